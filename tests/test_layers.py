@@ -10,7 +10,7 @@ import pytest
 
 from snnjax import InputError, kernels
 from snnjax.kernels.neurons import fire_at_last_step
-from snnjax.layers.activations import LatencyCode, Standardise, Triangle
+from snnjax.layers.activations import Standardise, Triangle
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.layer import LayerKernels
 from snnjax.layers.layer_kernels import PLAIN, XLA
@@ -18,7 +18,6 @@ from snnjax.layers.pool import Pool
 from snnjax.layers.real import RealLayer
 from snnjax.layers.spiking import Layer, at_last_step
 from snnjax.learners import RSTDP, STDP, SoftHebb, winner_of_class
-from snnjax.networks import stage
 from snnjax.steps.reward_in_blocks import Strongest
 
 T = 15
@@ -173,12 +172,6 @@ def test_pools_overlap_where_a_step_is_smaller_than_the_window():
     assert not Pool(2, stride=3).overlaps
 
 
-def test_activities_become_latencies_by_their_share_of_the_largest():
-    code = LatencyCode()(np.float32([[[4, 2, 0, 1]]]), time_steps=8)
-    assert code.tolist() == [[[0, 4, 8, 6]]]
-    assert LatencyCode()(np.zeros((1, 1, 4), np.float32), time_steps=8).tolist() == [[[8] * 4]]
-
-
 REAL = dict(activation=Triangle(), learners=SoftHebb())
 
 
@@ -190,41 +183,19 @@ REAL = dict(activation=Triangle(), learners=SoftHebb())
         (lambda: Conv(4, 3, padding=-1), "`padding` must be at least 0, got -1"),
         (lambda: Conv(4, 3, stride=0), "`stride` must be at least 1, got 0"),
         (lambda: Conv(4, 3, output_padding=(0, -2)), "`output_padding` must be at least 0, got -2"),
-        (
-            lambda: Conv(4, 3, threshold=-1.0, fractional=True),
-            "`threshold` must be at least 0 with `fractional`, got -",
-        ),
+        (lambda: Conv(4, 3, threshold=-1.0, fractional=True), "`threshold` must be at least 0 with `fractional`"),
         (lambda: Conv(4, 3, threshold=np.nan), "`threshold` must be finite, got nan"),
         (lambda: Conv(4, 3, weight_std=np.nan), "`weight_std` must be finite and at least 0, got nan"),
-        (lambda: Conv(4, 3, weight_mean=np.inf), "`weight_mean` must be finite, got inf"),
-        (lambda: Conv(4, 3, competition=5), "`competition` must be a component, .*, got int"),
         (lambda: Conv(4, 3, competition=WTA(5)), "`winners` of the competition must be at most .*, got 5 of 4"),
-        (lambda: Conv(4, 3, learners=WTA()), "`learners` must be instances of classes that derive from .*, got WTA"),
         (lambda: Conv(4, 3, standardise=1), r"`standardise` must be Standardise\(...\) or None, got 1"),
-        (
-            lambda: Conv(4, 3, standardise=Standardise()),
-            "`standardise` of a layer without an `activation` must be None",
-        ),
-        (lambda: Conv(4, 3, threshold=5, **REAL), "`threshold` of a layer with an `activation` must be None: 5.0"),
+        (lambda: Conv(4, 3, standardise=Standardise()), "`standardise` of a layer without an `activation` must be"),
         (lambda: Conv(4, 3, competition=WTA(2), **REAL), "`competition` of a layer with an `activation` must be WTA"),
-        (lambda: Conv(4, 3, activation=Triangle(), learners=STDP()), "`learners` of a .* such as SoftHebb, got STDP"),
         (lambda: Standardise(epsilon=0), "`epsilon` must be finite and above 0, got 0"),
-        (lambda: Standardise(variance=-1.0), "`mean` must be finite and `variance` at least 0, got others"),
         (lambda: Standardise(mean=np.zeros(2)), r"`mean` and `variance` must be numbers, or \(C,\), got \(2,\) and"),
-        (lambda: Standardise(np.ones(1)[0], np.zeros(2), np.ones(2)).prepared(3), r"of 3 channels, got \(2,\)"),
-        (lambda: Triangle(power=0), "`power` must be finite and above 0, got 0"),
         (lambda: WTA(0), "`winners` must be at least 1, got 0"),
-        (lambda: WTA(radius=-1), "`radius` must be at least 0, got -1"),
         (lambda: Pool(0), "`window` must be at least 1, got 0"),
-        (lambda: Pool(2, stride=0), "`stride` must be at least 1, got 0"),
-        (lambda: Pool(2, padding=-1), "`padding` must be at least 0, got -1"),
-        (lambda: stage(Conv(4, 3, threshold=1), pool=Pool(2, mean=True)), "`pool` of a stage of spiking layers must n"),
-        (lambda: stage(Conv(4, 3, threshold=1), code=LatencyCode()), "`code` of a stage of spiking layers must be No"),
-        (lambda: stage(Conv(4, 3), Conv(4, 3, **REAL)), "`branches` of a stage must all have an `activation`, or none"),
-        (lambda: Conv(4, 3, padding=6, **REAL).output_size((6, 9)), "the padding that is reflected, .*6x9, got 7x7"),
         (lambda: layer_of(LAYERS[0]).spikes(LATENCIES[0][:1]), "must have the 2 channels of `weights`, got 1"),
         (lambda: real_layer().with_all_rows(np.zeros((18, 4), np.float32)), r"`rows` must have shape \(4, 18\) of"),
-        (lambda: real_layer().with_all_rows(np.zeros(72, np.float32)), r"`rows` must have axes \(F K\), got shape"),
     ],
 )
 def test_bad_settings_are_named(make, message):
