@@ -11,7 +11,7 @@ from snnjax import kernels
 from snnjax.core import checks
 from snnjax.core.errors import InputError, InputTypeError
 from snnjax.encoding import encode, rank_order
-from snnjax.kernels import PositionSpikes, Spikes, Winners, native
+from snnjax.kernels import Spikes, Winners, native
 
 T = 5
 LATENCY = np.arange(72, dtype=np.uint8).reshape(2, 6, 6) % (T + 1)
@@ -19,7 +19,6 @@ FLAT = LATENCY.ravel()
 WEIGHTS = np.full((3, 2, 3, 3), 0.5, np.float32)
 MATRIX = np.full((3, 72), 0.5, np.float32)
 SPIKES = Spikes(LATENCY, np.ones(LATENCY.shape, np.float32))
-STRONGEST = PositionSpikes(np.zeros((6, 6), np.int32), LATENCY[0], np.ones((6, 6), np.float32))
 WINNERS = Winners(np.int32([2, -1, 0]), np.int32([3, 99, 0]), np.int32([1, -7, 2]), np.uint8([2, 99, 3]))
 ROWS = np.full((3, 2, 3, 3), 0.5, np.float32)
 RATES = np.float32([0.5, -0.25])

@@ -115,7 +115,6 @@ ROWS = dataclasses.replace(DIGITS, train_images=DIGITS.train_images[:, :8], test
         (small, DIGITS, dict(encoder=DOG), InputError, r"takes \(6, 28, 28\), .*become \(2, .* another `encoder`$"),
         (small, DIGITS, dict(encoder="dog"), InputError, "`encoder` must be a component, .* got str"),
         (small, DIGITS, dict(encoder=Fixed(), time_steps=9), InputError, "must be 255, those of the encoder Fixed,"),
-        (plain, ROWS, dict(encoder=WHITENING), TooSmallError, "at least 9 .* have 8x28 pixels: take a larger `size`$"),
         (mozafari2018, ROWS, dict(encoder=GABOR), TooSmallError, "have 8x28 pixels: take a larger `size`$"),
     ],
 )

@@ -1,7 +1,5 @@
 """From images to latencies."""
 
-import json
-
 import jax
 import judge
 import numpy as np
@@ -9,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snnjax.core.components import from_data, to_data
 from snnjax.core.errors import InputError, InputTypeError, TooSmallError
 from snnjax.encoding import (
     COLOUR,
@@ -46,15 +43,9 @@ def drawn(*cases):
     return st.sampled_from(cases).flatmap(lambda case: st.tuples(judge.dyadic(case[0]), st.just(case[1])))
 
 
-@pytest.mark.parametrize(
-    ("kernel", "expected"),
-    [
-        (dog_kernel(15, 13 / 9, 26 / 9), judge.dog_kernel(15, 13 / 9, 26 / 9)),
-        (gabor_kernel(7, 30, 3.25), judge.gabor_kernel(7, 30, 3.25)),
-    ],
-)
-def test_kernels(kernel, expected):
-    np.testing.assert_allclose(kernel, expected, rtol=1e-6, atol=1e-7)
+def test_gabor_filters_of_any_period():
+    kernel = gabor_kernel(7, 30, 3.25)
+    np.testing.assert_allclose(kernel, judge.gabor_kernel(7, 30, 3.25), rtol=1e-6, atol=1e-7)
     assert kernel.dtype == np.float32
 
 
@@ -118,12 +109,10 @@ def test_local_normalization(case):
     np.testing.assert_allclose(normalized, judge.local_normalization(maps, radius), rtol=1e-5)
 
 
-@pytest.mark.parametrize("radius", [1, 30])
-def test_dim_neighbourhoods_are_normalised_beside_bright_ones(radius):
+def test_dim_neighbourhoods_are_normalised_beside_bright_ones():
     maps = np.full((1, 64, 64), 1e-5, np.float32)
     maps[0, 0, 0] = 100
-    normalized = local_normalization(maps, radius=radius)
-    np.testing.assert_allclose(normalized, judge.local_normalization(maps, radius), rtol=1e-4)
+    np.testing.assert_allclose(local_normalization(maps, radius=30), judge.local_normalization(maps, 30), rtol=1e-4)
 
 
 @given(drawn(((2, 3, 4), 5), ((40,), 15), ((5, 1), 1), ((1,), 15), ((200,), 300)), st.sampled_from([1, 12]))
@@ -174,10 +163,7 @@ def test_the_encoder_of_objects_is_its_steps_one_after_the_other():
     expected = np.abs(judge.filter_image(reflected / 255, gabors, [-np.inf] * 4))[:, 2:-2, 2:-2]
     np.testing.assert_allclose(pooled, judge.max_pooling(expected, (7, 7), (6, 6), (3, 3)), rtol=1e-5)
     np.testing.assert_allclose(inhibited, judge.lateral_inhibition(np.asarray(pooled), inhibition), rtol=1e-5)
-    for value in (1, 97, 200, 255):
-        flat = np.full((60, 44), value, np.uint8)
-        assert np.all(np.asarray(GABOR(flat)) == 15), "gabor filters see nothing in a flat picture"
-        assert not np.any(filter_image(flat, bank=GABORS, scale=1 / 255))
+    assert np.all(np.asarray(GABOR(np.full((60, 44), 97, np.uint8))) == 15), "nothing is seen in a flat picture"
 
 
 def test_outputs_below_0_are_silent():
@@ -210,15 +196,6 @@ def test_contract(kernel, contract):
     contract(*CONTRACTS[kernel])
 
 
-def test_encoders_can_be_saved_compared_and_traced():
-    """They are components, all structure."""
-    for encoder in (Encoder(BANK, time_steps=5), GABOR):
-        arrays: dict[str, np.ndarray] = {}
-        again = from_data(json.loads(json.dumps(to_data(encoder, arrays))), arrays)
-        assert (again, hash(again), arrays) == (encoder, hash(encoder), {})
-        assert jax.tree.leaves(encoder) == []
-
-
 ONE = (((1.0,),),)
 LARGE = FilterBank.of([np.ones((11, 11))], padding=0)
 
@@ -227,32 +204,21 @@ LARGE = FilterBank.of([np.ones((11, 11))], padding=0)
     ("call", "error", "message"),
     [
         (lambda: dog_kernel(4, 1.0, 2.0), InputError, "`window` must be odd, got 4"),
-        (lambda: dog_kernel(3, 0.0, 2.0), InputError, "`sigma1` and `sigma2` must be positive .*got 0.0 and 2.0"),
-        (lambda: gabor_kernel(5, 0.0, div=0), InputError, "`div` must be positive, got 0"),
         (lambda: FilterBank.of([np.ones((4, 4))]), InputError, "`kernels` .*odd.*got 4 rows"),
         (lambda: FilterBank.of([np.ones((129, 129))]), InputError, "`kernels` must have at most 127 rows, got 129"),
         (lambda: FilterBank(()), InputTypeError, r"`kernels` must be one filter or several, as tuples, got \(\)"),
         (lambda: FilterBank((((np.nan,),),)), InputError, "`kernels` and `threshold` must be finite"),
         (lambda: FilterBank(ONE, (1.0, 2.0)), InputError, "`threshold` must be one number or 1, got 2"),
-        (lambda: FilterBank(ONE, padding=-1), InputError, "`padding` must be at least 0, got -1"),
-        (lambda: FilterBank(ONE, copies=0), InputError, "`copies` must be at least 1, got 0"),
         (lambda: Encoder(time_steps=0), InputError, "`time_steps` must be at least 1, got 0"),
-        (lambda: Pixels(0), InputError, "`time_steps` must be at least 1, got 0"),
-        (lambda: Encoder(radius=-1), InputError, "`radius` must be at least 0, got -1"),
-        (lambda: Encoder("grey"), InputTypeError, "`bank` must be a FilterBank, got 'grey'"),
-        (lambda: Encoder(pool=2), InputTypeError, r"`pool` must be a Pool or None, got 2: write Pool\(...\)"),
         (lambda: Encoder(inhibition=0.1), InputTypeError, "`inhibition` must be a tuple of numbers, got 0.1"),
         (lambda: Encoder(inhibition=(0.1, np.nan)), InputError, "`inhibition` must be finite numbers, got "),
-        (lambda: Encoder(scale=0), InputError, "`scale` must be positive and finite, got 0"),
         (lambda: GABOR.output_shape((2, 9)), InputError, r"`image` must have more than 2 rows .*got shape \(2, 9\)"),
         (lambda: COLOUR.output_shape((32, 32, 4)), InputError, r"`image` .*got shape \(32, 32, 4\)"),
         (lambda: EVENTS.output_shape((32, 32, 3)), InputError, r"`image` .*got shape \(32, 32, 3\)"),
         (lambda: Encoder(pool=Pool(13)).output_shape((12, 9)), TooSmallError, "the map of 12x9, got 13x13"),
         (lambda: filter_image(IMAGES[0, :10], bank=LARGE), InputError, r"`image` .*more than 10 rows .*\(10, 9\)"),
-        (lambda: local_normalization(MAPS[0], radius=-1), InputError, "`radius` must be at least 0, got -1"),
         (lambda: lateral_inhibition(MAPS[0], PERCENTS[0]), InputError, r"`percents` .*\(D\), got shape \(\)"),
         (lambda: rank_order(IMAGES, time_steps=5), InputTypeError, "`intensities` must hold floats, got dtype uint8"),
-        (lambda: rank_order(MAPS, time_steps=0), InputError, "`time_steps` must be at least 1, got 0"),
     ],
 )
 def test_bad_input(call, error, message):
@@ -285,4 +251,3 @@ def test_equal_surroundings_have_equal_intensities():
     expected = np.asarray(intensities(image))
     np.testing.assert_array_equal(intensities(image.T), expected.transpose(0, 2, 1))
     np.testing.assert_array_equal(intensities(image[::-1]), expected[:, ::-1])
-    np.testing.assert_array_equal(intensities(image[:, ::-1]), expected[:, :, ::-1])

@@ -9,16 +9,13 @@ import numpy as np
 import pytest
 
 from snnjax import InputError, kernels
-from snnjax.kernels.neurons import fire_at_last_step
 from snnjax.layers.activations import Standardise, Triangle
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.layer import LayerKernels
 from snnjax.layers.layer_kernels import PLAIN, XLA
 from snnjax.layers.pool import Pool
-from snnjax.layers.real import RealLayer
 from snnjax.layers.spiking import Layer, at_last_step
-from snnjax.learners import RSTDP, STDP, SoftHebb, winner_of_class
-from snnjax.steps.reward_in_blocks import Strongest
+from snnjax.learners import RSTDP, STDP, SoftHebb
 
 T = 15
 RNG = np.random.default_rng(0)
@@ -116,31 +113,9 @@ def test_only_the_winners_weights_are_computed_whatever_tuple_the_bounds_are_giv
     assert asked.pop(), "the same numbers"
     jax.eval_shape(lambda: update(layer, 0.0, 0.5))
     assert not asked, "bounds that are not those of its learner may change other weights"
-
-
-def test_the_largest_potential_decides():
-    """The strongest neuron of all, image by image and in blocks, and the strongest of a class."""
-    layer = dataclasses.replace(layer_of(Conv(4, kernel=1, learners=RSTDP())), classes=1)
-
-    @jax.jit
-    def winners_of(layer, potentials, vote):
-        won = winner_of_class(layer, fire_at_last_step(potentials, time_steps=T), vote)
-        block = jax.tree.map(lambda x: x[0], Strongest.of(potentials[None]))
-        return won, block.winner(layer, (1, 2))
-
-    def decide(potentials):
-        won, in_block = winners_of(layer, np.float32(potentials).reshape(4, 1, 2), np.int32(0))
-        assert in_block.feature == won.feature
-        if won.feature >= 0:
-            assert (in_block.row, in_block.column, in_block.latency) == (won.row, won.column, won.latency)
-        return int(won.feature[0]), int(won.column[0])
-
-    assert decide([[0, 1], [2, 3], [3, 0], [-5, 2]]) == (1, 1), "lowest flat index among equals"
-    assert decide(np.full((4, 2), -1))[0] == decide(np.zeros((4, 2)))[0] == -1, "nobody above 0"
-    potentials = np.float32([[0, 1], [2, 3], [3, 4], [4, 0]]).reshape(4, 1, 2)
-    for vote, expected in ((0, (1, 1)), (1, (2, 1)), (-1, (-1,))):
-        won, _ = winners_of(dataclasses.replace(layer, classes=2), potentials, np.int32(vote))
-        assert (int(won.feature[0]), int(won.column[0]))[: len(expected)] == expected
+    layer = layer.with_weights(layer.weights * 2)
+    jax.eval_shape(lambda: update(layer, 0.0, 1.0))
+    assert not asked, "weights that another rule has set may lie outside"
 
 
 def test_only_bounds_from_zero_up_are_monotone():
@@ -180,36 +155,22 @@ REAL = dict(activation=Triangle(), learners=SoftHebb())
     [
         (lambda: Conv(0, 3), "`features` must be at least 1, got 0"),
         (lambda: Conv(4, (3, 3, 3)), r"`kernel` must be one integer or two, \(rows, columns\), got \(3, 3, 3\)"),
-        (lambda: Conv(4, 3, padding=-1), "`padding` must be at least 0, got -1"),
-        (lambda: Conv(4, 3, stride=0), "`stride` must be at least 1, got 0"),
         (lambda: Conv(4, 3, output_padding=(0, -2)), "`output_padding` must be at least 0, got -2"),
         (lambda: Conv(4, 3, threshold=-1.0, fractional=True), "`threshold` must be at least 0 with `fractional`"),
-        (lambda: Conv(4, 3, threshold=np.nan), "`threshold` must be finite, got nan"),
         (lambda: Conv(4, 3, weight_std=np.nan), "`weight_std` must be finite and at least 0, got nan"),
         (lambda: Conv(4, 3, competition=WTA(5)), "`winners` of the competition must be at most .*, got 5 of 4"),
         (lambda: Conv(4, 3, standardise=1), r"`standardise` must be Standardise\(...\) or None, got 1"),
         (lambda: Conv(4, 3, standardise=Standardise()), "`standardise` of a layer without an `activation` must be"),
         (lambda: Conv(4, 3, competition=WTA(2), **REAL), "`competition` of a layer with an `activation` must be WTA"),
-        (lambda: Standardise(epsilon=0), "`epsilon` must be finite and above 0, got 0"),
         (lambda: Standardise(mean=np.zeros(2)), r"`mean` and `variance` must be numbers, or \(C,\), got \(2,\) and"),
-        (lambda: WTA(0), "`winners` must be at least 1, got 0"),
         (lambda: Pool(0), "`window` must be at least 1, got 0"),
+        (lambda: layer_of(LAYERS[0]).with_threshold(np.zeros(2, np.float32)), "`threshold` must have shape"),
         (lambda: layer_of(LAYERS[0]).spikes(LATENCIES[0][:1]), "must have the 2 channels of `weights`, got 1"),
-        (lambda: real_layer().with_all_rows(np.zeros((18, 4), np.float32)), r"`rows` must have shape \(4, 18\) of"),
     ],
 )
 def test_bad_settings_are_named(make, message):
     with pytest.raises(InputError, match=message):
         make()
-
-
-def real_layer() -> RealLayer:
-    return RealLayer(Conv(4, kernel=3, activation=Triangle()), layer_of(LAYERS[0]).stored, T, PLAIN)
-
-
-def test_rows_of_all_features_are_taken_as_they_are_given():
-    rows = np.arange(72, dtype=np.float32).reshape(4, 18)
-    np.testing.assert_array_equal(real_layer().with_all_rows(rows).rows(), rows)
 
 
 def test_a_layer_comes_back_from_a_device():
