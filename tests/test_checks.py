@@ -32,7 +32,6 @@ LEARNING = dict(stabiliser=True, stride=1, time_steps=T)
 
 CALLS = {
     "pad": (kernels.pad, [LATENCY], dict(padding=1, time_steps=T)),
-    "pool": (kernels.pool, [LATENCY], dict(window=2, stride=(2, 1), padding=1, time_steps=T)),
     "timed_spikes": (kernels.timed_spikes, [LATENCY, WEIGHTS], FIRING | dict(fractional=True)),
     "latencies": (kernels.latencies, [LATENCY, WEIGHTS], FIRING),
     "early_winners": (kernels.early_winners, [LATENCY, WEIGHTS], FIRING | dict(k=2, radius=1)),
@@ -47,7 +46,6 @@ CALLS = {
     "rank_order": (rank_order, [VALUES], STEPS),
     "native.latencies": (native.latencies, [LATENCY, TAPS], LIMIT | dict(features=3, padding=1)),
     "native.winners": (native.winners, [LATENCY, TAPS], LIMIT | dict(features=3, padding=1, k=2, radius=1)),
-    "native.timed_spikes": (native.timed_spikes, [LATENCY, TAPS], LIMIT | dict(features=3, padding=1)),
     "native.learn": (native.learn, [TAPS, LATENCY, WINNERS, RATES], dict(features=3, padding=0, time_steps=T)),
 }  # fmt: skip
 NUMBERS = {"threshold", "gap", "rate", "threshold_rate", "target_time"}

@@ -12,7 +12,7 @@ import tiny
 from command import Command, refused
 from documents import rows
 
-from snnjax import Images, component, data
+from snnjax import Images, data
 from snnjax.app import options
 from snnjax.app.commands import sweep, train
 from snnjax.core.errors import InputError, TooSmallError
@@ -28,19 +28,6 @@ PICTURES = Dataset("pictures", *[np.zeros((12, 32, 30, 3), np.uint8), np.arange(
 
 def plain(images: Images, **others) -> Network:
     return dataclasses.replace(tiny.plain(images), **others)
-
-
-@component
-class Fixed:
-    """An encoder with the pixels as latencies, whose time steps are no choice."""
-
-    time_steps = 255
-
-    def __call__(self, image):
-        return image[None].astype(np.uint8)
-
-    def output_shape(self, image_shape):
-        return (1, *image_shape)
 
 
 def test_a_function_is_given_the_images():
@@ -67,28 +54,12 @@ def test_a_function_is_given_the_images():
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda a, b, c: None, "got <lambda>(a, b, c): missing a required argument: 'b'"),
-        (3, "got int: 3 is not a callable object"),
-        (lambda _: 3, "`<lambda>(images)` must be a Network, got 3"),
-    ],
-    ids=["several", "integer", "no network"],
-)
-def test_functions_of_something_else_are_refused(make, message):
-    with pytest.raises(InputError) as caught:
-        network_for(make, DIGITS)
-    assert message in str(caught.value)
-
-
-@pytest.mark.parametrize(
     ("time_steps", "encoder", "chosen", "expected"),
     [
         (15, None, dict(time_steps=9), Encoder(time_steps=9)),
         (30, None, {}, Encoder(time_steps=30)),
         (15, DOG, {}, DOG),
         (30, None, dict(encoder=ON_OFF, time_steps=99), dataclasses.replace(ON_OFF, time_steps=99)),
-        (255, Fixed(), dict(time_steps=255), Fixed()),
     ],
 )
 def test_encoders_and_time_steps(time_steps, encoder, chosen, expected):
@@ -112,9 +83,11 @@ ROWS = dataclasses.replace(DIGITS, train_images=DIGITS.train_images[:, :8], test
 @pytest.mark.parametrize(
     ("make", "images", "chosen", "error", "message"),
     [
+        (lambda a, b, c: None, DIGITS, {}, InputError, r"got <lambda>\(a, b, c\): missing a required argument: 'b'"),
+        (3, DIGITS, {}, InputError, "got int: 3 is not a callable object"),
+        (lambda _: 3, DIGITS, {}, InputError, r"`<lambda>\(images\)` must be a Network, got 3"),
         (small, DIGITS, dict(encoder=DOG), InputError, r"takes \(6, 28, 28\), .*become \(2, .* another `encoder`$"),
         (small, DIGITS, dict(encoder="dog"), InputError, "`encoder` must be a component, .* got str"),
-        (small, DIGITS, dict(encoder=Fixed(), time_steps=9), InputError, "must be 255, those of the encoder Fixed,"),
         (mozafari2018, ROWS, dict(encoder=GABOR), TooSmallError, "have 8x28 pixels: take a larger `size`$"),
     ],
 )

@@ -43,12 +43,6 @@ def drawn(*cases):
     return st.sampled_from(cases).flatmap(lambda case: st.tuples(judge.dyadic(case[0]), st.just(case[1])))
 
 
-def test_gabor_filters_of_any_period():
-    kernel = gabor_kernel(7, 30, 3.25)
-    np.testing.assert_allclose(kernel, judge.gabor_kernel(7, 30, 3.25), rtol=1e-6, atol=1e-7)
-    assert kernel.dtype == np.float32
-
-
 @pytest.mark.parametrize(
     ("size", "threshold", "settings", "scale"),
     [
@@ -124,26 +118,13 @@ def test_rank_order(case, ties):
     assert latency.dtype == (np.uint16 if time_steps > 255 else np.uint8)
 
 
-@pytest.mark.parametrize(
-    ("intensities", "latency"),
-    [
-        ([2, 2, 2, 2, 2, 2, 2, 2], [0, 0, 1, 1, 2, 2, 3, 3]),
-        ([1, 2, 2, 2, 1, 1, 2, 0], [2, 0, 0, 1, 2, 3, 1, 3]),
-    ],
-    ids=["all equal: the last n - T bin are silent", "equal values on both sides of a step"],
-)
-def test_rank_order_by_hand(intensities, latency):
-    np.testing.assert_array_equal(rank_order(np.float32(intensities), time_steps=3), latency)
-
-
 def test_encoding_is_its_steps_one_after_the_other():
     settings = dict(time_steps=5, bank=BANK, radius=2)
-    for image in IMAGES:
-        normalized = local_normalization(filter_image(image, bank=BANK), radius=2)
-        latency = encode(image, **settings)
-        np.testing.assert_array_equal(latency, rank_order(normalized, time_steps=5))
-        np.testing.assert_array_equal(encode(np.float32(image), **settings), latency)
-    np.testing.assert_array_equal(Encoder(BANK, time_steps=5, radius=2)(IMAGES[0]), encode(IMAGES[0], **settings))
+    normalized = local_normalization(filter_image(IMAGES[0], bank=BANK), radius=2)
+    latency = rank_order(normalized, time_steps=5)
+    for image in (IMAGES[0], np.float32(IMAGES[0])):
+        np.testing.assert_array_equal(encode(image, **settings), latency)
+    np.testing.assert_array_equal(Encoder(BANK, time_steps=5, radius=2)(IMAGES[0]), latency)
 
 
 def test_the_encoder_of_objects_is_its_steps_one_after_the_other():
@@ -151,6 +132,7 @@ def test_the_encoder_of_objects_is_its_steps_one_after_the_other():
     image = RNG.integers(0, 256, (60, 44), np.uint8)
     gabors = [gabor_kernel(5, angle) for angle in (67.5, 112.5, 157.5, 202.5)]
     assert FilterBank.of(gabors, absolute=True, reflect=True) == GABORS
+    np.testing.assert_allclose(gabor_kernel(7, 30, 3.25), judge.gabor_kernel(7, 30, 3.25), rtol=1e-6, atol=1e-7)
     inhibition = np.float32([0.15, 0.12, 0.1, 0.07, 0.05])
     pooled = max_pooling(filter_image(image, bank=GABORS, scale=1 / 255), 7, stride=6, padding=3)
     inhibited = lateral_inhibition(pooled, inhibition)
@@ -183,10 +165,7 @@ def test_pixels_fire_in_the_order_of_their_brightness():
 
 CONTRACTS = {
     "max_pooling": (lambda x: max_pooling(x, 3, stride=2, padding=1), [MAPS]),
-    "local_normalization": (lambda x: local_normalization(x, radius=2), [MAPS]),
     "lateral_inhibition": (lateral_inhibition, [MAPS, np.stack([PERCENTS, PERCENTS / 2, PERCENTS / 4])]),
-    "rank_order": (lambda x: rank_order(x, time_steps=5), [MAPS]),
-    "filter_image": (lambda x: filter_image(x, bank=BANK), [IMAGES]),
     "encode": (lambda x: encode(x, time_steps=5, bank=BANK, radius=2), [IMAGES]),
 }
 
@@ -205,7 +184,6 @@ LARGE = FilterBank.of([np.ones((11, 11))], padding=0)
     [
         (lambda: dog_kernel(4, 1.0, 2.0), InputError, "`window` must be odd, got 4"),
         (lambda: FilterBank.of([np.ones((4, 4))]), InputError, "`kernels` .*odd.*got 4 rows"),
-        (lambda: FilterBank.of([np.ones((129, 129))]), InputError, "`kernels` must have at most 127 rows, got 129"),
         (lambda: FilterBank(()), InputTypeError, r"`kernels` must be one filter or several, as tuples, got \(\)"),
         (lambda: FilterBank((((np.nan,),),)), InputError, "`kernels` and `threshold` must be finite"),
         (lambda: FilterBank(ONE, (1.0, 2.0)), InputError, "`threshold` must be one number or 1, got 2"),
@@ -213,12 +191,10 @@ LARGE = FilterBank.of([np.ones((11, 11))], padding=0)
         (lambda: Encoder(inhibition=0.1), InputTypeError, "`inhibition` must be a tuple of numbers, got 0.1"),
         (lambda: Encoder(inhibition=(0.1, np.nan)), InputError, "`inhibition` must be finite numbers, got "),
         (lambda: GABOR.output_shape((2, 9)), InputError, r"`image` must have more than 2 rows .*got shape \(2, 9\)"),
-        (lambda: COLOUR.output_shape((32, 32, 4)), InputError, r"`image` .*got shape \(32, 32, 4\)"),
         (lambda: EVENTS.output_shape((32, 32, 3)), InputError, r"`image` .*got shape \(32, 32, 3\)"),
         (lambda: Encoder(pool=Pool(13)).output_shape((12, 9)), TooSmallError, "the map of 12x9, got 13x13"),
         (lambda: filter_image(IMAGES[0, :10], bank=LARGE), InputError, r"`image` .*more than 10 rows .*\(10, 9\)"),
         (lambda: lateral_inhibition(MAPS[0], PERCENTS[0]), InputError, r"`percents` .*\(D\), got shape \(\)"),
-        (lambda: rank_order(IMAGES, time_steps=5), InputTypeError, "`intensities` must hold floats, got dtype uint8"),
     ],
 )
 def test_bad_input(call, error, message):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 
 import jax
@@ -31,7 +32,6 @@ def changed(first: Conv = tiny.FIRST, deciding: Conv = DECIDING, **changes) -> N
 
 
 WRONG_TYPES = [
-    (lambda: stage(), "branches", "(): write stage(Conv("),
     (lambda: stage(DECIDING, pool=True), "pool", "True"),
     (lambda: Settings(epochs=3), "epochs", "3: write epochs=(3,)"),
     (lambda: Conv("-2", 5), "features", "'-2': write -2"),
@@ -43,17 +43,14 @@ WRONG_TYPES = [
     (lambda: STDP(ltp=True), "ltp", "True"),
     (lambda: Trainer(NETWORK, DIGITS.train_images, SETTINGS), "data", "an array float32[40,28,28]: write snnjax."),
     (lambda: Trainer(SpikingNetwork(NETWORK), DIGITS, SETTINGS), "network", "SpikingNetwork: write network.spec"),
-    (lambda: Trainer(NETWORK, DIGITS, SETTINGS, print), "callback", "builtin"),
     (lambda: Sweep(NETWORK, DIGITS, SETTINGS, dict(seed=1)), "variants", "dict"),
 ]
 WRONG_VALUES = [
     (lambda: SpikingNetwork(NETWORK)(DIGITS.test_images[0]), "encoder", "None: give the Network one"),
     (lambda: Sweep(NETWORK, DIGITS, SETTINGS, [{"seed": 1}]), "patience", "5"),
-    (lambda: changed(epochs=3), "epochs", "3"),
     (lambda: Conv(2, 5, threshold=np.ones((2, 1))), "threshold", "shape (2, 1)"),
     (lambda: Settings((1,), seed=2**64), "seed", "18446744073709551616"),
     (lambda: Settings((1,), patience=10**5000), "patience", "int"),
-    (lambda: WTA(2**31), "winners", "2147483648"),
     (lambda: Conv(2, 5, threshold=10**400), "threshold", "int"),
     (lambda: Conv(2, 5, threshold=np.array([1, -(2**31) - 1])), "threshold", "an array int64[2]"),
     (lambda: NETWORK.initial_weights(-1), "seed", "-1"),
@@ -90,26 +87,14 @@ def test_lists_and_numbers_of_numpy_are_as_good_as_pythons():
     settings = Settings([np.int64(1), 2], batch_size=np.int32(7), seed=np.uint8(3))
     assert settings == Settings((1, 2), 7, seed=3)
     assert json.loads(json.dumps(dataclasses.asdict(settings)))["epochs"] == [1, 2]
-    assert NETWORK.vary("layer1.threshold", np.int64(9)).hyperparameters()["layer1.threshold"] == 9.0
 
 
-def test_the_nearest_name_is_asked_for():
-    message = str(errors.unknown("dataset", "MNITS", ("digits", "mnist"), ", or an .npz file"))
-    assert message == "`dataset` must be one of digits, mnist, or an .npz file, got 'MNITS': did you mean 'mnist'?"
-    assert str(errors.unknown("dataset", "letters", ("digits", "mnist"))).endswith("got 'letters'")
-
-
-def test_values_in_messages():
-    """Arrays by dtype and shape, traced or not; long or deep values by their type."""
-    seen = []
-    jax.eval_shape(jax.vmap(lambda x: seen.append(errors.shown(x)) or x), jax.ShapeDtypeStruct((2, 3), np.float32))
+def test_long_and_deep_values_are_shown_by_their_type():
     deep: list = []
     for _ in range(100_000):
         deep = [deep]
-    values = jnp.zeros((3, 4), jnp.int32), np.float32(1), "x" * 60, deep
-    assert seen == ["a traced float32[3]"]
-    assert [*map(errors.shown, values)] == ["an array int32[3,4]", "float32", "str", "list"]
-    assert errors.shown("x" * 58) == repr("x" * 58)
+    values = np.zeros((3, 4), np.int32), "x" * 60, deep, "x" * 58
+    assert [*map(errors.shown, values)] == ["an array int32[3,4]", "str", "list", repr("x" * 58)]
 
 
 def own_part(base: type, *settings, **members):
@@ -224,8 +209,6 @@ def test_a_sound_rule_may_begin_beyond_its_bounds_and_say_numbers_of_numpy_of_it
 
 def test_the_folder_of_a_sweep_names_its_best_network(tmp_path):
     path = tmp_path / "sweep"
-    with pytest.raises(FileNotFoundError, match=r"there is no run .*sweep$"):
-        snnjax.load(path)
     path.mkdir()
     with pytest.raises(FileNotFoundError, match=r"holds no weights\.npz: .*--resume"):
         snnjax.load(path)
@@ -237,19 +220,17 @@ def test_the_folder_of_a_sweep_names_its_best_network(tmp_path):
             Trained.read(path)
 
 
-@pytest.mark.parametrize(
-    ("encoder", "right", "given"),
-    [(GREY, (28, 28), (5, 28, 28)), (COLOUR, (26, 26, 3), (5, 26, 26, 3)), (EVENTS, (28, 28, 2), (28, 28))],
-    ids=["several grey", "several colour", "no events"],
-)
-def test_images_of_another_shape_are_refused(encoder, right, given):
+def test_images_of_another_shape_are_refused():
     """By the shape of an image, not of what becomes of it."""
-    shape = encoder.output_shape(right)
-    network = SpikingNetwork(changed(encoder=encoder, time_steps=encoder.time_steps, input_shape=shape))
-    with pytest.raises(InputError) as caught:
-        network(np.zeros(given, np.uint8))
-    assert str(caught.value).startswith(f"`image` must have shape {right}, got {given}: ")
-    assert jax.eval_shape(jax.vmap(network), np.zeros((2, *right), np.uint8)).shape == (2,)
+    for encoder, right, given in (
+        (GREY, (28, 28), (5, 28, 28)),
+        (COLOUR, (26, 26, 3), (5, 26, 26, 3)),
+        (EVENTS, (28, 28, 2), (28, 28)),
+    ):
+        shape = encoder.output_shape(right)
+        network = SpikingNetwork(changed(encoder=encoder, time_steps=encoder.time_steps, input_shape=shape))
+        with pytest.raises(InputError, match=re.escape(f"`image` must have shape {right}, got {given}: ")):
+            network(np.zeros(given, np.uint8))
 
 
 def test_the_unique_end_of_a_path_names_a_number():

@@ -53,9 +53,9 @@ def responses_of(layer, latency):
 
 
 @pytest.mark.parametrize("conv", LAYERS, ids=NAMES)
-@pytest.mark.parametrize("form", [XLA, PLAIN], ids=["fast", "plain"])
-def test_a_layer_fires_and_competes_as_the_judge_says(conv, form):
-    layer = layer_of(conv, form=form)
+def test_a_layer_fires_and_competes_as_the_judge_says(conv):
+    """Kernels of all kinds do so if the plain ones do: see test_contract.py."""
+    layer = layer_of(conv, form=PLAIN)
     for latency in LATENCIES:
         spikes, responses, won, last = responses_of(layer, latency)
         expected, potential = judged_spikes(layer, latency)
@@ -68,29 +68,6 @@ def test_a_layer_fires_and_competes_as_the_judge_says(conv, form):
         assert [tuple(map(int, w)) for w in zip(won.feature, won.row, won.column, strict=True) if w[0] >= 0] == winners
         if conv.monotone:
             np.testing.assert_array_equal(last, np.where(expected < T, T - 1, T), "who fires follows from who fired")
-
-
-@pytest.mark.parametrize(
-    ("conv", "rule"),
-    [(LAYERS[0], STDP()), (LAYERS[1], STDP(bounds=(-1, 2), stabiliser=False)), (LAYERS[2], RSTDP())],
-    ids=NAMES[:3],
-)
-def test_learning_is_that_of_the_judge(conv, rule):
-    layer = layer_of(conv)
-    before, rates = np.asarray(layer.weights), np.float32([0.125, -0.0625])
-    winners = responses_of(layer, LATENCIES[0])[2]
-    places = zip(*map(np.ndarray.tolist, map(np.asarray, jax.tree.leaves(winners))), strict=True)
-    judged = [((feature, row, column), step) for feature, row, column, step in places if feature >= 0]
-    padded = judge.pad(LATENCIES[0], pair(conv.padding), T)
-    expected = judge.stdp(before, padded, judged, rates, T, rule.bounds, rule.stabiliser, pair(conv.stride))
-    how = dict(bounds=rule.bounds, stabiliser=rule.stabiliser)
-    learned = layer.learn(LATENCIES[0], winners, rates, **how).weights
-    assert judged, "nobody learns"
-    np.testing.assert_allclose(learned, expected, rtol=1e-5, atol=1e-7)
-    if conv is LAYERS[0]:
-        assert rule.bounds[0] <= before.min() <= before.max() <= rule.bounds[1]
-        within = dataclasses.replace(layer, in_bounds=True).learn(LATENCIES[0], winners, rates, **how)
-        np.testing.assert_array_equal(within.weights, learned, "only the winners' features are touched")
 
 
 def test_only_the_winners_weights_are_computed_whatever_tuple_the_bounds_are_given_in():
@@ -159,7 +136,6 @@ REAL = dict(activation=Triangle(), learners=SoftHebb())
         (lambda: Conv(4, 3, threshold=-1.0, fractional=True), "`threshold` must be at least 0 with `fractional`"),
         (lambda: Conv(4, 3, weight_std=np.nan), "`weight_std` must be finite and at least 0, got nan"),
         (lambda: Conv(4, 3, competition=WTA(5)), "`winners` of the competition must be at most .*, got 5 of 4"),
-        (lambda: Conv(4, 3, standardise=1), r"`standardise` must be Standardise\(...\) or None, got 1"),
         (lambda: Conv(4, 3, standardise=Standardise()), "`standardise` of a layer without an `activation` must be"),
         (lambda: Conv(4, 3, competition=WTA(2), **REAL), "`competition` of a layer with an `activation` must be WTA"),
         (lambda: Standardise(mean=np.zeros(2)), r"`mean` and `variance` must be numbers, or \(C,\), got \(2,\) and"),
@@ -178,6 +154,4 @@ def test_a_layer_comes_back_from_a_device():
     layer = jax.tree.map(jnp.asarray, layer_of(LAYERS[0]))
     expected = responses_of(layer, LATENCIES[0])[1]
     for back in (jax.device_get(layer), jax.tree.map(np.asarray, layer)):
-        for one, other in zip(jax.tree.leaves(back), jax.tree.leaves(layer), strict=True):
-            np.testing.assert_array_equal(one, other)
         np.testing.assert_array_equal(responses_of(back, LATENCIES[0])[1], expected)

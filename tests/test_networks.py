@@ -30,7 +30,7 @@ DECISION = Conv(6, kernel=3, padding=1, learners=RSTDP())
 SMALL = Network("small", SHAPE, 3, (stage(DECISION),))
 GOLDEN = dict(line.split(": ", 1) for line in (pathlib.Path(__file__).parent / "golden" / "networks.txt").open())
 
-
+IMAGE = np.zeros((28, 28), np.uint8)
 LAYER = Conv(4, kernel=3, threshold=1)
 LARGER = Conv(4, kernel=5, threshold=1)
 FORWARD, REACHED = (jax.jit(functools.partial(Model.forward, timed=timed)) for timed in (True, False))
@@ -75,19 +75,15 @@ def test_shipped_networks_are_those_that_were_measured(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_shipped_networks_know_their_name_and_can_decide(name):
+def test_shipped_networks_decide_and_take_other_sizes_classes_and_encoders(name):
     assert name in GOLDEN
     spec = shipped(name)
     assert spec.name == name
     assert len(spec.epochs) == len(spec.stages)
     decided = jax.eval_shape(SpikingNetwork(spec).predict, jax.ShapeDtypeStruct(spec.input_shape, np.uint8))
     assert (decided.shape, decided.dtype) == ((), np.int32)
-    with pytest.raises(InputError, match=r"`images` must be Images, got \(28, 28\): write Images\(\(28, 28\), classes"):
+    with pytest.raises(InputError, match=r"`images` must be Images, got \(28, 28\): write Images"):
         NETWORKS[name]((28, 28))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_shipped_networks_take_other_sizes_classes_and_encoders(name):
     shape = (34, 30, 3) if "goupy" in name else (34, 30)
     spec = NETWORKS[name](Images(shape, 3, encoder=DOG if name in RECORDED else None))
     if spec.deciding:
@@ -179,7 +175,7 @@ def test_signed_weights_are_propagated_in_time():
     assert network.predict(latency) >= 0
 
 
-def test_features_are_what_stages_make_of_an_image(network):
+def test_features_are_what_stages_make_of_an_image():
     image = np.random.default_rng(0).integers(0, 256, (12, 12), np.uint8)
     first = stage(dataclasses.replace(LAYER, padding=1, threshold=4), pool=2)
     spec = dataclasses.replace(SMALL, stages=(first, stage(DECISION)), encoder=DOG)
@@ -192,19 +188,10 @@ def test_features_are_what_stages_make_of_an_image(network):
 
     features, default, latency, decided, decision = all_of(image)
     assert [each.shape for each in features] == list(spec.shapes[:2])
-    assert {each.dtype for each in features} == {np.dtype(np.uint8)}
     assert [len(np.unique(each)) > 2 for each in features] == [True] * 2, "the case tells nothing"
     np.testing.assert_array_equal(features[0], latency)
     np.testing.assert_array_equal(features[1], default)
     assert decided.decision == decision
-    for call, message in (
-        (lambda: coded.features(image, 2), "`stages` must be at most 1, those before the decision, got 2"),
-        (lambda: network.features(image), "`encoder` must be given to take images"),
-        (lambda: SpikingNetwork(NETWORKS["goupy2024_pcn"]()).features(image), "`encoder` of goupy2024_pcn must be fi"),
-        (lambda: SpikingNetwork(NETWORKS["kheradpisheh2018"]())(np.zeros((28, 28), np.uint8)), "`decision` of kher"),
-    ):
-        with pytest.raises(InputError, match=message):
-            call()
     deep = SpikingNetwork(NETWORKS["softhebb_narrow"](Images((8, 8))))
     blank = jax.ShapeDtypeStruct((8, 8), np.uint8)
     kinds = [jax.eval_shape(functools.partial(deep.features, stages=stages), blank).dtype.name for stages in range(4)]
@@ -230,14 +217,6 @@ def test_branches_vote_for_the_class_of_their_winner():
 FIRST = Conv(4, kernel=5, threshold=15, competition=WTA(2), learners=(STDP(), RSTDP(bounds=(0, 1))))
 LAST = Conv(10, kernel=6, learners=RSTDP())
 SOUND = Network("sound", (6, 28, 28), 10, (stage(FIRST, pool=4), stage(LAST)), encoder=Encoder())
-RATES = [
-    (lambda: STDP(doubling=0), InputError, "`doubling` must be at least 1, got 0"),
-    (lambda: STDP(ltp=0), InputError, "`ltp` must lie above 0 and up to `ltp_max`"),
-    (lambda: STDP(ltd=np.nan), InputError, "`ltd` must be finite and at most 0, got nan"),
-    (lambda: STDP(bounds=(1.0, 1.0)), InputError, "`bounds` must be .* lower < upper"),
-    (lambda: RSTDP(reward=(0.004, 0.003)), InputError, r"`reward` must be \(a\+, a-\), at least 0 and at most 0"),
-    (lambda: RSTDP(punish=(0.004, 0.0005)), InputError, r"`punish` must be \(a\+, a-\), at most 0 and at least 0"),
-]
 
 
 @pytest.mark.parametrize(
@@ -260,7 +239,12 @@ RATES = [
         (lambda: last(learners=(RSTDP(), STDP())), InputError, "`learners` of layer1 must be unsupervised but for"),
         (lambda: Images((6, 28, 28)), InputError, r"`shape` of images must be .*, got \(6, 28, 28\)"),
         (lambda: Images(count=0), InputError, "`count` must be at least 1, got 0"),
-        *RATES,
+        (lambda: STDP(doubling=0), InputError, "`doubling` must be at least 1, got 0"),
+        (lambda: STDP(ltp=0), InputError, "`ltp` must lie above 0 and up to `ltp_max`"),
+        (lambda: STDP(ltd=np.nan), InputError, "`ltd` must be finite and at most 0, got nan"),
+        (lambda: STDP(bounds=(1.0, 1.0)), InputError, "`bounds` must be .* lower < upper"),
+        (lambda: RSTDP(reward=(0.004, 0.003)), InputError, r"`reward` must be \(a\+, a-\), at least 0 and at most 0"),
+        (lambda: RSTDP(punish=(0.004, 0.0005)), InputError, r"`punish` must be \(a\+, a-\), at most 0 and at least 0"),
     ],
 )
 def test_networks_that_cannot_be_are_refused(make, error, message):
@@ -275,6 +259,10 @@ def test_networks_that_cannot_be_are_refused(make, error, message):
         (lambda net: SpikingNetwork(BRANCHES, weights={}), "`weights` must be those of layer1, layer2_1, layer2_2, la"),
         (lambda net: net.predict(np.zeros((6, 28, 27), np.uint8)), r"shape \(6, 28, 28\), got \(6, 28, 27\)"),
         (lambda net: net.model.observe(np.zeros((6, 28, 28), np.float32)), "`latency` must hold integer time steps"),
+        (lambda net: net.features(IMAGE), "`encoder` must be given to take images"),
+        (lambda net: SpikingNetwork(small(encoder=DOG)).features(IMAGE, 1), "`stages` must be at most 0, those before"),
+        (lambda net: SpikingNetwork(NETWORKS["goupy2024_pcn"]()).features(IMAGE), "`encoder` of goupy2024_pcn must be"),
+        (lambda net: SpikingNetwork(NETWORKS["kheradpisheh2018"]())(IMAGE), "`decision` of kheradpisheh2018 must be"),
     ],
 )
 def test_weights_and_inputs_that_do_not_fit_are_refused(network, call, message):
@@ -328,7 +316,6 @@ def test_weights_below_the_bounds_are_refused_wherever_they_come_from(tmp_path):
 def test_few_images_are_shown_in_more_patches_and_for_more_epochs():
     """Of goupy2024_ncg, by the number of images; in colour their readout has a lower threshold."""
     for shape, count, patches, epochs, threshold in (
-        ((28, 28), 54_000, 1, 14, 200),
         ((28, 28), 90, 667, 100, 200),
         ((32, 32, 3), 1_000, 10, 100, 300),
     ):
