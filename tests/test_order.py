@@ -22,6 +22,7 @@ from snnjax.layers.conv import Conv
 from snnjax.learners import RSTDP, TargetTime
 from snnjax.networks import NETWORKS, Network, stage
 from snnjax.training import epoch as epoch_module
+from snnjax.training import placement
 from snnjax.training.draws import shown_order
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings, TrainState
@@ -196,7 +197,8 @@ def test_each_network_of_a_sweep_has_the_order_that_it_has_alone(encoder, others
             np.testing.assert_array_equal(weights[number][layer], array)
 
 
-def test_more_epochs_in_new_orders_compile_nothing(compilations):
+def test_more_epochs_in_new_orders_compile_nothing(compilations, monkeypatch):
+    monkeypatch.setattr(placement, "_COMPILED", {})  # it keeps a number of programs: those of other tests fill it
     settings = settings_of((1, 1), **BOTH)
     trained(PLAIN, LITTLE, settings)
     longer = dataclasses.replace(settings, epochs=(3, 3), seed=1)

@@ -72,8 +72,20 @@ def assert_same(state: TrainState, expected: TrainState) -> None:
         assert getattr(state, name) == getattr(expected, name), name
 
 
+def wide_branches() -> Network:
+    """`BRANCHES` with features enough to tell digits apart."""
+    first = dataclasses.replace(tiny.FIRST, features=10, competition=WTA(5, radius=3))
+    branches = [dataclasses.replace(x, features=30, competition=WTA(8, radius=1)) for x in BRANCHES.stages[1].branches]
+    stages = stage(first, pool=4), stage(*branches, pool=2), stage(Conv(100, 3, learners=RSTDP()))
+    return dataclasses.replace(BRANCHES, stages=stages)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("spec", "epochs", "least"), [(BRANCHES, (2, 2, 10), 0.3), (SINGLE, (10,), 0.5)], ids=str)
+@pytest.mark.parametrize(
+    ("spec", "epochs", "least"),
+    [(wide_branches(), (2, 2, 10), 0.3), (SINGLE.vary("layer1.features", 50), (10,), 0.5)],
+    ids=["branches", "single"],
+)
 def test_networks_beyond_the_shipped_ones_learn(spec, epochs, least):
     data = digits().first(400, 200)
     trainer = Trainer(spec, data, Settings(epochs, batch_size=50))
@@ -360,6 +372,12 @@ def test_an_update_batch_is_of_no_more_images_than_there_are():
     assert trainer.settings.update_batch == 2**31 - 1, "as the run's settings hold it"
     assert trainer.training.runners.task(trainer.plan[0]).batch == 40
     assert Trainer(SINGLE, DATA, Settings((1,), update_batch=7)).training.settings.update_batch == 7
+
+
+def test_layers_that_learn_without_compiled_kernels_are_named():
+    names = ["layer1 (STDP)", "layer1 (RSTDP)", "layer2 (RSTDP)"]
+    assert Trainer(BY_TURNS, DATA, Settings((1, 1))).uncompiled() == names
+    assert Sweep(BY_TURNS, DATA, Settings((1, 1), patience=0), [{}]).uncompiled() == names
 
 
 def test_metrics_by_hand():
