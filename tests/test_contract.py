@@ -151,7 +151,7 @@ BROKEN = [  # methods, and the message
         "`scalars` must be a dict of numbers of Python, got {'fired': array",
     ),
     (
-        after(lambda layer, state, won: (layer.with_weights(layer.weights + (won > 0)), state, won)),
+        after(lambda layer, state, won: (layer.with_weights(layer.weights.at[0].set(1.5)), state, won)),
         r"`bounds` are \(0.0, 1.0\), but weights lie in",
     ),
     (

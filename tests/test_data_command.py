@@ -15,6 +15,7 @@ from made_files import FILES, fill, idx
 from PIL import Image
 
 from snnjax import data
+from snnjax.app.commands import doctor
 from snnjax.app.commands.data import MOST
 
 
@@ -98,12 +99,15 @@ def test_a_cached_set_is_tested_without_a_folder_named(finished, sets, capsys):
     assert "on 40 test images of mnist" in capsys.readouterr().out
 
 
-def test_the_doctor_looks_at_all(capsys):
+def test_the_doctor_looks_at_all(capsys, monkeypatch):
+    """Where an optional part is absent too, the exit status is 0."""
+    monkeypatch.setitem(doctor.EXTRAS, "more", ("no_such_package", "for nothing"))
     Command("doctor").main([])
     out, err = capsys.readouterr()
     assert err == ""
     for words in ("versions", "device", "kernels", "auto takes", "cache folder", "built in", "tensorboardX"):
         assert words in out
+    assert re.search("absent +no_such_package", out)
     for name in data.DATASETS:
         assert f"data: {name}" in out
 

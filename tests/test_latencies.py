@@ -25,6 +25,7 @@ CONVS = {
     "many features": Conv(150, kernel=3, padding=1, threshold=np.float32(RNG.integers(4, 40, 150)) / 4),
     "as large as the map": Conv(2, kernel=(7, 8), threshold=20.0),
     "silent": Conv(2, kernel=3, threshold=1e6),
+    "weights above 1": Conv(3, kernel=3, threshold=12.0),
 }
 CASES = [(name, 255) for name in CONVS] + [("one threshold", 1), ("below 0", 1), ("many features", 15)]
 
@@ -36,9 +37,11 @@ def stimuli(time_steps):
     return latencies.astype(np.uint8)
 
 
-def weights_of(conv, lowest=0):
-    """Their sums are exact in any order."""
-    return np.float32(np.random.default_rng(1).integers(lowest, 65, (conv.features, 2, *pair("", conv.kernel, 1))) / 64)
+def weights_of(conv, lowest=0, highest=64):
+    """Of 64ths: their sums are exact in any order."""
+    return np.float32(
+        np.random.default_rng(1).integers(lowest, highest + 1, (conv.features, 2, *pair("", conv.kernel, 1))) / 64
+    )
 
 
 def responses(conv, weights, latency, time_steps):
@@ -62,12 +65,13 @@ def pooled(latency, pool, padding, time_steps):
 @pytest.mark.parametrize(("name", "time_steps"), CASES)
 def test_latencies_and_pooled_outputs_are_those_of_the_definition(name, time_steps, compiler):
     conv, fired = CONVS[name], 0
-    fast = Layer(conv, weights_of(conv), time_steps, XLA)
+    weights = weights_of(conv, highest=256 if name == "weights above 1" else 64)
+    fast = Layer(conv, weights, time_steps, XLA)
     compiled = [fast.packed(NATIVE)] if native_suits(conv, time_steps) else []
     first = CASES.index((name, time_steps))
     pools = [POOLS[first % 5], POOLS[(first + 2) % 5]] if name != "as large as the map" else [None, Pool(2, padding=1)]
     for latency in stimuli(time_steps):
-        expected = responses(conv, weights_of(conv), latency, time_steps)
+        expected = responses(conv, weights, latency, time_steps)
         fired += (expected < time_steps).sum()
         for layer in (fast, *compiled):
             np.testing.assert_array_equal(layer.responses(latency), expected, strict=True)

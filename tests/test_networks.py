@@ -162,16 +162,21 @@ def test_the_last_step_decides_and_batches_are_images_one_by_one(network, latenc
 
 
 def test_signed_weights_are_propagated_in_time():
-    """A neuron that fires early and is inhibited later has fired, though its last potential is below the threshold."""
+    """A neuron that fires early and is inhibited later has fired, though its last potential is below the threshold.
+
+    Without `timed`, the layer before passes its times on to it too.
+    """
+    passing = Conv(2, kernel=1, threshold=0.5, learners=STDP())
     signed = Conv(1, kernel=1, threshold=0.5, learners=STDP(bounds=(-1, 1)))
-    stages = stage(signed), stage(Conv(3, kernel=1, threshold=0.1, learners=STDP())), stage(DECISION)
+    stages = stage(passing), stage(signed), stage(Conv(3, kernel=1, threshold=0.1, learners=STDP())), stage(DECISION)
     network = SpikingNetwork(Network("signed", (2, 1, 2), 3, stages))
-    network.set_weights(dict(layer1=np.float32([1, -1]).reshape(1, 2, 1, 1)))
+    weights = dict(layer1=np.eye(2), layer2=np.array([[1, -1]]))
+    network.set_weights({name: np.float32(rows)[:, :, None, None] for name, rows in weights.items()})
     latency = np.uint8([[0, 3], [3, 0]]).reshape(2, 1, 2)
     model = network.model
-    assert model.forward(latency, 0, 1).tolist() == [[[0, T]]]
-    assert model.forward(latency, 0, 1, timed=False).tolist() == [[[0, T]]]
-    assert (model.forward(latency, 0, 2, timed=False) < T).tolist() == [[[True, False]]] * 3
+    assert model.forward(latency, 0, 2).tolist() == [[[0, T]]]
+    assert model.forward(latency, 0, 2, timed=False).tolist() == [[[0, T]]]
+    assert (model.forward(latency, 0, 3, timed=False) < T).tolist() == [[[True, False]]] * 3
     assert network.predict(latency) >= 0
 
 

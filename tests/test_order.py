@@ -6,17 +6,16 @@ import itertools
 
 import numpy as np
 import pytest
+from test_sweep import Gain
 from tiny import FIRST, branches, images, labelled, plain
 
-from snnjax import Images, component
+from snnjax import Images
 from snnjax.app.commands import train
 from snnjax.app.options import Data, Epochs, Machine
 from snnjax.app.options import Network as Named
 from snnjax.core import files, metrics
-from snnjax.core.components import static
 from snnjax.core.errors import InputError
 from snnjax.data import Dataset
-from snnjax.encoding import encode
 from snnjax.kernels import native
 from snnjax.layers.conv import Conv
 from snnjax.learners import RSTDP, TargetTime
@@ -155,20 +154,6 @@ def test_a_run_resumed_in_the_middle_goes_on_in_the_same_order(tmp_path):
     assert len(saved) > 8
     in_order = trained(network, LITTLE, dataclasses.replace(settings, shuffle=False, mirror=False))
     assert any(np.any(in_order.weights[name] != weights) for name, weights in whole.weights.items())
-
-
-@component
-class Gain:
-    """Encodes a darker image."""
-
-    gain: float = 1.0
-    time_steps: int = static(default=15)
-
-    def __call__(self, image):
-        return encode(image * self.gain)
-
-    def output_shape(self, image_shape):
-        return (6, *image_shape)
 
 
 @pytest.mark.parametrize(

@@ -282,6 +282,13 @@ def test_durations(seconds, words):
     assert report.duration(seconds) == words
 
 
+def test_the_table_of_phases():
+    figures = dict(name="encode", images=1234, compile_seconds=1.5, seconds=2.0, images_per_second=617.0)
+    head, [row] = report.phases(dict(phases=[figures]))
+    shown = {"phase": "encode", "images": "1,234", "compiling s": "1.5", "running s": "2.0", "images/s": "617"}
+    assert dict(zip(head, row, strict=True)) == shown
+
+
 def test_the_course_of_a_run_ends_with_its_last_phase(results):
     course = comparisons.course(results)
     assert course.epochs == [1, 2, 3]

@@ -142,7 +142,7 @@ class Halted(Exception):
     ids=["STDP", "two STDP, of XLA", "two TargetTime"],
 )
 def test_layers_that_learn_alone_go_on_within_an_epoch(learner, count, native, monkeypatch, compiler):
-    """Of one network, and of several side by side."""
+    """Of one network, and of several side by side, interrupted twice."""
     monkeypatch.setattr(epoch, "EVERY", 0.0)
     monkeypatch.setattr(epoch, "SLICE", 12)
     monkeypatch.setattr(epoch, "ALIGNED", 4)
@@ -165,6 +165,8 @@ def test_layers_that_learn_alone_go_on_within_an_epoch(learner, count, native, m
     again = loop.Training(networks, images(), made.settings)
     for state in kept:
         again.runners.check(state)
+    with pytest.raises(Halted):
+        again.run([*kept], save)
     for found, state in zip(again.run(kept), expected, strict=True):
         np.testing.assert_array_equal(found.weights["layer1"], state.weights["layer1"])
         assert found.diagnoses == state.diagnoses
