@@ -1,6 +1,5 @@
 """Data sets: scikit-learn's digits, IDX and CIFAR files, .npz files, and what tensorflow-datasets has prepared."""
 
-import dataclasses
 import errno
 import gzip
 import io
@@ -20,10 +19,6 @@ from snnjax.data import CATALOGUE, DATASETS, RECORDINGS, Dataset, digits, find, 
 from snnjax.encoding import COLOUR, GREY
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
-
-
-def zip_bytes(content: bytes) -> bytes:
-    return gzip.compress(content, mtime=0)
 
 
 def assert_arrays(data: Dataset, expected) -> None:
@@ -72,39 +67,28 @@ def test_digits():
     data = digits()
     assert repr(data) == "Dataset(digits: 1,437 training and 360 test images of 28x28, 10 classes)"
     about = CATALOGUE["digits"]
-    counts = (1437, 360, (28, 28), 10)
-    assert (about.train_images, about.test_images, about.shape, about.classes) == counts
+    assert (about.train_images, about.test_images, about.shape, about.classes) == (1437, 360, (28, 28), 10)
     assert (data.train_images.dtype, data.encoder, data.input_shape) == (np.float32, GREY, (6, 28, 28))
     images = np.concatenate([data.train_images, data.test_images])
     assert (images.min(), images.max()) == (0, 255)
     assert not images[:, [0, 1, -2, -1]].any(), "two blank rows above and below"
-    assert images[:, 2:26, 2:26].any(axis=0)[:, 8:16].all()
     counts = np.bincount(data.train_labels), np.bincount(data.test_labels)
     np.testing.assert_allclose(counts[0] / 4, counts[1], atol=1.1)
     assert data.test_labels[:12].tolist() == [7, 6, 3, 7, 7, 3, 2, 8, 9, 3, 2, 6], "always the same split"
-    assert load("digits").digest == data.digest
 
 
-@pytest.mark.parametrize(
-    ("name", "zipped", "dotted", "named"),
-    [
-        ("mnist", (), True, "8"),
-        ("fashion_mnist", tuple(FILES), True, "bag"),
-        ("kmnist", ("t10k-labels-idx1-ubyte",), False, "re"),
-    ],
-)
-def test_idx_files_are_read_plain_and_gzipped(folder, name, zipped, dotted, named):
+def test_idx_files_are_read_plain_and_gzipped(folder):
+    for name, named in (("mnist", "8"), ("fashion_mnist", "bag"), ("kmnist", "re")):
+        data = load(name, str(folder))
+        assert_arrays(data, FILES.values())
+        assert (data.name, data.classes, data.names[8]) == (name, 10, named)
     for file in FILES:
-        path = folder / (file.replace("-idx", ".idx") if dotted else file)
-        content = (folder / file).read_bytes()
+        (folder / f"{file.replace('-idx', '.idx')}.gz").write_bytes(gzip.compress((folder / file).read_bytes()))
         (folder / file).unlink()
-        if file in zipped:
-            path = path.with_name(path.name + ".gz")
-            content = zip_bytes(content)
-        path.write_bytes(content)
-    data = load(name, str(folder))
-    assert_arrays(data, FILES.values())
-    assert (data.name, data.classes, data.names[8]) == (name, 10, named)
+    assert_arrays(load("mnist", folder), FILES.values())
+    (folder / "t10k-images.idx3-ubyte.gz").unlink()
+    with pytest.raises(FileNotFoundError, match=re.escape(f"{folder} lacks t10k-images-idx3-ubyte")):
+        load("mnist", folder)
 
 
 @pytest.mark.parametrize(
@@ -116,31 +100,25 @@ def test_emnist_is_set_upright_and_counted_from_0(tmp_path, split, classes, firs
     images = RNG.integers(0, 256, (classes, 5, 4), np.uint8)
     for part in ("train", "test"):
         (tmp_path / f"emnist-{split}-{part}-images-idx3-ubyte").write_bytes(idx(images.swapaxes(1, 2)))
-        content = zip_bytes(idx(labels + np.uint8(first)))
+        content = gzip.compress(idx(labels + np.uint8(first)))
         (tmp_path / f"emnist-{split}-{part}-labels-idx1-ubyte.gz").write_bytes(content)
     data = load(f"emnist_{split}", tmp_path)
     assert_arrays(data, (images, labels, images, labels))
     assert data.train_images.flags.c_contiguous
     assert (data.classes, data.names[0], data.names[-1], len(data.names)) == (classes, *ends, classes)
-    for label in (0, 27) if split == "letters" else ():
-        (tmp_path / "emnist-letters-test-labels-idx1-ubyte.gz").write_bytes(idx(np.full(26, label, np.uint8)))
-        with pytest.raises(InputError, match=rf"test labels must lie in 0\.\.25, got {label - 1}\.\.{label - 1}"):
+    if first:
+        (tmp_path / "emnist-letters-test-labels-idx1-ubyte.gz").write_bytes(idx(labels))
+        with pytest.raises(InputError, match=r"test labels must lie in 0\.\.25, got -1\.\.24"):
             load("emnist_letters", tmp_path)
-    other = "digits" if split == "balanced" else "balanced"
-    with pytest.raises(FileNotFoundError, match=f"emnist-{other}-train-images-idx3-ubyte"):
-        load(f"emnist_{other}", tmp_path)
 
 
 def test_cifar_files(folder):
-    (folder / "data_batch_4.bin.gz").write_bytes(zip_bytes(CIFAR["data_batch_4.bin"][0]))
+    (folder / "data_batch_4.bin.gz").write_bytes(gzip.compress(CIFAR["data_batch_4.bin"][0]))
     (folder / "data_batch_4.bin").unlink()
     data = load("cifar10", folder)
     *train, test = [arrays for _, *arrays in CIFAR.values()]
     assert_arrays(data, (*(np.concatenate(parts) for parts in zip(*train, strict=True)), *test))
     assert (data.encoder, data.input_shape, data.classes, data.names[3]) == (COLOUR, (18, 34, 34), 10, "cat")
-    (folder / "data_batch_1.bin").unlink()
-    with pytest.raises(FileNotFoundError, match=re.escape(f"{folder} lacks data_batch_1.bin")):
-        load("cifar10", folder)
 
 
 IMAGES = "train-images-idx3-ubyte"
@@ -148,27 +126,10 @@ GOOD = idx(FILES[IMAGES])
 BATCH = CIFAR["test_batch.bin"][0]
 DAMAGED = {
     "a byte too few": (IMAGES, GOOD[:-1], "must hold 256 bytes for shape (12, 5, 4), got 255"),
-    "a byte too many": (IMAGES, GOOD + b"x", "must hold 256 bytes for shape (12, 5, 4), got 257"),
-    "empty": (IMAGES, b"", "must begin with the IDX magic number 00000803, got nothing"),
-    "a picture": (IMAGES, b"\x89PNG" + GOOD[4:], "magic number 00000803, got 89504e47"),
-    "of rank 2": (IMAGES, idx(FILES[IMAGES][0]), "magic number 00000803, got 00000802"),
-    "no images of a huge size": (IMAGES, bytes([0, 0, 8, 3, 0, 0, 0, 0]) + b"\xff" * 8, "must hold 16 bytes for sha"),
-    "a cut .gz": (IMAGES, zip_bytes(GOOD)[:-9], "is truncated or damaged"),
-    "too large": (IMAGES, zip_bytes(bytes(90_001)), "must hold at most 90000 bytes, unzipped"),
+    "a cut .gz": (IMAGES, gzip.compress(GOOD)[:-9], "is truncated or damaged"),
+    "too large": (IMAGES, gzip.compress(bytes(90_001)), "must hold at most 90000 bytes, unzipped"),
     "images as labels": ("t10k-labels-idx1-ubyte", GOOD, "magic number 00000801, got 00000803"),
-    "too few labels": (
-        "t10k-labels-idx1-ubyte",
-        idx(np.arange(6, dtype=np.uint8)),
-        "mnist: 7 test images but 6 labels",
-    ),
-    "label 11": (
-        "train-labels-idx1-ubyte",
-        idx(np.arange(12, dtype=np.uint8)),
-        "train labels must lie in 0..9, got 0.",
-    ),
-    "no images": ("t10k-images-idx3-ubyte", idx(np.zeros((0, 5, 4), np.uint8)), "mnist: 0 test images but 7 labels"),
     "a cut batch": ("test_batch.bin", BATCH[:-1], "must hold 3073 bytes for each image, got 9218"),
-    "class 10": ("test_batch.bin", b"\x0a" + bytes(3072), "cifar10: test labels must lie in 0..9, got 10..10"),
 }
 
 
@@ -188,24 +149,10 @@ def test_a_disk_that_cannot_be_read_is_no_damaged_file(folder, monkeypatch):
         raise OSError(errno.EIO, "Input/output error")
 
     for name in FILES:
-        (folder / name).write_bytes(zip_bytes((folder / name).read_bytes()))
+        (folder / name).write_bytes(gzip.compress((folder / name).read_bytes()))
     monkeypatch.setattr(gzip.GzipFile, "read", read)
     with pytest.raises(OSError, match="Input/output error"):
         load("mnist", folder)
-
-
-def test_what_is_missing_is_named(folder):
-    for name in ("t10k-images-idx3-ubyte", IMAGES):
-        (folder / name).rename(folder / "away")
-        with pytest.raises(FileNotFoundError, match=re.escape(f"{folder} lacks {name}")):
-            load("mnist", folder)
-        (folder / "away").rename(folder / name)
-    for path in (folder / "nowhere", folder / IMAGES):
-        with pytest.raises(FileNotFoundError, match=re.escape(f"`data_dir` {path} is no folder")):
-            load("mnist", path)
-    known = ", ".join((*DATASETS, "folder", *RECORDINGS))
-    with pytest.raises(InputError, match=f"`dataset` must be one of {known}, or an .npz file, got 'cifar'"):
-        load("cifar")
 
 
 # Sets that tensorflow-datasets has prepared
@@ -302,51 +249,43 @@ def test_a_set_is_taken_from_the_cache_then_as_prepared_by_default(prepared, tmp
 
 def test_nothing_is_downloaded_for_a_folder_that_was_named(tmp_path, calls, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)  # importing it would take seconds
-    with pytest.raises(FileNotFoundError, match="nor a set that tensorflow-datasets has prepared") as caught:
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path} .* nor a set .* prepared .*emnist-balanced-test-labels"):
         load("emnist_balanced", tmp_path)
-    advice = "leave `data_dir` (--data_dir) out, and the set is downloaded"
-    for hint in (str(tmp_path), "emnist-balanced-test-labels-idx1-ubyte", advice):
-        assert hint in str(caught.value)
+    with pytest.raises(FileNotFoundError, match=re.escape(f"`data_dir` {tmp_path / 'nowhere'} is no folder")):
+        load("mnist", tmp_path / "nowhere")
     assert not calls, "the network was asked"
     assert not list(tmp_path.iterdir())
+    known = ", ".join((*DATASETS, "folder", *RECORDINGS))
+    with pytest.raises(InputError, match=f"`dataset` must be one of {known}, or an .npz file, got 'cifar'"):
+        load("cifar")
 
 
 # Sets that are wrong
 
 ZERO = np.zeros((3, 4, 4))
 NAMED = ("ant", "bee", "cow")
-GAPS = dict(train_labels=np.array([7, 3, 7]), test_labels=np.array([7, 3, 7]), classes=None)
 WRONG = {
     "four axes": (dict(train_images=ZERO[..., None]), "`train_images` must have axes (N H W), ", "(3, 4, 4, 1)"),
     "colour and grey": (dict(test_images=np.zeros((3, 4, 4, 3), np.uint8)), "uint8 of (4, 4), test", "of (4, 4, 3)"),
-    "two dtypes": (dict(test_images=ZERO), "training images are uint8 of (4, 4), test images float64 of (4, 4)"),
     "two labels": (dict(test_labels=np.array([0, 1])), "small: 3 test images but 2 labels"),
     "nothing": (dict(train_images=ZERO[:0], train_labels=np.zeros(0, int)), "small: there are no train images"),
     "label 3": (dict(test_labels=np.array([0, 1, 3])), "small: test labels must lie in 0..2, got 0..3"),
-    "NaN": (dict(train_images=ZERO + np.nan), "small: train images hold NaN or infinite values"),
-    "infinite": (dict(test_images=ZERO - np.inf), "small: test images hold NaN or infinite values"),
+    "infinite": (dict(train_images=np.where(np.eye(4), np.inf, ZERO)), "small: train images hold NaN or infinite"),
     "of 0..1": (dict(train_images=ZERO + 1), "`train_images` must be of 0..255", "up to 1.0: multiply"),
     "below 0": (dict(train_images=ZERO - 5), "`train_images` must be of 0..255, got -5.0..0.0"),
     "above 255": (dict(test_images=np.full((3, 4, 4), 256)), "`test_images` must be of 0..255, got 0..256"),
-    "list": (dict(train_labels=[0, 1, 2]), "`train_labels` must be an array of axes (N), got list"),
     "float labels": (dict(test_labels=np.zeros(3)), "`test_labels` must hold integers, got dtype float64"),
     "no class": (dict(classes=0), "`classes` must be at least 1, got 0"),
     "masked images": (dict(train_images=np.ma.zeros((3, 4, 4))), "`train_images` must be a plain array", "masked"),
     "no rows": (dict(train_images=ZERO[:, :0]), "`train_images` must have rows and columns", "(3, 0, 4)"),
     "classes without images": (dict(classes=5), "small: there are no training images of class 3, 4: add some"),
-    "named ones": (
-        dict(train_labels=np.array([1, 1, 1]), class_names=NAMED),
-        "class 0 (ant), 2 (cow): add",
-        "relabel(",
-    ),
-    "gaps": (GAPS, "no training images of class 0, 1, 2 and 3 more"),
+    "named ones": (dict(train_labels=np.array([1, 1, 1]), class_names=NAMED), "class 0 (ant), 2 (cow): add"),
     "a huge gap": (dict(train_labels=np.array([0, 1, 2**40]), classes=None), "2, 3, 4 and 1,099,511,627,771 more"),
     "two files": (dict(test_files=("a", "b")), "`test_files` must be the file name of each of 3 images", "('a', 'b')"),
     "a text as files": (dict(train_files="abc"), "`train_files` must be the file name of each of 3", "got 'abc'"),
     "files of nothing": (dict(validation_files=("a",)), "`validation_files` must be the file name of each of 0 images"),
     "four groups": (dict(train_groups=np.arange(4)), "`train_groups` must have shape (3,)", "got (4,)"),
     "two names": (dict(class_names=("a", "b")), "`class_names` must be one for each of 3 classes, got 2"),
-    "equal names": (dict(class_names=("a", "b", "a")), "`class_names` must differ, got 'a' twice"),
     "blank name": (dict(class_names=("a", "b", " ")), "`class_names` must be of printable characters, got ' '"),
     "text as names": (dict(class_names="abc"), "`class_names` must be a tuple of names, got the text 'abc'"),
     "silent": (dict(class_names=("a", "b", "(silent)")), "`class_names` must not hold '(silent)'"),
@@ -438,14 +377,12 @@ def test_fewer_images_are_of_all_classes_alike():
     assert data.test_labels.tolist() == [0, 0, 0, 1, 2]
     assert whole.first(3, 2).train_labels.tolist() == [0, 1, 2]
     assert whole.first(3, 2).test_labels.tolist() == [0, 1]
-    assert np.bincount(whole.first(4, 7).train_labels).tolist() == [2, 1, 1]
     assert np.bincount(whole.first(4, 7).test_labels).tolist() == [4, 2, 1]
     assert whole.first(100, 2000).digest == whole.digest
     with pytest.raises(InputError, match="no training images of class 1, 2: add some"):
         whole.first(10, None, in_order=True)
     first = digits().first(40, None, in_order=True)
     np.testing.assert_array_equal(first.train_images, digits().train_images[:40])
-    assert (len(first.train_labels), len(first.test_labels)) == (40, 360)
 
 
 def test_fewer_images_are_drawn_by_a_seed():
@@ -459,11 +396,10 @@ def test_fewer_images_are_drawn_by_a_seed():
 
 def test_a_share_is_drawn_with_the_seed():
     whole = sorted_set()
-    for seed in range(3):
-        share = whole.share(0.1, seed)
-        assert np.bincount(share.train_labels).tolist() == [6, 3, 1]
-        assert np.all(np.diff(brightness(share.train_images)) > 0), "in their order, none twice"
-        assert share.digest == whole.share(0.1, seed).digest != whole.share(0.1, seed + 1).digest
+    share = whole.share(0.1, 0)
+    assert np.bincount(share.train_labels).tolist() == [6, 3, 1]
+    assert np.all(np.diff(brightness(share.train_images)) > 0), "in their order, none twice"
+    assert share.digest == whole.share(0.1, 0).digest != whole.share(0.1, 1).digest
     np.testing.assert_array_equal(share.test_images, whole.test_images)
     assert len(whole.share(0.559, 0).train_labels) == 55
     assert whole.share(1, 0) is whole
@@ -473,17 +409,11 @@ def test_a_share_is_drawn_with_the_seed():
 
 PARTS = {
     "-1 images": (lambda x: x.first(-1, None), "`train_images` must be at least 1, got -1"),
-    "1.5 images": (lambda x: x.first(3, 1.5), "`test_images` must be an integer, got 1.5"),
     "fewer than classes": (lambda x: x.first(2, None), "`train_images` must be at least 3, .* sorted, got 2"),
     "a seed of -1": (lambda x: x.first(20, None, seed=-1), "`seed` must be at least 0, got -1"),
     "a share of 0.02": (lambda x: x.share(0.02, 0), r"`ratio` must leave each of 3 classes .*, got 0\.02 of 100"),
     "a share of 0": (lambda x: x.share(0, 0), r"`ratio` must lie in \(0, 1\], got 0, "),
-    "NaN": (lambda x: x.share(float("nan"), 0), r"`ratio` must lie in \(0, 1\], got nan, "),
-    "no copies": (lambda x: x.augment(0, 0), r"`ratio` must lie in \(0, 1\], got 0, "),
-    "a class of one group": (
-        lambda x: dataclasses.replace(x, train_groups=x.train_labels).hold_out(0.2, 0),
-        "to hold out a share, a class must have at least 2 groups",
-    ),
+    "a share of 1.5": (lambda x: x.share(1.5, 0), r"`ratio` must lie in \(0, 1\], got 1\.5, "),
     "a file of another kind": (lambda x: x.save("mine.npy"), "`path` must end in .npz, got mine.npy"),
 }
 
@@ -514,9 +444,8 @@ def test_names_of_files_stay_with_their_images(tmp_path):
     assert whole.digest == small(**{name: getattr(whole, name) for name in ARRAYS}).digest, "names are no data"
 
 
-@pytest.mark.parametrize("planes", [(), (3,)])
-def test_copies_are_rotated_and_mirrored(planes, monkeypatch):
-    images = RNG.integers(0, 256, (60, 28, 28, *planes), np.uint8)
+def test_copies_are_rotated_and_mirrored(monkeypatch):
+    images = RNG.integers(0, 256, (60, 28, 28, 3), np.uint8)
     labels = np.arange(60)
     data = small(train_images=images, train_labels=labels, test_images=images, test_labels=labels, classes=60)
     angles, rotate = [], scipy.ndimage.rotate
@@ -551,19 +480,17 @@ def test_copies_are_rotated_and_mirrored(planes, monkeypatch):
 OWN = Dataset("mine", *FILES.values())
 
 
-@pytest.mark.parametrize(("kind", "planes"), [(np.uint8, (3,)), (np.float32, ())])
-def test_a_set_of_ones_own_is_saved_and_loaded(tmp_path, kind, planes):
+def test_a_set_of_ones_own_is_saved_and_loaded(tmp_path):
     """The very same images and labels, so that their digest is the same."""
-    images = [RNG.integers(0, 256, (count, 5, 4, *planes)).astype(kind) for count in (20, 7)]
+    images = [RNG.integers(0, 256, (count, 5, 4, 3), np.uint8) for count in (20, 7)]
     labels = [np.arange(len(each), dtype=np.int32) for each in images]
-    names = tuple(f"{number}. é" for number in range(20)) if planes else ()
+    names = tuple(f"{number}. é" for number in range(20))
     saved = Dataset("mine", images[0], labels[0], images[1], labels[1], 20, class_names=names)
     saved.save(tmp_path / "mine.npz")
     for path in (tmp_path / "mine.npz", str(tmp_path / "mine.npz")):
         loaded = load(path)
         assert (loaded.name, loaded.classes, loaded.digest, loaded.class_names) == ("mine", 20, saved.digest, names)
-    for name in ARRAYS:
-        np.testing.assert_array_equal(getattr(loaded, name), getattr(saved, name))
+    assert_arrays(loaded, (images[0], labels[0], images[1], labels[1]))
 
 
 def own(path, **changes):
@@ -582,20 +509,15 @@ def test_own_files_of_other_programs_are_read(tmp_path):
     assert (loaded.train_images.dtype, loaded.test_images.dtype) == (np.float32, np.float32)
     for name in ARRAYS:
         np.testing.assert_array_equal(getattr(loaded, name), getattr(OWN, name))
-    assert load(own(tmp_path / "more.npz", classes=np.array(10))).classes == 10
     named = load(own(tmp_path / "named.npz", class_names=np.array(["cafe\u0301", *"bcdefghij"])))
     assert (named.classes, named.names) == (10, ("caf\u00e9", *"bcdefghij"))
 
 
-TWELVE = (12, 5, 4)
 THEIRS = {
     "no labels": (dict(test_labels=None), "must hold .* test_labels, it lacks test_labels"),
     "several classes": (dict(classes=np.zeros(2, int)), r"`classes` must be an integer, got \[0, 0\]"),
-    "numbers as names": (dict(class_names=np.arange(12)), "`class_names` must be of printable characters, got 0"),
-    "nested names": (dict(class_names=np.array([["a"]])), r"`class_names` must be .* got \['a'\]"),
-    "numbers as files": (dict(train_files=np.arange(12)), "`train_files` must be the file name of each of 12 images"),
     "objects": (dict(train_labels=np.array([{}] * 12)), "is damaged or no .npz file: Object arrays cannot be loaded"),
-    "half a validation": (dict(validation_images=np.zeros(TWELVE)), "`validation_labels` must both be given"),
+    "half a validation": (dict(validation_images=np.zeros((12, 5, 4))), "`validation_labels` must both be given"),
     "a bomb": (dict(train_images=np.zeros((12, 100, 100), np.uint8)), "it holds .* bytes, at most 100000 are read"),
 }
 
@@ -617,5 +539,3 @@ def test_files_of_ones_own_that_are_damaged_not_there_or_not_meant(tmp_path):
         load("none.npz")
     with pytest.raises(InputError, match=r"`data_dir` has no effect on .*mine\.npz: for your own pictures"):
         load(own(tmp_path / "mine.npz"), tmp_path)
-    with pytest.raises(TypeError, match=r"`dataset` must be a name, or the path of an \.npz file, got None"):
-        load(None)

@@ -12,7 +12,6 @@ import pytest
 import tiny
 from command import Command, refused
 from made_files import FILES, fill, idx
-from PIL import Image
 
 from snnjax import data
 from snnjax.app.commands.data import MOST
@@ -49,63 +48,41 @@ def test_all_sets_are_listed(sets, capsys):
 
 def test_a_set_is_looked_at_and_stored(sets, capsys):
     Command("data").main(["mnist", "--out", "mine.npz"])
-    out = capsys.readouterr().out
-    assert "Dataset(mnist: 40 training and 40 test images of 28x28" in out
     images = data.load("mnist")
     counts = zip(*(np.bincount(x, minlength=10) for x in (images.train_labels, images.test_labels)), strict=True)
-    assert cells(out)[1:] == [[str(name), str(train), str(test)] for name, (train, test) in enumerate(counts)]
+    rows = cells(capsys.readouterr().out)[1:]
+    assert rows == [[str(name), str(train), str(test)] for name, (train, test) in enumerate(counts)]
     assert data.load("mine.npz").digest == images.digest
     for words, *arguments in (
         ("already exists", "mnist", "--out", "mine.npz"),
         ("`out` stores one data set, got 2", "mnist", "digits", "--out", "x.npz"),
-        ("`dataset` must be one of digits", "minst"),
     ):
         assert words in refused(Command("data"), capsys, *arguments)
 
 
-@pytest.mark.parametrize("more", [0, 5])
-def test_many_classes_are_counted_in_short(sets, capsys, more):
-    count = MOST + more
-    images, names = np.full((2 * count, 5, 5), 9, np.uint8), tuple(f"[b]{number}" for number in range(count))
+def test_many_classes_are_counted_in_short(sets, capsys):
+    count, names = MOST + 5, tuple(f"[b]{number}" for number in range(MOST + 5))
+    images = np.full((2 * count, 5, 5), 9, np.uint8)
     labels = np.repeat(np.arange(count, dtype=np.int32), 2)
     data.Dataset("many", images, labels, images[::2], labels[::2], count, class_names=names).save("many.npz")
     Command("data").main(["many.npz"])
-    head, *rows = cells(capsys.readouterr().out)
-    assert head == ["class", "training", "test"]
-    rest = [[f"{more} more", f"{2 * more}", f"{more}"]] if more else []
-    assert rows == [*([name, "2", "1"] for name in names[:MOST]), *rest]
+    rows = cells(capsys.readouterr().out)[1:]
+    assert rows == [*([name, "2", "1"] for name in names[:MOST]), ["5 more", "10", "5"]]
 
 
 def test_a_folder_of_pictures_is_looked_at(sets, capsys):
     for part, counts in dict(train=dict(cat=4, dog=6), test=dict(cat=2, dog=2), val=dict(cat=3, dog=1)).items():
         fill(sets / "pets" / part, counts)
-    for path in (sets / "pets").rglob("*.png"):
-        Image.new("RGB", (9, 7), (90, 20, 20)).save(path)
-    Command("data").main(["folder", "--data_dir", "pets", "--size", "12", "--group", "[0-5]", "--out", "pets.npz"])
+    Command("data").main(
+        ["folder", "--data_dir", "pets", "--size", "12", "--colour", "--group", "[0-5]", "--out", "pets.npz"]
+    )
     out = capsys.readouterr().out
     assert cells(out) == [["class", "training", "test", "validation"], ["cat", "4", "2", "3"], ["dog", "6", "2", "1"]]
-    assert "the pictures are taken in colour; --no_colour takes them as grey" in out
+    assert "of 12x12x3, 2 classes" in out
     assert "18 of 18 pictures: enlarged, the smallest from 9x7" in out
     stored = data.load("pets.npz")
     assert len(np.unique(stored.train_groups)) == 6
     assert sorted(stored.test_files) == ["test/cat/0.png", "test/cat/1.png", "test/dog/0.png", "test/dog/1.png"]
-    Command("data").main(["folder", "--data_dir", "pets", "--no_colour"])
-    assert "of 7x9, 2 classes" in capsys.readouterr().out
-
-
-def test_a_cached_set_is_tested_without_a_folder_named(finished, sets, capsys):
-    Command("evaluate").main([finished, "--dataset", "mnist", "--device", "cpu", "--kernels", "xla"])
-    assert "on 40 test images of mnist" in capsys.readouterr().out
-
-
-def test_the_doctor_looks_at_all(capsys):
-    Command("doctor").main([])
-    out, err = capsys.readouterr()
-    assert err == ""
-    for words in ("versions", "device", "kernels", "auto takes", "cache folder", "built in", "tensorboardX"):
-        assert words in out
-    for name in data.DATASETS:
-        assert f"data: {name}" in out
 
 
 def test_the_doctor_finds_what_fails(tmp_path):
@@ -125,10 +102,8 @@ def test_the_doctor_finds_what_fails(tmp_path):
 
 def test_the_examples_in_the_scripts_are_the_commands(monkeypatch, capsys):
     """Each script in experiments/ is the command of its name."""
-    scripts = pathlib.Path(__file__).parents[1] / "experiments"
     for name in ("train", "evaluate", "predict", "sweep", "report", "convert"):
         monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
-        with pytest.raises(SystemExit) as caught:
-            runpy.run_path(str(scripts / f"{name}.py"), run_name="__main__")
-        assert caught.value.code == 0
+        with pytest.raises(SystemExit, match="0"):
+            runpy.run_path(str(pathlib.Path(__file__).parents[1] / "experiments" / f"{name}.py"), run_name="__main__")
         assert capsys.readouterr().out.startswith(f"usage: snnjax {name} ")

@@ -1,7 +1,6 @@
 """Files that are whole or not there, and the lock of a folder."""
 
 import errno
-import fcntl
 import os
 import pathlib
 import stat
@@ -47,11 +46,11 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
 def test_what_killed_writes_have_left_is_cleared(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "file.txt") as temporary:
         temporary.rename(tmp_path / temporary.name.replace("file", "other"))
-    for name in ("file.txt", ".file.txt", ".file.txt.0123456.txt", ".file.txt.01234567.npz", "x.txt.01234567.txt"):
+    kept = {"file.txt", ".file.txt", ".file.txt.0123456.txt", ".file.txt.01234567.npz", "x.txt.01234567.txt"}
+    for name in kept:
         (tmp_path / name).touch()
     files.clear(tmp_path)
-    kept = {path.name for path in tmp_path.iterdir()}
-    assert kept == {"file.txt", ".file.txt", ".file.txt.0123456.txt", ".file.txt.01234567.npz", "x.txt.01234567.txt"}
+    assert {path.name for path in tmp_path.iterdir()} == kept
 
 
 def test_a_folder_is_of_one_run_at_a_time(tmp_path):
@@ -65,42 +64,17 @@ def test_a_folder_is_of_one_run_at_a_time(tmp_path):
         assert not (tmp_path / ".lock").exists()
 
 
-def test_a_lock_that_is_removed_in_between_is_not_taken(tmp_path, monkeypatch):
-    """Another run ends, and takes the lock's file with it, between this one's opening and locking it."""
-    real, calls = fcntl.flock, []
+def test_a_file_system_without_locks_is_no_other_run(tmp_path, monkeypatch):
+    """But a folder that cannot be written is refused at once, not after the first layer has learned."""
 
-    def flock(file, how):
-        calls.append(how)
-        if len(calls) == 1:
-            (tmp_path / ".lock").unlink()
-        real(file, how)
+    def fail(fault):
+        monkeypatch.setattr(files.FileLock, "acquire", lambda _: (_ for _ in ()).throw(OSError(fault, "none")))
 
-    monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(FileExistsError, match="another run is writing"), lock(tmp_path):
-        pass
-    assert calls
-    with lock(tmp_path):
-        assert (tmp_path / ".lock").exists()
-
-
-@pytest.mark.parametrize("fault", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EIO])
-def test_a_file_system_without_locks_is_no_other_run(tmp_path, monkeypatch, fault):
-    def flock(*_):
-        raise OSError(fault, os.strerror(fault))
-
-    monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.warns(UserWarning, match="cannot be locked .*let no other run"), lock(tmp_path):
-        (tmp_path / "result").touch()
-    assert {path.name for path in tmp_path.iterdir()} == {".lock", "result"}
-
-
-def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path, monkeypatch):
-    """Not after the first layer has learned."""
-
-    def refuse(*_, **__):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-    monkeypatch.setattr(files.FileLock, "acquire", refuse)
+    for fault in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EIO):
+        fail(fault)
+        with pytest.warns(UserWarning, match="cannot be locked .*let no other run"), lock(tmp_path):
+            (tmp_path / "result").touch()
+    fail(errno.EACCES)
     with pytest.raises(PermissionError), lock(tmp_path):
         pytest.fail("it was taken")
 
@@ -148,7 +122,7 @@ def test_devices_and_folders_of_the_system_are_not_read(tmp_path):
             with pytest.raises(InputError, match="must be a regular file, got a device, pipe or socket"):
                 read(path)
     system = ("/", "/dev", "/dev/stdin", "/proc/self", "/etc/hostname", "/tmp/../sys", tmp_path / "link" / "1")
-    for path in (*system, "/run/lock", "/dev/shmem", "/run/mediator"):
+    for path in (*system, "/dev/shmem", "/run/mediator"):
         with pytest.raises(InputError, match="is the root folder or of the system"):
             files.check_ordinary(pathlib.Path(path))
     for path in (tmp_path / "pipe", tmp_path / "circle", pathlib.Path("a\0b")):
