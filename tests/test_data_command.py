@@ -85,8 +85,11 @@ def test_a_folder_of_pictures_is_looked_at(sets, capsys):
     assert sorted(stored.test_files) == ["test/cat/0.png", "test/cat/1.png", "test/dog/0.png", "test/dog/1.png"]
 
 
-def test_the_doctor_finds_what_fails(tmp_path):
+def test_the_doctor_finds_what_fails(tmp_path, capsys):
     """No C++ compiler on the path, a cache folder that cannot be; the system has no fcntl, which stops no command."""
+    Command("doctor").main([])
+    out, err = capsys.readouterr()
+    assert ("FAILS" in out, err) == (False, "")
     (tmp_path / "file").touch()
     paths = dict(PATH=str(tmp_path), CXX="", XDG_CACHE_HOME=str(tmp_path / "file"), HOME=str(tmp_path))
     code = "import sys; sys.modules['fcntl'] = None; import snnjax.runs.run_folder, snnjax.app.main as x; x.main()"

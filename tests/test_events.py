@@ -6,7 +6,6 @@ The recordings are made (see `made_events`), of scikit-learn's digits or of rand
 import functools
 import hashlib
 import http.server
-import json
 import os
 import re
 import shutil
@@ -21,7 +20,6 @@ import jax
 import numpy as np
 import pytest
 import tiny
-from command import Command
 from made_events import record, write_bin, write_nmnist
 from shipped import each_of
 
@@ -29,7 +27,6 @@ import snnjax
 from snnjax.app import features, plots
 from snnjax.app.names import RECORDED
 from snnjax.core import files
-from snnjax.core.components import from_data, to_data
 from snnjax.core.errors import DownloadError
 from snnjax.data import RECORDINGS, Dataset, event_picture, load, recordings
 from snnjax.encoding import EVENTS, EventEncoder
@@ -87,16 +84,12 @@ def test_equal_counts_at_each_step():
     assert (first[fired] > 0).all()
     order = np.argsort(latency[fired], kind="stable")
     assert (np.diff(first[fired][order].astype(int)) <= 0)[np.diff(latency[fired][order]) > 0].all()
+    with pytest.raises(snnjax.InputError, match=r"`image` must .*\(H W 2\), got shape \(34, 34\)"):
+        SAME_COUNT(PICTURE[..., 0])
 
 
 def test_the_encoder_is_a_pure_function(contract):
     contract(SAME_TIME, [np.stack([PICTURE, PICTURE[::-1]])])
-
-
-def test_the_encoder_is_saved():
-    for encoder in (SAME_TIME, EventEncoder(20)):
-        arrays: dict = {}
-        assert from_data(to_data(encoder, arrays), arrays) == encoder
 
 
 # Event pictures
@@ -121,6 +114,13 @@ def test_pictures_are_those_of_a_plain_loop():
     events = random_events(1000, 34, 30, seed=1)
     expected = first_events(events, (34, 30), (10, 7), 150e3)
     np.testing.assert_array_equal(event_picture(events, (34, 30), (10, 7), 150e3), expected)
+    for sensor, window, message in (
+        ((34, 29), 9, r"`x` of events .* 0\.\.28, got 0\.\.29"),
+        ((33, 30), 9, r"`y` of events .* 0\.\.32, got 0\.\.33"),
+        ((34, 30), 0, "`window` must be positive, .*, got 0"),
+    ):
+        with pytest.raises(snnjax.InputError, match=message):
+            event_picture(events, sensor, (9, 9), window)
 
 
 # Data sets
@@ -164,23 +164,6 @@ def test_nmnist_from_its_own_files(made, data, tmp_path):
     assert (again.digest, again.encoder) == (data.digest, EVENTS)
 
 
-def test_gestures(tmp_path):
-    """DVSGesture: columns x, y, p and t in milliseconds."""
-    recorded = [random_events(400, 128, 128, seed) for seed in range(11)]
-    for number, events in enumerate(recorded):
-        events.t[:] = events.t // 1000 * 1000
-        for part in ("Train", "Test") if number in (6, 7) else ("Train",):
-            path = tmp_path / "DVSGesture" / f"ibmGesture{part}" / "user01_lab" / f"{number}.npy"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            np.save(path, np.stack([events.x, events.y, events.p, events.t / 1000], axis=1))
-    data = load("dvs_gesture", tmp_path)
-    assert (data.train_images.shape, data.classes, data.names[7]) == ((11, 32, 32, 2), 11, "Arm roll")
-    assert sorted(data.test_labels) == [6, 7]
-    for part in ("train", "test"):
-        for picture, label in zip(getattr(data, f"{part}_images"), getattr(data, f"{part}_labels"), strict=True):
-            np.testing.assert_array_equal(picture, first_events(recorded[label], (128, 128), (32, 32), 500e3))
-
-
 def test_sets_without_test_recordings_are_divided(tmp_path, monkeypatch):
     """N-Caltech101: its recordings differ in size."""
     labels = ("ant", "bass", "camera")
@@ -208,24 +191,6 @@ def test_every_set_is_known_to_tonic():
         assert np.prod(source.size) <= np.prod(source.sensor), name
 
 
-# Errors
-
-WIDE = random_events(10, 34, 40, seed=2)
-REFUSED = {
-    "grey": (lambda: EVENTS(PICTURE[..., 0]), ValueError, r"`image` must .*\(H W 2\), got shape \(34, 34\)"),
-    "outside": (lambda: event_picture(WIDE, (34, 34), (34, 34)), ValueError, r"`x` of events .* 0\.\.33, got 0\.\.39"),
-    "window": (lambda: event_picture(WIDE, (34, 40), (9, 9), 0), ValueError, "`window` must be positive, .*, got 0"),
-    "name": (lambda: recordings("mnist", "x"), ValueError, "`name` must be one of nmnist, .*, got 'mnist'"),
-}
-
-
-@pytest.mark.parametrize("kind", REFUSED)
-def test_what_cannot_be_is_refused(kind):
-    call, error, message = REFUSED[kind]
-    with pytest.raises(error, match=message):
-        call()
-
-
 @pytest.mark.parametrize("content", [bytes(7), bytes([200, 3, 0, 0, 0])])
 def test_recordings_that_are_missing_or_damaged_are_named(tmp_path, content):
     train, test = (tmp_path / "NMNIST" / part / "3" / "00001.bin" for part in ("Train", "Test"))
@@ -239,13 +204,7 @@ def test_recordings_that_are_missing_or_damaged_are_named(tmp_path, content):
         load("nmnist", tmp_path)
 
 
-def test_packages_that_are_missing_are_named(made, tmp_path, monkeypatch):
-    path = tmp_path / "CIFAR10DVS" / "cat" / "0.aedat4"
-    path.parent.mkdir(parents=True)
-    path.touch()
-    monkeypatch.setitem(sys.modules, "aedat", None)
-    with pytest.raises(ImportError, match="CIFAR10DVS needs aedat too: pip install aedat"):
-        load("cifar10dvs", tmp_path)
+def test_packages_that_are_missing_are_named(made, monkeypatch):
     monkeypatch.setitem(sys.modules, "tonic", None)
     monkeypatch.delitem(sys.modules, "tonic.datasets")
     with pytest.raises(ImportError, match=r"nmnist needs tonic \(.*\): pip install 'snnjax\[events\]'"):
@@ -318,24 +277,6 @@ def test_a_network_is_trained_and_tested(data, tmp_path):
     assert network.spec.encoder == EVENTS
     decisions = np.asarray(jax.vmap(network)(data.test_images))
     assert np.mean(decisions == data.test_labels) == pytest.approx(results["test"]["accuracy"])
-
-
-@pytest.mark.slow
-def test_commands_take_recordings_as_any_other_set(made, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    where = ["--dataset", "nmnist", "--data_dir", made]
-    model = ["--model", f"{tiny.__file__}:plain", "--device", "cpu"]
-    Command("data").main(["nmnist", "--data_dir", made, "--out", "kept.npz"])
-    Command("train").main([*where, *model, "--epochs", 1, 2, "--batch_size", 20, "--out", "run"])
-    accuracy = json.loads(Path("run/results.json").read_text())["test"]["accuracy"]
-    for source in ([], where, ["--dataset", "kept.npz"]):
-        capsys.readouterr()
-        Command("evaluate").main(["run", *source, "--device", "cpu"])
-        assert f"test accuracy {accuracy:.2%}" in capsys.readouterr().out
-    Command("predict").main(["run", "--images", 3, "--out", "drawn", "--device", "cpu"])
-    assert len([*Path("drawn").iterdir()]) == 1
-    Command("report").main(["run", "--images", 3, "--device", "cpu"])
-    assert Path("run/pictures/image_00003.png").exists()
 
 
 @pytest.mark.parametrize("name", each_of([*RECORDED, "goupy2024_ncg", "goupy2024_sstdp"]))

@@ -1,7 +1,6 @@
 """Folders of pictures and .zip files of them as data sets."""
 
 import ast
-import contextlib
 import html
 import os
 import re
@@ -168,7 +167,6 @@ def known_of(path: Path, out: Path, **how) -> tuple[dict, Dataset]:
         dict(train_images=20, draw=True, ratio=0.5),
         dict(augment=True, ratio=0.3, validation=0),
     ],
-    ids=["fewer", "a drawn share", "copies"],
 )
 def test_a_moved_folder_is_known_by_its_digest(tmp_path, how):
     """Else the network would be tested on pictures that it has learned."""
@@ -178,8 +176,7 @@ def test_a_moved_folder_is_known_by_its_digest(tmp_path, how):
     assert (images.test_files, own) == (learned.test_files, True), "of the same groups"
     assert not any(tested.LEAK in note for note in images.notes)
     path.rename(tmp_path / "moved")
-    lost = f"the data of RUN are no longer in {path}: say where they are by `data_dir` (--data_dir)"
-    with pytest.raises(FileNotFoundError, match=re.escape(lost)):
+    with pytest.raises(FileNotFoundError, match=f"the data of RUN are no longer in {path}: .* `data_dir`"):
         tested.load(options.TestData(), known, (28, 28), "RUN")
     for named in (None, "folder"):
         chosen = options.TestData(dataset=named, data_dir=tmp_path / "moved")
@@ -210,11 +207,6 @@ def test_other_pictures_may_be_those_of_the_training(tmp_path):
     assert not any(tested.LEAK in note for note in tested.load(chosen, published, (28, 28), "RUN").images.notes)
 
 
-def test_fewer_images_than_asked_for_are_said(pets):
-    images = parts.note_fewer(load("folder", pets), train=400, test=9)
-    assert images.notes[1:] == ("--train_images 400: there are only 12", "--test_images 9: there are only 3")
-
-
 def test_the_program_in_a_report_is_python(tmp_path):
     settings = dict(dataset="folder", data_dir="/a b", size=[28], colour=True, group="^o'\\d+")
     text = html.unescape(re.sub("<[^>]*>", "", report.usage(settings, tmp_path)))
@@ -240,29 +232,22 @@ def test_names_are_sorted_as_people_do():
     assert sorted(names, key=natural) == ["", "01", "1", "2", "10", "a", "B2", "b2", "b10c", names[-1]]
 
 
-class UnixInfo(zipfile.ZipInfo):
-    """A file that Info-ZIP on Unix has packed: its name is UTF-8, without the flag that says so."""
-
-    def _encodeFilenameFlags(self):
-        return self.filename.encode(), self.flag_bits & ~0x800
-
-
 def test_zip_files_of_other_systems(tmp_path):
     """Names with backslashes, in other normal forms, and without entries for folders."""
     tops = ("set\\bär", "/set/ba\u0308r", "set\\hase", "../set/hase")
     content = {f"{top}/{number}{len(top)}.png": png(9) for top in tops for number in range(2)}
     content["set/ba\u0308r/"] = b""
-    (tmp_path / "pets.zip").write_bytes(zipped(content))
-    data = load("folder", tmp_path / "pets.zip")
+    path = tmp_path / "pets.zip"
+    path.write_bytes(zipped(content))
+    data = load("folder", path)
     assert (data.class_names, data.notes) == (("bär", "hase"), (FIFTH,))
     assert len(data.train_files) + len(data.test_files) == 6, "what leads out of it is left out"
     for system, name in ((3, "bär"), (0, "bär".encode().decode("cp437"))):
-        with zipfile.ZipFile(tmp_path / "pets.zip", "w") as archive:
-            for number in range(4):
-                info = UnixInfo(f"{'bär' if number % 2 else 'hase'}/{number}.png")
-                info.create_system = system
-                archive.writestr(info, png(9))
-        assert load("folder", tmp_path / "pets.zip").class_names == (name, "hase"), f"written on system {system}"
+        path.write_bytes(
+            zipped({f"{top}/{number}.png": png(9) for top in ("b##r", "hase") for number in range(3)}, system)
+        )
+        path.write_bytes(path.read_bytes().replace(b"b##r", "bär".encode()))  # UTF-8, without the flag that says so
+        assert load("folder", path).class_names == (name, "hase"), f"written on system {system}"
 
 
 # Pictures
@@ -276,31 +261,26 @@ def striped(size: int) -> Image.Image:
 
 
 def test_pictures_of_all_kinds(tmp_path):
-    def save(name, image, **how):
-        image.save(tmp_path / "all" / name, **how)
-
     fill(tmp_path, dict(all=0, grey=3))
     whole = striped(60)
-    for suffix in ("png", "jpg", "gif", "bmp", "tiff", "webp", "ppm", "JPEG"):
-        save(f"plain.{suffix}", whole, quality=100, lossless=True)
-    save("large.jpg", striped(3000))
-    save("palette.png", whole.quantize(4))
-    save("cmyk.jpg", whole.convert("CMYK"), quality=100)
-    save("animated.gif", whole, save_all=True, append_images=[picture(0, (60, 60)), picture(99, (60, 60))])
     turned = whole.rotate(90, expand=True)
     exif = turned.getexif()
     exif[0x0112] = 6
-    save("turned.jpg", turned, exif=exif, quality=100)
+    others = [picture(0, (60, 60)), picture(99, (60, 60))]
+    for name, image, how in (
+        *((f"plain.{suffix}", whole, dict(lossless=True)) for suffix in ("png", "bmp", "tiff", "webp", "ppm", "JPEG")),
+        ("large.jpg", striped(3000), {}),
+        ("palette.png", whole.quantize(4), {}),
+        ("cmyk.jpg", whole.convert("CMYK"), {}),
+        ("animated.gif", whole, dict(save_all=True, append_images=others)),
+        ("turned.jpg", turned, dict(exif=exif)),
+    ):
+        image.save(tmp_path / "all" / name, quality=100, **how)
     data = load("folder", tmp_path, size=(10, 8), colour=True)
     coloured = np.concatenate([data.train_images[data.train_labels == 0], data.test_images[data.test_labels == 0]])
-    assert coloured.shape == (13, 10, 8, 3)
+    assert coloured.shape == (11, 10, 8, 3)
     for each in coloured:
         np.testing.assert_allclose(each[[1, 8], 4], [[200, 0, 0], [0, 200, 0]], atol=30)
-    assert data.notes[1] == "3 of 16 pictures: enlarged, the smallest from 9x7"
-    save("lab.tif", Image.fromarray(np.full((60, 60, 3), 128, np.uint8), "LAB"))
-    grey = load("folder", tmp_path, size=(10, 8), colour=False)
-    assert grey.train_images.shape[1:] == (10, 8)
-    assert grey.notes[1:] == ("3 of 17 pictures: enlarged, the smallest from 9x7",)
 
 
 def test_16_bits_and_transparency(tmp_path):
@@ -321,7 +301,7 @@ def test_proportions_are_kept(tmp_path):
     pixels = np.zeros((20, 60), np.uint8)
     pixels[:, 20:40] = 100
     pixels[:, :20] = 250
-    for name, image, size in (("wide", pixels, "60x20"), ("tall", pixels.T, "20x60")):
+    for name, image, size in (("tall", pixels.T, "20x60"), ("wide", pixels, "60x20")):
         Image.fromarray(image).save(tmp_path / f"{name}.png")
         seen, notes = read_picture(tmp_path / f"{name}.png", (10, 10))
         assert np.all(seen == 100)
@@ -329,62 +309,43 @@ def test_proportions_are_kept(tmp_path):
     seen, notes = read_picture(tmp_path / "wide.png", (10, 30, 3), invert=True)
     np.testing.assert_array_equal(seen, 255 - np.stack([pixels[::2, ::2]] * 3, axis=-1))
     assert notes == ["resized from 60x20 to 30x10", "inverted"]
-    exif = Image.Exif()
-    for orientation in (5, 6, 7, 8):  # stored with rows and columns exchanged
-        exif[0x0112] = orientation
-        picture(9, (60, 20)).save(tmp_path / "turned.png", exif=exif)
-        seen, notes = read_picture(tmp_path / "turned.png", (20, 60))
-        assert (seen.shape, notes) == ((20, 60), []), orientation
     assert (pictures.is_light(pixels), pictures.is_light(255 - pixels)) == (False, True)
-    with pytest.raises(snnjax.InputError, match=r"there is no file .*none\.png"):
-        read_picture(tmp_path / "none.png", (10, 10))
 
 
 def test_the_size_that_pictures_have(pets, monkeypatch):
-    odd = pets / "Bee" / "odd.png"
-    picture(3, (40, 20)).save(odd)
+    assert load("folder", pets, size=(12, 6)).train_images.shape == (12, 12, 6)
+    picture(3, (40, 20)).save(pets / "Bee" / "odd.png")
     for sample in (folder.SAMPLE, 1):  # where the sample holds the odd one, and where it does not
         monkeypatch.setattr(folder, "SAMPLE", sample)
         data = load("folder", pets)
         assert data.train_images.shape == (13, 32, 32)
         assert data.notes[1].startswith("pictures of several sizes or large ones are taken as 32x32: `size` (--size)")
-    data = load("folder", pets, size=12)
-    assert data.notes == (
-        FIFTH,
+    assert load("folder", pets, size=12).notes[1:] == (
         "15 of 16 pictures: enlarged, the smallest from 9x7",
         "1 of 16 pictures: more than 25 % cut off to keep their proportions",
     )
-    odd.unlink()
-    assert load("folder", pets, size=(12, 6)).train_images.shape == (12, 12, 6)
     for side, shape in ((512, (512, 20)), (513, (32, 32))):
         for path in pets.rglob("*.png"):
             picture(9, (side, 20)).save(path)
-        assert load("folder", pets).train_images.shape == (12, *shape)
+        assert load("folder", pets).train_images.shape[1:] == shape
 
 
-AS_GREY = "`colour=False` (--no_colour) takes them as grey"
-MIXED = "some pictures have colour, some are grey: all are taken"
-COLOUR_NOTES = {
-    0: (),
-    1: (f"{MIXED} as grey; `colour=True` (--colour) keeps it",),
-    2: (f"{MIXED} in colour; {AS_GREY}",),
-    3: (f"the pictures are taken in colour; {AS_GREY}",),
-}
-
-
-@pytest.mark.parametrize("coloured", COLOUR_NOTES)
-def test_colour_is_as_most_pictures_are(pets, coloured):
-    for name in CLASSES[:coloured]:
-        for path in (pets / name).iterdir():
+def test_colour_is_as_most_pictures_are(pets):
+    notes = ([], ["some pictures have colour, some are grey: all are taken as grey"])
+    notes += (
+        ["some pictures have colour, some are grey: all are taken in colour"],
+        ["the pictures are taken in colour"],
+    )
+    for coloured, expected in enumerate(notes):
+        for path in (pets / name / f"{number}.png" for name in CLASSES[:coloured] for number in range(5)):
             Image.new("RGB", (9, 7), (90, 20, 20)).save(path)
-    for path in (pets / "Bee").iterdir():  # stored as colour, though it may hold none
-        Image.open(path).convert("RGB").save(path)
-    data = load("folder", pets)
-    assert data.train_images.shape[1:] == (7, 9, *(3,) * (coloured >= 2))
-    assert data.notes == (FIFTH, *COLOUR_NOTES[coloured])
-    if coloured == 1:
-        shutil.rmtree(pets / "Bee")
-        assert load("folder", pets).train_images.shape[1:] == (7, 9), "grey where half of them are"
+        data = load("folder", pets)
+        assert data.train_images.shape[1:] == (7, 9, *(3,) * (coloured >= 2))
+        assert [note.split(";")[0] for note in data.notes[1:]] == expected
+    for path in (pets / "Bee").iterdir():  # stored as colour, though it holds none
+        Image.new("RGB", (9, 7), (90, 90, 90)).save(path)
+    shutil.rmtree(pets / "ant 2")
+    assert load("folder", pets).train_images.shape[1:] == (7, 9), "grey where half of them are"
 
 
 # What is left out
@@ -392,14 +353,12 @@ def test_colour_is_as_most_pictures_are(pets, coloured):
 
 def test_what_is_no_picture_is_left_out(pets, tmp_path):
     expected = load("folder", pets).digest
-    for name in ("Thumbs.db", ".DS_Store", "._0.png", "labels.txt", "no_suffix"):
+    for name in (".DS_Store", "._0.png", "labels.txt"):
         (pets / "Bee" / name).write_bytes(b"x")
         (pets / name).write_bytes(b"x")
-    for name in ("__MACOSX", ".git"):
-        fill(pets / name, dict(Bee=1))
+    fill(pets / "__MACOSX", dict(Bee=1))
     for path in (pets, packed(pets)):
-        data = load("folder", path)
-        assert (data.digest, data.notes) == (expected, (FIFTH,))
+        assert (load("folder", path).digest, load("folder", path).notes) == (expected, (FIFTH,))
     for part in ("train", "test", "other"):
         fill(tmp_path / "sets" / part, dict.fromkeys(CLASSES, 5))
     (tmp_path / "sets" / "train" / "cow").mkdir()
@@ -414,46 +373,41 @@ def test_what_is_no_picture_is_left_out(pets, tmp_path):
 
 def test_pictures_that_cannot_be_read_are_named(pets, monkeypatch):
     bad = pets / "ant 2"
-    picture(3, (11, 10)).save(bad / "large.png")
+    picture(3, (11, 10)).save(bad / "0.png")
     monkeypatch.setattr(pictures, "MOST_PIXELS", 110)
-    assert len(load("folder", pets, size=9).train_labels) == 13
+    assert len(load("folder", pets, size=9).train_labels) == 12
     monkeypatch.setattr(pictures, "MOST_PIXELS", 109)
     assert (
-        load("folder", pets)
-        .notes[-1]
-        .endswith("ant 2/large.png cannot be read: it has 10x11 pixels, at most 109 are read")
+        load("folder", pets).notes[1].endswith("ant 2/0.png cannot be read: it has 10x11 pixels, at most 109 are read")
     )
-    (bad / "large.png").unlink()
+    (bad / "0.png").unlink()
     (bad / "\x1b[31m\udcffred.png").write_bytes(b"")
-    note = "1 of 16 pictures are left out: ant 2/?[31m?red.png is no image"
+    note = "1 of 15 pictures are left out: ant 2/?[31m?red.png is no image"
     assert load("folder", pets).notes[1].startswith(note), "as a terminal may have it"
     (bad / "\x1b[31m\udcffred.png").unlink()
-    (bad / "a.png").write_bytes(png(9)[:40])
+    (bad / "a.png").write_bytes(png(9)[:50])
     (bad / "b.heic").write_bytes(b"ftypheic")
     (bad / "c.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 28 28\n%%EndComments\nshowpage\n")
     Image.fromarray(np.zeros((7, 9), np.float32)).save(bad / "d.tif")
     for path in (pets, packed(pets)):
         data = load("folder", path)
-        assert np.bincount(np.concatenate([data.train_labels, data.test_labels])).tolist() == [5, 5, 5]
+        assert np.bincount(np.concatenate([data.train_labels, data.test_labels])).tolist() == [4, 5, 5]
         np.testing.assert_array_equal(data.train_images[:, 0, 0] // 40, data.train_labels)
-        assert data.notes[1].startswith("4 of 19 pictures are left out: ant 2/a.png cannot be read: ")
-        assert data.notes[1].endswith(
-            "; ant 2/c.png is no image that can be read, of PNG, JPEG, GIF, BMP, TIFF, WEBP, PPM and 1 more"
-        )
-    for number in range(5):
+        assert data.notes[1].startswith("4 of 18 pictures are left out: ant 2/a.png ")
+        assert "; ant 2/b.heic is no image that can be read, of PNG, JPEG, GIF, BMP, TIFF, WEBP, PPM" in data.notes[1]
+        assert data.notes[1].endswith(" and 1 more")
+    for number in range(1, 5):
         (bad / f"{number}.png").write_bytes(b"")
-    with pytest.raises(snnjax.InputError, match=r": 9 of 19 pictures are left.*; no training picture of ant 2 can be"):
+    with pytest.raises(snnjax.InputError, match=r": 8 of 18 pictures are left.*; no training picture of ant 2 can be"):
         load("folder", pets)
 
 
 def test_a_class_without_test_pictures_is_told(tmp_path):
     for part in ("train", "test"):
-        fill(tmp_path / part, dict.fromkeys(CLASSES, 2))
-    for path in (tmp_path / "test" / "Bee").iterdir():
-        path.write_bytes(b"")
+        fill(tmp_path / part, dict.fromkeys(CLASSES, 1))
+    (tmp_path / "test" / "Bee" / "0.png").write_bytes(b"")
     data = load("folder", tmp_path)
-    assert data.notes[-1] == "no test picture of Bee can be read"
-    assert np.bincount(data.test_labels).tolist() == [2, 2]
+    assert (data.notes[-1], data.test_labels.tolist()) == ("no test picture of Bee can be read", [1, 0])
     for path in (tmp_path / "test").rglob("*.png"):
         path.write_bytes(b"")
     with pytest.raises(snnjax.InputError, match="no test picture of ant 2, ant 10, Bee can be read"):
@@ -461,24 +415,19 @@ def test_a_class_without_test_pictures_is_told(tmp_path):
 
 
 def test_links(pets, tmp_path, monkeypatch):
-    links = tmp_path / "links"
-    (links / "Bee").mkdir(parents=True)
-    for name in CLASSES[:2]:
-        os.symlink(pets / name, links / name)
+    expected = load("folder", pets).digest
+    (pets / "Bee").rename(tmp_path / "away")
+    (pets / "Bee").mkdir()
     for number in range(5):
-        os.symlink(pets / "Bee" / f"{number}.png", links / "Bee" / f"{number}.png")
-    os.symlink(links, links / "Bee" / "round")
-    os.mkfifo(links / "Bee" / "pipe.png")
-    data = load("folder", links)
-    assert (data.digest, data.notes) == (load("folder", pets).digest, (FIFTH,))
-    os.symlink("nowhere.png", links / "Bee" / "z.png")
-    assert load("folder", links).notes[1].startswith("1 of 16 pictures are left out: Bee/z.png cannot be read"), "named"
-    for most, path in ((17, packed(pets)), (10, pets)):
-        monkeypatch.setattr(layout, "MOST_ENTRIES", most)
-        with pytest.raises(snnjax.InputError, match=f"{path}: it holds more than {most} files and folders"):
-            load("folder", path)
-    monkeypatch.setattr(layout, "MOST_ENTRIES", 18)
-    assert load("folder", packed(pets)).digest == data.digest
+        os.symlink(tmp_path / "away" / f"{number}.png", pets / "Bee" / f"{number}.png")
+    os.symlink(pets, pets / "Bee" / "round")
+    os.mkfifo(pets / "Bee" / "pipe.png")
+    assert (load("folder", pets).digest, load("folder", pets).notes) == (expected, (FIFTH,))
+    os.symlink("nowhere.png", pets / "Bee" / "z.png")
+    assert load("folder", pets).notes[1].startswith("1 of 16 pictures are left out: Bee/z.png cannot be read")
+    monkeypatch.setattr(layout, "MOST_ENTRIES", 10)
+    with pytest.raises(snnjax.InputError, match="pets: it holds more than 10 files and folders"):
+        load("folder", pets)
 
 
 # Errors
@@ -506,36 +455,37 @@ def test_what_does_not_fit_is_refused(tmp_path, kind):
         assert word in str(caught.value)
 
 
-REFUSED = {
-    "a group": (dict(group="("), r"`group` must be a regular expression, got '\(': missing \), unterminated"),
-    "a number as group": (dict(group=3), "`group` must be a regular expression, got 3"),
-    "of folders": (dict(group=r"^Bee/\d"), r"`group` '\^Bee/\\d' matches no picture's file name"),
-    "one group": (
-        dict(group="png"),
-        "a class must have at least 2 groups of pictures, .*, got 1 of ant 2, ant 10, Bee",
-    ),
-    "size 4097": (dict(size=4097), "`size` must be at most 4096, got 4097"),
-}
-
-
-@pytest.mark.parametrize("kind", REFUSED)
-def test_options_that_cannot_be_are_refused(pets, kind):
-    given, message = REFUSED[kind]
-    with pytest.raises(snnjax.InputError, match=message):
-        load("folder", pets, **given)
-
-
-def test_what_is_no_folder_of_pictures_is_refused(pets, tmp_path):
+def test_options_that_do_not_fit_are_refused(pets, tmp_path):
     (tmp_path / "text.zip").write_text("text")
-    for arguments, given, error, message in (
-        (["folder", tmp_path / "nowhere"], {}, FileNotFoundError, "`data_dir` .*nowhere: there is no such folder"),
-        (["folder", tmp_path / "text.zip"], {}, ValueError, r"`data_dir` must be .* got .*text\.zip"),
-        (["folder"], {}, ValueError, r"`data_dir` must name the folder or \.zip file"),
-        (["digits"], dict(size=28), ValueError, r"`size` \(--size\) is for pictures and recordings, not .*digits"),
-        (["nmnist"], dict(colour=True), ValueError, r"`colour` \(--colour\) is for pictures, not .* nmnist"),
+    for name, given, error, message in (
+        (
+            "folder",
+            dict(data_dir=tmp_path / "nowhere"),
+            FileNotFoundError,
+            "`data_dir` .*nowhere: there is no such fol",
+        ),
+        ("folder", dict(data_dir=tmp_path / "text.zip"), ValueError, r"`data_dir` must be .* got .*text\.zip"),
+        ("folder", {}, ValueError, r"`data_dir` must name the folder or \.zip file"),
+        ("folder", dict(data_dir=pets, group="("), ValueError, r"`group` must be a regular expression, got '\(': miss"),
+        ("folder", dict(data_dir=pets, group=3), TypeError, "`group` must be a regular expression, got 3"),
+        (
+            "folder",
+            dict(data_dir=pets, group="Bee"),
+            ValueError,
+            "`group` 'Bee' matches no picture's file name, such as",
+        ),
+        (
+            "folder",
+            dict(data_dir=pets, group="png"),
+            ValueError,
+            "a class must have at least 2 groups .*, got 1 of ant 2",
+        ),
+        ("folder", dict(data_dir=pets, size=4097), ValueError, "`size` must be at most 4096, got 4097"),
+        ("digits", dict(size=28), ValueError, r"`size` \(--size\) is for pictures and recordings, not for .*digits"),
+        ("nmnist", dict(colour=True), ValueError, r"`colour` \(--colour\) is for pictures, not .* nmnist"),
     ):
         with pytest.raises(error, match=message):
-            load(*arguments, **given)
+            load(name, **given)
     with pytest.raises(snnjax.InputError, match=r"images of pets have 4x4 pixels: take a larger `size`"):
         network_for(snnjax.NETWORKS["mozafari2018"], load("folder", pets, size=4))
 
@@ -566,20 +516,10 @@ def test_zip_files_that_hold_too_much(tmp_path, monkeypatch):
         load("folder", path)
 
 
-def test_damaged_zip_files(pets, tmp_path):
+def test_damaged_zip_files(pets):
     with pytest.raises(snnjax.InputError, match="cannot be read: its compression, number 12, is none that is read"):
         load("folder", packed(pets, zipfile.ZIP_BZIP2))
-    whole = packed(pets).read_bytes()
-    path = tmp_path / "cut.zip"
-    for length in (0, len(whole) // 2):
-        path.write_bytes(whole[:length])
-        with pytest.raises(snnjax.InputError, match=r"`data_dir` must be .* got .*cut\.zip: "):
-            load("folder", path)
-    draw = np.random.default_rng(0)
-    for _ in range(20):
-        damaged = bytearray(whole)
-        for at in draw.integers(0, len(whole), 5):
-            damaged[at] = draw.integers(256)
-        path.write_bytes(damaged)
-        with contextlib.suppress(snnjax.InputError):
-            load("folder", path)
+    path = packed(pets)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(snnjax.InputError, match=r"`data_dir` must be .* got .*pets\.zip: "):
+        load("folder", path)

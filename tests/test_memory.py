@@ -3,11 +3,7 @@
 import errno
 import mmap
 import os
-import pathlib
 import pickle
-import re
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -66,9 +62,10 @@ def test_a_large_array_is_in_a_file_that_goes_with_it(tmp_path, monkeypatch):
 )
 def test_slices_are_about_1000_images_whatever_the_batch(batch, images, slice_):
     """Where as many are aligned for JAX, they are; batches come first."""
-    task, held = Task(("layer1",), batch=batch), Images(np.zeros((images, 1, 2, 2), np.uint8))
-    step = plain.learn_unsupervised
-    assert EpochRunner("STDP", Placement(1), task, step, None, Carry({}, {}), None, held).size == slice_
+    task, step = Task(("layer1",), batch=batch), plain.learn_unsupervised
+    inputs = Images(np.zeros((images, 1, 2, 2), np.uint8))
+    rest = dict(placement=Placement(1), task=task, step=step, fast=None, carry=Carry({}, {}), model=None, images=inputs)
+    assert EpochRunner(name="STDP", **rest).size == slice_
 
 
 @pytest.mark.parametrize("settings", [{}, dict(shuffle=True, mirror=True)], ids=["in order", "shuffled and mirrored"])
@@ -123,47 +120,3 @@ def test_slices_stay_placed_unless_they_are_large(large, monkeypatch):
     (_, shared) = runner.place_slice(0)
     (shard,) = shared["inputs"].addressable_shards
     assert shard.data.unsafe_buffer_pointer() == inputs.ctypes.data
-
-
-PROGRAM = """
-import re, sys
-import snnjax
-from snnjax import RSTDP, STDP, WTA, Conv, Network, Settings, Trainer, data, stage
-from snnjax.core import files
-from snnjax.kernels import native
-
-files.LARGE = 1_000_000
-
-class Watch(snnjax.Callback):
-    most = 0.0
-    def advanced(self, images, correct):
-        anonymous = re.search(r"RssAnon:\\s+(\\d+)", open("/proc/self/status").read())[1]
-        self.most = max(self.most, int(anonymous) / 1e3)
-
-features = stage(Conv(30, 5, padding=2, threshold=15, competition=WTA(5, radius=3), learners=STDP()), pool=2)
-network = Network("net", (6, 28, 28), 10, (features, stage(Conv(20, 3, learners=RSTDP()))))
-for count in (2000, None):
-    images, watch = data.load(sys.argv[1]).first(count, None), Watch()
-    trainer = Trainer(network, images, Settings((1, 1), patience=0, native=not native.unavailable()), watch)
-    trainer.run(trainer.initial_state())
-    print(watch.most)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="counts memory as Linux does")
-def test_memory_does_not_grow_with_a_set_in_files(tmp_path):
-    """Anonymous memory; what of the files lies in the page cache, the system takes back when it needs it."""
-    random, count = np.random.default_rng(0), 12_000
-    arrays = {}
-    for name, number in (("train", count), ("test", 100)):
-        pixels = random.integers(256, size=(number, 28, 28), dtype=np.uint8)
-        arrays[f"{name}_images"] = np.where(pixels > 230, pixels, 0).astype(np.uint8)
-        arrays[f"{name}_labels"] = random.integers(10, size=number)
-    np.savez(tmp_path / "many.npz", **arrays)
-    environment = os.environ | dict(TMPDIR=str(tmp_path), PYTHONPATH=str(pathlib.Path(__file__).parents[1]))
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "many.npz")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    few, many = map(float, re.findall(r"[\d.]+", done.stdout))
-    outputs = count * (6 * 28 * 28 + 30 * 14 * 14) / 1e6  # MB of latencies that enter both stages
-    assert many - few < 0.25 * outputs, "in memory it would be more than 0.7"
