@@ -1,6 +1,5 @@
 """Data sets: scikit-learn's digits, IDX and CIFAR files, .npz files, and what tensorflow-datasets has prepared."""
 
-import errno
 import gzip
 import io
 import re
@@ -126,7 +125,7 @@ DAMAGED = {
     "a byte too few": (IMAGES, GOOD[:-1], "must hold 256 bytes for shape (12, 5, 4), got 255"),
     "a cut .gz": (IMAGES, gzip.compress(GOOD)[:-9], "is truncated or damaged"),
     "too large": (IMAGES, gzip.compress(bytes(90_001)), "must hold at most 90000 bytes, unzipped"),
-    "images as labels": ("t10k-labels-idx1-ubyte", GOOD, "magic number 00000801, got 00000803"),
+    "images as labels": ("t10k-labels-idx1-ubyte", GOOD, "must begin with the IDX magic number 00000801, got 00000803"),
     "a cut batch": ("test_batch.bin", BATCH[:-1], "must hold 3073 bytes for each image, got 9218"),
 }
 
@@ -135,22 +134,9 @@ DAMAGED = {
 def test_damaged_files_are_named(folder, kind, monkeypatch):
     file, content, message = DAMAGED[kind]
     monkeypatch.setattr(readers, "MOST_BYTES", 90_000)
-    name = "mnist" if "ubyte" in file else "cifar10"
     (folder / file).write_bytes(content)
-    with pytest.raises(InputError, match=re.escape(message)) as caught:
-        load(name, folder)
-    assert str(caught.value).startswith((str(folder / file), f"{name}: "))
-
-
-def test_a_disk_that_cannot_be_read_is_no_damaged_file(folder, monkeypatch):
-    def read(*_):
-        raise OSError(errno.EIO, "Input/output error")
-
-    for name in FILES:
-        (folder / name).write_bytes(gzip.compress((folder / name).read_bytes()))
-    monkeypatch.setattr(gzip.GzipFile, "read", read)
-    with pytest.raises(OSError, match="Input/output error"):
-        load("mnist", folder)
+    with pytest.raises(InputError, match=re.escape(f"{folder / file} {message}")):
+        load("mnist" if "ubyte" in file else "cifar10", folder)
 
 
 # Sets that tensorflow-datasets has prepared
@@ -359,23 +345,22 @@ def test_fewer_images_are_of_all_classes_alike():
     np.testing.assert_array_equal(first.train_images, digits().train_images[:40])
 
 
-def test_fewer_images_are_drawn_by_a_seed():
-    drawn, again, other = (sorted_set().first(20, 20, seed=seed) for seed in (0, 0, 2**64 - 1))
-    assert drawn.digest == again.digest != other.digest
-    assert np.bincount(drawn.train_labels).tolist() == np.bincount(drawn.test_labels).tolist() == [12, 6, 2]
-    assert np.all(np.diff(brightness(drawn.train_images)) > 0), "in their order, none twice"
-    assert brightness(drawn.train_images) != brightness(sorted_set().first(20, None).train_images)
-    assert brightness(drawn.train_images) != brightness(drawn.test_images)
-
-
-def test_a_share_is_drawn_with_the_seed():
+def test_shares_and_fewer_images_are_drawn_by_a_seed():
     whole = sorted_set()
-    share = whole.share(0.1, 0)
-    assert np.bincount(share.train_labels).tolist() == [6, 3, 1]
-    assert np.all(np.diff(brightness(share.train_images)) > 0), "in their order, none twice"
-    assert share.digest == whole.share(0.1, 0).digest != whole.share(0.1, 1).digest
+    for draw, counts in (
+        (whole.share, (0.1, [6, 3, 1])),
+        (lambda _, seed: whole.first(20, 20, seed=seed), (20, [12, 6, 2])),
+    ):
+        drawn, again, other = (draw(counts[0], seed) for seed in (0, 0, 2**64 - 1))
+        assert drawn.digest == again.digest != other.digest
+        assert np.bincount(drawn.train_labels).tolist() == counts[1]
+        assert np.all(np.diff(brightness(drawn.train_images)) > 0), "in their order, none twice"
+        assert brightness(drawn.train_images) != brightness(whole.first(sum(counts[1]), None).train_images)
+    assert np.bincount(drawn.test_labels).tolist() == [12, 6, 2]
+    assert brightness(drawn.train_images) != brightness(drawn.test_images)
+    share = whole.share(0.559, 0)
+    assert len(share.train_labels) == 55
     np.testing.assert_array_equal(share.test_images, whole.test_images)
-    assert len(whole.share(0.559, 0).train_labels) == 55
     assert whole.share(1, 0) is whole
     assert digits().first(40, 10).augment(0.25, 0).train_images.dtype == np.float32
     assert len(whole.augment(0.02, 0).train_labels) == 102, "of the copies, a class may have none"
@@ -420,30 +405,27 @@ def test_names_of_files_stay_with_their_images(tmp_path):
 
 def test_copies_are_rotated_and_mirrored(monkeypatch):
     images = RNG.integers(0, 256, (60, 28, 28, 3), np.uint8)
-    labels = np.arange(60)
-    data = small(train_images=images, train_labels=labels, test_images=images, test_labels=labels, classes=60)
+    data = small(train_images=images, train_labels=np.arange(60), test_images=images[:3], classes=60)
     angles, rotate = [], scipy.ndimage.rotate
-
-    def noted(image, angle, **options):
-        angles.append(angle)
-        return rotate(image, angle, **options)
-
-    monkeypatch.setattr(scipy.ndimage, "rotate", noted)
+    monkeypatch.setattr(
+        scipy.ndimage, "rotate", lambda image, angle, **how: angles.append(angle) or rotate(image, angle, **how)
+    )
     both = data.augment(1.0, seed=0)
     drawn = angles[:60]
     assert both.digest == data.augment(1.0, 0).digest != data.augment(1.0, 1).digest
-    assert (both.train_images.shape, both.train_images.dtype) == ((120, *images.shape[1:]), np.uint8)
-    np.testing.assert_array_equal(both.test_images, images)
-    flips, altered = [], []
-    for image, label in zip(both.train_images, both.train_labels, strict=True):
-        altered.append(bool((image != images[label]).any()))
-        if altered[-1]:
-            rotated = Image.fromarray(images[label]).rotate(drawn[label])
-            apart = {flip: np.mean(np.flip(rotated, flip) != image) for flip in ((), (0,), (1,), (0, 1))}
-            flips.append(min(apart, key=apart.get))
-            assert apart[flips[-1]] < 0.05, f"image {label} is not rotated by {drawn[label]}"
+    assert (both.train_images.shape, both.train_images.dtype) == ((120, 28, 28, 3), np.uint8)
+    np.testing.assert_array_equal(both.test_images, images[:3])
+    altered = [
+        bool((image != images[label]).any()) for image, label in zip(both.train_images, both.train_labels, strict=True)
+    ]
     np.testing.assert_array_equal(np.bincount(both.train_labels[altered]), np.ones(60), "one copy of each")
     assert 20 <= sum(altered[:60]) <= 40, "originals and copies are mixed"
+    flips = []
+    for image, label in zip(both.train_images[altered], both.train_labels[altered], strict=True):
+        rotated = Image.fromarray(images[label]).rotate(drawn[label])
+        apart = {flip: np.mean(np.flip(rotated, flip) != image) for flip in ((), (0,), (1,), (0, 1))}
+        flips.append(min(apart, key=apart.get))
+        assert apart[flips[-1]] < 0.05, f"image {label} is not rotated by {drawn[label]}"
     assert min(map(flips.count, ((), (0,), (1,), (0, 1)))) >= 7, "about a quarter each"
     assert (len(set(drawn)), -30 <= min(drawn) < -25, 25 < max(drawn) <= 30) == (60, True, True)
     assert not np.isin(drawn, np.random.default_rng(0).uniform(-30, 30, 1000)).any(), "as what `share` draws"

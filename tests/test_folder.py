@@ -43,7 +43,7 @@ def pets(tmp_path) -> Path:
 
 @pytest.mark.parametrize(
     ("top", "train", "test"),
-    [("", "train", "test"), ("pets-main/", "training", "testing"), ("a/b/", "Train", "VAL")],
+    [("", "train", "test"), ("a/b/", "Training", "VAL")],
 )
 def test_training_and_test_folders(tmp_path, top, train, test):
     for part, count in ((train, 12), (test, 5)):
@@ -68,10 +68,14 @@ def test_training_and_test_folders(tmp_path, top, train, test):
 
 
 def test_without_a_test_folder_a_fifth_of_each_class_is_for_testing(tmp_path):
+    """Each class is spread evenly over the set, in no order of names."""
     fill(tmp_path / "pets" / "train", dict(zip(CLASSES, (30, 10, 2), strict=True)))
     data, archive = picture_folder(tmp_path / "pets"), picture_folder(packed(tmp_path / "pets"))
     assert (data.digest, data.notes) == (archive.digest, (FIFTH,))
     assert np.bincount(data.train_labels).tolist() == [24, 8, 1]
+    assert sorted(data.train_labels[:3]) == [0, 1, 2]
+    for at in range(3, 33, 10):
+        np.testing.assert_allclose(np.bincount(data.train_labels[at : at + 10], minlength=3), [8, 2.5, 0], atol=1.5)
     assert numbers(data.test_images) == [10, 49, 81, 19, 6, 28, 18, 12, 48], "drawn from all, always the same"
     assert sorted(numbers(data.train_images) + numbers(data.test_images)) == [*range(30), *range(40, 50), 80, 81]
     only = picture_folder(tmp_path / "pets", test_only=True)
@@ -94,18 +98,6 @@ def test_a_validation_folder_is_used(tmp_path):
     shutil.rmtree(tmp_path / "pets" / "Valid" / "Bee")
     with pytest.raises(snnjax.InputError, match=r"train/ and Valid/ must hold .* the same classes: Valid/ lacks Bee"):
         load("folder", tmp_path / "pets")
-
-
-def test_classes_are_spread_evenly(tmp_path):
-    for part in ("train", "test"):
-        fill(tmp_path / part, dict(a=40, b=20, c=10))
-    data = load("folder", tmp_path)
-    labels = data.train_labels
-    assert sorted(labels[:3]) == [0, 1, 2]
-    assert sorted(data.first(3, 3).test_labels) == [0, 1, 2]
-    for at in range(0, 70, 14):
-        np.testing.assert_allclose(np.bincount(labels[at : at + 14], minlength=3), [8, 4, 2], atol=1.5)
-    assert np.corrcoef(numbers(data.train_images[labels == 0]), np.arange(40))[0, 1] < 0.5, "in no order of names"
 
 
 # Groups
@@ -196,15 +188,15 @@ def test_other_pictures_may_be_those_of_the_training(tmp_path):
     shutil.copytree(path, tmp_path / "more")
     for place in (path, tmp_path / "more"):
         picture(99).save(place / "cup" / "new.png")
-    chosen = options.TestData(dataset="folder", data_dir=tmp_path / "more")
-    images, own = tested.load(chosen, known, (28, 28), tmp_path)
-    assert (len(images.test_images), own) == (41, False)
-    assert images.notes[-1] == f"these are not exactly the data of the training: {tested.LEAK}"
-    images, own = tested.load(options.TestData(), known, (28, 28), tmp_path)
-    assert (len(images.test_images), own) == (8, False)
-    assert images.notes[-1] == f"{path} has changed since the training: {tested.LEAK}"
+    more = options.TestData(dataset="folder", data_dir=tmp_path / "more")
+    for chosen, count, words in (
+        (more, 41, "these are not exactly the data of the training"),
+        (options.TestData(), 8, f"{path} has changed since the training"),
+    ):
+        images, own = tested.load(chosen, known, (28, 28), tmp_path)
+        assert (len(images.test_images), own, images.notes[-1]) == (count, False, f"{words}: {tested.LEAK}")
     published = known | dict(dataset="mnist", data_dir=None)
-    assert not any(tested.LEAK in note for note in tested.load(chosen, published, (28, 28), "RUN").images.notes)
+    assert not any(tested.LEAK in note for note in tested.load(more, published, (28, 28), "RUN").images.notes)
 
 
 def test_the_program_in_a_report_is_python(tmp_path):
@@ -216,15 +208,6 @@ def test_the_program_in_a_report_is_python(tmp_path):
 
 
 # Names
-
-
-def test_decomposed_names_are_the_composed_ones(tmp_path):
-    """Of classes in training and test folders, and of the folder that holds all."""
-    fill(tmp_path / "u\u0308" / "train", {"ba\u0308r": 6, "hase": 6})
-    fill(tmp_path / "u\u0308" / "test", {"b\u00e4r": 3, "hase": 3})
-    data = load("folder", tmp_path / "u\u0308")
-    assert (data.name, data.class_names, len(data.test_images), data.notes) == ("\u00fc", ("b\u00e4r", "hase"), 6, ())
-    assert "train/ba\u0308r/0.png" in data.train_files, "so that the file is found"
 
 
 def test_names_are_sorted_as_people_do():
@@ -253,26 +236,20 @@ def test_zip_files_of_other_systems(tmp_path):
 # Pictures
 
 
-def striped(size: int) -> Image.Image:
-    """Red on top, green below."""
-    pixels = np.zeros((size, size, 3), np.uint8)
-    pixels[: size // 2, :, 0] = pixels[size // 2 :, :, 1] = 200
-    return Image.fromarray(pixels)
-
-
 def test_pictures_of_all_kinds(tmp_path):
+    pixels = np.zeros((60, 60, 3), np.uint8)  # red on top, green below
+    pixels[:30, :, 0] = pixels[30:, :, 1] = 200
     fill(tmp_path, dict(all=0, grey=3))
-    whole = striped(60)
+    whole = Image.fromarray(pixels)
     turned = whole.rotate(90, expand=True)
     exif = turned.getexif()
     exif[0x0112] = 6
-    others = [picture(0, (60, 60)), picture(99, (60, 60))]
     for name, image, how in (
         *((f"plain.{suffix}", whole, dict(lossless=True)) for suffix in ("png", "bmp", "tiff", "webp", "ppm", "JPEG")),
-        ("large.jpg", striped(3000), {}),
+        ("large.jpg", whole.resize((3000, 3000)), {}),
         ("palette.png", whole.quantize(4), {}),
         ("cmyk.jpg", whole.convert("CMYK"), {}),
-        ("animated.gif", whole, dict(save_all=True, append_images=others)),
+        ("animated.gif", whole, dict(save_all=True, append_images=[picture(0, (60, 60)), picture(99, (60, 60))])),
         ("turned.jpg", turned, dict(exif=exif)),
     ):
         image.save(tmp_path / "all" / name, quality=100, **how)
@@ -380,10 +357,8 @@ def test_pictures_that_cannot_be_read_are_named(pets, monkeypatch):
     assert (
         load("folder", pets).notes[1].endswith("ant 2/0.png cannot be read: it has 10x11 pixels, at most 109 are read")
     )
-    (bad / "0.png").unlink()
-    (bad / "\x1b[31m\udcffred.png").write_bytes(b"")
-    note = "1 of 15 pictures are left out: ant 2/?[31m?red.png is no image"
-    assert load("folder", pets).notes[1].startswith(note), "as a terminal may have it"
+    (bad / "0.png").rename(bad / "\x1b[31m\udcffred.png")
+    assert "out: ant 2/?[31m?red.png cannot be read" in load("folder", pets).notes[1], "as a terminal may have it"
     (bad / "\x1b[31m\udcffred.png").unlink()
     (bad / "a.png").write_bytes(png(9)[:50])
     (bad / "b.heic").write_bytes(b"ftypheic")
@@ -395,7 +370,6 @@ def test_pictures_that_cannot_be_read_are_named(pets, monkeypatch):
         np.testing.assert_array_equal(data.train_images[:, 0, 0] // 40, data.train_labels)
         assert data.notes[1].startswith("4 of 18 pictures are left out: ant 2/a.png ")
         assert "; ant 2/b.heic is no image that can be read, of PNG, JPEG, GIF, BMP, TIFF, WEBP, PPM" in data.notes[1]
-        assert data.notes[1].endswith(" and 1 more")
     for number in range(1, 5):
         (bad / f"{number}.png").write_bytes(b"")
     with pytest.raises(snnjax.InputError, match=r": 8 of 18 pictures are left.*; no training picture of ant 2 can be"):
@@ -457,35 +431,21 @@ def test_what_does_not_fit_is_refused(tmp_path, kind):
 
 def test_options_that_do_not_fit_are_refused(pets, tmp_path):
     (tmp_path / "text.zip").write_text("text")
-    for name, given, error, message in (
-        (
-            "folder",
-            dict(data_dir=tmp_path / "nowhere"),
-            FileNotFoundError,
-            "`data_dir` .*nowhere: there is no such fol",
-        ),
-        ("folder", dict(data_dir=tmp_path / "text.zip"), ValueError, r"`data_dir` must be .* got .*text\.zip"),
-        ("folder", {}, ValueError, r"`data_dir` must name the folder or \.zip file"),
-        ("folder", dict(data_dir=pets, group="("), ValueError, r"`group` must be a regular expression, got '\(': miss"),
-        ("folder", dict(data_dir=pets, group=3), TypeError, "`group` must be a regular expression, got 3"),
-        (
-            "folder",
-            dict(data_dir=pets, group="Bee"),
-            ValueError,
-            "`group` 'Bee' matches no picture's file name, such as",
-        ),
-        (
-            "folder",
-            dict(data_dir=pets, group="png"),
-            ValueError,
-            "a class must have at least 2 groups .*, got 1 of ant 2",
-        ),
-        ("folder", dict(data_dir=pets, size=4097), ValueError, "`size` must be at most 4096, got 4097"),
-        ("digits", dict(size=28), ValueError, r"`size` \(--size\) is for pictures and recordings, not for .*digits"),
-        ("nmnist", dict(colour=True), ValueError, r"`colour` \(--colour\) is for pictures, not .* nmnist"),
+    with pytest.raises(FileNotFoundError, match=r"`data_dir` .*nowhere: there is no such folder"):
+        load("folder", tmp_path / "nowhere")
+    for name, path, given, message in (
+        ("folder", tmp_path / "text.zip", {}, r"`data_dir` must be .* got .*text\.zip"),
+        ("folder", None, {}, r"`data_dir` must name the folder or \.zip file"),
+        ("folder", pets, dict(group="("), r"`group` must be a regular expression, got '\(': miss"),
+        ("folder", pets, dict(group=3), "`group` must be a regular expression, got 3"),
+        ("folder", pets, dict(group="Bee"), "`group` 'Bee' matches no picture's file name, such as"),
+        ("folder", pets, dict(group="png"), "a class must have at least 2 groups .*, got 1 of ant 2"),
+        ("folder", pets, dict(size=4097), "`size` must be at most 4096, got 4097"),
+        ("digits", None, dict(size=28), r"`size` \(--size\) is for pictures and recordings, not for .*digits"),
+        ("nmnist", None, dict(colour=True), r"`colour` \(--colour\) is for pictures, not .* nmnist"),
     ):
-        with pytest.raises(error, match=message):
-            load(name, **given)
+        with pytest.raises(snnjax.InputError, match=message):
+            load(name, path, **given)
     with pytest.raises(snnjax.InputError, match=r"images of pets have 4x4 pixels: take a larger `size`"):
         network_for(snnjax.NETWORKS["mozafari2018"], load("folder", pets, size=4))
 
@@ -493,33 +453,23 @@ def test_options_that_do_not_fit_are_refused(pets, tmp_path):
 # Damaged and hostile .zip files
 
 
-def loaded_in_little_memory(path: Path) -> Dataset:
-    tracemalloc.start()
-    data = load("folder", path)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 20_000_000
-    return data
-
-
-def test_zip_files_that_hold_too_much(tmp_path, monkeypatch):
-    path, lying = tmp_path / "pets.zip", tmp_path / "lying.zip"
+def test_hostile_and_damaged_zip_files(pets, tmp_path, monkeypatch):
+    path, lying = tmp_path / "bomb.zip", tmp_path / "lying.zip"
     good = {f"{name}/{number}.png": png(9) for name in ("a", "b") for number in range(9)}
     path.write_bytes(zipped(good | {"b/bad.png": bytes(50_000_000)}))
     lying.write_bytes(path.read_bytes().replace(struct.pack("<I", 50_000_000), struct.pack("<I", 500)))
-    assert "1 of 19 pictures are left out: b/bad.png cannot be read: " in loaded_in_little_memory(lying).notes[1]
+    tracemalloc.start()
+    assert "1 of 19 pictures are left out: b/bad.png cannot be read: " in load("folder", lying).notes[1]
     monkeypatch.setattr(layout, "MOST_BYTES", 1_000_000)
-    note = loaded_in_little_memory(path).notes[1]
+    note = load("folder", path).notes[1]
     assert "b/bad.png cannot be read: it holds 50000000 bytes, unzipped, at most 1000000 are read" in note
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
     monkeypatch.setattr(layout, "FREE", 1_000_000)
-    with pytest.raises(snnjax.InputError, match=r"pets\.zip holds 5000\d+ bytes, unzipped: at most \d+ are read"):
+    with pytest.raises(snnjax.InputError, match=r"bomb\.zip holds 5000\d+ bytes, unzipped: at most \d+ are read"):
         load("folder", path)
-
-
-def test_damaged_zip_files(pets):
     with pytest.raises(snnjax.InputError, match="cannot be read: its compression, number 12, is none that is read"):
         load("folder", packed(pets, zipfile.ZIP_BZIP2))
-    path = packed(pets)
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(snnjax.InputError, match=r"`data_dir` must be .* got .*pets\.zip: "):
+    with pytest.raises(snnjax.InputError, match=r"`data_dir` must be .* got .*bomb\.zip: "):
         load("folder", path)
