@@ -69,8 +69,7 @@ def test_digits():
     images = np.concatenate([data.train_images, data.test_images])
     assert (images.min(), images.max()) == (0, 255)
     assert not images[:, [0, 1, -2, -1]].any(), "two blank rows above and below"
-    counts = np.bincount(data.train_labels), np.bincount(data.test_labels)
-    np.testing.assert_allclose(counts[0] / 4, counts[1], atol=1.1)
+    np.testing.assert_allclose(np.bincount(data.train_labels) / 4, np.bincount(data.test_labels), atol=1.1)
     assert data.test_labels[:12].tolist() == [7, 6, 3, 7, 7, 3, 2, 8, 9, 3, 2, 6], "always the same split"
 
 
@@ -118,25 +117,21 @@ def test_cifar_files(folder):
     assert (data.encoder, data.input_shape, data.classes, data.names[3]) == (COLOUR, (18, 34, 34), 10, "cat")
 
 
-IMAGES = "train-images-idx3-ubyte"
-GOOD = idx(FILES[IMAGES])
-BATCH = CIFAR["test_batch.bin"][0]
-DAMAGED = {
-    "a byte too few": (IMAGES, GOOD[:-1], "must hold 256 bytes for shape (12, 5, 4), got 255"),
-    "a cut .gz": (IMAGES, gzip.compress(GOOD)[:-9], "is truncated or damaged"),
-    "too large": (IMAGES, gzip.compress(bytes(90_001)), "must hold at most 90000 bytes, unzipped"),
-    "images as labels": ("t10k-labels-idx1-ubyte", GOOD, "must begin with the IDX magic number 00000801, got 00000803"),
-    "a cut batch": ("test_batch.bin", BATCH[:-1], "must hold 3073 bytes for each image, got 9218"),
-}
-
-
-@pytest.mark.parametrize("kind", DAMAGED)
-def test_damaged_files_are_named(folder, kind, monkeypatch):
-    file, content, message = DAMAGED[kind]
+def test_damaged_files_are_named(folder, monkeypatch):
     monkeypatch.setattr(readers, "MOST_BYTES", 90_000)
-    (folder / file).write_bytes(content)
-    with pytest.raises(InputError, match=re.escape(f"{folder / file} {message}")):
-        load("mnist" if "ubyte" in file else "cifar10", folder)
+    good = idx(FILES["train-images-idx3-ubyte"])
+    for file, content, message in (
+        ("train-images-idx3-ubyte", good[:-1], "must hold 256 bytes for shape (12, 5, 4), got 255"),
+        ("train-images-idx3-ubyte", gzip.compress(good)[:-9], "is truncated or damaged"),
+        ("train-images-idx3-ubyte", gzip.compress(bytes(90_001)), "must hold at most 90000 bytes, unzipped"),
+        ("train-labels-idx1-ubyte", good, "must begin with the IDX magic number 00000801, got 00000803"),
+        ("data_batch_1.bin", CIFAR["test_batch.bin"][0][:-1], "must hold 3073 bytes for each image, got 9218"),
+    ):
+        before = (folder / file).read_bytes()
+        (folder / file).write_bytes(content)
+        with pytest.raises(InputError, match=re.escape(f"{folder / file} {message}")):
+            load("mnist" if "ubyte" in file else "cifar10", folder)
+        (folder / file).write_bytes(before)
 
 
 # Sets that tensorflow-datasets has prepared
@@ -191,12 +186,11 @@ def test_prepared_sets_that_cannot_be_read_are_named(prepared, tmp_path, calls, 
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     with pytest.raises(DownloadError, match="mnist cannot be downloaded"):
         load("mnist")
-    assert calls, "the network was not asked"
-    shutil.copytree(prepared / "mnist", tmp_path / "damaged" / "mnist")
-    (record,) = (tmp_path / "damaged").rglob("mnist-test.array_record*")
+    (tmp_path / "mnist" / "1.0.0").rename(tmp_path / "mnist" / "3.0.1")
+    (record,) = tmp_path.rglob("mnist-test.array_record*")
     record.write_bytes(record.read_bytes()[: record.stat().st_size // 2])
     with pytest.raises((ValueError, OSError), match=re.escape(str(tmp_path))):
-        load("mnist", tmp_path / "damaged")
+        load("mnist", tmp_path)
 
 
 def test_a_set_is_taken_from_the_cache_then_as_prepared_by_default(prepared, tmp_path, calls, monkeypatch):
@@ -261,10 +255,8 @@ WRONG = {
 @pytest.mark.parametrize("kind", WRONG)
 def test_sets_that_do_not_fit_together_are_refused(kind):
     change, *words = WRONG[kind]
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=".*".join(map(re.escape, words))):
         small(**change)
-    for word in words:
-        assert word in str(caught.value)
 
 
 def test_names_stay_with_the_images():
@@ -339,8 +331,6 @@ def test_fewer_images_are_of_all_classes_alike():
     assert whole.first(3, 2).test_labels.tolist() == [0, 1]
     assert np.bincount(whole.first(4, 7).test_labels).tolist() == [4, 2, 1]
     assert whole.first(100, 2000).digest == whole.digest
-    with pytest.raises(InputError, match="no training images of class 1, 2: add some"):
-        whole.first(10, None, in_order=True)
     first = digits().first(40, None, in_order=True)
     np.testing.assert_array_equal(first.train_images, digits().train_images[:40])
 
@@ -366,22 +356,20 @@ def test_shares_and_fewer_images_are_drawn_by_a_seed():
     assert len(whole.augment(0.02, 0).train_labels) == 102, "of the copies, a class may have none"
 
 
-PARTS = {
-    "-1 images": (lambda x: x.first(-1, None), "`train_images` must be at least 1, got -1"),
-    "fewer than classes": (lambda x: x.first(2, None), "`train_images` must be at least 3, .* sorted, got 2"),
-    "a seed of -1": (lambda x: x.first(20, None, seed=-1), "`seed` must be at least 0, got -1"),
-    "a share of 0.02": (lambda x: x.share(0.02, 0), r"`ratio` must leave each of 3 classes .*, got 0\.02 of 100"),
-    "a share of 0": (lambda x: x.share(0, 0), r"`ratio` must lie in \(0, 1\], got 0, "),
-    "a share of 1.5": (lambda x: x.share(1.5, 0), r"`ratio` must lie in \(0, 1\], got 1\.5, "),
-    "a file of another kind": (lambda x: x.save("mine.npy"), "`path` must end in .npz, got mine.npy"),
-}
-
-
-@pytest.mark.parametrize("kind", PARTS)
-def test_parts_that_cannot_be_are_refused(kind):
-    call, message = PARTS[kind]
-    with pytest.raises(InputError, match=message):
-        call(sorted_set())
+def test_parts_that_cannot_be_are_refused():
+    whole = sorted_set()
+    for call, message in (
+        (lambda: whole.first(-1, None), "`train_images` must be at least 1, got -1"),
+        (lambda: whole.first(2, None), "`train_images` must be at least 3, .* sorted, got 2"),
+        (lambda: whole.first(10, None, in_order=True), "no training images of class 1, 2: add some"),
+        (lambda: whole.first(20, None, seed=-1), "`seed` must be at least 0, got -1"),
+        (lambda: whole.share(0.02, 0), r"`ratio` must leave each of 3 classes .*, got 0\.02 of 100"),
+        (lambda: whole.share(0, 0), r"`ratio` must lie in \(0, 1\], got 0, "),
+        (lambda: whole.share(1.5, 0), r"`ratio` must lie in \(0, 1\], got 1\.5, "),
+        (lambda: whole.save("mine.npy"), "`path` must end in .npz, got mine.npy"),
+    ):
+        with pytest.raises(InputError, match=message):
+            call()
 
 
 def test_names_of_files_stay_with_their_images(tmp_path):
@@ -408,16 +396,14 @@ def test_copies_are_rotated_and_mirrored(monkeypatch):
     data = small(train_images=images, train_labels=np.arange(60), test_images=images[:3], classes=60)
     angles, rotate = [], scipy.ndimage.rotate
     monkeypatch.setattr(
-        scipy.ndimage, "rotate", lambda image, angle, **how: angles.append(angle) or rotate(image, angle, **how)
+        scipy.ndimage, "rotate", lambda x, angle, **how: angles.append(angle) or rotate(x, angle, **how)
     )
     both = data.augment(1.0, seed=0)
     drawn = angles[:60]
     assert both.digest == data.augment(1.0, 0).digest != data.augment(1.0, 1).digest
     assert (both.train_images.shape, both.train_images.dtype) == ((120, 28, 28, 3), np.uint8)
     np.testing.assert_array_equal(both.test_images, images[:3])
-    altered = [
-        bool((image != images[label]).any()) for image, label in zip(both.train_images, both.train_labels, strict=True)
-    ]
+    altered = (both.train_images != images[both.train_labels]).any(axis=(1, 2, 3))
     np.testing.assert_array_equal(np.bincount(both.train_labels[altered]), np.ones(60), "one copy of each")
     assert 20 <= sum(altered[:60]) <= 40, "originals and copies are mixed"
     flips = []
@@ -433,65 +419,49 @@ def test_copies_are_rotated_and_mirrored(monkeypatch):
 
 # Files of one's own
 
-OWN = Dataset("mine", *FILES.values())
-
 
 def test_a_set_of_ones_own_is_saved_and_loaded(tmp_path):
     """The very same images and labels, so that their digest is the same."""
-    images = [RNG.integers(0, 256, (count, 5, 4, 3), np.uint8) for count in (20, 7)]
-    labels = [np.arange(len(each), dtype=np.int32) for each in images]
-    names = tuple(f"{number}. é" for number in range(20))
-    saved = Dataset("mine", images[0], labels[0], images[1], labels[1], 20, class_names=names)
+    _, images, labels = CIFAR["data_batch_5.bin"]
+    names = tuple(f"{number}. é" for number in range(10))
+    saved = Dataset("mine", images, labels, images[:7], labels[:7], class_names=names)
     saved.save(tmp_path / "mine.npz")
     for path in (tmp_path / "mine.npz", str(tmp_path / "mine.npz")):
         loaded = load(path)
-        assert (loaded.name, loaded.classes, loaded.digest, loaded.class_names) == ("mine", 20, saved.digest, names)
-    assert_arrays(loaded, (images[0], labels[0], images[1], labels[1]))
+        assert (loaded.name, loaded.classes, loaded.digest, loaded.class_names) == ("mine", 10, saved.digest, names)
+    assert_arrays(loaded, (images, labels, images[:7], labels[:7]))
 
 
-def own(path, **changes):
-    """The path of a file of one's own set, some arrays changed or, if None, left out."""
-    arrays = {name: getattr(OWN, name) for name in ARRAYS} | changes
-    np.savez_compressed(path, **{name: x for name, x in arrays.items() if x is not None})
-    return path
-
-
-def test_own_files_of_other_programs_are_read(tmp_path):
+def test_own_files_of_other_programs_are_read(tmp_path, monkeypatch):
     """Compressed, of other numbers, without the number of classes."""
-    wide = dict(train_images=OWN.train_images.astype(">f4"), test_images=OWN.test_images.astype(np.int64))
-    labels = dict(train_labels=OWN.train_labels.astype(np.int64), test_labels=OWN.test_labels.astype(">i8"))
-    loaded = load(own(tmp_path / "theirs.npz", **wide, **labels))
-    assert (loaded.classes, loaded.train_labels.dtype, loaded.test_labels.dtype) == (10, np.int32, np.int32)
-    assert (loaded.train_images.dtype, loaded.test_images.dtype) == (np.float32, np.float32)
+    path = tmp_path / "theirs.npz"
+    arrays = dict(zip(ARRAYS, FILES.values(), strict=True))
+
+    def loaded(**changes):
+        """A file of these arrays, some changed or, if None, left out."""
+        np.savez_compressed(path, **{name: x for name, x in (arrays | changes).items() if x is not None})
+        return load(path)
+
+    wide = loaded(**{name: x.astype(">i8" if "labels" in name else ">f4") for name, x in arrays.items()})
+    assert (wide.classes, wide.train_labels.dtype, wide.train_images.dtype) == (10, np.int32, np.float32)
     for name in ARRAYS:
-        np.testing.assert_array_equal(getattr(loaded, name), getattr(OWN, name))
-    named = load(own(tmp_path / "named.npz", class_names=np.array(["cafe\u0301", *"bcdefghij"])))
+        np.testing.assert_array_equal(getattr(wide, name), arrays[name])
+    named = loaded(class_names=np.array(["cafe\u0301", *"bcdefghij"]))
     assert (named.classes, named.names) == (10, ("caf\u00e9", *"bcdefghij"))
-
-
-THEIRS = {
-    "no labels": (dict(test_labels=None), "must hold .* test_labels, it lacks test_labels"),
-    "several classes": (dict(classes=np.zeros(2, int)), r"`classes` must be an integer, got \[0, 0\]"),
-    "objects": (dict(train_labels=np.array([{}] * 12)), "is damaged or no .npz file: Object arrays cannot be loaded"),
-    "half a validation": (dict(validation_images=np.zeros((12, 5, 4))), "`validation_labels` must both be given"),
-    "a bomb": (dict(train_images=np.zeros((12, 100, 100), np.uint8)), "it holds .* bytes, at most 100000 are read"),
-}
-
-
-@pytest.mark.parametrize("kind", THEIRS)
-def test_bad_files_of_ones_own_are_named(tmp_path, kind, monkeypatch):
-    changes, message = THEIRS[kind]
     monkeypatch.setattr(readers, "MOST_BYTES", 100_000)
-    with pytest.raises(InputError, match=rf"theirs\.npz.*{message}"):
-        load(own(tmp_path / "theirs.npz", **changes))
-
-
-def test_files_of_ones_own_that_are_damaged_not_there_or_not_meant(tmp_path):
-    for content in (b"", own(tmp_path / "mine.npz").read_bytes()[:-30]):
-        (tmp_path / "mine.npz").write_bytes(content)
-        with pytest.raises(InputError, match=r"mine\.npz is damaged or no \.npz file: \w+"):
-            load(tmp_path / "mine.npz")
+    for changes, message in (
+        (dict(test_labels=None), "must hold .* test_labels, it lacks test_labels"),
+        (dict(classes=np.zeros(2, int)), r"`classes` must be an integer, got \[0, 0\]"),
+        (dict(train_labels=np.array([{}] * 12)), "is damaged or no .npz file: Object arrays cannot be loaded"),
+        (dict(validation_images=np.zeros((12, 5, 4))), "`validation_labels` must both be given"),
+        (dict(train_images=np.zeros((12, 100, 100), np.uint8)), "it holds .* bytes, at most 100000 are read"),
+    ):
+        with pytest.raises(InputError, match=rf"theirs\.npz.*{message}"):
+            loaded(**changes)
+    with pytest.raises(InputError, match=r"`data_dir` has no effect on .*theirs\.npz: for your own pictures"):
+        load(path, tmp_path)
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(InputError, match=r"theirs\.npz is damaged or no \.npz file: \w+"):
+        load(path)
     with pytest.raises(FileNotFoundError, match=r"there is no file none\.npz"):
         load("none.npz")
-    with pytest.raises(InputError, match=r"`data_dir` has no effect on .*mine\.npz: for your own pictures"):
-        load(own(tmp_path / "mine.npz"), tmp_path)

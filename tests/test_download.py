@@ -7,7 +7,6 @@ import http.server
 import importlib.resources
 import io
 import os
-import socket
 import subprocess
 import sys
 import tarfile
@@ -25,7 +24,6 @@ from snnjax.data import download, fetch, find, load
 from snnjax.data.catalogue import CATALOGUE, File, Published
 
 CONTENT = {"one.gz": RNG.bytes(300_000), "two.gz": RNG.bytes(1_000)}
-PAGE = b"<html>Please log in to the network</html>"
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -47,37 +45,30 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
-    def head(self, status, **headers):
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), str(value))
-        self.end_headers()
-
-    def start(self, content, resumes=True):
-        """Sends the head of what was asked for, and gives what follows."""
-        wanted = self.headers["Range"] if resumes else None
-        first = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
-        self.head(206 if wanted else 200, Content_Length=len(content) - first)
-        return content[first:]
-
-
-def good(handler, content):
-    handler.wfile.write(handler.start(content))
-
 
 def part_of(count, resumes, then=lambda handler, content: None):
     """Sends so many bytes, and breaks off."""
 
     def behave(handler, content):
-        handler.wfile.write(handler.start(content, resumes)[:count])
+        wanted = handler.headers["Range"] if resumes else None
+        rest = content[int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0 :]
+        head = b"HTTP/1.0 %d OK\r\nContent-Length: %d\r\n\r\n" % (206 if wanted else 200, len(rest))
+        handler.wfile.write(head + rest[:count])
         then(handler, content)
 
     return behave
 
 
+good = part_of(300_000_000, resumes=True)
+
+
 def wait(handler, content):
     """Sends nothing."""
     handler.server.released.wait(20)
+
+
+def answer(text):
+    return lambda handler, content: handler.wfile.write(text)
 
 
 def status(code):
@@ -87,11 +78,6 @@ def status(code):
 def at_first(behave, times, later=good):
     """A server that behaves otherwise later."""
     return lambda handler, content: (behave if len(handler.server.asked) <= times else later)(handler, content)
-
-
-def page(**headers):
-    """A page to log in."""
-    return lambda handler, content: (handler.head(200, **headers), handler.wfile.write(PAGE))
 
 
 @pytest.fixture
@@ -111,20 +97,15 @@ def serve():
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch, tmp_path):
-    """A cache and a home of its own, no proxy, and little patience."""
+def folder(monkeypatch, tmp_path):
+    """A cache of its own, no proxy, and little patience."""
     for name in [name for name in os.environ if name.lower().endswith("_proxy")] + ["SNNJAX_MIRROR"]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     monkeypatch.setattr(download, "TIMEOUT", 0.3)
     monkeypatch.setattr(download, "WAIT", 0.01)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """Where the files of `publish` go."""
-    return tmp_path / "cache" / "snnjax" / "data" / "set"
+    return tmp_path / "cache" / "snnjax" / "data" / "set"  # where the files of `publish` go
 
 
 @pytest.fixture
@@ -147,13 +128,6 @@ def publish(monkeypatch):
     return publish
 
 
-def closed() -> str:
-    """An address that nobody answers at."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}/"
-
-
 def held(folder) -> dict[str, bytes]:
     """The files in a folder."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -161,8 +135,8 @@ def held(folder) -> dict[str, bytes]:
 
 BAD = {
     "404": (status(404), "HTTP 404 Not Found", 1),
-    "page": (page(Content_Length=len(PAGE)), f"it offers {len(PAGE)} bytes, not 300000", 1),
-    "endless page": (page(), f"it ended after {len(PAGE)} of 300000 bytes", 1),
+    "page": (answer(b"HTTP/1.0 200 OK\r\nContent-Length: 7\r\n\r\nLog in!"), "it offers 7 bytes, not 300000", 1),
+    "endless page": (answer(b"HTTP/1.0 200 OK\r\n\r\nLog in!"), "it ended after 7 of 300000 bytes", 1),
     "wrong": (lambda handler, content: good(handler, content[::-1]), "its SHA-256 is not that of the publish", 1),
     "truncating": (part_of(100_000, resumes=False), "it ended after 100000 of 300000 bytes", 4),
     "silent": (wait, "it sent nothing for 0.3 s", 3),
@@ -204,15 +178,19 @@ def test_a_clumsy_server_is_asked_again(serve, publish, kind):
     assert [wanted for _, wanted in server.asked] == [start and f"bytes={start}-" for start in starts]
 
 
-def test_files_at_hand_are_not_asked_for(serve, publish, folder):
-    server = serve()
+def test_files_at_hand_are_not_asked_for(serve, publish, folder, capfd):
+    server, said = serve(), []
     publish(server)
-    assert fetch("mnist") == folder
+    assert fetch("mnist", progress=lambda *each: said.append(each)) == folder
+    assert [each[::2] for each in said if each[1] == each[2]] == [("one.gz", 300_000), ("two.gz", 1_000)]
+    assert said == sorted(said)
+    assert len(said) > 3
     (folder / "two.gz").unlink()
     fetch("mnist")
     assert [path for path, _ in server.asked] == ["/one.gz", "/two.gz", "/two.gz"]
-    publish(closed())
+    publish("http://127.0.0.1:1/")
     assert held(fetch("mnist")) == CONTENT
+    assert capfd.readouterr() == ("", ""), "bars are for terminals"
 
 
 @pytest.mark.parametrize("size", [150_000, 300_001])
@@ -274,18 +252,6 @@ def test_a_mirror_of_ones_own_is_tried_first(serve, publish, monkeypatch, folder
     assert (len(own.asked), len(other.asked)) == (2, 0)
 
 
-def test_progress(serve, publish, folder, capfd):
-    said = []
-    publish(serve())
-    fetch("mnist", progress=lambda *each: said.append(each))
-    assert [each[::2] for each in said if each[1] == each[2]] == [("one.gz", 300_000), ("two.gz", 1_000)]
-    assert said == sorted(said)
-    assert len(said) > 3
-    (folder / "one.gz").unlink()
-    fetch("mnist")
-    assert capfd.readouterr() == ("", ""), "bars are for terminals"
-
-
 # Archives
 
 
@@ -322,21 +288,16 @@ def test_of_archives_only_the_wanted_is_written(serve, publish, folder, tmp_path
     assert len(server.asked) == 1
 
 
+EMNIST = {}
+for split, count in dict(digits=10, letters=26, balanced=47).items():
+    labels = np.arange(count, dtype=np.uint8) + np.uint8(split == "letters")
+    for part in ("train", "test"):
+        start = f"gzip/emnist-{split}-{part}"
+        EMNIST[f"{start}-images-idx3-ubyte.gz"] = gzip.compress(idx(RNG.integers(0, 256, (count, 5, 4), np.uint8)))
+        EMNIST[f"{start}-labels-idx1-ubyte.gz"] = gzip.compress(idx(labels))
 SETS = {
-    "mnist": {f"{name}.gz": gzip.compress(idx(array), mtime=0) for name, array in FILES.items()},
-    "emnist_letters": {
-        "gzip.zip": zipped(
-            {
-                f"gzip/emnist-{split}-{part}-{kind}-ubyte.gz": gzip.compress(idx(array), mtime=0)
-                for split, count in dict(digits=10, letters=26, balanced=47).items()
-                for part in ("train", "test")
-                for kind, array in {
-                    "images-idx3": RNG.integers(0, 256, (count, 5, 4), np.uint8),
-                    "labels-idx1": np.arange(count, dtype=np.uint8) + np.uint8(split == "letters"),
-                }.items()
-            }
-        )
-    },
+    "mnist": {f"{name}.gz": gzip.compress(idx(array)) for name, array in FILES.items()},
+    "emnist_letters": {"gzip.zip": zipped(EMNIST)},
     "cifar10": {"cifar-10-binary.tar.gz": tarred({f"cifar-10-batches-bin/{n}": each[0] for n, each in CIFAR.items()})},
 }
 
@@ -358,16 +319,15 @@ def test_a_set_downloads_itself(serve, publish, monkeypatch, folder, name):
 
 
 def test_offline_there_is_one_line(publish, monkeypatch):
-    address = closed()
-    publish(address, "http://127.0.0.1:1/", content=SETS["mnist"])
+    publish("http://127.0.0.1:1/", "http://127.0.0.2:1/", content=SETS["mnist"])
     monkeypatch.setattr(download, "WAIT", 20)  # nobody waits for servers that cannot be reached
     with pytest.raises(DownloadError) as caught:
         load("mnist")
-    start = f"mnist cannot be downloaded: train-images-idx3-ubyte.gz from {address} (Connection refused), http://127.0."
+    start = (
+        "mnist cannot be downloaded: train-images-idx3-ubyte.gz from http://127.0.0.1:1/ (Connection refused), http:"
+    )
     assert str(caught.value).startswith(start)
-    assert "\n" not in str(caught.value)
-    for hint in ("`data_dir` (--data_dir)", "t10k-labels-idx1-ubyte"):
-        assert hint in str(caught.value)
+    assert "`data_dir` (--data_dir)" in str(caught.value)
 
 
 def test_a_cache_that_cannot_be_used_is_named(serve, publish, monkeypatch, folder, tmp_path):

@@ -4,7 +4,6 @@ import errno
 import os
 import pathlib
 import stat
-import zipfile
 
 import numpy as np
 import pytest
@@ -34,20 +33,14 @@ def test_what_was_written_is_on_the_disk_before_it_takes_its_name(tmp_path, monk
     assert stat.S_IMODE((tmp_path / "file.txt").stat().st_mode) == 0o640
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+def test_a_write_that_fails_leaves_the_old_file_and_what_a_kill_leaves_is_cleared(tmp_path):
     path = tmp_path / "file.txt"
     path.write_text("old")
     with pytest.raises(TypeError), atomic_write(path) as temporary:
         temporary.write_bytes("new")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_what_killed_writes_have_left_is_cleared(tmp_path):
-    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "file.txt") as temporary:
-        temporary.rename(tmp_path / temporary.name.replace("file", "other"))
+    assert (path.read_text(), [*tmp_path.iterdir()]) == ("old", [path])
     kept = {"file.txt", ".file.txt", ".file.txt.0123456.txt", ".file.txt.01234567.npz", "x.txt.01234567.txt"}
-    for name in kept:
+    for name in (*kept, temporary.name.replace("file", "other")):
         (tmp_path / name).touch()
     files.clear(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == kept
@@ -57,9 +50,8 @@ def test_a_folder_is_of_one_run_at_a_time(tmp_path):
     """Also of this process; the next run takes it."""
     for _ in range(2):
         with lock(tmp_path):
-            for _ in range(2):
-                with pytest.raises(FileExistsError, match="another run is writing"), lock(tmp_path):
-                    pass
+            with pytest.raises(FileExistsError, match="another run is writing"), lock(tmp_path):
+                pass
             assert (tmp_path / ".lock").exists()
         assert not (tmp_path / ".lock").exists()
 
@@ -74,6 +66,8 @@ def test_a_file_system_without_locks_is_no_other_run(tmp_path, monkeypatch):
         fail(fault)
         with pytest.warns(UserWarning, match="cannot be locked .*let no other run"), lock(tmp_path):
             (tmp_path / "result").touch()
+    with pytest.raises(OSError, match="none"), files.refuse_damaged("a disk that fails is no damaged file"):
+        raise OSError(errno.EIO, "none")
     fail(errno.EACCES)
     with pytest.raises(PermissionError), lock(tmp_path):
         pytest.fail("it was taken")
@@ -89,12 +83,8 @@ def test_deeply_nested_data_are_refused(tmp_path, depth):
         path.write_text(f"[{path.read_text()}]")
     with pytest.raises(InputError, match=r"data\.json is damaged: (it|maximum recursion)"):
         files.read_json(path)
-    with zipfile.ZipFile(tmp_path / "checkpoint.npz", "w") as archive:
-        entries = {"meta": np.frombuffer(path.read_bytes(), np.uint8)}
-        entries["checksum"] = np.frombuffer(files.digest(entries), np.uint8)
-        for name, array in entries.items():
-            with archive.open(f"{name}.npy", "w") as file:
-                np.lib.format.write_array(file, array)
+    entries = {"meta": np.frombuffer(path.read_bytes(), np.uint8)}
+    np.savez(tmp_path / "checkpoint.npz", checksum=np.frombuffer(files.digest(entries), np.uint8), **entries)
     with pytest.raises(InputError, match=r"checkpoint\.npz is damaged or no checkpoint: "):
         files.load_checkpoint(tmp_path / "checkpoint.npz")
 

@@ -41,14 +41,12 @@ def pets(tmp_path) -> Path:
 # Training, test and validation
 
 
-@pytest.mark.parametrize(
-    ("top", "train", "test"),
-    [("", "train", "test"), ("a/b/", "Training", "VAL")],
-)
+@pytest.mark.parametrize(("top", "train", "test"), [("", "train", "test"), ("a/b/", "Training", "VAL")])
 def test_training_and_test_folders(tmp_path, top, train, test):
-    for part, count in ((train, 12), (test, 5)):
-        fill(tmp_path / "pets" / top / part, dict.fromkeys(CLASSES, count))
-    data = load("folder", tmp_path / "pets")
+    path = tmp_path / "pets"
+    fill(path / top / train, dict.fromkeys(CLASSES, 12))
+    fill(path / top / test, dict.fromkeys(CLASSES, 5))
+    data = load("folder", path)
     assert repr(data) == "Dataset(pets: 36 training and 15 test images of 7x9, 3 classes)"
     note = f"without a test folder, {test}/ is for testing, not for validation"
     assert (data.class_names, data.notes) == (CLASSES, (note,) if test == "VAL" else ())
@@ -56,15 +54,14 @@ def test_training_and_test_folders(tmp_path, top, train, test):
         images, labels = getattr(data, f"{part}_images"), getattr(data, f"{part}_labels")
         assert sorted(numbers(images)) == [40 * label + number for label in range(3) for number in range(count)]
         np.testing.assert_array_equal(images[:, 6, 8] // 40, labels)
-        read = [np.asarray(Image.open(tmp_path / "pets" / name)) for name in getattr(data, f"{part}_files")]
+        read = [np.asarray(Image.open(path / name)) for name in getattr(data, f"{part}_files")]
         np.testing.assert_array_equal(read, images)
     before = sorted(tmp_path.rglob("*"))
-    archive = load("folder", packed(tmp_path / "pets"))
+    archive = load("folder", packed(path))
     assert (archive.digest, archive.class_names, archive.name) == (data.digest, CLASSES, "pets")
     assert archive.train_files == data.train_files
     assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "pets.zip"]), "nothing is unpacked"
-    only = picture_folder(tmp_path / "pets", test_only=True)
-    np.testing.assert_array_equal(only.test_images, data.test_images)
+    np.testing.assert_array_equal(picture_folder(path, test_only=True).test_images, data.test_images)
 
 
 def test_without_a_test_folder_a_fifth_of_each_class_is_for_testing(tmp_path):
@@ -129,15 +126,14 @@ def test_pictures_of_a_group_stay_together(tmp_path, group):
 
 
 def test_a_picture_that_does_not_match_is_a_group_of_its_own(tmp_path):
-    fill(tmp_path, dict.fromkeys("ab", 10))
-    data = load("folder", tmp_path, group="^[01]")
-    alone = "that `group` does not match are groups of their own"
-    assert data.notes[-1] == f"4 pictures are of 2 groups, such as '0' and '1'; 16 {alone}"
+    fill(tmp_path / "train", dict.fromkeys("ab", 10))
+    data = load("folder", tmp_path / "train", group="^[01]")
+    alone = "16 that `group` does not match are groups of their own"
+    assert data.notes[-1] == f"4 pictures are of 2 groups, such as '0' and '1'; {alone}"
     assert len(np.unique(data.train_groups)) + len({*numbers(data.test_images)} - {40, 41}) >= 16
-    fill(tmp_path / "sets" / "train", dict(a=4, b=3))
-    fill(tmp_path / "sets" / "test", dict(a=2, b=2))
+    fill(tmp_path / "test", dict.fromkeys("ab", 2))
     shared = "2 groups have pictures in train/ and in other folders, which makes the test easier"
-    assert load("folder", tmp_path / "sets", group=r"\d").notes[0] == shared
+    assert load("folder", tmp_path, group=r"\d").notes[0] == shared
 
 
 # Runs on pictures
@@ -263,13 +259,11 @@ def test_pictures_of_all_kinds(tmp_path):
 def test_16_bits_and_transparency(tmp_path):
     for name in "ab":
         (tmp_path / name).mkdir()
-        for suffix in ("png", "tiff"):
-            Image.fromarray(np.full((5, 5), 200 * 257, np.uint16)).save(tmp_path / name / f"deep.{suffix}")
+        Image.fromarray(np.full((5, 5), 200 * 257, np.uint16)).save(tmp_path / name / "deep.png")
         Image.new("RGBA", (5, 5), (255, 255, 255, 128)).save(tmp_path / name / "clear.png")
     data = load("folder", tmp_path)
-    assert data.train_images.shape == (4, 5, 5), "grey"
-    assert sorted(numbers(data.train_images) + numbers(data.test_images)) == [128, 128, 200, 200, 200, 200]
-    notes = {"2 of 6 pictures: transparent pixels taken as black", "4 of 6 pictures: 16 bits a pixel taken as 8"}
+    assert sorted(numbers(data.train_images) + numbers(data.test_images)) == [128, 128, 200, 200]
+    notes = {"2 of 4 pictures: transparent pixels taken as black", "2 of 4 pictures: 16 bits a pixel taken as 8"}
     assert {*data.notes[1:]} == notes
 
 
@@ -377,13 +371,13 @@ def test_pictures_that_cannot_be_read_are_named(pets, monkeypatch):
 
 
 def test_a_class_without_test_pictures_is_told(tmp_path):
-    for part in ("train", "test"):
-        fill(tmp_path / part, dict.fromkeys(CLASSES, 1))
+    fill(tmp_path / "train", dict.fromkeys(CLASSES, 1))
+    fill(tmp_path / "test", dict.fromkeys(CLASSES, 1))
     (tmp_path / "test" / "Bee" / "0.png").write_bytes(b"")
     data = load("folder", tmp_path)
-    assert (data.notes[-1], data.test_labels.tolist()) == ("no test picture of Bee can be read", [1, 0])
-    for path in (tmp_path / "test").rglob("*.png"):
-        path.write_bytes(b"")
+    assert (data.notes[-1], sorted(data.test_labels)) == ("no test picture of Bee can be read", [0, 1])
+    for name in CLASSES:
+        (tmp_path / "test" / name / "0.png").write_bytes(b"")
     with pytest.raises(snnjax.InputError, match="no test picture of ant 2, ant 10, Bee can be read"):
         load("folder", tmp_path)
 
@@ -406,27 +400,25 @@ def test_links(pets, tmp_path, monkeypatch):
 
 # Errors
 
-TRAINED = ("train/cat/1.png", "train/dog/1.png")
-LAYOUTS = {
-    "nothing": (["a.txt"], "there are no pictures in it (.png, .jpg"),
-    "no folders": (["1.png", "2.png"], "each of several classes, got pictures in no class's folder"),
-    "one class": (["cat/1.png", "cat/2.png"], "each of several classes, got those of one: cat"),
-    "one picture": (["cat/1.png", "cat/2.png", "dog/1.png"], "a class must have at least 2 pictures,", "got 1 of dog"),
-    "others": ([*TRAINED, "test/Cat/1.png", "test/dog/1.png"], "the same classes: train/ lacks Cat, test/ lacks cat"),
-    "a line break": (["a/1.png", "a/2.png", "b\n/1.png", "b\n/2.png"], r"`class_names` must be of printable", r"'b\n'"),
-}
 
-
-@pytest.mark.parametrize("kind", LAYOUTS)
-def test_what_does_not_fit_is_refused(tmp_path, kind):
-    names, *words = LAYOUTS[kind]
-    for name in names:
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ("a.txt", "there are no pictures in it \\(.png, .jpg"),
+        ("1.png 2.png", "each of several classes, got pictures in no class's folder"),
+        ("cat/1.png cat/2.png", "each of several classes, got those of one: cat"),
+        ("cat/1.png cat/2.png dog/1.png", "a class must have at least 2 pictures,.* got 1 of dog"),
+        ("train/a/1.png train/b/1.png test/A/1.png test/b/1.png", "same classes: train/ lacks A, test/ lacks a"),
+        ("train/a/1.png train/b/1.png test/1.png", "test/ must hold a folder for each class as train/ does"),
+        ("a/1.png a/2.png b\n/1.png b\n/2.png", r"`class_names` must be of printable.*'b\\n'"),
+    ],
+)
+def test_what_does_not_fit_is_refused(tmp_path, names, words):
+    for name in names.split(" "):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(png(0))
-    with pytest.raises(snnjax.InputError) as caught:
+    with pytest.raises(snnjax.InputError, match=f"`data_dir` {tmp_path}: .*{words}"):
         load("folder", tmp_path)
-    for word in (f"`data_dir` {tmp_path}: ", *words):
-        assert word in str(caught.value)
 
 
 def test_options_that_do_not_fit_are_refused(pets, tmp_path):
