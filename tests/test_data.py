@@ -37,9 +37,8 @@ def small(**change) -> Dataset:
 @pytest.fixture
 def folder(tmp_path):
     """A folder of plain IDX files, and those of CIFAR-10's binary version."""
-    for name, array in FILES.items():
-        (tmp_path / name).write_bytes(idx(array))
-    for name, (content, *_) in CIFAR.items():
+    contents = {name: idx(array) for name, array in FILES.items()} | {name: raw for name, (raw, *_) in CIFAR.items()}
+    for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
     return tmp_path
 
@@ -55,9 +54,6 @@ def calls(monkeypatch) -> list:
 
     monkeypatch.setattr(socket, "getaddrinfo", call)
     return calls
-
-
-# Sets by name
 
 
 def test_digits():
@@ -132,9 +128,6 @@ def test_damaged_files_are_named(folder, monkeypatch):
         with pytest.raises(InputError, match=re.escape(f"{folder / file} {message}")):
             load("mnist" if "ubyte" in file else "cifar10", folder)
         (folder / file).write_bytes(before)
-
-
-# Sets that tensorflow-datasets has prepared
 
 
 @pytest.fixture(scope="module")
@@ -221,8 +214,6 @@ def test_nothing_is_downloaded_for_a_folder_that_was_named(tmp_path, calls, monk
         load("cifar")
 
 
-# Sets that are wrong
-
 ZERO = np.zeros((3, 4, 4))
 NAMED = ("ant", "bee", "cow")
 WRONG = {
@@ -246,7 +237,6 @@ WRONG = {
     "four groups": (dict(train_groups=np.arange(4)), "`train_groups` must have shape (3,)", "got (4,)"),
     "two names": (dict(class_names=("a", "b")), "`class_names` must be one for each of 3 classes, got 2"),
     "blank name": (dict(class_names=("a", "b", " ")), "`class_names` must be of printable characters, got ' '"),
-    "text as names": (dict(class_names="abc"), "`class_names` must be a tuple of names, got the text 'abc'"),
     "silent": (dict(class_names=("a", "b", "(silent)")), "`class_names` must not hold '(silent)'"),
     "equal when composed": (dict(class_names=("caf\u00e9", "b", "cafe\u0301")), "`class_names` must differ", "twice"),
 }
@@ -283,7 +273,6 @@ def test_labels_are_numbered_without_gaps():
     for labels, error, message in (
         (([0, 1], [1, 5, 7]), ValueError, "`labels` of training must have all classes, they lack 5, 7"),
         (([0.5],), TypeError, r"`labels` must be \(N,\) integers or text, got \[0.5\] of float64"),
-        (([[0]],), TypeError, r"`labels` must be \(N,\) integers or text"),
         (([0, 1], ["0"]), TypeError, "`labels` must all be integers, or all text, got both"),
         ((), ValueError, "`labels` must be of at least one image, got none"),
     ):
@@ -303,9 +292,6 @@ def test_the_digest_tells_data_apart():
     swapped = {name: getattr(data, name).astype(getattr(data, name).dtype.newbyteorder(">")) for name in ARRAYS}
     assert small(**swapped).digest == data.digest, "of the other byte order"
     assert all(getattr(small(**swapped), name).dtype.isnative for name in ARRAYS)
-
-
-# Parts of a set
 
 
 def sorted_set() -> Dataset:
@@ -375,19 +361,16 @@ def test_parts_that_cannot_be_are_refused():
 def test_names_of_files_stay_with_their_images(tmp_path):
     whole = sorted_set()
     held = whole.hold_out(0.2, 0)
-    sets = [whole.first(20, 30), whole.first(20, 30, seed=1), whole.share(0.3, 0), held, whole.augment(0.5, 0)]
     held.save(tmp_path / "held.npz")
-    for data in (*sets, load(tmp_path / "held.npz")):
-        for part in ("train", "test", "validation"):
-            files, images = getattr(data, f"{part}_files"), getattr(data, f"{part}_images")
-            assert (files is None) == (images is None)
-            if files is None:
-                continue
-            named = np.array([int(name.removesuffix(".png")) for name in files])
-            same = images[:, 0, 0] == named + 2
-            assert same.sum() >= 100 if data is sets[-1] else same.all()  # copies are altered
+    copies = whole.augment(0.5, 0)
+    for data in (whole.first(20, 30), whole.first(20, 30, seed=1), held, copies, load(tmp_path / "held.npz")):
+        for part in ("train", "test", "validation") if data.validation_files else ("train", "test"):
+            named = np.array([int(name.removesuffix(".png")) for name in getattr(data, f"{part}_files")])
+            same = getattr(data, f"{part}_images")[:, 0, 0] == named + 2
+            assert same.sum() >= 100 if data is copies else same.all()  # copies are altered
             if part == "train":
                 np.testing.assert_array_equal(data.train_groups, named // 5)
+    assert len(load(tmp_path / "held.npz").validation_files) == len(held.validation_images) == 20
     assert whole.digest == small(**{name: getattr(whole, name) for name in ARRAYS}).digest, "names are no data"
 
 
@@ -415,9 +398,6 @@ def test_copies_are_rotated_and_mirrored(monkeypatch):
     assert min(map(flips.count, ((), (0,), (1,), (0, 1)))) >= 7, "about a quarter each"
     assert (len(set(drawn)), -30 <= min(drawn) < -25, 25 < max(drawn) <= 30) == (60, True, True)
     assert not np.isin(drawn, np.random.default_rng(0).uniform(-30, 30, 1000)).any(), "as what `share` draws"
-
-
-# Files of one's own
 
 
 def test_a_set_of_ones_own_is_saved_and_loaded(tmp_path):

@@ -252,9 +252,6 @@ def test_a_mirror_of_ones_own_is_tried_first(serve, publish, monkeypatch, folder
     assert (len(own.asked), len(other.asked)) == (2, 0)
 
 
-# Archives
-
-
 def tarred(entries: dict[str, bytes]) -> bytes:
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w:gz") as archive:
@@ -341,9 +338,6 @@ def test_a_cache_that_cannot_be_used_is_named(serve, publish, monkeypatch, folde
     assert find("mnist").kind == "absent"
     with pytest.raises(OSError, match="set XDG_CACHE_HOME"):
         load("mnist")
-
-
-# The catalogue
 
 
 def test_sets_are_described():

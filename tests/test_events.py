@@ -58,9 +58,6 @@ def first_events(events: np.ndarray, sensor: tuple[int, int], size: tuple[int, i
     return picture
 
 
-# Encoder
-
-
 @pytest.mark.parametrize("steps", [15, 300])
 def test_steps_of_equal_duration(steps):
     picture = np.stack([np.zeros((1, 256)), [np.arange(256)]], axis=-1).astype(np.uint8)
@@ -85,9 +82,6 @@ def test_equal_counts_at_each_step():
 
 def test_the_encoder_is_a_pure_function(contract):
     contract(SAME_TIME, [np.stack([PICTURE, PICTURE[::-1]])])
-
-
-# Event pictures
 
 
 def test_a_picture_holds_the_first_event_of_each_pixel_and_polarity():
@@ -115,9 +109,6 @@ def test_pictures_are_those_of_a_plain_loop():
     ):
         with pytest.raises(snnjax.InputError, match=message):
             event_picture(events, sensor, (9, 9), window)
-
-
-# Data sets
 
 
 @pytest.fixture(scope="module")
@@ -196,9 +187,6 @@ def test_recordings_that_are_missing_or_damaged_are_named(tmp_path, content):
         load("nmnist", tmp_path)
 
 
-# Downloads
-
-
 def test_what_was_unpacked_in_part_is_unpacked_again(made, data, tmp_path, monkeypatch, capsys):
     """As after a kill: tonic asks for no more than some of the recordings. Meanwhile a second process waits."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -229,9 +217,6 @@ def test_what_was_unpacked_in_part_is_unpacked_again(made, data, tmp_path, monke
     monkeypatch.delitem(sys.modules, "tonic.datasets")
     with pytest.raises(ImportError, match=r"nmnist needs tonic \(.*\): pip install 'snnjax\[events\]'"):
         load("nmnist", made)
-
-
-# From end to end
 
 
 def test_a_network_is_trained_and_tested(data, tmp_path):

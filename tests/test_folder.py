@@ -38,9 +38,6 @@ def pets(tmp_path) -> Path:
     return fill(tmp_path / "pets", dict.fromkeys(CLASSES, 5))
 
 
-# Training, test and validation
-
-
 @pytest.mark.parametrize(("top", "train", "test"), [("", "train", "test"), ("a/b/", "Training", "VAL")])
 def test_training_and_test_folders(tmp_path, top, train, test):
     path = tmp_path / "pets"
@@ -97,9 +94,6 @@ def test_a_validation_folder_is_used(tmp_path):
         load("folder", tmp_path / "pets")
 
 
-# Groups
-
-
 def by_object(root: Path, objects: int = 5) -> Path:
     """Pictures of objects of two classes, four views in several folders; their brightness is the object's number."""
     for name, first in (("cup", 0), ("jug", 100)):
@@ -136,9 +130,6 @@ def test_a_picture_that_does_not_match_is_a_group_of_its_own(tmp_path):
     assert load("folder", tmp_path, group=r"\d").notes[0] == shared
 
 
-# Runs on pictures
-
-
 def known_of(path: Path, out: Path, **how) -> tuple[dict, Dataset]:
     """The settings of a run on a folder of pictures, and its data."""
     chosen = options.TrainData(dataset="folder", data_dir=path, size=(28,), **how)
@@ -148,18 +139,11 @@ def known_of(path: Path, out: Path, **how) -> tuple[dict, Dataset]:
         return run.settings, trainer.data
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        dict(train_images=24, test_images=6, validation=0.25),
-        dict(train_images=20, draw=True, ratio=0.5),
-        dict(augment=True, ratio=0.3, validation=0),
-    ],
-)
+@pytest.mark.parametrize("how", [dict(train_images=20, draw=True, ratio=0.5), dict(augment=True, ratio=0.3)])
 def test_a_moved_folder_is_known_by_its_digest(tmp_path, how):
     """Else the network would be tested on pictures that it has learned."""
     path = by_object(tmp_path / "things")
-    known, learned = known_of(path, tmp_path / "run", group=r"^o\d+", **how)
+    known, learned = known_of(path, tmp_path / "run", group=r"^o\d+", test_images=6, validation=0.25, **how)
     images, own = tested.load(options.TestData(), known, (28, 28), "RUN")
     assert (images.test_files, own) == (learned.test_files, True), "of the same groups"
     assert not any(tested.LEAK in note for note in images.notes)
@@ -203,9 +187,6 @@ def test_the_program_in_a_report_is_python(tmp_path):
     assert given == dict(size=(28, 28), colour=True, group="^o'\\d+")
 
 
-# Names
-
-
 def test_names_are_sorted_as_people_do():
     names = ["10", "2", "b10c", "B2", "a", "b2", "", "1", "01", "x" * 3 + "9" * 5000]
     assert sorted(names, key=natural) == ["", "01", "1", "2", "10", "a", "B2", "b2", "b10c", names[-1]]
@@ -222,14 +203,9 @@ def test_zip_files_of_other_systems(tmp_path):
     assert (data.class_names, data.notes) == (("bär", "hase"), (FIFTH,))
     assert len(data.train_files) + len(data.test_files) == 6, "what leads out of it is left out"
     for system, name in ((3, "bär"), (0, "bär".encode().decode("cp437"))):
-        path.write_bytes(
-            zipped({f"{top}/{number}.png": png(9) for top in ("b##r", "hase") for number in range(3)}, system)
-        )
-        path.write_bytes(path.read_bytes().replace(b"b##r", "bär".encode()))  # UTF-8, without the flag that says so
+        content = zipped({f"{top}/{number}.png": png(9) for top in ("b##r", "hase") for number in range(3)}, system)
+        path.write_bytes(content.replace(b"b##r", "bär".encode()))  # UTF-8, without the flag that says so
         assert load("folder", path).class_names == (name, "hase"), f"written on system {system}"
-
-
-# Pictures
 
 
 def test_pictures_of_all_kinds(tmp_path):
@@ -295,31 +271,23 @@ def test_the_size_that_pictures_have(pets, monkeypatch):
         "15 of 16 pictures: enlarged, the smallest from 9x7",
         "1 of 16 pictures: more than 25 % cut off to keep their proportions",
     )
-    for side, shape in ((512, (512, 20)), (513, (32, 32))):
-        for path in pets.rglob("*.png"):
-            picture(9, (side, 20)).save(path)
-        assert load("folder", pets).train_images.shape[1:] == shape
+    for path in pets.rglob("*.png"):
+        picture(9, (513, 20)).save(path)
+    assert load("folder", pets).train_images.shape == (13, 32, 32)
 
 
 def test_colour_is_as_most_pictures_are(pets):
-    notes = ([], ["some pictures have colour, some are grey: all are taken as grey"])
-    notes += (
-        ["some pictures have colour, some are grey: all are taken in colour"],
-        ["the pictures are taken in colour"],
-    )
-    for coloured, expected in enumerate(notes):
+    notes = ("", "some are grey: all are taken as grey", "all are taken in colour", "the pictures are taken in colour")
+    for coloured, words in enumerate(notes):
         for path in (pets / name / f"{number}.png" for name in CLASSES[:coloured] for number in range(5)):
             Image.new("RGB", (9, 7), (90, 20, 20)).save(path)
         data = load("folder", pets)
         assert data.train_images.shape[1:] == (7, 9, *(3,) * (coloured >= 2))
-        assert [note.split(";")[0] for note in data.notes[1:]] == expected
+        assert words in data.notes[-1]
     for path in (pets / "Bee").iterdir():  # stored as colour, though it holds none
         Image.new("RGB", (9, 7), (90, 90, 90)).save(path)
     shutil.rmtree(pets / "ant 2")
     assert load("folder", pets).train_images.shape[1:] == (7, 9), "grey where half of them are"
-
-
-# What is left out
 
 
 def test_what_is_no_picture_is_left_out(pets, tmp_path):
@@ -348,9 +316,7 @@ def test_pictures_that_cannot_be_read_are_named(pets, monkeypatch):
     monkeypatch.setattr(pictures, "MOST_PIXELS", 110)
     assert len(load("folder", pets, size=9).train_labels) == 12
     monkeypatch.setattr(pictures, "MOST_PIXELS", 109)
-    assert (
-        load("folder", pets).notes[1].endswith("ant 2/0.png cannot be read: it has 10x11 pixels, at most 109 are read")
-    )
+    assert "ant 2/0.png cannot be read: it has 10x11 pixels, at most 109 are read" in load("folder", pets).notes[1]
     (bad / "0.png").rename(bad / "\x1b[31m\udcffred.png")
     assert "out: ant 2/?[31m?red.png cannot be read" in load("folder", pets).notes[1], "as a terminal may have it"
     (bad / "\x1b[31m\udcffred.png").unlink()
@@ -398,9 +364,6 @@ def test_links(pets, tmp_path, monkeypatch):
         load("folder", pets)
 
 
-# Errors
-
-
 @pytest.mark.parametrize(
     ("names", "words"),
     [
@@ -440,9 +403,6 @@ def test_options_that_do_not_fit_are_refused(pets, tmp_path):
             load(name, path, **given)
     with pytest.raises(snnjax.InputError, match=r"images of pets have 4x4 pixels: take a larger `size`"):
         network_for(snnjax.NETWORKS["mozafari2018"], load("folder", pets, size=4))
-
-
-# Damaged and hostile .zip files
 
 
 def test_hostile_and_damaged_zip_files(pets, tmp_path, monkeypatch):

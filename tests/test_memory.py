@@ -13,12 +13,8 @@ import tiny
 from snnjax import Settings, Trainer, data
 from snnjax.core import files
 from snnjax.data import digits
-from snnjax.steps import plain
-from snnjax.steps.plain import Carry, Task
 from snnjax.training import epoch
 from snnjax.training.build import network_for
-from snnjax.training.epoch import EpochRunner, Images
-from snnjax.training.placement import Placement
 
 IMAGES = tiny.images()
 PLAIN = network_for(tiny.plain, IMAGES)
@@ -55,17 +51,6 @@ def test_a_large_array_is_in_a_file_that_goes_with_it(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(OSError, match="No space left"):
         files.empty((3, 5), np.float32)
-
-
-@pytest.mark.parametrize(
-    ("batch", "images", "slice_"), [(1, 2000, 1024), (999, 2000, 1998), (250, 1500, 750), (7, 90, 91)]
-)
-def test_slices_are_about_1000_images_whatever_the_batch(batch, images, slice_):
-    """Where as many are aligned for JAX, they are; batches come first."""
-    task, step = Task(("layer1",), batch=batch), plain.learn_unsupervised
-    inputs = Images(np.zeros((images, 1, 2, 2), np.uint8))
-    rest = dict(placement=Placement(1), task=task, step=step, fast=None, carry=Carry({}, {}), model=None, images=inputs)
-    assert EpochRunner(name="STDP", **rest).size == slice_
 
 
 @pytest.mark.parametrize("settings", [{}, dict(shuffle=True, mirror=True)], ids=["in order", "shuffled and mirrored"])
