@@ -69,15 +69,19 @@ def test_digits():
     assert data.test_labels[:12].tolist() == [7, 6, 3, 7, 7, 3, 2, 8, 9, 3, 2, 6], "always the same split"
 
 
-def test_idx_files_are_read_plain_and_gzipped(folder):
+def test_own_files_are_read_plain_and_gzipped(folder):
     for name, named in (("mnist", "8"), ("fashion_mnist", "bag"), ("kmnist", "re")):
         data = load(name, str(folder))
         assert_arrays(data, FILES.values())
         assert (data.name, data.classes, data.names[8]) == (name, 10, named)
-    for file in FILES:
+    for file in (*FILES, "data_batch_4.bin"):
         (folder / f"{file.replace('-idx', '.idx')}.gz").write_bytes(gzip.compress((folder / file).read_bytes()))
         (folder / file).unlink()
     assert_arrays(load("mnist", folder), FILES.values())
+    data = load("cifar10", folder)
+    *train, test = [arrays for _, *arrays in CIFAR.values()]
+    assert_arrays(data, (*(np.concatenate(parts) for parts in zip(*train, strict=True)), *test))
+    assert (data.encoder, data.input_shape, data.classes, data.names[3]) == (COLOUR, (18, 34, 34), 10, "cat")
     (folder / "t10k-images.idx3-ubyte.gz").unlink()
     with pytest.raises(FileNotFoundError, match=re.escape(f"{folder} lacks t10k-images-idx3-ubyte")):
         load("mnist", folder)
@@ -102,15 +106,6 @@ def test_emnist_is_set_upright_and_counted_from_0(tmp_path, split, classes, firs
         (tmp_path / "emnist-letters-test-labels-idx1-ubyte.gz").write_bytes(idx(labels))
         with pytest.raises(InputError, match=r"test labels must lie in 0\.\.25, got -1\.\.24"):
             load("emnist_letters", tmp_path)
-
-
-def test_cifar_files(folder):
-    (folder / "data_batch_4.bin.gz").write_bytes(gzip.compress(CIFAR["data_batch_4.bin"][0]))
-    (folder / "data_batch_4.bin").unlink()
-    data = load("cifar10", folder)
-    *train, test = [arrays for _, *arrays in CIFAR.values()]
-    assert_arrays(data, (*(np.concatenate(parts) for parts in zip(*train, strict=True)), *test))
-    assert (data.encoder, data.input_shape, data.classes, data.names[3]) == (COLOUR, (18, 34, 34), 10, "cat")
 
 
 def test_damaged_files_are_named(folder, monkeypatch):
@@ -158,16 +153,26 @@ def prepared(tmp_path_factory):
     return folder
 
 
-def test_prepared_sets_are_read_without_tensorflow(prepared, calls):
-    data = load("mnist", prepared)
+def test_a_set_is_taken_from_the_cache_then_as_prepared_without_tensorflow(prepared, tmp_path, calls, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(prepared))
+    data = load("mnist")
     assert (data.train_images.shape, data.train_images.dtype) == ((12, 28, 28), np.uint8)
     assert (data.name, data.classes, data.test_labels.dtype) == ("mnist", 10, np.int32)
     assert sorted(brightness(data.train_images)) == [*range(12)]
     assert sorted(brightness(data.test_images)) == [*range(100, 107)]
     np.testing.assert_array_equal(data.train_images[:, 27, 27] % 10, data.train_labels)
     np.testing.assert_array_equal(data.test_images[:, 27, 27] % 10, data.test_labels)
-    assert not calls, "the network was asked"
     assert "tensorflow" not in sys.modules
+    assert find("kmnist") == ("absent", None)
+    cache = tmp_path / "snnjax" / "data" / "mnist"
+    for name, array in FILES.items():
+        assert find("mnist") == ("tensorflow-datasets", prepared)
+        cache.mkdir(parents=True, exist_ok=True)
+        (cache / name).write_bytes(idx(array))
+    assert find("mnist") == ("cache", cache)
+    assert load("mnist").train_images.shape == (12, 5, 4)
+    assert not calls, "the network was asked"
 
 
 def test_prepared_sets_that_cannot_be_read_are_named(prepared, tmp_path, calls, monkeypatch):
@@ -184,21 +189,6 @@ def test_prepared_sets_that_cannot_be_read_are_named(prepared, tmp_path, calls, 
     record.write_bytes(record.read_bytes()[: record.stat().st_size // 2])
     with pytest.raises((ValueError, OSError), match=re.escape(str(tmp_path))):
         load("mnist", tmp_path)
-
-
-def test_a_set_is_taken_from_the_cache_then_as_prepared_by_default(prepared, tmp_path, calls, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("TFDS_DATA_DIR", str(prepared))
-    assert find("kmnist") == ("absent", None)
-    assert load("mnist").train_images.shape == (12, 28, 28)
-    cache = tmp_path / "snnjax" / "data" / "mnist"
-    cache.mkdir(parents=True)
-    for name, array in FILES.items():
-        assert find("mnist") == ("tensorflow-datasets", prepared)
-        (cache / name).write_bytes(idx(array))
-    assert find("mnist") == ("cache", cache)
-    assert load("mnist").train_images.shape == (12, 5, 4)
-    assert not calls, "the network was asked"
 
 
 def test_nothing_is_downloaded_for_a_folder_that_was_named(tmp_path, calls, monkeypatch):
@@ -323,15 +313,12 @@ def test_fewer_images_are_of_all_classes_alike():
 
 def test_shares_and_fewer_images_are_drawn_by_a_seed():
     whole = sorted_set()
-    for draw, counts in (
-        (whole.share, (0.1, [6, 3, 1])),
-        (lambda _, seed: whole.first(20, 20, seed=seed), (20, [12, 6, 2])),
-    ):
-        drawn, again, other = (draw(counts[0], seed) for seed in (0, 0, 2**64 - 1))
+    for draw in (lambda seed: whole.share(0.2, seed), lambda seed: whole.first(20, 20, seed=seed)):
+        drawn, again, other = map(draw, (0, 0, 2**64 - 1))
         assert drawn.digest == again.digest != other.digest
-        assert np.bincount(drawn.train_labels).tolist() == counts[1]
+        assert np.bincount(drawn.train_labels).tolist() == [12, 6, 2]
         assert np.all(np.diff(brightness(drawn.train_images)) > 0), "in their order, none twice"
-        assert brightness(drawn.train_images) != brightness(whole.first(sum(counts[1]), None).train_images)
+        assert brightness(drawn.train_images) != brightness(whole.first(20, None).train_images)
     assert np.bincount(drawn.test_labels).tolist() == [12, 6, 2]
     assert brightness(drawn.train_images) != brightness(drawn.test_images)
     share = whole.share(0.559, 0)

@@ -79,19 +79,28 @@ def test_without_a_test_folder_a_fifth_of_each_class_is_for_testing(tmp_path):
 
 
 def test_a_validation_folder_is_used(tmp_path):
+    """A class of which no test picture can be read is named."""
     for part, count in (("train", 12), ("test", 5), ("Valid", 4)):
-        fill(tmp_path / "pets" / part, dict.fromkeys(CLASSES, count))
-    data = load("folder", tmp_path / "pets")
+        fill(tmp_path / part, dict.fromkeys(CLASSES, count))
+    data = load("folder", tmp_path)
     assert (len(data.train_images), len(data.test_images), data.notes) == (36, 15, ())
     assert sorted(numbers(data.validation_images)) == [40 * label + number for label in range(3) for number in range(4)]
     np.testing.assert_array_equal(data.validation_images[:, 0, 0] // 40, data.validation_labels)
     assert all(each.startswith("Valid/") for each in data.validation_files)
     assert parts.split(data, 0.1) is data, "no others are held out"
     assert parts.split(data, 0).validation_files is None
-    assert picture_folder(tmp_path / "pets", test_only=True).validation_images is None
-    shutil.rmtree(tmp_path / "pets" / "Valid" / "Bee")
+    assert picture_folder(tmp_path, test_only=True).validation_images is None
+    for path in (tmp_path / "test").rglob("Bee/*"):
+        path.write_bytes(b"")
+    data = load("folder", tmp_path)
+    assert (data.notes[-1], len(data.test_images)) == ("no test picture of Bee can be read", 10)
+    for path in (tmp_path / "test").rglob("*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(snnjax.InputError, match="no test picture of ant 2, ant 10, Bee can be read"):
+        load("folder", tmp_path)
+    shutil.rmtree(tmp_path / "Valid" / "Bee")
     with pytest.raises(snnjax.InputError, match=r"train/ and Valid/ must hold .* the same classes: Valid/ lacks Bee"):
-        load("folder", tmp_path / "pets")
+        load("folder", tmp_path)
 
 
 def by_object(root: Path, objects: int = 5) -> Path:
@@ -193,18 +202,17 @@ def test_names_are_sorted_as_people_do():
 
 
 def test_zip_files_of_other_systems(tmp_path):
-    """Names with backslashes, in other normal forms, and without entries for folders."""
+    """Names with backslashes, in other normal forms, without entries for folders, and UTF-8 without its flag."""
     tops = ("set\\bär", "/set/ba\u0308r", "set\\hase", "../set/hase")
     content = {f"{top}/{number}{len(top)}.png": png(9) for top in tops for number in range(2)}
-    content["set/ba\u0308r/"] = b""
     path = tmp_path / "pets.zip"
-    path.write_bytes(zipped(content))
+    path.write_bytes(zipped(content | {"set/ba\u0308r/": b""}))
     data = load("folder", path)
     assert (data.class_names, data.notes) == (("bär", "hase"), (FIFTH,))
     assert len(data.train_files) + len(data.test_files) == 6, "what leads out of it is left out"
+    content = {f"{top}/{number}.png": png(9) for top in ("b##r", "hase") for number in range(3)}
     for system, name in ((3, "bär"), (0, "bär".encode().decode("cp437"))):
-        content = zipped({f"{top}/{number}.png": png(9) for top in ("b##r", "hase") for number in range(3)}, system)
-        path.write_bytes(content.replace(b"b##r", "bär".encode()))  # UTF-8, without the flag that says so
+        path.write_bytes(zipped(content, system).replace(b"b##r", "bär".encode()))
         assert load("folder", path).class_names == (name, "hase"), f"written on system {system}"
 
 
@@ -336,28 +344,14 @@ def test_pictures_that_cannot_be_read_are_named(pets, monkeypatch):
         load("folder", pets)
 
 
-def test_a_class_without_test_pictures_is_told(tmp_path):
-    fill(tmp_path / "train", dict.fromkeys(CLASSES, 1))
-    fill(tmp_path / "test", dict.fromkeys(CLASSES, 1))
-    (tmp_path / "test" / "Bee" / "0.png").write_bytes(b"")
-    data = load("folder", tmp_path)
-    assert (data.notes[-1], sorted(data.test_labels)) == ("no test picture of Bee can be read", [0, 1])
-    for name in CLASSES:
-        (tmp_path / "test" / name / "0.png").write_bytes(b"")
-    with pytest.raises(snnjax.InputError, match="no test picture of ant 2, ant 10, Bee can be read"):
-        load("folder", tmp_path)
-
-
 def test_links(pets, tmp_path, monkeypatch):
     expected = load("folder", pets).digest
-    (pets / "Bee").rename(tmp_path / "away")
-    (pets / "Bee").mkdir()
-    for number in range(5):
-        os.symlink(tmp_path / "away" / f"{number}.png", pets / "Bee" / f"{number}.png")
-    os.symlink(pets, pets / "Bee" / "round")
+    (pets / "ant 2").rename(tmp_path / "ant 2")
+    (pets / "ant 2").symlink_to(tmp_path / "ant 2")
+    (pets / "Bee" / "round").symlink_to(pets)
     os.mkfifo(pets / "Bee" / "pipe.png")
     assert (load("folder", pets).digest, load("folder", pets).notes) == (expected, (FIFTH,))
-    os.symlink("nowhere.png", pets / "Bee" / "z.png")
+    (pets / "Bee" / "z.png").symlink_to("nowhere.png")
     assert load("folder", pets).notes[1].startswith("1 of 16 pictures are left out: Bee/z.png cannot be read")
     monkeypatch.setattr(layout, "MOST_ENTRIES", 10)
     with pytest.raises(snnjax.InputError, match="pets: it holds more than 10 files and folders"):

@@ -1,8 +1,6 @@
 """Sets larger than memory: arrays in files, and slices that are placed one by one, without a copy on a CPU."""
 
-import errno
 import mmap
-import os
 import pickle
 
 import jax
@@ -20,14 +18,6 @@ IMAGES = tiny.images()
 PLAIN = network_for(tiny.plain, IMAGES)
 
 
-def test_an_array_is_where_jax_takes_it_as_it_is():
-    for shape, dtype in (((3, 5), np.uint8), ((7,), np.float32), ((64, 100), np.int32)):
-        array = files.empty(shape, dtype)
-        assert (array.shape, array.dtype) == (shape, dtype)
-        assert array.ctypes.data % 64 == 0
-    assert jax.device_put(array).unsafe_buffer_pointer() == array.ctypes.data
-
-
 def in_a_file(array: object) -> bool:
     while isinstance(array, np.ndarray):
         array = array.base
@@ -36,21 +26,21 @@ def in_a_file(array: object) -> bool:
 
 def test_a_large_array_is_in_a_file_that_goes_with_it(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
+    for shape, dtype in (((3, 5), np.uint8), ((7,), np.float32), ((64, 100), np.int32)):
+        array = files.empty(shape, dtype)
+        assert (array.shape, array.dtype) == (shape, dtype)
+        assert array.ctypes.data % 64 == 0
+    assert jax.device_put(array).unsafe_buffer_pointer() == array.ctypes.data, "where JAX takes it as it is"
     for limit, is_large in ((60, False), (59, True)):
         monkeypatch.setattr(files, "LARGE", limit)
         array = files.empty((3, 5), np.float32)
         assert in_a_file(array) == is_large
     array[:] = np.arange(15).reshape(3, 5)
-    assert array.sum() == 105
     assert np.array_equal(pickle.loads(pickle.dumps(array)), array), "other processes get a copy"
     assert not list(tmp_path.iterdir()), "nothing stays if the program is killed"
 
-    def full(*_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(OSError, match="No space left"):
-        files.empty((3, 5), np.float32)
+    with pytest.raises(OSError, match=r"."):
+        files.empty((1 << 60,), np.uint8)
 
 
 @pytest.mark.parametrize("settings", [{}, dict(shuffle=True, mirror=True)], ids=["in order", "shuffled and mirrored"])
