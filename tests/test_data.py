@@ -277,11 +277,9 @@ def test_the_digest_tells_data_apart():
     others = [small(train_images=images), small(test_images=images), data.first(None, 2)]
     others += [small(train_labels=data.train_labels[::-1]), small(test_labels=data.train_labels[::-1])]
     assert len({data.digest, *(other.digest for other in others)}) == 6
-    assert re.fullmatch("[0-9a-f]{12}", data.digest)
     assert small(train_images=images).train_digest != data.train_digest == small(test_images=images).train_digest
     swapped = {name: getattr(data, name).astype(getattr(data, name).dtype.newbyteorder(">")) for name in ARRAYS}
     assert small(**swapped).digest == data.digest, "of the other byte order"
-    assert all(getattr(small(**swapped), name).dtype.isnative for name in ARRAYS)
 
 
 def sorted_set() -> Dataset:

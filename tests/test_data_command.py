@@ -63,9 +63,8 @@ def test_a_set_is_looked_at_and_stored(sets, capsys):
 def test_a_folder_of_pictures_is_looked_at(sets, capsys):
     for part, counts in dict(train=dict(cat=4, dog=6), test=dict(cat=2, dog=2), val=dict(cat=3, dog=1)).items():
         fill(sets / "pets" / part, counts)
-    Command("data").main(
-        ["folder", "--data_dir", "pets", "--size", "12", "--colour", "--group", "[0-5]", "--out", "pets.npz"]
-    )
+    where = ["folder", "--data_dir", "pets", "--out", "pets.npz"]
+    Command("data").main([*where, "--size", "12", "--colour", "--group", "[0-5]"])
     out = capsys.readouterr().out
     assert cells(out) == [["class", "training", "test", "validation"], ["cat", "4", "2", "3"], ["dog", "6", "2", "1"]]
     assert "of 12x12x3, 2 classes" in out
@@ -86,10 +85,8 @@ def test_the_doctor_finds_what_fails(tmp_path, capsys):
     command = [sys.executable, "-c", code, "doctor"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | paths)
     said = " ".join(done.stdout.split())
-    assert re.search(
-        "FAILS cache folder nothing can be kept in .* set XDG_CACHE_HOME absent kernels auto takes XLA's: nothing", said
-    ), done
-    assert "ok data: digits built in" in said
+    for words in ("FAILS cache folder nothing can be kept in", "absent kernels auto takes XLA's", "ok data: digits"):
+        assert words in said, done
     assert done.returncode == 1
 
 

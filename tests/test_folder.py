@@ -2,6 +2,7 @@
 
 import ast
 import html
+import itertools
 import os
 import re
 import shutil
@@ -73,7 +74,7 @@ def test_without_a_test_folder_a_fifth_of_each_class_is_for_testing(tmp_path):
     assert numbers(data.test_images) == [10, 49, 81, 19, 6, 28, 18, 12, 48], "drawn from all, always the same"
     assert sorted(numbers(data.train_images) + numbers(data.test_images)) == [*range(30), *range(40, 50), 80, 81]
     only = picture_folder(tmp_path / "pets", test_only=True)
-    assert sorted(numbers(only.test_images)) == [*range(30), *range(40, 50), 80, 81]
+    assert len(only.test_images) == 42
     np.testing.assert_array_equal(only.test_images[:, 0, 0] // 40, only.test_labels)
     assert only.notes == ("no test folder: all pictures are for testing",)
 
@@ -105,12 +106,10 @@ def test_a_validation_folder_is_used(tmp_path):
 
 def by_object(root: Path, objects: int = 5) -> Path:
     """Pictures of objects of two classes, four views in several folders; their brightness is the object's number."""
-    for name, first in (("cup", 0), ("jug", 100)):
-        for number in range(objects):
-            for view in range(4):
-                place = root / name / f"view{view}" if number % 2 else root / name
-                place.mkdir(parents=True, exist_ok=True)
-                picture(first + number).save(place / f"o{number}_{view}.png")
+    for name, number, view in itertools.product(("cup", "jug"), range(objects), range(4)):
+        place = root / name / f"view{view}" if number % 2 else root / name
+        place.mkdir(parents=True, exist_ok=True)
+        picture(number + 100 * (name == "jug")).save(place / f"o{number}_{view}.png")
     return root
 
 
@@ -321,8 +320,6 @@ def test_what_is_no_picture_is_left_out(pets, tmp_path):
 def test_pictures_that_cannot_be_read_are_named(pets, monkeypatch):
     bad = pets / "ant 2"
     picture(3, (11, 10)).save(bad / "0.png")
-    monkeypatch.setattr(pictures, "MOST_PIXELS", 110)
-    assert len(load("folder", pets, size=9).train_labels) == 12
     monkeypatch.setattr(pictures, "MOST_PIXELS", 109)
     assert "ant 2/0.png cannot be read: it has 10x11 pixels, at most 109 are read" in load("folder", pets).notes[1]
     (bad / "0.png").rename(bad / "\x1b[31m\udcffred.png")

@@ -1,6 +1,8 @@
 """Sets larger than memory: arrays in files, and slices that are placed one by one, without a copy on a CPU."""
 
+import errno
 import mmap
+import os
 import pickle
 
 import jax
@@ -39,8 +41,12 @@ def test_a_large_array_is_in_a_file_that_goes_with_it(tmp_path, monkeypatch):
     assert np.array_equal(pickle.loads(pickle.dumps(array)), array), "other processes get a copy"
     assert not list(tmp_path.iterdir()), "nothing stays if the program is killed"
 
-    with pytest.raises(OSError, match=r"."):
-        files.empty((1 << 60,), np.uint8)
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        files.empty((3, 5), np.float32)
 
 
 @pytest.mark.parametrize("settings", [{}, dict(shuffle=True, mirror=True)], ids=["in order", "shuffled and mirrored"])
