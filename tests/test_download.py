@@ -183,7 +183,6 @@ def test_files_at_hand_are_not_asked_for(serve, publish, folder, capfd):
     assert fetch("mnist", progress=lambda *each: said.append(each)) == folder
     assert [each[::2] for each in said if each[1] == each[2]] == [("one.gz", 300_000), ("two.gz", 1_000)]
     assert said == sorted(said)
-    assert len(said) > 3
     (folder / "two.gz").unlink()
     fetch("mnist")
     assert [path for path, _ in server.asked] == ["/one.gz", "/two.gz", "/two.gz"]
@@ -337,9 +336,8 @@ def test_sets_are_described():
     for name, about in CATALOGUE.items():
         assert find(name).kind == ("built in" if name == "digits" else "absent"), name
         assert len(about.class_names) in (0, about.classes), name
-    for name, message in (("cifar", "`dataset` must be one of digits, .*, got 'cifar'"), ("digits", "no download")):
-        with pytest.raises(InputError, match=message):
-            fetch(name)
+    with pytest.raises(InputError, match=r"`dataset` must be one of digits, .*, got 'cifar'"):
+        fetch("cifar")
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "kmnist", "emnist", "cifar10"])

@@ -46,18 +46,17 @@ def test_a_write_that_fails_leaves_the_old_file_and_what_a_kill_leaves_is_cleare
     assert {path.name for path in tmp_path.iterdir()} == kept
 
 
-def test_a_folder_is_of_one_run_at_a_time(tmp_path):
-    """Also of this process; the next run takes it."""
+def test_a_folder_is_of_one_run_at_a_time(tmp_path, monkeypatch):
+    """Also of this process. A folder that cannot be written is refused at once, not after the first layer has learned.
+
+    A file system without locks is no other run.
+    """
     for _ in range(2):
         with lock(tmp_path):
             with pytest.raises(FileExistsError, match="another run is writing"), lock(tmp_path):
                 pass
             assert (tmp_path / ".lock").exists()
         assert not (tmp_path / ".lock").exists()
-
-
-def test_a_file_system_without_locks_is_no_other_run(tmp_path, monkeypatch):
-    """But a folder that cannot be written is refused at once, not after the first layer has learned."""
 
     def fail(fault):
         monkeypatch.setattr(files.FileLock, "acquire", lambda _: (_ for _ in ()).throw(OSError(fault, "none")))

@@ -39,6 +39,7 @@ def test_a_large_array_is_in_a_file_that_goes_with_it(tmp_path, monkeypatch):
         assert in_a_file(array) == is_large
     array[:] = np.arange(15).reshape(3, 5)
     assert np.array_equal(pickle.loads(pickle.dumps(array)), array), "other processes get a copy"
+    assert files.kept(array) == f"in a temporary file in {tmp_path}"
     assert not list(tmp_path.iterdir()), "nothing stays if the program is killed"
 
     def full(*_: int) -> None:

@@ -5,12 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from snnjax import Images, Pool, Settings, Trainer
+from snnjax import Images, Pool
 from snnjax.core.errors import InputError
-from snnjax.data import Dataset
 from snnjax.encoding import GABOR
 from snnjax.networks import mozafari2018_objects
-from snnjax.training.build import network_for
 
 
 @pytest.mark.parametrize(
@@ -38,20 +36,3 @@ def test_pooling_kernel_and_threshold_grow_with_the_picture(size, map_size, kern
 def test_shares_that_cannot_be_are_refused(name, value):
     with pytest.raises(InputError, match=f"`{name}` must .*above 0.*, got {value}"):
         mozafari2018_objects(Images((40, 40), 2), **{name: value})
-
-
-def test_it_learns_pictures_of_any_size():
-    """Stripes across and along, of any phase."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(60) % 2
-    axes = np.mgrid[:18, :23]
-    waves = [np.sin(axes[label] * 1.2 + rng.uniform(0, 6)) + rng.normal(0, 0.3, (18, 23)) for label in labels]
-    images = np.uint8(np.clip(127 + 60 * np.stack(waves), 0, 255))
-    data = Dataset("stripes", images[:30], labels[:30], images[30:], labels[30:])
-    trainer = Trainer(network_for(mozafari2018_objects, data), data, Settings((40,), patience=0))
-    state = trainer.run(trainer.initial_state())
-    found = state.diagnoses["R-STDP"]
-    assert 0 < found["spike_time"]["layer1"] < 14 / 15, "it needs neither all spikes nor just the first"
-    assert found["silent_neurons"]["layer1"] < 0.2
-    last = [record["test"]["accuracy"] for record in state.epochs[-10:]]
-    assert np.mean(last) > 0.8, "a half by chance"
