@@ -214,7 +214,6 @@ def test_a_network_is_trained_and_tested(data, tmp_path):
     trainer = snnjax.Trainer(network_for(tiny.plain, data), data, snnjax.Settings((0, 1), batch_size=20))
     with RunFolder(tmp_path, trainer) as run:
         results = run.run()
-    assert results["data"] == "nmnist"
     network = snnjax.load(tmp_path)
     assert network.spec.encoder == EVENTS
     decisions = np.asarray(jax.vmap(network)(data.test_images))
