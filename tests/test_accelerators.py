@@ -12,11 +12,6 @@ COMPILERS = {"h100": "jax_plugins.xla_cuda13", "v5e": "libtpu"}
 TEXT = """
 HloModule jit_learn, is_scheduled=true, entry_computation_layout={(f32[8]{0})->f32[8]{0}}
 
-%fused (p: f32[8]) -> f32[8] {
-  %p = f32[8]{0} parameter(0)
-  ROOT %more = f32[8]{0} multiply(%p, %p)
-}
-
 %known_body (c: (s32[], f32[8])) -> (s32[], f32[8]) {
   %next = s32[] fusion(%at), kind=kLoop, calls=%fused
   %y = f32[8]{0} fusion(%x), kind=kLoop, calls=%fused, metadata={op_name="while/body (add)"}
@@ -50,11 +45,11 @@ ENTRY %main (a: f32[8]) -> f32[8] {
   %b = f32[8]{0} bitcast(%a)
   %copy-start = (f32[8]{0}, f32[8]{0}, u32[]) copy-start(%b)
   %copy-done = f32[8]{0} copy-done(%copy-start)
-  %w.2 = (s32[], f32[8]{0}) while(%t), condition=%any, body=%known_body, backend_config={"known_trip_count":{"n":"7"}}
+  %w.2 = (s32[], f32[8]{0}) while(%t), condition=%data_condition, body=%known_body, config={"known_trip_count":{"n":"7"}}
   %w.3 = (s32[], f32[8]{0}) while(%w.2), condition=%data_condition, body=%outer_body
   ROOT %r = f32[8]{0} get-tuple-element(%w.3), index=1
 }
-""".replace("condition=%any", "condition=%data_condition")
+"""
 
 
 def test_kernels_are_counted_through_loops():
@@ -64,25 +59,20 @@ def test_kernels_are_counted_through_loops():
         assert executables.kernels(TEXT, (outer, inner)) == 1 + 7 * 2 + outer * of_turn
 
 
-@pytest.mark.parametrize("chip", COMPILERS)
-def test_a_missing_compiler_is_named(chip, tmp_path, capsys, monkeypatch):
+def test_a_missing_compiler_is_named(tmp_path, capsys, monkeypatch):
     def nothing(**_):
         raise NotImplementedError("topology not implemented")
 
     monkeypatch.setattr(executables.topologies, "get_topology_desc", nothing)
     with pytest.raises(SystemExit):
-        accelerators.main(["--chips", chip, "--out", str(tmp_path / "out")])
-    assert f"no compiler for {chip}: pip install -e '.[accelerators]'" in unboxed(capsys.readouterr().err)
+        accelerators.main(["--chips", "v5e", "--out", str(tmp_path / "out")])
+    assert "no compiler for v5e: pip install -e '.[accelerators]'" in unboxed(capsys.readouterr().err)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "problem"),
-    [(["--chips", "a100"], "`chips` must be some of h100, v5e, got a100"), (["--update_batch", "3"], "powers of 2")],
-)
-def test_wrong_options(arguments, problem, tmp_path, capsys):
+def test_another_chip_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
-        accelerators.main([*arguments, "--out", str(tmp_path / "out")])
-    assert problem in unboxed(capsys.readouterr().err)
+        accelerators.main(["--chips", "a100", "--out", str(tmp_path / "out")])
+    assert "`chips` must be some of h100, v5e, got a100" in unboxed(capsys.readouterr().err)
 
 
 @pytest.mark.slow
@@ -93,7 +83,8 @@ def test_programs_are_compiled_for_a_chip(chip, tmp_path):
     few = ["--model", "goupy2024_ncg", "--update_batch", "1", "--device", "cpu"]
     accelerators.main(["--chips", chip, *few, "--out", str(tmp_path)])
     rows = json.loads((tmp_path / "accelerators.json").read_text())["phases"]
-    assert {row["phase"]: row["together"] for row in rows} == {
+    together = {row["phase"]: row["together"] for row in rows}
+    assert together == {
         "encode": 128,
         "outputs of stage 1": 128,
         "test": 128,
