@@ -1,6 +1,5 @@
 """Compiled kernels of whole slices: NumPy judges them, exactly where floats hold all sums exactly."""
 
-import jax
 import judge
 import numpy as np
 import pytest
@@ -201,15 +200,6 @@ def test_learning_by_reward_is_that_of_the_judge(name, stabiliser, dropped):
     np.testing.assert_allclose(found.weights, as_taps(weights), rtol=0, atol=1e-6 if stabiliser else 0)
 
 
-def test_it_is_the_same_under_jit_and_vmap():
-    rng = np.random.default_rng(5)
-    weights, images = rng.random((2, 3, 3, 10, 4), np.float32), latencies_of((4, 6, 6), rng)
-    how = dict(classes=CLASSES, time_steps=T)
-    each = [blocks.strongest_of_classes(images, one, **how) for one in weights]
-    both = jax.jit(jax.vmap(lambda one: blocks.strongest_of_classes(images, one, **how)))(weights)
-    np.testing.assert_array_equal(both, each)
-
-
 def stdp(**change):
     given = dict(weights=np.ones((3, 3, 10, 4), np.float32), latencies=np.zeros((12, 4, 6, 6), np.uint8))
     given |= dict(span=np.int32([0, 12]), rates=np.ones((12, 2), np.float32))
@@ -222,11 +212,6 @@ def reward(rates=np.ones((2, 2), np.float32), **change):  # noqa: B008
     return blocks.learn_by_reward(layer, **given | dict(classes=5, time_steps=T) | change)
 
 
-def strongest(**change):
-    given = dict(latencies=np.zeros((2, 4, 6, 6), np.uint8), weights=np.zeros((3, 3, 10, 4), np.float32))
-    return blocks.strongest_of_classes(**given | dict(classes=CLASSES, time_steps=T) | change)
-
-
 @pytest.mark.parametrize(
     ("call", "change", "error", "message"),
     [
@@ -234,13 +219,13 @@ def strongest(**change):
         (stdp, dict(span=np.zeros(2, np.float32)), InputTypeError, "`span` must be int32 .*, got float32"),
         (stdp, dict(threshold=np.ones(65)), InputError, r"`threshold` must be one number .* got shape \(65,\)"),
         (stdp, dict(bounds=(0.0, np.inf)), InputError, r"`bounds` must be finite .*, got \(0.0, inf\)"),
+        (stdp, dict(latencies=np.zeros((12, 4, 6, 6), np.int32)), InputTypeError, "`latencies` must be uint8"),
+        (stdp, dict(latencies=np.zeros((12, 4, 2, 2), np.uint8)), InputError, "must fit .*2x2, got 3x3"),
+        (stdp, dict(weights=np.zeros((3, 3, 10, 4), np.float16)), InputTypeError, "`weights` must be float32"),
         (reward, dict(labels=np.zeros(39, np.int32)), InputError, r"`labels` .*\(12,\), got \(39,\)"),
         (reward, dict(kept=np.ones(9, bool)), InputError, r"`kept` .*\(10,\), got \(9,\)"),
         (reward, dict(rates=np.ones(2, np.float32)), InputError, r"`rates` .*\(2, 2\), got \(2,\)"),
-        (strongest, dict(latencies=np.zeros((2, 4, 6, 6), np.int32)), InputTypeError, "`latencies` must be uint8"),
-        (strongest, dict(latencies=np.zeros((2, 4, 2, 2), np.uint8)), InputError, "must fit .*2x2, got 3x3"),
-        (strongest, dict(weights=np.zeros((3, 3, 10, 4), np.float16)), InputTypeError, "`weights` must be float32"),
-        (strongest, dict(classes=3), InputError, "`weights` must have a multiple of 3 features, got 10"),
+        (reward, dict(classes=3), InputError, "`weights` must have a multiple of 3 features, got 10"),
     ],
 )
 def test_bad_input(call, change, error, message):

@@ -13,11 +13,11 @@ from snnjax import InputError, Settings, Sweep, Trainer, data, kernels
 from snnjax.app import draw_run
 from snnjax.app.features import drawn_back
 from snnjax.data import Dataset
-from snnjax.encoding import GABOR, PIXELS, Pixels
+from snnjax.encoding import PIXELS, Pixels
 from snnjax.layers import Conv, LatencyCode, Pool, RealLayer, Standardise, Triangle
 from snnjax.layers.layer_kernels import ROWS
 from snnjax.learners import RSTDP, STDP, SoftHebb, SupervisedSTDP
-from snnjax.networks import NETWORKS, Earliest, Images, Majority, Model, Network, SpikingNetwork, stage
+from snnjax.networks import NETWORKS, Earliest, Images, Majority, Model, Network, stage
 from snnjax.runs import RunFolder
 from snnjax.training import draws, epoch
 
@@ -73,18 +73,14 @@ def trained(spec, images=COLOURS, save=lambda state: None, **settings):
 
 
 @pytest.fixture(scope="module")
-def learned():
-    return trained(network())
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Of a run with report."""
-    path = tmp_path_factory.mktemp("soft") / "run"
+def learned(tmp_path_factory):
+    """A trainer, the state at the end of its training, and the folder of the run, with report."""
+    folder = tmp_path_factory.mktemp("soft") / "run"
     trainer = Trainer(network(), COLOURS, Settings((1, 1, 3), patience=0, shuffle=True))
-    with RunFolder(path, trainer, draw=draw_run) as run:
-        run.run()
-    return path
+    with RunFolder(folder, trainer, draw=draw_run) as run:
+        state = trainer.run(run.start(), run.save)
+        run.finish(state)
+    return trainer, state, folder
 
 
 # Kernels
@@ -131,34 +127,30 @@ def test_without_a_pool_activities_are_padded_alone():
     assert padded.any()
 
 
-@pytest.mark.parametrize(
-    ("channels", "kernel", "stride", "padding"),
-    [(1, (3, 2), (1, 2), (1, 0)), (15, (2, 3), (2, 1), (0, 2)), (16, (3, 2), (1, 2), (1, 0))],
-)
-def test_patches_are_in_the_order_of_rows_columns_and_channels(channels, kernel, stride, padding):
+@pytest.mark.parametrize("channels", [1, 15, 16])
+def test_patches_are_in_the_order_of_rows_columns_and_channels(channels):
     """The map is reflected at its border."""
     maps = np.float32(RNG.random((channels, 6, 5)))
-    how = dict(kernel=kernel, stride=stride, padding=padding)
-    padded = np.pad(maps, ((0, 0), (padding[0],) * 2, (padding[1],) * 2), mode="reflect")
-    seen = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(1, 2))[:, :: stride[0], :: stride[1]]
+    padded = np.pad(maps, ((0, 0), (1, 1), (0, 0)), mode="reflect")
+    seen = np.lib.stride_tricks.sliding_window_view(padded, (3, 2), axis=(1, 2))[:, ::1, ::2]
     expected = seen.transpose(1, 2, 3, 4, 0).reshape(*seen.shape[1:3], -1)
-    np.testing.assert_array_equal(kernels.reflected_patches(maps, **how), expected)
+    found = kernels.reflected_patches(maps, kernel=(3, 2), stride=(1, 2), padding=(1, 0))
+    np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("mean", [False, True])
-def test_pooling_of_activities(mean):
+def test_pooling_of_activities():
     maps = np.float32(RNG.random((2, 6, 5)))
-    found = kernels.pool_activities(maps, (3, 2), stride=(2, 1), padding=(1, 0), mean=mean)
     padded = np.pad(maps, ((0, 0), (1, 1), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 2), axis=(1, 2))[:, ::2, ::1]
-    np.testing.assert_allclose(found, windows.mean(axis=(3, 4)) if mean else windows.max(axis=(3, 4)), rtol=1e-6)
+    for mean, expected in ((False, windows.max(axis=(3, 4))), (True, windows.mean(axis=(3, 4)))):
+        found = kernels.pool_activities(maps, (3, 2), stride=(2, 1), padding=(1, 0), mean=mean)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_pixels_as_latencies():
     image = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    np.testing.assert_array_equal(PIXELS(image), 255 - image[None])
-    colours = np.stack([image, image.T, image], axis=-1)
-    np.testing.assert_array_equal(PIXELS(colours)[1], 255 - image.T)
+    found = PIXELS(np.stack([image, image.T, image], axis=-1))
+    np.testing.assert_array_equal(found, 255 - np.stack([image, image.T, image]))
     assert np.asarray(Pixels(1000)(image)).ravel()[[255, 1, 0]].tolist() == [0, 996, 1000]
 
 
@@ -190,7 +182,7 @@ def written_out(images):
 @pytest.mark.parametrize("images", [9, 53])
 def test_layers_learn_jointly_from_the_images_shown_first(images, learned):
     """Each from the one before, as written out; the readout learns from all images."""
-    trainer, state = learned if images == 53 else trained(network(images=images))
+    trainer, state, *_ = learned if images == 53 else trained(network(images=images))
     counts = [each["images"] for each in state.phases if each["name"] in (LEARNED, "SupervisedSTDP")]
     assert counts == [images, 3 * 53]
     found, expected = trainer.trained(state).model.layers, written_out(images)
@@ -198,10 +190,6 @@ def test_layers_learn_jointly_from_the_images_shown_first(images, learned):
         close(found[name].weights, np.asarray(expected[name].weights), 1e-5)
         close(found[name].conv.standardise.mean, np.asarray(expected[name].conv.standardise.mean), 1e-5)
         assert not np.allclose(state.weights[name], network().initial_weights(0)[name])
-
-
-class Killed(Exception):
-    """What a test raises."""
 
 
 @pytest.fixture
@@ -214,16 +202,16 @@ def saved_often(monkeypatch):
 @pytest.mark.parametrize(("at", "size"), [(1, 12), (5, 30)], ids=["in the features", "in the readout"])
 def test_a_killed_training_goes_on_within_an_epoch(at, size, learned, saved_often, tmp_path, monkeypatch):
     """Bit for bit, also with slices of another size, as of another version or device."""
-    (trainer, expected), saves = learned, []
+    (trainer, expected, _), saves = learned, []
     with RunFolder(tmp_path, trainer) as run:
 
         def save(state):
             run.save(state)
             saves.append(state.shown)
             if state.shown and len([*filter(None, saves)]) == at:
-                raise Killed
+                raise KeyboardInterrupt
 
-        with pytest.raises(Killed):
+        with pytest.raises(KeyboardInterrupt):
             trainer.run(run.start(), save)
     monkeypatch.setattr(epoch, "SLICE", size)
     again = Trainer(network(), COLOURS, trainer.settings)
@@ -244,7 +232,7 @@ def test_a_sweep_is_each_network_alone(learned):
     sweep = Sweep(network(), COLOURS, Settings((1, 1, 3), patience=0, shuffle=True), variants)
     found = sweep.run()
     for at, (each, seed) in enumerate(zip(sweep.networks, sweep.seeds, strict=True)):
-        _, state = trained(each, seed=seed) if variants[at] else learned
+        _, state, *_ = trained(each, seed=seed) if variants[at] else learned
         for name, weights in state.trained.weights.items():
             close(found.trained[at].weights[name], weights, 1e-5)
     names = {*network().hyperparameters()}
@@ -253,8 +241,9 @@ def test_a_sweep_is_each_network_alone(learned):
     assert not [name for name in names if name.startswith("layer1.competition")], "without effect"
 
 
-def test_a_run_is_loaded_elsewhere_and_reported(folder):
+def test_a_run_is_loaded_elsewhere_and_reported(learned):
     """It predicts as the trainer; the report shows colours, norms and how evenly positions are won."""
+    *_, folder = learned
     loaded, results = snnjax.load(folder), snnjax.runs.results.read_results(folder)
     decisions = np.array([int(loaded(image)) for image in COLOURS.test_images])
     # Products of one image and of several round differently, so that one decision may be another.
@@ -271,7 +260,8 @@ def test_a_run_is_loaded_elsewhere_and_reported(folder):
     np.testing.assert_allclose(drawn.images, np.moveaxis(expected, 1, -1), atol=1e-6)
 
 
-def test_what_layers_have_learned_is_used_again(folder, tmp_path):
+def test_what_layers_have_learned_is_used_again(learned):
+    *_, folder = learned
     readout = dataclasses.replace(network().stages[2].branches[0], threshold=4.0)
     spec = dataclasses.replace(network(), stages=(*network().stages[:2], stage(readout)))
     trainer = Trainer(spec, COLOURS, Settings((1, 1, 3), patience=0, shuffle=True))
@@ -306,69 +296,36 @@ def test_moments_that_nothing_moves_are_named():
     np.testing.assert_array_equal(state.weights["layer1"], network().initial_weights(0)["layer1"])
 
 
+@snnjax.component
+class Rectified:
+    def __call__(self, sums):
+        return jnp.maximum(sums, 0)
+
+
 def test_spiking_layers_may_come_before():
-    """Latencies count as 1 - latency / T."""
-    spec = network()
-    spiking = Conv(5, 3, padding=1, threshold=2.0, weight_mean=0.5, learners=STDP())
-    soft, readout = spec.stages[0].branches[0], dataclasses.replace(spec.stages[2].branches[0], kernel=4)
-    stages = stage(spiking), stage(soft, pool=Pool(4, stride=2, padding=1), code=LatencyCode()), stage(readout)
-    mixed = dataclasses.replace(spec, stages=stages)
+    """Latencies count as 1 - latency / T. Real-valued layers have no last step: under `Majority` too."""
+    first = Conv(5, 3, padding=1, threshold=2.0, weight_mean=0.5, learners=STDP())
+    soft = dataclasses.replace(network().stages[0].branches[0], activation=Rectified())
+    stages = stage(first), stage(soft, pool=Pool(4), code=LatencyCode()), stage(Conv(4, 2, learners=RSTDP()))
+    mixed = dataclasses.replace(network(), stages=stages, decision=Majority())
     _, state = trained(mixed)
     assert [each["name"] for each in state.phases][1:4] == ["STDP layer1", "outputs of stage 1", "SoftHebb layer2"]
-    assert not np.array_equal(state.weights["layer2"], mixed.initial_weights(0)["layer2"])
+    for name in state.weights:
+        assert not np.array_equal(state.weights[name], mixed.initial_weights(0)[name]), name
 
 
 def test_digits_are_learned():
-    """Real data: far above chance, with features from one pass."""
+    """Real data, with features from one pass: random ones reach 77 %."""
     images = data.digits().first(400, 200)
-    spec = NETWORKS["softhebb_narrow"](Images.of(images))
-    _, state = trained(spec, images, epochs=(1, 1, 1, 5))
-    assert state.epochs[-1]["test"]["accuracy"] > 0.75
+    _, state = trained(NETWORKS["softhebb_narrow"](Images.of(images)), images, epochs=(1, 1, 1, 2))
+    assert state.epochs[-1]["test"]["accuracy"] > 0.9
 
 
 # Custom parts
 
 
 @snnjax.component
-class Rectified:
-    """An activation."""
-
-    def __call__(self, sums):
-        return jnp.maximum(sums, 0)
-
-
-@snnjax.component
-class Positive(SoftHebb):
-    """Keeps weights within bounds, as learners of spiking layers do."""
-
-    bounds = (0.0, 1.0)
-
-    def update(self, layer, state, latency, response, signal):
-        after, state, info = super().update(layer, state, latency, response, signal)
-        return after.with_weights(jnp.clip(after.weights, 0, 1)), state, info
-
-
-def test_custom_parts():
-    """Real-valued layers have no last step: also under a decision that asks only who fires."""
-    spec = network()
-    changes = dict(learners=Positive(batch=4), weight_mean=0.5, weight_std=0.1, activation=Rectified())
-    first, second = (dataclasses.replace(each.branches[0], **changes) for each in spec.stages[:2])
-    stages = (
-        dataclasses.replace(spec.stages[0], branches=(first,)),
-        dataclasses.replace(spec.stages[1], branches=(second,)),
-        stage(Conv(4, 2, learners=RSTDP())),
-    )
-    spec = dataclasses.replace(spec, stages=stages, decision=Majority())
-    _, state = trained(spec)
-    for name in LAYERS:
-        assert 0 <= state.weights[name].min() < state.weights[name].max() <= 1
-        assert np.abs(state.weights[name] - spec.initial_weights(0)[name]).max() > 0.01, "nothing is learned"
-
-
-@snnjax.component
 class Infinite(SoftHebb):
-    """Leaves weights that are no numbers."""
-
     def update(self, layer, state, latency, response, signal):
         after, state, info = super().update(layer, state, latency, response, signal)
         return after.with_weights(after.weights * jnp.inf), state, info
@@ -383,24 +340,25 @@ def test_nothing_invalid_is_saved_within_an_epoch(saved_often):
 
 @snnjax.component
 class Summed:
-    """Returns one activity for all features."""
-
     def __call__(self, sums):
         return sums.sum(axis=-1, keepdims=True)
 
 
 @snnjax.component
 class Floating(LatencyCode):
-    """Returns no integers."""
-
     def __call__(self, activities, *, time_steps):
         return activities
 
 
+@snnjax.component
+class Outputless(SoftHebb):
+    def forward(self, layer, state, latency, label):
+        return super().forward(layer, state, latency, label)._replace(outputs=None)
+
+
 # What is refused
 
-SMALL = Conv(4, 3, threshold=1.0)
-NARROW, WIDE = NETWORKS["softhebb_narrow"], NETWORKS["goupy2024_softhebb"]
+WIDE = NETWORKS["goupy2024_softhebb"]
 
 
 @pytest.mark.parametrize(
@@ -415,12 +373,9 @@ NARROW, WIDE = NETWORKS["softhebb_narrow"], NETWORKS["goupy2024_softhebb"]
         (lambda: SoftHebb(rate=-1.0), "`rate` must be finite and at least 0"),
         (lambda: SoftHebb(momentum=2.0), r"`momentum` must lie in 0..1"),
         (lambda: SoftHebb(batch=0), "`batch` must be at least 1"),
-        (lambda: dataclasses.replace(GABOR, pool=Pool(7, mean=True)), "`pool` of an encoder must be of the largest"),
-        (lambda: Pixels(255).output_shape((16, 16, 2)), "axes"),
-        (lambda: NARROW(Images((4, 4, 3))), "the padding that is reflected, .* must fit into the map of 1x1"),
         (lambda: WIDE(features=(3, 5)), r"`features` must be 3 numbers, .* got \(3, 5\)"),
-        (lambda: WIDE(features=(3, 0, 5)), "`features` must be at least 1, got 0"),
         (lambda: trained(with_first(activation=Summed())), r"`activation\(...\) of layer1` .* shape \(6, 8, 8\)"),
+        (lambda: trained(with_first(learners=Outputless(batch=4))), r"`forward\(...\).outputs of Outputless"),
         (lambda: trained(with_code(Floating())), r"`code\(...\) of stage 2` must be uint8 .* got float32"),
     ],
 )
@@ -428,13 +383,3 @@ def test_what_makes_no_sense_is_refused(make, words):
     """Before anything is learned."""
     with pytest.raises(InputError, match=words):
         make()
-
-
-@pytest.mark.parametrize(("name", "shape"), [("goupy2024_softhebb", (28, 28)), ("softhebb_narrow", (17, 40, 3))])
-def test_networks_are_made_for_any_images(name, shape):
-    spec = NETWORKS[name](Images(shape, 3))
-    assert spec.input_shape == (1 if len(shape) == 2 else 3, *shape[:2])
-    assert spec.shapes[3][1:] == tuple(size // 4 // 2 for size in shape[:2])
-    assert SpikingNetwork(spec).layer4[...].shape == (15, *spec.shapes[3])
-    spec = WIDE(features=(3, 5, 7))
-    assert [shape[0] for shape in spec.weight_shapes.values()] == [3, 5, 7, 50]
