@@ -10,29 +10,23 @@ from command import unboxed
 
 COMPILERS = {"h100": "jax_plugins.xla_cuda13", "v5e": "libtpu"}
 TEXT = """
-HloModule jit_learn, is_scheduled=true, entry_computation_layout={(f32[8]{0})->f32[8]{0}}
-
 %known_body (c: (s32[], f32[8])) -> (s32[], f32[8]) {
   %next = s32[] fusion(%at), kind=kLoop, calls=%fused
   %y = f32[8]{0} fusion(%x), kind=kLoop, calls=%fused, metadata={op_name="while/body (add)"}
   ROOT %both = (s32[], f32[8]{0}) tuple(%next, %y)
 }
-
 %known_condition (c.1: (s32[], f32[8])) -> pred[] {
   %five = s32[]{:T(128)} constant(5)
   ROOT %less = pred[] compare(%at.1, %five), direction=LT
 }
-
 %data_condition (e: (s32[], f32[8])) -> pred[] {
   ROOT %fewer = pred[] compare(%i, %n), direction=LT
 }
-
 %outer_body (g: (s32[], f32[8])) -> (s32[], f32[8]) {
   %product = (f32[8,8]{1,0:T(8,128)(2,1)S(1)}, s8[128]{0}) custom-call(%z, %z), custom_call_target="__cublas$gemm"
   %w.0 = (s32[], f32[8]{0}) while(%g), condition=%known_condition, body=%known_body
   ROOT %w.1 = (s32[], f32[8]{0}) while(%w.0), condition=%data_condition, body=%known_body
 }
-
 ENTRY %main (a: f32[8]) -> f32[8] {
   %b = f32[8]{0} bitcast(%a)
   %copy-start = (f32[8]{0}, f32[8]{0}, u32[]) copy-start(%b)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from snnjax import Settings, Sweep, Trainer, component, static
+from snnjax import Settings, Trainer, component, static
 from snnjax.core.errors import TooSmallError
 from snnjax.data import Dataset
 from snnjax.encoding import DOG, ON_OFF, PIXELS
@@ -207,21 +207,3 @@ def test_random_networks_learn_and_decide_alike(seed, compiler):
         for name, result in found.items():
             for one, other in zip(result, expected, strict=True):
                 np.testing.assert_array_equal(one, other[: len(one)], f"{name}, {where}", strict=True)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(FIRST, FIRST + STRUCTURES, 5))
-@pytest.mark.parametrize(("update_batch", "native"), [(1, True), (4, False)])
-def test_random_networks_learn_side_by_side_as_alone(seed, update_batch, native, compiler):
-    random = np.random.default_rng([13, seed])
-    network = numbered(structure(seed), random)
-    data = images(random, network)
-    epochs = (1,) * len(network.stages)
-    settings = Settings(epochs, batch_size=1000, patience=0, update_batch=update_batch, native=native)
-    sweep = Sweep(network, data, settings, [dict(seed=0), dict(seed=1)])
-    state = sweep.run()
-    for at in range(2):
-        trainer = Trainer(network, data, dataclasses.replace(settings, seed=at))
-        alone = trainer.run(trainer.initial_state())
-        for name, each in alone.trained.weights.items():
-            np.testing.assert_array_equal(state.trained[at].weights[name], each, f"structure {seed}, {name}")

@@ -1,12 +1,10 @@
-"""The benchmark of readouts and of SoftHebb layers on a few digits, and what SpikeNN is asked to do."""
+"""The benchmark of readouts and of SoftHebb layers on a few digits."""
 
 import json
 import os
 import pathlib
 
-import numpy as np
 import pytest
-import spikenn_program
 import throughput
 from command import unboxed
 from protocols import NARROW, NCG, S2STDP, SSTDP
@@ -50,18 +48,6 @@ def test_spikenn_learns_and_decides_as_snnjax(tmp_path, model):
     alike = {row["phase"]: row["alike"] for row in network["phases"] if row["program"] == "SpikeNN"}
     assert alike.keys() == {"learn", "test"}
     assert min(alike.values()) > 0.9
-
-
-def test_spikenn_gets_the_settings_of_the_readout():
-    arrays = dict(latencies=np.zeros((3, 4), np.uint8), labels=np.zeros(2), test_labels=np.zeros(1))
-    rule = dict(time_steps=255, classes=2, threshold=200.0, gap=0.03, rates=(0.05, -0.1))
-    task = spikenn_program.Readout(**arrays, weights=np.zeros((10, 4)), **rule)
-    found = spikenn_program.configuration(task._replace(non_targets=1, competition=True, threshold_rate=10.0))
-    (layer,) = found["network"]
-    assert (layer["n_neurons"], layer["firing_threshold"], layer["w_norm"]) == (10, 200, True)
-    assert found["optimizer"] | dict(class_inhib=True, t_gap=0.03, ap=0.05, am=-0.1) == found["optimizer"]
-    assert found["trainer"] == dict(epochs=1, early_stopping=0, nt_neurons=1)
-    assert found["regularizer"]["thr_lr"] == 10
 
 
 @pytest.mark.parametrize(

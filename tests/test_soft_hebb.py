@@ -236,9 +236,8 @@ def test_a_sweep_is_each_network_alone(learned):
         for name, weights in state.trained.weights.items():
             close(found.trained[at].weights[name], weights, 1e-5)
     names = {*network().hyperparameters()}
-    assert names >= {"layer1.activation.power", "layer1.learners.momentum", "layer1.learners.rate"}
-    assert "layer1.standardise.mean" not in names
-    assert not [name for name in names if name.startswith("layer1.competition")], "without effect"
+    assert {"layer1.activation.power", "layer1.learners.momentum"} <= names
+    assert not names & {"layer1.standardise.mean", "layer1.competition.radius"}, "without effect"
 
 
 def test_a_run_is_loaded_elsewhere_and_reported(learned):
@@ -370,9 +369,7 @@ WIDE = NETWORKS["goupy2024_softhebb"]
         (lambda: with_code(None), r"stage 2 of soft must have a `code`.*LatencyCode"),
         (lambda: trained(network(), epochs=(1, 2, 3)), "`epochs` must be the same for stages that learn jointly"),
         (lambda: SoftHebb(inverse_temperature=0.0), "`inverse_temperature` must be finite and above 0"),
-        (lambda: SoftHebb(rate=-1.0), "`rate` must be finite and at least 0"),
         (lambda: SoftHebb(momentum=2.0), r"`momentum` must lie in 0..1"),
-        (lambda: SoftHebb(batch=0), "`batch` must be at least 1"),
         (lambda: WIDE(features=(3, 5)), r"`features` must be 3 numbers, .* got \(3, 5\)"),
         (lambda: trained(with_first(activation=Summed())), r"`activation\(...\) of layer1` .* shape \(6, 8, 8\)"),
         (lambda: trained(with_first(learners=Outputless(batch=4))), r"`forward\(...\).outputs of Outputless"),
