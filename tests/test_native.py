@@ -1,6 +1,5 @@
 """The compiled kernels of one image: `snnjax.kernels` and `snnjax.encoding` judge them."""
 
-import dataclasses
 import re
 import sys
 
@@ -16,9 +15,6 @@ from snnjax.encoding import COLOUR, GREY, FilterBank
 from snnjax.encoding.encoder import filter_image, local_normalization, rank_order
 from snnjax.encoding.filters import dog_kernel, gabor_kernel
 from snnjax.kernels import native
-from snnjax.layers.conv import Conv
-from snnjax.layers.layer_kernels import native_suits
-from snnjax.learners import STDP
 
 pytestmark = pytest.mark.usefixtures("compiler")
 STEPS = 5
@@ -45,7 +41,6 @@ BANKS = {
 SIZE = (3, 28, 28)
 PIXELS = RNG.integers(0, 256, SIZE, np.uint8)
 PICTURES = {
-    "bytes": PIXELS,
     "floats": RNG.uniform(0, 255, SIZE).astype(np.float32),
     "floats of many sizes": np.float32(10.0 ** RNG.uniform(-20, 4, SIZE)),
     "bytes in colour": RNG.integers(0, 256, (3, 18, 35, 3), np.uint8),
@@ -77,12 +72,6 @@ def test_local_normalization_is_that_of_the_encoding(shape, radius):
     for maps in np.float32([values, values * 1e-9, -values, 10 ** (values / 10 - 20), values * 0]):
         expected = local_normalization(maps, radius=radius)
         np.testing.assert_array_equal(local_normalization(maps, radius=radius, native=True), expected)
-
-
-@pytest.mark.parametrize(("encoder", "pictures"), [(GREY, "floats"), (COLOUR, "bytes in colour")])
-def test_an_encoder_has_the_same_latencies(encoder, pictures):
-    for image in PICTURES[pictures]:
-        np.testing.assert_array_equal(encoder(image, native=True), encoder(image))
 
 
 def test_what_is_no_number_stays_none():
@@ -135,13 +124,6 @@ CONTRACTS = {
 def test_contract(case, contract):
     function, inputs = CONTRACTS[case]
     contract(function, inputs)
-
-
-def test_layers_that_suit_compiled_kernels():
-    conv = Conv(7, (2, 4), padding=1, threshold=3.0, learners=STDP())
-    assert native_suits(conv, 255)
-    assert not native_suits(conv, 256)
-    assert not native_suits(dataclasses.replace(conv, stride=2), 5)
 
 
 @pytest.mark.parametrize("threshold", [2.0, -0.5, np.nan, [2.0, -0.5, 6.0, 0.0], [2.0, np.nan, np.inf, 1.0]])

@@ -11,7 +11,6 @@ import pytest
 import snnjax
 from snnjax import InputError, Settings, Sweep, Trainer, data, kernels
 from snnjax.app import draw_run
-from snnjax.app.features import drawn_back
 from snnjax.data import Dataset
 from snnjax.encoding import PIXELS, Pixels
 from snnjax.layers import Conv, LatencyCode, Pool, RealLayer, Standardise, Triangle
@@ -241,7 +240,7 @@ def test_a_sweep_is_each_network_alone(learned):
 
 
 def test_a_run_is_loaded_elsewhere_and_reported(learned):
-    """It predicts as the trainer; the report shows colours, norms and how evenly positions are won."""
+    """It predicts as the trainer; the report shows norms and how evenly positions are won."""
     *_, folder = learned
     loaded, results = snnjax.load(folder), snnjax.runs.results.read_results(folder)
     decisions = np.array([int(loaded(image)) for image in COLOURS.test_images])
@@ -253,10 +252,6 @@ def test_a_run_is_loaded_elsewhere_and_reported(learned):
     assert found["words"][0] in (folder / "report.html").read_text()
     pictures = {path.stem for path in (folder / "pictures").iterdir()}
     assert pictures >= {"features_layer1", "features_layer2", "wins_layer1", "wins_layer2", "weights"}
-    drawn, weights = drawn_back(loaded)["layer1"], np.asarray(loaded.layer1[...])
-    contrasts = weights - weights.mean(axis=(1, 2, 3), keepdims=True)
-    expected = contrasts / np.sqrt((contrasts**2).sum(axis=(1, 2, 3), keepdims=True))
-    np.testing.assert_allclose(drawn.images, np.moveaxis(expected, 1, -1), atol=1e-6)
 
 
 def test_what_layers_have_learned_is_used_again(learned):
@@ -275,24 +270,13 @@ def test_what_layers_have_learned_is_used_again(learned):
 
 
 def test_images_without_contrast_teach_nothing():
-    """And are said to."""
+    """And are said to; what layers make of mirror images is kept."""
     images = dataclasses.replace(COLOURS, train_images=np.full_like(COLOURS.train_images, 128))
-    _, state = trained(network(), images)
+    _, state = trained(network(), images, mirror=True)
     assert all(np.isfinite(each).all() for each in state.weights.values())
     np.testing.assert_allclose(state.weights["layer1"], network().initial_weights(0)["layer1"], atol=1e-5)
-    words = "; ".join(state.diagnoses[LEARNED]["words"])
-    assert "layer1 has not moved: try a higher `rate`, or images with more contrast" in words
-
-
-def test_moments_that_nothing_moves_are_named():
-    """As of features that stay random. What layers make of mirror images is kept too."""
-    _, state = trained(network(), epochs=(0, 0, 1), mirror=True)
-    images = {each["name"]: each["images"] for each in state.phases}
-    assert images["outputs of stage 2"] == 2 * 53
-    words = "; ".join(state.diagnoses["outputs of stage 2"]["words"])
-    assert "no learner has moved the moments that standardise layer1" in words
-    assert "standardise layer2: one with a `rate` of 0 may do" in words
-    np.testing.assert_array_equal(state.weights["layer1"], network().initial_weights(0)["layer1"])
+    assert 2 * 53 in [each["images"] for each in state.phases if each["name"] == "outputs of stage 2"]
+    assert "layer1 has not moved: try a higher `rate`" in "; ".join(state.diagnoses[LEARNED]["words"])
 
 
 @snnjax.component

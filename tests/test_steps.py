@@ -159,12 +159,6 @@ def test_fast_steps_without_labels_are_the_plain_one(name, step, kernels, batch,
     assert (expected[0].layers["layer1"].weights != weights_of(name)).mean() > 0.3
 
 
-def test_the_potentiation_rate_doubles_every_500_images():
-    images = np.array([0, 498, 499, 998, 999, 3999])
-    ltp = np.array([0.004, 0.004, 0.008, 0.008, 0.016, 0.15])
-    np.testing.assert_allclose(jax.vmap(STDP().rates)(images), np.stack([ltp, -0.75 * ltp], axis=1), rtol=1e-6)
-
-
 def test_branches_begin_with_the_first_rates():
     """However many images their stage has seen before, in step with its doubling."""
     starts = [QUICK.init(None, np.zeros(2, np.uint32), seen) for seen in (0, 9, 10, 25)]
