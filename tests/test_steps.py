@@ -11,6 +11,7 @@ import jax
 import judge
 import numpy as np
 import pytest
+import reward_judge
 
 import snnjax
 from snnjax.core import devices
@@ -181,17 +182,11 @@ REWARDED = {
 @pytest.mark.parametrize("name", REWARDED)
 def test_batches_learned_by_reward_are_those_of_the_plain_step(name):
     kernels, learner, by_turns = REWARDED[name]
-    branches = [Conv(20, kernel, padding=1, learners=learner) for kernel in kernels]
-    network = Network("reward", (7, 4, 4), 10, (stage(*branches),), decision=Majority())
-    weights = {layer: RNG.uniform(0.3, 0.7, shape) for layer, shape in network.weight_shapes.items()}
-    model = jax.tree.map(as_array, Model.of(network, weights))
-    images = RNG.integers(0, 30, (24, 7, 4, 4)).clip(max=T).astype(np.uint8)
-    images[3] = T
-    labels = RNG.integers(0, 10, 24).astype(np.int32)
-    layers = {x: dataclasses.replace(model.layers[x].packed(XLA), in_bounds=True) for x in network.names[0]}
-    states = {x: layer.conv.last_learner.init(layer, np.zeros(2, np.uint32), 0) for x, layer in layers.items()}
-    carry = jax.tree.map(as_array, Carry(layers, states, Tally(*[np.int32(0)] * 5)))
-    task = Task(network.names[0], batch=6, by_turns=by_turns)
+    convs = (Conv(12, kernel, padding=1, learners=learner) for kernel in kernels)
+    network = reward_judge.network_of(stage(*convs), by_turns=by_turns)
+    images, labels = (each[:24] for each in reward_judge.images_of(network))
+    task, model = reward_judge.task_of(network, batch=6), reward_judge.model_of(network, XLA)
+    carry = reward_judge.carry_of(network, model)
     for start, stop, last in ((0, 24, True), (6, 15, False), (0, 12, True)):
         part = span(images, start, stop, last, labels, np.int32(4))
         found, expected = (
@@ -200,7 +195,7 @@ def test_batches_learned_by_reward_are_those_of_the_plain_step(name):
         )
         assert_equal(found[0], expected[0], atol=0)
         assert_equal(*(jax.tree.map(lambda x: x[:stop], each[1]) for each in (found, expected)), atol=0)
-        assert any(np.any(expected[0].layers[x].weights != layer.weights) for x, layer in layers.items())
+        assert any(np.any(expected[0].layers[x].weights != model.layers[x].weights) for x in task.names)
 
 
 # SupervisedSTDP
