@@ -3,8 +3,11 @@
 Where weights and rates are multiples of a power of two nothing rounds, and a fast step learns bit for bit alike.
 """
 
+import contextlib
 import dataclasses
 import functools
+import os
+import pathlib
 from typing import Any
 
 import jax
@@ -310,6 +313,33 @@ def test_blocks_are_decided_as_single_images(features, fractional, fallback, com
         decision, scores = decide_batch(model.packed({"layer1": form}), images, first=model.last)
         np.testing.assert_array_equal(decision, expected.decision)
         np.testing.assert_allclose(scores, expected.scores, rtol=0, atol=1e-6)
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/task").exists(), reason="sets the cores of threads as Linux does")
+def test_two_cores_learn_exactly_as_one(compiler):
+    if len(cores := os.sched_getaffinity(0)) < 2:
+        pytest.skip("this process has one core")
+    learner = SupervisedSTDP(gap=0.1, threshold_rate=2.0)
+    conv = Conv(50, 1, threshold=400.0, fractional=True, weight_mean=0.3, weight_std=0.01, learners=learner)
+    network = Network("readout", (5000, 1, 1), 10, (stage(conv),), decision=Earliest(), time_steps=255)
+    model = jax.tree.map(as_array, Model.of(network, network.initial_weights(0)))
+    images = RNG.integers(0, 256, (100, 5000, 1, 1), dtype=np.uint8)
+    case = model, images, RNG.integers(-1, 10, 100).astype(np.int32)
+
+    def run_on(chosen: set[int]) -> None:
+        for thread in map(int, os.listdir("/proc/self/task")):
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(thread, chosen)
+
+    results = []
+    try:
+        for chosen in (cores, {min(cores)}, cores):
+            run_on(chosen)
+            results.append(jax.tree.map(np.asarray, taught(case, *COMPILED, spans=[(0, 100, False)])))
+    finally:
+        run_on(cores)
+    for other in results[1:]:
+        assert_equal(other, results[0], atol=0)
 
 
 # The registry
