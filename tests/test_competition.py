@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from jax import lax
+from test_neurons import assert_spikes
 
 from snnjax.kernels import Spikes, feature_inhibition, k_winners, pointwise_inhibition, strongest_feature
 
@@ -33,11 +34,6 @@ def neurons(winners):
     number = int((feature >= 0).sum())
     assert np.asarray(winners.valid)[:number].all()
     return [tuple(map(int, place)) for place in zip(feature[:number], row[:number], column[:number], strict=True)]
-
-
-def assert_spikes(spikes, expected):
-    np.testing.assert_array_equal(spikes.latency, expected[0])
-    np.testing.assert_array_equal(spikes.potential, expected[1])
 
 
 @jax.jit(static_argnames=("k", "time_steps"))
@@ -84,8 +80,3 @@ def test_potentials_that_differ_in_their_last_bit():
     spikes = Spikes(np.zeros((4, 1, 1), np.uint8), potential)
     assert neurons(k_winners(spikes, k=4, radius=0, time_steps=15)) == [(f, 0, 0) for f in (2, 0, 1, 3)]
     assert strongest_feature(spikes, time_steps=15).feature.item() == 2
-
-
-def test_nobody_wins_among_silent_neurons():
-    silent = Spikes(np.full((4, 4, 3), 5, np.uint8), np.zeros((4, 4, 3), np.float32))
-    assert not neurons(k_winners(silent, k=3, radius=1, time_steps=5))

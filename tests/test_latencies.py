@@ -20,11 +20,8 @@ CONVS = {
     "own thresholds": Conv(20, kernel=(2, 3), padding=(0, 2), threshold=np.float32(RNG.integers(2, 24, 20)) / 4),
     "below 0": Conv(3, kernel=2, threshold=-0.25),
     "at 0": Conv(3, kernel=2, threshold=0.0),
-    "output padding": Conv(4, kernel=3, threshold=3.0, output_padding=(2, 1)),
-    "strided": Conv(4, kernel=3, stride=(2, 1), threshold=3.0),
+    "strided": Conv(4, kernel=3, stride=(2, 1), threshold=3.0, output_padding=(2, 1)),
     "many features": Conv(150, kernel=3, padding=1, threshold=np.float32(RNG.integers(4, 40, 150)) / 4),
-    "as large as the map": Conv(2, kernel=(7, 8), threshold=20.0),
-    "silent": Conv(2, kernel=3, threshold=1e6),
 }
 CASES = [(name, 255) for name in CONVS] + [("one threshold", 1), ("below 0", 1), ("many features", 15)]
 
@@ -61,22 +58,18 @@ def pooled(latency, pool, padding, time_steps):
 
 @pytest.mark.parametrize(("name", "time_steps"), CASES)
 def test_latencies_and_pooled_outputs_are_those_of_the_definition(name, time_steps, compiler):
-    conv, fired = CONVS[name], 0
+    conv = CONVS[name]
     fast = Layer(conv, weights_of(conv), time_steps, XLA)
     compiled = [fast.packed(NATIVE)] if native_suits(conv, time_steps) else []
     first = CASES.index((name, time_steps))
-    pools = [POOLS[first % 5], POOLS[(first + 2) % 5]] if name != "as large as the map" else [None, Pool(2, padding=1)]
+    pools = [POOLS[first % 5], POOLS[(first + 2) % 5]]
     for latency in stimuli(time_steps):
         expected = responses(conv, weights_of(conv), latency, time_steps)
-        fired += (expected < time_steps).sum()
         for layer in (fast, *compiled):
             np.testing.assert_array_equal(layer.responses(latency), expected, strict=True)
             for pool in pools if layer is not fast else pools[:1]:
-                found = layer.outputs(latency, pool)
-                np.testing.assert_array_equal(
-                    found, pooled(expected, pool, conv.output_padding, time_steps), f"{pool}", strict=True
-                )
-    assert (fired > 0) == (name != "silent")
+                padded = pooled(expected, pool, conv.output_padding, time_steps)
+                np.testing.assert_array_equal(layer.outputs(latency, pool), padded, f"{pool}", strict=True)
 
 
 def test_weights_below_0():
@@ -91,13 +84,10 @@ def test_weights_below_0():
         np.testing.assert_array_equal(found, np.where(potential > 0, 254, 255), "without a threshold")
 
 
-@pytest.mark.parametrize("time_steps", [MANY_STEPS, MANY_STEPS + 1, 1000])
+@pytest.mark.parametrize("time_steps", [MANY_STEPS, MANY_STEPS + 1])
 def test_latencies_compile_once_and_under_vmap(time_steps, compilations):
     conv = Conv(4, kernel=3, threshold=2.0)
-    latency = (
-        RNG.integers(0, 2 * time_steps, (3, 2, 6, 5)).clip(max=time_steps).astype(kernels.latency_dtype(time_steps))
-    )
-    weights = weights_of(conv)
+    latency, weights = stimuli(time_steps), weights_of(conv)
 
     def one(latency, threshold=2.0):
         return kernels.latencies(latency, weights, threshold=threshold, time_steps=time_steps)
@@ -110,19 +100,14 @@ def test_latencies_compile_once_and_under_vmap(time_steps, compilations):
 
 def test_a_stage_of_branches_is_joined_and_pooled():
     """By `forward` as by `observe`."""
-    branches = [
-        Conv(3, 3, threshold=4.0, learners=STDP()),
-        Conv(2, 5, threshold=9.0, output_padding=1, learners=STDP()),
-    ]
+    branches = Conv(3, 3, threshold=4.0, learners=STDP()), Conv(2, 5, threshold=9.0, output_padding=1, learners=STDP())
     pool, deciding = Pool(2, padding=1), stage(Conv(2, 3, learners=RSTDP()))
     network = Network("two", (2, 8, 9), 2, (stage(*branches, pool=pool), deciding), time_steps=15)
     model = Model.of(network, network.initial_weights())
     latency = jnp.asarray(RNG.integers(0, 30, (2, 8, 9)).clip(max=15), jnp.uint8)
     seen = model.observe(latency).latencies
-    joined = model.join(0, [seen["layer1_1"], seen["layer1_2"]])
-    np.testing.assert_array_equal(model.forward(latency), joined)
-    both = [pooled(np.asarray(seen[f"layer1_{at + 1}"]), pool, at, 15) for at in range(2)]
-    np.testing.assert_array_equal(joined, np.concatenate(both))
+    joined = [pooled(np.asarray(seen[f"layer1_{at + 1}"]), pool, at, 15) for at in range(2)]
+    np.testing.assert_array_equal(model.forward(latency), np.concatenate(joined))
 
 
 def test_a_window_that_does_not_fit_is_refused():

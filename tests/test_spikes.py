@@ -31,12 +31,9 @@ def test_latencies_waves_and_pooling_are_those_of_the_judge(case):
     assert pooled.dtype == latency.dtype
 
 
-def test_the_dtype_holds_silence():
+def test_the_dtype_holds_silence_and_more_steps_than_a_byte_counts():
     dtypes = {1: "uint8", 255: "uint8", 256: "uint16", 65535: "uint16", 65536: "uint32"}
     assert {time_steps: latency_dtype(time_steps).name for time_steps in dtypes} == dtypes
-
-
-def test_more_steps_than_a_byte_counts():
     latency = np.array([[[0, 255, 256, 299, 300]]], np.uint16)
     found = wave_to_latency(latency_to_wave(latency, time_steps=300))
     np.testing.assert_array_equal(found, latency, strict=True)
