@@ -6,7 +6,6 @@ rate is exact: all steps must agree to the last bit, whatever the order in which
 
 import collections
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -18,7 +17,7 @@ import numpy as np
 
 from snnjax import component
 from snnjax.layers.conv import WTA, Conv
-from snnjax.layers.layer_kernels import TAPS, XLA
+from snnjax.layers.layer_kernels import NATIVE, TAPS, XLA
 from snnjax.learners import RSTDP, STDP, Tally
 from snnjax.networks import Majority, Model, Network, SpikingNetwork, stage
 from snnjax.steps import accelerated, native, plain, reward_in_blocks
@@ -103,11 +102,10 @@ def judged(
     """
     spec = network.spec
     rules = {name: rule_of(conv) for _, name, conv in spec.layers() if rule_of(conv)}
-    base = np.array([[rule.reward, rule.punish] for rule in rules.values()])
-    result = Judged({name: np.float64(w) for name, w in network.weights().items()}, base, [])
+    guessing = [(1, 1) if rule.floor is None else (1 - 1 / CLASSES, 1 / CLASSES) for rule in rules.values()]
+    first = np.stack([rates(rule, *shares) for rule, shares in zip(rules.values(), guessing, strict=True)])
+    result = Judged({name: np.float64(w) for name, w in network.weights().items()}, first, [])
     batch = 0
-    if any(rule.floor is not None for rule in rules.values()):
-        result.rates = np.stack([rates(rule, 1 - 1 / CLASSES, 1 / CLASSES) for rule in rules.values()])
 
     def learns(index: int, epoch: int, batch: int) -> bool:
         return not spec.reward_by_turns or (index == 0) == (epoch + batch % 2 == 0)
@@ -123,11 +121,11 @@ def judged(
                     looked = iter([judged_decision(spec, result.weights, latency, left) for latency in group])
                 decision, plastic = next(looked)
                 result.decisions[-1].append(decision)
-                for index, (name, conv, seen, winners, vote) in enumerate(plastic):
+                for index, (name, seen, winners, vote) in enumerate(plastic):
                     if vote >= 0 and learns(index, epoch, batch):
-                        now, rule = result.rates[index][0 if vote == label else 1], rule_of(conv)
-                        new = judge.stdp(result.weights[name], seen, winners, now, T, rule.bounds, rule.stabiliser)
-                        result.weights[name] = new
+                        now, rule = result.rates[index][0 if vote == label else 1], rules[name]
+                        how = now, T, rule.bounds, rule.stabiliser
+                        result.weights[name] = judge.stdp(result.weights[name], seen, winners, *how)
             ends = start + batch_size >= len(labels)
             for index, rule in enumerate(rules.values()):
                 since = 0 if rule.by_epoch else start
@@ -149,7 +147,7 @@ def rates(rule: RSTDP, wrong: float, right: float) -> np.ndarray:
 
 
 def judged_decision(spec: Network, weights: dict[str, np.ndarray], latency: np.ndarray, kept=None):
-    """Decision, and for each layer that learns: name, description, what it saw, its winners, the vote that counts."""
+    """Decision, and for each layer that learns: name, what it saw, its winners, the vote that counts."""
     weights = {name: x * (kept or {}).get(name, np.ones(len(x)))[:, None, None, None] for name, x in weights.items()}
     if spec.decision.timed:
         return judged_first(spec, weights, latency)
@@ -168,7 +166,7 @@ def judged_decision(spec: Network, weights: dict[str, np.ndarray], latency: np.n
                 found = judge.k_winners(*left, conv.competition.winners, conv.competition.radius, T)
                 winners = [(w, fired[w]) for w in found]
                 outputs.append(fired)
-            plastic.append((name, conv, seen, winners, number == last))
+            plastic.append((name, seen, winners, number == last))
         latency = np.concatenate(outputs) if outputs else latency
     counts = collections.Counter(vote for vote in votes if vote >= 0).most_common(1)
     decision = counts[0][0] if counts and counts[0][1] >= 2 else votes[len(votes) // 2]
@@ -192,7 +190,7 @@ def judged_first(spec: Network, weights: dict[str, np.ndarray], latency: np.ndar
         vote = winner[0] * CLASSES // conv.features if winner else -1
         if winner:
             firsts.append((*first, vote))
-        plastic.append((name, conv, seen, [(winner, min(first[0], T - 1))] if winner else [], vote))
+        plastic.append((name, seen, [(winner, min(first[0], T - 1))] if winner else [], vote))
     return min(firsts)[-1] if firsts else -1, plastic
 
 
@@ -218,52 +216,42 @@ def carry_of(network: SpikingNetwork, model: Model) -> Carry:
     return Carry(layers, states, Tally(*jnp.zeros(5, jnp.int32)))
 
 
-TOGETHER = jax.jit(plain.learn_supervised, static_argnums=0)
-COMPILED = jax.jit(native.learn_reward, static_argnums=0)
-
-
-@functools.cache
-def with_blocks(step: Callable[..., Any], block: int) -> Callable[..., Any]:
-    """A compiled step with blocks of so many images where they are seen one by one."""
-    program = jax.jit(lambda *given: step(*given), static_argnums=0)  # a function of its own for each size
+def in_blocks(step: Callable[..., Any]) -> Callable[..., Any]:
+    """A compiled step with blocks of 16 images, where they are seen one by one."""
+    program = jax.jit(lambda *given: step(*given), static_argnums=0)  # a function of its own for this size
 
     def learn(*given: Any) -> Any:
-        with mock.patch.object(reward_in_blocks, "BLOCK", block):
+        with mock.patch.object(reward_in_blocks, "BLOCK", 16):
             return program(*given)
 
     return learn
 
 
-AT_ONCE, FEW_KERNELS = "at once", "few kernels"
-"""Stand for a block: the compiled kernels; an accelerator's blocks of 16."""
+WAYS = {
+    "plain": (jax.jit(plain.learn_supervised, static_argnums=0), XLA),
+    "compiled kernels": (jax.jit(plain.learn_supervised, static_argnums=0), NATIVE),
+    "compiled blocks": (jax.jit(native.learn_reward, static_argnums=0), TAPS),
+    "blocks": (in_blocks(reward_in_blocks.learn), TAPS),
+    "few kernels": (in_blocks(accelerated.learn_reward), TAPS),
+    "few kernels, deep": (in_blocks(accelerated.learn_deep_reward), XLA),
+}
+"""Steps that must agree, and the form of their layers."""
 
 
-def is_deep(network: SpikingNetwork) -> bool:
-    """Whether layers before the deciding ones learn by reward."""
-    return network.spec.first_supervised < len(network.spec.stages) - 1
+def run(network: SpikingNetwork, way: str, part: Slice, batch: int = 1):
+    """The carry after some images, and their results."""
+    program, form = WAYS[way]
+    model = model_of(network, form)
+    return program(task_of(network, batch), carry_of(network, model), model, part)
 
 
-def program_of(network: SpikingNetwork, block: int | str | None):
-    """`learn_supervised`, `reward_in_blocks` with blocks of so many, or what `block` stands for; image by image."""
-    if block == AT_ONCE:
-        return COMPILED
-    if block == FEW_KERNELS and is_deep(network):
-        return with_blocks(accelerated.learn_deep_reward, 16)
-    if block == FEW_KERNELS:
-        return with_blocks(accelerated.learn_reward, 16)
-    if block:
-        return with_blocks(reward_in_blocks.learn, block)
-    return TOGETHER
-
-
-def learn(network, inputs, labels, batch_size: int, epochs: int, block=None, form=XLA, kept=None) -> Judged:
+def learn(network, inputs, labels, batch_size: int, epochs: int, way="plain", kept=None) -> Judged:
     """An epoch in three slices, each within other images that neither teach nor count.
 
     The features that may fire in each epoch are added to `kept`.
     """
-    if block and not (block == FEW_KERNELS and is_deep(network)):
-        form = TAPS
-    program, model, task = program_of(network, block), model_of(network, form), task_of(network)
+    program, form = WAYS[way]
+    model, task = model_of(network, form), task_of(network)
     carry, decisions, rng = carry_of(network, model), [], np.random.default_rng(2)
     for _ in range(epochs):
         decisions.append([])

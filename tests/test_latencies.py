@@ -1,12 +1,11 @@
 """When neurons fire, for many time steps and pooled: all kernels against their definition in NumPy."""
 
 import jax
-import jax.numpy as jnp
 import judge
 import numpy as np
 import pytest
 
-from snnjax import RSTDP, STDP, Conv, Model, Network, Pool, kernels, stage
+from snnjax import Conv, Pool, kernels
 from snnjax.core.checks import pair
 from snnjax.kernels import native
 from snnjax.kernels.neurons import MANY_STEPS
@@ -96,18 +95,6 @@ def test_latencies_compile_once_and_under_vmap(time_steps, compilations):
     np.testing.assert_array_equal(one(latency[0]), expected[0], strict=True)
     np.testing.assert_array_equal(jax.vmap(one)(latency), expected, strict=True)
     assert compilations(lambda: one(latency[1], 3.0)) == 0
-
-
-def test_a_stage_of_branches_is_joined_and_pooled():
-    """By `forward` as by `observe`."""
-    branches = Conv(3, 3, threshold=4.0, learners=STDP()), Conv(2, 5, threshold=9.0, output_padding=1, learners=STDP())
-    pool, deciding = Pool(2, padding=1), stage(Conv(2, 3, learners=RSTDP()))
-    network = Network("two", (2, 8, 9), 2, (stage(*branches, pool=pool), deciding), time_steps=15)
-    model = Model.of(network, network.initial_weights())
-    latency = jnp.asarray(RNG.integers(0, 30, (2, 8, 9)).clip(max=15), jnp.uint8)
-    seen = model.observe(latency).latencies
-    joined = [pooled(np.asarray(seen[f"layer1_{at + 1}"]), pool, at, 15) for at in range(2)]
-    np.testing.assert_array_equal(model.forward(latency), np.concatenate(joined))
 
 
 def test_a_window_that_does_not_fit_is_refused():

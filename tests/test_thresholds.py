@@ -9,14 +9,13 @@ import pytest
 import tiny
 
 import snnjax
-from snnjax import WTA, Conv, Encoder, Model, Network, Settings, Trainer, component, stage
+from snnjax import Conv, Encoder, Model, Network, Settings, Trainer, component, stage
 from snnjax.core.components import to_data
 from snnjax.layers.layer_kernels import NATIVE
 from snnjax.learners import Learner
 from snnjax.networks import Images
 from snnjax.runs import RunFolder
 from snnjax.runs.trained import Trained
-from snnjax.testing import check_learner
 
 DIGITS = tiny.images()
 EACH = np.float32([8, 15, 20, 500])
@@ -47,43 +46,25 @@ def network(first: Conv) -> Network:
 NETWORK = network(FIRST)
 
 
-def test_networks_are_compared_and_hashed():
+def test_networks_are_compared_and_hashed(compilations):
+    """By their numbers; as a static argument, a network compiles once for each value, as numbers once."""
     same, other = (network(dataclasses.replace(FIRST, threshold=EACH + more)) for more in (0, 1))
     assert same == NETWORK != other
     assert FIRST != dataclasses.replace(FIRST, threshold=15.0) != FIRST
-    assert FIRST != "FIRST"
     assert {NETWORK: 1}[same] == 1
     assert other not in {NETWORK, same}
-    for alike in (jnp.float32, np.float64):
-        given = dataclasses.replace(FIRST, threshold=alike(EACH))
-        assert (given, hash(given)) == (FIRST, hash(FIRST))
+    given = dataclasses.replace(FIRST, threshold=jnp.float32(EACH))
+    assert (given, hash(given)) == (FIRST, hash(FIRST))
+    fixed, twice = jax.jit(thresholds, static_argnums=0), jax.jit(thresholds)
+    for program in (fixed, twice):
+        np.testing.assert_array_equal(program(FIRST), EACH)
+    changed = dataclasses.replace(FIRST, threshold=EACH + 1)
+    assert compilations(lambda: (fixed(given), twice(changed))) == 0
+    np.testing.assert_array_equal(fixed(changed), EACH + 1)
 
 
-def test_other_thresholds_compile_nothing(compilations):
-    """As numbers; as a static argument, a network compiles once for each value."""
-    twice = jax.jit(lambda conv, factor: factor * conv.threshold)
-    np.testing.assert_array_equal(twice(FIRST, 2), 2 * EACH)
-    assert compilations(lambda: twice(dataclasses.replace(FIRST, threshold=EACH + 1), 2)) == 0
-    fixed = jax.jit(lambda conv, x: x + conv.threshold, static_argnums=0)
-    np.testing.assert_array_equal(fixed(FIRST, np.float32(1)), EACH + 1)
-    again, other = (dataclasses.replace(FIRST, threshold=EACH + more) for more in (0, 1))
-    assert compilations(lambda: fixed(again, np.float32(1))) == 0
-    np.testing.assert_array_equal(fixed(other, np.float32(1)), EACH + 2)
-
-
-def test_a_class_may_compare_as_it_likes():
-    @component
-    class Nameless:
-        name: str = ""
-
-        def __eq__(self, other):
-            return isinstance(other, Nameless)
-
-        def __hash__(self):
-            return 7
-
-    assert Nameless("a") == Nameless("b")
-    assert hash(Nameless("a")) == 7
+def thresholds(conv: Conv) -> jax.Array:
+    return conv.threshold * jnp.ones(4)
 
 
 def test_only_floats_become_floats():
@@ -92,26 +73,11 @@ def test_only_floats_become_floats():
     @component
     class Numbers:
         whole: int = 1
-        real: float = 2
         perhaps: float | None = 3
         pair: tuple[float, float] = (4, 5)
-        array: "float | np.ndarray" = 6
         mixed: tuple[int, float] = (7, 0.5)
-        either: int | float = 8
 
-    found = dataclasses.astuple(Numbers())
-    assert repr(found) == "(1, 2.0, 3.0, (4.0, 5.0), 6.0, (7, 0.5), 8)"
-
-
-def test_equal_thresholds_are_one_threshold():
-    states = []
-    for threshold in (15.0, np.full(4, 15.0)):
-        spec = network(dataclasses.replace(FIRST, threshold=threshold))
-        trainer = Trainer(spec, DIGITS, Settings((1, 1), batch_size=10))
-        states.append(trainer.run(trainer.initial_state()))
-    assert states[0].epochs == states[1].epochs
-    for name, weights in states[0].weights.items():
-        np.testing.assert_array_equal(weights, states[1].weights[name])
+    assert repr(dataclasses.astuple(Numbers())) == "(1, 3.0, (4.0, 5.0), (7, 0.5))"
 
 
 def test_a_network_is_trained_saved_and_loaded(tmp_path, compiler):
@@ -120,14 +86,11 @@ def test_a_network_is_trained_saved_and_loaded(tmp_path, compiler):
     assert trainer.training.cache.kernels(model.layers["layer1"]) is NATIVE
     with RunFolder(tmp_path / "run", trainer) as run:
         run.run()
-    loaded = Trained.read(tmp_path / "run")
-    np.testing.assert_array_equal(loaded.network.stages[0].branches[0].threshold, EACH)
-    with RunFolder(tmp_path / "run", Trainer(NETWORK, DIGITS, trainer.settings), resume=True) as run:
-        assert run.results
-        wins = run.state.diagnoses["STDP layer1"]["wins"]["layer1"]
-        assert wins[3] == 0 < min(wins[:3]), "the last threshold is out of reach"
         state = run.state
+    wins = state.diagnoses["STDP layer1"]["wins"]["layer1"]
+    assert wins[3] == 0 < min(wins[:3]), "the last threshold is out of reach"
     spiking = snnjax.load(tmp_path / "run")
+    np.testing.assert_array_equal(spiking.spec.stages[0].branches[0].threshold, EACH)
     decided = [int(spiking(image)) for image in DIGITS.test_images[:20]]
     assert decided == trainer.predict(state, DIGITS.test_images)[0].tolist()[:20]
     other = dataclasses.replace(FIRST, threshold=EACH + 1)
@@ -149,18 +112,10 @@ def test_a_rule_moves_the_threshold_of_each_feature(tmp_path, compiler):
     assert to_data(spec, {})["stages"][0]["branches"][0]["threshold"] == dict(array="stages.0.branches.0.threshold")
 
 
-@pytest.mark.slow
-def test_such_a_rule_keeps_the_contract():
-    check_learner(Settling(), Conv(4, 3, threshold=np.full(4, 4.0), competition=WTA(2, radius=1)))
-
-
 def test_who_has_fired_at_the_last_step():
     first = dataclasses.replace(FIRST, threshold=np.float32([1, 38, 48, 500]))
-    model = Model.of(network(first), NETWORK.initial_weights())
-    fired = []
-    for image in DIGITS.test_images[:3]:
-        timed, untimed = (model.forward(Encoder()(image), timed=each) < 15 for each in (True, False))
-        np.testing.assert_array_equal(timed, untimed)
-        fired.append(np.asarray(timed).mean(axis=(1, 2)))
-    shares = np.mean(fired, axis=0)
+    model, latency = Model.of(network(first), NETWORK.initial_weights()), Encoder()(DIGITS.test_images[0])
+    timed, untimed = (np.asarray(model.forward(latency, timed=each)) < 15 for each in (True, False))
+    np.testing.assert_array_equal(timed, untimed)
+    shares = timed.mean(axis=(1, 2))
     assert shares[0] > shares[1] > shares[2] > shares[3] == 0, shares
