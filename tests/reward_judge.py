@@ -32,12 +32,9 @@ THREE = stage(*(Conv(6, kernel=kernel, padding=1, learners=RULE) for kernel in (
 EARLIER = Conv(5, kernel=3, threshold=5, competition=WTA(3), learners=(STDP(), QUICK))
 BEFORE = stage(Conv(4, kernel=2, threshold=1, learners=STDP()))
 DEEP = (BEFORE, stage(EARLIER), ONE)
-WIDE = (
-    BEFORE,
-    stage(EARLIER, Conv(4, kernel=5, padding=1, threshold=12, competition=WTA(2, radius=1), learners=QUICK)),
-    ONE,
-)
-"""Two layers side by side learn by reward, one of them by reward alone."""
+BESIDE = Conv(4, 5, padding=1, threshold=12, competition=WTA(2), learners=dataclasses.replace(QUICK, dropout=0.5))
+WIDE = (BEFORE, stage(EARLIER, BESIDE), ONE)
+"""Two layers side by side learn by reward, one of them by reward alone, with dropout."""
 ALL = dict(dropout=0.25, floor=0.25, by_epoch=True)
 """All settings of a rule that are off by default."""
 IMAGES = 68  # in batches of 8 or 16, the last batch is one of 4
@@ -148,21 +145,21 @@ def rates(rule: RSTDP, wrong: float, right: float) -> np.ndarray:
 
 def judged_decision(spec: Network, weights: dict[str, np.ndarray], latency: np.ndarray, kept=None):
     """Decision, and for each layer that learns: name, what it saw, its winners, the vote that counts."""
-    weights = {name: x * (kept or {}).get(name, np.ones(len(x)))[:, None, None, None] for name, x in weights.items()}
+    kept = {name: (kept or {}).get(name, np.ones(len(x), bool))[:, None, None] for name, x in weights.items()}
     if spec.decision.timed:
-        return judged_first(spec, weights, latency)
+        return judged_first(spec, weights, latency, kept)
     plastic, votes, last = [], [], len(spec.stages) - 1
     for number, (names, each) in enumerate(zip(spec.names, spec.stages, strict=True)):
         outputs = []
         for name, conv in zip(names, each.branches, strict=True) if number >= spec.first_supervised else ():
             seen = judge.pad(latency, (conv.padding, conv.padding), T)
             if number == last:  # the last step is all that counts
-                spikes = judge.fire(judge.potentials(seen // T, weights[name], 1), None)
+                spikes = judge.fire(judge.potentials(seen // T, weights[name], 1) * kept[name], None)
                 winners = [(winner, T - 1) for winner in judge.k_winners(*spikes, 1, 0, 1)]
                 votes.append(winners[0][0][0] * CLASSES // conv.features if winners else -1)
             else:
                 fired, potential = judge.fire(judge.potentials(seen, weights[name], T), conv.threshold)
-                left = judge.pointwise_inhibition(fired, potential, T)
+                left = judge.pointwise_inhibition(np.where(kept[name], fired, T), potential, T)
                 found = judge.k_winners(*left, conv.competition.winners, conv.competition.radius, T)
                 winners = [(w, fired[w]) for w in found]
                 outputs.append(fired)
@@ -174,12 +171,12 @@ def judged_decision(spec: Network, weights: dict[str, np.ndarray], latency: np.n
     return decision, [(*layer, next(own) if decides else decision) for *layer, decides in plastic]
 
 
-def judged_first(spec: Network, weights: dict[str, np.ndarray], latency: np.ndarray):
+def judged_first(spec: Network, weights: dict[str, np.ndarray], latency: np.ndarray, kept):
     """`judged_decision` by the earliest, then strongest neuron of deciding layers, which are all there is."""
     plastic, firsts = [], []
     for name, conv in zip(spec.names[0], spec.stages[0].branches, strict=True):
         seen = judge.pad(latency, (conv.padding, conv.padding), T)
-        potential = judge.potentials(seen, weights[name], T)
+        potential = judge.potentials(seen, weights[name], T) * kept[name]
         fired, at_spike = judge.fire(potential, conv.threshold)
         (winner,) = judge.k_winners(fired, at_spike, 1, 0, T) or [None]
         if winner:
@@ -236,13 +233,6 @@ WAYS = {
     "few kernels, deep": (in_blocks(accelerated.learn_deep_reward), XLA),
 }
 """Steps that must agree, and the form of their layers."""
-
-
-def run(network: SpikingNetwork, way: str, part: Slice, batch: int = 1):
-    """The carry after some images, and their results."""
-    program, form = WAYS[way]
-    model = model_of(network, form)
-    return program(task_of(network, batch), carry_of(network, model), model, part)
 
 
 def learn(network, inputs, labels, batch_size: int, epochs: int, way="plain", kept=None) -> Judged:

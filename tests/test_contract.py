@@ -62,7 +62,7 @@ LEARNERS = {
     "signed STDP": (STDP(0.04, -0.03, bounds=(-1.0, 1.0), stabiliser=False), dict(conv=Conv(4, 3, threshold=0.25))),
     "RSTDP, deciding": (RSTDP(), dict(deciding=True)),
     "RSTDP, earliest within its step": (
-        RSTDP(dropout=0.5, floor=0.25, by_epoch=True),
+        RSTDP(floor=0.25, by_epoch=True),
         dict(deciding=True, decision=Earliest(fallback=True), conv=Conv(2, 5, threshold=17.0, fractional=True)),
     ),
     "RSTDP, earlier": (RSTDP(bounds=(0.0, 1.0), stabiliser=True, dropout=0.25, floor=0.25), dict()),
