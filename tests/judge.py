@@ -16,9 +16,6 @@ Size = tuple[int, int]
 Neuron = tuple[int, int, int]  # feature, row, column
 
 
-# Spikes
-
-
 def wave(latency: np.ndarray, time_steps: int) -> np.ndarray:
     """The cumulative spike wave, (T, ...) bool."""
     return np.stack([latency <= step for step in range(time_steps)])
@@ -50,9 +47,6 @@ def pool(latency: np.ndarray, window: Size, time_steps: int, stride: Size | None
     return first_steps(slide(padded, window, stride or window, lambda seen: seen.max(axis=(-2, -1))))
 
 
-# Neurons
-
-
 def potentials(latency: np.ndarray, weights: np.ndarray, time_steps: int, stride: Size = (1, 1)) -> np.ndarray:
     """Potentials at every step, (T, F, H', W')."""
     weights = weights.astype(np.float64)
@@ -79,9 +73,6 @@ def fire(potentials: np.ndarray, threshold: float | np.ndarray | None) -> tuple[
     return latency, np.where(latency < time_steps, at_spike, 0)
 
 
-# Competition
-
-
 def pointwise_inhibition(latency: np.ndarray, potential: np.ndarray, time_steps: int) -> tuple[np.ndarray, np.ndarray]:
     """At each position only the earliest, then strongest, then lowest feature keeps its spike."""
     first = np.lexsort((-potential, latency), axis=0)[:1]  # among equals the lowest feature
@@ -96,16 +87,9 @@ def k_winners(latency: np.ndarray, potential: np.ndarray, k: int, radius: int, t
     while left and len(winners) < k:
         winner = min(left, key=lambda neuron: (latency[neuron], -potential[neuron], neuron))
         winners.append(winner)
-        left = [n for n in left if n[0] != winner[0] and not (radius > 0 and distance(n, winner) <= radius)]
+        far = [n for n in left if radius == 0 or max(abs(n[1] - winner[1]), abs(n[2] - winner[2])) > radius]
+        left = [n for n in far if n[0] != winner[0]]
     return winners
-
-
-def distance(one: Neuron, other: Neuron) -> int:
-    """Rows or columns between two neurons, whichever is more."""
-    return max(abs(one[1] - other[1]), abs(one[2] - other[2]))
-
-
-# Plasticity
 
 
 def stdp(
@@ -127,9 +111,6 @@ def stdp(
         rate = np.where((field < time_steps) & (field <= spike), *rates)
         new[feature] += rate * (new[feature] - lower) * (upper - new[feature]) if stabiliser else rate
     return np.clip(new, lower, upper) if winners else new
-
-
-# Encoding
 
 
 def dog_kernel(window: int, sigma1: float, sigma2: float) -> np.ndarray:
@@ -255,9 +236,6 @@ def calibrate(maps: np.ndarray, train: np.ndarray) -> np.ndarray:
     """Maps (C, H, W) by the minimum and maximum over those of training images (N, C, H, W)."""
     low, high = train.min(axis=0).astype(float), train.max(axis=0).astype(float)
     return np.where(high > low, np.clip((maps - low) / np.where(high > low, high - low, 1), 0, 1), 0)
-
-
-# Cases
 
 
 @dataclasses.dataclass(frozen=True)

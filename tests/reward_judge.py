@@ -19,7 +19,7 @@ from snnjax import component
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.layer_kernels import NATIVE, TAPS, XLA
 from snnjax.learners import RSTDP, STDP, Tally
-from snnjax.networks import Majority, Model, Network, SpikingNetwork, stage
+from snnjax.networks import Majority, Network, SpikingNetwork, stage
 from snnjax.steps import accelerated, native, plain, reward_in_blocks
 from snnjax.steps.plain import Carry, Slice, Task
 
@@ -191,28 +191,6 @@ def judged_first(spec: Network, weights: dict[str, np.ndarray], latency: np.ndar
     return min(firsts)[-1] if firsts else -1, plastic
 
 
-def model_of(network: SpikingNetwork, form) -> Model:
-    """The model, its layers that learn by reward in one form, and within their bounds."""
-    model = network.model
-    names = [name for _, name, conv in network.spec.layers() if rule_of(conv)]
-    layers = {name: dataclasses.replace(model.layers[name].packed(form), in_bounds=True) for name in names}
-    return model.updated(layers)
-
-
-def task_of(network: SpikingNetwork, batch: int = 1) -> Task:
-    """What all its layers with a rule of reward learn."""
-    names = tuple(name for _, name, conv in network.spec.layers() if rule_of(conv))
-    return Task(names, network.spec.first_supervised, batch=batch, by_turns=network.spec.reward_by_turns)
-
-
-def carry_of(network: SpikingNetwork, model: Model) -> Carry:
-    """The start of a step."""
-    layers = {name: model.layers[name] for name in task_of(network).names}
-    key = np.zeros(2, np.uint32)
-    states = {name: jax.tree.map(jnp.asarray, x.conv.last_learner.init(x, key, 0)) for name, x in layers.items()}
-    return Carry(layers, states, Tally(*jnp.zeros(5, jnp.int32)))
-
-
 def in_blocks(step: Callable[..., Any]) -> Callable[..., Any]:
     """A compiled step with blocks of 16 images, where they are seen one by one."""
     program = jax.jit(lambda *given: step(*given), static_argnums=0)  # a function of its own for this size
@@ -241,8 +219,13 @@ def learn(network, inputs, labels, batch_size: int, epochs: int, way="plain", ke
     The features that may fire in each epoch are added to `kept`.
     """
     program, form = WAYS[way]
-    model, task = model_of(network, form), task_of(network)
-    carry, decisions, rng = carry_of(network, model), [], np.random.default_rng(2)
+    spec, model, key = network.spec, network.model, np.zeros(2, np.uint32)
+    names = tuple(name for _, name, conv in spec.layers() if rule_of(conv))
+    layers = {name: dataclasses.replace(model.layers[name].packed(form), in_bounds=True) for name in names}
+    model, task = model.updated(layers), Task(names, spec.first_supervised, by_turns=spec.reward_by_turns)
+    states = {name: jax.tree.map(jnp.asarray, x.conv.last_learner.init(x, key, 0)) for name, x in layers.items()}
+    carry = Carry({name: model.layers[name] for name in names}, states, Tally(*jnp.zeros(5, jnp.int32)))
+    decisions, rng = [], np.random.default_rng(2)
     for _ in range(epochs):
         decisions.append([])
         if kept is not None:

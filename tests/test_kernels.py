@@ -36,11 +36,6 @@ BATCHES = dict(
     ),
     rates=np.float32([[0.5, -0.375], [0.25, -0.125]]),
     bounds=(np.float32([0, 0.25]), np.float32([1, 0.75])),
-    outcome=np.int32([1, -1]),
-    reward=np.float32([[0.5, -0.375], [0.25, -0.125]]),
-    punish=np.float32([[-0.5, 0.25], [-0.125, 0.5]]),
-    base=np.float32([[0.5, -0.375], [0.25, -0.125]]),
-    fraction=np.float32([0.5, 0.25]),
 )
 """Valid arguments of kernels, two of each."""
 STEPS = dict(time_steps=T)
@@ -66,8 +61,6 @@ KERNELS = {
     "stdp": (kernels.stdp, "weights latency winners rates bounds", LEARNING),
     "learned_rows": (kernels.learned_rows, "rows latency winners rates bounds", LEARNING),
     "set_rows": (kernels.set_rows, "weights winners rows", {}),
-    "reward_rates": (kernels.reward_rates, "outcome reward punish", {}),
-    "adapted_rates": (kernels.adapted_rates, "base fraction", {}),
 }
 """Kernels with the arguments that come in batches, and settings."""
 
@@ -106,15 +99,12 @@ WRONG = [  # the arguments that a kernel has, a wrong one made of the last of th
     ("weights", lambda x: np.tile(x, 2), ValueError, "`weights`.*6x5, got 3x6"),
     ("rows", lambda x: x[0], ValueError, r"`rows`.*shape \(2, 3, 3\)"),
     ("rows", lambda x: x[:, :1], ValueError, "channels of `rows`, got 2"),
-    ("rows", lambda x: np.tile(x, 2), ValueError, "`rows`.*6x5, got 3x6"),
     ("rows", lambda x: x[:2], ValueError, r"`rows`.*`winners`, got \(2, 2, 3, 3\)"),
     ("potentials", lambda x: x[0], ValueError, r"`potentials`.*shape \(4, 4, 3\)"),
-    ("potentials", lambda x: x.astype(int), TypeError, "`potentials`.*dtype int"),
     ("potentials", lambda x: x[:0], ValueError, "`time_steps`.*got 0"),
     ("threshold", lambda x: float("nan"), ValueError, "`threshold`.*got nan"),
     ("threshold", lambda x: [1.0], TypeError, r"`threshold`.*got \[1.0\]"),
     ("threshold", lambda x: np.ones(5, np.float32), ValueError, r"`threshold`.*shape \(5,\)"),
-    ("threshold", lambda x: np.ones((4, 1), np.float32), ValueError, r"`threshold`.*shape \(4, 1\)"),
     ("spikes", lambda x: x.latency, TypeError, "`spikes`.* Spikes"),
     ("spikes", lambda x: Spikes(x.latency[0], x.potential), ValueError, r"`spikes.latency`.*shape \(4, 3\)"),
     ("spikes", lambda x: Spikes(x.latency, x.potential[0]), ValueError, r"`spikes.potential`.*shape \(4, 3\)"),
@@ -125,7 +115,6 @@ WRONG = [  # the arguments that a kernel has, a wrong one made of the last of th
     ("bounds", lambda x: (0.5, 0.5), ValueError, r"`bounds`.*got \(0.5, 0.5\)"),
     ("time_steps", lambda x: 0, ValueError, "`time_steps`.*got 0"),
     ("padding", lambda x: -1, ValueError, "`padding`.*got -1"),
-    ("window", lambda x: 0, ValueError, "`window`.*got 0"),
     ("window", lambda x: (2, 8), ValueError, "`window`.*got 2x8"),
     ("stride", lambda x: 0, ValueError, "`stride`.*got 0"),
     ("k", lambda x: 0, ValueError, "`k`.*got 0"),
@@ -140,10 +129,9 @@ def test_wrong_arguments_are_refused(name):
     kernel, _, settings = KERNELS[name]
     parameters = inspect.signature(kernel).parameters
     for case in WRONG:
-        arguments, wrong, error, message = case
-        if not parameters.keys() >= {*arguments.split()} or (name, case) in ANY:
+        (*others, argument), wrong, error, message = case[0].split(), *case[1:]
+        if not parameters.keys() >= {*others, argument} or (name, case) in ANY:
             continue
         given = settings | arguments_of(name, 0)
-        argument = arguments.split()[-1]
         with pytest.raises(error, match=message):
             kernel(**given | {argument: wrong(given.get(argument))})
