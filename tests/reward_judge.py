@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import judge
 import numpy as np
 
-from snnjax import component
+from snnjax.encoding import GABOR
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.layer_kernels import NATIVE, TAPS, XLA
 from snnjax.learners import RSTDP, STDP, Tally
@@ -37,26 +37,12 @@ WIDE = (BEFORE, stage(EARLIER, BESIDE), ONE)
 """Two layers side by side learn by reward, one of them by reward alone, with dropout."""
 ALL = dict(dropout=0.25, floor=0.25, by_epoch=True)
 """All settings of a rule that are off by default."""
-IMAGES = 68  # in batches of 8 or 16, the last batch is one of 4
-
-
-@component
-class Raw:
-    """Stands for an encoder: what enters the layers that learn is given, and this never."""
-
-    time_steps = T
-
-    def __call__(self, image):
-        return jnp.full((4, *image.shape), T, jnp.uint8)
-
-    def output_shape(self, image_shape):
-        return 4, *image_shape
 
 
 def network_of(*stages, dyadic=(256, 768), by_turns=False, decision=None) -> SpikingNetwork:
-    """A network with weights of `dyadic` / 1024."""
-    how = dict(time_steps=T, reward_by_turns=by_turns, encoder=Raw(), decision=decision or Majority())
-    spec = Network("small", (4, 6, 6), CLASSES, stages, **how)
+    """A network with weights of `dyadic` / 1024; what enters the layers that learn is given, and never encoded."""
+    how = dict(encoder=dataclasses.replace(GABOR, pool=None), decision=decision or Majority())
+    spec = Network("small", (4, 6, 6), CLASSES, stages, T, reward_by_turns=by_turns, **how)
     rng = np.random.default_rng(0)
     weights = {name: np.float32(rng.integers(*dyadic, shape) / 1024) for name, shape in spec.weight_shapes.items()}
     return SpikingNetwork(spec, weights=weights)
@@ -64,11 +50,9 @@ def network_of(*stages, dyadic=(256, 768), by_turns=False, decision=None) -> Spi
 
 def images_of(network: SpikingNetwork, silent: slice = slice(10, 20, 3)) -> tuple[np.ndarray, np.ndarray]:
     """Inputs of the first stage that learns by reward, some of them silent, and labels that follow from them."""
-    first = network.spec.first_supervised
-    rng = np.random.default_rng(1)
-    labels = rng.integers(0, CLASSES, IMAGES, np.int32)
-    shape = network.spec.shapes[first]
-    latencies = rng.integers(0, 5 * T, (IMAGES, *shape))
+    shape, rng = network.spec.shapes[network.spec.first_supervised], np.random.default_rng(1)
+    labels = rng.integers(0, CLASSES, 68, np.int32)  # in batches of 8 or 16, the last batch is one of 4
+    latencies = rng.integers(0, 5 * T, (68, *shape))
     bright = np.arange(shape[0]) % CLASSES == labels[:, None]
     latencies[bright] //= 5
     latencies = latencies.clip(max=T).astype(np.uint8)
@@ -90,9 +74,7 @@ class Judged:
     decisions: list[list[int]]  # epochs, images
 
 
-def judged(
-    network: SpikingNetwork, inputs, labels, batch_size: int, epochs: int, batched: int = 1, kept=None
-) -> Judged:
+def judged(network, inputs, labels, batch_size: int, epochs: int, batched: int = 1, kept=None) -> Judged:
     """The reward phase as described: image after image, batch after batch; so many are decided by the same weights.
 
     `kept`: for each epoch, by layer, the features that may fire.

@@ -91,13 +91,16 @@ def test_kernels(layer):
     assert_close(corner(learned, layer.weights_after), layer.weights_after)
 
 
-def test_filters(golden):
+def test_filters_normalization_and_lateral_inhibition(golden):
     for number, (dog, weights) in enumerate(zip(DOGS, DIGITS.weights, strict=True)):
         expected = golden[f"filters/dog{number}"]
         assert_close(dog_kernel(*dog), expected)
         assert_close(weights, np.pad(expected, (13 - len(expected)) // 2))
     for angle in ANGLES:
         assert_close(gabor_kernel(5, angle, 4.0), golden[f"filters/gabor5_{angle}"])
+    maps, percents = golden["local_normalization/input"][0], golden["lateral_inhibition/percents"]
+    assert_close(local_normalization(maps, radius=3), golden["local_normalization/radius3"][0])
+    assert_close(lateral_inhibition(maps, percents), golden["lateral_inhibition/output"][0])
 
 
 def test_encoding(golden):
@@ -107,9 +110,3 @@ def test_encoding(golden):
     with np.load(pathlib.Path(__file__).parent / "golden" / "colour.npz") as recorded:
         for image, expected in zip(recorded["images"], recorded["latency"], strict=True):
             np.testing.assert_array_equal(COLOUR(image), expected)
-
-
-def test_normalization_and_lateral_inhibition(golden):
-    maps, percents = golden["local_normalization/input"][0], golden["lateral_inhibition/percents"]
-    assert_close(local_normalization(maps, radius=3), golden["local_normalization/radius3"][0])
-    assert_close(lateral_inhibition(maps, percents), golden["lateral_inhibition/output"][0])

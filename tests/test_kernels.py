@@ -1,4 +1,4 @@
-"""What is true of every kernel: the same without `jax.jit`, mapped as in a loop, compiled once, and refusing errors."""
+"""What is true of every kernel: the same without `jax.jit`, mapped as in a loop, compiled once; and exact sums."""
 
 import inspect
 
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from snnjax import kernels
-from snnjax.kernels import PositionSpikes, Spikes, Winners
+from snnjax.kernels import PositionSpikes, Spikes, Winners, exact
+from snnjax.kernels.neurons import MANY_STEPS
 
 RNG = np.random.default_rng(0)
 T = 5
@@ -52,6 +53,8 @@ KERNELS = {
     "fire at the last step": (kernels.fire, "potentials", dict(threshold=None)),
     "integrate_and_fire": (kernels.integrate_and_fire, "latency weights threshold", STEPS),
     "first_spikes": (kernels.first_spikes, "latency weights threshold", STEPS),
+    "latencies": (kernels.latencies, "latency weights threshold", STEPS),
+    "latencies, many steps": (kernels.latencies, "latency weights threshold", dict(time_steps=MANY_STEPS + 1)),
     "timed_spikes": (kernels.timed_spikes, "latency weights threshold", dict(fractional=True, **STEPS)),
     "strongest_feature": (kernels.strongest_feature, "spikes", STEPS),
     "pointwise_inhibition": (kernels.pointwise_inhibition, "spikes", STEPS),
@@ -98,16 +101,11 @@ WRONG = [  # the arguments that a kernel has, a wrong one made of the last of th
     ("weights", lambda x: x[:, :1], ValueError, "channels of `weights`, got 2"),
     ("weights", lambda x: np.tile(x, 2), ValueError, "`weights`.*6x5, got 3x6"),
     ("rows", lambda x: x[0], ValueError, r"`rows`.*shape \(2, 3, 3\)"),
-    ("rows", lambda x: x[:, :1], ValueError, "channels of `rows`, got 2"),
     ("rows", lambda x: x[:2], ValueError, r"`rows`.*`winners`, got \(2, 2, 3, 3\)"),
     ("potentials", lambda x: x[0], ValueError, r"`potentials`.*shape \(4, 4, 3\)"),
-    ("potentials", lambda x: x[:0], ValueError, "`time_steps`.*got 0"),
     ("threshold", lambda x: float("nan"), ValueError, "`threshold`.*got nan"),
-    ("threshold", lambda x: [1.0], TypeError, r"`threshold`.*got \[1.0\]"),
     ("threshold", lambda x: np.ones(5, np.float32), ValueError, r"`threshold`.*shape \(5,\)"),
     ("spikes", lambda x: x.latency, TypeError, "`spikes`.* Spikes"),
-    ("spikes", lambda x: Spikes(x.latency[0], x.potential), ValueError, r"`spikes.latency`.*shape \(4, 3\)"),
-    ("spikes", lambda x: Spikes(x.latency, x.potential[0]), ValueError, r"`spikes.potential`.*shape \(4, 3\)"),
     ("spikes", lambda x: Spikes(x.latency, x.latency), TypeError, "`spikes.potential`.*dtype uint8"),
     ("places", lambda x: PositionSpikes(x.feature, x.latency[0], x.potential), ValueError, r"`spikes.latency`.*\(3,\)"),
     ("inhibited", lambda x: x[:3], ValueError, "`inhibited`.*got 3"),
@@ -135,3 +133,51 @@ def test_wrong_arguments_are_refused(name):
         given = settings | arguments_of(name, 0)
         with pytest.raises(error, match=message):
             kernel(**given | {argument: wrong(given.get(argument))})
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e5])
+def test_parts_of_an_array_add_up_to_it_and_have_few_bits(scale):
+    values = np.float32(scale * RNG.standard_normal((5, 40)))
+    parts = np.stack(jax.jit(exact.split, static_argnums=(1, 2))(values, 12, 2))
+    largest = np.abs(values).max()
+    np.testing.assert_allclose(parts.sum(axis=0), values, rtol=0, atol=largest * 2.0**-24)
+    units = 2.0 ** (np.ceil(np.log2(largest)) - 12 * np.arange(1, 3)).reshape(2, 1, 1)
+    np.testing.assert_array_equal(parts / units, np.round(parts / units))
+    assert np.abs(parts / units).max() <= 2**12
+
+
+def test_products_of_constants_and_integers_are_the_same_in_any_order():
+    constants = exact.round_to_bits(RNG.standard_normal((3, 169)), 24)
+    parts = exact.split_constants(constants, 255)
+    np.testing.assert_array_equal(np.float64(parts).sum(axis=0), constants)
+    pixels, order = RNG.integers(0, 256, 169).astype(np.float32), RNG.permutation(169)
+    expected = np.float64(parts) @ np.float64(pixels)
+    found = np.cumsum((parts * pixels)[:, :, order], axis=2, dtype=np.float32)[:, :, -1]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_rounded_values_add_up_exactly_and_are_close():
+    values = np.float32(RNG.uniform(0, 1, (4, 300)))
+    rounded = exact.round_for_exact_sums(values)
+    assert rounded.dtype == np.float32
+    np.testing.assert_allclose(rounded, values, rtol=0, atol=values.sum(axis=1).max() * 2.0**-23)
+    np.testing.assert_array_equal(exact.round_for_exact_sums(rounded), rounded)
+    shuffled = RNG.permuted(rounded, axis=1)
+    np.testing.assert_array_equal(np.cumsum(shuffled, axis=1, dtype=np.float32)[:, -1], np.float64(rounded).sum(axis=1))
+
+
+@pytest.mark.filterwarnings("error")
+def test_zeros_remain_as_they_are_and_values_that_are_not_finite_are_refused():
+    zeros = np.zeros((5, 40), np.float32)
+    np.testing.assert_array_equal(exact.round_for_exact_sums(zeros), zeros)
+    np.testing.assert_array_equal(jax.jit(exact.split, static_argnums=(1, 2))(zeros, 12, 2), [zeros, zeros])
+    with pytest.raises(ValueError, match="must be finite"):
+        exact.round_for_exact_sums(np.float32([[1, np.inf]]))
+
+
+def test_a_product_is_the_same_in_any_order():
+    left, right = np.float32(RNG.standard_normal((3, 2000))), np.float32(RNG.uniform(0, 1, 2000))
+    program, order = jax.jit(exact.product), RNG.permutation(2000)
+    found = program(left, right)
+    np.testing.assert_allclose(found, np.float64(left) @ np.float64(right), rtol=1e-6, atol=1e-5)
+    np.testing.assert_array_equal(program(left[:, order], right[order]), found)

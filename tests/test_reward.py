@@ -87,9 +87,8 @@ def test_epochs_of_the_trainer_are_the_judges(stages, batched, compilations, mon
     data = Dataset("none", images, labels, images, labels, network.spec.classes)
     epochs = (0,) * (len(stages) - 1) + (2,)
     trainer = Trainer(network.spec, data, Settings(epochs, batch_size=8, update_batch=batched))
-    state = dataclasses.replace(
-        trainer.initial_state(), weights={n: np.asarray(w) for n, w in network.weights().items()}
-    )
+    state = trainer.initial_state()
+    state.weights = {name: np.asarray(weights) for name, weights in network.weights().items()}
     state.phase = len(trainer.plan) - 1
     runner = trainer.training.runners.of_phase(trainer.plan[-1], [state], inputs)
     _, first = runner.run()

@@ -1,4 +1,6 @@
-"""Features with target times: the kernel against a judge in NumPy, the learner, and its compiled form."""
+"""A threshold for each feature: given, moved by features with target times, trained with, saved and loaded."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -8,14 +10,31 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snnjax import RSTDP, STDP, WTA, Conv, Layer, Model, Network, Settings, TargetTime, Trainer, kernels, stage
+import snnjax
+from snnjax import WTA, Conv, Images, Layer, Model, Network, Settings, TargetTime, Trainer, kernels, stage
 from snnjax.kernels import native
-from snnjax.layers.layer_kernels import XLA
+from snnjax.layers.layer_kernels import NATIVE, XLA
+from snnjax.runs import RunFolder
+from snnjax.runs.trained import Trained
 
 T = 15
 DIGITS = tiny.images()
 RULE = dict(rate=0.1, threshold_rate=0.5, target_time=0.6, threshold_min=1.0, beta=1.5, bounds=(0.0, 1.0))
-RNG = np.random.default_rng(0)
+
+
+EACH = np.float32([8, 15, 20, 500])
+FIRST = dataclasses.replace(tiny.FIRST, threshold=EACH)
+MOVING = dataclasses.replace(tiny.FIRST, threshold=10.0, competition=Conv.competition, learners=TargetTime())
+
+
+def network(first: Conv, pool: int = 7, **settings) -> Network:
+    plain = tiny.plain(Images())
+    return dataclasses.replace(
+        plain, stages=(stage(dataclasses.replace(first, **settings), pool=pool), plain.stages[1])
+    )
+
+
+NETWORK = network(FIRST)
 
 
 def judge(patch, weights, threshold, time_steps, *, rate, threshold_rate, target_time, threshold_min, beta, bounds):
@@ -106,29 +125,24 @@ def test_many_patches_are_those_of_the_judge(features, steps, compiler):
         np.testing.assert_allclose(result.threshold, expected[1], atol=1e-4)
 
 
-def network(learner=None, **settings):
-    conv = dict(features=6, kernel=5, threshold=3.0, learners=learner or TargetTime(), weight_mean=0.5, weight_std=0.1)
-    conv |= settings
-    deciding = Conv(20, Conv(**conv).output_size((28, 28))[0] // 4, learners=RSTDP())
-    return Network("target", (6, 28, 28), 10, (stage(Conv(**conv), pool=4), stage(deciding)), T)
-
-
-def trained(spec, epochs, **settings):
-    """The state after epochs of the first layer alone."""
-    trainer = Trainer(spec, DIGITS, Settings((epochs, 0), **settings))
-    return trainer.run(trainer.initial_state())
-
-
-def test_compiled_kernels_learn_the_same(compiler):
+def test_compiled_kernels_learn_the_same(tmp_path, compiler):
     """As does any `update_batch`: each patch is learned from by what was learned from the one before."""
-    spec = network(TargetTime(patches=3), padding=2, stride=2, threshold=np.float32([2, 3, 4, 3, 2, 5]))
-    plain, fast = trained(spec, 2, native=False, update_batch=4), trained(spec, 2, native=True)
+    spec = network(MOVING, pool=3, stride=2, threshold=np.float32([8, 10, 12, 9]), learners=TargetTime(patches=3))
+    states = []
+    for settings in (dict(native=True), dict(native=False, update_batch=4)):
+        trainer = Trainer(spec, DIGITS, Settings((2, 0), **settings))
+        states.append(trainer.run(trainer.initial_state()))
+    fast, plain = states
     np.testing.assert_allclose(fast.weights["layer1"], plain.weights["layer1"], atol=1e-5)
     (path,) = plain.numbers
     np.testing.assert_allclose(fast.numbers[path], plain.numbers[path], rtol=1e-4)
-    found, expected = (state.diagnoses["TargetTime layer1"] for state in (fast, plain))
+    found, expected = (state.diagnoses["TargetTime layer1"] for state in states)
     assert found["wins"] == expected["wins"]
     assert sum(found["wins"]["layer1"]) + round(found["silent"]["layer1"] * 120) == 120
+    Trained(trainer.trained(plain).spec, plain.weights, (28, 28)).save(tmp_path / "weights.npz")
+    saved = Trained.read(tmp_path).network.stages[0].branches[0].threshold
+    assert len({8, 10, 12, 9, *np.asarray(saved).tolist()}) == 8
+    np.testing.assert_array_equal(saved, plain.numbers[path])
 
 
 def test_patches_lie_everywhere_equally_often():
@@ -166,13 +180,9 @@ def test_figures_by_hand():
         (lambda: TargetTime(annealing=0.0), "`annealing`.*above 0.*got 0"),
         (lambda: TargetTime(bounds=(-1.0, 1.0)), "`bounds` must be at least 0"),
         (lambda: TargetTime(patches=0), "`patches`.*got 0"),
-        (lambda: network(threshold=None), "`threshold` of layer1.*got None"),
-        (lambda: network(threshold=0.0), "`threshold` of layer1.*got 0"),
-        (lambda: network(competition=WTA(3)), "`competition` of layer1.*WTA.*has no effect"),
-        (
-            lambda: kernels.first_to_fire(np.zeros(3, np.uint8), np.ones((2, 4)), np.ones(2), time_steps=T),
-            r"`weights`.*\(2, 3\) of `threshold` and `patch`, got \(2, 4\)",
-        ),
+        (lambda: network(MOVING, threshold=None), "`threshold` of layer1.*got None"),
+        (lambda: network(MOVING, threshold=0.0), "`threshold` of layer1.*got 0"),
+        (lambda: network(MOVING, competition=WTA(3)), "`competition` of layer1.*WTA.*has no effect"),
     ],
 )
 def test_what_does_not_suit_is_refused(make, message):
@@ -180,8 +190,47 @@ def test_what_does_not_suit_is_refused(make, message):
         make()
 
 
-def test_only_learning_spreads_a_threshold_over_the_features():
-    for learner, shape in ((TargetTime(), (6,)), (STDP(), ())):
-        spec = network(learner)
-        assert spec.stages[0].branches[0].threshold == 3.0
-        assert np.shape(Model.of(spec, spec.initial_weights()).layers["layer1"].conv.threshold) == shape
+def test_networks_are_compared_and_hashed(compilations):
+    """By their numbers; as a static argument, a network compiles once for each value, as numbers once."""
+    same, other = (network(FIRST, threshold=EACH + more) for more in (0, 1))
+    assert same == NETWORK != other
+    assert FIRST != dataclasses.replace(FIRST, threshold=15.0) != FIRST
+    assert {NETWORK: 1}[same] == 1
+    assert other not in {NETWORK, same}
+    assert type(dataclasses.replace(FIRST, threshold=15).threshold) is float, "where the annotation allows no integers"
+    given = dataclasses.replace(FIRST, threshold=jnp.float32(EACH))
+    assert (given, hash(given)) == (FIRST, hash(FIRST))
+    fixed, traced = (jax.jit(lambda conv: conv.threshold + jnp.zeros(4), static_argnums=at) for at in (0, ()))
+    for program in (fixed, traced):
+        np.testing.assert_array_equal(program(FIRST), EACH)
+    changed = dataclasses.replace(FIRST, threshold=EACH + 1)
+    assert compilations(lambda: (fixed(given), traced(changed))) == 0
+    np.testing.assert_array_equal(fixed(changed), EACH + 1)
+
+
+def test_a_network_is_trained_saved_and_loaded(tmp_path, compiler):
+    trainer = Trainer(NETWORK, DIGITS, Settings((1, 1), batch_size=10, native=True))
+    model = trainer.training.cache.model(trainer.initial_state())
+    assert trainer.training.cache.kernels(model.layers["layer1"]) is NATIVE
+    with RunFolder(tmp_path / "run", trainer) as run:
+        run.run()
+    with RunFolder(tmp_path / "run", trainer, resume=True) as run:
+        state = run.state
+    wins = state.diagnoses["STDP layer1"]["wins"]["layer1"]
+    assert wins[3] == 0 < min(wins[:3]), "the last threshold is out of reach"
+    spiking = snnjax.load(tmp_path / "run")
+    np.testing.assert_array_equal(spiking.spec.stages[0].branches[0].threshold, EACH)
+    decided = [int(spiking(image)) for image in DIGITS.test_images[:20]]
+    assert decided == trainer.predict(state, DIGITS.test_images)[0].tolist()[:20]
+    other = network(FIRST, threshold=EACH + 1)
+    with pytest.raises(ValueError, match="is of another network"):
+        RunFolder(tmp_path / "run", Trainer(other, DIGITS, trainer.settings), resume=True)
+
+
+def test_who_has_fired_at_the_last_step():
+    spec = network(FIRST, threshold=np.float32([1, 38, 48, 500]))
+    model, latency = Model.of(spec, NETWORK.initial_weights()), snnjax.Encoder()(DIGITS.test_images[0])
+    timed, untimed = (np.asarray(model.forward(latency, timed=each)) < 15 for each in (True, False))
+    np.testing.assert_array_equal(timed, untimed)
+    shares = timed.mean(axis=(1, 2))
+    assert shares[0] > shares[1] > shares[2] > shares[3] == 0, shares
