@@ -151,12 +151,8 @@ def lateral_inhibition(maps: np.ndarray, percents: np.ndarray) -> np.ndarray:
     offsets = np.abs(np.arange(-radius, radius + 1))
     share = np.append(0, percents)[np.maximum.outer(offsets, offsets)]
     padded = pad(maps.astype(np.float64), (radius, radius), 0)
-
-    def factor(seen: np.ndarray) -> np.ndarray:
-        smaller = seen < seen[:, radius, radius, None, None]
-        return 1 + (smaller * share).sum(axis=(1, 2))
-
-    return maps * slide(padded, share.shape, (1, 1), factor)
+    smaller = lambda seen: seen < seen[:, radius, radius, None, None]  # noqa: E731
+    return maps * slide(padded, share.shape, (1, 1), lambda seen: 1 + (smaller(seen) * share).sum(axis=(1, 2)))
 
 
 def rank_order(intensities: np.ndarray, time_steps: int) -> np.ndarray:

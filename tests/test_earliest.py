@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from snnjax.layers.conv import Conv
 from snnjax.layers.layer_kernels import XLA
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, Tally, winner_of_class
+from snnjax.training.advice import describe
 from snnjax.training.state import TrainState
 
 FIRST = Conv(9, kernel=3, padding=1, threshold=10.0, learners=RULE)
@@ -123,10 +125,13 @@ def test_figures_by_hand():
 
     def diagnosed(feature, step):
         found = conv.learners.diagnose(layer, dict(feature=np.int32(feature)[:, None], step=np.int32(step)[:, None]))
-        return [found[name] for name in ("wins", "never_won", "silent_neurons", "spike_time", "at_first_step")]
+        advice = re.findall("too high|too low", " ".join(describe("layer1", layer, conv.learners, found)))
+        names = "wins", "never_won", "silent_neurons", "spike_time", "at_first_step"
+        return [found[name] for name in names] + advice
 
     assert diagnosed([0, 0, 2, -1, -1], [4, 6, 0, 14, T]) == [[2, 0, 1, 0], 2, 0.2, 0.4, 0.25]
-    assert diagnosed([-1, -1], [T, T]) == [[0] * 4, 4, 1.0, 1.0, 0.0]
+    assert diagnosed([-1, -1], [T, T]) == [[0] * 4, 4, 1.0, 1.0, 0.0, "too high"]
+    assert diagnosed([0, 1, 2], [0, 0, 0]) == [[1, 1, 1, 0], 1, 0.0, 0.0, 1.0, "too low"]
 
 
 def test_settings_out_of_range_and_epochs_without_images():

@@ -14,6 +14,7 @@ DOGS = [(n, first / 9, second / 9) for n in (3, 7, 13) for first, second in ((n,
 ANGLES = [22.5, 67.5, 112.5, 157.5]
 PARAMS = ("time_steps", "kernel", "threshold", "k", "radius", "ltp", "ltd", "stabiliser", "lower", "upper")
 MOST = 6  # winners of any layer
+MAPS = (20, 12, 12)  # no layer has more features, or larger ones
 
 
 @pytest.fixture(params=range(40))
@@ -37,13 +38,8 @@ def embedded(array, shape, fill=0):
 
     Silent neurons and zero weights around a layer change nothing.
     """
-    margins = [(0, more - size) for more, size in zip(shape, array.shape, strict=True)]
+    margins = [(0, more - size) for more, size in zip(shape[-array.ndim :], array.shape, strict=True)]
     return np.pad(array, margins, constant_values=fill)
-
-
-def embedded_spikes(latency, potential, time_steps):
-    shape = (20, 12, 12)[-latency.ndim :]
-    return embedded(latency, shape, time_steps), embedded(potential, shape)
 
 
 def corner(array, like):
@@ -63,12 +59,12 @@ def test_kernels(layer):
     assert_close(corner(spikes.potential, layer.latency_out), layer.potential_at_spike)
     assert_close(corner(kernels.final_potentials(inputs < steps, weights), layer.latency_out), layer.final_potentials)
 
-    spikes = Spikes(*embedded_spikes(layer.latency_out, layer.potential_at_spike, steps))
+    spikes = Spikes(embedded(layer.latency_out, MAPS, steps), embedded(layer.potential_at_spike, MAPS))
     inhibited = kernels.pointwise_inhibition(spikes, time_steps=steps)
     np.testing.assert_array_equal(corner(inhibited.latency, layer.latency_inhibited), layer.latency_inhibited)
     first = kernels.first_spikes(inputs, weights, **firing)
     feature, latency, potential = (corner(array, layer.latency_out) for array in vars(first).values())
-    places = PositionSpikes(embedded(feature, (12, 12)), *embedded_spikes(latency, potential, steps))
+    places = PositionSpikes(embedded(feature, MAPS), embedded(latency, MAPS, steps), embedded(potential, MAPS))
     number = len(layer.winners)
     for left in (inhibited, places):
         winners = kernels.k_winners(left, k=MOST, radius=layer.radius, time_steps=steps)

@@ -156,7 +156,9 @@ def test_products_of_constants_and_integers_are_the_same_in_any_order():
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.filterwarnings("error")
 def test_rounded_values_add_up_exactly_and_are_close():
+    """Zeros remain as they are, and values that are not finite are refused."""
     values = np.float32(RNG.uniform(0, 1, (4, 300)))
     rounded = exact.round_for_exact_sums(values)
     assert rounded.dtype == np.float32
@@ -164,10 +166,6 @@ def test_rounded_values_add_up_exactly_and_are_close():
     np.testing.assert_array_equal(exact.round_for_exact_sums(rounded), rounded)
     shuffled = RNG.permuted(rounded, axis=1)
     np.testing.assert_array_equal(np.cumsum(shuffled, axis=1, dtype=np.float32)[:, -1], np.float64(rounded).sum(axis=1))
-
-
-@pytest.mark.filterwarnings("error")
-def test_zeros_remain_as_they_are_and_values_that_are_not_finite_are_refused():
     zeros = np.zeros((5, 40), np.float32)
     np.testing.assert_array_equal(exact.round_for_exact_sums(zeros), zeros)
     np.testing.assert_array_equal(jax.jit(exact.split, static_argnums=(1, 2))(zeros, 12, 2), [zeros, zeros])
