@@ -52,7 +52,6 @@ def after(change):
 LEARNERS = {
     "STDP": (STDP(ltp=0.04, ltd=-0.03, doubling=3), dict()),
     "signed STDP": (STDP(0.04, -0.03, bounds=(-1.0, 1.0), stabiliser=False), dict(conv=Conv(4, 3, threshold=0.25))),
-    "RSTDP, deciding": (RSTDP(), dict(deciding=True)),
     "RSTDP, earliest within its step": (
         RSTDP(floor=0.25, by_epoch=True),
         dict(deciding=True, decision=Earliest(fallback=True), conv=Conv(2, 5, threshold=17.0, fractional=True)),

@@ -118,8 +118,8 @@ WRONG = [  # the arguments that a kernel has, a wrong one made of the last of th
     ("k", lambda x: 0, ValueError, "`k`.*got 0"),
     ("radius", lambda x: -1, ValueError, "`radius`.*got -1"),
 ]
-ANY = {("latency_to_wave", WRONG[0]), *(("set_rows", case) for case in WRONG)}
-"""Kernels that take other shapes too."""
+ANY = {("latency_to_wave", WRONG[0]), ("latencies, many steps", WRONG[2]), *(("set_rows", case) for case in WRONG)}
+"""Kernels that take other shapes or latencies too."""
 
 
 @pytest.mark.parametrize("name", KERNELS)
