@@ -55,10 +55,7 @@ def potentials(latency: np.ndarray, weights: np.ndarray, time_steps: int, stride
 
 
 def fire(potentials: np.ndarray, threshold: float | np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Latency and potential at spike: the first crossing, or without a threshold who is above 0 at the last step.
-
-    Features may have a threshold each, (F,).
-    """
+    """Latency and potential at spike: the first crossing, or without a threshold who is above 0 at the last step."""
     time_steps = len(potentials)
     limits = np.broadcast_to(0 if threshold is None else threshold, potentials.shape[1])[:, None, None]
     crossed = potentials > limits

@@ -11,7 +11,6 @@ from snnjax.encoding import COLOUR, DIGITS, dog_kernel, encode, gabor_kernel, la
 from snnjax.kernels import PositionSpikes, Spikes, Winners
 
 DOGS = [(n, first / 9, second / 9) for n in (3, 7, 13) for first, second in ((n, 2 * n), (2 * n, n))]
-ANGLES = [22.5, 67.5, 112.5, 157.5]
 PARAMS = ("time_steps", "kernel", "threshold", "k", "radius", "ltp", "ltd", "stabiliser", "lower", "upper")
 MOST = 6  # winners of any layer
 MAPS = (20, 12, 12)  # no layer has more features, or larger ones
@@ -92,7 +91,7 @@ def test_filters_normalization_and_lateral_inhibition(golden):
         expected = golden[f"filters/dog{number}"]
         assert_close(dog_kernel(*dog), expected)
         assert_close(weights, np.pad(expected, (13 - len(expected)) // 2))
-    for angle in ANGLES:
+    for angle in (22.5, 67.5, 112.5, 157.5):
         assert_close(gabor_kernel(5, angle, 4.0), golden[f"filters/gabor5_{angle}"])
     maps, percents = golden["local_normalization/input"][0], golden["lateral_inhibition/percents"]
     assert_close(local_normalization(maps, radius=3), golden["local_normalization/radius3"][0])

@@ -135,9 +135,8 @@ def test_wrong_arguments_are_refused(name):
             kernel(**given | {argument: wrong(given.get(argument))})
 
 
-@pytest.mark.parametrize("scale", [1e-3, 1e5])
-def test_parts_of_an_array_add_up_to_it_and_have_few_bits(scale):
-    values = np.float32(scale * RNG.standard_normal((5, 40)))
+def test_parts_of_an_array_add_up_to_it_and_have_few_bits():
+    values = np.float32(1e5 * RNG.standard_normal((5, 40)))
     parts = np.stack(jax.jit(exact.split, static_argnums=(1, 2))(values, 12, 2))
     largest = np.abs(values).max()
     np.testing.assert_allclose(parts.sum(axis=0), values, rtol=0, atol=largest * 2.0**-24)

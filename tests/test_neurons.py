@@ -15,7 +15,6 @@ from snnjax.layers.spiking import Layer
 WINDOWS = [  # shape, T, window, stride, padding
     ((2, 4, 5), 5, 2, None, 0),
     ((2, 4, 5), 5, (2, 3), (1, 2), (0, 1)),
-    ((1, 7, 3), 1, 3, 2, 1),
     ((1, 7, 3), 1, (3, 1), (3, 3), (2, 0)),
 ]
 

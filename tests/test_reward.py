@@ -72,7 +72,6 @@ def test_earlier_layers_learn_by_the_decision(stages, by_turns, ways):
 @pytest.mark.parametrize(
     ("stages", "batched"),
     [((ONE,), 6), ((THREE,), 1), (DEEP, 6)],
-    ids=["one branch, batches", "three branches", "earlier layer, batches"],
 )
 def test_epochs_of_the_trainer_are_the_judges(stages, batched, compilations, monkeypatch):
     """Weights out of bounds are pulled in by the first update, which here comes only in the second block of images.
