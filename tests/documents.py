@@ -1,4 +1,4 @@
-"""The texts for users, taken apart: their blocks, commands, code, tables and the names of files."""
+"""The texts for users, taken apart: their blocks, commands, code and tables."""
 
 import functools
 import json
@@ -16,8 +16,8 @@ PAGES = (
     "experiments/own_rules.md",
     "benchmarks/README.md",
 )
-LINKED = (*PAGES, "experiments/contributing.md")
 DOCUMENTS = (*PAGES, "experiments/tutorial.ipynb")
+LINKED = (*DOCUMENTS, "experiments/contributing.md")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -62,18 +62,8 @@ def commands(text: str) -> list[str]:
     return [each.removeprefix(".venv/bin/") for line in joined for each in line.split(" && ")]
 
 
-def all_commands(*documents: str) -> list[str]:
-    return [
-        each for name in documents for block in blocks(name) if block.language == "sh" for each in commands(block.text)
-    ]
-
-
-def file_names(document: str) -> list[str]:
-    """Names of files and folders in the text, but for those of data sets, and FILE and the like."""
-    path = re.compile(
-        r"(?:[\w.]+/)*[\w.]+\.(?:py|md|ipynb|html|json|csv|npz|png|toml)|(?:runs|tests|snnjax|experiments)/[\w/]+"
-    )
-    return [each for each in code(document) if path.fullmatch(each) and not re.search(r"[A-Z]{2}", each)]
+def all_commands(document: str) -> list[str]:
+    return [each for block in blocks(document) if block.language == "sh" for each in commands(block.text)]
 
 
 def rows(document: str, head: str) -> list[list[str]]:

@@ -43,9 +43,10 @@ def die_after(count: int) -> None:
     CheckpointFolder._save_checkpoint = call
 
 
-def run(name: str, root: str, killed_after: int = 0) -> None:
-    """Runs an example as `python NAME.py` does in this folder."""
-    die_after(killed_after)
+def run(name: str, root: str, checkpoints: int) -> None:
+    """Runs an example as `python NAME.py` does in this folder, killed after so many checkpoints."""
+    if checkpoints:
+        die_after(checkpoints)
     os.chdir(root)
     importlib.import_module(name).main()
 
@@ -76,27 +77,28 @@ def forked(work: Callable[[], None]) -> int:
     """The exit status of a child that does some work."""
     pid = os.fork()
     if pid == 0:
+        status = 1
         try:
             work()
+            status = 0
         except BaseException:
             traceback.print_exc()
-            sys.stdout.flush()
-            os._exit(1)
         sys.stdout.flush()
-        os._exit(0)
+        os._exit(status)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def main() -> None:
     """Says what became of each child."""
     root, *words = sys.argv[1:]
-    runs = [word.split(":") for word in words]
-    for name, moment in runs:
+    names = {}
+    for word in words:
+        name, checkpoints = word.split(":")
+        names[name] = None
         with contextlib.redirect_stdout(sys.stderr):
-            status = forked(lambda name=name, moment=moment: run(name, root, int(moment)))
-        print(f"{name} {moment} {status}", flush=True)
-    names = list(dict.fromkeys(name for name, _ in runs))
-    print(f"load 0 {forked(lambda: load(names, root))}", flush=True)
+            status = forked(lambda name=name, checkpoints=checkpoints: run(name, root, int(checkpoints)))
+        print(f"{name} {checkpoints} {status}", flush=True)
+    print(f"load 0 {forked(lambda: load([*names], root))}", flush=True)
 
 
 if __name__ == "__main__":

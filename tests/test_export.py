@@ -9,14 +9,14 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from shipped import NAMES, shipped
+from shipped import shipped
 
 from snnjax.core import devices
 from snnjax.encoding import GREY
 from snnjax.layers.layer_kernels import ROWS, TAPS, XLA
 from snnjax.learners import Tally
 from snnjax.networks import Model, batches
-from snnjax.steps import accelerated, plain, registry, reward_in_blocks
+from snnjax.steps import accelerated, plain, registry
 from snnjax.steps.plain import Carry, Slice, Task
 from snnjax.steps.registry import Case
 from snnjax.training.stage_cache import as_array
@@ -30,7 +30,6 @@ BLOCK = 2
 def accelerator(monkeypatch):
     """Programs take the form that they have on an accelerator, where images are mapped all at once."""
     monkeypatch.setattr(devices, "peers", lambda: np.array([types.SimpleNamespace(platform="gpu")]))
-    monkeypatch.setattr(reward_in_blocks, "BLOCK", BLOCK)
 
 
 def assert_exported(function: Callable[..., Any], *arguments: Any, platforms: list[str] = PLATFORMS) -> None:
@@ -70,72 +69,47 @@ def unlabelled(inputs: np.ndarray) -> Slice:
     return Slice(inputs, np.int32(0), np.int32(IMAGES), np.bool_(True))
 
 
-def labelled(inputs: np.ndarray) -> Slice:
-    """A slice of supervised learning."""
-    return unlabelled(inputs)._replace(labels=np.zeros(IMAGES, np.int32), batch_size=np.int32(3))
-
-
-KINDS = {
-    "mozafari2018",
-    "majority2024",
-    "goupy2024_ncg",
-    "kheradpisheh2018",
-    "mozafari2018_objects",
-    "softhebb_narrow",
-}
-"""A network of each kind of encoder, layers and decision; the others wait for the slow tests."""
-
-
-@pytest.mark.parametrize("name", [pytest.param(x, marks=[pytest.mark.slow] * (x not in KINDS)) for x in NAMES])
+@pytest.mark.parametrize(
+    "name",
+    ["mozafari2018", "majority2024", "goupy2024_ncg", "kheradpisheh2018", "mozafari2018_objects", "softhebb_narrow"],
+)
 def test_decisions_of_images(name):
-    """By the encoder, all stages and the decision."""
+    """By the encoder, all stages and the decision, of which this is one network of each kind."""
     model = model_of(name)
     packed = jax.tree.map(as_array, model.packed(dict.fromkeys(model.network.names[-1], TAPS)))
     decide = functools.partial(batches.decide_batch, first=0, encode=True)
     assert_exported(decide, packed, np.zeros((IMAGES, 28, 28), np.uint8))
 
 
-@pytest.mark.parametrize("name", ["mozafari2018", "inception2024", "kheradpisheh2018", "softhebb_narrow"])
+@pytest.mark.parametrize("name", ["inception2024", "softhebb_narrow"])
 def test_times_of_all_stages(name):
     model = model_of(name)
     forward = functools.partial(batches.forward_batch, first=0, last=model.last, timed=True)
     assert_exported(forward, model, entering(model, 0))
 
 
-def unsupervised(name: str, layer_name: str, batch: int, in_bounds: bool) -> tuple[Model, Task, Carry, Slice]:
-    """What a layer takes to learn without labels."""
-    model = model_of(name)
-    (stage,) = (number for number, names in enumerate(model.network.names) if layer_name in names)
-    layer = dataclasses.replace(model.layers[layer_name], in_bounds=in_bounds)
-    state = as_array(layer.conv.each_learner[0].init(layer, np.zeros(2, np.uint32), 0))
-    task = Task((layer_name,), stage, learner=0, batch=batch)
-    return model, task, Carry({layer_name: layer}, {layer_name: state}), unlabelled(entering(model, stage))
-
-
-def supervised_task(model: Model, batch: int, by_turns: bool = False) -> Task:
-    """That of all layers that learn from labels."""
-    stages = {name: stage for stage, name, conv in model.network.layers() if conv.last_learner.supervised}
-    return Task(tuple(stages), min(stages.values()), batch=batch, by_turns=by_turns)
-
-
-def supervised_carry(model: Model, task: Task, kernels: Any) -> Carry:
-    """The layers of such a task, their learners' states, and the tally."""
-    layers = {name: dataclasses.replace(model.layers[name].packed(kernels), in_bounds=True) for name in task.names}
-    states = {name: x.conv.last_learner.init(x, np.zeros(2, np.uint32), 0) for name, x in layers.items()}
-    return jax.tree.map(as_array, Carry(layers, states, Tally(*[np.int32(0)] * 5)))
-
-
 @pytest.mark.parametrize(
-    ("name", "layer", "batch", "in_bounds"),
+    ("name", "layer", "batch", "in_bounds", "fast"),
     [
-        ("mozafari2018", "layer1", 1, False),
-        ("inception2024", "layer3_2", BLOCK, True),
-        ("goupy2024_ncg", "layer1", 1, True),
+        ("mozafari2018", "layer1", 1, False, False),
+        ("goupy2024_ncg", "layer1", 1, True, False),
+        ("deepr2024", "layer3", BLOCK, True, True),
     ],
 )
-def test_plain_steps_without_labels(name, layer, batch, in_bounds):
-    _, task, carry, part = unsupervised(name, layer, batch, in_bounds)
+def test_steps_without_labels(name, layer, batch, in_bounds, fast):
+    """Plain ones, and those that are taken on an accelerator."""
+    model = model_of(name)
+    (stage,) = (number for number, names in enumerate(model.network.names) if layer in names)
+    learning = dataclasses.replace(model.layers[layer], in_bounds=in_bounds)
+    state = as_array(learning.conv.each_learner[0].init(learning, np.zeros(2, np.uint32), 0))
+    task = Task((layer,), stage, learner=0, batch=batch)
+    carry = Carry({layer: learning}, {layer: state})
+    part = unlabelled(entering(model, stage))
     assert_exported(functools.partial(plain.learn_unsupervised, task), carry, None, part)
+    if fast:
+        step = fast_step(model, task)
+        assert step.run is accelerated.learn_features
+        assert_exported(functools.partial(step.run, task), carry, None, part)
 
 
 def test_plain_steps_of_layers_that_learn_jointly():
@@ -147,22 +121,30 @@ def test_plain_steps_of_layers_that_learn_jointly():
     assert_exported(functools.partial(plain.learn_jointly, task), carry, model, unlabelled(entering(model, 0)))
 
 
+def supervised(name: str, batch: int, by_turns: bool = False) -> tuple[Model, Task, Slice]:
+    """All layers of a network that learn from labels, and what they see."""
+    model = model_of(name)
+    stages = {name: stage for stage, name, conv in model.network.layers() if conv.last_learner.supervised}
+    task = Task(tuple(stages), min(stages.values()), batch=batch, by_turns=by_turns)
+    part = unlabelled(entering(model, task.first))
+    return model, task, part._replace(labels=np.zeros(IMAGES, np.int32), batch_size=np.int32(3))
+
+
+def supervised_carry(model: Model, task: Task, kernels: Any) -> Carry:
+    """The layers of such a task, their learners' states, and the tally."""
+    layers = {name: dataclasses.replace(model.layers[name].packed(kernels), in_bounds=True) for name in task.names}
+    states = {name: x.conv.last_learner.init(x, np.zeros(2, np.uint32), 0) for name, x in layers.items()}
+    return jax.tree.map(as_array, Carry(layers, states, Tally(*[np.int32(0)] * 5)))
+
+
 @pytest.mark.parametrize(
     ("name", "by_turns", "batch"),
-    [
-        ("deepr2024", True, 1),
-        ("majority2024", False, BLOCK),
-        ("goupy2024_ncg", False, 1),
-        ("mozafari2018_objects", False, 1),
-    ],
+    [("deepr2024", True, 1), ("majority2024", False, BLOCK), ("mozafari2018_objects", False, 1)],
 )
 def test_plain_steps_with_labels(name, by_turns, batch):
-    model = model_of(name)
-    task = supervised_task(model, batch, by_turns)
-    carry = supervised_carry(model, task, XLA)
-    assert_exported(
-        functools.partial(plain.learn_supervised, task), carry, model, labelled(entering(model, task.first))
-    )
+    model, task, part = supervised(name, batch, by_turns)
+    step = functools.partial(plain.learn_supervised, task)
+    assert_exported(step, supervised_carry(model, task, XLA), model, part)
 
 
 def fast_step(model: Model, task: Task) -> registry.Step:
@@ -172,37 +154,17 @@ def fast_step(model: Model, task: Task) -> registry.Step:
     return found
 
 
-@pytest.mark.parametrize(("name", "layer", "batch"), [("mozafari2018", "layer1", 1), ("deepr2024", "layer3", BLOCK)])
-def test_accelerated_steps_without_labels(name, layer, batch):
-    model, task, carry, part = unsupervised(name, layer, batch, in_bounds=True)
-    step = fast_step(model, task)
-    assert step.run is accelerated.learn_features
-    assert_exported(functools.partial(step.run, task), carry, None, part)
-
-
 @pytest.mark.parametrize(
     ("name", "batch", "run"),
     [
         ("mozafari2018", 1, accelerated.learn_reward),
         ("majority2024", BLOCK, accelerated.learn_reward_batches),
         ("deepr2024", 1, accelerated.learn_deep_reward),
-        ("goupy2024_ncg", 1, accelerated.learn_readout),
         ("goupy2024_ncg", BLOCK, accelerated.learn_readout),
     ],
 )
 def test_accelerated_steps_with_labels(name, batch, run):
-    model = model_of(name)
-    task = supervised_task(model, batch)
+    model, task, part = supervised(name, batch)
     step = fast_step(model, task)
     assert step.run is run
-    carry = supervised_carry(model, task, step.kernels)
-    assert_exported(functools.partial(step.run, task), carry, model, labelled(entering(model, task.first)))
-
-
-@pytest.mark.parametrize(("name", "batch"), [("mozafari2018", 1), ("majority2024", BLOCK)])
-def test_learning_in_blocks(name, batch):
-    model = model_of(name)
-    task = supervised_task(model, batch)
-    carry = supervised_carry(model, task, TAPS)
-    step = functools.partial(reward_in_blocks.learn, task)
-    assert_exported(step, carry, model, labelled(entering(model, task.first)), platforms=["cpu"])
+    assert_exported(functools.partial(step.run, task), supervised_carry(model, task, step.kernels), model, part)

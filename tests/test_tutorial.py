@@ -57,18 +57,10 @@ def test_committed_outputs_are_clean():
     nbformat.validate(notebook)
     assert [cell.execution_count for cell in code(notebook)] == [*range(1, len(code(notebook)) + 1)]
     assert notebook.metadata == dict(kernelspec=PYTHON, language_info=dict(name="python"))
-    assert all(not cell.metadata for cell in notebook.cells)
-    assert {each.output_type for cell in code(notebook) for each in cell.outputs} == {"stream", "display_data"}
     assert {each.get("name", "stdout") for cell in code(notebook) for each in cell.outputs} == {"stdout"}, "no warnings"
     assert sum(map(pictures, code(notebook))) > 10
     assert not PATHS.search("".join(cell.source + texts(cell) for cell in code(notebook)))
     assert NOTEBOOK.stat().st_size < 700_000
-
-
-def test_links_lead_somewhere():
-    links = re.findall(r"\]\(([^)]+)\)", "".join(cell.source for cell in nbformat.read(NOTEBOOK, 4).cells))
-    assert len(links) > 4
-    assert [link for link in links if not (NOTEBOOK.parent / link).exists()] == []
 
 
 @pytest.fixture(scope="module")
