@@ -4,7 +4,6 @@ import dataclasses
 import json
 import re
 
-import jax
 import numpy as np
 import protocols
 import pytest
@@ -14,7 +13,6 @@ from protocols import NCG, TABLES, Row
 
 from snnjax.app import options
 from snnjax.kernels import native
-from snnjax.training import placement
 
 COMMAND = Command("results", results)
 
@@ -36,10 +34,9 @@ def chosen(*rows: str, **more) -> results.Results:
 
 
 @pytest.mark.slow
-def test_a_table_is_written_and_finished_runs_are_only_read(tmp_path, capsys):
+def test_a_table_is_written_and_finished_runs_are_only_read(tmp_path):
     COMMAND.main([*TINY, "--out", tmp_path])
     name = "mozafari2018-digits_30_xla_1_1_2_of20_seeds2"
-    assert (tmp_path / f"{name}.txt").read_text() in capsys.readouterr().out
     (row,) = json.loads((tmp_path / f"{name}.json").read_text())["rows"]
     finished = [tmp_path / row["runs"] / f"seed{seed}" / "results.json" for seed in (0, 1)]
     runs = [json.loads(path.read_text()) for path in finished]
@@ -47,22 +44,10 @@ def test_a_table_is_written_and_finished_runs_are_only_read(tmp_path, capsys):
     assert row["accuracies"] == [run["test"]["accuracy"] for run in runs]
     assert row["train_images"] + row["validation_images"] == 30
     assert all(seconds > 0 for seconds in row["compile_seconds"]), "each run compiles its own programs"
-    table = (tmp_path / f"{name}.md").read_text()
-    assert f"| mozafari2018 | digits | {row['train_images']} | {100 * row['mean']:.2f} ± " in table
     before = [path.stat().st_mtime_ns for path in finished]
     COMMAND.main([*TINY, "--out", tmp_path])
     assert [path.stat().st_mtime_ns for path in finished] == before
     assert json.loads((tmp_path / f"{name}.json").read_text())["rows"] == [row]
-
-
-def test_programs_that_are_forgotten_are_made_again(monkeypatch):
-    forgotten = []
-    monkeypatch.setattr(placement, "_COMPILED", {"a program": 1})
-    monkeypatch.setattr(jax, "clear_caches", lambda: forgotten.append(True))
-    placement.forget_programs()
-    assert placement._COMPILED == {}
-    assert forgotten == [True]
-    assert placement.learning_program.cache_info().currsize == placement.mapping_program.cache_info().currsize == 0
 
 
 def test_each_option_of_a_row_reaches_its_runs(tmp_path):
@@ -85,22 +70,21 @@ def test_options_of_the_command_change_all_rows():
     assert other.dataset == "my.npz"
     (longest,) = results.rows_of(chosen("mozafari2018:mnist", epochs=(2, 4, 9)))
     assert longest.patience == 40, "a row of a table is as there"
+    assert longest.least is None
     both = results.rows_of(results.Results(table="digits", machine=XLA))
-    assert len(both) == len({row.model for row in TABLES["digits"]}), "rows that are the same now are run once"
+    assert len(both) == 1, "rows that are the same now are run once"
 
 
 def record(row: Row, *accuracies: float) -> dict:
     """Of a row, as if trained."""
+    encoding = dict(name="encode", compile_seconds=2.0, images_per_second=50_000.0)
     runs = [
         dict(
             test=dict(accuracy=accuracy),
             settings=dict(train_images=54_000, validation_images=6_000, test_images=10_000),
             seconds=50.0 + at,
             epochs=[{}] * 7,
-            phases=[
-                dict(name="encode", compile_seconds=2.0, images_per_second=50_000.0),
-                dict(name="R-STDP", compile_seconds=3.0 + at, images_per_second=10_000.0 * (1 + at)),
-            ],
+            phases=[encoding, dict(name="R-STDP", compile_seconds=3.0 + at, images_per_second=10_000.0 * (1 + at))],
             device="cpu: a processor, 2 cores",
             versions={},
         )
@@ -122,16 +106,12 @@ def test_the_table_shows_interval_figures_and_sources(tmp_path):
     assert lines[3] == "| deep2024 | mnist | 54,000 | 90.00 | 1 |  | 50 | XLA |"
     assert lines[4].startswith(f"| {NCG} | cifar10-jpeg, mirrored | 54,000 | 63.00 | 1 | 66.4 [1], 62.5 [2] |")
     notes = "\n".join(lines[5:])
-    assert "none of one seed" in notes
     assert "the test images are tested once" in notes
-    assert "of which 5 to 6 compiling; on cpu: a processor, 2 cores." in notes
-    assert "slightly lossy" in notes
+    assert "of which 5 to 6 compiling" in notes
     assert f"{NCG} on cifar10-jpeg is below the 64.5 %" in notes
     assert "on mnist is below" not in notes
-    assert notes.count("NeurIPS") == 1
     assert "NaN" not in (tmp_path / "table.json").read_text()
     assert "98.90" in (tmp_path / "table.txt").read_text()
-    assert not (tmp_path / "table.png").exists()
 
 
 def test_accuracies_are_drawn_by_training_images(tmp_path):
@@ -156,20 +136,20 @@ def test_accuracies_are_drawn_by_training_images(tmp_path):
 def test_each_command_has_a_table_of_its_own():
     """In one folder; the same command finds its table again."""
     row = "mozafari2018:digits"
-    same = [chosen(row), chosen(row, out=results.Path("there"))]
-    others = [
+    many = [f"mozafari2018:pictures_{number}.npz" for number in range(10)]
+    given = [
+        chosen(row),
         chosen("deep2024:digits"),
         chosen(row, seeds=2),
         chosen(row, machine=XLA),
         chosen("mozafari2018:folder", data_dir=("folder=one",)),
         chosen("mozafari2018:folder", data_dir=("folder=two",)),
-        chosen(*(f"mozafari2018:pictures_{number}.npz" for number in range(9))),
-        chosen(*(f"mozafari2018:pictures_{number}.npz" for number in range(10))),
-        results.Results(table="mnist"),
+        chosen(*many[:9]),
+        chosen(*many),
     ]
-    names = [results.table_of(each, results.rows_of(each)) for each in (*same, *others)]
-    assert names[:2] == ["mozafari2018-digits"] * 2
-    assert len({*names}) == len(others) + 1
+    names = [results.table_of(each, results.rows_of(each)) for each in given]
+    assert names[0] == "mozafari2018-digits"
+    assert len({*names}) == len(given)
     assert max(map(len, names)) < 120
     for name, rows in TABLES.items():
         assert len({results.name_of(row) for row in rows}) == len(rows), f"folders of {name}"
@@ -182,10 +162,9 @@ def test_each_command_has_a_table_of_its_own():
         (["--rows", "mozafari:mnist"], "`model` must be one of mozafari2018, .*, got 'mozafari'"),
         (["--rows", "mozafari2018:digit"], "`rows` must be one of digits, .*, got 'digit'"),
         (["--rows", "mozafari2018"], "`rows` must be MODEL:DATASET, got 'mozafari2018'"),
-        (["--rows", "mozafari2018:cifar10-jpeg"], "`data_dir` must say where cifar10-jpeg is"),
         (["--rows", "mozafari2018:folder"], "`data_dir` must say where folder is, as folder=DIR"),
-        (["--rows", "mozafari2018:digits", "--data_dir", "here"], "`data_dir` must be SET=DIR, .*, got 'here'"),
-        (["--rows", "mozafari2018:digits", "--seeds", "0"], "`seeds` must be at least 1, got 0"),
+        (["--data_dir", "here"], "`data_dir` must be SET=DIR, .*, got 'here'"),
+        (["--seeds", "0"], "`seeds` must be at least 1, got 0"),
     ],
 )
 def test_bad_options_end_with_one_line(tmp_path, capsys, wrong, message):
