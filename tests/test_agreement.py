@@ -5,7 +5,6 @@ at $SNNJAX_SHARED, then beside the checkout; without it these tests are skipped.
 """
 
 import dataclasses
-import functools
 import json
 import os
 import pathlib
@@ -20,7 +19,6 @@ from snnjax.app.names import RECORDED
 from snnjax.data import Dataset, load
 from snnjax.encoding import encode
 from snnjax.kernels import Winners
-from snnjax.kernels.native import blocks
 from snnjax.layers.spiking import Layer
 from snnjax.learners import STDP, Tally, winner_of_class
 from snnjax.networks import NETWORKS, Model, Network
@@ -75,17 +73,11 @@ class Recorded:
         return Model.of(self.spec, {name: jnp.asarray(weights) for name, weights in self.weights(moment).items()})
 
 
-@functools.lru_cache(maxsize=2)
-def recorded(folder: pathlib.Path, name: str) -> Recorded:
-    """The recorded run of a network."""
-    with np.load(folder / "golden" / "networks" / f"{name}.npz") as file:
-        return Recorded(NETWORKS[name](), dict(file))
-
-
 @pytest.fixture
 def run(request, shared) -> Recorded:
-    """That of the network of this name."""
-    return recorded(shared, request.param)
+    """The recorded run of the network of this name."""
+    with np.load(shared / "golden" / "networks" / f"{request.param}.npz") as file:
+        return Recorded(NETWORKS[request.param](), dict(file))
 
 
 def winners_of(winners: Winners) -> list[tuple[int, ...]]:
@@ -262,28 +254,6 @@ def test_single_steps_of_reward(run):
                 later = index > 0 and len(votes) == 1  # what it sees follows from doubtful times
                 seen = doubtful(model, first, latency) | doubt.any() if later else doubt
                 assert_learned(run, f"{here}/{outcome}", name, before, np.asarray(after[name]), expected, seen)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("moment", ["stdp", "final"])
-@pytest.mark.parametrize("run", ["mozafari2018"], indirect=True)
-def test_integers_find_the_winners_of_floats(run, mnist, moment):
-    """Before the deciding layer has learned, when potentials are crowded, and after: the strongest in float64."""
-    weights, images = run.weights(moment), mnist.test_images[:100]
-    model = Model.of(run.spec, weights)
-    latencies = np.asarray(jax.lax.map(lambda image: model.forward(encode(image), timed=False), images))
-    span, still, labels = np.array([0, len(images)], np.int32), np.zeros((2, 2), np.float32), np.zeros(100, np.int32)
-    each, padding = weights["layer3"], model.layers["layer3"].conv.padding
-    bounds = min(0.2, float(each.min())), max(0.8, float(each.max()))
-    layer = blocks.Layer(each.transpose(2, 3, 0, 1), still, bounds, False, padding)
-    found = blocks.learn_by_reward(layer, latencies, labels, span, classes=10, time_steps=T)
-    padded = np.pad(latencies < T, ((0, 0), (0, 0), *((padding, padding),) * 2))
-    fields = sliding_window_view(padded, each.shape[2:], axis=(2, 3))
-    potential = np.einsum("schwij,fcij->sfhw", fields, np.float64(each), optimize=True)
-    potential = potential.reshape(len(images), len(each), -1).max(axis=2)
-    won = np.take_along_axis(potential, np.asarray(found.feature)[:, None], 1)[:, 0]
-    np.testing.assert_allclose(won, potential.max(axis=1), rtol=1e-6)
-    assert np.mean(np.asarray(found.feature) == potential.argmax(axis=1)) >= 0.98, "equally strong ones are rare"
 
 
 @pytest.mark.slow

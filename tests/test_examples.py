@@ -4,20 +4,19 @@ import json
 import pathlib
 import re
 import runpy
-import subprocess
-import sys
-from typing import Any
 
 import jax
 import numpy as np
 import pytest
-from own_parts import folder_of
 
-from snnjax.core import files
+import snnjax
+from snnjax.core import components, files
+from snnjax.core.errors import InputError
+from snnjax.data import digits
+from snnjax.runs.run_folder import CheckpointFolder
 from snnjax.testing import check_learner
 
-TESTS = pathlib.Path(__file__).parent
-EXAMPLES = TESTS.parent / "experiments" / "examples"
+EXAMPLES = pathlib.Path(__file__).parents[1] / "experiments" / "examples"
 OWN = {
     "3_own_rule": ("layer1.learners.rate", [0.05, 0.2, 0.5], "EarlyInputs layer1"),
     "7_own_encoder": ("encoder.least", [0.1, 0.3, 0.6], "STDP layer1"),
@@ -27,8 +26,8 @@ OWN = {
     "12_optax_rule": ("layer1.learners.rate", [0.03, 0.1, 0.3], "AdamInputs layer1"),
 }
 """Of each example of a part of one's own: the path of its own number, the values of its sweep, its first phase."""
-KILLED = ("3_own_rule", "10_own_readout", "12_optax_rule")
-"""Those that are killed once, and run again."""
+STOPPED = ("3_own_rule", "10_own_readout", "12_optax_rule")
+"""Those that are stopped once, and run again."""
 
 
 @pytest.fixture
@@ -82,54 +81,58 @@ def test_networks_learn(output, least, shown):
     assert last > max(first, least)
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory) -> pathlib.Path:
-    return tmp_path_factory.mktemp("own")
-
-
-@pytest.fixture(scope="module")
-def ran(root) -> dict[str, Any]:
-    """What became of the examples of parts of one's own, some killed once and run again, then loaded elsewhere."""
-    moments = [(name, at) for name in OWN for at in (5, 0) if at == 0 or name in KILLED]
-    words = [f"{name}:{at}" for name, at in moments]
-    command = [sys.executable, str(TESTS / "own_parts.py"), str(root), *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    statuses = {(name, int(at)): int(code) for name, at, code in re.findall(r"^(\w+) (\d) (-?\d+)$", done.stdout, re.M)}
-    assert statuses == {(name, at): -9 * (at > 0) for name, at in moments} | {("load", 0): 0}, done.stderr
-    return json.loads(re.search(r"^loaded (.*)$", done.stdout, re.M)[1])
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OWN)
-def test_own_parts_learn_are_loaded_swept_and_reported(ran, root, name):
-    """By a program that imports them; the sweep has trained the same network without a stop, beside others."""
+def test_own_parts_learn_continue_and_are_swept_reported_and_loaded(name, tmp_path, monkeypatch):
     path, values, first_phase = OWN[name]
-    folder = root / "runs" / folder_of(name)
-    results = json.loads((folder / "run" / "results.json").read_text())
+    known, script = components._TYPES, str(EXAMPLES / f"{name}.py")
+    monkeypatch.setattr(components, "_TYPES", dict(known))
+    main = runpy.run_path(script)["main"]
+    run, sweep = tmp_path / "run", tmp_path / "sweep"
+    with jax.numpy_rank_promotion("allow"):
+        if name in STOPPED:
+            save, saved = CheckpointFolder._save_checkpoint, []
+
+            def stop(*args, **settings):
+                save(*args, **settings)
+                saved.append(None)
+                if len(saved) == 5:
+                    raise KeyboardInterrupt
+
+            with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+                patched.setattr(CheckpointFolder, "_save_checkpoint", stop)
+                main(tmp_path)
+        main(tmp_path)
+    results = json.loads((run / "results.json").read_text())
     assert results["test"]["accuracy"] > 0.4
     assert first_phase in [phase["name"] for phase in results["phases"]]
     assert results["hyperparameters"][path] in values
-    assert "unknown to this program: import the module that defines it first" in ran[name]["refused"]
-    assert ran[name]["accuracy"] == results["test"]["accuracy"]
-    assert ran[name]["varied"][path] == values[-1]
 
-    networks = json.loads((folder / "sweep" / "sweep.json").read_text())["networks"]
+    networks = json.loads((sweep / "sweep.json").read_text())["networks"]
     (short,) = networks[0]["variant"]
     assert [each["variant"][short] for each in networks] == values
-    paths = [folder / "run" / "weights.npz", *(folder / "sweep" / f"weights_{at:03}.npz" for at in (0, 1, 2))]
+    paths = [run / "weights.npz", *(sweep / f"weights_{at:03}.npz" for at in (0, 1, 2))]
     found, first, second, third = (files.load_checkpoint(each)[0] for each in paths)
     assert np.mean(found["layer1"] * (1 - found["layer1"])) < 0.1 < 0.16, "weights move to their bounds"
     assert any((first[layer] != third[layer]).any() for layer in first), "the number makes a difference"
     assert found.keys() == second.keys() >= {"layer1", "layer2"}
-    for layer, array in second.items():
+    for layer, array in second.items():  # of the same network, side by side with others, without a stop
         np.testing.assert_array_equal(found[layer], array, err_msg=layer)
 
-    page = (folder / "run" / "report.html").read_text()
-    pictures = {each.name for each in (folder / "run" / "pictures").iterdir()}
+    page = (run / "report.html").read_text()
+    pictures = {each.name for each in (run / "pictures").iterdir()}
     assert pictures >= {"history.png", "confusion.png", "weights.png", "features_layer1.png", "features_layer2.png"}
     assert page.count("data:image/png;base64,") == len(pictures)
-    for words in (f"{results['test']['accuracy']:.2%}", first_phase):
-        assert words in page.replace("<wbr>", "")
+    assert f"{results['test']['accuracy']:.2%}" in page
+
+    monkeypatch.setattr(components, "_TYPES", dict(known))
+    with pytest.raises(InputError, match="unknown to this program: import the module that defines it first"):
+        snnjax.load(run)
+    runpy.run_path(script)
+    network, data = snnjax.load(run), digits().first(None, 200)
+    decisions = jax.jit(lambda images: jax.lax.map(network, images))(data.test_images)
+    assert np.mean(np.asarray(decisions) == data.test_labels) == results["test"]["accuracy"]
+    assert snnjax.load(paths[-1]).spec.hyperparameters()[path] == values[-1]
 
 
 def test_every_example_is_run():

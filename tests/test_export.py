@@ -16,7 +16,7 @@ from snnjax.encoding import GREY
 from snnjax.layers.layer_kernels import ROWS, TAPS, XLA
 from snnjax.learners import Tally
 from snnjax.networks import Model, batches
-from snnjax.steps import accelerated, plain, registry
+from snnjax.steps import accelerated, plain, registry, reward_in_blocks
 from snnjax.steps.plain import Carry, Slice, Task
 from snnjax.steps.registry import Case
 from snnjax.training.stage_cache import as_array
@@ -29,6 +29,7 @@ BLOCK = 2
 @pytest.fixture(autouse=True)
 def accelerator(monkeypatch):
     """Programs take the form that they have on an accelerator, where images are mapped all at once."""
+    monkeypatch.setattr(reward_in_blocks, "BLOCK", BLOCK)
     monkeypatch.setattr(devices, "peers", lambda: np.array([types.SimpleNamespace(platform="gpu")]))
 
 

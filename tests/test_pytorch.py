@@ -196,16 +196,10 @@ def test_other_weights_are_not_written(tmp_path, tiny):
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, tiny, monkeypatch):
-    path = tmp_path / "tiny.npz"
-    path.write_text("old")
-
-    def fail(file, **_):
-        file.write(b"half of it")
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(np, "savez", fail)
-    with pytest.raises(OSError, match="no space left"):
-        pytorch.write(path, TINY, weights_of(tiny))
+    (tmp_path / "tiny.npz").write_text("old")
+    monkeypatch.setattr(np, "savez", lambda file, **_: file.write("no bytes"))
+    with pytest.raises(TypeError):
+        pytorch.write(tmp_path / "tiny.npz", TINY, weights_of(tiny))
     assert [p.read_text() for p in tmp_path.iterdir()] == ["old"]
 
 

@@ -3,31 +3,12 @@
 import json
 from collections import Counter
 
-import mypy.api
 import numpy as np
-import pytest
 import results
-from documents import ROOT, blocks, rows, text_of
+from documents import ROOT, rows, text_of
 
 import snnjax
 from snnjax.app import names, options
-from snnjax.core import files
-
-
-@pytest.mark.slow
-def test_the_code_of_the_main_page_passes_a_type_checker(tmp_path):
-    """Once a user has annotated it."""
-    plain = "self, layer, state, latency, response, signal"
-    types = "layer: Layer, state: Any, latency: jax.Array, response: Response, signal: Signal | None"
-    script = blocks("README.md")[-1].text
-    assert plain in script
-    head = "from typing import Any\nfrom snnjax import Layer, Response, Signal\n"
-    script = script.replace(f"({plain}):", f"(self, {types}) -> tuple[Layer, Any, Any]:")
-    (tmp_path / "user.py").write_text(f"{head}{script}\none: jax.Array = trained(digits().test_images[0])\n")
-    cache = files.cache_folder() / "mypy-tests"
-    arguments = ["--strict", "--config-file=", f"--cache-dir={cache}", str(tmp_path / "user.py")]
-    found, problems, status = mypy.api.run(arguments)
-    assert status == 0, found + problems
 
 
 def test_the_main_page_is_of_this_version():

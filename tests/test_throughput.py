@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import scaling
 import throughput
-from programs import MeasuredProgram, Work
 
 from snnjax import data
 
@@ -103,18 +102,6 @@ def test_programs_take_turns_and_the_first_round_does_not_count(monkeypatch):
     assert (ours["ms_per_image"], ours["min"], ours["max"], ours["ratio"]) == (2, 1, 4, None)
     assert (theirs["ms"], theirs["ratio"], theirs["alike"]) == ([30, 10, 20], 10, 0.75)
     assert (once["phase"], once["program"]) == ("once", "snnjax")
-
-
-def test_work_is_timed_to_the_end_of_what_the_device_does(monkeypatch):
-    """By the clock of the program."""
-    program = MeasuredProgram()
-    times = iter([1.0, 1.5])
-    ends = []
-    monkeypatch.setattr(program, "clock", lambda: next(times) + 7 * len(ends))
-    monkeypatch.setattr(program, "finish", ends.append)
-    program.works = {"add": Work(4, lambda start: start + 1, lambda: (1,), lambda result: [result])}
-    assert program.measure("add") == 7500 / 4, "milliseconds an image"
-    assert ends == [2]
 
 
 @pytest.mark.slow

@@ -16,13 +16,13 @@ from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings
 
 
-def draw(run, *_) -> None:
-    (run / "pictures").mkdir()
-    imsave(run / "pictures" / "one.png", np.zeros((4, 4, 3)))
-
-
 def test_what_tensorboard_reads_of_a_run(tmp_path):
     """Whose epochs are tested on validation images, and whose best network on test images."""
+
+    def draw(run, *_) -> None:
+        (run / "pictures").mkdir()
+        imsave(run / "pictures" / "one.png", np.zeros((4, 4, 3)))
+
     images = tiny.images()
     held_out = dict(validation_images=images.test_images[:20], validation_labels=images.test_labels[:20])
     images = dataclasses.replace(images, **held_out)

@@ -63,31 +63,19 @@ def test_committed_outputs_are_clean():
     assert NOTEBOOK.stat().st_size < 700_000
 
 
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory) -> nbformat.NotebookNode:
-    """The notebook, run from top to bottom in a fresh kernel."""
-    return executed(tmp_path_factory.mktemp("tutorial"))
-
-
 @pytest.mark.slow
-def test_committed_outputs_are_those_of_the_cells(fresh):
+def test_a_fresh_kernel_gives_the_committed_outputs_and_what_the_text_claims(tmp_path):
     """But for their numbers, which differ from processor to processor: the same words and as many pictures."""
-
-    def words(cell: nbformat.NotebookNode) -> list[str]:
-        return re.findall(r"[^\W\d]+", texts(cell))
-
-    committed = nbformat.read(NOTEBOOK, 4)
+    committed, fresh = nbformat.read(NOTEBOOK, 4), executed(tmp_path)
     for one, other in zip(code(committed), code(fresh), strict=True):
-        assert one.source == other.source
         assert pictures(one) == pictures(other), one.source
-        assert words(one) == words(other), one.source
+        assert re.findall(r"[^\W\d]+", texts(one)) == re.findall(r"[^\W\d]+", texts(other)), one.source
+    assert_claims(committed)
+    assert_claims(fresh)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("which", ["fresh", "committed"])
-def test_what_the_text_claims(which, fresh):
+def assert_claims(notebook: nbformat.NotebookNode) -> None:
     """With room for another seed, which is how another processor's rounding acts."""
-    notebook = fresh if which == "fresh" else nbformat.read(NOTEBOOK, 4)
     (equal,) = numbers("equal to `encode\\(image\\)`: #%", notebook)
     assert equal > 99
     (error,) = numbers("largest difference from the potentials above: #", notebook)
