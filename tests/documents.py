@@ -6,7 +6,6 @@ import pathlib
 import re
 import shlex
 import tomllib
-from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = (
@@ -21,13 +20,6 @@ LINKED = (*DOCUMENTS, "experiments/contributing.md")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-class Block(NamedTuple):
-    """What stands between three backquotes and three more."""
-
-    language: str
-    text: str
-
-
 @functools.cache
 def text_of(document: str) -> str:
     """A page, or what stands between the code of a notebook."""
@@ -38,9 +30,12 @@ def text_of(document: str) -> str:
     return "\n\n".join("".join(cell["source"]) for cell in cells)
 
 
-def blocks(document: str) -> list[Block]:
-    found = [Block(*each) for each in re.findall(r"^```(\w*)\n(.*?)^```$", text_of(document), re.DOTALL | re.MULTILINE)]
-    assert {each.language for each in found} <= {"sh", "python", "math", ""}, "of other languages nothing would be run"
+def blocks(document: str) -> list[tuple[str, str]]:
+    """Language and text of what stands between three backquotes and three more."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", text_of(document), re.DOTALL | re.MULTILINE)
+    assert {language for language, _ in found} <= {"sh", "python", "math", ""}, (
+        "of other languages nothing would be run"
+    )
     return found
 
 
@@ -63,7 +58,7 @@ def commands(text: str) -> list[str]:
 
 
 def all_commands(document: str) -> list[str]:
-    return [each for block in blocks(document) if block.language == "sh" for each in commands(block.text)]
+    return [each for language, text in blocks(document) if language == "sh" for each in commands(text)]
 
 
 def rows(document: str, head: str) -> list[list[str]]:

@@ -5,7 +5,6 @@ data. Tests of the benchmarks and experiments run these: here their commands are
 """
 
 import contextlib
-import functools
 import importlib.util
 import io
 import re
@@ -76,23 +75,22 @@ def test_a_command_that_is_none_fails():
     assert commands("a b  # c\nc \\\n  d && .venv/bin/e 'f g'\n") == ["a b", "c d", "e 'f g'"]
 
 
-@functools.cache
+@pytest.fixture(scope="module")
 def known_options() -> set[str]:
     """All options of the commands, as their help lists them."""
-    known = set()
-    for kind in [*COMMANDS.values(), *SCRIPTS.values()]:
-        with contextlib.redirect_stdout(io.StringIO()) as help_text, contextlib.suppress(SystemExit):
-            parse(kind, ["--help"], "")
-        known.update(re.findall(r"(?<![\w-])--\w+", help_text.getvalue()))
-    return known
+    with contextlib.redirect_stdout(io.StringIO()) as help_text:
+        for kind in [*COMMANDS.values(), *SCRIPTS.values()]:
+            with contextlib.suppress(SystemExit):
+                parse(kind, ["--help"], "")
+    return {*re.findall(r"(?<![\w-])--\w+", help_text.getvalue())}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_what_the_text_names_exists(document):
+def test_what_the_text_names_exists(document, known_options):
     """Options, extras, files of the project."""
     for each in code(document):
         if not each.startswith(("pip ", "snnjax --help")):
-            assert {*re.findall(r"(?<![\w-])--[\w-]+", each)} <= known_options(), each
+            assert {*re.findall(r"(?<![\w-])--[\w-]+", each)} <= known_options, each
         if re.fullmatch(r"(tests|snnjax|experiments|benchmarks)/[\w/.]+", each):
             assert (ROOT / each).exists(), each
     assert {*re.findall(r"extras?(?: such as)? `(\w+)`", prose(document))} <= EXTRAS
@@ -159,12 +157,12 @@ def run(line: str) -> None:
 def test_commands_and_snippets_run(document, folder):
     """From top to bottom, but for a sweep on a cluster, which tests/test_workers.py has."""
     names: dict[str, Any] = dict(__name__="snippets")
-    for block in blocks(document):
-        if block.language == "python":
+    for language, text in blocks(document):
+        if language == "python":
             with jax.numpy_rank_promotion("allow"):
-                exec(compile(block.text, document, "exec"), names)
-        elif block.language == "sh":
-            for line in commands(block.text):
+                exec(compile(text, document, "exec"), names)
+        elif language == "sh":
+            for line in commands(text):
                 if line.startswith("snnjax ") and "--scheduler" not in line:
                     print("$", line)
                     run(line)
