@@ -5,7 +5,6 @@ import json
 import pathlib
 import re
 import shlex
-import tomllib
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = (
@@ -17,7 +16,6 @@ PAGES = (
 )
 DOCUMENTS = (*PAGES, "experiments/tutorial.ipynb")
 LINKED = (*DOCUMENTS, "experiments/contributing.md")
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 @functools.cache
@@ -33,9 +31,7 @@ def text_of(document: str) -> str:
 def blocks(document: str) -> list[tuple[str, str]]:
     """Language and text of what stands between three backquotes and three more."""
     found = re.findall(r"^```(\w*)\n(.*?)^```$", text_of(document), re.DOTALL | re.MULTILINE)
-    assert {language for language, _ in found} <= {"sh", "python", "math", ""}, (
-        "of other languages nothing would be run"
-    )
+    assert {language for language, _ in found} <= {"sh", "python", "math", ""}, "nothing else is run"
     return found
 
 

@@ -10,6 +10,7 @@ import io
 import re
 import shlex
 import sys
+import tomllib
 import types
 from typing import Any
 
@@ -23,7 +24,7 @@ import replicate
 import results
 import scaling
 import throughput
-from documents import DOCUMENTS, LINKED, PROJECT, ROOT, all_commands, blocks, code, commands, prose, rows, text_of
+from documents import DOCUMENTS, LINKED, ROOT, all_commands, blocks, code, commands, prose, rows, text_of
 from PIL import Image
 from test_cli import write_idx
 
@@ -42,7 +43,7 @@ SCRIPTS = {
 }
 OTHERS = "python3 -m venv|python -m pytest|dask (scheduler|worker) |pdoc |tensorboard --logdir runs$|git clone "
 """What CI does before these tests run, or other tests do."""
-EXTRAS = {*PROJECT["optional-dependencies"]}
+EXTRAS = {*tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]}
 
 
 def options_of(line: str) -> Any:
