@@ -69,13 +69,6 @@ def test_each_command_is_one_that_there_is(document):
         options_of(line)
 
 
-def test_a_command_that_is_none_fails():
-    for line in ("make", "python -m snnjax", "python experiments", "pip install -q -e .[none]"):
-        with pytest.raises(AssertionError):
-            options_of(line)
-    assert commands("a b  # c\nc \\\n  d && .venv/bin/e 'f g'\n") == ["a b", "c d", "e 'f g'"]
-
-
 @pytest.fixture(scope="module")
 def known_options() -> set[str]:
     """All options of the commands, as their help lists them."""

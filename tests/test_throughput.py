@@ -8,8 +8,6 @@ import pytest
 import scaling
 import throughput
 
-from snnjax import data
-
 PHASES = ["encode", "STDP 1", "outputs of stage 1", "STDP 2", "who fires in stage 2", "R-STDP", "test"]
 
 
@@ -75,10 +73,3 @@ def test_programs_take_turns_and_the_first_round_does_not_count(monkeypatch):
     assert (ours["ms_per_image"], ours["min"], ours["max"], ours["ratio"]) == (2, 1, 4, None)
     assert (theirs["ms"], theirs["ratio"], theirs["alike"]) == ([30, 10, 20], 10, 0.75)
     assert (once["phase"], once["program"]) == ("once", "snnjax")
-
-
-def test_scaling_varies_one_thing_of_a_network():
-    case = scaling.STUDIES["goupy2024_ncg"].usual(20) | dict(map_size=56)
-    images = scaling.images_of(case, data.digits())
-    assert images.train_images.shape == (20, 56, 56)
-    assert scaling.network_of("goupy2024_ncg", case, images).hyperparameters()["layer2.kernel.0"] == 13
