@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import fcntl
-import html
 import itertools
 import json
 import os
@@ -21,16 +20,15 @@ import jax
 import numpy as np
 import pytest
 from command import Command, refused, unboxed
-from tiny import TRAIN, plain
+from tiny import TRAIN
 
-from snnjax import data
+from snnjax import InputError, data
 from snnjax.app import main as program
-from snnjax.app import options, plots, tested
+from snnjax.app import options, parts, plots, tested
 from snnjax.app.commands.train import prepare
 from snnjax.core import devices, files
 from snnjax.kernels import native
-from snnjax.networks import NETWORKS, Network
-from snnjax.runs import checkpoint_folder
+from snnjax.networks import NETWORKS
 from snnjax.runs.run_folder import CheckpointFolder, RunFolder
 from snnjax.runs.trained import Trained
 
@@ -38,15 +36,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 ENVIRONMENT = os.environ | dict(PYTHONPATH=str(ROOT))
 STATE = ["checkpoint.npz", "checkpoint.previous.npz", "history.csv", "layers"]
 LEFT = sorted([*STATE, "pictures", "report.html", "results.json", "weights.npz"])
-NOTHING = [*TRAIN, "--epochs", "0", "0", "--no_reuse", "--out", "out"]
 """A training that learns nothing."""
-
-TINY = ["--model", "tiny", *TRAIN[2:-2], "--kernels", "xla", "--validation", "0"]
-
-
-def tiny(images) -> Network:
-    """The network `plain` by another name."""
-    return dataclasses.replace(plain(images), name="tiny")
 
 
 @pytest.fixture
@@ -87,22 +77,14 @@ def test_a_run_leaves_its_files(finished):
     assert sorted(path.name for path in finished.iterdir()) == LEFT
     trained = Trained.read(finished)
     assert {name: w.shape for name, w in trained.weights.items()} == dict(layer1=(4, 6, 5, 5), layer2=(20, 4, 4, 4))
-    for name, weights in trained.weights.items():
-        assert 0 <= weights.min() < weights.max() <= 1, name
     assert "command" not in trained.settings, "weights are given to others"
-
-
-def test_results(finished):
     results = read(finished)
     assert results["command"] == shlex.join(["snnjax", "train", *TRAIN, "--out", str(finished)])
-    imports = [TRAIN[1].removesuffix(":plain")]
-    settings = dict(model=TRAIN[1], imports=imports, dataset="digits", encoder="grey", time_steps=15, epochs=[2, 3])
-    settings |= dict(batch_size=20, patience=0, seed=0, shuffle=False, mirror=False)
+    settings = dict(model=TRAIN[1], imports=[TRAIN[1].removesuffix(":plain")], dataset="digits", encoder="grey")
+    settings |= dict(time_steps=15, epochs=[2, 3], batch_size=20, patience=0, seed=0, shuffle=False, mirror=False)
     settings |= dict(images_taken=40, train_images=40, validation_images=0, test_images=40)
     assert results["settings"].items() >= settings.items()
-    assert results["versions"].keys() >= {"python", "jax", "jaxlib", "flax", "numpy"}
     assert results["versions"]["jax"] == jax.__version__
-    assert results["device"].startswith("cpu")
     shown = {phase["name"]: phase["images"] for phase in results["phases"]}
     alone = {"encode": 80, "STDP layer1": 80, "who fires in stage 1": 40, "who fires in stage 1, test": 40}
     assert shown == alone | {"R-STDP": 120, "test": 120}
@@ -115,37 +97,13 @@ def test_results(finished):
     accuracies = [epoch["test"]["accuracy"] for epoch in results["epochs"]]
     assert results["best_epoch"] == max(range(3), key=lambda epoch: (accuracies[epoch], epoch)) == 1
     assert 0 < results["test"]["silent"] < 1
-
-
-def test_history(finished):
     with (finished / "history.csv").open(newline="") as file:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    assert len(rows) == 3
-    for row, epoch in zip(rows, read(finished)["epochs"], strict=True):
+    for row, epoch in zip(rows, results["epochs"], strict=True):
         expected = dict(epoch=epoch["epoch"])
         for part in ("train", "test"):
             expected |= {f"{part}_acc": epoch[part]["accuracy"], f"{part}_loss": epoch[part]["wrong"]}
         assert row == expected
-
-
-def test_pictures_and_the_page_that_holds_them(finished):
-    from matplotlib.image import imread
-
-    names = {path.stem for path in (finished / "pictures").iterdir()}
-    assert names > {"confusion", "history", "weights", "features_layer1", "features_layer2"}
-    assert any(name.startswith("image_") for name in names)
-    for name in names:
-        picture = imread(finished / "pictures" / f"{name}.png")
-        assert min(picture.shape[:2]) > 150, name
-        assert picture[..., :3].std() > 0.05, f"nothing is drawn in {name}"
-    page = (finished / "report.html").read_text()
-    assert page.count('src="data:image/png;base64,') == len(names)
-    assert not re.search(r'(src|href)="(?!data:|#)', page), "it needs no other file"
-    text = html.unescape(re.sub("<[^>]+>", "", page))
-    results = read(finished)
-    words = results["diagnoses"]["STDP layer1"]["words"]
-    for part in ("plain on digits", f"STDP layer1{'; '.join(words)}.", "precision", "jaxlib", results["command"]):
-        assert part in text
 
 
 def test_a_stopped_run_goes_on(finished, train, monkeypatch, capsys):
@@ -166,7 +124,7 @@ def test_a_stopped_run_goes_on(finished, train, monkeypatch, capsys):
     monkeypatch.setattr(plots, "png", lambda figure: drawn)  # drawing takes longer than all the rest
     again = [*TRAIN, "--out", "stopped", "--resume"]
     for count, names, note in (
-        (1, STATE[:1], "it holds no run yet: one begins"),
+        (1, STATE[:1], "it holds no run yet"),
         (2, [*STATE[:2], "layers"], "going on with epoch 2 of STDP layer1\n"),
         (1, STATE, "going on with epoch 1 of R-STDP\n"),
     ):
@@ -176,23 +134,12 @@ def test_a_stopped_run_goes_on(finished, train, monkeypatch, capsys):
                 train.main(again)
         assert caught.value.code == 130
         assert sorted(os.listdir("stopped")) == names
-        out = capsys.readouterr().out
-        assert note in out
-        assert out.endswith(
-            "Stopped; all but the last half minute is kept. Go on with the same command and --resume.\n"
-        )
+        assert note in capsys.readouterr().out
     train.main(again)
     results, expected = read("stopped"), read(finished)
     out, err = capsys.readouterr()
     assert err == ""
-    lines = " ".join(out.split())
-    kernels = "compiled kernels" if results["settings"]["native"] else "XLA's kernels"
-    assert "plain on digits: 40 training and 40 test images, epochs 2 3, seed 0 on cpu" in lines
-    assert f", {kernels}; into stopped going on with epoch 2 of R-STDP" in lines
-    assert f"R-STDP: {'; '.join(results['diagnoses']['R-STDP']['words'])}" in lines
-    assert f"test accuracy {results['test']['accuracy']:.2%}, wrong {results['test']['wrong']:.2%}" in lines
-    assert f"(best of 3 epochs: number {results['best_epoch'] + 1})" in lines
-    assert lines.endswith(f"stopped: {', '.join(LEFT)}")
+    assert f"test accuracy {results['test']['accuracy']:.2%}, wrong {results['test']['wrong']:.2%}" in out
     assert sorted(os.listdir("stopped")) == LEFT
     assert pathlib.Path("stopped/history.csv").read_text() == (finished / "history.csv").read_text()
     for name in ("epochs", "best_epoch", "test", "misclassified", "diagnoses", "curves", "reused"):
@@ -206,18 +153,14 @@ def test_a_stopped_run_goes_on(finished, train, monkeypatch, capsys):
     ("lost", "given", "message"),
     [
         ([], [], "already holds a run (results.json, checkpoint.npz, checkpoint.previous.npz)"),
-        ([], ["--seed", 1, "--resume"], "cannot be resumed with other settings or data: it had seed 0 (now 1)"),
         (STATE[:2], ["--resume"], "holds results but no checkpoint.npz"),
-        (["checkpoint.previous.npz"], ["--resume"], "is damaged or no checkpoint"),
         ([".lock"], ["--resume"], "another run is writing into"),
     ],
-    ids=["another run", "other settings", "no checkpoint", "damaged checkpoint", "in use"],
+    ids=["another run", "no checkpoint", "in use"],
 )
 def test_folders_that_are_refused_stay_as_they_are(run, train, capsys, lost, given, message):
     for name in lost:
         (run / name).unlink(missing_ok=True)
-    if "damaged" in message:
-        (run / "checkpoint.npz").write_bytes((run / "checkpoint.npz").read_bytes()[:-100])
     before = snapshot(run)
     with (run.parent if ".lock" not in lost else run).joinpath(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -227,12 +170,8 @@ def test_folders_that_are_refused_stay_as_they_are(run, train, capsys, lost, giv
 
 
 def test_a_finished_run_is_the_same_wherever_its_parts_come_from(run, train, capsys):
-    """A run of an earlier version, whose network and data have other names by now; but not with other data."""
+    """A run whose data have another name by now; but not with other data."""
     settings = read(run)["settings"]
-    for name in STATE[:2]:
-        arrays, meta = files.load_checkpoint(run / name)
-        assert not {"model", "dataset", "data_dir", "size", "imports"} & meta["settings"].keys()
-        files.save_checkpoint(run / name, arrays, meta | dict(settings=meta["settings"] | dict(model="x")))
     before, digits = snapshot(run), data.digits()
     digits.save("moved.npz")
     arguments = [*TRAIN, "--dataset", "moved.npz", "--patience", "0", "--out", "run", "--resume"]
@@ -244,7 +183,7 @@ def test_a_finished_run_is_the_same_wherever_its_parts_come_from(run, train, cap
     for changed in (dict(train_images=pixels), dict(train_labels=labels)):
         dataclasses.replace(digits, **changed).save("moved.npz")
         line = refused(train, capsys, *arguments)
-        assert re.search(f"other settings or data: it had data {settings['data']} .now sha256:[0-9a-f]{{12}}.$", line)
+        assert f"other settings or data: it had data {settings['data']} (now sha256:" in line
     assert snapshot(run) == before
 
 
@@ -265,18 +204,13 @@ def test_an_interrupt_leaves_a_checkpoint(tmp_path):
         out, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (130, "")
     assert "--resume" in out
-    arrays, meta = files.load_checkpoint(tmp_path / "out" / "checkpoint.npz")
+    _, meta = files.load_checkpoint(tmp_path / "out" / "checkpoint.npz")
     assert meta["done"] == len(meta["epochs"]) > 0
-    assert {name for name in arrays if name.startswith("best/")} == {"best/layer1", "best/layer2"}
     assert sorted(os.listdir(tmp_path / "out")) == STATE
 
 
-@pytest.mark.parametrize(
-    ("saves", "end"),
-    [(0, "; nothing was kept\n"), (1, "; finished epochs are kept, go on once out can be written\n")],
-    ids=["nothing", "what was saved before"],
-)
-def test_a_disk_that_fills_up_ends_in_one_line(train, capsys, monkeypatch, saves, end):
+def test_a_disk_that_fills_up_ends_in_one_line(train, capsys, monkeypatch):
+    """What was saved before is kept."""
     save, count = CheckpointFolder._save_checkpoint, itertools.count()
 
     def full(*_):
@@ -284,75 +218,44 @@ def test_a_disk_that_fills_up_ends_in_one_line(train, capsys, monkeypatch, saves
 
     def save_some(*given):
         with monkeypatch.context() as patch:
-            if next(count) == saves:
+            if next(count) == 1:
                 patch.setattr(os, "fsync", full)
             save(*given)
 
     monkeypatch.setattr(CheckpointFolder, "_save_checkpoint", save_some)
     with pytest.raises(SystemExit) as caught:
-        train.main(NOTHING)
+        train.main([*TRAIN, "--epochs", "0", "0", "--no_reuse", "--out", "out"])
     err = capsys.readouterr().err
-    assert caught.value.code == 2
-    assert "No space left on device" in err
-    assert err.count("\n") == 1
-    assert err.endswith(end)
-    assert os.listdir("out") == STATE[:saves]
-
-
-CLOSED = """
-import sys
-from snnjax.app.main import main
-for arguments in (["train", "--help"], ["data"], ["train", "--seed", "-1"]):
-    try:
-        print(arguments, main(arguments), file=sys.stderr)
-    except SystemExit as end:
-        print(arguments, end.code, file=sys.stderr)
-"""
+    assert (caught.value.code, err.count("\n")) == (2, 1)
+    assert "No space left on device; finished epochs are kept" in err
+    assert os.listdir("out") == STATE[:1]
 
 
 def test_standard_output_may_be_closed():
-    started = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-c", CLOSED]
+    started = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "snnjax", "data"]
     done = subprocess.run(started, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
-    assert done.returncode == 0
-    assert done.stderr.splitlines() == [
-        "['train', '--help'] 0",
-        "['data'] None",
-        "snnjax train: `seed` must be at least 0, got -1",
-        "['train', '--seed', '-1'] 2",
-    ]
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "vgg"], r"`model` must be one of mozafari2018, .*, or FILE.py:NAME, got 'vgg'$"),
-        (["--model", "mozafari18"], r"`model` must be one of .*, got 'mozafari18': did you mean 'mozafari2018'\?"),
-        (["--model", "mine.py:net"], "there is no file mine.py"),
-        (["--dataset", "cifar"], "`dataset` must be one of digits, .*cifar10, .*, or an .npz file, got 'cifar'"),
-        (["--device", "abacus"], "'abacus' for argument '--device'. Expected one of .'auto', 'cpu', 'gpu'"),
+        (["--model", "mozafari18"], "`model` must be one of .*, got 'mozafari18': did you mean 'mozafari2018'"),
         (["--device", "tpu"], "`device` tpu is not available; jax sees: "),
-        (["--epochs", "1"], r"`epochs` must be 2 numbers for goupy2024_ncg, got 1"),
+        (["--epochs", "1"], "`epochs` must be 2 numbers for goupy2024_ncg, got 1"),
         (["--epochs", "1", "-1"], "`epochs` must be at least 0, got -1"),
-        (["--epochs", "1", "1.5"], "epochs"),
-        (["--batch_size", "0"], "`batch_size` must be at least 1, got 0"),
         (["--patience", str(2**31)], "`patience` must be at most 2147483647, got 2147483648"),
         (["--seed", str(2**64)], f"`seed` must be at most {2**64 - 1}, got {2**64}"),
         (["--time_steps", "0"], "`time_steps` must be at least 1, got 0"),
         (["--train_images", "0"], "`train_images` must be at least 1, got 0"),
         (["--train_images", "9"], "`train_images` must be at least 10, one of each class of digits, got 9"),
-        (["--test_images", "0"], "`test_images` must be at least 1, got 0"),
-        (["--draw"], "`draw` draws the images of `train_images` .--train_images.: name their number"),
-        (["--ratio", "nan"], r"`ratio` must lie in \(0, 1\], got nan"),
+        (["--draw"], "`draw` draws the images of `train_images`"),
         (["--ratio", "0.0001"], r"`ratio` must lie in \(0, 1\], got 0.0001, and leave some of 1293 training images"),
-        (["--data_dir", "empty"], r"`data_dir` has no effect on digits: for your own .* folder \(--dataset folder\)"),
+        (["--data_dir", "empty"], "`data_dir` has no effect on digits"),
         (["--dataset", "mnist", "--data_dir", "nowhere"], "`data_dir` nowhere is no folder"),
-        (["--dataset", "mnist", "--data_dir", "empty"], "empty holds neither the files of mnist nor"),
         (["--dataset", "kmnist", "--data_dir", "uneven"], "kmnist: 1 train images but 2 labels"),
-        ([*NOTHING, "--out", "file/out"], "file/out"),
-        ([*NOTHING, "--out", "file"], "file is a file, not a folder: name another folder"),
-        (["--epoch", "1"], "Unrecognized options: --epoch.* Perhaps you meant: --epochs N"),
-        (["--data_dir"], "Missing value for argument '--data_dir'"),
-        (["stray"], "Unrecognized options: stray"),
+        ([*TRAIN, "--out", "file"], "file is a file, not a folder"),
+        (["--epoch", "1"], "Unrecognized options: --epoch"),
     ],
     ids=lambda value: " ".join(value[-4:]) if isinstance(value, list) else "",
 )
@@ -382,41 +285,21 @@ def test_only_faults_of_the_program_have_a_traceback(train, monkeypatch, capsys)
             assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler, "it stops as Ctrl-C does"
         finally:
             signal.signal(signal.SIGTERM, before)
-    assert caught.value.code == 2
-    assert capsys.readouterr().err == "snnjax train: no disk\n"
+    assert (caught.value.code, capsys.readouterr().err) == (2, "snnjax train: no disk\n")
     monkeypatch.setattr(sys, "stdout", sys.stdout)
     with pytest.raises(SystemExit) as caught, program.user_errors("snnjax"):
         raise BrokenPipeError
     assert (caught.value.code, capsys.readouterr().err) == (1, ""), "whoever reads the output has seen enough"
 
 
-def test_help_names_every_option_with_its_default(train, capsys):
+def test_help_names_every_network_encoder_and_data_set(train, capsys):
+    """Those are lists of the options' own, so that help needs no imports."""
     with pytest.raises(SystemExit) as caught:
         train.main(["--help"])
     assert caught.value.code == 0
-    _, text = unboxed(capsys.readouterr().out).split("network options")
-    said = {}
-    for group in (
-        options.Network,
-        options.TrainData,
-        options.Training,
-        options.Machine,
-        options.Processes,
-        options.Run,
-    ):
-        for field in dataclasses.fields(group):
-            name = "import" if field.name == "modules" else field.name
-            head = rf" --{name}(?:, --no_{name}| [A-Z\[{{])"
-            found = re.search(rf"{head}.+?\(default: (.+?)\)(?= --| \w+ options|$)", text)
-            assert found, name
-            said[name] = re.sub(r"(\d), (\d{3})\b", r"\1,\2", found[1])  # lines may end within a number
-            assert field.default in (None, ()) or said[name] == str(field.default), name
-    assert said["model"] == "goupy2024_ncg"
-    assert said["epochs"] == options.EPOCHS
-    assert said["batch_size"] == "1000; 100 on few images"
-    assert said["patience"] == "the network's own, or 5; 0 on few images"
-    assert f"one of {', '.join(options.MODELS)}; or FILE.py:NAME" in text
+    text = unboxed(capsys.readouterr().out)
     assert {*NETWORKS} == {*options.MODELS}
+    assert f"one of {', '.join(options.MODELS)}; or FILE.py:NAME" in text
     assert f"one of {', '.join(options.ENCODERS)}; or FILE.py:NAME" in text
     assert f"one of {', '.join((*data.DATASETS, 'folder', *data.RECORDINGS))}; or an .npz file" in text
 
@@ -424,37 +307,32 @@ def test_help_names_every_option_with_its_default(train, capsys):
 @pytest.mark.parametrize(
     ("count", "expected"),
     [
-        (None, dict(epochs=(8, 8, 100), batch_size=100, patience=0)),
         (50, dict(epochs=(223, 223, 100), batch_size=100, patience=0)),
         (5000, dict(epochs=(2, 4, 100), batch_size=1000, patience=5)),
     ],
 )
-def test_the_defaults_are_those_the_help_names(monkeypatch, count, expected):
+def test_few_images_take_more_epochs(monkeypatch, count, expected):
     images = data.digits()
-    if count:
-        places = np.resize(np.arange(len(images.train_images)), count)
-        fields = dict(train_images=images.train_images[places], train_labels=images.train_labels[places])
-        images = dataclasses.replace(images, **fields)
-    monkeypatch.setattr(data, "load", lambda name, folder: images)
+    places = np.resize(np.arange(len(images.train_images)), count)
+    fields = dict(train_images=images.train_images[places], train_labels=images.train_labels[places])
+    monkeypatch.setattr(data, "load", lambda name, folder: dataclasses.replace(images, **fields))
     chosen = options.Train(options.Network(model="mozafari2018"))
-    trainer, recorded, path = prepare(chosen.network, chosen.data, chosen.training, options.Machine(kernels="xla"))
+    trainer, _, path = prepare(chosen.network, chosen.data, chosen.training, options.Machine(kernels="xla"))
     assert path == pathlib.Path("runs/mozafari2018_digits")
     others = dict(seed=0, update_batch=1, native=False, shuffle=False, mirror=False)
     assert dataclasses.asdict(trainer.settings) == expected | others
-    assert len(trainer.data.validation_images) == round(0.1 * len(images.train_images))
-    assert recorded.items() >= dict(model="mozafari2018", dataset="digits", ratio=1.0).items()
+    assert len(trainer.data.validation_images) == round(0.1 * count)
 
 
 @pytest.mark.parametrize(
     ("how", "expected"),
     [
-        (dict(), lambda whole: whole.first(50, 20)),
         (dict(draw=True), lambda whole: whole.first(50, None, seed=1).first(None, 20)),
         (dict(ratio=0.5), lambda whole: whole.first(50, 20).share(0.5, 1)),
         (dict(ratio=0.5, augment=True), lambda whole: whole.first(50, 20).augment(0.5, 1)),
         (dict(validation=0.2), lambda whole: whole.first(50, 20).hold_out(0.2, seed=0)),
     ],
-    ids=["the first", "drawn", "a share", "copies", "held out"],
+    ids=["drawn", "a share", "copies", "held out"],
 )
 def test_the_images_of_a_run(how, expected):
     """Of all classes alike; and `evaluate` takes the same test images for such a run."""
@@ -468,54 +346,28 @@ def test_the_images_of_a_run(how, expected):
     np.testing.assert_array_equal(images.test_images, trainer.data.test_images)
 
 
-def missing() -> None:
-    raise OSError("no\ncompiler")
+def test_a_run_goes_on_with_the_kernels_that_it_began_with(tmp_path, monkeypatch, capsys, compiler):
+    """Or says why it cannot; those of a damaged run are those of the checkpoint before."""
 
+    def missing():
+        raise OSError("no\ncompiler")
 
-def test_a_run_goes_on_with_the_kernels_that_it_began_with(run, train, capsys, monkeypatch, compiler):
-    """Or says why it cannot."""
-    assert read(run)["settings"]["native"], "compiled kernels are taken unasked"
-    arguments = [*TRAIN, "--out", run, "--resume", "--kernels"]
-    assert "native True (now False)" in refused(train, capsys, *arguments, "xla")
+    assert parts.use_native("auto", 15, tmp_path)
+    for native_before in (True, False):
+        files.save_checkpoint(tmp_path / "checkpoint.previous.npz", {}, dict(settings=dict(native=native_before)))
+        (tmp_path / "checkpoint.npz").write_bytes(b"damaged")
+        assert parts.use_native("auto", 15, tmp_path) == native_before
+    assert capsys.readouterr().out == ""
     monkeypatch.setattr(native, "load", missing)
-    said = refused(train, capsys, *arguments, "auto")
-    assert f"the run in {run} began on compiled kernels: no compiler" in said
-    assert said.endswith("no compiler\n")
-    assert "no compiler" in refused(train, capsys, *arguments, "native")
-
-
-def test_kernels_of_xla_are_taken_where_there_are_no_others(train, capsys, monkeypatch, compiler):
-    def stop(self, state):
-        self._save_checkpoint(*state.flatten())
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(RunFolder, "save", stop)
-    for resume in (False, True):
-        with monkeypatch.context() as patch:
-            if not resume:
-                patch.setattr(native, "load", missing)
-            with pytest.raises(SystemExit):
-                train.main([*NOTHING, *["--resume"] * resume])
-        said = capsys.readouterr().out
-        assert ("on XLA's kernels: no compiler\n" in said) != resume, "a compiler has come, which the run does not use"
-        assert ", XLA's kernels; into out" in said
-        assert checkpoint_folder.kernels_of(pathlib.Path("out")) == "xla"
+    assert not parts.use_native("auto", 15, tmp_path)
+    files.save_checkpoint(tmp_path / "checkpoint.npz", {}, dict(settings=dict(native=True)))
+    with pytest.raises(InputError, match="the run in .* began on compiled kernels: no compiler$"):
+        parts.use_native("auto", 15, tmp_path)
+    assert not parts.use_native("auto", 15, tmp_path / "none")
+    assert capsys.readouterr().out == "on XLA's kernels: no compiler\n"
 
 
 def test_other_devices_and_many_time_steps_take_kernels_of_xla(monkeypatch):
     assert native.unavailable(256) == "`native` kernels take at most 255 time steps, got 256"
     monkeypatch.setattr("snnjax.core.devices.peers", lambda: [types.SimpleNamespace(platform="gpu")])
-    assert native.unavailable() == "`native` kernels run on a CPU, got the device gpu"
-
-
-def test_the_kernels_of_a_damaged_run_are_those_of_the_checkpoint_before(tmp_path):
-    files.save_checkpoint(tmp_path / "checkpoint.previous.npz", {}, dict(settings=dict(native=True)))
-    (tmp_path / "checkpoint.npz").write_bytes(b"damaged")
-    assert checkpoint_folder.kernels_of(tmp_path) == "native"
-    files.save_checkpoint(tmp_path / "checkpoint.npz", {}, dict(settings=dict(native=False)))
-    assert checkpoint_folder.kernels_of(tmp_path) == "xla"
-    (tmp_path / "other").mkdir()
-    for meta in (dict(settings={}), dict(settings=3), {}):
-        files.save_checkpoint(tmp_path / "other" / "checkpoint.npz", {}, meta)
-        assert checkpoint_folder.kernels_of(tmp_path / "other") == "auto"
-    assert checkpoint_folder.kernels_of(tmp_path / "none") == "auto"
+    assert "got the device gpu" in native.unavailable()

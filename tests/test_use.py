@@ -23,17 +23,14 @@ from snnjax import InputError, data
 from snnjax.app import options, parts, plots, report, tested
 from snnjax.app.commands import predict, train
 from snnjax.app.commands.predict import csv_text
-from snnjax.core import files
 from snnjax.data.pictures import read_picture
 from snnjax.networks import Observed
 from snnjax.networks.decision import Decided
 from snnjax.runs import trained
 from snnjax.runs.run_folder import RunFolder
 from snnjax.runs.trained import Trained
-from snnjax.training.state import FORMAT
 
 RUN = "runs/first"
-BLOCK = 4  # pictures that `predict` decides on together, so that all tests share one program
 DIGITS = data.digits()
 
 
@@ -46,10 +43,9 @@ def work(finished, monkeypatch, tmp_path):
     picture.save("digit.png")
     Image.fromarray(255 - np.asarray(picture)).resize((300, 300)).convert("RGB").save("paper.png")
     (tmp_path / "bad.png").write_bytes(b"no picture")
-    (tmp_path / "empty").mkdir()
     drawn = (finished / "pictures" / "weights.png").read_bytes()
     monkeypatch.setattr(plots, "png", lambda figure: drawn)
-    monkeypatch.setattr(predict, "BLOCK", BLOCK)
+    monkeypatch.setattr(predict, "BLOCK", 4)
     yield tmp_path
     jax.config.update("jax_default_device", None)
 
@@ -63,13 +59,6 @@ def called(capsys, name, *arguments) -> str:
 
 def refused(capsys, name, *arguments) -> str:
     return command.refused(Command(name), capsys, *arguments)
-
-
-def save_pictures(folder: pathlib.Path, count: int) -> None:
-    """The first test images as pictures 0.png, 1.png, ..."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, image in enumerate(DIGITS.test_images[:count]):
-        Image.fromarray(image.astype(np.uint8)).save(folder / f"{number}.png")
 
 
 def table(path: str) -> list[dict[str, str]]:
@@ -92,12 +81,9 @@ def test_a_run_is_evaluated_as_at_its_end(work, capsys):
     out = called(capsys, "evaluate", RUN, "--out", "figures.json")
     figures = json.loads((work / "figures.json").read_text())
     assert {name: figures[name] for name in results["test"]} == results["test"]
-    assert f"{RUN} on 40 test images of digits" in out
-    assert f"test accuracy {results['test']['accuracy']:.2%}" in out
     np.fill_diagonal(matrix, 0)
     row = matrix[matrix.max(axis=1).argmax()]
     assert f"{row.argmax()} ({row.max()} times)" in out.split("most often confused with")[1]
-    assert "figures.json: these figures and the confusion matrix" in out
     before = snapshot(work)
     assert "already exists" in refused(capsys, "evaluate", RUN, "--out", "figures.json")
     assert snapshot(work) == before
@@ -107,57 +93,42 @@ def test_a_run_is_evaluated_as_at_its_end(work, capsys):
     ("arguments", "message"),
     [
         (["evaluate", "nowhere"], "there is no run nowhere"),
-        (["evaluate", RUN, "--dataset", "emnist_letters", "--data_dir", "."], "neither the files of emnist_letters"),
         (["evaluate", RUN, "--test_images", 0], "`test_images` must be at least 1, got 0"),
         (["evaluate", RUN, "--out", "no/folder.json"], "there is no folder no to write folder.json into"),
-        (["evaluate", "digit.png"], "digit.png is damaged or no checkpoint"),
+        (["evaluate", RUN, "--dataset", "odd.npz"], "the network takes images of 28x28, those of odd are 20x20"),
         (["evaluate", f"{RUN}/checkpoint.npz"], "holds no trained network"),
         (["predict", RUN], "`PICTURE` is missing"),
         (["predict", RUN, "--images", 40], "`images` must lie in 0..39, got 40"),
         (["predict", RUN, "--images", 3, -1], "`images` must lie in 0..39, got -1"),
-        (["predict", RUN, "empty"], "empty holds no pictures"),
-        (["predict", RUN, "bad.png"], "bad.png is no image"),
-        (["predict", RUN, "half.png"], "half.png cannot be read"),
-        (["predict", RUN, "none.png"], "there is no file none.png"),
         (["predict", RUN, "script.png"], "script.png is no image that can be read"),
-        (
-            ["predict", RUN, "some.zip"],
-            "`PICTURE` must be an image file or a folder, got some.zip: unpack it; only `--",
-        ),
-        (["predict", RUN, "bad.png", "none.png"], "none of 2 pictures can be read"),
-        (["predict", RUN, "unread", "--csv", "none.csv"], "none of 1 pictures can be read"),
-        (["predict", RUN, "bad.png", "--csv", "no/folder.csv"], "there is no folder no"),
+        (["predict", RUN, "some.zip"], "`PICTURE` must be an image file or a folder, got some.zip"),
+        (["predict", RUN, "bad.png", "none.png", "--csv", "none.csv"], "none of 2 pictures can be read"),
         (["predict", RUN, "bad.png", "--csv", "digit.png"], "digit.png already exists"),
         (["predict", RUN, "bad.png", "--out", "drawn"], "0_bad.png already exists"),
         (["report"], "`RUN` is missing"),
-        (["report", RUN, "--out", "page.html"], f"`out` is for several runs: the page of one is {RUN}/report.html"),
-        (["report", RUN, "--images", 400], "`images` must lie in 0..39, got 400"),
+        (["report", RUN, "--out", "page.html"], "`out` is for several runs"),
         (["report", RUN, RUN, "--out", "page.html"], "`RUN` must name runs that differ"),
         (["report", RUN, RUN, "--images", 1], "`images` are drawn of one run"),
-        (["report", RUN, "empty", "--out", "page.html"], "empty holds no results.json"),
-        (["report", RUN, RUN, "--out", "digit.png"], "digit.png already exists"),
-        (["report", "swept"], "swept is the folder of a sweep, whose results are in swept/sweep.json"),
         (["report", RUN, "swept", "--out", "page.html"], "swept is the folder of a sweep"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )
 def test_what_commands_refuse_changes_nothing(work, capsys, arguments, message):
     """Targets are checked before pictures are read, and no picture runs a program: PostScript has an interpreter."""
-    (work / "half.png").write_bytes((work / "digit.png").read_bytes()[:60])
     (work / "script.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 28 28\n%%EndComments\nshowpage\n")
-    shutil.make_archive("some", "zip", work, "digit.png")
-    for path in ("unread/bad.png", "drawn/0_bad.png", "swept/sweep.json"):
+    images, labels = np.zeros((20, 20, 20), np.uint8), np.arange(20) % 10
+    data.Dataset("odd", images, labels, images, labels).save("odd.npz")
+    for path in ("drawn/0_bad.png", "swept/sweep.json"):
         (work / path).parent.mkdir()
         (work / path).touch()
     before = snapshot(work)
     with pytest.raises(SystemExit) as caught:
         Command(arguments[0]).main(arguments[1:])
     assert caught.value.code == 2
-    *notes, line, end = capsys.readouterr().err.split("\n")
+    *_, line, end = capsys.readouterr().err.split("\n")
     assert line.startswith(f"snnjax {arguments[0]}: ")
     assert message in line
     assert end == ""
-    assert all(note.endswith("; left out") for note in notes), "those of several pictures that cannot be read"
     assert snapshot(work) == before
 
 
@@ -165,15 +136,11 @@ def test_what_commands_refuse_changes_nothing(work, capsys, arguments, message):
     ("known", "message"),
     [
         (
-            dict(dataset="folder", data_dir="/"),
-            "the data of RUN: / is the root folder or of the system; name others by",
+            dict(dataset="mnist", data_dir="{folder}/link"),
+            "the data of RUN: .*link is the root folder or of the system",
         ),
-        (dict(dataset="folder", data_dir="/proc"), "/proc is the root folder or of the system"),
-        (dict(dataset="mnist", data_dir="{folder}/link"), "link is the root folder or of the system"),
         (dict(dataset="{folder}/pipe.npz"), "pipe.npz must be a regular file, got a device, pipe or socket"),
-        (dict(dataset="folder", data_dir="{folder}/gone"), "gone: say where they are by `data_dir` (--data_dir)"),
-        (dict(dataset=["digits"]), "RUN says that `dataset` of its data is ['digits']: name data (--dataset)"),
-        (dict(dataset="digits", data_dir=3), "RUN says that `data_dir` of its data is 3"),
+        (dict(dataset="folder", data_dir="{folder}/gone"), "gone: say where they are by `data_dir`"),
         (dict(dataset="digits", size=32), "RUN says that `size` of its data is 32"),
     ],
     ids=str,
@@ -183,29 +150,16 @@ def test_where_a_run_says_that_its_data_are_is_not_believed(tmp_path, capsys, kn
     (tmp_path / "link").symlink_to("/etc")
     os.mkfifo(tmp_path / "pipe.npz")
     said = {name: each.format(folder=tmp_path) if isinstance(each, str) else each for name, each in known.items()}
-    with pytest.raises(InputError if "gone" not in message else FileNotFoundError) as caught:
+    with pytest.raises((InputError, FileNotFoundError), match=message):
         tested.load(options.TestData(), said, (8, 8), "RUN")
-    assert message in str(caught.value)
     assert capsys.readouterr().out == ""
-
-
-def test_where_data_are_is_said_where_the_run_says_it(tmp_path, capsys):
-    DIGITS.first(10, 10).save(tmp_path / "some.npz")
-    known = dict(dataset=str(tmp_path / "some.npz"), data_dir=None, size=[], colour=False)
-    tested.load(options.TestData(), known, (28, 28), "RUN")
-    assert capsys.readouterr().out == f"data: {tmp_path}/some.npz, as RUN says; --dataset names others\n"
-    tested.load(options.TestData(dataset=known["dataset"]), dict(data_dir=[3]), (28, 28), "RUN")
-    tested.load(options.TestData(), dict(dataset="digits"), (28, 28), "RUN")
-    assert capsys.readouterr().out == ""
-
-
-FAST_GROUPS = [r"^o\d+", r"(\w+)_(\d{3})\.png$", r"[^_|]+", r"(?P<name>\w+)-", r"(?:person)(\d+)", r"[]a+(]*\)+"]
-SLOW_GROUPS = [r"(a+)+$", r"(a|aa)*$", r"((a+)){9}", r"a*a*a*b", r"(a+)\1*", r"(?:a?b?)+", "a|b", "x" * 201]
-SLOW_GROUPS += [r"(?=a+)b", "[a](b*)*"]
 
 
 def test_expressions_that_may_never_end_are_found():
-    assert [group for group in FAST_GROUPS + SLOW_GROUPS if parts.is_fast(group)] == FAST_GROUPS
+    fast = [r"^o\d+", r"(\w+)_(\d{3})\.png$", r"[^_|]+", r"(?P<name>\w+)-", r"(?:person)(\d+)", r"[]a+(]*\)+"]
+    slow = [r"(a+)+$", r"(a|aa)*$", r"((a+)){9}", r"a*a*a*b", r"(a+)\1*", r"(?:a?b?)+", "a|b", "x" * 201]
+    slow += [r"(?=a+)b", "[a](b*)*"]
+    assert [group for group in fast + slow if parts.is_fast(group)] == fast
 
 
 @pytest.mark.parametrize("named", [False, True], ids=["of the run", "the same, named"])
@@ -223,63 +177,27 @@ def test_an_expression_that_may_never_end_is_taken_from_runs_of_this_user_alone(
         tested.load(chosen, known, (8, 8), run)
     known["group"] = "(a+)+$"  # which no name ends in
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=r"`group` '\(a\+\)\+\$' of .* may never end, .* belongs to another user"):
         tested.load(chosen, known, (8, 8), run)
-    assert str(caught.value) == (
-        f"`group` '(a+)+$' of {run} may never end, and {run / trained.WEIGHTS} lies in {run}, which belongs to another "
-        "user: name other data (--dataset, --data_dir), or copy the run to trust it"
-    )
 
 
 def test_pictures_are_decided_on(work, capsys):
     """By name in words, with notes on how they were read; light ones are told of once, where most are light."""
     network = Trained.read(RUN).spiking_network()
-    images = [
-        np.asarray(Image.open("digit.png")),
-        255 - np.asarray(Image.open("paper.png").convert("L").resize((28, 28), Image.Resampling.BOX)),
-    ]
-    digit, paper = (report.decided(network.model.predict(network.model.encode(x)), "0123456789") for x in images)
-    light = "use --invert if the network has learned light strokes on dark"
+    paper = 255 - np.asarray(Image.open("paper.png").convert("L").resize((28, 28), Image.Resampling.BOX))
+    digit, paper = (
+        report.decided(network.model.predict(network.model.encode(x)), "0123456789")
+        for x in (np.asarray(Image.open("digit.png")), paper)
+    )
     out = called(capsys, "predict", RUN, "digit.png")
     assert out.startswith(f"digit.png: {digit} classes ")
     assert "time step │ input │ layer1 │ layer2" in re.sub("[┃|]", "│", out)
-    assert "light" not in out
     out = called(capsys, "predict", RUN, "paper.png", "--invert", "--out", "drawn")
     assert f"paper.png: {paper} resized from 300x300 to 28x28 inverted" in out
-    assert "light" not in out
     assert os.listdir("drawn") == ["0_paper.png"]
-    out = called(capsys, "predict", RUN, "paper.png", "digit.png", "paper.png", "digit.png")
-    assert "light" not in out
-    assert out.count("time step") == 4
+    assert "light" not in called(capsys, "predict", RUN, "paper.png", "digit.png", "paper.png", "digit.png")
     out = called(capsys, "predict", RUN, "paper.png", "digit.png", "paper.png", "digit.png", "paper.png")
-    assert out.endswith(f"light background: 3 of 5; {light}")
-    assert out.count("digit.png: ") == 2
-    assert "time step" not in out, "a line each, if there are more than a few"
-
-
-def test_pictures_of_other_kinds(work, capsys):
-    plain = Image.open("digit.png")
-    kinds = ("CMYK", "P", "1", "LA", "F")
-    for kind in kinds:
-        plain.convert(kind).save(f"{kind}.tiff")
-    Image.fromarray(np.asarray(plain).astype(np.uint16) * 257).save("deep.tiff")
-    Command("predict").main([RUN, "digit.png", *(f"{kind}.tiff" for kind in kinds), "deep.tiff", "--csv", "kinds.csv"])
-    out, err = capsys.readouterr()
-    assert [line.split(" (")[0] for line in out.splitlines() if "16 bits a pixel taken as 8" in line] != []
-    assert "F.tiff cannot be read: it holds floats" in err
-    rows = {row.pop("image"): {**row, "file": ""} for row in table("kinds.csv")}
-    assert rows.keys() == {"digit.png", "CMYK.tiff", "P.tiff", "1.tiff", "LA.tiff", "deep.tiff"}
-    assert rows["digit.png"] == rows["P.tiff"] == rows["LA.tiff"] == rows["deep.tiff"]
-
-
-def test_names_with_markup_and_dollars(work, capsys):
-    odd = "runs/_x$5_$[/b]"
-    shutil.copytree(RUN, odd)
-    os.rename("digit.png", "money_$5_$.png")
-    out = called(capsys, "predict", odd, "money_$5_$.png", "--out", "drawn")
-    assert out.startswith("money_$5_$.png: ")
-    assert os.listdir("drawn") == ["0_money_$5_$.png"]
-    assert "runs/_x$5_$[/b]/report.html" in called(capsys, "report", odd)
+    assert "light background: 3 of 5; use --invert" in out
 
 
 def test_a_finished_run_that_lost_files_is_finished_anew(work, finished, capsys):
@@ -299,18 +217,15 @@ def test_a_report_is_written_anew(work, capsys):
     """With pictures of test images; those of other data have other names, and those of the run stay."""
     pictures = work / RUN / "pictures"
     (work / RUN / "report.html").unlink()
-    for picture in pictures.glob("features*"):
-        picture.unlink()
-    out = called(capsys, "report", RUN, "--images", 5, 7)
+    (pictures / "features_layer1.png").unlink()
+    called(capsys, "report", RUN, "--images", 5, 7)
     names = {path.name for path in pictures.iterdir()}
-    assert f"{RUN}/report.html, {len(names)} pictures in {RUN}/pictures" in out
-    assert names >= {"features_layer1.png", "features_layer2.png", "image_00005.png", "image_00007.png"}
+    assert names >= {"features_layer1.png", "image_00005.png", "image_00007.png"}
     dataclasses.replace(DIGITS, test_images=DIGITS.test_images[::-1]).save("an other.npz")
     called(capsys, "report", RUN, "--images", 5, "--dataset", "an other.npz")
     assert {path.name for path in pictures.iterdir()} == names | {"image_an_other_00005.png"}
     page = (work / RUN / "report.html").read_text()
     assert page.count("data:image/png;base64,") == len(names) + 1
-    assert "test image 5: when each" in page
     assert "test image 5 of an_other: when each" in page
 
 
@@ -334,7 +249,14 @@ def test_a_run_beside_another_takes_its_layer_and_is_compared_with_it(work, monk
     taken = f"layer1 is that of {RUN}, trained from the same images, settings and seed"
     assert taken in called(capsys, "train", *arguments, "runs/second")
     second = work / "runs" / "second" / "results.json"
-    assert read("runs/second")["reused"] == dict(layer1=RUN)
+    results, whole = read("runs/second"), read(RUN)
+    assert results["reused"] == dict(layer1=RUN)
+    assert results["epochs"] == whole["epochs"][:2]
+    assert results["diagnoses"]["STDP layer1"] == whole["diagnoses"]["STDP layer1"]
+    assert "STDP layer1" not in {phase["name"] for phase in results["phases"]}
+    assert not (second.parent / "layers").exists()
+    weights = [Trained.read(folder).weights["layer1"] for folder in (RUN, "runs/second")]
+    np.testing.assert_array_equal(*weights)
 
     def stop(*_):
         raise KeyboardInterrupt
@@ -349,22 +271,13 @@ def test_a_run_beside_another_takes_its_layer_and_is_compared_with_it(work, monk
     for text in (RUN, "runs/second", "epochs", "test accuracy, %"):
         assert text in page
         assert text in out
-    assert ">seed<" not in page, "only settings that differ are shown"
     assert "comparison.html" in called(capsys, "report", RUN, "runs/second"), "a page of ours"
     (work / "runs" / "comparison.html").write_text("<html>mine</html>")
     assert "comparison.html already exists" in refused(capsys, "report", RUN, "runs/second")
-    results = json.loads(second.read_text())
-    for damage in (
-        "[]",
-        "[" * 100_000,
-        json.dumps(results | dict(test={})),
-        json.dumps(results | dict(best_epoch=99)),
-        json.dumps(results | dict(network=0, epochs=3, phases=[1])),
-    ):
+    for damage in ("[" * 100_000, json.dumps(results | dict(best_epoch=99))):
         second.write_text(damage)
         line = refused(capsys, "report", RUN, "runs/second", "--out", "o.html")
         assert "runs/second/results.json is damaged" in line
-        assert "delete it, and `resume` writes it anew" in line
 
 
 def test_a_run_on_data_of_ones_own_needs_no_options_afterwards(work, monkeypatch, capsys):
@@ -377,7 +290,7 @@ def test_a_run_on_data_of_ones_own_needs_no_options_afterwards(work, monkeypatch
     dataclasses.replace(Trained.read(RUN), settings=about).save(f"{RUN}/weights.npz")
     monkeypatch.chdir("sets")
     run, expected = f"../{RUN}", read(work / RUN)["test"]
-    called(capsys, "evaluate", run, "--out", "figures.json")
+    assert f"data: {work}/sets/mine.npz, as {run} says" in called(capsys, "evaluate", run, "--out", "figures.json")
     assert json.loads(pathlib.Path("figures.json").read_text()).items() >= expected.items()
     called(capsys, "report", run, "--images", 39)
     assert (work / RUN / "pictures" / "image_00039.png").exists()
@@ -386,39 +299,9 @@ def test_a_run_on_data_of_ones_own_needs_no_options_afterwards(work, monkeypatch
     for message, settings in ((f"there is no file {work / 'sets' / 'mine.npz'}", about), (needed, {})):
         dataclasses.replace(Trained.read(run), settings=settings).save(f"{run}/weights.npz")
         assert message in refused(capsys, "evaluate", run)
-        assert message in refused(capsys, "report", run, "--images", 2)
-        arguments = [run, "--dataset", "moved.npz", "--test_images", 41, "--out", f"{len(settings)}.json"]
-        assert "--test_images 41: there are only 40" in called(capsys, "evaluate", *arguments)
-        assert json.loads(pathlib.Path(f"{len(settings)}.json").read_text()).items() >= expected.items()
-
-
-def test_data_that_do_not_fit_are_refused(work, capsys):
-    for shape, classes, message in (
-        ((28, 28), 20, "the network has 10 classes, mine has 20"),
-        ((20, 20), 10, "the network takes images of 28x28, those of mine are 20x20"),
-        ((28, 28, 3), 10, "the network takes images of 28x28, those of mine are 28x28x3"),
-    ):
-        images, labels = np.full((20, *shape), 9, np.uint8), np.arange(20, dtype=np.int32) % classes
-        data.Dataset("mine", images, labels, images, labels, classes).save("mine.npz")
-        before = snapshot(work)
-        assert message in refused(capsys, "evaluate", RUN, "--dataset", "mine.npz")
-    for name in ("predict", "report"):
-        assert message in refused(capsys, name, RUN, "--images", 19, "--dataset", "mine.npz")
-    assert snapshot(work) == before
-
-
-def test_runs_of_another_format_are_refused_in_one_line(work, capsys):
-    """As earlier versions have left them; no command takes them for what they are not."""
-    for name in ("weights.npz", "checkpoint.npz"):
-        arrays, meta = files.load_checkpoint(work / RUN / name)
-        files.save_checkpoint(work / RUN / name, arrays, meta | dict(format=1))
-    before = snapshot(work)
-    line = f"{RUN}/weights.npz was written by another version of snnjax (format 1, now {trained.FORMAT})"
-    for name, *arguments in (("evaluate", RUN), ("predict", RUN, "digit.png"), ("report", RUN)):
-        assert line in refused(capsys, name, *arguments), name
-    line = f"{RUN}/checkpoint.npz was written by another version of snnjax (format 1, now {FORMAT})"
-    assert line in refused(capsys, "train", *TRAIN, "--out", RUN, "--resume")
-    assert snapshot(work) == before
+    out = called(capsys, "evaluate", run, "--dataset", "moved.npz", "--test_images", 41, "--out", "moved.json")
+    assert "--test_images 41: there are only 40" in out
+    assert json.loads(pathlib.Path("moved.json").read_text()).items() >= expected.items()
 
 
 def test_a_new_folder_of_pictures_is_tested_whole(work, capsys):
@@ -427,9 +310,7 @@ def test_a_new_folder_of_pictures_is_tested_whole(work, capsys):
     for number, (image, label) in enumerate(zip(digits.test_images, digits.test_labels, strict=True)):
         (work / "new" / str(label)).mkdir(parents=True, exist_ok=True)
         Image.fromarray(image.astype(np.uint8)).save(work / "new" / str(label) / f"{number}.png")
-    out = called(capsys, "evaluate", RUN, "--dataset", "folder", "--data_dir", "new")
-    assert "no test folder: all pictures are for testing" in out
-    assert "on 40 test images of new" in out
+    assert "on 40 test images of new" in called(capsys, "evaluate", RUN, "--dataset", "folder", "--data_dir", "new")
     chosen = options.TestData(dataset="folder", data_dir=pathlib.Path("new"))
     known = dict(dataset="folder", data_dir=str(work / "new"))
     for each in (chosen, options.TestData()):
@@ -440,21 +321,21 @@ def test_a_new_folder_of_pictures_is_tested_whole(work, capsys):
 
 def test_folders_of_pictures_are_decided_on_in_blocks(work, monkeypatch, capsys):
     """As one by one; what is decided on is in the file although a later picture stops the command."""
-    save_pictures(work / "many" / "more", 8)
-    Image.new("L", (28, 28)).save("many/z_black.png")
+    (work / "many" / "more").mkdir(parents=True)
+    images = [*DIGITS.test_images[:8].astype(np.uint8), np.zeros((28, 28), np.uint8)]
+    names = [*(f"many/more/{number}.png" for number in range(8)), "many/z_black.png"]
+    for name, image in zip(names, images, strict=True):
+        Image.fromarray(image).save(name)
     (work / "many" / "notes.txt").touch()
     shutil.copy("bad.png", "many/broken.png")
     Command("predict").main([RUN, "many", "--csv", "all.csv"])
     out, err = capsys.readouterr()
     assert out.count(".png: ") == 9
     assert "time step" not in out
-    assert err.count("\n") == 1
     assert "many/broken.png is no image" in err
-    assert err.endswith("; left out\n")
     rows = table("all.csv")
     network = Trained.read(RUN).spiking_network()
-    images = [*DIGITS.test_images[:8].astype(np.uint8), np.zeros((28, 28), np.uint8)]
-    assert [row["image"] for row in rows] == [*(f"many/more/{number}.png" for number in range(8)), "many/z_black.png"]
+    assert [row["image"] for row in rows] == names
     for row, image in zip(rows, images, strict=True):
         expected = network.model.predict(network.model.encode(image))
         assert (row["label"], row["number"]) == ("", str(int(expected.decision)))
@@ -478,25 +359,18 @@ def test_pictures_in_folders_of_classes_have_labels(work, monkeypatch, capsys):
     """By the nearest folder that is named after a class, however the picture is named, in any Unicode form."""
     names = ("cafe\u0301", "two", "three", *(f"class {number}" for number in range(7)))
     dataclasses.replace(Trained.read(RUN), class_names=names).save(f"{RUN}/weights.npz")
-    labels = {
-        "set/two/1.png": "two",
-        "set/test/three/two/2.png": "two",
-        "set/cafe\u0301/3.png": "caf\u00e9",
-        "set/others/4.png": "",
-        "set/other/5.png": "",
-    }
+    labels = {"set/two/1.png": "two", "set/test/three/two/2.png": "two"}
+    labels |= {"set/cafe\u0301/3.png": "caf\u00e9", "set/others/4.png": "", "set/other/5.png": ""}
     for path in map(pathlib.Path, labels):
         path.parent.mkdir(parents=True)
         shutil.copy("digit.png", path)
-    called(capsys, "predict", RUN, "set", "--csv", "set.csv")
-    out = called(capsys, "predict", RUN, "set/two", "set/test/three", *labels, "--csv", "each.csv")
-    for path in ("set.csv", "each.csv"):
-        rows = table(path)
-        assert {row["image"]: row["label"] for row in rows} == labels
+    out = called(capsys, "predict", RUN, "set", "--csv", "set.csv")
+    rows = table("set.csv")
+    assert {row["image"]: row["label"] for row in rows} == labels
     labelled = [row for row in rows if row["label"]]
     right = sum(row["class"] == row["label"] for row in labelled)
     silent = sum(row["class"] == "(silent)" for row in labelled)
-    assert out.endswith(f"{right} of 5 as labelled, {silent} silent")
+    assert out.endswith(f"{right} of 3 as labelled, {silent} silent")
     monkeypatch.chdir("set/two")
     called(capsys, "predict", work / RUN, "1.png", "../two/1.png", "--csv", "near.csv")
     assert [row["label"] for row in table("near.csv")] == ["two", "two"]
@@ -504,16 +378,14 @@ def test_pictures_in_folders_of_classes_have_labels(work, monkeypatch, capsys):
 
 def test_spreadsheets_run_no_cell(tmp_path):
     names = ("=1+1", '@"sum"', "-2")
-    image = predict.Source("+picture;=2.png", "+picture;=2.png", "", "\uff1done", None, lambda: None)
+    image = predict.Source("+picture;=2.png", "+picture;=2.png", "=file", "\uff1done", None, lambda: None)
     decided = [Decided(number, np.zeros(1), np.array([-1.5, 0, 2])) for number in (0, 1, 2, -1)]
     block = [predict.Classified(image, np.zeros((2, 2)), [], Observed({}, each)) for each in decided]
     predict.append(tmp_path / "some.csv", block, names)
     head, *rows = csv.reader((tmp_path / "some.csv").read_text().splitlines())
     assert head == ["image", "file", "label", "class", "number", "score =1+1", 'score @"sum"', "score -2"]
-    assert [row[:4] for row in rows] == [
-        ["'+picture;=2.png", "", "'\uff1done", name] for name in ("'=1+1", '\'@"sum"', "'-2", "(silent)")
-    ]
-    assert [row[4:] for row in rows] == [[str(number), "-1.5", "0.0", "2.0"] for number in (0, 1, 2, -1)]
+    for row, number, name in zip(rows, (0, 1, 2, -1), ("'=1+1", '\'@"sum"', "'-2", "(silent)"), strict=True):
+        assert row == ["'+picture;=2.png", "'=file", "'\uff1done", name, str(number), "-1.5", "0.0", "2.0"]
     assert '"\'+picture;=2.png",' in (tmp_path / "some.csv").read_text(), "quoted, whatever separates cells"
     for first in "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20":
         assert csv_text(first) == f"'{first}"
@@ -521,26 +393,27 @@ def test_spreadsheets_run_no_cell(tmp_path):
 
 
 def test_names_that_terminals_would_obey(work, capsys):
-    """And names that are no UTF-8, which can neither be printed nor written as they are."""
+    """And names that are no UTF-8, which can neither be printed nor written as they are, or with markup."""
+    odd = "runs/_x$5_$[/b]"
+    shutil.copytree(RUN, odd)
     (work / "odd").mkdir()
-    for name, source in ((b"esc\x1b[31mred.png", "digit"), (b"\xff.png", "digit"), (b"bad\x1b[31m.png", "bad")):
+    for name, source in ((b"esc\x1b[31m$5_$.png", "digit"), (b"\xff.png", "digit"), (b"bad\x1b[31m.png", "bad")):
         shutil.copy(f"{source}.png", work / "odd" / os.fsdecode(name))
-    Command("predict").main([RUN, "odd", "--csv", "odd.csv", "--out", "drawn"])
+    Command("predict").main([odd, "odd", "--csv", "odd.csv", "--out", "drawn"])
     out, err = capsys.readouterr()
     assert "\x1b" not in out + err
-    assert "odd/esc?[31mred.png: " in out
+    assert "odd/esc?[31m$5_$.png: " in out
     assert "bad?[31m.png is no image" in err
-    assert [row["image"] for row in table("odd.csv")] == ["odd/esc?[31mred.png", "odd/?.png"]
+    assert [row["image"] for row in table("odd.csv")] == ["odd/esc?[31m$5_$.png", "odd/?.png"]
     assert len(os.listdir("drawn")) == 2
+    assert f"{odd}/report.html" in called(capsys, "report", odd)
 
 
 def test_test_images_are_decided_on_by_number(work, capsys):
     out = called(capsys, "predict", RUN, "--images", 3, "--out", "drawn", "--csv", "decided.csv")
     label = DIGITS.first(40, 40).test_labels[3]
     assert f"test image 3 of digits, label {label}: " in out
-    head, row = (work / "decided.csv").read_text().splitlines()
-    assert head.startswith('"image","file","label","class","number","score 0",')
-    assert row.startswith(f'"3","","{label}",')
+    assert (work / "decided.csv").read_text().splitlines()[1].startswith(f'"3","","{label}",')
     assert os.listdir("drawn") == ["0_image_00003.png"]
 
 
