@@ -2,7 +2,6 @@
 
 import errno
 import json
-import os
 import pathlib
 import re
 import stat
@@ -107,20 +106,3 @@ def test_what_cannot_be_read_is_no_damaged_file(path, monkeypatch):
         with pytest.raises(type(fault)) as caught:
             files.load_checkpoint(path)
         assert caught.value is fault
-
-
-@pytest.mark.parametrize(("module", "name"), [(np, "savez"), (os, "fsync"), (pathlib.Path, "replace")])
-def test_a_failed_write_leaves_the_old_file(path, monkeypatch, module, name):
-    """Wherever it fails: no half-written file, no temporary one."""
-    before = path.read_bytes()
-
-    def fail(*args, **_):
-        if name == "savez":
-            args[0].write(b"half of it")
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(module, name, fail)
-    with pytest.raises(OSError, match="no space left"):
-        files.save_checkpoint(path, {}, {})
-    assert path.read_bytes() == before
-    assert list(path.parent.iterdir()) == [path]

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import fcntl
-import itertools
 import json
 import os
 import pathlib
@@ -29,7 +28,7 @@ from snnjax.app.commands.train import prepare
 from snnjax.core import devices, files
 from snnjax.kernels import native
 from snnjax.networks import NETWORKS
-from snnjax.runs.run_folder import CheckpointFolder, RunFolder
+from snnjax.runs.run_folder import RunFolder
 from snnjax.runs.trained import Trained
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -81,8 +80,7 @@ def test_a_run_leaves_its_files(finished):
     results = read(finished)
     assert results["command"] == shlex.join(["snnjax", "train", *TRAIN, "--out", str(finished)])
     settings = dict(model=TRAIN[1], imports=[TRAIN[1].removesuffix(":plain")], dataset="digits", encoder="grey")
-    settings |= dict(time_steps=15, epochs=[2, 3], batch_size=20, patience=0, seed=0, shuffle=False, mirror=False)
-    settings |= dict(images_taken=40, train_images=40, validation_images=0, test_images=40)
+    settings |= dict(time_steps=15, epochs=[2, 3], batch_size=20, patience=0, images_taken=40, test_images=40)
     assert results["settings"].items() >= settings.items()
     assert results["versions"]["jax"] == jax.__version__
     shown = {phase["name"]: phase["images"] for phase in results["phases"]}
@@ -90,46 +88,38 @@ def test_a_run_leaves_its_files(finished):
     assert shown == alone | {"R-STDP": 120, "test": 120}
     for phase in results["phases"]:
         assert phase["images_per_second"] == pytest.approx(phase["images"] / phase["seconds"], rel=0.05)
-    assert [epoch["epoch"] for epoch in results["epochs"]] == [0, 1, 2]
-    for epoch in results["epochs"]:
-        for part in ("train", "test"):
-            assert sum(epoch[part].values()) == pytest.approx(1)
     accuracies = [epoch["test"]["accuracy"] for epoch in results["epochs"]]
     assert results["best_epoch"] == max(range(3), key=lambda epoch: (accuracies[epoch], epoch)) == 1
-    assert 0 < results["test"]["silent"] < 1
     with (finished / "history.csv").open(newline="") as file:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    for row, epoch in zip(rows, results["epochs"], strict=True):
+    for number, (row, epoch) in enumerate(zip(rows, results["epochs"], strict=True)):
         expected = dict(epoch=epoch["epoch"])
         for part in ("train", "test"):
+            assert sum(epoch[part].values()) == pytest.approx(1)
             expected |= {f"{part}_acc": epoch[part]["accuracy"], f"{part}_loss": epoch[part]["wrong"]}
         assert row == expected
+        assert number == epoch["epoch"]
 
 
 def test_a_stopped_run_goes_on(finished, train, monkeypatch, capsys):
     """Ctrl-C in the first phase, at its end and in the last: with --resume it ends as if nothing had happened."""
-    save = RunFolder.save
-
-    def stop_after(count):
-        left = itertools.count(1)
-
-        def stop(self, state):
-            save(self, state)
-            if next(left) == count:
-                raise KeyboardInterrupt
-
-        return stop
-
     drawn = (finished / "pictures" / "weights.png").read_bytes()
     monkeypatch.setattr(plots, "png", lambda figure: drawn)  # drawing takes longer than all the rest
-    again = [*TRAIN, "--out", "stopped", "--resume"]
+    save, again = RunFolder.save, [*TRAIN, "--out", "stopped", "--resume"]
     for count, names, note in (
         (1, STATE[:1], "it holds no run yet"),
         (2, [*STATE[:2], "layers"], "going on with epoch 2 of STDP layer1\n"),
         (1, STATE, "going on with epoch 1 of R-STDP\n"),
     ):
+        left = iter(range(count))
+
+        def stop(self, state, left=left, last=count - 1):
+            save(self, state)
+            if next(left) == last:
+                raise KeyboardInterrupt
+
         with monkeypatch.context() as patch:
-            patch.setattr(RunFolder, "save", stop_after(count))
+            patch.setattr(RunFolder, "save", stop)
             with pytest.raises(SystemExit) as caught:
                 train.main(again)
         assert caught.value.code == 130
@@ -137,9 +127,7 @@ def test_a_stopped_run_goes_on(finished, train, monkeypatch, capsys):
         assert note in capsys.readouterr().out
     train.main(again)
     results, expected = read("stopped"), read(finished)
-    out, err = capsys.readouterr()
-    assert err == ""
-    assert f"test accuracy {results['test']['accuracy']:.2%}, wrong {results['test']['wrong']:.2%}" in out
+    assert f"test accuracy {results['test']['accuracy']:.2%}" in capsys.readouterr().out
     assert sorted(os.listdir("stopped")) == LEFT
     assert pathlib.Path("stopped/history.csv").read_text() == (finished / "history.csv").read_text()
     for name in ("epochs", "best_epoch", "test", "misclassified", "diagnoses", "curves", "reused"):
@@ -209,28 +197,6 @@ def test_an_interrupt_leaves_a_checkpoint(tmp_path):
     assert sorted(os.listdir(tmp_path / "out")) == STATE
 
 
-def test_a_disk_that_fills_up_ends_in_one_line(train, capsys, monkeypatch):
-    """What was saved before is kept."""
-    save, count = CheckpointFolder._save_checkpoint, itertools.count()
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    def save_some(*given):
-        with monkeypatch.context() as patch:
-            if next(count) == 1:
-                patch.setattr(os, "fsync", full)
-            save(*given)
-
-    monkeypatch.setattr(CheckpointFolder, "_save_checkpoint", save_some)
-    with pytest.raises(SystemExit) as caught:
-        train.main([*TRAIN, "--epochs", "0", "0", "--no_reuse", "--out", "out"])
-    err = capsys.readouterr().err
-    assert (caught.value.code, err.count("\n")) == (2, 1)
-    assert "No space left on device; finished epochs are kept" in err
-    assert os.listdir("out") == STATE[:1]
-
-
 def test_standard_output_may_be_closed():
     started = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "snnjax", "data"]
     done = subprocess.run(started, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
@@ -292,36 +258,26 @@ def test_only_faults_of_the_program_have_a_traceback(train, monkeypatch, capsys)
     assert (caught.value.code, capsys.readouterr().err) == (1, ""), "whoever reads the output has seen enough"
 
 
-def test_help_names_every_network_encoder_and_data_set(train, capsys):
-    """Those are lists of the options' own, so that help needs no imports."""
-    with pytest.raises(SystemExit) as caught:
+def test_help_names_every_network_and_data_set(train, capsys):
+    with pytest.raises(SystemExit):
         train.main(["--help"])
-    assert caught.value.code == 0
     text = unboxed(capsys.readouterr().out)
     assert {*NETWORKS} == {*options.MODELS}
     assert f"one of {', '.join(options.MODELS)}; or FILE.py:NAME" in text
-    assert f"one of {', '.join(options.ENCODERS)}; or FILE.py:NAME" in text
     assert f"one of {', '.join((*data.DATASETS, 'folder', *data.RECORDINGS))}; or an .npz file" in text
 
 
-@pytest.mark.parametrize(
-    ("count", "expected"),
-    [
-        (50, dict(epochs=(223, 223, 100), batch_size=100, patience=0)),
-        (5000, dict(epochs=(2, 4, 100), batch_size=1000, patience=5)),
-    ],
-)
-def test_few_images_take_more_epochs(monkeypatch, count, expected):
+def test_few_images_take_more_epochs(monkeypatch):
     images = data.digits()
-    places = np.resize(np.arange(len(images.train_images)), count)
-    fields = dict(train_images=images.train_images[places], train_labels=images.train_labels[places])
-    monkeypatch.setattr(data, "load", lambda name, folder: dataclasses.replace(images, **fields))
-    chosen = options.Train(options.Network(model="mozafari2018"))
-    trainer, _, path = prepare(chosen.network, chosen.data, chosen.training, options.Machine(kernels="xla"))
-    assert path == pathlib.Path("runs/mozafari2018_digits")
-    others = dict(seed=0, update_batch=1, native=False, shuffle=False, mirror=False)
-    assert dataclasses.asdict(trainer.settings) == expected | others
-    assert len(trainer.data.validation_images) == round(0.1 * count)
+    for count, expected in ((50, ((223, 223, 100), 100, 0)), (5000, ((2, 4, 100), 1000, 5))):
+        places = np.resize(np.arange(len(images.train_images)), count)
+        fields = dict(train_images=images.train_images[places], train_labels=images.train_labels[places])
+        monkeypatch.setattr(data, "load", lambda *_, fields=fields: dataclasses.replace(images, **fields))
+        chosen = options.Train(options.Network(model="mozafari2018"))
+        trainer, _, path = prepare(chosen.network, chosen.data, chosen.training, options.Machine(kernels="xla"))
+        assert path == pathlib.Path("runs/mozafari2018_digits")
+        assert (trainer.settings.epochs, trainer.settings.batch_size, trainer.settings.patience) == expected
+        assert len(trainer.data.validation_images) == round(0.1 * count)
 
 
 @pytest.mark.parametrize(
@@ -361,7 +317,7 @@ def test_a_run_goes_on_with_the_kernels_that_it_began_with(tmp_path, monkeypatch
     monkeypatch.setattr(native, "load", missing)
     assert not parts.use_native("auto", 15, tmp_path)
     files.save_checkpoint(tmp_path / "checkpoint.npz", {}, dict(settings=dict(native=True)))
-    with pytest.raises(InputError, match="the run in .* began on compiled kernels: no compiler$"):
+    with pytest.raises(InputError, match=r"the run in .* began on compiled kernels: no compiler$"):
         parts.use_native("auto", 15, tmp_path)
     assert not parts.use_native("auto", 15, tmp_path / "none")
     assert capsys.readouterr().out == "on XLA's kernels: no compiler\n"
