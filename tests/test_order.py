@@ -20,7 +20,6 @@ from snnjax.layers.conv import Conv
 from snnjax.learners import RSTDP
 from snnjax.networks import NETWORKS, Network, stage
 from snnjax.training import epoch as epoch_module
-from snnjax.training import placement
 from snnjax.training.draws import shown_order
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings, TrainState
@@ -150,28 +149,22 @@ def test_each_network_of_a_sweep_has_the_order_that_it_has_alone(monkeypatch):
             np.testing.assert_array_equal(weights[number][layer], array)
 
 
-def test_more_epochs_in_new_orders_compile_nothing(compilations, monkeypatch):
-    monkeypatch.setattr(placement, "_COMPILED", {})  # it keeps a number of programs: those of other tests fill it
-    settings = settings_of((1, 1), **BOTH)
-    trained(PLAIN, LITTLE, settings)
-    longer = dataclasses.replace(settings, epochs=(3, 3), seed=1)
-    assert compilations(lambda: trained(PLAIN, LITTLE, longer).epochs) == 0
-
-
-def test_recordings_and_colour_are_mirrored_too():
+@pytest.mark.parametrize("channels", [2, 3], ids=["recordings", "colour"])
+def test_recordings_and_colour_are_mirrored_too(channels):
     """Left to right, whatever else an image holds; test images are not."""
-    for channels in (2, 3):
-        pictures = np.random.default_rng(0).integers(0, 256, (6, 8, 9, channels), np.uint8)
-        data = Dataset("odd", pictures, np.arange(6) % 2, pictures, np.arange(6) % 2, 2)
-        network = Network("n", data.input_shape, 2, (stage(Conv(4, kernel=3, learners=RSTDP())),))
-        network = dataclasses.replace(network, time_steps=data.encoder.time_steps)
-        trainer = Trainer(network, data, Settings((1,), mirror=True))
-        found = trainer.training.supervised_inputs("train", [trainer.initial_state()])
-        swapped = Trainer(network, dataclasses.replace(data, test_images=pictures[:, :, ::-1]), Settings((1,)))
-        expected = [swapped.training.supervised_inputs(part, [swapped.initial_state()]) for part in ("train", "test")]
-        np.testing.assert_array_equal(found, np.concatenate(expected))
-        tested = trainer.training.supervised_inputs("test", [trainer.initial_state()])
-        np.testing.assert_array_equal(tested, found[:6], "tested as they are")
+    pictures = np.random.default_rng(0).integers(0, 256, (6, 8, 9, channels), np.uint8)
+    data = Dataset("odd", pictures, np.arange(6) % 2, pictures, np.arange(6) % 2, 2)
+    network = Network("n", data.input_shape, 2, (stage(Conv(4, kernel=3, learners=RSTDP())),))
+    network = dataclasses.replace(network, time_steps=data.encoder.time_steps)
+
+    def inputs(data: Dataset, part: str, mirror: bool) -> np.ndarray:
+        trainer = Trainer(network, data, Settings((1,), mirror=mirror))
+        return trainer.training.supervised_inputs(part, [trainer.initial_state()])
+
+    swapped = dataclasses.replace(data, test_images=pictures[:, :, ::-1])
+    expected = [inputs(swapped, part, mirror=False) for part in ("train", "test")]
+    np.testing.assert_array_equal(inputs(data, "train", mirror=True), np.concatenate(expected))
+    np.testing.assert_array_equal(inputs(data, "test", mirror=True), expected[0], "tested as they are")
 
 
 def test_a_single_column_is_not_mirrored():
@@ -187,19 +180,23 @@ def test_a_single_column_is_not_mirrored():
 def test_few_images_take_more_epochs_unless_the_networks_depend_on_their_number(monkeypatch):
     """Whatever the network's own order and patience, which stay unless others are given."""
     network = dataclasses.replace(PLAIN, name="own", shuffle=True, patience=7, epochs=(1, 2))
+    many = LITTLE.train_images[np.arange(5000) % 40], LITTLE.train_labels[np.arange(5000) % 40]
 
     def suited(images):
-        return dataclasses.replace(network, epochs=(1, 2 if images.count == 60 else 3))
+        return dataclasses.replace(network, epochs=(1, 2 if images.count == 40 else 3))
 
-    for make, epochs, batch in ((lambda images: network, (167, 100), 100), (suited, (1, 2), 1000)):
+    for data, make, epochs, batch in (
+        (LITTLE, lambda images: network, (250, 100), 100),
+        (LITTLE, suited, (1, 2), 1000),
+        (dataclasses.replace(LITTLE, train_images=many[0], train_labels=many[1]), lambda _: network, (1, 2), 1000),
+    ):
+        monkeypatch.setattr("snnjax.data.load", lambda *_, data=data: data)
         monkeypatch.setitem(NETWORKS, "own", make)
         for given in (None, False):
-            chosen = Named(model="own"), Data(train_images=60), Epochs(shuffle=given), Machine()
+            chosen = Named(model="own"), Data(), Epochs(shuffle=given), Machine()
             settings = train.prepare(*chosen)[0].settings
             assert (settings.epochs, settings.batch_size, settings.patience) == (epochs, batch, 7)
             assert (settings.shuffle, settings.mirror) == (given is None, False)
-    with pytest.raises(InputError, match="`patience` must be at least 0, got -1"):
-        dataclasses.replace(network, patience=-1).check()
 
 
 def test_the_published_networks_learn_in_the_order_of_the_data():

@@ -1,4 +1,4 @@
-"""The page of a run and the page that compares runs, for their readers; how both come about is in test_use.py."""
+"""The page of a run and the page that compares runs, for their readers; how both come about is in test_cli.py."""
 
 import copy
 import dataclasses

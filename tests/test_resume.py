@@ -2,14 +2,18 @@
 
 import contextlib
 import dataclasses
+import errno
 import itertools
 import json
 import os
 import pathlib
+import re
 import shutil
+import stat
 import subprocess
 import sys
 import types
+import zipfile
 
 import jax
 import numpy as np
@@ -268,17 +272,6 @@ def test_files_of_another_format_are_refused_and_kept(folder, trainer, tmp_path)
             snnjax.load(tmp_path)
 
 
-def test_other_versions_of_packages_and_another_device_are_named(folder, trainer, monkeypatch):
-    was = devices.name_of(jax.devices()[0])
-    versions = checkpoint_folder.versions()
-    monkeypatch.setattr(checkpoint_folder, "versions", lambda: versions | dict(jax="99.0"))
-    monkeypatch.setattr(devices, "name_of", lambda device: "gpu: another")
-    state, notes = opened(folder, trainer)
-    assert len(state.epochs) == 2
-    changes = f"jax {jax.__version__} (now 99.0), device {was} (now gpu: another)"
-    assert notes == [f"the run began with {changes}: results may differ slightly"]
-
-
 def test_states_that_are_none_are_refused(folder, trainer):
     """With a sound checksum, so that it is not damage: arrays missing, of other shapes, or figures out of range."""
     arrays, meta = files.load_checkpoint(folder / CHECKPOINT)
@@ -334,10 +327,14 @@ def test_a_layer_that_two_devices_have_trained_is_not_stored(tmp_path, monkeypat
 
     with pytest.raises(KeyboardInterrupt), RunFolder(tmp_path, trainer_of(epochs=(2, 0)), SETTINGS) as run:
         run.trainer.run(run.start(), stop)
-    monkeypatch.setattr(devices, "name_of", lambda device: "cpu: another")
+    was = devices.name_of(jax.devices()[0])
+    versions = checkpoint_folder.versions()
+    monkeypatch.setattr(checkpoint_folder, "versions", lambda: versions | dict(jax="99.0"))
+    monkeypatch.setattr(devices, "name_of", lambda device: "gpu: another")
     trainer = trainer_of(epochs=(2, 0))
     with RunFolder(tmp_path, trainer, SETTINGS, resume=True) as run:
-        assert any("the run began with device" in note for note in run.notes)
+        changes = f"jax {jax.__version__} (now 99.0), device {was} (now gpu: another)"
+        assert run.notes == [f"the run began with {changes}: results may differ slightly"]
         state = run.start()
         assert (state.phase, state.done) == (0, 1)
         assert any("its phase began with other sources" in note for note in run.notes)
@@ -424,14 +421,12 @@ def test_a_group_of_this_user_alone_may_write(tmp_path, monkeypatch):
     monkeypatch.setattr("pwd.getpwall", lambda: users)
     monkeypatch.setattr("grp.getgrgid", lambda number: group)
     assert reuse.reason_not_owned(path, tmp_path) == ""
-    refused = f"can be changed by others (chmod go-w {tmp_path})"
+    other = [user, types.SimpleNamespace(pw_name="you", pw_gid=user.pw_gid)]
     changes = [(user, "pw_gid", -1), (group, "gr_name", "staff"), (group, "gr_mem", ["you"])]
-    for part, name, value in changes:
+    for part, name, value in (*changes, ("pwd", "getpwall", lambda: other)):
         with monkeypatch.context() as changed:
-            changed.setattr(part, name, value)
-            assert reuse.reason_not_owned(path, tmp_path) == refused
-    users.append(types.SimpleNamespace(pw_name="you", pw_gid=user.pw_gid))
-    assert reuse.reason_not_owned(path, tmp_path) == refused
+            changed.setattr(sys.modules[part] if part == "pwd" else part, name, value)
+            assert reuse.reason_not_owned(path, tmp_path) == f"can be changed by others (chmod go-w {tmp_path})"
 
 
 def test_what_a_killed_run_was_writing_is_cleared_away(folder, trainer):
@@ -455,3 +450,97 @@ def test_the_seconds_of_a_run_are_those_of_all_its_commands(trainer, tmp_path):
     with RunFolder(tmp_path, trainer, resume=True) as folder:
         assert 1000 < folder.seconds < 1500
         assert folder.run()["seconds"] > 1000
+
+
+# Checkpoint files: what is written is read back to the last bit, or not at all
+
+ARRAYS = {
+    "weights/layer1": np.random.default_rng(0).normal(size=(4, 2, 3, 3)).astype(np.float32),
+    "best/layer1": np.float32([np.inf, -0.0, np.nan, 1e-45]),
+    "wins/layer1": np.arange(5),
+    "reward/seen": np.int32(7),
+    "spikes": np.array([[True, False]]),
+    "nothing": np.zeros((0, 3), np.uint8),
+    "a name/with Ünicode": np.uint8([1, 2]),
+}
+META = dict(phase=2, done=0, epochs=[dict(epoch=0, test=dict(accuracy=0.1))], settings=dict(out=None, name="ü"))
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "checkpoint.npz"
+    files.save_checkpoint(path, ARRAYS, META)
+    return path
+
+
+def assert_whole(path: pathlib.Path) -> None:
+    arrays, meta = files.load_checkpoint(path)
+    assert meta == META
+    assert arrays.keys() == ARRAYS.keys()
+    for name, expected in ARRAYS.items():
+        assert (arrays[name].dtype, arrays[name].shape) == (expected.dtype, expected.shape), name
+        assert arrays[name].tobytes() == expected.tobytes(), name
+
+
+def test_a_round_trip_keeps_everything(path):
+    """Other programs can read it, and a second write replaces it."""
+    assert_whole(path)
+    with np.load(path) as file:
+        np.testing.assert_array_equal(file["weights/layer1"], ARRAYS["weights/layer1"])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    files.save_checkpoint(path, dict(only=np.float32(1)), {})
+    arrays, meta = files.load_checkpoint(path)
+    assert (list(arrays), meta) == (["only"], {})
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_damaged_files_are_refused(path):
+    """A flipped bit is noticed, or lies in a place that holds no data; a truncated file is always noticed."""
+    whole, refused = path.read_bytes(), 0
+    for length in np.linspace(0, len(whole) - 1, 20).astype(int):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=re.escape(str(path))):
+            files.load_checkpoint(path)
+    for place in np.random.default_rng(1).choice(8 * len(whole), 300, replace=False):
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        try:
+            assert_whole(path)
+        except ValueError as error:
+            assert str(path) in str(error)
+            refused += 1
+    assert refused > 150
+
+
+def test_a_changed_array_is_noticed_though_the_file_is_sound(path):
+    """And other files are no checkpoints."""
+    with np.load(path) as file:
+        entries = dict(file)
+    meta = np.frombuffer(json.dumps({}).encode(), np.uint8)
+    without = {name: entry for name, entry in entries.items() if name != "spikes"}
+    for changed, message in (
+        (entries | {"wins/layer1": np.arange(1, 6)}, "its checksum does not match"),
+        (entries | dict(meta=meta), "its checksum does not match"),
+        (without, "its checksum does not match"),
+        (dict(weights=np.zeros(3)), "is damaged or no checkpoint"),
+        (dict(checksum=np.array([{}], dtype=object)), "is damaged or no checkpoint"),
+    ):
+        np.savez(path, **changed)
+        with pytest.raises(ValueError, match=message):
+            files.load_checkpoint(path)
+
+
+def test_what_cannot_be_read_is_no_damaged_file(path, monkeypatch):
+    """A missing file, a failing disk or too little memory."""
+    with pytest.raises(FileNotFoundError, match=r"nothing\.npz"):
+        files.load_checkpoint(path.parent / "nothing.npz")
+    for fault in (OSError(errno.EIO, "Input/output error"), MemoryError()):
+
+        def read(*_, fault=fault):
+            raise fault
+
+        monkeypatch.setattr(zipfile.ZipExtFile, "read", read)
+        with pytest.raises(type(fault)) as caught:
+            files.load_checkpoint(path)
+        assert caught.value is fault

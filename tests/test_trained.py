@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib
-import json
 import pathlib
 
 import jax
@@ -25,7 +24,6 @@ from snnjax.runs.trained import Trained
 from snnjax.training import cache_key
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings
-from snnjax.training.sweep import SweepState
 
 FIRST = Conv(4, kernel=5, padding=2, threshold=15, competition=WTA(2, radius=3), learners=STDP())
 DIGITS = data.digits().first(20, 12)
@@ -114,8 +112,6 @@ def test_data_with_other_classes_are_refused(saved):
     many = dict(train_images=np.resize(SPOTS, (20, *SPOTS.shape[1:])), train_labels=np.arange(20), classes=20)
     with pytest.raises(ValueError, match="the network has 10 classes, pictures has 20"):
         trained.check_data(dataclasses.replace(PICTURES, **many))
-    with pytest.raises(ValueError, match=r"the network takes images of 24x24x3, those of digits are 28x28"):
-        trained.check_data(DIGITS)
 
 
 def large_encoder(arrays, network, last) -> None:
@@ -175,11 +171,6 @@ def test_json_nested_deeply_is_refused(tmp_path):
         (tmp_path / "nested.json").write_text("[" * depth + "]" * depth)
         with pytest.raises(snnjax.InputError, match=message):
             files.read_json(tmp_path / "nested.json")
-    data: list = []
-    for _ in range(10**4):
-        data = [data]
-    with pytest.raises(snnjax.InputError, match="this is no state of a sweep"):
-        SweepState.unflatten({}, dict(states=[dict(phase=data)], done={}, trained=[0]))
 
 
 def test_parts_that_are_no_components_are_refused_at_once():
