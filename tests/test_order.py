@@ -13,7 +13,6 @@ from snnjax.app.commands import train
 from snnjax.app.options import Data, Epochs, Machine
 from snnjax.app.options import Network as Named
 from snnjax.core import files, metrics
-from snnjax.core.errors import InputError
 from snnjax.data import Dataset
 from snnjax.kernels import native
 from snnjax.layers.conv import Conv
@@ -99,16 +98,13 @@ def test_decisions_stay_with_their_images_and_labels():
     trainer.callback.advanced = lambda images, correct: heard.append(correct)
     trainer.run(state)
     for number, epoch in enumerate(state.epochs):
-        places = shown_order(settings, [0], 1, 40, number)
-        data = shown(LITTLE, places)
+        data = shown(LITTLE, shown_order(settings, [0], 1, 40, number))
         decisions, _ = trainer.predict(TrainState(state.weights), data.train_images)
         assert epoch["train"] == metrics.fractions(decisions, data.train_labels)
         assert round(epoch["train"]["accuracy"] * 40) in heard
     assert len({epoch["train"]["accuracy"] for epoch in state.epochs}) > 1, "mirrored alike in each epoch"
     outputs = trained(network, LITTLE, settings_of((0, 1))).diagnoses["outputs of stage 1"]
     assert state.diagnoses["outputs of stage 1"] == outputs, "of the images alone"
-    (layer_inputs,) = trainer.training.supervised_inputs("train", [state])
-    assert len(layer_inputs) == 80, "the images, then their mirror images"
 
 
 def test_a_run_resumed_in_the_middle_goes_on_in_the_same_order(tmp_path):
@@ -167,16 +163,6 @@ def test_recordings_and_colour_are_mirrored_too(channels):
     np.testing.assert_array_equal(inputs(data, "test", mirror=True), expected[0], "tested as they are")
 
 
-def test_a_single_column_is_not_mirrored():
-    with pytest.raises(InputError, match="`mirror` must be True or False, got None"):
-        Settings((1,), mirror=None)
-    column = np.zeros((4, 9, 1), np.uint8)
-    data = Dataset("thin", column, np.arange(4) % 2, column, np.arange(4) % 2, 2)
-    network = Network("n", (6, 9, 1), 2, (stage(Conv(4, kernel=(3, 1), learners=RSTDP())),))
-    with pytest.raises(InputError, match="`mirror` takes images of at least 2 columns, those of thin have 1"):
-        Trainer(network, data, Settings((1,), mirror=True))
-
-
 def test_few_images_take_more_epochs_unless_the_networks_depend_on_their_number(monkeypatch):
     """Whatever the network's own order and patience, which stay unless others are given."""
     network = dataclasses.replace(PLAIN, name="own", shuffle=True, patience=7, epochs=(1, 2))
@@ -197,9 +183,3 @@ def test_few_images_take_more_epochs_unless_the_networks_depend_on_their_number(
             settings = train.prepare(*chosen)[0].settings
             assert (settings.epochs, settings.batch_size, settings.patience) == (epochs, batch, 7)
             assert (settings.shuffle, settings.mirror) == (given is None, False)
-
-
-def test_the_published_networks_learn_in_the_order_of_the_data():
-    """As the reference does, whose figures they are compared with."""
-    seed = ("mozafari2018", "deep2024", "deepr2024", "deepr2024_2", "inception2024", "majority2024")
-    assert {(NETWORKS[name]().shuffle, NETWORKS[name]().patience) for name in seed} == {(False, None)}
