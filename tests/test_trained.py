@@ -88,14 +88,13 @@ def test_a_network_decides_after_loading_as_before(saved, name):
 
 
 def test_classes_have_names(saved, tmp_path):
-    assert snnjax.load(saved[0] / "colour").class_names == tuple("0123456789")
     names = tuple("abcdefghij")
     dataclasses.replace(saved[1]["colour"], class_names=names).save(tmp_path / "weights.npz")
     network = snnjax.load(tmp_path)
     assert network.class_names == names
     assert [network.class_name(decision) for decision in (3, np.int32(0), -1)] == ["d", "a", "(silent)"]
     arrays, meta = files.load_checkpoint(tmp_path / "weights.npz")
-    for wrong, message in ((["a"], "one for each of 10"), ([1] * 10, "printable"), (3, "not iterable")):
+    for wrong, message in ((["a"], "one for each of 10"), (3, "not iterable")):
         files.save_checkpoint(tmp_path / "weights.npz", arrays, meta | dict(class_names=wrong))
         with pytest.raises(ValueError, match=rf"weights\.npz holds no trained network: .*{message}"):
             snnjax.load(tmp_path)
