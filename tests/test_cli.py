@@ -52,12 +52,6 @@ def train(monkeypatch, tmp_path):
     jax.config.update("jax_default_device", None)
 
 
-@pytest.fixture
-def run(finished, tmp_path) -> pathlib.Path:
-    """A finished run that may be changed."""
-    return pathlib.Path(shutil.copytree(finished, tmp_path / "run"))
-
-
 def write_idx(folder: pathlib.Path, images: np.ndarray, labels: np.ndarray) -> None:
     """IDX files of the same images and labels for training and test."""
     folder.mkdir(exist_ok=True)
@@ -143,8 +137,8 @@ def test_a_stopped_run_goes_on(finished, train, monkeypatch, capsys):
         np.testing.assert_array_equal(array, weights[name], name)
 
 
-def test_folders_that_are_refused_stay_as_they_are(run, train, capsys):
-    before = snapshot(run)
+def test_folders_that_are_refused_stay_as_they_are(work, train, capsys):
+    run, before = work / RUN, snapshot(work / RUN)
     line = refused(train, capsys, *TRAIN, "--out", run)
     assert "already holds a run (results.json, checkpoint.npz, checkpoint.previous.npz)" in line
     with (run / ".lock").open("w") as lock:
@@ -157,22 +151,21 @@ def test_folders_that_are_refused_stay_as_they_are(run, train, capsys):
     assert snapshot(run) == {name: each for name, each in before.items() if name not in STATE[:2]}
 
 
-def test_a_finished_run_goes_on_with_the_same_data_alone(run, train, capsys):
+def test_a_finished_run_goes_on_with_the_same_data_alone(work, capsys):
     """Whatever their name."""
-    settings = read(run)["settings"]
-    before, digits = snapshot(run), DIGITS
-    digits.save("moved.npz")
-    arguments = [*TRAIN, "--dataset", "moved.npz", "--patience", "0", "--out", "run", "--resume"]
-    train.main(arguments)
-    assert snapshot(run) == before
-    pixels, labels = digits.train_images.copy(), digits.train_labels.copy()
+    before, command = snapshot(work / RUN), Command("train")
+    DIGITS.save("moved.npz")
+    arguments = [*TRAIN, "--dataset", "moved.npz", "--patience", "0", "--out", RUN, "--resume"]
+    command.main(arguments)
+    assert snapshot(work / RUN) == before
+    pixels, labels = DIGITS.train_images.copy(), DIGITS.train_labels.copy()
     pixels[0, 14, 14] -= 1
     labels[:2] = labels[1::-1]
     for changed in (dict(train_images=pixels), dict(train_labels=labels)):
-        dataclasses.replace(digits, **changed).save("moved.npz")
-        line = refused(train, capsys, *arguments)
-        assert f"other settings or data: it had data {settings['data']} (now sha256:" in line
-    assert snapshot(run) == before
+        dataclasses.replace(DIGITS, **changed).save("moved.npz")
+        line = refused(command, capsys, *arguments)
+        assert f"other settings or data: it had data {read(RUN)['settings']['data']} (now sha256:" in line
+    assert snapshot(work / RUN) == before
 
 
 def test_an_interrupt_leaves_a_checkpoint(tmp_path):
@@ -441,9 +434,9 @@ def test_pictures_are_decided_on(work, capsys):
     assert f"paper.png: {paper} resized from 300x300 to 28x28 inverted" in out
     assert "time step │ input │ layer1 │ layer2" in re.sub("[┃|]", "│", out)
     assert os.listdir("drawn") == ["0_paper.png"]
-    assert "light" not in called(capsys, "predict", RUN, "paper.png", "digit.png", "paper.png", "digit.png")
-    out = called(capsys, "predict", RUN, "paper.png", "digit.png", "paper.png", "digit.png", "paper.png")
-    assert "light background: 3 of 5; use --invert" in out
+    pictures = ["paper.png", "digit.png"] * 2
+    assert "light" not in called(capsys, "predict", RUN, *pictures)
+    assert "light background: 3 of 5; use --invert" in called(capsys, "predict", RUN, *pictures, "paper.png")
 
 
 def test_a_finished_run_that_lost_files_is_finished_anew(work, finished):
@@ -461,16 +454,16 @@ def test_a_finished_run_that_lost_files_is_finished_anew(work, finished):
 def test_a_report_is_written_anew(work, capsys):
     """With pictures of test images; those of other data have other names, and those of the run stay."""
     pictures = work / RUN / "pictures"
+    names = {path.name for path in pictures.iterdir()}
     (work / RUN / "report.html").unlink()
     (pictures / "features_layer1.png").unlink()
-    called(capsys, "report", RUN, "--images", 5, 7)
-    names = {path.name for path in pictures.iterdir()}
-    assert names >= {"features_layer1.png", "image_00005.png", "image_00007.png"}
     dataclasses.replace(DIGITS, test_images=DIGITS.test_images[::-1]).save("an other.npz")
+    called(capsys, "report", RUN, "--images", 5, 7)
     called(capsys, "report", RUN, "--images", 5, "--dataset", "an other.npz")
-    assert {path.name for path in pictures.iterdir()} == names | {"image_an_other_00005.png"}
+    names |= {"image_00005.png", "image_00007.png", "image_an_other_00005.png"}
+    assert {path.name for path in pictures.iterdir()} == names
     page = (work / RUN / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == len(names) + 1
+    assert page.count("data:image/png;base64,") == len(names)
     assert "test image 5 of an_other: when each" in page
 
 
