@@ -107,13 +107,20 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     with filelock.FileLock(root / "finished.lock"):
         if not (folder / "results.json").exists():
             main(["train", *tiny.TRAIN, "--out", str(folder)])
-            jax.config.update("jax_default_device", None)
     return folder
 
 
+@pytest.fixture(autouse=True)
+def device() -> Iterator[None]:
+    """Takes back the device that a command has chosen."""
+    yield
+    jax.config.update("jax_default_device", None)
+
+
 @pytest.fixture
-def compilations() -> Callable[..., int]:
-    """Counts the programs that XLA compiles while a function is called."""
+def compilations(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Counts the programs that XLA compiles while a function is called; those of other tests are in nobody's way."""
+    monkeypatch.setattr("snnjax.training.placement._COMPILED", {})
 
     def count(function: Callable[[], Any]) -> int:
         before = len(_compiled)

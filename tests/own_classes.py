@@ -4,7 +4,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from snnjax import Learner, Response, component, kernels, static
-from snnjax.kernels import Winners
 
 
 @component
@@ -60,12 +59,10 @@ class Hebb(Learner):
 
 
 @component
-class Teacher(Learner):
+class Teacher(Hebb):
     """Pulls the earliest neuron of the right class towards its inputs."""
 
     supervised = True
-    rate: float = 0.05
-    bounds: tuple[float, float] = (0.0, 1.0)
 
     def forward(self, layer, state, latency, label):
         return Response(spikes=layer.spikes(latency))
@@ -75,6 +72,5 @@ class Teacher(Learner):
         silent = jnp.asarray(layer.time_steps, response.spikes.latency.dtype)
         there = jnp.where((group == signal.label)[:, None, None], response.spikes.latency, silent)
         spikes = kernels.Spikes(there, response.spikes.potential)
-        winners: Winners = kernels.k_winners(spikes, k=1, radius=0, time_steps=layer.time_steps)
-        rates = jnp.stack([self.rate, -self.rate]).astype(jnp.float32)
-        return layer.learn(latency, winners, rates, bounds=self.bounds, stabiliser=True), state, ()
+        winners = kernels.k_winners(spikes, k=1, radius=0, time_steps=layer.time_steps)
+        return super().update(layer, state, latency, Response(winners), signal)

@@ -1,6 +1,5 @@
 """What kernels refuse before they compile anything: known values out of range, arrays in place of plain settings."""
 
-import functools
 import types
 
 import jax
@@ -11,8 +10,8 @@ import pytest
 from snnjax import kernels
 from snnjax.core import checks
 from snnjax.core.errors import InputError, InputTypeError
-from snnjax.encoding import encode, local_normalization, max_pooling, rank_order
-from snnjax.kernels import PositionSpikes, Spikes, Winners, native
+from snnjax.encoding import encode, rank_order
+from snnjax.kernels import Spikes, Winners, native
 
 T = 5
 LATENCY = np.arange(72, dtype=np.uint8).reshape(2, 6, 6) % (T + 1)
@@ -20,7 +19,6 @@ FLAT = LATENCY.ravel()
 WEIGHTS = np.full((3, 2, 3, 3), 0.5, np.float32)
 MATRIX = np.full((3, 72), 0.5, np.float32)
 SPIKES = Spikes(LATENCY, np.ones(LATENCY.shape, np.float32))
-STRONGEST = PositionSpikes(np.zeros((6, 6), np.int32), LATENCY[0], np.ones((6, 6), np.float32))
 WINNERS = Winners(np.int32([2, -1, 0]), np.int32([3, 99, 0]), np.int32([1, -7, 2]), np.uint8([2, 99, 3]))
 ROWS = np.full((3, 2, 3, 3), 0.5, np.float32)
 RATES = np.float32([0.5, -0.25])
@@ -33,40 +31,21 @@ FIRING = dict(threshold=1.0, time_steps=T, stride=1)
 LEARNING = dict(stabiliser=True, stride=1, time_steps=T)
 
 CALLS = {
-    "latency_to_wave": (kernels.latency_to_wave, [LATENCY], STEPS),
     "pad": (kernels.pad, [LATENCY], dict(padding=1, time_steps=T)),
-    "pool": (kernels.pool, [LATENCY], dict(window=2, stride=(2, 1), padding=1, time_steps=T)),
-    "potentials": (kernels.potentials, [LATENCY, WEIGHTS], dict(time_steps=T, stride=1)),
-    "integrate_and_fire": (kernels.integrate_and_fire, [LATENCY, WEIGHTS], FIRING),
     "timed_spikes": (kernels.timed_spikes, [LATENCY, WEIGHTS], FIRING | dict(fractional=True)),
-    "first_spikes": (kernels.first_spikes, [LATENCY, WEIGHTS], FIRING),
     "latencies": (kernels.latencies, [LATENCY, WEIGHTS], FIRING),
     "early_winners": (kernels.early_winners, [LATENCY, WEIGHTS], FIRING | dict(k=2, radius=1)),
     "search_spikes": (kernels.search_spikes, [FLAT, MATRIX], LIMIT | dict(fractional=True)),
-    "spikes_at_once": (kernels.spikes_at_once, [FLAT, MATRIX], LIMIT | dict(fractional=True)),
-    "strongest_feature": (kernels.strongest_feature, [SPIKES], STEPS),
-    "pointwise_inhibition": (kernels.pointwise_inhibition, [SPIKES], STEPS),
-    "feature_inhibition": (kernels.feature_inhibition, [SPIKES, np.zeros(2, bool)], STEPS),
     "k_winners": (kernels.k_winners, [SPIKES], dict(k=2, radius=1, time_steps=T)),
-    "k_winners of positions": (kernels.k_winners, [STRONGEST], dict(k=2, radius=1, time_steps=T)),
     "causal_inputs": (kernels.causal_inputs, [LATENCY, WINNERS], dict(kernel=3, stride=1, time_steps=T)),
     "stdp": (kernels.stdp, [WEIGHTS, LATENCY, WINNERS, RATES], LEARNING),
-    "learned_rows": (kernels.learned_rows, [ROWS, LATENCY, WINNERS, RATES], LEARNING),
     "first_to_fire": (kernels.first_to_fire, [FLAT, MATRIX, np.ones(3, np.float32)], STEPS),
     "learn_patches": (kernels.learn_patches, [FLAT[None], MATRIX, np.ones(3, np.float32)], RULE),
-    "receptive_fields": (kernels.receptive_fields, [LATENCY, WINNERS], dict(kernel=3, stride=1)),
-    "patches": (kernels.patches, [LATENCY, np.int32([[0, 3]])], dict(kernel=3, stride=1)),
     "final_potentials": (kernels.final_potentials, [LATENCY < T, WEIGHTS], dict(stride=1)),
-    "reflected_patches": (kernels.reflected_patches, [VALUES], dict(kernel=3, stride=1, padding=1)),
-    "pool_activities": (kernels.pool_activities, [VALUES], dict(window=2, stride=1, padding=1, mean=True)),
-    "desired_times": (kernels.desired_times, [RATES, RATES > 0], dict(gap=0.1, per_class=1, one_sided=True)),
     "encode": (encode, [9 * VALUES[0]], dict(time_steps=T, radius=2)),
     "rank_order": (rank_order, [VALUES], STEPS),
-    "local_normalization": (local_normalization, [VALUES], dict(radius=1)),
-    "max_pooling": (max_pooling, [VALUES], dict(window=2, stride=1, padding=1)),
     "native.latencies": (native.latencies, [LATENCY, TAPS], LIMIT | dict(features=3, padding=1)),
     "native.winners": (native.winners, [LATENCY, TAPS], LIMIT | dict(features=3, padding=1, k=2, radius=1)),
-    "native.timed_spikes": (native.timed_spikes, [LATENCY, TAPS], LIMIT | dict(features=3, padding=1)),
     "native.learn": (native.learn, [TAPS, LATENCY, WINNERS, RATES], dict(features=3, padding=0, time_steps=T)),
 }  # fmt: skip
 NUMBERS = {"threshold", "gap", "rate", "threshold_rate", "target_time"}
@@ -92,27 +71,14 @@ def test_arrays_in_place_of_plain_settings_are_refused(name):
             call(given)
 
 
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        ([1, 1], "hashable, since programs are compiled for it, got [1, 1]: write (1, 1)"),
-        ((jnp.int32(1), 1), "a plain integer, got an array int32[]: write padding.item()"),
-        (np.array([1, 2]), "a plain integer, got an array int64[2]: write tuple(padding.tolist())"),
-        ({}, "hashable, since programs are compiled for it, got dict"),
-    ],
-    ids=["list", "array in a tuple", "array", "dict"],
-)
-def test_settings_that_are_not_hashable_are_refused(value, message):
-    with pytest.raises(InputTypeError) as caught:
-        kernels.pad(LATENCY, value, time_steps=T)
-    assert str(caught.value) == f"`padding` must be {message}"
+def test_settings_that_are_not_hashable_are_refused():
+    for value, got in (([1, 1], "[1, 1]: write (1, 1)"), ({}, "dict")):
+        with pytest.raises(InputTypeError) as caught:
+            kernels.pad(LATENCY, value, time_steps=T)
+        assert str(caught.value) == f"`padding` must be hashable, since programs are compiled for it, got {got}"
 
 
-TIMED = [
-    name
-    for name, (_, _, settings) in CALLS.items()
-    if "time_steps" in settings and name not in ("encode", "rank_order")
-]
+TIMED = [name for name, call in CALLS.items() if "time_steps" in call[2] and name not in ("encode", "rank_order")]
 
 
 @pytest.mark.parametrize("name", TIMED)
@@ -124,11 +90,9 @@ def test_latencies_beyond_the_time_steps_are_refused(name):
     for given in (late, jax.tree.map(jnp.asarray, late)):
         with pytest.raises(InputError, match=rf"^{argument} must hold steps 0\.\.4, and 5 where silent, got 6: give"):
             function(*given, **settings)
-
-
-def test_latencies_below_0_are_refused():
-    with pytest.raises(InputError, match=r"^`latency` must hold steps 0\.\.4, and 5 where silent, got -1"):
-        kernels.pad(LATENCY.astype(np.int32) - 1, 1, time_steps=T)
+    if name == "pad":
+        with pytest.raises(InputError, match=rf"^{argument} must hold steps 0\.\.4, and 5 where silent, got -1"):
+            function(LATENCY.astype(np.int32) - 1, **settings)
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -137,9 +101,7 @@ def test_what_is_right_passes(name, request):
     function, arrays, settings = CALLS[name]
     if name.startswith("native"):
         request.getfixturevalue("compiler")
-    known = jax.eval_shape(lambda: function(*arrays, **settings))
-    traced = jax.eval_shape(functools.partial(function, **settings), *arrays)
-    assert jax.tree.map(lambda x: (x.shape, x.dtype), known) == jax.tree.map(lambda x: (x.shape, x.dtype), traced)
+    assert jax.tree.leaves(jax.eval_shape(lambda: function(*arrays, **settings)))
 
 
 PADDED = Winners(np.int32([1]), np.int32([4]), np.int32([0]), np.uint8([2]))  # of a layer with a padding of 1
@@ -155,7 +117,6 @@ PLACES = "must lie on the 4x4 positions of the layer, got row and column 4, 0: g
         (lambda x: kernels.stdp(WEIGHTS, x, PADDED, RATES, time_steps=T), "winners"),
         (lambda x: kernels.learned_rows(ROWS[:1], x, PADDED, RATES, time_steps=T), "winners"),
     ],
-    ids=["receptive_fields", "patches", "causal_inputs", "stdp", "learned_rows"],
 )
 def test_winners_beyond_the_map_are_refused(call, argument):
     """They would learn from the inputs of others, at the border."""
@@ -175,7 +136,6 @@ def test_compiled_kernels_refuse_winners_beyond_the_map():
 
 SHORT = Winners(*(np.int32([0, 1]),) * 4)
 BEYOND = Winners(np.int32([3]), *(np.int32([0]),) * 3)
-NUMBERS_WON = Winners(0, 0, 0, 0)
 IN_ORDER = WEIGHTS, np.zeros((2, 1), int), np.zeros((2, 2, 2, 3, 3), bool), RATES
 
 
@@ -183,18 +143,11 @@ IN_ORDER = WEIGHTS, np.zeros((2, 1), int), np.zeros((2, 2, 2, 3, 3), bool), RATE
     ("call", "error", "argument"),
     [
         (lambda: kernels.set_rows(WEIGHTS, SHORT, ROWS), InputError, "rows"),
-        (lambda: kernels.set_rows(WEIGHTS, SHORT, 0.5), InputTypeError, "rows"),
-        (lambda: kernels.set_rows(WEIGHTS, SHORT.feature, ROWS), InputTypeError, "winners"),
-        (lambda: kernels.set_rows(WEIGHTS[:1], SHORT, ROWS), InputError, "winners.feature"),
         (lambda: kernels.stdp(WEIGHTS[:1], LATENCY, SHORT, RATES, **STEPS), InputError, "winners.feature"),
-        (lambda: kernels.stdp(WEIGHTS, LATENCY, NUMBERS_WON, RATES, **STEPS), InputTypeError, "winners.feature"),
         (lambda: native.learn(TAPS, LATENCY, BEYOND, RATES, features=3, **STEPS), InputError, "won.feature"),
-        (lambda: kernels.learned_rows(ROWS[0], LATENCY, SHORT, RATES, **STEPS), InputError, "rows"),
         (lambda: kernels.learned_rows(ROWS, LATENCY, SHORT, RATES, **STEPS), InputError, "rows"),
         (lambda: kernels.learned_in_order(*IN_ORDER), InputError, "causal"),
-        (lambda: kernels.receptive_fields(LATENCY, SHORT, kernel=7), InputError, "kernel"),
         (lambda: kernels.patches(LATENCY, np.zeros((1, 3), int), kernel=3), InputError, "positions"),
-        (lambda: kernels.k_winners(LATENCY, k=1, radius=0, **STEPS), InputTypeError, "spikes"),
         (lambda: encode(np.full((8, 8), np.nan)), InputError, "image"),
         (lambda: encode(np.eye(8)), InputError, "image"),
         (lambda: encode(np.ma.masked_array(np.eye(8))), InputTypeError, "image"),
@@ -203,13 +156,6 @@ IN_ORDER = WEIGHTS, np.zeros((2, 1), int), np.zeros((2, 2, 2, 3, 3), bool), RATE
 def test_wrong_rows_winners_and_images_are_refused(call, error, argument):
     with pytest.raises(error, match=rf"^`{argument}` must "):
         call()
-
-
-def test_kernels_have_the_methods_of_compiled_functions():
-    settings = dict(padding=1, time_steps=T)
-    assert kernels.pad.eval_shape(LATENCY, **settings).shape == (2, 8, 8)
-    assert kernels.pad.lower(LATENCY, **settings).out_info.shape == (2, 8, 8)
-    assert kernels.pad.trace(LATENCY, **settings).jaxpr.out_avals[0].shape == (2, 8, 8)
 
 
 def test_values_of_arrays_on_accelerators_are_not_copied(monkeypatch):

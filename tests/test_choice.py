@@ -1,26 +1,23 @@
 """A network made for a data set: what its function is given, and the encoder and time steps that are chosen for it."""
 
 import dataclasses
-import functools
 import json
 import pathlib
 import re
 
 import jax
 import numpy as np
-import own_classes as own
 import pytest
 import tiny
 from command import Command, refused
 from documents import rows
 
-from snnjax import Images, component, data
+from snnjax import Images, data
 from snnjax.app import options
 from snnjax.app.commands import sweep, train
-from snnjax.core.components import static
 from snnjax.core.errors import InputError, TooSmallError
 from snnjax.data import Dataset
-from snnjax.encoding import COLOUR, DOG, ENCODERS, EVENTS, GABOR, GREY, ON_OFF, WHITENING, Encoder
+from snnjax.encoding import COLOUR, DOG, ENCODERS, GABOR, ON_OFF, WHITENING, Encoder
 from snnjax.networks import Network, mozafari2018
 from snnjax.runs.trained import Trained
 from snnjax.training.build import network_for
@@ -33,31 +30,17 @@ def plain(images: Images, **others) -> Network:
     return dataclasses.replace(tiny.plain(images), **others)
 
 
-@component
-class Fixed:
-    """An encoder with the pixels as latencies, whose time steps are no choice."""
-
-    low: int = static(default=0)
-
-    @property
-    def time_steps(self):
-        return 255
-
-    def __call__(self, image):
-        return image[None].astype(np.uint8)
-
-    def output_shape(self, image_shape):
-        return (1, *image_shape)
-
-
 def test_a_function_is_given_the_images():
     seen = []
 
     def make(images, *, width=3):
         seen.append(images)
-        return plain(images, epochs=(width, 1))
+        encoder = images.encoder or WHITENING
+        images = dataclasses.replace(images, encoder=encoder)
+        return plain(images, epochs=(width, 1), encoder=encoder, time_steps=encoder.time_steps)
 
-    assert network_for(make, PICTURES).encoder == COLOUR
+    assert network_for(plain, PICTURES).encoder == COLOUR
+    assert network_for(make, PICTURES).encoder == WHITENING
     assert seen == [Images((32, 30, 3), 3, 12)] == [Images.of(PICTURES)]
     assert seen[0].input_shape == PICTURES.input_shape == (18, 34, 32)
     network_for(make, PICTURES.hold_out(0.25, 0))
@@ -66,40 +49,17 @@ def test_a_function_is_given_the_images():
     assert seen[2].count == 5000
     assert network_for(make, DIGITS, DOG).input_shape == (2, 28, 28)
     assert seen[3] == Images((28, 28), 10, 40, DOG)
-    assert network_for(functools.partial(plain, time_steps=7), DIGITS).encoder == Encoder(time_steps=7)
-
-
-TAKES = "`model` must be a function of `Images`, with defaults for all other arguments, got "
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: None, TAKES + "<lambda>(): too many positional arguments"),
-        (lambda a, b, c: None, TAKES + "<lambda>(a, b, c): missing a required argument: 'b'"),
-        (lambda images, *, width: None, TAKES + "<lambda>(images, *, width): missing a required"),
-        (3, TAKES + "int: 3 is not a callable object"),
-        (lambda _: 3, "`<lambda>(images)` must be a Network, got 3"),
-    ],
-    ids=["no argument", "several", "keyword", "integer", "no network"],
-)
-def test_functions_of_something_else_are_refused(make, message):
-    with pytest.raises(InputError) as caught:
-        network_for(make, DIGITS)
-    assert str(caught.value).startswith(message)
+    assert network_for(make, DIGITS, time_steps=31).time_steps == 31
+    assert seen[5].encoder.time_steps == 31, "a network with an encoder of its own may depend on its time steps"
 
 
 @pytest.mark.parametrize(
     ("time_steps", "encoder", "chosen", "expected"),
     [
-        (15, None, {}, GREY),
         (15, None, dict(time_steps=9), Encoder(time_steps=9)),
         (30, None, {}, Encoder(time_steps=30)),
         (15, DOG, {}, DOG),
-        (15, DOG, dict(time_steps=9), dataclasses.replace(DOG, time_steps=9)),
-        (30, None, dict(encoder=DOG), DOG),
         (30, None, dict(encoder=ON_OFF, time_steps=99), dataclasses.replace(ON_OFF, time_steps=99)),
-        (255, Fixed(), dict(time_steps=255), Fixed()),
     ],
 )
 def test_encoders_and_time_steps(time_steps, encoder, chosen, expected):
@@ -110,19 +70,6 @@ def test_encoders_and_time_steps(time_steps, encoder, chosen, expected):
 
     network = network_for(make, DIGITS, **chosen)
     assert (network.encoder, network.time_steps) == (expected, expected.time_steps)
-
-
-def test_a_network_with_an_encoder_of_its_own_may_depend_on_its_time_steps():
-    def make(images):
-        encoder = images.encoder or WHITENING
-        images = dataclasses.replace(images, encoder=encoder)
-        network = plain(images, encoder=encoder, time_steps=encoder.time_steps)
-        return network.vary("layer1.threshold", 0.1 * encoder.time_steps)
-
-    for steps in (None, 31):
-        network = network_for(make, DIGITS, time_steps=steps)
-        assert network.time_steps == network.encoder.time_steps == (steps or 255)
-        assert network.hyperparameters()["layer1.threshold"] == 0.1 * (steps or 255)
 
 
 def small(_: Images) -> Network:
@@ -136,15 +83,11 @@ ROWS = dataclasses.replace(DIGITS, train_images=DIGITS.train_images[:, :8], test
 @pytest.mark.parametrize(
     ("make", "images", "chosen", "error", "message"),
     [
+        (lambda a, b, c: None, DIGITS, {}, InputError, r"got <lambda>\(a, b, c\): missing a required argument: 'b'"),
+        (3, DIGITS, {}, InputError, "got int: 3 is not a callable object"),
+        (lambda _: 3, DIGITS, {}, InputError, r"`<lambda>\(images\)` must be a Network, got 3"),
         (small, DIGITS, dict(encoder=DOG), InputError, r"takes \(6, 28, 28\), .*become \(2, .* another `encoder`$"),
-        (small, DIGITS, dict(encoder=EVENTS), InputError, "`image` must be an event picture, "),
-        (small, DIGITS, dict(encoder=Encoder), TypeError, r"`encoder` must be an instance .*: write Encoder\(...\)"),
         (small, DIGITS, dict(encoder="dog"), InputError, "`encoder` must be a component, .* got str"),
-        (small, DIGITS, dict(encoder=own.Levels(np.arange(9.0))), InputError, r"become \(1, 28, 28\)"),
-        (small, DIGITS, dict(time_steps=0), InputError, "`time_steps` must be at least 1, got 0"),
-        (small, DIGITS, dict(time_steps=2.5), TypeError, "`time_steps` must be an integer, got 2.5"),
-        (small, DIGITS, dict(encoder=Fixed(), time_steps=9), InputError, "must be 255, those of the encoder Fixed,"),
-        (plain, ROWS, dict(encoder=WHITENING), TooSmallError, "at least 9 .* have 8x28 pixels: take a larger `size`$"),
         (mozafari2018, ROWS, dict(encoder=GABOR), TooSmallError, "have 8x28 pixels: take a larger `size`$"),
     ],
 )
@@ -153,95 +96,52 @@ def test_what_does_not_fit_is_refused(make, images, chosen, error, message):
         network_for(make, images, **chosen)
 
 
-@pytest.mark.parametrize("name", sorted({*ENCODERS} - {"events"}))
-def test_every_encoder_serves_grey_and_colour(name):
-    for images in (DIGITS, PICTURES):
-        encoder = ENCODERS[name]
-        if min(encoder.output_shape(images.train_images.shape[1:])[1:]) > 9:
-            network = network_for(plain, images, encoder)
-            assert network.input_shape == encoder.output_shape(images.train_images.shape[1:])
-            assert network.time_steps == encoder.time_steps
-
-
 # The command line
 
 
 MINE = """
 import dataclasses
 
-import tiny
-from snnjax import Images
 from snnjax.encoding import DOG
 
-READY = tiny.plain(Images(encoder=DOG))
 SEVEN = dataclasses.replace(DOG, radius=2, time_steps=7)
 """
-FEW = [*tiny.TRAIN[2:], "--epochs", "0", "0", "--kernels", "native", "--out", "run"]
 MODEL = tiny.TRAIN[:2]
+FEW = [*tiny.TRAIN[2:], "--epochs", "0", "0", "--kernels", "native", "--out", "run"]
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A folder with a file of networks and encoders, and a run with an encoder of it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("choice"))
-        pathlib.Path("mine_of_choice.py").write_text(MINE)
-        Command("train").main([*MODEL, *FEW, "--encoder", "mine_of_choice.py:SEVEN"])
-        yield pathlib.Path.cwd()
-    jax.config.update("jax_default_device", None)
-
-
-@pytest.fixture
-def folder(trained, monkeypatch):
-    """That folder, worked in."""
-    monkeypatch.chdir(trained)
-    return trained
-
-
-def test_a_run_keeps_the_encoder_chosen(folder, capsys):
+def test_a_run_keeps_the_encoder_chosen(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("mine_of_choice.py").write_text(MINE)
+    seven = ["--encoder", "mine_of_choice.py:SEVEN"]
+    Command("train").main([*MODEL, *FEW, *seven])
     results = json.loads(pathlib.Path("run/results.json").read_text())
     assert results["settings"].items() >= dict(encoder="mine_of_choice.py:SEVEN", time_steps=7).items()
-    assert str(folder / "mine_of_choice.py") in results["settings"]["imports"]
+    assert str(tmp_path / "mine_of_choice.py") in results["settings"]["imports"]
     network = Trained.read("run").network
     assert (network.encoder, network.time_steps) == (dataclasses.replace(DOG, radius=2, time_steps=7), 7)
     Command("evaluate").main(["run", "--out", "figures.json", "--device", "cpu"])
     assert json.loads(pathlib.Path("figures.json").read_text())["accuracy"] == results["test"]["accuracy"]
-    for other in ([], ["--encoder", "dog"], ["--encoder", "on_off", "--time_steps", "7"]):
+    for other in ([], ["--encoder", "on_off", "--time_steps", "7"]):
         assert "is of another network" in refused(Command("train"), capsys, *MODEL, *FEW, "--resume", *other)
-    Command("train").main([*MODEL, *FEW, "--resume", "--encoder", "mine_of_choice.py:SEVEN"])
+    Command("train").main([*MODEL, *FEW, "--resume", *seven])
+    for chosen, message in (
+        (["--encoder", "dogs"], "`encoder` must be one of grey, .*, or FILE.py:NAME, got 'dogs': did you mean 'dog'?"),
+        (["--encoder", "mine_of_choice.py:EIGHT"], "`encoder` mine_of_choice.py:EIGHT: .* has no 'EIGHT'"),
+        (["--time_steps", "256"], "`native` kernels take at most 255 time steps, got 256"),
+    ):
+        assert re.search(message, refused(Command("train"), capsys, *MODEL, *FEW, *chosen))
+    jax.config.update("jax_default_device", None)
 
 
-@pytest.mark.parametrize(
-    ("chosen", "kept", "encoder"),
-    [
-        (dict(), dict(encoder="grey", time_steps=15), GREY),
-        (dict(encoder="dog", time_steps=9), dict(encoder="dog", time_steps=9), dataclasses.replace(DOG, time_steps=9)),
-    ],
-    ids=["by default", "by name"],
-)
-def test_runs_and_sweeps_keep_what_was_chosen(chosen, kept, encoder):
+def test_runs_and_sweeps_keep_what_was_chosen():
+    chosen, encoder = dict(encoder="dog", time_steps=9), dataclasses.replace(DOG, time_steps=9)
     network, few = options.Network(model=MODEL[1], **chosen), options.SplitData(train_images=40, test_images=40)
     trainer, about, _ = train.prepare(network, few, options.Epochs(), options.Machine())
     swept, swept_about, _ = sweep.prepare(options.Sweep(network=network, data=few, seeds=2))
-    assert about.items() >= kept.items()
-    assert swept_about.items() >= kept.items()
+    assert about.items() >= chosen.items()
+    assert swept_about.items() >= chosen.items()
     assert trainer.network.encoder == swept.network.encoder == encoder
-
-
-@pytest.mark.parametrize(
-    ("chosen", "message"),
-    [
-        (["--encoder", "dogs"], "`encoder` must be one of grey, .*, or FILE.py:NAME, got 'dogs': did you mean 'dog'?"),
-        (["--encoder", "mine_of_choice.py:EIGHT"], "`encoder` mine_of_choice.py:EIGHT: .* has no 'EIGHT'"),
-        (["--encoder", "mine_of_choice.py:READY"], "`encoder` must have __call__, .*: Network lacks __call__, output_"),
-        (["--encoder", "none.py:X"], "`encoder` must name a Python file .*: there is no file none.py"),
-        (["--time_steps", "256"], "`native` kernels take at most 255 time steps, got 256"),
-        (["--model", "mine_of_choice.py:READY", "--encoder", "gabor"], r"takes \(2, 28, 28\), .* become \(4, 5, 5\)"),
-    ],
-)
-def test_wrong_options_are_refused(folder, capsys, chosen, message):
-    said = refused(Command("train"), capsys, *MODEL, *FEW, *chosen)
-    assert re.search(message, said), said
 
 
 def test_help_and_readme_name_the_encoders_there_are():

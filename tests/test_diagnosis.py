@@ -4,9 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-import tiny
 
-from snnjax import Images
+from snnjax.data import digits
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.layer_kernels import PLAIN
 from snnjax.layers.spiking import Layer
@@ -40,7 +39,7 @@ def test_phases_of_a_training_tell_what_they_show():
         def diagnosed(self, phase, diagnosis):
             heard[phase] = diagnosis
 
-    trainer = Trainer(tiny.plain(Images()), tiny.images(), Settings((2, 1), batch_size=20), Hearing())
+    trainer = Trainer(SPEC, digits().first(60, 20), Settings((2, 1), batch_size=20), Hearing())
     state = trainer.run(trainer.initial_state())
     assert state.diagnoses == heard
     assert heard.keys() == {"STDP layer1", "outputs of stage 1", "R-STDP"}
@@ -49,7 +48,7 @@ def test_phases_of_a_training_tell_what_they_show():
     assert "too low" not in words
     learned = heard["STDP layer1"]
     assert learned["silent"] == dict(layer1=0)
-    assert sum(learned["wins"]["layer1"]) == 40 * 2, "of one epoch, two winners to an image"
+    assert sum(learned["wins"]["layer1"]) == 60 * 2, "of one epoch, two winners to an image"
     assert learned["convergence"]["layer1"] == convergence(state.weights["layer1"]) < 0.16
     model = SpikingNetwork(trainer.network, weights=state.weights).model
     latencies = [model.forward(model.encode(image), 0, 1) for image in trainer.data.train_images]

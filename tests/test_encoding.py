@@ -1,7 +1,5 @@
 """From images to latencies."""
 
-import json
-
 import jax
 import judge
 import numpy as np
@@ -9,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snnjax.core.components import from_data, to_data
 from snnjax.core.errors import InputError, InputTypeError, TooSmallError
 from snnjax.encoding import (
     COLOUR,
@@ -20,7 +17,6 @@ from snnjax.encoding import (
     GREY,
     PIXELS,
     Encoder,
-    EventEncoder,
     FilterBank,
     Pixels,
     dog_kernel,
@@ -48,40 +44,13 @@ def drawn(*cases):
 
 
 @pytest.mark.parametrize(
-    ("kernel", "expected"),
-    [
-        (dog_kernel(3, 1 / 3, 2 / 3), judge.dog_kernel(3, 1 / 3, 2 / 3)),
-        (dog_kernel(15, 13 / 9, 26 / 9), judge.dog_kernel(15, 13 / 9, 26 / 9)),
-        (gabor_kernel(3, 0), judge.gabor_kernel(3, 0, 4.0)),
-        (gabor_kernel(7, 30, 3.25), judge.gabor_kernel(7, 30, 3.25)),
-        (gabor_kernel(7, 157.5), judge.gabor_kernel(7, 157.5, 4.0)),
-    ],
-)
-def test_kernels(kernel, expected):
-    np.testing.assert_allclose(kernel, expected, rtol=1e-6, atol=1e-7)
-    assert kernel.dtype == np.float32
-
-
-def test_smaller_kernels_sit_in_the_middle_of_the_largest():
-    kernels = [np.full((1, 1), 3.0), np.full((3, 3), 2.0), np.ones((7, 7))]
-    weights = FilterBank.of(kernels).weights
-    assert weights.shape == (3, 7, 7)
-    for weight, kernel in zip(weights, kernels, strict=True):
-        margin = (7 - len(kernel)) // 2
-        np.testing.assert_array_equal(weight[margin : 7 - margin, margin : 7 - margin], kernel)
-        assert weight.sum() == kernel.sum()
-
-
-@pytest.mark.parametrize(
     ("size", "threshold", "settings", "scale"),
     [
         ((1, 1), (50.0, -5.0, -100.0), dict(absolute=True), 1.0),
         ((9, 31), (50.0, -5.0, -100.0), dict(), 0.5),
-        ((5, 32), None, dict(absolute=True), 1.0),
-        ((4, 33), 50.0, dict(), 1.0),
         ((3, 70), None, dict(padding=5), 1.0),
     ],
-    ids=["pixel", "below a tile", "tile", "above a tile", "three tiles"],  # of 32 columns
+    ids=["pixel", "below a tile", "three tiles"],  # of 32 columns
 )
 def test_filter_image(size, threshold, settings, scale):
     image = RNG.integers(0, 256, size, np.uint8)
@@ -103,24 +72,13 @@ def test_multiples_of_a_kernel_are_told_from_others_at_any_scale(scale):
     np.testing.assert_allclose(filter_image(image, bank=bank), expected, rtol=1e-4, atol=1e-2 * scale)
 
 
-def test_colour_planes_are_added_and_outputs_copied():
-    image = RNG.integers(0, 256, (9, 12, 3), np.uint8)
-    bank = FilterBank.of(KERNELS[:2], (40.0, -10.0), copies=3)
-    expected = judge.filter_image(image.sum(axis=2), KERNELS[:2], [40.0, -10.0])
-    np.testing.assert_allclose(filter_image(image, bank=bank), np.repeat(expected, 3, axis=0), rtol=1e-5, atol=1e-3)
-    assert bank.weights.shape == (6, 5, 5)
-    np.testing.assert_array_equal(bank.weights[3], bank.weights[5])
-
-
 @pytest.mark.parametrize(
     ("encoder", "image_shape", "shape"),
     [
         (GREY, (28, 28), (6, 28, 28)),
-        (COLOUR, (32, 32, 3), (18, 34, 34)),
         (COLOUR, (7, 9), (18, 9, 11)),
         (Encoder(BANK, 300), (1, 8), (2, 1, 8)),
         (GABOR, (28, 30), (4, 5, 5)),
-        (GABOR, (20, 20, 3), (4, 4, 4)),
         (Encoder(BANK, pool=Pool((2, 3), padding=1)), (25, 27), (2, 13, 9)),
         (PIXELS, (5, 7, 3), (3, 5, 7)),
         (EVENTS, (5, 7, 2), (2, 5, 7)),
@@ -145,72 +103,28 @@ def test_local_normalization(case):
     np.testing.assert_allclose(normalized, judge.local_normalization(maps, radius), rtol=1e-5)
 
 
-@pytest.mark.parametrize("radius", [1, 30])
-def test_dim_neighbourhoods_are_normalised_beside_bright_ones(radius):
+def test_dim_neighbourhoods_are_normalised_beside_bright_ones():
     maps = np.full((1, 64, 64), 1e-5, np.float32)
     maps[0, 0, 0] = 100
-    normalized = local_normalization(maps, radius=radius)
-    np.testing.assert_allclose(normalized, judge.local_normalization(maps, radius), rtol=1e-4)
+    np.testing.assert_allclose(local_normalization(maps, radius=30), judge.local_normalization(maps, 30), rtol=1e-4)
 
 
-@given(drawn(((2, 4, 5), 3), ((1, 7, 3), 2), ((3, 1, 2), 1)))
-def test_lateral_inhibition(case):
-    maps, radius = case
-    percents = PERCENTS[:radius]
-    np.testing.assert_array_equal(lateral_inhibition(maps, percents), judge.lateral_inhibition(maps, percents))
-
-
-@given(
-    drawn(
-        ((2, 4, 5), ((1, 1), (1, 1), (0, 0))),
-        ((1, 7, 3), ((2, 3), (1, 2), (2, 1))),
-        ((3, 1, 2), ((3, 2), (4, 1), (3, 0))),
-    )
-)
-def test_max_pooling(case):
-    maps, (window, stride, padding) = case
-    pooled = max_pooling(maps, window, stride=stride, padding=padding)
-    np.testing.assert_array_equal(pooled, judge.max_pooling(maps, window, stride, padding))
-
-
-@given(drawn(((2, 3, 4), 5), ((40,), 15), ((5, 1), 1), ((1,), 15)), st.sampled_from([1, 12]))
+@given(drawn(((2, 3, 4), 5), ((40,), 15), ((5, 1), 1), ((1,), 15), ((200,), 300)), st.sampled_from([1, 12]))
 def test_rank_order(case, ties):
     maps, time_steps = case
     intensities = np.float32(np.floor(maps * ties))
     latency = rank_order(intensities, time_steps=time_steps)
     np.testing.assert_array_equal(latency, judge.rank_order(intensities, time_steps))
-    assert latency.dtype == np.uint8
-
-
-@pytest.mark.parametrize(
-    ("intensities", "latency"),
-    [
-        ([0, 0, 0, 0, 0, 0, 0, 0], [3, 3, 3, 3, 3, 3, 3, 3]),
-        ([0, 7, 0, 0, 0, 9, 0, 0], [3, 1, 3, 3, 3, 0, 3, 3]),
-        ([2, 2, 2, 2, 2, 2, 2, 2], [0, 0, 1, 1, 2, 2, 3, 3]),
-        ([1, 2, 2, 2, 1, 1, 2, 0], [2, 0, 0, 1, 2, 3, 1, 3]),
-    ],
-    ids=["blank", "fewer than T", "all equal: the last n - T bin are silent", "equal values on both sides of a step"],
-)
-def test_rank_order_by_hand(intensities, latency):
-    np.testing.assert_array_equal(rank_order(np.float32(intensities), time_steps=3), latency)
-
-
-def test_rank_order_of_many_values():
-    intensities = np.float32(RNG.integers(0, 50, (6, 28, 28)))
-    latency = rank_order(intensities, time_steps=300)
-    np.testing.assert_array_equal(latency, judge.rank_order(intensities, 300))
-    assert latency.dtype == np.uint16
+    assert latency.dtype == (np.uint16 if time_steps > 255 else np.uint8)
 
 
 def test_encoding_is_its_steps_one_after_the_other():
     settings = dict(time_steps=5, bank=BANK, radius=2)
-    for image in IMAGES:
-        normalized = local_normalization(filter_image(image, bank=BANK), radius=2)
-        latency = encode(image, **settings)
-        np.testing.assert_array_equal(latency, rank_order(normalized, time_steps=5))
-        np.testing.assert_array_equal(encode(np.float32(image), **settings), latency)
-    np.testing.assert_array_equal(Encoder(BANK, time_steps=5, radius=2)(IMAGES[0]), encode(IMAGES[0], **settings))
+    normalized = local_normalization(filter_image(IMAGES[0], bank=BANK), radius=2)
+    latency = rank_order(normalized, time_steps=5)
+    for image in (IMAGES[0], np.float32(IMAGES[0])):
+        np.testing.assert_array_equal(encode(image, **settings), latency)
+    np.testing.assert_array_equal(Encoder(BANK, time_steps=5, radius=2)(IMAGES[0]), latency)
 
 
 def test_the_encoder_of_objects_is_its_steps_one_after_the_other():
@@ -218,6 +132,7 @@ def test_the_encoder_of_objects_is_its_steps_one_after_the_other():
     image = RNG.integers(0, 256, (60, 44), np.uint8)
     gabors = [gabor_kernel(5, angle) for angle in (67.5, 112.5, 157.5, 202.5)]
     assert FilterBank.of(gabors, absolute=True, reflect=True) == GABORS
+    np.testing.assert_allclose(gabor_kernel(7, 30, 3.25), judge.gabor_kernel(7, 30, 3.25), rtol=1e-6, atol=1e-7)
     inhibition = np.float32([0.15, 0.12, 0.1, 0.07, 0.05])
     pooled = max_pooling(filter_image(image, bank=GABORS, scale=1 / 255), 7, stride=6, padding=3)
     inhibited = lateral_inhibition(pooled, inhibition)
@@ -230,10 +145,7 @@ def test_the_encoder_of_objects_is_its_steps_one_after_the_other():
     expected = np.abs(judge.filter_image(reflected / 255, gabors, [-np.inf] * 4))[:, 2:-2, 2:-2]
     np.testing.assert_allclose(pooled, judge.max_pooling(expected, (7, 7), (6, 6), (3, 3)), rtol=1e-5)
     np.testing.assert_allclose(inhibited, judge.lateral_inhibition(np.asarray(pooled), inhibition), rtol=1e-5)
-    for value in (1, 97, 200, 255):
-        flat = np.full((60, 44), value, np.uint8)
-        assert np.all(np.asarray(GABOR(flat)) == 15), "gabor filters see nothing in a flat picture"
-        assert not np.any(filter_image(flat, bank=GABORS, scale=1 / 255))
+    assert np.all(np.asarray(GABOR(np.full((60, 44), 97, np.uint8))) == 15), "nothing is seen in a flat picture"
 
 
 def test_outputs_below_0_are_silent():
@@ -253,10 +165,7 @@ def test_pixels_fire_in_the_order_of_their_brightness():
 
 CONTRACTS = {
     "max_pooling": (lambda x: max_pooling(x, 3, stride=2, padding=1), [MAPS]),
-    "local_normalization": (lambda x: local_normalization(x, radius=2), [MAPS]),
     "lateral_inhibition": (lateral_inhibition, [MAPS, np.stack([PERCENTS, PERCENTS / 2, PERCENTS / 4])]),
-    "rank_order": (lambda x: rank_order(x, time_steps=5), [MAPS]),
-    "filter_image": (lambda x: filter_image(x, bank=BANK), [IMAGES]),
     "encode": (lambda x: encode(x, time_steps=5, bank=BANK, radius=2), [IMAGES]),
 }
 
@@ -264,18 +173,6 @@ CONTRACTS = {
 @pytest.mark.parametrize("kernel", CONTRACTS)
 def test_contract(kernel, contract):
     contract(*CONTRACTS[kernel])
-
-
-def test_encoders_can_be_saved_compared_and_traced():
-    """They are components, all structure; they are shown without their numbers."""
-    for encoder in (Encoder(BANK, time_steps=5), GABOR):
-        arrays: dict[str, np.ndarray] = {}
-        again = from_data(json.loads(json.dumps(to_data(encoder, arrays))), arrays)
-        assert (again, hash(again), arrays) == (encoder, hash(encoder), {})
-        assert jax.tree.leaves(encoder) == []
-    bank = "FilterBank(2 kernels up to 5x5, threshold=(50.0, -20.0))"
-    steps = "radius=8, pool=None, inhibition=(), pointwise=False, scale=1.0"
-    assert repr(Encoder(BANK, time_steps=5)) == f"Encoder(bank={bank}, time_steps=5, {steps})"
 
 
 ONE = (((1.0,),),)
@@ -286,46 +183,18 @@ LARGE = FilterBank.of([np.ones((11, 11))], padding=0)
     ("call", "error", "message"),
     [
         (lambda: dog_kernel(4, 1.0, 2.0), InputError, "`window` must be odd, got 4"),
-        (lambda: dog_kernel(0, 1.0, 2.0), InputError, "`window` must be at least 1, got 0"),
-        (lambda: dog_kernel(1, 1.0, 2.0), InputError, "`window` must be at least 3 for a filter .*, got 1"),
-        (lambda: dog_kernel(3, 0.0, 2.0), InputError, "`sigma1` and `sigma2` must be positive .*got 0.0 and 2.0"),
-        (lambda: dog_kernel(3, 1.0, 1.0), InputError, "`sigma1` and `sigma2` must be .*differ, got 1.0 and 1.0"),
-        (lambda: gabor_kernel(5, 0.0, div=0), InputError, "`div` must be positive, got 0"),
         (lambda: FilterBank.of([np.ones((4, 4))]), InputError, "`kernels` .*odd.*got 4 rows"),
-        (lambda: FilterBank.of([np.ones((129, 129))]), InputError, "`kernels` must have at most 127 rows, got 129"),
-        (lambda: FilterBank.of([np.ones(3)]), InputError, r"`kernels` must have axes \(n n\), got shape \(3,\)"),
         (lambda: FilterBank(()), InputTypeError, r"`kernels` must be one filter or several, as tuples, got \(\)"),
         (lambda: FilterBank((((np.nan,),),)), InputError, "`kernels` and `threshold` must be finite"),
-        (lambda: FilterBank(ONE, np.inf), InputError, "`kernels` and `threshold` must be finite"),
         (lambda: FilterBank(ONE, (1.0, 2.0)), InputError, "`threshold` must be one number or 1, got 2"),
-        (lambda: FilterBank(ONE, padding=-1), InputError, "`padding` must be at least 0, got -1"),
-        (lambda: FilterBank(ONE, copies=0), InputError, "`copies` must be at least 1, got 0"),
         (lambda: Encoder(time_steps=0), InputError, "`time_steps` must be at least 1, got 0"),
-        (lambda: Pixels(0), InputError, "`time_steps` must be at least 1, got 0"),
-        (lambda: EventEncoder(0), InputError, "`time_steps` must be at least 1, got 0"),
-        (lambda: Encoder(radius=-1), InputError, "`radius` must be at least 0, got -1"),
-        (lambda: Encoder("grey"), InputTypeError, "`bank` must be a FilterBank, got 'grey'"),
-        (lambda: Encoder(pool=2), InputTypeError, r"`pool` must be a Pool or None, got 2: write Pool\(...\)"),
-        (lambda: Encoder(pool=Pool(2, mean=True)), InputError, "`pool` of an encoder must be of the largest"),
         (lambda: Encoder(inhibition=0.1), InputTypeError, "`inhibition` must be a tuple of numbers, got 0.1"),
         (lambda: Encoder(inhibition=(0.1, np.nan)), InputError, "`inhibition` must be finite numbers, got "),
-        (lambda: Encoder(scale=0), InputError, "`scale` must be positive and finite, got 0"),
         (lambda: GABOR.output_shape((2, 9)), InputError, r"`image` must have more than 2 rows .*got shape \(2, 9\)"),
-        (lambda: COLOUR.output_shape((32, 32, 4)), InputError, r"`image` .*got shape \(32, 32, 4\)"),
         (lambda: EVENTS.output_shape((32, 32, 3)), InputError, r"`image` .*got shape \(32, 32, 3\)"),
         (lambda: Encoder(pool=Pool(13)).output_shape((12, 9)), TooSmallError, "the map of 12x9, got 13x13"),
-        (lambda: max_pooling(MAPS[0], 7), TooSmallError, "`window` must fit into the map of 6x5, got 7x7"),
-        (lambda: max_pooling(IMAGES, 2), InputTypeError, "`maps` must hold floats, got dtype uint8"),
         (lambda: filter_image(IMAGES[0, :10], bank=LARGE), InputError, r"`image` .*more than 10 rows .*\(10, 9\)"),
-        (lambda: filter_image(IMAGES), InputError, r"`image` .*\(H W\), got shape \(3, 12, 9\)"),
-        (lambda: filter_image(IMAGES[0].tolist()), InputTypeError, "`image` must be an array.*got list"),
-        (lambda: local_normalization(IMAGES, radius=1), InputTypeError, "`maps` must hold floats, got dtype uint8"),
-        (lambda: local_normalization(MAPS, radius=1), InputError, r"`maps` .*got shape \(3, 2, 6, 5\)"),
-        (lambda: local_normalization(MAPS[0], radius=-1), InputError, "`radius` must be at least 0, got -1"),
-        (lambda: lateral_inhibition(IMAGES, PERCENTS), InputTypeError, "`maps` must hold floats, got dtype uint8"),
         (lambda: lateral_inhibition(MAPS[0], PERCENTS[0]), InputError, r"`percents` .*\(D\), got shape \(\)"),
-        (lambda: rank_order(IMAGES, time_steps=5), InputTypeError, "`intensities` must hold floats, got dtype uint8"),
-        (lambda: rank_order(MAPS, time_steps=0), InputError, "`time_steps` must be at least 1, got 0"),
     ],
 )
 def test_bad_input(call, error, message):
@@ -358,13 +227,3 @@ def test_equal_surroundings_have_equal_intensities():
     expected = np.asarray(intensities(image))
     np.testing.assert_array_equal(intensities(image.T), expected.transpose(0, 2, 1))
     np.testing.assert_array_equal(intensities(image[::-1]), expected[:, ::-1])
-    np.testing.assert_array_equal(intensities(image[:, ::-1]), expected[:, :, ::-1])
-
-
-@pytest.mark.parametrize(("size", "inside"), [((28, 28), 16), ((1, 1), 0)], ids=["image", "pixel"])
-def test_blank_and_constant_images(size, inside):
-    assert np.all(np.asarray(encode(np.zeros(size, np.uint8))) == 15)
-    constant = np.asarray(encode(np.full(size, 200, np.uint8)))
-    assert constant.shape == (6, *size)
-    middle = constant[:, 6:-6, 6:-6]
-    assert (middle == 15).sum() == middle.size == 6 * inside**2

@@ -1,9 +1,7 @@
 """Networks as data, and the module that runs them."""
 
-import collections
 import dataclasses
 import functools
-import itertools
 import pathlib
 
 import jax
@@ -16,15 +14,12 @@ from shipped import NAMES, shipped
 from snnjax.app.names import RECORDED
 from snnjax.core import components, files
 from snnjax.core.errors import InputError, InputTypeError, TooSmallError
-from snnjax.data import Dataset
 from snnjax.encoding import DOG, ON_OFF, Encoder
 from snnjax.layers.conv import WTA, Conv
 from snnjax.learners import RSTDP, STDP
-from snnjax.networks import NETWORKS, Earliest, Images, Majority, Model, Network, SpikingNetwork, stage
-from snnjax.networks.decision import majority
+from snnjax.networks import NETWORKS, Earliest, Images, Model, Network, SpikingNetwork, stage
 from snnjax.networks.model import PlasticWeight
 from snnjax.runs.trained import Trained
-from snnjax.training.build import network_for
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings, TrainState
 
@@ -35,7 +30,7 @@ DECISION = Conv(6, kernel=3, padding=1, learners=RSTDP())
 SMALL = Network("small", SHAPE, 3, (stage(DECISION),))
 GOLDEN = dict(line.split(": ", 1) for line in (pathlib.Path(__file__).parent / "golden" / "networks.txt").open())
 
-
+IMAGE = np.zeros((28, 28), np.uint8)
 LAYER = Conv(4, kernel=3, threshold=1)
 LARGER = Conv(4, kernel=5, threshold=1)
 FORWARD, REACHED = (jax.jit(functools.partial(Model.forward, timed=timed)) for timed in (True, False))
@@ -71,20 +66,6 @@ def latencies() -> np.ndarray:
     return np.random.default_rng(0).integers(0, most, (20, 6, 28, 28)).clip(max=T).astype(np.uint8)
 
 
-def test_shapes_and_initial_weights_of_mozafari2018():
-    spec = NETWORKS["mozafari2018"]()
-    assert spec.shapes == ((6, 28, 28), (30, 14, 14), (250, 4, 4), (200, 4, 4))
-    shapes = dict(layer1=(30, 6, 5, 5), layer2=(250, 30, 3, 3), layer3=(200, 250, 5, 5))
-    assert spec.weight_shapes == shapes
-    first, again, other = (spec.initial_weights(seed) for seed in (3, 3, 4))
-    assert {name: weights.shape for name, weights in first.items()} == shapes
-    for name, weights in first.items():
-        np.testing.assert_array_equal(weights, again[name])
-        assert np.any(weights != other[name])
-        np.testing.assert_allclose([weights.mean(), weights.std()], [0.8, 0.05], atol=0.003)
-    assert NETWORKS["mozafari2018"](Images(classes=7)).stages[-1].branches[0].features == 140
-
-
 @pytest.mark.parametrize("name", GOLDEN)
 def test_shipped_networks_are_those_that_were_measured(name):
     """Whoever changes one trains it anew; then `str` of the network goes into golden/networks.txt."""
@@ -94,19 +75,15 @@ def test_shipped_networks_are_those_that_were_measured(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_shipped_networks_know_their_name_and_can_decide(name):
+def test_shipped_networks_decide_and_take_other_sizes_classes_and_encoders(name):
     assert name in GOLDEN
     spec = shipped(name)
     assert spec.name == name
     assert len(spec.epochs) == len(spec.stages)
     decided = jax.eval_shape(SpikingNetwork(spec).predict, jax.ShapeDtypeStruct(spec.input_shape, np.uint8))
     assert (decided.shape, decided.dtype) == ((), np.int32)
-    with pytest.raises(InputError, match=r"`images` must be Images, got \(28, 28\): write Images\(\(28, 28\), classes"):
+    with pytest.raises(InputError, match=r"`images` must be Images, got \(28, 28\): write Images"):
         NETWORKS[name]((28, 28))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_shipped_networks_take_other_sizes_classes_and_encoders(name):
     shape = (34, 30, 3) if "goupy" in name else (34, 30)
     spec = NETWORKS[name](Images(shape, 3, encoder=DOG if name in RECORDED else None))
     if spec.deciding:
@@ -114,22 +91,16 @@ def test_shipped_networks_take_other_sizes_classes_and_encoders(name):
     if name in RECORDED:
         assert {conv.features for conv in spec.stages[-1].branches} == {60}
         assert spec.input_shape == (2, 34, 30)
-        with pytest.raises(TooSmallError, match=rf"^{name} on input \(6, 5, 5\): stage \d: .* must fit into the map"):
-            NETWORKS[name](Images((5, 5)))
         return
     assert spec.input_shape == spec.encoder.output_shape(shape)
     again = NETWORKS[name](Images(shape, 3, encoder=dataclasses.replace(spec.encoder, time_steps=9)))
     assert again.time_steps == 9
-    if "goupy" in name:
-        part = np.arange(108, dtype=np.uint8).reshape(3, 6, 6), np.arange(3, dtype=np.int32)
-        with pytest.raises(ValueError, match="images of few have 6x6 pixels: take a larger `size`"):
-            network_for(NETWORKS[name], Dataset("few", *part, *part))
 
 
 def test_there_is_one_initialiser(network):
     """Of a description, of a module, and of a training; an optimizer of gradients finds no weights."""
     settings = Settings((0, 0, 0), seed=3)
-    expected = BRANCHES.initial_weights(3)
+    expected, other = BRANCHES.initial_weights(3), BRANCHES.initial_weights(4)
     for weights in (
         SpikingNetwork(BRANCHES, seed=3).weights(),
         Trainer(BRANCHES, tiny.images(), settings).initial_state().weights,
@@ -138,6 +109,8 @@ def test_there_is_one_initialiser(network):
         for layer, value in expected.items():
             assert weights[layer].dtype == value.dtype == np.float32
             np.testing.assert_array_equal(weights[layer], value)
+            assert np.any(value != other[layer])
+            np.testing.assert_allclose([value.mean(), value.std()], [0.8, 0.05], atol=0.01)
     assert isinstance(network.layer1, PlasticWeight)
     assert not isinstance(network.layer1, nnx.Param)
 
@@ -156,13 +129,14 @@ def test_branches_are_joined_in_order(network, latencies):
 
 def test_the_deciding_layers_are_observed(network, latencies):
     """The spikes that decide; where times do not matter, at the last step."""
+    decisive_spikes = jax.jit(Model.decisive_spikes)
     seen = OBSERVE(network.model, latencies[0]).latencies["layer3"]
-    potentials = jax.jit(Model.decisive_spikes)(network.model, FORWARD(network.model, latencies[0]))[0].potential
+    potentials = decisive_spikes(network.model, FORWARD(network.model, latencies[0]))[0].potential
     np.testing.assert_array_equal(seen, np.where(np.asarray(potentials) > 0, T - 1, T))
     deciding = stage(dataclasses.replace(DECISION, threshold=1.0))
     timed = SpikingNetwork(dataclasses.replace(SMALL, stages=(deciding,), decision=Earliest())).model
     latency = latencies[0, :2, :12, :12]
-    spikes = jax.jit(Model.decisive_spikes)(timed, latency)[0]
+    spikes = decisive_spikes(timed, latency)[0]
     np.testing.assert_array_equal(OBSERVE(timed, latency).latencies["layer1"], spikes.latency)
     assert len(np.unique(spikes.latency)) > 2, "the case tells nothing"
 
@@ -188,76 +162,45 @@ def test_the_last_step_decides_and_batches_are_images_one_by_one(network, latenc
 
 
 def test_signed_weights_are_propagated_in_time():
-    """A neuron that fires early and is inhibited later has fired, though its last potential is below the threshold."""
+    """A neuron that fires early and is inhibited later has fired, though its last potential is below the threshold.
+
+    Without `timed`, the layer before passes its times on to it too.
+    """
+    passing = Conv(2, kernel=1, threshold=0.5, learners=STDP())
     signed = Conv(1, kernel=1, threshold=0.5, learners=STDP(bounds=(-1, 1)))
-    stages = stage(signed), stage(Conv(3, kernel=1, threshold=0.1, learners=STDP())), stage(DECISION)
+    stages = stage(passing), stage(signed), stage(Conv(3, kernel=1, threshold=0.1, learners=STDP())), stage(DECISION)
     network = SpikingNetwork(Network("signed", (2, 1, 2), 3, stages))
-    network.set_weights(dict(layer1=np.float32([1, -1]).reshape(1, 2, 1, 1)))
+    weights = dict(layer1=np.eye(2), layer2=np.array([[1, -1]]))
+    network.set_weights({name: np.float32(rows)[:, :, None, None] for name, rows in weights.items()})
     latency = np.uint8([[0, 3], [3, 0]]).reshape(2, 1, 2)
     model = network.model
-    assert model.forward(latency, 0, 1).tolist() == [[[0, T]]]
-    assert model.forward(latency, 0, 1, timed=False).tolist() == [[[0, T]]]
-    assert (model.forward(latency, 0, 2, timed=False) < T).tolist() == [[[True, False]]] * 3
+    assert model.forward(latency, 0, 2).tolist() == [[[0, T]]]
+    assert model.forward(latency, 0, 2, timed=False).tolist() == [[[0, T]]]
+    assert (model.forward(latency, 0, 3, timed=False) < T).tolist() == [[[True, False]]] * 3
     assert network.predict(latency) >= 0
 
 
-def test_features_are_what_stages_make_of_an_image(network):
+def test_features_are_what_stages_make_of_an_image():
     image = np.random.default_rng(0).integers(0, 256, (12, 12), np.uint8)
-    spec = before(
-        stage(dataclasses.replace(LAYER, padding=1, threshold=4), pool=2),
-        stage(dataclasses.replace(LARGER, threshold=40, weight_std=0.5)),
-    )
-    coded = SpikingNetwork(dataclasses.replace(spec, encoder=DOG))
+    first = stage(dataclasses.replace(LAYER, padding=1, threshold=4), pool=2)
+    spec = dataclasses.replace(SMALL, stages=(first, stage(DECISION)), encoder=DOG)
+    coded = SpikingNetwork(spec)
 
     @jax.jit
     def all_of(image):
-        features = [coded.features(image, stages) for stages in (0, 1, 2)]
-        return features, coded.features(image), coded.model.encode(image), coded.model.decide(features[2]), coded(image)
+        features = [coded.features(image, stages) for stages in (0, 1)]
+        return features, coded.features(image), coded.model.encode(image), coded.model.decide(features[1]), coded(image)
 
     features, default, latency, decided, decision = all_of(image)
-    assert [each.shape for each in features] == list(spec.shapes[:3])
-    assert {each.dtype for each in features} == {np.dtype(np.uint8)}
-    assert [len(np.unique(each)) > 2 for each in features] == [True] * 3, "the case tells nothing"
+    assert [each.shape for each in features] == list(spec.shapes[:2])
+    assert [len(np.unique(each)) > 2 for each in features] == [True] * 2, "the case tells nothing"
     np.testing.assert_array_equal(features[0], latency)
-    np.testing.assert_array_equal(features[2], default)
+    np.testing.assert_array_equal(features[1], default)
     assert decided.decision == decision
-    for call, message in (
-        (lambda: coded.features(image, 3), "`stages` must be at most 2, those before the decision, got 3"),
-        (lambda: coded.features(image, -1), "`stages` must be at least 0, got -1"),
-        (lambda: coded.features(image[None]), r"`image` must have shape .*, got \(1, 12, 12\): .* use jax\.vmap"),
-        (lambda: network.features(image), "`encoder` must be given to take images"),
-    ):
-        with pytest.raises(InputError, match=message):
-            call()
-
-
-def test_features_of_real_valued_stages_and_of_networks_that_are_not_fitted():
     deep = SpikingNetwork(NETWORKS["softhebb_narrow"](Images((8, 8))))
-    image = jax.ShapeDtypeStruct((8, 8), np.uint8)
-    kinds = [jax.eval_shape(functools.partial(deep.features, stages=stages), image).dtype.name for stages in range(4)]
-    assert kinds == ["uint8", "float32", "float32", "uint8"]
-    fitted = SpikingNetwork(NETWORKS["kheradpisheh2018"]())
-    blank = np.zeros((28, 28), np.uint8)
-    assert jax.eval_shape(fitted.features, blank).shape == fitted.spec.shapes[-1]
-    with pytest.raises(InputError, match="`decision` of kheradpisheh2018 must be fitted"):
-        fitted(blank)
-    with pytest.raises(InputError, match="`encoder` of goupy2024_pcn must be fitted"):
-        SpikingNetwork(NETWORKS["goupy2024_pcn"]()).features(blank)
-
-
-@pytest.mark.parametrize("layers", [1, 3, 4])
-def test_the_majority_of_any_number_of_layers(layers):
-    """As its docstring says: the most votes if two agree, the lowest class among equals, else layer L // 2's vote."""
-    votes = np.array(list(itertools.product([-1, 0, 1, 2], repeat=layers)))
-    expected = []
-    for each in votes.tolist():
-        counts = collections.Counter(vote for vote in each if vote >= 0)
-        most = max(counts.values(), default=0)
-        agreed = [vote for vote, count in counts.items() if count == most]
-        expected.append(min(agreed) if most >= 2 else each[layers // 2])
-    scores = np.float32(votes[:, :, None] == np.arange(3)) * np.arange(1, layers + 1, dtype=np.float32)[:, None]
-    assert jax.jit(jax.vmap(Majority().decide))(scores).tolist() == expected
-    assert jax.jit(jax.vmap(functools.partial(majority, classes=3)))(votes).tolist() == expected
+    blank = jax.ShapeDtypeStruct((8, 8), np.uint8)
+    kinds = [jax.eval_shape(functools.partial(deep.features, stages=stages), blank).dtype.name for stages in range(4)]
+    assert kinds == ["uint8", "float32", "float32", "uint8"], "real-valued stages too"
 
 
 def test_branches_vote_for_the_class_of_their_winner():
@@ -279,59 +222,34 @@ def test_branches_vote_for_the_class_of_their_winner():
 FIRST = Conv(4, kernel=5, threshold=15, competition=WTA(2), learners=(STDP(), RSTDP(bounds=(0, 1))))
 LAST = Conv(10, kernel=6, learners=RSTDP())
 SOUND = Network("sound", (6, 28, 28), 10, (stage(FIRST, pool=4), stage(LAST)), encoder=Encoder())
-RATES = [
-    (lambda: STDP(doubling=0), InputError, "`doubling` must be at least 1, got 0"),
-    (lambda: STDP(ltp=0), InputError, "`ltp` must lie above 0 and up to `ltp_max`"),
-    (lambda: STDP(ltp=0.2, ltp_max=0.1), InputError, "`ltp` must lie above 0 and up to `ltp_max`"),
-    (lambda: STDP(ltd=0.001), InputError, "`ltd` must be finite and at most 0, got 0.001"),
-    (lambda: STDP(ltd=np.nan), InputError, "`ltd` must be finite and at most 0, got nan"),
-    (lambda: STDP(bounds=(1.0, 1.0)), InputError, "`bounds` must be .* lower < upper"),
-    (lambda: RSTDP(reward=(-0.004, -0.003)), InputError, r"`reward` must be \(a\+, a-\), at least 0 and at most 0"),
-    (lambda: RSTDP(reward=(0.004, 0.003)), InputError, r"`reward` must be \(a\+, a-\), at least 0 and at most 0"),
-    (lambda: RSTDP(punish=(0.004, 0.0005)), InputError, r"`punish` must be \(a\+, a-\), at most 0 and at least 0"),
-    (lambda: RSTDP(punish=(-0.004, np.nan)), InputError, r"`punish` must be \(a\+, a-\)"),
-    (lambda: SOUND.vary("layer1.learners.0.doubling", 0), InputError, "`doubling` must be at least 1, got 0"),
-    (lambda: SOUND.vary("layer1.learners.0.ltd", np.nan), InputError, "must be a finite number of 32 bits, got nan"),
-]
 
 
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
+        (lambda: NETWORKS["deep2024"](Images((5, 5))), TooSmallError, r"^deep2024 on input \(6, 5, 5\): stage \d: "),
         (lambda: before(stage(LAYER, pool=12)), TooSmallError, "stage 1: .* into the map of 10x10, got 12x12"),
-        (
-            lambda: before(stage(Conv(4, 13, threshold=1))),
-            TooSmallError,
-            "stage 1: .* into the map of 12x12, got 13x13",
-        ),
         (lambda: before(stage(LARGER, pool=8), stage(LAYER)), TooSmallError, "stage 2: .* the map of 1x1, got 3x3"),
         (lambda: before(stage(LAYER, LARGER)), InputError, r"stage 1: branches must .*, got \[\(8, 8\), \(10, 10\)\]"),
         (lambda: before(stage(dataclasses.replace(LAYER, fractional=True))), InputError, "`fractional` of layer1"),
         (lambda: small(classes=4), InputError, "multiple of 4 features, got RSTDP and 6 features$"),
-        (lambda: small(time_steps=0), InputError, "`time_steps` must be at least 1, got 0"),
         (lambda: small(encoder=Encoder(time_steps=9)), InputError, "`time_steps` must be .*, got 15 and 9 of"),
         (lambda: small(epochs=(1, 2)), InputError, r"`epochs` must be one for each of 1 stages, got \(1, 2\)"),
-        (lambda: small(epochs=(-1,)), InputError, "`epochs` must be at least 0, got -1"),
-        (lambda: small(patience=-1), InputError, "`patience` must be at least 0, got -1"),
-        (lambda: small(input_shape=(0, 9, 9)), InputError, "`input_shape` must be at least 1, got 0"),
-        (
-            lambda: small(stages=(stage(DECISION, pool=2),)),
-            InputError,
-            "`pool` of the last stage of small must be None",
-        ),
+        (lambda: small(stages=(stage(DECISION, pool=2),)), InputError, "`pool` of the last stage of small must be"),
         (lambda: last(learners=STDP()), InputError, "must have a supervised learner, such as RSTDP, .*got STDP and 6"),
-        (lambda: last(learners=()), InputError, "must have a supervised learner, .*got no learner and 6 features"),
         (lambda: last(threshold=3.0), InputError, "`threshold` of layer1, which decides, must be None: 3.0 has no"),
         (lambda: last(fractional=True), InputError, "`fractional` of layer1, which decides, must be False"),
         (lambda: last(competition=WTA(2)), InputError, "`competition` of layer1, which decides, must be"),
         (lambda: last(output_padding=(0, 2)), InputError, "`output_padding` of layer1, which decides, must be 0"),
         (lambda: last(learners=(RSTDP(), STDP())), InputError, "`learners` of layer1 must be unsupervised but for"),
-        (lambda: last(learners=(RSTDP(), RSTDP())), InputError, "`learners` of layer1 must be unsupervised but for"),
         (lambda: Images((6, 28, 28)), InputError, r"`shape` of images must be .*, got \(6, 28, 28\)"),
-        (lambda: Images((28, 28, 4)), InputError, r"`shape` of images must be .*, got \(28, 28, 4\)"),
         (lambda: Images(count=0), InputError, "`count` must be at least 1, got 0"),
-        (lambda: Images(classes=0), InputError, "`classes` must be at least 1, got 0"),
-        *RATES,
+        (lambda: STDP(doubling=0), InputError, "`doubling` must be at least 1, got 0"),
+        (lambda: STDP(ltp=0), InputError, "`ltp` must lie above 0 and up to `ltp_max`"),
+        (lambda: STDP(ltd=np.nan), InputError, "`ltd` must be finite and at most 0, got nan"),
+        (lambda: STDP(bounds=(1.0, 1.0)), InputError, "`bounds` must be .* lower < upper"),
+        (lambda: RSTDP(reward=(0.004, 0.003)), InputError, r"`reward` must be \(a\+, a-\), at least 0 and at most 0"),
+        (lambda: RSTDP(punish=(0.004, 0.0005)), InputError, r"`punish` must be \(a\+, a-\), at most 0 and at least 0"),
     ],
 )
 def test_networks_that_cannot_be_are_refused(make, error, message):
@@ -342,12 +260,14 @@ def test_networks_that_cannot_be_are_refused(make, error, message):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda net: net.set_weights(dict(layer4=np.zeros(1))), r"layer1, layer2_1, layer2_2, layer3\), got 'layer4'"),
         (lambda net: net.set_weights(dict(layer1=np.zeros((4, 6, 5, 4)))), r"shape \(4, 6, 5, 5\), got \(4, 6, 5, 4\)"),
         (lambda net: SpikingNetwork(BRANCHES, weights={}), "`weights` must be those of layer1, layer2_1, layer2_2, la"),
         (lambda net: net.predict(np.zeros((6, 28, 27), np.uint8)), r"shape \(6, 28, 28\), got \(6, 28, 27\)"),
-        (lambda net: net.model.observe(np.zeros((5, 28, 28), np.uint8)), r"shape \(6, 28, 28\), got \(5, 28, 28\)"),
         (lambda net: net.model.observe(np.zeros((6, 28, 28), np.float32)), "`latency` must hold integer time steps"),
+        (lambda net: net.features(IMAGE), "`encoder` must be given to take images"),
+        (lambda net: SpikingNetwork(small(encoder=DOG)).features(IMAGE, 1), "`stages` must be at most 0, those before"),
+        (lambda net: SpikingNetwork(NETWORKS["goupy2024_pcn"]()).features(IMAGE), "`encoder` of goupy2024_pcn must be"),
+        (lambda net: SpikingNetwork(NETWORKS["kheradpisheh2018"]())(IMAGE), "`decision` of kheradpisheh2018 must be"),
     ],
 )
 def test_weights_and_inputs_that_do_not_fit_are_refused(network, call, message):
@@ -356,31 +276,23 @@ def test_weights_and_inputs_that_do_not_fit_are_refused(network, call, message):
     assert isinstance(caught.value, InputTypeError) == ("integer" in message)
 
 
-def edited(path: pathlib.Path, edit) -> None:
-    """Saves the sound network, its data edited, its checksum right."""
+def test_names_and_rates_that_cannot_be_are_refused_in_files_too(tmp_path):
+    """No part of a path, or no rate of learning, in a file whose checksum is right."""
+    for name in ("a/../../esc", "a\\b", "a\x1b[31m", "a\nb", "a\0"):
+        with pytest.raises(InputError, match="`name` must be of printable characters"):
+            small(name=name)
+    path = tmp_path / "weights.npz"
     Trained(SOUND, SOUND.initial_weights(), (28, 28)).save(path)
     assert Trained.read(path).network == SOUND
     arrays, meta = files.load_checkpoint(path)
-    edit(meta["network"])
-    files.save_checkpoint(path, arrays, meta)
-
-
-def test_names_that_are_no_part_of_a_path_are_refused(tmp_path):
-    edited(tmp_path / "weights.npz", lambda network: network.update(name="/esc"))
-    for make in (
-        *(functools.partial(small, name=name) for name in ("a/../../esc", "a\\b", "a\x1b[31m", "a\nb", "a\0")),
-        lambda: Trained.read(tmp_path / "weights.npz"),
-    ):
-        with pytest.raises(InputError, match="`name` must be of printable characters"):
-            make()
-
-
-def test_rates_that_cannot_be_are_refused_in_files(tmp_path):
-    for index, change in enumerate((dict(doubling=0), dict(reward=(0.004, 0.003)))):
-        path = tmp_path / f"{index}.npz"
-        edited(path, lambda network: network["stages"][0]["branches"][0]["learners"][index].update(change))
-        with pytest.raises(InputError, match=f"`{next(iter(change))}` must be"):
-            Trained.read(path)
+    stdp, rstdp = meta["network"]["stages"][0]["branches"][0]["learners"]
+    for data, change in ((meta["network"], dict(name="/esc")), (stdp, dict(doubling=0)), (rstdp, dict(reward=(1, 1)))):
+        ((field, wrong),) = change.items()
+        sound, data[field] = data[field], wrong
+        files.save_checkpoint(tmp_path / "wrong.npz", arrays, meta)
+        data[field] = sound
+        with pytest.raises(InputError, match=f"`{field}` must be"):
+            Trained.read(tmp_path / "wrong.npz")
 
 
 def test_weights_below_the_bounds_are_refused_wherever_they_come_from(tmp_path):
@@ -397,8 +309,6 @@ def test_weights_below_the_bounds_are_refused_wherever_they_come_from(tmp_path):
         weights["layer1"][0, 0, 0, 0] = value
         files.save_checkpoint(path, arrays | weights, meta)
         for take in (
-            lambda: Trained(SOUND, weights, (28, 28)),
-            lambda: SpikingNetwork(low, weights=weights),
             lambda: SpikingNetwork(SOUND).set_weights(weights),
             lambda: Model.of(low, weights),
             lambda: trainer.run(TrainState(dict(weights))),
@@ -406,27 +316,18 @@ def test_weights_below_the_bounds_are_refused_wherever_they_come_from(tmp_path):
         ):
             with pytest.raises(InputError, match=rf"`weights\['layer1'\]` must be at least 0 .* got {value}"):
                 take()
-    signed = components.replace(low, "stages.0.branches.0.learners", STDP(bounds=(-1.0, 1.0)))
-    assert signed.initial_weights()["layer1"].min() < 0, "where bounds allow it, weights may be below 0"
 
 
 def test_few_images_are_shown_in_more_patches_and_for_more_epochs():
     """Of goupy2024_ncg, by the number of images; in colour their readout has a lower threshold."""
     for shape, count, patches, epochs, threshold in (
-        ((28, 28), 54_000, 1, 14, 200),
-        ((28, 28), 1_000, 60, 100, 200),
         ((28, 28), 90, 667, 100, 200),
-        ((28, 28), 50, 1200, 100, 200),
-        ((32, 32, 3), 10_000, 6, 60, 660),
         ((32, 32, 3), 1_000, 10, 100, 300),
     ):
         network = NETWORKS["goupy2024_ncg"](Images(shape, count=count))
         features, readout = (each.branches[0] for each in network.stages)
         found = features.each_learner[0].patches, network.epochs[-1], readout.threshold
         assert found == (patches, epochs, pytest.approx(threshold)), (shape, count)
-
-
-def test_spikes_lie_within_steps_where_the_gap_is_below_three_steps():
-    for steps, within in ((255, False), (101, False), (99, True)):
+    for steps, within in ((101, False), (99, True)):  # where the gap is below three steps, spikes lie within them
         encoder = dataclasses.replace(ON_OFF, time_steps=steps)
-        assert NETWORKS["goupy2024_ncg"](Images(encoder=encoder)).stages[1].branches[0].fractional == within, steps
+        assert NETWORKS["goupy2024_ncg"](Images(encoder=encoder)).stages[1].branches[0].fractional == within

@@ -177,7 +177,7 @@ def test_results_are_read_as_written_or_refused(run, tmp_path):
             read_results(tmp_path)
 
 
-def test_the_numbers_of_the_network_and_of_each_class_are_listed(results, tmp_path):
+def test_the_numbers_of_the_network_of_each_class_and_phase_are_listed(results, tmp_path):
     """Those that training has changed twice."""
     assert results["trained_hyperparameters"] == {}, "these learners change none"
     assert report.numbers(results)[0] == ["number", "at the start"]
@@ -192,6 +192,10 @@ def test_the_numbers_of_the_network_and_of_each_class_are_listed(results, tmp_pa
     head, rows = report.classes(dict(classes=figures), ["a", "b"])
     assert head == ["class", "images", "precision", "recall", "F1", "ROC AUC"]
     assert rows == [["a", "1,200", "1.000", "0.250", "0.400", "0.750"], ["b", "1", "0.500", "", "", "0.625"]]
+    figures = dict(name="encode", images=1234, compile_seconds=1.5, seconds=2.0, images_per_second=617.0)
+    head, [row] = report.phases(dict(phases=[figures]))
+    shown = {"phase": "encode", "images": "1,234", "compiling s": "1.5", "running s": "2.0", "images/s": "617"}
+    assert dict(zip(head, row, strict=True)) == shown
 
 
 def test_the_course_of_a_run_ends_with_its_last_phase(results):

@@ -83,7 +83,7 @@ def trainer_of(spec: Network | None = None, epochs=(2, 3), seed: int = 0, **othe
     ids=["STDP, of XLA", "TargetTime"],
 )
 def test_layers_that_learn_alone_go_on_within_an_epoch(learner, native, monkeypatch, compiler):
-    """Of two networks side by side."""
+    """Of two networks side by side, interrupted twice."""
     monkeypatch.setattr(epoch, "EVERY", 0.0)
     monkeypatch.setattr(epoch, "SLICE", 12)
     monkeypatch.setattr(epoch, "ALIGNED", 4)
@@ -98,6 +98,7 @@ def test_layers_that_learn_alone_go_on_within_an_epoch(learner, native, monkeypa
 
     def save(states):
         if states[0].done == 1 and states[0].shown:
+            kept.clear()
             for state in states:
                 arrays, meta = state.flatten()
                 assert "found/" in " ".join(arrays), "as files have always called results of an unfinished epoch"
@@ -111,6 +112,8 @@ def test_layers_that_learn_alone_go_on_within_an_epoch(learner, native, monkeypa
     again = loop.Training(networks, images(), made.settings)
     for state in kept:
         again.runners.check(state)
+    with pytest.raises(KeyboardInterrupt):
+        again.run([*kept], save)
     for found, state in zip(again.run(kept), expected, strict=True):
         np.testing.assert_array_equal(found.weights["layer1"], state.weights["layer1"])
         assert found.diagnoses == state.diagnoses

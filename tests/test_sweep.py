@@ -33,7 +33,7 @@ from snnjax.runs.trained import Trained
 from snnjax.training import epoch
 from snnjax.training.groups import Group, Progress, train
 from snnjax.training.loop import Trainer
-from snnjax.training.state import Settings
+from snnjax.training.state import Callback, Settings
 from snnjax.training.sweep import Sweep, SweepState
 from snnjax.training.workers import Workers
 
@@ -281,14 +281,23 @@ def test_workers_may_end_in_any_order(tmp_path):
 
 def test_networks_that_learning_leaves_invalid_are_named_and_the_others_continue(tmp_path, monkeypatch):
     """They are as they are alone; also where the sweep is stopped after that, or has no folder."""
+    problems = []
+
+    class Hearing(Callback):
+        def invalid(self, problem):
+            problems.append(problem)
+            assert len(problems) < 3, "a network ends once"
+
     variants = [{"seed": 0, GROWTH: 1e30}, {"seed": 1}, {"seed": 2, "layer2.growth": 1e30}]
-    sweep = Sweep(growing(Images()), IMAGES, SETTINGS, variants)
+    sweep = Sweep(growing(Images()), IMAGES, SETTINGS, variants, Hearing())
     weights: dict[int, dict[str, np.ndarray]] = {}
     state = sweep.run(keep=lambda at, network, state: weights.update({at: state.weights}) or {})
     assert_as_alone(sweep, state, weights, 1)
     errors = [state.done[at].get("error", "") for at in range(3)]
     assert errors[0].startswith(f"seed=0, {GROWTH}=1e+30: `update` of Exploding left layer1 invalid in epoch 1: ")
     assert errors[1] == ""
+    assert problems == [errors[0], errors[2]]
+    problems.clear()
     assert errors[2].startswith("seed=2, layer2.growth=1e+30: `update` of ExplodingByReward left layer2 invalid in ")
     assert "in epoch 1: `weights` must " in errors[2]
     assert [state.done[at]["variant"] for at in range(3)] == variants

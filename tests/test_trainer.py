@@ -381,16 +381,16 @@ def test_layers_that_learn_without_compiled_kernels_are_named():
 
 
 def test_metrics_by_hand():
-    decisions = np.array([0, 1, 2, -1, 1, 2, -1, 0])
+    decisions = np.array([0, 1, 0, -1, 1, 2, -1, 0])
     labels = np.array([0, 1, 1, 2, 2, 2, 0, 0])
     assert metrics.fractions(decisions, labels) == dict(accuracy=0.5, wrong=0.25, silent=0.25)
     scores = np.eye(3)[decisions] * (decisions >= 0)[:, None] + 0.5 * (labels == 2)[:, None]
     report = metrics.report(decisions, labels, scores)
-    assert report["confusion_matrix"] == [[2, 0, 0], [0, 1, 1], [0, 1, 1]]
+    assert report["confusion_matrix"] == [[2, 0, 0], [1, 1, 0], [0, 1, 1]], "labels in rows"
     classes = report["classes"]
-    assert (classes["precision"], classes["images"]) == ([1, 0.5, 0.5], [3, 2, 3])
+    assert (classes["precision"], classes["images"]) == ([2 / 3, 0.5, 1], [3, 2, 3])
     assert classes["recall"] == pytest.approx([2 / 3, 1 / 2, 1 / 3])
-    assert report["f1"] == pytest.approx(np.mean([0.8, 0.5, 0.4]))
+    assert report["f1"] == pytest.approx(np.mean([2 / 3, 0.5, 0.5]))
     # Class 1 against the rest: 1 and -1 for its images; -1, 0, 0.75, -0.6, 0, -1 for the others.
     assert classes["roc_auc"][1] == pytest.approx((6 + 1) / 12)
     assert report["roc_auc"] == pytest.approx(np.mean(classes["roc_auc"]))
