@@ -19,7 +19,7 @@ from snnjax.encoding import GABOR
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.layer_kernels import NATIVE, TAPS, XLA
 from snnjax.learners import RSTDP, STDP, Tally
-from snnjax.networks import Majority, Network, SpikingNetwork, stage
+from snnjax.networks import Majority, Model, Network, SpikingNetwork, stage
 from snnjax.steps import accelerated, native, plain, reward_in_blocks
 from snnjax.steps.plain import Carry, Slice, Task
 
@@ -195,18 +195,25 @@ WAYS = {
 """Steps that must agree, and the form of their layers."""
 
 
+def start_of(network: SpikingNetwork, form: Any, batch: int = 1) -> tuple[Task, Model, Carry]:
+    """What learns, the model with its layers in one form and within their bounds, and the start of a step."""
+    spec, model, key = network.spec, network.model, np.zeros(2, np.uint32)
+    names = tuple(name for _, name, conv in spec.layers() if rule_of(conv))
+    layers = {name: dataclasses.replace(model.layers[name].packed(form), in_bounds=True) for name in names}
+    model = model.updated(layers)
+    task = Task(names, spec.first_supervised, batch=batch, by_turns=spec.reward_by_turns)
+    layers = {name: model.layers[name] for name in names}
+    states = {name: jax.tree.map(jnp.asarray, x.conv.last_learner.init(x, key, 0)) for name, x in layers.items()}
+    return task, model, Carry(layers, states, Tally(*jnp.zeros(5, jnp.int32)))
+
+
 def learn(network, inputs, labels, batch_size: int, epochs: int, way="plain", kept=None) -> Judged:
     """An epoch in three slices, each within other images that neither teach nor count.
 
     The features that may fire in each epoch are added to `kept`.
     """
     program, form = WAYS[way]
-    spec, model, key = network.spec, network.model, np.zeros(2, np.uint32)
-    names = tuple(name for _, name, conv in spec.layers() if rule_of(conv))
-    layers = {name: dataclasses.replace(model.layers[name].packed(form), in_bounds=True) for name in names}
-    model, task = model.updated(layers), Task(names, spec.first_supervised, by_turns=spec.reward_by_turns)
-    states = {name: jax.tree.map(jnp.asarray, x.conv.last_learner.init(x, key, 0)) for name, x in layers.items()}
-    carry = Carry({name: model.layers[name] for name in names}, states, Tally(*jnp.zeros(5, jnp.int32)))
+    task, model, carry = start_of(network, form)
     decisions, rng = [], np.random.default_rng(2)
     for _ in range(epochs):
         decisions.append([])

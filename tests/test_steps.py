@@ -188,8 +188,7 @@ def test_batches_learned_by_reward_are_those_of_the_plain_step(name):
     convs = (Conv(12, kernel, padding=1, learners=learner) for kernel in kernels)
     network = reward_judge.network_of(stage(*convs), by_turns=by_turns)
     images, labels = (each[:24] for each in reward_judge.images_of(network))
-    task, model = reward_judge.task_of(network, batch=6), reward_judge.model_of(network, XLA)
-    carry = reward_judge.carry_of(network, model)
+    task, model, carry = reward_judge.start_of(network, XLA, batch=6)
     for start, stop, last in ((0, 24, True), (6, 15, False), (0, 12, True)):
         part = span(images, start, stop, last, labels, np.int32(4))
         found, expected = (
