@@ -1,27 +1,24 @@
 """Sweeps by several processes of this machine, and by a real Dask cluster: killed, stopped, and the same in the end."""
 
-import contextlib
 import functools
 import os
 import pathlib
-import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import jax
 import psutil
 import pytest
 import tiny
 from command import Command
-from several import ROOT
-from test_sweep import IMAGES, SEEDS, SETTINGS, SHALLOW, assert_same_sweep
+from test_processes import ROOT
+from test_sweep import assert_same_sweep
 
 from snnjax.core.errors import InputError
 from snnjax.runs.sweep_folder import GROUPS
-from snnjax.training.sweep import Sweep
 from snnjax.training.workers import cluster, processes
 
 SWEEP = [*tiny.TRAIN, "--model", f"{ROOT / 'tests' / 'own_swept.py'}:network", "--vary", "layer1.rate=0.03,0.05"]
@@ -62,9 +59,12 @@ class Started:
         assert self.process.poll() is None, self.process.communicate()
         self.children = psutil.Process(self.process.pid).children(recursive=True)
 
-    def interrupt(self) -> None:
-        """As Ctrl-C in a terminal, which interrupts all processes."""
+    def stop(self) -> None:
+        """Interrupts all processes, as Ctrl-C in a terminal does."""
         os.killpg(self.process.pid, signal.SIGINT)
+        status, out, err = self.end()
+        assert (status, err) == (130, "")
+        assert "Stopped; all but the last half minute is kept. The same command goes on." in out
 
     def end(self) -> tuple[int, str, str]:
         """Its exit status, and what it has printed; nobody trains on."""
@@ -74,16 +74,11 @@ class Started:
         return self.process.returncode, out, err
 
 
-def wait(until: Callable[[], bool], seconds: float = 300) -> None:
-    end = time.monotonic() + seconds
+def wait(until: Callable[[], bool]) -> None:
+    end = time.monotonic() + 300
     while not until():
         assert time.monotonic() < end
         time.sleep(0.02)
-
-
-def assert_stopped(status: int, out: str, err: str) -> None:
-    assert (status, err) == (130, "")
-    assert "Stopped; all but the last half minute is kept. The same command goes on." in out
 
 
 def cores_of(group, callback) -> tuple[int, tuple[int, ...], int]:
@@ -100,25 +95,13 @@ def test_processes_share_the_cores():
     assert {core for _, cores, _ in given for core in cores} == ours
     assert sum(len(cores) for _, cores, _ in given) == max(len(ours), 2), "no core is in two shares"
     assert all(devices == len(cores) for _, cores, devices in given)
-    with pytest.raises(InputError, match="`count` must be at least 1, got 0"), processes(0):
-        pass
-
-
-def test_two_processes_leave_what_one_does(whole, tmp_path, capsys):
-    """They import the user's file."""
-    Command("sweep").main([*SWEEP, "--out", tmp_path / "two", "--workers", "2"])
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("program")]
-    assert sorted(re.sub(r"[\d.]+%", "%", line) for line in lines) == [
-        "program 1 of 2 done: validation %",
-        "program 1 of 2: 2 networks, layer1.rate=0.03",
-        "program 2 of 2 done: validation %",
-        "program 2 of 2: 2 networks, layer1.rate=0.05",
-    ]
-    assert_same_sweep(whole, tmp_path / "two")
 
 
 def test_a_sweep_by_processes_that_is_stopped_ends_the_same(whole, tmp_path):
-    """Each time after at least one epoch of each group: a worker is killed, then all stopped, then the main process."""
+    """Each time after at least one epoch of each group: a worker is killed, then all stopped, then the main process.
+
+    The workers import the user's file.
+    """
     folder = tmp_path / "two"
     started = Started(folder, "--workers", "2")
     workers = [each for each in started.children if "resource_tracker" not in " ".join(each.cmdline())]
@@ -126,54 +109,25 @@ def test_a_sweep_by_processes_that_is_stopped_ends_the_same(whole, tmp_path):
     status, _, err = started.end()
     assert (status, err.count("\n")) == (2, 1), err
     assert "a worker was killed, perhaps because memory ran out: what was finished is kept" in err
-    started = Started(folder, "--workers", "2")
-    started.interrupt()
-    assert_stopped(*started.end())
+    Started(folder, "--workers", "2").stop()
     started = Started(folder, "--workers", "2")
     started.process.kill()
     assert started.end()[0] == -signal.SIGKILL
-    Command("sweep").main([*SWEEP, "--out", folder])
+    Command("sweep").main([*SWEEP, "--out", folder, "--workers", "2"])
     assert_same_sweep(whole, folder)
 
 
-# On a cluster
-
-
-@pytest.fixture(scope="module")
-def distributed():
-    return pytest.importorskip("distributed")
-
-
-@contextlib.contextmanager
-def dask(*arguments: str) -> Iterator[subprocess.Popen]:
-    """A scheduler or worker of Dask's, from the command line."""
-    program = [sys.executable, "-m", "dask", *arguments, "--no-dashboard"]
-    streams = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    with subprocess.Popen(program, env=ENVIRONMENT, start_new_session=True, **streams) as process:
-        try:
-            yield process
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-
-
-@pytest.fixture(scope="module")
-def local(distributed, tmp_path_factory):
-    """A cluster of two worker processes; those that are killed come back."""
-    folder = tmp_path_factory.mktemp("dask")
-    how = dict(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", local_directory=str(folder))
-    with distributed.LocalCluster(**how) as made:
-        yield made
-
-
-def test_a_cluster_trains_nothing_for_a_command_that_stopped_and_outlives_a_worker(whole, local, distributed, tmp_path):
+def test_a_cluster_trains_nothing_for_a_command_that_stopped_and_outlives_a_worker(whole, tmp_path):
     """Its workers are free for the same command, which continues; what a killed worker trained, another one trains."""
+    distributed = pytest.importorskip("distributed")
     folder = tmp_path / "cluster"
-    started = Started(folder, "--scheduler", local.scheduler_address)
-    started.interrupt()
-    assert_stopped(*started.end())
-    wait(lambda: not any(worker.processing for worker in local.scheduler.workers.values()))
-    with distributed.Client(local, set_as_default=False) as client:
+    how = dict(n_workers=2, threads_per_worker=1, dashboard_address=":0", local_directory=str(tmp_path / "dask"))
+    with (
+        distributed.LocalCluster(processes=True, **how) as local,
+        distributed.Client(local, set_as_default=False) as client,
+    ):
+        Started(folder, "--scheduler", local.scheduler_address).stop()
+        wait(lambda: not any(worker.processing for worker in local.scheduler.workers.values()))
         workers = client.run(os.getpid)
         started = Started(folder, "--scheduler", local.scheduler_address)
         os.kill(next(iter(workers.values())), signal.SIGKILL)
@@ -182,44 +136,14 @@ def test_a_cluster_trains_nothing_for_a_command_that_stopped_and_outlives_a_work
     assert_same_sweep(whole, folder)
 
 
-def test_a_scheduler_that_goes_away_loses_nothing(whole, distributed, tmp_path):
-    port = "18786"
-    address = f"tcp://127.0.0.1:{port}"
-    how = ["--nthreads", "1", "--nworkers", "2", "--local-directory", str(tmp_path / "dask")]
-    with dask("scheduler", "--host", "127.0.0.1", "--port", port) as scheduler, dask("worker", address, *how):
-        started = Started(tmp_path / "cluster", "--scheduler", address)
-        scheduler.kill()
-        status, _, err = started.end()
-    assert (status, err.count("\n")) == (2, 1), err
-    assert f"the Dask scheduler at {address} went away: what was finished is kept" in err
-    Command("sweep").main([*SWEEP, "--out", tmp_path / "cluster"])
-    assert_same_sweep(whole, tmp_path / "cluster")
-
-
-def test_clusters_that_are_none(distributed):
-    message = r"no Dask scheduler answers at tcp://127.0.0.1:9 .*: start one by `dask scheduler`, and"
-    with pytest.raises(OSError, match=message), cluster("tcp://127.0.0.1:9", patience=1):
-        pass
-    how = dict(processes=False, dashboard_address=":0")
+def test_clusters_that_are_none():
+    distributed = pytest.importorskip("distributed")
+    with pytest.raises(OSError, match="no Dask scheduler answers at tcp://127.0.0.1:9 "):
+        cluster("tcp://127.0.0.1:9", patience=1).__enter__()
     for n_workers, threads, kind, message in (
-        (0, 1, OSError, r"has no workers: start some by `dask worker \S+ --nthreads 1`"),
-        (1, 2, InputError, "workers must train one group at a time, got .* 2.* threads: start them by"),
+        (0, 1, OSError, "has no workers"),
+        (1, 2, InputError, "workers must train one group at a time, got .* 2.* threads"),
     ):
-        with contextlib.ExitStack() as stack:
-            made = stack.enter_context(distributed.LocalCluster(n_workers=n_workers, threads_per_worker=threads, **how))
-            stack.enter_context(pytest.raises(kind, match=message))
-            stack.enter_context(cluster(made.scheduler_address, patience=1))
-
-
-def test_a_file_that_a_worker_lacks_is_named(local):
-    """As on another machine."""
-
-    def lacks():
-        raise InputError("`import` must name a Python file or a module: there is no file own.py")
-
-    sweep = Sweep(SHALLOW, IMAGES, SETTINGS, SEEDS[:1])
-    with (
-        cluster(local.scheduler_address, lacks) as workers,
-        pytest.raises(InputError, match=r"there is no file own\.py"),
-    ):
-        sweep.run(workers=workers)
+        how = dict(n_workers=n_workers, threads_per_worker=threads, processes=False, dashboard_address=":0")
+        with distributed.LocalCluster(**how) as made, pytest.raises(kind, match=message):
+            cluster(made.scheduler_address, patience=1).__enter__()
