@@ -292,7 +292,7 @@ def test_the_command_says_which_networks_are_invalid(monkeypatch, tmp_path, caps
     Command("sweep").main([*options, "--out", tmp_path / "one", "--vary", f"{GROWTH}=1e30,1"])
     out = " ".join(capsys.readouterr().out.split())
     assert out.count("growth=1e+30, seed=0: `update` of Exploding left layer1 invalid in epoch 1: ") == 2, "at once too"
-    invalid, sound = read(tmp_path / "one")
+    sound, invalid = read(tmp_path / "one")
     assert "weights" not in invalid
     assert "test" in sound
     with pytest.raises(SystemExit):
