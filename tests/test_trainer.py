@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
@@ -15,14 +14,9 @@ from snnjax import Images
 from snnjax.core import devices, files, metrics
 from snnjax.core.components import leaves
 from snnjax.core.errors import InputError
-from snnjax.encoding import encode
 from snnjax.layers.conv import WTA, Conv
-from snnjax.layers.layer_kernels import XLA
-from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP
-from snnjax.networks import Model, Network, stage
-from snnjax.steps import plain
-from snnjax.steps.plain import Carry, Slice, Task
+from snnjax.networks import Network, stage
 from snnjax.training import results
 from snnjax.training.draws import key_of
 from snnjax.training.groups import named
@@ -69,31 +63,6 @@ def assert_same(state: TrainState, expected: TrainState) -> None:
             np.testing.assert_array_equal(array, others[name], f"{group} {name}")
     for name in ("phase", "done", "epochs", "diagnoses", "curves", "reused", "keys", "origin"):
         assert getattr(state, name) == getattr(expected, name), name
-
-
-@pytest.mark.slow
-def test_layers_learn_one_after_the_other_from_frozen_ones():
-    """The image number runs on from one branch to the next; each branch starts at the first rates."""
-    state = train(BRANCHES, (1, 2, 0))
-    weights = BRANCHES.initial_weights()
-    latencies = jax.vmap(encode)(DATA.train_images)
-    learn = jax.jit(plain.learn_unsupervised, static_argnums=0)
-    convs = {name: conv for _, name, conv in BRANCHES.layers()}
-    for name, numbers in (("layer1", [0]), ("layer2_1", [0, 40]), ("layer2_2", [80 % 50, 80 % 50 + 40])):
-        if name == "layer2_1":
-            model = Model.of(BRANCHES, weights)
-            latencies = jax.jit(jax.vmap(lambda latency: model.forward(latency, 0, 1)))(latencies)
-        layer = Layer(convs[name], jnp.asarray(weights[name]), BRANCHES.time_steps, XLA, convs[name].monotone)
-        for number in numbers:
-            part = Slice(latencies, np.int32(0), np.int32(len(latencies)), np.bool_(True))
-            carry = Carry({name: layer}, {name: np.int32(number)})
-            carry, learned = learn(Task((name,), learner=0), carry, None, part)
-            layer = carry.layers[name]
-        weights[name] = np.asarray(layer.weights)
-        np.testing.assert_allclose(state.weights[name], weights[name], rtol=1e-4, atol=1e-6)
-        won = np.asarray(learned.infos[name])
-        wins = np.bincount(won[won >= 0], minlength=len(weights[name]))
-        assert state.diagnoses[f"STDP {name}"]["wins"] == {name: wins.tolist()}
 
 
 @pytest.mark.parametrize(
@@ -175,17 +144,6 @@ def test_bounds_that_allow_other_kernels_are_no_mere_numbers():
         Training([spec, trainer.network], DATA, settings)
 
 
-def scripted(monkeypatch, data, accuracies, part="test"):
-    """Lets the tests of the reward epochs end with these accuracies."""
-    script = iter(accuracies)
-
-    def fractions(decisions, labels):
-        truth = metrics.fractions(decisions, labels)
-        return dict(truth, accuracy=next(script)) if labels is getattr(data, f"{part}_labels") else truth
-
-    monkeypatch.setattr(results, "fractions", fractions)
-
-
 @pytest.mark.parametrize(
     ("accuracies", "patience", "length", "best"),
     [
@@ -197,13 +155,18 @@ def scripted(monkeypatch, data, accuracies, part="test"):
 )
 def test_patience_and_the_best_network(monkeypatch, accuracies, patience, length, best):
     """Stops when the best epoch lies more than `patience` back; among equals the later network is the best."""
-    scripted(monkeypatch, DATA, accuracies)
+    script = iter(accuracies)
+
+    def fractions(decisions, labels):
+        truth = metrics.fractions(decisions, labels)
+        return dict(truth, accuracy=next(script)) if labels is DATA.test_labels else truth
+
+    monkeypatch.setattr(results, "fractions", fractions)
     trainer = Trainer(SHALLOW, DATA, Settings((2, 8), batch_size=20, patience=patience))
     seen = []
     state = trainer.run(trainer.initial_state(), lambda state: seen.append(dict(state.weights)))
     assert (len(state.epochs), state.best_epoch) == (length, best)
-    for name, weights in state.best.items():
-        np.testing.assert_array_equal(weights, seen[3 + best][name])
+    jax.tree.map(np.testing.assert_array_equal, state.best, {name: seen[3 + best][name] for name in state.best})
     assert any(np.any(seen[3][name] != seen[2 + length][name]) for name in state.best), "all epochs are alike"
 
 
