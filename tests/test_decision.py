@@ -1,6 +1,7 @@
 """Decisions: what they are made from, and the same whatever computes them, and however many images at a time."""
 
 import dataclasses
+import functools
 import sys
 import warnings
 
@@ -13,6 +14,7 @@ from sklearn.svm import LinearSVC
 
 import snnjax
 from snnjax import Images, InputError, Settings, Trainer, TrainState
+from snnjax.core import devices
 from snnjax.data import Dataset
 from snnjax.encoding import DOG, PIXELS
 from snnjax.kernels import Spikes
@@ -96,6 +98,21 @@ def test_learning_sees_what_testing_sees():
     counts = np.bincount(decisions[decisions >= 0], minlength=10).tolist()
     assert np.count_nonzero(counts) > 1
     assert state.diagnoses["R-STDP"]["decided"] == counts
+
+
+def test_what_is_computed_in_blocks_has_gradients():
+    weights = RANDOM.normal(0, 1, (4, 5)).astype(np.float32)
+    items = RANDOM.normal(0, 1, (3, 5)).astype(np.float32)
+
+    def plain(weights, item):
+        return jnp.tanh(weights @ item)
+
+    def slopes(function):
+        slope = jax.grad(lambda weights, item: function(weights, item).sum(), argnums=(0, 1))
+        return jax.jit(jax.vmap(slope, (None, 0)))(weights, items)
+
+    same = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(same, slopes(devices.in_blocks(plain, 8)), slopes(plain))
 
 
 def spikes_of(times, potentials) -> Spikes:

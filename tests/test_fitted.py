@@ -99,12 +99,6 @@ def test_latencies_are_linear_in_the_range_of_the_training_images(name):
         assert latency.dtype == (np.uint8 if encoder.time_steps <= 255 else np.uint16)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (2, 30)])
-def test_borders_are_replicated(size):
-    image = RNG.integers(0, 256, size, np.uint8)
-    np.testing.assert_allclose(maps(ON_OFF, image), judged(ON_OFF, image), rtol=1e-4, atol=1e-6)
-
-
 @pytest.mark.parametrize(("share", "images"), [(0.4, GREYS), (1.0, COLOURS)], ids=["grey", "colour"])
 def test_whitening_filters(images, share, monkeypatch):
     """The impulse responses of the whitening of the patches drawn."""

@@ -1,7 +1,6 @@
 """Encoders and decisions that are fitted to the training images: trained, stopped, saved and swept like all others."""
 
 import dataclasses
-import json
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,6 @@ import tiny
 
 import snnjax
 from snnjax import Callback, Images, InputError, LinearSVM, Network, Settings, Sweep, Trainer, component, fitted, static
-from snnjax.app import report
 from snnjax.core import files
 from snnjax.core.metrics import fractions
 from snnjax.data import digits
@@ -213,9 +211,6 @@ def test_what_a_run_with_a_fitted_decision_leaves(tmp_path):
     with RunFolder(tmp_path / "one", trainer) as run:
         state = trainer.run(run.start(), run.save)
         results = run.finish(state)
-    assert "fit LinearSVM" in report.run_page(results, tmp_path / "one")
-    network = trainer.trained(state)
-    assert "features_layer2_2" in [name for name, _ in report.figures(results, network, IMAGES, [0])]
     decisions, _ = trainer.predict(state, IMAGES.train_images)
     assert results["diagnoses"]["fit LinearSVM"]["decided"] == np.bincount(decisions, minlength=10).tolist()
     assert fractions(decisions, IMAGES.train_labels) == pytest.approx(results["epochs"][0]["train"])
@@ -238,32 +233,27 @@ def test_what_a_run_with_a_fitted_decision_leaves(tmp_path):
 
 
 def test_swept_networks_end_as_they_end_alone(tmp_path):
+    """What the best ones have fitted comes from their files, or from the state of the sweep."""
     before = len(FITS)
     spec = SPECS["own"]
-    variants = [{"encoder.gain": 1.0}, {"encoder.gain": 2.0}, {"encoder.gain": 1.0, "seed": 1}]
-    with SweepFolder(tmp_path, Sweep(spec, IMAGES, trainer_of(spec).settings, variants)) as folder:
+    held_out = digits().first(80, 40).hold_out(0.5, 0)
+    variants = [{"encoder.gain": 2.0}, {"encoder.gain": 1.0}, {"encoder.gain": 2.0, "seed": 1}]
+    sweep = Sweep(spec, held_out, trainer_of(spec).settings, variants)
+    with SweepFolder(tmp_path, sweep) as folder:
         records = folder.run()
-        sweep = folder.sweep
     assert len(FITS) - before == 2, "encoders that agree are fitted once"
-    assert len({json.dumps([each["epochs"], each["diagnoses"]]) for each in records}) == len(records)
+    done = sweep.run().done
+    tested = 0
     for at, record in enumerate(records):
-        alone = trainer_of(sweep.networks[at], seed=sweep.seeds[at])
+        alone = trainer_of(sweep.networks[at], held_out, seed=sweep.seeds[at])
         state = trained(alone)
         assert state.epochs == record["epochs"]
         assert Trained.read(tmp_path / record["weights"]).network == state.trained.network(alone.network)
-
-
-def test_the_best_of_a_sweep_is_tested_with_what_it_has_fitted(tmp_path):
-    """The numbers of encoder and decision come from its file, or from the state of the sweep."""
-    held_out = digits().first(80, 40).hold_out(0.5, 0)
-    sweep = Sweep(SPECS["own"], held_out, trainer_of(SPECS["own"]).settings, [{"seed": 1}, {"seed": 2}])
-    with SweepFolder(tmp_path, sweep) as folder:
-        records = folder.run()
-    done = sweep.run().done
-    for at, record in enumerate(records):
-        alone = trainer_of(SPECS["own"], held_out, seed=sweep.seeds[at])
-        decisions, _ = alone.predict(trained(alone), held_out.test_images)
-        assert record["test"] == done[at]["test"] == fractions(decisions, held_out.test_labels)
+        if "test" in record:
+            decisions, _ = alone.predict(state, held_out.test_images)
+            assert record["test"] == done[at]["test"] == fractions(decisions, held_out.test_labels)
+            tested += 1
+    assert 1 <= tested <= 2
 
 
 @component

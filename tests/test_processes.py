@@ -17,9 +17,7 @@ import tiny
 from command import Command
 from jax.sharding import Mesh
 
-from snnjax import Images, Settings
 from snnjax.core import devices, files
-from snnjax.training.loop import Training
 from snnjax.training.placement import SHARED
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -131,28 +129,6 @@ def test_processes_with_other_settings_are_refused(tmp_path):
     assert f"snnjax train, process 1 of 2: {words}" in second[2]
     assert first[0] == 1
     assert "snnjax train, process 0 of 2: another process has ended" in first[2]
-
-
-@pytest.mark.slow
-def test_learning_in_batches_is_shared_out_and_the_same(monkeypatch):
-    gather = jax.lax.all_gather
-    gathered = []
-
-    def counted(values, *args, **kinds):
-        gathered.append(values.shape[0])
-        return gather(values, *args, **kinds)
-
-    monkeypatch.setattr(jax.lax, "all_gather", counted)
-    states = []
-    for shared in (False, True):
-        training = Training([tiny.labelled(Images())], tiny.images(), Settings((1, 2), 20, patience=0, update_batch=5))
-        if shared:
-            training.cache.placement.batched = Mesh(np.array([jax.devices("cpu")[:2]]), ("networks", "images"))
-        states += training.run(training.initial_states())
-        assert bool(gathered) == shared
-    assert {*gathered} == {3}, "of 5 images"
-    assert states[0].epochs == states[1].epochs
-    jax.tree.map(np.testing.assert_array_equal, states[0].weights, states[1].weights)
 
 
 @pytest.mark.parametrize("size", [1, 5])
