@@ -11,7 +11,7 @@ import pytest
 from snnjax.app.features import drawn_back
 from snnjax.core import devices
 from snnjax.core.errors import InputError, TooSmallError
-from snnjax.encoding import ON_OFF, WHITENING, OnOff, Whitening, calibrate, fitted
+from snnjax.encoding import ON_OFF, WHITENING, OnOff, Whitening, fitted
 from snnjax.kernels import linear_latency
 from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
@@ -68,16 +68,6 @@ def test_linear_latency():
         latency = linear_latency(values, time_steps=time_steps)
         np.testing.assert_array_equal(latency, judge.linear_latency(values, time_steps))
         assert latency.dtype == dtype
-
-
-def test_calibration():
-    train = np.float32(RNG.integers(0, 5, (4, 2, 3, 4)))
-    train[:, 0, 1] = 3  # constant pixels: 0, whatever comes
-    given_maps = np.float32(RNG.integers(-2, 8, (2, 3, 4)))
-    calibrated = calibrate(given_maps, train.min(axis=0), train.max(axis=0))
-    np.testing.assert_allclose(calibrated, judge.calibrate(given_maps, train), rtol=1e-6)
-    assert np.all(calibrated[0, 1] == 0)
-    assert {0.0, 1.0} <= {*np.ravel(calibrated).tolist()}, "values out of range are clipped"
 
 
 @pytest.mark.parametrize("name", FITTED)
