@@ -85,21 +85,6 @@ def test_rounded_weights_stay_as_they_are():
         assert total == np.float64(once[name][0]).sum()
 
 
-def test_learning_sees_what_testing_sees():
-    """With rates of 0 the decisions on the images learned from are those that the network takes on them later."""
-    images = tiny.images()
-    images = dataclasses.replace(images, test_images=images.train_images, test_labels=images.train_labels)
-    conv = Conv(20, 6, stride=2, learners=RSTDP(punish=(0, 0), reward=(0, 0)))
-    trainer = Trainer(Network("one", (6, 28, 28), 10, (stage(conv),)), images, Settings((1,), patience=0))
-    state = trainer.run(trainer.initial_state())
-    (record,) = state.epochs
-    assert record["train"] == record["test"]
-    decisions, _ = trainer.predict(state, images.test_images)
-    counts = np.bincount(decisions[decisions >= 0], minlength=10).tolist()
-    assert np.count_nonzero(counts) > 1
-    assert state.diagnoses["R-STDP"]["decided"] == counts
-
-
 def test_what_is_computed_in_blocks_has_gradients():
     weights = RANDOM.normal(0, 1, (4, 5)).astype(np.float32)
     items = RANDOM.normal(0, 1, (3, 5)).astype(np.float32)

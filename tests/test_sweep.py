@@ -26,6 +26,7 @@ from snnjax.core.errors import InputError
 from snnjax.encoding import encode
 from snnjax.learners import STDP
 from snnjax.networks import NETWORKS, Network, stage
+from snnjax.networks.model import rounded_weights
 from snnjax.runs.checkpoint_folder import CHECKPOINT, PREVIOUS
 from snnjax.runs.sweep_folder import GROUPS, SweepFolder
 from snnjax.runs.trained import Trained
@@ -119,7 +120,6 @@ def test_other_numbers_compile_nothing(compilations):
     [
         ([], "`variants` must be at least one dict, got none"),
         ([{"layer1.kernels": 3}], r"^did you mean `layer1\.kernel`\? `layer1\.kernels` .* one of .*1\.threshold"),
-        ([{"layer1.winners": float("inf")}], "`layer1.winners` must be a finite .*got inf"),
         ([{"layer1.radius": 1.5}], "`layer1.radius` must be an integer, got 1.5"),
         ([{"layer1.radius": -1}], "^layer1.radius=-1: `radius` must be at least 0, got -1"),
         ([{"layer1.ltp": 0.2}], r"`ltp` must lie above 0 and up to `ltp_max` \(0\.15\), got 0\.2"),
@@ -211,7 +211,7 @@ def test_networks_that_learning_leaves_invalid_are_named_and_the_others_continue
         expected = alone.run(alone.initial_state())
         assert (record["epochs"], record["diagnoses"]) == (expected.epochs, expected.diagnoses)
         trained = Trained.read(tmp_path / record["weights"]).weights
-        jax.tree.map(np.testing.assert_array_equal, trained, expected.trained.weights)
+        jax.tree.map(np.testing.assert_array_equal, trained, rounded_weights(network, expected.trained.weights))
     assert len([*tmp_path.glob("weights*")]) == 2
     monkeypatch.setattr(Group, "load", load)
     monkeypatch.setattr(epoch, "SLICE", 20)
@@ -394,7 +394,6 @@ def test_the_folder_of_another_sweep_is_left_alone(swept, tmp_path, capsys):
         (["--vary", "seed=1,2"], "`vary` must name each hyperparameter once, and no seed"),
         (["--vary", "layer1.radius=1,1"], "`vary` must give values that differ"),
         (["--epochs", 1, 0], "`epochs` must end with at least 1 supervised epoch, got (1, 0)"),
-        (["--seeds", 0], "`seeds` must be at least 1, got 0"),
         (["--seeds", 60000, "--vary", "layer1.radius=1,2"], "must make at most 100,000 networks, got 120,000"),
         (["--workers", 2, "--scheduler", "tcp://x:1"], "`scheduler` tcp://x:1 has others: take one of both"),
     ],

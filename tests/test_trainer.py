@@ -278,13 +278,9 @@ def test_phases_of_a_training_tell_what_they_show():
     assert heard["outputs of stage 1"]["firing"]["layer1"] == pytest.approx(share)
 
 
-def layer_of(conv: Conv, weights: np.ndarray) -> Layer:
-    return Layer(conv, weights, SPEC.time_steps, PLAIN)
-
-
 def figures_of(conv: Conv, weights: np.ndarray, info: np.ndarray) -> tuple[dict[str, Any], str]:
     """Figures and sentences."""
-    layer = layer_of(conv, weights)
+    layer = Layer(conv, weights, SPEC.time_steps, PLAIN)
     figures = conv.learners.diagnose(layer, info)
     return figures, "; ".join(describe("layer1", layer, conv.learners, figures))
 
@@ -322,12 +318,3 @@ def test_figures_by_hand():
     diagnosis = diagnose_decisions(["cat", "dog", "owl"], np.array([0, 0, -1, 2]), dict(words=[words]))
     assert (diagnosis["silent"], diagnosis["decided"], diagnosis["never_decided"]) == (0.25, [2, 0, 1], 1)
     assert "1 of 3 classes were never predicted (dog)" in diagnosis["words"]
-
-
-def test_a_subclass_with_figures_of_its_own_has_its_own_sentences():
-    class Other(STDP):
-        def diagnose(self, layer, info):
-            return dict(spread=0.25)
-
-    layer = layer_of(CONV, np.full(4, 0.8))
-    assert describe("layer1", layer, Other(), dict(spread=0.25)) == ["spread of layer1 is 0.25"]
