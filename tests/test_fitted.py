@@ -1,7 +1,6 @@
 """Encoders that are fitted to the training images: calibrated on and off centres, whitening, linear latencies."""
 
 import dataclasses
-import json
 from unittest import mock
 
 import jax
@@ -10,11 +9,9 @@ import numpy as np
 import pytest
 
 from snnjax.app.features import drawn_back
-from snnjax.app.plots import features_picture
 from snnjax.core import devices
-from snnjax.core.components import from_data, to_data
 from snnjax.core.errors import InputError, TooSmallError
-from snnjax.encoding import ON_OFF, WHITENING, OnOff, Whitening, calibrate, fitted
+from snnjax.encoding import ON_OFF, WHITENING, OnOff, Whitening, fitted
 from snnjax.kernels import linear_latency
 from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
@@ -73,16 +70,6 @@ def test_linear_latency():
         assert latency.dtype == dtype
 
 
-def test_calibration():
-    train = np.float32(RNG.integers(0, 5, (4, 2, 3, 4)))
-    train[:, 0, 1] = 3  # constant pixels: 0, whatever comes
-    given_maps = np.float32(RNG.integers(-2, 8, (2, 3, 4)))
-    calibrated = calibrate(given_maps, train.min(axis=0), train.max(axis=0))
-    np.testing.assert_allclose(calibrated, judge.calibrate(given_maps, train), rtol=1e-6)
-    assert np.all(calibrated[0, 1] == 0)
-    assert {0.0, 1.0} <= {*np.ravel(calibrated).tolist()}, "values out of range are clipped"
-
-
 @pytest.mark.parametrize("name", FITTED)
 def test_latencies_are_linear_in_the_range_of_the_training_images(name):
     """Of the maps of the definition; those of other images are clipped; near-ties may go either way."""
@@ -102,12 +89,6 @@ def test_latencies_are_linear_in_the_range_of_the_training_images(name):
         assert latency.dtype == (np.uint8 if encoder.time_steps <= 255 else np.uint16)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (2, 30), (40, 3)])
-def test_borders_are_replicated(size):
-    image = RNG.integers(0, 256, size, np.uint8)
-    np.testing.assert_allclose(maps(ON_OFF, image), judged(ON_OFF, image), rtol=1e-4, atol=1e-6)
-
-
 @pytest.mark.parametrize(("share", "images"), [(0.4, GREYS), (1.0, COLOURS)], ids=["grey", "colour"])
 def test_whitening_filters(images, share, monkeypatch):
     """The impulse responses of the whitening of the patches drawn."""
@@ -121,7 +102,7 @@ def test_whitening_filters(images, share, monkeypatch):
 
 
 def test_a_fit_is_the_same_each_time_for_floats_and_in_parts(case, monkeypatch):
-    """The last part is filled up. Nothing but arrays changes."""
+    """The last part is filled up."""
     encoder, images = case
     assert encoder.fit(images) == encoder
     assert encoder.fit(np.float32(images)) == encoder
@@ -129,39 +110,25 @@ def test_a_fit_is_the_same_each_time_for_floats_and_in_parts(case, monkeypatch):
     again = encoder.fit(images)
     for one, other in zip(jax.tree.leaves(again), jax.tree.leaves(encoder), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
-    plain = ON_OFF if isinstance(encoder, OnOff) else dataclasses.replace(SMALL, time_steps=300)
-    assert (plain.fitted, encoder.fitted) == (False, True)
-    assert jax.tree.structure(encoder) == jax.tree.structure(plain)
-    arrays = [leaf for leaf in jax.tree.leaves(encoder) if not isinstance(leaf, float)]
-    assert {(type(leaf), leaf.dtype) for leaf in arrays} == {(np.ndarray, np.dtype(np.float32))}
-    assert plain.output_shape(images.shape[1:]) == encoder.output_shape(images.shape[1:]) == encoder.maximum.shape
-
-
-def layers(encoder, shape: tuple[int, ...]) -> SpikingNetwork:
-    first = Conv(3, kernel=3, padding=1, threshold=1, learners=STDP())
-    stages = (stage(first, first, pool=Pool(2)), stage(Conv(2, kernel=3, learners=RSTDP())))
-    spec = Network("two", encoder.output_shape(shape), 2, stages, time_steps=encoder.time_steps, encoder=encoder)
-    return SpikingNetwork(spec)
+    assert encoder.output_shape(images.shape[1:]) == encoder.maximum.shape
 
 
 def test_a_network_keeps_its_fitted_encoder(case, tmp_path):
-    """In a file, and as a module that is jitted; its features are drawn back in grey or colour."""
+    """In a file; its features are drawn back in grey or colour."""
     encoder, images = case
-    arrays: dict[str, np.ndarray] = {}
-    assert from_data(json.loads(json.dumps(to_data(encoder, arrays))), arrays) == encoder
-    network = layers(encoder, images.shape[1:])
+    first = Conv(3, kernel=3, padding=1, threshold=1, learners=STDP())
+    stages = (stage(first, first, pool=Pool(2)), stage(Conv(2, kernel=3, learners=RSTDP())))
+    shape = encoder.output_shape(images.shape[1:])
+    network = SpikingNetwork(Network("two", shape, 2, stages, time_steps=encoder.time_steps, encoder=encoder))
     weights = {name: np.asarray(each) for name, each in network.weights().items()}
     Trained(network.spec, weights, images.shape[1:]).save(tmp_path / "weights.npz")
     loaded = load(tmp_path / "weights.npz")
     assert loaded.spec.encoder == encoder
     decisions = jax.jit(jax.vmap(loaded))(images)
     np.testing.assert_array_equal(decisions, [network.predict(encoder(image)) for image in images])
-    with pytest.raises(InputError, match=r"`image` must have shape .*, got \(7, 14, 11"):
-        loaded(images)
-    for name, drawn in drawn_back(network).items():
+    for drawn in drawn_back(network).values():
         assert drawn.images.shape[3:] == images.shape[3:]
         np.testing.assert_allclose((drawn.images**2).reshape(len(drawn.images), -1).sum(axis=1), 1, rtol=1e-5)
-        features_picture(drawn, name)
     if images.ndim == 4:
         one = np.zeros((3, 6, 3, 3), np.float32)
         one[0, 4, 1, 1] = 1  # the negative part of green
@@ -186,53 +153,34 @@ def test_batches_are_images_one_by_one(case, compilations):
     assert compilations(lambda: encode(encoder.fit(images[:5]), images)) <= 2, "no program but those of the fit"
 
 
-def test_constant_images_and_pixels_are_silent():
+@pytest.mark.parametrize("plain", [ON_OFF, SMALL])
+def test_constant_images_and_pixels_are_silent(plain):
     """Whatever their brightness: filters sum to 0, but for rounding."""
     images = np.stack([GREYS[0], *(np.full((14, 11), level, np.uint8) for level in (90, 255, 31)), *GREYS[1:4]])
     images[:, 7:] = 77
-    others = GREYS.copy()
-    others[:, :, :7] = RNG.integers(0, 256, (14, 7))
-    for plain in (ON_OFF, SMALL):
-        encoder = plain.fit(images)
-        encoded = np.stack([encoder(image) for image in images])
-        assert np.all(encoded[1:4, :, :3] == 255)
-        assert np.all(encoded[:, :, 11:] == 255)
-        assert np.any(encoded < 255)
-        encoder = plain.fit(others)
-        encoded = np.stack([encoder(image) for image in others])
-        assert np.all(encoded[:, :, :, :4] == 255)
-        assert np.any(encoded < 255)
+    encoder = plain.fit(images)
+    encoded = np.stack([encoder(image) for image in images])
+    assert np.all(encoded[1:4, :, :3] == 255)
+    assert np.all(encoded[:, :, 11:] == 255)
+    assert np.any(encoded < 255)
 
 
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
         (lambda: OnOff(window=4), ValueError, "`window` must be odd, got 4"),
-        (lambda: OnOff(window=1), ValueError, "`window` must be at least 3, got 1"),
         (lambda: OnOff(surround=1.0), ValueError, "`centre` and `surround` must .*differ, got 1.0 and 1.0"),
-        (lambda: OnOff(time_steps=0), ValueError, "`time_steps` must be at least 1, got 0"),
-        (lambda: Whitening(window=8), ValueError, "`window` must be odd, got 8"),
         (lambda: Whitening(epsilon=0), ValueError, "`epsilon` .*got 0"),
-        (lambda: Whitening(share=1.5), ValueError, "`share` .*got 1.5"),
         (lambda: ON_OFF(GREYS[0]), ValueError, "`encoder` must be fitted .* call OnOff.fit"),
-        (lambda: WHITENING(GREYS[0]), ValueError, "`encoder` must be fitted .* Whitening.fit"),
-        (lambda: ON_OFF.fit(GREYS[:0]), ValueError, "`images` must be at least two that differ, got none"),
         (lambda: ON_OFF.fit(GREYS[:1]), ValueError, "`images` must differ .*, got 1 that are all alike"),
-        (lambda: ON_OFF.fit(GREYS[0]), ValueError, r"`image` .*got shape \(11,\)"),
         (lambda: ON_OFF.fit(GREYS.tolist()), TypeError, "`images` must be an array, got list"),
-        (lambda: ON_OFF.fit(COLOURS[..., :2]), ValueError, r"`image` .*got shape \(14, 11, 2\)"),
         (lambda: WHITENING.fit(GREYS[:, :8]), TooSmallError, r"`image` .*at least 9 rows .*got shape \(8, 11\)"),
         (lambda: ON(GREYS[0, 1:]), ValueError, r"`image` .*\(2, 14, 11\), got \(13, "),
-        (lambda: WHITE(COLOURS[0]), ValueError, r"`image` .*\(2, 14, 11\), got \(14, "),
-        (lambda: ON([[1]]), TypeError, "`image` must be an array, got list"),
         (lambda: OnOff(minimum=np.zeros((2, 3, 3))), ValueError, "`minimum` and `maximum` must have one shape"),
         (lambda: dataclasses.replace(ON, maximum=np.full((2, 14, 11), np.inf)), ValueError, "`maximum` .*finite"),
-        (lambda: dataclasses.replace(WHITE, filters=np.zeros((3, 3, 5, 5))), ValueError, r"`maximum` .*\(6, H, W\)"),
         (lambda: dataclasses.replace(WHITE, filters=np.full((1, 1, 5, 5), np.nan)), ValueError, "`filters` .*finite"),
         (lambda: dataclasses.replace(WHITE, window=7), ValueError, r"`filters` .*7, 7\), got \(1, 1, 5, 5\)"),
         (lambda: linear_latency(GREYS, time_steps=5), TypeError, "`values` must hold floats, got dtype uint8"),
-        (lambda: linear_latency(np.ones(3), time_steps=0), ValueError, "`time_steps` must be at least 1, got 0"),
-        (lambda: calibrate(GREYS, 0, 1), TypeError, "`maps` must hold floats, got dtype uint8"),
     ],
 )
 def test_bad_input(call, error, words):
