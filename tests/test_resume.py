@@ -43,25 +43,70 @@ MOMENTS += ["step:replace:0", "STDP layer2_2:0", "who fires in stage 2:0.1", "R-
 MOMENTS += ["step:link:1", "step:replace:5", "step:savez:1"]
 
 
+def killed(kind: str, folder: pathlib.Path, *moments: str) -> list[str]:
+    """Runs trainings or sweeps into a folder that end at these moments, and one to the end: what became of each."""
+    environment = os.environ | dict(PYTHONPATH=str(KILLED.parents[1]))
+    process = subprocess.run(
+        [sys.executable, str(KILLED), kind, str(folder), *moments], capture_output=True, text=True, env=environment
+    )
+    assert process.returncode == 0, process.stderr
+    lines = process.stdout.split("\n")[:-1]
+    assert [line.rpartition("=")[0] for line in lines] == [*moments, "end"]
+    assert lines[-1] == "end=0", process.stderr
+    return [line.rpartition("=")[2] for line in lines[:-1]]
+
+
+def assert_same_files(path: pathlib.Path, expected: pathlib.Path) -> None:
+    """Checkpoints or weights are equal to the last bit, but for how long things took."""
+    (arrays, meta), (others, other_meta) = map(files.load_checkpoint, (path, expected))
+    assert arrays.keys() == others.keys()
+    for key, array in arrays.items():
+        np.testing.assert_array_equal(array, others[key], f"{path.name} {key}")
+    assert meta | dict(phases=[], spent=0) == other_meta | dict(phases=[], spent=0)
+
+
 @pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_path):
     whole, other = tmp_path / "one" / "whole", tmp_path / "two" / "killed"
-    for folder, moments in ((whole, []), (other, MOMENTS)):
-        started = [sys.executable, str(KILLED), str(folder), *moments]
-        environment = os.environ | dict(PYTHONPATH=str(KILLED.parents[1]))
-        done = subprocess.run(started, capture_output=True, text=True, env=environment)
-        assert done.returncode == 0, done.stderr
-        ends = [*(f"{moment}=-9" for moment in moments), "end=0"]
-        assert done.stdout.splitlines() == ends, "every moment comes before the end"
+    assert killed("run", whole) == []
+    ends = killed("run", other, *MOMENTS)
+    assert set(ends) == {"-9"}, "every moment comes before the end"
     for name in ("checkpoint.npz", "weights.npz"):
-        (arrays, meta), (others, other_meta) = (files.load_checkpoint(folder / name) for folder in (other, whole))
-        assert arrays.keys() == others.keys()
-        for key, array in arrays.items():
-            np.testing.assert_array_equal(array, others[key], f"{name} {key}")
-        assert meta | dict(phases=[], spent=0) == other_meta | dict(phases=[], spent=0), "but for how long things took"
+        assert_same_files(other / name, whole / name)
     assert (other / "history.csv").read_bytes() == (whole / "history.csv").read_bytes()
     left = [path.name for path in other.iterdir() if path.name.startswith(".")]
     assert len(left) <= sum("step" in moment for moment in MOMENTS), "one temporary file a kill at most"
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_path):
+    """Four networks in two programs, killed somewhere in each phase of both, in writing files, and in the tests."""
+    whole, other, tested = tmp_path / "whole", tmp_path / "killed", tmp_path / "tested"
+    assert killed("sweep", whole) == []
+    assert killed("sweep", tested, "step:test_best:0", "step:test_best:1") == ["-9", "-9"]
+    random = np.random.default_rng(0)
+    places = ["encode", "STDP layer1", "R-STDP", "STDP layer1", "R-STDP"]
+    moments = [f"{place}:{seconds:.3f}" for place, seconds in zip(places, random.uniform(0, 0.2, 5), strict=True)]
+    moments[2:2] = [f"step:replace:{random.integers(4)}"]
+    moments[4:4] = [f"step:savez:{random.integers(1, 4)}"]
+    ends = killed("sweep", other, *moments)
+    assert ends.count("-9") >= 5, ends
+    assert set(ends) <= {"-9", "0"}
+
+    def told(path):
+        """What a file says, but for how long it took, and for the folder in the command."""
+        results = json.loads((path / "sweep.json").read_text())
+        assert results["about"].pop("command").endswith(f" --out {path}")
+        for each in results["networks"]:
+            assert each.pop("seconds") > 0
+            assert each.pop("compile_seconds") >= 0
+        return results
+
+    assert told(other) == told(tested) == told(whole)
+    assert sorted("test" in each for each in told(other)["networks"]) == [False, False, True, True]
+    for path in whole.glob("weights_*.npz"):
+        assert_same_files(other / path.name, path)
+    assert {path.name for path in other.iterdir() if path.name[0] != "."} == {path.name for path in whole.iterdir()}
 
 
 SETTINGS = dict(model="small", seed=0)
