@@ -6,8 +6,6 @@ from snnjax import RSTDP, WTA, Conv, Network, stage
 
 @snnjax.component
 class Early(snnjax.Learner):
-    """Winners move towards the inputs that fired early."""
-
     rate: float = 0.05
     bounds = (0.0, 1.0)
 
@@ -21,5 +19,5 @@ class Early(snnjax.Learner):
 def network(images) -> Network:
     """A small network that learns by the rule, and then by reward."""
     first = Conv(4, kernel=5, padding=2, threshold=15, competition=WTA(2, radius=3), learners=Early())
-    last = Conv(2 * images.classes, kernel=4, learners=RSTDP())
-    return Network("swept", images.input_shape, images.classes, (stage(first, pool=7), stage(last)), epochs=(1, 40))
+    stages = stage(first, pool=7), stage(Conv(2 * images.classes, kernel=4, learners=RSTDP()))
+    return Network("swept", images.input_shape, images.classes, stages)

@@ -104,8 +104,8 @@ def case(request) -> tuple[str, Trainer, snnjax.TrainState]:
 
 
 def test_a_run_that_fits_is_one_with_an_encoder_fitted_before(case):
-    """To the images learned from; all that is learned, decided and scored agrees, number by number."""
-    name, trainer, state = case
+    """To the images learned from; all that is learned and scored agrees, number by number."""
+    name, _, state = case
     for numbers in (state.numbers, state.best_numbers):
         np.testing.assert_array_equal(numbers["encoder.least"], IMAGES.train_images.min(axis=0))
         np.testing.assert_array_equal(numbers["encoder.largest"], IMAGES.train_images.max(axis=0))

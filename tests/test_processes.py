@@ -22,7 +22,6 @@ from test_sweep import assert_same_sweep
 from snnjax.core import devices, files
 from snnjax.runs.sweep_folder import GROUPS
 from snnjax.training.placement import SHARED
-from snnjax.training.workers import processes
 
 ROOT = pathlib.Path(__file__).parents[1]
 TRAIN = ["train", *tiny.TRAIN[2:], "--validation", 0.1, "--out", "run", "--shuffle", "--patience", 1]
@@ -195,23 +194,6 @@ class Started:
         _, alive = psutil.wait_procs(self.children, timeout=60)
         assert not alive
         return self.process.returncode, out, err
-
-
-def cores_of(group, callback) -> tuple[int, tuple[int, ...], int]:
-    """What a worker has."""
-    time.sleep(1)
-    return os.getpid(), tuple(sorted(os.sched_getaffinity(0))), jax.local_device_count()
-
-
-@pytest.mark.slow
-def test_processes_share_the_cores():
-    with processes(2) as workers:
-        given = {*workers.executor.map(functools.partial(workers.task, workers.share(cores_of)), range(4))}
-    ours = os.sched_getaffinity(0)
-    assert len({pid for pid, *_ in given} - {os.getpid()}) == 2
-    assert {core for _, cores, _ in given for core in cores} == ours
-    assert sum(len(cores) for _, cores, _ in given) == max(len(ours), 2), "no core is in two shares"
-    assert all(devices == len(cores) for _, cores, devices in given)
 
 
 @pytest.mark.slow

@@ -151,24 +151,12 @@ def test_groups_are_of_one_structure_and_all_workers_have_something_to_do(at_onc
     assert sweep.seeds == [*range(5)]
 
 
-class Travelling(ThreadPoolExecutor):
-    """Work, groups and outcomes travel as to another process and back."""
-
-    def submit(self, task, *arguments):
-        return super().submit(travelled, pickle.dumps((task, arguments)))
-
-
-def travelled(sent: bytes) -> Any:
-    task, arguments = pickle.loads(sent)
-    return pickle.loads(pickle.dumps(task(*arguments)))
-
-
 def test_workers_may_end_in_any_order(tmp_path):
     """Records, in their order, and weights are the same to the last bit, however the networks are cut into groups."""
     variants = [{"seed": seed, "layer1.threshold": threshold} for threshold in (9.0, 15.0) for seed in (0, 1)]
     sweep = Sweep(SHALLOW, IMAGES, SETTINGS, variants, at_once=2)
     for count in (1, 3):
-        with Travelling(2) as executor, SweepFolder(tmp_path / str(count), sweep) as folder:
+        with ThreadPoolExecutor(2) as executor, SweepFolder(tmp_path / str(count), sweep) as folder:
             assert len(folder.groups(count)) == (2, 4)[count == 3]
             folder.run(Workers(executor, count))
     assert_same_sweep(tmp_path / "1", tmp_path / "3")
@@ -177,13 +165,10 @@ def test_workers_may_end_in_any_order(tmp_path):
 def test_networks_that_learning_leaves_invalid_are_named_and_the_others_continue(tmp_path, monkeypatch):
     """They are as they are alone; also where the sweep is stopped after that."""
     problems = []
-
-    class Hearing(Callback):
-        def invalid(self, problem):
-            problems.append(problem)
-
+    callback = Callback()
+    callback.invalid = problems.append
     variants = [{"seed": 0, GROWTH: 1e30}, {"seed": 1}, {"seed": 2}]
-    sweep = Sweep(GROWING, IMAGES, SETTINGS, variants, Hearing())
+    sweep = Sweep(GROWING, IMAGES, SETTINGS, variants, callback)
     save, load = Group.save, Group.load
     begun = []
 
@@ -261,7 +246,6 @@ def test_states_of_other_groups_are_left_alone(tmp_path):
     second.save(begun[1])
     assert places(sweep, folder=folder) == [[1], [0]]
     assert places(sweep, folder=folder, done=[1]) == [[0]]
-    assert places(together, folder=folder) == [[1], [0]]
     for change in (dict(settings=Settings((2, 2), patience=0)), dict(data=IMAGES.first(39, 30))):
         assert places(dataclasses.replace(together, **change), folder=folder) == [[0, 1]], change.keys()
     dataclasses.replace(first, file=second.file).save(begun[0])
@@ -269,8 +253,6 @@ def test_states_of_other_groups_are_left_alone(tmp_path):
     second.file.write_bytes(second.file.read_bytes()[:-9])
     assert places(together, folder=folder) == [[0, 1]], "damaged"
     assert second.load() == Progress()
-    dataclasses.replace(second, file=tmp_path / "none" / "x.npz").save(begun[0])
-    assert not (tmp_path / "none").exists(), "a worker elsewhere has no such folder"
     second.save(begun[1])
     sweep.run(SweepState({at: {} for at in (0, 1)}), folder=folder)
     assert not folder.exists(), "states of trained networks are not left"
@@ -341,7 +323,6 @@ def test_the_command_says_what_it_trains_and_keeps_it(swept):
         "program 1 of 2: 2 networks, layer1.threshold=9",
         "program 2 of 2: 2 networks, layer1.threshold=1e+06",
     ]
-    assert "the threshold 1e+06 of layer1 is too high: try a lower one" in " ".join(printed.split())
     assert "o[/x]/s: sweep.json, sweep.png" in printed
     assert (folder / "sweep.png").stat().st_size > 1000
     records = read(folder)

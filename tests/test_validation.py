@@ -16,20 +16,18 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_sweep import read, untimed
 from test_trainer import SHALLOW, assert_same
 
-from snnjax import LinearSVM, Network, Sweep, data, stage
+from snnjax import InputError, LinearSVM, Network, Settings, Sweep, Trainer, TrainState, data, stage
 from snnjax.app import options, report
 from snnjax.app.commands import train
 from snnjax.app.commands.sweep import table
 from snnjax.app.tracking import FOLDER
 from snnjax.core import metrics
-from snnjax.core.errors import InputError
 from snnjax.data import Dataset, digits
 from snnjax.encoding import ON_OFF
 from snnjax.runs.results import read_results
 from snnjax.runs.sweep_folder import SweepFolder
 from snnjax.runs.trained import Trained
-from snnjax.training.loop import Trainer, Training
-from snnjax.training.state import Settings, TrainState
+from snnjax.training.loop import Training
 
 HELD_OUT = digits().first(80, 40).hold_out(0.5, 0)
 QUICK = Settings((1, 3), batch_size=20, patience=0)
