@@ -136,7 +136,6 @@ def test_the_earliest_of_several_layers_decides():
     layers = [*map(spikes_of, ([0.5, 0.75, 1], [1, 0.25, 1], [0.5, 1, 1]), ([1, 1, 1], [1, 1, 1], [9, 1, 1]))]
     assert DECIDED(Earliest(), layers, 3).decision == 1
     assert DECIDED(Earliest(), layers, 3).votes.tolist() == [0, 1, 0]
-    assert DECIDED(Earliest(), layers[::2], 3).decision == 0
 
 
 def test_the_majority_of_layers_decides_or_else_the_middle_one():

@@ -52,27 +52,15 @@ class Ranges:
 
 
 @component
-class Nearest:
-    """The class whose mean image, of who fires at all, is nearest: a custom fitted decision."""
+class Nearest(LinearSVM):
+    """The class whose mean image of spikes is nearest: a custom fitted decision."""
 
-    means: np.ndarray | float = fitted(default=0.0)
     timed = False
 
-    @property
-    def fitted(self):
-        return np.ndim(self.means) > 0
-
     def fit(self, latencies, labels, classes, time_steps):
-        fired = latencies < time_steps
-        means = [fired[labels == each].mean(axis=0) for each in range(classes)]
-        return dataclasses.replace(self, means=np.array(means, np.float32))
-
-    def scores(self, spikes, classes):
-        distances = jnp.square(self.means - (spikes.time < 1)[None]).sum(axis=(1, 2, 3))
-        return 1 / (1 + distances)
-
-    def decide(self, scores):
-        return jnp.argmax(scores[0]).astype(jnp.int32)
+        inputs = latencies < time_steps
+        means = np.float32([inputs[labels == each].mean(axis=0) for each in range(classes)])
+        return dataclasses.replace(self, coefficients=2 * means, intercepts=-(means**2).sum(axis=(1, 2, 3)))
 
 
 PLAIN = tiny.plain(Images())
@@ -203,16 +191,13 @@ def test_layers_are_reused_under_the_same_fitted_encoder_alone(tmp_path):
     with RunFolder(tmp_path / "one", trainer_of(spec)) as run:
         epochs = run.run()["epochs"]
     brighter = dataclasses.replace(spec, encoder=Ranges(gain=2.0))
-    others = dataclasses.replace(IMAGES, train_images=IMAGES.train_images[::-1])
-    for name, other in (("two", trainer_of(brighter)), ("three", trainer_of(spec, others))):
-        with RunFolder(tmp_path / name, other) as run:
-            assert run.start(reuse=True).reused == {}
-    other = trainer_of(spec)
-    with RunFolder(tmp_path / "four", other) as run:
-        state = run.start(reuse=True)
-        assert list(state.reused) == ["layer1", "layer2_1", "layer2_2"]
-        other.run(state, run.save)
-        assert state.epochs == epochs
+    for encoder, layers in ((brighter, []), (spec, ["layer1", "layer2_1", "layer2_2"])):
+        other = trainer_of(encoder)
+        with RunFolder(tmp_path / str(len(layers)), other) as run:
+            state = run.start(reuse=True)
+            assert list(state.reused) == layers
+            other.run(state, run.save)
+    assert state.epochs == epochs
 
 
 def test_swept_networks_end_as_they_end_alone(tmp_path):

@@ -164,7 +164,6 @@ LOW = dataclasses.replace(DATA, train_images=DATA.train_images[:, 1:], test_imag
         (lambda: Settings(()), r"`epochs` must be a tuple .*got \(\)"),
         (lambda: Settings((1, 1), batch_size=0), "`batch_size` .*got 0"),
         (lambda: Settings((1, 1), patience=-1), "`patience` .*got -1"),
-        (lambda: Settings((1, 1), update_batch=0), "`update_batch` .*got 0"),
         (lambda: Settings((1, 1), seed=-1), "`seed` .*got -1"),
         (lambda: Trainer(SHALLOW, WIDE, Settings((1, 1))), "the network has 10 classes, digits has 11"),
         (lambda: Trainer(SHALLOW, LOW, Settings((1, 1))), r"takes \(6, 28, 28\), .*become \(6, 27, 28\)"),
