@@ -53,14 +53,18 @@ class Ranges:
 
 @component
 class Nearest(LinearSVM):
-    """The class whose mean image of spikes is nearest: a custom fitted decision."""
+    """The class whose mean image, of who fires at all, is nearest: a custom fitted decision."""
 
     timed = False
 
     def fit(self, latencies, labels, classes, time_steps):
-        inputs = latencies < time_steps
-        means = np.float32([inputs[labels == each].mean(axis=0) for each in range(classes)])
+        fired = latencies < time_steps
+        means = np.float32([fired[labels == each].mean(axis=0) for each in range(classes)])
         return dataclasses.replace(self, coefficients=2 * means, intercepts=-(means**2).sum(axis=(1, 2, 3)))
+
+    def scores(self, spikes, classes):
+        silent = (spikes.time >= 1).astype(jnp.float32)
+        return super().scores(dataclasses.replace(spikes, time=silent), classes)
 
 
 PLAIN = tiny.plain(Images())
