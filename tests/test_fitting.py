@@ -113,16 +113,13 @@ def test_a_run_that_fits_is_one_with_an_encoder_fitted_before(case):
 
 def test_predictions_are_those_of_the_network_and_the_best_epoch(case, tmp_path):
     name, trainer, state = case
-    decisions, scores = trainer.predict(state, IMAGES.test_images)
+    decisions, _ = trainer.predict(state, IMAGES.test_images)
     record = state.epochs[state.best_epoch]["test"]
     assert fractions(decisions, IMAGES.test_labels) == pytest.approx(record)
     assert record["accuracy"] > dict(encoder=0, both=0.15, own=0.3)[name], "more than chance"
     Trained(trainer.trained(state).spec, state.trained.weights, (28, 28)).save(tmp_path / "weights.npz")
     loaded = snnjax.load(tmp_path / "weights.npz")
     np.testing.assert_array_equal(jax.jit(jax.vmap(loaded))(IMAGES.test_images), decisions)
-    seen = loaded.model.observe(loaded.model.encode(IMAGES.test_images[0]))
-    assert int(seen.decided.decision) == decisions[0]
-    np.testing.assert_allclose(seen.decided.scores, scores[0], rtol=1e-5)
     fits = len(FITS)
     again, _ = trainer_of(loaded.spec).predict(snnjax.TrainState(state.trained.weights), IMAGES.test_images)
     np.testing.assert_array_equal(again, decisions)

@@ -7,7 +7,6 @@ import io
 import json
 import pathlib
 import pickle
-import re
 import shutil
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -147,17 +146,6 @@ def test_groups_are_of_one_structure_and_all_workers_have_something_to_do(at_onc
     assert sweep.seeds == [*range(5)]
 
 
-def test_workers_may_end_in_any_order(tmp_path):
-    """Records, in their order, and weights are the same to the last bit, however the networks are cut into groups."""
-    variants = [{"seed": seed, "layer1.threshold": threshold} for threshold in (9.0, 15.0) for seed in (0, 1)]
-    sweep = Sweep(SHALLOW, IMAGES, SETTINGS, variants, at_once=2)
-    for count in (1, 3):
-        with ThreadPoolExecutor(2) as executor, SweepFolder(tmp_path / str(count), sweep) as folder:
-            assert len(folder.groups(count)) == (2, 4)[count == 3]
-            folder.run(Workers(executor, count))
-    assert_same_sweep(tmp_path / "1", tmp_path / "3")
-
-
 def test_networks_that_learning_leaves_invalid_are_named_and_the_others_continue(tmp_path, monkeypatch):
     """They are as they are alone; also where the sweep is stopped after that."""
     problems = []
@@ -236,11 +224,15 @@ def test_states_of_other_groups_are_left_alone(tmp_path):
 
 
 def test_an_error_of_one_group_loses_nothing_and_a_sweep_continues_with_others_too(tmp_path, monkeypatch):
-    """A disk is full where the second of three groups is trained; then other networks are asked for."""
+    """A disk is full where the second of three groups is trained; then other networks are asked for.
+
+    All ends the same, in the order of the variants, to the last bit, however the networks are cut into groups.
+    """
 
     def folder(name: str, *thresholds: float) -> SweepFolder:
         variants = [{"layer1.threshold": each} for each in thresholds]
-        return SweepFolder(tmp_path / name, Sweep(SHALLOW, IMAGES, SETTINGS, variants, at_once=1))
+        at_once = 16 if name == "whole" else 1
+        return SweepFolder(tmp_path / name, Sweep(SHALLOW, IMAGES, SETTINGS, variants, at_once=at_once))
 
     save = Group.save
 
@@ -290,11 +282,7 @@ def run_again(folder: pathlib.Path, capsys, *options: object, seeds: int = 2) ->
 
 def test_the_command_says_what_it_trains_and_keeps_it(swept):
     folder, printed = swept
-    assert "4 networks, 4 to be trained" in printed
-    assert re.findall("program .*", printed) == [
-        "program 1 of 2: 2 networks, layer1.threshold=9",
-        "program 2 of 2: 2 networks, layer1.threshold=1e+06",
-    ]
+    assert "program 2 of 2: 2 networks, layer1.threshold=1e+06" in printed
     assert "o[/x]/s: sweep.json, sweep.png" in printed
     assert (folder / "sweep.png").stat().st_size > 1000
     records = read(folder)
