@@ -1,12 +1,10 @@
-"""The texts for users, taken apart: their blocks, commands, code, tables and the names of files."""
+"""The texts for users, taken apart: their blocks, commands, code and tables."""
 
 import functools
 import json
 import pathlib
 import re
 import shlex
-import tomllib
-from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = (
@@ -16,16 +14,8 @@ PAGES = (
     "experiments/own_rules.md",
     "benchmarks/README.md",
 )
-LINKED = (*PAGES, "experiments/contributing.md")
 DOCUMENTS = (*PAGES, "experiments/tutorial.ipynb")
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-
-
-class Block(NamedTuple):
-    """What stands between three backquotes and three more."""
-
-    language: str
-    text: str
+LINKED = (*DOCUMENTS, "experiments/contributing.md")
 
 
 @functools.cache
@@ -38,9 +28,10 @@ def text_of(document: str) -> str:
     return "\n\n".join("".join(cell["source"]) for cell in cells)
 
 
-def blocks(document: str) -> list[Block]:
-    found = [Block(*each) for each in re.findall(r"^```(\w*)\n(.*?)^```$", text_of(document), re.DOTALL | re.MULTILINE)]
-    assert {each.language for each in found} <= {"sh", "python", "math", ""}, "of other languages nothing would be run"
+def blocks(document: str) -> list[tuple[str, str]]:
+    """Language and text of what stands between three backquotes and three more."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", text_of(document), re.DOTALL | re.MULTILINE)
+    assert {language for language, _ in found} <= {"sh", "python", "math", ""}, "nothing else is run"
     return found
 
 
@@ -62,18 +53,8 @@ def commands(text: str) -> list[str]:
     return [each.removeprefix(".venv/bin/") for line in joined for each in line.split(" && ")]
 
 
-def all_commands(*documents: str) -> list[str]:
-    return [
-        each for name in documents for block in blocks(name) if block.language == "sh" for each in commands(block.text)
-    ]
-
-
-def file_names(document: str) -> list[str]:
-    """Names of files and folders in the text, but for those of data sets, and FILE and the like."""
-    path = re.compile(
-        r"(?:[\w.]+/)*[\w.]+\.(?:py|md|ipynb|html|json|csv|npz|png|toml)|(?:runs|tests|snnjax|experiments)/[\w/]+"
-    )
-    return [each for each in code(document) if path.fullmatch(each) and not re.search(r"[A-Z]{2}", each)]
+def all_commands(document: str) -> list[str]:
+    return [each for language, text in blocks(document) if language == "sh" for each in commands(text)]
 
 
 def rows(document: str, head: str) -> list[list[str]]:

@@ -16,9 +16,6 @@ Size = tuple[int, int]
 Neuron = tuple[int, int, int]  # feature, row, column
 
 
-# Spikes
-
-
 def wave(latency: np.ndarray, time_steps: int) -> np.ndarray:
     """The cumulative spike wave, (T, ...) bool."""
     return np.stack([latency <= step for step in range(time_steps)])
@@ -50,25 +47,15 @@ def pool(latency: np.ndarray, window: Size, time_steps: int, stride: Size | None
     return first_steps(slide(padded, window, stride or window, lambda seen: seen.max(axis=(-2, -1))))
 
 
-# Neurons
-
-
 def potentials(latency: np.ndarray, weights: np.ndarray, time_steps: int, stride: Size = (1, 1)) -> np.ndarray:
     """Potentials at every step, (T, F, H', W')."""
     weights = weights.astype(np.float64)
-
-    def synapses(fields: np.ndarray) -> np.ndarray:
-        """Of each step and feature."""
-        return (weights * fields[:, None]).sum(axis=(2, 3, 4))
-
-    return slide(wave(latency, time_steps), weights.shape[2:], stride, synapses)
+    movie = wave(latency, time_steps)
+    return slide(movie, weights.shape[2:], stride, lambda seen: (weights * seen[:, None]).sum(axis=(2, 3, 4)))
 
 
 def fire(potentials: np.ndarray, threshold: float | np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Latency and potential at spike: the first crossing, or without a threshold who is above 0 at the last step.
-
-    Features may have a threshold each, (F,).
-    """
+    """Latency and potential at spike: the first crossing, or without a threshold who is above 0 at the last step."""
     time_steps = len(potentials)
     limits = np.broadcast_to(0 if threshold is None else threshold, potentials.shape[1])[:, None, None]
     crossed = potentials > limits
@@ -77,9 +64,6 @@ def fire(potentials: np.ndarray, threshold: float | np.ndarray | None) -> tuple[
     latency = first_steps(crossed)
     at_spike = np.take_along_axis(potentials, latency[None].clip(max=time_steps - 1), axis=0)[0]
     return latency, np.where(latency < time_steps, at_spike, 0)
-
-
-# Competition
 
 
 def pointwise_inhibition(latency: np.ndarray, potential: np.ndarray, time_steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -96,16 +80,9 @@ def k_winners(latency: np.ndarray, potential: np.ndarray, k: int, radius: int, t
     while left and len(winners) < k:
         winner = min(left, key=lambda neuron: (latency[neuron], -potential[neuron], neuron))
         winners.append(winner)
-        left = [n for n in left if n[0] != winner[0] and not (radius > 0 and distance(n, winner) <= radius)]
+        far = [n for n in left if radius == 0 or max(abs(n[1] - winner[1]), abs(n[2] - winner[2])) > radius]
+        left = [n for n in far if n[0] != winner[0]]
     return winners
-
-
-def distance(one: Neuron, other: Neuron) -> int:
-    """Rows or columns between two neurons, whichever is more."""
-    return max(abs(one[1] - other[1]), abs(one[2] - other[2]))
-
-
-# Plasticity
 
 
 def stdp(
@@ -129,31 +106,22 @@ def stdp(
     return np.clip(new, lower, upper) if winners else new
 
 
-# Encoding
-
-
 def dog_kernel(window: int, sigma1: float, sigma2: float) -> np.ndarray:
     """Difference of Gaussians, mean 0, maximum 1."""
-    half = window // 2
-    kernel = np.zeros((window, window))
-    for x, y in np.ndindex(window, window):
-        squared = (x - half) ** 2 + (y - half) ** 2
-        gauss = [np.exp(-squared / (2 * sigma**2)) / sigma**2 for sigma in (sigma1, sigma2)]
-        kernel[x, y] = (gauss[0] - gauss[1]) / (2 * np.pi)
+    squared = ((np.indices((window, window)) - window // 2) ** 2).sum(axis=0)
+    gauss = [np.exp(-squared / (2 * sigma**2)) / sigma**2 for sigma in (sigma1, sigma2)]
+    kernel = (gauss[0] - gauss[1]) / (2 * np.pi)
     kernel -= kernel.mean()
     return kernel / kernel.max()
 
 
 def gabor_kernel(window: int, orientation: float, div: float) -> np.ndarray:
     """Gabor filter, mean 0, maximum 1."""
-    half, angle = window // 2, np.radians(orientation)
-    wavelength = 2 * window / div
-    kernel = np.zeros((window, window))
-    for i, j in np.ndindex(window, window):
-        x, y = i - half, j - half
-        along, across = y * np.sin(angle) + x * np.cos(angle), y * np.cos(angle) - x * np.sin(angle)
-        bell = np.exp(-(along**2 + 0.3**2 * across**2) / (2 * (0.8 * wavelength) ** 2))
-        kernel[i, j] = bell * np.cos(2 * np.pi * along / wavelength)
+    angle, wavelength = np.radians(orientation), 2 * window / div
+    x, y = np.indices((window, window)) - window // 2
+    along, across = y * np.sin(angle) + x * np.cos(angle), y * np.cos(angle) - x * np.sin(angle)
+    bell = np.exp(-(along**2 + 0.3**2 * across**2) / (2 * (0.8 * wavelength) ** 2))
+    kernel = bell * np.cos(2 * np.pi * along / wavelength)
     kernel -= kernel.mean()
     return kernel / kernel.max()
 
@@ -170,8 +138,7 @@ def filter_image(image: np.ndarray, kernels: list[np.ndarray], thresholds: list[
 
 def local_normalization(maps: np.ndarray, radius: int) -> np.ndarray:
     """Each value over the mean of its zero-padded neighbourhood."""
-    padded = np.pad(maps.astype(np.float64), ((0, 0), (radius, radius), (radius, radius)))
-    window = 2 * radius + 1
+    padded, window = pad(maps.astype(np.float64), (radius, radius), 0), 2 * radius + 1
     return maps / (slide(padded, (window, window), (1, 1), lambda seen: seen.mean(axis=(-2, -1))) + 1e-12)
 
 
@@ -180,30 +147,24 @@ def lateral_inhibition(maps: np.ndarray, percents: np.ndarray) -> np.ndarray:
     radius = len(percents)
     offsets = np.abs(np.arange(-radius, radius + 1))
     share = np.append(0, percents)[np.maximum.outer(offsets, offsets)]
-    padded = np.pad(maps.astype(np.float64), ((0, 0), (radius, radius), (radius, radius)))
-
-    def factor(seen: np.ndarray) -> np.ndarray:
-        smaller = seen < seen[:, radius, radius, None, None]
-        return 1 + (smaller * share).sum(axis=(1, 2))
-
-    return maps * slide(padded, share.shape, (1, 1), factor)
+    padded = pad(maps.astype(np.float64), (radius, radius), 0)
+    smaller = lambda seen: seen < seen[:, radius, radius, None, None]  # noqa: E731
+    return maps * slide(padded, share.shape, (1, 1), lambda seen: 1 + (smaller(seen) * share).sum(axis=(1, 2)))
 
 
 def rank_order(intensities: np.ndarray, time_steps: int) -> np.ndarray:
     """The value of rank r spikes at r // bin; ranks beyond T bins and zeros stay silent."""
     flat = intensities.ravel()
     alive = np.count_nonzero(flat)
-    size = max(alive // time_steps, 1)
     latency = np.full(flat.shape, time_steps)
-    for rank, index in enumerate(np.argsort(-flat, kind="stable")[:alive]):
-        latency[index] = min(rank // size, time_steps)
+    ranked = np.argsort(-flat, kind="stable")[:alive]
+    latency[ranked] = np.minimum(np.arange(alive) // max(alive // time_steps, 1), time_steps)
     return latency.reshape(intensities.shape)
 
 
 def max_pooling(maps: np.ndarray, window: Size, stride: Size, padding: Size = (0, 0)) -> np.ndarray:
     """The largest value in each window of the zero-padded maps."""
-    (rows, columns) = padding
-    padded = np.pad(maps, ((0, 0), (rows, rows), (columns, columns)))
+    padded = pad(maps, padding, 0)
     return slide(padded, window, stride, lambda seen: seen.max(axis=(-2, -1)))
 
 
@@ -216,33 +177,23 @@ def replicated(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 def on_off(image: np.ndarray, window: int, centre: float, surround: float) -> np.ndarray:
     """Positive and negative part of an image (H, W) of 0..255, filtered by Gaussians each divided by its sum."""
-    kernels = []
-    for sigma in (centre, surround):
-        kernel = np.zeros((window, window))
-        for row, column in np.ndindex(window, window):
-            squared = (row - window // 2) ** 2 + (column - window // 2) ** 2
-            kernel[row, column] = np.exp(-squared / (2 * sigma**2)) / sigma
-        kernels.append(kernel / kernel.sum())
-    filtered = replicated(image[None] / 255, (kernels[0] - kernels[1])[None])
+    squared = ((np.indices((window, window)) - window // 2) ** 2).sum(axis=0)
+    bells = [np.exp(-squared / (2 * sigma**2)) for sigma in (centre, surround)]
+    filtered = replicated(image[None] / 255, (bells[0] / bells[0].sum() - bells[1] / bells[1].sum())[None])
     return np.stack([np.maximum(filtered, 0), np.maximum(-filtered, 0)])
 
 
 def whitening(patches: np.ndarray, epsilon: float, share: float = 1.0) -> np.ndarray:
     """The filters (C, C, n, n) of patches (P, C, n, n) of 0..255: impulse responses, each minus its mean."""
-    count, channels, size, _ = patches.shape
+    count, _, size, _ = patches.shape
     covariance = np.cov((patches / 255).reshape(count, -1), rowvar=False, bias=True)
     left, variances, _ = np.linalg.svd(covariance)  # the largest first
     kept = round(share * len(covariance))
     whitening = sum(
         np.outer(each, each) / np.sqrt(s + epsilon) for each, s in zip(left.T[:kept], variances, strict=False)
     )
-    filters = []
-    for channel in range(channels):
-        impulse = np.zeros((channels, size, size))
-        impulse[channel, size // 2, size // 2] = 1
-        response = (whitening @ impulse.ravel()).reshape(impulse.shape)
-        filters.append(response - response.mean())
-    return np.stack(filters)
+    responses = whitening.reshape(2 * patches.shape[1:])[..., size // 2, size // 2]
+    return np.stack([response - response.mean() for response in np.moveaxis(responses, 3, 0)])
 
 
 def linear_latency(values: np.ndarray, time_steps: int) -> np.ndarray:
@@ -255,9 +206,6 @@ def calibrate(maps: np.ndarray, train: np.ndarray) -> np.ndarray:
     """Maps (C, H, W) by the minimum and maximum over those of training images (N, C, H, W)."""
     low, high = train.min(axis=0).astype(float), train.max(axis=0).astype(float)
     return np.where(high > low, np.clip((maps - low) / np.where(high > low, high - low, 1), 0, 1), 0)
-
-
-# Cases
 
 
 @dataclasses.dataclass(frozen=True)

@@ -39,10 +39,10 @@ def picture(number: int, size: tuple[int, int] = (7, 9)) -> Image.Image:
     return Image.new("L", size[::-1], number)
 
 
-def png(number: int) -> bytes:
+def png(number: int, size: tuple[int, int] = (7, 9)) -> bytes:
     """The bytes of a grey picture."""
     raw = io.BytesIO()
-    picture(number).save(raw, "png")
+    picture(number, size).save(raw, "png")
     return raw.getvalue()
 
 
@@ -64,10 +64,12 @@ def packed(root: Path, compression: int = zipfile.ZIP_STORED) -> Path:
     return path
 
 
-def zipped(entries: dict[str, bytes]) -> bytes:
-    """The bytes of a .zip file of these entries."""
+def zipped(entries: dict[str, bytes], system: int = 3) -> bytes:
+    """The bytes of a .zip file of these entries, written on Unix (3) or another system."""
     raw = io.BytesIO()
     with zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in entries.items():
-            archive.writestr(name, content)
+            info = zipfile.ZipInfo(name)
+            info.create_system, info.compress_type = system, zipfile.ZIP_DEFLATED
+            archive.writestr(info, content)
     return raw.getvalue()

@@ -6,7 +6,6 @@ rate is exact: all steps must agree to the last bit, whatever the order in which
 
 import collections
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -16,9 +15,9 @@ import jax.numpy as jnp
 import judge
 import numpy as np
 
-from snnjax import component
+from snnjax.encoding import GABOR
 from snnjax.layers.conv import WTA, Conv
-from snnjax.layers.layer_kernels import TAPS, XLA
+from snnjax.layers.layer_kernels import NATIVE, TAPS, XLA
 from snnjax.learners import RSTDP, STDP, Tally
 from snnjax.networks import Majority, Model, Network, SpikingNetwork, stage
 from snnjax.steps import accelerated, native, plain, reward_in_blocks
@@ -33,34 +32,17 @@ THREE = stage(*(Conv(6, kernel=kernel, padding=1, learners=RULE) for kernel in (
 EARLIER = Conv(5, kernel=3, threshold=5, competition=WTA(3), learners=(STDP(), QUICK))
 BEFORE = stage(Conv(4, kernel=2, threshold=1, learners=STDP()))
 DEEP = (BEFORE, stage(EARLIER), ONE)
-WIDE = (
-    BEFORE,
-    stage(EARLIER, Conv(4, kernel=5, padding=1, threshold=12, competition=WTA(2, radius=1), learners=QUICK)),
-    ONE,
-)
-"""Two layers side by side learn by reward, one of them by reward alone."""
+BESIDE = Conv(4, 5, padding=1, threshold=12, competition=WTA(2), learners=dataclasses.replace(QUICK, dropout=0.5))
+WIDE = (BEFORE, stage(EARLIER, BESIDE), ONE)
+"""Two layers side by side learn by reward, one of them by reward alone, with dropout."""
 ALL = dict(dropout=0.25, floor=0.25, by_epoch=True)
 """All settings of a rule that are off by default."""
-IMAGES = 68  # in batches of 8 or 16, the last batch is one of 4
-
-
-@component
-class Raw:
-    """Stands for an encoder: what enters the layers that learn is given, and this never."""
-
-    time_steps = T
-
-    def __call__(self, image):
-        return jnp.full((4, *image.shape), T, jnp.uint8)
-
-    def output_shape(self, image_shape):
-        return 4, *image_shape
 
 
 def network_of(*stages, dyadic=(256, 768), by_turns=False, decision=None) -> SpikingNetwork:
-    """A network with weights of `dyadic` / 1024."""
-    how = dict(time_steps=T, reward_by_turns=by_turns, encoder=Raw(), decision=decision or Majority())
-    spec = Network("small", (4, 6, 6), CLASSES, stages, **how)
+    """A network with weights of `dyadic` / 1024; what enters the layers that learn is given, and never encoded."""
+    how = dict(encoder=dataclasses.replace(GABOR, pool=None), decision=decision or Majority())
+    spec = Network("small", (4, 6, 6), CLASSES, stages, T, reward_by_turns=by_turns, **how)
     rng = np.random.default_rng(0)
     weights = {name: np.float32(rng.integers(*dyadic, shape) / 1024) for name, shape in spec.weight_shapes.items()}
     return SpikingNetwork(spec, weights=weights)
@@ -68,11 +50,9 @@ def network_of(*stages, dyadic=(256, 768), by_turns=False, decision=None) -> Spi
 
 def images_of(network: SpikingNetwork, silent: slice = slice(10, 20, 3)) -> tuple[np.ndarray, np.ndarray]:
     """Inputs of the first stage that learns by reward, some of them silent, and labels that follow from them."""
-    first = network.spec.first_supervised
-    rng = np.random.default_rng(1)
-    labels = rng.integers(0, CLASSES, IMAGES, np.int32)
-    shape = network.spec.shapes[first]
-    latencies = rng.integers(0, 5 * T, (IMAGES, *shape))
+    shape, rng = network.spec.shapes[network.spec.first_supervised], np.random.default_rng(1)
+    labels = rng.integers(0, CLASSES, 68, np.int32)  # in batches of 8 or 16, the last batch is one of 4
+    latencies = rng.integers(0, 5 * T, (68, *shape))
     bright = np.arange(shape[0]) % CLASSES == labels[:, None]
     latencies[bright] //= 5
     latencies = latencies.clip(max=T).astype(np.uint8)
@@ -94,20 +74,17 @@ class Judged:
     decisions: list[list[int]]  # epochs, images
 
 
-def judged(
-    network: SpikingNetwork, inputs, labels, batch_size: int, epochs: int, batched: int = 1, kept=None
-) -> Judged:
+def judged(network, inputs, labels, batch_size: int, epochs: int, batched: int = 1, kept=None) -> Judged:
     """The reward phase as described: image after image, batch after batch; so many are decided by the same weights.
 
     `kept`: for each epoch, by layer, the features that may fire.
     """
     spec = network.spec
     rules = {name: rule_of(conv) for _, name, conv in spec.layers() if rule_of(conv)}
-    base = np.array([[rule.reward, rule.punish] for rule in rules.values()])
-    result = Judged({name: np.float64(w) for name, w in network.weights().items()}, base, [])
+    guessing = [(1, 1) if rule.floor is None else (1 - 1 / CLASSES, 1 / CLASSES) for rule in rules.values()]
+    first = np.stack([rates(rule, *shares) for rule, shares in zip(rules.values(), guessing, strict=True)])
+    result = Judged({name: np.float64(w) for name, w in network.weights().items()}, first, [])
     batch = 0
-    if any(rule.floor is not None for rule in rules.values()):
-        result.rates = np.stack([rates(rule, 1 - 1 / CLASSES, 1 / CLASSES) for rule in rules.values()])
 
     def learns(index: int, epoch: int, batch: int) -> bool:
         return not spec.reward_by_turns or (index == 0) == (epoch + batch % 2 == 0)
@@ -123,11 +100,11 @@ def judged(
                     looked = iter([judged_decision(spec, result.weights, latency, left) for latency in group])
                 decision, plastic = next(looked)
                 result.decisions[-1].append(decision)
-                for index, (name, conv, seen, winners, vote) in enumerate(plastic):
+                for index, (name, seen, winners, vote) in enumerate(plastic):
                     if vote >= 0 and learns(index, epoch, batch):
-                        now, rule = result.rates[index][0 if vote == label else 1], rule_of(conv)
-                        new = judge.stdp(result.weights[name], seen, winners, now, T, rule.bounds, rule.stabiliser)
-                        result.weights[name] = new
+                        now, rule = result.rates[index][0 if vote == label else 1], rules[name]
+                        how = now, T, rule.bounds, rule.stabiliser
+                        result.weights[name] = judge.stdp(result.weights[name], seen, winners, *how)
             ends = start + batch_size >= len(labels)
             for index, rule in enumerate(rules.values()):
                 since = 0 if rule.by_epoch else start
@@ -149,26 +126,26 @@ def rates(rule: RSTDP, wrong: float, right: float) -> np.ndarray:
 
 
 def judged_decision(spec: Network, weights: dict[str, np.ndarray], latency: np.ndarray, kept=None):
-    """Decision, and for each layer that learns: name, description, what it saw, its winners, the vote that counts."""
-    weights = {name: x * (kept or {}).get(name, np.ones(len(x)))[:, None, None, None] for name, x in weights.items()}
+    """Decision, and for each layer that learns: name, what it saw, its winners, the vote that counts."""
+    kept = {name: (kept or {}).get(name, np.ones(len(x), bool))[:, None, None] for name, x in weights.items()}
     if spec.decision.timed:
-        return judged_first(spec, weights, latency)
+        return judged_first(spec, weights, latency, kept)
     plastic, votes, last = [], [], len(spec.stages) - 1
     for number, (names, each) in enumerate(zip(spec.names, spec.stages, strict=True)):
         outputs = []
         for name, conv in zip(names, each.branches, strict=True) if number >= spec.first_supervised else ():
             seen = judge.pad(latency, (conv.padding, conv.padding), T)
             if number == last:  # the last step is all that counts
-                spikes = judge.fire(judge.potentials(seen // T, weights[name], 1), None)
+                spikes = judge.fire(judge.potentials(seen // T, weights[name], 1) * kept[name], None)
                 winners = [(winner, T - 1) for winner in judge.k_winners(*spikes, 1, 0, 1)]
                 votes.append(winners[0][0][0] * CLASSES // conv.features if winners else -1)
             else:
                 fired, potential = judge.fire(judge.potentials(seen, weights[name], T), conv.threshold)
-                left = judge.pointwise_inhibition(fired, potential, T)
+                left = judge.pointwise_inhibition(np.where(kept[name], fired, T), potential, T)
                 found = judge.k_winners(*left, conv.competition.winners, conv.competition.radius, T)
                 winners = [(w, fired[w]) for w in found]
                 outputs.append(fired)
-            plastic.append((name, conv, seen, winners, number == last))
+            plastic.append((name, seen, winners, number == last))
         latency = np.concatenate(outputs) if outputs else latency
     counts = collections.Counter(vote for vote in votes if vote >= 0).most_common(1)
     decision = counts[0][0] if counts and counts[0][1] >= 2 else votes[len(votes) // 2]
@@ -176,12 +153,12 @@ def judged_decision(spec: Network, weights: dict[str, np.ndarray], latency: np.n
     return decision, [(*layer, next(own) if decides else decision) for *layer, decides in plastic]
 
 
-def judged_first(spec: Network, weights: dict[str, np.ndarray], latency: np.ndarray):
+def judged_first(spec: Network, weights: dict[str, np.ndarray], latency: np.ndarray, kept):
     """`judged_decision` by the earliest, then strongest neuron of deciding layers, which are all there is."""
     plastic, firsts = [], []
     for name, conv in zip(spec.names[0], spec.stages[0].branches, strict=True):
         seen = judge.pad(latency, (conv.padding, conv.padding), T)
-        potential = judge.potentials(seen, weights[name], T)
+        potential = judge.potentials(seen, weights[name], T) * kept[name]
         fired, at_spike = judge.fire(potential, conv.threshold)
         (winner,) = judge.k_winners(fired, at_spike, 1, 0, T) or [None]
         if winner:
@@ -192,79 +169,52 @@ def judged_first(spec: Network, weights: dict[str, np.ndarray], latency: np.ndar
         vote = winner[0] * CLASSES // conv.features if winner else -1
         if winner:
             firsts.append((*first, vote))
-        plastic.append((name, conv, seen, [(winner, min(first[0], T - 1))] if winner else [], vote))
+        plastic.append((name, seen, [(winner, min(first[0], T - 1))] if winner else [], vote))
     return min(firsts)[-1] if firsts else -1, plastic
 
 
-def model_of(network: SpikingNetwork, form) -> Model:
-    """The model, its layers that learn by reward in one form, and within their bounds."""
-    model = network.model
-    names = [name for _, name, conv in network.spec.layers() if rule_of(conv)]
-    layers = {name: dataclasses.replace(model.layers[name].packed(form), in_bounds=True) for name in names}
-    return model.updated(layers)
-
-
-def task_of(network: SpikingNetwork, batch: int = 1) -> Task:
-    """What all its layers with a rule of reward learn."""
-    names = tuple(name for _, name, conv in network.spec.layers() if rule_of(conv))
-    return Task(names, network.spec.first_supervised, batch=batch, by_turns=network.spec.reward_by_turns)
-
-
-def carry_of(network: SpikingNetwork, model: Model) -> Carry:
-    """The start of a step."""
-    layers = {name: model.layers[name] for name in task_of(network).names}
-    key = np.zeros(2, np.uint32)
-    states = {name: jax.tree.map(jnp.asarray, x.conv.last_learner.init(x, key, 0)) for name, x in layers.items()}
-    return Carry(layers, states, Tally(*jnp.zeros(5, jnp.int32)))
-
-
-TOGETHER = jax.jit(plain.learn_supervised, static_argnums=0)
-COMPILED = jax.jit(native.learn_reward, static_argnums=0)
-
-
-@functools.cache
-def with_blocks(step: Callable[..., Any], block: int) -> Callable[..., Any]:
-    """A compiled step with blocks of so many images where they are seen one by one."""
-    program = jax.jit(lambda *given: step(*given), static_argnums=0)  # a function of its own for each size
+def in_blocks(step: Callable[..., Any]) -> Callable[..., Any]:
+    """A compiled step with blocks of 16 images, where they are seen one by one."""
+    program = jax.jit(lambda *given: step(*given), static_argnums=0)  # a function of its own for this size
 
     def learn(*given: Any) -> Any:
-        with mock.patch.object(reward_in_blocks, "BLOCK", block):
+        with mock.patch.object(reward_in_blocks, "BLOCK", 16):
             return program(*given)
 
     return learn
 
 
-AT_ONCE, FEW_KERNELS = "at once", "few kernels"
-"""Stand for a block: the compiled kernels; an accelerator's blocks of 16."""
+WAYS = {
+    "plain": (jax.jit(plain.learn_supervised, static_argnums=0), XLA),
+    "compiled kernels": (jax.jit(plain.learn_supervised, static_argnums=0), NATIVE),
+    "compiled blocks": (jax.jit(native.learn_reward, static_argnums=0), TAPS),
+    "blocks": (in_blocks(reward_in_blocks.learn), TAPS),
+    "few kernels": (in_blocks(accelerated.learn_reward), TAPS),
+    "few kernels, deep": (in_blocks(accelerated.learn_deep_reward), XLA),
+}
+"""Steps that must agree, and the form of their layers."""
 
 
-def is_deep(network: SpikingNetwork) -> bool:
-    """Whether layers before the deciding ones learn by reward."""
-    return network.spec.first_supervised < len(network.spec.stages) - 1
+def start_of(network: SpikingNetwork, form: Any, batch: int = 1) -> tuple[Task, Model, Carry]:
+    """What learns, the model with its layers in one form and within their bounds, and the start of a step."""
+    spec, model, key = network.spec, network.model, np.zeros(2, np.uint32)
+    names = tuple(name for _, name, conv in spec.layers() if rule_of(conv))
+    layers = {name: dataclasses.replace(model.layers[name].packed(form), in_bounds=True) for name in names}
+    model = model.updated(layers)
+    task = Task(names, spec.first_supervised, batch=batch, by_turns=spec.reward_by_turns)
+    layers = {name: model.layers[name] for name in names}
+    states = {name: jax.tree.map(jnp.asarray, x.conv.last_learner.init(x, key, 0)) for name, x in layers.items()}
+    return task, model, Carry(layers, states, Tally(*jnp.zeros(5, jnp.int32)))
 
 
-def program_of(network: SpikingNetwork, block: int | str | None):
-    """`learn_supervised`, `reward_in_blocks` with blocks of so many, or what `block` stands for; image by image."""
-    if block == AT_ONCE:
-        return COMPILED
-    if block == FEW_KERNELS and is_deep(network):
-        return with_blocks(accelerated.learn_deep_reward, 16)
-    if block == FEW_KERNELS:
-        return with_blocks(accelerated.learn_reward, 16)
-    if block:
-        return with_blocks(reward_in_blocks.learn, block)
-    return TOGETHER
-
-
-def learn(network, inputs, labels, batch_size: int, epochs: int, block=None, form=XLA, kept=None) -> Judged:
+def learn(network, inputs, labels, batch_size: int, epochs: int, way="plain", kept=None) -> Judged:
     """An epoch in three slices, each within other images that neither teach nor count.
 
     The features that may fire in each epoch are added to `kept`.
     """
-    if block and not (block == FEW_KERNELS and is_deep(network)):
-        form = TAPS
-    program, model, task = program_of(network, block), model_of(network, form), task_of(network)
-    carry, decisions, rng = carry_of(network, model), [], np.random.default_rng(2)
+    program, form = WAYS[way]
+    task, model, carry = start_of(network, form)
+    decisions, rng = [], np.random.default_rng(2)
     for _ in range(epochs):
         decisions.append([])
         if kept is not None:

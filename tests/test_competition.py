@@ -1,15 +1,18 @@
-"""Inhibition and winners."""
+"""Inhibition, winners, and their learning by STDP."""
 
 from unittest import mock
 
 import jax
+import jax.numpy as jnp
 import judge
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from jax import lax
+from test_neurons import assert_spikes
 
-from snnjax.kernels import Spikes, feature_inhibition, k_winners, pointwise_inhibition, strongest_feature
+from snnjax import kernels
+from snnjax.kernels import Spikes, Winners, k_winners, learned_rows, set_rows, stdp, strongest_feature
 
 MAPS = [
     ((4, 4, 3), 5, 3),
@@ -35,11 +38,6 @@ def neurons(winners):
     return [tuple(map(int, place)) for place in zip(feature[:number], row[:number], column[:number], strict=True)]
 
 
-def assert_spikes(spikes, expected):
-    np.testing.assert_array_equal(spikes.latency, expected[0])
-    np.testing.assert_array_equal(spikes.potential, expected[1])
-
-
 @jax.jit(static_argnames=("k", "time_steps"))
 def k_winners_on_an_accelerator(spikes, **settings):
     """By the kernels for other platforms than a CPU."""
@@ -52,7 +50,7 @@ def test_inhibition(case):
     latency, potential, time_steps, _ = case
     spikes = Spikes(latency, potential)
     left = judge.pointwise_inhibition(latency, potential, time_steps)
-    assert_spikes(pointwise_inhibition(spikes, time_steps=time_steps), left)
+    assert_spikes(kernels.pointwise_inhibition(spikes, time_steps=time_steps), left)
     strongest = strongest_feature(spikes, time_steps=time_steps)
     assert_spikes(strongest, (left[0].min(axis=0), left[1].max(axis=0)))
     fired = left[0].min(axis=0) < time_steps
@@ -60,7 +58,7 @@ def test_inhibition(case):
     inhibited = np.arange(len(latency)) % 2 == 0
     silenced = inhibited[:, None, None]
     expected = np.where(silenced, time_steps, latency), np.where(silenced, 0, potential)
-    assert_spikes(feature_inhibition(spikes, inhibited, time_steps=time_steps), expected)
+    assert_spikes(kernels.feature_inhibition(spikes, inhibited, time_steps=time_steps), expected)
 
 
 @given(cases(), st.integers(0, 3))
@@ -86,6 +84,35 @@ def test_potentials_that_differ_in_their_last_bit():
     assert strongest_feature(spikes, time_steps=15).feature.item() == 2
 
 
-def test_nobody_wins_among_silent_neurons():
-    silent = Spikes(np.full((4, 4, 3), 5, np.uint8), np.zeros((4, 4, 3), np.float32))
-    assert not neurons(k_winners(silent, k=3, radius=1, time_steps=5))
+@st.composite
+def learning(draw):
+    """A layer and up to three winners with latencies, rates and bounds; dyadic, so that all products are exact."""
+    layer = draw(judge.layers(low=-64, high=80))
+    (height, width), steps = layer.geometry.output_size, layer.geometry.time_steps
+    features = draw(st.permutations(range(layer.geometry.features)))[: draw(st.integers(0, 3))]
+    place = st.tuples(st.integers(0, height - 1), st.integers(0, width - 1), st.integers(0, steps))
+    won = [((feature, row, column), spike) for feature in features for row, column, spike in [draw(place)]]
+    rate = st.integers(-64, 64).map(lambda number: number / 256)
+    return layer, won, draw(st.tuples(rate, rate)), draw(st.sampled_from([(0.0, 1.0), (0.25, 0.75), (-0.5, 1.0)]))
+
+
+@given(learning())
+def test_stdp_is_that_of_the_judge(case):
+    """Without a winner not even the bounds apply; silent inputs are not causal, even to winners that are silent.
+
+    Rows of weights within the bounds learn alone.
+    """
+    layer, won, rates, bounds = case
+    geometry = layer.geometry
+    settings = dict(time_steps=geometry.time_steps, stride=geometry.stride, bounds=bounds)
+    settings["stabiliser"] = geometry.channels == 2
+    places = [(*neuron, step) for neuron, step in won] + [(-1, 0, 0, geometry.time_steps)] * (3 - len(won))
+    feature, row, column, step = np.int32(places).T
+    winners = Winners(feature, row, column, np.uint8(step))
+    expected = judge.stdp(layer.weights, layer.latency, won, rates, **settings)
+    learned = stdp(layer.weights, layer.latency, winners, np.float32(rates), **settings)
+    np.testing.assert_array_equal(learned, np.float32(expected), strict=True)
+    within = np.clip(layer.weights, *bounds)
+    rows = learned_rows(within[feature], layer.latency, winners, np.float32(rates), **settings)
+    expected = judge.stdp(within, layer.latency, won, rates, **settings)
+    np.testing.assert_array_equal(set_rows(jnp.asarray(within), winners, rows), expected)

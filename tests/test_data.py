@@ -1,7 +1,5 @@
 """Data sets: scikit-learn's digits, IDX and CIFAR files, .npz files, and what tensorflow-datasets has prepared."""
 
-import dataclasses
-import errno
 import gzip
 import io
 import re
@@ -12,18 +10,14 @@ import sys
 import numpy as np
 import pytest
 import scipy.ndimage
-from made_files import CIFAR, FILES, RNG, idx
+from made_files import CIFAR, FILES, RNG, idx, png
 from PIL import Image
 
 from snnjax.core.errors import DownloadError, InputError
-from snnjax.data import CATALOGUE, DATASETS, RECORDINGS, Dataset, digits, find, load, readers, relabel
+from snnjax.data import DATASETS, RECORDINGS, Dataset, digits, find, load, readers, relabel
 from snnjax.encoding import COLOUR, GREY
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
-
-
-def zip_bytes(content: bytes) -> bytes:
-    return gzip.compress(content, mtime=0)
 
 
 def assert_arrays(data: Dataset, expected) -> None:
@@ -43,9 +37,8 @@ def small(**change) -> Dataset:
 @pytest.fixture
 def folder(tmp_path):
     """A folder of plain IDX files, and those of CIFAR-10's binary version."""
-    for name, array in FILES.items():
-        (tmp_path / name).write_bytes(idx(array))
-    for name, (content, *_) in CIFAR.items():
+    contents = {name: idx(array) for name, array in FILES.items()} | {name: raw for name, (raw, *_) in CIFAR.items()}
+    for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
     return tmp_path
 
@@ -59,52 +52,37 @@ def calls(monkeypatch) -> list:
         calls.append(args)
         raise OSError("no network")
 
-    for name in ("getaddrinfo", "create_connection"):
-        monkeypatch.setattr(socket, name, call)
-    monkeypatch.setattr(socket.socket, "connect", call)
+    monkeypatch.setattr(socket, "getaddrinfo", call)
     return calls
-
-
-# Sets by name
 
 
 def test_digits():
     data = digits()
     assert repr(data) == "Dataset(digits: 1,437 training and 360 test images of 28x28, 10 classes)"
-    about = CATALOGUE["digits"]
-    counts = (1437, 360, (28, 28), 10)
-    assert (about.train_images, about.test_images, about.shape, about.classes) == counts
     assert (data.train_images.dtype, data.encoder, data.input_shape) == (np.float32, GREY, (6, 28, 28))
     images = np.concatenate([data.train_images, data.test_images])
     assert (images.min(), images.max()) == (0, 255)
     assert not images[:, [0, 1, -2, -1]].any(), "two blank rows above and below"
-    assert images[:, 2:26, 2:26].any(axis=0)[:, 8:16].all()
-    counts = np.bincount(data.train_labels), np.bincount(data.test_labels)
-    np.testing.assert_allclose(counts[0] / 4, counts[1], atol=1.1)
+    np.testing.assert_allclose(np.bincount(data.train_labels) / 4, np.bincount(data.test_labels), atol=1.1)
     assert data.test_labels[:12].tolist() == [7, 6, 3, 7, 7, 3, 2, 8, 9, 3, 2, 6], "always the same split"
-    assert load("digits").digest == data.digest
 
 
-@pytest.mark.parametrize(
-    ("name", "zipped", "dotted", "named"),
-    [
-        ("mnist", (), True, "8"),
-        ("fashion_mnist", tuple(FILES), True, "bag"),
-        ("kmnist", ("t10k-labels-idx1-ubyte",), False, "re"),
-    ],
-)
-def test_idx_files_are_read_plain_and_gzipped(folder, name, zipped, dotted, named):
-    for file in FILES:
-        path = folder / (file.replace("-idx", ".idx") if dotted else file)
-        content = (folder / file).read_bytes()
+def test_own_files_are_read_plain_and_gzipped(folder):
+    for name, named in (("mnist", "8"), ("fashion_mnist", "bag"), ("kmnist", "re")):
+        data = load(name, str(folder))
+        assert_arrays(data, FILES.values())
+        assert (data.name, data.classes, data.names[8]) == (name, 10, named)
+    for file in (*FILES, "data_batch_4.bin"):
+        (folder / f"{file.replace('-idx', '.idx')}.gz").write_bytes(gzip.compress((folder / file).read_bytes()))
         (folder / file).unlink()
-        if file in zipped:
-            path = path.with_name(path.name + ".gz")
-            content = zip_bytes(content)
-        path.write_bytes(content)
-    data = load(name, str(folder))
-    assert_arrays(data, FILES.values())
-    assert (data.name, data.classes, data.names[8]) == (name, 10, named)
+    assert_arrays(load("mnist", folder), FILES.values())
+    data = load("cifar10", folder)
+    *train, test = [arrays for _, *arrays in CIFAR.values()]
+    assert_arrays(data, (*(np.concatenate(parts) for parts in zip(*train, strict=True)), *test))
+    assert (data.encoder, data.input_shape, data.classes, data.names[3]) == (COLOUR, (18, 34, 34), 10, "cat")
+    (folder / "t10k-images.idx3-ubyte.gz").unlink()
+    with pytest.raises(FileNotFoundError, match=re.escape(f"{folder} lacks t10k-images-idx3-ubyte")):
+        load("mnist", folder)
 
 
 @pytest.mark.parametrize(
@@ -116,104 +94,37 @@ def test_emnist_is_set_upright_and_counted_from_0(tmp_path, split, classes, firs
     images = RNG.integers(0, 256, (classes, 5, 4), np.uint8)
     for part in ("train", "test"):
         (tmp_path / f"emnist-{split}-{part}-images-idx3-ubyte").write_bytes(idx(images.swapaxes(1, 2)))
-        content = zip_bytes(idx(labels + np.uint8(first)))
+        content = gzip.compress(idx(labels + np.uint8(first)))
         (tmp_path / f"emnist-{split}-{part}-labels-idx1-ubyte.gz").write_bytes(content)
     data = load(f"emnist_{split}", tmp_path)
     assert_arrays(data, (images, labels, images, labels))
-    assert data.train_images.flags.c_contiguous
     assert (data.classes, data.names[0], data.names[-1], len(data.names)) == (classes, *ends, classes)
-    for label in (0, 27) if split == "letters" else ():
-        (tmp_path / "emnist-letters-test-labels-idx1-ubyte.gz").write_bytes(idx(np.full(26, label, np.uint8)))
-        with pytest.raises(InputError, match=rf"test labels must lie in 0\.\.25, got {label - 1}\.\.{label - 1}"):
+    if first:
+        (tmp_path / "emnist-letters-test-labels-idx1-ubyte.gz").write_bytes(idx(labels))
+        with pytest.raises(InputError, match=r"test labels must lie in 0\.\.25, got -1\.\.24"):
             load("emnist_letters", tmp_path)
-    other = "digits" if split == "balanced" else "balanced"
-    with pytest.raises(FileNotFoundError, match=f"emnist-{other}-train-images-idx3-ubyte"):
-        load(f"emnist_{other}", tmp_path)
 
 
-def test_cifar_files(folder):
-    (folder / "data_batch_4.bin.gz").write_bytes(zip_bytes(CIFAR["data_batch_4.bin"][0]))
-    (folder / "data_batch_4.bin").unlink()
-    data = load("cifar10", folder)
-    *train, test = [arrays for _, *arrays in CIFAR.values()]
-    assert_arrays(data, (*(np.concatenate(parts) for parts in zip(*train, strict=True)), *test))
-    assert (data.encoder, data.input_shape, data.classes, data.names[3]) == (COLOUR, (18, 34, 34), 10, "cat")
-    (folder / "data_batch_1.bin").unlink()
-    with pytest.raises(FileNotFoundError, match=re.escape(f"{folder} lacks data_batch_1.bin")):
-        load("cifar10", folder)
-
-
-IMAGES = "train-images-idx3-ubyte"
-GOOD = idx(FILES[IMAGES])
-BATCH = CIFAR["test_batch.bin"][0]
-DAMAGED = {
-    "a byte too few": (IMAGES, GOOD[:-1], "must hold 256 bytes for shape (12, 5, 4), got 255"),
-    "a byte too many": (IMAGES, GOOD + b"x", "must hold 256 bytes for shape (12, 5, 4), got 257"),
-    "empty": (IMAGES, b"", "must begin with the IDX magic number 00000803, got nothing"),
-    "a picture": (IMAGES, b"\x89PNG" + GOOD[4:], "magic number 00000803, got 89504e47"),
-    "of rank 2": (IMAGES, idx(FILES[IMAGES][0]), "magic number 00000803, got 00000802"),
-    "no images of a huge size": (IMAGES, bytes([0, 0, 8, 3, 0, 0, 0, 0]) + b"\xff" * 8, "must hold 16 bytes for sha"),
-    "a cut .gz": (IMAGES, zip_bytes(GOOD)[:-9], "is truncated or damaged"),
-    "too large": (IMAGES, zip_bytes(bytes(90_001)), "must hold at most 90000 bytes, unzipped"),
-    "images as labels": ("t10k-labels-idx1-ubyte", GOOD, "magic number 00000801, got 00000803"),
-    "too few labels": (
-        "t10k-labels-idx1-ubyte",
-        idx(np.arange(6, dtype=np.uint8)),
-        "mnist: 7 test images but 6 labels",
-    ),
-    "label 11": (
-        "train-labels-idx1-ubyte",
-        idx(np.arange(12, dtype=np.uint8)),
-        "train labels must lie in 0..9, got 0.",
-    ),
-    "no images": ("t10k-images-idx3-ubyte", idx(np.zeros((0, 5, 4), np.uint8)), "mnist: 0 test images but 7 labels"),
-    "a cut batch": ("test_batch.bin", BATCH[:-1], "must hold 3073 bytes for each image, got 9218"),
-    "class 10": ("test_batch.bin", b"\x0a" + bytes(3072), "cifar10: test labels must lie in 0..9, got 10..10"),
-}
-
-
-@pytest.mark.parametrize("kind", DAMAGED)
-def test_damaged_files_are_named(folder, kind, monkeypatch):
-    file, content, message = DAMAGED[kind]
+def test_damaged_files_are_named(folder, monkeypatch):
     monkeypatch.setattr(readers, "MOST_BYTES", 90_000)
-    name = "mnist" if "ubyte" in file else "cifar10"
-    (folder / file).write_bytes(content)
-    with pytest.raises(InputError, match=re.escape(message)) as caught:
-        load(name, folder)
-    assert str(caught.value).startswith((str(folder / file), f"{name}: "))
-
-
-def test_a_disk_that_cannot_be_read_is_no_damaged_file(folder, monkeypatch):
-    def read(*_):
-        raise OSError(errno.EIO, "Input/output error")
-
-    for name in FILES:
-        (folder / name).write_bytes(zip_bytes((folder / name).read_bytes()))
-    monkeypatch.setattr(gzip.GzipFile, "read", read)
-    with pytest.raises(OSError, match="Input/output error"):
-        load("mnist", folder)
-
-
-def test_what_is_missing_is_named(folder):
-    for name in ("t10k-images-idx3-ubyte", IMAGES):
-        (folder / name).rename(folder / "away")
-        with pytest.raises(FileNotFoundError, match=re.escape(f"{folder} lacks {name}")):
-            load("mnist", folder)
-        (folder / "away").rename(folder / name)
-    for path in (folder / "nowhere", folder / IMAGES):
-        with pytest.raises(FileNotFoundError, match=re.escape(f"`data_dir` {path} is no folder")):
-            load("mnist", path)
-    known = ", ".join((*DATASETS, "folder", *RECORDINGS))
-    with pytest.raises(InputError, match=f"`dataset` must be one of {known}, or an .npz file, got 'cifar'"):
-        load("cifar")
-
-
-# Sets that tensorflow-datasets has prepared
+    good = idx(FILES["train-images-idx3-ubyte"])
+    for file, content, message in (
+        ("train-images-idx3-ubyte", good[:-1], "must hold 256 bytes for shape (12, 5, 4), got 255"),
+        ("train-images-idx3-ubyte", gzip.compress(good)[:-9], "is truncated or damaged"),
+        ("train-images-idx3-ubyte", gzip.compress(bytes(90_001)), "must hold at most 90000 bytes, unzipped"),
+        ("train-labels-idx1-ubyte", good, "must begin with the IDX magic number 00000801, got 00000803"),
+        ("data_batch_1.bin", CIFAR["test_batch.bin"][0][:-1], "must hold 3073 bytes for each image, got 9218"),
+    ):
+        before = (folder / file).read_bytes()
+        (folder / file).write_bytes(content)
+        with pytest.raises(InputError, match=re.escape(f"{folder / file} {message}")):
+            load("mnist" if "ubyte" in file else "cifar10", folder)
+        (folder / file).write_bytes(before)
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """A folder in which tensorflow-datasets has prepared small sets as array_record."""
+    """A folder in which tensorflow-datasets has prepared a small set as array_record."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import registered
 
@@ -221,134 +132,94 @@ def prepared(tmp_path_factory):
 
         class Mnist(tfds.core.GeneratorBasedBuilder):
             VERSION = tfds.core.Version("3.0.1")
-            SHAPE = (28, 28, 1)
 
             def _info(self):
                 label = tfds.features.ClassLabel(num_classes=10)
-                features = dict(image=tfds.features.Image(shape=self.SHAPE), label=label)
+                features = dict(image=tfds.features.Image(shape=(28, 28, 1)), label=label)
                 return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
             def _split_generators(self, _):
                 return dict(train=self._generate_examples(range(12)), test=self._generate_examples(range(100, 107)))
 
             def _generate_examples(self, numbers):
-                for number in numbers:
-                    pixels = np.full(self.SHAPE, number, np.uint8)
-                    pixels[1, 2] = 255 - np.arange(self.SHAPE[-1])
-                    raw = io.BytesIO()  # arrays would need TensorFlow
-                    Image.fromarray(pixels.squeeze()).save(raw, "png")
-                    raw.seek(0)
-                    yield number, dict(image=raw, label=number % 10)
-
-        class Cifar10(Mnist):
-            VERSION = tfds.core.Version("3.0.2")
-            SHAPE = (32, 32, 3)
+                for number in numbers:  # arrays would need TensorFlow
+                    yield number, dict(image=io.BytesIO(png(number, (28, 28))), label=number % 10)
 
     folder = tmp_path_factory.mktemp("sets")
-    for kind in (Mnist, Cifar10):
-        kind(data_dir=folder, file_format="array_record").download_and_prepare()
+    Mnist(data_dir=folder, file_format="array_record").download_and_prepare()
     return folder
 
 
-@pytest.mark.parametrize(("name", "shape"), [("mnist", (28, 28)), ("cifar10", (32, 32, 3))])
-def test_prepared_sets_are_read_without_tensorflow(prepared, calls, name, shape):
-    data = load(name, prepared)
-    assert (data.train_images.shape, data.train_images.dtype) == ((12, *shape), np.uint8)
-    assert (data.name, data.classes, data.test_labels.dtype) == (name, 10, np.int32)
-    for part, numbers in (("train", range(12)), ("test", range(100, 107))):
-        pixels = getattr(data, f"{part}_images").reshape(len(numbers), *shape[:2], -1)
-        assert sorted(pixels[:, 0, 0, 0]) == [*numbers]
-        np.testing.assert_array_equal(pixels[:, 27, 27, 0] % 10, getattr(data, f"{part}_labels"))
-        assert (pixels[:, 1, 2] == 255 - np.arange(pixels.shape[-1])).all()
-    assert not calls, "the network was asked"
-    assert "tensorflow" not in sys.modules
-
-
-def test_prepared_sets_that_cannot_be_read_are_named(prepared, tmp_path, calls, monkeypatch):
-    shutil.copytree(prepared / "mnist", tmp_path / "damaged" / "mnist")
-    (record,) = tmp_path.rglob("mnist-test.array_record*")
-    record.write_bytes(record.read_bytes()[:3000])
-    with pytest.raises((ValueError, OSError), match=re.escape(str(tmp_path))):
-        load("mnist", tmp_path / "damaged")
-    shutil.copytree(prepared / "mnist" / "3.0.1", tmp_path / "sets" / "mnist" / "1.0.0")  # another version
-    with pytest.raises(FileNotFoundError, match="nor a set that tensorflow-datasets has prepared"):
-        load("mnist", tmp_path / "sets")
-    assert not calls, "the network was asked"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "sets"))
-    with pytest.raises(DownloadError, match="mnist cannot be downloaded"):
-        load("mnist")
-    assert calls, "the network was not asked"
-
-
-def test_a_set_is_taken_from_the_cache_then_as_prepared_by_default(prepared, tmp_path, calls, monkeypatch):
+def test_a_set_is_taken_from_the_cache_then_as_prepared_without_tensorflow(prepared, tmp_path, calls, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("TFDS_DATA_DIR", str(prepared))
-    assert find("kmnist") == ("absent", None)
-    assert load("mnist").train_images.shape == (12, 28, 28)
+    data = load("mnist")
+    assert (data.train_images.shape, data.train_images.dtype) == ((12, 28, 28), np.uint8)
+    assert sorted(brightness(data.train_images)) == [*range(12)]
+    assert sorted(brightness(data.test_images)) == [*range(100, 107)]
+    np.testing.assert_array_equal(data.train_images[:, 27, 27] % 10, data.train_labels)
+    np.testing.assert_array_equal(data.test_images[:, 27, 27] % 10, data.test_labels)
+    assert "tensorflow" not in sys.modules
     cache = tmp_path / "snnjax" / "data" / "mnist"
-    cache.mkdir(parents=True)
     for name, array in FILES.items():
         assert find("mnist") == ("tensorflow-datasets", prepared)
+        cache.mkdir(parents=True, exist_ok=True)
         (cache / name).write_bytes(idx(array))
     assert find("mnist") == ("cache", cache)
     assert load("mnist").train_images.shape == (12, 5, 4)
     assert not calls, "the network was asked"
-    monkeypatch.delenv("TFDS_DATA_DIR")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    shutil.copytree(prepared / "cifar10", tmp_path / "tensorflow_datasets" / "cifar10")
-    assert find("cifar10") == ("tensorflow-datasets", tmp_path / "tensorflow_datasets")
+
+
+def test_prepared_sets_that_cannot_be_read_are_named(prepared, tmp_path, calls, monkeypatch):
+    shutil.copytree(prepared / "mnist" / "3.0.1", tmp_path / "mnist" / "1.0.0")  # another version
+    with pytest.raises(FileNotFoundError, match="nor a set that tensorflow-datasets has prepared"):
+        load("mnist", tmp_path)
+    assert not calls, "the network was asked"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    with pytest.raises(DownloadError, match="mnist cannot be downloaded"):
+        load("mnist")
+    (tmp_path / "mnist" / "1.0.0").rename(tmp_path / "mnist" / "3.0.1")
+    (record,) = tmp_path.rglob("mnist-test.array_record*")
+    record.write_bytes(record.read_bytes()[: record.stat().st_size // 2])
+    with pytest.raises((ValueError, OSError), match=re.escape(str(tmp_path))):
+        load("mnist", tmp_path)
 
 
 def test_nothing_is_downloaded_for_a_folder_that_was_named(tmp_path, calls, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)  # importing it would take seconds
-    with pytest.raises(FileNotFoundError, match="nor a set that tensorflow-datasets has prepared") as caught:
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path} .* nor a set .* prepared .*emnist-balanced-test-labels"):
         load("emnist_balanced", tmp_path)
-    advice = "leave `data_dir` (--data_dir) out, and the set is downloaded"
-    for hint in (str(tmp_path), "emnist-balanced-test-labels-idx1-ubyte", advice):
-        assert hint in str(caught.value)
+    with pytest.raises(FileNotFoundError, match=re.escape(f"`data_dir` {tmp_path / 'nowhere'} is no folder")):
+        load("mnist", tmp_path / "nowhere")
     assert not calls, "the network was asked"
     assert not list(tmp_path.iterdir())
+    known = ", ".join((*DATASETS, "folder", *RECORDINGS))
+    with pytest.raises(InputError, match=f"`dataset` must be one of {known}, or an .npz file, got 'cifar'"):
+        load("cifar")
 
-
-# Sets that are wrong
 
 ZERO = np.zeros((3, 4, 4))
 NAMED = ("ant", "bee", "cow")
-GAPS = dict(train_labels=np.array([7, 3, 7]), test_labels=np.array([7, 3, 7]), classes=None)
 WRONG = {
     "four axes": (dict(train_images=ZERO[..., None]), "`train_images` must have axes (N H W), ", "(3, 4, 4, 1)"),
     "colour and grey": (dict(test_images=np.zeros((3, 4, 4, 3), np.uint8)), "uint8 of (4, 4), test", "of (4, 4, 3)"),
-    "two dtypes": (dict(test_images=ZERO), "training images are uint8 of (4, 4), test images float64 of (4, 4)"),
     "two labels": (dict(test_labels=np.array([0, 1])), "small: 3 test images but 2 labels"),
-    "nothing": (dict(train_images=ZERO[:0], train_labels=np.zeros(0, int)), "small: there are no train images"),
     "label 3": (dict(test_labels=np.array([0, 1, 3])), "small: test labels must lie in 0..2, got 0..3"),
-    "NaN": (dict(train_images=ZERO + np.nan), "small: train images hold NaN or infinite values"),
-    "infinite": (dict(test_images=ZERO - np.inf), "small: test images hold NaN or infinite values"),
+    "infinite": (dict(train_images=np.where(np.eye(4), np.inf, ZERO)), "small: train images hold NaN or infinite"),
     "of 0..1": (dict(train_images=ZERO + 1), "`train_images` must be of 0..255", "up to 1.0: multiply"),
     "below 0": (dict(train_images=ZERO - 5), "`train_images` must be of 0..255, got -5.0..0.0"),
     "above 255": (dict(test_images=np.full((3, 4, 4), 256)), "`test_images` must be of 0..255, got 0..256"),
-    "list": (dict(train_labels=[0, 1, 2]), "`train_labels` must be an array of axes (N), got list"),
     "float labels": (dict(test_labels=np.zeros(3)), "`test_labels` must hold integers, got dtype float64"),
-    "no class": (dict(classes=0), "`classes` must be at least 1, got 0"),
-    "masked images": (dict(train_images=np.ma.zeros((3, 4, 4))), "`train_images` must be a plain array", "masked"),
     "no rows": (dict(train_images=ZERO[:, :0]), "`train_images` must have rows and columns", "(3, 0, 4)"),
     "classes without images": (dict(classes=5), "small: there are no training images of class 3, 4: add some"),
-    "named ones": (
-        dict(train_labels=np.array([1, 1, 1]), class_names=NAMED),
-        "class 0 (ant), 2 (cow): add",
-        "relabel(",
-    ),
-    "gaps": (GAPS, "no training images of class 0, 1, 2 and 3 more"),
+    "named ones": (dict(train_labels=np.array([1, 1, 1]), class_names=NAMED), "class 0 (ant), 2 (cow): add"),
     "a huge gap": (dict(train_labels=np.array([0, 1, 2**40]), classes=None), "2, 3, 4 and 1,099,511,627,771 more"),
-    "two files": (dict(test_files=("a", "b")), "`test_files` must be the file name of each of 3 images", "('a', 'b')"),
     "a text as files": (dict(train_files="abc"), "`train_files` must be the file name of each of 3", "got 'abc'"),
     "files of nothing": (dict(validation_files=("a",)), "`validation_files` must be the file name of each of 0 images"),
     "four groups": (dict(train_groups=np.arange(4)), "`train_groups` must have shape (3,)", "got (4,)"),
     "two names": (dict(class_names=("a", "b")), "`class_names` must be one for each of 3 classes, got 2"),
-    "equal names": (dict(class_names=("a", "b", "a")), "`class_names` must differ, got 'a' twice"),
     "blank name": (dict(class_names=("a", "b", " ")), "`class_names` must be of printable characters, got ' '"),
-    "text as names": (dict(class_names="abc"), "`class_names` must be a tuple of names, got the text 'abc'"),
     "silent": (dict(class_names=("a", "b", "(silent)")), "`class_names` must not hold '(silent)'"),
     "equal when composed": (dict(class_names=("caf\u00e9", "b", "cafe\u0301")), "`class_names` must differ", "twice"),
 }
@@ -357,25 +228,18 @@ WRONG = {
 @pytest.mark.parametrize("kind", WRONG)
 def test_sets_that_do_not_fit_together_are_refused(kind):
     change, *words = WRONG[kind]
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=".*".join(map(re.escape, words))):
         small(**change)
-    for word in words:
-        assert word in str(caught.value)
 
 
 def test_names_stay_with_the_images():
-    data = small(class_names=["cafe\u0301", "bee", "cow"], notes=("one",))
+    data = small(classes=None, class_names=["cafe\u0301", "bee", "cow"], notes=("one",))
     assert data.names == data.class_names == ("caf\u00e9", "bee", "cow"), "composed"
     assert (small().names, small().class_names) == (("0", "1", "2"), ())
     for other in (data.first(3, 2), data.share(1.0, 0), data.augment(1.0, 0)):
         assert (other.names, other.notes) == (data.names, ("one",))
     assert data.digest == small().digest, "names are no data"
-
-
-def test_the_number_of_classes_follows_from_names_or_labels():
     two = np.array([0, 1, 1])
-    assert small(classes=None).classes == 3
-    assert small(classes=None, class_names=NAMED).classes == 3
     assert small(classes=None, train_labels=two, test_labels=two).classes == 2
     assert small(test_labels=np.array([0, 0, 2])).classes == 3, "test images may lack a class"
 
@@ -392,7 +256,6 @@ def test_labels_are_numbered_without_gaps():
     for labels, error, message in (
         (([0, 1], [1, 5, 7]), ValueError, "`labels` of training must have all classes, they lack 5, 7"),
         (([0.5],), TypeError, r"`labels` must be \(N,\) integers or text, got \[0.5\] of float64"),
-        (([[0]],), TypeError, r"`labels` must be \(N,\) integers or text"),
         (([0, 1], ["0"]), TypeError, "`labels` must all be integers, or all text, got both"),
         ((), ValueError, "`labels` must be of at least one image, got none"),
     ):
@@ -407,14 +270,9 @@ def test_the_digest_tells_data_apart():
     others = [small(train_images=images), small(test_images=images), data.first(None, 2)]
     others += [small(train_labels=data.train_labels[::-1]), small(test_labels=data.train_labels[::-1])]
     assert len({data.digest, *(other.digest for other in others)}) == 6
-    assert re.fullmatch("[0-9a-f]{12}", data.digest)
     assert small(train_images=images).train_digest != data.train_digest == small(test_images=images).train_digest
     swapped = {name: getattr(data, name).astype(getattr(data, name).dtype.newbyteorder(">")) for name in ARRAYS}
     assert small(**swapped).digest == data.digest, "of the other byte order"
-    assert all(getattr(small(**swapped), name).dtype.isnative for name in ARRAYS)
-
-
-# Parts of a set
 
 
 def sorted_set() -> Dataset:
@@ -436,186 +294,130 @@ def test_fewer_images_are_of_all_classes_alike():
     assert brightness(data.train_images) == [2, 3, 4, 5, 6, 7, 62, 63, 64, 92], "the first ones, in order"
     assert data.train_labels.tolist() == [0] * 6 + [1] * 3 + [2]
     assert data.test_labels.tolist() == [0, 0, 0, 1, 2]
-    assert whole.first(3, 2).train_labels.tolist() == [0, 1, 2]
     assert whole.first(3, 2).test_labels.tolist() == [0, 1]
-    assert np.bincount(whole.first(4, 7).train_labels).tolist() == [2, 1, 1]
     assert np.bincount(whole.first(4, 7).test_labels).tolist() == [4, 2, 1]
     assert whole.first(100, 2000).digest == whole.digest
-    with pytest.raises(InputError, match="no training images of class 1, 2: add some"):
-        whole.first(10, None, in_order=True)
     first = digits().first(40, None, in_order=True)
     np.testing.assert_array_equal(first.train_images, digits().train_images[:40])
-    assert (len(first.train_labels), len(first.test_labels)) == (40, 360)
 
 
-def test_fewer_images_are_drawn_by_a_seed():
-    drawn, again, other = (sorted_set().first(20, 20, seed=seed) for seed in (0, 0, 2**64 - 1))
-    assert drawn.digest == again.digest != other.digest
-    assert np.bincount(drawn.train_labels).tolist() == np.bincount(drawn.test_labels).tolist() == [12, 6, 2]
-    assert np.all(np.diff(brightness(drawn.train_images)) > 0), "in their order, none twice"
-    assert brightness(drawn.train_images) != brightness(sorted_set().first(20, None).train_images)
-    assert brightness(drawn.train_images) != brightness(drawn.test_images)
-
-
-def test_a_share_is_drawn_with_the_seed():
+def test_shares_and_fewer_images_are_drawn_by_a_seed():
     whole = sorted_set()
-    for seed in range(3):
-        share = whole.share(0.1, seed)
-        assert np.bincount(share.train_labels).tolist() == [6, 3, 1]
-        assert np.all(np.diff(brightness(share.train_images)) > 0), "in their order, none twice"
-        assert share.digest == whole.share(0.1, seed).digest != whole.share(0.1, seed + 1).digest
+    for draw in (lambda seed: whole.share(0.2, seed), lambda seed: whole.first(20, 20, seed=seed)):
+        drawn, again, other = map(draw, (0, 0, 2**64 - 1))
+        assert drawn.digest == again.digest != other.digest
+        assert np.bincount(drawn.train_labels).tolist() == [12, 6, 2]
+        assert np.all(np.diff(brightness(drawn.train_images)) > 0), "in their order, none twice"
+        assert brightness(drawn.train_images) != brightness(whole.first(20, None).train_images)
+    assert np.bincount(drawn.test_labels).tolist() == [12, 6, 2]
+    assert brightness(drawn.train_images) != brightness(drawn.test_images)
+    share = whole.share(0.559, 0)
+    assert len(share.train_labels) == 55
     np.testing.assert_array_equal(share.test_images, whole.test_images)
-    assert len(whole.share(0.559, 0).train_labels) == 55
     assert whole.share(1, 0) is whole
     assert digits().first(40, 10).augment(0.25, 0).train_images.dtype == np.float32
     assert len(whole.augment(0.02, 0).train_labels) == 102, "of the copies, a class may have none"
 
 
-PARTS = {
-    "-1 images": (lambda x: x.first(-1, None), "`train_images` must be at least 1, got -1"),
-    "1.5 images": (lambda x: x.first(3, 1.5), "`test_images` must be an integer, got 1.5"),
-    "fewer than classes": (lambda x: x.first(2, None), "`train_images` must be at least 3, .* sorted, got 2"),
-    "a seed of -1": (lambda x: x.first(20, None, seed=-1), "`seed` must be at least 0, got -1"),
-    "a share of 0.02": (lambda x: x.share(0.02, 0), r"`ratio` must leave each of 3 classes .*, got 0\.02 of 100"),
-    "a share of 0": (lambda x: x.share(0, 0), r"`ratio` must lie in \(0, 1\], got 0, "),
-    "NaN": (lambda x: x.share(float("nan"), 0), r"`ratio` must lie in \(0, 1\], got nan, "),
-    "no copies": (lambda x: x.augment(0, 0), r"`ratio` must lie in \(0, 1\], got 0, "),
-    "a class of one group": (
-        lambda x: dataclasses.replace(x, train_groups=x.train_labels).hold_out(0.2, 0),
-        "to hold out a share, a class must have at least 2 groups",
-    ),
-    "a file of another kind": (lambda x: x.save("mine.npy"), "`path` must end in .npz, got mine.npy"),
-}
-
-
-@pytest.mark.parametrize("kind", PARTS)
-def test_parts_that_cannot_be_are_refused(kind):
-    call, message = PARTS[kind]
-    with pytest.raises(InputError, match=message):
-        call(sorted_set())
+def test_parts_that_cannot_be_are_refused():
+    whole = sorted_set()
+    for call, message in (
+        (lambda: whole.first(-1, None), "`train_images` must be at least 1, got -1"),
+        (lambda: whole.first(2, None), "`train_images` must be at least 3, .* sorted, got 2"),
+        (lambda: whole.first(10, None, in_order=True), "no training images of class 1, 2: add some"),
+        (lambda: whole.first(20, None, seed=-1), "`seed` must be at least 0, got -1"),
+        (lambda: whole.share(0.02, 0), r"`ratio` must leave each of 3 classes .*, got 0\.02 of 100"),
+        (lambda: whole.share(0, 0), r"`ratio` must lie in \(0, 1\], got 0, "),
+        (lambda: whole.share(1.5, 0), r"`ratio` must lie in \(0, 1\], got 1\.5, "),
+        (lambda: whole.save("mine.npy"), "`path` must end in .npz, got mine.npy"),
+    ):
+        with pytest.raises(InputError, match=message):
+            call()
 
 
 def test_names_of_files_stay_with_their_images(tmp_path):
     whole = sorted_set()
     held = whole.hold_out(0.2, 0)
-    sets = [whole.first(20, 30), whole.first(20, 30, seed=1), whole.share(0.3, 0), held, whole.augment(0.5, 0)]
     held.save(tmp_path / "held.npz")
-    for data in (*sets, load(tmp_path / "held.npz")):
-        for part in ("train", "test", "validation"):
-            files, images = getattr(data, f"{part}_files"), getattr(data, f"{part}_images")
-            assert (files is None) == (images is None)
-            if files is None:
-                continue
-            named = np.array([int(name.removesuffix(".png")) for name in files])
-            same = images[:, 0, 0] == named + 2
-            assert same.sum() >= 100 if data is sets[-1] else same.all()  # copies are altered
+    copies = whole.augment(0.5, 0)
+    for data in (whole.first(20, 30), whole.first(20, 30, seed=1), held, copies, load(tmp_path / "held.npz")):
+        for part in ("train", "test", "validation") if data.validation_files else ("train", "test"):
+            named = np.array([int(name.removesuffix(".png")) for name in getattr(data, f"{part}_files")])
+            same = getattr(data, f"{part}_images")[:, 0, 0] == named + 2
+            assert same.sum() >= 100 if data is copies else same.all()  # copies are altered
             if part == "train":
                 np.testing.assert_array_equal(data.train_groups, named // 5)
+    assert len(load(tmp_path / "held.npz").validation_files) == len(held.validation_images) == 20
     assert whole.digest == small(**{name: getattr(whole, name) for name in ARRAYS}).digest, "names are no data"
 
 
-@pytest.mark.parametrize("planes", [(), (3,)])
-def test_copies_are_rotated_and_mirrored(planes, monkeypatch):
-    images = RNG.integers(0, 256, (60, 28, 28, *planes), np.uint8)
-    labels = np.arange(60)
-    data = small(train_images=images, train_labels=labels, test_images=images, test_labels=labels, classes=60)
+def test_copies_are_rotated_and_mirrored(monkeypatch):
+    images = RNG.integers(0, 256, (60, 28, 28, 3), np.uint8)
+    data = small(train_images=images, train_labels=np.arange(60), test_images=images[:3], classes=60)
     angles, rotate = [], scipy.ndimage.rotate
-
-    def noted(image, angle, **options):
-        angles.append(angle)
-        return rotate(image, angle, **options)
-
-    monkeypatch.setattr(scipy.ndimage, "rotate", noted)
+    monkeypatch.setattr(
+        scipy.ndimage, "rotate", lambda x, angle, **how: angles.append(angle) or rotate(x, angle, **how)
+    )
     both = data.augment(1.0, seed=0)
     drawn = angles[:60]
     assert both.digest == data.augment(1.0, 0).digest != data.augment(1.0, 1).digest
-    assert (both.train_images.shape, both.train_images.dtype) == ((120, *images.shape[1:]), np.uint8)
-    np.testing.assert_array_equal(both.test_images, images)
-    flips, altered = [], []
-    for image, label in zip(both.train_images, both.train_labels, strict=True):
-        altered.append(bool((image != images[label]).any()))
-        if altered[-1]:
-            rotated = Image.fromarray(images[label]).rotate(drawn[label])
-            apart = {flip: np.mean(np.flip(rotated, flip) != image) for flip in ((), (0,), (1,), (0, 1))}
-            flips.append(min(apart, key=apart.get))
-            assert apart[flips[-1]] < 0.05, f"image {label} is not rotated by {drawn[label]}"
+    assert (both.train_images.shape, both.train_images.dtype) == ((120, 28, 28, 3), np.uint8)
+    np.testing.assert_array_equal(both.test_images, images[:3])
+    altered = (both.train_images != images[both.train_labels]).any(axis=(1, 2, 3))
     np.testing.assert_array_equal(np.bincount(both.train_labels[altered]), np.ones(60), "one copy of each")
     assert 20 <= sum(altered[:60]) <= 40, "originals and copies are mixed"
+    flips = []
+    for image, label in zip(both.train_images[altered], both.train_labels[altered], strict=True):
+        rotated = Image.fromarray(images[label]).rotate(drawn[label])
+        apart = {flip: np.mean(np.flip(rotated, flip) != image) for flip in ((), (0,), (1,), (0, 1))}
+        flips.append(min(apart, key=apart.get))
+        assert apart[flips[-1]] < 0.05, f"image {label} is not rotated by {drawn[label]}"
     assert min(map(flips.count, ((), (0,), (1,), (0, 1)))) >= 7, "about a quarter each"
     assert (len(set(drawn)), -30 <= min(drawn) < -25, 25 < max(drawn) <= 30) == (60, True, True)
     assert not np.isin(drawn, np.random.default_rng(0).uniform(-30, 30, 1000)).any(), "as what `share` draws"
 
 
-# Files of one's own
-
-OWN = Dataset("mine", *FILES.values())
-
-
-@pytest.mark.parametrize(("kind", "planes"), [(np.uint8, (3,)), (np.float32, ())])
-def test_a_set_of_ones_own_is_saved_and_loaded(tmp_path, kind, planes):
+def test_a_set_of_ones_own_is_saved_and_loaded(tmp_path):
     """The very same images and labels, so that their digest is the same."""
-    images = [RNG.integers(0, 256, (count, 5, 4, *planes)).astype(kind) for count in (20, 7)]
-    labels = [np.arange(len(each), dtype=np.int32) for each in images]
-    names = tuple(f"{number}. é" for number in range(20)) if planes else ()
-    saved = Dataset("mine", images[0], labels[0], images[1], labels[1], 20, class_names=names)
+    _, images, labels = CIFAR["data_batch_5.bin"]
+    names = tuple(f"{number}. é" for number in range(10))
+    saved = Dataset("mine", images, labels, images[:7], labels[:7], class_names=names)
     saved.save(tmp_path / "mine.npz")
-    for path in (tmp_path / "mine.npz", str(tmp_path / "mine.npz")):
-        loaded = load(path)
-        assert (loaded.name, loaded.classes, loaded.digest, loaded.class_names) == ("mine", 20, saved.digest, names)
-    for name in ARRAYS:
-        np.testing.assert_array_equal(getattr(loaded, name), getattr(saved, name))
+    loaded = load(str(tmp_path / "mine.npz"))
+    assert (loaded.name, loaded.classes, loaded.digest, loaded.class_names) == ("mine", 10, saved.digest, names)
+    assert_arrays(loaded, (images, labels, images[:7], labels[:7]))
 
 
-def own(path, **changes):
-    """The path of a file of one's own set, some arrays changed or, if None, left out."""
-    arrays = {name: getattr(OWN, name) for name in ARRAYS} | changes
-    np.savez_compressed(path, **{name: x for name, x in arrays.items() if x is not None})
-    return path
-
-
-def test_own_files_of_other_programs_are_read(tmp_path):
+def test_own_files_of_other_programs_are_read(tmp_path, monkeypatch):
     """Compressed, of other numbers, without the number of classes."""
-    wide = dict(train_images=OWN.train_images.astype(">f4"), test_images=OWN.test_images.astype(np.int64))
-    labels = dict(train_labels=OWN.train_labels.astype(np.int64), test_labels=OWN.test_labels.astype(">i8"))
-    loaded = load(own(tmp_path / "theirs.npz", **wide, **labels))
-    assert (loaded.classes, loaded.train_labels.dtype, loaded.test_labels.dtype) == (10, np.int32, np.int32)
-    assert (loaded.train_images.dtype, loaded.test_images.dtype) == (np.float32, np.float32)
+    path = tmp_path / "theirs.npz"
+    arrays = dict(zip(ARRAYS, FILES.values(), strict=True))
+
+    def loaded(**changes):
+        """A file of these arrays, some changed or, if None, left out."""
+        np.savez_compressed(path, **{name: x for name, x in (arrays | changes).items() if x is not None})
+        return load(path)
+
+    wide = loaded(**{name: x.astype(">i8" if "labels" in name else ">f4") for name, x in arrays.items()})
+    assert (wide.classes, wide.train_labels.dtype, wide.train_images.dtype) == (10, np.int32, np.float32)
     for name in ARRAYS:
-        np.testing.assert_array_equal(getattr(loaded, name), getattr(OWN, name))
-    assert load(own(tmp_path / "more.npz", classes=np.array(10))).classes == 10
-    named = load(own(tmp_path / "named.npz", class_names=np.array(["cafe\u0301", *"bcdefghij"])))
+        np.testing.assert_array_equal(getattr(wide, name), arrays[name])
+    named = loaded(class_names=np.array(["cafe\u0301", *"bcdefghij"]))
     assert (named.classes, named.names) == (10, ("caf\u00e9", *"bcdefghij"))
-
-
-TWELVE = (12, 5, 4)
-THEIRS = {
-    "no labels": (dict(test_labels=None), "must hold .* test_labels, it lacks test_labels"),
-    "several classes": (dict(classes=np.zeros(2, int)), r"`classes` must be an integer, got \[0, 0\]"),
-    "numbers as names": (dict(class_names=np.arange(12)), "`class_names` must be of printable characters, got 0"),
-    "nested names": (dict(class_names=np.array([["a"]])), r"`class_names` must be .* got \['a'\]"),
-    "numbers as files": (dict(train_files=np.arange(12)), "`train_files` must be the file name of each of 12 images"),
-    "objects": (dict(train_labels=np.array([{}] * 12)), "is damaged or no .npz file: Object arrays cannot be loaded"),
-    "half a validation": (dict(validation_images=np.zeros(TWELVE)), "`validation_labels` must both be given"),
-    "a bomb": (dict(train_images=np.zeros((12, 100, 100), np.uint8)), "it holds .* bytes, at most 100000 are read"),
-}
-
-
-@pytest.mark.parametrize("kind", THEIRS)
-def test_bad_files_of_ones_own_are_named(tmp_path, kind, monkeypatch):
-    changes, message = THEIRS[kind]
     monkeypatch.setattr(readers, "MOST_BYTES", 100_000)
-    with pytest.raises(InputError, match=rf"theirs\.npz.*{message}"):
-        load(own(tmp_path / "theirs.npz", **changes))
-
-
-def test_files_of_ones_own_that_are_damaged_not_there_or_not_meant(tmp_path):
-    for content in (b"", own(tmp_path / "mine.npz").read_bytes()[:-30]):
-        (tmp_path / "mine.npz").write_bytes(content)
-        with pytest.raises(InputError, match=r"mine\.npz is damaged or no \.npz file: \w+"):
-            load(tmp_path / "mine.npz")
+    for changes, message in (
+        (dict(test_labels=None), "must hold .* test_labels, it lacks test_labels"),
+        (dict(classes=np.zeros(2, int)), r"`classes` must be an integer, got \[0, 0\]"),
+        (dict(train_labels=np.array([{}] * 12)), "is damaged or no .npz file: Object arrays cannot be loaded"),
+        (dict(validation_images=np.zeros((12, 5, 4))), "`validation_labels` must both be given"),
+        (dict(train_images=np.zeros((12, 100, 100), np.uint8)), "it holds .* bytes, at most 100000 are read"),
+    ):
+        with pytest.raises(InputError, match=rf"theirs\.npz.*{message}"):
+            loaded(**changes)
+    with pytest.raises(InputError, match=r"`data_dir` has no effect on .*theirs\.npz: for your own pictures"):
+        load(path, tmp_path)
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(InputError, match=r"theirs\.npz is damaged or no \.npz file: \w+"):
+        load(path)
     with pytest.raises(FileNotFoundError, match=r"there is no file none\.npz"):
         load("none.npz")
-    with pytest.raises(InputError, match=r"`data_dir` has no effect on .*mine\.npz: for your own pictures"):
-        load(own(tmp_path / "mine.npz"), tmp_path)
-    with pytest.raises(TypeError, match=r"`dataset` must be a name, or the path of an \.npz file, got None"):
-        load(None)

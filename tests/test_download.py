@@ -1,20 +1,15 @@
 """Downloads of data sets, from real servers on this machine that behave well or badly."""
 
 import contextlib
-import dataclasses
 import gzip
 import hashlib
 import http.server
 import importlib.resources
 import io
 import os
-import re
-import signal
-import socket
 import subprocess
 import sys
 import tarfile
-import termios
 import threading
 import time
 from collections.abc import Callable
@@ -29,110 +24,60 @@ from snnjax.data import download, fetch, find, load
 from snnjax.data.catalogue import CATALOGUE, File, Published
 
 CONTENT = {"one.gz": RNG.bytes(300_000), "two.gz": RNG.bytes(1_000)}
-PAGE = b"<html>Please log in to the network</html>"
-Behaviour = Callable[["Handler", bytes], object]
 
 
-@dataclasses.dataclass
-class Server:
-    """A server in a thread: how it behaves, what it was asked for (path, Range), and how many bytes it has sent."""
+class Server(http.server.ThreadingHTTPServer):
+    """A server in a thread: how it behaves, and what it was asked for (path, Range)."""
 
-    behave: Behaviour
-    content: dict[str, bytes]
-    asked: list[tuple[str, str | None]] = dataclasses.field(default_factory=list)
-    sent: int = 0
-    released: threading.Event = dataclasses.field(default_factory=threading.Event)
-    address: str = ""
-
-    def __post_init__(self) -> None:
-        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), dict(server_=self)))
-        self.address = f"http://127.0.0.1:{self.http.server_port}/"
-        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
-
-    @property
-    def paths(self) -> list[str]:
-        """What was asked for, without ranges."""
-        return [path for path, _ in self.asked]
-
-    def has_sent(self, count: int) -> bool:
-        """Whether it has sent so many bytes, which it counts a moment after they have arrived."""
-        deadline = time.monotonic() + 10
-        while self.sent < count and time.monotonic() < deadline:
-            time.sleep(0.01)
-        return self.sent == count
+    def __init__(self, behave, content):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.behave, self.content, self.asked, self.released = behave, content, [], threading.Event()
+        self.address = f"http://127.0.0.1:{self.server_port}/"
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    server_: Server
-
-    def do_GET(self) -> None:
-        self.server_.asked.append((self.path, self.headers["Range"]))
+    def do_GET(self):
+        self.server.asked.append((self.path, self.headers["Range"]))
         with contextlib.suppress(OSError):  # the client may have gone
-            self.server_.behave(self, self.server_.content.get(self.path.rpartition("/")[2], b""))
+            self.server.behave(self, self.server.content.get(self.path.rpartition("/")[2], b""))
 
-    def log_message(self, *_) -> None:
+    def log_message(self, *_):
         pass
 
-    def head(self, status: int, **headers: object) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), str(value))
-        self.end_headers()
 
-    def send(self, piece: bytes) -> None:
-        self.wfile.write(piece)
-        self.wfile.flush()
-        self.server_.sent += len(piece)
-
-    def start(self, content: bytes, resumes: bool = True) -> bytes:
-        """Sends the head of what was asked for, and gives what follows."""
-        wanted = self.headers["Range"] if resumes else None
-        first = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
-        extra = dict(Content_Range=f"bytes {first}-{len(content) - 1}/{len(content)}") if wanted else {}
-        self.head(206 if wanted else 200, Content_Length=len(content) - first, **extra)
-        return content[first:]
-
-
-def good(handler, content):
-    handler.send(handler.start(content))
-
-
-def part_of(count: int, resumes: bool, then: Callable[[Handler], object] = lambda handler: None) -> Behaviour:
+def part_of(count, resumes, then=lambda handler, content: None):
     """Sends so many bytes, and breaks off."""
 
     def behave(handler, content):
-        handler.send(handler.start(content, resumes)[:count])
-        then(handler)
+        wanted = handler.headers["Range"] if resumes else None
+        rest = content[int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0 :]
+        head = b"HTTP/1.0 %d OK\r\nContent-Length: %d\r\n\r\n" % (206 if wanted else 200, len(rest))
+        handler.wfile.write(head + rest[:count])
+        then(handler, content)
 
     return behave
 
 
-def wait(handler: Handler) -> None:
+good = part_of(300_000_000, resumes=True)
+
+
+def wait(handler, content):
     """Sends nothing."""
-    handler.server_.released.wait(20)
+    handler.server.released.wait(20)
 
 
-def status(code: int) -> Behaviour:
+def answer(text):
+    return lambda handler, content: handler.wfile.write(text)
+
+
+def status(code):
     return lambda handler, content: handler.send_error(code)
 
 
-def at_first(behave: Behaviour, times: int, later: Behaviour = good) -> Behaviour:
+def at_first(behave, times, later=good):
     """A server that behaves otherwise later."""
-    return lambda handler, content: (behave if len(handler.server_.asked) <= times else later)(handler, content)
-
-
-def page(**headers: object) -> Behaviour:
-    """A page to log in."""
-
-    def behave(handler, content):
-        handler.head(200, Content_Type="text/html", **headers)
-        handler.send(PAGE)
-
-    return behave
-
-
-def to(address: str) -> Behaviour:
-    return lambda handler, content: handler.head(302, Location=address + handler.path.lstrip("/"))
+    return lambda handler, content: (behave if len(handler.server.asked) <= times else later)(handler, content)
 
 
 @pytest.fixture
@@ -140,32 +85,27 @@ def serve():
     """Starts servers."""
     servers = []
 
-    def start(behave=good, content=CONTENT) -> Server:
+    def start(behave=good, content=CONTENT):
         servers.append(Server(behave, content))
         return servers[-1]
 
     yield start
     for server in servers:
         server.released.set()
-        server.http.shutdown()
-        server.http.server_close()
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch, tmp_path):
-    """A cache and a home of its own, no proxy, and little patience."""
+def folder(monkeypatch, tmp_path):
+    """A cache of its own, no proxy, and little patience."""
     for name in [name for name in os.environ if name.lower().endswith("_proxy")] + ["SNNJAX_MIRROR"]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     monkeypatch.setattr(download, "TIMEOUT", 0.3)
     monkeypatch.setattr(download, "WAIT", 0.01)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """Where the files of `publish` go."""
-    return tmp_path / "cache" / "snnjax" / "data" / "set"
+    return tmp_path / "cache" / "snnjax" / "data" / "set"  # where the files of `publish` go
 
 
 @pytest.fixture
@@ -174,25 +114,17 @@ def publish(monkeypatch):
 
     def publish(*servers, name="mnist", content=CONTENT, members=None) -> Published:
         real = CATALOGUE[name].published
-        kept = [file.members for file in real.files] if members is None else [members] * len(content)
-        table = tuple(
-            File(file, len(raw), hashlib.sha256(raw).hexdigest(), wanted)
-            for (file, raw), wanted in zip(content.items(), kept, strict=False)
-        )
-        published = Published("set", tuple(getattr(each, "address", each) for each in servers), table)
+        table = [
+            File(file, len(raw), hashlib.sha256(raw).hexdigest(), members or known.members)
+            for (file, raw), known in zip(content.items(), real.files, strict=False)
+        ]
+        published = Published("set", tuple(getattr(each, "address", each) for each in servers), tuple(table))
         for each, entry in CATALOGUE.items():
             if entry.published is real:
                 monkeypatch.setitem(CATALOGUE, each, entry._replace(published=published))
         return published
 
     return publish
-
-
-def closed() -> str:
-    """An address that nobody answers at."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}/"
 
 
 def held(folder) -> dict[str, bytes]:
@@ -202,17 +134,11 @@ def held(folder) -> dict[str, bytes]:
 
 BAD = {
     "404": (status(404), "HTTP 404 Not Found", 1),
-    "500": (status(500), "HTTP 500 Internal Server Error", 3),
-    "page": (page(Content_Length=len(PAGE)), f"it offers {len(PAGE)} bytes, not 300000", 1),
-    "endless page": (page(), f"it ended after {len(PAGE)} of 300000 bytes", 1),
-    "wrong": (
-        lambda handler, content: good(handler, content[::-1]),
-        "its SHA-256 is not that of the published file",
-        1,
-    ),
+    "page": (answer(b"HTTP/1.0 200 OK\r\nContent-Length: 7\r\n\r\nLog in!"), "it offers 7 bytes, not 300000", 1),
+    "endless page": (answer(b"HTTP/1.0 200 OK\r\n\r\nLog in!"), "it ended after 7 of 300000 bytes", 1),
+    "wrong": (lambda handler, content: good(handler, content[::-1]), "its SHA-256 is not that of the publish", 1),
     "truncating": (part_of(100_000, resumes=False), "it ended after 100000 of 300000 bytes", 4),
-    "silent": (lambda handler, content: wait(handler), "it sent nothing for 0.3 s", 3),
-    "loop": (to("/"), "HTTP 302 The HTTP server returned a redirect error", 5),
+    "silent": (wait, "it sent nothing for 0.3 s", 3),
 }
 
 
@@ -229,49 +155,50 @@ def test_a_bad_mirror_is_named_and_the_next_one_taken(serve, publish, folder, ki
     assert not held(folder).keys() - {".one.gz.part"}
     publish(bad, other)
     assert held(fetch("mnist")) == CONTENT
-    assert other.paths.count("/one.gz") == 1, "a page is not continued"
+    assert other.asked[0] == ("/one.gz", "bytes=100000-" if kind == "truncating" else None), "a page is not continued"
 
 
 CLUMSY = {
-    "stalling": (part_of(100_000, resumes=True, then=wait), 4, 301_000),
-    "breaking": (part_of(70_000, resumes=True), 6, 301_000),
-    "forgetful": (at_first(part_of(200_000, resumes=False), 1, part_of(300_000, resumes=False)), 3, 501_000),
-    "overloaded": (at_first(status(503), 2), 4, 301_000),
-    "too many requests": (at_first(status(429), 2), 4, 301_000),
-    "too slow": (at_first(status(408), 2), 4, 301_000),
+    "stalling": (part_of(100_000, resumes=True, then=wait), [None, 100_000, 200_000, None]),
+    "breaking": (part_of(70_000, resumes=True), [None, 70_000, 140_000, 210_000, 280_000, None]),
+    "forgetful": (at_first(part_of(200_000, False), 1, part_of(300_000, False)), [None, 200_000, None]),
+    "overloaded": (at_first(status(503), 2), [None] * 4),
+    "too slow": (at_first(status(429), 1, at_first(status(408), 2)), [None] * 4),
 }
 
 
 @pytest.mark.parametrize("kind", CLUMSY)
 def test_a_clumsy_server_is_asked_again(serve, publish, kind):
     """It is continued where it broke off; more often than a server that gives nothing is asked."""
-    behave, asked, sent = CLUMSY[kind]
+    behave, starts = CLUMSY[kind]
     server = serve(behave)
     publish(server)
     assert held(fetch("mnist")) == CONTENT
-    assert len(server.asked) == asked
-    assert server.has_sent(sent)
+    assert [wanted for _, wanted in server.asked] == [start and f"bytes={start}-" for start in starts]
 
 
-def test_files_at_hand_are_not_asked_for(serve, publish, folder):
-    server = serve()
-    publish(serve(to(server.address)))
-    assert fetch("mnist") == folder
-    assert server.asked == [("/one.gz", None), ("/two.gz", None)], "redirections are followed"
+def test_files_at_hand_are_not_asked_for(serve, publish, folder, capfd):
+    server, said = serve(), []
+    publish(server)
+    assert fetch("mnist", progress=lambda *each: said.append(each)) == folder
+    assert [each[::2] for each in said if each[1] == each[2]] == [("one.gz", 300_000), ("two.gz", 1_000)]
+    assert said == sorted(said)
     (folder / "two.gz").unlink()
     fetch("mnist")
-    assert server.asked[2:] == [("/two.gz", None)]
-    publish(closed())
+    assert [path for path, _ in server.asked] == ["/one.gz", "/two.gz", "/two.gz"]
+    publish("http://127.0.0.1:1/")
     assert held(fetch("mnist")) == CONTENT
+    assert capfd.readouterr() == ("", ""), "bars are for terminals"
 
 
-@pytest.mark.parametrize("size", [1, 150_000, 300_000, 300_001])
-def test_what_another_program_left_is_not_trusted(serve, publish, folder, size):
-    folder.mkdir(parents=True)
-    (folder / ".one.gz.part").write_bytes(b"x" * size)
-    (folder / ".one.gz.0123abcd.gz").write_bytes(b"half of it")
+def test_what_another_program_left_is_not_trusted(serve, publish, folder):
     publish(serve())
-    assert held(fetch("mnist")) == CONTENT
+    folder.mkdir(parents=True)
+    (folder / ".one.gz.0123abcd.gz").write_bytes(b"half of it")
+    for size in (150_000, 300_001):
+        (folder / "one.gz").unlink(missing_ok=True)
+        (folder / ".one.gz.part").write_bytes(b"x" * size)
+        assert held(fetch("mnist")) == CONTENT
 
 
 CHILD = """
@@ -292,9 +219,8 @@ def until(condition: Callable[[], object]) -> None:
 def test_a_killed_process_leaves_the_lock_and_what_it_had(serve, publish, folder):
     """Meanwhile another one waits."""
     server, said = serve(), []
-    other = subprocess.Popen(
-        [sys.executable, "-c", CHILD.format(publish(serve(part_of(100_000, resumes=True, then=wait))))]
-    )
+    published = publish(serve(part_of(100_000, resumes=True, then=wait)))
+    other = subprocess.Popen([sys.executable, "-c", CHILD.format(published)])
     part = folder / ".one.gz.part"
     until(lambda: part.exists() and part.stat().st_size)
     publish(server)
@@ -305,53 +231,24 @@ def test_a_killed_process_leaves_the_lock_and_what_it_had(serve, publish, folder
     assert not server.asked
     assert held(folder).keys() == {".lock", part.name}, "nothing that looks like a file of the set"
     had = part.stat().st_size
-    other.send_signal(signal.SIGKILL)
+    other.kill()
     other.communicate()
     waiting.join()
     assert held(folder) == CONTENT
     assert server.asked[0] == ("/one.gz", f"bytes={had}-")
-    assert server.has_sent(301_000 - had)
 
 
-@pytest.mark.parametrize("named", ["argument", "variable"])
-def test_a_mirror_of_ones_own_is_tried_first(serve, publish, monkeypatch, folder, tmp_path, named):
+def test_a_mirror_of_ones_own_is_tried_first(serve, publish, monkeypatch, folder, tmp_path):
     own, other = serve(), serve()
     publish(other)
-    monkeypatch.setenv("SNNJAX_MIRROR", f"{own.address}sets/" if named == "variable" else "")
-    assert held(fetch("mnist", mirror=f"{own.address}sets" if named == "argument" else None)) == CONTENT
-    assert own.paths == ["/sets/set/one.gz", "/sets/set/two.gz"]
-    assert not other.asked
+    monkeypatch.setenv("SNNJAX_MIRROR", f"{own.address}sets/")
+    assert held(fetch("mnist")) == CONTENT
+    assert [path for path, _ in own.asked] == ["/sets/set/one.gz", "/sets/set/two.gz"]
     with pytest.raises(InputError, match=r"`mirror` \(SNNJAX_MIRROR\) must begin with https://.* got 'share/set'"):
         fetch("mnist", mirror="share/set")
     folder.rename(tmp_path / "set")
-    assert held(fetch("mnist", mirror=tmp_path.as_uri())) == CONTENT
-    assert (len(own.asked), len(other.asked)) == (2, 0), "a mirror may be a folder"
-
-
-def test_progress(serve, publish, folder, capfd, monkeypatch):
-    said = []
-    publish(serve())
-    fetch("mnist", progress=lambda *each: said.append(each))
-    assert [each[::2] for each in said if each[1] == each[2]] == [("one.gz", 300_000), ("two.gz", 1_000)]
-    assert said == sorted(said)
-    assert len(said) > 3
-    (folder / "one.gz").unlink()
-    fetch("mnist")
-    assert capfd.readouterr() == ("", ""), "bars are for terminals"
-    (folder / "one.gz").unlink()
-    ours, theirs = os.openpty()
-    os.set_blocking(ours, False)
-    termios.tcsetwinsize(theirs, (24, 80))
-    with open(theirs, "w") as terminal, open(ours, "rb", buffering=0) as screen:
-        monkeypatch.setattr(sys, "stderr", terminal)
-        monkeypatch.setenv("TERM", "xterm")
-        fetch("mnist")
-        terminal.flush()
-        shown = b"".join(iter(lambda: screen.read(100_000), None)).decode()
-    assert re.search("one.gz.*300k/300k", shown, re.DOTALL)
-
-
-# Archives
+    assert held(fetch("mnist", mirror=tmp_path.as_uri())) == CONTENT, "a mirror may be a folder"
+    assert (len(own.asked), len(other.asked)) == (2, 0)
 
 
 def tarred(entries: dict[str, bytes]) -> bytes:
@@ -378,7 +275,7 @@ def test_of_archives_only_the_wanted_is_written(serve, publish, folder, tmp_path
         patch.setattr(files.os, "fsync", lambda file: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         with pytest.raises(OSError, match="No space left on device") as caught:
             fetch("mnist")
-        assert not isinstance(caught.value, DownloadError)
+    assert not isinstance(caught.value, DownloadError)
     assert [*held(folder)] == [".all.part"]
     for _ in range(2):
         assert held(fetch("mnist")) == WANTED
@@ -387,21 +284,16 @@ def test_of_archives_only_the_wanted_is_written(serve, publish, folder, tmp_path
     assert len(server.asked) == 1
 
 
+EMNIST = {}
+for split, count in dict(digits=10, letters=26, balanced=47).items():
+    labels = np.arange(count, dtype=np.uint8) + np.uint8(split == "letters")
+    for part in ("train", "test"):
+        start = f"gzip/emnist-{split}-{part}"
+        EMNIST[f"{start}-images-idx3-ubyte.gz"] = gzip.compress(idx(RNG.integers(0, 256, (count, 5, 4), np.uint8)))
+        EMNIST[f"{start}-labels-idx1-ubyte.gz"] = gzip.compress(idx(labels))
 SETS = {
-    "mnist": {f"{name}.gz": gzip.compress(idx(array), mtime=0) for name, array in FILES.items()},
-    "emnist_letters": {
-        "gzip.zip": zipped(
-            {
-                f"gzip/emnist-{split}-{part}-{kind}-ubyte.gz": gzip.compress(idx(array), mtime=0)
-                for split, count in dict(digits=10, letters=26, balanced=47, byclass=7).items()
-                for part in ("train", "test")
-                for kind, array in {
-                    "images-idx3": RNG.integers(0, 256, (count, 5, 4), np.uint8),
-                    "labels-idx1": np.arange(count, dtype=np.uint8) + np.uint8(split == "letters"),
-                }.items()
-            }
-        )
-    },
+    "mnist": {f"{name}.gz": gzip.compress(idx(array)) for name, array in FILES.items()},
+    "emnist_letters": {"gzip.zip": zipped(EMNIST)},
     "cifar10": {"cifar-10-binary.tar.gz": tarred({f"cifar-10-batches-bin/{n}": each[0] for n, each in CIFAR.items()})},
 }
 
@@ -417,29 +309,17 @@ def test_a_set_downloads_itself(serve, publish, monkeypatch, folder, name):
     assert find(name) == ("cache", folder)
     assert (data.name, len(data.test_images)) == (name, dict(mnist=7, emnist_letters=26, cifar10=3)[name])
     assert data.digest == load(name).digest == load(name, folder).digest
-    assert fetch(name) == folder
     for other in [other for other, entry in CATALOGUE.items() if entry.published is published]:
         assert load(other).name == other
     assert len(server.asked) == len(published.files)
 
 
-def test_offline_there_is_one_line(publish, monkeypatch):
-    address = closed()
-    publish(address, "http://127.0.0.1:1/", content=SETS["mnist"])
-    monkeypatch.setattr(download, "WAIT", 2)
-    begin = time.monotonic()
-    with pytest.raises(DownloadError) as caught:
+def test_offline_and_without_a_cache_there_is_one_line(serve, publish, monkeypatch, folder, tmp_path):
+    publish("http://127.0.0.1:1/", "http://127.0.0.2:1/", content=SETS["mnist"])
+    monkeypatch.setattr(download, "WAIT", 20)  # nobody waits for servers that cannot be reached
+    refused = r"mnist cannot be downloaded: .*\.gz from http://127.0.0.1:1/ \(Connection refused\), http:.*--data_dir"
+    with pytest.raises(DownloadError, match=refused):
         load("mnist")
-    assert time.monotonic() - begin < 1
-    message = str(caught.value)
-    assert "\n" not in message
-    start = f"mnist cannot be downloaded: train-images-idx3-ubyte.gz from {address} (Connection refused), http://127.0."
-    assert message.startswith(start)
-    for hint in ("`data_dir` (--data_dir)", "t10k-labels-idx1-ubyte", "Try again"):
-        assert hint in message
-
-
-def test_a_cache_that_cannot_be_used_is_named(serve, publish, monkeypatch, folder, tmp_path):
     publish(serve(content=SETS["mnist"]), content=SETS["mnist"])
     path = fetch("mnist") / "train-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-9])
@@ -452,18 +332,12 @@ def test_a_cache_that_cannot_be_used_is_named(serve, publish, monkeypatch, folde
         load("mnist")
 
 
-# The catalogue
-
-
 def test_sets_are_described():
     for name, about in CATALOGUE.items():
         assert find(name).kind == ("built in" if name == "digits" else "absent"), name
         assert len(about.class_names) in (0, about.classes), name
-    for function in (find, fetch):
-        with pytest.raises(InputError, match=r"`dataset` must be one of digits, .*, got 'cifar'"):
-            function("cifar")
-    with pytest.raises(InputError, match="digits needs no download"):
-        fetch("digits")
+    with pytest.raises(InputError, match=r"`dataset` must be one of digits, .*, got 'cifar'"):
+        fetch("cifar")
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "kmnist", "emnist", "cifar10"])
@@ -472,6 +346,4 @@ def test_sizes_and_checksums_are_those_that_tensorflow_datasets_knows(name):
     known = [line.split("\t") for line in path.read_text().splitlines()]
     table = next(each.published for each in CATALOGUE.values() if each.published and each.published.folder == name)
     assert {(file.name, file.size, file.sha256) for file in table.files} == {(n, int(s), d) for _, s, d, n in known}
-    addresses = {mirror + file.name for mirror in table.mirrors for file in table.files}
-    assert {url for url, *_ in known} <= addresses
-    assert all(mirror.endswith("/") for mirror in table.mirrors)
+    assert {url for url, *_ in known} <= {mirror + file.name for mirror in table.mirrors for file in table.files}

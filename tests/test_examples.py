@@ -1,24 +1,21 @@
 """The examples run, and say what they are there to show; parts of one's own do all that the library's own do."""
 
-import html
 import json
 import pathlib
 import re
 import runpy
-import subprocess
-import sys
-from typing import Any
 
 import jax
 import numpy as np
 import pytest
-from own_parts import folder_of
 
-from snnjax.core import files
-from snnjax.testing import check_learner
+import snnjax
+from snnjax.core import components, files
+from snnjax.core.errors import InputError
+from snnjax.data import digits
+from snnjax.runs.run_folder import CheckpointFolder
 
-TESTS = pathlib.Path(__file__).parent
-EXAMPLES = TESTS.parent / "experiments" / "examples"
+EXAMPLES = pathlib.Path(__file__).parents[1] / "experiments" / "examples"
 OWN = {
     "3_own_rule": ("layer1.learners.rate", [0.05, 0.2, 0.5], "EarlyInputs layer1"),
     "7_own_encoder": ("encoder.least", [0.1, 0.3, 0.6], "STDP layer1"),
@@ -28,136 +25,98 @@ OWN = {
     "12_optax_rule": ("layer1.learners.rate", [0.03, 0.1, 0.3], "AdamInputs layer1"),
 }
 """Of each example of a part of one's own: the path of its own number, the values of its sweep, its first phase."""
-KILLED = ("3_own_rule", "10_own_readout", "12_optax_rule")
-"""Those that are killed once, and run again."""
-
-
-@pytest.fixture
-def output(request, capsys) -> str:
-    """What the example of this name prints."""
-    with jax.numpy_rank_promotion("allow"):
-        runpy.run_path(str(EXAMPLES / f"{request.param}.py"), run_name="__main__")
-    return capsys.readouterr().out
+STOPPED = ("3_own_rule", "10_own_readout", "12_optax_rule")
+"""Those that are stopped once, and run again."""
 
 
 def percents(text: str) -> list[float]:
     return [float(value) for value in re.findall(r"(\d+\.\d)%", text)]
 
 
-@pytest.mark.parametrize("output", ["1_encode_images"], indirect=True)
-def test_encoding(output):
-    assert "(5, 28, 28) images of float64 become (5, 6, 28, 28) latencies of uint8" in output
-    assert "as a wave: (15, 6, 28, 28)" in output
+def output(name: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """What the example of this name prints."""
+    with jax.numpy_rank_promotion("allow"):
+        runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+    return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("output", ["2_own_scan_and_vmap"], indirect=True)
-def test_own_scan(output):
-    spreads = [float(value) for value in re.findall(r"mean w\(1-w\) (0\.\d+)", output)]
+def test_encoding_and_own_scan(capsys):
+    assert "(5, 28, 28) images of float64 become (5, 6, 28, 28)" in output("1_encode_images", capsys)
+    printed = output("2_own_scan_and_vmap", capsys)
+    spreads = [float(value) for value in re.findall(r"mean w\(1-w\) (0\.\d+)", printed)]
     assert len(spreads) == 8
     assert max(spreads) < 0.1 < 0.16, "weights move to their bounds"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("output", ["11_own_features"], indirect=True)
-def test_own_features(output):
-    (oblique,) = re.findall(r"products of components of layer1 are (0\.\d+) off", output)
-    assert float(oblique) < 0.1
-    assert percents(output)[-1] > 93
-    rule = runpy.run_path(str(EXAMPLES / "11_own_features.py"))["PrincipalComponents"]
-    check_learner(rule(batch=3))
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("output", "least", "shown"),
+    ("name", "least", "shown"),
     [
         ("4_own_network", 50, "((6, 28, 28), (32, 7, 7), (100, 5, 5))"),
         ("5_features_for_a_classifier", 85, "random weights"),
         ("6_two_classes_of_pictures", 80, "the label is"),
+        ("11_own_features", 93, "products of components of layer1 are 0.0"),
     ],
-    indirect=["output"],
 )
-def test_networks_learn(output, least, shown):
-    first, last = percents(output)[0], percents(output)[-1]
-    assert shown in output
-    assert last > max(first, least)
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory) -> pathlib.Path:
-    return tmp_path_factory.mktemp("own")
-
-
-@pytest.fixture(scope="module")
-def ran(root) -> dict[str, Any]:
-    """What became of the examples of parts of one's own, some killed once and run again, then loaded elsewhere."""
-    moments = [(name, at) for name in OWN for at in (5, 0) if at == 0 or name in KILLED]
-    words = [f"{name}:{at}" for name, at in moments]
-    command = [sys.executable, str(TESTS / "own_parts.py"), str(root), *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    statuses = {(name, int(at)): int(code) for name, at, code in re.findall(r"^(\w+) (\d) (-?\d+)$", done.stdout, re.M)}
-    assert statuses == {(name, at): -9 * (at > 0) for name, at in moments} | {("load", 0): 0}, done.stderr
-    return json.loads(re.search(r"^loaded (.*)$", done.stdout, re.M)[1])
-
-
-def weights_of(path: pathlib.Path) -> dict[str, np.ndarray]:
-    return files.load_checkpoint(path)[0]
+def test_networks_learn(name, least, shown, capsys):
+    printed = output(name, capsys)
+    assert shown in printed
+    assert percents(printed)[-1] > max(percents(printed)[0], least)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OWN)
-def test_own_parts_learn_and_are_loaded_by_a_program_that_imports_them(ran, root, name):
+def test_own_parts_learn_continue_and_are_swept_reported_and_loaded(name, tmp_path, monkeypatch):
     path, values, first_phase = OWN[name]
-    folder = root / "runs" / folder_of(name)
-    results = json.loads((folder / "run" / "results.json").read_text())
+    known, script = components._TYPES, str(EXAMPLES / f"{name}.py")
+    monkeypatch.setattr(components, "_TYPES", dict(known))
+    main = runpy.run_path(script)["main"]
+    run, sweep = tmp_path / "run", tmp_path / "sweep"
+    with jax.numpy_rank_promotion("allow"):
+        if name in STOPPED:
+            save, saved = CheckpointFolder._save_checkpoint, []
+
+            def stop(*args, **settings):
+                save(*args, **settings)
+                saved.append(None)
+                if len(saved) == 5:
+                    raise KeyboardInterrupt
+
+            with monkeypatch.context() as patched:
+                patched.setattr(CheckpointFolder, "_save_checkpoint", stop)
+                with pytest.raises(KeyboardInterrupt):
+                    main(tmp_path)
+        main(tmp_path)
+    results = json.loads((run / "results.json").read_text())
     assert results["test"]["accuracy"] > 0.4
     assert first_phase in [phase["name"] for phase in results["phases"]]
-    weights = weights_of(folder / "run" / "weights.npz")
-    assert np.mean(weights["layer1"] * (1 - weights["layer1"])) < 0.1 < 0.16, "weights move to their bounds"
-    assert "unknown to this program: import the module that defines it first" in ran[name]["refused"]
-    assert ran[name]["accuracy"] == results["test"]["accuracy"]
-    assert ran[name]["varied"][path] == values[-1]
     assert results["hyperparameters"][path] in values
 
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", OWN)
-def test_own_numbers_are_swept(ran, root, name):
-    """The sweep has trained the same network without a stop, side by side with others."""
-    path, values, _ = OWN[name]
-    folder = root / "runs" / folder_of(name)
-    networks = json.loads((folder / "sweep" / "sweep.json").read_text())["networks"]
+    networks = json.loads((sweep / "sweep.json").read_text())["networks"]
     (short,) = networks[0]["variant"]
-    assert path.endswith(short.split(".")[1])
     assert [each["variant"][short] for each in networks] == values
-    first, second, third = (weights_of(folder / "sweep" / f"weights_{at:03}.npz") for at in (0, 1, 2))
+    paths = [run / "weights.npz", *(sweep / f"weights_{at:03}.npz" for at in (0, 1, 2))]
+    found, first, second, third = (files.load_checkpoint(each)[0] for each in paths)
+    assert np.mean(found["layer1"] * (1 - found["layer1"])) < 0.1 < 0.16, "weights move to their bounds"
     assert any((first[layer] != third[layer]).any() for layer in first), "the number makes a difference"
-    found = weights_of(folder / "run" / "weights.npz")
     assert found.keys() == second.keys() >= {"layer1", "layer2"}
-    for layer, array in second.items():
+    for layer, array in second.items():  # of the same network, side by side with others, without a stop
         np.testing.assert_array_equal(found[layer], array, err_msg=layer)
 
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", OWN)
-def test_own_parts_are_reported(ran, root, name):
-    run = root / "runs" / folder_of(name) / "run"
-    results, page = json.loads((run / "results.json").read_text()), (run / "report.html").read_text()
-    pictures = {path.name for path in (run / "pictures").iterdir()}
+    page = (run / "report.html").read_text()
+    pictures = {each.name for each in (run / "pictures").iterdir()}
     assert pictures >= {"history.png", "confusion.png", "weights.png", "features_layer1.png", "features_layer2.png"}
     assert page.count("data:image/png;base64,") == len(pictures)
-    text = html.unescape(re.sub(r"<[^>]+>", " ", page.replace("<wbr>", "")))
-    for words in (f"{folder_of(name)} on digits", f"{results['test']['accuracy']:.2%}", *OWN[name][::2]):
-        assert words in text
-    assert not re.search(r"\b(nan|None)\b", text.rpartition("Settings and versions")[0])
+    assert f"{results['test']['accuracy']:.2%}" in page
 
-
-def test_examples_are_short():
-    """A part of one's own takes at most 40 lines, with the network, the training and the sweep."""
-    for name in OWN:
-        text = re.sub(r'"""(.|\n)*?"""', "", (EXAMPLES / f"{name}.py").read_text())
-        lines = [line for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
-        assert len(lines) <= 40, name
+    monkeypatch.setattr(components, "_TYPES", dict(known))
+    with pytest.raises(InputError, match="unknown to this program: import the module that defines it first"):
+        snnjax.load(run)
+    runpy.run_path(script)
+    network, data = snnjax.load(run), digits().first(None, 200)
+    decisions = jax.jit(lambda images: jax.lax.map(network, images))(data.test_images)
+    assert np.mean(np.asarray(decisions) == data.test_labels) == results["test"]["accuracy"]
+    assert snnjax.load(paths[-1]).spec.hyperparameters()[path] == values[-1]
 
 
 def test_every_example_is_run():

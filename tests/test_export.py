@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from shipped import NAMES, shipped
+from shipped import shipped
 
 from snnjax.core import devices
 from snnjax.encoding import GREY
@@ -29,25 +29,16 @@ BLOCK = 2
 @pytest.fixture(autouse=True)
 def accelerator(monkeypatch):
     """Programs take the form that they have on an accelerator, where images are mapped all at once."""
-    monkeypatch.setattr(devices, "peers", lambda: np.array([types.SimpleNamespace(platform="gpu")]))
     monkeypatch.setattr(reward_in_blocks, "BLOCK", BLOCK)
+    monkeypatch.setattr(devices, "peers", lambda: np.array([types.SimpleNamespace(platform="gpu")]))
 
 
-def assert_exported(function: Callable[..., Any], *arguments: Any, platforms: list[str] = PLATFORMS) -> None:
+def assert_exported(function: Callable[..., Any], *arguments: Any) -> None:
     """It is lowered for all platforms, and calls nothing back on the host."""
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), np.asarray(x).dtype), arguments)
-    exported = jax.export.export(jax.jit(function), platforms=platforms)(*shapes)
-    assert exported.platforms == tuple(platforms)
+    exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(*shapes)
+    assert exported.platforms == tuple(PLATFORMS)
     assert "callback" not in exported.mlir_module()
-
-
-def test_a_callback_would_be_seen():
-    def tells(x):
-        jax.debug.callback(print, x)
-        return x
-
-    with pytest.raises((AssertionError, NotImplementedError), match="callback"):
-        assert_exported(tells, np.float32(0), platforms=["cpu"])
 
 
 @functools.cache
@@ -65,77 +56,24 @@ def entering(model: Model, stage: int) -> np.ndarray:
     return np.zeros((IMAGES, *shape.shape), shape.dtype)
 
 
-def unlabelled(inputs: np.ndarray) -> Slice:
-    """A slice of learning without labels."""
-    return Slice(inputs, np.int32(0), np.int32(IMAGES), np.bool_(True))
-
-
-def labelled(inputs: np.ndarray) -> Slice:
-    """A slice of supervised learning."""
-    return unlabelled(inputs)._replace(labels=np.zeros(IMAGES, np.int32), batch_size=np.int32(3))
-
-
-KINDS = {
-    "mozafari2018",
-    "majority2024",
-    "goupy2024_ncg",
-    "kheradpisheh2018",
-    "mozafari2018_objects",
-    "softhebb_narrow",
-}
-"""A network of each kind of encoder, layers and decision; the others wait for the slow tests."""
-
-
-@pytest.mark.parametrize("name", [pytest.param(x, marks=[pytest.mark.slow] * (x not in KINDS)) for x in NAMES])
-def test_decisions_of_images(name):
-    """By the encoder, all stages and the decision."""
+@pytest.mark.parametrize(
+    "name",
+    ["mozafari2018", "majority2024", "goupy2024_ncg", "kheradpisheh2018", "mozafari2018_objects", "softhebb_narrow"],
+)
+def test_decisions_and_times_of_images(name):
+    """By the encoder, all stages and the decision, of which this is one network of each kind."""
     model = model_of(name)
     packed = jax.tree.map(as_array, model.packed(dict.fromkeys(model.network.names[-1], TAPS)))
     decide = functools.partial(batches.decide_batch, first=0, encode=True)
     assert_exported(decide, packed, np.zeros((IMAGES, 28, 28), np.uint8))
+    if name in ("majority2024", "softhebb_narrow"):
+        forward = functools.partial(batches.forward_batch, first=0, last=model.last, timed=True)
+        assert_exported(forward, model, entering(model, 0))
 
 
-@pytest.mark.parametrize("name", ["mozafari2018", "inception2024", "kheradpisheh2018", "softhebb_narrow"])
-def test_times_of_all_stages(name):
-    model = model_of(name)
-    forward = functools.partial(batches.forward_batch, first=0, last=model.last, timed=True)
-    assert_exported(forward, model, entering(model, 0))
-
-
-def unsupervised(name: str, layer_name: str, batch: int, in_bounds: bool) -> tuple[Model, Task, Carry, Slice]:
-    """What a layer takes to learn without labels."""
-    model = model_of(name)
-    (stage,) = (number for number, names in enumerate(model.network.names) if layer_name in names)
-    layer = dataclasses.replace(model.layers[layer_name], in_bounds=in_bounds)
-    state = as_array(layer.conv.each_learner[0].init(layer, np.zeros(2, np.uint32), 0))
-    task = Task((layer_name,), stage, learner=0, batch=batch)
-    return model, task, Carry({layer_name: layer}, {layer_name: state}), unlabelled(entering(model, stage))
-
-
-def supervised_task(model: Model, batch: int, by_turns: bool = False) -> Task:
-    """That of all layers that learn from labels."""
-    stages = {name: stage for stage, name, conv in model.network.layers() if conv.last_learner.supervised}
-    return Task(tuple(stages), min(stages.values()), batch=batch, by_turns=by_turns)
-
-
-def supervised_carry(model: Model, task: Task, kernels: Any) -> Carry:
-    """The layers of such a task, their learners' states, and the tally."""
-    layers = {name: dataclasses.replace(model.layers[name].packed(kernels), in_bounds=True) for name in task.names}
-    states = {name: x.conv.last_learner.init(x, np.zeros(2, np.uint32), 0) for name, x in layers.items()}
-    return jax.tree.map(as_array, Carry(layers, states, Tally(*[np.int32(0)] * 5)))
-
-
-@pytest.mark.parametrize(
-    ("name", "layer", "batch", "in_bounds"),
-    [
-        ("mozafari2018", "layer1", 1, False),
-        ("inception2024", "layer3_2", BLOCK, True),
-        ("goupy2024_ncg", "layer1", 1, True),
-    ],
-)
-def test_plain_steps_without_labels(name, layer, batch, in_bounds):
-    _, task, carry, part = unsupervised(name, layer, batch, in_bounds)
-    assert_exported(functools.partial(plain.learn_unsupervised, task), carry, None, part)
+def slice_of(inputs: np.ndarray, labelled: bool) -> Slice:
+    part = Slice(inputs, np.int32(0), np.int32(IMAGES), np.bool_(True))
+    return part._replace(labels=np.zeros(IMAGES, np.int32), batch_size=np.int32(3)) if labelled else part
 
 
 def test_plain_steps_of_layers_that_learn_jointly():
@@ -144,65 +82,40 @@ def test_plain_steps_of_layers_that_learn_jointly():
     layers = {name: layer.packed(ROWS) for name, layer in model.layers.items() if layer.conv.joint}
     carry = Carry(layers, dict.fromkeys(layers, ()))
     task = Task((*layers,), 0, learner=0, batch=IMAGES - 1, end=len(layers), rest=1)
-    assert_exported(functools.partial(plain.learn_jointly, task), carry, model, unlabelled(entering(model, 0)))
+    assert_exported(functools.partial(plain.learn_jointly, task), carry, model, slice_of(entering(model, 0), False))
 
 
 @pytest.mark.parametrize(
-    ("name", "by_turns", "batch"),
+    ("name", "layer", "batch", "run"),
     [
-        ("deepr2024", True, 1),
-        ("majority2024", False, BLOCK),
-        ("goupy2024_ncg", False, 1),
-        ("mozafari2018_objects", False, 1),
+        ("mozafari2018", "layer1", 1, plain.learn_unsupervised),
+        ("goupy2024_ncg", "layer1", BLOCK, plain.learn_unsupervised),
+        ("deepr2024", "layer3", BLOCK, accelerated.learn_features),
+        ("deepr2024", "", 1, plain.learn_supervised),
+        ("majority2024", "", BLOCK, plain.learn_supervised),
+        ("mozafari2018_objects", "", 1, plain.learn_supervised),
+        ("mozafari2018", "", 1, accelerated.learn_reward),
+        ("majority2024", "", BLOCK, accelerated.learn_reward_batches),
+        ("deepr2024", "", 1, accelerated.learn_deep_reward),
+        ("goupy2024_ncg", "", BLOCK, accelerated.learn_readout),
     ],
 )
-def test_plain_steps_with_labels(name, by_turns, batch):
-    model = model_of(name)
-    task = supervised_task(model, batch, by_turns)
-    carry = supervised_carry(model, task, XLA)
-    assert_exported(
-        functools.partial(plain.learn_supervised, task), carry, model, labelled(entering(model, task.first))
-    )
-
-
-def fast_step(model: Model, task: Task) -> registry.Step:
-    """The one taken on an accelerator."""
-    found = registry.fast_step(Case(task, model, native=False, platform="gpu"))
-    assert found is not None
-    return found
-
-
-@pytest.mark.parametrize(("name", "layer", "batch"), [("mozafari2018", "layer1", 1), ("deepr2024", "layer3", BLOCK)])
-def test_accelerated_steps_without_labels(name, layer, batch):
-    model, task, carry, part = unsupervised(name, layer, batch, in_bounds=True)
-    step = fast_step(model, task)
-    assert step.run is accelerated.learn_features
-    assert_exported(functools.partial(step.run, task), carry, None, part)
-
-
-@pytest.mark.parametrize(
-    ("name", "batch", "run"),
-    [
-        ("mozafari2018", 1, accelerated.learn_reward),
-        ("majority2024", BLOCK, accelerated.learn_reward_batches),
-        ("deepr2024", 1, accelerated.learn_deep_reward),
-        ("goupy2024_ncg", 1, accelerated.learn_readout),
-        ("goupy2024_ncg", BLOCK, accelerated.learn_readout),
-    ],
-)
-def test_accelerated_steps_with_labels(name, batch, run):
-    model = model_of(name)
-    task = supervised_task(model, batch)
-    step = fast_step(model, task)
-    assert step.run is run
-    carry = supervised_carry(model, task, step.kernels)
-    assert_exported(functools.partial(step.run, task), carry, model, labelled(entering(model, task.first)))
-
-
-@pytest.mark.parametrize(("name", "batch"), [("mozafari2018", 1), ("majority2024", BLOCK)])
-def test_learning_in_blocks(name, batch):
-    model = model_of(name)
-    task = supervised_task(model, batch)
-    carry = supervised_carry(model, task, TAPS)
-    step = functools.partial(reward_in_blocks.learn, task)
-    assert_exported(step, carry, model, labelled(entering(model, task.first)), platforms=["cpu"])
+def test_steps(name, layer, batch, run):
+    """Of a layer without labels, or of all that learn from them: plain ones, and those taken on an accelerator."""
+    model, learner, kernels = model_of(name), 0 if layer else -1, XLA
+    stages = {each: stage for stage, each, _ in model.network.layers() if each == layer}
+    if not layer:
+        stages = {each: stage for stage, each, conv in model.network.layers() if conv.last_learner.supervised}
+    task = Task(tuple(stages), min(stages.values()), learner, batch)
+    if run is plain.learn_supervised:
+        task = task._replace(by_turns=model.network.reward_by_turns)
+    elif run is not plain.learn_unsupervised:
+        step = registry.fast_step(Case(task, model, native=False, platform="gpu"))
+        assert step.run is run
+        kernels = step.kernels
+    layers = {each: dataclasses.replace(model.layers[each].packed(kernels), in_bounds=batch > 1) for each in stages}
+    states = {each: x.conv.each_learner[learner].init(x, np.zeros(2, np.uint32), 0) for each, x in layers.items()}
+    tally = None if layer else Tally(*[np.int32(0)] * 5)
+    carry = jax.tree.map(as_array, Carry(layers, states, tally))
+    part = slice_of(entering(model, task.first), not layer)
+    assert_exported(functools.partial(run, task), carry, None if layer else model, part)

@@ -3,11 +3,7 @@
 import errno
 import mmap
 import os
-import pathlib
 import pickle
-import re
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -17,32 +13,11 @@ import tiny
 from snnjax import Settings, Trainer, data
 from snnjax.core import files
 from snnjax.data import digits
-from snnjax.steps import plain
-from snnjax.steps.plain import Carry, Task
-from snnjax.training import epoch, stage_cache
+from snnjax.training import epoch
 from snnjax.training.build import network_for
-from snnjax.training.epoch import EpochRunner, Images
-from snnjax.training.placement import Placement
 
 IMAGES = tiny.images()
 PLAIN = network_for(tiny.plain, IMAGES)
-
-
-@pytest.fixture
-def small(monkeypatch, tmp_path):
-    """Every array goes into a file of this folder, as large ones do."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(files, "LARGE", 0)
-    return tmp_path
-
-
-def test_an_array_is_where_jax_takes_it_as_it_is():
-    for shape, dtype in (((3, 5), np.uint8), ((7,), np.float32), ((1, 4), np.int32)):
-        array = files.empty(shape, dtype)
-        assert (array.shape, array.dtype) == (shape, dtype)
-        assert array.ctypes.data % 64 == 0
-    held = files.empty((64, 100), np.uint8)
-    assert jax.device_put(held).unsafe_buffer_pointer() == held.ctypes.data
 
 
 def in_a_file(array: object) -> bool:
@@ -51,16 +26,21 @@ def in_a_file(array: object) -> bool:
     return isinstance(getattr(array, "obj", array), mmap.mmap)
 
 
-def test_a_large_array_is_in_a_file_that_goes_with_it(small, monkeypatch):
-    array = files.empty((3, 5), np.float32)
-    array[:] = np.arange(15).reshape(3, 5)
-    assert in_a_file(array)
-    assert array.sum() == 105
-    assert np.array_equal(pickle.loads(pickle.dumps(array)), array), "other processes get a copy"
-    assert not list(small.iterdir()), "nothing stays if the program is killed"
+def test_a_large_array_is_in_a_file_that_goes_with_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    for shape, dtype in (((3, 5), np.uint8), ((7,), np.float32), ((64, 100), np.int32)):
+        array = files.empty(shape, dtype)
+        assert (array.shape, array.dtype) == (shape, dtype)
+        assert array.ctypes.data % 64 == 0
+    assert jax.device_put(array).unsafe_buffer_pointer() == array.ctypes.data, "where JAX takes it as it is"
     for limit, is_large in ((60, False), (59, True)):
         monkeypatch.setattr(files, "LARGE", limit)
-        assert in_a_file(files.empty((3, 5), np.float32)) == is_large
+        array = files.empty((3, 5), np.float32)
+        assert in_a_file(array) == is_large
+    array[:] = np.arange(15).reshape(3, 5)
+    assert np.array_equal(pickle.loads(pickle.dumps(array)), array), "other processes get a copy"
+    assert files.kept(array) == f"in a temporary file in {tmp_path}"
+    assert not list(tmp_path.iterdir()), "nothing stays if the program is killed"
 
     def full(*_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -68,24 +48,6 @@ def test_a_large_array_is_in_a_file_that_goes_with_it(small, monkeypatch):
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(OSError, match="No space left"):
         files.empty((3, 5), np.float32)
-
-
-@pytest.mark.parametrize(
-    ("images", "batch", "slice_"), [(2000, 1, 1024), (2000, 999, 1998), (1500, 250, 750), (90, 7, 91)]
-)
-def test_slices_are_about_1000_images_whatever_the_batch(images, batch, slice_):
-    """Where as many are aligned for JAX, they are; batches come first."""
-    runner = EpochRunner(
-        name="STDP",
-        placement=Placement(1),
-        task=Task(("layer1",), batch=batch),
-        step=plain.learn_unsupervised,
-        fast=None,
-        carry=Carry({}, {}),
-        model=None,
-        images=Images(np.zeros((images, 1, 2, 2), np.uint8)),
-    )
-    assert runner.size == slice_
 
 
 @pytest.mark.parametrize("settings", [{}, dict(shuffle=True, mirror=True)], ids=["in order", "shuffled and mirrored"])
@@ -113,7 +75,8 @@ def test_a_set_in_files_trains_as_one_in_memory(settings, tmp_path, monkeypatch)
     assert [each.name for each in tmp_path.iterdir()] == ["many.npz"]
 
 
-def test_packed_and_damaged_files_are_read_whole(tmp_path, small):
+def test_packed_and_damaged_files_are_read_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LARGE", 0)
     np.savez_compressed(tmp_path / "packed.npz", images=np.arange(1000))
     assert type(files.read_npz(tmp_path / "packed.npz", "file", 10_000)["images"]) is np.ndarray
     np.savez(tmp_path / "short.npz", images=np.arange(1000), columns=np.asfortranarray(np.ones((3, 5))))
@@ -139,63 +102,3 @@ def test_slices_stay_placed_unless_they_are_large(large, monkeypatch):
     (_, shared) = runner.place_slice(0)
     (shard,) = shared["inputs"].addressable_shards
     assert shard.data.unsafe_buffer_pointer() == inputs.ctypes.data
-
-
-PROGRAM = """
-import re, sys
-import numpy as np
-import snnjax
-from snnjax import RSTDP, STDP, WTA, Conv, Network, Settings, Trainer, data, stage
-from snnjax.core import files
-from snnjax.kernels import native
-
-files.LARGE = 1_000_000
-def anonymous():
-    return int(re.search(r"RssAnon:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1e3
-
-class Watch(snnjax.Callback):
-    most = 0.0
-    def advanced(self, images, correct):
-        self.most = max(self.most, anonymous())
-
-features = stage(Conv(30, 5, padding=2, threshold=15, competition=WTA(5, radius=3), learners=STDP()), pool=2)
-network = Network("net", (6, 28, 28), 10, (features, stage(Conv(20, 3, learners=RSTDP()))))
-found = []
-for count in (2000, None):
-    images = data.load(sys.argv[1]).first(count, None)
-    watch = Watch()
-    trainer = Trainer(network, images, Settings((1, 1), patience=0, native=not native.unavailable()), watch)
-    trainer.run(trainer.initial_state())
-    found.append(watch.most)
-print(*found)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="counts memory as Linux does")
-def test_memory_does_not_grow_with_a_set_in_files(tmp_path):
-    """Anonymous memory; what of the files lies in the page cache, the system takes back when it needs it."""
-    random, count = np.random.default_rng(0), 12_000
-    arrays = {}
-    for name, number in (("train", count), ("test", 100)):
-        pixels = random.integers(256, size=(number, 28, 28), dtype=np.uint8)
-        arrays[f"{name}_images"] = np.where(pixels > 230, pixels, 0).astype(np.uint8)
-        arrays[f"{name}_labels"] = random.integers(10, size=number)
-    np.savez(tmp_path / "many.npz", **arrays)
-    environment = os.environ | dict(TMPDIR=str(tmp_path), PYTHONPATH=str(pathlib.Path(__file__).parents[1]))
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "many.npz")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    few, many = map(float, re.findall(r"[\d.]+", done.stdout))
-    outputs = count * (6 * 28 * 28 + 30 * 14 * 14) / 1e6  # MB of latencies that enter both stages
-    assert many - few < 0.25 * outputs, "in memory it would be more than 0.7"
-
-
-def test_large_outputs_are_said_to_be_kept(tmp_path, monkeypatch):
-    """In memory, or in a file where that is small."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(stage_cache, "REPORTED_SIZE", 0)
-    for large, words in ((files.LARGE, "GB of memory"), (0, f"GB in a temporary file in {tmp_path}")):
-        monkeypatch.setattr(files, "LARGE", large)
-        trainer = Trainer(PLAIN, IMAGES, Settings((2, 3), batch_size=20, patience=0))
-        state = trainer.run(trainer.initial_state())
-        assert state.diagnoses["outputs of stage 1"]["words"][-1].endswith(words)

@@ -1,11 +1,47 @@
-"""Potentials, firing, and the shortcuts through them."""
+"""Latencies and waves, padding and pooling, potentials, firing, and the shortcuts through them."""
 
 import judge
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
-from snnjax import kernels
+from snnjax import Conv, Pool, kernels
+from snnjax.core.checks import pair
+from snnjax.kernels import latency_dtype, latency_to_wave, native, pad, pool, wave_to_latency
+from snnjax.layers.layer_kernels import NATIVE, XLA, native_suits
+from snnjax.layers.spiking import Layer
+
+WINDOWS = [  # shape, T, window, stride, padding
+    ((2, 4, 5), 5, 2, None, 0),
+    ((2, 4, 5), 5, (2, 3), (1, 2), (0, 1)),
+    ((1, 7, 3), 1, (3, 1), (3, 3), (2, 0)),
+]
+
+
+@given(st.sampled_from(WINDOWS).flatmap(lambda case: st.tuples(st.just(case), judge.latencies(*case[:2]))))
+def test_latencies_waves_and_pooling_are_those_of_the_judge(case):
+    """One integer stands for rows and columns; pooling is the maximum of the wave."""
+    (_, time_steps, window, stride, padding), latency = case
+    wave = latency_to_wave(latency, time_steps=time_steps)
+    np.testing.assert_array_equal(wave, judge.wave(latency, time_steps), strict=True)
+    np.testing.assert_array_equal(wave_to_latency(wave), latency, strict=True)
+    np.testing.assert_array_equal(wave_to_latency(np.float32(wave)), latency, strict=True)
+    size, steps, margins = (tuple(np.broadcast_to(x, 2)) for x in (window, stride or window, padding))
+    padded = pad(latency, padding, time_steps=time_steps)
+    np.testing.assert_array_equal(padded, judge.pad(latency, margins, time_steps), strict=True)
+    pooled = pool(latency, window, stride=stride, padding=padding, time_steps=time_steps)
+    np.testing.assert_array_equal(pooled, judge.pool(latency, size, time_steps, steps, margins))
+    assert pooled.dtype == latency.dtype
+
+
+def test_the_dtype_holds_silence_and_more_steps_than_a_byte_counts():
+    dtypes = {1: "uint8", 255: "uint8", 256: "uint16", 65535: "uint16", 65536: "uint32"}
+    assert {time_steps: latency_dtype(time_steps).name for time_steps in dtypes} == dtypes
+    latency = np.array([[[0, 255, 256, 299, 300]]], np.uint16)
+    found = wave_to_latency(latency_to_wave(latency, time_steps=300))
+    np.testing.assert_array_equal(found, latency, strict=True)
+    np.testing.assert_array_equal(pool(latency, (1, 2), time_steps=300, padding=(0, 1)), [[[0, 255, 299]]])
 
 
 def settings_of(layer, threshold):
@@ -24,15 +60,12 @@ def test_potentials_and_spikes_are_those_of_the_judge(layer):
     """Neurons fire at the first crossing; the threshold is often hit exactly, and potentials may fall."""
     steps, stride = layer.geometry.time_steps, layer.geometry.stride
     movie = judge.potentials(layer.latency, layer.weights, steps, stride)
-    np.testing.assert_array_equal(
-        kernels.potentials(layer.latency, layer.weights, time_steps=steps, stride=stride), movie
-    )
-    final = kernels.final_potentials(layer.latency < steps, layer.weights, stride=stride)
-    np.testing.assert_array_equal(final, movie[-1])
+    found = kernels.potentials(layer.latency, layer.weights, time_steps=steps, stride=stride)
+    np.testing.assert_array_equal(found, movie)
     expected = judge.fire(movie, layer.threshold)
     assert_spikes(kernels.fire(np.float32(movie), threshold=layer.threshold), expected)
-    settings = settings_of(layer, layer.threshold)
-    assert_spikes(kernels.integrate_and_fire(layer.latency, layer.weights, **settings), expected)
+    fired = kernels.integrate_and_fire(layer.latency, layer.weights, **settings_of(layer, layer.threshold))
+    assert_spikes(fired, expected)
 
 
 @given(judge.layers(low=-64))
@@ -65,33 +98,25 @@ def test_first_spikes_are_what_pointwise_inhibition_leaves(layer):
     np.testing.assert_array_equal(np.asarray(first.feature)[fired], latency.argmin(axis=0)[fired])
 
 
-def test_large_kernels_are_those_of_the_judge():
-    """They take their inputs in fewer slices."""
-    rng = np.random.default_rng(0)
-    latency = rng.integers(0, 7, (2, 14, 13)).clip(max=5).astype(np.uint8)
-    weights = np.float32(rng.integers(0, 65, (3, 2, 11, 9)) / 64)
-    movie = kernels.potentials(latency, weights, time_steps=5, stride=(3, 2))
-    np.testing.assert_array_equal(movie, judge.potentials(latency, weights, 5, (3, 2)))
-
-
 @pytest.mark.parametrize(
     ("images", "size", "kernel", "padding", "stride"),
     [
-        (3, (4, 4), (5, 5), (2, 2), (1, 1)),
         (3, (4, 5), (3, 3), (5, 4), (3, 2)),
-        (1, (1, 1), (5, 5), (2, 2), (1, 1)),
         (1, (5, 4), (3, 2), (1, 0), (2, 1)),
         (2, (10, 12), (9, 9), (1, 2), (2, 1)),
     ],
 )
 def test_final_potentials_of_a_block(images, size, kernel, padding, stride):
+    """As of single images; large kernels take their inputs in fewer slices."""
     rng = np.random.default_rng(0)
     spiked = rng.random((images, 3, *size)) < 0.5
     weights = np.float32(rng.integers(0, 65, (4, 3, *kernel)) / 64)
     block = kernels.final_potentials_of_block(spiked, weights.transpose(2, 3, 0, 1), padding=padding, stride=stride)
     for image, potential in zip(spiked, block, strict=True):
         padded = judge.pad(np.uint8(~image), padding, 1)
-        np.testing.assert_array_equal(potential, judge.potentials(padded, weights, 1, stride)[0])
+        expected = judge.potentials(padded, weights, 1, stride)[0]
+        np.testing.assert_array_equal(potential, expected)
+        np.testing.assert_array_equal(kernels.final_potentials(padded == 0, weights, stride=stride), expected)
 
 
 @pytest.mark.parametrize("time_steps", [16, 17, 300])
@@ -104,17 +129,74 @@ def test_the_search_reaches_every_step(time_steps):
     np.testing.assert_array_equal(first.potential, latency[0] < time_steps)
 
 
-def test_spikes_by_hand():
-    """A threshold must be exceeded; a spike stays though the potential falls; without one the last step counts."""
-    movie = np.float32([[1, 2, 3, 4], [0, 5, -1, 9], [7, 0, 7, 0]]).T.reshape(4, 3, 1, 1)
-    spikes = kernels.fire(movie, threshold=np.float32([2, 1, 7]))
-    assert (spikes.latency.ravel().tolist(), spikes.potential.ravel().tolist()) == ([2, 1, 4], [3, 5, 0])
-    spikes = kernels.fire(movie, threshold=None)
-    assert (spikes.latency.ravel().tolist(), spikes.potential.ravel().tolist()) == ([3, 3, 4], [4, 9, 0])
-
-
 def test_a_spike_at_the_end_of_the_last_step_is_no_silence():
     almost = np.nextafter(np.float32(1), np.float32(0))
     latency, weights = np.full((1, 1, 1), 14, np.uint8), np.ones((1, 1, 1, 1), np.float32)
     found = kernels.timed_spikes(latency, weights, threshold=almost, time_steps=15, fractional=True)
     assert (found.latency.item(), found.time.item()) == (14, almost)
+
+
+RNG = np.random.default_rng(0)
+POOLS = [Pool(2), Pool(3, stride=2, padding=(0, 1)), Pool((3, 2), padding=1), Pool(2, stride=(3, 2)), None]
+CONVS = {
+    "one threshold": Conv(5, kernel=3, padding=1, threshold=3.0),
+    "own thresholds": Conv(20, kernel=(2, 3), padding=(0, 2), threshold=np.float32(RNG.integers(2, 24, 20)) / 4),
+    "below 0": Conv(3, kernel=2, threshold=-0.25),
+    "at 0": Conv(3, kernel=2, threshold=0.0),
+    "strided": Conv(4, kernel=3, stride=(2, 1), threshold=3.0, output_padding=(2, 1)),
+    "many features": Conv(150, kernel=3, padding=1, threshold=np.float32(RNG.integers(4, 40, 150)) / 4),
+    "weights above 1": Conv(3, kernel=3, threshold=12.0),
+}
+CASES = [(name, 255) for name in CONVS] + [("one threshold", 1), ("below 0", 1), ("many features", 15)]
+
+
+def stimuli(time_steps):
+    """A random one, one that is silent and one that fires at once."""
+    latencies = RNG.integers(0, 2 * time_steps, (3, 2, 7, 8)).clip(max=time_steps)
+    latencies[1:] = np.reshape([time_steps, 0], (2, 1, 1, 1))
+    return latencies.astype(np.uint8)
+
+
+def weights_of(conv, lowest=0, highest=64):
+    """Of 64ths: their sums are exact in any order."""
+    shape = conv.features, 2, *pair("", conv.kernel, 1)
+    return np.float32(np.random.default_rng(1).integers(lowest, highest + 1, shape) / 64)
+
+
+def responses(conv, weights, latency, time_steps):
+    padded = judge.pad(latency, pair("", conv.padding, 0), time_steps)
+    movie = judge.potentials(padded, weights, time_steps, pair("", conv.stride, 1))
+    return judge.fire(movie, conv.threshold)[0]
+
+
+@pytest.mark.parametrize(("name", "time_steps"), CASES)
+def test_latencies_and_pooled_outputs_of_layers_are_those_of_the_judge(name, time_steps, compiler):
+    conv, pool = CONVS[name], POOLS[CASES.index((name, time_steps)) % 5]
+    weights = weights_of(conv, highest=256 if name == "weights above 1" else 64)
+    fast = Layer(conv, weights, time_steps, XLA)
+    for latency in stimuli(time_steps):
+        expected = responses(conv, fast.weights, latency, time_steps)
+        outputs = judge.pad(expected, pair("", conv.output_padding, 0), time_steps)
+        if pool is not None:
+            window, padding = pair("", pool.window, 1), pair("", pool.padding, 0)
+            outputs = judge.pool(outputs, window, time_steps, pair("", pool.stride or window, 1), padding)
+        for layer in (fast, *[fast.packed(NATIVE)] * native_suits(conv, time_steps)):
+            np.testing.assert_array_equal(layer.responses(latency), expected)
+            found = layer.outputs(latency, pool)
+            np.testing.assert_array_equal(found, np.uint8(outputs), strict=True)
+
+
+def test_latencies_with_weights_below_0():
+    """A potential that falls again has crossed the threshold; one that starts below may never."""
+    for threshold in (np.float32([0.5, -1, 0, -0.5]), None):
+        conv = Conv(4, kernel=3, threshold=threshold)
+        weights = weights_of(conv, lowest=-65)
+        for latency in stimuli(255):
+            found = kernels.latencies(latency, weights, threshold=threshold, time_steps=255)
+            np.testing.assert_array_equal(found, responses(conv, weights, latency, 255))
+
+
+def test_a_window_that_does_not_fit_is_refused():
+    taps = native.arrange(np.ones((2, 2, 3, 3), np.float32))
+    with pytest.raises(ValueError, match="`window` must fit into the map of 5x6, got 7x7"):
+        native.latencies(stimuli(15)[0], taps, features=2, threshold=1.0, time_steps=15, pool=native.Pooling(7))

@@ -5,12 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from snnjax import Images, Pool, Settings, Trainer
+from snnjax import Images, Pool
 from snnjax.core.errors import InputError
-from snnjax.data import Dataset
-from snnjax.encoding import DOG, GABOR
+from snnjax.encoding import GABOR
 from snnjax.networks import mozafari2018_objects
-from snnjax.training.build import network_for
 
 
 @pytest.mark.parametrize(
@@ -19,7 +17,6 @@ from snnjax.training.build import network_for
         ((160, 250), (27, 42), 24, 230.4),
         ((128, 128), (32, 32), 29, 336.4),
         ((64, 48, 3), (32, 24), 22, 193.6),
-        ((32, 32), (32, 32), 29, 336.4),
         ((5, 9), (5, 9), 4, 6.4),
     ],
 )
@@ -29,50 +26,13 @@ def test_pooling_kernel_and_threshold_grow_with_the_picture(size, map_size, kern
     assert (network.input_shape, conv.features, conv.kernel) == ((4, *map_size), 30, kernel)
     assert conv.threshold == pytest.approx(threshold)
     network.check()
+    published = mozafari2018_objects(Images((128, 128), 2), kernel=31 / 32, threshold=160 / 31**2)
+    (conv,) = published.stages[0].branches
+    assert (conv.kernel, conv.threshold) == (31, pytest.approx(160))
+    assert published.encoder == dataclasses.replace(GABOR, pool=Pool(5, stride=4, padding=2))
 
 
-@pytest.mark.parametrize(
-    ("size", "rows", "kernel", "threshold", "pool"),
-    [((160, 250), 27, 17, 42, GABOR.pool), ((128, 128), 32, 31, 160, Pool(5, stride=4, padding=2))],
-)
-def test_published_numbers_can_be_had(size, rows, kernel, threshold, pool):
-    network = mozafari2018_objects(Images(size, 2), kernel=kernel / rows, threshold=threshold / kernel**2)
-    (conv,) = network.stages[0].branches
-    assert (conv.kernel, conv.threshold) == (kernel, pytest.approx(threshold))
-    assert GABOR.pool == Pool(7, stride=6, padding=3)
-    assert network.encoder == dataclasses.replace(GABOR, pool=pool)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"), [("kernel", 1.01), ("kernel", 0), ("threshold", 0.0), ("threshold", np.inf)]
-)
+@pytest.mark.parametrize(("name", "value"), [("kernel", 1.01), ("kernel", 0), ("threshold", np.inf)])
 def test_shares_that_cannot_be_are_refused(name, value):
     with pytest.raises(InputError, match=f"`{name}` must .*above 0.*, got {value}"):
         mozafari2018_objects(Images((40, 40), 2), **{name: value})
-
-
-def pictures(size: tuple[int, int], classes: int = 2) -> Dataset:
-    """Stripes across, along and diagonal, of any phase."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(30 * classes) % classes
-    row, column = np.mgrid[: size[0], : size[1]]
-    along = [row, column, row + column]
-    waves = [np.sin(along[label] * 1.2 + rng.uniform(0, 6)) + rng.normal(0, 0.3, size) for label in labels]
-    images = np.uint8(np.clip(127 + 60 * np.stack(waves), 0, 255))
-    half = 15 * classes
-    return Dataset("stripes", images[:half], labels[:half], images[half:], labels[half:], classes=classes)
-
-
-@pytest.mark.parametrize(
-    ("size", "classes", "encoder"), [((18, 23), 2, None), pytest.param((20, 20), 3, DOG, marks=pytest.mark.slow)]
-)
-def test_it_learns_pictures_of_any_size(size, classes, encoder):
-    data = pictures(size, classes)
-    network = network_for(mozafari2018_objects, data, encoder)
-    trainer = Trainer(network, data, Settings((40,), patience=0))
-    state = trainer.run(trainer.initial_state())
-    found = state.diagnoses["R-STDP"]
-    assert 0 < found["spike_time"]["layer1"] < 14 / 15, "it needs neither all spikes nor just the first"
-    assert found["silent_neurons"]["layer1"] < 0.2
-    last = [record["test"]["accuracy"] for record in state.epochs[-10:]]
-    assert np.mean(last) > 0.8, "a third or half by chance"

@@ -1,62 +1,19 @@
-"""The main page: short, of this version, and its figures are those of the longer pages."""
+"""The main page: of this version, and its figures are those of the longer pages."""
 
 import json
-import re
 from collections import Counter
 
-import mypy.api
 import numpy as np
-import pytest
 import results
-from documents import PROJECT, ROOT, blocks, prose, rows, text_of
+from documents import ROOT, rows, text_of
 
 import snnjax
 from snnjax.app import names, options
-from snnjax.core import files
-
-
-def test_the_main_page_is_short():
-    text = text_of("README.md")
-    assert len(text.splitlines()) <= 150
-    assert len(re.findall(r"<img |!\[", text)) == 1, "one picture"
-    assert max(len(line) for line in prose("README.md").splitlines() if not line.startswith(("|", "<img"))) <= 120
-    assert len(blocks("README.md")[-1].text.splitlines()) <= 35
-
-
-def test_the_main_page_begins_with_two_commands():
-    """A line each, which begin where nothing is installed."""
-    first, second, *rest = [each.text for each in blocks("README.md") if each.language == "sh"]
-    start = "python3 -m venv .venv && .venv/bin/pip install -q -e "
-    assert first == f"{start}. && .venv/bin/snnjax train\n"
-    assert second == f'{start}".[test]" && .venv/bin/python -m pytest\n'
-    assert "venv" not in "".join(rest)
-
-
-@pytest.mark.slow
-def test_the_code_of_the_main_page_passes_a_type_checker(tmp_path):
-    """Once a user has annotated it."""
-    plain = "self, layer, state, latency, response, signal"
-    types = "layer: Layer, state: Any, latency: jax.Array, response: Response, signal: Signal | None"
-    script = blocks("README.md")[-1].text
-    assert plain in script
-    head = "from typing import Any\nfrom snnjax import Layer, Response, Signal\n"
-    script = script.replace(f"({plain}):", f"(self, {types}) -> tuple[Layer, Any, Any]:")
-    (tmp_path / "user.py").write_text(f"{head}{script}\none: jax.Array = trained(digits().test_images[0])\n")
-    options = [
-        "--strict",
-        "--config-file=",
-        f"--cache-dir={files.cache_folder() / 'mypy-tests'}",
-        str(tmp_path / "user.py"),
-    ]
-    found, problems, status = mypy.api.run(options)
-    assert status == 0, found + problems
 
 
 def test_the_main_page_is_of_this_version():
     major, minor, _ = snnjax.__version__.split(".")
     assert f"This is {major}.{minor}." in text_of("README.md")
-    assert PROJECT["requires-python"] == ">=3.11"
-    assert "Python 3.11 or later" in text_of("README.md")
 
 
 NETWORKS = rows("README.md", "network")[: len(options.MODELS)]

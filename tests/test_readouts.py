@@ -1,12 +1,10 @@
-"""The benchmark of readouts and of SoftHebb layers on a few digits, and what SpikeNN is asked to do."""
+"""The benchmark of readouts and of SoftHebb layers on a few digits."""
 
 import json
 import os
 import pathlib
 
-import numpy as np
 import pytest
-import spikenn_program
 import throughput
 from command import unboxed
 from protocols import NARROW, NCG, S2STDP, SSTDP
@@ -28,7 +26,6 @@ def test_phases_are_measured_on_both_kernels(tmp_path, capsys):
     alike = {row["phase"]: row["alike"] for row in network["phases"] if row["program"] != "snnjax"}
     assert min(alike[phase] for phase in ("encode", "outputs", "learn", "test")) > 0.9
     table = (tmp_path / "throughput.md").read_text()
-    assert "| network |  | encode | one patch | outputs | learn | test |" in table
     assert f"| {NCG} | snnjax, ms an image |" in table
     assert table in capsys.readouterr().out
 
@@ -39,7 +36,6 @@ def test_softhebb_layers_learn_in_one_pass(tmp_path):
     throughput.main(["--study", "softhebb", *few, "--out", str(tmp_path)])
     (network,) = json.loads((tmp_path / "throughput.json").read_text())["networks"]
     assert [row["phase"] for row in network["phases"]] == ["learn", "features"]
-    assert f"| {NARROW} | snnjax, ms an image |" in (tmp_path / "throughput.md").read_text()
 
 
 @pytest.mark.slow
@@ -54,38 +50,14 @@ def test_spikenn_learns_and_decides_as_snnjax(tmp_path, model):
     assert min(alike.values()) > 0.9
 
 
-def test_spikenn_gets_the_settings_of_the_readout():
-    arrays = dict(latencies=np.zeros((3, 4), np.uint8), labels=np.zeros(2), test_labels=np.zeros(1))
-    rule = dict(time_steps=255, classes=2, threshold=200.0, gap=0.03, rates=(0.05, -0.1))
-    task = spikenn_program.Readout(**arrays, weights=np.zeros((10, 4)), **rule)
-    group = dict(non_targets=1, competition=True, threshold_rate=10.0)
-    found = spikenn_program.configuration(task._replace(**group))
-    (layer,) = found["network"]
-    assert (layer["n_neurons"], layer["firing_threshold"], layer["w_norm"]) == (10, 200, True)
-    assert found["optimizer"] | dict(class_inhib=True, t_gap=0.03, ap=0.05, am=-0.1) == found["optimizer"]
-    assert found["trainer"] == dict(epochs=1, early_stopping=0, nt_neurons=1)
-    assert found["regularizer"]["thr_lr"] == 10
-    plain = spikenn_program.configuration(task._replace(ranges=True, rescaled=False))
-    assert "regularizer" not in plain
-    assert plain["optimizer"]["use_time_ranges"]
-    assert not plain["network"][0]["w_norm"]
-
-
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--model", "vgg"], "`model` must be one of mozafari2018, "),
-        (["--images", "0"], "`images` must be at least 1, got 0"),
         (["--spikenn", "."], "is no checkout of ggoupy/SpikeNN"),
-        (["--spyker"], "`spyker` is for `study` reward, got readout"),
         (["--model", "mozafari2018"], "mozafari2018 is no readout by SupervisedSTDP on features by TargetTime"),
-        (["--quickly"], "Unrecognized options: --quickly"),
     ],
 )
-def test_bad_options_give_one_clear_line(arguments, complaint, tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as stopped:
+def test_bad_options_give_one_clear_line(arguments, complaint, capsys):
+    with pytest.raises(SystemExit):
         throughput.main(["--study", "readout", *arguments])
-    assert stopped.value.code == 2
     assert complaint in unboxed(capsys.readouterr().err)
-    assert not list(tmp_path.rglob("*.json"))

@@ -1,12 +1,11 @@
 """The command that replicates the recorded runs, on a little of the embedded digits."""
 
 import json
-import re
 
 import numpy as np
 import pytest
 import replicate
-from command import Command, refused
+from command import Command
 from results import seed_statistics
 
 from snnjax import data
@@ -15,14 +14,11 @@ from snnjax.networks import NETWORKS
 
 COMMAND = Command("replicate", replicate)
 
-TINY = ["--dataset", "digits", "--model", "mozafari2018", "--seeds", "2", "--reward_epochs", "2"]
-TINY += ["--train_images", "40", "--test_images", "20"]
-
 
 @pytest.mark.slow
-def test_runs_are_compared_and_kept(tmp_path, capsys):
-    COMMAND.main([*TINY, "--out", str(tmp_path)])
-    assert f"{tmp_path}: replication.json, replication.png, replication.txt" in capsys.readouterr().out
+def test_runs_are_compared_and_kept(tmp_path):
+    given = ["--dataset", "digits", "--model", "mozafari2018", "--seeds", "2", "--reward_epochs", "2"]
+    COMMAND.main([*given, "--train_images", "40", "--test_images", "20", "--out", str(tmp_path)])
     (row,) = json.loads((tmp_path / "replication.json").read_text())["networks"]
     assert np.shape(row["test"]["seeds"]) == (2, 2)
     np.testing.assert_allclose(row["test"]["mean"], np.mean(row["test"]["seeds"], axis=0))
@@ -61,23 +57,7 @@ def test_the_recorded_run_is_compared_under_its_protocol_alone():
     row = replicate.compare("mozafari2018", results, reference, replicate.Replicate())
     np.testing.assert_allclose(row["test"]["gap"], -0.01)
     assert (row["seconds"], row["test"]["sd"]) == (60, None)
-    assert "NaN" not in json.dumps(row)
     assert replicate.table([row]).row_count == 2
     for other in (dict(data=replicate.ReplicateData(train_images=600)), dict(update_batch=64)):
         row = replicate.compare("mozafari2018", results, reference, replicate.Replicate(**other))
         assert row["test"]["reference"] == []
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        (["--model", "mozafari"], "`model` must be one of mozafari2018, .*, got 'mozafari'"),
-        (["--seeds", "0"], "`seeds` must be at least 1, got 0"),
-        (["--dataset", "digit"], "`dataset` must be one of digits, .*, or an .npz file, got 'digit'"),
-        (["--device", "abacus"], "invalid choice 'abacus' for argument '--device'"),
-    ],
-)
-def test_bad_options_end_with_one_line(tmp_path, capsys, wrong, message):
-    out = tmp_path / "out"
-    assert re.search(message, refused(COMMAND, capsys, *wrong, "--out", out))
-    assert not out.exists()

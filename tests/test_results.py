@@ -4,7 +4,6 @@ import dataclasses
 import json
 import re
 
-import jax
 import numpy as np
 import protocols
 import pytest
@@ -14,13 +13,8 @@ from protocols import NCG, TABLES, Row
 
 from snnjax.app import options
 from snnjax.kernels import native
-from snnjax.training import placement
 
 COMMAND = Command("results", results)
-
-TINY = ["--rows", "mozafari2018:digits", "--seeds", "2", "--epochs", "1", "1", "2", "--kernels", "xla"]
-TINY += ["--train_images", "30", "--test_images", "20"]
-
 
 XLA = options.Machine(kernels="xla")
 
@@ -36,33 +30,19 @@ def chosen(*rows: str, **more) -> results.Results:
 
 
 @pytest.mark.slow
-def test_a_table_is_written_and_finished_runs_are_only_read(tmp_path, capsys):
-    COMMAND.main([*TINY, "--out", tmp_path])
-    name = "mozafari2018-digits_30_xla_1_1_2_of20_seeds2"
-    assert (tmp_path / f"{name}.txt").read_text() in capsys.readouterr().out
+def test_a_table_is_written_and_finished_runs_are_only_read(tmp_path):
+    given = ["--rows", "mozafari2018:digits", "--seeds", "1", "--epochs", "1", "1", "2", "--kernels", "xla"]
+    given += ["--train_images", "30", "--test_images", "20", "--out", tmp_path]
+    COMMAND.main(given)
+    name = "mozafari2018-digits_30_xla_1_1_2_of20_seeds1"
     (row,) = json.loads((tmp_path / f"{name}.json").read_text())["rows"]
-    finished = [tmp_path / row["runs"] / f"seed{seed}" / "results.json" for seed in (0, 1)]
-    runs = [json.loads(path.read_text()) for path in finished]
-    assert [run["settings"]["seed"] for run in runs] == [0, 1]
-    assert row["accuracies"] == [run["test"]["accuracy"] for run in runs]
+    finished = tmp_path / row["runs"] / "seed0" / "results.json"
+    assert row["accuracies"] == [json.loads(finished.read_text())["test"]["accuracy"]]
     assert row["train_images"] + row["validation_images"] == 30
-    assert all(seconds > 0 for seconds in row["compile_seconds"]), "each run compiles its own programs"
-    table = (tmp_path / f"{name}.md").read_text()
-    assert f"| mozafari2018 | digits | {row['train_images']} | {100 * row['mean']:.2f} ± " in table
-    before = [path.stat().st_mtime_ns for path in finished]
-    COMMAND.main([*TINY, "--out", tmp_path])
-    assert [path.stat().st_mtime_ns for path in finished] == before
+    before = finished.stat().st_mtime_ns
+    COMMAND.main(given)
+    assert finished.stat().st_mtime_ns == before
     assert json.loads((tmp_path / f"{name}.json").read_text())["rows"] == [row]
-
-
-def test_programs_that_are_forgotten_are_made_again(monkeypatch):
-    forgotten = []
-    monkeypatch.setattr(placement, "_COMPILED", {"a program": 1})
-    monkeypatch.setattr(jax, "clear_caches", lambda: forgotten.append(True))
-    placement.forget_programs()
-    assert placement._COMPILED == {}
-    assert forgotten == [True]
-    assert placement.learning_program.cache_info().currsize == placement.mapping_program.cache_info().currsize == 0
 
 
 def test_each_option_of_a_row_reaches_its_runs(tmp_path):
@@ -85,22 +65,21 @@ def test_options_of_the_command_change_all_rows():
     assert other.dataset == "my.npz"
     (longest,) = results.rows_of(chosen("mozafari2018:mnist", epochs=(2, 4, 9)))
     assert longest.patience == 40, "a row of a table is as there"
+    assert longest.least is None
     both = results.rows_of(results.Results(table="digits", machine=XLA))
-    assert len(both) == len({row.model for row in TABLES["digits"]}), "rows that are the same now are run once"
+    assert len(both) == 1, "rows that are the same now are run once"
 
 
 def record(row: Row, *accuracies: float) -> dict:
     """Of a row, as if trained."""
+    encoding = dict(name="encode", compile_seconds=2.0, images_per_second=50_000.0)
     runs = [
         dict(
             test=dict(accuracy=accuracy),
             settings=dict(train_images=54_000, validation_images=6_000, test_images=10_000),
             seconds=50.0 + at,
             epochs=[{}] * 7,
-            phases=[
-                dict(name="encode", compile_seconds=2.0, images_per_second=50_000.0),
-                dict(name="R-STDP", compile_seconds=3.0 + at, images_per_second=10_000.0 * (1 + at)),
-            ],
+            phases=[encoding, dict(name="R-STDP", compile_seconds=3.0 + at, images_per_second=10_000.0 * (1 + at))],
             device="cpu: a processor, 2 cores",
             versions={},
         )
@@ -122,19 +101,15 @@ def test_the_table_shows_interval_figures_and_sources(tmp_path):
     assert lines[3] == "| deep2024 | mnist | 54,000 | 90.00 | 1 |  | 50 | XLA |"
     assert lines[4].startswith(f"| {NCG} | cifar10-jpeg, mirrored | 54,000 | 63.00 | 1 | 66.4 [1], 62.5 [2] |")
     notes = "\n".join(lines[5:])
-    assert "none of one seed" in notes
     assert "the test images are tested once" in notes
-    assert "of which 5 to 6 compiling; on cpu: a processor, 2 cores." in notes
-    assert "slightly lossy" in notes
+    assert "of which 5 to 6 compiling" in notes
     assert f"{NCG} on cifar10-jpeg is below the 64.5 %" in notes
     assert "on mnist is below" not in notes
-    assert notes.count("NeurIPS") == 1
     assert "NaN" not in (tmp_path / "table.json").read_text()
     assert "98.90" in (tmp_path / "table.txt").read_text()
-    assert not (tmp_path / "table.png").exists()
 
 
-def test_accuracies_are_drawn_by_training_images(tmp_path):
+def test_accuracies_are_drawn_by_training_images():
     """Of rows, or .npz files of one name but for its number, that differ in nothing else; beside what is published."""
     records = [
         record(Row(NCG, "mnist"), 0.988, 0.990),
@@ -142,8 +117,6 @@ def test_accuracies_are_drawn_by_training_images(tmp_path):
         record(Row("deep2024", "mnist"), 0.9),
         *(record(Row(NCG, f"digits_{count}.npz"), 0.9) | dict(train_images=count) for count in (90, 900)),
     ]
-    results.write(tmp_path, "table", records)
-    assert (tmp_path / "table.png").stat().st_size > 1000
     courses = results.courses_of(records)
     assert list(courses) == [f"{NCG}, mnist", f"{NCG}, digits_N.npz"]
     (axis,) = results.images_picture({"mnist": courses[f"{NCG}, mnist"]}).axes
@@ -156,39 +129,34 @@ def test_accuracies_are_drawn_by_training_images(tmp_path):
 def test_each_command_has_a_table_of_its_own():
     """In one folder; the same command finds its table again."""
     row = "mozafari2018:digits"
-    same = [chosen(row), chosen(row, out=results.Path("there"))]
-    others = [
+    many = [f"mozafari2018:pictures_{number}.npz" for number in range(10)]
+    given = [
+        chosen(row),
         chosen("deep2024:digits"),
         chosen(row, seeds=2),
         chosen(row, machine=XLA),
         chosen("mozafari2018:folder", data_dir=("folder=one",)),
         chosen("mozafari2018:folder", data_dir=("folder=two",)),
-        chosen(*(f"mozafari2018:pictures_{number}.npz" for number in range(9))),
-        chosen(*(f"mozafari2018:pictures_{number}.npz" for number in range(10))),
-        results.Results(table="mnist"),
+        chosen(*many[:9]),
+        chosen(*many),
     ]
-    names = [results.table_of(each, results.rows_of(each)) for each in (*same, *others)]
-    assert names[:2] == ["mozafari2018-digits"] * 2
-    assert len({*names}) == len(others) + 1
+    names = [results.table_of(each, results.rows_of(each)) for each in given]
+    assert names[0] == "mozafari2018-digits"
+    assert len({*names}) == len(given)
     assert max(map(len, names)) < 120
     for name, rows in TABLES.items():
         assert len({results.name_of(row) for row in rows}) == len(rows), f"folders of {name}"
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        (["--table", "mnis"], "`table` must be one of digits, mnist, .*, got 'mnis'"),
-        (["--rows", "mozafari:mnist"], "`model` must be one of mozafari2018, .*, got 'mozafari'"),
-        (["--rows", "mozafari2018:digit"], "`rows` must be one of digits, .*, got 'digit'"),
-        (["--rows", "mozafari2018"], "`rows` must be MODEL:DATASET, got 'mozafari2018'"),
-        (["--rows", "mozafari2018:cifar10-jpeg"], "`data_dir` must say where cifar10-jpeg is"),
-        (["--rows", "mozafari2018:folder"], "`data_dir` must say where folder is, as folder=DIR"),
-        (["--rows", "mozafari2018:digits", "--data_dir", "here"], "`data_dir` must be SET=DIR, .*, got 'here'"),
-        (["--rows", "mozafari2018:digits", "--seeds", "0"], "`seeds` must be at least 1, got 0"),
-    ],
-)
-def test_bad_options_end_with_one_line(tmp_path, capsys, wrong, message):
-    out = tmp_path / "out"
-    assert re.search(message, refused(COMMAND, capsys, *wrong, "--out", out))
-    assert not out.exists()
+def test_bad_options_end_with_one_line(tmp_path, capsys):
+    for wrong, message in (
+        ("--table mnis", "`table` must be one of digits, mnist, .*, got 'mnis'"),
+        ("--rows mozafari:mnist", "`model` must be one of mozafari2018, .*, got 'mozafari'"),
+        ("--rows mozafari2018:digit", "`rows` must be one of digits, .*, got 'digit'"),
+        ("--rows mozafari2018", "`rows` must be MODEL:DATASET, got 'mozafari2018'"),
+        ("--rows mozafari2018:folder", "`data_dir` must say where folder is, as folder=DIR"),
+        ("--data_dir here", "`data_dir` must be SET=DIR, .*, got 'here'"),
+        ("--seeds 0", "`seeds` must be at least 1, got 0"),
+    ):
+        assert re.search(message, refused(COMMAND, capsys, *wrong.split(), "--out", tmp_path / "out"))
+        assert not (tmp_path / "out").exists()

@@ -54,16 +54,13 @@ def test_many_positions_a_few_at_a_time(threshold):
     assert max(won) == 8
 
 
-CONTRACTS = {
-    "threshold": (lambda x, w, t: early_winners(x, w, **SETTINGS | dict(threshold=t)), [np.float32([1, 2, 3])]),
-    "no threshold": (lambda x, w: early_winners(x, w, **SETTINGS | dict(threshold=None), stride=2), []),
-}
+def test_contract(contract):
+    thresholds = np.float32([1, 2, 3])
 
+    def search(latency, weights, threshold):
+        return early_winners(latency, weights, **SETTINGS | dict(threshold=threshold))
 
-@pytest.mark.parametrize("case", CONTRACTS)
-def test_contract(case, contract):
-    function, more = CONTRACTS[case]
-    contract(function, [jnp.asarray(each) for each in (LATENCY, WEIGHTS, *more)])
+    contract(search, [jnp.asarray(each) for each in (LATENCY, WEIGHTS, thresholds)])
 
 
 def test_another_threshold_or_radius_compiles_nothing(compilations):
@@ -72,28 +69,13 @@ def test_another_threshold_or_radius_compiles_nothing(compilations):
     assert compilations(lambda: early_winners(LATENCY[0], WEIGHTS[0], **other)) == 0
 
 
-@pytest.mark.parametrize("kind", [int, np.float64, np.array, np.float16])
-def test_thresholds_of_any_kind(kind):
-    expected = early_winners(LATENCY[0], WEIGHTS[0], **SETTINGS)
-    found = early_winners(LATENCY[0], WEIGHTS[0], **SETTINGS | dict(threshold=kind(2)))
-    jax.tree.map(np.testing.assert_array_equal, found, expected)
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
+def test_bad_input():
+    for change, error, message in (
         (dict(k=0), ValueError, "`k` .*got 0"),
         (dict(radius=-1), ValueError, "`radius` .*got -1"),
-        (dict(radius=1.5), TypeError, "`radius` .*got 1.5"),
         (dict(threshold="2"), TypeError, "`threshold` .*got '2'"),
-        (dict(time_steps=0), ValueError, "`time_steps` .*got 0"),
         (dict(stride=0), ValueError, "`stride` .*got 0"),
-        (dict(latency=LATENCY[0] / 2), TypeError, "`latency` .*got dtype float"),
         (dict(latency=LATENCY[0, :1]), ValueError, "`latency` must have the 2 channels of `weights`, got 1"),
-        (dict(weights=WEIGHTS[0, 0]), ValueError, r"`weights` .*got shape \(2, 3, 2\)"),
-        (dict(latency=LATENCY[0, :, :2]), ValueError, "`weights` must fit .*got 3x2"),
-    ],
-)
-def test_bad_input(change, error, message):
-    with pytest.raises(error, match=message):
-        early_winners(**dict(latency=LATENCY[0], weights=WEIGHTS[0], **SETTINGS) | change)
+    ):
+        with pytest.raises(error, match=message):
+            early_winners(**dict(latency=LATENCY[0], weights=WEIGHTS[0], **SETTINGS) | change)

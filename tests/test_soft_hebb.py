@@ -10,14 +10,13 @@ import pytest
 
 import snnjax
 from snnjax import InputError, Settings, Sweep, Trainer, data, kernels
-from snnjax.app import draw_run, report
-from snnjax.app.features import drawn_back
+from snnjax.app import draw_run
 from snnjax.data import Dataset
-from snnjax.encoding import GABOR, PIXELS, Pixels
+from snnjax.encoding import PIXELS, Pixels
 from snnjax.layers import Conv, LatencyCode, Pool, RealLayer, Standardise, Triangle
 from snnjax.layers.layer_kernels import ROWS
 from snnjax.learners import RSTDP, STDP, SoftHebb, SupervisedSTDP
-from snnjax.networks import NETWORKS, Earliest, Images, Majority, Model, Network, SpikingNetwork, stage
+from snnjax.networks import NETWORKS, Earliest, Images, Majority, Model, Network, stage
 from snnjax.runs import RunFolder
 from snnjax.training import draws, epoch
 
@@ -52,15 +51,17 @@ def network(batch=4, images=None, rate=0.01):
     return Network("soft", (3, 8, 8), 2, (*stages, stage(readout)), **settings)
 
 
-def with_stage(number, *convs, **changes):
-    """The network with another stage, or other layers in it."""
-    spec, stages = network(), list(network().stages)
-    stages[number] = dataclasses.replace(stages[number], **changes, **(dict(branches=convs) if convs else {}))
-    return dataclasses.replace(spec, stages=tuple(stages))
-
-
 def with_first(**changes):
-    return with_stage(0, dataclasses.replace(network().stages[0].branches[0], **changes))
+    """The network with another first layer."""
+    spec = network()
+    first = dataclasses.replace(spec.stages[0].branches[0], **changes)
+    return dataclasses.replace(spec, stages=(dataclasses.replace(spec.stages[0], branches=(first,)), *spec.stages[1:]))
+
+
+def with_code(code):
+    """The network with other latencies of the second stage."""
+    first, second, readout = network().stages
+    return dataclasses.replace(network(), stages=(first, dataclasses.replace(second, code=code), readout))
 
 
 def trained(spec, images=COLOURS, save=lambda state: None, **settings):
@@ -71,18 +72,14 @@ def trained(spec, images=COLOURS, save=lambda state: None, **settings):
 
 
 @pytest.fixture(scope="module")
-def learned():
-    return trained(network())
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Of a run with report."""
-    path = tmp_path_factory.mktemp("soft") / "run"
+def learned(tmp_path_factory):
+    """A trainer, the state at the end of its training, and the folder of the run, with report."""
+    folder = tmp_path_factory.mktemp("soft") / "run"
     trainer = Trainer(network(), COLOURS, Settings((1, 1, 3), patience=0, shuffle=True))
-    with RunFolder(path, trainer, draw=draw_run) as run:
-        run.run()
-    return path
+    with RunFolder(folder, trainer, draw=draw_run) as run:
+        state = trainer.run(run.start(), run.save)
+        run.finish(state)
+    return trainer, state, folder
 
 
 # Kernels
@@ -129,61 +126,31 @@ def test_without_a_pool_activities_are_padded_alone():
     assert padded.any()
 
 
-def test_by_hand():
-    """One position that sees one value, and two features: the stronger one moves towards it."""
-    patch, weights = np.float32([[2.0]]), np.float32([[1.0], [0.5]])
-    sums = kernels.weighted_sums(patch, weights)
-    np.testing.assert_allclose(sums, [[2.0, 1.0]])
-    signed = kernels.soft_competition(sums, inverse_temperature=1.0)
-    share = 1 / (1 + np.exp(-1.0))
-    np.testing.assert_allclose(signed, [[share, share - 1]], rtol=1e-6)
-    change = kernels.hebbian_change(patch, sums, signed, weights)
-    pull = np.array([share * (2 - 2 * 1), (share - 1) * (2 - 1 * 0.5)])  # a (x - u w)
-    np.testing.assert_allclose(change[:, 0], pull / np.abs(pull).max(), atol=1e-6)
-    moved = kernels.towards_unit_norm(weights, change, rate=0.1)
-    np.testing.assert_allclose(moved[:, 0], [1.0, 0.5 - 0.1 * np.sqrt(0.5)], atol=1e-5)
-    np.testing.assert_allclose(kernels.triangle(np.float32([[2.0, 1.0, 0.0]]), power=2.0), [[1.0, 0, 0]])
-
-
-@pytest.mark.parametrize(
-    ("channels", "kernel", "stride", "padding"),
-    [(1, (3, 2), (1, 2), (1, 0)), (15, (2, 3), (2, 1), (0, 2)), (16, (3, 2), (1, 2), (1, 0))],
-)
-def test_patches_are_in_the_order_of_rows_columns_and_channels(channels, kernel, stride, padding):
+@pytest.mark.parametrize("channels", [1, 15, 16])
+def test_patches_are_in_the_order_of_rows_columns_and_channels(channels):
     """The map is reflected at its border."""
     maps = np.float32(RNG.random((channels, 6, 5)))
-    how = dict(kernel=kernel, stride=stride, padding=padding)
-    padded = np.pad(maps, ((0, 0), (padding[0],) * 2, (padding[1],) * 2), mode="reflect")
-    seen = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(1, 2))[:, :: stride[0], :: stride[1]]
+    padded = np.pad(maps, ((0, 0), (1, 1), (0, 0)), mode="reflect")
+    seen = np.lib.stride_tricks.sliding_window_view(padded, (3, 2), axis=(1, 2))[:, ::1, ::2]
     expected = seen.transpose(1, 2, 3, 4, 0).reshape(*seen.shape[1:3], -1)
-    np.testing.assert_array_equal(kernels.reflected_patches(maps, **how), expected)
+    found = kernels.reflected_patches(maps, kernel=(3, 2), stride=(1, 2), padding=(1, 0))
+    np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("mean", [False, True])
-def test_pooling_of_activities(mean):
+def test_pooling_of_activities():
     maps = np.float32(RNG.random((2, 6, 5)))
-    found = kernels.pool_activities(maps, (3, 2), stride=(2, 1), padding=(1, 0), mean=mean)
     padded = np.pad(maps, ((0, 0), (1, 1), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 2), axis=(1, 2))[:, ::2, ::1]
-    np.testing.assert_allclose(found, windows.mean(axis=(3, 4)) if mean else windows.max(axis=(3, 4)), rtol=1e-6)
-
-
-def test_latencies_of_activities():
-    """The largest of an image fires first; those of 0 are silent."""
-    code = LatencyCode()
-    np.testing.assert_array_equal(code(np.float32([[[4.0, 2.0, 1.0, 0.0]]]), time_steps=8), [[[0, 4, 6, 8]]])
-    np.testing.assert_array_equal(code(np.zeros((1, 1, 4), np.float32), time_steps=8), [[[8] * 4]])
+    for mean, expected in ((False, windows.max(axis=(3, 4))), (True, windows.mean(axis=(3, 4)))):
+        found = kernels.pool_activities(maps, (3, 2), stride=(2, 1), padding=(1, 0), mean=mean)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_pixels_as_latencies():
-    encoder, image = Pixels(255), np.arange(256, dtype=np.uint8).reshape(16, 16)
-    found = np.asarray(encoder(image))
-    np.testing.assert_array_equal(found, 255 - image[None])
-    many = np.asarray(Pixels(1000)(image)).ravel()
-    assert many[[255, 0]].tolist() == [0, 1000]
-    assert np.all(np.diff(many.astype(int)) <= 0)
-    colours = np.stack([image, image.T, image], axis=-1)
-    np.testing.assert_array_equal(encoder(colours)[1], found[0].T)
+    image = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    found = PIXELS(np.stack([image, image.T, image], axis=-1))
+    np.testing.assert_array_equal(found, 255 - np.stack([image, image.T, image]))
+    assert np.asarray(Pixels(1000)(image)).ravel()[[255, 1, 0]].tolist() == [0, 996, 1000]
 
 
 def test_moments_of_equal_values_have_no_rounding():
@@ -214,7 +181,7 @@ def written_out(images):
 @pytest.mark.parametrize("images", [9, 53])
 def test_layers_learn_jointly_from_the_images_shown_first(images, learned):
     """Each from the one before, as written out; the readout learns from all images."""
-    trainer, state = learned if images == 53 else trained(network(images=images))
+    trainer, state, *_ = learned if images == 53 else trained(network(images=images))
     counts = [each["images"] for each in state.phases if each["name"] in (LEARNED, "SupervisedSTDP")]
     assert counts == [images, 3 * 53]
     found, expected = trainer.trained(state).model.layers, written_out(images)
@@ -222,10 +189,6 @@ def test_layers_learn_jointly_from_the_images_shown_first(images, learned):
         close(found[name].weights, np.asarray(expected[name].weights), 1e-5)
         close(found[name].conv.standardise.mean, np.asarray(expected[name].conv.standardise.mean), 1e-5)
         assert not np.allclose(state.weights[name], network().initial_weights(0)[name])
-
-
-class Killed(Exception):
-    """What a test raises."""
 
 
 @pytest.fixture
@@ -238,16 +201,16 @@ def saved_often(monkeypatch):
 @pytest.mark.parametrize(("at", "size"), [(1, 12), (5, 30)], ids=["in the features", "in the readout"])
 def test_a_killed_training_goes_on_within_an_epoch(at, size, learned, saved_often, tmp_path, monkeypatch):
     """Bit for bit, also with slices of another size, as of another version or device."""
-    (trainer, expected), saves = learned, []
+    (trainer, expected, _), saves = learned, []
     with RunFolder(tmp_path, trainer) as run:
 
         def save(state):
             run.save(state)
             saves.append(state.shown)
             if state.shown and len([*filter(None, saves)]) == at:
-                raise Killed
+                raise KeyboardInterrupt
 
-        with pytest.raises(Killed):
+        with pytest.raises(KeyboardInterrupt):
             trainer.run(run.start(), save)
     monkeypatch.setattr(epoch, "SLICE", size)
     again = Trainer(network(), COLOURS, trainer.settings)
@@ -268,38 +231,33 @@ def test_a_sweep_is_each_network_alone(learned):
     sweep = Sweep(network(), COLOURS, Settings((1, 1, 3), patience=0, shuffle=True), variants)
     found = sweep.run()
     for at, (each, seed) in enumerate(zip(sweep.networks, sweep.seeds, strict=True)):
-        _, state = trained(each, seed=seed) if variants[at] else learned
+        _, state, *_ = trained(each, seed=seed) if variants[at] else learned
         for name, weights in state.trained.weights.items():
             close(found.trained[at].weights[name], weights, 1e-5)
     names = {*network().hyperparameters()}
-    assert names >= {"layer1.activation.power", "layer1.learners.momentum", "layer1.learners.rate"}
-    assert "layer1.standardise.mean" not in names
-    assert not [name for name in names if name.startswith("layer1.competition")], "without effect"
+    assert {"layer1.activation.power", "layer1.learners.momentum"} <= names
+    assert not names & {"layer1.standardise.mean", "layer1.competition.radius"}, "without effect"
 
 
-def test_a_run_is_loaded_elsewhere_and_reported(folder):
-    """It predicts as the trainer; the report shows colours, norms and how evenly positions are won."""
+def test_a_run_is_loaded_elsewhere_and_reported(learned):
+    """It predicts as the trainer; the report shows norms and how evenly positions are won."""
+    *_, folder = learned
     loaded, results = snnjax.load(folder), snnjax.runs.results.read_results(folder)
     decisions = np.array([int(loaded(image)) for image in COLOURS.test_images])
     # Products of one image and of several round differently, so that one decision may be another.
     assert np.mean(decisions == COLOURS.test_labels) == pytest.approx(results["test"]["accuracy"], abs=1.5 / 20)
     found = results["diagnoses"][LEARNED]
     assert {*found} >= {"norm_distance", "evenness", "never_won", "wins"}
-    assert "weight vectors of layer2 have norms of" in "; ".join(found["words"])
     assert len(results["curves"][LEARNED]["layer1"]["evenness"]) == 1
     assert found["words"][0] in (folder / "report.html").read_text()
     pictures = {path.stem for path in (folder / "pictures").iterdir()}
     assert pictures >= {"features_layer1", "features_layer2", "wins_layer1", "wins_layer2", "weights"}
-    titles = [figure.get_suptitle() for name, figure in report.figures(results, loaded) if name.startswith("curves")]
-    assert titles == ["SoftHebb: layer1", "SoftHebb: layer2", "SupervisedSTDP: layer3"]
-    drawn, weights = drawn_back(loaded)["layer1"], np.asarray(loaded.layer1[...])
-    contrasts = weights - weights.mean(axis=(1, 2, 3), keepdims=True)
-    expected = contrasts / np.sqrt((contrasts**2).sum(axis=(1, 2, 3), keepdims=True))
-    np.testing.assert_allclose(drawn.images, np.moveaxis(expected, 1, -1), atol=1e-6)
 
 
-def test_what_layers_have_learned_is_used_again(folder, tmp_path):
-    spec = with_stage(2, dataclasses.replace(network().stages[2].branches[0], threshold=4.0))
+def test_what_layers_have_learned_is_used_again(learned):
+    *_, folder = learned
+    readout = dataclasses.replace(network().stages[2].branches[0], threshold=4.0)
+    spec = dataclasses.replace(network(), stages=(*network().stages[:2], stage(readout)))
     trainer = Trainer(spec, COLOURS, Settings((1, 1, 3), patience=0, shuffle=True))
     with RunFolder(folder.parent / "second", trainer) as run:
         state = run.start(reuse=True)
@@ -312,107 +270,45 @@ def test_what_layers_have_learned_is_used_again(folder, tmp_path):
 
 
 def test_images_without_contrast_teach_nothing():
-    """And are said to."""
+    """And are said to; what layers make of mirror images is kept."""
     images = dataclasses.replace(COLOURS, train_images=np.full_like(COLOURS.train_images, 128))
-    _, state = trained(network(), images)
+    _, state = trained(network(), images, mirror=True)
     assert all(np.isfinite(each).all() for each in state.weights.values())
     np.testing.assert_allclose(state.weights["layer1"], network().initial_weights(0)["layer1"], atol=1e-5)
-    words = "; ".join(state.diagnoses[LEARNED]["words"])
-    assert "layer1 has not moved: try a higher `rate`, or images with more contrast" in words
+    assert 2 * 53 in [each["images"] for each in state.phases if each["name"] == "outputs of stage 2"]
+    assert "layer1 has not moved: try a higher `rate`" in "; ".join(state.diagnoses[LEARNED]["words"])
 
 
-def test_what_layers_make_of_mirror_images_is_kept():
-    _, state = trained(network(), mirror=True)
-    images = {each["name"]: each["images"] for each in state.phases}
-    assert images["outputs of stage 2"] == 2 * 53
-
-
-def test_moments_that_nothing_moves_are_named():
-    """As of features that stay random: a `rate` of 0 leaves the weights, but not the moments."""
-    words = {}
-    for rate, epochs in ((0.01, 0), (0.0, 1)):
-        _, state = trained(network(rate=rate), epochs=(epochs, epochs, 1))
-        words[epochs] = "; ".join(state.diagnoses["outputs of stage 2"]["words"])
-        np.testing.assert_array_equal(state.weights["layer1"], network().initial_weights(0)["layer1"])
-    assert "no learner has moved the moments that standardise layer1" in words[0]
-    assert "standardise layer2: one with a `rate` of 0 may do" in words[0]
-    assert "moments" not in words[1]
+@snnjax.component
+class Rectified:
+    def __call__(self, sums):
+        return jnp.maximum(sums, 0)
 
 
 def test_spiking_layers_may_come_before():
-    """Latencies count as 1 - latency / T."""
-    spec = network()
-    spiking = Conv(5, 3, padding=1, threshold=2.0, weight_mean=0.5, learners=STDP())
-    soft, readout = spec.stages[0].branches[0], dataclasses.replace(spec.stages[2].branches[0], kernel=4)
-    stages = stage(spiking), stage(soft, pool=Pool(4, stride=2, padding=1), code=LatencyCode()), stage(readout)
-    mixed = dataclasses.replace(spec, stages=stages)
+    """Latencies count as 1 - latency / T. Real-valued layers have no last step: under `Majority` too."""
+    first = Conv(5, 3, padding=1, threshold=2.0, weight_mean=0.5, learners=STDP())
+    soft = dataclasses.replace(network().stages[0].branches[0], activation=Rectified())
+    stages = stage(first), stage(soft, pool=Pool(4), code=LatencyCode()), stage(Conv(4, 2, learners=RSTDP()))
+    mixed = dataclasses.replace(network(), stages=stages, decision=Majority())
     _, state = trained(mixed)
     assert [each["name"] for each in state.phases][1:4] == ["STDP layer1", "outputs of stage 1", "SoftHebb layer2"]
-    assert not np.array_equal(state.weights["layer2"], mixed.initial_weights(0)["layer2"])
+    for name in state.weights:
+        assert not np.array_equal(state.weights[name], mixed.initial_weights(0)[name]), name
 
 
 def test_digits_are_learned():
-    """Real data: far above chance, with features from one pass."""
+    """Real data, with features from one pass: random ones reach 77 %."""
     images = data.digits().first(400, 200)
-    spec = NETWORKS["softhebb_narrow"](Images.of(images))
-    _, state = trained(spec, images, epochs=(1, 1, 1, 5))
-    assert state.epochs[-1]["test"]["accuracy"] > 0.75
+    _, state = trained(NETWORKS["softhebb_narrow"](Images.of(images)), images, epochs=(1, 1, 1, 2))
+    assert state.epochs[-1]["test"]["accuracy"] > 0.9
 
 
 # Custom parts
 
 
 @snnjax.component
-class Rectified:
-    """An activation."""
-
-    def __call__(self, sums):
-        return jnp.maximum(sums, 0)
-
-
-@snnjax.component
-class Threefold(LatencyCode):
-    """Three times."""
-
-    def __call__(self, activities, *, time_steps):
-        largest = jnp.maximum(activities.max(), 1e-9)
-        step = jnp.floor((1 - activities / largest) * 3).clip(max=2)
-        return jnp.where(activities > 0, step, time_steps).astype(jnp.uint8)
-
-
-@snnjax.component
-class Positive(SoftHebb):
-    """Keeps weights within bounds, as learners of spiking layers do."""
-
-    bounds = (0.0, 1.0)
-
-    def update(self, layer, state, latency, response, signal):
-        after, state, info = super().update(layer, state, latency, response, signal)
-        return after.with_weights(jnp.clip(after.weights, 0, 1)), state, info
-
-
-def test_custom_parts():
-    """Real-valued layers have no last step: also under a decision that asks only who fires."""
-    spec = network()
-    changes = dict(learners=Positive(batch=4), weight_mean=0.5, weight_std=0.1, activation=Rectified())
-    first, second = (dataclasses.replace(each.branches[0], **changes) for each in spec.stages[:2])
-    stages = (
-        dataclasses.replace(spec.stages[0], branches=(first,)),
-        dataclasses.replace(spec.stages[1], branches=(second,), code=Threefold()),
-        stage(Conv(4, 2, learners=RSTDP())),
-    )
-    spec = dataclasses.replace(spec, stages=stages, decision=Majority())
-    _, state = trained(spec)
-    assert len(state.epochs) == 3
-    for name in LAYERS:
-        assert 0 <= state.weights[name].min() < state.weights[name].max() <= 1
-        assert np.abs(state.weights[name] - spec.initial_weights(0)[name]).max() > 0.01, "nothing is learned"
-
-
-@snnjax.component
 class Infinite(SoftHebb):
-    """Leaves weights that are no numbers."""
-
     def update(self, layer, state, latency, response, signal):
         after, state, info = super().update(layer, state, latency, response, signal)
         return after.with_weights(after.weights * jnp.inf), state, info
@@ -427,88 +323,44 @@ def test_nothing_invalid_is_saved_within_an_epoch(saved_often):
 
 @snnjax.component
 class Summed:
-    """Returns one activity for all features."""
-
     def __call__(self, sums):
         return sums.sum(axis=-1, keepdims=True)
 
 
 @snnjax.component
 class Floating(LatencyCode):
-    """Returns no integers."""
-
     def __call__(self, activities, *, time_steps):
         return activities
 
 
 @snnjax.component
 class Outputless(SoftHebb):
-    """Returns no outputs."""
-
     def forward(self, layer, state, latency, label):
         return super().forward(layer, state, latency, label)._replace(outputs=None)
 
 
-@snnjax.component
-class Spiking(SoftHebb):
-    """Takes its layer for one of spiking neurons."""
-
-    def forward(self, layer, state, latency, label):
-        return layer.winners(latency)
-
-
 # What is refused
 
-SMALL = Conv(4, 3, threshold=1.0)
-NARROW, WIDE = NETWORKS["softhebb_narrow"], NETWORKS["goupy2024_softhebb"]
+WIDE = NETWORKS["goupy2024_softhebb"]
 
 
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: with_first(learners=STDP()), "such as SoftHebb, got STDP"),
-        (lambda: with_first(threshold=3.0), "`threshold` of a layer with an `activation` must be None"),
         (lambda: with_first(learners=SoftHebb(batch=5)), "must have one batch and images"),
         (lambda: with_first(learners=(SoftHebb(), SoftHebb())), "must be one alone where it learns from batches"),
-        (lambda: with_first(activation=Majority()), "`activation` must have"),
         (lambda: with_first(activation=None, standardise=None, threshold=1.0), "layer1, .* real-valued.*Triangle"),
-        (lambda: with_stage(1, code=None), r"stage 2 of soft must have a `code`.*LatencyCode"),
+        (lambda: with_code(None), r"stage 2 of soft must have a `code`.*LatencyCode"),
         (lambda: trained(network(), epochs=(1, 2, 3)), "`epochs` must be the same for stages that learn jointly"),
         (lambda: SoftHebb(inverse_temperature=0.0), "`inverse_temperature` must be finite and above 0"),
-        (lambda: SoftHebb(rate=-1.0), "`rate` must be finite and at least 0"),
         (lambda: SoftHebb(momentum=2.0), r"`momentum` must lie in 0..1"),
-        (lambda: SoftHebb(batch=0), "`batch` must be at least 1"),
-        (lambda: SoftHebb(images=0), "`images` must be at least 1"),
-        (lambda: Triangle(power=0.0), "`power` must be finite and above 0"),
-        (lambda: Standardise(variance=-1.0), "`variance` at least 0"),
-        (lambda: Standardise(mean=np.zeros(2), variance=np.ones(2)).prepared(3), r"of 3 channels, got \(2,\)"),
-        (lambda: stage(SMALL, pool=Pool(2, mean=True)), "spikes have none"),
-        (lambda: stage(SMALL, code=LatencyCode()), "`code` of a stage of spiking layers"),
-        (lambda: stage(SMALL, Conv(4, 3, activation=Triangle())), "must all have an `activation`, or none"),
-        (lambda: dataclasses.replace(GABOR, pool=Pool(7, mean=True)), "`pool` of an encoder must be of the largest"),
-        (lambda: Pixels(255).output_shape((16, 16, 2)), "axes"),
-        (lambda: kernels.reflected_patches(np.ones((1, 3, 4)), kernel=7, padding=3), "padding"),
-        (lambda: NARROW(Images((4, 4, 3))), "the padding that is reflected, .* must fit into the map of 1x1"),
         (lambda: WIDE(features=(3, 5)), r"`features` must be 3 numbers, .* got \(3, 5\)"),
-        (lambda: WIDE(features=5), "`features` must be 3 numbers, .* got 5"),
-        (lambda: WIDE(features=(3, 0, 5)), "`features` must be at least 1, got 0"),
         (lambda: trained(with_first(activation=Summed())), r"`activation\(...\) of layer1` .* shape \(6, 8, 8\)"),
         (lambda: trained(with_first(learners=Outputless(batch=4))), r"`forward\(...\).outputs of Outputless"),
-        (lambda: trained(with_first(learners=Spiking(batch=4))), "'winners': real-valued layers lack it"),
-        (lambda: trained(with_stage(1, code=Floating())), r"`code\(...\) of stage 2` must be uint8 .* got float32"),
+        (lambda: trained(with_code(Floating())), r"`code\(...\) of stage 2` must be uint8 .* got float32"),
     ],
 )
 def test_what_makes_no_sense_is_refused(make, words):
     """Before anything is learned."""
     with pytest.raises(InputError, match=words):
         make()
-
-
-@pytest.mark.parametrize(("name", "shape"), [("goupy2024_softhebb", (28, 28)), ("softhebb_narrow", (17, 40, 3))])
-def test_networks_are_made_for_any_images(name, shape):
-    spec = NETWORKS[name](Images(shape, 3))
-    assert spec.input_shape == (1 if len(shape) == 2 else 3, *shape[:2])
-    assert spec.shapes[3][1:] == tuple(size // 4 // 2 for size in shape[:2])
-    assert SpikingNetwork(spec).layer4[...].shape == (15, *spec.shapes[3])
-    spec = WIDE(features=(3, 5, 7))
-    assert [shape[0] for shape in spec.weight_shapes.values()] == [3, 5, 7, 50]

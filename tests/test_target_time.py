@@ -1,6 +1,5 @@
-"""Features with target times: the kernel against a judge in NumPy, the learner, and its compiled form."""
+"""A threshold for each feature: given, moved by features with target times, trained with, saved and loaded."""
 
-import copy
 import dataclasses
 
 import jax
@@ -12,15 +11,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import snnjax
-from snnjax import RSTDP, STDP, WTA, Conv, Network, Settings, TargetTime, Trainer, TrainState, kernels, stage
+from snnjax import WTA, Conv, Images, Layer, Model, Network, Settings, TargetTime, Trainer, kernels, stage
 from snnjax.kernels import native
-from snnjax.layers.layer_kernels import XLA
+from snnjax.layers.layer_kernels import NATIVE, XLA
 from snnjax.runs import RunFolder
+from snnjax.runs.trained import Trained
+from snnjax.training.advice import describe
 
 T = 15
 DIGITS = tiny.images()
 RULE = dict(rate=0.1, threshold_rate=0.5, target_time=0.6, threshold_min=1.0, beta=1.5, bounds=(0.0, 1.0))
-RNG = np.random.default_rng(0)
+
+
+EACH = np.float32([8, 15, 20, 500])
+FIRST = dataclasses.replace(tiny.FIRST, threshold=EACH)
+MOVING = dataclasses.replace(tiny.FIRST, threshold=10.0, competition=Conv.competition, learners=TargetTime())
+
+
+def network(first: Conv, pool: int = 7, **settings) -> Network:
+    plain = tiny.plain(Images())
+    return dataclasses.replace(
+        plain, stages=(stage(dataclasses.replace(first, **settings), pool=pool), plain.stages[1])
+    )
+
+
+NETWORK = network(FIRST)
 
 
 def judge(patch, weights, threshold, time_steps, *, rate, threshold_rate, target_time, threshold_min, beta, bounds):
@@ -60,97 +75,75 @@ def cases(draw):
 
 
 @given(cases())
-def test_one_patch_is_that_of_the_judge(case):
+def test_one_patch_is_that_of_the_judge(compiler, case):
+    """As an image of one row, too."""
     patch, weights, threshold, steps, bounds = case
     rule = dict(RULE, bounds=bounds)
+    weights, limits = np.float32(weights), np.float32(threshold)
     expected = judge(patch, weights, threshold, steps, **rule)
-    found = kernels.learn_patches(patch[None], np.float32(weights), np.float32(threshold), time_steps=steps, **rule)
-    assert (int(found.feature[0]), int(found.latency[0])) == expected[2:]
-    np.testing.assert_allclose(found.weights, expected[0], atol=1e-6)
-    np.testing.assert_allclose(found.threshold, expected[1], atol=1e-6)
-    if expected[2] < 0:
-        np.testing.assert_array_equal(found.threshold, np.float32(threshold))
+    found = kernels.learn_patches(patch[None], weights, limits, time_steps=steps, **rule)
+    image, taps = patch.reshape(1, 1, 1, -1), native.arrange(weights[:, None, None])
+    place = np.zeros((1, 1, 2), np.int32), np.array([0, 1], np.int32)
+    compiled = native.learn_patches(image, *place, taps, limits, features=len(weights), time_steps=steps, **rule)
+    after = native.restore(compiled.weights, len(weights))
+    for result, learned in ((found, found.weights), (compiled, after[:, 0, 0])):
+        assert (int(result.feature.item()), int(result.latency.item())) == expected[2:]
+        np.testing.assert_allclose(learned, expected[0], atol=1e-6)
+        np.testing.assert_allclose(result.threshold, expected[1], atol=1e-6)
+        if expected[2] < 0:
+            np.testing.assert_array_equal(result.threshold, limits)
 
 
-@pytest.mark.parametrize(
-    ("features", "steps", "compiled"),
-    [(6, T, False), (6, T, True), (1, T, True), (20, 255, True), (3, 1, True)],
-    ids=["xla", "native", "one feature", "many features", "one step"],
-)
-def test_many_patches_are_those_of_the_judge(features, steps, compiled, request):
+@pytest.mark.parametrize(("features", "steps"), [(6, T), (1, T), (20, 255)])
+def test_many_patches_are_those_of_the_judge(features, steps, compiler):
     """Of two images with two patches each, many times; the compiled form with padding and strides."""
-    if compiled:
-        request.getfixturevalue("compiler")
     rng = np.random.default_rng(features)
     images = rng.integers(0, 2 * steps, (30, 2, 6, 5)).clip(max=steps).astype(np.uint8)
-    positions = np.int32(rng.integers(0, (3, 5), (30, 2, 2)))
+    positions = np.int32(rng.integers(0, (3, 4), (30, 2, 2)))
     weights, threshold = np.float32(rng.uniform(size=(features, 2, 3, 2))), np.float32(rng.uniform(1, 4, features))
-    span, place = np.int32([2, 28]), dict(padding=(1, 0), stride=(2, 1))
-    positions[..., 1] = positions[..., 1].clip(max=3)
+    padded = np.pad(images, ((0, 0), (0, 0), (1, 1), (0, 0)), constant_values=steps)
     patches = [
-        padded(image, steps)[:, 2 * row : 2 * row + 3, column : column + 2].ravel()
-        for image, at in zip(images[2:28], positions[2:28], strict=True)
+        image[:, 2 * row : 2 * row + 3, column : column + 2].ravel()
+        for image, at in zip(padded[2:28], positions[2:28], strict=True)
         for row, column in at
     ]
-    expected, who, when = (np.float64(weights.reshape(features, -1)), np.float64(threshold)), [], []
+    expected, fired = (np.float64(weights.reshape(features, -1)), np.float64(threshold)), []
     for patch in patches:
         *expected, winner, step = judge(patch, *expected, steps, **RULE)
-        who.append(winner)
-        when.append(step)
+        fired.append((winner, step))
+    assert len({winner for winner, _ in fired}) > min(features, 3) - 1
     settings = dict(time_steps=steps, **RULE)
-    if compiled:
-        taps = native.arrange(weights)
-        found = native.learn_patches(images, positions, span, taps, threshold, features=features, **settings, **place)
-        assert (np.asarray(found.feature)[[0, 1, 28, 29]] == -1).all()
-        assert (np.asarray(found.latency)[[0, 1, 28, 29]] == steps).all()
-        after, who_found, when_found = native.restore(found.weights, features), found.feature[2:28], found.latency[2:28]
-    else:
-        found = kernels.learn_patches(np.stack(patches), weights.reshape(features, -1), threshold, **settings)
-        after, who_found, when_found = found.weights, found.feature, found.latency
-    np.testing.assert_array_equal(np.ravel(who_found), who)
-    np.testing.assert_array_equal(np.ravel(when_found), when)
-    np.testing.assert_allclose(np.reshape(after, (features, -1)), expected[0], atol=1e-5)
-    np.testing.assert_allclose(found.threshold, expected[1], atol=1e-4)
-    assert len(set(who)) > min(features, 3) - 1
+    found = kernels.learn_patches(np.stack(patches), weights.reshape(features, -1), threshold, **settings)
+    where = images, positions, np.int32([2, 28]), native.arrange(weights), threshold
+    compiled = native.learn_patches(*where, features=features, padding=(1, 0), stride=(2, 1), **settings)
+    others = np.stack([compiled.feature, compiled.latency], axis=-1)[[0, 1, 28, 29]]
+    np.testing.assert_array_equal(others, np.broadcast_to([-1, steps], others.shape))
+    learned = native.restore(compiled.weights, features)
+    compiled = kernels.Patches(learned, compiled.threshold, compiled.feature[2:28], compiled.latency[2:28])
+    for result in (found, compiled):
+        np.testing.assert_array_equal(np.stack([np.ravel(result.feature), np.ravel(result.latency)], axis=1), fired)
+        np.testing.assert_allclose(np.reshape(result.weights, (features, -1)), expected[0], atol=1e-5)
+        np.testing.assert_allclose(result.threshold, expected[1], atol=1e-4)
 
 
-def padded(image, steps):
-    return np.pad(image, ((0, 0), (1, 1), (0, 0)), constant_values=steps)
-
-
-def network(learner=None, **settings):
-    conv = dict(features=6, kernel=5, threshold=3.0, learners=learner or TargetTime(), weight_mean=0.5, weight_std=0.1)
-    conv |= settings
-    deciding = Conv(20, Conv(**conv).output_size((28, 28))[0] // 4, learners=RSTDP())
-    return Network("target", (6, 28, 28), 10, (stage(Conv(**conv), pool=4), stage(deciding)), T)
-
-
-def trained(spec, epochs, **settings):
-    """The state after epochs of the first layer alone."""
-    trainer = Trainer(spec, DIGITS, Settings((epochs, 0), **settings))
-    return trainer.run(trainer.initial_state())
-
-
-STRIDED = dict(learner=TargetTime(patches=3), padding=2, stride=2, threshold=np.float32([2, 3, 4, 3, 2, 5]))
-
-
-@pytest.mark.parametrize("settings", [dict(), STRIDED], ids=["one patch", "three patches, strided"])
-def test_compiled_kernels_learn_the_same(settings, compiler):
-    spec = network(**settings)
-    plain, fast = (trained(spec, 2, native=compiled) for compiled in (False, True))
+def test_compiled_kernels_learn_the_same(tmp_path, compiler):
+    """As does any `update_batch`: each patch is learned from by what was learned from the one before."""
+    spec = network(MOVING, pool=3, stride=2, threshold=np.float32([8, 10, 12, 9]), learners=TargetTime(patches=3))
+    states = []
+    for settings in (dict(native=True), dict(native=False, update_batch=4)):
+        trainer = Trainer(spec, DIGITS, Settings((2, 0), **settings))
+        states.append(trainer.run(trainer.initial_state()))
+    fast, plain = states
     np.testing.assert_allclose(fast.weights["layer1"], plain.weights["layer1"], atol=1e-5)
     (path,) = plain.numbers
     np.testing.assert_allclose(fast.numbers[path], plain.numbers[path], rtol=1e-4)
-    found, expected = (state.diagnoses["TargetTime layer1"] for state in (fast, plain))
+    found, expected = (state.diagnoses["TargetTime layer1"] for state in states)
     assert found["wins"] == expected["wins"]
-    shown = 40 * spec.stages[0].branches[0].learners.patches
-    assert sum(found["wins"]["layer1"]) + round(found["silent"]["layer1"] * shown) == shown
-
-
-def test_update_batch_changes_nothing():
-    """Each patch is learned from by what was learned from the one before."""
-    one, four = (trained(network(), 2, update_batch=batch).weights["layer1"] for batch in (1, 4))
-    np.testing.assert_allclose(one, four, atol=1e-6)
+    assert sum(found["wins"]["layer1"]) + round(found["silent"]["layer1"] * 120) == 120
+    Trained(trainer.trained(plain).spec, plain.weights, (28, 28)).save(tmp_path / "weights.npz")
+    saved = Trained.read(tmp_path).network.stages[0].branches[0].threshold
+    assert len({8, 10, 12, 9, *np.asarray(saved).tolist()}) == 8
+    np.testing.assert_array_equal(saved, plain.numbers[path])
 
 
 def test_patches_lie_everywhere_equally_often():
@@ -159,85 +152,44 @@ def test_patches_lie_everywhere_equally_often():
     draw = jax.jit(jax.vmap(lambda shown: learner.positions(dict(key=key), shown, (3, 4))))
     drawn = np.asarray(draw(jnp.arange(3000, dtype=jnp.uint32))).reshape(-1, 2)
     counts = np.bincount(drawn[:, 0] * 4 + drawn[:, 1], minlength=12)
-    assert len(counts) == 12
+    assert drawn.max(axis=0).tolist() == [2, 3]
     assert (abs(counts - 500) < 5 * np.sqrt(500)).all(), counts
     other = jax.vmap(lambda shown: learner.positions(dict(key=key + 1), shown, (3, 4)))(jnp.arange(3000))
     assert (drawn != np.asarray(other).reshape(-1, 2)).any(axis=1).mean() > 0.8
 
 
-@pytest.mark.slow
-def test_one_threshold_becomes_one_for_each_feature(tmp_path, compiler):
-    """It is kept as numbers, resumed from and saved."""
-    spec, settings, kept = network(), Settings((4, 1), batch_size=10, native=True), []
-    whole = Trainer(spec, DIGITS, settings)
-    save = lambda state: kept.append(TrainState.unflatten(*copy.deepcopy(state.flatten())))  # noqa: E731
-    expected = whole.run(whole.initial_state(), save)
-    state = Trainer(spec, DIGITS, settings).run(kept[1])
-    np.testing.assert_array_equal(state.weights["layer1"], expected.weights["layer1"])
-    with RunFolder(tmp_path / "run", Trainer(spec, DIGITS, settings)) as run:
-        run.run()
-    learned = np.asarray(snnjax.load(tmp_path / "run").spec.stages[0].branches[0].threshold)
-    assert len(set(learned.tolist())) == 6
-    np.testing.assert_array_equal(learned, whole.trained(expected).spec.stages[0].branches[0].threshold)
-
-
-def test_thresholds_and_rates_are_hyperparameters():
-    numbers = network().hyperparameters()
-    assert numbers["layer1.threshold"] == 3.0
-    assert numbers["layer1.learners.target_time"] == 0.75
-
-
-@pytest.mark.parametrize("target", [0.4, 0.7])
-def test_winners_learn_to_fire_at_the_target(target, compiler):
-    learner = TargetTime(target_time=target, threshold_min=0.5, annealing=0.8, patches=10)
-    found = trained(network(learner), 20, native=True).diagnoses["TargetTime layer1"]
-    assert abs(found["spike_time"]["layer1"] - target) < 0.06
-    assert found["threshold_drift"]["layer1"] < 0.05
-    assert min(found["wins"]["layer1"]) > np.mean(found["wins"]["layer1"]) / 3
-
-
-def diagnosis(**settings):
-    """Figures of the only layer, and words."""
-    found = trained(network(**settings), 1).diagnoses["TargetTime layer1"]
-    return {key: value if key == "words" else value["layer1"] for key, value in found.items()}
-
-
-def test_a_diagnosis_says_what_is_wrong():
-    high = diagnosis(threshold=500.0)
-    assert (high["silent"], high["never_won"], high["wins"]) == (1.0, 6, [0] * 6)
-    assert "no neuron fired at 100 % of the patches" in high["words"]
-    assert any("too high" in word for word in high["words"])
-    early = diagnosis(learner=TargetTime(target_time=0.0, threshold_min=5.0, threshold_rate=0.01), threshold=5.0)
-    assert any("the target is not reached: a lower `threshold_min` may help" in word for word in early["words"])
-    moving = diagnosis(learner=TargetTime(threshold_rate=0.5, target_time=0.5, threshold_min=0.1))
-    assert any("still moving" in word for word in moving["words"])
-    assert len(moving["thresholds"]) == 6
-    for kind in (np.min, np.mean, np.max):
-        expected = kind(moving["thresholds"])
-        np.testing.assert_allclose(moving[f"threshold_{kind.__name__.removeprefix('a')}"], expected, rtol=1e-5)
-    words = diagnosis(learner=TargetTime(threshold_rate=0.0, threshold_min=0.1))["words"]
-    assert any(word.startswith("thresholds lie in 3.00..3.00, mean 3.00, settled") for word in words)
+def test_figures_by_hand():
+    """The drift is that of the last half of the patches; rates fall by `annealing`."""
+    learner = TargetTime(target_time=0.6, annealing=0.5)
+    conv = Conv(3, 1, threshold=np.float32([2, 3, 4]), learners=learner)
+    layer = Layer(conv, np.full((3, 1, 1, 1), 0.5), T, XLA)
+    info = dict(feature=np.int32([[0], [2], [2], [-1]]), latency=np.int32([[3], [6], [12], [T]]))
+    found = learner.diagnose(layer, info | dict(threshold_rate=np.float32([1, 1, 1, 0.5])))
+    assert (found["silent"], found["wins"], found["never_won"]) == (0.25, [1, 0, 2], 1)
+    assert found["spike_time"] == pytest.approx(7 / T)
+    assert found["threshold_drift"] == pytest.approx(0.5 * (0.7 + 0.7 + 0.8) / 3 / 3)
+    assert (found["thresholds"], found["threshold_min"], found["threshold_max"]) == ([2, 3, 4], 2, 4)
+    for figures, words in (
+        (found | dict(silent=0.6), "are too high for most patches"),
+        (found, "the target is not reached: more epochs may help"),
+        (found | dict(spike_time=0.6), "would let the thresholds settle"),
+    ):
+        assert words in describe("layer1", layer, learner, figures)[-1]
+    state = learner.init(layer, np.zeros(2, np.uint32), 0)
+    assert learner.scalars(learner.end_epoch(state)) == dict(rate=np.float32(0.05), threshold_rate=0.5)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: TargetTime(target_time=1.5), "`target_time`.*got 1.5"),
-        (lambda: TargetTime(rate=-0.1), "`rate`.*got -0.1"),
-        (lambda: TargetTime(beta=-1.0), "`beta`.*got -1"),
-        (lambda: TargetTime(threshold_rate=-1.0), "`threshold_rate`.*got -1"),
         (lambda: TargetTime(threshold_min=0.0), "`threshold_min`.*above 0, got 0"),
         (lambda: TargetTime(annealing=0.0), "`annealing`.*above 0.*got 0"),
         (lambda: TargetTime(bounds=(-1.0, 1.0)), "`bounds` must be at least 0"),
         (lambda: TargetTime(patches=0), "`patches`.*got 0"),
-        (lambda: TargetTime(patches=1.5), "`patches` must be an integer"),
-        (lambda: network(threshold=None), "`threshold` of layer1.*got None: start where"),
-        (lambda: network(threshold=-1.0), "`threshold` of layer1.*got -1"),
-        (lambda: network(competition=WTA(3)), "`competition` of layer1.*WTA.*has no effect"),
-        (
-            lambda: kernels.first_to_fire(np.zeros(3, np.uint8), np.ones((2, 4)), np.ones(2), time_steps=T),
-            r"`weights`.*\(2, 3\) of `threshold` and `patch`, got \(2, 4\)",
-        ),
+        (lambda: network(MOVING, threshold=None), "`threshold` of layer1.*got None"),
+        (lambda: network(MOVING, threshold=0.0), "`threshold` of layer1.*got 0"),
+        (lambda: network(MOVING, competition=WTA(3)), "`competition` of layer1.*WTA.*has no effect"),
     ],
 )
 def test_what_does_not_suit_is_refused(make, message):
@@ -245,26 +197,46 @@ def test_what_does_not_suit_is_refused(make, message):
         make()
 
 
-def test_a_layer_keeps_its_own_description():
-    """Only learning spreads a threshold over the features."""
-    spec = network()
-    assert spec.stages[0].branches[0].threshold == 3.0
-    assert snnjax.Model.of(spec, spec.initial_weights()).layers["layer1"].conv.threshold.shape == (6,)
-    plain = dataclasses.replace(spec.stages[0].branches[0], learners=STDP())
-    assert plain.prepared(2) is plain
-    assert snnjax.Model.of(spec, spec.initial_weights()).layers["layer1"].kernels is XLA
-    network(learner=(STDP(), TargetTime()), competition=WTA(3))
+def test_networks_are_compared_and_hashed(compilations):
+    """By their numbers; as a static argument, a network compiles once for each value, as numbers once."""
+    same, other = (network(FIRST, threshold=EACH + more) for more in (0, 1))
+    assert same == NETWORK != other
+    assert FIRST != dataclasses.replace(FIRST, threshold=15.0) != FIRST
+    assert hash(same) == hash(NETWORK)
+    assert type(dataclasses.replace(FIRST, threshold=15).threshold) is float, "where the annotation allows no integers"
+    given = dataclasses.replace(FIRST, threshold=jnp.float32(EACH))
+    assert (given, hash(given)) == (FIRST, hash(FIRST))
+    fixed, traced = (jax.jit(lambda conv: conv.threshold + jnp.zeros(4), static_argnums=at) for at in (0, ()))
+    for program in (fixed, traced):
+        np.testing.assert_array_equal(program(FIRST), EACH)
+    changed = dataclasses.replace(FIRST, threshold=EACH + 1)
+    assert compilations(lambda: (fixed(given), traced(changed))) == 0
+    np.testing.assert_array_equal(fixed(changed), EACH + 1)
 
 
-def test_compiled_kernels_resolve_ties(compiler):
-    """The lowest index; a threshold is reached exactly; the largest potential; nobody."""
-    weights = np.float32([[0.5, 0.5, 0.5, 0.5], [0.5, 0.5, 0.5, 0.25], [0.5, 0.5, 0.5, 0.5]]).reshape(3, 1, 2, 2)
-    image, rule = np.uint8([5, 7, 5, 7]).reshape(1, 1, 2, 2), dict(RULE, time_steps=T)
-    place = np.zeros((1, 1, 2), np.int32), np.array([0, 1], np.int32)
-    thresholds = [2.0, 1.0, 1.0], [1.0, 1.0, 2.0], [2.25, 1.5, 1.75], [2.25, 2.25, 2.25]
-    for threshold, won in zip(thresholds, ((1, 5), (0, 5), (2, 7), (-1, T)), strict=True):
-        expected = judge(image.ravel(), np.float64(weights.reshape(3, 4)), np.float64(threshold), T, **RULE)
-        assert expected[2:] == won, threshold
-        found = native.learn_patches(image, *place, native.arrange(weights), np.float32(threshold), features=3, **rule)
-        assert (int(found.feature[0, 0]), int(found.latency[0, 0])) == won, threshold
-        np.testing.assert_allclose(found.threshold, expected[1], atol=1e-6)
+def test_a_network_is_trained_saved_and_loaded(tmp_path, compiler):
+    trainer = Trainer(NETWORK, DIGITS, Settings((1, 1), batch_size=10, native=True))
+    model = trainer.training.cache.model(trainer.initial_state())
+    assert trainer.training.cache.kernels(model.layers["layer1"]) is NATIVE
+    with RunFolder(tmp_path / "run", trainer) as run:
+        run.run()
+    with RunFolder(tmp_path / "run", trainer, resume=True) as run:
+        state = run.state
+    wins = state.diagnoses["STDP layer1"]["wins"]["layer1"]
+    assert wins[3] == 0 < min(wins[:3]), "the last threshold is out of reach"
+    spiking = snnjax.load(tmp_path / "run")
+    np.testing.assert_array_equal(spiking.spec.stages[0].branches[0].threshold, EACH)
+    decided = [int(spiking(image)) for image in DIGITS.test_images[:20]]
+    assert decided == trainer.predict(state, DIGITS.test_images)[0].tolist()[:20]
+    other = network(FIRST, threshold=EACH + 1)
+    with pytest.raises(ValueError, match="is of another network"):
+        RunFolder(tmp_path / "run", Trainer(other, DIGITS, trainer.settings), resume=True)
+
+
+def test_who_has_fired_at_the_last_step():
+    spec = network(FIRST, threshold=np.float32([1, 38, 48, 500]))
+    model, latency = Model.of(spec, NETWORK.initial_weights()), snnjax.Encoder()(DIGITS.test_images[0])
+    timed, untimed = (np.asarray(model.forward(latency, timed=each)) < 15 for each in (True, False))
+    np.testing.assert_array_equal(timed, untimed)
+    shares = timed.mean(axis=(1, 2))
+    assert shares[0] > shares[1] > shares[2] > shares[3] == 0, shares

@@ -1,31 +1,21 @@
 """The benchmarks: short forms from end to end, the programs in their processes, and what they write."""
 
 import json
-import os
 import pathlib
 
 import numpy as np
 import pytest
 import scaling
 import throughput
-from command import unboxed
-from programs import MeasuredProgram, Work, Worker
-
-from snnjax import data
 
 PHASES = ["encode", "STDP 1", "outputs of stage 1", "STDP 2", "who fires in stage 2", "R-STDP", "test"]
 
 
-def short(out: pathlib.Path, *arguments: str) -> dict:
-    """What the short form measures of a few digits."""
-    throughput.main(["--short", "--images", "12", "--repeats", "1", "--out", str(out), *arguments])
-    return json.loads((out / "throughput.json").read_text())
-
-
 @pytest.mark.slow
-def test_the_short_form_leaves_json_a_table_and_a_figure(tmp_path, capsys):
-    written = short(tmp_path, "--kernels", "xla", "native")
-    (network,) = written["networks"]
+def test_the_short_form_leaves_json_a_table_and_a_figure(tmp_path):
+    few = ["--short", "--images", "12", "--repeats", "1", "--kernels", "xla", "native"]
+    throughput.main([*few, "--out", str(tmp_path)])
+    (network,) = json.loads((tmp_path / "throughput.json").read_text())["networks"]
     for program in ("snnjax", throughput.NATIVE):
         assert [row["phase"] for row in network["phases"] if row["program"] == program] == PHASES
     alike = [row["alike"] for row in network["phases"] if row["program"] == throughput.NATIVE]
@@ -36,90 +26,25 @@ def test_the_short_form_leaves_json_a_table_and_a_figure(tmp_path, capsys):
         assert row["once"] == ("stage" in row["phase"])
     memory = network["memory"]["snnjax"]
     assert 2**26 < memory["loaded_bytes"] < memory["peak_bytes"]
-    assert written["about"]["images"] == [12, 12]
     assert (tmp_path / "throughput.png").stat().st_size > 1000
     assert "| mozafari2018 | snnjax, ms an image |" in (tmp_path / "throughput.md").read_text()
-    assert "peak memory, snnjax" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("other", ["spyker", "reference"])
-def test_other_programs_learn_and_decide_as_snnjax(tmp_path, other):
-    if other == "spyker":
-        pytest.importorskip("spyker", reason="needs pip install 'snnjax[spyker]'")
-        given = ["--spyker"]
-    elif folder := os.environ.get("SNNJAX_REFERENCE"):
-        pytest.importorskip("torch")
-        given = ["--reference", folder]
-    else:
-        pytest.skip("no checkout of github.com/aidinattar/snn: SNNJAX_REFERENCE names none")
-    (network,) = short(tmp_path, *given)["networks"]
-    compared = [row for row in network["phases"] if row["alike"] is not None]
-    assert {row["phase"] for row in compared} == {phase for phase in PHASES if "stage" not in phase}
-    alone = [row["alike"] for row in compared if "64" not in row["program"] and row["phase"] != "encode"]
-    assert min(alone) > 0.9, "batches of 64 learn otherwise"
-
-
-REFUSED = {
-    "model": (throughput, ["--model", "vgg"], "`model` must be one of mozafari2018, "),
-    "images": (throughput, ["--images", "0"], "`images` must be at least 1, got 0"),
-    "protocol": (throughput, ["--protocol", "-1"], "`protocol` must be at least 0, got -1"),
-    "device": (throughput, ["--device", "abacus"], "invalid choice 'abacus' for argument '--device'"),
-    "reference": (throughput, ["--reference", "."], "is no checkout of aidinattar/snn"),
-    "spyker": (throughput, ["--spyker", "--model", "deep2024"], "`spyker` is measured with mozafari2018 only"),
-    "folder": (throughput, ["--short", "--out", "held"], "already holds measurements"),
-    "axes": (scaling, ["--axes", "feature"], "got 'feature': did you mean 'features'?"),
-    "other axes": (scaling, ["--model", "mozafari2018", "--axes", "neurons"], "`axes` must name some of mozafari2018"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_bad_options_give_one_clear_line(case, tmp_path, capsys, monkeypatch):
-    module, arguments, complaint = REFUSED[case]
+def test_bad_options_give_one_clear_line(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pathlib.Path("held").mkdir()
     pathlib.Path("held/throughput.json").write_text("{}")
-    with pytest.raises(SystemExit) as stopped:
-        module.main(arguments)
-    error = capsys.readouterr().err
-    assert stopped.value.code == 2
-    assert complaint in unboxed(error)
-    assert error.count("\n") == 1 or "--help" in error
+    for module, arguments, complaint in (
+        (throughput, "--images 0", "`images` must be at least 1, got 0"),
+        (throughput, "--reference .", "is no checkout of aidinattar/snn"),
+        (throughput, "--spyker --model deep2024", "`spyker` is measured with mozafari2018 only"),
+        (throughput, "--short --out held", "already holds measurements"),
+        (scaling, "--model mozafari2018 --axes neurons", "`axes` must name some of mozafari2018"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            module.main(arguments.split())
+        assert complaint in capsys.readouterr().err
     assert [path.name for path in tmp_path.rglob("*")] == ["held", "throughput.json"]
-
-
-TOY = """
-import os
-import programs
-
-class Program(programs.MeasuredProgram):
-    def __init__(self, word):
-        if word == "no":
-            raise ValueError("it will not")
-        self.about = dict(word=word)
-
-    def phases(self, images):
-        return {"add": programs.Work(images, sum, lambda: ([1, 2],), lambda total: [total], compile_seconds=3.0)}
-
-    def die(self):
-        os._exit(5)
-"""
-
-
-def test_a_worker_answers_measures_and_tells_what_went_wrong(tmp_path, monkeypatch):
-    (tmp_path / "toy.py").write_text(TOY)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(ValueError, match="a toy: it will not"):
-        Worker("a toy", "toy:Program", "no")
-    with Worker("a toy", "toy:Program", "yes") as worker:
-        assert worker.about == dict(word="yes")
-        worker.prepare(10)
-        assert worker.phases == {"add": dict(images=10, compile_seconds=3.0, once=False)}
-        assert worker.ask("measure", "add") > 0
-        assert worker.ask("outcome", "add").tolist() == [3]
-        memory = worker.ask("memory")
-        assert 0 < memory["loaded_bytes"] <= memory["peak_bytes"] < 2**28  # its own, not that of these tests
-        with pytest.raises(RuntimeError, match="a toy ended unexpectedly, with status 5"):
-            worker.ask("die")
 
 
 class Fake:
@@ -148,43 +73,3 @@ def test_programs_take_turns_and_the_first_round_does_not_count(monkeypatch):
     assert (ours["ms_per_image"], ours["min"], ours["max"], ours["ratio"]) == (2, 1, 4, None)
     assert (theirs["ms"], theirs["ratio"], theirs["alike"]) == ([30, 10, 20], 10, 0.75)
     assert (once["phase"], once["program"]) == ("once", "snnjax")
-
-
-def test_work_is_timed_to_the_end_of_what_the_device_does(monkeypatch):
-    """By the clock of the program."""
-    program = MeasuredProgram()
-    times = iter([1.0, 1.5])
-    ends = []
-    monkeypatch.setattr(program, "clock", lambda: next(times) + 7 * len(ends))
-    monkeypatch.setattr(program, "finish", ends.append)
-    program.works = {"add": Work(4, lambda start: start + 1, lambda: (1,), lambda result: [result])}
-    assert program.measure("add") == 7500 / 4, "milliseconds an image"
-    assert ends == [2]
-
-
-@pytest.mark.slow
-def test_scaling_measures_a_point_of_each_network_and_counts_compilations(tmp_path):
-    few = ["--axes", "features", "--points", "1", "--repeats", "1", "--images", "20", "--device", "cpu"]
-    scaling.main([*few, "--kernels", "xla", "--out", str(tmp_path)])
-    written = json.loads((tmp_path / "scaling.json").read_text())
-    assert [(row["model"], row["axis"], row["value"], row["phase"]) for row in written["points"]] == [
-        ("mozafari2018", "features", 50, "STDP 2"),
-        ("mozafari2018", "features", 50, "R-STDP"),
-        ("mozafari2018", "features", 50, "test"),
-        ("goupy2024_ncg", "features", 32, "one patch"),
-        ("goupy2024_ncg", "features", 32, "outputs"),
-        ("goupy2024_ncg", "features", 32, "learn"),
-        ("goupy2024_ncg", "features", 32, "test"),
-    ]
-    assert [counts["later"] for counts in written["compiled"].values()] == [0, 0]
-    assert written["usual"]["goupy2024_ncg"]["images"] == 20
-    assert written["about"]["kernels"] == "kernels of XLA"
-    assert "| goupy2024_ncg | value | one patch | outputs | learn | test |" in (tmp_path / "scaling.md").read_text()
-    assert (tmp_path / "scaling.png").stat().st_size > 1000
-
-
-def test_scaling_varies_one_thing_of_a_network():
-    case = scaling.STUDIES["goupy2024_ncg"].usual(20) | dict(map_size=56)
-    images = scaling.images_of(case, data.digits())
-    assert images.train_images.shape == (20, 56, 56)
-    assert scaling.network_of("goupy2024_ncg", case, images).hyperparameters()["layer2.kernel.0"] == 13

@@ -2,11 +2,7 @@
 
 import dataclasses
 import importlib
-import json
-import os
 import pathlib
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -14,7 +10,7 @@ import own_classes as own
 import pytest
 
 import snnjax
-from snnjax import component, data
+from snnjax import data
 from snnjax.core import files
 from snnjax.data import Dataset
 from snnjax.encoding import COLOUR, Encoder
@@ -27,16 +23,10 @@ from snnjax.runs.run_folder import RunFolder
 from snnjax.runs.trained import Trained
 from snnjax.training import cache_key
 from snnjax.training.loop import Trainer
-from snnjax.training.state import Settings, TrainState
-from snnjax.training.sweep import SweepState
+from snnjax.training.state import Settings
 
-ROOT = pathlib.Path(__file__).parents[1]
 FIRST = Conv(4, kernel=5, padding=2, threshold=15, competition=WTA(2, radius=3), learners=STDP())
 DIGITS = data.digits().first(20, 12)
-SPOTS = np.zeros((12, 24, 24, 3), np.uint8)
-for number, spot in enumerate(np.random.default_rng(0).integers(0, 256, (12, 10, 10, 3), np.uint8)):
-    SPOTS[number, 7 * (number % 3) :, 5 * (number // 3) :][:10, :9] = spot[:, :9]
-PICTURES = Dataset("pictures", SPOTS, np.arange(12) % 10, SPOTS, np.arange(12) % 10)
 
 
 def network(shape: tuple[int, int, int], kernel: int, **others) -> Network:
@@ -44,34 +34,27 @@ def network(shape: tuple[int, int, int], kernel: int, **others) -> Network:
     return Network("two", shape, 10, (stage(FIRST, pool=7), stage(last)), **others)
 
 
+def with_first(**changes) -> Network:
+    spec = network((6, 28, 28), 4)
+    return dataclasses.replace(spec, stages=(stage(dataclasses.replace(FIRST, **changes), pool=7), spec.stages[1]))
+
+
+def of_own_parts() -> Network:
+    encoder = own.Levels(np.linspace(20.0, 250.0, 9))
+    made = network((1, 28, 28), 4, time_steps=9, encoder=encoder, decision=own.First())
+    first = dataclasses.replace(FIRST, threshold=3.0, competition=own.Anyone(), learners=own.Hebb())
+    last = Conv(20, kernel=4, threshold=2.0, learners=own.Teacher())
+    return dataclasses.replace(made, stages=(stage(first, pool=7), stage(last)))
+
+
+SPOTS = np.kron(np.random.default_rng(0).integers(0, 256, (12, 3, 3, 3)), np.ones((1, 8, 8, 1))).astype(np.uint8)
+PICTURES = Dataset("pictures", SPOTS, np.arange(12) % 10, SPOTS, np.arange(12) % 10)
+COLOURS = dataclasses.replace(COLOUR, time_steps=30)
 NETWORKS = {
     "grey": (network((6, 28, 28), 4, time_steps=30, encoder=Encoder(time_steps=30)), DIGITS),
-    "colour": (
-        network((18, 26, 26), 3, time_steps=30, encoder=dataclasses.replace(COLOUR, time_steps=30)),
-        PICTURES,
-    ),
-    "own": (
-        dataclasses.replace(
-            network(
-                (1, 28, 28), 4, time_steps=9, encoder=own.Levels(np.linspace(20.0, 250.0, 9)), decision=own.First()
-            ),
-            stages=(
-                stage(dataclasses.replace(FIRST, threshold=3.0, competition=own.Anyone(), learners=own.Hebb()), pool=7),
-                stage(Conv(20, kernel=4, threshold=2.0, learners=own.Teacher())),
-            ),
-        ),
-        DIGITS,
-    ),
+    "colour": (network((18, 26, 26), 3, time_steps=30, encoder=COLOURS), PICTURES),
+    "own": (of_own_parts(), DIGITS),
 }
-LOAD = """
-import json, sys
-import numpy as np
-import jax, snnjax, own_classes
-with np.load(sys.argv[1]) as images:
-    loaded = {name: jax.jit(jax.vmap(snnjax.load(f"{sys.argv[2]}/{name}"))) for name in images}
-    decided = {name: network(images[name]).tolist() for name, network in loaded.items()}
-print(json.dumps(decided))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +70,6 @@ def saved(tmp_path_factory) -> tuple[pathlib.Path, dict[str, Trained], dict[str,
         networks[name] = Trained(trainer.network, state.weights, images.test_images.shape[1:])
         (folder / name).mkdir()
         networks[name].save(folder / name / "weights.npz")
-    np.savez(folder / "images.npz", **{name: images.test_images for name, (_, images) in NETWORKS.items()})
     return folder, networks, decisions
 
 
@@ -100,74 +82,40 @@ def test_a_network_decides_after_loading_as_before(saved, name):
     assert jax.tree.structure(loaded.spec) == jax.tree.structure(networks[name].network)
     assert loaded.spec.time_steps == spec.time_steps
     assert len(set(decisions[name])) > 1
+    assert jax.jit(jax.vmap(loaded))(images.test_images).tolist() == decisions[name]
     image = images.test_images[0]
-    assert int(loaded(image)) == decisions[name][0]
-    code = loaded.model.encode(image)
-    np.testing.assert_array_equal(code, spec.encoder(image))
-    assert 15 < code.max() == spec.time_steps or name == "own"
+    np.testing.assert_array_equal(loaded.model.encode(image), spec.encoder(image))
 
 
 def test_classes_have_names(saved, tmp_path):
-    assert snnjax.load(saved[0] / "colour").class_names == tuple("0123456789")
     names = tuple("abcdefghij")
     dataclasses.replace(saved[1]["colour"], class_names=names).save(tmp_path / "weights.npz")
     network = snnjax.load(tmp_path)
-    assert Trained.read(tmp_path).class_names == network.class_names == names
+    assert network.class_names == names
     assert [network.class_name(decision) for decision in (3, np.int32(0), -1)] == ["d", "a", "(silent)"]
     arrays, meta = files.load_checkpoint(tmp_path / "weights.npz")
-    del meta["class_names"]
-    for known, message in (
-        (meta, "'class_names'"),
-        (meta | dict(class_names=["a"]), "one for each of 10"),
-        (meta | dict(class_names=[1] * 10), "printable"),
-        (meta | dict(class_names=3), "not iterable"),
-        (meta | dict(class_names="abc"), "tuple"),
-    ):
-        files.save_checkpoint(tmp_path / "weights.npz", arrays, known)
+    for wrong, message in ((["a"], "one for each of 10"), (3, "not iterable")):
+        files.save_checkpoint(tmp_path / "weights.npz", arrays, meta | dict(class_names=wrong))
         with pytest.raises(ValueError, match=rf"weights\.npz holds no trained network: .*{message}"):
             snnjax.load(tmp_path)
 
 
 def test_data_with_other_classes_are_refused(saved):
     trained = dataclasses.replace(saved[1]["colour"], class_names=tuple("abcdefghij"))
-    for names in ((), tuple("abcdefghij"), tuple("0123456789")):
+    for names in (tuple("abcdefghij"), tuple("0123456789")):
         trained.check_data(dataclasses.replace(PICTURES, class_names=names))
     other = dataclasses.replace(PICTURES, class_names=tuple("abcdefghji"))
     saved[1]["colour"].check_data(other)
     with pytest.raises(ValueError, match=r"the network's classes are a, b, .*; those of pictures a, b, .* j, i"):
         trained.check_data(other)
     many = dict(train_images=np.resize(SPOTS, (20, *SPOTS.shape[1:])), train_labels=np.arange(20), classes=20)
-    more = dataclasses.replace(PICTURES, **many)
     with pytest.raises(ValueError, match="the network has 10 classes, pictures has 20"):
-        saved[1]["colour"].check_data(more)
-    with pytest.raises(ValueError, match=r"the network takes images of 24x24x3, those of digits are 28x28"):
-        saved[1]["colour"].check_data(DIGITS)
-
-
-def test_networks_decide_in_another_process_as_here(saved):
-    folder, _, decisions = saved
-    paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
-    process = subprocess.run(
-        [sys.executable, "-c", LOAD, folder / "images.npz", folder],
-        capture_output=True,
-        text=True,
-        env=os.environ | dict(PYTHONPATH=paths),
-    )
-    assert process.returncode == 0, process.stderr
-    assert json.loads(process.stdout) == decisions
-
-
-def spoil(saved, name: str, tmp_path: pathlib.Path, change) -> pathlib.Path:
-    """The folder of a network whose file was changed, with a sound checksum."""
-    arrays, meta = files.load_checkpoint(saved[0] / name / "weights.npz")
-    change(arrays, meta["network"], meta["network"]["stages"][-1]["branches"][0])
-    files.save_checkpoint(tmp_path / "weights.npz", arrays, meta)
-    return tmp_path
+        trained.check_data(dataclasses.replace(PICTURES, **many))
 
 
 def large_encoder(arrays, network, last) -> None:
-    network["encoder"] = dict(type="OnOff", window=2**31 - 1, centre=1.0, time_steps=network["encoder"]["time_steps"])
-    network["input_shape"] = [2, 28, 28]
+    steps = network["encoder"]["time_steps"]
+    network.update(encoder=dict(type="OnOff", window=2**31 - 1, centre=1.0, time_steps=steps), input_shape=[2, 28, 28])
     arrays["layer1"] = arrays["layer1"][:, :2]
 
 
@@ -176,185 +124,106 @@ def many_classes(arrays, network, last) -> None:
     last["learners"] = []
 
 
-def bad_weight(number: float):
-    def change(arrays, network, last) -> None:
-        arrays["layer1"] = arrays["layer1"].copy()
-        arrays["layer1"][0, 0, 0, 0] = number
-
-    return change
+def many_steps(arrays, network, last) -> None:
+    network["encoder"]["time_steps"] = network["time_steps"] = 5000
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda arrays, network, last: last.update(weight_mean="much"), "`weight_mean` must be"),
         (lambda arrays, network, last: last.update(features=2.5), "`features` must be"),
         (lambda arrays, network, last: last.update(unknown=1), "a 'Conv' with other fields than this program's"),
         (lambda arrays, network, last: last.update(padding=10**6), "takes [0-9,.]+ GB of memory, of which there are"),
-        (lambda arrays, network, last: network["stages"][0]["branches"][0].update(padding=10**5), "GB of memory"),
         (lambda arrays, network, last: network["stages"][0]["pool"].update(padding=10**6, stride=6 * 10**5), "GB"),
         (large_encoder, "GB of memory"),
-        (lambda arrays, network, last: last.update(padding=2**40), "`padding` must be at most 2147483647"),
-        (
-            lambda arrays, network, last: (network.update(time_steps=5000), network["encoder"].update(time_steps=5000)),
-            "5000 steps are more than 4096",
-        ),
         (many_classes, "10+ classes, but"),
+        (many_steps, "5000 steps are more than 4096"),
         (lambda arrays, network, last: arrays.update(layer1=arrays["layer1"][:2]), "`weights` must be .*, got"),
         (lambda arrays, network, last: network.update(input_shape=[6, 29, 29]), "does not make what its network takes"),
-        (bad_weight(np.nan), r"`weights\['layer1'\]` must be (finite|at least 0 .*), got nan"),
-        (bad_weight(np.inf), r"`weights\['layer1'\]` must be (finite|at least 0 .*), got inf"),
-        (
-            lambda arrays, network, last: network["encoder"].update(type="Strange"),
-            "'Strange', unknown to this program:",
-        ),
+        (lambda arrays, network, last: arrays.update(layer1=arrays["layer1"] * np.float32(np.nan)), "got nan"),
+        (lambda arrays, network, last: network["encoder"].update(type="Strange"), "'Strange', unknown to this program"),
     ],
 )
 def test_files_that_hold_no_network_are_refused(saved, tmp_path, change, message):
     """Wrong values by name; more than the memory before anything is made in these shapes; parts that are unknown."""
+    arrays, meta = files.load_checkpoint(saved[0] / "grey" / "weights.npz")
+    change(arrays, meta["network"], meta["network"]["stages"][-1]["branches"][0])
+    files.save_checkpoint(tmp_path / "weights.npz", arrays, meta)
     with pytest.raises(snnjax.InputError, match=f"holds no trained network: .*{message}"):
-        snnjax.load(spoil(saved, "grey", tmp_path, change))
+        snnjax.load(tmp_path)
 
 
-def test_the_memory_for_the_weights_counts(saved, monkeypatch):
+def test_the_memory_for_the_weights_and_the_matrices_of_large_filters_counts(saved, monkeypatch):
+    """The matrices of `filters.correlate` are hundreds of times as large as the kernels."""
     spec, images = NETWORKS["grey"]
     monkeypatch.setattr(files, "MEMORY", bytes_of_one_image(spec, images.test_images.shape[1:]) + 1)
     with pytest.raises(snnjax.InputError, match=r"one image takes .* GB of memory"):
         snnjax.load(saved[0] / "grey")
+    bank = FilterBank.of(list(np.random.default_rng(0).normal(size=(20, 101, 101))))
+    large = Network("large", (20, 210, 210), 2, (stage(Conv(2, 3, learners=RSTDP())),), encoder=Encoder(bank))
+    band = 101 * (32 + 101 - 1) * 20 * 3 * 32
+    assert 4 * band < bytes_of_one_image(large, (210, 210)) < 4 * 20 * band
 
 
-def test_data_nested_deeply_are_refused(saved, tmp_path):
-    arrays, meta = files.load_checkpoint(saved[0] / "own" / "weights.npz")
-    for _ in range(200):
-        meta["network"] = [meta["network"]]
-    files.save_checkpoint(tmp_path / "weights.npz", arrays, meta)
-    with pytest.raises(snnjax.InputError, match="nested more than 100 deep"):
-        snnjax.load(tmp_path)
+def test_json_nested_deeply_is_refused(tmp_path):
     for depth, message in ((200, "nested more than 100 deep"), (10**5, "is damaged")):
         (tmp_path / "nested.json").write_text("[" * depth + "]" * depth)
         with pytest.raises(snnjax.InputError, match=message):
             files.read_json(tmp_path / "nested.json")
 
 
-def test_states_with_lists_in_the_place_of_numbers_are_none():
-    data: list = []
-    for _ in range(10**4):
-        data = [data]
-    with pytest.raises(snnjax.InputError, match="the state of a training holds `phase`, int, got list"):
-        TrainState.unflatten({}, dict(phase=data))
-    with pytest.raises(snnjax.InputError, match="this is no state of a sweep"):
-        SweepState.unflatten({}, dict(states=[dict(phase=data)], done={}, trained=[0]))
-
-
-class Unknown(Encoder):
-    """No component: not decorated, as those that follow."""
-
-
-class PlainDecision(Majority):
-    pass
-
-
-class PlainCompetition(WTA):
-    pass
-
-
-class PlainLearner(STDP):
-    pass
-
-
-@component
-class Held:
-    """A component that holds what no file can."""
-
-    inner: object
-
-    timed = False
-
-    def scores(self, spikes, classes):
-        raise NotImplementedError
-
-    def decide(self, scores):
-        raise NotImplementedError
-
-
-def with_first(**changes) -> Network:
-    spec = network((6, 28, 28), 4)
-    return dataclasses.replace(spec, stages=(stage(dataclasses.replace(FIRST, **changes), pool=7), spec.stages[1]))
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: network((6, 28, 28), 4, encoder=Unknown()), "`encoder` must be a component, .* got Unknown"),
-        (lambda: network((6, 28, 28), 4, decision=PlainDecision()), "`decision` must be .* got PlainDecision"),
-        (lambda: with_first(competition=PlainCompetition(2)), "`competition` must be .* got PlainCompetition"),
-        (lambda: with_first(learners=PlainLearner()), "`learners` must be .* got PlainLearner"),
-        (lambda: with_first(learners=(STDP(), PlainLearner())), "`learners` must be .* got PlainLearner"),
-        (lambda: network((6, 28, 28), 4, decision=Held(set())), "`decision.inner` cannot be saved: .* got set"),
-        (lambda: network((6, 28, 28), 4, decision=Held(PlainDecision())), "`decision.inner` must be .* got PlainDec"),
-        (lambda: network((6, 28, 28), 4, decision=STDP()), "`decision` must have timed, scores, decide: STDP lacks"),
-    ],
-)
-def test_parts_that_are_no_components_are_refused_at_once(make, message):
+def test_parts_that_are_no_components_are_refused_at_once():
     """When the trainer is made at the latest, not when its first layer or the whole network is saved."""
-    with pytest.raises(ValueError, match=message):
-        Trainer(make(), DIGITS, Settings((1, 1)))
+
+    class PlainDecision(Majority):
+        """Not decorated."""
+
+    class PlainLearner(STDP):
+        """Not decorated."""
+
+    unsaved = own.Levels(set())
+    for make, message in (
+        (lambda: network((6, 28, 28), 4, decision=PlainDecision()), "`decision` must be .*PlainDecision"),
+        (lambda: with_first(learners=(STDP(), PlainLearner())), "`learners` must be .*PlainLearner"),
+        (lambda: network((1, 28, 28), 4, time_steps=9, encoder=unsaved), "cannot be saved: .* got set"),
+        (lambda: network((6, 28, 28), 4, decision=STDP()), "`decision` must have timed, scores, decide: STDP lacks"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Trainer(make(), DIGITS, Settings((1, 1)))
 
 
 def test_a_network_with_parts_of_ones_own_is_trained_saved_and_reused(tmp_path):
-    """From first to last: its learners say of themselves what they like, and other runs take its layers."""
+    """Its learners say of themselves what they like, and other runs take its layers."""
     spec, images = NETWORKS["own"]
     trainer = Trainer(spec, images, Settings((1, 0), batch_size=10, patience=0))
     with RunFolder(tmp_path / "one", trainer, {}) as run:
         state = trainer.run(run.start(), run.save)
         run.finish(state)
-    assert "Hebb layer1" in state.diagnoses
     decisions = trainer.predict(state, images.test_images)[0]
     np.testing.assert_array_equal(jax.vmap(snnjax.load(tmp_path / "one"))(images.test_images), decisions)
-    with RunFolder(tmp_path / "two", trainer, {}) as run:
-        assert run.start(reuse=True).phase == 1
-        assert "layer1 is that of" in run.notes[0]
     other = dataclasses.replace(spec, encoder=own.Levels(np.linspace(30.0, 250.0, 9)))
-    with RunFolder(tmp_path / "two", Trainer(other, images, trainer.settings), {}) as run:
-        assert run.start(reuse=True).phase == 0, "the arrays of its encoder are others"
+    for network, phase in ((spec, 1), (other, 0)):
+        with RunFolder(tmp_path / "two", Trainer(network, images, trainer.settings), {}) as run:
+            assert run.start(reuse=True).phase == phase, "the arrays of the other encoder are others"
     with pytest.raises(ValueError, match="is of another network"):
         RunFolder(tmp_path / "one", Trainer(other, images, trainer.settings), {}, resume=True)
 
 
-SOURCES = dict(
-    edited_base="import snnjax\n\n\n@snnjax.component\nclass EditedBase(snnjax.learners.STDP):\n    pass\n",
-    edited_part="import snnjax\n\n\n@snnjax.component\nclass EditedPart:\n    rate: float = 0.5\n",
-    edited_rule="""import snnjax
-from edited_base import EditedBase
-
-
-@snnjax.component
-class EditedRule(EditedBase):
-    part: object = None
-""",
-)
-
-
 def test_layers_are_not_reused_once_a_base_class_or_a_part_of_a_rule_was_edited(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
-    for name, source in SOURCES.items():
+    head, part = "import snnjax\n{}\n\n@snnjax.component\nclass ", "\n    part: object = None\n"
+    sources = dict(
+        edited_base=head.format("") + "EditedBase(snnjax.learners.STDP):\n    pass\n",
+        edited_part=head.format("") + f"EditedPart:{part}",
+        edited_rule=head.format("from edited_base import EditedBase\n") + f"EditedRule(EditedBase):{part}",
+    )
+    for name, source in sources.items():
         (tmp_path / f"{name}.py").write_text(source)
     rule = importlib.import_module("edited_rule").EditedRule(part=importlib.import_module("edited_part").EditedPart())
-    spec = with_first(learners=rule)
-    known = {cache_key.fingerprint(spec, "cpu")}
-    assert cache_key.fingerprint(spec, "cpu") in known
-    for name in SOURCES:
+    known = [cache_key.fingerprint(with_first(learners=rule), "cpu")]
+    for name in sources:
         with (tmp_path / f"{name}.py").open("a") as file:
             file.write("# edited\n")
-        known.add(cache_key.fingerprint(spec, "cpu"))
-    assert len(known) == 4
-
-
-@pytest.mark.parametrize("size", [210, 300])
-def test_the_matrices_of_large_filters_are_counted(size):
-    """Those of `filters.correlate` are hundreds of times as large as the kernels."""
-    rng = np.random.default_rng(0)
-    bank = FilterBank.of(list(rng.normal(size=(20, 101, 101))))
-    network = Network("large", (20, size, size), 2, (stage(Conv(2, 3, learners=RSTDP())),), encoder=Encoder(bank))
-    band = 101 * (32 + 101 - 1) * 20 * 3 * 32
-    assert 4 * band < bytes_of_one_image(network, (size, size)) < 4 * 20 * band
+        known.append(cache_key.fingerprint(with_first(learners=rule), "cpu"))
+    assert len({*known}) == 4
+    assert cache_key.fingerprint(with_first(learners=rule), "cpu") == known[-1]

@@ -57,45 +57,25 @@ def test_committed_outputs_are_clean():
     nbformat.validate(notebook)
     assert [cell.execution_count for cell in code(notebook)] == [*range(1, len(code(notebook)) + 1)]
     assert notebook.metadata == dict(kernelspec=PYTHON, language_info=dict(name="python"))
-    assert all(not cell.metadata for cell in notebook.cells)
-    assert {each.output_type for cell in code(notebook) for each in cell.outputs} == {"stream", "display_data"}
     assert {each.get("name", "stdout") for cell in code(notebook) for each in cell.outputs} == {"stdout"}, "no warnings"
     assert sum(map(pictures, code(notebook))) > 10
     assert not PATHS.search("".join(cell.source + texts(cell) for cell in code(notebook)))
     assert NOTEBOOK.stat().st_size < 700_000
 
 
-def test_links_lead_somewhere():
-    links = re.findall(r"\]\(([^)]+)\)", "".join(cell.source for cell in nbformat.read(NOTEBOOK, 4).cells))
-    assert len(links) > 4
-    assert [link for link in links if not (NOTEBOOK.parent / link).exists()] == []
-
-
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory) -> nbformat.NotebookNode:
-    """The notebook, run from top to bottom in a fresh kernel."""
-    return executed(tmp_path_factory.mktemp("tutorial"))
-
-
 @pytest.mark.slow
-def test_committed_outputs_are_those_of_the_cells(fresh):
+def test_a_fresh_kernel_gives_the_committed_outputs_and_what_the_text_claims(tmp_path):
     """But for their numbers, which differ from processor to processor: the same words and as many pictures."""
-
-    def words(cell: nbformat.NotebookNode) -> list[str]:
-        return re.findall(r"[^\W\d]+", texts(cell))
-
-    committed = nbformat.read(NOTEBOOK, 4)
+    committed, fresh = nbformat.read(NOTEBOOK, 4), executed(tmp_path)
     for one, other in zip(code(committed), code(fresh), strict=True):
-        assert one.source == other.source
         assert pictures(one) == pictures(other), one.source
-        assert words(one) == words(other), one.source
+        assert re.findall(r"[^\W\d]+", texts(one)) == re.findall(r"[^\W\d]+", texts(other)), one.source
+    assert_claims(committed)
+    assert_claims(fresh)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("which", ["fresh", "committed"])
-def test_what_the_text_claims(which, fresh):
+def assert_claims(notebook: nbformat.NotebookNode) -> None:
     """With room for another seed, which is how another processor's rounding acts."""
-    notebook = fresh if which == "fresh" else nbformat.read(NOTEBOOK, 4)
     (equal,) = numbers("equal to `encode\\(image\\)`: #%", notebook)
     assert equal > 99
     (error,) = numbers("largest difference from the potentials above: #", notebook)
@@ -112,8 +92,6 @@ def test_what_the_text_claims(which, fresh):
     first, last = numbers("by labels: #% after the first epoch, #% after the last", notebook)
     assert abs(first - learned) < 6
     assert last > max(95, learned + 2)
-    assert numbers("neurons that never won: # of 50", notebook)[0] < 6
-    assert numbers("the first of a class fires # steps after the others", notebook)[0] > 0.5
     missed, shown = numbers("# of # test images are decided wrongly by the readout", notebook)
     assert missed / shown < 0.05
     assert 2 < numbers("the right class is # steps ahead", notebook)[0] < 255 * 0.03 + 1

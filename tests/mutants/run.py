@@ -58,7 +58,7 @@ def copied(patch: Path | None) -> Iterator[Path]:
 def first_failure(copy: Path, *arguments: str) -> str:
     """The first test of a copy that fails, or how pytest ended without naming one; "" if all pass."""
     command = [sys.executable, "-m", "pytest", "-x", "--ignore=tests/test_mutants.py", *arguments]
-    env = dict(JAX_COMPILATION_CACHE_DIR=str(ROOT / ".pytest_cache/jax")) | os.environ | dict(PYTHONPATH=str(copy))
+    env = os.environ | dict(PYTHONPATH=str(copy))
     try:
         done = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True, timeout=LONGEST)
     except subprocess.TimeoutExpired:
