@@ -19,10 +19,9 @@ import tiny
 from command import Command, refused
 from test_trainer import SHALLOW
 
-from snnjax import component, static
+from snnjax import component
 from snnjax.core import files
 from snnjax.core.errors import InputError
-from snnjax.encoding import encode
 from snnjax.learners import STDP
 from snnjax.networks import stage
 from snnjax.networks.model import rounded_weights
@@ -40,20 +39,6 @@ IMAGES = tiny.images()
 SETTINGS = Settings((1, 2), batch_size=20, patience=0)
 SEEDS = [{"seed": seed} for seed in range(2)]
 GROWTH = "layer1.growth"
-
-
-@component
-class Gain:
-    """Encodes a darker image: for the sweeps of test_order.py."""
-
-    gain: float = 1.0
-    time_steps: int = static(default=15)
-
-    def __call__(self, image):
-        return encode(image * self.gain)
-
-    def output_shape(self, image_shape):
-        return (6, *image_shape)
 
 
 @component
@@ -323,9 +308,8 @@ def test_the_command_trains_what_is_new_or_lost(swept, tmp_path, capsys):
 def test_the_folder_of_another_sweep_is_left_alone(swept, tmp_path, capsys):
     said = refused(Command("sweep"), capsys, *SWEPT, "--batch_size", 7, "--out", swept[0])
     assert "cannot be resumed with other settings or data: it had batch_size 20 (now 7)" in said
-    for change in (dict(done=None), dict(done={"x": {}}), dict(trained=[0]), dict(states=[dict(phase=3)])):
-        with pytest.raises(InputError, match="this is no state of a sweep"):
-            SweepState.unflatten({}, dict(done={}, trained=[], states=[]) | change)
+    with pytest.raises(InputError, match="this is no state of a sweep"):
+        SweepState.unflatten({}, dict(done={}, trained=[0], states=[]))
 
 
 @pytest.mark.parametrize(
