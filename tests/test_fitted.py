@@ -8,16 +8,12 @@ import judge
 import numpy as np
 import pytest
 
+from snnjax import RSTDP, STDP, Conv, InputError, Network, Pool, SpikingNetwork, load, stage
 from snnjax.app.features import drawn_back
 from snnjax.core import devices
-from snnjax.core.errors import InputError, TooSmallError
 from snnjax.encoding import ON_OFF, WHITENING, OnOff, Whitening, fitted
 from snnjax.kernels import linear_latency
-from snnjax.layers.conv import Conv
-from snnjax.layers.pool import Pool
-from snnjax.learners import RSTDP, STDP
-from snnjax.networks import Network, SpikingNetwork, stage
-from snnjax.runs.trained import Trained, load
+from snnjax.runs.trained import Trained
 
 RNG = np.random.default_rng(0)
 SMOOTH = np.cumsum(RNG.integers(-9, 10, (7, 14, 11, 3)), axis=2).clip(-120, 120).astype(np.int32)
@@ -166,24 +162,20 @@ def test_constant_images_and_pixels_are_silent(plain):
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "words"),
+    ("call", "words"),
     [
-        (lambda: OnOff(window=4), ValueError, "`window` must be odd, got 4"),
-        (lambda: OnOff(surround=1.0), ValueError, "`centre` and `surround` must .*differ, got 1.0 and 1.0"),
-        (lambda: Whitening(epsilon=0), ValueError, "`epsilon` .*got 0"),
-        (lambda: ON_OFF(GREYS[0]), ValueError, "`encoder` must be fitted .* call OnOff.fit"),
-        (lambda: ON_OFF.fit(GREYS[:1]), ValueError, "`images` must differ .*, got 1 that are all alike"),
-        (lambda: ON_OFF.fit(GREYS.tolist()), TypeError, "`images` must be an array, got list"),
-        (lambda: WHITENING.fit(GREYS[:, :8]), TooSmallError, r"`image` .*at least 9 rows .*got shape \(8, 11\)"),
-        (lambda: ON(GREYS[0, 1:]), ValueError, r"`image` .*\(2, 14, 11\), got \(13, "),
-        (lambda: OnOff(minimum=np.zeros((2, 3, 3))), ValueError, "`minimum` and `maximum` must have one shape"),
-        (lambda: dataclasses.replace(ON, maximum=np.full((2, 14, 11), np.inf)), ValueError, "`maximum` .*finite"),
-        (lambda: dataclasses.replace(WHITE, filters=np.full((1, 1, 5, 5), np.nan)), ValueError, "`filters` .*finite"),
-        (lambda: dataclasses.replace(WHITE, window=7), ValueError, r"`filters` .*7, 7\), got \(1, 1, 5, 5\)"),
-        (lambda: linear_latency(GREYS, time_steps=5), TypeError, "`values` must hold floats, got dtype uint8"),
+        (lambda: OnOff(window=4), "`window` must be odd, got 4"),
+        (lambda: OnOff(surround=1.0), "`centre` and `surround` must .*differ, got 1.0 and 1.0"),
+        (lambda: Whitening(epsilon=0), "`epsilon` .*got 0"),
+        (lambda: ON_OFF(GREYS[0]), "`encoder` must be fitted .* call OnOff.fit"),
+        (lambda: ON_OFF.fit(GREYS[:1]), "`images` must differ .*, got 1 that are all alike"),
+        (lambda: WHITENING.fit(GREYS[:, :8]), r"`image` .*at least 9 rows .*got shape \(8, 11\)"),
+        (lambda: ON(GREYS[0, 1:]), r"`image` .*\(2, 14, 11\), got \(13, "),
+        (lambda: OnOff(minimum=np.zeros((2, 3, 3))), "`minimum` and `maximum` must have one shape"),
+        (lambda: dataclasses.replace(WHITE, filters=np.full((1, 1, 5, 5), np.nan)), "`filters` .*finite"),
+        (lambda: dataclasses.replace(WHITE, window=7), r"`filters` .*7, 7\), got \(1, 1, 5, 5\)"),
     ],
 )
-def test_bad_input(call, error, words):
-    with pytest.raises(error, match=words) as caught:
+def test_bad_input(call, words):
+    with pytest.raises(InputError, match=words):
         call()
-    assert isinstance(caught.value, InputError)

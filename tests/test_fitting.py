@@ -52,27 +52,19 @@ class Ranges:
 
 
 @component
-class Nearest:
+class Nearest(LinearSVM):
     """The class whose mean image, of who fires at all, is nearest: a custom fitted decision."""
 
-    means: np.ndarray | float = fitted(default=0.0)
     timed = False
-
-    @property
-    def fitted(self):
-        return np.ndim(self.means) > 0
 
     def fit(self, latencies, labels, classes, time_steps):
         fired = latencies < time_steps
-        means = [fired[labels == each].mean(axis=0) for each in range(classes)]
-        return dataclasses.replace(self, means=np.array(means, np.float32))
+        means = np.float32([fired[labels == each].mean(axis=0) for each in range(classes)])
+        return dataclasses.replace(self, coefficients=2 * means, intercepts=-(means**2).sum(axis=(1, 2, 3)))
 
     def scores(self, spikes, classes):
-        distances = jnp.square(self.means - (spikes.time < 1)[None]).sum(axis=(1, 2, 3))
-        return 1 / (1 + distances)
-
-    def decide(self, scores):
-        return jnp.argmax(scores[0]).astype(jnp.int32)
+        silent = (spikes.time >= 1).astype(jnp.float32)
+        return super().scores(dataclasses.replace(spikes, time=silent), classes)
 
 
 PLAIN = tiny.plain(Images())
@@ -104,7 +96,7 @@ def case(request) -> tuple[str, Trainer, snnjax.TrainState]:
 
 
 def test_a_run_that_fits_is_one_with_an_encoder_fitted_before(case):
-    """To the images learned from; all that is learned, decided and scored agrees, number by number."""
+    """To the images learned from; all that is learned and scored agrees, number by number."""
     name, _, state = case
     for numbers in (state.numbers, state.best_numbers):
         np.testing.assert_array_equal(numbers["encoder.least"], IMAGES.train_images.min(axis=0))
@@ -121,16 +113,13 @@ def test_a_run_that_fits_is_one_with_an_encoder_fitted_before(case):
 
 def test_predictions_are_those_of_the_network_and_the_best_epoch(case, tmp_path):
     name, trainer, state = case
-    decisions, scores = trainer.predict(state, IMAGES.test_images)
+    decisions, _ = trainer.predict(state, IMAGES.test_images)
     record = state.epochs[state.best_epoch]["test"]
     assert fractions(decisions, IMAGES.test_labels) == pytest.approx(record)
     assert record["accuracy"] > dict(encoder=0, both=0.15, own=0.3)[name], "more than chance"
     Trained(trainer.trained(state).spec, state.trained.weights, (28, 28)).save(tmp_path / "weights.npz")
     loaded = snnjax.load(tmp_path / "weights.npz")
     np.testing.assert_array_equal(jax.jit(jax.vmap(loaded))(IMAGES.test_images), decisions)
-    seen = loaded.model.observe(loaded.model.encode(IMAGES.test_images[0]))
-    assert int(seen.decided.decision) == decisions[0]
-    np.testing.assert_allclose(seen.decided.scores, scores[0], rtol=1e-5)
     fits = len(FITS)
     again, _ = trainer_of(loaded.spec).predict(snnjax.TrainState(state.trained.weights), IMAGES.test_images)
     np.testing.assert_array_equal(again, decisions)
@@ -203,16 +192,13 @@ def test_layers_are_reused_under_the_same_fitted_encoder_alone(tmp_path):
     with RunFolder(tmp_path / "one", trainer_of(spec)) as run:
         epochs = run.run()["epochs"]
     brighter = dataclasses.replace(spec, encoder=Ranges(gain=2.0))
-    others = dataclasses.replace(IMAGES, train_images=IMAGES.train_images[::-1])
-    for name, other in (("two", trainer_of(brighter)), ("three", trainer_of(spec, others))):
-        with RunFolder(tmp_path / name, other) as run:
-            assert run.start(reuse=True).reused == {}
-    other = trainer_of(spec)
-    with RunFolder(tmp_path / "four", other) as run:
-        state = run.start(reuse=True)
-        assert list(state.reused) == ["layer1", "layer2_1", "layer2_2"]
-        other.run(state, run.save)
-        assert state.epochs == epochs
+    for encoder, layers in ((brighter, []), (spec, ["layer1", "layer2_1", "layer2_2"])):
+        other = trainer_of(encoder)
+        with RunFolder(tmp_path / str(len(layers)), other) as run:
+            state = run.start(reuse=True)
+            assert list(state.reused) == layers
+            other.run(state, run.save)
+    assert state.epochs == epochs
 
 
 def test_swept_networks_end_as_they_end_alone(tmp_path):

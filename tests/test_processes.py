@@ -22,9 +22,9 @@ from test_sweep import assert_same_sweep
 from snnjax.core import devices, files
 from snnjax.runs.sweep_folder import GROUPS
 from snnjax.training.placement import SHARED
-from snnjax.training.workers import processes
 
 ROOT = pathlib.Path(__file__).parents[1]
+ENVIRONMENT = os.environ | dict(PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
 TRAIN = ["train", *tiny.TRAIN[2:], "--validation", 0.1, "--out", "run", "--shuffle", "--patience", 1]
 LABELLED = ["--model", f"{tiny.__file__}:labelled"]
 REWARDED = ["--model", f"{tiny.__file__}:branches", "--epochs", 1, 2, 4]
@@ -40,9 +40,8 @@ def start(folders: Sequence[pathlib.Path], command: Sequence[object], *last: obj
         folder.mkdir(parents=True, exist_ok=True)
         options = [*command, *(last if folder is folders[-1] else ()), "--distributed", address, len(folders), at]
         program = [sys.executable, "-m", "snnjax", *map(str, options)]
-        environment = os.environ | dict(PYTHONPATH=str(ROOT))
         streams = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        processes.append(subprocess.Popen(program, cwd=folder, env=environment, text=True, **streams))
+        processes.append(subprocess.Popen(program, cwd=folder, env=ENVIRONMENT, text=True, **streams))
     return processes
 
 
@@ -149,9 +148,8 @@ def test_devices_share_a_batch(size):
 
 # Sweeps
 
-SWEEP = [*tiny.TRAIN, "--model", f"{ROOT / 'tests' / 'own_swept.py'}:network", "--vary", "layer1.rate=0.03,0.05"]
+SWEEP = [*tiny.TRAIN, "--model", f"{ROOT / 'tests' / 'own_swept.py'}:network", "--vary", "layer1.ltp=0.02,0.04"]
 SWEEP += ["--seeds", "2", "--train_images", "100", "--validation", "0.1", "--kernels", "xla", "--epochs", "4", "30"]
-ENVIRONMENT = os.environ | dict(PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
 
 
 @pytest.fixture(scope="module")
@@ -167,15 +165,10 @@ class Started:
 
     def __init__(self, out: pathlib.Path, *arguments: str):
         begin = time.time()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "snnjax", "sweep", *SWEEP, *arguments, "--out", str(out)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=ENVIRONMENT,
-            start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
-        )
+        program = [sys.executable, "-m", "snnjax", "sweep", *SWEEP, *arguments, "--out", str(out)]
+        how = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, start_new_session=True)
+        heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
+        self.process = subprocess.Popen(program, preexec_fn=heed, **how)
 
         while sum(each.stat().st_mtime > begin for each in (out / GROUPS).glob("*.npz")) < 2:
             assert self.process.poll() is None, self.process.communicate()
@@ -195,23 +188,6 @@ class Started:
         _, alive = psutil.wait_procs(self.children, timeout=60)
         assert not alive
         return self.process.returncode, out, err
-
-
-def cores_of(group, callback) -> tuple[int, tuple[int, ...], int]:
-    """What a worker has."""
-    time.sleep(1)
-    return os.getpid(), tuple(sorted(os.sched_getaffinity(0))), jax.local_device_count()
-
-
-@pytest.mark.slow
-def test_processes_share_the_cores():
-    with processes(2) as workers:
-        given = {*workers.executor.map(functools.partial(workers.task, workers.share(cores_of)), range(4))}
-    ours = os.sched_getaffinity(0)
-    assert len({pid for pid, *_ in given} - {os.getpid()}) == 2
-    assert {core for _, cores, _ in given for core in cores} == ours
-    assert sum(len(cores) for _, cores, _ in given) == max(len(ours), 2), "no core is in two shares"
-    assert all(devices == len(cores) for _, cores, devices in given)
 
 
 @pytest.mark.slow

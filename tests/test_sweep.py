@@ -7,7 +7,6 @@ import io
 import json
 import pathlib
 import pickle
-import re
 import shutil
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,12 +19,11 @@ import tiny
 from command import Command, refused
 from test_trainer import SHALLOW
 
-from snnjax import component, static
+from snnjax import component
 from snnjax.core import files
 from snnjax.core.errors import InputError
-from snnjax.encoding import encode
 from snnjax.learners import STDP
-from snnjax.networks import NETWORKS, Network, stage
+from snnjax.networks import stage
 from snnjax.networks.model import rounded_weights
 from snnjax.runs.checkpoint_folder import CHECKPOINT, PREVIOUS
 from snnjax.runs.sweep_folder import GROUPS, SweepFolder
@@ -39,22 +37,8 @@ from snnjax.training.workers import Workers
 
 IMAGES = tiny.images()
 SETTINGS = Settings((1, 2), batch_size=20, patience=0)
-SEEDS = [{"seed": seed} for seed in range(3)]
+SEEDS = [{"seed": seed} for seed in range(2)]
 GROWTH = "layer1.growth"
-
-
-@component
-class Gain:
-    """Encodes a darker image."""
-
-    gain: float = 1.0
-    time_steps: int = static(default=15)
-
-    def __call__(self, image):
-        return encode(image * self.gain)
-
-    def output_shape(self, image_shape):
-        return (6, *image_shape)
 
 
 @component
@@ -66,10 +50,6 @@ class Exploding(STDP):
     def update(self, layer, state, latency, response, signal):
         learned, state, info = super().update(layer, state, latency, response, signal)
         return learned.with_weights(learned.weights * self.growth), state, info
-
-
-EXPLODING = stage(dataclasses.replace(tiny.FIRST, learners=Exploding(doubling=50)), pool=7)
-GROWING = Network("growing", (6, 28, 28), 10, (EXPLODING, SHALLOW.stages[1]))
 
 
 def places(sweep: Sweep, **how: Any) -> list[list[int]]:
@@ -151,39 +131,15 @@ def test_groups_are_of_one_structure_and_all_workers_have_something_to_do(at_onc
     assert sweep.seeds == [*range(5)]
 
 
-class Travelling(ThreadPoolExecutor):
-    """Work, groups and outcomes travel as to another process and back."""
-
-    def submit(self, task, *arguments):
-        return super().submit(travelled, pickle.dumps((task, arguments)))
-
-
-def travelled(sent: bytes) -> Any:
-    task, arguments = pickle.loads(sent)
-    return pickle.loads(pickle.dumps(task(*arguments)))
-
-
-def test_workers_may_end_in_any_order(tmp_path):
-    """Records, in their order, and weights are the same to the last bit, however the networks are cut into groups."""
-    variants = [{"seed": seed, "layer1.threshold": threshold} for threshold in (9.0, 15.0) for seed in (0, 1)]
-    sweep = Sweep(SHALLOW, IMAGES, SETTINGS, variants, at_once=2)
-    for count in (1, 3):
-        with Travelling(2) as executor, SweepFolder(tmp_path / str(count), sweep) as folder:
-            assert len(folder.groups(count)) == (2, 4)[count == 3]
-            folder.run(Workers(executor, count))
-    assert_same_sweep(tmp_path / "1", tmp_path / "3")
-
-
 def test_networks_that_learning_leaves_invalid_are_named_and_the_others_continue(tmp_path, monkeypatch):
     """They are as they are alone; also where the sweep is stopped after that."""
     problems = []
-
-    class Hearing(Callback):
-        def invalid(self, problem):
-            problems.append(problem)
-
+    callback = Callback()
+    callback.invalid = problems.append
     variants = [{"seed": 0, GROWTH: 1e30}, {"seed": 1}, {"seed": 2}]
-    sweep = Sweep(GROWING, IMAGES, SETTINGS, variants, Hearing())
+    growing = stage(dataclasses.replace(tiny.FIRST, learners=Exploding(doubling=50)), pool=7)
+    spec = dataclasses.replace(SHALLOW, stages=(growing, SHALLOW.stages[1]))
+    sweep = Sweep(spec, IMAGES, SETTINGS, variants, callback)
     save, load = Group.save, Group.load
     begun = []
 
@@ -221,38 +177,17 @@ def test_networks_that_learning_leaves_invalid_are_named_and_the_others_continue
     assert [each is None for each in within.states] == [True, False, False]
 
 
-def test_the_command_says_which_networks_are_invalid(monkeypatch, tmp_path, capsys):
-    """Where all are, nothing is left to be loaded."""
-    monkeypatch.setitem(NETWORKS, "growing", lambda images: GROWING)
-    options = [*tiny.TRAIN, "--model", "growing", "--epochs", 1, 2, "--kernels", "xla", "--alone", 9]
-    with pytest.raises(SystemExit):
-        Command("sweep").main([*options, "--out", tmp_path / "all", "--vary", f"{GROWTH}=1e30"])
-    out, err = capsys.readouterr()
-    assert "growth=1e+30, seed=0: `update` of Exploding left layer1 invalid in epoch 1: " in " ".join(out.split())
-    assert "learning left all networks invalid; layer1.growth=1e+30, seed=0: " in err
-    with pytest.raises(FileNotFoundError):
-        Trained.read(tmp_path / "all")
-
-
 def test_a_network_that_cannot_be_kept_is_not_done(tmp_path, monkeypatch):
     monkeypatch.setattr(Trained, "save", lambda *_: (_ for _ in ()).throw(OSError("No space left")))
-    with SweepFolder(tmp_path, Sweep(SHALLOW, IMAGES, SETTINGS, SEEDS[:1])) as folder:
-        with pytest.raises(OSError, match="No space left"):
-            folder.run()
-        assert not folder.state.done
-
-
-def test_after_an_error_no_more_groups_are_handed_out(monkeypatch):
-    begun = []
-    monkeypatch.setattr(Group, "training", lambda self, *_: begun.append(self.places) or (_ for _ in ()).throw(OSError))
-    with pytest.raises(OSError):  # noqa: PT011
-        Sweep(SHALLOW, IMAGES, SETTINGS, SEEDS, at_once=1).run()
-    assert begun == [(0,)]
+    sweep = Sweep(SHALLOW, IMAGES, SETTINGS, SEEDS, at_once=1)
+    with SweepFolder(tmp_path, sweep) as folder, pytest.raises(OSError, match="No space left"):
+        folder.run()
+    assert not folder.state.done
 
 
 def test_states_of_other_groups_are_left_alone(tmp_path):
     """Those of other settings or data, and damaged ones: their networks are trained from the start."""
-    sweep = Sweep(SHALLOW, IMAGES, SETTINGS, SEEDS[:2], at_once=1)
+    sweep = Sweep(SHALLOW, IMAGES, SETTINGS, SEEDS, at_once=1)
     together = dataclasses.replace(sweep, at_once=2)
     folder = tmp_path / GROUPS
     folder.mkdir()
@@ -261,7 +196,6 @@ def test_states_of_other_groups_are_left_alone(tmp_path):
     second.save(begun[1])
     assert places(sweep, folder=folder) == [[1], [0]]
     assert places(sweep, folder=folder, done=[1]) == [[0]]
-    assert places(together, folder=folder) == [[1], [0]]
     for change in (dict(settings=Settings((2, 2), patience=0)), dict(data=IMAGES.first(39, 30))):
         assert places(dataclasses.replace(together, **change), folder=folder) == [[0, 1]], change.keys()
     dataclasses.replace(first, file=second.file).save(begun[0])
@@ -269,31 +203,28 @@ def test_states_of_other_groups_are_left_alone(tmp_path):
     second.file.write_bytes(second.file.read_bytes()[:-9])
     assert places(together, folder=folder) == [[0, 1]], "damaged"
     assert second.load() == Progress()
-    dataclasses.replace(second, file=tmp_path / "none" / "x.npz").save(begun[0])
-    assert not (tmp_path / "none").exists(), "a worker elsewhere has no such folder"
     second.save(begun[1])
     sweep.run(SweepState({at: {} for at in (0, 1)}), folder=folder)
     assert not folder.exists(), "states of trained networks are not left"
 
 
 def test_an_error_of_one_group_loses_nothing_and_a_sweep_continues_with_others_too(tmp_path, monkeypatch):
-    """A disk is full where the second of three groups is trained; then other networks are asked for."""
+    """A disk is full where the second of three groups is trained; then other networks are asked for.
+
+    All ends the same, in the order of the variants, to the last bit, however the networks are cut into groups.
+    """
 
     def folder(name: str, *thresholds: float) -> SweepFolder:
         variants = [{"layer1.threshold": each} for each in thresholds]
-        return SweepFolder(tmp_path / name, Sweep(SHALLOW, IMAGES, SETTINGS, variants, at_once=1))
+        at_once = 16 if name == "whole" else 1
+        return SweepFolder(tmp_path / name, Sweep(SHALLOW, IMAGES, SETTINGS, variants, at_once=at_once))
 
-    save, load = Group.save, Group.load
-    begun = []
+    save = Group.save
 
     def fail(self, progress):
         if self.places == (1,) and len(progress.states[0].epochs) == 2:
             raise OSError(errno.ENOSPC, "No space left on device")
         save(self, progress)
-
-    def begin(self):
-        begun.append([(state.phase, state.done) for state in load(self).states])
-        return load(self)
 
     monkeypatch.setattr(Group, "save", fail)
     with ThreadPoolExecutor(1) as executor, folder("swept", 9, 10, 11) as failed:
@@ -301,10 +232,10 @@ def test_an_error_of_one_group_loses_nothing_and_a_sweep_continues_with_others_t
             failed.run(Workers(executor, 3))
         assert [each["variant"]["layer1.threshold"] for each in read(failed.path)] == [9, 11]
     monkeypatch.setattr(Group, "save", save)
-    monkeypatch.setattr(Group, "load", begin)
     with folder("swept", 10, 12) as other:
+        (state,) = other.groups()[0].load().states
+        assert (state.phase, state.done) == (1, 1), "it continues in the epoch where it was"
         other.run()
-    assert begun == [[(1, 1)], []], "it continues in the epoch where it was"
     assert not (tmp_path / "swept" / GROUPS).exists()
     with folder("swept", 9, 10, 11, 12) as again, folder("whole", 9, 10, 11, 12) as whole:
         assert again.groups() == []
@@ -336,12 +267,7 @@ def run_again(folder: pathlib.Path, capsys, *options: object, seeds: int = 2) ->
 
 def test_the_command_says_what_it_trains_and_keeps_it(swept):
     folder, printed = swept
-    assert "4 networks, 4 to be trained" in printed
-    assert re.findall("program .*", printed) == [
-        "program 1 of 2: 2 networks, layer1.threshold=9",
-        "program 2 of 2: 2 networks, layer1.threshold=1e+06",
-    ]
-    assert "the threshold 1e+06 of layer1 is too high: try a lower one" in " ".join(printed.split())
+    assert "program 2 of 2: 2 networks, layer1.threshold=1e+06" in printed
     assert "o[/x]/s: sweep.json, sweep.png" in printed
     assert (folder / "sweep.png").stat().st_size > 1000
     records = read(folder)
@@ -382,9 +308,8 @@ def test_the_command_trains_what_is_new_or_lost(swept, tmp_path, capsys):
 def test_the_folder_of_another_sweep_is_left_alone(swept, tmp_path, capsys):
     said = refused(Command("sweep"), capsys, *SWEPT, "--batch_size", 7, "--out", swept[0])
     assert "cannot be resumed with other settings or data: it had batch_size 20 (now 7)" in said
-    for change in (dict(done=None), dict(done={"x": {}}), dict(trained=[0]), dict(states=[dict(phase=3)])):
-        with pytest.raises(InputError, match="this is no state of a sweep"):
-            SweepState.unflatten({}, dict(done={}, trained=[], states=[]) | change)
+    with pytest.raises(InputError, match="this is no state of a sweep"):
+        SweepState.unflatten({}, dict(done={}, trained=[0], states=[]))
 
 
 @pytest.mark.parametrize(

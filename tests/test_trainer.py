@@ -133,29 +133,23 @@ def test_patience_and_the_best_network(monkeypatch, accuracies, patience, length
 
 
 def test_callbacks_hear_of_every_image():
-    class Counter(Callback):
-        def __init__(self):
-            self.promised, self.heard, self.epochs, self.correct = {}, collections.Counter(), [], []
+    promised, heard, epochs, right = {}, collections.Counter(), [], []
 
-        def started(self, phase, images):
-            self.phase = phase
-            self.promised[phase] = images
+    def advanced(images, correct):
+        heard[[*promised][-1]] += images
+        right.append(correct)
 
-        def advanced(self, images, correct):
-            self.heard[self.phase] += images
-            self.correct.append(correct)
-
-        def tested(self, record):
-            self.epochs.append(record)
-
-    counter = Counter()
-    trainer = Trainer(SHALLOW, DATA, Settings((2, 3), batch_size=20), counter)
+    callback = Callback()
+    callback.started = promised.__setitem__
+    callback.advanced = advanced
+    callback.tested = epochs.append
+    trainer = Trainer(SHALLOW, DATA, Settings((2, 3), batch_size=20), callback)
     state = trainer.run(trainer.initial_state())
     images = {"encode": 80, "STDP layer1": 80, "who fires in stage 1": 40, "who fires in stage 1, test": 40}
-    assert counter.heard == counter.promised == images | {"R-STDP": 120}
-    assert counter.epochs == state.epochs
-    assert counter.correct[-3:] == [round(40 * each["train"]["accuracy"]) for each in state.epochs]
-    assert {phase["name"]: phase["images"] for phase in state.phases} == dict(counter.heard, test=120)
+    assert heard == promised == images | {"R-STDP": 120}
+    assert epochs == state.epochs
+    assert right[-3:] == [round(40 * each["train"]["accuracy"]) for each in state.epochs]
+    assert {phase["name"]: phase["images"] for phase in state.phases} == dict(heard, test=120)
 
 
 WIDE = dataclasses.replace(DATA, train_labels=np.arange(40) % 11, classes=11)
@@ -170,7 +164,6 @@ LOW = dataclasses.replace(DATA, train_images=DATA.train_images[:, 1:], test_imag
         (lambda: Settings(()), r"`epochs` must be a tuple .*got \(\)"),
         (lambda: Settings((1, 1), batch_size=0), "`batch_size` .*got 0"),
         (lambda: Settings((1, 1), patience=-1), "`patience` .*got -1"),
-        (lambda: Settings((1, 1), update_batch=0), "`update_batch` .*got 0"),
         (lambda: Settings((1, 1), seed=-1), "`seed` .*got -1"),
         (lambda: Trainer(SHALLOW, WIDE, Settings((1, 1))), "the network has 10 classes, digits has 11"),
         (lambda: Trainer(SHALLOW, LOW, Settings((1, 1))), r"takes \(6, 28, 28\), .*become \(6, 27, 28\)"),
@@ -260,12 +253,9 @@ SPEC = Network("two", (6, 28, 28), 10, (stage(CONV, pool=4), stage(Conv(20, kern
 
 def test_phases_of_a_training_tell_what_they_show():
     heard = {}
-
-    class Hearing(Callback):
-        def diagnosed(self, phase, diagnosis):
-            heard[phase] = diagnosis
-
-    trainer = Trainer(tiny.plain(Images()), tiny.images(), Settings((2, 1), batch_size=20), Hearing())
+    callback = Callback()
+    callback.diagnosed = heard.__setitem__
+    trainer = Trainer(SHALLOW, DATA, Settings((2, 1), batch_size=20), callback)
     state = trainer.run(trainer.initial_state())
     assert state.diagnoses == heard
     assert heard.keys() == {"STDP layer1", "outputs of stage 1", "R-STDP"}
@@ -273,7 +263,7 @@ def test_phases_of_a_training_tell_what_they_show():
     assert 0 < sum(learned["wins"]["layer1"]) <= 40 * 2, "of one epoch, two winners to an image"
     assert learned["convergence"]["layer1"] == convergence(state.weights["layer1"])
     model = SpikingNetwork(trainer.network, weights=state.weights).model
-    latencies = jax.vmap(lambda image: model.forward(model.encode(image), 0, 1))(trainer.data.train_images)
+    latencies = jax.vmap(lambda image: model.forward(model.encode(image), 0, 1))(DATA.train_images)
     share = np.mean(np.array(latencies) < trainer.network.time_steps)
     assert heard["outputs of stage 1"]["firing"]["layer1"] == pytest.approx(share)
 
