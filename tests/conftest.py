@@ -49,16 +49,6 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["XLA_FLAGS"] = " ".join(CHEAP)
 
 
-LONG = ("docs", "examples", "trainer", "cli", "native", "contract", "sweep", "resume", "agreement", "reward", "use")
-"""Files that take long: they begin first, so that no core waits for another at the end."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Orders the files."""
-    names = {f"test_{name}": at for at, name in enumerate(LONG)}
-    items.sort(key=lambda item: names.get(item.path.stem, len(names)))
-
-
 _compiled: list[str] = []
 jax.monitoring.register_event_duration_secs_listener(
     lambda event, _, **__: _compiled.append(event) if event.endswith("backend_compile_duration") else None
