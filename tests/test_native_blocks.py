@@ -200,6 +200,18 @@ def test_learning_by_reward_is_that_of_the_judge(name, stabiliser, dropped):
     np.testing.assert_allclose(found.weights, as_taps(weights), rtol=0, atol=1e-6 if stabiliser else 0)
 
 
+def test_an_image_is_not_read_over_while_a_slow_layer_uses_it():
+    """Another core reads ahead. All features are alike, so that the first wins unless the image changes meanwhile."""
+    rng, count = np.random.default_rng(6), 200
+    images = np.where(rng.random((count, 64, 12, 12)) < 0.5, 0, T).astype(np.uint8)
+    taps = np.float32(rng.integers(0, 65, (5, 5, 1, 64)) / 64).repeat(1000, axis=2)
+    layer = blocks.Layer(taps, np.zeros((2, 2), np.float32), (0.0, 1.0), False)
+    labels, span = np.zeros(count, np.int32), np.int32([0, count])
+    for _ in range(20):
+        learned = blocks.learn_by_reward(layer, images, labels, span, classes=CLASSES, time_steps=T)
+        np.testing.assert_array_equal(learned.feature, np.zeros(count))
+
+
 def stdp(**change):
     given = dict(weights=np.ones((3, 3, 10, 4), np.float32), latencies=np.zeros((12, 4, 6, 6), np.uint8))
     given |= dict(span=np.int32([0, 12]), rates=np.ones((12, 2), np.float32))

@@ -204,6 +204,7 @@ def test_batches_learned_by_reward_are_those_of_the_plain_step(name):
 
 READOUTS = {
     "NCG": (SupervisedSTDP(gap=0.1, threshold_rate=2.0), 15, 3),
+    "NCG of 11 neurons": (SupervisedSTDP(gap=0.1, threshold_rate=2.0, non_targets=2), 22, 2),
     "PCN, one-sided": (SupervisedSTDP(gap=0.1, one_sided=True), 6, 3),
     "S2-STDP": (SupervisedSTDP(competition=False, non_targets=0, gap=0.1), 3, 3),
     "SSTDP": (SupervisedSTDP(competition=False, non_targets=0, one_sided=True, normalise=False, gap=0.2), 3, 3),
@@ -265,6 +266,7 @@ def taught(case: Any, step: Any, kernels: LayerKernels, batch: int = 1, spans: A
     ("kind", "steps", "fractional", "forms"),
     [
         ("NCG", 4, True, (BY_STEP, COMPILED, ACCELERATED)),
+        ("NCG of 11 neurons", 4, True, (COMPILED,)),
         ("PCN, one-sided", 4, False, (COMPILED,)),
         ("SSTDP", T, True, (COMPILED,)),
         ("three of each class", T, False, (COMPILED, ACCELERATED)),
