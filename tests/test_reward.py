@@ -25,8 +25,11 @@ ROUGH = with_rule(ONE, reward=(200 / 256, -16 / 256), punish=(-64 / 256, 200 / 2
 
 @pytest.mark.parametrize(
     ("deciding", "by_turns", "batch_sizes"),
-    [(ROUGH, False, (4, 16)), (with_rule(THREE, dropout=0.25, floor=0.25), True, (8,))],
-    ids=["one branch", "three branches by turns, with dropout and a floor"],
+    [
+        pytest.param(ROUGH, False, (4, 16), id="one branch"),
+        pytest.param(THREE, False, (8,), id="three branches"),
+        pytest.param(with_rule(THREE, dropout=0.25, floor=0.25), True, (8,), id="three by turns, dropout and a floor"),
+    ],
 )
 def test_images_one_by_one_and_in_blocks_are_the_judges(deciding, by_turns, batch_sizes):
     network = network_of(deciding, by_turns=by_turns)
