@@ -1,12 +1,8 @@
-"""Settings and fixtures of the tests.
-
-The fixture `contract` holds what is true of every kernel: the same with and without `jax.jit`, `jax.vmap` is a loop,
-and a second call with other numbers compiles nothing.
-"""
+"""Settings and fixtures of the tests."""
 
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import filelock
@@ -22,7 +18,7 @@ from snnjax.core import files
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 2)  # so that images are really spread over devices
 
-# What is compiled is kept outside the checkout: for all workers, later sessions, and programs that tests start.
+# Compiled programs are cached outside the checkout: for all workers, later runs, and programs that tests start.
 for name, value in dict(
     jax_compilation_cache_dir=os.environ.get("JAX_COMPILATION_CACHE_DIR")
     or str(files.cache_folder() / "programs-tests"),
@@ -40,7 +36,7 @@ CHEAP = (
     "--xla_llvm_disable_expensive_passes=true",
     "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters",
 )
-"""What the fast tests tell XLA: compiling takes nearly all of their time. The slow tests run what users run."""
+"""Flags of XLA for the fast tests, which spend most of their time compiling. The slow tests compile as users do."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -57,9 +53,9 @@ jax.monitoring.register_event_duration_secs_listener(
 
 @pytest.fixture(scope="module", autouse=True)
 def forgotten() -> Iterator[None]:
-    """Lets go what is compiled before the process has all its memory maps: XLA aborts it then.
+    """Drops compiled programs before the process runs out of memory maps, when XLA would abort it.
 
-    Each program takes some; Linux gives 65,530 to a process.
+    Each program needs several; Linux allows a process 65,530.
     """
     yield
     maps = pathlib.Path("/proc/self/maps")
@@ -87,7 +83,7 @@ def compiler() -> None:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """The folder of a finished run of `snnjax train`, made once for all workers: to be read, or copied."""
+    """The folder of a run of `snnjax train`, trained once for all workers: read it, or copy it to change it."""
     from snnjax.app.main import main  # its imports take a second
 
     root = tmp_path_factory.getbasetemp()
@@ -102,14 +98,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.fixture(autouse=True)
 def device() -> Iterator[None]:
-    """Takes back the device that a command has chosen."""
+    """Resets the device that a command has chosen."""
     yield
     jax.config.update("jax_default_device", None)
 
 
 @pytest.fixture
 def compilations(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Counts the programs that XLA compiles while a function is called; those of other tests are in nobody's way."""
+    """Counts the programs that XLA compiles while a function is called, as if no test had run before."""
     monkeypatch.setattr("snnjax.training.placement._COMPILED", {})
 
     def count(function: Callable[[], Any]) -> int:
@@ -132,28 +128,21 @@ def assert_same(result: Any, expected: Any) -> None:
     jax.tree.map(check, result, expected)
 
 
-def same_without_jit(function: Callable[..., Any], batch: list[Any], _: Callable[..., int]) -> None:
-    arguments = _take(batch, 0)
-    with jax.disable_jit():
-        expected = function(*arguments)
-    assert_same(function(*arguments), expected)
+@pytest.fixture
+def contract(compilations: Callable[..., int]) -> Callable[[Callable[..., Any], Sequence[Any]], None]:
+    """Checks a kernel: the same without `jax.jit`, under `jax.vmap` a loop; other numbers compile nothing.
 
+    Takes the kernel and its arguments, which have a leading axis B of two or more.
+    """
 
-def vmap_is_a_loop(function: Callable[..., Any], batch: list[Any], _: Callable[..., int]) -> None:
-    loop = [function(*_take(batch, index)) for index in range(len(jax.tree.leaves(batch)[0]))]
-    assert_same(jax.vmap(function)(*batch), jax.tree.map(lambda *results: jnp.stack(results), *loop))
+    def check(function: Callable[..., Any], batch: Sequence[Any]) -> None:
+        size = len(jax.tree.leaves(batch)[0])
+        arguments = [jax.tree.map(lambda leaf: leaf[index], batch) for index in range(size)]
+        results = [function(*arguments[0])]
+        assert compilations(lambda: results.append(function(*arguments[1]))) == 0
+        results += [function(*each) for each in arguments[2:]]
+        with jax.disable_jit():
+            assert_same(results[0], function(*arguments[0]))
+        assert_same(jax.vmap(function)(*batch), jax.tree.map(lambda *leaves: jnp.stack(leaves), *results))
 
-
-def compiled_once(function: Callable[..., Any], batch: list[Any], compilations: Callable[..., int]) -> None:
-    function(*_take(batch, 0))
-    assert compilations(lambda: function(*_take(batch, 1))) == 0
-
-
-def _take(batch: list[Any], index: int) -> list[Any]:
-    return jax.tree.map(lambda leaf: leaf[index], batch)
-
-
-@pytest.fixture(params=[same_without_jit, vmap_is_a_loop, compiled_once], ids=lambda check: check.__name__)
-def contract(request: pytest.FixtureRequest, compilations: Callable[..., int]) -> Callable[..., None]:
-    """Checks one clause of the contract for (function, list of arguments that each have a leading axis B)."""
-    return lambda function, batch: request.param(function, batch, compilations)
+    return check

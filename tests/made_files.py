@@ -23,6 +23,14 @@ def idx(array: np.ndarray) -> bytes:
     return bytes([0, 0, 8, array.ndim, *b"".join(sizes)]) + array.tobytes()
 
 
+def write_idx(folder: Path, images: np.ndarray, labels: np.ndarray) -> None:
+    """IDX files of the same images and labels for training and test."""
+    folder.mkdir(exist_ok=True)
+    for part in ("train", "t10k"):
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(idx(images))
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx(labels))
+
+
 def cifar(count: int, first: int) -> tuple[bytes, np.ndarray, np.ndarray]:
     """The bytes of a CIFAR file of so many images, with its images and labels."""
     images = RNG.integers(0, 256, (count, 32, 32, 3), np.uint8)
@@ -44,6 +52,11 @@ def png(number: int, size: tuple[int, int] = (7, 9)) -> bytes:
     raw = io.BytesIO()
     picture(number, size).save(raw, "png")
     return raw.getvalue()
+
+
+def brightness(images: np.ndarray) -> list[int]:
+    """The number that each image of one brightness shows."""
+    return images[:, 0, 0].tolist()
 
 
 def fill(root: Path, names: dict[str, int]) -> Path:

@@ -19,6 +19,7 @@ import jax
 import numpy as np
 import pytest
 from command import Command, refused, unboxed
+from made_files import write_idx
 from PIL import Image
 from tiny import TRAIN
 
@@ -50,15 +51,6 @@ def train(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     yield Command("train")
     jax.config.update("jax_default_device", None)
-
-
-def write_idx(folder: pathlib.Path, images: np.ndarray, labels: np.ndarray) -> None:
-    """IDX files of the same images and labels for training and test."""
-    folder.mkdir(exist_ok=True)
-    for part in ("train", "t10k"):
-        for name, array in ((f"{part}-images-idx3-ubyte", images), (f"{part}-labels-idx1-ubyte", labels)):
-            sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
-            (folder / name).write_bytes(bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes())
 
 
 def snapshot(folder: pathlib.Path) -> dict[str, tuple[int, bytes]]:

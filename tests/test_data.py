@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import scipy.ndimage
-from made_files import CIFAR, FILES, RNG, idx, png
+from made_files import CIFAR, FILES, RNG, brightness, idx, png
 from PIL import Image
 
 from snnjax.core.errors import DownloadError, InputError
@@ -282,10 +282,6 @@ def sorted_set() -> Dataset:
     files = tuple(f"{number}.png" for number in range(100))
     groups = np.arange(100) // 5
     return Dataset("sorted", images, labels, images, labels, train_files=files, test_files=files, train_groups=groups)
-
-
-def brightness(images: np.ndarray) -> list[int]:
-    return images[:, 0, 0].tolist()
 
 
 def test_fewer_images_are_of_all_classes_alike():

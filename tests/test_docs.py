@@ -25,8 +25,8 @@ import results
 import scaling
 import throughput
 from documents import DOCUMENTS, LINKED, ROOT, all_commands, blocks, code, commands, prose, rows, text_of
+from made_files import write_idx
 from PIL import Image
-from test_cli import write_idx
 
 import snnjax
 from snnjax import data

@@ -46,7 +46,7 @@ def test_encoding_and_own_scan(capsys):
     printed = output("2_own_scan_and_vmap", capsys)
     spreads = [float(value) for value in re.findall(r"mean w\(1-w\) (0\.\d+)", printed)]
     assert len(spreads) == 8
-    assert max(spreads) < 0.1 < 0.16, "weights move to their bounds"
+    assert max(spreads) < 0.1, "weights move to their bounds"
 
 
 @pytest.mark.slow
@@ -107,7 +107,7 @@ def test_own_parts_learn_continue_and_are_swept_reported_and_loaded(name, tmp_pa
     assert [each["variant"][short] for each in networks] == values
     paths = [run / "weights.npz", *(sweep / f"weights_{at:03}.npz" for at in (0, 1, 2))]
     found, first, second, third = (files.load_checkpoint(each)[0] for each in paths)
-    assert np.mean(found["layer1"] * (1 - found["layer1"])) < 0.1 < 0.16, "weights move to their bounds"
+    assert np.mean(found["layer1"] * (1 - found["layer1"])) < 0.1, "weights move to their bounds"
     assert any((first[layer] != third[layer]).any() for layer in first), "the number makes a difference"
     assert found.keys() == second.keys() >= {"layer1", "layer2"}
     for layer, array in second.items():  # of the same network, side by side with others, without a stop

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from made_files import fill, packed, picture, png, zipped
+from made_files import brightness, fill, packed, picture, png, zipped
 from PIL import Image
 
 import snnjax
@@ -26,10 +26,6 @@ from snnjax.runs.run_folder import RunFolder
 
 CLASSES = ("ant 2", "ant 10", "Bee")
 FIFTH = "no test folder: a fifth of each class is for testing"
-
-
-def numbers(images: np.ndarray) -> list[int]:
-    return images[:, 0, 0].tolist()
 
 
 @pytest.fixture
@@ -49,7 +45,7 @@ def test_training_and_test_folders(tmp_path, top, train, test):
     assert (data.class_names, data.notes) == (CLASSES, (note,) if test == "VAL" else ())
     for part, count in (("train", 12), ("test", 5)):
         images, labels = getattr(data, f"{part}_images"), getattr(data, f"{part}_labels")
-        assert sorted(numbers(images)) == [40 * label + number for label in range(3) for number in range(count)]
+        assert sorted(brightness(images)) == [40 * label + number for label in range(3) for number in range(count)]
         np.testing.assert_array_equal(images[:, 6, 8] // 40, labels)
         read = [np.asarray(Image.open(path / name)) for name in getattr(data, f"{part}_files")]
         np.testing.assert_array_equal(read, images)
@@ -70,8 +66,8 @@ def test_without_a_test_folder_a_fifth_of_each_class_is_for_testing(tmp_path):
     assert sorted(data.train_labels[:3]) == [0, 1, 2]
     for at in range(3, 33, 10):
         np.testing.assert_allclose(np.bincount(data.train_labels[at : at + 10], minlength=3), [8, 2.5, 0], atol=1.5)
-    assert numbers(data.test_images) == [10, 49, 81, 19, 6, 28, 18, 12, 48], "drawn from all, always the same"
-    assert sorted(numbers(data.train_images) + numbers(data.test_images)) == [*range(30), *range(40, 50), 80, 81]
+    assert brightness(data.test_images) == [10, 49, 81, 19, 6, 28, 18, 12, 48], "drawn from all, always the same"
+    assert sorted(brightness(data.train_images) + brightness(data.test_images)) == [*range(30), *range(40, 50), 80, 81]
     only = picture_folder(tmp_path / "pets", test_only=True)
     assert len(only.test_images) == 42
     np.testing.assert_array_equal(only.test_images[:, 0, 0] // 40, only.test_labels)
@@ -84,7 +80,8 @@ def test_a_validation_folder_is_used(tmp_path):
         fill(tmp_path / part, dict.fromkeys(CLASSES, count))
     data = load("folder", tmp_path)
     assert (len(data.train_images), len(data.test_images), data.notes) == (36, 15, ())
-    assert sorted(numbers(data.validation_images)) == [40 * label + number for label in range(3) for number in range(4)]
+    expected = [40 * label + number for label in range(3) for number in range(4)]
+    assert sorted(brightness(data.validation_images)) == expected
     np.testing.assert_array_equal(data.validation_images[:, 0, 0] // 40, data.validation_labels)
     assert all(each.startswith("Valid/") for each in data.validation_files)
     assert parts.split(data, 0.1) is data, "no others are held out"
@@ -118,10 +115,10 @@ def test_pictures_of_a_group_stay_together(tmp_path, group):
     for each in (path, packed(path)):
         data = load("folder", each, group=group)
         assert data.notes == (FIFTH, "80 pictures are of 10 groups, such as 'o0' and 'o1'"), "of both classes"
-        assert not {*np.mod(numbers(data.train_images), 100)} & {*np.mod(numbers(data.test_images), 100)}
+        assert not {*np.mod(brightness(data.train_images), 100)} & {*np.mod(brightness(data.test_images), 100)}
         assert np.bincount(data.test_labels).tolist() == [8, 8], "a fifth of each class"
     held = data.hold_out(0.1, 0)
-    assert not {*np.mod(numbers(held.train_images), 100)} & {*np.mod(numbers(held.validation_images), 100)}
+    assert not {*np.mod(brightness(held.train_images), 100)} & {*np.mod(brightness(held.validation_images), 100)}
     assert np.bincount(held.validation_labels).tolist() == [4, 4]
     assert held.notes[-1] == "8 of 64 training images are held out for validation, 1 of 8 groups"
 
@@ -130,7 +127,7 @@ def test_a_picture_that_does_not_match_is_a_group_of_its_own(tmp_path):
     fill(tmp_path / "train", dict.fromkeys("ab", 10))
     data = load("folder", tmp_path / "train", group="^[01]")
     assert data.notes[-1].startswith("4 pictures are of 2 groups, such as '0' and '1'; 16 that `group` does not match")
-    assert len(np.unique(data.train_groups)) + len({*numbers(data.test_images)} - {40, 41}) >= 16
+    assert len(np.unique(data.train_groups)) + len({*brightness(data.test_images)} - {40, 41}) >= 16
     fill(tmp_path / "test", dict.fromkeys("ab", 2))
     shared = "2 groups have pictures in train/ and in other folders, which makes the test easier"
     assert load("folder", tmp_path, group=r"\d").notes[0] == shared
@@ -243,7 +240,7 @@ def test_16_bits_and_transparency(tmp_path):
         Image.fromarray(np.full((5, 5), 200 * 257, np.uint16)).save(tmp_path / name / "deep.png")
         Image.new("RGBA", (5, 5), (255, 255, 255, 128)).save(tmp_path / name / "clear.png")
     data = load("folder", tmp_path)
-    assert sorted(numbers(data.train_images) + numbers(data.test_images)) == [128, 128, 200, 200]
+    assert sorted(brightness(data.train_images) + brightness(data.test_images)) == [128, 128, 200, 200]
     notes = {"2 of 4 pictures: transparent pixels taken as black", "2 of 4 pictures: 16 bits a pixel taken as 8"}
     assert {*data.notes[1:]} == notes
 

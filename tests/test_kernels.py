@@ -75,18 +75,11 @@ def arguments_of(name, index):
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_the_contract(name, compilations):
-    """The same without `jax.jit`; under `jax.vmap` a loop; other numbers compile nothing."""
+def test_the_contract(name, contract):
     kernel, batched, settings = KERNELS[name]
-    results = [kernel(**arguments_of(name, 0), **settings)]
-    assert compilations(lambda: results.append(kernel(**arguments_of(name, 1), **settings))) == 0
-    with jax.disable_jit():
-        plain = kernel(**arguments_of(name, 0), **settings)
-    batch = {argument: BATCHES[argument] for argument in batched.split()}
-    mapped = jax.vmap(lambda arguments: kernel(**arguments, **settings))(batch)
-    of_each = [jax.tree.map(lambda x: np.asarray(x)[index], mapped) for index in range(2)]
-    for found, expected in ((plain, results[0]), *zip(of_each, results, strict=True)):
-        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, 0, 1e-6, strict=True), found, expected)
+    arguments = batched.split()
+    batch = [jax.tree.map(jnp.asarray, BATCHES[argument]) for argument in arguments]
+    contract(lambda *values: kernel(**dict(zip(arguments, values, strict=True)), **settings), batch)
 
 
 WRONG = [  # the arguments that a kernel has, a wrong one made of the last of them, the error, words of its message

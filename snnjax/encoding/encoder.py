@@ -223,10 +223,10 @@ class Encoder:
 
     def output_shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
         """As `FilterBank.output_shape`, of the latencies."""
-        maps, rows, columns = self.bank.output_shape(image_shape)
-        if self.pool is not None:
-            rows, columns = self.pool.output_size((rows, columns))
-        return maps, rows, columns
+        shape = self.bank.output_shape(image_shape)
+        if self.pool is None:
+            return shape
+        return shape[0], *self.pool.output_size(shape[1:])
 
 
 GREY = Encoder()
