@@ -149,7 +149,7 @@ def run(line: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_and_snippets_run(document, folder):
-    """From top to bottom, but for a sweep on a cluster, which tests/test_workers.py has."""
+    """From top to bottom, but for a sweep on a cluster, which tests/test_processes.py has."""
     names: dict[str, Any] = dict(__name__="snippets")
     for language, text in blocks(document):
         if language == "python":

@@ -170,7 +170,7 @@ class Started:
         heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
         self.process = subprocess.Popen(program, preexec_fn=heed, **how)
 
-        while sum(each.stat().st_mtime > begin for each in (out / GROUPS).glob("*.npz")) < 2:
+        while sum(each.stat().st_mtime > begin for each in (out / GROUPS).glob("[!.]*.npz")) < 2:
             assert self.process.poll() is None, self.process.communicate()
             time.sleep(0.02)
         self.children = psutil.Process(self.process.pid).children(recursive=True)
@@ -209,6 +209,21 @@ def test_a_sweep_by_processes_that_is_stopped_ends_the_same(whole, tmp_path):
     assert started.end()[0] == -signal.SIGKILL
     Command("sweep").main([*SWEEP, "--out", folder, "--workers", "2"])
     assert_same_sweep(whole, folder)
+
+
+KILLED = """
+import os, signal
+from snnjax.training.workers import processes
+with processes(2) as workers:
+    workers.executor.submit(os.getpid).result()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_that_wait_end_with_the_process_that_is_killed():
+    """Otherwise they hold its pipes open, and nobody who reads from these ever ends."""
+    done = subprocess.run([sys.executable, "-c", KILLED], env=ENVIRONMENT, capture_output=True, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
 
 
 @pytest.mark.slow

@@ -18,6 +18,8 @@ import logging
 import os
 import signal
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, as_completed
 from pathlib import Path
@@ -87,28 +89,11 @@ SERIAL = Workers()
 """This process, one group after the other."""
 
 
-class Unwanted(Exception):
-    """The result is no longer needed."""
-
-
-class Watch(Callback):
-    """Ends a training whose result is no longer needed: `check` then raises an error, or ends the process."""
-
-    def __init__(self, check: Callable[[], None]):
-        self.check = check
-
-    def started(self, phase: str, images: int) -> None:
-        self.check()
-
-    def advanced(self, images: int, correct: int) -> None:
-        self.check()
-
-
 def _train(
-    prepare: Callable[[], Any], check: Callable[[], None], read: Callable[[Any], Work], shared: Any, group: Group
+    prepare: Callable[[], Any], callback: Callback, read: Callable[[Any], Work], shared: Any, group: Group
 ) -> Outcome:
     prepare()
-    return read(shared)(group, callback=Watch(check))
+    return read(shared)(group, callback=callback)
 
 
 # On this machine
@@ -126,10 +111,9 @@ def processes(count: int, prepare: Callable[[], Any] = ON_ANY_DEVICE) -> Iterato
     checks.integer("count", count, 1)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        # Ctrl-C stops this process, which stops the others.
-        executor = ProcessPoolExecutor(count, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+        executor = ProcessPoolExecutor(count, initializer=_follow, initargs=(os.getpid(),))
         ready = functools.partial(_prepare_process, place, count, prepare)
-        task = functools.partial(_train, ready, functools.partial(_end_orphan, os.getpid()), _read)
+        task = functools.partial(_train, ready, Callback(), _read)
         try:
             yield Workers(executor, count, functools.partial(_write, place / "work"), task)
         except BrokenProcessPool as error:
@@ -154,15 +138,21 @@ def _read(path: Path) -> Work:
     return joblib.load(path, mmap_mode="r")
 
 
+def _follow(parent: int) -> None:
+    """Leaves Ctrl-C to the process that started this one, and ends where that one has ended, however it did."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
 def _prepare_process(folder: Path, count: int, prepare: Callable[[], Any]) -> None:
     devices.take_share(folder, count)
     prepare()
-
-
-def _end_orphan(parent: int) -> None:
-    """Ends this process where the one that started it has ended."""
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 # On a cluster
@@ -188,7 +178,7 @@ def cluster(address: str, prepare: Callable[[], Any] = ON_ANY_DEVICE, patience: 
     with _quiet("distributed"), _quiet("distributed.client"), client:
         executor = client.get_executor(pure=False)
         count = _workers(client, address, patience)
-        task = functools.partial(_train, prepare, _leave_unwanted, _same)
+        task = functools.partial(_train, prepare, Watch(), _same)
         try:
             yield Workers(executor, count, functools.partial(_on_cluster, client), task)
         except KilledWorker as error:
@@ -230,11 +220,23 @@ def _on_cluster(client: Any, work: Work) -> Any:
         return client.submit(_same, work, pure=False)
 
 
-def _leave_unwanted() -> None:
-    """Raises Unwanted where Dask no longer waits for the task that this thread carries out."""
-    from distributed import get_worker
+class Unwanted(Exception):
+    """The result is no longer needed."""
 
-    worker = get_worker()
-    task = worker.state.tasks.get(worker.get_current_task())
-    if task is None or task.state != "executing":
-        raise Unwanted
+
+class Watch(Callback):
+    """Raises Unwanted where Dask no longer waits for the task that this thread carries out."""
+
+    def started(self, phase: str, images: int) -> None:
+        self.check()
+
+    def advanced(self, images: int, correct: int) -> None:
+        self.check()
+
+    def check(self) -> None:
+        from distributed import get_worker
+
+        worker = get_worker()
+        task = worker.state.tasks.get(worker.get_current_task())
+        if task is None or task.state != "executing":
+            raise Unwanted
