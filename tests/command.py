@@ -1,6 +1,11 @@
 """The commands, called in this process as from the command line."""
 
+import os
+import pathlib
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -8,6 +13,9 @@ import pytest
 
 from snnjax import __version__
 from snnjax.app.main import main
+
+ROOT = pathlib.Path(__file__).parents[1]
+ENVIRONMENT = os.environ | dict(PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
 
 
 class Command(NamedTuple):
@@ -23,6 +31,16 @@ class Command(NamedTuple):
     def main(self, arguments: Sequence[object]) -> None:
         given = list(map(str, arguments))
         self.script.main(given) if self.script else main([self.name, *given])
+
+
+def begin(*arguments: object, **how: Any) -> subprocess.Popen:
+    """Begins `snnjax` in a process of its own, which Ctrl-C stops; its output is piped."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
+    program = [sys.executable, "-m", "snnjax", *map(str, arguments)]
+    streams = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(program, env=ENVIRONMENT, **streams, **how)
+    signal.signal(signal.SIGINT, before)
+    return process
 
 
 def refused(command: Command, capsys: pytest.CaptureFixture[str], *arguments: object) -> str:

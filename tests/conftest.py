@@ -36,7 +36,7 @@ CHEAP = (
     "--xla_llvm_disable_expensive_passes=true",
     "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters",
 )
-"""Flags of XLA for the fast tests, which spend most of their time compiling. The slow tests compile as users do."""
+"""Flags of XLA with which tests spend less time on compiling; the tutorial and a benchmark compile as users do."""
 
 
 def pytest_collection_finish() -> None:
@@ -45,10 +45,9 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(100_000)
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     """Sets how XLA compiles, here and in programs that tests start."""
-    if config.option.markexpr == "not slow" and "XLA_FLAGS" not in os.environ:
-        os.environ["XLA_FLAGS"] = " ".join(CHEAP)
+    os.environ.setdefault("XLA_FLAGS", " ".join(CHEAP))
 
 
 _compiled: list[str] = []

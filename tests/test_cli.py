@@ -18,7 +18,7 @@ import types
 import jax
 import numpy as np
 import pytest
-from command import Command, refused, unboxed
+from command import ENVIRONMENT, Command, begin, refused, unboxed
 from made_files import write_idx
 from PIL import Image
 from tiny import TRAIN
@@ -37,8 +37,6 @@ from snnjax.networks.decision import Decided
 from snnjax.runs.run_folder import RunFolder
 from snnjax.runs.trained import WEIGHTS, Trained
 
-ROOT = pathlib.Path(__file__).parents[1]
-ENVIRONMENT = os.environ | dict(PYTHONPATH=str(ROOT))
 STATE = ["checkpoint.npz", "checkpoint.previous.npz", "history.csv", "layers"]
 LEFT = sorted([*STATE, "pictures", "report.html", "results.json", "weights.npz"])
 RUN = "runs/first"
@@ -162,13 +160,7 @@ def test_a_finished_run_goes_on_with_the_same_data_alone(work, capsys):
 
 def test_an_interrupt_leaves_a_checkpoint(tmp_path):
     """A real Ctrl-C in the middle of the last phase."""
-    arguments = [*TRAIN, "--epochs", "1", "100000", "--patience", "0", "--out", str(tmp_path / "out")]
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # one that ignores Ctrl-C would be inherited
-    command = [sys.executable, "-m", "snnjax", "train", *arguments]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
-    ) as process:
-        signal.signal(signal.SIGINT, before)
+    with begin("train", *TRAIN, "--epochs", 1, 100000, "--patience", 0, "--out", tmp_path / "out") as process:
         deadline = time.monotonic() + 300
         while not (tmp_path / "out" / "history.csv").exists() and time.monotonic() < deadline:
             assert process.poll() is None, process.communicate()

@@ -32,6 +32,7 @@ import snnjax
 from snnjax import data
 from snnjax.app.main import COMMANDS, main, parse
 from snnjax.core import components
+from snnjax.kernels import native
 
 SCRIPTS = {
     "benchmarks/throughput.py": throughput.Options,
@@ -107,6 +108,7 @@ def test_links_and_pictures_exist(document):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A checkout to work in, with little data behind the names that the documents use, and in the cache."""
+    native.unavailable()  # compiles the kernels for all documents
     (tmp_path / "experiments").symlink_to(ROOT / "experiments")
     digits = data.digits()
     images, labels = digits.train_images[:60].astype(np.uint8), digits.train_labels[:60].astype(np.uint8)

@@ -26,7 +26,7 @@ OWN = {
     "12_optax_rule": ("layer1.learners.rate", [0.03, 0.1, 0.3], "AdamInputs layer1"),
 }
 """Of each example of a part of one's own: the path of its own number, the values of its sweep, its first phase."""
-STOPPED = ("3_own_rule", "10_own_readout", "12_optax_rule")
+STOPPED = ("10_own_readout", "12_optax_rule")
 """Those that are stopped once, and run again."""
 
 

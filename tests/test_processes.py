@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 import tiny
-from command import Command
+from command import ENVIRONMENT, ROOT, Command, begin
 from jax.sharding import Mesh
 from test_sweep import assert_same_sweep
 
@@ -23,8 +23,6 @@ from snnjax.core import devices, files
 from snnjax.runs.sweep_folder import GROUPS
 from snnjax.training.placement import SHARED
 
-ROOT = pathlib.Path(__file__).parents[1]
-ENVIRONMENT = os.environ | dict(PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
 TRAIN = ["train", *tiny.TRAIN[2:], "--validation", 0.1, "--out", "run", "--shuffle", "--patience", 1]
 LABELLED = ["--model", f"{tiny.__file__}:labelled"]
 REWARDED = ["--model", f"{tiny.__file__}:branches", "--epochs", 1, 2, 4]
@@ -39,9 +37,7 @@ def start(folders: Sequence[pathlib.Path], command: Sequence[object], *last: obj
     for at, folder in enumerate(folders):
         folder.mkdir(parents=True, exist_ok=True)
         options = [*command, *(last if folder is folders[-1] else ()), "--distributed", address, len(folders), at]
-        program = [sys.executable, "-m", "snnjax", *map(str, options)]
-        streams = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        processes.append(subprocess.Popen(program, cwd=folder, env=ENVIRONMENT, text=True, **streams))
+        processes.append(begin(*options, cwd=folder))
     return processes
 
 
@@ -164,13 +160,9 @@ class Started:
     """The command in a process of its own, which trains: groups have left states since its start."""
 
     def __init__(self, out: pathlib.Path, *arguments: str):
-        begin = time.time()
-        program = [sys.executable, "-m", "snnjax", "sweep", *SWEEP, *arguments, "--out", str(out)]
-        how = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, start_new_session=True)
-        heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
-        self.process = subprocess.Popen(program, preexec_fn=heed, **how)
-
-        while sum(each.stat().st_mtime > begin for each in (out / GROUPS).glob("[!.]*.npz")) < 2:
+        began = time.time()
+        self.process = begin("sweep", *SWEEP, *arguments, "--out", out, start_new_session=True)
+        while sum(each.stat().st_mtime > began for each in (out / GROUPS).glob("[!.]*.npz")) < 2:
             assert self.process.poll() is None, self.process.communicate()
             time.sleep(0.02)
         self.children = psutil.Process(self.process.pid).children(recursive=True)

@@ -18,6 +18,7 @@ import zipfile
 import jax
 import numpy as np
 import pytest
+from command import ENVIRONMENT
 from tiny import images, plain
 
 import snnjax
@@ -45,10 +46,8 @@ MOMENTS += ["step:link:1", "step:replace:5", "step:savez:1"]
 
 def killed(kind: str, folder: pathlib.Path, *moments: str) -> list[str]:
     """Runs trainings or sweeps into a folder that end at these moments, and one to the end: what became of each."""
-    environment = os.environ | dict(PYTHONPATH=str(KILLED.parents[1]))
-    process = subprocess.run(
-        [sys.executable, str(KILLED), kind, str(folder), *moments], capture_output=True, text=True, env=environment
-    )
+    program = [sys.executable, str(KILLED), kind, str(folder), *moments]
+    process = subprocess.run(program, capture_output=True, text=True, env=ENVIRONMENT)
     assert process.returncode == 0, process.stderr
     lines = process.stdout.split("\n")[:-1]
     assert [line.rpartition("=")[0] for line in lines] == [*moments, "end"]

@@ -3,7 +3,6 @@
 python tests/test_tutorial.py
 """
 
-import os
 import pathlib
 import re
 import tempfile
@@ -11,8 +10,8 @@ import tempfile
 import nbclient
 import nbformat
 import pytest
+from command import ENVIRONMENT, ROOT
 
-ROOT = pathlib.Path(__file__).parents[1]
 NOTEBOOK = ROOT / "experiments" / "tutorial.ipynb"
 PYTHON = dict(display_name="Python 3", language="python", name="python3")
 PATHS = re.compile(r"/(home|root|tmp|usr|var|opt|mnt|work|Users|content)/|[A-Z]:\\|site-packages|ipykernel")
@@ -24,7 +23,7 @@ def executed(folder: str | pathlib.Path) -> nbformat.NotebookNode:
     for cell in code(notebook):
         cell.outputs, cell.execution_count = [], None
     place = dict(metadata=dict(path=str(folder)))
-    environment = os.environ | dict(PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    environment = ENVIRONMENT | dict(XLA_FLAGS="")  # compiles as users do
     client = nbclient.NotebookClient(notebook, timeout=600, record_timing=False, resources=place)
     client.execute(env=environment)
     notebook.metadata = nbformat.from_dict(dict(kernelspec=PYTHON, language_info=dict(name="python")))
