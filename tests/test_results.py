@@ -1,20 +1,23 @@
-"""The command that trains the networks of a table of results, on a little of the embedded digits."""
+"""The scripts that train a table of results and replicate the recorded runs, on a little of the embedded digits."""
 
 import dataclasses
 import json
 import re
 
+import numpy as np
 import protocols
 import pytest
+import replicate
 import results
 from command import Command, refused
 from protocols import NCG, TABLES, Row
 
-from snnjax.app import options
+from snnjax import data
+from snnjax.app import names, options
 from snnjax.kernels import native
+from snnjax.networks import NETWORKS
 
-COMMAND = Command("results", results)
-
+COMMAND, REPLICATE = Command("results", results), Command("replicate", replicate)
 XLA = options.Machine(kernels="xla")
 
 
@@ -58,17 +61,6 @@ def test_each_option_of_a_row_reaches_its_runs(tmp_path):
     assert results.name_of(row) == f"{NCG}_cifar10-jpeg_100_xla_3_4", "folders of earlier versions are found"
 
 
-def test_options_of_the_command_change_all_rows():
-    row, other = results.rows_of(chosen("mozafari2018:digits", "deep2024:my.npz", seeds=2, epochs=(1, 1), machine=XLA))
-    assert row == Row("mozafari2018", "digits", native=False, epochs=(1, 1), seeds=2)
-    assert other.dataset == "my.npz"
-    (longest,) = results.rows_of(chosen("mozafari2018:mnist", epochs=(2, 4, 9)))
-    assert longest.patience == 40, "a row of a table is as there"
-    assert longest.least is None
-    both = results.rows_of(results.Results(table="digits", machine=XLA))
-    assert len(both) == 1, "rows that are the same now are run once"
-
-
 def test_the_table_shows_intervals_and_published_figures_and_a_picture_its_images(tmp_path):
     phases = [dict(name="R-STDP", compile_seconds=3.0, images_per_second=10_000.0)]
     run = dict(seconds=50.0, epochs=[{}] * 7, phases=phases, device="cpu", versions={})
@@ -87,7 +79,7 @@ def test_the_table_shows_intervals_and_published_figures_and_a_picture_its_image
     assert lines[4] == "| deep2024 | mnist | 54,000 | 90.00 | 1 |  | 50 | XLA |"
     assert sum("mnist is below the 98.9 %" in line for line in lines) == 1
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".md", ".png", ".txt"}
-    assert list(results.courses_of(records)) == [f"{NCG}, mnist"], "the others differ in nothing but their images"
+    assert list(results.courses_of(records)) == [f"{NCG}, mnist"], "of another network there is one number of images"
 
 
 def test_each_command_has_a_table_of_its_own():
@@ -116,3 +108,42 @@ def test_bad_options_end_with_one_line(tmp_path, capsys):
     ):
         assert re.search(message, refused(COMMAND, capsys, *wrong.split(), "--out", tmp_path / "out"))
         assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_runs_are_compared_and_kept(tmp_path):
+    given = ["--dataset", "digits", "--model", "mozafari2018", "--seeds", "2", "--reward_epochs", "2"]
+    REPLICATE.main([*given, "--train_images", "40", "--test_images", "20", "--out", str(tmp_path)])
+    (row,) = json.loads((tmp_path / "replication.json").read_text())["networks"]
+    assert np.shape(row["test"]["seeds"]) == (2, 2)
+    np.testing.assert_allclose(row["test"]["mean"], np.mean(row["test"]["seeds"], axis=0))
+    assert row["train"]["reference"] == [], "the recorded run is of other data"
+    assert (tmp_path / "replication.png").read_bytes().startswith(b"\x89PNG")
+    assert "mozafari2018" in (tmp_path / "replication.txt").read_text()
+
+
+def test_the_images_are_those_of_the_recorded_run(tmp_path):
+    """The first ones as they come, and not of all classes alike."""
+    images = replicate.ReplicateData(dataset="digits", train_images=40, test_images=20)
+    chosen = replicate.Replicate(data=images, out=tmp_path / "out")
+    run = replicate.options_of(chosen, replicate.images_of(chosen), "mozafari2018", 0)
+    assert data.load(run.data.dataset).digest == data.digits().first(40, 20, in_order=True).digest
+    assert (run.data.train_images, run.data.test_images) == (40, 20), "none of them is left out"
+
+
+def test_the_recorded_run_is_compared_under_its_protocol_alone():
+    reference = json.loads(replicate.REFERENCE.read_text())
+    assert reference["networks"].keys() == {*names.RECORDED} <= NETWORKS.keys()
+    recorded = reference["networks"]["mozafari2018"]
+    epochs = [
+        dict(train=dict(accuracy=train), test=dict(accuracy=test + 0.01))
+        for train, test in zip(recorded["train"], recorded["test"], strict=True)
+    ]
+    ours = [dict(epochs=epochs, phases=[dict(seconds=50, compile_seconds=10)])]
+    row = replicate.compare("mozafari2018", ours, reference, replicate.Replicate())
+    np.testing.assert_allclose(row["test"]["gap"], -0.01)
+    assert (row["seconds"], row["test"]["sd"]) == (60, None)
+    assert replicate.table([row]).row_count == 2
+    for other in (dict(data=replicate.ReplicateData(train_images=600)), dict(update_batch=64)):
+        row = replicate.compare("mozafari2018", ours, reference, replicate.Replicate(**other))
+        assert row["test"]["reference"] == []
