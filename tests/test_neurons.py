@@ -57,25 +57,21 @@ def assert_spikes(spikes, expected):
 
 @given(judge.layers(low=-64))
 def test_potentials_and_spikes_are_those_of_the_judge(layer):
-    """Neurons fire at the first crossing; the threshold is often hit exactly, and potentials may fall."""
-    steps, stride = layer.geometry.time_steps, layer.geometry.stride
-    movie = judge.potentials(layer.latency, layer.weights, steps, stride)
-    found = kernels.potentials(layer.latency, layer.weights, time_steps=steps, stride=stride)
-    np.testing.assert_array_equal(found, movie)
+    """Neurons fire at the first crossing; the threshold is often hit exactly, and potentials may fall.
+
+    Timed spikes lie within their steps where each feature has its own threshold; silent neurons have last potentials.
+    """
+    steps, stride, given = layer.geometry.time_steps, layer.geometry.stride, (layer.latency, layer.weights)
+    movie = judge.potentials(*given, steps, stride)
+    np.testing.assert_array_equal(kernels.potentials(*given, time_steps=steps, stride=stride), movie)
     expected = judge.fire(movie, layer.threshold)
     assert_spikes(kernels.fire(np.float32(movie), threshold=layer.threshold), expected)
-    fired = kernels.integrate_and_fire(layer.latency, layer.weights, **settings_of(layer, layer.threshold))
-    assert_spikes(fired, expected)
+    assert_spikes(kernels.integrate_and_fire(*given, **settings_of(layer, layer.threshold)), expected)
 
-
-@given(judge.layers(low=-64))
-def test_timed_spikes(layer):
-    """Spikes lie within their steps where each feature has its own threshold; silent neurons have last potentials."""
-    steps, fractional = layer.geometry.time_steps, np.ndim(layer.threshold) == 1
+    fractional = np.ndim(layer.threshold) == 1
     threshold = np.abs(layer.threshold) if fractional else layer.threshold
-    movie = judge.potentials(layer.latency, layer.weights, steps, layer.geometry.stride)
     latency, potential = judge.fire(movie, threshold)
-    found = kernels.timed_spikes(layer.latency, layer.weights, **settings_of(layer, threshold), fractional=fractional)
+    found = kernels.timed_spikes(*given, **settings_of(layer, threshold), fractional=fractional)
     assert_spikes(found, (latency, np.where(latency < steps, potential, movie[-1])))
     within = np.zeros(latency.shape)
     for place in zip(*np.nonzero((latency < steps) & fractional), strict=True):

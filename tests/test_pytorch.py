@@ -191,19 +191,18 @@ def test_other_weights_are_not_written(tmp_path, tiny):
         pytorch.state_dict(network, {name: np.ones(shape) for name, shape in network.weight_shapes.items()})
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path, tiny, monkeypatch):
-    (tmp_path / "tiny.npz").write_text("old")
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, tiny, monkeypatch):
+    """And says what to install where PyTorch lacks."""
     monkeypatch.setattr(np, "savez", lambda file, **_: file.write("no bytes"))
-    with pytest.raises(TypeError):
-        pytorch.write(tmp_path / "tiny.npz", TINY, weights_of(tiny))
-    assert [p.read_text() for p in tmp_path.iterdir()] == ["old"]
-
-
-def test_without_torch_it_says_what_to_install(tmp_path, tiny, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ImportError, match=r"out.pth needs PyTorch .*pip install 'snnjax\[torch\]'"):
-        pytorch.write(tmp_path / "out.pth", TINY, weights_of(tiny))
-    assert not list(tmp_path.iterdir())
+    for name, error, message in (
+        ("out.npz", TypeError, "bytes-like"),
+        ("out.pth", ImportError, r"out.pth needs PyTorch .*pip install 'snnjax\[torch\]'"),
+    ):
+        (tmp_path / name).write_text("old")
+        with pytest.raises(error, match=message):
+            pytorch.write(tmp_path / name, TINY, weights_of(tiny))
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old", "old"]
 
 
 @pytest.fixture

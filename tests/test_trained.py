@@ -19,7 +19,6 @@ from snnjax.layers.conv import WTA, Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Majority, Network, stage
 from snnjax.networks.size import bytes_of_one_image
-from snnjax.runs.run_folder import RunFolder
 from snnjax.runs.trained import Trained
 from snnjax.training import cache_key
 from snnjax.training.loop import Trainer
@@ -87,23 +86,20 @@ def test_a_network_decides_after_loading_as_before(saved, name):
     np.testing.assert_array_equal(loaded.model.encode(image), spec.encoder(image))
 
 
-def test_classes_have_names(saved, tmp_path):
+def test_names_of_classes_are_one_for_each_and_those_of_the_data(saved, tmp_path):
+    """Where the network and the data have names."""
     names = tuple("abcdefghij")
-    dataclasses.replace(saved[1]["colour"], class_names=names).save(tmp_path / "weights.npz")
+    trained = dataclasses.replace(saved[1]["colour"], class_names=names)
+    trained.save(tmp_path / "weights.npz")
     network = snnjax.load(tmp_path)
-    assert network.class_names == names
     assert [network.class_name(decision) for decision in (3, np.int32(0), -1)] == ["d", "a", "(silent)"]
     arrays, meta = files.load_checkpoint(tmp_path / "weights.npz")
     for wrong, message in ((["a"], "one for each of 10"), (3, "not iterable")):
         files.save_checkpoint(tmp_path / "weights.npz", arrays, meta | dict(class_names=wrong))
         with pytest.raises(ValueError, match=rf"weights\.npz holds no trained network: .*{message}"):
             snnjax.load(tmp_path)
-
-
-def test_data_with_other_classes_are_refused(saved):
-    trained = dataclasses.replace(saved[1]["colour"], class_names=tuple("abcdefghij"))
-    for names in (tuple("abcdefghij"), tuple("0123456789")):
-        trained.check_data(dataclasses.replace(PICTURES, class_names=names))
+    for each in (names, tuple("0123456789")):
+        trained.check_data(dataclasses.replace(PICTURES, class_names=each))
     other = dataclasses.replace(PICTURES, class_names=tuple("abcdefghji"))
     saved[1]["colour"].check_data(other)
     with pytest.raises(ValueError, match=r"the network's classes are a, b, .*; those of pictures a, b, .* j, i"):
@@ -165,13 +161,6 @@ def test_the_memory_for_the_weights_and_the_matrices_of_large_filters_counts(sav
     assert 4 * band < bytes_of_one_image(large, (210, 210)) < 4 * 20 * band
 
 
-def test_json_nested_deeply_is_refused(tmp_path):
-    for depth, message in ((200, "nested more than 100 deep"), (10**5, "is damaged")):
-        (tmp_path / "nested.json").write_text("[" * depth + "]" * depth)
-        with pytest.raises(snnjax.InputError, match=message):
-            files.read_json(tmp_path / "nested.json")
-
-
 def test_parts_that_are_no_components_are_refused_at_once():
     """When the trainer is made at the latest, not when its first layer or the whole network is saved."""
 
@@ -192,21 +181,11 @@ def test_parts_that_are_no_components_are_refused_at_once():
             Trainer(make(), DIGITS, Settings((1, 1)))
 
 
-def test_a_network_with_parts_of_ones_own_is_trained_saved_and_reused(tmp_path):
-    """Its learners say of themselves what they like, and other runs take its layers."""
+def test_layers_are_not_reused_where_an_array_of_a_part_is_another():
     spec, images = NETWORKS["own"]
-    trainer = Trainer(spec, images, Settings((1, 0), batch_size=10, patience=0))
-    with RunFolder(tmp_path / "one", trainer, {}) as run:
-        state = trainer.run(run.start(), run.save)
-        run.finish(state)
-    decisions = trainer.predict(state, images.test_images)[0]
-    np.testing.assert_array_equal(jax.vmap(snnjax.load(tmp_path / "one"))(images.test_images), decisions)
-    other = dataclasses.replace(spec, encoder=own.Levels(np.linspace(30.0, 250.0, 9)))
-    for network, phase in ((spec, 1), (other, 0)):
-        with RunFolder(tmp_path / "two", Trainer(network, images, trainer.settings), {}) as run:
-            assert run.start(reuse=True).phase == phase, "the arrays of the other encoder are others"
-    with pytest.raises(ValueError, match="is of another network"):
-        RunFolder(tmp_path / "one", Trainer(other, images, trainer.settings), {}, resume=True)
+    others = dataclasses.replace(spec, encoder=own.Levels(np.linspace(30.0, 250.0, 9)))
+    one, other = (Trainer(each, images, Settings((1, 0), batch_size=10)) for each in (spec, others))
+    assert one.training.key(one.initial_state()) != other.training.key(other.initial_state())
 
 
 def test_layers_are_not_reused_once_a_base_class_or_a_part_of_a_rule_was_edited(tmp_path, monkeypatch):
