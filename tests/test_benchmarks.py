@@ -35,10 +35,7 @@ def test_the_short_form_leaves_json_a_table_and_a_figure(tmp_path, monkeypatch, 
     assert min(alike) > 0.9, "compiled kernels learn and decide as the others"
     for row in network["phases"]:
         assert 0 < row["min"] <= row["ms_per_image"] <= row["max"]
-        assert row["compile_seconds"] > 0
-        assert row["once"] == ("stage" in row["phase"])
-    memory = network["memory"]["snnjax"]
-    assert 2**26 < memory["loaded_bytes"] < memory["peak_bytes"]
+    assert 2**26 < network["memory"]["snnjax"]["loaded_bytes"] < network["memory"]["snnjax"]["peak_bytes"]
     assert (tmp_path / "throughput.png").stat().st_size > 1000
     table = (tmp_path / "throughput.md").read_text()
     assert "| mozafari2018 | snnjax, ms an image |" in table

@@ -197,20 +197,15 @@ def test_features_are_what_stages_make_of_an_image():
     np.testing.assert_array_equal(features[0], latency)
     np.testing.assert_array_equal(features[1], default)
     assert decided.decision == decision
-    deep = SpikingNetwork(NETWORKS["softhebb_narrow"](Images((8, 8))))
-    blank = jax.ShapeDtypeStruct((8, 8), np.uint8)
-    kinds = [jax.eval_shape(functools.partial(deep.features, stages=stages), blank).dtype.name for stages in range(4)]
-    assert kinds == ["uint8", "float32", "float32", "uint8"], "real-valued stages too"
 
 
 def test_branches_vote_for_the_class_of_their_winner():
     branches = [dataclasses.replace(DECISION, features=features, kernel=1, padding=0) for features in (3, 6, 9)]
-    network = SpikingNetwork(Network("votes", (1, 1, 1), 3, (stage(*branches),)))
-    for (name, before), best in zip(network.weights().items(), (1, 4, 2), strict=True):
-        weights = np.full(before.shape, 0.5, np.float32)
-        weights[best] = 0.6
-        network.set_weights({name: weights})
-    predict = jax.jit(network.model.predict)
+    spec = Network("votes", (1, 1, 1), 3, (stage(*branches),))
+    weights = {name: np.full(shape, 0.5, np.float32) for name, shape in spec.weight_shapes.items()}
+    for each, best in zip(weights.values(), (1, 4, 2), strict=True):
+        each[best] = 0.6
+    predict = jax.jit(SpikingNetwork(spec, weights=weights).model.predict)
     decided = predict(np.zeros((1, 1, 1), np.uint8))
     assert decided.votes.tolist() == [1, 2, 0]
     np.testing.assert_allclose(decided.scores, [0.5 + 0.5 + 0.6, 0.6 + 0.5 + 0.5, 0.5 + 0.6 + 0.5], rtol=1e-6)

@@ -13,22 +13,17 @@ from command import Command, refused
 from protocols import NCG, TABLES, Row
 
 from snnjax import data
-from snnjax.app import names, options
+from snnjax.app import names
 from snnjax.kernels import native
 from snnjax.networks import NETWORKS
 
 COMMAND, REPLICATE = Command("results", results), Command("replicate", replicate)
-XLA = options.Machine(kernels="xla")
 
 
 @pytest.fixture(autouse=True)
 def at_hand(monkeypatch):
     """Compiled kernels, wherever these tests run."""
     monkeypatch.setattr(native, "unavailable", lambda *_: "")
-
-
-def chosen(*rows: str, **more) -> results.Results:
-    return results.Results(rows=rows, **more)
 
 
 @pytest.mark.slow
@@ -49,7 +44,7 @@ def test_a_table_is_written_and_finished_runs_are_only_read(tmp_path):
 
 def test_each_option_of_a_row_reaches_its_runs(tmp_path):
     row = Row(NCG, protocols.JPEG, train_images=100, native=False, epochs=(3, 4))
-    given = chosen(data_dir=("cifar10-jpeg=pictures.zip",), out=tmp_path, test_images=50)
+    given = results.Results(data_dir=("cifar10-jpeg=pictures.zip",), out=tmp_path, test_images=50)
     run = results.options_of(row, 3, given)
     assert (run.network.model, run.data.dataset, str(run.data.data_dir)) == (NCG, "folder", "pictures.zip")
     assert (run.data.colour, run.data.train_images, run.data.test_images) == (True, 100, 50)
@@ -59,9 +54,11 @@ def test_each_option_of_a_row_reaches_its_runs(tmp_path):
     assert (run.machine.kernels, run.run.resume) == ("xla", True)
     assert run.run.out == tmp_path / results.name_of(row, 50) / "seed3"
     assert results.name_of(row) == f"{NCG}_cifar10-jpeg_100_xla_3_4", "folders of earlier versions are found"
+    for name, rows in TABLES.items():
+        assert len({results.name_of(row) for row in rows}) == len(rows), f"folders of {name}"
 
 
-def test_the_table_shows_intervals_and_published_figures_and_a_picture_its_images(tmp_path):
+def test_a_table_has_intervals_published_figures_and_a_picture(tmp_path):
     phases = [dict(name="R-STDP", compile_seconds=3.0, images_per_second=10_000.0)]
     run = dict(seconds=50.0, epochs=[{}] * 7, phases=phases, device="cpu", versions={})
     records = []
@@ -80,20 +77,6 @@ def test_the_table_shows_intervals_and_published_figures_and_a_picture_its_image
     assert sum("mnist is below the 98.9 %" in line for line in lines) == 1
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".md", ".png", ".txt"}
     assert list(results.courses_of(records)) == [f"{NCG}, mnist"], "of another network there is one number of images"
-
-
-def test_each_command_has_a_table_of_its_own():
-    """In one folder; the same command finds its table again."""
-    row = "mozafari2018:digits"
-    many = [f"mozafari2018:pictures_{number}.npz" for number in range(10)]
-    folders = [chosen("mozafari2018:folder", data_dir=(f"folder={name}",)) for name in ("one", "two")]
-    given = [chosen(row), chosen(row, seeds=2), chosen(row, machine=XLA), *folders, chosen(*many[:9]), chosen(*many)]
-    names = [results.table_of(each, results.rows_of(each)) for each in given]
-    assert names[0] == "mozafari2018-digits"
-    assert len({*names}) == len(given)
-    assert max(map(len, names)) < 120
-    for name, rows in TABLES.items():
-        assert len({results.name_of(row) for row in rows}) == len(rows), f"folders of {name}"
 
 
 def test_bad_options_end_with_one_line(tmp_path, capsys):
