@@ -55,8 +55,11 @@ STATIC = "make it a static argument of `jax.jit`, or a `static` field of its com
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_arrays_in_place_of_plain_settings_are_refused(name):
-    """In one line, which says what to do, traced or not."""
+def test_arrays_in_place_of_plain_settings_are_refused(name, request):
+    """In one line, which says what to do, traced or not.
+
+    What is right passes, even where places that nobody won hold arbitrary numbers.
+    """
     function, arrays, settings = CALLS[name]
     for setting in settings.keys() - (NUMBERS | {"radius"} if "winners" in name else NUMBERS):
 
@@ -69,6 +72,9 @@ def test_arrays_in_place_of_plain_settings_are_refused(name):
             jax.eval_shape(call, given)
         with pytest.raises(InputTypeError, match=rf"^`{setting}` must be {kind}, got an array .*{setting}.item"):
             call(given)
+    if name.startswith("native"):
+        request.getfixturevalue("compiler")
+    assert jax.tree.leaves(jax.eval_shape(lambda: function(*arrays, **settings)))
 
 
 def test_settings_that_are_not_hashable_are_refused():
@@ -95,43 +101,29 @@ def test_latencies_beyond_the_time_steps_are_refused(name):
             function(LATENCY.astype(np.int32) - 1, **settings)
 
 
-@pytest.mark.parametrize("name", CALLS)
-def test_what_is_right_passes(name, request):
-    """Even where places that nobody won hold arbitrary numbers."""
-    function, arrays, settings = CALLS[name]
-    if name.startswith("native"):
-        request.getfixturevalue("compiler")
-    assert jax.tree.leaves(jax.eval_shape(lambda: function(*arrays, **settings)))
-
-
 PADDED = Winners(np.int32([1]), np.int32([4]), np.int32([0]), np.uint8([2]))  # of a layer with a padding of 1
-PLACES = "must lie on the 4x4 positions of the layer, got row and column 4, 0: give the "
+OUTSIDE = np.stack([LATENCY] * 2), np.int32([[[0, 0]], [[4, 0]]]), np.int32([0, 2]), TAPS, np.ones(3, np.float32)
 
 
 @pytest.mark.parametrize(
-    ("call", "argument"),
+    ("call", "argument", "give"),
     [
-        (lambda x: kernels.receptive_fields(x, PADDED, kernel=3), "winners"),
-        (lambda x: kernels.patches(x, np.int32([[0, 0], [4, 0]]), kernel=3), "positions"),
-        (lambda x: kernels.causal_inputs(x, PADDED, kernel=3, time_steps=T), "winners"),
-        (lambda x: kernels.stdp(WEIGHTS, x, PADDED, RATES, time_steps=T), "winners"),
-        (lambda x: kernels.learned_rows(ROWS[:1], x, PADDED, RATES, time_steps=T), "winners"),
+        (lambda x: kernels.receptive_fields(x, PADDED, kernel=3), "winners", "padded `latency`"),
+        (lambda x: kernels.patches(x, np.int32([[0, 0], [4, 0]]), kernel=3), "positions", "padded `latency`"),
+        (lambda x: kernels.causal_inputs(x, PADDED, kernel=3, time_steps=T), "winners", "padded `latency`"),
+        (lambda x: kernels.stdp(WEIGHTS, x, PADDED, RATES, time_steps=T), "winners", "padded `latency`"),
+        (lambda x: kernels.learned_rows(ROWS[:1], x, PADDED, RATES, time_steps=T), "winners", "padded `latency`"),
+        (lambda x: native.learn(TAPS, x, PADDED, RATES, features=3, time_steps=T), "won", "`padding` of the layer"),
+        (lambda _: native.learn_patches(*OUTSIDE, features=3, **RULE), "positions", "`padding` of the layer"),
     ],
 )
-def test_winners_beyond_the_map_are_refused(call, argument):
-    """They would learn from the inputs of others, at the border."""
-    with pytest.raises(InputError, match=f"^`{argument}` {PLACES}padded `latency`"):
+def test_winners_beyond_the_map_are_refused(call, argument, give):
+    """They would learn from the inputs of others, at the border, or compiled kernels look outside of the array."""
+    places = "must lie on the 4x4 positions of the layer, got row and column 4, 0: give the "
+    with pytest.raises(InputError, match=f"^`{argument}` {places}{give}"):
         call(LATENCY)
-    jax.eval_shape(call, np.pad(LATENCY, ((0, 0), (1, 1), (1, 1)), constant_values=T))
-
-
-def test_compiled_kernels_refuse_winners_beyond_the_map():
-    """Which they would look for outside of the array."""
-    with pytest.raises(InputError, match=f"^`won` {PLACES}`padding` of the layer"):
-        native.learn(TAPS, LATENCY, PADDED, RATES, features=3, time_steps=T)
-    images, positions, limits = np.stack([LATENCY] * 2), np.int32([[[0, 0]], [[4, 0]]]), np.ones(3, np.float32)
-    with pytest.raises(InputError, match=f"^`positions` {PLACES}`padding` of the layer"):
-        native.learn_patches(images, positions, np.int32([0, 2]), TAPS, limits, features=3, **RULE)
+    if "padded" in give:
+        jax.eval_shape(call, np.pad(LATENCY, ((0, 0), (1, 1), (1, 1)), constant_values=T))
 
 
 SHORT = Winners(*(np.int32([0, 1]),) * 4)
