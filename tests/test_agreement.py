@@ -85,15 +85,7 @@ def winners_of(winners: Winners) -> list[tuple[int, ...]]:
     return [place for place in places if place[0] >= 0]
 
 
-def assert_learned(
-    run: Recorded,
-    step: str,
-    name: str,
-    before: np.ndarray,
-    after: np.ndarray,
-    winners: list[tuple[int, ...]],
-    doubt: np.ndarray,
-) -> None:
+def assert_learned(run: Recorded, step: str, name: str, before, after, winners, doubt: np.ndarray) -> None:
     """The features of a layer that changed are those recorded, and so are their weights but for 3 `doubtful` inputs."""
     rows, weights = run.tensor(f"{step}/rows", name), run.tensor(f"{step}/weights", name)
     size, padding = before.shape[2:], next(layer.padding for _, at, layer in run.spec.layers() if at == name)
@@ -180,9 +172,7 @@ def test_single_steps_of_stdp(run):
             latency, doubt = model.forward(latency, stage, stage + 1), doubtful(model, stage, latency)
 
 
-def step_of_stdp(
-    run: Recorded, name: str, layer: Layer, image: str, step: str, latency: jax.Array, doubt: np.ndarray
-) -> None:
+def step_of_stdp(run: Recorded, name: str, layer: Layer, image: str, step: str, latency, doubt: np.ndarray) -> None:
     expected = run.winners(f"steps/{image}/{step}")
     winners, spikes = winners_of(layer.winners(latency)), layer.spikes(latency)
     rank, *either = EQUALLY_STRONG.get((run.spec.name, image, step), (len(expected),))

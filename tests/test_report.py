@@ -76,7 +76,7 @@ def test_the_page_of_a_run_holds_its_pictures(run, results):
     assert {name for name in names if name.startswith("image_")} == {f"image_{number:05}" for number in first}
 
 
-def test_the_figures_of_each_epoch_are_kept_and_drawn(results):
+def test_figures_of_epochs_and_the_confusion_are_kept_and_drawn_as_they_are(results):
     (stdp,), (reward,) = results["curves"]["STDP layer1"].values(), results["curves"]["R-STDP"].values()
     assert {name: len(values) for name, values in stdp.items()} == dict.fromkeys(stdp, 2)
     last = results["diagnoses"]["R-STDP"]
@@ -86,6 +86,16 @@ def test_the_figures_of_each_epoch_are_kept_and_drawn(results):
     wins = last["wins"]["layer2"]
     (axis,) = plots.wins_picture(wins, results["class_names"], "wins of layer2").axes
     assert axis.images[0].get_array().tolist() == np.reshape(wins, (10, -1)).tolist()
+    epochs = [{part: dict(accuracy=0.5, wrong=0.3, silent=0.2) for part in ("train", "test")} for _ in range(5)]
+    epochs[1]["test"]["accuracy"] = 0.6
+    *_, best = plots.history_picture(epochs, 1).axes[0].get_lines()
+    assert (best.get_xdata(), best.get_ydata()) == ([2], [60])
+    test = dict(confusion_matrix=[[3, 1], [0, 2]], classes=dict(images=[5, 2]))
+    (axis,) = plots.confusion_picture(test, ["a", "b"]).axes
+    np.testing.assert_allclose(axis.images[0].get_array(), [[0.6, 0.2, 0.2], [0, 1, 0]])
+    written = {text.get_position(): text.get_text() for text in axis.texts}
+    assert written == {(0, 0): "3", (1, 0): "1", (2, 0): "1", (1, 1): "2"}
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("decision", "label")
 
 
 def test_a_response_is_drawn_map_by_map():
@@ -106,19 +116,6 @@ def test_a_response_is_drawn_map_by_map():
     assert (counts[1][2, 9], counts[1].sum()) == (1, 1)
     _, best = axes["score of each class"].lines
     assert (best.get_xdata(), best.get_ydata()) == ([0], [9])
-
-
-def test_the_history_and_the_confusion_are_drawn_as_they_are():
-    epochs = [{part: dict(accuracy=0.5, wrong=0.3, silent=0.2) for part in ("train", "test")} for _ in range(5)]
-    epochs[1]["test"]["accuracy"] = 0.6
-    *_, best = plots.history_picture(epochs, 1).axes[0].get_lines()
-    assert (best.get_xdata(), best.get_ydata()) == ([2], [60])
-    test = dict(confusion_matrix=[[3, 1], [0, 2]], classes=dict(images=[5, 2]))
-    (axis,) = plots.confusion_picture(test, ["a", "b"]).axes
-    np.testing.assert_allclose(axis.images[0].get_array(), [[0.6, 0.2, 0.2], [0, 1, 0]])
-    written = {text.get_position(): text.get_text() for text in axis.texts}
-    assert written == {(0, 0): "3", (1, 0): "1", (2, 0): "1", (1, 1): "2"}
-    assert (axis.get_xlabel(), axis.get_ylabel()) == ("decision", "label")
 
 
 def test_misclassified_test_images_are_listed_and_drawn(run, results):

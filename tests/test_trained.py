@@ -76,14 +76,10 @@ def saved(tmp_path_factory) -> tuple[pathlib.Path, dict[str, Trained], dict[str,
 def test_a_network_decides_after_loading_as_before(saved, name):
     """It takes images, for which its encoder and its time steps come with it."""
     folder, networks, decisions = saved
-    spec, images = NETWORKS[name]
     loaded = snnjax.load(folder / name)
     assert jax.tree.structure(loaded.spec) == jax.tree.structure(networks[name].network)
-    assert loaded.spec.time_steps == spec.time_steps
     assert len(set(decisions[name])) > 1
-    assert jax.jit(jax.vmap(loaded))(images.test_images).tolist() == decisions[name]
-    image = images.test_images[0]
-    np.testing.assert_array_equal(loaded.model.encode(image), spec.encoder(image))
+    assert jax.jit(jax.vmap(loaded))(NETWORKS[name][1].test_images).tolist() == decisions[name]
 
 
 def test_names_of_classes_are_one_for_each_and_those_of_the_data(saved, tmp_path):
@@ -100,10 +96,7 @@ def test_names_of_classes_are_one_for_each_and_those_of_the_data(saved, tmp_path
             snnjax.load(tmp_path)
     for each in (names, tuple("0123456789")):
         trained.check_data(dataclasses.replace(PICTURES, class_names=each))
-    other = dataclasses.replace(PICTURES, class_names=tuple("abcdefghji"))
-    saved[1]["colour"].check_data(other)
-    with pytest.raises(ValueError, match=r"the network's classes are a, b, .*; those of pictures a, b, .* j, i"):
-        trained.check_data(other)
+    saved[1]["colour"].check_data(dataclasses.replace(PICTURES, class_names=tuple("abcdefghji")))
     many = dict(train_images=np.resize(SPOTS, (20, *SPOTS.shape[1:])), train_labels=np.arange(20), classes=20)
     with pytest.raises(ValueError, match="the network has 10 classes, pictures has 20"):
         trained.check_data(dataclasses.replace(PICTURES, **many))
@@ -181,14 +174,11 @@ def test_parts_that_are_no_components_are_refused_at_once():
             Trainer(make(), DIGITS, Settings((1, 1)))
 
 
-def test_layers_are_not_reused_where_an_array_of_a_part_is_another():
+def test_layers_are_not_reused_once_an_array_a_base_class_or_a_part_of_a_rule_is_another(tmp_path, monkeypatch):
     spec, images = NETWORKS["own"]
     others = dataclasses.replace(spec, encoder=own.Levels(np.linspace(30.0, 250.0, 9)))
     one, other = (Trainer(each, images, Settings((1, 0), batch_size=10)) for each in (spec, others))
     assert one.training.key(one.initial_state()) != other.training.key(other.initial_state())
-
-
-def test_layers_are_not_reused_once_a_base_class_or_a_part_of_a_rule_was_edited(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     head, part = "import snnjax\n{}\n\n@snnjax.component\nclass ", "\n    part: object = None\n"
     sources = dict(
