@@ -16,15 +16,13 @@ import snnjax
 from snnjax import InputError, Settings, Trainer, TrainState
 from snnjax.core import devices
 from snnjax.data import Dataset
-from snnjax.encoding import DOG, PIXELS
+from snnjax.encoding import PIXELS
 from snnjax.kernels import Spikes
 from snnjax.layers import WTA, Conv, LatencyCode, Standardise, Triangle
 from snnjax.learners import RSTDP, STDP, SoftHebb, SupervisedSTDP
-from snnjax.networks import Earliest, LinearSVM, Majority, Network, kheradpisheh2018, stage
+from snnjax.networks import Earliest, LinearSVM, Majority, Network, stage
 from snnjax.networks.decision import decide, votes_of
-from snnjax.networks.model import rounded_weights
 from snnjax.runs.trained import Trained
-from snnjax.training.state import plan
 
 RANDOM = np.random.default_rng(0)
 LABELS = np.arange(19, dtype=np.int32) % 2
@@ -73,18 +71,6 @@ def test_decisions_are_the_same_everywhere(network, compiler):
         np.testing.assert_array_equal(other_scores, scores[: len(others)], name)
 
 
-def test_rounded_weights_stay_as_they_are():
-    network = NETWORKS[1]
-    weights = network.initial_weights(0)
-    once = rounded_weights(network, weights)
-    for name, weight in weights.items():
-        largest = np.abs(weight).reshape(len(weight), -1).sum(axis=1).max()
-        np.testing.assert_allclose(once[name], weight, rtol=0, atol=largest * 2.0**-23)
-        np.testing.assert_array_equal(rounded_weights(network, once)[name], once[name])
-        total = np.cumsum(RANDOM.permutation(once[name][0].ravel()), dtype=np.float32)[-1]
-        assert total == np.float64(once[name][0]).sum()
-
-
 def test_what_is_computed_in_blocks_has_gradients():
     weights = RANDOM.normal(0, 1, (4, 5)).astype(np.float32)
     items = RANDOM.normal(0, 1, (3, 5)).astype(np.float32)
@@ -130,12 +116,6 @@ def test_the_earliest_neuron_decides_then_the_strongest_then_the_lowest(times, p
     # two neurons a class: the better one counts
     worse = np.stack([times, np.ones(3)], 1), np.stack([potentials, np.zeros(3)], 1)
     assert DECIDED(Earliest(fallback=True), [spikes_of(*worse)], 3).decision == fallback
-
-
-def test_the_earliest_of_several_layers_decides():
-    layers = [*map(spikes_of, ([0.5, 0.75, 1], [1, 0.25, 1], [0.5, 1, 1]), ([1, 1, 1], [1, 1, 1], [9, 1, 1]))]
-    assert DECIDED(Earliest(), layers, 3).decision == 1
-    assert DECIDED(Earliest(), layers, 3).votes.tolist() == [0, 1, 0]
 
 
 def test_the_majority_of_layers_decides_or_else_the_middle_one():
@@ -206,10 +186,3 @@ def test_a_network_under_a_linear_machine_is_used_without_scikit_learn(tmp_path,
 def test_settings_that_are_refused(name):
     with pytest.raises(InputError, match=f"`{name}` must be"):
         LinearSVM(**{"intercepts": np.zeros(2), name: -1})
-
-
-def test_the_network_of_kheradpisheh():
-    network = kheradpisheh2018()
-    assert network.encoder == DOG
-    assert network.shapes == ((2, 28, 28), (32, 15, 15), (150, 9, 9))
-    assert [phase.name for phase in plan(network, network.epochs)] == ["STDP layer1", "STDP layer2", "fit LinearSVM"]

@@ -8,12 +8,11 @@ import judge
 import numpy as np
 import pytest
 
-from snnjax import RSTDP, STDP, Conv, InputError, Network, Pool, SpikingNetwork, load, stage
+from snnjax import RSTDP, STDP, Conv, InputError, Network, Pool, SpikingNetwork, stage
 from snnjax.app.features import drawn_back
 from snnjax.core import devices
 from snnjax.encoding import ON_OFF, WHITENING, OnOff, Whitening, fitted
 from snnjax.kernels import linear_latency
-from snnjax.runs.trained import Trained
 
 RNG = np.random.default_rng(0)
 SMOOTH = np.cumsum(RNG.integers(-9, 10, (7, 14, 11, 3)), axis=2).clip(-120, 120).astype(np.int32)
@@ -109,19 +108,13 @@ def test_a_fit_is_the_same_each_time_for_floats_and_in_parts(case, monkeypatch):
     assert encoder.output_shape(images.shape[1:]) == encoder.maximum.shape
 
 
-def test_a_network_keeps_its_fitted_encoder(case, tmp_path):
-    """In a file; its features are drawn back in grey or colour."""
+def test_features_behind_a_fitted_encoder_are_drawn_back(case):
+    """In grey or colour."""
     encoder, images = case
     first = Conv(3, kernel=3, padding=1, threshold=1, learners=STDP())
     stages = (stage(first, first, pool=Pool(2)), stage(Conv(2, kernel=3, learners=RSTDP())))
     shape = encoder.output_shape(images.shape[1:])
     network = SpikingNetwork(Network("two", shape, 2, stages, time_steps=encoder.time_steps, encoder=encoder))
-    weights = {name: np.asarray(each) for name, each in network.weights().items()}
-    Trained(network.spec, weights, images.shape[1:]).save(tmp_path / "weights.npz")
-    loaded = load(tmp_path / "weights.npz")
-    assert loaded.spec.encoder == encoder
-    decisions = jax.jit(jax.vmap(loaded))(images)
-    np.testing.assert_array_equal(decisions, [network.predict(encoder(image)) for image in images])
     for drawn in drawn_back(network).values():
         assert drawn.images.shape[3:] == images.shape[3:]
         np.testing.assert_allclose((drawn.images**2).reshape(len(drawn.images), -1).sum(axis=1), 1, rtol=1e-5)

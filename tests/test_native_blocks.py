@@ -76,16 +76,6 @@ def test_stdp_is_that_of_the_judge(name, share, k, radius, bounds):
     assert (features >= 0).any()
 
 
-def test_a_neuron_that_has_fired_is_no_longer_looked_at():
-    """It has crossed its threshold, whatever negative weights add later."""
-    latency = np.uint8([0, 1, 2]).reshape(1, 3, 1, 1)
-    weights = np.float32([[1.0, -2.0, 0.5], [0.25, 0.25, 0.25]])[:, :, None, None]
-    rule = dict(threshold=0.5, k=2, radius=0, time_steps=T, bounds=(-2.0, 2.0), stabiliser=False)
-    found = blocks.learn_by_stdp(as_taps(weights), latency, np.int32([0, 1]), np.float32([[0.5, -0.5]]), **rule)
-    np.testing.assert_array_equal(found.feature, [[0, -1]])
-    np.testing.assert_array_equal(found.weights[0, 0], [[1.5, -2.0, 0.0], [0.25, 0.25, 0.25]])
-
-
 @pytest.mark.parametrize(
     ("name", "share", "pool"),
     [

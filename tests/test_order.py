@@ -12,7 +12,7 @@ from snnjax import Images
 from snnjax.app.commands import train
 from snnjax.app.options import Data, Epochs, Machine
 from snnjax.app.options import Network as Named
-from snnjax.core import files, metrics
+from snnjax.core import files
 from snnjax.data import Dataset
 from snnjax.kernels import native
 from snnjax.layers.conv import Conv
@@ -22,7 +22,6 @@ from snnjax.training import epoch as epoch_module
 from snnjax.training.draws import shown_order
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings, TrainState
-from snnjax.training.sweep import Sweep
 
 NATIVE = not native.unavailable()
 BOTH = dict(shuffle=True, mirror=True)
@@ -87,26 +86,6 @@ def test_an_epoch_is_one_of_the_images_in_that_order(network, how, monkeypatch):
             assert found.diagnoses[name] == expected.diagnoses[name]
 
 
-def test_decisions_stay_with_their_images_and_labels():
-    """A network that does not learn decides as in any order; each image as it was shown in that epoch."""
-    frozen = RSTDP(reward=(0, 0), punish=(0, 0), bounds=(0, 1))
-    last = dataclasses.replace(PLAIN.stages[1].branches[0], learners=frozen)
-    network = dataclasses.replace(PLAIN, stages=(PLAIN.stages[0], stage(last)))
-    settings = settings_of((0, 3), **BOTH)
-    trainer = Trainer(network, LITTLE, settings)
-    state, heard = trainer.initial_state(), []
-    trainer.callback.advanced = lambda images, correct: heard.append(correct)
-    trainer.run(state)
-    for number, epoch in enumerate(state.epochs):
-        data = shown(LITTLE, shown_order(settings, [0], 1, 40, number))
-        decisions, _ = trainer.predict(TrainState(state.weights), data.train_images)
-        assert epoch["train"] == metrics.fractions(decisions, data.train_labels)
-        assert round(epoch["train"]["accuracy"] * 40) in heard
-    assert len({epoch["train"]["accuracy"] for epoch in state.epochs}) > 1, "mirrored alike in each epoch"
-    outputs = trained(network, LITTLE, settings_of((0, 1))).diagnoses["outputs of stage 1"]
-    assert state.diagnoses["outputs of stage 1"] == outputs, "of the images alone"
-
-
 def test_a_run_resumed_in_the_middle_goes_on_in_the_same_order(tmp_path):
     """From every file that was saved, by a new trainer, to the last bit."""
     saved = []
@@ -126,23 +105,6 @@ def test_a_run_resumed_in_the_middle_goes_on_in_the_same_order(tmp_path):
             np.testing.assert_array_equal(array, others[name], name)
         assert meta | dict(phases=[]) == other_meta | dict(phases=[]), "in all but how long it took"
     assert len(saved) > 8
-
-
-def test_each_network_of_a_sweep_has_the_order_that_it_has_alone(monkeypatch):
-    """Different seeds have different orders. Each ends with the weights that it ends with alone, to the last bit."""
-    monkeypatch.setattr(epoch_module, "SLICE", 12)
-    settings = settings_of((2, 2), **BOTH)
-    variants = [{"seed": 3}, {"seed": 1, "layer1.threshold": 40.0}, {"seed": 3, "layer1.threshold": 45.0}]
-    sweep = Sweep(PLAIN, LITTLE, settings, variants)
-    weights: dict[int, dict[str, np.ndarray]] = {}
-    state = sweep.run(keep=lambda at, network, state: weights.update({at: state.weights}) or {})
-    assert len(sweep.groups()) == 1
-    for number, network in enumerate(sweep.networks):
-        expected = trained(network, LITTLE, dataclasses.replace(settings, seed=sweep.seeds[number]))
-        assert state.done[number]["epochs"] == expected.epochs
-        assert state.done[number]["diagnoses"] == expected.diagnoses
-        for layer, array in expected.weights.items():
-            np.testing.assert_array_equal(weights[number][layer], array)
 
 
 @pytest.mark.parametrize("channels", [2, 3], ids=["recordings", "colour"])

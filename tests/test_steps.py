@@ -24,7 +24,6 @@ from snnjax.layers.layer_kernels import AT_ONCE, NATIVE, PLAIN, TAPS, XLA
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, SupervisedSTDP, Tally, TargetTime
 from snnjax.networks import Earliest, Majority, Model, Network, stage
-from snnjax.networks.batches import decide_batch
 from snnjax.steps import accelerated, deciding, native, plain, reward_in_blocks
 from snnjax.steps.plain import Carry, Slice, Task
 from snnjax.steps.registry import Case, fast_step
@@ -163,12 +162,6 @@ def test_fast_steps_without_labels_are_the_plain_one(name, step, kernels, batch,
     assert (expected[0].layers["layer1"].weights != weights_of(name)).mean() > 0.3
 
 
-def test_branches_begin_with_the_first_rates():
-    """However many images their stage has seen before, in step with its doubling."""
-    starts = [QUICK.init(None, np.zeros(2, np.uint32), seen) for seen in (0, 9, 10, 25)]
-    assert [(int(each), each.dtype) for each in starts] == [(at, np.int32) for at in (0, 9, 0, 5)]
-
-
 def test_a_layer_without_a_learner_does_not_learn():
     network = Network("fixed", (2, 8, 8), 2, (stage(Conv(4, 3, threshold=3)), stage(Conv(2, 3, learners=RSTDP()))))
     assert [(phase.layers, phase.stage) for phase in plan(network, (5, 5))] == [((), 1)]
@@ -298,22 +291,6 @@ def test_an_accelerator_learns_batches_of_a_readout_as_the_plain_step(kind):
         expected = taught(case, *BY_SEARCH, batch=8, spans=spans)
         assert_equal(taught(case, *BATCHES, batch=8, spans=spans), expected, rtol=1e-5, atol=2e-5)
         assert np.any(expected[0].layers["layer1"].weights != case[0].layers["layer1"].weights)
-
-
-@jax.jit
-def decide_each(model: Model, images: Any) -> Any:
-    return jax.lax.map(model.decide, images)
-
-
-@pytest.mark.parametrize(("features", "fractional", "fallback"), [(3, True, False), (33, False, True)])
-def test_blocks_are_decided_as_single_images(features, fractional, fallback, compiler):
-    model, images, _ = readout(SupervisedSTDP(non_targets=0), features, 3, T, fractional, fallback)
-    expected = decide_each(model.packed({"layer1": PLAIN}), images)
-    assert len(np.unique(expected.decision)) > 2
-    for form in (XLA, TAPS, deciding.READOUT):
-        decision, scores = decide_batch(model.packed({"layer1": form}), images, first=model.last)
-        np.testing.assert_array_equal(decision, expected.decision)
-        np.testing.assert_allclose(scores, expected.scores, rtol=0, atol=1e-6)
 
 
 @pytest.mark.skipif(not pathlib.Path("/proc/self/task").exists(), reason="sets the cores of threads as Linux does")

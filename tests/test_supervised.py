@@ -100,9 +100,6 @@ def test_recorded_decisions_times_and_weights(name, step, compiler):
             )
 
 
-SEARCHES = kernels.search_spikes, kernels.spikes_at_once
-
-
 @st.composite
 def readouts(draw):
     """Latencies (40,), weights (6, 40) whose sums are exact, T and thresholds."""
@@ -119,7 +116,7 @@ def test_searches_find_the_spikes_of_all_steps(readout, fractional):
     latency, weights, steps, threshold = readout
     how = dict(threshold=threshold, time_steps=steps, fractional=fractional)
     expected = kernels.timed_spikes(latency[:, None, None], weights[:, :, None, None], **how)
-    for search in SEARCHES:
+    for search in (kernels.search_spikes, kernels.spikes_at_once):
         found = search(latency, weights, **how)
         np.testing.assert_array_equal(found.latency, expected.latency[:, 0, 0])
         np.testing.assert_array_equal(found.potential, expected.potential[:, 0, 0])
@@ -196,7 +193,10 @@ def diagnosed(learner: SupervisedSTDP, features: int, **info) -> dict[str, Any]:
 
 
 def test_figures_by_hand():
-    """Of two classes of three neurons, of which the first of each is no target; the last image taught nothing."""
+    """Of two classes of three neurons, of which the first of each is no target; the last image taught nothing.
+
+    Neurons that fire at once are said to.
+    """
     found = diagnosed(
         SupervisedSTDP(threshold_rate=8.0),
         6,
@@ -216,10 +216,7 @@ def test_figures_by_hand():
     assert "training thresholds of layer1 end at 5..10, mean 7.5" in found["text"], "without those that have none"
     assert found["scalars"]["threshold_rate"] == 4.0
     assert "too low" not in found["text"]
-
-
-def test_neurons_that_fire_at_once_are_said_to():
-    """Without competition there are no training thresholds to speak of."""
+    # Without competition there are no training thresholds to speak of.
     info = dict(label=[0], neuron=[[0, 1]], time=[[0.02, 0.02]], error=[[0, 0]], threshold=np.zeros((1, 0)))
     found = diagnosed(SupervisedSTDP(competition=False, non_targets=0), 2, **info)
     assert "the threshold 4 is too low: neurons fire at the first steps" in found["text"]

@@ -13,7 +13,6 @@ import tiny
 
 from snnjax import Images
 from snnjax.core import files, metrics
-from snnjax.core.components import leaves
 from snnjax.core.errors import InputError
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.layer_kernels import PLAIN
@@ -132,8 +131,8 @@ def test_patience_and_the_best_network(monkeypatch, accuracies, patience, length
     assert any(np.any(seen[3][name] != seen[2 + length][name]) for name in state.best), "all epochs are alike"
 
 
-def test_callbacks_hear_of_every_image():
-    promised, heard, epochs, right = {}, collections.Counter(), [], []
+def test_callbacks_hear_of_every_image_and_of_what_phases_show():
+    promised, heard, epochs, right, shown = {}, collections.Counter(), [], [], {}
 
     def advanced(images, correct):
         heard[[*promised][-1]] += images
@@ -143,6 +142,7 @@ def test_callbacks_hear_of_every_image():
     callback.started = promised.__setitem__
     callback.advanced = advanced
     callback.tested = epochs.append
+    callback.diagnosed = shown.__setitem__
     trainer = Trainer(SHALLOW, DATA, Settings((2, 3), batch_size=20), callback)
     state = trainer.run(trainer.initial_state())
     images = {"encode": 80, "STDP layer1": 80, "who fires in stage 1": 40, "who fires in stage 1, test": 40}
@@ -150,6 +150,15 @@ def test_callbacks_hear_of_every_image():
     assert epochs == state.epochs
     assert right[-3:] == [round(40 * each["train"]["accuracy"]) for each in state.epochs]
     assert {phase["name"]: phase["images"] for phase in state.phases} == dict(heard, test=120)
+    assert state.diagnoses == shown
+    assert shown.keys() == {"STDP layer1", "outputs of stage 1", "R-STDP"}
+    learned = shown["STDP layer1"]
+    assert 0 < sum(learned["wins"]["layer1"]) <= 40 * 2, "of one epoch, two winners to an image"
+    assert learned["convergence"]["layer1"] == convergence(state.weights["layer1"])
+    model = SpikingNetwork(trainer.network, weights=state.weights).model
+    latencies = jax.vmap(lambda image: model.forward(model.encode(image), 0, 1))(DATA.train_images)
+    share = np.mean(np.array(latencies) < SHALLOW.time_steps)
+    assert shown["outputs of stage 1"]["firing"]["layer1"] == pytest.approx(share)
 
 
 WIDE = dataclasses.replace(DATA, train_labels=np.arange(40) % 11, classes=11)
@@ -230,47 +239,12 @@ def test_the_roc_auc_ranks_images_on_one_scale():
     assert metrics.report(half, labels, scores)["roc_auc"] == pytest.approx(0.875, abs=0.02)
 
 
-def test_a_state_keeps_the_numbers_that_learning_has_changed():
-    """A number that has its initial value again is not kept; a network taken from the state before keeps its own."""
-    state = TrainState(SHALLOW.initial_weights())
-    numbers = dict(zip(leaves(tiny.FIRST, "layer1"), map(np.asarray, jax.tree.leaves(tiny.FIRST)), strict=True))
-    changed = numbers | {"layer1.threshold": np.float32(np.inf), "layer1.learners.bounds.1": np.float32(2)}
-    before = state.trained
-    state.keep_layer("layer1", tiny.FIRST, np.zeros((4, 6, 5, 5), np.float32), list(changed.values()))
-    assert state.numbers.keys() == {"layer1.threshold", "layer1.learners.bounds.1"}
-    assert not before.numbers
-    assert np.all(before.weights["layer1"] > state.weights["layer1"])
-    assert state.network(SHALLOW).stages[0].branches[0].threshold == np.inf, "a layer may silence itself"
-    state.keep_layer("layer1", tiny.FIRST, state.weights["layer1"], list(numbers.values()))
-    assert state.numbers == {}
-
-
 # What phases show, in figures and words
-
-CONV = Conv(4, kernel=5, padding=2, threshold=15, competition=WTA(2, radius=3), learners=STDP(doubling=20))
-SPEC = Network("two", (6, 28, 28), 10, (stage(CONV, pool=4), stage(Conv(20, kernel=7, learners=RSTDP()))))
-
-
-def test_phases_of_a_training_tell_what_they_show():
-    heard = {}
-    callback = Callback()
-    callback.diagnosed = heard.__setitem__
-    trainer = Trainer(SHALLOW, DATA, Settings((2, 1), batch_size=20), callback)
-    state = trainer.run(trainer.initial_state())
-    assert state.diagnoses == heard
-    assert heard.keys() == {"STDP layer1", "outputs of stage 1", "R-STDP"}
-    learned = heard["STDP layer1"]
-    assert 0 < sum(learned["wins"]["layer1"]) <= 40 * 2, "of one epoch, two winners to an image"
-    assert learned["convergence"]["layer1"] == convergence(state.weights["layer1"])
-    model = SpikingNetwork(trainer.network, weights=state.weights).model
-    latencies = jax.vmap(lambda image: model.forward(model.encode(image), 0, 1))(DATA.train_images)
-    share = np.mean(np.array(latencies) < trainer.network.time_steps)
-    assert heard["outputs of stage 1"]["firing"]["layer1"] == pytest.approx(share)
 
 
 def figures_of(conv: Conv, weights: np.ndarray, info: np.ndarray) -> tuple[dict[str, Any], str]:
     """Figures and sentences."""
-    layer = Layer(conv, weights, SPEC.time_steps, PLAIN)
+    layer = Layer(conv, weights, SHALLOW.time_steps, PLAIN)
     figures = conv.learners.diagnose(layer, info)
     return figures, "; ".join(describe("layer1", layer, conv.learners, figures))
 
@@ -279,9 +253,9 @@ def test_plainly_bad_thresholds_are_named():
     """Too low in the branch whose neurons nearly all fire."""
     won = np.full((10, 2), -1)
     won[0] = 1
-    assert "15 is too high" in figures_of(CONV, np.full(4, 0.8), won)[1]
-    branches = stage(CONV, dataclasses.replace(CONV, threshold=0.01), pool=4)
-    spec = dataclasses.replace(SPEC, stages=(branches, SPEC.stages[1]))
+    assert "15 is too high" in figures_of(tiny.FIRST, np.full(4, 0.8), won)[1]
+    branches = stage(tiny.FIRST, dataclasses.replace(tiny.FIRST, threshold=0.01), pool=7)
+    spec = dataclasses.replace(SHALLOW, stages=(branches, SHALLOW.stages[1]))
     fired = np.arange(10 * 8 * 49).reshape(10, 8, 7, 7) % 3 == 0
     fired[:, 4:] = True
     diagnosis = diagnose_outputs(spec, 0, fired, {})
@@ -290,17 +264,17 @@ def test_plainly_bad_thresholds_are_named():
     ]
     assert diagnosis["firing"] == dict(layer1_1=pytest.approx(1 / 3, abs=0.01), layer1_2=1.0)
     assert diagnosis["silent"] == 0
-    assert "15 of layer1 is too high" in diagnose_outputs(SPEC, 0, np.zeros((10, 4, 7, 7), bool), {})["words"][-1]
+    assert "50 of layer1 is too high" in diagnose_outputs(SHALLOW, 0, np.zeros((10, 4, 7, 7), bool), {})["words"][-1]
 
 
 def test_figures_by_hand():
     won = np.array([[0, 1], [0, -1], [0, 3], [-1, -1]])
-    figures, words = figures_of(CONV, np.array([0.0, 1.0, 0.5, 0.5]), won)
+    figures, words = figures_of(tiny.FIRST, np.array([0.0, 1.0, 0.5, 0.5]), won)
     assert (figures["wins"], figures["silent"], figures["never_won"]) == ([3, 1, 0, 1], 0.25, 1)
     assert figures["convergence"] == pytest.approx(0.125)
     assert "1 of 4 features never won (2); 0 won more than 5 times" in words
     assert "0.125, not converged yet" in words
-    assert "0.000, converged" in figures_of(CONV, np.ones(4), won)[1]
+    assert "0.000, converged" in figures_of(tiny.FIRST, np.ones(4), won)[1]
     conv = Conv(3, kernel=3, learners=RSTDP(bounds=(0.2, 0.8)))
     figures, words = figures_of(conv, np.array([0.2, 0.8, 0.5, 0.2]), dict(feature=np.zeros((4, 1), int)))
     assert figures["convergence"] == pytest.approx(0.0625)
