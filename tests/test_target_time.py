@@ -66,26 +66,30 @@ def judge(patch, weights, threshold, time_steps, *, rate, threshold_rate, target
 def test_patches_are_those_of_the_judge(features, steps, bounds, compiler):
     """Of images with two patches each, the first silent; the compiled form with padding and strides.
 
-    At first weights and thresholds are multiples of 1/4, so that neurons tie and reach their thresholds exactly.
+    The next one brings the last two neurons, which are alike, exactly to their threshold; the lower one wins.
     """
     rng = np.random.default_rng(features)
     images = rng.integers(0, 2 * steps, (30, 2, 6, 5)).clip(max=steps).astype(np.uint8)
     images[2] = steps
     positions = np.int32(rng.integers(0, (3, 4), (30, 2, 2)))
-    weights, threshold = rng.integers(1, 5, (features, 2, 3, 2)) / 4, rng.integers(4, 16, features) / 4
-    weights, threshold, rule = np.float32(weights), np.float32(threshold), dict(RULE, bounds=bounds)
+    weights = np.float32(rng.uniform(size=(features, 2, 3, 2)))
+    weights[-2:] = rng.integers(1, 5, (2, 3, 2)) / 4
     padded = np.pad(images, ((0, 0), (0, 0), (1, 1), (0, 0)), constant_values=steps)
     patches = [
         image[:, 2 * row : 2 * row + 3, column : column + 2].ravel()
         for image, at in zip(padded[2:28], positions[2:28], strict=True)
         for row, column in at
     ]
+    reached = float(weights[-1].ravel()[patches[2] <= np.sort(patches[2])[2]].sum())
+    threshold = np.float32(reached + rng.uniform(1, 2, features))
+    threshold[-2:] = reached
+    rule = dict(RULE, bounds=bounds, threshold_min=reached)
     expected, fired = (np.float64(weights.reshape(features, -1)), np.float64(threshold)), []
     for patch in patches:
         *expected, winner, step = judge(patch, *expected, steps, **rule)
         fired.append((winner, step))
     assert len({winner for winner, _ in fired}) > min(features, 3)
-    assert fired[:2] == [(-1, steps)] * 2
+    assert [winner for winner, _ in fired[:3]] == [-1, -1, max(features - 2, 0)]
     settings = dict(time_steps=steps, **rule)
     found = kernels.learn_patches(np.stack(patches), weights.reshape(features, -1), threshold, **settings)
     where = images, positions, np.int32([2, 28]), native.arrange(weights), threshold
