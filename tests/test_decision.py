@@ -2,17 +2,14 @@
 
 import dataclasses
 import functools
-import sys
 import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 from sklearn.svm import LinearSVC
 
-import snnjax
 from snnjax import InputError, Settings, Trainer, TrainState
 from snnjax.core import devices
 from snnjax.data import Dataset
@@ -22,7 +19,6 @@ from snnjax.layers import WTA, Conv, LatencyCode, Standardise, Triangle
 from snnjax.learners import RSTDP, STDP, SoftHebb, SupervisedSTDP
 from snnjax.networks import Earliest, LinearSVM, Majority, Network, stage
 from snnjax.networks.decision import decide, votes_of
-from snnjax.runs.trained import Trained
 
 RANDOM = np.random.default_rng(0)
 LABELS = np.arange(19, dtype=np.int32) % 2
@@ -168,18 +164,6 @@ def test_the_linear_machine_is_that_of_scikit_learn(kept):
     assert np.all(machine_decides(machine, silent)[1] == -1), "no class without spikes"
     silent[:, 1, 0, 1] = 14
     assert np.all(machine_decides(machine, silent)[1] >= 0)
-
-
-def test_a_network_under_a_linear_machine_is_used_without_scikit_learn(tmp_path, monkeypatch):
-    network = Network("machine", (6, 28, 28), 10, (stage(tiny.FIRST, pool=7),), decision=LinearSVM(C=0.1))
-    trainer = Trainer(network, tiny.images(), Settings((1,)))
-    state = trainer.run(trainer.initial_state())
-    Trained(trainer.trained(state).spec, state.trained.weights, (28, 28)).save(tmp_path / "weights.npz")
-    images = tiny.images().test_images
-    expected = trainer.predict(state, images)[0]
-    for name in [name for name in sys.modules if name.startswith(("sklearn", "scipy.sparse"))]:
-        monkeypatch.setitem(sys.modules, name, None)
-    np.testing.assert_array_equal(jax.jit(jax.vmap(snnjax.load(tmp_path / "weights.npz")))(images), expected)
 
 
 @pytest.mark.parametrize("name", ["C", "tolerance", "iterations", "coefficients"])

@@ -1,6 +1,7 @@
 """Encoders and decisions that are fitted to the training images: trained, stopped, saved and swept like all others."""
 
 import dataclasses
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -111,15 +112,19 @@ def test_a_run_that_fits_is_one_with_an_encoder_fitted_before(case):
     assert state.epochs == expected.epochs
 
 
-def test_predictions_are_those_of_the_network_and_the_best_epoch(case, tmp_path):
+def test_predictions_are_those_of_the_network_and_the_best_epoch(case, tmp_path, monkeypatch):
+    """Also of the network in a file, which is used without scikit-learn."""
     name, trainer, state = case
     decisions, _ = trainer.predict(state, IMAGES.test_images)
     record = state.epochs[state.best_epoch]["test"]
     assert fractions(decisions, IMAGES.test_labels) == pytest.approx(record)
     assert record["accuracy"] > dict(encoder=0, both=0.15, own=0.3)[name], "more than chance"
     Trained(trainer.trained(state).spec, state.trained.weights, (28, 28)).save(tmp_path / "weights.npz")
-    loaded = snnjax.load(tmp_path / "weights.npz")
-    np.testing.assert_array_equal(jax.jit(jax.vmap(loaded))(IMAGES.test_images), decisions)
+    with monkeypatch.context() as patch:
+        for module in [module for module in sys.modules if module.startswith(("sklearn", "scipy.sparse"))]:
+            patch.setitem(sys.modules, module, None)
+        loaded = snnjax.load(tmp_path / "weights.npz")
+        np.testing.assert_array_equal(jax.jit(jax.vmap(loaded))(IMAGES.test_images), decisions)
     fits = len(FITS)
     again, _ = trainer_of(loaded.spec).predict(snnjax.TrainState(state.trained.weights), IMAGES.test_images)
     np.testing.assert_array_equal(again, decisions)

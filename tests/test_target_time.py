@@ -16,9 +16,6 @@ from snnjax.training.advice import describe
 
 T = 15
 DIGITS = tiny.images()
-RULE = dict(rate=0.1, threshold_rate=0.5, target_time=0.6, threshold_min=1.0, beta=1.5, bounds=(0.0, 1.0))
-
-
 EACH = np.float32([8, 15, 20, 500])
 FIRST = dataclasses.replace(tiny.FIRST, threshold=EACH)
 MOVING = dataclasses.replace(tiny.FIRST, threshold=10.0, competition=Conv.competition, learners=TargetTime())
@@ -83,7 +80,7 @@ def test_patches_are_those_of_the_judge(features, steps, bounds, compiler):
     reached = float(weights[-1].ravel()[patches[2] <= np.sort(patches[2])[2]].sum())
     threshold = np.float32(reached + rng.uniform(1, 2, features))
     threshold[-2:] = reached
-    rule = dict(RULE, bounds=bounds, threshold_min=reached)
+    rule = dict(rate=0.1, threshold_rate=0.5, target_time=0.6, threshold_min=reached, beta=1.5, bounds=bounds)
     expected, fired = (np.float64(weights.reshape(features, -1)), np.float64(threshold)), []
     for patch in patches:
         *expected, winner, step = judge(patch, *expected, steps, **rule)
