@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_steps import carry_of, compiled, span
 
 import snnjax
 from snnjax import Conv, Earliest, InputError, Majority, Model, Network, SupervisedSTDP, kernels, stage
 from snnjax.kernels.readout import _of_earliest_at_once
 from snnjax.layers.layer_kernels import XLA
 from snnjax.layers.spiking import Layer
-from snnjax.learners import Tally
 from snnjax.steps import native, plain
-from snnjax.steps.plain import Carry, Slice, Task
+from snnjax.steps.plain import Task
 from snnjax.training.advice import describe
 from snnjax.training.stage_cache import as_array
 
@@ -25,8 +25,6 @@ HERE = pathlib.Path(__file__)
 # All recorded cases, where the data of tests/test_agreement.py are at hand; the three largest are not kept here.
 WHOLE = pathlib.Path(os.environ.get("SNNJAX_SHARED", HERE.parents[2] / "shared"), "golden", "readout.npz")
 GOLDEN = np.load(WHOLE if WHOLE.exists() else HERE.parent / "golden" / "readout.npz")
-PLAIN_STEP = jax.jit(plain.learn_supervised, static_argnums=0)
-COMPILED_STEP = jax.jit(native.learn_readout, static_argnums=0)
 
 
 def recorded_case(name: str) -> tuple[Model, dict[str, np.ndarray]]:
@@ -53,23 +51,20 @@ OTHERS = sorted({name.split("/")[1] for name in GOLDEN.files} - {*FEW})
 @pytest.mark.parametrize(
     ("name", "step"),
     [
-        *((name, step) for step in (PLAIN_STEP, COMPILED_STEP) for name in FEW),
-        ("006", COMPILED_STEP),
-        *(pytest.param(name, PLAIN_STEP, marks=pytest.mark.slow) for name in OTHERS),
+        *((name, step) for step in (plain.learn_supervised, native.learn_readout) for name in FEW),
+        ("006", native.learn_readout),
+        *(pytest.param(name, plain.learn_supervised, marks=pytest.mark.slow) for name in OTHERS),
     ],
 )
 def test_recorded_decisions_times_and_weights(name, step, compiler):
     """By the steps of the trainer, image by image; thresholds in training show in the infos."""
     model, recorded = recorded_case(name)
     model, labels, known = model.packed({"layer1": XLA}), recorded["labels"], recorded["weights_after"]
-    layer = model.layers["layer1"]
     after = dict(zip(range(6) if len(known) == 6 else (0, 5), known, strict=True))
-    state = jax.tree.map(as_array, layer.conv.last_learner.init(layer, np.zeros(2, np.uint32), 0))
-    carry = Carry(model.layers, dict(layer1=state), Tally(*[np.int32(0)] * 5))
+    carry, images = carry_of(model), recorded["latency"][:, :, None, None]
     for at in range(6):
-        span = np.int32(at), np.int32(at + 1), np.bool_(False)
-        images = recorded["latency"][:, :, None, None], labels
-        carry, found = step(Task(("layer1",)), carry, model, Slice(images[0], *span, images[1], np.int32(4)))
+        shown = span(images, at, at + 1, False, labels, np.int32(4))
+        carry, found = compiled(step)(Task(("layer1",)), carry, model, shown)
         assert found.decisions[at] == recorded["decisions"][at]
         info = jax.tree.map(lambda x, at=at: np.asarray(x[at]), found.infos["layer1"])
         np.testing.assert_allclose(info["time"], recorded["times"][at][info["neuron"]], rtol=0, atol=1e-6)
