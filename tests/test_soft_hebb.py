@@ -195,8 +195,7 @@ def test_a_killed_training_goes_on_within_an_epoch(at, size, learned, tmp_path, 
         assert run.state.shown == saves[-1]
         state = again.run(run.start(), run.save)
         assert f"after {saves[-1]} of its images" in "".join(run.notes)
-    for name, weights in expected.weights.items():
-        np.testing.assert_array_equal(state.weights[name], weights)
+    jax.tree.map(np.testing.assert_array_equal, state.weights, expected.weights)
     assert (state.epochs, state.diagnoses) == (expected.epochs, expected.diagnoses)
     counts = [{each["name"]: each["images"] for each in found.phases} for found in (state, expected)]
     for name in (LEARNED, "SupervisedSTDP", "test"):
