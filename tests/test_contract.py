@@ -17,8 +17,7 @@ from snnjax.learners import RSTDP, STDP, Learner, Response, SoftHebb, Supervised
 from snnjax.testing import check_learner
 
 T = 15
-RNG = np.random.default_rng(0)
-LATENCIES = RNG.integers(0, 2 * T, (2, 2, 6, 7)).clip(max=T).astype(np.uint8)
+LATENCIES = np.random.default_rng(0).integers(0, 2 * T, (2, 2, 6, 7)).clip(max=T).astype(np.uint8)
 
 
 @component

@@ -119,8 +119,6 @@ def test_the_majority_of_layers_decides_or_else_the_middle_one():
         scores = np.eye(3, dtype=np.float32)[votes] * (np.array(votes) >= 0)[:, None]
         assert votes_of(scores).tolist() == votes
         assert Majority().decide(scores) == expected, votes
-    potentials = np.arange(12, dtype=np.float32).reshape(6, 2, 1)
-    assert Majority().scores(Spikes(potentials, potentials, None), 3).tolist() == [3, 7, 11]
 
 
 # The linear support vector machine

@@ -125,7 +125,6 @@ def test_recordings_and_colour_are_mirrored_too(channels):
 def test_few_images_take_more_epochs_unless_the_networks_depend_on_their_number(monkeypatch):
     """Whatever the network's own order and patience, which stay unless others are given."""
     network = dataclasses.replace(PLAIN, name="own", shuffle=True, patience=7, epochs=(1, 2))
-    many = LITTLE.train_images[np.arange(5000) % 40], LITTLE.train_labels[np.arange(5000) % 40]
 
     def suited(images):
         return dataclasses.replace(network, epochs=(1, 2 if images.count == 40 else 3))
@@ -133,7 +132,7 @@ def test_few_images_take_more_epochs_unless_the_networks_depend_on_their_number(
     for data, make, epochs, batch in (
         (LITTLE, lambda images: network, (250, 100), 100),
         (LITTLE, suited, (1, 2), 1000),
-        (dataclasses.replace(LITTLE, train_images=many[0], train_labels=many[1]), lambda _: network, (1, 2), 1000),
+        (shown(LITTLE, np.arange(5000) % 40), lambda _: network, (1, 2), 1000),
     ):
         monkeypatch.setattr("snnjax.data.load", lambda *_, data=data: data)
         monkeypatch.setitem(NETWORKS, "own", make)

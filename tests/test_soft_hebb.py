@@ -241,8 +241,7 @@ def test_what_layers_have_learned_is_used_again(learned):
         second = run.finish(trainer.run(state, run.save))
     assert {*second["reused"]} == {*LAYERS}
     both = [snnjax.load(path).model.layers["layer2"] for path in (folder, folder.parent / "second")]
-    for one, other in zip(*map(jax.tree.leaves, both), strict=True):
-        np.testing.assert_array_equal(one, other)
+    jax.tree.map(np.testing.assert_array_equal, *both)
 
 
 def test_images_without_contrast_teach_nothing():
@@ -303,8 +302,6 @@ class Outputless(SoftHebb):
 
 # What is refused
 
-WIDE = NETWORKS["goupy2024_softhebb"]
-
 
 @pytest.mark.parametrize(
     ("make", "words"),
@@ -316,7 +313,7 @@ WIDE = NETWORKS["goupy2024_softhebb"]
         (lambda: trained(network(), epochs=(1, 2, 3)), "`epochs` must be the same for stages that learn jointly"),
         (lambda: SoftHebb(inverse_temperature=0.0), "`inverse_temperature` must be finite and above 0"),
         (lambda: SoftHebb(momentum=2.0), r"`momentum` must lie in 0..1"),
-        (lambda: WIDE(features=(3, 5)), r"`features` must be 3 numbers, .* got \(3, 5\)"),
+        (lambda: NETWORKS["goupy2024_softhebb"](features=(3, 5)), r"`features` must be 3 numbers, .* got \(3, 5\)"),
         (lambda: trained(with_first(activation=Summed())), r"`activation\(...\) of layer1` .* shape \(6, 8, 8\)"),
         (lambda: trained(with_first(learners=Outputless(batch=4))), r"`forward\(...\).outputs of Outputless"),
         (lambda: trained(with_code(Floating())), r"`code\(...\) of stage 2` must be uint8 .* got float32"),

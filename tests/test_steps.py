@@ -344,7 +344,6 @@ LARGE = Conv(32, 1, threshold=2.0, competition=WTA(2), learners=STDP())
 """Of 2,048 features times input maps."""
 DEEP = Conv(6, 1, threshold=2.0, competition=WTA(2), learners=RSTDP(bounds=(0.0, 1.0)))
 READOUT = Conv(4, 4, threshold=2.0, learners=SupervisedSTDP())
-TIMED = Earliest(fallback=True)
 
 
 def first(**changes: Any) -> Network:
@@ -358,7 +357,7 @@ def deep(**changes: Any) -> Network:
 
 
 def read(*stages: Any) -> Network:
-    return network_of(*stages, decision=TIMED)
+    return network_of(*stages, decision=Earliest(fallback=True))
 
 
 PLATFORMS = (False, "cpu"), (True, "cpu"), (False, "gpu")

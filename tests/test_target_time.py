@@ -22,13 +22,8 @@ MOVING = dataclasses.replace(tiny.FIRST, threshold=10.0, competition=Conv.compet
 
 
 def network(first: Conv, pool: int = 7, **settings) -> Network:
-    plain = tiny.plain(Images())
-    return dataclasses.replace(
-        plain, stages=(stage(dataclasses.replace(first, **settings), pool=pool), plain.stages[1])
-    )
-
-
-NETWORK = network(FIRST)
+    plain, changed = tiny.plain(Images()), dataclasses.replace(first, **settings)
+    return dataclasses.replace(plain, stages=(stage(changed, pool=pool), plain.stages[1]))
 
 
 def judge(patch, weights, threshold, time_steps, *, rate, threshold_rate, target_time, threshold_min, beta, bounds):
@@ -174,10 +169,10 @@ def test_what_does_not_suit_is_refused(make, message):
 
 def test_networks_are_compared_and_hashed(compilations):
     """By their numbers; as a static argument, a network compiles once for each value, as numbers once."""
-    same, other = (network(FIRST, threshold=EACH + more) for more in (0, 1))
-    assert same == NETWORK != other
+    one, same, other = (network(FIRST, threshold=EACH + more) for more in (0, 0, 1))
+    assert same == one != other
     assert FIRST != dataclasses.replace(FIRST, threshold=15.0) != FIRST
-    assert hash(same) == hash(NETWORK)
+    assert hash(same) == hash(one)
     assert type(dataclasses.replace(FIRST, threshold=15).threshold) is float, "where the annotation allows no integers"
     given = dataclasses.replace(FIRST, threshold=jnp.float32(EACH))
     assert (given, hash(given)) == (FIRST, hash(FIRST))
