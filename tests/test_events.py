@@ -27,7 +27,6 @@ from snnjax.core.errors import DownloadError
 from snnjax.data import RECORDINGS, Dataset, event_picture, load, recordings
 from snnjax.encoding import EVENTS, EventEncoder
 from snnjax.networks import NETWORKS
-from snnjax.runs.run_folder import RunFolder
 from snnjax.training.build import network_for
 
 tonic = pytest.importorskip("tonic.datasets")
@@ -85,23 +84,17 @@ def test_the_encoder_is_a_pure_function(contract):
 
 
 def test_a_picture_holds_the_first_event_of_each_pixel_and_polarity():
-    events = np.array([(1, 0, 1000, 1), (1, 0, 1400, 1), (2, 1, 1500, 0), (1, 0, 1999, 0), (0, 0, 2000, 1)], EVENT)
-    picture = event_picture(events, (2, 3), (2, 3), window=1000)
-    assert (picture.dtype, picture.shape) == (np.uint8, (2, 3, 2))
-    assert picture[0, 1].tolist() == [1, 255], "the off event is the last of the window, the on event its first"
-    assert picture[1, 2].tolist() == [128, 0]
-    assert np.count_nonzero(picture) == 3, "what comes after the window does not count"
-    whole = event_picture(events, (2, 3), (2, 3))
-    assert whole[0, :2].tolist() == [[0, 1], [1, 255]]
-    np.testing.assert_array_equal(event_picture(events[::-1], (2, 3), (2, 3)), whole, "in whichever order they are")
-    assert event_picture(events, (2, 3), (1, 1)).tolist() == [[[128, 255]]]
-    assert not event_picture(events[:0], (2, 3), (2, 3)).any()
-
-
-def test_pictures_are_those_of_a_plain_loop():
+    """Within the window, or in all of the recording, in whichever order events are; as a plain loop finds it."""
     events = random_events(1000, 34, 30, seed=1)
-    expected = first_events(events, (34, 30), (10, 7), 150e3)
-    np.testing.assert_array_equal(event_picture(events, (34, 30), (10, 7), 150e3), expected)
+    late = events.copy()
+    late.t += 1000
+    for window, end in ((dict(window=150e3), 150e3), ({}, events.t.max() + 1)):
+        expected = first_events(events, (34, 30), (10, 7), end)
+        for each in (events, events[::-1], late):
+            picture = event_picture(each, (34, 30), (10, 7), **window)
+            assert picture.dtype == np.uint8
+            np.testing.assert_array_equal(picture, expected)
+    assert not event_picture(events[:0], (2, 3), (2, 3)).any()
     for sensor, window, message in (
         ((34, 29), 9, r"`x` of events .* 0\.\.28, got 0\.\.29"),
         ((33, 30), 9, r"`y` of events .* 0\.\.32, got 0\.\.33"),
@@ -208,16 +201,6 @@ def test_what_was_unpacked_in_part_is_unpacked_again(made, data, tmp_path, monke
     monkeypatch.delitem(sys.modules, "tonic.datasets")
     with pytest.raises(ImportError, match=r"nmnist needs tonic \(.*\): pip install 'snnjax\[events\]'"):
         load("nmnist", made)
-
-
-def test_a_network_is_trained_and_tested(data, tmp_path):
-    trainer = snnjax.Trainer(network_for(tiny.plain, data), data, snnjax.Settings((0, 1), batch_size=20))
-    with RunFolder(tmp_path, trainer) as run:
-        results = run.run()
-    network = snnjax.load(tmp_path)
-    assert network.spec.encoder == EVENTS
-    decisions = np.asarray(jax.vmap(network)(data.test_images))
-    assert np.mean(decisions == data.test_labels) == pytest.approx(results["test"]["accuracy"])
 
 
 @pytest.mark.parametrize("name", each_of([*RECORDED, "goupy2024_ncg", "goupy2024_sstdp"]))
