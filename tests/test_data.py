@@ -6,6 +6,7 @@ import re
 import shutil
 import socket
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -44,16 +45,11 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def calls(monkeypatch) -> list:
-    """What was said to the network, which does not answer."""
-    calls = []
-
-    def call(*args, **_):
-        calls.append(args)
-        raise OSError("no network")
-
-    monkeypatch.setattr(socket, "getaddrinfo", call)
-    return calls
+def network(monkeypatch) -> mock.Mock:
+    """It does not answer."""
+    network = mock.Mock(side_effect=OSError("no network"))
+    monkeypatch.setattr(socket, "getaddrinfo", network)
+    return network
 
 
 def test_digits():
@@ -149,7 +145,7 @@ def prepared(tmp_path_factory):
     return folder
 
 
-def test_a_set_is_taken_from_the_cache_then_as_prepared_without_tensorflow(prepared, tmp_path, calls, monkeypatch):
+def test_a_set_is_taken_from_the_cache_then_as_prepared_without_tensorflow(prepared, tmp_path, network, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("TFDS_DATA_DIR", str(prepared))
     data = load("mnist")
@@ -166,14 +162,14 @@ def test_a_set_is_taken_from_the_cache_then_as_prepared_without_tensorflow(prepa
         (cache / name).write_bytes(idx(array))
     assert find("mnist") == ("cache", cache)
     assert load("mnist").train_images.shape == (12, 5, 4)
-    assert not calls, "the network was asked"
+    assert not network.called, "the network was asked"
 
 
-def test_prepared_sets_that_cannot_be_read_are_named(prepared, tmp_path, calls, monkeypatch):
+def test_prepared_sets_that_cannot_be_read_are_named(prepared, tmp_path, network, monkeypatch):
     shutil.copytree(prepared / "mnist" / "3.0.1", tmp_path / "mnist" / "1.0.0")  # another version
     with pytest.raises(FileNotFoundError, match="nor a set that tensorflow-datasets has prepared"):
         load("mnist", tmp_path)
-    assert not calls, "the network was asked"
+    assert not network.called, "the network was asked"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     with pytest.raises(DownloadError, match="mnist cannot be downloaded"):
@@ -185,13 +181,13 @@ def test_prepared_sets_that_cannot_be_read_are_named(prepared, tmp_path, calls, 
         load("mnist", tmp_path)
 
 
-def test_nothing_is_downloaded_for_a_folder_that_was_named(tmp_path, calls, monkeypatch):
+def test_nothing_is_downloaded_for_a_folder_that_was_named(tmp_path, network, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)  # importing it would take seconds
     with pytest.raises(FileNotFoundError, match=f"{tmp_path} .* nor a set .* prepared .*emnist-balanced-test-labels"):
         load("emnist_balanced", tmp_path)
     with pytest.raises(FileNotFoundError, match=re.escape(f"`data_dir` {tmp_path / 'nowhere'} is no folder")):
         load("mnist", tmp_path / "nowhere")
-    assert not calls, "the network was asked"
+    assert not network.called, "the network was asked"
     assert not list(tmp_path.iterdir())
     known = ", ".join((*DATASETS, "folder", *RECORDINGS))
     with pytest.raises(InputError, match=f"`dataset` must be one of {known}, or an .npz file, got 'cifar'"):
@@ -284,6 +280,7 @@ def sorted_set() -> Dataset:
 
 
 def test_fewer_images_are_of_all_classes_alike():
+    """The first ones, or some that are drawn by a seed."""
     whole = sorted_set()
     data = whole.first(10, 5)
     assert brightness(data.train_images) == [2, 3, 4, 5, 6, 7, 62, 63, 64, 92], "the first ones, in order"
@@ -294,10 +291,6 @@ def test_fewer_images_are_of_all_classes_alike():
     assert whole.first(100, 2000).digest == whole.digest
     first = digits().first(40, None, in_order=True)
     np.testing.assert_array_equal(first.train_images, digits().train_images[:40])
-
-
-def test_shares_and_fewer_images_are_drawn_by_a_seed():
-    whole = sorted_set()
     for draw in (lambda seed: whole.share(0.2, seed), lambda seed: whole.first(20, 20, seed=seed)):
         drawn, again, other = map(draw, (0, 0, 2**64 - 1))
         assert drawn.digest == again.digest != other.digest
