@@ -19,6 +19,8 @@ import jax
 import numpy as np
 import pytest
 from command import ENVIRONMENT
+from test_processes import assert_same_runs
+from test_sweep import assert_same_sweep, read
 from tiny import images, plain
 
 import snnjax
@@ -55,22 +57,13 @@ def killed(kind: str, folder: pathlib.Path, *moments: str) -> list[str]:
     return [line.rpartition("=")[2] for line in lines[:-1]]
 
 
-def assert_same_files(path: pathlib.Path, expected: pathlib.Path) -> None:
-    """Checkpoints or weights are equal to the last bit, but for how long things took."""
-    (arrays, meta), (others, other_meta) = map(files.load_checkpoint, (path, expected))
-    jax.tree.map(np.testing.assert_array_equal, arrays, others)
-    assert meta | dict(phases=[], spent=0) == other_meta | dict(phases=[], spent=0)
-
-
 @pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_path):
     whole, other = tmp_path / "one" / "whole", tmp_path / "two" / "killed"
     assert killed("run", whole) == []
     ends = killed("run", other, *MOMENTS)
     assert set(ends) == {"-9"}, "every moment comes before the end"
-    for name in ("checkpoint.npz", "weights.npz"):
-        assert_same_files(other / name, whole / name)
-    assert (other / "history.csv").read_bytes() == (whole / "history.csv").read_bytes()
+    assert_same_runs(other, whole)
     left = [path.name for path in other.iterdir() if path.name.startswith(".")]
     assert len(left) <= sum("step" in moment for moment in MOMENTS), "one temporary file a kill at most"
 
@@ -89,21 +82,10 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_pat
     ends = killed("sweep", other, *moments)
     assert ends.count("-9") >= 5, ends
     assert set(ends) <= {"-9", "0"}
-
-    def told(path):
-        """What a file says, but for how long it took, and for the folder in the command."""
-        results = json.loads((path / "sweep.json").read_text())
-        assert results["about"].pop("command").endswith(f" --out {path}")
-        for each in results["networks"]:
-            assert each.pop("seconds") > 0
-            assert each.pop("compile_seconds") >= 0
-        return results
-
-    assert told(other) == told(tested) == told(whole)
-    assert sorted("test" in each for each in told(other)["networks"]) == [False, False, True, True]
-    for path in whole.glob("weights_*.npz"):
-        assert_same_files(other / path.name, path)
-    assert {path.name for path in other.iterdir() if path.name[0] != "."} == {path.name for path in whole.iterdir()}
+    for folder in (other, tested):
+        assert_same_sweep(folder, whole)
+        assert {path.name for path in folder.iterdir()} == {path.name for path in whole.iterdir()}
+    assert sorted("test" in each for each in read(whole)) == [False, False, True, True]
 
 
 SETTINGS = dict(model="small", seed=0)
@@ -208,13 +190,7 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(folder, trainer, finished):
     """The last good state is used and said so; the epoch that the damaged one held is done again, to the last bit."""
-    state, notes = opened(folder, trainer)
-    assert (len(state.epochs), notes) == (2, [])
-    _, meta = files.load_checkpoint(folder / CHECKPOINT)
-    assert state.keys == meta["keys"], "made when a layer is finished, not when it is stored"
-    assert os.listdir(folder / "layers") == [f"layer1-{meta['keys']['layer1']}.npz"]
-    for name, array in state.best.items():
-        np.testing.assert_array_equal(array, state.weights[name], "of equally good epochs the last one is the best")
+    assert opened(folder, trainer)[1] == []
     whole = (folder / CHECKPOINT).read_bytes()
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 4
@@ -260,8 +236,14 @@ def test_a_good_checkpoint_is_not_replaced_by_a_damaged_one(folder, trainer, mon
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_disk_that_fails_loses_no_epoch(folder, trainer, monkeypatch, module, name):
-    """Wherever writing fails, a state that was there before or the new one can be gone on from; no file is half."""
+    """Wherever writing fails, a state that was there before or the new one can be gone on from; no file is half.
+
+    What a killed run was writing is cleared away.
+    """
+    for place in (folder, folder / "layers"):
+        (place / ".checkpoint.npz.x1b_c3d4.npz").write_bytes(b"half")
     before, _ = opened(folder, trainer)
+    assert len(os.listdir(folder / "layers")) == 1
     real = getattr(module, name)
     for place in range(3):
         count = itertools.count()
@@ -285,7 +267,10 @@ def test_a_disk_that_fails_loses_no_epoch(folder, trainer, monkeypatch, module, 
 
 
 def test_foreign_checkpoints_are_refused_and_kept(folder, trainer, tmp_path):
-    """And those of other formats, as earlier versions have left them: some said no format at all."""
+    """And states that are none, with a sound checksum: arrays missing, of other shapes, or figures out of range.
+
+    And other formats, as earlier versions have left them: some said no format at all.
+    """
     before = contents(folder)
     for other, message in (
         (trainer_of(seed=1), r"cannot be resumed with other settings or data: it had seed 0 \(now 1\)"),
@@ -294,20 +279,6 @@ def test_foreign_checkpoints_are_refused_and_kept(folder, trainer, tmp_path):
         with pytest.raises(ValueError, match=message):
             opened(folder, other)
     assert contents(folder) == before
-    Trained(trainer.network, trainer.initial_state().weights, (28, 28)).save(tmp_path / "weights.npz")
-    for found in (FORMAT + 1, None):
-        for path in (folder / CHECKPOINT, tmp_path / "weights.npz"):
-            arrays, meta = files.load_checkpoint(path)
-            files.save_checkpoint(path, arrays, meta | dict(format=found))
-        line = r"{} was written by another version of snnjax \(format {}, now {}\)"
-        with pytest.raises(ValueError, match=line.format(r"checkpoint\.npz", found, FORMAT)):
-            opened(folder, trainer)
-        with pytest.raises(ValueError, match=line.format(r"weights\.npz", found, 3)):
-            snnjax.load(tmp_path)
-
-
-def test_states_that_are_none_are_refused(folder, trainer):
-    """With a sound checksum, so that it is not damage: arrays missing, of other shapes, or figures out of range."""
     arrays, meta = files.load_checkpoint(folder / CHECKPOINT)
     without = {name: array for name, array in arrays.items() if name != "weights/layer2"}
     for changed, known, message in (
@@ -322,6 +293,16 @@ def test_states_that_are_none_are_refused(folder, trainer):
         files.save_checkpoint(folder / CHECKPOINT, changed, known)
         with pytest.raises(ValueError, match=f"holds no state to go on from: .*{message}"):
             opened(folder, trainer)
+    Trained(trainer.network, trainer.initial_state().weights, (28, 28)).save(tmp_path / "weights.npz")
+    for found in (FORMAT + 1, None):
+        for path in (folder / CHECKPOINT, tmp_path / "weights.npz"):
+            arrays, meta = files.load_checkpoint(path)
+            files.save_checkpoint(path, arrays, meta | dict(format=found))
+        line = r"{} was written by another version of snnjax \(format {}, now {}\)"
+        with pytest.raises(ValueError, match=line.format(r"checkpoint\.npz", found, FORMAT)):
+            opened(folder, trainer)
+        with pytest.raises(ValueError, match=line.format(r"weights\.npz", found, 3)):
+            snnjax.load(tmp_path)
 
 
 def test_layers_of_another_training_are_not(folder, trainer, monkeypatch):
@@ -461,14 +442,6 @@ def test_a_group_of_this_user_alone_may_write(tmp_path, monkeypatch):
         with monkeypatch.context() as changed:
             changed.setattr(sys.modules[part] if part == "pwd" else part, name, value)
             assert reuse.reason_not_owned(path, tmp_path) == f"can be changed by others (chmod go-w {tmp_path})"
-
-
-def test_what_a_killed_run_was_writing_is_cleared_away(folder, trainer):
-    halves = [folder / name / ".checkpoint.npz.x1b_c3d4.npz" for name in ("", "layers")]
-    for path in halves:
-        path.write_bytes(b"half")
-    opened(folder, trainer)
-    assert not any(path.exists() for path in halves)
 
 
 def test_the_seconds_of_a_run_are_those_of_all_its_commands(trainer, tmp_path):
