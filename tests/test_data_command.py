@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from command import Command, refused
+from command import Command
 from made_files import FILES, fill, idx
 
 from snnjax import data
@@ -54,11 +54,6 @@ def test_a_set_is_looked_at_and_stored(sets, capsys):
     rows = cells(capsys.readouterr().out)[1:]
     assert rows == [*([name, "2", "1"] for name in names[:MOST]), ["5 more", "10", "5"]]
     assert data.load("mine.npz").digest == many.digest
-    for words, *arguments in (
-        ("already exists", "mnist", "--out", "mine.npz"),
-        ("`out` stores one data set, got 2", "mnist", "digits", "--out", "x.npz"),
-    ):
-        assert words in refused(Command("data"), capsys, *arguments)
 
 
 def test_a_folder_of_pictures_is_looked_at(sets, capsys):
