@@ -42,6 +42,15 @@ def cifar(count: int, first: int) -> tuple[bytes, np.ndarray, np.ndarray]:
 CIFAR = {f"data_batch_{n}.bin": cifar(2 * n, n) for n in range(1, 6)} | {"test_batch.bin": cifar(3, 7)}
 
 
+UPRIGHT, EMNIST = {}, {}
+"""Images of each class, and files that hold them on their sides, where the classes of letters are counted from 1."""
+for _split, _classes in dict(digits=10, letters=26, balanced=47).items():
+    UPRIGHT[_split] = RNG.integers(0, 256, (_classes, 5, 4), np.uint8)
+    for _part in (f"emnist-{_split}-train", f"emnist-{_split}-test"):
+        EMNIST[f"{_part}-images-idx3-ubyte"] = idx(UPRIGHT[_split].swapaxes(1, 2))
+        EMNIST[f"{_part}-labels-idx1-ubyte"] = idx(np.arange(_classes, dtype=np.uint8) + np.uint8(_split == "letters"))
+
+
 def picture(number: int, size: tuple[int, int] = (7, 9)) -> Image.Image:
     """A grey picture of one brightness that names it."""
     return Image.new("L", size[::-1], number)

@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import time
-import types
 from unittest import mock
 
 import jax
@@ -27,10 +26,8 @@ from snnjax import InputError, data
 from snnjax.app import main as program
 from snnjax.app import options, parts, plots, report, tested
 from snnjax.app.commands import predict
-from snnjax.app.commands.predict import csv_text
 from snnjax.app.commands.train import prepare
 from snnjax.core import devices, files
-from snnjax.data.pictures import read_picture
 from snnjax.kernels import native
 from snnjax.networks import NETWORKS, Observed
 from snnjax.networks.decision import Decided
@@ -176,23 +173,19 @@ def test_standard_output_may_be_closed():
 
 
 def test_the_options_know_every_network():
-    """Which help lists without importing them."""
     assert {*NETWORKS} == {*options.MODELS}
 
 
 def test_only_faults_of_the_program_have_a_traceback(train, monkeypatch, capsys):
     """An error that no user can mend leaves the program as it is; others end it in one line, with status 2."""
-    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(signal, "signal", mock.Mock())
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     monkeypatch.setattr(sys, "argv", ["snnjax", "train"])
     for error, raised in ((ValueError("a fault"), ValueError), (OSError("no disk"), SystemExit)):
         monkeypatch.setattr(devices, "choose", mock.Mock(side_effect=error))
-        try:
-            with pytest.raises(raised) as caught:
-                program.program()
-            assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler, "it stops as Ctrl-C does"
-        finally:
-            signal.signal(signal.SIGTERM, before)
+        with pytest.raises(raised) as caught:
+            program.program()
+    assert signal.signal.mock_calls == 2 * [mock.call(signal.SIGTERM, signal.default_int_handler)]
     assert (caught.value.code, capsys.readouterr().err) == (2, "snnjax train: no disk\n")
     monkeypatch.setattr(sys, "stdout", sys.stdout)
     with pytest.raises(SystemExit) as caught, program.user_errors("snnjax"):
@@ -217,7 +210,7 @@ def test_a_run_goes_on_with_the_kernels_that_it_began_with(tmp_path, monkeypatch
         parts.use_native("auto", 15, tmp_path)
     assert not parts.use_native("auto", 15, tmp_path / "none")
     assert capsys.readouterr().out == "on XLA's kernels: no compiler\n"
-    monkeypatch.setattr("snnjax.core.devices.peers", lambda: [types.SimpleNamespace(platform="gpu")])
+    monkeypatch.setattr("snnjax.core.devices.peers", lambda: [mock.Mock(platform="gpu")])
     assert "got the device gpu" in native.unavailable()
 
 
@@ -320,7 +313,6 @@ def test_where_a_run_says_that_its_data_are_is_not_believed(tmp_path, capsys):
     (tmp_path / "link").symlink_to("/etc")
     for known, message in (
         (dict(dataset="mnist", data_dir=f"{tmp_path}/link"), "the data of RUN: .*link is the root folder"),
-        (dict(dataset="folder", data_dir=f"{tmp_path}/gone"), "gone: say where they are by `data_dir`"),
         (dict(dataset="digits", size=32), "RUN says that `size` of its data is 32"),
     ):
         with pytest.raises((InputError, FileNotFoundError), match=message):
@@ -471,7 +463,7 @@ def test_folders_of_pictures_are_decided_on_in_blocks(work, monkeypatch, capsys)
     def stopped(path, shape, invert):
         if path.name == "z_black.png":
             raise MemoryError
-        return read_picture(path, shape, invert)
+        return data.read_picture(path, shape, invert)
 
     monkeypatch.setattr(predict, "read_picture", stopped)
     with pytest.raises(MemoryError):
@@ -494,8 +486,8 @@ def test_spreadsheets_run_no_cell(tmp_path):
         assert row == ["'+picture;=2.png", "'=file", "'\uff1done", name, str(number), "-1.5", "0.0", "2.0"]
     assert '"\'+picture;=2.png",' in (tmp_path / "some.csv").read_text(), "quoted, whatever separates cells"
     for first in "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20":
-        assert csv_text(first) == f"'{first}"
-    assert csv_text("1=2") == "1=2"
+        assert predict.csv_text(first) == f"'{first}"
+    assert predict.csv_text("1=2") == "1=2"
 
 
 def test_names_that_terminals_would_obey(work, capsys):

@@ -12,11 +12,9 @@ import sys
 import tarfile
 import threading
 import time
-from collections.abc import Callable
 
-import numpy as np
 import pytest
-from made_files import CIFAR, FILES, RNG, idx, zipped
+from made_files import CIFAR, EMNIST, FILES, RNG, idx, zipped
 
 from snnjax.core import files
 from snnjax.core.errors import DownloadError, InputError
@@ -177,7 +175,7 @@ def test_a_clumsy_server_is_asked_again(serve, publish, kind):
     assert [wanted for _, wanted in server.asked] == [start and f"bytes={start}-" for start in starts]
 
 
-def test_files_at_hand_are_not_asked_for(serve, publish, folder, capfd):
+def test_files_at_hand_are_not_asked_for_and_parts_of_other_programs_are_not_trusted(serve, publish, folder, capfd):
     server, said = serve(), []
     publish(server)
     assert fetch("mnist", progress=lambda *each: said.append(each)) == folder
@@ -186,19 +184,14 @@ def test_files_at_hand_are_not_asked_for(serve, publish, folder, capfd):
     (folder / "two.gz").unlink()
     fetch("mnist")
     assert [path for path, _ in server.asked] == ["/one.gz", "/two.gz", "/two.gz"]
+    (folder / ".one.gz.0123abcd.gz").write_bytes(b"half of it")
+    for size in (150_000, 300_001):
+        (folder / "one.gz").unlink()
+        (folder / ".one.gz.part").write_bytes(b"x" * size)
+        assert held(fetch("mnist")) == CONTENT
     publish("http://127.0.0.1:1/")
     assert held(fetch("mnist")) == CONTENT
     assert capfd.readouterr() == ("", ""), "bars are for terminals"
-
-
-def test_what_another_program_left_is_not_trusted(serve, publish, folder):
-    publish(serve())
-    folder.mkdir(parents=True)
-    (folder / ".one.gz.0123abcd.gz").write_bytes(b"half of it")
-    for size in (150_000, 300_001):
-        (folder / "one.gz").unlink(missing_ok=True)
-        (folder / ".one.gz.part").write_bytes(b"x" * size)
-        assert held(fetch("mnist")) == CONTENT
 
 
 CHILD = """
@@ -209,7 +202,7 @@ fetch("mnist")
 """
 
 
-def until(condition: Callable[[], object]) -> None:
+def until(condition):
     end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
@@ -286,16 +279,9 @@ def test_of_archives_only_the_wanted_is_written(serve, publish, folder, tmp_path
     assert len(server.asked) == 1
 
 
-EMNIST = {}
-for split, count in dict(digits=10, letters=26, balanced=47).items():
-    labels = np.arange(count, dtype=np.uint8) + np.uint8(split == "letters")
-    for part in ("train", "test"):
-        start = f"gzip/emnist-{split}-{part}"
-        EMNIST[f"{start}-images-idx3-ubyte.gz"] = gzip.compress(idx(RNG.integers(0, 256, (count, 5, 4), np.uint8)))
-        EMNIST[f"{start}-labels-idx1-ubyte.gz"] = gzip.compress(idx(labels))
 SETS = {
     "mnist": {f"{name}.gz": gzip.compress(idx(array)) for name, array in FILES.items()},
-    "emnist_letters": {"gzip.zip": zipped(EMNIST)},
+    "emnist_letters": {"gzip.zip": zipped({f"gzip/{n}.gz": gzip.compress(raw) for n, raw in EMNIST.items()})},
     "cifar10": {"cifar-10-binary.tar.gz": tarred({f"cifar-10-batches-bin/{n}": each[0] for n, each in CIFAR.items()})},
 }
 

@@ -12,7 +12,6 @@ import re
 import shutil
 import subprocess
 import sys
-import types
 import zipfile
 from unittest import mock
 
@@ -232,7 +231,6 @@ def test_a_good_checkpoint_is_not_replaced_by_a_damaged_one(folder, trainer, mon
 @pytest.mark.parametrize(
     ("module", "name"),
     [(files.np, "savez"), (os, "fsync"), (os, "link"), (os, "close"), (pathlib.Path, "replace")],
-    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_disk_that_fails_loses_no_epoch(folder, trainer, monkeypatch, module, name):
     """A state that was there before or the new one can be gone on from; no file is half, also of a killed run."""
@@ -423,13 +421,13 @@ def test_a_group_of_this_user_alone_may_write(tmp_path, monkeypatch):
     path.touch()
     for each in (tmp_path, path):
         each.chmod(0o775)
-    user = types.SimpleNamespace(pw_name="me", pw_gid=os.stat(path).st_gid)
-    users, group = [user], types.SimpleNamespace(gr_name="me", gr_mem=["me"])
+    user = mock.Mock(pw_name="me", pw_gid=os.stat(path).st_gid)
+    users, group = [user], mock.Mock(gr_name="me", gr_mem=["me"])
     monkeypatch.setattr("pwd.getpwuid", lambda number: user)
     monkeypatch.setattr("pwd.getpwall", lambda: users)
     monkeypatch.setattr("grp.getgrgid", lambda number: group)
     assert reuse.reason_not_owned(path, tmp_path) == ""
-    other = [user, types.SimpleNamespace(pw_name="you", pw_gid=user.pw_gid)]
+    other = [user, mock.Mock(pw_name="you", pw_gid=user.pw_gid)]
     changes = [(user, "pw_gid", -1), (group, "gr_name", "staff"), (group, "gr_mem", ["you"])]
     for part, name, value in (*changes, ("pwd", "getpwall", lambda: other)):
         with monkeypatch.context() as changed:
