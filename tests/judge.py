@@ -85,7 +85,16 @@ def k_winners(latency: np.ndarray, potential: np.ndarray, k: int, radius: int, t
     return winners
 
 
-def stdp(weights, latency, winners, rates, time_steps: int, bounds, stabiliser: bool, stride: Size = (1, 1)):
+def stdp(
+    weights: np.ndarray,
+    latency: np.ndarray,
+    winners: list[tuple[Neuron, int]],
+    rates: tuple[float, float],
+    time_steps: int,
+    bounds: tuple[float, float],
+    stabiliser: bool,
+    stride: Size = (1, 1),
+) -> np.ndarray:
     """One update by all `winners`, each a neuron with its latency; if there are any, all weights are clipped."""
     new = weights.astype(np.float64)
     lower, upper = bounds

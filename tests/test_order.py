@@ -24,6 +24,7 @@ from snnjax.training import epoch as epoch_module
 from snnjax.training.draws import shown_order
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings, TrainState
+from snnjax.training.sweep import Sweep
 
 NATIVE = not native.unavailable()
 BOTH = dict(shuffle=True, mirror=True)
@@ -102,6 +103,22 @@ def test_a_run_resumed_in_the_middle_goes_on_in_the_same_order(tmp_path):
         state = TrainState.unflatten(*files.load_checkpoint(path))
         assert_same(Trainer(network, LITTLE, settings).run(state), expected)
     assert len(saved) > 8
+
+
+def test_each_network_of_a_sweep_has_the_order_that_it_has_alone(monkeypatch):
+    """Different seeds have different orders. Each ends with the weights that it ends with alone, to the last bit."""
+    monkeypatch.setattr(epoch_module, "SLICE", 12)
+    settings = settings_of((2, 2), **BOTH)
+    variants = [{"seed": 3}, {"seed": 1, "layer1.threshold": 40.0}, {"seed": 3, "layer1.threshold": 45.0}]
+    sweep = Sweep(PLAIN, LITTLE, settings, variants)
+    weights: dict[int, dict[str, np.ndarray]] = {}
+    state = sweep.run(keep=lambda at, network, state: weights.update({at: state.weights}) or {})
+    assert len(sweep.groups()) == 1
+    for number, network in enumerate(sweep.networks):
+        expected = trained(network, LITTLE, dataclasses.replace(settings, seed=sweep.seeds[number]))
+        assert state.done[number]["epochs"] == expected.epochs
+        assert state.done[number]["diagnoses"] == expected.diagnoses
+        jax.tree.map(np.testing.assert_array_equal, weights[number], dict(expected.weights))
 
 
 @pytest.mark.parametrize("channels", [2, 3], ids=["recordings", "colour"])

@@ -173,12 +173,17 @@ def test_layers_learn_jointly_from_the_images_shown_first(images, learned):
         assert not np.allclose(state.weights[name], network().initial_weights(0)[name])
 
 
+@pytest.fixture
+def saved_often(monkeypatch):
+    """Slices of 12 images, after each of which a state is saved."""
+    for name, value in dict(EVERY=0.0, SLICE=12, ALIGNED=4).items():
+        monkeypatch.setattr(epoch, name, value)
+
+
 @pytest.mark.parametrize(("at", "size"), [(1, 12), (5, 30)], ids=["in the features", "in the readout"])
-def test_a_killed_training_goes_on_within_an_epoch(at, size, learned, tmp_path, monkeypatch):
+def test_a_killed_training_goes_on_within_an_epoch(at, size, learned, saved_often, tmp_path, monkeypatch):
     """Bit for bit, also with slices of another size, as of another version or device."""
     (trainer, expected, _), saves = learned, []
-    for name, value in dict(EVERY=0.0, SLICE=12, ALIGNED=4).items():  # a state is saved after each slice
-        monkeypatch.setattr(epoch, name, value)
     with RunFolder(tmp_path, trainer) as run:
 
         def save(state):
@@ -280,6 +285,20 @@ def test_digits_are_learned():
 
 
 # Custom parts
+
+
+@snnjax.component
+class Infinite(SoftHebb):
+    def update(self, layer, state, latency, response, signal):
+        after, state, info = super().update(layer, state, latency, response, signal)
+        return after.with_weights(after.weights * jnp.inf), state, info
+
+
+def test_nothing_invalid_is_saved_within_an_epoch(saved_often):
+    saved = []
+    with pytest.raises(InputError, match="`update` of Infinite left layer1 invalid in epoch 1"):
+        trained(with_first(learners=Infinite(batch=4)), save=lambda state: saved.append(state.shown))
+    assert not saved
 
 
 @snnjax.component
