@@ -207,3 +207,4 @@ def test_random_networks_learn_and_decide_alike(seed, compiler):
         for name, result in found.items():
             for one, other in zip(result, expected, strict=True):
                 np.testing.assert_array_equal(one, other[: len(one)], f"{name}, {where}", strict=True)
+    jax.clear_caches()  # hundreds of programs that no other test needs
