@@ -6,7 +6,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import pytest
@@ -35,12 +36,28 @@ class Command(NamedTuple):
 
 def begin(*arguments: object, **how: Any) -> subprocess.Popen:
     """Begins `snnjax` in a process of its own, which Ctrl-C stops; its output is piped."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
     program = [sys.executable, "-m", "snnjax", *map(str, arguments)]
     streams = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    process = subprocess.Popen(program, env=ENVIRONMENT, **streams, **how)
-    signal.signal(signal.SIGINT, before)
-    return process
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
+    try:
+        return subprocess.Popen(program, env=ENVIRONMENT, **streams, **how)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def until(condition: Callable[[], object], *processes: subprocess.Popen) -> None:
+    """Waits until a condition holds, five minutes at most; the processes must not end before, and end if it fails."""
+    end = time.monotonic() + 300
+    try:
+        while not condition():
+            assert time.monotonic() < end
+            for process in processes:
+                assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+    except BaseException:
+        for process in processes:
+            process.kill()
+        raise
 
 
 def refused(command: Command, capsys: pytest.CaptureFixture[str], *arguments: object) -> str:

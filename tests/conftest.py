@@ -34,7 +34,7 @@ hypothesis.settings.load_profile("snnjax")
 
 CHEAP = (
     "--xla_llvm_disable_expensive_passes=true",
-    "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters",
+    "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters,xla_cpu_disable_loop_unrolling",
 )
 """Flags of XLA with which tests spend less time on compiling; the tutorial and a benchmark compile as users do."""
 
@@ -122,7 +122,7 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     return count
 
 
-def assert_same(result: Any, expected: Any) -> None:
+def assert_close(result: Any, expected: Any) -> None:
     """Trees of equal integers and almost equal floats, all of the same shapes and dtypes."""
 
     def check(one: jax.Array, other: jax.Array) -> None:
@@ -147,7 +147,7 @@ def contract(compilations: Callable[..., int]) -> Callable[[Callable[..., Any], 
         assert compilations(lambda: results.append(function(*arguments[1]))) == 0
         results += [function(*each) for each in arguments[2:]]
         with jax.disable_jit():
-            assert_same(results[0], function(*arguments[0]))
-        assert_same(jax.vmap(function)(*batch), jax.tree.map(lambda *leaves: jnp.stack(leaves), *results))
+            assert_close(results[0], function(*arguments[0]))
+        assert_close(jax.vmap(function)(*batch), jax.tree.map(lambda *leaves: jnp.stack(leaves), *results))
 
     return check

@@ -15,8 +15,6 @@ import threading
 import time
 import traceback
 
-from tiny import branches  # noqa: F401  (others train it as killed.py:branches)
-
 from snnjax.app import console, plots
 from snnjax.app.commands import sweep, train  # noqa: F401  (imported once, for all children)
 from snnjax.app.main import main as command

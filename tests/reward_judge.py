@@ -87,7 +87,8 @@ def judged(network, inputs, labels, batch_size: int, epochs: int, batched: int =
     batch = 0
 
     def learns(index: int, epoch: int, batch: int) -> bool:
-        return not spec.reward_by_turns or (index == 0) == (epoch + batch % 2 == 0)
+        turn_of_the_first = epoch == 0 and batch % 2 == 0
+        return not spec.reward_by_turns or (index == 0) == turn_of_the_first
 
     for epoch in range(epochs):
         result.decisions.append([])
@@ -97,8 +98,8 @@ def judged(network, inputs, labels, batch_size: int, epochs: int, batched: int =
                 if number % batched == 0:
                     group = inputs[number : number + batched]
                     left = (kept or [{}] * epochs)[epoch]
-                    looked = iter([judged_decision(spec, result.weights, latency, left) for latency in group])
-                decision, plastic = next(looked)
+                    looked = [judged_decision(spec, result.weights, latency, left) for latency in group]
+                decision, plastic = looked[number % batched]
                 result.decisions[-1].append(decision)
                 for index, (name, seen, winners, vote) in enumerate(plastic):
                     if vote >= 0 and learns(index, epoch, batch):
@@ -108,7 +109,8 @@ def judged(network, inputs, labels, batch_size: int, epochs: int, batched: int =
             ends = start + batch_size >= len(labels)
             for index, rule in enumerate(rules.values()):
                 since = 0 if rule.by_epoch else start
-                if ends if rule.by_epoch else learns(index, epoch, batch + 1):
+                due = ends if rule.by_epoch else learns(index, epoch, batch + 1)
+                if due:
                     made, right = np.array(result.decisions[-1][since:]), labels[since : start + batch_size]
                     wrong = np.mean((made >= 0) & (made != right))
                     result.rates = result.rates.copy()

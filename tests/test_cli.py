@@ -12,13 +12,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from unittest import mock
 
 import jax
 import numpy as np
 import pytest
-from command import ENVIRONMENT, Command, begin, refused
+from command import ENVIRONMENT, Command, begin, refused, until
 from PIL import Image
 from tiny import TRAIN
 
@@ -152,13 +151,13 @@ def test_a_finished_run_goes_on_with_the_same_data_alone(work, finished, capsys)
 
 def test_an_interrupt_leaves_a_checkpoint(tmp_path):
     """A real Ctrl-C in the middle of the last phase."""
-    with begin("train", *TRAIN, "--epochs", 1, 100000, "--patience", 0, "--out", tmp_path / "out") as process:
-        deadline = time.monotonic() + 300
-        while not (tmp_path / "out" / "history.csv").exists() and time.monotonic() < deadline:
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+    process = begin("train", *TRAIN, "--epochs", 1, 100000, "--patience", 0, "--out", tmp_path / "out")
+    until((tmp_path / "out" / "history.csv").exists, process)
+    process.send_signal(signal.SIGINT)
+    try:
         out, err = process.communicate(timeout=300)
+    finally:
+        process.kill()
     assert (process.returncode, err) == (130, "")
     assert "--resume" in out
     _, meta = files.load_checkpoint(tmp_path / "out" / "checkpoint.npz")

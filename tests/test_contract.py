@@ -178,7 +178,7 @@ def test_all_kernels_compute_the_layer_of_the_definition(name, compiler):
             assert np.any(learned.weights != weights)
 
 
-def test_rules_of_the_library_are_public_and_held_to_the_contract():
+def test_rules_of_the_library_are_public_and_in_the_table_above():
     rules = {kind for kind in vars(learners).values() if isinstance(kind, type) and issubclass(kind, Learner)}
     for rule in rules - {Learner}:
         assert getattr(snnjax, rule.__name__) is rule

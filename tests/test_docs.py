@@ -1,7 +1,7 @@
 """The texts for users: their commands take their options, what they name exists, and code and commands run.
 
 A document is run from top to bottom in a folder of its own, in which placeholders such as DIR are folders with little
-data. Tests of the benchmarks and experiments run these: here their commands are only read.
+data. Commands of benchmarks and of scripts in experiments are only read: tests of their own run most of these.
 """
 
 import contextlib

@@ -11,9 +11,9 @@ import subprocess
 import sys
 import tarfile
 import threading
-import time
 
 import pytest
+from command import until
 from made_files import CIFAR, EMNIST, FILES, RNG, idx, zipped
 
 from snnjax.core import files
@@ -200,13 +200,6 @@ from snnjax.data.catalogue import CATALOGUE, File, Published
 CATALOGUE["mnist"] = CATALOGUE["mnist"]._replace(published={!r})
 fetch("mnist")
 """
-
-
-def until(condition):
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def test_a_killed_process_leaves_the_lock_and_what_it_had(serve, publish, folder):

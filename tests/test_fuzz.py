@@ -25,7 +25,6 @@ from snnjax.networks import NETWORKS, Network, stage
 from snnjax.runs.trained import Trained
 from snnjax.training.state import TrainState
 
-RANDOM = np.random.default_rng(0)
 IMAGES = bytes([0, 0, 8, 3, 0, 0, 0, 5, 0, 0, 0, 4, 0, 0, 0, 3]) + bytes(range(60))
 FIRST = Conv(2, kernel=3, threshold=2, learners=STDP())
 LAST = Conv(2, kernel=3, learners=RSTDP())
@@ -34,19 +33,21 @@ SMALL = Network("small", (6, 9, 9), 2, (stage(FIRST, pool=Pool(2, 1)), stage(LAS
 
 def mutations(whole: bytes, count: int):
     """Copies with bytes changed, runs of bytes cut out, doubled or swapped, and cut short."""
+    random = np.random.default_rng(0)
     for number in range(count):
         changed = bytearray(whole)
-        for _ in range(RANDOM.integers(1, 4)):
-            start, length = RANDOM.integers(0, max(len(changed), 1)), RANDOM.integers(1, 9)
-            kind = (number + RANDOM.integers(0, 2)) % 5
+        for _ in range(random.integers(1, 4)):
+            start = random.integers(0, max(len(changed), 1))
+            length = random.integers(1, 9)
+            kind = (number + random.integers(0, 2)) % 5
             if kind == 0:
-                changed[start : start + length] = RANDOM.bytes(length)
+                changed[start : start + length] = random.bytes(length)
             elif kind == 1:
                 del changed[start : start + length]
             elif kind == 2:
                 changed[start:start] = changed[start : start + length]
             elif kind == 3:
-                changed[start : start + length] = bytes([RANDOM.choice([0, 1, 127, 128, 255])]) * length
+                changed[start : start + length] = bytes([random.choice([0, 1, 127, 128, 255])]) * length
             else:
                 del changed[start:]
         yield bytes(changed)
@@ -109,15 +110,15 @@ def test_1500_damaged_checkpoints(sound):
     assert read < 500
 
 
-def unwrapped(value):
+def unwrapped(value, random):
     """A path into JSON data at random, and something else in its place."""
-    if isinstance(value, dict | list) and value and RANDOM.random() < 0.8:
-        key = RANDOM.choice(list(value)) if isinstance(value, dict) else int(RANDOM.integers(len(value)))
+    if isinstance(value, dict | list) and value and random.random() < 0.8:
+        key = random.choice(list(value)) if isinstance(value, dict) else int(random.integers(len(value)))
         changed = dict(value) if isinstance(value, dict) else list(value)
-        changed[key] = unwrapped(changed[key])
+        changed[key] = unwrapped(changed[key], random)
         return changed
     strange = (None, -1, 0, 1e300, 2**70, "x", [], {}, [[]], True, float("nan"), dict(a=1), "../../etc")
-    return strange[RANDOM.integers(len(strange))]
+    return strange[random.integers(len(strange))]
 
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (9, 9, 9, 3), np.uint8)
@@ -136,10 +137,11 @@ def test_300_networks_that_are_none_in_files_that_are_sound(tmp_path, encoder, s
     files.save_checkpoint(path, arrays, meta | dict(image_shape=[9, 10**6, *shape[2:]]))
     with pytest.raises(ValueError, match=r"images of \(9, 1000000.*\) or 15 steps are more than"):
         Trained.read(path)
+    random = np.random.default_rng(0)
     for number in range(300):
         network, described = meta["network"], meta["network"]["encoder"]
-        network = unwrapped(network) if number % 2 else dict(network, encoder=unwrapped(described))
-        size = unwrapped(meta["image_shape"]) if number % 10 == 0 else meta["image_shape"]
+        network = unwrapped(network, random) if number % 2 else dict(network, encoder=unwrapped(described, random))
+        size = unwrapped(meta["image_shape"], random) if number % 10 == 0 else meta["image_shape"]
         files.save_checkpoint(path, arrays, dict(meta, network=network, image_shape=size))
         if trained := read_or_refused(path, Trained.read, path):
             read += 1
@@ -166,9 +168,9 @@ def test_every_network_survives_its_description(name, encoder):
 
 def test_states_that_are_none(sound):
     _, arrays, meta = sound
-    refused = 0
+    refused, random = 0, np.random.default_rng(0)
     for _ in range(300):
-        changed = unwrapped(meta)
+        changed = unwrapped(meta, random)
         try:
             TrainState.unflatten(arrays, changed if isinstance(changed, dict) else {})
         except ValueError as error:

@@ -1,5 +1,6 @@
 """The mutants of tests/mutants, by which the strength of the suite is measured: they still fit the code."""
 
+import csv
 import os
 import pathlib
 import shutil
@@ -17,8 +18,13 @@ def lines(patch: pathlib.Path, sign: str) -> list[str]:
     return [line[1:] for line in text if line.startswith(sign) and not line.startswith(3 * sign)]
 
 
-def test_there_are_forty():
-    assert len(PATCHES) == 40
+def test_each_is_noticed_by_a_test_that_there_is():
+    with (ROOT / "tests/mutants/noticed.csv").open(newline="") as file:
+        noticed = {row["mutant"]: row["test"] for row in csv.DictReader(file)}
+    assert [*noticed] == [patch.stem for patch in PATCHES]
+    for test in noticed.values():
+        file, _, name = test.partition("::")
+        assert f"def {name.partition('[')[0]}(" in (ROOT / file).read_text(), test
 
 
 def test_each_says_what_it_breaks_and_changes_one_line():

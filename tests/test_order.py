@@ -7,7 +7,7 @@ import itertools
 import jax
 import numpy as np
 import pytest
-from test_trainer import assert_same
+from same import assert_same_state
 from tiny import branches, images, labelled, plain
 
 from snnjax import Images
@@ -101,7 +101,7 @@ def test_a_run_resumed_in_the_middle_goes_on_in_the_same_order(tmp_path):
     expected = copy.deepcopy(first.run(first.initial_state(), save))
     for path in saved:
         state = TrainState.unflatten(*files.load_checkpoint(path))
-        assert_same(Trainer(network, LITTLE, settings).run(state), expected)
+        assert_same_state(Trainer(network, LITTLE, settings).run(state), expected)
     assert len(saved) > 8
 
 

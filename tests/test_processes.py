@@ -15,11 +15,11 @@ import numpy as np
 import psutil
 import pytest
 import tiny
-from command import ENVIRONMENT, ROOT, Command, begin
+from command import ENVIRONMENT, ROOT, Command, begin, until
 from jax.sharding import Mesh
-from test_sweep import assert_same_sweep
+from same import assert_same_runs, assert_same_sweep
 
-from snnjax.core import devices, files
+from snnjax.core import devices
 from snnjax.runs.sweep_folder import GROUPS
 from snnjax.training.placement import SHARED
 
@@ -43,7 +43,11 @@ def start(folders: Sequence[pathlib.Path], command: Sequence[object], *last: obj
 
 def ends(processes: Sequence[subprocess.Popen]) -> list[tuple[int, str, str]]:
     """Status, output and messages of each, once all have ended."""
-    said = [process.communicate() for process in processes]
+    try:
+        said = [process.communicate(timeout=600) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     return [(process.returncode, *words) for process, words in zip(processes, said, strict=True)]
 
 
@@ -53,16 +57,6 @@ def alone(folder: pathlib.Path, monkeypatch, command: list[object]) -> None:
     with monkeypatch.context() as patch:
         patch.chdir(folder)
         Command(command[0]).main(command[1:])
-
-
-def assert_same_runs(folder: pathlib.Path, other: pathlib.Path) -> None:
-    """Two runs have left the same, but for how long they took."""
-    for name in ("checkpoint.npz", "weights.npz"):
-        (arrays, meta), (expected, expected_meta) = (files.load_checkpoint(each / name) for each in (folder, other))
-        jax.tree.map(np.testing.assert_array_equal, arrays, expected)
-        untimed = dict(phases=[], spent=0)
-        assert meta | untimed == expected_meta | untimed
-    assert (folder / "history.csv").read_bytes() == (other / "history.csv").read_bytes()
 
 
 @pytest.mark.slow
@@ -104,9 +98,7 @@ def test_where_one_process_is_killed_the_other_ends_and_the_run_continues(tmp_pa
     for lost in (1, 0):
         lines = history.read_text().count("\n") if history.exists() else 0
         both = start([first, second], command)
-        while not history.exists() or history.read_text().count("\n") <= lines:
-            assert [each.poll() for each in both] == [None, None]
-            time.sleep(0.01)
+        until(lambda lines=lines: history.exists() and history.read_text().count("\n") > lines, *both)
         both[lost].send_signal(signal.SIGKILL)
         status, _, said = ends(both)[1 - lost]
         assert status == 1
@@ -162,9 +154,8 @@ class Started:
     def __init__(self, out: pathlib.Path, *arguments: str):
         began = time.time()
         self.process = begin("sweep", *SWEEP, *arguments, "--out", out, start_new_session=True)
-        while sum(each.stat().st_mtime > began for each in (out / GROUPS).glob("[!.]*.npz")) < 2:
-            assert self.process.poll() is None, self.process.communicate()
-            time.sleep(0.02)
+        states = (out / GROUPS).glob
+        until(lambda: sum(each.stat().st_mtime > began for each in states("[!.]*.npz")) > 1, self.process)
         self.children = psutil.Process(self.process.pid).children(recursive=True)
 
     def stop(self) -> None:
@@ -229,8 +220,7 @@ def test_a_cluster_trains_nothing_for_a_command_that_stopped_and_outlives_a_work
         distributed.Client(local, set_as_default=False) as client,
     ):
         Started(folder, "--scheduler", local.scheduler_address).stop()
-        while any(worker.processing for worker in local.scheduler.workers.values()):
-            time.sleep(0.02)
+        until(lambda: not any(worker.processing for worker in local.scheduler.workers.values()))
         workers = client.run(os.getpid)
         started = Started(folder, "--scheduler", local.scheduler_address)
         os.kill(next(iter(workers.values())), signal.SIGKILL)

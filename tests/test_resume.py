@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import pathlib
+import pwd
 import re
 import shutil
 import subprocess
@@ -19,9 +20,7 @@ import jax
 import numpy as np
 import pytest
 from command import ENVIRONMENT
-from test_processes import assert_same_runs
-from test_sweep import assert_same_sweep, read
-from test_trainer import assert_same
+from same import assert_same_runs, assert_same_state, assert_same_sweep, records_of
 from tiny import images, plain
 
 import snnjax
@@ -76,17 +75,17 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_pat
     assert killed("sweep", whole) == []
     assert killed("sweep", tested, "step:test_best:0", "step:test_best:1") == ["-9", "-9"]
     random = np.random.default_rng(0)
-    places = ["encode", "STDP layer1", "R-STDP", "STDP layer1", "R-STDP"]
-    moments = [f"{place}:{seconds:.3f}" for place, seconds in zip(places, random.uniform(0, 0.2, 5), strict=True)]
-    moments[2:2] = [f"step:replace:{random.integers(4)}"]
-    moments[4:4] = [f"step:savez:{random.integers(1, 4)}"]
+    after = [f"{seconds:.3f}" for seconds in random.uniform(0, 0.2, 5)]
+    moments = [f"encode:{after[0]}", f"STDP layer1:{after[1]}", f"step:replace:{random.integers(4)}"]
+    moments += [f"R-STDP:{after[2]}", f"step:savez:{random.integers(1, 4)}"]
+    moments += [f"STDP layer1:{after[3]}", f"R-STDP:{after[4]}"]
     ends = killed("sweep", other, *moments)
     assert ends.count("-9") >= 5, ends
     assert set(ends) <= {"-9", "0"}
     for folder in (other, tested):
         assert_same_sweep(folder, whole)
         assert {path.name for path in folder.iterdir()} == {path.name for path in whole.iterdir()}
-    assert sorted("test" in each for each in read(whole)) == [False, False, True, True]
+    assert sorted("test" in each for each in records_of(whole)) == [False, False, True, True]
 
 
 SETTINGS = dict(model="small", seed=0)
@@ -139,7 +138,7 @@ def test_layers_that_learn_alone_go_on_within_an_epoch(learner, native, monkeypa
     with pytest.raises(KeyboardInterrupt):
         again.run([*kept], save)
     for found, state in zip(again.run(kept), expected, strict=True):
-        assert_same(found, state)
+        assert_same_state(found, state)
 
 
 @pytest.fixture(scope="module")
@@ -254,6 +253,7 @@ def test_a_disk_that_fails_loses_no_epoch(folder, trainer, monkeypatch, module, 
             with monkeypatch.context() as patch, contextlib.suppress(OSError):
                 patch.setattr(module, name, fail)
                 run.save(state)
+            assert place or next(count), f"nothing was written by {name}"
         after, notes = opened(folder, trainer)
         assert notes == []
         assert after.epochs == before.epochs
@@ -429,9 +429,9 @@ def test_a_group_of_this_user_alone_may_write(tmp_path, monkeypatch):
     assert reuse.reason_not_owned(path, tmp_path) == ""
     other = [user, mock.Mock(pw_name="you", pw_gid=user.pw_gid)]
     changes = [(user, "pw_gid", -1), (group, "gr_name", "staff"), (group, "gr_mem", ["you"])]
-    for part, name, value in (*changes, ("pwd", "getpwall", lambda: other)):
+    for part, name, value in (*changes, (pwd, "getpwall", lambda: other)):
         with monkeypatch.context() as changed:
-            changed.setattr(sys.modules[part] if part == "pwd" else part, name, value)
+            changed.setattr(part, name, value)
             assert reuse.reason_not_owned(path, tmp_path) == f"can be changed by others (chmod go-w {tmp_path})"
 
 

@@ -266,7 +266,7 @@ class Rectified:
 
 
 def test_spiking_layers_may_come_before():
-    """Latencies count as 1 - latency / T. Real-valued layers have no last step: under `Majority` too."""
+    """Real-valued layers have no last step: under `Majority` too."""
     first = Conv(5, 3, padding=1, threshold=2.0, weight_mean=0.5, learners=STDP())
     soft = dataclasses.replace(network().stages[0].branches[0], activation=Rectified())
     stages = stage(first), stage(soft, pool=Pool(4), code=LatencyCode()), stage(Conv(4, 2, learners=RSTDP()))

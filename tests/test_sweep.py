@@ -4,11 +4,9 @@ import contextlib
 import dataclasses
 import errno
 import io
-import json
 import pathlib
 import pickle
 import shutil
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,10 +15,10 @@ import numpy as np
 import pytest
 import tiny
 from command import Command, refused
+from same import assert_same_sweep, records_of, untimed
 from test_trainer import SHALLOW
 
 from snnjax import component
-from snnjax.core import files
 from snnjax.core.errors import InputError
 from snnjax.learners import STDP
 from snnjax.networks import stage
@@ -55,30 +53,6 @@ class Exploding(STDP):
 def places(sweep: Sweep, **how: Any) -> list[list[int]]:
     """The groups of a sweep."""
     return [[*each.places] for each in sweep.groups(**how)]
-
-
-def read(folder: pathlib.Path) -> list[dict[str, Any]]:
-    """The records of the networks in sweep.json."""
-    return json.loads((folder / "sweep.json").read_text())["networks"]
-
-
-def untimed(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Records but for how long the networks took."""
-    return [{name: x for name, x in each.items() if "seconds" not in name} for each in records]
-
-
-def assert_same_sweep(one: pathlib.Path, other: pathlib.Path) -> None:
-    """Two folders hold the same networks, and nothing of any training; how long they took may differ."""
-    records = untimed(read(one))
-    assert records == untimed(read(other))
-    trained = [each["weights"] for each in records]
-    for path in (one, other):
-        names = {each.name for each in path.iterdir()} - {CHECKPOINT, PREVIOUS, ".lock", "sweep.png"}
-        assert names == {"sweep.json", *trained}
-    for name in trained:
-        (arrays, meta), (others, other_meta) = (files.load_checkpoint(path / name) for path in (one, other))
-        assert meta == other_meta
-        jax.tree.map(np.testing.assert_array_equal, arrays, others)
 
 
 def test_other_numbers_compile_nothing(compilations):
@@ -230,7 +204,7 @@ def test_an_error_of_one_group_loses_nothing_and_a_sweep_continues_with_others_t
     with ThreadPoolExecutor(1) as executor, folder("swept", 9, 10, 11) as failed:
         with pytest.raises(OSError, match="No space left on device"):
             failed.run(Workers(executor, 3))
-        assert [each["variant"]["layer1.threshold"] for each in read(failed.path)] == [9, 11]
+        assert [each["variant"]["layer1.threshold"] for each in records_of(failed.path)] == [9, 11]
     monkeypatch.setattr(Group, "save", save)
     with folder("swept", 10, 12) as other:
         (state,) = other.groups()[0].load().states
@@ -270,7 +244,7 @@ def test_the_command_says_what_it_trains_and_keeps_it(swept):
     assert "program 2 of 2: 2 networks, layer1.threshold=1e+06" in printed
     assert "o[/x]/s: sweep.json, sweep.png" in printed
     assert (folder / "sweep.png").stat().st_size > 1000
-    records = read(folder)
+    records = records_of(folder)
     assert [each["variant"] for each in records] == [
         {"layer1.threshold": threshold, "seed": seed} for threshold in (9, 1e6) for seed in (0, 1)
     ]
@@ -283,11 +257,11 @@ def test_the_command_says_what_it_trains_and_keeps_it(swept):
 
 def test_the_command_trains_what_is_new_or_lost(swept, tmp_path, capsys):
     copied = shutil.copytree(swept[0], tmp_path / "swept")
-    before = read(copied)
+    before = records_of(copied)
     printed = run_again(copied, capsys, "--alone", 1, seeds=3)
     assert "6 networks, 2 to be trained" in printed
     assert "1 reached exactly the same accuracies" in printed
-    records = read(copied)
+    records = records_of(copied)
     assert [records[0][name] for name in before[0]] == [*before[0].values()]
     assert records[1:4] == before[1:]
     assert [each["variant"]["seed"] for each in records[4:]] == [2, 2]
@@ -295,14 +269,14 @@ def test_the_command_trains_what_is_new_or_lost(swept, tmp_path, capsys):
     for name in ("sweep.json", "sweep.png"):
         (copied / name).unlink()
     assert "4 networks, 0 to be trained" in run_again(copied, capsys, "--alone", 1)
-    assert read(copied) == records, "nothing is trained again, and nothing forgotten"
+    assert records_of(copied) == records, "nothing is trained again, and nothing forgotten"
     assert (copied / "sweep.png").exists()
     shutil.copytree(swept[0], copied, dirs_exist_ok=True)
     (copied / CHECKPOINT).write_bytes((copied / CHECKPOINT).read_bytes()[:-7])
     printed = run_again(copied, capsys)
     assert f"going on from {PREVIOUS}, the state before" in printed
     assert "4 networks, 2 to be trained" in printed
-    assert untimed(read(copied)) == untimed(before)
+    assert untimed(records_of(copied)) == untimed(before)
 
 
 def test_the_folder_of_another_sweep_is_left_alone(swept, tmp_path, capsys):

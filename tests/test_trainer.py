@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from same import assert_same_state
 
 from snnjax import Images
 from snnjax.core import files, metrics
@@ -44,13 +45,6 @@ LATE = Network("late", SHAPE, 10, LATE_STAGES)
 DATA = tiny.images()
 
 
-def assert_same(state: TrainState, expected: TrainState) -> None:
-    """To the last bit, in all but how long it took."""
-    (arrays, meta), (others, other_meta) = state.flatten(), expected.flatten()
-    jax.tree.map(np.testing.assert_array_equal, arrays, others)
-    assert meta | dict(phases=[]) == other_meta | dict(phases=[])
-
-
 def test_a_run_that_failed_begins_anew_or_continues_as_if_it_had_not_stopped(tmp_path):
     """By the same trainer, which keeps no outputs of layers of the run that failed, or by a new one."""
     settings = Settings((0, 2, 2), batch_size=20, patience=0, update_batch=8)
@@ -72,10 +66,10 @@ def test_a_run_that_failed_begins_anew_or_continues_as_if_it_had_not_stopped(tmp
         with pytest.raises(OSError, match="the disk is full"):
             trainer.run(trainer.initial_state(), fail)
         state = TrainState.unflatten(*files.load_checkpoint(tmp_path / "saved.npz"))
-        assert_same(trainer.run(copy.deepcopy(state)), expected)
-        assert_same(Trainer(LATE, DATA, settings).run(state), expected)
+        assert_same_state(trainer.run(copy.deepcopy(state)), expected)
+        assert_same_state(Trainer(LATE, DATA, settings).run(state), expected)
     different = Trainer(LATE, DATA, dataclasses.replace(settings, seed=1)).initial_state()
-    assert_same(trainer.run(copy.deepcopy(different)), Trainer(LATE, DATA, settings).run(different))
+    assert_same_state(trainer.run(copy.deepcopy(different)), Trainer(LATE, DATA, settings).run(different))
 
 
 @pytest.mark.slow

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import tiny
 from command import Command, refused
+from same import assert_same_state, records_of, untimed
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_sweep import read, untimed
-from test_trainer import SHALLOW, assert_same
+from test_trainer import SHALLOW
 
 from snnjax import InputError, LinearSVM, Network, Settings, Sweep, Trainer, TrainState, data, stage
 from snnjax.app import options
@@ -128,7 +128,7 @@ def test_the_test_images_have_no_influence(spec):
     extremes = np.zeros_like(HELD_OUT.test_images)
     extremes[::2] = 255
     labels = np.random.default_rng(0).permutation(HELD_OUT.test_labels)
-    assert_same(trained(changed(test_images=extremes, test_labels=labels), spec), expected)
+    assert_same_state(trained(changed(test_images=extremes, test_labels=labels), spec), expected)
     assert [*expected.epochs[0]] == ["epoch", "train", "validation"]
     brighter = trained(changed(validation_images=extremes), spec)
     assert brighter.epochs != expected.epochs
@@ -229,7 +229,7 @@ def swept(tmp_path_factory) -> pathlib.Path:
 
 
 def test_a_sweep_ranks_by_validation_and_tests_the_best_combination_once(swept):
-    networks = read(swept)
+    networks = records_of(swept)
     assert with_test(networks) == BEST
     for record in networks:
         best = max(range(3), key=lambda at: (record["epochs"][at]["validation"]["accuracy"], at))
@@ -253,18 +253,18 @@ def test_the_folder_of_a_sweep_that_stops_before_or_amid_its_tests_ends_the_same
         patch.setattr(SweepFolder, "save", stop)
         with pytest.raises(KeyboardInterrupt):
             folder.run()
-    assert with_test(read(tmp_path)) == BEST[:tests]
+    assert with_test(records_of(tmp_path)) == BEST[:tests]
     monkeypatch.setattr(Training, "run", lambda *_: pytest.fail("trained again"))
     with SweepFolder(tmp_path, sweep_of([*SILENT, *BEST])) as folder:
-        assert plain(folder.run()) == plain(read(tmp_path)) == plain(read(swept))
+        assert plain(folder.run()) == plain(records_of(tmp_path)) == plain(records_of(swept))
 
 
 def test_another_combination_that_is_better_takes_the_test(swept, tmp_path):
     for variants, expected in ((SILENT, SILENT), (SILENT + BEST, BEST), (SILENT, SILENT), (SILENT + BEST, BEST)):
         with SweepFolder(tmp_path, sweep_of(variants)) as folder:
             networks = folder.run()
-        assert with_test(networks) == with_test(read(tmp_path)) == expected
-    assert plain(networks) == plain(read(swept))
+        assert with_test(networks) == with_test(records_of(tmp_path)) == expected
+    assert plain(networks) == plain(records_of(swept))
 
 
 def ranked(validation: float, test: float | None, threshold: float, part: str = "validation", seed: int = 0) -> dict:

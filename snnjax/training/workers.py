@@ -16,6 +16,7 @@ import dataclasses
 import functools
 import logging
 import os
+import shutil
 import signal
 import tempfile
 import threading
@@ -111,7 +112,7 @@ def processes(count: int, prepare: Callable[[], Any] = ON_ANY_DEVICE) -> Iterato
     checks.integer("count", count, 1)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        executor = ProcessPoolExecutor(count, initializer=_follow, initargs=(os.getpid(),))
+        executor = ProcessPoolExecutor(count, initializer=_follow, initargs=(os.getpid(), place))
         ready = functools.partial(_prepare_process, place, count, prepare)
         task = functools.partial(_train, ready, Callback(), _read)
         try:
@@ -138,15 +139,17 @@ def _read(path: Path) -> Work:
     return joblib.load(path, mmap_mode="r")
 
 
-def _follow(parent: int) -> None:
+def _follow(parent: int, folder: Path) -> None:
     """Leaves Ctrl-C to the process that started this one, and ends where that one has ended, however it did."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_after, args=(parent, folder), daemon=True).start()
 
 
-def _end_after(parent: int) -> None:
+def _end_after(parent: int, folder: Path) -> None:
+    """Ends this process after its parent, which cannot remove its folder if it was killed."""
     while os.getppid() == parent:
         time.sleep(0.5)
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
 

@@ -9,7 +9,7 @@ in a copy of the tracked files, where pytest stops at the first failure. `notice
 that noticed it. The file of that test runs first; if it passes, the fast suite, then the slow one. A test that fails
 without the mutant too notices nothing: the script stops. The exit status is 1 if a mutant goes unnoticed.
 
-To add a mutant, break a line as a contributor might, without a look at the tests, and count it in test_mutants.py:
+To add a mutant, break a line as a contributor might, without a look at the tests:
 
     (echo "What is broken"; git diff snnjax) > tests/mutants/NAME.patch
     git checkout snnjax
@@ -69,22 +69,24 @@ def first_failure(copy: Path, *arguments: str) -> str:
     return failed[1] if failed else f"pytest {' '.join(arguments)} ends with status {done.returncode}"
 
 
-def noticed_by(patch: Path, recorded: str, whole: bool) -> str:
-    """The test that notices a mutant, "" if none does."""
+def noticed_by(patch: Path, recorded: str, whole: bool) -> tuple[str, tuple[str, ...]]:
+    """The test that notices a mutant, "" if none does, and what pytest was given."""
     file = recorded.partition("::")[0]
     likely = [("-n", "0", file), ("-n", "0", file, *SLOW)] if (ROOT / file).is_file() and not whole else []
     with copied(patch) as copy:
         for arguments in (*likely, FAST, SLOW):
             if test := first_failure(copy, *arguments):
-                return test
-    return ""
+                return test, arguments
+    return "", ()
 
 
-def check_without_mutant(test: str) -> None:
-    """Ends the script where a test fails although nothing is broken."""
+def check_without_mutant(test: str, arguments: tuple[str, ...]) -> None:
+    """Ends the script where a test, or pytest that named none, fails although nothing is broken."""
+    if test.startswith("tests/"):
+        arguments = ("-n", "0", "-m", "", test)
     with copied(None) as copy:
-        if test.startswith("tests/") and first_failure(copy, "-n", "0", "-m", "", test):
-            sys.exit(f"{test} fails without a mutant too: mend it first")
+        if test and first_failure(copy, *arguments):
+            sys.exit(f"{test} without a mutant too: mend it first")
 
 
 def main() -> None:
@@ -103,16 +105,18 @@ def main() -> None:
     names = chosen.names or [*patches]
     for name in names:
         begin = time.perf_counter()
-        test = noticed_by(patches[name], record.get(name, ("", ""))[0], chosen.whole)
+        test, arguments = noticed_by(patches[name], record.get(name, ("", ""))[0], chosen.whole)
         seconds = f"{time.perf_counter() - begin:.0f}"
         print(f"{name:<30} {test or UNNOTICED}, {seconds} s", flush=True)
-        check_without_mutant(test)
+        check_without_mutant(test, arguments)
         record[name] = (test or UNNOTICED, seconds)
         with RECORD.open("w", newline="") as file:
             rows = sorted((mutant, *found) for mutant, found in record.items())
             csv.writer(file, lineterminator="\n").writerows([("mutant", "test", "seconds"), *rows])
     unnoticed = [name for name in names if record[name][0] == UNNOTICED]
-    print(f"{len(names) - len(unnoticed)} of {len(names)} noticed{'; not: ' * bool(unnoticed)}{', '.join(unnoticed)}")
+    print(f"{len(names) - len(unnoticed)} of {len(names)} noticed")
+    if unnoticed:
+        print(f"not noticed: {', '.join(unnoticed)}")
     sys.exit(bool(unnoticed))
 
 

@@ -1,0 +1,54 @@
+"""What must be the same to the last bit, in all but how long it took."""
+
+import json
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import numpy as np
+
+from snnjax.core import files
+from snnjax.runs.checkpoint_folder import CHECKPOINT, PREVIOUS
+from snnjax.training.state import TrainState
+
+
+def assert_same_state(state: TrainState, expected: TrainState) -> None:
+    """States of trainings, to the last bit, in all but how long they took."""
+    (arrays, meta), (others, other_meta) = state.flatten(), expected.flatten()
+    jax.tree.map(np.testing.assert_array_equal, arrays, others)
+    assert meta | dict(phases=[]) == other_meta | dict(phases=[])
+
+
+def assert_same_runs(folder: pathlib.Path, other: pathlib.Path) -> None:
+    """Two runs have left the same, but for how long they took."""
+    for name in ("checkpoint.npz", "weights.npz"):
+        (arrays, meta), (expected, expected_meta) = (files.load_checkpoint(each / name) for each in (folder, other))
+        jax.tree.map(np.testing.assert_array_equal, arrays, expected)
+        untimed = dict(phases=[], spent=0)
+        assert meta | untimed == expected_meta | untimed
+    assert (folder / "history.csv").read_bytes() == (other / "history.csv").read_bytes()
+
+
+def records_of(folder: pathlib.Path) -> list[dict[str, Any]]:
+    """The records of the networks in sweep.json."""
+    return json.loads((folder / "sweep.json").read_text())["networks"]
+
+
+def untimed(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Records but for how long the networks took."""
+    return [{name: x for name, x in each.items() if "seconds" not in name} for each in records]
+
+
+def assert_same_sweep(one: pathlib.Path, other: pathlib.Path) -> None:
+    """Two folders hold the same networks, and nothing of any training; how long they took may differ."""
+    records = untimed(records_of(one))
+    assert records == untimed(records_of(other))
+    trained = [each["weights"] for each in records]
+    for path in (one, other):
+        names = {each.name for each in path.iterdir()} - {CHECKPOINT, PREVIOUS, ".lock", "sweep.png"}
+        assert names == {"sweep.json", *trained}
+    for name in trained:
+        (arrays, meta), (others, other_meta) = (files.load_checkpoint(path / name) for path in (one, other))
+        assert meta == other_meta
+        jax.tree.map(np.testing.assert_array_equal, arrays, others)
