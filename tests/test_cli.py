@@ -165,12 +165,6 @@ def test_an_interrupt_leaves_a_checkpoint(tmp_path):
     assert sorted(os.listdir(tmp_path / "out")) == STATE
 
 
-def test_standard_output_may_be_closed():
-    started = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "snnjax", "data"]
-    done = subprocess.run(started, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
 def test_the_options_know_every_network():
     assert {*NETWORKS} == {*options.MODELS}
 
@@ -510,6 +504,7 @@ def test_names_that_terminals_would_obey(work, capsys):
 
 
 def test_networks_and_rules_of_ones_own_are_named_on_the_command_line(work, capsys):
+    """Also of a program whose standard output is closed."""
     rules = pathlib.Path(__file__).with_name("own_swept.py").read_text().replace("Own", "Early")
     (work / "rules.py").write_text(f"{rules}\nNUMBER = 3\n")
     (work / "bad.py").write_text("import snnjax\nsnnjax.Conv(4, 3, threshold=float('nan'))\n")
@@ -517,11 +512,12 @@ def test_networks_and_rules_of_ones_own_are_named_on_the_command_line(work, caps
     called(capsys, "train", "--model", "rules.py:network", *short)
     assert read("runs/swept_digits")["settings"]["imports"] == [str(work / "rules.py")]
     evaluate = [sys.executable, "-m", "snnjax", "evaluate", "runs/swept_digits"]
-    for options_given, words in (
-        ([], "it holds a 'Early', unknown to this program: import the module that defines it"),
-        (["--import", "rules.py", "--dataset", "none.npz"], "there is no file none.npz"),
+    closed = ["sh", "-c", 'exec "$@" >&-', "sh"]
+    for command, words in (
+        (evaluate, "it holds a 'Early', unknown to this program: import the module that defines it"),
+        ([*closed, *evaluate, "--import", "rules.py", "--dataset", "none.npz"], "there is no file none.npz"),
     ):
-        done = subprocess.run([*evaluate, *options_given], capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
         assert (done.returncode, done.stdout) == (2, ""), done.stderr
         assert words in done.stderr
     for model, words in {

@@ -203,6 +203,7 @@ with processes(2) as workers:
 """
 
 
+@pytest.mark.slow
 def test_workers_that_wait_end_with_the_process_that_is_killed():
     """Otherwise they hold its pipes open, and nobody who reads from these ever ends."""
     done = subprocess.run([sys.executable, "-c", KILLED], env=ENVIRONMENT, capture_output=True, timeout=60, check=False)
