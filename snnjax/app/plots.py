@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
@@ -39,9 +40,10 @@ def write(path: Path, figure: Figure) -> None:
 
 
 def png(figure: Figure) -> bytes:
-    """A figure as a PNG file."""
+    """A figure as a PNG file. `Figure.savefig` would draw it twice."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=100 * OVERSAMPLING, format="png")
+    figure.set_dpi(100 * OVERSAMPLING)
+    FigureCanvasAgg(figure).print_png(buffer)
     return buffer.getvalue()
 
 
