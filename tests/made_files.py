@@ -42,8 +42,10 @@ def cifar(count: int, first: int) -> tuple[bytes, np.ndarray, np.ndarray]:
 CIFAR = {f"data_batch_{n}.bin": cifar(2 * n, n) for n in range(1, 6)} | {"test_batch.bin": cifar(3, 7)}
 
 
-UPRIGHT, EMNIST = {}, {}
-"""Images of each class, and files that hold them on their sides, where the classes of letters are counted from 1."""
+UPRIGHT: dict[str, np.ndarray] = {}
+"""Images of the classes of each part of EMNIST."""
+EMNIST: dict[str, bytes] = {}
+"""Files that hold them on their sides; they count the classes of letters from 1."""
 for _split, _classes in dict(digits=10, letters=26, balanced=47).items():
     UPRIGHT[_split] = RNG.integers(0, 256, (_classes, 5, 4), np.uint8)
     for _part in (f"emnist-{_split}-train", f"emnist-{_split}-test"):

@@ -14,19 +14,24 @@ from snnjax.training.state import TrainState
 
 
 def assert_same_state(state: TrainState, expected: TrainState) -> None:
-    """States of trainings, to the last bit, in all but how long they took."""
+    """States of trainings."""
     (arrays, meta), (others, other_meta) = state.flatten(), expected.flatten()
     jax.tree.map(np.testing.assert_array_equal, arrays, others)
     assert meta | dict(phases=[]) == other_meta | dict(phases=[])
 
 
+def assert_same_file(one: pathlib.Path, other: pathlib.Path) -> None:
+    """Checkpoints or weights."""
+    (arrays, meta), (expected, expected_meta) = map(files.load_checkpoint, (one, other))
+    jax.tree.map(np.testing.assert_array_equal, arrays, expected)
+    times = dict(phases=[], spent=0)
+    assert meta | times == expected_meta | times
+
+
 def assert_same_runs(folder: pathlib.Path, other: pathlib.Path) -> None:
-    """Two runs have left the same, but for how long they took."""
+    """Two runs have left the same."""
     for name in ("checkpoint.npz", "weights.npz"):
-        (arrays, meta), (expected, expected_meta) = (files.load_checkpoint(each / name) for each in (folder, other))
-        jax.tree.map(np.testing.assert_array_equal, arrays, expected)
-        untimed = dict(phases=[], spent=0)
-        assert meta | untimed == expected_meta | untimed
+        assert_same_file(folder / name, other / name)
     assert (folder / "history.csv").read_bytes() == (other / "history.csv").read_bytes()
 
 
@@ -41,7 +46,7 @@ def untimed(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def assert_same_sweep(one: pathlib.Path, other: pathlib.Path) -> None:
-    """Two folders hold the same networks, and nothing of any training; how long they took may differ."""
+    """Two folders hold the same networks, and nothing of any training."""
     records = untimed(records_of(one))
     assert records == untimed(records_of(other))
     trained = [each["weights"] for each in records]
@@ -49,6 +54,4 @@ def assert_same_sweep(one: pathlib.Path, other: pathlib.Path) -> None:
         names = {each.name for each in path.iterdir()} - {CHECKPOINT, PREVIOUS, ".lock", "sweep.png"}
         assert names == {"sweep.json", *trained}
     for name in trained:
-        (arrays, meta), (others, other_meta) = (files.load_checkpoint(path / name) for path in (one, other))
-        assert meta == other_meta
-        jax.tree.map(np.testing.assert_array_equal, arrays, others)
+        assert_same_file(one / name, other / name)

@@ -95,11 +95,7 @@ def test_bad_options_give_one_clear_line(tmp_path, capsys, monkeypatch):
         (throughput, "--spyker --model deep2024", "`spyker` is measured with mozafari2018 only"),
         (throughput, "--short --out held", "already holds measurements"),
         (throughput, "--study readout --spikenn .", "is no checkout of ggoupy/SpikeNN"),
-        (
-            throughput,
-            "--study readout --model mozafari2018 --out out",
-            "is no readout by SupervisedSTDP on",
-        ),
+        (throughput, "--study readout --model mozafari2018 --out out", "is no readout by SupervisedSTDP on"),
         (scaling, "--model mozafari2018 --axes neurons", "`axes` must name some of mozafari2018"),
         (accelerators, "--chips v5e --out out", "no compiler for v5e: pip install -e '.[accelerators]'"),
         (accelerators, "--chips a100 --out out", "`chips` must be some of h100, v5e"),

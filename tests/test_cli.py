@@ -68,6 +68,9 @@ def test_a_run_leaves_its_files(finished):
     settings |= dict(time_steps=15, epochs=[2, 3], batch_size=20, patience=0, images_taken=40, test_images=40)
     assert results["settings"].items() >= settings.items()
     assert results["versions"]["jax"] == jax.__version__
+    shown = {phase["name"]: phase["images"] for phase in results["phases"]}
+    alone = {"encode": 80, "STDP layer1": 80, "who fires in stage 1": 40, "who fires in stage 1, test": 40}
+    assert shown == alone | {"R-STDP": 120, "test": 120}
     for phase in results["phases"]:
         assert phase["images_per_second"] == pytest.approx(phase["images"] / phase["seconds"], rel=0.05)
     accuracies = [epoch["test"]["accuracy"] for epoch in results["epochs"]]
@@ -75,6 +78,7 @@ def test_a_run_leaves_its_files(finished):
     for number, (row, epoch) in enumerate(zip(table(finished / "history.csv"), results["epochs"], strict=True)):
         expected = dict(epoch=number)
         for part in ("train", "test"):
+            assert sum(epoch[part].values()) == pytest.approx(1)
             expected |= {f"{part}_acc": epoch[part]["accuracy"], f"{part}_loss": epoch[part]["wrong"]}
         assert {name: float(value) for name, value in row.items()} == expected
 
@@ -165,20 +169,29 @@ def test_an_interrupt_leaves_a_checkpoint(tmp_path):
     assert sorted(os.listdir(tmp_path / "out")) == STATE
 
 
+def test_standard_output_may_be_closed():
+    started = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "snnjax", "data"]
+    done = subprocess.run(started, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_options_know_every_network():
     assert {*NETWORKS} == {*options.MODELS}
 
 
 def test_only_faults_of_the_program_have_a_traceback(train, monkeypatch, capsys):
     """An error that no user can mend leaves the program as it is; others end it in one line, with status 2."""
-    monkeypatch.setattr(signal, "signal", mock.Mock())
+    before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     monkeypatch.setattr(sys, "argv", ["snnjax", "train"])
     for error, raised in ((ValueError("a fault"), ValueError), (OSError("no disk"), SystemExit)):
         monkeypatch.setattr(devices, "choose", mock.Mock(side_effect=error))
-        with pytest.raises(raised) as caught:
-            program.program()
-    assert signal.signal.mock_calls == 2 * [mock.call(signal.SIGTERM, signal.default_int_handler)]
+        try:
+            with pytest.raises(raised) as caught:
+                program.program()
+            assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler, "it stops as Ctrl-C does"
+        finally:
+            signal.signal(signal.SIGTERM, before)
     assert (caught.value.code, capsys.readouterr().err) == (2, "snnjax train: no disk\n")
     monkeypatch.setattr(sys, "stdout", sys.stdout)
     with pytest.raises(SystemExit) as caught, program.user_errors("snnjax"):
@@ -504,7 +517,6 @@ def test_names_that_terminals_would_obey(work, capsys):
 
 
 def test_networks_and_rules_of_ones_own_are_named_on_the_command_line(work, capsys):
-    """Also of a program whose standard output is closed."""
     rules = pathlib.Path(__file__).with_name("own_swept.py").read_text().replace("Own", "Early")
     (work / "rules.py").write_text(f"{rules}\nNUMBER = 3\n")
     (work / "bad.py").write_text("import snnjax\nsnnjax.Conv(4, 3, threshold=float('nan'))\n")
@@ -512,12 +524,11 @@ def test_networks_and_rules_of_ones_own_are_named_on_the_command_line(work, caps
     called(capsys, "train", "--model", "rules.py:network", *short)
     assert read("runs/swept_digits")["settings"]["imports"] == [str(work / "rules.py")]
     evaluate = [sys.executable, "-m", "snnjax", "evaluate", "runs/swept_digits"]
-    closed = ["sh", "-c", 'exec "$@" >&-', "sh"]
-    for command, words in (
-        (evaluate, "it holds a 'Early', unknown to this program: import the module that defines it"),
-        ([*closed, *evaluate, "--import", "rules.py", "--dataset", "none.npz"], "there is no file none.npz"),
+    for given, words in (
+        ([], "it holds a 'Early', unknown to this program: import the module that defines it"),
+        (["--import", "rules.py", "--dataset", "none.npz"], "there is no file none.npz"),
     ):
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
+        done = subprocess.run([*evaluate, *given], capture_output=True, text=True, check=False, env=ENVIRONMENT)
         assert (done.returncode, done.stdout) == (2, ""), done.stderr
         assert words in done.stderr
     for model, words in {

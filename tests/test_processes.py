@@ -154,8 +154,11 @@ class Started:
     def __init__(self, out: pathlib.Path, *arguments: str):
         began = time.time()
         self.process = begin("sweep", *SWEEP, *arguments, "--out", out, start_new_session=True)
-        states = (out / GROUPS).glob
-        until(lambda: sum(each.stat().st_mtime > began for each in states("[!.]*.npz")) > 1, self.process)
+
+        def states_of_now() -> list[pathlib.Path]:
+            return [path for path in (out / GROUPS).glob("[!.]*.npz") if path.stat().st_mtime > began]
+
+        until(lambda: len(states_of_now()) > 1, self.process)
         self.children = psutil.Process(self.process.pid).children(recursive=True)
 
     def stop(self) -> None:

@@ -192,7 +192,7 @@ def test_other_weights_are_not_written(tmp_path, tiny):
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, tiny, monkeypatch):
-    """And says what to install where PyTorch lacks."""
+    """And says what to install where PyTorch is missing."""
     monkeypatch.setattr(np, "savez", lambda file, **_: file.write("no bytes"))
     monkeypatch.setitem(sys.modules, "torch", None)
     for name, error, message in (

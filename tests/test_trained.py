@@ -174,7 +174,7 @@ def test_parts_that_are_no_components_are_refused_at_once():
             Trainer(make(), DIGITS, Settings((1, 1)))
 
 
-def test_layers_are_not_reused_once_an_array_a_base_class_or_a_part_of_a_rule_is_another(tmp_path, monkeypatch):
+def test_layers_are_not_reused_once_an_array_a_base_class_or_a_part_of_a_rule_differs(tmp_path, monkeypatch):
     spec, images = NETWORKS["own"]
     others = dataclasses.replace(spec, encoder=own.Levels(np.linspace(30.0, 250.0, 9)))
     one, other = (Trainer(each, images, Settings((1, 0), batch_size=10)) for each in (spec, others))

@@ -190,7 +190,7 @@ def curves_picture(curves: Mapping[str, Sequence[float]], title: str) -> Figure:
         axis.tick_params(labelsize=7)
         axis.grid(alpha=0.3)
         whole_numbers(axis, 1, len(values))
-        axis.locator_params(nbins=4)  # the labels of ticks take most of the time of drawing
+        axis.locator_params(nbins=4)  # tick labels take most of the drawing time
     axes[0].set_xlabel("epoch", fontsize=8)
     return figure
 

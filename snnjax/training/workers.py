@@ -104,7 +104,8 @@ def _train(
 def processes(count: int, prepare: Callable[[], Any] = ON_ANY_DEVICE) -> Iterator[Workers]:
     """`count` processes, each on its own share of the cores that this one may use; raises OSError if one is killed.
 
-    Processes on an accelerator would share its memory, so take one there.
+    They end where this process ends, also where it is killed. Processes on an accelerator would share its memory, so
+    take one there.
     """
     from joblib.externals.loky import ProcessPoolExecutor
     from joblib.externals.loky.process_executor import BrokenProcessPool
