@@ -36,7 +36,7 @@ CHEAP = (
     "--xla_llvm_disable_expensive_passes=true",
     "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters,xla_cpu_disable_loop_unrolling",
 )
-"""Flags of XLA with which tests spend less time on compiling; the tutorial and a benchmark compile as users do."""
+"""Flags of XLA with which tests spend less time on compiling; a benchmark compiles as users do."""
 
 
 def pytest_collection_finish() -> None:

@@ -151,7 +151,7 @@ def run(line: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_and_snippets_run(document, folder):
-    """From top to bottom, but for a sweep on a cluster, which tests/test_processes.py has."""
+    """From top to bottom, but for sweeps by several processes, which tests/test_processes.py has."""
     names: dict[str, Any] = dict(__name__="snippets")
     for language, text in blocks(document):
         if language == "python":
@@ -159,7 +159,7 @@ def test_commands_and_snippets_run(document, folder):
                 exec(compile(text, document, "exec"), names)
         elif language == "sh":
             for line in commands(text):
-                if line.startswith("snnjax ") and "--scheduler" not in line:
+                if line.startswith("snnjax ") and not {"--workers", "--scheduler"} & {*shlex.split(line)}:
                     print("$", line)
                     run(line)
     for network in (each for each in names.values() if isinstance(each, snnjax.Network)):

@@ -23,9 +23,8 @@ def executed(folder: str | pathlib.Path) -> nbformat.NotebookNode:
     for cell in code(notebook):
         cell.outputs, cell.execution_count = [], None
     place = dict(metadata=dict(path=str(folder)))
-    environment = ENVIRONMENT | dict(XLA_FLAGS="")  # compiles as users do
     client = nbclient.NotebookClient(notebook, timeout=600, record_timing=False, resources=place)
-    client.execute(env=environment)
+    client.execute(env=ENVIRONMENT)
     notebook.metadata = nbformat.from_dict(dict(kernelspec=PYTHON, language_info=dict(name="python")))
     return notebook
 
