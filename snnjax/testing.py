@@ -68,6 +68,9 @@ def check_learner(
             _order(case, batch)
     except InputError as error:
         raise AssertionError(str(error)) from error
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        name = type(learner).__name__
+        raise AssertionError(f"{name} must raise nothing, got {type(error).__name__}: {error}") from error
 
 
 def _suiting(learner: Learner, deciding: bool, decision: Decision, input_shape: tuple[int, int, int]) -> Conv:

@@ -9,11 +9,12 @@ in a copy of the tracked files, where pytest stops at the first failure. `notice
 that noticed it. The file of that test runs first; if it passes, the fast suite, then the slow one. A test that fails
 without the mutant too notices nothing: the script stops. The exit status is 1 if a mutant goes unnoticed.
 
-To add a mutant, break a line as a contributor might, without a look at the tests:
+To add a mutant, commit your work, since what is not committed would be lost. Then break a line as a contributor might,
+without a look at the tests:
 
     (echo "What is broken"; git diff snnjax) > tests/mutants/NAME.patch
     git checkout snnjax
-    python tests/mutants/run.py NAME
+    python tests/mutants/run.py NAME --first tests/test_x.py
 """
 
 import argparse
@@ -32,7 +33,6 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 RECORD = HERE / "noticed.csv"
-UNNOTICED = "NOT NOTICED"
 LONGEST = 3 * 3600  # seconds of a suite: one that takes longer hangs
 FAST, SLOW = (), ("-m", "slow")  # arguments of pytest
 
@@ -56,8 +56,8 @@ def copied(patch: Path | None) -> Iterator[Path]:
 
 
 def first_failure(copy: Path, *arguments: str) -> str:
-    """The first test of a copy that fails, or how pytest ended without naming one; "" if all pass."""
-    command = [sys.executable, "-m", "pytest", "-x", "--ignore=tests/test_mutants.py", *arguments]
+    """The first test of a copy that fails, or that pytest takes too long; "" if all pass."""
+    command = [sys.executable, "-m", "pytest", "-x", "--color=no", "--ignore=tests/test_mutants.py", *arguments]
     env = os.environ | dict(PYTHONPATH=str(copy))
     try:
         done = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True, timeout=LONGEST)
@@ -66,7 +66,9 @@ def first_failure(copy: Path, *arguments: str) -> str:
     if done.returncode in (0, 5):  # 5: no tests
         return ""
     failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
-    return failed[1] if failed else f"pytest {' '.join(arguments)} ends with status {done.returncode}"
+    if not failed:
+        sys.exit(f"pytest names no test, and ends with status {done.returncode}:\n{done.stdout[-2000:]}{done.stderr}")
+    return failed[1]
 
 
 def noticed_by(patch: Path, recorded: str, whole: bool) -> tuple[str, tuple[str, ...]]:
@@ -81,7 +83,7 @@ def noticed_by(patch: Path, recorded: str, whole: bool) -> tuple[str, tuple[str,
 
 
 def check_without_mutant(test: str, arguments: tuple[str, ...]) -> None:
-    """Ends the script where a test, or pytest that named none, fails although nothing is broken."""
+    """Ends the script where a test fails, or pytest takes too long, although nothing is broken."""
     if not test:
         return
     if test.startswith("tests/"):
@@ -95,31 +97,37 @@ def main() -> None:
     """Checks the mutants that are named, by default all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="mutants, by default all")
+    parser.add_argument("--first", metavar="FILE", help="a file of tests to run first, by default the recorded one")
     parser.add_argument("--whole", action="store_true", help="run the whole suites, whatever the record says")
     chosen = parser.parse_args()
     patches = {path.stem: path for path in sorted(HERE.glob("*.patch"))}
-    if unknown := sorted({*chosen.names} - {*patches}):
+    names = [name.removesuffix(".patch") for name in chosen.names] or [*patches]
+    if unknown := sorted({*names} - {*patches}):
         parser.error(f"there is no {', '.join(unknown)}")
+    for name in names:
+        counts = [len(re.findall(rf"^[{sign}](?![{sign}]{{2}})", patches[name].read_text(), re.M)) for sign in "-+"]
+        if counts != [1, 1]:
+            parser.error(f"{name}.patch must change one line, it removes {counts[0]} and adds {counts[1]}")
     record: dict[str, tuple[str, str]] = {}
     if RECORD.exists():
         with RECORD.open(newline="") as file:
             record = {name: (test, seconds) for name, test, seconds in csv.reader(file) if name in patches}
-    names = chosen.names or [*patches]
+    noticed = 0
     for name in names:
         begin = time.perf_counter()
-        test, arguments = noticed_by(patches[name], record.get(name, ("", ""))[0], chosen.whole)
+        test, arguments = noticed_by(patches[name], chosen.first or record.get(name, ("", ""))[0], chosen.whole)
         seconds = f"{time.perf_counter() - begin:.0f}"
-        print(f"{name:<30} {test or UNNOTICED}, {seconds} s", flush=True)
+        print(f"{name:<30} {test or 'NOT NOTICED'}, {seconds} s", flush=True)
         check_without_mutant(test, arguments)
-        record[name] = (test or UNNOTICED, seconds)
+        record.pop(name, None)
+        if test:
+            record[name] = (test, seconds)
+            noticed += 1
         with RECORD.open("w", newline="") as file:
             rows = sorted((mutant, *found) for mutant, found in record.items())
             csv.writer(file, lineterminator="\n").writerows([("mutant", "test", "seconds"), *rows])
-    unnoticed = [name for name in names if record[name][0] == UNNOTICED]
-    print(f"{len(names) - len(unnoticed)} of {len(names)} noticed")
-    if unnoticed:
-        print(f"not noticed: {', '.join(unnoticed)}")
-    sys.exit(bool(unnoticed))
+    print(f"{noticed} of {len(names)} noticed")
+    sys.exit(noticed < len(names))
 
 
 if __name__ == "__main__":
