@@ -1,6 +1,7 @@
 """What is true of every learner, and of all kernels of a layer."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -163,16 +164,20 @@ def test_all_kernels_compute_the_layer_of_the_definition(name, compiler):
     weights = np.float32(np.random.default_rng(1).integers(lower, upper, shape) / 64)
     plain = Layer(conv, jnp.asarray(weights), T, PLAIN, conv.monotone)
     methods = Layer.responses, Layer.potentials, timed_spikes
-    for form in (XLA, TAPS, *[NATIVE] * native_suits(conv, T)):
+    forms = dict(XLA=XLA, TAPS=TAPS) | (dict(NATIVE=NATIVE) if native_suits(conv, T) else {})
+    for kernels, form in forms.items():
+        same = functools.partial(
+            np.testing.assert_array_equal, err_msg=f"kernels {kernels} (ACTUAL) and PLAIN (DESIRED)"
+        )
         layer = plain.packed(form)
-        np.testing.assert_array_equal(layer.packed(PLAIN).weights, weights)
+        same(layer.packed(PLAIN).weights, weights)
         for latency in LATENCIES:
             found, expected = ([method(x, latency) for method in methods] for x in (layer, plain))
-            jax.tree.map(np.testing.assert_array_equal, found, expected)
+            jax.tree.map(same, found, expected)
             winners, won = layer.winners(latency), plain.winners(latency)
             there = np.asarray(won.valid)
-            np.testing.assert_array_equal(winners.feature, won.feature)
-            jax.tree.map(lambda x, y: np.testing.assert_array_equal(x[there], y[there]), winners, won)
+            same(winners.feature, won.feature)
+            jax.tree.map(lambda x, y: same(x[there], y[there]), winners, won)
             learned, after = (x.learn(latency, won, rates, **rule) for x in (layer, plain))
             assert learned.kernels is form
             np.testing.assert_allclose(learned.weights, after.weights, rtol=0, atol=1e-6)

@@ -103,7 +103,7 @@ def main() -> None:
     patches = {path.stem: path for path in sorted(HERE.glob("*.patch"))}
     names = [name.removesuffix(".patch") for name in chosen.names] or [*patches]
     if unknown := sorted({*names} - {*patches}):
-        parser.error(f"there is no {', '.join(unknown)}")
+        parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(patches)}")
     for name in names:
         counts = [len(re.findall(rf"^[{sign}](?![{sign}]{{2}})", patches[name].read_text(), re.M)) for sign in "-+"]
         if counts != [1, 1]:
