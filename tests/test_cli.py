@@ -169,6 +169,30 @@ def test_an_interrupt_leaves_a_checkpoint(tmp_path):
     assert sorted(os.listdir(tmp_path / "out")) == STATE
 
 
+LOSING = """
+import contextlib, time
+from snnjax.app import main
+
+def work():
+    print("begun", flush=True)
+    for _ in range(2):
+        with contextlib.suppress(KeyboardInterrupt):  # as a callback of Python's own loses it
+            time.sleep(60)
+    time.sleep(60)
+
+main.AGAIN = 0.1
+main.protected(work)
+"""
+
+
+def test_an_interrupt_that_is_lost_comes_again():
+    process = subprocess.Popen([sys.executable, "-c", LOSING], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    assert process.stdout.readline() == "begun\n"
+    process.terminate()
+    out, _ = process.communicate(timeout=30)
+    assert (process.returncode, out) == (program.STOPPED, "\nStopped.\n")
+
+
 def test_standard_output_may_be_closed():
     started = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "snnjax", "data"]
     done = subprocess.run(started, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
@@ -181,7 +205,7 @@ def test_the_options_know_every_network():
 
 def test_only_faults_of_the_program_have_a_traceback(train, monkeypatch, capsys):
     """An error that no user can mend leaves the program as it is; others end it in one line, with status 2."""
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     monkeypatch.setattr(sys, "argv", ["snnjax", "train"])
     for error, raised in ((ValueError("a fault"), ValueError), (OSError("no disk"), SystemExit)):
@@ -189,9 +213,10 @@ def test_only_faults_of_the_program_have_a_traceback(train, monkeypatch, capsys)
         try:
             with pytest.raises(raised) as caught:
                 program.program()
-            assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler, "it stops as Ctrl-C does"
+            assert signal.getsignal(signal.SIGTERM) is program._interrupt, "it stops as Ctrl-C does"
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
     assert (caught.value.code, capsys.readouterr().err) == (2, "snnjax train: no disk\n")
     monkeypatch.setattr(sys, "stdout", sys.stdout)
     with pytest.raises(SystemExit) as caught, program.user_errors("snnjax"):

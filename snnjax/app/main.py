@@ -3,7 +3,6 @@
 Nothing heavy is imported before the options are read.
 """
 
-import _thread
 import contextlib
 import importlib
 import os
@@ -45,6 +44,7 @@ Convolutional spiking networks with local learning, in JAX.
 snnjax COMMAND --help explains the options of a command; snnjax --version prints the version."""
 
 STOPPED = 130  # exit status after Ctrl-C
+AGAIN = 2.0  # seconds between interrupts of a program that goes on
 
 COMMAND: ContextVar[str] = ContextVar("COMMAND", default="")
 """The command that runs, as a person would type it."""
@@ -67,6 +67,9 @@ def user_errors(program: str, stopped: Callable[[], str] = lambda: "Stopped.") -
     except (InputError, OSError) as error:
         fail(program, error)
     except KeyboardInterrupt:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is _interrupt:
+                signal.signal(number, signal.SIG_IGN)  # no other one comes while the program ends
         print(f"\n{stopped()}", flush=True)
         raise SystemExit(STOPPED) from None
 
@@ -89,8 +92,10 @@ def open_streams() -> None:
 
 
 def protected(work: Callable[[], None]) -> None:
-    """Calls a program's work, which SIGTERM stops as Ctrl-C does: at once, without waiting for JAX's threads."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Calls a program's work, which Ctrl-C and SIGTERM stop at once, without waiting for JAX's threads."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a job in the background may ignore it
+        signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
     sys.unraisablehook = _unraisable
     try:
         with user_errors(Path(sys.argv[0]).name):  # errors that are not caught nearer to their cause
@@ -102,14 +107,17 @@ def protected(work: Callable[[], None]) -> None:
         os._exit(STOPPED)
 
 
-def _unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Lets Ctrl-C stop the program even in a callback of Python's own, which would only print it.
+def _interrupt(number: int, frame: object) -> None:
+    """Stops the program, and does so again where it goes on: code that is not ours may lose the first interrupt."""
+    again = threading.Timer(AGAIN, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
+    raise KeyboardInterrupt
 
-    The interrupt comes a moment later: in this hook it would be printed as well.
-    """
-    if isinstance(unraisable.exc_value, KeyboardInterrupt):
-        threading.Timer(0.01, _thread.interrupt_main).start()
-    else:
+
+def _unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Prints no interrupt that a callback of Python's own has lost: another one comes."""
+    if not isinstance(unraisable.exc_value, KeyboardInterrupt):
         sys.__unraisablehook__(unraisable)
 
 
