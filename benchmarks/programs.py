@@ -47,7 +47,7 @@ class Task(NamedTuple):
     latencies: np.ndarray  # (N + M, C, H, W) uint8, as snnjax encodes them
     labels: np.ndarray  # (N,)
     test_labels: np.ndarray  # (M,)
-    weights: dict[str, np.ndarray]  # by layer
+    weights: dict[str, np.ndarray]  # by the PyTorch program's name of the layer
     batch_size: int  # of the reward phase
 
 

@@ -11,7 +11,9 @@ import numpy as np
 from programs import DOG, Learning, MeasuredProgram, Task, Work
 
 CLASSES = dict(mozafari2018="MozafariMNIST2018", deep2024="DeepSNN", deepr2024="DeepRSNN", deepr2024_2="DeepRSNN2")
-CLASSES |= dict(inception2024="InceptionSNN", majority2024="MajoritySNN")
+CLASSES |= dict(inception2024="InceptionSNN", majority2024="MajoritySNN", resnet2024="ResSNN", deeper2024="DeeperSNN")
+OPTIONS = dict(resnet2024=dict(method="logical_and"))
+"""By network, as ours is built: its own default does not do what it says."""
 
 
 class Program(MeasuredProgram):
@@ -40,7 +42,8 @@ class Program(MeasuredProgram):
         test_labels = self.torch.tensor(task.test_labels)
         module = importlib.import_module(f"model.{task.network.removesuffix('_2')}")
         build = getattr(module, CLASSES[task.network])
-        model = build(task.latencies.shape[1], task.classes, device=self.device, tensorboard=False)
+        how = OPTIONS.get(task.network, {})
+        model = build(task.latencies.shape[1], task.classes, device=self.device, tensorboard=False, **how)
         for name, value in task.weights.items():
             convolution(model, name).load_weight(self.torch.tensor(value))
 
@@ -82,6 +85,7 @@ class Program(MeasuredProgram):
         return self.torch.cuda.max_memory_allocated() if self.device == "cuda" else None
 
 
-def convolution(model: Any, layer: str) -> Any:
-    """The reference's convolution for a layer of ours: block3_2 for layer3_2."""
-    return getattr(model, layer.replace("layer", "block"))["conv"]
+def convolution(model: Any, block: str) -> Any:
+    """The reference's convolution of this name."""
+    part = getattr(model, block)
+    return part["conv"] if block.startswith("block") else part

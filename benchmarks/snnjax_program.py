@@ -15,21 +15,42 @@ from torch_program import Deep, SoftLayer
 
 from snnjax import InputError, Network, Trainer, data
 from snnjax.core import devices
+from snnjax.interop import pytorch
 from snnjax.kernels import native as compiled
 from snnjax.layers.spiking import Layer
 from snnjax.learners import SupervisedSTDP, TargetTime
-from snnjax.networks.batches import decide_batch, encode_batch, forward_batch
+from snnjax.networks.batches import decide_batch, encode_batch, output_batch
 from snnjax.networks.decision import is_fitted
+from snnjax.networks.model import Known
 from snnjax.runs.results import versions
 from snnjax.training import fitting
 from snnjax.training.epoch import EpochRunner
 from snnjax.training.loop import Training
-from snnjax.training.placement import NETWORKS, Timer, has_own, place
+from snnjax.training.placement import NETWORKS, Placement, Timer, count_of, place
 from snnjax.training.state import Phase, Settings, TrainState
 
 PREPARED = 3000  # images that each layer learns from first: the given ones repeatedly, up to ten times
 Given = tuple[Network, data.Dataset, int, TrainState | None]
 """Task: network, images, batch size of the reward phase, and the state of the trained network, if any."""
+
+
+class MeasuredPlacement(Placement):
+    """Adds each program that does not learn to `works`, as a phase of its own."""
+
+    def __init__(self, count: int, works: dict[str, Work]):
+        super().__init__(count)
+        self.works = works
+
+    def map(
+        self, timer: Timer, function: Any, models: Any, images: Any, report: Any = lambda *_: None, **static: Any
+    ) -> Any:
+        placed = place(models, self.mapping, NETWORKS)
+        run = functools.partial(super().map, timer, function, placed, images, **static)
+        outputs = run()
+        work = Work(count_of(images), run, compile_seconds=timer.compile_seconds)
+        work.outcome = operator.itemgetter(0)  # of the first network
+        self.works[timer.name] = work
+        return outputs
 
 
 class Program(MeasuredProgram):
@@ -54,23 +75,14 @@ class Program(MeasuredProgram):
         if is_fitted(network.decision):
             raise InputError(f"`model` {network.name} has a decision that is fitted, which is not measured")
         self._begin(task)
-        count = len(images.train_images)
-        stage = 0
-        last = len(network.stages) - 1
         self.encoded = self._map("encode", self.images, encode_batch, native=self.native)[0]
-        inputs = self.encoded[:count]
         for number, phase in enumerate(self.training.plan):
-            for end in range(stage + 1, phase.stage + 1):
-                if network.stages[end - 1].activities:
-                    continue
-                timed = end < last or network.decision.timed
-                title = f"{'outputs of' if timed else 'who fires in'} stage {end}"
-                outputs = self._map(title, inputs, forward_batch, first=stage, last=end, timed=timed)
-                inputs = outputs if self.networks > 1 else outputs[0]
-                self.works[title].once = True
-                stage = end
+            before = {*self.works}
+            inputs = self.training.inputs(phase, "train", [self.state] * self.networks)
+            for name in self.works.keys() - before:
+                self.works[name].once = True
             self.works[shown(phase.name)] = self._learn(number, phase, inputs, keep=not trained)
-        self._test(self.encoded[count:], first=0)
+        self._test(self.encoded[len(images.train_images) :], output=0)
         return self.works
 
     def _begin(self, task: Given) -> None:
@@ -82,26 +94,20 @@ class Program(MeasuredProgram):
         self.training = Training([self.network] * self.networks, self.data, settings)
         self.works = dict[str, Work]()
         self.state = trained or self.training.initial_states()[0]
+        self.training.cache.placement = MeasuredPlacement(self.networks, self.works)
         fitting.fit_encoders(self.training.cache, [self.state] * self.networks)
         self.images = np.concatenate([self.data.train_images, self.data.test_images])
 
-    def _map(self, name: str, images: np.ndarray, kind: Any, forms: Any = None, **static: Any) -> Any:
+    def _map(self, name: str, images: Any, kind: Any, kernels: Any = None, **static: Any) -> Any:
         """Adds a phase that does not learn; returns its outputs."""
         cache = self.training.cache
-        placement = cache.placement
-        timer = Timer(name)
-        model = cache.pack(cache.models([self.state] * self.networks), forms)
-        placed = place(model, placement.mapping, NETWORKS)
-        run = functools.partial(placement.map, timer, kind, placed, images, **static)
-        outputs = run()
-        work = Work(images.shape[int(has_own(images))], run, compile_seconds=timer.compile_seconds)
-        work.outcome = operator.itemgetter(0)  # of the first network
-        self.works[name] = work
-        return outputs
+        model = cache.pack(cache.models([self.state] * self.networks), kernels)
+        return cache.placement.map(Timer(name), kind, model, images, **static)
 
-    def _test(self, latencies: np.ndarray, first: int) -> None:
-        """Adds decisions on the inputs of stage `first`."""
-        self._map("test", latencies, decide_batch, self.training.runners.testing_kernels, first=first)
+    def _test(self, latencies: np.ndarray, output: int) -> None:
+        """Adds decisions, given an output of each test image."""
+        known = Known({output: latencies})
+        self._map("test", known, decide_batch, self.training.runners.testing_kernels)
         self.works["test"].outcome = lambda result: result[0][0]  # the decisions
 
     def epochs(self, phase: Phase) -> int:
@@ -138,16 +144,19 @@ class Program(MeasuredProgram):
         """The task of the other programs, after the network has learned."""
         network = self.network
         images = self.data
+        blocks = pytorch.blocks_of(network)
         last = list(self.state.weights)[-1]
         learning = []
         for phase in self.training.plan:
             branch = (phase.branch,) if len(network.stages[phase.stage].branches) > 1 else ()
             learning.append(
-                Learning(shown(phase.name), phase.stage, (*phase.layers, last)[0], branch, not phase.layers)
+                Learning(shown(phase.name), phase.stage, blocks[(*phase.layers, last)[0]], branch, not phase.layers)
             )
-        described = (network.name, network.classes, network.time_steps, len(network.stages), learning)
+        learned = sum(any(conv.each_learner for conv in stage.branches) for stage in network.stages)
+        described = (network.name, network.classes, network.time_steps, learned, learning)
         stimuli = (self.images, self.encoded, images.train_labels, images.test_labels)
-        return Task(*described, *stimuli, self.state.weights, self.batch_size)
+        weights = {blocks[name]: value for name, value in self.state.weights.items()}
+        return Task(*described, *stimuli, weights, self.batch_size)
 
     def trained(self) -> TrainState:
         """The state of the trained network, from which all programs start."""
@@ -184,8 +193,8 @@ class TargetTimeReadout(Program):
         learned = learn.outcome
         learn.outcome = lambda result: by_neuron(learned(result))
         learn.initial = lambda: self.task().weights
-        self.features = self._map("outputs", self.encoded, forward_batch, first=0, last=1, timed=True)[0]
-        self._test(self.features[len(images.train_images) :], first=1)
+        self.features = self._map("outputs", Known({0: self.encoded}), output_batch, number=1, timed=True)[0]
+        self._test(self.features[len(images.train_images) :], output=1)
         works = (encode, patch, self.works["outputs"], learn, self.works["test"])
         self.works = dict(zip(self.PHASES, works, strict=True))
         return self.works
@@ -227,7 +236,7 @@ class SoftHebb(Program):
         self._begin(task)
         pixels = self.training.cache.inputs("train", 0, [self.state])
         self.works["learn"] = self._learn(0, self.training.plan[0], pixels, keep=False)
-        self._map("features", pixels, forward_batch, first=0, last=network.joint_stages[0][1], timed=True)
+        self._map("features", Known({0: pixels}), output_batch, number=network.joint_stages[0][1], timed=True)
         return self.works
 
     def task(self) -> Deep:

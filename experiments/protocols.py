@@ -14,6 +14,7 @@ class Row:
     model: str  # as the option of `snnjax train`
     dataset: str  # as there, or cifar10-jpeg
     train_images: int | None = None  # equally many of each class, held-out ones included; None: all
+    drawn: bool = False  # by the seed, rather than the first ones
     mirror: bool = False  # training images at random
     native: bool = True  # compiled kernels rather than XLA's, where they can be had
     epochs: tuple[int, ...] = ()  # of each stage; (): the network's own
@@ -46,7 +47,10 @@ TABLES: dict[str, tuple[Row, ...]] = {
         Row(SOFTHEBB, "mnist", least=98.9),
         Row(NARROW, "mnist"),
         Row("mozafari2018", "mnist", epochs=(2, 4, 400), patience=40, seeds=1, least=96.5),  # an hour
-        *(Row(f"{name}2024", "mnist", seeds=1) for name in ("deep", "deepr", "inception", "majority")),
+        *(
+            Row(f"{name}2024", "mnist", seeds=1)
+            for name in ("deep", "deepr", "inception", "majority", "resnet", "deeper")
+        ),
         Row("deepr2024_2", "mnist", seeds=1),
     ),
     "cifar10": (

@@ -42,7 +42,7 @@ class Replicate:
     The same command continues where it stopped.
     """
 
-    model: Annotated[tuple[str, ...], option("NAME ...", "all six of the PyTorch code")] = names.RECORDED
+    model: Annotated[tuple[str, ...], option("NAME ...", "all eight of the PyTorch code")] = names.RECORDED
     """networks"""
     seeds: Annotated[int, option("N")] = 5
     """runs of each network, with seeds 0, 1, ..."""

@@ -27,7 +27,7 @@ from snnjax.app.commands import train
 from snnjax.app.comparisons import colors, endings, logarithmic
 from snnjax.app.main import call, protected
 from snnjax.app.options import option
-from snnjax.core import files
+from snnjax.core import checks, files
 from snnjax.core.errors import unknown
 from snnjax.training.placement import forget_programs
 
@@ -44,6 +44,7 @@ class Results:
     $ python experiments/results.py                                      on scikit-learn's digits
     $ python experiments/results.py --table mnist                        takes hours
     $ python experiments/results.py --rows goupy2024_ncg:fashion_mnist --seeds 1
+    $ python experiments/results.py --train_images 10 50 200             a learning curve
 
     The same command continues where it stopped; finished runs are only read.
     """
@@ -55,8 +56,8 @@ class Results:
     """runs of each row, with seeds 0, 1, ..."""
     epochs: Annotated[tuple[int, ...], option("N ...", "each row's own")] = ()
     """epochs of each stage, of all rows"""
-    train_images: Annotated[int | None, option("N", "each row's own")] = None
-    """use only N training images in all rows, of all classes alike"""
+    train_images: Annotated[tuple[int, ...], option("N ...", "each row's own")] = ()
+    """use only N training images in all rows, of all classes alike; of several N, each seed draws its own images"""
     test_images: Annotated[int | None, option("N", "all")] = None
     """use only N test images, of all classes alike"""
     data_dir: Annotated[tuple[str, ...], option("SET=DIR ...", "the cache folder, downloaded if need be")] = ()
@@ -69,10 +70,12 @@ class Results:
 
 def rows_of(chosen: Results) -> list[Row]:
     """The rows that options name; raises InputError where there is no such table, network or data set."""
-    parts.check_least(chosen, seeds=1, train_images=1, test_images=1)
+    parts.check_least(chosen, seeds=1, test_images=1)
+    for count in chosen.train_images:
+        checks.integer("train_images", count, 1)
     if chosen.table not in protocols.TABLES:
         raise unknown("table", chosen.table, protocols.TABLES)
-    given = dict(seeds=chosen.seeds, train_images=chosen.train_images, epochs=chosen.epochs or None)
+    given = dict(seeds=chosen.seeds, epochs=chosen.epochs or None)
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if chosen.train_images or chosen.test_images or chosen.epochs:
         changes["least"] = None  # which holds for the unchanged row
@@ -82,7 +85,8 @@ def rows_of(chosen: Results) -> list[Row]:
     folders = folders_of(chosen)
     folder = str(folders.get("folder", ""))
     placed = (dataclasses.replace(row, folder=folder) if row.dataset == "folder" else row for row in rows)
-    rows = list(dict.fromkeys(dataclasses.replace(row, **changes) for row in placed))
+    changed = [dataclasses.replace(row, **changes) for row in placed]
+    rows = list(dict.fromkeys(size for row in changed for size in sizes_of(row, chosen.train_images)))
     for row in rows:
         if not row.model.rpartition(":")[0]:
             parts.published(row.model, ", or FILE.py:NAME")
@@ -93,6 +97,12 @@ def rows_of(chosen: Results) -> list[Row]:
             wanted = f"{row.dataset}=DIR, a folder of pictures or a .zip file of one"
             raise InputError(f"`data_dir` must say where {row.dataset} is, as {wanted}")
     return rows
+
+
+def sizes_of(row: Row, counts: Sequence[int]) -> list[Row]:
+    """A row with each number of training images; by itself where none is given."""
+    drawn = row.drawn or len(counts) > 1
+    return [dataclasses.replace(row, train_images=count, drawn=drawn) for count in counts] or [row]
 
 
 def row_of(text: str) -> Row:
@@ -114,7 +124,8 @@ def folders_of(chosen: Results) -> dict[str, Path]:
 
 def name_of(row: Row, test_images: int | None = None) -> str:
     """Folder name of a row's runs, from all that they depend on but their seeds; `test_images` as the option."""
-    marks = [Path(row.model).name, Path(row.folder or row.dataset).name, row.train_images, row.mirror and "mirrored"]
+    marks = [Path(row.model).name, Path(row.folder or row.dataset).name, row.train_images]
+    marks += [row.drawn and "drawn", row.mirror and "mirrored"]
     marks += ["" if row.native else "xla", *row.epochs, row.update_batch > 1 and f"batch{row.update_batch}"]
     marks += [row.patience is not None and f"patience{row.patience}", test_images and f"of{test_images}"]
     return joined(marks)
@@ -123,7 +134,7 @@ def name_of(row: Row, test_images: int | None = None) -> str:
 def table_of(chosen: Results, rows: Sequence[Row]) -> str:
     """The name of a table's files: from the table or its rows, and from the options that change them."""
     marks: list[Any] = [f"{row.model}-{row.folder or row.dataset}" for row in rows] if chosen.rows else [chosen.table]
-    marks += [chosen.train_images, "" if chosen.machine.kernels == "auto" else chosen.machine.kernels, *chosen.epochs]
+    marks += [*chosen.train_images, "" if chosen.machine.kernels == "auto" else chosen.machine.kernels, *chosen.epochs]
     marks += [chosen.test_images and f"of{chosen.test_images}", chosen.seeds and f"seeds{chosen.seeds}"]
     name = joined(marks)
     return name if len(name) <= LONGEST else f"{name[:LONGEST]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
@@ -142,6 +153,7 @@ def options_of(row: Row, seed: int, chosen: Results) -> options.Train:
         data=options.TrainData(
             data_dir=folders_of(chosen).get(row.dataset),
             train_images=row.train_images,
+            draw=row.drawn,
             test_images=chosen.test_images,
             **pictures,
         ),
@@ -209,6 +221,8 @@ def dataset_of(row: dict[str, Any]) -> str:
     words = [row["folder"] or row["dataset"]]
     if row["mirror"]:
         words.append("mirrored")
+    if row["drawn"]:
+        words.append("drawn")
     if row["update_batch"] > 1:
         words.append(f"batches of {row['update_batch']}")
     return ", ".join(words)
@@ -247,6 +261,8 @@ def notes_of(records: list[dict[str, Any]], sources: list[str]) -> list[str]:
     ]
     if any(record["row"]["dataset"] == JPEG for record in records):
         notes.append(f"{JPEG} is a slightly lossy copy; the published figures are of the original images.")
+    if any(record["row"]["drawn"] for record in records):
+        notes.append("Drawn: each seed draws its own training images, of all classes alike.")
     if any(record["row"]["update_batch"] > 1 for record in records):
         for record in records:
             rates = ", ".join(f"{name} {rate:,.0f}" for name, rate in record["images_per_second"].items())

@@ -18,7 +18,22 @@ from .core.errors import InputError
 from .encoding import Encoder, encode
 from .layers import WTA, Conv, LatencyCode, Layer, Pool, Standardise, Triangle
 from .learners import RSTDP, STDP, Learner, Response, Signal, SoftHebb, SupervisedSTDP, Tally, TargetTime
-from .networks import NETWORKS, Earliest, Images, LinearSVM, Majority, Model, Network, SpikingNetwork, stage
+from .networks import (
+    NETWORKS,
+    Concatenate,
+    Earliest,
+    EarliestSpike,
+    Flatten,
+    Images,
+    Input,
+    LatestSpike,
+    LinearSVM,
+    Majority,
+    Model,
+    Network,
+    SpikingNetwork,
+    stage,
+)
 from .runs import load
 from .training.loop import Trainer
 from .training.state import Callback, Settings, TrainState
@@ -32,12 +47,17 @@ __all__ = [
     "STDP",
     "WTA",
     "Callback",
+    "Concatenate",
     "Conv",
     "Earliest",
+    "EarliestSpike",
     "Encoder",
+    "Flatten",
     "Images",
+    "Input",
     "InputError",
     "LatencyCode",
+    "LatestSpike",
     "Layer",
     "Learner",
     "LinearSVM",

@@ -12,6 +12,7 @@ PAGES = (
     "experiments/README.md",
     "experiments/rules.md",
     "experiments/own_rules.md",
+    "experiments/graphs.md",
     "benchmarks/README.md",
 )
 DOCUMENTS = (*PAGES, "experiments/tutorial.ipynb")

@@ -50,7 +50,7 @@ def network_of(*stages, dyadic=(256, 768), by_turns=False, decision=None) -> Spi
 
 def images_of(network: SpikingNetwork, silent: slice = slice(10, 20, 3)) -> tuple[np.ndarray, np.ndarray]:
     """Inputs of the first stage that learns by reward, some of them silent, and labels that follow from them."""
-    shape, rng = network.spec.shapes[network.spec.first_supervised], np.random.default_rng(1)
+    shape, rng = network.spec.input_shapes[network.spec.first_supervised], np.random.default_rng(1)
     labels = rng.integers(0, CLASSES, 68, np.int32)  # in batches of 8 or 16, the last batch is one of 4
     latencies = rng.integers(0, 5 * T, (68, *shape))
     bright = np.arange(shape[0]) % CLASSES == labels[:, None]

@@ -65,6 +65,19 @@ def test_networks_learn(name, least, shown, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        ("13_skip_connection", 95),
+        ("14_readout_over_depths", 97),
+    ],
+)
+def test_what_reads_more_decides_better(name, least, capsys):
+    alone, more = percents(output(name, capsys))
+    assert more > max(alone, least)
+
+
+@pytest.mark.slow
 def test_own_features(capsys):
     printed = output("11_own_features", capsys)
     (oblique,) = re.findall(r"products of components of layer1 are (0\.\d+) off", printed)

@@ -16,6 +16,7 @@ from snnjax.encoding import GREY
 from snnjax.layers.layer_kernels import ROWS, TAPS, XLA
 from snnjax.learners import Tally
 from snnjax.networks import Model, batches
+from snnjax.networks.model import Known
 from snnjax.steps import accelerated, plain, registry, reward_in_blocks
 from snnjax.steps.plain import Carry, Slice, Task
 from snnjax.steps.registry import Case
@@ -52,7 +53,8 @@ def model_of(name: str) -> Model:
 
 def entering(model: Model, stage: int) -> np.ndarray:
     """Latencies, or activities, that enter a stage."""
-    shape = jax.eval_shape(lambda x: model.forward(x, 0, stage), np.zeros(model.network.input_shape, np.uint8))
+    known = Known({0: np.zeros(model.network.input_shape, np.uint8)})
+    shape = jax.eval_shape(functools.partial(model.input_of, stage), known)
     return np.zeros((IMAGES, *shape.shape), shape.dtype)
 
 
@@ -64,11 +66,11 @@ def test_decisions_and_times_of_images(name):
     """By the encoder, all stages and the decision, of which this is one network of each kind."""
     model = model_of(name)
     packed = jax.tree.map(as_array, model.packed(dict.fromkeys(model.network.names[-1], TAPS)))
-    decide = functools.partial(batches.decide_batch, first=0, encode=True)
+    decide = functools.partial(batches.decide_batch, encode=True)
     assert_exported(decide, packed, np.zeros((IMAGES, 28, 28), np.uint8))
     if name in ("majority2024", "softhebb_narrow"):
-        forward = functools.partial(batches.forward_batch, first=0, last=model.last, timed=True)
-        assert_exported(forward, model, entering(model, 0))
+        forward = functools.partial(batches.input_batch, number=model.last, timed=True)
+        assert_exported(lambda model, latencies: forward(model, Known({0: latencies})), model, entering(model, 0))
 
 
 def slice_of(inputs: np.ndarray, labelled: bool) -> Slice:

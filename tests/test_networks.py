@@ -18,7 +18,7 @@ from snnjax.encoding import DOG, ON_OFF, Encoder
 from snnjax.layers.conv import WTA, Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Earliest, Images, Model, Network, SpikingNetwork, stage
-from snnjax.networks.model import PlasticWeight
+from snnjax.networks.model import Known, PlasticWeight
 from snnjax.runs.trained import Trained
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings, TrainState
@@ -71,7 +71,7 @@ def test_shipped_networks_are_those_that_were_measured(name):
     """Whoever changes one trains it anew; then `str` of the network goes into golden/networks.txt."""
     function, _, colour = name.partition(" in ")
     network = NETWORKS[function](Images((32, 32, 3), count=50_000)) if colour else NETWORKS[function]()
-    assert str(network) == GOLDEN[name].rstrip("\n")
+    assert " ".join(str(network).split()) == GOLDEN[name].rstrip("\n")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -89,7 +89,7 @@ def test_shipped_networks_decide_and_take_other_sizes_classes_and_encoders(name)
     if spec.deciding:
         assert {conv.features % 3 for conv in spec.stages[-1].branches} == {0}
     if name in RECORDED:
-        assert {conv.features for conv in spec.stages[-1].branches} == {60}
+        assert {conv.features for conv in spec.stages[-1].branches} == {30 if name == "deeper2024" else 60}
         assert spec.input_shape == (2, 34, 30)
         return
     assert spec.input_shape == spec.encoder.output_shape(shape)
@@ -174,9 +174,10 @@ def test_signed_weights_are_propagated_in_time():
     network.set_weights({name: np.float32(rows)[:, :, None, None] for name, rows in weights.items()})
     latency = np.uint8([[0, 3], [3, 0]]).reshape(2, 1, 2)
     model = network.model
-    assert model.forward(latency, 0, 2).tolist() == [[[0, T]]]
-    assert model.forward(latency, 0, 2, timed=False).tolist() == [[[0, T]]]
-    assert (model.forward(latency, 0, 3, timed=False) < T).tolist() == [[[True, False]]] * 3
+    known = Known({0: latency})
+    assert model.output_of(2, known).tolist() == [[[0, T]]]
+    assert model.input_of(2, known, timed=False).tolist() == [[[0, T]]]
+    assert (model.output_of(3, known, timed=False) < T).tolist() == [[[True, False]]] * 3
     assert network.predict(latency) >= 0
 
 

@@ -46,6 +46,11 @@ LAYOUTS = {
         SHALLOW | {f"block3_{branch}": (200, 250, kernel, REWARDED) for branch, kernel in enumerate((3, 5, 7), 1)},
         2974,
     ),
+    "resnet2024": (DEEP | {"block4": (200, 250, 4, REWARDED), "skip_connection": (250, 150, 1, ())}, 1671),
+    "deeper2024": (
+        DEEP | {"block1": (30, 6, 3, STDP_ONLY), "block4": (200, 250, 3, STDP_ONLY), "block5": (100, 200, 3, REWARDED)},
+        1672,
+    ),
 }
 TINY = Network(
     "tiny",
@@ -64,7 +69,7 @@ def built(layout: dict[str, tuple]) -> dict[str, np.ndarray]:
     draw, entries = np.random.default_rng(0), {"max_ap": np.float32([0.15])}
     for block, (features, channels, kernel, rules) in layout.items():
         weight = draw.random((features, channels, kernel, kernel), np.float32)
-        entries[f"{block}.conv.weight"] = weight
+        entries[f"{block}.conv.weight" if rules else f"{block}.weight"] = weight
         for rule in rules:
             for feature in range(features):
                 for rate in ("ltp", "ltd"):
@@ -73,9 +78,12 @@ def built(layout: dict[str, tuple]) -> dict[str, np.ndarray]:
     return entries
 
 
-def weights_of(entries: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    ends = ".conv.weight"
-    return {name.removesuffix(ends).replace("block", "layer"): x for name, x in entries.items() if name.endswith(ends)}
+def weights_of(entries: dict[str, np.ndarray], name: str = "") -> dict[str, np.ndarray]:
+    """By our names of the layers, in their order; those of resnet2024 are counted otherwise."""
+    ours = dict(skip_connection="layer4", block4="layer6") if name == "resnet2024" else {}
+    blocks = {tensor.removesuffix(".weight").removesuffix(".conv"): x for tensor, x in entries.items()}
+    layers = {ours.get(block, block.replace("block", "layer")): x for block, x in blocks.items() if "." not in block}
+    return {layer: layers[layer] for layer in sorted(layers.keys() - {"max_ap"})}
 
 
 def assert_equal(weights: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
@@ -95,7 +103,7 @@ def test_every_network_has_the_names_and_shapes_of_the_pytorch_one(name):
     layout, count = LAYOUTS[name]
     expected = built(layout)
     assert len(expected) == count
-    entries = pytorch.state_dict(NETWORKS[name](), weights_of(expected))
+    entries = pytorch.state_dict(NETWORKS[name](), weights_of(expected, name))
     assert {n: (x.shape, x.dtype) for n, x in entries.items()} == {n: (x.shape, x.dtype) for n, x in expected.items()}
     for tensor, value in expected.items():
         if tensor.endswith("weight"):
@@ -109,7 +117,7 @@ def test_learning_rates_start_anew():
         ("mozafari2018", "block3", dict(stdp=(0.004, -0.003), anti_stdp=(-0.004, 0.0005))),
         ("deepr2024", "block3", dict(stdp=(0.001, -0.00075), anti_stdp=(-0.001, 0.000125))),
     ):
-        entries = pytorch.state_dict(NETWORKS[name](), weights_of(built(LAYOUTS[name][0])))
+        entries = pytorch.state_dict(NETWORKS[name](), weights_of(built(LAYOUTS[name][0]), name))
         assert entries["max_ap"] == np.float32(0.15)
         for rule, pair in rates.items():
             for rate, value in zip(("ltp", "ltd"), pair, strict=True):
@@ -262,7 +270,7 @@ def test_the_pytorch_networks_load_what_ours_write(torch, tmp_path, monkeypatch,
         pytest.skip("no checkout of github.com/aidinattar/snn: SNNJAX_REFERENCE names none")
     monkeypatch.setenv("TQDM_DISABLE", "1")
     monkeypatch.syspath_prepend(folder)
-    weights = weights_of(built(LAYOUTS[name][0]))
+    weights = weights_of(built(LAYOUTS[name][0]), name)
     pytorch.write(tmp_path / "ours.pth", NETWORKS[name](), weights)
     module = importlib.import_module(f"model.{name.removesuffix('_2')}")
     model = getattr(module, CLASSES[name])(in_channels=6, num_classes=10, device="cpu", tensorboard=False).eval()

@@ -19,7 +19,18 @@ from snnjax.data import Dataset
 from snnjax.encoding import DOG, ON_OFF, PIXELS
 from snnjax.layers import WTA, Conv, LatencyCode, Pool, Standardise, Triangle
 from snnjax.learners import RSTDP, STDP, Learner, SoftHebb, SupervisedSTDP, TargetTime
-from snnjax.networks import Earliest, LinearSVM, Majority, Network, stage
+from snnjax.networks import (
+    Concatenate,
+    Earliest,
+    EarliestSpike,
+    LatestSpike,
+    LinearSVM,
+    Majority,
+    Network,
+    Stage,
+    stage,
+)
+from snnjax.networks.graph import name_of
 
 FIRST = int(os.environ.get("SNNJAX_FUZZ_SEED", "0"))
 STRUCTURES = 20
@@ -93,47 +104,62 @@ def structure(seed: int) -> Network:
     size = tuple(random.integers(7, 13, 2).tolist())
     shape = encoder.output_shape(size)
     while True:
-        stages = []
+        stages: list[Stage] = []
+        reads = dict[str, Any]()  # what the next stage reads, by default the one before
         for _ in range(int(random.integers(1, 3))):
             conv = features(random, time_steps)
             pool = pick(random, None, 2, Pool(2, stride=1), Pool(3, stride=2, padding=1))
             branches = [conv]
             if not conv.real and random.random() < 0.3:  # another layer side by side
                 branches.append(dataclasses.replace(conv, features=conv.features + 3))
-            stages.append(stage(*branches, pool=pool, code=LatencyCode() if conv.real else None))
+            code = LatencyCode() if conv.real else None
+            stages.append(stage(*branches, pool=pool, code=code, **reads))
+            if random.random() < 0.4:  # another stage that reads the same, and the next one reads both
+                same = reads or dict(inputs=name_of(len(stages) - 1))
+                features_too = sum(x.features for x in branches) + pick(random, 0, 3)
+                stages.append(stage(dataclasses.replace(conv, features=features_too), pool=pool, code=code, **same))
+                joins = [Concatenate()]
+                if features_too == sum(x.features for x in branches):
+                    joins += [EarliestSpike(), LatestSpike()]
+                reads = dict(inputs=(name_of(len(stages) - 1), name_of(len(stages))), join=pick(random, *joins))
+            else:
+                reads = {}
+        if reads:
+            stages.append(stage(**reads))
         try:
             before = Network("fuzz", shape, CLASSES, tuple(stages), time_steps, decision=LinearSVM())
-            return deciding(random, before, encoder)
+            return deciding(random, before, encoder, reads)
         except TooSmallError:
             continue
 
 
-def deciding(random: np.random.Generator, before: Network, encoder: Any) -> Network:
-    """The network with something that decides."""
+def deciding(random: np.random.Generator, before: Network, encoder: Any, reads: dict[str, Any]) -> Network:
+    """The network with something that decides, given what it reads."""
     named = dict(encoder=encoder, name=f"{'x'.join(map(str, before.input_shape))}")
     kind = pick(random, "untimed", "timed", "supervised", "supervised", "fitted")
     if kind == "fitted":
         return dataclasses.replace(before, **named)
+    stages = before.stages[:-1] if reads else before.stages  # without the stage that only joins
     size = before.shapes[-1][1:]
     common = dict(features=CLASSES * int(random.integers(1, 5)))
     reward = RSTDP((0.125, -0.0625), (-0.125, 0.0625), bounds=(0.0, 1.0))
     if kind == "untimed":
         last = Conv(**common, kernel=pick(random, 1, size), padding=pick(random, 0, 1), learners=reward)
-        return dataclasses.replace(before, **named, stages=(*before.stages, stage(last)), decision=Majority())
+        return dataclasses.replace(before, **named, stages=(*stages, stage(last, **reads)), decision=Majority())
     timed = dict(kernel=size, threshold=2.0, fractional=pick(random, False, True))
     few = common["features"] // CLASSES == 1
     rule = SupervisedSTDP(non_targets=0 if few else 1) if kind == "supervised" else reward
     last = Conv(**common, **timed, learners=rule)
     decision = Earliest(fallback=pick(random, False, True))
-    return dataclasses.replace(before, **named, stages=(*before.stages, stage(last)), decision=decision)
+    return dataclasses.replace(before, **named, stages=(*stages, stage(last, **reads)), decision=decision)
 
 
 def numbered(network: Network, random: np.random.Generator) -> Network:
     """The network with other thresholds, some of which hardly any neuron exceeds."""
     stages = []
-    for each, shape in zip(network.stages, network.shapes, strict=False):
-        inputs = shape[0] * int(np.prod(np.broadcast_to(each.branches[0].kernel, 2)))
+    for each, shape in zip(network.stages, network.input_shapes, strict=True):
         branches = []
+        inputs = shape[0] * int(np.prod(np.broadcast_to(each.branches[0].kernel, 2))) if each.branches else 0
         for conv in each.branches:
             threshold = max(1, round(inputs * random.uniform(0.05, 0.3))) / 2
             branches.append(conv if conv.threshold is None else dataclasses.replace(conv, threshold=threshold))

@@ -35,6 +35,26 @@ def test_a_table_is_written_and_finished_runs_are_only_read(tmp_path):
     assert json.loads((tmp_path / f"{name}.json").read_text())["rows"] == [row]
 
 
+@pytest.mark.slow
+def test_a_learning_curve_is_one_command(tmp_path):
+    """Each seed learns from images of its own, of all classes alike, also of a file."""
+    path = tmp_path / "some.npz"
+    data.digits().first(200, 40).save(path)
+    given = ["--rows", f"mozafari2018:{path}", "--train_images", "20", "30", "--test_images", "20", "--seeds", "2"]
+    COMMAND.main([*given, "--epochs", "1", "1", "1", "--out", tmp_path / "out"])
+    (table,) = (tmp_path / "out").glob("*.json")
+    rows = json.loads(table.read_text())["rows"]
+    assert [row["train_images"] + row["validation_images"] for row in rows] == [20, 30]
+    assert all(row["row"]["drawn"] and row["interval95"] for row in rows)
+    assert table.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert "Drawn: each seed draws its own training images" in table.with_suffix(".md").read_text()
+    runs = [tmp_path / "out" / rows[0]["runs"] / f"seed{seed}" / "results.json" for seed in (0, 1)]
+    one, other = (json.loads(run.read_text())["settings"] for run in runs)
+    assert one["draw"]
+    assert other["draw"]
+    assert one["seed"] != other["seed"]
+
+
 def test_each_option_of_a_row_reaches_its_runs(tmp_path):
     row = Row(NCG, protocols.JPEG, train_images=100, native=False, epochs=(3, 4))
     given = results.Results(data_dir=("cifar10-jpeg=pictures.zip",), out=tmp_path, test_images=50)

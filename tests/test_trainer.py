@@ -20,6 +20,7 @@ from snnjax.layers.layer_kernels import PLAIN
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, convergence
 from snnjax.networks import Network, SpikingNetwork, stage
+from snnjax.networks.model import Known
 from snnjax.training import results
 from snnjax.training.advice import describe, diagnose_decisions, diagnose_outputs
 from snnjax.training.draws import key_of
@@ -150,7 +151,7 @@ def test_callbacks_hear_of_every_image_and_of_what_phases_show():
     assert 0 < sum(learned["wins"]["layer1"]) <= 40 * 2, "of one epoch, two winners to an image"
     assert learned["convergence"]["layer1"] == convergence(state.weights["layer1"])
     model = SpikingNetwork(trainer.network, weights=state.weights).model
-    latencies = jax.vmap(lambda image: model.forward(model.encode(image), 0, 1))(DATA.train_images)
+    latencies = jax.vmap(lambda image: model.output_of(1, Known({0: model.encode(image)})))(DATA.train_images)
     share = np.mean(np.array(latencies) < SHALLOW.time_steps)
     assert shown["outputs of stage 1"]["firing"]["layer1"] == pytest.approx(share)
 

@@ -1,6 +1,5 @@
 """Progress bars and tables of the commands."""
 
-import math
 import re
 import sys
 import time
@@ -13,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextCol
 from rich.table import Column, Table
 
 from snnjax import Callback
-from snnjax.app import report
+from snnjax.app import diagram, report
 from snnjax.core import processes
 from snnjax.core.metrics import tested_part
 from snnjax.data import Dataset
@@ -175,21 +174,14 @@ def header(run: RunFolder) -> None:
     others = f", the first of {several} processes" if several > 1 else ""
     where = f"on {run.device}, {report.kernels(run.settings)}{others}; into {run.path}"
     console.print(*notes(data), *[order] * bool(order), where, *run.notes, sep="\n", markup=False)
+    console.print(table(diagram.HEAD, [diagram.rows(run.trainer.network)], "stages", left=3))
 
 
 def summary(run: RunFolder) -> None:
-    """Prints layers, phases and the test result of a finished run."""
+    """Prints phases and the test result of a finished run."""
     console = screen()
-    network = run.trainer.network
     results = run.results
-    shapes = network.shapes
-    weights = network.weight_shapes
     best = results["best_epoch"]
-    layers = []
-    for stage, name, _ in network.layers():
-        sizes = ("x".join(map(str, shape)) for shape in (shapes[stage], weights[name], shapes[stage + 1]))
-        layers.append([name, *sizes, f"{math.prod(weights[name]):,}"])
-    console.print(table(("layer", "input", "weights", "output of stage", "parameters"), [layers], "layers", left=4))
     head, phases = report.phases(results)
     console.print(table(head, [phases], "phases"))
     planned = run.trainer.plan[-1].epochs

@@ -2,12 +2,15 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from snnjax import InputError, SpikingNetwork
 from snnjax.core import checks, files
 from snnjax.core.checks import Pair
+from snnjax.layers import Pool
+from snnjax.networks import Concatenate, EarliestSpike, Flatten, Join, LatestSpike, Network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,21 +41,64 @@ def drawn_back(network: SpikingNetwork) -> dict[str, Drawn]:
     margin = 0 if bank is None else bank.margin
     inputs = Drawn(_unit(filters), np.array([-margin, -margin]), np.array([1, 1]), np.ones(len(filters)))
     drawn: dict[str, Drawn] = {}
+    outputs: list[Drawn | None] = [inputs]
     for number, (names, stage) in enumerate(zip(spec.names, spec.stages, strict=True)):
-        outputs = []
+        maps = _read(spec, number, outputs)
+        shapes = spec.graph.map_shapes(number, spec.shapes)
+        branches = []
         for name, conv in zip(names, stage.branches, strict=True):
             if number and name in spec.deciding:
                 weights[name] = weights[name] - weights[name].mean(axis=0)
             contrasts = weights[name] - weights[name].mean(axis=(1, 2, 3), keepdims=True)
-            drawn[name] = layer = _through(inputs, contrasts, conv.padding, conv.stride)
+            shares = _shares(stage.join, contrasts, shapes)
+            if not maps or not shares:
+                continue  # by a join of one's own the way back is not known
+            parts = [_through(each, share, conv.padding, conv.stride) for each, share in zip(maps, shares, strict=True)]
+            drawn[name] = layer = _summed(parts, np.sqrt((contrasts**2).mean(axis=(1, 2, 3))))
             margin = np.multiply(conv.output_padding, layer.pitch)
-            outputs.append(dataclasses.replace(layer, origin=layer.origin - margin))
-        inputs = _joined(outputs)
-        if pool := stage.pool:
-            _check_size(len(inputs.images), len(inputs.images), *checks.pair("window", pool.window, 1))
-            window = np.eye(len(inputs.images))[:, :, None, None] * np.ones(checks.pair("window", pool.window, 1))
-            inputs = _through(inputs, window, pool.padding, pool.stride or pool.window)
+            branches.append(dataclasses.replace(layer, origin=layer.origin - margin))
+        complete = len(branches) == len(stage.branches) > 0
+        if not stage.branches:
+            branches = _merged(stage.join, maps)
+            complete = bool(branches)
+        outputs.append(_pooled(_joined(branches), stage.pool) if complete else None)
     return drawn
+
+
+def _read(spec: Network, number: int, outputs: Sequence[Drawn | None]) -> list[Drawn]:
+    """The maps that stage `number` reads, given all earlier outputs; none if one of them is not known."""
+    read = [(outputs[output], each.pool) for output, each in spec.graph.reads(number)]
+    return [_pooled(maps, pool) for maps, pool in read if maps is not None] if all(maps for maps, _ in read) else []
+
+
+def _merged(join: Join, maps: list[Drawn]) -> list[Drawn]:
+    """What a stage without layers makes of its maps, to be joined; none where the way back is not known."""
+    if isinstance(join, EarliestSpike | LatestSpike) and maps:
+        return [_summed(maps, np.max([each.strengths for each in maps], axis=0))]
+    return maps if isinstance(join, Concatenate) else []
+
+
+def _shares(join: Join, weights: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+    """The weights (F, C, kh, kw) of each of the maps of these shapes that are joined; none where they are not known."""
+    if isinstance(join, EarliestSpike | LatestSpike):
+        return [weights] * len(shapes)
+    if isinstance(join, Concatenate):
+        return np.split(weights, np.cumsum([shape[0] for shape in shapes])[:-1], axis=1)
+    if isinstance(join, Flatten) and weights.shape[2:] == (1, 1):
+        parts = np.split(weights, np.cumsum([math.prod(shape) for shape in shapes])[:-1], axis=1)
+        return [part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True)]
+    return []
+
+
+def _pooled(inputs: Drawn, pool: Pool | None) -> Drawn:
+    """Maps after pooling: the input of a window is spread over all places in it."""
+    if pool is None:
+        return inputs
+    window = checks.pair("window", pool.window, 1)
+    _check_size(len(inputs.images), len(inputs.images), *window)
+    spread = np.eye(len(inputs.images))[:, :, None, None] * np.ones(window)
+    pooled = _through(inputs, spread, pool.padding, pool.stride or pool.window)
+    return dataclasses.replace(pooled, images=_unit(pooled.images))
 
 
 def _through(inputs: Drawn, weights: np.ndarray, padding: Pair, stride: Pair) -> Drawn:
@@ -70,19 +116,30 @@ def _through(inputs: Drawn, weights: np.ndarray, padding: Pair, stride: Pair) ->
         part += np.tensordot(weights[:, :, row, column], inputs.images, axes=1)
     strengths = np.sqrt((weights**2).mean(axis=(1, 2, 3)))
     origin = inputs.origin - np.multiply(padding, inputs.pitch)
-    return Drawn(_unit(images), origin, np.multiply(stride, inputs.pitch), strengths)
+    return Drawn(images, origin, np.multiply(stride, inputs.pitch), strengths)
+
+
+def _summed(parts: list[Drawn], strengths: np.ndarray) -> Drawn:
+    """The features of a layer, to which each of its inputs contributes."""
+    images, origin = _framed(parts)
+    return Drawn(_unit(np.sum(images, axis=0)), origin, parts[0].pitch, strengths)
 
 
 def _joined(parts: list[Drawn]) -> Drawn:
     """The maps of all branches of a stage, on a common frame."""
+    images, origin = _framed(parts)
+    return Drawn(np.concatenate(images), origin, parts[0].pitch, np.concatenate([part.strengths for part in parts]))
+
+
+def _framed(parts: list[Drawn]) -> tuple[list[np.ndarray], np.ndarray]:
+    """The images of all parts on a common frame, and its origin."""
     starts = np.array([part.origin for part in parts])
     ends = starts + [part.images.shape[1:3] for part in parts]
     margins = np.stack([starts - starts.min(axis=0), ends.max(axis=0) - ends], axis=-1)
     colours = [(0, 0)] * (parts[0].images.ndim - 3)
     _check_size(sum(len(part.images) for part in parts), *(ends.max(axis=0) - starts.min(axis=0)))
     images = [np.pad(part.images, [(0, 0), *margin, *colours]) for part, margin in zip(parts, margins, strict=True)]
-    strengths = np.concatenate([part.strengths for part in parts])
-    return Drawn(np.concatenate(images), starts.min(axis=0), parts[0].pitch, strengths)
+    return images, starts.min(axis=0)
 
 
 def _check_size(*shape: int) -> None:

@@ -1,6 +1,15 @@
 """The names that options take, known without what they name, so that `--help` answers at once."""
 
-RECORDED = ("mozafari2018", "deep2024", "deepr2024", "deepr2024_2", "inception2024", "majority2024")
+RECORDED = (
+    "mozafari2018",
+    "deep2024",
+    "deepr2024",
+    "deepr2024_2",
+    "inception2024",
+    "majority2024",
+    "resnet2024",
+    "deeper2024",
+)
 """The networks of the PyTorch code, of which there are recorded runs."""
 SUPERVISED = ("goupy2024_sstdp", "goupy2024_s2stdp", "goupy2024_pcn", "goupy2024_ncg")
 DEEP = ("goupy2024_softhebb", "softhebb_narrow")

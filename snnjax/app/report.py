@@ -12,7 +12,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from snnjax.app import features, page, parts, plots
+from snnjax.app import diagram, features, page, parts, plots
 from snnjax.core import files
 from snnjax.core.errors import printable
 from snnjax.core.metrics import tested_part
@@ -53,6 +53,7 @@ def figures(
     if results["epochs"]:
         yield "history", plots.history_picture(results["epochs"], results["best_epoch"])
     spec = network.spec
+    yield "graph", diagram.picture(spec)
     names = results["class_names"]
     yield "confusion", plots.confusion_picture(results["test"], names)
     for phase, layers in results["curves"].items():
@@ -110,6 +111,11 @@ _KINDS = {
         "What each feature is selective to, drawn back into the image: light where it wants light, in colour where it"
         " wants that colour",
         "A sheet of small images, one for each feature",
+    ),
+    "graph": (
+        "Stages",
+        "What each stage reads, how its layers learn, and the size of its output: maps, rows, columns",
+        "Boxes from left to right, with an arrow to each stage from what it reads",
     ),
     "weights": ("Weights", "Weights before and after training", "Histograms of the weights of each layer"),
     "image": (

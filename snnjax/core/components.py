@@ -23,7 +23,7 @@ _TYPES: dict[str, type] = {}
 
 
 def static(*, default: Any = dataclasses.MISSING) -> Any:
-    """A field that is structure: another value compiles another program. It must be hashable."""
+    """A field that is structure: another value compiles another program. It must be hashable, or a NumPy array."""
     return dataclasses.field(default=default, metadata=dict(static=True))
 
 
@@ -59,7 +59,10 @@ def component(cls: type[T]) -> type[T]:
         for field in dataclasses.fields(self):
             kinds = re.findall(r"\w+", str(field.type))
             floats = "float" in kinds and "int" not in kinds  # so that 15 and 15.0 are the same leaf
-            object.__setattr__(self, field.name, _plain(getattr(self, field.name), floats))
+            value = getattr(self, field.name)
+            if field.metadata.get("static") and isinstance(value, jax.Array):
+                value = np.asarray(value)  # which is compared by its numbers
+            object.__setattr__(self, field.name, _plain(value, floats))
         if not any(isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(_fields(self))):
             _check(self)
 
@@ -92,14 +95,34 @@ def _register(cls: Any) -> None:
 
     def flatten(value: Any) -> tuple[Any, Any]:
         parts = [(jax.tree_util.GetAttrKey(name), getattr(value, name)) for name in leaves]
-        return parts, tuple(getattr(value, name) for name in structure)
+        return parts, tuple(_Constant.of(getattr(value, name)) for name in structure)
 
     def unflatten(kept: Any, parts: Any) -> Any:
         value = object.__new__(cls)
-        value.__dict__.update(zip((*structure, *leaves), (*kept, *parts), strict=True))
+        constants = (part.array if isinstance(part, _Constant) else part for part in kept)
+        value.__dict__.update(zip((*structure, *leaves), (*constants, *parts), strict=True))
         return value
 
     jax.tree_util.register_pytree_with_keys(cls, flatten, unflatten)
+
+
+class _Constant:
+    """An array in the structure of a pytree, equal to others of the same numbers."""
+
+    def __init__(self, array: np.ndarray):
+        self.array = array
+        self._key = array.shape, array.dtype.str, array.tobytes()
+
+    @staticmethod
+    def of(value: Any) -> Any:
+        """A value, or what holds it, if it is an array."""
+        return _Constant(value) if isinstance(value, np.ndarray) else value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Constant) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
 
 
 def _check_bases(cls: type) -> None:

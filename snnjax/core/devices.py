@@ -92,46 +92,46 @@ def map_each(function: Callable[[Any], Any], items: Any) -> Any:
     return jax.lax.map(function, items, batch_size=None if alone else len(jax.tree.leaves(items)[0]))
 
 
-def in_blocks(function: Callable[[Any, jax.Array], jax.Array], size: int) -> Callable[[Any, jax.Array], jax.Array]:
+def in_blocks(function: Callable[[Any, Any], jax.Array], size: int) -> Callable[[Any, Any], jax.Array]:
     """`function(shared, item)`, on a CPU always of `size` items at a time, in a loop over blocks of them.
 
     How a product rounds depends on its number of rows, and on whether it is in a loop: so results are the same bit for
-    bit for one item, which is repeated, and for any number of them under `jax.vmap`. `shared` is a pytree of arrays. On
-    an accelerator it is the function itself.
+    bit for one item, which is repeated, and for any number of them under `jax.vmap`. Both arguments
+    are pytrees of arrays. On an accelerator it is the function itself.
     """
     if peers()[0].platform != "cpu":
         return function
 
     @jax.custom_batching.sequential_vmap
-    def block(shared: Any, items: jax.Array) -> jax.Array:
+    def block(shared: Any, items: Any) -> jax.Array:
         results = jax.vmap(lambda item: function(shared, item))(jax.lax.optimization_barrier(items))
         return jax.lax.optimization_barrier(results)
 
-    def map_blocks(shared: Any, items: jax.Array) -> jax.Array:
-        count = max(2, -(-len(items) // size))  # XLA makes no loop of a single one
-        places = jnp.minimum(jnp.arange(count * size), len(items) - 1).reshape(count, size)
-        blocks = jax.lax.optimization_barrier(items[places])  # XLA would take equal blocks out of the loop
+    def map_blocks(shared: Any, items: Any) -> jax.Array:
+        total = len(jax.tree.leaves(items)[0])
+        count = max(2, -(-total // size))  # XLA makes no loop of a single one
+        places = jnp.minimum(jnp.arange(count * size), total - 1).reshape(count, size)
+        blocks = jax.tree.map(lambda x: x[places], items)
+        blocks = jax.lax.optimization_barrier(blocks)  # XLA would take equal blocks out of the loop
         results = jax.lax.map(functools.partial(block, shared), blocks)
-        return results.reshape(-1, *results.shape[2:])[: len(items)]
+        return results.reshape(-1, *results.shape[2:])[:total]
 
     @jax.custom_batching.custom_vmap
-    def one(shared: Any, item: jax.Array) -> jax.Array:
-        return map_blocks(shared, item[None])[0]
+    def one(shared: Any, item: Any) -> jax.Array:
+        return map_blocks(shared, jax.tree.map(lambda x: x[None], item))[0]
 
     @one.def_vmap
-    def several(count: int, batched: Any, shared: Any, items: jax.Array) -> tuple[jax.Array, bool]:
-        shared_batched, items_batched = batched
-        if any(jax.tree.leaves(shared_batched)):  # such as networks side by side
+    def several(count: int, batched: Any, shared: Any, items: Any) -> tuple[jax.Array, bool]:
+        if any(jax.tree.leaves(batched[0])) or not all(jax.tree.leaves(batched[1])):  # such as networks side by side
 
             def one_at(index: jax.Array) -> jax.Array:
-                taken = jax.tree.map(lambda x, is_batched: x[index] if is_batched else x, shared, shared_batched)
-                return one(taken, items[index] if items_batched else items)
+                return one(*jax.tree.map(lambda x, each: x[index] if each else x, (shared, items), tuple(batched)))
 
             return jax.lax.map(one_at, jnp.arange(count)), True
         return map_blocks(shared, items), True
 
     @jax.custom_jvp
-    def call(shared: Any, item: jax.Array) -> jax.Array:
+    def call(shared: Any, item: Any) -> jax.Array:
         return one(shared, item)
 
     @call.defjvp

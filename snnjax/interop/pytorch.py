@@ -1,10 +1,11 @@
 """Weights from and for the PyTorch code github.com/aidinattar/snn: files of its networks' state_dict.
 
-For our layer3_1, a state_dict holds block3_1.conv.weight, the weights (F, C, kh, kw); block3_1.stdp.layer.weight, the
-same tensor again, since a learning rule refers to its layer; block3_1.stdp.ltp_0 and .ltd_0, (1,), a+ and a- of
-feature 0, and so on; the same under block3_1.anti_stdp if the layer learns by reward, of the rule that punishes. And
-once max_ap (1,), the limit of a+. All are float32. A file is what `torch.save` writes (.pth, .pt; this needs torch) or
-an .npz of arrays with the same names. Nothing in a file is ever executed.
+For layer3_1 of our third stage that learns, a state_dict holds block3_1.conv.weight, the weights (F, C, kh, kw);
+block3_1.stdp.layer.weight, the same tensor again, since a learning rule refers to its layer; block3_1.stdp.ltp_0 and
+.ltd_0, (1,), a+ and a- of feature 0, and so on; the same under block3_1.anti_stdp if the layer learns by reward, of the
+rule that punishes. A layer of fixed weights is skip_connection.weight. And once max_ap (1,), the limit of a+. All are
+float32. A file is what `torch.save` writes (.pth, .pt; this needs torch) or an .npz of arrays with the same names.
+Nothing in a file is ever executed.
 """
 
 import pickle
@@ -28,6 +29,7 @@ from snnjax.networks import Network
 MOST_BYTES = 1 << 31  # that an .npz file may hold, unzipped
 _TORCH = (2, 10)  # the first with both holes in its weights-only loading closed, CVE-2025-32434 and CVE-2026-24747
 _WEIGHT = ".conv.weight"
+_FIXED = "skip_connection"
 
 
 def read(path: Path | str, spec: Network) -> dict[str, np.ndarray]:
@@ -45,16 +47,18 @@ def read(path: Path | str, spec: Network) -> dict[str, np.ndarray]:
     actual = entries.keys()
     shapes = spec.weight_shapes
     expected = set(state_dict(spec, {layer: np.zeros(shape, np.float32) for layer, shape in shapes.items()}))
-    if entries and all(name.endswith(_WEIGHT) for name in entries):
-        expected = {name for name in expected if name.endswith(_WEIGHT)}
+    alone = {_tensor(block) for block in blocks_of(spec).values()}
+    if entries and all(name in alone or name.endswith(_WEIGHT) for name in entries):
+        expected = alone
     differences = {"it lacks": expected - actual, "it has the unknown": actual - expected}
     reasons = [f"{problem} {_some(names)}" for problem, names in differences.items() if names]
     if reasons:
         raise InputError(f"{path} is no state_dict of {spec.name}: {', '.join(reasons)}")
     weights = {}
+    blocks = blocks_of(spec)
     for _, layer, conv in spec.layers():
-        block = layer.replace("layer", "block")
-        name = block + _WEIGHT
+        block = blocks[layer]
+        name = _tensor(block)
         weights[layer] = _checked(f"{path}: {name}", entries[name], shapes[layer], conv)
         for rule in _rules(conv):
             duplicate = f"{block}.{rule}.layer.weight"
@@ -91,18 +95,42 @@ def state_dict(spec: Network, weights: Mapping[str, Any]) -> dict[str, np.ndarra
         raise InputError(f"`weights` must be those of {', '.join(shapes)} in {spec.name}, got {_some(weights)}")
     limits = [x.ltp_max for _, _, conv in spec.layers() for x in conv.each_learner if isinstance(x, STDP)]
     entries = {"max_ap": np.array([max(limits, default=STDP.ltp_max)], np.float32)}
+    blocks = blocks_of(spec)
     for _, layer, conv in spec.layers():
         if conv.real:
             raise InputError(f"{layer} of {spec.name} must spike, as all layers do there, but has an `activation`")
-        block = layer.replace("layer", "block")
+        block = blocks[layer]
         weight = _checked(f"`weights[{layer!r}]`", weights[layer], shapes[layer], conv)
-        entries[block + _WEIGHT] = weight
+        entries[_tensor(block)] = weight
         for rule, rates in _rules(conv).items():
             for feature in range(conv.features):
                 for name, rate in zip(("ltp", "ltd"), rates, strict=True):
                     entries[f"{block}.{rule}.{name}_{feature}"] = np.array([rate], np.float32)
             entries[f"{block}.{rule}.layer.weight"] = weight
     return entries
+
+
+def blocks_of(spec: Network) -> dict[str, str]:
+    """The names there of layers: stages that learn are counted, a fixed layer is a skip connection."""
+    blocks: dict[str, str] = {}
+    learning = 0
+    fixed = 0
+    for names, stage in zip(spec.names, spec.stages, strict=True):
+        if any(conv.each_learner for conv in stage.branches):
+            learning += 1
+            block = f"block{learning}"
+        elif stage.branches:
+            fixed += 1
+            block = f"{_FIXED}{fixed if fixed > 1 else ''}"
+        for name in names:
+            _, *branch = name.split("_")
+            blocks[name] = "_".join([block, *branch])
+    return blocks
+
+
+def _tensor(block: str) -> str:
+    """The name of a block's weights."""
+    return f"{block}.weight" if block.startswith(_FIXED) else block + _WEIGHT
 
 
 def _rules(conv: Conv) -> dict[str, tuple[float, float]]:

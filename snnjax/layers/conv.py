@@ -62,6 +62,7 @@ class Conv:
       activation: makes the layer real-valued: a component called as `Triangle`, from sums to activities; None: it
         spikes.
       standardise: `Standardise`, of the inputs of a real-valued layer; None: they are not standardised.
+      weights: fixed ones, (F, C, kh, kw) float32, of a layer without learners; None: they are drawn.
     """
 
     features: int = static()
@@ -77,6 +78,7 @@ class Conv:
     weight_std: float = 0.05
     activation: Any = None
     standardise: Standardise | None = None
+    weights: np.ndarray | None = static(default=None)
 
     def check(self) -> None:
         checks.integer("features", self.features, 1)
@@ -99,10 +101,27 @@ class Conv:
                 raise wrong_type("learners", expected, learner, f"class {kind}(snnjax.Learner)")
         if not isinstance(self.standardise, Standardise | None):
             raise wrong_type("standardise", "Standardise(...) or None", self.standardise)
+        self._check_weights()
         if self.real:
             self._check_real()
         elif self.standardise is not None:
             raise InputError("`standardise` of a layer without an `activation` must be None: it has no effect")
+
+    def _check_weights(self) -> None:
+        """Raises InputError where weights that are given do not fit, or would learn."""
+        if self.weights is None:
+            return
+        checks.array("weights", self.weights, "F C kh kw", "floats")
+        expected = (self.features, *checks.pair("kernel", self.kernel, 1))
+        if (self.weights.shape[0], *self.weights.shape[2:]) != expected:
+            shape = f"({expected[0]}, C, {expected[1]}, {expected[2]})"
+            raise InputError(f"`weights` must have shape {shape}, got {self.weights.shape}")
+        if not np.isfinite(self.weights).all():
+            raise InputError("`weights` must be finite, got others")
+        if self.learners != ():
+            raise InputError(
+                f"`weights` of a layer that learns must be None: leave out its `learners`, {self.learners}"
+            )
 
     def _check_real(self) -> None:
         """Raises InputError where a real-valued layer has settings for spikes."""
@@ -144,8 +163,11 @@ class Conv:
     def prepared(self, channels: int) -> "Conv":
         """The layer on `channels` maps with arrays for the numbers that learn.
 
-        They are a threshold for each feature, (F,) float32, if a learner needs that, and the moments of inputs.
+        They are a threshold for each feature, (F,) float32, if a learner needs that, and the moments of inputs. Weights
+        that were given are left out: a layer has its own.
         """
+        if self.weights is not None:
+            return dataclasses.replace(self, weights=None).prepared(channels)
         if self.standardise is not None:
             return dataclasses.replace(self, standardise=self.standardise.prepared(channels))
         if not self.own_thresholds or self.threshold is None or np.ndim(self.threshold):
@@ -171,8 +193,10 @@ class Conv:
 
     @property
     def monotone(self) -> bool:
-        """Whether it spikes and all learners keep weights >= 0, so that the last step decides who fires."""
+        """Whether it spikes and weights stay >= 0, given or learned, so that the last step decides who fires."""
         if self.real:
             return False
+        if self.weights is not None:
+            return bool(np.min(self.weights) >= 0)
         bounds = [learner.bounds for learner in self.each_learner]
         return bool(bounds) and all(pair is not None and pair[0] >= 0 for pair in bounds)

@@ -2,6 +2,10 @@
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
+from snnjax import kernels
 from snnjax.core import checks
 from snnjax.core.checks import Pair
 from snnjax.core.components import component, static
@@ -37,6 +41,15 @@ class Pool:
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the pooled map."""
         return map_size(size, "the pooling window", self.window, self.stride or self.window, self.padding)
+
+
+def pooled_maps(maps: jax.Array, pool: Pool | None, time_steps: int) -> jax.Array:
+    """Maps (C, H, W), pooled if `pool` is given: latencies to the earliest, activities to the largest or the mean."""
+    if pool is None:
+        return maps
+    if jnp.issubdtype(maps.dtype, jnp.floating):
+        return kernels.pool_activities(maps, pool.window, stride=pool.stride, padding=pool.padding, mean=pool.mean)
+    return kernels.pool(maps, pool.window, stride=pool.stride, padding=pool.padding, time_steps=time_steps)
 
 
 def check_pairs(component: Any, **minimum: int) -> None:

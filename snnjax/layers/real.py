@@ -12,7 +12,7 @@ from snnjax.core import checks
 from snnjax.kernels import Moments
 from snnjax.layers.activations import activities_of
 from snnjax.layers.layer import BaseLayer
-from snnjax.layers.pool import Pool
+from snnjax.layers.pool import Pool, pooled_maps
 
 
 @jax.tree_util.register_dataclass
@@ -82,6 +82,4 @@ class RealLayer(BaseLayer):
         """Responses of the layer, (F, H', W'), with its `output_padding`, then pooled."""
         rows, columns = checks.pair("output_padding", self.conv.output_padding, 0)
         padded = jnp.pad(responses, ((0, 0), (rows, rows), (columns, columns)))
-        if pool is None:
-            return padded
-        return kernels.pool_activities(padded, pool.window, stride=pool.stride, padding=pool.padding, mean=pool.mean)
+        return pooled_maps(padded, pool, self.time_steps)

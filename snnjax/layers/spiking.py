@@ -14,7 +14,7 @@ from snnjax.core.components import static
 from snnjax.kernels import Spikes, Winners
 from snnjax.layers.conv import WTA
 from snnjax.layers.layer import BaseLayer
-from snnjax.layers.pool import Pool
+from snnjax.layers.pool import Pool, pooled_maps
 
 
 @jax.tree_util.register_dataclass
@@ -134,9 +134,7 @@ class Layer(BaseLayer):
     def pooled(self, responses: jax.Array, pool: Pool | None) -> jax.Array:
         """Latencies of the layer, (F, H', W'), with its `output_padding`, then pooled."""
         padded = kernels.pad(responses, self.conv.output_padding, time_steps=self.time_steps)
-        if pool is None:
-            return padded
-        return kernels.pool(padded, pool.window, stride=pool.stride, padding=pool.padding, time_steps=self.time_steps)
+        return pooled_maps(padded, pool, self.time_steps)
 
 
 def _same(bounds: Any, others: Any) -> bool:

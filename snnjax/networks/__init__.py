@@ -3,21 +3,25 @@
 from snnjax.networks.decision import Decision, Earliest, FittedDecision, LinearSVM, Majority
 from snnjax.networks.goupy2024 import goupy2024_ncg, goupy2024_pcn, goupy2024_s2stdp, goupy2024_sstdp
 from snnjax.networks.images import Images
-from snnjax.networks.model import Model, Observed, SpikingNetwork
+from snnjax.networks.joins import Concatenate, EarliestSpike, Flatten, Join, LatestSpike
+from snnjax.networks.model import Known, Model, Observed, SpikingNetwork
 from snnjax.networks.mozafari2018_objects import mozafari2018_objects
-from snnjax.networks.network import Network, Stage, stage
+from snnjax.networks.network import Network
 from snnjax.networks.published import (
     deep2024,
+    deeper2024,
     deepr2024,
     deepr2024_2,
     inception2024,
     kheradpisheh2018,
     majority2024,
     mozafari2018,
+    resnet2024,
 )
 from snnjax.networks.softhebb import goupy2024_softhebb, softhebb_narrow
+from snnjax.networks.stage import Input, Stage, stage
 
-_RECORDED = (mozafari2018, deep2024, deepr2024, deepr2024_2, inception2024, majority2024)
+_RECORDED = (mozafari2018, deep2024, deepr2024, deepr2024_2, inception2024, majority2024, resnet2024, deeper2024)
 _SUPERVISED = (goupy2024_sstdp, goupy2024_s2stdp, goupy2024_pcn, goupy2024_ncg)
 _DEEP = (goupy2024_softhebb, softhebb_narrow)
 
@@ -26,10 +30,17 @@ NETWORKS = {make.__name__: make for make in (*_RECORDED, *_SUPERVISED, kheradpis
 
 __all__ = [
     "NETWORKS",
+    "Concatenate",
     "Decision",
     "Earliest",
+    "EarliestSpike",
     "FittedDecision",
+    "Flatten",
     "Images",
+    "Input",
+    "Join",
+    "Known",
+    "LatestSpike",
     "LinearSVM",
     "Majority",
     "Model",

@@ -1,6 +1,8 @@
 """Computations on many images at once by a network that does not learn: latencies, outputs, decisions."""
 
 import functools
+from collections.abc import Callable, Collection
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ from snnjax import kernels
 from snnjax.core import devices
 from snnjax.layers.layer_kernels import block_potentials
 from snnjax.networks.decision import Decided, decide, is_fitted
-from snnjax.networks.model import Model
+from snnjax.networks.model import Known, Model
 
 
 def encode_batch(model: Model, images: jax.Array, *, native: bool) -> jax.Array:
@@ -17,39 +19,81 @@ def encode_batch(model: Model, images: jax.Array, *, native: bool) -> jax.Array:
     return devices.map_each(functools.partial(model.encode, native=native), images)
 
 
-def forward_batch(model: Model, latencies: jax.Array, *, first: int, last: int, timed: bool) -> jax.Array:
-    """`Model.forward` of latencies (B, C, H, W): stage by stage where only who fires matters, if kernels compute it."""
-    for number in range(first, last):
-        layers = model.stage(number)
-        fires = [layer.kernels.fires for layer in layers]
-        if timed or None in fires or not all(layer.monotone for layer in model.layers_between(number, last)):
-            continue
-        latencies = _forward_images(model, latencies, first, number, timed)
-        pool = model.network.stages[number].pool
-        outputs = [fire(layer, latencies, pool) for fire, layer in zip(fires, layers, strict=True)]
-        latencies = jnp.concatenate(outputs, axis=1)
-        first = number + 1
-    return _forward_images(model, latencies, first, last, timed)
+def input_batch(model: Model, known: Known, *, number: int, timed: bool) -> jax.Array:
+    """`Model.input_of` of images, of which (B, ...) are known."""
+    graph = model.network.graph
+    known = known if timed else _with_firing(model, known, graph.stages_for_input(number, *known), (number,))
+    if number in known.inputs:
+        return known.inputs[number]
+    (source, *_) = graph.sources(number)
+    if graph.plain(number) and source in known.outputs:
+        return known.outputs[source]
+    compute = functools.partial(Model.input_of, number=number, timed=timed)
+    return _map_images(model, graph.stages_for_input(number, *known), compute, known)
 
 
-def _forward_images(model: Model, latencies: jax.Array, first: int, last: int, timed: bool) -> jax.Array:
-    if first == last:
-        return latencies
-    forward = functools.partial(model.forward, first=first, last=last, timed=timed)
-    if any(layer.conv.real for layer in model.layers_between(first, last)):
-        return jax.vmap(forward)(latencies)
-    return devices.map_each(forward, latencies)
+def output_batch(model: Model, known: Known, *, number: int, timed: bool) -> jax.Array:
+    """`Model.output_of` of images, of which (B, ...) are known."""
+    graph = model.network.graph
+    known = known if timed else _with_firing(model, known, graph.stages_for_output(number, *known))
+    if number in known.outputs:
+        return known.outputs[number]
+    compute = functools.partial(Model.output_of, number=number, timed=timed)
+    return _map_images(model, graph.stages_for_output(number, *known), compute, known)
+
+
+def _with_firing(model: Model, known: Known, stages: Collection[int], reader: tuple[int, ...] = ()) -> Known:
+    """What is known, with the outputs of those of some stages that kernels compute for batches: who fires in them."""
+    monotone = all(layer.monotone for number in stages for layer in model.stage(number))
+    if not monotone or any(model.network.graph.timed(number) for number in (*stages, *reader)):
+        return known
+    fast = [number for number in stages if _is_fast(model, number)]
+    for number in sorted(number for number in stages if number <= max(fast, default=-1)):
+        if number in fast:
+            inputs = input_batch(model, known, number=number, timed=False)
+            outputs = _who_fires(model, number, inputs)
+        else:
+            outputs = output_batch(model, known, number=number + 1, timed=False)
+        known = known._replace(outputs=known.outputs | {number + 1: outputs})
+    return known
+
+
+def _is_fast(model: Model, number: int) -> bool:
+    """Whether kernels compute for batches who fires in a stage."""
+    layers = model.stage(number)
+    return bool(layers) and all(layer.kernels.fires for layer in layers)
+
+
+def _who_fires(model: Model, number: int, inputs: jax.Array) -> jax.Array:
+    """The outputs of a stage whose kernels compute them for batches."""
+    pool = model.network.stages[number].pool
+    outputs = []
+    for layer in model.stage(number):
+        fires: Any = layer.kernels.fires
+        outputs.append(fires(layer, inputs, pool))
+    return jnp.concatenate(outputs, axis=1)
+
+
+def _map_images(model: Model, stages: Collection[int], function: Callable[..., jax.Array], known: Known) -> jax.Array:
+    """`function` of the model and of what is known of each image."""
+
+    def of_image(known: Known) -> jax.Array:
+        return function(model, known=known)
+
+    if any(model.network.stages[number].real for number in stages):
+        return jax.vmap(of_image)(known)
+    return devices.map_each(of_image, known)
 
 
 def decide_batch(
-    model: Model, inputs: jax.Array, *, first: int, encode: bool = False, native: bool = False
+    model: Model, inputs: Any, *, encode: bool = False, native: bool = False
 ) -> tuple[jax.Array, jax.Array]:
     """Decisions, (B,) int32, and scores, (B, classes), of a model; untimed deciding layers must have kernels `TAPS`.
 
-    The inputs are latencies (B, C, H, W) that enter stage `first`; with `encode`, images as in `encode_batch`.
+    `inputs` are what is known of images, (B, ...); with `encode`, images as in `encode_batch`.
     """
-    latencies = encode_batch(model, inputs, native=native) if encode else inputs
-    latencies = forward_batch(model, latencies, first=first, last=model.last, timed=model.network.decision.timed)
+    known = Known({0: encode_batch(model, inputs, native=native)}) if encode else inputs
+    latencies = input_batch(model, known, number=model.last, timed=model.network.decision.timed)
     decided = _decide_images(model, latencies)
     return decided.decision, decided.scores
 

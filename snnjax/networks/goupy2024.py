@@ -14,7 +14,8 @@ from snnjax.layers.pool import Pool
 from snnjax.learners import SupervisedSTDP, TargetTime
 from snnjax.networks.decision import Earliest
 from snnjax.networks.images import MNIST, Images, check_images
-from snnjax.networks.network import Network, stage
+from snnjax.networks.network import Network
+from snnjax.networks.stage import stage
 
 PATCHES = 60_000
 """Patches that the features learn from in an epoch, however few images there are."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +19,7 @@ from snnjax.kernels import Spikes, exact
 from snnjax.layers.activations import LatencyCode
 from snnjax.layers.layer import LayerKernels
 from snnjax.layers.layer_kernels import XLA
+from snnjax.layers.pool import pooled_maps
 from snnjax.layers.real import RealLayer
 from snnjax.layers.spiking import Layer
 from snnjax.networks.decision import Decided, decide, is_fitted, unfitted
@@ -87,45 +88,61 @@ class Model:
         image = jnp.asarray(image)
         return encoder(image, native=True) if native and type(encoder) is Encoder else encoder(image)
 
-    def forward(self, latency: jax.Array, first: int = 0, last: int | None = None, *, timed: bool = True) -> jax.Array:
-        """The input of stage `last` (default: the input of the decision) given the input of stage `first`, (C, H, W).
+    def forward(self, latency: jax.Array, *, timed: bool = True) -> jax.Array:
+        """The input of the decision given an encoded image, (C, H, W).
 
         Without `timed` only who fires matters: where weights are never negative, in 1/T of the work, at the last step.
         """
-        last = self.last if last is None else last
-        through = functools.partial(Model._through, first=first, last=last, timed=timed)
-        if not any(layer.conv.real for layer in self.layers_between(first, last)):
-            return through(self, latency)
-        return devices.in_blocks(through, REAL)(jax.tree.map(jnp.asarray, self), latency)
+        return self.input_of(self.last, Known({0: latency}), timed=timed)
 
-    def _through(self, latency: jax.Array, first: int, last: int, timed: bool) -> jax.Array:
-        """As `forward`, of one image, or of a block of images from `in_blocks`."""
-        for number in range(first, last):
-            layers = self.stage(number)
-            pool = self.network.stages[number].pool
-            if not timed and all(layer.monotone for layer in self.layers_between(number, last)):
-                latency = self.join(number, [layer.last_latencies(latency) for layer in layers])
-            else:
-                latency = self.coded(number, jnp.concatenate([layer.outputs(latency, pool) for layer in layers]))
-        return latency
+    def input_of(self, number: int, known: "Known", *, timed: bool = True) -> jax.Array:
+        """What stage `number` reads, joined, (C, H, W), given what is known of an image; `timed` as of `forward`."""
+        compute = functools.partial(_input_of, number=number, timed=timed)
+        return self._in_blocks(compute, self.network.graph.stages_for_input(number, *known), known)
+
+    def output_of(self, number: int, known: "Known", *, timed: bool = True) -> jax.Array:
+        """Output `number`, (F, H, W), 0 for the encoded image, given what is known; `timed` as of `forward`."""
+        compute = functools.partial(_output_of, number=number, timed=timed)
+        return self._in_blocks(compute, self.network.graph.stages_for_output(number, *known), known)
+
+    def _in_blocks(self, compute: Callable[..., jax.Array], stages: Iterable[int], known: "Known") -> jax.Array:
+        """`compute` of the model and of what is known; in blocks of images if some of the stages are real-valued."""
+        if not any(self.network.stages[number].real for number in stages):
+            return compute(self, known)
+        return devices.in_blocks(compute, REAL)(jax.tree.map(jnp.asarray, self), known)
 
     def coded(self, number: int, outputs: jax.Array) -> jax.Array:
-        """The joined outputs of a stage, (F, H, W), as the next one takes them."""
+        """The pooled outputs of a stage, (F, H, W), as later ones take them."""
         code = self.network.stages[number].code
         return outputs if code is None else code(outputs, time_steps=self.network.time_steps)
 
-    def layers_between(self, first: int, last: int) -> list[Any]:
-        """The layers of the stages from `first` to before `last`."""
-        return [layer for number in range(first, last) for layer in self.stage(number)]
+    def responses(self, number: int, inputs: jax.Array) -> list[jax.Array]:
+        """The responses of the layers of a stage to what it reads, (C, H, W); of one without layers, this itself."""
+        return [layer.responses(inputs) for layer in self.stage(number)] or [inputs]
 
     def join(self, number: int, responses: Sequence[jax.Array]) -> jax.Array:
-        """The output of a stage from the responses of its layers: side by side, pooled, coded."""
+        """The output of a stage from its `responses`: side by side, pooled, coded."""
         pool = self.network.stages[number].pool
-        pairs = zip(self.stage(number), responses, strict=True)
+        layers = self.stage(number)
+        if not layers:
+            return self.coded(number, pooled_maps(responses[0], pool, self.network.time_steps))
+        pairs = zip(layers, responses, strict=True)
         return self.coded(number, jnp.concatenate([layer.pooled(response, pool) for layer, response in pairs]))
 
+    def joined(self, number: int, outputs: Sequence[jax.Array]) -> jax.Array:
+        """What stage `number` reads, joined, from the outputs that it reads, in its order."""
+        graph = self.network.graph
+        if graph.plain(number):
+            return outputs[0]
+        steps = self.network.time_steps
+        maps = []
+        for (_, each), output in zip(graph.reads(number), outputs, strict=True):
+            pooled = pooled_maps(output, each.pool, steps)
+            maps.append(pooled if each.code is None else each.code(pooled, time_steps=steps))
+        return self.network.stages[number].join(*maps, time_steps=steps)
+
     def decide(self, latency: jax.Array) -> Decided:
-        """The decision on the input of the last stage, or under a `FittedDecision` on its output."""
+        """The decision on the input of the last stage, or under a `FittedDecision` on its output, (C, H, W)."""
         return decide(self.network.decision, self.decisive_spikes(latency), self.network.classes)
 
     def decisive_spikes(self, latency: jax.Array) -> list[Spikes]:
@@ -150,17 +167,81 @@ class Model:
         self._check_input(latency)
         network = self.network
         latencies = {"input": latency}
-        for number in range(self.last):
-            outputs = [layer.responses(latency) for layer in self.stage(number)]
-            for name, output in zip(network.names[number], outputs, strict=True):
+        outputs = {0: latency}
+        for number, layer_names in enumerate(network.names[: self.last]):
+            inputs = self.joined(number, [outputs[source] for source in network.graph.sources(number)])
+            responses = self.responses(number, inputs)
+            for name, response in zip(layer_names, responses, strict=False):  # a stage without layers has no names
                 real = self.layers[name].conv.real
-                latencies[name] = LatencyCode()(output, time_steps=network.time_steps) if real else output
-            latency = self.join(number, outputs)
-        last_input = self.forward(latencies["input"], timed=network.decision.timed)  # as in `predict`
+                latencies[name] = LatencyCode()(response, time_steps=network.time_steps) if real else response
+            outputs[number + 1] = self.join(number, responses)
+        last_input = self.forward(latency, timed=network.decision.timed)  # as in `predict`
         spikes = self.decisive_spikes(last_input)
         for name, layer_spikes in zip(network.deciding, spikes, strict=False):  # none decides under a `FittedDecision`
             latencies[name] = layer_spikes.latency
         return Observed(latencies, decide(network.decision, spikes, network.classes))
+
+
+class Known(NamedTuple):
+    """What is known of an image, from which stages are computed.
+
+    Attributes:
+      outputs: (F, H, W) of stages, by number: 0 is the encoded image, 1 the output of the first stage.
+      inputs: (C, H, W) that stages read, joined, by their number from 0.
+    """
+
+    outputs: dict[int, Any] = {}  # noqa: RUF012, nobody changes it
+    inputs: dict[int, Any] = {}  # noqa: RUF012
+
+
+class _Pass:
+    """The forward pass of an image: what is not known yet is computed when it is first asked for.
+
+    What is known serves also where only who fires matters.
+    """
+
+    def __init__(self, model: Model, known: Known):
+        self.model = model
+        self.network = model.network
+        self.outputs = {(number, True): value for number, value in known.outputs.items()}
+        self.inputs = {(number, True): value for number, value in known.inputs.items()}
+
+    def input(self, number: int, timed: bool) -> jax.Array:
+        """What stage `number` reads, joined."""
+        for key in ((number, True), (number, timed)):
+            if key in self.inputs:
+                return self.inputs[key]
+        graph = self.network.graph
+        outputs = [self.output(source, timed or graph.timed(number)) for source in graph.sources(number)]
+        self.inputs[number, timed] = self.model.joined(number, outputs)
+        return self.inputs[number, timed]
+
+    def output(self, number: int, timed: bool) -> jax.Array:
+        """Output `number`."""
+        for key in ((number, True), (number, timed)):
+            if key in self.outputs:
+                return self.outputs[key]
+        layers = self.model.stage(number - 1)
+        if not timed and not all(layer.monotone for layer in layers):
+            return self.output(number, True)
+        self.outputs[number, timed] = self._computed(number - 1, layers, self.input(number - 1, timed), timed)
+        return self.outputs[number, timed]
+
+    def _computed(self, number: int, layers: Sequence[Any], inputs: jax.Array, timed: bool) -> jax.Array:
+        if not layers:
+            return self.model.join(number, [inputs])
+        if not timed:
+            return self.model.join(number, [layer.last_latencies(inputs) for layer in layers])
+        pool = self.network.stages[number].pool
+        return self.model.coded(number, jnp.concatenate([layer.outputs(inputs, pool) for layer in layers]))
+
+
+def _input_of(model: Model, known: Known, number: int, timed: bool) -> jax.Array:
+    return _Pass(model, known).input(number, timed)
+
+
+def _output_of(model: Model, known: Known, number: int, timed: bool) -> jax.Array:
+    return _Pass(model, known).output(number, timed)
 
 
 class Observed(NamedTuple):
@@ -304,17 +385,17 @@ class SpikingNetwork(nnx.Module):
         return model.predict(model.encode(image)).decision
 
     def features(self, image: ArrayLike, stages: int | None = None) -> jax.Array:
-        """The output of the first stages for an image, such as for a custom classifier: (C, H, W).
+        """The output of stage number `stages` for an image, such as for a custom classifier: (C, H, W).
 
         Latencies, unsigned integers, the number of time steps where silent; float32 behind real-valued stages without
-        a latency code. `stages` are all before the decision by default. Raises InputError as a call does.
+        a latency code. By default, what the decision reads; 0: the encoded image. Raises InputError as a call does.
         """
         model = self.model
         check_fitted(self.spec, "encoder")
-        stages = model.last if stages is None else checks.integer("stages", stages, 0)
-        if stages > model.last:
+        if stages is not None and checks.integer("stages", stages, 0) > model.last:
             raise InputError(f"`stages` must be at most {model.last}, those before the decision, got {stages}")
-        return model.forward(model.encode(image), last=stages)
+        latency = model.encode(image)
+        return model.forward(latency) if stages is None else model.output_of(stages, Known({0: latency}))
 
     def class_name(self, decision: int | jax.Array) -> str:
         """The name of the class that was decided for, "(silent)" for -1; of one decision, outside of jit."""

@@ -12,7 +12,8 @@ from snnjax.layers.pool import Pool
 from snnjax.learners import RSTDP
 from snnjax.networks.decision import Earliest
 from snnjax.networks.images import Images, check_images
-from snnjax.networks.network import Network, stage
+from snnjax.networks.network import Network
+from snnjax.networks.stage import stage
 
 PICTURES = Images((128, 128), classes=2)
 RULE = RSTDP(

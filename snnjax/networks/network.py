@@ -1,5 +1,6 @@
 """A network as data."""
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -11,62 +12,15 @@ from snnjax.core.components import check_component, component, static
 from snnjax.core.errors import InputError, TooSmallError, nearest, wrong_type
 from snnjax.encoding import ImageEncoder
 from snnjax.layers.conv import Conv
-from snnjax.layers.pool import Pool
+from snnjax.networks import graph
 from snnjax.networks.decision import Decision, Majority, is_fitted
-
-
-@component
-class Stage:
-    """Layers side by side on the same input; their outputs are joined feature after feature, then pooled.
-
-    Attributes:
-      branches: the layers.
-      pool: pooling of the joined maps, or None; None of deciding layers.
-      code: makes latencies of the activities of real-valued layers: a component such as `LatencyCode`. None where the
-        layers spike, or real-valued ones follow.
-    """
-
-    branches: tuple[Conv, ...]
-    pool: Pool | None = static(default=None)
-    code: Any = None
-
-    def check(self) -> None:
-        if not isinstance(self.branches, tuple) or not self.branches:
-            raise wrong_type("branches", "one Conv layer or several", self.branches, "stage(Conv(...))")
-        for conv in self.branches:
-            if not isinstance(conv, Conv):
-                raise wrong_type("branches", "Conv layers", conv, "stage(Conv(...), Conv(...))")
-        if not isinstance(self.pool, Pool | None):
-            raise wrong_type("pool", "an integer, a Pool or None", self.pool)
-        if len({conv.real for conv in self.branches}) > 1:
-            raise InputError("`branches` of a stage must all have an `activation`, or none, got both kinds")
-        if self.code is not None:
-            check_component("code", self.code, "__call__")
-        if not self.real and self.code is not None:
-            raise InputError(f"`code` of a stage of spiking layers must be None: {self.code} has no effect")
-        if not self.real and self.pool is not None and self.pool.mean:
-            raise InputError("`pool` of a stage of spiking layers must not be of means: spikes have none")
-
-    @property
-    def real(self) -> bool:
-        """Whether its layers are real-valued."""
-        return self.branches[0].real
-
-    @property
-    def activities(self) -> bool:
-        """Whether it puts out activities instead of latencies."""
-        return self.real and self.code is None
-
-
-def stage(*branches: Conv, pool: Pool | int | None = None, code: Any = None) -> Stage:
-    """A stage of one layer or of several branches, with pooling after it, by an integer of the largest."""
-    integer = isinstance(pool, int | np.integer) and not isinstance(pool, bool)
-    return Stage(branches, Pool(int(pool)) if integer else pool, code)  # type: ignore[arg-type]
+from snnjax.networks.graph import Shape
+from snnjax.networks.stage import Stage
 
 
 @component
 class Network:
-    """A network: stages one after the other, the last of them deciding layers, unless a decision is fitted to it.
+    """A network: stages, each of which reads earlier ones; the last decides, unless a decision is fitted to it.
 
     Attributes:
       name: as on the command line; runs are named after it.
@@ -101,17 +55,23 @@ class Network:
         pool = self.stages[-1].pool
         if pool is not None and self.deciding:
             raise InputError(f"`pool` of the last stage of {self.name} must be None, it has no effect: got {pool}")
-        for number, stage in enumerate(self.stages, 1):
-            if stage.activities and (number == len(self.stages) or not self.stages[number].real):
-                give = "a `code` that makes spikes of its activities: stage(..., code=LatencyCode())"
-                raise InputError(f"stage {number} of {self.name} must have {give}")
+        graph.check(self.name, self.stages)
+        if not self.stages[-1].branches and not is_fitted(self.decision):
+            raise InputError(
+                f"`stages` of {self.name} must end with layers that decide, or take a `decision` that is fitted"
+            )
         for _, name, conv in self.layers():
             self._check_layer(name, conv)
         _ = self.joint_stages
-        shapes = self.shapes  # which raise where learners disagree, or a map would vanish
+        shapes = self.input_shapes  # which raise where maps do not fit, or one would vanish
         for number, name, conv in self.layers():
             output = conv.output_size(shapes[number][1:])
             classes = self.classes if name in self.deciding else 0
+            if conv.weights is not None and conv.weights.shape[1] != shapes[number][0]:
+                got = f"{conv.weights.shape[1]} of maps: it reads {shapes[number][0]}"
+                raise InputError(
+                    f"`weights` of {name}, (F, C, kh, kw), must be for as many maps as it reads, got {got}"
+                )
             for learner in conv.each_learner:
                 learner.check_layer(name, conv, output, classes, self.decision.timed)
 
@@ -169,6 +129,11 @@ class Network:
         return [name for _, name, conv in self.layers() if conv.real]
 
     @property
+    def graph(self) -> graph.Graph:
+        """What its stages read."""
+        return graph.Graph(self.stages)
+
+    @property
     def joint_stages(self) -> tuple[tuple[int, int], ...]:
         """Neighbouring stages whose layers learn jointly: the number of the first, and that after the last.
 
@@ -177,7 +142,7 @@ class Network:
         spans: list[tuple[int, int]] = []
         for number, stage in enumerate(self.stages):
             if any(conv.joint for conv in stage.branches):
-                follows = spans and spans[-1][1] == number and self.stages[number - 1].activities
+                follows = spans and spans[-1][1] == number and self.graph.reads_activities_since(number, spans[-1][0])
                 first = spans.pop()[0] if follows else number
                 spans.append((first, number + 1))
         for first, end in spans:
@@ -203,21 +168,31 @@ class Network:
 
     @property
     def shapes(self) -> tuple[tuple[int, int, int], ...]:
-        """(C, H, W) of the input, then of the output of each stage."""
-        shapes = [self.input_shape]
-        for number, stage in enumerate(self.stages, 1):
+        """(C, H, W) of the encoded image, then of the output of each stage."""
+        return self._shapes()[0]
+
+    @property
+    def input_shapes(self) -> tuple[tuple[int, int, int], ...]:
+        """(C, H, W) of what each stage reads."""
+        return self._shapes()[1]
+
+    def _shapes(self) -> tuple[tuple[Shape, ...], tuple[Shape, ...]]:
+        outputs = [self.input_shape]
+        inputs: list[Shape] = []
+        for number, stage in enumerate(self.stages):
             try:
-                joined = number < len(self.stages) or not self.deciding
-                shapes.append(_output_shape(stage, shapes[-1], joined=joined))
+                inputs.append(self.graph.input_shape(number, outputs, self.time_steps))
+                joined = number < len(self.stages) - 1 or not self.deciding
+                outputs.append(_output_shape(stage, inputs[-1], joined=joined))
             except ValueError as error:
                 kind = TooSmallError if isinstance(error, TooSmallError) else InputError
-                raise kind(f"{self.name} on input {self.input_shape}: stage {number}: {error}") from error
-        return tuple(shapes)
+                raise kind(f"{self.name} on input {self.input_shape}: stage {number + 1}: {error}") from error
+        return tuple(outputs), tuple(inputs)
 
     @property
     def weight_shapes(self) -> dict[str, tuple[int, int, int, int]]:
         """(F, C, kh, kw) of the weights of each layer, by name."""
-        shapes = self.shapes
+        shapes = self.input_shapes
         kernels = {name: checks.pair("kernel", conv.kernel, 1) for _, name, conv in self.layers()}
         return {name: (conv.features, shapes[number][0], *kernels[name]) for number, name, conv in self.layers()}
 
@@ -249,11 +224,13 @@ class Network:
                 yield number, name, branch
 
     def initial_weights(self, seed: int = 0) -> dict[str, np.ndarray]:
-        """(F, C, kh, kw) float32 of each layer, normally distributed; raises InputError where bounds exclude them."""
+        """(F, C, kh, kw) float32 of each layer, given or normally distributed; raises InputError outside of bounds."""
         random = np.random.default_rng(checks.seed(seed))
         weights = {}
         for _, name, conv in self.layers():
             drawn = random.normal(conv.weight_mean, conv.weight_std, self.weight_shapes[name]).astype(np.float32)
+            if conv.weights is not None:
+                drawn = np.asarray(conv.weights, np.float32)
             if conv.monotone and drawn.min() < 0:
                 got = f"{conv.weight_mean} and {conv.weight_std} give weights down to {drawn.min():.3g}"
                 raise InputError(f"`weight_mean` and `weight_std` of {name} must keep weights within its bounds: {got}")
@@ -263,6 +240,7 @@ class Network:
     def hyperparameters(self) -> dict[str, int | float]:
         """All numbers that a sweep may vary, by path: "layer1.threshold", "layer1.competition.radius", "encoder.…"."""
         parts: dict[str, Any] = {name: conv for _, name, conv in self.layers()}
+        parts |= {f"stage{number}": _Merging(stage.join, stage.code) for number, stage in enumerate(self.stages, 1)}
         parts |= dict(encoder=self.encoder, decision=self.decision)
         return {
             f"{name}.{path}": value
@@ -291,10 +269,20 @@ class Network:
         for number, names in enumerate(self.names):
             if part in names:
                 part = f"stages.{number}.branches.{names.index(part)}"
+            elif part == f"stage{number + 1}":
+                part = f"stages.{number}"
         try:
             return components.replace(self, f"{part}.{rest}", kind(value))
         except InputError as error:
             raise InputError(f"{path}={value:g}: {error}") from error
+
+
+@dataclasses.dataclass
+class _Merging:
+    """The parts of a stage beside its layers whose numbers may vary."""
+
+    join: Any
+    code: Any
 
 
 def _fitting(part: Any) -> tuple[str, ...]:
@@ -328,7 +316,7 @@ def _whole_path(path: str, paths: Iterable[str]) -> str:
     raise InputError(f"{question}`{path}` must name one of {', '.join(few)}")
 
 
-def _output_shape(stage: Stage, shape: tuple[int, int, int], *, joined: bool) -> tuple[int, int, int]:
+def _output_shape(stage: Stage, shape: Shape, *, joined: bool) -> Shape:
     sizes = set()
     for branch in stage.branches:
         output = branch.output_size((shape[1], shape[2]))
@@ -336,5 +324,6 @@ def _output_shape(stage: Stage, shape: tuple[int, int, int], *, joined: bool) ->
         sizes.add((output[0] + 2 * padding[0], output[1] + 2 * padding[1]))
     if joined and len(sizes) > 1:
         raise InputError(f"branches must be joined with maps of one size, got {sorted(sizes)}")
-    size = sizes.pop()
-    return sum(branch.features for branch in stage.branches), *(stage.pool.output_size(size) if stage.pool else size)
+    size = sizes.pop() if sizes else (shape[1], shape[2])
+    features = sum(branch.features for branch in stage.branches) if stage.branches else shape[0]
+    return features, *(stage.pool.output_size(size) if stage.pool else size)

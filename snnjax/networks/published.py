@@ -9,13 +9,18 @@ github.com/aidinattar/snn.
 import dataclasses
 from typing import Any
 
+import numpy as np
+
+from snnjax.core.errors import InputError
 from snnjax.encoding import DOG
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.pool import Pool
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks.decision import LinearSVM
 from snnjax.networks.images import MNIST, Images, check_images
-from snnjax.networks.network import Network, Stage, stage
+from snnjax.networks.joins import Concatenate, EarliestSpike, Join, LatestSpike
+from snnjax.networks.network import Network
+from snnjax.networks.stage import Input, Stage, stage
 
 FIRST = stage(Conv(30, kernel=5, padding=2, threshold=15, competition=WTA(5, radius=3), learners=STDP()), pool=2)
 SECOND = Conv(150, kernel=3, padding=1, threshold=10, competition=WTA(8, radius=1), learners=STDP())
@@ -71,6 +76,56 @@ def inception2024(images: Images = MNIST) -> Network:
     margins = {3: 0, 5: 1, 7: 2}  # output padding by kernel size, so that the maps are of one size
     third = (dataclasses.replace(THIRD, features=100, kernel=k, output_padding=m) for k, m in margins.items())
     return _deep("inception2024", images, *third, second=dataclasses.replace(SECOND, features=75))
+
+
+def deeper2024(images: Images = MNIST) -> Network:
+    """Four STDP layers, all of kernels 3x3, and one deciding layer of half as many features."""
+    check_images(images)
+    fourth = dataclasses.replace(THIRD, features=200, padding=2, threshold=1, competition=WTA(20, radius=1))
+    stages = (
+        stage(dataclasses.replace(FIRST.branches[0], kernel=3), pool=2),
+        stage(SECOND, pool=2),
+        stage(THIRD, pool=3),
+        stage(fourth, pool=3),
+        stage(Conv(10 * images.classes, kernel=3, padding=2, learners=RSTDP())),
+    )
+    return Network("deeper2024", images.input_shape, images.classes, stages, epochs=(2, 4, 4, 4, 10))
+
+
+MERGES: dict[str, Join] = {
+    "first_spike": EarliestSpike(),
+    "logical_or": EarliestSpike(),
+    "logical_and": LatestSpike(),
+    "add": Concatenate(),
+}
+"""How resnet2024 merges its two paths.
+
+Its program's own ways hold to "at most one spike a neuron" in two of four cases. `add` adds waves, so that neurons fire
+twice, and STDP takes the sum for a latency: here both paths pass on, each to weights of its own. `first_spike` erases
+all of a wave but its first step, so that a decision at the last step sees only what fires there: here a neuron fires
+once, with the first of its two inputs, as the name says.
+"""
+
+
+def resnet2024(images: Images = MNIST, *, merge: str = "logical_and") -> Network:
+    """As deep2024, with a path around its third layer: a fixed layer on the second; `merge` is one of `MERGES`.
+
+    Weights of the fixed layer are above 0 and its threshold is 0, so that it passes on the first spike at a position,
+    whatever they are.
+    """
+    check_images(images)
+    if merge not in MERGES:
+        raise InputError(f"`merge` must be one of {', '.join(MERGES)}, got {merge!r}")
+    around = Conv(THIRD.features, kernel=1, threshold=0, weights=np.ones((THIRD.features, SECOND.features, 1, 1)))
+    stages = (
+        FIRST,
+        stage(SECOND),
+        stage(THIRD, inputs=Input("stage2", pool=Pool(2))),
+        stage(around, pool=2, inputs="stage2"),
+        stage(inputs=("stage3", "stage4"), join=MERGES[merge], pool=3),
+        stage(Conv(20 * images.classes, kernel=4, padding=2, learners=RSTDP())),
+    )
+    return Network("resnet2024", images.input_shape, images.classes, stages, epochs=(2, 4, 4, 0, 0, 10))
 
 
 def kheradpisheh2018(images: Images = MNIST) -> Network:

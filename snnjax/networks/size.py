@@ -52,7 +52,7 @@ def _of_products(window: int, kernels: int, size: Sequence[int], bits: int) -> i
 def _of_stages(network: Network) -> int:
     """Numbers of the largest stage: padded input, patches and outputs of each layer, and the map that is pooled."""
     counts = [0]
-    for shape, stage in zip(network.shapes, network.stages, strict=False):
+    for shape, stage in zip(network.input_shapes, network.stages, strict=True):
         joined = 0
         for conv in stage.branches:
             size = conv.output_size(shape[1:])

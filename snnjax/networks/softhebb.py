@@ -16,7 +16,8 @@ from snnjax.layers.pool import Pool
 from snnjax.learners import SoftHebb, SupervisedSTDP
 from snnjax.networks.decision import Earliest
 from snnjax.networks.images import CIFAR10, Images, check_images
-from snnjax.networks.network import Network, Stage, stage
+from snnjax.networks.network import Network
+from snnjax.networks.stage import Stage, stage
 
 IMAGES = 15_000
 """The most images that the features learn from, in one pass."""

@@ -57,7 +57,7 @@ def kernels_before(network: Network, native: bool) -> dict[str, LayerKernels]:
 def _suits(convs: Sequence[Conv], frozen: bool) -> bool:
     """Whether the kernels are faster for a stage of these layers; next to a layer that learns, times may be needed."""
     wide = all(conv.features >= _WIDE and (conv.one_threshold or conv.threshold is None) for conv in convs)
-    return wide and (frozen or all(conv.last_learner.supervised for conv in convs))
+    return wide and (frozen or all(not conv.learners or conv.last_learner.supervised for conv in convs))
 
 
 def _fires(layer: Layer, latencies: jax.Array, pool: Pool | None) -> jax.Array:

@@ -16,7 +16,9 @@ from snnjax.core import devices
 from snnjax.layers.spiking import Layer
 from snnjax.learners import Signal, Tally
 from snnjax.networks import Model
+from snnjax.networks.batches import input_batch
 from snnjax.networks.decision import Decided, decide
+from snnjax.networks.model import Known
 
 
 class Task(NamedTuple):
@@ -59,14 +61,15 @@ class Slice(NamedTuple):
     """Images of an epoch that enter a program at once, some of which are learned from.
 
     Attributes:
-      inputs: (S, C, H, W), the inputs of the task's first stage.
+      inputs: (S, C, H, W), what the task's first stage reads; or `Known`, the outputs (S, F, H, W) that stages read
+        from before it, where later ones do too.
       start, stop: () int32, the images from number `start` to before `stop` are learned from.
       last: () bool, whether the epoch ends with them.
       labels: (S,) int32, where layers learn supervised.
       batch_size: () int32, images of a batch, after which supervised learners adapt.
     """
 
-    inputs: jax.Array
+    inputs: Any
     start: jax.Array
     stop: jax.Array
     last: jax.Array
@@ -76,8 +79,13 @@ class Slice(NamedTuple):
     @property
     def shown(self) -> jax.Array:
         """Which images are learned from, (S,) bool."""
-        numbers = jnp.arange(len(self.inputs))
+        numbers = jnp.arange(self.size)
         return (numbers >= self.start) & (numbers < self.stop)
+
+    @property
+    def size(self) -> int:
+        """S."""
+        return len(jax.tree.leaves(self.inputs)[0])
 
 
 class StepResult(NamedTuple):
@@ -113,7 +121,8 @@ def _learn_in_order(
     """Learns from the images of a slice in their order, of which `batch` are passed forward with the same weights."""
 
     def image_of(index: jax.Array) -> tuple[jax.Array, Any]:
-        return part.inputs[index], None if part.labels is None else part.labels[index]
+        image = jax.tree.map(lambda x: x[index], part.inputs)
+        return image, None if part.labels is None else part.labels[index]
 
     def learn_one(index: jax.Array, learned: tuple[Carry, StepResult], response: Any) -> tuple[Carry, StepResult]:
         carry, info = update(learned[0], *image_of(index), response)
@@ -139,7 +148,7 @@ def _learn_in_order(
     image = jax.eval_shape(image_of, jnp.int32(0))
     response = jax.eval_shape(respond, carry, *image)
     _, info = jax.eval_shape(update, carry, *image, response)
-    nothing = jax.tree.map(lambda x: jnp.zeros((len(part.inputs), *x.shape), x.dtype), info)
+    nothing = jax.tree.map(lambda x: jnp.zeros((part.size, *x.shape), x.dtype), info)
     if batch == 1:
         return jax.lax.fori_loop(part.start, part.stop, learn_next, (carry, nothing))
     _, learned = jax.lax.while_loop(lambda batches: batches[0] < part.stop, learn_batch, (part.start, (carry, nothing)))
@@ -156,12 +165,14 @@ def learn_jointly(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[
         infos: dict[str, Any] = {}
         layers = dict(carry.layers)
         states = dict(carry.states)
-        inputs = jax.lax.dynamic_slice_in_dim(part.inputs, start, size)
+        batch_inputs = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, size), part.inputs)
+        known = known_of(batch_inputs, task.first)
         for stage in range(task.first, task.end):
-            outputs = []
+            inputs = input_batch(model, known, number=stage, timed=True)
+            responses = []
             for name in model.network.names[stage]:
                 if name not in layers:
-                    outputs.append(jax.vmap(model.layers[name].responses)(inputs))
+                    responses.append(jax.vmap(model.layers[name].responses)(inputs))
                     continue
                 layer = layers[name]
                 state = states[name]
@@ -169,15 +180,16 @@ def learn_jointly(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[
                 response = learner.forward(layer, state, inputs, None)
                 after, states[name], infos[name] = learner.update(layer, state, inputs, response, None)
                 layers[name] = marked_as(layer, after)
-                outputs.append(response.outputs)
-            inputs = jax.vmap(lambda *responses, stage=stage: model.join(stage, responses))(*outputs)
+                responses.append(response.outputs)
+            join = jax.vmap(lambda *responses, stage=stage: model.join(stage, responses))
+            known = known._replace(outputs=known.outputs | {stage + 1: join(*responses)})
         if all_infos is None:
             return Carry(layers, states), infos
         put = functools.partial(jax.lax.dynamic_update_index_in_dim, index=start // batch, axis=0)
         return Carry(layers, states), jax.tree.map(put, all_infos, infos)
 
     _, info = jax.eval_shape(lambda: learn((carry, None), jnp.int32(0), rest or batch))
-    batches = -(-len(part.inputs) // batch)
+    batches = -(-part.size // batch)
     learned = carry, jax.tree.map(lambda x: jnp.zeros((batches, *x.shape), x.dtype), info)
     whole = part.stop - (part.stop - part.start) % batch
     learned = jax.lax.fori_loop(
@@ -187,6 +199,11 @@ def learn_jointly(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[
         short = functools.partial(learn, start=whole, size=rest)
         learned = jax.lax.cond(whole < part.stop, short, lambda x: x, learned)
     return end_epoch(task, learned[0], part.last), StepResult(learned[1])
+
+
+def known_of(inputs: Any, first: int) -> Known:
+    """What is known of images, given the inputs of a task whose first stage is number `first`."""
+    return inputs if isinstance(inputs, Known) else Known(inputs={first: inputs})
 
 
 def end_epoch(task: Task, carry: Carry, last: jax.Array) -> Carry:
@@ -235,19 +252,18 @@ class Supervised(NamedTuple):
     model: Model
     batch_size: jax.Array
 
-    def respond(self, carry: Carry, image: jax.Array, label: jax.Array) -> _Passed:
-        """Passes an image (C, H, W) forward."""
+    def respond(self, carry: Carry, image: Any, label: jax.Array) -> _Passed:
+        """Passes an image forward, one of the inputs of a `Slice`."""
         model = self.model.updated(carry.layers)
-        latency = image
-        current = self.task.first
+        known = known_of(image, self.task.first)
         inputs: dict[str, jax.Array] = {}
         responses: dict[str, Any] = {}
         for stage in range(self.task.first, model.last + 1):
             # Times matter up to the last of the earlier layers that learn, from there on only which neurons fire.
             timed = stage < model.last or model.network.decision.timed
             for name in (x for x in model.network.names[stage] if x in self.task.names):
-                latency = model.forward(latency, current, stage, timed=timed)
-                current = stage
+                latency = model.input_of(stage, known, timed=timed)
+                known = known._replace(inputs=known.inputs | {stage: latency})
                 inputs[name] = latency
                 layer = carry.layers[name]
                 responses[name] = layer.conv.last_learner.forward(layer, carry.states[name], latency, label)

@@ -37,6 +37,12 @@ class Case(NamedTuple):
         return [self.model.layers[name] for name in self.task.names]
 
     @property
+    def joined(self) -> bool:
+        """Whether the inputs are what the first stage reads, not outputs from which several stages are computed."""
+        supervised = any(layer.conv.each_learner[self.task.learner].supervised for layer in self.layers)
+        return not supervised or not self.model.network.graph.outputs_entering(self.task.first, self.model.last)
+
+    @property
     def only_deciding(self) -> bool:
         """Whether deciding layers alone learn."""
         return self.task.first == self.model.last
@@ -82,9 +88,11 @@ def _compiled_reward(case: Case) -> bool:
 
 
 def _two_layers(case: Case) -> bool:
-    """Whether two stages of one layer each learn, the first with `WTA`."""
+    """Whether two stages of one layer each learn, the second of which reads the first alone, which has `WTA`."""
+    graph = case.model.network.graph
     stages = [case.model.stage(number) for number in range(case.task.first, case.model.last + 1)]
-    if [len(stage) for stage in stages] != [1, 1]:
+    chain = graph.plain(case.model.last) and graph.sources(case.model.last) == (case.model.last,)
+    if [len(stage) for stage in stages] != [1, 1] or not chain:
         return False
     layer = stages[0][0]
     conv = layer.conv
@@ -149,6 +157,8 @@ STEPS = (
 
 def fast_step(case: Case) -> Step | None:
     """The fast step of a case, if there is one."""
+    if not case.joined:
+        return None
     learners = {type(layer.conv.each_learner[case.task.learner]) for layer in case.layers}
     for step in STEPS:
         if learners == {step.learner} and all(condition(case) for condition in step.conditions):

@@ -8,6 +8,7 @@ import numpy as np
 from snnjax.layers.conv import Conv
 from snnjax.learners import RSTDP, STDP, Diagnosis, SoftHebb, SupervisedSTDP, TargetTime
 from snnjax.networks import Network
+from snnjax.networks.graph import name_of
 
 Figures = Mapping[str, Any]
 
@@ -169,10 +170,14 @@ def _convergence(figures: Figures) -> str:
 
 
 def diagnose_outputs(network: Network, stage: int, fired: np.ndarray, open_: Mapping[str, float]) -> Diagnosis:
-    """Findings on the pooled outputs of a stage, `fired` (N, F, H, W) bool; `open_`: mean w(1-w) by layer, if known."""
+    """Findings on the pooled outputs of a stage, `fired` (N, F, H, W) bool; `open_`: mean w(1-w) by layer, if known.
+
+    Of a stage without layers they are named after the stage.
+    """
     convs = dict(zip(network.names[stage], network.stages[stage].branches, strict=True))
     ends = np.cumsum([conv.features for conv in convs.values()])
-    firing = {name: float(np.mean(x)) for name, x in zip(convs, np.split(fired, ends[:-1], axis=1), strict=True)}
+    parts = np.split(fired, ends[:-1], axis=1)
+    firing = {name: float(np.mean(x)) for name, x in zip(convs or [name_of(stage + 1)], parts, strict=True)}
     silent = float(np.mean(~fired.any(axis=(1, 2, 3))))
     words = [f"{percent(share)} of the neurons of {name} fire, after pooling" for name, share in firing.items()]
     words.append(f"{percent(silent)} of {len(fired):,} images leave all silent")

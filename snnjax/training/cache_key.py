@@ -33,7 +33,8 @@ def layer_key(origin: str, network: Network, phase: Phase, settings: Settings, d
     """
     numbers: dict[str, np.ndarray] = {}
     last = max(phase.end - 1, phase.stage)
-    parts = network.encoder, network.stages[:last], network.stages[last].branches
+    stage = network.stages[last]
+    parts = network.encoder, network.stages[:last], stage.branches, stage.inputs, stage.join
     described = to_data(parts, numbers)
     arrays = {name: value.tolist() for name, value in numbers.items()}
     names = ("seed", "update_batch", "native", "shuffle", "mirror")

@@ -34,8 +34,8 @@ def check_parts(network: Network, images: np.ndarray) -> None:
     for number, name, conv in network.layers():
         if not any(map(_is_custom, (conv.competition, conv.activation, *conv.each_learner))):
             continue
-        real = number and network.stages[number - 1].activities
-        inputs = _array(network.shapes[number], np.float32 if real else timed)
+        real = network.graph.takes_activities(number)
+        inputs = _array(network.input_shapes[number], np.float32 if real else timed)
         zeros = {key: np.zeros(shape, np.float32) for key, shape in network.weight_shapes.items()}
         layer: Any = jax.tree.map(as_array, Model.of(network, zeros).layers[name])  # shapes alone matter
         if _is_custom(conv.competition):
@@ -57,6 +57,13 @@ def check_parts(network: Network, images: np.ndarray) -> None:
             activities = _array(network.shapes[number], np.float32)
             expected = _array(activities.shape, timed)
             _expect(f"code(...) of stage {number}", jax.eval_shape(code, activities), expected)
+    for number in range(len(network.stages)):
+        shapes = network.graph.map_shapes(number, network.shapes)
+        for (_, each), shape in zip(network.graph.reads(number), shapes, strict=True):
+            if _is_custom(each.code):
+                code = functools.partial(each.code, time_steps=network.time_steps)
+                coded = jax.eval_shape(code, _array(shape, np.float32))
+                _expect(f"code(...) of {each.stage} in stage {number + 1}", coded, _array(shape, timed))
 
 
 def _is_custom(part: object) -> bool:
@@ -85,7 +92,7 @@ def check_decision(network: Network) -> None:
     if not _is_custom(decision) or unfitted(decision):
         return
     deciding = network.stages[-1].branches
-    shapes = [(conv.features, *conv.output_size(network.shapes[-2][1:])) for conv in deciding]
+    shapes = [(conv.features, *conv.output_size(network.input_shapes[-1][1:])) for conv in deciding]
     shapes = [network.shapes[-1]] if fits else shapes
     for shape in shapes:
         time = _array(shape, np.float32) if fits or decision.timed else None

@@ -24,7 +24,7 @@ from snnjax.steps.plain import Carry, StepResult, Task
 from snnjax.training import arguments, results
 from snnjax.training.contracts import check_decisions
 from snnjax.training.draws import key_of, shown_order
-from snnjax.training.placement import NETWORKS, Placement, Timer, has_own, learning_program, place
+from snnjax.training.placement import NETWORKS, Placement, Timer, count_of, has_own, learning_program, place
 from snnjax.training.stage_cache import StageCache, as_array
 from snnjax.training.state import Phase, Settings, TrainState
 
@@ -41,14 +41,14 @@ class Images:
     """The images that an epoch learns from.
 
     Attributes:
-      inputs: (N, C, H, W), or (networks, N, C, H, W); or of 2N images, see `shown_order`.
+      inputs: (N, C, H, W), or (networks, N, C, H, W); or of 2N images, see `shown_order`. Or a tree of such arrays.
       labels: (N,) int32 of supervised learning, None elsewhere.
       order: of the number of an epoch: `shown_order`.
       most: images of an epoch that are learned from, those shown first; None: all.
       batch_size: as of `Settings`, of supervised learning.
     """
 
-    inputs: np.ndarray
+    inputs: Any
     labels: np.ndarray | None = None
     order: Callable[[int], np.ndarray | None] = lambda epoch: None
     most: int | None = None
@@ -92,11 +92,12 @@ class EpochRunner:
         self.timer = Timer(name)
         self._in_bounds = False
         order = images.order(0)
-        self._count = images.inputs.shape[int(has_own(images.inputs))] if order is None else order.shape[-1]
+        self._count = count_of(images.inputs) if order is None else order.shape[-1]
         self._total = images.most or self._count
         self.size = _slice_size(self._total, self.unit)
         self._starts = range(0, self._total, self.size)
-        once = order is None and images.inputs.nbytes <= files.LARGE
+        size = sum(x.nbytes for x in jax.tree.leaves(images.inputs))
+        once = order is None and size <= files.LARGE
         self._kept = {start: self.place_slice(start) for start in self._starts} if once else {}
 
     def place_slice(self, start: int, places: np.ndarray | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -105,7 +106,7 @@ class EpochRunner:
         shared: dict[str, Any] = {}
         several = places is not None and places.ndim == 2
 
-        def put(name: str, values: np.ndarray, places: np.ndarray | None) -> None:
+        def put(name: str, values: Any, places: np.ndarray | None) -> None:
             placed = self.placement.place_images(values, start, self.size, self.mesh, places)
             (per_network if several or has_own(values) else shared)[name] = placed
 
@@ -281,8 +282,8 @@ class PhaseRunners:
                     names.append(f"{name} ({type(layer.conv.each_learner[phase.learner]).__name__})")
         return names
 
-    def of_phase(self, phase: Phase, states: Sequence[TrainState], inputs: np.ndarray) -> EpochRunner:
-        """The runner of a phase's epochs, given the inputs of the first stage that learns in it."""
+    def of_phase(self, phase: Phase, states: Sequence[TrainState], inputs: Any) -> EpochRunner:
+        """The runner of a phase's epochs, given the `StageCache.inputs` of the stages that learn in it."""
         task = self.task(phase)
         models = self.cache.models(states)
         fast = self.fast_step(task, models[0])
@@ -296,7 +297,7 @@ class PhaseRunners:
             learned = with_leaves(learners, state.learning), with_leaves(tally, state.learning, "tally")
             carries.append(Carry(layers, *learned))
         others = [_without_weights(model, task.names) for model in models]
-        shown = inputs.shape[int(has_own(inputs))] // (1 + self.settings.mirror)
+        shown = count_of(inputs) // (1 + self.settings.mirror)
         order = functools.partial(shown_order, self.settings, self.seeds, self.plan.index(phase), shown)
         labels = None
         if phase.end:
@@ -322,7 +323,7 @@ class PhaseRunners:
             images=images,
         )
 
-    def test(self, timer: Timer, runner: EpochRunner, inputs: np.ndarray) -> np.ndarray:
+    def test(self, timer: Timer, runner: EpochRunner, inputs: Any) -> np.ndarray:
         """Decisions on the tested images, given the `inputs` of the supervised layers, by their present weights."""
         placement = self.cache.placement
         learned = {}
@@ -332,7 +333,8 @@ class PhaseRunners:
                 layer = placement.stack([x.packed(kernels) for x in placement.unstack(layer)])
             learned[name] = dataclasses.replace(layer, in_bounds=False)
         model = runner.model.updated(learned)
-        return placement.map(timer, decide_batch, model, inputs, first=self.cache.network.first_supervised)[0]
+        known = plain.known_of(inputs, self.cache.network.first_supervised)
+        return placement.map(timer, decide_batch, model, known)[0]
 
     @functools.cached_property
     def testing_kernels(self) -> dict[str, Any]:

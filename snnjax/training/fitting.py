@@ -9,6 +9,7 @@ import numpy as np
 from snnjax.data import Dataset
 from snnjax.networks.batches import decide_batch
 from snnjax.networks.decision import unfitted
+from snnjax.steps.plain import known_of
 from snnjax.training import contracts
 from snnjax.training.placement import Timer
 from snnjax.training.results import take_decisions
@@ -61,7 +62,8 @@ def fit_decisions(
     timers = {"train": Timer("decisions, train"), data.tested: Timer(data.tested)}
     decided = {}
     for part, images in parts.items():
-        decided[part], _ = cache.placement.map(timers[part], decide_batch, model, images, first=phase.stage)
+        known = known_of(images, phase.stage)
+        decided[part], _ = cache.placement.map(timers[part], decide_batch, model, known)
         contracts.check_decisions(decided[part], cache.network.classes)
     for state, trained, tested in zip(states, decided["train"], decided[data.tested], strict=True):
         take_decisions(phase, state, data, trained, tested, {})

@@ -104,21 +104,23 @@ class Training:
         patience = 0 if phase.layers else self.settings.patience
         return state.done >= phase.epochs or 0 < patience < state.done - 1 - state.best_epoch
 
-    def _inputs(self, phase: Phase, states: States) -> dict[str, np.ndarray]:
-        """The inputs of the layers that learn in a phase, by part; "train" alone where they learn without labels."""
+    def _inputs(self, phase: Phase, states: States) -> dict[str, Any]:
+        """`inputs` of a phase by part: of "train" alone where layers learn without labels."""
         if phase.layers:
-            return dict(train=self.cache.inputs("train", phase.stage, states))
-        inputs = {part: self.supervised_inputs(part, states) for part in ("train", self.data.tested)}
+            return dict(train=self.inputs(phase, "train", states))
+        inputs = {part: self.inputs(phase, part, states) for part in ("train", self.data.tested)}
         self.cache.clear()
         return inputs
 
-    def supervised_inputs(self, part: str, states: States) -> np.ndarray:
-        """The inputs of the first supervised stage, of "train" or the tested images."""
-        first = self.network.first_supervised
-        timed = first < len(self.network.stages) - 1 or self.network.decision.timed
-        return self.cache.inputs(part, first, states, timed)
+    def inputs(self, phase: Phase, part: str, states: States) -> Any:
+        """What enters the layers that learn in a phase, of "train" or the tested images, as of `StageCache.inputs`."""
+        if phase.layers:
+            return self.cache.inputs(part, phase.stage, states, last=max(phase.stage, phase.end - 1))
+        last = len(self.network.stages) - 1
+        timed = phase.stage < last or self.network.decision.timed
+        return self.cache.inputs(part, phase.stage, states, last=max(phase.stage, last), timed=timed)
 
-    def _runner(self, phase: Phase, states: States, inputs: np.ndarray) -> EpochRunner:
+    def _runner(self, phase: Phase, states: States, inputs: Any) -> EpochRunner:
         """The runner of a phase's epochs, which begins."""
         remaining = self.runners.images(phase) * (phase.epochs - states[0].done) - states[0].shown
         runner = self.runners.of_phase(phase, states, inputs)
@@ -214,7 +216,7 @@ class Training:
         kernels = deciding.deciding_kernels(self.network, native=native, scores=True)
         models = self.cache.pack(self.cache.models(rounded), kernels)
         decisions, scores = self.cache.placement.map(
-            Timer(""), decide_batch, models, images, first=0, encode=True, native=native
+            Timer(""), decide_batch, models, images, encode=True, native=native
         )
         contracts.check_decisions(decisions, self.network.classes)
         contracts.check_scores(scores)

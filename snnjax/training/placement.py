@@ -125,13 +125,13 @@ class Placement:
         tree = jax.tree.map(np.asarray, tree)
         return [jax.tree.map(lambda x, index=index: x[index], tree) for index in range(self.count)]
 
-    def place_images(
-        self, values: np.ndarray, start: int, size: int, mesh: Mesh, places: np.ndarray | None = None
-    ) -> Any:
-        """Puts `size` images from number `start` on the devices of a mesh, filled up with zeros.
+    def place_images(self, values: Any, start: int, size: int, mesh: Mesh, places: np.ndarray | None = None) -> Any:
+        """Puts `size` images of an array or a tree from number `start` on the devices of a mesh, filled up with zeros.
 
         They come in the order of `places`, if given: (N,), or (networks, N) where orders differ.
         """
+        if not isinstance(values, np.ndarray):
+            return jax.tree.map(lambda x: self.place_images(x, start, size, mesh, places), values)
         per_network = has_own(values)
         part = slice(start, start + size)
         if places is not None and places.ndim == 2:
@@ -167,16 +167,17 @@ class Placement:
         timer: Timer,
         function: Callable[..., Any],
         models: Any,
-        images: np.ndarray,
+        images: Any,
         report: Callable[[int, int], None] = lambda images, correct: None,
         **static: Any,
     ) -> Any:
         """`function` of (model, images, **static), such as those of `snnjax.networks.batches`, chunk by chunk.
 
+        `images` are an array, or a tree of arrays, all of which or none each network has of its own.
         Results are NumPy arrays of (networks, N, ...). `report` gets the number of images done, and 0.
         """
         per_network = has_own(images)
-        total = images.shape[int(per_network)]
+        total = count_of(images)
         chunks = -(-total // (CHUNK.get(self.platform, CHUNK["gpu"]) * self.devices))
         share = -(-total // (chunks * self.devices))  # images a device, so that few are padded
         chunk = share * self.mapping.shape["images"]
@@ -198,9 +199,14 @@ class Placement:
         return whole
 
 
-def has_own(images: np.ndarray) -> bool:
-    """Whether each network has latencies of its own, (networks, N, C, H, W)."""
-    return images.ndim == 5
+def has_own(images: Any) -> bool:
+    """Whether each network has latencies of its own, (networks, N, C, H, W), in an array or a tree of arrays."""
+    return jax.tree.leaves(images)[0].ndim == 5
+
+
+def count_of(images: Any) -> int:
+    """The number of images, N, in an array or a tree of arrays."""
+    return jax.tree.leaves(images)[0].shape[int(has_own(images))]
 
 
 def gathered(tree: Any) -> Any:

@@ -1,7 +1,7 @@
 """The inputs of each stage: a function of the weights before it, computed once and kept compactly on the host."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,10 +13,11 @@ from snnjax.data import Dataset
 from snnjax.layers.layer import BaseLayer, LayerKernels
 from snnjax.layers.layer_kernels import NATIVE, ROWS, XLA, native_suits
 from snnjax.networks import Model, Network
-from snnjax.networks.batches import encode_batch, forward_batch
+from snnjax.networks.batches import encode_batch, input_batch, output_batch
+from snnjax.networks.model import Known
 from snnjax.steps import deciding
 from snnjax.training.advice import diagnose_outputs
-from snnjax.training.placement import Placement, Timer, has_own
+from snnjax.training.placement import Placement, Timer, count_of, has_own
 from snnjax.training.state import Callback, Settings, TrainState
 
 REPORTED_SIZE = 1e9  # bytes of latencies from which a diagnosis names their place
@@ -33,7 +34,8 @@ class StageCache:
         self.placement = Placement(len(networks))
         self.images = {part: getattr(data, f"{part}_images") for part in ("train", data.tested)}
         self._mirror = settings.mirror
-        self._kept: dict[str, tuple[int, str, np.ndarray]] = {}  # by part: stage, key and values of its inputs
+        self._kept: dict[str, dict[int, tuple[str, np.ndarray]]] = {}  # by part and number: key and values of outputs
+        self._last_joined: dict[str, tuple[Any, Any]] = {}  # by part: key and values of what a stage reads, joined
 
     def model(self, state: TrainState, index: int = 0) -> Model:
         """Network number `index` with the weights of a state, all numbers of 32 bits."""
@@ -59,34 +61,78 @@ class StageCache:
     def clear(self) -> None:
         """Drops what is kept."""
         self._kept = {}
+        self._last_joined = {}
 
-    def inputs(self, part: str, stage: int, states: Sequence[TrainState], timed: bool = True) -> np.ndarray:
-        """The latencies that enter a stage, of "train" or the tested images; if not `timed`, only firing counts.
+    def inputs(
+        self, part: str, first: int, states: Sequence[TrainState], *, last: int | None = None, timed: bool = True
+    ) -> Any:
+        """What enters stages `first` to `last`, of "train" or the tested images; if not `timed`, only firing counts.
 
-        They are (N, C, H, W) before the first stage if encoders agree, (networks, N, C, H, W) otherwise. With `mirror`
-        there are 2N of "train": of the images, then of their mirror images.
+        By default a single stage enters. What enters are the latencies that stage `first` reads, joined, or `Known`
+        outputs where later stages read earlier ones too. They are (N, C, H, W) of encoders that agree, (networks, N,
+        C, H, W) otherwise. With `mirror` there are 2N of "train": of the images, then of their mirror images.
         """
-        stages = self.network.stages
-        if stage and not timed:
-            starts = [number for number in range(stage) if not (number and stages[number - 1].activities)]
-            first = starts[-1] if part == "train" else 0
-            return self._forward(part, states, self.inputs(part, first, states), first, stage, timed=False)
-        current, key, values = self._kept.get(part, (stage + 1, "", np.zeros(0)))
-        if current > stage or key != self._key(states, current):
-            current = 0
-            values = self._encoded(part, states)
-        for number in range(current + 1, stage + 1):
-            if number < stage and stages[number - 1].activities:
-                continue  # activities are not kept: the latencies that they become are far smaller
-            values = self._forward(part, states, values, current, number, timed=True)
-            current = number
-            if part == "train":
-                self._kept[part] = (current, self._key(states, current), values)
-        return values
+        graph = self.network.graph
+        timed = timed or first == 0
+        begin = first
+        if not timed:  # from the last layer that learned, or from the encoder
+            begin = first - 1 if part == "train" else 0
+        outputs = self._outputs(part, begin, states)
+        if entering := graph.outputs_entering(first, first if last is None else last):
+            return self._known(outputs, entering)
+        (source, *_) = graph.sources(first)
+        if graph.plain(first):
+            return outputs[source] if source in outputs else self._forward(part, states, outputs, source, timed)
+        return self._joined(part, states, outputs, first, timed)
 
-    def _encoded(self, part: str, states: Sequence[TrainState]) -> np.ndarray:
-        """The inputs of the first stage; the other part is encoded too, and kept, unless some inputs of it are kept."""
-        images = {name: self._shown(name) for name in self.images if name == part or name not in self._kept}
+    def _joined(
+        self, part: str, states: Sequence[TrainState], outputs: Mapping[int, np.ndarray], stage: int, timed: bool
+    ) -> np.ndarray:
+        """What a stage reads, joined; kept while it is the same stage that learns."""
+        graph = self.network.graph
+        key = stage, timed, self._key(states, stage)
+        if self._last_joined.get(part, ("", None))[0] != key:
+            reached = set().union(*(graph.outputs_used(source, outputs) for source in graph.sources(stage)))
+            known = self._known(outputs, reached)
+            title = f"inputs of stage {stage + 1}"
+            values = self.compute(title, part, states, input_batch, known, number=stage, timed=timed)
+            if (largest := values.max()) > (steps := self.network.time_steps):
+                got = f"0..{steps - 1}, or {steps} where silent, got {largest}"
+                raise InputError(f"`join(...)` of stage {stage + 1} must be {got}")
+            self._last_joined = {part: (key, values)}
+        return self._last_joined[part][1]
+
+    def _outputs(self, part: str, stage: int, states: Sequence[TrainState]) -> dict[int, np.ndarray]:
+        """The outputs before a stage from which it and later ones are computed, by number; others are dropped."""
+        graph = self.network.graph
+        wanted = graph.outputs_needed_from(stage)
+        kept = self._kept.setdefault(part, {})
+        for number in list(kept):
+            if number > stage or kept[number][0] != self._key(states, number):
+                del kept[number]
+        missing = graph.outputs_to_compute(wanted, kept)
+        for index, number in enumerate(missing):
+            if number == 0:
+                self._encode(part, states)
+            else:
+                outputs = {known: values for known, (_, values) in kept.items()}
+                kept[number] = self._key(states, number), self._forward(part, states, outputs, number, timed=True)
+            needed = {*wanted}.union(*(graph.latencies_needed(later - 1) for later in missing[index + 1 :]))
+            for other in kept.keys() - needed:
+                del kept[other]
+        return {number: values for number, (_, values) in kept.items()}
+
+    def _known(self, outputs: Mapping[int, np.ndarray], numbers: Iterable[int]) -> Known:
+        """Some outputs, (networks, N, ...) all of them if one is."""
+        known = {number: outputs[number] for number in numbers}
+        if any(map(has_own, known.values())):
+            shape = (len(self.networks),)
+            known = {n: x if has_own(x) else np.broadcast_to(x, shape + x.shape) for n, x in known.items()}
+        return Known(known, {})
+
+    def _encode(self, part: str, states: Sequence[TrainState]) -> None:
+        """Keeps the encoded images of a part, and of the other one too, unless some outputs of it are kept."""
+        images = {name: self._shown(name) for name in self.images if name == part or not self._kept.get(name)}
         models = self.models(states)
         codes = [jax.tree.leaves(model.network.encoder) for model in models]
         shared = all(np.array_equal(a, b) for code in codes for a, b in zip(code, codes[0], strict=True))
@@ -98,9 +144,8 @@ class StageCache:
             latencies = placement.map(timer, encode_batch, stacked, values, self.callback.advanced, native=self.native)
             if (largest := latencies.max()) > (steps := self.network.time_steps):
                 raise InputError(f"`encoder(image)` must be 0..{steps - 1}, or {steps} where silent, got {largest}")
-            self._kept[name] = (0, self._key(states, 0), latencies[0] if shared else latencies)
+            self._kept.setdefault(name, {})[0] = self._key(states, 0), latencies[0] if shared else latencies
         self.finish(timer, states)
-        return self._kept[part][2]
 
     def _shown(self, part: str) -> np.ndarray:
         """The images of a part; of "train" with their mirror images, where these are shown too."""
@@ -113,19 +158,35 @@ class StageCache:
         return both
 
     def _forward(
-        self, part: str, states: Sequence[TrainState], values: np.ndarray, first: int, last: int, timed: bool
+        self, part: str, states: Sequence[TrainState], outputs: Mapping[int, np.ndarray], number: int, timed: bool
     ) -> np.ndarray:
-        """The inputs of stage `last`, given the inputs of stage `first`."""
-        name = f"{'outputs of' if timed else 'who fires in'} stage {last}"
-        timer = Timer(name if part == "train" else f"{name}, {part}")
-        self.callback.started(timer.name, values.shape[int(has_own(values))] * self.placement.count)
+        """Output `number`, given earlier ones."""
+        known = self._known(outputs, self.network.graph.outputs_used(number, outputs))
+        title = f"{'outputs of' if timed else 'who fires in'} stage {number}"
+        values = self.compute(title, part, states, output_batch, known, number=number, timed=timed)
+        if part == "train":
+            self._diagnose_outputs(number, values, states)
+        return values
+
+    def compute(
+        self,
+        title: str,
+        part: str,
+        states: Sequence[TrainState],
+        function: Callable[..., jax.Array],
+        known: Known,
+        *,
+        number: int,
+        timed: bool,
+    ) -> np.ndarray:
+        """`input_batch` or `output_batch` of what is known of the images of a part, (networks, N, C, H, W)."""
+        timer = Timer(title if part == "train" else f"{title}, {part}")
+        self.callback.started(timer.name, count_of(known) * self.placement.count)
         kernels = {} if timed else deciding.kernels_before(self.network, self.native)
         packed = self.pack(self.models(states), kernels)
         report = self.callback.advanced
-        values = self.placement.map(timer, forward_batch, packed, values, report, first=first, last=last, timed=timed)
+        values = self.placement.map(timer, function, packed, known, report, number=number, timed=timed)
         self.finish(timer, states)
-        if part == "train" and not self.network.stages[last - 1].activities:
-            self._diagnose_outputs(last, values, states)
         return values
 
     def _key(self, states: Sequence[TrainState], stage: int) -> str:

@@ -40,7 +40,10 @@ def prepare(
     spec = parts.network(network, images)
     few = Images.of(images).count < FEW and spec.epochs == parts.network(network, images, FEW).epochs
     alone = -(-options.SHOWN // len(images.train_images))
-    epochs = (*[alone] * (len(spec.stages) - 1), 100 if spec.deciding else alone) if few else spec.epochs
+    learns = [any(conv.each_learner for conv in stage.branches) for stage in spec.stages]
+    epochs = spec.epochs
+    if few:
+        epochs = (*(alone * each for each in learns[:-1]), 100 if spec.deciding else alone * learns[-1])
     settings = Settings(training.epochs or epochs, shuffle=spec.shuffle)
     if few:
         settings = dataclasses.replace(settings, batch_size=100, patience=0)

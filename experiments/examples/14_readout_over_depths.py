@@ -1,0 +1,36 @@
+"""A readout over several depths: the activities of each become spikes by a code of its own.
+
+python experiments/examples/14_readout_over_depths.py
+"""
+
+import snnjax
+from snnjax import Conv, Input, LatencyCode, Network, Pool, Settings, SoftHebb, SupervisedSTDP, Trainer, stage
+from snnjax.data import digits
+
+DEPTHS = (
+    Input("stage1", pool=Pool(4, mean=True), code=LatencyCode()),  # 16 maps of 14x14 become 3x3
+    Input("stage2", pool=Pool(2), code=LatencyCode()),  # 32 maps of 7x7 become 3x3
+    Input("stage3", code=LatencyCode()),  # 64 maps of 3x3
+)
+DECISION = snnjax.Earliest(fallback=True)
+
+
+def features(count):
+    real = dict(activation=snnjax.Triangle(0.7), standardise=snnjax.Standardise(), weight_mean=0.0, weight_std=1.0)
+    return stage(Conv(count, kernel=3, padding=1, learners=SoftHebb(batch=10), **real), pool=2)
+
+
+def network(depths):
+    """The network whose readout sees these depths, one after the other: 64 or 112 maps of 3x3."""
+    weights = dict(weight_mean=0.15, weight_std=0.01)
+    readout = Conv(50, kernel=3, threshold=30.0, fractional=True, learners=SupervisedSTDP(gap=0.01), **weights)
+    stages = (features(16), features(32), features(64), stage(readout, inputs=depths))
+    encoder = snnjax.encoding.PIXELS
+    return Network("depths", (1, 28, 28), 10, stages, decision=DECISION, encoder=encoder, time_steps=255)
+
+
+if __name__ == "__main__":
+    for title, depths in {"the third layer": DEPTHS[2:], "all three": DEPTHS}.items():
+        trainer = Trainer(network(depths), digits(), Settings(epochs=(1, 1, 1, 15), patience=0, shuffle=True))
+        state = trainer.run(trainer.initial_state())
+        print(f"{title}: test accuracy {state.epochs[-1]['test']['accuracy']:.1%}")

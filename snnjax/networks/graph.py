@@ -1,0 +1,217 @@
+"""Which stages read which: a stage reads the outputs of earlier ones, that are computed in their order.
+
+Outputs have numbers: 0 is the encoded image, n the output of stage n, counted from 1. Stages are counted from 0: by
+default stage n reads output n. The number after the last stage stands for a decision that is fitted to its output.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from snnjax.core.errors import InputError, nearest
+from snnjax.kernels import latency_dtype
+from snnjax.networks.joins import Concatenate, EarliestSpike, LatestSpike
+from snnjax.networks.stage import ENCODER, Input, Stage
+
+Shape = tuple[int, int, int]
+
+
+class Graph(NamedTuple):
+    """The stages of a network, with what they read.
+
+    Attributes:
+      stages: of the network.
+    """
+
+    stages: tuple[Stage, ...]
+
+    def reads(self, number: int) -> tuple[tuple[int, Input], ...]:
+        """What stage `number` reads: the number of each output, and how."""
+        inputs = self.stages[number].inputs if number < len(self.stages) else ()
+        return tuple((number_of(each.stage), each) for each in inputs) or ((number, Input(name_of(number))),)
+
+    def sources(self, number: int) -> tuple[int, ...]:
+        """The numbers of the outputs that stage `number` reads, in its order."""
+        return tuple(output for output, _ in self.reads(number))
+
+    def plain(self, number: int) -> bool:
+        """Whether stage `number` reads a single output as it is."""
+        ((_, first), *others) = self.reads(number)
+        joined = number < len(self.stages) and type(self.stages[number].join) is not Concatenate
+        return first.plain and not others and not joined
+
+    def timed(self, number: int) -> bool:
+        """Whether who fires in what stage `number` reads depends on when neurons fire, by its join."""
+        return not self.plain(number) and self.stages[number].join.timed
+
+    def activities(self, output: int) -> bool:
+        """Whether an output is of activities instead of latencies."""
+        if not output or self.stages[output - 1].spiking or self.stages[output - 1].code is not None:
+            return False
+        return self.stages[output - 1].real or self.takes_activities(output - 1)
+
+    def takes_activities(self, number: int) -> bool:
+        """Whether stage `number` reads activities."""
+        return any(each.code is None and self.activities(output) for output, each in self.reads(number))
+
+    def reads_activities_since(self, number: int, first: int) -> bool:
+        """Whether stage `number` reads activities of stage `first` or of one between them."""
+        reads = [output for output, each in self.reads(number) if each.code is None and output > first]
+        return any(map(self.activities, reads))
+
+    def latencies_needed(self, number: int) -> tuple[int, ...]:
+        """The outputs from which stage `number` is computed: latencies that it reads, or that activities depend on."""
+        wanted = {*self.sources(number)}
+        for output in range(max(wanted), 0, -1):
+            if output in wanted and self.activities(output):
+                wanted |= {*self.sources(output - 1)}
+        return tuple(sorted(output for output in wanted if not self.activities(output)))
+
+    def outputs_needed_from(self, number: int) -> tuple[int, ...]:
+        """The outputs before stage `number` from which it and all later ones are computed."""
+        later = range(number, len(self.stages) + 1)
+        return tuple(sorted({output for stage in later for output in self.latencies_needed(stage) if output <= number}))
+
+    def outputs_entering(self, first: int, last: int) -> tuple[int, ...]:
+        """The outputs from which stages `first` to `last` are computed; () if only the joined input of `first` is."""
+        outside: set[int] = set()
+        for stage in range(first, last + 1):
+            outside |= {output for output in self.latencies_needed(stage) if output <= first}
+        later = {output for stage in range(first + 1, last + 1) for output in self.sources(stage)}
+        alone = all(output > first for output in later) and not self.takes_activities(first)
+        return () if alone else tuple(sorted(outside))
+
+    def outputs_used(self, number: int, outputs: Collection[int]) -> set[int]:
+        """Those of some outputs from which output `number` is computed."""
+        return self._back({number}, outputs)[1]
+
+    def outputs_to_compute(self, wanted: Iterable[int], kept: Collection[int]) -> list[int]:
+        """The outputs of latencies to compute, in order, for those wanted, given those kept."""
+        missing: set[int] = set()
+        pending = [*wanted]
+        while pending:
+            number = pending.pop()
+            if number not in kept and number not in missing:
+                missing.add(number)
+                pending += self.latencies_needed(number - 1) if number else ()
+        return sorted(missing)
+
+    def stages_for_input(self, number: int, outputs: Collection[int] = (), inputs: Collection[int] = ()) -> set[int]:
+        """The stages to compute for what stage `number` reads, given the numbers of known outputs and inputs."""
+        return set() if number in inputs else self._back({*self.sources(number)}, outputs, inputs)[0]
+
+    def stages_for_output(self, number: int, outputs: Collection[int] = (), inputs: Collection[int] = ()) -> set[int]:
+        """The stages to compute for output `number`, given the numbers of known outputs and inputs."""
+        return self._back({number}, outputs, inputs)[0]
+
+    def _back(
+        self, wanted: set[int], outputs: Collection[int], inputs: Collection[int] = ()
+    ) -> tuple[set[int], set[int]]:
+        """The stages to compute for the outputs wanted, and the known ones of these from which they are computed."""
+        stages: set[int] = set()
+        for number in range(max(wanted, default=0), 0, -1):  # later outputs first: they need earlier ones
+            if number in wanted and number not in outputs:
+                stages.add(number - 1)
+                wanted = wanted | ({*self.sources(number - 1)} if number - 1 not in inputs else set())
+        return stages, {number for number in wanted if number in outputs}
+
+    def input_shape(self, number: int, outputs: Sequence[Shape], time_steps: int) -> Shape:
+        """(C, H, W) of what stage `number` reads, given the shapes of all earlier `outputs`."""
+        shapes = self.map_shapes(number, outputs)
+        if self.plain(number):
+            return shapes[0]
+        dtype = np.dtype(np.float32) if self.takes_activities(number) else latency_dtype(time_steps)
+        maps = [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes]
+        join = self.stages[number].join
+        try:
+            joined = jax.eval_shape(lambda *x: join(*x, time_steps=time_steps), *maps)
+        except InputError:
+            raise
+        except (TypeError, ValueError) as error:
+            given = " and ".join(str(shape) for shape in shapes)
+            raise InputError(f"`join` {type(join).__name__} does not take inputs of {given}: {error}") from error
+        if joined.ndim != 3:
+            raise InputError(f"`join` must make an input of (C, H, W), got {joined.shape}")
+        if joined.dtype != maps[0].dtype:
+            raise InputError(f"`join` must keep the type of its maps, {maps[0].dtype}, got {joined.dtype}")
+        return joined.shape
+
+    def map_shapes(self, number: int, outputs: Sequence[Shape]) -> list[Shape]:
+        """(C, H, W) of each of the maps that stage `number` joins."""
+        shapes: list[Shape] = []
+        for output, each in self.reads(number):
+            channels, rows, columns = outputs[output]
+            size = each.pool.output_size((rows, columns)) if each.pool else (rows, columns)
+            shapes.append((channels, *size))
+        return shapes
+
+
+def name_of(output: int) -> str:
+    """The name of an output, by which stages read it."""
+    return f"stage{output}" if output else ENCODER
+
+
+def number_of(name: str) -> int:
+    """The number of the output of a name; raises ValueError where it is none."""
+    return 0 if name == ENCODER else int(name.removeprefix("stage"))
+
+
+def check(network: str, stages: tuple[Stage, ...]) -> None:
+    """Raises InputError where stages read what is not there, what they cannot take, or where one is read by none."""
+    graph = Graph(stages)
+    names = [name_of(number) for number in range(len(stages) + 1)]
+    for number, stage in enumerate(stages):
+        title = f"`inputs` of stage {number + 1} of {network}"
+        earlier = names[: number + 1]
+        for each in stage.inputs:
+            if each.stage in names and each.stage not in earlier:
+                raise InputError(f"{title} must be earlier stages ({', '.join(earlier)}), got {each.stage}: no cycles")
+            if each.stage not in names:
+                meant = nearest(each.stage, earlier)
+                question = f"did you mean {meant!r}? " if meant else ""
+                raise InputError(f"{question}{title} must name some of {', '.join(earlier)}, got {each.stage!r}")
+        _check_kinds(graph, number, network)
+    read = {output for number in range(len(stages)) for output in graph.sources(number)}
+    if unread := [number for number in range(1, len(stages)) if number not in read]:
+        raise InputError(f"stage {unread[0]} of {network} must be read by a later stage, by none it has no effect")
+    if graph.activities(len(stages)):
+        raise _needs_code(network, len(stages))
+
+
+def _check_kinds(graph: Graph, number: int, network: str) -> None:
+    """Raises InputError where a stage reads activities that it cannot take, or descriptions have no effect."""
+    stage = graph.stages[number]
+    title = f"`inputs` of stage {number + 1} of {network}"
+    for output, each in graph.reads(number):
+        activities = graph.activities(output)
+        if each.code is not None and not activities:
+            raise InputError(f"{title}: {each.stage} gives latencies, so that a `code` has no effect: got {each.code}")
+        if each.pool is not None and each.pool.mean and not activities:
+            raise InputError(f"{title}: {each.stage} gives latencies, which have no means: got {each.pool}")
+        if activities and each.code is None and stage.spiking:
+            raise _needs_code(network, output)
+    kinds = {each.code is None and graph.activities(output) for output, each in graph.reads(number)}
+    if len(kinds) > 1:
+        give = "give the others a code, Input(..., code=LatencyCode())"
+        raise InputError(f"{title} must all be latencies or all activities, got both: {give}")
+    if len({*stage.inputs}) < len(stage.inputs):
+        raise InputError(f"{title} must differ, got {', '.join(each.stage for each in stage.inputs)}")
+    if len(stage.inputs) < 2 and isinstance(stage.join, EarliestSpike | LatestSpike):
+        name = type(stage.join).__name__
+        raise InputError(f"`join` of stage {number + 1} of {network} reads a single input: {name} has no effect")
+    latencies = not stage.branches and kinds == {False}
+    if latencies and stage.pool is not None and stage.pool.mean:
+        raise InputError(
+            f"`pool` of stage {number + 1} of {network} reads latencies, which have no means: {stage.pool}"
+        )
+    if latencies and stage.code is not None:
+        raise InputError(
+            f"`code` of stage {number + 1} of {network} must be None: it reads latencies, it has no effect"
+        )
+
+
+def _needs_code(network: str, number: int) -> InputError:
+    give = "a `code` that makes spikes of its activities: stage(..., code=LatencyCode())"
+    return InputError(f"stage {number} of {network} must have {give}")

@@ -1,0 +1,90 @@
+"""How the maps that a stage reads become one: a component called with them."""
+
+from typing import ClassVar, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from snnjax.core import checks
+from snnjax.core.components import component
+from snnjax.core.errors import InputError
+
+
+class Join(Protocol):
+    """A component that makes one input of the maps that a stage reads, in their order; a pure function.
+
+    Attributes:
+      timed: whether it depends on when inputs fire who fires in the output. If not, decisions that ask only who fires
+        take less work.
+    """
+
+    timed: ClassVar[bool]
+
+    def __call__(self, *maps: jax.Array, time_steps: int) -> jax.Array:
+        """From (C, H, W) each to (C', H', W'): latencies, unsigned integers, or activities, float32.
+
+        Raises InputError where maps do not fit each other.
+        """
+
+
+@component
+class Concatenate:
+    """The maps of all inputs, in their order: channels add up. Rows and columns must be the same."""
+
+    timed: ClassVar[bool] = False
+
+    def __call__(self, *maps: jax.Array, time_steps: int) -> jax.Array:
+        """From (C_i, H, W) to (sum of C_i, H, W)."""
+        if len({x.shape[1:] for x in maps}) > 1:
+            advice = "pool the larger ones by Input(..., pool=Pool(...)), or join them by Flatten()"
+            raise InputError(f"`inputs` must have maps of one size, got {_shapes(maps)}: {advice}")
+        return jnp.concatenate(maps)
+
+
+@component
+class EarliestSpike:
+    """Each neuron fires with the first of its inputs, one in each map (a logical or of spike waves)."""
+
+    timed: ClassVar[bool] = False
+
+    def __call__(self, *maps: jax.Array, time_steps: int) -> jax.Array:
+        """From latencies (C, H, W) each to latencies (C, H, W)."""
+        return jnp.stack(_checked(self, maps, time_steps)).min(axis=0)
+
+
+@component
+class LatestSpike:
+    """Each neuron fires with the last of its inputs, one in each map, if all fire (a logical and of spike waves)."""
+
+    timed: ClassVar[bool] = False
+
+    def __call__(self, *maps: jax.Array, time_steps: int) -> jax.Array:
+        """From latencies (C, H, W) each to latencies (C, H, W)."""
+        return jnp.stack(_checked(self, maps, time_steps)).max(axis=0)
+
+
+@component
+class Flatten:
+    """All neurons of all inputs as channels of a single position: for layers with a kernel of 1 that see whole maps."""
+
+    timed: ClassVar[bool] = False
+
+    def __call__(self, *maps: jax.Array, time_steps: int) -> jax.Array:
+        """From (C_i, H_i, W_i) to (sum of C_i * H_i * W_i, 1, 1)."""
+        return jnp.concatenate([x.reshape(-1, 1, 1) for x in maps])
+
+
+def _checked(join: Join, maps: tuple[jax.Array, ...], time_steps: int) -> tuple[jax.Array, ...]:
+    """The maps; raises InputError unless they are latencies of one shape."""
+    for latency in maps:
+        if jnp.issubdtype(latency.dtype, jnp.floating):
+            advice = "give inputs a code, Input(..., code=LatencyCode()), or take another `join`"
+            raise InputError(f"`inputs` of {type(join).__name__} must be latencies, got activities: {advice}")
+        checks.latency("inputs", latency, time_steps=time_steps)
+    if len({x.shape for x in maps}) > 1:
+        raise InputError(f"`inputs` of {type(join).__name__} must have one shape, got {_shapes(maps)}")
+    return maps
+
+
+def _shapes(maps: tuple[jax.Array, ...]) -> str:
+    return " and ".join(str(x.shape) for x in maps)

@@ -1,0 +1,116 @@
+"""The stages of a network, and what they read."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from snnjax.core.components import check_component, component, static
+from snnjax.core.errors import InputError, wrong_type
+from snnjax.layers.conv import Conv
+from snnjax.layers.pool import Pool
+from snnjax.networks.joins import Concatenate, Join
+
+CONCATENATE = Concatenate()
+ENCODER = "encoder"
+"""The name by which stages read the encoded image."""
+
+
+@component
+class Input:
+    """The output of an earlier stage, or of the encoder, as a stage reads it.
+
+    Attributes:
+      stage: its name: "stage1", "stage2", ..., or "encoder".
+      pool: pooling of its maps for this reader alone, after the pooling of the stage itself; or None.
+      code: makes latencies of its maps, if these are activities: a component such as `LatencyCode`; or None.
+    """
+
+    stage: str = static()
+    pool: Pool | None = static(default=None)
+    code: Any = None
+
+    def check(self) -> None:
+        if not isinstance(self.pool, Pool | None):
+            raise wrong_type("pool", "a Pool or None", self.pool, "Input(..., pool=Pool(2))")
+        if self.code is not None:
+            check_component("code", self.code, "__call__")
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is the output as it is."""
+        return self.pool is None and self.code is None
+
+
+@component
+class Stage:
+    """Layers side by side on the same input; their outputs are joined feature after feature, then pooled.
+
+    Attributes:
+      branches: the layers; none: the input itself is pooled and coded, such as for a decision that is fitted.
+      pool: pooling of the joined maps, or None; None of deciding layers.
+      code: makes latencies of the activities of real-valued layers: a component such as `LatencyCode`. None where the
+        layers spike, or real-valued ones follow.
+      inputs: the earlier stages that it reads; none: the stage before, or the encoder.
+      join: makes one input of several: a component such as `Concatenate`.
+    """
+
+    branches: tuple[Conv, ...] = ()
+    pool: Pool | None = static(default=None)
+    code: Any = None
+    inputs: tuple[Input, ...] = ()
+    join: Join = CONCATENATE
+
+    def check(self) -> None:
+        if not isinstance(self.branches, tuple):
+            raise wrong_type("branches", "Conv layers", self.branches, "stage(Conv(...))")
+        for conv in self.branches:
+            if not isinstance(conv, Conv):
+                raise wrong_type("branches", "Conv layers", conv, "stage(Conv(...), Conv(...))")
+        if not self.branches and not self.inputs:
+            raise InputError(
+                "`branches` of a stage must be one Conv layer or several, or it must have `inputs`: got none"
+            )
+        if not isinstance(self.pool, Pool | None):
+            raise wrong_type("pool", "an integer, a Pool or None", self.pool)
+        if len({conv.real for conv in self.branches}) > 1:
+            raise InputError("`branches` of a stage must all have an `activation`, or none, got both kinds")
+        if self.code is not None:
+            check_component("code", self.code, "__call__")
+        if self.spiking and self.code is not None:
+            raise InputError(f"`code` of a stage of spiking layers must be None: {self.code} has no effect")
+        if self.spiking and self.pool is not None and self.pool.mean:
+            raise InputError("`pool` of a stage of spiking layers must not be of means: spikes have none")
+        if not isinstance(self.inputs, tuple) or not all(isinstance(each, Input) for each in self.inputs):
+            raise wrong_type("inputs", "names of stages, or Input(...)", self.inputs, 'inputs=("stage1", "stage2")')
+        check_component("join", self.join, "__call__", "timed")
+
+    @property
+    def real(self) -> bool:
+        """Whether it has layers, which are real-valued."""
+        return bool(self.branches) and self.branches[0].real
+
+    @property
+    def spiking(self) -> bool:
+        """Whether it has layers, which spike."""
+        return bool(self.branches) and not self.branches[0].real
+
+
+def stage(
+    *branches: Conv,
+    pool: Pool | int | None = None,
+    code: Any = None,
+    inputs: str | Input | Sequence[str | Input] = (),
+    join: Join = CONCATENATE,
+) -> Stage:
+    """A stage of one layer or of several branches, with pooling after it, by an integer of the largest.
+
+    `inputs` are the earlier stages that it reads, by name ("stage1", "encoder") or as `Input`, by default the one
+    before; `join` makes one of several.
+    """
+    integer = isinstance(pool, int | np.integer) and not isinstance(pool, bool)
+    pooling: Any = Pool(int(pool)) if integer else pool  # type: ignore[arg-type]
+    several = isinstance(inputs, tuple | list)
+    each_input: Any = inputs if several else (inputs,)
+    reads = tuple(Input(each) if isinstance(each, str) else each for each in each_input)
+    return Stage(branches, pooling, code, reads, join)
