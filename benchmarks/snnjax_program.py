@@ -21,7 +21,7 @@ from snnjax.layers.spiking import Layer
 from snnjax.learners import SupervisedSTDP, TargetTime
 from snnjax.networks.batches import decide_batch, encode_batch, output_batch
 from snnjax.networks.decision import is_fitted
-from snnjax.networks.model import Known
+from snnjax.networks.forward import Known
 from snnjax.runs.results import versions
 from snnjax.training import fitting
 from snnjax.training.epoch import EpochRunner

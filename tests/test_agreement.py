@@ -22,7 +22,7 @@ from snnjax.kernels import Winners
 from snnjax.layers.spiking import Layer
 from snnjax.learners import STDP, Tally, winner_of_class
 from snnjax.networks import NETWORKS, Model, Network
-from snnjax.networks.model import Known
+from snnjax.networks.forward import Known
 from snnjax.steps import plain
 from snnjax.steps.plain import Carry, Slice, Task
 from snnjax.training.loop import Trainer

@@ -16,7 +16,7 @@ from snnjax.encoding import GREY
 from snnjax.layers.layer_kernels import ROWS, TAPS, XLA
 from snnjax.learners import Tally
 from snnjax.networks import Model, batches
-from snnjax.networks.model import Known
+from snnjax.networks.forward import Known
 from snnjax.steps import accelerated, plain, registry, reward_in_blocks
 from snnjax.steps.plain import Carry, Slice, Task
 from snnjax.steps.registry import Case

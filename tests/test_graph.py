@@ -35,8 +35,8 @@ from snnjax.networks import (
     resnet2024,
     stage,
 )
+from snnjax.networks.forward import Known
 from snnjax.networks.graph import Graph
-from snnjax.networks.model import Known
 from snnjax.runs import RunFolder
 from snnjax.training import epoch
 from snnjax.training.loop import Training

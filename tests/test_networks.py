@@ -18,7 +18,8 @@ from snnjax.encoding import DOG, ON_OFF, Encoder
 from snnjax.layers.conv import WTA, Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Earliest, Images, Model, Network, SpikingNetwork, stage
-from snnjax.networks.model import Known, PlasticWeight
+from snnjax.networks.forward import Known
+from snnjax.networks.model import PlasticWeight
 from snnjax.runs.trained import Trained
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings, TrainState

@@ -20,7 +20,7 @@ from snnjax.layers.layer_kernels import PLAIN
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, convergence
 from snnjax.networks import Network, SpikingNetwork, stage
-from snnjax.networks.model import Known
+from snnjax.networks.forward import Known
 from snnjax.training import results
 from snnjax.training.advice import describe, diagnose_decisions, diagnose_outputs
 from snnjax.training.draws import key_of

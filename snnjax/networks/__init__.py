@@ -1,10 +1,11 @@
 """The networks, as data; `NETWORKS` holds them by name."""
 
 from snnjax.networks.decision import Decision, Earliest, FittedDecision, LinearSVM, Majority
+from snnjax.networks.forward import Known
 from snnjax.networks.goupy2024 import goupy2024_ncg, goupy2024_pcn, goupy2024_s2stdp, goupy2024_sstdp
 from snnjax.networks.images import Images
 from snnjax.networks.joins import Concatenate, EarliestSpike, Flatten, Join, LatestSpike
-from snnjax.networks.model import Known, Model, Observed, SpikingNetwork
+from snnjax.networks.model import Model, Observed, SpikingNetwork
 from snnjax.networks.mozafari2018_objects import mozafari2018_objects
 from snnjax.networks.network import Network
 from snnjax.networks.published import (

@@ -11,7 +11,8 @@ from snnjax import kernels
 from snnjax.core import devices
 from snnjax.layers.layer_kernels import block_potentials
 from snnjax.networks.decision import Decided, decide, is_fitted
-from snnjax.networks.model import Known, Model
+from snnjax.networks.forward import Known
+from snnjax.networks.model import Model
 
 
 def encode_batch(model: Model, images: jax.Array, *, native: bool) -> jax.Array:

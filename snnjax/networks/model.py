@@ -22,7 +22,9 @@ from snnjax.layers.layer_kernels import XLA
 from snnjax.layers.pool import pooled_maps
 from snnjax.layers.real import RealLayer
 from snnjax.layers.spiking import Layer
+from snnjax.networks import forward
 from snnjax.networks.decision import Decided, decide, is_fitted, unfitted
+from snnjax.networks.forward import Known
 from snnjax.networks.network import Network
 
 Weights = Mapping[str, Any]
@@ -95,17 +97,17 @@ class Model:
         """
         return self.input_of(self.last, Known({0: latency}), timed=timed)
 
-    def input_of(self, number: int, known: "Known", *, timed: bool = True) -> jax.Array:
+    def input_of(self, number: int, known: Known, *, timed: bool = True) -> jax.Array:
         """What stage `number` reads, joined, (C, H, W), given what is known of an image; `timed` as of `forward`."""
-        compute = functools.partial(_input_of, number=number, timed=timed)
+        compute = functools.partial(forward.input_of, number=number, timed=timed)
         return self._in_blocks(compute, self.network.graph.stages_for_input(number, *known), known)
 
-    def output_of(self, number: int, known: "Known", *, timed: bool = True) -> jax.Array:
+    def output_of(self, number: int, known: Known, *, timed: bool = True) -> jax.Array:
         """Output `number`, (F, H, W), 0 for the encoded image, given what is known; `timed` as of `forward`."""
-        compute = functools.partial(_output_of, number=number, timed=timed)
+        compute = functools.partial(forward.output_of, number=number, timed=timed)
         return self._in_blocks(compute, self.network.graph.stages_for_output(number, *known), known)
 
-    def _in_blocks(self, compute: Callable[..., jax.Array], stages: Iterable[int], known: "Known") -> jax.Array:
+    def _in_blocks(self, compute: Callable[..., jax.Array], stages: Iterable[int], known: Known) -> jax.Array:
         """`compute` of the model and of what is known; in blocks of images if some of the stages are real-valued."""
         if not any(self.network.stages[number].real for number in stages):
             return compute(self, known)
@@ -180,68 +182,6 @@ class Model:
         for name, layer_spikes in zip(network.deciding, spikes, strict=False):  # none decides under a `FittedDecision`
             latencies[name] = layer_spikes.latency
         return Observed(latencies, decide(network.decision, spikes, network.classes))
-
-
-class Known(NamedTuple):
-    """What is known of an image, from which stages are computed.
-
-    Attributes:
-      outputs: (F, H, W) of stages, by number: 0 is the encoded image, 1 the output of the first stage.
-      inputs: (C, H, W) that stages read, joined, by their number from 0.
-    """
-
-    outputs: dict[int, Any] = {}  # noqa: RUF012, nobody changes it
-    inputs: dict[int, Any] = {}  # noqa: RUF012
-
-
-class _Pass:
-    """The forward pass of an image: what is not known yet is computed when it is first asked for.
-
-    What is known serves also where only who fires matters.
-    """
-
-    def __init__(self, model: Model, known: Known):
-        self.model = model
-        self.network = model.network
-        self.outputs = {(number, True): value for number, value in known.outputs.items()}
-        self.inputs = {(number, True): value for number, value in known.inputs.items()}
-
-    def input(self, number: int, timed: bool) -> jax.Array:
-        """What stage `number` reads, joined."""
-        for key in ((number, True), (number, timed)):
-            if key in self.inputs:
-                return self.inputs[key]
-        graph = self.network.graph
-        outputs = [self.output(source, timed or graph.timed(number)) for source in graph.sources(number)]
-        self.inputs[number, timed] = self.model.joined(number, outputs)
-        return self.inputs[number, timed]
-
-    def output(self, number: int, timed: bool) -> jax.Array:
-        """Output `number`."""
-        for key in ((number, True), (number, timed)):
-            if key in self.outputs:
-                return self.outputs[key]
-        layers = self.model.stage(number - 1)
-        if not timed and not all(layer.monotone for layer in layers):
-            return self.output(number, True)
-        self.outputs[number, timed] = self._computed(number - 1, layers, self.input(number - 1, timed), timed)
-        return self.outputs[number, timed]
-
-    def _computed(self, number: int, layers: Sequence[Any], inputs: jax.Array, timed: bool) -> jax.Array:
-        if not layers:
-            return self.model.join(number, [inputs])
-        if not timed:
-            return self.model.join(number, [layer.last_latencies(inputs) for layer in layers])
-        pool = self.network.stages[number].pool
-        return self.model.coded(number, jnp.concatenate([layer.outputs(inputs, pool) for layer in layers]))
-
-
-def _input_of(model: Model, known: Known, number: int, timed: bool) -> jax.Array:
-    return _Pass(model, known).input(number, timed)
-
-
-def _output_of(model: Model, known: Known, number: int, timed: bool) -> jax.Array:
-    return _Pass(model, known).output(number, timed)
 
 
 class Observed(NamedTuple):

@@ -14,7 +14,7 @@ from snnjax.layers.layer import BaseLayer, LayerKernels
 from snnjax.layers.layer_kernels import NATIVE, ROWS, XLA, native_suits
 from snnjax.networks import Model, Network
 from snnjax.networks.batches import encode_batch, input_batch, output_batch
-from snnjax.networks.model import Known
+from snnjax.networks.forward import Known
 from snnjax.steps import deciding
 from snnjax.training.advice import diagnose_outputs
 from snnjax.training.placement import Placement, Timer, count_of, has_own
