@@ -398,6 +398,9 @@ def test_given_weights_are_structure_and_part_of_what_is_saved(tmp_path):
         run.run()
     loaded = snnjax.load(tmp_path / "run")
     np.testing.assert_array_equal(loaded.layer3[...], IDENTITY)
+    joined = Network("joined", (6, 28, 28), 10, (stage(FIRST, pool=7), stage(inputs="stage1"), stage(LAST)))
+    seen = SpikingNetwork(joined).model.observe(np.zeros(joined.input_shape, np.uint8)).latencies
+    assert seen.keys() == {"input", "layer1", "stage2", "layer3"}
     assert loaded.spec.stages == network.stages
     passing = network.stages[2].branches[0]
     other = dataclasses.replace(passing, weights=2 * IDENTITY)

@@ -25,6 +25,7 @@ from snnjax.layers.spiking import Layer
 from snnjax.networks import forward
 from snnjax.networks.decision import Decided, decide, is_fitted, unfitted
 from snnjax.networks.forward import Known
+from snnjax.networks.graph import name_of
 from snnjax.networks.network import Network
 
 Weights = Mapping[str, Any]
@@ -173,10 +174,11 @@ class Model:
         for number, layer_names in enumerate(network.names[: self.last]):
             inputs = self.joined(number, [outputs[source] for source in network.graph.sources(number)])
             responses = self.responses(number, inputs)
-            for name, response in zip(layer_names, responses, strict=False):  # a stage without layers has no names
-                real = self.layers[name].conv.real
-                latencies[name] = LatencyCode()(response, time_steps=network.time_steps) if real else response
             outputs[number + 1] = self.join(number, responses)
+            shown = zip(layer_names, responses, strict=True) if layer_names else [(name_of(number + 1), inputs)]
+            for name, response in shown:
+                real = jnp.issubdtype(response.dtype, jnp.floating)
+                latencies[name] = LatencyCode()(response, time_steps=network.time_steps) if real else response
         last_input = self.forward(latency, timed=network.decision.timed)  # as in `predict`
         spikes = self.decisive_spikes(last_input)
         for name, layer_spikes in zip(network.deciding, spikes, strict=False):  # none decides under a `FittedDecision`
@@ -188,9 +190,9 @@ class Observed(NamedTuple):
     """The network's response to one image.
 
     Attributes:
-      latencies: (F, H, W) of the input and of each layer, by name, before pooling; of real-valued layers those that
-        `LatencyCode` makes of their activities; of deciding layers under a decision that is not `timed` the last step
-        where potentials are above 0.
+      latencies: (F, H, W) of the input and of each layer, by name, before pooling, and of each stage without layers by
+        its name; of real-valued layers those that `LatencyCode` makes of their activities; of deciding layers under a
+        decision that is not `timed` the last step where potentials are above 0.
       decided: the decision.
     """
 
