@@ -176,16 +176,16 @@ from snnjax.app import main
 def work():
     print("begun", flush=True)
     for _ in range(2):
-        with contextlib.suppress(KeyboardInterrupt):  # as a callback of Python's own loses it
+        with contextlib.suppress(KeyboardInterrupt):  # as a callback of the interpreter would
             time.sleep(60)
     time.sleep(60)
 
-main.AGAIN = 0.1
+main.RESEND_AFTER = 0.1
 main.protected(work)
 """
 
 
-def test_an_interrupt_that_is_lost_comes_again():
+def test_an_interrupt_that_is_swallowed_is_sent_again():
     process = subprocess.Popen([sys.executable, "-c", LOSING], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
     assert process.stdout.readline() == "begun\n"
     process.terminate()

@@ -1,122 +1,154 @@
 """The graph of a network's stages, as the rows of a table and as a picture."""
 
 import math
+from collections.abc import Iterable
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from snnjax.app.plots import WIDTH
 from snnjax.core import checks
-from snnjax.layers import Conv, Pool
+from snnjax.layers import Conv
 from snnjax.networks import Concatenate, Input, Network
 from snnjax.networks.graph import name_of
 
 HEAD = ("stage", "reads", "layers", "input", "output", "parameters")
 COLUMN = 2.1  # inches between stages that follow each other
 ROW = 1.0  # inches between stages side by side
-BEND = 0.35  # of arrows that pass over stages: their height by half their length
+BEND = 0.35  # of an arrow that passes over stages: its height is so many halves of its length
 
 
 def rows(network: Network) -> list[list[str]]:
     """A row for each stage, as `HEAD` names its cells."""
+    graph = network.graph
+    shapes = network.weight_shapes
+    inputs = network.input_shapes
+    outputs = network.shapes[1:]
     table = []
-    for number, names in enumerate(network.names):
-        inputs = [_input(each) for _, each in network.graph.reads(number)]
-        joined = _join(network, number)
-        layers = [_layer(name, conv) for name, conv in zip(names, network.stages[number].branches, strict=True)]
-        sizes = _size(network.input_shapes[number]), _size(network.shapes[number + 1])
-        parameters = sum(math.prod(network.weight_shapes[name]) for name in names)
-        table.append(
-            [
-                name_of(number + 1),
-                ": ".join(filter(None, (", ".join(inputs), joined))),
-                "\n".join(layers),
-                *sizes,
-                f"{parameters:,}",
-            ]
-        )
+    for number, stage in enumerate(network.stages):
+        names = network.names[number]
+        sources = ", ".join(_input(source) for _, source in graph.reads(number))
+        join = _join(network, number)
+        layers = [_layer(name, conv) for name, conv in zip(names, stage.branches, strict=True)]
+        parameters = sum(math.prod(shapes[name]) for name in names)
+        cells = [
+            name_of(number + 1),
+            f"{sources}: {join}" if join else sources,
+            "\n".join(layers),
+            _size(inputs[number]),
+            _size(outputs[number]),
+            f"{parameters:,}",
+        ]
+        table.append(cells)
     return table
 
 
 def picture(network: Network) -> Figure:
     """The encoder and all stages as boxes, from left to right, with an arrow to each from what it reads."""
-    graph = network.graph
-    numbers = range(len(network.stages))
-    depths = [0]
-    for number in numbers:
-        depths.append(1 + max(depths[source] for source in graph.sources(number)))
-    places: list[tuple[float, float]] = []
-    for output, depth in enumerate(depths):
-        places.append((depth, -float(depths[:output].count(depth))))
-    lowest = min(y for _, y in places)
-    width = min(WIDTH, COLUMN * (max(depths) + 1))
-    column = width / (max(depths) + 1)
-    skips = [depths[number + 1] - depths[source] for number in numbers for source in graph.sources(number)]
-    highest = BEND * column * max(skips) / 2 / ROW if max(skips) > 1 else 0.0
-    figure = Figure(figsize=(width, ROW * (1.2 + highest - lowest)))
+    places = _places(network)
+    columns = 1 + int(max(column for column, _ in places))
+    lowest = min(row for _, row in places)
+    width = min(WIDTH, COLUMN * columns)
+    arrows = [
+        (source, number + 1, read)
+        for number in range(len(network.stages))
+        for source, read in network.graph.reads(number)
+    ]
+    bends = [_bend(places[source][0], places[target][0], width / columns) for source, target, _ in arrows]
+    figure = Figure(figsize=(width, ROW * (1.2 + max(bends) - lowest)))
     axis = figure.add_axes((0, 0, 1, 1))
-    axis.set(xlim=(-0.5, max(depths) + 0.5), ylim=(lowest - 0.5, highest + 0.7))
+    axis.set(xlim=(-0.5, columns - 0.5), ylim=(lowest - 0.5, max(bends) + 0.7))
     axis.axis("off")
-    labels = ["encoder", *(f"{name_of(number + 1)}\n{_kind(network, number)}" for number in numbers)]
-    boxes = []
-    for place, label, shape in zip(places, labels, network.shapes, strict=True):
-        box = dict(boxstyle="round", facecolor="white", edgecolor="0.4")
-        text = f"{label}\n{_size(shape)}"
-        boxes.append(axis.text(*place, text, ha="center", va="center", fontsize=8, bbox=box, parse_math=False))
-    for number in numbers:
-        for source, each in graph.reads(number):
-            skipped = depths[number + 1] - depths[source] > 1
-            ends = dict(patchA=boxes[source].get_bbox_patch(), patchB=boxes[number + 1].get_bbox_patch())
-            bent = f"arc3,rad={-BEND if skipped else 0}"
-            style = dict(arrowstyle="-|>", color="0.4", shrinkA=2, shrinkB=2, connectionstyle=bent) | ends
-            axis.annotate("", places[number + 1], places[source], arrowprops=style)
-            height = BEND * column * (depths[number + 1] - depths[source]) / 2 / ROW if skipped else 0.0
-            x, y = ((one + other) / 2 for one, other in zip(places[source], places[number + 1], strict=True))
-            axis.text(x, y + height + 0.06, "\n".join(_changes(each)), ha="center", va="bottom", fontsize=6.5)
+    boxes = [_box(axis, network, output, place) for output, place in enumerate(places)]
+    for (source, target, read), bend in zip(arrows, bends, strict=True):
+        _arrow(axis, boxes[source], boxes[target], bend, "\n".join(_changes(read)))
     return figure
 
 
+def _places(network: Network) -> list[tuple[float, float]]:
+    """Column and row of the encoder and of each stage: a stage is one column behind the last stage that it reads."""
+    columns = [0]
+    for number in range(len(network.stages)):
+        columns.append(1 + max(columns[source] for source in network.graph.sources(number)))
+    return [(column, -float(columns[:output].count(column))) for output, column in enumerate(columns)]
+
+
+def _bend(start: float, end: float, inches: float) -> float:
+    """The height in rows of an arrow between two columns that are so many inches wide, 0 where it is straight."""
+    return BEND * inches * (end - start) / 2 / ROW if end - start > 1 else 0.0
+
+
+def _box(axis: Axes, network: Network, output: int, place: tuple[float, float]) -> Text:
+    """Draws the encoder or a stage."""
+    lines = [name_of(output), *([_kind(network, output - 1)] if output else []), _size(network.shapes[output])]
+    box = dict(boxstyle="round", facecolor="white", edgecolor="0.4")
+    return axis.text(*place, "\n".join(lines), ha="center", va="center", fontsize=8, bbox=box, parse_math=False)
+
+
+def _arrow(axis: Axes, source: Text, target: Text, bend: float, label: str) -> None:
+    """Draws an arrow between two boxes, and a label at its middle."""
+    start = source.get_position()
+    end = target.get_position()
+    style = dict(
+        arrowstyle="-|>",
+        color="0.4",
+        shrinkA=2,
+        shrinkB=2,
+        patchA=source.get_bbox_patch(),
+        patchB=target.get_bbox_patch(),
+        connectionstyle=f"arc3,rad={-BEND if bend else 0}",
+    )
+    axis.annotate("", end, start, arrowprops=style)
+    middle = (start[0] + end[0]) / 2
+    height = (start[1] + end[1]) / 2 + bend
+    axis.text(middle, height + 0.06, label, ha="center", va="bottom", fontsize=6.5)
+
+
 def _kind(network: Network, number: int) -> str:
-    """The layers of a stage in few words, and how its inputs are joined."""
+    """The join of a stage, if it has one, and how its layers learn."""
     stage = network.stages[number]
-    kinds = dict.fromkeys(_learning(conv) for conv in stage.branches)
-    several = f"{len(stage.branches)} layers: " * (len(stage.branches) > 1)
-    joined = [_join(network, number)] * (_join(network, number) != "")
-    return "\n".join([*joined, several + ", ".join(kinds) or "no layers"])
+    kinds = ", ".join(dict.fromkeys(_learning(conv) for conv in stage.branches)) or "no layers"
+    if len(stage.branches) > 1:
+        kinds = f"{len(stage.branches)} layers: {kinds}"
+    join = _join(network, number)
+    return f"{join}\n{kinds}" if join else kinds
 
 
 def _join(network: Network, number: int) -> str:
-    """The kind of a stage's join, "" where a single output is read as it is or only pooled and coded."""
+    """The type of a stage's join, "" if it only passes on a single input."""
     join = network.stages[number].join
-    alone = len(network.graph.reads(number)) == 1 and isinstance(join, Concatenate)
-    return "" if alone else type(join).__name__
+    single = len(network.graph.reads(number)) == 1
+    return "" if single and isinstance(join, Concatenate) else type(join).__name__
 
 
 def _layer(name: str, conv: Conv) -> str:
-    rows, columns = checks.pair("kernel", conv.kernel, 1)
-    return f"{name}: {conv.features} of {rows}x{columns}, {_learning(conv)}"
+    kernel = _size(checks.pair("kernel", conv.kernel, 1))
+    return f"{name}: {conv.features} of {kernel}, {_learning(conv)}"
 
 
 def _learning(conv: Conv) -> str:
     rules = [type(learner).__name__ for learner in conv.each_learner]
-    return " and ".join(rules) or ("given weights" if conv.weights is not None else "does not learn")
+    if rules:
+        return " and ".join(rules)
+    return "does not learn" if conv.weights is None else "given weights"
 
 
-def _input(each: Input) -> str:
-    changes = ", ".join(_changes(each))
-    return each.stage + (f" ({changes})" if changes else "")
+def _input(source: Input) -> str:
+    changes = ", ".join(_changes(source))
+    return f"{source.stage} ({changes})" if changes else source.stage
 
 
-def _changes(each: Input) -> list[str]:
-    """What becomes of an output on its way to a reader."""
-    return [_pool(each.pool)] * (each.pool is not None) + [type(each.code).__name__] * (each.code is not None)
+def _changes(source: Input) -> list[str]:
+    """How an output changes on its way to a reader: pooled, coded, or neither."""
+    changes = []
+    if source.pool is not None:
+        window = _size(checks.pair("window", source.pool.window, 1))
+        changes.append(f"mean of {window}" if source.pool.mean else f"pooled {window}")
+    if source.code is not None:
+        changes.append(type(source.code).__name__)
+    return changes
 
 
-def _pool(pool: Pool | None) -> str:
-    if pool is None:
-        return ""
-    rows, columns = checks.pair("window", pool.window, 1)
-    return f"{'mean of' if pool.mean else 'pooled'} {rows}x{columns}"
-
-
-def _size(shape: tuple[int, ...]) -> str:
+def _size(shape: Iterable[int]) -> str:
     return "x".join(map(str, shape))

@@ -52,9 +52,11 @@ def drawn_back(network: SpikingNetwork) -> dict[str, Drawn]:
             contrasts = weights[name] - weights[name].mean(axis=(1, 2, 3), keepdims=True)
             shares = _shares(stage.join, contrasts, shapes)
             if not maps or not shares:
-                continue  # by a join of one's own the way back is not known
-            parts = [_through(each, share, conv.padding, conv.stride) for each, share in zip(maps, shares, strict=True)]
-            drawn[name] = layer = _summed(parts, np.sqrt((contrasts**2).mean(axis=(1, 2, 3))))
+                continue  # a custom join cannot be traced back
+            pairs = zip(maps, shares, strict=True)
+            parts = [_through(inputs, share, conv.padding, conv.stride) for inputs, share in pairs]
+            layer = _summed(parts, np.sqrt((contrasts**2).mean(axis=(1, 2, 3))))
+            drawn[name] = layer
             margin = np.multiply(conv.output_padding, layer.pitch)
             branches.append(dataclasses.replace(layer, origin=layer.origin - margin))
         complete = len(branches) == len(stage.branches) > 0
@@ -67,19 +69,24 @@ def drawn_back(network: SpikingNetwork) -> dict[str, Drawn]:
 
 def _read(spec: Network, number: int, outputs: Sequence[Drawn | None]) -> list[Drawn]:
     """The maps that stage `number` reads, given all earlier outputs; none if one of them is not known."""
-    read = [(outputs[output], each.pool) for output, each in spec.graph.reads(number)]
-    return [_pooled(maps, pool) for maps, pool in read if maps is not None] if all(maps for maps, _ in read) else []
+    maps = []
+    for output, source in spec.graph.reads(number):
+        drawn = outputs[output]
+        if drawn is None:
+            return []
+        maps.append(_pooled(drawn, source.pool))
+    return maps
 
 
 def _merged(join: Join, maps: list[Drawn]) -> list[Drawn]:
-    """What a stage without layers makes of its maps, to be joined; none where the way back is not known."""
+    """The maps of a stage without layers, to be put side by side; none for a join that cannot be traced back."""
     if isinstance(join, EarliestSpike | LatestSpike) and maps:
         return [_summed(maps, np.max([each.strengths for each in maps], axis=0))]
     return maps if isinstance(join, Concatenate) else []
 
 
 def _shares(join: Join, weights: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
-    """The weights (F, C, kh, kw) of each of the maps of these shapes that are joined; none where they are not known."""
+    """The weights (F, C, kh, kw) for each joined map, given the maps' shapes; none for an untraceable join."""
     if isinstance(join, EarliestSpike | LatestSpike):
         return [weights] * len(shapes)
     if isinstance(join, Concatenate):

@@ -44,7 +44,7 @@ Convolutional spiking networks with local learning, in JAX.
 snnjax COMMAND --help explains the options of a command; snnjax --version prints the version."""
 
 STOPPED = 130  # exit status after Ctrl-C
-AGAIN = 2.0  # seconds between interrupts of a program that goes on
+RESEND_AFTER = 2.0  # seconds until an interrupt that did not end the program is sent again
 
 COMMAND: ContextVar[str] = ContextVar("COMMAND", default="")
 """The command that runs, as a person would type it."""
@@ -69,7 +69,7 @@ def user_errors(program: str, stopped: Callable[[], str] = lambda: "Stopped.") -
     except KeyboardInterrupt:
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) is _interrupt:
-                signal.signal(number, signal.SIG_IGN)  # no other one comes while the program ends
+                signal.signal(number, signal.SIG_IGN)  # nothing may interrupt the exit
         print(f"\n{stopped()}", flush=True)
         raise SystemExit(STOPPED) from None
 
@@ -93,7 +93,7 @@ def open_streams() -> None:
 
 def protected(work: Callable[[], None]) -> None:
     """Calls a program's work, which Ctrl-C and SIGTERM stop at once, without waiting for JAX's threads."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a job in the background may ignore it
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # background jobs of a shell ignore it
         signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     sys.unraisablehook = _unraisable
@@ -108,15 +108,15 @@ def protected(work: Callable[[], None]) -> None:
 
 
 def _interrupt(number: int, frame: object) -> None:
-    """Stops the program, and does so again where it goes on: code that is not ours may lose the first interrupt."""
-    again = threading.Timer(AGAIN, os.kill, (os.getpid(), number))
-    again.daemon = True
-    again.start()
+    """Interrupts the program, and sends the signal again later: third-party code may swallow the exception."""
+    resend = threading.Timer(RESEND_AFTER, os.kill, (os.getpid(), number))
+    resend.daemon = True
+    resend.start()
     raise KeyboardInterrupt
 
 
 def _unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Prints no interrupt that a callback of Python's own has lost: another one comes."""
+    """Hides an interrupt that was raised in a callback of the interpreter: the signal is sent again."""
     if not isinstance(unraisable.exc_value, KeyboardInterrupt):
         sys.__unraisablehook__(unraisable)
 

@@ -47,7 +47,8 @@ def read(path: Path | str, spec: Network) -> dict[str, np.ndarray]:
     actual = entries.keys()
     shapes = spec.weight_shapes
     expected = set(state_dict(spec, {layer: np.zeros(shape, np.float32) for layer, shape in shapes.items()}))
-    alone = {_tensor(block) for block in blocks_of(spec).values()}
+    blocks = blocks_of(spec)
+    alone = {_tensor(block) for block in blocks.values()}
     if entries and all(name in alone or name.endswith(_WEIGHT) for name in entries):
         expected = alone
     differences = {"it lacks": expected - actual, "it has the unknown": actual - expected}
@@ -55,7 +56,6 @@ def read(path: Path | str, spec: Network) -> dict[str, np.ndarray]:
     if reasons:
         raise InputError(f"{path} is no state_dict of {spec.name}: {', '.join(reasons)}")
     weights = {}
-    blocks = blocks_of(spec)
     for _, layer, conv in spec.layers():
         block = blocks[layer]
         name = _tensor(block)
@@ -111,7 +111,7 @@ def state_dict(spec: Network, weights: Mapping[str, Any]) -> dict[str, np.ndarra
 
 
 def blocks_of(spec: Network) -> dict[str, str]:
-    """The names there of layers: stages that learn are counted, a fixed layer is a skip connection."""
+    """Each layer's name in the PyTorch code, where only stages that learn count; fixed layers are skip connections."""
     blocks: dict[str, str] = {}
     learning = 0
     fixed = 0

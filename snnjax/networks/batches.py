@@ -44,12 +44,15 @@ def output_batch(model: Model, known: Known, *, number: int, timed: bool) -> jax
 
 
 def _with_firing(model: Model, known: Known, stages: Collection[int], reader: tuple[int, ...] = ()) -> Known:
-    """What is known, with the outputs of those of some stages that kernels compute for batches: who fires in them."""
+    """What is known, and who fires in the given stages, up to the last one whose kernels compute it for batches."""
     monotone = all(layer.monotone for number in stages for layer in model.stage(number))
     if not monotone or any(model.network.graph.timed(number) for number in (*stages, *reader)):
         return known
-    fast = [number for number in stages if _is_fast(model, number)]
-    for number in sorted(number for number in stages if number <= max(fast, default=-1)):
+    fast = [number for number in stages if _has_batch_kernels(model, number)]
+    last = max(fast, default=-1)
+    for number in sorted(stages):
+        if number > last:
+            break
         if number in fast:
             inputs = input_batch(model, known, number=number, timed=False)
             outputs = _who_fires(model, number, inputs)
@@ -59,14 +62,14 @@ def _with_firing(model: Model, known: Known, stages: Collection[int], reader: tu
     return known
 
 
-def _is_fast(model: Model, number: int) -> bool:
+def _has_batch_kernels(model: Model, number: int) -> bool:
     """Whether kernels compute for batches who fires in a stage."""
     layers = model.stage(number)
     return bool(layers) and all(layer.kernels.fires for layer in layers)
 
 
 def _who_fires(model: Model, number: int, inputs: jax.Array) -> jax.Array:
-    """The outputs of a stage whose kernels compute them for batches."""
+    """The outputs of a stage by its kernels for batches."""
     pool = model.network.stages[number].pool
     outputs = []
     for layer in model.stage(number):

@@ -1,4 +1,4 @@
-"""The forward pass of an image through the stages of a network: what is asked for is computed, each part once."""
+"""The forward pass of an image: the outputs and inputs of stages, computed on demand, each one once."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,9 +23,9 @@ class Known(NamedTuple):
 
 
 class _Pass:
-    """The forward pass of an image: what is not known yet is computed when it is first asked for.
+    """A forward pass, which keeps what it has computed by number, and by whether times are right.
 
-    What is known serves also where only who fires matters.
+    Outputs with right times also say who fires.
     """
 
     def __init__(self, model: "Model", known: Known):

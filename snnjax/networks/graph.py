@@ -1,4 +1,4 @@
-"""Which stages read which: a stage reads the outputs of earlier ones, that are computed in their order.
+"""The graph of a network's stages: each reads outputs of earlier stages, so that they are computed in order.
 
 Outputs have numbers: 0 is the encoded image, n the output of stage n, counted from 1. Stages are counted from 0: by
 default stage n reads output n. The number after the last stage stands for a decision that is fitted to its output.
@@ -71,17 +71,21 @@ class Graph(NamedTuple):
 
     def outputs_needed_from(self, number: int) -> tuple[int, ...]:
         """The outputs before stage `number` from which it and all later ones are computed."""
+        needed: set[int] = set()
         later = range(number, len(self.stages) + 1)
-        return tuple(sorted({output for stage in later for output in self.latencies_needed(stage) if output <= number}))
+        for stage in later:
+            needed |= {*self.latencies_needed(stage)}
+        return tuple(sorted(output for output in needed if output <= number))
 
     def outputs_entering(self, first: int, last: int) -> tuple[int, ...]:
-        """The outputs from which stages `first` to `last` are computed; () if only the joined input of `first` is."""
+        """The outputs from which stages `first` to `last` are computed; () if the joined input of `first` is enough."""
         outside: set[int] = set()
         for stage in range(first, last + 1):
             outside |= {output for output in self.latencies_needed(stage) if output <= first}
         later = {output for stage in range(first + 1, last + 1) for output in self.sources(stage)}
-        alone = all(output > first for output in later) and not self.takes_activities(first)
-        return () if alone else tuple(sorted(outside))
+        if all(output > first for output in later) and not self.takes_activities(first):
+            return ()
+        return tuple(sorted(outside))
 
     def outputs_used(self, number: int, outputs: Collection[int]) -> set[int]:
         """Those of some outputs from which output `number` is computed."""
@@ -95,7 +99,8 @@ class Graph(NamedTuple):
             number = pending.pop()
             if number not in kept and number not in missing:
                 missing.add(number)
-                pending += self.latencies_needed(number - 1) if number else ()
+                if number > 0:
+                    pending += self.latencies_needed(number - 1)
         return sorted(missing)
 
     def stages_for_input(self, number: int, outputs: Collection[int] = (), inputs: Collection[int] = ()) -> set[int]:
@@ -112,9 +117,11 @@ class Graph(NamedTuple):
         """The stages to compute for the outputs wanted, and the known ones of these from which they are computed."""
         stages: set[int] = set()
         for number in range(max(wanted, default=0), 0, -1):  # later outputs first: they need earlier ones
-            if number in wanted and number not in outputs:
-                stages.add(number - 1)
-                wanted = wanted | ({*self.sources(number - 1)} if number - 1 not in inputs else set())
+            if number not in wanted or number in outputs:
+                continue
+            stages.add(number - 1)
+            if number - 1 not in inputs:
+                wanted = wanted | {*self.sources(number - 1)}
         return stages, {number for number in wanted if number in outputs}
 
     def input_shape(self, number: int, outputs: Sequence[Shape], time_steps: int) -> Shape:
@@ -165,17 +172,21 @@ def check(network: str, stages: tuple[Stage, ...]) -> None:
     for number, stage in enumerate(stages):
         title = f"`inputs` of stage {number + 1} of {network}"
         earlier = names[: number + 1]
-        for each in stage.inputs:
-            if each.stage in names and each.stage not in earlier:
-                raise InputError(f"{title} must be earlier stages ({', '.join(earlier)}), got {each.stage}: no cycles")
-            if each.stage not in names:
-                meant = nearest(each.stage, earlier)
-                question = f"did you mean {meant!r}? " if meant else ""
-                raise InputError(f"{question}{title} must name some of {', '.join(earlier)}, got {each.stage!r}")
+        for source in stage.inputs:
+            if source.stage in earlier:
+                continue
+            if source.stage in names:
+                raise InputError(
+                    f"{title} must be earlier stages ({', '.join(earlier)}), got {source.stage}: no cycles"
+                )
+            meant = nearest(source.stage, earlier)
+            question = f"did you mean {meant!r}? " if meant else ""
+            raise InputError(f"{question}{title} must name some of {', '.join(earlier)}, got {source.stage!r}")
         _check_kinds(graph, number, network)
     read = {output for number in range(len(stages)) for output in graph.sources(number)}
-    if unread := [number for number in range(1, len(stages)) if number not in read]:
-        raise InputError(f"stage {unread[0]} of {network} must be read by a later stage, by none it has no effect")
+    for number in range(1, len(stages)):
+        if number not in read:
+            raise InputError(f"stage {number} of {network} must be read by a later stage: it has no effect")
     if graph.activities(len(stages)):
         raise _needs_code(network, len(stages))
 

@@ -1,4 +1,4 @@
-"""How the maps that a stage reads become one: a component called with them."""
+"""Joins: they make one input of the maps that a stage reads."""
 
 from typing import ClassVar, Protocol
 
@@ -14,8 +14,7 @@ class Join(Protocol):
     """A component that makes one input of the maps that a stage reads, in their order; a pure function.
 
     Attributes:
-      timed: whether it depends on when inputs fire who fires in the output. If not, decisions that ask only who fires
-        take less work.
+      timed: whether the times of the inputs decide which outputs fire. If not, untimed decisions take less work.
     """
 
     timed: ClassVar[bool]

@@ -1,6 +1,5 @@
 """A network as data."""
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -226,11 +225,13 @@ class Network:
     def initial_weights(self, seed: int = 0) -> dict[str, np.ndarray]:
         """(F, C, kh, kw) float32 of each layer, given or normally distributed; raises InputError outside of bounds."""
         random = np.random.default_rng(checks.seed(seed))
+        shapes = self.weight_shapes
         weights = {}
         for _, name, conv in self.layers():
-            drawn = random.normal(conv.weight_mean, conv.weight_std, self.weight_shapes[name]).astype(np.float32)
-            if conv.weights is not None:
-                drawn = np.asarray(conv.weights, np.float32)
+            drawn = random.normal(conv.weight_mean, conv.weight_std, shapes[name]).astype(np.float32)
+            if conv.weights is not None:  # drawn all the same, so that later layers do not depend on it
+                weights[name] = np.asarray(conv.weights, np.float32)
+                continue
             if conv.monotone and drawn.min() < 0:
                 got = f"{conv.weight_mean} and {conv.weight_std} give weights down to {drawn.min():.3g}"
                 raise InputError(f"`weight_mean` and `weight_std` of {name} must keep weights within its bounds: {got}")
@@ -240,7 +241,8 @@ class Network:
     def hyperparameters(self) -> dict[str, int | float]:
         """All numbers that a sweep may vary, by path: "layer1.threshold", "layer1.competition.radius", "encoder.…"."""
         parts: dict[str, Any] = {name: conv for _, name, conv in self.layers()}
-        parts |= {f"stage{number}": _Merging(stage.join, stage.code) for number, stage in enumerate(self.stages, 1)}
+        parts |= {f"stage{number}.join": stage.join for number, stage in enumerate(self.stages, 1)}
+        parts |= {f"stage{number}.code": stage.code for number, stage in enumerate(self.stages, 1)}
         parts |= dict(encoder=self.encoder, decision=self.decision)
         return {
             f"{name}.{path}": value
@@ -275,14 +277,6 @@ class Network:
             return components.replace(self, f"{part}.{rest}", kind(value))
         except InputError as error:
             raise InputError(f"{path}={value:g}: {error}") from error
-
-
-@dataclasses.dataclass
-class _Merging:
-    """The parts of a stage beside its layers whose numbers may vary."""
-
-    join: Any
-    code: Any
 
 
 def _fitting(part: Any) -> tuple[str, ...]:

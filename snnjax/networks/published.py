@@ -100,18 +100,18 @@ MERGES: dict[str, Join] = {
 }
 """How resnet2024 merges its two paths.
 
-Its program's own ways hold to "at most one spike a neuron" in two of four cases. `add` adds waves, so that neurons fire
-twice, and STDP takes the sum for a latency: here both paths pass on, each to weights of its own. `first_spike` erases
-all of a wave but its first step, so that a decision at the last step sees only what fires there: here a neuron fires
-once, with the first of its two inputs, as the name says.
+In the PyTorch code two of these break the rule of one spike per neuron. `add` sums spike waves: a neuron fires twice,
+and STDP reads the sum as a latency. Here both paths continue, with separate weights. `first_spike` clears a wave after
+its first step, so that a decision at the last step misses all earlier spikes. Here a neuron fires once, with the
+earlier of its two inputs.
 """
 
 
 def resnet2024(images: Images = MNIST, *, merge: str = "logical_and") -> Network:
-    """As deep2024, with a path around its third layer: a fixed layer on the second; `merge` is one of `MERGES`.
+    """As deep2024, with a skip connection around its third layer; `merge` is one of `MERGES`.
 
-    Weights of the fixed layer are above 0 and its threshold is 0, so that it passes on the first spike at a position,
-    whatever they are.
+    The connection is a fixed layer. Its weights are positive and its threshold is 0: it passes on the first spike at
+    each position, whatever the weights are.
     """
     check_images(images)
     if merge not in MERGES:

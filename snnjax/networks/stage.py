@@ -110,7 +110,6 @@ def stage(
     """
     integer = isinstance(pool, int | np.integer) and not isinstance(pool, bool)
     pooling: Any = Pool(int(pool)) if integer else pool  # type: ignore[arg-type]
-    several = isinstance(inputs, tuple | list)
-    each_input: Any = inputs if several else (inputs,)
-    reads = tuple(Input(each) if isinstance(each, str) else each for each in each_input)
+    sources: Any = inputs if isinstance(inputs, tuple | list) else (inputs,)
+    reads = tuple(Input(source) if isinstance(source, str) else source for source in sources)
     return Stage(branches, pooling, code, reads, join)

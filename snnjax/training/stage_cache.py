@@ -35,7 +35,7 @@ class StageCache:
         self.images = {part: getattr(data, f"{part}_images") for part in ("train", data.tested)}
         self._mirror = settings.mirror
         self._kept: dict[str, dict[int, tuple[str, np.ndarray]]] = {}  # by part and number: key and values of outputs
-        self._last_joined: dict[str, tuple[Any, Any]] = {}  # by part: key and values of what a stage reads, joined
+        self._last_joined: dict[Any, np.ndarray] = {}  # what the present stage reads, joined, by its key
 
     def model(self, state: TrainState, index: int = 0) -> Model:
         """Network number `index` with the weights of a state, all numbers of 32 bits."""
@@ -75,32 +75,38 @@ class StageCache:
         graph = self.network.graph
         timed = timed or first == 0
         begin = first
-        if not timed:  # from the last layer that learned, or from the encoder
-            begin = first - 1 if part == "train" else 0
+        if not timed:
+            begin = first - 1 if part == "train" else 0  # the test images have come no further than the encoder
+        self._last_joined = {key: values for key, values in self._last_joined.items() if key[1] == first}
         outputs = self._outputs(part, begin, states)
         if entering := graph.outputs_entering(first, first if last is None else last):
             return self._known(outputs, entering)
-        (source, *_) = graph.sources(first)
-        if graph.plain(first):
-            return outputs[source] if source in outputs else self._forward(part, states, outputs, source, timed)
-        return self._joined(part, states, outputs, first, timed)
+        if not graph.plain(first):
+            return self._joined(part, states, outputs, first, timed)
+        (source,) = graph.sources(first)
+        return outputs[source] if source in outputs else self._forward(part, states, outputs, source, timed)
 
     def _joined(
         self, part: str, states: Sequence[TrainState], outputs: Mapping[int, np.ndarray], stage: int, timed: bool
     ) -> np.ndarray:
-        """What a stage reads, joined; kept while it is the same stage that learns."""
+        """What a stage reads, joined; kept for its other phases."""
         graph = self.network.graph
-        key = stage, timed, self._key(states, stage)
-        if self._last_joined.get(part, ("", None))[0] != key:
-            reached = set().union(*(graph.outputs_used(source, outputs) for source in graph.sources(stage)))
-            known = self._known(outputs, reached)
+        key = part, stage, timed, self._key(states, stage)
+        if key not in self._last_joined:
+            used = set().union(*(graph.outputs_used(source, outputs) for source in graph.sources(stage)))
             title = f"inputs of stage {stage + 1}"
+            known = self._known(outputs, used)
             values = self.compute(title, part, states, input_batch, known, number=stage, timed=timed)
-            if (largest := values.max()) > (steps := self.network.time_steps):
-                got = f"0..{steps - 1}, or {steps} where silent, got {largest}"
-                raise InputError(f"`join(...)` of stage {stage + 1} must be {got}")
-            self._last_joined = {part: (key, values)}
-        return self._last_joined[part][1]
+            self._check_latencies(f"join(...)` of stage {stage + 1}", values)
+            self._last_joined = {key: values}
+        return self._last_joined[key]
+
+    def _check_latencies(self, title: str, latencies: np.ndarray) -> None:
+        """Raises InputError where a custom part has returned later steps than there are; `title` ends its name."""
+        steps = self.network.time_steps
+        largest = latencies.max()
+        if largest > steps:
+            raise InputError(f"`{title} must be 0..{steps - 1}, or {steps} where silent, got {largest}")
 
     def _outputs(self, part: str, stage: int, states: Sequence[TrainState]) -> dict[int, np.ndarray]:
         """The outputs before a stage from which it and later ones are computed, by number; others are dropped."""
@@ -128,7 +134,7 @@ class StageCache:
         if any(map(has_own, known.values())):
             shape = (len(self.networks),)
             known = {n: x if has_own(x) else np.broadcast_to(x, shape + x.shape) for n, x in known.items()}
-        return Known(known, {})
+        return Known(known)
 
     def _encode(self, part: str, states: Sequence[TrainState]) -> None:
         """Keeps the encoded images of a part, and of the other one too, unless some outputs of it are kept."""
@@ -142,8 +148,7 @@ class StageCache:
         self.callback.started("encode", sum(map(len, images.values())) * placement.count)
         for name, values in images.items():
             latencies = placement.map(timer, encode_batch, stacked, values, self.callback.advanced, native=self.native)
-            if (largest := latencies.max()) > (steps := self.network.time_steps):
-                raise InputError(f"`encoder(image)` must be 0..{steps - 1}, or {steps} where silent, got {largest}")
+            self._check_latencies("encoder(image)`", latencies)
             self._kept.setdefault(name, {})[0] = self._key(states, 0), latencies[0] if shared else latencies
         self.finish(timer, states)
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from snnjax import Images, InputError, Settings, Trainer
+from snnjax import Images, InputError, Network, Settings, Trainer
 from snnjax.app import console, options, parts
 from snnjax.app.main import COMMAND
 from snnjax.app.report import draw_run
@@ -40,10 +40,7 @@ def prepare(
     spec = parts.network(network, images)
     few = Images.of(images).count < FEW and spec.epochs == parts.network(network, images, FEW).epochs
     alone = -(-options.SHOWN // len(images.train_images))
-    learns = [any(conv.each_learner for conv in stage.branches) for stage in spec.stages]
-    epochs = spec.epochs
-    if few:
-        epochs = (*(alone * each for each in learns[:-1]), 100 if spec.deciding else alone * learns[-1])
+    epochs = epochs_of_few(spec, alone) if few else spec.epochs
     settings = Settings(training.epochs or epochs, shuffle=spec.shuffle)
     if few:
         settings = dataclasses.replace(settings, batch_size=100, patience=0)
@@ -58,6 +55,17 @@ def prepare(
     used = trainer.network
     about |= dict(encoder=network.encoder or parts.name_of(used.encoder), time_steps=used.time_steps)
     return trainer, about, path
+
+
+def epochs_of_few(network: Network, unlabelled: int) -> tuple[int, ...]:
+    """Epochs of each stage where images are few: `unlabelled` where layers learn without labels, 0 where none learn."""
+    epochs = []
+    for stage in network.stages:
+        learns = any(conv.each_learner for conv in stage.branches)
+        epochs.append(unlabelled if learns else 0)
+    if network.deciding:
+        epochs[-1] = 100
+    return tuple(epochs)
 
 
 def train(chosen: options.Train) -> dict[str, Any]:
