@@ -138,9 +138,10 @@ class Placement:
             arrays = values if per_network else [values] * len(places)
             values = np.stack([x[row] for x, row in zip(arrays, places[:, part], strict=True)])
             per_network = True
+        elif places is not None:
+            values = taken(values, places[part], axis=int(per_network))
         else:
-            chosen = part if places is None else places[part]
-            values = values[:, chosen] if per_network else values[chosen]
+            values = values[:, part] if per_network else values[part]
         shape = list(values.shape)
         shape[int(per_network)] = size
         if per_network:
@@ -197,6 +198,13 @@ class Placement:
                 values[:, start : start + count] = np.asarray(part)[: self.count, :count]
             report(count * self.count, 0)
         return whole
+
+
+def taken(values: np.ndarray, places: np.ndarray, axis: int) -> np.ndarray:
+    """`np.take`, into an array that JAX takes without copying it on a CPU."""
+    shape = list(values.shape)
+    shape[axis] = len(places)
+    return np.take(values, places, axis, out=files.empty(tuple(shape), values.dtype), mode="clip")
 
 
 def has_own(images: Any) -> bool:

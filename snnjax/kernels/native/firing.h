@@ -11,9 +11,11 @@
 namespace {
 
 constexpr int kRows = 8;  // neurons whose potentials are added up side by side
-// Where to begin following neurons, as shares of the inputs that reach a threshold if all weights are equal. The image,
-// the weights and the sums that a learner keeps decide it, so that a run that was stopped rounds as one that was not.
-constexpr float kBegin[] = {0.95f, 0.85f, 0.7f, 0.5f};
+// Where to begin following neurons: so many times sqrt(n) inputs before the n that reach a threshold if all weights are
+// equal. The image, the weights and the sums that a learner keeps decide it, so that a run that was stopped rounds as
+// one that was not.
+constexpr float kEarlier[] = {2.5f, 7.5f, 15.0f};
+constexpr int64_t kOneOf = 16;  // fewer inputs than one of so many are gone through one by one
 constexpr float kNever = std::numeric_limits<float>::infinity();
 
 Steps steps_of(const uint8_t* latencies) {
@@ -31,24 +33,29 @@ struct Inputs {
   int64_t size;
   int32_t time_steps;
   const uint8_t* when = nullptr;  // latencies
-  std::vector<int32_t> inputs;
+  std::vector<int32_t> spiking, inputs;  // those that fire, as they lie in memory and in order of their steps
   std::vector<Step> steps;
 
-  Inputs(int64_t size, int32_t time_steps) : size(size), time_steps(time_steps), inputs(size) {}
+  Inputs(int64_t size, int32_t time_steps) : size(size), time_steps(time_steps), spiking(size), inputs(size) {}
 
   void read(const uint8_t* latency) {
     when = latency;
+    int32_t fired = 0;
+    for (int64_t i = 0; i < size; ++i) {
+      spiking[fired] = i;
+      fired += latency[i] < time_steps;
+    }
     steps.clear();
     int32_t counts[kApart][256] = {}, place[256], end = 0;
-    for (int64_t i = 0; i < size; ++i) ++counts[i % kApart][latency[i]];
-    for (int32_t step = 0; step < 256; ++step) {
+    for (int32_t i = 0; i < fired; ++i) ++counts[i % kApart][latency[spiking[i]]];
+    for (int32_t step = 0; step < time_steps; ++step) {
       int32_t count = 0;
       for (const auto& part : counts) count += part[step];
       place[step] = end;
       end += count;
-      if (count && step < time_steps) steps.push_back({step, end});
+      if (count) steps.push_back({step, end});
     }
-    for (int64_t i = 0; i < size; ++i) inputs[place[latency[i]]++] = i;  // silent inputs come last
+    for (int32_t i = 0; i < fired; ++i) inputs[place[latency[spiking[i]]]++] = spiking[i];
   }
 
   // How many steps pass before more than `count` inputs have fired.
@@ -111,10 +118,10 @@ int64_t begin_late(const Layer& layer, const Inputs& in, int32_t first, const fl
   float expected = layer.inputs;
   int64_t tried = 0;
   for (int r = 0; r < kCount; ++r) expected = std::min(expected, limits[r] * layer.inputs / layer.sums[first + r]);
-  for (const float share : kBegin) {
-    const int64_t passed = in.steps_within(share * expected);
+  for (const float roots : kEarlier) {
+    const int64_t passed = in.steps_within(expected - roots * std::sqrt(expected));
     if (passed == tried) continue;
-    if (!passed || in.steps[passed - 1].end * 8 < layer.inputs) break;  // to go through so few is faster
+    if (!passed || in.steps[passed - 1].end * kOneOf < layer.inputs) break;
     tried = passed;
     potentials<kCount>(layer, in, first, in.steps[passed - 1].step, sum);
     bool any = false;

@@ -59,8 +59,7 @@ struct Results {
 };
 
 // Learns image after image. Two cores share the classes: at each image, the neurons of a class that have learned from
-// the one before move first, then all of the class are followed, while their weights are at hand. The class of the
-// label, which takes longest, comes first.
+// the one before move first, then all of the class are followed, while their weights are at hand.
 class Learning {
  public:
   Learning(const Layer& layer, const Rule& rule, float* weights, float* excess, const float* sums, bool alone)
@@ -96,10 +95,9 @@ class Learning {
 
   void perform(int32_t task) {
     if (task == layer_.classes) return read();
-    const int32_t group = label_ < 0 ? task : task == 0 ? label_ : task == label_ ? 0 : task;
-    for (int32_t i = group * per_class_; moves_ && i < (group + 1) * per_class_; ++i)
+    for (int32_t i = task * per_class_; moves_ && i < (task + 1) * per_class_; ++i)
       move(inputs_of(now_ - 1), group_[i], errors_[i]);
-    if (now_ < end_) follow(inputs_of(now_), group);
+    if (now_ < end_) follow(inputs_of(now_), task);
   }
 
   // Finds the earliest neuron of a class, and the neurons that learn.
