@@ -14,6 +14,7 @@ class Row:
     model: str  # as the option of `snnjax train`
     dataset: str  # as there, or cifar10-jpeg
     train_images: int | None = None  # equally many of each class, held-out ones included; None: all
+    labels: int | None = None  # of so many of them, equally many of each class; None: of all
     drawn: bool = False  # by the seed, rather than the first ones
     mirror: bool = False  # training images at random
     native: bool = True  # compiled kernels rather than XLA's, where they can be had
@@ -32,6 +33,7 @@ SSTDP = "goupy2024_sstdp"
 SOFTHEBB = "goupy2024_softhebb"
 NARROW = "softhebb_narrow"
 SIZES = (100, 1_000, 10_000, None)
+FEW_LABELS = (100, 1_000, 10_000)
 MORE_SIZES = (100, 1_000, 3_000, 10_000, 30_000, None)
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -64,6 +66,12 @@ TABLES: dict[str, tuple[Row, ...]] = {
         *(Row(NCG, JPEG, train_images=count, mirror=True) for count in SIZES),
         *(Row(NARROW, "mnist", train_images=count) for count in SIZES),
         *(Row(NARROW, JPEG, train_images=count, mirror=True) for count in MORE_SIZES),
+    ),
+    "labels": (
+        *(Row(NCG, "mnist", labels=count, drawn=True) for count in FEW_LABELS),
+        *(Row(NARROW, "mnist", labels=count, drawn=True) for count in FEW_LABELS),
+        *(Row(NCG, JPEG, labels=count, drawn=True, mirror=True) for count in FEW_LABELS),
+        *(Row(NARROW, JPEG, labels=count, drawn=True, mirror=True) for count in FEW_LABELS),
     ),
     "batches": tuple(
         Row("mozafari2018", "mnist", train_images=6_000, epochs=(2, 4, 10), patience=0, update_batch=size, seeds=3)
@@ -113,5 +121,6 @@ PUBLISHED = (
 
 def published(row: Row) -> list[Published]:
     """The published accuracies to compare with a row; for JPEG copies, those of the original images."""
-    key = (row.model, {JPEG: "cifar10"}.get(row.dataset, row.dataset), row.train_images)
+    images = row.train_images if row.labels is None else row.labels
+    key = (row.model, {JPEG: "cifar10"}.get(row.dataset, row.dataset), images)
     return [entry for entry in PUBLISHED if entry[:3] == key]

@@ -45,6 +45,7 @@ class Results:
     $ python experiments/results.py --table mnist                        takes hours
     $ python experiments/results.py --rows goupy2024_ncg:fashion_mnist --seeds 1
     $ python experiments/results.py --train_images 10 50 200             a learning curve
+    $ python experiments/results.py --labels 10 50 200                   the same, with features learned from all images
 
     The same command continues where it stopped; finished runs are only read.
     """
@@ -58,6 +59,9 @@ class Results:
     """epochs of each stage, of all rows"""
     train_images: Annotated[tuple[int, ...], option("N ...", "each row's own")] = ()
     """use only N training images in all rows, of all classes alike; of several N, each seed draws its own images"""
+    labels: Annotated[tuple[int, ...], option("N ...", "each row's own")] = ()
+    """use the labels of only N training images in all rows, of all classes alike; layers that learn without labels see
+    all images; of several N, each seed draws its own"""
     test_images: Annotated[int | None, option("N", "all")] = None
     """use only N test images, of all classes alike"""
     data_dir: Annotated[tuple[str, ...], option("SET=DIR ...", "the cache folder, downloaded if need be")] = ()
@@ -71,13 +75,14 @@ class Results:
 def rows_of(chosen: Results) -> list[Row]:
     """The rows that options name; raises InputError where there is no such table, network or data set."""
     parts.check_least(chosen, seeds=1, test_images=1)
-    for count in chosen.train_images:
-        checks.integer("train_images", count, 1)
+    for name in ("train_images", "labels"):
+        for count in getattr(chosen, name):
+            checks.integer(name, count, 1)
     if chosen.table not in protocols.TABLES:
         raise unknown("table", chosen.table, protocols.TABLES)
     given = dict(seeds=chosen.seeds, epochs=chosen.epochs or None)
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    if chosen.train_images or chosen.test_images or chosen.epochs:
+    if chosen.train_images or chosen.labels or chosen.test_images or chosen.epochs:
         changes["least"] = None  # which holds for the unchanged row
     if chosen.machine.kernels != "auto" or not parts.use_native("auto"):
         changes["native"] = chosen.machine.kernels == "native"
@@ -86,7 +91,8 @@ def rows_of(chosen: Results) -> list[Row]:
     folder = str(folders.get("folder", ""))
     placed = (dataclasses.replace(row, folder=folder) if row.dataset == "folder" else row for row in rows)
     changed = [dataclasses.replace(row, **changes) for row in placed]
-    rows = list(dict.fromkeys(size for row in changed for size in sizes_of(row, chosen.train_images)))
+    sized = [size for row in changed for size in sizes_of(row, "train_images", chosen.train_images)]
+    rows = list(dict.fromkeys(size for row in sized for size in sizes_of(row, "labels", chosen.labels)))
     for row in rows:
         if not row.model.rpartition(":")[0]:
             parts.published(row.model, ", or FILE.py:NAME")
@@ -99,10 +105,10 @@ def rows_of(chosen: Results) -> list[Row]:
     return rows
 
 
-def sizes_of(row: Row, counts: Sequence[int]) -> list[Row]:
-    """A row with each number of training images; by itself where none is given."""
+def sizes_of(row: Row, name: str, counts: Sequence[int]) -> list[Row]:
+    """A row with each number of images, a field of that name; by itself where none is given."""
     drawn = row.drawn or len(counts) > 1
-    return [dataclasses.replace(row, train_images=count, drawn=drawn) for count in counts] or [row]
+    return [dataclasses.replace(row, **{name: count}, drawn=drawn) for count in counts] or [row]
 
 
 def row_of(text: str) -> Row:
@@ -125,7 +131,7 @@ def folders_of(chosen: Results) -> dict[str, Path]:
 def name_of(row: Row, test_images: int | None = None) -> str:
     """Folder name of a row's runs, from all that they depend on but their seeds; `test_images` as the option."""
     marks = [Path(row.model).name, Path(row.folder or row.dataset).name, row.train_images]
-    marks += [row.drawn and "drawn", row.mirror and "mirrored"]
+    marks += [row.labels and f"labels{row.labels}", row.drawn and "drawn", row.mirror and "mirrored"]
     marks += ["" if row.native else "xla", *row.epochs, row.update_batch > 1 and f"batch{row.update_batch}"]
     marks += [row.patience is not None and f"patience{row.patience}", test_images and f"of{test_images}"]
     return joined(marks)
@@ -134,7 +140,8 @@ def name_of(row: Row, test_images: int | None = None) -> str:
 def table_of(chosen: Results, rows: Sequence[Row]) -> str:
     """The name of a table's files: from the table or its rows, and from the options that change them."""
     marks: list[Any] = [f"{row.model}-{row.folder or row.dataset}" for row in rows] if chosen.rows else [chosen.table]
-    marks += [*chosen.train_images, "" if chosen.machine.kernels == "auto" else chosen.machine.kernels, *chosen.epochs]
+    marks += [*chosen.train_images, *(f"labels{count}" for count in chosen.labels)]
+    marks += ["" if chosen.machine.kernels == "auto" else chosen.machine.kernels, *chosen.epochs]
     marks += [chosen.test_images and f"of{chosen.test_images}", chosen.seeds and f"seeds{chosen.seeds}"]
     name = joined(marks)
     return name if len(name) <= LONGEST else f"{name[:LONGEST]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
@@ -153,6 +160,7 @@ def options_of(row: Row, seed: int, chosen: Results) -> options.Train:
         data=options.TrainData(
             data_dir=folders_of(chosen).get(row.dataset),
             train_images=row.train_images,
+            labels=row.labels,
             draw=row.drawn,
             test_images=chosen.test_images,
             **pictures,
@@ -221,6 +229,8 @@ def dataset_of(row: dict[str, Any]) -> str:
     words = [row["folder"] or row["dataset"]]
     if row["mirror"]:
         words.append("mirrored")
+    if row["labels"]:
+        words.append("features of all images")
     if row["drawn"]:
         words.append("drawn")
     if row["update_batch"] > 1:
@@ -261,6 +271,8 @@ def notes_of(records: list[dict[str, Any]], sources: list[str]) -> list[str]:
     ]
     if any(record["row"]["dataset"] == JPEG for record in records):
         notes.append(f"{JPEG} is a slightly lossy copy; the published figures are of the original images.")
+    if any(record["row"]["labels"] for record in records):
+        notes.append("Features of all images: learned without labels; the readout learns from the images counted.")
     if any(record["row"]["drawn"] for record in records):
         notes.append("Drawn: each seed draws its own training images, of all classes alike.")
     if any(record["row"]["update_batch"] > 1 for record in records):

@@ -94,6 +94,9 @@ class SplitData(Data):
     validation: Annotated[float, option("SHARE")] = 0.1
     """share of the training images to hold out, the same whatever the seed: they choose the best epoch, and when to
     stop; the test images are used only once, at the end. 0: none, the test images choose, which flatters"""
+    labels: Annotated[int | None, option("N", "all")] = None
+    """use the labels of only N training images, of all classes alike: the first ones of each; layers that learn without
+    labels learn from all images that are not held out"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +104,7 @@ class TrainData(SplitData):
     """What to learn."""
 
     draw: bool = False
-    """draw the images of --train_images by --seed, instead of the first ones"""
+    """draw the images of --train_images, or of --labels, by --seed, instead of the first ones"""
     augment: bool = False
     """add copies of the training images, rotated by up to 30 degrees and mirrored"""
     ratio: Annotated[float, option("SHARE")] = 1.0

@@ -92,13 +92,14 @@ _imported: dict[Path, ModuleType] = {}
 def learned(images: Dataset, settings: Mapping[str, Any]) -> Dataset:
     """A data set as a run with these settings learns it, given as it was read.
 
-    Of `images_taken` for training the first of each class are taken, or some that `seed` draws where `draw` is set.
-    Raises as `Dataset.first`, `split`, `Dataset.augment` and `Dataset.share`.
+    Of `images_taken` for training the first of each class are taken, or some that `seed` draws where `draw` is set; so
+    are those that keep their labels. Raises as `Dataset.first`, `split`, `Dataset.augment` and `Dataset.share`.
     """
     taken = settings["images_taken"]
-    if settings.get("draw", False):
-        images = images.first(taken, None, seed=settings["seed"])
-    images = images.first(taken, settings["test_images"])
+    seed = settings["seed"] if settings.get("draw", False) else None
+    images = images.first(taken, None, seed=seed).first(None, settings["test_images"])
+    if (labels := settings.get("labels")) is not None:
+        images = images.keep_labels(labels, seed=seed)
     if "validation" in settings:
         images = split(images, settings["validation"])
     if "ratio" in settings:

@@ -208,6 +208,7 @@ def result(results: dict[str, Any]) -> Markup:
     }
     sizes = dict(
         training=settings["train_images"],
+        unlabelled=settings.get("unlabelled_images", 0),
         validation=settings.get("validation_images", 0),
         test=settings["test_images"],
     )

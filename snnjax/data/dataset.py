@@ -1,6 +1,7 @@
 """A data set in memory."""
 
 import dataclasses
+import functools
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ DEFAULT_ENCODERS: dict[tuple[int, ...], Encoder | EventEncoder] = {(): GREY, (2,
 """By the axes of an image behind the second."""
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 VALIDATION = ("validation_images", "validation_labels")
+UNLABELLED = "unlabelled_images"
 FILES = ("train_files", "test_files", "validation_files")
 
 
@@ -38,6 +40,8 @@ class Dataset:
         the test images serve for this too.
       train_files, test_files, validation_files: the name of each image's file, relative to the folder; or None.
       train_groups: (N,) integers, the same for training images that `hold_out` must keep together; or None.
+      unlabelled_images: more training images, of which no class is known; or None. Layers that learn without labels
+        learn from these too.
     """
 
     name: str
@@ -54,6 +58,7 @@ class Dataset:
     test_files: tuple[str, ...] | None = None
     validation_files: tuple[str, ...] | None = None
     train_groups: np.ndarray | None = None
+    unlabelled_images: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         classes = self.classes if self.classes is None else checks.integer("classes", self.classes, 1)
@@ -64,19 +69,24 @@ class Dataset:
         parts = ["train", "test"]
         if self.validation_images is not None:
             parts.append("validation")
+        if self.unlabelled_images is not None:
+            parts.append("unlabelled")
         for part in parts:
-            images, labels = self._check_part(part)
-            classes = classes or len(names) or max(0, int(labels.max())) + 1  # of the training labels, which come first
-            if labels.min() < 0 or labels.max() >= classes:
-                got = f"{labels.min()}..{labels.max()}"
-                raise InputError(f"{self.name}: {part} labels must lie in 0..{classes - 1}, got {got}")
+            images = self._check_images(part)
             part_kind = f"{images.dtype} of {images.shape[1:]}"
             kind = kind or part_kind
             if kind != part_kind:
                 raise InputError(f"{self.name}: training images are {kind}, {part} images {part_kind}")
+            object.__setattr__(self, f"{part}_images", images)
+            if part == "unlabelled":
+                continue
+            labels = self._check_labels(part)
+            classes = classes or len(names) or max(0, int(labels.max())) + 1  # of the training labels, which come first
+            if labels.min() < 0 or labels.max() >= classes:
+                got = f"{labels.min()}..{labels.max()}"
+                raise InputError(f"{self.name}: {part} labels must lie in 0..{classes - 1}, got {got}")
             if part == "train":
                 self._check_classes(labels, classes, names)
-            object.__setattr__(self, f"{part}_images", images)
             object.__setattr__(self, f"{part}_labels", labels.astype(np.int32, copy=False))
         object.__setattr__(self, "classes", classes)
         object.__setattr__(self, "class_names", names)
@@ -88,17 +98,13 @@ class Dataset:
             checks.shape("train_groups", self.train_groups, self.train_labels.shape, "`train_labels`")
             object.__setattr__(self, "train_groups", _native(self.train_groups))
 
-    def _check_part(self, part: str) -> tuple[np.ndarray, np.ndarray]:
-        """Images and labels of a part in the byte order of the machine; raises InputError where they are wrong."""
+    def _check_images(self, part: str) -> np.ndarray:
+        """The images of a part in the byte order of the machine; raises InputError where they are wrong."""
         images = getattr(self, f"{part}_images")
-        labels = getattr(self, f"{part}_labels")
         checks.array(f"{part}_images", images, None, "numbers")
-        checks.array(f"{part}_labels", labels, "N", "integers")
         if images.ndim < 3 or images.shape[3:] not in DEFAULT_ENCODERS:
             axes = "(N H W), (N H W 3) or (N H W 2)"
             raise InputError(f"`{part}_images` must have axes {axes}, got shape {images.shape}")
-        if len(images) != len(labels):
-            raise InputError(f"{self.name}: {len(images)} {part} images but {len(labels)} labels")
         if len(images) == 0:
             raise InputError(f"{self.name}: there are no {part} images")
         if images.size == 0:
@@ -111,7 +117,16 @@ class Dataset:
             raise InputError(f"`{part}_images` must be of 0..255, got {lowest}..{largest}")
         if 0 < largest <= 1:
             raise InputError(f"`{part}_images` must be of 0..255, got values up to {largest}: multiply them by 255")
-        return _native(images), _native(labels)
+        return _native(images)
+
+    def _check_labels(self, part: str) -> np.ndarray:
+        """The labels of a part in the byte order of the machine; raises InputError unless there is one an image."""
+        labels = getattr(self, f"{part}_labels")
+        checks.array(f"{part}_labels", labels, "N", "integers")
+        images = len(getattr(self, f"{part}_images"))
+        if images != len(labels):
+            raise InputError(f"{self.name}: {images} {part} images but {len(labels)} labels")
+        return _native(labels)
 
     def _check_classes(self, labels: np.ndarray, classes: int, names: tuple[str, ...]) -> None:
         """Raises InputError where a class has no training images."""
@@ -142,13 +157,29 @@ class Dataset:
     @property
     def counts(self) -> str:
         """Numbers of images, in words."""
-        held_out = "" if self.validation_images is None else f", {len(self.validation_images):,} validation"
-        return f"{len(self.train_images):,} training{held_out} and {len(self.test_images):,} test images"
+        counts = [f"{len(self.train_images):,} training"]
+        if self.unlabelled_images is not None:
+            counts.append(f"{len(self.unlabelled_images):,} unlabelled")
+        if self.validation_images is not None:
+            counts.append(f"{len(self.validation_images):,} validation")
+        return f"{', '.join(counts)} and {len(self.test_images):,} test images"
 
     @property
     def tested(self) -> str:
         """The part that is tested after each epoch, to choose the best one by: "validation" if there is any, "test"."""
         return "test" if self.validation_images is None else "validation"
+
+    @property
+    def unsupervised(self) -> str:
+        """The part that layers learn from without labels: "all" where there are unlabelled images, else "train"."""
+        return "train" if self.unlabelled_images is None else "all"
+
+    @functools.cached_property
+    def all_images(self) -> np.ndarray:
+        """The training images, then the unlabelled ones."""
+        if self.unlabelled_images is None:
+            return self.train_images
+        return np.concatenate([self.train_images, self.unlabelled_images])
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -168,12 +199,12 @@ class Dataset:
     @property
     def digest(self) -> str:
         """Twelve hexadecimal digits of the SHA-256 of images and labels."""
-        return _digest(*(getattr(self, name) for name in (*ARRAYS, *VALIDATION)))
+        return _digest(*(getattr(self, name) for name in (*ARRAYS, *VALIDATION, UNLABELLED)))
 
     @property
     def train_digest(self) -> str:
-        """As `digest`, of the training images alone, all that STDP sees."""
-        return _digest(self.train_images)
+        """As `digest`, of the images alone that layers learn from without labels."""
+        return _digest(self.all_images)
 
     def _take(self, part: str, places: np.ndarray, into: str = "") -> dict[str, Any]:
         """The fields of a part, of the images at these places, as fields of the part `into`, by default itself."""
@@ -192,7 +223,7 @@ class Dataset:
         if path.suffix != ".npz":
             raise InputError(f"`path` must end in .npz, got {path}")
         arrays: dict[str, Any] = {}
-        for name in (*ARRAYS, *VALIDATION, *FILES, "train_groups", "class_names"):
+        for name in (*ARRAYS, *VALIDATION, *FILES, UNLABELLED, "train_groups", "class_names"):
             value = getattr(self, name)
             if value is not None and len(value):
                 arrays[name] = np.asarray(value)
@@ -209,19 +240,37 @@ class Dataset:
         whatever their class. Raises InputError where a class would have no training images.
         """
         changes: dict[str, Any] = {}
-        for place, (part, count) in enumerate((("train", train), ("test", test))):
-            if count is None or checks.integer(f"{part}_images", count, 1) >= len(getattr(self, f"{part}_labels")):
+        for part, count in (("train", train), ("test", test)):
+            name = f"{part}_images"
+            if count is None or checks.integer(name, count, 1) >= len(getattr(self, f"{part}_labels")):
                 continue
-            if part == "train" and count < self.classes:
-                wanted = f"at least {self.classes}, one of each class of {self.name}"
-                raise InputError(f"`train_images` must be {wanted}, got {count}")
-            if in_order:
-                places = np.arange(count)
-            else:
-                rng = None if seed is None else np.random.default_rng([checks.seed(seed), place])
-                places = stratified_indices(getattr(self, f"{part}_labels"), count, rng)
-            changes |= self._take(part, places)
+            places = self._chosen(part, name, count, seed)
+            changes |= self._take(part, np.arange(count) if in_order else places)
         return dataclasses.replace(self, **changes)
+
+    def _chosen(self, part: str, argument: str, count: int, seed: int | None) -> np.ndarray:
+        """The places of the `count` images of a part that `first` takes; `argument` has asked for so many."""
+        if part == "train" and count < self.classes:
+            wanted = f"at least {self.classes}, one of each class of {self.name}"
+            raise InputError(f"`{argument}` must be {wanted}, got {count}")
+        stream = dict(train=0, test=1)[part]
+        rng = None if seed is None else np.random.default_rng([checks.seed(seed), stream])
+        return stratified_indices(getattr(self, f"{part}_labels"), count, rng)
+
+    def keep_labels(self, count: int, *, seed: int | None = None) -> "Dataset":
+        """Keeps the labels of `count` training images, as `first` takes them; the others become unlabelled ones.
+
+        Raises InputError as `first`, and where there are unlabelled images already.
+        """
+        if self.unlabelled_images is not None:
+            there = f"{len(self.unlabelled_images):,} unlabelled images already"
+            raise InputError(f"{self.name} has {there}: keep labels of a data set without any")
+        if checks.integer("labels", count, 1) >= len(self.train_labels):
+            return self
+        places = self._chosen("train", "labels", count, seed)
+        others = np.setdiff1d(np.arange(len(self.train_labels)), places)
+        unlabelled = take_rows(self.train_images, others)
+        return dataclasses.replace(self, **self._take("train", places), unlabelled_images=unlabelled)
 
     def share(self, ratio: float, seed: int) -> "Dataset":
         """A random share of the training images, the same for each class, in order.

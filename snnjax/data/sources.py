@@ -11,7 +11,7 @@ from snnjax.core import files
 from snnjax.core.errors import DownloadError, InputError, unknown, wrong_type
 from snnjax.data import readers
 from snnjax.data.catalogue import CATALOGUE, DATASETS, Progress, Published
-from snnjax.data.dataset import ARRAYS, FILES, VALIDATION, Dataset
+from snnjax.data.dataset import ARRAYS, FILES, UNLABELLED, VALIDATION, Dataset
 from snnjax.data.events import RECORDINGS, recordings
 from snnjax.data.folder import picture_folder
 from snnjax.data.readers import read_cifar, read_idx
@@ -181,7 +181,7 @@ def _npz_file(path: Path) -> Dataset:
     arrays = files.read_npz(path, ".npz file", readers.MOST_BYTES)
     if lacking := [name for name in ARRAYS if name not in arrays]:
         raise InputError(f"{path} must hold {', '.join(ARRAYS)}, it lacks {', '.join(lacking)}")
-    fields = (*ARRAYS, *VALIDATION, "classes", "class_names", *FILES, "train_groups")
+    fields = (*ARRAYS, *VALIDATION, UNLABELLED, "classes", "class_names", *FILES, "train_groups")
     parts: dict[str, Any] = {name: arrays[name] for name in fields if name in arrays}
     for name, array in parts.items():
         if name == "classes":

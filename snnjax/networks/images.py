@@ -20,24 +20,29 @@ class Images:
       classes: number of classes.
       count: number of training images, including those held out.
       encoder: the one that the user chose; None: the network's own, or else one that suits the images.
+      unlabelled: number of further training images, without labels.
     """
 
     shape: tuple[int, ...] = (28, 28)
     classes: int = 10
     count: int = 60_000
     encoder: ImageEncoder | None = None
+    unlabelled: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.shape, tuple) or len(self.shape) < 2 or self.shape[2:] not in DEFAULT_ENCODERS:
             raise InputError(f"`shape` of images must be (H, W), (H, W, 3) or (H, W, 2), got {self.shape}")
         checks.integer("classes", self.classes, 1)
         checks.integer("count", self.count, 1)
+        checks.integer("unlabelled", self.unlabelled, 0)
 
     @classmethod
     def of(cls, data: Dataset, encoder: ImageEncoder | None = None) -> "Images":
         """The images of a data set."""
         held_out = 0 if data.validation_images is None else len(data.validation_images)
-        return cls(data.train_images.shape[1:], data.classes, len(data.train_images) + held_out, encoder)
+        unlabelled = len(data.all_images) - len(data.train_images)
+        labelled = len(data.train_images) + held_out
+        return cls(data.train_images.shape[1:], data.classes, labelled, encoder, unlabelled)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -48,6 +48,8 @@ class CheckpointFolder:
         self._spent = 0.0  # seconds of the commands before it
         images = dict(train=data.train_images, validation=data.validation_images, test=data.test_images)
         sizes = {f"{part}_images": 0 if array is None else len(array) for part, array in images.items()}
+        if data.unlabelled_images is not None:
+            sizes["unlabelled_images"] = len(data.unlabelled_images)
         fixed = dataclasses.asdict(work.settings) | sizes | dict(data=f"sha256:{data.digest}")
         arrays: Arrays = {}
         network = to_data(work.network, arrays)

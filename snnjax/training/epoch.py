@@ -246,7 +246,7 @@ class PhaseRunners:
 
     def images(self, phase: Phase) -> int:
         """The images of an epoch that a phase learns from."""
-        images = len(self.data.train_images)
+        images = len(self.data.all_images if phase.layers else self.data.train_images)
         joint = self.joint(phase)
         return min(images, joint.images or images) if joint else images
 
@@ -345,7 +345,7 @@ class PhaseRunners:
         """States of learners and the tally of network `index`, before the first image of a phase."""
         phase = self.plan[state.phase]
         layers = self.cache.model(state, index).layers
-        shown = phase.branch * phase.epochs * len(self.data.train_images)
+        shown = phase.branch * phase.epochs * len(self.data.all_images)
         states = {}
         for name in self.layers(phase):
             learners = layers[name].conv.each_learner

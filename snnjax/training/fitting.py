@@ -19,7 +19,7 @@ from snnjax.training.state import Phase, TrainState
 
 def fit_encoders(cache: StageCache, states: Sequence[TrainState]) -> bool:
     """Fits encoders that are not fitted yet, equal ones once; returns whether there were any."""
-    images = cache.images["train"]
+    images = cache.images[cache.unsupervised]
     networks = cache.networks
     fitted = dict[Any, Any]()
     encoders = [state.network(network).encoder for state, network in zip(states, networks, strict=True)]

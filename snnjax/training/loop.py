@@ -81,7 +81,8 @@ class Training:
             for state in states:
                 state.origin = state.origin or self.fingerprint
             inputs = {} if self._is_over(phase, states) else self._inputs(phase, states)
-            runner = self._runner(phase, states, inputs["train"]) if inputs and not phase.fits else None
+            learned_from = self.data.unsupervised if phase.layers else "train"
+            runner = self._runner(phase, states, inputs[learned_from]) if inputs and not phase.fits else None
             while not self._is_over(phase, states):
                 if runner is None:
                     timers = fitting.fit_decisions(cache, self.data, phase, states, inputs)
@@ -105,15 +106,18 @@ class Training:
         return state.done >= phase.epochs or 0 < patience < state.done - 1 - state.best_epoch
 
     def _inputs(self, phase: Phase, states: States) -> dict[str, Any]:
-        """`inputs` of a phase by part: of "train" alone where layers learn without labels."""
+        """`inputs` of a phase by part: of one part alone where layers learn without labels."""
+        unsupervised = self.data.unsupervised
         if phase.layers:
-            return dict(train=self.inputs(phase, "train", states))
+            return {unsupervised: self.inputs(phase, unsupervised, states)}
+        if unsupervised != "train":
+            self.cache.clear(unsupervised)
         inputs = {part: self.inputs(phase, part, states) for part in ("train", self.data.tested)}
         self.cache.clear()
         return inputs
 
     def inputs(self, phase: Phase, part: str, states: States) -> Any:
-        """What enters the layers that learn in a phase, of "train" or the tested images, as of `StageCache.inputs`."""
+        """What enters the layers that learn in a phase, of a part of the images, as of `StageCache.inputs`."""
         if phase.layers:
             return self.cache.inputs(part, phase.stage, states, last=max(phase.stage, phase.end - 1))
         last = len(self.network.stages) - 1

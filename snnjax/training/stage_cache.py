@@ -32,7 +32,10 @@ class StageCache:
         self.native = settings.native
         self.callback = callback
         self.placement = Placement(len(networks))
-        self.images = {part: getattr(data, f"{part}_images") for part in ("train", data.tested)}
+        parts = {data.unsupervised, "train", data.tested}
+        self.images = {part: getattr(data, f"{part}_images") for part in parts}
+        self.unsupervised = data.unsupervised
+        self._tested = data.tested
         self._mirror = settings.mirror
         self._kept: dict[str, dict[int, tuple[str, np.ndarray]]] = {}  # by part and number: key and values of outputs
         self._last_joined: dict[Any, np.ndarray] = {}  # what the present stage reads, joined, by its key
@@ -58,25 +61,25 @@ class StageCache:
         best = {name: self.kernels(layer) for name, layer in models[0].layers.items()} | dict(kernels or {})
         return self.placement.stack([model.packed(best) for model in models])
 
-    def clear(self) -> None:
-        """Drops what is kept."""
-        self._kept = {}
+    def clear(self, part: str | None = None) -> None:
+        """Drops what is kept, of a part or of all."""
+        self._kept = {name: kept for name, kept in self._kept.items() if part not in (None, name)}
         self._last_joined = {}
 
     def inputs(
         self, part: str, first: int, states: Sequence[TrainState], *, last: int | None = None, timed: bool = True
     ) -> Any:
-        """What enters stages `first` to `last`, of "train" or the tested images; if not `timed`, only firing counts.
+        """What enters stages `first` to `last`, of a part of `images`; if not `timed`, only firing counts.
 
         By default a single stage enters. What enters are the latencies that stage `first` reads, joined, or `Known`
         outputs where later stages read earlier ones too. They are (N, C, H, W) of encoders that agree, (networks, N,
-        C, H, W) otherwise. With `mirror` there are 2N of "train": of the images, then of their mirror images.
+        C, H, W) otherwise; with `mirror`, where images are learned from, (2N, ...): their mirror images come last.
         """
         graph = self.network.graph
         timed = timed or first == 0
         begin = first
         if not timed:
-            begin = first - 1 if part == "train" else 0  # the test images have come no further than the encoder
+            begin = first - 1 if part == self.unsupervised else 0  # others have come no further than the encoder
         self._last_joined = {key: values for key, values in self._last_joined.items() if key[1] == first}
         outputs = self._outputs(part, begin, states)
         if entering := graph.outputs_entering(first, first if last is None else last):
@@ -153,9 +156,9 @@ class StageCache:
         self.finish(timer, states)
 
     def _shown(self, part: str) -> np.ndarray:
-        """The images of a part; of "train" with their mirror images, where these are shown too."""
+        """The images of a part; with their mirror images, where these are learned from too."""
         images = self.images[part]
-        if not self._mirror or part != "train":
+        if not self._mirror or part == self._tested:
             return images
         both = files.empty((2 * len(images), *images.shape[1:]), images.dtype)
         both[: len(images)] = images
@@ -169,7 +172,7 @@ class StageCache:
         known = self._known(outputs, self.network.graph.outputs_used(number, outputs))
         title = f"{'outputs of' if timed else 'who fires in'} stage {number}"
         values = self.compute(title, part, states, output_batch, known, number=number, timed=timed)
-        if part == "train":
+        if part != self._tested:
             self._diagnose_outputs(number, values, states)
         return values
 
@@ -185,7 +188,7 @@ class StageCache:
         timed: bool,
     ) -> np.ndarray:
         """`input_batch` or `output_batch` of what is known of the images of a part, (networks, N, C, H, W)."""
-        timer = Timer(title if part == "train" else f"{title}, {part}")
+        timer = Timer(title if part == self.unsupervised else f"{title}, {part}")
         self.callback.started(timer.name, count_of(known) * self.placement.count)
         kernels = {} if timed else deciding.kernels_before(self.network, self.native)
         packed = self.pack(self.models(states), kernels)

@@ -30,16 +30,22 @@ def prepare(
     """
     parts.import_all(network.modules)
     parts.check_least(data, train_images=1, test_images=1)
-    if getattr(data, "draw", False) and data.train_images is None:
-        raise InputError("`draw` draws the images of `train_images` (--train_images): name their number")
+    draws = isinstance(data, options.TrainData) and data.draw
+    labels = data.labels if isinstance(data, options.SplitData) else None
+    if draws and data.train_images is None and labels is None:
+        wanted = "the images of `train_images` or of `labels` (--train_images, --labels)"
+        raise InputError(f"`draw` draws {wanted}: name their number")
     images = parts.note_fewer(parts.load(vars(data)), train=data.train_images, test=data.test_images)
     there = len(images.train_images)
     about = parts.source(network, data) | dict(images_taken=min(data.train_images or there, there))
-    about |= {name: vars(data)[name] for name in ("validation", "draw", "augment", "ratio") if name in vars(data)}
+    if labels is not None and labels > about["images_taken"]:
+        images = parts.noted(images, f"--labels {labels}: there are only {about['images_taken']:,} training images")
+    shares = ("labels", "validation", "draw", "augment", "ratio")
+    about |= {name: vars(data)[name] for name in shares if name in vars(data)}
     images = parts.learned(images, about | dict(test_images=data.test_images, seed=getattr(training, "seed", 0)))
     spec = parts.network(network, images)
     few = Images.of(images).count < FEW and spec.epochs == parts.network(network, images, FEW).epochs
-    alone = -(-options.SHOWN // len(images.train_images))
+    alone = -(-options.SHOWN // len(images.all_images))
     epochs = epochs_of_few(spec, alone) if few else spec.epochs
     settings = Settings(training.epochs or epochs, shuffle=spec.shuffle)
     if few:
