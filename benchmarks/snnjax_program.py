@@ -19,7 +19,7 @@ from snnjax.interop import pytorch
 from snnjax.kernels import native as compiled
 from snnjax.layers.spiking import Layer
 from snnjax.learners import SupervisedSTDP, TargetTime
-from snnjax.networks.batches import decide_batch, encode_batch, output_batch
+from snnjax.networks.batches import decide_batch, encode_batch, input_batch, output_batch
 from snnjax.networks.decision import is_fitted
 from snnjax.networks.forward import Known
 from snnjax.runs.results import versions
@@ -226,7 +226,7 @@ class TargetTimeReadout(Program):
 
 
 class SoftHebb(Program):
-    """Real-valued layers by SoftHebb: their learning in one pass from the initial weights, and the latencies after."""
+    """Real-valued layers by SoftHebb: their learning in one pass from the initial weights, and what a readout reads."""
 
     def phases(self, task: Given) -> dict[str, Work]:
         """Learning and features; raises InputError where there are no such layers."""
@@ -236,11 +236,11 @@ class SoftHebb(Program):
         self._begin(task)
         pixels = self.training.cache.inputs("train", 0, [self.state])
         self.works["learn"] = self._learn(0, self.training.plan[0], pixels, keep=False)
-        self._map("features", Known({0: pixels}), output_batch, number=network.joint_stages[0][1], timed=True)
+        self._map("features", Known({0: pixels}), input_batch, number=network.joint_stages[0][1], timed=True)
         return self.works
 
     def task(self) -> Deep:
-        """The task of PyTorch: the layers before the latency code."""
+        """The task of PyTorch: the layers, all of which the readout reads."""
         network = self.network
         end = network.joint_stages[0][1]
         layers = []
@@ -257,7 +257,9 @@ class SoftHebb(Program):
             layers.append(SoftLayer(weights, (0 * ones, ones), *numbers, *window, mean=pool.mean))
         pixels = self.data.train_images.reshape(*self.data.train_images.shape[:3], -1)
         pixels = np.moveaxis(pixels.astype(np.float32) / 255, -1, 1)
-        return Deep(np.ascontiguousarray(pixels), layers, rule.batch, network.time_steps)
+        sources = [source for _, source in network.graph.reads(end)]
+        windows = [1 if source.pool is None else source.pool.window for source in sources]
+        return Deep(np.ascontiguousarray(pixels), layers, windows, rule.batch, network.time_steps)
 
 
 def by_neuron(weights: np.ndarray) -> np.ndarray:

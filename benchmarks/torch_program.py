@@ -22,10 +22,14 @@ class SoftLayer(NamedTuple):
 
 
 class Deep(NamedTuple):
-    """The task: images in 0..1, (N, C, H, W), the layers at the start, images of a batch, and T of the code."""
+    """The task: images in 0..1, (N, C, H, W), the layers at the start, images of a batch, and T of the codes.
+
+    A readout sees each layer's output, averaged over windows of `windows`, as latencies.
+    """
 
     images: np.ndarray
     layers: list[SoftLayer]
+    windows: list[int]
     batch: int
     time_steps: int
 
@@ -46,7 +50,7 @@ class Program(MeasuredProgram):
         layers = task.layers
         weights = [self.torch.from_numpy(layer.weights) for layer in layers]
         learn = functools.partial(self.learn, images, layers, batch=task.batch)
-        features = functools.partial(self.features, images, layers, weights, steps=task.time_steps)
+        features = functools.partial(self.features, images, layers, weights, task.windows, steps=task.time_steps)
         fresh = functools.partial(map, self.torch.clone, weights)
         return {
             "learn": Work(len(images), lambda *tensors: learn(list(tensors)), lambda: tuple(fresh())),
@@ -76,21 +80,24 @@ class Program(MeasuredProgram):
                     inputs = self.pooled(sums, layer)
         return weights[-1].numpy()
 
-    def features(self, images: Any, layers: list[SoftLayer], weights: list[Any], steps: int) -> Any:
-        """Latencies of all images, in blocks of 100."""
+    def features(self, images: Any, layers: list[SoftLayer], weights: list[Any], windows: list[int], steps: int) -> Any:
+        """Latencies of all images and layers, in blocks of 100."""
         torch = self.torch
         latencies = []
         with torch.inference_mode():
             for start in range(0, len(images), 100):
                 inputs = images[start : start + 100]
-                for layer, weight in zip(layers, weights, strict=True):
+                depths = []
+                for layer, weight, window in zip(layers, weights, windows, strict=True):
                     mean = torch.from_numpy(layer.moments[0])
                     variance = torch.from_numpy(layer.moments[1])
                     padded = self.padded(inputs, mean, variance, weight.shape[2])
                     inputs = self.pooled(torch.nn.functional.conv2d(padded, weight), layer)
-                shares = inputs / inputs.amax((1, 2, 3), keepdim=True)
-                step = ((1 - shares) * steps).floor().clamp(max=steps - 1)
-                latencies.append(torch.where(shares > 0, step, steps).to(torch.uint8))
+                    read = torch.nn.functional.avg_pool2d(inputs, window)
+                    shares = read / read.amax((1, 2, 3), keepdim=True)
+                    step = ((1 - shares) * steps).floor().clamp(max=steps - 1)
+                    depths.append(torch.where(shares > 0, step, steps).to(torch.uint8))
+                latencies.append(torch.cat(depths, dim=1))
         return torch.cat(latencies).numpy()
 
     def padded(self, inputs: Any, mean: Any, variance: Any, kernel: int) -> Any:

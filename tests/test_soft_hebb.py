@@ -137,6 +137,31 @@ def test_patches_are_in_the_order_of_rows_columns_and_channels(channels):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize(
+    ("shape", "padding"), [((20, 7, 9), 1), ((16, 8, 8), 1), ((3, 5, 6), 0), ((16, 4, 3), (2, 0)), ((2, 3, 3), 0)]
+)
+def test_sums_by_tiles_are_those_of_patches(shape, padding):
+    maps = np.float32(RNG.random(shape))
+    weights = np.float32(RNG.normal(size=(5, shape[0], 3, 3)))
+    patches = kernels.reflected_patches(maps, kernel=3, padding=padding)
+    expected = kernels.weighted_sums(patches, weights.transpose(0, 2, 3, 1).reshape(5, -1))
+    found = kernels.tiled_sums(maps, kernels.tile_weights(weights), padding=padding)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("channels", "change", "by_tiles"),
+    [(16, {}, True), (15, {}, False), (16, dict(kernel=5), False), (16, dict(stride=2), False)],
+)
+def test_layers_with_many_maps_are_computed_by_tiles(channels, change, by_tiles):
+    conv = Conv(**dict(features=4, kernel=3, padding=1, activation=Triangle(), weight_mean=0.0) | change)
+    weights = np.float32(RNG.normal(size=(4, channels, conv.kernel, conv.kernel)))
+    layer = RealLayer(conv, ROWS.pack(weights), 255, ROWS)
+    assert (layer.tiled().tiles is not None) == by_tiles
+    maps = np.float32(RNG.random((channels, 6, 6)))
+    np.testing.assert_allclose(layer.tiled().responses(maps), layer.responses(maps), rtol=1e-4, atol=1e-4)
+
+
 def test_pixels_as_latencies():
     image = np.arange(256, dtype=np.uint8).reshape(16, 16)
     found = PIXELS(np.stack([image, image.T, image], axis=-1))
@@ -332,6 +357,8 @@ class Outputless(SoftHebb):
         (lambda: trained(network(), epochs=(1, 2, 3)), "`epochs` must be the same for stages that learn jointly"),
         (lambda: SoftHebb(inverse_temperature=0.0), "`inverse_temperature` must be finite and above 0"),
         (lambda: SoftHebb(momentum=2.0), r"`momentum` must lie in 0..1"),
+        (lambda: kernels.tile_weights(jnp.ones((4, 2, 5, 5))), r"`weights` must have shape \(4, 2, 3, 3\)"),
+        (lambda: kernels.tiled_sums(jnp.ones((2, 6, 6)), jnp.ones((6, 6, 3, 4))), r"`weights` .* \(6, 6, 2, 4\)"),
         (lambda: NETWORKS["goupy2024_softhebb"](features=(3, 5)), r"`features` must be 3 numbers, .* got \(3, 5\)"),
         (lambda: trained(with_first(activation=Summed())), r"`activation\(...\) of layer1` .* shape \(6, 8, 8\)"),
         (lambda: trained(with_first(learners=Outputless(batch=4))), r"`forward\(...\).outputs of Outputless"),

@@ -75,6 +75,7 @@ from snnjax.kernels.readout import (
 )
 from snnjax.kernels.spikes import latency_dtype, latency_to_wave, linear_latency, pad, pool, wave_to_latency
 from snnjax.kernels.target_time import Patches, first_to_fire, learn_patches
+from snnjax.kernels.winograd import tile_weights, tiled_sums
 
 __all__ = [
     "Moments",
@@ -128,6 +129,8 @@ __all__ = [
     "standardised",
     "stdp",
     "strongest_feature",
+    "tile_weights",
+    "tiled_sums",
     "timed_spikes",
     "towards_unit_norm",
     "triangle",

@@ -74,15 +74,21 @@ def reflected_patches(values: jax.Array, *, kernel: Pair, stride: Pair = 1, padd
     The map continues beyond its borders by reflection; padding must be smaller than the map.
     """
     checks.array("values", values, "C H W")
-    (rows, columns), size = checks.pair("padding", padding, 0), checks.pair("kernel", kernel, 1)
-    checks.window("the padding that is reflected, and a row and column,", (rows + 1, columns + 1), values.shape[1:])
-    padded = jnp.pad(values.transpose(1, 2, 0), ((rows, rows), (columns, columns), (0, 0)), mode="reflect")
+    size = checks.pair("kernel", kernel, 1)
+    padded = reflected(values, padding)
     checks.window("the kernel", size, padded.shape[:2])
     steps = checks.pair("stride", stride, 1)
     if values.shape[0] < _FEW:  # a row of taps is copied at once
         wide = jnp.concatenate([*_windows(padded, (1, size[1]), (1, steps[1]))], axis=-1)
         return jnp.concatenate([*_windows(wide, (size[0], 1), (steps[0], 1))], axis=-1)
     return jnp.concatenate([*_windows(padded, size, steps)], axis=-1)
+
+
+def reflected(values: jax.Array, padding: Pair) -> jax.Array:
+    """Values (C, H, W) as (H, W, C), continued beyond their borders by reflection."""
+    rows, columns = checks.pair("padding", padding, 0)
+    checks.window("the padding that is reflected, and a row and column,", (rows + 1, columns + 1), values.shape[1:])
+    return jnp.pad(values.transpose(1, 2, 0), ((rows, rows), (columns, columns), (0, 0)), mode="reflect")
 
 
 def _windows(maps: jax.Array, kernel: tuple[int, int], stride: tuple[int, int]) -> Iterator[jax.Array]:

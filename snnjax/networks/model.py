@@ -30,7 +30,7 @@ from snnjax.networks.network import Network
 
 Weights = Mapping[str, Any]
 """(F, C, kh, kw) float32 of each layer, by its name."""
-REAL = 8
+REAL = 16
 """Images that real-valued layers take at once on a CPU: so many share a product, and stay in its caches."""
 
 
@@ -112,7 +112,9 @@ class Model:
         """`compute` of the model and of what is known; in blocks of images if some of the stages are real-valued."""
         if not any(self.network.stages[number].real for number in stages):
             return compute(self, known)
-        return devices.in_blocks(compute, REAL)(jax.tree.map(jnp.asarray, self), known)
+        real = {name: layer for name, layer in self.layers.items() if isinstance(layer, RealLayer)}
+        tiled: dict[str, Any] = {name: layer.tiled() for name, layer in real.items()}
+        return devices.in_blocks(compute, REAL)(jax.tree.map(jnp.asarray, self.updated(tiled)), known)
 
     def coded(self, number: int, outputs: jax.Array) -> jax.Array:
         """The pooled outputs of a stage, (F, H, W), as later ones take them."""

@@ -1,7 +1,7 @@
-"""Deep features without labels: soft winner-take-all Hebbian layers under a first-spike readout.
+"""Deep features without labels: soft winner-take-all Hebbian layers under a first-spike readout of all of them.
 
 Three real-valued layers (SoftHebb: Journé et al. 2023, arXiv 2209.11883), whose activities become latencies before the
-readout (NCG: Goupy et al. 2024). Spikes begin at these latencies.
+readout (NCG: Goupy et al. 2024), for each layer by itself. Spikes begin at these latencies.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from snnjax.learners import SoftHebb, SupervisedSTDP
 from snnjax.networks.decision import Earliest
 from snnjax.networks.images import CIFAR10, Images, check_images
 from snnjax.networks.network import Network
-from snnjax.networks.stage import Stage, stage
+from snnjax.networks.stage import Input, Stage, stage
 
 IMAGES = 15_000
 """The most images that the features learn from, in one pass."""
@@ -29,11 +29,19 @@ LAYERS = (
     (3, 0.25, 1.0, 0.03, Pool(2, mean=True)),
 )
 READOUT = SupervisedSTDP(0.4, -0.2, gap=0.005, annealing=0.88, threshold_rate=10.0, threshold_annealing=0.6)
-INPUTS, THRESHOLD = 24576, 800.0  # of a readout, on images of 32x32
+CODE = LatencyCode()
+DEPTHS = (
+    Input("stage1", pool=Pool(4, mean=True), code=CODE),
+    Input("stage2", pool=Pool(2, mean=True), code=CODE),
+    Input("stage3", code=CODE),
+)
+"""What the readout reads: maps of one size."""
+NEURONS = 10  # of a class
+SHARE = 920 / 24576  # of the inputs of a neuron, its threshold
 
 
 def goupy2024_softhebb(images: Images = CIFAR10, *, features: Sequence[int] = (96, 384, 1536)) -> Network:
-    """Three layers, each with its number of `features`, under neuronal competition groups."""
+    """Three layers, each with its number of `features`, all read by neuronal competition groups."""
     check_images(images)
     if not isinstance(features, Sequence) or len(features) != len(LAYERS):
         raise InputError(f"`features` must be {len(LAYERS)} numbers, those of each layer, got {features!r}")
@@ -42,8 +50,7 @@ def goupy2024_softhebb(images: Images = CIFAR10, *, features: Sequence[int] = (9
     stages: list[Stage] = []
     channels = shape[0]
     size = shape[1:]
-    codes = None, None, LatencyCode()
-    for count, code, (kernel, tau, power, rate, pool) in zip(features, codes, LAYERS, strict=True):
+    for count, (kernel, tau, power, rate, pool) in zip(features, LAYERS, strict=True):
         conv = Conv(
             count,
             kernel,
@@ -54,20 +61,19 @@ def goupy2024_softhebb(images: Images = CIFAR10, *, features: Sequence[int] = (9
             activation=Triangle(power),
             standardise=Standardise(),
         )
-        stages.append(stage(conv, pool=pool, code=code))
+        stages.append(stage(conv, pool=pool))
         channels = count
         size = pool.output_size(conv.output_size(size))
-    inputs = channels * size[0] * size[1]
     readout = Conv(
-        5 * images.classes,
+        NEURONS * images.classes,
         size,
-        threshold=THRESHOLD * inputs / INPUTS,
+        threshold=SHARE * sum(features) * size[0] * size[1],
         fractional=True,
         weight_mean=0.15,
         weight_std=0.01,
         learners=READOUT,
     )
-    stages.append(stage(readout))
+    stages.append(stage(readout, inputs=DEPTHS))
     return Network(
         "goupy2024_softhebb",
         shape,
