@@ -120,7 +120,11 @@ PUBLISHED = (
 
 
 def published(row: Row) -> list[Published]:
-    """The published accuracies to compare with a row; for JPEG copies, those of the original images."""
-    images = row.train_images if row.labels is None else row.labels
-    key = (row.model, {JPEG: "cifar10"}.get(row.dataset, row.dataset), images)
+    """The published accuracies to compare with a row; for JPEG copies, those of the original images.
+
+    There are none of features of more images than have labels.
+    """
+    if row.labels is not None:
+        return []
+    key = (row.model, {JPEG: "cifar10"}.get(row.dataset, row.dataset), row.train_images)
     return [entry for entry in PUBLISHED if entry[:3] == key]

@@ -230,7 +230,8 @@ def dataset_of(row: dict[str, Any]) -> str:
     if row["mirror"]:
         words.append("mirrored")
     if row["labels"]:
-        words.append("features of all images")
+        count = "all" if row["train_images"] is None else f"{row['train_images']:,}"
+        words.append(f"features of {count} images")
     if row["drawn"]:
         words.append("drawn")
     if row["update_batch"] > 1:
@@ -272,9 +273,9 @@ def notes_of(records: list[dict[str, Any]], sources: list[str]) -> list[str]:
     if any(record["row"]["dataset"] == JPEG for record in records):
         notes.append(f"{JPEG} is a slightly lossy copy; the published figures are of the original images.")
     if any(record["row"]["labels"] for record in records):
-        notes.append("Features of all images: learned without labels; the readout learns from the images counted.")
+        notes.append("Features are learned from more images, without labels; the readout learns from those counted.")
     if any(record["row"]["drawn"] for record in records):
-        notes.append("Drawn: each seed draws its own training images, of all classes alike.")
+        notes.append("Drawn: each seed draws the images counted, of all classes alike.")
     if any(record["row"]["update_batch"] > 1 for record in records):
         for record in records:
             rates = ", ".join(f"{name} {rate:,.0f}" for name, rate in record["images_per_second"].items())

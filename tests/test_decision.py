@@ -28,7 +28,7 @@ TIMED = dict(time_steps=255, encoder=PIXELS, decision=Earliest(fallback=True))
 FEATURES = Conv(20, 5, padding=2, threshold=6.0, competition=WTA(2), learners=STDP(), weight_mean=0.5, weight_std=0.1)
 REWARDED = Conv(10, 5, padding=1, learners=RSTDP(bounds=(0.0, 1.0)), weight_mean=0.5, weight_std=0.1)
 READOUT = Conv(10, 4, threshold=50.0, learners=SupervisedSTDP(), weight_mean=0.3, weight_std=0.05, fractional=True)
-REAL = Conv(12, 3, padding=1, learners=SoftHebb(), activation=Triangle(0.7), standardise=Standardise(), weight_mean=0.0)
+REAL = Conv(16, 3, padding=1, learners=SoftHebb(), activation=Triangle(0.7), standardise=Standardise(), weight_mean=0.0)
 REAL_STAGES = (
     stage(dataclasses.replace(REAL, weight_std=2.0), pool=2),
     stage(dataclasses.replace(REAL, weight_std=0.6), pool=2, code=LatencyCode()),

@@ -62,8 +62,10 @@ def test_each_option_of_a_row_reaches_its_runs(tmp_path):
     assert (run.network.model, run.data.dataset, str(run.data.data_dir)) == (NCG, "folder", "pictures.zip")
     assert (run.data.colour, run.data.train_images, run.data.test_images) == (True, 100, 50)
     assert (run.training.epochs, run.training.seed, run.training.reuse) == ((3, 4), 3, False)
-    other = results.options_of(dataclasses.replace(row, mirror=True, update_batch=8), 0, given).training
-    assert (other.mirror, other.update_batch, run.training.mirror) == (True, 8, False)
+    changed = dataclasses.replace(row, mirror=True, update_batch=8, labels=20)
+    other = results.options_of(changed, 0, given)
+    assert (other.training.mirror, other.training.update_batch, run.training.mirror) == (True, 8, False)
+    assert (other.data.labels, run.data.labels) == (20, None)
     assert (run.machine.kernels, run.run.resume) == ("xla", True)
     assert run.run.out == tmp_path / results.name_of(row, 50) / "seed3"
     assert results.name_of(row) == f"{NCG}_cifar10-jpeg_100_xla_3_4", "folders of earlier versions are found"

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 import tiny
@@ -11,8 +12,10 @@ from same import assert_same_state
 
 from snnjax import Images, InputError, Settings, Trainer, TrainState
 from snnjax.data import Dataset, load
+from snnjax.encoding import Whitening
 from snnjax.networks import stage
 from snnjax.runs.results import read_results
+from snnjax.training.loop import Training
 
 DATA = tiny.images()
 FEW = DATA.keep_labels(20)
@@ -32,6 +35,7 @@ def test_the_labels_of_some_images_are_kept():
     held = FEW.hold_out(0.5, seed=0)
     assert len(held.all_images) == 30, "held-out images are not learned from"
     assert DATA.keep_labels(40) is DATA
+    assert rows_of(FEW.keep_labels(10).all_images) == rows_of(DATA.train_images)
 
 
 def test_a_readout_learns_from_labelled_images_alone():
@@ -62,6 +66,23 @@ def test_a_readout_learns_from_labelled_images_alone():
         assert_same_state(Trainer(spec, FEW, settings).run(saved), state)
 
 
+def test_several_networks_and_stages_learn_from_few_labels():
+    """What two stages and a fitted encoder find in all images, and batches larger than the labelled images."""
+    encoder = Whitening(time_steps=15)
+    spec = dataclasses.replace(tiny.branches(Images.of(FEW, encoder)), encoder=encoder)
+    settings = Settings((1, 1, 2), mirror=True, update_batch=25, patience=0)
+    training = Training([spec, spec], FEW, settings, seeds=[0, 1])
+    states = training.run(training.initial_states())
+    for seed, state in enumerate(states):
+        alone = Trainer(spec, FEW, dataclasses.replace(settings, seed=seed))
+        expected = alone.run(alone.initial_state())
+        jax.tree.map(np.testing.assert_array_equal, state.weights, expected.weights)
+        assert state.epochs == expected.epochs
+    images = {record["name"]: record["images"] for record in states[0].phases}
+    assert images["STDP layer1"] == 2 * 40
+    assert images["R-STDP"] == 2 * 2 * 20
+
+
 @pytest.mark.parametrize("shape", [{}, dict(mirror=True, shuffle=True)])
 def test_a_run_with_few_labels_is_tested_as_it_was_trained(tmp_path, capsys, shape):
     given = ["--model", tiny.TRAIN[1].replace(":plain", ":labelled"), "--train_images", "40", "--test_images", "40"]
@@ -89,7 +110,10 @@ def test_unlabelled_images_are_kept_in_a_file(tmp_path):
     ("make", "error"),
     [
         (lambda: DATA.keep_labels(9), "`labels` must be at least 10, one of each class of digits, got 9"),
-        (lambda: FEW.keep_labels(10), "digits has 20 unlabelled images already"),
+        (
+            lambda: dataclasses.replace(DATA, train_groups=np.arange(40)).keep_labels(20),
+            r"digits: `labels` cannot be left out where images have groups \(--group\)",
+        ),
         (
             lambda: Dataset(*with_unlabelled(np.zeros((3, 4, 4), np.uint8))),
             r"training images are float32 of \(28, 28\), unlabelled images uint8 of \(4, 4\)",

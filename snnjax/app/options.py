@@ -16,8 +16,8 @@ from snnjax.core.defaults import FEW
 
 SHOWN = 10_000  # images that a layer learns from by STDP, if there are few
 EPOCHS = (
-    f"the network's own; with fewer than {FEW:,} images, unless they depend on this number: enough to show each layer "
-    f"{SHOWN:,}, then 100 of the last"
+    f"the network's own; with fewer than {FEW:,} labelled images, unless they depend on this number: 100 of the last; "
+    f"before it enough to show each layer {SHOWN:,}, if there are fewer than {FEW:,} images in all"
 )
 
 

@@ -1,7 +1,6 @@
 """A data set in memory."""
 
 import dataclasses
-import functools
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 
 from snnjax.core import checks
 from snnjax.core.errors import InputError, printable, shown
-from snnjax.core.files import atomic_write, take_rows
+from snnjax.core.files import atomic_write, empty, take_rows
 from snnjax.data.names import checked, numbered
 from snnjax.data.splits import hold_out, hold_out_groups, stratified_indices
 from snnjax.encoding import COLOUR, EVENTS, GREY, Encoder, EventEncoder
@@ -41,7 +40,7 @@ class Dataset:
       train_files, test_files, validation_files: the name of each image's file, relative to the folder; or None.
       train_groups: (N,) integers, the same for training images that `hold_out` must keep together; or None.
       unlabelled_images: more training images, of which no class is known; or None. Layers that learn without labels
-        learn from these too.
+        learn from these too, after the others unless images are shuffled.
     """
 
     name: str
@@ -170,16 +169,15 @@ class Dataset:
         return "test" if self.validation_images is None else "validation"
 
     @property
-    def unsupervised(self) -> str:
-        """The part that layers learn from without labels: "all" where there are unlabelled images, else "train"."""
-        return "train" if self.unlabelled_images is None else "all"
-
-    @functools.cached_property
     def all_images(self) -> np.ndarray:
-        """The training images, then the unlabelled ones."""
+        """The training images, then the unlabelled ones, if any, in a new array."""
         if self.unlabelled_images is None:
             return self.train_images
-        return np.concatenate([self.train_images, self.unlabelled_images])
+        labelled = len(self.train_images)
+        images = empty((labelled + len(self.unlabelled_images), *self.train_images.shape[1:]), self.train_images.dtype)
+        images[:labelled] = self.train_images
+        images[labelled:] = self.unlabelled_images
+        return images
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -204,7 +202,7 @@ class Dataset:
     @property
     def train_digest(self) -> str:
         """As `digest`, of the images alone that layers learn from without labels."""
-        return _digest(self.all_images)
+        return _digest(self.train_images, self.unlabelled_images)
 
     def _take(self, part: str, places: np.ndarray, into: str = "") -> dict[str, Any]:
         """The fields of a part, of the images at these places, as fields of the part `into`, by default itself."""
@@ -237,22 +235,26 @@ class Dataset:
 
         The first ones of each class are taken, or some that `seed` draws; they keep their order. Each class has one at
         least, unless there are fewer test images than classes. With `in_order` the first ones are taken as they come,
-        whatever their class. Raises InputError where a class would have no training images.
+        whatever their class. Unlabelled images all stay. Raises InputError where a class would have no training images.
         """
         changes: dict[str, Any] = {}
         for part, count in (("train", train), ("test", test)):
             name = f"{part}_images"
             if count is None or checks.integer(name, count, 1) >= len(getattr(self, f"{part}_labels")):
                 continue
-            places = self._chosen(part, name, count, seed)
-            changes |= self._take(part, np.arange(count) if in_order else places)
+            if part == "train":
+                self._check_all_classes(name, count)
+            changes |= self._take(part, np.arange(count) if in_order else self._chosen(part, count, seed))
         return dataclasses.replace(self, **changes)
 
-    def _chosen(self, part: str, argument: str, count: int, seed: int | None) -> np.ndarray:
-        """The places of the `count` images of a part that `first` takes; `argument` has asked for so many."""
-        if part == "train" and count < self.classes:
+    def _check_all_classes(self, argument: str, count: int) -> None:
+        """Raises InputError where so few training images cannot be of all classes."""
+        if count < self.classes:
             wanted = f"at least {self.classes}, one of each class of {self.name}"
             raise InputError(f"`{argument}` must be {wanted}, got {count}")
+
+    def _chosen(self, part: str, count: int, seed: int | None) -> np.ndarray:
+        """The places of the `count` images of a part that `first` takes."""
         stream = dict(train=0, test=1)[part]
         rng = None if seed is None else np.random.default_rng([checks.seed(seed), stream])
         return stratified_indices(getattr(self, f"{part}_labels"), count, rng)
@@ -260,20 +262,22 @@ class Dataset:
     def keep_labels(self, count: int, *, seed: int | None = None) -> "Dataset":
         """Keeps the labels of `count` training images, as `first` takes them; the others become unlabelled ones.
 
-        Raises InputError as `first`, and where there are unlabelled images already.
+        Raises InputError as `first`, and where images have groups, which unlabelled ones cannot keep to.
         """
-        if self.unlabelled_images is not None:
-            there = f"{len(self.unlabelled_images):,} unlabelled images already"
-            raise InputError(f"{self.name} has {there}: keep labels of a data set without any")
+        if self.train_groups is not None:
+            raise InputError(f"{self.name}: `labels` cannot be left out where images have groups (--group)")
         if checks.integer("labels", count, 1) >= len(self.train_labels):
             return self
-        places = self._chosen("train", "labels", count, seed)
+        self._check_all_classes("labels", count)
+        places = self._chosen("train", count, seed)
         others = np.setdiff1d(np.arange(len(self.train_labels)), places)
         unlabelled = take_rows(self.train_images, others)
+        if self.unlabelled_images is not None:
+            unlabelled = np.concatenate([unlabelled, self.unlabelled_images])
         return dataclasses.replace(self, **self._take("train", places), unlabelled_images=unlabelled)
 
     def share(self, ratio: float, seed: int) -> "Dataset":
-        """A random share of the training images, the same for each class, in order.
+        """A random share of the training images, the same for each class, in order, and all unlabelled ones.
 
         Raises InputError if `ratio` is not in (0, 1] or leaves a class without images.
         """
@@ -323,7 +327,7 @@ class Dataset:
         return dataclasses.replace(self, **kept, **held, notes=(*self.notes, note))
 
     def augment(self, ratio: float, seed: int) -> "Dataset":
-        """Adds altered copies of a random share of the training images, the same for each class, and shuffles.
+        """Adds altered copies of a random share of the labelled training images, the same for each class, and shuffles.
 
         A copy is rotated by up to 30 degrees either way (nearest pixel, black beyond the border), then mirrored left to
         right and top to bottom, each with probability 1/2; it keeps file name and group. Raises InputError if `ratio`

@@ -28,17 +28,19 @@ _OF_VALUES = np.array(
         [0, 4, 0, -5, 0, 1],
     ]
 )
-_OF_WEIGHTS = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / np.float32(24)
+_OF_WEIGHTS = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
 _OF_PRODUCTS = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
 _SUMS, _TILE = _OF_PRODUCTS.shape
 
 
-@jax.jit
+@checks.kernel()
 def tile_weights(weights: jax.Array) -> jax.Array:
-    """Weights (F, C, 3, 3) float for `tiled_sums`: (6, 6, C, F)."""
+    """Weights (F, C, 3, 3) float for `tiled_sums`: (6, 6, F, C)."""
     checks.array("weights", weights, "F C kh kw", "floats")
     checks.shape("weights", weights, (*weights.shape[:2], 3, 3), "3 rows and columns")
-    return jnp.einsum("ai,fcij,bj->abcf", _OF_WEIGHTS, weights, _OF_WEIGHTS, precision=lax.Precision.HIGHEST)
+    columns = [_combined(_OF_WEIGHTS, [weights[:, :, row, column] for row in range(3)]) for column in range(3)]
+    rows = [_combined(_OF_WEIGHTS, column_weights) for column_weights in zip(*columns, strict=True)]
+    return jnp.stack([jnp.stack(row) for row in rows])
 
 
 @checks.kernel("padding")
@@ -48,8 +50,8 @@ def tiled_sums(values: jax.Array, weights: jax.Array, *, padding: Pair = 0) -> j
     Tiles of 6x6 values give 4x4 sums by 36 products instead of 144. They round otherwise: by about 1e-5 of the largest.
     """
     checks.array("values", values, "C H W", "floats")
-    checks.array("weights", weights, "6 6 C F", "floats")
-    checks.shape("weights", weights, (_TILE, _TILE, len(values), weights.shape[3]), "`values`")
+    checks.array("weights", weights, "6 6 F C", "floats")
+    checks.shape("weights", weights, (_TILE, _TILE, weights.shape[2], len(values)), "`values`")
     padded = reflected(values, padding)
     checks.window("the kernel", (3, 3), padded.shape[:2])
     height = padded.shape[0] - 2
@@ -71,7 +73,7 @@ def _of_tiles(values: jax.Array, axis: int) -> list[jax.Array]:
 
 
 def _combined(matrix: np.ndarray, parts: Sequence[jax.Array]) -> list[jax.Array]:
-    """The products of a matrix of small integers and a column of arrays."""
+    """The products of a small matrix and a column of arrays."""
     sums = []
     for row in matrix.tolist():
         terms = [part if factor == 1 else factor * part for factor, part in zip(row, parts, strict=True) if factor]
@@ -80,6 +82,6 @@ def _combined(matrix: np.ndarray, parts: Sequence[jax.Array]) -> list[jax.Array]
 
 
 def _product(values: jax.Array, weights: jax.Array) -> jax.Array:
-    """(..., C) times (C, F). XLA would compute the values anew for each product."""
+    """(..., C) times (F, C). XLA would compute the values anew for each product."""
     values = lax.optimization_barrier(values)
-    return lax.dot_general(values, weights, (((2,), (0,)), ((), ())), precision=lax.Precision.HIGHEST)
+    return lax.dot_general(values, weights, (((2,), (1,)), ((), ())), precision=lax.Precision.HIGHEST)

@@ -64,6 +64,10 @@ class RealLayer(BaseLayer):
         standardise = dataclasses.replace(standardise, **moved._asdict())
         return dataclasses.replace(self, conv=dataclasses.replace(self.conv, standardise=standardise))
 
+    def with_weights(self, weights: jax.Array) -> "RealLayer":
+        """As of `BaseLayer`; without `tiles`."""
+        return dataclasses.replace(super().with_weights(weights), tiles=None)
+
     def rows(self) -> jax.Array:
         """The weights as a row for each feature, (F, K) float32, in the order of `kernels.reflected_patches`."""
         return self.weights.transpose(0, 2, 3, 1).reshape(self.conv.features, -1)

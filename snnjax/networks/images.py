@@ -18,7 +18,7 @@ class Images:
     Attributes:
       shape: (H, W) grey, (H, W, 3) colour or (H, W, 2) event pictures.
       classes: number of classes.
-      count: number of training images, including those held out.
+      count: number of training images with labels, including those held out.
       encoder: the one that the user chose; None: the network's own, or else one that suits the images.
       unlabelled: number of further training images, without labels.
     """
@@ -40,7 +40,7 @@ class Images:
     def of(cls, data: Dataset, encoder: ImageEncoder | None = None) -> "Images":
         """The images of a data set."""
         held_out = 0 if data.validation_images is None else len(data.validation_images)
-        unlabelled = len(data.all_images) - len(data.train_images)
+        unlabelled = 0 if data.unlabelled_images is None else len(data.unlabelled_images)
         labelled = len(data.train_images) + held_out
         return cls(data.train_images.shape[1:], data.classes, labelled, encoder, unlabelled)
 

@@ -110,9 +110,11 @@ class Model:
 
     def _in_blocks(self, compute: Callable[..., jax.Array], stages: Iterable[int], known: Known) -> jax.Array:
         """`compute` of the model and of what is known; in blocks of images if some of the stages are real-valued."""
+        stages = tuple(stages)
         if not any(self.network.stages[number].real for number in stages):
             return compute(self, known)
-        real = {name: layer for name, layer in self.layers.items() if isinstance(layer, RealLayer)}
+        names = {name for number in stages for name in self.network.names[number]}
+        real = {name: layer for name, layer in self.layers.items() if name in names and isinstance(layer, RealLayer)}
         tiled: dict[str, Any] = {name: layer.tiled() for name, layer in real.items()}
         return devices.in_blocks(compute, REAL)(jax.tree.map(jnp.asarray, self.updated(tiled)), known)
 

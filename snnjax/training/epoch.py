@@ -246,7 +246,7 @@ class PhaseRunners:
 
     def images(self, phase: Phase) -> int:
         """The images of an epoch that a phase learns from."""
-        images = len(self.data.all_images if phase.layers else self.data.train_images)
+        images = len(self.cache.images[self.cache.unsupervised if phase.layers else "train"])
         joint = self.joint(phase)
         return min(images, joint.images or images) if joint else images
 
@@ -258,7 +258,8 @@ class PhaseRunners:
             batch = min(joint.batch, images)
             return Task(names, phase.stage, phase.learner, batch, end=phase.end, rest=images % batch)
         turns = not phase.layers and self.cache.network.reward_by_turns
-        return Task(names, phase.stage, phase.learner, self.settings.update_batch, turns)
+        batch = min(self.settings.update_batch, self.images(phase))
+        return Task(names, phase.stage, phase.learner, batch, turns)
 
     def fast_step(self, task: Task, model: Model) -> registry.Step | None:
         """The fast step of a task, if there is one."""
@@ -345,7 +346,7 @@ class PhaseRunners:
         """States of learners and the tally of network `index`, before the first image of a phase."""
         phase = self.plan[state.phase]
         layers = self.cache.model(state, index).layers
-        shown = phase.branch * phase.epochs * len(self.data.all_images)
+        shown = phase.branch * phase.epochs * len(self.cache.images[self.cache.unsupervised])
         states = {}
         for name in self.layers(phase):
             learners = layers[name].conv.each_learner

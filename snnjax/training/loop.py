@@ -1,6 +1,5 @@
 """The training loop: takes networks through the phases of their plan, epoch by epoch."""
 
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -53,8 +52,7 @@ class Training:
         arguments.check_networks(self.networks, data, settings, self.seeds)
         self.network = self.networks[0]
         self.data = data
-        batch = min(settings.update_batch, len(data.train_images))
-        self.settings = dataclasses.replace(settings, update_batch=batch)
+        self.settings = settings
         self.plan = plan(self.network, settings.epochs)
         self.cache = StageCache(self.networks, data, self.settings, callback or Callback())
         self.runners = PhaseRunners(self.cache, data, self.settings, self.seeds, self.plan)
@@ -81,7 +79,7 @@ class Training:
             for state in states:
                 state.origin = state.origin or self.fingerprint
             inputs = {} if self._is_over(phase, states) else self._inputs(phase, states)
-            learned_from = self.data.unsupervised if phase.layers else "train"
+            learned_from = self.cache.unsupervised if phase.layers else "train"
             runner = self._runner(phase, states, inputs[learned_from]) if inputs and not phase.fits else None
             while not self._is_over(phase, states):
                 if runner is None:
@@ -107,7 +105,7 @@ class Training:
 
     def _inputs(self, phase: Phase, states: States) -> dict[str, Any]:
         """`inputs` of a phase by part: of one part alone where layers learn without labels."""
-        unsupervised = self.data.unsupervised
+        unsupervised = self.cache.unsupervised
         if phase.layers:
             return {unsupervised: self.inputs(phase, unsupervised, states)}
         if unsupervised != "train":

@@ -32,9 +32,9 @@ class StageCache:
         self.native = settings.native
         self.callback = callback
         self.placement = Placement(len(networks))
-        parts = {data.unsupervised, "train", data.tested}
+        self.unsupervised = "train" if data.unlabelled_images is None else "all"
+        parts = dict.fromkeys(("train", self.unsupervised, data.tested))
         self.images = {part: getattr(data, f"{part}_images") for part in parts}
-        self.unsupervised = data.unsupervised
         self._tested = data.tested
         self._mirror = settings.mirror
         self._kept: dict[str, dict[int, tuple[str, np.ndarray]]] = {}  # by part and number: key and values of outputs
@@ -140,8 +140,9 @@ class StageCache:
         return Known(known)
 
     def _encode(self, part: str, states: Sequence[TrainState]) -> None:
-        """Keeps the encoded images of a part, and of the other one too, unless some outputs of it are kept."""
-        images = {name: self._shown(name) for name in self.images if name == part or not self._kept.get(name)}
+        """Keeps the encoded images of a part, and those tested too, unless some outputs of them are kept."""
+        parts = [name for name in (part, self._tested) if name == part or not self._kept.get(name)]
+        images = {name: self._shown(name) for name in dict.fromkeys(parts)}
         models = self.models(states)
         codes = [jax.tree.leaves(model.network.encoder) for model in models]
         shared = all(np.array_equal(a, b) for code in codes for a, b in zip(code, codes[0], strict=True))
@@ -172,7 +173,8 @@ class StageCache:
         known = self._known(outputs, self.network.graph.outputs_used(number, outputs))
         title = f"{'outputs of' if timed else 'who fires in'} stage {number}"
         values = self.compute(title, part, states, output_batch, known, number=number, timed=timed)
-        if part != self._tested:
+        first = f"outputs of stage {number}" not in states[0].diagnoses
+        if part == self.unsupervised or (first and part != self._tested):
             self._diagnose_outputs(number, values, states)
         return values
 

@@ -45,8 +45,8 @@ def prepare(
     images = parts.learned(images, about | dict(test_images=data.test_images, seed=getattr(training, "seed", 0)))
     spec = parts.network(network, images)
     few = Images.of(images).count < FEW and spec.epochs == parts.network(network, images, FEW).epochs
-    alone = -(-options.SHOWN // len(images.all_images))
-    epochs = epochs_of_few(spec, alone) if few else spec.epochs
+    shown = len(images.train_images) + Images.of(images).unlabelled
+    epochs = epochs_of_few(spec, shown) if few else spec.epochs
     settings = Settings(training.epochs or epochs, shuffle=spec.shuffle)
     if few:
         settings = dataclasses.replace(settings, batch_size=100, patience=0)
@@ -63,12 +63,13 @@ def prepare(
     return trainer, about, path
 
 
-def epochs_of_few(network: Network, unlabelled: int) -> tuple[int, ...]:
-    """Epochs of each stage where images are few: `unlabelled` where layers learn without labels, 0 where none learn."""
-    epochs = []
-    for stage in network.stages:
-        learns = any(conv.each_learner for conv in stage.branches)
-        epochs.append(unlabelled if learns else 0)
+def epochs_of_few(network: Network, shown: int) -> tuple[int, ...]:
+    """Epochs of each stage where labels are few: 100 supervised ones, and enough others if few images are `shown`."""
+    epochs = list(network.epochs)
+    if shown < FEW or not epochs:
+        enough = -(-options.SHOWN // shown)
+        learns = [any(conv.each_learner for conv in stage.branches) for stage in network.stages]
+        epochs = [enough if learning else 0 for learning in learns]
     if network.deciding:
         epochs[-1] = 100
     return tuple(epochs)

@@ -15,7 +15,7 @@ constexpr int kRows = 8;  // neurons whose potentials are added up side by side
 // equal. The image, the weights and the sums that a learner keeps decide it, so that a run that was stopped rounds as
 // one that was not.
 constexpr float kEarlier[] = {2.5f, 7.5f, 15.0f};
-constexpr int64_t kOneOf = 16;  // fewer inputs than one of so many are gone through one by one
+constexpr int64_t kLeastShare = 16;  // to go through less than a 16th of the inputs one by one is faster
 constexpr float kNever = std::numeric_limits<float>::infinity();
 
 Steps steps_of(const uint8_t* latencies) {
@@ -33,7 +33,8 @@ struct Inputs {
   int64_t size;
   int32_t time_steps;
   const uint8_t* when = nullptr;  // latencies
-  std::vector<int32_t> spiking, inputs;  // those that fire, as they lie in memory and in order of their steps
+  std::vector<int32_t> spiking;  // the inputs that fire, as they lie in memory
+  std::vector<int32_t> inputs;  // in order of their steps
   std::vector<Step> steps;
 
   Inputs(int64_t size, int32_t time_steps) : size(size), time_steps(time_steps), spiking(size), inputs(size) {}
@@ -121,7 +122,7 @@ int64_t begin_late(const Layer& layer, const Inputs& in, int32_t first, const fl
   for (const float roots : kEarlier) {
     const int64_t passed = in.steps_within(expected - roots * std::sqrt(expected));
     if (passed == tried) continue;
-    if (!passed || in.steps[passed - 1].end * kOneOf < layer.inputs) break;
+    if (!passed || in.steps[passed - 1].end * kLeastShare < layer.inputs) break;
     tried = passed;
     potentials<kCount>(layer, in, first, in.steps[passed - 1].step, sum);
     bool any = false;
