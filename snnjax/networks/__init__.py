@@ -7,6 +7,7 @@ from snnjax.networks.images import Images
 from snnjax.networks.joins import Concatenate, EarliestSpike, Flatten, Join, LatestSpike
 from snnjax.networks.model import Model, Observed, SpikingNetwork
 from snnjax.networks.mozafari2018_objects import mozafari2018_objects
+from snnjax.networks.ncg_scales import ncg_scales
 from snnjax.networks.network import Network
 from snnjax.networks.published import (
     deep2024,
@@ -23,7 +24,7 @@ from snnjax.networks.softhebb import goupy2024_softhebb, softhebb_narrow
 from snnjax.networks.stage import Input, Stage, stage
 
 _RECORDED = (mozafari2018, deep2024, deepr2024, deepr2024_2, inception2024, majority2024, resnet2024, deeper2024)
-_SUPERVISED = (goupy2024_sstdp, goupy2024_s2stdp, goupy2024_pcn, goupy2024_ncg)
+_SUPERVISED = (goupy2024_sstdp, goupy2024_s2stdp, goupy2024_pcn, goupy2024_ncg, ncg_scales)
 _DEEP = (goupy2024_softhebb, softhebb_narrow)
 
 NETWORKS = {make.__name__: make for make in (*_RECORDED, *_SUPERVISED, kheradpisheh2018, mozafari2018_objects, *_DEEP)}

@@ -1,0 +1,42 @@
+"""Features with target times of several sizes side by side, under one readout.
+
+The parts are those of goupy2024_ncg.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+from snnjax.networks.goupy2024 import POOL, goupy2024_ncg
+from snnjax.networks.images import CIFAR10, Images
+from snnjax.networks.joins import Flatten
+from snnjax.networks.network import Network
+from snnjax.networks.stage import stage
+
+SIZES = (5, 7)
+"""Rows and columns of the features."""
+NEURONS = 10  # of a class
+
+
+def ncg_scales(images: Images = CIFAR10) -> Network:
+    """As goupy2024_ncg, with features of 5x5 and 7x7 and ten neurons a class."""
+    network = goupy2024_ncg(images)
+    plain: Any = network.stages[0].branches[0]
+    last: Any = network.stages[1].branches[0]
+    stages = []
+    inputs = 0
+    for size in SIZES:
+        threshold = plain.threshold * (size / plain.kernel) ** 2  # in proportion to what they see
+        features = dataclasses.replace(plain, kernel=size, threshold=threshold)
+        stages.append(stage(features, pool=POOL, inputs="encoder"))
+        inputs += features.features * math.prod(POOL.output_size(features.output_size(network.input_shape[1:])))
+    readout = dataclasses.replace(
+        last,
+        features=NEURONS * images.classes,
+        kernel=1,
+        threshold=last.threshold * inputs / math.prod(network.weight_shapes["layer2"][1:]),
+    )
+    names = tuple(f"stage{number}" for number in range(1, len(SIZES) + 1))
+    stages.append(stage(readout, inputs=names, join=Flatten()))
+    epochs = *network.epochs[:1] * len(SIZES), min(network.epochs[-1], 30)
+    return dataclasses.replace(network, name="ncg_scales", stages=tuple(stages), epochs=epochs)
