@@ -47,7 +47,7 @@ def test_a_learning_curve_is_one_command(tmp_path):
     assert [row["train_images"] + row["validation_images"] for row in rows] == [20, 30]
     assert all(row["row"]["drawn"] and row["interval95"] for row in rows)
     assert table.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    assert "Drawn: each seed draws its own training images" in table.with_suffix(".md").read_text()
+    assert "Drawn: each seed draws the images counted" in table.with_suffix(".md").read_text()
     runs = [tmp_path / "out" / rows[0]["runs"] / f"seed{seed}" / "results.json" for seed in (0, 1)]
     one, other = (json.loads(run.read_text())["settings"] for run in runs)
     assert one["draw"]
