@@ -108,7 +108,8 @@ def rows_of(chosen: Results) -> list[Row]:
 def sizes_of(row: Row, name: str, counts: Sequence[int]) -> list[Row]:
     """A row with each number of images, a field of that name; by itself where none is given."""
     drawn = row.drawn or len(counts) > 1
-    return [dataclasses.replace(row, **{name: count}, drawn=drawn) for count in counts] or [row]
+    sizes: list[dict[str, Any]] = [{name: count, "drawn": drawn} for count in counts]
+    return [dataclasses.replace(row, **size) for size in sizes] or [row]
 
 
 def row_of(text: str) -> Row:
