@@ -29,7 +29,7 @@ class Deep(NamedTuple):
 
     images: np.ndarray
     layers: list[SoftLayer]
-    windows: list[int]
+    windows: list[Any]  # rows and columns, or one integer for both
     batch: int
     time_steps: int
 
@@ -80,7 +80,7 @@ class Program(MeasuredProgram):
                     inputs = self.pooled(sums, layer)
         return weights[-1].numpy()
 
-    def features(self, images: Any, layers: list[SoftLayer], weights: list[Any], windows: list[int], steps: int) -> Any:
+    def features(self, images: Any, layers: list[SoftLayer], weights: list[Any], windows: list[Any], steps: int) -> Any:
         """Latencies of all images and layers, in blocks of 100."""
         torch = self.torch
         latencies = []
