@@ -11,7 +11,7 @@ from command import Command
 from same import assert_same_state
 
 from snnjax import Images, InputError, Settings, Trainer, TrainState
-from snnjax.data import Dataset, load
+from snnjax.data import load
 from snnjax.encoding import Whitening
 from snnjax.networks import stage
 from snnjax.runs.results import read_results
@@ -115,18 +115,16 @@ def test_unlabelled_images_are_kept_in_a_file(tmp_path):
             r"digits: `labels` cannot be left out where images have groups \(--group\)",
         ),
         (
-            lambda: Dataset(*with_unlabelled(np.zeros((3, 4, 4), np.uint8))),
+            lambda: dataclasses.replace(DATA, unlabelled_images=np.zeros((3, 4, 4), np.uint8)),
             r"training images are float32 of \(28, 28\), unlabelled images uint8 of \(4, 4\)",
         ),
-        (lambda: Dataset(*with_unlabelled(DATA.train_images[:0])), "there are no unlabelled images"),
+        (
+            lambda: dataclasses.replace(DATA, unlabelled_images=DATA.train_images[:0]),
+            "there are no unlabelled images",
+        ),
         (lambda: Images(unlabelled=-1), "`unlabelled` must be at least 0, got -1"),
     ],
 )
 def test_labels_that_cannot_be_kept_are_refused(make, error):
     with pytest.raises(InputError, match=error):
         make()
-
-
-def with_unlabelled(images: np.ndarray) -> list[object]:
-    fields = dataclasses.asdict(DATA) | dict(unlabelled_images=images)
-    return list(fields.values())

@@ -98,7 +98,8 @@ def learned(images: Dataset, settings: Mapping[str, Any]) -> Dataset:
     taken = settings["images_taken"]
     seed = settings["seed"] if settings.get("draw", False) else None
     images = images.first(taken, None, seed=seed).first(None, settings["test_images"])
-    if (labels := settings.get("labels")) is not None:
+    labels = settings.get("labels")
+    if labels is not None:
         images = images.keep_labels(labels, seed=seed)
     if "validation" in settings:
         images = split(images, settings["validation"])

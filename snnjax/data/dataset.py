@@ -170,7 +170,7 @@ class Dataset:
 
     @property
     def all_images(self) -> np.ndarray:
-        """The training images, then the unlabelled ones, if any, in a new array."""
+        """The training images; where there are unlabelled ones, these behind them, in a new array."""
         if self.unlabelled_images is None:
             return self.train_images
         labelled = len(self.train_images)

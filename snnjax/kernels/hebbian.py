@@ -86,9 +86,11 @@ def reflected_patches(values: jax.Array, *, kernel: Pair, stride: Pair = 1, padd
 
 def reflected(values: jax.Array, padding: Pair) -> jax.Array:
     """Values (C, H, W) as (H, W, C), continued beyond their borders by reflection."""
-    rows, columns = checks.pair("padding", padding, 0)
-    checks.window("the padding that is reflected, and a row and column,", (rows + 1, columns + 1), values.shape[1:])
-    return jnp.pad(values.transpose(1, 2, 0), ((rows, rows), (columns, columns), (0, 0)), mode="reflect")
+    margins = checks.pair("padding", padding, 0)
+    needed = [margin + 1 for margin in margins]
+    checks.window("the padding that is reflected, and a row and column,", needed, values.shape[1:])
+    both_sides = [(margin, margin) for margin in margins]
+    return jnp.pad(values.transpose(1, 2, 0), [*both_sides, (0, 0)], mode="reflect")
 
 
 def _windows(maps: jax.Array, kernel: tuple[int, int], stride: tuple[int, int]) -> Iterator[jax.Array]:

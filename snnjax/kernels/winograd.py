@@ -30,7 +30,8 @@ _OF_VALUES = np.array(
 )
 _OF_WEIGHTS = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
 _OF_PRODUCTS = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
-_SUMS, _TILE = _OF_PRODUCTS.shape
+_SUMS = 4
+_TILE = 6
 
 
 @checks.kernel()
@@ -38,9 +39,12 @@ def tile_weights(weights: jax.Array) -> jax.Array:
     """Weights (F, C, 3, 3) float for `tiled_sums`: (6, 6, F, C)."""
     checks.array("weights", weights, "F C kh kw", "floats")
     checks.shape("weights", weights, (*weights.shape[:2], 3, 3), "3 rows and columns")
-    columns = [_combined(_OF_WEIGHTS, [weights[:, :, row, column] for row in range(3)]) for column in range(3)]
-    rows = [_combined(_OF_WEIGHTS, column_weights) for column_weights in zip(*columns, strict=True)]
-    return jnp.stack([jnp.stack(row) for row in rows])
+    columns = []
+    for column in range(3):
+        taps = [weights[:, :, row, column] for row in range(3)]
+        columns.append(_combined(_OF_WEIGHTS, taps))
+    rows = [jnp.stack(_combined(_OF_WEIGHTS, taps)) for taps in zip(*columns, strict=True)]
+    return jnp.stack(rows)
 
 
 @checks.kernel("padding")
@@ -58,18 +62,18 @@ def tiled_sums(values: jax.Array, weights: jax.Array, *, padding: Pair = 0) -> j
     width = padded.shape[1] - 2
     whole = jnp.pad(padded, ((0, -height % _SUMS), (0, -width % _SUMS), (0, 0)))
     rows = []
-    for tall, row_weights in zip(_combined(_OF_VALUES, _of_tiles(whole, axis=0)), weights, strict=True):
-        pairs = zip(_combined(_OF_VALUES, _of_tiles(tall, axis=1)), row_weights, strict=True)
-        products = [_product(tile, tile_weights) for tile, tile_weights in pairs]
+    for row, row_weights in zip(_factors(whole, axis=0), weights, strict=True):
+        products = [_product(*factors) for factors in zip(_factors(row, axis=1), row_weights, strict=True)]
         rows.append(jnp.stack(_combined(_OF_PRODUCTS, products), axis=2))  # (H'/4, W'/4, 4, F)
     tiles = jnp.stack(_combined(_OF_PRODUCTS, rows), axis=1)  # (H'/4, 4, W'/4, 4, F)
     return tiles.reshape(_SUMS * tiles.shape[0], _SUMS * tiles.shape[2], -1)[:height, :width]
 
 
-def _of_tiles(values: jax.Array, axis: int) -> list[jax.Array]:
-    """The six values of each tile along an axis; the next one begins four further on."""
+def _factors(values: jax.Array, axis: int) -> list[jax.Array]:
+    """The six factors of each tile of six values along an axis; the next tile begins four further on."""
     last = values.shape[axis] - _TILE + 1
-    return [lax.slice_in_dim(values, place, last + place, stride=_SUMS, axis=axis) for place in range(_TILE)]
+    tiles = [lax.slice_in_dim(values, place, last + place, stride=_SUMS, axis=axis) for place in range(_TILE)]
+    return _combined(_OF_VALUES, tiles)
 
 
 def _combined(matrix: np.ndarray, parts: Sequence[jax.Array]) -> list[jax.Array]:

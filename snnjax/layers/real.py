@@ -93,11 +93,12 @@ class RealLayer(BaseLayer):
 
     def tiled(self) -> "RealLayer":
         """The layer, which does not learn, with `tiles` where it takes less time by them."""
-        _, channels, *kernel = self.weights.shape
+        weights = self.weights
+        fits = weights.shape[2:] == (3, 3) and self.conv.stride in (1, (1, 1))
         on_cpu = devices.peers()[0].platform == "cpu"
-        if not on_cpu or channels < _FEW or kernel != [3, 3] or self.conv.stride not in (1, (1, 1)):
+        if not (fits and on_cpu) or weights.shape[1] < _FEW:
             return self
-        return dataclasses.replace(self, tiles=kernels.tile_weights(self.weights))
+        return dataclasses.replace(self, tiles=kernels.tile_weights(weights))
 
     def outputs(self, inputs: jax.Array, pool: Pool | None) -> jax.Array:
         """The part of its stage's output that is this layer's: `pooled` of `responses`."""

@@ -68,8 +68,7 @@ def goupy2024_ncg(images: Images = MNIST) -> Network:
     check_images(images)
     if images.shape[2:] != (3,):
         return _network("goupy2024_ncg", images, NCG, neurons=5, threshold=200, epochs=14)
-    few = images.count + images.unlabelled < FEW
-    threshold = 300 if few else 660  # the fewer images features learn from, the fewer of them fire
+    threshold = 300 if images.total < FEW else 660  # the fewer images features learn from, the fewer of them fire
     return _network("goupy2024_ncg", images, NCG_COLOUR, neurons=5, threshold=threshold, inputs=12544, epochs=60)
 
 
@@ -94,7 +93,7 @@ def _network(
     encoder = images.encoder or OF_IMAGES[images.shape[2:]]
     shape = encoder.output_shape(images.shape)
     template = COLOUR if colour else features
-    patches = min(max(1, round(PATCHES / (images.count + images.unlabelled))), template.learners.patches)
+    patches = min(max(1, round(PATCHES / images.total)), template.learners.patches)
     first = dataclasses.replace(template, learners=dataclasses.replace(template.learners, patches=patches))
     kernel = POOL.output_size(first.output_size(shape[1:]))
     deciding = Conv(

@@ -45,6 +45,11 @@ class Images:
         return cls(data.train_images.shape[1:], data.classes, labelled, encoder, unlabelled)
 
     @property
+    def total(self) -> int:
+        """The number of training images, with or without labels."""
+        return self.count + self.unlabelled
+
+    @property
     def input_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of the images, encoded by `encoder`, or else by the one that suits them."""
         shape: Any = (self.encoder or DEFAULT_ENCODERS[self.shape[2:]]).output_shape(self.shape)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -108,14 +108,13 @@ class Model:
         compute = functools.partial(forward.output_of, number=number, timed=timed)
         return self._in_blocks(compute, self.network.graph.stages_for_output(number, *known), known)
 
-    def _in_blocks(self, compute: Callable[..., jax.Array], stages: Iterable[int], known: Known) -> jax.Array:
+    def _in_blocks(self, compute: Callable[..., jax.Array], stages: set[int], known: Known) -> jax.Array:
         """`compute` of the model and of what is known; in blocks of images if some of the stages are real-valued."""
-        stages = tuple(stages)
-        if not any(self.network.stages[number].real for number in stages):
+        real = [number for number in sorted(stages) if self.network.stages[number].real]
+        if not real:
             return compute(self, known)
-        names = {name for number in stages for name in self.network.names[number]}
-        real = {name: layer for name, layer in self.layers.items() if name in names and isinstance(layer, RealLayer)}
-        tiled: dict[str, Any] = {name: layer.tiled() for name, layer in real.items()}
+        names = [name for number in real for name in self.network.names[number]]
+        tiled = {name: self.layers[name].tiled() for name in names}
         return devices.in_blocks(compute, REAL)(jax.tree.map(jnp.asarray, self.updated(tiled)), known)
 
     def coded(self, number: int, outputs: jax.Array) -> jax.Array:

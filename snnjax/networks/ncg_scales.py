@@ -16,6 +16,7 @@ from snnjax.networks.stage import stage
 SIZES = (5, 7)
 """Rows and columns of the features."""
 NEURONS = 10  # of a class
+EPOCHS = 30  # of the readout at most
 
 
 def ncg_scales(images: Images = CIFAR10) -> Network:
@@ -24,11 +25,15 @@ def ncg_scales(images: Images = CIFAR10) -> Network:
     plain: Any = network.stages[0].branches[0]
     last: Any = network.stages[1].branches[0]
     stages = []
+    names = []
+    epochs = []
     inputs = 0
     for size in SIZES:
         threshold = plain.threshold * (size / plain.kernel) ** 2  # in proportion to what they see
         features = dataclasses.replace(plain, kernel=size, threshold=threshold)
         stages.append(stage(features, pool=POOL, inputs="encoder"))
+        names.append(f"stage{len(stages)}")
+        epochs.append(network.epochs[0])
         inputs += features.features * math.prod(POOL.output_size(features.output_size(network.input_shape[1:])))
     readout = dataclasses.replace(
         last,
@@ -36,7 +41,6 @@ def ncg_scales(images: Images = CIFAR10) -> Network:
         kernel=1,
         threshold=last.threshold * inputs / math.prod(network.weight_shapes["layer2"][1:]),
     )
-    names = tuple(f"stage{number}" for number in range(1, len(SIZES) + 1))
-    stages.append(stage(readout, inputs=names, join=Flatten()))
-    epochs = *network.epochs[:1] * len(SIZES), min(network.epochs[-1], 30)
-    return dataclasses.replace(network, name="ncg_scales", stages=tuple(stages), epochs=epochs)
+    stages.append(stage(readout, inputs=tuple(names), join=Flatten()))
+    epochs.append(min(network.epochs[-1], EPOCHS))
+    return dataclasses.replace(network, name="ncg_scales", stages=tuple(stages), epochs=tuple(epochs))

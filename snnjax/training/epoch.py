@@ -246,7 +246,7 @@ class PhaseRunners:
 
     def images(self, phase: Phase) -> int:
         """The images of an epoch that a phase learns from."""
-        images = len(self.cache.images[self.cache.unsupervised if phase.layers else "train"])
+        images = len(self.cache.images[self.cache.learned_part(phase)])
         joint = self.joint(phase)
         return min(images, joint.images or images) if joint else images
 
@@ -346,7 +346,7 @@ class PhaseRunners:
         """States of learners and the tally of network `index`, before the first image of a phase."""
         phase = self.plan[state.phase]
         layers = self.cache.model(state, index).layers
-        shown = phase.branch * phase.epochs * len(self.cache.images[self.cache.unsupervised])
+        shown = phase.branch * phase.epochs * len(self.cache.images[self.cache.learned_part(phase)])
         states = {}
         for name in self.layers(phase):
             learners = layers[name].conv.each_learner

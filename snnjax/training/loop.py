@@ -79,8 +79,8 @@ class Training:
             for state in states:
                 state.origin = state.origin or self.fingerprint
             inputs = {} if self._is_over(phase, states) else self._inputs(phase, states)
-            learned_from = self.cache.unsupervised if phase.layers else "train"
-            runner = self._runner(phase, states, inputs[learned_from]) if inputs and not phase.fits else None
+            part = cache.learned_part(phase)
+            runner = self._runner(phase, states, inputs[part]) if inputs and not phase.fits else None
             while not self._is_over(phase, states):
                 if runner is None:
                     timers = fitting.fit_decisions(cache, self.data, phase, states, inputs)
@@ -105,12 +105,12 @@ class Training:
 
     def _inputs(self, phase: Phase, states: States) -> dict[str, Any]:
         """`inputs` of a phase by part: of one part alone where layers learn without labels."""
-        unsupervised = self.cache.unsupervised
+        learned = self.cache.learned_part(phase)
         if phase.layers:
-            return {unsupervised: self.inputs(phase, unsupervised, states)}
-        if unsupervised != "train":
-            self.cache.clear(unsupervised)
-        inputs = {part: self.inputs(phase, part, states) for part in ("train", self.data.tested)}
+            return {learned: self.inputs(phase, learned, states)}
+        if self.cache.unsupervised != learned:
+            self.cache.clear(self.cache.unsupervised)
+        inputs = {part: self.inputs(phase, part, states) for part in (learned, self.data.tested)}
         self.cache.clear()
         return inputs
 

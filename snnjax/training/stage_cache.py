@@ -18,7 +18,7 @@ from snnjax.networks.forward import Known
 from snnjax.steps import deciding
 from snnjax.training.advice import diagnose_outputs
 from snnjax.training.placement import Placement, Timer, count_of, has_own
-from snnjax.training.state import Callback, Settings, TrainState
+from snnjax.training.state import Callback, Phase, Settings, TrainState
 
 REPORTED_SIZE = 1e9  # bytes of latencies from which a diagnosis names their place
 
@@ -60,6 +60,10 @@ class StageCache:
         """Models that do not learn, stacked, with their fastest kernels or those named."""
         best = {name: self.kernels(layer) for name, layer in models[0].layers.items()} | dict(kernels or {})
         return self.placement.stack([model.packed(best) for model in models])
+
+    def learned_part(self, phase: Phase) -> str:
+        """The part of `images` that a phase learns from."""
+        return self.unsupervised if phase.layers else "train"
 
     def clear(self, part: str | None = None) -> None:
         """Drops what is kept, of a part or of all."""
@@ -141,8 +145,10 @@ class StageCache:
 
     def _encode(self, part: str, states: Sequence[TrainState]) -> None:
         """Keeps the encoded images of a part, and those tested too, unless some outputs of them are kept."""
-        parts = [name for name in (part, self._tested) if name == part or not self._kept.get(name)]
-        images = {name: self._shown(name) for name in dict.fromkeys(parts)}
+        parts = [part]
+        if part != self._tested and not self._kept.get(self._tested):
+            parts.append(self._tested)
+        images = {name: self._shown(name) for name in parts}
         models = self.models(states)
         codes = [jax.tree.leaves(model.network.encoder) for model in models]
         shared = all(np.array_equal(a, b) for code in codes for a, b in zip(code, codes[0], strict=True))
@@ -173,8 +179,8 @@ class StageCache:
         known = self._known(outputs, self.network.graph.outputs_used(number, outputs))
         title = f"{'outputs of' if timed else 'who fires in'} stage {number}"
         values = self.compute(title, part, states, output_batch, known, number=number, timed=timed)
-        first = f"outputs of stage {number}" not in states[0].diagnoses
-        if part == self.unsupervised or (first and part != self._tested):
+        diagnosed = part != self.unsupervised and f"outputs of stage {number}" in states[0].diagnoses
+        if part != self._tested and not diagnosed:
             self._diagnose_outputs(number, values, states)
         return values
 
