@@ -310,6 +310,12 @@ def test_digits_are_learned():
     assert state.epochs[-1]["test"]["accuracy"] > 0.9
 
 
+@pytest.mark.parametrize(("count", "neurons"), [(4_999, 5), (5_000, 10)])
+def test_where_few_images_have_labels_fewer_neurons_compete(count, neurons):
+    network = NETWORKS["softhebb_narrow"](Images(classes=7, count=count))
+    assert network.weight_shapes["layer4"][0] == 7 * neurons
+
+
 # Custom parts
 
 

@@ -196,6 +196,7 @@ _UNROLLED = 16
 """Stimuli whose updates `learned_in_order` makes at once."""
 
 
+@jax.jit
 def set_rows(weights: jax.Array, winners: Winners, rows: jax.Array) -> jax.Array:
     """Puts the winners' rows, (k, ...), into the weights (F, ...); empty places change nothing."""
     checks.array("weights", weights, None, "floats")

@@ -8,6 +8,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from snnjax.core.defaults import FEW
 from snnjax.core.errors import InputError
 from snnjax.encoding import PIXELS
 from snnjax.layers.activations import LatencyCode, Standardise, Triangle
@@ -37,6 +38,7 @@ DEPTHS = (
 )
 """What the readout reads: maps of one size."""
 NEURONS = 10  # of a class
+NEURONS_OF_FEW = 5  # where few images have labels
 SHARE = 920 / 24576  # of the inputs of a neuron, its threshold
 
 
@@ -64,8 +66,9 @@ def goupy2024_softhebb(images: Images = CIFAR10, *, features: Sequence[int] = (9
         stages.append(stage(conv, pool=pool))
         channels = count
         size = pool.output_size(conv.output_size(size))
+    neurons = NEURONS_OF_FEW if images.count < FEW else NEURONS
     readout = Conv(
-        NEURONS * images.classes,
+        neurons * images.classes,
         size,
         threshold=SHARE * sum(features) * size[0] * size[1],
         fractional=True,
