@@ -140,7 +140,8 @@ def name_of(row: Row, test_images: int | None = None) -> str:
 
 def table_of(chosen: Results, rows: Sequence[Row]) -> str:
     """The name of a table's files: from the table or its rows, and from the options that change them."""
-    marks: list[Any] = [f"{row.model}-{row.folder or row.dataset}" for row in rows] if chosen.rows else [chosen.table]
+    named = [f"{Path(row.model).name}-{Path(row.folder or row.dataset).name}" for row in rows]
+    marks: list[Any] = [*dict.fromkeys(named)] if chosen.rows else [chosen.table]
     marks += [*chosen.train_images, *(f"labels{count}" for count in chosen.labels)]
     marks += ["" if chosen.machine.kernels == "auto" else chosen.machine.kernels, *chosen.epochs]
     marks += [chosen.test_images and f"of{chosen.test_images}", chosen.seeds and f"seeds{chosen.seeds}"]
@@ -308,7 +309,10 @@ def images_picture(courses: Mapping[str, list[dict[str, Any]]]) -> Figure:
                 axis.plot(entry["train_images"] or whole, entry["accuracy"], "x", color=color)
                 crosses = 1
     logarithmic(axis)
-    axis.set(xlabel="training images", ylabel="test accuracy, %")
+    labelled = any(record["row"]["labels"] for records in courses.values() for record in records)
+    axis.set(xlabel="labelled images" if labelled else "training images", ylabel="test accuracy, %")
+    lowest, highest = axis.get_ylim()
+    axis.set_ylim(max(lowest, 0), min(highest, 100))
     axis.grid(alpha=0.3)
     lines += [Line2D([], [], color="0.3", linestyle="", marker="x")] * crosses
     plots.legend(figure, lines, [*endings(courses), *["published"] * crosses], loc="outside lower left")

@@ -69,6 +69,27 @@ class Two:
 
 
 @component
+class Choosing:
+    """Chooses by a number, which is traced."""
+
+    order: int = 1
+    timed: ClassVar[bool] = False
+
+    def __call__(self, *maps, time_steps):
+        return maps[0] if self.order > 0 else maps[1]
+
+
+@component
+class Third:
+    """Takes the third map."""
+
+    timed: ClassVar[bool] = False
+
+    def __call__(self, *maps, time_steps):
+        return maps[2]
+
+
+@component
 class Rarely:
     """Fires where all of the maps do within some steps of each other."""
 
@@ -485,6 +506,24 @@ def test_the_outputs_that_stages_need_enter_and_leave():
     assert graph.stages_for_input(3, {1, 2}) == {2}
 
 
+@pytest.mark.parametrize(
+    ("number", "known", "message"),
+    [
+        (4, Known({0: np.zeros((6, 28, 28), np.uint8)}), "`number` must be at most 3, got 4"),
+        (-1, Known({0: np.zeros((6, 28, 28), np.uint8)}), "`number` must be at least 0, got -1"),
+        (1, {0: np.zeros((6, 28, 28), np.uint8)}, "`known` must be networks.Known, got dict: write Known"),
+        (1, Known({0: np.zeros((6, 20, 28), np.uint8)}), r"`known.outputs\[0\]` must have shape \(6, 28, 28\), got"),
+        (1, Known({4: np.zeros((6, 28, 28), np.uint8)}), "`known.outputs: number` must be at most 3, got 4"),
+        (3, Known({1: np.zeros((4, 7, 7), np.uint8)}), "`known` must have output 0, the encoded image"),
+    ],
+)
+def test_what_is_known_must_fit_and_be_enough(number, known, message):
+    stages = (stage(FIRST, pool=4), stage(SECOND, inputs="encoder", pool=4), stage(LAST, inputs=("stage1", "stage2")))
+    model = SpikingNetwork(Network("known", (6, 28, 28), 10, stages)).model
+    with pytest.raises((InputError, TypeError), match=message):
+        model.output_of(number, known)
+
+
 MESSAGES = [
     (
         dict(inputs="stage2"),
@@ -504,6 +543,11 @@ MESSAGES = [
     (dict(inputs=Input("stage1", code=LatencyCode())), "stage1 gives latencies, so that a `code` has no effect"),
     (dict(inputs=Input("stage1", pool=Pool(2, mean=True))), "stage1 gives latencies, which have no means"),
     (dict(inputs="stage1", join=Two()), r"`join` Two does not take inputs of \(4, 7, 7\): .*missing 1 required"),
+    (dict(inputs="stage1", join=Third()), r"`join` Third does not take inputs of \(4, 7, 7\): .*index out of range"),
+    (
+        dict(inputs="stage1", join=Choosing()),
+        "`join` Choosing must not choose by traced numbers or maps: take jnp.where",
+    ),
     (dict(inputs="encoder"), "stage 1 of wrong must be read by a later stage"),
 ]
 

@@ -94,6 +94,23 @@ def test_a_table_has_intervals_published_figures_and_a_picture(tmp_path):
     assert list(results.courses_of(records)) == [f"{NCG}, mnist"], "of another network there is one number of images"
 
 
+def test_the_files_of_own_rows_are_named_briefly():
+    """Without folders, and after each network and data set once."""
+    given = results.Results(rows=("/some/folder/OWN.py:net:digits", "own.py:other:/data/my.npz"), labels=(10, 20))
+    rows = [results.row_of(text) for text in given.rows]
+    twice = [row for row in rows for _ in given.labels]
+    assert results.table_of(given, twice) == "OWN-py-net-digits_own-py-other-my-npz_labels10_labels20"
+
+
+def test_the_picture_of_labels_has_them_below(tmp_path):
+    row = dict(folder="", dataset="digits", mirror=False, labels=10, train_images=None, drawn=True, update_batch=1)
+    record = dict(row=row, mean=0.9, interval95=(0.7, 1.1), train_images=9, validation_images=1, published=[])
+    figure = results.images_picture({"network": [record, record | dict(train_images=90)]})
+    (axis,) = figure.axes
+    assert axis.get_xlabel() == "labelled images"
+    assert axis.get_ylim()[1] == 100, "an interval may be wider than what can be"
+
+
 def test_bad_options_end_with_one_line(tmp_path, capsys):
     for wrong, message in (
         ("--table mnis", "`table` must be one of digits, mnist, .*, got 'mnis'"),

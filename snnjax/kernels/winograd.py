@@ -51,6 +51,7 @@ def tile_weights(weights: jax.Array) -> jax.Array:
 def tiled_sums(values: jax.Array, weights: jax.Array, *, padding: Pair = 0) -> jax.Array:
     """As `weighted_sums` of `reflected_patches` of 3x3: from values (C, H, W) float and `tile_weights` to (H', W', F).
 
+    `weighted_sums` takes the same weights (F, C, 3, 3) as `weights.transpose(0, 2, 3, 1).reshape(F, 9 * C)`.
     Tiles of 6x6 values give 4x4 sums by 36 products instead of 144. They round otherwise: by about 1e-5 of the largest.
     """
     checks.array("values", values, "C H W", "floats")

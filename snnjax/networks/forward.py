@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from snnjax.core.errors import InputError
+
 if TYPE_CHECKING:
     from snnjax.networks.model import Model
 
@@ -49,6 +51,8 @@ class _Pass:
         for key in ((number, True), (number, timed)):
             if key in self.outputs:
                 return self.outputs[key]
+        if number == 0:
+            raise InputError("`known` must have output 0, the encoded image, or else all that is computed from it")
         layers = self.model.stage(number - 1)
         if not timed and not all(layer.monotone for layer in layers):
             return self.output(number, True)

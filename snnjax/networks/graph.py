@@ -132,13 +132,17 @@ class Graph(NamedTuple):
         dtype = np.dtype(np.float32) if self.takes_activities(number) else latency_dtype(time_steps)
         maps = [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes]
         join = self.stages[number].join
+        name = type(join).__name__
         try:
-            joined = jax.eval_shape(lambda *x: join(*x, time_steps=time_steps), *maps)
+            joined = jax.eval_shape(lambda join, *x: join(*x, time_steps=time_steps), join, *maps)
         except InputError:
             raise
-        except (TypeError, ValueError) as error:
+        except jax.errors.ConcretizationTypeError as error:
+            advice = "take jnp.where, or make the field static, as `name: int = static(default=1)`"
+            raise InputError(f"`join` {name} must not choose by traced numbers or maps: {advice}") from error
+        except (TypeError, ValueError, LookupError) as error:
             given = " and ".join(str(shape) for shape in shapes)
-            raise InputError(f"`join` {type(join).__name__} does not take inputs of {given}: {error}") from error
+            raise InputError(f"`join` {name} does not take inputs of {given}: {error}") from error
         if joined.ndim != 3:
             raise InputError(f"`join` must make an input of (C, H, W), got {joined.shape}")
         if joined.dtype != maps[0].dtype:

@@ -99,12 +99,20 @@ class Model:
         return self.input_of(self.last, Known({0: latency}), timed=timed)
 
     def input_of(self, number: int, known: Known, *, timed: bool = True) -> jax.Array:
-        """What stage `number` reads, joined, (C, H, W), given what is known of an image; `timed` as of `forward`."""
+        """What stage `number` reads, joined, (C, H, W), given what is known of an image; `timed` as of `forward`.
+
+        Raises InputError unless `number` is that of a stage, from 0, and what is known has its shapes and is enough.
+        """
+        self._check_known(number, self.last, known)
         compute = functools.partial(forward.input_of, number=number, timed=timed)
         return self._in_blocks(compute, self.network.graph.stages_for_input(number, *known), known)
 
     def output_of(self, number: int, known: Known, *, timed: bool = True) -> jax.Array:
-        """Output `number`, (F, H, W), 0 for the encoded image, given what is known; `timed` as of `forward`."""
+        """Output `number`, (F, H, W), 0 for the encoded image, given what is known; `timed` as of `forward`.
+
+        Raises InputError as `input_of`.
+        """
+        self._check_known(number, len(self.network.stages), known)
         compute = functools.partial(forward.output_of, number=number, timed=timed)
         return self._in_blocks(compute, self.network.graph.stages_for_output(number, *known), known)
 
@@ -162,6 +170,18 @@ class Model:
         """The decision on one encoded image, (C, H, W) latencies."""
         self._check_input(latency)
         return self.decide(self.forward(latency, timed=self.network.decision.timed))
+
+    def _check_known(self, number: int, most: int, known: Known) -> None:
+        checks.integer("number", number, 0, most)
+        if not isinstance(known, Known):
+            raise wrong_type("known", "networks.Known", known, "Known({0: latency})")
+        outputs = self.network.shapes
+        inputs = (*self.network.input_shapes, outputs[-1])  # the last one of a fitted decision
+        for name, values, shapes in (("outputs", known.outputs, outputs), ("inputs", known.inputs, inputs)):
+            for key, value in values.items():
+                checks.integer(f"known.{name}: number", key, 0, len(shapes) - 1)
+                if np.shape(value) != shapes[key]:
+                    raise InputError(f"`known.{name}[{key}]` must have shape {shapes[key]}, got {np.shape(value)}")
 
     def _check_input(self, latency: jax.Array) -> None:
         checks.latency("latency", latency, time_steps=self.network.time_steps)
