@@ -29,6 +29,7 @@ from snnjax.app.main import call, protected
 from snnjax.app.options import option
 from snnjax.core import checks, files
 from snnjax.core.errors import unknown
+from snnjax.data.catalogue import CATALOGUE
 from snnjax.training.placement import forget_programs
 
 STOPPED = "Stopped; all but the last half minute is kept. The same command goes on."
@@ -164,6 +165,7 @@ def options_of(row: Row, seed: int, chosen: Results) -> options.Train:
             train_images=row.train_images,
             labels=row.labels,
             draw=row.drawn,
+            validation=validation_of(row),
             test_images=chosen.test_images,
             **pictures,
         ),
@@ -178,6 +180,14 @@ def options_of(row: Row, seed: int, chosen: Results) -> options.Train:
         machine=options.Machine(device=chosen.machine.device, kernels="native" if row.native else "xla"),
         run=options.Run(out=chosen.out / name_of(row, chosen.test_images) / f"seed{seed}", resume=True),
     )
+
+
+def validation_of(row: Row) -> float:
+    """The share of the images that is held out: none where each class has a single one."""
+    count = row.labels or row.train_images
+    classes = CATALOGUE[row.dataset].classes if row.dataset in CATALOGUE else 10
+    few = count is not None and count < 2 * classes
+    return 0.0 if few else options.TrainData.validation
 
 
 def seed_statistics(values: np.ndarray) -> dict[str, Any]:
@@ -275,7 +285,9 @@ def notes_of(records: list[dict[str, Any]], sources: list[str]) -> list[str]:
     if any(record["row"]["dataset"] == JPEG for record in records):
         notes.append(f"{JPEG} is a slightly lossy copy; the published figures are of the original images.")
     if any(record["row"]["labels"] for record in records):
-        notes.append("Features are learned from more images, without labels; the readout learns from those counted.")
+        notes[0] = (
+            "Images: those whose labels the network learned from; its features learn from all, held-out ones apart."
+        )
     if any(record["row"]["drawn"] for record in records):
         notes.append("Drawn: each seed draws the images counted, of all classes alike.")
     if any(record["row"]["update_batch"] > 1 for record in records):

@@ -15,6 +15,9 @@ import pytest
 import tiny
 
 from snnjax.core import files
+from snnjax.runs import run_folder
+
+run_folder.PAUSE = 0  # epochs of tests are short, and what is saved after them is tested
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 2)  # so that images are really spread over devices

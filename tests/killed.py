@@ -19,6 +19,7 @@ from snnjax.app import console, plots
 from snnjax.app.commands import sweep, train  # noqa: F401  (imported once, for all children)
 from snnjax.app.main import main as command
 from snnjax.core import files
+from snnjax.runs import run_folder
 from snnjax.training.loop import Training
 
 PHASES = [
@@ -38,6 +39,7 @@ OPTIONS += ["--batch_size", "20", "--patience", "0", "--device", "cpu"]
 SWEPT = ["--vary", "layer1.winners=2,3", "--seeds", "2", "--model", f"{TINY}:plain", "--epochs", "1", "3"]
 SWEPT += ["--train_images", "40", "--test_images", "40", "--batch_size", "20", "--device", "cpu"]
 
+run_folder.PAUSE = 0
 plots.png = lambda figure: b"a picture, which takes longer to draw than all the rest"
 
 

@@ -369,8 +369,10 @@ def test_own_files_of_other_programs_are_read(tmp_path, monkeypatch):
         np.testing.assert_array_equal(getattr(wide, name), arrays[name])
     named = loaded(class_names=np.array(["cafe\u0301", *"bcdefghij"]))
     assert (named.classes, named.names) == (10, ("caf\u00e9", *"bcdefghij"))
+    assert loaded(weather=np.zeros(3)).classes == 10, "other arrays may be there"
     monkeypatch.setattr(readers, "MOST_BYTES", 100_000)
     for changes, message in (
+        (dict(unlabeled_images=arrays["test_images"]), "holds unlabeled_images, .* rename it unlabelled_images"),
         (dict(test_labels=None), "must hold .* test_labels, it lacks test_labels"),
         (dict(classes=np.zeros(2, int)), r"`classes` must be an integer, got \[0, 0\]"),
         (dict(validation_images=np.zeros((12, 5, 4))), "`validation_labels` must both be given"),

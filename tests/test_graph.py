@@ -101,6 +101,11 @@ class Rarely:
         return jnp.where(late - early <= self.steps, late, time_steps)
 
 
+@component
+class Careless(Rarely):
+    timed: ClassVar[bool] = False
+
+
 def skipping(join=Concatenate(), last=LAST, threshold=FIRST.threshold, **more) -> Network:  # noqa: B008
     """The first stage is read by the second, and pooled by the last; a fixed layer passes the second on."""
     passing = Conv(4, kernel=1, threshold=0.5, weights=IDENTITY)
@@ -304,6 +309,11 @@ CASES = {
         ),
     ),
 }
+
+
+def test_a_join_that_hides_that_times_matter_is_refused():
+    with pytest.raises(InputError, match="`timed` of Careless, the join of stage 4, must be True: who fires depends"):
+        Trainer(skipping(Careless(), dataclasses.replace(LAST, kernel=3)), tiny.images(), Settings((1,) * 4))
 
 
 @pytest.mark.parametrize(
@@ -592,8 +602,13 @@ def test_what_cannot_be_read_is_refused(second, message):
                 10,
                 (stage(FIRST), stage(real(4)), stage(LAST, inputs=("stage1", Input("stage2")))),
             ),
+            r"all be latencies or all activities, got both: give stage2 .*, Input\('stage2', code=LatencyCode\(\)\)",
+        ),
+        (
+            lambda: Network("wrong", (6, 28, 28), 10, (stage(FIRST), stage(real(4)), stage(LAST))),
             "stage 2 of wrong must have a `code` that makes spikes of its activities",
         ),
+        (lambda: stage(LAST, inputs=stage(FIRST)), "`inputs` must be names of stages, or Input.*, got Stage"),
     ],
 )
 def test_wrong_parts_are_refused(make, message):

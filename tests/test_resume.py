@@ -31,7 +31,7 @@ from snnjax.kernels import native
 from snnjax.layers.conv import Conv
 from snnjax.learners import RSTDP, STDP, TargetTime
 from snnjax.networks import Network, stage
-from snnjax.runs import checkpoint_folder, reuse
+from snnjax.runs import checkpoint_folder, reuse, run_folder
 from snnjax.runs.checkpoint_folder import CHECKPOINT, PREVIOUS
 from snnjax.runs.run_folder import RunFolder
 from snnjax.runs.trained import Trained
@@ -231,6 +231,26 @@ def test_a_good_checkpoint_is_not_replaced_by_a_damaged_one(folder, trainer, mon
     with RunFolder(folder, trainer, SETTINGS, resume=True) as run, pytest.raises(pytest.fail.Exception):
         run.save(run.start(reuse=False))
     assert len(opened(folder, trainer)[0].epochs) == 1
+
+
+def test_short_epochs_are_not_all_saved(trainer, tmp_path, monkeypatch):
+    """Only the first one of a phase and its end, where saving takes long beside them."""
+    written: list[tuple[int, int]] = []
+    write = RunFolder._write_state
+
+    def note(run, state):
+        written.append((state.phase, state.done))
+        write(run, state)
+
+    monkeypatch.setattr(RunFolder, "_write_state", note)
+    ends = [(0, 1), (1, 0), (2, 0)]
+    for pause, expected in ((0, [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (1, 3), (2, 0)]), (1e6, ends)):
+        monkeypatch.setattr(run_folder, "PAUSE", pause)
+        written.clear()
+        with RunFolder(tmp_path / str(pause), trainer, SETTINGS) as run:
+            run.run()
+        assert written == expected
+        assert len((tmp_path / str(pause) / "history.csv").read_text().splitlines()) == 1 + 3
 
 
 @pytest.mark.parametrize(

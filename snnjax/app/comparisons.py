@@ -107,7 +107,7 @@ def course(results: dict[str, Any]) -> Course:
     """
     epochs = results["epochs"]
     phases = results["phases"]
-    total = sum(map(report.spent, phases))
+    total = sum(phase["seconds"] + phase["compile_seconds"] for phase in phases)
     learning = sum(phase["seconds"] for phase in phases[-2:])  # supervised, and its test
     if not epochs:
         return Course([0], [total], [math.nan], [results["test"]["accuracy"]], "test")

@@ -204,7 +204,7 @@ def result(results: dict[str, Any]) -> Markup:
         "macro F1": f"{test['f1']:.3f}",
         "best epoch": f"{best + 1} of {len(epochs)}" if epochs else "none",
         "validation accuracy": f"{epochs[best][tested]['accuracy']:.2%}" if tested == "validation" else "",
-        "time": duration(sum(spent(phase) for phase in results["phases"])),
+        "time": duration(results["seconds"]),
     }
     sizes = dict(
         training=settings["train_images"],
@@ -262,11 +262,6 @@ def usage(settings: Mapping[str, Any], run: Path) -> Markup:
         path=json.dumps(str(run)),
         source=", ".join([*named, *loaded]),
     )
-
-
-def spent(phase: dict[str, Any]) -> float:
-    """Seconds that a phase took, compilation included."""
-    return phase["seconds"] + phase["compile_seconds"]
 
 
 def duration(seconds: float) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from snnjax.core import files
-from snnjax.core.errors import DownloadError, InputError, unknown, wrong_type
+from snnjax.core.errors import DownloadError, InputError, nearest, unknown, wrong_type
 from snnjax.data import readers
 from snnjax.data.catalogue import CATALOGUE, DATASETS, Progress, Published
 from snnjax.data.dataset import ARRAYS, FILES, UNLABELLED, VALIDATION, Dataset
@@ -182,6 +182,11 @@ def _npz_file(path: Path) -> Dataset:
     if lacking := [name for name in ARRAYS if name not in arrays]:
         raise InputError(f"{path} must hold {', '.join(ARRAYS)}, it lacks {', '.join(lacking)}")
     fields = (*ARRAYS, *VALIDATION, UNLABELLED, "classes", "class_names", *FILES, "train_groups")
+    for name in arrays.keys() - {*fields}:
+        if meant := nearest(name, fields):
+            raise InputError(
+                f"{path} holds {name}, which is not read: rename it {meant} if that is meant, or remove it"
+            )
     parts: dict[str, Any] = {name: arrays[name] for name in fields if name in arrays}
     for name, array in parts.items():
         if name == "classes":

@@ -205,18 +205,18 @@ def _check_kinds(graph: Graph, number: int, network: str) -> None:
             raise InputError(f"{title}: {each.stage} gives latencies, so that a `code` has no effect: got {each.code}")
         if each.pool is not None and each.pool.mean and not activities:
             raise InputError(f"{title}: {each.stage} gives latencies, which have no means: got {each.pool}")
-        if activities and each.code is None and stage.spiking:
-            raise _needs_code(network, output)
-    kinds = {each.code is None and graph.activities(output) for output, each in graph.reads(number)}
-    if len(kinds) > 1:
-        give = "give the others a code, Input(..., code=LatencyCode())"
+    real = [output for output, each in graph.reads(number) if each.code is None and graph.activities(output)]
+    if 0 < len(real) < len(graph.reads(number)):
+        give = f"give {name_of(real[0])} a code, Input({name_of(real[0])!r}, code=LatencyCode())"
         raise InputError(f"{title} must all be latencies or all activities, got both: {give}")
+    if real and stage.spiking:
+        raise _needs_code(network, real[0])
     if len({*stage.inputs}) < len(stage.inputs):
         raise InputError(f"{title} must differ, got {', '.join(each.stage for each in stage.inputs)}")
     if len(stage.inputs) < 2 and isinstance(stage.join, EarliestSpike | LatestSpike):
         name = type(stage.join).__name__
         raise InputError(f"`join` of stage {number + 1} of {network} reads a single input: {name} has no effect")
-    latencies = not stage.branches and kinds == {False}
+    latencies = not stage.branches and not real
     if latencies and stage.pool is not None and stage.pool.mean:
         raise InputError(
             f"`pool` of stage {number + 1} of {network} reads latencies, which have no means: {stage.pool}"

@@ -106,10 +106,13 @@ def stage(
     """A stage of one layer or of several branches, with pooling after it, by an integer of the largest.
 
     `inputs` are the earlier stages that it reads, by name ("stage1", "encoder") or as `Input`, by default the one
-    before; `join` makes one of several.
+    before; `join` makes one of several. Raises InputError where parts are of other types, or have no effect.
     """
     integer = isinstance(pool, int | np.integer) and not isinstance(pool, bool)
     pooling: Any = Pool(int(pool)) if integer else pool  # type: ignore[arg-type]
     sources: Any = inputs if isinstance(inputs, tuple | list) else (inputs,)
+    for source in sources:
+        if not isinstance(source, str | Input):
+            raise wrong_type("inputs", "names of stages, or Input(...)", source, 'inputs=("stage1", "stage2")')
     reads = tuple(Input(source) if isinstance(source, str) else source for source in sources)
     return Stage(branches, pooling, code, reads, join)

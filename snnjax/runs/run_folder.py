@@ -1,6 +1,7 @@
 """The folders of runs: their files, and how they resume."""
 
 import datetime
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from snnjax.runs.reuse import LAYERS
 from snnjax.runs.trained import WEIGHTS, Trained
 from snnjax.training.loop import Trainer
 from snnjax.training.state import FORMAT, Phase, TrainState
+
+PAUSE = 20
+"""How many times as long as saving took a run learns until it saves again."""
 
 
 class RunFolder(CheckpointFolder):
@@ -44,6 +48,8 @@ class RunFolder(CheckpointFolder):
         self._draw = draw
         self.state: TrainState | None = None  # where the run stopped earlier, if it is resumed
         self.results: Json = {}  # contents of results.json, once the run is finished
+        self._saved_phase = -1  # of the state that was saved last
+        self._next_save = 0.0  # when a state within a phase is saved
         super().__init__(path, trainer, settings, about, command)
         self.results = processes.share(self.results)
 
@@ -112,9 +118,23 @@ class RunFolder(CheckpointFolder):
         return self.results or self.finish(self.trainer.run(self.start(), self.save))
 
     def save(self, state: TrainState) -> None:
-        """Writes the checkpoint, trained layers, and history.csv once there are supervised epochs."""
-        if not self.writes:
+        """Writes the checkpoint, trained layers, and history.csv once there are supervised epochs.
+
+        After short epochs it waits until writing takes a small share of the time; not at the end of a phase.
+        """
+        if not self.writes or not self._is_due(state):
             return
+        begin = time.perf_counter()
+        self._write_state(state)
+        self._saved_phase = state.phase
+        now = time.perf_counter()
+        self._next_save = now + PAUSE * (now - begin)
+
+    def _is_due(self, state: TrainState) -> bool:
+        """Whether to save: a state within an epoch, which is half a minute old, in any case."""
+        return state.phase != self._saved_phase or state.shown > 0 or time.perf_counter() >= self._next_save
+
+    def _write_state(self, state: TrainState) -> None:
         self._save_checkpoint(*state.flatten())
         if state.epochs:
             tested = self.trainer.data.tested
@@ -182,6 +202,7 @@ class RunFolder(CheckpointFolder):
         trained = Trained(network.spec, state.trained.weights, shape, self.settings, data.class_names)
         trained.save(self.path / WEIGHTS)
         if self._draw:
+            results["seconds"] = self.seconds  # until then, for the report
             self._draw(self.path, results, trainer, network, decisions)
         results["seconds"] = self.seconds
         write_results(self.path, results)

@@ -6,15 +6,17 @@ Before training `jax.eval_shape` traces their functions, which computes nothing;
 import dataclasses
 import functools
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from snnjax.core.components import check_again
 from snnjax.core.errors import InputError, InputTypeError, shown, wrong_type
 from snnjax.kernels import Spikes, Winners, latency_dtype
-from snnjax.layers.spiking import Layer
+from snnjax.layers.spiking import Layer, at_last_step
 from snnjax.learners import Diagnosis, Learner, Signal, Tally
 from snnjax.networks import Model, Network
 from snnjax.networks.decision import is_fitted, unfitted
@@ -64,6 +66,25 @@ def check_parts(network: Network, images: np.ndarray) -> None:
                 code = functools.partial(each.code, time_steps=network.time_steps)
                 coded = jax.eval_shape(code, _array(shape, np.float32))
                 _expect(f"code(...) of {each.stage} in stage {number + 1}", coded, _array(shape, timed))
+        check_join(network, number, shapes)
+
+
+def check_join(network: Network, number: int, shapes: Sequence[tuple[int, int, int]]) -> None:
+    """Raises InputError where the join of a stage says wrongly that times do not matter, on maps of these shapes."""
+    graph = network.graph
+    if graph.plain(number) or graph.takes_activities(number):
+        return
+    join = network.stages[number].join
+    if join.timed or not _is_custom(join):
+        return
+    steps = network.time_steps
+    draw = np.random.default_rng(0)
+    maps = [jnp.asarray(draw.integers(0, steps + 1, shape), latency_dtype(steps)) for shape in shapes]
+    late = [at_last_step(latencies < steps, steps) for latencies in maps]
+    fired = np.asarray(join(*maps, time_steps=steps)) < steps
+    if np.any(fired != (np.asarray(join(*late, time_steps=steps)) < steps)):
+        depends = "who fires depends on when its inputs fire"
+        raise InputError(f"`timed` of {type(join).__name__}, the join of stage {number + 1}, must be True: {depends}")
 
 
 def _is_custom(part: object) -> bool:

@@ -47,6 +47,8 @@ def prepare(
     few = Images.of(images).count < FEW and spec.epochs == parts.network(network, images, FEW).epochs
     shown = len(images.train_images) + Images.of(images).unlabelled
     epochs = epochs_of_few(spec, shown) if few else spec.epochs
+    if not training.epochs and spec.epochs not in ((), epochs):
+        images = parts.noted(images, of_few(epochs, spec.epochs))
     settings = Settings(training.epochs or epochs, shuffle=spec.shuffle)
     if few:
         settings = dataclasses.replace(settings, batch_size=100, patience=0)
@@ -61,6 +63,13 @@ def prepare(
     used = trainer.network
     about |= dict(encoder=network.encoder or parts.name_of(used.encoder), time_steps=used.time_steps)
     return trainer, about, path
+
+
+def of_few(epochs: tuple[int, ...], own: tuple[int, ...]) -> str:
+    """A note on epochs that take the place of a network's own."""
+    taken = " ".join(map(str, epochs))
+    replaced = " ".join(map(str, own))
+    return f"epochs {taken} instead of the network's {replaced}, for fewer than {FEW:,} labelled images (or --epochs)"
 
 
 def epochs_of_few(network: Network, shown: int) -> tuple[int, ...]:
