@@ -183,11 +183,11 @@ def options_of(row: Row, seed: int, chosen: Results) -> options.Train:
 
 
 def validation_of(row: Row) -> float:
-    """The share of the images that is held out: none where each class has a single one."""
+    """The share of the images that is held out: none where each class has a single one, if there are ten classes."""
     count = row.labels or row.train_images
     classes = CATALOGUE[row.dataset].classes if row.dataset in CATALOGUE else 10
-    few = count is not None and count < 2 * classes
-    return 0.0 if few else options.TrainData.validation
+    single = count is not None and count <= classes
+    return 0.0 if single else options.TrainData.validation
 
 
 def seed_statistics(values: np.ndarray) -> dict[str, Any]:
@@ -276,18 +276,16 @@ def notes_of(records: list[dict[str, Any]], sources: list[str]) -> list[str]:
     compiling = [seconds for record in records for seconds in record["compile_seconds"]]
     few = ", none of one seed and wide of two" * any(len(record["accuracies"]) < 3 for record in records)
     devices = "; ".join(sorted({name for record in records for name in record["devices"]}))
+    labelled = any(record["row"]["labels"] for record in records)
+    features = "whose labels the network learned from; its features learn from all except those held out"
     notes = [
-        "Images: those that the network learned from; held-out ones do not count.",
+        f"Images: those {features if labelled else 'that the network learned from; held-out ones do not count'}.",
         f"Test accuracy: {interval}{few}. {chosen_by(records)}",
         "Seconds: mean wall time of a run, from reading the data to its report, of which "
         f"{min(compiling):.0f} to {max(compiling):.0f} compiling; on {devices}.",
     ]
     if any(record["row"]["dataset"] == JPEG for record in records):
         notes.append(f"{JPEG} is a slightly lossy copy; the published figures are of the original images.")
-    if any(record["row"]["labels"] for record in records):
-        notes[0] = (
-            "Images: those whose labels the network learned from; its features learn from all, held-out ones apart."
-        )
     if any(record["row"]["drawn"] for record in records):
         notes.append("Drawn: each seed draws the images counted, of all classes alike.")
     if any(record["row"]["update_batch"] > 1 for record in records):

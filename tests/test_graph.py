@@ -80,6 +80,22 @@ class Choosing:
 
 
 @component
+class Indexing(Choosing):
+    """Takes a map by a number, which is traced."""
+
+    def __call__(self, *maps, time_steps):
+        return maps[self.order]
+
+
+@component
+class Paired(Choosing):
+    """Returns two maps."""
+
+    def __call__(self, *maps, time_steps):
+        return maps[0], maps[0]
+
+
+@component
 class Third:
     """Takes the third map."""
 
@@ -311,9 +327,11 @@ CASES = {
 }
 
 
-def test_a_join_that_hides_that_times_matter_is_refused():
+@pytest.mark.parametrize("steps", [(2, 2), (15, 2)], ids=["both", "that of the second network"])
+def test_a_join_that_hides_that_times_matter_is_refused(steps):
+    networks = [skipping(Careless(each), dataclasses.replace(LAST, kernel=3)) for each in steps]
     with pytest.raises(InputError, match="`timed` of Careless, the join of stage 4, must be True: who fires depends"):
-        Trainer(skipping(Careless(), dataclasses.replace(LAST, kernel=3)), tiny.images(), Settings((1,) * 4))
+        Training(networks, tiny.images(), Settings((1,) * 4), seeds=(0, 1))
 
 
 @pytest.mark.parametrize(
@@ -523,7 +541,7 @@ def test_the_outputs_that_stages_need_enter_and_leave():
         (-1, Known({0: np.zeros((6, 28, 28), np.uint8)}), "`number` must be at least 0, got -1"),
         (1, {0: np.zeros((6, 28, 28), np.uint8)}, "`known` must be networks.Known, got dict: write Known"),
         (1, Known({0: np.zeros((6, 20, 28), np.uint8)}), r"`known.outputs\[0\]` must have shape \(6, 28, 28\), got"),
-        (1, Known({4: np.zeros((6, 28, 28), np.uint8)}), "`known.outputs: number` must be at most 3, got 4"),
+        (1, Known({4: np.zeros((6, 28, 28), np.uint8)}), "`number in known.outputs` must be at most 3, got 4"),
         (3, Known({1: np.zeros((4, 7, 7), np.uint8)}), "`known` must have output 0, the encoded image"),
     ],
 )
@@ -554,6 +572,8 @@ MESSAGES = [
     (dict(inputs=Input("stage1", pool=Pool(2, mean=True))), "stage1 gives latencies, which have no means"),
     (dict(inputs="stage1", join=Two()), r"`join` Two does not take inputs of \(4, 7, 7\): .*missing 1 required"),
     (dict(inputs="stage1", join=Third()), r"`join` Third does not take inputs of \(4, 7, 7\): .*index out of range"),
+    (dict(inputs="stage1", join=Indexing()), "`join` Indexing must not choose by traced numbers or maps"),
+    (dict(inputs="stage1", join=Paired()), r"`join\(...\)` must be an array \(C, H, W\), got tuple"),
     (
         dict(inputs="stage1", join=Choosing()),
         "`join` Choosing must not choose by traced numbers or maps: take jnp.where",

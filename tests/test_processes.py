@@ -66,8 +66,9 @@ def alone(folder: pathlib.Path, monkeypatch, command: list[object]) -> None:
         [*LABELLED, "--kernels", "xla", "--update_batch", 5],
         [*REWARDED, "--kernels", "xla", "--update_batch", 4, "--validation", 0, "--mirror"],
         [*REWARDED, "--kernels", "native"],
+        [*LABELLED, "--kernels", "xla", "--labels", 20, "--draw"],
     ],
-    ids=["labelled", "rewarded", "rewarded, native"],
+    ids=["labelled", "rewarded", "rewarded, native", "few labels"],
 )
 def test_two_processes_train_as_one_and_the_first_alone_writes(tmp_path, monkeypatch, options, request):
     if "native" in options:

@@ -133,8 +133,9 @@ def test_misclassified_test_images_are_listed_and_drawn(run, results):
 
 
 def test_the_page_says_how_the_run_was_made(run, results):
-    seen = Page(report.run_page(results, run))
+    seen = Page(report.run_page(results | dict(seconds=7200), run))
     for text in (
+        "time2 h 00 min",
         "40 training, 40 test images",
         results["command"],
         "; ".join(results["diagnoses"]["STDP layer1"]["words"]),

@@ -67,7 +67,7 @@ def test_each_option_of_a_row_reaches_its_runs(tmp_path):
     assert (other.training.mirror, other.training.update_batch, run.training.mirror) == (True, 8, False)
     assert (other.data.labels, run.data.labels) == (20, None)
     assert (run.data.validation, other.data.validation) == (0.1, 0.1)
-    single = results.options_of(dataclasses.replace(row, train_images=19), 0, given)
+    single = results.options_of(dataclasses.replace(row, train_images=10), 0, given)
     assert single.data.validation == 0, "a class has a single image"
     assert (run.machine.kernels, run.run.resume) == ("xla", True)
     assert run.run.out == tmp_path / results.name_of(row, 50) / "seed3"

@@ -234,7 +234,7 @@ def test_a_good_checkpoint_is_not_replaced_by_a_damaged_one(folder, trainer, mon
 
 
 def test_short_epochs_are_not_all_saved(trainer, tmp_path, monkeypatch):
-    """Only the first one of a phase and its end, where saving takes long beside them."""
+    """Where saving takes long, only the first state and the ends of phases are, and all that lie within an epoch."""
     written: list[tuple[int, int]] = []
     write = RunFolder._write_state
 
@@ -249,7 +249,9 @@ def test_short_epochs_are_not_all_saved(trainer, tmp_path, monkeypatch):
         written.clear()
         with RunFolder(tmp_path / str(pause), trainer, SETTINGS) as run:
             run.run()
-        assert written == expected
+            assert written == expected
+            run.save(dataclasses.replace(trainer.initial_state(), phase=2, shown=20))
+        assert written == [*expected, (2, 0)]
         assert len((tmp_path / str(pause) / "history.csv").read_text().splitlines()) == 1 + 3
 
 

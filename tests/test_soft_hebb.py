@@ -364,6 +364,7 @@ class Outputless(SoftHebb):
         (lambda: trained(network(), epochs=(1, 2, 3)), "`epochs` must be the same for stages that learn jointly"),
         (lambda: SoftHebb(inverse_temperature=0.0), "`inverse_temperature` must be finite and above 0"),
         (lambda: SoftHebb(momentum=2.0), r"`momentum` must lie in 0..1"),
+        (lambda: kernels.weighted_sums(jnp.ones((3, 8)), jnp.ones((4, 9))), r"`weights` must have shape \(4, 8\)"),
         (lambda: kernels.tile_weights(jnp.ones((4, 2, 5, 5))), r"`weights` must have shape \(4, 2, 3, 3\)"),
         (lambda: kernels.tiled_sums(jnp.ones((2, 6, 6)), jnp.ones((6, 6, 4, 3))), r"`weights` .* \(6, 6, 4, 2\)"),
         (lambda: NETWORKS["goupy2024_softhebb"](features=(3, 5)), r"`features` must be 3 numbers, .* got \(3, 5\)"),

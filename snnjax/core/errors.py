@@ -43,10 +43,13 @@ class DownloadError(OSError):
     """No mirror gave a file: the message gives in one line the answer of each mirror and a remedy."""
 
 
-def nearest(got: object, known: Iterable[str]) -> str:
-    """The known name spelt most like the given one, ignoring case, or "" where none is near."""
+def nearest(got: object, known: Iterable[str], likeness: float = 0.6) -> str:
+    """The known name spelt most like the given one, ignoring case, or "" where none is near.
+
+    `likeness`, 0..1, is the least that counts as near, as of `difflib.get_close_matches`.
+    """
     names = {str(x).lower(): str(x) for x in known}
-    return next((names[match] for match in difflib.get_close_matches(str(got).lower(), names, n=1)), "")
+    return next((names[match] for match in difflib.get_close_matches(str(got).lower(), names, 1, likeness)), "")
 
 
 def unknown(name: str, got: object, known: Iterable[str], others: str = "") -> InputError:

@@ -101,6 +101,7 @@ def _windows(maps: jax.Array, kernel: tuple[int, int], stride: tuple[int, int]) 
 @jax.jit
 def weighted_sums(patches: jax.Array, weights: jax.Array) -> jax.Array:
     """u = patches (..., K) times weights (F, K): (..., F) float32. Raises InputError for other shapes."""
+    checks.array("patches", patches, None, "floats")
     checks.array("weights", weights, "F K", "floats")
     checks.shape("weights", weights, (weights.shape[0], patches.shape[-1]), "`patches`")
     return lax.dot_general(patches, weights, (((patches.ndim - 1,), (1,)), ((), ())), precision=lax.Precision.HIGHEST)

@@ -10,12 +10,19 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from snnjax.core.errors import InputError, nearest
+from snnjax.core.errors import InputError, nearest, wrong_type
 from snnjax.kernels import latency_dtype
 from snnjax.networks.joins import Concatenate, EarliestSpike, LatestSpike
 from snnjax.networks.stage import ENCODER, Input, Stage
 
 Shape = tuple[int, int, int]
+TRACED = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+)
+"""Errors of a function that takes traced numbers or arrays for values."""
 
 
 class Graph(NamedTuple):
@@ -137,12 +144,14 @@ class Graph(NamedTuple):
             joined = jax.eval_shape(lambda join, *x: join(*x, time_steps=time_steps), join, *maps)
         except InputError:
             raise
-        except jax.errors.ConcretizationTypeError as error:
+        except TRACED as error:
             advice = "take jnp.where, or make the field static, as `name: int = static(default=1)`"
             raise InputError(f"`join` {name} must not choose by traced numbers or maps: {advice}") from error
         except (TypeError, ValueError, LookupError) as error:
             given = " and ".join(str(shape) for shape in shapes)
             raise InputError(f"`join` {name} does not take inputs of {given}: {error}") from error
+        if not isinstance(joined, jax.ShapeDtypeStruct):
+            raise wrong_type("join(...)", "an array (C, H, W)", joined)
         if joined.ndim != 3:
             raise InputError(f"`join` must make an input of (C, H, W), got {joined.shape}")
         if joined.dtype != maps[0].dtype:

@@ -179,7 +179,7 @@ class Model:
         inputs = (*self.network.input_shapes, outputs[-1])  # the last one of a fitted decision
         for name, values, shapes in (("outputs", known.outputs, outputs), ("inputs", known.inputs, inputs)):
             for key, value in values.items():
-                checks.integer(f"known.{name}: number", key, 0, len(shapes) - 1)
+                checks.integer(f"number in known.{name}", key, 0, len(shapes) - 1)
                 if np.shape(value) != shapes[key]:
                     raise InputError(f"`known.{name}[{key}]` must have shape {shapes[key]}, got {np.shape(value)}")
 

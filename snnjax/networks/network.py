@@ -1,5 +1,6 @@
 """A network as data."""
 
+import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -168,13 +169,14 @@ class Network:
     @property
     def shapes(self) -> tuple[tuple[int, int, int], ...]:
         """(C, H, W) of the encoded image, then of the output of each stage."""
-        return self._shapes()[0]
+        return self._shapes[0]
 
     @property
     def input_shapes(self) -> tuple[tuple[int, int, int], ...]:
         """(C, H, W) of what each stage reads."""
-        return self._shapes()[1]
+        return self._shapes[1]
 
+    @functools.cached_property
     def _shapes(self) -> tuple[tuple[Shape, ...], tuple[Shape, ...]]:
         outputs = [self.input_shape]
         inputs: list[Shape] = []

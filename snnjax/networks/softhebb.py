@@ -43,7 +43,10 @@ SHARE = 920 / 24576  # of the inputs of a neuron, its threshold
 
 
 def goupy2024_softhebb(images: Images = CIFAR10, *, features: Sequence[int] = (96, 384, 1536)) -> Network:
-    """Three layers, each with its number of `features`, all read by neuronal competition groups."""
+    """Three layers, each with its number of `features`, all read by ten competing neurons a class.
+
+    They are five where fewer than 5,000 images have labels.
+    """
     check_images(images)
     if not isinstance(features, Sequence) or len(features) != len(LAYERS):
         raise InputError(f"`features` must be {len(LAYERS)} numbers, those of each layer, got {features!r}")

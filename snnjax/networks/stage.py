@@ -81,8 +81,9 @@ class Stage:
             raise InputError(f"`code` of a stage of spiking layers must be None: {self.code} has no effect")
         if self.spiking and self.pool is not None and self.pool.mean:
             raise InputError("`pool` of a stage of spiking layers must not be of means: spikes have none")
-        if not isinstance(self.inputs, tuple) or not all(isinstance(each, Input) for each in self.inputs):
-            raise wrong_type("inputs", "names of stages, or Input(...)", self.inputs, 'inputs=("stage1", "stage2")')
+        for source in self.inputs if isinstance(self.inputs, tuple) else (self.inputs,):
+            if not isinstance(source, Input):
+                raise wrong_type("inputs", "names of stages, or Input(...)", source, 'inputs=("stage1", "stage2")')
         check_component("join", self.join, "__call__", "timed")
 
     @property
@@ -111,8 +112,5 @@ def stage(
     integer = isinstance(pool, int | np.integer) and not isinstance(pool, bool)
     pooling: Any = Pool(int(pool)) if integer else pool  # type: ignore[arg-type]
     sources: Any = inputs if isinstance(inputs, tuple | list) else (inputs,)
-    for source in sources:
-        if not isinstance(source, str | Input):
-            raise wrong_type("inputs", "names of stages, or Input(...)", source, 'inputs=("stage1", "stage2")')
     reads = tuple(Input(source) if isinstance(source, str) else source for source in sources)
     return Stage(branches, pooling, code, reads, join)

@@ -14,6 +14,7 @@ from snnjax.runs.checkpoint_folder import CHECKPOINT, PREVIOUS, Arrays, Checkpoi
 from snnjax.runs.results import PAGE, PICTURES, RESULTS, misclassified, read_results, versions, write_results
 from snnjax.runs.reuse import LAYERS
 from snnjax.runs.trained import WEIGHTS, Trained
+from snnjax.training.epoch import EVERY
 from snnjax.training.loop import Trainer
 from snnjax.training.state import FORMAT, Phase, TrainState
 
@@ -128,10 +129,10 @@ class RunFolder(CheckpointFolder):
         self._write_state(state)
         self._saved_phase = state.phase
         now = time.perf_counter()
-        self._next_save = now + PAUSE * (now - begin)
+        self._next_save = now + min(PAUSE * (now - begin), EVERY)
 
     def _is_due(self, state: TrainState) -> bool:
-        """Whether to save: a state within an epoch, which is half a minute old, in any case."""
+        """Whether to save: within an epoch and in a new phase always, otherwise after the pause."""
         return state.phase != self._saved_phase or state.shown > 0 or time.perf_counter() >= self._next_save
 
     def _write_state(self, state: TrainState) -> None:

@@ -13,7 +13,7 @@ from snnjax.kernels import native
 from snnjax.learners import Diagnosis
 from snnjax.networks import Network
 from snnjax.networks.model import check_weights
-from snnjax.training.contracts import check_parts
+from snnjax.training.contracts import check_joins, check_parts
 from snnjax.training.state import Arrays, Callback, Settings, TrainState
 
 
@@ -45,6 +45,8 @@ def check_networks(networks: Sequence[Network], data: Dataset, settings: Setting
         problem = f"the network has {network.classes} classes, {data.name} has {data.classes}"
         raise InputError(f"{problem}: make it with classes={data.classes}")
     check_parts(network, data.train_images)
+    for other in networks:
+        check_joins(other)
     if settings.mirror and (width := data.train_images.shape[2]) < 2:
         raise InputError(f"`mirror` takes images of at least 2 columns, those of {data.name} have {width}")
     if settings.native:

@@ -6,7 +6,6 @@ Before training `jax.eval_shape` traces their functions, which computes nothing;
 import dataclasses
 import functools
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -66,25 +65,30 @@ def check_parts(network: Network, images: np.ndarray) -> None:
                 code = functools.partial(each.code, time_steps=network.time_steps)
                 coded = jax.eval_shape(code, _array(shape, np.float32))
                 _expect(f"code(...) of {each.stage} in stage {number + 1}", coded, _array(shape, timed))
-        check_join(network, number, shapes)
 
 
-def check_join(network: Network, number: int, shapes: Sequence[tuple[int, int, int]]) -> None:
-    """Raises InputError where the join of a stage says wrongly that times do not matter, on maps of these shapes."""
+def check_joins(network: Network) -> None:
+    """Raises InputError where a custom join says that times do not matter, and random maps show that they do."""
     graph = network.graph
-    if graph.plain(number) or graph.takes_activities(number):
-        return
-    join = network.stages[number].join
-    if join.timed or not _is_custom(join):
-        return
-    steps = network.time_steps
-    draw = np.random.default_rng(0)
-    maps = [jnp.asarray(draw.integers(0, steps + 1, shape), latency_dtype(steps)) for shape in shapes]
-    late = [at_last_step(latencies < steps, steps) for latencies in maps]
-    fired = np.asarray(join(*maps, time_steps=steps)) < steps
-    if np.any(fired != (np.asarray(join(*late, time_steps=steps)) < steps)):
-        depends = "who fires depends on when its inputs fire"
-        raise InputError(f"`timed` of {type(join).__name__}, the join of stage {number + 1}, must be True: {depends}")
+    for number, stage in enumerate(network.stages):
+        join = stage.join
+        if join.timed or not _is_custom(join) or graph.plain(number) or graph.takes_activities(number):
+            continue
+        rng = np.random.default_rng(0)
+        shapes = graph.map_shapes(number, network.shapes)
+        maps = [_random_latencies(rng, shape, network.time_steps) for shape in shapes]
+        late = [at_last_step(latencies < network.time_steps, network.time_steps) for latencies in maps]
+        fired = np.asarray(join(*maps, time_steps=network.time_steps)) < network.time_steps
+        fired_late = np.asarray(join(*late, time_steps=network.time_steps)) < network.time_steps
+        if np.any(fired != fired_late):
+            title = f"`timed` of {type(join).__name__}, the join of stage {number + 1},"
+            raise InputError(f"{title} must be True: who fires depends on when its inputs fire")
+
+
+def _random_latencies(rng: np.random.Generator, shape: tuple[int, ...], time_steps: int) -> jax.Array:
+    """Latencies of neurons of which half are silent."""
+    latencies = np.where(rng.random(shape) < 0.5, time_steps, rng.integers(0, time_steps, shape))
+    return jnp.asarray(latencies, latency_dtype(time_steps))
 
 
 def _is_custom(part: object) -> bool:

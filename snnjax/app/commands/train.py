@@ -69,7 +69,8 @@ def of_few(epochs: tuple[int, ...], own: tuple[int, ...]) -> str:
     """A note on epochs that take the place of a network's own."""
     taken = " ".join(map(str, epochs))
     replaced = " ".join(map(str, own))
-    return f"epochs {taken} instead of the network's {replaced}, for fewer than {FEW:,} labelled images (or --epochs)"
+    why = f"for fewer than {FEW:,} labelled images; --epochs sets others"
+    return f"epochs {taken} instead of the network's {replaced}, {why}"
 
 
 def epochs_of_few(network: Network, shown: int) -> tuple[int, ...]:
@@ -103,7 +104,7 @@ def train(chosen: options.Train) -> dict[str, Any]:
                     save = stack.enter_context(Tracker(folder, state)).save if tracked else folder.save
                     folder.finish(trainer.run(state, save))
             except OSError as error:
-                kept = f"finished epochs are kept, go on once {path} can be written"
+                kept = f"all but the last half minute is kept, continue by --resume once {path} can be written"
                 raise OSError(f"{error}; {kept if folder.saved else 'nothing was kept'}") from error
         if folder.writes:
             console.summary(folder)
