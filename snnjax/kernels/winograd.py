@@ -62,12 +62,17 @@ def tiled_sums(values: jax.Array, weights: jax.Array, *, padding: Pair = 0) -> j
     height = padded.shape[0] - 2
     width = padded.shape[1] - 2
     whole = jnp.pad(padded, ((0, -height % _SUMS), (0, -width % _SUMS), (0, 0)))
-    rows = []
-    for row, row_weights in zip(_factors(whole, axis=0), weights, strict=True):
-        products = [_product(*factors) for factors in zip(_factors(row, axis=1), row_weights, strict=True)]
-        rows.append(jnp.stack(_combined(_OF_PRODUCTS, products), axis=2))  # (H'/4, W'/4, 4, F)
+    rows = lax.map(_row_sums, (jnp.stack(_factors(whole, axis=0)), weights))  # (6, H'/4, W'/4, 4, F)
     tiles = jnp.stack(_combined(_OF_PRODUCTS, rows), axis=1)  # (H'/4, 4, W'/4, 4, F)
     return tiles.reshape(_SUMS * tiles.shape[0], _SUMS * tiles.shape[2], -1)[:height, :width]
+
+
+def _row_sums(row_and_weights: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Four sums a tile, (H'/4, W'/4, 4, F), from one row of its values, (H'/4, W, C), and weights, (6, F, C)."""
+    row, weights = row_and_weights
+    factors = lax.optimization_barrier(jnp.stack(_factors(row, axis=1)))  # XLA would compute them anew
+    products = lax.dot_general(factors, weights, (((3,), (2,)), ((0,), (0,))), precision=lax.Precision.HIGHEST)
+    return jnp.stack(_combined(_OF_PRODUCTS, products), axis=2)
 
 
 def _factors(values: jax.Array, axis: int) -> list[jax.Array]:
@@ -77,16 +82,10 @@ def _factors(values: jax.Array, axis: int) -> list[jax.Array]:
     return _combined(_OF_VALUES, tiles)
 
 
-def _combined(matrix: np.ndarray, parts: Sequence[jax.Array]) -> list[jax.Array]:
-    """The products of a small matrix and a column of arrays."""
+def _combined(matrix: np.ndarray, parts: Sequence[jax.Array] | jax.Array) -> list[jax.Array]:
+    """The products of a small matrix and a column of arrays, or the parts of an array along its first axis."""
     sums = []
     for row in matrix.tolist():
         terms = [part if factor == 1 else factor * part for factor, part in zip(row, parts, strict=True) if factor]
         sums.append(functools.reduce(jnp.add, terms))
     return sums
-
-
-def _product(values: jax.Array, weights: jax.Array) -> jax.Array:
-    """(..., C) times (F, C). XLA would compute the values anew for each product."""
-    values = lax.optimization_barrier(values)
-    return lax.dot_general(values, weights, (((2,), (1,)), ((), ())), precision=lax.Precision.HIGHEST)
