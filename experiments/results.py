@@ -276,10 +276,11 @@ def notes_of(records: list[dict[str, Any]], sources: list[str]) -> list[str]:
     compiling = [seconds for record in records for seconds in record["compile_seconds"]]
     few = ", none of one seed and wide of two" * any(len(record["accuracies"]) < 3 for record in records)
     devices = "; ".join(sorted({name for record in records for name in record["devices"]}))
-    labelled = any(record["row"]["labels"] for record in records)
-    features = "whose labels the network learned from; its features learn from all except those held out"
+    images = "Images: those that the network learned from; held-out ones do not count."
+    if any(record["row"]["labels"] for record in records):
+        images = "Images: those whose labels the network learned from; features learn from all but those held out."
     notes = [
-        f"Images: those {features if labelled else 'that the network learned from; held-out ones do not count'}.",
+        images,
         f"Test accuracy: {interval}{few}. {chosen_by(records)}",
         "Seconds: mean wall time of a run, from reading the data to its report, of which "
         f"{min(compiling):.0f} to {max(compiling):.0f} compiling; on {devices}.",

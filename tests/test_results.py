@@ -105,7 +105,7 @@ def test_the_files_of_own_rows_are_named_briefly():
     assert results.table_of(given, twice) == "OWN-py-net-digits_own-py-other-my-npz_labels10_labels20"
 
 
-def test_the_picture_of_labels_has_them_below(tmp_path):
+def test_the_picture_of_labels_has_them_below():
     row = dict(folder="", dataset="digits", mirror=False, labels=10, train_images=None, drawn=True, update_batch=1)
     record = dict(row=row, mean=0.9, interval95=(0.7, 1.1), train_images=9, validation_images=1, published=[])
     figure = results.images_picture({"network": [record, record | dict(train_images=90)]})

@@ -182,8 +182,9 @@ def _npz_file(path: Path) -> Dataset:
     if lacking := [name for name in ARRAYS if name not in arrays]:
         raise InputError(f"{path} must hold {', '.join(ARRAYS)}, it lacks {', '.join(lacking)}")
     fields = (*ARRAYS, *VALIDATION, UNLABELLED, "classes", "class_names", *FILES, "train_groups")
+    absent = [field for field in fields if field not in arrays]
     for name in sorted(arrays.keys() - {*fields}):
-        if meant := nearest(name, [field for field in fields if field not in arrays], likeness=0.82):
+        if meant := nearest(name, absent, likeness=0.82):
             raise InputError(
                 f"{path} holds {name}, which is not read: rename it {meant} if that is meant, or remove it"
             )

@@ -216,7 +216,8 @@ def _check_kinds(graph: Graph, number: int, network: str) -> None:
             raise InputError(f"{title}: {each.stage} gives latencies, which have no means: got {each.pool}")
     real = [output for output, each in graph.reads(number) if each.code is None and graph.activities(output)]
     if 0 < len(real) < len(graph.reads(number)):
-        give = f"give {name_of(real[0])} a code, Input({name_of(real[0])!r}, code=LatencyCode())"
+        name = name_of(real[0])
+        give = f"give {name} a code, Input({name!r}, code=LatencyCode())"
         raise InputError(f"{title} must all be latencies or all activities, got both: {give}")
     if real and stage.spiking:
         raise _needs_code(network, real[0])

@@ -107,7 +107,7 @@ def stage(
     """A stage of one layer or of several branches, with pooling after it, by an integer of the largest.
 
     `inputs` are the earlier stages that it reads, by name ("stage1", "encoder") or as `Input`, by default the one
-    before; `join` makes one of several. Raises InputError where parts are of other types, or have no effect.
+    before; `join` makes one of several. Raises InputError for a part of a wrong type or without effect.
     """
     integer = isinstance(pool, int | np.integer) and not isinstance(pool, bool)
     pooling: Any = Pool(int(pool)) if integer else pool  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from snnjax.training.loop import Trainer
 from snnjax.training.state import FORMAT, Phase, TrainState
 
 PAUSE = 20
-"""How many times as long as saving took a run learns until it saves again."""
+"""Time between two saves within a phase, as a multiple of the time that the first of them took."""
 
 
 class RunFolder(CheckpointFolder):
@@ -121,7 +121,7 @@ class RunFolder(CheckpointFolder):
     def save(self, state: TrainState) -> None:
         """Writes the checkpoint, trained layers, and history.csv once there are supervised epochs.
 
-        After short epochs it waits until writing takes a small share of the time; not at the end of a phase.
+        A state at the end of a short epoch is not written if that would take a large share of the time.
         """
         if not self.writes or not self._is_due(state):
             return

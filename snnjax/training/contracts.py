@@ -70,23 +70,24 @@ def check_parts(network: Network, images: np.ndarray) -> None:
 def check_joins(network: Network) -> None:
     """Raises InputError where a custom join says that times do not matter, and random maps show that they do."""
     graph = network.graph
+    steps = network.time_steps
     for number, stage in enumerate(network.stages):
         join = stage.join
         if join.timed or not _is_custom(join) or graph.plain(number) or graph.takes_activities(number):
             continue
         rng = np.random.default_rng(0)
         shapes = graph.map_shapes(number, network.shapes)
-        maps = [_random_latencies(rng, shape, network.time_steps) for shape in shapes]
-        late = [at_last_step(latencies < network.time_steps, network.time_steps) for latencies in maps]
-        fired = np.asarray(join(*maps, time_steps=network.time_steps)) < network.time_steps
-        fired_late = np.asarray(join(*late, time_steps=network.time_steps)) < network.time_steps
+        maps = [_random_latencies(rng, shape, steps) for shape in shapes]
+        late = [at_last_step(latencies < steps, steps) for latencies in maps]
+        fired = np.asarray(join(*maps, time_steps=steps)) < steps
+        fired_late = np.asarray(join(*late, time_steps=steps)) < steps
         if np.any(fired != fired_late):
             title = f"`timed` of {type(join).__name__}, the join of stage {number + 1},"
             raise InputError(f"{title} must be True: who fires depends on when its inputs fire")
 
 
 def _random_latencies(rng: np.random.Generator, shape: tuple[int, ...], time_steps: int) -> jax.Array:
-    """Latencies of neurons of which half are silent."""
+    """Latencies drawn at random; half of the neurons are silent."""
     latencies = np.where(rng.random(shape) < 0.5, time_steps, rng.integers(0, time_steps, shape))
     return jnp.asarray(latencies, latency_dtype(time_steps))
 

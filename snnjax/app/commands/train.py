@@ -48,7 +48,7 @@ def prepare(
     shown = len(images.train_images) + Images.of(images).unlabelled
     epochs = epochs_of_few(spec, shown) if few else spec.epochs
     if not training.epochs and spec.epochs not in ((), epochs):
-        images = parts.noted(images, of_few(epochs, spec.epochs))
+        images = parts.noted(images, replacement_note(epochs, spec.epochs))
     settings = Settings(training.epochs or epochs, shuffle=spec.shuffle)
     if few:
         settings = dataclasses.replace(settings, batch_size=100, patience=0)
@@ -65,8 +65,8 @@ def prepare(
     return trainer, about, path
 
 
-def of_few(epochs: tuple[int, ...], own: tuple[int, ...]) -> str:
-    """A note on epochs that take the place of a network's own."""
+def replacement_note(epochs: tuple[int, ...], own: tuple[int, ...]) -> str:
+    """A note that `epochs` replace the network's `own`."""
     taken = " ".join(map(str, epochs))
     replaced = " ".join(map(str, own))
     why = f"for fewer than {FEW:,} labelled images; --epochs sets others"
