@@ -185,12 +185,37 @@ main.protected(work)
 """
 
 
-def test_an_interrupt_that_is_swallowed_is_sent_again():
-    process = subprocess.Popen([sys.executable, "-c", LOSING], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+TURNING = """
+import time
+from snnjax.app import main
+
+class Archive:
+    def close(self):
+        raise ValueError("Can't close the ZIP file while there is an open writing handle on it.")
+
+    __del__ = close
+
+def work():
+    archive = Archive()
+    print("begun", flush=True)
+    try:
+        time.sleep(60)
+    finally:
+        archive.close()
+
+main.protected(work)
+"""
+"""As np.savez, interrupted between two of its lines."""
+
+
+@pytest.mark.parametrize("text", [LOSING, TURNING], ids=["swallowed", "turned into another error"])
+def test_an_interrupt_stops_a_program_whatever_becomes_of_it(text):
+    streams = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", text], **streams, env=ENVIRONMENT)
     assert process.stdout.readline() == "begun\n"
     process.terminate()
-    out, _ = process.communicate(timeout=30)
-    assert (process.returncode, out) == (program.STOPPED, "\nStopped.\n")
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (program.STOPPED, "\nStopped.\n", "")
 
 
 def test_standard_output_may_be_closed():

@@ -46,6 +46,9 @@ snnjax COMMAND --help explains the options of a command; snnjax --version prints
 STOPPED = 130  # exit status after Ctrl-C
 RESEND_AFTER = 2.0  # seconds until an interrupt that did not end the program is sent again
 
+INTERRUPTED = threading.Event()
+"""Set once a signal has interrupted the program: errors of the code that it interrupted are of no interest."""
+
 COMMAND: ContextVar[str] = ContextVar("COMMAND", default="")
 """The command that runs, as a person would type it."""
 
@@ -64,14 +67,21 @@ def user_errors(program: str, stopped: Callable[[], str] = lambda: "Stopped.") -
     except BrokenPipeError:  # whoever reads the output has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (Python flushes it at exit)
         raise SystemExit(1) from None
-    except (InputError, OSError) as error:
-        fail(program, error)
-    except KeyboardInterrupt:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) is _interrupt:
-                signal.signal(number, signal.SIG_IGN)  # nothing may interrupt the exit
-        print(f"\n{stopped()}", flush=True)
-        raise SystemExit(STOPPED) from None
+    except (Exception, KeyboardInterrupt) as error:
+        if INTERRUPTED.is_set() or isinstance(error, KeyboardInterrupt):
+            _stop(stopped())
+        if isinstance(error, (InputError, OSError)):
+            fail(program, error)
+        raise
+
+
+def _stop(words: str) -> NoReturn:
+    """Ends an interrupted program; nothing may interrupt that."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is _interrupt:
+            signal.signal(number, signal.SIG_IGN)
+    print(f"\n{words}", flush=True)
+    raise SystemExit(STOPPED) from None
 
 
 def parse(kind: type[T], arguments: Sequence[str], program: str, description: str | None = None) -> T:
@@ -109,6 +119,7 @@ def protected(work: Callable[[], None]) -> None:
 
 def _interrupt(number: int, frame: object) -> None:
     """Interrupts the program, and sends the signal again later: third-party code may swallow the exception."""
+    INTERRUPTED.set()
     resend = threading.Timer(RESEND_AFTER, os.kill, (os.getpid(), number))
     resend.daemon = True
     resend.start()
@@ -116,8 +127,8 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Hides an interrupt that was raised in a callback of the interpreter: the signal is sent again."""
-    if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+    """Hides errors in callbacks of the interpreter once the program is interrupted: the signal is sent again."""
+    if not INTERRUPTED.is_set():
         sys.__unraisablehook__(unraisable)
 
 
