@@ -35,6 +35,7 @@ from .networks import (
     stage,
 )
 from .runs import load
+from .training.costs import cost
 from .training.loop import Trainer
 from .training.state import Callback, Settings, TrainState
 from .training.sweep import Sweep
@@ -82,6 +83,7 @@ __all__ = [
     "app",
     "component",
     "core",
+    "cost",
     "data",
     "encode",
     "encoding",

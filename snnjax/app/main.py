@@ -27,6 +27,7 @@ COMMANDS: dict[str, type] = {
     "train": options.Train,
     "evaluate": options.Evaluate,
     "predict": options.Predict,
+    "cost": options.Cost,
     "sweep": options.Sweep,
     "report": options.Report,
     "convert": options.Convert,

@@ -221,6 +221,28 @@ class Evaluate(OfRun):
 
 
 @dataclasses.dataclass(frozen=True)
+class Cost(OfRun):
+    """Count what decisions of a trained network cost: spikes, synaptic operations, bytes, and time until it decides.
+
+    $ snnjax cost runs/goupy2024_ncg_digits
+    $ snnjax cost RUN --test_images 1000 --csv costs.csv
+    $ snnjax cost RUN --pj_accumulate 0.9 --pj_multiply 4.6         energy, if these hold
+    """
+
+    run: Annotated[Positional[Path], option("RUN")]
+    """run folder, or its weights.npz"""
+    machine: Machine = field(default_factory=Machine, kw_only=True)
+    pj_accumulate: Annotated[float | None, option("PJ", "no estimate")] = None
+    """picojoules that you assume for a synaptic operation: the energy of an image is then estimated"""
+    pj_multiply: Annotated[float | None, option("PJ", "no estimate")] = None
+    """picojoules that you assume for a multiply-accumulate of a real-valued layer or a decision that is fitted"""
+    out: Annotated[Path | None, option("FILE.json", "cost.json and the report of the run, of its test images")] = None
+    """file to write the figures into"""
+    csv: Annotated[Path | None, option("FILE.csv", "none")] = None
+    """file for the counts of each image: its label, decision, spikes, operations, and when it was decided"""
+
+
+@dataclasses.dataclass(frozen=True)
 class Predict(OfRun):
     """Classify pictures by a trained network: the class, the score of each class, when the neurons fire.
 

@@ -12,7 +12,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from snnjax.app import diagram, features, page, parts, plots
+from snnjax.app import costs, diagram, features, page, parts, plots
 from snnjax.core import files
 from snnjax.core.errors import printable
 from snnjax.core.metrics import tested_part
@@ -112,6 +112,11 @@ _KINDS = {
         " wants that colour",
         "A sheet of small images, one for each feature",
     ),
+    "cost": (
+        "Costs and time",
+        "Accuracy if the input ends at a step; when the readout first fires, and from when on the decision stays",
+        "A curve over the time steps, and histograms of time steps",
+    ),
     "graph": (
         "Stages",
         "What each stage reads, how its layers learn, and the size of its output: maps, rows, columns",
@@ -179,6 +184,7 @@ def run_page(results: dict[str, Any], run: Path, pictures: Mapping[str, Markup] 
         **{name: shown.pop(name, Markup()) for name in ("Accuracy by epoch", "Confusion")},
         "Classes": page.html.classes(*classes(results["test"], results["class_names"])),
         "Misclassified": errors(results["misclassified"]) + shown.pop("Misclassified", Markup()),
+        "Costs and time": costs.section(run) + shown.pop("Costs and time", Markup()),
         "What the phases show": page.html.pairs("words", words),
         **shown,
         "Phases and time": page.html.table(*phases(results)),

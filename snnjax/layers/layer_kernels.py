@@ -9,7 +9,7 @@ from snnjax import kernels
 from snnjax.core import checks
 from snnjax.kernels import Spikes, Winners, native
 from snnjax.layers.conv import Conv
-from snnjax.layers.layer import LayerKernels
+from snnjax.layers.layer import BaseLayer, LayerKernels
 from snnjax.layers.pool import Pool
 from snnjax.layers.spiking import Layer
 
@@ -143,3 +143,12 @@ ROWS = LayerKernels(lambda w: w.transpose(0, 2, 3, 1), lambda w, _: w.transpose(
 """Weights as (F, kh, kw, C), for the products of real-valued layers."""
 TAPS = LayerKernels(_to_taps, lambda weights, features: _to_taps(weights), potentials=_taps_potentials)
 """Weights as (kh, kw, F, C), for the products of deciding layers over blocks of images."""
+
+
+def best_kernels(layer: BaseLayer, *, native: bool, learner: int | None = None) -> LayerKernels:
+    """The fastest kernels of a layer, which learns by its learner number `learner` if given; `native`: compiled."""
+    if layer.conv.real:
+        return ROWS
+    suits = native and native_suits(layer.conv, layer.time_steps)
+    rule = None if learner is None else layer.conv.each_learner[learner]
+    return NATIVE if suits and (rule is None or rule.native) else XLA

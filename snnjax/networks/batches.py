@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from snnjax import kernels
 from snnjax.core import devices
+from snnjax.kernels import Spikes
 from snnjax.layers.layer_kernels import block_potentials
 from snnjax.networks.decision import Decided, decide, is_fitted
 from snnjax.networks.forward import Known
@@ -98,21 +99,25 @@ def decide_batch(
     """
     known = Known({0: encode_batch(model, inputs, native=native)}) if encode else inputs
     latencies = input_batch(model, known, number=model.last, timed=model.network.decision.timed)
-    decided = _decide_images(model, latencies)
+    decided = decide_inputs(model, latencies)
     return decided.decision, decided.scores
 
 
-def _decide_images(model: Model, latencies: jax.Array) -> Decided:
-    """`Model.decide` of the inputs of the deciding layers, by their kernels for batches where they have some."""
-    if is_fitted(model.network.decision):
-        return jax.vmap(model.decide)(latencies)
-    layers = model.stage(model.last)
-    of_classes = [layer.kernels.of_classes for layer in layers]
-    if None not in of_classes:
-        spikes = [function(layer, latencies) for function, layer in zip(of_classes, layers, strict=True)]
-    elif model.network.decision.timed:
-        return devices.map_each(model.decide, latencies)
-    else:
-        fire = jax.vmap(functools.partial(kernels.fire_at_last_step, time_steps=model.network.time_steps))
-        spikes = [fire(block_potentials(layer, latencies < model.network.time_steps)) for layer in layers]
+def decide_inputs(model: Model, latencies: jax.Array) -> Decided:
+    """`Model.decide` of the inputs (B, C, H, W) of the deciding layers, by their kernels for batches if there are."""
+    spikes = decisive_spikes(model, latencies)
     return jax.vmap(lambda x: decide(model.network.decision, x, model.network.classes))(spikes)
+
+
+def decisive_spikes(model: Model, latencies: jax.Array) -> list[Spikes]:
+    """`Model.decisive_spikes` of inputs (B, C, H, W); kernels for batches leave out those that do not matter."""
+    if is_fitted(model.network.decision):
+        return jax.vmap(model.decisive_spikes)(latencies)
+    layers = model.stage(model.last)
+    of_classes: list[Any] = [layer.kernels.of_classes for layer in layers]
+    if all(of_classes):
+        return [function(layer, latencies) for function, layer in zip(of_classes, layers, strict=True)]
+    if model.network.decision.timed:
+        return devices.map_each(model.decisive_spikes, latencies)
+    fire = jax.vmap(functools.partial(kernels.fire_at_last_step, time_steps=model.network.time_steps))
+    return [fire(block_potentials(layer, latencies < model.network.time_steps)) for layer in layers]

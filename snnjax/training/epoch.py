@@ -14,7 +14,8 @@ from snnjax.core import files
 from snnjax.core.components import leaves, with_leaves
 from snnjax.core.errors import InputError
 from snnjax.data import Dataset
-from snnjax.layers.layer_kernels import XLA
+from snnjax.layers.layer import BaseLayer, LayerKernels
+from snnjax.layers.layer_kernels import XLA, best_kernels
 from snnjax.layers.spiking import Layer
 from snnjax.learners import Tally
 from snnjax.networks import Model
@@ -278,10 +279,14 @@ class PhaseRunners:
             fast = self.fast_step(task, model)
             for name in task.names:
                 layer = model.layers[name]
-                compiled = fast.compiled if fast else self.cache.kernels(layer, phase.learner) is not XLA
+                compiled = fast.compiled if fast else self._kernels(layer, phase) is not XLA
                 if not compiled:
                     names.append(f"{name} ({type(layer.conv.each_learner[phase.learner]).__name__})")
         return names
+
+    def _kernels(self, layer: BaseLayer, phase: Phase) -> LayerKernels:
+        """The kernels of a layer that learns in a phase, step by step as it is defined."""
+        return best_kernels(layer, native=self.settings.native, learner=phase.learner)
 
     def of_phase(self, phase: Phase, states: Sequence[TrainState], inputs: Any) -> EpochRunner:
         """The runner of a phase's epochs, given the `StageCache.inputs` of the stages that learn in it."""
@@ -293,7 +298,7 @@ class PhaseRunners:
             layers = {}
             for name in task.names:
                 layer = model.layers[name]
-                layers[name] = layer.packed(fast.kernels if fast else self.cache.kernels(layer, phase.learner))
+                layers[name] = layer.packed(fast.kernels if fast else self._kernels(layer, phase))
             learners, tally = self.fresh(state, index)
             learned = with_leaves(learners, state.learning), with_leaves(tally, state.learning, "tally")
             carries.append(Carry(layers, *learned))

@@ -10,8 +10,8 @@ import numpy as np
 from snnjax.core import files
 from snnjax.core.errors import InputError
 from snnjax.data import Dataset
-from snnjax.layers.layer import BaseLayer, LayerKernels
-from snnjax.layers.layer_kernels import NATIVE, ROWS, XLA, native_suits
+from snnjax.layers.layer import LayerKernels
+from snnjax.layers.layer_kernels import best_kernels
 from snnjax.networks import Model, Network
 from snnjax.networks.batches import encode_batch, input_batch, output_batch
 from snnjax.networks.forward import Known
@@ -48,17 +48,11 @@ class StageCache:
         """All networks with their weights."""
         return [self.model(state, index) for index, state in enumerate(states)]
 
-    def kernels(self, layer: BaseLayer, learner: int | None = None) -> LayerKernels:
-        """The kernels of a layer, which learns by its learner number `learner` if given."""
-        if layer.conv.real:
-            return ROWS
-        suits = self.native and native_suits(layer.conv, layer.time_steps)
-        rule = None if learner is None else layer.conv.each_learner[learner]
-        return NATIVE if suits and (rule is None or rule.native) else XLA
-
     def pack(self, models: Sequence[Model], kernels: Mapping[str, LayerKernels] | None = None) -> Any:
         """Models that do not learn, stacked, with their fastest kernels or those named."""
-        best = {name: self.kernels(layer) for name, layer in models[0].layers.items()} | dict(kernels or {})
+        best = {name: best_kernels(layer, native=self.native) for name, layer in models[0].layers.items()} | dict(
+            kernels or {}
+        )
         return self.placement.stack([model.packed(best) for model in models])
 
     def learned_part(self, phase: Phase) -> str:

@@ -1,0 +1,90 @@
+"""`snnjax cost`: counts what the decisions of a trained network cost."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import snnjax
+from snnjax import InputError
+from snnjax.app import console, costs, options, parts, report, tested
+from snnjax.app.commands.predict import csv_text
+from snnjax.core import files
+from snnjax.core.errors import printable
+from snnjax.data.names import name_of
+from snnjax.runs.results import PICTURES, RESULTS, read_results
+from snnjax.runs.trained import Trained
+from snnjax.training.costs import Cost, summary
+
+
+def show(figures: dict[str, Any]) -> None:
+    """Prints the figures."""
+    screen = console.screen()
+    head, rows = costs.layers(figures)
+    screen.print(console.table(head, [rows[:-1], rows[-1:]], "layers, an image"), markup=False)
+    screen.print(console.table(costs.moments(figures)[0], [costs.moments(figures)[1]], "decisions in time", left=0))
+    for name, words in costs.facts(figures).items():
+        if words:
+            print(f"{name}: {words}")
+
+
+def write_images(path: Path, cost: Cost, names: tuple[str, ...]) -> None:
+    """Writes the counts of each image as CSV."""
+    counted = [layer for layer in cost.spiking if layer.spikes is not None]
+    head = ["image", "label", "class", "spikes of the input", *(f"spikes of {layer.name}" for layer in counted)]
+    head += [f"operations of {layer.name}" for layer in counted]
+    head += ["first readout spike", "decided for good"]
+    with files.atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+        writer.writerow(head)
+        for number in range(len(cost)):
+            label = "" if cost.labels is None else names[cost.labels[number]]
+            decision = name_of(int(cost.decisions[number, -1]), names)
+            counts = [cost.input_spikes, *(layer.spikes for layer in counted), *(layer.effective for layer in counted)]
+            first = "" if cost.first_spike is None else int(cost.first_spike[number])
+            row = [int(count[number]) for count in counts if count is not None]
+            writer.writerow([number, csv_text(label), csv_text(decision), *row, first, int(cost.settled[number])])
+
+
+def estimated(chosen: options.Cost, cost: Cost) -> dict[str, Any]:
+    """The energy that options ask for, as JSON data; raises InputError where an assumption is missing."""
+    if chosen.pj_accumulate is None and chosen.pj_multiply is None:
+        return {}
+    if chosen.pj_accumulate is None:
+        raise InputError("`pj_accumulate` must be given with `pj_multiply`, such as 0.9, got None")
+    if cost.multiplications and chosen.pj_multiply is None:
+        needs = f"{cost.network} makes {cost.multiplications:,} multiply-accumulates an image"
+        raise InputError(f"`pj_multiply` must be given, such as 4.6: {needs}, got None")
+    nanojoules = cost.energy(chosen.pj_accumulate, chosen.pj_multiply or 0.0)
+    assumed = dict(pj_accumulate=chosen.pj_accumulate, pj_multiply=chosen.pj_multiply)
+    return dict(energy=assumed | dict(nanojoules=summary(nanojoules)))
+
+
+def run(chosen: options.Cost) -> None:
+    """Counts, prints the figures, and writes them into the run's folder and report, or into a file that is named."""
+    parts.import_all(chosen.parts.modules)
+    trained = Trained.read(chosen.run)
+    for path in (chosen.out, chosen.csv):
+        if path is not None:
+            parts.check_new(path)
+    images, of_run = tested.prepare(chosen, trained, chosen.run)
+    native = parts.use_native(chosen.machine.kernels, trained.network.time_steps)
+    cost = snnjax.cost(trained.spiking_network(), images.test_images, images.test_labels, native=native)
+    figures = dict(run=str(chosen.run), dataset=images.name) | cost.as_json() | estimated(chosen, cost)
+    print(f"{chosen.run} on {len(cost):,} test images of {images.name}")
+    show(figures)
+    if chosen.csv is not None:
+        write_images(chosen.csv, cost, trained.class_names)
+        print(f"{printable(str(chosen.csv))}: the counts of each image")
+    if chosen.out is not None:
+        files.write_json(chosen.out, figures)
+        print(f"{printable(str(chosen.out))}: these figures")
+    elif of_run and (chosen.run / RESULTS).is_file():
+        add_to_report(chosen.run, figures)
+
+
+def add_to_report(folder: Path, figures: dict[str, Any]) -> None:
+    """Writes the figures into the folder of a run, and into its report."""
+    results = read_results(folder)
+    files.write_json(folder / costs.COSTS, figures)
+    report.write(folder, results, [("cost", costs.picture(figures))])
+    print(f"{printable(str(folder / costs.COSTS))}, {PICTURES}/cost.png and {report.PAGE}: these figures")

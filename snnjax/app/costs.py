@@ -1,0 +1,133 @@
+"""The costs of a network for people: tables, sentences and a picture of the figures of `snnjax.cost`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from snnjax.app import page, plots
+from snnjax.core import files
+from snnjax.core.errors import InputError
+
+COSTS = "cost.json"  # in the folder of a run
+
+Json = Mapping[str, Any]
+Rows = tuple[list[str], list[list[str]]]
+
+
+def layers(cost: Json) -> Rows:
+    """What each layer costs: the heads of a table and its rows, that of all layers last."""
+    head = ["layer", "neurons", "weights", "not 0", "kB", "spikes", "least", "most", "operations", "dense"]
+    rows = [_layer(layer) for layer in cost["layers"]]
+    spiking = [layer for layer in cost["layers"] if layer["kind"] == "spiking"]
+    sums = {key: sum(layer[key] for layer in spiking) for key in ("neurons", "weights", "nonzero_weights", "bytes")}
+    counts = {key: cost[key] for key in ("spikes", "effective_operations", "dense_operations")}
+    return head, [*rows, _layer(dict(name="all that spike", kind="spiking") | sums | counts)]
+
+
+def _layer(layer: Json) -> list[str]:
+    """The cells of one layer, or of all."""
+    kind = "" if layer["kind"] == "spiking" else ", multiply-accumulates"
+    spikes = layer["spikes"]
+    return [
+        layer["name"] + kind,
+        f"{layer['neurons']:,}",
+        f"{layer['weights']:,}",
+        f"{layer['nonzero_weights'] / layer['weights']:.0%}",
+        f"{layer['bytes'] / 1000:,.0f}",
+        f"{spikes['mean']:,.0f}" if spikes else "",
+        f"{spikes['least']:,}" if spikes else "",
+        f"{spikes['most']:,}" if spikes else "",
+        f"{layer['effective_operations']['mean']:,.0f}",
+        f"{layer['dense_operations']:,}",
+    ]
+
+
+def moments(cost: Json) -> Rows:
+    """What is decided after each step: the heads of a table and its rows."""
+    known = "accuracy" in cost
+    shares = cost["accuracy" if known else "same_as_last"]
+    decided = np.cumsum(cost["settled_images"]) / cost["images"]
+    head = ["after step", "of T", "accuracy" if known else "decided as at the end", "decided for good"]
+    if "first_spike_images" in cost:
+        head.append("readout has fired")
+        fired = np.cumsum(cost["first_spike_images"])[cost["steps"]] / cost["images"]
+    rows = []
+    for place, (step, share) in enumerate(zip(cost["steps"], shares, strict=True)):
+        row = [str(step), f"{(step + 1) / cost['time_steps']:.2f}", f"{share:.2%}", f"{decided[place]:.1%}"]
+        if "first_spike_images" in cost:
+            row.append(f"{fired[place]:.1%}")
+        rows.append(row)
+    return head, rows
+
+
+def facts(cost: Json) -> dict[str, str]:
+    """The main figures in words, by name."""
+    effective = cost["effective_operations"]["mean"]
+    found = {
+        "images": f"{cost['images']:,}",
+        "spikes of the encoded image": " to ".join(f"{cost['input_spikes'][key]:,}" for key in ("least", "most")),
+        "activation sparsity": f"{cost['activation_sparsity']:.4%}",
+        "synaptic operations": f"{effective:,.0f} an image, {effective / cost['dense_operations']:.4%} of dense ones",
+        "multiply-accumulates": f"{cost['multiply_accumulates']:,} an image" if cost["multiply_accumulates"] else "",
+        "weights": f"{cost['footprint_bytes'] / 1000:,.0f} kB as float32",
+        "first readout spike": "",
+        "decided for good": f"after step {cost['settled']['mean']:.1f} on average, {cost['settled']['most']} at most",
+    }
+    if "first_spike" in cost:
+        first = cost["first_spike"]
+        found["first readout spike"] = f"at step {first['mean']:.1f} on average, of {cost['time_steps']}"
+    if "energy" in cost:
+        found["energy, estimated"] = energy(cost["energy"])
+    return found
+
+
+def energy(estimate: Json) -> str:
+    """An estimate of energy in words, with what it assumes."""
+    multiply = estimate["pj_multiply"]
+    assumed = f"{estimate['pj_accumulate']:g} pJ a synaptic operation"
+    if multiply is not None:
+        assumed += f" and {multiply:g} pJ a multiply-accumulate"
+    return f"{estimate['nanojoules']['mean']:,.1f} nJ an image, if {assumed} are all that counts"
+
+
+def section(run: Path) -> Markup:
+    """The costs of a run as HTML; nothing if they have not been counted. Raises InputError if the file is damaged."""
+    path = run / COSTS
+    if not path.exists():
+        return Markup()
+    cost = files.read_json(path)
+    try:
+        return page.html.costs(facts(cost), *layers(cost), *moments(cost))
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        raise InputError(f"{path} holds no costs: delete it, and `snnjax cost {run}` writes it anew") from error
+
+
+def picture(cost: Json) -> Figure:
+    """Accuracy against the time available, and when the readout first fires and the decision last changes."""
+    figure, (curve, times) = plots.grid(2, 2, plots.WIDTH / 2, 3.2)
+    steps = np.array(cost["steps"])
+    known = "accuracy" in cost
+    curve.plot(steps, 100 * np.array(cost["accuracy" if known else "same_as_last"]), marker="o", markersize=4)
+    curve.set(xlabel="input up to this step", ylabel=f"images, {'right' if known else 'decided as at the end'}, %")
+    curve.set_ylim(0, 100)
+    curve.grid(alpha=0.3)
+    _draw_times(times, cost, steps)
+    return figure
+
+
+def _draw_times(axis: Axes, cost: Json, steps: np.ndarray) -> None:
+    """Draws histograms of the first readout spike and of the last change of the decision."""
+    edges = [0, *(steps + 1)]
+    if "first_spike_images" in cost:
+        images = np.add.reduceat(cost["first_spike_images"][:-1], edges[:-1])  # those that stay silent come last
+        axis.stairs(images, edges, fill=True, color="tab:orange", label="first readout spike")
+    axis.stairs(cost["settled_images"], edges, color="tab:blue", linewidth=1.5, label="decided for good")
+    axis.set(xlabel="time step", ylabel="images")
+    plots.whole_numbers(axis, 0, cost["time_steps"])
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)

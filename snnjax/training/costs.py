@@ -1,0 +1,265 @@
+"""What a trained network costs: its spikes, operations and weights, and how soon it decides."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+
+from snnjax.core import checks
+from snnjax.core.errors import InputError, wrong_type
+from snnjax.kernels import native as compiled
+from snnjax.layers.layer_kernels import best_kernels
+from snnjax.networks import SpikingNetwork
+from snnjax.networks.costs import count_batch, neurons, synapses
+from snnjax.networks.decision import is_fitted
+from snnjax.networks.model import Model, check_fitted, rounded_weights
+from snnjax.steps.deciding import deciding_kernels
+from snnjax.training.placement import Placement, Timer
+from snnjax.training.stage_cache import as_array
+
+MOMENTS = 20
+"""Steps, evenly spaced, after each of which the network decides; all steps where there are fewer."""
+WEIGHT = 4  # bytes
+
+
+class LayerCost(NamedTuple):
+    """The costs of one layer, or of a decision that is fitted.
+
+    Attributes:
+      name: of the layer, or "decision".
+      real: whether it is real-valued: it does not spike, and its operations are multiply-accumulates.
+      neurons: their number, before pooling.
+      weights: their number; `nonzero` of them are not 0.
+      nonzero: the number of weights that are not 0.
+      effective: operations of each image, (N,) int64, made at spikes and non-zero weights alone.
+      dense: operations of an image, made for all synapses, in spiking layers at each of T steps.
+      spikes: of each image, (N,) int64; None where it is real-valued.
+    """
+
+    name: str
+    real: bool
+    neurons: int
+    weights: int
+    nonzero: int
+    effective: np.ndarray
+    dense: int
+    spikes: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What a network costs on N images.
+
+    Attributes:
+      network: its name.
+      time_steps: T.
+      input_spikes: of the encoded images, (N,) int64.
+      layers: the costs of each layer, in order.
+      steps: (K,) int64, after which the network decides, from 0; the last is T - 1.
+      decisions: (N, K) int32, after each of the steps, -1 where silent.
+      first_spike: (N,) int64, the step of the first spike of a deciding layer, T where all are silent; None where the
+        decision is not timed, or is fitted.
+      labels: (N,) int32, or None.
+    """
+
+    network: str
+    time_steps: int
+    input_spikes: np.ndarray
+    layers: tuple[LayerCost, ...]
+    steps: np.ndarray
+    decisions: np.ndarray
+    first_spike: np.ndarray | None
+    labels: np.ndarray | None
+
+    @property
+    def spiking(self) -> tuple[LayerCost, ...]:
+        """The costs of the layers that spike."""
+        return tuple(layer for layer in self.layers if not layer.real)
+
+    @property
+    def spikes(self) -> np.ndarray:
+        """Of all layers, for each image: (N,) int64."""
+        return sum((layer.spikes for layer in self.spiking if layer.spikes is not None), np.zeros(len(self), np.int64))
+
+    @property
+    def effective(self) -> np.ndarray:
+        """Effective synaptic operations of each image, (N,) int64."""
+        return sum((layer.effective for layer in self.spiking), np.zeros(len(self), np.int64))
+
+    @property
+    def dense(self) -> int:
+        """Dense synaptic operations of an image."""
+        return sum(layer.dense for layer in self.spiking)
+
+    @property
+    def multiplications(self) -> int:
+        """Multiply-accumulates of an image, those of real-valued layers and of a decision that is fitted."""
+        return sum(layer.dense for layer in self.layers if layer.real)
+
+    @property
+    def sparsity(self) -> float:
+        """Activation sparsity: the share of neurons and steps, of spiking layers, without a spike."""
+        places = sum(layer.neurons for layer in self.spiking) * self.time_steps
+        return 1 - float(self.spikes.mean()) / places
+
+    @property
+    def footprint(self) -> int:
+        """Bytes of the weights, as float32."""
+        return WEIGHT * sum(layer.weights for layer in self.layers)
+
+    @property
+    def right(self) -> np.ndarray:
+        """The share of images decided right after each of the steps, (K,) float64; without labels, decided as last."""
+        expected = self.decisions[:, -1] if self.labels is None else self.labels
+        return (self.decisions == expected[:, None]).mean(axis=0)
+
+    @property
+    def settled(self) -> np.ndarray:
+        """The first of the steps from which each decision stays what it is, (N,) int64."""
+        changes = self.decisions != self.decisions[:, -1:]
+        last_change = np.where(changes.any(axis=1), changes.shape[1] - 1 - changes[:, ::-1].argmax(axis=1), -1)
+        return self.steps[last_change + 1]
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.input_spikes)
+
+    def energy(self, pj_accumulate: float, pj_multiply: float) -> np.ndarray:
+        """Nanojoules of each image, (N,) float64, if operations take so many picojoules and nothing else takes any.
+
+        `pj_accumulate` is that of a synaptic operation, `pj_multiply` that of a multiply-accumulate. Raises InputError
+        where they are not finite numbers from 0.
+        """
+        checks.number("pj_accumulate", pj_accumulate)
+        checks.number("pj_multiply", pj_multiply)
+        return (self.effective * pj_accumulate + self.multiplications * pj_multiply) / 1000
+
+    def as_json(self) -> dict[str, Any]:
+        """The figures as JSON data; counts that differ between images as mean, least and most."""
+        figures: dict[str, Any] = dict(
+            network=self.network,
+            images=len(self),
+            time_steps=self.time_steps,
+            input_spikes=summary(self.input_spikes),
+            spikes=summary(self.spikes),
+            effective_operations=summary(self.effective),
+            dense_operations=self.dense,
+            multiply_accumulates=self.multiplications,
+            activation_sparsity=self.sparsity,
+            footprint_bytes=self.footprint,
+            layers=[_layer_json(layer) for layer in self.layers],
+            steps=self.steps.tolist(),
+            settled=summary(self.settled),
+            settled_images=[int(count) for count in np.sum(self.settled[:, None] == self.steps, axis=0)],
+        )
+        figures["same_as_last" if self.labels is None else "accuracy"] = self.right.tolist()
+        if self.first_spike is not None:
+            figures["first_spike"] = summary(self.first_spike)
+            figures["first_spike_images"] = np.bincount(self.first_spike, minlength=self.time_steps + 1).tolist()
+        return figures
+
+
+def _layer_json(layer: LayerCost) -> dict[str, Any]:
+    return dict(
+        name=layer.name,
+        kind="real-valued" if layer.real else "spiking",
+        neurons=layer.neurons,
+        weights=layer.weights,
+        nonzero_weights=layer.nonzero,
+        bytes=WEIGHT * layer.weights,
+        spikes=None if layer.spikes is None else summary(layer.spikes),
+        effective_operations=summary(layer.effective),
+        dense_operations=layer.dense,
+    )
+
+
+def summary(counts: np.ndarray) -> dict[str, float]:
+    """Mean, least and most of counts, (N,)."""
+    return dict(mean=float(counts.mean()), least=int(counts.min()), most=int(counts.max()))
+
+
+def cost(
+    network: SpikingNetwork, images: ArrayLike, labels: ArrayLike | None = None, *, native: bool | None = None
+) -> Cost:
+    """What a trained network costs on images (N, H, W) of 0..255, or (N, H, W, 3) as its encoder takes them.
+
+    `labels` are (N,); `native`: by compiled kernels, by default where they can be had. Counts are those of NeuroBench;
+    what the encoder takes is not counted. Raises InputError where images or labels do not fit, or the network is not
+    fitted.
+    """
+    if not isinstance(network, SpikingNetwork):
+        raise wrong_type("network", "a SpikingNetwork", network, "snnjax.load(RUN)")
+    spec = network.spec
+    check_fitted(spec)
+    pictures = np.asarray(images)
+    if pictures.ndim < 3 or not len(pictures):
+        raise InputError(f"`images` must be (N, H, W) or (N, H, W, 3), N from 1, got {pictures.shape}")
+    wanted = None if labels is None else np.asarray(labels)
+    if wanted is not None and wanted.shape != (len(pictures),):
+        raise InputError(f"`labels` must be ({len(pictures)},), one for each image, got {wanted.shape}")
+    if native is None:
+        native = not compiled.unavailable(spec.time_steps)
+    weights = rounded_weights(spec, {name: np.asarray(value) for name, value in network.weights().items()})
+    model: Model = jax.tree.map(as_array, Model.of(spec, weights))
+    steps = moments(spec.time_steps)
+    counts = _counted(model, pictures, native, steps)
+    first = None if counts.first_spike is None else np.asarray(counts.first_spike).astype(np.int64)
+    return Cost(
+        network=spec.name,
+        time_steps=spec.time_steps,
+        input_spikes=counts.spikes["input"].astype(np.int64),
+        layers=_layers(model, counts, len(pictures)),
+        steps=np.array(steps),
+        decisions=np.asarray(counts.decisions),
+        first_spike=first,
+        labels=wanted,
+    )
+
+
+def moments(time_steps: int) -> tuple[int, ...]:
+    """The steps, from 0, after which a network decides; the last one among them."""
+    count = min(MOMENTS, time_steps)
+    return tuple(-(-time_steps * moment // count) - 1 for moment in range(1, count + 1))
+
+
+def _counted(model: Model, images: np.ndarray, native: bool, steps: tuple[int, ...]) -> Any:
+    """`Counts` of all images, NumPy arrays of (N, ...)."""
+    placement = Placement(1)
+    kernels = {name: best_kernels(layer, native=native) for name, layer in model.layers.items()}
+    deciding = deciding_kernels(model.network, native=native, scores=False)
+    kernels |= {name: deciding[name] for name in model.network.deciding if name in deciding}
+    models = placement.stack([model.packed(kernels)])
+    counts = placement.map(Timer(""), count_batch, models, images, native=native, steps=steps)
+    return jax.tree.map(lambda x: x[0], counts)
+
+
+def _layers(model: Model, counts: Any, images: int) -> tuple[LayerCost, ...]:
+    """The costs of each layer, and of a decision that is fitted, on a number of images."""
+    network = model.network
+    per_layer = synapses(network)
+    sizes = neurons(network)
+    layers: list[LayerCost] = []
+    for _, name, conv in network.layers():
+        weights = np.asarray(model.layers[name].weights)
+        if conv.real:
+            effective = np.full(images, per_layer[name])
+            spikes = None
+        else:
+            effective = counts.effective[name].sum(axis=1, dtype=np.int64)
+            spikes = counts.spikes[name].astype(np.int64)
+        dense = per_layer[name] * (1 if conv.real else network.time_steps)
+        nonzero = int(np.count_nonzero(weights))
+        layers.append(LayerCost(name, conv.real, sizes[name], weights.size, nonzero, effective, dense, spikes))
+    if is_fitted(network.decision):
+        layers.append(_decision(network.decision, network.classes, images))
+    return tuple(layers)
+
+
+def _decision(decision: Any, classes: int, images: int) -> LayerCost:
+    """The cost of a decision that is fitted: it multiplies each of its numbers once."""
+    arrays = [np.asarray(leaf) for leaf in jax.tree.leaves(decision) if np.ndim(leaf)]
+    numbers = sum(array.size for array in arrays)
+    nonzero = sum(int(np.count_nonzero(array)) for array in arrays)
+    return LayerCost("decision", True, classes, numbers, nonzero, np.full(images, numbers), numbers, None)

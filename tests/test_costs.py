@@ -1,0 +1,197 @@
+"""What `snnjax.cost` and `snnjax cost` count, by hand, by convolutions, and by cutting the input."""
+
+import csv
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from command import Command, refused
+from shipped import NAMES, shipped
+from tiny import TRAIN, images, labelled, plain
+
+from snnjax import Conv, InputError, SpikingNetwork, cost, load
+from snnjax.app.names import RECORDED
+from snnjax.data import digits
+from snnjax.networks.costs import fan_out, synapses
+from snnjax.networks.forward import Known
+from snnjax.training import costs
+from snnjax.training.build import network_for
+
+PICTURES = digits().test_images
+
+
+def made(make, seed=0):
+    """A network with initial weights, of which a part is 0."""
+    return with_weights(network_for(make, images()), seed)
+
+
+def with_weights(spec, seed=0):
+    weights = spec.initial_weights(seed)
+    random = np.random.default_rng(seed)
+    for name, values in weights.items():
+        weights[name] = np.where(random.random(values.shape) < 0.1, 0, values).astype(np.float32)
+    return SpikingNetwork(spec, weights=weights)
+
+
+def test_fan_out_by_hand():
+    """Three rows of four inputs, padded by a column, under two features of 2x2 with a stride of two columns."""
+    connected = np.array([[[[1, 1], [1, 0]]], [[[0, 1], [0, 0]]]], bool)
+    conv = Conv(2, kernel=2, padding=(0, 1), stride=(1, 2))
+    # Outputs stand at rows 0 and 1, columns -1, 1 and 3; each first row of taps has weights (1, 2), each second (1, 0).
+    expected = [[[2, 1, 2, 1], [2, 2, 2, 2], [0, 1, 0, 1]]]
+    np.testing.assert_array_equal(fan_out(conv, connected, (3, 4)), expected)
+
+
+FAST = ("mozafari2018", "goupy2024_ncg", "kheradpisheh2018", "softhebb_narrow", "resnet2024", "majority2024")
+OTHERS = [name for name in NAMES if name not in RECORDED and name not in FAST]
+
+
+@pytest.mark.parametrize("name", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
+def test_counts_of_all_networks_are_those_of_convolutions(name):
+    """Spikes as `observe` has them; operations as sums of convolutions of who fires with where there are weights."""
+    spec = shipped(name)
+    if spec.encoder is None:
+        pytest.skip("it takes latencies")
+    network = with_weights(spec)
+    pictures = PICTURES[:2]
+    found = cost(network, pictures)
+    for number, picture in enumerate(pictures):
+        model = network.model
+        observed = jax.jit(lambda model, image: model.observe(model.encode(image)))(model, picture)
+        assert found.decisions[number, -1] == observed.decided.decision
+        latencies = {layer: np.asarray(x) for layer, x in observed.latencies.items()}
+        assert found.input_spikes[number] == np.sum(latencies["input"] < spec.time_steps)
+        for layer in found.spiking:
+            assert layer.spikes[number] == np.sum(latencies[layer.name] < spec.time_steps), layer.name
+    assert found.dense == sum(spec.time_steps * synapses(spec)[layer.name] for layer in found.spiking)
+    assert found.multiplications == sum(layer.effective[0] for layer in found.layers if layer.real)
+
+
+def test_operations_are_sums_of_convolutions():
+    network = made(labelled)
+    model = network.model
+    found = cost(network, PICTURES[:3])
+    for number, picture in enumerate(PICTURES[:3]):
+        latency = model.encode(picture)
+        for stage, layer in enumerate(found.layers):
+            inputs = model.input_of(stage, Known({0: latency}))
+            conv = network.spec.stages[stage].branches[0]
+            fired = jnp.asarray(inputs < network.spec.time_steps, jnp.float32)[None]
+            weights = jnp.asarray(model.layers[layer.name].weights != 0, jnp.float32)
+            margins = [(conv.padding, conv.padding)] * 2
+            sums = jax.lax.conv_general_dilated(fired, weights, (1, 1), margins)
+            assert layer.effective[number] == float(sums.sum()) > 0
+
+
+@pytest.mark.parametrize("make", [plain, labelled])
+def test_decisions_after_a_step_are_those_on_what_came_until_then(make):
+    network = made(make)
+    model = network.model
+    steps = network.spec.time_steps
+    found = cost(network, PICTURES[:3])
+    for number, picture in enumerate(PICTURES[:3]):
+        latency = model.encode(picture)
+        for place, step in enumerate(found.steps):
+            cut = jnp.where(latency <= step, latency, jnp.asarray(steps, latency.dtype))
+            assert found.decisions[number, place] == model.predict(cut).decision
+    assert len(np.unique(found.decisions)) > 1
+    changes = found.decisions[:, 1:] != found.decisions[:, :-1]
+    last = [row.nonzero()[0].max(initial=-1) + 1 for row in changes]
+    np.testing.assert_array_equal(found.settled, found.steps[last])
+
+
+def test_the_first_readout_spike():
+    network = made(labelled)
+    found = cost(network, PICTURES[:5])
+    for number, picture in enumerate(PICTURES[:5]):
+        observed = network.model.observe(network.model.encode(picture))
+        assert found.first_spike[number] == np.asarray(observed.latencies["layer2"]).min()
+    assert cost(made(plain), PICTURES[:5]).first_spike is None
+
+
+def test_steps_are_spaced_evenly_and_end_with_the_last():
+    assert costs.moments(15) == tuple(range(15))
+    assert costs.moments(255)[::5] == (12, 76, 140, 203)
+    assert costs.moments(255)[-1] == 254
+    assert costs.moments(1) == (0,)
+
+
+def test_compiled_kernels_and_those_of_xla_count_the_same(compiler):
+    network = made(labelled)
+    one, other = (cost(network, PICTURES[:20], native=native) for native in (False, True))
+    assert one.as_json() == other.as_json()
+    np.testing.assert_array_equal(one.decisions, other.decisions)
+
+
+def test_energy_is_a_sum_of_what_is_assumed():
+    found = cost(made(plain), PICTURES[:4])
+    np.testing.assert_allclose(found.energy(0.9, 4.6), found.effective * 0.9e-3)
+    with pytest.raises(InputError, match="`pj_accumulate` must be"):
+        found.energy(-1, 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (dict(images=PICTURES[0]), "`images` must be"),
+        (dict(images=PICTURES[:0]), "`images` must be"),
+        (dict(images=PICTURES[:2], labels=[1]), r"`labels` must be \(2,\), one for each image"),
+        (dict(images=PICTURES[:2, :20]), "`image` must have shape"),
+        (dict(network=3, images=PICTURES[:2]), "`network` must be a SpikingNetwork"),
+    ],
+)
+def test_wrong_arguments_are_named(given, words):
+    with pytest.raises((InputError, TypeError), match=words):
+        cost(**dict(network=made(plain)) | given)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("costs") / "run"
+    Command("train").main([*TRAIN, "--out", folder])
+    return folder
+
+
+def test_the_command_prints_writes_and_reports(run, capsys, tmp_path):
+    Command("cost").main([run, "--csv", tmp_path / "costs.csv", "--pj_accumulate", 0.9])
+    out = capsys.readouterr().out
+    written = json.loads((run / "cost.json").read_text())
+    found = cost(load(run), images().test_images, images().test_labels)
+    assert written["effective_operations"]["mean"] == found.effective.mean()
+    assert f"{found.effective.mean():,.0f} an image" in out
+    nanojoules = found.effective.mean() * 0.9e-3
+    assert f"{nanojoules:,.1f} nJ an image, if 0.9 pJ a synaptic operation are all that counts" in out
+    rows = list(csv.DictReader((tmp_path / "costs.csv").open()))
+    assert [int(row["operations of layer1"]) for row in rows] == found.layers[0].effective.tolist()
+    assert [int(row["decided for good"]) for row in rows] == found.settled.tolist()
+    page = (run / "report.html").read_text()
+    assert "<h2>Costs and time</h2>" in page
+    assert f"{found.dense:,}" in page
+    assert (run / "pictures" / "cost.png").exists()
+    Command("report").main([run])
+    assert "<h2>Costs and time</h2>" in (run / "report.html").read_text()
+
+
+def test_other_data_leave_the_run_alone(run, capsys, tmp_path):
+    other = images()
+    arrays = dict(train_images=other.train_images, train_labels=other.train_labels)
+    np.savez(tmp_path / "other.npz", test_images=other.test_images[:9], test_labels=other.test_labels[:9], **arrays)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    out = tmp_path / "other.json"
+    Command("cost").main([run, "--dataset", tmp_path / "other.npz", "--out", out])
+    assert json.loads(out.read_text())["images"] == 9
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--pj_multiply", 4.6], "`pj_accumulate` must be given with `pj_multiply`"),
+        (["--csv", "no/folder.csv"], "there is no folder no"),
+        (["--pj_accumulate", -1], "`pj_accumulate` must be"),
+    ],
+)
+def test_wrong_options_are_named(run, capsys, options, words):
+    assert words in refused(Command("cost"), capsys, run, *options)
