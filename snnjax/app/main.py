@@ -29,6 +29,7 @@ COMMANDS: dict[str, type] = {
     "predict": options.Predict,
     "cost": options.Cost,
     "sweep": options.Sweep,
+    "pretrained": options.Pretrained,
     "report": options.Report,
     "convert": options.Convert,
     "data": options.Sets,

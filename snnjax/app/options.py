@@ -213,7 +213,7 @@ class Evaluate(OfRun):
     """
 
     run: Annotated[Positional[Path], option("RUN")]
-    """run folder, or its weights.npz"""
+    """run folder, its weights.npz, or pretrained:NAME"""
     machine: Machine = field(default_factory=Machine, kw_only=True)
     processes: Processes = field(default_factory=Processes, kw_only=True)
     out: Annotated[Path | None, option("FILE.json", "none")] = None
@@ -230,7 +230,7 @@ class Cost(OfRun):
     """
 
     run: Annotated[Positional[Path], option("RUN")]
-    """run folder, or its weights.npz"""
+    """run folder, its weights.npz, or pretrained:NAME"""
     machine: Machine = field(default_factory=Machine, kw_only=True)
     pj_accumulate: Annotated[float | None, option("PJ", "no estimate")] = None
     """picojoules that you assume for a synaptic operation: the energy of an image is then estimated"""
@@ -248,12 +248,18 @@ class Predict(OfRun):
 
     $ snnjax predict runs/goupy2024_ncg_mnist digit.png
     $ snnjax predict RUN PICTURES --csv predictions.csv
+    $ snnjax predict --pretrained goupy2024_ncg_mnist PICTURES
     """
 
-    run: Annotated[Positional[Path], option("RUN")]
-    """run folder, or its weights.npz"""
+    run: Annotated[Positional[Path | None], option("RUN", "")] = None
+    """run folder, or its weights.npz; not with --pretrained"""
     pictures: Annotated[Positional[tuple[Path, ...]], option("[PICTURE ...]", "")] = ()
     """image files (PNG, JPEG and the like), or folders of them, before the options"""
+    pretrained: Annotated[str | None, option("NAME", "none")] = None
+    """a network that comes with snnjax, in place of RUN; `snnjax pretrained` lists them"""
+    as_is: bool = False
+    """take pictures as they are: otherwise a network of MNIST's digits or EMNIST's letters gets each as light ink on a
+    dark background, scaled and centred as these are"""
     invert: bool = False
     """invert the pictures first: for dark strokes on a light background"""
     images: Annotated[tuple[int, ...], option("N ...", "none")] = ()
@@ -354,6 +360,19 @@ class Sets:
     """what of a picture's file name, without folders, names its group, which is all for training or all for testing"""
     out: Annotated[Path | None, option("FILE.npz", "none")] = None
     """file to store one data set in, as `--dataset FILE.npz` reads it"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """List the networks that come with snnjax, trained, and how accurate they are.
+
+    $ snnjax pretrained
+    $ snnjax predict --pretrained goupy2024_ncg_mnist PICTURES
+    $ snnjax evaluate pretrained:goupy2024_ncg_mnist
+    """
+
+    name: Annotated[Positional[str | None], option("[NAME]", "")] = None
+    """network of which to print the whole card"""
 
 
 @dataclasses.dataclass(frozen=True)

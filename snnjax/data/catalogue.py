@@ -179,4 +179,6 @@ CATALOGUE = {
     "cifar10": Entry(50_000, 10_000, _CIFAR_FILES, _CIFAR10, "cifar10", class_names=_OBJECTS, shape=(32, 32, 3)),
 }
 """Data sets by name."""
+HANDWRITING = ("mnist", "emnist_digits", "emnist_letters", "emnist_balanced")
+"""Sets of characters that are scaled and centred as MNIST's digits."""
 DATASETS = tuple(CATALOGUE)

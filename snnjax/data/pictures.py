@@ -1,8 +1,11 @@
 """Pictures as arrays: files of the usual formats and of any size, read within limits, made to fit a network."""
 
+import contextlib
+import functools
 import io
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +14,10 @@ from snnjax.core.errors import InputError
 MOST_PIXELS = 80_000_000  # of an image file
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # readers of other formats might run programs
 MUCH = 0.25  # share of a picture that is not cut off without a word
+HANDWRITING = 500  # rows and columns at which a photograph of a character is looked at, at least
+FAINT = 0.3  # contrast, as a share of the largest, below which there is no ink
+BOX = 20  # rows and columns that a character fills
+MNIST = (28, 28)
 
 
 class Picture(NamedTuple):
@@ -27,42 +34,63 @@ def decode(file: Path | io.BytesIO, shape: tuple[int, ...]) -> Picture:
     It is set upright as its EXIF data say, resized keeping its proportions, and cropped to its middle. Raises
     InputError, a sentence that lacks its subject, if it cannot be read.
     """
-    from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
-    notes = []
     height, width = shape[:2]
-    try:
-        with Image.open(file, formats=FORMATS) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise InputError(f"it has {image.width}x{image.height} pixels, at most {MOST_PIXELS:,} are read")
-            if image.mode == "F":
-                raise InputError("it holds floats: save it with 8 bits a pixel")
-            size = (image.height, image.width)
-            if image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8):  # rows and columns are exchanged
-                size = image.size
-            transparent = image.has_transparency_data
-            image.draft(None, (2 * max(shape[:2]),) * 2)  # a large JPEG is decoded at a fraction of its size
-            whole = ImageOps.exif_transpose(image)
-        if whole.mode.startswith("I"):
-            whole = Image.fromarray((np.asarray(whole).astype(np.int64).clip(0, 65535) // 257).astype(np.uint8))
-            notes.append("16 bits a pixel taken as 8")
-        if transparent and np.asarray(whole := whole.convert("RGBA"))[..., 3].min() < 255:
-            whole = Image.alpha_composite(Image.new("RGBA", whole.size, "black"), whole)
-            notes.append("transparent pixels taken as black")
-        if whole.mode in ("LAB", "HSV"):
-            whole = whole.convert("RGB")  # the only way to grey
+    with _refused():
+        whole, size, notes = _opened(file, 2 * max(height, width))
         plain = whole.convert("RGB" if len(shape) == 3 else "L")
         if plain.size != (width, height):
             smaller = plain.width >= width and plain.height >= height
             how = Image.Resampling.BOX if smaller else Image.Resampling.BILINEAR
             plain = ImageOps.fit(plain, (width, height), how)
+        return Picture(np.asarray(plain), size, notes)
+
+
+@contextlib.contextmanager
+def _refused() -> Iterator[None]:
+    """Raises InputError, a sentence that lacks its subject, where a reader fails at a file."""
+    from PIL import UnidentifiedImageError
+
+    try:
+        yield
     except UnidentifiedImageError as error:
         raise InputError(f"is no image that can be read, of {', '.join(FORMATS)}") from error
     except MemoryError:
         raise
     except Exception as error:  # damaged files raise errors of many kinds
         raise InputError(f"cannot be read: {' '.join(str(error).split()) or type(error).__name__}") from error
-    return Picture(np.asarray(plain), size, notes)
+
+
+def _opened(file: Path | io.BytesIO, least: int, behind: str = "black") -> tuple[Any, tuple[int, int], list[str]]:
+    """The upright picture in a file, the rows and columns that it had, and notes on changes to its pixels.
+
+    A large JPEG is decoded at a fraction of its size, of `least` rows and columns at least. Transparent pixels show
+    the colour `behind`.
+    """
+    from PIL import ExifTags, Image, ImageOps
+
+    notes = []
+    with Image.open(file, formats=FORMATS) as image:
+        if image.width * image.height > MOST_PIXELS:
+            raise InputError(f"it has {image.width}x{image.height} pixels, at most {MOST_PIXELS:,} are read")
+        if image.mode == "F":
+            raise InputError("it holds floats: save it with 8 bits a pixel")
+        size = (image.height, image.width)
+        if image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8):  # rows and columns are exchanged
+            size = image.size
+        transparent = image.has_transparency_data
+        image.draft(None, (least,) * 2)
+        whole = ImageOps.exif_transpose(image)
+    if whole.mode.startswith("I"):
+        whole = Image.fromarray((np.asarray(whole).astype(np.int64).clip(0, 65535) // 257).astype(np.uint8))
+        notes.append("16 bits a pixel taken as 8")
+    if transparent and np.asarray(whole := whole.convert("RGBA"))[..., 3].min() < 255:
+        whole = Image.alpha_composite(Image.new("RGBA", whole.size, behind), whole)
+        notes.append(f"transparent pixels taken as {behind}")
+    if whole.mode in ("LAB", "HSV"):
+        whole = whole.convert("RGB")  # the only way to grey
+    return whole, size, notes
 
 
 def read_picture(path: Path, shape: tuple[int, ...], invert: bool = False) -> tuple[np.ndarray, list[str]]:
@@ -70,12 +98,7 @@ def read_picture(path: Path, shape: tuple[int, ...], invert: bool = False) -> tu
 
     It is made to fit as `decode` says, then inverted if asked to. Raises InputError if it cannot be read.
     """
-    if not path.exists():
-        raise InputError(f"there is no file {path}")
-    try:
-        pixels, size, notes = decode(path, shape)
-    except InputError as error:
-        raise InputError(f"{path} {error}") from error
+    pixels, size, notes = _read(path, functools.partial(decode, shape=shape))
     if size != shape[:2]:
         lost = cut(size, shape[:2])
         ending = f", {100 * lost:.0f} % of it cut off to keep its proportions" if lost >= 0.01 else ""
@@ -84,6 +107,71 @@ def read_picture(path: Path, shape: tuple[int, ...], invert: bool = False) -> tu
         pixels = 255 - pixels
         notes.append("inverted")
     return pixels, notes
+
+
+def _read(path: Path, decoder: Callable[[Path], Picture]) -> Picture:
+    """An image file by a decoder; raises InputError, with the file's name, if it cannot be read."""
+    if not path.exists():
+        raise InputError(f"there is no file {path}")
+    try:
+        return decoder(path)
+    except InputError as error:
+        raise InputError(f"{path} {error}") from error
+
+
+def read_handwriting(path: Path) -> tuple[np.ndarray, list[str]]:
+    """A picture of one character as MNIST has it, (28, 28) uint8, light on dark, and notes on the changes to it.
+
+    Of a picture of another size, or dark on light, the ink is scaled into a box of 20x20 pixels, keeping its
+    proportions, and its centre of mass is brought to the middle (LeCun et al. 1998). Raises InputError if it cannot be
+    read, or shows nothing.
+    """
+    pixels, size, notes = _read(path, _decode_grey)
+    light = is_light(pixels)
+    if size == MNIST and not light:
+        return pixels, notes
+    ink = _ink(255.0 - pixels if light else pixels.astype(float))
+    rows = np.flatnonzero(ink.any(axis=1))
+    columns = np.flatnonzero(ink.any(axis=0))
+    if not rows.size:
+        raise InputError(f"{path} shows nothing: all of its pixels are alike")
+    box = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    notes.append("inverted, scaled and centred as MNIST's digits" if light else "scaled and centred as MNIST's digits")
+    return _centred(box), notes
+
+
+def _decode_grey(file: Path) -> Picture:
+    """Reads an image file in grey, at its size."""
+    with _refused():
+        whole, size, notes = _opened(file, HANDWRITING, behind="white")
+        return Picture(np.asarray(whole.convert("L")), size, notes)
+
+
+def _ink(pixels: np.ndarray) -> np.ndarray:
+    """How much ink there is at each pixel, (H, W) float of 0..1, of light strokes on a dark background of any shade."""
+    background = np.median(pixels)
+    contrast = np.clip(pixels - background, 0, None) / max(pixels.max() - background, 1.0)
+    return np.where(contrast > FAINT, contrast, 0.0)
+
+
+def _centred(ink: np.ndarray) -> np.ndarray:
+    """Ink, (h, w) float, in a box of 20x20 pixels, its centre of mass in the middle of (28, 28) uint8."""
+    from PIL import Image
+
+    scale = BOX / max(ink.shape)
+    rows, columns = (max(1, round(scale * length)) for length in ink.shape)
+    picture = Image.fromarray(ink.astype(np.float32)).resize((columns, rows), Image.Resampling.BOX)
+    small = np.asarray(picture)
+    small = small / small.max()
+    weight = small.sum()
+    height, width = MNIST
+    top = round(height / 2 - (small.sum(axis=1) @ (np.arange(rows) + 0.5)) / weight)
+    left = round(width / 2 - (small.sum(axis=0) @ (np.arange(columns) + 0.5)) / weight)
+    top = min(max(top, 0), height - rows)
+    left = min(max(left, 0), width - columns)
+    centred = np.zeros(MNIST)
+    centred[top : top + rows, left : left + columns] = small
+    return np.rint(255 * centred).astype(np.uint8)
 
 
 def is_light(pixels: np.ndarray) -> bool:

@@ -15,9 +15,11 @@ from snnjax.data.names import checked, numbered
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.model import check_fitted, rounded_weights
 from snnjax.networks.size import bytes_of_one_image
+from snnjax.runs import pretrained
 
 WEIGHTS, SWEEP = "weights.npz", "sweep.json"  # in the folder of a run, and of a sweep
 FORMAT = 3  # version of the file
+_BYTES = " * 256"  # behind the name of a layer whose weights are stored as bytes
 LARGEST_AXIS = 4096  # rows and columns of an image, and time steps, that a file may ask for
 
 
@@ -52,12 +54,13 @@ class Trained:
         data = to_data(self.network, arrays)
         about = dict(image_shape=self.image_shape, settings=self.settings, class_names=self.class_names)
         meta = dict(format=FORMAT, network=data, **about)
-        files.save_checkpoint(Path(path), {**self.weights, **arrays}, meta)
+        weights = dict(_stored(name, values) for name, values in self.weights.items())
+        files.save_checkpoint(Path(path), weights | arrays, meta)
 
     @classmethod
     def read(cls, run: Path | str) -> "Trained":
         """Reads a run folder's weights, or such a file itself, executing no code in it; raises as `load`."""
-        path = Path(run)
+        path = pretrained.resolved(run)
         if path.is_dir() or not path.exists():
             path = finished_file(path, WEIGHTS)
         arrays, meta = files.load_checkpoint(path)
@@ -75,7 +78,7 @@ class Trained:
             if tuple(network.encoder.output_shape(image_shape)) != network.input_shape:
                 raise InputError("its encoder does not make what its network takes")
             _check_memory(network, image_shape, arrays)
-            weights = {name: arrays[name] for name in shapes}
+            weights = {name: _restored(name, arrays) for name in shapes}
             if (sizes := {name: value.shape for name, value in weights.items()}) != shapes:
                 raise InputError(f"`weights` must be {shapes}, got {sizes}")  # before anything is made in these shapes
             trained = cls(network, weights, image_shape, dict(meta["settings"]), meta["class_names"])
@@ -103,6 +106,20 @@ class Trained:
         none = numbered(self.network.classes)
         if ours != theirs and none not in (ours, theirs):
             raise InputError(f"the network's classes are {', '.join(ours)}; those of {data.name} {', '.join(theirs)}")
+
+
+def _stored(name: str, weights: np.ndarray) -> tuple[str, np.ndarray]:
+    """A layer's weights as a file holds them, by name: as bytes, where all are multiples of 1/256 from 0 to below 1."""
+    steps = weights * 256
+    if np.all((steps >= 0) & (steps < 256) & (steps == np.rint(steps))):
+        return f"{name}{_BYTES}", steps.astype(np.uint8)
+    return name, weights
+
+
+def _restored(name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """The weights of a layer, of the arrays of a file."""
+    stored = arrays.get(f"{name}{_BYTES}")
+    return arrays[name] if stored is None else stored.astype(np.float32) / 256
 
 
 def _check_memory(network: Network, image_shape: tuple[int, ...], arrays: dict[str, np.ndarray]) -> None:
@@ -142,6 +159,8 @@ def _best(sweep: Path) -> str:
 
 def load(run: Path | str) -> SpikingNetwork:
     """The network that a run has trained, given its folder or its weights.npz: call it on an image, jit it, vmap it.
+
+    Those that come with snnjax are named as "pretrained:goupy2024_ncg_mnist"; `snnjax pretrained` lists them.
 
     `network.class_name(network(image))` names the class, `network.class_names` all of them.
 

@@ -1,10 +1,10 @@
 """`snnjax predict`: classifies pictures by a trained network."""
 
 import csv
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,14 +13,15 @@ import numpy as np
 from rich.columns import Columns
 from rich.markup import escape
 
-from snnjax import InputError
+from snnjax import InputError, data
 from snnjax.app import console, options, parts, plots, report, tested
 from snnjax.core.errors import printable
 from snnjax.data.layout import READ
 from snnjax.data.names import SILENT, composed, name_of
-from snnjax.data.pictures import is_light, read_picture
+from snnjax.data.pictures import MNIST, is_light, read_handwriting, read_picture
 from snnjax.networks import Model, Network, Observed
 from snnjax.networks.decision import Decided
+from snnjax.runs.pretrained import PREFIX
 from snnjax.runs.trained import Trained
 
 BLOCK = 256  # pictures that are read, classified and written together
@@ -59,32 +60,50 @@ class Source(NamedTuple):
     read: Callable[[], Read | None]  # None: it cannot be read
 
 
+def run_of(chosen: options.Predict) -> Path:
+    """The run, or the network that `--pretrained` names; raises InputError where there is neither."""
+    if chosen.pretrained is not None:
+        return Path(f"{PREFIX}{chosen.pretrained}")
+    if chosen.run is None:
+        raise InputError("`RUN` is missing: name a run folder, or a network that comes with snnjax by --pretrained")
+    return chosen.run
+
+
+def pictures_of(chosen: options.Predict) -> tuple[Path, ...]:
+    """The pictures, of which the first stands where a run does if `--pretrained` names the network."""
+    if chosen.pretrained is None or chosen.run is None:
+        return chosen.pictures
+    return (chosen.run, *chosen.pictures)
+
+
 def sources(chosen: options.Predict, trained: Trained) -> list[Source]:
     """The images that options name, not read yet; of several pictures unreadable ones are left out."""
     entries = list[Source]()
     if chosen.images:
-        images = tested.prepare(chosen, trained, chosen.run).images
+        images = tested.prepare(chosen, trained, run_of(chosen)).images
         parts.check_images(chosen.images, images)
         for number in chosen.images:
             label = trained.class_names[images.test_labels[number]]
             file = printable(images.test_files[number]) if images.test_files else ""
             name = printable(f"test image {number} of {images.name}{f' ({file})' if file else ''}, label {label}")
-            read: Callable[[], Read | None] = partial(tuple, (images.test_images[number], []))
+            read: Callable[[], Read | None] = functools.partial(tuple, (images.test_images[number], []))
             drawn = chosen.out and chosen.out / f"{len(entries)}_image_{number:05}.png"
             entries.append(Source(name, str(number), file, label, drawn, read))
-    if chosen.pictures and trained.image_shape[2:] == (2,):
-        raise InputError(f"`PICTURE` {chosen.pictures[0]}: the network takes recordings, name test ones by --images")
-    for named in chosen.pictures:
+    pictures = pictures_of(chosen)
+    if pictures and trained.image_shape[2:] == (2,):
+        raise InputError(f"`PICTURE` {pictures[0]}: the network takes recordings, name test ones by --images")
+    read_one = reader_of(chosen, trained)
+    for named in pictures:
         many = named.is_dir()
         if named.suffix.lower() == ".zip" and not many:
             problem = f"`PICTURE` must be an image file or a folder, got {named}"
             raise InputError(f"{problem}: unpack it; only `--data_dir` takes it as it is, as in `snnjax evaluate`")
-        reader = readable if many or len(chosen.pictures) > 1 else read_picture
+        reader = functools.partial(readable, read_one) if many or len(pictures) > 1 else read_one
         for path in pictures_in(named) if many else [named]:
             name = printable(str(path))
             label = label_of(path, trained.class_names)
             drawn = chosen.out and chosen.out / f"{len(entries)}_{path.stem}.png"
-            read = partial(reader, path, trained.image_shape, chosen.invert)
+            read = functools.partial(reader, path)
             entries.append(Source(name, name, name, label, drawn, read))
     return entries
 
@@ -95,10 +114,18 @@ def label_of(path: Path, names: Sequence[str]) -> str:
     return next((name for name in map(composed, above) if name in names), "")
 
 
-def readable(path: Path, shape: tuple[int, ...], invert: bool) -> Read | None:
-    """As `read_picture`; None where a picture cannot be read, which is printed."""
+def reader_of(chosen: options.Predict, trained: Trained) -> Callable[[Path], Read]:
+    """How a picture is read: as handwriting, if the network has learned such, unless it is to be taken as it is."""
+    handwriting = trained.settings.get("dataset") in data.HANDWRITING and trained.image_shape == MNIST
+    if handwriting and not chosen.as_is and not chosen.invert:
+        return read_handwriting
+    return functools.partial(read_picture, shape=trained.image_shape, invert=chosen.invert)
+
+
+def readable(read: Callable[[Path], Read], path: Path) -> Read | None:
+    """A picture by a reader; None where it cannot be read, which is printed."""
     try:
-        return read_picture(path, shape, invert)
+        return read(path)
     except InputError as error:
         print(f"{printable(str(error))}; left out", file=sys.stderr)
         return None
@@ -177,7 +204,7 @@ def append(path: Path, block: Sequence[Classified], names: tuple[str, ...]) -> N
 def run(chosen: options.Predict) -> None:
     """Prints the network's decisions, and draws its responses or writes its scores if asked to."""
     parts.import_all(chosen.parts.modules)
-    trained = Trained.read(chosen.run)
+    trained = Trained.read(run_of(chosen))
     images = sources(chosen, trained)
     if not images:
         raise InputError("`PICTURE` is missing: name image files or folders of them, or test images by --images")
@@ -216,7 +243,7 @@ def run(chosen: options.Predict) -> None:
     if chosen.csv is not None:
         what = "file and label of each image if known, its class, the number of that (-1 where silent), and the scores"
         print(f"{printable(str(chosen.csv))}: {what}")
-    if chosen.pictures and not chosen.invert and 2 * light > done:
+    if pictures_of(chosen) and not chosen.invert and 2 * light > done:
         print(f"light background: {light:,} of {done:,}; use --invert if the network has learned light strokes on dark")
     if labelled:
         right = sum(label == decision for label, decision in labelled)

@@ -1,0 +1,163 @@
+"""Trains the networks that come with snnjax anew, packs them, and compares their accuracy with that on their cards."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+
+import snnjax
+from snnjax import InputError
+from snnjax.app import console, options, parts
+from snnjax.app.main import call, main, protected
+from snnjax.app.options import option
+from snnjax.core import files
+from snnjax.core.errors import unknown
+from snnjax.data import Dataset
+from snnjax.networks.quantised import quantised
+from snnjax.runs import pretrained
+from snnjax.runs.pretrained import Card
+from snnjax.runs.results import read_results
+from snnjax.runs.trained import Trained
+
+STOPPED = "Stopped; all but the last half minute is kept. The same command goes on."
+BITS = 8
+WHOLE = 32  # bits of weights as they were trained
+LOST = 0.001  # of the accuracy, by weights of few bits: with more, a network keeps its weights
+APART = 0.005  # accuracies of two trainings on different processors
+MNIST = "--dataset mnist"
+MADE = {
+    "goupy2024_ncg_mnist": f"--model goupy2024_ncg {MNIST}",
+    "kheradpisheh2018_mnist": f"--model kheradpisheh2018 {MNIST}",
+    "mozafari2018_mnist": f"--model mozafari2018 {MNIST}",
+    "deep2024_mnist": f"--model deep2024 {MNIST}",
+    "softhebb_narrow_cifar10": "--model softhebb_narrow --dataset folder --mirror",
+}
+"""The options of each training."""
+DATA = dict(mnist="MNIST", folder="CIFAR-10, JPEG copies, mirrored")
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrain:
+    """Train the networks that come with snnjax anew, pack them, and compare their accuracy with their cards.
+
+    $ python experiments/pretrained.py --data_dir folder=cifar10-jpeg.zip
+    $ python experiments/pretrained.py --names goupy2024_ncg_mnist --out packed
+
+    Finished trainings are only read, stopped ones continue.
+    """
+
+    names: Annotated[tuple[str, ...], option("NAME ...", "all")] = ()
+    """networks, as `snnjax pretrained` lists them"""
+    data_dir: Annotated[tuple[str, ...], option("SET=DIR ...", "the cache folder, downloaded if need be")] = ()
+    """folders of the data sets, as mnist=DIR; `folder`, the JPEG copies of CIFAR-10, needs one"""
+    runs: Annotated[Path, option("DIR")] = Path("runs/pretrained")
+    """folder of the runs"""
+    machine: options.Machine = dataclasses.field(default_factory=options.Machine)
+    out: Annotated[Path, option("DIR")] = Path("runs/pretrained/packed")
+    """folder for the packed networks and cards.json; snnjax/runs/pretrained replaces those of this checkout"""
+
+
+def folders_of(chosen: Pretrain) -> dict[str, str]:
+    """The folder of each data set that `data_dir` names."""
+    folders: dict[str, str] = {}
+    for text in chosen.data_dir:
+        name, _, folder = text.partition("=")
+        if not name or not folder:
+            raise InputError(f"`data_dir` must be SET=DIR, as mnist=DIR, got {text!r}")
+        folders[name] = folder
+    return folders
+
+
+def trained(name: str, chosen: Pretrain) -> Path:
+    """The folder of a finished run."""
+    folder = chosen.runs / name
+    given = [*MADE[name].split(), "--out", str(folder), "--resume"]
+    given += ["--device", chosen.machine.device, "--kernels", chosen.machine.kernels]
+    for source, place in folders_of(chosen).items():
+        if f"--dataset {source}" in MADE[name]:
+            given += ["--data_dir", place]
+    main(["train", *given])
+    return folder
+
+
+def packed(run: Path, images: Dataset) -> tuple[Trained, int]:
+    """The network of a run without the places of its data; with weights of few bits, where it decides as well.
+
+    Held-out images say whether it does.
+    """
+    whole = Trained.read(run)
+    settings = {key: value for key, value in whole.settings.items() if key != "data_dir"}
+    whole = dataclasses.replace(whole, settings=settings)
+    small = quantised(whole.spiking_network(), BITS)
+    weights = {name: np.asarray(values) for name, values in small.weights().items()}
+    few = dataclasses.replace(whole, network=small.spec, weights=weights)
+    held_out = parts.learned(images, Trained.read(run).settings)
+    pictures = held_out.validation_images
+    labels = held_out.validation_labels
+    if accuracy(few, pictures, labels) < accuracy(whole, pictures, labels) - LOST:
+        return whole, WHOLE
+    return few, BITS
+
+
+def accuracy(network: Trained, images: np.ndarray | None, labels: np.ndarray | None) -> float:
+    """The share of images (N, ...) that a network decides right."""
+    assert images is not None
+    return float(snnjax.cost(network.spiking_network(), images, labels).right[-1])
+
+
+def made(name: str, chosen: Pretrain) -> Card:
+    """Trains and packs a network; its card."""
+    run = trained(name, chosen)
+    results = read_results(run)
+    settings = results["settings"]
+    images = parts.load(settings)
+    network, bits = packed(run, images)
+    path = chosen.out / f"{name}.npz"
+    network.save(path)
+    return Card(
+        model=settings["model"],
+        data=DATA[settings["dataset"]],
+        train_images=settings["train_images"],
+        seed=settings["seed"],
+        command=f"snnjax train {MADE[name]}",
+        bits=bits,
+        test_images=len(images.test_images),
+        test_accuracy=accuracy(network, images.test_images, images.test_labels),
+        trained_accuracy=results["test"]["accuracy"],
+        version=results["versions"]["snnjax"],
+        file_bytes=path.stat().st_size,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+    )
+
+
+def run(chosen: Pretrain) -> None:
+    """Makes the networks, writes their cards, and says where accuracies are not those of the shipped cards."""
+    for name in chosen.names:
+        if name not in MADE:
+            raise unknown("names", name, MADE)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    shipped = pretrained.cards()
+    written = chosen.out / pretrained.CARDS.name
+    cards = files.read_json(written) if written.exists() else {}
+    rows: list[list[str]] = []
+    for name in chosen.names or MADE:
+        card = made(name, chosen)
+        cards[name] = card._asdict()
+        files.write_json(written, cards)
+        rows.append([name, f"{card.test_accuracy:.2%}", *compared(card, shipped.get(name))])
+    head = ("network", "test accuracy", "shipped", "same file", "within half a point")
+    console.screen().print(console.table(head, [rows], "trained anew", left=1))
+
+
+def compared(card: Card, shipped: Card | None) -> list[str]:
+    """The accuracy of the shipped network, and whether it is the same."""
+    if shipped is None:
+        return ["", "", ""]
+    near = abs(card.test_accuracy - shipped.test_accuracy) <= APART
+    return [f"{shipped.test_accuracy:.2%}", *("yes" if x else "no" for x in (card.sha256 == shipped.sha256, near))]
+
+
+if __name__ == "__main__":
+    protected(lambda: call("python experiments/pretrained.py", Pretrain, None, run, STOPPED))

@@ -1,0 +1,32 @@
+"""`snnjax pretrained`: lists the networks that come with snnjax."""
+
+from snnjax.app import console, options
+from snnjax.core.errors import unknown
+from snnjax.runs import pretrained
+from snnjax.runs.pretrained import Card
+
+
+def run(chosen: options.Pretrained) -> None:
+    """Prints a table of all, or the card of one."""
+    cards = pretrained.cards()
+    if chosen.name is None:
+        return listing(cards)
+    if chosen.name not in cards:
+        raise unknown("NAME", chosen.name, cards)
+    for name, value in cards[chosen.name]._asdict().items():
+        print(f"{name.replace('_', ' ')}: {value}")
+
+
+def listing(cards: dict[str, Card]) -> None:
+    """Prints a table of all networks."""
+    head = ("name", "network", "data", "training images", "test accuracy", "bits", "kB")
+    rows = []
+    for name, card in cards.items():
+        accuracy = f"{card.test_accuracy:.2%} of {card.test_images:,}"
+        size = f"{card.file_bytes / 1000:,.0f}"
+        rows.append([name, card.model, card.data, f"{card.train_images:,}", accuracy, f"{card.bits}", size])
+    console.screen().print(console.table(head, [rows], "trained networks", left=3))
+    print(
+        "`snnjax predict --pretrained NAME PICTURES` classifies pictures; in Python, `snnjax.load('pretrained:NAME')`."
+    )
+    print("Other commands take pretrained:NAME as RUN; `snnjax pretrained NAME` prints how it was made.")

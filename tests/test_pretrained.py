@@ -1,0 +1,158 @@
+"""Networks that come with snnjax: their files and cards, weights of few bits, and pictures of handwriting."""
+
+import hashlib
+
+import jax
+import numpy as np
+import pytest
+from command import Command, refused
+from PIL import Image
+from tiny import images, labelled, plain
+
+import snnjax
+from snnjax import InputError, SpikingNetwork
+from snnjax.data import digits, read_handwriting
+from snnjax.networks.quantised import integers, quantised
+from snnjax.runs import Trained, pretrained
+from snnjax.training.build import network_for
+
+CARDS = pretrained.cards()
+NCG = "goupy2024_ncg_mnist"
+
+
+def network(make=labelled):
+    spec = network_for(make, images())
+    return SpikingNetwork(spec, weights=spec.initial_weights(1))
+
+
+@pytest.fixture(scope="module")
+def papers(tmp_path_factory):
+    """A folder for each class, with digits of scikit-learn's in dark ink somewhere on light paper."""
+    folder = tmp_path_factory.mktemp("papers")
+    random = np.random.default_rng(0)
+    test = digits()
+    for number, (image, label) in enumerate(zip(test.test_images[:100], test.test_labels, strict=False)):
+        paper = np.full((300, 240), 230) - random.integers(0, 12, (300, 240))
+        row, column = random.integers(0, [140, 80])
+        ink = np.asarray(Image.fromarray(image).resize((150, 150), Image.Resampling.BICUBIC))
+        paper[row : row + 150, column : column + 150] -= (0.7 * ink).astype(int)
+        (folder / str(label)).mkdir(exist_ok=True)
+        Image.fromarray(paper.clip(0, 255).astype(np.uint8)).save(folder / str(label) / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_files_are_those_of_the_cards(name):
+    card = CARDS[name]
+    content = pretrained.path_of(name).read_bytes()
+    assert (len(content), hashlib.sha256(content).hexdigest()) == (card.file_bytes, card.sha256)
+    trained = Trained.read(f"pretrained:{name}")
+    assert trained.network.name == card.model
+    assert "data_dir" not in trained.settings
+    loaded = snnjax.load(f"pretrained:{name}")
+    blank = np.zeros(trained.image_shape, np.uint8)
+    assert -1 <= int(jax.jit(loaded)(blank)) < trained.network.classes
+
+
+def test_all_files_are_small():
+    files = [*pretrained.FOLDER.glob("*.npz")]
+    assert {path.stem for path in files} == CARDS.keys()
+    assert sum(path.stat().st_size for path in files) <= 8_000_000
+
+
+def test_handwriting_on_paper_is_recognised(papers, capsys):
+    Command("predict").main([papers, "--pretrained", NCG])
+    *_, first, last = capsys.readouterr().out.splitlines()
+    assert first.endswith("inverted, scaled and centred as MNIST's digits")
+    right, _, total = last.split()[:3]
+    assert int(total) == 100
+    assert int(right) >= 85
+    Command("predict").main([papers, "--pretrained", NCG, "--as_is"])
+    assert int(capsys.readouterr().out.splitlines()[-1].split()[0]) < 50
+
+
+def test_the_commands_name_them(capsys):
+    Command("pretrained").main([])
+    out = capsys.readouterr().out
+    assert all(name in out for name in CARDS)
+    Command("pretrained").main([NCG])
+    assert f"sha256: {CARDS[NCG].sha256}" in capsys.readouterr().out
+    assert "did you mean 'goupy2024_ncg_mnist'?" in refused(Command("pretrained"), capsys, "goupy2024_ncg_mnst")
+    said = refused(Command("predict"), capsys, "--pretrained", "nothing", "digit.png")
+    assert "`pretrained` must be one of" in said
+    assert "`RUN` is missing" in refused(Command("predict"), capsys)
+    assert "`PICTURE` is missing" in refused(Command("predict"), capsys, "--pretrained", NCG)
+    with pytest.raises(InputError, match="`pretrained` must be one of"):
+        snnjax.load("pretrained:nothing")
+
+
+def test_handwriting_is_scaled_and_centred(tmp_path):
+    paper = np.full((200, 300), 240, np.uint8)
+    paper[50:150, 200:240] = 20
+    Image.fromarray(paper).save(tmp_path / "bar.png")
+    pixels, notes = read_handwriting(tmp_path / "bar.png")
+    assert notes == ["inverted, scaled and centred as MNIST's digits"]
+    expected = np.zeros((28, 28), np.uint8)
+    expected[4:24, 10:18] = 255
+    np.testing.assert_array_equal(pixels, expected)
+    Image.fromarray(pixels).save(tmp_path / "same.png")
+    again, notes = read_handwriting(tmp_path / "same.png")
+    np.testing.assert_array_equal(again, pixels)
+    assert notes == []
+
+
+def test_ink_on_transparent_paper_is_seen(tmp_path):
+    drawn = np.zeros((90, 90, 4), np.uint8)
+    drawn[30:60, 40:50, 3] = 255
+    Image.fromarray(drawn).save(tmp_path / "drawn.png")
+    pixels, notes = read_handwriting(tmp_path / "drawn.png")
+    assert notes[0] == "transparent pixels taken as white"
+    assert pixels.any(axis=1).sum() == 20
+
+
+def test_blank_paper_is_refused(tmp_path):
+    Image.fromarray(np.full((50, 50), 200, np.uint8)).save(tmp_path / "blank.png")
+    with pytest.raises(InputError, match="shows nothing"):
+        read_handwriting(tmp_path / "blank.png")
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8])
+def test_weights_of_few_bits_are_integers(bits):
+    whole = network()
+    few = quantised(whole, bits)
+    layers = integers(whole, bits)
+    for stage, (name, weights) in enumerate(few.weights().items()):
+        np.testing.assert_array_equal(np.asarray(weights) * 2**bits, layers[name].weights)
+        assert layers[name].weights.max() == 2**bits - 1
+        unit = np.asarray(whole.weights()[name]).max() / (2**bits - 1)
+        threshold = whole.spec.stages[stage].branches[0].threshold
+        np.testing.assert_array_equal(layers[name].threshold, threshold // unit)
+    test = images()
+    same = snnjax.cost(few, test.test_images).decisions[:, -1] == snnjax.cost(whole, test.test_images).decisions[:, -1]
+    assert same.mean() >= (0.9 if bits == 8 else 0)
+
+
+@pytest.mark.parametrize("bits", [0, 9, 2.5])
+def test_other_numbers_of_bits_are_refused(bits):
+    with pytest.raises((InputError, TypeError), match="`bits` must be"):
+        quantised(network(), bits)
+
+
+def test_weights_below_zero_are_refused():
+    below = network(plain)
+    below.layer2[...] = -below.layer2[...]
+    with pytest.raises(InputError, match="`weights` of layer2 must be at least 0"):
+        quantised(below, 8)
+
+
+def test_weights_of_few_bits_take_a_byte_each(tmp_path):
+    sizes = []
+    for each in (network(), quantised(network(), 8)):
+        trained = Trained(each.spec, {name: np.asarray(x) for name, x in each.weights().items()}, (28, 28))
+        trained.save(tmp_path / "weights.npz")
+        sizes.append((tmp_path / "weights.npz").stat().st_size)
+        read = Trained.read(tmp_path / "weights.npz")
+        for name, values in trained.weights.items():
+            np.testing.assert_array_equal(read.weights[name], values, strict=True)
+    numbers = sum(values.size for values in trained.weights.values())
+    assert 2.9 * numbers < sizes[0] - sizes[1] < 3.1 * numbers
