@@ -174,6 +174,18 @@ def test_the_command_prints_writes_and_reports(run, capsys, tmp_path):
     assert "<h2>Costs and time</h2>" in (run / "report.html").read_text()
 
 
+def test_weights_of_few_bits_are_counted_too(tmp_path):
+    """Of the network that comes along, on digits that are not like those that it has learned."""
+    out = tmp_path / "costs.json"
+    given = ["pretrained:goupy2024_ncg_mnist", "--dataset", "digits", "--test_images", 20, "--bits", 8, 1]
+    Command("cost").main([*given, "--out", out])
+    whole = json.loads(out.read_text())
+    eight, one = whole["few_bits"]
+    assert (eight["bits"], eight["decided_alike"], eight["bytes"]) == (8, 1.0, whole["footprint_bytes"] / 4)
+    assert eight["accuracy"] == whole["accuracy"][-1]
+    assert one["effective_operations"]["mean"] < eight["effective_operations"]["mean"]
+
+
 def test_other_data_leave_the_run_alone(run, capsys, tmp_path):
     other = images()
     arrays = dict(train_images=other.train_images, train_labels=other.train_labels)
@@ -190,6 +202,7 @@ def test_other_data_leave_the_run_alone(run, capsys, tmp_path):
     [
         (["--pj_multiply", 4.6], "`pj_accumulate` must be given with `pj_multiply`"),
         (["--csv", "no/folder.csv"], "there is no folder no"),
+        (["--bits", 9], "`bits` must be"),
         (["--pj_accumulate", -1], "`pj_accumulate` must be"),
     ],
 )

@@ -65,6 +65,17 @@ def moments(cost: Json) -> Rows:
     return head, rows
 
 
+def few_bits(cost: Json) -> Rows:
+    """What weights of few bits bring: the heads of a table and its rows."""
+    head = ["bits", "accuracy", "decided alike", "kB of weights", "spikes", "operations"]
+    rows = []
+    for figures in cost.get("few_bits", []):
+        shares = [f"{figures['accuracy']:.2%}", f"{figures['decided_alike']:.2%}"]
+        counts = [f"{figures[name]['mean']:,.0f}" for name in ("spikes", "effective_operations")]
+        rows.append([str(figures["bits"]), *shares, f"{figures['bytes'] / 1000:,.1f}", *counts])
+    return head, rows
+
+
 def facts(cost: Json) -> dict[str, str]:
     """The main figures in words, by name."""
     effective = cost["effective_operations"]["mean"]
@@ -102,7 +113,7 @@ def section(run: Path) -> Markup:
         return Markup()
     cost = files.read_json(path)
     try:
-        return page.html.costs(facts(cost), *layers(cost), *moments(cost))
+        return page.html.costs(facts(cost), *layers(cost), *moments(cost), *few_bits(cost))
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise InputError(f"{path} holds no costs: delete it, and `snnjax cost {run}` writes it anew") from error
 

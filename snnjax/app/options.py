@@ -226,6 +226,7 @@ class Cost(OfRun):
 
     $ snnjax cost runs/goupy2024_ncg_digits
     $ snnjax cost RUN --test_images 1000 --csv costs.csv
+    $ snnjax cost RUN --bits 8 4 2
     $ snnjax cost RUN --pj_accumulate 0.9 --pj_multiply 4.6         energy, if these hold
     """
 
@@ -236,6 +237,8 @@ class Cost(OfRun):
     """picojoules that you assume for a synaptic operation: the energy of an image is then estimated"""
     pj_multiply: Annotated[float | None, option("PJ", "no estimate")] = None
     """picojoules that you assume for a multiply-accumulate of a real-valued layer or a decision that is fitted"""
+    bits: Annotated[tuple[int, ...], option("N ...", "none")] = ()
+    """count again with weights of N bits, 1 to 8, in spiking layers"""
     out: Annotated[Path | None, option("FILE.json", "cost.json and the report of the run, of its test images")] = None
     """file to write the figures into"""
     csv: Annotated[Path | None, option("FILE.csv", "none")] = None

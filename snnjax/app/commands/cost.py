@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import snnjax
-from snnjax import InputError
+from snnjax import InputError, SpikingNetwork
 from snnjax.app import console, costs, options, parts, report, tested
 from snnjax.app.commands.predict import csv_text
-from snnjax.core import files
+from snnjax.core import checks, files
 from snnjax.core.errors import printable
+from snnjax.data import Dataset
 from snnjax.data.names import name_of
+from snnjax.networks.quantised import MOST_BITS, quantised
 from snnjax.runs.results import PICTURES, RESULTS, read_results
 from snnjax.runs.trained import Trained
 from snnjax.training.costs import Cost, summary
@@ -21,7 +23,11 @@ def show(figures: dict[str, Any]) -> None:
     screen = console.screen()
     head, rows = costs.layers(figures)
     screen.print(console.table(head, [rows[:-1], rows[-1:]], "layers, an image"), markup=False)
-    screen.print(console.table(costs.moments(figures)[0], [costs.moments(figures)[1]], "decisions in time", left=0))
+    head, rows = costs.moments(figures)
+    screen.print(console.table(head, [rows], "decisions in time", left=0))
+    if "few_bits" in figures:
+        head, rows = costs.few_bits(figures)
+        screen.print(console.table(head, [rows], "weights of few bits", left=0))
     for name, words in costs.facts(figures).items():
         if words:
             print(f"{name}: {words}")
@@ -59,6 +65,19 @@ def estimated(chosen: options.Cost, cost: Cost) -> dict[str, Any]:
     return dict(energy=assumed | dict(nanojoules=summary(nanojoules)))
 
 
+def of_few_bits(network: SpikingNetwork, images: Dataset, whole: Cost, bits: int, native: bool) -> dict[str, Any]:
+    """Accuracy, bytes and operations of a network with weights of few bits, as JSON data."""
+    cost = snnjax.cost(quantised(network, bits), images.test_images, images.test_labels, native=native)
+    return dict(
+        bits=bits,
+        accuracy=float(cost.right[-1]),
+        decided_alike=float((cost.decisions[:, -1] == whole.decisions[:, -1]).mean()),
+        bytes=sum(layer.weights for layer in cost.spiking) * bits / 8,
+        effective_operations=summary(cost.effective),
+        spikes=summary(cost.spikes),
+    )
+
+
 def run(chosen: options.Cost) -> None:
     """Counts, prints the figures, and writes them into the run's folder and report, or into a file that is named."""
     parts.import_all(chosen.parts.modules)
@@ -68,8 +87,13 @@ def run(chosen: options.Cost) -> None:
             parts.check_new(path)
     images, of_run = tested.prepare(chosen, trained, chosen.run)
     native = parts.use_native(chosen.machine.kernels, trained.network.time_steps)
-    cost = snnjax.cost(trained.spiking_network(), images.test_images, images.test_labels, native=native)
+    network = trained.spiking_network()
+    for bits in chosen.bits:
+        checks.integer("bits", bits, 1, MOST_BITS)
+    cost = snnjax.cost(network, images.test_images, images.test_labels, native=native)
     figures = dict(run=str(chosen.run), dataset=images.name) | cost.as_json() | estimated(chosen, cost)
+    if chosen.bits:
+        figures["few_bits"] = [of_few_bits(network, images, cost, bits, native) for bits in chosen.bits]
     print(f"{chosen.run} on {len(cost):,} test images of {images.name}")
     show(figures)
     if chosen.csv is not None:

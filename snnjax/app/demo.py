@@ -1,0 +1,222 @@
+"""A page on which a trained network runs: drawn or test pictures, encoded and decided spike by spike in the browser."""
+
+import base64
+from typing import Any
+
+import numpy as np
+
+from snnjax import __version__
+from snnjax.app import features, page
+from snnjax.core import checks
+from snnjax.core.errors import InputError, wrong_type
+from snnjax.encoding import Encoder, FilterBank, OnOff, Pixels, filters
+from snnjax.encoding.encoder import _RANGE_BITS
+from snnjax.encoding.fitted import ROUNDING
+from snnjax.kernels import exact
+from snnjax.layers.conv import Conv
+from snnjax.networks import Network, SpikingNetwork
+from snnjax.networks.costs import synapses
+from snnjax.networks.decision import Earliest, Majority
+from snnjax.networks.model import check_fitted
+from snnjax.networks.quantised import Integers, integers
+
+EPSILON = 1e-12  # of `local_normalization`
+MOST_STEPS = 65535
+
+
+def page_of(network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray, bits: int = 8) -> str:
+    """A network with weights of so many bits on one HTML page, with some pictures (N, H, W) and their labels (N,).
+
+    The page encodes a picture as Python does, and decides as `networks.quantised.quantised(network, bits)`. It needs
+    no other file and no connection. Every picture given is on it.
+
+    Raises InputError as `networks.quantised.integers`, where pictures or labels do not fit, and for networks that the
+    page cannot run: they must be chains of spiking layers with thresholds from 0, under `Earliest` or `Majority`, with
+    the encoder `Pixels`, `OnOff` or `Encoder`, the latter without pooling and inhibition.
+    """
+    if not isinstance(network, SpikingNetwork):
+        raise wrong_type("network", "a SpikingNetwork", network, "snnjax.load(RUN)")
+    spec = network.spec
+    _check_parts(spec)
+    for number in range(len(spec.stages)):
+        _check_stage(spec, number)
+    _check_pictures(spec, pictures, labels)
+    data = _data(network, pictures, labels, bits)
+    facts = dict(name=spec.name, bits=bits, steps=spec.time_steps, version=__version__, weights=_count(network))
+    return page._TEMPLATES.get_template("demo.html").render(data=data, synapses=sum(synapses(spec).values()), **facts)
+
+
+def _check_parts(spec: Network) -> None:
+    """Raises InputError unless the page has the encoder and the decision of a network."""
+    checks.integer("time_steps", spec.time_steps, 1, MOST_STEPS)
+    for name, part, kinds in (("encoder", spec.encoder, _ENCODERS), ("decision", spec.decision, _DECISIONS)):
+        if type(part) not in kinds:
+            expected = ", ".join(kind.__name__ for kind in kinds)
+            raise InputError(f"`{name}` of {spec.name} must be one of {expected} on a page, got {type(part).__name__}")
+    check_fitted(spec, "encoder")
+    encoder = spec.encoder
+    if not isinstance(encoder, Encoder):
+        return
+    settings = dict(pool=encoder.pool, inhibition=encoder.inhibition, pointwise=encoder.pointwise)
+    settings |= {"bank.absolute": encoder.bank.absolute, "bank.reflect": encoder.bank.reflect}
+    for name, value in settings.items():
+        if value:
+            raise InputError(f"`encoder` of {spec.name} must have no `{name}` on a page, got {value}")
+
+
+def _check_stage(spec: Network, number: int) -> None:
+    """Raises InputError unless stage `number` has one spiking layer, on the stage before, with thresholds as needed."""
+    stage = spec.stages[number]
+    title = f"stage {number + 1} of {spec.name}"
+    if not spec.graph.plain(number) or spec.graph.sources(number) != (number,):
+        raise InputError(f"`inputs` of {title} must be the stage before alone on a page, got {stage.inputs}")
+    if len(stage.branches) != 1:
+        raise InputError(f"`branches` of {title} must be one layer on a page, got {len(stage.branches)}")
+    (conv,) = stage.branches
+    if conv.real:
+        raise InputError(f"`activation` of {title} must be None on a page, got {type(conv.activation).__name__}")
+    if conv.fractional:
+        raise InputError(f"`fractional` of {title} must be False on a page, got True")
+    if conv.threshold is None:
+        if number < len(spec.stages) - 1:
+            raise InputError(f"`threshold` of {title} must be a number on a page, got None")
+    elif np.min(conv.threshold) < 0:
+        raise InputError(f"`threshold` of {title} must be at least 0 on a page, got {np.min(conv.threshold):.4g}")
+
+
+def _check_pictures(spec: Network, pictures: np.ndarray, labels: np.ndarray) -> None:
+    """Raises InputError unless grey pictures and their labels are as the network takes them."""
+    shape = np.shape(pictures)
+    if len(shape) != 3 or not shape[0]:
+        raise InputError(f"`pictures` must be grey, (N, H, W), N from 1, got {shape}")
+    becomes = spec.encoder.output_shape(shape[1:])  # type: ignore[union-attr]
+    if becomes != spec.input_shape:
+        got = f"{shape[1:]}, which becomes {becomes}"
+        raise InputError(f"`pictures` must become {spec.input_shape}, the input of {spec.name}, got {got}")
+    if np.shape(labels) != shape[:1]:
+        raise InputError(f"`labels` must be ({shape[0]},), one for each picture, got {np.shape(labels)}")
+    if np.min(labels) < 0 or np.max(labels) >= spec.classes:
+        got = f"{np.min(labels)} to {np.max(labels)}"
+        raise InputError(f"`labels` must lie in 0..{spec.classes - 1}, got {got}")
+
+
+def _data(network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray, bits: int) -> dict[str, Any]:
+    """The network and the pictures as JSON data; arrays are in base64."""
+    spec = network.spec
+    layers = integers(network, bits)
+    seen = features.drawn_back(network)
+    (deciding,) = spec.stages[-1].branches
+    timed = spec.decision.timed and deciding.threshold is not None
+    fallback = not timed or bool(spec.decision.fallback)  # type: ignore[attr-defined]
+    pixels = np.asarray(pictures, np.float32)
+    whole = bool(np.all(pixels == np.rint(pixels)))
+    return dict(
+        steps=spec.time_steps,
+        classes=list(network.class_names),
+        picture=list(pixels.shape[1:]),
+        input=list(spec.input_shape),
+        encoder=_ENCODERS[type(spec.encoder)](spec),
+        layers=[
+            _layer(spec, number, conv, layers[name]) | dict(name=name, seen=_seen(seen.get(name)))
+            for number, name, conv in spec.layers()
+        ],
+        decision=dict(timed=timed, fallback=fallback),
+        pictures=[_base64(picture, np.uint8 if whole else np.float32) for picture in pixels],
+        floats=not whole,
+        labels=np.asarray(labels).tolist(),
+    )
+
+
+def _layer(spec: Network, number: int, conv: Conv, layer: Integers) -> dict[str, Any]:
+    """The geometry, weights and thresholds of a layer, pooled by windows of one neuron where it is not pooled."""
+    pool = spec.stages[number].pool
+    maps, rows, columns = spec.input_shapes[number]
+    margin = np.array(checks.pair("output_padding", conv.output_padding, 0))
+    window, pitch = (1, 1), (1, 1)
+    if pool is not None:
+        margin += checks.pair("padding", pool.padding, 0)
+        window = checks.pair("window", pool.window, 1)
+        pitch = checks.pair("stride", pool.stride or pool.window, 1)
+    return dict(
+        maps=maps,
+        features=conv.features,
+        size=conv.output_size((rows, columns)),
+        kernel=checks.pair("kernel", conv.kernel, 1),
+        stride=checks.pair("stride", conv.stride, 1),
+        padding=checks.pair("padding", conv.padding, 0),
+        margin=margin.tolist(),
+        window=window,
+        pitch=pitch,
+        outputs=spec.shapes[number + 1][1:],
+        weights=_base64(layer.weights.transpose(1, 2, 3, 0), np.uint8),  # C kh kw F
+        thresholds=None if conv.threshold is None else layer.threshold.tolist(),
+    )
+
+
+def _pixels(spec: Network) -> dict[str, Any]:
+    """`Pixels` as JSON data."""
+    return dict(kind="pixels")
+
+
+def _on_off(spec: Network) -> dict[str, Any]:
+    """`OnOff` as JSON data: a filter, and the range of each output over the training pictures."""
+    encoder: Any = spec.encoder
+    minimum = np.asarray(encoder.minimum, np.float32)
+    span = np.asarray(encoder.maximum, np.float32) - minimum
+    ranges = dict(minimum=_base64(minimum, np.float32), span=_base64(span, np.float32))
+    bank = _bank(encoder.bank, encoder.window // 2, 1 / 255)
+    return dict(kind="on_off", edge=True, rounding=float(np.float32(ROUNDING))) | ranges | bank
+
+
+def _rank_order(spec: Network) -> dict[str, Any]:
+    """`Encoder` as JSON data: filters with thresholds, local normalisation, rank order."""
+    encoder: Any = spec.encoder
+    _, rows, columns = spec.input_shape
+    bank = encoder.bank
+    thresholds = np.broadcast_to(0.0 if bank.threshold is None else bank.threshold, len(bank.kernels))
+    data = dict(kind="rank_order", edge=False, radius=encoder.radius, epsilon=EPSILON)
+    data |= dict(thresholds=np.repeat(thresholds, bank.copies).astype(np.float32).tolist())
+    if encoder.radius is not None:
+        width = 2 * encoder.radius + 1
+        most = min(width**2, rows * columns)
+        bits = max(1, exact.MANTISSA - (most - 1).bit_length())
+        data |= dict(bits_of_sums=bits, parts_of_sums=-(-_RANGE_BITS // bits))
+        data |= dict(neighbour=float(np.float32(1) / np.float32(width**2)))  # XLA multiplies instead of dividing
+    return data | _bank(bank, bank.margin, encoder.scale)
+
+
+def _bank(bank: FilterBank, margin: int, scale: float) -> dict[str, Any]:
+    """The filters of a bank in exact parts, and of each map its filter and its factor."""
+    groups, places, factors = filters._groups(bank, 2**filters.PIXEL_BITS)
+    made = []
+    for group in groups:
+        before = margin - (bank.window - group.window) // 2
+        missing = group.window - group.taps.shape[2]  # rows below the middle, the same as those above
+        taps = np.concatenate([group.taps, group.taps[:, :, :missing][:, :, ::-1]], axis=2)
+        made += [dict(size=group.window, before=before, taps=_base64(part, np.float32)) for part in taps.swapaxes(0, 1)]
+    scaled = (factors * np.float32(scale)).tolist()
+    maps = [dict(filter=int(place), factor=factor) for place, factor in zip(places, scaled, strict=True)]
+    maps = [entry for entry in maps for _ in range(bank.copies)]
+    return dict(filters=made, maps=maps, bits=filters.PIXEL_BITS, parts=filters.PIXEL_PARTS)
+
+
+def _seen(drawn: features.Drawn | None) -> dict[str, Any] | None:
+    """What each feature sees, as grey pictures in which 128 counts as nothing; None where it is not known."""
+    if drawn is None:
+        return None
+    images = drawn.images
+    largest = np.abs(images).max(axis=(1, 2), keepdims=True).clip(1e-12)
+    return dict(size=images.shape[1:], pixels=_base64(np.rint(127.5 + 127.5 * images / largest), np.uint8))
+
+
+def _base64(values: np.ndarray, dtype: Any) -> str:
+    return base64.b64encode(np.ascontiguousarray(values, dtype).tobytes()).decode()
+
+
+def _count(network: SpikingNetwork) -> int:
+    """The number of weights of a network."""
+    return sum(int(np.size(values)) for values in network.weights().values())
+
+
+_ENCODERS: dict[type, Any] = {Pixels: _pixels, OnOff: _on_off, Encoder: _rank_order}
+_DECISIONS = Earliest, Majority
