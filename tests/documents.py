@@ -16,7 +16,7 @@ PAGES = (
     "benchmarks/README.md",
 )
 DOCUMENTS = (*PAGES, "experiments/tutorial.ipynb")
-LINKED = (*DOCUMENTS, "experiments/contributing.md")
+LINKED = (*DOCUMENTS, "experiments/nir.md", "experiments/contributing.md")
 
 
 @functools.cache

@@ -57,7 +57,17 @@ def test_a_package_has_its_files_and_is_found_beside_its_checkout(tmp_path):
     for package, names in found.items():
         assert all(list((ROOT / package.replace(".", "/")).glob(name)) for name in names)
     named = {name for names in found.values() for name in names}
-    assert named == {"py.typed", "*.pyi", "*.cc", "*.h", "*.json", "*.npz", "templates/*.html"}
+    assert named == {
+        "py.typed",
+        "*.pyi",
+        "*.cc",
+        "*.h",
+        "*.json",
+        "*.npz",
+        "templates/*.html",
+        "templates/*.js",
+        "templates/*.in",
+    }
     assert settings["package-dir"] == {"": "."}, "setuptools then puts this folder on the path, where the package is"
     (tmp_path / "snnjax").symlink_to(ROOT)
     (tmp_path / "script.py").write_text("import snnjax; print(snnjax.__version__)")

@@ -10,7 +10,7 @@ from snnjax.app import features, page
 from snnjax.core import checks
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.encoding import Encoder, FilterBank, OnOff, Pixels, filters
-from snnjax.encoding.encoder import _RANGE_BITS
+from snnjax.encoding.encoder import RANGE_BITS
 from snnjax.encoding.fitted import ROUNDING
 from snnjax.kernels import exact
 from snnjax.layers.conv import Conv
@@ -20,7 +20,7 @@ from snnjax.networks.decision import Earliest, Majority
 from snnjax.networks.model import check_fitted
 from snnjax.networks.quantised import Integers, integers
 
-EPSILON = 1e-12  # of `local_normalization`
+EPSILON = float(np.float32(1e-12))  # of `local_normalization`
 MOST_STEPS = 65535
 
 
@@ -43,7 +43,7 @@ def page_of(network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray, b
     _check_pictures(spec, pictures, labels)
     data = _data(network, pictures, labels, bits)
     facts = dict(name=spec.name, bits=bits, steps=spec.time_steps, version=__version__, weights=_count(network))
-    return page._TEMPLATES.get_template("demo.html").render(data=data, synapses=sum(synapses(spec).values()), **facts)
+    return page.TEMPLATES.get_template("demo.html").render(data=data, synapses=sum(synapses(spec).values()), **facts)
 
 
 def _check_parts(spec: Network) -> None:
@@ -180,14 +180,14 @@ def _rank_order(spec: Network) -> dict[str, Any]:
         width = 2 * encoder.radius + 1
         most = min(width**2, rows * columns)
         bits = max(1, exact.MANTISSA - (most - 1).bit_length())
-        data |= dict(bits_of_sums=bits, parts_of_sums=-(-_RANGE_BITS // bits))
+        data |= dict(bits_of_sums=bits, parts_of_sums=-(-RANGE_BITS // bits))
         data |= dict(neighbour=float(np.float32(1) / np.float32(width**2)))  # XLA multiplies instead of dividing
     return data | _bank(bank, bank.margin, encoder.scale)
 
 
 def _bank(bank: FilterBank, margin: int, scale: float) -> dict[str, Any]:
     """The filters of a bank in exact parts, and of each map its filter and its factor."""
-    groups, places, factors = filters._groups(bank, 2**filters.PIXEL_BITS)
+    groups, places, factors = filters.tap_groups(bank, 2**filters.PIXEL_BITS)
     made = []
     for group in groups:
         before = margin - (bank.window - group.window) // 2

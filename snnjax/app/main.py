@@ -31,6 +31,8 @@ COMMANDS: dict[str, type] = {
     "sweep": options.Sweep,
     "pretrained": options.Pretrained,
     "report": options.Report,
+    "demo": options.Demo,
+    "export": options.Export,
     "convert": options.Convert,
     "data": options.Sets,
     "doctor": options.Doctor,

@@ -323,6 +323,41 @@ class Report(OfRun):
 
 
 @dataclasses.dataclass(frozen=True)
+class Export:
+    """Write a trained network for others: as NIR for simulators and neuromorphic chips, or in C for microcontrollers.
+
+    $ snnjax export RUN --to nir
+    $ snnjax export pretrained:goupy2024_ncg_mnist --to c --bits 4
+    """
+
+    run: Annotated[Positional[Path], option("RUN")]
+    """run folder, its weights.npz, or pretrained:NAME"""
+    to: Annotated[Literal["nir", "c"], option("KIND", help="nir: NETWORK.nir; c: NETWORK.c and NETWORK.h, in C99")]
+    neuron: Annotated[Literal["IF", "LIF"], option("KIND")] = "IF"
+    """neurons in NIR: IF ones, each step a sample of its own, or LIF ones that forget within a step"""
+    bits: Annotated[int, option("N")] = 8
+    """bits of the weights in C, 1 to 8; `snnjax cost RUN --bits` says how accurate they are"""
+    out: Annotated[Path, option("DIR")] = Path()
+    """folder to write into"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Demo(OfRun):
+    """Make a page on which a trained network runs: draw a picture, and watch its spikes until it decides.
+
+    $ snnjax demo runs/goupy2024_ncg_digits
+    $ snnjax demo pretrained:goupy2024_ncg_mnist --bits 4 --out demo.html
+    """
+
+    run: Annotated[Positional[Path], option("RUN")]
+    """run folder, its weights.npz, or pretrained:NAME"""
+    bits: Annotated[int, option("N")] = 8
+    """bits of a weight, 1 to 8"""
+    out: Annotated[Path, option("FILE.html")] = Path("demo.html")
+    """page to write; an earlier page of ours is replaced"""
+
+
+@dataclasses.dataclass(frozen=True)
 class Convert:
     """Carry weights between snnjax and the PyTorch code github.com/aidinattar/snn; the source says which way.
 

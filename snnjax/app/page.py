@@ -27,19 +27,19 @@ def _anchor(heading: str) -> str:
     return re.sub(r"\W+", "-", heading.lower())
 
 
-_TEMPLATES = jinja2.Environment(
+TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("snnjax.app"), autoescape=True, undefined=jinja2.StrictUndefined
 )
-_TEMPLATES.filters |= dict(anchor=_anchor, breakable=_breakable)
+TEMPLATES.filters |= dict(anchor=_anchor, breakable=_breakable)
 
-html: Any = _TEMPLATES.get_template("parts.html").module
+html: Any = TEMPLATES.get_template("parts.html").module
 """The macros of parts.html: functions that return a part of a page as `Markup`."""
 
 
 def page(title: str, sections: Mapping[str, Markup]) -> str:
     """A whole HTML file with links to its sections, HTML by heading; empty ones are left out."""
     filled = {heading: content for heading, content in sections.items() if content}
-    return _TEMPLATES.get_template("page.html").render(title=title, sections=filled)
+    return TEMPLATES.get_template("page.html").render(title=title, sections=filled)
 
 
 def is_ours(path: Path) -> bool:

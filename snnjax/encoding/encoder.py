@@ -37,7 +37,7 @@ def local_normalization(maps: jax.Array, *, radius: int, epsilon: float = 1e-12,
     # Exact sums, so that equal neighbourhoods have equal means.
     most = min(width**2, math.prod(maps.shape[1:]))
     bits = max(1, exact.MANTISSA - (most - 1).bit_length())
-    count = -(-_RANGE_BITS // bits)
+    count = -(-RANGE_BITS // bits)
     if native and maps.dtype == jnp.float32:
         total = neighbourhood_sums(maps, radius, bits=bits, parts=count)
     else:
@@ -54,7 +54,7 @@ def _neighbourhoods(maps: jax.Array, radius: int) -> jax.Array:
     return jnp.einsum("ih,chw,wj->cij", rows, maps, columns, precision=lax.Precision.HIGHEST)
 
 
-_RANGE_BITS = 40
+RANGE_BITS = 40
 """Bits between the largest intensity of an image and those that the means of `local_normalization` neglect."""
 
 

@@ -228,7 +228,7 @@ def correlate(
 
     The image, of a `dtype` and then of `grey_of`, is split into parts of so many bits.
     """
-    groups, places, factors = _groups(bank, 2**bits)
+    groups, places, factors = tap_groups(bank, 2**bits)
     if native:
         parts = 1 if dtype == jnp.uint8 else PIXEL_PARTS
         maps = filter_sums(grey, [group.taps for group in groups], bank.window, bits=bits, parts=parts)
@@ -238,14 +238,14 @@ def correlate(
     return maps[places] * (factors * np.float32(scale))[:, None, None]
 
 
-def _group_sums(images: Sequence[jax.Array], group: "_Group", margin: int) -> jax.Array:
+def _group_sums(images: Sequence[jax.Array], group: "TapGroup", margin: int) -> jax.Array:
     """The sum of all parts of a group on all parts of an image less a `margin`, (F, H', W')."""
     inner = [image[margin : image.shape[0] - margin, margin : image.shape[1] - margin] for image in images]
     parts = [_correlate(image, group) for image in inner]
     return exact.add(part[:, index] for index in reversed(range(len(group.taps))) for part in reversed(parts))
 
 
-class _Group(NamedTuple):
+class TapGroup(NamedTuple):
     """Kernels of one size, as exact parts.
 
     Attributes:
@@ -262,7 +262,7 @@ class _Group(NamedTuple):
         return self.taps.shape[2] < self.window
 
 
-def _correlate(image: jax.Array, group: _Group) -> jax.Array:
+def _correlate(image: jax.Array, group: TapGroup) -> jax.Array:
     """Valid cross-correlation of one image with all parts of the taps, (F, parts, H', W').
 
     As one product: a row of the output sees `window` rows of the image side by side.
@@ -293,7 +293,7 @@ _ROUNDING = 1e-6  # differences to ignore, relative to a kernel's largest value:
 
 
 @functools.cache
-def _groups(bank: FilterBank, largest: int) -> tuple[list[_Group], np.ndarray, np.ndarray]:
+def tap_groups(bank: FilterBank, largest: int) -> tuple[list[TapGroup], np.ndarray, np.ndarray]:
     """The kernels, but for multiples of others, by size, for images of integers up to `largest`.
 
     Also, for each kernel of the bank, its place among these, (F,), and its factor, (F,) float32.
@@ -345,9 +345,9 @@ def _rounded(kernel: np.ndarray) -> np.ndarray:
     return rounded
 
 
-def _group(kernels: np.ndarray, largest: int) -> _Group:
+def _group(kernels: np.ndarray, largest: int) -> TapGroup:
     taps = exact.split_constants(kernels, largest)
     window = kernels.shape[-1]
     if np.array_equal(kernels, kernels[:, ::-1]):
         taps = taps[:, :, : window // 2 + 1]
-    return _Group(taps, window)
+    return TapGroup(taps, window)

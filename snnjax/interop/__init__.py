@@ -1,1 +1,1 @@
-"""Weights from and to other programs."""
+"""Networks from and to other programs."""

@@ -19,13 +19,13 @@ def run(chosen: options.Pretrained) -> None:
 
 def listing(cards: dict[str, Card]) -> None:
     """Prints a table of all networks."""
-    head = ("name", "network", "data", "training images", "test accuracy", "bits", "kB")
+    head = ("name", "data", "training images", "test accuracy", "bits", "kB")
     rows = []
     for name, card in cards.items():
         accuracy = f"{card.test_accuracy:.2%} of {card.test_images:,}"
         size = f"{card.file_bytes / 1000:,.0f}"
-        rows.append([name, card.model, card.data, f"{card.train_images:,}", accuracy, f"{card.bits}", size])
-    console.screen().print(console.table(head, [rows], "trained networks", left=3))
+        rows.append([name, card.data, f"{card.train_images:,}", accuracy, f"{card.bits}", size])
+    console.screen().print(console.table(head, [rows], "trained networks", left=2))
     print(
         "`snnjax predict --pretrained NAME PICTURES` classifies pictures; in Python, `snnjax.load('pretrained:NAME')`."
     )

@@ -14,13 +14,17 @@ function networkOf(data) {
   if (encoder.filters) encoder.filters = encoder.filters.map((filter) => ({ ...filter, taps: floatsOf(filter.taps) }));
   const layers = data.layers.map((layer) => {
     const weights = bytesOf(layer.weights);
-    return { ...layer, weights, synapses: synapsesOf(weights, layer.features) };
+    const limits = Float64Array.from(layer.thresholds || new Array(layer.features).fill(Infinity));
+    return { ...layer, weights, limits, synapses: synapsesOf(weights, layer.features) };
   });
-  return { ...data, encoder, layers };
+  return { ...data, encoder, layers, readout: readoutOf(layers[layers.length - 1], data.classes.length) };
 }
 
 function bytesOf(base64) {
-  return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  const text = atob(base64);
+  const bytes = new Uint8Array(text.length);
+  for (let index = 0; index < text.length; ++index) bytes[index] = text.charCodeAt(index);
+  return bytes;
 }
 
 function floatsOf(base64) {
@@ -30,8 +34,18 @@ function floatsOf(base64) {
 /* How many weights other than 0 an input meets, for each map and place in the kernel. */
 function synapsesOf(weights, features) {
   const counts = new Uint32Array(weights.length / features);
-  weights.forEach((weight, index) => { counts[Math.floor(index / features)] += weight > 0 ? 1 : 0; });
+  for (let index = 0; index < weights.length; ++index) if (weights[index]) counts[Math.floor(index / features)] += 1;
   return counts;
+}
+
+/* The neurons of the last layer: class, threshold, place among the potentials and among the latencies. */
+function readoutOf({ features, size, limits }, classes) {
+  const area = size[0] * size[1];
+  return Array.from({ length: features * area }, (_, index) => {
+    const feature = index % features;
+    const label = Math.floor(feature / (features / classes));
+    return { label, limit: limits[feature], index, place: feature * area + Math.floor(index / features) };
+  });
 }
 
 /* Encoders. Sums are arranged as in Python: integers times powers of two add up exactly in doubles, and only where
@@ -62,15 +76,9 @@ function encodeOnOff(network, picture) {
   });
 }
 
-/* The strongest outputs of the filters fire first, equally many at each step; those left over stay silent. */
+/* The strongest inputs fire first, equally many at each step; those left over stay silent. */
 function encodeByRank(network, picture) {
-  const { thresholds, radius } = network.encoder;
-  const [, rows, columns] = network.input;
-  const outputs = filterOutputs(network, picture).map((output, index) => {
-    const threshold = thresholds[Math.floor(index / (rows * columns))];
-    return output < threshold ? 0 : Math.max(output, 0);
-  });
-  const strengths = radius === null ? outputs : normalise(outputs, network);
+  const strengths = strengthsOf(network, picture);
   const order = [...strengths.keys()].filter((index) => strengths[index] > 0);
   order.sort((one, other) => strengths[other] - strengths[one] || one - other);
   const atOnce = Math.max(Math.floor(order.length / network.steps), 1);
@@ -79,11 +87,22 @@ function encodeByRank(network, picture) {
   return latencies;
 }
 
+/* The outputs of the filters above their thresholds, normalised where the encoder has a radius for it. */
+function strengthsOf(network, picture) {
+  const { thresholds, radius } = network.encoder;
+  const [, rows, columns] = network.input;
+  const outputs = filterOutputs(network, picture).map((output, index) => {
+    const threshold = thresholds[Math.floor(index / (rows * columns))];
+    return output < threshold ? 0 : Math.max(output, 0);
+  });
+  return radius === null ? outputs : normalise(outputs, network);
+}
+
 /* The outputs of the filters of all maps. */
 function filterOutputs(network, picture) {
   const { filters, maps, bits, parts, edge } = network.encoder;
   const [, rows, columns] = network.input;
-  const pictures = split(picture, bits, parts).filter((part, index) => index === 0 || part.some((value) => value !== 0));
+  const pictures = split(picture, bits, parts).filter((part) => part.some((value) => value !== 0));
   const made = filters.map((filter) => filterPicture(filter, pictures, network.picture, [rows, columns], edge));
   const outputs = new Float32Array(maps.length * rows * columns);
   maps.forEach(({ filter, factor }, map) => {
@@ -173,7 +192,7 @@ function nearestInteger(value) {
  * decision: the class, -1 if the network stays silent; step: when it decides.
  * latencies: of the input, then of each layer, before pooling, map by map; `network.steps` where silent.
  * spikes: of the input and of each layer, up to each step; operations: synaptic operations up to each step.
- * races: for each step and class the largest potential, as a share of the threshold if there is one.
+ * potentials: of the neurons of the readout after each step, as shares of their thresholds if they have some.
  */
 function simulate(network, latencies) {
   const events = Array.from({ length: network.steps }, () => []);
@@ -185,7 +204,7 @@ function simulate(network, latencies) {
 
 class Run {
   constructor(network, latencies) {
-    const { steps, layers, classes } = network;
+    const { steps, layers } = network;
     this.network = network;
     this.step = 0;
     this.potentials = layers.map((layer) => new Uint32Array(layer.features * layer.size[0] * layer.size[1]));
@@ -195,7 +214,7 @@ class Run {
     this.operationCount = 0;
     this.spikes = this.latencies.map(() => new Uint32Array(steps));
     this.operations = new Float64Array(steps);
-    this.races = Array.from({ length: steps }, () => new Float64Array(classes.length));
+    this.shares = [];
     this.decision = -1;
     this.decisionStep = steps - 1;
   }
@@ -213,7 +232,7 @@ class Run {
     if (this.decision < 0) this.decide();
     this.spikes.forEach((counts, part) => { counts[step] = this.counts[part]; });
     this.operations[step] = this.operationCount;
-    this.race(this.races[step]);
+    this.shares.push(this.sharesOfReadout());
   }
 
   /* A spike reaches a layer: it meets all neurons whose kernel covers it. */
@@ -234,16 +253,16 @@ class Run {
 
   /* Adds the weights of an input to the potentials of all features at a position. */
   add(number, tap, row, column) {
-    const { features, weights, thresholds, synapses, size } = this.network.layers[number];
+    const { features, weights, limits, synapses, size } = this.network.layers[number];
     const potentials = this.potentials[number];
     const latencies = this.latencies[number + 1];
-    const area = size[0] * size[1];
     const position = row * size[1] + column;
+    const first = position * features;
     this.operationCount += synapses[tap];
     for (let feature = 0; feature < features; ++feature) {
-      const potential = (potentials[position * features + feature] += weights[tap * features + feature]);
-      if (!thresholds || potential <= thresholds[feature]) continue;
-      const neuron = feature * area + position;
+      const potential = (potentials[first + feature] += weights[tap * features + feature]);
+      if (potential <= limits[feature]) continue;
+      const neuron = feature * size[0] * size[1] + position;
       if (latencies[neuron] < this.network.steps) continue;
       latencies[neuron] = this.step;
       this.fire(number, feature, row, column);
@@ -271,67 +290,49 @@ class Run {
 
   /* Without thresholds, neurons of the readout whose potential is above 0 fire at the last step. */
   fireAtLast() {
-    const number = this.network.layers.length - 1;
-    if (this.network.layers[number].thresholds) return;
-    for (const { feature, position, potential } of this.readout()) {
-      if (potential === 0) continue;
-      this.latencies[number + 1][feature * this.readoutArea + position] = this.step;
-      this.counts[number + 1] += 1;
+    const last = this.network.layers.length;
+    for (const { limit, index, place } of this.network.readout) {
+      if (limit < Infinity || this.potentials[last - 1][index] === 0) continue;
+      this.latencies[last][place] = this.step;
+      this.counts[last] += 1;
     }
   }
 
-  /* The first spike of the readout decides; among equals the largest potential, then the lowest class. */
+  /* The first spike of the readout decides. */
   decide() {
-    const { steps, decision, layers } = this.network;
+    const { steps, decision, readout, layers } = this.network;
     const latencies = this.latencies[layers.length];
-    const hasFired = ({ feature, position }) => latencies[feature * this.readoutArea + position] === this.step;
-    if (decision.timed) this.choose(this.readout().filter(hasFired));
-    if (this.decision < 0 && this.step === steps - 1 && decision.fallback) this.choose(this.readout());
+    const fired = readout.filter(({ place }) => latencies[place] === this.step);
+    if (decision.timed && fired.length) this.choose(fired);
+    if (this.decision < 0 && this.step === steps - 1 && decision.fallback) this.choose(readout);
   }
 
+  /* The class of the neuron of the largest potential above 0, among equals the lowest class. */
   choose(neurons) {
+    const potentials = this.potentials[this.network.layers.length - 1];
     let largest = 0;
-    for (const { label, potential } of neurons) {
-      if (potential < largest || potential === 0) continue;
-      if (potential === largest && label >= this.decision) continue;
+    for (const { label, index } of neurons) {
+      const potential = potentials[index];
+      if (potential < largest || potential === 0 || (potential === largest && label >= this.decision)) continue;
       largest = potential;
       this.decision = label;
       this.decisionStep = this.step;
     }
   }
 
-  /* How near each class is to its first spike. */
-  race(shares) {
-    const { thresholds } = this.network.layers[this.network.layers.length - 1];
-    for (const { feature, label, potential } of this.readout()) {
-      const share = thresholds ? Math.min(potential / (thresholds[feature] + 1), 1) : potential;
-      if (share > shares[label]) shares[label] = share;
-    }
-  }
-
-  /* The neurons of the last layer with their classes and potentials. */
-  readout() {
-    const number = this.network.layers.length - 1;
-    const { features } = this.network.layers[number];
-    const perClass = features / this.network.classes.length;
-    return Array.from(this.potentials[number], (potential, index) => {
-      const feature = index % features;
-      return { feature, position: Math.floor(index / features), label: Math.floor(feature / perClass), potential };
+  /* How near each neuron of the readout is to its spike; without thresholds, the potentials themselves. */
+  sharesOfReadout() {
+    const potentials = this.potentials[this.network.layers.length - 1];
+    return this.network.readout.map(({ limit, index }) => {
+      return limit < Infinity ? Math.min(potentials[index] / (limit + 1), 1) : potentials[index];
     });
   }
 
-  get readoutArea() {
-    const { size } = this.network.layers[this.network.layers.length - 1];
-    return size[0] * size[1];
-  }
-
   result() {
-    const { decision, decisionStep: step, latencies, spikes, operations, races } = this;
-    return { decision, step, latencies, spikes, operations, races };
+    const { decision, decisionStep: step, latencies, spikes, operations, shares: potentials } = this;
+    return { decision, step, latencies, spikes, operations, potentials };
   }
 }
-
-/* Pictures from outside. */
 
 /* Latencies without a share of the spikes; a larger share erases the same spikes and more. */
 function erase(latencies, share, silent) {
@@ -340,36 +341,4 @@ function erase(latencies, share, silent) {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
     return state / 2 ** 32 < share ? silent : latency;
   });
-}
-
-/* Ink of 0 to 1 on a sheet as a picture of 0 to 255, or null without ink: scaled into a box, and centred by its mass. */
-function pictureOf(ink, [sheetRows, sheetColumns], shape) {
-  const box = boxOf(ink, sheetRows, sheetColumns);
-  if (!box) return null;
-  const height = box.bottom - box.top + 1;
-  const width = box.right - box.left + 1;
-  const scale = Math.round((20 / 28) * Math.min(...shape)) / Math.max(height, width);
-  const rows = Math.max(1, nearestInteger(scale * height));
-  const columns = Math.max(1, nearestInteger(scale * width));
-  const cut = new Float32Array(height * width);
-  cut.forEach((_, index) => {
-    cut[index] = ink[(box.top + Math.floor(index / width)) * sheetColumns + box.left + (index % width)];
-  });
-  const narrow = shrink(cut, width, 1, columns, height);
-  const small = shrink(narrow, height, columns, rows, columns);
-  return centre(small, rows, columns, shape);
-}
-
-/* The first and last rows and columns with ink. */
-function boxOf(ink, rows, columns) {
-  const box = { top: rows, bottom: -1, left: columns, right: -1 };
-  ink.forEach((value, index) => {
-    if (value <= 0) return;
-    const row = Math.floor(index / columns);
-    box.top = Math.min(box.top, row);
-    box.bottom = Math.max(box.bottom, row);
-    box.left = Math.min(box.left, index % columns);
-    box.right = Math.max(box.right, index % columns);
-  });
-  return box.bottom < 0 ? null : box;
 }

@@ -1,0 +1,21 @@
+"""`snnjax demo`: makes a page on which a trained network runs in the browser."""
+
+from snnjax.app import demo, options, page, parts, tested
+from snnjax.core import files
+from snnjax.core.errors import printable
+from snnjax.runs.trained import Trained
+
+PICTURES = 20  # test pictures on the page
+
+
+def run(chosen: options.Demo) -> None:
+    """Writes the page; it replaces an earlier page of ours, and nothing else."""
+    parts.import_all(chosen.parts.modules)
+    trained = Trained.read(chosen.run)
+    if not page.is_ours(chosen.out):
+        parts.check_new(chosen.out)
+    images, _ = tested.prepare(chosen, trained, chosen.run)
+    shown = images.first(None, PICTURES)
+    text = demo.page_of(trained.spiking_network(), shown.test_images, shown.test_labels, chosen.bits)
+    files.write_text(chosen.out.absolute(), text)
+    print(f"{printable(str(chosen.out))}: open it in a browser; {len(text.encode()) / 1e6:.1f} MB")

@@ -1,0 +1,171 @@
+"use strict";
+
+/* Pictures: those that are on the page, and what a person draws. */
+
+function makeSamples() {
+  network.pictures.forEach((text, index) => {
+    const picture = network.floats ? floatsOf(text) : bytesOf(text);
+    const button = Object.assign(document.createElement("button"), { type: "button" });
+    const canvas = document.createElement("canvas");
+    button.setAttribute("aria-label", `Test picture ${index + 1}, labelled ${network.classes[network.labels[index]]}`);
+    button.setAttribute("aria-pressed", "false");
+    button.append(canvas);
+    paintPicture(canvas, picture);
+    button.addEventListener("click", () => pick(picture, index));
+    element("samples").append(button);
+  });
+}
+
+function pick(picture, index) {
+  press(index);
+  sheet.drawn = false;
+  paintPicture(sheet.canvas, picture);
+  present(picture, network.labels[index], true);
+}
+
+function press(index) {
+  [...element("samples").children].forEach((button, place) => button.setAttribute("aria-pressed", place === index));
+}
+
+/* A picture of the network's size in ink. */
+function paintPicture(canvas, picture) {
+  const [rows, columns] = network.picture;
+  const image = new ImageData(columns, rows);
+  picture.forEach((value, index) => { image.data[4 * index + 3] = value; });
+  const small = Object.assign(document.createElement("canvas"), { width: columns, height: rows });
+  small.getContext("2d").putImageData(image, 0, 0);
+  if (canvas !== sheet.canvas) Object.assign(canvas, { width: columns, height: rows });
+  const pen = canvas.getContext("2d");
+  pen.clearRect(0, 0, canvas.width, canvas.height);
+  pen.imageSmoothingEnabled = false;
+  pen.drawImage(small, 0, 0, canvas.width, canvas.height);
+}
+
+const sheet = { canvas: element("sheet"), drawn: false, stroke: null, waiting: false };
+sheet.pen = sheet.canvas.getContext("2d", { willReadFrequently: true });
+
+function makeSheet() {
+  const { canvas } = sheet;
+  canvas.addEventListener("pointerdown", (event) => {
+    canvas.setPointerCapture(event.pointerId);
+    if (!sheet.drawn) clear();
+    sheet.drawn = true;
+    sheet.stroke = placeOf(event);
+    drawTo(sheet.stroke);
+  });
+  canvas.addEventListener("pointermove", (event) => sheet.stroke && drawTo(placeOf(event)));
+  for (const type of ["pointerup", "pointercancel"]) canvas.addEventListener(type, endStroke);
+  element("clear").addEventListener("click", clear);
+}
+
+function clear() {
+  sheet.pen.clearRect(0, 0, sheet.canvas.width, sheet.canvas.height);
+  press(-1);
+  present(null, -1, false);
+}
+
+function placeOf(event) {
+  const scale = sheet.canvas.width / sheet.canvas.clientWidth;
+  return [event.offsetX * scale, event.offsetY * scale];
+}
+
+/* Continues a stroke; the network decides on what is there at once. */
+function drawTo(place) {
+  const { pen } = sheet;
+  pen.lineWidth = INK_WIDTH;
+  pen.lineCap = pen.lineJoin = "round";
+  pen.beginPath();
+  pen.moveTo(...sheet.stroke);
+  pen.lineTo(...place);
+  pen.stroke();
+  sheet.stroke = place;
+  if (sheet.waiting) return;
+  sheet.waiting = true;
+  requestAnimationFrame(() => {
+    sheet.waiting = false;
+    if (sheet.stroke) present(drawnPicture(), -1, false);
+  });
+}
+
+function endStroke() {
+  if (!sheet.stroke) return;
+  sheet.stroke = null;
+  present(drawnPicture(), -1, true);
+}
+/* From ink to a picture, as snnjax reads handwriting. */
+
+/* What is drawn, as the network takes it; null while there is nothing. */
+function drawnPicture() {
+  const { width, height } = sheet.canvas;
+  const colours = sheet.pen.getImageData(0, 0, width, height).data;
+  const ink = Float32Array.from({ length: width * height }, (_, index) => colours[4 * index + 3]);
+  return pictureOf(ink, height, width, network.picture);
+}
+
+/* Ink as a picture of 0 to 255: scaled into a box, its centre of mass in the middle. */
+function pictureOf(ink, sheetRows, sheetColumns, shape) {
+  const most = ink.reduce((largest, value) => Math.max(largest, value), 1);
+  const strong = ink.map((value) => (value / most > FAINT ? value / most : 0));
+  const box = boxOf(strong, sheetRows, sheetColumns);
+  if (!box) return null;
+  const height = box.bottom - box.top + 1;
+  const width = box.right - box.left + 1;
+  const cut = Float32Array.from({ length: height * width }, (_, index) => {
+    return strong[(box.top + Math.floor(index / width)) * sheetColumns + box.left + (index % width)];
+  });
+  const scale = nearestInteger((20 / 28) * Math.min(...shape)) / Math.max(height, width);
+  const [rows, columns] = [height, width].map((length) => Math.max(1, nearestInteger(scale * length)));
+  const narrow = resize(cut, [height, width], columns);
+  const small = transpose(resize(transpose(narrow, height, columns), [columns, height], rows), columns, rows);
+  return centre(small, [rows, columns], shape);
+}
+
+/* The first and the last rows and columns with ink; null without any. */
+function boxOf(ink, rows, columns) {
+  const box = { top: rows, bottom: -1, left: columns, right: -1 };
+  for (let index = 0; index < ink.length; ++index) {
+    if (ink[index] === 0) continue;
+    const row = Math.floor(index / columns);
+    const column = index % columns;
+    box.top = Math.min(box.top, row);
+    box.bottom = Math.max(box.bottom, row);
+    box.left = Math.min(box.left, column);
+    box.right = Math.max(box.right, column);
+  }
+  return box.bottom < 0 ? null : box;
+}
+
+/* Rows resized to a length: each value is the mean of the pixels whose middle lies in it, or the nearest pixel. */
+function resize(values, [rows, columns], length) {
+  const scale = columns / length;
+  const reach = Math.max(scale, 1) / 2;
+  return Float32Array.from({ length: rows * length }, (_, index) => {
+    const middle = ((index % length) + 0.5) * scale;
+    const first = Math.max(Math.floor(middle - reach + 0.5), 0);
+    const end = Math.min(Math.floor(middle + reach + 0.5), columns);
+    const start = Math.floor(index / length) * columns;
+    let sum = 0;
+    for (let column = first; column < end; ++column) sum += values[start + column];
+    return sum / (end - first);
+  });
+}
+
+function transpose(values, rows, columns) {
+  return values.map((_, index) => values[(index % rows) * columns + Math.floor(index / rows)]);
+}
+
+function centre(small, [rows, columns], [height, width]) {
+  const most = small.reduce((largest, value) => Math.max(largest, value), 0);
+  const total = small.reduce((sum, value) => sum + value, 0);
+  const mean = (place) => small.reduce((sum, value, index) => sum + value * (place(index) + 0.5), 0) / total;
+  const top = nearestInteger(height / 2 - mean((index) => Math.floor(index / columns)));
+  const left = nearestInteger(width / 2 - mean((index) => index % columns));
+  const firstRow = Math.min(Math.max(top, 0), height - rows);
+  const firstColumn = Math.min(Math.max(left, 0), width - columns);
+  const picture = new Uint8Array(height * width);
+  small.forEach((value, index) => {
+    const row = firstRow + Math.floor(index / columns);
+    picture[row * width + firstColumn + (index % columns)] = nearestInteger((255 * value) / most);
+  });
+  return picture;
+}

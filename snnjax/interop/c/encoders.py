@@ -1,0 +1,169 @@
+"""The encoders, as the templates take them: they make the same latencies as in Python, of images of uint8."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from snnjax.encoding import Encoder, FilterBank, OnOff, Pixels, filters
+from snnjax.encoding.encoder import RANGE_BITS
+from snnjax.encoding.fitted import ROUNDING
+from snnjax.interop.c.text import Buffer, Table, floating, unsigned
+from snnjax.kernels import exact
+from snnjax.networks import Network
+
+
+class CodeFilter(NamedTuple):
+    """A filter of the program, as parts of integers.
+
+    Attributes:
+      size: its rows and columns.
+      before: rows and columns of its window before the position of the output.
+      parts: how many there are.
+      first_tap: the index of its first one.
+      first_unit: the index of the unit of its first part.
+    """
+
+    size: int
+    before: int
+    parts: int
+    first_tap: int
+    first_unit: int
+
+
+class CodeEncoder(NamedTuple):
+    """The encoder of the program.
+
+    Attributes:
+      template: the name of its file.
+      constants: numbers by name, as text.
+      tables: its constant arrays.
+      buffers: its arrays in memory.
+      filters: its filters.
+    """
+
+    template: str
+    constants: dict[str, str]
+    tables: tuple[Table, ...]
+    buffers: tuple[Buffer, ...]
+    filters: tuple[CodeFilter, ...] = ()
+
+
+def code_encoder(spec: Network, image_shape: tuple[int, ...]) -> CodeEncoder:
+    """The encoder of a network on images of a shape."""
+    count = int(np.prod(spec.input_shape))
+    maps, rows, columns = spec.input_shape
+    shape = dict(IMAGE_ROWS=image_shape[0], IMAGE_COLUMNS=image_shape[1], PLANES=filters.planes(image_shape))
+    shape |= dict(MAPS=maps, ROWS=rows, COLUMNS=columns, INPUTS=count)
+    makers: dict[type, Any] = {Pixels: _pixels, OnOff: _on_off, Encoder: _ranked}
+    made: CodeEncoder = makers[type(spec.encoder)](spec, shape)
+    kind = unsigned(count)
+    events = (
+        Buffer("events", kind, (count,), "Inputs that fire, in the order of time."),
+        Buffer("starts", kind, (spec.time_steps + 1,), "The place in `events` of the first spike of each step."),
+    )
+    constants = {name: str(value) for name, value in shape.items()} | made.constants
+    return made._replace(constants=constants, buffers=(*events, *made.buffers))
+
+
+def _pixels(spec: Network, shape: dict[str, int]) -> CodeEncoder:
+    """`Pixels`: a table of the latency of each value of a pixel."""
+    values = jnp.arange(256, dtype=jnp.uint8).reshape(16, 16)
+    latencies = np.asarray(jax.jit(spec.encoder)(values)).ravel()  # type: ignore[arg-type]
+    table = Table("latency_of", "uint8_t", latencies, "The step at which a pixel fires, by its value.")
+    return CodeEncoder("pixels.c.in", {}, (table,), _latencies(shape))
+
+
+def _latencies(shape: dict[str, int]) -> tuple[Buffer, ...]:
+    return (Buffer("latencies", "uint8_t", (shape["INPUTS"],), "The step of each input, STEPS where silent."),)
+
+
+def _on_off(spec: Network, shape: dict[str, int]) -> CodeEncoder:
+    """`OnOff`: a filter, and the range of each output over the training images."""
+    encoder: Any = spec.encoder
+    bank = _bank(encoder.bank, shape["PLANES"], encoder.window // 2, 1 / (255 * shape["PLANES"]))
+    minimum = np.asarray(encoder.minimum, np.float32)
+    span = np.asarray(encoder.maximum, np.float32) - minimum
+    tables = (
+        Table("minimum", "float", minimum.ravel(), "The least value of each input over the training images."),
+        Table("span", "float", span.ravel(), "From the least to the largest value of each input."),
+    )
+    constants = bank.constants | dict(ROUNDING=floating(ROUNDING))
+    return bank._replace(
+        template="on_off.c.in", constants=constants, tables=bank.tables + tables, buffers=_latencies(shape)
+    )
+
+
+def _ranked(spec: Network, shape: dict[str, int]) -> CodeEncoder:
+    """`Encoder`: filters with thresholds, local normalisation, and rank order."""
+    encoder: Any = spec.encoder
+    bank = _bank(encoder.bank, shape["PLANES"], encoder.bank.margin, encoder.scale)
+    thresholds = np.broadcast_to(encoder.bank.threshold or 0.0, len(encoder.bank.kernels))
+    repeated = np.repeat(np.maximum(thresholds, 0), encoder.bank.copies).astype(np.float32)
+    table = Table("map_threshold", "float", repeated, "Outputs below it are 0, by map.")
+    buffers: tuple[Buffer, ...] = (
+        Buffer("intensities", "float", (shape["INPUTS"],), "The strength of each input, 0 where silent."),
+    )
+    constants = bank.constants
+    if encoder.radius is not None:
+        normalisation, more = _normalisation(encoder.radius, shape)
+        constants = constants | normalisation
+        buffers += more
+    return bank._replace(template="rank_order.c.in", constants=constants, tables=(*bank.tables, table), buffers=buffers)
+
+
+def _normalisation(radius: int, shape: dict[str, int]) -> tuple[dict[str, str], tuple[Buffer, ...]]:
+    """Constants and buffers of `local_normalization`, whose sums are exact: values are split as there."""
+    rows, columns = shape["ROWS"], shape["COLUMNS"]
+    width = 2 * radius + 1
+    most = min(width**2, rows * columns)
+    bits = max(1, exact.MANTISSA - (most - 1).bit_length())
+    parts = -(-RANGE_BITS // bits)
+    constants = dict(
+        RADIUS=str(radius),
+        PARTS=str(parts),
+        PART_SIZE=floating(2.0**bits),
+        NEIGHBOUR=floating(np.float32(1) / np.float32(width**2)),  # XLA multiplies by it, and adds in the same rounding
+        EPSILON=floating(1e-12),
+    )
+    buffers = (
+        Buffer("normalised", "float", (rows * columns,), "A map, normalised."),
+        Buffer("units", "float", (parts,), "The unit of the integers of each part of a value."),
+        Buffer("column_sums", "int32_t", (parts, columns), "Sums of a few rows, by part."),
+    )
+    return constants, buffers
+
+
+def _bank(bank: FilterBank, planes: int, margin: int, scale: float) -> CodeEncoder:
+    """The filters of a bank, in integers, and for each map its filter and its factor."""
+    groups, places, factors = filters.tap_groups(bank, 2 ** (filters.PIXEL_BITS + (planes - 1).bit_length()))
+    taps: list[np.ndarray] = []
+    units: list[float] = []
+    made = []
+    for group in groups:
+        for kernel in _unfolded(group.taps).swapaxes(0, 1):  # parts n n
+            sizes = [_unit(part) for part in kernel]
+            integers = np.concatenate([(part / unit).ravel() for part, unit in zip(kernel, sizes, strict=True)])
+            before = margin - (bank.window - group.window) // 2
+            made.append(CodeFilter(group.window, before, len(kernel), sum(map(len, taps)), len(units)))
+            taps.append(integers.astype(np.int64))
+            units += sizes
+    tables = (
+        Table("taps", "int32_t", np.concatenate(taps), "Of each filter and part, row by row."),
+        Table("tap_unit", "float", np.array(units), "The unit of the taps of each part."),
+        Table("map_filter", "uint8_t", np.repeat(places, bank.copies), "The filter of each map."),
+        Table("map_factor", "float", np.repeat(factors * np.float32(scale), bank.copies), "The factor of each map."),
+    )
+    return CodeEncoder("", {}, tables, (), tuple(made))
+
+
+def _unfolded(taps: np.ndarray) -> np.ndarray:
+    """Taps (parts, F, rows, n) with the rows below the middle, (parts, F, n, n), float64."""
+    missing = taps.shape[3] - taps.shape[2]
+    return np.concatenate([taps, taps[:, :, :missing][:, :, ::-1]], axis=2).astype(np.float64)
+
+
+def _unit(values: np.ndarray) -> float:
+    """The largest power of two, up to 1, of which all values are multiples."""
+    return 1 / max(float(value).as_integer_ratio()[1] for value in values.flat)

@@ -1,0 +1,94 @@
+"""The text of a program."""
+
+import itertools
+import math
+import re
+from typing import Any, NamedTuple
+
+import jinja2
+
+from snnjax.encoding import Pixels
+from snnjax.interop.c import refusals, text
+from snnjax.interop.c.encoders import code_encoder
+from snnjax.interop.c.layers import code_layers, row_of_weights, times_matter
+from snnjax.networks import Network, SpikingNetwork
+from snnjax.networks.quantised import MOST_BITS, integers
+
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("snnjax.interop.c"),
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+_TEMPLATES.filters |= dict(lines=lambda names: text.lines([text.string(name) for name in names]))
+
+
+class Program(NamedTuple):
+    """A network in C99.
+
+    Attributes:
+      name: that of the network, as a name in C: of the files, and the beginning of all public names.
+      source: the text of NAME.c, ASCII.
+      header: the text of NAME.h, ASCII.
+    """
+
+    name: str
+    source: str
+    header: str
+
+
+def program(network: SpikingNetwork, bits: int, image_shape: tuple[int, ...]) -> Program:
+    """A trained network with weights of so many bits, 1 to 8, as a program for images of uint8, (H, W) or (H, W, 3).
+
+    It decides as `networks.quantised.quantised(network, bits)`. Compiled with -DNAME_MAIN, it reads images from its
+    standard input, and writes decision, step, spikes and synaptic operations of each image as a line.
+
+    Raises InputError as `networks.quantised.integers`, for images of another shape, and for networks that C programs
+    cannot be: they must be chains of spiking layers with thresholds from 0, of at most 255 time steps, under `Earliest`
+    or `Majority`, with the encoder `Pixels`, `OnOff` or `Encoder`, the latter without pooling and inhibition.
+    """
+    refusals.check(network, image_shape)
+    values = _values(network, bits, image_shape)
+    source, header = (_rendered(f"program.{end}.in", values) for end in "ch")
+    return Program(values["name"], source, header)
+
+
+def _rendered(template: str, values: dict[str, Any]) -> str:
+    """The text of a template with values, with one blank line at most between others."""
+    return re.sub(r"\n{3,}", "\n\n", _TEMPLATES.get_template(template).render(values)).lstrip()
+
+
+def _values(network: SpikingNetwork, bits: int, image_shape: tuple[int, ...]) -> dict[str, Any]:
+    """The values that the templates take, by name."""
+    spec: Network = network.spec
+    layers = code_layers(spec, integers(network, bits), bits)
+    encoder = code_encoder(spec, image_shape)
+    tables = [*encoder.tables, *(table for layer in layers for table in layer.tables)]
+    buffers = [*encoder.buffers, *(buffer for layer in layers for buffer in layer.buffers)]
+    if bits < MOST_BITS:
+        buffers.append(row_of_weights(spec, bits))
+    timed = times_matter(spec)
+    name = text.identifier(spec.name)
+    image = dict(zip(("rows", "columns", "colour planes, side by side"), image_shape, strict=False))
+    return dict(
+        name=name,
+        upper=name.upper(),
+        bits=bits,
+        classes=network.class_names,
+        steps=spec.time_steps,
+        layout=" x ".join(f"{size} {axis}" for axis, size in image.items()),
+        image_bytes=math.prod(image_shape),
+        encoder=encoder,
+        floats=not isinstance(spec.encoder, Pixels),
+        layers=layers,
+        hidden=layers[:-1],
+        readout=layers[-1],
+        following={layer.name: following for layer, following in itertools.pairwise(layers)},
+        timed=timed,
+        fallback=not timed or bool(spec.decision.fallback),  # type: ignore[attr-defined]
+        tables=tables,
+        buffers=buffers,
+        table_bytes=sum(table.size for table in tables),
+        ram_bytes=sum(buffer.size for buffer in buffers),
+    )

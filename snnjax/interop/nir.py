@@ -1,0 +1,373 @@
+"""Networks from and for NIR, the Neuromorphic Intermediate Representation, which other simulators read.
+
+NIR (Pedersen et al. 2024, Nature Communications 15:8122) has no neurons that fire once. With weights >= 0 they are not
+needed: at step t a file's network sees all inputs with latency <= t, and neurons without memory decide anew, so that a
+neuron that has fired stays on. A layer is a Conv2d, followed by neurons unless it decides: the output of the file is
+the potential V(t) of the deciding layer.
+
+Several readers take one threshold for a layer, compare by > or by >=, and add up float32 in any order. So weights are
+rounded to multiples of a unit, thresholds to odd multiples of half of it: sums are exact, and none equals a threshold.
+Thresholds go into biases, b = B - threshold, and all neurons of a layer have the threshold B, a power of two. Pooling
+and joining of spikes are Conv2d nodes with weights of 1, since no other node is read by all.
+"""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from snnjax.core import checks, files
+from snnjax.core.components import from_data, to_data
+from snnjax.core.errors import InputError, MissingPackageError, unknown, wrong_type
+from snnjax.interop.nir_nodes import TAU, Builder, Convolution, Neuron, Source, common_threshold
+from snnjax.kernels import exact
+from snnjax.layers.conv import Conv
+from snnjax.networks import Network, SpikingNetwork
+from snnjax.networks.decision import Earliest, Majority
+from snnjax.networks.graph import name_of, number_of
+from snnjax.networks.joins import Concatenate, EarliestSpike, LatestSpike
+from snnjax.networks.model import check_fitted, rounded_weights
+from snnjax.networks.stage import ENCODER, Input
+
+if TYPE_CHECKING:
+    from nir import NIRGraph
+
+NEURONS = ("IF", "LIF")
+FORMAT = 1  # version of the metadata
+BITS = 12
+"""Weights are rounded to the power of two at or above the largest one, divided by 2^BITS; coarser in large layers."""
+_ABOUT, _ARRAY = "snnjax", "snnjax."  # metadata: the network as JSON, and its arrays by path
+_JOINS = (Concatenate, EarliestSpike, LatestSpike)
+
+
+def to_nir(network: SpikingNetwork, neuron: Neuron = "IF") -> "NIRGraph":
+    """A network as NIR, with all that its reader needs to know in the graph's metadata; `exportable` is its network.
+
+    IF neurons have no leak: each (image, step) is a sample of its own. LIF neurons forget within a step of `TAU`
+    seconds: the steps of an image follow each other.
+
+    Metadata: `recipe` and `note`, texts; `time_steps`; `classes`; `class_names`, a list as JSON; where the first spike
+    decides `threshold`, (F,) float32, `fallback`, whether V(T - 1) decides where all are silent, and `fractional`,
+    whether spikes lie within steps; `snnjax` and arrays, for `from_nir`. Raises as `exportable`, InputError for another
+    `neuron`, and MissingPackageError without the package nir.
+    """
+    if neuron not in NEURONS:
+        raise unknown("neuron", neuron, NEURONS)
+    builder = Builder(_package(), neuron)
+    exported = exportable(network)
+    spec = exported.spec
+    weights = {name: np.asarray(value) for name, value in exported.weights().items()}
+    outputs = [builder.add_input(spec.input_shape)]
+    for number in range(len(spec.stages)):
+        source = _add_joined(builder, spec, number, outputs)
+        outputs.append(_add_stage(builder, spec, number, source, weights))
+    builder.add_output(outputs[-1])
+    note = _note(network.spec, spec, chain=builder.is_chain)
+    return builder.graph(dict(note=note) | _metadata(exported, neuron))
+
+
+def from_nir(graph: "NIRGraph") -> SpikingNetwork:
+    """The network of a graph of `to_nir`, with its weights; it executes no code of the graph's.
+
+    Raises InputError where the graph is none of `to_nir`, was changed in shape, or holds a component that this program
+    has not imported.
+    """
+    with files.refuse_damaged("`graph` holds no network of snnjax"):
+        return _network(graph)
+
+
+def write(network: SpikingNetwork, path: Path | str, neuron: Neuron = "IF") -> str:
+    """Writes a network as a file of NIR, atomically; returns a note for its user, "" if there is nothing to say.
+
+    The note says where the file begins behind activities, and where nodes form no chain, which not all readers can run.
+    nir 1.0.4 reads the file too. Raises FileExistsError if there is a file, and as `to_nir`.
+    """
+    path = Path(path)
+    if path.exists():
+        raise FileExistsError(f"{path} already exists: name another file")
+    package = _package()
+    graph = to_nir(network, neuron)
+    with files.atomic_write(path) as temporary:
+        package.write(temporary, graph)
+        _remove_resets(temporary)
+    return graph.metadata["note"]
+
+
+def read(path: Path | str) -> SpikingNetwork:
+    """The network in a file of `write`, the same as `exportable` has made.
+
+    Raises OSError if it cannot be read, InputError if it is damaged or none of `write`, and as `from_nir`.
+    """
+    package = _package()
+    path = Path(path)
+    files.check_regular(path)
+    with files.refuse_damaged(f"{path} is damaged or holds no network of snnjax"):
+        _check_size(path)
+        return _network(package.read(path))
+
+
+def _network(graph: "NIRGraph") -> SpikingNetwork:
+    """As `from_nir`; raises errors of many kinds."""
+    metadata = graph.metadata
+    if _ABOUT not in metadata:
+        raise InputError(f"its metadata lack {_ABOUT!r}")
+    about = json.loads(metadata[_ABOUT])
+    if about["format"] != FORMAT:
+        raise InputError(f"it is of format {about['format']}, this version of snnjax reads {FORMAT}: export it again")
+    arrays = {key.removeprefix(_ARRAY): np.asarray(x) for key, x in metadata.items() if key.startswith(_ARRAY)}
+    spec = from_data(about["network"], arrays)
+    if not isinstance(spec, Network):
+        raise InputError(f"it holds a {type(spec).__name__}")
+    if missing := [name for name in spec.weight_shapes if name not in graph.nodes]:
+        raise InputError(f"it lacks the node {missing[0]}")
+    weights = {name: np.asarray(graph.nodes[name].weight) for name in spec.weight_shapes}
+    return SpikingNetwork(spec, weights=weights, class_names=about["class_names"])
+
+
+def exportable(network: SpikingNetwork) -> SpikingNetwork:
+    """The part of a network that NIR can express, with weights and thresholds rounded as in its file.
+
+    It begins with the latencies that a stage reads, the first one behind which there are no activities, and from which
+    the decision is computed; it is the whole network if there are none. Raises InputError where later stages cannot be
+    expressed, parts are not fitted, or weights are not finite.
+    """
+    if not isinstance(network, SpikingNetwork):
+        raise wrong_type("network", "a SpikingNetwork", network, "snnjax.load(...)")
+    spec = network.spec
+    check_fitted(spec)
+    _check_decision(spec)
+    first = _first_stage(spec)
+    weights = {name: value.astype(np.float64) for name, value in rounded_weights(spec, network.weights()).items()}
+    for number, name, conv in spec.layers():
+        if number >= first and name not in spec.deciding:
+            _check_hidden(spec, name, conv, weights[name])
+    rounded = {}
+    stages = []
+    for names, stage in zip(spec.names[first:], spec.stages[first:], strict=True):
+        branches = []
+        for name, conv in zip(names, stage.branches, strict=True):
+            decides = name in spec.deciding
+            rounded[name], threshold = _rounded(weights[name], conv.threshold, decides=decides)
+            branches.append(dataclasses.replace(conv, threshold=threshold))
+        stages.append(dataclasses.replace(stage, branches=tuple(branches)))
+    if not first:
+        spec = dataclasses.replace(spec, stages=tuple(stages))
+        return SpikingNetwork(spec, weights=rounded, class_names=network.class_names)
+    tail = _tail(spec, first, stages)
+    renamed = dict(zip((name for _, name, _ in tail.layers()), rounded.values(), strict=True))
+    return SpikingNetwork(tail, weights=renamed, class_names=network.class_names)
+
+
+def _tail(spec: Network, first: int, stages: list[Any]) -> Network:
+    """The network of the last stages, from stage `first` on, whose joined input is its encoded image."""
+    inputs = () if stages[0].branches else (Input(ENCODER),)
+    moved = [dataclasses.replace(stages[0], inputs=inputs, join=Concatenate())]
+    for stage in stages[1:]:
+        reads = [dataclasses.replace(each, stage=name_of(number_of(each.stage) - first)) for each in stage.inputs]
+        moved.append(dataclasses.replace(stage, inputs=tuple(reads)))
+    shape = spec.input_shapes[first]
+    return dataclasses.replace(spec, input_shape=shape, stages=tuple(moved), epochs=spec.epochs[first:], encoder=None)
+
+
+def _first_stage(spec: Network) -> int:
+    """The stage from 0 at which the export begins; raises InputError where one behind it joins in another way."""
+    graph = spec.graph
+    last = len(spec.stages) - 1
+    first = 0
+    for number, stage in enumerate(spec.stages):
+        if stage.real or stage.code is not None or graph.takes_activities(number):
+            first = number + 1
+        elif any(each.code is not None for each in stage.inputs):
+            first = number
+    while first > 0 and graph.outputs_entering(first, last):  # none enters the last stage but what it reads
+        first += 1
+    for number in range(first + (first > 0), last + 1):
+        join = spec.stages[number].join
+        if type(join) not in _JOINS:
+            names = ", ".join(kind.__name__ for kind in _JOINS)
+            got = type(join).__name__
+            raise InputError(f"`join` of stage {number + 1} of {spec.name} must be one of {names} for NIR, got {got}")
+    return first
+
+
+def _check_decision(spec: Network) -> None:
+    """Raises InputError unless a single layer decides, by potentials that a reader can compare."""
+    if type(spec.decision) not in (Majority, Earliest):
+        got = type(spec.decision).__name__
+        raise InputError(f"`decision` of {spec.name} must be Earliest or Majority for NIR, got {got}")
+    if len(spec.deciding) != 1:
+        got = f"{len(spec.deciding)}: readers of NIR take one output"
+        raise InputError(f"{spec.name} must have one layer that decides for NIR, got {got}")
+
+
+def _check_hidden(spec: Network, name: str, conv: Conv, weights: np.ndarray) -> None:
+    """Raises InputError where a layer that does not decide cannot be told by the inputs that have fired so far."""
+    if weights.min() < 0:
+        why = "NIR has no neurons that fire once, and this one could fall silent again"
+        raise InputError(f"`weights` of {name} of {spec.name} must be at least 0, got {weights.min():.4g}: {why}")
+    if conv.threshold is None:
+        raise InputError(f"`threshold` of {name} of {spec.name} must be a number for NIR, got None")
+
+
+def _rounded(weights: np.ndarray, threshold: Any, *, decides: bool) -> tuple[np.ndarray, Any]:
+    """Weights as multiples of a unit, float32, and the threshold below them, an odd multiple of half of it.
+
+    All sums of a neuron, with its bias unless it `decides`, are exact in float32. Those above the threshold remain so.
+    """
+    largest = float(np.abs(weights).max())
+    unit = 2.0 ** (math.ceil(math.log2(largest)) - BITS) if largest else 2.0**-BITS
+    given = np.zeros(1) if threshold is None else np.asarray(threshold, np.float64)
+    while True:
+        multiples = np.rint(weights / unit) * unit
+        limits = np.floor(given / unit) * unit + unit / 2
+        sums = np.abs(multiples).sum(axis=(1, 2, 3))
+        numbers = [sums.max() / 2, np.abs(limits).max()]
+        if not decides:
+            level = common_threshold(sums, limits)
+            numbers += [2 * level, np.abs(level - limits).max(), sums.max()]
+        if max(numbers) <= unit / 2 * 2.0**exact.MANTISSA:
+            break
+        unit *= 2
+    values = multiples.astype(np.float32)
+    if threshold is None:
+        return values, None
+    return values, limits.astype(np.float32) if np.ndim(threshold) else float(limits)
+
+
+def _add_joined(builder: Builder, spec: Network, number: int, outputs: list[str]) -> str:
+    """Adds the pooling and the join of what stage `number` reads; returns the node with it."""
+    sources = []
+    for index, (output, each) in enumerate(spec.graph.reads(number), 1):
+        source = outputs[output]
+        if each.pool is not None:
+            source = builder.add_pool(f"stage{number + 1}_input{index}", source, each.pool)
+        sources.append(source)
+    if len(sources) == 1:
+        return sources[0]
+    join = spec.stages[number].join
+    name = f"stage{number + 1}_join"
+    if isinstance(join, Concatenate):
+        return builder.add_concatenation(name, list(map(Source, sources)))
+    return builder.add_count(name, sources, len(sources) if isinstance(join, LatestSpike) else 1)
+
+
+def _add_stage(builder: Builder, spec: Network, number: int, source: str, weights: dict[str, np.ndarray]) -> str:
+    """Adds the layers and the pooling of a stage; returns the node with its output."""
+    stage = spec.stages[number]
+    branches = []
+    for name, conv in zip(spec.names[number], stage.branches, strict=True):
+        windows = checks.pair("stride", conv.stride, 1), checks.pair("padding", conv.padding, 0)
+        convolution = Convolution(name, source, weights[name], *windows)
+        if name in spec.deciding:
+            return builder.add_convolution(convolution)
+        threshold = np.broadcast_to(np.asarray(conv.threshold, np.float64), conv.features)
+        node = builder.add_layer(name, [convolution], threshold)
+        branches.append(Source(node, checks.pair("output_padding", conv.output_padding, 0)))
+    output = source
+    if len(branches) > 1 or any(branch.padding != (0, 0) for branch in branches):
+        output = builder.add_concatenation(f"stage{number + 1}_branches", branches)
+    elif branches:
+        output = branches[0].node
+    return output if stage.pool is None else builder.add_pool(f"stage{number + 1}", output, stage.pool)
+
+
+def _metadata(exported: SpikingNetwork, neuron: Neuron) -> dict[str, Any]:
+    """The metadata of `to_nir` but the note."""
+    spec = exported.spec
+    arrays: dict[str, np.ndarray] = {}
+    about = dict(format=FORMAT, network=to_data(spec, arrays), class_names=exported.class_names)
+    metadata: dict[str, Any] = dict(
+        recipe=_recipe(spec, neuron),
+        time_steps=spec.time_steps,
+        classes=spec.classes,
+        class_names=json.dumps(exported.class_names),
+    )
+    (conv,) = spec.stages[-1].branches
+    if isinstance(spec.decision, Earliest) and conv.threshold is not None:
+        metadata["threshold"] = np.float32(np.broadcast_to(conv.threshold, conv.features))
+        metadata |= dict(fallback=spec.decision.fallback, fractional=conv.fractional)
+    return metadata | {_ABOUT: json.dumps(about)} | {_ARRAY + path: array for path, array in arrays.items()}
+
+
+def _note(whole: Network, part: Network, *, chain: bool) -> str:
+    """What a file leaves out of a network, and whether few readers can run it; "" if neither."""
+    notes = []
+    if first := len(whole.stages) - len(part.stages):
+        how = f"snnjax computes them by model.input_of({first}, Known({{0: latency}}))"
+        shape = f"latencies of shape {part.input_shape}"
+        notes.append(f"The file begins with the {shape} that stage {first + 1} of {whole.name} reads: {how}.")
+    if not chain:
+        wrong = "norse 1.1, sinabs 3.1 and spyx 1.0 run them in a wrong order, without an error"
+        notes.append(f"The nodes form no chain: {wrong}; snnTorch 1.0 and SpikingJelly 2.0 run them right.")
+    return " ".join(notes)
+
+
+_STEPS = {
+    "IF": "The IF neurons must start from 0 at each step: give each step of each image as a sample of its own.",
+    "LIF": f"Simulate with dt = {TAU} s, the tau of the LIF neurons, one step after the other: they forget within it.",
+}
+
+
+def _recipe(spec: Network, neuron: Neuron) -> str:
+    """How a reader gets from latencies to a decision, as text."""
+    encoder = "" if spec.encoder is None else f", as the encoder {type(spec.encoder).__name__} of snnjax makes them"
+    features = spec.stages[-1].branches[0].features
+    lines = (
+        f"Input: latencies {spec.input_shape}, the step of the spike of each input, {spec.time_steps} where it is"
+        f" silent{encoder}.",
+        f"At each step t = 0..{spec.time_steps - 1} the input is 1.0 where latency <= t, else 0.0: all spikes so far.",
+        _STEPS[neuron],
+        f"Output: V(t), the potentials of {spec.names[-1][0]}, {spec.shapes[-1]}. Feature f, the first axis, belongs to"
+        f" class f // {features // spec.classes}.",
+        _decision(spec),
+    )
+    return "\n".join(lines)
+
+
+def _decision(spec: Network) -> str:
+    """The line of the recipe that says how a network decides."""
+    last = (
+        f"the class of the largest V({spec.time_steps - 1}), the lowest among equals, if it is above 0, otherwise none"
+    )
+    conv = spec.stages[-1].branches[0]
+    if not isinstance(spec.decision, Earliest) or conv.threshold is None:
+        return f"Decision: {last}."
+    fires = "a neuron fires at the first t with V(t) > threshold[f], which the metadata have"
+    if conv.fractional:
+        fires += ", at the time t + (threshold[f] - V(t-1)) / (V(t) - V(t-1)), with V(-1) = 0"
+    silent = last if spec.decision.fallback else "none"
+    equal = "at equal times the largest V(t) at its t, then the lowest class"
+    return f"Decision: {fires}. The class of the earliest; {equal}. If no neuron fires: {silent}."
+
+
+def _package() -> Any:
+    """The package nir."""
+    try:
+        import nir
+    except ImportError as error:
+        raise MissingPackageError(f"NIR needs the package nir ({error}): pip install 'snnjax[nir]'") from error
+    return nir
+
+
+def _check_size(path: Path) -> None:
+    """Raises InputError where the arrays of a file, which may be compressed, need more than the memory."""
+    import h5py
+
+    sizes: list[int] = []
+    with h5py.File(path, "r") as file:
+        file.visititems(lambda _, item: sizes.append(item.nbytes) if isinstance(item, h5py.Dataset) else None)
+    if sum(sizes) > files.MEMORY:
+        raise InputError(f"it holds {sum(sizes)} bytes, more than the {files.MEMORY} of memory")
+
+
+def _remove_resets(path: Path) -> None:
+    """Removes v_reset, which is 0 by default, from the neurons of a file: nir 1.0.4 does not know it."""
+    import h5py
+
+    with h5py.File(path, "r+") as file:
+        for node in file["node/nodes"].values():
+            if "v_reset" in node:
+                del node["v_reset"]

@@ -1,0 +1,363 @@
+"""Programs in C99: their latencies, decisions and counts are those of the quantised network in Python."""
+
+import dataclasses
+import functools
+import re
+import shutil
+import subprocess
+
+import jax
+import numpy as np
+import pytest
+
+from snnjax import Conv, InputError, SpikingNetwork, cost
+from snnjax.data import digits
+from snnjax.encoding import COLOUR, DOG, EVENTS, GABOR, GREY, PIXELS, WHITENING, Encoder, OnOff, Pixels
+from snnjax.interop import c
+from snnjax.interop.c.layers import packed
+from snnjax.interop.c.text import floating, identifier, string
+from snnjax.layers.activations import LatencyCode, Triangle
+from snnjax.layers.pool import Pool
+from snnjax.learners import RSTDP, STDP, SupervisedSTDP
+from snnjax.networks import NETWORKS, Earliest, Input, LinearSVM, Network, stage
+from snnjax.networks.costs import fan_out
+from snnjax.networks.quantised import quantised
+from snnjax.training.build import network_for
+
+COMPILER = shutil.which("gcc") or shutil.which("cc")
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
+
+IMAGES = np.rint(digits().test_images).astype(np.uint8)
+COLOURED = np.stack([IMAGES, 255 - IMAGES, IMAGES[:, ::-1]], axis=3)
+SHAPE = (28, 28)
+PUBLISHED = "goupy2024_ncg", "mozafari2018"
+FAST = ("-O2",)
+SANITISED = "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"
+PRINTED_LATENCIES = """
+#include "{name}.c"
+#include <stdio.h>
+int main(void)
+{{
+    static uint8_t image[{upper}_IMAGE_BYTES], steps[INPUTS];
+    while (fread(image, 1, sizeof image, stdin) == sizeof image) {{
+        encode(image);
+        memset(steps, STEPS, sizeof steps);
+        for (int step = 0; step < STEPS; ++step)
+            for (uint32_t place = starts[step]; place < starts[step + 1]; ++place)
+                steps[events[place]] = (uint8_t)step;
+        fwrite(steps, 1, sizeof steps, stdout);
+    }}
+    return 0;
+}}
+"""
+PRINTED_NAMES = """
+#include "{name}.h"
+#include <stdio.h>
+int main(void)
+{{
+    for (int index = 0; index < {upper}_CLASSES; ++index)
+        puts({name}_class_names[index]);
+    return 0;
+}}
+"""
+
+
+def written(program, folder):
+    """Writes the files of a program."""
+    (folder / f"{program.name}.c").write_text(program.source, encoding="ascii")
+    (folder / f"{program.name}.h").write_text(program.header, encoding="ascii")
+
+
+def compiled(program, folder, *flags, main=""):
+    """The path of a program that reads images: its own main function, or the text of another one, which is filled in.
+
+    The main function may include the source; otherwise it is linked with it.
+    """
+    written(program, folder)
+    sources = [folder / f"{program.name}.c"]
+    macros = [] if main else [f"-D{program.name.upper()}_MAIN"]
+    if main:
+        source = folder / "main.c"
+        source.write_text(main.format(name=program.name, upper=program.name.upper()))
+        sources = [source] if '.c"' in main else [source, *sources]
+    target = folder / "program"
+    strict = "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"
+    subprocess.run([COMPILER, *strict, *flags, *macros, *sources, "-o", target], check=True)
+    return target
+
+
+def answers(target, images):
+    """What a program prints for images."""
+    return subprocess.run([target], input=images.tobytes(), stdout=subprocess.PIPE, check=True).stdout
+
+
+def results(target, images):
+    """Decision, step, spikes and operations of each image: (N, 4)."""
+    return np.array([line.split() for line in answers(target, images).splitlines()], int)
+
+
+def drawn(spec, small=0.5):
+    """A network with weights most of which are small or large, as those that STDP makes."""
+    random = np.random.default_rng(0)
+    weights = {name: random.beta(0.3, small, shape) for name, shape in spec.weight_shapes.items()}
+    return SpikingNetwork(spec, weights={name: values.astype(np.float32) for name, values in weights.items()})
+
+
+@functools.cache
+def network(name):
+    """A network of which each class is decided for."""
+    if name == "pixels":
+        return drawn(pixels())
+    spec = network_for(NETWORKS[name], digits())
+    if name == "goupy2024_ncg":
+        return drawn(dataclasses.replace(spec, encoder=spec.encoder.fit(digits().train_images)))
+    return drawn(spec, small=1.0)
+
+
+def readout(features=20, **settings):
+    return Conv(features, learners=RSTDP(), **settings)
+
+
+def pixels(first=None, last=None, pool=4, time_steps=20, **settings):
+    """A network of two layers on pixels."""
+    first = first or Conv(6, 5, threshold=8.0, learners=STDP())
+    settings = dict(decision=Earliest(fallback=True), encoder=Pixels(time_steps)) | settings
+    last = last or Conv(20, 6, threshold=40.0, learners=SupervisedSTDP(0.05, -0.1))
+    shape = settings["encoder"].output_shape(settings.pop("image_shape", SHAPE))
+    return Network("pixels", shape, 10, (stage(first, pool=pool), stage(last)), time_steps=time_steps, **settings)
+
+
+def agree(network, bits, target, images):
+    """Checks decisions and steps against those of the quantised network, and counts where all spikes are taken."""
+    found = results(target, images)
+    expected = cost(quantised(network, bits), images)
+    np.testing.assert_array_equal(found[:, 0], expected.decisions[:, -1])
+    last = network.spec.time_steps - 1
+    first = np.full(len(images), last) if expected.first_spike is None else expected.first_spike
+    np.testing.assert_array_equal(found[:, 1], np.minimum(first, last))
+    at_end = found[:, 1] == last
+    spikes = expected.input_spikes + expected.spikes - expected.layers[-1].spikes
+    np.testing.assert_array_equal(found[at_end, 2], spikes[at_end])
+    np.testing.assert_array_equal(found[at_end, 3], expected.effective[at_end])
+    return found
+
+
+@jax.jit
+def decisions(model, images):
+    """The decisions of a model in Python, (N,) int32: compiled once for networks of one structure."""
+    return jax.vmap(lambda image: model.predict(model.encode(image)).decision)(images)
+
+
+def check_decisions(network, bits, target, images):
+    """Checks decisions alone, which takes less time than `agree`; some of them differ."""
+    expected = np.asarray(decisions(quantised(network, bits).model, images))
+    np.testing.assert_array_equal(results(target, images)[:, 0], expected)
+    assert len({*expected.tolist()}) > 1
+
+
+@pytest.mark.parametrize("name", ["pixels", *(pytest.param(name, marks=pytest.mark.slow) for name in PUBLISHED)])
+def test_decisions_steps_and_counts_are_those_of_the_quantised_network(name, tmp_path):
+    for bits in (8, 4, 1):
+        program = c.program(network(name), bits, SHAPE)
+        found = agree(network(name), bits, compiled(program, tmp_path, *FAST), IMAGES)
+        assert len({*found[:, 0]} - {-1}) > 2, bits
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_networks_decide_as_in_python(name, tmp_path):
+    """Of a part of the images; within their memory, too."""
+    for bits in (8, 4, 1):
+        target = compiled(c.program(network(name), bits, SHAPE), tmp_path, *SANITISED)
+        check_decisions(network(name), bits, target, IMAGES[:20])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_all_images_stay_within_memory(name, tmp_path):
+    target = compiled(c.program(network(name), 4, SHAPE), tmp_path, *SANITISED)
+    check_decisions(network(name), 4, target, IMAGES)
+
+
+def test_weights_of_other_bits(tmp_path):
+    for bits in (2, 3, 5, 6, 7):
+        target = compiled(c.program(network("pixels"), bits, SHAPE), tmp_path, *SANITISED)
+        check_decisions(network("pixels"), bits, target, IMAGES)
+
+
+GEOMETRIES = dict(
+    strides=pixels(Conv(5, (4, 3), padding=(2, 0), stride=(3, 2), threshold=4.0), readout(kernel=3), pool=None),
+    pooled_apart=pixels(Conv(5, 3, threshold=2.0), readout(kernel=(4, 2)), pool=Pool((2, 3), stride=(4, 5))),
+    pooled_twice=pixels(
+        Conv(5, 3, threshold=2.0, output_padding=(1, 0)), readout(kernel=4), pool=Pool((3, 5), stride=2, padding=1)
+    ),
+    own_thresholds=pixels(Conv(5, 3, threshold=np.arange(5.0)), pool=4),
+    without_fallback=pixels(last=readout(kernel=5, padding=1, stride=2, threshold=40.0), decision=Earliest()),
+    at_last_step=pixels(last=readout(kernel=5, padding=1), decision=Earliest()),
+    three_colours=pixels(image_shape=(28, 28, 3)),
+)
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_geometry(name, tmp_path):
+    """Strides, padding, windows that overlap or leave gaps, several positions of the last layer, colour."""
+    spec = GEOMETRIES[name]
+    images = (COLOURED if spec.input_shape[0] == 3 else IMAGES)[:60]
+    made = drawn(spec)
+    target = compiled(c.program(made, 5, images.shape[1:]), tmp_path, *SANITISED)
+    check_decisions(made, 5, target, np.concatenate([images, np.zeros_like(images[:1])]))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "images"),
+    [
+        (Pixels(15), IMAGES),
+        (Pixels(255), COLOURED),
+        (OnOff(), IMAGES),
+        (OnOff(5, 0.5, 3.0, time_steps=15), COLOURED),
+        (GREY, IMAGES),
+        (DOG, IMAGES),
+        (COLOUR, COLOURED),
+        (dataclasses.replace(GREY, radius=2, time_steps=255, scale=0.7), IMAGES),
+        (dataclasses.replace(DOG, radius=None), COLOURED),
+        (dataclasses.replace(DOG, radius=0), IMAGES),
+    ],
+    ids=["pixels", "colour_pixels", "on_off", "colour_on_off", "grey", "dog", "colour", "near", "raw", "alone"],
+)
+def test_latencies_are_those_of_the_encoder(encoder, images, tmp_path):
+    """Of digits, noise, and images that are constant, so that many values are equal."""
+    random = np.random.default_rng(0)
+    noise = random.integers(0, 256, (20, *images.shape[1:])).astype(np.uint8)
+    levels = np.repeat([0, 1, 255], images[0].size).reshape(3, *images.shape[1:]).astype(np.uint8)
+    encoder = encoder.fit(images[::2]) if hasattr(encoder, "fit") else encoder
+    last = readout(kernel=6)
+    made = drawn(pixels(last=last, image_shape=images.shape[1:], encoder=encoder, time_steps=encoder.time_steps))
+    target = compiled(c.program(made, 1, images.shape[1:]), tmp_path, *FAST, main=PRINTED_LATENCIES)
+    pictures = np.concatenate([images[:60], noise, levels])
+    expected = np.asarray(jax.jit(jax.vmap(encoder))(pictures))
+    found = np.frombuffer(answers(target, pictures), np.uint8).reshape(expected.shape)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_counts_end_with_the_decision(tmp_path):
+    """Spikes and operations until the step of the decision, by the latencies of all neurons."""
+    made = network("goupy2024_ncg")
+    found = results(compiled(c.program(made, 4, SHAPE), tmp_path, *FAST), IMAGES[:4])
+    model = quantised(made, 4).model
+    assert found[:, 1].max() < made.spec.time_steps - 1
+    for image, (_, step, spikes, operations) in zip(IMAGES, found, strict=False):
+        encoded = model.encode(image)
+        hidden = model.observe(encoded).latencies["layer1"]
+        assert spikes == np.sum(encoded <= step) + np.sum(hidden <= step)
+        met = 0
+        for name, inputs in (("layer1", encoded), ("layer2", model.forward(encoded))):
+            layer = model.layers[name]
+            met += np.sum(np.where(inputs <= step, fan_out(layer.conv, layer.weights != 0, inputs.shape[1:]), 0))
+        assert operations == met
+
+
+def test_ncg_fits_a_small_microcontroller(tmp_path):
+    program = c.program(network("goupy2024_ncg"), 4, SHAPE)
+    memory = re.search(r"_RAM_BYTES (\d+)\n", program.header)
+    tables = re.search(r"tables take (\d+) bytes", program.header)
+    assert int(memory[1]) < 160_000
+    assert int(tables[1]) < 140_000
+
+
+def test_names_in_c(tmp_path):
+    """Names that mean something else in C; the network's own name becomes that of its files."""
+    names = ('"', "\\", "??/", "%d", "é", "<", "1", "a" * 200, "*/", "'")
+    spec = dataclasses.replace(pixels(), name="2 words?")
+    made = SpikingNetwork(spec, weights=drawn(spec).weights(), class_names=names)
+    program = c.program(made, 1, SHAPE)
+    assert program.name == "network_2_words_"
+    printed = answers(compiled(program, tmp_path, *FAST, main=PRINTED_NAMES), IMAGES[:0])
+    assert printed.decode().splitlines() == list(names)
+
+
+def test_text():
+    assert identifier("ncg-2/é") == "ncg_2__"
+    assert string("a?1") == '"a\\0771"'
+    values = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    assert [np.float32(floating(value)[:-1]) for value in values] == [*values]
+
+
+def test_packed_weights():
+    """Three weights of three bits, 1, 7 and 4, make nine bits: 100 111 10 and 1, low bits first."""
+    np.testing.assert_array_equal(packed(np.array([[1, 7, 4]], np.uint8), 3), [0b00111001, 0b1])
+
+
+REAL = Conv(6, 5, activation=Triangle())
+BESIDE = stage(Conv(6, 5, threshold=8.0), Conv(6, 5, threshold=8.0), pool=4)
+FIRST, LAST = pixels().stages
+REFUSED = {
+    "`encoder` of pixels must be one of Encoder, OnOff, Pixels in C, got NoneType": dict(encoder=None),
+    "`encoder` of pixels must be one of .*, got EventEncoder": dict(encoder=EVENTS, input_shape=(2, 28, 28)),
+    "`encoder` of pixels must be one of .*, got Whitening": dict(encoder=WHITENING, input_shape=(2, 28, 28)),
+    "`encoder` of pixels must be fitted": dict(encoder=OnOff(), input_shape=(2, 28, 28)),
+    "`encoder` of pixels must do without `pool` in C": dict(encoder=GABOR, input_shape=(4, 28, 28)),
+    "without `inhibition` in C": dict(encoder=Encoder(inhibition=(0.1,)), input_shape=(6, 28, 28)),
+    "without `pointwise` in C": dict(encoder=Encoder(pointwise=True), input_shape=(6, 28, 28)),
+    "without `bank.absolute`": dict(encoder=dataclasses.replace(GABOR, pool=None, inhibition=(), pointwise=False)),
+    "`time_steps` must be at most 255": dict(encoder=Pixels(256)),
+    "`decision` of pixels must be one of Earliest, Majority in C, got LinearSVM": dict(
+        decision=LinearSVM(), stages=(FIRST,)
+    ),
+    "stage 2 of pixels must have one layer in C, got 0": dict(
+        stages=(FIRST, stage(inputs="stage1", pool=1), LAST),
+    ),
+    "stage 1 of pixels must have one layer in C, got 2": dict(stages=(BESIDE, LAST)),
+    "stage 3 of pixels must read the one before alone": dict(
+        stages=(
+            stage(Conv(6, 5, threshold=8.0)),
+            stage(Conv(6, 1, threshold=8.0)),
+            stage(readout(kernel=6), inputs=("stage1", "stage2")),
+        )
+    ),
+    "stage 2 of pixels must read the one before alone in C, got `inputs` .*pool": dict(
+        stages=(stage(Conv(6, 5, threshold=8.0)), stage(readout(kernel=6), inputs=Input("stage1", pool=Pool(4))))
+    ),
+    "`fractional` of stage 2 of pixels must be False": dict(
+        stages=(FIRST, stage(dataclasses.replace(LAST.branches[0], fractional=True)))
+    ),
+    "`threshold` of stage 1 of pixels must be a number in C, got None": dict(stages=(stage(Conv(6, 5), pool=4), LAST)),
+    "`threshold` of stage 1 of pixels must be at least 0 in C, got -1": dict(
+        stages=(stage(Conv(6, 5, threshold=-1.0), pool=4), LAST)
+    ),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_refused_networks(message):
+    settings = REFUSED[message]
+    encoder = settings.get("encoder") or PIXELS
+    spec = dataclasses.replace(pixels(time_steps=encoder.time_steps), encoder=None)
+    spec = dataclasses.replace(spec, **(dict(encoder=encoder) | settings))
+    with pytest.raises(InputError, match=message):
+        c.program(drawn(spec), 4, SHAPE)
+
+
+def test_refused_arguments():
+    made = network("pixels")
+    for bits in (0, 9):
+        with pytest.raises(InputError, match="`bits` must be at"):
+            c.program(made, bits, SHAPE)
+    with pytest.raises(InputError, match=r"`image_shape` must become \(1, 28, 28\), the input of pixels, got \(8, 8\)"):
+        c.program(made, 4, (8, 8))
+    with pytest.raises(TypeError, match="`image_shape` must be a tuple"):
+        c.program(made, 4, 28)
+    with pytest.raises(TypeError, match="`network` must be a SpikingNetwork"):
+        c.program(made.spec, 4, SHAPE)
+
+
+def test_negative_weights_are_refused():
+    spec = pixels(Conv(6, 5, threshold=8.0))
+    weights = {name: -np.asarray(value) if name == "layer1" else value for name, value in drawn(spec).weights().items()}
+    with pytest.raises(InputError, match="`weights` of layer1 must be at least 0"):
+        c.program(SpikingNetwork(spec, weights=weights), 4, SHAPE)
+
+
+def test_real_valued_layers_are_refused():
+    spec = pixels()
+    spec = dataclasses.replace(spec, stages=(stage(REAL, pool=4, code=LatencyCode()), LAST))
+    with pytest.raises(InputError, match="stage 1 of pixels must spike in C"):
+        c.program(drawn(spec), 4, SHAPE)

@@ -1,0 +1,364 @@
+"""The page on which a network runs: its simulation under Node, the page itself in Chromium."""
+
+import base64
+import dataclasses
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from command import Command, refused
+from tiny import FIRST, branches, images, labelled, plain
+
+import snnjax
+from snnjax import InputError, SpikingNetwork
+from snnjax.app import demo, page
+from snnjax.data import digits, read_handwriting
+from snnjax.encoding import DOG, EVENTS, GABOR, PIXELS, Encoder, OnOff, filter_image, local_normalization
+from snnjax.layers.activations import LatencyCode, Triangle
+from snnjax.layers.conv import Conv
+from snnjax.layers.pool import Pool
+from snnjax.learners import RSTDP, SoftHebb
+from snnjax.networks import Earliest, LinearSVM, Majority, Network, stage
+from snnjax.networks.quantised import quantised
+from snnjax.training.build import network_for
+
+NCG = "pretrained:goupy2024_ncg_mnist"
+SIMULATION = pathlib.Path(demo.__file__).parent / "templates" / "demo_simulation.js"
+MAJORITY = Majority()
+LAST = Conv(10, kernel=3, learners=RSTDP())
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+PROGRAM = """
+const network = networkOf(JSON.parse(require("fs").readFileSync(0, "utf8")));
+const responses = network.pictures.map((text) => {
+  const latencies = encode(network, network.floats ? floatsOf(text) : bytesOf(text));
+  const run = simulate(network, latencies);
+  const spikes = run.spikes.map((counts) => counts.at(-1));
+  return { ...run, latencies: [...latencies], spikes, operations: run.operations.at(-1), potentials: 0 };
+});
+console.log(JSON.stringify(responses));
+"""
+
+STRENGTHS = """
+const network = networkOf(JSON.parse(require("fs").readFileSync(0, "utf8")));
+console.log(JSON.stringify(network.pictures.map((text) => [...strengthsOf(network, floatsOf(text))])));
+"""
+
+
+def made(make, encoder=None):
+    """An untrained network, which decides for many classes; a tenth of its weights are 0."""
+    spec = network_for(make, images(), encoder)
+    random = np.random.default_rng(0)
+    weights = spec.initial_weights(1).items()
+    return SpikingNetwork(spec, weights={name: np.where(random.random(x.shape) < 0.1, 0, x) for name, x in weights})
+
+
+def crowded(images):
+    """A network of all that geometry can be: strides, paddings, windows that overlap, several places of the readout."""
+    first = Conv(
+        4, kernel=(5, 3), padding=(2, 1), stride=(2, 1), threshold=np.array([5.0, 10, 15, 20]), output_padding=1
+    )
+    second = dataclasses.replace(FIRST, features=6, kernel=3, padding=1, threshold=4.0)
+    last = dataclasses.replace(
+        LAST, features=2 * images.classes, kernel=(2, 3), stride=2, threshold=9.0, weight_mean=0.5
+    )
+    stages = stage(first, pool=Pool(3, stride=2, padding=1)), stage(second, pool=Pool((2, 3))), stage(last)
+    return Network("crowded", images.input_shape, images.classes, stages, decision=Earliest(), epochs=(1, 1, 1))
+
+
+def expected(network, pictures, bits):
+    """The latencies of pictures and the decisions on them, in Python."""
+    model = quantised(network, bits).model
+    latencies = jax.jit(lambda pictures: jax.lax.map(model.encode, pictures))(pictures)
+    return np.asarray(latencies), np.asarray(jax.jit(jax.vmap(model.predict))(latencies).decision)
+
+
+def in_node(network, pictures, labels, bits, program=PROGRAM):
+    """What a program makes of the network and the pictures under Node, with the script of the page."""
+    data = json.dumps(demo._data(network, pictures, labels, bits))
+    command = ["node", "-e", SIMULATION.read_text() + program]
+    return json.loads(subprocess.run(command, input=data, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    test = digits()
+    return test.test_images[:200], test.test_labels[:200]
+
+
+@pytest.fixture(scope="module")
+def ncg():
+    return snnjax.load(NCG)
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="no Node")
+@pytest.mark.parametrize(
+    ("make", "encoder", "bits"),
+    [
+        (plain, None, 8),
+        (labelled, PIXELS, 4),
+        (labelled, DOG, 5),
+        (crowded, Encoder(radius=3, time_steps=60), 6),
+        (crowded, Encoder(radius=None, scale=0.7), 8),
+        (crowded, OnOff().fit(digits().train_images[:50]), 3),
+    ],
+)
+def test_simulation_is_python(make, encoder, bits):
+    network = made(make, encoder)
+    data = images()
+    responses = in_node(network, data.test_images, data.test_labels, bits)
+    latencies, decisions = expected(network, data.test_images, bits)
+    assert np.array_equal([response["latencies"] for response in responses], latencies.reshape(len(latencies), -1))
+    assert np.array_equal([response["decision"] for response in responses], decisions)
+    assert len(set(decisions.tolist())) > 1
+    cost = snnjax.cost(quantised(network, bits), data.test_images, native=False)
+    assert np.array_equal([response["operations"] for response in responses], cost.effective)
+    spikes = np.array([response["spikes"] for response in responses]).T
+    assert np.array_equal(spikes, [cost.input_spikes, *(layer.spikes for layer in cost.layers)])
+    if cost.first_spike is not None:
+        steps = np.minimum(cost.first_spike, network.spec.time_steps - 1)
+        assert np.array_equal([response["step"] for response in responses], steps)
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="no Node")
+def test_strengths_are_python():
+    network = made(labelled)
+    data = images()
+    strengths = in_node(network, data.test_images, data.test_labels, 8, STRENGTHS)
+    encoder = network.spec.encoder
+    for image, strength in zip(data.test_images, strengths, strict=True):
+        maps = jnp.maximum(filter_image(image, bank=encoder.bank), 0)
+        assert np.array_equal(np.float32(strength), local_normalization(maps, radius=encoder.radius).ravel())
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="no Node")
+def test_pretrained_network_in_node(ncg, pictures):
+    responses = in_node(ncg, *pictures, 8)
+    latencies, decisions = expected(ncg, pictures[0], 8)
+    assert np.array_equal([response["latencies"] for response in responses], latencies.reshape(len(latencies), -1))
+    assert np.array_equal([response["decision"] for response in responses], decisions)
+
+
+def test_page_is_one_small_file(ncg, pictures):
+    whole = np.rint(pictures[0][:20]).astype(np.uint8)
+    text = demo.page_of(ncg, whole, pictures[1][:20])
+    assert len(text.encode()) < 1_500_000
+    assert not re.search(r"https?://|src=|@import|url\(", text)
+    assert demo.page_of(renamed(ncg, "</script>"), whole, pictures[1][:20]).count("</script>") == text.count(
+        "</script>"
+    )
+    assert text.count('"use strict"') == 3
+    assert "Draw a digit" in text
+
+
+def renamed(network, name):
+    """The network with another name of its first class."""
+    names = (name, *network.class_names[1:])
+    return SpikingNetwork(network.spec, weights=network.weights(), class_names=names)
+
+
+def changed(number, **fields):
+    """The network `labelled` of which a layer has other settings."""
+    spec = network_for(labelled, images())
+    stages = list(spec.stages)
+    conv = dataclasses.replace(stages[number].branches[0], **fields)
+    stages[number] = dataclasses.replace(stages[number], branches=(conv,))
+    return SpikingNetwork(dataclasses.replace(spec, stages=tuple(stages)))
+
+
+def described(name, shape, *stages, encoder=PIXELS, decision=MAJORITY):
+    """A network for pictures (28, 28), whose encoder makes inputs of a shape."""
+    how = dict(decision=decision, encoder=encoder, time_steps=encoder.time_steps, epochs=(1,) * len(stages))
+    return SpikingNetwork(Network(name, shape, 10, stages, **how))
+
+
+GREY, TWO = (1, 28, 28), (2, 28, 28)
+ONE, SAME, WIDE = stage(LAST), stage(FIRST), stage(LAST, inputs=("encoder", "stage1"))
+REAL = stage(Conv(4, kernel=3, activation=Triangle(), learners=SoftHebb()), code=LatencyCode())
+NEGATIVE = stage(Conv(4, kernel=3, threshold=5.0, weights=np.full((4, 1, 3, 3), -1, np.float32)))
+SVM = LinearSVM()
+
+REFUSED = {
+    r"`encoder` of pooled must have no `pool` on a page": lambda: described("pooled", (4, 5, 5), ONE, encoder=GABOR),
+    r"`encoder` of events must be one of .* got EventEncoder": lambda: described("events", TWO, ONE, encoder=EVENTS),
+    r"`encoder` of early must be fitted": lambda: described("early", TWO, ONE, encoder=OnOff()),
+    r"`branches` of stage 2 of branches must be one layer": lambda: made(branches),
+    r"`inputs` of stage 2 of wide must be the stage before": lambda: described("wide", GREY, SAME, WIDE),
+    r"`decision` of svm must be one of .* got LinearSVM": lambda: described("svm", GREY, SAME, decision=SVM),
+    r"`fractional` of stage 2 of labelled must be False": lambda: changed(1, fractional=True),
+    r"`threshold` of stage 1 of labelled must be a number": lambda: changed(0, threshold=None),
+    r"`threshold` of stage 1 of labelled must be at least 0": lambda: changed(0, threshold=-1.0),
+    r"`activation` of stage 1 of real must be None": lambda: described("real", GREY, REAL, ONE),
+    r"`weights` of layer1 must be at least 0": lambda: described("negative", GREY, NEGATIVE, ONE),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_a_page_cannot_run_is_refused(message, pictures):
+    with pytest.raises(InputError, match=message):
+        demo.page_of(REFUSED[message](), pictures[0][:2], pictures[1][:2])
+
+
+def test_pictures_that_do_not_fit_are_refused(ncg, pictures):
+    some, labels = pictures[0][:2], pictures[1][:2]
+    for message, arguments in {
+        "`pictures` must be grey": (np.stack([some] * 3, axis=3), labels),
+        r"`image` must be as those that the encoder is fitted to": (np.pad(some, ((0, 0), (0, 0), (1, 1))), labels),
+        r"`labels` must be \(2,\)": (some, labels[:1]),
+        r"`labels` must lie in 0..9, got 10 to 11": (some, np.array([10, 11])),
+        r"`bits` must": (some, labels, 9),
+    }.items():
+        with pytest.raises(InputError, match=message):
+            demo.page_of(ncg, *arguments)
+
+
+def test_command_writes_a_page_over_its_own_alone(tmp_path, capsys):
+    out = tmp_path / "demo.html"
+    given = [NCG, "--dataset", "digits", "--bits", 4, "--out", out]
+    Command("demo").main(given)
+    Command("demo").main(given)
+    assert "demo.html: open it in a browser; 0." in capsys.readouterr().out
+    assert page.is_ours(out)
+    assert out.read_text().count('"floats": true') == 1
+    out.write_text("mine")
+    assert "already exists" in refused(Command("demo"), capsys, *given)
+    assert out.read_text() == "mine"
+
+
+@pytest.fixture
+def browser():
+    """Chromium without a window, in which pages do not move unless a test asks for it."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    if not (CHROMIUM and shutil.which("chromedriver")):
+        pytest.skip("no Chromium")
+    chosen = webdriver.ChromeOptions()
+    chosen.binary_location = CHROMIUM
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,1600"):
+        chosen.add_argument(argument)
+    chosen.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(chosen, webdriver.ChromeService(shutil.which("chromedriver")))
+    try:
+        move(driver, False)
+        yield driver
+        assert driver.get_log("browser") == []
+    finally:
+        driver.quit()
+
+
+def move(driver, wanted):
+    """Whether the person wants motion."""
+    preference = dict(name="prefers-reduced-motion", value="no-preference" if wanted else "reduce")
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", dict(features=[preference]))
+
+
+def until(driver, condition, seconds=30):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(driver, seconds, 0.05).until(lambda _: driver.execute_script(f"return {condition}"))
+
+
+@pytest.fixture(scope="module")
+def file(ncg, pictures, tmp_path_factory):
+    """The page of the network, with 200 test pictures."""
+    path = tmp_path_factory.mktemp("demo") / "demo.html"
+    path.write_text(demo.page_of(ncg, *pictures))
+    return path.as_uri()
+
+
+def test_decisions_in_the_browser(browser, file, ncg, pictures, capsys):
+    browser.get(file)
+    milliseconds = browser.execute_script("return state.milliseconds")
+    with capsys.disabled():
+        print(f"\nfirst decision in the browser after {milliseconds:.0f} ms")
+    decisions = browser.execute_script(
+        "return network.pictures.map((text) => simulate(network, encode(network, floatsOf(text))).decision)"
+    )
+    assert decisions == expected(ncg, pictures[0], 8)[1].tolist()
+
+
+def test_picked_pictures_are_decided(browser, file, ncg, pictures):
+    browser.get(file)
+    decisions = expected(ncg, pictures[0], 8)[1]
+    buttons = browser.find_elements("css selector", "#samples button")
+    result = browser.find_element("id", "result")
+    assert len(buttons) == 200
+    for number in (1, 50, 199):
+        buttons[number].click()
+        assert result.text.startswith(f"Decided for {decisions[number]} at step")
+        assert ("Right." in result.text) == (decisions[number] == pictures[1][number])
+        assert browser.find_element("id", "decision").text == str(decisions[number])
+        assert buttons[number].get_attribute("aria-pressed") == "true"
+    assert result.get_attribute("aria-live") == "polite"
+    browser.find_element("id", "clear").click()
+    assert result.text == "The sheet is empty."
+
+
+def test_time_and_noise_by_keyboard(browser, file):
+    from selenium.webdriver.common.keys import Keys
+
+    browser.get(file)
+    time = browser.find_element("id", "time")
+    time.send_keys(Keys.HOME)
+    assert browser.find_element("id", "result").text == "No decision yet."
+    time.send_keys(Keys.ARROW_RIGHT)
+    assert time.get_attribute("aria-valuetext") == "step 2 of 255"
+    time.send_keys(Keys.END)
+    assert "Decided" in browser.find_element("id", "result").text
+    before = browser.execute_script("return state.run.spikes[0].at(-1)")
+    browser.find_element("id", "erased").send_keys(Keys.END)
+    assert browser.execute_script("return state.run.spikes[0].at(-1)") < before / 4
+    slider = browser.find_element("css selector", ".feature input")
+    slider.send_keys(Keys.ARROW_RIGHT)
+    assert slider.get_attribute("aria-valuetext").startswith("feature 2,")
+    button = browser.find_element("css selector", ".feature button")
+    button.send_keys(Keys.ENTER)
+    assert button.get_attribute("aria-pressed") == "true"
+
+
+def test_plays_until_the_decision(browser, file):
+    browser.get(file)
+    move(browser, True)
+    browser.find_element("css selector", "#samples button:nth-child(3)").click()
+    play = browser.find_element("id", "play")
+    assert play.text == "Pause"
+    until(browser, "state.step > 20")
+    play.click()
+    paused = browser.execute_script("return state.step")
+    assert play.text == "Play"
+    play.click()
+    until(browser, "!state.play")
+    assert paused > 20
+    assert browser.execute_script("return state.step === state.run.step")
+
+
+def test_drawings_are_read_as_handwriting(browser, file, tmp_path, ncg):
+    from selenium.webdriver import ActionChains
+
+    browser.get(file)
+    sheet = browser.find_element("id", "sheet")
+    actions = ActionChains(browser, duration=20).move_to_element_with_offset(sheet, -40, -70).click_and_hold()
+    for across, down in ((70, 0), (0, 40), (-50, 90)):
+        actions.move_by_offset(across, down)
+    actions.release().perform()
+    until(browser, "state.label === -1 && state.picture !== null && !sheet.stroke")
+    png = browser.execute_script("return sheet.canvas.toDataURL('image/png')").split(",")[1]
+    (tmp_path / "drawn.png").write_bytes(base64.b64decode(png))
+    read, _ = read_handwriting(tmp_path / "drawn.png")
+    drawn = np.array(browser.execute_script("return [...state.picture]")).reshape(28, 28)
+    assert np.abs(drawn - read.astype(int)).max() <= 1
+    assert np.mean(drawn != read) < 0.02
+    decision = int(expected(ncg, drawn[None].astype(np.uint8), 8)[1][0])
+    assert browser.find_element("id", "decision").text == str(decision)
+
+
+@pytest.mark.parametrize("width", [320, 768, 1280])
+def test_no_page_scrolls_sideways(browser, file, width):
+    size = dict(width=width, height=900, deviceScaleFactor=2, mobile=width < 500)
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(file)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width

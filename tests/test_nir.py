@@ -1,0 +1,329 @@
+"""Networks as files of NIR: exact to the last bit, whoever reads them. Needs the package nir."""
+
+import dataclasses
+import json
+import re
+import sys
+from pathlib import Path
+
+import jax
+import nir_readers
+import numpy as np
+import pytest
+from made_nir import BEHIND, FIRST, GRAPHS, LAST, POOLED, decided, judged, made, network_of, random_latencies
+
+from snnjax import RSTDP, Conv, Flatten, LinearSVM, SpikingNetwork, stage
+from snnjax.core.errors import InputError, MissingPackageError
+from snnjax.data import digits
+from snnjax.interop import nir as exchange
+from snnjax.networks import Earliest, Known, Majority
+from snnjax.runs.trained import Trained
+
+nir = pytest.importorskip("nir")
+PAGE = Path(__file__).parents[1] / "experiments" / "nir.md"
+COUNT = 50
+READERS = [reader for reader in nir_readers.READERS if reader.package in ("norse", "snntorch")]
+
+
+@pytest.fixture(scope="module")
+def published():
+    """Networks by name, few time steps, with the latencies of test images and what snnjax makes of them."""
+    cases = {}
+    for name in ("goupy2024_ncg", "mozafari2018"):
+        network = exchange.exportable(made(name, time_steps=8))
+        latency = nir_readers.latencies_of(network, digits().test_images[:COUNT])
+        cases[name] = network, latency, nir_readers.potentials_of(network, latency)
+    return cases
+
+
+def assert_same_network(network, expected):
+    assert network.spec == expected.spec
+    assert network.class_names == expected.class_names
+    for name, weights in expected.weights().items():
+        np.testing.assert_array_equal(network.weights()[name], weights)
+
+
+@pytest.mark.parametrize(("name", "neuron"), [("goupy2024_ncg", "LIF"), ("mozafari2018", "IF")])
+def test_a_file_gives_back_what_was_exported(name, neuron, tmp_path):
+    network = made(name)
+    path = tmp_path / "network.nir"
+    assert exchange.write(network, path, neuron) == ""
+    again = exchange.read(path)
+    assert_same_network(again, exchange.exportable(network))
+    assert_same_network(exchange.exportable(again), again)  # what was rounded stays
+    assert_same_network(exchange.from_nir(exchange.to_nir(again)), again)
+    for image in digits().test_images[:2]:
+        assert again(image) == exchange.exportable(network)(image)
+    assert [file.name for file in tmp_path.iterdir()] == ["network.nir"]
+
+
+def test_rounding_changes_little():
+    network = made("mozafari2018")
+    exported = exchange.exportable(network)
+    for name, weights in network.weights().items():
+        np.testing.assert_allclose(exported.weights()[name], weights, rtol=0, atol=2.0**-11)
+    before, after = (each.spec.stages[0].branches[0].threshold for each in (network, exported))
+    np.testing.assert_allclose(after, before, rtol=0, atol=2.0**-12)
+
+
+def test_potentials_that_equal_a_threshold_still_do_not_fire():
+    network = network_of((stage(dataclasses.replace(FIRST, threshold=9.0), pool=2), stage(LAST)))
+    network.set_weights({name: np.rint(weights) for name, weights in network.weights().items()})
+    exported = exchange.exportable(network)
+    latency = random_latencies(network, count=4)
+    potentials = nir_readers.potentials_of(network, latency)
+    assert (potentials == LAST.threshold).any()
+    np.testing.assert_array_equal(nir_readers.potentials_of(exported, latency), potentials)
+    np.testing.assert_array_equal(decided(exported, latency), decided(network, latency))
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 3e4])
+def test_sums_are_exact_whatever_the_weights(scale):
+    network = made("mozafari2018")
+    stages = []
+    for each in network.spec.stages:
+        convs = [
+            x if x.threshold is None else dataclasses.replace(x, threshold=x.threshold * scale) for x in each.branches
+        ]
+        bounds = [dataclasses.replace(x, learners=tuple(unbounded(y) for y in x.each_learner)) for x in convs]
+        stages.append(dataclasses.replace(each, branches=tuple(bounds)))
+    spec = dataclasses.replace(network.spec, stages=tuple(stages))
+    scaled = {name: np.asarray(weights) * np.float32(scale) for name, weights in network.weights().items()}
+    graph = exchange.to_nir(SpikingNetwork(spec, weights=scaled))
+    for node in graph.nodes.values():
+        if type(node).__name__ != "Conv2d":
+            continue
+        numbers = np.concatenate([node.weight.ravel(), node.bias]).astype(np.float64)
+        unit = 2.0**30
+        while (np.rint(numbers / unit) * unit != numbers).any():
+            unit /= 2
+        sums = node.weight.astype(np.float64).sum(axis=(1, 2, 3))
+        assert max(np.max(np.abs(x)) for x in (sums, node.bias, sums + node.bias)) <= unit * 2.0**24
+
+
+def unbounded(learner):
+    """A learner whose weights may be of any size."""
+    return dataclasses.replace(learner, bounds=(0.0, 1e9)) if hasattr(learner, "bounds") else learner
+
+
+@pytest.mark.parametrize("reader", READERS, ids=[f"{reader.package}-{reader.neuron}" for reader in READERS])
+@pytest.mark.parametrize("name", ["goupy2024_ncg", "mozafari2018"])
+def test_others_decide_the_same_with_the_same_potentials(name, reader, published, tmp_path):
+    pytest.importorskip("torch").set_num_threads(1)
+    pytest.importorskip("nirtorch")
+    pytest.importorskip(reader.package)
+    network, latency, expected = published[name]
+    path = tmp_path / "network.nir"
+    exchange.write(network, path, reader.neuron)
+    graph = nir.read(path)
+    potentials = reader.run(graph, nir_readers.cumulative(latency, network.spec.time_steps))
+    np.testing.assert_array_equal(potentials, expected)
+    decisions = decided(network, latency)
+    np.testing.assert_array_equal(nir_readers.decisions(potentials, nir.read(path).metadata), decisions)
+    assert len({*decisions.tolist()}) >= 3
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_graphs_of_stages(name):
+    network = exchange.exportable(network_of(GRAPHS[name]))
+    latency = random_latencies(network)
+    expected = nir_readers.potentials_of(network, latency)
+    assert len(np.unique(expected)) > 50
+    frames = nir_readers.cumulative(latency, network.spec.time_steps)
+    for neuron in exchange.NEURONS:
+        graph = exchange.to_nir(network, neuron)
+        assert ("form no chain" in graph.metadata["note"]) == (name != "chain")
+        np.testing.assert_array_equal(judged(graph, frames), expected)
+        np.testing.assert_array_equal(nir_readers.decisions(expected, graph.metadata), decided(network, latency))
+
+
+@pytest.mark.parametrize("name", ["branches", "latest"])
+def test_snntorch_reads_graphs(name):
+    """Norse does not: nirtorch.load, which it calls, runs the nodes of joins in a wrong order."""
+    for package in ("torch", "nirtorch", "snntorch"):
+        pytest.importorskip(package)
+    network = exchange.exportable(network_of(GRAPHS[name]))
+    latency = random_latencies(network)
+    frames = nir_readers.cumulative(latency, network.spec.time_steps)
+    potentials = nir_readers.snntorch_steps(exchange.to_nir(network, "LIF"), frames)
+    np.testing.assert_array_equal(potentials, nir_readers.potentials_of(network, latency))
+
+
+@pytest.mark.parametrize("fallback", [False, True])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(),
+        dict(fractional=True),
+        dict(threshold=1e6),
+        dict(threshold=np.linspace(10, 40, 20, dtype=np.float32)),
+        dict(threshold=None, learners=RSTDP()),
+    ],
+    ids=["whole-steps", "fractional", "silent", "thresholds", "no-threshold"],
+)
+def test_the_recipe_decides_as_snnjax(changes, fallback):
+    stages = stage(FIRST, pool=2), stage(dataclasses.replace(LAST, **changes))
+    network = exchange.exportable(network_of(stages, decision=Earliest(fallback=fallback)))
+    latency = random_latencies(network)
+    latency[0] = network.spec.time_steps  # silent
+    metadata = exchange.to_nir(network).metadata
+    decisions = nir_readers.decisions(nir_readers.potentials_of(network, latency), metadata)
+    np.testing.assert_array_equal(decisions, decided(network, latency))
+    assert decisions[0] == -1
+    assert ("threshold" in metadata) == (changes.get("threshold", 0) is not None)
+    assert ("V(t-1)" in metadata["recipe"]) == ("fractional" in changes)
+
+
+def test_a_deciding_layer_may_have_negative_weights():
+    last = Conv(20, 3, learners=RSTDP(bounds=(-1.0, 1.0)))
+    network = network_of((stage(FIRST, pool=2), stage(last)), decision=Majority())
+    network.set_weights(dict(layer2=network.layer2[...] - 0.5))
+    exported = exchange.exportable(network)
+    latency = random_latencies(exported)
+    expected = nir_readers.potentials_of(exported, latency)
+    assert expected.min() < 0
+    graph = exchange.to_nir(exported)
+    np.testing.assert_array_equal(judged(graph, nir_readers.cumulative(latency, exported.spec.time_steps)), expected)
+    np.testing.assert_array_equal(nir_readers.decisions(expected, graph.metadata), decided(exported, latency))
+
+
+@pytest.mark.parametrize("name", BEHIND)
+def test_behind_real_valued_stages_the_export_begins_with_latencies(name, tmp_path):
+    stages, first = BEHIND[name]
+    network = network_of(stages)
+    path = tmp_path / "network.nir"
+    note = exchange.write(network, path)
+    again = exchange.read(path)
+    assert f"that stage {first + 1} of made reads" in note
+    assert str(again.spec.input_shape) in note
+    assert nir.read(path).metadata["note"] == note
+    assert_same_network(again, exchange.exportable(network))
+    assert again.spec.input_shape == network.spec.input_shapes[first]
+    images = random_latencies(network, count=4)
+    model = network.model
+    known = [model.input_of(first, Known({0: image})) for image in images]
+    np.testing.assert_array_equal(decided(again, np.stack(known)), decided(network, images))
+
+
+BELOW = dataclasses.replace(FIRST, learners=(), weights=np.full((6, 2, 5, 5), -0.1, np.float32))
+FLAT = stage(dataclasses.replace(LAST, kernel=1), inputs="stage1", join=Flatten())
+REFUSED = {
+    "layer1.*at least 0, got -0.1.*fire once": (stage(BELOW, pool=2), stage(LAST)),
+    "threshold.*layer1.*None": (stage(dataclasses.replace(FIRST, threshold=None), pool=2), stage(LAST)),
+    "one layer that decides for NIR, got 2": (stage(FIRST, pool=2), stage(LAST, LAST)),
+    "join.*stage 2.*LatestSpike for NIR, got Flatten": (stage(FIRST), FLAT),
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_what_nir_cannot_express_is_refused(words):
+    with pytest.raises(InputError, match=words):
+        exchange.to_nir(network_of(REFUSED[words]))
+
+
+def test_fitted_decisions_and_wrong_arguments_are_refused(tmp_path):
+    network = network_of(GRAPHS["chain"])
+    machine = LinearSVM(coefficients=np.ones((4, 6, 6, 6), np.float32), intercepts=np.zeros(4, np.float32))
+    fitted = network_of((stage(FIRST, pool=POOLED),), decision=machine)
+    with pytest.raises(InputError, match=r"Earliest or Majority.*LinearSVM"):
+        exchange.to_nir(fitted)
+    with pytest.raises(InputError, match=r"neuron.*IF, LIF.*'lif'"):
+        exchange.to_nir(network, "lif")
+    with pytest.raises(TypeError, match="SpikingNetwork"):
+        exchange.to_nir(network.spec)
+    (tmp_path / "taken.nir").write_text("kept")
+    with pytest.raises(FileExistsError, match=r"taken\.nir"):
+        exchange.write(network, tmp_path / "taken.nir")
+    assert (tmp_path / "taken.nir").read_text() == "kept"
+
+
+def test_without_the_package_an_error_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "nir", None)
+    with pytest.raises(MissingPackageError, match=r"snnjax\[nir\]"):
+        exchange.write(network_of(GRAPHS["chain"]), tmp_path / "network.nir")
+
+
+def test_other_files_are_refused(tmp_path):
+    path = tmp_path / "network.nir"
+    with pytest.raises(FileNotFoundError):
+        exchange.read(path)
+    path.write_bytes(b"no HDF5")
+    with pytest.raises(InputError, match="damaged"):
+        exchange.read(path)
+    graph = exchange.to_nir(network_of(GRAPHS["chain"]))
+    kept = dict(graph.metadata)
+    about = json.loads(kept["snnjax"])
+    for metadata, words in (
+        ({}, "lack 'snnjax'"),
+        (kept | dict(snnjax=json.dumps(about | dict(format=0))), "format 0"),
+        (kept | dict(snnjax=json.dumps(about | dict(network=dict(type="Own")))), "'Own'"),
+        (kept | dict(snnjax=json.dumps(about | dict(network=3))), "holds a int"),
+        (kept | dict(snnjax="{"), "snnjax"),
+    ):
+        graph.metadata = metadata
+        with pytest.raises(InputError, match=words):
+            exchange.from_nir(graph)
+        path.unlink()
+        nir.write(path, graph)
+        with pytest.raises(InputError, match=words):
+            exchange.read(path)
+    graph.metadata = kept
+    graph.nodes["layer2"].weight = graph.nodes["layer2"].weight[:, :1]
+    with pytest.raises(InputError, match="shape"):
+        exchange.from_nir(graph)
+    del graph.nodes["layer2"]
+    with pytest.raises(InputError, match="lacks the node layer2"):
+        exchange.from_nir(graph)
+
+
+def test_files_leave_out_what_older_packages_do_not_know(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "network.nir"
+    exchange.write(network_of(GRAPHS["chain"]), path)
+    with h5py.File(path) as file:
+        assert not [name for name, node in file["node/nodes"].items() if "v_reset" in node]
+    assert "v_threshold" in vars(nir.read(path).nodes["layer1_neurons"])
+
+
+@pytest.fixture
+def run_folder(tmp_path, monkeypatch):
+    """A folder to work in, with a run of few time steps of which the page and the script make use."""
+    network = made("goupy2024_ncg", time_steps=8)
+    folder = tmp_path / "runs" / "goupy2024_ncg_digits"
+    folder.mkdir(parents=True)
+    weights = {name: np.asarray(values) for name, values in network.weights().items()}
+    Trained(network.spec, weights, (28, 28)).save(folder / "weights.npz")
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def test_the_script_compares_all_readers(run_folder, capsys):
+    nir_readers.main(["--run", str(run_folder), "--images", "10"])
+    output = capsys.readouterr().out
+    installed = [reader for reader in nir_readers.READERS if nir_readers.version(reader.package)]
+    assert output.count("10 of 10") == len(installed)
+    with pytest.raises(SystemExit) as end:
+        nir_readers.main(["--help"])
+    assert end.value.code == 0
+
+
+def test_the_code_of_the_page_runs(run_folder, capsys):
+    for package in ("torch", "nirtorch", "norse", "snntorch"):
+        pytest.importorskip(package)
+    names = {}
+    for text in re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE):
+        with jax.numpy_rank_promotion("allow"):
+            exec(compile(text, str(PAGE), "exec"), names)
+    assert capsys.readouterr().out.endswith("True True\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reader", READERS, ids=[f"{reader.package}-{reader.neuron}" for reader in READERS])
+def test_all_time_steps(reader):
+    for package in ("torch", "nirtorch", reader.package):
+        pytest.importorskip(package)
+    network = exchange.exportable(made("goupy2024_ncg"))
+    latency = nir_readers.latencies_of(network, digits().test_images[:5])
+    frames = nir_readers.cumulative(latency, network.spec.time_steps)
+    potentials = reader.run(exchange.to_nir(network, reader.neuron), frames)
+    np.testing.assert_array_equal(potentials, nir_readers.potentials_of(network, latency))
