@@ -184,16 +184,16 @@ NEGATIVE = stage(Conv(4, kernel=3, threshold=5.0, weights=np.full((4, 1, 3, 3), 
 SVM = LinearSVM()
 
 REFUSED = {
-    r"`encoder` of pooled must have no `pool` on a page": lambda: described("pooled", (4, 5, 5), ONE, encoder=GABOR),
+    r"`encoder` of pooled must do without `pool` on a page": lambda: described("pooled", (4, 5, 5), ONE, encoder=GABOR),
     r"`encoder` of events must be one of .* got EventEncoder": lambda: described("events", TWO, ONE, encoder=EVENTS),
     r"`encoder` of early must be fitted": lambda: described("early", TWO, ONE, encoder=OnOff()),
-    r"`branches` of stage 2 of branches must be one layer": lambda: made(branches),
-    r"`inputs` of stage 2 of wide must be the stage before": lambda: described("wide", GREY, SAME, WIDE),
+    r"stage 2 of branches must have one layer": lambda: made(branches),
+    r"stage 2 of wide must read the one before alone": lambda: described("wide", GREY, SAME, WIDE),
     r"`decision` of svm must be one of .* got LinearSVM": lambda: described("svm", GREY, SAME, decision=SVM),
     r"`fractional` of stage 2 of labelled must be False": lambda: changed(1, fractional=True),
     r"`threshold` of stage 1 of labelled must be a number": lambda: changed(0, threshold=None),
     r"`threshold` of stage 1 of labelled must be at least 0": lambda: changed(0, threshold=-1.0),
-    r"`activation` of stage 1 of real must be None": lambda: described("real", GREY, REAL, ONE),
+    r"stage 1 of real must spike on a page": lambda: described("real", GREY, REAL, ONE),
     r"`weights` of layer1 must be at least 0": lambda: described("negative", GREY, NEGATIVE, ONE),
 }
 

@@ -8,16 +8,14 @@ import numpy as np
 from snnjax import __version__
 from snnjax.app import features, page
 from snnjax.core import checks
-from snnjax.core.errors import InputError, wrong_type
+from snnjax.core.errors import InputError
 from snnjax.encoding import Encoder, FilterBank, OnOff, Pixels, filters
 from snnjax.encoding.encoder import RANGE_BITS
 from snnjax.encoding.fitted import ROUNDING
 from snnjax.kernels import exact
 from snnjax.layers.conv import Conv
-from snnjax.networks import Network, SpikingNetwork
+from snnjax.networks import Network, SpikingNetwork, event_driven
 from snnjax.networks.costs import synapses
-from snnjax.networks.decision import Earliest, Majority
-from snnjax.networks.model import check_fitted
 from snnjax.networks.quantised import Integers, integers
 
 EPSILON = float(np.float32(1e-12))  # of `local_normalization`
@@ -34,54 +32,13 @@ def page_of(network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray, b
     page cannot run: they must be chains of spiking layers with thresholds from 0, under `Earliest` or `Majority`, with
     the encoder `Pixels`, `OnOff` or `Encoder`, the latter without pooling and inhibition.
     """
-    if not isinstance(network, SpikingNetwork):
-        raise wrong_type("network", "a SpikingNetwork", network, "snnjax.load(RUN)")
+    event_driven.check(network, "on a page")
     spec = network.spec
-    _check_parts(spec)
-    for number in range(len(spec.stages)):
-        _check_stage(spec, number)
+    checks.integer("time_steps", spec.time_steps, 1, MOST_STEPS)
     _check_pictures(spec, pictures, labels)
     data = _data(network, pictures, labels, bits)
     facts = dict(name=spec.name, bits=bits, steps=spec.time_steps, version=__version__, weights=_count(network))
     return page.TEMPLATES.get_template("demo.html").render(data=data, synapses=sum(synapses(spec).values()), **facts)
-
-
-def _check_parts(spec: Network) -> None:
-    """Raises InputError unless the page has the encoder and the decision of a network."""
-    checks.integer("time_steps", spec.time_steps, 1, MOST_STEPS)
-    for name, part, kinds in (("encoder", spec.encoder, _ENCODERS), ("decision", spec.decision, _DECISIONS)):
-        if type(part) not in kinds:
-            expected = ", ".join(kind.__name__ for kind in kinds)
-            raise InputError(f"`{name}` of {spec.name} must be one of {expected} on a page, got {type(part).__name__}")
-    check_fitted(spec, "encoder")
-    encoder = spec.encoder
-    if not isinstance(encoder, Encoder):
-        return
-    settings = dict(pool=encoder.pool, inhibition=encoder.inhibition, pointwise=encoder.pointwise)
-    settings |= {"bank.absolute": encoder.bank.absolute, "bank.reflect": encoder.bank.reflect}
-    for name, value in settings.items():
-        if value:
-            raise InputError(f"`encoder` of {spec.name} must have no `{name}` on a page, got {value}")
-
-
-def _check_stage(spec: Network, number: int) -> None:
-    """Raises InputError unless stage `number` has one spiking layer, on the stage before, with thresholds as needed."""
-    stage = spec.stages[number]
-    title = f"stage {number + 1} of {spec.name}"
-    if not spec.graph.plain(number) or spec.graph.sources(number) != (number,):
-        raise InputError(f"`inputs` of {title} must be the stage before alone on a page, got {stage.inputs}")
-    if len(stage.branches) != 1:
-        raise InputError(f"`branches` of {title} must be one layer on a page, got {len(stage.branches)}")
-    (conv,) = stage.branches
-    if conv.real:
-        raise InputError(f"`activation` of {title} must be None on a page, got {type(conv.activation).__name__}")
-    if conv.fractional:
-        raise InputError(f"`fractional` of {title} must be False on a page, got True")
-    if conv.threshold is None:
-        if number < len(spec.stages) - 1:
-            raise InputError(f"`threshold` of {title} must be a number on a page, got None")
-    elif np.min(conv.threshold) < 0:
-        raise InputError(f"`threshold` of {title} must be at least 0 on a page, got {np.min(conv.threshold):.4g}")
 
 
 def _check_pictures(spec: Network, pictures: np.ndarray, labels: np.ndarray) -> None:
@@ -219,4 +176,3 @@ def _count(network: SpikingNetwork) -> int:
 
 
 _ENCODERS: dict[type, Any] = {Pixels: _pixels, OnOff: _on_off, Encoder: _rank_order}
-_DECISIONS = Earliest, Majority

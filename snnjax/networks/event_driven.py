@@ -1,0 +1,63 @@
+"""Which networks a program can run that goes from spike to spike: in C, or on a page."""
+
+from typing import Any
+
+import numpy as np
+
+from snnjax.core.errors import InputError, wrong_type
+from snnjax.encoding import Encoder, OnOff, Pixels
+from snnjax.networks.decision import Earliest, Majority
+from snnjax.networks.model import SpikingNetwork, check_fitted
+from snnjax.networks.network import Network
+
+ENCODERS = Encoder, OnOff, Pixels
+DECISIONS = Earliest, Majority
+
+
+def check(network: SpikingNetwork, place: str) -> None:
+    """Raises InputError where a network is more than such a program has, which runs at a `place` such as "in C".
+
+    It must be a chain of spiking layers with thresholds from 0. Weights are not checked.
+    """
+    if not isinstance(network, SpikingNetwork):
+        raise wrong_type("network", "a SpikingNetwork", network, "snnjax.load(RUN)")
+    spec = network.spec
+    for name, part, kinds in (("encoder", spec.encoder, ENCODERS), ("decision", spec.decision, DECISIONS)):
+        if type(part) not in kinds:
+            expected = ", ".join(kind.__name__ for kind in kinds)
+            raise InputError(f"`{name}` of {spec.name} must be one of {expected} {place}, got {type(part).__name__}")
+    check_fitted(spec, "encoder")
+    _check_encoder(spec, spec.encoder, place)
+    for number in range(len(spec.stages)):
+        _check_stage(spec, number, place)
+
+
+def _check_encoder(spec: Network, encoder: Any, place: str) -> None:
+    """Raises InputError where an `Encoder` does more than filters, local normalisation and rank order."""
+    if not isinstance(encoder, Encoder):
+        return
+    settings = dict(pool=encoder.pool, inhibition=encoder.inhibition, pointwise=encoder.pointwise)
+    settings |= {"bank.absolute": encoder.bank.absolute, "bank.reflect": encoder.bank.reflect}
+    for name, value in settings.items():
+        if value:
+            raise InputError(f"`encoder` of {spec.name} must do without `{name}` {place}, got {value}")
+
+
+def _check_stage(spec: Network, number: int, place: str) -> None:
+    """Raises InputError unless stage `number` has one spiking layer, on the stage before, with thresholds as needed."""
+    stage = spec.stages[number]
+    title = f"stage {number + 1} of {spec.name}"
+    if not spec.graph.plain(number) or spec.graph.sources(number) != (number,):
+        raise InputError(f"{title} must read the one before alone {place}, got `inputs` {stage.inputs}")
+    if len(stage.branches) != 1:
+        raise InputError(f"{title} must have one layer {place}, got {len(stage.branches)}")
+    (conv,) = stage.branches
+    if conv.real:
+        raise InputError(f"{title} must spike {place}, got a layer with an `activation`")
+    if conv.fractional:
+        raise InputError(f"`fractional` of {title} must be False {place}: spikes have whole steps")
+    if conv.threshold is None:
+        if number < len(spec.stages) - 1:
+            raise InputError(f"`threshold` of {title} must be a number {place}, got None")
+    elif np.min(conv.threshold) < 0:
+        raise InputError(f"`threshold` of {title} must be at least 0 {place}, got {np.min(conv.threshold):.4g}")
