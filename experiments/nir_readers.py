@@ -48,34 +48,6 @@ def cumulative(latency: np.ndarray, time_steps: int) -> np.ndarray:
     return (latency[:, None].astype(np.int64) <= steps).astype(np.float32)
 
 
-def decisions(potentials: np.ndarray, metadata: dict[str, Any]) -> np.ndarray:
-    """The classes (N,), -1 for none, from potentials (N, T, F, H, W), as the recipe of a file says."""
-    values = potentials.reshape(*potentials.shape[:3], -1)
-    last = _of_classes(values[:, -1], metadata).max(axis=2)
-    decided = np.where(last.max(axis=1) > 0, last.argmax(axis=1), -1)
-    if "threshold" not in metadata:
-        return decided
-    threshold = np.reshape(metadata["threshold"], (-1, 1))
-    before = np.pad(values, ((0, 0), (1, 0), (0, 0), (0, 0)))[:, :-1]
-    fires = values > threshold
-    step = fires.argmax(axis=1)[:, None]
-    at_spike, below = (np.take_along_axis(each, step, axis=1)[:, 0] for each in (values, before))
-    within = (threshold - below) / np.where(at_spike > below, at_spike - below, 1) * bool(metadata["fractional"])
-    time = np.where(fires.any(axis=1), step[:, 0] + within, np.inf)
-    for image, first in enumerate(time.min(axis=(1, 2))):
-        if np.isfinite(first):
-            competing = np.where(time[image] == first, at_spike[image], -np.inf)
-            decided[image] = _of_classes(competing[None], metadata).max(axis=2).argmax()
-        elif not metadata["fallback"]:
-            decided[image] = -1
-    return decided
-
-
-def _of_classes(values: np.ndarray, metadata: dict[str, Any]) -> np.ndarray:
-    """Values (N, F, positions) as (N, classes, values of a class)."""
-    return values.reshape(len(values), int(metadata["classes"]), -1)
-
-
 def potentials_of(network: SpikingNetwork, latency: np.ndarray) -> np.ndarray:
     """The potentials of the deciding layer in snnjax, (N, T, F, H, W), from latencies (N, C, H, W)."""
     model = network.model
@@ -239,7 +211,7 @@ def compare(reader: Reader, path: Path, frames: np.ndarray, expected: np.ndarray
     title = f"{reader.package} {version(reader.package)}"
     with contextlib.redirect_stdout(io.StringIO()):  # some print how they import
         potentials = reader.run(nir.read(path), frames)
-    same = int((decisions(potentials, graph.metadata) == decisions(expected, graph.metadata)).sum())
+    same = int((exchange.decide(potentials, graph.metadata) == exchange.decide(expected, graph.metadata)).sum())
     largest = f"{np.abs(potentials - expected).max():.3g}"
     return title, reader.form, reader.neuron, f"{same} of {len(frames)}", largest
 

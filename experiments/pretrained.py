@@ -149,6 +149,8 @@ def run(chosen: Pretrain) -> None:
         rows.append([name, f"{card.test_accuracy:.2%}", *compared(card, shipped.get(name))])
     head = ("network", "test accuracy", "shipped", "same file", "within half a point")
     console.screen().print(console.table(head, [rows], "trained anew", left=1))
+    if apart := [row[0] for row in rows if row[-1] == "no"]:
+        raise InputError(f"more than {APART:.1%} from the accuracy on the card: {', '.join(apart)}")
 
 
 def compared(card: Card, shipped: Card | None) -> list[str]:

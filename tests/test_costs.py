@@ -11,9 +11,23 @@ from command import Command, refused
 from shipped import NAMES, shipped
 from tiny import TRAIN, images, labelled, plain
 
-from snnjax import Conv, InputError, SpikingNetwork, cost, load
+from snnjax import (
+    Conv,
+    InputError,
+    LatencyCode,
+    LinearSVM,
+    Network,
+    SoftHebb,
+    SpikingNetwork,
+    Triangle,
+    cost,
+    load,
+    stage,
+)
+from snnjax.app import costs as tables
 from snnjax.app.names import RECORDED
 from snnjax.data import digits
+from snnjax.encoding import PIXELS
 from snnjax.networks.costs import fan_out, synapses
 from snnjax.networks.forward import Known
 from snnjax.training import costs
@@ -75,9 +89,9 @@ def test_operations_are_sums_of_convolutions():
     found = cost(network, PICTURES[:3])
     for number, picture in enumerate(PICTURES[:3]):
         latency = model.encode(picture)
-        for stage, layer in enumerate(found.layers):
-            inputs = model.input_of(stage, Known({0: latency}))
-            conv = network.spec.stages[stage].branches[0]
+        for index, layer in enumerate(found.layers):
+            inputs = model.input_of(index, Known({0: latency}))
+            conv = network.spec.stages[index].branches[0]
             fired = jnp.asarray(inputs < network.spec.time_steps, jnp.float32)[None]
             weights = jnp.asarray(model.layers[layer.name].weights != 0, jnp.float32)
             margins = [(conv.padding, conv.padding)] * 2
@@ -125,6 +139,26 @@ def test_compiled_kernels_and_those_of_xla_count_the_same(compiler):
     np.testing.assert_array_equal(one.decisions, other.decisions)
 
 
+def test_silent_images_have_no_first_spike():
+    found = cost(made(labelled), np.zeros((2, 28, 28), np.uint8))
+    assert found.as_json()["first_spike"] is None
+    assert found.as_json()["first_spike_images"][-1] == 2
+    assert "first readout spike" not in [name for name, words in tables.facts(found.as_json()).items() if words]
+
+
+def test_a_network_without_spiking_layers():
+    """Of real-valued layers under a decision that is fitted to their latencies: only multiply-accumulates."""
+    real = Conv(4, kernel=5, activation=Triangle(), learners=SoftHebb(batch=10))
+    decision = LinearSVM(coefficients=np.ones((10, 4, 12, 12), np.float32), intercepts=np.zeros(10, np.float32))
+    stages = (stage(real, pool=2, code=LatencyCode()),)
+    spec = Network("real", (1, 28, 28), 10, stages, 255, encoder=PIXELS, decision=decision)
+    found = cost(SpikingNetwork(spec, 0), PICTURES[:2])
+    assert (found.spiking, found.sparsity, found.dense) == ((), None, 0)
+    assert found.multiplications == 4 * 25 * 24 * 24 + 10 * 4 * 12 * 12 + 10
+    assert tables.layers(found.as_json())[1][-1][0] == "decision, multiply-accumulates"
+    assert "activation sparsity" not in [name for name, words in tables.facts(found.as_json()).items() if words]
+
+
 def test_energy_is_a_sum_of_what_is_assumed():
     found = cost(made(plain), PICTURES[:4])
     np.testing.assert_allclose(found.energy(0.9, 4.6), found.effective * 0.9e-3)
@@ -138,6 +172,8 @@ def test_energy_is_a_sum_of_what_is_assumed():
         (dict(images=PICTURES[0]), "`images` must be"),
         (dict(images=PICTURES[:0]), "`images` must be"),
         (dict(images=PICTURES[:2], labels=[1]), r"`labels` must be \(2,\), one for each image"),
+        (dict(images=PICTURES[:2], labels=[0, 99]), "`labels` must lie in 0..9, got 0 to 99"),
+        (dict(images=PICTURES[:2], labels=["a", "b"]), "`labels` must"),
         (dict(images=PICTURES[:2, :20]), "`image` must have shape"),
         (dict(network=3, images=PICTURES[:2]), "`network` must be a SpikingNetwork"),
     ],
@@ -181,7 +217,7 @@ def test_weights_of_few_bits_are_counted_too(tmp_path):
     Command("cost").main([*given, "--out", out])
     whole = json.loads(out.read_text())
     eight, one = whole["few_bits"]
-    assert (eight["bits"], eight["decided_alike"], eight["bytes"]) == (8, 1.0, whole["footprint_bytes"] / 4)
+    assert (eight["bits"], eight["same_decisions"], eight["bytes"]) == (8, 1.0, whole["footprint_bytes"] / 4)
     assert eight["accuracy"] == whole["accuracy"][-1]
     assert one["effective_operations"]["mean"] < eight["effective_operations"]["mean"]
 
@@ -200,7 +236,7 @@ def test_other_data_leave_the_run_alone(run, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--pj_multiply", 4.6], "`pj_accumulate` must be given with `pj_multiply`"),
+        (["--pj_multiply", 4.6], "`pj_multiply` needs `pj_accumulate` too"),
         (["--csv", "no/folder.csv"], "there is no folder no"),
         (["--bits", 9], "`bits` must be"),
         (["--pj_accumulate", -1], "`pj_accumulate` must be"),

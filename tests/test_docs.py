@@ -9,7 +9,6 @@ import importlib.util
 import io
 import re
 import shlex
-import shutil
 import sys
 import tomllib
 import types
@@ -127,8 +126,6 @@ def folder(tmp_path, monkeypatch):
         Image.fromarray(image).save(path)
     for seed, part in enumerate(("Train", "Test")):
         made_events.write_nmnist(tmp_path / "RECORDINGS", part, images[:40], labels[:40], seed)
-    (tmp_path / "experiments").mkdir()
-    shutil.copy(ROOT / "experiments" / "digit.png", tmp_path / "experiments")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(components, "_TYPES", dict(components._TYPES))  # two documents define EarlyInputs
     monkeypatch.setitem(sys.modules, "snippets", types.ModuleType("snippets"))

@@ -40,6 +40,11 @@ def test_networks_that_cannot_be_said_are_refused(tmp_path, capsys):
     given = "pretrained:kheradpisheh2018_mnist", "--out", tmp_path
     assert "LinearSVM" in refused(Command("export"), capsys, *given, "--to", "c")
     assert "`bits` must be" in refused(Command("export"), capsys, NCG, "--to", "c", "--bits", 9, "--out", tmp_path)
+    new = tmp_path / "new"
+    said = refused(Command("export"), capsys, NCG, "--to", "c", "--neuron", "LIF", "--out", new)
+    assert "`neuron` is for --to nir, got LIF" in said
+    said = refused(Command("export"), capsys, NCG, "--to", "nir", "--bits", 3, "--out", new)
+    assert "`bits` is for --to c" in said
     assert [*tmp_path.iterdir()] == []
 
 

@@ -119,7 +119,7 @@ def test_others_decide_the_same_with_the_same_potentials(name, reader, published
     potentials = reader.run(graph, nir_readers.cumulative(latency, network.spec.time_steps))
     np.testing.assert_array_equal(potentials, expected)
     decisions = decided(network, latency)
-    np.testing.assert_array_equal(nir_readers.decisions(potentials, nir.read(path).metadata), decisions)
+    np.testing.assert_array_equal(exchange.decide(potentials, nir.read(path).metadata), decisions)
     assert len({*decisions.tolist()}) >= 3
 
 
@@ -134,7 +134,7 @@ def test_graphs_of_stages(name):
         graph = exchange.to_nir(network, neuron)
         assert ("form no chain" in graph.metadata["note"]) == (name != "chain")
         np.testing.assert_array_equal(judged(graph, frames), expected)
-        np.testing.assert_array_equal(nir_readers.decisions(expected, graph.metadata), decided(network, latency))
+        np.testing.assert_array_equal(exchange.decide(expected, graph.metadata), decided(network, latency))
 
 
 @pytest.mark.parametrize("name", ["branches", "latest"])
@@ -167,7 +167,7 @@ def test_the_recipe_decides_as_snnjax(changes, fallback):
     latency = random_latencies(network)
     latency[0] = network.spec.time_steps  # silent
     metadata = exchange.to_nir(network).metadata
-    decisions = nir_readers.decisions(nir_readers.potentials_of(network, latency), metadata)
+    decisions = exchange.decide(nir_readers.potentials_of(network, latency), metadata)
     np.testing.assert_array_equal(decisions, decided(network, latency))
     assert decisions[0] == -1
     assert ("threshold" in metadata) == (changes.get("threshold", 0) is not None)
@@ -184,7 +184,7 @@ def test_a_deciding_layer_may_have_negative_weights():
     assert expected.min() < 0
     graph = exchange.to_nir(exported)
     np.testing.assert_array_equal(judged(graph, nir_readers.cumulative(latency, exported.spec.time_steps)), expected)
-    np.testing.assert_array_equal(nir_readers.decisions(expected, graph.metadata), decided(exported, latency))
+    np.testing.assert_array_equal(exchange.decide(expected, graph.metadata), decided(exported, latency))
 
 
 @pytest.mark.parametrize("name", BEHIND)

@@ -1,16 +1,17 @@
 """Networks that come with snnjax: their files and cards, weights of few bits, and pictures of handwriting."""
 
+import dataclasses
 import hashlib
 
 import jax
 import numpy as np
 import pytest
-from command import Command, refused
+from command import ROOT, Command, refused
 from PIL import Image
 from tiny import images, labelled, plain
 
 import snnjax
-from snnjax import InputError, SpikingNetwork
+from snnjax import Conv, InputError, SpikingNetwork
 from snnjax.data import digits, read_handwriting
 from snnjax.networks.quantised import integers, quantised
 from snnjax.runs import Trained, pretrained
@@ -71,7 +72,7 @@ def test_handwriting_on_paper_is_recognised(papers, capsys):
     assert int(capsys.readouterr().out.splitlines()[-1].split()[0]) < 50
 
 
-def test_the_commands_name_them(capsys):
+def test_the_commands_name_them(tmp_path, capsys):
     Command("pretrained").main([])
     out = capsys.readouterr().out
     assert all(name in out for name in CARDS)
@@ -81,7 +82,13 @@ def test_the_commands_name_them(capsys):
     said = refused(Command("predict"), capsys, "--pretrained", "nothing", "digit.png")
     assert "`pretrained` must be one of" in said
     assert "`RUN` is missing" in refused(Command("predict"), capsys)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "weights.npz").touch()
+    assert "not both" in refused(Command("predict"), capsys, run, "digit.png", "--pretrained", NCG)
     assert "`PICTURE` is missing" in refused(Command("predict"), capsys, "--pretrained", NCG)
+    with pytest.raises(FileNotFoundError, match=f"did you mean pretrained:{NCG}?"):
+        snnjax.load(NCG)
     with pytest.raises(InputError, match="`pretrained` must be one of"):
         snnjax.load("pretrained:nothing")
 
@@ -101,6 +108,16 @@ def test_handwriting_is_scaled_and_centred(tmp_path):
     assert notes == []
 
 
+@pytest.mark.parametrize("brightness", [0.3, 0.5, 0.8, -0.3, -0.5, -0.8, -1.0])
+def test_ink_is_found_in_any_light(tmp_path, brightness):
+    """The picture of the README in dim light, and its negative."""
+    paper = np.asarray(Image.open(ROOT / "experiments" / "digit.png"), float)
+    lit = brightness * paper if brightness > 0 else 255 + brightness * paper
+    Image.fromarray(np.rint(lit).astype(np.uint8)).save(tmp_path / "lit.png")
+    pixels, _ = read_handwriting(tmp_path / "lit.png")
+    assert int(snnjax.load(f"pretrained:{NCG}")(pixels)) == 5
+
+
 def test_ink_on_transparent_paper_is_seen(tmp_path):
     drawn = np.zeros((90, 90, 4), np.uint8)
     drawn[30:60, 40:50, 3] = 255
@@ -108,11 +125,16 @@ def test_ink_on_transparent_paper_is_seen(tmp_path):
     pixels, notes = read_handwriting(tmp_path / "drawn.png")
     assert notes[0] == "transparent pixels taken as white"
     assert pixels.any(axis=1).sum() == 20
+    drawn[..., :3] = 255
+    Image.fromarray(drawn).save(tmp_path / "chalk.png")
+    chalk, notes = read_handwriting(tmp_path / "chalk.png")
+    assert notes[0] == "transparent pixels taken as black"
+    np.testing.assert_array_equal(chalk, pixels)
 
 
 def test_blank_paper_is_refused(tmp_path):
     Image.fromarray(np.full((50, 50), 200, np.uint8)).save(tmp_path / "blank.png")
-    with pytest.raises(InputError, match="shows nothing"):
+    with pytest.raises(InputError, match="shows no ink"):
         read_handwriting(tmp_path / "blank.png")
 
 
@@ -136,6 +158,17 @@ def test_weights_of_few_bits_are_integers(bits):
 def test_other_numbers_of_bits_are_refused(bits):
     with pytest.raises((InputError, TypeError), match="`bits` must be"):
         quantised(network(), bits)
+
+
+def test_thresholds_that_no_sum_reaches_stay_so():
+    spec = network_for(labelled, images())
+    stages = (
+        dataclasses.replace(spec.stages[0], branches=(Conv(4, kernel=5, padding=2, threshold=1e30),)),
+        *spec.stages[1:],
+    )
+    high = SpikingNetwork(dataclasses.replace(spec, stages=stages))
+    assert integers(high, 8)["layer1"].threshold.min() == 2**53
+    assert snnjax.cost(quantised(high, 8), images().test_images[:2]).spikes.max() == 0
 
 
 def test_weights_below_zero_are_refused():

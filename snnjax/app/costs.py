@@ -24,6 +24,8 @@ def layers(cost: Json) -> Rows:
     head = ["layer", "neurons", "weights", "not 0", "kB", "spikes", "least", "most", "operations", "dense"]
     rows = [_layer(layer) for layer in cost["layers"]]
     spiking = [layer for layer in cost["layers"] if layer["kind"] == "spiking"]
+    if not spiking:
+        return head, rows
     sums = {key: sum(layer[key] for layer in spiking) for key in ("neurons", "weights", "nonzero_weights", "bytes")}
     counts = {key: cost[key] for key in ("spikes", "effective_operations", "dense_operations")}
     return head, [*rows, _layer(dict(name="all that spike", kind="spiking") | sums | counts)]
@@ -67,10 +69,10 @@ def moments(cost: Json) -> Rows:
 
 def few_bits(cost: Json) -> Rows:
     """What weights of few bits bring: the heads of a table and its rows."""
-    head = ["bits", "accuracy", "decided alike", "kB of weights", "spikes", "operations"]
+    head = ["bits", "accuracy", "same decisions", "kB of spiking layers", "spikes", "operations"]
     rows = []
     for figures in cost.get("few_bits", []):
-        shares = [f"{figures['accuracy']:.2%}", f"{figures['decided_alike']:.2%}"]
+        shares = [f"{figures['accuracy']:.2%}", f"{figures['same_decisions']:.2%}"]
         counts = [f"{figures[name]['mean']:,.0f}" for name in ("spikes", "effective_operations")]
         rows.append([str(figures["bits"]), *shares, f"{figures['bytes'] / 1000:,.1f}", *counts])
     return head, rows
@@ -82,16 +84,21 @@ def facts(cost: Json) -> dict[str, str]:
     found = {
         "images": f"{cost['images']:,}",
         "spikes of the encoded image": " to ".join(f"{cost['input_spikes'][key]:,}" for key in ("least", "most")),
-        "activation sparsity": f"{cost['activation_sparsity']:.4%}",
-        "synaptic operations": f"{effective:,.0f} an image, {effective / cost['dense_operations']:.4%} of dense ones",
+        "activation sparsity": "",
+        "synaptic operations": "",
         "multiply-accumulates": f"{cost['multiply_accumulates']:,} an image" if cost["multiply_accumulates"] else "",
         "weights": f"{cost['footprint_bytes'] / 1000:,.0f} kB as float32",
         "first readout spike": "",
         "decided for good": f"after step {cost['settled']['mean']:.1f} on average, {cost['settled']['most']} at most",
     }
-    if "first_spike" in cost:
-        first = cost["first_spike"]
-        found["first readout spike"] = f"at step {first['mean']:.1f} on average, of {cost['time_steps']}"
+    if cost["dense_operations"]:
+        share = effective / cost["dense_operations"]
+        found["activation sparsity"] = f"{cost['activation_sparsity']:.4%}"
+        found["synaptic operations"] = f"{effective:,.0f} an image, {share:.4%} of dense ones"
+    if first := cost.get("first_spike"):
+        silent = cost["first_spike_images"][-1]
+        without = f"; {silent:,} images without one" if silent else ""
+        found["first readout spike"] = f"at step {first['mean']:.1f} of {cost['time_steps']} on average{without}"
     if "energy" in cost:
         found["energy, estimated"] = energy(cost["energy"])
     return found

@@ -17,6 +17,7 @@ from snnjax.layers.conv import Conv
 from snnjax.networks import Network, SpikingNetwork, event_driven
 from snnjax.networks.costs import synapses
 from snnjax.networks.quantised import Integers, integers
+from snnjax.training.costs import check_labels
 
 EPSILON = float(np.float32(1e-12))  # of `local_normalization`
 MOST_STEPS = 65535
@@ -50,11 +51,7 @@ def _check_pictures(spec: Network, pictures: np.ndarray, labels: np.ndarray) -> 
     if becomes != spec.input_shape:
         got = f"{shape[1:]}, which becomes {becomes}"
         raise InputError(f"`pictures` must become {spec.input_shape}, the input of {spec.name}, got {got}")
-    if np.shape(labels) != shape[:1]:
-        raise InputError(f"`labels` must be ({shape[0]},), one for each picture, got {np.shape(labels)}")
-    if np.min(labels) < 0 or np.max(labels) >= spec.classes:
-        got = f"{np.min(labels)} to {np.max(labels)}"
-        raise InputError(f"`labels` must lie in 0..{spec.classes - 1}, got {got}")
+    check_labels(np.asarray(labels), shape[0], spec.classes)
 
 
 def _data(network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray, bits: int) -> dict[str, Any]:

@@ -255,7 +255,7 @@ class Predict(OfRun):
     """
 
     run: Annotated[Positional[Path | None], option("RUN", "")] = None
-    """run folder, or its weights.npz; not with --pretrained"""
+    """run folder, its weights.npz, or pretrained:NAME; none with --pretrained"""
     pictures: Annotated[Positional[tuple[Path, ...]], option("[PICTURE ...]", "")] = ()
     """image files (PNG, JPEG and the like), or folders of them, before the options"""
     pretrained: Annotated[str | None, option("NAME", "none")] = None
@@ -264,7 +264,7 @@ class Predict(OfRun):
     """take pictures as they are: otherwise a network of MNIST's digits or EMNIST's letters gets each as light ink on a
     dark background, scaled and centred as these are"""
     invert: bool = False
-    """invert the pictures first: for dark strokes on a light background"""
+    """invert the pictures: for dark strokes on a light background, where these are not noticed"""
     images: Annotated[tuple[int, ...], option("N ...", "none")] = ()
     """numbers of test images to classify, instead of pictures"""
     out: Annotated[Path | None, option("DIR", "none")] = None
@@ -323,19 +323,21 @@ class Report(OfRun):
 
 
 @dataclasses.dataclass(frozen=True)
-class Export:
+class Export(Imports):
     """Write a trained network for others: as NIR for simulators and neuromorphic chips, or in C for microcontrollers.
 
     $ snnjax export RUN --to nir
     $ snnjax export pretrained:goupy2024_ncg_mnist --to c --bits 4
     """
 
-    run: Annotated[Positional[Path], option("RUN")]
+    run: Annotated[Positional[Path], option("RUN")] = field(kw_only=True)
     """run folder, its weights.npz, or pretrained:NAME"""
-    to: Annotated[Literal["nir", "c"], option("KIND", help="nir: NETWORK.nir; c: NETWORK.c and NETWORK.h, in C99")]
-    neuron: Annotated[Literal["IF", "LIF"], option("KIND")] = "IF"
+    to: Annotated[Literal["nir", "c"], option("KIND", help="nir: NETWORK.nir; c: NETWORK.c and NETWORK.h, in C99")] = (
+        field(kw_only=True)
+    )
+    neuron: Annotated[Literal["IF", "LIF", None], option("KIND", "IF")] = None
     """neurons in NIR: IF ones, each step a sample of its own, or LIF ones that forget within a step"""
-    bits: Annotated[int, option("N")] = 8
+    bits: Annotated[int | None, option("N", "8")] = None
     """bits of the weights in C, 1 to 8; `snnjax cost RUN --bits` says how accurate they are"""
     out: Annotated[Path, option("DIR")] = Path()
     """folder to write into"""

@@ -66,7 +66,7 @@ def _opened(file: Path | io.BytesIO, least: int, behind: str = "black") -> tuple
     """The upright picture in a file, the rows and columns that it had, and notes on changes to its pixels.
 
     A large JPEG is decoded at a fraction of its size, of `least` rows and columns at least. Transparent pixels show
-    the colour `behind`.
+    the colour `behind`: black, or as "contrast" white where what is opaque is dark.
     """
     from PIL import ExifTags, Image, ImageOps
 
@@ -86,6 +86,9 @@ def _opened(file: Path | io.BytesIO, least: int, behind: str = "black") -> tuple
         whole = Image.fromarray((np.asarray(whole).astype(np.int64).clip(0, 65535) // 257).astype(np.uint8))
         notes.append("16 bits a pixel taken as 8")
     if transparent and np.asarray(whole := whole.convert("RGBA"))[..., 3].min() < 255:
+        if behind == "contrast":
+            grey, alpha = np.asarray(whole.convert("LA")).transpose(2, 0, 1)
+            behind = "white" if np.median(grey[alpha > 0]) < 128 else "black"
         whole = Image.alpha_composite(Image.new("RGBA", whole.size, behind), whole)
         notes.append(f"transparent pixels taken as {behind}")
     if whole.mode in ("LAB", "HSV"):
@@ -119,31 +122,31 @@ def _read(path: Path, decoder: Callable[[Path], Picture]) -> Picture:
         raise InputError(f"{path} {error}") from error
 
 
-def read_handwriting(path: Path) -> tuple[np.ndarray, list[str]]:
+def read_handwriting(path: Path, invert: bool = False) -> tuple[np.ndarray, list[str]]:
     """A picture of one character as MNIST has it, (28, 28) uint8, light on dark, and notes on the changes to it.
 
-    Of a picture of another size, or dark on light, the ink is scaled into a box of 20x20 pixels, keeping its
-    proportions, and its centre of mass is brought to the middle (LeCun et al. 1998). Raises InputError if it cannot be
-    read, or shows nothing.
+    Of a picture of another size, or of dark ink, the ink is scaled into a box of 20x20 pixels, keeping its
+    proportions, and its centre of mass is brought to the middle (LeCun et al. 1998). With `invert` the ink is dark,
+    whatever it looks like. Raises InputError if the file cannot be read, or shows nothing.
     """
     pixels, size, notes = _read(path, _decode_grey)
-    light = is_light(pixels)
-    if size == MNIST and not light:
+    dark = invert or has_dark_ink(pixels)
+    if size == MNIST and not dark:
         return pixels, notes
-    ink = _ink(255.0 - pixels if light else pixels.astype(float))
+    ink = _ink(255.0 - pixels if dark else pixels.astype(float))
     rows = np.flatnonzero(ink.any(axis=1))
     columns = np.flatnonzero(ink.any(axis=0))
     if not rows.size:
-        raise InputError(f"{path} shows nothing: all of its pixels are alike")
+        raise InputError(f"{path} shows no ink on its background; `as_is` (--as_is) takes it all the same")
     box = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    notes.append("inverted, scaled and centred as MNIST's digits" if light else "scaled and centred as MNIST's digits")
+    notes.append("inverted, scaled and centred as MNIST's digits" if dark else "scaled and centred as MNIST's digits")
     return _centred(box), notes
 
 
 def _decode_grey(file: Path) -> Picture:
     """Reads an image file in grey, at its size."""
     with _refused():
-        whole, size, notes = _opened(file, HANDWRITING, behind="white")
+        whole, size, notes = _opened(file, HANDWRITING, behind="contrast")
         return Picture(np.asarray(whole.convert("L")), size, notes)
 
 
@@ -172,6 +175,12 @@ def _centred(ink: np.ndarray) -> np.ndarray:
     centred = np.zeros(MNIST)
     centred[top : top + rows, left : left + columns] = small
     return np.rint(255 * centred).astype(np.uint8)
+
+
+def has_dark_ink(pixels: np.ndarray) -> bool:
+    """Whether strokes in an image, (H, W) of 0..255, are darker than their background, whatever its shade."""
+    darkest, background, lightest = np.percentile(pixels, (0.1, 50, 99.9))
+    return bool(background - darkest > lightest - background)
 
 
 def is_light(pixels: np.ndarray) -> bool:

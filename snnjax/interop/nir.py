@@ -127,6 +127,34 @@ def _network(graph: "NIRGraph") -> SpikingNetwork:
     return SpikingNetwork(spec, weights=weights, class_names=about["class_names"])
 
 
+def decide(potentials: np.ndarray, metadata: dict[str, Any]) -> np.ndarray:
+    """The classes (N,), -1 for none, from potentials (N, T, F, H, W), as the recipe of a file says."""
+    values = potentials.reshape(*potentials.shape[:3], -1)
+    last = _of_classes(values[:, -1], metadata).max(axis=2)
+    decided = np.where(last.max(axis=1) > 0, last.argmax(axis=1), -1)
+    if "threshold" not in metadata:
+        return decided
+    threshold = np.reshape(metadata["threshold"], (-1, 1))
+    before = np.pad(values, ((0, 0), (1, 0), (0, 0), (0, 0)))[:, :-1]
+    fires = values > threshold
+    step = fires.argmax(axis=1)[:, None]
+    at_spike, below = (np.take_along_axis(each, step, axis=1)[:, 0] for each in (values, before))
+    fraction = (threshold - below) / np.where(at_spike > below, at_spike - below, 1) * bool(metadata["fractional"])
+    time = np.where(fires.any(axis=1), step[:, 0] + fraction, np.inf)
+    for image, first in enumerate(time.min(axis=(1, 2))):
+        if np.isfinite(first):
+            competing = np.where(time[image] == first, at_spike[image], -np.inf)
+            decided[image] = _of_classes(competing[None], metadata).max(axis=2).argmax()
+        elif not metadata["fallback"]:
+            decided[image] = -1
+    return decided
+
+
+def _of_classes(values: np.ndarray, metadata: dict[str, Any]) -> np.ndarray:
+    """Values (N, F, positions) as (N, classes, values of a class)."""
+    return values.reshape(len(values), int(metadata["classes"]), -1)
+
+
 def exportable(network: SpikingNetwork) -> SpikingNetwork:
     """The part of a network that NIR can express, with weights and thresholds rounded as in its file.
 

@@ -11,6 +11,7 @@ from snnjax.layers.conv import Conv
 from snnjax.networks.model import SpikingNetwork
 
 MOST_BITS = 8
+_HIGHEST = 2.0**53  # threshold: no sum of weights is as large
 
 
 class Integers(NamedTuple):
@@ -42,8 +43,8 @@ def integers(network: SpikingNetwork, bits: int) -> dict[str, Integers]:
             raise InputError(f"`weights` of {name} must be at least 0 for weights of few bits, got {values.min():.4g}")
         unit = (values.max() or 1.0) / (2**bits - 1)
         threshold = 0.0 if conv.threshold is None else np.asarray(conv.threshold, np.float64)
-        limits = np.broadcast_to(np.floor(threshold / unit), (conv.features,)).astype(np.int64)
-        layers[name] = Integers(np.rint(values / unit).astype(np.uint8), np.maximum(limits, -1))
+        limits = np.clip(np.floor(threshold / unit), -1, _HIGHEST).astype(np.int64)
+        layers[name] = Integers(np.rint(values / unit).astype(np.uint8), np.broadcast_to(limits, conv.features))
     return layers
 
 

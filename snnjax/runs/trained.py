@@ -138,7 +138,8 @@ def finished_file(run: Path, name: str) -> Path:
     if path.exists():
         return path
     if not run.exists():
-        raise FileNotFoundError(f"there is no run {run}")
+        meant = f": did you mean {pretrained.PREFIX}{run}?" if str(run) in pretrained.cards() else ""
+        raise FileNotFoundError(f"there is no run {run}{meant}")
     if (run / SWEEP).exists():
         use = f"`evaluate` and `predict` take one of its files, {_best(run)}"
         raise FileNotFoundError(f"{run} is the folder of a sweep, whose results are in {run / SWEEP}; {use}")

@@ -99,10 +99,10 @@ class Cost:
         return sum(layer.dense for layer in self.layers if layer.real)
 
     @property
-    def sparsity(self) -> float:
-        """Activation sparsity: the share of neurons and steps, of spiking layers, without a spike."""
+    def sparsity(self) -> float | None:
+        """Activation sparsity: the share of neurons and steps, of spiking layers, without a spike; None without any."""
         places = sum(layer.neurons for layer in self.spiking) * self.time_steps
-        return 1 - float(self.spikes.mean()) / places
+        return 1 - float(self.spikes.mean()) / places if places else None
 
     @property
     def footprint(self) -> int:
@@ -156,7 +156,8 @@ class Cost:
         )
         figures["same_as_last" if self.labels is None else "accuracy"] = self.right.tolist()
         if self.first_spike is not None:
-            figures["first_spike"] = summary(self.first_spike)
+            fired = self.first_spike[self.first_spike < self.time_steps]
+            figures["first_spike"] = summary(fired) if fired.size else None
             figures["first_spike_images"] = np.bincount(self.first_spike, minlength=self.time_steps + 1).tolist()
         return figures
 
@@ -197,8 +198,8 @@ def cost(
     if pictures.ndim < 3 or not len(pictures):
         raise InputError(f"`images` must be (N, H, W) or (N, H, W, 3), N from 1, got {pictures.shape}")
     wanted = None if labels is None else np.asarray(labels)
-    if wanted is not None and wanted.shape != (len(pictures),):
-        raise InputError(f"`labels` must be ({len(pictures)},), one for each image, got {wanted.shape}")
+    if wanted is not None:
+        check_labels(wanted, len(pictures), spec.classes)
     if native is None:
         native = not compiled.unavailable(spec.time_steps)
     weights = rounded_weights(spec, {name: np.asarray(value) for name, value in network.weights().items()})
@@ -216,6 +217,15 @@ def cost(
         first_spike=first,
         labels=wanted,
     )
+
+
+def check_labels(labels: np.ndarray, count: int, classes: int) -> None:
+    """Raises InputError unless there is a label for each of `count` images, of so many classes."""
+    if labels.shape != (count,):
+        raise InputError(f"`labels` must be ({count},), one for each image, got {labels.shape}")
+    checks.array("labels", labels, "N", "integers")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise InputError(f"`labels` must lie in 0..{classes - 1}, got {labels.min()} to {labels.max()}")
 
 
 def moments(time_steps: int) -> tuple[int, ...]:

@@ -12,6 +12,8 @@ from snnjax.core import checks, files
 from snnjax.core.errors import printable
 from snnjax.data import Dataset
 from snnjax.data.names import name_of
+from snnjax.networks import Network
+from snnjax.networks.decision import is_fitted
 from snnjax.networks.quantised import MOST_BITS, quantised
 from snnjax.runs.results import PICTURES, RESULTS, read_results
 from snnjax.runs.trained import Trained
@@ -46,32 +48,51 @@ def write_images(path: Path, cost: Cost, names: tuple[str, ...]) -> None:
             label = "" if cost.labels is None else names[cost.labels[number]]
             decision = name_of(int(cost.decisions[number, -1]), names)
             counts = [cost.input_spikes, *(layer.spikes for layer in counted), *(layer.effective for layer in counted)]
-            first = "" if cost.first_spike is None else int(cost.first_spike[number])
+            first = cost.time_steps if cost.first_spike is None else int(cost.first_spike[number])
             row = [int(count[number]) for count in counts if count is not None]
-            writer.writerow([number, csv_text(label), csv_text(decision), *row, first, int(cost.settled[number])])
+            writer.writerow(
+                [
+                    number,
+                    csv_text(label),
+                    csv_text(decision),
+                    *row,
+                    "" if first == cost.time_steps else first,
+                    int(cost.settled[number]),
+                ]
+            )
 
 
-def estimated(chosen: options.Cost, cost: Cost) -> dict[str, Any]:
-    """The energy that options ask for, as JSON data; raises InputError where an assumption is missing."""
-    if chosen.pj_accumulate is None and chosen.pj_multiply is None:
-        return {}
+def check_options(chosen: options.Cost, network: Network) -> None:
+    """Raises InputError for wrong numbers of bits, and where an assumption on energy is missing or wrong."""
+    for bits in chosen.bits:
+        checks.integer("bits", bits, 1, MOST_BITS)
+    for name in ("pj_accumulate", "pj_multiply"):
+        if getattr(chosen, name) is not None:
+            checks.number(name, getattr(chosen, name))
+    if chosen.pj_multiply is not None and chosen.pj_accumulate is None:
+        raise InputError("`pj_multiply` needs `pj_accumulate` too, such as --pj_accumulate 0.9")
+    multiplies = network.real_valued or is_fitted(network.decision)
+    if chosen.pj_accumulate is not None and chosen.pj_multiply is None and multiplies:
+        needs = f"{network.name} multiplies and accumulates"
+        raise InputError(f"`pj_accumulate` needs `pj_multiply` too, such as --pj_multiply 4.6: {needs}")
+
+
+def energy_estimate(chosen: options.Cost, cost: Cost) -> dict[str, Any]:
+    """The energy that options ask for, as JSON data; none where they do not."""
     if chosen.pj_accumulate is None:
-        raise InputError("`pj_accumulate` must be given with `pj_multiply`, such as 0.9, got None")
-    if cost.multiplications and chosen.pj_multiply is None:
-        needs = f"{cost.network} makes {cost.multiplications:,} multiply-accumulates an image"
-        raise InputError(f"`pj_multiply` must be given, such as 4.6: {needs}, got None")
+        return {}
     nanojoules = cost.energy(chosen.pj_accumulate, chosen.pj_multiply or 0.0)
     assumed = dict(pj_accumulate=chosen.pj_accumulate, pj_multiply=chosen.pj_multiply)
     return dict(energy=assumed | dict(nanojoules=summary(nanojoules)))
 
 
-def of_few_bits(network: SpikingNetwork, images: Dataset, whole: Cost, bits: int, native: bool) -> dict[str, Any]:
+def few_bits_figures(network: SpikingNetwork, images: Dataset, whole: Cost, bits: int, native: bool) -> dict[str, Any]:
     """Accuracy, bytes and operations of a network with weights of few bits, as JSON data."""
     cost = snnjax.cost(quantised(network, bits), images.test_images, images.test_labels, native=native)
     return dict(
         bits=bits,
         accuracy=float(cost.right[-1]),
-        decided_alike=float((cost.decisions[:, -1] == whole.decisions[:, -1]).mean()),
+        same_decisions=float((cost.decisions[:, -1] == whole.decisions[:, -1]).mean()),
         bytes=sum(layer.weights for layer in cost.spiking) * bits / 8,
         effective_operations=summary(cost.effective),
         spikes=summary(cost.spikes),
@@ -82,18 +103,17 @@ def run(chosen: options.Cost) -> None:
     """Counts, prints the figures, and writes them into the run's folder and report, or into a file that is named."""
     parts.import_all(chosen.parts.modules)
     trained = Trained.read(chosen.run)
+    check_options(chosen, trained.network)
     for path in (chosen.out, chosen.csv):
         if path is not None:
             parts.check_new(path)
     images, of_run = tested.prepare(chosen, trained, chosen.run)
     native = parts.use_native(chosen.machine.kernels, trained.network.time_steps)
     network = trained.spiking_network()
-    for bits in chosen.bits:
-        checks.integer("bits", bits, 1, MOST_BITS)
     cost = snnjax.cost(network, images.test_images, images.test_labels, native=native)
-    figures = dict(run=str(chosen.run), dataset=images.name) | cost.as_json() | estimated(chosen, cost)
+    figures = dict(run=str(chosen.run), dataset=images.name) | cost.as_json() | energy_estimate(chosen, cost)
     if chosen.bits:
-        figures["few_bits"] = [of_few_bits(network, images, cost, bits, native) for bits in chosen.bits]
+        figures["few_bits"] = [few_bits_figures(network, images, cost, bits, native) for bits in chosen.bits]
     print(f"{chosen.run} on {len(cost):,} test images of {images.name}")
     show(figures)
     if chosen.csv is not None:
@@ -104,6 +124,8 @@ def run(chosen: options.Cost) -> None:
         print(f"{printable(str(chosen.out))}: these figures")
     elif of_run and (chosen.run / RESULTS).is_file():
         add_to_report(chosen.run, figures)
+    else:
+        print("No file was written: --out FILE.json writes the figures.")
 
 
 def add_to_report(folder: Path, figures: dict[str, Any]) -> None:

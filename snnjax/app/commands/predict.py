@@ -22,7 +22,7 @@ from snnjax.data.pictures import MNIST, is_light, read_handwriting, read_picture
 from snnjax.networks import Model, Network, Observed
 from snnjax.networks.decision import Decided
 from snnjax.runs.pretrained import PREFIX
-from snnjax.runs.trained import Trained
+from snnjax.runs.trained import WEIGHTS, Trained
 
 BLOCK = 256  # pictures that are read, classified and written together
 ROWS = 20  # of the table of spikes, at most
@@ -63,6 +63,8 @@ class Source(NamedTuple):
 def run_of(chosen: options.Predict) -> Path:
     """The run, or the network that `--pretrained` names; raises InputError where there is neither."""
     if chosen.pretrained is not None:
+        if chosen.run is not None and (chosen.run / WEIGHTS).exists():
+            raise InputError(f"name a run, {chosen.run}, or a network by `pretrained` (--pretrained), not both")
         return Path(f"{PREFIX}{chosen.pretrained}")
     if chosen.run is None:
         raise InputError("`RUN` is missing: name a run folder, or a network that comes with snnjax by --pretrained")
@@ -117,8 +119,8 @@ def label_of(path: Path, names: Sequence[str]) -> str:
 def reader_of(chosen: options.Predict, trained: Trained) -> Callable[[Path], Read]:
     """How a picture is read: as handwriting, if the network has learned such, unless it is to be taken as it is."""
     handwriting = trained.settings.get("dataset") in data.HANDWRITING and trained.image_shape == MNIST
-    if handwriting and not chosen.as_is and not chosen.invert:
-        return read_handwriting
+    if handwriting and not chosen.as_is:
+        return functools.partial(read_handwriting, invert=chosen.invert)
     return functools.partial(read_picture, shape=trained.image_shape, invert=chosen.invert)
 
 

@@ -5,6 +5,9 @@ from snnjax.core.errors import unknown
 from snnjax.runs import pretrained
 from snnjax.runs.pretrained import Card
 
+NAMES = dict(trained_accuracy="test accuracy before the weights were rounded", bits="bits of weights")
+"""Of entries of a card whose names say too little."""
+
 
 def run(chosen: options.Pretrained) -> None:
     """Prints a table of all, or the card of one."""
@@ -14,7 +17,7 @@ def run(chosen: options.Pretrained) -> None:
     if chosen.name not in cards:
         raise unknown("NAME", chosen.name, cards)
     for name, value in cards[chosen.name]._asdict().items():
-        print(f"{name.replace('_', ' ')}: {value}")
+        print(f"{NAMES.get(name, name.replace('_', ' '))}: {value}")
 
 
 def listing(cards: dict[str, Card]) -> None:
