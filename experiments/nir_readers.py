@@ -70,7 +70,8 @@ def step_by_step(model: Callable[..., Any], frames: np.ndarray) -> np.ndarray:
     outputs = []
     with torch.no_grad():
         for step in range(frames.shape[1]):
-            output, state = model(torch.from_numpy(frames[:, step]), state)
+            frame = torch.from_numpy(frames[:, step])
+            output, state = model(frame, state)
             outputs.append(output.numpy())
     return np.stack(outputs, axis=1)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+from results import STOPPED, folders_of
 
 import snnjax
 from snnjax import InputError
@@ -21,7 +22,6 @@ from snnjax.runs.pretrained import Card
 from snnjax.runs.results import read_results
 from snnjax.runs.trained import Trained
 
-STOPPED = "Stopped; all but the last half minute is kept. The same command goes on."
 BITS = 8
 WHOLE = 32  # bits of weights as they were trained
 LOST = 0.001  # of the accuracy, by weights of few bits: with more, a network keeps its weights
@@ -59,46 +59,36 @@ class Pretrain:
     """folder for the packed networks and cards.json; snnjax/runs/pretrained replaces those of this checkout"""
 
 
-def folders_of(chosen: Pretrain) -> dict[str, str]:
-    """The folder of each data set that `data_dir` names."""
-    folders: dict[str, str] = {}
-    for text in chosen.data_dir:
-        name, _, folder = text.partition("=")
-        if not name or not folder:
-            raise InputError(f"`data_dir` must be SET=DIR, as mnist=DIR, got {text!r}")
-        folders[name] = folder
-    return folders
-
-
 def trained(name: str, chosen: Pretrain) -> Path:
     """The folder of a finished run."""
     folder = chosen.runs / name
     given = [*MADE[name].split(), "--out", str(folder), "--resume"]
     given += ["--device", chosen.machine.device, "--kernels", chosen.machine.kernels]
-    for source, place in folders_of(chosen).items():
+    for source, place in folders_of(chosen.data_dir).items():
         if f"--dataset {source}" in MADE[name]:
-            given += ["--data_dir", place]
+            given += ["--data_dir", str(place)]
     main(["train", *given])
     return folder
 
 
-def packed(run: Path, images: Dataset) -> tuple[Trained, int]:
-    """The network of a run without the places of its data; with weights of few bits, where it decides as well.
+def without_places(network: Trained) -> Trained:
+    """A trained network whose settings do not say where its data were."""
+    settings = {key: value for key, value in network.settings.items() if key != "data_dir"}
+    return dataclasses.replace(network, settings=settings)
 
-    Held-out images say whether it does.
-    """
-    whole = Trained.read(run)
-    settings = {key: value for key, value in whole.settings.items() if key != "data_dir"}
-    whole = dataclasses.replace(whole, settings=settings)
-    small = quantised(whole.spiking_network(), BITS)
+
+def with_few_bits(network: Trained) -> Trained:
+    """A trained network with weights of few bits."""
+    small = quantised(network.spiking_network(), BITS)
     weights = {name: np.asarray(values) for name, values in small.weights().items()}
-    few = dataclasses.replace(whole, network=small.spec, weights=weights)
-    held_out = parts.learned(images, Trained.read(run).settings)
-    pictures = held_out.validation_images
-    labels = held_out.validation_labels
-    if accuracy(few, pictures, labels) < accuracy(whole, pictures, labels) - LOST:
-        return whole, WHOLE
-    return few, BITS
+    return dataclasses.replace(network, network=small.spec, weights=weights)
+
+
+def decides_as_well(few: Trained, whole: Trained, images: Dataset) -> bool:
+    """Whether a network decides as well as another on held-out images, of data with a validation part."""
+    held_out = images.validation_images
+    labels = images.validation_labels
+    return accuracy(few, held_out, labels) >= accuracy(whole, held_out, labels) - LOST
 
 
 def accuracy(network: Trained, images: np.ndarray | None, labels: np.ndarray | None) -> float:
@@ -113,7 +103,10 @@ def made(name: str, chosen: Pretrain) -> Card:
     results = read_results(run)
     settings = results["settings"]
     images = parts.load(settings)
-    network, bits = packed(run, images)
+    whole = without_places(Trained.read(run))
+    few = with_few_bits(whole)
+    suits = decides_as_well(few, whole, parts.learned(images, settings))
+    network = few if suits else whole
     path = chosen.out / f"{name}.npz"
     network.save(path)
     return Card(
@@ -122,7 +115,7 @@ def made(name: str, chosen: Pretrain) -> Card:
         train_images=settings["train_images"],
         seed=settings["seed"],
         command=f"snnjax train {MADE[name]}",
-        bits=bits,
+        bits=BITS if suits else WHOLE,
         test_images=len(images.test_images),
         test_accuracy=accuracy(network, images.test_images, images.test_labels),
         trained_accuracy=results["test"]["accuracy"],

@@ -32,7 +32,7 @@ from snnjax.core.errors import unknown
 from snnjax.data.catalogue import CATALOGUE
 from snnjax.training.placement import forget_programs
 
-STOPPED = "Stopped; all but the last half minute is kept. The same command goes on."
+STOPPED = "Stopped; all but the last half minute is kept. The same command continues."
 COUNTS = ("train_images", "validation_images", "test_images")
 LONGEST = 100  # letters of the name of a table
 HEAD = ("network", "data", "images", "test accuracy, %", "seeds", "published, %", "seconds", "kernels")
@@ -88,7 +88,7 @@ def rows_of(chosen: Results) -> list[Row]:
     if chosen.machine.kernels != "auto" or not parts.use_native("auto"):
         changes["native"] = chosen.machine.kernels == "native"
     rows = [row_of(text) for text in chosen.rows] or protocols.TABLES[chosen.table]
-    folders = folders_of(chosen)
+    folders = folders_of(chosen.data_dir)
     folder = str(folders.get("folder", ""))
     placed = (dataclasses.replace(row, folder=folder) if row.dataset == "folder" else row for row in rows)
     changed = [dataclasses.replace(row, **changes) for row in placed]
@@ -122,9 +122,9 @@ def row_of(text: str) -> Row:
     return next(named, Row(model, dataset))
 
 
-def folders_of(chosen: Results) -> dict[str, Path]:
-    """The folder of each data set that `data_dir` names."""
-    pairs = [text.partition("=") for text in chosen.data_dir]
+def folders_of(data_dir: Sequence[str]) -> dict[str, Path]:
+    """The folder of each data set that options such as mnist=DIR name."""
+    pairs = [text.partition("=") for text in data_dir]
     if wrong := ["".join(pair) for pair in pairs if not pair[0] or not pair[2]]:
         raise InputError(f"`data_dir` must be SET=DIR, as mnist=DIR, got {wrong[0]!r}")
     return {name: Path(folder) for name, _, folder in pairs}
@@ -161,7 +161,7 @@ def options_of(row: Row, seed: int, chosen: Results) -> options.Train:
     return options.Train(
         network=options.Network(model=row.model),
         data=options.TrainData(
-            data_dir=folders_of(chosen).get(row.dataset),
+            data_dir=folders_of(chosen.data_dir).get(row.dataset),
             train_images=row.train_images,
             labels=row.labels,
             draw=row.drawn,

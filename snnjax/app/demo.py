@@ -10,16 +10,15 @@ from snnjax.app import features, page
 from snnjax.core import checks
 from snnjax.core.errors import InputError
 from snnjax.encoding import Encoder, FilterBank, OnOff, Pixels, filters
-from snnjax.encoding.encoder import RANGE_BITS
+from snnjax.encoding.encoder import EPSILON, RANGE_BITS, bits_of_parts
 from snnjax.encoding.fitted import ROUNDING
-from snnjax.kernels import exact
 from snnjax.layers.conv import Conv
 from snnjax.networks import Network, SpikingNetwork, event_driven
 from snnjax.networks.costs import synapses
+from snnjax.networks.event_driven import falls_back, geometry, times_matter
 from snnjax.networks.quantised import Integers, integers
 from snnjax.training.costs import check_labels
 
-EPSILON = float(np.float32(1e-12))  # of `local_normalization`
 MOST_STEPS = 65535
 
 
@@ -59,9 +58,6 @@ def _data(network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray, bit
     spec = network.spec
     layers = integers(network, bits)
     seen = features.drawn_back(network)
-    (deciding,) = spec.stages[-1].branches
-    timed = spec.decision.timed and deciding.threshold is not None
-    fallback = not timed or bool(spec.decision.fallback)  # type: ignore[attr-defined]
     pixels = np.asarray(pictures, np.float32)
     whole = bool(np.all(pixels == np.rint(pixels)))
     return dict(
@@ -74,7 +70,7 @@ def _data(network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray, bit
             _layer(spec, number, conv, layers[name]) | dict(name=name, seen=_seen(seen.get(name)))
             for number, name, conv in spec.layers()
         ],
-        decision=dict(timed=timed, fallback=fallback),
+        decision=dict(timed=times_matter(spec), fallback=falls_back(spec)),
         pictures=[_base64(picture, np.uint8 if whole else np.float32) for picture in pixels],
         floats=not whole,
         labels=np.asarray(labels).tolist(),
@@ -83,25 +79,11 @@ def _data(network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray, bit
 
 def _layer(spec: Network, number: int, conv: Conv, layer: Integers) -> dict[str, Any]:
     """The geometry, weights and thresholds of a layer, pooled by windows of one neuron where it is not pooled."""
-    pool = spec.stages[number].pool
-    maps, rows, columns = spec.input_shapes[number]
-    margin = np.array(checks.pair("output_padding", conv.output_padding, 0))
-    window, pitch = (1, 1), (1, 1)
-    if pool is not None:
-        margin += checks.pair("padding", pool.padding, 0)
-        window = checks.pair("window", pool.window, 1)
-        pitch = checks.pair("stride", pool.stride or pool.window, 1)
+    sizes = geometry(spec, number)
     return dict(
-        maps=maps,
+        sizes._asdict(),
+        maps=spec.input_shapes[number][0],
         features=conv.features,
-        size=conv.output_size((rows, columns)),
-        kernel=checks.pair("kernel", conv.kernel, 1),
-        stride=checks.pair("stride", conv.stride, 1),
-        padding=checks.pair("padding", conv.padding, 0),
-        margin=margin.tolist(),
-        window=window,
-        pitch=pitch,
-        outputs=spec.shapes[number + 1][1:],
         weights=_base64(layer.weights.transpose(1, 2, 3, 0), np.uint8),  # C kh kw F
         thresholds=None if conv.threshold is None else layer.threshold.tolist(),
     )
@@ -128,12 +110,11 @@ def _rank_order(spec: Network) -> dict[str, Any]:
     _, rows, columns = spec.input_shape
     bank = encoder.bank
     thresholds = np.broadcast_to(0.0 if bank.threshold is None else bank.threshold, len(bank.kernels))
-    data = dict(kind="rank_order", edge=False, radius=encoder.radius, epsilon=EPSILON)
+    data = dict(kind="rank_order", edge=False, radius=encoder.radius, epsilon=float(np.float32(EPSILON)))
     data |= dict(thresholds=np.repeat(thresholds, bank.copies).astype(np.float32).tolist())
     if encoder.radius is not None:
         width = 2 * encoder.radius + 1
-        most = min(width**2, rows * columns)
-        bits = max(1, exact.MANTISSA - (most - 1).bit_length())
+        bits = bits_of_parts(encoder.radius, (rows, columns))
         data |= dict(bits_of_sums=bits, parts_of_sums=-(-RANGE_BITS // bits))
         data |= dict(neighbour=float(np.float32(1) / np.float32(width**2)))  # XLA multiplies instead of dividing
     return data | _bank(bank, bank.margin, encoder.scale)
@@ -141,15 +122,14 @@ def _rank_order(spec: Network) -> dict[str, Any]:
 
 def _bank(bank: FilterBank, margin: int, scale: float) -> dict[str, Any]:
     """The filters of a bank in exact parts, and of each map its filter and its factor."""
-    groups, places, factors = filters.tap_groups(bank, 2**filters.PIXEL_BITS)
+    kernels = filters.distinct_kernels(bank, 2**filters.PIXEL_BITS)
     made = []
-    for group in groups:
+    for group in kernels.groups:
         before = margin - (bank.window - group.window) // 2
-        missing = group.window - group.taps.shape[2]  # rows below the middle, the same as those above
-        taps = np.concatenate([group.taps, group.taps[:, :, :missing][:, :, ::-1]], axis=2)
-        made += [dict(size=group.window, before=before, taps=_base64(part, np.float32)) for part in taps.swapaxes(0, 1)]
-    scaled = (factors * np.float32(scale)).tolist()
-    maps = [dict(filter=int(place), factor=factor) for place, factor in zip(places, scaled, strict=True)]
+        for kernel in group.unfolded.swapaxes(0, 1):
+            made.append(dict(size=group.window, before=before, taps=_base64(kernel, np.float32)))
+    scaled = (kernels.factors * np.float32(scale)).tolist()
+    maps = [dict(filter=int(place), factor=factor) for place, factor in zip(kernels.places, scaled, strict=True)]
     maps = [entry for entry in maps for _ in range(bank.copies)]
     return dict(filters=made, maps=maps, bits=filters.PIXEL_BITS, parts=filters.PIXEL_PARTS)
 

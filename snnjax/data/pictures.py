@@ -28,6 +28,14 @@ class Picture(NamedTuple):
     notes: list[str]  # on changes to its pixels
 
 
+class Opened(NamedTuple):
+    """A picture as a file has it."""
+
+    image: Any  # of Pillow, upright
+    size: tuple[int, int]  # rows and columns, upright
+    notes: list[str]  # on changes to its pixels
+
+
 def decode(file: Path | io.BytesIO, shape: tuple[int, ...]) -> Picture:
     """Reads an image file as uint8 of `shape`, (H, W) grey or (H, W, 3) colour; of an animation the first picture.
 
@@ -38,13 +46,13 @@ def decode(file: Path | io.BytesIO, shape: tuple[int, ...]) -> Picture:
 
     height, width = shape[:2]
     with _refused():
-        whole, size, notes = _opened(file, 2 * max(height, width))
-        plain = whole.convert("RGB" if len(shape) == 3 else "L")
+        opened = _opened(file, 2 * max(height, width))
+        plain = opened.image.convert("RGB" if len(shape) == 3 else "L")
         if plain.size != (width, height):
             smaller = plain.width >= width and plain.height >= height
             how = Image.Resampling.BOX if smaller else Image.Resampling.BILINEAR
             plain = ImageOps.fit(plain, (width, height), how)
-        return Picture(np.asarray(plain), size, notes)
+        return Picture(np.asarray(plain), opened.size, opened.notes)
 
 
 @contextlib.contextmanager
@@ -62,8 +70,8 @@ def _refused() -> Iterator[None]:
         raise InputError(f"cannot be read: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 
-def _opened(file: Path | io.BytesIO, least: int, behind: str = "black") -> tuple[Any, tuple[int, int], list[str]]:
-    """The upright picture in a file, the rows and columns that it had, and notes on changes to its pixels.
+def _opened(file: Path | io.BytesIO, least: int, behind: str = "black") -> Opened:
+    """The first picture in a file.
 
     A large JPEG is decoded at a fraction of its size, of `least` rows and columns at least. Transparent pixels show
     the colour `behind`: black, or as "contrast" white where what is opaque is dark.
@@ -87,13 +95,15 @@ def _opened(file: Path | io.BytesIO, least: int, behind: str = "black") -> tuple
         notes.append("16 bits a pixel taken as 8")
     if transparent and np.asarray(whole := whole.convert("RGBA"))[..., 3].min() < 255:
         if behind == "contrast":
-            grey, alpha = np.asarray(whole.convert("LA")).transpose(2, 0, 1)
+            planes = np.asarray(whole.convert("LA"))
+            grey = planes[..., 0]
+            alpha = planes[..., 1]
             behind = "white" if np.median(grey[alpha > 0]) < 128 else "black"
         whole = Image.alpha_composite(Image.new("RGBA", whole.size, behind), whole)
         notes.append(f"transparent pixels taken as {behind}")
     if whole.mode in ("LAB", "HSV"):
         whole = whole.convert("RGB")  # the only way to grey
-    return whole, size, notes
+    return Opened(whole, size, notes)
 
 
 def read_picture(path: Path, shape: tuple[int, ...], invert: bool = False) -> tuple[np.ndarray, list[str]]:
@@ -146,8 +156,8 @@ def read_handwriting(path: Path, invert: bool = False) -> tuple[np.ndarray, list
 def _decode_grey(file: Path) -> Picture:
     """Reads an image file in grey, at its size."""
     with _refused():
-        whole, size, notes = _opened(file, HANDWRITING, behind="contrast")
-        return Picture(np.asarray(whole.convert("L")), size, notes)
+        opened = _opened(file, HANDWRITING, behind="contrast")
+        return Picture(np.asarray(opened.image.convert("L")), opened.size, opened.notes)
 
 
 def _ink(pixels: np.ndarray) -> np.ndarray:

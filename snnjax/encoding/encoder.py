@@ -24,9 +24,12 @@ from snnjax.kernels.neurons import Spikes
 from snnjax.kernels.spikes import latency_dtype
 from snnjax.layers.pool import Pool
 
+EPSILON = 1e-12
+"""By default what `local_normalization` adds to a mean."""
+
 
 @checks.kernel("radius", "native")
-def local_normalization(maps: jax.Array, *, radius: int, epsilon: float = 1e-12, native: bool = False) -> jax.Array:
+def local_normalization(maps: jax.Array, *, radius: int, epsilon: float = EPSILON, native: bool = False) -> jax.Array:
     """Divides each value by the mean of its zero-padded square neighbourhood, channel by channel.
 
     Maps are (C, H, W) float in and out. Neighbourhoods have 2 radius + 1 rows and columns, radius >= 0; `epsilon`
@@ -35,8 +38,7 @@ def local_normalization(maps: jax.Array, *, radius: int, epsilon: float = 1e-12,
     checks.array("maps", maps, "C H W", "floats")
     width = 2 * checks.integer("radius", radius, 0) + 1
     # Exact sums, so that equal neighbourhoods have equal means.
-    most = min(width**2, math.prod(maps.shape[1:]))
-    bits = max(1, exact.MANTISSA - (most - 1).bit_length())
+    bits = bits_of_parts(radius, (maps.shape[1], maps.shape[2]))
     count = -(-RANGE_BITS // bits)
     if native and maps.dtype == jnp.float32:
         total = neighbourhood_sums(maps, radius, bits=bits, parts=count)
@@ -52,6 +54,12 @@ def _neighbourhoods(maps: jax.Array, radius: int) -> jax.Array:
     distances = (np.abs(np.subtract.outer(range(size), range(size))) for size in maps.shape[1:])
     rows, columns = (jnp.asarray(distance <= radius, maps.dtype) for distance in distances)  # bands of ones
     return jnp.einsum("ih,chw,wj->cij", rows, maps, columns, precision=lax.Precision.HIGHEST)
+
+
+def bits_of_parts(radius: int, size: tuple[int, int]) -> int:
+    """Bits of the parts of a value whose sums over neighbourhoods in a map of a size, (H, W), are exact."""
+    most = min((2 * radius + 1) ** 2, math.prod(size))
+    return max(1, exact.MANTISSA - (most - 1).bit_length())
 
 
 RANGE_BITS = 40

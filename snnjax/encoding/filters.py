@@ -228,14 +228,15 @@ def correlate(
 
     The image, of a `dtype` and then of `grey_of`, is split into parts of so many bits.
     """
-    groups, places, factors = tap_groups(bank, 2**bits)
+    kernels = distinct_kernels(bank, 2**bits)
+    groups = kernels.groups
     if native:
         parts = 1 if dtype == jnp.uint8 else PIXEL_PARTS
         maps = filter_sums(grey, [group.taps for group in groups], bank.window, bits=bits, parts=parts)
     else:
         images = pixel_parts(grey, dtype, bits)
         maps = jnp.concatenate([_group_sums(images, group, (bank.window - group.window) // 2) for group in groups])
-    return maps[places] * (factors * np.float32(scale))[:, None, None]
+    return maps[kernels.places] * (kernels.factors * np.float32(scale))[:, None, None]
 
 
 def _group_sums(images: Sequence[jax.Array], group: "TapGroup", margin: int) -> jax.Array:
@@ -260,6 +261,26 @@ class TapGroup(NamedTuple):
     def folded(self) -> bool:
         """Whether rows are left out."""
         return self.taps.shape[2] < self.window
+
+    @property
+    def unfolded(self) -> np.ndarray:
+        """The taps with all rows, (parts, F, n, n) float32."""
+        below = self.taps[:, :, : self.window - self.taps.shape[2]]
+        return np.concatenate([self.taps, below[:, :, ::-1]], axis=2)
+
+
+class DistinctKernels(NamedTuple):
+    """The kernels of a bank but for multiples of others.
+
+    Attributes:
+      groups: of kernels of one size.
+      places: of each kernel of the bank, the place of its multiple among those of all groups, (F,).
+      factors: of each kernel of the bank, the factor of this, (F,) float32.
+    """
+
+    groups: list[TapGroup]
+    places: np.ndarray
+    factors: np.ndarray
 
 
 def _correlate(image: jax.Array, group: TapGroup) -> jax.Array:
@@ -293,11 +314,8 @@ _ROUNDING = 1e-6  # differences to ignore, relative to a kernel's largest value:
 
 
 @functools.cache
-def tap_groups(bank: FilterBank, largest: int) -> tuple[list[TapGroup], np.ndarray, np.ndarray]:
-    """The kernels, but for multiples of others, by size, for images of integers up to `largest`.
-
-    Also, for each kernel of the bank, its place among these, (F,), and its factor, (F,) float32.
-    """
+def distinct_kernels(bank: FilterBank, largest: int) -> DistinctKernels:
+    """The `DistinctKernels` of a bank, for images of integers up to `largest`."""
     kernels = bank.weights[:: bank.copies].astype(np.float64)
     firsts: list[int] = []
     kept = np.zeros(len(kernels), int)
@@ -325,7 +343,7 @@ def tap_groups(bank: FilterBank, largest: int) -> tuple[list[TapGroup], np.ndarr
         inner = [kernels[firsts[index]][inside, inside] for index in members]
         groups.append(_group(np.stack([_rounded(kernel) for kernel in inner]), largest))
     places = np.argsort(order)[kept]
-    return groups, places, factors.astype(np.float32)
+    return DistinctKernels(groups, places, factors.astype(np.float32))
 
 
 def _size(kernel: np.ndarray) -> int:

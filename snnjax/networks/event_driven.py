@@ -1,9 +1,10 @@
 """Which networks a program can run that goes from spike to spike: in C, or on a page."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from snnjax.core import checks
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.encoding import Encoder, OnOff, Pixels
 from snnjax.networks.decision import Earliest, Majority
@@ -12,6 +13,64 @@ from snnjax.networks.network import Network
 
 ENCODERS = Encoder, OnOff, Pixels
 DECISIONS = Earliest, Majority
+
+Size = tuple[int, int]
+
+
+class Geometry(NamedTuple):
+    """The sizes of a layer and of what pools it, (rows, columns) each.
+
+    Attributes:
+      kernel, stride, padding: of the layer.
+      size: of a map of its neurons.
+      margin: silent rows and columns on each side of such a map before it is pooled.
+      window, window_stride: of the pooling; (1, 1) without.
+      output: of a map of its stage's output.
+    """
+
+    kernel: Size
+    stride: Size
+    padding: Size
+    size: Size
+    margin: Size
+    window: Size
+    window_stride: Size
+    output: Size
+
+
+def geometry(network: Network, number: int) -> Geometry:
+    """The sizes of the layer of stage `number`, which has one."""
+    (conv,) = network.stages[number].branches
+    pool = network.stages[number].pool
+    rows, columns = checks.pair("output_padding", conv.output_padding, 0)
+    window = (1, 1)
+    stride = (1, 1)
+    if pool is not None:
+        top, left = checks.pair("padding", pool.padding, 0)
+        rows += top
+        columns += left
+        window = checks.pair("window", pool.window, 1)
+        stride = checks.pair("stride", pool.stride or pool.window, 1)
+    return Geometry(
+        kernel=checks.pair("kernel", conv.kernel, 1),
+        stride=checks.pair("stride", conv.stride, 1),
+        padding=checks.pair("padding", conv.padding, 0),
+        size=conv.output_size(network.input_shapes[number][1:]),
+        margin=(rows, columns),
+        window=window,
+        window_stride=stride,
+        output=(network.shapes[number + 1][1], network.shapes[number + 1][2]),
+    )
+
+
+def times_matter(network: Network) -> bool:
+    """Whether the decision depends on when neurons of the last layer fire."""
+    return network.decision.timed and network.stages[-1].branches[0].threshold is not None
+
+
+def falls_back(network: Network) -> bool:
+    """Whether the largest last potential decides where no neuron of the last layer fires, or times do not matter."""
+    return not times_matter(network) or bool(getattr(network.decision, "fallback", False))
 
 
 def check(network: SpikingNetwork, place: str) -> None:

@@ -107,7 +107,8 @@ def run(chosen: options.Cost) -> None:
     for path in (chosen.out, chosen.csv):
         if path is not None:
             parts.check_new(path)
-    images, of_run = tested.prepare(chosen, trained, chosen.run)
+    prepared = tested.prepare(chosen, trained, chosen.run)
+    images = prepared.images
     native = parts.use_native(chosen.machine.kernels, trained.network.time_steps)
     network = trained.spiking_network()
     cost = snnjax.cost(network, images.test_images, images.test_labels, native=native)
@@ -122,7 +123,7 @@ def run(chosen: options.Cost) -> None:
     if chosen.out is not None:
         files.write_json(chosen.out, figures)
         print(f"{printable(str(chosen.out))}: these figures")
-    elif of_run and (chosen.run / RESULTS).is_file():
+    elif prepared.of_run and (chosen.run / RESULTS).is_file():
         add_to_report(chosen.run, figures)
     else:
         print("No file was written: --out FILE.json writes the figures.")

@@ -14,8 +14,8 @@ def run(chosen: options.Demo) -> None:
     trained = Trained.read(chosen.run)
     if not page.is_ours(chosen.out):
         parts.check_new(chosen.out)
-    images, _ = tested.prepare(chosen, trained, chosen.run)
-    shown = images.first(None, PICTURES)
+    prepared = tested.prepare(chosen, trained, chosen.run)
+    shown = prepared.images.first(None, PICTURES)
     text = demo.page_of(trained.spiking_network(), shown.test_images, shown.test_labels, chosen.bits)
     files.write_text(chosen.out.absolute(), text)
     print(f"{printable(str(chosen.out))}: open it in a browser; {len(text.encode()) / 1e6:.1f} MB")

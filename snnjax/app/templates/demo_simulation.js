@@ -208,7 +208,7 @@ class Run {
     this.network = network;
     this.step = 0;
     this.potentials = layers.map((layer) => new Uint32Array(layer.features * layer.size[0] * layer.size[1]));
-    this.pooled = layers.map((layer) => new Uint8Array(layer.features * layer.outputs[0] * layer.outputs[1]));
+    this.pooled = layers.map((layer) => new Uint8Array(layer.features * layer.output[0] * layer.output[1]));
     this.latencies = [latencies, ...this.potentials.map((neurons) => new Uint16Array(neurons.length).fill(steps))];
     this.counts = this.latencies.map(() => 0);
     this.operationCount = 0;
@@ -271,16 +271,16 @@ class Run {
 
   /* A neuron fires: its spike passes the windows of the pooling that no earlier one has passed. */
   fire(number, feature, row, column) {
-    const { margin, window, pitch, outputs } = this.network.layers[number];
+    const { margin, window, window_stride: stride, output } = this.network.layers[number];
     this.counts[number + 1] += 1;
     if (number === this.network.layers.length - 1) return;
     const y = row + margin[0];
     const x = column + margin[1];
-    const top = Math.max(Math.ceil((y - window[0] + 1) / pitch[0]), 0);
-    const left = Math.max(Math.ceil((x - window[1] + 1) / pitch[1]), 0);
-    for (let toRow = top; toRow < outputs[0] && toRow * pitch[0] <= y; ++toRow) {
-      for (let toColumn = left; toColumn < outputs[1] && toColumn * pitch[1] <= x; ++toColumn) {
-        const cell = (feature * outputs[0] + toRow) * outputs[1] + toColumn;
+    const top = Math.max(Math.ceil((y - window[0] + 1) / stride[0]), 0);
+    const left = Math.max(Math.ceil((x - window[1] + 1) / stride[1]), 0);
+    for (let toRow = top; toRow < output[0] && toRow * stride[0] <= y; ++toRow) {
+      for (let toColumn = left; toColumn < output[1] && toColumn * stride[1] <= x; ++toColumn) {
+        const cell = (feature * output[0] + toRow) * output[1] + toColumn;
         if (this.pooled[number][cell]) continue;
         this.pooled[number][cell] = 1;
         this.receive(number + 1, feature, toRow, toColumn);

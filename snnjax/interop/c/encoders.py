@@ -7,10 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from snnjax.encoding import Encoder, FilterBank, OnOff, Pixels, filters
-from snnjax.encoding.encoder import RANGE_BITS
+from snnjax.encoding.encoder import EPSILON, RANGE_BITS, bits_of_parts
 from snnjax.encoding.fitted import ROUNDING
 from snnjax.interop.c.text import Buffer, Table, floating, unsigned
-from snnjax.kernels import exact
 from snnjax.networks import Network
 
 
@@ -115,17 +114,17 @@ def _ranked(spec: Network, shape: dict[str, int]) -> CodeEncoder:
 
 def _normalisation(radius: int, shape: dict[str, int]) -> tuple[dict[str, str], tuple[Buffer, ...]]:
     """Constants and buffers of `local_normalization`, whose sums are exact: values are split as there."""
-    rows, columns = shape["ROWS"], shape["COLUMNS"]
+    rows = shape["ROWS"]
+    columns = shape["COLUMNS"]
     width = 2 * radius + 1
-    most = min(width**2, rows * columns)
-    bits = max(1, exact.MANTISSA - (most - 1).bit_length())
+    bits = bits_of_parts(radius, (rows, columns))
     parts = -(-RANGE_BITS // bits)
     constants = dict(
         RADIUS=str(radius),
         PARTS=str(parts),
         PART_SIZE=floating(2.0**bits),
         NEIGHBOUR=floating(np.float32(1) / np.float32(width**2)),  # XLA multiplies by it, and adds in the same rounding
-        EPSILON=floating(1e-12),
+        EPSILON=floating(EPSILON),
     )
     buffers = (
         Buffer("normalised", "float", (rows * columns,), "A map, normalised."),
@@ -137,31 +136,26 @@ def _normalisation(radius: int, shape: dict[str, int]) -> tuple[dict[str, str], 
 
 def _bank(bank: FilterBank, planes: int, margin: int, scale: float) -> CodeEncoder:
     """The filters of a bank, in integers, and for each map its filter and its factor."""
-    groups, places, factors = filters.tap_groups(bank, 2 ** (filters.PIXEL_BITS + (planes - 1).bit_length()))
+    kernels = filters.distinct_kernels(bank, 2 ** (filters.PIXEL_BITS + (planes - 1).bit_length()))
     taps: list[np.ndarray] = []
     units: list[float] = []
     made = []
-    for group in groups:
-        for kernel in _unfolded(group.taps).swapaxes(0, 1):  # parts n n
+    for group in kernels.groups:
+        for kernel in group.unfolded.astype(np.float64).swapaxes(0, 1):  # parts n n
             sizes = [_unit(part) for part in kernel]
             integers = np.concatenate([(part / unit).ravel() for part, unit in zip(kernel, sizes, strict=True)])
             before = margin - (bank.window - group.window) // 2
             made.append(CodeFilter(group.window, before, len(kernel), sum(map(len, taps)), len(units)))
             taps.append(integers.astype(np.int64))
             units += sizes
+    factors = kernels.factors * np.float32(scale)
     tables = (
         Table("taps", "int32_t", np.concatenate(taps), "Of each filter and part, row by row."),
         Table("tap_unit", "float", np.array(units), "The unit of the taps of each part."),
-        Table("map_filter", "uint8_t", np.repeat(places, bank.copies), "The filter of each map."),
-        Table("map_factor", "float", np.repeat(factors * np.float32(scale), bank.copies), "The factor of each map."),
+        Table("map_filter", "uint8_t", np.repeat(kernels.places, bank.copies), "The filter of each map."),
+        Table("map_factor", "float", np.repeat(factors, bank.copies), "The factor of each map."),
     )
     return CodeEncoder("", {}, tables, (), tuple(made))
-
-
-def _unfolded(taps: np.ndarray) -> np.ndarray:
-    """Taps (parts, F, rows, n) with the rows below the middle, (parts, F, n, n), float64."""
-    missing = taps.shape[3] - taps.shape[2]
-    return np.concatenate([taps, taps[:, :, :missing][:, :, ::-1]], axis=2).astype(np.float64)
 
 
 def _unit(values: np.ndarray) -> float:

@@ -4,12 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from snnjax.core import checks
-from snnjax.core.checks import Pair
 from snnjax.interop.c.text import BYTES, Buffer, Table, unsigned
 from snnjax.layers.conv import Conv
-from snnjax.layers.pool import Pool
 from snnjax.networks import Network
+from snnjax.networks.event_driven import geometry, times_matter
 from snnjax.networks.quantised import Integers
 
 
@@ -44,7 +42,7 @@ def code_layers(spec: Network, integers: dict[str, Integers], bits: int) -> list
     for number, name, conv in spec.layers():
         pool = spec.stages[number].pool
         deciding = name in spec.deciding
-        constants = _geometry(conv, spec.input_shapes[number], pool, spec.shapes[number + 1])
+        constants = _geometry(spec, number, conv)
         constants |= dict(ROW_BYTES=-(-conv.features * bits // 8))
         tables = _weights(name, integers[name].weights, bits)
         kind = "uint32_t"
@@ -63,26 +61,16 @@ _MARKS = "FIRED", "FIRES"
 """Largest numbers of a type: of neurons that have fired, and that are about to."""
 
 
-def times_matter(spec: Network) -> bool:
-    """Whether the decision depends on when neurons of the last layer fire."""
-    return spec.decision.timed and spec.stages[-1].branches[0].threshold is not None
-
-
-def _geometry(conv: Conv, inputs: tuple[int, ...], pool: Pool | None, outputs: tuple[int, ...]) -> dict[str, int]:
-    """The numbers of a layer, by name."""
-    pairs: dict[str, Pair] = dict(KERNEL=conv.kernel, STRIDE=conv.stride, PADDING=conv.padding)
-    size = conv.output_size((inputs[1], inputs[2]))
-    margins = np.array(checks.pair("output_padding", conv.output_padding, 0))
-    if pool is not None:
-        pairs |= dict(POOL=pool.window, POOL_STRIDE=pool.stride or pool.window)
-        margins += checks.pair("padding", pool.padding, 0)
-    axes = {name: checks.pair(name, value, 0) for name, value in pairs.items()}
-    axes |= dict(MARGIN=(int(margins[0]), int(margins[1])))
-    axes |= {"": size, "OUTPUT": (outputs[1], outputs[2])}
-    names = {name: f"{name}_" if name else "" for name in axes}
-    constants = dict(MAPS=inputs[0], FEATURES=conv.features)
+def _geometry(spec: Network, number: int, conv: Conv) -> dict[str, int]:
+    """The numbers of the layer of stage `number`, by name."""
+    sizes = geometry(spec, number)
+    axes = dict(KERNEL_=sizes.kernel, STRIDE_=sizes.stride, PADDING_=sizes.padding, MARGIN_=sizes.margin)
+    axes |= {"": sizes.size, "OUTPUT_": sizes.output}
+    if spec.stages[number].pool is not None:
+        axes |= dict(POOL_=sizes.window, POOL_STRIDE_=sizes.window_stride)
+    constants = dict(MAPS=spec.input_shapes[number][0], FEATURES=conv.features)
     for name, (rows, columns) in axes.items():
-        constants |= {f"{names[name]}ROWS": rows, f"{names[name]}COLUMNS": columns}
+        constants |= {f"{name}ROWS": rows, f"{name}COLUMNS": columns}
     return constants
 
 

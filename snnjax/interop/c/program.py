@@ -10,8 +10,9 @@ import jinja2
 from snnjax.encoding import Pixels
 from snnjax.interop.c import refusals, text
 from snnjax.interop.c.encoders import code_encoder
-from snnjax.interop.c.layers import code_layers, row_of_weights, times_matter
+from snnjax.interop.c.layers import code_layers, row_of_weights
 from snnjax.networks import Network, SpikingNetwork
+from snnjax.networks.event_driven import falls_back, times_matter
 from snnjax.networks.quantised import MOST_BITS, integers
 
 _TEMPLATES = jinja2.Environment(
@@ -86,7 +87,7 @@ def _values(network: SpikingNetwork, bits: int, image_shape: tuple[int, ...]) ->
         readout=layers[-1],
         following={layer.name: following for layer, following in itertools.pairwise(layers)},
         timed=timed,
-        fallback=not timed or bool(spec.decision.fallback),  # type: ignore[attr-defined]
+        fallback=falls_back(spec),
         tables=tables,
         buffers=buffers,
         table_bytes=sum(table.size for table in tables),
