@@ -178,7 +178,7 @@ def _layer_json(layer: LayerCost) -> dict[str, Any]:
 
 def summary(counts: np.ndarray) -> dict[str, float]:
     """Mean, least and most of counts, (N,)."""
-    return dict(mean=float(counts.mean()), least=int(counts.min()), most=int(counts.max()))
+    return dict(mean=float(counts.mean()), least=counts.min().item(), most=counts.max().item())
 
 
 def cost(
