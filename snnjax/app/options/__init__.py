@@ -18,6 +18,7 @@ from snnjax.app.options.commands import (
     Train,
 )
 from snnjax.app.options.shared import (
+    ENCODERS,
     EPOCHS,
     MODELS,
     SHOWN,
@@ -38,6 +39,7 @@ from snnjax.app.options.shared import (
 )
 
 __all__ = [
+    "ENCODERS",
     "EPOCHS",
     "MODELS",
     "SHOWN",
