@@ -16,7 +16,7 @@ from snnjax.app.options import option
 from snnjax.core import files
 from snnjax.core.errors import unknown
 from snnjax.data import Dataset
-from snnjax.networks.quantised import quantised
+from snnjax.networks.quantisation import quantise
 from snnjax.runs import pretrained
 from snnjax.runs.pretrained import Card
 from snnjax.runs.results import read_results
@@ -79,7 +79,7 @@ def without_places(network: Trained) -> Trained:
 
 def with_few_bits(network: Trained) -> Trained:
     """A trained network with weights of few bits."""
-    small = quantised(network.spiking_network(), BITS)
+    small = quantise(network.spiking_network(), BITS)
     weights = {name: np.asarray(values) for name, values in small.weights().items()}
     return dataclasses.replace(network, network=small.spec, weights=weights)
 
@@ -94,7 +94,9 @@ def decides_as_well(few: Trained, whole: Trained, images: Dataset) -> bool:
 def accuracy(network: Trained, images: np.ndarray | None, labels: np.ndarray | None) -> float:
     """The share of images (N, ...) that a network decides right."""
     assert images is not None
-    return float(snnjax.cost(network.spiking_network(), images, labels).right[-1])
+    shares = snnjax.cost(network.spiking_network(), images, labels).accuracy
+    assert shares is not None
+    return float(shares[-1])
 
 
 def made(name: str, chosen: Pretrain) -> Card:

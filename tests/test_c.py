@@ -21,7 +21,7 @@ from snnjax.layers.pool import Pool
 from snnjax.learners import RSTDP, STDP, SupervisedSTDP
 from snnjax.networks import NETWORKS, Earliest, Input, LinearSVM, Network, stage
 from snnjax.networks.costs import fan_out
-from snnjax.networks.quantised import quantised
+from snnjax.networks.quantisation import quantise
 from snnjax.training.build import network_for
 
 COMPILER = shutil.which("gcc") or shutil.which("cc")
@@ -96,6 +96,13 @@ def results(target, images):
     return np.array([line.split() for line in answers(target, images).splitlines()], int)
 
 
+def test_input_that_ends_within_an_image_is_an_error(tmp_path):
+    target = compiled(c.program(network("pixels"), 8, SHAPE), tmp_path)
+    result = subprocess.run([target], input=bytes(2 * np.prod(SHAPE) + 3), capture_output=True, check=False)
+    assert (result.returncode, len(result.stdout.splitlines())) == (1, 2)
+    assert result.stderr.decode() == f"The input ends with 3 bytes, an image has {np.prod(SHAPE)}.\n"
+
+
 def drawn(spec, small=0.5):
     """A network with weights most of which are small or large, as those that STDP makes."""
     random = np.random.default_rng(0)
@@ -130,7 +137,7 @@ def pixels(first=None, last=None, pool=4, time_steps=20, **settings):
 def agree(network, bits, target, images):
     """Checks decisions and steps against those of the quantised network, and counts where all spikes are taken."""
     found = results(target, images)
-    expected = cost(quantised(network, bits), images)
+    expected = cost(quantise(network, bits), images)
     np.testing.assert_array_equal(found[:, 0], expected.decisions[:, -1])
     last = network.spec.time_steps - 1
     first = np.full(len(images), last) if expected.first_spike is None else expected.first_spike
@@ -138,7 +145,7 @@ def agree(network, bits, target, images):
     at_end = found[:, 1] == last
     spikes = expected.input_spikes + expected.spikes - expected.layers[-1].spikes
     np.testing.assert_array_equal(found[at_end, 2], spikes[at_end])
-    np.testing.assert_array_equal(found[at_end, 3], expected.effective[at_end])
+    np.testing.assert_array_equal(found[at_end, 3], expected.effective_operations[at_end])
     return found
 
 
@@ -150,7 +157,7 @@ def decisions(model, images):
 
 def check_decisions(network, bits, target, images):
     """Checks decisions alone, which takes less time than `agree`; some of them differ."""
-    expected = np.asarray(decisions(quantised(network, bits).model, images))
+    expected = np.asarray(decisions(quantise(network, bits).model, images))
     np.testing.assert_array_equal(results(target, images)[:, 0], expected)
     assert len({*expected.tolist()}) > 1
 
@@ -242,7 +249,7 @@ def test_counts_end_with_the_decision(tmp_path):
     """Spikes and operations until the step of the decision, by the latencies of all neurons."""
     made = network("goupy2024_ncg")
     found = results(compiled(c.program(made, 4, SHAPE), tmp_path, *FAST), IMAGES[:4])
-    model = quantised(made, 4).model
+    model = quantise(made, 4).model
     assert found[:, 1].max() < made.spec.time_steps - 1
     for image, (_, step, spikes, operations) in zip(IMAGES, found, strict=False):
         encoded = model.encode(image)

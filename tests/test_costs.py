@@ -79,8 +79,8 @@ def test_counts_of_all_networks_are_those_of_convolutions(name):
         assert found.input_spikes[number] == np.sum(latencies["input"] < spec.time_steps)
         for layer in found.spiking:
             assert layer.spikes[number] == np.sum(latencies[layer.name] < spec.time_steps), layer.name
-    assert found.dense == sum(spec.time_steps * synapses(spec)[layer.name] for layer in found.spiking)
-    assert found.multiplications == sum(layer.effective[0] for layer in found.layers if layer.real)
+    assert found.dense_operations == sum(spec.time_steps * synapses(spec)[layer.name] for layer in found.spiking)
+    assert found.multiply_accumulates == sum(layer.effective_operations[0] for layer in found.layers if layer.real)
 
 
 def test_operations_are_sums_of_convolutions():
@@ -96,7 +96,7 @@ def test_operations_are_sums_of_convolutions():
             weights = jnp.asarray(model.layers[layer.name].weights != 0, jnp.float32)
             margins = [(conv.padding, conv.padding)] * 2
             sums = jax.lax.conv_general_dilated(fired, weights, (1, 1), margins)
-            assert layer.effective[number] == float(sums.sum()) > 0
+            assert layer.effective_operations[number] == float(sums.sum()) > 0
 
 
 @pytest.mark.parametrize("make", [plain, labelled])
@@ -153,15 +153,15 @@ def test_a_network_without_spiking_layers():
     stages = (stage(real, pool=2, code=LatencyCode()),)
     spec = Network("real", (1, 28, 28), 10, stages, 255, encoder=PIXELS, decision=decision)
     found = cost(SpikingNetwork(spec, 0), PICTURES[:2])
-    assert (found.spiking, found.sparsity, found.dense) == ((), None, 0)
-    assert found.multiplications == 4 * 25 * 24 * 24 + 10 * 4 * 12 * 12 + 10
+    assert (found.spiking, found.activation_sparsity, found.dense_operations) == ((), None, 0)
+    assert found.multiply_accumulates == 4 * 25 * 24 * 24 + 10 * 4 * 12 * 12 + 10
     assert tables.layers(found.as_json())[1][-1][0] == "decision, multiply-accumulates"
     assert "activation sparsity" not in [name for name, words in tables.facts(found.as_json()).items() if words]
 
 
 def test_energy_is_a_sum_of_what_is_assumed():
     found = cost(made(plain), PICTURES[:4])
-    np.testing.assert_allclose(found.energy(0.9, 4.6), found.effective * 0.9e-3)
+    np.testing.assert_allclose(found.energy(0.9, 4.6), found.effective_operations * 0.9e-3)
     with pytest.raises(InputError, match="`pj_accumulate` must be"):
         found.energy(-1, 0)
 
@@ -195,16 +195,16 @@ def test_the_command_prints_writes_and_reports(run, capsys, tmp_path):
     out = capsys.readouterr().out
     written = json.loads((run / "cost.json").read_text())
     found = cost(load(run), images().test_images, images().test_labels)
-    assert written["effective_operations"]["mean"] == found.effective.mean()
-    assert f"{found.effective.mean():,.0f} an image" in out
-    nanojoules = found.effective.mean() * 0.9e-3
+    assert written["effective_operations"]["mean"] == found.effective_operations.mean()
+    assert f"{found.effective_operations.mean():,.0f} an image" in out
+    nanojoules = found.effective_operations.mean() * 0.9e-3
     assert f"{nanojoules:,.1f} nJ an image, if 0.9 pJ a synaptic operation are all that counts" in out
     rows = list(csv.DictReader((tmp_path / "costs.csv").open()))
-    assert [int(row["operations of layer1"]) for row in rows] == found.layers[0].effective.tolist()
+    assert [int(row["operations of layer1"]) for row in rows] == found.layers[0].effective_operations.tolist()
     assert [int(row["decided for good"]) for row in rows] == found.settled.tolist()
     page = (run / "report.html").read_text()
     assert "<h2>Costs and time</h2>" in page
-    assert f"{found.dense:,}" in page
+    assert f"{found.dense_operations:,}" in page
     assert (run / "pictures" / "cost.png").exists()
     Command("report").main([run])
     assert "<h2>Costs and time</h2>" in (run / "report.html").read_text()

@@ -25,7 +25,7 @@ from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
 from snnjax.learners import RSTDP, SoftHebb
 from snnjax.networks import Earliest, LinearSVM, Majority, Network, stage
-from snnjax.networks.quantised import quantised
+from snnjax.networks.quantisation import quantise
 from snnjax.training.build import network_for
 
 NCG = "pretrained:goupy2024_ncg_mnist"
@@ -73,7 +73,7 @@ def crowded(images):
 
 def expected(network, pictures, bits):
     """The latencies of pictures and the decisions on them, in Python."""
-    model = quantised(network, bits).model
+    model = quantise(network, bits).model
     latencies = jax.jit(lambda pictures: jax.lax.map(model.encode, pictures))(pictures)
     return np.asarray(latencies), np.asarray(jax.jit(jax.vmap(model.predict))(latencies).decision)
 
@@ -116,8 +116,8 @@ def test_simulation_is_python(make, encoder, bits):
     assert np.array_equal([response["latencies"] for response in responses], latencies.reshape(len(latencies), -1))
     assert np.array_equal([response["decision"] for response in responses], decisions)
     assert len(set(decisions.tolist())) > 1
-    cost = snnjax.cost(quantised(network, bits), data.test_images, native=False)
-    assert np.array_equal([response["operations"] for response in responses], cost.effective)
+    cost = snnjax.cost(quantise(network, bits), data.test_images, native=False)
+    assert np.array_equal([response["operations"] for response in responses], cost.effective_operations)
     spikes = np.array([response["spikes"] for response in responses]).T
     assert np.array_equal(spikes, [cost.input_spikes, *(layer.spikes for layer in cost.layers)])
     if cost.first_spike is not None:
@@ -306,7 +306,7 @@ def test_time_and_noise_by_keyboard(browser, file):
     time.send_keys(Keys.HOME)
     assert browser.find_element("id", "result").text == "No decision yet."
     time.send_keys(Keys.ARROW_RIGHT)
-    assert time.get_attribute("aria-valuetext") == "step 2 of 255"
+    assert time.get_attribute("aria-valuetext") == "step 1 of 255"
     time.send_keys(Keys.END)
     assert "Decided" in browser.find_element("id", "result").text
     before = browser.execute_script("return state.run.spikes[0].at(-1)")

@@ -9,7 +9,7 @@ from command import Command, refused
 
 import snnjax
 from snnjax.data import digits
-from snnjax.networks.quantised import quantised
+from snnjax.networks.quantisation import quantise
 
 NCG = "pretrained:goupy2024_ncg_mnist"
 COMPILER = shutil.which("gcc") or shutil.which("cc")
@@ -25,7 +25,7 @@ def test_a_program_in_c_decides_as_the_network(tmp_path, capsys):
     images = digits().test_images[:20].round().astype("uint8")
     done = subprocess.run([tmp_path / "program"], input=images.tobytes(), capture_output=True, check=True)
     decided = [int(line.split()[0]) for line in done.stdout.splitlines()]
-    expected = snnjax.cost(quantised(snnjax.load(NCG), 4), images).decisions[:, -1]
+    expected = snnjax.cost(quantise(snnjax.load(NCG), 4), images).decisions[:, -1]
     assert decided == expected.tolist()
 
 

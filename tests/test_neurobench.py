@@ -115,6 +115,6 @@ def test_neurobench_counts_the_same(name):
         expected = benchmark(network, np.asarray(network.model.encode(image)))
         operations = expected["SynapticOperations"]
         alone = cost(network, image[None])
-        assert found.effective[number] == alone.effective[0] == operations["Effective_ACs"] > 0
-        assert (found.dense, operations["Effective_MACs"]) == (operations["Dense"], 0)
-        assert alone.sparsity == pytest.approx(expected["ActivationSparsity"], rel=1e-12)
+        assert found.effective_operations[number] == alone.effective_operations[0] == operations["Effective_ACs"] > 0
+        assert (found.dense_operations, operations["Effective_MACs"]) == (operations["Dense"], 0)
+        assert alone.activation_sparsity == pytest.approx(expected["ActivationSparsity"], rel=1e-12)

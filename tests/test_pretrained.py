@@ -13,7 +13,7 @@ from tiny import images, labelled, plain
 import snnjax
 from snnjax import Conv, InputError, SpikingNetwork
 from snnjax.data import digits, read_handwriting
-from snnjax.networks.quantised import integers, quantised
+from snnjax.networks.quantisation import integer_layers, quantise
 from snnjax.runs import Trained, pretrained
 from snnjax.training.build import network_for
 
@@ -141,8 +141,8 @@ def test_blank_paper_is_refused(tmp_path):
 @pytest.mark.parametrize("bits", [1, 4, 8])
 def test_weights_of_few_bits_are_integers(bits):
     whole = network()
-    few = quantised(whole, bits)
-    layers = integers(whole, bits)
+    few = quantise(whole, bits)
+    layers = integer_layers(whole, bits)
     for stage, (name, weights) in enumerate(few.weights().items()):
         np.testing.assert_array_equal(np.asarray(weights) * 2**bits, layers[name].weights)
         assert layers[name].weights.max() == 2**bits - 1
@@ -157,7 +157,7 @@ def test_weights_of_few_bits_are_integers(bits):
 @pytest.mark.parametrize("bits", [0, 9, 2.5])
 def test_other_numbers_of_bits_are_refused(bits):
     with pytest.raises((InputError, TypeError), match="`bits` must be"):
-        quantised(network(), bits)
+        quantise(network(), bits)
 
 
 def test_thresholds_that_no_sum_reaches_stay_so():
@@ -167,20 +167,20 @@ def test_thresholds_that_no_sum_reaches_stay_so():
         *spec.stages[1:],
     )
     high = SpikingNetwork(dataclasses.replace(spec, stages=stages))
-    assert integers(high, 8)["layer1"].threshold.min() == 2**53
-    assert snnjax.cost(quantised(high, 8), images().test_images[:2]).spikes.max() == 0
+    assert integer_layers(high, 8)["layer1"].threshold.min() == 2**53
+    assert snnjax.cost(quantise(high, 8), images().test_images[:2]).spikes.max() == 0
 
 
 def test_weights_below_zero_are_refused():
     below = network(plain)
     below.layer2[...] = -below.layer2[...]
     with pytest.raises(InputError, match="`weights` of layer2 must be at least 0"):
-        quantised(below, 8)
+        quantise(below, 8)
 
 
 def test_weights_of_few_bits_take_a_byte_each(tmp_path):
     sizes = []
-    for each in (network(), quantised(network(), 8)):
+    for each in (network(), quantise(network(), 8)):
         trained = Trained(each.spec, {name: np.asarray(x) for name, x in each.weights().items()}, (28, 28))
         trained.save(tmp_path / "weights.npz")
         sizes.append((tmp_path / "weights.npz").stat().st_size)

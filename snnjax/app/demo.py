@@ -16,7 +16,7 @@ from snnjax.layers.conv import Conv
 from snnjax.networks import Network, SpikingNetwork, event_driven
 from snnjax.networks.costs import synapses
 from snnjax.networks.event_driven import falls_back, geometry, times_matter
-from snnjax.networks.quantised import Integers, integers
+from snnjax.networks.quantisation import IntegerLayer, integer_layers
 from snnjax.training.costs import check_labels
 
 MOST_STEPS = 65535
@@ -25,10 +25,10 @@ MOST_STEPS = 65535
 def page_of(network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray, bits: int = 8) -> str:
     """A network with weights of so many bits on one HTML page, with some pictures (N, H, W) and their labels (N,).
 
-    The page encodes a picture as Python does, and decides as `networks.quantised.quantised(network, bits)`. It needs
+    The page encodes a picture as Python does, and decides as `networks.quantise(network, bits)`. It needs
     no other file and no connection. Every picture given is on it.
 
-    Raises InputError as `networks.quantised.integers`, where pictures or labels do not fit, and for networks that the
+    Raises InputError as `networks.quantise`, where pictures or labels do not fit, and for networks that the
     page cannot run: they must be chains of spiking layers with thresholds from 0, under `Earliest` or `Majority`, with
     the encoder `Pixels`, `OnOff` or `Encoder`, the latter without pooling and inhibition.
     """
@@ -56,7 +56,7 @@ def _check_pictures(spec: Network, pictures: np.ndarray, labels: np.ndarray) -> 
 def _data(network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray, bits: int) -> dict[str, Any]:
     """The network and the pictures as JSON data; arrays are in base64."""
     spec = network.spec
-    layers = integers(network, bits)
+    layers = integer_layers(network, bits)
     seen = features.drawn_back(network)
     pixels = np.asarray(pictures, np.float32)
     whole = bool(np.all(pixels == np.rint(pixels)))
@@ -77,7 +77,7 @@ def _data(network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray, bit
     )
 
 
-def _layer(spec: Network, number: int, conv: Conv, layer: Integers) -> dict[str, Any]:
+def _layer(spec: Network, number: int, conv: Conv, layer: IntegerLayer) -> dict[str, Any]:
     """The geometry, weights and thresholds of a layer, pooled by windows of one neuron where it is not pooled."""
     sizes = geometry(spec, number)
     return dict(

@@ -20,6 +20,7 @@ from snnjax.networks.published import (
     mozafari2018,
     resnet2024,
 )
+from snnjax.networks.quantisation import quantise
 from snnjax.networks.softhebb import goupy2024_softhebb, softhebb_narrow
 from snnjax.networks.stage import Input, Stage, stage
 
@@ -50,6 +51,7 @@ __all__ = [
     "Observed",
     "SpikingNetwork",
     "Stage",
+    "quantise",
     "stage",
     *NETWORKS,
 ]

@@ -31,10 +31,10 @@ class LayerCost(NamedTuple):
       name: of the layer, or "decision".
       real: whether it is real-valued: it does not spike, and its operations are multiply-accumulates.
       neurons: their number, before pooling.
-      weights: their number; `nonzero` of them are not 0.
-      nonzero: the number of weights that are not 0.
-      effective: operations of each image, (N,) int64, made at spikes and non-zero weights alone.
-      dense: operations of an image, made for all synapses, in spiking layers at each of T steps.
+      weights: their number.
+      nonzero_weights: the number of weights that are not 0.
+      effective_operations: operations of each image, (N,) int64, made at spikes and non-zero weights alone.
+      dense_operations: operations of an image, made for all synapses, in spiking layers at each of T steps.
       spikes: of each image, (N,) int64; None where it is real-valued.
     """
 
@@ -42,9 +42,9 @@ class LayerCost(NamedTuple):
     real: bool
     neurons: int
     weights: int
-    nonzero: int
-    effective: np.ndarray
-    dense: int
+    nonzero_weights: int
+    effective_operations: np.ndarray
+    dense_operations: int
     spikes: np.ndarray | None
 
 
@@ -84,36 +84,40 @@ class Cost:
         return sum((layer.spikes for layer in self.spiking if layer.spikes is not None), np.zeros(len(self), np.int64))
 
     @property
-    def effective(self) -> np.ndarray:
+    def effective_operations(self) -> np.ndarray:
         """Effective synaptic operations of each image, (N,) int64."""
-        return sum((layer.effective for layer in self.spiking), np.zeros(len(self), np.int64))
+        return sum((layer.effective_operations for layer in self.spiking), np.zeros(len(self), np.int64))
 
     @property
-    def dense(self) -> int:
+    def dense_operations(self) -> int:
         """Dense synaptic operations of an image."""
-        return sum(layer.dense for layer in self.spiking)
+        return sum(layer.dense_operations for layer in self.spiking)
 
     @property
-    def multiplications(self) -> int:
+    def multiply_accumulates(self) -> int:
         """Multiply-accumulates of an image, those of real-valued layers and of a decision that is fitted."""
-        return sum(layer.dense for layer in self.layers if layer.real)
+        return sum(layer.dense_operations for layer in self.layers if layer.real)
 
     @property
-    def sparsity(self) -> float | None:
+    def activation_sparsity(self) -> float | None:
         """Activation sparsity: the share of neurons and steps, of spiking layers, without a spike; None without any."""
         places = sum(layer.neurons for layer in self.spiking) * self.time_steps
         return 1 - float(self.spikes.mean()) / places if places else None
 
     @property
-    def footprint(self) -> int:
+    def footprint_bytes(self) -> int:
         """Bytes of the weights, as float32."""
         return WEIGHT * sum(layer.weights for layer in self.layers)
 
     @property
-    def right(self) -> np.ndarray:
-        """The share of images decided right after each of the steps, (K,) float64; without labels, decided as last."""
-        expected = self.decisions[:, -1] if self.labels is None else self.labels
-        return (self.decisions == expected[:, None]).mean(axis=0)
+    def accuracy(self) -> np.ndarray | None:
+        """The share of images decided right after each of the steps, (K,) float64; None without labels."""
+        return None if self.labels is None else self._share(self.labels)
+
+    @property
+    def same_as_last(self) -> np.ndarray:
+        """The share of images decided after each of the steps as after the last, (K,) float64."""
+        return self._share(self.decisions[:, -1])
 
     @property
     def settled(self) -> np.ndarray:
@@ -121,6 +125,10 @@ class Cost:
         changes = self.decisions != self.decisions[:, -1:]
         last_change = np.where(changes.any(axis=1), changes.shape[1] - 1 - changes[:, ::-1].argmax(axis=1), -1)
         return self.steps[last_change + 1]
+
+    def _share(self, expected: np.ndarray) -> np.ndarray:
+        """The share of images decided as expected, (N,), after each of the steps: (K,) float64."""
+        return (self.decisions == expected[:, None]).mean(axis=0)
 
     def __len__(self) -> int:
         """The number of images."""
@@ -134,7 +142,7 @@ class Cost:
         """
         checks.number("pj_accumulate", pj_accumulate)
         checks.number("pj_multiply", pj_multiply)
-        return (self.effective * pj_accumulate + self.multiplications * pj_multiply) / 1000
+        return (self.effective_operations * pj_accumulate + self.multiply_accumulates * pj_multiply) / 1000
 
     def as_json(self) -> dict[str, Any]:
         """The figures as JSON data; counts that differ between images as mean, least and most."""
@@ -144,17 +152,19 @@ class Cost:
             time_steps=self.time_steps,
             input_spikes=summary(self.input_spikes),
             spikes=summary(self.spikes),
-            effective_operations=summary(self.effective),
-            dense_operations=self.dense,
-            multiply_accumulates=self.multiplications,
-            activation_sparsity=self.sparsity,
-            footprint_bytes=self.footprint,
+            effective_operations=summary(self.effective_operations),
+            dense_operations=self.dense_operations,
+            multiply_accumulates=self.multiply_accumulates,
+            activation_sparsity=self.activation_sparsity,
+            footprint_bytes=self.footprint_bytes,
             layers=[_layer_json(layer) for layer in self.layers],
             steps=self.steps.tolist(),
+            same_as_last=self.same_as_last.tolist(),
             settled=summary(self.settled),
             settled_images=[int(count) for count in np.sum(self.settled[:, None] == self.steps, axis=0)],
         )
-        figures["same_as_last" if self.labels is None else "accuracy"] = self.right.tolist()
+        if self.accuracy is not None:
+            figures["accuracy"] = self.accuracy.tolist()
         if self.first_spike is not None:
             fired = self.first_spike[self.first_spike < self.time_steps]
             figures["first_spike"] = summary(fired) if fired.size else None
@@ -168,11 +178,11 @@ def _layer_json(layer: LayerCost) -> dict[str, Any]:
         kind="real-valued" if layer.real else "spiking",
         neurons=layer.neurons,
         weights=layer.weights,
-        nonzero_weights=layer.nonzero,
+        nonzero_weights=layer.nonzero_weights,
         bytes=WEIGHT * layer.weights,
         spikes=None if layer.spikes is None else summary(layer.spikes),
-        effective_operations=summary(layer.effective),
-        dense_operations=layer.dense,
+        effective_operations=summary(layer.effective_operations),
+        dense_operations=layer.dense_operations,
     )
 
 

@@ -14,7 +14,7 @@ from snnjax.data import Dataset
 from snnjax.data.names import name_of
 from snnjax.networks import Network
 from snnjax.networks.decision import is_fitted
-from snnjax.networks.quantised import MOST_BITS, quantised
+from snnjax.networks.quantisation import MOST_BITS, quantise
 from snnjax.runs.results import PICTURES, RESULTS, read_results
 from snnjax.runs.trained import Trained
 from snnjax.training.costs import Cost, summary
@@ -47,7 +47,9 @@ def write_images(path: Path, cost: Cost, names: tuple[str, ...]) -> None:
         for number in range(len(cost)):
             label = "" if cost.labels is None else names[cost.labels[number]]
             decision = name_of(int(cost.decisions[number, -1]), names)
-            counts = [cost.input_spikes, *(layer.spikes for layer in counted), *(layer.effective for layer in counted)]
+            spikes = (layer.spikes for layer in counted)
+            operations = (layer.effective_operations for layer in counted)
+            counts = [cost.input_spikes, *spikes, *operations]
             first = cost.time_steps if cost.first_spike is None else int(cost.first_spike[number])
             row = [int(count[number]) for count in counts if count is not None]
             writer.writerow(
@@ -88,13 +90,14 @@ def energy_estimate(chosen: options.Cost, cost: Cost) -> dict[str, Any]:
 
 def few_bits_figures(network: SpikingNetwork, images: Dataset, whole: Cost, bits: int, native: bool) -> dict[str, Any]:
     """Accuracy, bytes and operations of a network with weights of few bits, as JSON data."""
-    cost = snnjax.cost(quantised(network, bits), images.test_images, images.test_labels, native=native)
+    cost = snnjax.cost(quantise(network, bits), images.test_images, images.test_labels, native=native)
+    assert cost.accuracy is not None
     return dict(
         bits=bits,
-        accuracy=float(cost.right[-1]),
+        accuracy=float(cost.accuracy[-1]),
         same_decisions=float((cost.decisions[:, -1] == whole.decisions[:, -1]).mean()),
         bytes=sum(layer.weights for layer in cost.spiking) * bits / 8,
-        effective_operations=summary(cost.effective),
+        effective_operations=summary(cost.effective_operations),
         spikes=summary(cost.spikes),
     )
 

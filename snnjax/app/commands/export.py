@@ -7,7 +7,7 @@ from snnjax.app import options, parts
 from snnjax.core import files
 from snnjax.core.errors import printable
 from snnjax.interop import c, nir
-from snnjax.networks.quantised import MOST_BITS
+from snnjax.networks.quantisation import MOST_BITS
 from snnjax.runs.trained import Trained
 
 

@@ -65,7 +65,7 @@ function show(step) {
 function paint(step) {
   state.step = step;
   element("time").value = step;
-  const words = `step ${step + 1} of ${network.steps}`;
+  const words = `step ${step} of ${network.steps}`;
   element("time").setAttribute("aria-valuetext", words);
   element("clock").textContent = state.run ? `${words}; computed in ${Math.ceil(state.milliseconds)} ms` : words;
   paintDecision();
@@ -98,7 +98,7 @@ function resultText({ decision, step, spikes, operations }) {
     `${number(operations[step])} synaptic operations`;
   const labelled = network.classes[state.label];
   const right = state.label < 0 ? "" : state.label === decision ? " Right." : ` Wrong: it is labelled ${labelled}.`;
-  return `Decided for ${network.classes[decision]} at step ${step + 1} of ${network.steps}, after ${cost}.${right}`;
+  return `Decided for ${network.classes[decision]} at step ${step} of ${network.steps}, after ${cost}.${right}`;
 }
 
 /* A lane for each class, in which a mark for each of its neurons moves to the right, towards the threshold. */
@@ -134,7 +134,7 @@ function paintRace() {
     const most = Math.max(0, ...shares);
     lane.className = decided ? "decided" : "";
     const potential = network.decision.timed ? `${Math.floor(100 * most)} %` : number(most);
-    lane.lastChild.textContent = fired ? `step ${first + 1}` : potential;
+    lane.lastChild.textContent = fired ? `step ${first}` : potential;
     paintRunners(lane.children[1], shares.map((share) => share / scale), decided ? "fresh" : "early");
   });
 }
@@ -366,7 +366,7 @@ function paintFeature({ layer, part, feature, picture, text, seen, slider }) {
   const area = layer.size[0] * layer.size[1];
   const latencies = state.run ? state.run.latencies[part].subarray(feature * area, (feature + 1) * area) : [];
   const fired = [...latencies].filter((latency) => latency <= state.step && latency < network.steps);
-  const when = fired.length ? `${fired.length} spikes, the first at step ${Math.min(...fired) + 1}` : "no spike";
+  const when = fired.length ? `${fired.length} spikes, the first at step ${Math.min(...fired)}` : "no spike";
   text.textContent = `Feature ${feature + 1} of ${layer.features}: ${when}`;
   slider.setAttribute("aria-valuetext", `feature ${feature + 1}, ${when}`);
 }

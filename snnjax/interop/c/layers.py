@@ -8,7 +8,7 @@ from snnjax.interop.c.text import BYTES, Buffer, Table, unsigned
 from snnjax.layers.conv import Conv
 from snnjax.networks import Network
 from snnjax.networks.event_driven import geometry, times_matter
-from snnjax.networks.quantised import Integers
+from snnjax.networks.quantisation import IntegerLayer
 
 
 class CodeLayer(NamedTuple):
@@ -36,7 +36,7 @@ class CodeLayer(NamedTuple):
         return self.name.upper()
 
 
-def code_layers(spec: Network, integers: dict[str, Integers], bits: int) -> list[CodeLayer]:
+def code_layers(spec: Network, integers: dict[str, IntegerLayer], bits: int) -> list[CodeLayer]:
     """The layers of a chain of stages, in order; the last one decides."""
     layers = []
     for number, name, conv in spec.layers():
@@ -74,7 +74,7 @@ def _geometry(spec: Network, number: int, conv: Conv) -> dict[str, int]:
     return constants
 
 
-def _reachable(layer: Integers) -> np.ndarray:
+def _reachable(layer: IntegerLayer) -> np.ndarray:
     """Thresholds, (F,) int64, no higher than a neuron's potential can be: with these it stays silent, too."""
     most = layer.weights.sum(axis=(1, 2, 3), dtype=np.int64)
     return np.minimum(layer.threshold, most)

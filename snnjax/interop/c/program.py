@@ -13,7 +13,7 @@ from snnjax.interop.c.encoders import code_encoder
 from snnjax.interop.c.layers import code_layers, row_of_weights
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.event_driven import falls_back, times_matter
-from snnjax.networks.quantised import MOST_BITS, integers
+from snnjax.networks.quantisation import MOST_BITS, integer_layers
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("snnjax.interop.c"),
@@ -42,10 +42,10 @@ class Program(NamedTuple):
 def program(network: SpikingNetwork, bits: int, image_shape: tuple[int, ...]) -> Program:
     """A trained network with weights of so many bits, 1 to 8, as a program for images of uint8, (H, W) or (H, W, 3).
 
-    It decides as `networks.quantised.quantised(network, bits)`. Compiled with -DNAME_MAIN, it reads images from its
+    It decides as `networks.quantise(network, bits)`. Compiled with -DNAME_MAIN, it reads images from its
     standard input, and writes decision, step, spikes and synaptic operations of each image as a line.
 
-    Raises InputError as `networks.quantised.integers`, for images of another shape, and for networks that C programs
+    Raises InputError as `networks.quantise`, for images of another shape, and for networks that C programs
     cannot be: they must be chains of spiking layers with thresholds from 0, of at most 255 time steps, under `Earliest`
     or `Majority`, with the encoder `Pixels`, `OnOff` or `Encoder`, the latter without pooling and inhibition.
     """
@@ -63,7 +63,7 @@ def _rendered(template: str, values: dict[str, Any]) -> str:
 def _values(network: SpikingNetwork, bits: int, image_shape: tuple[int, ...]) -> dict[str, Any]:
     """The values that the templates take, by name."""
     spec: Network = network.spec
-    layers = code_layers(spec, integers(network, bits), bits)
+    layers = code_layers(spec, integer_layers(network, bits), bits)
     encoder = code_encoder(spec, image_shape)
     tables = [*encoder.tables, *(table for layer in layers for table in layer.tables)]
     buffers = [*encoder.buffers, *(buffer for layer in layers for buffer in layer.buffers)]

@@ -14,7 +14,7 @@ MOST_BITS = 8
 _HIGHEST = 2.0**53  # threshold: no sum of weights is as large
 
 
-class Integers(NamedTuple):
+class IntegerLayer(NamedTuple):
     """A layer in integers: a neuron fires where the sum of its weights at inputs that have fired is above `threshold`.
 
     Attributes:
@@ -26,14 +26,14 @@ class Integers(NamedTuple):
     threshold: np.ndarray
 
 
-def integers(network: SpikingNetwork, bits: int) -> dict[str, Integers]:
+def integer_layers(network: SpikingNetwork, bits: int) -> dict[str, IntegerLayer]:
     """Each spiking layer of a network in integers, by its name: a layer's largest weight becomes 2^bits - 1.
 
     Thresholds are rounded down, since sums are integers. Raises InputError for other than 1 to 8 bits, and where
     weights are below 0.
     """
     checks.integer("bits", bits, 1, MOST_BITS)
-    layers: dict[str, Integers] = {}
+    layers: dict[str, IntegerLayer] = {}
     weights = network.weights()
     for _, name, conv in network.spec.layers():
         if conv.real:
@@ -44,16 +44,16 @@ def integers(network: SpikingNetwork, bits: int) -> dict[str, Integers]:
         unit = (values.max() or 1.0) / (2**bits - 1)
         threshold = 0.0 if conv.threshold is None else np.asarray(conv.threshold, np.float64)
         limits = np.clip(np.floor(threshold / unit), -1, _HIGHEST).astype(np.int64)
-        layers[name] = Integers(np.rint(values / unit).astype(np.uint8), np.broadcast_to(limits, conv.features))
+        layers[name] = IntegerLayer(np.rint(values / unit).astype(np.uint8), np.broadcast_to(limits, conv.features))
     return layers
 
 
-def quantised(network: SpikingNetwork, bits: int) -> SpikingNetwork:
-    """The network of the `integers` of a network, as multiples of 2^-bits; real-valued layers stay as they are.
+def quantise(network: SpikingNetwork, bits: int) -> SpikingNetwork:
+    """The network of the `integer_layers` of a network, as multiples of 2^-bits; real-valued layers stay as they are.
 
-    Raises InputError as `integers`.
+    Raises InputError as `integer_layers`.
     """
-    layers = integers(network, bits)
+    layers = integer_layers(network, bits)
     unit = 2.0**-bits
     spec = network.spec
     weights = {name: np.asarray(values) for name, values in network.weights().items()}
@@ -68,7 +68,7 @@ def quantised(network: SpikingNetwork, bits: int) -> SpikingNetwork:
     return SpikingNetwork(described, weights=weights, class_names=network.class_names)
 
 
-def _with_limits(conv: Conv, layer: Integers | None, unit: float) -> Conv:
+def _with_limits(conv: Conv, layer: IntegerLayer | None, unit: float) -> Conv:
     """The description of a layer with the threshold that it has in integers, in multiples of a unit."""
     if layer is None or conv.threshold is None:
         return conv
