@@ -405,7 +405,23 @@ def test_pictures_are_decided_on(work, capsys):
     assert os.listdir("drawn") == ["0_paper.png"]
     pictures = ["paper.png", "digit.png"] * 2
     assert "light" not in called(capsys, "predict", RUN, *pictures)
-    assert "light background: 3 of 5; use --invert" in called(capsys, "predict", RUN, *pictures, "paper.png")
+    out = called(capsys, "predict", RUN, *pictures, "paper.png")
+    assert "the background is light, that of the training was dark: try --invert" in out
+
+
+@pytest.mark.parametrize(
+    ("learned", "light", "inverted", "words"),
+    [
+        ("light", 0.9, False, ""),
+        ("light", 0.1, False, "the background is dark, that of the training was light: try --invert"),
+        ("dark", 0.9, True, "the background is light, that of the training was dark: leave out --invert"),
+        (None, 0.9, False, ""),
+    ],
+)
+def test_another_background_than_that_of_the_training_is_noted(work, learned, light, inverted, words):
+    trained = Trained.read(RUN)
+    trained.settings["background"] = learned
+    assert predict.background_advice(trained, light, inverted) == words
 
 
 def test_a_report_is_written_anew(work, capsys):

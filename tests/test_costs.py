@@ -28,6 +28,7 @@ from snnjax.app import costs as tables
 from snnjax.app.names import RECORDED
 from snnjax.data import digits
 from snnjax.encoding import PIXELS
+from snnjax.networks import NETWORKS
 from snnjax.networks.costs import fan_out, synapses
 from snnjax.networks.forward import Known
 from snnjax.training import costs
@@ -162,8 +163,26 @@ def test_a_network_without_spiking_layers():
 def test_energy_is_a_sum_of_what_is_assumed():
     found = cost(made(plain), PICTURES[:4])
     np.testing.assert_allclose(found.energy(0.9, 4.6), found.effective_operations * 0.9e-3)
+    np.testing.assert_allclose(found.energy(0.9), found.effective_operations * 0.9e-3)
     with pytest.raises(InputError, match="`pj_accumulate` must be"):
         found.energy(-1, 0)
+
+
+def test_a_network_that_multiplies_needs_the_energy_of_it():
+    found = cost(made(NETWORKS["softhebb_narrow"]), PICTURES[:1])
+    with pytest.raises(InputError, match="`pj_multiply` is needed too"):
+        found.energy(0.9)
+
+
+def test_costs_are_shown_briefly_and_shares_are_told_apart():
+    found = cost(made(plain), PICTURES[:4])
+    assert repr(found).startswith("Cost(plain, 4 images, ")
+    assert found.accuracy is None
+    assert found.same_as_last[-1] == 1
+    labelled = cost(made(plain), PICTURES[:4], np.full(4, 3))
+    np.testing.assert_array_equal(labelled.accuracy, (labelled.decisions == 3).mean(axis=0))
+    assert "accuracy" not in found.as_json()
+    assert labelled.as_json()["accuracy"] == labelled.accuracy.tolist()
 
 
 @pytest.mark.parametrize(
@@ -171,6 +190,7 @@ def test_energy_is_a_sum_of_what_is_assumed():
     [
         (dict(images=PICTURES[0]), "`images` must be"),
         (dict(images=PICTURES[:0]), "`images` must be"),
+        (dict(images=PICTURES[:2] / 255), "`images` must be of 0..255, got values up to 0.99.*: multiply it by 255"),
         (dict(images=PICTURES[:2], labels=[1]), r"`labels` must be \(2,\), one for each image"),
         (dict(images=PICTURES[:2], labels=[0, 99]), "`labels` must lie in 0..9, got 0 to 99"),
         (dict(images=PICTURES[:2], labels=["a", "b"]), "`labels` must"),
@@ -214,11 +234,12 @@ def test_weights_of_few_bits_are_counted_too(tmp_path):
     """Of the network that comes along, on digits that are not like those that it has learned."""
     out = tmp_path / "costs.json"
     given = ["pretrained:goupy2024_ncg_mnist", "--dataset", "digits", "--test_images", 20, "--bits", 8, 1]
-    Command("cost").main([*given, "--out", out])
+    Command("cost").main([*given, "--pj_accumulate", 2, "--out", out])
     whole = json.loads(out.read_text())
     eight, one = whole["few_bits"]
     assert (eight["bits"], eight["same_decisions"], eight["bytes"]) == (8, 1.0, whole["footprint_bytes"] / 4)
     assert eight["accuracy"] == whole["accuracy"][-1]
+    assert one["energy"]["nanojoules"]["mean"] == pytest.approx(2e-3 * one["effective_operations"]["mean"])
     assert one["effective_operations"]["mean"] < eight["effective_operations"]["mean"]
 
 

@@ -266,7 +266,7 @@ def until(driver, condition, seconds=30):
 def file(ncg, pictures, tmp_path_factory):
     """The page of the network, with 200 test pictures."""
     path = tmp_path_factory.mktemp("demo") / "demo.html"
-    path.write_text(demo.page_of(ncg, *pictures))
+    path.write_text(demo.page_of(ncg, *pictures, centred=True))
     return path.as_uri()
 
 
@@ -354,6 +354,24 @@ def test_drawings_are_read_as_handwriting(browser, file, tmp_path, ncg):
     assert np.mean(drawn != read) < 0.02
     decision = int(expected(ncg, drawn[None].astype(np.uint8), 8)[1][0])
     assert browser.find_element("id", "decision").text == str(decision)
+
+
+def test_drawings_are_dark_on_light_where_pictures_are(browser, ncg, pictures, tmp_path):
+    path = tmp_path / "light.html"
+    path.write_text(demo.page_of(ncg, 255 - pictures[0][:2], pictures[1][:2]))
+    browser.get(path.as_uri())
+    drawn = browser.execute_script("""
+      clear();
+      sheet.drawn = true;
+      sheet.stroke = [40, 60];
+      drawTo([40, 200]);
+      endStroke();
+      return [...state.picture];
+    """)
+    drawn = np.reshape(drawn, (28, 28))
+    assert (drawn.min(), np.median(drawn)) == (0, 255)
+    rows, columns = np.nonzero(drawn < 128)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (5, 20, 3, 4)  # where it is, neither scaled
 
 
 @pytest.mark.parametrize("width", [320, 768, 1280])

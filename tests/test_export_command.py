@@ -29,9 +29,27 @@ def test_a_program_in_c_decides_as_the_network(tmp_path, capsys):
     assert decided == expected.tolist()
 
 
+@pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
+def test_two_networks_of_one_program_have_two_names(tmp_path):
+    for name in ("mine", "yours"):
+        Command("export").main([NCG, "--to", "c", "--bits", 1, "--name", name, "--out", tmp_path])
+    main = '#include "mine.h"\n#include "yours.h"\nint main(void) { return MINE_CLASSES != YOURS_CLASSES; }\n'
+    (tmp_path / "main.c").write_text(main)
+    files = [tmp_path / f"{name}.c" for name in ("main", "mine", "yours")]
+    subprocess.run([COMPILER, "-O1", *files, "-o", tmp_path / "program"], check=True)
+    subprocess.run([tmp_path / "program"], check=True)
+
+
+def test_wrong_names_are_refused(tmp_path, capsys):
+    given = NCG, "--to", "c", "--name", "../mine", "--out", tmp_path
+    assert "`name` must begin with a letter" in refused(Command("export"), capsys, *given)
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_nothing_is_overwritten(tmp_path, capsys):
     (tmp_path / "goupy2024_ncg.h").write_text("mine")
-    assert "goupy2024_ncg.h already exists" in refused(Command("export"), capsys, NCG, "--to", "c", "--out", tmp_path)
+    said = refused(Command("export"), capsys, NCG, "--to", "c", "--out", tmp_path)
+    assert "goupy2024_ncg.h already exists: delete it, or name another folder (--out) or name (--name)" in said
     assert [path.name for path in tmp_path.iterdir()] == ["goupy2024_ncg.h"]
     assert (tmp_path / "goupy2024_ncg.h").read_text() == "mine"
 

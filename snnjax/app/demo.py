@@ -9,8 +9,9 @@ from snnjax import __version__
 from snnjax.app import features, page
 from snnjax.core import checks
 from snnjax.core.errors import InputError
-from snnjax.encoding import Encoder, FilterBank, OnOff, Pixels, filters
-from snnjax.encoding.encoder import EPSILON, RANGE_BITS, bits_of_parts
+from snnjax.data.pictures import background
+from snnjax.encoding import Encoder, FilterBank, OnOff, Pixels, filters, programs
+from snnjax.encoding.encoder import EPSILON
 from snnjax.encoding.fitted import ROUNDING
 from snnjax.layers.conv import Conv
 from snnjax.networks import Network, SpikingNetwork, event_driven
@@ -22,11 +23,14 @@ from snnjax.training.costs import check_labels
 MOST_STEPS = 65535
 
 
-def page_of(network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray, bits: int = 8) -> str:
+def page_of(
+    network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray, bits: int = 8, *, centred: bool = False
+) -> str:
     """A network with weights of so many bits on one HTML page, with some pictures (N, H, W) and their labels (N,).
 
-    The page encodes a picture as Python does, and decides as `networks.quantise(network, bits)`. It needs
-    no other file and no connection. Every picture given is on it.
+    The page encodes a picture as Python does, and decides as `networks.quantise(network, bits)`. It needs no other file
+    and no connection. Every picture given is on it. Drawings have light ink, or dark ink where most of the pictures
+    have a light background; `centred` ones are scaled and centred as `data.read_handwriting` does.
 
     Raises InputError as `networks.quantise`, where pictures or labels do not fit, and for networks that the
     page cannot run: they must be chains of spiking layers with thresholds from 0, under `Earliest` or `Majority`, with
@@ -36,7 +40,7 @@ def page_of(network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray, b
     spec = network.spec
     checks.integer("time_steps", spec.time_steps, 1, MOST_STEPS)
     _check_pictures(spec, pictures, labels)
-    data = _data(network, pictures, labels, bits)
+    data = _data(network, pictures, labels, bits) | dict(centred=centred)
     facts = dict(name=spec.name, bits=bits, steps=spec.time_steps, version=__version__, weights=_count(network))
     return page.TEMPLATES.get_template("demo.html").render(data=data, synapses=sum(synapses(spec).values()), **facts)
 
@@ -73,6 +77,7 @@ def _data(network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray, bit
         decision=dict(timed=times_matter(spec), fallback=falls_back(spec)),
         pictures=[_base64(picture, np.uint8 if whole else np.float32) for picture in pixels],
         floats=not whole,
+        light=background(pixels) == "light",
         labels=np.asarray(labels).tolist(),
     )
 
@@ -97,9 +102,7 @@ def _pixels(spec: Network) -> dict[str, Any]:
 def _on_off(spec: Network) -> dict[str, Any]:
     """`OnOff` as JSON data: a filter, and the range of each output over the training pictures."""
     encoder: Any = spec.encoder
-    minimum = np.asarray(encoder.minimum, np.float32)
-    span = np.asarray(encoder.maximum, np.float32) - minimum
-    ranges = dict(minimum=_base64(minimum, np.float32), span=_base64(span, np.float32))
+    ranges = dict(minimum=_base64(encoder.minimum, np.float32), span=_base64(programs.span(encoder), np.float32))
     bank = _bank(encoder.bank, encoder.window // 2, 1 / 255)
     return dict(kind="on_off", edge=True, rounding=float(np.float32(ROUNDING))) | ranges | bank
 
@@ -109,25 +112,21 @@ def _rank_order(spec: Network) -> dict[str, Any]:
     encoder: Any = spec.encoder
     _, rows, columns = spec.input_shape
     bank = encoder.bank
-    thresholds = np.broadcast_to(0.0 if bank.threshold is None else bank.threshold, len(bank.kernels))
     data = dict(kind="rank_order", edge=False, radius=encoder.radius, epsilon=float(np.float32(EPSILON)))
-    data |= dict(thresholds=np.repeat(thresholds, bank.copies).astype(np.float32).tolist())
+    data |= dict(thresholds=programs.map_thresholds(bank).tolist())
     if encoder.radius is not None:
-        width = 2 * encoder.radius + 1
-        bits = bits_of_parts(encoder.radius, (rows, columns))
-        data |= dict(bits_of_sums=bits, parts_of_sums=-(-RANGE_BITS // bits))
-        data |= dict(neighbour=float(np.float32(1) / np.float32(width**2)))  # XLA multiplies instead of dividing
+        exact = programs.normalisation(encoder.radius, (rows, columns))
+        data |= dict(bits_of_sums=exact.bits, parts_of_sums=exact.parts, neighbour=float(exact.neighbour))
     return data | _bank(bank, bank.margin, encoder.scale)
 
 
 def _bank(bank: FilterBank, margin: int, scale: float) -> dict[str, Any]:
     """The filters of a bank in exact parts, and of each map its filter and its factor."""
     kernels = filters.distinct_kernels(bank, 2**filters.PIXEL_BITS)
-    made = []
-    for group in kernels.groups:
-        before = margin - (bank.window - group.window) // 2
-        for kernel in group.unfolded.swapaxes(0, 1):
-            made.append(dict(size=group.window, before=before, taps=_base64(kernel, np.float32)))
+    made = [
+        dict(size=kernel.size, before=kernel.before, taps=_base64(kernel.parts, np.float32))
+        for kernel in programs.exact_filters(bank, kernels, margin)
+    ]
     scaled = (kernels.factors * np.float32(scale)).tolist()
     maps = [dict(filter=int(place), factor=factor) for place, factor in zip(kernels.places, scaled, strict=True)]
     maps = [entry for entry in maps for _ in range(bank.copies)]

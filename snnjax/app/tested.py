@@ -10,6 +10,7 @@ from snnjax.app import console, options, parts
 from snnjax.core import files
 from snnjax.core.errors import printable, shown
 from snnjax.data import Dataset
+from snnjax.data.pictures import MNIST
 from snnjax.runs.trained import Trained
 
 LEAK = "pictures of the training may be among those tested"
@@ -62,6 +63,11 @@ def load(chosen: options.TestData, settings: Json, shape: tuple[int, ...], run: 
     images = parts.note_fewer(images, test=chosen.test_images)
     count = chosen.test_images or (settings.get("test_images") if of_run else None)
     return Tested(images.first(None, count), of_run)
+
+
+def learned_handwriting(trained: Trained) -> bool:
+    """Whether a network has learned characters, scaled and centred as those of MNIST."""
+    return trained.settings.get("dataset") in data.HANDWRITING and trained.image_shape == MNIST
 
 
 def source_of_run(source: dict[str, Any], run: Path | str) -> dict[str, Any]:

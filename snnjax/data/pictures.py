@@ -18,6 +18,8 @@ HANDWRITING = 500  # rows and columns at which a photograph of a character is lo
 FAINT = 0.3  # contrast, as a share of the largest, below which there is no ink
 BOX = 20  # rows and columns that a character fills
 MNIST = (28, 28)
+SAMPLE = 1000
+MIXED = 0.1  # share of images with another background than the others
 
 
 class Picture(NamedTuple):
@@ -106,12 +108,12 @@ def _opened(file: Path | io.BytesIO, least: int, behind: str = "black") -> Opene
     return Opened(whole, size, notes)
 
 
-def read_picture(path: Path, shape: tuple[int, ...], invert: bool = False) -> tuple[np.ndarray, list[str]]:
+def read_picture(path: Path | str, shape: tuple[int, ...], invert: bool = False) -> tuple[np.ndarray, list[str]]:
     """An image file as uint8 of a shape, (H, W) or (H, W, 3), and notes on the changes to it.
 
     It is made to fit as `decode` says, then inverted if asked to. Raises InputError if it cannot be read.
     """
-    pixels, size, notes = _read(path, functools.partial(decode, shape=shape))
+    pixels, size, notes = _read(Path(path), functools.partial(decode, shape=shape))
     if size != shape[:2]:
         lost = cut(size, shape[:2])
         ending = f", {100 * lost:.0f} % of it cut off to keep its proportions" if lost >= 0.01 else ""
@@ -132,14 +134,14 @@ def _read(path: Path, decoder: Callable[[Path], Picture]) -> Picture:
         raise InputError(f"{path} {error}") from error
 
 
-def read_handwriting(path: Path, invert: bool = False) -> tuple[np.ndarray, list[str]]:
+def read_handwriting(path: Path | str, invert: bool = False) -> tuple[np.ndarray, list[str]]:
     """A picture of one character as MNIST has it, (28, 28) uint8, light on dark, and notes on the changes to it.
 
     Of a picture of another size, or of dark ink, the ink is scaled into a box of 20x20 pixels, keeping its
     proportions, and its centre of mass is brought to the middle (LeCun et al. 1998). With `invert` the ink is dark,
     whatever it looks like. Raises InputError if the file cannot be read, or shows nothing.
     """
-    pixels, size, notes = _read(path, _decode_grey)
+    pixels, size, notes = _read(Path(path), _decode_grey)
     dark = invert or has_dark_ink(pixels)
     if size == MNIST and not dark:
         return pixels, notes
@@ -196,6 +198,17 @@ def has_dark_ink(pixels: np.ndarray) -> bool:
 def is_light(pixels: np.ndarray) -> bool:
     """Whether the background of an image of 0..255 is light."""
     return bool(np.median(pixels) > 127)
+
+
+def background(images: np.ndarray) -> str | None:
+    """The background of images (N, H, W, ...) of 0..255: "light" or "dark" in nine of ten, otherwise None.
+
+    A thousand of them are looked at.
+    """
+    light = np.mean([is_light(image) for image in images[:: -(-len(images) // SAMPLE)]])
+    if min(light, 1 - light) > MIXED:
+        return None
+    return "light" if light > MIXED else "dark"
 
 
 def cut(size: tuple[int, ...], shape: tuple[int, ...]) -> float:

@@ -90,7 +90,7 @@ def write(network: SpikingNetwork, path: Path | str, neuron: Neuron = "IF") -> s
     """
     path = Path(path)
     if path.exists():
-        raise FileExistsError(f"{path} already exists: name another file")
+        raise FileExistsError(f"{path} already exists: delete it, or name another file")
     package = _package()
     graph = to_nir(network, neuron)
     with files.atomic_write(path) as temporary:

@@ -81,10 +81,12 @@ def check(network: SpikingNetwork, place: str) -> None:
     if not isinstance(network, SpikingNetwork):
         raise wrong_type("network", "a SpikingNetwork", network, "snnjax.load(RUN)")
     spec = network.spec
+    advice = dict(encoder="train with another one, such as --encoder on_off", decision="take another network")
     for name, part, kinds in (("encoder", spec.encoder, ENCODERS), ("decision", spec.decision, DECISIONS)):
         if type(part) not in kinds:
             expected = ", ".join(kind.__name__ for kind in kinds)
-            raise InputError(f"`{name}` of {spec.name} must be one of {expected} {place}, got {type(part).__name__}")
+            got = f"got {type(part).__name__}: {advice[name]}"
+            raise InputError(f"`{name}` of {spec.name} must be one of {expected} {place}, {got}")
     check_fitted(spec, "encoder")
     _check_encoder(spec, spec.encoder, place)
     for number in range(len(spec.stages)):

@@ -265,8 +265,8 @@ def check_fitted(network: Network, *names: str) -> None:
 
 
 def check_image(encoder: Any, input_shape: tuple[int, int, int], image: Any) -> None:
-    """Raises InputError unless an encoder makes a network's input (C, H, W) of an image."""
-    checks.array("image", image, None)
+    """Raises InputError unless an encoder makes a network's input (C, H, W) of an image of 0..255."""
+    checks.pixels("image", image, getattr(encoder, "scale", 1.0))
     given = _encoded(encoder, image.shape)
     if given == input_shape:
         return

@@ -48,7 +48,7 @@ class LayerCost(NamedTuple):
     spikes: np.ndarray | None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Cost:
     """What a network costs on N images.
 
@@ -134,14 +134,24 @@ class Cost:
         """The number of images."""
         return len(self.input_spikes)
 
-    def energy(self, pj_accumulate: float, pj_multiply: float) -> np.ndarray:
+    def __repr__(self) -> str:
+        return (
+            f"Cost({self.network}, {len(self):,} images, {self.effective_operations.mean():,.0f} operations an image)"
+        )
+
+    def energy(self, pj_accumulate: float, pj_multiply: float | None = None) -> np.ndarray:
         """Nanojoules of each image, (N,) float64, if operations take so many picojoules and nothing else takes any.
 
         `pj_accumulate` is that of a synaptic operation, `pj_multiply` that of a multiply-accumulate. Raises InputError
-        where they are not finite numbers from 0.
+        where they are not finite numbers from 0, and without the latter where the network multiplies.
         """
         checks.number("pj_accumulate", pj_accumulate)
-        checks.number("pj_multiply", pj_multiply)
+        if pj_multiply is not None:
+            checks.number("pj_multiply", pj_multiply)
+        elif self.multiply_accumulates:
+            raise InputError(f"`pj_multiply` is needed too, such as 4.6: {self.network} multiplies and accumulates")
+        else:
+            pj_multiply = 0.0
         return (self.effective_operations * pj_accumulate + self.multiply_accumulates * pj_multiply) / 1000
 
     def as_json(self) -> dict[str, Any]:
@@ -205,6 +215,7 @@ def cost(
     spec = network.spec
     check_fitted(spec)
     pictures = np.asarray(images)
+    checks.pixels("images", pictures, getattr(spec.encoder, "scale", 1.0))
     if pictures.ndim < 3 or not len(pictures):
         raise InputError(f"`images` must be (N, H, W) or (N, H, W, 3), N from 1, got {pictures.shape}")
     wanted = None if labels is None else np.asarray(labels)

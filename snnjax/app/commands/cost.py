@@ -1,16 +1,16 @@
 """`snnjax cost`: counts what the decisions of a trained network cost."""
 
 import csv
+import functools
 from pathlib import Path
 from typing import Any
 
 import snnjax
-from snnjax import InputError, SpikingNetwork
+from snnjax import InputError
 from snnjax.app import console, costs, options, parts, report, tested
 from snnjax.app.commands.predict import csv_text
 from snnjax.core import checks, files
 from snnjax.core.errors import printable
-from snnjax.data import Dataset
 from snnjax.data.names import name_of
 from snnjax.networks import Network
 from snnjax.networks.decision import is_fitted
@@ -83,14 +83,13 @@ def energy_estimate(chosen: options.Cost, cost: Cost) -> dict[str, Any]:
     """The energy that options ask for, as JSON data; none where they do not."""
     if chosen.pj_accumulate is None:
         return {}
-    nanojoules = cost.energy(chosen.pj_accumulate, chosen.pj_multiply or 0.0)
+    nanojoules = cost.energy(chosen.pj_accumulate, chosen.pj_multiply)
     assumed = dict(pj_accumulate=chosen.pj_accumulate, pj_multiply=chosen.pj_multiply)
     return dict(energy=assumed | dict(nanojoules=summary(nanojoules)))
 
 
-def few_bits_figures(network: SpikingNetwork, images: Dataset, whole: Cost, bits: int, native: bool) -> dict[str, Any]:
-    """Accuracy, bytes and operations of a network with weights of few bits, as JSON data."""
-    cost = snnjax.cost(quantise(network, bits), images.test_images, images.test_labels, native=native)
+def few_bits_figures(cost: Cost, whole: Cost, bits: int) -> dict[str, Any]:
+    """Accuracy, bytes and operations of a network with weights of few bits, beside the whole one, as JSON data."""
     assert cost.accuracy is not None
     return dict(
         bits=bits,
@@ -114,10 +113,15 @@ def run(chosen: options.Cost) -> None:
     images = prepared.images
     native = parts.use_native(chosen.machine.kernels, trained.network.time_steps)
     network = trained.spiking_network()
-    cost = snnjax.cost(network, images.test_images, images.test_labels, native=native)
+    count = functools.partial(snnjax.cost, images=images.test_images, labels=images.test_labels, native=native)
+    cost = count(network)
     figures = dict(run=str(chosen.run), dataset=images.name) | cost.as_json() | energy_estimate(chosen, cost)
-    if chosen.bits:
-        figures["few_bits"] = [few_bits_figures(network, images, cost, bits, native) for bits in chosen.bits]
+    few_bits = []
+    for bits in chosen.bits:
+        few = count(quantise(network, bits))
+        few_bits.append(few_bits_figures(few, cost, bits) | energy_estimate(chosen, few))
+    if few_bits:
+        figures["few_bits"] = few_bits
     print(f"{chosen.run} on {len(cost):,} test images of {images.name}")
     show(figures)
     if chosen.csv is not None:

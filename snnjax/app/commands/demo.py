@@ -16,6 +16,12 @@ def run(chosen: options.Demo) -> None:
         parts.check_new(chosen.out)
     prepared = tested.prepare(chosen, trained, chosen.run)
     shown = prepared.images.first(None, PICTURES)
-    text = demo.page_of(trained.spiking_network(), shown.test_images, shown.test_labels, chosen.bits)
+    text = demo.page_of(
+        trained.spiking_network(),
+        shown.test_images,
+        shown.test_labels,
+        chosen.bits,
+        centred=tested.learned_handwriting(trained),
+    )
     files.write_text(chosen.out.absolute(), text)
     print(f"{printable(str(chosen.out))}: open it in a browser; {len(text.encode()) / 1e6:.1f} MB")

@@ -5,14 +5,19 @@ from pathlib import Path
 from snnjax import InputError
 from snnjax.app import options, parts
 from snnjax.core import files
-from snnjax.core.errors import printable
+from snnjax.core.errors import printable, shown
 from snnjax.interop import c, nir
+from snnjax.interop.c.text import identifier
 from snnjax.networks.quantisation import MOST_BITS
 from snnjax.runs.trained import Trained
+
+PLACE = "folder (--out) or name (--name)"
 
 
 def run(chosen: options.Export) -> None:
     """Writes the files, and says what they are."""
+    if chosen.name is not None and chosen.name != identifier(chosen.name):
+        raise InputError(f"`name` must begin with a letter, of letters, digits and _, got {shown(chosen.name)}")
     parts.import_all(chosen.modules)
     trained = Trained.read(chosen.run)
     if chosen.to == "c":
@@ -28,9 +33,9 @@ def to_nir(trained: Trained, chosen: options.Export) -> None:
     neuron = chosen.neuron or "IF"
     network = trained.spiking_network()
     nir.to_nir(network, neuron)  # before a folder is made for what cannot be expressed
-    path = chosen.out / f"{trained.network.name}.nir"
+    path = chosen.out / f"{chosen.name or trained.network.name}.nir"
     chosen.out.mkdir(parents=True, exist_ok=True)
-    parts.check_new(path)
+    parts.check_new(path, PLACE)
     note = nir.write(network, path, neuron)
     print_written(path, "the network, and how to read it in its metadata, `recipe`")
     if note:
@@ -42,12 +47,12 @@ def to_c(trained: Trained, chosen: options.Export) -> None:
     if chosen.neuron is not None:
         raise InputError(f"`neuron` is for --to nir, got {chosen.neuron}")
     bits = MOST_BITS if chosen.bits is None else chosen.bits
-    program = c.program(trained.spiking_network(), bits, trained.image_shape)
+    program = c.program(trained.spiking_network(), bits, trained.image_shape, name=chosen.name)
     source = chosen.out / f"{program.name}.c"
     header = chosen.out / f"{program.name}.h"
     chosen.out.mkdir(parents=True, exist_ok=True)
     for path in (source, header):
-        parts.check_new(path)
+        parts.check_new(path, PLACE)
     files.write_text(source, program.source)
     files.write_text(header, program.header)
     print_written(source, f"C99, weights of {bits} bits; {header.name} declares what it does")

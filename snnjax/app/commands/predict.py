@@ -13,12 +13,12 @@ import numpy as np
 from rich.columns import Columns
 from rich.markup import escape
 
-from snnjax import InputError, data
+from snnjax import InputError
 from snnjax.app import console, options, parts, plots, report, tested
 from snnjax.core.errors import printable
 from snnjax.data.layout import READ
 from snnjax.data.names import SILENT, composed, name_of
-from snnjax.data.pictures import MNIST, is_light, read_handwriting, read_picture
+from snnjax.data.pictures import is_light, read_handwriting, read_picture
 from snnjax.networks import Model, Network, Observed
 from snnjax.networks.decision import Decided
 from snnjax.runs.pretrained import PREFIX
@@ -118,10 +118,19 @@ def label_of(path: Path, names: Sequence[str]) -> str:
 
 def reader_of(chosen: options.Predict, trained: Trained) -> Callable[[Path], Read]:
     """How a picture is read: as handwriting, if the network has learned such, unless it is to be taken as it is."""
-    handwriting = trained.settings.get("dataset") in data.HANDWRITING and trained.image_shape == MNIST
-    if handwriting and not chosen.as_is:
+    if tested.learned_handwriting(trained) and not chosen.as_is:
         return functools.partial(read_handwriting, invert=chosen.invert)
     return functools.partial(read_picture, shape=trained.image_shape, invert=chosen.invert)
+
+
+def background_advice(trained: Trained, light: float, inverted: bool) -> str:
+    """Advice where most images have another background than those of the training; `light` is a share of them."""
+    learned = trained.settings.get("background", "dark" if tested.learned_handwriting(trained) else None)
+    shown = "light" if light > 0.5 else "dark"
+    if learned in (None, shown):
+        return ""
+    advice = "leave out --invert" if inverted else "try --invert"
+    return f"the background is {shown}, that of the training was {learned}: {advice}"
 
 
 def readable(read: Callable[[Path], Read], path: Path) -> Read | None:
@@ -245,8 +254,8 @@ def run(chosen: options.Predict) -> None:
     if chosen.csv is not None:
         what = "file and label of each image if known, its class, the number of that (-1 where silent), and the scores"
         print(f"{printable(str(chosen.csv))}: {what}")
-    if pictures_of(chosen) and not chosen.invert and 2 * light > done:
-        print(f"light background: {light:,} of {done:,}; use --invert if the network has learned light strokes on dark")
+    if pictures_of(chosen) and (advice := background_advice(trained, light / done, chosen.invert)):
+        print(advice)
     if labelled:
         right = sum(label == decision for label, decision in labelled)
         silent = sum(decision == SILENT for _, decision in labelled)

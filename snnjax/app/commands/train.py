@@ -13,6 +13,7 @@ from snnjax.app.report import draw_run
 from snnjax.app.tracking import Tracker
 from snnjax.core import processes
 from snnjax.core.defaults import FEW
+from snnjax.data.pictures import background
 from snnjax.runs.run_folder import RunFolder
 
 
@@ -62,6 +63,7 @@ def prepare(
     trainer = Trainer(spec, images, dataclasses.replace(settings, native=native, **given))
     used = trainer.network
     about |= dict(encoder=network.encoder or parts.name_of(used.encoder), time_steps=used.time_steps)
+    about |= dict(background=background(images.train_images))
     return trainer, about, path
 
 

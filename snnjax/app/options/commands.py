@@ -174,6 +174,8 @@ class Export(Imports):
     """neurons in NIR: IF ones, each step a sample of its own, or LIF ones that forget within a step"""
     bits: Annotated[int | None, option("N", "8")] = None
     """bits of the weights in C, 1 to 8; `snnjax cost RUN --bits` says how accurate they are"""
+    name: Annotated[str | None, option("NAME", "the network's")] = None
+    """name of the files and, in C, of the functions: two networks in one program need two"""
     out: Annotated[Path, option("DIR")] = Path()
     """folder to write into"""
 

@@ -27,11 +27,11 @@ function press(index) {
   [...element("samples").children].forEach((button, place) => button.setAttribute("aria-pressed", place === index));
 }
 
-/* A picture of the network's size in ink. */
+/* A picture of the network's size in ink: dark on light if most pictures are, otherwise light on dark. */
 function paintPicture(canvas, picture) {
   const [rows, columns] = network.picture;
   const image = new ImageData(columns, rows);
-  picture.forEach((value, index) => { image.data[4 * index + 3] = value; });
+  picture.forEach((value, index) => { image.data[4 * index + 3] = network.light ? 255 - value : value; });
   const small = Object.assign(document.createElement("canvas"), { width: columns, height: rows });
   small.getContext("2d").putImageData(image, 0, 0);
   if (canvas !== sheet.canvas) Object.assign(canvas, { width: columns, height: rows });
@@ -92,18 +92,23 @@ function endStroke() {
   sheet.stroke = null;
   present(drawnPicture(), -1, true);
 }
-/* From ink to a picture, as snnjax reads handwriting. */
-
 /* What is drawn, as the network takes it; null while there is nothing. */
 function drawnPicture() {
   const { width, height } = sheet.canvas;
   const colours = sheet.pen.getImageData(0, 0, width, height).data;
   const ink = Float32Array.from({ length: width * height }, (_, index) => colours[4 * index + 3]);
-  return pictureOf(ink, height, width, network.picture);
+  const picture = network.centred ? handwriting(ink, height, width, network.picture) : scaled(ink, height, width);
+  return network.light && picture ? picture.map((value) => 255 - value) : picture;
 }
 
-/* Ink as a picture of 0 to 255: scaled into a box, its centre of mass in the middle. */
-function pictureOf(ink, sheetRows, sheetColumns, shape) {
+/* Ink as a picture of 0 to 255, where it is. */
+function scaled(ink, sheetRows, sheetColumns) {
+  if (!boxOf(ink, sheetRows, sheetColumns)) return null;
+  return Uint8Array.from(resizeBoth(ink, [sheetRows, sheetColumns], network.picture), nearestInteger);
+}
+
+/* Ink as a picture of 0 to 255, as snnjax reads handwriting: scaled into a box, its centre of mass in the middle. */
+function handwriting(ink, sheetRows, sheetColumns, shape) {
   const most = ink.reduce((largest, value) => Math.max(largest, value), 1);
   const strong = ink.map((value) => (value / most > FAINT ? value / most : 0));
   const box = boxOf(strong, sheetRows, sheetColumns);
@@ -115,9 +120,12 @@ function pictureOf(ink, sheetRows, sheetColumns, shape) {
   });
   const scale = nearestInteger((20 / 28) * Math.min(...shape)) / Math.max(height, width);
   const [rows, columns] = [height, width].map((length) => Math.max(1, nearestInteger(scale * length)));
-  const narrow = resize(cut, [height, width], columns);
-  const small = transpose(resize(transpose(narrow, height, columns), [columns, height], rows), columns, rows);
-  return centre(small, [rows, columns], shape);
+  return centre(resizeBoth(cut, [height, width], [rows, columns]), [rows, columns], shape);
+}
+
+function resizeBoth(values, [height, width], [rows, columns]) {
+  const narrow = resize(values, [height, width], columns);
+  return transpose(resize(transpose(narrow, height, columns), [columns, height], rows), columns, rows);
 }
 
 /* The first and the last rows and columns with ink; null without any. */

@@ -93,7 +93,7 @@ function strengthsOf(network, picture) {
   const [, rows, columns] = network.input;
   const outputs = filterOutputs(network, picture).map((output, index) => {
     const threshold = thresholds[Math.floor(index / (rows * columns))];
-    return output < threshold ? 0 : Math.max(output, 0);
+    return output < threshold ? 0 : output;
   });
   return radius === null ? outputs : normalise(outputs, network);
 }

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax.encoding import Encoder, FilterBank, OnOff, Pixels, filters
-from snnjax.encoding.encoder import EPSILON, RANGE_BITS, bits_of_parts
+from snnjax.encoding import Encoder, FilterBank, OnOff, Pixels, filters, programs
+from snnjax.encoding.encoder import EPSILON
 from snnjax.encoding.fitted import ROUNDING
 from snnjax.interop.c.text import Buffer, Table, floating, unsigned
 from snnjax.networks import Network
@@ -82,11 +82,11 @@ def _on_off(spec: Network, shape: dict[str, int]) -> CodeEncoder:
     """`OnOff`: a filter, and the range of each output over the training images."""
     encoder: Any = spec.encoder
     bank = _bank(encoder.bank, shape["PLANES"], encoder.window // 2, 1 / (255 * shape["PLANES"]))
-    minimum = np.asarray(encoder.minimum, np.float32)
-    span = np.asarray(encoder.maximum, np.float32) - minimum
+    minimum = np.ravel(encoder.minimum)
+    span = programs.span(encoder).ravel()
     tables = (
-        Table("minimum", "float", minimum.ravel(), "The least value of each input over the training images."),
-        Table("span", "float", span.ravel(), "From the least to the largest value of each input."),
+        Table("minimum", "float", minimum, "The least value of each input over the training images."),
+        Table("span", "float", span, "From the least to the largest value of each input."),
     )
     constants = bank.constants | dict(ROUNDING=floating(ROUNDING))
     return bank._replace(
@@ -98,9 +98,8 @@ def _ranked(spec: Network, shape: dict[str, int]) -> CodeEncoder:
     """`Encoder`: filters with thresholds, local normalisation, and rank order."""
     encoder: Any = spec.encoder
     bank = _bank(encoder.bank, shape["PLANES"], encoder.bank.margin, encoder.scale)
-    thresholds = np.broadcast_to(encoder.bank.threshold or 0.0, len(encoder.bank.kernels))
-    repeated = np.repeat(np.maximum(thresholds, 0), encoder.bank.copies).astype(np.float32)
-    table = Table("map_threshold", "float", repeated, "Outputs below it are 0, by map.")
+    thresholds = programs.map_thresholds(encoder.bank)
+    table = Table("map_threshold", "float", thresholds, "Outputs below it are 0, by map.")
     buffers: tuple[Buffer, ...] = (
         Buffer("intensities", "float", (shape["INPUTS"],), "The strength of each input, 0 where silent."),
     )
@@ -116,20 +115,18 @@ def _normalisation(radius: int, shape: dict[str, int]) -> tuple[dict[str, str], 
     """Constants and buffers of `local_normalization`, whose sums are exact: values are split as there."""
     rows = shape["ROWS"]
     columns = shape["COLUMNS"]
-    width = 2 * radius + 1
-    bits = bits_of_parts(radius, (rows, columns))
-    parts = -(-RANGE_BITS // bits)
+    exact = programs.normalisation(radius, (rows, columns))
     constants = dict(
         RADIUS=str(radius),
-        PARTS=str(parts),
-        PART_SIZE=floating(2.0**bits),
-        NEIGHBOUR=floating(np.float32(1) / np.float32(width**2)),  # XLA multiplies by it, and adds in the same rounding
+        PARTS=str(exact.parts),
+        PART_SIZE=floating(2.0**exact.bits),
+        NEIGHBOUR=floating(exact.neighbour),
         EPSILON=floating(EPSILON),
     )
     buffers = (
         Buffer("normalised", "float", (rows * columns,), "A map, normalised."),
-        Buffer("units", "float", (parts,), "The unit of the integers of each part of a value."),
-        Buffer("column_sums", "int32_t", (parts, columns), "Sums of a few rows, by part."),
+        Buffer("units", "float", (exact.parts,), "The unit of the integers of each part of a value."),
+        Buffer("column_sums", "int32_t", (exact.parts, columns), "Sums of a few rows, by part."),
     )
     return constants, buffers
 
@@ -140,14 +137,13 @@ def _bank(bank: FilterBank, planes: int, margin: int, scale: float) -> CodeEncod
     taps: list[np.ndarray] = []
     units: list[float] = []
     made = []
-    for group in kernels.groups:
-        for kernel in group.unfolded.astype(np.float64).swapaxes(0, 1):  # parts n n
-            sizes = [_unit(part) for part in kernel]
-            integers = np.concatenate([(part / unit).ravel() for part, unit in zip(kernel, sizes, strict=True)])
-            before = margin - (bank.window - group.window) // 2
-            made.append(CodeFilter(group.window, before, len(kernel), sum(map(len, taps)), len(units)))
-            taps.append(integers.astype(np.int64))
-            units += sizes
+    for kernel in programs.exact_filters(bank, kernels, margin):
+        parts = kernel.parts.astype(np.float64)
+        sizes = [_unit(part) for part in parts]
+        integers = np.concatenate([(part / unit).ravel() for part, unit in zip(parts, sizes, strict=True)])
+        made.append(CodeFilter(kernel.size, kernel.before, len(parts), sum(map(len, taps)), len(units)))
+        taps.append(integers.astype(np.int64))
+        units += sizes
     factors = kernels.factors * np.float32(scale)
     tables = (
         Table("taps", "int32_t", np.concatenate(taps), "Of each filter and part, row by row."),

@@ -39,18 +39,19 @@ class Program(NamedTuple):
     header: str
 
 
-def program(network: SpikingNetwork, bits: int, image_shape: tuple[int, ...]) -> Program:
+def program(network: SpikingNetwork, bits: int, image_shape: tuple[int, ...], *, name: str | None = None) -> Program:
     """A trained network with weights of so many bits, 1 to 8, as a program for images of uint8, (H, W) or (H, W, 3).
 
-    It decides as `networks.quantise(network, bits)`. Compiled with -DNAME_MAIN, it reads images from its
-    standard input, and writes decision, step, spikes and synaptic operations of each image as a line.
+    It decides as `networks.quantise(network, bits)`. `name` is that of its files and functions, by default the
+    network's. Compiled with -DNAME_MAIN, it reads images from its standard input, and writes decision, step, spikes and
+    synaptic operations of each image as a line.
 
     Raises InputError as `networks.quantise`, for images of another shape, and for networks that C programs
     cannot be: they must be chains of spiking layers with thresholds from 0, of at most 255 time steps, under `Earliest`
     or `Majority`, with the encoder `Pixels`, `OnOff` or `Encoder`, the latter without pooling and inhibition.
     """
     refusals.check(network, image_shape)
-    values = _values(network, bits, image_shape)
+    values = _values(network, bits, image_shape, text.identifier(name or network.spec.name))
     source, header = (_rendered(f"program.{end}.in", values) for end in "ch")
     return Program(values["name"], source, header)
 
@@ -60,7 +61,7 @@ def _rendered(template: str, values: dict[str, Any]) -> str:
     return re.sub(r"\n{3,}", "\n\n", _TEMPLATES.get_template(template).render(values)).lstrip()
 
 
-def _values(network: SpikingNetwork, bits: int, image_shape: tuple[int, ...]) -> dict[str, Any]:
+def _values(network: SpikingNetwork, bits: int, image_shape: tuple[int, ...], name: str) -> dict[str, Any]:
     """The values that the templates take, by name."""
     spec: Network = network.spec
     layers = code_layers(spec, integer_layers(network, bits), bits)
@@ -70,7 +71,6 @@ def _values(network: SpikingNetwork, bits: int, image_shape: tuple[int, ...]) ->
     if bits < MOST_BITS:
         buffers.append(row_of_weights(spec, bits))
     timed = times_matter(spec)
-    name = text.identifier(spec.name)
     image = dict(zip(("rows", "columns", "colour planes, side by side"), image_shape, strict=False))
     return dict(
         name=name,
