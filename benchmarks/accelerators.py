@@ -3,7 +3,8 @@
 $ pip install -e '.[accelerators]'                        the compilers: no driver, no card
 $ python benchmarks/accelerators.py                       three networks, about five minutes
 
-Where a card is at hand, it also measures the programs on it. benchmarks/README.md says how kernels are counted.
+Where a card is at hand, it also measures the programs on it. experiments/docs/speed/accelerators.md
+says how kernels are counted.
 """
 
 import dataclasses

@@ -6,7 +6,7 @@ $ python benchmarks/throughput.py --reference DIR --spyker    all networks, with
 $ python benchmarks/throughput.py --study readout --spikenn DIR     a checkout of github.com/ggoupy/SpikeNN
 $ python benchmarks/throughput.py --study softhebb --pytorch        the same layers in PyTorch
 
-benchmarks/README.md explains what is measured and what is not like for like.
+experiments/docs/speed/method.md explains what is measured and what is not like for like.
 """
 
 import collections
@@ -71,7 +71,7 @@ class Options(common.Options):
 
     study: Literal["reward", "readout", "softhebb"] = "reward"
     """networks that learn by reward, or readouts on target-time features, or SoftHebb layers"""
-    model: Annotated[tuple[str, ...], option("NAME ...", "those of the study, of `reward` the reference's six")] = ()
+    model: Annotated[tuple[str, ...], option("NAME ...", "those of the study, of `reward` the reference's eight")] = ()
     """the networks"""
     images: int = 300
     """number of training images, and of test images"""
@@ -374,7 +374,7 @@ def main(options: Options) -> None:
         table = markdown(results, about)
         figure = draw(results, caption(about).split("; ")[0])
         written = common.write(out, "throughput", dict(about=about, networks=results), table, figure)
-    screen.print(table, "benchmarks/README.md explains the numbers.", written, sep="\n", markup=False)
+    screen.print(table, "experiments/docs/speed/method.md explains the numbers.", written, sep="\n", markup=False)
     for result in results:
         for row in result["phases"]:
             if (row["phase"], row["program"]) == ("test", "reference") and row["alike"] < ALIKE:

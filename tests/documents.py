@@ -1,38 +1,25 @@
 """The texts for users, taken apart: their blocks, commands, code and tables."""
 
 import functools
-import json
 import pathlib
 import re
 import shlex
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = (
-    "README.md",
-    "experiments/README.md",
-    "experiments/rules.md",
-    "experiments/own_rules.md",
-    "experiments/graphs.md",
-    "benchmarks/README.md",
-)
-DOCUMENTS = (*PAGES, "experiments/tutorial.ipynb")
-LINKED = (*DOCUMENTS, "experiments/nir.md", "experiments/contributing.md")
+BOOK = ROOT / "experiments" / "docs"
+PAGES = ("README.md", *sorted(str(path.relative_to(ROOT)) for path in BOOK.rglob("*.md")))
+DOCUMENTS = (*PAGES, "experiments/README.md", "benchmarks/README.md")
 
 
 @functools.cache
 def text_of(document: str) -> str:
-    """A page, or what stands between the code of a notebook."""
-    text = (ROOT / document).read_text()
-    if not document.endswith(".ipynb"):
-        return text
-    cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"]
-    return "\n\n".join("".join(cell["source"]) for cell in cells)
+    return (ROOT / document).read_text()
 
 
 def blocks(document: str) -> list[tuple[str, str]]:
     """Language and text of what stands between three backquotes and three more."""
     found = re.findall(r"^```(\w*)\n(.*?)^```$", text_of(document), re.DOTALL | re.MULTILINE)
-    assert {language for language, _ in found} <= {"sh", "python", "math", ""}, "nothing else is run"
+    assert {language for language, _ in found} <= {"sh", "python", "math", "c", "json", ""}
     return found
 
 

@@ -1,14 +1,20 @@
 """The texts for users: their commands take their options, what they name exists, and code and commands run.
 
-A document is run from top to bottom in a folder of its own, in which placeholders such as DIR are folders with little
-data. Commands of benchmarks and of scripts in experiments are only read: tests of their own run most of these.
+A document is run from top to bottom in a folder of its own, in which there are finished runs, and placeholders such as
+DIR are folders with little data. Commands of benchmarks and of scripts in experiments are only read: tests of their own
+run most of these.
 """
 
 import contextlib
+import importlib
 import importlib.util
+import inspect
 import io
+import pathlib
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 import tomllib
 import types
@@ -24,7 +30,7 @@ import replicate
 import results
 import scaling
 import throughput
-from documents import DOCUMENTS, LINKED, ROOT, all_commands, blocks, code, commands, prose, rows, text_of
+from documents import DOCUMENTS, PAGES, ROOT, all_commands, blocks, code, commands, prose, rows, text_of
 from made_files import write_idx
 from PIL import Image
 
@@ -42,8 +48,19 @@ SCRIPTS = {
     "experiments/results.py": results.Results,
     "experiments/replicate.py": replicate.Replicate,
 }
-OTHERS = "python3 -m venv|python -m pytest|dask (scheduler|worker) |pdoc |tensorboard --logdir runs$|git clone "
+OTHERS = (
+    "python3 -m venv|python -m pytest|dask (scheduler|worker) |mkdocs build |tensorboard --logdir runs$|git clone |cc "
+)
 """What CI does before these tests run, or other tests do."""
+FINISHED = (
+    "snnjax train",
+    "snnjax train --model mozafari2018",
+    "snnjax train --dataset mnist",
+)
+FROM_FIXTURE = "from_fixture"  # a file in a finished run that a document may train again
+PACKAGES = [
+    f"snnjax.{name}" for name in ("kernels", "encoding", "data", "learners", "layers", "networks", "runs", "app")
+]
 EXTRAS = {*tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]}
 
 
@@ -91,10 +108,9 @@ def test_what_the_text_names_exists(document, known_options):
     assert {*re.findall(r"extras?(?: such as)? `(\w+)`", prose(document))} <= EXTRAS
 
 
-@pytest.mark.parametrize("document", LINKED)
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_and_pictures_exist(document):
     links = re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text_of(document))
-    assert links
     for link in map("".join, links):
         path, _, section = link.partition("#")
         target = (ROOT / document).parent / path if path else ROOT / document
@@ -105,27 +121,67 @@ def test_links_and_pictures_exist(document):
             assert not section or section in slugs, link
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A checkout to work in, with little data behind the names that the documents use, and in the cache."""
+def test_pages_are_short():
+    lines = {document: text_of(document).count("\n") for document in PAGES}
+    assert lines.pop("README.md") <= 150
+    assert {document: count for document, count in lines.items() if count > 200} == {}
+
+
+def test_the_site_is_built_without_a_warning_and_has_all_public_names(tmp_path):
+    (command,) = [line for line in all_commands("experiments/docs/contributing/index.md") if line.startswith("mkdocs ")]
+    words = [*shlex.split(command), "--quiet", "--site-dir", tmp_path]
+    done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    site = "".join(path.read_text() for path in (tmp_path / "reference").glob("*.html"))
+    for package in (snnjax, *map(importlib.import_module, PACKAGES)):
+        for name in package.__all__:
+            public = getattr(package, name)
+            if inspect.isfunction(public) or inspect.isclass(public):
+                places = package.__name__, public.__module__
+                assert any(f'id="{place}.{name}"' in site for place in places), name
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A checkout with little data behind the names that the documents use, and in the cache, and with finished runs."""
     native.unavailable()  # compiles the kernels for all documents
-    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+    path = tmp_path_factory.mktemp("checkout")
+    (path / "experiments").symlink_to(ROOT / "experiments")
+    write_data(path, path / "cache" / "snnjax" / "data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(path / "cache"))
+        patch.chdir(path)
+        for line in FINISHED:
+            run(line)
+    for finished in (path / "runs").iterdir():
+        (finished / FROM_FIXTURE).touch()
+    return path
+
+
+def write_data(path, cache):
+    """Writes pictures, recordings and public data sets, of digits."""
     digits = data.digits()
-    images, labels = digits.train_images[:60].astype(np.uint8), digits.train_labels[:60].astype(np.uint8)
-    cache = tmp_path / "cache" / "snnjax" / "data"
+    images = digits.train_images[:60].astype(np.uint8)
+    labels = digits.train_labels[:60].astype(np.uint8)
     (cache / "cifar10").mkdir(parents=True)
-    for path in (tmp_path / "DIR", cache / "mnist", cache / "fashion_mnist"):
-        write_idx(path, images, labels)
+    for folder in (path / "DIR", cache / "mnist", cache / "fashion_mnist"):
+        write_idx(folder, images, labels)
     colours = np.random.default_rng(0).integers(0, 256, (60, 1 + 3 * 32 * 32), np.uint8)
     colours[:, 0] = labels
     for name in (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"):
         (cache / "cifar10" / name).write_bytes(colours.tobytes())
     for number, (image, label) in enumerate(zip(images, labels, strict=True)):
-        path = tmp_path / "PICTURES" / ("zero", "one", "two")[label % 3] / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(path)
+        file = path / "PICTURES" / ("zero", "one", "two")[label % 3] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(file)
     for seed, part in enumerate(("Train", "Test")):
-        made_events.write_nmnist(tmp_path / "RECORDINGS", part, images[:40], labels[:40], seed)
+        made_events.write_nmnist(path / "RECORDINGS", part, images[:40], labels[:40], seed)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, checkout):
+    """A copy of the checkout to work in."""
+    shutil.copytree(checkout, tmp_path, symlinks=True, dirs_exist_ok=True)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(components, "_TYPES", dict(components._TYPES))  # two documents define EarlyInputs
     monkeypatch.setitem(sys.modules, "snippets", types.ModuleType("snippets"))
@@ -145,13 +201,17 @@ def run(line: str) -> None:
         stages = chosen.training.epochs or snnjax.NETWORKS[chosen.network.model]().epochs
         words += ["--train_images", "40", "--test_images", "20", "--epochs", *["1"] * len(stages)]
         words += ["--seeds", "2"] * (name == "sweep")
+    if name == "train":
+        folder = chosen.run.out or pathlib.Path("runs") / f"{chosen.network.model}_{chosen.data.dataset}"
+        if (folder / FROM_FIXTURE).exists():
+            shutil.rmtree(folder)
     main([name, *words])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("document", [each for each in DOCUMENTS if not each.endswith("export_nir.md")])
 def test_commands_and_snippets_run(document, folder):
-    """From top to bottom, but for sweeps by several processes, which tests/test_processes.py has."""
+    """From top to bottom, but for sweeps by several processes: tests/test_processes.py and test_nir.py run the rest."""
     names: dict[str, Any] = dict(__name__="snippets")
     for language, text in blocks(document):
         if language == "python":
@@ -164,7 +224,7 @@ def test_commands_and_snippets_run(document, folder):
                     run(line)
     for network in (each for each in names.values() if isinstance(each, snnjax.Network)):
         network.initial_weights(0)  # which bounds may exclude
-    if document == "experiments/README.md":
+    if document == "experiments/docs/start/report.md":
         kept = {row[0].strip("`") for row in rows(document, "file")}
         left = {path.name for path in (folder / "runs/goupy2024_ncg_digits").iterdir()}
         assert kept == left - {"checkpoint.previous.npz"}

@@ -1,13 +1,11 @@
 """What is imported when; import-linter holds what may import what."""
 
 import os
-import shlex
 import subprocess
 import sys
 import tomllib
 
-import pytest
-from documents import ROOT, all_commands
+from documents import ROOT
 
 import snnjax
 
@@ -32,22 +30,6 @@ def printed(code: str, names: str) -> list[str]:
     """The words that a new Python prints of some names, after some code."""
     program = [sys.executable, "-c", f"import sys; {code}; print(*({names}))"]
     return subprocess.run(program, capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
-
-
-@pytest.mark.slow
-def test_the_reference_of_the_library_is_built_by_the_command_in_the_text(tmp_path):
-    (command,) = (line for line in all_commands("experiments/README.md") if line.startswith("pdoc "))
-    command = command.replace("build/api", str(tmp_path))
-    done = subprocess.run(
-        [sys.executable, "-m", *shlex.split(command)], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    assert "already been added" not in done.stderr
-    built = {str(path.relative_to(tmp_path).with_suffix("")) for path in tmp_path.rglob("*.html")}
-    public = {"snnjax/networks", "snnjax/learners", "snnjax/kernels", "snnjax/kernels/native", "snnjax/data"}
-    assert public <= built
-    private = ("snnjax/learners/", "snnjax/data/", "snnjax/runs/", "snnjax/app/")
-    assert [name for name in built if name.startswith(private)] == [], "the packages say what is public of these"
-    assert "over all maps" in (tmp_path / "snnjax" / "encoding.html").read_text()
 
 
 def test_a_package_has_its_files_and_is_found_beside_its_checkout(tmp_path):

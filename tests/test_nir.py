@@ -20,7 +20,7 @@ from snnjax.networks import Earliest, Known, Majority
 from snnjax.runs.trained import Trained
 
 nir = pytest.importorskip("nir")
-PAGE = Path(__file__).parents[1] / "experiments" / "nir.md"
+PAGE = Path(__file__).parents[1] / "experiments" / "docs" / "howto" / "export_nir.md"
 COUNT = 50
 READERS = [reader for reader in nir_readers.READERS if reader.package in ("norse", "snntorch")]
 

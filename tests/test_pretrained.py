@@ -111,7 +111,7 @@ def test_handwriting_is_scaled_and_centred(tmp_path):
 @pytest.mark.parametrize("brightness", [0.3, 0.5, 0.8, -0.3, -0.5, -0.8, -1.0])
 def test_ink_is_found_in_any_light(tmp_path, brightness):
     """The picture of the README in dim light, and its negative."""
-    paper = np.asarray(Image.open(ROOT / "experiments" / "digit.png"), float)
+    paper = np.asarray(Image.open(ROOT / "experiments" / "docs" / "pictures" / "digit.png"), float)
     lit = brightness * paper if brightness > 0 else 255 + brightness * paper
     Image.fromarray(np.rint(lit).astype(np.uint8)).save(tmp_path / "lit.png")
     pixels, _ = read_handwriting(tmp_path / "lit.png")

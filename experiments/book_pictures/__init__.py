@@ -1,0 +1,1 @@
+"""How the pictures of the book are made; `experiments/pictures.py` writes them."""

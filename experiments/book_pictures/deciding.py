@@ -1,0 +1,123 @@
+"""How a trained network decides: its spikes, the race of its classes, and when it is over."""
+
+import functools
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+import snnjax
+from book_pictures import encoding, style
+from snnjax import SpikingNetwork, kernels
+from snnjax.app import plots
+from snnjax.data import load
+
+NAME = "pretrained:goupy2024_ncg_mnist"
+OTHERS = "0.7"  # colour of the classes that are not named
+IMAGES = 2000  # test images of the histogram
+
+
+@functools.cache
+def network() -> SpikingNetwork:
+    """A network that comes with snnjax: features with target times, and a readout that learned by labels."""
+    return snnjax.load(NAME)
+
+
+def raster() -> bytes:
+    """Every spike that one image causes in a trained network: input, features, readout; the first spike decides."""
+    model = network().model
+    steps = network().spec.time_steps
+    image = model.encode(encoding.digit())
+    readout = model.observe(image).latencies["layer2"]
+    layers = [np.asarray(each).reshape(len(each), -1) for each in (image, model.forward(image), readout)]
+    decided = int(layers[-1].min())
+    figure = style.sheet(4.2, 0.02)
+    axes = figure.subplots(3, 1, sharex=True, height_ratios=(1.1, 1.6, 1))
+    _dots(axes[0], layers[0][:1], style.ON, "on", 0)
+    _dots(axes[0], layers[0][1:], style.OFF, "off", layers[0].shape[1])
+    axes[0].legend(loc="upper left", markerscale=3, handletextpad=0)
+    _dots(axes[1], layers[1], "0.25", "", 0)
+    _dots(axes[2], layers[2], style.GREEN, "", 0, size=5)
+    first = int(layers[2].argmin())
+    axes[2].plot(decided, first, "*", color=style.ON, markersize=15, markeredgecolor="white")
+    for axis, name in zip(axes, ("input", "features,\npooled", "readout"), strict=True):
+        axis.axvline(decided, color=style.ON, linewidth=1, linestyle=":")
+        axis.set(ylabel=f"{name}\n(neuron)", xlim=(0, steps))
+    group = len(layers[2]) // network().spec.classes
+    axes[2].set_yticks(range(group // 2, len(layers[2]), 2 * group), range(0, network().spec.classes, 2))
+    axes[2].set_ylabel("readout\n(class)")
+    word = f"decides for {first // group} at step {decided} "
+    axes[2].text(decided - 3, first, word, color=style.ON, ha="right", va="center")
+    axes[2].set_xlabel("time step")
+    figure.align_ylabels()
+    return plots.png(figure)
+
+
+def _dots(axis: Axes, latency: np.ndarray, color: str, label: str, start: int, size: float = 1.5) -> None:
+    """Draws a dot for each spike, of neurons (F, N) whose numbers begin at `start`."""
+    fired = style.fired(latency.ravel(), network().spec.time_steps)
+    axis.plot(fired, start + np.arange(len(fired)), ".", markersize=size, color=color, label=label)
+
+
+def courses() -> np.ndarray:
+    """The largest potential of each class at each step, as a share of the threshold: (classes, T)."""
+    spec = network().spec
+    model = network().model
+    seen = model.forward(model.encode(encoding.digit()))
+    potentials = kernels.potentials(seen, network().weights()["layer2"], time_steps=spec.time_steps)
+    shares = np.asarray(potentials).reshape(spec.time_steps, spec.classes, -1).max(axis=2).T
+    return shares / np.max(np.asarray(spec.stages[-1].branches[0].threshold))
+
+
+def race() -> bytes:
+    """The potentials of ten classes race to the threshold; the class that reaches it first is the decision."""
+    potentials = courses()
+    reached = np.where(potentials > 1, np.arange(potentials.shape[1]), potentials.shape[1])
+    times = reached.min(axis=1)
+    winner = int(times.argmin())
+    step = int(times[winner])
+    figure = style.sheet(2.9)
+    left, axis = figure.subplots(1, 2, width_ratios=(1, 2.6))
+    style.show_digit(left, encoding.digit(), "image")
+    left.set_xlabel(f"decision: {winner}", color=style.ON, fontsize=12)
+    axis.axhline(1, color="0.4", linestyle="--", linewidth=1)
+    axis.axvline(step, color=style.ON, linestyle=":", linewidth=1)
+    ranks = np.argsort(-potentials[:, step], kind="stable")
+    for rank, number in reversed([*enumerate(ranks)]):
+        color = (style.ON, style.OFF, style.GREEN)[rank] if rank < 3 else OTHERS
+        _runner(axis, potentials[number, : step + 1], color, f"class {number}" if rank < 3 else "the other classes")
+    axis.plot(step, potentials[winner, step], "*", color=style.ON, markersize=17, markeredgecolor="white", zorder=5)
+    axis.text(step - 3, 1.03, f"{winner} fires first, at step {step}", color=style.ON, ha="right", va="bottom")
+    axis.set(xlabel="time step", ylabel="potential / threshold", ylim=(-0.02, 1.15), xlim=(step - 90, step + 10))
+    handles, labels = axis.get_legend_handles_labels()
+    lines = dict(zip(labels, handles, strict=True))
+    names = [*(f"class {number}" for number in ranks[:3]), "the other classes"]
+    axis.legend([lines[name] for name in names], names, loc="center left", bbox_to_anchor=(0, 0.5))
+    return plots.png(figure)
+
+
+def _runner(axis: Axes, course: np.ndarray, color: str, name: str) -> None:
+    """Draws the potential of a class up to the decision."""
+    axis.plot(course, color=color, linewidth=2.2 if color != OTHERS else 1.5, label=name)
+
+
+def readout_times() -> bytes:
+    """When the first neuron of the readout fires, for right and wrong decisions on MNIST's test images."""
+    data = load("mnist")
+    images, labels = data.test_images[:IMAGES], data.test_labels[:IMAGES]
+    cost = snnjax.cost(network(), images, labels)
+    assert cost.first_spike is not None
+    right = cost.decisions[:, -1] == labels
+    figure = style.sheet(2.8)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    for axis, chosen, color, name in ((above, right, style.OFF, "right"), (below, ~right, style.ON, "wrong")):
+        times = cost.first_spike[chosen]
+        axis.hist(times, np.arange(160, cost.time_steps + 1, 3), color=color)
+        axis.axvline(np.median(times), color="0.2", linestyle="--", linewidth=1)
+        words = f"{chosen.sum():,} decisions {name},\nmedian step {np.median(times):.0f}"
+        axis.text(0.01, 0.95, words, color=color, transform=axis.transAxes, va="top")
+        axis.set_ylabel("images")
+        axis.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    below.set_xlabel(f"time step of the first readout spike, of {cost.time_steps}")
+    figure.align_ylabels()
+    return plots.png(figure)

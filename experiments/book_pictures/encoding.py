@@ -1,0 +1,111 @@
+"""How an image becomes spikes."""
+
+import functools
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+
+from book_pictures import style
+from snnjax import encode
+from snnjax.app import plots
+from snnjax.data import read_handwriting
+from snnjax.encoding import DIGITS, filter_image
+
+STEPS = 15
+DIGIT = Path(__file__).parents[1] / "docs" / "pictures" / "digit.png"
+SCALES = ("fine", "medium", "coarse")
+KINDS = {"on": style.ON, "off": style.OFF}
+BOTH = ListedColormap(["#A9CCE3", style.OFF, "#F5C6A5", style.ON])  # off earlier, off now, on earlier, on now
+
+
+@functools.cache
+def digit() -> np.ndarray:
+    """The image that the pictures follow, a handwritten 5: (28, 28) of 0..255."""
+    return read_handwriting(DIGIT)[0]
+
+
+@functools.cache
+def latencies() -> np.ndarray:
+    """The latencies of the image, (6, 28, 28): on and off at each of three scales."""
+    return np.asarray(encode(jnp.asarray(digit())))
+
+
+def still() -> bytes:
+    """A digit, its contrasts at three scales, and the latencies of the spikes that they become."""
+    figure = style.sheet(2.45, 0.02)
+    grid = figure.add_gridspec(2, 7, width_ratios=(1.6, *[1] * 6))
+    style.show_digit(figure.add_subplot(grid[:, 0]), digit(), "image")
+    contrasts = np.asarray(filter_image(digit(), bank=DIGITS))
+    axes = np.array([[figure.add_subplot(grid[row, 1 + column]) for column in range(6)] for row in range(2)])
+    names = [(f"{scale}, {kind}", color) for scale in SCALES for kind, color in KINDS.items()]
+    for (above, below), contrast, latency, name in zip(axes.T, contrasts, latencies(), names, strict=True):
+        above.imshow(contrast, cmap="gray", vmin=0, vmax=contrast.max())
+        style.bare(above)
+        above.set_title("\n".join(name[0].split(", ")), color=name[1])
+        drawn = show_latency(below, latency)
+    axes[0, 0].set_ylabel("contrast")
+    axes[1, 0].set_ylabel("latency")
+    time_bar(figure, drawn, axes, "time step of the spike: strong contrasts fire first (grey: silent)")
+    return plots.png(figure)
+
+
+def show_latency(axis: Axes, latency: np.ndarray) -> ScalarMappable:
+    """Draws the latencies of one map in colours; returns what a colour bar needs."""
+    drawn = axis.imshow(style.fired(latency, STEPS), cmap="viridis", vmin=0, vmax=STEPS - 1)
+    style.bare(axis)
+    return drawn
+
+
+def time_bar(figure: Figure, drawn: ScalarMappable, axes: np.ndarray, label: str) -> None:
+    """Draws the colours of the time steps below some axes."""
+    bar = figure.colorbar(drawn, ax=axes, location="bottom", aspect=45, pad=0.02, ticks=range(0, STEPS, 2))
+    bar.set_label(label)
+    bar.outline.set_visible(False)
+
+
+def moving() -> bytes:
+    """A digit becomes spikes step by step: orange where it is lighter than its surroundings, blue where darker."""
+    figures = [_moment(step) for step in range(-1, STEPS)]
+    return style.gif(figures, [1000, *[400] * (STEPS - 1), 3000])
+
+
+def _moment(step: int) -> Figure:
+    """The spikes up to one step; -1: before the first."""
+    figure = style.sheet(2.35, 0.03)
+    grid = figure.add_gridspec(2, 4, height_ratios=(9, 1))
+    style.show_digit(figure.add_subplot(grid[0, 0]), digit(), "image")
+    for place, scale in enumerate(SCALES):
+        axis = figure.add_subplot(grid[0, 1 + place])
+        _spikes(axis, step, latencies()[2 * place : 2 * place + 2])
+        axis.set_title(f"{scale} contrasts")
+    legend = figure.add_subplot(grid[1, 0])
+    legend.axis("off")
+    legend.text(0.5, 0.9, "lighter: on", color=style.ON, ha="center", va="center")
+    legend.text(0.5, -0.5, "darker: off", color=style.OFF, ha="center", va="center")
+    _clock(figure.add_subplot(grid[1, 1:]), step)
+    return figure
+
+
+def _clock(axis: Axes, step: int) -> None:
+    """Draws the time steps as boxes, full up to one of them."""
+    colors = ["0.25" if each == step else "0.6" if each < step else "0.92" for each in range(STEPS)]
+    axis.bar(range(STEPS), 1, width=0.9, color=colors)
+    axis.set(yticks=[], xticks=range(0, STEPS, 2), xlim=(-0.5, STEPS - 0.5), xlabel="time step")
+    axis.spines[:].set_visible(False)
+    axis.tick_params(length=0)
+
+
+def _spikes(axis: Axes, step: int, pair: np.ndarray) -> None:
+    """Draws the spikes of an on and an off map up to one step, those of the step itself in full colour."""
+    on, off = pair
+    codes = np.full(on.shape, np.nan)
+    for latency, first in ((off, 0), (on, 2)):
+        codes = np.where(latency < step, first, codes)
+        codes = np.where(latency == step, first + 1, codes)
+    axis.imshow(codes, cmap=BOTH, vmin=-0.5, vmax=3.5)
+    style.bare(axis)

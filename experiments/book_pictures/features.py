@@ -1,0 +1,153 @@
+"""A layer that learns by STDP: how its neurons fire and compete, and how its features grow."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from book_pictures import encoding, style
+from snnjax import RSTDP, STDP, Conv, Images, Network, SpikingNetwork, encode, kernels, stage
+from snnjax.app import plots
+from snnjax.app.features import drawn_back
+from snnjax.data import digits
+from snnjax.kernels import Spikes, Winners
+
+STEPS = encoding.STEPS
+FEATURES = 20
+KERNEL = 5
+MARGIN = 2
+THRESHOLD = 15
+WINNERS = 5
+RADIUS = 3
+LEVELS = 10  # of grey on each side of its middle: few colours make a small animation
+CROP = 3  # pixels on each side that only the widest filters reach
+RULE = STDP(doubling=200)
+EPOCHS = 3
+SEED = 1
+MOMENTS = (0, 400, 700, 1000, 1500, 4000)  # images, of the rows of the still picture
+
+
+class Course(NamedTuple):
+    """How a layer has learned from N images."""
+
+    weights: np.ndarray  # (N + 1, F, C, kh, kw), before the first image and after each
+    features: np.ndarray  # (N, k) that won, -1 for none
+
+
+def compete(weights: Any, latency: Any) -> tuple[Any, Spikes, Spikes, Winners]:
+    """The padded input of the layer, its spikes, those that lateral inhibition leaves, and the winners."""
+    seen = kernels.pad(latency, MARGIN, time_steps=STEPS)
+    spikes = kernels.integrate_and_fire(seen, weights, threshold=THRESHOLD, time_steps=STEPS)
+    inhibited = kernels.pointwise_inhibition(spikes, time_steps=STEPS)
+    return seen, spikes, inhibited, kernels.k_winners(inhibited, k=WINNERS, radius=RADIUS, time_steps=STEPS)
+
+
+def _learn_from(state: Any, latency: Any) -> Any:
+    """Learns from one image, for `jax.lax.scan`."""
+    weights, number = state
+    seen, _, _, winners = compete(weights, latency)
+    weights = kernels.stdp(weights, seen, winners, RULE.rates(number), time_steps=STEPS)
+    return (weights, number + 1), (weights, winners.feature)
+
+
+@functools.cache
+def course() -> Course:
+    """The layer learns from scikit-learn's digits, image after image."""
+    start = np.random.default_rng(SEED).normal(0.8, 0.05, (FEATURES, 6, KERNEL, KERNEL)).astype(np.float32)
+    latencies = jax.jit(jax.vmap(encode))(digits().train_images)
+    images = jnp.concatenate([latencies] * EPOCHS)
+    _, (weights, features) = jax.jit(lambda first, inputs: jax.lax.scan(_learn_from, first, inputs))((start, 0), images)
+    return Course(np.concatenate([start[None], weights]), np.asarray(features))
+
+
+@functools.cache
+def _network() -> Network:
+    """The layer in a network that can be drawn, which needs a second one to decide."""
+    images = Images.of(digits())
+    conv = Conv(FEATURES, kernel=KERNEL, padding=MARGIN, threshold=THRESHOLD, learners=RULE)
+    stages = (stage(conv, pool=4), stage(Conv(images.classes, kernel=7, learners=RSTDP())))
+    return Network("features", images.input_shape, images.classes, stages, encoder=digits().encoder)
+
+
+def drawn(number: int) -> np.ndarray:
+    """The features after so many images in pixels, (F, 11, 11): 1 is the strongest contrast of the last ones."""
+    return _stimuli(number) / np.abs(_stimuli(len(course().features))).max(axis=(1, 2), keepdims=True)
+
+
+@functools.cache
+def _stimuli(number: int) -> np.ndarray:
+    """The features after so many images, faint where they have learned little."""
+    weights = _network().initial_weights() | {"layer1": course().weights[number]}
+    features = drawn_back(SpikingNetwork(_network(), weights=weights))["layer1"]
+    return (features.images * features.strengths[:, None, None])[:, CROP:-CROP, CROP:-CROP]
+
+
+def show_feature(axis: Axes, image: np.ndarray, title: str = "") -> None:
+    """Draws what a feature sees: light where it wants light, grey where it does not mind."""
+    axis.imshow(image, cmap="gray", vmin=-1, vmax=1)
+    style.bare(axis, title)
+
+
+def growing_still() -> bytes:
+    """Features of a layer before learning and after more and more images: edges and bars come out of grey."""
+    figure = style.sheet(3.75, 0.01)
+    for line, number in zip(figure.subplots(len(MOMENTS), 10), MOMENTS, strict=True):
+        for axis, image in zip(line, drawn(number), strict=False):
+            show_feature(axis, image)
+        line[0].set_ylabel(f"{number:,}" if number else "before", rotation=0, ha="right", va="center")
+    figure.suptitle("What ten features look for, after so many images", fontsize=9.5)
+    return plots.png(figure)
+
+
+def growing_moving() -> bytes:
+    """Twenty features grow out of grey while the layer learns by STDP; below, how far their weights have settled."""
+    numbers = [0, *np.unique(np.geomspace(150, len(course().features), 26).astype(int)).tolist()]
+    figures = [_moment(number) for number in numbers]
+    return style.gif(figures, [1000, *[280] * (len(figures) - 2), 3000])
+
+
+def _moment(number: int) -> Figure:
+    """All features after so many images."""
+    figure = style.sheet(3.2, 0.01)
+    above, below = style.parts(figure, 1.25, 1)
+    above.suptitle("What the features of a layer look for", fontsize=9.5)
+    axes = above.subplots(2, FEATURES // 2)
+    for axis, image in zip(axes.flat, np.rint(LEVELS * drawn(number)) / LEVELS, strict=True):
+        show_feature(axis, image)
+    axis = below.subplots()
+    mean = spread().mean(axis=1)
+    axis.plot(mean, color=style.QUIET)
+    axis.plot(mean[: number + 1], color=style.OFF, linewidth=2)
+    axis.plot(number, mean[number], "o", color=style.OFF)
+    axis.set(xlabel="images", ylabel="mean $w(1-w)$", ylim=(-0.015, 0.26))
+    axis.text(0.99, 0.93, f"after {number:,} images", transform=axis.transAxes, ha="right", va="top", fontsize=11)
+    return figure
+
+
+def spread() -> np.ndarray:
+    """The mean w(1-w) of each feature, (N + 1, F), before the first image and after each."""
+    weights = course().weights
+    return np.mean(weights * (1 - weights), axis=(2, 3, 4))
+
+
+def convergence() -> bytes:
+    """The mean w(1-w) of the features falls towards 0 while they learn; the weights end near 0 and 1."""
+    figure = style.sheet(2.7)
+    curve, weights = figure.subplots(1, 2, width_ratios=(1.6, 1))
+    curve.plot(spread(), color=style.QUIET, linewidth=0.6)
+    curve.plot([], [], color=style.QUIET, label="one feature")
+    curve.plot(spread().mean(axis=1), color=style.OFF, linewidth=2.2, label="mean of 20 features")
+    curve.set(xlabel="images", ylabel="mean $w(1-w)$", ylim=(0, 0.3))
+    curve.legend(loc="upper right")
+    last = len(course().features)
+    moments = ((0, "before", style.QUIET), (900, "after 900", style.ORANGE), (last, f"after {last:,}", style.OFF))
+    for number, name, color in moments:
+        values = course().weights[number].ravel()
+        weights.hist(values, 40, (0, 1), histtype="step", linewidth=1.8, color=color, label=name)
+    weights.set(xlabel="weight $w$", ylabel="synapses", yscale="log", ylim=(1, 1e5))
+    weights.legend(loc="upper center", handlelength=1.2)
+    return plots.png(figure)

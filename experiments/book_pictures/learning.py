@@ -1,0 +1,101 @@
+"""How accuracy grows: by reward on the digits, and recorded figures of other runs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from book_pictures import style
+from snnjax import NETWORKS, Images, Settings, Trainer
+from snnjax.app import plots
+from snnjax.data import digits
+from snnjax.kernels import native
+
+RECORDED = Path(__file__).parents[1] / "recorded"
+EPOCHS = (7, 7, 40)  # 10,000 images for each layer of features, then reward
+
+
+def reward_curve() -> bytes:
+    """Accuracy of mozafari2018 on scikit-learn's digits, in training and validation, after each epoch of reward."""
+    data = digits().hold_out(0.1, seed=0)
+    settings = Settings(epochs=EPOCHS, batch_size=100, patience=0, native=native.unavailable() is None)
+    trainer = Trainer(NETWORKS["mozafari2018"](Images.of(data)), data, settings)
+    state = trainer.run(trainer.initial_state())
+    decisions, _ = trainer.predict(state, data.test_images)
+    tested = 100 * float(np.mean(decisions == data.test_labels))
+    figure = style.sheet(2.9)
+    axis = figure.subplots()
+    curves = {
+        part: 100 * np.array([epoch[part]["accuracy"] for epoch in state.epochs]) for part in ("train", "validation")
+    }
+    numbers = range(1, len(state.epochs) + 1)
+    axis.plot(numbers, curves["train"], color=style.OFF, linewidth=2, label="training images")
+    axis.plot(numbers, curves["validation"], color=style.ORANGE, linewidth=2, label="validation images")
+    best = len(state.epochs) - 1 - int(curves["validation"][::-1].argmax())
+    words = f"best in validation: epoch {best + 1}; test {tested:.1f} %"
+    star: dict[str, Any] = dict(color="0.1", markersize=14, markeredgecolor="white")
+    axis.plot(best + 1, curves["validation"][best], "*", label=words, **star)
+    axis.axhline(10, color="0.5", linestyle=":", label="chance")
+    axis.set(xlabel="epoch of reward", ylabel="right decisions, %", ylim=(0, 101), xlim=(0, len(state.epochs) + 1))
+    axis.grid(axis="y", alpha=0.3)
+    axis.legend(loc="center right", bbox_to_anchor=(1, 0.4))
+    return plots.png(figure)
+
+
+def _recorded(name: str) -> list[dict[str, Any]]:
+    """The rows of a recorded table."""
+    return json.loads((RECORDED / f"{name}.json").read_text())["rows"]
+
+
+def labels() -> bytes:
+    """Test accuracy against the number of labelled images, with features of these alone and of all images."""
+    rows = _recorded("labels")
+    figure = style.sheet(3.4)
+    axes = figure.subplots(1, 2)
+    for axis, (data, title) in zip(axes, (("mnist", "MNIST"), ("cifar10-jpeg", "CIFAR-10")), strict=True):
+        for network, color in (("goupy2024_ncg", style.OFF), ("softhebb_narrow", style.ON)):
+            chosen = [row for row in rows if (row["data"], row["network"]) == (data, network)]
+            _by_labels(axis, chosen, "these", color, f"{network}, features from these")
+            _by_labels(axis, chosen, "all", color, f"{network}, features from all")
+        axis.set(xscale="log", xlabel="labelled images", title=title)
+        axis.set_xticks([90, 900, 9000], ["90", "900", "9,000"])
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("test accuracy, %, and 95 % interval")
+    axes[0].set_ylim(54, 104)
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=2, columnspacing=1.5, handlelength=1.6)
+    return plots.png(figure)
+
+
+def _by_labels(axis: Axes, rows: list[dict[str, Any]], part: str, color: str, name: str) -> None:
+    """Draws accuracies with their intervals, those of features of all images in full."""
+    counts = np.array([row["labels"] for row in rows]) * (0.96 if part == "these" else 1.04)  # apart of each other
+    figures = [row[part] for row in rows]
+    error = [figure["interval"] or 0 for figure in figures]
+    style_of: dict[str, Any] = dict(color=color, linewidth=1.8, capsize=2, elinewidth=1, markersize=5)
+    looks: dict[str, Any] = dict(fmt="o--", mfc="white") if part == "these" else dict(fmt="o-")
+    axis.errorbar(counts, [figure["mean"] for figure in figures], error, label=name, **looks, **style_of)
+
+
+def speed() -> bytes:
+    """How many times longer the PyTorch code takes than snnjax, network by network, to test and to train."""
+    rows = _recorded("speed")[::-1]
+    figure = style.sheet(3.6)
+    axis = figure.subplots()
+    parts = (("training", "training_times_longer", style.OFF, -0.2), ("test", "test_times_longer", style.ORANGE, 0.2))
+    for name, key, color, shift in parts:
+        values = [row[key] for row in rows]
+        axis.barh(np.arange(len(rows)) + shift, values, 0.38, color=color, label=name)
+        for place, value in enumerate(values):
+            axis.text(value * 1.05, place + shift, f"{int(value + 0.5):,}", va="center", color="0.2")
+    axis.set(xscale="log", xlim=(1, 9000), xlabel="times longer that the PyTorch code takes (logarithmic)")
+    axis.set_yticks(range(len(rows)), [row["network"] for row in rows])
+    axis.tick_params(axis="y", length=0)
+    axis.set_xticks([1, 10, 100, 1000], ["1", "10", "100", "1,000"])
+    axis.minorticks_off()
+    handles, names = axis.get_legend_handles_labels()
+    axis.legend(handles[::-1], names[::-1], loc="lower right")
+    return plots.png(figure)

@@ -1,0 +1,111 @@
+"""What all pictures of the book share: sizes, colours, and how figures become files."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+WIDTH = 6.2  # inches, 620 pixels on a page
+OVERSAMPLING = 1.5  # pixels of an animation for each of the page; `plots.png` has its own
+
+ON = "#D55E00"  # vermilion; all colours are told apart by colour-blind people (Okabe and Ito)
+OFF = "#0072B2"  # blue
+GREEN = "#009E73"
+ORANGE = "#E69F00"
+PURPLE = "#CC79A7"
+QUIET = "0.72"
+SILENT = "0.93"  # ground of maps, where a neuron stays silent
+
+RC: Any = {
+    "axes.edgecolor": "0.4",
+    "axes.labelsize": 9,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 9.5,
+    "figure.facecolor": "white",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "image.interpolation": "nearest",
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+}
+"""Settings of matplotlib under which figures are made."""
+
+
+def sheet(height: float, space: float | None = None) -> Figure:
+    """An empty figure over the width of a page, so many inches high, with a margin for dark pages.
+
+    `space` is that between its parts, as a share of their size.
+    """
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1, wspace=space, hspace=space)
+    return Figure(figsize=(WIDTH, height), layout=layout)
+
+
+def parts(figure: Figure, above: float, below: float) -> tuple[SubFigure, SubFigure]:
+    """The upper and the lower part of a figure, of such shares of its height."""
+    halves: Any = figure.subfigures(2, 1, height_ratios=(above, below))
+    return halves[0], halves[1]
+
+
+def bare(axis: Axes, title: str = "", **settings: Any) -> None:
+    """Removes the ticks and the frame of an axis that shows an image."""
+    axis.set(xticks=[], yticks=[], facecolor=SILENT, **settings)
+    axis.spines[:].set_visible(False)
+    if title:
+        axis.set_title(title)
+
+
+def show_digit(axis: Axes, image: np.ndarray, title: str = "") -> None:
+    """Draws a grey image of 0..255."""
+    axis.imshow(image, cmap="gray", vmin=0, vmax=255)
+    bare(axis, title)
+
+
+def box(axis: Axes, row: float, column: float, size: float, color: str, **settings: Any) -> None:
+    """Frames the square of so many pixels around one pixel."""
+    corner = column - size / 2, row - size / 2
+    axis.add_patch(Rectangle(corner, size, size, fill=False, edgecolor=color, **(dict(linewidth=2) | settings)))
+
+
+def fired(latency: np.ndarray, time_steps: int) -> np.ndarray:
+    """Latencies to be drawn: NaN where a neuron stays silent."""
+    return np.where(latency < time_steps, latency, np.nan)
+
+
+def pixels(figure: Figure) -> Image.Image:
+    """A figure as an image in colour."""
+    figure.set_dpi(100 * OVERSAMPLING)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+
+
+def flat(frames: Sequence[Image.Image]) -> list[Image.Image]:
+    """Images in the 256 colours that are most frequent in all of them, so that white stays white."""
+    packed = [np.asarray(frame).astype(np.int32) @ (65536, 256, 1) for frame in frames]
+    colors, counts = np.unique(np.concatenate([each.ravel() for each in packed]), return_counts=True)
+    parts = colors[:, None] // (65536, 256, 1) % 256
+    kept = parts[np.argsort(-counts, kind="stable")[:256]]
+    nearest = np.array([np.abs(kept - each).sum(axis=1).argmin() for each in parts], np.uint8)
+    images = [Image.fromarray(nearest[np.searchsorted(colors, each)], "P") for each in packed]
+    for image in images:
+        image.putpalette(kept.astype(np.uint8).tobytes())
+    return images
+
+
+def gif(figures: Sequence[Figure], milliseconds: Sequence[int]) -> bytes:
+    """Figures of one size as an endless animation, each shown for so long."""
+    first, *others = flat([pixels(figure) for figure in figures])
+    buffer = io.BytesIO()
+    settings: dict[str, Any] = dict(save_all=True, loop=0, optimize=True, disposal=1)
+    first.save(buffer, "GIF", append_images=others, duration=list(milliseconds), **settings)
+    return buffer.getvalue()

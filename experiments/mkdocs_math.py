@@ -1,0 +1,19 @@
+"""A hook of mkdocs: equations become MathML, which browsers draw without a script."""
+
+import html
+import re
+from typing import Any
+
+from latex2mathml.converter import convert
+
+EQUATION = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    """Replaces the LaTeX that `pymdownx.arithmatex` leaves in a page."""
+    return EQUATION.sub(_mathml, content)
+
+
+def _mathml(found: re.Match[str]) -> str:
+    display = "block" if found[2] == "[" else "inline"
+    return convert(html.unescape(found[3]).strip(), display=display)

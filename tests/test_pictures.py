@@ -1,0 +1,43 @@
+"""The pictures of the book: all are there, small enough, and can be made."""
+
+import pictures
+import pytest
+from book_pictures import encoding
+from PIL import Image
+
+LARGEST = {".png": 300_000, ".gif": 400_000}  # bytes
+MOST_FRAMES = 40
+LEAST_WIDTH = 620  # pixels, as pages show them
+
+
+@pytest.mark.parametrize("file", pictures.PICTURES)
+def test_a_picture_is_there_and_small_enough(file):
+    path = pictures.FOLDER / file
+    assert path.stat().st_size < LARGEST[path.suffix]
+    with Image.open(path) as image:
+        assert image.width >= LEAST_WIDTH
+        assert getattr(image, "n_frames", 1) <= MOST_FRAMES
+        assert image.convert("RGB").getpixel((0, 0)) == (255, 255, 255)  # a margin, on dark pages too
+
+
+def test_each_picture_says_what_one_sees():
+    sentences = [pictures.shown_by(file) for file in pictures.PICTURES]
+    assert all(sentence.endswith(".") for sentence in sentences)
+    assert len({*sentences}) == len(sentences)
+
+
+def test_a_picture_is_made(tmp_path):
+    encoding.latencies.cache_clear()
+    path = pictures.write("encoding.png", tmp_path)
+    with Image.open(path) as made, Image.open(pictures.FOLDER / path.name) as kept:
+        assert made.size == kept.size
+
+
+def test_names_choose_files():
+    assert pictures.chosen_files(()) == [*pictures.PICTURES]
+    assert pictures.chosen_files(("encoding", "race.png")) == ["encoding.png", "encoding.gif", "race.png"]
+
+
+def test_an_unknown_name_is_refused():
+    with pytest.raises(ValueError, match="encodin"):
+        pictures.chosen_files(("encodin",))
