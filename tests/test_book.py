@@ -5,6 +5,8 @@ import json
 import book
 import numpy as np
 import pytest
+from book_tables import recorded
+from book_tables.places import PAGES
 from documents import ROOT
 
 from snnjax import InputError
@@ -20,21 +22,21 @@ def test_pages_and_drawings_are_what_the_script_would_write():
 @pytest.mark.parametrize("name", NETWORKS)
 def test_each_network_has_a_page(name):
     """With the parts that follow from its description, and its results if there are any."""
-    text = (book.PAGES / f"{name}.md").read_text()
+    text = (PAGES / f"{name}.md").read_text()
     assert text.startswith(f"# {name}\n")
-    results = any(row["network"] == name for row in book.recorded("results")["rows"])
+    results = any(row["network"] == name for row in recorded.recorded("results")["rows"])
     for part in (*PARTS, *["figures"] * results):
         assert f"<!-- table: {part} {name} -->" in text, part
 
 
 def test_a_page_that_was_changed_by_hand_is_filled_anew():
-    page = book.PAGES / "goupy2024_ncg.md"
+    page = PAGES / "goupy2024_ncg.md"
     text = page.read_text()
     assert book.filled(page, text.replace("98.79", "99.79")) == text
 
 
 def test_a_check_names_the_pages(monkeypatch, capsys):
-    page = book.PAGES / "index.md"
+    page = PAGES / "index.md"
     monkeypatch.setattr(book, "files_of", lambda: iter([(page, "other text")]))
     before = page.read_text()
     assert book.main(["--check"]) == 1
@@ -43,7 +45,7 @@ def test_a_check_names_the_pages(monkeypatch, capsys):
 
 
 def test_wrong_marks_are_refused(capsys, monkeypatch):
-    page = book.PAGES / "index.md"
+    page = PAGES / "index.md"
     with pytest.raises(InputError, match=r"`table of index.md` must be one of networks, .*, got 'network'"):
         book.filled(page, "<!-- table: network -->\n<!-- end -->\n")
     with pytest.raises(InputError, match=r"index.md has a table without its end"):
@@ -53,27 +55,29 @@ def test_wrong_marks_are_refused(capsys, monkeypatch):
 
 
 def test_all_networks_are_in_the_table():
-    assert book.recorded("networks")["after"].keys() == NETWORKS.keys()
-    assert {row["network"] for row in book.recorded("results")["rows"]} == NETWORKS.keys() - {"mozafari2018_objects"}
+    assert recorded.recorded("networks")["after"].keys() == NETWORKS.keys()
+    assert {row["network"] for row in recorded.recorded("results")["rows"]} == NETWORKS.keys() - {
+        "mozafari2018_objects"
+    }
 
 
 def test_recorded_files_agree():
     """Rows of few labels and of widths are those of the results, where these have them."""
-    results = book.recorded("results")["rows"]
-    for row in book.recorded("labels")["rows"]:
+    results = recorded.recorded("results")["rows"]
+    for row in recorded.recorded("labels")["rows"]:
         key = (row["network"], row["data"], row["labels"])
         (same,) = (each for each in results if (each["network"], each["data"], each["train_images"]) == key)
         assert {name: same[name] for name in row["these"]} == row["these"], key
-    for row in book.recorded("widths")["rows"]:
+    for row in recorded.recorded("widths")["rows"]:
         if row["network"]:
-            same = book.best_row(row["network"], "cifar10-jpeg")
+            same = recorded.best_row(row["network"], "cifar10-jpeg")
             assert (same["mean"], same["interval"]) == (row["mean"], row["interval"])
 
 
 def test_replicated_figures_are_against_the_recorded_ones():
-    recorded = json.loads((ROOT / "experiments" / "reference.json").read_text())["networks"]
-    rows = book.recorded("replication")["rows"]
-    assert [row["network"] for row in rows] == [*recorded]
+    reference = json.loads((ROOT / "experiments" / "reference.json").read_text())["networks"]
+    rows = recorded.recorded("replication")["rows"]
+    assert [row["network"] for row in rows] == [*reference]
     for row in rows:
-        last = [100 * recorded[row["network"]][part][3] for part in ("train", "test")]
+        last = [100 * reference[row["network"]][part][3] for part in ("train", "test")]
         np.testing.assert_allclose([row["recorded"][part] for part in ("train", "test")], last, rtol=0, atol=0.0501)

@@ -325,6 +325,7 @@ def test_few_images_are_shown_in_more_patches_and_for_more_epochs():
         features, readout = (each.branches[0] for each in network.stages)
         found = features.each_learner[0].patches, network.epochs[-1], readout.threshold
         assert found == (patches, epochs, pytest.approx(threshold)), (shape, count)
+        assert NETWORKS["ncg_scales"](Images(shape, count=count)).epochs == (*network.epochs[:1] * 2, epochs)
     for steps, within in ((101, False), (99, True)):  # where the gap is below three steps, spikes lie within them
         encoder = dataclasses.replace(ON_OFF, time_steps=steps)
         assert NETWORKS["goupy2024_ncg"](Images(encoder=encoder)).stages[1].branches[0].fractional == within

@@ -8,7 +8,7 @@ from snnjax.app import names
 
 def test_the_main_page_is_of_this_version():
     major, minor, _ = snnjax.__version__.split(".")
-    assert f"This is {major}.{minor}." in text_of("README.md")
+    assert f"Version** {major}.{minor} " in text_of("README.md")
 
 
 def test_speed_on_the_main_page_is_that_of_the_benchmarks():
@@ -24,5 +24,5 @@ def test_speed_on_the_main_page_is_that_of_the_benchmarks():
     seconds = [float(row[-1].removesuffix(" s")) for row in ours]
     words = " ".join(text_of("README.md").split())
     assert f"{int(min(training))} to {max(training):,.0f} times as fast" in words
-    assert f"tests of an image {min(tests):.0f} to {max(tests):.0f} times" in words
+    assert f"Tests are {min(tests):.0f} to {max(tests):.0f} times as fast" in words
     assert f"takes {min(seconds):g} to {max(seconds):g} seconds" in words

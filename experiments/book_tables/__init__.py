@@ -1,0 +1,1 @@
+"""The tables of the book: of recorded results, and of the descriptions of networks."""

@@ -1,0 +1,287 @@
+"""Tables of recorded results."""
+
+import functools
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from book_tables.descriptions import layers_by_rule
+from book_tables.places import TOP, network_link
+from snnjax import NETWORKS
+from snnjax.app.console import markdown
+from snnjax.core import files
+from snnjax.core.errors import unknown
+
+RECORDED = TOP / "experiments" / "recorded"
+CARDS = TOP / "snnjax" / "runs" / "pretrained" / "cards.json"
+TIMED = ("network", "images", "test accuracy, %", "seeds", "published, %", "seconds", "kernels")
+DATA = {"digits": "scikit-learn's digits", "mnist": "MNIST", "cifar10-jpeg": "CIFAR-10 (JPEG)"}
+WHOLE = {"digits": 1_293, "mnist": 54_000, "cifar10-jpeg": 45_000}
+"""Training images of each set, without those held out."""
+RULES = {
+    "STDP": "stdp.md",
+    "TargetTime": "target_times.md",
+    "SoftHebb": "softhebb.md",
+    "RSTDP": "reward.md",
+    "SupervisedSTDP": "supervised.md",
+}
+"""The pages with the equations of the rules."""
+COMPETITIONS = {
+    "TargetTime": "the first neuron of a patch",
+    "SoftHebb": "soft, at each position",
+    "RSTDP": "one neuron of the class decided for",
+}
+"""Of rules that have a competition of their own."""
+FIGURES_NOTES = (
+    "Images: those learned from, nine tenths of those given. The others are held out and choose the best epoch.",
+    "The test images are used once, at the end.",
+    "Test accuracy: mean and 95 % interval over the seeds (Student's t), none of one seed.",
+)
+DATA = {"digits": "scikit-learn's digits", "mnist": "MNIST", "cifar10-jpeg": "CIFAR-10 (JPEG)"}
+WHOLE = {"digits": 1_293, "mnist": 54_000, "cifar10-jpeg": 45_000}
+"""Training images of each set, without those held out."""
+RULES = {
+    "STDP": "stdp.md",
+    "TargetTime": "target_times.md",
+    "SoftHebb": "softhebb.md",
+    "RSTDP": "reward.md",
+    "SupervisedSTDP": "supervised.md",
+}
+"""The pages with the equations of the rules."""
+WHOLE = {"digits": 1_293, "mnist": 54_000, "cifar10-jpeg": 45_000}
+"""Training images of each set, without those held out."""
+RULES = {
+    "STDP": "stdp.md",
+    "TargetTime": "target_times.md",
+    "SoftHebb": "softhebb.md",
+    "RSTDP": "reward.md",
+    "SupervisedSTDP": "supervised.md",
+}
+"""The pages with the equations of the rules."""
+FIGURES_NOTES = (
+    "Images: those learned from, nine tenths of those given. The others are held out and choose the best epoch.",
+    "The test images are used once, at the end.",
+    "Test accuracy: mean and 95 % interval over the seeds (Student's t), none of one seed.",
+)
+JPEG_NOTE = "CIFAR-10 (JPEG): slightly lossy copies; published figures are of the original images."
+
+Row = dict[str, Any]
+
+
+@functools.cache
+def recorded(name: str) -> Row:
+    """The content of a file of recorded results."""
+    return files.read_json(RECORDED / f"{name}.json")
+
+
+def accuracy_of(row: Row) -> str:
+    """Mean and interval of a row."""
+    interval = row["interval"]
+    return f"{row['mean']:.2f}" + ("" if interval is None else f" ± {interval:.2f}")
+
+
+def seconds_of(row: Row) -> str:
+    """Seconds with the mark of their machine, "" where none were recorded."""
+    seconds = row["seconds"]
+    return "" if seconds is None else f"{seconds}{recorded('results')['machines'][row['machine']]['mark']}"
+
+
+def data_of(row: Row) -> str:
+    """The data of a row, in words."""
+    return DATA[row["data"]] + ", mirrored" * row["mirrored"]
+
+
+def figures_of(row: Row) -> list[str]:
+    """The cells of a row behind network and data, as the end of `TIMED` names them."""
+    published = [f"{entry['accuracy']:g} [{entry['source']}]" for entry in row["published"]]
+    return [
+        f"{row['train_images']:,}",
+        accuracy_of(row),
+        str(row["seeds"]),
+        ", ".join(published),
+        seconds_of(row),
+        row["kernels"],
+    ]
+
+
+def notes_of(rows: Sequence[Row]) -> str:
+    """A list below tables of results: what their columns are, machines and sources."""
+    notes = [*FIGURES_NOTES, f"Seconds: a whole run, from reading the data to its report. {machines_of(rows)}"]
+    if any(row["data"] == "cifar10-jpeg" for row in rows):
+        notes.append(JPEG_NOTE)
+    cited = sorted({str(entry["source"]) for row in rows for entry in row["published"]})
+    notes += [f"[{number}] {recorded('results')['sources'][number]}." for number in cited]
+    return "\n".join(item(note) for note in notes)
+
+
+def row_notes(rows: Sequence[Row], name_row: Callable[[Row], str]) -> str:
+    """A list of what is to be known of single rows."""
+    lines = []
+    for row in rows:
+        if note := row["note"]:
+            kernels = ", XLA" * (row["kernels"] == "XLA")
+            lines.append(item(f"{name_row(row)}{kernels}: {note[0].lower()}{note[1:]}"))
+    return "\n".join(lines)
+
+
+def machines_of(rows: Sequence[Row]) -> str:
+    """The machines of rows with their marks, as sentences."""
+    machines = recorded("results")["machines"]
+    names = sorted({row["machine"] for row in rows if row["machine"]}, key=[*machines].index)
+    return " ".join(f"{machines[name]['mark'] or 'No mark'}: {machines[name]['words']}." for name in names)
+
+
+def item(text: str) -> str:
+    """An item of a list, wrapped."""
+    escaped = text.replace("*", "\\*")
+    return textwrap.fill(f"- {escaped}", 120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def name_of_row(row: Row) -> str:
+    """The network of a row, for notes."""
+    return str(row["network"])
+
+
+def results(page: Path, data: str) -> str:
+    """All training images of a data set, or with "fewer" the rows of fewer images."""
+    rows = recorded("results")["rows"]
+    whole = [row for row in rows if (row["train_images"] == WHOLE[row["data"]]) == (data != "fewer")]
+    if data == "fewer":
+        head = (TIMED[0], "data", *TIMED[1:])
+        lines = [[network_link(page, row["network"]), data_of(row), *figures_of(row)] for row in whole]
+        return markdown(head, lines, row_notes(whole, name_of_row)).strip()
+    chosen = [row for row in whole if row["data"] == data]
+    if not chosen:
+        raise unknown("results", data, [*DATA, "fewer"])
+    mirrored = [f"{network_link(page, row['network'])}{', mirrored' * row['mirrored']}" for row in chosen]
+    lines = [[name, *figures_of(row)] for name, row in zip(mirrored, chosen, strict=True)]
+    return markdown(TIMED, lines, row_notes(chosen, name_of_row)).strip()
+
+
+def figures(page: Path, name: str) -> str:
+    """The results of one network."""
+    rows = [row for row in recorded("results")["rows"] if row["network"] == name]
+    lines = [[data_of(row), *figures_of(row)] for row in rows]
+    return markdown(("data", *TIMED[1:]), lines, *filter(None, (notes_of(rows), row_notes(rows, data_of)))).strip()
+
+
+def notes(page: Path, _: str) -> str:
+    """What the columns of all tables of results are."""
+    return notes_of(recorded("results")["rows"])
+
+
+def best_row(name: str, data: str) -> Row | None:
+    """The row of a network and all images of a data set: on compiled kernels, of mirrored images where there are."""
+    rows = [row for row in recorded("results")["rows"] if (row["network"], row["data"]) == (name, data)]
+    whole = [row for row in rows if row["train_images"] == WHOLE[data]]
+    return max(whole, key=lambda row: (row["kernels"] == "native", row["mirrored"]), default=None)
+
+
+def networks(page: Path, data: str) -> str:
+    """All networks with their figures, of MNIST alone if "mnist" is asked for."""
+    head = ["network", "layers by rule", "MNIST, test, %", "seconds", "CIFAR-10, test, %", "after"]
+    lines = []
+    for name, after in recorded("networks")["after"].items():
+        mnist = best_row(name, "mnist")
+        cifar = best_row(name, "cifar10-jpeg")
+        cells = [accuracy_of(mnist), seconds_of(mnist)] if mnist else ["made for larger images", ""]
+        more = [] if data == "mnist" else [accuracy_of(cifar) if cifar else ""]
+        lines.append([network_link(page, name), layers_by_rule(NETWORKS[name]()), *cells, *more, after])
+    if data == "mnist":
+        head.remove("CIFAR-10, test, %")
+    return markdown(head, lines).strip()
+
+
+def labels(page: Path, _: str) -> str:
+    """Few labels, with features of as many images and of all."""
+    head = ("network", "data", "labelled images", "features of these, %", "features of all, %")
+    lines = []
+    for row in recorded("labels")["rows"]:
+        cells = [network_link(page, row["network"]), data_of(row), f"{row['labels']:,}"]
+        lines.append([*cells, accuracy_of(row["these"]), accuracy_of(row["all"])])
+    return markdown(head, lines).strip()
+
+
+def widths(page: Path, _: str) -> str:
+    """SoftHebb networks of several widths."""
+    lines = []
+    for row in recorded("widths")["rows"]:
+        name = f" ({network_link(page, row['network'])})" if row["network"] else ""
+        lines.append([", ".join(map(str, row["features"])) + name, accuracy_of(row), str(row["seeds"])])
+    return markdown(("features of the three layers", "test accuracy, %", "seeds"), lines).strip()
+
+
+def replication(page: Path, _: str) -> str:
+    """The runs of the PyTorch code beside those of snnjax."""
+    head = (
+        "network",
+        "PyTorch, one run",
+        "snnjax, five seeds",
+        "95 % interval",
+        "within 3 sd",
+        "minutes",
+        "times faster",
+    )
+    lines = []
+    for row in recorded("replication")["rows"]:
+        theirs = row["recorded"]
+        ours = [f"{row[part]['mean']:.1f} ± {row[part]['sd']:.1f}" for part in ("train", "test")]
+        low, high = row["interval"]
+        cells = [
+            network_link(page, row["network"]),
+            f"{theirs['train']:.1f} / {theirs['test']:.1f}",
+            " / ".join(ours),
+            f"{low:.1f} .. {high:.1f}",
+            f"{row['within_3_sd']} of {row['recorded_figures']}",
+            f"{row['minutes']:.1f}",
+            str(row["times_faster"]),
+        ]
+        lines.append(cells)
+    return markdown(head, lines).strip()
+
+
+def trained(page: Path, _: str) -> str:
+    """The networks that come trained."""
+    head = ("name", "network", "data", "bits", "test accuracy, %", "file, kB")
+    lines = []
+    for name, card in files.read_json(CARDS).items():
+        cells = [f"`{name}`", network_link(page, card["model"]), card["data"], str(card["bits"])]
+        lines.append([*cells, f"{100 * card['test_accuracy']:.2f}", f"{card['file_bytes'] / 1000:,.0f}"])
+    return markdown(head, lines).strip()
+
+
+def bits(page: Path, _: str) -> str:
+    """C programs with weights of few bits."""
+    rows = recorded("bits")["rows"]
+    names = {
+        "test_accuracy": "test accuracy, %",
+        "weights_kb": "weights, kB",
+        "flash_kb": "flash, kB",
+        "memory_kb": "memory, kB",
+    }
+    lines = [
+        [words, *(f"{row[key]:.2f}" if key == "test_accuracy" else str(row[key]) for row in rows)]
+        for key, words in names.items()
+    ]
+    lines.append(["operations until the decision", *(f"{row['operations']:,}" for row in rows)])
+    return markdown(["bits", *(str(row["bits"]) for row in rows)], lines).strip()
+
+
+def reward_epochs(page: Path, _: str) -> str:
+    """mozafari2018 on MNIST over 680 epochs of reward."""
+    rows = recorded("reward_epochs")["rows"]
+    names = {"test": "test, %", "train": "training, %"}
+    lines = [[words, *(f"{row[key]:.1f}" for row in rows)] for key, words in names.items()]
+    return markdown(["after reward epoch", *(str(row["epoch"]) for row in rows)], lines).strip()
+
+
+def speed(page: Path, _: str) -> str:
+    """Tests and whole trainings, with how many times longer the reference takes."""
+    times = recorded("speed")
+    head = ("network", "test, ms an image", "times longer", "training, s", "times longer")
+    lines = []
+    for row in times["rows"]:
+        cells = [network_link(page, row["network"]), f"{row['test_ms']:g}", f"{row['test_times_longer']:.1f}"]
+        lines.append([*cells, f"{row['training_s']:g}", f"{row['training_times_longer']:.1f}"])
+    return markdown(head, lines, f"*MNIST, {times['machine']}, {times['date']}.*").strip()
