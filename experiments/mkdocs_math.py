@@ -15,5 +15,7 @@ def on_page_content(content: str, **_: Any) -> str:
 
 
 def _mathml(found: re.Match[str]) -> str:
-    display = "block" if found[2] == "[" else "inline"
-    return convert(html.unescape(found[3]).strip(), display=display)
+    latex = html.unescape(found[3]).strip()
+    if found[2] == "[":
+        return f'<div class="equation">{convert(latex, display="block")}</div>'  # scrolls where it is too wide
+    return convert(latex, display="inline")

@@ -110,7 +110,7 @@ def test_what_the_text_names_exists(document, known_options):
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_and_pictures_exist(document):
-    links = re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text_of(document))
+    links = re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", prose(document))
     for link in map("".join, links):
         path, _, section = link.partition("#")
         target = (ROOT / document).parent / path if path else ROOT / document

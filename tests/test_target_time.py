@@ -141,6 +141,7 @@ def test_figures_by_hand():
     assert (found["thresholds"], found["threshold_min"], found["threshold_max"]) == ([2, 3, 4], 2, 4)
     for figures, words in (
         (found | dict(silent=0.6), "are too high for most patches"),
+        (found | dict(silent=1.0, wins=[0, 0, 0]), "nothing is learned any more"),
         (found, "the target is not reached: more epochs may help"),
         (found | dict(spike_time=0.6), "would let the thresholds settle"),
     ):

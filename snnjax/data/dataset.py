@@ -28,16 +28,21 @@ class Dataset:
 
     Attributes:
       name: shown in messages and reports.
-      train_images, test_images: (N, H, W) grey, (N, H, W, 3) colour or (N, H, W, 2) event pictures (see
-        `EventEncoder`), uint8 or float32 of 0..255.
-      train_labels, test_labels: (N,) int32 of 0..classes-1. Each class has training images; `relabel` numbers classes
-        from 0 without gaps.
+      train_images: (N, H, W) grey, (N, H, W, 3) colour or (N, H, W, 2) event pictures (see `EventEncoder`), uint8 or
+        float32 of 0..255.
+      train_labels: (N,) int32 of 0..classes-1. Each class has training images; `relabel` numbers classes from 0
+        without gaps.
+      test_images: as `train_images`.
+      test_labels: as `train_labels`.
       classes: their number. None: that of `class_names`, or else the highest training label + 1.
       class_names: one for each class, in order; or none.
       notes: sentences on data left out or altered when the images were read.
-      validation_images, validation_labels: as in training, to choose the best epoch by and to stop early; None:
-        the test images serve for this too.
-      train_files, test_files, validation_files: the name of each image's file, relative to the folder; or None.
+      validation_images: as in training, to choose the best epoch by and to stop early; None: the test images serve
+        for this too.
+      validation_labels: as `train_labels`.
+      train_files: the name of each image's file, relative to the folder; or None.
+      test_files: as `train_files`.
+      validation_files: as `train_files`.
       train_groups: (N,) integers, the same for training images that `hold_out` must keep together; or None.
       unlabelled_images: more training images, of which no class is known; or None. Layers that learn without labels
         learn from these too, after the others unless images are shuffled.

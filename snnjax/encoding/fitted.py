@@ -132,9 +132,11 @@ class OnOff(Calibrated):
 
     Attributes:
       window: rows and columns of the filter, odd.
-      centre, surround: standard deviations of the two Gaussians, in pixels; each has the sum 1.
+      centre: standard deviation of the inner Gaussian, in pixels; it has the sum 1.
+      surround: the same of the outer one.
       time_steps: T.
-      minimum, maximum: of each part and pixel over the training images, (2, H, W) float32; 0.0 until fitted.
+      minimum: of each part and pixel over the training images, (2, H, W) float32; 0.0 until fitted.
+      maximum: the same.
     """
 
     window: int = static(default=7)
@@ -209,7 +211,8 @@ class Whitening(Calibrated):
       share: of the principal components to keep, those of largest variance, above 0 and up to 1.
       time_steps: T.
       filters: (C, C, window, window) float32, by output and input channel; 0.0 until fitted.
-      minimum, maximum: of each part and pixel over the training images, (2 C, H, W) float32; 0.0 until fitted.
+      minimum: of each part and pixel over the training images, (2 C, H, W) float32; 0.0 until fitted.
+      maximum: the same.
     """
 
     window: int = static(default=9)

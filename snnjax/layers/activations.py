@@ -25,7 +25,8 @@ class Standardise:
 
     Attributes:
       epsilon: added to the variance.
-      mean, variance: the running moments, (C,) float32; before learning 0 and 1 for all channels.
+      mean: the running mean, (C,) float32; before learning 0 for all channels.
+      variance: the running variance, (C,) float32; before learning 1 for all channels.
     """
 
     epsilon: float = 1e-5

@@ -58,7 +58,8 @@ class Conv:
       competition: who may learn: a component called as `WTA`, from `Spikes` to `Winners` of distinct features.
       learners: one learner, or several, unsupervised ones first.
       output_padding: silent rows and columns added to the output, to join branches of different size.
-      weight_mean, weight_std: mean and standard deviation of the initial weights, normally distributed.
+      weight_mean: mean of the initial weights, which are normally distributed.
+      weight_std: their standard deviation.
       activation: makes the layer real-valued: a component called as `Triangle`, from sums to activities; None: it
         spikes.
       standardise: `Standardise`, of the inputs of a real-valued layer; None: they are not standardised.

@@ -57,22 +57,27 @@ def _of_target_time(name: str, layer: Any, learner: TargetTime, figures: Figures
     target = figures["target_time"]
     drift = figures["threshold_drift"]
     span = f"{threshold.min():.2f}..{threshold.max():.2f}, mean {threshold.mean():.2f}"
+    silent = f"no neuron fired at {percent(figures['silent'])} of the patches"
+    if not sum(figures["wins"]):
+        blank = "most patches may be blank or noise, take smaller images (--size), or start from a lower threshold"
+        return [silent, f"thresholds of {name} lie in {span}", f"nothing is learned any more: {blank}"]
     moving = f"still moving: by {percent(drift)} in half an epoch" if drift > DRIFT else "settled"
     words = [
-        f"no neuron fired at {percent(figures['silent'])} of the patches",
+        silent,
         _never_won(figures, "features"),
         f"winners fired at {mean:.3f} of the time on average, the target is {target:g}",
         f"thresholds lie in {span}, {moving}",
         _convergence(figures),
     ]
     if figures["silent"] > SILENT_SHARE:
-        words.append(f"thresholds of {name} are too high for most patches: start from a lower one")
-    elif sum(figures["wins"]) and abs(mean - target) > OFF_TARGET:
+        lower = "start from a lower one, or take smaller images"
+        words.append(f"thresholds of {name} are too high for most patches: {lower}")
+    elif abs(mean - target) > OFF_TARGET:
         stuck = mean > target and np.median(threshold) < 1.05 * learner.threshold_min
         advice = "a lower `threshold_min`" if stuck else "more epochs"
         words.append(f"the target is not reached: {advice} may help")
     elif drift > DRIFT:
-        words.append("more epochs, or a stronger annealing, would let the thresholds settle")
+        words.append("more epochs, or a smaller `annealing`, would let the thresholds settle")
     return words
 
 

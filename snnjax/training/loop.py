@@ -234,7 +234,8 @@ class Trainer:
     """Trains one network on one data set; `run` continues from any state that it has left.
 
     Attributes:
-      network, plan: as of `training`, which does the work.
+      network: the description, as it is trained.
+      plan: the phases, in order.
     """
 
     def __init__(self, network: Network, data: Dataset, settings: Settings, callback: Callback | None = None):
