@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import matplotlib
-from book_pictures import deciding, encoding, features, firing, learning, style
+from book_pictures import deciding, encoding, features, firing, learning, reports, style
 from tyro.conf import Positional
 
 from snnjax.app.main import call, protected
@@ -31,6 +31,13 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "readout_times.png": deciding.readout_times,
     "labels.png": learning.labels,
     "speed.png": learning.speed,
+    "features.png": reports.features,
+    "decision_features.png": reports.decision_features,
+    "activity.png": reports.activity,
+    "costs.png": reports.costs_in_time,
+    "graph_skip.png": reports.graph_skip,
+    "graph_depths.png": reports.graph_depths,
+    "graph_resnet2024.png": reports.graph_resnet2024,
 }
 """What makes each file; its docstring says what one sees."""
 

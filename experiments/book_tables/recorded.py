@@ -110,6 +110,8 @@ def notes_of(rows: Sequence[Row]) -> str:
     notes = [*FIGURES_NOTES, f"Seconds: a whole run, from reading the data to its report. {machines_of(rows)}"]
     if any(row["data"] == "cifar10-jpeg" for row in rows):
         notes.append(JPEG_NOTE)
+    days = sorted({row["date"] for row in rows})
+    notes.append(f"Recorded by {days[-1]}" + (f", the first by {days[0]}." if days[1:] else "."))
     cited = sorted({str(entry["source"]) for row in rows for entry in row["published"]})
     notes += [f"[{number}] {recorded('results')['sources'][number]}." for number in cited]
     return "\n".join(item(note) for note in notes)
