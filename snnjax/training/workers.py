@@ -34,6 +34,7 @@ from snnjax.training.state import Callback
 Work = Callable[..., Outcome]
 
 ON_ANY_DEVICE = functools.partial(devices.choose, "auto")
+LEFT = "ignore:resource_tracker"  # a filter of warnings
 KEPT = "what was finished is kept, and the same command continues"
 
 
@@ -111,6 +112,7 @@ def processes(count: int, prepare: Callable[[], Any] = ON_ANY_DEVICE) -> Iterato
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
     checks.integer("count", count, 1)
+    _quieten_tracker()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         executor = ProcessPoolExecutor(count, initializer=_follow, initargs=(os.getpid(), place))
@@ -123,6 +125,13 @@ def processes(count: int, prepare: Callable[[], Any] = ON_ANY_DEVICE) -> Iterato
             raise OSError(f"{problem}: {KEPT}, with fewer workers or networks at once if it must") from error
         finally:
             executor.shutdown(kill_workers=True)
+
+
+def _quieten_tracker() -> None:
+    """Keeps loky from warning that Ctrl-C has left semaphores, which it then removes."""
+    filters = os.environ.get("PYTHONWARNINGS", "").split(",")
+    if LEFT not in filters:
+        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [*filters, LEFT]))
 
 
 def _write(path: Path, work: Work) -> Path:
