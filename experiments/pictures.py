@@ -30,6 +30,7 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "race.png": deciding.race,
     "readout_times.png": deciding.readout_times,
     "labels.png": learning.labels,
+    "images.png": learning.images,
     "speed.png": learning.speed,
     "features.png": reports.features,
     "decision_features.png": reports.decision_features,

@@ -80,6 +80,28 @@ def _by_labels(axis: Axes, rows: list[dict[str, Any]], part: str, color: str, na
     axis.errorbar(counts, [figure["mean"] for figure in figures], error, label=name, **looks, **style_of)
 
 
+def images() -> bytes:
+    """Test accuracy on CIFAR-10 against the number of training images: softhebb_narrow above goupy2024_ncg."""
+    rows = [row for row in _recorded("results") if (row["data"], row["mirrored"]) == ("cifar10-jpeg", True)]
+    figure = style.sheet(3)
+    axis = figure.subplots()
+    for network, color in (("softhebb_narrow", style.ON), ("goupy2024_ncg", style.OFF)):
+        chosen = sorted((row for row in rows if row["network"] == network), key=lambda row: row["train_images"])
+        counts = np.array([row["train_images"] for row in chosen])
+        error = [row["interval"] or 0 for row in chosen]
+        look: dict[str, Any] = dict(color=color, linewidth=1.8, capsize=2, markersize=5)
+        axis.errorbar(counts, [row["mean"] for row in chosen], error, fmt="o-", label=network, **look)
+        for count, row in zip(counts / 0.9, chosen, strict=True):  # published figures are of all images given
+            for entry in row["published"]:
+                axis.plot(count, entry["accuracy"], "x", color=color, markersize=8)
+    axis.set(xscale="log", xlabel="training images", ylabel="test accuracy, %, and 95 % interval")
+    axis.set_xticks([90, 900, 9000, 45000], ["90", "900", "9,000", "45,000"])
+    axis.minorticks_off()
+    axis.grid(alpha=0.3)
+    axis.legend(loc="upper left")
+    return plots.png(figure)
+
+
 def speed() -> bytes:
     """How many times longer the PyTorch code takes than snnjax, network by network, to test and to train."""
     rows = _recorded("speed")[::-1]
