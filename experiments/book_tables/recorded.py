@@ -19,46 +19,6 @@ TIMED = ("network", "images", "test accuracy, %", "seeds", "published, %", "seco
 DATA = {"digits": "scikit-learn's digits", "mnist": "MNIST", "cifar10-jpeg": "CIFAR-10 (JPEG)"}
 WHOLE = {"digits": 1_293, "mnist": 54_000, "cifar10-jpeg": 45_000}
 """Training images of each set, without those held out."""
-RULES = {
-    "STDP": "stdp.md",
-    "TargetTime": "target_times.md",
-    "SoftHebb": "softhebb.md",
-    "RSTDP": "reward.md",
-    "SupervisedSTDP": "supervised.md",
-}
-"""The pages with the equations of the rules."""
-COMPETITIONS = {
-    "TargetTime": "the first neuron of a patch",
-    "SoftHebb": "soft, at each position",
-    "RSTDP": "one neuron of the class decided for",
-}
-"""Of rules that have a competition of their own."""
-FIGURES_NOTES = (
-    "Images: those learned from, nine tenths of those given. The others are held out and choose the best epoch.",
-    "The test images are used once, at the end.",
-    "Test accuracy: mean and 95 % interval over the seeds (Student's t), none of one seed.",
-)
-DATA = {"digits": "scikit-learn's digits", "mnist": "MNIST", "cifar10-jpeg": "CIFAR-10 (JPEG)"}
-WHOLE = {"digits": 1_293, "mnist": 54_000, "cifar10-jpeg": 45_000}
-"""Training images of each set, without those held out."""
-RULES = {
-    "STDP": "stdp.md",
-    "TargetTime": "target_times.md",
-    "SoftHebb": "softhebb.md",
-    "RSTDP": "reward.md",
-    "SupervisedSTDP": "supervised.md",
-}
-"""The pages with the equations of the rules."""
-WHOLE = {"digits": 1_293, "mnist": 54_000, "cifar10-jpeg": 45_000}
-"""Training images of each set, without those held out."""
-RULES = {
-    "STDP": "stdp.md",
-    "TargetTime": "target_times.md",
-    "SoftHebb": "softhebb.md",
-    "RSTDP": "reward.md",
-    "SupervisedSTDP": "supervised.md",
-}
-"""The pages with the equations of the rules."""
 FIGURES_NOTES = (
     "Images: those learned from, nine tenths of those given. The others are held out and choose the best epoch.",
     "The test images are used once, at the end.",
