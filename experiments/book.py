@@ -41,7 +41,7 @@ TABLES: dict[str, Callable[[Path, str], str]] = {
 """By the names that stand in the pages; each gets the page and its argument."""
 
 
-def filled(page: Path, text: str) -> str:
+def fill_tables(page: Path, text: str) -> str:
     """The text of a page with all its tables; raises InputError where it names one that there is not."""
 
     def fill(match: re.Match[str]) -> str:
@@ -55,23 +55,23 @@ def filled(page: Path, text: str) -> str:
     return MARKED.sub(fill, text)
 
 
-def files_of() -> Iterator[tuple[Path, str]]:
-    """Each file that should be another, with what it should be."""
+def outdated_files() -> Iterator[tuple[Path, str]]:
+    """Yields each outdated file and its new content."""
     for page in (TOP / "README.md", *sorted(DOCS.rglob("*.md"))):
         text = page.read_text(encoding="utf-8")
-        if "<!-- table:" in text and (new := filled(page, text)) != text:
+        if "<!-- table:" in text and (new := fill_tables(page, text)) != text:
             yield page, new
     for name, make in NETWORKS.items():
         path = PICTURES / f"{name}.svg"
         network = make()
         if not path.exists() or descriptions.digest_of(network) not in path.read_text(encoding="utf-8"):
-            yield path, descriptions.drawn(network)
+            yield path, descriptions.draw_svg(network)
 
 
-def run(check: bool) -> list[str]:
-    """Writes what is not as it should be, or only checks it; returns the names of these files."""
+def update_files(check: bool) -> list[str]:
+    """Writes the outdated files, or only finds them; returns their names."""
     names = []
-    for path, text in files_of():
+    for path, text in outdated_files():
         names.append(path.relative_to(TOP).as_posix())
         if not check:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail where a file would change")
     options = parser.parse_args(arguments)
     try:
-        names = run(options.check)
+        names = update_files(options.check)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

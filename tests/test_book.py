@@ -16,7 +16,7 @@ PARTS = ("drawing", "layers", "training")
 
 
 def test_pages_and_drawings_are_what_the_script_would_write():
-    assert book.run(check=True) == [], "run python experiments/book.py"
+    assert book.update_files(check=True) == [], "run python experiments/book.py"
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -32,26 +32,28 @@ def test_each_network_has_a_page(name):
 def test_a_page_that_was_changed_by_hand_is_filled_anew():
     page = PAGES / "goupy2024_ncg.md"
     text = page.read_text()
-    assert book.filled(page, text.replace("98.79", "99.79")) == text
+    changed = text.replace("| --- |", "| -- |")
+    assert changed != text
+    assert book.fill_tables(page, changed) == text
 
 
 def test_a_check_names_the_pages(monkeypatch, capsys):
     page = PAGES / "index.md"
-    monkeypatch.setattr(book, "files_of", lambda: iter([(page, "other text")]))
+    monkeypatch.setattr(book, "outdated_files", lambda: iter([(page, "other text")]))
     before = page.read_text()
     assert book.main(["--check"]) == 1
     assert "networks/index.md are not what" in capsys.readouterr().err
     assert page.read_text() == before
 
 
-def test_wrong_marks_are_refused(capsys, monkeypatch):
+def test_wrong_marks_are_refused():
     page = PAGES / "index.md"
     with pytest.raises(InputError, match=r"`table of index.md` must be one of networks, .*, got 'network'"):
-        book.filled(page, "<!-- table: network -->\n<!-- end -->\n")
+        book.fill_tables(page, "<!-- table: network -->\n<!-- end -->\n")
     with pytest.raises(InputError, match=r"index.md has a table without its end"):
-        book.filled(page, "<!-- table: networks -->\n")
+        book.fill_tables(page, "<!-- table: networks -->\n")
     with pytest.raises(InputError, match="'goupy'"):
-        book.filled(page, "<!-- table: layers goupy -->\n<!-- end -->\n")
+        book.fill_tables(page, "<!-- table: layers goupy -->\n<!-- end -->\n")
 
 
 def test_all_networks_are_in_the_table():

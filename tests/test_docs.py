@@ -108,10 +108,18 @@ def test_what_the_text_names_exists(document, known_options):
     assert {*re.findall(r"extras?(?: such as)? `(\w+)`", prose(document))} <= EXTRAS
 
 
+def links_of(document: str) -> list[str]:
+    """The links and pictures of a document."""
+    return ["".join(found) for found in re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", prose(document))]
+
+
+def test_documents_have_links():
+    assert sum(len(links_of(document)) for document in DOCUMENTS) > 500
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_and_pictures_exist(document):
-    links = re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", prose(document))
-    for link in map("".join, links):
+    for link in links_of(document):
         path, _, section = link.partition("#")
         target = (ROOT / document).parent / path if path else ROOT / document
         if not re.match("https?://", link):
@@ -208,15 +216,25 @@ def run(line: str) -> None:
     main([name, *words])
 
 
+def masked(text: str) -> str:
+    """An output without its numbers, which depend on the processor."""
+    return " ".join(re.sub(r"[\d.,-]+", "#", text).split())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("document", [each for each in DOCUMENTS if not each.endswith("export_nir.md")])
 def test_commands_and_snippets_run(document, folder):
     """From top to bottom, but for sweeps by several processes: tests/test_processes.py and test_nir.py run the rest."""
     names: dict[str, Any] = dict(__name__="snippets")
+    printed = ""
     for language, text in blocks(document):
         if language == "python":
-            with jax.numpy_rank_promotion("allow"):
+            with jax.numpy_rank_promotion("allow"), contextlib.redirect_stdout(io.StringIO()) as output:
                 exec(compile(text, document, "exec"), names)
+            printed = output.getvalue()
+        elif language == "" and printed and "/learn/" in document:
+            assert masked(text) == masked(printed)
+            printed = ""
         elif language == "sh":
             for line in commands(text):
                 if line.startswith("snnjax ") and not {"--workers", "--scheduler"} & {*shlex.split(line)}:

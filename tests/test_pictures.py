@@ -3,7 +3,7 @@
 import pictures
 import pytest
 from book_pictures import encoding
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 
 LARGEST = {".png": 300_000, ".gif": 400_000}  # bytes
 MOST_FRAMES = 40
@@ -31,6 +31,8 @@ def test_a_picture_is_made(tmp_path):
     path = pictures.write("encoding.png", tmp_path)
     with Image.open(path) as made, Image.open(pictures.FOLDER / path.name) as kept:
         assert made.size == kept.size
+        difference = ImageChops.difference(made.convert("L"), kept.convert("L"))
+    assert ImageStat.Stat(difference).mean[0] < 5
 
 
 def test_names_choose_files():

@@ -41,7 +41,7 @@ COMPETITIONS = {
 """Of rules that have a competition of their own."""
 
 
-def described(name: str) -> Network:
+def make_network(name: str) -> Network:
     """A network for the images that its function has as default."""
     if name not in NETWORKS:
         raise unknown("network", name, NETWORKS)
@@ -58,16 +58,16 @@ def layers_by_rule(network: Network) -> str:
 
 def drawing(page: Path, name: str) -> str:
     """The picture of a network's stages."""
-    network = described(name)
+    network = make_network(name)
     stages = [f"{row[0]} {row[4]}" for row in diagram.rows(network)]
-    text = f"The stages of {name}: encoder {size(network.input_shape)}, {', '.join(stages)}"
+    text = f"The stages of {name}: encoder {format_shape(network.input_shape)}, {', '.join(stages)}"
     return f"![{text}]({relative(page, PICTURES / f'{name}.svg')})"
 
 
 def layers(page: Path, name: str) -> str:
     """A row for each layer."""
     head = ("stage", "inputs", "features", "kernel", "threshold", "competition", "rule", "neurons", "pooling")
-    network = described(name)
+    network = make_network(name)
     lines = []
     for number, (stage, reads, _, shape, _, _) in enumerate(diagram.rows(network)):
         inputs = f"{reads}, {shape}"
@@ -86,11 +86,11 @@ def layer_cells(network: Network, number: int, conv: Conv) -> list[str]:
     rules = [f"[{name}]({RULES[name]})" for name in (type(rule).__name__ for rule in conv.each_learner)]
     return [
         str(conv.features),
-        size(checks.pair("kernel", conv.kernel, 1)),
+        format_shape(checks.pair("kernel", conv.kernel, 1)),
         threshold,
         competition_of(network, number, conv),
         ", ".join(rules) or "fixed",
-        size((conv.features, *maps)),
+        format_shape((conv.features, *maps)),
     ]
 
 
@@ -113,7 +113,7 @@ def pooling_of(pool: Pool | None) -> str:
     """The window of a pool, and what else differs from its default."""
     if pool is None:
         return ""
-    words = [f"{'mean of ' * pool.mean}{size(checks.pair('window', pool.window, 1))}"]
+    words = [f"{'mean of ' * pool.mean}{format_shape(checks.pair('window', pool.window, 1))}"]
     if pool.stride is not None:
         words.append(f"stride {pool.stride}")
     if pool.padding:
@@ -123,11 +123,11 @@ def pooling_of(pool: Pool | None) -> str:
 
 def training(page: Path, name: str) -> str:
     """Encoder, epochs, order of images, decision, and the settings of each rule."""
-    network = described(name)
+    network = make_network(name)
     images = inspect.signature(NETWORKS[name]).parameters["images"].default
     kind = {(): "grey", (3,): "colour", (2,): "events"}[images.shape[2:]]
     lines = [
-        ["images", f"{size(images.shape[:2])}, {kind}, {images.classes} classes"],
+        ["images", f"{format_shape(images.shape[:2])}, {kind}, {images.classes} classes"],
         ["encoder", encoder_of(network, images.shape[2:])],
         ["time steps", str(network.time_steps)],
         ["epochs", ", ".join(f"{count} of {name_of(at + 1)}" for at, count in enumerate(network.epochs) if count)],
@@ -138,7 +138,7 @@ def training(page: Path, name: str) -> str:
             if network.patience is None
             else str(network.patience or "never stops early"),
         ],
-        ["decision", f"`{changed(network.decision)}`"],
+        ["decision", f"`{format_call(network.decision)}`"],
         ["weights", f"{sum(map(math.prod, network.weight_shapes.values())):,}"],
         *([layer, f"`{rule}`"] for _, layer, conv in network.layers() for rule in conv.each_learner),
     ]
@@ -154,22 +154,22 @@ def encoder_of(network: Network, axes: tuple[int, ...]) -> str:
         filters = isinstance(encoder, Encoder) and isinstance(known, Encoder)
         if filters and encoder == dataclasses.replace(known, pool=encoder.pool):
             return f"[`{name}`](encoders.md), pooled {pooling_of(encoder.pool)}"
-    return f"`{changed(encoder)}`"
+    return f"`{format_call(encoder)}`"
 
 
-def changed(component: Any) -> str:
+def format_call(component: Any) -> str:
     """A component as a call with the arguments that are not defaults."""
     fields = ((field, getattr(component, field.name)) for field in dataclasses.fields(component) if field.init)
     arguments = [f"{field.name}={value!r}" for field, value in fields if value != field.default]
     return f"{type(component).__name__}({', '.join(arguments)})"
 
 
-def size(shape: Iterable[int]) -> str:
+def format_shape(shape: Iterable[int]) -> str:
     """As "128x6x6"."""
     return "x".join(map(str, shape))
 
 
-def drawn(network: Network) -> str:
+def draw_svg(network: Network) -> str:
     """The stages of a network as SVG, with a digest of what is drawn."""
     buffer = io.StringIO()
     metadata = {"Date": None, "Creator": None, "Description": digest_of(network)}

@@ -22,7 +22,7 @@ WHOLE = {"digits": 1_293, "mnist": 54_000, "cifar10-jpeg": 45_000}
 FIGURES_NOTES = (
     "Images: those learned from, nine tenths of those given. The others are held out and choose the best epoch.",
     "The test images are used once, at the end.",
-    "Test accuracy: mean and 95 % interval over the seeds (Student's t), none of one seed.",
+    "Test accuracy: mean and 95 % interval over the seeds (Student's t); a single seed has no interval.",
 )
 JPEG_NOTE = "CIFAR-10 (JPEG): slightly lossy copies; published figures are of the original images."
 
@@ -71,10 +71,10 @@ def notes_of(rows: Sequence[Row]) -> str:
     if any(row["data"] == "cifar10-jpeg" for row in rows):
         notes.append(JPEG_NOTE)
     days = sorted({row["date"] for row in rows})
-    notes.append(f"Recorded by {days[-1]}" + (f", the first by {days[0]}." if days[1:] else "."))
+    notes.append(f"Recorded from {days[0]} to {days[-1]}." if days[1:] else f"Recorded on {days[0]}.")
     cited = sorted({str(entry["source"]) for row in rows for entry in row["published"]})
     notes += [f"[{number}] {recorded('results')['sources'][number]}." for number in cited]
-    return "\n".join(item(note) for note in notes)
+    return "\n".join(format_item(note) for note in notes)
 
 
 def row_notes(rows: Sequence[Row], name_row: Callable[[Row], str]) -> str:
@@ -83,7 +83,7 @@ def row_notes(rows: Sequence[Row], name_row: Callable[[Row], str]) -> str:
     for row in rows:
         if note := row["note"]:
             kernels = ", XLA" * (row["kernels"] == "XLA")
-            lines.append(item(f"{name_row(row)}{kernels}: {note[0].lower()}{note[1:]}"))
+            lines.append(format_item(f"{name_row(row)}{kernels}: {note}"))
     return "\n".join(lines)
 
 
@@ -94,10 +94,15 @@ def machines_of(rows: Sequence[Row]) -> str:
     return " ".join(f"{machines[name]['mark'] or 'No mark'}: {machines[name]['words']}." for name in names)
 
 
-def item(text: str) -> str:
+def format_item(text: str) -> str:
     """An item of a list, wrapped."""
     escaped = text.replace("*", "\\*")
     return textwrap.fill(f"- {escaped}", 120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def data_and_images(row: Row) -> str:
+    """The data of a row and their number, for notes."""
+    return f"{data_of(row)}, {row['train_images']:,} images"
 
 
 def name_of_row(row: Row) -> str:
@@ -108,24 +113,26 @@ def name_of_row(row: Row) -> str:
 def results(page: Path, data: str) -> str:
     """All training images of a data set, or with "fewer" the rows of fewer images."""
     rows = recorded("results")["rows"]
-    whole = [row for row in rows if (row["train_images"] == WHOLE[row["data"]]) == (data != "fewer")]
+    chosen = [row for row in rows if (row["train_images"] == WHOLE[row["data"]]) == (data != "fewer")]
     if data == "fewer":
         head = (TIMED[0], "data", *TIMED[1:])
-        lines = [[network_link(page, row["network"]), data_of(row), *figures_of(row)] for row in whole]
-        return markdown(head, lines, row_notes(whole, name_of_row)).strip()
-    chosen = [row for row in whole if row["data"] == data]
-    if not chosen:
+        lines = [[network_link(page, row["network"]), data_of(row), *figures_of(row)] for row in chosen]
+        return markdown(head, lines, row_notes(chosen, name_of_row)).strip()
+    of_data = [row for row in chosen if row["data"] == data]
+    if not of_data:
         raise unknown("results", data, [*DATA, "fewer"])
-    mirrored = [f"{network_link(page, row['network'])}{', mirrored' * row['mirrored']}" for row in chosen]
-    lines = [[name, *figures_of(row)] for name, row in zip(mirrored, chosen, strict=True)]
-    return markdown(TIMED, lines, row_notes(chosen, name_of_row)).strip()
+    links = [f"{network_link(page, row['network'])}{', mirrored' * row['mirrored']}" for row in of_data]
+    lines = [[name, *figures_of(row)] for name, row in zip(links, of_data, strict=True)]
+    return markdown(TIMED, lines, row_notes(of_data, name_of_row)).strip()
 
 
 def figures(page: Path, name: str) -> str:
     """The results of one network."""
     rows = [row for row in recorded("results")["rows"] if row["network"] == name]
     lines = [[data_of(row), *figures_of(row)] for row in rows]
-    return markdown(("data", *TIMED[1:]), lines, *filter(None, (notes_of(rows), row_notes(rows, data_of)))).strip()
+    return markdown(
+        ("data", *TIMED[1:]), lines, *filter(None, (notes_of(rows), row_notes(rows, data_and_images)))
+    ).strip()
 
 
 def notes(page: Path, _: str) -> str:

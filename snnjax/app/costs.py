@@ -70,14 +70,15 @@ def moments(cost: Json) -> Rows:
 def few_bits(cost: Json) -> Rows:
     """What weights of few bits bring: the heads of a table and its rows."""
     head = ["bits", "accuracy", "same decisions", "kB of spiking layers", "spikes", "operations"]
-    if "energy" in cost:
+    estimated = all("energy" in figures for figures in cost.get("few_bits", []))
+    if estimated:
         head.append("nJ, estimated")
     rows = []
     for figures in cost.get("few_bits", []):
         shares = [f"{figures['accuracy']:.2%}", f"{figures['same_decisions']:.2%}"]
         counts = [f"{figures[name]['mean']:,.0f}" for name in ("spikes", "effective_operations")]
         row = [str(figures["bits"]), *shares, f"{figures['bytes'] / 1000:,.1f}", *counts]
-        if "energy" in cost:
+        if estimated:
             row.append(f"{figures['energy']['nanojoules']['mean']:,.1f}")
         rows.append(row)
     return head, rows

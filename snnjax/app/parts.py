@@ -36,13 +36,13 @@ def check_least(options: object, **least: int) -> None:
             raise InputError(f"`{name}` must be at least {minimum}, got {value}")
 
 
-def check_new(path: Path, named: str = "file") -> None:
+def check_new(path: Path, alternatives: str = "file") -> None:
     """Raises FileExistsError if a file exists already, FileNotFoundError if there is no folder for it.
 
-    `named` is what a person can name another one of.
+    `alternatives`: another one of which the message suggests to name.
     """
     if path.exists():
-        raise FileExistsError(f"{path} already exists: delete it, or name another {named}")
+        raise FileExistsError(f"{path} already exists: delete it, or name another {alternatives}")
     if not path.absolute().parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into")
 

@@ -13,6 +13,10 @@ from snnjax.networks.network import Network
 
 ENCODERS = Encoder, OnOff, Pixels
 DECISIONS = Earliest, Majority
+ADVICE = dict(
+    encoder="train with another one, such as --encoder on_off",
+    decision="train a network that decides by spikes, such as goupy2024_ncg",
+)
 
 Size = tuple[int, int]
 
@@ -81,11 +85,10 @@ def check(network: SpikingNetwork, place: str) -> None:
     if not isinstance(network, SpikingNetwork):
         raise wrong_type("network", "a SpikingNetwork", network, "snnjax.load(RUN)")
     spec = network.spec
-    advice = dict(encoder="train with another one, such as --encoder on_off", decision="take another network")
     for name, part, kinds in (("encoder", spec.encoder, ENCODERS), ("decision", spec.decision, DECISIONS)):
         if type(part) not in kinds:
             expected = ", ".join(kind.__name__ for kind in kinds)
-            got = f"got {type(part).__name__}: {advice[name]}"
+            got = f"got {type(part).__name__}: {ADVICE[name]}"
             raise InputError(f"`{name}` of {spec.name} must be one of {expected} {place}, {got}")
     check_fitted(spec, "encoder")
     _check_encoder(spec, spec.encoder, place)

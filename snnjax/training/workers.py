@@ -34,7 +34,7 @@ from snnjax.training.state import Callback
 Work = Callable[..., Outcome]
 
 ON_ANY_DEVICE = functools.partial(devices.choose, "auto")
-LEFT = "ignore:resource_tracker"  # a filter of warnings
+TRACKER_FILTER = "ignore:resource_tracker"
 KEPT = "what was finished is kept, and the same command continues"
 
 
@@ -112,8 +112,7 @@ def processes(count: int, prepare: Callable[[], Any] = ON_ANY_DEVICE) -> Iterato
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
     checks.integer("count", count, 1)
-    _quieten_tracker()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _without_tracker_warnings():
         place = Path(folder)
         executor = ProcessPoolExecutor(count, initializer=_follow, initargs=(os.getpid(), place))
         ready = functools.partial(_prepare_process, place, count, prepare)
@@ -127,11 +126,18 @@ def processes(count: int, prepare: Callable[[], Any] = ON_ANY_DEVICE) -> Iterato
             executor.shutdown(kill_workers=True)
 
 
-def _quieten_tracker() -> None:
-    """Keeps loky from warning that Ctrl-C has left semaphores, which it then removes."""
-    filters = os.environ.get("PYTHONWARNINGS", "").split(",")
-    if LEFT not in filters:
-        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [*filters, LEFT]))
+@contextlib.contextmanager
+def _without_tracker_warnings() -> Iterator[None]:
+    """Keeps loky's tracker, a process, from warning that Ctrl-C has left semaphores, which it then removes."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = f"{before},{TRACKER_FILTER}" if before else TRACKER_FILTER
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 def _write(path: Path, work: Work) -> Path:

@@ -25,7 +25,7 @@ EXTRAS = {
     "events": ("tonic", "recordings of event cameras"),
     "cluster": ("distributed", "`snnjax sweep --scheduler`"),
     "native": ("ziglang", "a C++ compiler, where the system has none"),
-    "docs": ("mkdocs", "the book as a site, by `mkdocs build`"),
+    "docs": ("mkdocs", "the book as a site: `mkdocs build --strict -f experiments/mkdocs.yml`"),
 }
 """By the name of an extra: the package it installs, and its purpose."""
 

@@ -11,13 +11,15 @@ from snnjax.interop.c.text import identifier
 from snnjax.networks.quantisation import MOST_BITS
 from snnjax.runs.trained import Trained
 
-PLACE = "folder (--out) or name (--name)"
+ALTERNATIVES = "folder (--out) or name (--name)"
 
 
 def run(chosen: options.Export) -> None:
     """Writes the files, and says what they are."""
     if chosen.name is not None and chosen.name != identifier(chosen.name):
-        raise InputError(f"`name` must begin with a letter, of letters, digits and _, got {shown(chosen.name)}")
+        raise InputError(
+            f"`name` must begin with a letter, and have only ASCII letters, digits and _, got {shown(chosen.name)}"
+        )
     parts.import_all(chosen.modules)
     trained = Trained.read(chosen.run)
     if chosen.to == "c":
@@ -35,7 +37,7 @@ def to_nir(trained: Trained, chosen: options.Export) -> None:
     nir.to_nir(network, neuron)  # before a folder is made for what cannot be expressed
     path = chosen.out / f"{chosen.name or trained.network.name}.nir"
     chosen.out.mkdir(parents=True, exist_ok=True)
-    parts.check_new(path, PLACE)
+    parts.check_new(path, ALTERNATIVES)
     note = nir.write(network, path, neuron)
     print_written(path, "the network, and how to read it in its metadata, `recipe`")
     if note:
@@ -52,7 +54,7 @@ def to_c(trained: Trained, chosen: options.Export) -> None:
     header = chosen.out / f"{program.name}.h"
     chosen.out.mkdir(parents=True, exist_ok=True)
     for path in (source, header):
-        parts.check_new(path, PLACE)
+        parts.check_new(path, ALTERNATIVES)
     files.write_text(source, program.source)
     files.write_text(header, program.header)
     print_written(source, f"C99, weights of {bits} bits; {header.name} declares what it does")

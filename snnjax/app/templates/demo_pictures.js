@@ -92,6 +92,7 @@ function endStroke() {
   sheet.stroke = null;
   present(drawnPicture(), -1, true);
 }
+
 /* What is drawn, as the network takes it; null while there is nothing. */
 function drawnPicture() {
   const { width, height } = sheet.canvas;
@@ -101,7 +102,7 @@ function drawnPicture() {
   return network.light && picture ? picture.map((value) => 255 - value) : picture;
 }
 
-/* Ink as a picture of 0 to 255, where it is. */
+/* Ink as a picture of 0 to 255, not centred. */
 function scaled(ink, sheetRows, sheetColumns) {
   if (!boxOf(ink, sheetRows, sheetColumns)) return null;
   return Uint8Array.from(resizeBoth(ink, [sheetRows, sheetColumns], network.picture), nearestInteger);
