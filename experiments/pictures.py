@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import matplotlib
-from book_pictures import deciding, encoding, features, firing, learning, reports, style
+from book_pictures import browser, deciding, encoding, features, firing, learning, reports, style
 from tyro.conf import Positional
 
 from snnjax.app.main import call, protected
@@ -32,6 +32,9 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "labels.png": learning.labels,
     "images.png": learning.images,
     "speed.png": learning.speed,
+    "replication.png": learning.replication,
+    "mozafari2018_mnist.png": learning.reward_on_mnist,
+    "demo.png": browser.demo,
     "features.png": reports.features,
     "decision_features.png": reports.decision_features,
     "activity.png": reports.activity,

@@ -102,6 +102,41 @@ def images() -> bytes:
     return plots.png(figure)
 
 
+def replication() -> bytes:
+    """Accuracy after four epochs of reward: the recorded run of the PyTorch code, and snnjax with five seeds."""
+    rows = _recorded("replication")[::-1]
+    figure = style.sheet(3.4)
+    axes = figure.subplots(1, 2, sharey=True)
+    places = np.arange(len(rows))
+    for axis, (part, title) in zip(axes, (("train", "training images"), ("test", "test images")), strict=True):
+        means = [row[part]["mean"] for row in rows]
+        error = [3 * row[part]["sd"] for row in rows]
+        label = "snnjax: mean, three standard deviations"
+        axis.errorbar(means, places, xerr=error, fmt="o", color=style.OFF, capsize=2, markersize=5, label=label)
+        recorded = [row["recorded"][part] for row in rows]
+        axis.plot(recorded, places, "x", color=style.ON, markersize=8, label="PyTorch, one run")
+        axis.set(title=title, xlabel="right decisions, %", xlim=(0, 100))
+        axis.grid(axis="x", alpha=0.3)
+    axes[0].set_yticks(places, [row["network"] for row in rows])
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=2)
+    return plots.png(figure)
+
+
+def reward_on_mnist() -> bytes:
+    """Accuracy of mozafari2018 on MNIST over 680 epochs of reward: training ends at 98.4 %, test at 96.5 %."""
+    rows = _recorded("reward_epochs")
+    figure = style.sheet(2.8)
+    axis = figure.subplots()
+    epochs = [row["epoch"] for row in rows]
+    for part, color, name in (("train", style.OFF, "training images"), ("test", style.ORANGE, "test images")):
+        axis.plot(epochs, [row[part] for row in rows], "o-", color=color, linewidth=1.8, markersize=5, label=name)
+    axis.set(xlabel="epoch of reward", ylabel="right decisions, %", xlim=(0, 700))
+    axis.grid(alpha=0.3)
+    axis.legend(loc="lower right")
+    return plots.png(figure)
+
+
 def speed() -> bytes:
     """How many times longer the PyTorch code takes than snnjax, network by network, to test and to train."""
     rows = _recorded("speed")[::-1]

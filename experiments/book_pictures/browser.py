@@ -1,0 +1,72 @@
+"""The demo page in a browser: it needs Chromium, its driver, and the package selenium."""
+
+import base64
+import io
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from book_pictures import deciding
+from snnjax import InputError
+from snnjax.app.demo import page_of
+from snnjax.data import load
+
+SIZE = (1280, 1250)  # pixels of the page that are shown
+SEVEN = [(80, 70), (195, 70), (195, 75), (150, 150), (125, 225)]
+"""Where a pen goes that draws a seven on the sheet of 280 x 280 pixels."""
+DRAW = """
+clear();
+sheet.drawn = true;
+sheet.stroke = arguments[0][0];
+arguments[0].slice(1).forEach(drawTo);
+endStroke();
+show(state.run.step);
+"""
+
+
+def demo() -> bytes:
+    """A drawn seven on the demo page, the spikes of each layer over time, and the race of the potentials."""
+    data = load("mnist").first(None, 20)
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "demo.html"
+        page.write_text(page_of(deciding.network(), data.test_images, data.test_labels, centred=True))
+        shot = _screenshot(page)
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(shot)).convert("RGB").quantize(128).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _screenshot(page: Path) -> bytes:
+    """The top of the page after a seven was drawn, as PNG."""
+    driver = _driver()
+    try:
+        width, height = SIZE
+        metrics = dict(width=width, height=height, deviceScaleFactor=1, mobile=False)
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        driver.get(page.as_uri())
+        driver.execute_script(DRAW, [[*place] for place in SEVEN])
+        clip = dict(x=0, y=0, width=width, height=height, scale=1)
+        shot = driver.execute_cdp_cmd("Page.captureScreenshot", dict(captureBeyondViewport=True, clip=clip))
+        return base64.b64decode(shot["data"])
+    finally:
+        driver.quit()
+
+
+def _driver() -> Any:
+    """Chromium without a window; raises InputError where a part is missing."""
+    try:
+        from selenium import webdriver
+    except ModuleNotFoundError as error:
+        raise InputError("`demo.png` needs selenium: pip install selenium") from error
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not (chromium and driver):
+        raise InputError("`demo.png` needs chromium and chromedriver: install both")
+    chosen = webdriver.ChromeOptions()
+    chosen.binary_location = chromium
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"):
+        chosen.add_argument(argument)
+    return webdriver.Chrome(chosen, webdriver.ChromeService(driver))
