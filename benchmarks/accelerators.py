@@ -3,8 +3,8 @@
 $ pip install -e '.[accelerators]'                        the compilers: no driver, no card
 $ python benchmarks/accelerators.py                       three networks, about five minutes
 
-Where a card is at hand, it also measures the programs on it. experiments/docs/speed/accelerators.md
-says how kernels are counted.
+On a machine with a card it also times the programs there. See experiments/docs/speed/accelerators.md for how kernels
+are counted.
 """
 
 import dataclasses

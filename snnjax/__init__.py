@@ -2,8 +2,8 @@
 
 `snnjax.kernels` and `snnjax.encoding` are pure functions on single stimuli. A `Network` is data: stages of `Conv`
 layers, each with learners such as `STDP` and `SupervisedSTDP`, an encoder and a decision. `Trainer` trains it,
-`Sweep` many of its kind; `load` gives the network that a run has trained. `component` makes classes of your own part of
-all this.
+`Sweep` many of its kind; `load` gives the network that a run has trained. `component` makes custom classes part of all
+this.
 """
 
 import lazy_loader

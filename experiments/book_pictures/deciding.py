@@ -77,7 +77,9 @@ def race() -> bytes:
     winner = int(times.argmin())
     step = int(times[winner])
     figure = style.sheet(2.9)
-    left, axis = figure.subplots(1, 2, width_ratios=(1, 2.6))
+    axes = figure.subplots(1, 2, width_ratios=(1, 2.6))
+    left = axes[0]
+    axis = axes[1]
     style.show_digit(left, encoding.digit(), "image")
     left.set_xlabel(f"decision: {winner}", color=style.ON, fontsize=12)
     axis.axhline(1, color="0.4", linestyle="--", linewidth=1)
@@ -104,13 +106,14 @@ def _runner(axis: Axes, course: np.ndarray, color: str, name: str) -> None:
 def readout_times() -> bytes:
     """When the first neuron of the readout fires, for right and wrong decisions on MNIST's test images."""
     data = load("mnist")
-    images, labels = data.test_images[:IMAGES], data.test_labels[:IMAGES]
-    cost = snnjax.cost(network(), images, labels)
+    labels = data.test_labels[:IMAGES]
+    cost = snnjax.cost(network(), data.test_images[:IMAGES], labels)
     assert cost.first_spike is not None
     right = cost.decisions[:, -1] == labels
     figure = style.sheet(2.8)
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    for axis, chosen, color, name in ((above, right, style.OFF, "right"), (below, ~right, style.ON, "wrong")):
+    axes = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    parts = ((right, style.OFF, "right"), (~right, style.ON, "wrong"))
+    for axis, (chosen, color, name) in zip(axes, parts, strict=True):
         times = cost.first_spike[chosen]
         axis.hist(times, np.arange(160, cost.time_steps + 1, 3), color=color)
         axis.axvline(np.median(times), color="0.2", linestyle="--", linewidth=1)
@@ -118,6 +121,6 @@ def readout_times() -> bytes:
         axis.text(0.01, 0.95, words, color=color, transform=axis.transAxes, va="top")
         axis.set_ylabel("images")
         axis.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-    below.set_xlabel(f"time step of the first readout spike, of {cost.time_steps}")
+    axes[1].set_xlabel(f"time step of the first readout spike, of {cost.time_steps}")
     figure.align_ylabels()
     return plots.png(figure)

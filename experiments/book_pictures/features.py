@@ -38,20 +38,37 @@ class Course(NamedTuple):
     features: np.ndarray  # (N, k) that won, -1 for none
 
 
-def compete(weights: Any, latency: Any) -> tuple[Any, Spikes, Spikes, Winners]:
+class Competition(NamedTuple):
+    """The response of a layer to one image, and who learns.
+
+    Attributes:
+      seen: the latencies of the input, with its margin.
+      spikes: of all neurons.
+      inhibited: those that remain, one at a position.
+      winners: the neurons that learn.
+    """
+
+    seen: Any
+    spikes: Spikes
+    inhibited: Spikes
+    winners: Winners
+
+
+def compete(weights: Any, latency: Any) -> Competition:
     """The padded input of the layer, its spikes, those that lateral inhibition leaves, and the winners."""
     seen = kernels.pad(latency, MARGIN, time_steps=STEPS)
     spikes = kernels.integrate_and_fire(seen, weights, threshold=THRESHOLD, time_steps=STEPS)
     inhibited = kernels.pointwise_inhibition(spikes, time_steps=STEPS)
-    return seen, spikes, inhibited, kernels.k_winners(inhibited, k=WINNERS, radius=RADIUS, time_steps=STEPS)
+    winners = kernels.k_winners(inhibited, k=WINNERS, radius=RADIUS, time_steps=STEPS)
+    return Competition(seen, spikes, inhibited, winners)
 
 
 def _learn_from(state: Any, latency: Any) -> Any:
     """Learns from one image, for `jax.lax.scan`."""
     weights, number = state
-    seen, _, _, winners = compete(weights, latency)
-    weights = kernels.stdp(weights, seen, winners, RULE.rates(number), time_steps=STEPS)
-    return (weights, number + 1), (weights, winners.feature)
+    response = compete(weights, latency)
+    weights = kernels.stdp(weights, response.seen, response.winners, RULE.rates(number), time_steps=STEPS)
+    return (weights, number + 1), (weights, response.winners.feature)
 
 
 @functools.cache
@@ -113,7 +130,9 @@ def growing_moving() -> bytes:
 def _moment(number: int) -> Figure:
     """All features after so many images."""
     figure = style.sheet(3.2, 0.01)
-    above, below = style.parts(figure, 1.25, 1)
+    halves = style.parts(figure, 1.25, 1)
+    above = halves[0]
+    below = halves[1]
     above.suptitle("What the features of a layer look for", fontsize=9.5)
     axes = above.subplots(2, FEATURES // 2)
     for axis, image in zip(axes.flat, np.rint(LEVELS * drawn(number)) / LEVELS, strict=True):
@@ -137,7 +156,9 @@ def spread() -> np.ndarray:
 def convergence() -> bytes:
     """The mean w(1-w) of the features falls towards 0 while they learn; the weights end near 0 and 1."""
     figure = style.sheet(2.7)
-    curve, weights = figure.subplots(1, 2, width_ratios=(1.6, 1))
+    axes = figure.subplots(1, 2, width_ratios=(1.6, 1))
+    curve = axes[0]
+    weights = axes[1]
     curve.plot(spread(), color=style.QUIET, linewidth=0.6)
     curve.plot([], [], color=style.QUIET, label="one feature")
     curve.plot(spread().mean(axis=1), color=style.OFF, linewidth=2.2, label="mean of 20 features")

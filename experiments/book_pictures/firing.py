@@ -19,10 +19,10 @@ APART = 7  # pixels at least between neurons that are shown
 def potentials() -> bytes:
     """Three neurons of one feature add up the weights of their inputs: two reach the threshold, one never does."""
     weights = features.course().weights[-1]
-    seen, spikes, _, won = features.compete(weights, encoding.latencies())
-    courses = np.asarray(kernels.potentials(seen, weights, time_steps=STEPS))
-    latency = np.asarray(spikes.latency)
-    feature = int(won.feature[0])
+    response = features.compete(weights, encoding.latencies())
+    courses = np.asarray(kernels.potentials(response.seen, weights, time_steps=STEPS))
+    latency = np.asarray(response.spikes.latency)
+    feature = int(response.winners.feature[0])
     places = _three(latency[feature], courses[-1, feature])
     figure = style.sheet(2.9)
     grid = figure.add_gridspec(2, 2, width_ratios=(1, 2), height_ratios=(2.6, 1))
@@ -52,8 +52,9 @@ def _three(latency: np.ndarray, last: np.ndarray) -> list[Place]:
         rows, columns = np.indices(wish.shape)
         near = np.any([np.hypot(rows - y, columns - x) < APART for y, x in places] or [np.zeros_like(wish)], axis=0)
         inside = (rows >= 3) & (rows < 25) & (columns >= 3) & (columns < 25)
-        row, column = np.unravel_index(np.where(near | ~inside, -np.inf, wish).argmax(), wish.shape)
-        places.append((int(row), int(column)))
+        allowed = np.where(near | ~inside, -np.inf, wish)
+        place = int(allowed.argmax())
+        places.append(divmod(place, wish.shape[1]))
     return places
 
 
@@ -69,8 +70,14 @@ def _course(axis: Axes, course: np.ndarray, spike: int, color: str) -> None:
 def winners() -> bytes:
     """Which neurons win: the first of each position, then the five earliest, each of another feature and place."""
     weights = features.course().weights[-1]
-    _, spikes, inhibited, won = features.compete(weights, encoding.latencies())
-    above, below = style.parts(figure := style.sheet(3.8), 2.3, 1)
+    response = features.compete(weights, encoding.latencies())
+    spikes = response.spikes
+    inhibited = response.inhibited
+    won = response.winners
+    figure = style.sheet(3.8)
+    halves = style.parts(figure, 2.3, 1)
+    above = halves[0]
+    below = halves[1]
     (firing, first, picture), (*bars, words) = above.subplots(2, 3, height_ratios=(16, 1))
     count = np.asarray(spikes.latency < STEPS).sum(axis=0)
     drawn = firing.imshow(np.where(count, count, np.nan), cmap="Greys", vmin=0)

@@ -29,7 +29,7 @@ def listing() -> None:
     console.screen().print(console.table(head, [rows], "data sets", left=1))
     print("`snnjax data NAME` downloads a set; the three EMNIST sets come in one download.")
     print(f"Recordings of event cameras, read by tonic: {', '.join(data.RECORDINGS)}.")
-    print("`snnjax data folder --data_dir DIR` looks at pictures of your own, a folder for each class.")
+    print("`snnjax data folder --data_dir DIR` shows your pictures, a folder for each class.")
 
 
 def counted(images: data.Dataset) -> Table:

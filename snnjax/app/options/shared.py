@@ -27,7 +27,7 @@ class Imports:
     """Custom components."""
 
     modules: Annotated[tuple[str, ...], option("FILE.py ...", "none", name="import")] = ()
-    """Python files, or modules by name, to import first: those that define rules or other parts of your own"""
+    """Python files, or modules by name, to import first: files that define custom rules and other custom parts"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,14 +35,17 @@ class Network(Imports):
     """What to train."""
 
     model: Annotated[
-        str, option("NAME", help=f"one of {', '.join(MODELS)}; or FILE.py:NAME, a network of your own or its function")
+        str,
+        option(
+            "NAME", help=f"one of {', '.join(MODELS)}; or FILE.py:NAME, a custom network or a function that returns one"
+        ),
     ] = "goupy2024_ncg"
     encoder: Annotated[
         str | None,
         option(
             "NAME",
             "the network's own, or that of the data",
-            help=f"from images to latencies: one of {', '.join(ENCODERS)}; or FILE.py:NAME, an encoder of your own",
+            help=f"from images to latencies: one of {', '.join(ENCODERS)}; or FILE.py:NAME, a custom encoder",
         ),
     ] = None
     time_steps: Annotated[int | None, option("T", "those of the network or its encoder")] = None
