@@ -2,6 +2,8 @@
 
 import re
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -186,6 +188,24 @@ def test_it_is_compiled_once(tmp_path, monkeypatch):
     path.with_suffix(".sha256").unlink()
     native._library()
     assert {file.name for file in (tmp_path / "snnjax").iterdir()} == files
+
+
+def test_programs_that_need_it_at_once_compile_it_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "kernels.cc").write_text("int one() { return 1; }")
+    monkeypatch.setattr(native, "SOURCES", [tmp_path / "kernels.cc"])
+    compiled = []
+
+    def compile_slowly(command, sources, made, compile=native._compile):
+        time.sleep(0.2)
+        compiled.append(made.suffix)
+        compile(command, sources, made)
+
+    monkeypatch.setattr(native, "_compile", compile_slowly)
+    with ThreadPoolExecutor() as pool:
+        paths = list(pool.map(lambda _: native._library(), range(4)))
+    assert len({*paths}) == 1
+    assert sorted(compiled) == [".o", ".so"]
 
 
 def test_what_the_compiler_says_is_told(tmp_path, monkeypatch):

@@ -12,13 +12,28 @@ from hypothesis import strategies as st
 from test_steps import carry_of, compiled, span
 
 import snnjax
-from snnjax import Conv, Earliest, InputError, Majority, Model, Network, SupervisedSTDP, kernels, stage
+from snnjax import (
+    Conv,
+    Earliest,
+    InputError,
+    Majority,
+    Model,
+    Network,
+    Settings,
+    SupervisedSTDP,
+    Trainer,
+    kernels,
+    stage,
+)
+from snnjax.data import Dataset
 from snnjax.kernels.readout import _of_earliest_at_once
 from snnjax.layers.layer_kernels import XLA
 from snnjax.layers.spiking import Layer
+from snnjax.networks import NETWORKS
 from snnjax.steps import native, plain
 from snnjax.steps.plain import Task
 from snnjax.training.advice import describe
+from snnjax.training.build import network_for
 from snnjax.training.stage_cache import as_array
 
 HERE = pathlib.Path(__file__)
@@ -41,6 +56,38 @@ def recorded_case(name: str) -> tuple[Model, dict[str, np.ndarray]]:
     how = dict(decision=Earliest(fallback=True), time_steps=int(steps))
     network = Network("golden", weights.shape[1:], int(classes), stages, **how)
     return jax.tree.map(as_array, Model.of(network, {"layer1": weights})), arrays
+
+
+def drawn(size: tuple[int, int], count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Squares and crosses of thin lines somewhere on black, (count, H, W) uint8, and their labels."""
+    random = np.random.default_rng(count)
+    images = np.zeros((count, *size), np.uint8)
+    labels = np.arange(count, dtype=np.int32) % 2
+    length = min(size) // 2
+    for image, label in zip(images, labels, strict=True):
+        top, left = random.integers(2, np.array(size) - length - 2)
+        part = image[top : top + length, left : left + length]
+        edges = [length // 2] if label else [0, -1]
+        part[edges] = 255
+        part[:, edges] = 255
+    return images, labels
+
+
+@pytest.mark.parametrize(
+    "size", [(64, 64), *(pytest.param(size, marks=pytest.mark.slow) for size in ((48, 48), (20, 30)))]
+)
+def test_pictures_of_other_sizes_are_learned(size, compiler):
+    """Thresholds of features fall after they were too high, that of the readout is fitted to its inputs."""
+    data = Dataset("drawn", *drawn(size, 100), *drawn(size, 50), classes=2)
+    network = network_for(NETWORKS["goupy2024_ncg"], data)
+    trainer = Trainer(network, data, Settings(epochs=(2, 4), native=True, patience=0))
+    state = trainer.run(trainer.initial_state())
+    assert state.epochs[-1]["test"]["silent"] == 0
+    assert state.epochs[-1]["test"]["accuracy"] > 0.75
+    given = network.stages[-1].branches[0].threshold
+    fitted = trainer.trained(state).spec.stages[-1].branches[0].threshold
+    assert fitted < given
+    assert f"the threshold {given:g} is lowered to {fitted:g}" in state.diagnoses["start of layer2"]["words"][0]
 
 
 FEW = "000", "001", "002", "007", "010"

@@ -14,6 +14,9 @@ from snnjax.core import checks
 from snnjax.core.checks import Bounds, Number
 from snnjax.kernels.neurons import product, strongest
 
+QUIET = 20
+"""Patches in a row at which inputs fire, but no neuron: after so many, thresholds fall."""
+
 
 class Patches(NamedTuple):
     """The results of learning from N patches, one after the other.
@@ -23,12 +26,14 @@ class Patches(NamedTuple):
       threshold: (F,) float32, after the last patch.
       feature: (N,) int32, the winner of each patch, -1 where no neuron fired.
       latency: (N,) int32, the step of the winner's spike, T where no neuron fired.
+      quiet: () int32, the last patches in a row at which inputs fired, but no neuron.
     """
 
     weights: jax.Array
     threshold: jax.Array
     feature: jax.Array
     latency: jax.Array
+    quiet: jax.Array
 
 
 @checks.kernel("time_steps")
@@ -74,32 +79,41 @@ def learn_patches(
     beta: Number = 1.0,
     threshold_min: Number = 2.0,
     bounds: Bounds = (0.0, 1.0),
+    quiet: Number = 0,
 ) -> Patches:
     """Learns from patches (N, K), latencies, in order: `Patches`; weights are (F, K) float32, thresholds (F,) float32.
 
-    For each patch `first_to_fire` wins, at t = step / T; if no neuron fires, nothing changes. Then (Falez et al. 2019)
+    For each patch `first_to_fire` wins, at t = step / T; if no neuron fires, nothing changes. Otherwise (Falez et al.
+    2019)
 
       thresholds: all fall by threshold_rate (t - target_time); the winner's rises by threshold_rate, those of the
         F - 1 others fall by threshold_rate / (F - 1); none below threshold_min. One feature alone just follows t.
       the winner's weights: w += rate exp(-beta w) where the input fired at t or before it, w -= rate exp(-beta (1 - w))
         elsewhere, w the weight's place between its bounds; clipped to them.
+
+    Beyond the paper: after `QUIET` patches in a row at which inputs fire, but no neuron, all thresholds fall at each
+    further one by threshold_rate (1 - target_time), as by a spike at T, since otherwise they would never fall again.
+    `quiet` is the number of such patches before the first one.
     """
     checks.array("patches", patches, "N K")
     count, (lower, upper) = weights.shape[0], bounds
     shares = dict(won=1.0, lost=-1 / (count - 1)) if count > 1 else dict(won=0.0, lost=0.0)
 
     def one(learned: Any, patch: jax.Array) -> Any:
-        weights, threshold = learned
+        weights, threshold, quiet = learned
         feature, step = first_to_fire(patch, weights, threshold, time_steps=time_steps)
         row = lax.dynamic_index_in_dim(weights, feature, 0, keepdims=False)  # of any feature where no neuron fired
         place = (row - lower) / (upper - lower)
         causal = (patch <= step.astype(patch.dtype)) & (patch < time_steps)
         change = rate * jnp.where(causal, 1, -1) * jnp.exp(-beta * jnp.where(causal, place, 1 - place))
         row = jnp.where(feature < 0, row, jnp.clip(row + change, lower, upper))
-        share = jnp.where(jnp.arange(count) == feature, shares["won"], shares["lost"])
+        lit = (patch < time_steps).any()
+        quiet = jnp.where(feature < 0, quiet + lit, 0)
+        share = jnp.where(jnp.arange(count) == feature, shares["won"], shares["lost"]) * (feature >= 0)
         moved = threshold + threshold_rate * (share - (step.astype(jnp.float32) / time_steps - target_time))
-        threshold = jnp.where(feature < 0, threshold, jnp.maximum(moved, threshold_min))
-        return (lax.dynamic_update_index_in_dim(weights, row, feature, 0), threshold), (feature, step)
+        moves = (feature >= 0) | (lit & (quiet > QUIET))
+        threshold = jnp.where(moves, jnp.maximum(moved, threshold_min), threshold)
+        return (lax.dynamic_update_index_in_dim(weights, row, feature, 0), threshold, quiet), (feature, step)
 
-    (weights, threshold), (feature, step) = lax.scan(one, (weights, threshold), patches)
-    return Patches(weights, threshold, feature, step)
+    learned, (feature, step) = lax.scan(one, (weights, threshold, jnp.int32(quiet)), patches)
+    return Patches(learned[0], learned[1], feature, step, learned[2])

@@ -110,6 +110,13 @@ class Learner(LayerLearner):
         """
         return ()
 
+    def fitted(self, layer: Any, latency: np.ndarray) -> Any:
+        """A deciding layer before its first stimulus, with numbers fitted to some inputs, (N, C, H, W) latencies.
+
+        On the host, outside of jit. By default the layer as it is.
+        """
+        return layer
+
     def forward(self, layer: Any, state: Any, latency: jax.Array, label: jax.Array | None) -> Any:
         """The response to one stimulus, (C, H, W) latencies; that of a deciding layer must have `spikes`.
 

@@ -17,6 +17,9 @@ from snnjax.layers.conv import Conv
 from snnjax.layers.spiking import Layer
 from snnjax.learners.protocol import Diagnosis, Learner, Signal, UpdateResult, count_wins, extremes
 
+REACHED = 0.6
+"""Share of the potential of a neuron with mean weights that the threshold may have at first; published ones: 0.5."""
+
 
 class TimedResponse(NamedTuple):
     """The response of a deciding layer with training thresholds.
@@ -52,6 +55,7 @@ class SupervisedSTDP(Learner):
     """STDP with a desired spike time for each neuron (Goupy et al. 2024): w += (t - d) a+ or (t - d) a-.
 
     For a deciding layer of M neurons a class that see the whole input, under a decision with times such as `Earliest`.
+    A threshold that initial neurons would not reach is lowered before the first image, see `fitted`.
     Target neurons of the label's class are to fire earlier than the mean time of those that learn, all others later, as
     in `kernels.desired_times`. The defaults are NCG (M = 5). PCN is M = 2 (then there are no training thresholds);
     S2-STDP has neither competition nor non-target neurons (M = 1); SSTDP is also one-sided, and does not normalise.
@@ -129,6 +133,18 @@ class SupervisedSTDP(Learner):
             excess=np.zeros(features, np.float32),
             sums=np.asarray(layer.weights, np.float32).reshape(features, -1).sum(1),
         )
+
+    def fitted(self, layer: Layer, latency: np.ndarray) -> Layer:
+        """The layer with a threshold that neurons reach: at most `REACHED` of the potential at a usual input.
+
+        Otherwise none would ever fire where few of many inputs do, as in large pictures of thin lines.
+        """
+        fired = np.median(np.sum(latency < layer.time_steps, axis=(1, 2, 3)))
+        most = np.float32(REACHED * fired * np.mean(layer.weights))
+        threshold = np.asarray(layer.conv.threshold)
+        if not fired or np.all(threshold <= most):
+            return layer
+        return layer.with_threshold(np.minimum(threshold, most))
 
     def forward(self, layer: Layer, state: Any, latency: jax.Array, label: jax.Array | None) -> TimedResponse:
         """The spikes at the threshold, and those of the class `label` at the training thresholds."""

@@ -31,9 +31,10 @@ class TargetTime(Learner):
     A patch is what one of the layer's positions sees, padding included; all positions are equally likely. Each neuron
     has its own threshold. While it learns, it fires as soon as its potential reaches that (>=); afterwards it must
     exceed it (>), as in all layers. Thresholds adapt so that winners fire at the target time and all win equally often;
-    the winner's weights change by multiplicative STDP. The equations are those of `kernels.learn_patches`. If nobody
-    fires, nothing changes. Patches are learned from one by one, whatever the `update_batch`. The layer's `competition`
-    plays no part. A subclass whose `update` returns another info needs a `diagnose` of its own.
+    the winner's weights change by multiplicative STDP. The equations are those of `kernels.learn_patches`. If no neuron
+    fires, nothing changes, but for thresholds that are too high for many patches in a row. Patches are learned from one
+    by one, whatever the `update_batch`. The layer's `competition` plays no part. A subclass whose `update` returns
+    another info needs a `diagnose` of its own.
 
     Attributes:
       target_time: t*, in 0..1 of the time steps.
@@ -75,9 +76,9 @@ class TargetTime(Learner):
             raise InputError(f"`competition` of {name} must be {Conv.competition}: {got}")
 
     def init(self, layer: Layer, key: np.ndarray, seen: int) -> Any:
-        """The key of all random draws, the number of images shown, and the rates of weights and thresholds."""
+        """The key of all random draws, the numbers of images shown and of quiet patches, and both rates."""
         rates = np.array([self.rate, self.threshold_rate], np.float32)
-        return dict(key=np.asarray(key, np.uint32), shown=np.uint32(0), rates=rates)
+        return dict(key=np.asarray(key, np.uint32), shown=np.uint32(0), quiet=np.int32(0), rates=rates)
 
     def positions(self, state: Any, shown: jax.Array, size: tuple[int, int]) -> jax.Array:
         """Where the patches of image number `shown` lie among H' x W' positions, (patches, 2) int32: row, column."""
@@ -89,7 +90,8 @@ class TargetTime(Learner):
         """The settings of `kernels.learn_patches`."""
         names = ("target_time", "beta", "threshold_min", "bounds")
         settings = {name: getattr(self, name) for name in names}
-        return dict(settings, rate=state["rates"][0], threshold_rate=state["rates"][1], time_steps=time_steps)
+        rates = dict(rate=state["rates"][0], threshold_rate=state["rates"][1])
+        return dict(settings, **rates, quiet=state["quiet"], time_steps=time_steps)
 
     def forward(self, layer: Layer, state: Any, latency: jax.Array, label: jax.Array | None) -> Any:
         """Nothing: the neuron that fires at a patch depends on learning from the patch before."""
@@ -119,7 +121,7 @@ class TargetTime(Learner):
     def learned(self, layer: Layer, state: Any, found: Any, shown: Any) -> UpdateResult:
         """The layer, which has its new weights, with new thresholds, the state after more images, and info."""
         info = dict(feature=found.feature, latency=found.latency, threshold_rate=state["rates"][1])
-        counted = dict(state, shown=state["shown"] + jnp.uint32(shown))
+        counted = dict(state, shown=state["shown"] + jnp.uint32(shown), quiet=found.quiet)
         return layer.with_threshold(found.threshold), counted, info
 
     def end_epoch(self, state: Any) -> Any:

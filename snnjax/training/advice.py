@@ -59,8 +59,8 @@ def _of_target_time(name: str, layer: Any, learner: TargetTime, figures: Figures
     span = f"{threshold.min():.2f}..{threshold.max():.2f}, mean {threshold.mean():.2f}"
     silent = f"no neuron fired at {percent(figures['silent'])} of the patches"
     if not sum(figures["wins"]):
-        blank = "most patches may be blank or noise, take smaller images (--size), or start from a lower threshold"
-        return [silent, f"thresholds of {name} lie in {span}", f"nothing is learned any more: {blank}"]
+        falling = "thresholds fall as long as inputs fire, so take more epochs, or start from a lower threshold"
+        return [silent, f"thresholds of {name} lie in {span}", f"nothing is learned yet: {falling}"]
     moving = f"still moving: by {percent(drift)} in half an epoch" if drift > DRIFT else "settled"
     words = [
         silent,
@@ -70,8 +70,7 @@ def _of_target_time(name: str, layer: Any, learner: TargetTime, figures: Figures
         _convergence(figures),
     ]
     if figures["silent"] > SILENT_SHARE:
-        lower = "start from a lower one, or take smaller images"
-        words.append(f"thresholds of {name} are too high for most patches: {lower}")
+        words.append(f"{name} learns from few of the patches: smaller images (--size) have fewer blank ones")
     elif abs(mean - target) > OFF_TARGET:
         stuck = mean > target and np.median(threshold) < 1.05 * learner.threshold_min
         advice = "a lower `threshold_min`" if stuck else "more epochs"
@@ -200,6 +199,12 @@ def diagnose_outputs(network: Network, stage: int, fired: np.ndarray, open_: Map
         if number <= stage and conv.standardise and np.all(conv.standardise.variance == 1):
             words.append(f"no learner has moved the moments that standardise {name}: one with a `rate` of 0 may do")
     return dict(silent=silent, firing=firing, words=words)
+
+
+def diagnose_fit(before: Conv, after: Conv) -> Diagnosis:
+    """Findings on a deciding layer whose threshold was fitted to its inputs."""
+    words = f"{_threshold(before)} is lowered to {np.mean(np.asarray(after.threshold)):g}: few neurons would reach it"
+    return dict(words=[words])
 
 
 def diagnose_decisions(names: Sequence[str], decisions: np.ndarray, learners: Diagnosis) -> Diagnosis:

@@ -1,4 +1,7 @@
-"""Encoders and decisions that are fitted to the training images, on the host; their arrays are kept in the states."""
+"""Parts that are fitted to the training images, on the host: encoders, deciding layers, decisions.
+
+Their arrays are kept in the states.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,14 +10,19 @@ import jax
 import numpy as np
 
 from snnjax.data import Dataset
-from snnjax.networks.batches import decide_batch
+from snnjax.learners import Learner
+from snnjax.networks.batches import decide_batch, input_batch
 from snnjax.networks.decision import unfitted
 from snnjax.steps.plain import known_of
 from snnjax.training import contracts
-from snnjax.training.placement import Timer
+from snnjax.training.advice import diagnose_fit
+from snnjax.training.placement import Timer, count_of, has_own
 from snnjax.training.results import take_decisions
 from snnjax.training.stage_cache import StageCache
 from snnjax.training.state import Phase, TrainState
+
+FITTED = 100
+"""Images whose inputs deciding layers are fitted to."""
 
 
 def fit_encoders(cache: StageCache, states: Sequence[TrainState]) -> bool:
@@ -38,6 +46,27 @@ def fit_encoders(cache: StageCache, states: Sequence[TrainState]) -> bool:
         contracts.check_encoder(states[index].network(networks[index]), image)
     cache.finish(timer, states)
     return True
+
+
+def fit_deciding(cache: StageCache, phase: Phase, states: Sequence[TrainState], inputs: Any) -> None:
+    """Fits the deciding layers that learn in a phase to some of its `inputs`, as of `StageCache.inputs`."""
+    count = count_of(inputs)
+    places = np.linspace(0, count - 1, min(FITTED, count)).astype(int)
+    for index, state in enumerate(states):
+        model = cache.model(state, index)
+        learning = [model.layers[name] for name in model.network.deciding]
+        if all(type(layer.conv.last_learner).fitted is Learner.fitted for layer in learning):
+            continue
+        chosen = jax.tree.map(lambda x, index=index: (x[index] if has_own(inputs) else x)[places], inputs)
+        latency = np.asarray(input_batch(model, known_of(chosen, phase.stage), number=model.last, timed=True))
+        for name, layer in zip(model.network.deciding, learning, strict=True):
+            fitted = layer.conv.last_learner.fitted(layer, latency)
+            if fitted is not layer:
+                conv = cache.networks[index].stages[-1].branches[model.network.deciding.index(name)]
+                state.keep_numbers(name, conv, jax.tree.leaves(fitted.conv))
+                state.diagnoses[f"start of {name}"] = diagnose_fit(layer.conv, fitted.conv)
+                if len(states) == 1:
+                    cache.callback.diagnosed(f"start of {name}", state.diagnoses[f"start of {name}"])
 
 
 def fit_decisions(

@@ -80,6 +80,8 @@ class Training:
                 state.origin = state.origin or self.fingerprint
             inputs = {} if self._is_over(phase, states) else self._inputs(phase, states)
             part = cache.learned_part(phase)
+            if inputs and not (phase.layers or phase.fits or states[0].done or states[0].shown):
+                fitting.fit_deciding(cache, phase, states, inputs[part])
             runner = self._runner(phase, states, inputs[part]) if inputs and not phase.fits else None
             while not self._is_over(phase, states):
                 if runner is None:

@@ -34,11 +34,12 @@ import numpy as np
 from snnjax.core import checks, devices
 from snnjax.core.checks import Number, Pair
 from snnjax.core.errors import InputError, InputTypeError, wrong_type
-from snnjax.core.files import atomic_write, cache_folder, write_text
+from snnjax.core.files import atomic_write, cache_folder, lock, write_text
 from snnjax.kernels import Patches, Winners
 from snnjax.kernels.competition import check_winners
 from snnjax.kernels.neurons import Spikes, spike_times
 from snnjax.kernels.spikes import output_size
+from snnjax.kernels.target_time import QUIET
 
 SOURCES = sorted(Path(__file__).parent.glob("*.cc"))
 FLAGS = ("-std=c++20", "-O3", "-march=native", "-fPIC", "-shared", "-pthread", "-w")
@@ -99,14 +100,21 @@ def _library() -> Path:
     path = cache_folder() / f"kernels-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.so"
     digest = path.with_suffix(".sha256")
     if not _is_sound(path, digest):
-        command = [*compiler(), *FLAGS, "-I", jax.ffi.include_dir()]
-        with atomic_write(path) as library, tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
-            objects = [Path(folder) / f"{source.stem}.o" for source in SOURCES]
-            list(pool.map(lambda source, made: _compile([*command, "-c"], [source], made), SOURCES, objects))
-            _compile(command, objects, library)
-            made = _digest(library)
-        write_text(digest, made)  # after the library: a program killed in between leaves one that is made anew
+        with lock(path.parent, waiting=lambda: None):
+            if not _is_sound(path, digest):  # no other program has compiled it meanwhile
+                _build(path, digest)
     return path
+
+
+def _build(path: Path, digest: Path) -> None:
+    """Compiles the library, and writes its digest."""
+    command = [*compiler(), *FLAGS, "-I", jax.ffi.include_dir()]
+    with atomic_write(path) as library, tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
+        objects = [Path(folder) / f"{source.stem}.o" for source in SOURCES]
+        list(pool.map(lambda source, made: _compile([*command, "-c"], [source], made), SOURCES, objects))
+        _compile(command, objects, library)
+        made = _digest(library)
+    write_text(digest, made)  # after the library: a program killed in between leaves one that is made anew
 
 
 def _is_sound(path: Path, digest: Path) -> bool:
@@ -311,6 +319,7 @@ def learn_patches(
     beta: Number = 1.0,
     threshold_min: Number = 2.0,
     bounds: checks.Bounds = (0.0, 1.0),
+    quiet: Number = 0,
     padding: Pair = 0,
     stride: Pair = 1,
 ) -> Patches:
@@ -333,10 +342,11 @@ def learn_patches(
     numbers = jnp.stack([jnp.float32(x) for x in (rate, threshold_rate, beta, target_time, threshold_min, *bounds)])
     per_patch = int_array(positions.shape[:2])
     limits = _limits(threshold, features)
-    results = float_array(taps.shape), float_array(limits.shape), per_patch, per_patch
-    args = taps, limits, images, corners.astype(jnp.int32), span, numbers
-    learned = _call("target_time", results, *args, replaced=2, steps=settings["steps"], features=features)
-    return Patches(learned[0], learned[1][:features], *learned[2:])
+    results = float_array(taps.shape), float_array(limits.shape), per_patch, per_patch, int_array((1,))
+    args = taps, limits, images, corners.astype(jnp.int32), span, numbers, jnp.asarray(quiet, jnp.int32).reshape(1)
+    counts = dict(steps=settings["steps"], features=features, most_quiet=QUIET)
+    weights, threshold, feature, step, still_quiet = _call("target_time", results, *args, replaced=2, **counts)
+    return Patches(weights, threshold[:features], feature, step, still_quiet[0])
 
 
 def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:

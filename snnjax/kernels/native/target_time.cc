@@ -52,6 +52,8 @@ class Events {
 
   int64_t when(int64_t tap) const { return when_[tap]; }
 
+  bool any() const { return used_[0] | used_[1] | used_[2] | used_[3]; }
+
  private:
   int64_t steps_;
   std::vector<int32_t> first_, next_;  // of each step the first tap, of each tap the next one of its step; -1: none
@@ -61,12 +63,15 @@ class Events {
 
 // `kernels.learn_patches` for images span[0]..span[1]-1, at positions [images, patches, 2]: top row, left column.
 ffi::Error target_time(Floats weights, Floats threshold, Bytes latency, Integers positions, Integers span,
-                       Floats numbers, ffi::Dictionary settings, ffi::Result<Floats> learned,
-                       ffi::Result<Floats> moved, ffi::Result<Integers> feature, ffi::Result<Integers> when) {
+                       Floats numbers, Integers quiet, ffi::Dictionary settings, ffi::Result<Floats> learned,
+                       ffi::Result<Floats> moved, ffi::Result<Integers> feature, ffi::Result<Integers> when,
+                       ffi::Result<Integers> still_quiet) {
   const auto shape = weights.dimensions(), images = latency.dimensions();
   const int64_t taps = shape[0] * shape[1] * shape[2], stride = shape[3], blocks = stride / kLanes;
   const int64_t size = images[1] * images[2] * images[3], patches = positions.dimensions()[1];
   const int64_t steps = number(settings, "steps"), features = number(settings, "features");
+  const int64_t most_quiet = number(settings, "most_quiet");
+  int64_t in_a_row = quiet.typed_data()[0];
   const float* n = numbers.typed_data();
   const float rate = n[0], threshold_rate = n[1], beta = n[2], target = n[3], least = n[4], lower = n[5], upper = n[6];
   float *taps_of = learned->typed_data(), *limits = moved->typed_data();
@@ -92,7 +97,13 @@ ffi::Error target_time(Floats weights, Floats threshold, Bytes latency, Integers
       step = now;
       return any(reached);
     };
-    if (!events.play(fire, crossed)) continue;
+    if (!events.play(fire, crossed)) {
+      const bool falls = events.any() && ++in_a_row > most_quiet;
+      const float fall = threshold_rate * (1 - target);
+      for (int64_t f = 0; falls && f < features; ++f) limits[f] = std::max(limits[f] - fall, least);
+      continue;
+    }
+    in_a_row = 0;
     int64_t winner = -1;
     for (int64_t f = 0; f < features; ++f)
       if (potential[f] >= limits[f] && (winner < 0 || potential[f] > potential[winner])) winner = f;
@@ -109,6 +120,7 @@ ffi::Error target_time(Floats weights, Floats threshold, Bytes latency, Integers
       weight = std::min(std::max(causal ? weight + change : weight - change, lower), upper);
     }
   }
+  still_quiet->typed_data()[0] = in_a_row;
   return ffi::Error::Success();
 }
 
