@@ -14,7 +14,7 @@ import scipy.ndimage
 from made_files import CIFAR, EMNIST, FILES, RNG, UPRIGHT, brightness, idx, png
 from PIL import Image
 
-from snnjax.core.errors import DownloadError, InputError
+from snnjax.core.errors import DownloadError, InputError, MissingPackageError
 from snnjax.data import DATASETS, RECORDINGS, Dataset, digits, find, load, readers, relabel
 from snnjax.encoding import COLOUR, GREY
 
@@ -171,6 +171,12 @@ def test_prepared_sets_that_cannot_be_read_are_named(prepared, tmp_path, network
     record.write_bytes(record.read_bytes()[: record.stat().st_size // 2])
     with pytest.raises((ValueError, OSError), match=re.escape(str(tmp_path))):
         load("mnist", tmp_path)
+
+
+def test_prepared_sets_need_an_extra(prepared, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(MissingPackageError, match=r"mnist .* needs .* pip install 'snnjax\[datasets\]'"):
+        load("mnist", prepared)
 
 
 def test_nothing_is_downloaded_for_a_folder_that_was_named(tmp_path, network, monkeypatch):

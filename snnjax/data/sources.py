@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from snnjax.core import files
-from snnjax.core.errors import DownloadError, InputError, nearest, unknown, wrong_type
+from snnjax.core.errors import DownloadError, InputError, MissingPackageError, nearest, unknown, wrong_type
 from snnjax.data import readers
 from snnjax.data.catalogue import CATALOGUE, DATASETS, Progress, Published
 from snnjax.data.dataset import ARRAYS, FILES, UNLABELLED, VALIDATION, Dataset
@@ -38,7 +38,8 @@ def load(
       size, colour, group: of the images of a "folder", as `picture_folder` takes them; `size` also of recordings.
 
     Raises InputError for an unknown name, or files that are damaged or do not fit together; FileNotFoundError if
-    `data_dir` has none, DownloadError if they cannot be downloaded, with a remedy.
+    `data_dir` has none, DownloadError if they cannot be downloaded, MissingPackageError if tensorflow-datasets is
+    needed and absent, each with a remedy.
     """
     if not isinstance(name, str | os.PathLike):
         raise wrong_type("dataset", "a name, or the path of an .npz file", name)
@@ -246,8 +247,11 @@ def _prepared(name: str, data_dir: Path) -> Dataset:
     )
     if not _is_prepared(name, data_dir):
         raise lacking
-    import tensorflow_datasets as tfds
-
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        needs = f"the prepared set {name} in {data_dir} needs the package tensorflow-datasets ({error})"
+        raise MissingPackageError(f"{needs}: pip install 'snnjax[datasets]'") from error
     try:
         builder = tfds.builder(entry.builder, data_dir=data_dir, file_format="array_record")
         splits = builder.as_data_source(["train", "test"])

@@ -24,6 +24,8 @@ EXTRAS = {
     "torch": ("torch", "weights to and from PyTorch's .pth files"),
     "events": ("tonic", "recordings of event cameras"),
     "cluster": ("distributed", "`snnjax sweep --scheduler`"),
+    "nir": ("nir", "export to NIR"),
+    "datasets": ("tensorflow_datasets", "data sets that tensorflow-datasets has prepared"),
     "native": ("ziglang", "a C++ compiler, where the system has none"),
     "docs": ("mkdocs", "the book as a site: `mkdocs build --strict -f experiments/mkdocs.yml`"),
 }
