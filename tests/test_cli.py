@@ -570,6 +570,7 @@ def test_names_that_terminals_would_obey(work, capsys):
     (work / "odd").mkdir()
     for name, source in ((b"esc\x1b[31m$5_$.png", "digit"), (b"\xff.png", "digit"), (b"bad\x1b[31m.png", "bad")):
         shutil.copy(f"{source}.png", work / "odd" / os.fsdecode(name))
+    (work / "odd" / "gone.png").symlink_to("nowhere.png")
     with pytest.raises(SystemExit, match="2"):
         called(capsys, "predict", RUN, "bad.png", "none.png", "--csv", "odd.csv")
     assert capsys.readouterr().err.endswith("snnjax predict: none of 2 pictures can be read\n")
@@ -578,6 +579,7 @@ def test_names_that_terminals_would_obey(work, capsys):
     assert "\x1b" not in out + err
     assert "odd/esc?[31m$5_$.png: " in out
     assert "bad?[31m.png is no image" in err
+    assert "there is no file odd/gone.png; left out" in err
     assert [row["image"] for row in table("odd.csv")] == ["odd/esc?[31m$5_$.png", "odd/?.png"]
     assert len(os.listdir("drawn")) == 2
     assert f"{odd}/report.html" in called(capsys, "report", odd)

@@ -342,7 +342,7 @@ CASES = {
 )
 def test_a_join_that_hides_that_times_matter_is_refused(joins):
     networks = [skipping(join, dataclasses.replace(LAST, kernel=3)) for join in joins]
-    with pytest.raises(InputError, match="`timed` of .*, the join of stage 4, must be True: who fires depends"):
+    with pytest.raises(InputError, match="the join of stage 4, must be True: who fires depends on when"):
         Training(networks, tiny.images(), Settings((1,) * 4), seeds=(0, 1))
 
 
