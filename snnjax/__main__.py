@@ -1,6 +1,15 @@
 """`python -m snnjax` is the command `snnjax`."""
 
-from snnjax.app.main import program
+import importlib
+
+from snnjax.app import interrupts
+
+
+def program() -> None:
+    """Runs the installed command, which Ctrl-C stops from its imports on."""
+    interrupts.catch()
+    importlib.import_module("snnjax.app.main").program()
+
 
 if __name__ == "__main__":
     program()

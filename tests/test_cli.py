@@ -22,8 +22,8 @@ from PIL import Image
 from tiny import TRAIN
 
 from snnjax import InputError, data
+from snnjax.app import interrupts, options, parts, plots, report, tested
 from snnjax.app import main as program
-from snnjax.app import options, parts, plots, report, tested
 from snnjax.app.commands import predict
 from snnjax.app.commands.train import prepare
 from snnjax.core import devices, files
@@ -171,7 +171,7 @@ def test_an_interrupt_leaves_a_checkpoint(tmp_path):
 
 LOSING = """
 import contextlib, time
-from snnjax.app import main
+from snnjax.app import interrupts, main
 
 def work():
     print("begun", flush=True)
@@ -180,7 +180,7 @@ def work():
             time.sleep(60)
     time.sleep(60)
 
-main.RESEND_AFTER = 0.1
+interrupts.RESEND_AFTER = 0.1
 main.protected(work)
 """
 
@@ -208,14 +208,39 @@ main.protected(work)
 """As np.savez, interrupted between two of its lines."""
 
 
-@pytest.mark.parametrize("text", [LOSING, TURNING], ids=["swallowed", "turned into another error"])
+IMPORTING = """
+import sys, time, traceback
+from snnjax.__main__ import program
+
+class Finder:
+    def find_spec(name, path, target=None):
+        if name == "{module}":
+            print("begun", flush=True)
+            try:
+                time.sleep(60)
+            except BaseException:
+                traceback.print_exc()
+                raise
+
+sys.argv = ["snnjax", "evaluate", "run"]
+sys.meta_path.insert(0, Finder)
+program()
+"""
+"""As modules of C in NumPy, which print exceptions while they are imported, or crash."""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [LOSING, TURNING, IMPORTING.format(module="tyro"), IMPORTING.format(module="numpy")],
+    ids=["swallowed", "turned into another error", "while options are imported", "while NumPy is"],
+)
 def test_an_interrupt_stops_a_program_whatever_becomes_of_it(text):
     streams = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process = subprocess.Popen([sys.executable, "-c", text], **streams, env=ENVIRONMENT)
     assert process.stdout.readline() == "begun\n"
     process.terminate()
     out, err = process.communicate(timeout=30)
-    assert (process.returncode, out, err) == (program.STOPPED, "\nStopped.\n", "")
+    assert (process.returncode, out, err) == (interrupts.STOPPED, "\nStopped.\n", "")
 
 
 def test_standard_output_may_be_closed():
@@ -238,7 +263,7 @@ def test_only_faults_of_the_program_have_a_traceback(train, monkeypatch, capsys)
         try:
             with pytest.raises(raised) as caught:
                 program.program()
-            assert signal.getsignal(signal.SIGTERM) is program._interrupt, "it stops as Ctrl-C does"
+            assert signal.getsignal(signal.SIGTERM) is interrupts._interrupt, "it stops as Ctrl-C does"
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -570,6 +595,7 @@ def test_names_that_terminals_would_obey(work, capsys):
     (work / "odd").mkdir()
     for name, source in ((b"esc\x1b[31m$5_$.png", "digit"), (b"\xff.png", "digit"), (b"bad\x1b[31m.png", "bad")):
         shutil.copy(f"{source}.png", work / "odd" / os.fsdecode(name))
+    (work / "odd" / "gone.png").symlink_to("nowhere.png")
     with pytest.raises(SystemExit, match="2"):
         called(capsys, "predict", RUN, "bad.png", "none.png", "--csv", "odd.csv")
     assert capsys.readouterr().err.endswith("snnjax predict: none of 2 pictures can be read\n")
@@ -578,6 +604,7 @@ def test_names_that_terminals_would_obey(work, capsys):
     assert "\x1b" not in out + err
     assert "odd/esc?[31m$5_$.png: " in out
     assert "bad?[31m.png is no image" in err
+    assert "there is no file odd/gone.png; left out" in err
     assert [row["image"] for row in table("odd.csv")] == ["odd/esc?[31m$5_$.png", "odd/?.png"]
     assert len(os.listdir("drawn")) == 2
     assert f"{odd}/report.html" in called(capsys, "report", odd)

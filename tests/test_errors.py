@@ -151,6 +151,7 @@ def of_number(number: float):
         (decided(scores=of_number(1)), "decision.scores(...)`", "got int32 of shape (10,): write .astype(jnp.float32)"),
         (decided(decide=lambda self, scores: scores.sum()), "decision.decide(scores)`", "write .astype(jnp.int32)"),
         (rule(same, forward=lambda *_: None), "update` of Part of layer1 fails: 'NoneType'", "must return a Response"),
+        (rule(same, update=lambda self, layer, state, *_: (layer, state, "")), "update` of Part", "JAX type: return "),
         (rule(with_weights(lambda x: x[:1])), "weights` must have shape (4, C, 5, 5)", "got (1, 6, 5, 5)"),
         (rule(lambda layer, state: (layer, (state, state))), "update(...)[1] of Part of layer1, the state,`", "got "),
         (rule(same, end_epoch=lambda self, state: state[:1]), "end_epoch(state) of Part of layer1`", "got float32 of"),

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shutil
 import struct
 import tracemalloc
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from made_files import brightness, fill, packed, picture, png, zipped
+from made_files import brightness, deep_png, fill, packed, picture, png, zipped
 from PIL import Image
 
 import snnjax
@@ -235,6 +236,34 @@ def test_16_bits_and_transparency(tmp_path):
     assert {*data.notes[1:]} == notes
 
 
+@pytest.mark.parametrize(
+    ("values", "dtype", "words"),
+    [
+        ((200, 250), np.uint16, ": no value exceeds 250 of 65,535, .* is of 8 bits, save `values` with 8 bits"),
+        ((200, 4000), np.int32, ": no value exceeds 4,000 of 65,535, .* is of 12 bits, save `values // 16` with 8 "),
+        ((200, 4096), np.uint16, "$"),
+        ((200, 70000), np.int32, ", larger values as white: the largest is 70,000"),
+    ],
+)
+def test_the_largest_value_of_16_bits_is_named_where_it_is_small_or_too_large(tmp_path, values, dtype, words):
+    """That of all pictures of a folder."""
+    for name, place in itertools.product("ab", range(2)):
+        (tmp_path / name).mkdir(exist_ok=True)
+        Image.fromarray(np.full((5, 5), values[place], dtype)).save(tmp_path / name / f"{place}.tif")
+    (note,) = load("folder", tmp_path).notes[1:]
+    assert re.match(f"4 of 4 pictures: 16 bits a pixel taken as 8{words}", note)
+    _, notes = read_picture(tmp_path / "a" / "0.tif", (5, 5))
+    assert "exceeds 200 of 65,535" in notes[0]
+
+
+@pytest.mark.parametrize(("value", "words"), [(200, ": no value exceeds 255"), (4000, ": .* 4,095"), (4096, "$")])
+def test_values_of_16_bits_in_colour_are_known_by_their_upper_bytes(tmp_path, value, words):
+    (tmp_path / "deep.png").write_bytes(deep_png(value))
+    for shape in ((5, 5), (5, 5, 3)):
+        (note,) = read_picture(tmp_path / "deep.png", shape)[1]
+        assert re.match(f"16 bits a pixel taken as 8{words}", note)
+
+
 def test_proportions_are_kept(tmp_path):
     """What does not fit is cut off at both sides."""
     pixels = np.zeros((20, 60), np.uint8)
@@ -295,7 +324,10 @@ def test_what_is_no_picture_is_left_out(pets, tmp_path, monkeypatch):
     os.mkfifo(pets / "Bee" / "pipe.png")
     assert (load("folder", pets).digest, load("folder", pets).notes) == (expected, (FIFTH,))
     (pets / "Bee" / "z.png").symlink_to("nowhere.png")
-    assert load("folder", pets).notes[1].startswith("1 of 16 pictures are left out: Bee/z.png cannot be read")
+    (pets / "cow").symlink_to("nowhere")
+    broken, unreadable = load("folder", pets).notes[1:]
+    assert broken == "links that lead nowhere are left out: cow"
+    assert unreadable.startswith("1 of 16 pictures are left out: Bee/z.png cannot be read")
     for part in ("train", "test", "other"):
         fill(tmp_path / "sets" / part, dict.fromkeys(CLASSES, 5))
     (tmp_path / "sets" / "train" / "cow").mkdir()
@@ -311,11 +343,15 @@ def test_what_is_no_picture_is_left_out(pets, tmp_path, monkeypatch):
         load("folder", pets)
 
 
+@pytest.mark.filterwarnings("error")
 def test_pictures_that_cannot_be_read_are_named(pets, monkeypatch):
     bad = pets / "ant 2"
     picture(3, (11, 10)).save(bad / "0.png")
     monkeypatch.setattr(pictures, "MOST_PIXELS", 109)
     assert "ant 2/0.png cannot be read: it has 10x11 pixels, at most 109 are read" in load("folder", pets).notes[1]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # of which Pillow warns
+    with pytest.raises(snnjax.InputError, match="it has 10x11 pixels"):
+        read_picture(bad / "0.png", (9, 9))
     (bad / "0.png").rename(bad / "\x1b[31m\udcffred.png")
     assert "out: ant 2/?[31m?red.png cannot be read" in load("folder", pets).notes[1], "as a terminal may have it"
     (bad / "\x1b[31m\udcffred.png").unlink()

@@ -122,6 +122,14 @@ class Careless(Rarely):
     timed: ClassVar[bool] = False
 
 
+@component
+class Quiet(Careless):
+    """Fires if its inputs fire early on average."""
+
+    def __call__(self, first, *others, time_steps):
+        return jnp.where(first.mean() < self.steps, first, time_steps)
+
+
 def skipping(join=Concatenate(), last=LAST, threshold=FIRST.threshold, **more) -> Network:  # noqa: B008
     """The first stage is read by the second, and pooled by the last; a fixed layer passes the second on."""
     passing = Conv(4, kernel=1, threshold=0.5, weights=IDENTITY)
@@ -327,10 +335,14 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("steps", [(2, 2), (15, 2)], ids=["both", "that of the second network"])
-def test_a_join_that_hides_that_times_matter_is_refused(steps):
-    networks = [skipping(Careless(each), dataclasses.replace(LAST, kernel=3)) for each in steps]
-    with pytest.raises(InputError, match="`timed` of Careless, the join of stage 4, must be True: who fires depends"):
+@pytest.mark.parametrize(
+    "joins",
+    [(Careless(2), Careless(2)), (Careless(15), Careless(2)), (Quiet(10), Quiet(10))],
+    ids=["both", "that of the second network", "where most neurons fire"],
+)
+def test_a_join_that_hides_that_times_matter_is_refused(joins):
+    networks = [skipping(join, dataclasses.replace(LAST, kernel=3)) for join in joins]
+    with pytest.raises(InputError, match="the join of stage 4, must be True: who fires depends on when"):
         Training(networks, tiny.images(), Settings((1,) * 4), seeds=(0, 1))
 
 

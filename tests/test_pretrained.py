@@ -132,10 +132,14 @@ def test_ink_on_transparent_paper_is_seen(tmp_path):
     np.testing.assert_array_equal(chalk, pixels)
 
 
+@pytest.mark.filterwarnings("error")
 def test_blank_paper_is_refused(tmp_path):
     Image.fromarray(np.full((50, 50), 200, np.uint8)).save(tmp_path / "blank.png")
     with pytest.raises(InputError, match="shows no ink"):
         read_handwriting(tmp_path / "blank.png")
+    Image.new("RGBA", (50, 50), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    with pytest.raises(InputError, match=r"no ink on its background \(transparent pixels taken as black\)"):
+        read_handwriting(tmp_path / "clear.png")
 
 
 @pytest.mark.parametrize("bits", [1, 4, 8])

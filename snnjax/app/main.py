@@ -7,9 +7,7 @@ import contextlib
 import importlib
 import os
 import shlex
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 import tyro
 
 from snnjax import __version__
-from snnjax.app import options
+from snnjax.app import interrupts, options
 from snnjax.core.errors import InputError, printable, unknown
 
 T = TypeVar("T")
@@ -47,12 +45,6 @@ Convolutional spiking networks with local learning, in JAX.
 
 snnjax COMMAND --help explains the options of a command; snnjax --version prints the version."""
 
-STOPPED = 130  # exit status after Ctrl-C
-RESEND_AFTER = 2.0  # seconds until an interrupt that did not end the program is sent again
-
-INTERRUPTED = threading.Event()
-"""Set once a signal has interrupted the program: errors of the code that it interrupted are of no interest."""
-
 COMMAND: ContextVar[str] = ContextVar("COMMAND", default="")
 """The command that runs, as a person would type it."""
 
@@ -64,28 +56,22 @@ def fail(program: str, message: object, status: int = 2) -> NoReturn:
 
 
 @contextlib.contextmanager
-def user_errors(program: str, stopped: Callable[[], str] = lambda: "Stopped.") -> Iterator[None]:
-    """Ends the program with one line on wrong options, files or data, and with the line of `stopped` on Ctrl-C."""
+def user_errors(program: str, stopped: str = "Stopped.") -> Iterator[None]:
+    """Ends the program with one line on wrong options, files or data, and with the line `stopped` on Ctrl-C."""
+    before = interrupts.LAST_LINE.set(stopped)
     try:
         yield
     except BrokenPipeError:  # whoever reads the output has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (Python flushes it at exit)
         raise SystemExit(1) from None
     except (Exception, KeyboardInterrupt) as error:
-        if INTERRUPTED.is_set() or isinstance(error, KeyboardInterrupt):
-            _stop(stopped())
+        if interrupts.INTERRUPTED.is_set() or isinstance(error, KeyboardInterrupt):
+            interrupts.stop()
         if isinstance(error, (InputError, OSError)):
             fail(program, error)
         raise
-
-
-def _stop(words: str) -> NoReturn:
-    """Ends an interrupted program; nothing may interrupt that."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is _interrupt:
-            signal.signal(number, signal.SIG_IGN)
-    print(f"\n{words}", flush=True)
-    raise SystemExit(STOPPED) from None
+    finally:
+        interrupts.LAST_LINE.reset(before)
 
 
 def parse(kind: type[T], arguments: Sequence[str], program: str, description: str | None = None) -> T:
@@ -107,33 +93,15 @@ def open_streams() -> None:
 
 def protected(work: Callable[[], None]) -> None:
     """Calls a program's work, which Ctrl-C and SIGTERM stop at once, without waiting for JAX's threads."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # background jobs of a shell ignore it
-        signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(signal.SIGTERM, _interrupt)
-    sys.unraisablehook = _unraisable
+    interrupts.catch()
     try:
         with user_errors(Path(sys.argv[0]).name):  # errors that are not caught nearer to their cause
             work()
     except SystemExit as end:
-        if end.code != STOPPED:
+        if end.code != interrupts.STOPPED:
             raise
         sys.stderr.flush()
-        os._exit(STOPPED)
-
-
-def _interrupt(number: int, frame: object) -> None:
-    """Interrupts the program, and sends the signal again later: third-party code may swallow the exception."""
-    INTERRUPTED.set()
-    resend = threading.Timer(RESEND_AFTER, os.kill, (os.getpid(), number))
-    resend.daemon = True
-    resend.start()
-    raise KeyboardInterrupt
-
-
-def _unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Hides errors in callbacks of the interpreter once the program is interrupted: the signal is sent again."""
-    if not INTERRUPTED.is_set():
-        sys.__unraisablehook__(unraisable)
+        os._exit(interrupts.STOPPED)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -177,7 +145,7 @@ def call(
     with (
         user_errors(program),
         started(program, chosen) as called,
-        user_errors(called, lambda: stopped or "Stopped."),
+        user_errors(called, stopped or "Stopped."),
     ):
         if machine := getattr(chosen, "machine", None):
             if stopped:

@@ -18,7 +18,7 @@ from snnjax.core.errors import InputError, printable, wrong_type
 from snnjax.data.dataset import Dataset
 from snnjax.data.layout import Layout, Part, Source, arranged, opened
 from snnjax.data.names import composed, natural, some
-from snnjax.data.pictures import MUCH, Picture, cut, decode, has_colour
+from snnjax.data.pictures import MUCH, Picture, cut, decode, depth_note, has_colour
 
 SIZE = 32  # rows and columns by default
 LARGEST_SIZE = 4096  # rows and columns
@@ -75,6 +75,8 @@ def picture_folder(
         warnings.filterwarnings("ignore", module=r"(PIL|joblib)\.")  # of oddities in files; unused pictures
         try:
             layout = arranged(source.names, test_only, pattern)
+            if source.broken:
+                layout.notes.append(f"links that lead nowhere are left out: {some(source.broken)}")
             return _dataset(composed(path.resolve().name).removesuffix(".zip"), source, layout, pair, colour)
         except InputError as error:
             raise InputError(f"`data_dir` {path}: {error}") from error
@@ -168,6 +170,7 @@ def _read(
     read = []
     sizes: list[Size] = []
     changes: list[str] = []
+    largest: list[int] = []
     faults: list[str] = []
     total = sum(len(part.names) for part in parts)
     with tqdm(desc="reading pictures", total=total, leave=False, disable=None) as bar:
@@ -190,8 +193,12 @@ def _read(
                     places.append(index)
                     sizes.append(picture.size)
                     changes += picture.notes
+                    if picture.largest is not None:
+                        largest.append(picture.largest)
             kept = [part.names[place] for place in places]
             read.append(Part(part.purpose, kept, part.labels[places], images[: len(places)]))
+    if largest:
+        changes += [depth_note(max(largest))] * len(largest)
     notes += _notes(shape, sizes, changes, faults)
     return read
 

@@ -7,7 +7,7 @@ import itertools
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +35,7 @@ class Source(NamedTuple):
 
     names: list[str]  # with / between folders; names of folders end in it
     open: Callable[[str], Path | io.BytesIO]
+    broken: Sequence[str] = ()  # names of links that lead nowhere, not as pictures are named
 
 
 class Part(NamedTuple):
@@ -60,7 +61,8 @@ class Layout(NamedTuple):
 def opened(path: Path) -> Iterator[Source]:
     """The files of a folder or .zip file; FileNotFoundError if there is neither, InputError if it is something else."""
     if path.is_dir():
-        yield Source(list(itertools.islice(_walk(path), MOST_ENTRIES + 1)), path.joinpath)
+        broken: list[str] = []
+        yield Source(list(itertools.islice(_walk(path, broken), MOST_ENTRIES + 1)), path.joinpath, broken)
         return
     if not path.exists():
         raise FileNotFoundError(f"`data_dir` {path}: there is no such folder or .zip file")
@@ -88,8 +90,11 @@ def _file_name(info: zipfile.ZipInfo) -> str:
         return info.filename
 
 
-def _walk(folder: Path, above: str = "", outer: tuple[Path, ...] = ()) -> Iterator[str]:
-    """The names of a folder's entries, links followed unless they lead to a folder that contains them."""
+def _walk(folder: Path, broken: list[str], above: str = "", outer: tuple[Path, ...] = ()) -> Iterator[str]:
+    """The names of a folder's entries, links followed unless they lead to a folder that contains them.
+
+    A link that leads nowhere is a picture, an unreadable one, if it is named so; otherwise it is added to `broken`.
+    """
     if (real := folder.resolve()) in outer:
         return
     with os.scandir(folder) as entries:
@@ -98,9 +103,19 @@ def _walk(folder: Path, above: str = "", outer: tuple[Path, ...] = ()) -> Iterat
         name = above + entry.name
         if entry.is_dir():
             yield f"{name}/"
-            yield from _walk(folder / entry.name, f"{name}/", (*outer, real))
-        elif entry.is_file() or not os.path.exists(entry.path):  # a broken link, to be named; but no pipe or device
+            yield from _walk(folder / entry.name, broken, f"{name}/", (*outer, real))
+        elif entry.is_file():
             yield name
+        elif os.path.exists(entry.path):  # a pipe or device
+            continue
+        elif _is_picture(name):
+            yield name
+        else:
+            broken.append(name)
+
+
+def _is_picture(name: str) -> bool:
+    return name.lower().endswith((*READ, *NOT_READ))
 
 
 def _is_hidden(name: str) -> bool:
@@ -134,7 +149,7 @@ def arranged(names: list[str], test_only: bool = False, group: re.Pattern[str] |
     if len(names) > MOST_ENTRIES:
         advice = "name the folder that holds the pictures alone"
         raise InputError(f"it holds more than {MOST_ENTRIES:,} files and folders: {advice}")
-    pictures = [name for name in names if name.lower().endswith((*READ, *NOT_READ))]
+    pictures = list(filter(_is_picture, names))
     if not pictures:
         raise InputError(f"there are no pictures in it ({', '.join(READ)})")
     files = [_File(name, path.split("/")) for path, name in sorted((composed(name), name) for name in pictures)]

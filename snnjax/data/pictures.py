@@ -3,6 +3,8 @@
 import contextlib
 import functools
 import io
+import re
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +30,7 @@ class Picture(NamedTuple):
     pixels: np.ndarray  # (H, W) or (H, W, 3) uint8
     size: tuple[int, int]  # rows and columns that it had, upright
     notes: list[str]  # on changes to its pixels
+    largest: int | None = None  # value in a file of more than 8 bits a pixel
 
 
 class Opened(NamedTuple):
@@ -36,6 +39,7 @@ class Opened(NamedTuple):
     image: Any  # of Pillow, upright
     size: tuple[int, int]  # rows and columns, upright
     notes: list[str]  # on changes to its pixels
+    largest: int | None  # value in a file of more than 8 bits a pixel
 
 
 def decode(file: Path | io.BytesIO, shape: tuple[int, ...]) -> Picture:
@@ -54,7 +58,7 @@ def decode(file: Path | io.BytesIO, shape: tuple[int, ...]) -> Picture:
             smaller = plain.width >= width and plain.height >= height
             how = Image.Resampling.BOX if smaller else Image.Resampling.BILINEAR
             plain = ImageOps.fit(plain, (width, height), how)
-        return Picture(np.asarray(plain), opened.size, opened.notes)
+        return Picture(np.asarray(plain), opened.size, opened.notes, opened.largest)
 
 
 @contextlib.contextmanager
@@ -87,25 +91,40 @@ def _opened(file: Path | io.BytesIO, least: int, behind: str = "black") -> Opene
         if image.mode == "F":
             raise InputError("it holds floats: save it with 8 bits a pixel")
         size = (image.height, image.width)
+        deep = re.search(";16[BLN]", str(image.tile)) is not None
         if image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8):  # rows and columns are exchanged
             size = image.size
         transparent = image.has_transparency_data
         image.draft(None, (least,) * 2)
         whole = ImageOps.exif_transpose(image)
+    largest = None
     if whole.mode.startswith("I"):
-        whole = Image.fromarray((np.asarray(whole).astype(np.int64).clip(0, 65535) // 257).astype(np.uint8))
-        notes.append("16 bits a pixel taken as 8")
+        values = np.asarray(whole).astype(np.int64)
+        largest = int(values.max())
+        whole = Image.fromarray((values.clip(0, 65535) // 257).astype(np.uint8))
+    elif deep:  # in colour: Pillow reads the upper bytes alone
+        largest = 256 * int(np.asarray(whole.convert("RGB")).max()) + 255
     if transparent and np.asarray(whole := whole.convert("RGBA"))[..., 3].min() < 255:
         if behind == "contrast":
             planes = np.asarray(whole.convert("LA"))
-            grey = planes[..., 0]
-            alpha = planes[..., 1]
-            behind = "white" if np.median(grey[alpha > 0]) < 128 else "black"
+            opaque = planes[..., 0][planes[..., 1] > 0]
+            behind = "white" if opaque.size and np.median(opaque) < 128 else "black"
         whole = Image.alpha_composite(Image.new("RGBA", whole.size, behind), whole)
         notes.append(f"transparent pixels taken as {behind}")
     if whole.mode in ("LAB", "HSV"):
         whole = whole.convert("RGB")  # the only way to grey
-    return Opened(whole, size, notes)
+    return Opened(whole, size, notes, largest)
+
+
+def depth_note(largest: int) -> str:
+    """A note on files of more than 8 bits a pixel, given the largest value in them."""
+    taken = "16 bits a pixel taken as 8"
+    if largest > 65535:
+        return f"{taken}, larger values as white: the largest is {largest:,}"
+    if largest > 4095:
+        return taken
+    fits = "8 bits, save `values`" if largest < 256 else "12 bits, save `values // 16`"
+    return f"{taken}: no value exceeds {largest:,} of 65,535, which is dark; if that is of {fits} with 8 bits a pixel"
 
 
 def read_picture(path: Path | str, shape: tuple[int, ...], invert: bool = False) -> tuple[np.ndarray, list[str]]:
@@ -113,7 +132,7 @@ def read_picture(path: Path | str, shape: tuple[int, ...], invert: bool = False)
 
     It is made to fit as `decode` says, then inverted if asked to. Raises InputError if it cannot be read.
     """
-    pixels, size, notes = _read(Path(path), functools.partial(decode, shape=shape))
+    pixels, size, notes, _ = _read(Path(path), functools.partial(decode, shape=shape))
     if size != shape[:2]:
         lost = cut(size, shape[:2])
         ending = f", {100 * lost:.0f} % of it cut off to keep its proportions" if lost >= 0.01 else ""
@@ -128,10 +147,15 @@ def _read(path: Path, decoder: Callable[[Path], Picture]) -> Picture:
     """An image file by a decoder; raises InputError, with the file's name, if it cannot be read."""
     if not path.exists():
         raise InputError(f"there is no file {path}")
-    try:
-        return decoder(path)
-    except InputError as error:
-        raise InputError(f"{path} {error}") from error
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # of oddities in files, and of sizes that are refused
+        try:
+            picture = decoder(path)
+        except InputError as error:
+            raise InputError(f"{path} {error}") from error
+    if picture.largest is not None:
+        picture.notes.append(depth_note(picture.largest))
+    return picture
 
 
 def read_handwriting(path: Path | str, invert: bool = False) -> tuple[np.ndarray, list[str]]:
@@ -141,7 +165,7 @@ def read_handwriting(path: Path | str, invert: bool = False) -> tuple[np.ndarray
     proportions, and its centre of mass is brought to the middle (LeCun et al. 1998). With `invert` the ink is dark,
     whatever it looks like. Raises InputError if the file cannot be read, or shows nothing.
     """
-    pixels, size, notes = _read(Path(path), _decode_grey)
+    pixels, size, notes, _ = _read(Path(path), _decode_grey)
     dark = invert or has_dark_ink(pixels)
     if size == MNIST and not dark:
         return pixels, notes
@@ -149,7 +173,8 @@ def read_handwriting(path: Path | str, invert: bool = False) -> tuple[np.ndarray
     rows = np.flatnonzero(ink.any(axis=1))
     columns = np.flatnonzero(ink.any(axis=0))
     if not rows.size:
-        raise InputError(f"{path} shows no ink on its background; `as_is` (--as_is) takes it all the same")
+        known = "".join(f" ({note})" for note in notes)
+        raise InputError(f"{path} shows no ink on its background{known}; `as_is` (--as_is) takes it all the same")
     box = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     notes.append("inverted, scaled and centred as MNIST's digits" if dark else "scaled and centred as MNIST's digits")
     return _centred(box), notes
@@ -159,7 +184,7 @@ def _decode_grey(file: Path) -> Picture:
     """Reads an image file in grey, at its size."""
     with _refused():
         opened = _opened(file, HANDWRITING, behind="contrast")
-        return Picture(np.asarray(opened.image.convert("L")), opened.size, opened.notes)
+        return Picture(np.asarray(opened.image.convert("L")), opened.size, opened.notes, opened.largest)
 
 
 def _ink(pixels: np.ndarray) -> np.ndarray:

@@ -77,18 +77,19 @@ def check_joins(network: Network) -> None:
             continue
         rng = np.random.default_rng(0)
         shapes = graph.map_shapes(number, network.shapes)
-        maps = [_random_latencies(rng, shape, steps) for shape in shapes]
-        late = [at_last_step(latencies < steps, steps) for latencies in maps]
-        fired = np.asarray(join(*maps, time_steps=steps)) < steps
-        fired_late = np.asarray(join(*late, time_steps=steps)) < steps
-        if np.any(fired != fired_late):
-            title = f"`timed` of {type(join).__name__}, the join of stage {number + 1},"
-            raise InputError(f"{title} must be True: who fires depends on when its inputs fire")
+        for silent in (0.1, 0.5, 0.9):
+            maps = [_random_latencies(rng, shape, steps, silent) for shape in shapes]
+            late = [at_last_step(latencies < steps, steps) for latencies in maps]
+            fired = np.asarray(join(*maps, time_steps=steps)) < steps
+            fired_late = np.asarray(join(*late, time_steps=steps)) < steps
+            if np.any(fired != fired_late):
+                title = f"`timed` of {type(join).__name__}, the join of stage {number + 1},"
+                raise InputError(f"{title} must be True: who fires depends on when its inputs fire")
 
 
-def _random_latencies(rng: np.random.Generator, shape: tuple[int, ...], time_steps: int) -> jax.Array:
-    """Latencies drawn at random; half of the neurons are silent."""
-    latencies = np.where(rng.random(shape) < 0.5, time_steps, rng.integers(0, time_steps, shape))
+def _random_latencies(rng: np.random.Generator, shape: tuple[int, ...], time_steps: int, silent: float) -> jax.Array:
+    """Latencies drawn at random; a share of the neurons, `silent`, is silent."""
+    latencies = np.where(rng.random(shape) < silent, time_steps, rng.integers(0, time_steps, shape))
     return jnp.asarray(latencies, latency_dtype(time_steps))
 
 
@@ -192,6 +193,7 @@ HINTS = {
     "unexpected keyword argument weights": "write `layer.with_weights(...)` or `layer.with_rows(winners, ...)`",
     "forward() ": "write forward(self, layer, state, latency, label)",
     "update() ": "write update(self, layer, state, latency, response, signal)",
+    "not a valid JAX type": "return numbers and arrays alone; `diagnose` may return texts",
 }
 """By words of an error that a learner raises, without quotes: what to do about it; the first that fits."""
 
@@ -206,7 +208,7 @@ def _traced(learner: Any, method: str, kind: str, *arguments: Any) -> Any:
     except InputError as error:
         raise InputError(f"`{method}` of {kind}: {error}") from error
     except (AttributeError, IndexError, TypeError) as error:
-        first = str(error).split("\n")[0]
+        first = str(error).split("\n")[0].rpartition(" traced for jit ")[2]
         if isinstance(error, jax.errors.JAXTypeError | jax.errors.JAXIndexError):
             raise InputTypeError(f"`{method}` of {kind} fails under `jax.jit`: {first}") from error
         plain = first.replace("'", "")

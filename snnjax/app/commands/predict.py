@@ -38,8 +38,12 @@ def csv_text(text: str) -> str:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The picture files in a folder and its subfolders; raises FileNotFoundError if there are none."""
-    paths = [path for path in sorted(folder.rglob("[!.]*")) if path.suffix.lower() in READ and path.is_file()]
+    """The picture files in a folder and its subfolders; raises FileNotFoundError if there are none.
+
+    Links that lead nowhere are among them, to be named when they are read.
+    """
+    named = (path for path in sorted(folder.rglob("[!.]*")) if path.suffix.lower() in READ)
+    paths = [path for path in named if path.is_file() or not path.exists()]
     if not paths:
         raise FileNotFoundError(f"{folder} holds no pictures ({', '.join(READ)})")
     return paths

@@ -1,0 +1,68 @@
+"""How Ctrl-C and SIGTERM end a program: at once and in one line, from its first import on.
+
+Little is imported here: the handlers are set before anything that takes long.
+"""
+
+import os
+import signal
+import sys
+import threading
+from contextvars import ContextVar
+from types import FrameType
+from typing import NoReturn
+
+STOPPED = 130  # exit status after Ctrl-C
+RESEND_AFTER = 2.0  # seconds until an interrupt that did not end the program is sent again
+
+INTERRUPTED = threading.Event()
+"""Set once a signal has interrupted the program: errors of the code that it interrupted are of no interest."""
+
+LAST_LINE: ContextVar[str] = ContextVar("LAST_LINE", default="Stopped.")
+"""What the program prints when it is stopped."""
+
+
+def catch() -> None:
+    """Lets Ctrl-C and SIGTERM interrupt the program."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # background jobs of a shell ignore it
+        signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
+    sys.unraisablehook = _unraisable
+
+
+def stop() -> NoReturn:
+    """Ends an interrupted program; nothing may interrupt that."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is _interrupt:
+            signal.signal(number, signal.SIG_IGN)
+    print(f"\n{LAST_LINE.get()}", flush=True)
+    raise SystemExit(STOPPED) from None
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Interrupts the program, and sends the signal again later: third-party code may swallow the exception.
+
+    While a module is imported it ends the program at once: compiled modules such as NumPy's may crash by an exception.
+    """
+    INTERRUPTED.set()
+    if _imports(frame):
+        try:
+            stop()
+        finally:
+            os._exit(STOPPED)
+    resend = threading.Timer(RESEND_AFTER, os.kill, (os.getpid(), number))
+    resend.daemon = True
+    resend.start()
+    raise KeyboardInterrupt
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether a frame runs within an import."""
+    while frame and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
+
+
+def _unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Hides errors in callbacks of the interpreter once the program is interrupted: the signal is sent again."""
+    if not INTERRUPTED.is_set():
+        sys.__unraisablehook__(unraisable)
