@@ -17,8 +17,8 @@ from snnjax.layers.conv import Conv
 from snnjax.layers.spiking import Layer
 from snnjax.learners.protocol import Diagnosis, Learner, Signal, UpdateResult, count_wins, extremes
 
-REACHED = 0.6
-"""Share of the potential of a neuron with mean weights that the threshold may have at first; published ones: 0.5."""
+REACHED = 0.75
+"""The most that a threshold may be of the potential of a neuron with mean weights; published ones are 0.4 to 0.6."""
 
 
 class TimedResponse(NamedTuple):
