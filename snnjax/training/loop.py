@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from snnjax.core import devices
+from snnjax.core import checks, devices
 from snnjax.core.metrics import fractions
 from snnjax.data import Dataset
 from snnjax.learners import Diagnosis
@@ -208,9 +208,10 @@ class Training:
     def predict(self, states: Sequence[TrainState], images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Decisions, (networks, N) int32, -1 where silent, and scores, (networks, N, classes) float32, on images.
 
-        Those of the networks with `rounded_weights`, as they are saved. Raises InputError where a custom decision
-        returns invalid values.
+        Those of the networks with `rounded_weights`, as they are saved. Raises InputError where images are not of
+        0..255, or a custom decision returns invalid values.
         """
+        checks.pixels("images", images, getattr(self.network.encoder, "scale", 1.0))
         rounded = []
         for state, network in zip(states, self.networks, strict=True):
             described = state.network(network)
