@@ -51,7 +51,7 @@ def command(kind: type[T], description: str | None, device: bool = True) -> Call
         def main(arguments: list[str] | None = None) -> None:
             program = Path(sys.argv[0]).name
             chosen: Any = parse(kind, sys.argv[1:] if arguments is None else arguments, program, description)
-            with user_errors(program, lambda: "Stopped; finished measurements are kept."):
+            with user_errors(program, "Stopped; finished measurements are kept."):
                 if device:
                     devices.choose(chosen.device)
                 work(chosen)

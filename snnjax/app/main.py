@@ -64,8 +64,8 @@ def fail(program: str, message: object, status: int = 2) -> NoReturn:
 
 
 @contextlib.contextmanager
-def user_errors(program: str, stopped: Callable[[], str] = lambda: "Stopped.") -> Iterator[None]:
-    """Ends the program with one line on wrong options, files or data, and with the line of `stopped` on Ctrl-C."""
+def user_errors(program: str, stopped: str = "Stopped.") -> Iterator[None]:
+    """Ends the program with one line on wrong options, files or data, and with the line `stopped` on Ctrl-C."""
     try:
         yield
     except BrokenPipeError:  # whoever reads the output has seen enough
@@ -73,7 +73,7 @@ def user_errors(program: str, stopped: Callable[[], str] = lambda: "Stopped.") -
         raise SystemExit(1) from None
     except (Exception, KeyboardInterrupt) as error:
         if INTERRUPTED.is_set() or isinstance(error, KeyboardInterrupt):
-            _stop(stopped())
+            _stop(stopped)
         if isinstance(error, (InputError, OSError)):
             fail(program, error)
         raise
@@ -174,27 +174,12 @@ def call(
     given = list(sys.argv[1:] if arguments is None else arguments)
     chosen: Any = parse(kind, given, program)
     COMMAND.set(shlex.join([*program.split(), *given]))
-    with (
-        user_errors(program),
-        started(program, chosen) as called,
-        user_errors(called, lambda: stopped or "Stopped."),
-    ):
+    with user_errors(program, stopped or "Stopped."):
         if machine := getattr(chosen, "machine", None):
             if stopped:
                 print(f"snnjax {__version__}", flush=True)  # a sign of life: JAX takes a while to import
             importlib.import_module("snnjax.core.devices").choose(machine.device)
         work(chosen)
-
-
-def started(program: str, chosen: Any) -> contextlib.AbstractContextManager[str]:
-    """The name of this program in messages; with `--distributed`, joins its processes."""
-    place = getattr(getattr(chosen, "processes", None), "distributed", None)
-    if place is None:
-        return contextlib.nullcontext(program)
-    several = importlib.import_module("snnjax.app.several")
-    several.join(place)
-    importlib.import_module("snnjax.core.devices").choose(chosen.machine.device)
-    return several.one_of_several(program)
 
 
 def program() -> None:
