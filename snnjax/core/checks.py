@@ -97,15 +97,13 @@ def _not_plain(name: str, value: jax.Array | np.ndarray) -> InputTypeError:
 
 
 def concrete_values(value: Any, kind: Any = jnp.integer) -> np.ndarray | None:
-    """The values of an array of a kind; None where tracing or other processes hide them, or it is none of these.
+    """The values of an array of a kind; None where tracing hides them, or it is none of these.
 
     None of arrays on an accelerator too: copying them to the host would wait for the device at every call.
     """
     if isinstance(value, jax.core.Tracer) or not isinstance(value, jax.Array | np.ndarray):
         return None
-    on_host = isinstance(value, np.ndarray) or (
-        value.is_fully_addressable and all(device.platform == "cpu" for device in value.devices())
-    )
+    on_host = isinstance(value, np.ndarray) or all(device.platform == "cpu" for device in value.devices())
     return np.asarray(value) if on_host and jnp.issubdtype(value.dtype, kind) else None
 
 

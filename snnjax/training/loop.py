@@ -64,14 +64,12 @@ class Training:
     def run(self, states: States, save: Callable[[States], None] = lambda states: None) -> States:
         """Trains all networks, which are in the same phase, to the end; changes and returns the states.
 
-        Of several processes, all continue from the states of the first. `save` is called after each epoch and phase,
-        and within an epoch every `epoch.EVERY` seconds, when `shown` is above 0. Before that, raises DivergedError
-        where a learner has led weights or numbers out of their range, InputError where another component is wrong.
+        `save` is called after each epoch and phase, and within an epoch every `epoch.EVERY` seconds, when `shown` is
+        above 0. Before that, raises DivergedError where a learner has led weights or numbers out of their range,
+        InputError where another component is wrong.
         """
         cache = self.cache
         cache.clear()  # of an interrupted run's inputs: these states lack their diagnoses
-        for state, first in zip(states, cache.placement.of_first_process(states), strict=True):
-            vars(state).update(vars(first))
         if states[0].phase < len(self.plan) and fitting.fit_encoders(cache, states):
             save(states)
         while states[0].phase < len(self.plan):
