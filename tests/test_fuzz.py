@@ -94,7 +94,7 @@ def sound(tmp_path):
     """A checkpoint: its path, arrays and meta."""
     path = tmp_path / "checkpoint.npz"
     arrays = {"weights/layer1": np.ones((2, 3), np.float32), "learning/layer1": np.int32(3)}
-    meta = dict(phase=1, done=0, phases=[], epochs=[], diagnoses={}, reused={}, keys={}, origin="")
+    meta = dict(phase=1, done=0, phases=[], epochs=[], diagnoses={})
     files.save_checkpoint(path, arrays, meta)
     return path, arrays, meta
 

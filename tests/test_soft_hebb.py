@@ -261,20 +261,6 @@ def test_a_run_is_loaded_elsewhere_and_reported(learned):
     assert pictures >= {"features_layer1", "features_layer2", "wins_layer1", "wins_layer2", "weights"}
 
 
-def test_what_layers_have_learned_is_used_again(learned):
-    *_, folder = learned
-    readout = dataclasses.replace(network().stages[2].branches[0], threshold=4.0)
-    spec = dataclasses.replace(network(), stages=(*network().stages[:2], stage(readout)))
-    trainer = Trainer(spec, COLOURS, Settings((1, 1, 3), patience=0, shuffle=True))
-    with RunFolder(folder.parent / "second", trainer) as run:
-        state = run.start(reuse=True)
-        assert "layer1, layer2 are those of" in "".join(run.notes)
-        second = run.finish(trainer.run(state, run.save))
-    assert {*second["reused"]} == {*LAYERS}
-    both = [snnjax.load(path).model.layers["layer2"] for path in (folder, folder.parent / "second")]
-    jax.tree.map(np.testing.assert_array_equal, *both)
-
-
 def test_images_without_contrast_teach_nothing():
     """And are said to; what layers make of mirror images is kept."""
     images = dataclasses.replace(COLOURS, train_images=np.full_like(COLOURS.train_images, 200))

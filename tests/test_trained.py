@@ -1,7 +1,6 @@
 """Trained networks as files: they decide after loading as before, in this process and in others."""
 
 import dataclasses
-import importlib
 import pathlib
 
 import jax
@@ -20,7 +19,6 @@ from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Majority, Network, stage
 from snnjax.networks.size import bytes_of_one_image
 from snnjax.runs.trained import Trained
-from snnjax.training import cache_key
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings
 
@@ -172,27 +170,3 @@ def test_parts_that_are_no_components_are_refused_at_once():
     ):
         with pytest.raises(ValueError, match=message):
             Trainer(make(), DIGITS, Settings((1, 1)))
-
-
-def test_layers_are_not_reused_once_an_array_a_base_class_or_a_part_of_a_rule_differs(tmp_path, monkeypatch):
-    spec, images = NETWORKS["own"]
-    others = dataclasses.replace(spec, encoder=own.Levels(np.linspace(30.0, 250.0, 9)))
-    one, other = (Trainer(each, images, Settings((1, 0), batch_size=10)) for each in (spec, others))
-    assert one.training.key(one.initial_state()) != other.training.key(other.initial_state())
-    monkeypatch.syspath_prepend(tmp_path)
-    head, part = "import snnjax\n{}\n\n@snnjax.component\nclass ", "\n    part: object = None\n"
-    sources = dict(
-        edited_base=head.format("") + "EditedBase(snnjax.learners.STDP):\n    pass\n",
-        edited_part=head.format("") + f"EditedPart:{part}",
-        edited_rule=head.format("from edited_base import EditedBase\n") + f"EditedRule(EditedBase):{part}",
-    )
-    for name, source in sources.items():
-        (tmp_path / f"{name}.py").write_text(source)
-    rule = importlib.import_module("edited_rule").EditedRule(part=importlib.import_module("edited_part").EditedPart())
-    known = [cache_key.fingerprint(with_first(learners=rule), "cpu")]
-    for name in sources:
-        with (tmp_path / f"{name}.py").open("a") as file:
-            file.write("# edited\n")
-        known.append(cache_key.fingerprint(with_first(learners=rule), "cpu"))
-    assert len({*known}) == 4
-    assert cache_key.fingerprint(with_first(learners=rule), "cpu") == known[-1]

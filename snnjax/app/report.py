@@ -176,8 +176,7 @@ def run_page(results: dict[str, Any], run: Path, pictures: Mapping[str, Markup] 
     """
     settings = results["settings"] | dict(device=results["device"]) | results["versions"]
     shown = dict(pictures or {})
-    words = {layer: f"taken from {origin}." for layer, origin in results.get("reused", {}).items()}
-    words |= {phase: f"{'; '.join(diagnosis['words'])}." for phase, diagnosis in results["diagnoses"].items()}
+    words = {phase: f"{'; '.join(diagnosis['words'])}." for phase, diagnosis in results["diagnoses"].items()}
     sections = {
         "Result": result(results),
         "Use the network": usage(results["settings"], run),

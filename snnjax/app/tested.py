@@ -54,7 +54,7 @@ def load(chosen: options.TestData, settings: Json, shape: tuple[int, ...], run: 
     given["size"] = shape[:2] if pictures or given["dataset"] in data.RECORDINGS else ()
     given["colour"] = shape[2:] == (3,) if pictures else None
     in_place = _same(given["dataset"], settings.get("dataset")) and _same(given["data_dir"], settings.get("data_dir"))
-    given["group"] = parts.trusted_group(settings.get("group"), run, needed=in_place) if pictures else None
+    given["group"] = settings.get("group") if pictures else None
     if pictures and given["data_dir"]:
         images, of_run = _pictures(given, settings, in_place)
     else:

@@ -97,7 +97,7 @@ def train(chosen: options.Train) -> dict[str, Any]:
         folder.since = begin  # reading the data takes time too
         if chosen.run.resume and not folder.state:
             folder.notes.append("it holds no run yet: one begins")
-        state = folder.start(chosen.training.reuse)
+        state = folder.start()
         console.header(folder)
         if not folder.results:
             try:
