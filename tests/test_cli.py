@@ -23,7 +23,7 @@ from tiny import TRAIN
 
 from snnjax import InputError, data
 from snnjax.app import main as program
-from snnjax.app import options, parts, plots, report, tested
+from snnjax.app import options, parts, plots, report
 from snnjax.app.commands import predict
 from snnjax.app.commands.train import prepare
 from snnjax.core import devices, files
@@ -365,18 +365,6 @@ def test_what_commands_refuse_changes_nothing(work, capsys, arguments, message):
     assert snapshot(work) == before
 
 
-def test_where_a_run_says_that_its_data_are_is_not_believed(tmp_path, capsys):
-    """Its file may come from anyone."""
-    (tmp_path / "link").symlink_to("/etc")
-    for known, message in (
-        (dict(dataset="mnist", data_dir=f"{tmp_path}/link"), "the data of RUN: .*link is the root folder"),
-        (dict(dataset="digits", size=32), "RUN says that `size` of its data is 32"),
-    ):
-        with pytest.raises((InputError, FileNotFoundError), match=message):
-            tested.load(options.TestData(), known, (8, 8), "RUN")
-    assert capsys.readouterr().out == ""
-
-
 def test_pictures_are_decided_on(work, capsys):
     """By name in words, with notes on how they were read; light ones are told of once, where most are light."""
     network = Trained.read(RUN).spiking_network()
@@ -423,22 +411,18 @@ def test_a_report_is_written_anew(work, capsys):
     assert "test image 5 of an_other: when each" in page
 
 
-def test_a_report_shows_pictures_of_its_own_folder_alone(tmp_path, monkeypatch):
-    """A link may lead to any file, or to a device."""
-    shown = []
-    monkeypatch.setattr(report, "run_page", lambda results, run, pictures: shown.append(pictures) or "")
-    (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures" / "confusion.png").symlink_to("/dev/zero")
-    os.mkfifo(tmp_path / "pictures" / "activity.png")
-    report.write(tmp_path, {}, [])
-    assert shown == [{}]
-
-
-def test_runs_are_compared(work, capsys):
-    called(capsys, "train", *TRAIN, "--epochs", "2", "1", "--out", "runs/second")
+def test_a_run_takes_the_layer_of_another_and_is_compared_with_it(work, capsys):
+    arguments = ["train", *TRAIN, "--epochs", "2", "1", "--out", "runs/second", "--resume"]
+    assert f"layer1 as learned by {work / RUN} " in called(capsys, *arguments, "--from", RUN)
+    assert "it had start sha256:" in refused(Command("train"), capsys, *arguments[1:])
     second = work / "runs" / "second" / "results.json"
     results = read("runs/second")
+    assert results["taken"] == dict(layer1=str(work / RUN))
     assert results["epochs"] == read(RUN)["epochs"][:1]
+    assert "STDP layer1" not in {phase["name"] for phase in results["phases"]}
+    assert f"layer1taken from {work / RUN}." in re.sub(
+        "<[^>]*>|\\n", "", (work / "runs/second/report.html").read_text()
+    )
     out = called(capsys, "report", RUN, "runs/second")
     page = (work / "runs" / "comparison.html").read_text().replace("<wbr>", "")
     for text in (RUN, "runs/second", "epochs", "test accuracy, %"):

@@ -192,6 +192,18 @@ def test_what_is_kept_of_the_input_is_of_the_encoder_that_made_it():
     np.testing.assert_array_equal(made[0], made[2])
 
 
+def test_a_fitted_encoder_is_taken_with_the_layers(case):
+    name, trainer, state = case
+    start = trainer.trained(state)
+    fits = len(FITS)
+    images = dataclasses.replace(IMAGES, train_images=IMAGES.train_images // 2)
+    again = trained(Trainer(SPECS[name], images, trainer.settings, start=start))
+    assert len(FITS) == fits
+    taken = again.numbers["encoder.largest"], state.numbers["encoder.largest"]
+    np.testing.assert_array_equal(*taken)
+    assert all(phase["name"] != "fit encoder" and not phase["name"].startswith("STDP") for phase in again.phases)
+
+
 def test_swept_networks_end_as_they_end_alone(tmp_path):
     """What the best ones have fitted comes from their files, or from the state of the sweep."""
     before = len(FITS)

@@ -13,6 +13,7 @@ from snnjax.runs.results import PAGE, PICTURES, RESULTS, misclassified, read_res
 from snnjax.runs.trained import WEIGHTS, Trained
 from snnjax.training.epoch import EVERY
 from snnjax.training.loop import Trainer
+from snnjax.training.start import digest
 from snnjax.training.state import FORMAT, TrainState
 
 PAUSE = 20
@@ -48,7 +49,8 @@ class RunFolder(CheckpointFolder):
         self.results: Json = {}  # contents of results.json, once the run is finished
         self._saved_phase = -1  # of the state that was saved last
         self._next_save = 0.0  # when a state within a phase is saved
-        super().__init__(path, trainer, settings, about, command)
+        start = None if trainer.start is None else f"sha256:{digest(trainer.start)}"
+        super().__init__(path, trainer, (settings or {}) | dict(start=start), about, command)
         self.results = processes.share(self.results)
 
     def _read(self) -> None:
@@ -76,7 +78,16 @@ class RunFolder(CheckpointFolder):
         if self.state and not self.results and state.phase < len(plan):
             progress = f", after {state.shown:,} of its images" if state.shown else ""
             self.notes.append(f"going on with epoch {state.done + 1} of {plan[state.phase].name}{progress}")
+        if not self.state and self.trainer.taken:
+            self.notes.append(f"{', '.join(self.trainer.taken)} as learned by {self._source}")
+            if learning := dict.fromkeys(name for phase in plan[state.phase :] for name in phase.layers):
+                self.notes[-1] += f"; {', '.join(learning)} learns without labels"
         return state
+
+    @property
+    def _source(self) -> str:
+        """Where taken layers come from: the path of a run, or the digest of a network given in Python."""
+        return self.settings.get("from") or self.settings["start"]
 
     def run(self) -> Json:
         """Trains to the end and finishes; returns the contents of results.json. A finished run is only read."""
@@ -140,6 +151,7 @@ class RunFolder(CheckpointFolder):
             phases=state.phases,
             diagnoses=state.diagnoses,
             curves=state.curves,
+            taken=dict.fromkeys(trainer.taken, self._source),
             epochs=state.epochs,
             best_epoch=state.best_epoch,
             test=metrics.report(decisions, data.test_labels, scores),

@@ -18,6 +18,7 @@ from snnjax.training import arguments, contracts, fitting, results
 from snnjax.training.epoch import EpochRunner, PhaseRunners
 from snnjax.training.placement import Timer
 from snnjax.training.stage_cache import StageCache
+from snnjax.training.start import check_start, take_layers
 from snnjax.training.state import Callback, Phase, Settings, States, TrainState, plan
 
 
@@ -209,15 +210,31 @@ class Trainer:
     Attributes:
       network: the description, as it is trained.
       plan: the phases, in order.
+      start: the trained network whose first layers are taken; None: all layers learn.
+      taken: names of these layers.
     """
 
-    def __init__(self, network: Network, data: Dataset, settings: Settings, callback: Callback | None = None):
-        """Raises InputError unless network, data and settings fit, OSError where native kernels do not compile."""
+    def __init__(
+        self,
+        network: Network,
+        data: Dataset,
+        settings: Settings,
+        callback: Callback | None = None,
+        start: SpikingNetwork | None = None,
+    ):
+        """Raises InputError unless network, data and settings fit, OSError where native kernels do not compile.
+
+        `start` is a trained network, as `snnjax.load` returns it: its encoder and its layers before the first that
+        needs labels are taken as they are, and only the others learn. Raises InputError where it has no such layers, or
+        others than the network.
+        """
         self.training = Training([network], data, settings, callback=callback)
         self.network = self.training.network
         self.plan = self.training.plan
         self.data = data
         self.settings = settings
+        self.start = start
+        self.taken = () if start is None else check_start(self.network, self.plan, start)
 
     @property
     def callback(self) -> Callback:
@@ -229,8 +246,12 @@ class Trainer:
         self.training.cache.callback = callback
 
     def initial_state(self) -> TrainState:
-        """The state before the first image."""
-        return self.training.initial_states()[0]
+        """The state before the first image, after the phases of the layers that are taken."""
+        state = self.training.initial_states()[0]
+        if self.start is not None:
+            take_layers(state, self.network, self.start, self.taken)
+            state.phase = sum(phase.layers != () and {*phase.layers} <= {*self.taken} for phase in self.plan)
+        return state
 
     def run(self, state: TrainState, save: Callable[[TrainState], None] = lambda state: None) -> TrainState:
         """Trains to the end from a state, which it changes and returns.

@@ -134,6 +134,9 @@ class Training(Epochs):
     """of the initial weights, --shuffle, --mirror, --draw, --ratio and --augment, from 0 to 2^64 - 1"""
     update_batch: Annotated[int, option("N")] = 1
     """images whose winners are found with the same weights, before any update"""
+    start: Annotated[Path | None, option("RUN", "none", name="from")] = None
+    """run folder, its weights.npz, or pretrained:NAME: its encoder and its layers that learned without labels are taken
+    as they are, and only the others learn"""
 
 
 @dataclasses.dataclass(frozen=True)
