@@ -86,7 +86,6 @@ def options_of(chosen: Replicate, images: Path, network: str, seed: int) -> opti
             seed=seed,
             update_batch=chosen.update_batch,
             shuffle=False,
-            reuse=False,  # so that the seconds are those of a whole training
         ),
         machine=chosen.machine,
         run=options.Run(out=chosen.out / network / f"seed{seed}", resume=True),

@@ -156,7 +156,7 @@ def joined(marks: Iterable[Any]) -> str:
 
 
 def options_of(row: Row, seed: int, chosen: Results) -> options.Train:
-    """The options of one run, as `snnjax train` has them; it reuses no layers, so that its time is complete."""
+    """The options of one run, as `snnjax train` has them."""
     pictures = dict(dataset="folder", colour=True) if row.dataset == JPEG else dict(dataset=row.dataset)
     return options.Train(
         network=options.Network(model=row.model),
@@ -175,7 +175,6 @@ def options_of(row: Row, seed: int, chosen: Results) -> options.Train:
             seed=seed,
             update_batch=row.update_batch,
             mirror=row.mirror,
-            reuse=False,
         ),
         machine=options.Machine(device=chosen.machine.device, kernels="native" if row.native else "xla"),
         run=options.Run(out=chosen.out / name_of(row, chosen.test_images) / f"seed{seed}", resume=True),

@@ -22,7 +22,7 @@ from PIL import Image
 from tiny import TRAIN
 
 from snnjax import InputError, data
-from snnjax.app import interrupts, options, parts, plots, report, tested
+from snnjax.app import interrupts, options, parts, plots, report
 from snnjax.app import main as program
 from snnjax.app.commands import predict
 from snnjax.app.commands.train import prepare
@@ -31,9 +31,9 @@ from snnjax.kernels import native
 from snnjax.networks import NETWORKS, Observed
 from snnjax.networks.decision import Decided
 from snnjax.runs.run_folder import RunFolder
-from snnjax.runs.trained import WEIGHTS, Trained
+from snnjax.runs.trained import Trained
 
-STATE = ["checkpoint.npz", "checkpoint.previous.npz", "history.csv", "layers"]
+STATE = ["checkpoint.npz", "checkpoint.previous.npz", "history.csv"]
 LEFT = sorted([*STATE, "pictures", "report.html", "results.json", "weights.npz"])
 RUN = "runs/first"
 DIGITS = data.digits()
@@ -90,7 +90,7 @@ def test_a_stopped_run_goes_on(finished, train, monkeypatch, capsys):
     save, again = RunFolder.save, [*TRAIN, "--out", "stopped", "--resume"]
     for count, names, note in (
         (1, STATE[:1], "it holds no run yet"),
-        (2, [*STATE[:2], "layers"], "going on with epoch 2 of STDP layer1\n"),
+        (2, STATE[:2], "going on with epoch 2 of STDP layer1\n"),
         (1, STATE, "going on with epoch 1 of R-STDP\n"),
     ):
         left = iter(range(count))
@@ -112,7 +112,7 @@ def test_a_stopped_run_goes_on(finished, train, monkeypatch, capsys):
     assert f"test accuracy {results['test']['accuracy']:.2%}" in capsys.readouterr().out
     assert sorted(os.listdir("stopped")) == LEFT
     assert pathlib.Path("stopped/history.csv").read_text() == (finished / "history.csv").read_text()
-    for name in ("epochs", "best_epoch", "test", "misclassified", "diagnoses", "curves", "reused"):
+    for name in ("epochs", "best_epoch", "test", "misclassified", "diagnoses", "curves"):
         assert results[name] == expected[name], name
     jax.tree.map(np.testing.assert_array_equal, Trained.read("stopped").weights, Trained.read(finished).weights)
 
@@ -390,35 +390,6 @@ def test_what_commands_refuse_changes_nothing(work, capsys, arguments, message):
     assert snapshot(work) == before
 
 
-def test_where_a_run_says_that_its_data_are_is_not_believed(tmp_path, capsys):
-    """Its file may come from anyone."""
-    (tmp_path / "link").symlink_to("/etc")
-    for known, message in (
-        (dict(dataset="mnist", data_dir=f"{tmp_path}/link"), "the data of RUN: .*link is the root folder"),
-        (dict(dataset="digits", size=32), "RUN says that `size` of its data is 32"),
-    ):
-        with pytest.raises((InputError, FileNotFoundError), match=message):
-            tested.load(options.TestData(), known, (8, 8), "RUN")
-    assert capsys.readouterr().out == ""
-
-
-def test_expressions_that_may_never_end_are_taken_from_runs_of_this_user_alone(tmp_path, monkeypatch):
-    fast = [r"^o\d+", r"(\w+)_(\d{3})\.png$", r"[^_|]+", r"(?P<name>\w+)-", r"(?:person)(\d+)", r"[]a+(]*\)+"]
-    slow = [r"(a+)+$", r"(a|aa)*$", r"((a+)){9}", r"a*a*a*b", r"(a+)\1*", r"(?:a?b?)+", "a|b", "x" * 201]
-    slow += [r"(?=a+)b", "[a](b*)*"]
-    assert [group for group in fast + slow if parts.is_fast(group)] == fast
-    tmp_path.chmod(0o755)
-    (tmp_path / WEIGHTS).touch(0o644)
-    assert parts.trusted_group(slow[0], tmp_path, needed=True) == slow[0]
-    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-    assert parts.trusted_group(fast[0], tmp_path, needed=True) == fast[0]
-    assert parts.trusted_group(slow[0], tmp_path, needed=False) is None
-    settings = dict(dataset="folder", data_dir=str(tmp_path), group=slow[0])
-    for chosen in (options.TestData(), options.TestData(dataset="folder", data_dir=tmp_path)):
-        with pytest.raises(InputError, match=r"`group` '\(a\+\)\+\$' of .* may never end, .* to another user"):
-            tested.load(chosen, settings, (8, 8), tmp_path)
-
-
 def test_pictures_are_decided_on(work, capsys):
     """By name in words, with notes on how they were read; light ones are told of once, where most are light."""
     network = Trained.read(RUN).spiking_network()
@@ -465,34 +436,18 @@ def test_a_report_is_written_anew(work, capsys):
     assert "test image 5 of an_other: when each" in page
 
 
-def test_a_report_shows_pictures_of_its_own_folder_alone(tmp_path, monkeypatch):
-    """A link may lead to any file, or to a device."""
-    shown = []
-    monkeypatch.setattr(report, "run_page", lambda results, run, pictures: shown.append(pictures) or "")
-    (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures" / "confusion.png").symlink_to("/dev/zero")
-    os.mkfifo(tmp_path / "pictures" / "activity.png")
-    report.write(tmp_path, {}, [])
-    assert shown == [{}]
-
-
-def test_a_run_beside_another_takes_its_layer_and_is_compared_with_it(work, monkeypatch, capsys):
-    for each in (work / RUN, *(work / RUN).rglob("*")):
-        each.chmod(0o755 if each.is_dir() else 0o644)  # whatever the umask
-    arguments = [*TRAIN, "--epochs", "2", "1", "--out"]
-    taken = f"layer1 is that of {RUN}, trained from the same images, settings and seed"
-    assert taken in called(capsys, "train", *arguments, "runs/second")
+def test_a_run_takes_the_layer_of_another_and_is_compared_with_it(work, capsys):
+    arguments = ["train", *TRAIN, "--epochs", "2", "1", "--out", "runs/second", "--resume"]
+    assert f"layer1 as learned by {work / RUN} " in called(capsys, *arguments, "--from", RUN)
+    assert "it had start sha256:" in refused(Command("train"), capsys, *arguments[1:])
     second = work / "runs" / "second" / "results.json"
-    results, whole = read("runs/second"), read(RUN)
-    assert results["reused"] == dict(layer1=RUN)
-    assert results["epochs"] == whole["epochs"][:1]
-    assert results["diagnoses"]["STDP layer1"] == whole["diagnoses"]["STDP layer1"]
+    results = read("runs/second")
+    assert results["taken"] == dict(layer1=str(work / RUN))
+    assert results["epochs"] == read(RUN)["epochs"][:1]
     assert "STDP layer1" not in {phase["name"] for phase in results["phases"]}
-    assert not (second.parent / "layers").exists()
-    monkeypatch.setattr(RunFolder, "save", lambda *_: sys.exit("stopped"))
-    with pytest.raises(SystemExit):
-        called(capsys, "train", *arguments, "runs/third", "--no_reuse")
-    assert "is that of" not in capsys.readouterr().out
+    assert f"layer1taken from {work / RUN}." in re.sub(
+        "<[^>]*>|\\n", "", (work / "runs/second/report.html").read_text()
+    )
     out = called(capsys, "report", RUN, "runs/second")
     page = (work / "runs" / "comparison.html").read_text().replace("<wbr>", "")
     for text in (RUN, "runs/second", "epochs", "test accuracy, %"):

@@ -192,15 +192,16 @@ def test_what_is_kept_of_the_input_is_of_the_encoder_that_made_it():
     np.testing.assert_array_equal(made[0], made[2])
 
 
-def test_layers_are_reused_under_a_fitted_encoder(tmp_path):
-    with RunFolder(tmp_path / "one", trainer_of(SPECS["both"])) as run:
-        epochs = run.run()["epochs"]
-    other = trainer_of(SPECS["both"])
-    with RunFolder(tmp_path / "two", other) as run:
-        state = run.start(reuse=True)
-        assert list(state.reused) == ["layer1", "layer2_1", "layer2_2"]
-        other.run(state, run.save)
-    assert state.epochs == epochs
+def test_a_fitted_encoder_is_taken_with_the_layers(case):
+    name, trainer, state = case
+    start = trainer.trained(state)
+    fits = len(FITS)
+    images = dataclasses.replace(IMAGES, train_images=IMAGES.train_images // 2)
+    again = trained(Trainer(SPECS[name], images, trainer.settings, start=start))
+    assert len(FITS) == fits
+    taken = again.numbers["encoder.largest"], state.numbers["encoder.largest"]
+    np.testing.assert_array_equal(*taken)
+    assert all(phase["name"] != "fit encoder" and not phase["name"].startswith("STDP") for phase in again.phases)
 
 
 def test_swept_networks_end_as_they_end_alone(tmp_path):

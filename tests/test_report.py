@@ -146,12 +146,11 @@ def test_the_page_says_how_the_run_was_made(run, results):
         assert text in seen.text
     shown = [f"{results['epochs'][epoch][part]['accuracy']:.2%}" for part in ("train", "test") for epoch in (1, 2)]
     assert "trainingimages{}{}testimages{}{}".format(*shown) in re.sub(r"\s", "", seen.text)
-    results |= dict(epochs=[], best_epoch=-1, diagnoses={}, reused=dict(layer1="/another/run"))
+    results |= dict(epochs=[], best_epoch=-1, diagnoses={})
     results["settings"] |= dict(dataset="folder", data_dir="/there", size=[32], colour=False, imports=["/a b/rules.py"])
     text = Page(report.run_page(results, run)).text
     assert "--import '/a b/rules.py'" in text
     assert 'snnjax.data.load("folder", "/there", size=(32, 32), colour=False)' in text
-    assert "layer1taken from /another/run." in text
 
 
 def test_the_page_says_how_to_use_the_network(run, results, capsys):

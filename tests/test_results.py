@@ -61,7 +61,7 @@ def test_each_option_of_a_row_reaches_its_runs(tmp_path):
     run = results.options_of(row, 3, given)
     assert (run.network.model, run.data.dataset, str(run.data.data_dir)) == (NCG, "folder", "pictures.zip")
     assert (run.data.colour, run.data.train_images, run.data.test_images) == (True, 100, 50)
-    assert (run.training.epochs, run.training.seed, run.training.reuse) == ((3, 4), 3, False)
+    assert (run.training.epochs, run.training.seed) == ((3, 4), 3)
     changed = dataclasses.replace(row, mirror=True, update_batch=8, labels=20)
     other = results.options_of(changed, 0, given)
     assert (other.training.mirror, other.training.update_batch, run.training.mirror) == (True, 8, False)

@@ -1,4 +1,4 @@
-"""Nothing is lost: runs that were killed, folders on bad disks, damaged or foreign checkpoints, layers used again."""
+"""Nothing is lost: runs that were killed, folders on bad disks, damaged or foreign checkpoints, other devices."""
 
 import contextlib
 import copy
@@ -8,7 +8,6 @@ import itertools
 import json
 import os
 import pathlib
-import pwd
 import re
 import shutil
 import subprocess
@@ -24,18 +23,17 @@ from same import assert_same_runs, assert_same_state, assert_same_sweep, records
 from tiny import images, plain
 
 import snnjax
-from snnjax import EarliestSpike, Images, Input, LatestSpike, Pool
+from snnjax import Images
 from snnjax.core import devices, files
-from snnjax.encoding import Encoder
 from snnjax.kernels import native
 from snnjax.layers.conv import Conv
-from snnjax.learners import RSTDP, STDP, TargetTime
+from snnjax.learners import STDP, TargetTime
 from snnjax.networks import Network, stage
-from snnjax.runs import checkpoint_folder, reuse, run_folder
+from snnjax.runs import checkpoint_folder, run_folder
 from snnjax.runs.checkpoint_folder import CHECKPOINT, PREVIOUS
 from snnjax.runs.run_folder import RunFolder
 from snnjax.runs.trained import Trained
-from snnjax.training import cache_key, epoch, loop
+from snnjax.training import epoch, loop
 from snnjax.training.loop import Trainer
 from snnjax.training.state import FORMAT, Callback, Settings, TrainState
 
@@ -163,28 +161,19 @@ def stopped(trainer, tmp_path_factory) -> pathlib.Path:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), RunFolder(folder, trainer, SETTINGS, resume=False) as run:
-        trainer.run(run.start(reuse=False), save)
+        trainer.run(run.start(), save)
     return folder
 
 
 @pytest.fixture
 def folder(stopped, tmp_path) -> pathlib.Path:
-    """A copy of that folder, which nobody else may write, whatever the umask."""
-    copy = pathlib.Path(shutil.copytree(stopped, tmp_path / "runs" / "stopped"))
-    for each in (copy, *copy.rglob("*")):
-        each.chmod(0o755 if each.is_dir() else 0o644)
-    return copy
+    """A copy of that folder."""
+    return pathlib.Path(shutil.copytree(stopped, tmp_path / "runs" / "stopped"))
 
 
 def opened(folder: pathlib.Path, trainer: Trainer) -> tuple[TrainState | None, list[str]]:
     with RunFolder(folder, trainer, SETTINGS, resume=True) as run:
         return run.state, run.notes
-
-
-def started(folder: pathlib.Path, trainer: Trainer, reuse: bool | None = True) -> tuple[TrainState, list[str]]:
-    """The state with which a run beside one begins, and its notes."""
-    with RunFolder(folder.parent / "second", trainer, SETTINGS) as run:
-        return run.start(reuse=reuse), run.notes
 
 
 def contents(folder: pathlib.Path) -> dict[str, bytes]:
@@ -195,9 +184,6 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(folder, trainer, finis
     """The last good state is used and said so; the epoch that the damaged one held is done again, to the last bit."""
     state, notes = opened(folder, trainer)
     assert (len(state.epochs), notes) == (2, [])
-    _, meta = files.load_checkpoint(folder / CHECKPOINT)
-    assert state.keys == meta["keys"], "made when a layer is finished, not when it is stored"
-    assert os.listdir(folder / "layers") == [f"layer1-{meta['keys']['layer1']}.npz"]
     for name, array in state.best.items():
         np.testing.assert_array_equal(array, state.weights[name], "of equally good epochs the last one is the best")
     whole = (folder / CHECKPOINT).read_bytes()
@@ -212,16 +198,15 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(folder, trainer, finis
         assert "going on from checkpoint.previous.npz" in note
         assert contents(folder) == before
     with RunFolder(folder, trainer, SETTINGS, resume=True) as run:
-        state = trainer.run(run.start(reuse=True), run.save)
+        state = trainer.run(run.start(), run.save)
         with pytest.raises(FileNotFoundError, match=r"holds no weights\.npz"):
             snnjax.load(folder)
         results = run.finish(state)
     arrays, _ = state.flatten()
     expected, expected_meta = files.load_checkpoint(finished / CHECKPOINT)
     jax.tree.map(np.testing.assert_array_equal, arrays, expected)
-    for name in ("epochs", "diagnoses", "curves", "keys", "phase", "done", "origin"):
+    for name in ("epochs", "diagnoses", "curves", "phase", "done"):
         assert getattr(state, name) == expected_meta[name], name
-    assert state.origin == ""
     assert results["test"] == json.loads((finished / "results.json").read_text())["test"]
     assert snnjax.load(folder).spec == trainer.network
     for name in (CHECKPOINT, PREVIOUS):
@@ -235,7 +220,7 @@ def test_a_good_checkpoint_is_not_replaced_by_a_damaged_one(folder, trainer, mon
     (folder / CHECKPOINT).write_bytes((folder / CHECKPOINT).read_bytes()[:-5])
     monkeypatch.setattr(files, "save_checkpoint", lambda *_: pytest.fail("killed here"))
     with RunFolder(folder, trainer, SETTINGS, resume=True) as run, pytest.raises(pytest.fail.Exception):
-        run.save(run.start(reuse=False))
+        run.save(run.start())
     assert len(opened(folder, trainer)[0].epochs) == 1
 
 
@@ -267,10 +252,8 @@ def test_short_epochs_are_not_all_saved(trainer, tmp_path, monkeypatch):
 )
 def test_a_disk_that_fails_loses_no_epoch(folder, trainer, monkeypatch, module, name):
     """A state that was there before or the new one can be gone on from; no file is half, also of a killed run."""
-    for place in (folder, folder / "layers"):
-        (place / ".checkpoint.npz.x1b_c3d4.npz").write_bytes(b"half")
+    (folder / ".checkpoint.npz.x1b_c3d4.npz").write_bytes(b"half")
     before, _ = opened(folder, trainer)
-    assert len(os.listdir(folder / "layers")) == 1
     real = getattr(module, name)
     for place in range(3):
         count = itertools.count()
@@ -283,7 +266,7 @@ def test_a_disk_that_fails_loses_no_epoch(folder, trainer, monkeypatch, module, 
             return real(*args, **settings)
 
         with RunFolder(folder, trainer, SETTINGS, resume=True) as run:
-            state = run.start(reuse=False)
+            state = run.start()
             with monkeypatch.context() as patch, contextlib.suppress(OSError):
                 patch.setattr(module, name, fail)
                 run.save(state)
@@ -291,7 +274,7 @@ def test_a_disk_that_fails_loses_no_epoch(folder, trainer, monkeypatch, module, 
         after, notes = opened(folder, trainer)
         assert notes == []
         assert after.epochs == before.epochs
-        assert {path.name for path in folder.iterdir()} == {CHECKPOINT, PREVIOUS, "history.csv", "layers"}
+        assert {path.name for path in folder.iterdir()} == {CHECKPOINT, PREVIOUS, "history.csv"}
 
 
 def test_foreign_checkpoints_are_refused_and_kept(folder, trainer, tmp_path):
@@ -330,148 +313,13 @@ def test_foreign_checkpoints_are_refused_and_kept(folder, trainer, tmp_path):
             snnjax.load(tmp_path)
 
 
-def test_layers_of_another_training_are_not(folder, trainer, monkeypatch):
-    """Nor those that other programs or devices have trained: the key of the layer differs, which names its file."""
-    state, notes = started(folder, trainer_of(seed=1))
-    assert (state.phase, state.reused, notes) == (0, {}, [])
-    others = [trainer_of(**{name: value}) for name, value in dict(seed=1, update_batch=2, epochs=(1, 3)).items()]
-    others += [trainer_of(shuffle=True), trainer_of(mirror=True), trainer_of(native=not NATIVE)]
-    others += [trainer_of(small().vary("layer1.ltp", 0.005))]
-    others += [trainer_of(dataclasses.replace(small(), encoder=Encoder(radius=7)))]
-    others += [Trainer(small(), images().first(39, 40), trainer.settings)]
-    first, last = small().stages
-    pooled = Input("encoder", pool=Pool(1))
-    both = dict(inputs=(Input("encoder"), pooled))
-    for change in (dict(inputs=(pooled,)), both | dict(join=EarliestSpike()), both | dict(join=LatestSpike())):
-        others += [trainer_of(dataclasses.replace(small(), stages=(dataclasses.replace(first, **change), last)))]
-    keys = [each.training.key(each.initial_state()) for each in (trainer, *others)]
-    for module, name, value in (
-        (cache_key, "_library", lambda: "of other sources"),
-        (jax, "__version__", "99.0"),
-        (cache_key.jaxlib, "__version__", "99.0"),
-        (np, "__version__", "99.0"),
-        (devices, "name_of", lambda device: "cpu: another"),
-    ):
-        with monkeypatch.context() as patch:
-            patch.setattr(module, name, value)
-            fresh = trainer_of()
-            keys.append(fresh.training.key(fresh.initial_state()))
-    assert all(keys)
-    assert len({*keys}) == len(keys) == 18
-    same = trainer_of(epochs=(2, 1), batch_size=10)
-    assert same.training.key(same.initial_state()) == keys[0], "what comes later does not matter"
-
-
-def test_a_layer_that_two_devices_have_trained_is_not_stored(tmp_path, monkeypatch):
-    """Begun on one and finished on the other; nor is a layer after it, which depends on it."""
-
-    def stop(state):
-        run.save(state)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt), RunFolder(tmp_path, trainer_of(epochs=(2, 0)), SETTINGS) as run:
-        run.trainer.run(run.start(), stop)
+def test_other_versions_and_another_device_are_noted(folder, trainer, monkeypatch):
     was = devices.name_of(jax.devices()[0])
     versions = checkpoint_folder.versions()
     monkeypatch.setattr(checkpoint_folder, "versions", lambda: versions | dict(jax="99.0"))
     monkeypatch.setattr(devices, "name_of", lambda device: "gpu: another")
-    trainer = trainer_of(epochs=(2, 0))
-    with RunFolder(tmp_path, trainer, SETTINGS, resume=True) as run:
-        changes = f"jax {jax.__version__} (now 99.0), device {was} (now gpu: another)"
-        assert run.notes == [f"the run began with {changes}: results may differ slightly"]
-        state = run.start()
-        assert (state.phase, state.done) == (0, 1)
-        assert any("its phase began with other sources" in note for note in run.notes)
-        trainer.run(state, run.save)
-    assert not (tmp_path / "layers").exists()
-    assert "layer1" not in state.keys
-    two, last = stage(Conv(3, kernel=2, threshold=2.0, learners=STDP())), stage(Conv(20, kernel=3, learners=RSTDP()))
-    deep = trainer_of(Network("deep", (6, 28, 28), 10, (*small().stages[:1], two, last)), epochs=(2, 2, 1))
-    after = TrainState(deep.initial_state().weights, phase=1, keys=state.keys)
-    assert not deep.training.key(after)
-    after.keys = dict(layer1="0" * 16)
-    assert deep.training.key(after)
-
-
-def test_layers_that_are_damaged_incomplete_or_of_others_are_trained_anew(folder, trainer):
-    """Another key in its place, content that is another than the run wrote, and with a sound checksum and digest."""
-    (layer,) = (folder / "layers").iterdir()
-    arrays, meta = files.load_checkpoint(layer)
-    key, diagnosis, weights = meta["key"], meta["diagnosis"], arrays["layer1"]
-    wordless = {name: each for name, each in diagnosis.items() if name != "words"}
-
-    def assert_refused(message: str) -> None:
-        state, (note,) = started(folder, trainer)
-        assert (state.phase, state.keys, state.reused, state.numbers) == (0, {}, {}, {})
-        assert note.startswith("layer1 is trained anew: ")
-        assert message in note
-
-    for changed, known, message in (
-        (arrays, meta | dict(key="0" * 16), "holds layers of another training (key 0000000000000000): it was renamed"),
-        (dict(layer1=weights * np.float32(0.99)), meta, "holds other weights or another diagnosis than the run wrote"),
-        (arrays, meta | dict(diagnosis=wordless), "holds other weights or another diagnosis than the run wrote"),
-    ):
-        files.save_checkpoint(layer, changed, known)
-        assert_refused(message)
-    for changed, known, message in (
-        (arrays, wordless, "`diagnosis` of layer1 must have words"),
-        ({}, diagnosis, "holds no layer1 with its diagnosis"),
-        (dict(layer1=weights[:2]), diagnosis, "must have shape (4, 6, 5, 5), got (2,"),
-        (dict(layer1=weights.astype(float)), diagnosis, "of float32, got float64"),
-        (dict(layer1=-weights), diagnosis, "must be at least 0"),
-        (arrays | {"layer9.threshold": np.zeros(())}, diagnosis, "`numbers` of layer1 must be some"),
-    ):
-        reuse.save(layer, key, changed, known)
-        assert_refused(message)
-    layer.write_bytes(layer.read_bytes()[:-3])
-    assert_refused("is damaged")
-
-
-def test_layers_that_may_be_of_others_are_reused_on_request_alone(folder, trainer, monkeypatch):
-    """By default those of this user's folders, which nobody else can write."""
-    (layer,) = (folder / "layers").iterdir()
-    far = folder.parents[1] / "far"
-
-    def assert_not_taken(words: str) -> None:
-        state, (note,) = started(folder, trainer, None)
-        assert state.phase == 0
-        assert words in note
-        assert started(folder, trainer, True)[0].phase == 1
-
-    assert started(folder, trainer, None)[0].phase == 1
-    state, notes = started(folder, trainer, False)
-    assert (state.phase, notes) == (0, [])
-    for path in (layer, layer.parent):
-        path.chmod(path.stat().st_mode | 0o002)
-        assert_not_taken(f"can be changed by others (chmod go-w {path})")
-    layer.parent.chmod(0o755)
-    layer.chmod(0o644)
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-        assert_not_taken("which belongs to another user")
-    folder.rename(far)
-    folder.symlink_to(far)
-    assert_not_taken("is a link out of")
-
-
-def test_a_group_of_this_user_alone_may_write(tmp_path, monkeypatch):
-    """As folders are made under a umask of 002, on systems that give each user such a group."""
-    path = tmp_path / "file.npz"
-    path.touch()
-    for each in (tmp_path, path):
-        each.chmod(0o775)
-    user = mock.Mock(pw_name="me", pw_gid=os.stat(path).st_gid)
-    users, group = [user], mock.Mock(gr_name="me", gr_mem=["me"])
-    monkeypatch.setattr("pwd.getpwuid", lambda number: user)
-    monkeypatch.setattr("pwd.getpwall", lambda: users)
-    monkeypatch.setattr("grp.getgrgid", lambda number: group)
-    assert reuse.reason_not_owned(path, tmp_path) == ""
-    other = [user, mock.Mock(pw_name="you", pw_gid=user.pw_gid)]
-    changes = [(user, "pw_gid", -1), (group, "gr_name", "staff"), (group, "gr_mem", ["you"])]
-    for part, name, value in (*changes, (pwd, "getpwall", lambda: other)):
-        with monkeypatch.context() as changed:
-            changed.setattr(part, name, value)
-            assert reuse.reason_not_owned(path, tmp_path) == f"can be changed by others (chmod go-w {tmp_path})"
+    changes = f"jax {jax.__version__} (now 99.0), device {was} (now gpu: another)"
+    assert opened(folder, trainer)[1] == [f"the run began with {changes}: results may differ slightly"]
 
 
 def test_the_seconds_of_a_run_are_those_of_all_its_commands(trainer, tmp_path):

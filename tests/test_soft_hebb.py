@@ -16,7 +16,7 @@ from snnjax.encoding import PIXELS, Pixels
 from snnjax.layers import Conv, LatencyCode, Pool, RealLayer, Standardise, Triangle
 from snnjax.layers.layer_kernels import ROWS
 from snnjax.learners import RSTDP, STDP, SoftHebb, SupervisedSTDP
-from snnjax.networks import NETWORKS, Earliest, Images, Majority, Model, Network, stage
+from snnjax.networks import NETWORKS, Earliest, Images, Input, Majority, Model, Network, SpikingNetwork, stage
 from snnjax.runs import RunFolder
 from snnjax.training import draws, epoch
 
@@ -261,18 +261,21 @@ def test_a_run_is_loaded_elsewhere_and_reported(learned):
     assert pictures >= {"features_layer1", "features_layer2", "wins_layer1", "wins_layer2", "weights"}
 
 
-def test_what_layers_have_learned_is_used_again(learned):
+def test_layers_that_learned_jointly_are_taken_together(learned):
     *_, folder = learned
+    trained = snnjax.load(folder)
     readout = dataclasses.replace(network().stages[2].branches[0], threshold=4.0)
     spec = dataclasses.replace(network(), stages=(*network().stages[:2], stage(readout)))
-    trainer = Trainer(spec, COLOURS, Settings((1, 1, 3), patience=0, shuffle=True))
-    with RunFolder(folder.parent / "second", trainer) as run:
-        state = run.start(reuse=True)
-        assert "layer1, layer2 are those of" in "".join(run.notes)
-        second = run.finish(trainer.run(state, run.save))
-    assert {*second["reused"]} == {*LAYERS}
-    both = [snnjax.load(path).model.layers["layer2"] for path in (folder, folder.parent / "second")]
-    jax.tree.map(np.testing.assert_array_equal, *both)
+    trainer = Trainer(spec, COLOURS, Settings((1, 1, 3), patience=0, shuffle=True), start=trained)
+    state = trainer.run(trainer.initial_state())
+    assert LEARNED not in {phase["name"] for phase in state.phases}
+    layers = [each.model.layers[name] for each in (trained, trainer.trained(state)) for name in LAYERS]
+    jax.tree.map(np.testing.assert_array_equal, layers[:2], layers[2:])
+    inputs = Input("stage1", code=LatencyCode())
+    stages = network().stages[0], stage(Conv(4, 4, threshold=3.0, learners=SupervisedSTDP()), inputs=inputs)
+    alone = SpikingNetwork(dataclasses.replace(network(), stages=stages, epochs=()))
+    with pytest.raises(InputError, match=r"must have layer1, layer2 of soft, which learn jointly, got layer1$"):
+        Trainer(network(), COLOURS, trainer.settings, start=alone)
 
 
 def test_images_without_contrast_teach_nothing():

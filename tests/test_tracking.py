@@ -28,7 +28,7 @@ def test_what_tensorboard_reads_of_a_run(tmp_path):
     images = dataclasses.replace(images, **held_out)
     trainer = Trainer(tiny.plain(Images.of(images)), images, Settings((2, 3), batch_size=20, patience=0))
     with RunFolder(tmp_path, trainer, dict(model="plain", seed=0), resume=False, draw=draw) as run:
-        start = run.start(reuse=False)
+        start = run.start()
         with Tracker(run, start) as tracker:
             state = trainer.run(start, tracker.save)
             _, saved = files.load_checkpoint(tmp_path / "checkpoint.npz")

@@ -183,7 +183,7 @@ def comparison_page(results: Mapping[str, dict[str, Any]]) -> str:
         "by supervised epoch and by time. The time is that of all phases of a run, compilation included; "
         "its epochs count as equally long."
     )
-    if any(run.get("reused") for run in results.values()):
+    if any(run.get("taken") for run in results.values()):
         caption += " Layers taken from another run cost no time here."
     sections = {
         "Figures": page.html.compared(head, *compared(results)),

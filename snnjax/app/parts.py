@@ -3,7 +3,6 @@
 import dataclasses
 import importlib
 import importlib.util
-import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -16,16 +15,13 @@ import numpy as np
 from snnjax import NETWORKS, Images, InputError, Network, data
 from snnjax.app import options
 from snnjax.core import devices
-from snnjax.core.errors import nearest, shown, unknown
+from snnjax.core.errors import nearest, unknown
 from snnjax.data import Dataset
 from snnjax.encoding import ENCODERS
 from snnjax.kernels import native
-from snnjax.runs import reuse
 from snnjax.runs.checkpoint_folder import kernels_of
-from snnjax.runs.trained import WEIGHTS
 from snnjax.training.build import encoded_by, network_for
 
-LONGEST_FAST = 200  # characters of a regular expression that is not yet known to be fast
 SOURCE = ("dataset", "data_dir", "size", "colour", "group")  # options that say where a data set comes from
 
 
@@ -123,36 +119,6 @@ def note_fewer(images: Dataset, **asked: int | None) -> Dataset:
 def noted(images: Dataset, note: str) -> Dataset:
     """A data set with one note more."""
     return dataclasses.replace(images, notes=(*images.notes, note))
-
-
-def trusted_group(group: str | None, run: Path | str, needed: bool) -> str | None:
-    """The regular expression of a run's settings.
-
-    Where it may be someone else's and never end, None, or InputError if it is `needed`.
-    """
-    if not isinstance(group, str) or is_fast(group):
-        return group
-    folder = Path(run).resolve()
-    path = folder / WEIGHTS if folder.is_dir() else folder
-    reason = reuse.reason_not_owned(path, path.parent)
-    if reason and needed:
-        got = f"{shown(group)} of {run} may never end, and {path} {reason}"
-        raise InputError(f"`group` {got}: name other data (--dataset, --data_dir), or copy the run to trust it")
-    return None if reason else group
-
-
-def is_fast(pattern: str) -> bool:
-    """Whether a regular expression is so simple that no text can make its search long.
-
-    It repeats single characters alone, at two places at most, and has no alternatives.
-    """
-    if len(pattern) > LONGEST_FAST:
-        return False
-    bare = re.sub(r"\\[^1-9]|\[\^?\]?(?:\\.|[^\]\\])*\]", "x", pattern, flags=re.DOTALL)  # escapes, sets of characters
-    bare = re.sub(r"\(\?(?::|P<\w+>)", "(", bare)
-    if re.search(r"[|\\]|\(\?|\)[*+?{]", bare):
-        return False
-    return len(re.findall(r"(?:[*+?]|\{[^}]*\})[?+]?|\{", bare)) <= 2
 
 
 def split(images: Dataset, validation: float) -> Dataset:

@@ -158,8 +158,6 @@ def write(run: Path, results: dict[str, Any], figures: Iterable[Named]) -> None:
         plots.write(folder / f"{name}.png", figure)
     for kind, (section, caption, looks) in _KINDS.items():
         for path in sorted(folder.glob(f"{kind}*.png")):
-            if path.is_symlink() or not path.is_file():
-                continue  # of a run folder from elsewhere: it may be any file, or a device
             which = path.stem.partition("_")[2]
             if image := re.fullmatch(r"image_(?:(.+)_)?([0-9]+)", path.stem):
                 which = f"test image {int(image[2])}{f' of {image[1]}' if image[1] else ''}"
@@ -176,7 +174,7 @@ def run_page(results: dict[str, Any], run: Path, pictures: Mapping[str, Markup] 
     """
     settings = results["settings"] | dict(device=results["device"]) | results["versions"]
     shown = dict(pictures or {})
-    words = {layer: f"taken from {origin}." for layer, origin in results.get("reused", {}).items()}
+    words = {layer: f"taken from {source}." for layer, source in results.get("taken", {}).items()}
     words |= {phase: f"{'; '.join(diagnosis['words'])}." for phase, diagnosis in results["diagnoses"].items()}
     sections = {
         "Result": result(results),

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 from snnjax import InputError, data
 from snnjax.app import console, options, parts
-from snnjax.core import files
-from snnjax.core.errors import printable, shown
+from snnjax.core.errors import printable
 from snnjax.data import Dataset
 from snnjax.data.pictures import MNIST
 from snnjax.runs.trained import Trained
@@ -38,10 +37,9 @@ def prepare(chosen: options.OfRun, trained: Trained, run: Path) -> Tested:
 def load(chosen: options.TestData, settings: Json, shape: tuple[int, ...], run: Path | str) -> Tested:
     """The test images that options name, or the ones in a run's `settings` where they name none.
 
-    The run's file may be anyone's: where its data lie must be a file or folder, and no device or folder of the system,
-    and is printed. Pictures and recordings become images of `shape`, (H, W, ...). The data are the run's where they lie
-    in the same place, or have the same digest; then the images of the run's test are tested. Of other folders of
-    pictures without a test folder, all pictures are. Raises as `data.load`.
+    Where the data of the run lie is printed. Pictures and recordings become images of `shape`, (H, W, ...). The data
+    are the run's where they lie in the same place, or have the same digest; then the images of the run's test are
+    tested. Of other folders of pictures without a test folder, all pictures are. Raises as `data.load`.
     """
     parts.check_least(chosen, test_images=1)
     given: dict[str, Any] = {name: getattr(chosen, name, None) for name in parts.SOURCE}
@@ -54,7 +52,7 @@ def load(chosen: options.TestData, settings: Json, shape: tuple[int, ...], run: 
     given["size"] = shape[:2] if pictures or given["dataset"] in data.RECORDINGS else ()
     given["colour"] = shape[2:] == (3,) if pictures else None
     in_place = _same(given["dataset"], settings.get("dataset")) and _same(given["data_dir"], settings.get("data_dir"))
-    given["group"] = parts.trusted_group(settings.get("group"), run, needed=in_place) if pictures else None
+    given["group"] = settings.get("group") if pictures else None
     if pictures and given["data_dir"]:
         images, of_run = _pictures(given, settings, in_place)
     else:
@@ -71,23 +69,15 @@ def learned_handwriting(trained: Trained) -> bool:
 
 
 def source_of_run(source: dict[str, Any], run: Path | str) -> dict[str, Any]:
-    """The origin of the data that a run names, printed if it is a path; raises InputError, FileNotFoundError."""
-    kinds = dict(size=list, colour=bool)  # of others, str
-    for name, value in source.items():
-        if not isinstance(value, kinds.get(name, str) | None):
-            raise InputError(f"{run} says that `{name}` of its data is {shown(value)}: name data (--dataset)")
+    """The origin of the data that a run names, printed if it is a path; raises FileNotFoundError."""
     folder = source.get("data_dir")
     name = source.get("dataset") or ""
     path = folder or name
     option = "data_dir" if folder else "dataset"
+    if folder and not Path(folder).exists():
+        where = "say where they are by `data_dir` (--data_dir)"
+        raise FileNotFoundError(f"the data of {run} are no longer in {folder}: {where}")
     if folder or name.endswith(".npz"):
-        try:
-            files.check_ordinary(Path(path))
-        except InputError as error:
-            raise InputError(f"the data of {run}: {error}; name others by `{option}` (--{option})") from error
-        if folder and not Path(folder).exists():
-            where = "say where they are by `data_dir` (--data_dir)"
-            raise FileNotFoundError(f"the data of {run} are no longer in {folder}: {where}")
         print(printable(f"data: {path}, as {run} says; --{option} names others"))
     return source
 
@@ -118,15 +108,15 @@ def is_own(images: Dataset, settings: Json) -> bool:
         held_out = settings["validation_images"] if images.validation_images is None else 0
         taken = settings.get("images_taken", settings["train_images"] + held_out)
         learned = parts.learned(images, {**settings, "images_taken": taken})
-    except (ValueError, TypeError, LookupError, ArithmeticError):  # other data, or a file that says anything
+    except (ValueError, TypeError, LookupError, ArithmeticError):  # other data, or a run made in Python
         return False
     sizes = {f"{part}_images": len(getattr(learned, f"{part}_labels")) for part in ("train", "test")}
     same_sizes = all(settings[name] == size for name, size in sizes.items())  # digests of large sets take long
     return same_sizes and settings.get("data") == f"sha256:{learned.digest}"
 
 
-def _same(one: Path | str | None, other: Any) -> bool:
-    """Whether two names of a data set or folder are the same, or lead to the same place; the other may be anything."""
+def _same(one: Path | str | None, other: str | None) -> bool:
+    """Whether two names of a data set or folder are the same, or lead to the same place."""
     if one is None or other is None:
         return one is other
-    return isinstance(other, str) and "\0" not in other and Path(one).resolve() == Path(other).resolve()
+    return Path(one).resolve() == Path(other).resolve()

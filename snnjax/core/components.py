@@ -8,7 +8,8 @@ and loaded by any program that has imported them.
 import dataclasses
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
@@ -20,6 +21,7 @@ from snnjax.core.errors import InputError, no_integer, wrong_type
 T = TypeVar("T")
 
 _TYPES: dict[str, type] = {}
+MOST_DIFFERENCES = 3  # that a message lists
 
 
 def static(*, default: Any = dataclasses.MISSING) -> Any:
@@ -259,6 +261,29 @@ def completed(data: Any) -> Any:
     fields = [field for field in dataclasses.fields(_TYPES[data["type"]]) if field.default is not dataclasses.MISSING]
     defaults = {field.name: to_data(field.default, {}) for field in fields if field.name not in data}
     return defaults | {name: completed(part) for name, part in data.items()}
+
+
+def differences(now: Any, was: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where nested JSON data, such as those of `to_data`, differ: the path, the present value and the earlier one."""
+    if isinstance(now, dict) and isinstance(was, dict):
+        for key in {**was, **now}:
+            yield from differences(now.get(key), was.get(key), f"{path}.{key}" if path else key)
+    elif isinstance(now, list) and isinstance(was, list) and len(now) == len(was):
+        for index, pair in enumerate(zip(now, was, strict=True)):
+            yield from differences(*pair, f"{path}.{index}")
+    elif now != was:
+        yield path, now, was
+
+
+def list_differences(found: Sequence[tuple[str, Any, Any]]) -> str:
+    """The first of some `differences` in words, and the number of the others."""
+    words = []
+    for path, now, was in found[:MOST_DIFFERENCES]:
+        old = textwrap.shorten(str(was), 40, placeholder="...")
+        new = textwrap.shorten(str(now), 40, placeholder="...")
+        words.append(f"{path} {old} (now {new})")
+    more = f" and {len(found) - MOST_DIFFERENCES} more" if len(found) > MOST_DIFFERENCES else ""
+    return ", ".join(words) + more
 
 
 def numbers(value: Any, path: str = "") -> Iterator[tuple[str, int | float]]:

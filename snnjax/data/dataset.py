@@ -204,11 +204,6 @@ class Dataset:
         """Twelve hexadecimal digits of the SHA-256 of images and labels."""
         return _digest(*(getattr(self, name) for name in (*ARRAYS, *VALIDATION, UNLABELLED)))
 
-    @property
-    def train_digest(self) -> str:
-        """As `digest`, of the images alone that layers learn from without labels."""
-        return _digest(self.train_images, self.unlabelled_images)
-
     def _take(self, part: str, places: np.ndarray, into: str = "") -> dict[str, Any]:
         """The fields of a part, of the images at these places, as fields of the part `into`, by default itself."""
         into = into or part

@@ -106,7 +106,6 @@ def read(path: Path | str) -> SpikingNetwork:
     """
     package = _package()
     path = Path(path)
-    files.check_regular(path)
     with files.refuse_damaged(f"{path} is damaged or holds no network of snnjax"):
         _check_size(path)
         return _network(package.read(path))

@@ -5,16 +5,14 @@ import dataclasses
 import hashlib
 import json
 import os
-import textwrap
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from snnjax.core import devices, files
-from snnjax.core.components import completed, to_data
+from snnjax.core.components import completed, differences, list_differences, to_data
 from snnjax.core.errors import InputError
 from snnjax.runs.results import versions
 from snnjax.training.loop import Trainer
@@ -22,7 +20,6 @@ from snnjax.training.state import FORMAT
 from snnjax.training.sweep import Sweep
 
 CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
-MOST_DIFFERENCES = 3  # that a message lists
 
 Json = dict[str, Any]
 Arrays = dict[str, np.ndarray]
@@ -133,10 +130,9 @@ class CheckpointFolder:
         if changes := _changes(expected["settings"], settings):
             raise InputError(f"the run in {self.path} cannot be resumed with other settings or data: it had {changes}")
         network = meta.get("network", {})
-        if differences := list(_differences(expected["network"], network | dict(data=completed(network.get("data"))))):
-            more = f" and {len(differences) - MOST_DIFFERENCES} more" if len(differences) > MOST_DIFFERENCES else ""
-            first = ", ".join(differences[:MOST_DIFFERENCES])
-            raise InputError(f"{path} is of another network: name another folder, it has {first}{more}")
+        arrays = differences(expected["network"]["arrays"], network.get("arrays", {}))
+        if found := [*differences(expected["network"]["data"], completed(network.get("data"))), *arrays]:
+            raise InputError(f"{path} is of another network: name another folder, it has {list_differences(found)}")
         if changes := _changes(_versions(expected), _versions(meta)):
             self.notes.append(f"the run began with {changes}: results may differ slightly")
 
@@ -147,20 +143,6 @@ def _versions(about: Json) -> Json:
 
 def _changes(now: Json, was: Json) -> str:
     return ", ".join(f"{name} {was.get(name)} (now {now[name]})" for name in now if was.get(name) != now[name])
-
-
-def _differences(now: Any, was: Any, path: str = "") -> Iterator[str]:
-    """The differences of nested JSON data, by path."""
-    if isinstance(now, dict) and isinstance(was, dict):
-        for key in {**was, **now}:
-            yield from _differences(now.get(key), was.get(key), f"{path}.{key}")
-    elif isinstance(now, list) and isinstance(was, list) and len(now) == len(was):
-        for index, pair in enumerate(zip(now, was, strict=True)):
-            yield from _differences(*pair, f"{path}.{index}")
-    elif now != was:
-        old = textwrap.shorten(str(was), 40, placeholder="...")
-        new = textwrap.shorten(str(now), 40, placeholder="...")
-        yield f"{path.removeprefix('.data')[1:]} {old} (now {new})"
 
 
 def kernels_of(path: Path) -> str:

@@ -6,15 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from snnjax.core import files, metrics
-from snnjax.core.errors import InputError
-from snnjax.runs import reuse
 from snnjax.runs.checkpoint_folder import CHECKPOINT, PREVIOUS, Arrays, CheckpointFolder, Json
 from snnjax.runs.results import PAGE, PICTURES, RESULTS, misclassified, read_results, versions, write_results
-from snnjax.runs.reuse import LAYERS
 from snnjax.runs.trained import WEIGHTS, Trained
 from snnjax.training.epoch import EVERY
 from snnjax.training.loop import Trainer
-from snnjax.training.state import FORMAT, Phase, TrainState
+from snnjax.training.start import digest
+from snnjax.training.state import FORMAT, TrainState
 
 PAUSE = 20
 """Time between two saves within a phase, as a multiple of the time that the first of them took."""
@@ -49,7 +47,8 @@ class RunFolder(CheckpointFolder):
         self.results: Json = {}  # contents of results.json, once the run is finished
         self._saved_phase = -1  # of the state that was saved last
         self._next_save = 0.0  # when a state within a phase is saved
-        super().__init__(path, trainer, settings, about, command)
+        start = None if trainer.start is None else f"sha256:{digest(trainer.start)}"
+        super().__init__(path, trainer, (settings or {}) | dict(start=start), about, command)
 
     def _read(self) -> None:
         existing = [name for name in (RESULTS, CHECKPOINT, PREVIOUS) if (self.path / name).exists()]
@@ -63,60 +62,36 @@ class RunFolder(CheckpointFolder):
         super()._read()
         if all((self.path / name).exists() for name in (RESULTS, WEIGHTS, *([PAGE] if self._draw else []))):
             self.results = read_results(self.path)
-        for name in (LAYERS, PICTURES):
-            files.clear(self.path / name)
+        files.clear(self.path / PICTURES)
 
     def _restore(self, arrays: Arrays, meta: Json) -> None:
         self.state = TrainState.unflatten(arrays, meta)
         self.trainer.training.runners.check(self.state)
 
-    def start(self, reuse: bool | None = False) -> TrainState:
-        """The state to begin with: the stored one, or the initial one.
-
-        With `reuse`, layers that a run in a neighbouring folder has trained from the same images, settings and seed, by
-        the same sources and versions on the same kind of device, are taken from it, whoever owns the folder; with None,
-        only where folder and file belong to this user and nobody else can write them.
-        """
+    def start(self) -> TrainState:
+        """The state to begin with: the stored one, or the initial one."""
         state = self.state or self.trainer.initial_state()
         plan = self.trainer.plan
         if self.state and not self.results and state.phase < len(plan):
             progress = f", after {state.shown:,} of its images" if state.shown else ""
             self.notes.append(f"going on with epoch {state.done + 1} of {plan[state.phase].name}{progress}")
-            if state.origin not in ("", self.trainer.training.fingerprint):
-                self.notes.append("its phase began with other sources, versions or another device")
-        while reuse is not False and not self.state and state.phase < len(plan) - 1:
-            if plan[state.phase].epochs == 0:
-                self.trainer.training.end_phase(state)
-            elif not self._reuse_layer(state, foreign=reuse is True):
-                break
+        if not self.state and self.trainer.taken:
+            self.notes.append(f"{', '.join(self.trainer.taken)} as learned by {self._source}")
+            if learning := dict.fromkeys(name for phase in plan[state.phase :] for name in phase.layers):
+                self.notes[-1] += f"; {', '.join(learning)} learns without labels"
         return state
 
-    def _reuse_layer(self, state: TrainState, foreign: bool) -> bool:
-        """Takes the next layer, or those that learn jointly, from another run, if there is one."""
-        layers = self.trainer.plan[state.phase].layers
-        key = self.trainer.training.key(state)
-        for path in sorted(self.path.resolve().parent.glob(str(reuse.path_in(Path("*"), layers, key)))):
-            run = self.path.parent / path.parents[1].name
-            try:
-                if not foreign and (why := reuse.reason_not_owned(path, path.parents[1])):
-                    raise InputError(f"{path} {why}; `reuse` (--reuse) takes it all the same")
-                self.trainer.reuse(state, *reuse.load(path, key, layers), str(run))
-            except (InputError, OSError) as error:
-                self.notes.append(f"{', '.join(layers)} is trained anew: {error}")
-            else:
-                same = "trained from the same images, settings and seed"
-                self.notes.append(
-                    f"{', '.join(layers)} {'is that' if len(layers) == 1 else 'are those'} of {run}, {same}"
-                )
-                return True
-        return False
+    @property
+    def _source(self) -> str:
+        """Where taken layers come from: the path of a run, or the digest of a network given in Python."""
+        return self.settings.get("from") or self.settings["start"]
 
     def run(self) -> Json:
         """Trains to the end and finishes; returns the contents of results.json. A finished run is only read."""
         return self.results or self.finish(self.trainer.run(self.start(), self.save))
 
     def save(self, state: TrainState) -> None:
-        """Writes the checkpoint, trained layers, and history.csv once there are supervised epochs.
+        """Writes the checkpoint, and history.csv once there are supervised epochs.
 
         A state at the end of a short epoch is not written if that would take a large share of the time.
         """
@@ -142,19 +117,6 @@ class RunFolder(CheckpointFolder):
                 test = epoch[tested]
                 text += f"{epoch['epoch']},{train['accuracy']},{train['wrong']},{test['accuracy']},{test['wrong']}\n"
             files.write_text(self.path / "history.csv", text)
-        elif state.phase and self.trainer.plan[state.phase - 1].layers:
-            self._save_layers(self.trainer.plan[state.phase - 1], state)
-
-    def _save_layers(self, phase: Phase, state: TrainState) -> None:
-        """Writes the layers that have learned in an unsupervised phase into a file for other runs."""
-        layers = phase.layers
-        key = state.keys.get(layers[0])
-        if not (key and phase.epochs) or layers[0] in state.reused:
-            return
-        if not (path := reuse.path_in(self.path, layers, key)).exists():
-            numbers = {name: x for name, x in state.numbers.items() if name.partition(".")[0] in layers}
-            arrays = {name: state.weights[name] for name in layers} | numbers
-            reuse.save(path, key, arrays, state.diagnoses[phase.name])
 
     def finish(self, state: TrainState) -> Json:
         """Tests the best network, writes weights and results.json, lets `draw` make the report; returns the results."""
@@ -179,7 +141,7 @@ class RunFolder(CheckpointFolder):
             phases=state.phases,
             diagnoses=state.diagnoses,
             curves=state.curves,
-            reused=state.reused,
+            taken=dict.fromkeys(trainer.taken, self._source),
             epochs=state.epochs,
             best_epoch=state.best_epoch,
             test=metrics.report(decisions, data.test_labels, scores),

@@ -14,13 +14,11 @@ from snnjax.data import Dataset
 from snnjax.data.names import checked, numbered
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.model import check_fitted, rounded_weights
-from snnjax.networks.size import bytes_of_one_image
 from snnjax.runs import pretrained
 
 WEIGHTS, SWEEP = "weights.npz", "sweep.json"  # in the folder of a run, and of a sweep
 FORMAT = 3  # version of the file
 _BYTES = " * 256"  # behind the name of a layer whose weights are stored as bytes
-LARGEST_AXIS = 4096  # rows and columns of an image, and time steps, that a file may ask for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,11 +71,10 @@ class Trained:
                 raise InputError("it holds no network with an encoder")
             image_shape = tuple(map(int, meta["image_shape"]))
             shapes = network.weight_shapes
-            if max(*image_shape, *network.input_shape[1:], network.time_steps) > LARGEST_AXIS:
-                raise InputError(f"images of {image_shape} or {network.time_steps} steps are more than {LARGEST_AXIS}")
             if tuple(network.encoder.output_shape(image_shape)) != network.input_shape:
                 raise InputError("its encoder does not make what its network takes")
-            _check_memory(network, image_shape, arrays)
+            if not meta["class_names"]:  # as many as it says that there are would be made
+                raise InputError("it has no names of classes")
             weights = {name: _restored(name, arrays) for name in shapes}
             if (sizes := {name: value.shape for name, value in weights.items()}) != shapes:
                 raise InputError(f"`weights` must be {shapes}, got {sizes}")  # before anything is made in these shapes
@@ -120,16 +117,6 @@ def _restored(name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
     """The weights of a layer, of the arrays of a file."""
     stored = arrays.get(f"{name}{_BYTES}")
     return arrays[name] if stored is None else stored.astype(np.float32) / 256
-
-
-def _check_memory(network: Network, image_shape: tuple[int, ...], arrays: dict[str, np.ndarray]) -> None:
-    """Raises InputError where a network of a file, and one image in it, need more than the available memory."""
-    needed = bytes_of_one_image(network, image_shape) + sum(array.nbytes for array in arrays.values())
-    if needed > files.MEMORY:
-        available = f"{files.MEMORY / 1e9:,.1f}"
-        raise InputError(f"one image takes {needed / 1e9:,.1f} GB of memory, of which there are {available}")
-    if network.classes > (numbers := sum(array.size for array in arrays.values())):
-        raise InputError(f"it has {network.classes} classes, but {numbers} numbers in all")
 
 
 def finished_file(run: Path, name: str) -> Path:

@@ -4,17 +4,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from snnjax.core.components import leaves, to_data
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.data import Dataset
 from snnjax.kernels import native
-from snnjax.learners import Diagnosis
 from snnjax.networks import Network
-from snnjax.networks.model import check_weights
 from snnjax.training.contracts import check_joins, check_parts
-from snnjax.training.state import Arrays, Callback, Settings, TrainState
+from snnjax.training.state import Callback, Settings, TrainState
 
 
 def check_types(networks: Sequence[object], data: object, settings: object, callback: object = None) -> None:
@@ -80,26 +76,3 @@ def check_shapes(network: Network, state: TrainState, group: str, shapes: Mappin
     actual = {name: array.shape for name, array in getattr(state, group).items()}
     if actual != shapes:
         raise InputError(f"`{group}` must hold {shapes} for {network.name}, got {actual}")
-
-
-def check_reused(
-    network: Network, layers: Sequence[str], weights: Arrays, numbers: Arrays, diagnosis: Diagnosis
-) -> None:
-    """Raises InputError unless weights, numbers and diagnosis are those of these layers."""
-    names = ", ".join(layers)
-    check_weights(network, weights)
-    sizes: dict[str, tuple[int, ...]] = {}
-    for _, name, conv in network.layers():
-        if name in weights:
-            prepared = conv.prepared(weights[name].shape[1])
-            sizes |= {path: np.shape(leaf) for path, leaf in leaves(prepared, name).items()}
-    for name, array in weights.items():
-        if array.dtype != np.float32 or not np.isfinite(array).all():
-            raise InputError(f"`weights` of {name} must be finite numbers of float32, got {array.dtype}")
-    if wrong := {name: x.shape for name, x in numbers.items() if sizes.get(name) != x.shape}:
-        raise InputError(f"`numbers` of {names} must be some of {sizes}, got {wrong}")
-    for name, figures in diagnosis.items():
-        if name != "words" and not (isinstance(figures, dict) and figures.keys() <= {*layers}):
-            raise InputError(f"`diagnosis` must be by layer of {names}, got {name}: {figures}")
-    if "words" not in diagnosis:
-        raise InputError(f"`diagnosis` of {names} must have words, got {', '.join(diagnosis)}")

@@ -7,20 +7,20 @@ from typing import Any
 import jax
 import numpy as np
 
-from snnjax.core import checks, devices
+from snnjax.core import checks
 from snnjax.core.metrics import fractions
 from snnjax.data import Dataset
-from snnjax.learners import Diagnosis
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.batches import decide_batch
 from snnjax.networks.model import check_fitted, rounded_weights
 from snnjax.steps import deciding
 from snnjax.steps.plain import Carry
-from snnjax.training import arguments, cache_key, contracts, fitting, results
+from snnjax.training import arguments, contracts, fitting, results
 from snnjax.training.epoch import EpochRunner, PhaseRunners
 from snnjax.training.placement import Timer
 from snnjax.training.stage_cache import StageCache
-from snnjax.training.state import Arrays, Callback, Phase, Settings, States, TrainState, plan
+from snnjax.training.start import check_start, take_layers
+from snnjax.training.state import Callback, Phase, Settings, States, TrainState, plan
 
 
 class Training:
@@ -74,8 +74,6 @@ class Training:
             save(states)
         while states[0].phase < len(self.plan):
             phase = self.plan[states[0].phase]
-            for state in states:
-                state.origin = state.origin or self.fingerprint
             inputs = {} if self._is_over(phase, states) else self._inputs(phase, states)
             part = cache.learned_part(phase)
             if inputs and not (phase.layers or phase.fits or states[0].done or states[0].shown):
@@ -92,7 +90,9 @@ class Training:
                 self._report(phase, states, timers)
                 save(states)
             for state in states:
-                self.end_phase(state)
+                state.phase += 1
+                state.done = 0
+                state.learning = {}
             save(states)
         cache.clear()
         return states
@@ -176,33 +176,6 @@ class Training:
         if over and len(states) == 1:
             self.cache.callback.diagnosed(phase.name, states[0].diagnoses[phase.name])
 
-    def end_phase(self, state: TrainState) -> None:
-        """Ends a state's phase; its layers get a key if sources, versions and device were the same throughout."""
-        layers = self.plan[state.phase].layers
-        for name in layers:
-            state.keys.pop(name, None)
-        if key := self.key(state):
-            state.keys |= dict.fromkeys(layers, key)
-        state.phase = state.phase + 1
-        state.done = 0
-        state.learning = {}
-        state.origin = ""
-
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """Identifies sources, versions and device."""
-        return cache_key.fingerprint(self.network, devices.name_of(devices.peers()[0]))
-
-    def key(self, state: TrainState) -> str:
-        """A hash of all that the layers of a state's phase depend on once they have learned; "" if that is unknown."""
-        phase = self.plan[state.phase]
-        before = [state.keys.get(name, "") for earlier in self.plan[: state.phase] for name in earlier.layers]
-        complete = all(before) and state.origin in ("", self.fingerprint) and len(self.networks) == 1
-        if not phase.layers or not complete:
-            return ""
-        digest = self.data.train_digest if phase.epochs else ""
-        return cache_key.layer_key(self.fingerprint, self.network, phase, self.settings, digest, before)
-
     def predict(self, states: Sequence[TrainState], images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Decisions, (networks, N) int32, -1 where silent, and scores, (networks, N, classes) float32, on images.
 
@@ -237,15 +210,31 @@ class Trainer:
     Attributes:
       network: the description, as it is trained.
       plan: the phases, in order.
+      start: the trained network whose first layers are taken; None: all layers learn.
+      taken: names of these layers.
     """
 
-    def __init__(self, network: Network, data: Dataset, settings: Settings, callback: Callback | None = None):
-        """Raises InputError unless network, data and settings fit, OSError where native kernels do not compile."""
+    def __init__(
+        self,
+        network: Network,
+        data: Dataset,
+        settings: Settings,
+        callback: Callback | None = None,
+        start: SpikingNetwork | None = None,
+    ):
+        """Raises InputError unless network, data and settings fit, OSError where native kernels do not compile.
+
+        `start` is a trained network, as `snnjax.load` returns it: its encoder and its layers before the first that
+        needs labels are taken as they are, and only the others learn. Raises InputError where it has no such layers, or
+        others than the network.
+        """
         self.training = Training([network], data, settings, callback=callback)
         self.network = self.training.network
         self.plan = self.training.plan
         self.data = data
         self.settings = settings
+        self.start = start
+        self.taken = () if start is None else check_start(self.network, self.plan, start)
 
     @property
     def callback(self) -> Callback:
@@ -257,8 +246,12 @@ class Trainer:
         self.training.cache.callback = callback
 
     def initial_state(self) -> TrainState:
-        """The state before the first image."""
-        return self.training.initial_states()[0]
+        """The state before the first image, after the phases of the layers that are taken."""
+        state = self.training.initial_states()[0]
+        if self.start is not None:
+            take_layers(state, self.network, self.start, self.taken)
+            state.phase = sum(phase.layers != () and {*phase.layers} <= {*self.taken} for phase in self.plan)
+        return state
 
     def run(self, state: TrainState, save: Callable[[TrainState], None] = lambda state: None) -> TrainState:
         """Trains to the end from a state, which it changes and returns.
@@ -286,17 +279,3 @@ class Trainer:
     def uncompiled(self) -> list[str]:
         """Layers that learn without compiled kernels, with their rules."""
         return self.training.runners.uncompiled()
-
-    def reuse(self, state: TrainState, weights: Arrays, numbers: Arrays, diagnosis: Diagnosis, origin: str) -> None:
-        """Takes the layers of the current phase from an earlier run, named `origin`, instead of training them.
-
-        Raises InputError unless weights, (F, C, kh, kw) float32 by layer, `numbers` and `diagnosis`, as in
-        `TrainState`, fit.
-        """
-        phase = self.plan[state.phase]
-        arguments.check_reused(self.network, phase.layers, weights, numbers, diagnosis)
-        state.weights = state.weights | weights
-        state.reused |= dict.fromkeys(weights, origin)
-        state.numbers.update(numbers)
-        state.diagnoses[phase.name] = diagnosis
-        self.training.end_phase(state)

@@ -151,9 +151,6 @@ class TrainState:
         instead of test where the data have such images.
       diagnoses: `Diagnosis` of each phase's last epoch, by its name.
       curves: by phase and layer, the numbers of the diagnosis and of `Learner.scalars` after each epoch, by name.
-      reused: by layer, the earlier run that has trained it.
-      keys: `snnjax.training.cache_key.layer_key` of unsupervised layers.
-      origin: `snnjax.training.cache_key.fingerprint` at the start of the current phase.
     """
 
     weights: Arrays
@@ -169,9 +166,6 @@ class TrainState:
     epochs: list[dict[str, Any]] = field(default_factory=list)
     diagnoses: dict[str, Diagnosis] = field(default_factory=dict)
     curves: dict[str, dict[str, dict[str, list[float]]]] = field(default_factory=dict)
-    reused: dict[str, str] = field(default_factory=dict)
-    keys: dict[str, str] = field(default_factory=dict)
-    origin: str = ""
 
     _GROUPS: ClassVar = {  # of arrays: their names in files, and the fields
         "weights": "weights",

@@ -6,13 +6,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from snnjax import Images, InputError, Network, Settings, Trainer
+from snnjax import Images, InputError, Network, Settings, Trainer, load
 from snnjax.app import console, options, parts
 from snnjax.app.main import COMMAND
 from snnjax.app.report import draw_run
 from snnjax.app.tracking import Tracker
 from snnjax.core.defaults import FEW
 from snnjax.data.pictures import background
+from snnjax.runs.pretrained import PREFIX
 from snnjax.runs.run_folder import RunFolder
 
 
@@ -59,7 +60,11 @@ def prepare(
     given = {
         name: value for name, value in vars(training).items() if name in vars(settings) and value not in (None, ())
     }
-    trainer = Trainer(spec, images, dataclasses.replace(settings, native=native, **given))
+    start = getattr(training, "start", None)
+    if start is not None:
+        about["from"] = str(start) if str(start).startswith(PREFIX) else str(start.resolve())
+    settings = dataclasses.replace(settings, native=native, **given)
+    trainer = Trainer(spec, images, settings, start=None if start is None else load(start))
     used = trainer.network
     about |= dict(encoder=network.encoder or parts.name_of(used.encoder), time_steps=used.time_steps)
     about |= dict(background=background(images.train_images))
@@ -96,7 +101,7 @@ def train(chosen: options.Train) -> dict[str, Any]:
         folder.since = begin  # reading the data takes time too
         if chosen.run.resume and not folder.state:
             folder.notes.append("it holds no run yet: one begins")
-        state = folder.start(chosen.training.reuse)
+        state = folder.start()
         console.header(folder)
         if not folder.results:
             try:

@@ -134,9 +134,9 @@ class Training(Epochs):
     """of the initial weights, --shuffle, --mirror, --draw, --ratio and --augment, from 0 to 2^64 - 1"""
     update_batch: Annotated[int, option("N")] = 1
     """images whose winners are found with the same weights, before any update"""
-    reuse: Annotated[DisallowNone[bool | None], option("", "from your own folders")] = None
-    """begin with layers that a neighbouring run has learned from the same images, settings and seed, whoever owns its
-    folder; by default only where the folder is yours and nobody else can write into it"""
+    start: Annotated[Path | None, option("RUN", "none", name="from")] = None
+    """run folder, its weights.npz, or pretrained:NAME: its encoder and its layers that learned without labels are taken
+    as they are, and only the others learn"""
 
 
 @dataclasses.dataclass(frozen=True)
