@@ -274,7 +274,7 @@ def test_layers_that_learned_jointly_are_taken_together(learned):
     inputs = Input("stage1", code=LatencyCode())
     stages = network().stages[0], stage(Conv(4, 4, threshold=3.0, learners=SupervisedSTDP()), inputs=inputs)
     alone = SpikingNetwork(dataclasses.replace(network(), stages=stages, epochs=()))
-    with pytest.raises(InputError, match=r"must have layer1, layer2 of soft, which learn jointly, got layer1$"):
+    with pytest.raises(InputError, match=r"all layers that learn jointly in soft, got layer1 of soft$"):
         Trainer(network(), COLOURS, trainer.settings, start=alone)
 
 

@@ -37,7 +37,7 @@ def trainer_of(spec: Network, *epochs: int, **others) -> Trainer:
     return Trainer(spec, IMAGES, Settings(epochs, batch_size=20, patience=0, seed=1), **others)
 
 
-def test_layers_are_taken_with_learned_thresholds_and_a_deeper_layer_learns(tmp_path, monkeypatch):
+def test_layers_are_taken_with_learned_thresholds_and_a_deeper_layer_learns(tmp_path):
     """Stopped within the deeper layer, the run ends as one that was not."""
     spec = dataclasses.replace(PLAIN, stages=(stage(THRESHOLDS, pool=7), LAST))
     first = trainer_of(spec, 1, 0)
@@ -45,12 +45,14 @@ def test_layers_are_taken_with_learned_thresholds_and_a_deeper_layer_learns(tmp_
     taken = trained.model.layers["layer1"]
     assert np.unique(taken.conv.threshold).size > 1
     readout = dataclasses.replace(LAST.branches[0], kernel=3)
-    deeper = dataclasses.replace(PLAIN, stages=(spec.stages[0], stage(DEEPER), stage(readout)), epochs=())
+    other_rule = dataclasses.replace(THRESHOLDS, learners=TargetTime(threshold_min=0.25))
+    deeper = dataclasses.replace(PLAIN, stages=(stage(other_rule, pool=7), stage(DEEPER), stage(readout)), epochs=())
     seen = Seen()
     trainer = trainer_of(deeper, 3, 2, 1, callback=seen, start=trained)
     with RunFolder(tmp_path / "whole", trainer) as run:
         results = run.run()
-    assert run.notes == [f"layer1 as learned by {run.settings['start']}; layer2 learns without labels"]
+    rule = "with layer1.learners.threshold_min 0.5 (now 0.25)"
+    assert run.notes == [f"layer1 as learned by {run.settings['start']}, {rule}; layer2 learns without labels"]
     assert results["taken"] == dict(layer1=run.settings["start"])
     assert "STDP layer2" in seen.phases
     assert not [name for name in seen.phases if "layer1" in name]
@@ -86,7 +88,6 @@ ALONE = dataclasses.replace(PLAIN, stages=(stage(dataclasses.replace(LAST.branch
         (changed(dataclasses.replace(CONV, kernel=3, padding=1)), r"layer1\.kernel 5 \(now 3\), layer1\.padding 2 \("),
         (changed(dataclasses.replace(CONV, threshold=40)), r"layer1\.threshold 50\.0 \(now 40\.0\)"),
         (changed(dataclasses.replace(CONV, threshold=np.full(4, 50.0))), r"layer1\.threshold 50\.0 \(now \{'array'"),
-        (changed(dataclasses.replace(CONV, learners=STDP())), r"layer1\.learners\.doubling 50 \(now"),
         (changed(pool=6), r"stage1\.pool\.window 7 \(now 6\)"),
         (changed(stages=(stage(CONV, CONV, pool=7), LAST)), r"layer1 \{.* \(now None\)"),
         (changed(time_steps=9), r"time_steps 15 \(now 9\), encoder\.time_steps 15 \(now 9\)"),
@@ -98,7 +99,7 @@ def test_differences_are_named(finished, spec, difference):
     more = [(0, 0)] + 2 * [(0, spec.input_shape[1] - 28)]
     images = {part: np.pad(getattr(IMAGES, part), more) for part in ("train_images", "test_images")}
     data = dataclasses.replace(IMAGES, **images)
-    with pytest.raises(InputError, match=rf"`start` \(--from\) must have .* as plain, it has {difference}"):
+    with pytest.raises(InputError, match=rf"`start` \(--from\) must fit layer1.* of plain, it has {difference}"):
         Trainer(spec, data, Settings((1,) * len(spec.stages)), start=snnjax.load(finished))
 
 

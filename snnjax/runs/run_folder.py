@@ -11,7 +11,6 @@ from snnjax.runs.results import PAGE, PICTURES, RESULTS, misclassified, read_res
 from snnjax.runs.trained import WEIGHTS, Trained
 from snnjax.training.epoch import EVERY
 from snnjax.training.loop import Trainer
-from snnjax.training.start import digest
 from snnjax.training.state import FORMAT, TrainState
 
 PAUSE = 20
@@ -47,7 +46,7 @@ class RunFolder(CheckpointFolder):
         self.results: Json = {}  # contents of results.json, once the run is finished
         self._saved_phase = -1  # of the state that was saved last
         self._next_save = 0.0  # when a state within a phase is saved
-        start = None if trainer.start is None else f"sha256:{digest(trainer.start)}"
+        start = None if trainer.taken is None else f"sha256:{files.digest(trainer.taken.weights).hex()}"
         super().__init__(path, trainer, (settings or {}) | dict(start=start), about, command)
 
     def _read(self) -> None:
@@ -75,8 +74,9 @@ class RunFolder(CheckpointFolder):
         if self.state and not self.results and state.phase < len(plan):
             progress = f", after {state.shown:,} of its images" if state.shown else ""
             self.notes.append(f"going on with epoch {state.done + 1} of {plan[state.phase].name}{progress}")
-        if not self.state and self.trainer.taken:
-            self.notes.append(f"{', '.join(self.trainer.taken)} as learned by {self._source}")
+        if not self.state and (taken := self.trainer.taken):
+            rules = f", with {taken.rules}" if taken.rules else ""
+            self.notes.append(f"{', '.join(taken.weights)} as learned by {self._source}{rules}")
             if learning := dict.fromkeys(name for phase in plan[state.phase :] for name in phase.layers):
                 self.notes[-1] += f"; {', '.join(learning)} learns without labels"
         return state
@@ -141,7 +141,7 @@ class RunFolder(CheckpointFolder):
             phases=state.phases,
             diagnoses=state.diagnoses,
             curves=state.curves,
-            taken=dict.fromkeys(trainer.taken, self._source),
+            taken=dict.fromkeys(trainer.taken.weights, self._source) if trainer.taken else {},
             epochs=state.epochs,
             best_epoch=state.best_epoch,
             test=metrics.report(decisions, data.test_labels, scores),

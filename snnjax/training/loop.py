@@ -19,7 +19,7 @@ from snnjax.training import arguments, contracts, fitting, results
 from snnjax.training.epoch import EpochRunner, PhaseRunners
 from snnjax.training.placement import Timer
 from snnjax.training.stage_cache import StageCache
-from snnjax.training.start import check_start, take_layers
+from snnjax.training.start import take
 from snnjax.training.state import Callback, Phase, Settings, States, TrainState, plan
 
 
@@ -210,8 +210,7 @@ class Trainer:
     Attributes:
       network: the description, as it is trained.
       plan: the phases, in order.
-      start: the trained network whose first layers are taken; None: all layers learn.
-      taken: names of these layers.
+      taken: the first layers of a trained network, which do not learn; None: all layers learn.
     """
 
     def __init__(
@@ -228,13 +227,16 @@ class Trainer:
         needs labels are taken as they are, and only the others learn. Raises InputError where it has no such layers, or
         others than the network.
         """
+        self.taken = None
+        if start is not None:
+            arguments.check_types([network], data, settings, callback)
+            self.taken = take(arguments.with_encoder(network, data), start)
+            network = self.taken.network
         self.training = Training([network], data, settings, callback=callback)
         self.network = self.training.network
         self.plan = self.training.plan
         self.data = data
         self.settings = settings
-        self.start = start
-        self.taken = () if start is None else check_start(self.network, self.plan, start)
 
     @property
     def callback(self) -> Callback:
@@ -248,9 +250,10 @@ class Trainer:
     def initial_state(self) -> TrainState:
         """The state before the first image, after the phases of the layers that are taken."""
         state = self.training.initial_states()[0]
-        if self.start is not None:
-            take_layers(state, self.network, self.start, self.taken)
-            state.phase = sum(phase.layers != () and {*phase.layers} <= {*self.taken} for phase in self.plan)
+        if self.taken is not None:
+            state.weights |= self.taken.weights
+            names = self.taken.weights.keys()
+            state.phase = sum(phase.layers != () and {*phase.layers} <= names for phase in self.plan)
         return state
 
     def run(self, state: TrainState, save: Callable[[TrainState], None] = lambda state: None) -> TrainState:

@@ -1,50 +1,85 @@
 """Trainings that start from a trained network, which gives its encoder and its first layers."""
 
-from collections.abc import Sequence
-from typing import Any
+import dataclasses
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from snnjax.core import files
 from snnjax.core.components import differences, list_differences, to_data
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.networks import Network, SpikingNetwork
-from snnjax.training.state import Arrays, Phase, TrainState
+from snnjax.training.state import Arrays
+
+RULES = ("competition", "learners", "weight_mean", "weight_std")  # of a layer: without effect once it has learned
 
 
-def check_start(network: Network, plan: Sequence[Phase], start: SpikingNetwork) -> tuple[str, ...]:
-    """Names of the layers that a training takes from a trained network: those before the first that needs labels.
+class Taken(NamedTuple):
+    """What a training takes from a trained network.
 
-    Raises InputError where there are none, or where these layers, their stages, the encoder, the input or the time
-    steps differ in more than numbers that `start` has learned.
+    Attributes:
+      network: the description that is trained: with the encoder and the first stages of the trained network.
+      weights: (F, C, kh, kw) float32 of the layers of these stages, by name.
+      rules: how these layers have learned otherwise than the network asked for would, in words; "" if in no way.
+    """
+
+    network: Network
+    weights: Arrays
+    rules: str
+
+
+def take(network: Network, start: SpikingNetwork) -> Taken:
+    """The layers of a trained network before the first that needs labels, as the first layers of another network.
+
+    Raises InputError where there are none, or where the input, the time steps, the encoder or the layers differ in more
+    than what was learned or fitted, and how; and where some layers that learn jointly are not among them.
     """
     if not isinstance(start, SpikingNetwork):
         raise wrong_type("start", "a SpikingNetwork", start, "snnjax.load(run)")
-    stages = min(network.first_supervised, start.spec.first_supervised)
-    names = tuple(name for stage, name, _ in network.layers() if stage < stages)
+    trained = jax.tree.map(lambda leaf: np.asarray(leaf) if isinstance(leaf, jax.Array) else leaf, start.spec)
+    stages = min(network.first_supervised, trained.first_supervised)
+    names = [name for stage, name, _ in network.layers() if stage < stages]
     if not names:
-        got = f"{start.spec.name} for {network.name}"
+        got = f"{trained.name} for {network.name}"
         raise InputError(f"`start` (--from) must share layers that learn without labels with the network, got {got}")
+    wanted = f"{', '.join(names)} of {network.name}"
+    found = _differing(network, trained, stages)
+    rules = [difference for difference in found if _is_of_rule(*difference)]
+    if others := [difference for difference in found if not _is_of_rule(*difference)]:
+        raise InputError(f"`start` (--from) must fit {wanted}, it has {list_differences(others)}")
+    if any(first < stages < end for first, end in network.joint_stages):
+        raise InputError(f"`start` (--from) must have all layers that learn jointly in {network.name}, got {wanted}")
+    stages_of_both = (*trained.stages[:stages], *network.stages[stages:])
+    described = dataclasses.replace(network, encoder=trained.encoder, stages=stages_of_both)
+    weights = {name: np.asarray(values) for name, values in start.weights().items() if name in names}
+    return Taken(described, weights, list_differences(rules))
+
+
+def _differing(network: Network, trained: Network, stages: int) -> list[tuple[str, Any, Any]]:
+    """The `differences` of the first stages of two networks, without what was learned or fitted."""
     now: Arrays = {}
     was: Arrays = {}
-    found = differences(_described(network, stages, now), _described(start.spec, stages, was))
+    found = differences(_described(network, stages, now), _described(trained, stages, was))
     differing = [difference for difference in found if not _is_learned(*difference)]
-    differing += [
-        (path, array, was[path]) for path, array in now.items() if path in was and not np.array_equal(array, was[path])
-    ]
-    if differing:
-        wanted = f"the same encoder and {', '.join(names)} as {network.name}"
-        raise InputError(f"`start` (--from) must have {wanted}, it has {list_differences(differing)}")
-    for phase in plan:
-        if phase.stage < stages < phase.end:
-            wanted = f"{', '.join(phase.layers)} of {network.name}, which learn jointly"
-            raise InputError(f"`start` (--from) must have {wanted}, got {', '.join(names)}")
-    return names
+    for path in now.keys() & was.keys():
+        if not np.array_equal(now[path], was[path]):
+            differing.append((path, now[path], was[path]))
+    return differing
+
+
+def _is_learned(path: str, now: Any, was: Any) -> bool:
+    """Whether a difference is an array in place of a number: of a fitted encoder, or of thresholds that learned."""
+    return isinstance(now, int | float) and isinstance(was, dict) and "array" in was
+
+
+def _is_of_rule(path: str, now: Any, was: Any) -> bool:
+    """Whether a difference is one of `RULES`: "layer1.learners.ltp"."""
+    _, _, field = path.partition(".")
+    return field.partition(".")[0] in RULES
 
 
 def _described(network: Network, stages: int, arrays: Arrays) -> dict[str, Any]:
-    """What the first stages of a network depend on, as JSON data by name; arrays are put into `arrays`."""
+    """What the outputs of the first stages depend on, as JSON data by name; arrays are put into `arrays`."""
     parts: dict[str, Any] = dict(
         input="x".join(map(str, network.input_shape)),
         time_steps=network.time_steps,
@@ -56,25 +91,3 @@ def _described(network: Network, stages: int, arrays: Arrays) -> dict[str, Any]:
         parts |= dict(zip(network.names[number], layers, strict=True))
         parts[f"stage{number + 1}"] = described
     return parts
-
-
-def _is_learned(path: str, now: Any, was: Any) -> bool:
-    """Whether a difference is an array in place of a number: of a fitted encoder, or of thresholds that learned."""
-    return isinstance(now, int | float) and isinstance(was, dict) and "array" in was
-
-
-def take_layers(state: TrainState, network: Network, start: SpikingNetwork, names: Sequence[str]) -> None:
-    """Puts the encoder and some layers of a trained network, as `check_start` names them, into a state."""
-    weights = start.weights()
-    trained = {name: conv for _, name, conv in start.spec.layers()}
-    state.keep_numbers("encoder", network.encoder, jax.tree.leaves(start.spec.encoder))
-    for _, name, conv in network.layers():
-        if name in names:
-            state.keep_layer(name, conv, np.asarray(weights[name]), jax.tree.leaves(trained[name]))
-
-
-def digest(start: SpikingNetwork) -> str:
-    """The SHA-256 of the weights and of all arrays of a trained network, in hexadecimal digits."""
-    arrays = {name: np.asarray(values) for name, values in start.weights().items()}
-    to_data(start.spec, arrays)
-    return files.digest(arrays).hex()
