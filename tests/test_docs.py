@@ -26,7 +26,6 @@ import made_events
 import numpy as np
 import processes
 import pytest
-import replicate
 import results
 import scaling
 import throughput
@@ -46,7 +45,6 @@ SCRIPTS = {
     "benchmarks/accelerators.py": accelerators.Options,
     "benchmarks/processes.py": processes.Options,
     "experiments/results.py": results.Results,
-    "experiments/replicate.py": replicate.Replicate,
 }
 OTHERS = (
     "python3 -m venv|python -m pytest|dask (scheduler|worker) |mkdocs build |tensorboard --logdir runs$|git clone |cc "
