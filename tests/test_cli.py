@@ -22,7 +22,7 @@ from PIL import Image
 from tiny import TRAIN
 
 from snnjax import InputError, data
-from snnjax.app import interrupts, options, parts, plots, report, tested
+from snnjax.app import interrupts, options, parts, plots, report, run_data
 from snnjax.app import main as program
 from snnjax.app.commands import predict
 from snnjax.app.commands.train import prepare
@@ -398,7 +398,7 @@ def test_where_a_run_says_that_its_data_are_is_not_believed(tmp_path, capsys):
         (dict(dataset="digits", size=32), "RUN says that `size` of its data is 32"),
     ):
         with pytest.raises((InputError, FileNotFoundError), match=message):
-            tested.load(options.TestData(), known, (8, 8), "RUN")
+            run_data.load(options.TestData(), known, (8, 8), "RUN")
     assert capsys.readouterr().out == ""
 
 
@@ -416,7 +416,7 @@ def test_expressions_that_may_never_end_are_taken_from_runs_of_this_user_alone(t
     settings = dict(dataset="folder", data_dir=str(tmp_path), group=slow[0])
     for chosen in (options.TestData(), options.TestData(dataset="folder", data_dir=tmp_path)):
         with pytest.raises(InputError, match=r"`group` '\(a\+\)\+\$' of .* may never end, .* to another user"):
-            tested.load(chosen, settings, (8, 8), tmp_path)
+            run_data.load(chosen, settings, (8, 8), tmp_path)
 
 
 def test_pictures_are_decided_on(work, capsys):

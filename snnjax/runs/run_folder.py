@@ -11,7 +11,7 @@ from snnjax.core import files, metrics, processes
 from snnjax.core.errors import InputError
 from snnjax.runs import reuse
 from snnjax.runs.checkpoint_folder import CHECKPOINT, PREVIOUS, Arrays, CheckpointFolder, Json
-from snnjax.runs.results import PAGE, PICTURES, RESULTS, misclassified, read_results, versions, write_results
+from snnjax.runs.results_file import PAGE, PICTURES, RESULTS, misclassified, read_results, versions, write_results
 from snnjax.runs.reuse import LAYERS
 from snnjax.runs.trained import WEIGHTS, Trained
 from snnjax.training.epoch import EVERY
