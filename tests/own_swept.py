@@ -1,4 +1,4 @@
-"""A file of a user's: a rule and a network, for sweeps whose workers have to import it. Run by test_processes.py."""
+"""A file of a user's: a rule and a network, for sweeps whose workers have to import it. Run by test_workers.py."""
 
 from snnjax import RSTDP, STDP, WTA, Conv, Network, component, stage
 

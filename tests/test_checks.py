@@ -1,16 +1,19 @@
 """What kernels refuse before they compile anything: known values out of range, arrays in place of plain settings."""
 
+import dataclasses
+import functools
 import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
-from snnjax import kernels
+from snnjax import Images, Settings, SpikingNetwork, Trainer, cost, kernels
 from snnjax.core import checks
 from snnjax.core.errors import InputError, InputTypeError
-from snnjax.encoding import encode, rank_order
+from snnjax.encoding import GREY, encode, rank_order
 from snnjax.kernels import Spikes, Winners, native
 
 T = 5
@@ -142,12 +145,43 @@ IN_ORDER = WEIGHTS, np.zeros((2, 1), int), np.zeros((2, 2, 2, 3, 3), bool), RATE
         (lambda: kernels.patches(LATENCY, np.zeros((1, 3), int), kernel=3), InputError, "positions"),
         (lambda: encode(np.full((8, 8), np.nan)), InputError, "image"),
         (lambda: encode(np.eye(8)), InputError, "image"),
+        (lambda: encode(np.eye(8, dtype=np.uint8)), InputError, "image"),
         (lambda: encode(np.ma.masked_array(np.eye(8))), InputTypeError, "image"),
     ],
 )
 def test_wrong_rows_winners_and_images_are_refused(call, error, argument):
     with pytest.raises(error, match=rf"^`{argument}` must "):
         call()
+
+
+@pytest.mark.parametrize(("dtype", "write"), [("uint16", ", scaled to 0..255"), ("int32", ", "), ("bool", " [*] 255")])
+def test_images_of_other_dtypes_are_refused_under_jit_too(dtype, write):
+    images = np.eye(28, dtype=dtype)[None]
+    network = SpikingNetwork(dataclasses.replace(tiny.plain(Images()), encoder=GREY))
+    trainer = Trainer(network.spec, tiny.images(), Settings((0, 1)))
+    for call, given in (
+        (encode, images[0]),
+        (jax.jit(encode), images[0]),
+        (jax.vmap(encode), images),
+        (network, images[0]),
+        (jax.jit(network), images[0]),
+        (functools.partial(cost, network), images),
+        (functools.partial(trainer.predict, trainer.initial_state()), images),
+    ):
+        expected = rf"uint8 or floats of 0..255, got dtype {dtype}: write images?.astype\(np.float32\){write}"
+        with pytest.raises(InputTypeError, match=f"^`images?` must be {expected}"):
+            call(given)
+
+
+def test_black_pictures_and_recordings_may_hold_small_bytes():
+    """Under jit values are unknown; outside only pictures of several ones and zeros are refused."""
+    ones = np.eye(8, dtype=np.uint8)
+    assert jax.jit(encode)(ones).shape == (6, 8, 8)
+    checks.pixels("image", np.stack([ones, ones], axis=-1))
+    for picture in (0 * ones, ones * ones[3], 2 * ones):
+        encode(picture)
+    with pytest.raises(InputError, match=r"^`image` must be of 0..255, got values up to 1: multiply it by 255"):
+        encode(ones)
 
 
 def test_values_of_arrays_on_accelerators_are_not_copied(monkeypatch):

@@ -191,6 +191,7 @@ def test_costs_are_shown_briefly_and_shares_are_told_apart():
         (dict(images=PICTURES[0]), "`images` must be"),
         (dict(images=PICTURES[:0]), "`images` must be"),
         (dict(images=PICTURES[:2] / 255), "`images` must be of 0..255, got values up to 0.99.*: multiply it by 255"),
+        (dict(images=(PICTURES[:2] > 0).astype(np.uint8)), "`images` must be of 0..255, got values up to 1: multiply"),
         (dict(images=PICTURES[:2], labels=[1]), r"`labels` must be \(2,\), one for each image"),
         (dict(images=PICTURES[:2], labels=[0, 99]), "`labels` must lie in 0..9, got 0 to 99"),
         (dict(images=PICTURES[:2], labels=["a", "b"]), "`labels` must"),

@@ -225,6 +225,12 @@ def test_sets_that_do_not_fit_together_are_refused(kind):
         small(**change)
 
 
+def test_integer_images_become_bytes():
+    """Networks take no other integers, since these may be of any range."""
+    data = small(train_images=np.full((3, 4, 4), 200), test_images=np.full((3, 4, 4), 255, ">u2"))
+    assert (data.train_images.dtype, data.test_images.dtype, data.test_images.max()) == (np.uint8, np.uint8, 255)
+
+
 def test_labels_are_numbered_without_gaps():
     for labels, expected, names in (
         ([[7, 3, 7], [3]], [[1, 0, 1], [0]], ("3", "7")),

@@ -24,7 +24,6 @@ import accelerators
 import jax
 import made_events
 import numpy as np
-import processes
 import pytest
 import results
 import scaling
@@ -43,7 +42,6 @@ SCRIPTS = {
     "benchmarks/throughput.py": throughput.Options,
     "benchmarks/scaling.py": scaling.Options,
     "benchmarks/accelerators.py": accelerators.Options,
-    "benchmarks/processes.py": processes.Options,
     "experiments/results.py": results.Results,
 }
 OTHERS = (
@@ -64,7 +62,6 @@ EXTRAS = {*tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["opti
 
 def options_of(line: str) -> Any:
     """What a command makes of its options; None if it is a program of others."""
-    line = re.sub(r"^(taskset -c \d|srun -N 8 -n 8) ", "", line)
     words = shlex.split(line)
     if words[0] == "snnjax":
         return parse(COMMANDS[words[1]], words[2:], line)
@@ -222,7 +219,7 @@ def masked(text: str) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("document", [each for each in DOCUMENTS if not each.endswith("export_nir.md")])
 def test_commands_and_snippets_run(document, folder):
-    """From top to bottom, but for sweeps by several processes: tests/test_processes.py and test_nir.py run the rest."""
+    """From top to bottom, but for sweeps by several processes: tests/test_workers.py and test_nir.py run the rest."""
     names: dict[str, Any] = dict(__name__="snippets")
     printed = ""
     for language, text in blocks(document):

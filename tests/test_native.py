@@ -128,6 +128,15 @@ def test_contract(case, contract):
     contract(function, inputs)
 
 
+def test_silent_inputs_are_not_causal_to_silent_winners():
+    won = kernels.Winners(np.int32([3, 16, -1]), np.int32([1, 3, 0]), np.int32([0, 3, 0]), np.uint8([STEPS, 2, STEPS]))
+    rule = dict(time_steps=STEPS, stabiliser=False)
+    assert (BATCH[0][:, 1:4, :2] == STEPS).any()
+    expected = kernels.stdp(WEIGHTS[0], BATCH[0], won, RATES, **rule)
+    found = native.learn(TAPS[0], BATCH[0], won, RATES, features=FEATURES, **rule)
+    np.testing.assert_array_equal(native.restore(found, FEATURES), expected)
+
+
 @pytest.mark.parametrize("threshold", [2.0, -0.5, np.nan, [2.0, -0.5, 6.0, 0.0], [2.0, np.nan, np.inf, 1.0]])
 def test_any_thresholds_in_arrays(threshold):
     """A rule may take them anywhere in the middle of an epoch: below 0 neurons without input fire too."""

@@ -15,11 +15,13 @@ from snnjax.app.names import RECORDED
 from snnjax.core import components, files
 from snnjax.core.errors import InputError, InputTypeError, TooSmallError
 from snnjax.encoding import DOG, ON_OFF, Encoder
+from snnjax.kernels.exact import round_for_exact_sums
+from snnjax.layers.activations import LatencyCode, Triangle
 from snnjax.layers.conv import WTA, Conv
-from snnjax.learners import RSTDP, STDP
+from snnjax.learners import RSTDP, STDP, SoftHebb
 from snnjax.networks import NETWORKS, Earliest, Images, Model, Network, SpikingNetwork, stage
 from snnjax.networks.forward import Known
-from snnjax.networks.model import PlasticWeight
+from snnjax.networks.model import PlasticWeight, rounded_weights
 from snnjax.runs.trained import Trained
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings, TrainState
@@ -313,6 +315,20 @@ def test_weights_below_the_bounds_are_refused_wherever_they_come_from(tmp_path):
         ):
             with pytest.raises(InputError, match=rf"`weights\['layer1'\]` must be at least 0 .* got {value}"):
                 take()
+
+
+def test_weights_are_rounded_in_spiking_layers_alone():
+    real = Conv(3, kernel=1, activation=Triangle(), learners=SoftHebb())
+    stages = stage(real, code=LatencyCode()), stage(Conv(4, kernel=6, learners=RSTDP()))
+    network = Network("rounded", (2, 6, 6), 4, stages)
+    weights = {
+        name: np.float32(np.random.default_rng(0).random(shape)) for name, shape in network.weight_shapes.items()
+    }
+    rounded = rounded_weights(network, weights)
+    expected = weights | dict(layer2=round_for_exact_sums(weights["layer2"]))
+    assert (expected["layer2"] != weights["layer2"]).any()
+    assert rounded.keys() == expected.keys()
+    jax.tree.map(np.testing.assert_array_equal, rounded, expected)
 
 
 def test_few_images_are_shown_in_more_patches_and_for_more_epochs():

@@ -135,7 +135,7 @@ def test_a_spike_at_the_end_of_the_last_step_is_no_silence():
 RNG = np.random.default_rng(0)
 POOLS = [Pool(2), Pool(3, stride=2, padding=(0, 1)), Pool((3, 2), padding=1), Pool(2, stride=(3, 2)), None]
 CONVS = {
-    "one threshold": Conv(5, kernel=3, padding=1, threshold=3.0),
+    "one threshold": Conv(5, kernel=3, padding=1, threshold=3.0, output_padding=(2, 1)),
     "own thresholds": Conv(20, kernel=(2, 3), padding=(0, 2), threshold=np.float32(RNG.integers(2, 24, 20)) / 4),
     "below 0": Conv(3, kernel=2, threshold=-0.25),
     "at 0": Conv(3, kernel=2, threshold=0.0),

@@ -1,6 +1,7 @@
 """Networks as files of NIR: exact to the last bit, whoever reads them. Needs the package nir."""
 
 import dataclasses
+import itertools
 import json
 import re
 import sys
@@ -12,10 +13,11 @@ import numpy as np
 import pytest
 from made_nir import BEHIND, FIRST, GRAPHS, LAST, POOLED, decided, judged, made, network_of, random_latencies
 
-from snnjax import RSTDP, Conv, Flatten, LinearSVM, SpikingNetwork, stage
+from snnjax import RSTDP, Conv, Flatten, Input, LinearSVM, Pool, SpikingNetwork, stage
 from snnjax.core.errors import InputError, MissingPackageError
 from snnjax.data import digits
 from snnjax.interop import nir as exchange
+from snnjax.interop.nir_nodes import square
 from snnjax.networks import Earliest, Known, Majority
 from snnjax.runs.trained import Trained
 
@@ -132,14 +134,36 @@ def test_graphs_of_stages(name):
     frames = nir_readers.cumulative(latency, network.spec.time_steps)
     for neuron in exchange.NEURONS:
         graph = exchange.to_nir(network, neuron)
-        assert ("form no chain" in graph.metadata["note"]) == (name != "chain")
+        assert ("form no chain" in graph.metadata["note"]) == (name not in ("chain", "oblong"))
         np.testing.assert_array_equal(judged(graph, frames), expected)
         np.testing.assert_array_equal(exchange.decide(expected, graph.metadata), decided(network, latency))
+        assert_same_network(exchange.from_nir(graph), network)
 
 
-@pytest.mark.parametrize("name", ["branches", "latest"])
+@pytest.mark.parametrize("strides", [(1, 1), (1, 2), (3, 1), (2, 3)])
+def test_squares_of_kernels_have_the_same_taps_at_the_same_positions(strides):
+    for size, kernel in itertools.product(itertools.product((3, 4, 6), repeat=2), repeat=2):
+        for padding in (0, 0), (1, 2), (2, 1):
+            spare = [n + 2 * pad - taps for n, pad, taps in zip(size, padding, kernel, strict=True)]
+            if min(spare) < 0:
+                continue
+            outputs = [left // step + 1 for left, step in zip(spare, strides, strict=True)]
+            if sum(kernel) % 2 and strides == (1, 1) and min(outputs) > 1:
+                with pytest.raises(InputError, match=r"kernel.*even number.*got"):
+                    square(size, "`kernel`", kernel, strides, padding)
+                continue
+            padded = square(size, "`kernel`", kernel, strides, padding)
+            for axis in (0, 1):
+                left = size[axis] + 2 * padded.padding[axis] - padded.side
+                assert left // padded.stride[axis] + 1 == outputs[axis]
+                assert padded.padding[axis] - padded.before[axis] == padding[axis]
+                assert outputs[axis] == 1 or padded.stride[axis] == strides[axis]
+                assert 0 <= padded.before[axis] <= padded.side - kernel[axis]
+
+
+@pytest.mark.parametrize("name", ["oblong", "branches", "latest"])
 def test_snntorch_reads_graphs(name):
-    """Norse does not: nirtorch.load, which it calls, runs the nodes of joins in a wrong order."""
+    """Norse reads no joins: nirtorch.load, which it calls, runs the nodes of joins in a wrong order."""
     for package in ("torch", "nirtorch", "snntorch"):
         pytest.importorskip(package)
     network = exchange.exportable(network_of(GRAPHS[name]))
@@ -211,6 +235,18 @@ REFUSED = {
     "layer1.*at least 0, got -0.1.*fire once": (stage(BELOW, pool=2), stage(LAST)),
     "threshold.*layer1.*None": (stage(dataclasses.replace(FIRST, threshold=None), pool=2), stage(LAST)),
     "one layer that decides for NIR, got 2": (stage(FIRST, pool=2), stage(LAST, LAST)),
+    r"kernel.*layer1 of made .*even number.*got \(5, 4\)": (
+        stage(dataclasses.replace(FIRST, kernel=(5, 4)), pool=2),
+        stage(LAST),
+    ),
+    r"window.*stage 1 of made .*got \(2, 3\)": (
+        stage(FIRST, pool=Pool((2, 3), stride=1)),
+        stage(dataclasses.replace(LAST, kernel=(11, 10))),
+    ),
+    r"window.*stage 2 of made .*got \(1, 2\)": (
+        stage(FIRST, pool=2),
+        stage(dataclasses.replace(LAST, kernel=(6, 5)), inputs=Input("stage1", pool=Pool((1, 2), stride=1))),
+    ),
     "join.*stage 2.*LatestSpike for NIR, got Flatten": (stage(FIRST), FLAT),
 }
 
@@ -218,7 +254,7 @@ REFUSED = {
 @pytest.mark.parametrize("words", REFUSED)
 def test_what_nir_cannot_express_is_refused(words):
     with pytest.raises(InputError, match=words):
-        exchange.to_nir(network_of(REFUSED[words]))
+        exchange.exportable(network_of(REFUSED[words]))
 
 
 def test_fitted_decisions_and_wrong_arguments_are_refused(tmp_path):

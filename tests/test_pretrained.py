@@ -95,12 +95,14 @@ def test_the_commands_name_them(tmp_path, capsys):
 
 def test_handwriting_is_scaled_and_centred(tmp_path):
     paper = np.full((200, 300), 240, np.uint8)
-    paper[50:150, 200:240] = 20
-    Image.fromarray(paper).save(tmp_path / "bar.png")
-    pixels, notes = read_handwriting(tmp_path / "bar.png")
+    paper[50:150, 200:220] = 20
+    paper[120:150, 220:240] = 20
+    Image.fromarray(paper).save(tmp_path / "angle.png")
+    pixels, notes = read_handwriting(tmp_path / "angle.png")
     assert notes == ["inverted, scaled and centred as MNIST's digits"]
     expected = np.zeros((28, 28), np.uint8)
-    expected[4:24, 10:18] = 255
+    expected[2:22, 11:15] = 255  # its centre of mass is 11.6 below its top, and 2.9 right of its left
+    expected[16:22, 15:19] = 255
     np.testing.assert_array_equal(pixels, expected)
     Image.fromarray(pixels).save(tmp_path / "same.png")
     again, notes = read_handwriting(tmp_path / "same.png")

@@ -24,7 +24,7 @@ from same import assert_same_runs, assert_same_state, assert_same_sweep, records
 from tiny import images, plain
 
 import snnjax
-from snnjax import Images
+from snnjax import EarliestSpike, Images, Input, LatestSpike, Pool
 from snnjax.core import devices, files
 from snnjax.encoding import Encoder
 from snnjax.kernels import native
@@ -37,7 +37,7 @@ from snnjax.runs.run_folder import RunFolder
 from snnjax.runs.trained import Trained
 from snnjax.training import cache_key, epoch, loop
 from snnjax.training.loop import Trainer
-from snnjax.training.state import FORMAT, Settings, TrainState
+from snnjax.training.state import FORMAT, Callback, Settings, TrainState
 
 KILLED = pathlib.Path(__file__).parent / "killed.py"
 NATIVE = not native.unavailable()
@@ -107,7 +107,7 @@ def trainer_of(spec: Network | None = None, epochs=(2, 3), seed: int = 0, **othe
     ids=["STDP, of XLA", "TargetTime"],
 )
 def test_layers_that_learn_alone_go_on_within_an_epoch(learner, native, monkeypatch, compiler):
-    """Of two networks side by side, interrupted twice."""
+    """Of two networks side by side, interrupted twice; progress is of what remains to be learned from."""
     monkeypatch.setattr(epoch, "EVERY", 0.0)
     monkeypatch.setattr(epoch, "SLICE", 12)
     monkeypatch.setattr(epoch, "ALIGNED", 4)
@@ -132,13 +132,19 @@ def test_layers_that_learn_alone_go_on_within_an_epoch(learner, native, monkeypa
     with pytest.raises(KeyboardInterrupt):
         made.run(states, save)
     monkeypatch.setattr(epoch, "SLICE", 20)  # so that the state is from within a slice
-    again = loop.Training(networks, images(), made.settings)
+    progress = {}
+    callback = Callback()
+    callback.started = progress.__setitem__
+    callback.advanced = lambda images, correct: progress.update({[*progress][-1]: [*progress.values()][-1] - images})
+    again = loop.Training(networks, images(), made.settings, callback=callback)
     for state in kept:
         again.runners.check(state)
     with pytest.raises(KeyboardInterrupt):
         again.run([*kept], save)
+    progress.clear()
     for found, state in zip(again.run(kept), expected, strict=True):
         assert_same_state(found, state)
+    assert progress == {"encode": 0, f"{type(learner).__name__} layer1": 0}
 
 
 @pytest.fixture(scope="module")
@@ -333,6 +339,11 @@ def test_layers_of_another_training_are_not(folder, trainer, monkeypatch):
     others += [trainer_of(small().vary("layer1.ltp", 0.005))]
     others += [trainer_of(dataclasses.replace(small(), encoder=Encoder(radius=7)))]
     others += [Trainer(small(), images().first(39, 40), trainer.settings)]
+    first, last = small().stages
+    pooled = Input("encoder", pool=Pool(1))
+    both = dict(inputs=(Input("encoder"), pooled))
+    for change in (dict(inputs=(pooled,)), both | dict(join=EarliestSpike()), both | dict(join=LatestSpike())):
+        others += [trainer_of(dataclasses.replace(small(), stages=(dataclasses.replace(first, **change), last)))]
     keys = [each.training.key(each.initial_state()) for each in (trainer, *others)]
     for module, name, value in (
         (cache_key, "_library", lambda: "of other sources"),
@@ -346,7 +357,7 @@ def test_layers_of_another_training_are_not(folder, trainer, monkeypatch):
             fresh = trainer_of()
             keys.append(fresh.training.key(fresh.initial_state()))
     assert all(keys)
-    assert len({*keys}) == len(keys) == 15
+    assert len({*keys}) == len(keys) == 18
     same = trainer_of(epochs=(2, 1), batch_size=10)
     assert same.training.key(same.initial_state()) == keys[0], "what comes later does not matter"
 

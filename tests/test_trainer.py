@@ -189,12 +189,15 @@ def test_seeds_of_up_to_64_bits_draw_keys_that_differ():
     assert len({(*key.tolist(),) for key in keys}) == len(keys)
 
 
-def test_each_learner_of_a_layer_has_a_key_of_its_own(monkeypatch):
+def test_a_branch_continues_from_the_images_of_the_one_before():
     trainer = Trainer(BRANCHES, DATA, Settings((1, 3, 1)))
     state = trainer.initial_state()
-    for phase, shown in enumerate((0, 0, 3 * 40 % 50)):  # a branch continues from the images of the one before
+    for phase, shown in enumerate((0, 0, 3 * 40 % 50)):
         state.phase = phase
         assert [*trainer.training.runners.fresh(state, 0)[0].values()] == [shown]
+
+
+def test_each_learner_of_a_layer_has_a_key_of_its_own(monkeypatch):
     for rule in (STDP, RSTDP):
         monkeypatch.setattr(rule, "init", lambda self, layer, key, seen: key)
     trainer = Trainer(BY_TURNS, DATA, Settings((1, 1), update_batch=2**31 - 1))

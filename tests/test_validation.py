@@ -7,6 +7,7 @@ import io
 import itertools
 import pathlib
 from collections.abc import Iterable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_trainer import SHALLOW
 
 from snnjax import InputError, LinearSVM, Network, Settings, Sweep, Trainer, TrainState, data, stage
-from snnjax.app import options
+from snnjax.app import console, options
 from snnjax.app.commands import train
 from snnjax.app.commands.sweep import table
 from snnjax.app.tracking import FOLDER
@@ -164,7 +165,7 @@ def run(tmp_path_factory) -> tuple[pathlib.Path, list[str], str]:
     return path / "run", command, " ".join(out.getvalue().split())
 
 
-def test_a_run_keeps_and_says_what_it_has_validated_and_tested(run):
+def test_a_run_keeps_and_says_what_it_has_validated_and_tested(run, capsys):
     folder, _, printed = run
     assert data.load(folder.parent / "kept.npz").digest == HELD_OUT.digest
     results = read_results(folder)
@@ -181,6 +182,10 @@ def test_a_run_keeps_and_says_what_it_has_validated_and_tested(run):
     assert [float(row["validation_acc"]) for row in rows] == [each["accuracy"] for each in validated]
     assert [float(row["validation_loss"]) for row in rows] == [each["wrong"] for each in validated]
     assert f"{validated[best]['accuracy']:.2%} of 40 images (best of 3 epochs: number {best + 1})" in printed
+    planned = SimpleNamespace(path=folder, results=results, trainer=SimpleNamespace(plan=[SimpleNamespace(epochs=9)]))
+    console.summary(planned)
+    stopped = f"stopped after 3 of 9 epochs: none was better since number {best + 1} (--patience 0)"
+    assert stopped in " ".join(capsys.readouterr().out.split())
     events = EventAccumulator(str(folder / FOLDER)).Reload()
     values = [(event.step, pytest.approx(event.value)) for event in events.Scalars("accuracy/validation")]
     assert values == [(epoch + 1, each["accuracy"]) for epoch, each in enumerate(validated)]

@@ -13,7 +13,6 @@ from rich.table import Column, Table
 
 from snnjax import Callback
 from snnjax.app import diagram, report
-from snnjax.core import processes
 from snnjax.core.metrics import tested_part
 from snnjax.data import Dataset
 from snnjax.runs.run_folder import RunFolder
@@ -170,9 +169,7 @@ def header(run: RunFolder) -> None:
         f"epochs {' '.join(map(str, settings.epochs))}, seed {settings.seed}"
     )
     order = report.order(run.settings)
-    several = processes.count()
-    others = f", the first of {several} processes" if several > 1 else ""
-    where = f"on {run.device}, {report.kernels(run.settings)}{others}; into {run.path}"
+    where = f"on {run.device}, {report.kernels(run.settings)}; into {run.path}"
     console.print(*notes(data), *[order] * bool(order), where, *run.notes, sep="\n", markup=False)
     console.print(table(diagram.HEAD, [diagram.rows(run.trainer.network)], "stages", left=3))
 

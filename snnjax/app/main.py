@@ -142,27 +142,12 @@ def call(
     given = list(sys.argv[1:] if arguments is None else arguments)
     chosen: Any = parse(kind, given, program)
     COMMAND.set(shlex.join([*program.split(), *given]))
-    with (
-        user_errors(program),
-        started(program, chosen) as called,
-        user_errors(called, stopped or "Stopped."),
-    ):
+    with user_errors(program, stopped or "Stopped."):
         if machine := getattr(chosen, "machine", None):
             if stopped:
                 print(f"snnjax {__version__}", flush=True)  # a sign of life: JAX takes a while to import
             importlib.import_module("snnjax.core.devices").choose(machine.device)
         work(chosen)
-
-
-def started(program: str, chosen: Any) -> contextlib.AbstractContextManager[str]:
-    """The name of this program in messages; with `--distributed`, joins its processes."""
-    place = getattr(getattr(chosen, "processes", None), "distributed", None)
-    if place is None:
-        return contextlib.nullcontext(program)
-    several = importlib.import_module("snnjax.app.several")
-    several.join(place)
-    importlib.import_module("snnjax.core.devices").choose(chosen.machine.device)
-    return several.one_of_several(program)
 
 
 def program() -> None:

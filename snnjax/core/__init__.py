@@ -1,1 +1,1 @@
-"""The foundations of all rooms: errors, checks, files, components, devices, processes, metrics."""
+"""The foundations of all rooms: errors, checks, files, components, devices, metrics."""

@@ -97,15 +97,13 @@ def _not_plain(name: str, value: jax.Array | np.ndarray) -> InputTypeError:
 
 
 def concrete_values(value: Any, kind: Any = jnp.integer) -> np.ndarray | None:
-    """The values of an array of a kind; None where tracing or other processes hide them, or it is none of these.
+    """The values of an array of a kind; None where tracing hides them, or it is none of these.
 
     None of arrays on an accelerator too: copying them to the host would wait for the device at every call.
     """
     if isinstance(value, jax.core.Tracer) or not isinstance(value, jax.Array | np.ndarray):
         return None
-    on_host = isinstance(value, np.ndarray) or (
-        value.is_fully_addressable and all(device.platform == "cpu" for device in value.devices())
-    )
+    on_host = isinstance(value, np.ndarray) or all(device.platform == "cpu" for device in value.devices())
     return np.asarray(value) if on_host and jnp.issubdtype(value.dtype, kind) else None
 
 
@@ -136,14 +134,22 @@ def check_positions(name: str, positions: np.ndarray, size: Sequence[int], write
 
 
 def pixels(name: str, value: Any, scale: float = 1.0) -> None:
-    """An array of numbers; if they are known and floats, finite, and not of 0..1 where 0..255 is expected."""
+    """An array of uint8 or floats; if they are known, finite, and not of 0..1 where 0..255 is expected.
+
+    Bytes of an event picture, (..., 2), are times of which 1 is the last, and a black picture may hold a single 1.
+    """
     array(name, value, None)
-    values = concrete_values(value, jnp.floating)
+    if value.dtype != jnp.uint8 and not jnp.issubdtype(value.dtype, jnp.floating):
+        write = f"{name}.astype(np.float32)" + (" * 255" if value.dtype == bool else ", scaled to 0..255")
+        raise InputTypeError(f"`{name}` must be uint8 or floats of 0..255, got dtype {value.dtype}: write {write}")
+    values = concrete_values(value, jnp.number)
     if values is None or not values.size:
         return
     largest = values.max()
     if not np.isfinite(values).all():
         raise InputError(f"`{name}` must be finite, got NaN or infinite values")
+    if value.dtype == jnp.uint8 and (value.shape[-1:] == (2,) or np.count_nonzero(values) == 1):
+        return
     if scale == 1 and 0 < largest <= 1:
         raise InputError(f"`{name}` must be of 0..255, got values up to {largest:g}: multiply it by 255")
 

@@ -67,21 +67,6 @@ def peers() -> np.ndarray:
     return np.array(sorted(jax.local_devices(backend=first.platform), key=lambda device: device != first))
 
 
-def firsts() -> np.ndarray:
-    """A device of each process, in order, of the kind of `peers`."""
-    by_process = {device.process_index: device for device in reversed(jax.devices(peers()[0].platform))}
-    return np.array([by_process[process] for process in sorted(by_process)])
-
-
-def sharers() -> np.ndarray:
-    """The devices of all processes that share a batch of images: accelerators, or one CPU core of each process.
-
-    Exchange between cores costs more than computing the few images of a batch that each core would have.
-    """
-    platform = peers()[0].platform
-    return firsts() if platform == "cpu" else np.array(jax.devices(platform))
-
-
 def map_each(function: Callable[[Any], Any], items: Any) -> Any:
     """`function` of each item in a tree of (B, ...): all at once on an accelerator, one by one on a CPU.
 
@@ -139,18 +124,6 @@ def in_blocks(function: Callable[[Any, Any], jax.Array], size: int) -> Callable[
         return call(*primals), jax.jvp(function, primals, tangents)[1]
 
     return call
-
-
-def share_out(function: Callable[[Any], Any], items: Any, axis: str = "images") -> Any:
-    """`function` of a tree of (B, ...), each device of a mesh axis its share of B; where there is one, all at once."""
-    shares = jax.sharding.get_abstract_mesh().shape.get(axis, 1)
-    size = len(jax.tree.leaves(items)[0])
-    if shares == 1:
-        return function(items)
-    share = -(-size // shares)
-    indices = jnp.minimum(jax.lax.axis_index(axis) * share + jnp.arange(share), size - 1)  # the last one repeated
-    results = function(jax.tree.map(lambda x: x[indices], items))
-    return jax.tree.map(lambda x: jax.lax.all_gather(x, axis, tiled=True)[:size], results)
 
 
 def name_of(device: jax.Device) -> str:

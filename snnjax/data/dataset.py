@@ -28,8 +28,8 @@ class Dataset:
 
     Attributes:
       name: shown in messages and reports.
-      train_images: (N, H, W) grey, (N, H, W, 3) colour or (N, H, W, 2) event pictures (see `EventEncoder`), uint8 or
-        float32 of 0..255.
+      train_images: (N, H, W) grey, (N, H, W, 3) colour or (N, H, W, 2) event pictures (see `EventEncoder`), integers or
+        floats of 0..255; integers become uint8.
       train_labels: (N,) int32 of 0..classes-1. Each class has training images; `relabel` numbers classes from 0
         without gaps.
       test_images: as `train_images`.
@@ -103,7 +103,7 @@ class Dataset:
             object.__setattr__(self, "train_groups", _native(self.train_groups))
 
     def _check_images(self, part: str) -> np.ndarray:
-        """The images of a part in the byte order of the machine; raises InputError where they are wrong."""
+        """The images of a part, uint8 or floats in the machine's byte order; raises InputError where they are wrong."""
         images = getattr(self, f"{part}_images")
         checks.array(f"{part}_images", images, None, "numbers")
         if images.ndim < 3 or images.shape[3:] not in DEFAULT_ENCODERS:
@@ -121,7 +121,7 @@ class Dataset:
             raise InputError(f"`{part}_images` must be of 0..255, got {lowest}..{largest}")
         if 0 < largest <= 1:
             raise InputError(f"`{part}_images` must be of 0..255, got values up to {largest}: multiply them by 255")
-        return _native(images)
+        return images.astype(np.uint8, copy=False) if images.dtype.kind in "iu" else _native(images)
 
     def _check_labels(self, part: str) -> np.ndarray:
         """The labels of a part in the byte order of the machine; raises InputError unless there is one an image."""

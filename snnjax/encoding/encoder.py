@@ -167,9 +167,10 @@ def encode(
     The steps are `local_normalization` unless `radius` is None, `max_pooling`, and `lateral_inhibition` by percents.
     Filters' outputs below 0 are silent. With `pointwise` only the first, then strongest spike of each position is left.
 
-    From (H, W) or (H, W, 3) of 0..255, any real dtype, times `scale`, to (F, H', W') unsigned integers, T where silent;
+    From (H, W) or (H, W, 3), uint8 or floats of 0..255, times `scale`, to (F, H', W') unsigned integers, T if silent;
     constant images are silent but for their border. `native`: the same latencies by `snnjax.kernels.native`, on
-    a CPU, T <= 255. Raises InputError where known pixels are NaN, infinite or of 0..1.
+    a CPU, T <= 255. Raises InputError where known pixels are NaN, infinite or of 0..1, and InputTypeError for
+    other dtypes.
     """
     checks.array("image", image, None)
     maps = jnp.maximum(filter_image(image, bank=bank, scale=scale, native=native), 0)

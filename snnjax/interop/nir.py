@@ -22,7 +22,7 @@ import numpy as np
 from snnjax.core import checks, files
 from snnjax.core.components import from_data, to_data
 from snnjax.core.errors import InputError, MissingPackageError, unknown, wrong_type
-from snnjax.interop.nir_nodes import TAU, Builder, Convolution, Neuron, Source, common_threshold
+from snnjax.interop.nir_nodes import TAU, Builder, Convolution, Neuron, Source, Square, common_threshold, square
 from snnjax.interop.nir_recipe import decide, note, recipe
 from snnjax.kernels import exact
 from snnjax.layers.conv import Conv
@@ -127,8 +127,19 @@ def _network(graph: "NIRGraph") -> SpikingNetwork:
         raise InputError(f"it holds a {type(spec).__name__}")
     if missing := [name for name in spec.weight_shapes if name not in graph.nodes]:
         raise InputError(f"it lacks the node {missing[0]}")
-    weights = {name: np.asarray(graph.nodes[name].weight) for name in spec.weight_shapes}
+    weights = {}
+    for number, name, conv in spec.layers():
+        weights[name] = np.asarray(graph.nodes[name].weight)
+        padded = _square_kernel(spec, number, name, conv)
+        if weights[name].shape[2:] == (padded.side, padded.side):
+            weights[name] = weights[name][padded.place(spec.weight_shapes[name][2:])]
     return SpikingNetwork(spec, weights=weights, class_names=about["class_names"])
+
+
+def _square_kernel(spec: Network, number: int, name: str, conv: Conv) -> Square:
+    """The kernel of a layer of stage `number` in a file; raises InputError where there is none."""
+    size = spec.input_shapes[number][1:]
+    return square(size, f"`kernel` of {name} of {spec.name}", conv.kernel, conv.stride, conv.padding)
 
 
 def exportable(network: SpikingNetwork) -> SpikingNetwork:
@@ -144,6 +155,7 @@ def exportable(network: SpikingNetwork) -> SpikingNetwork:
     check_fitted(spec)
     _check_decision(spec)
     first = _first_stage(spec)
+    _check_squares(spec, first)
     weights = {name: value.astype(np.float64) for name, value in rounded_weights(spec, network.weights()).items()}
     for number, name, conv in spec.layers():
         if number >= first and name not in spec.deciding:
@@ -214,6 +226,25 @@ def _check_hidden(spec: Network, name: str, conv: Conv, weights: np.ndarray) -> 
         raise InputError(f"`weights` of {name} of {spec.name} must be at least 0, got {weights.min():.4g}: {why}")
     if conv.threshold is None:
         raise InputError(f"`threshold` of {name} of {spec.name} must be a number for NIR, got None")
+
+
+def _check_squares(spec: Network, first: int) -> None:
+    """Raises InputError where NIR cannot express a kernel or a pooling window, from stage `first` on."""
+    for number, stage in enumerate(spec.stages[first:], first):
+        pools = []
+        if number > first or not first:
+            pools = [(spec.shapes[output][1:], each.pool) for output, each in spec.graph.reads(number)]
+        size = spec.input_shapes[number][1:]
+        for name, conv in zip(spec.names[number], stage.branches, strict=True):
+            _square_kernel(spec, number, name, conv)
+        if stage.branches:
+            margins = checks.pair("output_padding", conv.output_padding, 0)
+            rows, columns = conv.output_size(size)
+            size = rows + 2 * margins[0], columns + 2 * margins[1]
+        for maps, pool in (*pools, (size, stage.pool)):
+            if pool is not None:
+                name = f"`window` of a pool of stage {number + 1} of {spec.name}"
+                square(maps, name, pool.window, pool.stride or pool.window, pool.padding)
 
 
 def _rounded(weights: np.ndarray, threshold: Any, *, decides: bool) -> tuple[np.ndarray, Any]:

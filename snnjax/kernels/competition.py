@@ -249,7 +249,7 @@ def _strongest_features(
     flat = weights.reshape(len(weights), -1)
 
     def receptive_field(position: jax.Array) -> jax.Array:
-        corner = (0, position // width * strides[0], position % width * strides[1])
+        corner = (jnp.zeros_like(position), position // width * strides[0], position % width * strides[1])
         return lax.dynamic_slice(latency, corner, weights.shape[1:]).ravel()
 
     def evaluate(state: Any) -> Any:

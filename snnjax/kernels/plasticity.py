@@ -73,7 +73,12 @@ def patches(latency: jax.Array, positions: jax.Array, *, kernel: Pair, stride: P
     """The inputs of neurons at `positions`, (N, 2) integers: row, column; (N, C, kh, kw) of the padded `latency`."""
     size = (latency.shape[0], *checks.pair("kernel", kernel, 1))
     down, right = checks.pair("stride", stride, 1)
-    return jax.vmap(lambda place: lax.dynamic_slice(latency, (0, place[0] * down, place[1] * right), size))(positions)
+
+    def patch(position: jax.Array) -> jax.Array:
+        row, column = position
+        return lax.dynamic_slice(latency, (jnp.zeros_like(row), row * down, column * right), size)
+
+    return jax.vmap(patch)(positions)
 
 
 @checks.kernel("stabiliser", "stride", "time_steps", check=_check_stdp)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -135,13 +135,13 @@ class RSTDP(Learner):
         shares = (counts[:2] / jnp.maximum(counts[2], 1)).astype(jnp.float32)
         if self.floor is not None:
             shares = self.floor + (1 - self.floor) * shares
-        base = jnp.stack([jnp.stack(self.reward), jnp.stack(self.punish)])
+        base = jnp.asarray([self.reward, self.punish], jnp.float32)
         return kernels.adapted_rates(base, shares[:, None])
 
     def _redrawn(self, state: dict[str, Any], key: jax.Array, features: int) -> dict[str, Any]:
         """With the features that the next epoch keeps."""
         key, now = jax.random.split(key)
-        dropped = jax.random.bernoulli(now, cast(float, self.dropout), (features,))
+        dropped = jax.random.bernoulli(now, jnp.float32(self.dropout), (features,))
         return dict(state, key=key, kept=~dropped)
 
     def scalars(self, state: Any) -> dict[str, float]:

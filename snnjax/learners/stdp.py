@@ -74,7 +74,7 @@ class STDP(Learner):
         """The input that is learned from."""
         if not self.pointwise:
             return latency
-        spikes = Spikes(latency, jnp.ones(latency.shape))  # all equally strong
+        spikes = Spikes(latency, jnp.ones(latency.shape, jnp.float32))  # all equally strong
         return kernels.pointwise_inhibition(spikes, time_steps=layer.time_steps).latency
 
     def scalars(self, state: Any) -> dict[str, float]:

@@ -83,7 +83,7 @@ class TargetTime(Learner):
     def positions(self, state: Any, shown: jax.Array, size: tuple[int, int]) -> jax.Array:
         """Where the patches of image number `shown` lie among H' x W' positions, (patches, 2) int32: row, column."""
         key = jax.random.fold_in(state["key"], shown)
-        place = jax.random.randint(key, (self.patches,), 0, size[0] * size[1])
+        place = jax.random.randint(key, (self.patches,), 0, size[0] * size[1], jnp.int32)
         return jnp.stack(jnp.divmod(place, size[1]), axis=1)
 
     def rule(self, state: Any, time_steps: int) -> dict[str, Any]:

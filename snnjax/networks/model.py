@@ -265,7 +265,7 @@ def check_fitted(network: Network, *names: str) -> None:
 
 
 def check_image(encoder: Any, input_shape: tuple[int, int, int], image: Any) -> None:
-    """Raises InputError unless an encoder makes a network's input (C, H, W) of an image of 0..255."""
+    """Raises InputError unless an encoder makes a network's input (C, H, W) of an image, uint8 or floats of 0..255."""
     checks.pixels("image", image, getattr(encoder, "scale", 1.0))
     given = _encoded(encoder, image.shape)
     if given == input_shape:
@@ -314,7 +314,7 @@ class SpikingNetwork(nnx.Module):
         self.class_names = names.checked(class_names, spec.classes) or names.numbered(spec.classes)
         layers = Model.of(spec, spec.initial_weights(seed) if weights is None else weights).layers
         for name, layer in layers.items():
-            setattr(self, name, PlasticWeight(jnp.asarray(layer.weights)))
+            setattr(self, name, PlasticWeight(jnp.asarray(layer.weights, jnp.float32)))
         leaves, self._structure = jax.tree.flatten(spec)
         self._numbers = tuple(None if isinstance(leaf, np.ndarray | jax.Array) else leaf for leaf in leaves)
         self._arrays = nnx.List([nnx.Variable(jnp.asarray(x)) for x in leaves if isinstance(x, np.ndarray | jax.Array)])
@@ -341,9 +341,10 @@ class SpikingNetwork(nnx.Module):
             getattr(self, name)[...] = jnp.asarray(value, jnp.float32)
 
     def __call__(self, image: ArrayLike) -> jax.Array:
-        """The class of an image of 0..255 as its encoder takes it, as of `predict`.
+        """The class of an image as its encoder takes it, uint8 or floats of 0..255, as of `predict`.
 
-        Raises InputError without an encoder, and for an image of another shape.
+        Raises InputError without an encoder, for an image of another shape, for pixels known to be of 0..1, and
+        InputTypeError for another dtype.
         """
         model = self.model
         check_fitted(self.spec)

@@ -54,7 +54,7 @@ def fan_out(conv: Conv, connected: Any, size: tuple[int, int]) -> jax.Array:
         return lax.conv_general_dilated(inputs[None], taps, strides, padding, precision=lax.Precision.HIGHEST)[0, 0]
 
     inputs = jax.ShapeDtypeStruct((taps.shape[1], *size), jnp.float32)
-    (synapses,) = jax.linear_transpose(sums, inputs)(jnp.ones(conv.output_size(size)))
+    (synapses,) = jax.linear_transpose(sums, inputs)(jnp.ones(conv.output_size(size), jnp.float32))
     return synapses
 
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from snnjax.core import devices, files, processes
+from snnjax.core import devices, files
 from snnjax.core.components import completed, to_data
 from snnjax.core.errors import InputError
 from snnjax.runs.results_file import versions
@@ -29,10 +29,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class CheckpointFolder:
-    """A folder that one run or sweep locks until its `with` block ends, with the last two checkpoints.
-
-    Of several processes the first alone reads, locks and writes it.
-    """
+    """A folder that one run or sweep locks until its `with` block ends, with the last two checkpoints."""
 
     def __init__(
         self, path: Path | str, work: Trainer | Sweep, settings: Json | None, about: Json | None, command: str
@@ -65,11 +62,6 @@ class CheckpointFolder:
         self._identity: Json = json.loads(json.dumps(identity))
         self.settings: Json = self._identity["settings"] | json.loads(json.dumps(about or {}))
         self._sound = True  # whether the last checkpoint is
-        self.writes = processes.index() == 0
-        self._compare_processes()
-        self._lock = contextlib.ExitStack()
-        if not self.writes:
-            return
         if self.path.exists() and not self.path.is_dir():
             raise FileExistsError(f"{self.path} is a file, not a folder: name another folder")
         self.path.mkdir(parents=True, exist_ok=True)
@@ -77,14 +69,6 @@ class CheckpointFolder:
             stack.enter_context(files.lock(self.path))
             self._read()
             self._lock = stack.pop_all()
-
-    def _compare_processes(self) -> None:
-        """Raises InputError where this process has another network, other settings or data than the first."""
-        first = processes.share(self._identity)
-        if changes := _changes(self._identity["settings"], first["settings"]):
-            raise InputError(f"all processes must have the same settings and data: the first has {changes}")
-        if self._identity["network"] != first["network"]:
-            raise InputError("all processes must train the same network: the first has another one")
 
     def __enter__(self) -> Self:
         return self

@@ -5,9 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
-from snnjax.core import files, metrics, processes
+from snnjax.core import files, metrics
 from snnjax.core.errors import InputError
 from snnjax.runs import reuse
 from snnjax.runs.checkpoint_folder import CHECKPOINT, PREVIOUS, Arrays, CheckpointFolder, Json
@@ -52,7 +50,6 @@ class RunFolder(CheckpointFolder):
         self._saved_phase = -1  # of the state that was saved last
         self._next_save = 0.0  # when a state within a phase is saved
         super().__init__(path, trainer, settings, about, command)
-        self.results = processes.share(self.results)
 
     def _read(self) -> None:
         existing = [name for name in (RESULTS, CHECKPOINT, PREVIOUS) if (self.path / name).exists()]
@@ -87,7 +84,7 @@ class RunFolder(CheckpointFolder):
             self.notes.append(f"going on with epoch {state.done + 1} of {plan[state.phase].name}{progress}")
             if state.origin not in ("", self.trainer.training.fingerprint):
                 self.notes.append("its phase began with other sources, versions or another device")
-        while reuse is not False and self.writes and not self.state and state.phase < len(plan) - 1:
+        while reuse is not False and not self.state and state.phase < len(plan) - 1:
             if plan[state.phase].epochs == 0:
                 self.trainer.training.end_phase(state)
             elif not self._reuse_layer(state, foreign=reuse is True):
@@ -123,7 +120,7 @@ class RunFolder(CheckpointFolder):
 
         A state at the end of a short epoch is not written if that would take a large share of the time.
         """
-        if not self.writes or not self._is_due(state):
+        if not self._is_due(state):
             return
         begin = time.perf_counter()
         self._write_state(state)
@@ -161,16 +158,9 @@ class RunFolder(CheckpointFolder):
 
     def finish(self, state: TrainState) -> Json:
         """Tests the best network, writes weights and results.json, lets `draw` make the report; returns the results."""
-        decisions, scores = self.trainer.predict(state, self.trainer.data.test_images)
-        if self.writes:
-            self._write(state, decisions, scores)
-        self.results = processes.share(self.results)
-        return self.results
-
-    def _write(self, state: TrainState, decisions: np.ndarray, scores: np.ndarray) -> None:
-        """Writes the files of `finish`, given decisions and scores of the test images; results.json last."""
         trainer = self.trainer
         data = trainer.data
+        decisions, scores = trainer.predict(state, data.test_images)
         network = trainer.trained(state)
         start = trainer.network.hyperparameters()
         results: Json = dict(
@@ -197,8 +187,6 @@ class RunFolder(CheckpointFolder):
         )
         if self.command:
             results["command"] = self.command
-        if processes.count() > 1:
-            results["processes"] = processes.count()
         shape = data.train_images.shape[1:]
         trained = Trained(network.spec, state.trained.weights, shape, self.settings, data.class_names)
         trained.save(self.path / WEIGHTS)
@@ -208,3 +196,4 @@ class RunFolder(CheckpointFolder):
         results["seconds"] = self.seconds
         write_results(self.path, results)
         self.results = results
+        return results

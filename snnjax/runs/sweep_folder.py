@@ -4,8 +4,8 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
-from snnjax import InputError, Network
-from snnjax.core import files, processes
+from snnjax import Network
+from snnjax.core import files
 from snnjax.runs.checkpoint_folder import CHECKPOINT, Arrays, CheckpointFolder, Json
 from snnjax.runs.results_file import versions
 from snnjax.runs.trained import SWEEP, Trained
@@ -40,8 +40,6 @@ class SweepFolder(CheckpointFolder):
 
         The other arguments and what it raises are as in `RunFolder`.
         """
-        if processes.count() > 1:
-            raise InputError(f"a sweep's folder is of one process, got {processes.count()} under jax.distributed")
         self.sweep = sweep
         self.state = SweepState()
         self._draw = draw

@@ -181,7 +181,7 @@ def _learn_batch(layer: Layer, state: Any, carry: Any, images: Any) -> tuple[Any
     after = jnp.broadcast_to(excess, (batch, *excess.shape))
     if learner.competitors(layer):
         training = spikes_at(layer.conv.threshold + excess)
-        neuron = jnp.broadcast_to(jnp.arange(training.time.shape[2]), training.time.shape)
+        neuron = jnp.broadcast_to(jnp.arange(training.time.shape[2], dtype=jnp.int32), training.time.shape)
         time = jnp.where(neuron >= learner.non_targets, training.time, jnp.inf)
         (winner,) = kernels.of_earliest(time, training.potential, (neuron - learner.non_targets,))
         competing = (label[:, None] == jnp.arange(classes)[None]) & learns[:, None]
@@ -251,9 +251,9 @@ def _learn_deciding(layer: Layer, state: Any, part: Slice, turn: Any) -> tuple[L
 
     # Rows are weights as each image has changed them, (kh, kw, B, C). Marks are the image that has changed each feature
     # last, then the feature that has won in each image; -1 for none.
-    rows = jnp.zeros((*layer.stored.shape[:2], size, layer.stored.shape[3]))
-    begin = (rows, jnp.full(features + size, -1))
-    xs = (jnp.arange(size), before, spiked, part.labels, taught)
+    rows = jnp.zeros((*layer.stored.shape[:2], size, layer.stored.shape[3]), jnp.float32)
+    begin = (rows, jnp.full(features + size, -1, jnp.int32))
+    xs = (jnp.arange(size, dtype=jnp.int32), before, spiked, part.labels, taught)
     (rows, marks), _ = jax.lax.scan(one, begin, xs, unroll=4)  # a loop copies the arrays that it changes
     slot = marks[:features]
     weights = jnp.where((slot < 0)[:, None], layer.stored, rows[:, :, slot])

@@ -25,7 +25,7 @@ def learn_stdp(task: Task, carry: Carry, model: Model | None, part: Slice) -> tu
     conv = layer.conv
     learner = cast(STDP, conv.each_learner[task.learner])
     wta = cast(WTA, conv.competition)
-    numbers = state + jnp.arange(len(part.inputs)) - part.start
+    numbers = state + jnp.arange(len(part.inputs), dtype=jnp.int32) - part.start
     result = blocks.learn_by_stdp(
         layer.stored,
         part.inputs,

@@ -138,7 +138,7 @@ def _learn_in_order(
         def answer(index: jax.Array) -> Any:
             return respond(learned[0], *image_of(index))
 
-        responses = devices.share_out(functools.partial(devices.map_each, answer), start + jnp.arange(batch))
+        responses = devices.map_each(answer, start + jnp.arange(batch))
 
         def learn_response(place: jax.Array, learned: tuple[Carry, StepResult]) -> tuple[Carry, StepResult]:
             return learn_one(start + place, learned, jax.tree.map(lambda x: x[place], responses))

@@ -44,9 +44,9 @@ class Strongest(NamedTuple):
 
     def winner(self, layer: Layer, size: Any) -> Winners:
         """The winner of one image, (1,), given rows and columns of the layer's input."""
-        features = jnp.arange(len(self.potential))
+        features = jnp.arange(len(self.potential), dtype=jnp.int32)
         values = self.potential, features, self.place
-        most, feature, place = kernels.of_earliest(jnp.zeros(len(features)), self.potential, values)
+        most, feature, place = kernels.of_earliest(jnp.zeros(len(features), jnp.float32), self.potential, values)
         row, column = jnp.divmod(place, layer.conv.output_size(size)[1])
         won = jnp.where(most > 0, feature, -1)
         return Winners(*(x[None] for x in (won, row, column, jnp.int32(layer.time_steps - 1))))
@@ -73,7 +73,7 @@ def _merged(layer: Layer, changed: Changed) -> Layer:
     features = len(changed.slot)
     size = len(changed.rows)
     owner = jnp.where(changed.slot < 0, size, changed.slot)
-    feature = jnp.full(size, features).at[owner].set(jnp.arange(features), mode="drop")
+    feature = jnp.full(size, features, jnp.int32).at[owner].set(jnp.arange(features, dtype=jnp.int32), mode="drop")
     weights = layer.stored.at[:, :, feature].set(jnp.moveaxis(changed.rows, 0, 2), mode="drop")
     return dataclasses.replace(layer, stored=weights)
 
@@ -162,8 +162,10 @@ def learn(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, S
             stale[name] = Strongest.of(block_potentials(layer, spiked)).among(carry.states[name].get("kept"))
             rows, columns, features, channels = layer.stored.shape
             slot = jnp.full(features, -1, jnp.int32)
-            unchanged[name] = Changed(slot, jnp.zeros(features), jnp.zeros((block, rows, columns, channels)))
-        xs = (jnp.arange(block), stale, span.inputs, span.labels, span.shown)
+            unchanged[name] = Changed(
+                slot, jnp.zeros(features, jnp.float32), jnp.zeros((block, rows, columns, channels), jnp.float32)
+            )
+        xs = (jnp.arange(block, dtype=jnp.int32), stale, span.inputs, span.labels, span.shown)
         learn_image = functools.partial(_learn_image, rule, carry.layers)
         after, result = jax.lax.scan(learn_image, (carry.states, carry.tally, unchanged), xs)
         states, tally, changed = after

@@ -205,11 +205,11 @@ def summary(counts: np.ndarray) -> dict[str, float]:
 def cost(
     network: SpikingNetwork, images: ArrayLike, labels: ArrayLike | None = None, *, native: bool | None = None
 ) -> Cost:
-    """What a trained network costs on images (N, H, W) of 0..255, or (N, H, W, 3) as its encoder takes them.
+    """What a trained network costs on images (N, H, W), or (N, H, W, 3) as its encoder takes them.
 
-    `labels` are (N,); `native`: by compiled kernels, by default where they can be had. Counts are those of NeuroBench;
-    what the encoder takes is not counted. Raises InputError where images or labels do not fit, or the network is not
-    fitted.
+    Images are uint8 or floats of 0..255, `labels` (N,); `native`: by compiled kernels, by default where they can be
+    had. Counts are those of NeuroBench; what the encoder takes is not counted. Raises InputError where images or labels
+    do not fit, or the network is not fitted, and InputTypeError for images of other dtypes.
     """
     if not isinstance(network, SpikingNetwork):
         raise wrong_type("network", "a SpikingNetwork", network, "snnjax.load(RUN)")

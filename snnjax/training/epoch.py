@@ -83,14 +83,12 @@ class EpochRunner:
         self.placement = placement
         self.task = task
         self.images = images
-        # Processes share the images of a batch, except in fast steps, which take a batch in one product.
-        self.mesh = placement.batched if task.batch > 1 and not fast and not task.end else placement.learning
-        self._plain = learning_program(step, task, self.mesh)
-        self._fast = learning_program(fast.run, task, self.mesh) if fast else self._plain
+        self._plain = learning_program(step, task, placement.learning)
+        self._fast = learning_program(fast.run, task, placement.learning) if fast else self._plain
         self._clips = fast is not None and fast.clips
         self.unit = fast.unit(task) if fast else task.batch
-        self.carry = place(carry, self.mesh, NETWORKS)
-        self.model = place(model, self.mesh, NETWORKS)
+        self.carry = place(carry, placement.learning, NETWORKS)
+        self.model = place(model, placement.learning, NETWORKS)
         self.timer = Timer(name)
         self._in_bounds = False
         order = images.order(0)
@@ -109,7 +107,7 @@ class EpochRunner:
         several = places is not None and places.ndim == 2
 
         def put(name: str, values: Any, places: np.ndarray | None) -> None:
-            placed = self.placement.place_images(values, start, self.size, self.mesh, places)
+            placed = self.placement.place_images(values, start, self.size, self.placement.learning, places)
             (per_network if several or has_own(values) else shared)[name] = placed
 
         put("inputs", self.images.inputs, places)
@@ -152,8 +150,7 @@ class EpochRunner:
                 part = slice(first - start, end - start)
                 span = dict(start=np.int32(part.start), stop=np.int32(part.stop), last=np.bool_(end == self._total))
                 images = (end - first) * self.placement.count
-                returned = self.timer.run(images, program, self.carry, self.model, per_network, shared | span)
-                self.carry, result = self.timer.call(0, self.placement.agreed, *returned, self.mesh)
+                self.carry, result = self.timer.run(images, program, self.carry, self.model, per_network, shared | span)
                 pieces.append(self._learned(result, part))
                 report(images, self._correct(pieces[-1], numbers[..., first:end]))
             if stop < self._total and time.monotonic() - kept >= EVERY:

@@ -40,7 +40,7 @@ def fit_encoders(cache: StageCache, states: Sequence[TrainState]) -> bool:
     for index, encoder in remaining.items():
         if encoder not in fitted:
             result = timer.call(len(images), contracts.checked_fit, encoder, images)
-            fitted[encoder] = cache.placement.of_first_process(jax.tree.leaves(result))
+            fitted[encoder] = jax.tree.leaves(result)
             cache.callback.advanced(len(images), 0)
         states[index].keep_numbers("encoder", encoder, fitted[encoder])
         contracts.check_encoder(states[index].network(networks[index]), image)
@@ -83,7 +83,7 @@ def fit_decisions(
     for state, network, outputs in zip(states, cache.networks, inputs["train"], strict=True):
         about = outputs, all_labels.astype(np.int32), network.classes, network.time_steps
         fitted = fit.call(len(all_labels), contracts.checked_fit, network.decision, *about)
-        state.keep_numbers("decision", network.decision, cache.placement.of_first_process(jax.tree.leaves(fitted)))
+        state.keep_numbers("decision", network.decision, jax.tree.leaves(fitted))
         contracts.check_decision(state.network(network))
         cache.callback.advanced(len(all_labels), 0)
     model = cache.pack(cache.models(states))

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from snnjax.core import devices
+from snnjax.core import checks, devices
 from snnjax.core.metrics import fractions
 from snnjax.data import Dataset
 from snnjax.learners import Diagnosis
@@ -65,14 +65,12 @@ class Training:
     def run(self, states: States, save: Callable[[States], None] = lambda states: None) -> States:
         """Trains all networks, which are in the same phase, to the end; changes and returns the states.
 
-        Of several processes, all continue from the states of the first. `save` is called after each epoch and phase,
-        and within an epoch every `epoch.EVERY` seconds, when `shown` is above 0. Before that, raises DivergedError
-        where a learner has led weights or numbers out of their range, InputError where another component is wrong.
+        `save` is called after each epoch and phase, and within an epoch every `epoch.EVERY` seconds, when `shown` is
+        above 0. Before that, raises DivergedError where a learner has led weights or numbers out of their range,
+        InputError where another component is wrong.
         """
         cache = self.cache
         cache.clear()  # of an interrupted run's inputs: these states lack their diagnoses
-        for state, first in zip(states, cache.placement.of_first_process(states), strict=True):
-            vars(state).update(vars(first))
         if states[0].phase < len(self.plan) and fitting.fit_encoders(cache, states):
             save(states)
         while states[0].phase < len(self.plan):
@@ -209,9 +207,10 @@ class Training:
     def predict(self, states: Sequence[TrainState], images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Decisions, (networks, N) int32, -1 where silent, and scores, (networks, N, classes) float32, on images.
 
-        Those of the networks with `rounded_weights`, as they are saved. Raises InputError where a custom decision
-        returns invalid values.
+        Those of the networks with `rounded_weights`, as they are saved. Raises InputError where images are not of
+        0..255, or a custom decision returns invalid values.
         """
+        checks.pixels("images", images, getattr(self.network.encoder, "scale", 1.0))
         rounded = []
         for state, network in zip(states, self.networks, strict=True):
             described = state.network(network)

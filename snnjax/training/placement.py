@@ -3,16 +3,14 @@
 import functools
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from snnjax.core import devices, files, processes
+from snnjax.core import devices, files
 from snnjax.steps.plain import Slice, Task
-
-T = TypeVar("T")
 
 SHARED = PartitionSpec()
 NETWORKS = PartitionSpec("networks")
@@ -91,16 +89,13 @@ class Placement:
     """Networks of one structure on the devices; trees of them have a leading axis of networks, also of a single one.
 
     They learn on as many devices as there are networks; images of a single network that does not learn are spread over
-    all devices, and over all processes. Images are (N, ...), or (networks, N, C, H, W) where each network has latencies
-    of its own.
+    all devices. Images are (N, ...), or (networks, N, C, H, W) where each network has latencies of its own.
 
     Attributes:
       count: of the networks.
       platform: of the devices, such as "cpu".
-      devices: the number of this process's devices.
       mapping: the mesh of programs that do not learn.
       learning: of those that learn.
-      batched: of those that learn in batches, which processes share; the same as `learning` where there is one process.
     """
 
     def __init__(self, count: int):
@@ -109,10 +104,7 @@ class Placement:
         self.count = count
         self.platform = peers[0].platform
         self.learning = Mesh(peers[:count, None], axes)
-        self.devices = int(processes.gather(np.int64(peers.size)).min())  # chunks are the same in all processes
-        self.mapping = self.learning if count > 1 else Mesh(peers[None, : self.devices], axes)
-        shared = count == 1 and processes.count() > 1
-        self.batched = Mesh(devices.sharers()[None], axes) if shared else self.learning
+        self.mapping = self.learning if count > 1 else Mesh(peers[None], axes)
 
     def stack(self, trees: Sequence[Any]) -> Any:
         """The trees of all networks as one; the last one is repeated to fill the devices."""
@@ -152,17 +144,6 @@ class Placement:
             return place(values, mesh, BOTH if per_network else IMAGES)
         return place(values, mesh, NETWORKS if per_network else SHARED)  # all devices learn from all images
 
-    def of_first_process(self, value: T) -> T:
-        """The `value` of the first process."""
-        return processes.share(value)
-
-    def agreed(self, carry: Any, result: Any, mesh: Mesh) -> tuple[Any, Any]:
-        """The `carry` and `result` of a learning program, from the first process: others may round differently."""
-        if processes.count() == 1:
-            return carry, result
-        carry, result = processes.share_arrays((carry, result))
-        return place(carry, mesh, NETWORKS), result
-
     def map(
         self,
         timer: Timer,
@@ -179,19 +160,16 @@ class Placement:
         """
         per_network = has_own(images)
         total = count_of(images)
-        chunks = -(-total // (CHUNK.get(self.platform, CHUNK["gpu"]) * self.devices))
-        share = -(-total // (chunks * self.devices))  # images a device, so that few are padded
-        chunk = share * self.mapping.shape["images"]
+        sharing = self.mapping.shape["images"]
+        chunks = -(-total // (CHUNK.get(self.platform, CHUNK["gpu"]) * sharing))
+        chunk = -(-total // (chunks * sharing)) * sharing  # so that few are padded
         program = mapping_program(function, self.mapping, per_network, **static)
         models = place(models, self.mapping, NETWORKS)
         whole = None
-        several = processes.count()
-        for start in range(0, total, chunk * several):
-            count = min(chunk * several, total - start)
-            placed = self.place_images(images, start + chunk * processes.index(), chunk, self.mapping)
+        for start in range(0, total, chunk):
+            count = min(chunk, total - start)
+            placed = self.place_images(images, start, chunk, self.mapping)
             result = timer.run(count * self.count, program, models, placed)
-            if several > 1:
-                result = timer.call(0, gathered, result)
             if whole is None:
                 whole = jax.tree.map(lambda x: files.empty((self.count, total, *x.shape[2:]), x.dtype), result)
             for values, part in zip(jax.tree.leaves(whole), jax.tree.leaves(result), strict=True):
@@ -217,25 +195,9 @@ def count_of(images: Any) -> int:
     return jax.tree.leaves(images)[0].shape[int(has_own(images))]
 
 
-def gathered(tree: Any) -> Any:
-    """A tree of (networks, N, ...) from all processes, one after the other: (networks, processes * N, ...)."""
-    return jax.tree.map(lambda x: np.concatenate(list(x), axis=1), processes.gather(tree))
-
-
 def place(values: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
-    """Puts arrays where a program takes them; those of several processes are not compared."""
-    sharding = NamedSharding(mesh, spec)
-
-    def local(array: Any) -> Any:
-        return array if getattr(array, "is_fully_addressable", True) else np.asarray(array)
-
-    def put_everywhere(array: Any) -> jax.Array:
-        array = np.asarray(array)
-        return jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
-
-    if sharding.is_fully_addressable:
-        return jax.device_put(jax.tree.map(local, values), sharding)
-    return jax.tree.map(put_everywhere, values)
+    """Puts arrays where a program takes them."""
+    return jax.device_put(values, NamedSharding(mesh, spec))
 
 
 @functools.lru_cache(maxsize=256)

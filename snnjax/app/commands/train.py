@@ -11,7 +11,6 @@ from snnjax.app import console, options, parts
 from snnjax.app.main import COMMAND
 from snnjax.app.report import draw_run
 from snnjax.app.tracking import Tracker
-from snnjax.core import processes
 from snnjax.core.defaults import FEW
 from snnjax.data.pictures import background
 from snnjax.runs.run_folder import RunFolder
@@ -56,7 +55,7 @@ def prepare(
     if spec.patience is not None:
         settings = dataclasses.replace(settings, patience=spec.patience)
     path = path or Path("runs") / f"{kind}{spec.name}_{images.name}"
-    native = processes.share(parts.use_native(machine.kernels, spec.time_steps, path))
+    native = parts.use_native(machine.kernels, spec.time_steps, path)
     given = {
         name: value for name, value in vars(training).items() if name in vars(settings) and value not in (None, ())
     }
@@ -102,14 +101,14 @@ def train(chosen: options.Train) -> dict[str, Any]:
         if not folder.results:
             try:
                 with console.Bars() as trainer.callback, contextlib.ExitStack() as stack:
-                    tracked = chosen.run.tensorboard and folder.writes
-                    save = stack.enter_context(Tracker(folder, state)).save if tracked else folder.save
+                    save = folder.save
+                    if chosen.run.tensorboard:
+                        save = stack.enter_context(Tracker(folder, state)).save
                     folder.finish(trainer.run(state, save))
             except OSError as error:
                 kept = f"all but the last half minute is kept, continue by --resume once {path} can be written"
                 raise OSError(f"{error}; {kept if folder.saved else 'nothing was kept'}") from error
-        if folder.writes:
-            console.summary(folder)
+        console.summary(folder)
         return folder.results
 
 

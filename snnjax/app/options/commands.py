@@ -13,7 +13,6 @@ from snnjax.app.options.shared import (
     Machine,
     Network,
     OfRun,
-    Processes,
     Run,
     SplitData,
     TrainData,
@@ -35,7 +34,6 @@ class Train:
     data: TrainData = field(default_factory=TrainData)
     training: Training = field(default_factory=Training)
     machine: Machine = field(default_factory=Machine)
-    processes: Processes = field(default_factory=Processes)
     run: Run = field(default_factory=Run)
 
 
@@ -50,7 +48,6 @@ class Evaluate(OfRun):
     run: Annotated[Positional[Path], option("RUN")]
     """run folder, its weights.npz, or pretrained:NAME"""
     machine: Machine = field(default_factory=Machine, kw_only=True)
-    processes: Processes = field(default_factory=Processes, kw_only=True)
     out: Annotated[Path | None, option("FILE.json", "none")] = None
     """file to write the figures into"""
 

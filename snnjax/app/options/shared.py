@@ -156,16 +156,6 @@ class Machine(Device):
 
 
 @dataclasses.dataclass(frozen=True)
-class Processes:
-    """Where else to run."""
-
-    distributed: Annotated[DisallowNone[tuple[str, ...] | None], option("[HOST:PORT N ID]", "one process")] = None
-    """run as one of several processes, on one machine or on many, all started with the same command: they share out
-    what does not come one after the other, and the first one writes. Under Slurm, MPI, Kubernetes and on TPUs they find
-    each other; elsewhere give address and port of the first, their number, and the number of this one from 0"""
-
-
-@dataclasses.dataclass(frozen=True)
 class Run:
     """What to keep."""
 

@@ -302,4 +302,4 @@ def _classes(weights: jax.Array, classes: int) -> int:
 def _open(kept: jax.Array | None, features: int) -> jax.Array:
     if kept is not None:
         _check_shape("kept", kept, (features,))
-    return jnp.zeros(features) if kept is None else jnp.where(kept, 0.0, -jnp.inf)
+    return jnp.zeros(features, jnp.float32) if kept is None else jnp.where(kept, jnp.float32(0), -jnp.inf)
