@@ -16,7 +16,7 @@ from snnjax.app.console import markdown as markdown
 from snnjax.app.main import parse, user_errors
 from snnjax.app.options import option
 from snnjax.core import devices, files
-from snnjax.runs.results import versions
+from snnjax.runs.results_file import versions
 
 T = TypeVar("T")
 

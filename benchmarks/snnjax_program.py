@@ -22,7 +22,7 @@ from snnjax.learners import SupervisedSTDP, TargetTime
 from snnjax.networks.batches import decide_batch, encode_batch, input_batch, output_batch
 from snnjax.networks.decision import is_fitted
 from snnjax.networks.forward import Known
-from snnjax.runs.results import versions
+from snnjax.runs.results_file import versions
 from snnjax.training import fitting
 from snnjax.training.epoch import EpochRunner
 from snnjax.training.loop import Training

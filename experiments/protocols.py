@@ -3,6 +3,9 @@
 import dataclasses
 from typing import NamedTuple
 
+from snnjax import NETWORKS
+from snnjax.app.names import RECORDED
+
 CITED = "as cited by others, to be checked in the paper before it is quoted"
 JPEG = "cifar10-jpeg"  # a folder of pictures: slightly lossy copies of CIFAR-10's images
 
@@ -14,16 +17,41 @@ class Row:
     model: str  # as the option of `snnjax train`
     dataset: str  # as there, or cifar10-jpeg
     train_images: int | None = None  # equally many of each class, held-out ones included; None: all
+    test_images: int | None = None  # equally many of each class; None: all
+    in_order: bool = False  # the first images of the data set, however many of each class
     labels: int | None = None  # of so many of them, equally many of each class; None: of all
     drawn: bool = False  # by the seed, rather than the first ones
+    validation: float = 0.1  # share of the training images that is held out
     mirror: bool = False  # training images at random
     native: bool = True  # compiled kernels rather than XLA's, where they can be had
     epochs: tuple[int, ...] = ()  # of each stage; (): the network's own
-    patience: int | None = None  # as the option of `snnjax train`; None: the network's own
-    update_batch: int = 1  # as there
+    batch_size: int | None = None  # as the option of `snnjax train`, as are the next three
+    shuffle: bool | None = None
+    patience: int | None = None
+    update_batch: int = 1
     seeds: int = 5  # number of runs
     least: float | None = None  # what the mean test accuracy should reach, in %; None: as it comes
-    folder: str = ""  # of the pictures where `dataset` is "folder"; "" elsewhere
+
+    @property
+    def images(self) -> str:
+        """The data set that the images are of."""
+        return "cifar10" if self.dataset == JPEG else self.dataset
+
+
+def recorded_run(model: str) -> Row:
+    """The protocol of the recorded run of the PyTorch code, which tests each epoch on the test images."""
+    return Row(
+        model,
+        "mnist",
+        train_images=6_000,
+        test_images=2_000,
+        in_order=True,
+        validation=0,
+        epochs=(*NETWORKS[model]().epochs[:-1], 4),
+        batch_size=1_000,
+        shuffle=False,
+        patience=0,
+    )
 
 
 NCG = "goupy2024_ncg"
@@ -80,6 +108,11 @@ TABLES: dict[str, tuple[Row, ...]] = {
         Row("mozafari2018", "mnist", train_images=6_000, epochs=(2, 4, 10), patience=0, update_batch=size, seeds=3)
         for size in BATCHES
     ),
+    "replication": tuple(recorded_run(name) for name in RECORDED),
+    "pretrained": (
+        *(Row(name, "mnist", seeds=1) for name in (NCG, "kheradpisheh2018", "mozafari2018", "deep2024")),
+        Row(NARROW, JPEG, mirror=True, seeds=1),
+    ),
 }
 
 
@@ -129,5 +162,5 @@ def published(row: Row) -> list[Published]:
     """
     if row.labels is not None:
         return []
-    key = (row.model, {JPEG: "cifar10"}.get(row.dataset, row.dataset), row.train_images)
+    key = (row.model, row.images, row.train_images)
     return [entry for entry in PUBLISHED if entry[:3] == key]

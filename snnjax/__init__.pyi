@@ -35,7 +35,7 @@ from .networks import (
     stage,
 )
 from .runs import load
-from .training.costs import cost
+from .training.cost import cost
 from .training.loop import Trainer
 from .training.state import Callback, Settings, TrainState
 from .training.sweep import Sweep

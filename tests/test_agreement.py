@@ -261,7 +261,7 @@ def test_free_runs_learn_as_the_recorded_one(shared, run, mnist):
     Rounding parts the trajectories. The reference itself, started from these weights with a relative change of 1e-6,
     ended the first epoch at 0.632 / 0.660 instead of 0.648 / 0.706 (training / test), and such runs of ours were up to
     8 points apart. So single epochs are held to 8 points, and the mean over all epochs of two runs, from weights that
-    are changed by so little, to 4; `experiments/replicate.py` compares several seeds.
+    are changed by so little, to 4; `experiments/results.py --table replication` compares seeds.
     """
     accuracies = json.loads((shared / "golden" / "networks" / "mozafari2018.json").read_text())
     settings = Settings((2, 4, 4), batch_size=1000, native=True)

@@ -20,7 +20,7 @@ from snnjax.layers.activations import LatencyCode, Triangle
 from snnjax.layers.pool import Pool
 from snnjax.learners import RSTDP, STDP, SupervisedSTDP
 from snnjax.networks import NETWORKS, Earliest, Input, LinearSVM, Network, stage
-from snnjax.networks.costs import fan_out
+from snnjax.networks.operations import fan_out
 from snnjax.networks.quantisation import quantise
 from snnjax.training.build import network_for
 

@@ -24,15 +24,15 @@ from snnjax import (
     load,
     stage,
 )
-from snnjax.app import costs as tables
+from snnjax.app import cost_report
 from snnjax.app.names import RECORDED
 from snnjax.data import digits
 from snnjax.encoding import PIXELS
 from snnjax.networks import NETWORKS
-from snnjax.networks.costs import fan_out, synapses
 from snnjax.networks.forward import Known
-from snnjax.training import costs
+from snnjax.networks.operations import fan_out, synapses
 from snnjax.training.build import network_for
+from snnjax.training.cost import moments
 
 PICTURES = digits().test_images
 
@@ -127,10 +127,10 @@ def test_the_first_readout_spike():
 
 
 def test_steps_are_spaced_evenly_and_end_with_the_last():
-    assert costs.moments(15) == tuple(range(15))
-    assert costs.moments(255)[::5] == (12, 76, 140, 203)
-    assert costs.moments(255)[-1] == 254
-    assert costs.moments(1) == (0,)
+    assert moments(15) == tuple(range(15))
+    assert moments(255)[::5] == (12, 76, 140, 203)
+    assert moments(255)[-1] == 254
+    assert moments(1) == (0,)
 
 
 def test_compiled_kernels_and_those_of_xla_count_the_same(compiler):
@@ -144,7 +144,7 @@ def test_silent_images_have_no_first_spike():
     found = cost(made(labelled), np.zeros((2, 28, 28), np.uint8))
     assert found.as_json()["first_spike"] is None
     assert found.as_json()["first_spike_images"][-1] == 2
-    assert "first readout spike" not in [name for name, words in tables.facts(found.as_json()).items() if words]
+    assert "first readout spike" not in [name for name, words in cost_report.facts(found.as_json()).items() if words]
 
 
 def test_a_network_without_spiking_layers():
@@ -156,8 +156,8 @@ def test_a_network_without_spiking_layers():
     found = cost(SpikingNetwork(spec, 0), PICTURES[:2])
     assert (found.spiking, found.activation_sparsity, found.dense_operations) == ((), None, 0)
     assert found.multiply_accumulates == 4 * 25 * 24 * 24 + 10 * 4 * 12 * 12 + 10
-    assert tables.layers(found.as_json())[1][-1][0] == "decision, multiply-accumulates"
-    assert "activation sparsity" not in [name for name, words in tables.facts(found.as_json()).items() if words]
+    assert cost_report.layers(found.as_json())[1][-1][0] == "decision, multiply-accumulates"
+    assert "activation sparsity" not in [name for name, words in cost_report.facts(found.as_json()).items() if words]
 
 
 def test_energy_is_a_sum_of_what_is_assumed():

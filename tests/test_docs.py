@@ -25,7 +25,6 @@ import jax
 import made_events
 import numpy as np
 import pytest
-import replicate
 import results
 import scaling
 import throughput
@@ -44,7 +43,6 @@ SCRIPTS = {
     "benchmarks/scaling.py": scaling.Options,
     "benchmarks/accelerators.py": accelerators.Options,
     "experiments/results.py": results.Results,
-    "experiments/replicate.py": replicate.Replicate,
 }
 OTHERS = (
     "python3 -m venv|python -m pytest|dask (scheduler|worker) |mkdocs build |tensorboard --logdir runs$|git clone |cc "

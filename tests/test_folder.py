@@ -16,7 +16,7 @@ from made_files import brightness, deep_png, fill, packed, picture, png, zipped
 from PIL import Image
 
 import snnjax
-from snnjax.app import options, parts, tested
+from snnjax.app import options, parts, run_data
 from snnjax.app.commands.train import prepare
 from snnjax.data import Dataset, folder, layout, load, picture_folder, pictures, read_picture
 from snnjax.data.names import natural
@@ -145,17 +145,17 @@ def test_a_moved_folder_is_known_by_its_digest(tmp_path, count, how):
     path = by_object(tmp_path / "things")
     known, learned = known_of(path, tmp_path / "run", group=r"^o\d+", test_images=6, validation=0.25, **how)
     assert len(learned.train_images) == count, "of the 20 or 32 that are not tested, a quarter is held out"
-    images, own = tested.load(options.TestData(), known, (28, 28), "RUN")
+    images, own = run_data.load(options.TestData(), known, (28, 28), "RUN")
     assert (images.test_files, own) == (learned.test_files, True), "of the same groups"
-    assert not any(tested.LEAK in note for note in images.notes)
+    assert not any(run_data.LEAK in note for note in images.notes)
     path.rename(tmp_path / "moved")
     with pytest.raises(FileNotFoundError, match=f"the data of RUN are no longer in {path}: .* `data_dir`"):
-        tested.load(options.TestData(), known, (28, 28), "RUN")
+        run_data.load(options.TestData(), known, (28, 28), "RUN")
     for named in (None, "folder"):
         chosen = options.TestData(dataset=named, data_dir=tmp_path / "moved")
-        images, own = tested.load(chosen, known, (28, 28), "RUN")
+        images, own = run_data.load(chosen, known, (28, 28), "RUN")
         assert (images.test_files, own) == (learned.test_files, True)
-        assert images.notes[-1] == tested.AS_TRAINED
+        assert images.notes[-1] == run_data.AS_TRAINED
 
 
 def test_other_pictures_may_be_those_of_the_training(tmp_path):
@@ -163,9 +163,10 @@ def test_other_pictures_may_be_those_of_the_training(tmp_path):
     path = by_object(tmp_path / "things")
     known, _ = known_of(path, tmp_path / "run", test_images=6)
     images = load("folder", path, size=28)
-    assert tested.is_own(images, known)
+    assert run_data.is_own(images, known)
     for broken in (dict(train_images="x", images_taken="x"), dict(validation=[]), dict(data=3)):
-        assert not tested.is_own(images, dict(images_taken=32) | known | broken), broken  # a file may come from anyone
+        settings = dict(images_taken=32) | known | broken  # a file may come from anyone
+        assert not run_data.is_own(images, settings), broken
     shutil.copytree(path, tmp_path / "more")
     for place in (path, tmp_path / "more"):
         picture(99).save(place / "cup" / "new.png")
@@ -175,10 +176,10 @@ def test_other_pictures_may_be_those_of_the_training(tmp_path):
         (options.TestData(), 8, f"{path} has changed since the training"),
         (options.TestData(dataset="folder", data_dir=path), 8, f"{path} has changed since the training"),
     ):
-        images, own = tested.load(chosen, known, (28, 28), tmp_path)
-        assert (len(images.test_images), own, images.notes[-1]) == (count, False, f"{words}: {tested.LEAK}")
+        images, own = run_data.load(chosen, known, (28, 28), tmp_path)
+        assert (len(images.test_images), own, images.notes[-1]) == (count, False, f"{words}: {run_data.LEAK}")
     published = known | dict(dataset="mnist", data_dir=None)
-    assert not any(tested.LEAK in note for note in tested.load(more, published, (28, 28), "RUN").images.notes)
+    assert not any(run_data.LEAK in note for note in run_data.load(more, published, (28, 28), "RUN").images.notes)
 
 
 def test_names_are_sorted_as_people_do():

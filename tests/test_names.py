@@ -16,7 +16,7 @@ from snnjax.app import plots, report
 from snnjax.core.errors import printable
 from snnjax.data.names import shortened
 from snnjax.networks import Images
-from snnjax.runs.results import read_results
+from snnjax.runs.results_file import read_results
 from snnjax.runs.run_folder import RunFolder
 from snnjax.runs.sweep_folder import SweepFolder
 from snnjax.runs.trained import Trained

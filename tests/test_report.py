@@ -18,7 +18,7 @@ from snnjax import Images, InputError, Settings, Trainer, data
 from snnjax.app import comparisons, page, plots, report
 from snnjax.networks import Observed
 from snnjax.networks.decision import Decided
-from snnjax.runs.results import misclassified, read_results
+from snnjax.runs.results_file import misclassified, read_results
 from snnjax.runs.run_folder import RunFolder
 from snnjax.training.state import FORMAT, TrainState
 

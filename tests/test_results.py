@@ -1,4 +1,4 @@
-"""The scripts that train a table of results and replicate the recorded runs, on a little of the embedded digits."""
+"""The script that trains the rows of a table, on a little of the embedded digits, and the tables that it writes."""
 
 import dataclasses
 import json
@@ -7,60 +7,59 @@ import re
 import numpy as np
 import protocols
 import pytest
-import replicate
 import results
 from command import Command, refused
 from protocols import NCG, TABLES, Row
+from result_tables import accuracies, pretrained, replication
 
-from snnjax import data
+from snnjax import cost, data
 from snnjax.app import names
 from snnjax.networks import NETWORKS
+from snnjax.runs import Trained
 
-COMMAND, REPLICATE = Command("results", results), Command("replicate", replicate)
+COMMAND = Command("results", results)
+SHORT = Row("mozafari2018", "digits", train_images=30, test_images=20, native=False, epochs=(1, 1, 2), seeds=1)
+
+
+@pytest.fixture
+def table(monkeypatch, tmp_path):
+    """Writes a table of one row, and reads its line."""
+
+    def make(name, row):
+        monkeypatch.setitem(TABLES, name, (row,))
+        COMMAND.main(["--table", name, "--out", tmp_path])
+        return json.loads((tmp_path / f"{name}.json").read_text())["rows"][0]
+
+    return make
 
 
 @pytest.mark.slow
-def test_a_table_is_written_and_finished_runs_are_only_read(tmp_path):
-    given = ["--rows", "mozafari2018:digits", "--seeds", "1", "--epochs", "1", "1", "2", "--kernels", "xla"]
-    given += ["--train_images", "30", "--test_images", "20", "--out", tmp_path]
-    COMMAND.main(given)
-    name = "mozafari2018-digits_30_xla_1_1_2_of20_seeds1"
-    (row,) = json.loads((tmp_path / f"{name}.json").read_text())["rows"]
+def test_a_table_is_written_and_finished_runs_are_only_read(table, tmp_path):
+    row = table("digits", SHORT)
     finished = tmp_path / row["runs"] / "seed0" / "results.json"
     assert row["accuracies"] == [json.loads(finished.read_text())["test"]["accuracy"]]
     assert row["train_images"] + row["validation_images"] == 30
     before = finished.stat().st_mtime_ns
-    COMMAND.main(given)
+    assert table("digits", SHORT) == row
     assert finished.stat().st_mtime_ns == before
-    assert json.loads((tmp_path / f"{name}.json").read_text())["rows"] == [row]
 
 
-@pytest.mark.slow
-def test_a_learning_curve_is_one_command(tmp_path):
-    """Each seed learns from images of its own, of all classes alike, also of a file."""
-    path = tmp_path / "some.npz"
-    data.digits().first(200, 40).save(path)
-    given = ["--rows", f"mozafari2018:{path}", "--train_images", "20", "30", "--test_images", "20", "--seeds", "2"]
-    COMMAND.main([*given, "--epochs", "1", "1", "1", "--out", tmp_path / "out"])
-    (table,) = (tmp_path / "out").glob("*.json")
-    rows = json.loads(table.read_text())["rows"]
-    assert [row["train_images"] + row["validation_images"] for row in rows] == [20, 30]
-    assert all(row["row"]["drawn"] and row["interval95"] for row in rows)
-    assert table.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    assert "Drawn: each seed draws the images counted" in table.with_suffix(".md").read_text()
-    runs = [tmp_path / "out" / rows[0]["runs"] / f"seed{seed}" / "results.json" for seed in (0, 1)]
-    one, other = (json.loads(run.read_text())["settings"] for run in runs)
-    assert one["draw"]
-    assert other["draw"]
-    assert one["seed"] != other["seed"]
+def test_a_learning_curve_is_one_command():
+    """Each seed learns from images of its own, of all classes alike."""
+    given = results.Results(train_images=(20, 30), seeds=2)
+    rows = results.rows_of(given)
+    assert {row.train_images for row in rows} == {20, 30}
+    assert {(row.drawn, row.seeds, row.least) for row in rows} == {(True, 2, None)}
+    one, other = (results.options_of(rows[0], seed, given) for seed in (0, 1))
+    assert (one.data.draw, one.training.seed, other.training.seed) == (True, 0, 1)
 
 
 def test_each_option_of_a_row_reaches_its_runs(tmp_path):
-    row = Row(NCG, protocols.JPEG, train_images=100, native=False, epochs=(3, 4))
-    given = results.Results(data_dir=("cifar10-jpeg=pictures.zip",), out=tmp_path, test_images=50)
+    row = Row(NCG, protocols.JPEG, train_images=100, test_images=50, native=False, epochs=(3, 4))
+    given = results.Results(data_dir=("cifar10-jpeg=pictures.zip",), out=tmp_path)
     run = results.options_of(row, 3, given)
     assert (run.network.model, run.data.dataset, str(run.data.data_dir)) == (NCG, "folder", "pictures.zip")
-    assert (run.data.colour, run.data.train_images, run.data.test_images) == (True, 100, 50)
+    assert (run.data.train_images, run.data.test_images) == (100, 50)
     assert (run.training.epochs, run.training.seed) == ((3, 4), 3)
     changed = dataclasses.replace(row, mirror=True, update_batch=8, labels=20)
     other = results.options_of(changed, 0, given)
@@ -70,48 +69,40 @@ def test_each_option_of_a_row_reaches_its_runs(tmp_path):
     single = results.options_of(dataclasses.replace(row, train_images=10), 0, given)
     assert single.data.validation == 0, "a class has a single image"
     assert (run.machine.kernels, run.run.resume) == ("xla", True)
-    assert run.run.out == tmp_path / results.name_of(row, 50) / "seed3"
-    assert results.name_of(row) == f"{NCG}_cifar10-jpeg_100_xla_3_4", "folders of earlier versions are found"
+    assert run.run.out == tmp_path / results.name_of(row) / "seed3"
+    assert results.name_of(row) == f"{NCG}_cifar10-jpeg_100_xla_3_4_of50", "folders of earlier versions are found"
     for name, rows in TABLES.items():
         assert len({results.name_of(row) for row in rows}) == len(rows), f"folders of {name}"
 
 
-def test_a_table_has_intervals_published_figures_and_a_picture(tmp_path):
+def test_a_table_has_intervals_and_published_figures(tmp_path):
     phases = [dict(name="R-STDP", compile_seconds=3.0, images_per_second=10_000.0)]
     run = dict(seconds=50.0, epochs=[{}] * 7, phases=phases, device="cpu", versions={})
     records = []
-    for row, images, accuracies in (
+    for row, images, shares in (
         (Row(NCG, "mnist", least=98.9), 54_000, (0.987, 0.989)),
         (Row(NCG, "mnist", train_images=10_000), 9_000, (0.97,)),
         (Row("deep2024", "mnist", native=False), 54_000, (0.9,)),
     ):
         run["settings"] = dict(train_images=images, validation_images=images // 9, test_images=10_000)
-        records.append(results.record_of(row, [run | dict(test=dict(accuracy=each)) for each in accuracies]))
-    results.write(tmp_path, "table", records)
-    lines = (tmp_path / "table.md").read_text().splitlines()
+        given = [run | dict(test=dict(accuracy=share)) for share in shares]
+        records.append(accuracies.record_of(row, tmp_path, given))
+    lines, notes = accuracies.table_of(records)
     half = 12.706205 * 0.1  # of Student's t with one degree of freedom, times the standard error in %
-    assert lines[2] == f"| {NCG} | mnist | 54,000 | 98.80 ± {half:.2f} | 2 | 98.92 [1], 96.7 [2] | 50 | native |"
-    assert lines[4] == "| deep2024 | mnist | 54,000 | 90.00 | 1 |  | 50 | XLA |"
-    assert sum("mnist is below the 98.9 %" in line for line in lines) == 1
-    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".md", ".png", ".txt"}
-    assert list(results.courses_of(records)) == [f"{NCG}, mnist"], "of another network there is one number of images"
+    cells = [NCG, "mnist", "54,000", f"98.80 ± {half:.2f}", "2", "98.92 [1], 96.7 [2]", "50", "native"]
+    assert lines[0] == cells
+    assert lines[2] == ["deep2024", "mnist", "54,000", "90.00", "1", "", "50", "XLA"]
+    assert sum("mnist is below the 98.9 %" in note for note in notes) == 1
 
 
 def test_the_files_of_own_rows_are_named_briefly():
     """Without folders, and after each network and data set once."""
     given = results.Results(rows=("/some/folder/OWN.py:net:digits", "own.py:other:/data/my.npz"), labels=(10, 20))
-    rows = [results.row_of(text) for text in given.rows]
+    rows = [results.row_of(text, given.table) for text in given.rows]
     twice = [row for row in rows for _ in given.labels]
-    assert results.table_of(given, twice) == "OWN-py-net-digits_own-py-other-my-npz_labels10_labels20"
-
-
-def test_the_picture_of_labels_has_them_below():
-    row = dict(folder="", dataset="digits", mirror=False, labels=10, train_images=None, drawn=True, update_batch=1)
-    record = dict(row=row, mean=0.9, interval95=(0.7, 1.1), train_images=9, validation_images=1, published=[])
-    figure = results.images_picture({"network": [record, record | dict(train_images=90)]})
-    (axis,) = figure.axes
-    assert axis.get_xlabel() == "labelled images"
-    assert axis.get_ylim()[1] == 100, "an interval may be wider than what can be"
+    assert results.table_name(given, twice) == "OWN-py-net-digits_own-py-other-my-npz_labels10_labels20"
+    given = results.Results(table="replication", rows=("deep2024:mnist",))
+    assert results.table_name(given, results.rows_of(given)) == "replication_deep2024-mnist"
 
 
 def test_bad_options_end_with_one_line(tmp_path, capsys):
@@ -120,7 +111,9 @@ def test_bad_options_end_with_one_line(tmp_path, capsys):
         ("--rows mozafari:mnist", "`model` must be one of mozafari2018, .*, got 'mozafari'"),
         ("--rows mozafari2018:digit", "`rows` must be one of digits, .*, got 'digit'"),
         ("--rows mozafari2018", "`rows` must be MODEL:DATASET, got 'mozafari2018'"),
-        ("--rows mozafari2018:folder", "`data_dir` must say where folder is, as folder=DIR"),
+        ("--rows mozafari2018:cifar10-jpeg", "`data_dir` must say where cifar10-jpeg is, as cifar10-jpeg=DIR"),
+        ("--table replication --rows goupy2024_ncg:mnist", "`rows` of replication must be some of mozafari2018:mnist"),
+        ("--table pretrained --labels 10", "`rows` of pretrained must be .* without `train_images` and `labels`"),
         ("--data_dir here", "`data_dir` must be SET=DIR, .*, got 'here'"),
         ("--seeds 0", "`seeds` must be at least 1, got 0"),
     ):
@@ -129,30 +122,55 @@ def test_bad_options_end_with_one_line(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_runs_are_compared_and_kept(tmp_path):
-    given = ["--dataset", "digits", "--model", "mozafari2018", "--seeds", "2", "--reward_epochs", "2"]
-    REPLICATE.main([*given, "--train_images", "40", "--test_images", "20", "--out", tmp_path])
+def test_recorded_runs_are_repeated_on_the_same_images(table, tmp_path):
+    few = dict(dataset="digits", train_images=40, test_images=20, batch_size=40, native=False, seeds=2)
+    row = dataclasses.replace(protocols.recorded_run("mozafari2018"), **few)
+    record = table("replication", row)
     images = data.load(tmp_path / "digits_40_20.npz")
     assert images.digest == data.digits().first(40, 20, in_order=True).digest, "not of all classes alike"
-    (row,) = json.loads((tmp_path / "replication.json").read_text())["networks"]
-    assert np.shape(row["test"]["seeds"]) == (2, 2)
-    np.testing.assert_allclose(row["test"]["mean"], np.mean(row["test"]["seeds"], axis=0))
-    assert row["train"]["reference"] == [], "the recorded run is of other data"
-    assert (tmp_path / "replication.png").read_bytes().startswith(b"\x89PNG")
-    assert "mozafari2018" in (tmp_path / "replication.txt").read_text()
+    settings = json.loads((tmp_path / record["runs"] / "seed1" / "results.json").read_text())["settings"]
+    assert (settings["train_images"], settings["shuffle"], settings["batch_size"]) == (40, False, 40)
+    assert np.shape(record["test"]["seeds"]) == (2, 4)
+    np.testing.assert_allclose(record["test"]["mean"], np.mean(record["test"]["seeds"], axis=0))
+    assert "| mozafari2018 | 84.2 / 79.2 |" in (tmp_path / "replication.md").read_text()
 
 
-def test_the_recorded_run_is_compared_under_its_protocol_alone():
-    reference = json.loads(replicate.REFERENCE.read_text())
+def test_replications_are_under_the_recorded_protocol(tmp_path):
+    reference = json.loads(replication.REFERENCE.read_text())
     assert reference["networks"].keys() == {*names.RECORDED} <= NETWORKS.keys()
+    assert [row.model for row in TABLES["replication"]] == [*reference["networks"]]
+    for row in TABLES["replication"]:
+        assert {name: getattr(row, name) for name in reference["protocol"]} == reference["protocol"]
     recorded = reference["networks"]["mozafari2018"]
     epochs = [
         dict(train=dict(accuracy=train), test=dict(accuracy=test + 0.01))
         for train, test in zip(recorded["train"], recorded["test"], strict=True)
     ]
-    ours = [dict(epochs=epochs, phases=[dict(seconds=50, compile_seconds=10)])]
-    row = replicate.compare("mozafari2018", ours, reference, replicate.Replicate())
-    np.testing.assert_allclose(row["test"]["gap"], -0.01)
-    assert (row["seconds"], row["test"]["sd"]) == (60, None)
-    row = replicate.compare("mozafari2018", ours, reference, replicate.Replicate(update_batch=64))
-    assert row["test"]["reference"] == []
+    run = dict(epochs=epochs, phases=[dict(seconds=50, compile_seconds=10)])
+    record = replication.record_of(TABLES["replication"][0], tmp_path, [run])
+    np.testing.assert_allclose(record["test"]["gap"], -0.01)
+    assert (record["seconds"], record["test"]["sd"]) == (60, None)
+    ((_, theirs, ours, *_),) = replication.table_of([record])[0]
+    assert (theirs, ours) == ("84.2 / 79.2", "84.2 / 80.2")
+
+
+@pytest.mark.slow
+def test_networks_are_packed_with_their_cards(table, tmp_path):
+    record = table("pretrained", SHORT)
+    cards = json.loads((tmp_path / "packed" / "cards.json").read_text())
+    assert dict(name="mozafari2018_digits", **cards["mozafari2018_digits"]) == record
+    packed = Trained.read(tmp_path / "packed" / "mozafari2018_digits.npz")
+    assert "data_dir" not in packed.settings
+    test = data.digits()
+    decisions = cost(packed.spiking_network(), test.test_images).decisions[:, -1]
+    assert record["test_accuracy"] == np.mean(decisions == test.test_labels)
+
+
+def test_networks_are_compared_with_the_shipped_ones():
+    name = "goupy2024_ncg_mnist"
+    card = pretrained.cards()[name]._asdict()
+    other = card | dict(sha256="", test_accuracy=card["test_accuracy"] - 0.006)
+    for record, expected in ((card, ["yes", "yes"]), (other, ["no", "no"])):
+        ((*_, same, near),), notes = pretrained.table_of([dict(name=name, **record)])
+        assert [same, near] == expected
+        assert [name in note for note in notes] == [True] * (near == "no")

@@ -249,7 +249,7 @@ def test_a_sweep_is_each_network_alone(learned):
 def test_a_run_is_loaded_elsewhere_and_reported(learned):
     """It predicts as the trainer; the report shows norms and how evenly positions are won."""
     *_, folder = learned
-    loaded, results = snnjax.load(folder), snnjax.runs.results.read_results(folder)
+    loaded, results = snnjax.load(folder), snnjax.runs.results_file.read_results(folder)
     decisions = np.array([int(loaded(image)) for image in COLOURS.test_images])
     # Products of one image and of several round differently, so that one decision may be another.
     assert np.mean(decisions == COLOURS.test_labels) == pytest.approx(results["test"]["accuracy"], abs=1.5 / 20)

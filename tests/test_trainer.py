@@ -21,7 +21,7 @@ from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, convergence
 from snnjax.networks import Network, SpikingNetwork, stage
 from snnjax.networks.forward import Known
-from snnjax.training import results
+from snnjax.training import epoch_results
 from snnjax.training.advice import describe, diagnose_decisions, diagnose_outputs
 from snnjax.training.draws import key_of
 from snnjax.training.groups import named
@@ -117,7 +117,7 @@ def test_patience_and_the_best_network(monkeypatch, accuracies, patience, length
         truth = metrics.fractions(decisions, labels)
         return dict(truth, accuracy=next(script)) if labels is DATA.test_labels else truth
 
-    monkeypatch.setattr(results, "fractions", fractions)
+    monkeypatch.setattr(epoch_results, "fractions", fractions)
     trainer = Trainer(SHALLOW, DATA, Settings((2, 8), batch_size=20, patience=patience))
     seen = []
     state = trainer.run(trainer.initial_state(), lambda state: seen.append(dict(state.weights)))

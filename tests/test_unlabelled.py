@@ -14,7 +14,7 @@ from snnjax import Images, InputError, Settings, Trainer, TrainState
 from snnjax.data import load
 from snnjax.encoding import Whitening
 from snnjax.networks import stage
-from snnjax.runs.results import read_results
+from snnjax.runs.results_file import read_results
 from snnjax.training.loop import Training
 
 DATA = tiny.images()

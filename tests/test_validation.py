@@ -25,7 +25,7 @@ from snnjax.app.tracking import FOLDER
 from snnjax.core import metrics
 from snnjax.data import Dataset, digits
 from snnjax.encoding import ON_OFF
-from snnjax.runs.results import read_results
+from snnjax.runs.results_file import read_results
 from snnjax.runs.sweep_folder import SweepFolder
 from snnjax.runs.trained import Trained
 from snnjax.training.loop import Training

@@ -10,7 +10,7 @@ from typing import Any
 import snnjax
 from book_pictures import deciding
 from snnjax import Network
-from snnjax.app import costs, diagram, plots, report
+from snnjax.app import cost_report, diagram, plots, report
 from snnjax.app.main import main
 from snnjax.data import Dataset, load
 from snnjax.networks import resnet2024
@@ -55,7 +55,7 @@ def activity() -> bytes:
 def costs_in_time() -> bytes:
     """Accuracy against the step at which the input ends, first readout spikes, and last changes of decisions."""
     cost = snnjax.cost(deciding.network(), mnist().test_images, mnist().test_labels)
-    return plots.png(costs.picture(cost.as_json()))
+    return plots.png(cost_report.picture(cost.as_json()))
 
 
 def graph_skip() -> bytes:

@@ -13,12 +13,13 @@ from snnjax.data.pictures import background
 from snnjax.encoding import Encoder, FilterBank, OnOff, Pixels, filters, programs
 from snnjax.encoding.encoder import EPSILON
 from snnjax.encoding.fitted import ROUNDING
+from snnjax.interop import event_programs
+from snnjax.interop.event_programs import falls_back, geometry, times_matter
 from snnjax.layers.conv import Conv
-from snnjax.networks import Network, SpikingNetwork, event_driven
-from snnjax.networks.costs import synapses
-from snnjax.networks.event_driven import falls_back, geometry, times_matter
+from snnjax.networks import Network, SpikingNetwork
+from snnjax.networks.operations import synapses
 from snnjax.networks.quantisation import IntegerLayer, integer_layers
-from snnjax.training.costs import check_labels
+from snnjax.training.cost import check_labels
 
 MOST_STEPS = 65535
 
@@ -36,7 +37,7 @@ def page_of(
     page cannot run: they must be chains of spiking layers with thresholds from 0, under `Earliest` or `Majority`, with
     the encoder `Pixels`, `OnOff` or `Encoder`, the latter without pooling and inhibition.
     """
-    event_driven.check(network, "on a page")
+    event_programs.check(network, "on a page")
     spec = network.spec
     checks.integer("time_steps", spec.time_steps, 1, MOST_STEPS)
     _check_pictures(spec, pictures, labels)

@@ -12,7 +12,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from snnjax.app import costs, diagram, features, page, parts, plots
+from snnjax.app import cost_report, diagram, features, page, parts, plots
 from snnjax.core import files
 from snnjax.core.errors import printable
 from snnjax.core.metrics import tested_part
@@ -20,7 +20,7 @@ from snnjax.data import Dataset
 from snnjax.data.names import shortened
 from snnjax.networks import Model, Observed, SpikingNetwork
 from snnjax.networks.decision import Decided
-from snnjax.runs.results import PAGE, PICTURES
+from snnjax.runs.results_file import PAGE, PICTURES
 from snnjax.training.loop import Trainer
 
 LISTED = 50  # misclassified images on the page
@@ -182,7 +182,7 @@ def run_page(results: dict[str, Any], run: Path, pictures: Mapping[str, Markup] 
         **{name: shown.pop(name, Markup()) for name in ("Accuracy by epoch", "Confusion")},
         "Classes": page.html.classes(*classes(results["test"], results["class_names"])),
         "Misclassified": errors(results["misclassified"]) + shown.pop("Misclassified", Markup()),
-        "Costs and time": costs.section(run) + shown.pop("Costs and time", Markup()),
+        "Costs and time": cost_report.section(run) + shown.pop("Costs and time", Markup()),
         "What the phases show": page.html.pairs("words", words),
         **shown,
         "Phases and time": page.html.table(*phases(results)),

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.image import imread
 
 from snnjax.core.errors import MissingPackageError
-from snnjax.runs.results import PICTURES
+from snnjax.runs.results_file import PICTURES
 from snnjax.runs.run_folder import RunFolder
 from snnjax.training.state import TrainState
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["BITS", "NEURONS", "TAU", "decide", "exportable", "from_nir", "read", "to_nir", "write"]
 
 NEURONS = ("IF", "LIF")
-FORMAT = 1  # version of the metadata
+METADATA_FORMAT = 1
 BITS = 12
 """Weights are rounded to the power of two at or above the largest one, divided by 2^BITS; coarser in large layers."""
 _ABOUT, _ARRAY = "snnjax", "snnjax."  # metadata: the network as JSON, and its arrays by path
@@ -117,8 +117,9 @@ def _network(graph: "NIRGraph") -> SpikingNetwork:
     if _ABOUT not in metadata:
         raise InputError(f"its metadata lack {_ABOUT!r}")
     about = json.loads(metadata[_ABOUT])
-    if about["format"] != FORMAT:
-        raise InputError(f"it is of format {about['format']}, this version of snnjax reads {FORMAT}: export it again")
+    if about["format"] != METADATA_FORMAT:
+        got = f"it is of format {about['format']}, this version of snnjax reads {METADATA_FORMAT}"
+        raise InputError(f"{got}: export it again")
     arrays = {key.removeprefix(_ARRAY): np.asarray(x) for key, x in metadata.items() if key.startswith(_ARRAY)}
     spec = from_data(about["network"], arrays)
     if not isinstance(spec, Network):
@@ -311,7 +312,7 @@ def _metadata(exported: SpikingNetwork, neuron: Neuron) -> dict[str, Any]:
     """The metadata of `to_nir` but the note."""
     spec = exported.spec
     arrays: dict[str, np.ndarray] = {}
-    about = dict(format=FORMAT, network=to_data(spec, arrays), class_names=exported.class_names)
+    about = dict(format=METADATA_FORMAT, network=to_data(spec, arrays), class_names=exported.class_names)
     metadata: dict[str, Any] = dict(
         recipe=recipe(spec, neuron),
         time_steps=spec.time_steps,

@@ -17,7 +17,7 @@ from snnjax.networks.images import MNIST, Images, check_images
 from snnjax.networks.network import Network
 from snnjax.networks.stage import stage
 
-PATCHES = 60_000
+LEARNED_PATCHES = 60_000
 """Patches that the features learn from in an epoch, however few images there are."""
 POOL = Pool(4)
 OF_IMAGES: dict[tuple[int, ...], ImageEncoder] = {
@@ -34,7 +34,7 @@ GREY = Conv(
     threshold=5.0,
     weight_mean=0.5,
     weight_std=0.01,
-    learners=TargetTime(0.75, annealing=0.8, patches=PATCHES),
+    learners=TargetTime(0.75, annealing=0.8, patches=LEARNED_PATCHES),
 )
 """Features of grey images and recordings, with the most patches of an image that they learn from in an epoch."""
 LATER = dataclasses.replace(GREY, learners=dataclasses.replace(GREY.learners, target_time=0.8))
@@ -93,7 +93,7 @@ def _network(
     encoder = images.encoder or OF_IMAGES[images.shape[2:]]
     shape = encoder.output_shape(images.shape)
     template = COLOUR if colour else features
-    patches = min(max(1, round(PATCHES / images.total)), template.learners.patches)
+    patches = min(max(1, round(LEARNED_PATCHES / images.total)), template.learners.patches)
     first = dataclasses.replace(template, learners=dataclasses.replace(template.learners, patches=patches))
     kernel = POOL.output_size(first.output_size(shape[1:]))
     deciding = Conv(

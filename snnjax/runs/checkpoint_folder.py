@@ -14,7 +14,7 @@ import numpy as np
 from snnjax.core import devices, files
 from snnjax.core.components import completed, differences, list_differences, to_data
 from snnjax.core.errors import InputError
-from snnjax.runs.results import versions
+from snnjax.runs.results_file import versions
 from snnjax.training.loop import Trainer
 from snnjax.training.state import FORMAT
 from snnjax.training.sweep import Sweep

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from snnjax.core import files, metrics
 from snnjax.runs.checkpoint_folder import CHECKPOINT, PREVIOUS, Arrays, CheckpointFolder, Json
-from snnjax.runs.results import PAGE, PICTURES, RESULTS, misclassified, read_results, versions, write_results
+from snnjax.runs.results_file import PAGE, PICTURES, RESULTS, misclassified, read_results, versions, write_results
 from snnjax.runs.trained import WEIGHTS, Trained
 from snnjax.training.epoch import EVERY
 from snnjax.training.loop import Trainer

@@ -7,7 +7,7 @@ from pathlib import Path
 from snnjax import Network
 from snnjax.core import files
 from snnjax.runs.checkpoint_folder import CHECKPOINT, Arrays, CheckpointFolder, Json
-from snnjax.runs.results import versions
+from snnjax.runs.results_file import versions
 from snnjax.runs.trained import SWEEP, Trained
 from snnjax.training.groups import Group
 from snnjax.training.state import TrainState

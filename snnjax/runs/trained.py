@@ -17,7 +17,7 @@ from snnjax.networks.model import check_fitted, rounded_weights
 from snnjax.runs import pretrained
 
 WEIGHTS, SWEEP = "weights.npz", "sweep.json"  # in the folder of a run, and of a sweep
-FORMAT = 3  # version of the file
+WEIGHTS_FORMAT = 3
 _BYTES = " * 256"  # behind the name of a layer whose weights are stored as bytes
 
 
@@ -51,7 +51,7 @@ class Trained:
         arrays: dict[str, np.ndarray] = {}
         data = to_data(self.network, arrays)
         about = dict(image_shape=self.image_shape, settings=self.settings, class_names=self.class_names)
-        meta = dict(format=FORMAT, network=data, **about)
+        meta = dict(format=WEIGHTS_FORMAT, network=data, **about)
         weights = dict(_stored(name, values) for name, values in self.weights.items())
         files.save_checkpoint(Path(path), weights | arrays, meta)
 
@@ -64,7 +64,7 @@ class Trained:
         arrays, meta = files.load_checkpoint(path)
         if "image_shape" not in meta:
             raise InputError(f"{path} holds no trained network: name a run folder, or the {WEIGHTS} in it")
-        files.check_format(path, meta, FORMAT, "load it with that version")
+        files.check_format(path, meta, WEIGHTS_FORMAT, "load it with that version")
         try:
             network = from_data(meta["network"], arrays)
             if not isinstance(network, Network) or network.encoder is None:

@@ -22,7 +22,8 @@ from snnjax.networks import Model
 from snnjax.networks.batches import decide_batch
 from snnjax.steps import deciding, plain, registry
 from snnjax.steps.plain import Carry, StepResult, Task
-from snnjax.training import arguments, results
+from snnjax.training import arguments
+from snnjax.training import epoch_results as results
 from snnjax.training.contracts import check_decisions
 from snnjax.training.draws import key_of, shown_order
 from snnjax.training.placement import NETWORKS, Placement, Timer, count_of, has_own, learning_program, place

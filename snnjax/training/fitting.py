@@ -16,8 +16,8 @@ from snnjax.networks.decision import unfitted
 from snnjax.steps.plain import known_of
 from snnjax.training import contracts
 from snnjax.training.advice import diagnose_fit
+from snnjax.training.epoch_results import take_decisions
 from snnjax.training.placement import Timer, count_of, has_own
-from snnjax.training.results import take_decisions
 from snnjax.training.stage_cache import StageCache
 from snnjax.training.state import Phase, TrainState
 

@@ -15,7 +15,8 @@ from snnjax.networks.batches import decide_batch
 from snnjax.networks.model import check_fitted, rounded_weights
 from snnjax.steps import deciding
 from snnjax.steps.plain import Carry
-from snnjax.training import arguments, contracts, fitting, results
+from snnjax.training import arguments, contracts, fitting
+from snnjax.training import epoch_results as results
 from snnjax.training.epoch import EpochRunner, PhaseRunners
 from snnjax.training.placement import Timer
 from snnjax.training.stage_cache import StageCache

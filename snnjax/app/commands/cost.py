@@ -7,7 +7,7 @@ from typing import Any
 
 import snnjax
 from snnjax import InputError
-from snnjax.app import console, costs, options, parts, report, tested
+from snnjax.app import console, cost_report, options, parts, report, run_data
 from snnjax.app.commands.predict import csv_text
 from snnjax.core import checks, files
 from snnjax.core.errors import printable
@@ -15,22 +15,22 @@ from snnjax.data.names import name_of
 from snnjax.networks import Network
 from snnjax.networks.decision import is_fitted
 from snnjax.networks.quantisation import MOST_BITS, quantise
-from snnjax.runs.results import PICTURES, RESULTS, read_results
+from snnjax.runs.results_file import PICTURES, RESULTS, read_results
 from snnjax.runs.trained import Trained
-from snnjax.training.costs import Cost, summary
+from snnjax.training.cost import Cost, summary
 
 
 def show(figures: dict[str, Any]) -> None:
     """Prints the figures."""
     screen = console.screen()
-    head, rows = costs.layers(figures)
+    head, rows = cost_report.layers(figures)
     screen.print(console.table(head, [rows[:-1], rows[-1:]], "layers, an image"), markup=False)
-    head, rows = costs.moments(figures)
+    head, rows = cost_report.moments(figures)
     screen.print(console.table(head, [rows], "decisions in time", left=0))
     if "few_bits" in figures:
-        head, rows = costs.few_bits(figures)
+        head, rows = cost_report.few_bits(figures)
         screen.print(console.table(head, [rows], "weights of few bits", left=0))
-    for name, words in costs.facts(figures).items():
+    for name, words in cost_report.facts(figures).items():
         if words:
             print(f"{name}: {words}")
 
@@ -109,7 +109,7 @@ def run(chosen: options.Cost) -> None:
     for path in (chosen.out, chosen.csv):
         if path is not None:
             parts.check_new(path)
-    prepared = tested.prepare(chosen, trained, chosen.run)
+    prepared = run_data.prepare(chosen, trained, chosen.run)
     images = prepared.images
     native = parts.use_native(chosen.machine.kernels, trained.network.time_steps)
     network = trained.spiking_network()
@@ -139,6 +139,6 @@ def run(chosen: options.Cost) -> None:
 def add_to_report(folder: Path, figures: dict[str, Any]) -> None:
     """Writes the figures into the folder of a run, and into its report."""
     results = read_results(folder)
-    files.write_json(folder / costs.COSTS, figures)
-    report.write(folder, results, [("cost", costs.picture(figures))])
-    print(f"{printable(str(folder / costs.COSTS))}, {PICTURES}/cost.png and {report.PAGE}: these figures")
+    files.write_json(folder / cost_report.COSTS, figures)
+    report.write(folder, results, [("cost", cost_report.picture(figures))])
+    print(f"{printable(str(folder / cost_report.COSTS))}, {PICTURES}/cost.png and {report.PAGE}: these figures")

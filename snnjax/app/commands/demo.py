@@ -1,6 +1,6 @@
 """`snnjax demo`: makes a page on which a trained network runs in the browser."""
 
-from snnjax.app import demo, options, page, parts, tested
+from snnjax.app import demo, options, page, parts, run_data
 from snnjax.core import files
 from snnjax.core.errors import printable
 from snnjax.runs.trained import Trained
@@ -14,14 +14,14 @@ def run(chosen: options.Demo) -> None:
     trained = Trained.read(chosen.run)
     if not page.is_ours(chosen.out):
         parts.check_new(chosen.out)
-    prepared = tested.prepare(chosen, trained, chosen.run)
+    prepared = run_data.prepare(chosen, trained, chosen.run)
     shown = prepared.images.first(None, PICTURES)
     text = demo.page_of(
         trained.spiking_network(),
         shown.test_images,
         shown.test_labels,
         chosen.bits,
-        centred=tested.learned_handwriting(trained),
+        centred=run_data.learned_handwriting(trained),
     )
     files.write_text(chosen.out.absolute(), text)
     print(f"{printable(str(chosen.out))}: open it in a browser; {len(text.encode()) / 1e6:.1f} MB")

@@ -17,7 +17,7 @@ from snnjax.app import console, options
 from snnjax.app.commands.data import at_hand
 from snnjax.core import devices, files
 from snnjax.kernels import native
-from snnjax.runs.results import versions
+from snnjax.runs.results_file import versions
 
 EXTRAS = {
     "tensorboard": ("tensorboardX", "`--tensorboard`"),

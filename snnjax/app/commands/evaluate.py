@@ -6,7 +6,7 @@ import numpy as np
 from rich.markup import escape
 
 from snnjax import Settings, Trainer, TrainState
-from snnjax.app import console, options, parts, report, tested
+from snnjax.app import console, options, parts, report, run_data
 from snnjax.core import files, metrics
 from snnjax.core.errors import printable
 from snnjax.runs.trained import Trained
@@ -31,7 +31,7 @@ def run(chosen: options.Evaluate) -> None:
     trained = Trained.read(chosen.run)
     if chosen.out is not None:
         parts.check_new(chosen.out)
-    images = tested.prepare(chosen, trained, chosen.run).images
+    images = run_data.prepare(chosen, trained, chosen.run).images
     native = parts.use_native(chosen.machine.kernels, trained.network.time_steps)
     settings = Settings(epochs=(0,) * len(trained.network.stages), native=native)
     trainer = Trainer(trained.network, images, settings)

@@ -14,7 +14,7 @@ from rich.columns import Columns
 from rich.markup import escape
 
 from snnjax import InputError
-from snnjax.app import console, options, parts, plots, report, tested
+from snnjax.app import console, options, parts, plots, report, run_data
 from snnjax.core.errors import printable
 from snnjax.data.layout import READ
 from snnjax.data.names import SILENT, composed, name_of
@@ -86,7 +86,7 @@ def sources(chosen: options.Predict, trained: Trained) -> list[Source]:
     """The images that options name, not read yet; of several pictures unreadable ones are left out."""
     entries = list[Source]()
     if chosen.images:
-        images = tested.prepare(chosen, trained, run_of(chosen)).images
+        images = run_data.prepare(chosen, trained, run_of(chosen)).images
         parts.check_images(chosen.images, images)
         for number in chosen.images:
             label = trained.class_names[images.test_labels[number]]
@@ -122,14 +122,14 @@ def label_of(path: Path, names: Sequence[str]) -> str:
 
 def reader_of(chosen: options.Predict, trained: Trained) -> Callable[[Path], Read]:
     """How a picture is read: as handwriting, if the network has learned such, unless it is to be taken as it is."""
-    if tested.learned_handwriting(trained) and not chosen.as_is:
+    if run_data.learned_handwriting(trained) and not chosen.as_is:
         return functools.partial(read_handwriting, invert=chosen.invert)
     return functools.partial(read_picture, shape=trained.image_shape, invert=chosen.invert)
 
 
 def background_advice(trained: Trained, light: float, inverted: bool) -> str:
     """Advice where most images have another background than those of the training; `light` is a share of them."""
-    learned = trained.settings.get("background", "dark" if tested.learned_handwriting(trained) else None)
+    learned = trained.settings.get("background", "dark" if run_data.learned_handwriting(trained) else None)
     shown = "light" if light > 0.5 else "dark"
     if learned in (None, shown):
         return ""

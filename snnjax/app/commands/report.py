@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from snnjax import InputError
-from snnjax.app import comparisons, console, options, page, parts, report, tested
+from snnjax.app import comparisons, console, options, page, parts, report, run_data
 from snnjax.core import files
-from snnjax.runs.results import PAGE, PICTURES, read_results
+from snnjax.runs.results_file import PAGE, PICTURES, read_results
 from snnjax.runs.trained import Trained
 
 
@@ -18,7 +18,7 @@ def renew(run: Path, chosen: options.Report) -> None:
     images = None
     of_run = True
     if chosen.images:
-        images, of_run = tested.prepare(chosen, trained, run)
+        images, of_run = run_data.prepare(chosen, trained, run)
         parts.check_images(chosen.images, images)
     figures = report.figures(results, trained.spiking_network(), images, chosen.images, of_run=of_run)
     report.write(run, results, figures)

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 
 from snnjax.interop.c.text import BYTES, Buffer, Table, unsigned
+from snnjax.interop.event_programs import geometry, times_matter
 from snnjax.layers.conv import Conv
 from snnjax.networks import Network
-from snnjax.networks.event_driven import geometry, times_matter
 from snnjax.networks.quantisation import IntegerLayer
 
 

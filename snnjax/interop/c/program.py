@@ -11,8 +11,8 @@ from snnjax.encoding import Pixels
 from snnjax.interop.c import refusals, text
 from snnjax.interop.c.encoders import code_encoder
 from snnjax.interop.c.layers import code_layers, row_of_weights
+from snnjax.interop.event_programs import falls_back, times_matter
 from snnjax.networks import Network, SpikingNetwork
-from snnjax.networks.event_driven import falls_back, times_matter
 from snnjax.networks.quantisation import MOST_BITS, integer_layers
 
 _TEMPLATES = jinja2.Environment(

@@ -4,7 +4,8 @@ import math
 
 from snnjax.core import checks
 from snnjax.core.errors import InputError, wrong_type
-from snnjax.networks import Network, SpikingNetwork, event_driven
+from snnjax.interop import event_programs
+from snnjax.networks import Network, SpikingNetwork
 
 MOST_STEPS = 255
 MOST_INPUTS = 1 << 24
@@ -13,7 +14,7 @@ MOST_INPUTS = 1 << 24
 
 def check(network: SpikingNetwork, image_shape: tuple[int, ...]) -> None:
     """Raises InputError where a network, on images of a shape, cannot be a program; weights are not checked."""
-    event_driven.check(network, "in C")
+    event_programs.check(network, "in C")
     spec = network.spec
     checks.integer("time_steps", spec.time_steps, 1, MOST_STEPS)
     _check_shape(spec, image_shape)

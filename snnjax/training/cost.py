@@ -1,6 +1,7 @@
 """What a trained network costs: its spikes, operations and weights, and how soon it decides."""
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -12,9 +13,9 @@ from snnjax.core.errors import InputError, wrong_type
 from snnjax.kernels import native as compiled
 from snnjax.layers.layer_kernels import best_kernels
 from snnjax.networks import SpikingNetwork
-from snnjax.networks.costs import count_batch, neurons, synapses
 from snnjax.networks.decision import is_fitted
 from snnjax.networks.model import Model, check_fitted, rounded_weights
+from snnjax.networks.operations import count_batch, synapses
 from snnjax.steps.deciding import deciding_kernels
 from snnjax.training.placement import Placement, Timer
 from snnjax.training.stage_cache import as_array
@@ -270,9 +271,9 @@ def _layers(model: Model, counts: Any, images: int) -> tuple[LayerCost, ...]:
     """The costs of each layer, and of a decision that is fitted, on a number of images."""
     network = model.network
     per_layer = synapses(network)
-    sizes = neurons(network)
     layers: list[LayerCost] = []
-    for _, name, conv in network.layers():
+    for number, name, conv in network.layers():
+        neurons = conv.features * math.prod(conv.output_size(network.input_shapes[number][1:]))
         weights = np.asarray(model.layers[name].weights)
         if conv.real:
             effective = np.full(images, per_layer[name])
@@ -282,7 +283,7 @@ def _layers(model: Model, counts: Any, images: int) -> tuple[LayerCost, ...]:
             spikes = counts.spikes[name].astype(np.int64)
         dense = per_layer[name] * (1 if conv.real else network.time_steps)
         nonzero = int(np.count_nonzero(weights))
-        layers.append(LayerCost(name, conv.real, sizes[name], weights.size, nonzero, effective, dense, spikes))
+        layers.append(LayerCost(name, conv.real, neurons, weights.size, nonzero, effective, dense, spikes))
     if is_fitted(network.decision):
         layers.append(_decision(network.decision, network.classes, images))
     return tuple(layers)

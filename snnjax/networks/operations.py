@@ -72,14 +72,6 @@ def synapses(network: Network) -> dict[str, int]:
     return counts
 
 
-def neurons(network: Network) -> dict[str, int]:
-    """The number of neurons of each layer, by its name."""
-    counts: dict[str, int] = {}
-    for number, name, conv in network.layers():
-        counts[name] = conv.features * math.prod(conv.output_size(network.input_shapes[number][1:]))
-    return counts
-
-
 def count_batch(model: Model, images: jax.Array, *, native: bool, steps: tuple[int, ...]) -> Counts:
     """`Counts` of images (B, ...), with decisions after each of K steps; kernels as those of `decide_batch`."""
     network = model.network

@@ -1,0 +1,1 @@
+"""Tables of results, from the results of runs: a module for each kind of table."""

@@ -1,0 +1,97 @@
+"""The networks that come with snnjax: packed from runs, and compared with their cards."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from protocols import JPEG, Row
+
+import snnjax
+from result_tables.accuracies import Json
+from snnjax.app import parts
+from snnjax.core import files
+from snnjax.networks.quantisation import quantise
+from snnjax.runs.pretrained import CARDS, Card, cards
+from snnjax.runs.trained import Trained
+
+BITS = 8
+WHOLE = 32  # bits of weights as they were trained
+LOST = 0.001  # of the accuracy, by weights of few bits: with more, a network keeps its weights
+APART = 0.005  # accuracies of two trainings on different processors
+DATA = {"mnist": "MNIST", JPEG: "CIFAR-10, JPEG copies, mirrored"}
+HEAD = ("name", "network", "test accuracy", "shipped", "same file", "within half a point")
+
+
+def record_of(row: Row, folder: Path, results: list[Json]) -> Json:
+    """Packs the first run of a row into the folder `packed` beside, with its card in cards.json; returns the card."""
+    result = results[0]
+    settings = result["settings"]
+    images = parts.load(settings)
+    whole = without_places(Trained.read(folder / "seed0"))
+    few = with_few_bits(whole)
+    held_out = parts.learned(images, settings)
+    lost = accuracy(whole, held_out, "validation") - accuracy(few, held_out, "validation")
+    network = few if lost <= LOST else whole
+    name = f"{row.model}_{row.images}"
+    packed = folder.parent / "packed"
+    packed.mkdir(exist_ok=True)
+    path = packed / f"{name}.npz"
+    network.save(path)
+    card = Card(
+        model=row.model,
+        data=DATA.get(row.dataset, row.dataset),
+        train_images=settings["train_images"],
+        seed=settings["seed"],
+        command=f"snnjax train --model {row.model} --dataset {settings['dataset']}" + " --mirror" * row.mirror,
+        bits=BITS if network is few else WHOLE,
+        test_images=len(images.test_images),
+        test_accuracy=accuracy(network, images, "test"),
+        trained_accuracy=result["test"]["accuracy"],
+        version=result["versions"]["snnjax"],
+        file_bytes=path.stat().st_size,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+    )
+    written = packed / CARDS.name
+    others = files.read_json(written) if written.exists() else {}
+    files.write_json(written, others | {name: card._asdict()})
+    return dict(name=name, **card._asdict())
+
+
+def without_places(network: Trained) -> Trained:
+    """A trained network whose settings do not say where its data were."""
+    settings = {key: value for key, value in network.settings.items() if key != "data_dir"}
+    return dataclasses.replace(network, settings=settings)
+
+
+def with_few_bits(network: Trained) -> Trained:
+    """A trained network with weights of few bits."""
+    small = quantise(network.spiking_network(), BITS)
+    weights = {name: np.asarray(values) for name, values in small.weights().items()}
+    return dataclasses.replace(network, network=small.spec, weights=weights)
+
+
+def accuracy(network: Trained, images: snnjax.data.Dataset, part: str) -> float:
+    """The share of the images of a part, "validation" or "test", that a network decides right."""
+    labels = getattr(images, f"{part}_labels")
+    shares = snnjax.cost(network.spiking_network(), getattr(images, f"{part}_images"), labels).accuracy
+    assert shares is not None
+    return float(shares[-1])
+
+
+def table_of(records: list[Json]) -> tuple[list[list[str]], list[str]]:
+    """The lines of the table, and the notes below it."""
+    shipped = cards()
+    lines: list[list[str]] = []
+    notes: list[str] = []
+    for record in records:
+        name = record["name"]
+        cells = [name, record["model"], f"{record['test_accuracy']:.2%}"]
+        if name in shipped:
+            near = abs(record["test_accuracy"] - shipped[name].test_accuracy) <= APART
+            same = record["sha256"] == shipped[name].sha256
+            cells += [f"{shipped[name].test_accuracy:.2%}", *("yes" if x else "no" for x in (same, near))]
+            if not near:
+                notes.append(f"{name} is more than {APART:.1%} from the accuracy on its card.")
+        lines.append([*cells, *[""] * (len(HEAD) - len(cells))])
+    return lines, notes
