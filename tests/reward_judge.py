@@ -20,7 +20,7 @@ from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.layer_kernels import NATIVE, TAPS, XLA
 from snnjax.learners import RSTDP, STDP, Tally
 from snnjax.networks import Majority, Model, Network, SpikingNetwork, stage
-from snnjax.steps import accelerated, native, plain, reward_in_blocks
+from snnjax.steps import native, plain, reward_in_blocks
 from snnjax.steps.plain import Carry, Slice, Task
 
 T = 15
@@ -191,8 +191,6 @@ WAYS = {
     "compiled kernels": (jax.jit(plain.learn_supervised, static_argnums=0), NATIVE),
     "compiled blocks": (jax.jit(native.learn_reward, static_argnums=0), TAPS),
     "blocks": (in_blocks(reward_in_blocks.learn), TAPS),
-    "few kernels": (in_blocks(accelerated.learn_reward), TAPS),
-    "few kernels, deep": (in_blocks(accelerated.learn_deep_reward), XLA),
 }
 """Steps that must agree, and the form of their layers."""
 

@@ -96,9 +96,8 @@ def test_plain_steps_of_layers_that_learn_jointly():
         ("deepr2024", "", 1, plain.learn_supervised),
         ("majority2024", "", BLOCK, plain.learn_supervised),
         ("mozafari2018_objects", "", 1, plain.learn_supervised),
-        ("mozafari2018", "", 1, accelerated.learn_reward),
+        ("mozafari2018", "", 1, reward_in_blocks.learn),
         ("majority2024", "", BLOCK, accelerated.learn_reward_batches),
-        ("deepr2024", "", 1, accelerated.learn_deep_reward),
         ("goupy2024_ncg", "", BLOCK, accelerated.learn_readout),
     ],
 )

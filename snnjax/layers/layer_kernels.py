@@ -42,7 +42,7 @@ def _fast_learn(layer: Layer, latency: jax.Array, winners: Winners, rates: jax.A
     return kernels.set_rows(layer.stored, winners, rows)
 
 
-def _fast_timed(layer: Layer, latency: jax.Array, threshold: Any, find: Any = kernels.search_spikes) -> Spikes:
+def _fast_timed(layer: Layer, latency: jax.Array, threshold: Any) -> Spikes:
     """In two products, if there is one neuron a feature and potentials never fall."""
     if not layer.monotone or layer.conv.output_size((latency.shape[1], latency.shape[2])) != (1, 1):
         return layer.spikes_by_step(latency, threshold)
@@ -50,14 +50,14 @@ def _fast_timed(layer: Layer, latency: jax.Array, threshold: Any, find: Any = ke
     inputs = layer.padded(latency)[:, :rows, :columns].reshape(-1)
     weights = layer.weights.reshape(layer.conv.features, -1)
     steps = layer.time_steps
-    spikes = find(inputs, weights, threshold=threshold, time_steps=steps, fractional=layer.conv.fractional)
+    spikes = kernels.search_spikes(
+        inputs, weights, threshold=threshold, time_steps=steps, fractional=layer.conv.fractional
+    )
     return jax.tree.map(lambda x: x.reshape(-1, 1, 1), spikes)
 
 
 XLA = PLAIN._replace(latencies=_fast_latencies, winners=_fast_winners, learn=_fast_learn, timed_spikes=_fast_timed)
 """XLA's kernels, without the work that cannot change the result."""
-AT_ONCE = XLA._replace(timed_spikes=functools.partial(_fast_timed, find=kernels.spikes_at_once))
-"""As `XLA`, timed spikes in one product: for one image at a time on an accelerator."""
 
 
 def _settings(layer: Layer) -> dict[str, Any]:

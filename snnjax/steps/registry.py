@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from snnjax.kernels.native.blocks import finite
 from snnjax.layers.conv import WTA
 from snnjax.layers.layer import LayerKernels
-from snnjax.layers.layer_kernels import AT_ONCE, NATIVE, TAPS, XLA
+from snnjax.layers.layer_kernels import NATIVE, TAPS, XLA
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, SupervisedSTDP, TargetTime
 from snnjax.networks import Earliest, Majority, Model
@@ -105,8 +105,8 @@ def _readout(case: Case) -> bool:
     return single and type(case.model.network.decision) is Earliest
 
 
-def _plain_readout(case: Case) -> bool:
-    return suits_readout([layer.conv for layer in case.layers])
+def _compiled_readout(case: Case) -> bool:
+    return _readout(case) and suits_readout([layer.conv for layer in case.layers])
 
 
 class Step(NamedTuple):
@@ -145,12 +145,9 @@ STEPS = (
     Step(TargetTime, (_compiled,), native.learn_target_time, NATIVE),
     Step(RSTDP, (_compiled, _one_by_one, _compiled_reward), native.learn_reward, STRONGEST, clips=True),
     Step(RSTDP, (_accelerator, _batches, _by_majority), accelerated.learn_reward_batches, XLA),
-    Step(RSTDP, (_accelerator, _one_by_one, _by_majority), accelerated.learn_reward, TAPS, _UNIT),
-    Step(RSTDP, (_accelerator, _one_by_one), accelerated.learn_deep_reward, XLA, _UNIT),
     Step(RSTDP, (_by_majority,), reward_in_blocks.learn, TAPS, _UNIT),
-    Step(SupervisedSTDP, (_compiled, _one_by_one, _readout, _plain_readout), native.learn_readout, XLA),
+    Step(SupervisedSTDP, (_compiled, _one_by_one, _compiled_readout), native.learn_readout, XLA),
     Step(SupervisedSTDP, (_accelerator, _batches, _readout), accelerated.learn_readout, XLA),
-    Step(SupervisedSTDP, (_accelerator, _one_by_one, _readout), accelerated.learn_readout, AT_ONCE),
 )
 """The first that fits is taken."""
 

@@ -14,6 +14,7 @@ from snnjax.core import files
 from snnjax.core.components import leaves, with_leaves
 from snnjax.core.errors import InputError
 from snnjax.data import Dataset
+from snnjax.layers.conv import Conv
 from snnjax.layers.layer import BaseLayer, LayerKernels
 from snnjax.layers.layer_kernels import XLA, best_kernels
 from snnjax.layers.spiking import Layer
@@ -281,7 +282,19 @@ class PhaseRunners:
                 layer = model.layers[name]
                 compiled = fast.compiled if fast else self._kernels(layer, phase) is not XLA
                 if not compiled:
-                    names.append(f"{name} ({type(layer.conv.each_learner[phase.learner]).__name__})")
+                    names.append(_with_rule(name, layer.conv, phase))
+        return names
+
+    def one_by_one(self) -> list[str]:
+        """Layers that learn from one image at a time on an accelerator: "layer1 (Rule)", ..."""
+        if self.cache.placement.platform == "cpu":
+            return []
+        convs = {name: conv for _, name, conv in self.cache.network.layers()}
+        names = []
+        for phase in self.plan:
+            if phase.fits or phase.end or self.task(phase).batch > 1:
+                continue
+            names += [_with_rule(name, convs[name], phase) for name in self.layers(phase)]
         return names
 
     def _kernels(self, layer: BaseLayer, phase: Phase) -> LayerKernels:
@@ -359,6 +372,11 @@ class PhaseRunners:
             key = key_of(list(layers).index(name), self.seeds[index], phase.learner % len(learners))
             states[name] = jax.tree.map(as_array, learner.init(layers[name], key, shown))
         return states, None if phase.layers else Tally(*np.zeros(5, np.int32))
+
+
+def _with_rule(name: str, conv: Conv, phase: Phase) -> str:
+    """The layer of this name, with the rule by which it learns in a phase."""
+    return f"{name} ({type(conv.each_learner[phase.learner]).__name__})"
 
 
 def _without_weights(model: Model, names: Iterable[str]) -> Model:

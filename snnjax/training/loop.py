@@ -288,6 +288,10 @@ class Trainer:
         """Layers that learn without compiled kernels, with their rules."""
         return self.training.runners.uncompiled()
 
+    def one_by_one(self) -> list[str]:
+        """Layers that learn from one image at a time on an accelerator, where that is slow, with their rules."""
+        return self.training.runners.one_by_one()
+
     def reuse(self, state: TrainState, weights: Arrays, numbers: Arrays, diagnosis: Diagnosis, origin: str) -> None:
         """Takes the layers of the current phase from an earlier run, named `origin`, instead of training them.
 
