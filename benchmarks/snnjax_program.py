@@ -137,7 +137,7 @@ class Program(MeasuredProgram):
         work = Work(len(self.data.train_images), EpochRunner.run, prepare, compile_seconds=epoch.timer.compile_seconds)
         work.outcome = lambda result: list(learned(result).values())[-1].weights
         work.initial = lambda: self.state.weights[list(learned(last_result))[-1]]
-        work.unit = epoch.unit
+        work.unit = epoch.task.batch
         return work
 
     def task(self) -> Any:

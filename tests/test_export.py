@@ -17,7 +17,7 @@ from snnjax.layers.layer_kernels import ROWS, TAPS, XLA
 from snnjax.learners import Tally
 from snnjax.networks import Model, batches
 from snnjax.networks.forward import Known
-from snnjax.steps import accelerated, plain, registry, reward_in_blocks
+from snnjax.steps import accelerated, plain, registry
 from snnjax.steps.plain import Carry, Slice, Task
 from snnjax.steps.registry import Case
 from snnjax.training.stage_cache import as_array
@@ -30,7 +30,6 @@ BLOCK = 2
 @pytest.fixture(autouse=True)
 def accelerator(monkeypatch):
     """Programs take the form that they have on an accelerator, where images are mapped all at once."""
-    monkeypatch.setattr(reward_in_blocks, "BLOCK", BLOCK)
     monkeypatch.setattr(devices, "peers", lambda: np.array([types.SimpleNamespace(platform="gpu")]))
 
 
@@ -96,7 +95,7 @@ def test_plain_steps_of_layers_that_learn_jointly():
         ("deepr2024", "", 1, plain.learn_supervised),
         ("majority2024", "", BLOCK, plain.learn_supervised),
         ("mozafari2018_objects", "", 1, plain.learn_supervised),
-        ("mozafari2018", "", 1, reward_in_blocks.learn),
+        ("mozafari2018", "", 1, plain.learn_supervised),
         ("majority2024", "", BLOCK, accelerated.learn_reward_batches),
         ("goupy2024_ncg", "", BLOCK, accelerated.learn_readout),
     ],

@@ -25,7 +25,7 @@ from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, SupervisedSTDP, Tally, TargetTime
 from snnjax.networks import Earliest, Majority, Model, Network, stage
 from snnjax.runs.run_folder import ONE_BY_ONE, RunFolder
-from snnjax.steps import accelerated, deciding, native, plain, reward_in_blocks
+from snnjax.steps import accelerated, deciding, native, plain
 from snnjax.steps.plain import Carry, Slice, Task
 from snnjax.steps.registry import Case, fast_step
 from snnjax.training.stage_cache import as_array
@@ -365,18 +365,15 @@ def read(*stages: Any) -> Network:
 PLATFORMS = (False, "cpu"), (True, "cpu"), (False, "gpu")
 COLUMNS = [(*platform, batch) for platform in PLATFORMS for batch in (1, 4)]
 """Whether compiled kernels are wanted, the platform, and how many images learn at a time."""
-COMPILED_REWARD = native.learn_reward, deciding.STRONGEST, 1, True
-BLOCKS = reward_in_blocks.learn, TAPS
-BY_BLOCK = *BLOCKS, reward_in_blocks.BLOCK, False
-BY_BATCH = *BLOCKS, 4, False
-BY_GPU_BATCH = accelerated.learn_reward_batches, XLA, 4, False
-REWARD = BY_BLOCK, BY_BATCH, COMPILED_REWARD, BY_BATCH, BY_BLOCK, BY_GPU_BATCH
-TARGETS = native.learn_target_time, NATIVE
-ON_GPU = (*FEATURES, 1, False), (*FEATURES, 4, False)
-READ_ON_GPU = None, (*BATCHES, 4, False)
+COMPILED_REWARD = native.learn_reward, deciding.STRONGEST, True
+REWARD_ON_GPU = None, (accelerated.learn_reward_batches, XLA, False)
+TARGETS = native.learn_target_time, NATIVE, False
+ON_GPU = ((*FEATURES, False),) * 2
+READ_ON_GPU = None, (*BATCHES, False)
 NO = (None, None)
+REWARD = *NO, COMPILED_REWARD, None, *REWARD_ON_GPU
 TAKEN = {
-    "large STDP": (first(), (*NO, (*COMPILED_STDP, True), None, *ON_GPU)),
+    "large STDP": (first(), (*NO, (*COMPILED_STDP[:2], True), None, *ON_GPU)),
     "small STDP": (network_of(SMALL, LAST), (*NO, *NO, *ON_GPU)),
     "thresholds of features": (first(threshold=np.linspace(1, 2, 32)), (*NO, *NO, *ON_GPU)),
     "another competition": (first(competition=OtherCompetition()), (*NO, *NO, *ON_GPU)),
@@ -385,13 +382,13 @@ TAKEN = {
     "another rule": (first(learners=OtherRule()), (*NO, *NO, *NO)),
     "target times": (
         first(competition=Conv.competition, learners=TargetTime()),
-        (*NO, (*TARGETS, 1, False), (*TARGETS, 4, False), *NO),
+        (*NO, TARGETS, TARGETS, *NO),
     ),
     "reward": (network_of(LAST), REWARD),
     "branches": (network_of((LAST, LAST)), REWARD),
     "unbounded reward": (
         network_of(dataclasses.replace(LAST, learners=RSTDP(bounds=(0.0, np.inf)))),
-        (BY_BLOCK, BY_BATCH, BY_BLOCK, BY_BATCH, BY_BLOCK, BY_GPU_BATCH),
+        (*NO, *NO, *REWARD_ON_GPU),
     ),
     "reward by times": (read(dataclasses.replace(LAST, threshold=2.0)), (*NO, *NO, *NO)),
     "deep reward": (deep(), (*NO, COMPILED_REWARD, None, *NO)),
@@ -400,12 +397,12 @@ TAKEN = {
     "deep, negative weights": (deep(learners=RSTDP(bounds=(-1.0, 1.0))), (*NO, *NO, *NO)),
     "deep, dropout": (deep(learners=RSTDP(bounds=(0.0, 1.0), dropout=0.5)), (*NO, *NO, *NO)),
     "deep branches": (network_of((DEEP, DEEP), LAST), (*NO, *NO, *NO)),
-    "readout": (read(READOUT), (*NO, (*COMPILED, 1, False), None, *READ_ON_GPU)),
+    "readout": (read(READOUT), (*NO, (*COMPILED, False), None, *READ_ON_GPU)),
     "readout with padding": (read(dataclasses.replace(READOUT, kernel=6, padding=1)), (*NO, *NO, *READ_ON_GPU)),
     "readout with strides": (read(dataclasses.replace(READOUT, stride=2)), (*NO, *NO, *READ_ON_GPU)),
     "two readouts": (read((READOUT, READOUT)), (*NO, *NO, *NO)),
 }
-"""Networks; of each column the step with its kernels, its unit, and whether it clips."""
+"""Networks; of each column the step with its kernels, and whether it clips."""
 
 
 @pytest.mark.parametrize("name", TAKEN)
@@ -417,14 +414,14 @@ def test_the_registry_takes_the_step(name):
     for (compiled_kernels, platform, batch), wanted in zip(COLUMNS, expected, strict=True):
         task = Task(tuple(names), batch=batch)
         step = fast_step(Case(task, model, compiled_kernels, platform))
-        found = step and (step.run, step.kernels, step.unit(task), step.clips)
+        found = step and (step.run, step.kernels, step.clips)
         assert found == wanted, f"{batch} at a time on a {platform}, compiled kernels: {compiled_kernels}"
         by_turns = fast_step(Case(task._replace(by_turns=True), model, compiled_kernels, platform))
         assert by_turns == (None if name.startswith("readout") else step)
 
 
 def test_a_training_takes_the_steps_of_its_devices_and_says_where_one_image_at_a_time_is_slow(tmp_path):
-    network = network_of(SMALL, LAST)
+    network = Network("taken", (6, 4, 4), 2, (stage(SMALL), stage(LAST)))
     images = snnjax.data.Dataset("none", *[np.zeros((4, 4, 4), np.uint8), np.arange(4) % 2] * 2, classes=2)
     model = Model.of(network, network.initial_weights())
     for batch, one_by_one in ((1, ["layer1 (STDP)", "layer2 (RSTDP)"]), (4, [])):

@@ -20,7 +20,6 @@ from snnjax.networks import Model
 from snnjax.networks.decision import decide, majority
 from snnjax.steps.native import count_slice
 from snnjax.steps.plain import Carry, Slice, StepResult, Supervised, Task, end_epoch, outcome, where
-from snnjax.steps.reward_in_blocks import Strongest, class_of
 
 
 def learn_features(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, StepResult]:
@@ -54,7 +53,7 @@ def learn_reward_batches(task: Task, carry: Carry, model: Model, part: Slice) ->
         layers, states, tally = carry
         images, labels, valid = images
         winners = {name: _strongest(layers[name], states[name].get("kept"), images) for name in names}
-        votes = {name: class_of(layers[name], winner.feature[:, 0]) for name, winner in winners.items()}
+        votes = {name: _class_of(layers[name], winner.feature[:, 0]) for name, winner in winners.items()}
         decisions = jax.vmap(majority, (1, None))(jnp.stack(list(votes.values())), model.network.classes)
 
         def count_one(inner: Any, image: Any) -> Any:
@@ -219,8 +218,21 @@ def _run_batches(one_batch: Any, carry: Any, images: tuple[jax.Array, ...], part
 
 def _strongest(layer: Layer, kept: jax.Array | None, images: jax.Array) -> Winners:
     """The strongest neuron of each image, `Winners` of (B, 1), among the features that dropout keeps."""
-    potentials = jax.vmap(layer.packed(PLAIN).potentials)(images)
-    return jax.vmap(lambda one: one.winner(layer, images.shape[2:]))(Strongest.of(potentials).among(kept))
+    steps = layer.time_steps
+    plain_layer = layer.packed(PLAIN)
+
+    def of_image(image: jax.Array) -> Winners:
+        spikes = plain_layer.last_spikes(image)
+        if kept is not None:
+            spikes = kernels.feature_inhibition(spikes, ~kept, time_steps=steps)
+        return kernels.k_winners(spikes, k=1, radius=0, time_steps=steps)
+
+    return jax.vmap(of_image)(images)
+
+
+def _class_of(layer: Layer, feature: jax.Array) -> jax.Array:
+    """The class that features of a deciding layer stand for, -1 for none."""
+    return jnp.where(feature < 0, -1, feature // (layer.conv.features // layer.classes))
 
 
 def _learned(

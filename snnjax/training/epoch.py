@@ -64,7 +64,6 @@ class EpochRunner:
       carry: of the layers that learn, stacked.
       model: the network without their weights, stacked; None where the layer alone is needed.
       timer: of the programs.
-      unit: the size of a slice is a multiple of it.
     """
 
     def __init__(
@@ -88,7 +87,6 @@ class EpochRunner:
         self._plain = learning_program(step, task, self.mesh)
         self._fast = learning_program(fast.run, task, self.mesh) if fast else self._plain
         self._clips = fast is not None and fast.clips
-        self.unit = fast.unit(task) if fast else task.batch
         self.carry = place(carry, self.mesh, NETWORKS)
         self.model = place(model, self.mesh, NETWORKS)
         self.timer = Timer(name)
@@ -96,7 +94,7 @@ class EpochRunner:
         order = images.order(0)
         self._count = count_of(images.inputs) if order is None else order.shape[-1]
         self._total = images.most or self._count
-        self.size = _slice_size(self._total, self.unit)
+        self.size = _slice_size(self._total, task.batch)
         self._starts = range(0, self._total, self.size)
         size = sum(x.nbytes for x in jax.tree.leaves(images.inputs))
         once = order is None and size <= files.LARGE
