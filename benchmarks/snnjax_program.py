@@ -107,7 +107,7 @@ class Program(MeasuredProgram):
     def _test(self, latencies: np.ndarray, output: int) -> None:
         """Adds decisions, given an output of each test image."""
         known = Known({output: latencies})
-        self._map("test", known, decide_batch, self.training.runners.testing_kernels)
+        self._map("test", known, decide_batch, self.training.runners.testing_kernels, scores=False)
         self.works["test"].outcome = lambda result: result[0][0]  # the decisions
 
     def epochs(self, phase: Phase) -> int:

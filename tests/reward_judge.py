@@ -15,7 +15,7 @@ import numpy as np
 
 from snnjax.encoding import GABOR
 from snnjax.layers.conv import WTA, Conv
-from snnjax.layers.layer_kernels import NATIVE, TAPS, XLA
+from snnjax.layers.layer_kernels import BLOCKS, NATIVE, XLA
 from snnjax.learners import RSTDP, STDP, Tally
 from snnjax.networks import Majority, Model, Network, SpikingNetwork, stage
 from snnjax.steps import native, plain
@@ -176,7 +176,7 @@ def judged_first(spec: Network, weights: dict[str, np.ndarray], latency: np.ndar
 WAYS = {
     "plain": (jax.jit(plain.learn_supervised, static_argnums=0), XLA),
     "compiled kernels": (jax.jit(plain.learn_supervised, static_argnums=0), NATIVE),
-    "compiled blocks": (jax.jit(native.learn_reward, static_argnums=0), TAPS),
+    "compiled blocks": (jax.jit(native.learn_reward, static_argnums=0), BLOCKS),
 }
 """Steps that must agree, and the form of their layers."""
 

@@ -13,7 +13,7 @@ from shipped import shipped
 
 from snnjax.core import devices
 from snnjax.encoding import GREY
-from snnjax.layers.layer_kernels import ROWS, TAPS, XLA
+from snnjax.layers.layer_kernels import ROWS, XLA
 from snnjax.learners import Tally
 from snnjax.networks import Model, batches
 from snnjax.networks.forward import Known
@@ -64,9 +64,8 @@ def entering(model: Model, stage: int) -> np.ndarray:
 def test_decisions_and_times_of_images(name):
     """By the encoder, all stages and the decision, of which this is one network of each kind."""
     model = model_of(name)
-    packed = jax.tree.map(as_array, model.packed(dict.fromkeys(model.network.names[-1], TAPS)))
     decide = functools.partial(batches.decide_batch, encode=True)
-    assert_exported(decide, packed, np.zeros((IMAGES, 28, 28), np.uint8))
+    assert_exported(decide, model, np.zeros((IMAGES, 28, 28), np.uint8))
     if name in ("majority2024", "softhebb_narrow"):
         forward = functools.partial(batches.input_batch, number=model.last, timed=True)
         assert_exported(lambda model, latencies: forward(model, Known({0: latencies})), model, entering(model, 0))

@@ -20,18 +20,19 @@ import snnjax
 from snnjax.core import devices
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.layer import LayerKernels
-from snnjax.layers.layer_kernels import NATIVE, PLAIN, TAPS, XLA
+from snnjax.layers.layer_kernels import BLOCKS, NATIVE, XLA
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, SupervisedSTDP, Tally, TargetTime
 from snnjax.networks import Earliest, Majority, Model, Network, stage
 from snnjax.runs.run_folder import ONE_BY_ONE, RunFolder
-from snnjax.steps import accelerated, deciding, native, plain
+from snnjax.steps import accelerated, native, plain
 from snnjax.steps.plain import Carry, Slice, Task
 from snnjax.steps.registry import Case, fast_step
 from snnjax.training.stage_cache import as_array
 from snnjax.training.state import plan
 
 T = 15
+PLAIN = LayerKernels()
 RNG = np.random.default_rng(0)
 
 
@@ -138,7 +139,7 @@ def test_plain_stdp_is_that_of_the_judge(name, batch):
     assert batch == 1 or features != judged(name, 1)[1], "the case tells nothing"
 
 
-COMPILED_STDP = native.learn_stdp, TAPS, 1
+COMPILED_STDP = native.learn_stdp, BLOCKS, 1
 FEATURES = accelerated.learn_features, XLA
 FAST_STDP = [
     ("exact", *COMPILED_STDP),
@@ -365,7 +366,7 @@ def read(*stages: Any) -> Network:
 PLATFORMS = (False, "cpu"), (True, "cpu"), (False, "gpu")
 COLUMNS = [(*platform, batch) for platform in PLATFORMS for batch in (1, 4)]
 """Whether compiled kernels are wanted, the platform, and how many images learn at a time."""
-COMPILED_REWARD = native.learn_reward, deciding.STRONGEST, True
+COMPILED_REWARD = native.learn_reward, BLOCKS, True
 REWARD_ON_GPU = None, (accelerated.learn_reward_batches, XLA, False)
 TARGETS = native.learn_target_time, NATIVE, False
 ON_GPU = ((*FEATURES, False),) * 2

@@ -13,7 +13,6 @@ from jax.flatten_util import ravel_pytree
 
 from snnjax import kernels
 from snnjax.kernels import Spikes, Winners
-from snnjax.layers.layer_kernels import PLAIN
 from snnjax.layers.spiking import Layer, at_last_step
 from snnjax.learners import SupervisedSTDP
 from snnjax.networks import Model
@@ -219,10 +218,9 @@ def _run_batches(one_batch: Any, carry: Any, images: tuple[jax.Array, ...], part
 def _strongest(layer: Layer, kept: jax.Array | None, images: jax.Array) -> Winners:
     """The strongest neuron of each image, `Winners` of (B, 1), among the features that dropout keeps."""
     steps = layer.time_steps
-    plain_layer = layer.packed(PLAIN)
 
     def of_image(image: jax.Array) -> Winners:
-        spikes = plain_layer.last_spikes(image)
+        spikes = layer.last_spikes(image)
         if kept is not None:
             spikes = kernels.feature_inhibition(spikes, ~kept, time_steps=steps)
         return kernels.k_winners(spikes, k=1, radius=0, time_steps=steps)

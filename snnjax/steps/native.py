@@ -18,7 +18,7 @@ from snnjax.steps.plain import Carry, Slice, StepResult, Supervised, Task, end_e
 
 
 def learn_stdp(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, StepResult]:
-    """As `plain.learn_unsupervised`, by `STDP`, of a layer with the kernels `TAPS`."""
+    """As `plain.learn_unsupervised`, by `STDP`, of a layer with the kernels `BLOCKS`."""
     (name,) = task.names
     layer = carry.layers[name]
     state = carry.states[name]
@@ -120,7 +120,7 @@ def count_slice(tally: Any, outcomes: jax.Array, part: Slice) -> Tally:
 
 
 def learn_reward(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
-    """As `plain.learn_supervised`, by `RSTDP`: of deciding layers, or of one and the one before, with kernels `TAPS`.
+    """As `plain.learn_supervised`, by `RSTDP`: of deciding layers, or of one and the one before, with kernels `BLOCKS`.
 
     Rates change after a batch only, so that layers learn from the rest of a batch in one call.
     """

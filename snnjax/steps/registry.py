@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 from snnjax.kernels.native.blocks import finite
 from snnjax.layers.conv import WTA
 from snnjax.layers.layer import LayerKernels
-from snnjax.layers.layer_kernels import NATIVE, TAPS, XLA
+from snnjax.layers.layer_kernels import BLOCKS, NATIVE, XLA
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, SupervisedSTDP, TargetTime
 from snnjax.networks import Earliest, Majority, Model
 from snnjax.steps import accelerated, native
-from snnjax.steps.deciding import STRONGEST, suits_readout
+from snnjax.steps.deciding import suits_readout
 from snnjax.steps.plain import Task
 
 
@@ -136,10 +136,10 @@ class Step(NamedTuple):
 
 
 STEPS = (
-    Step(STDP, (_compiled, _one_by_one, _large_stdp), native.learn_stdp, TAPS, clips=True),
+    Step(STDP, (_compiled, _one_by_one, _large_stdp), native.learn_stdp, BLOCKS, clips=True),
     Step(STDP, (_accelerator,), accelerated.learn_features, XLA),
     Step(TargetTime, (_compiled,), native.learn_target_time, NATIVE),
-    Step(RSTDP, (_compiled, _one_by_one, _compiled_reward), native.learn_reward, STRONGEST, clips=True),
+    Step(RSTDP, (_compiled, _one_by_one, _compiled_reward), native.learn_reward, BLOCKS, clips=True),
     Step(RSTDP, (_accelerator, _batches, _by_majority), accelerated.learn_reward_batches, XLA),
     Step(SupervisedSTDP, (_compiled, _one_by_one, _compiled_readout), native.learn_readout, XLA),
     Step(SupervisedSTDP, (_accelerator, _batches, _readout), accelerated.learn_readout, XLA),

@@ -351,12 +351,12 @@ class PhaseRunners:
             learned[name] = dataclasses.replace(layer, in_bounds=False)
         model = runner.model.updated(learned)
         known = plain.known_of(inputs, self.cache.network.first_supervised)
-        return placement.map(timer, decide_batch, model, known)[0]
+        return placement.map(timer, decide_batch, model, known, scores=False)[0]
 
     @functools.cached_property
     def testing_kernels(self) -> dict[str, Any]:
         """The kernels of layers by which the networks are tested after an epoch, by name."""
-        return deciding.deciding_kernels(self.cache.network, native=self.settings.native, scores=False)
+        return deciding.deciding_kernels(self.cache.network, native=self.settings.native)
 
     def fresh(self, state: TrainState, index: int) -> tuple[dict[str, Any], Tally | None]:
         """States of learners and the tally of network `index`, before the first image of a phase."""

@@ -217,7 +217,7 @@ class Training:
             check_fitted(described)
             rounded.append(TrainState(rounded_weights(described, state.weights), state.numbers))
         native = self.settings.native
-        kernels = deciding.deciding_kernels(self.network, native=native, scores=True)
+        kernels = deciding.deciding_kernels(self.network, native=native)
         models = self.cache.pack(self.cache.models(rounded), kernels)
         decisions, scores = self.cache.placement.map(
             Timer(""), decide_batch, models, images, encode=True, native=native
