@@ -34,7 +34,7 @@ from snnjax.training.placement import CHUNK
 from snnjax.training.state import TrainState
 
 IMAGES = 1024
-"""Images of an epoch, in one slice: a multiple of all batches, blocks and chunks."""
+"""Images of an epoch, in one slice: a multiple of all batches and chunks."""
 
 
 @dataclasses.dataclass(frozen=True)

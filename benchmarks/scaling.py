@@ -22,7 +22,6 @@ from snnjax.app.main import protected
 from snnjax.app.options import option
 from snnjax.core.errors import unknown
 from snnjax.networks import Network
-from snnjax.steps import reward_in_blocks
 from snnjax.training import placement
 from snnjax.training.build import network_for
 
@@ -65,7 +64,7 @@ def inputs_of_readout(network: Network, features: int) -> Network:
 
 IMAGES = Axis("images", (50, 200, 400, 800), 200)
 ROWS = Axis("rows of the image", (14, 28, 42, 56), 28)
-TOGETHER = Axis("images at a time", (1, 8, 32, 128), reward_in_blocks.BLOCK)
+TOGETHER = Axis("images at a time", (1, 8, 64, 512), placement.CHUNK["cpu"])
 STUDIES = {
     "mozafari2018": Study(
         snnjax_program.Program,
@@ -93,8 +92,8 @@ STUDIES = {
         ),
     ),
 }
-"""By model, the phases that are measured and the axes. The same images train and test. `together` is the size of blocks
-(reward phase on XLA's kernels) and of chunks (phases that do not learn; 128 where another quantity grows)."""
+"""By model, the phases that are measured and the axes. The same images train and test. `together` is the size of chunks
+in phases that do not learn; `CHUNK` where another quantity grows."""
 AXES = tuple(dict.fromkeys(name for study in STUDIES.values() for name in study.axes))
 TITLE = "least milliseconds an image (compiling s)"
 CLOCKS = dict(wall=time.perf_counter, cpu=time.process_time)
@@ -142,7 +141,7 @@ def measure(model: str, program: snnjax_program.Program, source: data.Dataset, r
     images = images_of(case, source)
     together = case["together"]
     chunks = {} if together == TOGETHER.usual else dict.fromkeys(placement.CHUNK, together)
-    with mock.patch.object(reward_in_blocks, "BLOCK", together), mock.patch.dict(placement.CHUNK, chunks):
+    with mock.patch.dict(placement.CHUNK, chunks):
         program.prepare((network_of(model, case, images), images, case["images"], None))
         results = {}
         for phase in STUDIES[model].phases:

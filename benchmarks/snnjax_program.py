@@ -107,7 +107,7 @@ class Program(MeasuredProgram):
     def _test(self, latencies: np.ndarray, output: int) -> None:
         """Adds decisions, given an output of each test image."""
         known = Known({output: latencies})
-        self._map("test", known, decide_batch, self.training.runners.testing_kernels)
+        self._map("test", known, decide_batch, self.training.runners.testing_kernels, scores=False)
         self.works["test"].outcome = lambda result: result[0][0]  # the decisions
 
     def epochs(self, phase: Phase) -> int:
@@ -137,7 +137,7 @@ class Program(MeasuredProgram):
         work = Work(len(self.data.train_images), EpochRunner.run, prepare, compile_seconds=epoch.timer.compile_seconds)
         work.outcome = lambda result: list(learned(result).values())[-1].weights
         work.initial = lambda: self.state.weights[list(learned(last_result))[-1]]
-        work.unit = epoch.unit
+        work.unit = epoch.task.batch
         return work
 
     def task(self) -> Any:

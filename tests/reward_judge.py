@@ -6,9 +6,7 @@ rate is exact: all steps must agree to the last bit, whatever the order in which
 
 import collections
 import dataclasses
-from collections.abc import Callable
 from typing import Any
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +15,10 @@ import numpy as np
 
 from snnjax.encoding import GABOR
 from snnjax.layers.conv import WTA, Conv
-from snnjax.layers.layer_kernels import NATIVE, TAPS, XLA
+from snnjax.layers.layer_kernels import BLOCKS, NATIVE, XLA
 from snnjax.learners import RSTDP, STDP, Tally
 from snnjax.networks import Majority, Model, Network, SpikingNetwork, stage
-from snnjax.steps import accelerated, native, plain, reward_in_blocks
+from snnjax.steps import native, plain
 from snnjax.steps.plain import Carry, Slice, Task
 
 T = 15
@@ -175,24 +173,10 @@ def judged_first(spec: Network, weights: dict[str, np.ndarray], latency: np.ndar
     return min(firsts)[-1] if firsts else -1, plastic
 
 
-def in_blocks(step: Callable[..., Any]) -> Callable[..., Any]:
-    """A compiled step with blocks of 16 images, where they are seen one by one."""
-    program = jax.jit(lambda *given: step(*given), static_argnums=0)  # a function of its own for this size
-
-    def learn(*given: Any) -> Any:
-        with mock.patch.object(reward_in_blocks, "BLOCK", 16):
-            return program(*given)
-
-    return learn
-
-
 WAYS = {
     "plain": (jax.jit(plain.learn_supervised, static_argnums=0), XLA),
     "compiled kernels": (jax.jit(plain.learn_supervised, static_argnums=0), NATIVE),
-    "compiled blocks": (jax.jit(native.learn_reward, static_argnums=0), TAPS),
-    "blocks": (in_blocks(reward_in_blocks.learn), TAPS),
-    "few kernels": (in_blocks(accelerated.learn_reward), TAPS),
-    "few kernels, deep": (in_blocks(accelerated.learn_deep_reward), XLA),
+    "compiled blocks": (jax.jit(native.learn_reward, static_argnums=0), BLOCKS),
 }
 """Steps that must agree, and the form of their layers."""
 

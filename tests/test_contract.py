@@ -12,7 +12,8 @@ import snnjax
 from snnjax import Earliest, component, learners, testing
 from snnjax.core import checks
 from snnjax.layers.conv import WTA, Conv
-from snnjax.layers.layer_kernels import NATIVE, PLAIN, TAPS, XLA, native_suits
+from snnjax.layers.layer import LayerKernels
+from snnjax.layers.layer_kernels import BLOCKS, NATIVE, XLA, native_suits
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, Learner, Response, SoftHebb, SupervisedSTDP, TargetTime
 from snnjax.testing import check_learner
@@ -162,15 +163,15 @@ def test_all_kernels_compute_the_layer_of_the_definition(name, compiler):
     shape = (conv.features, 2, *checks.pair("kernel", conv.kernel, 1))
     lower, upper = np.round(64 * np.array(rule["bounds"])).astype(int)
     weights = np.float32(np.random.default_rng(1).integers(lower, upper, shape) / 64)
-    plain = Layer(conv, jnp.asarray(weights), T, PLAIN, conv.monotone)
+    plain = Layer(conv, jnp.asarray(weights), T, LayerKernels(), conv.monotone)
     methods = Layer.responses, Layer.potentials, timed_spikes
-    forms = dict(XLA=XLA, TAPS=TAPS) | (dict(NATIVE=NATIVE) if native_suits(conv, T) else {})
+    forms = dict(XLA=XLA, BLOCKS=BLOCKS) | (dict(NATIVE=NATIVE) if native_suits(conv, T) else {})
     for kernels, form in forms.items():
         same = functools.partial(
-            np.testing.assert_array_equal, err_msg=f"kernels {kernels} (ACTUAL) and PLAIN (DESIRED)"
+            np.testing.assert_array_equal, err_msg=f"kernels {kernels} (ACTUAL) and none (DESIRED)"
         )
         layer = plain.packed(form)
-        same(layer.packed(PLAIN).weights, weights)
+        same(layer.packed(LayerKernels()).weights, weights)
         for latency in LATENCIES:
             found, expected = ([method(x, latency) for method in methods] for x in (layer, plain))
             jax.tree.map(same, found, expected)

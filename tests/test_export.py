@@ -13,11 +13,11 @@ from shipped import shipped
 
 from snnjax.core import devices
 from snnjax.encoding import GREY
-from snnjax.layers.layer_kernels import ROWS, TAPS, XLA
+from snnjax.layers.layer_kernels import ROWS, XLA
 from snnjax.learners import Tally
 from snnjax.networks import Model, batches
 from snnjax.networks.forward import Known
-from snnjax.steps import accelerated, plain, registry, reward_in_blocks
+from snnjax.steps import accelerated, plain, registry
 from snnjax.steps.plain import Carry, Slice, Task
 from snnjax.steps.registry import Case
 from snnjax.training.stage_cache import as_array
@@ -30,7 +30,6 @@ BLOCK = 2
 @pytest.fixture(autouse=True)
 def accelerator(monkeypatch):
     """Programs take the form that they have on an accelerator, where images are mapped all at once."""
-    monkeypatch.setattr(reward_in_blocks, "BLOCK", BLOCK)
     monkeypatch.setattr(devices, "peers", lambda: np.array([types.SimpleNamespace(platform="gpu")]))
 
 
@@ -65,9 +64,8 @@ def entering(model: Model, stage: int) -> np.ndarray:
 def test_decisions_and_times_of_images(name):
     """By the encoder, all stages and the decision, of which this is one network of each kind."""
     model = model_of(name)
-    packed = jax.tree.map(as_array, model.packed(dict.fromkeys(model.network.names[-1], TAPS)))
     decide = functools.partial(batches.decide_batch, encode=True)
-    assert_exported(decide, packed, np.zeros((IMAGES, 28, 28), np.uint8))
+    assert_exported(decide, model, np.zeros((IMAGES, 28, 28), np.uint8))
     if name in ("majority2024", "softhebb_narrow"):
         forward = functools.partial(batches.input_batch, number=model.last, timed=True)
         assert_exported(lambda model, latencies: forward(model, Known({0: latencies})), model, entering(model, 0))
@@ -96,9 +94,8 @@ def test_plain_steps_of_layers_that_learn_jointly():
         ("deepr2024", "", 1, plain.learn_supervised),
         ("majority2024", "", BLOCK, plain.learn_supervised),
         ("mozafari2018_objects", "", 1, plain.learn_supervised),
-        ("mozafari2018", "", 1, accelerated.learn_reward),
+        ("mozafari2018", "", 1, plain.learn_supervised),
         ("majority2024", "", BLOCK, accelerated.learn_reward_batches),
-        ("deepr2024", "", 1, accelerated.learn_deep_reward),
         ("goupy2024_ncg", "", BLOCK, accelerated.learn_readout),
     ],
 )

@@ -12,7 +12,7 @@ from snnjax import InputError, kernels
 from snnjax.layers.activations import Standardise, Triangle
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.layer import LayerKernels
-from snnjax.layers.layer_kernels import PLAIN, XLA
+from snnjax.layers.layer_kernels import XLA
 from snnjax.layers.pool import Pool
 from snnjax.layers.spiking import Layer, at_last_step
 from snnjax.learners import RSTDP, STDP, SoftHebb
@@ -55,7 +55,7 @@ def responses_of(layer, latency):
 @pytest.mark.parametrize("conv", LAYERS, ids=NAMES)
 def test_a_layer_fires_and_competes_as_the_judge_says(conv):
     """Kernels of all kinds do so if the plain ones do: see test_contract.py."""
-    layer = layer_of(conv, form=PLAIN)
+    layer = layer_of(conv, form=LayerKernels())
     for latency in LATENCIES:
         spikes, responses, won, last = responses_of(layer, latency)
         expected, potential = judged_spikes(layer, latency)

@@ -7,7 +7,7 @@ import pytest
 from snnjax import RSTDP, STDP, WTA, Conv, Network, stage
 from snnjax.core.errors import InputError, InputTypeError
 from snnjax.kernels.native import Pooling, blocks
-from snnjax.layers.layer_kernels import TAPS
+from snnjax.layers.layer_kernels import BLOCKS, XLA
 from snnjax.networks import Majority
 from snnjax.steps import deciding
 
@@ -258,7 +258,5 @@ LAST = Conv(20, kernel=3, padding=1, learners=RSTDP())
 def test_kernels_of_layers_that_do_not_learn(stages, before):
     network = Network("kernels", (6, 8, 8), 10, (*stages, stage(LAST)), decision=Majority())
     last = network.names[-1][0]
-    for scores, form in ((True, deciding.SCORED), (False, deciding.STRONGEST)):
-        found = deciding.deciding_kernels(network, native=True, scores=scores)
-        assert found == {**dict.fromkeys(before, deciding.FIRES), last: form}
-    assert deciding.deciding_kernels(network, native=False, scores=False) == {last: TAPS}
+    assert deciding.deciding_kernels(network, native=True) == dict.fromkeys([*before, last], BLOCKS)
+    assert deciding.deciding_kernels(network, native=False) == {last: XLA}

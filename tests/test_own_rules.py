@@ -23,7 +23,8 @@ from snnjax import (
 )
 from snnjax.core.errors import InputError, InputTypeError
 from snnjax.kernels import Winners
-from snnjax.layers.layer_kernels import NATIVE, PLAIN, TAPS, XLA
+from snnjax.layers.layer import LayerKernels
+from snnjax.layers.layer_kernels import BLOCKS, NATIVE, XLA
 from snnjax.runs import RunFolder
 from snnjax.testing import check_learner
 from snnjax.training import build
@@ -52,10 +53,10 @@ def test_winners_of_a_layer_see_its_padding():
         np.testing.assert_array_equal(field, padded[:, 2 * row : 2 * row + 3, column : column + 2])
 
 
-@pytest.mark.parametrize("form", [PLAIN, XLA, NATIVE, TAPS], ids=["plain", "fast", "native", "taps"])
+@pytest.mark.parametrize("form", [LayerKernels(), XLA, NATIVE, BLOCKS], ids=["plain", "fast", "native", "taps"])
 def test_rows_are_put_where_they_were_won(form):
     weights, rows = np.float32(RANDOM.random((2, 3, 4, 3, 2)))
-    layer = Layer(CONV, weights, T, PLAIN)
+    layer = Layer(CONV, weights, T, LayerKernels())
     found = jax.jit(lambda layer: layer.packed(form).with_rows(WINNERS, rows))(layer)
     expected = weights.copy()
     expected[2], expected[0] = rows[0], rows[2]

@@ -20,17 +20,19 @@ import snnjax
 from snnjax.core import devices
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.layer import LayerKernels
-from snnjax.layers.layer_kernels import AT_ONCE, NATIVE, PLAIN, TAPS, XLA
+from snnjax.layers.layer_kernels import BLOCKS, NATIVE, XLA
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, SupervisedSTDP, Tally, TargetTime
 from snnjax.networks import Earliest, Majority, Model, Network, stage
-from snnjax.steps import accelerated, deciding, native, plain, reward_in_blocks
+from snnjax.runs.run_folder import ONE_BY_ONE, RunFolder
+from snnjax.steps import accelerated, native, plain
 from snnjax.steps.plain import Carry, Slice, Task
 from snnjax.steps.registry import Case, fast_step
 from snnjax.training.stage_cache import as_array
 from snnjax.training.state import plan
 
 T = 15
+PLAIN = LayerKernels()
 RNG = np.random.default_rng(0)
 
 
@@ -137,7 +139,7 @@ def test_plain_stdp_is_that_of_the_judge(name, batch):
     assert batch == 1 or features != judged(name, 1)[1], "the case tells nothing"
 
 
-COMPILED_STDP = native.learn_stdp, TAPS, 1
+COMPILED_STDP = native.learn_stdp, BLOCKS, 1
 FEATURES = accelerated.learn_features, XLA
 FAST_STDP = [
     ("exact", *COMPILED_STDP),
@@ -209,7 +211,6 @@ READOUTS = {
 BY_STEP = plain.learn_supervised, PLAIN
 BY_SEARCH = plain.learn_supervised, XLA
 COMPILED = native.learn_readout, XLA
-ACCELERATED = accelerated.learn_readout, AT_ONCE
 BATCHES = accelerated.learn_readout, XLA
 LABELLED = (2, 5, False), (5, 23, False), (23, 37, True)
 """The first ends within a batch, the last ends the epoch."""
@@ -259,14 +260,14 @@ def taught(case: Any, step: Any, kernels: LayerKernels, batch: int = 1, spans: A
 @pytest.mark.parametrize(
     ("kind", "steps", "fractional", "forms"),
     [
-        ("NCG", 4, True, (BY_STEP, COMPILED, ACCELERATED)),
+        ("NCG", 4, True, (BY_STEP, COMPILED)),
         ("NCG of 11 neurons", 4, True, (COMPILED,)),
         ("PCN, one-sided", 4, False, (COMPILED,)),
         ("SSTDP", T, True, (COMPILED,)),
-        ("three of each class", T, False, (COMPILED, ACCELERATED)),
+        ("three of each class", T, False, (COMPILED,)),
         ("one class", 4, True, (COMPILED,)),
         *(
-            pytest.param(kind, *each, (BY_STEP, COMPILED, ACCELERATED), marks=pytest.mark.slow)
+            pytest.param(kind, *each, (BY_STEP, COMPILED), marks=pytest.mark.slow)
             for kind, each in zip(READOUTS, [(255, True), (255, False), (1, False)] * 3, strict=False)
         ),
     ],
@@ -343,6 +344,7 @@ def network_of(*stages: Any, decision: Any = None) -> Network:
 LAST = Conv(4, 4, learners=RSTDP())
 LARGE = Conv(32, 1, threshold=2.0, competition=WTA(2), learners=STDP())
 """Of 2,048 features times input maps."""
+SMALL = dataclasses.replace(LARGE, features=31)
 DEEP = Conv(6, 1, threshold=2.0, competition=WTA(2), learners=RSTDP(bounds=(0.0, 1.0)))
 READOUT = Conv(4, 4, threshold=2.0, learners=SupervisedSTDP())
 
@@ -364,22 +366,16 @@ def read(*stages: Any) -> Network:
 PLATFORMS = (False, "cpu"), (True, "cpu"), (False, "gpu")
 COLUMNS = [(*platform, batch) for platform in PLATFORMS for batch in (1, 4)]
 """Whether compiled kernels are wanted, the platform, and how many images learn at a time."""
-COMPILED_REWARD = native.learn_reward, deciding.STRONGEST, 1, True
-BLOCKS = reward_in_blocks.learn, TAPS
-BY_BLOCK = *BLOCKS, reward_in_blocks.BLOCK, False
-BY_BATCH = *BLOCKS, 4, False
-FEW_KERNELS = accelerated.learn_reward, TAPS, reward_in_blocks.BLOCK, False
-BY_GPU_BATCH = accelerated.learn_reward_batches, XLA, 4, False
-DEEP_REWARD = accelerated.learn_deep_reward, XLA, reward_in_blocks.BLOCK, False
-REWARD = BY_BLOCK, BY_BATCH, COMPILED_REWARD, BY_BATCH, FEW_KERNELS, BY_GPU_BATCH
-TARGETS = native.learn_target_time, NATIVE
-ON_GPU = (*FEATURES, 1, False), (*FEATURES, 4, False)
-READ_ON_GPU = (*ACCELERATED, 1, False), (*BATCHES, 4, False)
+COMPILED_REWARD = native.learn_reward, BLOCKS, True
+REWARD_ON_GPU = None, (accelerated.learn_reward_batches, XLA, False)
+TARGETS = native.learn_target_time, NATIVE, False
+ON_GPU = ((*FEATURES, False),) * 2
+READ_ON_GPU = None, (*BATCHES, False)
 NO = (None, None)
-DEEP_ON_GPU = *NO, *NO, DEEP_REWARD, None
+REWARD = *NO, COMPILED_REWARD, None, *REWARD_ON_GPU
 TAKEN = {
-    "large STDP": (first(), (*NO, (*COMPILED_STDP, True), None, *ON_GPU)),
-    "small STDP": (first(features=31), (*NO, *NO, *ON_GPU)),
+    "large STDP": (first(), (*NO, (*COMPILED_STDP[:2], True), None, *ON_GPU)),
+    "small STDP": (network_of(SMALL, LAST), (*NO, *NO, *ON_GPU)),
     "thresholds of features": (first(threshold=np.linspace(1, 2, 32)), (*NO, *NO, *ON_GPU)),
     "another competition": (first(competition=OtherCompetition()), (*NO, *NO, *ON_GPU)),
     "unbounded STDP": (first(learners=STDP(bounds=(0.0, np.inf), stabiliser=False)), (*NO, *NO, *ON_GPU)),
@@ -387,27 +383,27 @@ TAKEN = {
     "another rule": (first(learners=OtherRule()), (*NO, *NO, *NO)),
     "target times": (
         first(competition=Conv.competition, learners=TargetTime()),
-        (*NO, (*TARGETS, 1, False), (*TARGETS, 4, False), *NO),
+        (*NO, TARGETS, TARGETS, *NO),
     ),
     "reward": (network_of(LAST), REWARD),
     "branches": (network_of((LAST, LAST)), REWARD),
     "unbounded reward": (
         network_of(dataclasses.replace(LAST, learners=RSTDP(bounds=(0.0, np.inf)))),
-        (BY_BLOCK, BY_BATCH, BY_BLOCK, BY_BATCH, FEW_KERNELS, BY_GPU_BATCH),
+        (*NO, *NO, *REWARD_ON_GPU),
     ),
-    "reward by times": (read(dataclasses.replace(LAST, threshold=2.0)), DEEP_ON_GPU),
-    "deep reward": (deep(), (*NO, COMPILED_REWARD, None, DEEP_REWARD, None)),
-    "deep, thresholds of features": (deep(threshold=np.linspace(1, 2, 6)), DEEP_ON_GPU),
-    "deep, another competition": (deep(competition=OtherCompetition()), DEEP_ON_GPU),
-    "deep, negative weights": (deep(learners=RSTDP(bounds=(-1.0, 1.0))), DEEP_ON_GPU),
-    "deep, dropout": (deep(learners=RSTDP(bounds=(0.0, 1.0), dropout=0.5)), DEEP_ON_GPU),
-    "deep branches": (network_of((DEEP, DEEP), LAST), DEEP_ON_GPU),
-    "readout": (read(READOUT), (*NO, (*COMPILED, 1, False), None, *READ_ON_GPU)),
+    "reward by times": (read(dataclasses.replace(LAST, threshold=2.0)), (*NO, *NO, *NO)),
+    "deep reward": (deep(), (*NO, COMPILED_REWARD, None, *NO)),
+    "deep, thresholds of features": (deep(threshold=np.linspace(1, 2, 6)), (*NO, *NO, *NO)),
+    "deep, another competition": (deep(competition=OtherCompetition()), (*NO, *NO, *NO)),
+    "deep, negative weights": (deep(learners=RSTDP(bounds=(-1.0, 1.0))), (*NO, *NO, *NO)),
+    "deep, dropout": (deep(learners=RSTDP(bounds=(0.0, 1.0), dropout=0.5)), (*NO, *NO, *NO)),
+    "deep branches": (network_of((DEEP, DEEP), LAST), (*NO, *NO, *NO)),
+    "readout": (read(READOUT), (*NO, (*COMPILED, False), None, *READ_ON_GPU)),
     "readout with padding": (read(dataclasses.replace(READOUT, kernel=6, padding=1)), (*NO, *NO, *READ_ON_GPU)),
     "readout with strides": (read(dataclasses.replace(READOUT, stride=2)), (*NO, *NO, *READ_ON_GPU)),
     "two readouts": (read((READOUT, READOUT)), (*NO, *NO, *NO)),
 }
-"""Networks; of each column the step with its kernels, its unit, and whether it clips."""
+"""Networks; of each column the step with its kernels, and whether it clips."""
 
 
 @pytest.mark.parametrize("name", TAKEN)
@@ -419,20 +415,24 @@ def test_the_registry_takes_the_step(name):
     for (compiled_kernels, platform, batch), wanted in zip(COLUMNS, expected, strict=True):
         task = Task(tuple(names), batch=batch)
         step = fast_step(Case(task, model, compiled_kernels, platform))
-        found = step and (step.run, step.kernels, step.unit(task), step.clips)
+        found = step and (step.run, step.kernels, step.clips)
         assert found == wanted, f"{batch} at a time on a {platform}, compiled kernels: {compiled_kernels}"
         by_turns = fast_step(Case(task._replace(by_turns=True), model, compiled_kernels, platform))
         assert by_turns == (None if name.startswith("readout") else step)
 
 
-def test_a_training_takes_the_steps_of_its_devices():
-    network = Network("deep", (6, 4, 4), 2, (stage(DEEP), stage(LAST)))
+def test_a_training_takes_the_steps_of_its_devices_and_says_where_one_image_at_a_time_is_slow(tmp_path):
+    network = Network("taken", (6, 4, 4), 2, (stage(SMALL), stage(LAST)))
     images = snnjax.data.Dataset("none", *[np.zeros((4, 4, 4), np.uint8), np.arange(4) % 2] * 2, classes=2)
-    trainer = snnjax.Trainer(network, images, snnjax.Settings((1, 1)))
-    placement, state = trainer.training.cache.placement, trainer.initial_state()
-    assert placement.platform == devices.peers()[0].platform
-    state.phase = len(trainer.plan) - 1
-    for platform, unit in (("cpu", 1), ("gpu", reward_in_blocks.BLOCK)):
-        placement.platform = platform
-        runner = trainer.training.runners.of_phase(trainer.plan[-1], [state], np.zeros((40, 6, 4, 4), np.uint8))
-        assert runner.unit == unit, platform
+    model = Model.of(network, network.initial_weights())
+    for batch, one_by_one in ((1, ["layer1 (STDP)", "layer2 (RSTDP)"]), (4, [])):
+        trainer = snnjax.Trainer(network, images, snnjax.Settings((1, 1), update_batch=batch))
+        runners = trainer.training.runners
+        assert runners.cache.placement.platform == devices.peers()[0].platform
+        for platform, step, slow in (("cpu", None, []), ("gpu", accelerated.learn_features, one_by_one)):
+            runners.cache.placement.platform = platform
+            fast = runners.fast_step(runners.task(trainer.plan[0]), model)
+            assert (fast and fast.run) is step
+            assert trainer.one_by_one() == slow
+            with RunFolder(tmp_path / f"{batch}_{platform}", trainer) as run:
+                assert run.notes == [f"layer1 (STDP), layer2 (RSTDP): {ONE_BY_ONE}"] * bool(slow)

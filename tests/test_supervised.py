@@ -138,15 +138,14 @@ def readouts(draw):
 
 
 @given(readout=readouts(), fractional=st.booleans())
-def test_searches_find_the_spikes_of_all_steps(readout, fractional):
+def test_a_search_finds_the_spikes_of_all_steps(readout, fractional):
     latency, weights, steps, threshold = readout
     how = dict(threshold=threshold, time_steps=steps, fractional=fractional)
     expected = kernels.timed_spikes(latency[:, None, None], weights[:, :, None, None], **how)
-    for search in (kernels.search_spikes, kernels.spikes_at_once):
-        found = search(latency, weights, **how)
-        np.testing.assert_array_equal(found.latency, expected.latency[:, 0, 0])
-        np.testing.assert_array_equal(found.potential, expected.potential[:, 0, 0])
-        np.testing.assert_allclose(found.time, expected.time[:, 0, 0], rtol=1e-6)
+    found = kernels.search_spikes(latency, weights, **how)
+    np.testing.assert_array_equal(found.latency, expected.latency[:, 0, 0])
+    np.testing.assert_array_equal(found.potential, expected.potential[:, 0, 0])
+    np.testing.assert_allclose(found.time, expected.time[:, 0, 0], rtol=1e-6)
 
 
 @given(st.lists(st.tuples(st.sampled_from([0.25, 0.5, 1.0]), st.integers(-2, 2)), min_size=8, max_size=8))

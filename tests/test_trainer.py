@@ -16,7 +16,7 @@ from snnjax import Images
 from snnjax.core import files, metrics
 from snnjax.core.errors import InputError
 from snnjax.layers.conv import WTA, Conv
-from snnjax.layers.layer_kernels import PLAIN
+from snnjax.layers.layer import LayerKernels
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, convergence
 from snnjax.networks import Network, SpikingNetwork, stage
@@ -231,7 +231,7 @@ def test_metrics_by_hand():
 
 def figures_of(conv: Conv, weights: np.ndarray, info: np.ndarray) -> tuple[dict[str, Any], str]:
     """Figures and sentences."""
-    layer = Layer(conv, weights, SHALLOW.time_steps, PLAIN)
+    layer = Layer(conv, weights, SHALLOW.time_steps, LayerKernels())
     figures = conv.learners.diagnose(layer, info)
     return figures, "; ".join(describe("layer1", layer, conv.learners, figures))
 

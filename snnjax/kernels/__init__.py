@@ -71,7 +71,6 @@ from snnjax.kernels.readout import (
     of_earliest,
     rescaled,
     search_spikes,
-    spikes_at_once,
 )
 from snnjax.kernels.spikes import latency_dtype, latency_to_wave, linear_latency, pad, pool, wave_to_latency
 from snnjax.kernels.target_time import Patches, first_to_fire, learn_patches
@@ -125,7 +124,6 @@ __all__ = [
     "search_spikes",
     "set_rows",
     "soft_competition",
-    "spikes_at_once",
     "standardised",
     "stdp",
     "strongest_feature",

@@ -55,25 +55,6 @@ def search_spikes(
     return Spikes(spike, jnp.where(fires, now, ends[:, -1]), jnp.where(fires, time, 1))
 
 
-@checks.kernel("time_steps", "fractional")
-def spikes_at_once(
-    latency: jax.Array, weights: jax.Array, *, threshold: Number, time_steps: int, fractional: bool = False
-) -> Spikes:
-    """As `search_spikes`, all steps in one product: many times the work, but few kernels on an accelerator."""
-    _check(latency, weights, threshold, time_steps)
-    limits = jnp.broadcast_to(jnp.asarray(threshold, weights.dtype), len(weights))[:, None]
-    steps = jnp.arange(time_steps, dtype=latency.dtype)[:, None]
-    potentials = _product(weights, latency[None] <= steps)  # [F, T], which never fall
-    above = potentials > limits
-    step = jnp.sum(~above, axis=1)
-    now = jnp.min(jnp.where(above, potentials, jnp.inf), axis=1)
-    before = jnp.max(jnp.where(above, 0, potentials), axis=1)
-    fires = step < time_steps
-    time = spike_times(step, fires, before, now, limits[:, 0], time_steps=time_steps, fractional=fractional)
-    potential = jnp.where(fires, now, before)
-    return Spikes(step.astype(latency_dtype(time_steps)), potential, jnp.where(fires, time, 1))
-
-
 def _check(latency: jax.Array, weights: jax.Array, threshold: Number, time_steps: int) -> None:
     checks.latency("latency", latency, "K", time_steps=checks.time_steps(time_steps))
     checks.array("weights", weights, "F K", "floats")

@@ -16,6 +16,8 @@ from snnjax.layers.conv import Conv
 class LayerKernels(NamedTuple):
     """A layout of weights, and kernels that compute a layer: functions of (layer, latencies...); None: as it defines.
 
+    Without any, a layer is computed as it is defined; tests hold the others to that.
+
     Attributes:
       pack: from weights (F, C, kh, kw) to this layout.
       unpack: its inverse, of (weights, F).
@@ -26,12 +28,12 @@ class LayerKernels(NamedTuple):
       learn: of (..., winners, rates, bounds=..., stabiliser=...): new weights of a layer `in_bounds`.
       timed_spikes: of (..., threshold), for deciding layers with a threshold under a timed decision.
       fires: of (layer, B inputs, pool): who fires at all, pooled latencies of the last step, or T where silent.
-      of_classes: of a deciding layer and B inputs: `Spikes` of (B, classes, 1, 1), those of the neuron of each class
-        that matters to the decision.
+      of_classes: of (layer, B inputs, scores), of deciding layers: `Spikes` of (B, classes, 1, 1), those of the neuron
+        of each class that matters to the decision; without `scores` maybe right for the class that wins alone.
     """
 
-    pack: Callable[[jax.Array], jax.Array]
-    unpack: Callable[[jax.Array, int], jax.Array]
+    pack: Callable[[jax.Array], jax.Array] = lambda weights: weights
+    unpack: Callable[[jax.Array, int], jax.Array] = lambda weights, features: weights
     latencies: Callable[..., jax.Array] | None = None
     outputs: Callable[..., jax.Array] | None = None
     potentials: Callable[..., jax.Array] | None = None

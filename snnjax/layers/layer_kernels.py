@@ -1,20 +1,18 @@
 """Forms of a layer: how its weights lie, and the kernels that compute it, of XLA or compiled ones."""
 
 import functools
-from typing import Any
+from typing import Any, cast
 
 import jax
 
 from snnjax import kernels
 from snnjax.core import checks
 from snnjax.kernels import Spikes, Winners, native
+from snnjax.kernels.native import blocks, readout
 from snnjax.layers.conv import Conv
 from snnjax.layers.layer import BaseLayer, LayerKernels
 from snnjax.layers.pool import Pool
 from snnjax.layers.spiking import Layer
-
-PLAIN = LayerKernels(lambda w: w, lambda w, _: w)
-"""The definition: `integrate_and_fire`, the competition, `stdp`. A test holds the others to it."""
 
 
 def _fast_latencies(layer: Layer, latency: jax.Array) -> jax.Array:
@@ -42,7 +40,7 @@ def _fast_learn(layer: Layer, latency: jax.Array, winners: Winners, rates: jax.A
     return kernels.set_rows(layer.stored, winners, rows)
 
 
-def _fast_timed(layer: Layer, latency: jax.Array, threshold: Any, find: Any = kernels.search_spikes) -> Spikes:
+def _fast_timed(layer: Layer, latency: jax.Array, threshold: Any) -> Spikes:
     """In two products, if there is one neuron a feature and potentials never fall."""
     if not layer.monotone or layer.conv.output_size((latency.shape[1], latency.shape[2])) != (1, 1):
         return layer.spikes_by_step(latency, threshold)
@@ -50,14 +48,14 @@ def _fast_timed(layer: Layer, latency: jax.Array, threshold: Any, find: Any = ke
     inputs = layer.padded(latency)[:, :rows, :columns].reshape(-1)
     weights = layer.weights.reshape(layer.conv.features, -1)
     steps = layer.time_steps
-    spikes = find(inputs, weights, threshold=threshold, time_steps=steps, fractional=layer.conv.fractional)
+    spikes = kernels.search_spikes(
+        inputs, weights, threshold=threshold, time_steps=steps, fractional=layer.conv.fractional
+    )
     return jax.tree.map(lambda x: x.reshape(-1, 1, 1), spikes)
 
 
-XLA = PLAIN._replace(latencies=_fast_latencies, winners=_fast_winners, learn=_fast_learn, timed_spikes=_fast_timed)
+XLA = LayerKernels(latencies=_fast_latencies, winners=_fast_winners, learn=_fast_learn, timed_spikes=_fast_timed)
 """XLA's kernels, without the work that cannot change the result."""
-AT_ONCE = XLA._replace(timed_spikes=functools.partial(_fast_timed, find=kernels.spikes_at_once))
-"""As `XLA`, timed spikes in one product: for one image at a time on an accelerator."""
 
 
 def _settings(layer: Layer) -> dict[str, Any]:
@@ -91,7 +89,7 @@ def _native_potentials(layer: Layer, latency: jax.Array) -> jax.Array:
 def _native_winners(layer: Layer, latency: jax.Array) -> Winners:
     threshold: Any = layer.conv.threshold
     if threshold is None:
-        return layer.packed(PLAIN).winners(latency)
+        return layer.conv.competition(layer.spikes(latency), time_steps=layer.time_steps)
     wta = layer.conv.competition
     compete = functools.partial(native.winners, k=wta.winners, radius=wta.radius)
     return compete(latency, layer.stored, threshold=threshold, **_settings(layer))
@@ -125,9 +123,9 @@ def native_suits(conv: Conv, time_steps: int) -> bool:
 
 
 def block_potentials(layer: Layer, spiked: jax.Array) -> jax.Array:
-    """Last potentials of B images, (B, F, H', W') from bool (B, C, H, W), by `TAPS`; B decides how sums round."""
-    padding = layer.conv.padding
-    return kernels.final_potentials_of_block(spiked, layer.stored, padding=padding, stride=layer.conv.stride)
+    """Last potentials of B images, (B, F, H', W') from bool (B, C, H, W); B decides how sums round."""
+    taps = _to_taps(layer.weights)
+    return kernels.final_potentials_of_block(spiked, taps, padding=layer.conv.padding, stride=layer.conv.stride)
 
 
 def _to_taps(weights: jax.Array) -> jax.Array:
@@ -135,14 +133,59 @@ def _to_taps(weights: jax.Array) -> jax.Array:
     return weights.transpose(2, 3, 0, 1)
 
 
-def _taps_potentials(layer: Layer, latency: jax.Array) -> jax.Array:
+def _block_potentials_of_one(layer: Layer, latency: jax.Array) -> jax.Array:
     return block_potentials(layer, latency[None] < layer.time_steps)[0]
+
+
+def _who_fires(layer: Layer, latencies: jax.Array, pool: Pool | None) -> jax.Array:
+    conv = layer.conv
+    return blocks.who_fires(
+        latencies,
+        layer.stored,
+        time_steps=layer.time_steps,
+        threshold=0.0 if conv.threshold is None else cast(Any, conv.threshold),
+        padding=conv.padding,
+        stride=conv.stride,
+        pool=native_pooling(conv, pool),
+    )
+
+
+def _strongest_of_classes(layer: Layer, latencies: jax.Array, scores: bool) -> Spikes:
+    potential = blocks.strongest_of_classes(
+        latencies,
+        layer.stored,
+        winner_only=not scores,
+        padding=layer.conv.padding,
+        stride=layer.conv.stride,
+        classes=layer.classes,
+        time_steps=layer.time_steps,
+    )
+    return kernels.fire_at_last_step(potential[..., None, None], time_steps=layer.time_steps)
+
+
+def _earliest_of_classes(layer: Layer, latencies: jax.Array, scores: bool) -> Spikes:
+    return readout.earliest_of_classes(
+        latencies,
+        layer.stored,
+        classes=layer.classes,
+        time_steps=layer.time_steps,
+        threshold=cast(Any, layer.conv.threshold),
+        fractional=layer.conv.fractional,
+    )
 
 
 ROWS = LayerKernels(lambda w: w.transpose(0, 2, 3, 1), lambda w, _: w.transpose(0, 3, 1, 2))
 """Weights as (F, kh, kw, C), for the products of real-valued layers."""
-TAPS = LayerKernels(_to_taps, lambda weights, features: _to_taps(weights), potentials=_taps_potentials)
-"""Weights as (kh, kw, F, C), for the products of deciding layers over blocks of images."""
+BLOCKS = LayerKernels(
+    _to_taps,
+    lambda weights, features: _to_taps(weights),
+    potentials=_block_potentials_of_one,
+    fires=_who_fires,
+    of_classes=_strongest_of_classes,
+)
+"""Weights as (kh, kw, F, C), for compiled kernels that take many images: who fires, and decisions of `Majority`."""
+READOUT = XLA._replace(of_classes=_earliest_of_classes)
+"""As `XLA`; decisions of `Earliest` by compiled kernels."""
 
 
 def best_kernels(layer: BaseLayer, *, native: bool, learner: int | None = None) -> LayerKernels:

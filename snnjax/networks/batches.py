@@ -91,32 +91,33 @@ def _map_images(model: Model, stages: Collection[int], function: Callable[..., j
 
 
 def decide_batch(
-    model: Model, inputs: Any, *, encode: bool = False, native: bool = False
+    model: Model, inputs: Any, *, encode: bool = False, native: bool = False, scores: bool = True
 ) -> tuple[jax.Array, jax.Array]:
-    """Decisions, (B,) int32, and scores, (B, classes), of a model; untimed deciding layers must have kernels `TAPS`.
+    """Decisions, (B,) int32, and scores, (B, classes), of a model.
 
-    `inputs` are what is known of images, (B, ...); with `encode`, images as in `encode_batch`.
+    `inputs` are what is known of images, (B, ...); with `encode`, images as in `encode_batch`. Without `scores` those
+    may be wrong, but for that of the decision of each layer.
     """
     known = Known({0: encode_batch(model, inputs, native=native)}) if encode else inputs
     latencies = input_batch(model, known, number=model.last, timed=model.network.decision.timed)
-    decided = decide_inputs(model, latencies)
+    decided = decide_inputs(model, latencies, scores=scores)
     return decided.decision, decided.scores
 
 
-def decide_inputs(model: Model, latencies: jax.Array) -> Decided:
+def decide_inputs(model: Model, latencies: jax.Array, *, scores: bool) -> Decided:
     """`Model.decide` of the inputs (B, C, H, W) of the deciding layers, by their kernels for batches if there are."""
-    spikes = decisive_spikes(model, latencies)
+    spikes = decisive_spikes(model, latencies, scores=scores)
     return jax.vmap(lambda x: decide(model.network.decision, x, model.network.classes))(spikes)
 
 
-def decisive_spikes(model: Model, latencies: jax.Array) -> list[Spikes]:
+def decisive_spikes(model: Model, latencies: jax.Array, *, scores: bool) -> list[Spikes]:
     """`Model.decisive_spikes` of inputs (B, C, H, W); kernels for batches leave out those that do not matter."""
     if is_fitted(model.network.decision):
         return jax.vmap(model.decisive_spikes)(latencies)
     layers = model.stage(model.last)
     of_classes: list[Any] = [layer.kernels.of_classes for layer in layers]
     if all(of_classes):
-        return [function(layer, latencies) for function, layer in zip(of_classes, layers, strict=True)]
+        return [function(layer, latencies, scores) for function, layer in zip(of_classes, layers, strict=True)]
     if model.network.decision.timed:
         return devices.map_each(model.decisive_spikes, latencies)
     fire = jax.vmap(functools.partial(kernels.fire_at_last_step, time_steps=model.network.time_steps))

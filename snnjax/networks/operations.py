@@ -93,7 +93,7 @@ def count_batch(model: Model, images: jax.Array, *, native: bool, steps: tuple[i
         spikes |= devices.map_each(functools.partial(_decisive, model), evidence)
         effective |= {name: _operations(model.layers[name], evidence) for name in network.deciding}
     if network.deciding and network.decision.timed:
-        latest = [layer.latency.reshape(len(images), -1) for layer in decisive_spikes(model, evidence)]
+        latest = [layer.latency.reshape(len(images), -1) for layer in decisive_spikes(model, evidence, scores=False)]
         first_spike = jnp.concatenate(latest, axis=1).min(axis=1)
     return Counts(spikes, effective, first_spike, _decisions_after(model, evidence, steps))
 
@@ -132,6 +132,6 @@ def _decisions_after(model: Model, evidence: jax.Array, steps: tuple[int, ...]) 
     silent = jnp.asarray(model.network.time_steps, evidence.dtype)
 
     def after(step: jax.Array) -> jax.Array:
-        return decide_inputs(model, jnp.where(evidence <= step, evidence, silent)).decision
+        return decide_inputs(model, jnp.where(evidence <= step, evidence, silent), scores=False).decision
 
     return jax.lax.map(after, jnp.asarray(steps, evidence.dtype)).T

@@ -1,7 +1,6 @@
-"""Steps on an accelerator, where launching kernels takes most of the time.
+"""Steps of batches on an accelerator, where launching kernels takes most of the time.
 
 The winners of a batch depend on the weights at its start alone, so that all updates are known before the first is made.
-Image by image, each waits for little: the potentials of the features that have changed within its block.
 """
 
 import dataclasses
@@ -14,15 +13,12 @@ from jax.flatten_util import ravel_pytree
 
 from snnjax import kernels
 from snnjax.kernels import Spikes, Winners
-from snnjax.layers.layer_kernels import PLAIN, block_potentials
 from snnjax.layers.spiking import Layer, at_last_step
 from snnjax.learners import SupervisedSTDP
 from snnjax.networks import Model
 from snnjax.networks.decision import decide, majority
-from snnjax.steps import reward_in_blocks
 from snnjax.steps.native import count_slice
 from snnjax.steps.plain import Carry, Slice, StepResult, Supervised, Task, end_epoch, outcome, where
-from snnjax.steps.reward_in_blocks import Strongest, class_of, learn_within_batches, learned_row, teach_deciding
 
 
 def learn_features(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, StepResult]:
@@ -56,7 +52,7 @@ def learn_reward_batches(task: Task, carry: Carry, model: Model, part: Slice) ->
         layers, states, tally = carry
         images, labels, valid = images
         winners = {name: _strongest(layers[name], states[name].get("kept"), images) for name in names}
-        votes = {name: class_of(layers[name], winner.feature[:, 0]) for name, winner in winners.items()}
+        votes = {name: _class_of(layers[name], winner.feature[:, 0]) for name, winner in winners.items()}
         decisions = jax.vmap(majority, (1, None))(jnp.stack(list(votes.values())), model.network.classes)
 
         def count_one(inner: Any, image: Any) -> Any:
@@ -84,30 +80,7 @@ def learn_reward_batches(task: Task, carry: Carry, model: Model, part: Slice) ->
     return rule.end_epoch(carry, part.last), result
 
 
-def learn_reward(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
-    """As `reward_in_blocks.learn`, one image at a time."""
-    teach = functools.partial(teach_deciding, _learn_deciding)
-    return learn_within_batches(teach, reward_in_blocks.BLOCK, Supervised(task, model, part.batch_size), carry, part)
-
-
-def learn_deep_reward(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
-    """As `plain.learn_supervised`, one image at a time, of `RSTDP` layers with the kernels `XLA` in their bounds."""
-    rule = Supervised(task, model, part.batch_size)
-    return learn_within_batches(_teach_deep, reward_in_blocks.BLOCK, rule, carry, part)
-
-
-def _teach_deep(rule: Supervised, carry: Carry, part: Slice) -> tuple[dict[str, Layer], StepResult]:
-    def one(layers: Any, image: Any) -> Any:
-        latency, label, shown = image
-        now = carry._replace(layers=layers)
-        passed = rule.respond(now, latency, label)
-        layers, _, infos = rule.teach(now, label, passed, shown)
-        return layers, StepResult(infos, passed.decided.decision)
-
-    return _scan_packed(one, carry.layers, (part.inputs, part.labels, part.shown))
-
-
-def _scan_packed(function: Any, carry: Any, xs: Any, unroll: int = 1) -> Any:
+def _scan_packed(function: Any, carry: Any, xs: Any) -> Any:
     """`jax.lax.scan`, whose results travel as one array, which is one kernel."""
     _, result = jax.eval_shape(function, carry, jax.tree.map(lambda x: x[0], xs))
     _, unpack = ravel_pytree(jax.tree.map(jnp.zeros_like, result))
@@ -116,12 +89,12 @@ def _scan_packed(function: Any, carry: Any, xs: Any, unroll: int = 1) -> Any:
         carry, result = function(carry, one)
         return carry, ravel_pytree(result)[0]
 
-    carry, result = jax.lax.scan(packed, carry, xs, unroll=unroll)
+    carry, result = jax.lax.scan(packed, carry, xs)
     return carry, jax.vmap(unpack)(result)
 
 
 def learn_readout(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
-    """As `plain.learn_supervised`, of a layer with the kernels `XLA` or `AT_ONCE` within its bounds.
+    """As `plain.learn_supervised`, of a layer with the kernels `XLA` within its bounds.
 
     The slice starts at a multiple of the batch, and so does the number of images. Decisions and infos, which
     learning does not need, are computed after all images.
@@ -134,10 +107,10 @@ def learn_readout(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[
     labels = jnp.maximum(part.labels, 0)
     learns = shown & (part.labels >= 0) & jnp.any(part.inputs < model.network.time_steps, axis=(1, 2, 3))
     images = jax.tree.map(lambda x: x.reshape(-1, batch, *x.shape[1:]), (part.inputs, labels, learns))
-    # XLA makes fewer kernels of weights (F, K), and shares some between single images.
+    # XLA makes fewer kernels of weights (F, K).
     begin = layer.stored.reshape(layer.conv.features, -1), state["excess"]
     learn_batch = functools.partial(_learn_batch, layer, state)
-    (rows, excess), results = _scan_packed(learn_batch, begin, images, unroll=4 if batch == 1 else 1)
+    (rows, excess), results = _scan_packed(learn_batch, begin, images)
     result = _Results(*(x.reshape(-1, *x.shape[2:]) for x in results))
 
     def decided(time: jax.Array, potential: jax.Array) -> jax.Array:
@@ -225,42 +198,6 @@ def _infos(
     )
 
 
-def _learn_deciding(layer: Layer, state: Any, part: Slice, turn: Any) -> tuple[Layer, jax.Array, jax.Array]:
-    size = len(part.inputs)
-    features = layer.conv.features
-    spiked = part.inputs < layer.time_steps
-    taught = part.shown & turn
-    places = jnp.arange(features + size)
-    before = Strongest.of(block_potentials(layer, spiked)).among(state.get("kept"))
-
-    def one(carry: Any, image: Any) -> Any:
-        rows, marks = carry
-        index, stale, spiked, label, learns = image
-        slot = marks[:features]
-        exact = Strongest.of(block_potentials(dataclasses.replace(layer, stored=rows), spiked[None]))
-        now = jax.tree.map(lambda new, old: jnp.where(slot < 0, old, new[0, slot]), exact, stale)
-        winner = now.winner(layer, spiked.shape[1:])
-        feature = winner.feature[0]
-        won = outcome(class_of(layer, feature), label) * learns
-        old = jnp.where(slot[feature] < 0, layer.stored[:, :, feature], rows[:, :, slot[feature]])
-        collapsed = at_last_step(spiked, layer.time_steps)
-        row = learned_row(layer, old, collapsed, winner, kernels.reward_rates(won, *state["rates"]))
-        rows = jnp.where((jnp.arange(size) == index)[:, None], row[:, :, None], rows)
-        marks = jnp.where(places == features + index, feature, marks)
-        return (rows, jnp.where(places == jnp.where(won == 0, -1, feature), index, marks)), None
-
-    # Rows are weights as each image has changed them, (kh, kw, B, C). Marks are the image that has changed each feature
-    # last, then the feature that has won in each image; -1 for none.
-    rows = jnp.zeros((*layer.stored.shape[:2], size, layer.stored.shape[3]), jnp.float32)
-    begin = (rows, jnp.full(features + size, -1, jnp.int32))
-    xs = (jnp.arange(size, dtype=jnp.int32), before, spiked, part.labels, taught)
-    (rows, marks), _ = jax.lax.scan(one, begin, xs, unroll=4)  # a loop copies the arrays that it changes
-    slot = marks[:features]
-    weights = jnp.where((slot < 0)[:, None], layer.stored, rows[:, :, slot])
-    won = marks[features:]
-    return dataclasses.replace(layer, stored=weights), class_of(layer, won), jnp.where(taught, won, -1)
-
-
 _UNROLLED = 16
 """Images whose outcomes are counted at once."""
 
@@ -280,8 +217,20 @@ def _run_batches(one_batch: Any, carry: Any, images: tuple[jax.Array, ...], part
 
 def _strongest(layer: Layer, kept: jax.Array | None, images: jax.Array) -> Winners:
     """The strongest neuron of each image, `Winners` of (B, 1), among the features that dropout keeps."""
-    potentials = jax.vmap(layer.packed(PLAIN).potentials)(images)
-    return jax.vmap(lambda one: one.winner(layer, images.shape[2:]))(Strongest.of(potentials).among(kept))
+    steps = layer.time_steps
+
+    def of_image(image: jax.Array) -> Winners:
+        spikes = layer.last_spikes(image)
+        if kept is not None:
+            spikes = kernels.feature_inhibition(spikes, ~kept, time_steps=steps)
+        return kernels.k_winners(spikes, k=1, radius=0, time_steps=steps)
+
+    return jax.vmap(of_image)(images)
+
+
+def _class_of(layer: Layer, feature: jax.Array) -> jax.Array:
+    """The class that features of a deciding layer stand for, -1 for none."""
+    return jnp.where(feature < 0, -1, feature // (layer.conv.features // layer.classes))
 
 
 def _learned(

@@ -13,12 +13,12 @@ from snnjax.layers.layer_kernels import native_pooling
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, SupervisedSTDP, Tally
 from snnjax.networks import Earliest, Model
-from snnjax.steps.plain import Carry, Slice, StepResult, Supervised, Task, end_epoch, outcome
-from snnjax.steps.reward_in_blocks import learn_within_batches, teach_deciding
+from snnjax.networks.decision import majority
+from snnjax.steps.plain import Carry, Slice, StepResult, Supervised, Task, end_epoch, outcome, where
 
 
 def learn_stdp(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, StepResult]:
-    """As `plain.learn_unsupervised`, by `STDP`, of a layer with the kernels `TAPS`."""
+    """As `plain.learn_unsupervised`, by `STDP`, of a layer with the kernels `BLOCKS`."""
     (name,) = task.names
     layer = carry.layers[name]
     state = carry.states[name]
@@ -120,12 +120,39 @@ def count_slice(tally: Any, outcomes: jax.Array, part: Slice) -> Tally:
 
 
 def learn_reward(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
-    """As `plain.learn_supervised`, by `RSTDP`: of deciding layers, or of one and the one before, with kernels `TAPS`.
+    """As `plain.learn_supervised`, by `RSTDP`: of deciding layers, or of one and the one before, with kernels `BLOCKS`.
 
     Rates change after a batch only, so that layers learn from the rest of a batch in one call.
     """
-    teach = functools.partial(teach_deciding, _learn_deciding) if task.first == model.last else _teach_two
-    return learn_within_batches(teach, len(part.inputs), Supervised(task, model, part.batch_size), carry, part)
+    teach = _teach_deciding if task.first == model.last else _teach_two
+    rule = Supervised(task, model, part.batch_size)
+
+    def learn_batch(state: Any) -> Any:
+        start, carry, result = state
+        stop = jnp.minimum(start + part.batch_size - carry.tally.seen, part.stop)
+        span = part._replace(start=start, stop=stop)
+        layers, new = teach(rule, carry, span)
+        outcomes = jnp.where(span.shown, outcome(new.decisions, part.labels), 0)
+        states, tally = rule.count_outcomes(carry._replace(layers=layers), outcomes, stop - start)
+        return stop, Carry(layers, states, tally), jax.vmap(where)(span.shown, new, result)
+
+    _, result = jax.eval_shape(functools.partial(teach, rule), carry, part)
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), result)
+    begin = part.start, carry, nothing
+    _, carry, result = jax.lax.while_loop(lambda state: state[0] < part.stop, learn_batch, begin)
+    return rule.end_epoch(carry, part.last), result
+
+
+def _teach_deciding(rule: Supervised, carry: Carry, part: Slice) -> tuple[dict[str, Layer], StepResult]:
+    """Deciding layers learn, each by its own votes, if it is their turn."""
+    layers: dict[str, Layer] = {}
+    votes: list[jax.Array] = []
+    infos: dict[str, Any] = {}
+    for name, turn in rule.turns(carry.tally).items():
+        layers[name], vote, feature = _learn_deciding(carry.layers[name], carry.states[name], part, turn)
+        votes.append(vote)
+        infos[name] = dict(feature=feature[:, None])
+    return layers, StepResult(infos, jax.vmap(majority, (1, None))(jnp.stack(votes), rule.model.network.classes))
 
 
 def _learn_deciding(layer: Layer, state: Any, part: Slice, turn: Any) -> tuple[Layer, jax.Array, jax.Array]:

@@ -1,18 +1,17 @@
 """The choice of a step: fast ones by learner and platform, and the plain ones that define them."""
 
-import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from snnjax.kernels.native.blocks import finite
 from snnjax.layers.conv import WTA
 from snnjax.layers.layer import LayerKernels
-from snnjax.layers.layer_kernels import AT_ONCE, NATIVE, TAPS, XLA
+from snnjax.layers.layer_kernels import BLOCKS, NATIVE, XLA
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, SupervisedSTDP, TargetTime
 from snnjax.networks import Earliest, Majority, Model
-from snnjax.steps import accelerated, native, reward_in_blocks
-from snnjax.steps.deciding import STRONGEST, suits_readout
+from snnjax.steps import accelerated, native
+from snnjax.steps.deciding import suits_readout
 from snnjax.steps.plain import Task
 
 
@@ -105,8 +104,8 @@ def _readout(case: Case) -> bool:
     return single and type(case.model.network.decision) is Earliest
 
 
-def _plain_readout(case: Case) -> bool:
-    return suits_readout([layer.conv for layer in case.layers])
+def _compiled_readout(case: Case) -> bool:
+    return _readout(case) and suits_readout([layer.conv for layer in case.layers])
 
 
 class Step(NamedTuple):
@@ -121,7 +120,6 @@ class Step(NamedTuple):
       conditions: of the cases that it can learn, all of them.
       run: the step, of (task, carry, model, slice).
       kernels: of the layers that learn; they say how weights are stored.
-      unit: of a task: the number of images of a slice is a multiple of it.
       clips: whether it takes weights outside of their bounds too, which the first update clips.
     """
 
@@ -129,7 +127,6 @@ class Step(NamedTuple):
     conditions: tuple[Condition, ...]
     run: Callable[..., Any]
     kernels: LayerKernels
-    unit: Callable[[Task], int] = operator.attrgetter("batch")
     clips: bool = False
 
     @property
@@ -138,19 +135,14 @@ class Step(NamedTuple):
         return _compiled in self.conditions
 
 
-_UNIT = reward_in_blocks.unit
 STEPS = (
-    Step(STDP, (_compiled, _one_by_one, _large_stdp), native.learn_stdp, TAPS, clips=True),
+    Step(STDP, (_compiled, _one_by_one, _large_stdp), native.learn_stdp, BLOCKS, clips=True),
     Step(STDP, (_accelerator,), accelerated.learn_features, XLA),
     Step(TargetTime, (_compiled,), native.learn_target_time, NATIVE),
-    Step(RSTDP, (_compiled, _one_by_one, _compiled_reward), native.learn_reward, STRONGEST, clips=True),
+    Step(RSTDP, (_compiled, _one_by_one, _compiled_reward), native.learn_reward, BLOCKS, clips=True),
     Step(RSTDP, (_accelerator, _batches, _by_majority), accelerated.learn_reward_batches, XLA),
-    Step(RSTDP, (_accelerator, _one_by_one, _by_majority), accelerated.learn_reward, TAPS, _UNIT),
-    Step(RSTDP, (_accelerator, _one_by_one), accelerated.learn_deep_reward, XLA, _UNIT),
-    Step(RSTDP, (_by_majority,), reward_in_blocks.learn, TAPS, _UNIT),
-    Step(SupervisedSTDP, (_compiled, _one_by_one, _readout, _plain_readout), native.learn_readout, XLA),
+    Step(SupervisedSTDP, (_compiled, _one_by_one, _compiled_readout), native.learn_readout, XLA),
     Step(SupervisedSTDP, (_accelerator, _batches, _readout), accelerated.learn_readout, XLA),
-    Step(SupervisedSTDP, (_accelerator, _one_by_one, _readout), accelerated.learn_readout, AT_ONCE),
 )
 """The first that fits is taken."""
 

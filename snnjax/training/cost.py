@@ -260,7 +260,7 @@ def _counted(model: Model, images: np.ndarray, native: bool, steps: tuple[int, .
     """`Counts` of all images, NumPy arrays of (N, ...)."""
     placement = Placement(1)
     kernels = {name: best_kernels(layer, native=native) for name, layer in model.layers.items()}
-    deciding = deciding_kernels(model.network, native=native, scores=False)
+    deciding = deciding_kernels(model.network, native=native)
     kernels |= {name: deciding[name] for name in model.network.deciding if name in deciding}
     models = placement.stack([model.packed(kernels)])
     counts = placement.map(Timer(""), count_batch, models, images, native=native, steps=steps)

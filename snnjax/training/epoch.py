@@ -14,6 +14,7 @@ from snnjax.core import files
 from snnjax.core.components import leaves, with_leaves
 from snnjax.core.errors import InputError
 from snnjax.data import Dataset
+from snnjax.layers.conv import Conv
 from snnjax.layers.layer import BaseLayer, LayerKernels
 from snnjax.layers.layer_kernels import XLA, best_kernels
 from snnjax.layers.spiking import Layer
@@ -64,7 +65,6 @@ class EpochRunner:
       carry: of the layers that learn, stacked.
       model: the network without their weights, stacked; None where the layer alone is needed.
       timer: of the programs.
-      unit: the size of a slice is a multiple of it.
     """
 
     def __init__(
@@ -86,7 +86,6 @@ class EpochRunner:
         self._plain = learning_program(step, task, placement.learning)
         self._fast = learning_program(fast.run, task, placement.learning) if fast else self._plain
         self._clips = fast is not None and fast.clips
-        self.unit = fast.unit(task) if fast else task.batch
         self.carry = place(carry, placement.learning, NETWORKS)
         self.model = place(model, placement.learning, NETWORKS)
         self.timer = Timer(name)
@@ -94,7 +93,7 @@ class EpochRunner:
         order = images.order(0)
         self._count = count_of(images.inputs) if order is None else order.shape[-1]
         self._total = images.most or self._count
-        self.size = _slice_size(self._total, self.unit)
+        self.size = _slice_size(self._total, task.batch)
         self._starts = range(0, self._total, self.size)
         size = sum(x.nbytes for x in jax.tree.leaves(images.inputs))
         once = order is None and size <= files.LARGE
@@ -279,7 +278,19 @@ class PhaseRunners:
                 layer = model.layers[name]
                 compiled = fast.compiled if fast else self._kernels(layer, phase) is not XLA
                 if not compiled:
-                    names.append(f"{name} ({type(layer.conv.each_learner[phase.learner]).__name__})")
+                    names.append(_with_rule(name, layer.conv, phase))
+        return names
+
+    def one_by_one(self) -> list[str]:
+        """Layers that learn from one image at a time on an accelerator: "layer1 (Rule)", ..."""
+        if self.cache.placement.platform == "cpu":
+            return []
+        convs = {name: conv for _, name, conv in self.cache.network.layers()}
+        names = []
+        for phase in self.plan:
+            if phase.fits or phase.end or self.task(phase).batch > 1:
+                continue
+            names += [_with_rule(name, convs[name], phase) for name in self.layers(phase)]
         return names
 
     def _kernels(self, layer: BaseLayer, phase: Phase) -> LayerKernels:
@@ -338,12 +349,12 @@ class PhaseRunners:
             learned[name] = dataclasses.replace(layer, in_bounds=False)
         model = runner.model.updated(learned)
         known = plain.known_of(inputs, self.cache.network.first_supervised)
-        return placement.map(timer, decide_batch, model, known)[0]
+        return placement.map(timer, decide_batch, model, known, scores=False)[0]
 
     @functools.cached_property
     def testing_kernels(self) -> dict[str, Any]:
         """The kernels of layers by which the networks are tested after an epoch, by name."""
-        return deciding.deciding_kernels(self.cache.network, native=self.settings.native, scores=False)
+        return deciding.deciding_kernels(self.cache.network, native=self.settings.native)
 
     def fresh(self, state: TrainState, index: int) -> tuple[dict[str, Any], Tally | None]:
         """States of learners and the tally of network `index`, before the first image of a phase."""
@@ -357,6 +368,11 @@ class PhaseRunners:
             key = key_of(list(layers).index(name), self.seeds[index], phase.learner % len(learners))
             states[name] = jax.tree.map(as_array, learner.init(layers[name], key, shown))
         return states, None if phase.layers else Tally(*np.zeros(5, np.int32))
+
+
+def _with_rule(name: str, conv: Conv, phase: Phase) -> str:
+    """The layer of this name, with the rule by which it learns in a phase."""
+    return f"{name} ({type(conv.each_learner[phase.learner]).__name__})"
 
 
 def _without_weights(model: Model, names: Iterable[str]) -> Model:

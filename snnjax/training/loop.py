@@ -190,7 +190,7 @@ class Training:
             check_fitted(described)
             rounded.append(TrainState(rounded_weights(described, state.weights), state.numbers))
         native = self.settings.native
-        kernels = deciding.deciding_kernels(self.network, native=native, scores=True)
+        kernels = deciding.deciding_kernels(self.network, native=native)
         models = self.cache.pack(self.cache.models(rounded), kernels)
         decisions, scores = self.cache.placement.map(
             Timer(""), decide_batch, models, images, encode=True, native=native
@@ -283,3 +283,7 @@ class Trainer:
     def uncompiled(self) -> list[str]:
         """Layers that learn without compiled kernels, with their rules."""
         return self.training.runners.uncompiled()
+
+    def one_by_one(self) -> list[str]:
+        """Layers that learn from one image at a time on an accelerator, where that is slow, with their rules."""
+        return self.training.runners.one_by_one()
