@@ -7,7 +7,7 @@ import jax
 
 from snnjax import kernels
 from snnjax.core import checks
-from snnjax.kernels import Spikes, Winners, native
+from snnjax.kernels import Spikes, Winners, competition, native, neurons, plasticity, readout
 from snnjax.layers.conv import Conv
 from snnjax.layers.layer import BaseLayer, LayerKernels
 from snnjax.layers.pool import Pool
@@ -18,7 +18,7 @@ PLAIN = LayerKernels(lambda w: w, lambda w, _: w)
 
 
 def _fast_latencies(layer: Layer, latency: jax.Array) -> jax.Array:
-    return kernels.latencies(layer.padded(latency), layer.stored, **layer._firing())
+    return neurons.latencies(layer.padded(latency), layer.stored, **layer._firing())
 
 
 def _fast_winners(layer: Layer, latency: jax.Array) -> Winners:
@@ -28,21 +28,21 @@ def _fast_winners(layer: Layer, latency: jax.Array) -> Winners:
     radius = layer.conv.competition.radius
 
     def search_all(latency: jax.Array, weights: jax.Array) -> Winners:
-        spikes = kernels.first_spikes(latency, weights, **firing)
+        spikes = neurons.first_spikes(latency, weights, **firing)
         return kernels.k_winners(spikes, k=k, radius=radius, time_steps=layer.time_steps)
 
-    early = functools.partial(kernels.early_winners, k=k, radius=radius, **firing)
+    early = functools.partial(competition.early_winners, k=k, radius=radius, **firing)
     return jax.lax.platform_dependent(layer.padded(latency), layer.stored, cpu=early, default=search_all)
 
 
 def _fast_learn(layer: Layer, latency: jax.Array, winners: Winners, rates: jax.Array, **rule: Any) -> jax.Array:
     """Touches the winners' features alone."""
-    learn = functools.partial(kernels.learned_rows, time_steps=layer.time_steps, stride=layer.conv.stride)
+    learn = functools.partial(plasticity.learned_rows, time_steps=layer.time_steps, stride=layer.conv.stride)
     rows = learn(layer.stored[winners.feature], layer.padded(latency), winners, rates, **rule)
     return kernels.set_rows(layer.stored, winners, rows)
 
 
-def _fast_timed(layer: Layer, latency: jax.Array, threshold: Any, find: Any = kernels.search_spikes) -> Spikes:
+def _fast_timed(layer: Layer, latency: jax.Array, threshold: Any, find: Any = readout.search_spikes) -> Spikes:
     """In two products, if there is one neuron a feature and potentials never fall."""
     if not layer.monotone or layer.conv.output_size((latency.shape[1], latency.shape[2])) != (1, 1):
         return layer.spikes_by_step(latency, threshold)
@@ -56,7 +56,7 @@ def _fast_timed(layer: Layer, latency: jax.Array, threshold: Any, find: Any = ke
 
 XLA = PLAIN._replace(latencies=_fast_latencies, winners=_fast_winners, learn=_fast_learn, timed_spikes=_fast_timed)
 """XLA's kernels, without the work that cannot change the result."""
-AT_ONCE = XLA._replace(timed_spikes=functools.partial(_fast_timed, find=kernels.spikes_at_once))
+AT_ONCE = XLA._replace(timed_spikes=functools.partial(_fast_timed, find=readout.spikes_at_once))
 """As `XLA`, timed spikes in one product: for one image at a time on an accelerator."""
 
 
@@ -127,7 +127,7 @@ def native_suits(conv: Conv, time_steps: int) -> bool:
 def block_potentials(layer: Layer, spiked: jax.Array) -> jax.Array:
     """Last potentials of B images, (B, F, H', W') from bool (B, C, H, W), by `TAPS`; B decides how sums round."""
     padding = layer.conv.padding
-    return kernels.final_potentials_of_block(spiked, layer.stored, padding=padding, stride=layer.conv.stride)
+    return neurons.final_potentials_of_block(spiked, layer.stored, padding=padding, stride=layer.conv.stride)
 
 
 def _to_taps(weights: jax.Array) -> jax.Array:

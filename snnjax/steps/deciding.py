@@ -6,8 +6,7 @@ from typing import Any, cast
 
 import jax
 
-from snnjax import kernels
-from snnjax.kernels import Spikes
+from snnjax.kernels import Spikes, neurons
 from snnjax.kernels.native import blocks, readout
 from snnjax.layers.conv import Conv
 from snnjax.layers.layer import LayerKernels
@@ -83,7 +82,7 @@ def _strongest(layer: Layer, latencies: jax.Array, winner_only: bool) -> Spikes:
         classes=layer.classes,
         time_steps=layer.time_steps,
     )
-    return kernels.fire_at_last_step(potential[..., None, None], time_steps=layer.time_steps)
+    return neurons.fire_at_last_step(potential[..., None, None], time_steps=layer.time_steps)
 
 
 def _earliest(layer: Layer, latencies: jax.Array) -> Spikes:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from snnjax import kernels
-from snnjax.kernels import Winners
+from snnjax.kernels import Winners, plasticity, readout
 from snnjax.layers.layer_kernels import block_potentials
 from snnjax.layers.spiking import Layer, at_last_step
 from snnjax.networks import Model
@@ -46,7 +46,7 @@ class Strongest(NamedTuple):
         """The winner of one image, (1,), given rows and columns of the layer's input."""
         features = jnp.arange(len(self.potential))
         values = self.potential, features, self.place
-        most, feature, place = kernels.of_earliest(jnp.zeros(len(features)), self.potential, values)
+        most, feature, place = readout.of_earliest(jnp.zeros(len(features)), self.potential, values)
         row, column = jnp.divmod(place, layer.conv.output_size(size)[1])
         won = jnp.where(most > 0, feature, -1)
         return Winners(*(x[None] for x in (won, row, column, jnp.int32(layer.time_steps - 1))))
@@ -128,7 +128,7 @@ def _update(
 def learned_row(layer: Layer, row: jax.Array, latency: jax.Array, winner: Winners, rate: jax.Array) -> jax.Array:
     """The weights of the winner's feature, (kh, kw, C), after the update of `RSTDP` with rates (2,)."""
     rule = layer.conv.last_learner
-    learned = kernels.learned_rows(
+    learned = plasticity.learned_rows(
         jnp.moveaxis(row, 2, 0)[None],
         layer.padded(latency),
         winner,
