@@ -1,103 +1,58 @@
-from . import (
-    app,
-    core,
-    data,
-    encoding,
-    interop,
-    kernels,
-    layers,
-    learners,
-    networks,
-    runs,
-    steps,
-    testing,
-    training,
-)
-from .core.components import component, fitted, static
-from .core.errors import InputError
-from .encoding import Encoder, encode
-from .layers import WTA, Conv, LatencyCode, Layer, Pool, Standardise, Triangle
-from .learners import RSTDP, STDP, Learner, Response, Signal, SoftHebb, SupervisedSTDP, Tally, TargetTime
-from .networks import (
-    NETWORKS,
-    Concatenate,
-    Earliest,
-    EarliestSpike,
-    Flatten,
-    Images,
-    Input,
-    LatestSpike,
-    LinearSVM,
-    Majority,
-    Model,
-    Network,
-    SpikingNetwork,
-    stage,
-)
-from .runs import load
-from .training.cost import cost
-from .training.loop import Trainer
-from .training.state import Callback, Settings, TrainState
-from .training.sweep import Sweep
+from . import app as app
+from . import core as core
+from . import data as data
+from . import encoding as encoding
+from . import interop as interop
+from . import kernels as kernels
+from . import layers as layers
+from . import learners as learners
+from . import networks as networks
+from . import runs as runs
+from . import steps as steps
+from . import testing as testing
+from . import training as training
+from .core.components import component as component
+from .core.components import fitted as fitted
+from .core.components import static as static
+from .core.errors import InputError as InputError
+from .encoding import Encoder as Encoder
+from .encoding import encode as encode
+from .layers import WTA as WTA
+from .layers import Conv as Conv
+from .layers import LatencyCode as LatencyCode
+from .layers import Layer as Layer
+from .layers import Pool as Pool
+from .layers import Standardise as Standardise
+from .layers import Triangle as Triangle
+from .learners import RSTDP as RSTDP
+from .learners import STDP as STDP
+from .learners import Learner as Learner
+from .learners import Response as Response
+from .learners import Signal as Signal
+from .learners import SoftHebb as SoftHebb
+from .learners import SupervisedSTDP as SupervisedSTDP
+from .learners import Tally as Tally
+from .learners import TargetTime as TargetTime
+from .networks import NETWORKS as NETWORKS
+from .networks import Concatenate as Concatenate
+from .networks import Earliest as Earliest
+from .networks import EarliestSpike as EarliestSpike
+from .networks import Flatten as Flatten
+from .networks import Images as Images
+from .networks import Input as Input
+from .networks import LatestSpike as LatestSpike
+from .networks import LinearSVM as LinearSVM
+from .networks import Majority as Majority
+from .networks import Model as Model
+from .networks import Network as Network
+from .networks import SpikingNetwork as SpikingNetwork
+from .networks import stage as stage
+from .runs import load as load
+from .training.cost import cost as cost
+from .training.loop import Trainer as Trainer
+from .training.state import Callback as Callback
+from .training.state import Settings as Settings
+from .training.state import TrainState as TrainState
+from .training.sweep import Sweep as Sweep
 
 __version__: str
-
-__all__ = [
-    "NETWORKS",
-    "RSTDP",
-    "STDP",
-    "WTA",
-    "Callback",
-    "Concatenate",
-    "Conv",
-    "Earliest",
-    "EarliestSpike",
-    "Encoder",
-    "Flatten",
-    "Images",
-    "Input",
-    "InputError",
-    "LatencyCode",
-    "LatestSpike",
-    "Layer",
-    "Learner",
-    "LinearSVM",
-    "Majority",
-    "Model",
-    "Network",
-    "Pool",
-    "Response",
-    "Settings",
-    "Signal",
-    "SoftHebb",
-    "SpikingNetwork",
-    "Standardise",
-    "SupervisedSTDP",
-    "Sweep",
-    "Tally",
-    "TargetTime",
-    "TrainState",
-    "Trainer",
-    "Triangle",
-    "__version__",
-    "app",
-    "component",
-    "core",
-    "cost",
-    "data",
-    "encode",
-    "encoding",
-    "fitted",
-    "interop",
-    "kernels",
-    "layers",
-    "learners",
-    "load",
-    "networks",
-    "runs",
-    "stage",
-    "static",
-    "steps",
-    "testing",
-    "training",
-]

@@ -14,7 +14,7 @@ from snnjax import Images, Settings, SpikingNetwork, Trainer, cost, kernels
 from snnjax.core import checks
 from snnjax.core.errors import InputError, InputTypeError
 from snnjax.encoding import GREY, encode, rank_order
-from snnjax.kernels import Spikes, Winners, native
+from snnjax.kernels import Spikes, Winners, competition, native, neurons, plasticity, readout, target_time
 
 T = 5
 LATENCY = np.arange(72, dtype=np.uint8).reshape(2, 6, 6) % (T + 1)
@@ -36,15 +36,15 @@ LEARNING = dict(stabiliser=True, stride=1, time_steps=T)
 CALLS = {
     "pad": (kernels.pad, [LATENCY], dict(padding=1, time_steps=T)),
     "timed_spikes": (kernels.timed_spikes, [LATENCY, WEIGHTS], FIRING | dict(fractional=True)),
-    "latencies": (kernels.latencies, [LATENCY, WEIGHTS], FIRING),
-    "early_winners": (kernels.early_winners, [LATENCY, WEIGHTS], FIRING | dict(k=2, radius=1)),
-    "search_spikes": (kernels.search_spikes, [FLAT, MATRIX], LIMIT | dict(fractional=True)),
+    "latencies": (neurons.latencies, [LATENCY, WEIGHTS], FIRING),
+    "early_winners": (competition.early_winners, [LATENCY, WEIGHTS], FIRING | dict(k=2, radius=1)),
+    "search_spikes": (readout.search_spikes, [FLAT, MATRIX], LIMIT | dict(fractional=True)),
     "k_winners": (kernels.k_winners, [SPIKES], dict(k=2, radius=1, time_steps=T)),
-    "causal_inputs": (kernels.causal_inputs, [LATENCY, WINNERS], dict(kernel=3, stride=1, time_steps=T)),
+    "causal_inputs": (plasticity.causal_inputs, [LATENCY, WINNERS], dict(kernel=3, stride=1, time_steps=T)),
     "stdp": (kernels.stdp, [WEIGHTS, LATENCY, WINNERS, RATES], LEARNING),
-    "first_to_fire": (kernels.first_to_fire, [FLAT, MATRIX, np.ones(3, np.float32)], STEPS),
-    "learn_patches": (kernels.learn_patches, [FLAT[None], MATRIX, np.ones(3, np.float32)], RULE),
-    "final_potentials": (kernels.final_potentials, [LATENCY < T, WEIGHTS], dict(stride=1)),
+    "first_to_fire": (target_time.first_to_fire, [FLAT, MATRIX, np.ones(3, np.float32)], STEPS),
+    "learn_patches": (target_time.learn_patches, [FLAT[None], MATRIX, np.ones(3, np.float32)], RULE),
+    "final_potentials": (neurons.final_potentials, [LATENCY < T, WEIGHTS], dict(stride=1)),
     "encode": (encode, [9 * VALUES[0]], dict(time_steps=T, radius=2)),
     "rank_order": (rank_order, [VALUES], STEPS),
     "native.latencies": (native.latencies, [LATENCY, TAPS], LIMIT | dict(features=3, padding=1)),
@@ -112,10 +112,10 @@ OUTSIDE = np.stack([LATENCY] * 2), np.int32([[[0, 0]], [[4, 0]]]), np.int32([0, 
     ("call", "argument", "give"),
     [
         (lambda x: kernels.receptive_fields(x, PADDED, kernel=3), "winners", "padded `latency`"),
-        (lambda x: kernels.patches(x, np.int32([[0, 0], [4, 0]]), kernel=3), "positions", "padded `latency`"),
-        (lambda x: kernels.causal_inputs(x, PADDED, kernel=3, time_steps=T), "winners", "padded `latency`"),
+        (lambda x: plasticity.patches(x, np.int32([[0, 0], [4, 0]]), kernel=3), "positions", "padded `latency`"),
+        (lambda x: plasticity.causal_inputs(x, PADDED, kernel=3, time_steps=T), "winners", "padded `latency`"),
         (lambda x: kernels.stdp(WEIGHTS, x, PADDED, RATES, time_steps=T), "winners", "padded `latency`"),
-        (lambda x: kernels.learned_rows(ROWS[:1], x, PADDED, RATES, time_steps=T), "winners", "padded `latency`"),
+        (lambda x: plasticity.learned_rows(ROWS[:1], x, PADDED, RATES, time_steps=T), "winners", "padded `latency`"),
         (lambda x: native.learn(TAPS, x, PADDED, RATES, features=3, time_steps=T), "won", "`padding` of the layer"),
         (lambda _: native.learn_patches(*OUTSIDE, features=3, **RULE), "positions", "`padding` of the layer"),
     ],
@@ -140,9 +140,9 @@ IN_ORDER = WEIGHTS, np.zeros((2, 1), int), np.zeros((2, 2, 2, 3, 3), bool), RATE
         (lambda: kernels.set_rows(WEIGHTS, SHORT, ROWS), InputError, "rows"),
         (lambda: kernels.stdp(WEIGHTS[:1], LATENCY, SHORT, RATES, **STEPS), InputError, "winners.feature"),
         (lambda: native.learn(TAPS, LATENCY, BEYOND, RATES, features=3, **STEPS), InputError, "won.feature"),
-        (lambda: kernels.learned_rows(ROWS, LATENCY, SHORT, RATES, **STEPS), InputError, "rows"),
-        (lambda: kernels.learned_in_order(*IN_ORDER), InputError, "causal"),
-        (lambda: kernels.patches(LATENCY, np.zeros((1, 3), int), kernel=3), InputError, "positions"),
+        (lambda: plasticity.learned_rows(ROWS, LATENCY, SHORT, RATES, **STEPS), InputError, "rows"),
+        (lambda: plasticity.learned_in_order(*IN_ORDER), InputError, "causal"),
+        (lambda: plasticity.patches(LATENCY, np.zeros((1, 3), int), kernel=3), InputError, "positions"),
         (lambda: encode(np.full((8, 8), np.nan)), InputError, "image"),
         (lambda: encode(np.eye(8)), InputError, "image"),
         (lambda: encode(np.eye(8, dtype=np.uint8)), InputError, "image"),

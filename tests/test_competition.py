@@ -11,7 +11,8 @@ from jax import lax
 from test_neurons import assert_spikes
 
 from snnjax import kernels
-from snnjax.kernels import Spikes, Winners, k_winners, learned_rows, set_rows, stdp, strongest_feature
+from snnjax.kernels import Spikes, Winners, k_winners, set_rows, stdp, strongest_feature
+from snnjax.kernels.plasticity import learned_rows
 
 MAPS = [
     ((4, 4, 3), 5, 3),

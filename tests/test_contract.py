@@ -103,12 +103,12 @@ BROKEN = [  # methods, and the message
         after(lambda layer, state, won: (layer.with_weights(layer.weights / jnp.float32(won < 0)), state, won)),
         r"\.layers\['layer1'\]\.weights holds NaN or infinity",
     ),
-    (dict(diagnose=lambda self, layer, info: dict(learner=self)), "`diagnose` of Broken of layer1 must be JSON data"),
+    (dict(diagnose=lambda self, layer, info: dict(learner=self)), "`diagnose` of Broken must be JSON data"),
     (dict(diagnose=lambda self, layer, info: dict(least=info.sum("F"))), "Broken must raise nothing, got TypeError: "),
-    (dict(scalars=lambda self, state: dict(fired=np.zeros(3))), "`scalars` must be a dict of numbers of Python"),
+    (dict(scalars=lambda self, state: dict(fired=np.zeros(3))), "`scalars of Broken` must be a dict of numbers, got "),
     (
         after(lambda layer, state, won: (layer.with_weights(layer.weights.at[0].set(1.5)), state, won)),
-        r"`bounds` are \(0.0, 1.0\), but weights lie in",
+        r"`weights` must lie within its `bounds`, 0\.\.1, got ",
     ),
     (
         after(lambda layer, state, info: (layer.with_threshold(layer.conv.threshold - 0.125), state, info)),

@@ -137,11 +137,12 @@ def test_the_site_is_built_without_a_warning_and_has_all_public_names(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     site = "".join(path.read_text() for path in (tmp_path / "reference").glob("*.html"))
     for package in (snnjax, *map(importlib.import_module, PACKAGES)):
-        for name in package.__all__:
+        for name in dir(package):
             public = getattr(package, name)
             if inspect.isfunction(public) or inspect.isclass(public):
                 places = package.__name__, public.__module__
-                assert any(f'id="{place}.{name}"' in site for place in places), name
+                shown = any(f'id="{place}.{name}"' in site for place in places)
+                assert shown or not public.__module__.startswith("snnjax."), name
 
 
 @pytest.fixture(scope="module")

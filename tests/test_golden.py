@@ -8,7 +8,7 @@ import pytest
 
 from snnjax import kernels
 from snnjax.encoding import COLOUR, DIGITS, dog_kernel, encode, gabor_kernel, lateral_inhibition, local_normalization
-from snnjax.kernels import PositionSpikes, Spikes, Winners
+from snnjax.kernels import PositionSpikes, Spikes, Winners, neurons
 
 DOGS = [(n, first / 9, second / 9) for n in (3, 7, 13) for first, second in ((n, 2 * n), (2 * n, n))]
 PARAMS = ("time_steps", "kernel", "threshold", "k", "radius", "ltp", "ltd", "stabiliser", "lower", "upper")
@@ -56,12 +56,12 @@ def test_kernels(layer):
     spikes = kernels.integrate_and_fire(inputs, weights, **firing)
     np.testing.assert_array_equal(corner(spikes.latency, layer.latency_out), layer.latency_out)
     assert_close(corner(spikes.potential, layer.latency_out), layer.potential_at_spike)
-    assert_close(corner(kernels.final_potentials(inputs < steps, weights), layer.latency_out), layer.final_potentials)
+    assert_close(corner(neurons.final_potentials(inputs < steps, weights), layer.latency_out), layer.final_potentials)
 
     spikes = Spikes(embedded(layer.latency_out, MAPS, steps), embedded(layer.potential_at_spike, MAPS))
     inhibited = kernels.pointwise_inhibition(spikes, time_steps=steps)
     np.testing.assert_array_equal(corner(inhibited.latency, layer.latency_inhibited), layer.latency_inhibited)
-    first = kernels.first_spikes(inputs, weights, **firing)
+    first = neurons.first_spikes(inputs, weights, **firing)
     feature, latency, potential = (corner(array, layer.latency_out) for array in vars(first).values())
     places = PositionSpikes(embedded(feature, MAPS), embedded(latency, MAPS, steps), embedded(potential, MAPS))
     number = len(layer.winners)

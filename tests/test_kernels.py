@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from snnjax import kernels
-from snnjax.kernels import PositionSpikes, Spikes, Winners, exact
+from snnjax.kernels import PositionSpikes, Spikes, Winners, exact, neurons, plasticity
 from snnjax.kernels.neurons import MANY_STEPS
 
 RNG = np.random.default_rng(0)
@@ -48,13 +48,13 @@ KERNELS = {
     "pad": (kernels.pad, "latency", dict(padding=(1, 2), **STEPS)),
     "pool": (kernels.pool, "latency", dict(window=(2, 3), stride=(1, 2), padding=1, **STEPS)),
     "potentials": (kernels.potentials, "latency weights", STEPS),
-    "final_potentials": (kernels.final_potentials, "spiked weights", dict(stride=(1, 2))),
+    "final_potentials": (neurons.final_potentials, "spiked weights", dict(stride=(1, 2))),
     "fire": (kernels.fire, "potentials threshold", {}),
     "fire at the last step": (kernels.fire, "potentials", dict(threshold=None)),
     "integrate_and_fire": (kernels.integrate_and_fire, "latency weights threshold", STEPS),
-    "first_spikes": (kernels.first_spikes, "latency weights threshold", STEPS),
-    "latencies": (kernels.latencies, "latency weights threshold", STEPS),
-    "latencies, many steps": (kernels.latencies, "latency weights threshold", dict(time_steps=MANY_STEPS + 1)),
+    "first_spikes": (neurons.first_spikes, "latency weights threshold", STEPS),
+    "latencies": (neurons.latencies, "latency weights threshold", STEPS),
+    "latencies, many steps": (neurons.latencies, "latency weights threshold", dict(time_steps=MANY_STEPS + 1)),
     "timed_spikes": (kernels.timed_spikes, "latency weights threshold", dict(fractional=True, **STEPS)),
     "strongest_feature": (kernels.strongest_feature, "spikes", STEPS),
     "pointwise_inhibition": (kernels.pointwise_inhibition, "spikes", STEPS),
@@ -62,7 +62,7 @@ KERNELS = {
     "k_winners": (kernels.k_winners, "spikes", COMPETITION),
     "k_winners of places": (lambda places: kernels.k_winners(places, **COMPETITION), "places", {}),
     "stdp": (kernels.stdp, "weights latency winners rates bounds", LEARNING),
-    "learned_rows": (kernels.learned_rows, "rows latency winners rates bounds", LEARNING),
+    "learned_rows": (plasticity.learned_rows, "rows latency winners rates bounds", LEARNING),
     "set_rows": (kernels.set_rows, "weights winners rows", {}),
 }
 """Kernels with the arguments that come in batches, and settings."""

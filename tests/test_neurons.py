@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from snnjax import Conv, Pool, kernels
 from snnjax.core.checks import pair
-from snnjax.kernels import latency_dtype, latency_to_wave, native, pad, pool, wave_to_latency
+from snnjax.kernels import latency_dtype, latency_to_wave, native, neurons, pad, pool, wave_to_latency
 from snnjax.layers.layer_kernels import NATIVE, XLA, native_suits
 from snnjax.layers.spiking import Layer
 
@@ -88,7 +88,7 @@ def test_first_spikes_are_what_pointwise_inhibition_leaves(layer):
     steps = layer.geometry.time_steps
     spikes = judge.fire(judge.potentials(layer.latency, layer.weights, steps, layer.geometry.stride), layer.threshold)
     latency, potential = judge.pointwise_inhibition(*spikes, steps)
-    first = kernels.first_spikes(layer.latency, layer.weights, **settings_of(layer, layer.threshold))
+    first = neurons.first_spikes(layer.latency, layer.weights, **settings_of(layer, layer.threshold))
     assert_spikes(first, (latency.min(axis=0), potential.max(axis=0)))
     fired = latency.min(axis=0) < steps
     np.testing.assert_array_equal(np.asarray(first.feature)[fired], latency.argmin(axis=0)[fired])
@@ -107,12 +107,12 @@ def test_final_potentials_of_a_block(images, size, kernel, padding, stride):
     rng = np.random.default_rng(0)
     spiked = rng.random((images, 3, *size)) < 0.5
     weights = np.float32(rng.integers(0, 65, (4, 3, *kernel)) / 64)
-    block = kernels.final_potentials_of_block(spiked, weights.transpose(2, 3, 0, 1), padding=padding, stride=stride)
+    block = neurons.final_potentials_of_block(spiked, weights.transpose(2, 3, 0, 1), padding=padding, stride=stride)
     for image, potential in zip(spiked, block, strict=True):
         padded = judge.pad(np.uint8(~image), padding, 1)
         expected = judge.potentials(padded, weights, 1, stride)[0]
         np.testing.assert_array_equal(potential, expected)
-        np.testing.assert_array_equal(kernels.final_potentials(padded == 0, weights, stride=stride), expected)
+        np.testing.assert_array_equal(neurons.final_potentials(padded == 0, weights, stride=stride), expected)
 
 
 @pytest.mark.parametrize("time_steps", [16, 17, 300])
@@ -120,7 +120,7 @@ def test_the_search_reaches_every_step(time_steps):
     """Settings may be NumPy's numbers."""
     latency = np.arange(time_steps + 1, dtype=np.uint16)[None, None]
     settings = dict(threshold=np.float64(0.5), time_steps=np.int64(time_steps))
-    first = kernels.first_spikes(latency, np.ones((1, 1, 1, 1), np.float32), **settings)
+    first = neurons.first_spikes(latency, np.ones((1, 1, 1, 1), np.float32), **settings)
     np.testing.assert_array_equal(first.latency, latency[0])
     np.testing.assert_array_equal(first.potential, latency[0] < time_steps)
 
@@ -187,7 +187,7 @@ def test_latencies_with_weights_below_0():
     conv = Conv(4, kernel=3, threshold=np.float32([0.5, -1, 0, -0.5]))
     weights = weights_of(conv, lowest=-65)
     for latency in stimuli(255):
-        found = kernels.latencies(latency, weights, threshold=conv.threshold, time_steps=255)
+        found = neurons.latencies(latency, weights, threshold=conv.threshold, time_steps=255)
         np.testing.assert_array_equal(found, responses(conv, weights, latency, 255))
 
 

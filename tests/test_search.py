@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_competition import neurons
 
-from snnjax.kernels import early_winners, first_spikes, k_winners
+from snnjax.kernels import k_winners
+from snnjax.kernels.competition import early_winners
+from snnjax.kernels.neurons import first_spikes
 
 RNG = np.random.default_rng(0)
 LATENCY = RNG.integers(0, 6, (3, 2, 6, 5), np.uint8)

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import snnjax
-from snnjax import InputError, Settings, Sweep, Trainer, data, kernels
+from snnjax import InputError, Settings, Sweep, Trainer, data
 from snnjax.app import draw_run
 from snnjax.data import Dataset
 from snnjax.encoding import PIXELS, Pixels
+from snnjax.kernels import hebbian, winograd
 from snnjax.layers import Conv, LatencyCode, Pool, RealLayer, Standardise, Triangle
 from snnjax.layers.layer_kernels import ROWS
 from snnjax.learners import RSTDP, STDP, SoftHebb, SupervisedSTDP
@@ -105,7 +106,7 @@ def test_learning_is_that_of_the_golden_data(case):
         layer, info, response = learn_batch(layer, batch)
         maps = np.moveaxis(golden["u"][at], 1, -1)
         close(response.sums, maps.reshape(-1, len(weights)))
-        signed = kernels.soft_competition(response.sums, inverse_temperature=tau)
+        signed = hebbian.soft_competition(response.sums, inverse_temperature=tau)
         close(np.asarray(signed).reshape(maps.shape), np.moveaxis(golden["signed"][at], 1, -1))
         close(layer.weights, golden["weights_after"][at])
         close(layer.conv.standardise.mean, golden["mean_after"][at])
@@ -133,7 +134,7 @@ def test_patches_are_in_the_order_of_rows_columns_and_channels(channels):
     padded = np.pad(maps, ((0, 0), (1, 1), (0, 0)), mode="reflect")
     seen = np.lib.stride_tricks.sliding_window_view(padded, (3, 2), axis=(1, 2))[:, ::1, ::2]
     expected = seen.transpose(1, 2, 3, 4, 0).reshape(*seen.shape[1:3], -1)
-    found = kernels.reflected_patches(maps, kernel=(3, 2), stride=(1, 2), padding=(1, 0))
+    found = hebbian.reflected_patches(maps, kernel=(3, 2), stride=(1, 2), padding=(1, 0))
     np.testing.assert_array_equal(found, expected)
 
 
@@ -143,9 +144,9 @@ def test_patches_are_in_the_order_of_rows_columns_and_channels(channels):
 def test_sums_by_tiles_are_those_of_patches(shape, padding):
     maps = np.float32(RNG.random(shape))
     weights = np.float32(RNG.normal(size=(5, shape[0], 3, 3)))
-    patches = kernels.reflected_patches(maps, kernel=3, padding=padding)
-    expected = kernels.weighted_sums(patches, weights.transpose(0, 2, 3, 1).reshape(5, -1))
-    found = kernels.tiled_sums(maps, kernels.tile_weights(weights), padding=padding)
+    patches = hebbian.reflected_patches(maps, kernel=3, padding=padding)
+    expected = hebbian.weighted_sums(patches, weights.transpose(0, 2, 3, 1).reshape(5, -1))
+    found = winograd.tiled_sums(maps, winograd.tile_weights(weights), padding=padding)
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
@@ -367,9 +368,9 @@ class Outputless(SoftHebb):
         (lambda: trained(network(), epochs=(1, 2, 3)), "`epochs` must be the same for stages that learn jointly"),
         (lambda: SoftHebb(inverse_temperature=0.0), "`inverse_temperature` must be finite and above 0"),
         (lambda: SoftHebb(momentum=2.0), r"`momentum` must lie in 0..1"),
-        (lambda: kernels.weighted_sums(jnp.ones((3, 8)), jnp.ones((4, 9))), r"`weights` must have shape \(4, 8\)"),
-        (lambda: kernels.tile_weights(jnp.ones((4, 2, 5, 5))), r"`weights` must have shape \(4, 2, 3, 3\)"),
-        (lambda: kernels.tiled_sums(jnp.ones((2, 6, 6)), jnp.ones((6, 6, 4, 3))), r"`weights` .* \(6, 6, 4, 2\)"),
+        (lambda: hebbian.weighted_sums(jnp.ones((3, 8)), jnp.ones((4, 9))), r"`weights` must have shape \(4, 8\)"),
+        (lambda: winograd.tile_weights(jnp.ones((4, 2, 5, 5))), r"`weights` must have shape \(4, 2, 3, 3\)"),
+        (lambda: winograd.tiled_sums(jnp.ones((2, 6, 6)), jnp.ones((6, 6, 4, 3))), r"`weights` .* \(6, 6, 4, 2\)"),
         (lambda: NETWORKS["goupy2024_softhebb"](features=(3, 5)), r"`features` must be 3 numbers, .* got \(3, 5\)"),
         (lambda: trained(with_first(activation=Summed())), r"`activation\(...\) of layer1` .* shape \(6, 8, 8\)"),
         (lambda: trained(with_first(learners=Outputless(batch=4))), r"`forward\(...\).outputs of Outputless"),

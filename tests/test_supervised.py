@@ -26,6 +26,7 @@ from snnjax import (
     stage,
 )
 from snnjax.data import Dataset
+from snnjax.kernels import readout
 from snnjax.kernels.readout import _of_earliest_at_once
 from snnjax.layers.layer_kernels import XLA
 from snnjax.layers.spiking import Layer
@@ -142,7 +143,7 @@ def test_a_search_finds_the_spikes_of_all_steps(readout, fractional):
     latency, weights, steps, threshold = readout
     how = dict(threshold=threshold, time_steps=steps, fractional=fractional)
     expected = kernels.timed_spikes(latency[:, None, None], weights[:, :, None, None], **how)
-    found = kernels.search_spikes(latency, weights, **how)
+    found = kernels.readout.search_spikes(latency, weights, **how)
     np.testing.assert_array_equal(found.latency, expected.latency[:, 0, 0])
     np.testing.assert_array_equal(found.potential, expected.potential[:, 0, 0])
     np.testing.assert_allclose(found.time, expected.time[:, 0, 0], rtol=1e-6)
@@ -153,9 +154,9 @@ def test_the_earliest_in_one_reduction(neurons):
     time, potential = (np.float32([x]) for x in zip(*neurons, strict=True))
     values = np.arange(8, dtype=np.int32)[None], time
     first = min(range(8), key=lambda at: (time[0, at], -potential[0, at], at))
-    for found in (kernels.of_earliest(time, potential, values), _of_earliest_at_once(time, potential, *values)):
+    for found in (readout.of_earliest(time, potential, values), _of_earliest_at_once(time, potential, *values)):
         assert (int(found[0][0]), float(found[1][0])) == (first, time[0, first])
-    assert int(kernels.earliest(time, potential)[0]) == first
+    assert int(readout.earliest(time, potential)[0]) == first
 
 
 @snnjax.component
@@ -176,7 +177,7 @@ def test_times_that_a_rule_desires_are_checked():
 
 
 def test_rows_without_weights_remain():
-    found = kernels.rescaled(np.float32([[0, 0], [1, 1], [0.5, 0]]), np.float32([1, 1, 2]), bounds=(0.0, 1.0))
+    found = readout.rescaled(np.float32([[0, 0], [1, 1], [0.5, 0]]), np.float32([1, 1, 2]), bounds=(0.0, 1.0))
     np.testing.assert_array_equal(found, [[0, 0], [0.5, 0.5], [1, 0]])
 
 
@@ -191,14 +192,14 @@ STDP = dict(rows=ROWS, latency=FIVE, spike=np.uint8([1, 2, 3]), error=TIMES, rat
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: kernels.search_spikes(FIVE, ROWS[:, 1:], **LIMIT), r"\(3, 5\) of `latency`, got"),
-        (lambda: kernels.search_spikes(FIVE, ROWS, **LIMIT | dict(threshold=None)), "`threshold` must be a number or"),
-        (lambda: kernels.earliest(TIMES, TIMES[:2]), r"`potential` .*\(3,\) of `time`, got \(2,\)"),
+        (lambda: readout.search_spikes(FIVE, ROWS[:, 1:], **LIMIT), r"\(3, 5\) of `latency`, got"),
+        (lambda: readout.search_spikes(FIVE, ROWS, **LIMIT | dict(threshold=None)), "`threshold` must be a number or"),
+        (lambda: readout.earliest(TIMES, TIMES[:2]), r"`potential` .*\(3,\) of `time`, got \(2,\)"),
         (lambda: kernels.desired_times(TIMES, TIMES[1:] > 0, **RULE), r"`target` .*of `time`, got \(2,\)"),
         (lambda: kernels.desired_times(TIMES, TIMES > 0, **RULE | dict(per_class=0)), "`per_class` must be at least 1"),
         (lambda: kernels.error_stdp(**STDP | dict(rows=ROWS[:2])), r"`rows` .*\(3, 5\) of `spike` and `latency`, got"),
-        (lambda: kernels.rescaled(ROWS, TIMES[:2], bounds=(0.0, 1.0)), r"`sums` .*\(3,\) of `rows`, got \(2,\)"),
-        (lambda: kernels.balanced(ROWS, np.int32(1), 3.0), r"`excess` .*axes \(m\), got shape \(3, 5\)"),
+        (lambda: readout.rescaled(ROWS, TIMES[:2], bounds=(0.0, 1.0)), r"`sums` .*\(3,\) of `rows`, got \(2,\)"),
+        (lambda: readout.balanced(ROWS, np.int32(1), 3.0), r"`excess` .*axes \(m\), got shape \(3, 5\)"),
     ],
 )
 def test_bad_input_of_the_kernels(call, message):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tiny
 
-from snnjax import WTA, Conv, Images, Layer, Network, Settings, TargetTime, Trainer, kernels, stage
-from snnjax.kernels import native
+from snnjax import WTA, Conv, Images, Layer, Network, Settings, TargetTime, Trainer, stage
+from snnjax.kernels import native, target_time
 from snnjax.layers.layer_kernels import XLA
 from snnjax.runs.trained import Trained
 from snnjax.training.advice import describe
@@ -83,7 +83,7 @@ def test_patches_are_those_of_the_judge(features, steps, bounds, compiler):
     assert len({winner for winner, _ in fired}) > min(features, 3)
     assert [winner for winner, _ in fired[:3]] == [-1, -1, max(features - 2, 0)]
     settings = dict(time_steps=steps, **rule)
-    found = kernels.learn_patches(np.stack(patches), weights.reshape(features, -1), threshold, **settings)
+    found = target_time.learn_patches(np.stack(patches), weights.reshape(features, -1), threshold, **settings)
     where = images, positions, np.int32([2, 28]), native.arrange(weights), threshold
     compiled = native.learn_patches(*where, features=features, padding=(1, 0), stride=(2, 1), **settings)
     others = np.stack([compiled.feature, compiled.latency], axis=-1)[[0, 1, 28, 29]]
@@ -107,7 +107,8 @@ def test_thresholds_fall_once_no_neuron_has_fired_for_long(compiled, compiler):
 
     def learn(images, threshold, quiet=0):
         if not compiled:
-            return kernels.learn_patches(images.reshape(-1, 2), weights.reshape(3, 2), threshold, quiet=quiet, **rule)
+            patches = images.reshape(-1, 2)
+            return target_time.learn_patches(patches, weights.reshape(3, 2), threshold, quiet=quiet, **rule)
         where = np.zeros((len(images), 1, 2), np.int32), np.int32([0, len(images)])
         taps = native.arrange(weights)
         return native.learn_patches(images, *where, taps, threshold, features=3, quiet=quiet, **rule)

@@ -1,4 +1,2 @@
-from .comparisons import draw_sweep
-from .report import draw_run
-
-__all__ = ["draw_run", "draw_sweep"]
+from .comparisons import draw_sweep as draw_sweep
+from .report import draw_run as draw_run

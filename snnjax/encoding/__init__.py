@@ -13,67 +13,38 @@ References:
 
 from typing import Any
 
-from snnjax.encoding.encoder import (
-    COLOUR,
-    DOG,
-    GABOR,
-    GREY,
-    Encoder,
-    encode,
-    lateral_inhibition,
-    local_normalization,
-    max_pooling,
-    rank_order,
-)
-from snnjax.encoding.filters import (
-    COLOURS,
-    DIGITS,
-    GABORS,
-    ON_OFF_DOGS,
-    FilterBank,
-    dog_kernel,
-    filter_image,
-    gabor_kernel,
-)
-from snnjax.encoding.fitted import ON_OFF, WHITENING, Filters, OnOff, Whitening, calibrate
-from snnjax.encoding.protocol import FittedEncoder, ImageEncoder
-from snnjax.encoding.unfiltered import EVENTS, PIXELS, EventEncoder, Pixels
+from snnjax.encoding.encoder import COLOUR as COLOUR
+from snnjax.encoding.encoder import DOG as DOG
+from snnjax.encoding.encoder import GABOR as GABOR
+from snnjax.encoding.encoder import GREY as GREY
+from snnjax.encoding.encoder import Encoder as Encoder
+from snnjax.encoding.encoder import encode as encode
+from snnjax.encoding.encoder import lateral_inhibition as lateral_inhibition
+from snnjax.encoding.encoder import local_normalization as local_normalization
+from snnjax.encoding.encoder import max_pooling as max_pooling
+from snnjax.encoding.encoder import rank_order as rank_order
+from snnjax.encoding.filters import COLOURS as COLOURS
+from snnjax.encoding.filters import DIGITS as DIGITS
+from snnjax.encoding.filters import GABORS as GABORS
+from snnjax.encoding.filters import ON_OFF_DOGS as ON_OFF_DOGS
+from snnjax.encoding.filters import FilterBank as FilterBank
+from snnjax.encoding.filters import dog_kernel as dog_kernel
+from snnjax.encoding.filters import filter_image as filter_image
+from snnjax.encoding.filters import gabor_kernel as gabor_kernel
+from snnjax.encoding.fitted import ON_OFF as ON_OFF
+from snnjax.encoding.fitted import WHITENING as WHITENING
+from snnjax.encoding.fitted import Filters as Filters
+from snnjax.encoding.fitted import OnOff as OnOff
+from snnjax.encoding.fitted import Whitening as Whitening
+from snnjax.encoding.fitted import calibrate as calibrate
+from snnjax.encoding.protocol import FittedEncoder as FittedEncoder
+from snnjax.encoding.protocol import ImageEncoder as ImageEncoder
+from snnjax.encoding.unfiltered import EVENTS as EVENTS
+from snnjax.encoding.unfiltered import PIXELS as PIXELS
+from snnjax.encoding.unfiltered import EventEncoder as EventEncoder
+from snnjax.encoding.unfiltered import Pixels as Pixels
 
 ENCODERS: dict[str, Any] = dict(
     grey=GREY, colour=COLOUR, dog=DOG, gabor=GABOR, on_off=ON_OFF, whitening=WHITENING, pixels=PIXELS, events=EVENTS
 )
 """By the names that the option `--encoder` takes."""
-
-__all__ = [
-    "COLOUR",
-    "COLOURS",
-    "DIGITS",
-    "DOG",
-    "ENCODERS",
-    "EVENTS",
-    "GABOR",
-    "GABORS",
-    "GREY",
-    "ON_OFF",
-    "ON_OFF_DOGS",
-    "PIXELS",
-    "WHITENING",
-    "Encoder",
-    "EventEncoder",
-    "FilterBank",
-    "Filters",
-    "FittedEncoder",
-    "ImageEncoder",
-    "OnOff",
-    "Pixels",
-    "Whitening",
-    "calibrate",
-    "dog_kernel",
-    "encode",
-    "filter_image",
-    "gabor_kernel",
-    "lateral_inhibition",
-    "local_normalization",
-    "max_pooling",
-    "rank_order",
-]

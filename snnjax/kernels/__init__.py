@@ -16,122 +16,26 @@ layer, where their values are known: values on an accelerator, and under `jax.ji
 checked. Positions of a layer are H' = (H - kh) // stride + 1 rows, and W' columns.
 """
 
-from snnjax.kernels.competition import (
-    Winners,
-    early_winners,
-    feature_inhibition,
-    k_winners,
-    pointwise_inhibition,
-    strongest_feature,
-)
-from snnjax.kernels.hebbian import (
-    Moments,
-    hebbian_change,
-    moments,
-    moved_moments,
-    pool_activities,
-    reflected_patches,
-    soft_competition,
-    standardised,
-    towards_unit_norm,
-    triangle,
-    weighted_sums,
-)
-from snnjax.kernels.neurons import (
-    PositionSpikes,
-    Spikes,
-    final_potentials,
-    final_potentials_of_block,
-    fire,
-    fire_at_last_step,
-    first_spikes,
-    integrate_and_fire,
-    latencies,
-    potentials,
-    timed_spikes,
-)
-from snnjax.kernels.plasticity import (
-    adapted_rates,
-    causal_inputs,
-    learned_in_order,
-    learned_rows,
-    patches,
-    receptive_fields,
-    reward_rates,
-    set_rows,
-    stdp,
-)
-from snnjax.kernels.readout import (
-    balanced,
-    balanced_in_order,
-    corrected_in_order,
-    desired_times,
-    earliest,
-    error_stdp,
-    of_earliest,
-    rescaled,
-    search_spikes,
-)
-from snnjax.kernels.spikes import latency_dtype, latency_to_wave, linear_latency, pad, pool, wave_to_latency
-from snnjax.kernels.target_time import Patches, first_to_fire, learn_patches
-from snnjax.kernels.winograd import tile_weights, tiled_sums
-
-__all__ = [
-    "Moments",
-    "Patches",
-    "PositionSpikes",
-    "Spikes",
-    "Winners",
-    "adapted_rates",
-    "balanced",
-    "balanced_in_order",
-    "causal_inputs",
-    "corrected_in_order",
-    "desired_times",
-    "earliest",
-    "early_winners",
-    "error_stdp",
-    "feature_inhibition",
-    "final_potentials",
-    "final_potentials_of_block",
-    "fire",
-    "fire_at_last_step",
-    "first_spikes",
-    "first_to_fire",
-    "hebbian_change",
-    "integrate_and_fire",
-    "k_winners",
-    "latencies",
-    "latency_dtype",
-    "latency_to_wave",
-    "learn_patches",
-    "learned_in_order",
-    "learned_rows",
-    "linear_latency",
-    "moments",
-    "moved_moments",
-    "of_earliest",
-    "pad",
-    "patches",
-    "pointwise_inhibition",
-    "pool",
-    "pool_activities",
-    "potentials",
-    "receptive_fields",
-    "reflected_patches",
-    "rescaled",
-    "reward_rates",
-    "search_spikes",
-    "set_rows",
-    "soft_competition",
-    "standardised",
-    "stdp",
-    "strongest_feature",
-    "tile_weights",
-    "tiled_sums",
-    "timed_spikes",
-    "towards_unit_norm",
-    "triangle",
-    "wave_to_latency",
-    "weighted_sums",
-]
+from snnjax.kernels.competition import Winners as Winners
+from snnjax.kernels.competition import feature_inhibition as feature_inhibition
+from snnjax.kernels.competition import k_winners as k_winners
+from snnjax.kernels.competition import pointwise_inhibition as pointwise_inhibition
+from snnjax.kernels.competition import strongest_feature as strongest_feature
+from snnjax.kernels.neurons import PositionSpikes as PositionSpikes
+from snnjax.kernels.neurons import Spikes as Spikes
+from snnjax.kernels.neurons import fire as fire
+from snnjax.kernels.neurons import integrate_and_fire as integrate_and_fire
+from snnjax.kernels.neurons import potentials as potentials
+from snnjax.kernels.neurons import timed_spikes as timed_spikes
+from snnjax.kernels.plasticity import receptive_fields as receptive_fields
+from snnjax.kernels.plasticity import reward_rates as reward_rates
+from snnjax.kernels.plasticity import set_rows as set_rows
+from snnjax.kernels.plasticity import stdp as stdp
+from snnjax.kernels.readout import desired_times as desired_times
+from snnjax.kernels.readout import error_stdp as error_stdp
+from snnjax.kernels.spikes import latency_dtype as latency_dtype
+from snnjax.kernels.spikes import latency_to_wave as latency_to_wave
+from snnjax.kernels.spikes import linear_latency as linear_latency
+from snnjax.kernels.spikes import pad as pad
+from snnjax.kernels.spikes import pool as pool
+from snnjax.kernels.spikes import wave_to_latency as wave_to_latency

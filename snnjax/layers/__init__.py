@@ -1,21 +1,12 @@
 """Layers, spiking or real-valued: their descriptions, pooling, and the kernels that compute them."""
 
-from snnjax.layers.activations import LatencyCode, Standardise, Triangle
-from snnjax.layers.conv import WTA, Conv
-from snnjax.layers.layer import LayerKernels
-from snnjax.layers.pool import Pool
-from snnjax.layers.real import RealLayer
-from snnjax.layers.spiking import Layer, at_last_step
-
-__all__ = [
-    "WTA",
-    "Conv",
-    "LatencyCode",
-    "Layer",
-    "LayerKernels",
-    "Pool",
-    "RealLayer",
-    "Standardise",
-    "Triangle",
-    "at_last_step",
-]
+from snnjax.layers.activations import LatencyCode as LatencyCode
+from snnjax.layers.activations import Standardise as Standardise
+from snnjax.layers.activations import Triangle as Triangle
+from snnjax.layers.conv import WTA as WTA
+from snnjax.layers.conv import Conv as Conv
+from snnjax.layers.layer import LayerKernels as LayerKernels
+from snnjax.layers.pool import Pool as Pool
+from snnjax.layers.real import RealLayer as RealLayer
+from snnjax.layers.spiking import Layer as Layer
+from snnjax.layers.spiking import at_last_step as at_last_step

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax import kernels
 from snnjax.core import checks
 from snnjax.core.components import component, learnable
 from snnjax.core.errors import InputError
-from snnjax.kernels import Moments
+from snnjax.kernels import hebbian
+from snnjax.kernels.hebbian import Moments
 from snnjax.kernels.spikes import linear_latency
 
 Numbers = float | np.ndarray
@@ -55,7 +55,7 @@ class Standardise:
 
     def __call__(self, values: jax.Array, moments: Moments | None = None) -> jax.Array:
         """Values (C, H, W) float32 by the moments given, of a batch, or by the running ones."""
-        return kernels.standardised(values, moments or self.moments, epsilon=self.epsilon)
+        return hebbian.standardised(values, moments or self.moments, epsilon=self.epsilon)
 
 
 @component
@@ -73,7 +73,7 @@ class Triangle:
 
     def __call__(self, sums: jax.Array) -> jax.Array:
         """Activities >= 0 of weighted sums (..., F) float32, features last."""
-        return kernels.triangle(sums, power=self.power)
+        return hebbian.triangle(sums, power=self.power)
 
 
 @component

@@ -39,10 +39,6 @@ class WTA:
         return kernels.k_winners(strongest, k=self.winners, radius=self.radius, time_steps=time_steps)
 
 
-class LayerLearner:
-    """The base of `snnjax.Learner`, which layers cannot import."""
-
-
 @component
 class Conv:
     """A convolutional layer of spiking neurons or, with an `activation`, of real-valued ones.
@@ -96,7 +92,7 @@ class Conv:
             raise InputError(f"`winners` of the competition must be at most the layer's features, got {got}")
         for learner in self.each_learner:
             check_component("learners", learner)
-            if not isinstance(learner, LayerLearner):
+            if not hasattr(learner, "own_thresholds"):  # as `snnjax.Learner` has, which layers cannot import
                 kind = type(learner).__name__
                 expected = "instances of classes that derive from snnjax.Learner"
                 raise wrong_type("learners", expected, learner, f"class {kind}(snnjax.Learner)")

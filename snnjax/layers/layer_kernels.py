@@ -7,7 +7,8 @@ import jax
 
 from snnjax import kernels
 from snnjax.core import checks
-from snnjax.kernels import Spikes, Winners, native
+from snnjax.kernels import Spikes, Winners, competition, native, neurons, plasticity
+from snnjax.kernels import readout as readout_kernels
 from snnjax.kernels.native import blocks, readout
 from snnjax.layers.conv import Conv
 from snnjax.layers.layer import BaseLayer, LayerKernels
@@ -16,7 +17,7 @@ from snnjax.layers.spiking import Layer
 
 
 def _fast_latencies(layer: Layer, latency: jax.Array) -> jax.Array:
-    return kernels.latencies(layer.padded(latency), layer.stored, **layer._firing())
+    return neurons.latencies(layer.padded(latency), layer.stored, **layer._firing())
 
 
 def _fast_winners(layer: Layer, latency: jax.Array) -> Winners:
@@ -26,16 +27,16 @@ def _fast_winners(layer: Layer, latency: jax.Array) -> Winners:
     radius = layer.conv.competition.radius
 
     def search_all(latency: jax.Array, weights: jax.Array) -> Winners:
-        spikes = kernels.first_spikes(latency, weights, **firing)
+        spikes = neurons.first_spikes(latency, weights, **firing)
         return kernels.k_winners(spikes, k=k, radius=radius, time_steps=layer.time_steps)
 
-    early = functools.partial(kernels.early_winners, k=k, radius=radius, **firing)
+    early = functools.partial(competition.early_winners, k=k, radius=radius, **firing)
     return jax.lax.platform_dependent(layer.padded(latency), layer.stored, cpu=early, default=search_all)
 
 
 def _fast_learn(layer: Layer, latency: jax.Array, winners: Winners, rates: jax.Array, **rule: Any) -> jax.Array:
     """Touches the winners' features alone."""
-    learn = functools.partial(kernels.learned_rows, time_steps=layer.time_steps, stride=layer.conv.stride)
+    learn = functools.partial(plasticity.learned_rows, time_steps=layer.time_steps, stride=layer.conv.stride)
     rows = learn(layer.stored[winners.feature], layer.padded(latency), winners, rates, **rule)
     return kernels.set_rows(layer.stored, winners, rows)
 
@@ -48,7 +49,7 @@ def _fast_timed(layer: Layer, latency: jax.Array, threshold: Any) -> Spikes:
     inputs = layer.padded(latency)[:, :rows, :columns].reshape(-1)
     weights = layer.weights.reshape(layer.conv.features, -1)
     steps = layer.time_steps
-    spikes = kernels.search_spikes(
+    spikes = readout_kernels.search_spikes(
         inputs, weights, threshold=threshold, time_steps=steps, fractional=layer.conv.fractional
     )
     return jax.tree.map(lambda x: x.reshape(-1, 1, 1), spikes)
@@ -125,7 +126,7 @@ def native_suits(conv: Conv, time_steps: int) -> bool:
 def block_potentials(layer: Layer, spiked: jax.Array) -> jax.Array:
     """Last potentials of B images, (B, F, H', W') from bool (B, C, H, W); B decides how sums round."""
     taps = _to_taps(layer.weights)
-    return kernels.final_potentials_of_block(spiked, taps, padding=layer.conv.padding, stride=layer.conv.stride)
+    return neurons.final_potentials_of_block(spiked, taps, padding=layer.conv.padding, stride=layer.conv.stride)
 
 
 def _to_taps(weights: jax.Array) -> jax.Array:
@@ -160,7 +161,7 @@ def _strongest_of_classes(layer: Layer, latencies: jax.Array, scores: bool) -> S
         classes=layer.classes,
         time_steps=layer.time_steps,
     )
-    return kernels.fire_at_last_step(potential[..., None, None], time_steps=layer.time_steps)
+    return neurons.fire_at_last_step(potential[..., None, None], time_steps=layer.time_steps)
 
 
 def _earliest_of_classes(layer: Layer, latencies: jax.Array, scores: bool) -> Spikes:

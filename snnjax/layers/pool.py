@@ -9,6 +9,7 @@ from snnjax import kernels
 from snnjax.core import checks
 from snnjax.core.checks import Pair
 from snnjax.core.components import component, static
+from snnjax.kernels import hebbian
 from snnjax.kernels.spikes import output_size
 
 
@@ -48,7 +49,7 @@ def pooled_maps(maps: jax.Array, pool: Pool | None, time_steps: int) -> jax.Arra
     if pool is None:
         return maps
     if jnp.issubdtype(maps.dtype, jnp.floating):
-        return kernels.pool_activities(maps, pool.window, stride=pool.stride, padding=pool.padding, mean=pool.mean)
+        return hebbian.pool_activities(maps, pool.window, stride=pool.stride, padding=pool.padding, mean=pool.mean)
     return kernels.pool(maps, pool.window, stride=pool.stride, padding=pool.padding, time_steps=time_steps)
 
 

@@ -7,9 +7,9 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from snnjax import kernels
 from snnjax.core import checks, devices
-from snnjax.kernels import Moments
+from snnjax.kernels import hebbian, winograd
+from snnjax.kernels.hebbian import Moments
 from snnjax.layers.activations import activities_of
 from snnjax.layers.layer import BaseLayer
 from snnjax.layers.pool import Pool, pooled_maps
@@ -25,7 +25,7 @@ class RealLayer(BaseLayer):
     Joint learners use `batch_sums`, `activated`, `with_all_rows` and `with_moments_of`.
 
     Attributes:
-      tiles: `kernels.tile_weights`, by which `responses` are computed if given.
+      tiles: `kernels.winograd.tile_weights`, by which `responses` are computed if given.
     """
 
     tiles: jax.Array | None = dataclasses.field(default=None, kw_only=True)
@@ -35,8 +35,8 @@ class RealLayer(BaseLayer):
     def sums(self, inputs: jax.Array, moments: Moments | None = None) -> tuple[jax.Array, jax.Array]:
         """The patches of the inputs (C, H, W) at each position of a real-valued layer, and its sums.
 
-        (H', W', K) and (H', W', F) float32, as of `kernels.reflected_patches` and `kernels.weighted_sums`; inputs are
-        standardised by the `moments` given, if at all, or by running ones.
+        (H', W', K) and (H', W', F) float32, as of `reflected_patches` and `weighted_sums` of `kernels.hebbian`; inputs
+        are standardised by the `moments` given, if at all, or by running ones.
         """
         return self._sums_of(self._standardised(inputs, moments))
 
@@ -46,12 +46,12 @@ class RealLayer(BaseLayer):
 
     def _sums_of(self, values: jax.Array) -> tuple[jax.Array, jax.Array]:
         conv = self.conv
-        patches = kernels.reflected_patches(values, kernel=conv.kernel, stride=conv.stride, padding=conv.padding)
-        return patches, kernels.weighted_sums(patches, self.rows())
+        patches = hebbian.reflected_patches(values, kernel=conv.kernel, stride=conv.stride, padding=conv.padding)
+        return patches, hebbian.weighted_sums(patches, self.rows())
 
     def batch_sums(self, batch: jax.Array) -> tuple[jax.Array, jax.Array]:
         """`sums` of each of B inputs (B, C, H, W), standardised by the moments of this batch."""
-        moments = kernels.moments(activities_of(batch, self.time_steps))
+        moments = hebbian.moments(activities_of(batch, self.time_steps))
         return jax.vmap(lambda inputs: self.sums(inputs, moments))(batch)
 
     def with_moments_of(self, batch: jax.Array, momentum: float | jax.Array) -> "RealLayer":
@@ -60,7 +60,7 @@ class RealLayer(BaseLayer):
         if standardise is None:
             return self
         values = activities_of(batch, self.time_steps)
-        moved = kernels.moved_moments(standardise.moments, kernels.moments(values), values, momentum=momentum)
+        moved = hebbian.moved_moments(standardise.moments, hebbian.moments(values), values, momentum=momentum)
         standardise = dataclasses.replace(standardise, **moved._asdict())
         return dataclasses.replace(self, conv=dataclasses.replace(self.conv, standardise=standardise))
 
@@ -69,7 +69,7 @@ class RealLayer(BaseLayer):
         return dataclasses.replace(super().with_weights(weights), tiles=None)
 
     def rows(self) -> jax.Array:
-        """The weights as a row for each feature, (F, K) float32, in the order of `kernels.reflected_patches`."""
+        """The weights as a row for each feature, (F, K) float32, in the order of `hebbian.reflected_patches`."""
         return self.weights.transpose(0, 2, 3, 1).reshape(self.conv.features, -1)
 
     def with_all_rows(self, rows: jax.Array) -> "RealLayer":
@@ -89,7 +89,7 @@ class RealLayer(BaseLayer):
         values = self._standardised(inputs)
         if self.tiles is None:
             return self.activated(self._sums_of(values)[1])
-        return self.activated(kernels.tiled_sums(values, self.tiles, padding=self.conv.padding))
+        return self.activated(winograd.tiled_sums(values, self.tiles, padding=self.conv.padding))
 
     def tiled(self) -> "RealLayer":
         """The layer, which does not learn, with `tiles` where it takes less time by them."""
@@ -98,7 +98,7 @@ class RealLayer(BaseLayer):
         on_cpu = devices.peers()[0].platform == "cpu"
         if not (fits and on_cpu) or weights.shape[1] < _FEW:
             return self
-        return dataclasses.replace(self, tiles=kernels.tile_weights(weights))
+        return dataclasses.replace(self, tiles=winograd.tile_weights(weights))
 
     def outputs(self, inputs: jax.Array, pool: Pool | None) -> jax.Array:
         """The part of its stage's output that is this layer's: `pooled` of `responses`."""

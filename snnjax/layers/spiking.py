@@ -11,7 +11,7 @@ import numpy as np
 from snnjax import kernels
 from snnjax.core import checks
 from snnjax.core.components import static
-from snnjax.kernels import Spikes, Winners
+from snnjax.kernels import Spikes, Winners, neurons
 from snnjax.layers.conv import WTA
 from snnjax.layers.layer import BaseLayer
 from snnjax.layers.pool import Pool, pooled_maps
@@ -59,11 +59,11 @@ class Layer(BaseLayer):
             return self.kernels.potentials(self, latency)
         rows, columns = checks.pair("padding", self.conv.padding, 0)
         spiked = jnp.pad(latency < self.time_steps, ((0, 0), (rows, rows), (columns, columns)))
-        return kernels.final_potentials(spiked, self.weights, stride=self.conv.stride)
+        return neurons.final_potentials(spiked, self.weights, stride=self.conv.stride)
 
     def last_spikes(self, latency: jax.Array) -> Spikes:
         """`Spikes` at the last step of all neurons above 0, whatever the threshold."""
-        return kernels.fire_at_last_step(self.potentials(latency), time_steps=self.time_steps)
+        return neurons.fire_at_last_step(self.potentials(latency), time_steps=self.time_steps)
 
     def last_latencies(self, latency: jax.Array) -> jax.Array:
         """As `responses`, of a monotone layer, but all that fire do so at the last step; input times do not matter."""

@@ -1,32 +1,15 @@
 """Rules by which layers learn: `STDP`, `TargetTime`, `SoftHebb`, `RSTDP`, `SupervisedSTDP`, custom; see `Learner`."""
 
-from snnjax.learners.protocol import (
-    Diagnosis,
-    Learner,
-    Response,
-    Signal,
-    Tally,
-    UpdateResult,
-    convergence,
-)
-from snnjax.learners.reward import RSTDP, winner_of_class
-from snnjax.learners.soft_hebb import SoftHebb
-from snnjax.learners.stdp import STDP
-from snnjax.learners.supervised import SupervisedSTDP
-from snnjax.learners.target_time import TargetTime
-
-__all__ = [
-    "RSTDP",
-    "STDP",
-    "Diagnosis",
-    "Learner",
-    "Response",
-    "Signal",
-    "SoftHebb",
-    "SupervisedSTDP",
-    "Tally",
-    "TargetTime",
-    "UpdateResult",
-    "convergence",
-    "winner_of_class",
-]
+from snnjax.learners.protocol import Diagnosis as Diagnosis
+from snnjax.learners.protocol import Learner as Learner
+from snnjax.learners.protocol import Response as Response
+from snnjax.learners.protocol import Signal as Signal
+from snnjax.learners.protocol import Tally as Tally
+from snnjax.learners.protocol import UpdateResult as UpdateResult
+from snnjax.learners.protocol import convergence as convergence
+from snnjax.learners.reward import RSTDP as RSTDP
+from snnjax.learners.reward import winner_of_class as winner_of_class
+from snnjax.learners.soft_hebb import SoftHebb as SoftHebb
+from snnjax.learners.stdp import STDP as STDP
+from snnjax.learners.supervised import SupervisedSTDP as SupervisedSTDP
+from snnjax.learners.target_time import TargetTime as TargetTime

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from snnjax.kernels import Spikes, Winners
-from snnjax.layers.conv import Conv, LayerLearner
+from snnjax.layers.conv import Conv
 
 UpdateResult = tuple[Any, Any, Any]
 """The new layer and state, and info."""
@@ -58,7 +58,7 @@ class Tally(NamedTuple):
     epoch: jax.Array
 
 
-class Learner(LayerLearner):
+class Learner:
     """The protocol of a component that learns, with defaults; `forward` to `end_epoch` are pure, jitted and vmapped.
 
     For each stimulus `forward` computes the response, then `update` learns; with `update_batch` B, B stimuli are passed

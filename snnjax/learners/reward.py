@@ -12,7 +12,7 @@ from snnjax import kernels
 from snnjax.core import checks
 from snnjax.core.components import component, static
 from snnjax.core.errors import InputError
-from snnjax.kernels import Spikes, Winners
+from snnjax.kernels import Spikes, Winners, plasticity
 from snnjax.kernels.neurons import first_at_once, strongest
 from snnjax.layers.spiking import Layer
 from snnjax.learners.protocol import (
@@ -136,7 +136,7 @@ class RSTDP(Learner):
         if self.floor is not None:
             shares = self.floor + (1 - self.floor) * shares
         base = jnp.asarray([self.reward, self.punish], jnp.float32)
-        return kernels.adapted_rates(base, shares[:, None])
+        return plasticity.adapted_rates(base, shares[:, None])
 
     def _redrawn(self, state: dict[str, Any], key: jax.Array, features: int) -> dict[str, Any]:
         """With the features that the next epoch keeps."""

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax import kernels
 from snnjax.core import checks
 from snnjax.core.components import component, static
+from snnjax.kernels import hebbian
 from snnjax.layers.real import RealLayer
 from snnjax.learners.protocol import Diagnosis, Learner, Signal, UpdateResult
 
@@ -78,9 +78,9 @@ class SoftHebb(Learner):
         """Learns from a batch. Info: `wins` (F,) int32, of positions, and `change` () float32, relative, of weights."""
         old = layer.rows()
         sums = response.sums
-        signed = kernels.soft_competition(sums, inverse_temperature=self.inverse_temperature)
-        change = kernels.hebbian_change(response.patches, sums, signed, old)
-        new = kernels.towards_unit_norm(old, change, rate=self.rate)
+        signed = hebbian.soft_competition(sums, inverse_temperature=self.inverse_temperature)
+        change = hebbian.hebbian_change(response.patches, sums, signed, old)
+        new = hebbian.towards_unit_norm(old, change, rate=self.rate)
         info = dict(
             wins=jnp.bincount(jnp.argmax(sums, axis=1), length=len(new)).astype(jnp.int32),
             change=jnp.sqrt(jnp.sum(jnp.square(new - old)) / jnp.maximum(jnp.sum(jnp.square(old)), 1e-30)),

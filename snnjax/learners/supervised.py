@@ -12,7 +12,7 @@ from snnjax import kernels
 from snnjax.core import checks, devices
 from snnjax.core.components import component, static
 from snnjax.core.errors import InputError, wrong_type
-from snnjax.kernels import Spikes
+from snnjax.kernels import Spikes, readout
 from snnjax.layers.conv import Conv
 from snnjax.layers.spiking import Layer
 from snnjax.learners.protocol import Diagnosis, Learner, Signal, UpdateResult, count_wins, extremes
@@ -190,7 +190,7 @@ class SupervisedSTDP(Learner):
         old = weights if not self.competition else devices.map_each(lambda neuron: weights[neuron], group.neuron)
         rows = kernels.error_stdp(old, inputs.reshape(-1), group.spike, error, state["rates"], bounds=self.bounds)
         if self.normalise:
-            rows = kernels.rescaled(rows, state["sums"][group.neuron], bounds=self.bounds)
+            rows = readout.rescaled(rows, state["sums"][group.neuron], bounds=self.bounds)
         places = jnp.where(learns, group.neuron, features)  # indices beyond the last are dropped
         weights = weights.at[places].set(rows, mode="drop", unique_indices=True)
         excess, threshold = self._balance(layer, state, response.training, signal.label)
@@ -211,8 +211,8 @@ class SupervisedSTDP(Learner):
         thresholds = jnp.broadcast_to(jnp.asarray(layer.conv.threshold, jnp.float32), layer.conv.features)
         class_excess = jax.lax.dynamic_slice_in_dim(state["excess"], start, count)
         if training is not None:
-            winner = kernels.earliest(training.time, training.potential)
-            class_excess = kernels.balanced(class_excess, winner, state["threshold_rate"])
+            winner = readout.earliest(training.time, training.potential)
+            class_excess = readout.balanced(class_excess, winner, state["threshold_rate"])
         excess = jax.lax.dynamic_update_slice_in_dim(state["excess"], class_excess, start, 0)
         return excess, jax.lax.dynamic_slice_in_dim(thresholds, start, count) + class_excess
 
@@ -229,7 +229,7 @@ class SupervisedSTDP(Learner):
         fields: Any = neuron, spikes.latency, spikes.time, target
         if not self.competition:
             return Group(*map(jnp.ravel, fields))
-        return Group(*kernels.of_earliest(spikes.time, spikes.potential, fields))
+        return Group(*readout.of_earliest(spikes.time, spikes.potential, fields))
 
     def errors(self, layer: Layer, group: Group) -> jax.Array:
         """Actual minus desired times of the neurons that learn, (n,) float32."""

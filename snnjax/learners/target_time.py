@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax import kernels
 from snnjax.core import checks
 from snnjax.core.components import component, static
 from snnjax.core.errors import InputError
+from snnjax.kernels import plasticity
+from snnjax.kernels.target_time import learn_patches
 from snnjax.layers.conv import Conv
 from snnjax.layers.spiking import Layer
 from snnjax.learners.protocol import (
@@ -31,10 +32,10 @@ class TargetTime(Learner):
     A patch is what one of the layer's positions sees, padding included; all positions are equally likely. Each neuron
     has its own threshold. While it learns, it fires as soon as its potential reaches that (>=); afterwards it must
     exceed it (>), as in all layers. Thresholds adapt so that winners fire at the target time and all win equally often;
-    the winner's weights change by multiplicative STDP. The equations are those of `kernels.learn_patches`. If no neuron
-    fires, nothing changes, but for thresholds that are too high for many patches in a row. Patches are learned from one
-    by one, whatever the `update_batch`. The layer's `competition` plays no part. A subclass whose `update` returns
-    another info needs a `diagnose` of its own.
+    the winner's weights change by multiplicative STDP. The equations are those of
+    `kernels.target_time.learn_patches`. If no neuron fires, nothing changes, but for thresholds that are too high for
+    many patches in a row. Patches are learned from one by one, whatever the `update_batch`. The layer's `competition`
+    plays no part. A subclass whose `update` returns another info needs a `diagnose` of its own.
 
     Attributes:
       target_time: t*, in 0..1 of the time steps.
@@ -87,7 +88,7 @@ class TargetTime(Learner):
         return jnp.stack(jnp.divmod(place, size[1]), axis=1)
 
     def rule(self, state: Any, time_steps: int) -> dict[str, Any]:
-        """The settings of `kernels.learn_patches`."""
+        """The settings of `kernels.target_time.learn_patches`."""
         names = ("target_time", "beta", "threshold_min", "bounds")
         settings = {name: getattr(self, name) for name in names}
         rates = dict(rate=state["rates"][0], threshold_rate=state["rates"][1])
@@ -108,8 +109,8 @@ class TargetTime(Learner):
         conv = layer.conv
         weights = layer.weights
         positions = self.positions(state, state["shown"], conv.output_size((latency.shape[1], latency.shape[2])))
-        patches = kernels.patches(layer.padded(latency), positions, kernel=conv.kernel, stride=conv.stride)
-        learned = kernels.learn_patches(
+        patches = plasticity.patches(layer.padded(latency), positions, kernel=conv.kernel, stride=conv.stride)
+        learned = learn_patches(
             patches.reshape(len(positions), -1),
             weights.reshape(len(weights), -1),
             cast(jax.Array, conv.threshold),

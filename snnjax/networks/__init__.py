@@ -1,14 +1,24 @@
 """The networks, as data; `NETWORKS` holds them by name."""
 
-from snnjax.networks.decision import Decision, Earliest, FittedDecision, LinearSVM, Majority
-from snnjax.networks.forward import Known
+from snnjax.networks.decision import Decision as Decision
+from snnjax.networks.decision import Earliest as Earliest
+from snnjax.networks.decision import FittedDecision as FittedDecision
+from snnjax.networks.decision import LinearSVM as LinearSVM
+from snnjax.networks.decision import Majority as Majority
+from snnjax.networks.forward import Known as Known
 from snnjax.networks.goupy2024 import goupy2024_ncg, goupy2024_pcn, goupy2024_s2stdp, goupy2024_sstdp
-from snnjax.networks.images import Images
-from snnjax.networks.joins import Concatenate, EarliestSpike, Flatten, Join, LatestSpike
-from snnjax.networks.model import Model, Observed, SpikingNetwork
+from snnjax.networks.images import Images as Images
+from snnjax.networks.joins import Concatenate as Concatenate
+from snnjax.networks.joins import EarliestSpike as EarliestSpike
+from snnjax.networks.joins import Flatten as Flatten
+from snnjax.networks.joins import Join as Join
+from snnjax.networks.joins import LatestSpike as LatestSpike
+from snnjax.networks.model import Model as Model
+from snnjax.networks.model import Observed as Observed
+from snnjax.networks.model import SpikingNetwork as SpikingNetwork
 from snnjax.networks.mozafari2018_objects import mozafari2018_objects
 from snnjax.networks.ncg_scales import ncg_scales
-from snnjax.networks.network import Network
+from snnjax.networks.network import Network as Network
 from snnjax.networks.published import (
     deep2024,
     deeper2024,
@@ -20,9 +30,11 @@ from snnjax.networks.published import (
     mozafari2018,
     resnet2024,
 )
-from snnjax.networks.quantisation import quantise
+from snnjax.networks.quantisation import quantise as quantise
 from snnjax.networks.softhebb import goupy2024_softhebb, softhebb_narrow
-from snnjax.networks.stage import Input, Stage, stage
+from snnjax.networks.stage import Input as Input
+from snnjax.networks.stage import Stage as Stage
+from snnjax.networks.stage import stage as stage
 
 _RECORDED = (mozafari2018, deep2024, deepr2024, deepr2024_2, inception2024, majority2024, resnet2024, deeper2024)
 _SUPERVISED = (goupy2024_sstdp, goupy2024_s2stdp, goupy2024_pcn, goupy2024_ncg, ncg_scales)
@@ -30,28 +42,3 @@ _DEEP = (goupy2024_softhebb, softhebb_narrow)
 
 NETWORKS = {make.__name__: make for make in (*_RECORDED, *_SUPERVISED, kheradpisheh2018, mozafari2018_objects, *_DEEP)}
 """From a name to a function of `Images`."""
-
-__all__ = [
-    "NETWORKS",
-    "Concatenate",
-    "Decision",
-    "Earliest",
-    "EarliestSpike",
-    "FittedDecision",
-    "Flatten",
-    "Images",
-    "Input",
-    "Join",
-    "Known",
-    "LatestSpike",
-    "LinearSVM",
-    "Majority",
-    "Model",
-    "Network",
-    "Observed",
-    "SpikingNetwork",
-    "Stage",
-    "quantise",
-    "stage",
-    *NETWORKS,
-]

@@ -7,9 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from snnjax import kernels
 from snnjax.core import devices
-from snnjax.kernels import Spikes
+from snnjax.kernels import Spikes, neurons
 from snnjax.layers.layer_kernels import block_potentials
 from snnjax.networks.decision import Decided, decide, is_fitted
 from snnjax.networks.forward import Known
@@ -120,5 +119,5 @@ def decisive_spikes(model: Model, latencies: jax.Array, *, scores: bool) -> list
         return [function(layer, latencies, scores) for function, layer in zip(of_classes, layers, strict=True)]
     if model.network.decision.timed:
         return devices.map_each(model.decisive_spikes, latencies)
-    fire = jax.vmap(functools.partial(kernels.fire_at_last_step, time_steps=model.network.time_steps))
+    fire = jax.vmap(functools.partial(neurons.fire_at_last_step, time_steps=model.network.time_steps))
     return [fire(block_potentials(layer, latencies < model.network.time_steps)) for layer in layers]

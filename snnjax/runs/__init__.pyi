@@ -1,5 +1,4 @@
-from .run_folder import RunFolder
-from .sweep_folder import SweepFolder
-from .trained import Trained, load
-
-__all__ = ["RunFolder", "SweepFolder", "Trained", "load"]
+from .run_folder import RunFolder as RunFolder
+from .sweep_folder import SweepFolder as SweepFolder
+from .trained import Trained as Trained
+from .trained import load as load

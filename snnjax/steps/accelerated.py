@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from snnjax import kernels
-from snnjax.kernels import Spikes, Winners
+from snnjax.kernels import Spikes, Winners, plasticity, readout
 from snnjax.layers.spiking import Layer, at_last_step
 from snnjax.learners import SupervisedSTDP
 from snnjax.networks import Model
@@ -156,10 +156,10 @@ def _learn_batch(layer: Layer, state: Any, carry: Any, images: Any) -> tuple[Any
         training = spikes_at(layer.conv.threshold + excess)
         neuron = jnp.broadcast_to(jnp.arange(training.time.shape[2], dtype=jnp.int32), training.time.shape)
         time = jnp.where(neuron >= learner.non_targets, training.time, jnp.inf)
-        (winner,) = kernels.of_earliest(time, training.potential, (neuron - learner.non_targets,))
+        (winner,) = readout.of_earliest(time, training.potential, (neuron - learner.non_targets,))
         competing = (label[:, None] == jnp.arange(classes)[None]) & learns[:, None]
         before = excess.reshape(classes, -1)[:, learner.non_targets :]
-        after = kernels.balanced_in_order(before, competing, winner, state["threshold_rate"])
+        after = readout.balanced_in_order(before, competing, winner, state["threshold_rate"])
         after = jnp.pad(after, ((0, 0), (0, 0), (learner.non_targets, 0))).reshape(batch, -1)
     group = jax.vmap(functools.partial(learner.group, layer))(spikes, training, label)
     error = jax.vmap(functools.partial(learner.errors, layer))(group)
@@ -175,7 +175,7 @@ def _learn_batch(layer: Layer, state: Any, carry: Any, images: Any) -> tuple[Any
     inputs = jax.vmap(layer.padded)(latency)
     inputs, step, errors, moved = (x.reshape(batch, -1) for x in (inputs, step, errors, moved))
     sums = state["sums"] if learner.normalise else None
-    rows = kernels.corrected_in_order(rows, inputs, step, errors, moved, state["rates"], sums, bounds=learner.bounds)
+    rows = readout.corrected_in_order(rows, inputs, step, errors, moved, state["rates"], sums, bounds=learner.bounds)
     times, potentials = (x.reshape(batch, -1) for x in (spikes.time, spikes.potential))
     return (rows, after[-1]), _Results(group.neuron, group.time, error, after, times, potentials)
 
@@ -241,11 +241,11 @@ def _learned(
     def causal(image: jax.Array, winners: Winners) -> jax.Array:
         padded = layer.padded(image)
         kernel = layer.conv.kernel
-        return kernels.causal_inputs(
+        return plasticity.causal_inputs(
             padded, winners, kernel=kernel, time_steps=layer.time_steps, stride=layer.conv.stride
         )
 
-    weights = kernels.learned_in_order(
+    weights = plasticity.learned_in_order(
         layer.weights,
         feature,
         jax.vmap(causal)(images, winners),

@@ -52,19 +52,18 @@ def check_parts(network: Network, images: np.ndarray) -> None:
             _expect(f"activation(...) of {name}", activities, sums)
         for learner in filter(_is_custom, conv.each_learner):
             check_learner(learner, layer, inputs, name)
-    for number, stage in enumerate(network.stages, 1):
-        if _is_custom(stage.code):
-            code = functools.partial(stage.code, time_steps=network.time_steps)
-            activities = _array(network.shapes[number], np.float32)
-            expected = _array(activities.shape, timed)
-            _expect(f"code(...) of stage {number}", jax.eval_shape(code, activities), expected)
-    for number in range(len(network.stages)):
+    for number, stage in enumerate(network.stages):
+        _check_code(stage.code, network.shapes[number + 1], network.time_steps, f"stage {number + 1}")
         shapes = network.graph.map_shapes(number, network.shapes)
         for (_, each), shape in zip(network.graph.reads(number), shapes, strict=True):
-            if _is_custom(each.code):
-                code = functools.partial(each.code, time_steps=network.time_steps)
-                coded = jax.eval_shape(code, _array(shape, np.float32))
-                _expect(f"code(...) of {each.stage} in stage {number + 1}", coded, _array(shape, timed))
+            _check_code(each.code, shape, network.time_steps, f"{each.stage} in stage {number + 1}")
+
+
+def _check_code(code: Any, shape: tuple[int, ...], time_steps: int, name: str) -> None:
+    """Raises InputError unless a latency code, if it is custom, turns activities into latencies."""
+    if _is_custom(code):
+        coded = jax.eval_shape(functools.partial(code, time_steps=time_steps), _array(shape, np.float32))
+        _expect(f"code(...) of {name}", coded, _array(shape, latency_dtype(time_steps)))
 
 
 def check_joins(network: Network) -> None:
@@ -149,7 +148,7 @@ def checked_fit(part: Any, *data: Any) -> Any:
 
 
 def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct, name: str) -> None:
-    """Raises InputError unless a learner of a layer keeps shapes and dtypes, and its diagnosis can be saved."""
+    """Raises InputError unless a learner of a layer keeps shapes and dtypes."""
     kind = f"{type(learner).__name__} of {name}"
     if type(learner).update is Learner.update:
         needs = "`update(self, layer, state, latency, response, signal)`, which returns (layer, state, info)"
@@ -177,12 +176,6 @@ def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct,
     if learner.supervised:
         tally = Tally(*[_INTEGER] * 5)
         _expect(f"end_batch(state, tally) of {kind}", _traced(learner, "end_batch", kind, state, tally), state)
-    info = jax.tree.map(lambda x: np.zeros((2, *x.shape), x.dtype), returned[2])
-    try:
-        diagnosis = learner.diagnose(layer, info)
-    except Exception:  # it may reject placeholder values; the values of an epoch are checked again
-        return
-    checked_diagnosis(kind, diagnosis)
 
 
 HINTS = {
@@ -289,15 +282,8 @@ def check_learned(network: Network, name: str, state: TrainState, learner: Learn
     `state` is that after epoch `state.done`, counted from 0, `before` the weights before it.
     """
     weights = state.weights[name]
-    lower, upper = learner.bounds or (-np.inf, np.inf)
-    least = lower - 1e-6 * max(1.0, abs(lower))
-    most = upper + 1e-6 * max(1.0, abs(upper))  # room for rounding
     try:
-        if not np.isfinite(weights).all():
-            raise InputError(f"`weights` must be finite, got {weights[~np.isfinite(weights)][0]}: take smaller rates")
-        if np.any((weights < np.minimum(before, least)) | (weights > np.maximum(before, most))):  # initial ones may be
-            got = f"{weights.min():.8g}..{weights.max():.8g}: clip them, by jnp.clip"
-            raise InputError(f"`weights` must lie within its `bounds`, {lower:g}..{upper:g}, got {got}")
+        check_range(learner, weights, before)
         check_weights(network, {name: weights})
         if any(path.startswith(f"{name}.") for path in state.numbers):
             learned = {key: conv for _, key, conv in state.network(network).layers()}
@@ -305,3 +291,15 @@ def check_learned(network: Network, name: str, state: TrainState, learner: Learn
     except InputError as error:
         where = f"`update` of {type(learner).__name__} left {name} invalid in epoch {state.done + 1}"
         raise InputError(f"{where}: {error}") from error
+
+
+def check_range(learner: Learner, weights: np.ndarray, before: np.ndarray) -> None:
+    """Raises InputError unless weights are finite, and within their learner's bounds or those of the weights before."""
+    lower, upper = learner.bounds or (-np.inf, np.inf)
+    least = lower - 1e-6 * max(1.0, abs(lower))
+    most = upper + 1e-6 * max(1.0, abs(upper))  # room for rounding
+    if not np.isfinite(weights).all():
+        raise InputError(f"`weights` must be finite, got {weights[~np.isfinite(weights)][0]}: take smaller rates")
+    if np.any((weights < np.minimum(before, least)) | (weights > np.maximum(before, most))):  # initial ones may be
+        got = f"{weights.min():.8g}..{weights.max():.8g}: clip them, by jnp.clip"
+        raise InputError(f"`weights` must lie within its `bounds`, {lower:g}..{upper:g}, got {got}")

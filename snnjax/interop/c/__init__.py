@@ -4,6 +4,5 @@ A program takes an image, sorts the spikes of its encoder by time, and adds the 
 potentials of the next layer, until the network has decided. Its decisions are those of `networks.quantise`.
 """
 
-from snnjax.interop.c.program import Program, program
-
-__all__ = ["Program", "program"]
+from snnjax.interop.c.program import Program as Program
+from snnjax.interop.c.program import program as program

@@ -35,11 +35,11 @@ from snnjax.core import checks, devices
 from snnjax.core.checks import Number, Pair
 from snnjax.core.errors import InputError, InputTypeError, wrong_type
 from snnjax.core.files import atomic_write, cache_folder, lock, write_text
-from snnjax.kernels import Patches, Winners
+from snnjax.kernels import Winners
 from snnjax.kernels.competition import check_winners
 from snnjax.kernels.neurons import Spikes, spike_times
 from snnjax.kernels.spikes import output_size
-from snnjax.kernels.target_time import QUIET
+from snnjax.kernels.target_time import QUIET, Patches
 
 SOURCES = sorted(Path(__file__).parent.glob("*.cc"))
 FLAGS = ("-std=c++20", "-O3", "-march=native", "-fPIC", "-shared", "-pthread", "-w")
@@ -193,7 +193,7 @@ def winners(
     time_steps: int,
     padding: Pair = 0,
 ) -> Winners:
-    """`kernels.early_winners`: `Winners` of (k,)."""
+    """`kernels.competition.early_winners`: `Winners` of (k,)."""
     _, settings = _layer(latency, taps, features, time_steps, padding)
     checks.radius(radius)
     places = (checks.integer("k", k, 1),)
@@ -273,7 +273,7 @@ def timed_spikes(
 
 
 def final_potentials(spiked: jax.Array, taps: jax.Array, *, features: int, padding: Pair = 0) -> jax.Array:
-    """`kernels.final_potentials` of (C, H, W) bool, (F, H', W') float32."""
+    """`kernels.neurons.final_potentials` of (C, H, W) bool, (F, H', W') float32."""
     latency = jnp.where(spiked, 0, 1).astype(jnp.uint8)
     shape, settings = _layer(latency, taps, features, 1, padding)
     return _call("potentials", float_array(shape), taps, latency, **settings)
@@ -323,7 +323,7 @@ def learn_patches(
     padding: Pair = 0,
     stride: Pair = 1,
 ) -> Patches:
-    """`kernels.learn_patches`, from the patches of images (N, C, H, W) uint8: `Patches` with new taps, and of (N, P).
+    """`target_time.learn_patches`, from the patches of images (N, C, H, W) uint8: `Patches` of new taps and (N, P).
 
     Images number span[0] to before span[1], (2,) int32, are learned from, each by P neurons at `positions` (N, P, 2)
     int32: row, column; feature and latency of the others are -1 and T. `threshold` is (F,) float32, for any stride.

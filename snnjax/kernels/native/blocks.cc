@@ -15,7 +15,7 @@ ffi::Error learn_by_stdp(Floats weights, Bytes latencies, Integers span, Floats 
   const int64_t k = winners->dimensions()[1];
   const bool stabiliser = flag(settings, "stabiliser");
   const float lower = bounds.typed_data()[0], upper = bounds.typed_data()[1];
-  const Layer layer(learned->typed_data(), weights, settings, "layer", shape[2], shape[3]);
+  const IntegerLayer layer(learned->typed_data(), weights, settings, "layer", shape[2], shape[3]);
   Quantised quantised(layer, lower, upper);
   Competition competition(layer, quantised, threshold.typed_data()[0], k, radius.typed_data()[0]);
   auto learn_from = [&](int64_t image, const Inputs& inputs) {
@@ -32,7 +32,7 @@ ffi::Error learn_by_stdp(Floats weights, Bytes latencies, Integers span, Floats 
 class Search {
  public:
   // `open`: 0, or -infinity of features that may not win, [F].
-  Search(const Layer& layer, const Quantised& quantised, int64_t groups, const float* open)
+  Search(const IntegerLayer& layer, const Quantised& quantised, int64_t groups, const float* open)
       : layer_(layer), potentials_(layer, quantised), groups_(groups), size_(layer.features / groups), open_(open),
         found_(groups), least_(groups), order_(layer.positions()), active_(layer.positions()) {}
 
@@ -78,7 +78,7 @@ class Search {
     return best;
   }
 
-  const Layer& layer_;
+  const IntegerLayer& layer_;
   Potentials potentials_;
   int64_t groups_, size_;
   const float* open_;
@@ -92,7 +92,7 @@ class Search {
 class Outputs {
  public:
   // `when`: the latency of neurons that fire.
-  Outputs(const Layer& layer, const Quantised& quantised, float threshold, const Pool& pool, int32_t when)
+  Outputs(const IntegerLayer& layer, const Quantised& quantised, float threshold, const Pool& pool, int32_t when)
       : layer_(layer), pool_(pool), threshold_(threshold), when_(when), lower_(quantised.stride),
         upper_(quantised.stride) {}
 
@@ -142,7 +142,7 @@ class Outputs {
     return any;
   }
 
-  const Layer& layer_;
+  const IntegerLayer& layer_;
   const Pool pool_;
   float threshold_;
   int32_t when_;
@@ -151,7 +151,7 @@ class Outputs {
 
 // A layer that learns by reward: its rates after a right vote, then after a wrong one, and bounds.
 struct Rewarded {
-  const Layer layer;
+  const IntegerLayer layer;
   const float *rates, *bounds;
   bool stabiliser;
   Quantised quantised{layer, bounds[0], bounds[1]};
@@ -247,7 +247,7 @@ ffi::Error learn_deep_by_reward(Floats before, Floats weights, Bytes latencies, 
 ffi::Error strongest_of_classes(Floats weights, Bytes latencies, ffi::Dictionary settings,
                                 ffi::Result<Floats> potential) {
   const auto shape = latencies.dimensions();
-  const Layer layer(const_cast<float*>(weights.typed_data()), weights, settings, "layer", shape[2], shape[3]);
+  const IntegerLayer layer(const_cast<float*>(weights.typed_data()), weights, settings, "layer", shape[2], shape[3]);
   const Quantised quantised(layer);
   const int64_t classes = number(settings, "classes");
   const int64_t groups = flag(settings, "winner_only") ? 1 : classes, size = layer.features / classes;
@@ -267,7 +267,7 @@ ffi::Error strongest_of_classes(Floats weights, Bytes latencies, ffi::Dictionary
 ffi::Error who_fires(Floats weights, Bytes latencies, Floats threshold, ffi::Dictionary settings,
                      ffi::Result<Bytes> fired) {
   const auto shape = latencies.dimensions();
-  const Layer layer(const_cast<float*>(weights.typed_data()), weights, settings, "layer", shape[2], shape[3]);
+  const IntegerLayer layer(const_cast<float*>(weights.typed_data()), weights, settings, "layer", shape[2], shape[3]);
   const Quantised quantised(layer);
   Potentials potentials(layer, quantised);
   Outputs outputs(layer, quantised, threshold.typed_data()[0], pool_of(settings), layer.time_steps - 1);

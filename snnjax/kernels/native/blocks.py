@@ -84,7 +84,7 @@ def learn_by_stdp(
     padding: Pair = 0,
     stride: Pair = 1,
 ) -> BlockResult:
-    """A layer learns by `kernels.stdp`; its winners are as of `kernels.early_winners`.
+    """A layer learns by `kernels.stdp`; its winners are as of `kernels.competition.early_winners`.
 
     `rates` are (S, 2) float32, (a+, a-) of each image, `threshold` one number.
     """
@@ -152,7 +152,7 @@ def learn_deep_by_reward(
     kept: jax.Array | None = None,
     pool: Pooling | None = None,
 ) -> tuple[BlockResult, Rewarded]:
-    """As `learn_by_reward`, with a pooled layer before, whose `kernels.early_winners` learn from that vote.
+    """As `learn_by_reward`, with a pooled layer before, whose `kernels.competition.early_winners` learn from that vote.
 
     `threshold`, `winners` and `radius` are those of the earlier layer, `threshold` one number; `turns`, (2,) int32,
     says which of the two layers learns: 0 does not.
@@ -195,7 +195,7 @@ def strongest_of_classes(
     stride: Pair = 1,
     winner_only: bool = False,
 ) -> jax.Array:
-    """The largest of each class's `kernels.final_potentials`, (S, classes) float32.
+    """The largest of each class's `kernels.neurons.final_potentials`, (S, classes) float32.
 
     With `winner_only` it is 0 but for the class of the strongest neuron, in half of the time.
     """

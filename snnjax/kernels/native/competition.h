@@ -14,7 +14,7 @@ class Competition {
     int32_t step;
   };
 
-  Competition(const Layer& layer, const Quantised& quantised, float threshold, int64_t k, int64_t radius)
+  Competition(const IntegerLayer& layer, const Quantised& quantised, float threshold, int64_t k, int64_t radius)
       : layer_(layer), potentials_(layer, quantised), threshold_(threshold), k_(k), radius_(radius),
         fired_(layer.positions()), used_(layer.features) {}
 
@@ -91,7 +91,7 @@ class Competition {
            });
   }
 
-  const Layer& layer_;
+  const IntegerLayer& layer_;
   Potentials potentials_;
   float threshold_;
   int64_t k_, radius_;
@@ -101,7 +101,7 @@ class Competition {
 };
 
 // Moves the weights of all winners; their features go to `out`, [k].
-void learn(const Layer& layer, Quantised& quantised, Competition& competition, const Rule& rule, int32_t* out) {
+void learn(const IntegerLayer& layer, Quantised& quantised, Competition& competition, const Rule& rule, int32_t* out) {
   for (const auto& [neuron, step] : competition.winners()) {
     update(layer, quantised, competition.potentials().inputs(), neuron, step, rule);
     *out++ = neuron.feature;

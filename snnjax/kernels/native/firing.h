@@ -77,7 +77,7 @@ struct Spike {
   }
 };
 
-struct Layer {
+struct DenseLayer {
   const float* weights;  // [F, K]
   const float *thresholds, *sums;  // [F]: thresholds, and about the sum of a neuron's weights
   int64_t inputs;
@@ -95,7 +95,7 @@ struct Layer {
 
 // The potentials of neurons first..first+kCount-1 after a step.
 template <int kCount>
-void potentials(const Layer& layer, const Inputs& in, int32_t first, int32_t step, float* sum) {
+void potentials(const DenseLayer& layer, const Inputs& in, int32_t first, int32_t step, float* sum) {
   const float* row = layer.weights + first * layer.inputs;
   const int64_t stride = layer.inputs;
   const Steps last = Steps{} + step;
@@ -115,7 +115,7 @@ void potentials(const Layer& layer, const Inputs& in, int32_t first, int32_t ste
 // Finds a step at which no neuron of first..first+kCount-1 has crossed its limit, late if possible. Returns how many
 // steps of `in` have passed; `sum` has the potentials then.
 template <int kCount>
-int64_t begin_late(const Layer& layer, const Inputs& in, int32_t first, const float* limits, float* sum) {
+int64_t begin_late(const DenseLayer& layer, const Inputs& in, int32_t first, const float* limits, float* sum) {
   float expected = layer.inputs;
   int64_t tried = 0;
   for (int r = 0; r < kCount; ++r) expected = std::min(expected, limits[r] * layer.inputs / layer.sums[first + r]);
@@ -137,7 +137,7 @@ int64_t begin_late(const Layer& layer, const Inputs& in, int32_t first, const fl
 // it calls `crossed(step, before, now)` with potentials before and after the step, which may change limits, and stops
 // if that returns true. Returns whether it has stopped; `now` has the potentials at last.
 template <int kCount, typename Crossed>
-bool integrate(const Layer& layer, const Inputs& in, int32_t first, int32_t last, const float* limits, float* now,
+bool integrate(const DenseLayer& layer, const Inputs& in, int32_t first, int32_t last, const float* limits, float* now,
                Crossed crossed) {
   const float* row = layer.weights + first * layer.inputs;
   const int64_t stride = layer.inputs;
@@ -164,7 +164,7 @@ bool integrate(const Layer& layer, const Inputs& in, int32_t first, int32_t last
 }
 
 template <typename Crossed>
-bool integrate(int count, const Layer& layer, const Inputs& in, int32_t first, int32_t last, const float* limits,
+bool integrate(int count, const DenseLayer& layer, const Inputs& in, int32_t first, int32_t last, const float* limits,
                float* now, Crossed crossed) {
   switch (count) {
     case 1: return integrate<1>(layer, in, first, last, limits, now, crossed);
@@ -179,7 +179,7 @@ bool integrate(int count, const Layer& layer, const Inputs& in, int32_t first, i
 }
 
 // The earliest neuron of one class; later ones are not followed.
-Spike earliest(const Layer& layer, const Inputs& in, int32_t group) {
+Spike earliest(const DenseLayer& layer, const Inputs& in, int32_t group) {
   const int32_t begin = group * layer.size, end = begin + layer.size;
   Spike best = layer.silent(end, -kNever);
   for (int32_t first = begin; first < end; first += kRows) {
@@ -202,7 +202,8 @@ Spike earliest(const Layer& layer, const Inputs& in, int32_t group) {
 }
 
 // All neurons of one class: spikes at their thresholds, and at thresholds raised by `excess` if that is given.
-void all_of(const Layer& layer, const Inputs& in, int32_t group, const float* excess, Spike* spikes, Spike* raised) {
+void all_of(const DenseLayer& layer, const Inputs& in, int32_t group, const float* excess, Spike* spikes,
+            Spike* raised) {
   for (int32_t place = 0; place < layer.size; place += kRows) {
     const int32_t first = group * layer.size + place, count = std::min(kRows, layer.size - place);
     float limits[kRows], higher[kRows], now[kRows];

@@ -19,7 +19,7 @@ constexpr int64_t kMaxAdds = 256;  // sums of kRowsPerAdd bytes that 16 bits hol
 typedef uint8_t Octets __attribute__((vector_size(kBlock), aligned(1), may_alias));
 typedef uint16_t Halves __attribute__((vector_size(kBlock), aligned(1), may_alias));
 
-struct Layer {
+struct IntegerLayer {
   float* weights;  // [kh, kw, F, C]
   int64_t rows, columns, features, channels, height, width;
   int64_t above, left, down, right;  // padding and stride
@@ -29,8 +29,8 @@ struct Layer {
   std::vector<uint8_t> used;  // [taps], whether any position has a pixel there
 
   // On maps of `height` x `width`; the setting `name` holds its padding and stride.
-  Layer(float* weights, const Floats& shape, const ffi::Dictionary& settings, const char* name, int64_t height,
-        int64_t width)
+  IntegerLayer(float* weights, const Floats& shape, const ffi::Dictionary& settings, const char* name, int64_t height,
+               int64_t width)
       : weights(weights), rows(shape.dimensions()[0]), columns(shape.dimensions()[1]), features(shape.dimensions()[2]),
         channels(shape.dimensions()[3]), height(height), width(width), above(numbers(settings, name)[0]),
         left(numbers(settings, name)[1]), down(numbers(settings, name)[2]), right(numbers(settings, name)[3]),
@@ -59,7 +59,7 @@ struct Layer {
 class Inputs {
  public:
   // `steps`: 1 if it does not matter when they fire, otherwise all.
-  Inputs(const Layer& layer, int32_t steps)
+  Inputs(const IntegerLayer& layer, int32_t steps)
       : layer_(&layer), steps_(steps), channels_(layer.channels), when_(layer.inputs() + kLanes), fired_(layer.channels + 1),
         channel_(layer.inputs()), end_(layer.pixels() * steps + 1) {}
 
@@ -105,7 +105,7 @@ class Inputs {
     return total;
   }
 
-  const Layer* layer_;
+  const IntegerLayer* layer_;
   int32_t steps_;
   int64_t channels_;
   std::vector<int32_t> when_;  // [pixels, C]
@@ -114,7 +114,7 @@ class Inputs {
 };
 
 // The least and the largest weight.
-std::pair<float, float> range(const Layer& layer) {
+std::pair<float, float> range(const IntegerLayer& layer) {
   const float *weight = layer.weights, *end = layer.end();
   Lanes least = Lanes{} + *weight, most = least;
   for (; weight + kLanes <= end; weight += kLanes) {
@@ -145,7 +145,7 @@ class Quantised {
   Scale scale;
 
   // Of weights that should lie between `low` and `high`, but need not.
-  explicit Quantised(const Layer& layer, float low = -kSilent, float high = kSilent)
+  explicit Quantised(const IntegerLayer& layer, float low = -kSilent, float high = kSilent)
       : blocks((layer.features + kBlock - 1) / kBlock), stride(blocks * kBlock), tap_(layer.channels * stride),
         values_(layer.taps() * tap_ + kBlock) {
     begin_ = values_.data() + -reinterpret_cast<uintptr_t>(values_.data()) % kBlock;
@@ -154,7 +154,7 @@ class Quantised {
   }
 
   // After neurons of the layer have learned: all weights lie within these bounds from then on.
-  void clip(const Layer& layer, float low, float high) {
+  void clip(const IntegerLayer& layer, float low, float high) {
     if (low <= scale.lower && highest_ <= high) return;
     for (float* weight = layer.weights; weight < layer.end(); ++weight) *weight = std::clamp(*weight, low, high);
     fill(layer, low, high);
@@ -169,7 +169,7 @@ class Quantised {
   }
 
  private:
-  void fill(const Layer& layer, float low, float high) {
+  void fill(const IntegerLayer& layer, float low, float high) {
     const float step = (high - low) / (kLevels - 1);
     scale = {low, step, step > 0 ? 1 / step : 0}, highest_ = high;
     for (int64_t tap = 0; tap < layer.taps(); ++tap) {
@@ -183,7 +183,7 @@ class Quantised {
   }
 
   // Of kLanes channels from `c`.
-  void fill_lanes(const Layer& layer, int64_t tap, int64_t c) {
+  void fill_lanes(const IntegerLayer& layer, int64_t tap, int64_t c) {
     for (int64_t f = 0; f < layer.features; ++f) {
       const Steps integers = scale.of(*reinterpret_cast<const Lanes*>(layer.row(tap, f) + c));
       uint8_t* value = &at(f, tap, c);

@@ -12,7 +12,7 @@
 namespace {
 
 // A layer and the potentials of its neurons while inputs fire.
-struct Layer {
+struct EventLayer {
   enum : uint8_t { kQuiet, kTouched, kDead };
 
   const Floats& taps;
@@ -80,8 +80,8 @@ struct Limits {
   int64_t count = thresholds.element_count();
 
   // Below a threshold of 0 neurons without input fire too: at the first step all are looked at.
-  void begin(Layer& layer) const {
-    if (*std::min_element(values, values + count) < 0) std::fill_n(layer.state, layer.positions, Layer::kTouched);
+  void begin(EventLayer& layer) const {
+    if (*std::min_element(values, values + count) < 0) std::fill_n(layer.state, layer.positions, EventLayer::kTouched);
   }
 };
 
@@ -91,7 +91,7 @@ ffi::Error winners(Floats weights, Bytes latency, Floats threshold, Integers rad
                    ffi::Result<Bytes> when) {
   static thread_local std::vector<std::tuple<float, int32_t, int32_t>> spikes;  // -potential, feature, position
   static thread_local std::vector<uint8_t> used;
-  Layer layer{weights, latency, settings};
+  EventLayer layer{weights, latency, settings};
   const Limits limits{threshold};
   limits.begin(layer);
   const bool shared = limits.count == 1;
@@ -109,8 +109,8 @@ ffi::Error winners(Floats weights, Bytes latency, Floats threshold, Integers rad
     layer.advance(step);
     spikes.clear();
     for (int64_t position = 0; position < layer.positions; ++position) {
-      if (layer.state[position] != Layer::kTouched) continue;
-      layer.state[position] = Layer::kQuiet;
+      if (layer.state[position] != EventLayer::kTouched) continue;
+      layer.state[position] = EventLayer::kQuiet;
       const float* sums = layer.potential + position * layer.stride;
       if (!shared) {
         for (int64_t f = 0; f < layer.stride; ++f) above[f] = sums[f] > limits.values[f] ? sums[f] : limit;
@@ -118,7 +118,7 @@ ffi::Error winners(Floats weights, Bytes latency, Floats threshold, Integers rad
       }
       const float strongest = largest(sums, layer.stride);
       if (!(strongest > limit)) continue;
-      layer.state[position] = Layer::kDead;
+      layer.state[position] = EventLayer::kDead;
       const int32_t first = std::find(sums, sums + layer.stride, strongest) - sums;
       if (!used[first]) spikes.push_back({-strongest, first, position});
     }
@@ -143,7 +143,7 @@ ffi::Error winners(Floats weights, Bytes latency, Floats threshold, Integers rad
 // When each neuron first crosses its threshold, its potential then, and before that step; where silent, the last ones.
 ffi::Error timed_spikes(Floats weights, Bytes latency, Floats threshold, ffi::Dictionary settings,
                         ffi::Result<Bytes> when, ffi::Result<Floats> potential, ffi::Result<Floats> before) {
-  Layer layer{weights, latency, settings};
+  EventLayer layer{weights, latency, settings};
   const Limits limits{threshold};
   limits.begin(layer);
   const int32_t steps = number(settings, "steps");
@@ -156,8 +156,8 @@ ffi::Error timed_spikes(Floats weights, Bytes latency, Floats threshold, ffi::Di
     layer.advance(step);
     const Steps now = Steps{} + step, never = Steps{} + steps;
     for (int64_t position = 0; position < layer.positions; ++position) {
-      if (layer.state[position] != Layer::kTouched) continue;
-      layer.state[position] = Layer::kQuiet;
+      if (layer.state[position] != EventLayer::kTouched) continue;
+      layer.state[position] = EventLayer::kQuiet;
       const int64_t offset = position * blocks;
       const Lanes* sums = reinterpret_cast<const Lanes*>(layer.potential) + offset;
       const Lanes* threshold_of = reinterpret_cast<const Lanes*>(thresholds);
@@ -180,7 +180,7 @@ ffi::Error timed_spikes(Floats weights, Bytes latency, Floats threshold, ffi::Di
 
 // The potential of each neuron after the last step.
 ffi::Error potentials(Floats weights, Bytes latency, ffi::Dictionary settings, ffi::Result<Floats> result) {
-  Layer layer{weights, latency, settings};
+  EventLayer layer{weights, latency, settings};
   for (int64_t step = 0; step < number(settings, "steps"); ++step) layer.advance(step);
   turn(layer.potential, result->typed_data(), layer.positions, layer.stride, result->dimensions()[0]);
   return ffi::Error::Success();

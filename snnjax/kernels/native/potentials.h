@@ -23,7 +23,7 @@ struct Neuron {
 // The potentials of a layer's neurons on one image, known to within a margin.
 class Potentials {
  public:
-  Potentials(const Layer& layer, const Quantised& quantised)
+  Potentials(const IntegerLayer& layer, const Quantised& quantised)
       : layer_(layer), quantised_(quantised), reached_(layer.positions()),
         active_(layer.positions()), fired_(layer.positions()), room_(layer.positions()),
         sums_(layer.positions() * quantised.stride), totals_(sums_.size()), values_(sums_.size()),
@@ -189,7 +189,7 @@ class Potentials {
     }
   }
 
-  const Layer& layer_;
+  const IntegerLayer& layer_;
   const Quantised& quantised_;
   const Inputs* inputs_ = nullptr;
   int32_t next_;  // the first step whose inputs have not arrived
@@ -212,7 +212,7 @@ struct Rule {
 };
 
 // Moves the weights of a neuron that has won at step `last`, and their integers.
-void update(const Layer& layer, Quantised& quantised, const Inputs& inputs, const Neuron& won, int32_t last,
+void update(const IntegerLayer& layer, Quantised& quantised, const Inputs& inputs, const Neuron& won, int32_t last,
             const Rule& rule) {
   static thread_local std::vector<int32_t> silent;
   silent.assign(layer.channels + kLanes, std::numeric_limits<int32_t>::max());

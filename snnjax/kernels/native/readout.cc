@@ -62,7 +62,7 @@ struct Results {
 // the one before move first, then all of the class are followed, while their weights are at hand.
 class Learning {
  public:
-  Learning(const Layer& layer, const Rule& rule, float* weights, float* excess, const float* sums, bool alone)
+  Learning(const DenseLayer& layer, const Rule& rule, float* weights, float* excess, const float* sums, bool alone)
       : layer_(layer), rule_(rule), weights_(weights), excess_(excess), sums_(sums),
         per_class_(rule.competition ? 1 : layer.size), count_(layer.classes * per_class_),
         competitors_(rule.competition && layer.size - rule.others > 1 ? layer.size - rule.others : 0),
@@ -174,7 +174,7 @@ class Learning {
       scale(row, layer_.inputs, sums_[spike.neuron] / total, numbers.lower, numbers.upper);
   }
 
-  const Layer layer_;
+  const DenseLayer layer_;
   const Rule rule_;
   float *weights_, *excess_;
   const float* sums_;
@@ -189,7 +189,8 @@ class Learning {
   SharedTasks tasks_;
 };
 
-Layer layer_of(const Floats& weights, const Floats& thresholds, const float* sums, const ffi::Dictionary& settings) {
+DenseLayer layer_of(const Floats& weights, const Floats& thresholds, const float* sums,
+                    const ffi::Dictionary& settings) {
   const int64_t features = thresholds.element_count();
   const int64_t inputs = int64_t(weights.element_count()) / features;
   const int32_t classes = number(settings, "classes"), steps = number(settings, "steps");
@@ -207,7 +208,7 @@ ffi::Error learn_readout(Floats weights, Floats excess, Bytes latencies, Integer
   auto clear = [](auto& result) { std::memset(result->untyped_data(), 0, result->size_bytes()); };
   clear(decision), clear(time), clear(error), clear(threshold);
   silence(neuron), silence(label);
-  Layer layer = layer_of(weights, thresholds, sums.typed_data(), settings);
+  DenseLayer layer = layer_of(weights, thresholds, sums.typed_data(), settings);
   layer.weights = learned->typed_data();
   const float* given = numbers.typed_data();
   const Numbers rule_numbers = {given[0], given[1], given[2], given[3], given[4], given[5]};
@@ -225,7 +226,7 @@ ffi::Error learn_readout(Floats weights, Floats excess, Bytes latencies, Integer
 ffi::Error earliest_of_classes(Floats weights, Bytes latencies, Floats thresholds, ffi::Dictionary settings,
                                ffi::Result<Bytes> step, ffi::Result<Floats> potential, ffi::Result<Floats> time) {
   std::vector<float> sums(thresholds.element_count());
-  const Layer layer = layer_of(weights, thresholds, sums.data(), settings);
+  const DenseLayer layer = layer_of(weights, thresholds, sums.data(), settings);
   for (int64_t f = 0; f < sums.size(); ++f) sums[f] = sum_of(layer.weights + f * layer.inputs, layer.inputs);
   auto find = [&](int64_t image, const Inputs& inputs) {
     for (int64_t group = 0; group < layer.classes; ++group) {

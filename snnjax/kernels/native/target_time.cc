@@ -61,7 +61,7 @@ class Events {
   uint64_t used_[4];  // a bit for each step at which inputs fire
 };
 
-// `kernels.learn_patches` for images span[0]..span[1]-1, at positions [images, patches, 2]: top row, left column.
+// `target_time.learn_patches` for images span[0]..span[1]-1, at positions [images, patches, 2]: top row, left column.
 ffi::Error target_time(Floats weights, Floats threshold, Bytes latency, Integers positions, Integers span,
                        Floats numbers, Integers quiet, ffi::Dictionary settings, ffi::Result<Floats> learned,
                        ffi::Result<Floats> moved, ffi::Result<Integers> feature, ffi::Result<Integers> when,
