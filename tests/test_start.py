@@ -52,7 +52,7 @@ def test_layers_are_taken_with_learned_thresholds_and_a_deeper_layer_learns(tmp_
     with RunFolder(tmp_path / "whole", trainer) as run:
         results = run.run()
     rule = "with layer1.learners.threshold_min 0.5 (now 0.25)"
-    assert run.notes == [f"layer1 as learned by {run.settings['start']}, {rule}; layer2 learns without labels"]
+    assert run.notes == [f"layer1 as learned by {run.settings['start']}, {rule}; without labels, layer2 will learn"]
     assert results["taken"] == dict(layer1=run.settings["start"])
     assert "STDP layer2" in seen.phases
     assert not [name for name in seen.phases if "layer1" in name]

@@ -433,6 +433,7 @@ def test_a_training_takes_the_steps_of_its_devices_and_says_where_one_image_at_a
             runners.cache.placement.platform = platform
             fast = runners.fast_step(runners.task(trainer.plan[0]), model)
             assert (fast and fast.run) is step
-            assert trainer.one_by_one() == slow
+            assert trainer.one_by_one(trainer.initial_state()) == slow
             with RunFolder(tmp_path / f"{batch}_{platform}", trainer) as run:
+                run.start()
                 assert run.notes == [f"layer1 (STDP), layer2 (RSTDP): {ONE_BY_ONE}"] * bool(slow)

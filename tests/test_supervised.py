@@ -88,7 +88,7 @@ def test_pictures_of_other_sizes_are_learned(size, compiler):
     given = network.stages[-1].branches[0].threshold
     fitted = trainer.trained(state).spec.stages[-1].branches[0].threshold
     assert fitted < given
-    assert f"the threshold {given:g} is lowered to {fitted:g}" in state.diagnoses["start of layer2"]["words"][0]
+    assert f"the threshold {given:g} becomes {fitted:g}" in state.diagnoses["start of layer2"]["words"][0]
 
 
 FEW = "000", "001", "002", "007", "010"

@@ -134,20 +134,25 @@ def check_positions(name: str, positions: np.ndarray, size: Sequence[int], write
 
 
 def pixels(name: str, value: Any, scale: float = 1.0) -> None:
-    """An array of uint8 or floats; if they are known, finite, and not of 0..1 where 0..255 is expected.
+    """An array of uint8 or floats; if they are known, finite and of 0..255, but not of 0..1.
 
     Bytes of an event picture, (..., 2), are times of which 1 is the last, and a black picture may hold a single 1.
     """
     array(name, value, None)
     if value.dtype != jnp.uint8 and not jnp.issubdtype(value.dtype, jnp.floating):
-        write = f"{name}.astype(np.float32)" + (" * 255" if value.dtype == bool else ", scaled to 0..255")
+        scaled = " * 255" if value.dtype == bool else ", scaled to 0..255 (16 bits: / 257)"
+        write = f"{name}.astype(np.float32){scaled}"
         raise InputTypeError(f"`{name}` must be uint8 or floats of 0..255, got dtype {value.dtype}: write {write}")
     values = concrete_values(value, jnp.number)
     if values is None or not values.size:
         return
-    largest = values.max()
-    if not np.isfinite(values).all():
+    if value.dtype != jnp.uint8 and not np.isfinite(values).all():
         raise InputError(f"`{name}` must be finite, got NaN or infinite values")
+    least = values.min()
+    largest = values.max()
+    if least < 0 or largest > 255:
+        write = "divide them by 257" if 255 < largest == int(largest) <= 65535 and least >= 0 else "scale them"
+        raise InputError(f"`{name}` must be of 0..255, got values of {least:g}..{largest:g}: {write}")
     if value.dtype == jnp.uint8 and (value.shape[-1:] == (2,) or np.count_nonzero(values) == 1):
         return
     if scale == 1 and 0 < largest <= 1:

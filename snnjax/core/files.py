@@ -142,18 +142,14 @@ def _read_npy(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np
         held = info.file_size - start
     if math.prod(shape) * dtype.itemsize != held and not dtype.hasobject:
         raise InputError(f"it holds {held} bytes for an array of {dtype} {shape}")
-    if _is_mapped(info, held) and not fortran and not dtype.hasobject:
+    stays = held > LARGE and info.compress_type == zipfile.ZIP_STORED
+    if stays and not fortran and not dtype.hasobject:
         with path.open("rb") as raw:
             raw.seek(info.header_offset + 26)  # the lengths of the name and the extra field
             start += info.header_offset + 30 + sum(struct.unpack("<HH", raw.read(4)))
         return np.memmap(path, dtype, "r", start, shape)
     with archive.open(info) as file:  # from the start again, as a seek would skip the checksum
         return np.lib.format.read_array(file, allow_pickle=False)
-
-
-def _is_mapped(info: zipfile.ZipInfo, size: int) -> bool:
-    """Whether an array of this size in an archive stays in the file."""
-    return size > LARGE and info.compress_type == zipfile.ZIP_STORED
 
 
 def read_json(path: Path) -> Any:

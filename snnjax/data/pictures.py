@@ -123,8 +123,13 @@ def depth_note(largest: int) -> str:
         return f"{taken}, larger values as white: the largest is {largest:,}"
     if largest > 4095:
         return taken
-    fits = "8 bits, save `values`" if largest < 256 else "12 bits, save `values // 16`"
-    return f"{taken}: no value exceeds {largest:,} of 65,535, which is dark; if that is of {fits} with 8 bits a pixel"
+    if largest < 256:
+        look = "they become black: if values are of 8 bits, save them with 8 bits a pixel"
+    else:
+        look = (
+            "they become nearly black: if values are of 12 bits, divide them by 16, and save them with 8 bits a pixel"
+        )
+    return f"{taken}: no value exceeds {largest:,} of 65,535, so {look}"
 
 
 def read_picture(path: Path | str, shape: tuple[int, ...], invert: bool = False) -> tuple[np.ndarray, list[str]]:

@@ -110,12 +110,12 @@ class Learner:
         """
         return ()
 
-    def fitted(self, layer: Any, latency: np.ndarray) -> Any:
-        """A deciding layer before its first stimulus, with numbers fitted to some inputs, (N, C, H, W) latencies.
+    def initial_threshold(self, layer: Any, latency: np.ndarray) -> Any:
+        """The threshold with which a deciding layer begins, given some of its inputs, (N, C, H, W) latencies.
 
-        On the host, outside of jit. By default the layer as it is.
+        On the host, outside of jit. By default that of its description.
         """
-        return layer
+        return layer.conv.threshold
 
     def forward(self, layer: Any, state: Any, latency: jax.Array, label: jax.Array | None) -> Any:
         """The response to one stimulus, (C, H, W) latencies; that of a deciding layer must have `spikes`.

@@ -20,7 +20,7 @@ from snnjax.learners.protocol import Diagnosis, Learner, Signal, UpdateResult, c
 REACHED = 0.75
 """The most that a threshold may be of the potential of a neuron with mean weights; published ones are 0.4 to 0.6."""
 LOWERED = 0.5
-"""What a higher one becomes; with 0.6 and 0.75 pictures of thin lines are learned less well, or not at all."""
+"""The share that a higher one is lowered to; 0.75 leaves pictures of thin lines unlearned."""
 
 
 class TimedResponse(NamedTuple):
@@ -57,7 +57,7 @@ class SupervisedSTDP(Learner):
     """STDP with a desired spike time for each neuron (Goupy et al. 2024): w += (t - d) a+ or (t - d) a-.
 
     For a deciding layer of M neurons a class that see the whole input, under a decision with times such as `Earliest`.
-    A threshold that initial neurons would not reach is lowered before the first image, see `fitted`.
+    A threshold that initial neurons would hardly reach is lowered before the first image, see `initial_threshold`.
     Target neurons of the label's class are to fire earlier than the mean time of those that learn, all others later, as
     in `kernels.desired_times`. The defaults are NCG (M = 5). PCN is M = 2 (then there are no training thresholds);
     S2-STDP has neither competition nor non-target neurons (M = 1); SSTDP is also one-sided, and does not normalise.
@@ -136,17 +136,17 @@ class SupervisedSTDP(Learner):
             sums=np.asarray(layer.weights, np.float32).reshape(features, -1).sum(1),
         )
 
-    def fitted(self, layer: Layer, latency: np.ndarray) -> Layer:
-        """The layer with a threshold that neurons reach: `LOWERED` of the potential at a usual input if it was higher.
+    def initial_threshold(self, layer: Layer, latency: np.ndarray) -> Any:
+        """That of the description or, where it is above `REACHED`, `LOWERED` of the potential at the median input.
 
-        Otherwise none would ever fire where few of many inputs do, as in large pictures of thin lines.
+        Otherwise no neuron would ever fire where few of many inputs do, as in large pictures of thin lines.
         """
         fired = np.median(np.sum(latency < layer.time_steps, axis=(1, 2, 3)))
         potential = np.float32(fired * np.mean(layer.weights))
         threshold = np.asarray(layer.conv.threshold)
         if not fired or np.all(threshold <= REACHED * potential):
-            return layer
-        return layer.with_threshold(np.minimum(threshold, LOWERED * potential))
+            return layer.conv.threshold
+        return np.minimum(threshold, LOWERED * potential)
 
     def forward(self, layer: Layer, state: Any, latency: jax.Array, label: jax.Array | None) -> TimedResponse:
         """The spikes at the threshold, and those of the class `label` at the training thresholds."""

@@ -53,8 +53,6 @@ class RunFolder(CheckpointFolder):
         self._next_save = 0.0  # when a state within a phase is saved
         start = None if trainer.taken is None else f"sha256:{files.digest(trainer.taken.weights).hex()}"
         super().__init__(path, trainer, (settings or {}) | dict(start=start), about, command)
-        if names := trainer.one_by_one():
-            self.notes.append(f"{', '.join(names)}: {ONE_BY_ONE}")
 
     def _read(self) -> None:
         existing = [name for name in (RESULTS, CHECKPOINT, PREVIOUS) if (self.path / name).exists()]
@@ -83,9 +81,12 @@ class RunFolder(CheckpointFolder):
             self.notes.append(f"going on with epoch {state.done + 1} of {plan[state.phase].name}{progress}")
         if not self.state and (taken := self.trainer.taken):
             rules = f", with {taken.rules}" if taken.rules else ""
-            self.notes.append(f"{', '.join(taken.weights)} as learned by {self._source}{rules}")
+            note = f"{', '.join(taken.weights)} as learned by {self._source}{rules}"
             if learning := dict.fromkeys(name for phase in plan[state.phase :] for name in phase.layers):
-                self.notes[-1] += f"; {', '.join(learning)} learns without labels"
+                note += f"; without labels, {', '.join(learning)} will learn"
+            self.notes.append(note)
+        if not self.results and (names := self.trainer.one_by_one(state)):
+            self.notes.append(f"{', '.join(names)}: {ONE_BY_ONE}")
         return state
 
     @property

@@ -201,10 +201,11 @@ def diagnose_outputs(network: Network, stage: int, fired: np.ndarray, open_: Map
     return dict(silent=silent, firing=firing, words=words)
 
 
-def diagnose_fit(before: Conv, after: Conv) -> Diagnosis:
-    """Findings on a deciding layer whose threshold was fitted to its inputs."""
-    words = f"{_threshold(before)} is lowered to {np.mean(np.asarray(after.threshold)):g}: few neurons would reach it"
-    return dict(words=[words])
+def diagnose_threshold(given: Any, chosen: Any) -> Diagnosis:
+    """Findings on a deciding layer whose learner has chosen another threshold than the one given."""
+    before = np.mean(np.asarray(given))
+    after = np.mean(np.asarray(chosen))
+    return dict(words=[f"the threshold {before:g} becomes {after:g}: neurons would hardly reach it"])
 
 
 def diagnose_decisions(names: Sequence[str], decisions: np.ndarray, learners: Diagnosis) -> Diagnosis:

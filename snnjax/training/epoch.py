@@ -281,14 +281,14 @@ class PhaseRunners:
                     names.append(_with_rule(name, layer.conv, phase))
         return names
 
-    def one_by_one(self) -> list[str]:
-        """Layers that learn from one image at a time on an accelerator: "layer1 (Rule)", ..."""
+    def one_by_one(self, first: int) -> list[str]:
+        """Layers that learn from one image at a time on an accelerator, from phase `first` on: "layer1 (Rule)", ..."""
         if self.cache.placement.platform == "cpu":
             return []
         convs = {name: conv for _, name, conv in self.cache.network.layers()}
         names = []
-        for phase in self.plan:
-            if phase.fits or phase.end or self.task(phase).batch > 1:
+        for phase in self.plan[first:]:
+            if phase.fits or phase.end or not phase.epochs or self.task(phase).batch > 1:
                 continue
             names += [_with_rule(name, convs[name], phase) for name in self.layers(phase)]
         return names

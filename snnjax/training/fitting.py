@@ -15,14 +15,14 @@ from snnjax.networks.batches import decide_batch, input_batch
 from snnjax.networks.decision import unfitted
 from snnjax.steps.plain import known_of
 from snnjax.training import contracts
-from snnjax.training.advice import diagnose_fit
+from snnjax.training.advice import diagnose_threshold
 from snnjax.training.epoch_results import take_decisions
 from snnjax.training.placement import Timer, count_of, has_own
 from snnjax.training.stage_cache import StageCache
 from snnjax.training.state import Phase, TrainState
 
-FITTED = 100
-"""Images whose inputs deciding layers are fitted to."""
+FITTING_IMAGES = 100
+"""Images from whose inputs the thresholds of deciding layers are chosen."""
 
 
 def fit_encoders(cache: StageCache, states: Sequence[TrainState]) -> bool:
@@ -48,25 +48,33 @@ def fit_encoders(cache: StageCache, states: Sequence[TrainState]) -> bool:
     return True
 
 
-def fit_deciding(cache: StageCache, phase: Phase, states: Sequence[TrainState], inputs: Any) -> None:
-    """Fits the deciding layers that learn in a phase to some of its `inputs`, as of `StageCache.inputs`."""
-    count = count_of(inputs)
-    places = np.linspace(0, count - 1, min(FITTED, count)).astype(int)
-    for index, state in enumerate(states):
+def fit_thresholds(cache: StageCache, phase: Phase, states: Sequence[TrainState], inputs: Any) -> None:
+    """Lets the learners of deciding layers choose their thresholds, by some `inputs` of a phase, as of `StageCache`."""
+    for index, (network, state) in enumerate(zip(cache.networks, states, strict=True)):
         model = cache.model(state, index)
-        learning = [model.layers[name] for name in model.network.deciding]
-        if all(type(layer.conv.last_learner).fitted is Learner.fitted for layer in learning):
+        layers = {name: model.layers[name] for name in network.deciding}
+        rules = {type(layer.conv.last_learner) for layer in layers.values()}
+        if all(rule.initial_threshold is Learner.initial_threshold for rule in rules):
             continue
-        chosen = jax.tree.map(lambda x, index=index: (x[index] if has_own(inputs) else x)[places], inputs)
-        latency = np.asarray(input_batch(model, known_of(chosen, phase.stage), number=model.last, timed=True))
-        for name, layer in zip(model.network.deciding, learning, strict=True):
-            fitted = layer.conv.last_learner.fitted(layer, latency)
-            if fitted is not layer:
-                conv = cache.networks[index].stages[-1].branches[model.network.deciding.index(name)]
-                state.keep_numbers(name, conv, jax.tree.leaves(fitted.conv))
-                state.diagnoses[f"start of {name}"] = diagnose_fit(layer.conv, fitted.conv)
-                if len(states) == 1:
-                    cache.callback.diagnosed(f"start of {name}", state.diagnoses[f"start of {name}"])
+        known = known_of(_some_of(inputs, index), phase.stage)
+        latency = np.asarray(input_batch(model, known, number=model.last, timed=True))
+        for conv, (name, layer) in zip(network.stages[-1].branches, layers.items(), strict=True):
+            threshold = layer.conv.last_learner.initial_threshold(layer, latency)
+            if np.array_equal(threshold, layer.conv.threshold):
+                continue
+            state.keep_numbers(name, conv, jax.tree.leaves(layer.with_threshold(threshold).conv))
+            title = f"start of {name}"
+            state.diagnoses[title] = diagnose_threshold(layer.conv.threshold, threshold)
+            if len(states) == 1:
+                cache.callback.diagnosed(title, state.diagnoses[title])
+
+
+def _some_of(inputs: Any, index: int) -> Any:
+    """The inputs of some images, evenly spread over all, for network `index`."""
+    count = count_of(inputs)
+    places = np.linspace(0, count - 1, min(FITTING_IMAGES, count)).astype(int)
+    own = has_own(inputs)
+    return jax.tree.map(lambda values: (values[index] if own else values)[places], inputs)
 
 
 def fit_decisions(

@@ -78,7 +78,7 @@ class Training:
             inputs = {} if self._is_over(phase, states) else self._inputs(phase, states)
             part = cache.learned_part(phase)
             if inputs and not (phase.layers or phase.fits or states[0].done or states[0].shown):
-                fitting.fit_deciding(cache, phase, states, inputs[part])
+                fitting.fit_thresholds(cache, phase, states, inputs[part])
             runner = self._runner(phase, states, inputs[part]) if inputs and not phase.fits else None
             while not self._is_over(phase, states):
                 if runner is None:
@@ -254,7 +254,7 @@ class Trainer:
         if self.taken is not None:
             state.weights |= self.taken.weights
             names = self.taken.weights.keys()
-            state.phase = sum(phase.layers != () and {*phase.layers} <= names for phase in self.plan)
+            state.phase = sum(bool(phase.layers) and names >= {*phase.layers} for phase in self.plan)
         return state
 
     def run(self, state: TrainState, save: Callable[[TrainState], None] = lambda state: None) -> TrainState:
@@ -284,6 +284,6 @@ class Trainer:
         """Layers that learn without compiled kernels, with their rules."""
         return self.training.runners.uncompiled()
 
-    def one_by_one(self) -> list[str]:
-        """Layers that learn from one image at a time on an accelerator, where that is slow, with their rules."""
-        return self.training.runners.one_by_one()
+    def one_by_one(self, state: TrainState) -> list[str]:
+        """Layers that learn from now on from one image at a time on an accelerator, which is slow, with their rules."""
+        return self.training.runners.one_by_one(state.phase)

@@ -1,6 +1,7 @@
 """Trainings that start from a trained network, which gives its encoder and its first layers."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 
 from snnjax.core.components import differences, list_differences, to_data
 from snnjax.core.errors import InputError, wrong_type
+from snnjax.layers.conv import Conv
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.training.state import Arrays
 
@@ -38,14 +40,15 @@ def take(network: Network, start: SpikingNetwork) -> Taken:
         raise wrong_type("start", "a SpikingNetwork", start, "snnjax.load(run)")
     trained = jax.tree.map(lambda leaf: np.asarray(leaf) if isinstance(leaf, jax.Array) else leaf, start.spec)
     stages = min(network.first_supervised, trained.first_supervised)
-    names = [name for stage, name, _ in network.layers() if stage < stages]
+    layers = {name: conv for stage, name, conv in network.layers() if stage < stages}
+    names = list(layers)
     if not names:
         got = f"{trained.name} for {network.name}"
         raise InputError(f"`start` (--from) must share layers that learn without labels with the network, got {got}")
     wanted = f"{', '.join(names)} of {network.name}"
     found = _differing(network, trained, stages)
-    rules = [difference for difference in found if _is_of_rule(*difference)]
-    if others := [difference for difference in found if not _is_of_rule(*difference)]:
+    rules = [difference for difference in found if _is_of_rule(difference[0], layers)]
+    if others := [difference for difference in found if not _is_of_rule(difference[0], layers)]:
         raise InputError(f"`start` (--from) must fit {wanted}, it has {list_differences(others)}")
     if any(first < stages < end for first, end in network.joint_stages):
         raise InputError(f"`start` (--from) must have all layers that learn jointly in {network.name}, got {wanted}")
@@ -72,10 +75,11 @@ def _is_learned(path: str, now: Any, was: Any) -> bool:
     return isinstance(now, int | float) and isinstance(was, dict) and "array" in was
 
 
-def _is_of_rule(path: str, now: Any, was: Any) -> bool:
-    """Whether a difference is one of `RULES`: "layer1.learners.ltp"."""
-    _, _, field = path.partition(".")
-    return field.partition(".")[0] in RULES
+def _is_of_rule(path: str, layers: Mapping[str, Conv]) -> bool:
+    """Whether a difference is one of the `RULES` of a layer, "layer1.learners.ltp", or a threshold that has learned."""
+    name, _, rest = path.partition(".")
+    field = rest.partition(".")[0]
+    return name in layers and (field in RULES or (field == "threshold" and layers[name].own_thresholds))
 
 
 def _described(network: Network, stages: int, arrays: Arrays) -> dict[str, Any]:
@@ -86,8 +90,11 @@ def _described(network: Network, stages: int, arrays: Arrays) -> dict[str, Any]:
         encoder=to_data(network.encoder, arrays, "encoder"),
     )
     for number, stage in enumerate(network.stages[:stages]):
-        described = to_data(stage, arrays, f"stage{number + 1}")
-        layers = described.pop("branches")
-        parts |= dict(zip(network.names[number], layers, strict=True))
-        parts[f"stage{number + 1}"] = described
+        for name, conv in zip(network.names[number], stage.branches, strict=True):
+            parts[name] = to_data(conv, arrays, name)
+        title = f"stage{number + 1}"
+        held: Arrays = {}
+        parts[title] = to_data(stage, held, title)
+        del parts[title]["branches"]
+        arrays |= {path: array for path, array in held.items() if not path.startswith(f"{title}.branches.")}
     return parts

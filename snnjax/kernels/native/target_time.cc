@@ -52,7 +52,7 @@ class Events {
 
   int64_t when(int64_t tap) const { return when_[tap]; }
 
-  bool any() const { return used_[0] | used_[1] | used_[2] | used_[3]; }
+  bool has_inputs() const { return used_[0] | used_[1] | used_[2] | used_[3]; }
 
  private:
   int64_t steps_;
@@ -98,7 +98,7 @@ ffi::Error target_time(Floats weights, Floats threshold, Bytes latency, Integers
       return any(reached);
     };
     if (!events.play(fire, crossed)) {
-      const bool falls = events.any() && ++in_a_row > most_quiet;
+      const bool falls = events.has_inputs() && ++in_a_row > most_quiet;
       const float fall = threshold_rate * (1 - target);
       for (int64_t f = 0; falls && f < features; ++f) limits[f] = std::max(limits[f] - fall, least);
       continue;
