@@ -243,12 +243,12 @@ def test_16_bits_and_transparency(tmp_path):
         (
             (200, 250),
             np.uint16,
-            ": no value exceeds 250 of 65,535, so they become black: if values are of 8 bits, save",
+            ": no value exceeds 250 of 65,535, so they become black: if values have 8 ",
         ),
         (
             (200, 4000),
             np.int32,
-            ": no value exceeds 4,000 of 65,535, so they become nearly black: if values are of 12 ",
+            ": no value exceeds 4,000 of 65,535, so they become nearly black: if values have 12 ",
         ),
         ((200, 4096), np.uint16, "$"),
         ((200, 70000), np.int32, ", larger values as white: the largest is 70,000"),

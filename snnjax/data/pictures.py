@@ -124,11 +124,9 @@ def depth_note(largest: int) -> str:
     if largest > 4095:
         return taken
     if largest < 256:
-        look = "they become black: if values are of 8 bits, save them with 8 bits a pixel"
+        look = "they become black: if values have 8 bits, save them with 8 bits a pixel"
     else:
-        look = (
-            "they become nearly black: if values are of 12 bits, divide them by 16, and save them with 8 bits a pixel"
-        )
+        look = "they become nearly black: if values have 12 bits, divide them by 16, save them with 8 bits a pixel"
     return f"{taken}: no value exceeds {largest:,} of 65,535, so {look}"
 
 
