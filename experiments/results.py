@@ -45,7 +45,7 @@ class Results:
 
     table: Annotated[str, option("NAME", help=f"one of {', '.join(TABLES)}")] = "digits"
     rows: Annotated[tuple[str, ...], option("MODEL:DATASET ...", "those of the table")] = ()
-    """only these rows of the table, or rows of your own; one that another table has is as there"""
+    """only these rows, of any table or new ones; a row keeps the settings that it has in a table"""
     seeds: Annotated[int | None, option("N", "each row's own, 5 where a run is short")] = None
     """runs of each row, with seeds 0, 1, ..."""
     train_images: Annotated[tuple[int, ...], option("N ...", "each row's own")] = ()

@@ -135,7 +135,10 @@ def read_picture(path: Path | str, shape: tuple[int, ...], invert: bool = False)
 
     It is made to fit as `decode` says, then inverted if asked to. Raises InputError if it cannot be read.
     """
-    pixels, size, notes, _ = _read(Path(path), functools.partial(decode, shape=shape))
+    picture = _read(Path(path), functools.partial(decode, shape=shape))
+    pixels = picture.pixels
+    notes = picture.notes
+    size = picture.size
     if size != shape[:2]:
         lost = cut(size, shape[:2])
         ending = f", {100 * lost:.0f} % of it cut off to keep its proportions" if lost >= 0.01 else ""
@@ -168,9 +171,11 @@ def read_handwriting(path: Path | str, invert: bool = False) -> tuple[np.ndarray
     proportions, and its centre of mass is brought to the middle (LeCun et al. 1998). With `invert` the ink is dark,
     whatever it looks like. Raises InputError if the file cannot be read, or shows nothing.
     """
-    pixels, size, notes, _ = _read(Path(path), _decode_grey)
+    picture = _read(Path(path), _decode_grey)
+    pixels = picture.pixels
+    notes = picture.notes
     dark = invert or has_dark_ink(pixels)
-    if size == MNIST and not dark:
+    if picture.size == MNIST and not dark:
         return pixels, notes
     ink = _ink(255.0 - pixels if dark else pixels.astype(float))
     rows = np.flatnonzero(ink.any(axis=1))

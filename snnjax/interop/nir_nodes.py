@@ -43,7 +43,8 @@ class Square(NamedTuple):
 
     def place(self, kernel: Sequence[int]) -> tuple[Any, slice, slice]:
         """The index of a kernel, of so many rows and columns, in the weights of the square."""
-        rows, columns = (slice(start, start + taps) for start, taps in zip(self.before, kernel, strict=True))
+        rows = slice(self.before[0], self.before[0] + kernel[0])
+        columns = slice(self.before[1], self.before[1] + kernel[1])
         return ..., rows, columns
 
 

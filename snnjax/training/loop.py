@@ -17,7 +17,8 @@ from snnjax.steps import deciding
 from snnjax.steps.plain import Carry
 from snnjax.training import arguments, contracts, fitting
 from snnjax.training import epoch_results as results
-from snnjax.training.epoch import EpochRunner, PhaseRunners
+from snnjax.training.epoch import EpochRunner
+from snnjax.training.phase_runners import PhaseRunners
 from snnjax.training.placement import Timer
 from snnjax.training.stage_cache import StageCache
 from snnjax.training.start import take

@@ -345,8 +345,8 @@ def learn_patches(
     results = float_array(taps.shape), float_array(limits.shape), per_patch, per_patch, int_array((1,))
     args = taps, limits, images, corners.astype(jnp.int32), span, numbers, jnp.asarray(quiet, jnp.int32).reshape(1)
     counts = dict(steps=settings["steps"], features=features, most_quiet=QUIET)
-    weights, threshold, feature, step, still_quiet = _call("target_time", results, *args, replaced=2, **counts)
-    return Patches(weights, threshold[:features], feature, step, still_quiet[0])
+    learned = Patches(*_call("target_time", results, *args, replaced=2, **counts))
+    return learned._replace(threshold=learned.threshold[:features], quiet=learned.quiet[0])
 
 
 def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
