@@ -27,7 +27,7 @@ ALIGNED = 64
 
 
 @dataclasses.dataclass(frozen=True)
-class Images:
+class EpochImages:
     """The images that an epoch learns from.
 
     Attributes:
@@ -64,7 +64,7 @@ class EpochRunner:
         fast: registry.Step | None,
         carry: Carry,
         model: Any,
-        images: Images,
+        images: EpochImages,
     ):
         """`step` defines the learning, `fast` computes the same faster, if given; trees are stacked."""
         self.placement = placement

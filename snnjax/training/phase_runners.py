@@ -21,7 +21,7 @@ from snnjax.steps.plain import Carry, Task
 from snnjax.training import arguments
 from snnjax.training import epoch_results as results
 from snnjax.training.draws import key_of, shown_order
-from snnjax.training.epoch import EpochRunner, Images
+from snnjax.training.epoch import EpochImages, EpochRunner
 from snnjax.training.placement import Timer, count_of
 from snnjax.training.stage_cache import StageCache, as_array
 from snnjax.training.state import Phase, Settings, TrainState
@@ -149,7 +149,7 @@ class PhaseRunners:
             frozen = self.cache.pack(others, self.testing_kernels)
             labels = self.data.train_labels.astype(np.int32)
         most = self.images(phase) if phase.end else None
-        images = Images(inputs, labels, order, most, self.settings.batch_size)
+        images = EpochImages(inputs, labels, order, most, self.settings.batch_size)
         return EpochRunner(
             name=phase.name,
             placement=self.cache.placement,
