@@ -31,6 +31,7 @@ from snnjax.networks.decision import Earliest, Majority
 from snnjax.networks.graph import name_of, number_of
 from snnjax.networks.joins import Concatenate, EarliestSpike, LatestSpike
 from snnjax.networks.model import check_fitted, rounded_weights
+from snnjax.networks.network import output_shape
 from snnjax.networks.stage import ENCODER, Input
 
 if TYPE_CHECKING:
@@ -230,20 +231,17 @@ def _check_hidden(spec: Network, name: str, conv: Conv, weights: np.ndarray) -> 
 def _check_squares(spec: Network, first: int) -> None:
     """Raises InputError where NIR cannot express a kernel or a pooling window, from stage `first` on."""
     for number, stage in enumerate(spec.stages[first:], first):
-        pools = []
-        if number > first or not first:
-            pools = [(spec.shapes[output][1:], each.pool) for output, each in spec.graph.reads(number)]
-        size = spec.input_shapes[number][1:]
         for name, conv in zip(spec.names[number], stage.branches, strict=True):
             _square_kernel(spec, number, name, conv)
-        if stage.branches:
-            margins = checks.pair("output_padding", conv.output_padding, 0)
-            rows, columns = conv.output_size(size)
-            size = rows + 2 * margins[0], columns + 2 * margins[1]
-        for maps, pool in (*pools, (size, stage.pool)):
+        begins_joined = 0 < first == number  # the file begins with what this stage reads
+        reads = [] if begins_joined else spec.graph.reads(number)
+        pools = [(spec.shapes[output], each.pool) for output, each in reads]
+        unpooled = dataclasses.replace(stage, pool=None)
+        pools.append((output_shape(unpooled, spec.input_shapes[number], joined=True), stage.pool))
+        for shape, pool in pools:
             if pool is not None:
                 name = f"`window` of a pool of stage {number + 1} of {spec.name}"
-                square(maps, name, pool.window, pool.stride or pool.window, pool.padding)
+                square(shape[1:], name, pool.window, pool.stride or pool.window, pool.padding)
 
 
 def _rounded(weights: np.ndarray, threshold: Any, *, decides: bool) -> tuple[np.ndarray, Any]:

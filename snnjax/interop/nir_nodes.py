@@ -57,9 +57,9 @@ def square(size: Sequence[int], name: str, kernel: Pair, stride: Pair, padding: 
     taps = checks.pair("kernel", kernel, 1)
     settings = checks.pair("stride", stride, 1), checks.pair("padding", padding, 0)
     for side in (max(taps), max(taps) + 1):
-        rows, columns = (_axis(side, *axis) for axis in zip(size, taps, *settings, strict=True))
-        if rows and columns:
-            return Square(side, *zip(rows, columns, strict=True))
+        axes = [_axis(side, *axis) for axis in zip(size, taps, *settings, strict=True)]
+        if all(axes):
+            return Square(side, *zip(*axes, strict=True))
     needs = "must have an even number of rows and of columns for NIR, or an odd one of both, where the stride is 1"
     raise InputError(f"{name} {needs}, got {taps}")
 

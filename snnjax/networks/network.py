@@ -184,7 +184,7 @@ class Network:
             try:
                 inputs.append(self.graph.input_shape(number, outputs, self.time_steps))
                 joined = number < len(self.stages) - 1 or not self.deciding
-                outputs.append(_output_shape(stage, inputs[-1], joined=joined))
+                outputs.append(output_shape(stage, inputs[-1], joined=joined))
             except ValueError as error:
                 kind = TooSmallError if isinstance(error, TooSmallError) else InputError
                 raise kind(f"{self.name} on input {self.input_shape}: stage {number + 1}: {error}") from error
@@ -312,7 +312,8 @@ def _whole_path(path: str, paths: Iterable[str]) -> str:
     raise InputError(f"{question}`{path}` must name one of {', '.join(few)}")
 
 
-def _output_shape(stage: Stage, shape: Shape, *, joined: bool) -> Shape:
+def output_shape(stage: Stage, shape: Shape, *, joined: bool) -> Shape:
+    """(F, H, W) of the output of a stage that reads (C, H, W); raises InputError where `joined` sizes differ."""
     sizes = set()
     for branch in stage.branches:
         output = branch.output_size((shape[1], shape[2]))

@@ -24,10 +24,11 @@ def prepare(
     machine: options.Machine,
     path: Path | None = None,
     kind: str = "",
+    start: Path | None = None,
 ) -> tuple[Trainer, dict[str, Any], Path]:
     """The trainer of a run, the options that are stored with its results, and its folder, `path` if given.
 
-    Otherwise `kind`, network and data name the folder.
+    Otherwise `kind`, network and data name the folder. `start` is the run whose layers are taken.
     """
     parts.import_all(network.modules)
     parts.check_least(data, train_images=1, test_images=1)
@@ -60,7 +61,6 @@ def prepare(
     given = {
         name: value for name, value in vars(training).items() if name in vars(settings) and value not in (None, ())
     }
-    start = getattr(training, "start", None)
     if start is not None:
         about["from"] = str(start) if str(start).startswith(PREFIX) else str(start.resolve())
     settings = dataclasses.replace(settings, native=native, **given)
@@ -94,7 +94,8 @@ def epochs_of_few(network: Network, shown: int) -> tuple[int, ...]:
 def train(chosen: options.Train) -> dict[str, Any]:
     """Trains to the end and leaves a run folder; returns its results.json. A finished run is only read."""
     begin = time.perf_counter()
-    trainer, about, path = prepare(chosen.network, chosen.data, chosen.training, chosen.machine, chosen.run.out)
+    what = chosen.network, chosen.data, chosen.training, chosen.machine
+    trainer, about, path = prepare(*what, chosen.run.out, start=chosen.training.start)
     with RunFolder(
         path, trainer, resume=chosen.run.resume, about=about, command=COMMAND.get(), draw=draw_run
     ) as folder:

@@ -115,7 +115,7 @@ ffi::Error target_time(Floats weights, Floats threshold, Bytes latency, Integers
     for (int64_t tap = 0; tap < taps; ++tap) {
       float& weight = taps_of[tap * stride + winner];
       const float place = (weight - lower) / (upper - lower);
-      const bool causal = events.when(tap) <= step;
+      const bool causal = events.when(tap) <= step;  // silent inputs are at `steps`, beyond every step
       const float change = rate * std::exp(-beta * (causal ? place : 1 - place));
       weight = std::min(std::max(causal ? weight + change : weight - change, lower), upper);
     }
