@@ -23,11 +23,14 @@ from snnjax.networks.batches import decide_batch, encode_batch, input_batch, out
 from snnjax.networks.decision import is_fitted
 from snnjax.networks.forward import Known
 from snnjax.runs.results_file import versions
+from snnjax.steps.deciding import deciding_kernels
+from snnjax.steps.plain import Phase
 from snnjax.training import fitting
 from snnjax.training.epoch import EpochRunner
-from snnjax.training.loop import Training
 from snnjax.training.placement import NETWORKS, Placement, Timer, count_of, place
-from snnjax.training.state import Phase, Settings, TrainState
+from snnjax.training.runners import runner_of
+from snnjax.training.stage_cache import StageCache
+from snnjax.training.state import Settings, TrainState
 
 PREPARED = 3000  # images that each layer learns from first: the given ones repeatedly, up to ten times
 Given = tuple[Network, data.Dataset, int, TrainState | None]
@@ -76,9 +79,9 @@ class Program(MeasuredProgram):
             raise InputError(f"`model` {network.name} has a decision that is fitted, which is not measured")
         self._begin(task)
         self.encoded = self._map("encode", self.images, encode_batch, native=self.native)[0]
-        for number, phase in enumerate(self.training.plan):
+        for number, phase in enumerate(self.job.plan):
             before = {*self.works}
-            inputs = self.training.inputs(phase, "train", [self.state] * self.networks)
+            inputs = self.cache.inputs(phase, "train", [self.state] * self.networks)
             for name in self.works.keys() - before:
                 self.works[name].once = True
             self.works[shown(phase.name)] = self._learn(number, phase, inputs, keep=not trained)
@@ -91,23 +94,25 @@ class Program(MeasuredProgram):
         # No epochs are planned, so learners count the images that they have seen from 0 in every phase.
         epochs = (0,) * len(self.network.stages)
         settings = Settings(epochs, self.batch_size, 0, update_batch=self.update_batch, native=self.native)
-        self.training = Training([self.network] * self.networks, self.data, settings)
+        trainer = Trainer([self.network] * self.networks, self.data, settings)
+        self.job = trainer.job
+        self.cache = StageCache(self.job)
         self.works = dict[str, Work]()
-        self.state = trained or self.training.initial_states()[0]
-        self.training.cache.placement = MeasuredPlacement(self.networks, self.works)
-        fitting.fit_encoders(self.training.cache, [self.state] * self.networks)
+        self.state = trained or trainer.initial_state()
+        self.job.placement = MeasuredPlacement(self.networks, self.works)
+        fitting.fit_encoders(self.job, [self.state] * self.networks)
         self.images = np.concatenate([self.data.train_images, self.data.test_images])
 
     def _map(self, name: str, images: Any, kind: Any, kernels: Any = None, **static: Any) -> Any:
         """Adds a phase that does not learn; returns its outputs."""
-        cache = self.training.cache
-        model = cache.pack(cache.models([self.state] * self.networks), kernels)
-        return cache.placement.map(Timer(name), kind, model, images, **static)
+        model = self.job.pack(self.job.models([self.state] * self.networks), kernels)
+        return self.job.placement.map(Timer(name), kind, model, images, **static)
 
     def _test(self, latencies: np.ndarray, output: int) -> None:
         """Adds decisions, given an output of each test image."""
         known = Known({output: latencies})
-        self._map("test", known, decide_batch, self.training.runners.testing_kernels, scores=False)
+        kernels = deciding_kernels(self.job.network, native=self.native)
+        self._map("test", known, decide_batch, kernels, scores=False)
         self.works["test"].outcome = lambda result: result[0][0]  # the decisions
 
     def epochs(self, phase: Phase) -> int:
@@ -119,12 +124,12 @@ class Program(MeasuredProgram):
 
         def prepare() -> tuple[EpochRunner]:
             state = dataclasses.replace(self.state, phase=number)
-            epoch = self.training.runners.of_phase(phase, [state] * self.networks, inputs)
+            epoch = runner_of(self.job, phase, [state] * self.networks, inputs)
             epoch.mark_bounded()  # a training does that once, not in each epoch
             return (epoch,)
 
         def learned(result: Any) -> dict[str, Layer]:
-            carry = self.training.cache.placement.unstack(result[0])[0]
+            carry = self.job.placement.unstack(result[0])[0]
             return carry.layers
 
         (epoch,) = prepare()
@@ -137,7 +142,7 @@ class Program(MeasuredProgram):
         work = Work(len(self.data.train_images), EpochRunner.run, prepare, compile_seconds=epoch.timer.compile_seconds)
         work.outcome = lambda result: list(learned(result).values())[-1].weights
         work.initial = lambda: self.state.weights[list(learned(last_result))[-1]]
-        work.unit = epoch.task.batch
+        work.unit = epoch.phase.batch
         return work
 
     def task(self) -> Any:
@@ -147,11 +152,11 @@ class Program(MeasuredProgram):
         blocks = pytorch.blocks_of(network)
         last = list(self.state.weights)[-1]
         learning = []
-        for phase in self.training.plan:
-            branch = (phase.branch,) if len(network.stages[phase.stage].branches) > 1 else ()
-            learning.append(
-                Learning(shown(phase.name), phase.stage, blocks[(*phase.layers, last)[0]], branch, not phase.layers)
-            )
+        for phase in self.job.plan:
+            name = last if phase.supervised else phase.layers[0]
+            names = network.names[phase.first]
+            branch = () if phase.supervised or len(names) == 1 else (names.index(name),)
+            learning.append(Learning(shown(phase.name), phase.first, blocks[name], branch, phase.supervised))
         learned = sum(any(conv.each_learner for conv in stage.branches) for stage in network.stages)
         described = (network.name, network.classes, network.time_steps, learned, learning)
         stimuli = (self.images, self.encoded, images.train_labels, images.test_labels)
@@ -200,7 +205,7 @@ class TargetTimeReadout(Program):
         return self.works
 
     def epochs(self, phase: Phase) -> int:
-        return self.network.epochs[phase.stage] if phase.layers else super().epochs(phase)
+        return super().epochs(phase) if phase.supervised else self.network.epochs[phase.first]
 
     def task(self) -> Readout:
         """The task of another program, on these features and from these weights."""
@@ -234,8 +239,8 @@ class SoftHebb(Program):
         if not network.joint_stages:
             raise InputError(f"`model` {network.name} has no SoftHebb layers")
         self._begin(task)
-        pixels = self.training.cache.inputs("train", 0, [self.state])
-        self.works["learn"] = self._learn(0, self.training.plan[0], pixels, keep=False)
+        pixels = self.cache.inputs(self.job.plan[0], "train", [self.state])
+        self.works["learn"] = self._learn(0, self.job.plan[0], pixels, keep=False)
         self._map("features", Known({0: pixels}), input_batch, number=network.joint_stages[0][1], timed=True)
         return self.works
 

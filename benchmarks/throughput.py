@@ -34,7 +34,8 @@ from snnjax.app.main import fail, protected
 from snnjax.app.names import RECORDED
 from snnjax.app.options import option
 from snnjax.training.build import network_for
-from snnjax.training.state import Settings, plan
+from snnjax.training.plan import plan
+from snnjax.training.state import Settings
 
 
 class Study(NamedTuple):
@@ -200,16 +201,18 @@ def whole_training(network: Network, images: data.Dataset, rows: list[Row], opti
             row |= common.summary("seconds", [run["seconds"] for run in runs])
         else:
             ms = {row["phase"]: row["ms_per_image"] for row in rows if row["program"] == program}
-            row = dict(how="added up", seconds=added_up(ms, network, epochs, *count.values()))
+            row = dict(how="added up", seconds=added_up(ms, network, images, settings))
         ratio = row["seconds"] / trainings[0]["seconds"] if trainings else None
         trainings.append(dict(row, program=program, ratio=ratio, epochs=epochs, **count))
     return trainings
 
 
-def added_up(ms: dict[str, float], network: Network, epochs: tuple[int, ...], train: int, test: int) -> float:
+def added_up(ms: dict[str, float], network: Network, images: data.Dataset, settings: Settings) -> float:
     """Seconds of a whole training from milliseconds an image of its phases: all images once, then each epoch."""
-    learning = sum(phase.epochs * train * ms[shown(phase.name)] for phase in plan(network, epochs))
-    return ((train + test) * ms["encode"] + learning + epochs[-1] * test * ms["test"]) / 1e3
+    train = len(images.train_images)
+    test = len(images.test_images)
+    learning = sum(phase.epochs * train * ms[shown(phase.name)] for phase in plan(network, images, settings))
+    return ((train + test) * ms["encode"] + learning + settings.epochs[-1] * test * ms["test"]) / 1e3
 
 
 def measure_network(name: str, images: data.Dataset, options: Options, about: Row) -> Row:

@@ -25,9 +25,9 @@ from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, Learner, Tally
 from snnjax.networks import Decision, Majority, Model, Network, stage
 from snnjax.steps import plain
-from snnjax.steps.plain import Carry, Slice, StepResult, Supervised, Task
+from snnjax.steps.plain import Carry, Phase, Slice, StepResult, Supervised
 from snnjax.training import contracts
-from snnjax.training.stage_cache import as_array
+from snnjax.training.placement import as_array
 
 CLASSES = 2
 BATCH_SIZE: Any = np.int32(3)  # images after which supervised learners adapt
@@ -113,19 +113,19 @@ class _Case:
         self.carries = [carry, self._start(random)[1]]
         self.compiled = jax.jit(self.learn, static_argnames=("batch", "rest"))
         if self.learner.supervised:
-            self.task = Task(tuple(model.layers))
+            self.phase = Phase(tuple(model.layers))
             self.step: Any = plain.learn_supervised
-            rule = Supervised(self.task, model, BATCH_SIZE)
+            rule = Supervised(self.phase, model, BATCH_SIZE)
             self.respond: Any = rule.respond
             self.update: Any = rule.update
         elif self.joint:
-            self.task = Task(("layer1",), learner=0, batch=self.learner.batch, end=1)
+            self.phase = Phase(("layer1",), learner=0, batch=self.learner.batch, end=1)
             self.step = plain.learn_jointly
         else:
-            self.task = Task(("layer1",), learner=0)
+            self.phase = Phase(("layer1",), learner=0)
             self.step = plain.learn_unsupervised
-            self.respond = functools.partial(plain.respond_unsupervised, self.task)
-            self.update = functools.partial(plain.update_unsupervised, self.task)
+            self.respond = functools.partial(plain.respond_unsupervised, self.phase)
+            self.update = functools.partial(plain.update_unsupervised, self.phase)
 
     def _start(self, random: np.random.Generator) -> tuple[Model, Any]:
         """A model, and the carry of its learning layers, as the programs take them."""
@@ -146,10 +146,10 @@ class _Case:
         self, carry: Carry, latencies: Any, start: Any, stop: Any, last: Any, batch: int = 1, rest: int = 0
     ) -> tuple[Carry, StepResult]:
         """The carry after learning from the images from number `start` to before `stop`, and the result for each."""
-        task = self.task._replace(rest=rest) if self.joint else self.task._replace(batch=batch)
+        phase = self.phase._replace(images=rest) if self.joint else self.phase._replace(batch=batch)
         span = jnp.int32(start), jnp.int32(stop), jnp.bool_(last)
         part = Slice(jnp.asarray(latencies), *span, jnp.asarray(self.labels), BATCH_SIZE)
-        return self.step(task, carry, self.model, part)
+        return self.step(phase, carry, self.model, part)
 
 
 def _layer(carry: Any) -> Layer:

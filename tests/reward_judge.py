@@ -19,7 +19,7 @@ from snnjax.layers.layer_kernels import BLOCKS, NATIVE, XLA
 from snnjax.learners import RSTDP, STDP, Tally
 from snnjax.networks import Majority, Model, Network, SpikingNetwork, stage
 from snnjax.steps import native, plain
-from snnjax.steps.plain import Carry, Slice, Task
+from snnjax.steps.plain import Carry, Phase, Slice
 
 T = 15
 CLASSES = 3
@@ -181,16 +181,16 @@ WAYS = {
 """Steps that must agree, and the form of their layers."""
 
 
-def start_of(network: SpikingNetwork, form: Any, batch: int = 1) -> tuple[Task, Model, Carry]:
+def start_of(network: SpikingNetwork, form: Any, batch: int = 1) -> tuple[Phase, Model, Carry]:
     """What learns, the model with its layers in one form and within their bounds, and the start of a step."""
     spec, model, key = network.spec, network.model, np.zeros(2, np.uint32)
     names = tuple(name for _, name, conv in spec.layers() if rule_of(conv))
     layers = {name: dataclasses.replace(model.layers[name].packed(form), in_bounds=True) for name in names}
     model = model.updated(layers)
-    task = Task(names, spec.first_supervised, batch=batch, by_turns=spec.reward_by_turns)
+    phase = Phase(names, spec.first_supervised, batch=batch, by_turns=spec.reward_by_turns)
     layers = {name: model.layers[name] for name in names}
     states = {name: jax.tree.map(jnp.asarray, x.conv.last_learner.init(x, key, 0)) for name, x in layers.items()}
-    return task, model, Carry(layers, states, Tally(*jnp.zeros(5, jnp.int32)))
+    return phase, model, Carry(layers, states, Tally(*jnp.zeros(5, jnp.int32)))
 
 
 def learn(network, inputs, labels, batch_size: int, epochs: int, way="plain", kept=None) -> Judged:
@@ -199,7 +199,7 @@ def learn(network, inputs, labels, batch_size: int, epochs: int, way="plain", ke
     The features that may fire in each epoch are added to `kept`.
     """
     program, form = WAYS[way]
-    task, model, carry = start_of(network, form)
+    phase, model, carry = start_of(network, form)
     decisions, rng = [], np.random.default_rng(2)
     for _ in range(epochs):
         decisions.append([])
@@ -213,7 +213,7 @@ def learn(network, inputs, labels, batch_size: int, epochs: int, way="plain", ke
             images[start : start + count], known[start : start + count] = inputs[part], labels[part]
             where = jnp.int32(start), jnp.int32(start + count), jnp.bool_(part.stop >= len(labels))
             shown = Slice(images, *where, known, jnp.int32(batch_size))
-            carry, found = program(task, carry, model, shown)
+            carry, found = program(phase, carry, model, shown)
             decisions[-1] += np.asarray(found.decisions)[start : start + count].tolist()
     layers, states, tally = carry
     assert int(tally.epoch) == epochs

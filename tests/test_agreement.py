@@ -25,7 +25,7 @@ from snnjax.networks import NETWORKS, Model, Network
 from snnjax.networks.batches import decide_batch
 from snnjax.networks.forward import Known
 from snnjax.steps import deciding, plain
-from snnjax.steps.plain import Carry, Slice, Task
+from snnjax.steps.plain import Carry, Phase, Slice
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings, TrainState
 
@@ -131,9 +131,9 @@ def test_decisions(run, mnist, native):
 def test_decisions_by_the_weights_as_recorded(run, mnist, compiler):
     """By compiled kernels: how XLA adds up depends on its version, and decided 3 of 500 otherwise in one network."""
     trainer = Trainer(run.spec, mnist, Settings((0,) * len(run.spec.stages), native=True))
-    cache = trainer.training.cache
+    job = trainer.job
     kernels = deciding.deciding_kernels(trainer.network, native=True)
-    model = jax.tree.map(lambda leaf: leaf[0], cache.pack(cache.models([TrainState(run.weights)]), kernels))
+    model = jax.tree.map(lambda leaf: leaf[0], job.pack(job.models([TrainState(run.weights)]), kernels))
     decide = jax.jit(lambda model, images: decide_batch(model, images, encode=True, native=True)[0])
     assert np.mean(decide(model, mnist.test_images[:500]) == run["test/decisions"]) >= 0.996
 
@@ -218,11 +218,11 @@ def test_single_steps_of_reward(run):
     states = {
         name: jax.tree.map(jnp.asarray, x.conv.last_learner.init(x, np.zeros(2), 0)) for name, x in layers.items()
     }
-    carry, task = Carry(layers, states, Tally(*jnp.zeros(5, jnp.int32))), Task(names, first)
+    carry, phase = Carry(layers, states, Tally(*jnp.zeros(5, jnp.int32))), Phase(names, first)
 
     @jax.jit
     def step(carry, latency: jax.Array, label: jax.Array) -> tuple[jax.Array, list[Winners], dict[str, jax.Array]]:
-        passed = plain.Supervised(task, model, jnp.int32(1000)).respond(carry, latency, label)
+        passed = plain.Supervised(phase, model, jnp.int32(1000)).respond(carry, latency, label)
         found, votes = passed.responses, dict(zip(model.network.names[-1], passed.decided.votes, strict=True))
         winners = [
             winner_of_class(layers[name], found[name].spikes, votes[name]) if name in votes else found[name].winners
@@ -230,7 +230,7 @@ def test_single_steps_of_reward(run):
         ]
         span = jnp.int32(0), jnp.int32(1), jnp.bool_(True)
         part = Slice(latency[None], *span, label[None], jnp.int32(1000))
-        after, learned = plain.learn_supervised(task, carry, model, part)
+        after, learned = plain.learn_supervised(phase, carry, model, part)
         return learned.decisions[0], winners, {name: layer.weights for name, layer in after.layers.items()}
 
     for image in "015":

@@ -18,9 +18,9 @@ from snnjax.learners import Tally
 from snnjax.networks import Model, batches
 from snnjax.networks.forward import Known
 from snnjax.steps import accelerated, plain, registry
-from snnjax.steps.plain import Carry, Slice, Task
+from snnjax.steps.plain import Carry, Phase, Slice
 from snnjax.steps.registry import Case
-from snnjax.training.stage_cache import as_array
+from snnjax.training.placement import as_array
 
 PLATFORMS = ["cpu", "cuda", "tpu"]
 IMAGES = 4
@@ -81,8 +81,8 @@ def test_plain_steps_of_layers_that_learn_jointly():
     model = model_of("softhebb_narrow")
     layers = {name: layer.packed(ROWS) for name, layer in model.layers.items() if layer.conv.joint}
     carry = Carry(layers, dict.fromkeys(layers, ()))
-    task = Task((*layers,), 0, learner=0, batch=IMAGES - 1, end=len(layers), rest=1)
-    assert_exported(functools.partial(plain.learn_jointly, task), carry, model, slice_of(entering(model, 0), False))
+    phase = Phase((*layers,), 0, learner=0, batch=IMAGES - 1, end=len(layers), images=IMAGES)
+    assert_exported(functools.partial(plain.learn_jointly, phase), carry, model, slice_of(entering(model, 0), False))
 
 
 @pytest.mark.parametrize(
@@ -105,16 +105,16 @@ def test_steps(name, layer, batch, run):
     stages = {each: stage for stage, each, _ in model.network.layers() if each == layer}
     if not layer:
         stages = {each: stage for stage, each, conv in model.network.layers() if conv.last_learner.supervised}
-    task = Task(tuple(stages), min(stages.values()), learner, batch)
+    phase = Phase(tuple(stages), min(stages.values()), learner, batch)
     if run is plain.learn_supervised:
-        task = task._replace(by_turns=model.network.reward_by_turns)
+        phase = phase._replace(by_turns=model.network.reward_by_turns)
     elif run is not plain.learn_unsupervised:
-        step = registry.fast_step(Case(task, model, native=False, platform="gpu"))
+        step = registry.fast_step(Case(phase, model, native=False, platform="gpu"))
         assert step.run is run
         kernels = step.kernels
     layers = {each: dataclasses.replace(model.layers[each].packed(kernels), in_bounds=batch > 1) for each in stages}
     states = {each: x.conv.each_learner[learner].init(x, np.zeros(2, np.uint32), 0) for each, x in layers.items()}
     tally = None if layer else Tally(*[np.int32(0)] * 5)
     carry = jax.tree.map(as_array, Carry(layers, states, tally))
-    part = slice_of(entering(model, task.first), not layer)
-    assert_exported(functools.partial(run, task), carry, None if layer else model, part)
+    part = slice_of(entering(model, phase.first), not layer)
+    assert_exported(functools.partial(run, phase), carry, None if layer else model, part)

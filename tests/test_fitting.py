@@ -187,7 +187,7 @@ def test_what_is_kept_of_the_input_is_of_the_encoder_that_made_it():
     for images in (IMAGES.train_images, IMAGES.train_images[:3], IMAGES.train_images):
         state = trainer.initial_state()
         state.keep_numbers("encoder", Ranges(), jax.tree.leaves(Ranges().fit(images)))
-        made.append(trainer.training.cache.inputs("train", 0, [state]))
+        made.append(trainer.cache.inputs(trainer.plan[0], "train", [state]))
     assert np.any(made[0] != made[1])
     np.testing.assert_array_equal(made[0], made[2])
 

@@ -39,7 +39,6 @@ from snnjax.networks.forward import Known
 from snnjax.networks.graph import Graph
 from snnjax.runs import RunFolder
 from snnjax.training import epoch
-from snnjax.training.loop import Training
 
 T = 15
 SLOW = functools.partial(pytest.param, marks=pytest.mark.slow)
@@ -267,12 +266,12 @@ def test_what_is_read_twice_is_computed_once_and_dropped_when_nobody_reads_it_an
         Settings((1, 1, 0, 1), native=native),
         heard := Heard(),
     )
-    cache = trainer.training.cache
+    cache = trainer.cache
     kept = []
-    inputs = trainer.training.cache.inputs
+    inputs = cache.inputs
 
-    def inputs_and_kept(part, *args, **how):
-        result = inputs(part, *args, **how)
+    def inputs_and_kept(*args):
+        result = inputs(*args)
         kept.append({part: sorted(values) for part, values in cache._kept.items()})
         return result
 
@@ -343,7 +342,7 @@ CASES = {
 def test_a_join_that_hides_that_times_matter_is_refused(joins):
     networks = [skipping(join, dataclasses.replace(LAST, kernel=3)) for join in joins]
     with pytest.raises(InputError, match="the join of stage 4, must be True: who fires depends on when"):
-        Training(networks, tiny.images(), Settings((1,) * 4), seeds=(0, 1))
+        Trainer(networks, tiny.images(), Settings((1,) * 4), seeds=(0, 1))
 
 
 @pytest.mark.parametrize(
@@ -360,15 +359,14 @@ def test_what_enters_the_last_phase_is_what_the_model_computes(name, native, com
     network = CASES[name]
     data = tiny.images()
     trainer = Trainer(network, data, Settings((1,) * len(network.stages), batch_size=20, native=native))
-    training = trainer.training
     entered = {}
-    inputs = training.inputs
+    inputs = trainer.cache.inputs
 
     def recorded(phase, part, states):
         entered[part] = inputs(phase, part, states)
         return entered[part]
 
-    training.inputs = recorded
+    trainer.cache.inputs = recorded
     state = trainer.run(trainer.initial_state())
     first = network.first_supervised
     if not network.graph.outputs_entering(first, len(network.stages) - 1):
@@ -436,8 +434,8 @@ def test_networks_side_by_side_and_stopped_ones_are_each_alone(stages, monkeypat
     network = Network("around", (6, 28, 28), 10, stages)
     networks = [network.vary("layer1.threshold", value) for value in (15.0, 12.0)]
     settings = Settings((1,) * (len(stages) - 1) + (2,), batch_size=20, patience=0)
-    together = Training(networks, tiny.images(), settings)
-    stopped = together.initial_states()
+    together = Trainer(networks, tiny.images(), settings)
+    stopped = [together.initial_state(index) for index in range(len(networks))]
 
     def stop(states):
         if states[0].phase == len(together.plan) - 1 and states[0].shown:

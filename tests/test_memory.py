@@ -15,6 +15,7 @@ from snnjax.core import files
 from snnjax.data import digits
 from snnjax.training import epoch
 from snnjax.training.build import network_for
+from snnjax.training.runners import runner_of
 
 IMAGES = tiny.images()
 PLAIN = network_for(tiny.plain, IMAGES)
@@ -93,10 +94,11 @@ def test_slices_stay_placed_unless_they_are_large(large, monkeypatch):
     """On a CPU they lie where the outputs of the stage before are, but for the last one, which is filled up."""
     monkeypatch.setattr(epoch, "SLICE", 83)
     trainer = Trainer(PLAIN, digits().first(250, 40), Settings((1, 1), batch_size=20))
-    training, states = trainer.training, [trainer.initial_state()]
-    inputs = training.cache.inputs("train", 0, states)
+    states = [trainer.initial_state()]
+    phase = trainer.plan[0]
+    inputs = trainer.cache.inputs(phase, "train", states)
     monkeypatch.setattr(files, "LARGE", inputs.nbytes - large)
-    runner = training.runners.of_phase(trainer.plan[0], states, inputs)
+    runner = runner_of(trainer.job, phase, states, inputs)
     assert [*runner._starts] == [0, 128]
     assert len(runner._kept) == (0 if large else 2)
     (_, shared) = runner.place_slice(0)

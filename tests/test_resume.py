@@ -33,7 +33,7 @@ from snnjax.runs import checkpoint_folder, run_folder
 from snnjax.runs.checkpoint_folder import CHECKPOINT, PREVIOUS
 from snnjax.runs.run_folder import RunFolder
 from snnjax.runs.trained import Trained
-from snnjax.training import epoch, loop
+from snnjax.training import epoch
 from snnjax.training.loop import Trainer
 from snnjax.training.state import FORMAT, Callback, Settings, TrainState
 
@@ -114,8 +114,9 @@ def test_layers_that_learn_alone_go_on_within_an_epoch(learner, native, monkeypa
     conv = dataclasses.replace(first.branches[0], learners=learner, competition=competition)
     convs = [dataclasses.replace(conv, threshold=threshold) for threshold in (8.0, 9.0)]
     networks = [dataclasses.replace(small(), stages=(stage(each, pool=7), last)) for each in convs]
-    made = loop.Training(networks, images(), Settings((2, 0), batch_size=20, patience=0, native=native))
-    expected, states = made.run(made.initial_states()), made.initial_states()
+    made = Trainer(networks, images(), Settings((2, 0), batch_size=20, patience=0, native=native))
+    expected = made.run([made.initial_state(index) for index in range(2)])
+    states = [made.initial_state(index) for index in range(2)]
     kept = []
 
     def save(states):
@@ -134,9 +135,9 @@ def test_layers_that_learn_alone_go_on_within_an_epoch(learner, native, monkeypa
     callback = Callback()
     callback.started = progress.__setitem__
     callback.advanced = lambda images, correct: progress.update({[*progress][-1]: [*progress.values()][-1] - images})
-    again = loop.Training(networks, images(), made.settings, callback=callback)
+    again = Trainer(networks, images(), made.settings, callback=callback)
     for state in kept:
-        again.runners.check(state)
+        again.check_state(state)
     with pytest.raises(KeyboardInterrupt):
         again.run([*kept], save)
     progress.clear()

@@ -10,6 +10,7 @@ from snnjax.data import Dataset
 from snnjax.networks import stage
 from snnjax.training import epoch as epoch_module
 from snnjax.training.loop import Trainer
+from snnjax.training.runners import runner_of
 from snnjax.training.state import Settings
 
 
@@ -91,7 +92,7 @@ def test_epochs_of_the_trainer_are_the_judges(stages, batched, compilations, mon
     state = trainer.initial_state()
     state.weights = {name: np.asarray(weights) for name, weights in network.weights().items()}
     state.phase = len(trainer.plan) - 1
-    runner = trainer.training.runners.of_phase(trainer.plan[-1], [state], inputs)
+    runner = runner_of(trainer.job, trainer.plan[-1], [state], inputs)
     _, first = runner.run()
     results = [first]
     assert compilations(lambda: results.append(runner.run()[1])) == 0, "the second epoch compiles again"

@@ -15,6 +15,7 @@ import judge
 import numpy as np
 import pytest
 import reward_judge
+import tiny
 
 import snnjax
 from snnjax.core import devices
@@ -26,10 +27,10 @@ from snnjax.learners import RSTDP, STDP, SupervisedSTDP, Tally, TargetTime
 from snnjax.networks import Earliest, Majority, Model, Network, stage
 from snnjax.runs.run_folder import ONE_BY_ONE, RunFolder
 from snnjax.steps import accelerated, native, plain
-from snnjax.steps.plain import Carry, Slice, Task
+from snnjax.steps.plain import Carry, Phase, Slice
 from snnjax.steps.registry import Case, fast_step
-from snnjax.training.stage_cache import as_array
-from snnjax.training.state import plan
+from snnjax.training import runners
+from snnjax.training.placement import as_array
 
 T = 15
 PLAIN = LayerKernels()
@@ -38,7 +39,7 @@ RNG = np.random.default_rng(0)
 
 @functools.cache
 def compiled(step: Any) -> Any:
-    """A step of (task, carry, model, slice), one jitted function for all tests."""
+    """A step of (phase, carry, model, slice), one jitted function for all tests."""
     return jax.jit(step, static_argnums=0)
 
 
@@ -94,8 +95,8 @@ def learned(name: str, step: Any, kernels: LayerKernels, batch: int) -> tuple[Ca
     layer = dataclasses.replace(layer.packed(kernels), in_bounds=name not in OUTSIDE)
     carry, infos = jax.tree.map(as_array, Carry(dict(layer1=layer), dict(layer1=state))), []
     for start, stop, last in SPANS:
-        task = Task(("layer1",), learner=0, batch=batch)
-        carry, found = compiled(step)(task, carry, None, span(IMAGES, start, stop, last))
+        phase = Phase(("layer1",), learner=0, batch=batch)
+        carry, found = compiled(step)(phase, carry, None, span(IMAGES, start, stop, last))
         infos.append(jax.tree.map(lambda x, here=slice(start, stop): np.asarray(x[here]), found.infos["layer1"]))
     return carry._replace(layers=dict(layer1=carry.layers["layer1"].packed(PLAIN))), infos
 
@@ -166,8 +167,9 @@ def test_fast_steps_without_labels_are_the_plain_one(name, step, kernels, batch,
 
 
 def test_a_layer_without_a_learner_does_not_learn():
-    network = Network("fixed", (2, 8, 8), 2, (stage(Conv(4, 3, threshold=3)), stage(Conv(2, 3, learners=RSTDP()))))
-    assert [(phase.layers, phase.stage) for phase in plan(network, (5, 5))] == [((), 1)]
+    stages = stage(Conv(4, 3, threshold=3)), stage(Conv(10, 3, learners=RSTDP()))
+    trainer = snnjax.Trainer(Network("fixed", (6, 28, 28), 10, stages), tiny.images(), snnjax.Settings((5, 5)))
+    assert [(phase.layers, phase.first) for phase in trainer.plan] == [(("layer2",), 1)]
 
 
 # RSTDP: tests/test_reward.py compares its other steps with a judge
@@ -184,16 +186,16 @@ def test_batches_learned_by_reward_are_those_of_the_plain_step(name):
     convs = (Conv(12, kernel, padding=1, learners=learner) for kernel in kernels)
     network = reward_judge.network_of(stage(*convs), by_turns=by_turns)
     images, labels = (each[:24] for each in reward_judge.images_of(network))
-    task, model, carry = reward_judge.start_of(network, XLA, batch=6)
+    phase, model, carry = reward_judge.start_of(network, XLA, batch=6)
     for start, stop, last in ((0, 24, True), (6, 15, False), (0, 12, True)):
         part = span(images, start, stop, last, labels, np.int32(4))
         found, expected = (
-            compiled(step)(task, carry, model, part)
+            compiled(step)(phase, carry, model, part)
             for step in (accelerated.learn_reward_batches, plain.learn_supervised)
         )
         assert_equal(found[0], expected[0], atol=0)
         assert_equal(*(jax.tree.map(lambda x: x[:stop], each[1]) for each in (found, expected)), atol=0)
-        assert any(np.any(expected[0].layers[x].weights != model.layers[x].weights) for x in task.names)
+        assert any(np.any(expected[0].layers[x].weights != model.layers[x].weights) for x in phase.layers)
 
 
 # SupervisedSTDP
@@ -249,9 +251,9 @@ def taught(case: Any, step: Any, kernels: LayerKernels, batch: int = 1, spans: A
     """The carry, its layer as `PLAIN`; after each span the tally, and the results for images learned from."""
     model, images, labels = case
     packed, results = model.packed({"layer1": kernels}), []
-    carry, task = carry_of(packed), Task(("layer1",), batch=batch)
+    carry, phase = carry_of(packed), Phase(("layer1",), batch=batch)
     for start, stop, last in spans:
-        carry, found = compiled(step)(task, carry, packed, span(images, start, stop, last, labels, np.int32(9)))
+        carry, found = compiled(step)(phase, carry, packed, span(images, start, stop, last, labels, np.int32(9)))
         found = jax.tree.map(lambda x, here=slice(start, stop): np.asarray(x[here]), found)
         results.append((carry.tally, found))
     return carry._replace(layers=dict(layer1=carry.layers["layer1"].packed(PLAIN))), results
@@ -413,11 +415,11 @@ def test_the_registry_takes_the_step(name):
     supervised = network.stages[0].branches[0].learners.supervised
     names = [layer for _, layer, _ in network.layers()] if supervised else ["layer1"]
     for (compiled_kernels, platform, batch), wanted in zip(COLUMNS, expected, strict=True):
-        task = Task(tuple(names), batch=batch)
-        step = fast_step(Case(task, model, compiled_kernels, platform))
+        phase = Phase(tuple(names), batch=batch)
+        step = fast_step(Case(phase, model, compiled_kernels, platform))
         found = step and (step.run, step.kernels, step.clips)
         assert found == wanted, f"{batch} at a time on a {platform}, compiled kernels: {compiled_kernels}"
-        by_turns = fast_step(Case(task._replace(by_turns=True), model, compiled_kernels, platform))
+        by_turns = fast_step(Case(phase._replace(by_turns=True), model, compiled_kernels, platform))
         assert by_turns == (None if name.startswith("readout") else step)
 
 
@@ -427,11 +429,10 @@ def test_a_training_takes_the_steps_of_its_devices_and_says_where_one_image_at_a
     model = Model.of(network, network.initial_weights())
     for batch, one_by_one in ((1, ["layer1 (STDP)", "layer2 (RSTDP)"]), (4, [])):
         trainer = snnjax.Trainer(network, images, snnjax.Settings((1, 1), update_batch=batch))
-        runners = trainer.training.runners
-        assert runners.cache.placement.platform == devices.peers()[0].platform
+        assert trainer.job.placement.platform == devices.peers()[0].platform
         for platform, step, slow in (("cpu", None, []), ("gpu", accelerated.learn_features, one_by_one)):
-            runners.cache.placement.platform = platform
-            fast = runners.fast_step(runners.task(trainer.plan[0]), model)
+            trainer.job.placement.platform = platform
+            fast = runners.fast_step(trainer.job, trainer.plan[0], model)
             assert (fast and fast.run) is step
             assert trainer.one_by_one(trainer.initial_state()) == slow
             with RunFolder(tmp_path / f"{batch}_{platform}", trainer) as run:

@@ -32,10 +32,10 @@ from snnjax.layers.layer_kernels import XLA
 from snnjax.layers.spiking import Layer
 from snnjax.networks import NETWORKS
 from snnjax.steps import native, plain
-from snnjax.steps.plain import Task
+from snnjax.steps.plain import Phase
 from snnjax.training.advice import describe
 from snnjax.training.build import network_for
-from snnjax.training.stage_cache import as_array
+from snnjax.training.placement import as_array
 
 HERE = pathlib.Path(__file__)
 # All recorded cases, where the data of tests/test_agreement.py are at hand; the three largest are not kept here.
@@ -112,7 +112,7 @@ def test_recorded_decisions_times_and_weights(name, step, compiler):
     carry, images = carry_of(model), recorded["latency"][:, :, None, None]
     for at in range(6):
         shown = span(images, at, at + 1, False, labels, np.int32(4))
-        carry, found = compiled(step)(Task(("layer1",)), carry, model, shown)
+        carry, found = compiled(step)(Phase(("layer1",)), carry, model, shown)
         assert found.decisions[at] == recorded["decisions"][at]
         info = jax.tree.map(lambda x, at=at: np.asarray(x[at]), found.infos["layer1"])
         np.testing.assert_allclose(info["time"], recorded["times"][at][info["neuron"]], rtol=0, atol=1e-6)

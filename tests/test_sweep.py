@@ -166,7 +166,7 @@ def test_states_of_other_groups_are_left_alone(tmp_path):
     folder = tmp_path / GROUPS
     folder.mkdir()
     first, second = sweep.groups((), folder)
-    begun = [Progress(each.training(IMAGES, SETTINGS, None, [0]).initial_states()) for each in (first, second)]
+    begun = [Progress([each.trainer(IMAGES, SETTINGS, None, [0]).initial_state()]) for each in (first, second)]
     second.save(begun[1])
     assert places(sweep, folder=folder) == [[1], [0]]
     assert places(sweep, folder=folder, done=[1]) == [[0]]

@@ -21,11 +21,11 @@ from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, convergence
 from snnjax.networks import Network, SpikingNetwork, stage
 from snnjax.networks.forward import Known
-from snnjax.training import epoch_results
+from snnjax.training import epoch_results, runners
 from snnjax.training.advice import describe, diagnose_decisions, diagnose_outputs
 from snnjax.training.draws import key_of
 from snnjax.training.groups import named
-from snnjax.training.loop import Trainer, Training
+from snnjax.training.loop import Trainer
 from snnjax.training.state import Callback, Settings, TrainState
 from snnjax.training.sweep import Sweep
 
@@ -97,7 +97,7 @@ def test_bounds_that_allow_other_kernels_are_no_mere_numbers():
         np.testing.assert_allclose(states[1].weights[name], weights, atol=1e-6)
     assert alone.weights["layer1"].min() < -0.5 < states[0].weights["layer1"].min()
     with pytest.raises(ValueError, match="`networks` must differ in numbers alone"):
-        Training([spec, trainer.network], DATA, settings)
+        Trainer([spec, trainer.network], DATA, settings)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ LOW = dataclasses.replace(DATA, train_images=DATA.train_images[:, 1:], test_imag
         (lambda: Settings((1, 1), seed=-1), "`seed` .*got -1"),
         (lambda: Trainer(SHALLOW, WIDE, Settings((1, 1))), "the network has 10 classes, digits has 11"),
         (lambda: Trainer(SHALLOW, LOW, Settings((1, 1))), r"takes \(6, 28, 28\), .*become \(6, 27, 28\)"),
-        (lambda: Training([SHALLOW, SHALLOW], DATA, Settings((1, 1)), [1]), "`seeds` .*got 1 of 2"),
+        (lambda: Trainer([SHALLOW, SHALLOW], DATA, Settings((1, 1)), seeds=[1]), "`seeds` .*got 1 of 2"),
     ],
 )
 def test_bad_arguments_are_named(call, words):
@@ -194,17 +194,17 @@ def test_a_branch_continues_from_the_images_of_the_one_before():
     state = trainer.initial_state()
     for phase, shown in enumerate((0, 0, 3 * 40 % 50)):
         state.phase = phase
-        assert [*trainer.training.runners.fresh(state, 0)[0].values()] == [shown]
+        assert [*runners.learners_at_start(trainer.job, state, 0)[0].values()] == [shown]
 
 
 def test_each_learner_of_a_layer_has_a_key_of_its_own(monkeypatch):
     for rule in (STDP, RSTDP):
         monkeypatch.setattr(rule, "init", lambda self, layer, key, seen: key)
     trainer = Trainer(BY_TURNS, DATA, Settings((1, 1), update_batch=2**31 - 1))
-    assert trainer.training.runners.task(trainer.plan[0]).batch == 40, "of no more images than there are"
+    assert trainer.plan[0].batch == 40, "of no more images than there are"
     assert trainer.uncompiled() == ["layer1 (STDP)", "layer1 (RSTDP)", "layer2 (RSTDP)"]
-    assert trainer.training.runners.fresh(trainer.initial_state(), 0)[0]["layer1"].tolist() == [0, 0]
-    keys = trainer.training.runners.fresh(dataclasses.replace(trainer.initial_state(), phase=1), 0)[0]
+    assert runners.learners_at_start(trainer.job, trainer.initial_state(), 0)[0]["layer1"].tolist() == [0, 0]
+    keys = runners.learners_at_start(trainer.job, dataclasses.replace(trainer.initial_state(), phase=1), 0)[0]
     assert {name: key.tolist() for name, key in keys.items()} == dict(layer1=[1 << 16, 0], layer2=[1, 0])
 
 

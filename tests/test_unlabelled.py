@@ -15,7 +15,6 @@ from snnjax.data import load
 from snnjax.encoding import Whitening
 from snnjax.networks import stage
 from snnjax.runs.results_file import read_results
-from snnjax.training.loop import Training
 
 DATA = tiny.images()
 FEW = DATA.keep_labels(20)
@@ -72,8 +71,8 @@ def test_several_networks_and_stages_learn_from_few_labels():
     encoder = Whitening(time_steps=15)
     spec = dataclasses.replace(tiny.branches(Images.of(FEW, encoder)), encoder=encoder)
     settings = Settings((1, 1, 2), mirror=True, update_batch=25, patience=0)
-    training = Training([spec, spec], FEW, settings, seeds=[0, 1])
-    states = training.run(training.initial_states())
+    trainer = Trainer([spec, spec], FEW, settings, seeds=[0, 1])
+    states = trainer.run([trainer.initial_state(index) for index in range(2)])
     for seed, state in enumerate(states):
         alone = Trainer(spec, FEW, dataclasses.replace(settings, seed=seed))
         expected = alone.run(alone.initial_state())

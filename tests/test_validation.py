@@ -28,7 +28,6 @@ from snnjax.encoding import ON_OFF
 from snnjax.runs.results_file import read_results
 from snnjax.runs.sweep_folder import SweepFolder
 from snnjax.runs.trained import Trained
-from snnjax.training.loop import Training
 
 HELD_OUT = digits().first(80, 40).hold_out(0.5, 0)
 QUICK = Settings((1, 3), batch_size=20, patience=0)
@@ -258,7 +257,7 @@ def test_the_folder_of_a_sweep_that_stops_before_or_amid_its_tests_ends_the_same
         with pytest.raises(KeyboardInterrupt):
             folder.run()
     assert with_test(records_of(tmp_path)) == BEST[:tests]
-    monkeypatch.setattr(Training, "run", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(Trainer, "run", lambda *_: pytest.fail("trained again"))
     with SweepFolder(tmp_path, sweep_of([*SILENT, *BEST])) as folder:
         assert plain(folder.run()) == plain(records_of(tmp_path)) == plain(records_of(swept))
 

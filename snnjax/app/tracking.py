@@ -63,13 +63,13 @@ class Tracker(contextlib.AbstractContextManager["Tracker"]):
             self._writer.add_histogram(f"{name}/weights", state.weights[name], state.done, bins="auto")
         for name, wins in diagnosis.get("wins", {}).items():
             total = int(np.sum(wins))
-            per_image = total / self._trainer.training.runners.images(phase)
+            per_image = total / phase.images
             self._scalars({f"{name}/winners_per_image": per_image}, state.done)
             if total:
                 won = np.repeat(np.arange(len(wins)), np.int64(np.ceil(np.asarray(wins) * min(1, DRAWN / total))))
                 bins = np.arange(len(wins) + 1)
                 self._writer.add_histogram(f"{name}/winners_by_feature", won, state.done, bins=bins)
-        if not phase.layers:
+        if phase.supervised:
             for part in ("train", self._trainer.data.tested):
                 self._scalars({f"{key}/{part}": value for key, value in state.epochs[-1][part].items()}, state.done)
 

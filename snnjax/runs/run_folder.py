@@ -70,7 +70,7 @@ class RunFolder(CheckpointFolder):
 
     def _restore(self, arrays: Arrays, meta: Json) -> None:
         self.state = TrainState.unflatten(arrays, meta)
-        self.trainer.training.runners.check(self.state)
+        self.trainer.check_state(self.state)
 
     def start(self) -> TrainState:
         """The state to begin with: the stored one, or the initial one."""
@@ -82,7 +82,8 @@ class RunFolder(CheckpointFolder):
         if not self.state and (taken := self.trainer.taken):
             rules = f", with {taken.rules}" if taken.rules else ""
             note = f"{', '.join(taken.weights)} as learned by {self._source}{rules}"
-            if learning := dict.fromkeys(name for phase in plan[state.phase :] for name in phase.layers):
+            unsupervised = [phase for phase in plan[state.phase :] if not phase.supervised]
+            if learning := dict.fromkeys(name for phase in unsupervised for name in phase.layers):
                 note += f"; without labels, {', '.join(learning)} will learn"
             self.notes.append(note)
         if not self.results and (names := self.trainer.one_by_one(state)):

@@ -18,18 +18,18 @@ from snnjax.learners import SupervisedSTDP
 from snnjax.networks import Model
 from snnjax.networks.decision import decide, majority
 from snnjax.steps.native import count_slice
-from snnjax.steps.plain import Carry, Slice, StepResult, Supervised, Task, end_epoch, outcome, where
+from snnjax.steps.plain import Carry, Phase, Slice, StepResult, Supervised, end_epoch, outcome, where
 
 
-def learn_features(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, StepResult]:
+def learn_features(phase: Phase, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, StepResult]:
     """As `plain.learn_unsupervised`, by `STDP`, of a layer with the kernels `XLA` within its bounds."""
-    (name,) = task.names
-    batch = task.batch
+    (name,) = phase.layers
+    batch = phase.batch
 
     def one_batch(learned: Any, images: Any) -> Any:
         layer, state = learned
         images, shown = images
-        learner = layer.conv.each_learner[task.learner]
+        learner = layer.conv.each_learner[phase.learner]
         winners = jax.vmap(lambda image: learner.forward(layer, state, image, None).winners)(images)
         feature = jnp.where(shown[:, None], winners.feature, -1)
         rates = jax.vmap(learner.rates)(state + jnp.arange(batch))
@@ -39,14 +39,14 @@ def learn_features(task: Task, carry: Carry, model: Model | None, part: Slice) -
 
     begin = carry.layers[name], carry.states[name]
     (layer, state), feature = _run_batches(one_batch, begin, (part.inputs,), part, batch)
-    return end_epoch(task, Carry({name: layer}, {name: state}), part.last), StepResult({name: feature})
+    return end_epoch(phase, Carry({name: layer}, {name: state}), part.last), StepResult({name: feature})
 
 
-def learn_reward_batches(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
+def learn_reward_batches(phase: Phase, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
     """As `plain.learn_supervised`, of deciding `RSTDP` layers with the kernels `XLA` within their bounds."""
-    rule = Supervised(task, model, part.batch_size)
-    names = task.names
-    batch = task.batch
+    rule = Supervised(phase, model, part.batch_size)
+    names = phase.layers
+    batch = phase.batch
 
     def one_batch(carry: Carry, images: Any) -> Any:
         layers, states, tally = carry
@@ -93,14 +93,14 @@ def _scan_packed(function: Any, carry: Any, xs: Any) -> Any:
     return carry, jax.vmap(unpack)(result)
 
 
-def learn_readout(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
+def learn_readout(phase: Phase, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
     """As `plain.learn_supervised`, of a layer with the kernels `XLA` within its bounds.
 
     The slice starts at a multiple of the batch, and so does the number of images. Decisions and infos, which
     learning does not need, are computed after all images.
     """
-    (name,) = task.names
-    batch = task.batch
+    (name,) = phase.layers
+    batch = phase.batch
     layer = carry.layers[name]
     state = carry.states[name]
     shown = part.shown
@@ -122,7 +122,7 @@ def learn_readout(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[
     tally = count_slice(carry.tally, outcome(decisions, part.labels), part)
     layers = {name: dataclasses.replace(layer, stored=rows.reshape(layer.stored.shape))}
     carry = Carry(layers, {name: dict(state, excess=excess)}, tally)
-    return Supervised(task, model, part.batch_size).end_epoch(carry, part.last), StepResult(infos, decisions)
+    return Supervised(phase, model, part.batch_size).end_epoch(carry, part.last), StepResult(infos, decisions)
 
 
 class _Results(NamedTuple):

@@ -14,16 +14,16 @@ from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, SupervisedSTDP, Tally
 from snnjax.networks import Earliest, Model
 from snnjax.networks.decision import majority
-from snnjax.steps.plain import Carry, Slice, StepResult, Supervised, Task, end_epoch, outcome, where
+from snnjax.steps.plain import Carry, Phase, Slice, StepResult, Supervised, end_epoch, outcome, where
 
 
-def learn_stdp(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, StepResult]:
+def learn_stdp(phase: Phase, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, StepResult]:
     """As `plain.learn_unsupervised`, by `STDP`, of a layer with the kernels `BLOCKS`."""
-    (name,) = task.names
+    (name,) = phase.layers
     layer = carry.layers[name]
     state = carry.states[name]
     conv = layer.conv
-    learner = cast(STDP, conv.each_learner[task.learner])
+    learner = cast(STDP, conv.each_learner[phase.learner])
     wta = cast(WTA, conv.competition)
     numbers = state + jnp.arange(len(part.inputs), dtype=jnp.int32) - part.start
     result = blocks.learn_by_stdp(
@@ -42,16 +42,16 @@ def learn_stdp(task: Task, carry: Carry, model: Model | None, part: Slice) -> tu
     )
     layers = {name: dataclasses.replace(layer, stored=result.weights)}
     states = {name: state + part.stop - part.start}
-    return end_epoch(task, Carry(layers, states), part.last), StepResult({name: result.feature})
+    return end_epoch(phase, Carry(layers, states), part.last), StepResult({name: result.feature})
 
 
-def learn_target_time(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, StepResult]:
+def learn_target_time(phase: Phase, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, StepResult]:
     """As `plain.learn_unsupervised`, by `TargetTime`, of a layer with the kernels `NATIVE` within its bounds."""
-    (name,) = task.names
+    (name,) = phase.layers
     layer = carry.layers[name]
     state = carry.states[name]
     conv = layer.conv
-    learner = conv.each_learner[task.learner]
+    learner = conv.each_learner[phase.learner]
     size = conv.output_size((part.inputs.shape[2], part.inputs.shape[3]))
     shown = state["shown"] + (jnp.arange(len(part.inputs)) - part.start).astype(jnp.uint32)
     positions = jax.vmap(lambda number: learner.positions(state, number, size))(shown)
@@ -69,12 +69,12 @@ def learn_target_time(task: Task, carry: Carry, model: Model | None, part: Slice
     layer = dataclasses.replace(layer, stored=patches.weights)
     layer, state, info = learner.learned(layer, state, patches, part.stop - part.start)
     info["threshold_rate"] = jnp.full(len(part.inputs), info["threshold_rate"])
-    return end_epoch(task, Carry({name: layer}, {name: state}), part.last), StepResult({name: info})
+    return end_epoch(phase, Carry({name: layer}, {name: state}), part.last), StepResult({name: info})
 
 
-def learn_readout(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
+def learn_readout(phase: Phase, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
     """As `plain.learn_supervised`, by `SupervisedSTDP`, of a single deciding layer with the kernels `XLA`."""
-    (name,) = task.names
+    (name,) = phase.layers
     layer = carry.layers[name]
     state = carry.states[name]
     learner = cast(SupervisedSTDP, layer.conv.last_learner)
@@ -103,7 +103,7 @@ def learn_readout(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[
     states = {name: dict(state, excess=result.excess)}
     infos = {key: getattr(result, key) for key in ("neuron", "time", "error", "label", "threshold")}
     carry = Carry(layers, states, count_slice(carry.tally, outcome(result.decision, part.labels), part))
-    carry = Supervised(task, model, part.batch_size).end_epoch(carry, part.last)
+    carry = Supervised(phase, model, part.batch_size).end_epoch(carry, part.last)
     return carry, StepResult({name: infos}, result.decision)
 
 
@@ -119,13 +119,13 @@ def count_slice(tally: Any, outcomes: jax.Array, part: Slice) -> Tally:
     return Tally(right + old * tally.correct, wrong + old * tally.wrong, rest, tally.batch + ended, tally.epoch)
 
 
-def learn_reward(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
+def learn_reward(phase: Phase, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
     """As `plain.learn_supervised`, by `RSTDP`: of deciding layers, or of one and the one before, with kernels `BLOCKS`.
 
     Rates change after a batch only, so that layers learn from the rest of a batch in one call.
     """
-    teach = _teach_deciding if task.first == model.last else _teach_two
-    rule = Supervised(task, model, part.batch_size)
+    teach = _teach_deciding if phase.first == model.last else _teach_two
+    rule = Supervised(phase, model, part.batch_size)
 
     def learn_batch(state: Any) -> Any:
         start, carry, result = state
@@ -170,7 +170,7 @@ def _learn_deciding(layer: Layer, state: Any, part: Slice, turn: Any) -> tuple[L
 
 def _teach_two(rule: Supervised, carry: Carry, part: Slice) -> tuple[dict[str, Layer], StepResult]:
     """A layer and the deciding one learn, by the votes of the latter."""
-    earlier, last = rule.task.names
+    earlier, last = rule.phase.layers
     before = carry.layers[earlier]
     layer = carry.layers[last]
     wta = cast(WTA, before.conv.competition)
@@ -188,7 +188,7 @@ def _teach_two(rule: Supervised, carry: Carry, part: Slice) -> tuple[dict[str, L
         classes=layer.classes,
         time_steps=layer.time_steps,
         kept=carry.states[last].get("kept"),
-        pool=native_pooling(before.conv, rule.model.network.stages[rule.task.first].pool),
+        pool=native_pooling(before.conv, rule.model.network.stages[rule.phase.first].pool),
     )
     layers = {
         earlier: dataclasses.replace(before, stored=first.weights),

@@ -1,6 +1,6 @@
 """The steps that define learning: the effect of a slice of an epoch on layers, image by image or batch by batch.
 
-Every step, plain or fast, is a pure function `step(task, carry, model, part)` from which come a new `Carry` and a
+Every step, plain or fast, is a pure function `step(phase, carry, model, part)` from which come a new `Carry` and a
 `StepResult`.
 """
 
@@ -21,26 +21,40 @@ from snnjax.networks.decision import Decided, decide
 from snnjax.networks.forward import Known
 
 
-class Task(NamedTuple):
-    """The settings that a step is compiled for.
+class Phase(NamedTuple):
+    """A part of a training: what learns, and from how many images.
+
+    One layer learns without labels, or several jointly, or all supervised layers; without `layers`, the decision is
+    fitted.
 
     Attributes:
-      names: of the layers that learn, in order.
+      layers: names of those that learn, in order.
       first: number of the stage that the inputs enter.
       learner: index among a layer's learners of the one that learns.
       batch: images that are passed forward with the same weights; of joint learners, their batch.
       by_turns: as of `Network.reward_by_turns`.
-      end: number after the last stage of layers that learn jointly.
-      rest: images in the last batch of an epoch of joint learners, 0 if it is whole.
+      end: number after the last stage of layers that learn jointly; 0: a layer learns alone, or from labels.
+      images: of an epoch.
+      supervised: whether labels are needed.
+      name: as in messages and reports, such as "STDP layer1".
+      epochs: passes over the images.
     """
 
-    names: tuple[str, ...]
+    layers: tuple[str, ...]
     first: int = 0
     learner: int = -1
     batch: int = 1
     by_turns: bool = False
     end: int = 0
-    rest: int = 0
+    images: int = 0
+    supervised: bool = False
+    name: str = ""
+    epochs: int = 1
+
+    @property
+    def rest(self) -> int:
+        """Images in the last batch of an epoch, 0 if it is whole."""
+        return self.images % self.batch
 
 
 class Carry(NamedTuple):
@@ -61,7 +75,7 @@ class Slice(NamedTuple):
     """Images of an epoch that enter a program at once, some of which are learned from.
 
     Attributes:
-      inputs: (S, C, H, W), what the task's first stage reads; or `Known`, the outputs (S, F, H, W) that stages read
+      inputs: (S, C, H, W), what the phase's first stage reads; or `Known`, the outputs (S, F, H, W) that stages read
         from before it, where later ones do too.
       start, stop: () int32, the images from number `start` to before `stop` are learned from.
       last: () bool, whether the epoch ends with them.
@@ -100,18 +114,18 @@ class StepResult(NamedTuple):
     decisions: Any = None
 
 
-def learn_unsupervised(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, StepResult]:
+def learn_unsupervised(phase: Phase, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, StepResult]:
     """One layer learns without labels."""
-    respond = functools.partial(respond_unsupervised, task)
-    update = functools.partial(update_unsupervised, task)
-    carry, result = _learn_in_order(respond, update, carry, part, task.batch)
-    return end_epoch(task, carry, part.last), result
+    respond = functools.partial(respond_unsupervised, phase)
+    update = functools.partial(update_unsupervised, phase)
+    carry, result = _learn_in_order(respond, update, carry, part, phase.batch)
+    return end_epoch(phase, carry, part.last), result
 
 
-def learn_supervised(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
+def learn_supervised(phase: Phase, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
     """All supervised layers learn, from labels and from the network's decisions."""
-    rule = Supervised(task, model, part.batch_size)
-    carry, result = _learn_in_order(rule.respond, rule.update, carry, part, task.batch)
+    rule = Supervised(phase, model, part.batch_size)
+    carry, result = _learn_in_order(rule.respond, rule.update, carry, part, phase.batch)
     return rule.end_epoch(carry, part.last), result
 
 
@@ -155,10 +169,10 @@ def _learn_in_order(
     return learned
 
 
-def learn_jointly(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
+def learn_jointly(phase: Phase, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
     """Layers of neighbouring stages learn without labels, from whole batches."""
-    batch = task.batch
-    rest = task.rest
+    batch = phase.batch
+    rest = phase.rest
 
     def learn(learned: tuple[Carry, Any], start: jax.Array, size: int) -> tuple[Carry, Any]:
         carry, all_infos = learned
@@ -166,8 +180,8 @@ def learn_jointly(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[
         layers = dict(carry.layers)
         states = dict(carry.states)
         batch_inputs = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, size), part.inputs)
-        known = known_of(batch_inputs, task.first)
-        for stage in range(task.first, task.end):
+        known = known_of(batch_inputs, phase.first)
+        for stage in range(phase.first, phase.end):
             inputs = input_batch(model, known, number=stage, timed=True)
             responses = []
             for name in model.network.names[stage]:
@@ -176,7 +190,7 @@ def learn_jointly(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[
                     continue
                 layer = layers[name]
                 state = states[name]
-                learner = layer.conv.each_learner[task.learner]
+                learner = layer.conv.each_learner[phase.learner]
                 response = learner.forward(layer, state, inputs, None)
                 after, states[name], infos[name] = learner.update(layer, state, inputs, response, None)
                 layers[name] = marked_as(layer, after)
@@ -198,35 +212,35 @@ def learn_jointly(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[
     if rest:
         short = functools.partial(learn, start=whole, size=rest)
         learned = jax.lax.cond(whole < part.stop, short, lambda x: x, learned)
-    return end_epoch(task, learned[0], part.last), StepResult(learned[1])
+    return end_epoch(phase, learned[0], part.last), StepResult(learned[1])
 
 
 def known_of(inputs: Any, first: int) -> Known:
-    """What is known of images, given the inputs of a task whose first stage is number `first`."""
+    """What is known of images, given the inputs of a phase whose first stage is number `first`."""
     return inputs if isinstance(inputs, Known) else Known(inputs={first: inputs})
 
 
-def end_epoch(task: Task, carry: Carry, last: jax.Array) -> Carry:
+def end_epoch(phase: Phase, carry: Carry, last: jax.Array) -> Carry:
     """The carry with the states of learners after an epoch, if `last`."""
-    learners = {name: carry.layers[name].conv.each_learner[task.learner] for name in task.names}
+    learners = {name: carry.layers[name].conv.each_learner[phase.learner] for name in phase.layers}
     ended = {name: learners[name].end_epoch(state) for name, state in carry.states.items()}
     return carry._replace(states=where(last, ended, carry.states))
 
 
-def respond_unsupervised(task: Task, carry: Carry, image: jax.Array, label: None) -> Any:
+def respond_unsupervised(phase: Phase, carry: Carry, image: jax.Array, label: None) -> Any:
     """The response of the learner that learns without labels to an image (C, H, W)."""
-    (name,) = task.names
+    (name,) = phase.layers
     layer = carry.layers[name]
-    return layer.conv.each_learner[task.learner].forward(layer, carry.states[name], image, None)
+    return layer.conv.each_learner[phase.learner].forward(layer, carry.states[name], image, None)
 
 
 def update_unsupervised(
-    task: Task, carry: Carry, image: jax.Array, label: None, response: Any
+    phase: Phase, carry: Carry, image: jax.Array, label: None, response: Any
 ) -> tuple[Carry, StepResult]:
     """Learns from it."""
-    (name,) = task.names
+    (name,) = phase.layers
     layer = carry.layers[name]
-    learner = layer.conv.each_learner[task.learner]
+    learner = layer.conv.each_learner[phase.learner]
     learned, state, info = learner.update(layer, carry.states[name], image, response, None)
     return Carry({name: marked_as(layer, learned)}, {name: state}), StepResult({name: info})
 
@@ -243,25 +257,25 @@ class Supervised(NamedTuple):
     """Learning of supervised layers.
 
     Attributes:
-      task: names them.
+      phase: names them.
       model: the network; layers of the carry take the place of its own.
       batch_size: as of `Slice`.
     """
 
-    task: Task
+    phase: Phase
     model: Model
     batch_size: jax.Array
 
     def respond(self, carry: Carry, image: Any, label: jax.Array) -> _Passed:
         """Passes an image forward, one of the inputs of a `Slice`."""
         model = self.model.updated(carry.layers)
-        known = known_of(image, self.task.first)
+        known = known_of(image, self.phase.first)
         inputs: dict[str, jax.Array] = {}
         responses: dict[str, Any] = {}
-        for stage in range(self.task.first, model.last + 1):
+        for stage in range(self.phase.first, model.last + 1):
             # Times matter up to the last of the earlier layers that learn, from there on only which neurons fire.
             timed = stage < model.last or model.network.decision.timed
-            for name in (x for x in model.network.names[stage] if x in self.task.names):
+            for name in (x for x in model.network.names[stage] if x in self.phase.layers):
                 latency = model.input_of(stage, known, timed=timed)
                 known = known._replace(inputs=known.inputs | {stage: latency})
                 inputs[name] = latency
@@ -296,8 +310,8 @@ class Supervised(NamedTuple):
     def turns(self, tally: Any, ahead: int = 0) -> dict[str, Any]:
         """Whether each layer learns in this batch, or in one ahead, () bool by name."""
         first = tally.epoch + (tally.batch + ahead) % 2 == 0
-        names = self.task.names
-        return {name: not self.task.by_turns or (first if name == names[0] else ~first) for name in names}
+        names = self.phase.layers
+        return {name: not self.phase.by_turns or (first if name == names[0] else ~first) for name in names}
 
     def count_outcomes(self, carry: Carry, outcomes: jax.Array, images: Any) -> tuple[Any, Tally]:
         """Counts the outcomes of some images, and ends the batch after its last image: new states and tally."""
@@ -322,7 +336,7 @@ class Supervised(NamedTuple):
     def end_epoch(self, carry: Carry, last: jax.Array) -> Carry:
         """The carry, after an epoch if `last`: its last batch may be short."""
         states, tally = self._end_batch(last & (carry.tally.seen > 0), carry)
-        return end_epoch(self.task, Carry(carry.layers, states, tally._replace(epoch=tally.epoch + last)), last)
+        return end_epoch(self.phase, Carry(carry.layers, states, tally._replace(epoch=tally.epoch + last)), last)
 
 
 def marked_as(before: Layer, after: Layer) -> Layer:

@@ -12,20 +12,20 @@ from snnjax.learners import RSTDP, STDP, SupervisedSTDP, TargetTime
 from snnjax.networks import Earliest, Majority, Model
 from snnjax.steps import accelerated, native
 from snnjax.steps.deciding import suits_readout
-from snnjax.steps.plain import Task
+from snnjax.steps.plain import Phase
 
 
 class Case(NamedTuple):
-    """A task with its model and settings: the argument of each condition of a fast step.
+    """A phase with its model and settings: the argument of each condition of a fast step.
 
     Attributes:
-      task: which layers learn, and how.
+      phase: which layers learn, and how.
       model: the network, with all its layers.
       native: whether compiled kernels are wanted.
       platform: of the devices, such as "cpu".
     """
 
-    task: Task
+    phase: Phase
     model: Model
     native: bool
     platform: str
@@ -33,18 +33,18 @@ class Case(NamedTuple):
     @property
     def layers(self) -> list[Layer]:
         """The layers that learn."""
-        return [self.model.layers[name] for name in self.task.names]
+        return [self.model.layers[name] for name in self.phase.layers]
 
     @property
     def joined(self) -> bool:
         """Whether the inputs are what the first stage reads, not outputs from which several stages are computed."""
-        supervised = any(layer.conv.each_learner[self.task.learner].supervised for layer in self.layers)
-        return not supervised or not self.model.network.graph.outputs_entering(self.task.first, self.model.last)
+        supervised = any(layer.conv.each_learner[self.phase.learner].supervised for layer in self.layers)
+        return not supervised or not self.model.network.graph.outputs_entering(self.phase.first, self.model.last)
 
     @property
     def only_deciding(self) -> bool:
         """Whether deciding layers alone learn."""
-        return self.task.first == self.model.last
+        return self.phase.first == self.model.last
 
 
 Condition = Callable[[Case], bool]
@@ -60,18 +60,18 @@ def _accelerator(case: Case) -> bool:
 
 
 def _batches(case: Case) -> bool:
-    return case.task.batch > 1
+    return case.phase.batch > 1
 
 
 def _one_by_one(case: Case) -> bool:
-    return case.task.batch == 1
+    return case.phase.batch == 1
 
 
 def _large_stdp(case: Case) -> bool:
     """Whether the compiled step can learn a layer, and is faster than the plain one with compiled kernels."""
     (layer,) = case.layers
     conv = layer.conv
-    rule = conv.each_learner[case.task.learner]
+    rule = conv.each_learner[case.phase.learner]
     plain = type(conv.competition) is WTA and conv.one_threshold and finite(rule.bounds) and not rule.pointwise
     return plain and conv.features * layer.weights.shape[1] >= _LARGE
 
@@ -89,7 +89,7 @@ def _compiled_reward(case: Case) -> bool:
 def _two_layers(case: Case) -> bool:
     """Whether two stages of one layer each learn, the second of which reads the first alone, which has `WTA`."""
     graph = case.model.network.graph
-    stages = [case.model.stage(number) for number in range(case.task.first, case.model.last + 1)]
+    stages = [case.model.stage(number) for number in range(case.phase.first, case.model.last + 1)]
     chain = graph.plain(case.model.last) and graph.sources(case.model.last) == (case.model.last,)
     if [len(stage) for stage in stages] != [1, 1] or not chain:
         return False
@@ -100,7 +100,7 @@ def _two_layers(case: Case) -> bool:
 
 def _readout(case: Case) -> bool:
     """Whether a single deciding layer learns, under `Earliest`."""
-    single = case.only_deciding and len(case.layers) == 1 and not case.task.by_turns
+    single = case.only_deciding and len(case.layers) == 1 and not case.phase.by_turns
     return single and type(case.model.network.decision) is Earliest
 
 
@@ -118,7 +118,7 @@ class Step(NamedTuple):
     Attributes:
       learner: the type of all learners; a subclass may learn otherwise.
       conditions: of the cases that it can learn, all of them.
-      run: the step, of (task, carry, model, slice).
+      run: the step, of (phase, carry, model, slice).
       kernels: of the layers that learn; they say how weights are stored.
       clips: whether it takes weights outside of their bounds too, which the first update clips.
     """
@@ -151,7 +151,7 @@ def fast_step(case: Case) -> Step | None:
     """The fast step of a case, if there is one."""
     if not case.joined:
         return None
-    learners = {type(layer.conv.each_learner[case.task.learner]) for layer in case.layers}
+    learners = {type(layer.conv.each_learner[case.phase.learner]) for layer in case.layers}
     for step in STEPS:
         if learners == {step.learner} and all(condition(case) for condition in step.conditions):
             return step

@@ -20,7 +20,7 @@ from snnjax.learners import Diagnosis, Learner, Signal, Tally
 from snnjax.networks import Model, Network
 from snnjax.networks.decision import is_fitted, unfitted
 from snnjax.networks.model import check_weights
-from snnjax.training.stage_cache import as_array
+from snnjax.training.placement import as_array
 from snnjax.training.state import TrainState
 
 _array: Any = jax.ShapeDtypeStruct  # stands in for an array

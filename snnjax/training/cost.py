@@ -17,8 +17,7 @@ from snnjax.networks.decision import is_fitted
 from snnjax.networks.model import Model, check_fitted, rounded_weights
 from snnjax.networks.operations import count_batch, synapses
 from snnjax.steps.deciding import deciding_kernels
-from snnjax.training.placement import Placement, Timer
-from snnjax.training.stage_cache import as_array
+from snnjax.training.placement import Placement, Timer, as_array
 
 MOMENTS = 20
 """Steps, evenly spaced, after each of which the network decides; all steps where there are fewer."""

@@ -13,8 +13,9 @@ from snnjax.core import files
 from snnjax.core.components import leaves, with_leaves
 from snnjax.core.errors import InputError
 from snnjax.layers.spiking import Layer
+from snnjax.networks.batches import decide_batch
 from snnjax.steps import registry
-from snnjax.steps.plain import Carry, StepResult, Task
+from snnjax.steps.plain import Carry, Phase, StepResult, known_of
 from snnjax.training.contracts import check_decisions
 from snnjax.training.placement import NETWORKS, Placement, Timer, count_of, has_own, learning_program, place
 
@@ -33,15 +34,13 @@ class EpochImages:
     Attributes:
       inputs: (N, C, H, W), or (networks, N, C, H, W); or of 2N images, see `shown_order`. Or a tree of such arrays.
       labels: (N,) int32 of supervised learning, None elsewhere.
-      order: of the number of an epoch: `shown_order`.
-      most: images of an epoch that are learned from, those shown first; None: all.
+      order: of the number of an epoch: `shown_order`; those shown first are learned from, as many as the phase takes.
       batch_size: as of `Settings`, of supervised learning.
     """
 
     inputs: Any
     labels: np.ndarray | None = None
     order: Callable[[int], np.ndarray | None] = lambda epoch: None
-    most: int | None = None
     batch_size: int = 1
 
 
@@ -57,9 +56,8 @@ class EpochRunner:
     def __init__(
         self,
         *,
-        name: str,
+        phase: Phase,
         placement: Placement,
-        task: Task,
         step: Callable[..., Any],
         fast: registry.Step | None,
         carry: Carry,
@@ -68,20 +66,20 @@ class EpochRunner:
     ):
         """`step` defines the learning, `fast` computes the same faster, if given; trees are stacked."""
         self.placement = placement
-        self.task = task
+        self.phase = phase
         self.images = images
-        self._plain = learning_program(step, task, placement.learning)
-        self._fast = learning_program(fast.run, task, placement.learning) if fast else self._plain
+        compiled = phase._replace(name="", epochs=0)  # programs do not depend on these
+        self._plain = learning_program(step, compiled, placement.learning)
+        self._fast = learning_program(fast.run, compiled, placement.learning) if fast else self._plain
         self._clips = fast is not None and fast.clips
         self.carry = place(carry, placement.learning, NETWORKS)
         self.model = place(model, placement.learning, NETWORKS)
-        self.timer = Timer(name)
+        self.timer = Timer(phase.name)
         self._in_bounds = False
         order = images.order(0)
         self._count = count_of(images.inputs) if order is None else order.shape[-1]
-        self._total = images.most or self._count
-        self.size = _slice_size(self._total, task.batch)
-        self._starts = range(0, self._total, self.size)
+        self.size = _slice_size(phase.images, phase.batch)
+        self._starts = range(0, phase.images, self.size)
         size = sum(x.nbytes for x in jax.tree.leaves(images.inputs))
         once = order is None and size <= files.LARGE
         self._kept = {start: self.place_slice(start) for start in self._starts} if once else {}
@@ -118,15 +116,15 @@ class EpochRunner:
         how many are done and their results.
         """
         before = before if done else ()
-        batch = self.task.batch
-        if done % batch or not 0 <= done < self._total:
-            raise InputError(f"`shown` must be a multiple of {batch} below {self._total}, got {done}")
+        batch = self.phase.batch
+        if done % batch or not 0 <= done < self.phase.images:
+            raise InputError(f"`shown` must be a multiple of {batch} below {self.phase.images}, got {done}")
         places = self.images.order(number)
         numbers = np.arange(self._count) if places is None else places % self._count
         pieces: list[StepResult] = []
         kept = time.monotonic()
         for start in self._starts:
-            stop = min(start + self.size, self._total)
+            stop = min(start + self.size, self.phase.images)
             if stop <= done:
                 continue
             begin = time.perf_counter()
@@ -134,20 +132,35 @@ class EpochRunner:
             self.timer.seconds += time.perf_counter() - begin
             for first, end, program in self._spans(max(start, done), stop):  # `done` may lie within a slice
                 part = slice(first - start, end - start)
-                span = dict(start=np.int32(part.start), stop=np.int32(part.stop), last=np.bool_(end == self._total))
+                last = np.bool_(end == self.phase.images)
+                span = dict(start=np.int32(part.start), stop=np.int32(part.stop), last=last)
                 images = (end - first) * self.placement.count
                 self.carry, result = self.timer.run(images, program, self.carry, self.model, per_network, shared | span)
                 pieces.append(self._learned(result, part))
                 report(images, self._correct(pieces[-1], numbers[..., first:end]))
-            if stop < self._total and time.monotonic() - kept >= EVERY:
+            if stop < self.phase.images and time.monotonic() - kept >= EVERY:
                 keep(stop, leaves(_joined(pieces, before)))
                 kept = time.monotonic()
         result = _joined(pieces, before)
         return self.carry, result if places is None else self._in_order_of_data(result, numbers)
 
+    def test(self, timer: Timer, inputs: Any) -> np.ndarray:
+        """Decisions on other images, (networks, N) int32, by the present weights of supervised layers.
+
+        `inputs` are those of the phase for these images.
+        """
+        learned = {}
+        for name, layer in self.carry.layers.items():
+            kernels = self.model.layers[name].kernels
+            if layer.kernels is not kernels:
+                layer = self.placement.stack([x.packed(kernels) for x in self.placement.unstack(layer)])
+            learned[name] = dataclasses.replace(layer, in_bounds=False)
+        model = self.model.updated(learned)
+        return self.placement.map(timer, decide_batch, model, known_of(inputs, self.phase.first), scores=False)[0]
+
     def _spans(self, first: int, stop: int) -> Iterator[tuple[int, int, Any]]:
         """The images of each program: all that remain; few by the plain step, while weights lie out of bounds."""
-        size = self.task.batch
+        size = self.phase.batch
         while first < stop:
             if not self._clips:
                 self.mark_bounded()
@@ -159,7 +172,7 @@ class EpochRunner:
 
     def _learned(self, result: StepResult, part: slice) -> StepResult:
         """The results for some images of a slice, of all that a program returns."""
-        size = self.task.batch if self.task.end else 1  # joint learners report on batches
+        size = self.phase.batch if self.phase.end else 1  # joint learners report on batches
         rows = slice(part.start // size, -(-part.stop // size))
         return jax.tree.map(lambda x: np.asarray(x)[: self.placement.count, rows], result)
 
@@ -180,7 +193,7 @@ class EpochRunner:
     def mark_bounded(self) -> None:
         """Marks the layers where all weights lie within their bounds; the first update clips initial ones."""
         layers = self.carry.layers
-        learner = self.task.learner
+        learner = self.phase.learner
         if self._in_bounds or any(outside(x, learner) for x in self.placement.unstack(layers)):
             return
         marked = {

@@ -9,26 +9,25 @@ from typing import Any
 import jax
 import numpy as np
 
-from snnjax.data import Dataset
 from snnjax.learners import Learner
 from snnjax.networks.batches import decide_batch, input_batch
 from snnjax.networks.decision import unfitted
-from snnjax.steps.plain import known_of
+from snnjax.steps.plain import Phase, known_of
 from snnjax.training import contracts
 from snnjax.training.advice import diagnose_threshold
 from snnjax.training.epoch_results import take_decisions
+from snnjax.training.job import Job
 from snnjax.training.placement import Timer, count_of, has_own
-from snnjax.training.stage_cache import StageCache
-from snnjax.training.state import Phase, TrainState
+from snnjax.training.state import TrainState
 
 FITTING_IMAGES = 100
 """Images from whose inputs the thresholds of deciding layers are chosen."""
 
 
-def fit_encoders(cache: StageCache, states: Sequence[TrainState]) -> bool:
+def fit_encoders(job: Job, states: Sequence[TrainState]) -> bool:
     """Fits encoders that are not fitted yet, equal ones once; returns whether there were any."""
-    images = cache.images[cache.unsupervised]
-    networks = cache.networks
+    images = job.images[job.unsupervised]
+    networks = job.networks
     fitted = dict[Any, Any]()
     encoders = [state.network(network).encoder for state, network in zip(states, networks, strict=True)]
     remaining = {index: encoder for index, encoder in enumerate(encoders) if unfitted(encoder)}
@@ -36,27 +35,27 @@ def fit_encoders(cache: StageCache, states: Sequence[TrainState]) -> bool:
         return False
     timer = Timer("fit encoder")
     image = jax.ShapeDtypeStruct(images.shape[1:], images.dtype)
-    cache.callback.started(timer.name, len(images) * len(set(remaining.values())))
+    job.callback.started(timer.name, len(images) * len(set(remaining.values())))
     for index, encoder in remaining.items():
         if encoder not in fitted:
             result = timer.call(len(images), contracts.checked_fit, encoder, images)
             fitted[encoder] = jax.tree.leaves(result)
-            cache.callback.advanced(len(images), 0)
+            job.callback.advanced(len(images), 0)
         states[index].keep_numbers("encoder", encoder, fitted[encoder])
         contracts.check_encoder(states[index].network(networks[index]), image)
-    cache.finish(timer, states)
+    job.finish(timer, states)
     return True
 
 
-def fit_thresholds(cache: StageCache, phase: Phase, states: Sequence[TrainState], inputs: Any) -> None:
+def fit_thresholds(job: Job, phase: Phase, states: Sequence[TrainState], inputs: Any) -> None:
     """Lets the learners of deciding layers choose their thresholds, by some `inputs` of a phase, as of `StageCache`."""
-    for index, (network, state) in enumerate(zip(cache.networks, states, strict=True)):
-        model = cache.model(state, index)
+    for index, (network, state) in enumerate(zip(job.networks, states, strict=True)):
+        model = job.model(state, index)
         layers = {name: model.layers[name] for name in network.deciding}
         rules = {type(layer.conv.last_learner) for layer in layers.values()}
         if all(rule.initial_threshold is Learner.initial_threshold for rule in rules):
             continue
-        known = known_of(_some_of(inputs, index), phase.stage)
+        known = known_of(_some_of(inputs, index), phase.first)
         latency = np.asarray(input_batch(model, known, number=model.last, timed=True))
         for conv, (name, layer) in zip(network.stages[-1].branches, layers.items(), strict=True):
             threshold = layer.conv.last_learner.initial_threshold(layer, latency)
@@ -66,7 +65,7 @@ def fit_thresholds(cache: StageCache, phase: Phase, states: Sequence[TrainState]
             title = f"start of {name}"
             state.diagnoses[title] = diagnose_threshold(layer.conv.threshold, threshold)
             if len(states) == 1:
-                cache.callback.diagnosed(title, state.diagnoses[title])
+                job.callback.diagnosed(title, state.diagnoses[title])
 
 
 def _some_of(inputs: Any, index: int) -> Any:
@@ -78,30 +77,30 @@ def _some_of(inputs: Any, index: int) -> Any:
 
 
 def fit_decisions(
-    cache: StageCache, data: Dataset, phase: Phase, states: Sequence[TrainState], inputs: Mapping[str, np.ndarray]
+    job: Job, phase: Phase, states: Sequence[TrainState], inputs: Mapping[str, np.ndarray]
 ) -> list[Timer]:
     """Fits the decision of each network to its stages' outputs, then tests it; returns the timers.
 
     `inputs` are outputs of the last stage, (networks, N, F, H, W), for the training images and for those tested.
     """
     fit = Timer(phase.name)
-    labels = data.train_labels
+    labels = job.data.train_labels
     all_labels = np.tile(labels, len(inputs["train"][0]) // len(labels))  # mirror images come after the images
-    cache.callback.started(fit.name, len(all_labels) * len(states))
-    for state, network, outputs in zip(states, cache.networks, inputs["train"], strict=True):
+    job.callback.started(fit.name, len(all_labels) * len(states))
+    for state, network, outputs in zip(states, job.networks, inputs["train"], strict=True):
         about = outputs, all_labels.astype(np.int32), network.classes, network.time_steps
         fitted = fit.call(len(all_labels), contracts.checked_fit, network.decision, *about)
         state.keep_numbers("decision", network.decision, jax.tree.leaves(fitted))
         contracts.check_decision(state.network(network))
-        cache.callback.advanced(len(all_labels), 0)
-    model = cache.pack(cache.models(states))
-    parts = {"train": inputs["train"][:, : len(labels)], data.tested: inputs[data.tested]}
-    timers = {"train": Timer("decisions, train"), data.tested: Timer(data.tested)}
+        job.callback.advanced(len(all_labels), 0)
+    model = job.pack(job.models(states))
+    parts = {"train": inputs["train"][:, : len(labels)], job.data.tested: inputs[job.data.tested]}
+    timers = {"train": Timer("decisions, train"), job.data.tested: Timer(job.data.tested)}
     decided = {}
     for part, images in parts.items():
-        known = known_of(images, phase.stage)
-        decided[part], _ = cache.placement.map(timers[part], decide_batch, model, known)
-        contracts.check_decisions(decided[part], cache.network.classes)
-    for state, trained, tested in zip(states, decided["train"], decided[data.tested], strict=True):
-        take_decisions(phase, state, data, trained, tested, {})
+        known = known_of(images, phase.first)
+        decided[part], _ = job.placement.map(timers[part], decide_batch, model, known)
+        contracts.check_decisions(decided[part], job.network.classes)
+    for state, trained, tested in zip(states, decided["train"], decided[job.data.tested], strict=True):
+        take_decisions(phase, state, job.data, trained, tested, {})
     return [fit, *timers.values()]

@@ -12,9 +12,10 @@ import numpy as np
 from snnjax.core import checks, files
 from snnjax.core.components import from_data
 from snnjax.core.errors import DivergedError, InputError
+from snnjax.core.metrics import fractions
 from snnjax.data import Dataset
 from snnjax.networks import Network
-from snnjax.training.loop import Training
+from snnjax.training.loop import Trainer
 from snnjax.training.state import Callback, Settings, TrainState
 
 Variant = dict[str, float]
@@ -39,10 +40,8 @@ class Group:
     arrays: dict[str, np.ndarray]
     file: Path | None = None
 
-    def training(
-        self, data: Dataset, settings: Settings, callback: Callback | None, numbers: Sequence[int]
-    ) -> Training:
-        """The training that trains some of the networks, by their numbers in the group.
+    def trainer(self, data: Dataset, settings: Settings, callback: Callback | None, numbers: Sequence[int]) -> Trainer:
+        """The trainer of some of the networks, by their numbers in the group.
 
         Raises InputError where they hold a component that is not imported.
         """
@@ -50,7 +49,7 @@ class Group:
         variants = [self.variants[index] for index in numbers]
         networks = [varied(network, variant) for variant in variants]
         seeds = [int(x["seed"]) for x in variants]
-        return Training(networks, data, settings, seeds, callback)
+        return Trainer(networks, data, settings, callback, seeds=seeds)
 
     def load(self) -> "Progress":
         """The states in the file; the beginning where there is none, or a damaged one."""
@@ -85,15 +84,16 @@ class Progress:
         """Numbers of the networks that no error has ended."""
         return [index for index in range(len(group.places)) if index not in self.errors]
 
-    def run(self, group: Group, training: Training) -> None:
+    def run(self, group: Group, trainer: Trainer) -> None:
         """Trains the networks in training to the end.
 
         Raises DivergedError where learning leaves some invalid; the states are then those of the others when they were
         saved last.
         """
         numbers = self.in_training(group)
-        if len(self.states) != len(numbers) or not all(_fits(training, state) for state in self.states):
-            self.states = training.initial_states()  # it has not begun, or the file was damaged
+        if len(self.states) != len(numbers) or not all(_fits(trainer, state) for state in self.states):
+            # It has not begun, or the file was damaged.
+            self.states = [trainer.initial_state(index) for index in range(len(numbers))]
         saved = copy.deepcopy(self.states)
 
         def save(_: list[TrainState]) -> None:
@@ -102,13 +102,13 @@ class Progress:
             saved = copy.deepcopy(self.states)
 
         try:
-            training.run(self.states, save)
+            trainer.run(self.states, save)
         except DivergedError as error:
             self.states = [state for index, state in enumerate(saved) if index not in error.errors]
             for index, problem in error.errors.items():
                 words = f"{named(group.variants[numbers[index]])}: {problem}"
                 self.errors[numbers[index]] = words
-                training.cache.callback.invalid(words)
+                trainer.callback.invalid(words)
             raise
 
 
@@ -139,11 +139,14 @@ def train(data: Dataset, settings: Settings, group: Group, callback: Callback | 
     try:
         progress = group.load()
         while not states and (numbers := progress.in_training(group)):
-            training = group.training(data, settings, callback, numbers)
+            trainer = group.trainer(data, settings, callback, numbers)
             with contextlib.suppress(DivergedError):
-                progress.run(group, training)
+                progress.run(group, trainer)
                 states = dict(zip(numbers, progress.states, strict=True))
-        tests = training.test_best(progress.states) if states and data.tested == "test" else []
+        tests = []
+        if states and data.tested == "test":
+            decisions, _ = trainer.predict(progress.states, data.test_images)
+            tests = [fractions(decided, data.test_labels) for decided in decisions]
     except (InputError, OSError) as error:
         return Outcome(group, error=error)
     records = {index: dict[str, Any](epochs=[], diagnoses={}, error=words) for index, words in progress.errors.items()}
@@ -158,9 +161,9 @@ def train(data: Dataset, settings: Settings, group: Group, callback: Callback | 
     return Outcome(group, tuple(records[index] for index in places), tuple(states.get(index) for index in places))
 
 
-def _fits(training: Training, state: TrainState) -> bool:
+def _fits(trainer: Trainer, state: TrainState) -> bool:
     try:
-        training.runners.check(state)
+        trainer.check_state(state)
     except InputError:
         return False
     return True

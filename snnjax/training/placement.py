@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from snnjax.core import devices, files
-from snnjax.steps.plain import Slice, Task
+from snnjax.steps.plain import Phase, Slice
 
 SHARED = PartitionSpec()
 NETWORKS = PartitionSpec("networks")
@@ -201,8 +201,8 @@ def place(values: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
 
 
 @functools.lru_cache(maxsize=256)
-def learning_program(step: Callable[..., Any], task: Task, mesh: Mesh) -> Any:
-    """A jitted function of (carry, model, per_network, shared): for each network `step(task, carry, model, slice)`.
+def learning_program(step: Callable[..., Any], phase: Phase, mesh: Mesh) -> Any:
+    """A jitted function of (carry, model, per_network, shared): for each network `step(phase, carry, model, slice)`.
 
     `per_network` are the fields of its `Slice` that differ between networks, `shared` the others.
     """
@@ -210,12 +210,12 @@ def learning_program(step: Callable[..., Any], task: Task, mesh: Mesh) -> Any:
     def of_device(carry: Any, model: Any, per_network: dict[str, Any], shared: dict[str, Any]) -> Any:
         def of_network(item: Any) -> Any:
             carry, model, per_network = item
-            return step(task, carry, model, Slice(**per_network, **shared))
+            return step(phase, carry, model, Slice(**per_network, **shared))
 
         if len(jax.tree.leaves(carry)[0]) > 1:
             return devices.map_each(of_network, (carry, model, per_network))
         carry, model, per_network = jax.tree.map(lambda x: x[0], (carry, model, per_network))
-        return jax.tree.map(lambda x: x[None], step(task, carry, model, Slice(**per_network, **shared)))
+        return jax.tree.map(lambda x: x[None], step(phase, carry, model, Slice(**per_network, **shared)))
 
     specs = (NETWORKS, NETWORKS, NETWORKS, SHARED)
     spread = jax.shard_map(of_device, mesh=mesh, in_specs=specs, out_specs=NETWORKS, check_vma=False)
@@ -239,3 +239,9 @@ def mapping_program(function: Callable[..., Any], mesh: Mesh, per_network: bool,
 
     specs = (NETWORKS, BOTH if per_network else IMAGES)
     return jax.jit(jax.shard_map(of_device, mesh=mesh, in_specs=specs, out_specs=BOTH, check_vma=False))
+
+
+def as_array(leaf: Any) -> Any:
+    """A number or an array as the programs take it: of 32 bits."""
+    array = np.asarray(leaf)
+    return array.astype(dict(f=np.float32, i=np.int32).get(array.dtype.kind, array.dtype))[()]

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any, ClassVar, NamedTuple, get_origin
+from typing import Any, ClassVar, get_origin
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from snnjax.core.metrics import tested_part
 from snnjax.layers.conv import Conv
 from snnjax.learners import Diagnosis
 from snnjax.networks import Network
-from snnjax.networks.decision import is_fitted
 
 FORMAT = 5
 """Of the data of `TrainState.flatten`, and of the results made of it: another one is refused."""
@@ -68,69 +67,6 @@ class Settings:
         object.__setattr__(self, name, value)
 
 
-class Phase(NamedTuple):
-    """The unsupervised learning of one layer, or of several jointly; or, last, without layers, the part with labels.
-
-    That is the learning of all supervised layers, or the fit of the decision, in one epoch.
-
-    Attributes:
-      name: as in messages and reports, such as "STDP layer1".
-      stage: number of the layers' first stage from 0, or of the first supervised one, or of all stages.
-      layers: names of the layers that learn unsupervised, one unless they learn jointly.
-      epochs: passes over the training images.
-      learner: its index among the learners of a layer.
-      branch: number of unsupervised phases of the same stage before it.
-      end: number after the last stage of layers that learn jointly; 0: one layer learns alone.
-      fits: whether the decision is fitted.
-    """
-
-    name: str
-    stage: int
-    layers: tuple[str, ...]
-    epochs: int
-    learner: int = -1
-    branch: int = 0
-    end: int = 0
-    fits: bool = False
-
-
-def plan(network: Network, epochs: tuple[int, ...]) -> tuple[Phase, ...]:
-    """The phases of a training in order; raises InputError unless `epochs` is one number for each stage."""
-    stages = len(network.stages)
-    if len(epochs) != stages:
-        raise InputError(f"`epochs` must be {stages} numbers for {network.name}, got {len(epochs)}: {epochs}")
-    phases: list[Phase] = []
-    ends = dict(network.joint_stages)
-    end = 0  # after the last stage of layers that learn jointly
-    for stage, name, conv in network.layers():
-        if stage >= end and stage in ends:
-            end = ends[stage]
-            phases.append(_joint(network, stage, end, epochs))
-        for index, learner in enumerate(conv.each_learner):
-            if stage >= end and not learner.supervised:
-                branch = sum(phase.stage == stage for phase in phases)
-                phases.append(Phase(f"{_title(learner)} {name}", stage, (name,), epochs[stage], index, branch))
-    if is_fitted(network.decision):
-        return *phases, Phase(f"fit {type(network.decision).__name__}", stages, (), 1, fits=True)
-    title = _title(network.stages[-1].branches[0].last_learner)
-    return *phases, Phase(title, network.first_supervised, (), epochs[-1])
-
-
-def _joint(network: Network, first: int, end: int, epochs: tuple[int, ...]) -> Phase:
-    if len(counts := {*epochs[first:end]}) > 1:
-        got = f"{sorted(counts)} for stages {first + 1} to {end}"
-        raise InputError(f"`epochs` must be the same for stages that learn jointly, got {got}")
-    learners = {
-        name: conv.each_learner[0] for stage, name, conv in network.layers() if first <= stage < end and conv.learners
-    }
-    titles = dict.fromkeys(map(_title, learners.values()))
-    return Phase(f"{' and '.join(titles)} {', '.join(learners)}", first, tuple(learners), epochs[first], 0, 0, end)
-
-
-def _title(learner: Any) -> str:
-    return learner.title or type(learner).__name__
-
-
 @dataclasses.dataclass
 class TrainState:
     """The state of one network's training.
@@ -139,7 +75,7 @@ class TrainState:
       weights: (F, C, kh, kw) float32, by layer name.
       numbers: numbers that learners have changed, and the arrays of an encoder or a decision that is fitted, by path:
         "layer1.threshold", "encoder.maximum".
-      phase: index of the current phase in `plan`.
+      phase: index of the current phase in the plan.
       done: its completed epochs.
       shown: images of the next epoch that have been learned from already.
       results: of these images, by path.

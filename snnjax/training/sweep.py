@@ -14,12 +14,12 @@ import numpy as np
 from snnjax.core import checks, files
 from snnjax.core.components import to_data
 from snnjax.core.errors import InputError, wrong_type
-from snnjax.core.metrics import ranking
+from snnjax.core.metrics import fractions, ranking
 from snnjax.data import Dataset
 from snnjax.networks import Network
 from snnjax.training.arguments import check_types, with_encoder
 from snnjax.training.groups import Group, Variant, joined, parted, train, varied
-from snnjax.training.loop import Training
+from snnjax.training.loop import Trainer
 from snnjax.training.state import FORMAT, Callback, Settings, TrainState
 from snnjax.training.workers import SERIAL, Workers
 
@@ -95,7 +95,7 @@ class Sweep:
 
     def uncompiled(self) -> list[str]:
         """Layers that learn without compiled kernels, with their rules, of the first variant."""
-        return Training(self.networks[:1], self.data, self.settings).runners.uncompiled()
+        return Trainer(self.networks[0], self.data, self.settings).uncompiled()
 
     def groups(self, done: Collection[int] = (), folder: Path | None = None, workers: int = 1) -> list[Group]:
         """The groups that are still to be trained: first those that have left states in a folder, then all others.
@@ -206,7 +206,8 @@ class Sweep:
         for index in best:
             if "test" not in sweep.done[index]:
                 network, trained = load(index)
-                (sweep.done[index]["test"],) = Training([network], self.data, self.settings).test_best([trained])
+                decisions, _ = Trainer(network, self.data, self.settings).predict(trained, self.data.test_images)
+                sweep.done[index]["test"] = fractions(decisions, self.data.test_labels)
                 save(sweep)
 
 

@@ -1,0 +1,83 @@
+"""What a training is about: networks of one structure, the data that they learn from, and how."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from snnjax.data import Dataset
+from snnjax.layers.layer import LayerKernels
+from snnjax.layers.layer_kernels import best_kernels
+from snnjax.networks import Model, Network
+from snnjax.steps.plain import Phase
+from snnjax.training import arguments
+from snnjax.training.placement import Placement, Timer, as_array
+from snnjax.training.plan import plan
+from snnjax.training.state import Callback, Settings, TrainState
+
+
+class Job:
+    """Networks that differ only in numbers and seeds, with the data and the settings of their training.
+
+    Attributes:
+      networks: the descriptions, with their encoders.
+      data: the data set.
+      settings: of the training.
+      seeds: of the initial weights of each network.
+      callback: receives the training's events.
+      plan: the phases of the training, in order.
+      placement: of the networks on devices.
+      unsupervised: the part of the images that layers learn from without labels: "train"; "all" if some lack labels.
+      images: the parts that are learned from or tested, by name.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[Network],
+        data: Dataset,
+        settings: Settings,
+        seeds: Sequence[int],
+        callback: Callback,
+    ):
+        """Raises InputError if networks, data and settings do not fit, OSError if native kernels cannot be compiled."""
+        self.networks = [arguments.with_encoder(network, data) for network in networks]
+        arguments.check_networks(self.networks, data, settings, seeds)
+        self.data = data
+        self.settings = settings
+        self.seeds = seeds
+        self.callback = callback
+        self.plan = plan(self.network, data, settings)
+        self.placement = Placement(len(networks))
+        self.unsupervised = "train" if data.unlabelled_images is None else "all"
+        parts = dict.fromkeys(("train", self.unsupervised, data.tested))
+        self.images = {part: getattr(data, f"{part}_images") for part in parts}
+
+    @property
+    def network(self) -> Network:
+        """The first one: all have its structure."""
+        return self.networks[0]
+
+    def learned_part(self, phase: Phase) -> str:
+        """The part of `images` that a phase learns from."""
+        return "train" if phase.supervised else self.unsupervised
+
+    def model(self, state: TrainState, index: int = 0) -> Model:
+        """Network number `index` with the weights of a state, all numbers of 32 bits."""
+        return jax.tree.map(as_array, Model.of(state.network(self.networks[index]), state.weights))
+
+    def models(self, states: Sequence[TrainState]) -> list[Model]:
+        """All networks with their weights."""
+        return [self.model(state, index) for index, state in enumerate(states)]
+
+    def pack(self, models: Sequence[Model], kernels: Mapping[str, LayerKernels] | None = None) -> Any:
+        """Models that do not learn, stacked, with their fastest kernels or those named."""
+        best = {name: best_kernels(layer, native=self.settings.native) for name, layer in models[0].layers.items()}
+        best |= kernels or {}
+        return self.placement.stack([model.packed(best) for model in models])
+
+    def finish(self, timer: Timer, states: Sequence[TrainState], over: bool = True) -> None:
+        """Records a timer's measurements, and resets it; reports the phase if it is over."""
+        records = [timer.add_to(state.phases) for state in states]
+        timer.reset()
+        if over:
+            self.callback.finished(records[0])
