@@ -198,7 +198,7 @@ class TargetTimeReadout(Program):
         learned = learn.outcome
         learn.outcome = lambda result: by_neuron(learned(result))
         learn.initial = lambda: self.task().weights
-        self.features = self._map("outputs", Known({0: self.encoded}), output_batch, number=1, timed=True)[0]
+        self.features = self._map("outputs", Known({0: self.encoded}), output_batch, number=1)[0]
         self._test(self.features[len(images.train_images) :], output=1)
         works = (encode, patch, self.works["outputs"], learn, self.works["test"])
         self.works = dict(zip(self.PHASES, works, strict=True))
@@ -241,7 +241,7 @@ class SoftHebb(Program):
         self._begin(task)
         pixels = self.cache.inputs(self.job.plan[0], "train", [self.state])
         self.works["learn"] = self._learn(0, self.job.plan[0], pixels, keep=False)
-        self._map("features", Known({0: pixels}), input_batch, number=network.joint_stages[0][1], timed=True)
+        self._map("features", Known({0: pixels}), input_batch, number=network.joint_stages[0][1])
         return self.works
 
     def task(self) -> Deep:

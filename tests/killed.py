@@ -20,7 +20,7 @@ from snnjax.app.commands import sweep, train  # noqa: F401  (imported once, for 
 from snnjax.app.main import main as command
 from snnjax.core import files
 from snnjax.runs import run_folder
-from snnjax.training.loop import Training
+from snnjax.training.loop import Trainer
 
 PHASES = [
     "encode",
@@ -28,8 +28,8 @@ PHASES = [
     "outputs of stage 1",
     "STDP layer2_1",
     "STDP layer2_2",
-    "who fires in stage 2",
-    "who fires in stage 2, validation",
+    "outputs of stage 2",
+    "outputs of stage 2, validation",
     "R-STDP",
 ]
 TINY = f"{pathlib.Path(__file__).parent / 'tiny.py'}"
@@ -55,9 +55,8 @@ def die_in_phase(name: str, seconds: float) -> None:
 
     def start(self, phase, images):
         started(self, phase, images)
-        for other in ("who fires in stage 1", "outputs of stage 2"):
-            phase = phase.replace(other, "who fires in stage 2")
-        if PHASES.index(phase) >= PHASES.index(name):
+        tested = phase.endswith(", validation")
+        if PHASES.index("outputs of stage 2, validation" if tested else phase) >= PHASES.index(name):
             threading.Timer(seconds, die).start()
 
     console.Bars.started = start
@@ -65,7 +64,7 @@ def die_in_phase(name: str, seconds: float) -> None:
 
 def die_in_step(step: str, count: int) -> None:
     """Arranges for the end before the count-th time that a file is written, synced or renamed, or a network tested."""
-    module = dict(savez=files.np, fsync=os, replace=pathlib.Path, link=os, test_best=Training)[step]
+    module = dict(savez=files.np, fsync=os, replace=pathlib.Path, link=os, predict=Trainer)[step]
     real, left = getattr(module, step), [count]
 
     def call(*args, **settings):

@@ -14,7 +14,7 @@ from command import unboxed
 from protocols import NARROW, NCG, S2STDP, SSTDP
 from snnjax_program import TargetTimeReadout
 
-PHASES = ["encode", "STDP 1", "outputs of stage 1", "STDP 2", "who fires in stage 2", "R-STDP", "test"]
+PHASES = ["encode", "STDP 1", "outputs of stage 1", "STDP 2", "outputs of stage 2", "R-STDP", "test"]
 COMPILERS = {"h100": "jax_plugins.xla_cuda13", "v5e": "libtpu"}
 
 

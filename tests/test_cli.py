@@ -69,7 +69,7 @@ def test_a_run_leaves_its_files(finished):
     assert results["settings"].items() >= settings.items()
     assert results["versions"]["jax"] == jax.__version__
     shown = {phase["name"]: phase["images"] for phase in results["phases"]}
-    alone = {"encode": 80, "STDP layer1": 80, "who fires in stage 1": 40, "who fires in stage 1, test": 40}
+    alone = {"encode": 80, "STDP layer1": 80, "outputs of stage 1": 40, "outputs of stage 1, test": 40}
     assert shown == alone | {"R-STDP": 120, "test": 120}
     for phase in results["phases"]:
         assert phase["images_per_second"] == pytest.approx(phase["images"] / phase["seconds"], rel=0.05)

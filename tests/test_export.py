@@ -67,7 +67,7 @@ def test_decisions_and_times_of_images(name):
     decide = functools.partial(batches.decide_batch, encode=True)
     assert_exported(decide, model, np.zeros((IMAGES, 28, 28), np.uint8))
     if name in ("majority2024", "softhebb_narrow"):
-        forward = functools.partial(batches.input_batch, number=model.last, timed=True)
+        forward = functools.partial(batches.input_batch, number=model.last)
         assert_exported(lambda model, latencies: forward(model, Known({0: latencies})), model, entering(model, 0))
 
 

@@ -160,7 +160,7 @@ def stop_at(phase: str) -> Callback:
 PHASES = {
     "encoder": ("fit encoder", "R-STDP"),
     "both": ("encode", "STDP layer1", "STDP layer2_1", "outputs of stage 2", "fit LinearSVM"),
-    "own": ("fit encoder", "who fires in stage 1", "fit Nearest"),
+    "own": ("fit encoder", "outputs of stage 1", "fit Nearest"),
 }
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import pathlib
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -51,8 +50,6 @@ IDENTITY = np.eye(4, dtype=np.float32)[:, :, None, None]
 class Middle:
     """The middle of the spikes of three maps."""
 
-    timed: ClassVar[bool] = True
-
     def __call__(self, *maps, time_steps):
         return jnp.sort(jnp.stack(maps), axis=0)[1]
 
@@ -60,8 +57,6 @@ class Middle:
 @component
 class Two:
     """Takes two maps."""
-
-    timed: ClassVar[bool] = False
 
     def __call__(self, first, second, *, time_steps):
         return first
@@ -72,7 +67,6 @@ class Choosing:
     """Chooses by a number, which is traced."""
 
     order: int = 1
-    timed: ClassVar[bool] = False
 
     def __call__(self, *maps, time_steps):
         return maps[0] if self.order > 0 else maps[1]
@@ -98,8 +92,6 @@ class Paired(Choosing):
 class Third:
     """Takes the third map."""
 
-    timed: ClassVar[bool] = False
-
     def __call__(self, *maps, time_steps):
         return maps[2]
 
@@ -109,24 +101,10 @@ class Rarely:
     """Fires where all of the maps do within some steps of each other."""
 
     steps: int = 2
-    timed: ClassVar[bool] = True
 
     def __call__(self, *maps, time_steps):
         late, early = jnp.stack(maps).max(axis=0), jnp.stack(maps).min(axis=0)
         return jnp.where(late - early <= self.steps, late, time_steps)
-
-
-@component
-class Careless(Rarely):
-    timed: ClassVar[bool] = False
-
-
-@component
-class Quiet(Careless):
-    """Fires if its inputs fire early on average."""
-
-    def __call__(self, first, *others, time_steps):
-        return jnp.where(first.mean() < self.steps, first, time_steps)
 
 
 def skipping(join=Concatenate(), last=LAST, threshold=FIRST.threshold, **more) -> Network:  # noqa: B008
@@ -172,8 +150,6 @@ def test_a_stage_reads_the_outputs_of_earlier_ones(join, last, expected):
     read = [earliest_of(x) for x in (second, first, second)]
     np.testing.assert_array_equal(model.output_of(3, Known({0: latency})), read[0])
     np.testing.assert_array_equal(jax.jit(type(model).forward)(model, latency), expected(read))
-    untimed = jax.jit(functools.partial(type(model).forward, timed=False))(model, latency)
-    np.testing.assert_array_equal(np.asarray(untimed) < T, expected(read) < T)
     seen = model.observe(latency).latencies
     np.testing.assert_array_equal(seen["layer3"], second)
     assert seen.keys() == {"input", "layer1", "layer2", "layer3", "layer4"}
@@ -210,7 +186,7 @@ def test_decisions_are_those_of_the_pytorch_code(name):
     @jax.jit
     def decided(image):
         latency = encode(image)
-        read = model.forward(latency, timed=False)
+        read = model.forward(latency)
         return model.predict(latency).decision, model.layers[last].potentials(read).sum(axis=(1, 2))
 
     decisions, potentials = jax.lax.map(decided, digits().test_images[:20])
@@ -283,15 +259,19 @@ def test_what_is_read_twice_is_computed_once_and_dropped_when_nobody_reads_it_an
         "outputs of stage 1",
         "STDP layer2",
         "outputs of stage 2",
+        "outputs of stage 3",
         "inputs of stage 4",
+        "outputs of stage 1, test",
+        "outputs of stage 2, test",
+        "outputs of stage 3, test",
         "inputs of stage 4, test",
         "R-STDP",
     ]
     assert kept == [
         dict(train=[0], test=[0]),
         dict(train=[1], test=[0]),
-        dict(train=[1, 2], test=[0]),
-        dict(train=[1, 2], test=[0]),
+        dict(train=[1, 2, 3], test=[0]),
+        dict(train=[1, 2, 3], test=[1, 2, 3]),
     ]
     np.testing.assert_array_equal(state.weights["layer3"], IDENTITY)
     assert state.epochs
@@ -335,17 +315,6 @@ CASES = {
 
 
 @pytest.mark.parametrize(
-    "joins",
-    [(Careless(2), Careless(2)), (Careless(15), Careless(2)), (Quiet(10), Quiet(10))],
-    ids=["both", "that of the second network", "where most neurons fire"],
-)
-def test_a_join_that_hides_that_times_matter_is_refused(joins):
-    networks = [skipping(join, dataclasses.replace(LAST, kernel=3)) for join in joins]
-    with pytest.raises(InputError, match="the join of stage 4, must be True: who fires depends on when"):
-        Trainer(networks, tiny.images(), Settings((1,) * 4), seeds=(0, 1))
-
-
-@pytest.mark.parametrize(
     ("name", "native"),
     [
         *((name, True) for name in CASES),
@@ -371,9 +340,8 @@ def test_what_enters_the_last_phase_is_what_the_model_computes(name, native, com
     first = network.first_supervised
     if not network.graph.outputs_entering(first, len(network.stages) - 1):
         model = jax.tree.map(jnp.asarray, Model.of(trainer.network, state.weights))
-        timed = first < len(network.stages) - 1
         for part, images in dict(train=data.train_images, test=data.test_images).items():
-            expected = [model.input_of(first, Known({0: model.encode(x)}), timed=timed) for x in images[:3]]
+            expected = [model.input_of(first, Known({0: model.encode(x)})) for x in images[:3]]
             same = np.asarray(entered[part])[0, :3] < network.time_steps, np.asarray(expected) < network.time_steps
             np.testing.assert_array_equal(*same)
             assert 0 < np.mean(same) < 1, "the case tells nothing"

@@ -1,7 +1,6 @@
 """Networks as data, and the module that runs them."""
 
 import dataclasses
-import functools
 import pathlib
 
 import jax
@@ -20,6 +19,7 @@ from snnjax.layers.activations import LatencyCode, Triangle
 from snnjax.layers.conv import WTA, Conv
 from snnjax.learners import RSTDP, STDP, SoftHebb
 from snnjax.networks import NETWORKS, Earliest, Images, Model, Network, SpikingNetwork, stage
+from snnjax.networks.batches import decide_batch, only_firing_matters
 from snnjax.networks.forward import Known
 from snnjax.networks.model import PlasticWeight, rounded_weights
 from snnjax.runs.trained import Trained
@@ -36,7 +36,7 @@ GOLDEN = dict(line.split(": ", 1) for line in (pathlib.Path(__file__).parent / "
 IMAGE = np.zeros((28, 28), np.uint8)
 LAYER = Conv(4, kernel=3, threshold=1)
 LARGER = Conv(4, kernel=5, threshold=1)
-FORWARD, REACHED = (jax.jit(functools.partial(Model.forward, timed=timed)) for timed in (True, False))
+FORWARD = jax.jit(Model.forward)
 OBSERVE = jax.jit(Model.observe)
 
 
@@ -150,14 +150,15 @@ def test_the_last_step_decides_and_batches_are_images_one_by_one(network, latenc
     decisions = []
     shares = []
     for latency in latencies:
-        expected, reached = np.asarray(FORWARD(model, latency)), np.asarray(REACHED(model, latency))
-        np.testing.assert_array_equal(reached < T, expected < T)
-        assert np.isin(reached, (T - 1, T)).all(), "no step but the last is computed"
-        shares.append((reached < T).mean())
         decisions.append(int(predict(model, latency).decision))
-        assert decide(model, expected).decision == decide(model, reached).decision == decisions[-1]
+        read = np.asarray(FORWARD(model, latency))
+        shares.append((read < T).mean())
+        reached = np.where(read < T, T - 1, T).astype(read.dtype)
+        assert decide(model, read).decision == decide(model, reached).decision == decisions[-1]
         assert OBSERVE(model, latency).decided.decision == decisions[-1]
     assert 0 < np.mean(shares) < 1, "the case tells nothing"
+    assert only_firing_matters(network.spec, network.spec.stages[-2].branches)
+    assert jax.jit(decide_batch)(model, Known({0: latencies}))[0].tolist() == decisions
     assert len({*decisions}) > 2, "the case tells nothing"
     graphdef, state = nnx.split(network)
     batch = jax.jit(jax.vmap(lambda state, latency: nnx.merge(graphdef, state).predict(latency), (None, 0)))
@@ -165,10 +166,7 @@ def test_the_last_step_decides_and_batches_are_images_one_by_one(network, latenc
 
 
 def test_signed_weights_are_propagated_in_time():
-    """A neuron that fires early and is inhibited later has fired, though its last potential is below the threshold.
-
-    Without `timed`, the layer before passes its times on to it too.
-    """
+    """A neuron that fires early and is inhibited later has fired, though its last potential is below the threshold."""
     passing = Conv(2, kernel=1, threshold=0.5, learners=STDP())
     signed = Conv(1, kernel=1, threshold=0.5, learners=STDP(bounds=(-1, 1)))
     stages = stage(passing), stage(signed), stage(Conv(3, kernel=1, threshold=0.1, learners=STDP())), stage(DECISION)
@@ -179,9 +177,13 @@ def test_signed_weights_are_propagated_in_time():
     model = network.model
     known = Known({0: latency})
     assert model.output_of(2, known).tolist() == [[[0, T]]]
-    assert model.input_of(2, known, timed=False).tolist() == [[[0, T]]]
-    assert (model.output_of(3, known, timed=False) < T).tolist() == [[[True, False]]] * 3
-    assert network.predict(latency) >= 0
+    assert (model.output_of(3, known) < T).tolist() == [[[True, False]]] * 3
+    decision = network.predict(latency)
+    assert decision >= 0
+    assert decide_batch(model, Known({0: latency[None]}))[0] == decision
+    assert only_firing_matters(network.spec, stages[2].branches)
+    signed_last = dataclasses.replace(network.spec, stages=(*stages[:2], stage(DECISION)))
+    assert not only_firing_matters(signed_last, stages[1].branches)
 
 
 def test_features_are_what_stages_make_of_an_image():

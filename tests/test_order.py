@@ -139,26 +139,35 @@ def test_recordings_and_colour_are_mirrored_too(channels):
     np.testing.assert_array_equal(inputs(data, "test", mirror=True), expected[0], "tested as they are")
 
 
-def test_few_images_take_more_epochs_unless_the_networks_depend_on_their_number(monkeypatch):
-    """Whatever the network's own order and patience, which stay unless others are given."""
-    network = dataclasses.replace(PLAIN, name="own", shuffle=True, patience=7, epochs=(1, 2))
-
-    def suited(images):
-        return dataclasses.replace(network, epochs=(1, 2 if images.count == 40 else 3))
-
-    for data, make, epochs, batch in (
-        (LITTLE, lambda images: network, (250, 100), 100),
-        (LITTLE, suited, (1, 2), 1000),
-        (shown(LITTLE, np.arange(5000) % 40), lambda _: network, (1, 2), 1000),
+def test_the_command_and_python_have_the_same_defaults(monkeypatch):
+    """The network's own epochs, order and patience stay unless others are given, on few images too."""
+    own = dataclasses.replace(PLAIN, name="own", shuffle=True, patience=7, epochs=(1, 2))
+    silent = dataclasses.replace(PLAIN, name="own", epochs=())
+    many = shown(LITTLE, np.arange(5000) % 40)
+    for data, network, epochs, batch, patience in (
+        (LITTLE, own, (1, 2), 100, 7),
+        (many, own, (1, 2), 1000, 7),
+        (LITTLE, silent, (250, 100), 100, 0),
+        (many, silent, (1, 10), 1000, 5),
     ):
         monkeypatch.setattr("snnjax.data.load", lambda *_, data=data: data)
-        monkeypatch.setitem(NETWORKS, "own", make)
+        monkeypatch.setitem(NETWORKS, "own", lambda images, network=network: network)
         for given in (None, False):
             chosen = Named(model="own"), Data(), Epochs(shuffle=given), Machine()
-            trainer = train.prepare(*chosen)[0]
-            settings = trainer.settings
-            replaced = "epochs 250 100 instead of the network's 1 2"
-            noted = any(note.startswith(replaced) for note in trainer.data.notes)
-            assert noted == (epochs == (250, 100))
-            assert (settings.epochs, settings.batch_size, settings.patience) == (epochs, batch, 7)
-            assert (settings.shuffle, settings.mirror) == (given is None, False)
+            settings = train.prepare(*chosen)[0].settings
+            assert (settings.epochs, settings.batch_size, settings.patience) == (epochs, batch, patience)
+            assert (settings.shuffle, settings.mirror) == (given is None and network.shuffle, False)
+        in_python = Trainer(network, data).settings
+        assert in_python == Settings.of(network, data) == dataclasses.replace(settings, shuffle=network.shuffle)
+
+
+def test_published_networks_have_more_epochs_on_few_images():
+    for shown_images, epochs in (
+        (Images(), (2, 4, 100)),
+        (Images(count=400), (25, 25, 100)),
+        (Images(count=400, held_out=40), (28, 28, 100)),
+        (Images(count=400, unlabelled=9000), (2, 4, 100)),
+    ):
+        assert NETWORKS["mozafari2018"](shown_images).epochs == epochs
+    assert NETWORKS["resnet2024"](Images(count=1000)).epochs == (10, 10, 10, 0, 0, 100)
+    assert NETWORKS["kheradpisheh2018"](Images(count=1000)).epochs == (10, 10)

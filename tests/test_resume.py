@@ -40,7 +40,7 @@ from snnjax.training.state import FORMAT, Callback, Settings, TrainState
 KILLED = pathlib.Path(__file__).parent / "killed.py"
 NATIVE = not native.unavailable()
 MOMENTS = ["encode:0", "STDP layer1:0.05", "step:fsync:0", "outputs of stage 1:0.02", "STDP layer2_1:0.1"]
-MOMENTS += ["step:replace:0", "STDP layer2_2:0", "who fires in stage 2:0.1", "R-STDP:0.05"]
+MOMENTS += ["step:replace:0", "STDP layer2_2:0", "outputs of stage 2:0.1", "R-STDP:0.05"]
 MOMENTS += ["step:link:1", "step:replace:5", "step:savez:1"]
 
 
@@ -71,7 +71,7 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_pat
     """Four networks in two programs, killed somewhere in each phase of both, in writing files, and in the tests."""
     whole, other, tested = tmp_path / "whole", tmp_path / "killed", tmp_path / "tested"
     assert killed("sweep", whole) == []
-    assert killed("sweep", tested, "step:test_best:0", "step:test_best:1") == ["-9", "-9"]
+    assert killed("sweep", tested, "step:predict:0", "step:predict:1") == ["-9", "-9"]
     random = np.random.default_rng(0)
     after = [f"{seconds:.3f}" for seconds in random.uniform(0, 0.2, 5)]
     moments = [f"encode:{after[0]}", f"STDP layer1:{after[1]}", f"step:replace:{random.integers(4)}"]

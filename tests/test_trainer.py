@@ -140,7 +140,7 @@ def test_callbacks_hear_of_every_image_and_of_what_phases_show():
     callback.diagnosed = shown.__setitem__
     trainer = Trainer(SHALLOW, DATA, Settings((2, 3), batch_size=20), callback)
     state = trainer.run(trainer.initial_state())
-    images = {"encode": 80, "STDP layer1": 80, "who fires in stage 1": 40, "who fires in stage 1, test": 40}
+    images = {"encode": 80, "STDP layer1": 80, "outputs of stage 1": 40, "outputs of stage 1, test": 40}
     assert heard == promised == images | {"R-STDP": 120}
     assert epochs == state.epochs
     assert right[-3:] == [round(40 * each["train"]["accuracy"]) for each in state.epochs]

@@ -201,11 +201,8 @@ def name_of(encoder: Any) -> str:
     return type(encoder).__name__
 
 
-def network(chosen: options.Network, images: Dataset, count: int | None = None) -> Network:
-    """A published network by its name, or the user's as FILE.py:NAME, for the images of a data set.
-
-    `count`: how many images to make it for, by default those of training.
-    """
+def network(chosen: options.Network, images: Dataset) -> Network:
+    """A published network by its name, or the user's as FILE.py:NAME, for the images of a data set."""
     check_least(chosen, time_steps=1)
     encoder = None if chosen.encoder is None else named("encoder", chosen.encoder, ENCODERS)
     make = named("model", chosen.model, NETWORKS)
@@ -214,7 +211,7 @@ def network(chosen: options.Network, images: Dataset, count: int | None = None) 
         return make if unchanged else encoded_by(make, images, encoder, chosen.time_steps)
     if not callable(make):
         raise InputError(f"`model` {chosen.model} must be a Network, or a function of `Images`, got {make!r}")
-    return network_for(make, images, encoder, chosen.time_steps, count=count)
+    return network_for(make, images, encoder, chosen.time_steps)
 
 
 def use_native(chosen: str, time_steps: int = native.MOST_STEPS, path: Path | None = None) -> bool:

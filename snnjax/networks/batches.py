@@ -1,7 +1,7 @@
 """Computations on many images at once by a network that does not learn: latencies, outputs, decisions."""
 
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ from snnjax.layers.layer_kernels import block_potentials
 from snnjax.networks.decision import Decided, decide, is_fitted
 from snnjax.networks.forward import Known
 from snnjax.networks.model import Model
+from snnjax.networks.network import Network
 
 
 def encode_batch(model: Model, images: jax.Array, *, native: bool) -> jax.Array:
@@ -20,62 +21,24 @@ def encode_batch(model: Model, images: jax.Array, *, native: bool) -> jax.Array:
     return devices.map_each(functools.partial(model.encode, native=native), images)
 
 
-def input_batch(model: Model, known: Known, *, number: int, timed: bool) -> jax.Array:
+def input_batch(model: Model, known: Known, *, number: int) -> jax.Array:
     """`Model.input_of` of images, of which (B, ...) are known."""
-    graph = model.network.graph
-    known = known if timed else _with_firing(model, known, graph.stages_for_input(number, *known), (number,))
     if number in known.inputs:
         return known.inputs[number]
+    graph = model.network.graph
     (source, *_) = graph.sources(number)
     if graph.plain(number) and source in known.outputs:
         return known.outputs[source]
-    compute = functools.partial(Model.input_of, number=number, timed=timed)
+    compute = functools.partial(Model.input_of, number=number)
     return _map_images(model, graph.stages_for_input(number, *known), compute, known)
 
 
-def output_batch(model: Model, known: Known, *, number: int, timed: bool) -> jax.Array:
+def output_batch(model: Model, known: Known, *, number: int) -> jax.Array:
     """`Model.output_of` of images, of which (B, ...) are known."""
-    graph = model.network.graph
-    known = known if timed else _with_firing(model, known, graph.stages_for_output(number, *known))
     if number in known.outputs:
         return known.outputs[number]
-    compute = functools.partial(Model.output_of, number=number, timed=timed)
-    return _map_images(model, graph.stages_for_output(number, *known), compute, known)
-
-
-def _with_firing(model: Model, known: Known, stages: Collection[int], reader: tuple[int, ...] = ()) -> Known:
-    """What is known, and who fires in the given stages, up to the last one whose kernels compute it for batches."""
-    monotone = all(layer.monotone for number in stages for layer in model.stage(number))
-    if not monotone or any(model.network.graph.timed(number) for number in (*stages, *reader)):
-        return known
-    fast = [number for number in stages if _has_batch_kernels(model, number)]
-    last = max(fast, default=-1)
-    for number in sorted(stages):
-        if number > last:
-            break
-        if number in fast:
-            inputs = input_batch(model, known, number=number, timed=False)
-            outputs = _who_fires(model, number, inputs)
-        else:
-            outputs = output_batch(model, known, number=number + 1, timed=False)
-        known = known._replace(outputs=known.outputs | {number + 1: outputs})
-    return known
-
-
-def _has_batch_kernels(model: Model, number: int) -> bool:
-    """Whether kernels compute for batches who fires in a stage."""
-    layers = model.stage(number)
-    return bool(layers) and all(layer.kernels.fires for layer in layers)
-
-
-def _who_fires(model: Model, number: int, inputs: jax.Array) -> jax.Array:
-    """The outputs of a stage by its kernels for batches."""
-    pool = model.network.stages[number].pool
-    outputs = []
-    for layer in model.stage(number):
-        fires: Any = layer.kernels.fires
-        outputs.append(fires(layer, inputs, pool))
-    return jnp.concatenate(outputs, axis=1)
+    stages = model.network.graph.stages_for_output(number, *known)
+    return _map_images(model, stages, functools.partial(Model.output_of, number=number), known)
 
 
 def _map_images(model: Model, stages: Collection[int], function: Callable[..., jax.Array], known: Known) -> jax.Array:
@@ -98,9 +61,39 @@ def decide_batch(
     may be wrong, but for that of the decision of each layer.
     """
     known = Known({0: encode_batch(model, inputs, native=native)}) if encode else inputs
-    latencies = input_batch(model, known, number=model.last, timed=model.network.decision.timed)
+    latencies = _decisive_inputs(model, known)
     decided = decide_inputs(model, latencies, scores=scores)
     return decided.decision, decided.scores
+
+
+def only_firing_matters(network: Network, before: Sequence[Any]) -> bool:
+    """Whether the decision asks only who fires in the stage `before` the last, of monotone layers that it reads alone.
+
+    Then they take 1/T of the work, at the last step. The layers are given, or their descriptions.
+    """
+    last = len(network.stages) - 1
+    graph = network.graph
+    if network.decision.timed or not network.deciding or not graph.plain(last) or graph.sources(last) != (last,):
+        return False
+    return bool(before) and all(layer.monotone for layer in before)
+
+
+def _decisive_inputs(model: Model, known: Known) -> jax.Array:
+    """What the deciding layers read, (B, C, H, W); with their times only where these matter."""
+    last = model.last
+    layers = model.stage(last - 1) if last else []
+    if last in known.inputs or last in known.outputs or not only_firing_matters(model.network, layers):
+        return input_batch(model, known, number=last)
+    inputs = input_batch(model, known, number=last - 1)
+    pool = model.network.stages[last - 1].pool
+    kernels: list[Any] = [layer.kernels.fires for layer in layers]
+    if all(kernels):
+        return jnp.concatenate([fires(layer, inputs, pool) for fires, layer in zip(kernels, layers, strict=True)], 1)
+
+    def fired(image: jax.Array) -> jax.Array:
+        return model.join(last - 1, [layer.last_latencies(image) for layer in layers])
+
+    return devices.map_each(fired, inputs)
 
 
 def decide_inputs(model: Model, latencies: jax.Array, *, scores: bool) -> Decided:

@@ -52,8 +52,8 @@ class FittedDecision(Decision, Protocol):
     def fit(self, latencies: np.ndarray, labels: np.ndarray, classes: int, time_steps: int) -> "FittedDecision":
         """The same component with its arrays, from the outputs for the training images: no other field may change.
 
-        `latencies` are (N, F, H, W) unsigned integers, `time_steps` where silent; if not `timed`, `time_steps` - 1 of
-        all that fire. `labels` are (N,) int32. The same data must give the same arrays: a run may fit twice.
+        `latencies` are (N, F, H, W) unsigned integers, `time_steps` where silent. `labels` are (N,) int32. The same
+        data must give the same arrays: a run may fit twice.
         """
 
 

@@ -1,6 +1,5 @@
 """The forward pass of an image: the outputs and inputs of stages, computed on demand, each one once."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -25,54 +24,42 @@ class Known(NamedTuple):
 
 
 class _Pass:
-    """A forward pass, which keeps what it has computed by number, and by whether times are right.
-
-    Outputs with right times also say who fires.
-    """
+    """A forward pass, which keeps what it has computed, by number."""
 
     def __init__(self, model: "Model", known: Known):
         self.model = model
-        self.network = model.network
-        self.outputs = {(number, True): value for number, value in known.outputs.items()}
-        self.inputs = {(number, True): value for number, value in known.inputs.items()}
+        self.outputs = dict(known.outputs)
+        self.inputs = dict(known.inputs)
 
-    def input(self, number: int, timed: bool) -> jax.Array:
+    def input(self, number: int) -> jax.Array:
         """What stage `number` reads, joined."""
-        for key in ((number, True), (number, timed)):
-            if key in self.inputs:
-                return self.inputs[key]
-        graph = self.network.graph
-        outputs = [self.output(source, timed or graph.timed(number)) for source in graph.sources(number)]
-        self.inputs[number, timed] = self.model.joined(number, outputs)
-        return self.inputs[number, timed]
+        if number not in self.inputs:
+            outputs = [self.output(source) for source in self.model.network.graph.sources(number)]
+            self.inputs[number] = self.model.joined(number, outputs)
+        return self.inputs[number]
 
-    def output(self, number: int, timed: bool) -> jax.Array:
+    def output(self, number: int) -> jax.Array:
         """Output `number`."""
-        for key in ((number, True), (number, timed)):
-            if key in self.outputs:
-                return self.outputs[key]
-        if number == 0:
-            raise InputError("`known` must have output 0, the encoded image, or else all that is computed from it")
-        layers = self.model.stage(number - 1)
-        if not timed and not all(layer.monotone for layer in layers):
-            return self.output(number, True)
-        self.outputs[number, timed] = self._computed(number - 1, layers, self.input(number - 1, timed), timed)
-        return self.outputs[number, timed]
+        if number not in self.outputs:
+            if number == 0:
+                raise InputError("`known` must have output 0, the encoded image, or else all that is computed from it")
+            self.outputs[number] = self._computed(number - 1, self.input(number - 1))
+        return self.outputs[number]
 
-    def _computed(self, number: int, layers: Sequence[Any], inputs: jax.Array, timed: bool) -> jax.Array:
+    def _computed(self, number: int, inputs: jax.Array) -> jax.Array:
+        """The output of stage `number`."""
+        layers = self.model.stage(number)
         if not layers:
             return self.model.join(number, [inputs])
-        if not timed:
-            return self.model.join(number, [layer.last_latencies(inputs) for layer in layers])
-        pool = self.network.stages[number].pool
+        pool = self.model.network.stages[number].pool
         return self.model.coded(number, jnp.concatenate([layer.outputs(inputs, pool) for layer in layers]))
 
 
-def input_of(model: "Model", known: Known, number: int, timed: bool) -> jax.Array:
+def input_of(model: "Model", known: Known, number: int) -> jax.Array:
     """What stage `number` reads, joined, (C, H, W)."""
-    return _Pass(model, known).input(number, timed)
+    return _Pass(model, known).input(number)
 
 
-def output_of(model: "Model", known: Known, number: int, timed: bool) -> jax.Array:
+def output_of(model: "Model", known: Known, number: int) -> jax.Array:
     """Output `number`, (F, H, W)."""
-    return _Pass(model, known).output(number, timed)
+    return _Pass(model, known).output(number)

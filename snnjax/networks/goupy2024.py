@@ -7,7 +7,7 @@ are those of Falez et al. 2019 (arXiv 1904.01908).
 
 import dataclasses
 
-from snnjax.core.defaults import FEW
+from snnjax.core.defaults import EPOCHS_OF_FEW, FEW
 from snnjax.encoding import EventEncoder, ImageEncoder, OnOff, Whitening
 from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
@@ -89,7 +89,6 @@ def _network(
     """
     check_images(images)
     colour = images.shape[2:] == (3,)
-    few = images.count < FEW
     encoder = images.encoder or OF_IMAGES[images.shape[2:]]
     shape = encoder.output_shape(images.shape)
     template = COLOUR if colour else features
@@ -111,9 +110,9 @@ def _network(
         images.classes,
         stages=(stage(first, pool=POOL), stage(deciding)),
         time_steps=encoder.time_steps,
-        epochs=(60 if colour else 20, 100 if few else epochs),
+        epochs=(60 if colour else 20, EPOCHS_OF_FEW if images.few else epochs),
         encoder=encoder,
         decision=Earliest(fallback=True),
         shuffle=True,
-        patience=0 if few else 10,
+        patience=0 if images.few else 10,
     )

@@ -49,10 +49,6 @@ class Graph(NamedTuple):
         joined = number < len(self.stages) and type(self.stages[number].join) is not Concatenate
         return first.plain and not others and not joined
 
-    def timed(self, number: int) -> bool:
-        """Whether who fires in what stage `number` reads depends on when neurons fire, by its join."""
-        return not self.plain(number) and self.stages[number].join.timed
-
     def activities(self, output: int) -> bool:
         """Whether an output is of activities instead of latencies."""
         if not output or self.stages[output - 1].spiking or self.stages[output - 1].code is not None:

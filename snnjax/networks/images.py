@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from snnjax.core import checks
+from snnjax.core.defaults import EPOCHS_OF_FEW, FEW, SHOWN
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.data.dataset import DEFAULT_ENCODERS, Dataset
 from snnjax.encoding import ImageEncoder
@@ -21,6 +22,7 @@ class Images:
       count: number of training images with labels, including those held out.
       encoder: the one that the user chose; None: the network's own, or else one that suits the images.
       unlabelled: number of further training images, without labels.
+      held_out: how many of the labelled ones are held out for validation.
     """
 
     shape: tuple[int, ...] = (28, 28)
@@ -28,6 +30,7 @@ class Images:
     count: int = 60_000
     encoder: ImageEncoder | None = None
     unlabelled: int = 0
+    held_out: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.shape, tuple) or len(self.shape) < 2 or self.shape[2:] not in DEFAULT_ENCODERS:
@@ -35,6 +38,7 @@ class Images:
         checks.integer("classes", self.classes, 1)
         checks.integer("count", self.count, 1)
         checks.integer("unlabelled", self.unlabelled, 0)
+        checks.integer("held_out", self.held_out, 0, self.count)
 
     @classmethod
     def of(cls, data: Dataset, encoder: ImageEncoder | None = None) -> "Images":
@@ -42,12 +46,31 @@ class Images:
         held_out = 0 if data.validation_images is None else len(data.validation_images)
         unlabelled = 0 if data.unlabelled_images is None else len(data.unlabelled_images)
         labelled = len(data.train_images) + held_out
-        return cls(data.train_images.shape[1:], data.classes, labelled, encoder, unlabelled)
+        return cls(data.train_images.shape[1:], data.classes, labelled, encoder, unlabelled, held_out)
 
     @property
     def total(self) -> int:
         """The number of training images, with or without labels."""
         return self.count + self.unlabelled
+
+    @property
+    def few(self) -> bool:
+        """Whether few of them have labels."""
+        return self.count < FEW
+
+    def epochs(self, *unsupervised: int, supervised: int | None = None) -> tuple[int, ...]:
+        """Epochs of each stage: those given, or others where `few` images have labels.
+
+        Supervised ones are then 100. Stages that learn without labels, for more than 0 epochs, are shown 10,000 images
+        where all images are less than 5,000.
+        """
+        shown = self.total - self.held_out
+        if self.few and shown < FEW:
+            enough = -(-SHOWN // max(1, shown))
+            unsupervised = tuple(enough if epochs else 0 for epochs in unsupervised)
+        if supervised is None:
+            return unsupervised
+        return *unsupervised, EPOCHS_OF_FEW if self.few else supervised
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

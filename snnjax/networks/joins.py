@@ -1,6 +1,6 @@
 """Joins: they make one input of the maps that a stage reads."""
 
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +11,7 @@ from snnjax.core.errors import InputError
 
 
 class Join(Protocol):
-    """A component that makes one input of the maps that a stage reads, in their order; a pure function.
-
-    Attributes:
-      timed: whether the times of the inputs decide which outputs fire. If not, untimed decisions take less work.
-    """
-
-    timed: ClassVar[bool]
+    """A component that makes one input of the maps that a stage reads, in their order; a pure function."""
 
     def __call__(self, *maps: jax.Array, time_steps: int) -> jax.Array:
         """From (C, H, W) each to (C', H', W'): latencies, unsigned integers, or activities, float32.
@@ -29,8 +23,6 @@ class Join(Protocol):
 @component
 class Concatenate:
     """The maps of all inputs, in their order: channels add up. Rows and columns must be the same."""
-
-    timed: ClassVar[bool] = False
 
     def __call__(self, *maps: jax.Array, time_steps: int) -> jax.Array:
         """From (C_i, H, W) to (sum of C_i, H, W)."""
@@ -44,8 +36,6 @@ class Concatenate:
 class EarliestSpike:
     """Each neuron fires with the first of its inputs, one in each map (a logical or of spike waves)."""
 
-    timed: ClassVar[bool] = False
-
     def __call__(self, *maps: jax.Array, time_steps: int) -> jax.Array:
         """From latencies (C, H, W) each to latencies (C, H, W)."""
         return jnp.stack(_checked(self, maps, time_steps)).min(axis=0)
@@ -55,8 +45,6 @@ class EarliestSpike:
 class LatestSpike:
     """Each neuron fires with the last of its inputs, one in each map, if all fire (a logical and of spike waves)."""
 
-    timed: ClassVar[bool] = False
-
     def __call__(self, *maps: jax.Array, time_steps: int) -> jax.Array:
         """From latencies (C, H, W) each to latencies (C, H, W)."""
         return jnp.stack(_checked(self, maps, time_steps)).max(axis=0)
@@ -65,8 +53,6 @@ class LatestSpike:
 @component
 class Flatten:
     """All neurons of all inputs as channels of a single position: for layers with a kernel of 1 that see whole maps."""
-
-    timed: ClassVar[bool] = False
 
     def __call__(self, *maps: jax.Array, time_steps: int) -> jax.Array:
         """From (C_i, H_i, W_i) to (sum of C_i * H_i * W_i, 1, 1)."""

@@ -91,29 +91,26 @@ class Model:
         image = jnp.asarray(image)
         return encoder(image, native=True) if native and type(encoder) is Encoder else encoder(image)
 
-    def forward(self, latency: jax.Array, *, timed: bool = True) -> jax.Array:
-        """The input of the decision given an encoded image, (C, H, W).
+    def forward(self, latency: jax.Array) -> jax.Array:
+        """The input of the decision given an encoded image, (C, H, W)."""
+        return self.input_of(self.last, Known({0: latency}))
 
-        Without `timed` only who fires matters: where weights are never negative, in 1/T of the work, at the last step.
-        """
-        return self.input_of(self.last, Known({0: latency}), timed=timed)
-
-    def input_of(self, number: int, known: Known, *, timed: bool = True) -> jax.Array:
-        """What stage `number` reads, joined, (C, H, W), given what is known of an image; `timed` as of `forward`.
+    def input_of(self, number: int, known: Known) -> jax.Array:
+        """What stage `number` reads, joined, (C, H, W), given what is known of an image.
 
         Raises InputError unless `number` is that of a stage, from 0, and what is known has its shapes and is enough.
         """
         self._check_known(number, self.last, known)
-        compute = functools.partial(forward.input_of, number=number, timed=timed)
+        compute = functools.partial(forward.input_of, number=number)
         return self._in_blocks(compute, self.network.graph.stages_for_input(number, *known), known)
 
-    def output_of(self, number: int, known: Known, *, timed: bool = True) -> jax.Array:
-        """Output `number`, (F, H, W), 0 for the encoded image, given what is known; `timed` as of `forward`.
+    def output_of(self, number: int, known: Known) -> jax.Array:
+        """Output `number`, (F, H, W), 0 for the encoded image, given what is known.
 
         Raises InputError as `input_of`.
         """
         self._check_known(number, len(self.network.stages), known)
-        compute = functools.partial(forward.output_of, number=number, timed=timed)
+        compute = functools.partial(forward.output_of, number=number)
         return self._in_blocks(compute, self.network.graph.stages_for_output(number, *known), known)
 
     def _in_blocks(self, compute: Callable[..., jax.Array], stages: set[int], known: Known) -> jax.Array:
@@ -169,7 +166,7 @@ class Model:
     def predict(self, latency: jax.Array) -> Decided:
         """The decision on one encoded image, (C, H, W) latencies."""
         self._check_input(latency)
-        return self.decide(self.forward(latency, timed=self.network.decision.timed))
+        return self.decide(self.forward(latency))
 
     def _check_known(self, number: int, most: int, known: Known) -> None:
         checks.integer("number", number, 0, most)
@@ -202,8 +199,7 @@ class Model:
             for name, response in shown:
                 real = jnp.issubdtype(response.dtype, jnp.floating)
                 latencies[name] = LatencyCode()(response, time_steps=network.time_steps) if real else response
-        last_input = self.forward(latency, timed=network.decision.timed)  # as in `predict`
-        spikes = self.decisive_spikes(last_input)
+        spikes = self.decisive_spikes(self.forward(latency))
         for name, layer_spikes in zip(network.deciding, spikes, strict=False):  # none decides under a `FittedDecision`
             latencies[name] = layer_spikes.latency
         return Observed(latencies, decide(network.decision, spikes, network.classes))

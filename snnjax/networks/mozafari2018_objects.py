@@ -58,7 +58,7 @@ def mozafari2018_objects(images: Images = PICTURES, *, kernel: float = 0.9, thre
         images.classes,
         stages=(stage(deciding),),
         time_steps=encoder.time_steps,
-        epochs=(100,),
+        epochs=images.epochs(supervised=100),
         encoder=encoder,
         decision=Earliest(),
     )

@@ -7,7 +7,6 @@ import dataclasses
 import math
 from typing import Any
 
-from snnjax.core.defaults import FEW
 from snnjax.networks.goupy2024 import POOL, goupy2024_ncg
 from snnjax.networks.images import CIFAR10, Images
 from snnjax.networks.joins import Flatten
@@ -43,5 +42,5 @@ def ncg_scales(images: Images = CIFAR10) -> Network:
         threshold=last.threshold * inputs / math.prod(network.weight_shapes["layer2"][1:]),
     )
     stages.append(stage(readout, inputs=tuple(names), join=Flatten()))
-    epochs.append(network.epochs[-1] if images.count < FEW else min(network.epochs[-1], EPOCHS))
+    epochs.append(network.epochs[-1] if images.few else min(network.epochs[-1], EPOCHS))
     return dataclasses.replace(network, name="ncg_scales", stages=tuple(stages), epochs=tuple(epochs))

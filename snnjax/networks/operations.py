@@ -82,12 +82,12 @@ def count_batch(model: Model, images: jax.Array, *, native: bool, steps: tuple[i
     for number, stage in enumerate(network.stages[: model.last]):
         if stage.real:  # computed where a later stage reads it
             continue
-        inputs = input_batch(model, known, number=number, timed=True)
+        inputs = input_batch(model, known, number=number)
         outputs, fired = devices.map_each(functools.partial(_respond, model, number), inputs)
         known = known._replace(outputs=known.outputs | {number + 1: outputs})
         spikes |= fired
         effective |= {name: _operations(model.layers[name], inputs) for name in fired}
-    evidence = input_batch(model, known, number=model.last, timed=True)
+    evidence = input_batch(model, known, number=model.last)
     first_spike = None
     if network.deciding:
         spikes |= devices.map_each(functools.partial(_decisive, model), evidence)

@@ -37,13 +37,14 @@ def _deciding(classes: int, *kernels: int) -> Stage:
 def _shallow(name: str, images: Images, *kernels: int) -> Network:
     check_images(images)
     stages = (FIRST, stage(dataclasses.replace(SECOND, features=250), pool=3), _deciding(images.classes, *kernels))
-    return Network(name, images.input_shape, images.classes, stages, epochs=(2, 4, 100))
+    return Network(name, images.input_shape, images.classes, stages, epochs=images.epochs(2, 4, supervised=100))
 
 
 def _deep(name: str, images: Images, *third: Conv, second: Conv = SECOND, **settings: Any) -> Network:
     check_images(images)
     stages = (FIRST, stage(second, pool=2), stage(*third, pool=3), _deciding(images.classes, 5))
-    return Network(name, images.input_shape, images.classes, stages, epochs=(2, 4, 4, 10), **settings)
+    epochs = images.epochs(2, 4, 4, supervised=10)
+    return Network(name, images.input_shape, images.classes, stages, epochs=epochs, **settings)
 
 
 def mozafari2018(images: Images = MNIST) -> Network:
@@ -89,7 +90,8 @@ def deeper2024(images: Images = MNIST) -> Network:
         stage(fourth, pool=3),
         stage(Conv(10 * images.classes, kernel=3, padding=2, learners=RSTDP())),
     )
-    return Network("deeper2024", images.input_shape, images.classes, stages, epochs=(2, 4, 4, 4, 10))
+    epochs = images.epochs(2, 4, 4, 4, supervised=10)
+    return Network("deeper2024", images.input_shape, images.classes, stages, epochs=epochs)
 
 
 MERGES: dict[str, Join] = {
@@ -125,7 +127,8 @@ def resnet2024(images: Images = MNIST, *, merge: str = "logical_and") -> Network
         stage(inputs=("stage3", "stage4"), join=MERGES[merge], pool=3),
         stage(Conv(20 * images.classes, kernel=4, padding=2, learners=RSTDP())),
     )
-    return Network("resnet2024", images.input_shape, images.classes, stages, epochs=(2, 4, 4, 0, 0, 10))
+    epochs = images.epochs(2, 4, 4, 0, 0, supervised=10)
+    return Network("resnet2024", images.input_shape, images.classes, stages, epochs=epochs)
 
 
 def kheradpisheh2018(images: Images = MNIST) -> Network:
@@ -141,7 +144,7 @@ def kheradpisheh2018(images: Images = MNIST) -> Network:
         images.classes,
         stages=(stage(first, pool=pool), stage(second, pool=pool)),
         time_steps=encoder.time_steps,
-        epochs=(2, 5),
+        epochs=images.epochs(2, 5),
         encoder=encoder,
         decision=LinearSVM(C=2.4),
     )

@@ -8,7 +8,6 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from snnjax.core.defaults import FEW
 from snnjax.core.errors import InputError
 from snnjax.encoding import PIXELS
 from snnjax.layers.activations import LatencyCode, Standardise, Triangle
@@ -69,7 +68,7 @@ def goupy2024_softhebb(images: Images = CIFAR10, *, features: Sequence[int] = (9
         stages.append(stage(conv, pool=pool))
         channels = count
         size = pool.output_size(conv.output_size(size))
-    neurons = NEURONS_OF_FEW if images.count < FEW else NEURONS
+    neurons = NEURONS_OF_FEW if images.few else NEURONS
     readout = Conv(
         neurons * images.classes,
         size,
@@ -86,7 +85,7 @@ def goupy2024_softhebb(images: Images = CIFAR10, *, features: Sequence[int] = (9
         images.classes,
         tuple(stages),
         time_steps=encoder.time_steps,
-        epochs=(1, 1, 1, 12),
+        epochs=images.epochs(1, 1, 1, supervised=12),
         encoder=encoder,
         decision=Earliest(fallback=True),
         shuffle=True,

@@ -84,7 +84,7 @@ class Stage:
         for source in self.inputs if isinstance(self.inputs, tuple) else (self.inputs,):
             if not isinstance(source, Input):
                 raise wrong_type("inputs", "names of stages, or Input(...)", source, 'inputs=("stage1", "stage2")')
-        check_component("join", self.join, "__call__", "timed")
+        check_component("join", self.join, "__call__")
 
     @property
     def real(self) -> bool:

@@ -182,7 +182,7 @@ def learn_jointly(phase: Phase, carry: Carry, model: Model, part: Slice) -> tupl
         batch_inputs = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, size), part.inputs)
         known = known_of(batch_inputs, phase.first)
         for stage in range(phase.first, phase.end):
-            inputs = input_batch(model, known, number=stage, timed=True)
+            inputs = input_batch(model, known, number=stage)
             responses = []
             for name in model.network.names[stage]:
                 if name not in layers:
@@ -273,10 +273,8 @@ class Supervised(NamedTuple):
         inputs: dict[str, jax.Array] = {}
         responses: dict[str, Any] = {}
         for stage in range(self.phase.first, model.last + 1):
-            # Times matter up to the last of the earlier layers that learn, from there on only which neurons fire.
-            timed = stage < model.last or model.network.decision.timed
             for name in (x for x in model.network.names[stage] if x in self.phase.layers):
-                latency = model.input_of(stage, known, timed=timed)
+                latency = model.input_of(stage, known)
                 known = known._replace(inputs=known.inputs | {stage: latency})
                 inputs[name] = latency
                 layer = carry.layers[name]

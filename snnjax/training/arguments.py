@@ -9,7 +9,7 @@ from snnjax.core.errors import InputError, wrong_type
 from snnjax.data import Dataset
 from snnjax.kernels import native
 from snnjax.networks import Network
-from snnjax.training.contracts import check_joins, check_parts
+from snnjax.training.contracts import check_parts
 from snnjax.training.state import Callback, Settings, TrainState
 
 
@@ -22,8 +22,8 @@ def check_types(networks: Sequence[object], data: object, settings: object, call
     if not isinstance(data, Dataset):
         arrays = "name, train_images, train_labels, test_images, test_labels"
         raise wrong_type("data", "a Dataset", data, f"snnjax.data.Dataset({arrays})")
-    if not isinstance(settings, Settings):
-        raise wrong_type("settings", "Settings", settings, "Settings(epochs=(...))")
+    if not isinstance(settings, Settings | None):
+        raise wrong_type("settings", "Settings or None", settings, "Settings(epochs=(...))")
     if not isinstance(callback, Callback | None):
         raise wrong_type("callback", "a Callback or None", callback)
 
@@ -41,8 +41,6 @@ def check_networks(networks: Sequence[Network], data: Dataset, settings: Setting
         problem = f"the network has {network.classes} classes, {data.name} has {data.classes}"
         raise InputError(f"{problem}: make it with classes={data.classes}")
     check_parts(network, data.train_images)
-    for other in networks:
-        check_joins(other)
     if settings.mirror and (width := data.train_images.shape[2]) < 2:
         raise InputError(f"`mirror` takes images of at least 2 columns, those of {data.name} have {width}")
     if settings.native:

@@ -21,13 +21,11 @@ def network_for(
     data: Dataset,
     encoder: ImageEncoder | None = None,
     time_steps: int | None = None,
-    *,
-    count: int | None = None,
 ) -> Network:
     """A network made for the images of a data set, by a function such as those of `NETWORKS`, with an encoder.
 
-    The function is called with `Images` alone: their `encoder` is the one given, or None, their `count` that of the
-    training images, unless one is given. It is called again where it chose an encoder and other `time_steps` are given.
+    The function is called with `Images` alone; their `encoder` is the one given, or None. It is called again where it
+    chose an encoder and other `time_steps` are given.
 
     The network's encoder is the one given, or else its own, or else that of the data. Time steps are those given, or
     else those of the network, if it has an encoder or others than the default, or else those of the encoder.
@@ -37,8 +35,6 @@ def network_for(
     if encoder is not None:
         encoder = with_time_steps(encoder, time_steps)
     images = Images.of(data, encoder)
-    if count is not None:
-        images = dataclasses.replace(images, count=count)
     network = _made(make, images, data.name)
     if encoder is None and network.encoder is not None and time_steps is not None:
         encoder = with_time_steps(network.encoder, time_steps)  # the network may depend on them

@@ -9,13 +9,12 @@ import json
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from snnjax.core.components import check_again
 from snnjax.core.errors import InputError, InputTypeError, shown, wrong_type
 from snnjax.kernels import Spikes, Winners, latency_dtype
-from snnjax.layers.spiking import Layer, at_last_step
+from snnjax.layers.spiking import Layer
 from snnjax.learners import Diagnosis, Learner, Signal, Tally
 from snnjax.networks import Model, Network
 from snnjax.networks.decision import is_fitted, unfitted
@@ -31,12 +30,12 @@ def check_parts(network: Network, images: np.ndarray) -> None:
     """Raises InputError where a part of a network returns values that the others cannot take, given images (N, ...)."""
     check_encoder(network, _array(images.shape[1:], images.dtype))
     check_decision(network)
-    timed = latency_dtype(network.time_steps)
+    latencies = latency_dtype(network.time_steps)
     for number, name, conv in network.layers():
         if not any(map(_is_custom, (conv.competition, conv.activation, *conv.each_learner))):
             continue
         real = network.graph.takes_activities(number)
-        inputs = _array(network.input_shapes[number], np.float32 if real else timed)
+        inputs = _array(network.input_shapes[number], np.float32 if real else latencies)
         zeros = {key: np.zeros(shape, np.float32) for key, shape in network.weight_shapes.items()}
         layer: Any = jax.tree.map(as_array, Model.of(network, zeros).layers[name])  # shapes alone matter
         if _is_custom(conv.competition):
@@ -64,32 +63,6 @@ def _check_code(code: Any, shape: tuple[int, ...], time_steps: int, name: str) -
     if _is_custom(code):
         coded = jax.eval_shape(functools.partial(code, time_steps=time_steps), _array(shape, np.float32))
         _expect(f"code(...) of {name}", coded, _array(shape, latency_dtype(time_steps)))
-
-
-def check_joins(network: Network) -> None:
-    """Raises InputError where a custom join says that times do not matter, and random maps show that they do."""
-    graph = network.graph
-    steps = network.time_steps
-    for number, stage in enumerate(network.stages):
-        join = stage.join
-        if join.timed or not _is_custom(join) or graph.plain(number) or graph.takes_activities(number):
-            continue
-        rng = np.random.default_rng(0)
-        shapes = graph.map_shapes(number, network.shapes)
-        for silent in (0.1, 0.5, 0.9):
-            maps = [_random_latencies(rng, shape, steps, silent) for shape in shapes]
-            late = [at_last_step(latencies < steps, steps) for latencies in maps]
-            fired = np.asarray(join(*maps, time_steps=steps)) < steps
-            fired_late = np.asarray(join(*late, time_steps=steps)) < steps
-            if np.any(fired != fired_late):
-                title = f"`timed` of {type(join).__name__}, the join of stage {number + 1},"
-                raise InputError(f"{title} must be True: who fires depends on when its inputs fire")
-
-
-def _random_latencies(rng: np.random.Generator, shape: tuple[int, ...], time_steps: int, silent: float) -> jax.Array:
-    """Latencies drawn at random; a share of the neurons, `silent`, is silent."""
-    latencies = np.where(rng.random(shape) < silent, time_steps, rng.integers(0, time_steps, shape))
-    return jnp.asarray(latencies, latency_dtype(time_steps))
 
 
 def _is_custom(part: object) -> bool:

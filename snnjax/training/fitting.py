@@ -56,7 +56,7 @@ def fit_thresholds(job: Job, phase: Phase, states: Sequence[TrainState], inputs:
         if all(rule.initial_threshold is Learner.initial_threshold for rule in rules):
             continue
         known = known_of(_some_of(inputs, index), phase.first)
-        latency = np.asarray(input_batch(model, known, number=model.last, timed=True))
+        latency = np.asarray(input_batch(model, known, number=model.last))
         for conv, (name, layer) in zip(network.stages[-1].branches, layers.items(), strict=True):
             threshold = layer.conv.last_learner.initial_threshold(layer, latency)
             if np.array_equal(threshold, layer.conv.threshold):

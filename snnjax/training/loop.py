@@ -46,16 +46,17 @@ class Trainer:
         self,
         network: Network | Sequence[Network],
         data: Dataset,
-        settings: Settings,
+        settings: Settings | None = None,
         callback: Callback | None = None,
         start: SpikingNetwork | None = None,
         seeds: Sequence[int] | None = None,
     ):
         """Raises InputError unless network, data and settings fit, OSError where native kernels do not compile.
 
-        `start` is a trained network, as `snnjax.load` returns it: its encoder and its layers before the first that
-        needs labels are taken as they are, and only the others learn. Raises InputError where it has no such layers, or
-        others than the network. `seeds` are for the initial weights of each network, by default the one in `settings`.
+        Settings are those of `Settings.of`, unless others are given. `start` is a trained network, as `snnjax.load`
+        returns it: its encoder and its layers before the first that needs labels are taken as they are, and only the
+        others learn. Raises InputError where it has no such layers, or others than the network. `seeds` are for the
+        initial weights of each network, by default the one in the settings.
         """
         networks: list[Any] = list(network) if isinstance(network, list | tuple) else [network]
         arguments.check_types(networks, data, settings, callback)
@@ -63,6 +64,8 @@ class Trainer:
         if start is not None:
             self.taken = take(arguments.with_encoder(networks[0], data), start)
             networks = [self.taken.network]
+        if settings is None:
+            settings = Settings.of(networks[0], data)
         seeds = [settings.seed] * len(networks) if seeds is None else list(seeds)
         self.job = Job(networks, data, settings, seeds, callback or Callback())
         self.network = self.job.network

@@ -11,7 +11,6 @@ from snnjax.core import files
 from snnjax.core.errors import InputError
 from snnjax.networks.batches import encode_batch, input_batch, output_batch
 from snnjax.networks.forward import Known
-from snnjax.steps import deciding
 from snnjax.steps.plain import Phase
 from snnjax.training.advice import diagnose_outputs
 from snnjax.training.job import Job
@@ -45,31 +44,27 @@ class StageCache:
         first = phase.first
         end = len(self.network.stages) if phase.supervised else phase.end
         last = max(first, end - 1)
-        timed = not phase.supervised or first == 0 or first < end - 1 or self.network.decision.timed
         graph = self.network.graph
-        begin = first
-        if not timed:
-            begin = first - 1 if part == self.job.unsupervised else 0  # others have come no further than the encoder
         self._last_joined = {key: values for key, values in self._last_joined.items() if key[1] == first}
-        outputs = self._outputs(part, begin, states)
+        outputs = self._outputs(part, first, states)
         if entering := graph.outputs_entering(first, last):
             return self._known(outputs, entering)
         if not graph.plain(first):
-            return self._joined(part, states, outputs, first, timed)
+            return self._joined(part, states, outputs, first)
         (source,) = graph.sources(first)
-        return outputs[source] if source in outputs else self._forward(part, states, outputs, source, timed)
+        return outputs[source]
 
     def _joined(
-        self, part: str, states: Sequence[TrainState], outputs: Mapping[int, np.ndarray], stage: int, timed: bool
+        self, part: str, states: Sequence[TrainState], outputs: Mapping[int, np.ndarray], stage: int
     ) -> np.ndarray:
         """What a stage reads, joined; kept for its other phases."""
         graph = self.network.graph
-        key = part, stage, timed, self._key(states, stage)
+        key = part, stage, self._key(states, stage)
         if key not in self._last_joined:
             used = set().union(*(graph.outputs_used(source, outputs) for source in graph.sources(stage)))
             title = f"inputs of stage {stage + 1}"
             known = self._known(outputs, used)
-            values = self.compute(title, part, states, input_batch, known, number=stage, timed=timed)
+            values = self.compute(title, part, states, input_batch, known, number=stage)
             self._check_latencies(f"join(...)` of stage {stage + 1}", values)
             self._last_joined = {key: values}
         return self._last_joined[key]
@@ -95,7 +90,7 @@ class StageCache:
                 self._encode(part, states)
             else:
                 outputs = {known: values for known, (_, values) in kept.items()}
-                kept[number] = self._key(states, number), self._forward(part, states, outputs, number, timed=True)
+                kept[number] = self._key(states, number), self._forward(part, states, outputs, number)
             needed = {*wanted}.union(*(graph.latencies_needed(later - 1) for later in missing[index + 1 :]))
             for other in kept.keys() - needed:
                 del kept[other]
@@ -141,12 +136,11 @@ class StageCache:
         return both
 
     def _forward(
-        self, part: str, states: Sequence[TrainState], outputs: Mapping[int, np.ndarray], number: int, timed: bool
+        self, part: str, states: Sequence[TrainState], outputs: Mapping[int, np.ndarray], number: int
     ) -> np.ndarray:
         """Output `number`, given earlier ones."""
         known = self._known(outputs, self.network.graph.outputs_used(number, outputs))
-        title = f"{'outputs of' if timed else 'who fires in'} stage {number}"
-        values = self.compute(title, part, states, output_batch, known, number=number, timed=timed)
+        values = self.compute(f"outputs of stage {number}", part, states, output_batch, known, number=number)
         diagnosed = part != self.job.unsupervised and f"outputs of stage {number}" in states[0].diagnoses
         if part != self.job.data.tested and not diagnosed:
             self._diagnose_outputs(number, values, states)
@@ -159,17 +153,14 @@ class StageCache:
         states: Sequence[TrainState],
         function: Callable[..., jax.Array],
         known: Known,
-        *,
         number: int,
-        timed: bool,
     ) -> np.ndarray:
         """`input_batch` or `output_batch` of what is known of the images of a part, (networks, N, C, H, W)."""
         timer = Timer(title if part == self.job.unsupervised else f"{title}, {part}")
         self.job.callback.started(timer.name, count_of(known) * self.job.placement.count)
-        kernels = {} if timed else deciding.kernels_before(self.network, self.job.settings.native)
-        packed = self.job.pack(self.job.models(states), kernels)
+        packed = self.job.pack(self.job.models(states))
         report = self.job.callback.advanced
-        values = self.job.placement.map(timer, function, packed, known, report, number=number, timed=timed)
+        values = self.job.placement.map(timer, function, packed, known, report, number=number)
         self.job.finish(timer, states)
         return values
 

@@ -11,9 +11,11 @@ from snnjax.core import checks
 from snnjax.core.components import leaves, with_leaves
 from snnjax.core.errors import InputError, shown, wrong_type
 from snnjax.core.metrics import tested_part
+from snnjax.data import Dataset
+from snnjax.kernels import native
 from snnjax.layers.conv import Conv
 from snnjax.learners import Diagnosis
-from snnjax.networks import Network
+from snnjax.networks import Images, Network
 
 FORMAT = 5
 """Of the data of `TrainState.flatten`, and of the results made of it: another one is refused."""
@@ -62,9 +64,34 @@ class Settings:
             if not isinstance(value := getattr(self, name), bool):
                 raise wrong_type(name, "True or False", value)
 
+    @classmethod
+    def of(cls, network: Network, data: Dataset) -> "Settings":
+        """The defaults for a network on a data set: the network's own, where it has any.
+
+        Epochs that it lacks are one of each stage that learns without labels and ten supervised ones; more where few
+        images have labels: see `Images.epochs`. Then rates adapt after 100 images, and training never stops early.
+        """
+        images = Images.of(data)
+        patience = 0 if images.few else cls.patience
+        return cls(
+            network.epochs or _default_epochs(network, images),
+            batch_size=100 if images.few else cls.batch_size,
+            patience=patience if network.patience is None else network.patience,
+            native=not native.unavailable(network.time_steps),
+            shuffle=network.shuffle,
+        )
+
     def _set(self, name: str, value: Any) -> None:
         """Sets a field to a plain value: NumPy's integers are no JSON data."""
         object.__setattr__(self, name, value)
+
+
+def _default_epochs(network: Network, images: Images) -> tuple[int, ...]:
+    """Epochs of each stage of a network that states none."""
+    learning = [int(any(conv.each_learner for conv in stage.branches)) for stage in network.stages]
+    if network.deciding:
+        return images.epochs(*learning[:-1], supervised=10)
+    return images.epochs(*learning)
 
 
 @dataclasses.dataclass

@@ -18,7 +18,6 @@ from snnjax.app.options.commands import Train as Train
 from snnjax.app.options.shared import ENCODERS as ENCODERS
 from snnjax.app.options.shared import EPOCHS as EPOCHS
 from snnjax.app.options.shared import MODELS as MODELS
-from snnjax.app.options.shared import SHOWN as SHOWN
 from snnjax.app.options.shared import Data as Data
 from snnjax.app.options.shared import Device as Device
 from snnjax.app.options.shared import Epochs as Epochs

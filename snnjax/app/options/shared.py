@@ -8,12 +8,11 @@ from typing import Annotated, Any, Literal
 from tyro.conf import DisallowNone, arg
 
 from snnjax.app.names import ENCODERS, MODELS, NAMES
-from snnjax.core.defaults import FEW
+from snnjax.core.defaults import EPOCHS_OF_FEW, FEW, SHOWN
 
-SHOWN = 10_000  # images that a layer learns from by STDP, if there are few
 EPOCHS = (
-    f"the network's own; with fewer than {FEW:,} labelled images, unless they depend on this number: 100 of the last; "
-    f"before it enough to show each layer {SHOWN:,}, if there are fewer than {FEW:,} images in all"
+    f"the network's own; those of published networks are {EPOCHS_OF_FEW} of the last, with fewer than {FEW:,} labelled "
+    f"images, and before it enough to show each layer {SHOWN:,}, if there are fewer than {FEW:,} images in all"
 )
 
 
