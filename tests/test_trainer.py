@@ -12,17 +12,20 @@ import pytest
 import tiny
 from same import assert_same_state
 
-from snnjax import Images
+from snnjax import Images, load
 from snnjax.core import files, metrics
 from snnjax.core.errors import InputError
+from snnjax.data import digits
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.layer import LayerKernels
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, convergence
-from snnjax.networks import Network, SpikingNetwork, stage
+from snnjax.networks import NETWORKS, Network, SpikingNetwork, stage
 from snnjax.networks.forward import Known
+from snnjax.runs import RunFolder
 from snnjax.training import epoch_results, runners
 from snnjax.training.advice import describe, diagnose_decisions, diagnose_outputs
+from snnjax.training.build import network_for
 from snnjax.training.draws import key_of
 from snnjax.training.groups import named
 from snnjax.training.loop import Trainer
@@ -195,6 +198,22 @@ def test_a_branch_continues_from_the_images_of_the_one_before():
     for phase, shown in enumerate((0, 0, 3 * 40 % 50)):
         state.phase = phase
         assert [*runners.learners_at_start(trainer.job, state, 0)[0].values()] == [shown]
+
+
+def test_a_trained_network_is_trained_again_by_its_recipe(tmp_path):
+    """Its description holds the thresholds that it has learned, from which nothing fires."""
+    images = digits().first(40, 20)
+    spec = dataclasses.replace(network_for(NETWORKS["goupy2024_s2stdp"], images), epochs=(1, 2))
+    trainer = Trainer(spec, images)
+    with RunFolder(tmp_path / "run", trainer) as run:
+        results = run.run()
+    loaded = load(tmp_path / "run")
+    assert loaded.spec != trainer.network
+    with pytest.warns(UserWarning, match=r"thresholds for each feature of layer1.*`load\(run\)\.recipe`"):
+        Trainer(loaded.spec, images)
+    again = Trainer(loaded.recipe, images)
+    assert again.network == trainer.network
+    assert again.run(again.initial_state()).epochs == results["epochs"]
 
 
 def test_each_learner_of_a_layer_has_a_key_of_its_own(monkeypatch):

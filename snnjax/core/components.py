@@ -320,6 +320,15 @@ def with_leaves(tree: Any, new: Mapping[str, Any], name: str = "") -> Any:
     return jax.tree.unflatten(jax.tree.structure(tree), changed)
 
 
+def changed_leaves(before: Any, after: Any) -> dict[str, Any]:
+    """The `leaves` of a pytree that are others in another one of the same structure, as JSON data by their paths."""
+    changed = {}
+    for (path, was), now in zip(leaves(before).items(), jax.tree.leaves(after), strict=True):
+        if not np.array_equal(was, now):
+            changed[path] = np.asarray(was).tolist()
+    return changed
+
+
 def replace(value: Any, path: str, new: Any) -> Any:
     """A component with another value at a path."""
     name, _, rest = path.partition(".")

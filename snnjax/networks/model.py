@@ -12,6 +12,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from snnjax.core import checks, devices
+from snnjax.core.components import with_leaves
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.data import names
 from snnjax.encoding import Encoder
@@ -298,11 +299,18 @@ class SpikingNetwork(nnx.Module):
     """
 
     def __init__(
-        self, spec: Network, seed: int = 0, *, weights: Weights | None = None, class_names: Sequence[str] = ()
+        self,
+        spec: Network,
+        seed: int = 0,
+        *,
+        weights: Weights | None = None,
+        class_names: Sequence[str] = (),
+        initial: Mapping[str, Any] | None = None,
     ):
         """Takes the weights given, or draws `Network.initial_weights`; raises InputError where they do not fit.
 
-        Classes without names are "0", "1", ...
+        Classes without names are "0", "1", ... `initial` are the numbers that training has changed, as they were, by
+        the paths of `components.leaves`.
         """
         if not isinstance(spec, Network):
             made = f"{spec.__name__}(...)" if callable(spec) else ""
@@ -311,6 +319,7 @@ class SpikingNetwork(nnx.Module):
         layers = Model.of(spec, spec.initial_weights(seed) if weights is None else weights).layers
         for name, layer in layers.items():
             setattr(self, name, PlasticWeight(jnp.asarray(layer.weights, jnp.float32)))
+        self._initial = tuple((initial or {}).items())
         leaves, self._structure = jax.tree.flatten(spec)
         self._numbers = tuple(None if isinstance(leaf, np.ndarray | jax.Array) else leaf for leaf in leaves)
         self._arrays = nnx.List([nnx.Variable(jnp.asarray(x)) for x in leaves if isinstance(x, np.ndarray | jax.Array)])
@@ -320,6 +329,16 @@ class SpikingNetwork(nnx.Module):
         """The network's description."""
         arrays = iter(self._arrays)
         return jax.tree.unflatten(self._structure, [next(arrays)[...] if x is None else x for x in self._numbers])
+
+    @property
+    def recipe(self) -> Network:
+        """The description before training: thresholds as they were set, nothing fitted. Train this one again."""
+        return with_leaves(self.spec, dict(self._initial))
+
+    @property
+    def initial(self) -> dict[str, Any]:
+        """The numbers of `spec` that training has changed, as they were, by path."""
+        return dict(self._initial)
 
     @property
     def model(self) -> Model:

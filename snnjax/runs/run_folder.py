@@ -159,7 +159,8 @@ class RunFolder(CheckpointFolder):
         if self.command:
             results["command"] = self.command
         shape = data.train_images.shape[1:]
-        trained = Trained(network.spec, state.trained.weights, shape, self.settings, data.class_names)
+        weights = state.trained.weights
+        trained = Trained(network.spec, weights, shape, self.settings, data.class_names, network.initial)
         trained.save(self.path / WEIGHTS)
         if self._draw:
             results["seconds"] = self.seconds  # until then, for the report

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from snnjax import Network
 from snnjax.core import files
+from snnjax.core.components import changed_leaves
 from snnjax.runs.checkpoint_folder import CHECKPOINT, Arrays, CheckpointFolder, Json
 from snnjax.runs.results_file import versions
 from snnjax.runs.trained import SWEEP, Trained
@@ -82,10 +83,11 @@ class SweepFolder(CheckpointFolder):
         """Writes the weights of a network; returns the file's name for its record."""
         data = self.sweep.data
         best = state.trained
+        described = best.network(network)
         shape = data.train_images.shape[1:]
         names = data.class_names
         settings = self.settings | self.sweep.variants[index]
-        trained = Trained(best.network(network), best.weights, shape, settings, names)
+        trained = Trained(described, best.weights, shape, settings, names, changed_leaves(network, described))
         trained.save(self.path / self._names[index])
         return dict(weights=self._names[index])
 

@@ -32,6 +32,7 @@ class Trained:
       image_shape: (H, W), (H, W, 3) in colour, (H, W, 2) of events.
       settings: of the run, as in its results.json.
       class_names: one for each class; "0", "1", ... where none are given.
+      initial: the numbers of the description that training has changed, as they were, by path.
     """
 
     network: Network
@@ -39,6 +40,7 @@ class Trained:
     image_shape: tuple[int, ...]
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     class_names: tuple[str, ...] = ()
+    initial: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = checked(self.class_names, self.network.classes) or numbered(self.network.classes)
@@ -50,8 +52,14 @@ class Trained:
         check_fitted(self.network)
         arrays: dict[str, np.ndarray] = {}
         data = to_data(self.network, arrays)
-        about = dict(image_shape=self.image_shape, settings=self.settings, class_names=self.class_names)
-        meta = dict(format=WEIGHTS_FORMAT, network=data, **about)
+        meta = dict(
+            format=WEIGHTS_FORMAT,
+            network=data,
+            image_shape=self.image_shape,
+            settings=self.settings,
+            class_names=self.class_names,
+            initial=self.initial,
+        )
         weights = dict(_stored(name, values) for name, values in self.weights.items())
         files.save_checkpoint(Path(path), weights | arrays, meta)
 
@@ -78,7 +86,8 @@ class Trained:
             weights = {name: _restored(name, arrays) for name in shapes}
             if (sizes := {name: value.shape for name, value in weights.items()}) != shapes:
                 raise InputError(f"`weights` must be {shapes}, got {sizes}")  # before anything is made in these shapes
-            trained = cls(network, weights, image_shape, dict(meta["settings"]), meta["class_names"])
+            settings = dict(meta["settings"])
+            trained = cls(network, weights, image_shape, settings, meta["class_names"], dict(meta.get("initial", {})))
             trained.spiking_network()
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise InputError(f"{path} holds no trained network: {error}") from error
@@ -86,7 +95,7 @@ class Trained:
 
     def spiking_network(self) -> SpikingNetwork:
         """The network with its weights, ready to call on images."""
-        return SpikingNetwork(self.network, weights=self.weights, class_names=self.class_names)
+        return SpikingNetwork(self.network, weights=self.weights, class_names=self.class_names, initial=self.initial)
 
     def check_data(self, data: Dataset) -> None:
         """Raises InputError unless a data set has images of the shape that the network takes, and the same classes.

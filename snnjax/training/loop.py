@@ -1,6 +1,7 @@
 """The training loop: takes networks through the phases of their plan, epoch by epoch."""
 
 import functools
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -8,6 +9,7 @@ import jax
 import numpy as np
 
 from snnjax.core import checks
+from snnjax.core.components import changed_leaves
 from snnjax.data import Dataset
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.batches import decide_batch
@@ -73,6 +75,21 @@ class Trainer:
         self.settings = settings
         self.plan = self.job.plan
         self.cache = StageCache(self.job)
+        if names := self._learned_before():
+            problem = f"`network` has thresholds for each feature of {', '.join(names)}, as if it had learned already"
+            warnings.warn(f"{problem}: to train it from the start, take `load(run).recipe`", stacklevel=2)
+
+    def _learned_before(self) -> list[str]:
+        """The layers that begin to learn their thresholds from those of another training, perhaps."""
+        learning = {name for phase in self.plan if phase.epochs for name in phase.layers}
+        if self.taken is not None:
+            learning -= self.taken.weights.keys()
+        names = []
+        for _, name, conv in self.network.layers():
+            given = conv.threshold is not None and np.ndim(conv.threshold)
+            if name in learning and conv.own_thresholds and given:
+                names.append(name)
+        return names
 
     def initial_state(self, index: int = 0) -> TrainState:
         """The state of network `index` before the first image, after the phases of layers that are taken."""
@@ -221,7 +238,8 @@ class Trainer:
         """The best network of a state, ready to call on images."""
         best = state.trained
         network = best.network(self.network)
-        return SpikingNetwork(network, weights=rounded_weights(network, best.weights))
+        initial = changed_leaves(self.network, network)
+        return SpikingNetwork(network, weights=rounded_weights(network, best.weights), initial=initial)
 
     @property
     def callback(self) -> Callback:
