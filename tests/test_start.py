@@ -111,3 +111,13 @@ def test_networks_without_common_layers_are_refused(finished):
         trainer_of(ALONE, 1, start=trained)
     with pytest.raises(TypeError, match=r"`start` must be a SpikingNetwork, got .*: write snnjax\.load\(run\)"):
         trainer_of(PLAIN, 1, 1, start=finished)
+
+
+def test_what_a_rule_has_learned_is_no_difference(finished):
+    """A number, too, such as one threshold of all features."""
+    trained = snnjax.load(finished)
+    place = "stages.0.branches.0.threshold"
+    learned = changed(dataclasses.replace(CONV, threshold=40.0), encoder=trained.spec.encoder)
+    start = SpikingNetwork(learned, weights=trained.weights(), initial={place: 50.0})
+    trainer = trainer_of(PLAIN, 1, 1, start=start)
+    assert trainer.network.stages[0].branches[0].threshold == 40.0

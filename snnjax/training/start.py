@@ -38,7 +38,8 @@ def take(network: Network, start: SpikingNetwork) -> Taken:
     """
     if not isinstance(start, SpikingNetwork):
         raise wrong_type("start", "a SpikingNetwork", start, "snnjax.load(run)")
-    trained = jax.tree.map(lambda leaf: np.asarray(leaf) if isinstance(leaf, jax.Array) else leaf, start.spec)
+    trained = jax.tree.map(_on_host, start.spec)
+    recipe = jax.tree.map(_on_host, start.recipe)
     stages = min(network.first_supervised, trained.first_supervised)
     layers = {name: conv for stage, name, conv in network.layers() if stage < stages}
     names = list(layers)
@@ -46,7 +47,7 @@ def take(network: Network, start: SpikingNetwork) -> Taken:
         got = f"{trained.name} for {network.name}"
         raise InputError(f"`start` (--from) must share layers that learn without labels with the network, got {got}")
     wanted = f"{', '.join(names)} of {network.name}"
-    found = _differing(network, trained, stages)
+    found = _differing(network, recipe, stages)
     rules = [difference for difference in found if _is_of_rule(difference[0], layers)]
     if others := [difference for difference in found if not _is_of_rule(difference[0], layers)]:
         raise InputError(f"`start` (--from) must fit {wanted}, it has {list_differences(others)}")
@@ -58,21 +59,19 @@ def take(network: Network, start: SpikingNetwork) -> Taken:
     return Taken(described, weights, list_differences(rules))
 
 
-def _differing(network: Network, trained: Network, stages: int) -> list[tuple[str, Any, Any]]:
-    """The `differences` of the first stages of two networks, without what was learned or fitted."""
+def _on_host(leaf: Any) -> Any:
+    return np.asarray(leaf) if isinstance(leaf, jax.Array) else leaf
+
+
+def _differing(network: Network, recipe: Network, stages: int) -> list[tuple[str, Any, Any]]:
+    """The `differences` of the first stages of two networks that have not learned."""
     now: Arrays = {}
     was: Arrays = {}
-    found = differences(_described(network, stages, now), _described(trained, stages, was))
-    differing = [difference for difference in found if not _is_learned(*difference)]
+    differing = list(differences(_described(network, stages, now), _described(recipe, stages, was)))
     for path in now.keys() & was.keys():
         if not np.array_equal(now[path], was[path]):
             differing.append((path, now[path], was[path]))
     return differing
-
-
-def _is_learned(path: str, now: Any, was: Any) -> bool:
-    """Whether a difference is an array in place of a number: of a fitted encoder, or of thresholds that learned."""
-    return isinstance(now, int | float) and isinstance(was, dict) and "array" in was
 
 
 def _is_of_rule(path: str, layers: Mapping[str, Conv]) -> bool:
