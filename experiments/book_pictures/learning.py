@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from book_pictures import style
 from snnjax import NETWORKS, Images, Settings, Trainer
@@ -47,37 +46,6 @@ def reward_curve() -> bytes:
 def _recorded(name: str) -> list[dict[str, Any]]:
     """The rows of a recorded table."""
     return json.loads((RECORDED / f"{name}.json").read_text())["rows"]
-
-
-def labels() -> bytes:
-    """Test accuracy against the number of labelled images, with features of these alone and of all images."""
-    rows = _recorded("labels")
-    figure = style.sheet(3.4)
-    axes = figure.subplots(1, 2)
-    for axis, (data, title) in zip(axes, (("mnist", "MNIST"), ("cifar10-jpeg", "CIFAR-10")), strict=True):
-        for network, color in (("goupy2024_ncg", style.OFF), ("softhebb_narrow", style.ON)):
-            chosen = [row for row in rows if (row["data"], row["network"]) == (data, network)]
-            _by_labels(axis, chosen, "these", color, f"{network}, features from these")
-            _by_labels(axis, chosen, "all", color, f"{network}, features from all")
-        axis.set(xscale="log", xlabel="labelled images", title=title)
-        axis.set_xticks([90, 900, 9000], ["90", "900", "9,000"])
-        axis.minorticks_off()
-        axis.grid(alpha=0.3)
-    axes[0].set_ylabel("test accuracy, %, and 95 % interval")
-    axes[0].set_ylim(54, 104)
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=2, columnspacing=1.5, handlelength=1.6)
-    return plots.png(figure)
-
-
-def _by_labels(axis: Axes, rows: list[dict[str, Any]], part: str, color: str, name: str) -> None:
-    """Draws accuracies with their intervals, those of features of all images in full."""
-    counts = np.array([row["labels"] for row in rows]) * (0.96 if part == "these" else 1.04)  # apart of each other
-    figures = [row[part] for row in rows]
-    error = [figure["interval"] or 0 for figure in figures]
-    style_of: dict[str, Any] = dict(color=color, linewidth=1.8, capsize=2, elinewidth=1, markersize=5)
-    looks: dict[str, Any] = dict(fmt="o--", mfc="white") if part == "these" else dict(fmt="o-")
-    axis.errorbar(counts, [figure["mean"] for figure in figures], error, label=name, **looks, **style_of)
 
 
 def images() -> bytes:
@@ -134,25 +102,4 @@ def reward_on_mnist() -> bytes:
     axis.set(xlabel="epoch of reward", ylabel="right decisions, %", xlim=(0, 700))
     axis.grid(alpha=0.3)
     axis.legend(loc="lower right")
-    return plots.png(figure)
-
-
-def speed() -> bytes:
-    """How many times longer the PyTorch code takes than snnjax, network by network, to test and to train."""
-    rows = _recorded("speed")[::-1]
-    figure = style.sheet(3.6)
-    axis = figure.subplots()
-    parts = (("training", "training_times_longer", style.OFF, -0.2), ("test", "test_times_longer", style.ORANGE, 0.2))
-    for name, key, color, shift in parts:
-        values = [row[key] for row in rows]
-        axis.barh(np.arange(len(rows)) + shift, values, 0.38, color=color, label=name)
-        for place, value in enumerate(values):
-            axis.text(value * 1.05, place + shift, f"{int(value + 0.5):,}", va="center", color="0.2")
-    axis.set(xscale="log", xlim=(1, 9000), xlabel="times longer that the PyTorch code takes (logarithmic)")
-    axis.set_yticks(range(len(rows)), [row["network"] for row in rows])
-    axis.tick_params(axis="y", length=0)
-    axis.set_xticks([1, 10, 100, 1000], ["1", "10", "100", "1,000"])
-    axis.minorticks_off()
-    handles, names = axis.get_legend_handles_labels()
-    axis.legend(handles[::-1], names[::-1], loc="lower right")
     return plots.png(figure)
