@@ -1,4 +1,4 @@
-"""Measured programs, each in a separate process, so that peak memory and thread pools are separate too.
+"""Measured programs, each in a separate process, so that thread pools are separate too.
 
 Such a process runs this file (a `multiprocessing.Process` would import the parent's main module, and JAX with it) and
 loads only the program that it measures.
@@ -9,7 +9,6 @@ import dataclasses
 import multiprocessing
 import os
 import pkgutil
-import re
 import subprocess
 import sys
 import time
@@ -70,7 +69,6 @@ class MeasuredProgram:
     """Base of the classes `Program`, which prepare their phases for a task: `phases`, by name."""
 
     about: dict[str, Any]  # versions and device
-    loaded: int  # bytes of memory before the first image
     phases: Callable[[Any], dict[str, Work]]
     clock = staticmethod(time.perf_counter)
 
@@ -98,22 +96,8 @@ class MeasuredProgram:
         """The weights that a phase starts from, if it learns."""
         return self.works[phase].initial()
 
-    def memory(self) -> dict[str, int | None]:
-        """Bytes: the peak, those before the first image, and the peak on an accelerator."""
-        return dict(peak_bytes=peak(), loaded_bytes=self.loaded, device_bytes=self.device_memory())
-
     def finish(self, result: Any) -> None:
         """Waits for the device, where calls return before the work is done."""
-
-    def device_memory(self) -> int | None:
-        """Peak bytes in use on an accelerator, if there is one."""
-        return None
-
-
-def peak() -> int:
-    """Peak memory of this process in bytes; `ru_maxrss` would include the parent's."""
-    (kilobytes,) = re.findall(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())
-    return 1024 * int(kilobytes)
 
 
 class Worker(contextlib.AbstractContextManager["Worker"]):
@@ -168,7 +152,6 @@ def serve(kind: str, pipe: Connection) -> None:
             try:
                 if question == "start":
                     program = pkgutil.resolve_name(kind)(*arguments)
-                    program.loaded = peak()
                     answer = program.about
                 else:
                     answer = getattr(program, question)(*arguments)

@@ -81,9 +81,6 @@ class Program(MeasuredProgram):
         if self.device == "cuda":
             self.torch.cuda.synchronize()
 
-    def device_memory(self) -> int | None:
-        return self.torch.cuda.max_memory_allocated() if self.device == "cuda" else None
-
 
 def convolution(model: Any, block: str) -> Any:
     """The reference's convolution of this name."""

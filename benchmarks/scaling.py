@@ -1,25 +1,20 @@
-"""How the time per image grows with what a training is made of: images, features, map size, time steps and more.
-
-$ python benchmarks/scaling.py                        both networks
-$ python benchmarks/scaling.py --kernels xla --model goupy2024_ncg --axes neurons patches
-"""
+"""How the time per image grows with what a training is made of: images, features, map size, time steps and more."""
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import field
 from typing import Annotated, Literal, NamedTuple
 from unittest import mock
 
 import common
-import jax
 import numpy as np
 import snnjax_program
-from matplotlib.figure import Figure
 
-from snnjax import InputError, Settings, Trainer, data
+from snnjax import InputError, data
 from snnjax.app import console, parts
-from snnjax.app.main import protected
-from snnjax.app.options import option
+from snnjax.app.main import call, protected
+from snnjax.app.options import Machine, option
 from snnjax.core.errors import unknown
 from snnjax.networks import Network
 from snnjax.training import placement
@@ -101,18 +96,19 @@ CLOCKS = dict(wall=time.perf_counter, cpu=time.process_time)
 
 @dataclasses.dataclass(frozen=True)
 class Options(common.Options):
-    """What grows, and how often each point is measured."""
+    """Measure how the time per image grows with what a training is made of: images, features, map size, time steps, ...
+
+    $ python benchmarks/scaling.py                        both networks
+    $ python benchmarks/scaling.py --kernels xla --model goupy2024_ncg --axes neurons patches
+    """
 
     model: Annotated[tuple[str, ...], option("NAME ...", help=f"networks: {', '.join(STUDIES)}")] = tuple(STUDIES)
     axes: Annotated[tuple[str, ...], option("AXIS ...", help=f"what grows: {', '.join(AXES)}")] = AXES
-    points: int = 4
-    """number of points of each axis, from the first"""
     repeats: int = 3
     """how often each point is measured"""
     images: int = IMAGES.usual
     """number of images, where another thing grows"""
-    kernels: Literal["auto", "xla", "native"] = "auto"
-    """as of `snnjax train`"""
+    machine: Machine = field(default_factory=Machine)
     clock: Literal["wall", "cpu"] = "wall"
     """cpu: the seconds of all cores of a CPU, where other programs share them"""
 
@@ -151,27 +147,6 @@ def measure(model: str, program: snnjax_program.Program, source: data.Dataset, r
     return results
 
 
-def count_compilations(model: str, source: data.Dataset, case: Case, native: bool) -> dict[str, int]:
-    """Programs compiled in a first training, one epoch a phase, and in a later one: three epochs, another seed."""
-    events = list[str]()
-    counts = dict[str, int]()
-    images = images_of(case, source)
-    network = network_of(model, case, images)
-
-    def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
-        events.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    for training, seed, epochs in (("first", 0, 1), ("later", 1, 3)):
-        events.clear()
-        stages = (epochs,) * len(network.stages)
-        batch = max(1, case["images"] // 10)
-        trainer = Trainer(network, images, Settings(stages, batch, patience=0, seed=seed, native=native))
-        trainer.run(trainer.initial_state())
-        counts[training] = sum(event.endswith("backend_compile_duration") for event in events)
-    return counts
-
-
 def growth(points: list[common.Row]) -> float:
     """The exponent e of a power law through points of one phase, least ms an image ~ value^e."""
     values = np.log([point["value"] for point in points])
@@ -179,16 +154,14 @@ def growth(points: list[common.Row]) -> float:
     return float(np.polyfit(values, ms, 1)[0]) if len(points) > 1 else 0.0
 
 
-def table_of(model: str, content: common.Row) -> tuple[list[str], list[list[str]], str]:
-    """Head, lines and notes: for each axis a line a value, the least of all repeats, then how each phase grows."""
+def table_of(model: str, points: list[common.Row]) -> str:
+    """For each axis a line a value, the least of all repeats, then how each phase grows."""
     lines = list[list[str]]()
-    counts = content["compiled"][model]
-    for label, points in grouped(grouped(content["points"], "model")[model], "label").items():
-        for value, row in grouped(points, "value").items():
+    for label, of_axis in grouped(points, "label").items():
+        for value, row in grouped(of_axis, "value").items():
             lines.append([label, str(value), *(f"{x['min']:.3g} ({x['compile_seconds']:.1f})" for x in row)])
-        lines.append(["", "exponent", *(f"{growth(rows):.2f}" for rows in grouped(points, "phase").values())])
-    compiled = f"Programs compiled in a first training: {counts['first']}, in a longer one after it: {counts['later']}."
-    return [model, "value", *STUDIES[model].phases], lines, f"{TITLE}. {compiled}"
+        lines.append(["", "exponent", *(f"{growth(rows):.2f}" for rows in grouped(of_axis, "phase").values())])
+    return common.markdown([model, "value", *STUDIES[model].phases], lines)
 
 
 def grouped(rows: list[common.Row], key: str) -> dict[str, list[common.Row]]:
@@ -196,19 +169,9 @@ def grouped(rows: list[common.Row], key: str) -> dict[str, list[common.Row]]:
     return {value: [row for row in rows if row[key] == value] for value in dict.fromkeys(row[key] for row in rows)}
 
 
-def draw(rows: list[common.Row], title: str) -> Figure:
-    """Milliseconds an image by the value that grows, a panel for each axis of each model."""
-    panels = dict[str, dict[str, dict[str, float]]]()
-    for row in rows:
-        curves = panels.setdefault(f"{row['model']}, {row['label']}", {})
-        curves.setdefault(row["phase"], {})[str(row["value"])] = row["ms_per_image"]
-    return common.draw(panels, title, "ms an image")
-
-
-@common.command(Options, __doc__)
-def main(options: Options) -> None:
-    """For each network counts compilations, then measures each point of each axis; writes all results after each."""
-    parts.check_least(options, points=1, repeats=1, images=1)
+def run(options: Options) -> None:
+    """For each network measures each point of each axis; writes all results after each axis."""
+    parts.check_least(options, repeats=1, images=1)
     for name, choices in (("model", STUDIES), ("axes", AXES)):
         for choice in getattr(options, name):
             if choice not in choices:
@@ -218,35 +181,35 @@ def main(options: Options) -> None:
         raise InputError(f"`axes` must name some of {', '.join(options.model)}, got {', '.join(options.axes)}")
     if source.train_images.ndim > 3:
         raise InputError(f"`dataset` must be of grey images, those of {source.name} have colours")
-    native = parts.use_native(options.kernels)
+    native = parts.use_native(options.machine.kernels)
     out = options.folder("scaling")
-    screen = console.screen()
     kernels = "native kernels" if native else "kernels of XLA"
     about, caption = common.about(dataset=source.name, kernels=kernels, clock=f"{options.clock} time")
-    content: common.Row = dict(about=about, compiled={}, usual={}, points=[])
+    content: common.Row = dict(about=about, usual={}, points=[])
     for model in dict.fromkeys(options.model):
         study = STUDIES[model]
         measured = dict[tuple[int, ...], common.Row]()
         case = study.usual(options.images)
-        program = study.program(options.device, native)
+        program = study.program(options.machine.device, native)
         program.clock = CLOCKS[options.clock]
         content["usual"][model] = case
-        content["compiled"][model] = count_compilations(model, source, case, native)
         for name in (name for name in options.axes if name in study.axes):
             axis = study.axes[name]
-            for value in axis.values[: options.points]:
+            for value in axis.values:
                 varied = case | {name: value}
                 key = tuple(varied.values())
                 measured[key] = measured.get(key) or measure(model, program, source, options.repeats, varied)
                 where = dict(model=model, axis=name, label=axis.label, value=value)
                 content["points"] += [where | dict(phase=phase) | row for phase, row in measured[key].items()]
-            tables = [common.markdown(*table_of(network, content)) for network in grouped(content["points"], "model")]
-            figure = draw(content["points"], caption)
-            written = common.write(out, "scaling", content, "\n".join([*tables, caption, ""]), figure)
-    for model in grouped(content["points"], "model"):
-        head, lines, notes = table_of(model, content)
-        screen.print(console.table(head, [lines], TITLE), notes, sep="\n")
-    screen.print(written)
+            tables = [table_of(network, points) for network, points in grouped(content["points"], "model").items()]
+            table = "\n".join([*tables, f"{TITLE}; {caption}", ""])
+            written = common.write(out, "scaling", content, table)
+    console.screen().print(table, written, sep="\n", markup=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Reads the options, by default those of the command line, and measures."""
+    call("python benchmarks/scaling.py", Options, arguments, run, common.STOPPED)
 
 
 if __name__ == "__main__":

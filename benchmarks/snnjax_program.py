@@ -178,9 +178,6 @@ class Program(MeasuredProgram):
         accuracy = state.epochs[-1]["test"]["accuracy"]
         return dict(seconds=seconds, compile_seconds=compiling, accuracy=accuracy, ms_per_image=ms)
 
-    def device_memory(self) -> int | None:
-        return None if self.device.platform == "cpu" else (self.device.memory_stats() or {}).get("peak_bytes_in_use")
-
 
 class TargetTimeReadout(Program):
     """Target-time features, which learn for as many epochs as in a training, and a readout, tested on them."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from programs import DOG, Learning, MeasuredProgram, Task, Work
 
-sys.modules["torch"] = None  # type: ignore[assignment]  # Spyker would load it, and its memory would count
+sys.modules["torch"] = None  # type: ignore[assignment]  # Spyker would load it, and its threads
 spyker = importlib.import_module("spyker")
 
 # By layer; the third one decides, without threshold and pooling.

@@ -1,11 +1,5 @@
 """Measures the phases of a training in milliseconds an image, alone or beside other programs, which take turns.
 
-$ python benchmarks/throughput.py --short                     one network, within a minute
-$ python benchmarks/throughput.py --reference DIR --spyker    all networks, with a checkout of github.com/aidinattar/snn
-                                                            and Spyker: pip install 'snnjax[benchmark,spyker]'
-$ python benchmarks/throughput.py --study readout --spikenn DIR     a checkout of github.com/ggoupy/SpikeNN
-$ python benchmarks/throughput.py --study softhebb --pytorch        the same layers in PyTorch
-
 experiments/docs/speed/method.md explains what is measured and what is not like for like.
 """
 
@@ -16,21 +10,20 @@ import datetime
 import os
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import common
 import numpy as np
 from common import Row
-from matplotlib.figure import Figure
 from programs import Worker
 from rich.console import Console
 from snnjax_program import shown
 
 from snnjax import InputError, Network, data
 from snnjax.app import console, parts
-from snnjax.app.main import fail, protected
+from snnjax.app.main import call, fail, protected
 from snnjax.app.names import RECORDED
 from snnjax.app.options import option
 from snnjax.training.build import network_for
@@ -68,8 +61,16 @@ PROTOCOL = (6000, 2000, 20)  # images of the reference's recorded runs, and more
 
 @dataclasses.dataclass(frozen=True)
 class Options(common.Options):
-    """What to measure, on what, and against what."""
+    """Measure the phases of a training in milliseconds an image, alone or beside other programs, which take turns.
 
+    $ python benchmarks/throughput.py --short                   one network, within a minute
+    $ python benchmarks/throughput.py --reference DIR --spyker  with a checkout of github.com/aidinattar/snn, and Spyker
+    $ python benchmarks/throughput.py --study readout --spikenn DIR     a checkout of github.com/ggoupy/SpikeNN
+    $ python benchmarks/throughput.py --study softhebb --pytorch        the same layers in PyTorch
+    """
+
+    device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
+    """where to run; the parent process takes no device"""
     study: Literal["reward", "readout", "softhebb"] = "reward"
     """networks that learn by reward, or readouts on target-time features, or SoftHebb layers"""
     model: Annotated[tuple[str, ...], option("NAME ...", "those of the study, of `reward` the reference's eight")] = ()
@@ -232,9 +233,8 @@ def measure_network(name: str, images: data.Dataset, options: Options, about: Ro
         for worker in others:
             worker.prepare((network, few, batch_size, first.ask("trained")) if worker.name in SNNJAX.values() else task)
         rows = measure(workers, options.repeats)
-        memory = {worker.name: worker.ask("memory") for worker in workers}
     protocol = whole_training(network, images, rows, options) if options.protocol else []
-    return dict(network=name, phases=rows, in_one_epoch=in_one_epoch(rows), protocol=protocol, memory=memory)
+    return dict(network=name, phases=rows, in_one_epoch=in_one_epoch(rows), protocol=protocol)
 
 
 def in_one_epoch(rows: list[Row]) -> dict[str, dict[str, float]]:
@@ -264,10 +264,6 @@ def show(result: Row, screen: Console) -> None:
         sections[-1].append(cells if first else [*cells, f"{row['ratio']:.1f}", f"{row['alike']:.1%}"])
     head = ("phase", "program", "median", "least .. most", "compiling s", "ratio", "alike")
     screen.print(console.table(head, sections, f"{result['network']}: milliseconds an image", left=2))
-    words = dict(peak_bytes="", loaded_bytes=" before the first image", device_bytes=" on the device")
-    for program, memory in result["memory"].items():
-        sizes = [f"{memory[key] / 2**20:.0f} MiB{where}" for key, where in words.items() if memory[key]]
-        screen.print(f"peak memory, {program}: {', '.join(sizes)}")
 
 
 def values_of(result: Row, key: str) -> dict[str, dict[str, float]]:
@@ -303,7 +299,7 @@ def entries(result: Row) -> Iterator[tuple[str, dict[str, str]]]:
     ratios = values_of(result, "ratio")
     single = result["in_one_epoch"]
     trainings = {row["program"]: row for row in result["protocol"]}
-    for program in result["memory"]:
+    for program in times:
         if program in SNNJAX.values():
             training = trainings.get(program, {})
             cells = {phase: f"{ms:.3g}" for phase, ms in times[program].items()}
@@ -327,14 +323,6 @@ def longer(ratios: dict[str, dict[str, float]], program: str) -> dict[str, str]:
     return cells
 
 
-def draw(results: list[Row], title: str) -> Figure:
-    """Times relative to snnjax's by phase, a panel a network; snnjax's milliseconds if it was measured alone."""
-    alone = len(results[0]["memory"]) == 1
-    key = "ms_per_image" if alone else "ratio"
-    label = "ms an image" if alone else "times longer than snnjax"
-    return common.draw({result["network"]: values_of(result, key) for result in results}, title, label, "o")
-
-
 def caption(about: Row) -> str:
     """Data, repeats, date, devices and versions in a line."""
     versions = about["versions"]
@@ -356,9 +344,8 @@ def failing() -> Iterator[None]:
         fail("throughput.py", error, 2 if isinstance(error, ValueError) else 1)
 
 
-@common.command(Options, __doc__, device=False)
 @failing()
-def main(options: Options) -> None:
+def run(options: Options) -> None:
     """Measures one network after the other; prints and writes all results after each."""
     options, images = prepare(options)
     out = options.folder("throughput")
@@ -375,14 +362,18 @@ def main(options: Options) -> None:
             screen.print(caption(about))
         show(results[-1], screen)
         table = markdown(results, about)
-        figure = draw(results, caption(about).split("; ")[0])
-        written = common.write(out, "throughput", dict(about=about, networks=results), table, figure)
+        written = common.write(out, "throughput", dict(about=about, networks=results), table)
     screen.print(table, "experiments/docs/speed/method.md explains the numbers.", written, sep="\n", markup=False)
     for result in results:
         for row in result["phases"]:
             if (row["phase"], row["program"]) == ("test", "reference") and row["alike"] < ALIKE:
                 text = f"{result['network']}: only {row['alike']:.1%} of the reference's decisions are alike"
                 raise RuntimeError(text)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Reads the options, by default those of the command line, and measures."""
+    call("python benchmarks/throughput.py", Options, arguments, run, common.STOPPED)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def measured(out: pathlib.Path, *arguments: str) -> dict:
 
 
 @pytest.mark.slow
-def test_the_short_form_leaves_json_a_table_and_a_figure(tmp_path, monkeypatch, capsys):
+def test_the_short_form_leaves_json_and_a_table(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XLA_FLAGS", "")  # compiles as users do
     network = measured(tmp_path, "--short", "--images", "12", "--kernels", "xla", "native")
     for program in ("snnjax", throughput.NATIVE):
@@ -35,8 +35,6 @@ def test_the_short_form_leaves_json_a_table_and_a_figure(tmp_path, monkeypatch, 
     assert min(alike) > 0.9, "compiled kernels learn and decide as the others"
     for row in network["phases"]:
         assert 0 < row["min"] <= row["ms_per_image"] <= row["max"]
-    assert 2**26 < network["memory"]["snnjax"]["loaded_bytes"] < network["memory"]["snnjax"]["peak_bytes"]
-    assert (tmp_path / "throughput.png").stat().st_size > 1000
     table = (tmp_path / "throughput.md").read_text()
     assert "| mozafari2018 | snnjax, ms an image |" in table
     assert table in capsys.readouterr().out
@@ -72,7 +70,7 @@ def test_spikenn_learns_and_decides_as_snnjax(tmp_path, model):
 def test_programs_are_compiled_for_a_chip(chip, tmp_path):
     if not importlib.util.find_spec(COMPILERS[chip].split(".")[0]):
         pytest.skip("the compilers are not installed")
-    few = ["--model", "goupy2024_ncg", "--update_batch", "1", "--device", "cpu"]
+    few = ["--model", "goupy2024_ncg", "--update_batch", "1"]
     accelerators.main(["--chips", chip, *few, "--out", str(tmp_path)])
     rows = json.loads((tmp_path / "accelerators.json").read_text())["phases"]
     names = ["encode", "outputs of stage 1", "test", "TargetTime 1", "SupervisedSTDP"]

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from snnjax.app import page, report
-from snnjax.app.plots import grid, legend, panels, png, whole_numbers, write
+from snnjax.app.plots import grid, legend, png, whole_numbers, write
 from snnjax.core.metrics import ranking_accuracy, tested_part
 
 
@@ -63,7 +63,8 @@ def draw_sweep(folder: Path, networks: list[dict[str, Any]]) -> None:
     varied = [name for name in shared if len({variant[name] for variant in variants}) > 1] or shared[-1:] or ["network"]
     done = np.array([bool(network["epochs"]) for network in networks])
     part = tested_part(networks[int(done.argmax())]["epochs"][0])
-    figure, axes = panels(len(varied), f"{part} accuracy, %")
+    figure, axes = grid(len(varied), 3, 4, 3.2, sharey=True)
+    figure.supylabel(f"{part} accuracy, %")
     accuracy = np.array([ranking_accuracy(network) if network["epochs"] else 0.0 for network in networks])
     for axis, name in zip(axes, varied, strict=True):
         values = [variant.get(name, index) for index, variant in enumerate(variants)]

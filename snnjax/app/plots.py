@@ -65,13 +65,6 @@ def grid(
     return figure, axes[:count]
 
 
-def panels(count: int, label: str, columns: int = 3, width: float = 4, extra: float = 0) -> tuple[Figure, list[Axes]]:
-    """A figure of plots that share one vertical axis with this label, each `width` inches wide."""
-    figure, axes = grid(count, columns, width, 3.2, extra, sharey=True)
-    figure.supylabel(label)
-    return figure, axes
-
-
 def features_picture(drawn: Drawn, title: str, rows: Sequence[str] = ()) -> Figure:
     """A contact sheet of features; with names for its `rows`, features that have learned little stay faint."""
     images = drawn.images
