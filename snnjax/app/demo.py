@@ -51,10 +51,7 @@ def _check_pictures(spec: Network, pictures: np.ndarray, labels: np.ndarray) -> 
     shape = np.shape(pictures)
     if len(shape) != 3 or not shape[0]:
         raise InputError(f"`pictures` must be grey, (N, H, W), N from 1, got {shape}")
-    becomes = spec.encoder.output_shape(shape[1:])  # type: ignore[union-attr]
-    if becomes != spec.input_shape:
-        got = f"{shape[1:]}, which becomes {becomes}"
-        raise InputError(f"`pictures` must become {spec.input_shape}, the input of {spec.name}, got {got}")
+    event_programs.check_shape(spec, "pictures", shape[1:])
     check_labels(np.asarray(labels), shape[0], spec.classes)
 
 

@@ -96,6 +96,14 @@ def check(network: SpikingNetwork, place: str) -> None:
         _check_stage(spec, number, place)
 
 
+def check_shape(network: Network, option: str, shape: tuple[int, ...]) -> None:
+    """Raises InputError, which names an `option`, unless images of this shape become the network's input."""
+    becomes = network.encoder.output_shape(shape)  # type: ignore[union-attr]
+    if becomes != network.input_shape:
+        got = f"{shape}, which becomes {becomes}"
+        raise InputError(f"`{option}` must become {network.input_shape}, the input of {network.name}, got {got}")
+
+
 def _check_encoder(spec: Network, encoder: Any, place: str) -> None:
     """Raises InputError where an `Encoder` does more than filters, local normalisation and rank order."""
     if not isinstance(encoder, Encoder):

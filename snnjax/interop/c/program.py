@@ -7,8 +7,11 @@ from typing import Any, NamedTuple
 
 import jinja2
 
+from snnjax.core import checks
+from snnjax.core.errors import wrong_type
 from snnjax.encoding import Pixels
-from snnjax.interop.c import refusals, text
+from snnjax.interop import event_programs
+from snnjax.interop.c import text
 from snnjax.interop.c.encoders import code_encoder
 from snnjax.interop.c.layers import code_layers, row_of_weights
 from snnjax.interop.event_programs import falls_back, times_matter
@@ -23,6 +26,8 @@ _TEMPLATES = jinja2.Environment(
     keep_trailing_newline=True,
 )
 _TEMPLATES.filters |= dict(lines=lambda names: text.lines([text.string(name) for name in names]))
+
+MOST_STEPS = 255
 
 
 class Program(NamedTuple):
@@ -50,7 +55,11 @@ def program(network: SpikingNetwork, bits: int, image_shape: tuple[int, ...], *,
     cannot be: they must be chains of spiking layers with thresholds from 0, of at most 255 time steps, under `Earliest`
     or `Majority`, with the encoder `Pixels`, `OnOff` or `Encoder`, the latter without pooling and inhibition.
     """
-    refusals.check(network, image_shape)
+    event_programs.check(network, "in C")
+    checks.integer("time_steps", network.spec.time_steps, 1, MOST_STEPS)
+    if not isinstance(image_shape, tuple):
+        raise wrong_type("image_shape", "a tuple such as (28, 28)", image_shape)
+    event_programs.check_shape(network.spec, "image_shape", image_shape)
     values = _values(network, bits, image_shape, text.identifier(name or network.spec.name))
     source, header = (_rendered(f"program.{end}.in", values) for end in "ch")
     return Program(values["name"], source, header)
