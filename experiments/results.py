@@ -17,7 +17,7 @@ from snnjax.app import console, options, parts
 from snnjax.app.commands import train
 from snnjax.app.main import call, protected
 from snnjax.app.options import option
-from snnjax.core import checks, files
+from snnjax.core import files
 from snnjax.core.errors import unknown
 from snnjax.data.catalogue import CATALOGUE
 from snnjax.training.placement import forget_programs
@@ -37,8 +37,6 @@ class Results:
     $ python experiments/results.py --table replication                  the recorded runs of the PyTorch code
     $ python experiments/results.py --table pretrained --data_dir cifar10-jpeg=PICTURES        the shipped networks
     $ python experiments/results.py --rows goupy2024_ncg:fashion_mnist --seeds 1
-    $ python experiments/results.py --train_images 10 50 200             a learning curve
-    $ python experiments/results.py --labels 10 50 200                   the same, with features learned from all images
 
     The same command continues where it stopped; finished runs are only read.
     """
@@ -48,11 +46,6 @@ class Results:
     """only these rows, of any table or new ones; a row keeps the settings that it has in a table"""
     seeds: Annotated[int | None, option("N", "each row's own, 5 where a run is short")] = None
     """runs of each row, with seeds 0, 1, ..."""
-    train_images: Annotated[tuple[int, ...], option("N ...", "each row's own")] = ()
-    """use only N training images in all rows, of all classes alike; of several N, each seed draws its own images"""
-    labels: Annotated[tuple[int, ...], option("N ...", "each row's own")] = ()
-    """use the labels of only N training images in all rows, of all classes alike; layers that learn without labels see
-    all images; of several N, each seed draws its own"""
     data_dir: Annotated[tuple[str, ...], option("SET=DIR ...", "the cache folder, downloaded if need be")] = ()
     """folders of the data sets, as mnist=DIR; cifar10-jpeg, a folder or .zip file of pictures, needs one"""
     machine: options.Device = field(default_factory=options.Device)
@@ -63,17 +56,12 @@ class Results:
 def rows_of(chosen: Results) -> list[Row]:
     """The rows that options name; raises InputError where there is no such table, network or data set."""
     parts.check_least(chosen, seeds=1)
-    for name in ("train_images", "labels"):
-        for count in getattr(chosen, name):
-            checks.integer(name, count, 1)
     if chosen.table not in TABLES:
         raise unknown("table", chosen.table, TABLES)
     rows = [row_of(text, chosen.table) for text in chosen.rows] or TABLES[chosen.table]
-    for name in ("train_images", "labels"):
-        rows = [size for row in rows for size in sizes_of(row, name, getattr(chosen, name))]
     if chosen.table in KINDS and not {*rows} <= {*TABLES[chosen.table]}:
         known = ", ".join(f"{row.model}:{row.dataset}" for row in TABLES[chosen.table])
-        raise InputError(f"`rows` of {chosen.table} must be some of {known}, without `train_images` and `labels`")
+        raise InputError(f"`rows` of {chosen.table} must be some of {known}")
     if chosen.seeds is not None:
         rows = [dataclasses.replace(row, seeds=chosen.seeds) for row in rows]
     if not parts.use_native("auto"):
@@ -101,16 +89,6 @@ def row_of(text: str, table: str) -> Row:
     return next((row for row in rows if (row.model, row.dataset) == (model, dataset)), Row(model, dataset))
 
 
-def sizes_of(row: Row, name: str, counts: Sequence[int]) -> list[Row]:
-    """A row with each number of images, a field of that name; by itself where none is given.
-
-    What it should reach holds for the unchanged row alone.
-    """
-    drawn = row.drawn or len(counts) > 1
-    sizes: list[dict[str, Any]] = [{name: count, "drawn": drawn, "least": None} for count in counts]
-    return [dataclasses.replace(row, **size) for size in sizes] or [row]
-
-
 def folders_of(data_dir: Sequence[str]) -> dict[str, Path]:
     """The folder of each data set that options such as mnist=DIR name."""
     pairs = [text.partition("=") for text in data_dir]
@@ -129,11 +107,12 @@ def name_of(row: Row) -> str:
 
 
 def table_name(chosen: Results, rows: Sequence[Row]) -> str:
-    """The name of a table's files: from the table or its rows, and from the options that change them."""
-    named = dict.fromkeys(f"{Path(row.model).name}-{Path(row.dataset).name}" for row in rows)
-    marks: list[Any] = [chosen.table] if chosen.table in KINDS or not chosen.rows else []
-    marks += [*named] if chosen.rows else []
-    marks += [*chosen.train_images, *(f"labels{count}" for count in chosen.labels)]
+    """The name of a table's files: from the table or its rows, and from the number of seeds."""
+    marks = list[Any]()
+    if chosen.table in KINDS or not chosen.rows:
+        marks.append(chosen.table)
+    if chosen.rows:
+        marks += dict.fromkeys(f"{Path(row.model).name}-{Path(row.dataset).name}" for row in rows)
     marks.append(chosen.seeds and f"seeds{chosen.seeds}")
     return joined(marks)[:LONGEST]
 

@@ -44,16 +44,6 @@ def test_a_table_is_written_and_finished_runs_are_only_read(table, tmp_path):
     assert finished.stat().st_mtime_ns == before
 
 
-def test_a_learning_curve_is_one_command():
-    """Each seed learns from images of its own, of all classes alike."""
-    given = results.Results(train_images=(20, 30), seeds=2)
-    rows = results.rows_of(given)
-    assert {row.train_images for row in rows} == {20, 30}
-    assert {(row.drawn, row.seeds, row.least) for row in rows} == {(True, 2, None)}
-    one, other = (results.options_of(rows[0], seed, given) for seed in (0, 1))
-    assert (one.data.draw, one.training.seed, other.training.seed) == (True, 0, 1)
-
-
 def test_each_option_of_a_row_reaches_its_runs(tmp_path):
     row = Row(NCG, protocols.JPEG, train_images=100, test_images=50, native=False, epochs=(3, 4))
     given = results.Results(data_dir=("cifar10-jpeg=pictures.zip",), out=tmp_path)
@@ -97,10 +87,9 @@ def test_a_table_has_intervals_and_published_figures(tmp_path):
 
 def test_the_files_of_own_rows_are_named_briefly():
     """Without folders, and after each network and data set once."""
-    given = results.Results(rows=("/some/folder/OWN.py:net:digits", "own.py:other:/data/my.npz"), labels=(10, 20))
+    given = results.Results(rows=("/some/folder/OWN.py:net:digits", "own.py:other:/data/my.npz"), seeds=2)
     rows = [results.row_of(text, given.table) for text in given.rows]
-    twice = [row for row in rows for _ in given.labels]
-    assert results.table_name(given, twice) == "OWN-py-net-digits_own-py-other-my-npz_labels10_labels20"
+    assert results.table_name(given, [*rows, *rows]) == "OWN-py-net-digits_own-py-other-my-npz_seeds2"
     given = results.Results(table="replication", rows=("deep2024:mnist",))
     assert results.table_name(given, results.rows_of(given)) == "replication_deep2024-mnist"
 
@@ -113,7 +102,6 @@ def test_bad_options_end_with_one_line(tmp_path, capsys):
         ("--rows mozafari2018", "`rows` must be MODEL:DATASET, got 'mozafari2018'"),
         ("--rows mozafari2018:cifar10-jpeg", "`data_dir` must say where cifar10-jpeg is, as cifar10-jpeg=DIR"),
         ("--table replication --rows goupy2024_ncg:mnist", "`rows` of replication must be some of mozafari2018:mnist"),
-        ("--table pretrained --labels 10", "`rows` of pretrained must be .* without `train_images` and `labels`"),
         ("--data_dir here", "`data_dir` must be SET=DIR, .*, got 'here'"),
         ("--seeds 0", "`seeds` must be at least 1, got 0"),
     ):
