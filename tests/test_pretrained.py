@@ -62,31 +62,26 @@ def test_all_files_are_small():
 
 
 def test_handwriting_on_paper_is_recognised(papers, capsys):
-    Command("predict").main([papers, "--pretrained", NCG])
+    Command("predict").main([f"pretrained:{NCG}", papers])
     *_, first, last = capsys.readouterr().out.splitlines()
     assert first.endswith("inverted, scaled and centred as MNIST's digits")
     right, _, total = last.split()[:3]
     assert int(total) == 100
     assert int(right) >= 85
-    Command("predict").main([papers, "--pretrained", NCG, "--as_is"])
+    Command("predict").main([f"pretrained:{NCG}", papers, "--as_is"])
     assert int(capsys.readouterr().out.splitlines()[-1].split()[0]) < 50
 
 
-def test_the_commands_name_them(tmp_path, capsys):
+def test_the_commands_name_them(capsys):
     Command("pretrained").main([])
     out = capsys.readouterr().out
     assert all(name in out for name in CARDS)
     Command("pretrained").main([NCG])
     assert f"sha256: {CARDS[NCG].sha256}" in capsys.readouterr().out
     assert "did you mean 'goupy2024_ncg_mnist'?" in refused(Command("pretrained"), capsys, "goupy2024_ncg_mnst")
-    said = refused(Command("predict"), capsys, "--pretrained", "nothing", "digit.png")
+    said = refused(Command("predict"), capsys, "pretrained:nothing", "digit.png")
     assert "`pretrained` must be one of" in said
-    assert "`RUN` is missing" in refused(Command("predict"), capsys)
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / "weights.npz").touch()
-    assert "not both" in refused(Command("predict"), capsys, run, "digit.png", "--pretrained", NCG)
-    assert "`PICTURE` is missing" in refused(Command("predict"), capsys, "--pretrained", NCG)
+    assert "`PICTURE` is missing" in refused(Command("predict"), capsys, f"pretrained:{NCG}")
     with pytest.raises(FileNotFoundError, match=f"did you mean pretrained:{NCG}?"):
         snnjax.load(NCG)
     with pytest.raises(InputError, match="`pretrained` must be one of"):

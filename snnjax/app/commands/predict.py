@@ -21,8 +21,7 @@ from snnjax.data.names import SILENT, composed, name_of
 from snnjax.data.pictures import is_light, read_handwriting, read_picture
 from snnjax.networks import Model, Network, Observed
 from snnjax.networks.decision import Decided
-from snnjax.runs.pretrained import PREFIX
-from snnjax.runs.trained import WEIGHTS, Trained
+from snnjax.runs.trained import Trained
 
 BLOCK = 256  # pictures that are read, classified and written together
 ROWS = 20  # of the table of spikes, at most
@@ -64,29 +63,11 @@ class Source(NamedTuple):
     read: Callable[[], Read | None]  # None: it cannot be read
 
 
-def run_of(chosen: options.Predict) -> Path:
-    """The run, or the network that `--pretrained` names; raises InputError where there is neither."""
-    if chosen.pretrained is not None:
-        if chosen.run is not None and (chosen.run / WEIGHTS).exists():
-            raise InputError(f"name a run, {chosen.run}, or a network by `pretrained` (--pretrained), not both")
-        return Path(f"{PREFIX}{chosen.pretrained}")
-    if chosen.run is None:
-        raise InputError("`RUN` is missing: name a run folder, or a network that comes with snnjax by --pretrained")
-    return chosen.run
-
-
-def pictures_of(chosen: options.Predict) -> tuple[Path, ...]:
-    """The pictures, of which the first stands where a run does if `--pretrained` names the network."""
-    if chosen.pretrained is None or chosen.run is None:
-        return chosen.pictures
-    return (chosen.run, *chosen.pictures)
-
-
 def sources(chosen: options.Predict, trained: Trained) -> list[Source]:
     """The images that options name, not read yet; of several pictures unreadable ones are left out."""
     entries = list[Source]()
     if chosen.images:
-        images = run_data.prepare(chosen, trained, run_of(chosen)).images
+        images = run_data.prepare(chosen, trained, chosen.run).images
         parts.check_images(chosen.images, images)
         for number in chosen.images:
             label = trained.class_names[images.test_labels[number]]
@@ -95,16 +76,15 @@ def sources(chosen: options.Predict, trained: Trained) -> list[Source]:
             read: Callable[[], Read | None] = functools.partial(tuple, (images.test_images[number], []))
             drawn = chosen.out and chosen.out / f"{len(entries)}_image_{number:05}.png"
             entries.append(Source(name, str(number), file, label, drawn, read))
-    pictures = pictures_of(chosen)
-    if pictures and trained.image_shape[2:] == (2,):
-        raise InputError(f"`PICTURE` {pictures[0]}: the network takes recordings, name test ones by --images")
+    if chosen.pictures and trained.image_shape[2:] == (2,):
+        raise InputError(f"`PICTURE` {chosen.pictures[0]}: the network takes recordings, name test ones by --images")
     read_one = reader_of(chosen, trained)
-    for named in pictures:
+    for named in chosen.pictures:
         many = named.is_dir()
         if named.suffix.lower() == ".zip" and not many:
             problem = f"`PICTURE` must be an image file or a folder, got {named}"
             raise InputError(f"{problem}: unpack it; only `--data_dir` takes it as it is, as in `snnjax evaluate`")
-        reader = functools.partial(readable, read_one) if many or len(pictures) > 1 else read_one
+        reader = functools.partial(readable, read_one) if many or len(chosen.pictures) > 1 else read_one
         for path in pictures_in(named) if many else [named]:
             name = printable(str(path))
             label = label_of(path, trained.class_names)
@@ -219,7 +199,7 @@ def append(path: Path, block: Sequence[Classified], names: tuple[str, ...]) -> N
 def run(chosen: options.Predict) -> None:
     """Prints the network's decisions, and draws its responses or writes its scores if asked to."""
     parts.import_all(chosen.parts.modules)
-    trained = Trained.read(run_of(chosen))
+    trained = Trained.read(chosen.run)
     images = sources(chosen, trained)
     if not images:
         raise InputError("`PICTURE` is missing: name image files or folders of them, or test images by --images")
@@ -258,7 +238,7 @@ def run(chosen: options.Predict) -> None:
     if chosen.csv is not None:
         what = "file and label of each image if known, its class, the number of that (-1 where silent), and the scores"
         print(f"{printable(str(chosen.csv))}: {what}")
-    if pictures_of(chosen) and (advice := background_advice(trained, light / done, chosen.invert)):
+    if chosen.pictures and (advice := background_advice(trained, light / done, chosen.invert)):
         print(advice)
     if labelled:
         right = sum(label == decision for label, decision in labelled)

@@ -29,7 +29,5 @@ def listing(cards: dict[str, Card]) -> None:
         size = f"{card.file_bytes / 1000:,.0f}"
         rows.append([name, card.data, f"{card.train_images:,}", accuracy, f"{card.bits}", size])
     console.screen().print(console.table(head, [rows], "trained networks", left=2))
-    print(
-        "`snnjax predict --pretrained NAME PICTURES` classifies pictures; in Python, `snnjax.load('pretrained:NAME')`."
-    )
-    print("Other commands take pretrained:NAME as RUN; `snnjax pretrained NAME` prints how it was made.")
+    print("`snnjax predict pretrained:NAME PICTURES` classifies pictures; in Python, `snnjax.load('pretrained:NAME')`.")
+    print("Other commands take pretrained:NAME as RUN too; `snnjax pretrained NAME` prints how it was made.")

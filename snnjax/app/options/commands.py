@@ -83,15 +83,13 @@ class Predict(OfRun):
 
     $ snnjax predict runs/goupy2024_ncg_mnist digit.png
     $ snnjax predict RUN PICTURES --csv predictions.csv
-    $ snnjax predict --pretrained goupy2024_ncg_mnist PICTURES
+    $ snnjax predict pretrained:goupy2024_ncg_mnist PICTURES
     """
 
-    run: Annotated[Positional[Path | None], option("RUN", "")] = None
-    """run folder, its weights.npz, or pretrained:NAME; none with --pretrained"""
+    run: Annotated[Positional[Path], option("RUN")]
+    """run folder, its weights.npz, or pretrained:NAME"""
     pictures: Annotated[Positional[tuple[Path, ...]], option("[PICTURE ...]", "")] = ()
     """image files (PNG, JPEG and the like), or folders of them, before the options"""
-    pretrained: Annotated[str | None, option("NAME", "none")] = None
-    """a network that comes with snnjax, in place of RUN; `snnjax pretrained` lists them"""
     as_is: bool = False
     """take pictures as they are: otherwise a network of MNIST's digits or EMNIST's letters gets each as light ink on a
     dark background, scaled and centred as these are"""
@@ -241,7 +239,7 @@ class Pretrained:
     """List the networks that come with snnjax, trained, and how accurate they are.
 
     $ snnjax pretrained
-    $ snnjax predict --pretrained goupy2024_ncg_mnist PICTURES
+    $ snnjax predict pretrained:goupy2024_ncg_mnist PICTURES
     $ snnjax evaluate pretrained:goupy2024_ncg_mnist
     """
 
