@@ -162,25 +162,6 @@ def networks(page: Path, data: str) -> str:
     return markdown(head, lines).strip()
 
 
-def labels(page: Path, _: str) -> str:
-    """Few labels, with features of as many images and of all."""
-    head = ("network", "data", "labelled images", "features of these, %", "features of all, %")
-    lines = []
-    for row in recorded("labels")["rows"]:
-        cells = [network_link(page, row["network"]), data_of(row), f"{row['labels']:,}"]
-        lines.append([*cells, accuracy_of(row["these"]), accuracy_of(row["all"])])
-    return markdown(head, lines).strip()
-
-
-def widths(page: Path, _: str) -> str:
-    """SoftHebb networks of several widths."""
-    lines = []
-    for row in recorded("widths")["rows"]:
-        name = f" ({network_link(page, row['network'])})" if row["network"] else ""
-        lines.append([", ".join(map(str, row["features"])) + name, accuracy_of(row), str(row["seeds"])])
-    return markdown(("features of the three layers", "test accuracy, %", "seeds"), lines).strip()
-
-
 def replication(page: Path, _: str) -> str:
     """The runs of the PyTorch code beside those of snnjax."""
     head = (
@@ -220,37 +201,9 @@ def trained(page: Path, _: str) -> str:
     return markdown(head, lines).strip()
 
 
-def bits(page: Path, _: str) -> str:
-    """C programs with weights of few bits."""
-    rows = recorded("bits")["rows"]
-    names = {
-        "test_accuracy": "test accuracy, %",
-        "weights_kb": "weights, kB",
-        "flash_kb": "flash, kB",
-        "memory_kb": "memory, kB",
-    }
-    lines = [
-        [words, *(f"{row[key]:.2f}" if key == "test_accuracy" else str(row[key]) for row in rows)]
-        for key, words in names.items()
-    ]
-    lines.append(["operations until the decision", *(f"{row['operations']:,}" for row in rows)])
-    return markdown(["bits", *(str(row["bits"]) for row in rows)], lines).strip()
-
-
 def reward_epochs(page: Path, _: str) -> str:
     """mozafari2018 on MNIST over 680 epochs of reward."""
     rows = recorded("reward_epochs")["rows"]
     names = {"test": "test, %", "train": "training, %"}
     lines = [[words, *(f"{row[key]:.1f}" for row in rows)] for key, words in names.items()]
     return markdown(["after reward epoch", *(str(row["epoch"]) for row in rows)], lines).strip()
-
-
-def speed(page: Path, _: str) -> str:
-    """Tests and whole trainings, with how many times longer the reference takes."""
-    times = recorded("speed")
-    head = ("network", "test, ms an image", "times longer", "training, s", "times longer")
-    lines = []
-    for row in times["rows"]:
-        cells = [network_link(page, row["network"]), f"{row['test_ms']:g}", f"{row['test_times_longer']:.1f}"]
-        lines.append([*cells, f"{row['training_s']:g}", f"{row['training_times_longer']:.1f}"])
-    return markdown(head, lines, f"*MNIST, {times['machine']}, {times['date']}.*").strip()
