@@ -1,7 +1,6 @@
 """Makes the pictures of the book from real runs."""
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -23,8 +22,7 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "raster.png": deciding.raster,
     "potentials.png": firing.potentials,
     "winners.png": firing.winners,
-    "features_growing.png": features.growing_still,
-    "features_growing.gif": features.growing_moving,
+    "features_growing.png": features.growing,
     "convergence.png": features.convergence,
     "reward_curve.png": learning.reward_curve,
     "race.png": deciding.race,
@@ -54,8 +52,6 @@ class Pictures:
 
     names: Annotated[Positional[tuple[str, ...]], option("[NAME ...]", "all")] = ()
     """files, with or without their ending"""
-    list: bool = False
-    """only say what each picture shows"""
     out: Annotated[Path, option("DIR", "experiments/docs/pictures")] = FOLDER
     """folder for the pictures"""
 
@@ -69,11 +65,6 @@ def chosen_files(names: Sequence[str]) -> list[str]:
     return [file for file in PICTURES if not names or file in names or Path(file).stem in names]
 
 
-def shown_by(file: str) -> str:
-    """A sentence that says what one sees."""
-    return (inspect.getdoc(PICTURES[file]) or "").split("\n\n")[0]
-
-
 def write(file: str, folder: Path) -> Path:
     """Makes one picture; returns its path."""
     with matplotlib.rc_context(style.RC):
@@ -85,12 +76,9 @@ def write(file: str, folder: Path) -> Path:
 
 
 def run(chosen: Pictures) -> None:
-    """Lists the pictures, or makes them and prints their sizes."""
+    """Makes the pictures and prints their sizes."""
+    chosen.out.mkdir(parents=True, exist_ok=True)
     for file in chosen_files(chosen.names):
-        if chosen.list:
-            print(f"{file}: {shown_by(file)}")
-            continue
-        chosen.out.mkdir(parents=True, exist_ok=True)
         path = write(file, chosen.out)
         print(f"{path}: {path.stat().st_size / 1000:.0f} kB", flush=True)
 

@@ -20,12 +20,6 @@ def test_a_picture_is_there_and_small_enough(file):
         assert image.convert("RGB").getpixel((0, 0)) == (255, 255, 255)  # a margin, on dark pages too
 
 
-def test_each_picture_says_what_one_sees():
-    sentences = [pictures.shown_by(file) for file in pictures.PICTURES]
-    assert all(sentence.endswith(".") for sentence in sentences)
-    assert len({*sentences}) == len(sentences)
-
-
 def test_a_picture_is_made(tmp_path):
     encoding.latencies.cache_clear()
     path = pictures.write("encoding.png", tmp_path)

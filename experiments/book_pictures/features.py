@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from book_pictures import encoding, style
 from snnjax import RSTDP, STDP, Conv, Images, Network, SpikingNetwork, encode, kernels, stage
@@ -23,7 +22,6 @@ MARGIN = 2
 THRESHOLD = 15
 WINNERS = 5
 RADIUS = 3
-LEVELS = 10  # of grey on each side of its middle: few colours make a small animation
 CROP = 3  # pixels on each side that only the widest filters reach
 RULE = STDP(doubling=200)
 EPOCHS = 3
@@ -109,7 +107,7 @@ def show_feature(axis: Axes, image: np.ndarray, title: str = "") -> None:
     style.bare(axis, title)
 
 
-def growing_still() -> bytes:
+def growing() -> bytes:
     """Features of a layer before learning and after more and more images: edges and bars come out of grey."""
     figure = style.sheet(3.75, 0.01)
     for line, number in zip(figure.subplots(len(MOMENTS), 10), MOMENTS, strict=True):
@@ -118,33 +116,6 @@ def growing_still() -> bytes:
         line[0].set_ylabel(f"{number:,}" if number else "before", rotation=0, ha="right", va="center")
     figure.suptitle("What ten features look for, after so many images", fontsize=9.5)
     return plots.png(figure)
-
-
-def growing_moving() -> bytes:
-    """Twenty features grow out of grey while the layer learns by STDP; below, how far their weights have settled."""
-    numbers = [0, *np.unique(np.geomspace(150, len(course().features), 26).astype(int)).tolist()]
-    figures = [_moment(number) for number in numbers]
-    return style.gif(figures, [1000, *[280] * (len(figures) - 2), 3000])
-
-
-def _moment(number: int) -> Figure:
-    """All features after so many images."""
-    figure = style.sheet(3.2, 0.01)
-    halves = style.parts(figure, 1.25, 1)
-    above = halves[0]
-    below = halves[1]
-    above.suptitle("What the features of a layer look for", fontsize=9.5)
-    axes = above.subplots(2, FEATURES // 2)
-    for axis, image in zip(axes.flat, np.rint(LEVELS * drawn(number)) / LEVELS, strict=True):
-        show_feature(axis, image)
-    axis = below.subplots()
-    mean = spread().mean(axis=1)
-    axis.plot(mean, color=style.QUIET)
-    axis.plot(mean[: number + 1], color=style.OFF, linewidth=2)
-    axis.plot(number, mean[number], "o", color=style.OFF)
-    axis.set(xlabel="images", ylabel="mean $w(1-w)$", ylim=(-0.015, 0.26))
-    axis.text(0.99, 0.93, f"after {number:,} images", transform=axis.transAxes, ha="right", va="top", fontsize=11)
-    return figure
 
 
 def spread() -> np.ndarray:
