@@ -243,12 +243,6 @@ def test_an_interrupt_stops_a_program_whatever_becomes_of_it(text):
     assert (process.returncode, out, err) == (interrupts.STOPPED, "\nStopped.\n", "")
 
 
-def test_standard_output_may_be_closed():
-    started = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "snnjax", "data"]
-    done = subprocess.run(started, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
 def test_the_options_know_every_network():
     assert {*NETWORKS} == {*options.MODELS}
 

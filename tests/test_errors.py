@@ -208,17 +208,14 @@ def test_a_sound_rule_may_begin_beyond_its_bounds_and_say_numbers_of_numpy_of_it
     assert (sum(diagnosis["wins"]["layer1"]), diagnosis["last"]) == (80, dict(layer1=0.5))
 
 
-def test_the_folder_of_a_sweep_names_its_best_network(tmp_path):
+def test_the_folder_of_a_sweep_names_its_files(tmp_path):
     path = tmp_path / "sweep"
     path.mkdir()
     with pytest.raises(FileNotFoundError, match=r"holds no weights\.npz: .*--resume"):
         snnjax.load(path)
-    epochs = [[dict(test=dict(accuracy=accuracy))] for accuracy in (0.5, 0.9, 0.7)]
-    networks = [dict(weights=f"weights_{at:03d}.npz", epochs=each, best_epoch=0) for at, each in enumerate(epochs)]
-    for text, named in ((json.dumps(dict(networks=networks)), "1.npz, the best"), ("[" * 100_000, "0.npz")):
-        (path / "sweep.json").write_text(text)
-        with pytest.raises(FileNotFoundError, match=f"is the folder of a sweep, .*weights_00{named}$"):
-            Trained.read(path)
+    (path / "sweep.json").touch()
+    with pytest.raises(FileNotFoundError, match=r"is the folder of a sweep, .*weights_000\.npz$"):
+        Trained.read(path)
 
 
 def test_images_of_another_shape_are_refused():

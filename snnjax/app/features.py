@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from snnjax import InputError, SpikingNetwork
-from snnjax.core import checks, files
+from snnjax.core import checks
 from snnjax.core.checks import Pair
 from snnjax.layers import Pool
 from snnjax.networks import Concatenate, EarliestSpike, Flatten, Join, LatestSpike, Network
@@ -102,7 +102,6 @@ def _pooled(inputs: Drawn, pool: Pool | None) -> Drawn:
     if pool is None:
         return inputs
     window = checks.pair("window", pool.window, 1)
-    _check_size(len(inputs.images), len(inputs.images), *window)
     spread = np.eye(len(inputs.images))[:, :, None, None] * np.ones(window)
     pooled = _through(inputs, spread, pool.padding, pool.stride or pool.window)
     return dataclasses.replace(pooled, images=_unit(pooled.images))
@@ -115,9 +114,7 @@ def _through(inputs: Drawn, weights: np.ndarray, padding: Pair, stride: Pair) ->
         raise InputError(f"`weights` must have {len(inputs.images)} channels, got {channels}")
     down, right = inputs.pitch
     height, width, *colours = inputs.images.shape[1:]
-    shape = (features, height + down * (rows - 1), width + right * (columns - 1), *colours)
-    _check_size(*shape)
-    images = np.zeros(shape)
+    images = np.zeros((features, height + down * (rows - 1), width + right * (columns - 1), *colours))
     for row, column in np.ndindex(rows, columns):
         part = images[:, row * down : row * down + height, column * right : column * right + width]
         part += np.tensordot(weights[:, :, row, column], inputs.images, axes=1)
@@ -144,16 +141,8 @@ def _framed(parts: list[Drawn]) -> tuple[list[np.ndarray], np.ndarray]:
     ends = starts + [part.images.shape[1:3] for part in parts]
     margins = np.stack([starts - starts.min(axis=0), ends.max(axis=0) - ends], axis=-1)
     colours = [(0, 0)] * (parts[0].images.ndim - 3)
-    _check_size(sum(len(part.images) for part in parts), *(ends.max(axis=0) - starts.min(axis=0)))
     images = [np.pad(part.images, [(0, 0), *margin, *colours]) for part, margin in zip(parts, margins, strict=True)]
     return images, starts.min(axis=0)
-
-
-def _check_size(*shape: int) -> None:
-    """Raises InputError where features drawn in an array of this shape do not fit into memory."""
-    size = 8 * math.prod(map(int, shape))
-    if size > files.MEMORY // 4 or min(shape) < 1:  # below 1: more than an integer holds
-        raise InputError(f"what the features see, {shape} pixels, is more than fits into memory: it cannot be drawn")
 
 
 def _unit(images: np.ndarray) -> np.ndarray:

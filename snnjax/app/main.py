@@ -74,21 +74,10 @@ def user_errors(program: str, stopped: str = "Stopped.") -> Iterator[None]:
         interrupts.LAST_LINE.reset(before)
 
 
-def parse(kind: type[T], arguments: Sequence[str], program: str, description: str | None = None) -> T:
+def parse(kind: type[T], arguments: Sequence[str], program: str) -> T:
     """Options from the command line as a dataclass; wrong ones end the program and say what was expected."""
     settings = (tyro.conf.OmitArgPrefixes,)
-    return tyro.cli(
-        kind, prog=program, description=description, args=list(arguments), use_underscores=True, config=settings
-    )
-
-
-def open_streams() -> None:
-    """Opens the null device in place of closed standard streams: printing works, and no file gets their number."""
-    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(number, True)  # for programs that this one starts
-    os.close(number)
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    return tyro.cli(kind, prog=program, args=list(arguments), use_underscores=True, config=settings)
 
 
 def protected(work: Callable[[], None]) -> None:
@@ -106,7 +95,6 @@ def protected(work: Callable[[], None]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command, by default that of the command line."""
-    open_streams()
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     with user_errors("snnjax"):
         if name in ("--version", "-V"):

@@ -9,7 +9,6 @@ import numpy as np
 from snnjax.core import files
 from snnjax.core.components import from_data, to_data
 from snnjax.core.errors import InputError
-from snnjax.core.metrics import ranking_accuracy
 from snnjax.data import Dataset
 from snnjax.data.names import checked, numbered
 from snnjax.networks import Network, SpikingNetwork
@@ -137,21 +136,10 @@ def finished_file(run: Path, name: str) -> Path:
         meant = f": did you mean {pretrained.PREFIX}{run}?" if str(run) in pretrained.cards() else ""
         raise FileNotFoundError(f"there is no run {run}{meant}")
     if (run / SWEEP).exists():
-        use = f"`evaluate` and `predict` take one of its files, {_best(run)}"
+        use = f"`evaluate` and `predict` take one of its files, such as {run / 'weights_000.npz'}"
         raise FileNotFoundError(f"{run} is the folder of a sweep, whose results are in {run / SWEEP}; {use}")
     finish = "`resume`, or its command with --resume, finishes one"
     raise FileNotFoundError(f"{run} holds no {name}: a run writes it last; {finish}")
-
-
-def _best(sweep: Path) -> str:
-    """The file of the best network in the folder of a sweep, for a message."""
-    try:
-        networks = files.read_json(sweep / SWEEP)["networks"]
-        tested = [record for record in networks if "test" in record]  # the best combination
-        best = max(tested or [record for record in networks if "error" not in record], key=ranking_accuracy)
-        return f"such as {sweep / best['weights']}, the best"
-    except (OSError, ValueError, LookupError, TypeError):  # the sweep has trained none, or is damaged
-        return f"such as {sweep / 'weights_000.npz'}"
 
 
 def load(run: Path | str) -> SpikingNetwork:
