@@ -191,7 +191,7 @@ def folder(tmp_path, monkeypatch, checkout):
     monkeypatch.setitem(sys.modules, "snippets", types.ModuleType("snippets"))
     monkeypatch.chdir(tmp_path)
     yield tmp_path
-    sys.modules.pop("3_own_rule", None)  # as its component is forgotten too
+    sys.modules.pop("1_own_rule", None)  # as its component is forgotten too
     jax.config.update("jax_default_device", None)
 
 

@@ -18,15 +18,12 @@ from snnjax.testing import check_learner
 
 EXAMPLES = pathlib.Path(__file__).parents[1] / "experiments" / "examples"
 OWN = {
-    "3_own_rule": ("layer1.learners.rate", [0.05, 0.2, 0.5], "EarlyInputs layer1"),
-    "7_own_encoder": ("encoder.least", [0.1, 0.3, 0.6], "STDP layer1"),
-    "8_own_competition": ("layer1.competition.waiting", [0, 1, 10], "STDP layer1"),
-    "9_own_decision": ("decision.power", [1, 8, 64], "STDP layer1"),
-    "10_own_readout": ("layer2.learners.late", [0.7, 0.9, 0.95], "TargetTime layer1"),
-    "12_optax_rule": ("layer1.learners.rate", [0.03, 0.1, 0.3], "AdamInputs layer1"),
+    "1_own_rule": ("layer1.learners.rate", [0.05, 0.2, 0.5], "EarlyInputs layer1"),
+    "5_own_readout": ("layer2.learners.late", [0.7, 0.9, 0.95], "TargetTime layer1"),
+    "7_optax_rule": ("layer1.learners.rate", [0.03, 0.1, 0.3], "AdamInputs layer1"),
 }
 """Of each example of a part of one's own: the path of its own number, the values of its sweep, its first phase."""
-STOPPED = ("10_own_readout", "12_optax_rule")
+STOPPED = ("5_own_readout", "7_optax_rule")
 """Those that are stopped once, and run again."""
 
 
@@ -41,21 +38,13 @@ def output(name: str, capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
-def test_encoding_and_own_scan(capsys):
-    assert "(5, 28, 28) images of float64 become (5, 6, 28, 28)" in output("1_encode_images", capsys)
-    printed = output("2_own_scan_and_vmap", capsys)
-    spreads = [float(value) for value in re.findall(r"mean w\(1-w\) (0\.\d+)", printed)]
-    assert len(spreads) == 8
-    assert max(spreads) < 0.1, "weights move to their bounds"
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "least", "shown"),
     [
-        ("4_own_network", 50, "((6, 28, 28), (32, 7, 7), (100, 5, 5))"),
-        ("5_features_for_a_classifier", 85, "random weights"),
-        ("6_two_classes_of_pictures", 80, "the label is"),
+        ("2_own_network", 50, "((6, 28, 28), (32, 7, 7), (100, 5, 5))"),
+        ("3_features_for_a_classifier", 85, "random weights"),
+        ("4_two_classes_of_pictures", 80, "the label is"),
     ],
 )
 def test_networks_learn(name, least, shown, capsys):
@@ -68,8 +57,8 @@ def test_networks_learn(name, least, shown, capsys):
 @pytest.mark.parametrize(
     ("name", "least"),
     [
-        ("13_skip_connection", 95),
-        ("14_readout_over_depths", 97),
+        ("8_skip_connection", 95),
+        ("9_readout_over_depths", 97),
     ],
 )
 def test_what_reads_more_decides_better(name, least, capsys):
@@ -79,11 +68,11 @@ def test_what_reads_more_decides_better(name, least, capsys):
 
 @pytest.mark.slow
 def test_own_features(capsys):
-    printed = output("11_own_features", capsys)
+    printed = output("6_own_features", capsys)
     (oblique,) = re.findall(r"products of components of layer1 are (0\.\d+) off", printed)
     assert float(oblique) < 0.1
     assert percents(printed)[-1] > 93
-    rule = runpy.run_path(str(EXAMPLES / "11_own_features.py"))["PrincipalComponents"]
+    rule = runpy.run_path(str(EXAMPLES / "6_own_features.py"))["PrincipalComponents"]
     check_learner(rule(batch=3))
 
 

@@ -59,13 +59,13 @@ def costs_in_time() -> bytes:
 
 
 def graph_skip() -> bytes:
-    """The graph of example 13: stage 3 joins stage 2 and a skip connection from stage 1."""
-    return _graph(_example("13_skip_connection").NETWORK)
+    """The graph of example 8: stage 3 joins stage 2 and a skip connection from stage 1."""
+    return _graph(_example("8_skip_connection").NETWORK)
 
 
 def graph_depths() -> bytes:
-    """The graph of example 14: three stages of features in a row, all of which the readout reads."""
-    example = _example("14_readout_over_depths")
+    """The graph of example 9: three stages of features in a row, all of which the readout reads."""
+    example = _example("9_readout_over_depths")
     return _graph(example.network(example.DEPTHS))
 
 

@@ -1,6 +1,6 @@
 """A readout over several depths: the activities of each become spikes by a code of its own.
 
-python experiments/examples/14_readout_over_depths.py
+python experiments/examples/9_readout_over_depths.py
 """
 
 import snnjax

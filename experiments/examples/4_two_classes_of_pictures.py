@@ -1,6 +1,6 @@
 """Two classes of your own images, told apart by learning from reward: rings and crosses, drawn here at random.
 
-python experiments/examples/6_two_classes_of_pictures.py
+python experiments/examples/4_two_classes_of_pictures.py
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """A rule of your own for a readout: the desired times of supervised STDP do not depend on the other neurons.
 
-python experiments/examples/10_own_readout.py [FOLDER, by default runs/own_readout]
+python experiments/examples/5_own_readout.py [FOLDER, by default runs/own_readout]
 """
 
 import dataclasses

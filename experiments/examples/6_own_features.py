@@ -3,7 +3,7 @@
 Each feature moves towards the patches that it responds to, minus the part that it and earlier features explain,
 so that the features become the principal components of patches (Sanger 1989).
 
-python experiments/examples/11_own_features.py
+python experiments/examples/6_own_features.py
 """
 
 from typing import NamedTuple

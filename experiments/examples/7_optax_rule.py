@@ -3,7 +3,7 @@
 Each feature has an Adam of its own, whose rate halves with its wins. The gradient is that of the squared distance
 between a winner's weights and 1 for inputs that fired in the first third of the time, 0 for the others.
 
-python experiments/examples/12_optax_rule.py [FOLDER, by default runs/optax_rule]
+python experiments/examples/7_optax_rule.py [FOLDER, by default runs/optax_rule]
 """
 
 import sys

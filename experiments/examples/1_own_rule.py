@@ -3,7 +3,7 @@
 The weights of a winner move towards 1 for inputs that fired early and towards 0 for the others. A feature that has won
 often moves less and less, so that it keeps what it has learned.
 
-python experiments/examples/3_own_rule.py [FOLDER, by default runs/own_rule]
+python experiments/examples/1_own_rule.py [FOLDER, by default runs/own_rule]
 """
 
 import sys

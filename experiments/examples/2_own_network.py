@@ -1,6 +1,6 @@
 """A network of your own: layers as data, two branches side by side, and a callback that prints how training goes.
 
-python experiments/examples/4_own_network.py
+python experiments/examples/2_own_network.py
 """
 
 from snnjax import RSTDP, STDP, WTA, Callback, Conv, Network, Settings, Trainer, stage

@@ -1,6 +1,6 @@
 """A skip connection: what decides sees the first layer beside the second, which reads the first pooled.
 
-python experiments/examples/13_skip_connection.py
+python experiments/examples/8_skip_connection.py
 """
 
 from snnjax import STDP, WTA, Conv, Input, LinearSVM, Network, Pool, Settings, Trainer, stage

@@ -3,7 +3,7 @@
 DoG filters, two layers that learn by STDP without labels, and a linear SVM on their outputs, as a part of the network:
 it is saved with the network, which decides for one image or many like any other.
 
-python experiments/examples/5_features_for_a_classifier.py
+python experiments/examples/3_features_for_a_classifier.py
 """
 
 from snnjax import STDP, WTA, Conv, LinearSVM, Network, Settings, Trainer, stage
