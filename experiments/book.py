@@ -28,7 +28,6 @@ TABLES: dict[str, Callable[[Path, str], str]] = {
         recorded.notes,
         recorded.replication,
         recorded.trained,
-        recorded.reward_epochs,
         descriptions.drawing,
         descriptions.layers,
         descriptions.training,

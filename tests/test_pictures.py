@@ -29,11 +29,6 @@ def test_a_picture_is_made(tmp_path):
     assert ImageStat.Stat(difference).mean[0] < 5
 
 
-def test_names_choose_files():
-    assert pictures.chosen_files(()) == [*pictures.PICTURES]
-    assert pictures.chosen_files(("encoding", "race.png")) == ["encoding.png", "encoding.gif", "race.png"]
-
-
 def test_an_unknown_name_is_refused():
-    with pytest.raises(ValueError, match="encodin"):
-        pictures.chosen_files(("encodin",))
+    with pytest.raises(ValueError, match=r"did you mean 'encoding\.\w{3}'"):
+        pictures.main(["encoding"])

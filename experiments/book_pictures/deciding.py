@@ -1,20 +1,17 @@
-"""How a trained network decides: its spikes, the race of its classes, and when it is over."""
+"""How a trained network decides: its spikes, and the race of its classes."""
 
 import functools
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 import snnjax
 from book_pictures import encoding, style
 from snnjax import SpikingNetwork, kernels
 from snnjax.app import plots
-from snnjax.data import load
 
 NAME = "pretrained:goupy2024_ncg_mnist"
 OTHERS = "0.7"  # colour of the classes that are not named
-IMAGES = 2000  # test images of the histogram
 
 
 @functools.cache
@@ -101,26 +98,3 @@ def race() -> bytes:
 def _runner(axis: Axes, course: np.ndarray, color: str, name: str) -> None:
     """Draws the potential of a class up to the decision."""
     axis.plot(course, color=color, linewidth=2.2 if color != OTHERS else 1.5, label=name)
-
-
-def readout_times() -> bytes:
-    """When the first neuron of the readout fires, for right and wrong decisions on MNIST's test images."""
-    data = load("mnist")
-    labels = data.test_labels[:IMAGES]
-    cost = snnjax.cost(network(), data.test_images[:IMAGES], labels)
-    assert cost.first_spike is not None
-    right = cost.decisions[:, -1] == labels
-    figure = style.sheet(2.8)
-    axes = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    parts = ((right, style.OFF, "right"), (~right, style.ON, "wrong"))
-    for axis, (chosen, color, name) in zip(axes, parts, strict=True):
-        times = cost.first_spike[chosen]
-        axis.hist(times, np.arange(160, cost.time_steps + 1, 3), color=color)
-        axis.axvline(np.median(times), color="0.2", linestyle="--", linewidth=1)
-        words = f"{chosen.sum():,} decisions {name},\nmedian step {np.median(times):.0f}"
-        axis.text(0.01, 0.95, words, color=color, transform=axis.transAxes, va="top")
-        axis.set_ylabel("images")
-        axis.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-    axes[1].set_xlabel(f"time step of the first readout spike, of {cost.time_steps}")
-    figure.align_ylabels()
-    return plots.png(figure)

@@ -199,11 +199,3 @@ def trained(page: Path, _: str) -> str:
         cells = [f"`{name}`", network_link(page, card["model"]), card["data"], str(card["bits"])]
         lines.append([*cells, f"{100 * card['test_accuracy']:.2f}", f"{card['file_bytes'] / 1000:,.0f}"])
     return markdown(head, lines).strip()
-
-
-def reward_epochs(page: Path, _: str) -> str:
-    """mozafari2018 on MNIST over 680 epochs of reward."""
-    rows = recorded("reward_epochs")["rows"]
-    names = {"test": "test, %", "train": "training, %"}
-    lines = [[words, *(f"{row[key]:.1f}" for row in rows)] for key, words in names.items()]
-    return markdown(["after reward epoch", *(str(row["epoch"]) for row in rows)], lines).strip()
