@@ -14,8 +14,7 @@ from snnjax.core.files import atomic_write
 FOLDER = Path(__file__).parent / "docs" / "pictures"
 
 PICTURES: dict[str, Callable[[], bytes]] = {
-    "encoding.png": encoding.still,
-    "encoding.gif": encoding.moving,
+    "encoding.png": encoding.encoded,
     "raster.png": deciding.raster,
     "potentials.png": firing.potentials,
     "winners.png": firing.winners,

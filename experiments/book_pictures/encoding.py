@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from book_pictures import style
@@ -20,7 +19,6 @@ STEPS = 15
 DIGIT = Path(__file__).parents[1] / "docs" / "pictures" / "digit.png"
 SCALES = ("fine", "medium", "coarse")
 KINDS = {"on": style.ON, "off": style.OFF}
-BOTH = ListedColormap(["#A9CCE3", style.OFF, "#F5C6A5", style.ON])  # off earlier, off now, on earlier, on now
 
 
 @functools.cache
@@ -35,7 +33,7 @@ def latencies() -> np.ndarray:
     return np.asarray(encode(jnp.asarray(digit())))
 
 
-def still() -> bytes:
+def encoded() -> bytes:
     """A digit, its contrasts at three scales, and the latencies of the spikes that they become."""
     figure = style.sheet(2.45, 0.02)
     grid = figure.add_gridspec(2, 7, width_ratios=(1.6, *[1] * 6))
@@ -66,46 +64,3 @@ def time_bar(figure: Figure, drawn: ScalarMappable, axes: np.ndarray, label: str
     bar = figure.colorbar(drawn, ax=axes, location="bottom", aspect=45, pad=0.02, ticks=range(0, STEPS, 2))
     bar.set_label(label)
     bar.outline.set_visible(False)
-
-
-def moving() -> bytes:
-    """A digit becomes spikes step by step: orange where it is lighter than its surroundings, blue where darker."""
-    figures = [_moment(step) for step in range(-1, STEPS)]
-    return style.gif(figures, [1000, *[400] * (STEPS - 1), 3000])
-
-
-def _moment(step: int) -> Figure:
-    """The spikes up to one step; -1: before the first."""
-    figure = style.sheet(2.35, 0.03)
-    grid = figure.add_gridspec(2, 4, height_ratios=(9, 1))
-    style.show_digit(figure.add_subplot(grid[0, 0]), digit(), "image")
-    for place, scale in enumerate(SCALES):
-        axis = figure.add_subplot(grid[0, 1 + place])
-        _spikes(axis, step, latencies()[2 * place : 2 * place + 2])
-        axis.set_title(f"{scale} contrasts")
-    legend = figure.add_subplot(grid[1, 0])
-    legend.axis("off")
-    legend.text(0.5, 0.9, "lighter: on", color=style.ON, ha="center", va="center")
-    legend.text(0.5, -0.5, "darker: off", color=style.OFF, ha="center", va="center")
-    _clock(figure.add_subplot(grid[1, 1:]), step)
-    return figure
-
-
-def _clock(axis: Axes, step: int) -> None:
-    """Draws the time steps as boxes, full up to one of them."""
-    colors = ["0.25" if each == step else "0.6" if each < step else "0.92" for each in range(STEPS)]
-    axis.bar(range(STEPS), 1, width=0.9, color=colors)
-    axis.set(yticks=[], xticks=range(0, STEPS, 2), xlim=(-0.5, STEPS - 0.5), xlabel="time step")
-    axis.spines[:].set_visible(False)
-    axis.tick_params(length=0)
-
-
-def _spikes(axis: Axes, step: int, pair: np.ndarray) -> None:
-    """Draws the spikes of an on and an off map up to one step, those of the step itself in full colour."""
-    on, off = pair
-    codes = np.full(on.shape, np.nan)
-    for latency, first in ((off, 0), (on, 2)):
-        codes = np.where(latency < step, first, codes)
-        codes = np.where(latency == step, first + 1, codes)
-    axis.imshow(codes, cmap=BOTH, vmin=-0.5, vmax=3.5)
-    style.bare(axis)

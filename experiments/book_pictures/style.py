@@ -1,19 +1,14 @@
 """What all pictures of the book share: sizes, colours, and how figures become files."""
 
-import io
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
-from PIL import Image
 
 WIDTH = 6.2  # inches, 620 pixels on a page
-OVERSAMPLING = 1.5  # pixels of an animation for each of the page; `plots.png` has its own
 
 ON = "#D55E00"  # vermilion; all colours are told apart by colour-blind people (Okabe and Ito)
 OFF = "#0072B2"  # blue
@@ -79,33 +74,3 @@ def box(axis: Axes, row: float, column: float, size: float, color: str, **settin
 def fired(latency: np.ndarray, time_steps: int) -> np.ndarray:
     """Latencies to be drawn: NaN where a neuron stays silent."""
     return np.where(latency < time_steps, latency, np.nan)
-
-
-def pixels(figure: Figure) -> Image.Image:
-    """A figure as an image in colour."""
-    figure.set_dpi(100 * OVERSAMPLING)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
-
-
-def flat(frames: Sequence[Image.Image]) -> list[Image.Image]:
-    """Images in the 256 colours that are most frequent in all of them, so that white stays white."""
-    packed = [np.asarray(frame).astype(np.int32) @ (65536, 256, 1) for frame in frames]
-    colors, counts = np.unique(np.concatenate([each.ravel() for each in packed]), return_counts=True)
-    parts = colors[:, None] // (65536, 256, 1) % 256
-    kept = parts[np.argsort(-counts, kind="stable")[:256]]
-    nearest = np.array([np.abs(kept - each).sum(axis=1).argmin() for each in parts], np.uint8)
-    images = [Image.fromarray(nearest[np.searchsorted(colors, each)], "P") for each in packed]
-    for image in images:
-        image.putpalette(kept.astype(np.uint8).tobytes())
-    return images
-
-
-def gif(figures: Sequence[Figure], milliseconds: Sequence[int]) -> bytes:
-    """Figures of one size as an endless animation, each shown for so long."""
-    first, *others = flat([pixels(figure) for figure in figures])
-    buffer = io.BytesIO()
-    settings: dict[str, Any] = dict(save_all=True, loop=0, optimize=True, disposal=1)
-    first.save(buffer, "GIF", append_images=others, duration=list(milliseconds), **settings)
-    return buffer.getvalue()
