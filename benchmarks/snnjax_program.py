@@ -11,7 +11,6 @@ import jax
 import numpy as np
 from programs import Learning, MeasuredProgram, Task, Work
 from spikenn_program import Readout
-from torch_program import Deep, SoftLayer
 
 from snnjax import InputError, Network, Trainer, data
 from snnjax.core import devices
@@ -240,28 +239,6 @@ class SoftHebb(Program):
         self.works["learn"] = self._learn(0, self.job.plan[0], pixels, keep=False)
         self._map("features", Known({0: pixels}), input_batch, number=network.joint_stages[0][1])
         return self.works
-
-    def task(self) -> Deep:
-        """The task of PyTorch: the layers, all of which the readout reads."""
-        network = self.network
-        end = network.joint_stages[0][1]
-        layers = []
-        for number, name, conv in network.layers():
-            if number == end:
-                break
-            pool = network.stages[number].pool
-            assert pool is not None
-            rule = conv.each_learner[0]
-            weights = self.state.weights[name]
-            ones = np.ones(weights.shape[1], np.float32)
-            numbers = (rule.inverse_temperature, conv.activation.power, rule.rate)
-            window = (pool.window, pool.stride or pool.window, pool.padding)
-            layers.append(SoftLayer(weights, (0 * ones, ones), *numbers, *window, mean=pool.mean))
-        pixels = self.data.train_images.reshape(*self.data.train_images.shape[:3], -1)
-        pixels = np.moveaxis(pixels.astype(np.float32) / 255, -1, 1)
-        sources = [source for _, source in network.graph.reads(end)]
-        windows = [1 if source.pool is None else source.pool.window for source in sources]
-        return Deep(np.ascontiguousarray(pixels), layers, windows, rule.batch, network.time_steps)
 
 
 def by_neuron(weights: np.ndarray) -> np.ndarray:

@@ -42,7 +42,7 @@ class Study(NamedTuple):
 STUDIES = {
     "reward": Study(RECORDED, "Program", ("reference", "spyker", "protocol")),
     "readout": Study(("goupy2024_ncg", "goupy2024_s2stdp"), "TargetTimeReadout", ("spikenn",)),
-    "softhebb": Study(("goupy2024_softhebb", "softhebb_narrow"), "SoftHebb", ("pytorch",)),
+    "softhebb": Study(("goupy2024_softhebb", "softhebb_narrow"), "SoftHebb", ()),
 }
 CHECKOUTS = dict(reference=("aidinattar/snn", "model/mozafari2018.py"), spikenn=("ggoupy/SpikeNN", "spikenn/snn.py"))
 """By option, the repository on GitHub, and a file in it."""
@@ -66,7 +66,6 @@ class Options(common.Options):
     $ python benchmarks/throughput.py --short                   one network, within a minute
     $ python benchmarks/throughput.py --reference DIR --spyker  with a checkout of github.com/aidinattar/snn, and Spyker
     $ python benchmarks/throughput.py --study readout --spikenn DIR     a checkout of github.com/ggoupy/SpikeNN
-    $ python benchmarks/throughput.py --study softhebb --pytorch        the same layers in PyTorch
     """
 
     device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
@@ -85,8 +84,6 @@ class Options(common.Options):
     """measure Spyker side by side (mozafari2018 only, on the CPU)"""
     spikenn: Annotated[Path | None, option("DIR", "none")] = None
     """checkout of github.com/ggoupy/SpikeNN, to measure side by side"""
-    pytorch: bool = False
-    """measure the same layers in PyTorch side by side (on the CPU)"""
     kernels: tuple[Literal["xla", "native"], ...] = ("xla",)
     """snnjax's kernels, of XLA or compiled ones (native, on a CPU); all is compared with the first"""
     protocol: int = 0
@@ -140,8 +137,6 @@ def start(options: Options, network: str, stack: contextlib.ExitStack) -> list[W
         others += [(name, "spyker_program:Program", batch) for name, batch in SPYKER.items()]
     if options.spikenn:
         others.append(("SpikeNN", "spikenn_program:Program", options.spikenn))
-    if options.pytorch:
-        others.append(("PyTorch", "torch_program:Program", len(os.sched_getaffinity(0))))
     return workers + [stack.enter_context(Worker(*arguments)) for arguments in others]
 
 
@@ -229,9 +224,11 @@ def measure_network(name: str, images: data.Dataset, options: Options, about: Ro
             about["versions"] |= worker.about["versions"]
             about["devices"][worker.name] = worker.about["device"]
         first.prepare((network, few, batch_size, None))
-        task = first.ask("task")
         for worker in others:
-            worker.prepare((network, few, batch_size, first.ask("trained")) if worker.name in SNNJAX.values() else task)
+            if worker.name in SNNJAX.values():
+                worker.prepare((network, few, batch_size, first.ask("trained")))
+            else:
+                worker.prepare(first.ask("task"))
         rows = measure(workers, options.repeats)
     protocol = whole_training(network, images, rows, options) if options.protocol else []
     return dict(network=name, phases=rows, in_one_epoch=in_one_epoch(rows), protocol=protocol)
