@@ -18,12 +18,14 @@ from snnjax import (
     SpikingNetwork,
     SupervisedSTDP,
     Triangle,
+    kernels,
     stage,
 )
 from snnjax.data import digits
 from snnjax.encoding import OnOff
+from snnjax.interop.nir import TAU
 from snnjax.layers.activations import LatencyCode
-from snnjax.networks import NETWORKS, Earliest
+from snnjax.networks import NETWORKS, Earliest, Known
 from snnjax.training.build import network_for
 
 DENSITIES = dict(goupy2024_ncg=0.2, mozafari2018=0.4)  # of weights that are not 0, so that features differ
@@ -159,3 +161,49 @@ def network_of(stages, **changes):
 def random_latencies(network, count=12):
     spec = network.spec
     return np.random.default_rng(4).integers(0, spec.time_steps + 1, (count, *spec.input_shape)).astype(np.uint8)
+
+
+def cumulative(latency, time_steps):
+    """What the network sees at each step: (N, T, C, H, W) float32 from latencies (N, C, H, W)."""
+    steps = np.arange(time_steps).reshape(-1, 1, 1, 1)
+    return (latency[:, None] <= steps).astype(np.float32)
+
+
+def latencies_of(network, images):
+    """The latencies (N, C, H, W) of images (N, H, W)."""
+    return np.asarray(jax.jit(lambda images: jax.lax.map(network.model.encode, images))(images))
+
+
+def potentials_of(network, latency):
+    """The potentials of the deciding layer in snnjax, (N, T, F, H, W), from latencies (N, C, H, W)."""
+    model = network.model
+    (layer,) = model.stage(model.last)
+
+    @jax.jit
+    def potentials(image):
+        inputs = layer.padded(model.input_of(model.last, Known({0: image})))
+        steps = network.spec.time_steps
+        return kernels.potentials(inputs, layer.weights, time_steps=steps, stride=layer.conv.stride)
+
+    return np.stack([np.asarray(potentials(image)) for image in latency])
+
+
+def read_by(reader, graph, frames):
+    """Potentials (N, T, F, H, W) by norse or snntorch, which takes one step of all images after the other."""
+    import torch
+
+    if reader == "norse":
+        import norse.torch
+
+        model = norse.torch.from_nir(graph, dt=TAU)
+    else:
+        from snntorch.import_nir import import_from_nir
+
+        model = import_from_nir(graph)
+    state = None
+    outputs = []
+    with torch.no_grad():
+        for step in range(frames.shape[1]):
+            output, state = model(torch.from_numpy(frames[:, step]), state)
+            outputs.append(output.numpy())
+    return np.stack(outputs, axis=1)

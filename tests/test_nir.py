@@ -8,10 +8,24 @@ import sys
 from pathlib import Path
 
 import jax
-import nir_readers
 import numpy as np
 import pytest
-from made_nir import BEHIND, FIRST, GRAPHS, LAST, POOLED, decided, judged, made, network_of, random_latencies
+from made_nir import (
+    BEHIND,
+    FIRST,
+    GRAPHS,
+    LAST,
+    POOLED,
+    cumulative,
+    decided,
+    judged,
+    latencies_of,
+    made,
+    network_of,
+    potentials_of,
+    random_latencies,
+    read_by,
+)
 
 from snnjax import RSTDP, Conv, Flatten, Input, LinearSVM, Pool, SpikingNetwork, stage
 from snnjax.core.errors import InputError, MissingPackageError
@@ -24,7 +38,7 @@ from snnjax.runs.trained import Trained
 nir = pytest.importorskip("nir")
 PAGE = Path(__file__).parents[1] / "experiments" / "docs" / "howto" / "export_nir.md"
 COUNT = 50
-READERS = [reader for reader in nir_readers.READERS if reader.package in ("norse", "snntorch")]
+READERS = ("norse", "snntorch")
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +47,8 @@ def published():
     cases = {}
     for name in ("goupy2024_ncg", "mozafari2018"):
         network = exchange.exportable(made(name, time_steps=8))
-        latency = nir_readers.latencies_of(network, digits().test_images[:COUNT])
-        cases[name] = network, latency, nir_readers.potentials_of(network, latency)
+        latency = latencies_of(network, digits().test_images[:COUNT])
+        cases[name] = network, latency, potentials_of(network, latency)
     return cases
 
 
@@ -73,9 +87,9 @@ def test_potentials_that_equal_a_threshold_still_do_not_fire():
     network.set_weights({name: np.rint(weights) for name, weights in network.weights().items()})
     exported = exchange.exportable(network)
     latency = random_latencies(network, count=4)
-    potentials = nir_readers.potentials_of(network, latency)
+    potentials = potentials_of(network, latency)
     assert (potentials == LAST.threshold).any()
-    np.testing.assert_array_equal(nir_readers.potentials_of(exported, latency), potentials)
+    np.testing.assert_array_equal(potentials_of(exported, latency), potentials)
     np.testing.assert_array_equal(decided(exported, latency), decided(network, latency))
 
 
@@ -108,17 +122,16 @@ def unbounded(learner):
     return dataclasses.replace(learner, bounds=(0.0, 1e9)) if hasattr(learner, "bounds") else learner
 
 
-@pytest.mark.parametrize("reader", READERS, ids=[f"{reader.package}-{reader.neuron}" for reader in READERS])
+@pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("name", ["goupy2024_ncg", "mozafari2018"])
 def test_others_decide_the_same_with_the_same_potentials(name, reader, published, tmp_path):
     pytest.importorskip("torch").set_num_threads(1)
     pytest.importorskip("nirtorch")
-    pytest.importorskip(reader.package)
+    pytest.importorskip(reader)
     network, latency, expected = published[name]
     path = tmp_path / "network.nir"
-    exchange.write(network, path, reader.neuron)
-    graph = nir.read(path)
-    potentials = reader.run(graph, nir_readers.cumulative(latency, network.spec.time_steps))
+    exchange.write(network, path, "LIF")
+    potentials = read_by(reader, nir.read(path), cumulative(latency, network.spec.time_steps))
     np.testing.assert_array_equal(potentials, expected)
     decisions = decided(network, latency)
     np.testing.assert_array_equal(exchange.decide(potentials, nir.read(path).metadata), decisions)
@@ -129,9 +142,9 @@ def test_others_decide_the_same_with_the_same_potentials(name, reader, published
 def test_graphs_of_stages(name):
     network = exchange.exportable(network_of(GRAPHS[name]))
     latency = random_latencies(network)
-    expected = nir_readers.potentials_of(network, latency)
+    expected = potentials_of(network, latency)
     assert len(np.unique(expected)) > 50
-    frames = nir_readers.cumulative(latency, network.spec.time_steps)
+    frames = cumulative(latency, network.spec.time_steps)
     for neuron in exchange.NEURONS:
         graph = exchange.to_nir(network, neuron)
         assert ("form no chain" in graph.metadata["note"]) == (name not in ("chain", "oblong"))
@@ -168,9 +181,9 @@ def test_snntorch_reads_graphs(name):
         pytest.importorskip(package)
     network = exchange.exportable(network_of(GRAPHS[name]))
     latency = random_latencies(network)
-    frames = nir_readers.cumulative(latency, network.spec.time_steps)
-    potentials = nir_readers.snntorch_steps(exchange.to_nir(network, "LIF"), frames)
-    np.testing.assert_array_equal(potentials, nir_readers.potentials_of(network, latency))
+    frames = cumulative(latency, network.spec.time_steps)
+    potentials = read_by("snntorch", exchange.to_nir(network, "LIF"), frames)
+    np.testing.assert_array_equal(potentials, potentials_of(network, latency))
 
 
 @pytest.mark.parametrize("fallback", [False, True])
@@ -191,7 +204,7 @@ def test_the_recipe_decides_as_snnjax(changes, fallback):
     latency = random_latencies(network)
     latency[0] = network.spec.time_steps  # silent
     metadata = exchange.to_nir(network).metadata
-    decisions = exchange.decide(nir_readers.potentials_of(network, latency), metadata)
+    decisions = exchange.decide(potentials_of(network, latency), metadata)
     np.testing.assert_array_equal(decisions, decided(network, latency))
     assert decisions[0] == -1
     assert ("threshold" in metadata) == (changes.get("threshold", 0) is not None)
@@ -204,10 +217,10 @@ def test_a_deciding_layer_may_have_negative_weights():
     network.set_weights(dict(layer2=network.layer2[...] - 0.5))
     exported = exchange.exportable(network)
     latency = random_latencies(exported)
-    expected = nir_readers.potentials_of(exported, latency)
+    expected = potentials_of(exported, latency)
     assert expected.min() < 0
     graph = exchange.to_nir(exported)
-    np.testing.assert_array_equal(judged(graph, nir_readers.cumulative(latency, exported.spec.time_steps)), expected)
+    np.testing.assert_array_equal(judged(graph, cumulative(latency, exported.spec.time_steps)), expected)
     np.testing.assert_array_equal(exchange.decide(expected, graph.metadata), decided(exported, latency))
 
 
@@ -323,7 +336,7 @@ def test_files_leave_out_what_older_packages_do_not_know(tmp_path):
 
 @pytest.fixture
 def run_folder(tmp_path, monkeypatch):
-    """A folder to work in, with a run of few time steps of which the page and the script make use."""
+    """A folder to work in, with a run of few time steps of which the page makes use."""
     network = made("goupy2024_ncg", time_steps=8)
     folder = tmp_path / "runs" / "goupy2024_ncg_digits"
     folder.mkdir(parents=True)
@@ -331,16 +344,6 @@ def run_folder(tmp_path, monkeypatch):
     Trained(network.spec, weights, (28, 28)).save(folder / "weights.npz")
     monkeypatch.chdir(tmp_path)
     return folder
-
-
-def test_the_script_compares_all_readers(run_folder, capsys):
-    nir_readers.main(["--run", str(run_folder), "--images", "10"])
-    output = capsys.readouterr().out
-    installed = [reader for reader in nir_readers.READERS if nir_readers.version(reader.package)]
-    assert output.count("10 of 10") == len(installed)
-    with pytest.raises(SystemExit) as end:
-        nir_readers.main(["--help"])
-    assert end.value.code == 0
 
 
 def test_the_code_of_the_page_runs(run_folder, capsys):
@@ -354,12 +357,12 @@ def test_the_code_of_the_page_runs(run_folder, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("reader", READERS, ids=[f"{reader.package}-{reader.neuron}" for reader in READERS])
+@pytest.mark.parametrize("reader", READERS)
 def test_all_time_steps(reader):
-    for package in ("torch", "nirtorch", reader.package):
+    for package in ("torch", "nirtorch", reader):
         pytest.importorskip(package)
     network = exchange.exportable(made("goupy2024_ncg"))
-    latency = nir_readers.latencies_of(network, digits().test_images[:5])
-    frames = nir_readers.cumulative(latency, network.spec.time_steps)
-    potentials = reader.run(exchange.to_nir(network, reader.neuron), frames)
-    np.testing.assert_array_equal(potentials, nir_readers.potentials_of(network, latency))
+    latency = latencies_of(network, digits().test_images[:5])
+    frames = cumulative(latency, network.spec.time_steps)
+    potentials = read_by(reader, exchange.to_nir(network, "LIF"), frames)
+    np.testing.assert_array_equal(potentials, potentials_of(network, latency))
