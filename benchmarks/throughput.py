@@ -128,7 +128,7 @@ def prepare(options: Options) -> tuple[Options, data.Dataset]:
 
 def start(options: Options, network: str, stack: contextlib.ExitStack) -> list[Worker]:
     """Starts the programs, snnjax first; `stack` ends them."""
-    workers = [stack.enter_context(options.snnjax(name)) for name in map(SNNJAX.__getitem__, options.kernels)]
+    workers = [stack.enter_context(options.snnjax(SNNJAX[kernels])) for kernels in options.kernels]
     others: list[tuple[Any, ...]] = []
     if options.reference:
         device = "cuda" if workers[0].about["platform"] == "gpu" else "cpu"
@@ -218,13 +218,14 @@ def measure_network(name: str, images: data.Dataset, options: Options, about: Ro
     # Layers that learn by turns change places after a batch; else all images are one batch, at the first rates.
     batch_size = -(-len(few.train_images) // (2 if network.reward_by_turns else 1))
     with contextlib.ExitStack() as stack:
-        first, *others = workers = start(options, name, stack)
+        workers = start(options, name, stack)
+        first = workers[0]
         about["processor"] = first.about["processor"]
         for worker in workers:
             about["versions"] |= worker.about["versions"]
             about["devices"][worker.name] = worker.about["device"]
         first.prepare((network, few, batch_size, None))
-        for worker in others:
+        for worker in workers[1:]:
             if worker.name in SNNJAX.values():
                 worker.prepare((network, few, batch_size, first.ask("trained")))
             else:
@@ -254,7 +255,8 @@ def show(result: Row, screen: Console) -> None:
     """Prints the measurements of one network."""
     sections: list[list[list[str]]] = []
     for row in result["phases"]:
-        if first := row["program"] == result["phases"][0]["program"]:
+        first = row["program"] == result["phases"][0]["program"]
+        if first:
             sections.append([])
         cells = [row["phase"] if first else "", row["program"], f"{row['ms_per_image']:.3g}"]
         cells += [f"{row['min']:.3g} .. {row['max']:.3g}", f"{row['compile_seconds']:.1f}"]

@@ -60,7 +60,9 @@ def draw_sweep(folder: Path, networks: list[dict[str, Any]]) -> None:
     """
     variants = [network["variant"] for network in networks]
     shared = [name for name in variants[0] if all(name in variant for variant in variants)]
-    varied = [name for name in shared if len({variant[name] for variant in variants}) > 1] or shared[-1:] or ["network"]
+    varied = [name for name in shared if len({variant[name] for variant in variants}) > 1]
+    if not varied:
+        varied = shared[-1:] or ["network"]
     done = np.array([bool(network["epochs"]) for network in networks])
     part = tested_part(networks[int(done.argmax())]["epochs"][0])
     figure, axes = grid(len(varied), 3, 4, 3.2, sharey=True)

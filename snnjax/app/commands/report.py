@@ -49,4 +49,7 @@ def run(chosen: options.Report) -> None:
     parts.import_all(chosen.parts.modules)
     if not chosen.runs:
         raise InputError("`RUN` is missing: name a run folder, or several to compare")
-    renew(chosen.runs[0], chosen) if len(chosen.runs) == 1 else compare(chosen)
+    if len(chosen.runs) == 1:
+        renew(chosen.runs[0], chosen)
+    else:
+        compare(chosen)
