@@ -1,7 +1,6 @@
 """Recordings of event cameras, read and downloaded by tonic, as event pictures: see `snnjax.encoding.EventEncoder`."""
 
 import contextlib
-import functools
 import math
 import shutil
 import sys
@@ -152,8 +151,7 @@ def _downloaded(name: str, kind: Any, folder: Path, parts: list[dict[str, bool]]
     folder.mkdir(parents=True, exist_ok=True)
     unpacked = folder / kind.__name__
     marker = unpacked / ".whole"
-    waiting = functools.cache(lambda: print(f"waiting for another download of {name}", file=sys.stderr))  # said once
-    with files.lock(folder, waiting):
+    with files.lock(folder, waiting=f"waiting for another download of {name}"):
         if not marker.exists():
             for path in unpacked.glob("*/"):  # but not the archives, which tonic checks
                 shutil.rmtree(path)
