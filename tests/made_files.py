@@ -91,21 +91,19 @@ def fill(root: Path, names: dict[str, int]) -> Path:
     return root
 
 
-def packed(root: Path, compression: int = zipfile.ZIP_STORED) -> Path:
+def packed(root: Path) -> Path:
     """A folder as a .zip file beside it."""
     path = root.with_name(f"{root.name}.zip")
-    with zipfile.ZipFile(path, "w", compression) as archive:
+    with zipfile.ZipFile(path, "w") as archive:
         for each in sorted(root.rglob("*"), reverse=True):
             archive.write(each, each.relative_to(root))
     return path
 
 
-def zipped(entries: dict[str, bytes], system: int = 3) -> bytes:
-    """The bytes of a .zip file of these entries, written on Unix (3) or another system."""
+def zipped(entries: dict[str, bytes]) -> bytes:
+    """The bytes of a .zip file of these entries."""
     raw = io.BytesIO()
     with zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in entries.items():
-            info = zipfile.ZipInfo(name)
-            info.create_system, info.compress_type = system, zipfile.ZIP_DEFLATED
-            archive.writestr(info, content)
+            archive.writestr(name, content)
     return raw.getvalue()
