@@ -23,7 +23,7 @@ from snnjax.networks.decision import is_fitted
 from snnjax.networks.forward import Known
 from snnjax.runs.results_file import versions
 from snnjax.steps.deciding import deciding_kernels
-from snnjax.steps.plain import Phase
+from snnjax.steps.phase import Phase
 from snnjax.training import fitting
 from snnjax.training.epoch import EpochRunner
 from snnjax.training.placement import NETWORKS, Placement, Timer, count_of, place

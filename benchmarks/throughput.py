@@ -27,7 +27,7 @@ from snnjax.app.main import call, fail, protected
 from snnjax.app.names import RECORDED
 from snnjax.app.options import option
 from snnjax.training.build import network_for
-from snnjax.training.plan import plan
+from snnjax.training.job import plan
 from snnjax.training.state import Settings
 
 

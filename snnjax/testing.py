@@ -25,7 +25,8 @@ from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, Learner, Tally
 from snnjax.networks import Decision, Majority, Model, Network, stage
 from snnjax.steps import plain
-from snnjax.steps.plain import Carry, Phase, Slice, StepResult, Supervised
+from snnjax.steps.phase import Carry, Phase, Slice, StepResult
+from snnjax.steps.plain import Supervised
 from snnjax.training import contracts
 from snnjax.training.placement import as_array
 

@@ -29,7 +29,6 @@ from snnjax.runs.run_folder import ONE_BY_ONE, RunFolder
 from snnjax.steps import accelerated, native, plain
 from snnjax.steps.plain import Carry, Phase, Slice
 from snnjax.steps.registry import Case, fast_step
-from snnjax.training import runners
 from snnjax.training.placement import as_array
 
 T = 15
@@ -432,7 +431,7 @@ def test_a_training_takes_the_steps_of_its_devices_and_says_where_one_image_at_a
         assert trainer.job.placement.platform == devices.peers()[0].platform
         for platform, step, slow in (("cpu", None, []), ("gpu", accelerated.learn_features, one_by_one)):
             trainer.job.placement.platform = platform
-            fast = runners.fast_step(trainer.job, trainer.plan[0], model)
+            fast = fast_step(Case(trainer.plan[0], model, False, platform))
             assert (fast and fast.run) is step
             assert trainer.one_by_one(trainer.initial_state()) == slow
             with RunFolder(tmp_path / f"{batch}_{platform}", trainer) as run:

@@ -18,7 +18,8 @@ from snnjax.learners import SupervisedSTDP
 from snnjax.networks import Model
 from snnjax.networks.decision import decide, majority
 from snnjax.steps.native import count_slice
-from snnjax.steps.plain import Carry, Phase, Slice, StepResult, Supervised, end_epoch, outcome, where
+from snnjax.steps.phase import Carry, Phase, Slice, StepResult
+from snnjax.steps.plain import Supervised, end_epoch, outcome, where
 
 
 def learn_features(phase: Phase, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, StepResult]:

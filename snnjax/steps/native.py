@@ -14,7 +14,8 @@ from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, SupervisedSTDP, Tally
 from snnjax.networks import Earliest, Model
 from snnjax.networks.decision import majority
-from snnjax.steps.plain import Carry, Phase, Slice, StepResult, Supervised, end_epoch, outcome, where
+from snnjax.steps.phase import Carry, Phase, Slice, StepResult
+from snnjax.steps.plain import Supervised, end_epoch, outcome, where
 
 
 def learn_stdp(phase: Phase, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, StepResult]:

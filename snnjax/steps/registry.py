@@ -12,7 +12,7 @@ from snnjax.learners import RSTDP, STDP, SupervisedSTDP, TargetTime
 from snnjax.networks import Earliest, Majority, Model
 from snnjax.steps import accelerated, native
 from snnjax.steps.deciding import suits_readout
-from snnjax.steps.plain import Phase
+from snnjax.steps.phase import Phase
 
 
 class Case(NamedTuple):

@@ -15,7 +15,8 @@ from snnjax.core.errors import InputError
 from snnjax.layers.spiking import Layer
 from snnjax.networks.batches import decide_batch
 from snnjax.steps import registry
-from snnjax.steps.plain import Carry, Phase, StepResult, known_of
+from snnjax.steps.phase import Carry, Phase, StepResult
+from snnjax.steps.plain import known_of
 from snnjax.training.contracts import check_decisions
 from snnjax.training.placement import NETWORKS, Placement, Timer, count_of, has_own, learning_program, place
 
@@ -135,7 +136,8 @@ class EpochRunner:
                 last = np.bool_(end == self.phase.images)
                 span = dict(start=np.int32(part.start), stop=np.int32(part.stop), last=last)
                 images = (end - first) * self.placement.count
-                self.carry, result = self.timer.run(images, program, self.carry, self.model, per_network, shared | span)
+                given = self.carry, self.model, per_network, shared | span
+                self.carry, result = self.timer.time_program(images, program, *given)
                 pieces.append(self._learned(result, part))
                 report(images, self._correct(pieces[-1], numbers[..., first:end]))
             if stop < self.phase.images and time.monotonic() - kept >= EVERY:

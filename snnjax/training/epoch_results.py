@@ -14,7 +14,7 @@ from snnjax.data import Dataset
 from snnjax.layers.layer_kernels import XLA
 from snnjax.learners import Diagnosis
 from snnjax.networks import Network
-from snnjax.steps.plain import Carry, Phase, StepResult
+from snnjax.steps.phase import Carry, Phase, StepResult
 from snnjax.training import contracts
 from snnjax.training.advice import describe, diagnose_decisions
 from snnjax.training.state import States, TrainState

@@ -12,7 +12,8 @@ import numpy as np
 from snnjax.learners import Learner
 from snnjax.networks.batches import decide_batch, input_batch
 from snnjax.networks.decision import unfitted
-from snnjax.steps.plain import Phase, known_of
+from snnjax.steps.phase import Phase
+from snnjax.steps.plain import known_of
 from snnjax.training import contracts
 from snnjax.training.advice import diagnose_threshold
 from snnjax.training.epoch_results import take_decisions
@@ -38,7 +39,7 @@ def fit_encoders(job: Job, states: Sequence[TrainState]) -> bool:
     job.callback.started(timer.name, len(images) * len(set(remaining.values())))
     for index, encoder in remaining.items():
         if encoder not in fitted:
-            result = timer.call(len(images), contracts.checked_fit, encoder, images)
+            result = timer.time_call(len(images), contracts.checked_fit, encoder, images)
             fitted[encoder] = jax.tree.leaves(result)
             job.callback.advanced(len(images), 0)
         states[index].keep_numbers("encoder", encoder, fitted[encoder])
@@ -89,7 +90,7 @@ def fit_decisions(
     job.callback.started(fit.name, len(all_labels) * len(states))
     for state, network, outputs in zip(states, job.networks, inputs["train"], strict=True):
         about = outputs, all_labels.astype(np.int32), network.classes, network.time_steps
-        fitted = fit.call(len(all_labels), contracts.checked_fit, network.decision, *about)
+        fitted = fit.time_call(len(all_labels), contracts.checked_fit, network.decision, *about)
         state.keep_numbers("decision", network.decision, jax.tree.leaves(fitted))
         contracts.check_decision(state.network(network))
         job.callback.advanced(len(all_labels), 0)

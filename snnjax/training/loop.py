@@ -15,7 +15,7 @@ from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.batches import decide_batch
 from snnjax.networks.model import check_fitted, rounded_weights
 from snnjax.steps import deciding
-from snnjax.steps.plain import Carry, Phase
+from snnjax.steps.phase import Carry, Phase
 from snnjax.training import arguments, contracts, fitting, runners
 from snnjax.training import epoch_results as results
 from snnjax.training.epoch import EpochRunner

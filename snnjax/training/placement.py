@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from snnjax.core import devices, files
-from snnjax.steps.plain import Phase, Slice
+from snnjax.steps.phase import Phase, Slice
 
 SHARED = PartitionSpec()
 NETWORKS = PartitionSpec("networks")
@@ -41,7 +41,7 @@ class Timer:
         self.seconds = 0.0
         self.compile_seconds = 0.0
 
-    def run(self, images: int, program: Any, *args: Any) -> Any:
+    def time_program(self, images: int, program: Any, *args: Any) -> Any:
         """Runs a jitted function over this number of images, to its end; compiles it first, once for each shape."""
         start = time.perf_counter()
         leaves, structure = jax.tree.flatten(args)
@@ -57,7 +57,7 @@ class Timer:
         self.images += images
         return result
 
-    def call(self, images: int, function: Callable[..., Any], *args: Any) -> Any:
+    def time_call(self, images: int, function: Callable[..., Any], *args: Any) -> Any:
         """Calls a function of the host over this number of images."""
         start = time.perf_counter()
         result = function(*args)
@@ -169,7 +169,7 @@ class Placement:
         for start in range(0, total, chunk):
             count = min(chunk, total - start)
             placed = self.place_images(images, start, chunk, self.mapping)
-            result = timer.run(count * self.count, program, models, placed)
+            result = timer.time_program(count * self.count, program, models, placed)
             if whole is None:
                 whole = jax.tree.map(lambda x: files.empty((self.count, total, *x.shape[2:]), x.dtype), result)
             for values, part in zip(jax.tree.leaves(whole), jax.tree.leaves(result), strict=True):

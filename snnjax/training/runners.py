@@ -14,8 +14,9 @@ from snnjax.layers.layer import BaseLayer, LayerKernels
 from snnjax.layers.layer_kernels import XLA, best_kernels
 from snnjax.learners import Tally
 from snnjax.networks import Model
-from snnjax.steps import deciding, plain, registry
-from snnjax.steps.plain import Carry, Phase
+from snnjax.steps import deciding, plain
+from snnjax.steps.phase import Carry, Phase
+from snnjax.steps.registry import Case, fast_step
 from snnjax.training import arguments
 from snnjax.training import epoch_results as results
 from snnjax.training.draws import key_of, shown_order
@@ -28,7 +29,7 @@ from snnjax.training.state import TrainState
 def runner_of(job: Job, phase: Phase, states: Sequence[TrainState], inputs: Any) -> EpochRunner:
     """The runner of a phase's epochs, given the `StageCache.inputs` of the stages that learn in it."""
     models = job.models(states)
-    fast = fast_step(job, phase, models[0])
+    fast = fast_step(Case(phase, models[0], job.settings.native, job.placement.platform))
     carries = []
     for index, (model, state) in enumerate(zip(models, states, strict=True)):
         layers = {}
@@ -63,11 +64,6 @@ def runner_of(job: Job, phase: Phase, states: Sequence[TrainState], inputs: Any)
     )
 
 
-def fast_step(job: Job, phase: Phase, model: Model) -> registry.Step | None:
-    """The fast step of a phase, if there is one."""
-    return registry.fast_step(registry.Case(phase, model, job.settings.native, job.placement.platform))
-
-
 def learners_at_start(job: Job, state: TrainState, index: int) -> tuple[dict[str, Any], Tally | None]:
     """States of learners and the tally of network `index`, before the first image of a phase."""
     phase = job.plan[state.phase]
@@ -99,7 +95,8 @@ def uncompiled(job: Job) -> list[str]:
     model = Model.of(job.network, zeros)  # shapes alone matter
     names = []
     for phase in job.plan:
-        fast = fast_step(job, phase, model) if phase.layers else None
+        case = Case(phase, model, job.settings.native, job.placement.platform)
+        fast = fast_step(case) if phase.layers else None
         for name in phase.layers:
             layer = model.layers[name]
             compiled = fast.compiled if fast else _kernels(job, layer, phase) is not XLA

@@ -11,7 +11,7 @@ from snnjax.core import files
 from snnjax.core.errors import InputError
 from snnjax.networks.batches import encode_batch, input_batch, output_batch
 from snnjax.networks.forward import Known
-from snnjax.steps.plain import Phase
+from snnjax.steps.phase import Phase
 from snnjax.training.advice import diagnose_outputs
 from snnjax.training.job import Job
 from snnjax.training.placement import Placement, Timer, count_of, has_own

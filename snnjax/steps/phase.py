@@ -1,0 +1,101 @@
+"""What every step takes and returns: a phase of a training, what learns in it, and the images."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from snnjax.layers.spiking import Layer
+
+
+class Phase(NamedTuple):
+    """A part of a training: what learns, and from how many images.
+
+    One layer learns without labels, or several jointly, or all supervised layers; without `layers`, the decision is
+    fitted.
+
+    Attributes:
+      layers: names of those that learn, in order.
+      first: number of the stage that the inputs enter.
+      learner: index among a layer's learners of the one that learns.
+      batch: images that are passed forward with the same weights; of joint learners, their batch.
+      by_turns: as of `Network.reward_by_turns`.
+      end: number after the last stage of layers that learn jointly; 0: a layer learns alone, or from labels.
+      images: of an epoch.
+      supervised: whether labels are needed.
+      name: as in messages and reports, such as "STDP layer1".
+      epochs: passes over the images.
+    """
+
+    layers: tuple[str, ...]
+    first: int = 0
+    learner: int = -1
+    batch: int = 1
+    by_turns: bool = False
+    end: int = 0
+    images: int = 0
+    supervised: bool = False
+    name: str = ""
+    epochs: int = 1
+
+    @property
+    def rest(self) -> int:
+        """Images in the last batch of an epoch, 0 if it is whole."""
+        return self.images % self.batch
+
+
+class Carry(NamedTuple):
+    """Layers that learn and states of learners, which go from slice to slice.
+
+    Attributes:
+      layers: those that learn, by name.
+      states: of their learners, by name.
+      tally: the `Tally` of the network's decisions, where layers learn supervised; None elsewhere.
+    """
+
+    layers: dict[str, Layer]
+    states: dict[str, Any]
+    tally: Any = None
+
+
+class Slice(NamedTuple):
+    """Images of an epoch that enter a program at once, some of which are learned from.
+
+    Attributes:
+      inputs: (S, C, H, W), what the phase's first stage reads; or `Known`, the outputs (S, F, H, W) that stages read
+        from before it, where later ones do too.
+      start, stop: () int32, the images from number `start` to before `stop` are learned from.
+      last: () bool, whether the epoch ends with them.
+      labels: (S,) int32, where layers learn supervised.
+      batch_size: () int32, images of a batch, after which supervised learners adapt.
+    """
+
+    inputs: Any
+    start: jax.Array
+    stop: jax.Array
+    last: jax.Array
+    labels: Any = None
+    batch_size: Any = None
+
+    @property
+    def shown(self) -> jax.Array:
+        """Which images are learned from, (S,) bool."""
+        numbers = jnp.arange(self.size)
+        return (numbers >= self.start) & (numbers < self.stop)
+
+    @property
+    def size(self) -> int:
+        """S."""
+        return len(jax.tree.leaves(self.inputs)[0])
+
+
+class StepResult(NamedTuple):
+    """The results of a step for S images, 0 for images that it has not learned from.
+
+    Attributes:
+      infos: the info of each learner by the name of its layer, (S, ...); of joint learners, of batches.
+      decisions: (S,) int32, -1 where silent, where layers learn supervised.
+    """
+
+    infos: dict[str, Any]
+    decisions: Any = None
