@@ -108,24 +108,21 @@ class Trainer:
         their range, InputError where another component is wrong.
         """
         states: Any = [state] if isinstance(state, TrainState) else state
-        self._run(states, functools.partial(save, state))
-        return state
-
-    def _run(self, states: States, save: Callable[[], None]) -> None:
-        cache = self.cache
-        cache.clear()  # of an interrupted run's inputs: these states lack their diagnoses
+        keep = functools.partial(save, state)
+        self.cache.clear()  # of an interrupted run's inputs: these states lack their diagnoses
         if states[0].phase < len(self.plan) and fitting.fit_encoders(self.job, states):
-            save()
+            keep()
         while states[0].phase < len(self.plan):
             phase = self.plan[states[0].phase]
             if not self._is_over(phase, states):
-                self._run_phase(phase, states, save)
-            for state in states:
-                state.phase += 1
-                state.done = 0
-                state.learning = {}
-            save()
-        cache.clear()
+                self._run_phase(phase, states, keep)
+            for one in states:
+                one.phase += 1
+                one.done = 0
+                one.learning = {}
+            keep()
+        self.cache.clear()
+        return state
 
     def _run_phase(self, phase: Phase, states: States, save: Callable[[], None]) -> None:
         inputs = self._inputs(phase, states)
