@@ -108,7 +108,6 @@ def read(path: Path | str) -> SpikingNetwork:
     package = _package()
     path = Path(path)
     with files.refuse_damaged(f"{path} is damaged or holds no network of snnjax"):
-        _check_size(path)
         return _network(package.read(path))
 
 
@@ -331,17 +330,6 @@ def _package() -> Any:
     except ImportError as error:
         raise MissingPackageError(f"NIR needs the package nir ({error}): pip install 'snnjax[nir]'") from error
     return nir
-
-
-def _check_size(path: Path) -> None:
-    """Raises InputError where the arrays of a file, which may be compressed, need more than the memory."""
-    import h5py
-
-    sizes: list[int] = []
-    with h5py.File(path, "r") as file:
-        file.visititems(lambda _, item: sizes.append(item.nbytes) if isinstance(item, h5py.Dataset) else None)
-    if sum(sizes) > files.MEMORY:
-        raise InputError(f"it holds {sum(sizes)} bytes, more than the {files.MEMORY} of memory")
 
 
 def _remove_resets(path: Path) -> None:
