@@ -121,3 +121,12 @@ def test_what_a_rule_has_learned_is_no_difference(finished):
     start = SpikingNetwork(learned, weights=trained.weights(), initial={place: 50.0})
     trainer = trainer_of(PLAIN, 1, 1, start=start)
     assert trainer.network.stages[0].branches[0].threshold == 40.0
+
+
+def test_the_recipe_of_a_run_that_took_layers_is_that_of_the_start(finished):
+    spec = dataclasses.replace(PLAIN, stages=(stage(THRESHOLDS, pool=7), LAST))
+    first = trainer_of(spec, 1, 0)
+    trained = first.trained(first.run(first.initial_state()))
+    second = trainer_of(spec, 1, 1, start=trained)
+    again = second.trained(second.run(second.initial_state()))
+    assert again.recipe == trained.recipe == first.network

@@ -65,6 +65,9 @@ class Trainer:
         self.taken = None
         if start is not None:
             self.taken = take(arguments.with_encoder(networks[0], data), start)
+            if self.taken.rules:
+                layers = ", ".join(self.taken.weights)
+                warnings.warn(f"`start` gives {layers} as they have learned, with {self.taken.rules}", stacklevel=2)
             networks = [self.taken.network]
         if settings is None:
             settings = Settings.of(networks[0], data)
@@ -236,6 +239,8 @@ class Trainer:
         best = state.trained
         network = best.network(self.network)
         initial = changed_leaves(self.network, network)
+        if self.taken is not None:
+            initial |= self.taken.initial
         return SpikingNetwork(network, weights=rounded_weights(network, best.weights), initial=initial)
 
     @property

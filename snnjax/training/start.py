@@ -23,11 +23,13 @@ class Taken(NamedTuple):
       network: the description that is trained: with the encoder and the first stages of the trained network.
       weights: (F, C, kh, kw) float32 of the layers of these stages, by name.
       rules: how these layers have learned otherwise than the network asked for would, in words; "" if in no way.
+      initial: the numbers that they and the encoder had before they learned, by path, as of `SpikingNetwork`.
     """
 
     network: Network
     weights: Arrays
     rules: str
+    initial: dict[str, Any]
 
 
 def take(network: Network, start: SpikingNetwork) -> Taken:
@@ -56,7 +58,9 @@ def take(network: Network, start: SpikingNetwork) -> Taken:
     stages_of_both = (*trained.stages[:stages], *network.stages[stages:])
     described = dataclasses.replace(network, encoder=trained.encoder, stages=stages_of_both)
     weights = {name: np.asarray(values) for name, values in start.weights().items() if name in names}
-    return Taken(described, weights, list_differences(rules))
+    places = ("encoder.", *(f"stages.{stage}." for stage in range(stages)))
+    initial = {path: number for path, number in start.initial.items() if path.startswith(places)}
+    return Taken(described, weights, list_differences(rules), initial)
 
 
 def _on_host(leaf: Any) -> Any:

@@ -81,6 +81,9 @@ class Sweep:
     def __post_init__(self) -> None:
         """Raises InputError where a variant names what cannot vary, or a value that it cannot have."""
         check_types([self.network], self.data, self.settings)
+        if not isinstance(self.settings, Settings):
+            write = "dataclasses.replace(Settings.of(network, data), patience=0)"
+            raise wrong_type("settings", "Settings", self.settings, write)
         checks.integer("at_once", self.at_once, 1)
         if not isinstance(self.variants, Sequence) or not all(isinstance(x, Mapping) for x in self.variants):
             raise wrong_type("variants", "a list of dicts", self.variants, '[{"layer1.threshold": 15.0}, ...]')
