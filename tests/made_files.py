@@ -91,19 +91,21 @@ def fill(root: Path, names: dict[str, int]) -> Path:
     return root
 
 
-def packed(root: Path) -> Path:
+def packed(root: Path, compression: int = zipfile.ZIP_STORED) -> Path:
     """A folder as a .zip file beside it."""
     path = root.with_name(f"{root.name}.zip")
-    with zipfile.ZipFile(path, "w") as archive:
+    with zipfile.ZipFile(path, "w", compression) as archive:
         for each in sorted(root.rglob("*"), reverse=True):
             archive.write(each, each.relative_to(root))
     return path
 
 
-def zipped(entries: dict[str, bytes]) -> bytes:
-    """The bytes of a .zip file of these entries."""
+def zipped(entries: dict[str, bytes], system: int = 3) -> bytes:
+    """The bytes of a .zip file of these entries, written on Unix (3) or another system."""
     raw = io.BytesIO()
     with zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in entries.items():
-            archive.writestr(name, content)
+            info = zipfile.ZipInfo(name)
+            info.create_system, info.compress_type = system, zipfile.ZIP_DEFLATED
+            archive.writestr(info, content)
     return raw.getvalue()

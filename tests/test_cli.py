@@ -347,7 +347,7 @@ def test_a_run_is_evaluated_as_at_its_end(work, capsys):
         (["train", "--device", "tpu"], "`device` tpu is not available; jax sees: "),
         (["train", "--seed", 2**64], f"`seed` must be at most {2**64 - 1}, got {2**64}"),
         (["train", "--draw"], "`draw` draws the images of `train_images` or of `labels`"),
-        (["train", "--labels", "5"], "digits: there are no training images of class 0 and 4 more: take more"),
+        (["train", "--labels", "5"], "`labels` must be at least 10, one of each class of digits, got 5"),
         (["train", "--data_dir", "."], "`data_dir` has no effect on digits"),
         (["train", *TRAIN, "--out", "digit.png"], "digit.png is a file, not a folder"),
         (["train", "--epoch", 1], "Unrecognized options: --epoch"),

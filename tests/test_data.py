@@ -199,21 +199,15 @@ WRONG = {
     "colour and grey": (dict(test_images=np.zeros((3, 4, 4, 3), np.uint8)), "uint8 of (4, 4), test", "of (4, 4, 3)"),
     "two labels": (dict(test_labels=np.array([0, 1])), "small: 3 test images but 2 labels"),
     "label 3": (dict(test_labels=np.array([0, 1, 3])), "small: test labels must lie in 0..2, got 0..3"),
-    "infinite": (dict(train_images=np.where(np.eye(4), np.inf, ZERO)), "`train_images` must be finite, got NaN"),
-    "of 0..1": (dict(train_images=ZERO + 1), "`train_images` must be of 0..255", "up to 1: multiply"),
-    "below 0": (dict(train_images=ZERO - 5), "`train_images` must be of 0..255, got values of -5..-5"),
-    "above 255": (dict(test_images=np.full((3, 4, 4), 256)), "`test_images` must be of 0..255, got values of 256..256"),
+    "infinite": (dict(train_images=np.where(np.eye(4), np.inf, ZERO)), "small: train images hold NaN or infinite"),
+    "of 0..1": (dict(train_images=ZERO + 1), "`train_images` must be of 0..255", "up to 1.0: multiply"),
+    "below 0": (dict(train_images=ZERO - 5), "`train_images` must be of 0..255, got -5.0..0.0"),
+    "above 255": (dict(test_images=np.full((3, 4, 4), 256)), "`test_images` must be of 0..255, got 0..256"),
     "float labels": (dict(test_labels=np.zeros(3)), "`test_labels` must hold integers, got dtype float64"),
     "no rows": (dict(train_images=ZERO[:, :0]), "`train_images` must have rows and columns", "(3, 0, 4)"),
-    "classes without images": (
-        dict(classes=5),
-        "small: there are no training images of class 3 and 1 more: take",
-    ),
-    "named ones": (dict(train_labels=np.array([1, 1, 1]), class_names=NAMED), "class 0 (ant) and 1 more: take"),
-    "a huge gap": (
-        dict(train_labels=np.array([0, 1, 2**40]), classes=None),
-        "class 2 and 1,099,511,627,773 more",
-    ),
+    "classes without images": (dict(classes=5), "small: there are no training images of class 3, 4: add some"),
+    "named ones": (dict(train_labels=np.array([1, 1, 1]), class_names=NAMED), "class 0 (ant), 2 (cow): add"),
+    "a huge gap": (dict(train_labels=np.array([0, 1, 2**40]), classes=None), "2, 3, 4 and 1,099,511,627,771 more"),
     "a text as files": (dict(train_files="abc"), "`train_files` must be the file name of each of 3", "got 'abc'"),
     "files of nothing": (dict(validation_files=("a",)), "`validation_files` must be the file name of each of 0 images"),
     "four groups": (dict(train_groups=np.arange(4)), "`train_groups` must have shape (3,)", "got (4,)"),
@@ -241,13 +235,19 @@ def test_labels_are_numbered_without_gaps():
     for labels, expected, names in (
         ([[7, 3, 7], [3]], [[1, 0, 1], [0]], ("3", "7")),
         ([[-1, 12, 3], [12, -1]], [[0, 2, 1], [2, 0]], ("-1", "3", "12")),
-        ([["dog", "cat", "ant"]], [[2, 1, 0]], ("ant", "cat", "dog")),
+        ([["dog", "cat 10", "cat 2"]], [[2, 1, 0]], ("cat 2", "cat 10", "dog")),
     ):
         numbers, found = relabel(*map(np.array, labels))
         assert ([each.tolist() for each in numbers], found) == (expected, names)
         assert {each.dtype for each in numbers} == {np.dtype(np.int32)}
-    with pytest.raises(ValueError, match=r"unseen labels: .*5.*7"):
-        relabel(np.array([0, 1]), np.array([1, 5, 7]))
+    for labels, error, message in (
+        (([0, 1], [1, 5, 7]), ValueError, "`labels` of training must have all classes, they lack 5, 7"),
+        (([0.5],), TypeError, r"`labels` must be \(N,\) integers or text, got \[0.5\] of float64"),
+        (([0, 1], ["0"]), TypeError, "`labels` must all be integers, or all text, got both"),
+        ((), ValueError, "`labels` must be of at least one image, got none"),
+    ):
+        with pytest.raises(error, match=message):
+            relabel(*labels)
 
 
 def test_the_digest_tells_data_apart():
@@ -312,10 +312,10 @@ def test_parts_that_cannot_be_are_refused():
     whole = sorted_set()
     for call, message in (
         (lambda: whole.first(-1, None), "`train_images` must be at least 1, got -1"),
-        (lambda: whole.first(2, None), "no training images of class 2: take more"),
-        (lambda: whole.first(10, None, in_order=True), "no training images of class 1 and 1 more: take"),
+        (lambda: whole.first(2, None), "`train_images` must be at least 3, .* sorted, got 2"),
+        (lambda: whole.first(10, None, in_order=True), "no training images of class 1, 2: add some"),
         (lambda: whole.first(20, None, seed=-1), "`seed` must be at least 0, got -1"),
-        (lambda: whole.share(0.02, 0), "no training images of class 2: take"),
+        (lambda: whole.share(0.02, 0), r"`ratio` must leave each of 3 classes .*, got 0\.02 of 100"),
         (lambda: whole.share(0, 0), r"`ratio` must lie in \(0, 1\], got 0, "),
         (lambda: whole.share(1.5, 0), r"`ratio` must lie in \(0, 1\], got 1\.5, "),
         (lambda: whole.save("mine.npy"), "`path` must end in .npz, got mine.npy"),

@@ -25,7 +25,7 @@ CONTENT = {"one.gz": RNG.bytes(300_000), "two.gz": RNG.bytes(1_000)}
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """A server in a thread: how it behaves, and what it was asked for."""
+    """A server in a thread: how it behaves, and what it was asked for (path, Range)."""
 
     def __init__(self, behave, content):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -36,7 +36,7 @@ class Server(http.server.ThreadingHTTPServer):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.server.asked.append(self.path)
+        self.server.asked.append((self.path, self.headers["Range"]))
         with contextlib.suppress(OSError):  # the client may have gone
             self.server.behave(self, self.server.content.get(self.path.rpartition("/")[2], b""))
 
@@ -44,18 +44,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def part_of(count, then=lambda handler, content: None):
+def part_of(count, resumes, then=lambda handler, content: None):
     """Sends so many bytes, and breaks off."""
 
     def behave(handler, content):
-        head = b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n" % len(content)
-        handler.wfile.write(head + content[:count])
+        wanted = handler.headers["Range"] if resumes else None
+        rest = content[int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0 :]
+        head = b"HTTP/1.0 %d OK\r\nContent-Length: %d\r\n\r\n" % (206 if wanted else 200, len(rest))
+        handler.wfile.write(head + rest[:count])
         then(handler, content)
 
     return behave
 
 
-good = part_of(300_000_000)
+good = part_of(300_000_000, resumes=True)
 
 
 def wait(handler, content):
@@ -65,6 +67,15 @@ def wait(handler, content):
 
 def answer(text):
     return lambda handler, content: handler.wfile.write(text)
+
+
+def status(code):
+    return lambda handler, content: handler.send_error(code)
+
+
+def at_first(behave, times, later=good):
+    """A server that behaves otherwise later."""
+    return lambda handler, content: (behave if len(handler.server.asked) <= times else later)(handler, content)
 
 
 @pytest.fixture
@@ -91,6 +102,7 @@ def folder(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     monkeypatch.setattr(download, "TIMEOUT", 0.3)
+    monkeypatch.setattr(download, "WAIT", 0.01)
     return tmp_path / "cache" / "snnjax" / "data" / "set"  # where the files of `publish` go
 
 
@@ -119,39 +131,59 @@ def held(folder) -> dict[str, bytes]:
 
 
 BAD = {
-    "404": (lambda handler, content: handler.send_error(404), "HTTP Error 404: Not Found"),
-    "page": (answer(b"HTTP/1.0 200 OK\r\nContent-Length: 7\r\n\r\nLog in!"), "it offers 7 bytes, not 300000"),
-    "page without a length": (answer(b"HTTP/1.0 200 OK\r\n\r\nLog in!"), "its SHA-256 is not that of the publish"),
-    "wrong": (lambda handler, content: good(handler, content[::-1]), "its SHA-256 is not that of the publish"),
-    "truncating": (part_of(100_000), "its SHA-256 is not that of the published file"),
-    "silent": (wait, "timed out"),
-    "stalling": (part_of(100_000, then=wait), "timed out"),
+    "404": (status(404), "HTTP 404 Not Found", 1),
+    "page": (answer(b"HTTP/1.0 200 OK\r\nContent-Length: 7\r\n\r\nLog in!"), "it offers 7 bytes, not 300000", 1),
+    "endless page": (answer(b"HTTP/1.0 200 OK\r\n\r\nLog in!"), "it ended after 7 of 300000 bytes", 1),
+    "wrong": (lambda handler, content: good(handler, content[::-1]), "its SHA-256 is not that of the publish", 1),
+    "truncating": (part_of(100_000, resumes=False), "it ended after 100000 of 300000 bytes", 4),
+    "silent": (wait, "it sent nothing for 0.3 s", 3),
 }
 
 
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_mirror_is_named_and_the_next_one_taken(serve, publish, folder, kind):
-    behave, reason = BAD[kind]
+    behave, reason, asked = BAD[kind]
     bad, other = serve(behave), serve()
     publish(bad)
     with pytest.raises(DownloadError) as caught:
         fetch("mnist")
     assert str(caught.value).startswith(f"mnist cannot be downloaded: one.gz from {bad.address} ({reason}")
     assert "\n" not in str(caught.value)
-    assert bad.asked == ["/one.gz"]
+    assert len(bad.asked) == asked
     assert not held(folder).keys() - {".one.gz.part"}
     publish(bad, other)
     assert held(fetch("mnist")) == CONTENT
-    assert other.asked[0] == "/one.gz"
+    assert other.asked[0] == ("/one.gz", "bytes=100000-" if kind == "truncating" else None), "a page is not continued"
+
+
+CLUMSY = {
+    "stalling": (part_of(100_000, resumes=True, then=wait), [None, 100_000, 200_000, None]),
+    "breaking": (part_of(70_000, resumes=True), [None, 70_000, 140_000, 210_000, 280_000, None]),
+    "forgetful": (at_first(part_of(200_000, False), 1, part_of(300_000, False)), [None, 200_000, None]),
+    "overloaded": (at_first(status(503), 2), [None] * 4),
+    "too slow": (at_first(status(429), 1, at_first(status(408), 2)), [None] * 4),
+}
+
+
+@pytest.mark.parametrize("kind", CLUMSY)
+def test_a_clumsy_server_is_asked_again(serve, publish, kind):
+    """It is continued where it broke off; more often than a server that gives nothing is asked."""
+    behave, starts = CLUMSY[kind]
+    server = serve(behave)
+    publish(server)
+    assert held(fetch("mnist")) == CONTENT
+    assert [wanted for _, wanted in server.asked] == [start and f"bytes={start}-" for start in starts]
 
 
 def test_files_at_hand_are_not_asked_for_and_parts_of_other_programs_are_not_trusted(serve, publish, folder, capfd):
-    server = serve()
+    server, said = serve(), []
     publish(server)
-    assert fetch("mnist") == folder
+    assert fetch("mnist", progress=lambda *each: said.append(each)) == folder
+    assert [each[::2] for each in said if each[1] == each[2]] == [("one.gz", 300_000), ("two.gz", 1_000)]
+    assert said == sorted(said)
     (folder / "two.gz").unlink()
     fetch("mnist")
-    assert server.asked == ["/one.gz", "/two.gz", "/two.gz"]
+    assert [path for path, _ in server.asked] == ["/one.gz", "/two.gz", "/two.gz"]
     (folder / ".one.gz.0123abcd.gz").write_bytes(b"half of it")
     for size in (150_000, 300_001):
         (folder / "one.gz").unlink()
@@ -170,25 +202,26 @@ fetch("mnist")
 """
 
 
-def test_a_killed_process_leaves_the_lock(serve, publish, folder, capfd):
+def test_a_killed_process_leaves_the_lock_and_what_it_had(serve, publish, folder):
     """Meanwhile another one waits."""
-    server = serve()
-    published = publish(serve(part_of(100_000, then=wait)))
-    code = f"from snnjax.data import download\ndownload.TIMEOUT = 20\n{CHILD.format(published)}"
-    other = subprocess.Popen([sys.executable, "-c", code])
+    server, said = serve(), []
+    published = publish(serve(part_of(100_000, resumes=True, then=wait)))
+    other = subprocess.Popen([sys.executable, "-c", CHILD.format(published)])
     part = folder / ".one.gz.part"
-    until(part.exists)
+    until(lambda: part.exists() and part.stat().st_size)
     publish(server)
-    waiting = threading.Thread(target=fetch, args=("mnist",))
+    waiting = threading.Thread(target=lambda: fetch("mnist", progress=lambda *each: said.append(each)))
     waiting.start()
-    until(lambda: "waiting for another download into" in capfd.readouterr().err)
+    until(lambda: said)
+    assert said[0] == ("waiting for another download", 0, 301_000)
     assert not server.asked
     assert held(folder).keys() == {".lock", part.name}, "nothing that looks like a file of the set"
+    had = part.stat().st_size
     other.kill()
     other.communicate()
     waiting.join()
     assert held(folder) == CONTENT
-    assert server.asked == ["/one.gz", "/two.gz"]
+    assert server.asked[0] == ("/one.gz", f"bytes={had}-")
 
 
 def test_a_mirror_of_ones_own_is_tried_first(serve, publish, monkeypatch, folder, tmp_path):
@@ -196,16 +229,14 @@ def test_a_mirror_of_ones_own_is_tried_first(serve, publish, monkeypatch, folder
     publish(other)
     monkeypatch.setenv("SNNJAX_MIRROR", f"{own.address}sets/")
     assert held(fetch("mnist")) == CONTENT
-    assert own.asked == ["/sets/set/one.gz", "/sets/set/two.gz"]
+    assert [path for path, _ in own.asked] == ["/sets/set/one.gz", "/sets/set/two.gz"]
+    with pytest.raises(InputError, match=r"`mirror` \(SNNJAX_MIRROR\) must begin with https://.* got 'share/set'"):
+        fetch("mnist", mirror="share/set")
     with pytest.raises(InputError, match=r"`dataset` must be one of digits, .*, got 'cifar'"):
         fetch("cifar")
     folder.rename(tmp_path / "set")
-    monkeypatch.setenv("SNNJAX_MIRROR", tmp_path.as_uri())
-    assert held(fetch("mnist")) == CONTENT, "a mirror may be a folder"
+    assert held(fetch("mnist", mirror=tmp_path.as_uri())) == CONTENT, "a mirror may be a folder"
     assert (len(own.asked), len(other.asked)) == (2, 0)
-    monkeypatch.setenv("SNNJAX_MIRROR", "share/set")
-    with pytest.raises(InputError, match=r"`SNNJAX_MIRROR` must begin with https://.* got 'share/set'"):
-        fetch("mnist")
 
 
 def tarred(entries: dict[str, bytes]) -> bytes:
@@ -236,8 +267,9 @@ def test_of_archives_only_the_wanted_is_written(serve, publish, folder, tmp_path
     assert [*held(folder)] == [".all.part"]
     for _ in range(2):
         assert held(fetch("mnist")) == WANTED
+        (folder / ".all.part").write_bytes(content["all"])  # as if killed just before its removal
     assert not [*tmp_path.rglob("*evil*")]
-    assert len(server.asked) == 2
+    assert len(server.asked) == 1
 
 
 SETS = {
@@ -265,7 +297,8 @@ def test_a_set_downloads_itself(serve, publish, monkeypatch, folder, name):
 
 def test_offline_and_without_a_cache_there_is_one_line(serve, publish, monkeypatch, folder, tmp_path):
     publish("http://127.0.0.1:1/", "http://127.0.0.2:1/", content=SETS["mnist"])
-    refused = r"mnist cannot be .*\.gz from http://127.0.0.1:1/ \(.*Connection refused.*\), http:.*--data_dir"
+    monkeypatch.setattr(download, "WAIT", 20)  # nobody waits for servers that cannot be reached
+    refused = r"mnist cannot be downloaded: .*\.gz from http://127.0.0.1:1/ \(Connection refused\), http:.*--data_dir"
     with pytest.raises(DownloadError, match=refused):
         load("mnist")
     publish(serve(content=SETS["mnist"]), content=SETS["mnist"])

@@ -57,7 +57,7 @@ def test_a_folder_is_of_one_run_at_a_time(tmp_path, monkeypatch):
         assert not (tmp_path / ".lock").exists()
 
     def fail(fault):
-        monkeypatch.setattr(files.FileLock, "acquire", lambda *_, **__: (_ for _ in ()).throw(OSError(fault, "none")))
+        monkeypatch.setattr(files.FileLock, "acquire", lambda _: (_ for _ in ()).throw(OSError(fault, "none")))
 
     for fault in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EIO):
         fail(fault)

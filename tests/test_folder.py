@@ -1,9 +1,12 @@
 """Folders of pictures and .zip files of them as data sets."""
 
 import itertools
+import os
+import re
 import shutil
 import struct
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +94,7 @@ def test_a_validation_folder_is_used(tmp_path):
     with pytest.raises(snnjax.InputError, match="no test picture of ant 2, ant 10, Bee can be read"):
         load("folder", tmp_path)
     shutil.rmtree(tmp_path / "Valid" / "Bee")
-    with pytest.raises(snnjax.InputError, match=r"train/ and Valid/ must hold .* the same classes, one lacks Bee"):
+    with pytest.raises(snnjax.InputError, match=r"train/ and Valid/ must hold .* the same classes: Valid/ lacks Bee"):
         load("folder", tmp_path)
 
 
@@ -118,7 +121,7 @@ def test_pictures_of_a_group_stay_together(tmp_path, group):
 def test_a_picture_that_does_not_match_is_a_group_of_its_own(tmp_path):
     fill(tmp_path / "train", dict.fromkeys("ab", 10))
     data = load("folder", tmp_path / "train", group="^[01]")
-    assert data.notes[-1] == "20 pictures are of 18 groups, such as '0' and '1'"
+    assert data.notes[-1].startswith("4 pictures are of 2 groups, such as '0' and '1'; 16 that `group` does not match")
     assert len(np.unique(data.train_groups)) + len({*brightness(data.test_images)} - {40, 41}) >= 16
     fill(tmp_path / "test", dict.fromkeys("ab", 2))
     shared = "2 groups have pictures in train/ and in other folders, which makes the test easier"
@@ -184,13 +187,19 @@ def test_names_are_sorted_as_people_do():
     assert sorted(names, key=natural) == ["", "01", "1", "2", "10", "a", "B2", "b2", "b10c", names[-1]]
 
 
-def test_names_in_another_normal_form_are_the_same(tmp_path):
-    content = {f"set/{name}/{number}.png": png(9) for name in ("ba\u0308r", "hase") for number in range(3)}
+def test_zip_files_of_other_systems(tmp_path):
+    """Names with backslashes, in other normal forms, without entries for folders, and UTF-8 without its flag."""
+    tops = ("set\\bär", "/set/ba\u0308r", "set\\hase", "../set/hase")
+    content = {f"{top}/{number}{len(top)}.png": png(9) for top in tops for number in range(2)}
     path = tmp_path / "pets.zip"
-    path.write_bytes(zipped(content | {"set/b\u00e4r/4.png": png(9)}))
+    path.write_bytes(zipped(content | {"set/ba\u0308r/": b""}))
     data = load("folder", path)
     assert (data.class_names, data.notes) == (("bär", "hase"), (FIFTH,))
-    assert len(data.train_files) + len(data.test_files) == 7
+    assert len(data.train_files) + len(data.test_files) == 6, "what leads out of it is left out"
+    content = {f"{top}/{number}.png": png(9) for top in ("b##r", "hase") for number in range(3)}
+    for system, name in ((3, "bär"), (0, "bär".encode().decode("cp437"))):
+        path.write_bytes(zipped(content, system).replace(b"b##r", "bär".encode()))
+        assert load("folder", path).class_names == (name, "hase"), f"written on system {system}"
 
 
 def test_pictures_of_all_kinds(tmp_path):
@@ -228,10 +237,40 @@ def test_16_bits_and_transparency(tmp_path):
     assert {*data.notes[1:]} == notes
 
 
-def test_16_bits_in_colour_are_known(tmp_path):
-    (tmp_path / "deep.png").write_bytes(deep_png(4096))
+@pytest.mark.parametrize(
+    ("values", "dtype", "words"),
+    [
+        (
+            (200, 250),
+            np.uint16,
+            ": no value exceeds 250 of 65,535, so they become black: if values have 8 ",
+        ),
+        (
+            (200, 4000),
+            np.int32,
+            ": no value exceeds 4,000 of 65,535, so they become nearly black: if values have 12 ",
+        ),
+        ((200, 4096), np.uint16, "$"),
+        ((200, 70000), np.int32, ", larger values as white: the largest is 70,000"),
+    ],
+)
+def test_the_largest_value_of_16_bits_is_named_where_it_is_small_or_too_large(tmp_path, values, dtype, words):
+    """That of all pictures of a folder."""
+    for name, place in itertools.product("ab", range(2)):
+        (tmp_path / name).mkdir(exist_ok=True)
+        Image.fromarray(np.full((5, 5), values[place], dtype)).save(tmp_path / name / f"{place}.tif")
+    (note,) = load("folder", tmp_path).notes[1:]
+    assert re.match(f"4 of 4 pictures: 16 bits a pixel taken as 8{words}", note)
+    _, notes = read_picture(tmp_path / "a" / "0.tif", (5, 5))
+    assert "exceeds 200 of 65,535" in notes[0]
+
+
+@pytest.mark.parametrize(("value", "words"), [(200, ": no value exceeds 255"), (4000, ": .* 4,095"), (4096, "$")])
+def test_values_of_16_bits_in_colour_are_known_by_their_upper_bytes(tmp_path, value, words):
+    (tmp_path / "deep.png").write_bytes(deep_png(value))
     for shape in ((5, 5), (5, 5, 3)):
-        assert read_picture(tmp_path / "deep.png", shape)[1] == ["16 bits a pixel taken as 8"]
+        (note,) = read_picture(tmp_path / "deep.png", shape)[1]
+        assert re.match(f"16 bits a pixel taken as 8{words}", note)
 
 
 def test_proportions_are_kept(tmp_path):
@@ -253,12 +292,11 @@ def test_proportions_are_kept(tmp_path):
 def test_the_size_that_pictures_have(pets, monkeypatch):
     assert load("folder", pets, size=(12, 6)).train_images.shape == (12, 12, 6)
     picture(3, (40, 20)).save(pets / "Bee" / "odd.png")
-    data = load("folder", pets)
-    assert data.train_images.shape == (13, 32, 32)
-    assert data.notes[1].startswith("pictures of several sizes or large ones are taken as 32x32: `size` (--size)")
-    with monkeypatch.context() as patch:
-        patch.setattr(folder, "SAMPLE", 1)  # which does not hold the odd one
-        assert load("folder", pets).train_images.shape == (13, 7, 9)
+    for sample in (folder.SAMPLE, 1):  # where the sample holds the odd one, and where it does not
+        monkeypatch.setattr(folder, "SAMPLE", sample)
+        data = load("folder", pets)
+        assert data.train_images.shape == (13, 32, 32)
+        assert data.notes[1].startswith("pictures of several sizes or large ones are taken as 32x32: `size` (--size)")
     assert load("folder", pets, size=12).notes[1:] == (
         "15 of 16 pictures: enlarged, the smallest from 9x7",
         "1 of 16 pictures: more than 25 % cut off to keep their proportions",
@@ -282,7 +320,7 @@ def test_colour_is_as_most_pictures_are(pets):
     assert load("folder", pets).train_images.shape[1:] == (7, 9), "grey where half of them are"
 
 
-def test_what_is_no_picture_is_left_out(pets, tmp_path):
+def test_what_is_no_picture_is_left_out(pets, tmp_path, monkeypatch):
     expected = load("folder", pets).digest
     for name in (".DS_Store", "._0.png", "labels.txt"):
         (pets / "Bee" / name).write_bytes(b"x")
@@ -291,9 +329,13 @@ def test_what_is_no_picture_is_left_out(pets, tmp_path):
     assert (load("folder", packed(pets)).digest, load("folder", packed(pets)).notes) == (expected, (FIFTH,))
     (pets / "ant 2").rename(tmp_path / "ant 2")
     (pets / "ant 2").symlink_to(tmp_path / "ant 2")
+    (pets / "Bee" / "round").symlink_to(pets)
+    os.mkfifo(pets / "Bee" / "pipe.png")
     assert (load("folder", pets).digest, load("folder", pets).notes) == (expected, (FIFTH,))
     (pets / "Bee" / "z.png").symlink_to("nowhere.png")
-    (unreadable,) = load("folder", pets).notes[1:]
+    (pets / "cow").symlink_to("nowhere")
+    broken, unreadable = load("folder", pets).notes[1:]
+    assert broken == "links that lead nowhere are left out: cow"
     assert unreadable.startswith("1 of 16 pictures are left out: Bee/z.png cannot be read")
     for part in ("train", "test", "other"):
         fill(tmp_path / "sets" / part, dict.fromkeys(CLASSES, 5))
@@ -305,6 +347,9 @@ def test_what_is_no_picture_is_left_out(pets, tmp_path):
         "pictures in no class's folder are left out: test/0.png, test/1.png, test/2.png and 2 more",
         "folders without pictures are left out: cow",
     )
+    monkeypatch.setattr(layout, "MOST_ENTRIES", 10)
+    with pytest.raises(snnjax.InputError, match="pets: it holds more than 10 files and folders"):
+        load("folder", pets)
 
 
 @pytest.mark.filterwarnings("error")
@@ -341,8 +386,8 @@ def test_pictures_that_cannot_be_read_are_named(pets, monkeypatch):
         ("a.txt", "there are no pictures in it \\(.png, .jpg"),
         ("cat/1.png cat/2.png", "each of several classes, got those of one: cat"),
         ("cat/1.png cat/2.png dog/1.png", "a class must have at least 2 pictures,.* got 1 of dog"),
-        ("train/a/1.png train/b/1.png test/A/1.png test/b/1.png", "same classes, one lacks A, a"),
-        ("train/a/1.png train/b/1.png test/1.png", "test/ must hold folders of the same classes, one lacks a, b"),
+        ("train/a/1.png train/b/1.png test/A/1.png test/b/1.png", "same classes: train/ lacks A, test/ lacks a"),
+        ("train/a/1.png train/b/1.png test/1.png", "test/ must hold a folder for each class as train/ does"),
         ("a/1.png a/2.png b\n/1.png b\n/2.png", r"`class_names` must be of printable.*'b\\n'"),
     ],
 )
@@ -362,6 +407,7 @@ def test_options_that_do_not_fit_are_refused(pets, tmp_path):
         ("folder", tmp_path / "cut.zip", {}, r"`data_dir` must be .* got .*cut\.zip"),
         ("folder", None, {}, r"`data_dir` must name the folder or \.zip file"),
         ("folder", pets, dict(group="("), r"`group` must be a regular expression, got '\(': miss"),
+        ("folder", pets, dict(group=3), "`group` must be a regular expression, got 3"),
         ("folder", pets, dict(group="Bee"), "`group` 'Bee' matches no picture's file name, such as"),
         ("folder", pets, dict(group="png"), "a class must have at least 2 groups .*, got 1 of ant 2"),
         ("folder", pets, dict(size=4097), "`size` must be at most 4096, got 4097"),
@@ -372,7 +418,7 @@ def test_options_that_do_not_fit_are_refused(pets, tmp_path):
             load(name, path, **given)
 
 
-def test_a_zip_file_holds_no_more_than_it_says(pets, tmp_path, monkeypatch):
+def test_hostile_and_damaged_zip_files(pets, tmp_path, monkeypatch):
     path, lying = tmp_path / "bomb.zip", tmp_path / "lying.zip"
     good = {f"{name}/{number}.png": png(9) for name in ("a", "b") for number in range(9)}
     path.write_bytes(zipped(good | {"b/bad.png": bytes(50_000_000)}))
@@ -384,3 +430,8 @@ def test_a_zip_file_holds_no_more_than_it_says(pets, tmp_path, monkeypatch):
     assert "b/bad.png cannot be read: it holds 50000000 bytes, unzipped, at most 1000000 are read" in note
     assert tracemalloc.get_traced_memory()[1] < 20_000_000
     tracemalloc.stop()
+    monkeypatch.setattr(layout, "FREE", 1_000_000)
+    with pytest.raises(snnjax.InputError, match=r"bomb\.zip holds 5000\d+ bytes, unzipped: at most \d+ are read"):
+        load("folder", path)
+    with pytest.raises(snnjax.InputError, match="cannot be read: its compression, number 12, is none that is read"):
+        load("folder", packed(pets, zipfile.ZIP_BZIP2))

@@ -108,7 +108,7 @@ def test_unlabelled_images_are_kept_in_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("make", "error"),
     [
-        (lambda: DATA.keep_labels(9), "digits: there are no training images of class 9: take more images"),
+        (lambda: DATA.keep_labels(9), "`labels` must be at least 10, one of each class of digits, got 9"),
         (
             lambda: dataclasses.replace(DATA, train_groups=np.arange(40)).keep_labels(20),
             r"digits: `labels` cannot be left out where images have groups \(--group\)",

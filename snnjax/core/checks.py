@@ -143,18 +143,13 @@ def pixels(name: str, value: Any, scale: float = 1.0) -> None:
         scaled = " * 255" if value.dtype == bool else ", scaled to 0..255 (16 bits: / 257)"
         write = f"{name}.astype(np.float32){scaled}"
         raise InputTypeError(f"`{name}` must be uint8 or floats of 0..255, got dtype {value.dtype}: write {write}")
-    pixel_range(name, value, scale)
-
-
-def pixel_range(name: str, value: Any, scale: float = 1.0) -> None:
-    """Numbers that, if they are known, are finite and of 0..255, but not of 0..1."""
-    values = concrete_values(value, np.generic)
+    values = concrete_values(value, jnp.number)
     if values is None or not values.size:
         return
+    if value.dtype != jnp.uint8 and not np.isfinite(values).all():
+        raise InputError(f"`{name}` must be finite, got NaN or infinite values")
     least = values.min()
     largest = values.max()
-    if not (np.isfinite(least) and np.isfinite(largest)):
-        raise InputError(f"`{name}` must be finite, got NaN or infinite values")
     if least < 0 or largest > 255:
         write = "divide them by 257" if 255 < largest == int(largest) <= 65535 and least >= 0 else "scale them"
         raise InputError(f"`{name}` must be of 0..255, got values of {least:g}..{largest:g}: {write}")

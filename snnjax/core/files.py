@@ -10,11 +10,11 @@ import os
 import re
 import secrets
 import struct
-import sys
 import tempfile
+import time
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,22 +73,22 @@ _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, e
 
 
 @contextlib.contextmanager
-def lock(folder: Path, waiting: str | None = None) -> Iterator[None]:
+def lock(folder: Path, waiting: Callable[[], object] | None = None) -> Iterator[None]:
     """Keeps other runs out of a folder; on a file system without locks it only warns.
 
-    While another run holds it, this one says `waiting`, if that is not "", and waits; None raises FileExistsError.
+    While another run holds it, `waiting` is called again and again; without that, it raises FileExistsError.
     """
     path = folder / ".lock"
-    held = FileLock(path, fallback_to_soft=False)  # it takes no file that was removed meanwhile
+    held = FileLock(path, blocking=False, fallback_to_soft=False)  # it takes no file that was removed meanwhile
     try:
-        try:
-            held.acquire(blocking=False)
-        except Timeout as error:
-            if waiting is None:
-                raise FileExistsError(f"another run is writing into {folder}: name another folder") from error
-            if waiting:
-                print(waiting, file=sys.stderr)
-            held.acquire()
+        while not held.is_locked:
+            try:
+                held.acquire()
+            except Timeout as error:
+                if waiting is None:
+                    raise FileExistsError(f"another run is writing into {folder}: name another folder") from error
+                waiting()
+                time.sleep(0.1)
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in _WITHOUT_LOCKS:
             raise

@@ -1,7 +1,11 @@
 """Contents of the data sets, and addresses of their files, with sizes, checksums and mirrors."""
 
 import string
+from collections.abc import Callable
 from typing import NamedTuple
+
+Progress = Callable[[str, int, int], object]
+"""Receives the name of a file that is downloaded, the bytes that have come so far, and all its bytes."""
 
 
 class File(NamedTuple):

@@ -113,7 +113,14 @@ class Dataset:
             raise InputError(f"{self.name}: there are no {part} images")
         if images.size == 0:
             raise InputError(f"`{part}_images` must have rows and columns, got shape {images.shape}")
-        checks.pixel_range(f"{part}_images", images)
+        lowest = images.min(initial=0)
+        largest = images.max(initial=0)
+        if not (np.isfinite(lowest) and np.isfinite(largest)):
+            raise InputError(f"{self.name}: {part} images hold NaN or infinite values")
+        if lowest < 0 or largest > 255:
+            raise InputError(f"`{part}_images` must be of 0..255, got {lowest}..{largest}")
+        if 0 < largest <= 1:
+            raise InputError(f"`{part}_images` must be of 0..255, got values up to {largest}: multiply them by 255")
         return images.astype(np.uint8, copy=False) if images.dtype.kind in "iu" else _native(images)
 
     def _check_labels(self, part: str) -> np.ndarray:
@@ -127,15 +134,16 @@ class Dataset:
 
     def _check_classes(self, labels: np.ndarray, classes: int, names: tuple[str, ...]) -> None:
         """Raises InputError where a class has no training images."""
-        present = set(labels.tolist())
-        if lacking := classes - len(present):
-            first = next(label for label in range(classes) if label not in present)
-            named = f"{first} ({printable(names[first])})" if names else first
-            more = f" and {lacking - 1:,} more" if lacking > 1 else ""
-            raise InputError(
-                f"{self.name}: there are no training images of class {named}{more}: take more images, or number only "
-                "the classes that there are, by `snnjax.data.relabel(train_labels, test_labels)`"
-            )
+        present = np.unique(labels)
+        if (count := classes - len(present)) == 0:
+            return
+        lacking = np.setdiff1d(np.arange(min(classes, len(present) + 3)), present)[:3].tolist()
+        named = ", ".join(f"{label} ({printable(names[label])})" if names else str(label) for label in lacking)
+        more = f" and {count - 3:,} more" if count > 3 else ""
+        raise InputError(
+            f"{self.name}: there are no training images of class {named}{more}: add some, or number only the classes "
+            "that there are, by `snnjax.data.relabel(train_labels, test_labels)`"
+        )
 
     def _check_files(self, name: str) -> tuple[str, ...]:
         names: Any = getattr(self, name)
@@ -194,13 +202,7 @@ class Dataset:
     @property
     def digest(self) -> str:
         """Twelve hexadecimal digits of the SHA-256 of images and labels."""
-        hashed = hashlib.sha256()
-        for name in (*ARRAYS, *VALIDATION, UNLABELLED):
-            array = getattr(self, name)
-            if array is not None:
-                hashed.update(f"{array.dtype} {array.shape}".encode())
-                hashed.update(np.ascontiguousarray(array).data)
-        return hashed.hexdigest()[:12]
+        return _digest(*(getattr(self, name) for name in (*ARRAYS, *VALIDATION, UNLABELLED)))
 
     def _take(self, part: str, places: np.ndarray, into: str = "") -> dict[str, Any]:
         """The fields of a part, of the images at these places, as fields of the part `into`, by default itself."""
@@ -240,8 +242,16 @@ class Dataset:
             name = f"{part}_images"
             if count is None or checks.integer(name, count, 1) >= len(getattr(self, f"{part}_labels")):
                 continue
+            if part == "train":
+                self._check_all_classes(name, count)
             changes |= self._take(part, np.arange(count) if in_order else self._chosen(part, count, seed))
         return dataclasses.replace(self, **changes)
+
+    def _check_all_classes(self, argument: str, count: int) -> None:
+        """Raises InputError where so few training images cannot be of all classes."""
+        if count < self.classes:
+            wanted = f"at least {self.classes}, one of each class of {self.name}"
+            raise InputError(f"`{argument}` must be {wanted}, got {count}")
 
     def _chosen(self, part: str, count: int, seed: int | None) -> np.ndarray:
         """The places of the `count` images of a part that `first` takes."""
@@ -258,6 +268,7 @@ class Dataset:
             raise InputError(f"{self.name}: `labels` cannot be left out where images have groups (--group)")
         if checks.integer("labels", count, 1) >= len(self.train_labels):
             return self
+        self._check_all_classes("labels", count)
         places = self._chosen("train", count, seed)
         others = np.setdiff1d(np.arange(len(self.train_labels)), places)
         unlabelled = take_rows(self.train_images, others)
@@ -273,6 +284,9 @@ class Dataset:
         places = self._draw(ratio, seed)
         if len(places) == len(self.train_labels):
             return self
+        if len(places) < self.classes:
+            wanted = f"leave each of {self.classes} classes a training image"
+            raise InputError(f"`ratio` must {wanted}, got {ratio} of {len(self.train_labels)}")
         return dataclasses.replace(self, **self._take("train", places))
 
     def _draw(self, ratio: float, seed: int) -> np.ndarray:
@@ -290,8 +304,8 @@ class Dataset:
         (`train_groups`) stay in one part. Raises InputError unless `share` lies in (0, 1), there is an image or group
         to hold out, and no validation images yet.
         """
-        if not 0 < share < 1:
-            raise InputError(f"`share` of the validation images must lie between 0 and 1, got {share}")
+        if isinstance(share, bool) or not isinstance(share, int | float | np.number) or not 0 < share < 1:
+            raise InputError(f"`share` of the validation images must lie between 0 and 1, got {shown(share)}")
         rng = np.random.default_rng(checks.seed(seed))
         if self.validation_images is not None:
             count = len(self.validation_images)
@@ -333,6 +347,16 @@ class Dataset:
 def _native(array: Any) -> np.ndarray:
     """The same array in the byte order of the machine."""
     return np.asanyarray(array).astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _digest(*arrays: np.ndarray | None) -> str:
+    hashed = hashlib.sha256()
+    for array in arrays:
+        if array is None:
+            continue
+        hashed.update(f"{array.dtype} {array.shape}".encode())
+        hashed.update(np.ascontiguousarray(array).data)
+    return hashed.hexdigest()[:12]
 
 
 def _altered(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

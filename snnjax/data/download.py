@@ -1,51 +1,68 @@
-"""Downloads files from mirrors: checked by SHA-256, never half-written.
+"""Downloads files from mirrors: checked by size and SHA-256, resumed after a break, never half-written.
 
-Own code on top of urllib: scikit-learn's `fetch_file` shows no progress and gives up no server that sends nothing, and
-pooch would be one more package.
+Own code on top of urllib, since neither pooch 1.9 nor scikit-learn's `fetch_file` resumes, which EMNIST's 562 MB need.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
 import tarfile
+import time
 import zipfile
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 from tqdm import tqdm
 
 from snnjax.core import files
 from snnjax.core.errors import DownloadError, InputError
-from snnjax.data.catalogue import File, Published
+from snnjax.data.catalogue import File, Progress, Published
 
 TIMEOUT = 20.0  # seconds until a server that sends nothing is given up
+TRIES = 3  # rounds over the mirrors in which nothing new arrives
+WAIT = 1.0  # seconds before the second round, twice as many before the third
+_PIECE = 1 << 16
 
 
-def download(published: Published, folder: Path) -> None:
+class _Refused(Exception):
+    """A mirror did not give the file; `again` says whether asking it once more may help."""
+
+    def __init__(self, reason: object, again: bool) -> None:
+        super().__init__(" ".join(str(reason).split()))
+        self.again = again
+
+
+def download(
+    published: Published, folder: Path, *, mirror: str | None = None, progress: Progress | None = None
+) -> None:
     """Downloads a set's files that a folder lacks, and extracts the wanted members of archives.
 
-    A file gets its name when its checksum is right. Other processes that download into the folder at the same time wait
-    for this one. Errors are as in `snnjax.data.fetch`.
+    A file gets its name when it is whole and its checksum is right; after a break, .NAME.part is continued. Other
+    processes that download into the folder at the same time wait for this one. Arguments and errors are as in
+    `snnjax.data.fetch`.
     """
-    mirrors = published.mirrors
-    if own := os.environ.get("SNNJAX_MIRROR"):
-        if urlsplit(own).scheme not in ("http", "https", "file"):
-            raise InputError(f"`SNNJAX_MIRROR` must begin with https://, http:// or file://, got {own!r}")
-        mirrors = (f"{own.rstrip('/')}/{published.folder}/", *mirrors)
+    mirror = mirror or os.environ.get("SNNJAX_MIRROR")
+    if mirror and urlsplit(mirror).scheme not in ("http", "https", "file"):
+        raise InputError(f"`mirror` (SNNJAX_MIRROR) must begin with https://, http:// or file://, got {mirror!r}")
+    preferred = (f"{mirror.rstrip('/')}/{published.folder}/",) if mirror else ()
     folder.mkdir(parents=True, exist_ok=True)
-    with files.lock(folder, waiting=f"waiting for another download into {folder}"):
+    with contextlib.ExitStack() as stack:
+        report = progress or _bars(stack)
+        stack.enter_context(files.lock(folder, lambda: report("waiting for another download", 0, published.size)))
         files.clear(folder)
         for file in published.files:
             names = [path.rpartition("/")[2] for path in file.members] or [file.name]
-            if all((folder / name).is_file() for name in names):
-                continue
             part = folder / f".{file.name}.part"
-            _receive(file, mirrors, part)
+            if all((folder / name).is_file() for name in names):
+                part.unlink(missing_ok=True)  # of a process killed right after it had extracted all
+                continue
+            _receive(file, [*preferred, *published.mirrors], part, report)
             if file.members:
                 _extract(part, file.members, folder)
                 part.unlink()
@@ -53,34 +70,83 @@ def download(published: Published, folder: Path) -> None:
                 part.replace(folder / file.name)
 
 
-def _receive(file: File, mirrors: Iterable[str], part: Path) -> None:
-    """Writes the file to `part`, from the first mirror that gives it; raises DownloadError if none does."""
-    reasons = []
-    for mirror in mirrors:
-        try:
-            return _copy(mirror + file.name, file, part)
-        except (OSError, HTTPException) as error:
-            reasons.append(f"{mirror} ({error})")
-    raise DownloadError(f"{file.name} from {', '.join(reasons)}")
+def _receive(file: File, mirrors: list[str], part: Path, report: Progress) -> None:
+    """Fills `part` with the whole file, from one mirror or several; raises DownloadError if none can."""
+    reasons: dict[str, _Refused] = {}
+    tries = 0
+    most = _size(part)
+    while mirrors and tries < TRIES:
+        time.sleep(WAIT * tries)
+        for mirror in mirrors:
+            resumed = _size(part) > 0
+            try:
+                _append(mirror + file.name, file, part, report)
+            except _Refused as refused:
+                reasons[mirror] = refused
+                continue
+            with part.open("rb") as whole:
+                if hashlib.file_digest(whole, "sha256").hexdigest() == file.sha256:
+                    return
+            part.unlink()
+            reasons[mirror] = _Refused("its SHA-256 is not that of the published file", again=resumed)
+        mirrors = [mirror for mirror in mirrors if reasons[mirror].again]
+        tries = 0 if _size(part) > most else tries + 1
+        most = max(most, _size(part))
+    raise DownloadError(f"{file.name} from " + ", ".join(f"{mirror} ({reasons[mirror]})" for mirror in reasons))
 
 
-def _copy(address: str, file: File, part: Path) -> None:
-    """Writes what an address gives to `part`; raises OSError unless it is the published file."""
-    with urlopen(address, timeout=TIMEOUT) as response, part.open("wb") as out:
+def _append(address: str, file: File, part: Path, report: Progress) -> None:
+    """Adds the missing bytes to `part`, or the whole file if the server sends no range."""
+    start = _size(part)
+    if start >= file.size:
+        return
+    headers = {"Range": f"bytes={start}-"} if start else {}
+    with _network_errors(again=start > 0):
+        response = urlopen(Request(address, headers=headers), timeout=TIMEOUT)
+    with response, part.open("ab") as out:
+        start = start if response.status == 206 else 0
         promised = response.headers["Content-Length"]
-        if promised not in (None, str(file.size)):  # such as a network's page to log in
-            raise OSError(f"it offers {promised} bytes, not {file.size}")
-        with tqdm.wrapattr(response, "read", file.size, desc=file.name, disable=None) as reader:
-            shutil.copyfileobj(reader, out)
-    with part.open("rb") as whole:
-        if hashlib.file_digest(whole, "sha256").hexdigest() != file.sha256:
-            raise OSError("its SHA-256 is not that of the published file")
+        if promised not in (None, str(file.size - start)):  # such as a network's page to log in
+            raise _Refused(f"it offers {promised} bytes, not {file.size - start}", again=False)
+        out.truncate(start)
+        while start < file.size:
+            with _network_errors(again=True):
+                piece = response.read1(min(_PIECE, file.size - start))
+            if not piece:
+                if promised is None:
+                    out.truncate(0)  # it may be anything
+                raise _Refused(f"it ended after {start} of {file.size} bytes", again=promised is not None)
+            out.write(piece)
+            start += len(piece)
+            report(file.name, start, file.size)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+@contextlib.contextmanager
+def _network_errors(again: bool) -> Iterator[None]:
+    """Errors of the network as _Refused; `again` is for servers that cannot be reached."""
+    try:
+        yield
+    except HTTPError as error:
+        error.close()
+        passing = error.code >= 500 or error.code in (408, 429)
+        raise _Refused(f"HTTP {error.code} {error.reason}", again=passing) from error
+    except URLError as error:
+        raise _Refused(getattr(error.reason, "strerror", None) or error.reason, again) from error
+    except (OSError, HTTPException) as error:
+        reason = f"it sent nothing for {TIMEOUT:g} s" if isinstance(error, TimeoutError) else str(error)
+        raise _Refused(reason or type(error).__name__, again=True) from error
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _extract(archive: Path, members: tuple[str, ...], folder: Path) -> None:
     """Writes the members of a zip or tar archive, whose checksum is known, into a folder, each under its last name."""
     streams: Iterable[tuple[str, Any]]
-    with ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         if zipfile.is_zipfile(archive):
             zipped = stack.enter_context(zipfile.ZipFile(archive))
             streams = ((name, zipped.open(name)) for name in members)
@@ -89,4 +155,16 @@ def _extract(archive: Path, members: tuple[str, ...], folder: Path) -> None:
             streams = ((entry.name, tar.extractfile(entry)) for entry in tar if entry.name in members)
         for name, content in streams:
             with content, files.atomic_write(folder / name.rpartition("/")[2]) as path, path.open("wb") as out:
-                shutil.copyfileobj(content, out)
+                shutil.copyfileobj(content, out, _PIECE)
+
+
+def _bars(stack: contextlib.ExitStack) -> Progress:
+    """A bar for each file on the error stream, if that is a terminal, until `stack` ends."""
+    bars: dict[str, tqdm] = {}
+
+    def report(name: str, done: int, total: int) -> None:
+        if name not in bars:
+            bars[name] = stack.enter_context(tqdm(desc=name, total=total, unit="B", unit_scale=True, disable=None))
+        bars[name].update(done - bars[name].n)
+
+    return report

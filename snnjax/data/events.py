@@ -1,6 +1,7 @@
 """Recordings of event cameras, read and downloaded by tonic, as event pictures: see `snnjax.encoding.EventEncoder`."""
 
 import contextlib
+import functools
 import math
 import shutil
 import sys
@@ -75,10 +76,10 @@ def recordings(
         raise MissingPackageError(f"{name} needs tonic ({error}): pip install 'snnjax[events]'") from error
     kind = getattr(tonic.datasets, source.kind)
     parts: list[dict[str, bool]] = [{"train": True}, {"train": False}] if len(source.counts) == 2 else [{}]
-    folder = Path(data_dir or files.cache_folder() / "data" / name)
     if data_dir is None:
-        _download(name, kind, folder, parts)
-    readers = [_reader(name, kind, folder, part) for part in parts]
+        readers = _downloaded(name, kind, files.cache_folder() / "data" / name, parts)
+    else:
+        readers = [_present(name, kind, Path(data_dir), part) for part in parts]
     return _dataset(name, source, readers, getattr(kind, "classes", ()))
 
 
@@ -128,7 +129,7 @@ def event_picture(
     return picture
 
 
-def _reader(name: str, kind: Any, folder: Path, part: dict[str, bool]) -> Any:
+def _present(name: str, kind: Any, folder: Path, part: dict[str, bool]) -> Any:
     """Tonic's reader of the recordings in a folder, which may be a part of them and lack the archive."""
     # tonic takes its folder's name from that of the class.
     partial = type(kind.__name__, (kind,), dict(_check_exists=lambda self: True))
@@ -143,29 +144,34 @@ def _reader(name: str, kind: Any, folder: Path, part: dict[str, bool]) -> Any:
     return reader
 
 
-def _download(name: str, kind: Any, folder: Path, parts: list[dict[str, bool]]) -> None:
-    """Lets tonic download and unpack missing recordings; other processes wait meanwhile.
+def _downloaded(name: str, kind: Any, folder: Path, parts: list[dict[str, bool]]) -> list[Any]:
+    """Tonic's readers of all recordings, downloaded if need be; other processes wait meanwhile.
 
     Tonic takes a folder with a part of the recordings for whole, so a marker says that they were all unpacked.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     unpacked = folder / kind.__name__
     marker = unpacked / ".whole"
-    folder.mkdir(parents=True, exist_ok=True)
-    with files.lock(folder, waiting=f"waiting for another download of {name}"):
-        if marker.exists():
-            return
-        for path in unpacked.glob("*/"):  # but not the archives, which tonic checks
-            shutil.rmtree(path)
-        try:
-            with contextlib.redirect_stdout(sys.stderr):
-                for part in parts:
-                    kind(str(folder), **part)
-        except Exception as error:  # of the net, of archives, of checksums
-            raise DownloadError(
-                f"{name} cannot be downloaded into {folder} ({error}): try again with a network, or name the folder "
-                f"that holds {kind.__name__} with `data_dir` (--data_dir)"
-            ) from error
+    waiting = functools.cache(lambda: print(f"waiting for another download of {name}", file=sys.stderr))  # said once
+    with files.lock(folder, waiting):
+        if not marker.exists():
+            for path in unpacked.glob("*/"):  # but not the archives, which tonic checks
+                shutil.rmtree(path)
+        readers = [_tonic(name, kind, folder, part) for part in parts]
         marker.touch()
+    return readers
+
+
+def _tonic(name: str, kind: Any, folder: Path, part: dict[str, bool]) -> Any:
+    """Tonic's reader, which downloads and unpacks missing files."""
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            return kind(str(folder), **part)
+    except Exception as error:  # of the net, of archives, of checksums
+        raise DownloadError(
+            f"{name} cannot be downloaded into {folder} ({error}): try again with a network, or name the folder that "
+            f"holds {kind.__name__} with `data_dir` (--data_dir)"
+        ) from error
 
 
 def _read(reader: Any, classes: list[str], source: _Recordings) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 """Data sets that are folders of pictures, a folder for each class, or a .zip file of that."""
 
+import contextlib
 import math
 import os
 import re
@@ -13,11 +14,11 @@ import numpy as np
 from tqdm import tqdm
 
 from snnjax.core import checks
-from snnjax.core.errors import InputError, printable
+from snnjax.core.errors import InputError, printable, wrong_type
 from snnjax.data.dataset import Dataset
 from snnjax.data.layout import Layout, Part, Source, arranged, opened
 from snnjax.data.names import composed, natural, some
-from snnjax.data.pictures import MUCH, Picture, cut, decode, has_colour
+from snnjax.data.pictures import MUCH, Picture, cut, decode, depth_note, has_colour
 
 SIZE = 32  # rows and columns by default
 LARGEST_SIZE = 4096  # rows and columns
@@ -53,7 +54,7 @@ def picture_folder(
     Args:
       data_dir: the folder or .zip file.
       size: rows and columns of the images, or one number for both. Pictures are resized keeping their proportions and
-        cropped to their middle. None: the pictures' own, if a hundred of them are equal and at most 512; else 32.
+        cropped to their middle. None: the pictures' own, if all are equal and at most 512; else 32.
       colour: whether images have colour, (H, W, 3), or are grey, (H, W). None: as most pictures.
       group: a regular expression that finds in the name of a picture's file, without folders, the group that it is of,
         such as an object or a person: its first group in parentheses, or else all that it matches. Pictures with the
@@ -74,6 +75,8 @@ def picture_folder(
         warnings.filterwarnings("ignore", module=r"(PIL|joblib)\.")  # of oddities in files; unused pictures
         try:
             layout = arranged(source.names, test_only, pattern)
+            if source.broken:
+                layout.notes.append(f"links that lead nowhere are left out: {some(source.broken)}")
             return _dataset(composed(path.resolve().name).removesuffix(".zip"), source, layout, pair, colour)
         except InputError as error:
             raise InputError(f"`data_dir` {path}: {error}") from error
@@ -86,20 +89,20 @@ def _dataset(name: str, source: Source, layout: Layout, size: Size | None, colou
     if colour is None:
         colour = _is_coloured(sample, notes)
     planes: tuple[int, ...] = (3,) if colour else ()
-    if size is None and (size := _common_size(sample)) is None:
-        size = (SIZE, SIZE)
-        notes.append(f"pictures of several sizes or large ones are taken as {SIZE}x{SIZE}: {OTHER_SIZE}")
-    read = _read(source, layout.parts, (*size, *planes), notes)
+    common = _common_size(sample) if size is None else None
+    read = _read(source, layout.parts, (*common, *planes), notes, same_size=True) if common else []
+    if not read:
+        if size is None:
+            notes.append(f"pictures of several sizes or large ones are taken as {SIZE}x{SIZE}: {OTHER_SIZE}")
+        read = _read(source, layout.parts, (*(size or (SIZE, SIZE)), *planes), notes)
     for part, kept in zip(layout.parts, read, strict=True):
         if lost := [layout.classes[label] for label in np.setdiff1d(part.labels, kept.labels)]:
             notes.append(f"no {WORDS[part.purpose]} picture of {some(lost)} can be read")
             if part.purpose == "train" or not kept.names:
                 raise InputError("; ".join(notes[-2:]))
-    if layout.groups:
-        texts = [layout.group_names[layout.groups[name]] for part in read for name in part.names]
-        several = sorted({*texts}, key=natural)
-        examples = " and ".join(f"'{printable(text)}'" for text in several[:2])
-        notes.append(f"{len(texts):,} pictures are of {len(several):,} groups, such as {examples}")
+    if layout.group_names:
+        names = [name for part in read for name in part.names]
+        notes.append(_grouped([layout.groups[name] for name in names], layout.group_names))
     if len(read) == 1:  # for testing only
         read.append(read[0]._replace(purpose="train"))
     fields: dict[str, Any] = {}
@@ -112,7 +115,19 @@ def _dataset(name: str, source: Source, layout: Layout, size: Size | None, colou
     return Dataset(name, **fields, class_names=tuple(layout.classes), notes=tuple(notes))
 
 
-def _compiled(group: str) -> re.Pattern[str]:
+def _grouped(numbers: list[int], names: dict[int, str]) -> str:
+    """A note on the groups of the pictures that were read, given the number of each one's, and the groups' names."""
+    texts = sorted({names[number] for number in numbers if number in names}, key=natural)
+    alone = len(np.setdiff1d(numbers, [*names]))
+    examples = " and ".join(f"'{printable(name)}'" for name in texts[:2])
+    ending = f"; {alone:,} that `group` does not match are groups of their own" if alone else ""
+    such = f", such as {examples}" if examples else ""
+    return f"{len(numbers) - alone:,} pictures are of {len(texts):,} group{'s' * (len(texts) != 1)}{such}{ending}"
+
+
+def _compiled(group: Any) -> re.Pattern[str]:
+    if not isinstance(group, str):
+        raise wrong_type("group", "a regular expression", group)
     try:
         return re.compile(group)
     except re.error as error:
@@ -145,28 +160,45 @@ def _common_size(sample: list[Picture]) -> Size | None:
     return sizes.pop() if len(sizes) == 1 and max(map(max, sizes)) <= LARGEST_KEPT else None
 
 
-def _read(source: Source, parts: list[Part], shape: tuple[int, ...], notes: list[str]) -> list[Part]:
-    """The readable pictures of each part, with their images; the last of the notes is on unreadable ones."""
+def _read(
+    source: Source, parts: list[Part], shape: tuple[int, ...], notes: list[str], same_size: bool = False
+) -> list[Part]:
+    """The readable pictures of each part, with their images; the last of the notes is on unreadable ones.
+
+    With `same_size`, returns nothing once a picture has another size than `shape`.
+    """
     read = []
     sizes: list[Size] = []
     changes: list[str] = []
+    largest: list[int] = []
     faults: list[str] = []
     total = sum(len(part.names) for part in parts)
     with tqdm(desc="reading pictures", total=total, leave=False, disable=None) as bar:
         for part in parts:
-            images = np.empty((len(part.names), *shape), np.uint8)
+            count = len(part.names)
+            try:
+                images = np.empty((count, *shape), np.uint8)
+            except MemoryError as error:
+                raise InputError(f"{count} pictures of {shape} need too much memory: choose a `size`") from error
             places: list[int] = []
-            for index, picture in enumerate(_decoded(source, part.names, shape)):
-                bar.update()
-                if isinstance(picture, str):
-                    faults.append(picture)
-                    continue
-                images[len(places)] = picture.pixels
-                places.append(index)
-                sizes.append(picture.size)
-                changes += picture.notes
+            with contextlib.closing(_decoded(source, part.names, shape)) as pictures:
+                for index, picture in enumerate(pictures):
+                    bar.update()
+                    if isinstance(picture, str):
+                        faults.append(picture)
+                        continue
+                    if same_size and picture.size != shape[:2]:
+                        return []
+                    images[len(places)] = picture.pixels
+                    places.append(index)
+                    sizes.append(picture.size)
+                    changes += picture.notes
+                    if picture.largest is not None:
+                        largest.append(picture.largest)
             kept = [part.names[place] for place in places]
             read.append(Part(part.purpose, kept, part.labels[places], images[: len(places)]))
+    if largest:
+        changes += [depth_note(max(largest))] * len(largest)
     notes += _notes(shape, sizes, changes, faults)
     return read
 

@@ -3,10 +3,11 @@
 import contextlib
 import functools
 import io
+import itertools
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,17 +23,19 @@ READ = (
     *(".ppm", ".pgm", ".pbm", ".pnm"),
 )
 NOT_READ = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg")  # pictures too, so that they are named, not overlooked
-TRAIN = ("train", "training")  # in any case
-TEST = ("test", "testing")
-VALIDATION = ("val", "valid", "validation")
+TRAIN, TEST, VALIDATION = ("train", "training"), ("test", "testing"), ("val", "valid", "validation")  # in any case
+MOST_ENTRIES = 5_000_000  # files and folders, at all depths
 MOST_BYTES = 1 << 28  # of a picture in a zip file, unzipped
+UTF_8, UNIX = 0x800, 3  # in a zip file: the flag that a name is UTF-8, and the system that it was written on
+MOST_RATIO, FREE = 50, 1 << 30  # bytes, unzipped, for each byte of a zip file, and bytes that any may hold
 
 
 class Source(NamedTuple):
-    """The files of a folder or .zip file."""
+    """The files of a folder or .zip file, hidden ones left out."""
 
     names: list[str]  # with / between folders; names of folders end in it
     open: Callable[[str], Path | io.BytesIO]
+    broken: Sequence[str] = ()  # names of links that lead nowhere, not as pictures are named
 
 
 class Part(NamedTuple):
@@ -50,7 +53,7 @@ class Layout(NamedTuple):
     classes: list[str]
     parts: list[Part]  # training, test and perhaps validation; or test alone
     groups: dict[str, int]  # by a picture's name the number of its group, of pictures that stay together
-    group_names: list[str]  # the text that the pictures of a group share, by its number
+    group_names: dict[int, str]  # the text that the pictures of a group share, by its number
     notes: list[str]  # on pictures left out, and the test pictures without a test folder
 
 
@@ -58,39 +61,74 @@ class Layout(NamedTuple):
 def opened(path: Path) -> Iterator[Source]:
     """The files of a folder or .zip file; FileNotFoundError if there is neither, InputError if it is something else."""
     if path.is_dir():
-        yield Source(list(_walk(path)), path.joinpath)
+        broken: list[str] = []
+        yield Source(list(itertools.islice(_walk(path, broken), MOST_ENTRIES + 1)), path.joinpath, broken)
         return
     if not path.exists():
         raise FileNotFoundError(f"`data_dir` {path}: there is no such folder or .zip file")
     with refuse_damaged(f"`data_dir` must be a folder of pictures or a .zip file of one, got {path}"):
         archive = zipfile.ZipFile(path)
     with archive:
-        yield Source(archive.namelist(), functools.partial(_unzipped, archive))
+        most = max(FREE, MOST_RATIO * path.stat().st_size)
+        if (held := sum(info.file_size for info in archive.infolist())) > most:
+            raise InputError(f"`data_dir` {path} holds {held} bytes, unzipped: at most {most} are read")
+        infos = {}
+        for info in archive.infolist():
+            parts = [part for part in _file_name(info).replace("\\", "/").split("/") if part]
+            if not any(map(_is_hidden, parts)):
+                infos["/".join(parts) + "/" * info.is_dir()] = info
+        yield Source([*infos], functools.partial(_unzipped, archive, infos))
 
 
-def _walk(folder: Path) -> Iterator[str]:
-    """The names of a folder's entries at all depths; links to folders are followed."""
-    for place, folders, names in os.walk(folder, followlinks=True):
-        above = Path(place).relative_to(folder)
-        for name in folders:
-            yield f"{(above / name).as_posix()}/"
-        for name in names:
-            yield (above / name).as_posix()
+def _file_name(info: zipfile.ZipInfo) -> str:
+    """The name of a file in a .zip file; programs on Unix write UTF-8 without saying so, which is taken for CP437."""
+    if info.flag_bits & UTF_8 or info.create_system != UNIX:
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return info.filename
+
+
+def _walk(folder: Path, broken: list[str], above: str = "", outer: tuple[Path, ...] = ()) -> Iterator[str]:
+    """The names of a folder's entries, links followed unless they lead to a folder that contains them.
+
+    A link that leads nowhere is a picture, an unreadable one, if it is named so; otherwise it is added to `broken`.
+    """
+    if (real := folder.resolve()) in outer:
+        return
+    with os.scandir(folder) as entries:
+        visible = [entry for entry in entries if not _is_hidden(entry.name)]
+    for entry in visible:
+        name = above + entry.name
+        if entry.is_dir():
+            yield f"{name}/"
+            yield from _walk(folder / entry.name, broken, f"{name}/", (*outer, real))
+        elif entry.is_file():
+            yield name
+        elif os.path.exists(entry.path):  # a pipe or device
+            continue
+        elif _is_picture(name):
+            yield name
+        else:
+            broken.append(name)
 
 
 def _is_picture(name: str) -> bool:
-    return name.lower().endswith((*READ, *NOT_READ)) and not _is_hidden(name)
+    return name.lower().endswith((*READ, *NOT_READ))
 
 
 def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+    return name.startswith(".") or name == "__MACOSX"
 
 
-def _unzipped(archive: zipfile.ZipFile, name: str) -> io.BytesIO:
-    held = archive.getinfo(name).file_size
-    if held > MOST_BYTES:
+def _unzipped(archive: zipfile.ZipFile, infos: dict[str, zipfile.ZipInfo], name: str) -> io.BytesIO:
+    info = infos[name]
+    if (held := info.file_size) > MOST_BYTES:
         raise InputError(f"cannot be read: it holds {held} bytes, unzipped, at most {MOST_BYTES} are read")
-    with archive.open(name) as file:
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # no limit holds for the others
+        raise InputError(f"cannot be read: its compression, number {info.compress_type}, is none that is read")
+    with archive.open(info) as file:
         return io.BytesIO(file.read(held))  # no more, even where the archive holds more than it says
 
 
@@ -108,6 +146,9 @@ def arranged(names: list[str], test_only: bool = False, group: re.Pattern[str] |
     names of files which pictures stay together. InputError where there are no two classes, others for testing
     than for training, or no picture that `group` matches.
     """
+    if len(names) > MOST_ENTRIES:
+        advice = "name the folder that holds the pictures alone"
+        raise InputError(f"it holds more than {MOST_ENTRIES:,} files and folders: {advice}")
     pictures = list(filter(_is_picture, names))
     if not pictures:
         raise InputError(f"there are no pictures in it ({', '.join(READ)})")
@@ -120,16 +161,15 @@ def arranged(names: list[str], test_only: bool = False, group: re.Pattern[str] |
         sets = [_by_class(files, depth, notes)]
     classes = sorted(checked(sets[0]), key=natural)
     for top, part in zip(used[1:], sets[1:], strict=True):
-        if differ := sorted(sets[0].keys() ^ part.keys(), key=natural):
-            raise InputError(f"{used[0]}/ and {top}/ must hold folders of the same classes, one lacks {some(differ)}")
+        _check_same_classes(used[0], sets[0], top, part)
     if len(classes) < 2:
         got = f"those of one: {classes[0]}" if classes else "pictures in no class's folder"
         raise InputError(f"it must hold a folder of pictures for each of several classes, got {got}")
-    folders = (composed(name[:-1]).split("/") for name in names if name.endswith("/") and not _is_hidden(name[:-1]))
+    folders = (composed(name[:-1]).split("/") for name in names if name.endswith("/"))
     if empty := sorted({path[depth] for path in folders if len(path) == depth + 1} - {*classes}, key=natural):
         notes.append(f"folders without pictures are left out: {some(empty)}")
     groups: dict[str, int] = {}
-    group_names: list[str] = []
+    group_names: dict[int, str] = {}
     if group is not None and not test_only:
         groups, group_names = _number_groups(files, group)
     rng = np.random.default_rng(0)
@@ -182,22 +222,35 @@ def _by_class(files: list[_File], depth: int, notes: list[str]) -> dict[str, lis
     return classes
 
 
-def _number_groups(files: list[_File], group: re.Pattern[str]) -> tuple[dict[str, int], list[str]]:
-    """The number of each picture's group, by the picture's name, and the text of each group.
+def _check_same_classes(train: str, first: dict[str, list[str]], other: str, second: dict[str, list[str]]) -> None:
+    """Raises InputError that names the classes which one of two parts lacks."""
+    if first.keys() == second.keys():
+        return
+    if not second:
+        ending = f"without {other}/, a fifth of {train}/ is for testing"
+        raise InputError(f"{other}/ must hold a folder for each class as {train}/ does, it has none; {ending}")
+    lacking = ((train, second.keys() - first.keys()), (other, first.keys() - second.keys()))
+    words = [f"{top}/ lacks {some(sorted(names, key=natural))}" for top, names in lacking if names]
+    raise InputError(f"{train}/ and {other}/ must hold folders of the same classes: {', '.join(words)}")
 
-    A picture whose file name does not match is a group of its own, whose text is the picture's name.
+
+def _number_groups(files: list[_File], group: re.Pattern[str]) -> tuple[dict[str, int], dict[int, str]]:
+    """The number of each picture's group, by the picture's name, and the text of each group, by its number.
+
+    A picture whose file name does not match is a group of its own, without a text.
     """
-    numbers: dict[str, int] = {}
+    numbers: dict[tuple[bool, str], int] = {}
     by_name: dict[str, int] = {}
     for file in files:
         match = group.search(file.path[-1])
         text = match and match[1 if group.groups else 0]
-        key = file.name if text is None else text
+        key = (False, file.name) if text is None else (True, text)
         by_name[file.name] = numbers.setdefault(key, len(numbers))
-    if numbers == by_name:
+    texts = {number: text for (matches, text), number in numbers.items() if matches}
+    if not texts:
         name = printable(files[0].path[-1])
         raise InputError(f"`group` '{group.pattern}' matches no picture's file name, such as '{name}'")
-    return by_name, list(numbers)
+    return by_name, texts
 
 
 def _set_fifth_apart(classes: list[str], pictures: list[list[str]], groups: dict[str, int]) -> list[list[list[str]]]:

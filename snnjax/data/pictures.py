@@ -30,6 +30,16 @@ class Picture(NamedTuple):
     pixels: np.ndarray  # (H, W) or (H, W, 3) uint8
     size: tuple[int, int]  # rows and columns that it had, upright
     notes: list[str]  # on changes to its pixels
+    largest: int | None = None  # value in a file of more than 8 bits a pixel
+
+
+class Opened(NamedTuple):
+    """A picture as a file has it."""
+
+    image: Any  # of Pillow, upright
+    size: tuple[int, int]  # rows and columns, upright
+    notes: list[str]  # on changes to its pixels
+    largest: int | None  # value in a file of more than 8 bits a pixel
 
 
 def decode(file: Path | io.BytesIO, shape: tuple[int, ...]) -> Picture:
@@ -42,13 +52,13 @@ def decode(file: Path | io.BytesIO, shape: tuple[int, ...]) -> Picture:
 
     height, width = shape[:2]
     with _refused():
-        whole, size, notes = _opened(file, 2 * max(height, width))
-        plain = whole.convert("RGB" if len(shape) == 3 else "L")
+        opened = _opened(file, 2 * max(height, width))
+        plain = opened.image.convert("RGB" if len(shape) == 3 else "L")
         if plain.size != (width, height):
             smaller = plain.width >= width and plain.height >= height
             how = Image.Resampling.BOX if smaller else Image.Resampling.BILINEAR
             plain = ImageOps.fit(plain, (width, height), how)
-        return Picture(np.asarray(plain), size, notes)
+        return Picture(np.asarray(plain), opened.size, opened.notes, opened.largest)
 
 
 @contextlib.contextmanager
@@ -66,8 +76,8 @@ def _refused() -> Iterator[None]:
         raise InputError(f"cannot be read: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 
-def _opened(file: Path | io.BytesIO, least: int, behind: str = "black") -> tuple[Any, tuple[int, int], list[str]]:
-    """The first picture in a file, of Pillow and upright, its rows and columns there, and notes on changes to it.
+def _opened(file: Path | io.BytesIO, least: int, behind: str = "black") -> Opened:
+    """The first picture in a file.
 
     A large JPEG is decoded at a fraction of its size, of `least` rows and columns at least. Transparent pixels show
     the colour `behind`: black, or as "contrast" white where what is opaque is dark.
@@ -87,11 +97,13 @@ def _opened(file: Path | io.BytesIO, least: int, behind: str = "black") -> tuple
         transparent = image.has_transparency_data
         image.draft(None, (least,) * 2)
         whole = ImageOps.exif_transpose(image)
+    largest = None
     if whole.mode.startswith("I"):
-        whole = Image.fromarray((np.asarray(whole).clip(0, 65535) // 257).astype(np.uint8))
-        deep = True
-    if deep:  # in colour, Pillow reads the upper bytes alone
-        notes.append("16 bits a pixel taken as 8")
+        values = np.asarray(whole).astype(np.int64)
+        largest = int(values.max())
+        whole = Image.fromarray((values.clip(0, 65535) // 257).astype(np.uint8))
+    elif deep:  # in colour: Pillow reads the upper bytes alone
+        largest = 256 * int(np.asarray(whole.convert("RGB")).max()) + 255
     if transparent and np.asarray(whole := whole.convert("RGBA"))[..., 3].min() < 255:
         if behind == "contrast":
             planes = np.asarray(whole.convert("LA"))
@@ -101,7 +113,21 @@ def _opened(file: Path | io.BytesIO, least: int, behind: str = "black") -> tuple
         notes.append(f"transparent pixels taken as {behind}")
     if whole.mode in ("LAB", "HSV"):
         whole = whole.convert("RGB")  # the only way to grey
-    return whole, size, notes
+    return Opened(whole, size, notes, largest)
+
+
+def depth_note(largest: int) -> str:
+    """A note on files of more than 8 bits a pixel, given the largest value in them."""
+    taken = "16 bits a pixel taken as 8"
+    if largest > 65535:
+        return f"{taken}, larger values as white: the largest is {largest:,}"
+    if largest > 4095:
+        return taken
+    if largest < 256:
+        look = "they become black: if values have 8 bits, save them with 8 bits a pixel"
+    else:
+        look = "they become nearly black: if values have 12 bits, divide them by 16, save them with 8 bits a pixel"
+    return f"{taken}: no value exceeds {largest:,} of 65,535, so {look}"
 
 
 def read_picture(path: Path | str, shape: tuple[int, ...], invert: bool = False) -> tuple[np.ndarray, list[str]]:
@@ -130,9 +156,12 @@ def _read(path: Path, decoder: Callable[[Path], Picture]) -> Picture:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")  # of oddities in files, and of sizes that are refused
         try:
-            return decoder(path)
+            picture = decoder(path)
         except InputError as error:
             raise InputError(f"{path} {error}") from error
+    if picture.largest is not None:
+        picture.notes.append(depth_note(picture.largest))
+    return picture
 
 
 def read_handwriting(path: Path | str, invert: bool = False) -> tuple[np.ndarray, list[str]]:
@@ -162,8 +191,8 @@ def read_handwriting(path: Path | str, invert: bool = False) -> tuple[np.ndarray
 def _decode_grey(file: Path) -> Picture:
     """Reads an image file in grey, at its size."""
     with _refused():
-        whole, size, notes = _opened(file, HANDWRITING, behind="contrast")
-        return Picture(np.asarray(whole.convert("L")), size, notes)
+        opened = _opened(file, HANDWRITING, behind="contrast")
+        return Picture(np.asarray(opened.image.convert("L")), opened.size, opened.notes, opened.largest)
 
 
 def _ink(pixels: np.ndarray) -> np.ndarray:

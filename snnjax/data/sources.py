@@ -10,7 +10,7 @@ import numpy as np
 from snnjax.core import files
 from snnjax.core.errors import DownloadError, InputError, MissingPackageError, nearest, unknown, wrong_type
 from snnjax.data import readers
-from snnjax.data.catalogue import CATALOGUE, DATASETS, Published
+from snnjax.data.catalogue import CATALOGUE, DATASETS, Progress, Published
 from snnjax.data.dataset import ARRAYS, FILES, UNLABELLED, VALIDATION, Dataset
 from snnjax.data.events import RECORDINGS, recordings
 from snnjax.data.folder import picture_folder
@@ -98,14 +98,18 @@ def find(name: str) -> Location:
     return Location("tensorflow-datasets", folder) if _is_prepared(name, folder) else Location("absent")
 
 
-def fetch(name: str) -> Path:
+def fetch(name: str, *, mirror: str | None = None, progress: Progress | None = None) -> Path:
     """Downloads a set's files that the cache lacks, each checked by SHA-256, and returns their folder.
 
-    `name` is one of `DATASETS` but digits. The environment variable SNNJAX_MIRROR may be an address that is tried
-    before the published ones: mnist's files lie at $SNNJAX_MIRROR/mnist/, EMNIST's at $SNNJAX_MIRROR/emnist/.
+    Args:
+      name: one of `DATASETS` but digits.
+      mirror: address tried before the published ones: mnist's files lie at MIRROR/mnist/, EMNIST's at
+        MIRROR/emnist/. By default that in the environment variable SNNJAX_MIRROR.
+      progress: receives a file's name, the bytes received so far, and all its bytes; by default there are bars on the
+        error stream if that is a terminal.
 
-    Raises InputError for an unknown name or a bad mirror, DownloadError if no mirror gives a file, other OSError if
-    there can be no cache.
+    Raises InputError for an unknown name or a bad `mirror`, DownloadError if no mirror gives a file, other OSError if
+    nothing can be written.
     """
     from snnjax.data.download import download
 
@@ -115,7 +119,7 @@ def fetch(name: str) -> Path:
         raise InputError(f"{name} needs no download")
     folder = _cached(published)
     try:
-        download(published, folder)
+        download(published, folder, mirror=mirror, progress=progress)
     except DownloadError as error:
         needed = ", ".join(CATALOGUE[name].files)
         advice = f"put {needed} (each may end in .gz) into a folder and name it with `data_dir` (--data_dir)"

@@ -1,24 +1,44 @@
 """Images to take or hold out of a data set: the same share of each class, and groups kept together."""
 
+from typing import Any
+
 import numpy as np
 
+from snnjax.core.errors import InputError, InputTypeError, shown
+from snnjax.data.names import natural, some
 
-def relabel(train: np.ndarray, *others: np.ndarray) -> tuple[tuple[np.ndarray, ...], tuple[str, ...]]:
+
+def relabel(*labels: Any) -> tuple[tuple[np.ndarray, ...], tuple[str, ...]]:
     """Numbers the classes of labels from 0 without gaps.
 
     Args:
-      train: (N,) integers or text, of training: it has all classes.
-      others: the same of other images.
+      labels: (N,) integers or text; the first array is of training and has all classes.
 
-    Returns all as int32 of 0..C-1 in the order of the old labels, and the names of the C classes, the old labels as
-    text: `(train, test), names = relabel(train, test)`, then `Dataset(..., class_names=names)`. Raises ValueError where
+    Returns them as int32 of 0..C-1 in the order of the old labels, and the names of the C classes, the old labels as
+    text: `(train, test), names = relabel(train, test)`, then `Dataset(..., class_names=names)`. Raises InputError where
     others have classes that the first have not.
     """
-    from sklearn.preprocessing import LabelEncoder
+    arrays = [_label_array(x) for x in labels]
+    if not arrays or len(arrays[0]) == 0:
+        raise InputError("`labels` must be of at least one image, got none")
+    if len({array.dtype.kind == "U" for array in arrays}) > 1:
+        raise InputTypeError("`labels` must all be integers, or all text, got both")
+    values = np.unique(arrays[0])
+    if values.dtype.kind == "U":
+        values = np.array(sorted(values.tolist(), key=natural))
+    for array in arrays[1:]:
+        if unknown := [str(label) for label in np.setdiff1d(array, values)]:
+            raise InputError(f"`labels` of training must have all classes, they lack {some(unknown)}")
+    sorting = np.argsort(values)
+    numbers = (sorting[np.searchsorted(values, array, sorter=sorting)].astype(np.int32) for array in arrays)
+    return tuple(numbers), tuple(map(str, values.tolist()))
 
-    encoder = LabelEncoder().fit(train)
-    numbers = [encoder.transform(labels).astype(np.int32) for labels in (train, *others)]
-    return tuple(numbers), tuple(map(str, encoder.classes_.tolist()))
+
+def _label_array(labels: Any) -> np.ndarray:
+    array = np.asanyarray(labels)
+    if array.dtype.kind not in "uibU" or array.ndim != 1 or isinstance(array, np.ma.MaskedArray):
+        raise InputTypeError(f"`labels` must be (N,) integers or text, got {shown(labels)} of {array.dtype}")
+    return array
 
 
 def stratified_indices(labels: np.ndarray, count: int, rng: np.random.Generator | None = None) -> np.ndarray:
@@ -79,29 +99,35 @@ def hold_out_groups(labels: np.ndarray, groups: np.ndarray, share: float, rng: n
     Of each class at least one group is held out and one is left, where that is possible.
     """
     names, group_of = np.unique(groups, return_inverse=True)
-    counts = np.zeros((len(names), labels.max() + 1), int)
-    np.add.at(counts, (group_of, labels), 1)
-    sizes = counts.sum(axis=0)
+    pairs, counts = np.unique(np.stack([group_of, labels]), axis=1, return_counts=True)
+    sizes = np.bincount(labels)
+    starts = np.searchsorted(pairs[0], np.arange(len(names) + 1))
+    kept = sizes.copy()
     held = np.zeros(len(sizes))
     chosen = np.zeros(len(names), bool)
+    order = rng.permutation(len(names))
+
+    def of(group: int) -> tuple[np.ndarray, np.ndarray]:
+        """The classes of a group, and how many of its images are of each."""
+        part = slice(starts[group], starts[group + 1])
+        return pairs[1, part], counts[part]
 
     def take(group: int) -> None:
-        held[:] += counts[group]
+        classes, count = of(group)
+        kept[classes] -= count
+        held[classes] += count
         chosen[group] = True
 
     def is_free(group: int) -> bool:
-        """Whether images of each of its classes would be left."""
-        count = counts[group]
-        return not chosen[group] and bool(np.all((sizes - held > count) | (count == 0)))
+        classes, count = of(group)
+        return not chosen[group] and bool(np.all(kept[classes] > count))
 
-    for group in rng.permutation(len(names)):
-        there = counts[group] > 0
-        count = counts[group, there]
-        lacking = share * sizes[there] - held[there]
+    for group in order:
+        classes, count = of(group)
+        lacking = share * sizes[classes] - held[classes]
         if is_free(group) and np.abs(lacking - count).sum() < np.abs(lacking).sum():
             take(group)
-    for label in np.flatnonzero(sizes):
-        free = [group for group in np.flatnonzero(counts[:, label]).tolist() if is_free(group)]
-        if held[label] == 0 and free:
-            take(min(free, key=lambda group: counts[group].sum()))
+    for label in np.flatnonzero(sizes > 0):
+        if held[label] == 0 and (free := [group for group in pairs[0, pairs[1] == label] if is_free(group)]):
+            take(min(free, key=lambda group: of(group)[1].sum()))
     return chosen[group_of]

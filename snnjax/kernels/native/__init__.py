@@ -100,7 +100,7 @@ def _library() -> Path:
     path = cache_folder() / f"kernels-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.so"
     digest = path.with_suffix(".sha256")
     if not _is_sound(path, digest):
-        with lock(path.parent, waiting=""):
+        with lock(path.parent, waiting=lambda: None):
             if not _is_sound(path, digest):  # no other program has compiled it meanwhile
                 _build(path, digest)
     return path
