@@ -1,13 +1,9 @@
 """Inhibition, winners, and their learning by STDP."""
 
-from unittest import mock
-
-import jax
 import judge
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from jax import lax
 from test_neurons import assert_spikes
 
 from snnjax import kernels
@@ -18,7 +14,7 @@ MAPS = [
     ((4, 4, 3), 5, 3),
     ((6, 5, 4), 15, 8),
     ((5, 1, 1), 1, 17),
-]  # shape, T, k; accelerators find more than 16 winners in a loop
+]  # shape, T, k
 
 
 @st.composite
@@ -36,13 +32,6 @@ def neurons(winners):
     number = int((feature >= 0).sum())
     assert np.asarray(winners.valid)[:number].all()
     return [tuple(map(int, place)) for place in zip(feature[:number], row[:number], column[:number], strict=True)]
-
-
-@jax.jit(static_argnames=("k", "time_steps"))
-def k_winners_on_an_accelerator(spikes, **settings):
-    """By the kernels for other platforms than a CPU."""
-    with mock.patch.object(lax, "platform_dependent", lambda *given, default, **_: default(*given)):
-        return k_winners.__wrapped__(spikes, **settings)
 
 
 @given(cases())
@@ -63,15 +52,15 @@ def test_inhibition(case):
 
 @given(cases(), st.integers(0, 3))
 def test_winners(case, radius):
-    """Of all neurons, and of what pointwise inhibition leaves, on CPUs and accelerators."""
+    """Of all neurons, and of what pointwise inhibition leaves."""
     latency, potential, time_steps, k = case
     settings = dict(k=k, radius=radius, time_steps=time_steps)
     spikes = Spikes(latency, potential)
     expected = judge.k_winners(latency, potential, **settings)
     won = [latency[neuron] for neuron in expected]
-    for winners in (k_winners(spikes, **settings), k_winners_on_an_accelerator(spikes, **settings)):
-        assert neurons(winners) == expected
-        assert winners.latency.tolist() == won + [time_steps] * (k - len(won))
+    winners = k_winners(spikes, **settings)
+    assert neurons(winners) == expected
+    assert winners.latency.tolist() == won + [time_steps] * (k - len(won))
     places = strongest_feature(spikes, time_steps=time_steps)
     left = judge.pointwise_inhibition(latency, potential, time_steps)
     assert neurons(k_winners(places, **settings)) == judge.k_winners(*left, **settings)

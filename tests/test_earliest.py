@@ -97,11 +97,8 @@ def test_only_learning_drops_features():
     assert first["train"] != plain["train"] or second["train"] != plain["train"]
 
 
-@pytest.mark.parametrize("device", ["CPU", "accelerator"])
-def test_the_earliest_neuron_wins_within_its_step_too(device, monkeypatch):
+def test_the_earliest_neuron_wins_within_its_step_too():
     """By its time, not by its potential; another class's neurons do not count."""
-    if device == "accelerator":
-        monkeypatch.setattr(jax.lax, "platform_dependent", lambda *given, default, **_: default(*given))
     layer = Layer(Conv(4, 1), np.zeros((4, 1, 1, 1)), T, XLA, classes=2, timed=True)
     program = jax.jit(lambda *given: winner_of_class(*given))
 

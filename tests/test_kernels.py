@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from snnjax import kernels
-from snnjax.kernels import PositionSpikes, Spikes, Winners, exact, neurons, plasticity
+from snnjax.kernels import PositionSpikes, Spikes, Winners, exact, neurons
 from snnjax.kernels.neurons import MANY_STEPS
 
 RNG = np.random.default_rng(0)
@@ -52,7 +52,6 @@ KERNELS = {
     "fire": (kernels.fire, "potentials threshold", {}),
     "fire at the last step": (kernels.fire, "potentials", dict(threshold=None)),
     "integrate_and_fire": (kernels.integrate_and_fire, "latency weights threshold", STEPS),
-    "first_spikes": (neurons.first_spikes, "latency weights threshold", STEPS),
     "latencies": (neurons.latencies, "latency weights threshold", STEPS),
     "latencies, many steps": (neurons.latencies, "latency weights threshold", dict(time_steps=MANY_STEPS + 1)),
     "timed_spikes": (kernels.timed_spikes, "latency weights threshold", dict(fractional=True, **STEPS)),
@@ -62,7 +61,6 @@ KERNELS = {
     "k_winners": (kernels.k_winners, "spikes", COMPETITION),
     "k_winners of places": (lambda places: kernels.k_winners(places, **COMPETITION), "places", {}),
     "stdp": (kernels.stdp, "weights latency winners rates bounds", LEARNING),
-    "learned_rows": (plasticity.learned_rows, "rows latency winners rates bounds", LEARNING),
     "set_rows": (kernels.set_rows, "weights winners rows", {}),
 }
 """Kernels with the arguments that come in batches, and settings."""
@@ -93,8 +91,6 @@ WRONG = [  # the arguments that a kernel has, a wrong one made of the last of th
     ("weights", lambda x: x.astype(int), TypeError, "`weights`.*dtype int"),
     ("weights", lambda x: x[:, :1], ValueError, "channels of `weights`, got 2"),
     ("weights", lambda x: np.tile(x, 2), ValueError, "`weights`.*6x5, got 3x6"),
-    ("rows", lambda x: x[0], ValueError, r"`rows`.*shape \(2, 3, 3\)"),
-    ("rows", lambda x: x[:2], ValueError, r"`rows`.*`winners`, got \(2, 2, 3, 3\)"),
     ("potentials", lambda x: x[0], ValueError, r"`potentials`.*shape \(4, 4, 3\)"),
     ("threshold", lambda x: float("nan"), ValueError, "`threshold`.*got nan"),
     ("threshold", lambda x: np.ones(5, np.float32), ValueError, r"`threshold`.*shape \(5,\)"),

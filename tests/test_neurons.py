@@ -83,17 +83,6 @@ def test_potentials_and_spikes_are_those_of_the_judge(layer):
     assert found.time.dtype == np.float32
 
 
-@given(judge.layers())
-def test_first_spikes_are_what_pointwise_inhibition_leaves(layer):
-    steps = layer.geometry.time_steps
-    spikes = judge.fire(judge.potentials(layer.latency, layer.weights, steps, layer.geometry.stride), layer.threshold)
-    latency, potential = judge.pointwise_inhibition(*spikes, steps)
-    first = neurons.first_spikes(layer.latency, layer.weights, **settings_of(layer, layer.threshold))
-    assert_spikes(first, (latency.min(axis=0), potential.max(axis=0)))
-    fired = latency.min(axis=0) < steps
-    np.testing.assert_array_equal(np.asarray(first.feature)[fired], latency.argmin(axis=0)[fired])
-
-
 @pytest.mark.parametrize(
     ("images", "size", "kernel", "padding", "stride"),
     [
@@ -113,16 +102,6 @@ def test_final_potentials_of_a_block(images, size, kernel, padding, stride):
         expected = judge.potentials(padded, weights, 1, stride)[0]
         np.testing.assert_array_equal(potential, expected)
         np.testing.assert_array_equal(neurons.final_potentials(padded == 0, weights, stride=stride), expected)
-
-
-@pytest.mark.parametrize("time_steps", [16, 17, 300])
-def test_the_search_reaches_every_step(time_steps):
-    """Settings may be NumPy's numbers."""
-    latency = np.arange(time_steps + 1, dtype=np.uint16)[None, None]
-    settings = dict(threshold=np.float64(0.5), time_steps=np.int64(time_steps))
-    first = neurons.first_spikes(latency, np.ones((1, 1, 1, 1), np.float32), **settings)
-    np.testing.assert_array_equal(first.latency, latency[0])
-    np.testing.assert_array_equal(first.potential, latency[0] < time_steps)
 
 
 def test_a_spike_at_the_end_of_the_last_step_is_no_silence():

@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_competition import neurons
 
-from snnjax.kernels import k_winners
+from snnjax.kernels import integrate_and_fire, k_winners, strongest_feature
 from snnjax.kernels.competition import early_winners
-from snnjax.kernels.neurons import first_spikes
 
 RNG = np.random.default_rng(0)
 LATENCY = RNG.integers(0, 6, (3, 2, 6, 5), np.uint8)
@@ -47,7 +46,12 @@ def test_many_positions_a_few_at_a_time(threshold):
     weights = np.float32(rng.integers(0, 65, (300, 3, 3, 3)) / 64)
     options = dict(k=8, radius=2, time_steps=15)
     find = jax.jit(lambda x: early_winners(x, weights, threshold=threshold, **options))
-    judged = jax.jit(lambda x: k_winners(first_spikes(x, weights, threshold=threshold, time_steps=15), **options))
+
+    @jax.jit
+    def judged(latency):
+        spikes = integrate_and_fire(latency, weights, threshold=threshold, time_steps=15)
+        return k_winners(strongest_feature(spikes, time_steps=15), **options)
+
     won = set()
     for latency in rng.integers(0, 40, (20, 3, 17, 14)).clip(max=15).astype(np.uint8):
         winners = neurons(find(latency))

@@ -1,7 +1,6 @@
 """Competition between neurons: pointwise inhibition, feature inhibition, k winners, and a search for them."""
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -12,7 +11,7 @@ from jax import lax
 from snnjax.core import checks
 from snnjax.core.checks import Number, Pair
 from snnjax.core.errors import InputError, wrong_type
-from snnjax.kernels.neurons import PositionSpikes, Spikes, above, first_at_once, product, strongest
+from snnjax.kernels.neurons import PositionSpikes, Spikes, product, strongest
 from snnjax.kernels.spikes import latency_dtype, output_size
 
 
@@ -129,58 +128,22 @@ def k_winners(spikes: Spikes | PositionSpikes, *, k: int, radius: Number, time_s
     height, width = shape[-2:]
     row, column = (lax.broadcasted_iota(jnp.int32, shape, len(shape) - axis) for axis in (2, 1))
     # The lowest place, feature, row and column in one number, wins among equals.
-    shift = (height - 1).bit_length() + (width - 1).bit_length(), (width - 1).bit_length()
-    place = (feature << shift[0]) | (row << shift[1]) | column
+    row_bits = (height - 1).bit_length()
+    column_bits = (width - 1).bit_length()
+    place = (feature << (row_bits + column_bits)) | (row << column_bits) | column
     silent = jnp.asarray(time_steps, spikes.latency.dtype)
 
-    def parts(place: jax.Array) -> tuple[jax.Array, ...]:
-        rows = (1 << (shift[0] - shift[1])) - 1
-        return place >> shift[0], (place >> shift[1]) & rows, place & ((1 << shift[1]) - 1)
-
-    def without(remaining: jax.Array, won: jax.Array) -> jax.Array:
-        won_feature, won_row, won_column = parts(won)
+    def take(latency: jax.Array, _: None) -> tuple[jax.Array, Winners]:
+        earliest = latency.min()
+        won = strongest(spikes.potential, latency == earliest, place)[1]
+        won_feature = won >> (row_bits + column_bits)
+        won_row = (won >> column_bits) & ((1 << row_bits) - 1)
+        won_column = won & ((1 << column_bits) - 1)
         near = (jnp.abs(row - won_row) <= radius) & (jnp.abs(column - won_column) <= radius) & (radius > 0)
-        return jnp.where((feature == won_feature) | near, silent, remaining)
+        winner = Winners(jnp.where(earliest < time_steps, won_feature, -1), won_row, won_column, earliest)
+        return jnp.where((feature == won_feature) | near, silent, latency), winner
 
-    def winners(earliest: jax.Array, won: jax.Array) -> Winners:
-        won_feature, won_row, won_column = parts(won)
-        return Winners(jnp.where(earliest < time_steps, won_feature, -1), won_row, won_column, earliest)
-
-    def compete(first: Any, latency: jax.Array, *neurons: jax.Array) -> Winners:
-        def take(remaining: jax.Array, _: None) -> tuple[jax.Array, Any]:
-            earliest, won = first(remaining, *neurons)
-            return without(remaining, won), (earliest, won)
-
-        return winners(*lax.scan(take, latency, length=k)[1])
-
-    def unrolled(latency: jax.Array, *neurons: jax.Array) -> Winners:
-        results: list[tuple[jax.Array, jax.Array]] = []
-        for _ in range(k):
-            # XLA would share the work between winners, but launch two kernels for each.
-            latency, results = lax.optimization_barrier((latency, results))
-            results.append(_first_at_once(functools.reduce(without, [won for _, won in results], latency), *neurons))
-        return winners(*map(jnp.stack, zip(*results, strict=True)))
-
-    # On an accelerator each kernel costs its launch, however small it is: one finds a winner.
-    at_once = unrolled if k <= _UNROLLED else functools.partial(compete, _first_at_once)
-    on_cpu = functools.partial(compete, _first)
-    return lax.platform_dependent(spikes.latency, spikes.potential, place, cpu=on_cpu, default=at_once)
-
-
-_UNROLLED = 16
-"""The most winners that are found without a loop."""
-
-
-def _first(latency: jax.Array, potential: jax.Array, index: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The step and the index of the earliest neuron, then of the strongest, then of the one of the lowest index."""
-    earliest = latency.min()
-    return earliest, strongest(potential, latency == earliest, index)[1]
-
-
-def _first_at_once(latency: jax.Array, potential: jax.Array, index: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """As `_first`, in one reduction, which takes twice as long on a CPU."""
-    earliest, _, won = first_at_once((latency, -potential, index), axes=range(latency.ndim))
-    return earliest, won
+    return lax.scan(take, spikes.latency, length=k)[1]
 
 
 @checks.kernel("k", "time_steps", "stride")
@@ -194,11 +157,11 @@ def early_winners(
     time_steps: int,
     stride: Pair = 1,
 ) -> Winners:
-    """`k_winners(first_spikes(...))` without the steps after the last winner, `Winners` of (k,), for weights >= 0.
+    """`k_winners` of `strongest_feature`, without the steps after the last winner: `Winners` of (k,), for weights >= 0.
 
     At each step it evaluates only positions that can matter: they have not fired, no winner inhibits them, and their
     inputs would suffice to cross the threshold if all weights were as large as the largest. Its loops depend on the
-    data, which suits a CPU; on an accelerator `k_winners(first_spikes(...))` is faster.
+    data, which suits a CPU alone.
     """
     checks.integer("k", k, 1)
     checks.convolution(latency, weights, time_steps=checks.time_steps(time_steps))
@@ -242,7 +205,10 @@ def _strongest_features(
     strides: tuple[int, int],
     width: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """The largest potential and its feature at the candidate positions, (P,) bool, a few at a time; -inf elsewhere."""
+    """The largest potential and its feature at the candidate positions, (P,) bool, a few at a time; -inf elsewhere.
+
+    Of thresholds (F,), potentials not above theirs count as -inf.
+    """
     size = candidates.size
     batch = min(size, max(8, _SCORES // len(weights)))
     number = lax.iota(jnp.int32, size)
@@ -256,7 +222,9 @@ def _strongest_features(
         candidates, potential, feature = state
         chosen = lax.sort(jnp.where(candidates, number, jnp.iinfo(jnp.int32).max))[:batch]
         spiked = jax.vmap(receptive_field)(jnp.minimum(chosen, size - 1)) <= now
-        tried, _ = above(product(flat, spiked.T), threshold)
+        tried = product(flat, spiked.T)
+        if np.ndim(threshold):
+            tried = jnp.where(tried > threshold[:, None], tried, -jnp.inf)
         most, lowest = strongest(tried)
         potential = potential.at[chosen].set(most, mode="drop")
         return candidates & (number > chosen[-1]), potential, feature.at[chosen].set(lowest, mode="drop")

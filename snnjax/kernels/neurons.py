@@ -6,7 +6,7 @@ All convolutions are patches (im2col) times weights: on the CPU, XLA runs a conv
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -62,36 +62,6 @@ def strongest(
     largest = potential.max(axis, keepdims=True)
     lowest = jnp.where(potential == largest, index, jnp.iinfo(jnp.int32).max).min(axis)
     return largest.reshape(lowest.shape), lowest
-
-
-def first_at_once(
-    keys: tuple[jax.Array, ...], values: tuple[jax.Array, ...] = (), *, axes: Sequence[int]
-) -> tuple[jax.Array, ...]:
-    """Keys and values of the neuron along `axes` whose keys come first, in one reduction: one kernel on an accelerator.
-
-    All are of one shape. The first key decides, among equals the next one; neurons of the same keys must be the same.
-    """
-
-    def better(one: tuple[jax.Array, ...], other: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        wins: Any = False
-        for mine, its in reversed(list(zip(one, other, strict=True))[: len(keys)]):
-            wins = (mine < its) | ((mine == its) & wins)
-        return tuple(jnp.where(wins, a, b) for a, b in zip(one, other, strict=True))
-
-    last = [jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).max for x in keys]
-    worst = [jnp.asarray(x, key.dtype) for x, key in zip(last, keys, strict=True)]
-    worst += [jnp.zeros((), x.dtype) for x in values]
-    return tuple(lax.reduce((*keys, *values), tuple(worst), better, axes))
-
-
-def above(potential: jax.Array, threshold: Any) -> tuple[jax.Array, Any]:
-    """Potentials (F, P) and the one number that potentials of neurons that fire exceed.
-
-    It is the threshold; for thresholds (F,), potentials not above theirs become -inf, and the number is -inf.
-    """
-    if np.ndim(threshold) == 0:
-        return potential, threshold
-    return jnp.where(potential > threshold[:, None], potential, -jnp.inf), -jnp.inf
 
 
 def product(weights: jax.Array, spiked: jax.Array) -> jax.Array:
@@ -168,9 +138,6 @@ def final_potentials_of_block(spiked: jax.Array, taps: jax.Array, *, padding: Pa
     # The taps that lie on the map at some position: row and column, the positions, and the inputs below it there.
     reached = [tuple(zip(*spans, strict=True)) for spans in itertools.product(*map(_spans, below, size, strides))]
 
-    if len(spiked) == 1:
-        return _all_taps_at_once(spiked[0], taps, reached, positions)[None]
-
     def by_taps(spiked: jax.Array, taps: jax.Array) -> jax.Array:
         maps = jnp.transpose(spiked, (1, 2, 3, 0)).astype(taps.dtype)  # C H W B
         total = jnp.zeros((taps.shape[2], *positions, len(spiked)), taps.dtype)
@@ -186,16 +153,6 @@ def final_potentials_of_block(spiked: jax.Array, taps: jax.Array, *, padding: Pa
 
 _MANY_TAPS = 64
 """Kernels with more taps are not unrolled: compilation would take long, and few of their taps fall on padding."""
-
-
-def _all_taps_at_once(spiked: jax.Array, taps: jax.Array, reached: list[Any], positions: tuple[int, int]) -> jax.Array:
-    """Twice the arithmetic in one product: better for one image and few features."""
-    parts = jnp.tensordot(taps, spiked.astype(taps.dtype), 1, precision=lax.Precision.HIGHEST)  # kh kw F H W
-    total = jnp.zeros((taps.shape[2], *positions), taps.dtype)
-    for tap, to, inputs in reached:
-        edges = [(span.start, count - span.stop) for span, count in zip(to, positions, strict=True)]
-        total += jnp.pad(parts[*tap, :, *inputs], [(0, 0), *edges])
-    return total
 
 
 def _spans(below: np.ndarray, size: int, stride: int) -> list[tuple[int, slice, slice]]:
@@ -351,50 +308,3 @@ def spike_times(
     time = jnp.asarray(late, jnp.float32) * (np.float32(1) / np.float32(time_steps))
     # Rounding must not make silence of a spike at the end of the last step.
     return jnp.minimum(time, np.nextafter(np.float32(1), np.float32(0)))
-
-
-@checks.kernel("time_steps", "stride")
-def first_spikes(
-    latency: jax.Array, weights: jax.Array, *, threshold: Number | None, time_steps: int, stride: Pair = 1
-) -> PositionSpikes:
-    """`strongest_feature(integrate_and_fire(...))` by search, `PositionSpikes` of (H', W'), for weights >= 0.
-
-    With such weights potentials never fall, so that all positions narrow down their earliest steps at once: one product
-    gives the potentials after up to 16 steps, so that T = 15 takes one, and T = 255 two.
-    """
-    taps, flat, shape = unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
-    checks.threshold(threshold, len(flat))
-    # Each round leaves as many steps from `first` on as lie between two steps that the round before has tried.
-    first = jnp.zeros(taps.shape[1], jnp.int32)
-    gap = 1
-    if threshold is None:
-        first = first + time_steps - 1
-        threshold = 0.0
-    else:
-        while gap * _TRIED < time_steps:
-            gap *= _TRIED
-    while True:
-        places = jnp.arange(min(_TRIED, -(-time_steps // gap)), dtype=jnp.int32)[:, None]
-        steps = jnp.minimum(first[None] + gap * (places + 1) - 1, time_steps - 1)
-        spiked = taps[:, None] <= steps.astype(taps.dtype)[None]
-        tried, limit = above(product(flat, spiked.reshape(len(taps), -1)), threshold)
-        number = lax.broadcasted_iota(jnp.int32, tried.shape, 0)
-        lowest, feature = (x.reshape(steps.shape) for x in first_at_once((-tried, number), axes=[0]))
-        largest = -lowest
-        passed = jnp.sum(~(largest > limit), axis=0, dtype=jnp.int32)
-        if gap == 1:
-            break
-        first = first + gap * passed
-        gap = gap // _TRIED
-    fires = passed < len(places)
-    index = jnp.minimum(passed, len(places) - 1)[None]
-    largest, feature = (jnp.take_along_axis(x, index, axis=0)[0] for x in (largest, feature))
-    latency = jnp.where(fires, jnp.minimum(first + passed, time_steps - 1), time_steps)
-    spikes = PositionSpikes(
-        feature.astype(jnp.int32), latency.astype(latency_dtype(time_steps)), jnp.where(fires, largest, 0)
-    )
-    return jax.tree.map(lambda x: x.reshape(shape[1:]), spikes)
-
-
-_TRIED = 16
-"""Steps that `first_spikes` tries at once."""

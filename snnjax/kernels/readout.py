@@ -19,7 +19,7 @@ from jax import lax
 from snnjax.core import checks
 from snnjax.core.checks import Bounds, Number
 from snnjax.core.errors import wrong_type
-from snnjax.kernels.neurons import Spikes, first_at_once, spike_times
+from snnjax.kernels.neurons import Spikes, spike_times
 from snnjax.kernels.spikes import latency_dtype
 
 
@@ -87,19 +87,8 @@ def earliest(time: jax.Array, potential: jax.Array) -> jax.Array:
 @jax.jit
 def of_earliest(time: jax.Array, potential: jax.Array, values: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
     """Values of the `earliest` neuron along the last axis, each given in the shape of `time`."""
-
-    def taken(time: jax.Array, potential: jax.Array, *values: jax.Array) -> tuple[jax.Array, ...]:
-        first = earliest(time, potential)[..., None]
-        return tuple(jnp.take_along_axis(x, first, axis=-1)[..., 0] for x in values)
-
-    # On an accelerator each kernel costs its launch, however small it is.
-    return lax.platform_dependent(time, potential, *values, cpu=taken, default=_of_earliest_at_once)
-
-
-def _of_earliest_at_once(time: jax.Array, potential: jax.Array, *values: jax.Array) -> tuple[jax.Array, ...]:
-    """As `of_earliest`, in one reduction."""
-    place = lax.broadcasted_iota(jnp.int32, time.shape, time.ndim - 1)
-    return first_at_once((time, -potential, place), values, axes=[time.ndim - 1])[3:]
+    first = earliest(time, potential)[..., None]
+    return tuple(jnp.take_along_axis(x, first, axis=-1)[..., 0] for x in values)
 
 
 @checks.kernel("per_class", "one_sided")
@@ -189,27 +178,21 @@ def corrected_in_order(
     checks.array("weights", weights, "F K", "floats")
     checks.array("learns", learns, "B F", "booleans")
 
-    def one(weights: jax.Array, stimulus: Any) -> jax.Array:
+    def one(weights: jax.Array, stimulus: Any) -> tuple[jax.Array, None]:
         latency, spike, error, learns = stimulus
         causal = lax.optimization_barrier(latency[None] <= spike[:, None])  # XLA makes one kernel of the rest only
         rows = _corrected(weights, causal, error, rates, bounds)
         rows = rows if sums is None else _rescaled_at_once(rows, sums, bounds)
-        return jnp.where(learns[:, None], rows, weights)
+        return jnp.where(learns[:, None], rows, weights), None
 
-    def several(weights: jax.Array, stimuli: Any) -> tuple[jax.Array, None]:
-        for index in range(size):
-            weights = one(weights, jax.tree.map(lambda x, index=index: x[index], stimuli))
-        return lax.optimization_barrier(weights), None
-
-    size = math.gcd(len(learns), _AT_ONCE)
-    stimuli = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), (latency, spike, error, learns))
-    return lax.scan(several, weights, stimuli, unroll=min(len(stimuli[0]), _UNROLLED))[0]
+    stimuli = latency, spike, error, learns
+    return lax.scan(one, weights, stimuli, unroll=min(len(learns), _AT_ONCE))[0]
 
 
 _AT_ONCE = 4
 """Stimuli of one kernel of `corrected_in_order`: to compile it for an H100 takes a second, with 16 a minute."""
 _UNROLLED = 16
-"""Steps of a loop over stimuli that are unrolled: a loop copies the arrays that it changes."""
+"""Stimuli whose thresholds `balanced_in_order` moves at once."""
 
 
 def _rescaled_at_once(rows: jax.Array, sums: jax.Array, bounds: Bounds) -> jax.Array:

@@ -7,8 +7,9 @@ import jax
 
 from snnjax import kernels
 from snnjax.core import checks
-from snnjax.kernels import Spikes, Winners, competition, native, neurons, plasticity
+from snnjax.kernels import Spikes, Winners, native, neurons, plasticity
 from snnjax.kernels import readout as readout_kernels
+from snnjax.kernels.competition import early_winners
 from snnjax.kernels.native import blocks, readout
 from snnjax.layers.conv import Conv
 from snnjax.layers.layer import BaseLayer, LayerKernels
@@ -21,17 +22,15 @@ def _fast_latencies(layer: Layer, latency: jax.Array) -> jax.Array:
 
 
 def _fast_winners(layer: Layer, latency: jax.Array) -> Winners:
-    """By a search that stops early on a CPU, of all positions at once elsewhere."""
-    firing = layer._firing()
-    k = layer.conv.competition.winners
-    radius = layer.conv.competition.radius
+    """By a search that stops early, on a CPU."""
+    competition = layer.conv.competition
 
-    def search_all(latency: jax.Array, weights: jax.Array) -> Winners:
-        spikes = neurons.first_spikes(latency, weights, **firing)
-        return kernels.k_winners(spikes, k=k, radius=radius, time_steps=layer.time_steps)
+    def compete(latency: jax.Array, weights: jax.Array) -> Winners:
+        spikes = kernels.integrate_and_fire(latency, weights, **layer._firing())
+        return competition(spikes, time_steps=layer.time_steps)
 
-    early = functools.partial(competition.early_winners, k=k, radius=radius, **firing)
-    return jax.lax.platform_dependent(layer.padded(latency), layer.stored, cpu=early, default=search_all)
+    early = functools.partial(early_winners, k=competition.winners, radius=competition.radius, **layer._firing())
+    return jax.lax.platform_dependent(layer.padded(latency), layer.stored, cpu=early, default=compete)
 
 
 def _fast_learn(layer: Layer, latency: jax.Array, winners: Winners, rates: jax.Array, **rule: Any) -> jax.Array:
@@ -134,10 +133,6 @@ def _to_taps(weights: jax.Array) -> jax.Array:
     return weights.transpose(2, 3, 0, 1)
 
 
-def _block_potentials_of_one(layer: Layer, latency: jax.Array) -> jax.Array:
-    return block_potentials(layer, latency[None] < layer.time_steps)[0]
-
-
 def _who_fires(layer: Layer, latencies: jax.Array, pool: Pool | None) -> jax.Array:
     conv = layer.conv
     return blocks.who_fires(
@@ -180,7 +175,6 @@ ROWS = LayerKernels(lambda w: w.transpose(0, 2, 3, 1), lambda w, _: w.transpose(
 BLOCKS = LayerKernels(
     _to_taps,
     lambda weights, features: _to_taps(weights),
-    potentials=_block_potentials_of_one,
     fires=_who_fires,
     of_classes=_strongest_of_classes,
 )

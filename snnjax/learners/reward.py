@@ -13,7 +13,7 @@ from snnjax.core import checks
 from snnjax.core.components import component, static
 from snnjax.core.errors import InputError
 from snnjax.kernels import Spikes, Winners, plasticity
-from snnjax.kernels.neurons import first_at_once, strongest
+from snnjax.kernels.neurons import strongest
 from snnjax.layers.spiking import Layer
 from snnjax.learners.protocol import (
     Diagnosis,
@@ -176,17 +176,8 @@ def winner_of_class(layer: Layer, spikes: Spikes, vote: jax.Array) -> Winners:
     when = (spikes.latency if spikes.time is None else spikes.time).astype(jnp.float32)
     when = jnp.where((group == vote)[:, None, None], when, jnp.inf)
     flat = jnp.arange(spikes.latency.size, dtype=jnp.int32).reshape(spikes.latency.shape)
-
-    def stepwise(when: jax.Array, potential: jax.Array, latency: jax.Array) -> tuple[jax.Array, ...]:
-        most, index = strongest(potential, when == when.min(), flat)
-        return most, index, latency.ravel()[index]
-
-    def fused(when: jax.Array, potential: jax.Array, latency: jax.Array) -> tuple[jax.Array, ...]:
-        _, least, index, step = first_at_once((when, -potential, flat), (latency,), axes=range(3))
-        return -least, index, step
-
-    ways = dict(cpu=stepwise, default=fused)  # on an accelerator each kernel costs its launch
-    potential, index, latency = jax.lax.platform_dependent(when, spikes.potential, spikes.latency, **ways)
+    potential, index = strongest(spikes.potential, when == when.min(), flat)
+    latency = spikes.latency.ravel()[index]
     latency = jnp.where(vote < 0, layer.time_steps, latency).astype(spikes.latency.dtype)
     feature, position = jnp.divmod(index, rows * columns)
     row, column = jnp.divmod(position, columns)
