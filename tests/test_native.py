@@ -13,9 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snnjax import kernels
-from snnjax.encoding import COLOUR, GREY, FilterBank
-from snnjax.encoding.encoder import filter_image, local_normalization, rank_order
-from snnjax.encoding.filters import dog_kernel, gabor_kernel
+from snnjax.encoding.encoder import local_normalization, rank_order
 from snnjax.kernels import native
 
 pytestmark = pytest.mark.usefixtures("compiler")
@@ -33,39 +31,7 @@ def test_rank_order_is_that_of_the_encoding(values, steps):
     np.testing.assert_array_equal(native.rank_order(intensities, time_steps=steps), expected)
 
 
-WIDE = RNG.standard_normal((2, 33, 33))  # wider than some images
-BANKS = {
-    "grey": GREY.bank,
-    "colour": COLOUR.bank,
-    "of any kernels": FilterBank.of([*WIDE, WIDE[0] + WIDE[0, ::-1], WIDE[1, :5, :5]], absolute=True),
-    "of single pixels": FilterBank.of([np.ones((1, 1)), gabor_kernel(5, 22.5), dog_kernel(7, 1, 2)], padding=0),
-}
 SIZE = (3, 28, 28)
-PIXELS = RNG.integers(0, 256, SIZE, np.uint8)
-PICTURES = {
-    "floats": RNG.uniform(0, 255, SIZE).astype(np.float32),
-    "floats of many sizes": np.float32(10.0 ** RNG.uniform(-20, 4, SIZE)),
-    "bytes in colour": RNG.integers(0, 256, (3, 18, 35, 3), np.uint8),
-    "floats in colour": RNG.uniform(0, 255, (3, 18, 35, 3)).astype(np.float32),
-    "narrow": PIXELS[:, :, :7],
-    "flat": np.broadcast_to(np.float32([0, 77.7, 255]).reshape(3, 1, 1), SIZE),
-}
-
-
-@pytest.mark.parametrize(
-    ("bank", "pictures"),
-    [
-        ("grey", "floats of many sizes"),
-        ("grey", "flat"),
-        ("of any kernels", "narrow"),
-        ("colour", "floats in colour"),
-        ("of single pixels", "bytes in colour"),
-    ],
-)
-def test_filters_are_those_of_the_encoding(bank, pictures):
-    how = dict(bank=BANKS[bank], scale=0.7)
-    for image in PICTURES[pictures]:
-        np.testing.assert_array_equal(filter_image(image, **how, native=True), filter_image(image, **how))
 
 
 @pytest.mark.parametrize(("shape", "radius"), [(SIZE, 8), ((2, 5, 33), 40), ((3, 1, 17), 0)])
@@ -82,7 +48,6 @@ def test_what_is_no_number_stays_none():
     for bad in (np.nan, np.inf):
         maps[1, 2, 3] = bad
         assert np.isnan(local_normalization(maps, radius=1, native=True)).all()
-        assert np.isnan(filter_image(maps[1], native=True)).all()
 
 
 # Layers
@@ -116,7 +81,6 @@ CONTRACTS = {
     "latencies": (lambda x, w: native.latencies(x, w, **SETTINGS, padding=1), [BATCH, TAPS]),
     "learn": (learned, [BATCH, TAPS, np.float32([0, 0.25, -1]), np.float32([1, 0.75, 2])]),
     "potentials": (lambda x, w: native.final_potentials(x < STEPS, w, features=FEATURES), [BATCH, TAPS]),
-    "filters": (lambda x: filter_image(x, native=True), [PICTURES["floats"]]),
     "local normalization": (lambda x: local_normalization(x, radius=2, native=True), [WEIGHTS[..., 0]]),
     "rank order": (lambda w: native.rank_order(w, time_steps=STEPS), [WEIGHTS]),
 }

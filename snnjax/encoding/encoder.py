@@ -19,7 +19,6 @@ from snnjax.kernels import exact
 from snnjax.kernels import native as compiled
 from snnjax.kernels.competition import pointwise_inhibition
 from snnjax.kernels.hebbian import pool_activities
-from snnjax.kernels.native.encoding import neighbourhood_sums
 from snnjax.kernels.neurons import Spikes
 from snnjax.kernels.spikes import latency_dtype
 from snnjax.layers.pool import Pool
@@ -41,7 +40,7 @@ def local_normalization(maps: jax.Array, *, radius: int, epsilon: float = EPSILO
     bits = bits_of_parts(radius, (maps.shape[1], maps.shape[2]))
     count = -(-RANGE_BITS // bits)
     if native and maps.dtype == jnp.float32:
-        total = neighbourhood_sums(maps, radius, bits=bits, parts=count)
+        total = compiled.neighbourhood_sums(maps, radius, bits=bits, parts=count)
     else:
         parts = exact.split(maps, bits, count)
         total = exact.add(jnp.split(_neighbourhoods(jnp.concatenate(parts), radius), count)[::-1])
@@ -173,7 +172,7 @@ def encode(
     other dtypes.
     """
     checks.array("image", image, None)
-    maps = jnp.maximum(filter_image(image, bank=bank, scale=scale, native=native), 0)
+    maps = jnp.maximum(filter_image(image, bank=bank, scale=scale), 0)
     if radius is not None:
         maps = local_normalization(maps, radius=radius, native=native)
     if pool is not None:

@@ -13,7 +13,6 @@ from snnjax.core import checks
 from snnjax.core.components import component, static
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.kernels import exact
-from snnjax.kernels.native.encoding import filter_sums
 
 
 def dog_kernel(window: int, sigma1: float, sigma2: float) -> np.ndarray:
@@ -181,22 +180,21 @@ GABORS = FilterBank.of(
 """The four orientations of Mozafari et al. 2018, whatever the sign of the contrast; the border is no edge."""
 
 
-@functools.partial(jax.jit, static_argnames=("bank", "scale", "native"))
-def filter_image(image: jax.Array, *, bank: FilterBank = DIGITS, scale: float = 1.0, native: bool = False) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("bank", "scale"))
+def filter_image(image: jax.Array, *, bank: FilterBank = DIGITS, scale: float = 1.0) -> jax.Array:
     """Filters an image by cross-correlation and applies the thresholds, if any: (F, H', W') float32.
 
     The image is (H, W) or (H, W, 3) of 0..255, any real dtype, times `scale`; colour planes are added up.
 
     Outputs do not depend on the device or on how many images are filtered at a time: parts of them are added up
     exactly, then in a fixed order. Equal surroundings have equal outputs, and a filter whose mean is zero gives exactly
-    0 where an image is constant. Floats are rounded to 24 bits of the largest. `native`: the same outputs by
-    `snnjax.kernels.native`, on a CPU.
+    0 where an image is constant. Floats are rounded to 24 bits of the largest.
     """
     checks.array("image", image, None)
     bank.output_shape(image.shape)  # raises where the image does not fit
     grey, bits = grey_of(image)
     padded = jnp.pad(grey, bank.margin, mode="reflect" if bank.reflect else "constant")
-    maps = correlate(padded, image.dtype, bits, bank, scale, native=native)
+    maps = correlate(padded, image.dtype, bits, bank, scale)
     if bank.threshold is not None:
         threshold = jnp.asarray(bank.threshold, jnp.float32).reshape(-1, 1, 1)
         maps = jnp.where(maps < threshold, 0, maps)
@@ -221,21 +219,15 @@ def pixel_parts(pixels: jax.Array, dtype: jnp.dtype, bits: int = PIXEL_BITS) -> 
     return [pixels] if dtype == jnp.uint8 else exact.split(pixels, bits, PIXEL_PARTS)
 
 
-def correlate(
-    grey: jax.Array, dtype: jnp.dtype, bits: int, bank: FilterBank, scale: float, *, native: bool = False
-) -> jax.Array:
+def correlate(grey: jax.Array, dtype: jnp.dtype, bits: int, bank: FilterBank, scale: float) -> jax.Array:
     """Valid cross-correlation of an image (H, W) with a bank's kernels, times `scale`: (F, H', W') float32, exactly.
 
     The image, of a `dtype` and then of `grey_of`, is split into parts of so many bits.
     """
     kernels = distinct_kernels(bank, 2**bits)
-    groups = kernels.groups
-    if native:
-        parts = 1 if dtype == jnp.uint8 else PIXEL_PARTS
-        maps = filter_sums(grey, [group.taps for group in groups], bank.window, bits=bits, parts=parts)
-    else:
-        images = pixel_parts(grey, dtype, bits)
-        maps = jnp.concatenate([_group_sums(images, group, (bank.window - group.window) // 2) for group in groups])
+    images = pixel_parts(grey, dtype, bits)
+    sums = [_group_sums(images, group, (bank.window - group.window) // 2) for group in kernels.groups]
+    maps = jnp.concatenate(sums)
     return maps[kernels.places] * (kernels.factors * np.float32(scale))[:, None, None]
 
 
