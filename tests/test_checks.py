@@ -105,19 +105,14 @@ def test_latencies_beyond_the_time_steps_are_refused(name):
 
 
 PADDED = Winners(np.int32([1]), np.int32([4]), np.int32([0]), np.uint8([2]))  # of a layer with a padding of 1
-OUTSIDE = np.stack([LATENCY] * 2), np.int32([[[0, 0]], [[4, 0]]]), np.int32([0, 2]), TAPS, np.ones(3, np.float32)
 
 
 @pytest.mark.parametrize(
     ("call", "argument", "give"),
     [
         (lambda x: kernels.receptive_fields(x, PADDED, kernel=3), "winners", "padded `latency`"),
-        (lambda x: plasticity.patches(x, np.int32([[0, 0], [4, 0]]), kernel=3), "positions", "padded `latency`"),
-        (lambda x: plasticity.causal_inputs(x, PADDED, kernel=3, time_steps=T), "winners", "padded `latency`"),
         (lambda x: kernels.stdp(WEIGHTS, x, PADDED, RATES, time_steps=T), "winners", "padded `latency`"),
-        (lambda x: plasticity.learned_rows(ROWS[:1], x, PADDED, RATES, time_steps=T), "winners", "padded `latency`"),
         (lambda x: native.learn(TAPS, x, PADDED, RATES, features=3, time_steps=T), "won", "`padding` of the layer"),
-        (lambda _: native.learn_patches(*OUTSIDE, features=3, **RULE), "positions", "`padding` of the layer"),
     ],
 )
 def test_winners_beyond_the_map_are_refused(call, argument, give):
@@ -140,9 +135,7 @@ IN_ORDER = WEIGHTS, np.zeros((2, 1), int), np.zeros((2, 2, 2, 3, 3), bool), RATE
         (lambda: kernels.set_rows(WEIGHTS, SHORT, ROWS), InputError, "rows"),
         (lambda: kernels.stdp(WEIGHTS[:1], LATENCY, SHORT, RATES, **STEPS), InputError, "winners.feature"),
         (lambda: native.learn(TAPS, LATENCY, BEYOND, RATES, features=3, **STEPS), InputError, "won.feature"),
-        (lambda: plasticity.learned_rows(ROWS, LATENCY, SHORT, RATES, **STEPS), InputError, "rows"),
         (lambda: plasticity.learned_in_order(*IN_ORDER), InputError, "causal"),
-        (lambda: plasticity.patches(LATENCY, np.zeros((1, 3), int), kernel=3), InputError, "positions"),
         (lambda: encode(np.full((8, 8), np.nan)), InputError, "image"),
         (lambda: encode(np.eye(8)), InputError, "image"),
         (lambda: encode(np.eye(8, dtype=np.uint8)), InputError, "image"),

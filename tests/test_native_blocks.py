@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from snnjax import RSTDP, STDP, WTA, Conv, Network, stage
-from snnjax.core.errors import InputError, InputTypeError
 from snnjax.kernels.native import Pooling, blocks
 from snnjax.layers.layer_kernels import BLOCKS, XLA
 from snnjax.networks import Majority
@@ -200,39 +199,6 @@ def test_an_image_is_not_read_over_while_a_slow_layer_uses_it():
     for _ in range(20):
         learned = blocks.learn_by_reward(layer, images, labels, span, classes=CLASSES, time_steps=T)
         np.testing.assert_array_equal(learned.feature, np.zeros(count))
-
-
-def stdp(**change):
-    given = dict(weights=np.ones((3, 3, 10, 4), np.float32), latencies=np.zeros((12, 4, 6, 6), np.uint8))
-    given |= dict(span=np.int32([0, 12]), rates=np.ones((12, 2), np.float32))
-    return blocks.learn_by_stdp(**given | dict(threshold=1.0, k=1, radius=0, time_steps=T) | change)
-
-
-def reward(rates=np.ones((2, 2), np.float32), **change):  # noqa: B008
-    layer = blocks.Layer(np.zeros((3, 3, 10, 4), np.float32), rates, (0.0, 1.0), False)
-    given = dict(latencies=np.zeros((12, 4, 6, 6), np.uint8), labels=np.zeros(12, np.int32), span=np.int32([0, 12]))
-    return blocks.learn_by_reward(layer, **given | dict(classes=5, time_steps=T) | change)
-
-
-@pytest.mark.parametrize(
-    ("call", "change", "error", "message"),
-    [
-        (stdp, dict(rates=np.ones((3, 2), np.float32)), InputError, r"`rates` .*\(12, 2\), got \(3, 2\)"),
-        (stdp, dict(span=np.zeros(2, np.float32)), InputTypeError, "`span` must be int32 .*, got float32"),
-        (stdp, dict(threshold=np.ones(65)), InputError, r"`threshold` must be one number .* got shape \(65,\)"),
-        (stdp, dict(bounds=(0.0, np.inf)), InputError, r"`bounds` must be finite .*, got \(0.0, inf\)"),
-        (stdp, dict(latencies=np.zeros((12, 4, 6, 6), np.int32)), InputTypeError, "`latencies` must be uint8"),
-        (stdp, dict(latencies=np.zeros((12, 4, 2, 2), np.uint8)), InputError, "must fit .*2x2, got 3x3"),
-        (stdp, dict(weights=np.zeros((3, 3, 10, 4), np.float16)), InputTypeError, "`weights` must be float32"),
-        (reward, dict(labels=np.zeros(39, np.int32)), InputError, r"`labels` .*\(12,\), got \(39,\)"),
-        (reward, dict(kept=np.ones(9, bool)), InputError, r"`kept` .*\(10,\), got \(9,\)"),
-        (reward, dict(rates=np.ones(2, np.float32)), InputError, r"`rates` .*\(2, 2\), got \(2,\)"),
-        (reward, dict(classes=3), InputError, "`weights` must have a multiple of 3 features, got 10"),
-    ],
-)
-def test_bad_input(call, change, error, message):
-    with pytest.raises(error, match=message):
-        call(**change)
 
 
 # In networks

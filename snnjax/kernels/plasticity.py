@@ -13,37 +13,19 @@ from jax import lax
 
 from snnjax.core import checks
 from snnjax.core.checks import Bounds, Pair
-from snnjax.core.errors import InputError
 from snnjax.kernels.competition import Winners, check_winners
 from snnjax.kernels.spikes import output_size
 
-
-def _size(latency: Any, kernel: Pair, stride: Pair) -> tuple[int, int]:
-    """Rows and columns of the positions of a layer on `latency`; raises InputError where the kernel does not fit."""
-    checks.latency("latency", latency)
-    taken = checks.pair("kernel", kernel, 1)
-    strides = checks.pair("stride", stride, 1)
-    checks.window("`kernel`", taken, latency.shape[1:])
-    return output_size(latency.shape[1:], taken, strides)
-
-
 _PAD = "give the padded `latency`, by `kernels.pad`"
-
-
-def _check_positions(latency: Any, positions: Any, kernel: Pair, stride: Pair) -> None:
-    checks.array("positions", positions, "N 2", "integers")
-    size = _size(latency, kernel, stride)
-    if positions.shape[1] != 2:
-        raise InputError(f"`positions` must be (row, column) each, of shape (N, 2), got shape {positions.shape}")
-    if (values := checks.concrete_values(positions)) is not None:
-        checks.check_positions("positions", values, size, _PAD)
 
 
 def _check_winners(
     latency: Any, winners: Any, kernel: Pair, stride: Pair, time_steps: int = 0, features: int | None = None
 ) -> None:
     checks.latency("latency", latency, time_steps=time_steps)
-    size = _size(latency, kernel, stride)
+    taken = checks.pair("kernel", kernel, 1)
+    checks.window("`kernel`", taken, latency.shape[1:])
+    size = output_size(latency.shape[1:], taken, checks.pair("stride", stride, 1))
     check_winners("winners", winners, size, _PAD, time_steps=time_steps, features=features)
 
 
@@ -53,22 +35,13 @@ def _check_stdp(weights: Any, latency: Any, winners: Any, rates: Any, stride: Pa
     _check_winners(latency, winners, weights.shape[2:], stride, time_steps, features=weights.shape[0])
 
 
-def _check_rows(rows: Any, latency: Any, winners: Any, rates: Any, stride: Pair, time_steps: int, **_: Any) -> None:
-    checks.latency("latency", latency)
-    checks.array("rows", rows, "k C kh kw", "floats")
-    checks.fits("latency", latency.shape, "rows", rows.shape[1:])
-    checks.rates(rates)
-    _check_winners(latency, winners, rows.shape[2:], stride, time_steps)
-    checks.shape("rows", rows, (*winners.feature.shape, *rows.shape[1:]), "`winners`")
-
-
 @checks.kernel("kernel", "stride", check=_check_winners)
 def receptive_fields(latency: jax.Array, winners: Winners, *, kernel: Pair, stride: Pair = 1) -> jax.Array:
     """The inputs of each winner, (k, C, kh, kw) of the padded `latency`; arbitrary for empty places."""
     return patches(latency, jnp.stack([winners.row, winners.column], axis=1), kernel=kernel, stride=stride)
 
 
-@checks.kernel("kernel", "stride", check=_check_positions)
+@checks.kernel("kernel", "stride")
 def patches(latency: jax.Array, positions: jax.Array, *, kernel: Pair, stride: Pair = 1) -> jax.Array:
     """The inputs of neurons at `positions`, (N, 2) integers: row, column; (N, C, kh, kw) of the padded `latency`."""
     size = (latency.shape[0], *checks.pair("kernel", kernel, 1))
@@ -119,7 +92,7 @@ def stdp(
     return set_rows(clipped, winners, rows)
 
 
-@checks.kernel("stabiliser", "stride", "time_steps", check=_check_rows)
+@checks.kernel("stabiliser", "stride", "time_steps")
 def learned_rows(
     rows: jax.Array,
     latency: jax.Array,
@@ -141,7 +114,7 @@ def learned_rows(
     return _moved(rows, causal, rates, bounds, stabiliser)
 
 
-@checks.kernel("kernel", "stride", "time_steps", check=_check_winners)
+@checks.kernel("kernel", "stride", "time_steps")
 def causal_inputs(
     latency: jax.Array, winners: Winners, *, kernel: Pair, time_steps: int, stride: Pair = 1
 ) -> jax.Array:

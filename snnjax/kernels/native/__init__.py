@@ -198,7 +198,7 @@ def winners(
     checks.radius(radius)
     places = (checks.integer("k", k, 1),)
     results = [int_array(places)] * 3 + [byte_array(places)]
-    limits = _limits(threshold, features), jnp.asarray(radius, jnp.int32).reshape(1)
+    limits = _limits(threshold, features), _one(radius, jnp.int32)
     return Winners(*_call("winners", results, taps, latency, *limits, **settings))
 
 
@@ -208,8 +208,18 @@ def _limits(threshold: Number, features: int) -> jax.Array:
     if threshold is None:
         raise wrong_type("threshold", "a number for native kernels", threshold)
     if np.ndim(threshold) == 0:
-        return jnp.asarray(threshold, jnp.float32).reshape(1)
+        return _one(threshold, jnp.float32)
     return jnp.pad(jnp.asarray(threshold, jnp.float32), (0, -features % LANES), constant_values=jnp.inf)
+
+
+def _one(number: Number, dtype: Any) -> jax.Array:
+    """A number as an array, (1,)."""
+    return jnp.asarray(number, dtype).reshape(1)
+
+
+def _ends(bounds: checks.Bounds) -> jax.Array:
+    """The bounds as an array, (2,) float32."""
+    return jnp.stack([jnp.asarray(bound, jnp.float32) for bound in bounds])
 
 
 def latencies(
@@ -298,8 +308,7 @@ def learn(
     write = "give the `padding` of the layer"
     check_winners("won", won, tuple(size), write, time_steps=time_steps, features=features)
     numbers = (x.astype(jnp.int32) for x in (won.feature, won.row, won.column))
-    limits = jnp.stack([jnp.asarray(bound, jnp.float32) for bound in bounds])
-    rule = (won.latency.astype(jnp.uint8), rates.astype(jnp.float32), limits)
+    rule = (won.latency.astype(jnp.uint8), rates.astype(jnp.float32), _ends(bounds))
     args = taps, latency, *numbers, *rule
     return _call("learn", float_array(taps.shape), *args, replaced=1, stabiliser=bool(stabiliser), **settings)
 
@@ -328,23 +337,14 @@ def learn_patches(
     Images number span[0] to before span[1], (2,) int32, are learned from, each by P neurons at `positions` (N, P, 2)
     int32: row, column; feature and latency of the others are -1 and T. `threshold` is (F,) float32, for any stride.
     """
-    checks.array("images", images, "N C H W")
-    checks.array("positions", positions, "N P 2")
-    checks.bounds(bounds)
-    checks.check_latency_range("images", images, time_steps)
-    (_, *size), settings = _layer(images[0], taps, features, time_steps, padding)
-    strides = checks.pair("stride", stride, 1)
-    if (given := checks.concrete_values(positions)) is not None:
-        reached = [(count - 1) // step + 1 for count, step in zip(size, strides, strict=True)]
-        checks.check_positions("positions", given.reshape(-1, 2), reached, "give the `padding` of the layer")
-    places = zip(strides, checks.pair("padding", padding, 0), strict=True)
+    places = zip(checks.pair("stride", stride, 1), checks.pair("padding", padding, 0), strict=True)
     corners = jnp.stack([positions[..., axis] * step - margin for axis, (step, margin) in enumerate(places)], axis=-1)
     numbers = jnp.stack([jnp.float32(x) for x in (rate, threshold_rate, beta, target_time, threshold_min, *bounds)])
     per_patch = int_array(positions.shape[:2])
     limits = _limits(threshold, features)
     results = float_array(taps.shape), float_array(limits.shape), per_patch, per_patch, int_array((1,))
-    args = taps, limits, images, corners.astype(jnp.int32), span, numbers, jnp.asarray(quiet, jnp.int32).reshape(1)
-    counts = dict(steps=settings["steps"], features=features, most_quiet=QUIET)
+    args = taps, limits, images, corners.astype(jnp.int32), span, numbers, _one(quiet, jnp.int32)
+    counts = dict(steps=_steps(time_steps), features=features, most_quiet=QUIET)
     learned = Patches(*_call("target_time", results, *args, replaced=2, **counts))
     return learned._replace(threshold=learned.threshold[:features], quiet=learned.quiet[0])
 

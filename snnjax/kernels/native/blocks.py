@@ -5,7 +5,7 @@ who fires, not when. Its features fall into `classes` groups of one size, in ord
 end, are learned from one after the other; the first update draws in weights outside the bounds.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,7 @@ import numpy as np
 
 from snnjax.core import checks
 from snnjax.core.checks import Bounds, Number, Pair
-from snnjax.core.errors import InputError, InputTypeError
-from snnjax.kernels.native import Pooling, _call, _steps, byte_array, float_array, int_array
+from snnjax.kernels.native import Pooling, _call, _ends, _one, _steps, byte_array, float_array, int_array
 from snnjax.kernels.spikes import output_size
 
 
@@ -65,7 +64,6 @@ class Layer(NamedTuple):
     @property
     def arrays(self) -> tuple[jax.Array, jax.Array]:
         """The rates and the bounds, as the kernels take them."""
-        _check_shape("rates", self.rates, (2, 2))
         return self.rates, _ends(self.bounds)
 
 
@@ -88,13 +86,10 @@ def learn_by_stdp(
 
     `rates` are (S, 2) float32, (a+, a-) of each image, `threshold` one number.
     """
-    count, *_ = shape = _check_latencies(latencies, time_steps)
-    _, layer = _place(weights, shape, padding, stride)
-    _check_shape("span", span, (2,), "int32")
-    _check_shape("rates", rates, (count, 2), "float32")
+    _, layer = _place(weights, latencies.shape, padding, stride)
     results = _call(
         "learn_by_stdp",
-        (float_array(weights.shape), int_array((count, checks.integer("k", k, 1)))),
+        (float_array(weights.shape), int_array((len(latencies), k))),
         *(weights, latencies, span, *_limits(threshold, radius), rates, _ends(bounds)),
         replaced=1,
         layer=layer,
@@ -119,10 +114,7 @@ def learn_by_reward(
     Of an image with label -1 nothing is learned. `kept` is (F,) bool, the features that may win, or None for all.
     """
     weights = layer.weights
-    shape = _check_latencies(latencies, time_steps)
-    _, deciding = _place(weights, shape, layer.padding, layer.stride)
-    _check_shape("labels", labels, shape[:1], "int32")
-    _check_shape("span", span, (2,), "int32")
+    _, deciding = _place(weights, latencies.shape, layer.padding, layer.stride)
     results = _call(
         "learn_by_reward",
         (float_array(weights.shape), int_array(labels.shape), int_array(labels.shape)),
@@ -131,7 +123,7 @@ def learn_by_reward(
         deciding=deciding,
         deciding_stabiliser=bool(layer.stabiliser),
         steps=_steps(time_steps),
-        classes=_classes(weights, classes),
+        classes=classes,
     )
     return Rewarded(*results)
 
@@ -157,17 +149,13 @@ def learn_deep_by_reward(
     `threshold`, `winners` and `radius` are those of the earlier layer, `threshold` one number; `turns`, (2,) int32,
     says which of the two layers learns: 0 does not.
     """
-    shape = _check_latencies(latencies, time_steps)
     weights = deciding.weights
     before = earlier.weights
-    size, first = _place(before, shape, earlier.padding, earlier.stride)
+    size, first = _place(before, latencies.shape, earlier.padding, earlier.stride)
     pooled, pool_numbers = (pool or Pooling()).of(size)
     _, last = _place(weights, pooled, deciding.padding, deciding.stride)
-    _check_shape("labels", labels, shape[:1], "int32")
-    _check_shape("span", span, (2,), "int32")
-    _check_shape("turns", turns, (2,), "int32")
-    per_image = int_array(shape[:1])
-    per_winner = int_array((shape[0], checks.integer("winners", winners, 1)))
+    per_image = int_array(labels.shape)
+    per_winner = int_array((len(labels), winners))
     before, weights, vote, won, feature = _call(
         "learn_deep_by_reward",
         (float_array(before.shape), float_array(weights.shape), per_image, per_winner, per_image),
@@ -180,7 +168,7 @@ def learn_deep_by_reward(
         earlier_stabiliser=bool(earlier.stabiliser),
         deciding_stabiliser=bool(deciding.stabiliser),
         steps=_steps(time_steps),
-        classes=_classes(weights, classes),
+        classes=classes,
     )
     return BlockResult(before, won), Rewarded(weights, vote, feature)
 
@@ -199,14 +187,14 @@ def strongest_of_classes(
 
     With `winner_only` it is 0 but for the class of the strongest neuron, in half of the time.
     """
-    _, layer = _place(weights, _check_latencies(latencies, time_steps), padding, stride)
+    _, layer = _place(weights, latencies.shape, padding, stride)
     return _call(
         "strongest_of_classes",
         float_array((len(latencies), classes)),
         *(weights, latencies),
         layer=layer,
         steps=_steps(time_steps),
-        classes=_classes(weights, classes),
+        classes=classes,
         winner_only=bool(winner_only),
     )
 
@@ -225,11 +213,10 @@ def who_fires(
 
     They are of the last step, or `time_steps` where silent.
     """
-    shape = _check_latencies(latencies, time_steps)
-    size, layer = _place(weights, shape, padding, stride)
+    size, layer = _place(weights, latencies.shape, padding, stride)
     pooled, numbers = (pool or Pooling()).of(size)
-    result = byte_array((shape[0], *pooled))
-    args = weights, latencies, _common_threshold(threshold)
+    result = byte_array((len(latencies), *pooled))
+    args = weights, latencies, _one(threshold, jnp.float32)
     return _call("who_fires", result, *args, layer=layer, pool=numbers, steps=_steps(time_steps))
 
 
@@ -243,9 +230,6 @@ def _place(
     weights: jax.Array, shape: tuple[int, ...], padding: Pair, stride: Pair
 ) -> tuple[tuple[int, int, int], np.ndarray]:
     """(F, H', W') of a layer on inputs (..., C, H, W), and the setting of a call; raises where weights do not fit."""
-    checks.array("weights", weights, "kh kw F C")
-    if weights.dtype != jnp.float32:
-        raise InputTypeError(f"`weights` must be float32 for native kernels, got {weights.dtype}")
     rows, columns, features, channels = weights.shape
     margins = checks.pair("padding", padding, 0)
     strides = checks.pair("stride", stride, 1)
@@ -254,52 +238,10 @@ def _place(
     return (features, *output_size(size, (rows, columns), strides)), np.array([*margins, *strides], np.int64)
 
 
-def _check_latencies(latencies: jax.Array, time_steps: int) -> tuple[int, ...]:
-    """The shape of latencies; raises where they are not (S, C, H, W) uint8, or known to exceed the time steps."""
-    checks.array("latencies", latencies, "S C H W")
-    if latencies.dtype != jnp.uint8:
-        raise InputTypeError(f"`latencies` must be uint8 for native kernels, got {latencies.dtype}")
-    checks.check_latency_range("latencies", latencies, time_steps)
-    return latencies.shape
-
-
-def _check_shape(name: str, array: Any, shape: tuple[int, ...], dtype: str = "") -> None:
-    """Raises where an array is not of this shape, and of this dtype if one is given."""
-    if np.shape(array) != shape:
-        raise InputError(f"`{name}` must have shape {shape}, got {np.shape(array)}")
-    actual = array.dtype if hasattr(array, "dtype") else np.asarray(array).dtype
-    if dtype and actual != dtype:
-        raise InputTypeError(f"`{name}` must be {dtype} for native kernels, got {actual}")
-
-
 def _limits(threshold: Number, radius: Number) -> tuple[jax.Array, jax.Array]:
     """A threshold of all features, (1,) float32, and the radius of inhibition, (1,) int32."""
-    checks.radius(radius)
-    return _common_threshold(threshold), jnp.asarray(radius, jnp.int32).reshape(1)
-
-
-def _common_threshold(threshold: Number) -> jax.Array:
-    """(1,) float32; raises where each feature has its own."""
-    if np.ndim(threshold):
-        raise InputError(f"`threshold` must be one number for native kernels, got shape {np.shape(threshold)}")
-    return jnp.asarray(threshold, jnp.float32).reshape(1)
-
-
-def _ends(bounds: Bounds) -> jax.Array:
-    """The bounds as an array, (2,) float32; raises where these are known and not `finite`."""
-    checks.bounds(bounds)
-    if all(isinstance(bound, int | float | np.number) for bound in bounds) and not finite(bounds):
-        raise InputError(f"`bounds` must be finite for native kernels, got {bounds}")
-    return jnp.stack([jnp.asarray(bound, jnp.float32) for bound in bounds])
-
-
-def _classes(weights: jax.Array, classes: int) -> int:
-    if weights.shape[2] % checks.integer("classes", classes, 1):
-        raise InputError(f"`weights` must have a multiple of {classes} features, got {weights.shape[2]}")
-    return int(classes)
+    return _one(threshold, jnp.float32), _one(radius, jnp.int32)
 
 
 def _open(kept: jax.Array | None, features: int) -> jax.Array:
-    if kept is not None:
-        _check_shape("kept", kept, (features,))
     return jnp.zeros(features, jnp.float32) if kept is None else jnp.where(kept, jnp.float32(0), -jnp.inf)

@@ -166,16 +166,9 @@ bool integrate(const DenseLayer& layer, const Inputs& in, int32_t first, int32_t
 template <typename Crossed>
 bool integrate(int count, const DenseLayer& layer, const Inputs& in, int32_t first, int32_t last, const float* limits,
                float* now, Crossed crossed) {
-  switch (count) {
-    case 1: return integrate<1>(layer, in, first, last, limits, now, crossed);
-    case 2: return integrate<2>(layer, in, first, last, limits, now, crossed);
-    case 3: return integrate<3>(layer, in, first, last, limits, now, crossed);
-    case 4: return integrate<4>(layer, in, first, last, limits, now, crossed);
-    case 5: return integrate<5>(layer, in, first, last, limits, now, crossed);
-    case 6: return integrate<6>(layer, in, first, last, limits, now, crossed);
-    case 7: return integrate<7>(layer, in, first, last, limits, now, crossed);
-    default: return integrate<8>(layer, in, first, last, limits, now, crossed);
-  }
+  return with_known<1, 2, 3, 4, 5, 6, 7, kRows>(count, [&]<int64_t kCount>() {
+    return integrate<kCount>(layer, in, first, last, limits, now, crossed);
+  });
 }
 
 // The earliest neuron of one class; later ones are not followed.

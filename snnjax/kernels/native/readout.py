@@ -9,9 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from snnjax.core import checks
 from snnjax.core.checks import Number
-from snnjax.core.errors import InputError, InputTypeError
 from snnjax.kernels import Spikes
 from snnjax.kernels.native import _call, _steps, byte_array, float_array, int_array
 
@@ -39,21 +37,6 @@ class LearnedReadout(NamedTuple):
     label: jax.Array
 
 
-def _check(latencies: jax.Array, weights: jax.Array, threshold: Number, classes: int, time_steps: int) -> jax.Array:
-    """The thresholds of all features, (F,); raises where the arguments do not fit."""
-    checks.array("latencies", latencies, "S C H W")
-    checks.array("weights", weights, "F C H W")
-    if (dtypes := f"{weights.dtype} and {latencies.dtype}") != "float32 and uint8":
-        raise InputTypeError(f"`weights` and `latencies` must be float32 and uint8 for native kernels, got {dtypes}")
-    if latencies.shape[1:] != weights.shape[1:]:
-        raise InputError(f"`latencies` must be of the inputs {weights.shape[1:]}, got {latencies.shape[1:]}")
-    if len(weights) % checks.integer("classes", classes, 1):
-        raise InputError(f"`weights` must have a multiple of {classes} features, got {len(weights)}")
-    checks.threshold(threshold, len(weights))
-    checks.check_latency_range("latencies", latencies, time_steps)
-    return jnp.broadcast_to(jnp.asarray(threshold, jnp.float32), len(weights))
-
-
 def learn(
     weights: jax.Array,
     excess: jax.Array,
@@ -78,7 +61,6 @@ def learn(
 
     `numbers`, (6,) float32: a+, a-, the gap, the rate of training thresholds, bounds; `fallback` is that of `Earliest`.
     """
-    limits = _check(latencies, weights, threshold, classes, time_steps)
     images = len(latencies)
     count = classes if competition else len(weights)
     learned = _call(
@@ -92,7 +74,7 @@ def learn(
             float_array((images, competitors)),
             int_array((images,)),
         ),
-        *(weights, excess, latencies, labels, span, limits, sums, numbers),
+        *(weights, excess, latencies, labels, span, _thresholds(threshold, weights), sums, numbers),
         replaced=2,
         classes=classes,
         non_targets=non_targets,
@@ -116,14 +98,18 @@ def earliest_of_classes(
     fractional: bool = False,
 ) -> Spikes:
     """The earliest, then strongest neuron of each class of `kernels.timed_spikes`: `Spikes` of (S, classes, 1, 1)."""
-    limits = _check(latencies, weights, threshold, classes, time_steps)
     shape = (len(latencies), classes, 1, 1)
     spikes = _call(
         "earliest_of_classes",
         (byte_array(shape), float_array(shape), float_array(shape)),
-        *(weights, latencies, limits),
+        *(weights, latencies, _thresholds(threshold, weights)),
         classes=classes,
         steps=_steps(time_steps),
         fractional=bool(fractional),
     )
     return Spikes(*spikes)
+
+
+def _thresholds(threshold: Number, weights: jax.Array) -> jax.Array:
+    """The thresholds of all features, (F,) float32."""
+    return jnp.broadcast_to(jnp.asarray(threshold, jnp.float32), len(weights))
