@@ -217,7 +217,7 @@ LAST = Conv(20, kernel=3, padding=1, learners=RSTDP())
         ((stage(Conv(64, learners=STDP(bounds=(-1.0, 1.0)), **PLACE)),), []),
         ((stage(WIDE, REWARDED),), []),
         ((stage(REWARDED),), ["layer1"]),
-        ((stage(WIDE), stage(Conv(30, learners=RSTDP(), **PLACE))), ["layer1"]),
+        ((stage(WIDE), stage(Conv(30, learners=RSTDP(), **PLACE))), []),
     ],
     ids=["wide", "narrow", "thresholds", "negative", "beside one by reward", "by reward", "before a narrow one"],
 )

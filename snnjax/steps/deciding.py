@@ -23,7 +23,7 @@ def deciding_kernels(network: Network, *, native: bool) -> dict[str, LayerKernel
         last = READOUT
     kernels = dict.fromkeys(network.deciding, last) if last else {}
     before = network.stages[-2].branches if len(network.stages) > 1 else ()
-    if native and only_firing_matters(network, before) and _wide(before):
+    if native and only_firing_matters(network, before) and _suits(before):
         kernels |= dict.fromkeys(network.names[-2], BLOCKS)
     return kernels
 
@@ -33,6 +33,8 @@ def suits_readout(convs: Sequence[Conv]) -> bool:
     return all(conv.padding in (0, (0, 0)) and conv.stride in (1, (1, 1)) for conv in convs)
 
 
-def _wide(convs: Sequence[Conv]) -> bool:
-    """Whether the kernels that add up integers are faster for a stage of these layers."""
-    return all(conv.features >= _WIDE and (conv.one_threshold or conv.threshold is None) for conv in convs)
+def _suits(convs: Sequence[Conv]) -> bool:
+    """Whether the kernels that add up integers are faster for a stage of these layers, all or none of which learn."""
+    wide = all(conv.features >= _WIDE and (conv.one_threshold or conv.threshold is None) for conv in convs)
+    supervised = {any(learner.supervised for learner in conv.each_learner) for conv in convs}
+    return wide and len(supervised) == 1
