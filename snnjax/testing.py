@@ -62,7 +62,7 @@ def check_learner(
     conv = dataclasses.replace(conv or _suiting(learner, deciding, decision, input_shape), learners=learner)
     case = _Case(conv, deciding, decision, input_shape, images, seed)
     try:
-        for check in (_shapes, _results, _jit, _vmap, _silence, _label, _kernels):
+        for check in CLAUSES.values():
             check(case)
         for batch in (1,) if case.joint else (1, update_batch):
             _resume(case, batch)
@@ -303,3 +303,7 @@ def _order(case: _Case, batch: int) -> None:
         for image, response in zip(group, responses, strict=True):
             carry, _ = update(carry, *image, response)
     _same(result, carry, False, f"with `update_batch` {batch} it is not `forward`, then `update`")
+
+
+CLAUSES = dict(shapes=_shapes, results=_results, jit=_jit, vmap=_vmap, silence=_silence, label=_label, kernels=_kernels)
+"""The clauses of the contract that are checked once for a learner."""

@@ -1,5 +1,7 @@
 """The commands, called in this process as from the command line."""
 
+import csv
+import json
 import os
 import pathlib
 import re
@@ -16,6 +18,10 @@ from snnjax import __version__
 from snnjax.app.main import main
 
 ROOT = pathlib.Path(__file__).parents[1]
+RUN = "runs/first"
+"""The run in the folder of the fixture `work`."""
+STATE = ["checkpoint.npz", "checkpoint.previous.npz", "history.csv"]
+"""The files of a run that has not ended."""
 ENVIRONMENT = os.environ | dict(PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
 
 
@@ -32,6 +38,24 @@ class Command(NamedTuple):
     def main(self, arguments: Sequence[object]) -> None:
         given = list(map(str, arguments))
         self.script.main(given) if self.script else main([self.name, *given])
+
+
+def called(capsys: pytest.CaptureFixture[str], name: str, *arguments: object) -> str:
+    """What a command prints, in one line."""
+    capsys.readouterr()
+    Command(name).main(arguments)
+    return " ".join(capsys.readouterr().out.split())
+
+
+def read(folder: pathlib.Path | str) -> dict[str, Any]:
+    """The results of a run."""
+    return json.loads(pathlib.Path(folder, "results.json").read_text())
+
+
+def table(path: str | pathlib.Path) -> list[dict[str, str]]:
+    """The rows of a .csv file."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def begin(*arguments: object, **how: Any) -> subprocess.Popen:

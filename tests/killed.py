@@ -1,6 +1,6 @@
 """Trains in child processes that kill themselves at given moments, until one gets to its end. Run by test_resume.py.
 
-python killed.py KIND FOLDER MOMENT...    where KIND is run or sweep
+python killed.py FOLDER MOMENT...
 
 A moment is PHASE:SECONDS after the start of a phase, or of a later one; or step:NAME:COUNT.
 
@@ -16,11 +16,10 @@ import time
 import traceback
 
 from snnjax.app import console, plots
-from snnjax.app.commands import sweep, train  # noqa: F401  (imported once, for all children)
+from snnjax.app.commands import train  # noqa: F401  (imported once, for all children)
 from snnjax.app.main import main as command
 from snnjax.core import files
 from snnjax.runs import run_folder
-from snnjax.training.loop import Trainer
 
 PHASES = [
     "encode",
@@ -35,9 +34,6 @@ PHASES = [
 TINY = f"{pathlib.Path(__file__).parent / 'tiny.py'}"
 OPTIONS = ["--model", f"{TINY}:branches", "--train_images", "40", "--test_images", "40", "--epochs", "1", "1", "5"]
 OPTIONS += ["--batch_size", "20", "--patience", "0", "--device", "cpu"]
-
-SWEPT = ["--vary", "layer1.winners=2,3", "--seeds", "2", "--model", f"{TINY}:plain", "--epochs", "1", "3"]
-SWEPT += ["--train_images", "40", "--test_images", "40", "--batch_size", "20", "--device", "cpu"]
 
 run_folder.PAUSE = 0
 plots.png = lambda figure: b"a picture, which takes longer to draw than all the rest"
@@ -63,8 +59,8 @@ def die_in_phase(name: str, seconds: float) -> None:
 
 
 def die_in_step(step: str, count: int) -> None:
-    """Arranges for the end before the count-th time that a file is written, synced or renamed, or a network tested."""
-    module = dict(savez=files.np, fsync=os, replace=pathlib.Path, link=os, predict=Trainer)[step]
+    """Arranges for the end before the count-th time that a file is written, synced or renamed."""
+    module = dict(savez=files.np, fsync=os, replace=pathlib.Path, link=os)[step]
     real, left = getattr(module, step), [count]
 
     def call(*args, **settings):
@@ -79,28 +75,25 @@ def die_in_step(step: str, count: int) -> None:
     setattr(module, step, call)
 
 
-def child(kind: str, folder: str, moment: str) -> None:
+def child(folder: str, moment: str) -> None:
     """One training, from where the one before has ended."""
     if moment:
         place, *rest = moment.split(":")
         die_in_step(rest[0], int(rest[1])) if place == "step" else die_in_phase(place, float(rest[0]))
     resume = ["--resume"] if os.path.isdir(folder) else []
-    if kind == "sweep":
-        command(["sweep", *SWEPT, "--out", folder])
-    else:
-        command(["train", *OPTIONS, "--out", folder, *resume])
+    command(["train", *OPTIONS, "--out", folder, *resume])
 
 
 def main() -> None:
     """Says what became of each child."""
-    kind, folder, *moments = sys.argv[1:]
+    folder, *moments = sys.argv[1:]
     for moment in [*moments, ""]:
         pid = os.fork()
         if pid == 0:
             out = os.open(os.devnull, os.O_WRONLY)
             os.dup2(out, 1)
             try:
-                child(kind, folder, moment)
+                child(folder, moment)
             except BaseException:
                 traceback.print_exc()
                 os._exit(1)

@@ -5,27 +5,12 @@ import dataclasses
 import jax
 import numpy as np
 
-from snnjax import (
-    STDP,
-    Concatenate,
-    Conv,
-    EarliestSpike,
-    Input,
-    LatestSpike,
-    Network,
-    Pool,
-    SoftHebb,
-    SpikingNetwork,
-    SupervisedSTDP,
-    Triangle,
-    kernels,
-    stage,
-)
+from snnjax import STDP, Conv, Network, Pool, SoftHebb, SpikingNetwork, SupervisedSTDP, kernels, stage
 from snnjax.data import digits
 from snnjax.encoding import OnOff
 from snnjax.interop.nir import TAU
-from snnjax.layers.activations import LatencyCode
-from snnjax.networks import NETWORKS, Earliest, Known
+from snnjax.layers.activations import LatencyCode, Triangle
+from snnjax.networks import NETWORKS, Concatenate, Earliest, EarliestSpike, Input, Known, LatestSpike
 from snnjax.training.build import network_for
 
 DENSITIES = dict(goupy2024_ncg=0.2, mozafari2018=0.4)  # of weights that are not 0, so that features differ

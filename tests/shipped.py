@@ -2,11 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
-import pytest
 
 from snnjax.app.names import RECORDED
 from snnjax.data import digits
@@ -17,11 +14,6 @@ from snnjax.training.build import network_for
 NAMES = tuple(NETWORKS)
 ALIKE = ("deep2024", "deepr2024_2", "goupy2024_pcn", "goupy2024_s2stdp")
 """Made of the same kinds of layers and learners as another shipped network, in other numbers."""
-
-
-def each_of(names: Iterable[str]) -> list[Any]:
-    """Names for `pytest.mark.parametrize`; the networks that are like others wait for the slow tests."""
-    return [pytest.param(name, marks=[pytest.mark.slow] * (name in ALIKE)) for name in names]
 
 
 @functools.cache

@@ -1,18 +1,28 @@
-"""The benchmarks: short forms from end to end, what they refuse, and programs compiled for chips."""
+"""The benchmarks and the script of tables: short forms from end to end, what they write and what they refuse."""
 
+import dataclasses
 import importlib.util
 import json
-import os
 import pathlib
+import re
 
 import accelerators
 import executables
+import numpy as np
+import protocols
 import pytest
+import results
 import scaling
 import throughput
-from command import unboxed
-from protocols import NARROW, NCG, S2STDP, SSTDP
+from command import Command, refused, unboxed
+from protocols import NARROW, NCG, TABLES, Row
+from result_tables import accuracies, replication
 from snnjax_program import TargetTimeReadout
+
+from snnjax import cost, data
+from snnjax.app import names
+from snnjax.networks import NETWORKS
+from snnjax.runs import Trained
 
 PHASES = ["encode", "STDP 1", "outputs of stage 1", "STDP 2", "outputs of stage 2", "R-STDP", "test"]
 COMPILERS = {"h100": "jax_plugins.xla_cuda13", "v5e": "libtpu"}
@@ -26,8 +36,7 @@ def measured(out: pathlib.Path, *arguments: str) -> dict:
 
 
 @pytest.mark.slow
-def test_the_short_form_leaves_json_and_a_table(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("XLA_FLAGS", "")  # compiles as users do
+def test_the_short_form_leaves_json_and_a_table(tmp_path, capsys):
     network = measured(tmp_path, "--short", "--images", "12", "--kernels", "xla", "native")
     for program in ("snnjax", throughput.NATIVE):
         assert [row["phase"] for row in network["phases"] if row["program"] == program] == PHASES
@@ -50,19 +59,6 @@ def test_readouts_and_softhebb_layers_are_measured(tmp_path):
     assert min(alike[phase] for phase in ("encode", "outputs", "learn", "test")) > 0.9
     softhebb = measured(tmp_path / "softhebb", "--study", "softhebb", "--images", "20", "--model", NARROW)
     assert [row["phase"] for row in softhebb["phases"]] == ["learn", "features"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("model", [NCG, S2STDP, SSTDP])
-def test_spikenn_learns_and_decides_as_snnjax(tmp_path, model):
-    if not (folder := os.environ.get("SNNJAX_SPIKENN")):
-        pytest.skip("no checkout of github.com/ggoupy/SpikeNN: SNNJAX_SPIKENN names none")
-    pytest.importorskip("numba")
-    given = ["--study", "readout", "--images", "40", "--model", model, "--spikenn", folder]
-    rows = measured(tmp_path, *given)["phases"]
-    alike = {row["phase"]: row["alike"] for row in rows if row["program"] == "SpikeNN"}
-    assert alike.keys() == {"learn", "test"}
-    assert min(alike.values()) > 0.9
 
 
 @pytest.mark.slow
@@ -89,16 +85,131 @@ def test_bad_options_give_one_clear_line(tmp_path, capsys, monkeypatch):
     pathlib.Path("held/throughput.json").write_text("{}")
     for module, arguments, complaint in (
         (throughput, "--images 0", "`images` must be at least 1, got 0"),
-        (throughput, "--reference .", "is no checkout of aidinattar/snn"),
         (throughput, "--spyker --model deep2024", "`spyker` is measured with mozafari2018 only"),
         (throughput, "--short --out held", "already holds measurements"),
         (throughput, "--study readout --spikenn .", "is no checkout of ggoupy/SpikeNN"),
         (throughput, "--study readout --model mozafari2018 --out out", "is no readout by SupervisedSTDP on"),
         (scaling, "--model mozafari2018 --axes neurons", "`axes` must name some of mozafari2018"),
         (accelerators, "--chips v5e --out out", "no compiler for v5e: pip install -e '.[accelerators]'"),
-        (accelerators, "--chips a100 --out out", "`chips` must be some of h100, v5e"),
     ):
         with pytest.raises(SystemExit, match="2"):
             module.main(arguments.split())
         assert complaint in unboxed(capsys.readouterr().err)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["held", "out", "throughput.json"]
+
+
+COMMAND = Command("results", results)
+SHORT = Row("mozafari2018", "digits", train_images=30, test_images=20, native=False, epochs=(1, 1, 2), seeds=1)
+
+
+@pytest.fixture
+def table(monkeypatch, tmp_path):
+    """Writes a table of one row, and reads its line."""
+
+    def make(name, row):
+        monkeypatch.setitem(TABLES, name, (row,))
+        COMMAND.main(["--table", name, "--out", tmp_path])
+        return json.loads((tmp_path / f"{name}.json").read_text())["rows"][0]
+
+    return make
+
+
+def test_each_option_of_a_row_reaches_its_runs(tmp_path):
+    row = Row(NCG, protocols.JPEG, train_images=100, test_images=50, native=False, epochs=(3, 4))
+    given = results.Results(data_dir=("cifar10-jpeg=pictures.zip",), out=tmp_path)
+    run = results.options_of(row, 3, given)
+    assert (run.network.model, run.data.dataset, str(run.data.data_dir)) == (NCG, "folder", "pictures.zip")
+    assert (run.data.train_images, run.data.test_images) == (100, 50)
+    assert (run.training.epochs, run.training.seed) == ((3, 4), 3)
+    changed = dataclasses.replace(row, mirror=True, update_batch=8, labels=20)
+    other = results.options_of(changed, 0, given)
+    assert (other.training.mirror, other.training.update_batch, run.training.mirror) == (True, 8, False)
+    assert (other.data.labels, run.data.labels) == (20, None)
+    assert (run.data.validation, other.data.validation) == (0.1, 0.1)
+    single = results.options_of(dataclasses.replace(row, train_images=10), 0, given)
+    assert single.data.validation == 0, "a class has a single image"
+    assert (run.machine.kernels, run.run.resume) == ("xla", True)
+    assert run.run.out == tmp_path / results.name_of(row) / "seed3"
+    assert results.name_of(row) == f"{NCG}_cifar10-jpeg_100_xla_3_4_of50", "folders of earlier versions are found"
+    for name, rows in TABLES.items():
+        assert len({results.name_of(row) for row in rows}) == len(rows), f"folders of {name}"
+
+
+def test_a_table_has_intervals_and_published_figures(tmp_path):
+    phases = [dict(name="R-STDP", compile_seconds=3.0, images_per_second=10_000.0)]
+    run = dict(seconds=50.0, epochs=[{}] * 7, phases=phases, device="cpu", versions={})
+    records = []
+    for row, images, shares in (
+        (Row(NCG, "mnist", least=98.9), 54_000, (0.987, 0.989)),
+        (Row(NCG, "mnist", train_images=10_000), 9_000, (0.97,)),
+        (Row("deep2024", "mnist", native=False), 54_000, (0.9,)),
+    ):
+        run["settings"] = dict(train_images=images, validation_images=images // 9, test_images=10_000)
+        given = [run | dict(test=dict(accuracy=share)) for share in shares]
+        records.append(accuracies.record_of(row, tmp_path, given))
+    lines, notes = accuracies.table_of(records)
+    half = 12.706205 * 0.1  # of Student's t with one degree of freedom, times the standard error in %
+    cells = [NCG, "mnist", "54,000", f"98.80 ± {half:.2f}", "2", "98.92 [1], 96.7 [2]", "50", "native"]
+    assert lines[0] == cells
+    assert lines[2] == ["deep2024", "mnist", "54,000", "90.00", "1", "", "50", "XLA"]
+    assert sum("mnist is below the 98.9 %" in note for note in notes) == 1
+
+
+def test_bad_options_end_with_one_line(tmp_path, capsys):
+    for wrong, message in (
+        ("--table mnis", "`table` must be one of digits, mnist, .*, got 'mnis'"),
+        ("--rows mozafari2018", "`rows` must be MODEL:DATASET, got 'mozafari2018'"),
+        ("--rows mozafari2018:cifar10-jpeg", "`data_dir` must say where cifar10-jpeg is, as cifar10-jpeg=DIR"),
+        ("--table replication --rows goupy2024_ncg:mnist", "`rows` of replication must be some of mozafari2018:mnist"),
+    ):
+        assert re.search(message, refused(COMMAND, capsys, *wrong.split(), "--out", tmp_path / "out"))
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_recorded_runs_are_repeated_on_the_same_images(table, tmp_path):
+    few = dict(dataset="digits", train_images=40, test_images=20, batch_size=40, native=False, seeds=2)
+    row = dataclasses.replace(protocols.recorded_run("mozafari2018"), **few)
+    record = table("replication", row)
+    images = data.load(tmp_path / "digits_40_20.npz")
+    assert images.digest == data.digits().first(40, 20, in_order=True).digest, "not of all classes alike"
+    settings = json.loads((tmp_path / record["runs"] / "seed1" / "results.json").read_text())["settings"]
+    assert (settings["train_images"], settings["shuffle"], settings["batch_size"]) == (40, False, 40)
+    assert np.shape(record["test"]["seeds"]) == (2, 4)
+    np.testing.assert_allclose(record["test"]["mean"], np.mean(record["test"]["seeds"], axis=0))
+    assert "| mozafari2018 | 84.2 / 79.2 |" in (tmp_path / "replication.md").read_text()
+
+
+def test_replications_are_under_the_recorded_protocol(tmp_path):
+    reference = json.loads(replication.REFERENCE.read_text())
+    assert reference["networks"].keys() == {*names.RECORDED} <= NETWORKS.keys()
+    assert [row.model for row in TABLES["replication"]] == [*reference["networks"]]
+    for row in TABLES["replication"]:
+        assert {name: getattr(row, name) for name in reference["protocol"]} == reference["protocol"]
+    recorded = reference["networks"]["mozafari2018"]
+    epochs = [
+        dict(train=dict(accuracy=train), test=dict(accuracy=test + 0.01))
+        for train, test in zip(recorded["train"], recorded["test"], strict=True)
+    ]
+    run = dict(epochs=epochs, phases=[dict(seconds=50, compile_seconds=10)])
+    record = replication.record_of(TABLES["replication"][0], tmp_path, [run])
+    np.testing.assert_allclose(record["test"]["gap"], -0.01)
+    assert (record["seconds"], record["test"]["sd"]) == (60, None)
+    ((_, theirs, ours, *_),) = replication.table_of([record])[0]
+    assert (theirs, ours) == ("84.2 / 79.2", "84.2 / 80.2")
+
+
+@pytest.mark.slow
+def test_networks_are_packed_with_their_cards_and_finished_runs_are_only_read(table, tmp_path):
+    record = table("pretrained", SHORT)
+    (finished,) = tmp_path.rglob("seed0/results.json")
+    before = finished.stat().st_mtime_ns
+    assert table("pretrained", SHORT) == record
+    assert finished.stat().st_mtime_ns == before
+    cards = json.loads((tmp_path / "packed" / "cards.json").read_text())
+    assert dict(name="mozafari2018_digits", **cards["mozafari2018_digits"]) == record
+    packed = Trained.read(tmp_path / "packed" / "mozafari2018_digits.npz")
+    assert "data_dir" not in packed.settings
+    test = data.digits()
+    decisions = cost(packed.spiking_network(), test.test_images).decisions[:, -1]
+    assert record["test_accuracy"] == np.mean(decisions == test.test_labels)

@@ -1,13 +1,12 @@
 """The book's tables and drawings are those of the recorded results and of the networks."""
 
-import json
-
 import book
-import numpy as np
+import pictures
 import pytest
+from book_pictures import encoding
 from book_tables import recorded
 from book_tables.places import PAGES
-from documents import ROOT
+from PIL import Image, ImageChops, ImageStat
 
 from snnjax import InputError
 from snnjax.networks import NETWORKS
@@ -19,31 +18,29 @@ def test_pages_and_drawings_are_what_the_script_would_write():
     assert book.update_files(check=True) == [], "run python experiments/book.py"
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_each_network_has_a_page(name):
-    """With the parts that follow from its description, and its results if there are any."""
-    text = (PAGES / f"{name}.md").read_text()
-    assert text.startswith(f"# {name}\n")
-    results = any(row["network"] == name for row in recorded.recorded("results")["rows"])
-    for part in (*PARTS, *["figures"] * results):
-        assert f"<!-- table: {part} {name} -->" in text, part
+def test_each_network_has_a_page_and_its_rows():
+    """The parts that follow from its description, and its results if there are any."""
+    rows = recorded.recorded("results")["rows"]
+    with_results = {row["network"] for row in rows}
+    assert with_results == NETWORKS.keys() - {"mozafari2018_objects"}
+    assert recorded.recorded("networks")["after"].keys() == NETWORKS.keys()
+    for name in NETWORKS:
+        text = (PAGES / f"{name}.md").read_text()
+        assert text.startswith(f"# {name}\n")
+        for part in (*PARTS, *["figures"] * (name in with_results)):
+            assert f"<!-- table: {part} {name} -->" in text, part
 
 
-def test_a_page_that_was_changed_by_hand_is_filled_anew():
+def test_a_page_that_was_changed_by_hand_is_named_and_filled_anew(monkeypatch, capsys):
     page = PAGES / "goupy2024_ncg.md"
     text = page.read_text()
     changed = text.replace("| --- |", "| -- |")
     assert changed != text
     assert book.fill_tables(page, changed) == text
-
-
-def test_a_check_names_the_pages(monkeypatch, capsys):
-    page = PAGES / "index.md"
-    monkeypatch.setattr(book, "outdated_files", lambda: iter([(page, "other text")]))
-    before = page.read_text()
+    monkeypatch.setattr(book, "outdated_files", lambda: iter([(page, changed)]))
     assert book.main(["--check"]) == 1
-    assert "networks/index.md are not what" in capsys.readouterr().err
-    assert page.read_text() == before
+    assert "networks/goupy2024_ncg.md are not what" in capsys.readouterr().err
+    assert page.read_text() == text
 
 
 def test_wrong_marks_are_refused():
@@ -56,17 +53,28 @@ def test_wrong_marks_are_refused():
         book.fill_tables(page, "<!-- table: layers goupy -->\n<!-- end -->\n")
 
 
-def test_all_networks_are_in_the_table():
-    assert recorded.recorded("networks")["after"].keys() == NETWORKS.keys()
-    assert {row["network"] for row in recorded.recorded("results")["rows"]} == NETWORKS.keys() - {
-        "mozafari2018_objects"
-    }
+LARGEST = 300_000  # bytes
+LEAST_WIDTH = 620  # pixels, as pages show them
 
 
-def test_replicated_figures_are_against_the_recorded_ones():
-    reference = json.loads((ROOT / "experiments" / "reference.json").read_text())["networks"]
-    rows = recorded.recorded("replication")["rows"]
-    assert [row["network"] for row in rows] == [*reference]
-    for row in rows:
-        last = [100 * reference[row["network"]][part][3] for part in ("train", "test")]
-        np.testing.assert_allclose([row["recorded"][part] for part in ("train", "test")], last, rtol=0, atol=0.0501)
+@pytest.mark.parametrize("file", pictures.PICTURES)
+def test_a_picture_is_there_and_small_enough(file):
+    path = pictures.FOLDER / file
+    assert path.stat().st_size < LARGEST
+    with Image.open(path) as image:
+        assert image.width >= LEAST_WIDTH
+        assert image.convert("RGB").getpixel((0, 0)) == (255, 255, 255)  # a margin, on dark pages too
+
+
+def test_a_picture_is_made(tmp_path):
+    encoding.latencies.cache_clear()
+    path = pictures.write("encoding.png", tmp_path)
+    with Image.open(path) as made, Image.open(pictures.FOLDER / path.name) as kept:
+        assert made.size == kept.size
+        difference = ImageChops.difference(made.convert("L"), kept.convert("L"))
+    assert ImageStat.Stat(difference).mean[0] < 5
+
+
+def test_an_unknown_picture_is_refused():
+    with pytest.raises(ValueError, match=r"did you mean 'encoding\.png'"):
+        pictures.main(["encoding"])

@@ -12,10 +12,8 @@ import pytest
 
 from snnjax import Conv, InputError, SpikingNetwork, cost
 from snnjax.data import digits
-from snnjax.encoding import COLOUR, DOG, EVENTS, GABOR, GREY, PIXELS, WHITENING, Encoder, OnOff, Pixels
+from snnjax.encoding import COLOUR, DOG, EVENTS, GABOR, GREY, PIXELS, Encoder, OnOff, Pixels
 from snnjax.interop import c
-from snnjax.interop.c.layers import packed
-from snnjax.interop.c.text import floating, identifier, string
 from snnjax.layers.activations import LatencyCode, Triangle
 from snnjax.layers.pool import Pool
 from snnjax.learners import RSTDP, STDP, SupervisedSTDP
@@ -30,7 +28,6 @@ pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
 IMAGES = np.rint(digits().test_images).astype(np.uint8)
 COLOURED = np.stack([IMAGES, 255 - IMAGES, IMAGES[:, ::-1]], axis=3)
 SHAPE = (28, 28)
-PUBLISHED = "goupy2024_ncg", "mozafari2018"
 FAST = ("-O2",)
 SANITISED = "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"
 PRINTED_LATENCIES = """
@@ -162,33 +159,24 @@ def check_decisions(network, bits, target, images):
     assert len({*expected.tolist()}) > 1
 
 
-@pytest.mark.parametrize("name", ["pixels", *(pytest.param(name, marks=pytest.mark.slow) for name in PUBLISHED)])
-def test_decisions_steps_and_counts_are_those_of_the_quantised_network(name, tmp_path):
-    for bits in (8, 4, 1):
-        program = c.program(network(name), bits, SHAPE)
-        found = agree(network(name), bits, compiled(program, tmp_path, *FAST), IMAGES)
-        assert len({*found[:, 0]} - {-1}) > 2, bits
+@pytest.mark.parametrize("bits", [8, 4, 1])
+def test_decisions_steps_and_counts_are_those_of_the_quantised_network(bits, tmp_path):
+    made = network("pixels")
+    found = agree(made, bits, compiled(c.program(made, bits, SHAPE), tmp_path, *FAST), IMAGES[:100])
+    assert len({*found[:, 0]} - {-1}) > 2
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_published_networks_decide_as_in_python(name, tmp_path):
-    """Of a part of the images; within their memory, too."""
-    for bits in (8, 4, 1):
-        target = compiled(c.program(network(name), bits, SHAPE), tmp_path, *SANITISED)
-        check_decisions(network(name), bits, target, IMAGES[:20])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_all_images_stay_within_memory(name, tmp_path):
-    target = compiled(c.program(network(name), 4, SHAPE), tmp_path, *SANITISED)
-    check_decisions(network(name), 4, target, IMAGES)
+@pytest.mark.parametrize(("name", "bits"), [("goupy2024_ncg", 4), ("mozafari2018", 8)])
+def test_published_networks_decide_as_in_python(name, bits, tmp_path):
+    """And stay within their memory."""
+    target = compiled(c.program(network(name), bits, SHAPE), tmp_path, *SANITISED)
+    check_decisions(network(name), bits, target, IMAGES[:20])
 
 
 def test_weights_of_other_bits(tmp_path):
     for bits in (2, 3, 5, 6, 7):
         target = compiled(c.program(network("pixels"), bits, SHAPE), tmp_path, *SANITISED)
-        check_decisions(network("pixels"), bits, target, IMAGES)
+        check_decisions(network("pixels"), bits, target, IMAGES[:100])
 
 
 GEOMETRIES = dict(
@@ -222,13 +210,11 @@ def test_geometry(name, tmp_path):
         (OnOff(), IMAGES),
         (OnOff(5, 0.5, 3.0, time_steps=15), COLOURED),
         (GREY, IMAGES),
-        (DOG, IMAGES),
         (COLOUR, COLOURED),
         (dataclasses.replace(GREY, radius=2, time_steps=255, scale=0.7), IMAGES),
         (dataclasses.replace(DOG, radius=None), COLOURED),
-        (dataclasses.replace(DOG, radius=0), IMAGES),
     ],
-    ids=["pixels", "colour_pixels", "on_off", "colour_on_off", "grey", "dog", "colour", "near", "raw", "alone"],
+    ids=["pixels", "colour_pixels", "on_off", "colour_on_off", "grey", "colour", "near", "raw"],
 )
 def test_latencies_are_those_of_the_encoder(encoder, images, tmp_path):
     """Of digits, noise, and images that are constant, so that many values are equal."""
@@ -281,45 +267,21 @@ def test_names_in_c(tmp_path):
     assert printed.decode().splitlines() == list(names)
 
 
-def test_text():
-    assert identifier("ncg-2/é") == "ncg_2__"
-    assert string("a?1") == '"a\\0771"'
-    values = np.random.default_rng(0).normal(size=1000).astype(np.float32)
-    assert [np.float32(floating(value)[:-1]) for value in values] == [*values]
-
-
-def test_packed_weights():
-    """Three weights of three bits, 1, 7 and 4, make nine bits: 100 111 10 and 1, low bits first."""
-    np.testing.assert_array_equal(packed(np.array([[1, 7, 4]], np.uint8), 3), [0b00111001, 0b1])
-
-
 REAL = Conv(6, 5, activation=Triangle())
 BESIDE = stage(Conv(6, 5, threshold=8.0), Conv(6, 5, threshold=8.0), pool=4)
 FIRST, LAST = pixels().stages
 REFUSED = {
     "`encoder` of pixels must be one of Encoder, OnOff, Pixels in C, got NoneType": dict(encoder=None),
     "`encoder` of pixels must be one of .*, got EventEncoder": dict(encoder=EVENTS, input_shape=(2, 28, 28)),
-    "`encoder` of pixels must be one of .*, got Whitening": dict(encoder=WHITENING, input_shape=(2, 28, 28)),
     "`encoder` of pixels must be fitted": dict(encoder=OnOff(), input_shape=(2, 28, 28)),
     "`encoder` of pixels must do without `pool` in C": dict(encoder=GABOR, input_shape=(4, 28, 28)),
     "without `inhibition` in C": dict(encoder=Encoder(inhibition=(0.1,)), input_shape=(6, 28, 28)),
-    "without `pointwise` in C": dict(encoder=Encoder(pointwise=True), input_shape=(6, 28, 28)),
     "without `bank.absolute`": dict(encoder=dataclasses.replace(GABOR, pool=None, inhibition=(), pointwise=False)),
     "`time_steps` must be at most 255": dict(encoder=Pixels(256)),
     "`decision` of pixels must be one of Earliest, Majority in C, got LinearSVM": dict(
         decision=LinearSVM(), stages=(FIRST,)
     ),
-    "stage 2 of pixels must have one layer in C, got 0": dict(
-        stages=(FIRST, stage(inputs="stage1", pool=1), LAST),
-    ),
     "stage 1 of pixels must have one layer in C, got 2": dict(stages=(BESIDE, LAST)),
-    "stage 3 of pixels must read the one before alone": dict(
-        stages=(
-            stage(Conv(6, 5, threshold=8.0)),
-            stage(Conv(6, 1, threshold=8.0)),
-            stage(readout(kernel=6), inputs=("stage1", "stage2")),
-        )
-    ),
     "stage 2 of pixels must read the one before alone in C, got `inputs` .*pool": dict(
         stages=(stage(Conv(6, 5, threshold=8.0)), stage(readout(kernel=6), inputs=Input("stage1", pool=Pool(4))))
     ),
@@ -330,6 +292,7 @@ REFUSED = {
     "`threshold` of stage 1 of pixels must be at least 0 in C, got -1": dict(
         stages=(stage(Conv(6, 5, threshold=-1.0), pool=4), LAST)
     ),
+    "stage 1 of pixels must spike in C": dict(stages=(stage(REAL, pool=4, code=LatencyCode()), LAST)),
 }
 
 
@@ -361,10 +324,3 @@ def test_negative_weights_are_refused():
     weights = {name: -np.asarray(value) if name == "layer1" else value for name, value in drawn(spec).weights().items()}
     with pytest.raises(InputError, match="`weights` of layer1 must be at least 0"):
         c.program(SpikingNetwork(spec, weights=weights), 4, SHAPE)
-
-
-def test_real_valued_layers_are_refused():
-    spec = pixels()
-    spec = dataclasses.replace(spec, stages=(stage(REAL, pool=4, code=LatencyCode()), LAST))
-    with pytest.raises(InputError, match="stage 1 of pixels must spike in C"):
-        c.program(drawn(spec), 4, SHAPE)

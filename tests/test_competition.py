@@ -1,13 +1,16 @@
-"""Inhibition, winners, and their learning by STDP."""
+"""Inhibition, winners, the search for them, and their learning by STDP."""
 
+import jax
 import judge
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_neurons import assert_spikes
 
 from snnjax import kernels
-from snnjax.kernels import Spikes, Winners, k_winners, set_rows, stdp, strongest_feature
+from snnjax.kernels import Spikes, Winners, integrate_and_fire, k_winners, set_rows, stdp, strongest_feature
+from snnjax.kernels.competition import early_winners
 from snnjax.kernels.plasticity import learned_rows
 
 MAPS = [
@@ -105,3 +108,45 @@ def test_stdp_is_that_of_the_judge(case):
     rows = learned_rows(within[feature], layer.latency, winners, np.float32(rates), **settings)
     expected = judge.stdp(within, layer.latency, won, rates, **settings)
     np.testing.assert_array_equal(set_rows(within, winners, rows), expected)
+
+
+def expected(layer: judge.Layer, k: int, radius: int) -> tuple[list[judge.Neuron], list[int]]:
+    """Winners and their latencies, one neuron, one step and one synapse at a time."""
+    steps = layer.geometry.time_steps
+    movie = judge.potentials(layer.latency, layer.weights, steps, layer.geometry.stride)
+    inhibited = judge.pointwise_inhibition(*judge.fire(movie, layer.threshold), steps)
+    winners = judge.k_winners(*inhibited, k=k, radius=radius, time_steps=steps)
+    return winners, [inhibited[0][winner] for winner in winners]
+
+
+@settings(max_examples=15)
+@given(judge.layers(high=80), st.sampled_from([1, 8]), st.integers(0, 2))
+def test_the_winners_of_a_plain_loop(layer, k, radius):
+    """Of thresholds below 0 too, and of weights above 1."""
+    geometry = layer.geometry
+    options = dict(threshold=layer.threshold, time_steps=geometry.time_steps, stride=geometry.stride)
+    winners = early_winners(layer.latency, layer.weights, k=k, radius=radius, **options)
+    places, latencies = expected(layer, k, radius)
+    assert neurons(winners) == places
+    assert winners.latency.tolist() == latencies + [geometry.time_steps] * (k - len(places))
+
+
+@pytest.mark.parametrize("threshold", [9, None])
+def test_many_positions_a_few_at_a_time(threshold):
+    """Larger maps than are looked at together; sums of multiples of 1/64 are exact."""
+    rng = np.random.default_rng(0)
+    weights = np.float32(rng.integers(0, 65, (300, 3, 3, 3)) / 64)
+    options = dict(k=8, radius=2, time_steps=15)
+    find = jax.jit(lambda x: early_winners(x, weights, threshold=threshold, **options))
+
+    @jax.jit
+    def judged(latency):
+        spikes = integrate_and_fire(latency, weights, threshold=threshold, time_steps=15)
+        return k_winners(strongest_feature(spikes, time_steps=15), **options)
+
+    won = set()
+    for latency in rng.integers(0, 40, (20, 3, 17, 14)).clip(max=15).astype(np.uint8):
+        winners = neurons(find(latency))
+        assert winners == neurons(judged(latency))
+        won.add(len(winners))
+    assert max(won) == 8

@@ -1,4 +1,4 @@
-"""What is true of every learner, and of all kernels of a layer."""
+"""What is true of every learner, and of all kernels of a layer; what a rule of one's own is written with."""
 
 import dataclasses
 import functools
@@ -7,16 +7,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 import snnjax
-from snnjax import Earliest, component, learners, testing
+from snnjax import Earliest, Images, Network, Settings, Trainer, component, learners, stage, testing
 from snnjax.core import checks
+from snnjax.core.errors import InputError, InputTypeError
+from snnjax.kernels import Winners
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.layer import LayerKernels
 from snnjax.layers.layer_kernels import BLOCKS, NATIVE, XLA, native_suits
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, Learner, Response, SoftHebb, SupervisedSTDP, TargetTime
+from snnjax.runs import RunFolder
 from snnjax.testing import check_learner
+from snnjax.training.sweep import Sweep
 
 T = 15
 LATENCIES = np.random.default_rng(0).integers(0, 2 * T, (2, 2, 6, 7)).clip(max=T).astype(np.uint8)
@@ -121,19 +126,19 @@ BROKEN = [  # methods, and the message
 @pytest.mark.parametrize(("methods", "message"), BROKEN, ids=[message for _, message in BROKEN])
 def test_learners_that_break_the_contract_are_found(methods, message, monkeypatch):
     """Each by the check of its clause: those of `jax.jit` and `jax.vmap`, which take long, are left out."""
-    monkeypatch.setattr(testing, "_jit", lambda case: None)
+    monkeypatch.setitem(testing.CLAUSES, "jit", lambda case: None)
     if methods.get("forward") is not forward_by_state:
-        monkeypatch.setattr(testing, "_vmap", lambda case: None)
+        monkeypatch.setitem(testing.CLAUSES, "vmap", lambda case: None)
     broken = component(type("Broken", (Homeostatic,), methods | dict(__module__=__name__)))
     with pytest.raises(AssertionError, match=message):
         check_learner(broken())
 
 
 def test_learners_that_cheat_or_learn_nothing_are_found(monkeypatch):
-    monkeypatch.setattr(testing, "_jit", lambda case: None)
+    monkeypatch.setitem(testing.CLAUSES, "jit", lambda case: None)
     with pytest.raises(AssertionError, match="nothing is learned, neither weights nor numbers"):
         check_learner(STDP(), Conv(4, kernel=3, threshold=1e6))
-    monkeypatch.setattr(testing, "_vmap", lambda case: None)
+    monkeypatch.setitem(testing.CLAUSES, "vmap", lambda case: None)
     with pytest.raises(AssertionError, match="`forward` lets the decision depend on the label"):
         check_learner(component(type("Cheating", (RSTDP,), dict(forward=cheat)))(), deciding=True)
 
@@ -190,3 +195,125 @@ def test_rules_of_the_library_are_public_and_in_the_table_above():
     for rule in rules - {Learner}:
         assert getattr(snnjax, rule.__name__) is rule
         assert any(type(learner) is rule for learner, _ in LEARNERS.values())
+
+
+STRIDE = (2, 1)
+PADDING = (1, 2)
+WINNERS = Winners(*np.int32([[2, -1, 0], [1, 0, 2], [0, 3, 5], [4, 15, 7]]))
+RANDOM = np.random.default_rng(0)
+DIGITS = tiny.images()
+CONV = Conv(3, (3, 2), threshold=1)
+
+
+def plain(rule: Learner) -> Network:
+    """A tiny network whose first layer learns by a rule."""
+    network = tiny.plain(Images())
+    first = stage(dataclasses.replace(tiny.FIRST, learners=rule), pool=7)
+    return dataclasses.replace(network, stages=(first, network.stages[1]))
+
+
+def test_winners_of_a_layer_see_its_padding():
+    conv = Conv(3, (3, 2), padding=PADDING, stride=STRIDE, threshold=1)
+    layer = Layer(conv, np.zeros((3, 4, 3, 2), np.float32), T, XLA)
+    latency = RANDOM.integers(0, T + 1, (4, 7, 6)).astype(np.uint8)
+    padded = np.pad(latency, ((0, 0), (1, 1), (2, 2)), constant_values=T)
+    for field, row, column in zip(layer.receptive_fields(latency, WINNERS), WINNERS.row, WINNERS.column, strict=True):
+        np.testing.assert_array_equal(field, padded[:, 2 * row : 2 * row + 3, column : column + 2])
+
+
+@pytest.mark.parametrize("form", [LayerKernels(), XLA, NATIVE, BLOCKS], ids=["plain", "fast", "native", "taps"])
+def test_rows_are_put_where_they_were_won(form):
+    weights, rows = np.float32(RANDOM.random((2, 3, 4, 3, 2)))
+    layer = Layer(CONV, weights, T, LayerKernels())
+    found = jax.jit(lambda layer: layer.packed(form).with_rows(WINNERS, rows))(layer)
+    expected = weights.copy()
+    expected[2], expected[0] = rows[0], rows[2]
+    np.testing.assert_array_equal(jax.jit(lambda layer: layer.weights)(found), expected)
+    assert found.kernels is form
+
+
+@component
+class Inherited(STDP):
+    """A rule that derives from one for compiled kernels, and says nothing of them."""
+
+    def update(self, layer, state, latency, response, signal):
+        winners = response.winners
+        early = layer.receptive_fields(latency, winners) < 5
+        old = layer.rows_of(winners)
+        return layer.with_rows(winners, old + 0.05 * (early - old)), state, winners.feature
+
+
+@component
+class Sure(Inherited):
+    """The same rule, which says that it may learn on compiled kernels, and moves a threshold too."""
+
+    own_thresholds = True
+    native = True
+
+    def update(self, layer, state, latency, response, signal):
+        layer, state, info = super().update(layer, state, latency, response, signal)
+        return layer.with_threshold(layer.conv.threshold + 0.125 * (info >= 0).any()), state, info
+
+
+@component
+class Peeping(Sure):
+    """A rule that takes the layout of the kernels for the weights."""
+
+    native = True
+
+    def update(self, layer, state, latency, response, signal):
+        grown = layer.stored.at[0].add(0.25 * response.winners.valid.any())
+        grown = dataclasses.replace(layer, stored=jnp.minimum(grown, 1))
+        return grown, state, response.winners.feature
+
+
+@component
+class Drifting(Inherited):
+    """All weights go on moving once something was learned, as with one optimiser for all of them."""
+
+    def init(self, layer, key, seen):
+        return np.float32(0)
+
+    def update(self, layer, state, latency, response, signal):
+        drifted = layer.with_weights(jnp.clip(layer.weights - state, 0, 1))
+        return drifted, jnp.maximum(state, 0.0625 * response.winners.valid.any()), response.winners.feature
+
+
+def test_rules_of_ones_own_are_checked(compiler):
+    check_learner(Sure())
+    with pytest.raises(AssertionError, match="compiled kernels"):
+        check_learner(Peeping())
+    with pytest.raises(AssertionError, match="a silent stimulus changes the weights, once something is learned"):
+        check_learner(Drifting())
+
+
+def test_a_run_says_which_rules_compiled_kernels_leave_to_xla(tmp_path, compiler):
+    """A subclass says anew whether it is for compiled kernels."""
+    said = ["layer1 (Inherited): learning on XLA's kernels, no compiled ones fit rule and settings"]
+    for rule, native, notes in ((Inherited(), True, said), (Sure(), True, []), (Inherited(), False, [])):
+        trainer = Trainer(plain(rule), DIGITS, Settings((1, 1), native=native))
+        with RunFolder(tmp_path / f"{type(rule).__name__}_{native}", trainer) as run:
+            assert run.notes == notes
+    network = tiny.labelled(Images())
+    for update_batch, left in ((1, []), (4, ["layer2 (SupervisedSTDP)"])):
+        settings = Settings((1, 1), update_batch=update_batch, patience=0, native=True)
+        assert Trainer(network, DIGITS, settings).uncompiled() == left
+        assert Sweep(network, DIGITS, settings, [dict(seed=1)]).uncompiled() == left
+
+
+@component
+class Underived:
+    """Has what a layer asks a rule for, but does not derive from `Learner`."""
+
+    bounds = None
+
+
+def test_a_rule_must_derive_from_learner_and_lose_no_field():
+    with pytest.raises(InputTypeError, match=r"`learners` must be .*got Underived.*: write class Underived\(snnjax.Le"):
+        Conv(16, 16, threshold=15, learners=Underived())
+    with pytest.raises(InputTypeError, match=r"`learner` must be .* derives"):
+        check_learner(Underived())
+    with pytest.raises(InputError, match=r"`Base`, a base of Kid, has fields \(rate\): decorate it"):
+        component(type("Kid", (type("Base", (), {"__annotations__": {"rate": float}, "rate": 0.1}),), {}))
+    with pytest.raises(InputError, match="`mode` of Text must be `static`"):
+        component(type("Text", (Learner,), {"__annotations__": {"mode": str}, "mode": "a"}))

@@ -14,7 +14,7 @@ import scipy.ndimage
 from made_files import CIFAR, EMNIST, FILES, RNG, UPRIGHT, brightness, idx, png
 from PIL import Image
 
-from snnjax.core.errors import DownloadError, InputError, MissingPackageError
+from snnjax.core.errors import InputError, MissingPackageError
 from snnjax.data import DATASETS, RECORDINGS, Dataset, digits, find, load, readers, relabel
 from snnjax.encoding import COLOUR, GREY
 
@@ -158,14 +158,10 @@ def test_a_set_is_taken_from_the_cache_then_as_prepared_without_tensorflow(prepa
     assert not network.called, "the network was asked"
 
 
-def test_prepared_sets_that_cannot_be_read_are_named(prepared, tmp_path, network, monkeypatch):
+def test_prepared_sets_that_cannot_be_read_are_named(prepared, tmp_path):
     shutil.copytree(prepared / "mnist" / "3.0.1", tmp_path / "mnist" / "1.0.0")  # another version
     with pytest.raises(FileNotFoundError, match="nor a set that tensorflow-datasets has prepared"):
         load("mnist", tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    with pytest.raises(DownloadError, match="mnist cannot be downloaded"):
-        load("mnist")
     (tmp_path / "mnist" / "1.0.0").rename(tmp_path / "mnist" / "3.0.1")
     (record,) = tmp_path.rglob("mnist-test.array_record*")
     record.write_bytes(record.read_bytes()[: record.stat().st_size // 2])
@@ -251,7 +247,6 @@ def test_labels_are_numbered_without_gaps():
 
 
 def test_the_digest_tells_data_apart():
-    """By images and labels: their names, and notes, only stay with them."""
     data = small()
     images = data.train_images.copy()
     images[1, 2, 3] = 9
@@ -260,14 +255,14 @@ def test_the_digest_tells_data_apart():
     assert len({data.digest, *(other.digest for other in others)}) == 6
     swapped = {name: getattr(data, name).astype(getattr(data, name).dtype.newbyteorder(">")) for name in ARRAYS}
     assert small(**swapped).digest == data.digest, "of the other byte order"
-    named = small(classes=None, class_names=NAMED, notes=("one",))
-    assert named.digest == data.digest
-    assert (data.names, data.class_names) == (("0", "1", "2"), ())
-    for other in (named, named.first(3, 2), named.share(1.0, 0), named.augment(1.0, 0)):
+
+
+def test_names_of_classes_and_notes_stay_with_the_images():
+    data = small(classes=None, class_names=NAMED, notes=("one",))
+    assert data.digest == small().digest
+    for other in (data, data.first(3, 2), data.share(1.0, 0), data.augment(1.0, 0)):
         assert other.names == other.class_names == NAMED
         assert other.notes == ("one",)
-    two = np.array([0, 1, 1])
-    assert small(classes=None, train_labels=two, test_labels=two).classes == 2
     assert small(test_labels=np.array([0, 0, 2])).classes == 3, "test images may lack a class"
 
 
@@ -287,7 +282,6 @@ def test_fewer_images_are_of_all_classes_alike():
     assert brightness(data.train_images) == [2, 3, 4, 5, 6, 7, 62, 63, 64, 92], "the first ones, in order"
     assert data.train_labels.tolist() == [0] * 6 + [1] * 3 + [2]
     assert data.test_labels.tolist() == [0, 0, 0, 1, 2]
-    assert whole.first(3, 2).test_labels.tolist() == [0, 1]
     assert np.bincount(whole.first(4, 7).test_labels).tolist() == [4, 2, 1]
     assert whole.first(100, 2000).digest == whole.digest
     first = digits().first(40, None, in_order=True)
@@ -300,11 +294,8 @@ def test_fewer_images_are_of_all_classes_alike():
         assert brightness(drawn.train_images) != brightness(whole.first(20, None).train_images)
     assert np.bincount(drawn.test_labels).tolist() == [12, 6, 2]
     assert brightness(drawn.train_images) != brightness(drawn.test_images)
-    share = whole.share(0.559, 0)
-    assert len(share.train_labels) == 55
-    np.testing.assert_array_equal(share.test_images, whole.test_images)
+    assert len(whole.share(0.559, 0).train_labels) == 55
     assert whole.share(1, 0) is whole
-    assert digits().first(40, 10).augment(0.25, 0).train_images.dtype == np.float32
     assert len(whole.augment(0.02, 0).train_labels) == 102, "of the copies, a class may have none"
 
 
@@ -317,7 +308,6 @@ def test_parts_that_cannot_be_are_refused():
         (lambda: whole.first(20, None, seed=-1), "`seed` must be at least 0, got -1"),
         (lambda: whole.share(0.02, 0), r"`ratio` must leave each of 3 classes .*, got 0\.02 of 100"),
         (lambda: whole.share(0, 0), r"`ratio` must lie in \(0, 1\], got 0, "),
-        (lambda: whole.share(1.5, 0), r"`ratio` must lie in \(0, 1\], got 1\.5, "),
         (lambda: whole.save("mine.npy"), "`path` must end in .npz, got mine.npy"),
     ):
         with pytest.raises(InputError, match=message):
@@ -385,8 +375,6 @@ def test_own_files_of_other_programs_are_read(tmp_path, monkeypatch):
     for changes, message in (
         (dict(unlabeled_images=arrays["test_images"]), "holds unlabeled_images, .* rename it unlabelled_images"),
         (dict(test_labels=None), "must hold .* test_labels, it lacks test_labels"),
-        (dict(classes=np.zeros(2, int)), r"`classes` must be an integer, got \[0, 0\]"),
-        (dict(validation_images=np.zeros((12, 5, 4))), "`validation_labels` must both be given"),
         (dict(train_images=np.zeros((12, 100, 100), np.uint8)), "it holds .* bytes, at most 100000 are read"),
     ):
         with pytest.raises(InputError, match=rf"theirs\.npz.*{message}"):

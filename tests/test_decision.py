@@ -25,7 +25,7 @@ LABELS = np.arange(19, dtype=np.int32) % 2
 IMAGES = RANDOM.integers(0, 256, (19, 16, 16), np.uint8)
 DATA = Dataset("noise", IMAGES, LABELS, IMAGES, LABELS, classes=2)
 TIMED = dict(time_steps=255, encoder=PIXELS, decision=Earliest(fallback=True))
-FEATURES = Conv(20, 5, padding=2, threshold=6.0, competition=WTA(2), learners=STDP(), weight_mean=0.5, weight_std=0.1)
+FEATURES = Conv(20, 5, padding=2, threshold=32.0, competition=WTA(2), learners=STDP(), weight_mean=0.5, weight_std=0.1)
 REWARDED = Conv(10, 5, padding=1, learners=RSTDP(bounds=(0.0, 1.0)), weight_mean=0.5, weight_std=0.1)
 READOUT = Conv(10, 4, threshold=50.0, learners=SupervisedSTDP(), weight_mean=0.3, weight_std=0.05, fractional=True)
 REAL = Conv(16, 3, padding=1, learners=SoftHebb(), activation=Triangle(0.7), standardise=Standardise(), weight_mean=0.0)
@@ -35,36 +35,31 @@ REAL_STAGES = (
     stage(READOUT),
 )
 NETWORKS = [
-    Network("rewarded", (6, 16, 16), 2, (stage(dataclasses.replace(FEATURES, threshold=32.0)), stage(REWARDED))),
-    Network("timed", (1, 16, 16), 2, (stage(FEATURES, pool=4), stage(READOUT)), **TIMED),
+    Network("rewarded", (6, 16, 16), 2, (stage(FEATURES), stage(REWARDED))),
     Network("real", (1, 16, 16), 2, REAL_STAGES, **TIMED),
 ]
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
 def test_decisions_are_the_same_everywhere(network, compiler):
-    shown = {}
+    shown = []
     for native in (False, True):
         trainer = Trainer(network, DATA, Settings((1,) * len(network.stages), native=native))
         state = TrainState(trainer.network.initial_weights(3))
-        shown["compiled" if native else "XLA"] = trainer.predict(state, IMAGES)
-    decisions, scores = shown["XLA"]
+        shown.append(trainer.predict(state, IMAGES))
+    decisions, scores = shown[0]
     assert len(np.unique(scores, axis=0)) > 10
     model = trainer.trained(state).model
 
     def predicted(image):
-        decided = model.predict(model.encode(image))
-        return decided.decision, decided.scores
+        latency = model.encode(image)
+        both = model.predict(latency), model.observe(latency).decided
+        return [(decided.decision, decided.scores) for decided in both]
 
-    def observed(image):
-        decided = model.observe(model.encode(image)).decided
-        return decided.decision[None], decided.scores[None]
-
-    shown["3 at a time"] = jax.jit(jax.vmap(predicted))(IMAGES[:3])
-    shown["observed"] = jax.jit(observed)(IMAGES[0])
-    for name, (others, other_scores) in shown.items():
-        np.testing.assert_array_equal(others, decisions[: len(others)], name)
-        np.testing.assert_array_equal(other_scores, scores[: len(others)], name)
+    shown += jax.jit(jax.vmap(predicted))(IMAGES[:3])
+    for others, other_scores in shown:
+        np.testing.assert_array_equal(others, decisions[: len(others)])
+        np.testing.assert_array_equal(other_scores, scores[: len(others)])
 
 
 def test_what_is_computed_in_blocks_has_gradients():
@@ -96,7 +91,6 @@ DECIDED = jax.jit(decide, static_argnums=2)
     [
         ([0.5, 0.25, 0.75], [9, 1, 9], 1, 1),
         ([0.5, 0.25, 0.25], [9, 1, 2], 2, 2),
-        ([1, 1, 1], [2, 3, 1], -1, 1),
         ([1, 1, 1], [3, 3, 1], -1, 0),
         ([1, 1, 1], [0, 0, 0], -1, -1),
         ([1, 1, 1 - 2**-24], [1e6, 1e5, 1], 2, 2),
@@ -164,7 +158,7 @@ def test_the_linear_machine_is_that_of_scikit_learn(kept):
     assert np.all(machine_decides(machine, silent)[1] >= 0)
 
 
-@pytest.mark.parametrize("name", ["C", "tolerance", "iterations", "coefficients"])
-def test_settings_that_are_refused(name):
-    with pytest.raises(InputError, match=f"`{name}` must be"):
-        LinearSVM(**{"intercepts": np.zeros(2), name: -1})
+def test_settings_that_are_refused():
+    for name in ("C", "tolerance", "iterations", "coefficients"):
+        with pytest.raises(InputError, match=f"`{name}` must be"):
+            LinearSVM(**{"intercepts": np.zeros(2), name: -1})

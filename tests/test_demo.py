@@ -9,7 +9,6 @@ import shutil
 import subprocess
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from command import Command, refused
@@ -19,12 +18,11 @@ import snnjax
 from snnjax import InputError, SpikingNetwork
 from snnjax.app import demo, page
 from snnjax.data import digits, read_handwriting
-from snnjax.encoding import DOG, EVENTS, GABOR, PIXELS, Encoder, OnOff, filter_image, local_normalization
-from snnjax.layers.activations import LatencyCode, Triangle
+from snnjax.encoding import PIXELS, Encoder, OnOff
 from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
-from snnjax.learners import RSTDP, SoftHebb
-from snnjax.networks import Earliest, LinearSVM, Majority, Network, stage
+from snnjax.learners import RSTDP
+from snnjax.networks import Earliest, Majority, Network, stage
 from snnjax.networks.quantisation import quantise
 from snnjax.training.build import network_for
 
@@ -42,11 +40,6 @@ const responses = network.pictures.map((text) => {
   return { ...run, latencies: [...latencies], spikes, operations: run.operations.at(-1), potentials: 0 };
 });
 console.log(JSON.stringify(responses));
-"""
-
-STRENGTHS = """
-const network = networkOf(JSON.parse(require("fs").readFileSync(0, "utf8")));
-console.log(JSON.stringify(network.pictures.map((text) => [...strengthsOf(network, floatsOf(text))])));
 """
 
 
@@ -78,10 +71,11 @@ def expected(network, pictures, bits):
     return np.asarray(latencies), np.asarray(jax.jit(jax.vmap(model.predict))(latencies).decision)
 
 
-def in_node(network, pictures, labels, bits, program=PROGRAM):
-    """What a program makes of the network and the pictures under Node, with the script of the page."""
-    data = json.dumps(demo._data(network, pictures, labels, bits))
-    command = ["node", "-e", SIMULATION.read_text() + program]
+def in_node(network, pictures, labels, bits):
+    """What the script of the page of a network makes of its pictures under Node."""
+    text = demo.page_of(network, pictures, labels, bits)
+    (data,) = re.findall('<script type="application/json" id="data">(.*?)</script>', text)
+    command = ["node", "-e", SIMULATION.read_text() + PROGRAM]
     return json.loads(subprocess.run(command, input=data, capture_output=True, text=True, check=True).stdout)
 
 
@@ -98,19 +92,19 @@ def ncg():
 
 @pytest.mark.skipif(not shutil.which("node"), reason="no Node")
 @pytest.mark.parametrize(
-    ("make", "encoder", "bits"),
+    ("make", "bits"),
     [
-        (plain, None, 8),
-        (labelled, PIXELS, 4),
-        (labelled, DOG, 5),
-        (crowded, Encoder(radius=3, time_steps=60), 6),
-        (crowded, Encoder(radius=None, scale=0.7), 8),
-        (crowded, OnOff().fit(digits().train_images[:50]), 3),
+        (lambda: snnjax.load(NCG), 8),
+        (lambda: made(plain), 8),
+        (lambda: made(labelled, PIXELS), 4),
+        (lambda: made(labelled, OnOff().fit(digits().train_images[:50])), 3),
+        (lambda: made(crowded, Encoder(radius=None, scale=0.7, time_steps=60)), 6),
     ],
+    ids=["pretrained", "grey", "pixels", "on_off", "crowded"],
 )
-def test_simulation_is_python(make, encoder, bits):
-    network = made(make, encoder)
-    data = images()
+def test_simulation_is_python(make, bits):
+    network = make()
+    data = images().first(None, 20)
     responses = in_node(network, data.test_images, data.test_labels, bits)
     latencies, decisions = expected(network, data.test_images, bits)
     assert np.array_equal([response["latencies"] for response in responses], latencies.reshape(len(latencies), -1))
@@ -123,25 +117,6 @@ def test_simulation_is_python(make, encoder, bits):
     if cost.first_spike is not None:
         steps = np.minimum(cost.first_spike, network.spec.time_steps - 1)
         assert np.array_equal([response["step"] for response in responses], steps)
-
-
-@pytest.mark.skipif(not shutil.which("node"), reason="no Node")
-def test_strengths_are_python():
-    network = made(labelled)
-    data = images()
-    strengths = in_node(network, data.test_images, data.test_labels, 8, STRENGTHS)
-    encoder = network.spec.encoder
-    for image, strength in zip(data.test_images, strengths, strict=True):
-        maps = jnp.maximum(filter_image(image, bank=encoder.bank), 0)
-        assert np.array_equal(np.float32(strength), local_normalization(maps, radius=encoder.radius).ravel())
-
-
-@pytest.mark.skipif(not shutil.which("node"), reason="no Node")
-def test_pretrained_network_in_node(ncg, pictures):
-    responses = in_node(ncg, *pictures, 8)
-    latencies, decisions = expected(ncg, pictures[0], 8)
-    assert np.array_equal([response["latencies"] for response in responses], latencies.reshape(len(latencies), -1))
-    assert np.array_equal([response["decision"] for response in responses], decisions)
 
 
 def test_page_is_one_small_file(ncg, pictures):
@@ -162,50 +137,10 @@ def renamed(network, name):
     return SpikingNetwork(network.spec, weights=network.weights(), class_names=names)
 
 
-def changed(number, **fields):
-    """The network `labelled` of which a layer has other settings."""
-    spec = network_for(labelled, images())
-    stages = list(spec.stages)
-    conv = dataclasses.replace(stages[number].branches[0], **fields)
-    stages[number] = dataclasses.replace(stages[number], branches=(conv,))
-    return SpikingNetwork(dataclasses.replace(spec, stages=tuple(stages)))
-
-
-def described(name, shape, *stages, encoder=PIXELS, decision=MAJORITY):
-    """A network for pictures (28, 28), whose encoder makes inputs of a shape."""
-    how = dict(decision=decision, encoder=encoder, time_steps=encoder.time_steps, epochs=(1,) * len(stages))
-    return SpikingNetwork(Network(name, shape, 10, stages, **how))
-
-
-GREY, TWO = (1, 28, 28), (2, 28, 28)
-ONE, SAME, WIDE = stage(LAST), stage(FIRST), stage(LAST, inputs=("encoder", "stage1"))
-REAL = stage(Conv(4, kernel=3, activation=Triangle(), learners=SoftHebb()), code=LatencyCode())
-NEGATIVE = stage(Conv(4, kernel=3, threshold=5.0, weights=np.full((4, 1, 3, 3), -1, np.float32)))
-SVM = LinearSVM()
-
-REFUSED = {
-    r"`encoder` of pooled must do without `pool` on a page": lambda: described("pooled", (4, 5, 5), ONE, encoder=GABOR),
-    r"`encoder` of events must be one of .* got EventEncoder": lambda: described("events", TWO, ONE, encoder=EVENTS),
-    r"`encoder` of early must be fitted": lambda: described("early", TWO, ONE, encoder=OnOff()),
-    r"stage 2 of branches must have one layer": lambda: made(branches),
-    r"stage 2 of wide must read the one before alone": lambda: described("wide", GREY, SAME, WIDE),
-    r"`decision` of svm must be one of .* got LinearSVM": lambda: described("svm", GREY, SAME, decision=SVM),
-    r"`fractional` of stage 2 of labelled must be False": lambda: changed(1, fractional=True),
-    r"`threshold` of stage 1 of labelled must be a number": lambda: changed(0, threshold=None),
-    r"`threshold` of stage 1 of labelled must be at least 0": lambda: changed(0, threshold=-1.0),
-    r"stage 1 of real must spike on a page": lambda: described("real", GREY, REAL, ONE),
-    r"`weights` of layer1 must be at least 0": lambda: described("negative", GREY, NEGATIVE, ONE),
-}
-
-
-@pytest.mark.parametrize("message", REFUSED)
-def test_what_a_page_cannot_run_is_refused(message, pictures):
-    with pytest.raises(InputError, match=message):
-        demo.page_of(REFUSED[message](), pictures[0][:2], pictures[1][:2])
-
-
-def test_pictures_that_do_not_fit_are_refused(ncg, pictures):
+def test_networks_and_pictures_that_a_page_cannot_show_are_refused(ncg, pictures):
     some, labels = pictures[0][:2], pictures[1][:2]
+    with pytest.raises(InputError, match="stage 2 of branches must have one layer on a page"):
+        demo.page_of(made(branches), some, labels)
     for message, arguments in {
         "`pictures` must be grey": (np.stack([some] * 3, axis=3), labels),
         r"`image` must be as those that the encoder is fitted to": (np.pad(some, ((0, 0), (0, 0), (1, 1))), labels),
@@ -268,17 +203,6 @@ def file(ncg, pictures, tmp_path_factory):
     path = tmp_path_factory.mktemp("demo") / "demo.html"
     path.write_text(demo.page_of(ncg, *pictures, centred=True))
     return path.as_uri()
-
-
-def test_decisions_in_the_browser(browser, file, ncg, pictures, capsys):
-    browser.get(file)
-    milliseconds = browser.execute_script("return state.milliseconds")
-    with capsys.disabled():
-        print(f"\nfirst decision in the browser after {milliseconds:.0f} ms")
-    decisions = browser.execute_script(
-        "return network.pictures.map((text) => simulate(network, encode(network, floatsOf(text))).decision)"
-    )
-    assert decisions == expected(ncg, pictures[0], 8)[1].tolist()
 
 
 def test_picked_pictures_are_decided(browser, file, ncg, pictures):

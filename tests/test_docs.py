@@ -6,11 +6,13 @@ run most of these.
 """
 
 import contextlib
+import dataclasses
 import importlib
 import importlib.util
 import inspect
 import io
 import pathlib
+import pkgutil
 import re
 import shlex
 import shutil
@@ -28,12 +30,15 @@ import pytest
 import results
 import scaling
 import throughput
+from conftest import made_once
 from documents import DOCUMENTS, PAGES, ROOT, all_commands, blocks, code, commands, prose, rows, text_of
-from made_files import write_idx
+from made_files import png, write_idx
 from PIL import Image
+from shipped import ALIKE
 
 import snnjax
 from snnjax import data
+from snnjax.app import names, plots
 from snnjax.app.main import COMMANDS, main, parse
 from snnjax.core import components
 from snnjax.kernels import native
@@ -53,6 +58,10 @@ FINISHED = (
     "snnjax train --model mozafari2018",
     "snnjax train --dataset mnist",
 )
+ELSEWHERE = ("export_nir", *ALIKE)
+"""Pages of which test_nir.py runs the code, and of networks that are like others in all but numbers."""
+PICTURE = png(0)
+"""In place of drawings, which take longer than all else; test_report.py has them."""
 FROM_FIXTURE = "from_fixture"  # a file in a finished run that a document may train again
 PACKAGES = [
     f"snnjax.{name}" for name in ("kernels", "encoding", "data", "learners", "layers", "networks", "runs", "app")
@@ -108,10 +117,6 @@ def links_of(document: str) -> list[str]:
     return ["".join(found) for found in re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", prose(document))]
 
 
-def test_documents_have_links():
-    assert sum(len(links_of(document)) for document in DOCUMENTS) > 500
-
-
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_and_pictures_exist(document):
     for link in links_of(document):
@@ -148,18 +153,22 @@ def test_the_site_is_built_without_a_warning_and_has_all_public_names(tmp_path):
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
     """A checkout with little data behind the names that the documents use, and in the cache, and with finished runs."""
+    return made_once(tmp_path_factory, "checkout", write_checkout)
+
+
+def write_checkout(path):
     native.unavailable()  # compiles the kernels for all documents
-    path = tmp_path_factory.mktemp("checkout")
+    path.mkdir()
     (path / "experiments").symlink_to(ROOT / "experiments")
     write_data(path, path / "cache" / "snnjax" / "data")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(path / "cache"))
+        patch.setattr(plots, "png", lambda figure: PICTURE)
         patch.chdir(path)
         for line in FINISHED:
             run(line)
     for finished in (path / "runs").iterdir():
         (finished / FROM_FIXTURE).touch()
-    return path
 
 
 def write_data(path, cache):
@@ -187,7 +196,8 @@ def folder(tmp_path, monkeypatch, checkout):
     """A copy of the checkout to work in."""
     shutil.copytree(checkout, tmp_path, symlinks=True, dirs_exist_ok=True)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(components, "_TYPES", dict(components._TYPES))  # two documents define EarlyInputs
+    monkeypatch.setattr(plots, "png", lambda figure: PICTURE)
+    monkeypatch.setattr(components, "TYPES", dict(components.TYPES))  # two documents define EarlyInputs
     monkeypatch.setitem(sys.modules, "snippets", types.ModuleType("snippets"))
     monkeypatch.chdir(tmp_path)
     yield tmp_path
@@ -218,9 +228,9 @@ def masked(text: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("document", [each for each in DOCUMENTS if not each.endswith("export_nir.md")])
+@pytest.mark.parametrize("document", [each for each in DOCUMENTS if pathlib.Path(each).stem not in ELSEWHERE])
 def test_commands_and_snippets_run(document, folder):
-    """From top to bottom, but for sweeps by several processes: tests/test_workers.py and test_nir.py run the rest."""
+    """From top to bottom, but for sweeps by several processes, which test_workers.py has."""
     names: dict[str, Any] = dict(__name__="snippets")
     printed = ""
     for language, text in blocks(document):
@@ -242,3 +252,49 @@ def test_commands_and_snippets_run(document, folder):
         kept = {row[0].strip("`") for row in rows(document, "file")}
         left = {path.name for path in (folder / "runs/goupy2024_ncg_digits").iterdir()}
         assert kept == left - {"checkpoint.previous.npz"}
+
+
+def test_the_main_page_is_of_this_version():
+    major, minor, _ = snnjax.__version__.split(".")
+    assert f"Version** {major}.{minor} " in text_of("README.md")
+
+
+def test_speed_on_the_main_page_is_that_of_the_benchmarks():
+    """The least and the most over the networks that the reference has."""
+    table = rows("experiments/docs/speed/phases.md", "network")
+    starts = [index for index, row in enumerate(table) if row[0]][: len(names.RECORDED)]
+    assert [table[index][0] for index in starts] == [*names.RECORDED]
+    ours = [table[index] for index in starts]
+    longer = [table[index + 2] for index in starts]
+    assert {row[1] for row in ours} == {"snnjax, native, ms an image"}
+    assert {row[1] for row in longer} == {"reference, times longer"}
+    training, tests = ([float(row[column]) for row in longer] for column in (-1, -2))
+    seconds = [float(row[-1].removesuffix(" s")) for row in ours]
+    words = " ".join(text_of("README.md").split())
+    assert f"{int(min(training))} to {max(training):,.0f} times as fast" in words
+    assert f"Tests are {min(tests):.0f} to {max(tests):.0f} times as fast" in words
+    assert f"takes {min(seconds):g} to {max(seconds):g} seconds" in words
+
+
+PROGRAMS = ("Strongest", "Changed")
+"""What only steps see."""
+
+
+def test_all_fields_of_public_classes_are_explained():
+    names = [each.name for each in pkgutil.walk_packages(snnjax.__path__, "snnjax.") if ".app" not in each.name]
+    found = {each for name in names for each in vars(importlib.import_module(name)).values() if isinstance(each, type)}
+    lacking = {}
+    for kind in found:
+        fields = getattr(kind, "_fields", ())
+        if dataclasses.is_dataclass(kind):
+            fields = [each.name for each in dataclasses.fields(kind)]
+        ours = kind.__module__.startswith("snnjax.") and kind.__name__[0] != "_" and kind.__name__ not in PROGRAMS
+        table = kind.__module__.startswith("snnjax.data.") and not hasattr(snnjax.data, kind.__name__)
+        if not ours or table:  # which no user sees
+            continue
+        texts = [inspect.cleandoc(each.__doc__ or "").partition("Attributes:")[2] for each in kind.__mro__]
+        explained = re.findall(r"^  (\w[\w, ]*): ", "\n".join(texts), re.MULTILINE)
+        known = {name for names in explained for name in names.split(", ")}
+        lacking[f"{kind.__module__}.{kind.__name__}"] = {*fields} - known
+    assert len(lacking) > 50
+    assert {name: fields for name, fields in lacking.items() if fields} == {}

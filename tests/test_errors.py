@@ -13,7 +13,7 @@ import pytest
 import tiny
 
 import snnjax
-from snnjax import NETWORKS, RSTDP, STDP, WTA, Conv, Network, Settings, Sweep, Trainer, component, stage
+from snnjax import RSTDP, STDP, Conv, Network, Settings, Sweep, Trainer, component, stage
 from snnjax.core import errors
 from snnjax.core.errors import InputError
 from snnjax.encoding import COLOUR, EVENTS, GREY, Pixels
@@ -33,27 +33,20 @@ def changed(first: Conv = tiny.FIRST, deciding: Conv = DECIDING, **changes) -> N
 
 WRONG_TYPES = [
     (lambda: stage(DECIDING, pool=True), "pool", "True"),
-    (lambda: Settings(epochs=3), "epochs", "3: write epochs=(3,)"),
     (lambda: Conv("-2", 5), "features", "'-2': write -2"),
     (lambda: Conv(2, 5, threshold=[1.0, 2.0]), "threshold", "(1.0, 2.0): write np.array([...])"),
     (lambda: Conv(2, 5, learners=STDP), "learners", "the class STDP: write STDP(...)"),
     (lambda: changed(stages=(DECIDING,)), "stages", "Conv: write (stage(Conv("),
-    (lambda: SpikingNetwork(NETWORKS["deep2024"]), "spec", "function: write deep2024(...)"),
     (lambda: SpikingNetwork(NETWORK).predict([1]), "latency", "list"),
-    (lambda: STDP(ltp=True), "ltp", "True"),
     (lambda: Trainer(NETWORK, DIGITS.train_images, SETTINGS), "data", "an array float32[40,28,28]: write snnjax."),
     (lambda: Trainer(SpikingNetwork(NETWORK), DIGITS, SETTINGS), "network", "SpikingNetwork: write network.spec"),
-    (lambda: Sweep(NETWORK, DIGITS, SETTINGS, dict(seed=1)), "variants", "dict"),
 ]
 WRONG_VALUES = [
     (lambda: SpikingNetwork(NETWORK)(DIGITS.test_images[0]), "encoder", "None: give the Network one"),
     (lambda: Sweep(NETWORK, DIGITS, SETTINGS, [{"seed": 1}]), "patience", "5"),
     (lambda: Conv(2, 5, threshold=np.ones((2, 1))), "threshold", "shape (2, 1)"),
-    (lambda: Settings((1,), seed=2**64), "seed", "18446744073709551616"),
     (lambda: Settings((1,), patience=10**5000), "patience", "int"),
-    (lambda: Conv(2, 5, threshold=10**400), "threshold", "int"),
     (lambda: Conv(2, 5, threshold=np.array([1, -(2**31) - 1])), "threshold", "an array int64[2]"),
-    (lambda: NETWORK.initial_weights(-1), "seed", "-1"),
 ]
 
 
@@ -67,13 +60,6 @@ def test_wrong_arguments_are_named(make, argument, got):
     assert f"got {got}" in str(caught.value)
 
 
-def test_numbers_that_their_type_just_holds_are_taken():
-    assert RSTDP(bounds=(0.0, np.inf)).bounds == (0.0, np.inf)
-    assert WTA(1, radius=2**31 - 1).radius == 2**31 - 1
-    assert Settings((2**31 - 1,), seed=np.uint64(2**64 - 1)).seed == 2**64 - 1
-    assert Conv(2, 5, threshold=np.array([1, -(2**31)])).threshold[1] == -(2**31)
-
-
 def test_lists_and_numbers_of_numpy_are_as_good_as_pythons():
     learners = [STDP(doubling=np.int64(50)), RSTDP(bounds=[0, 1])]
     first = Conv(np.uint8(4), np.int32(5), padding=[2, 2], threshold=np.float64(15), learners=learners)
@@ -84,6 +70,7 @@ def test_lists_and_numbers_of_numpy_are_as_good_as_pythons():
     assert found == expected
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     assert type(found.classes) is int
+    assert Settings((2**31 - 1,), seed=np.uint64(2**64 - 1)).seed == 2**64 - 1
     settings = Settings([np.int64(1), 2], batch_size=np.int32(7), seed=np.uint8(3))
     assert settings == Settings((1, 2), 7, seed=3)
     assert json.loads(json.dumps(dataclasses.asdict(settings)))["epochs"] == [1, 2]
@@ -93,8 +80,7 @@ def test_long_and_deep_values_are_shown_by_their_type():
     deep: list = []
     for _ in range(100_000):
         deep = [deep]
-    values = np.zeros((3, 4), np.int32), "x" * 60, deep, "x" * 58
-    assert [*map(errors.shown, values)] == ["an array int32[3,4]", "str", "list", repr("x" * 58)]
+    assert [*map(errors.shown, ("x" * 60, deep, "x" * 58))] == ["str", "list", repr("x" * 58)]
 
 
 def own_part(base: type, *settings, **members):
@@ -149,12 +135,10 @@ def of_number(number: float):
         (encoded("float32"), "encoder(image)", "got float32 of shape (1, 28, 28): write .astype(jnp.uint8)"),
         (lambda: changed(encoder=Pixels(15)), "encoder", "takes (6, 28, 28), images of (28, 28) become (1, 28, 28)"),
         (decided(scores=of_number(1)), "decision.scores(...)`", "got int32 of shape (10,): write .astype(jnp.float32)"),
-        (decided(decide=lambda self, scores: scores.sum()), "decision.decide(scores)`", "write .astype(jnp.int32)"),
         (rule(same, forward=lambda *_: None), "update` of Part of layer1 fails: 'NoneType'", "must return a Response"),
         (rule(same, update=lambda self, layer, state, *_: (layer, state, "")), "update` of Part", "JAX type: return "),
         (rule(with_weights(lambda x: x[:1])), "weights` must have shape (4, C, 5, 5)", "got (1, 6, 5, 5)"),
         (rule(lambda layer, state: (layer, (state, state))), "update(...)[1] of Part of layer1, the state,`", "got "),
-        (rule(same, end_epoch=lambda self, state: state[:1]), "end_epoch(state) of Part of layer1`", "got float32 of"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -201,8 +185,7 @@ def test_a_sound_rule_may_begin_beyond_its_bounds_and_say_numbers_of_numpy_of_it
         return dict(wins=np.bincount(info.ravel() + 1), last=np.float32(0.5))
 
     first = dataclasses.replace(rule(same, diagnose=diagnose)().stages[0].branches[0], weight_mean=1.0)
-    trainer = Trainer(changed(first), DIGITS, dataclasses.replace(SETTINGS, epochs=(1, 0)))
-    state = trainer.run(trainer.initial_state())
+    state = tiny.trained(changed(first), DIGITS, dataclasses.replace(SETTINGS, epochs=(1, 0)))
     assert state.weights["layer1"].max() > 1.1
     diagnosis = json.loads(json.dumps(state.diagnoses["Part layer1"]))
     assert (sum(diagnosis["wins"]["layer1"]), diagnosis["last"]) == (80, dict(layer1=0.5))

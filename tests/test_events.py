@@ -12,21 +12,17 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 import tiny
 from made_events import record, write_bin, write_nmnist
-from shipped import each_of
 
 import snnjax
 from snnjax.app import features, plots
-from snnjax.app.names import RECORDED
 from snnjax.core import files
 from snnjax.core.errors import DownloadError
 from snnjax.data import RECORDINGS, Dataset, event_picture, load, recordings
 from snnjax.encoding import EVENTS, EventEncoder
-from snnjax.networks import NETWORKS
 from snnjax.training.build import network_for
 
 tonic = pytest.importorskip("tonic.datasets")
@@ -35,7 +31,7 @@ T = 15
 PICTURE = np.random.default_rng(0).integers(0, 256, (34, 34, 2), np.uint8)
 PICTURE *= np.random.default_rng(1).random(PICTURE.shape) < 0.3
 EVENT = np.dtype([("x", int), ("y", int), ("t", int), ("p", int)])
-SAME_TIME, SAME_COUNT = EventEncoder(equal_counts=False), EventEncoder(equal_counts=True)
+SAME_COUNT = EventEncoder(equal_counts=True)
 DIGITS = tiny.images()
 
 
@@ -58,7 +54,8 @@ def first_events(events: np.ndarray, sensor: tuple[int, int], size: tuple[int, i
 
 
 @pytest.mark.parametrize("steps", [15, 300])
-def test_steps_of_equal_duration(steps):
+def test_steps_of_equal_duration(steps, contract):
+    contract(EventEncoder(steps, equal_counts=False), [np.stack([PICTURE, PICTURE[::-1]])])
     picture = np.stack([np.zeros((1, 256)), [np.arange(256)]], axis=-1).astype(np.uint8)
     latency = np.asarray(EventEncoder(steps, equal_counts=False)(picture))
     assert latency.dtype == (np.uint8 if steps <= 255 else np.uint16)
@@ -77,10 +74,6 @@ def test_equal_counts_at_each_step():
     assert (np.diff(first[fired][order].astype(int)) <= 0)[np.diff(latency[fired][order]) > 0].all()
     with pytest.raises(snnjax.InputError, match=r"`image` must .*\(H W 2\), got shape \(34, 34\)"):
         SAME_COUNT(PICTURE[..., 0])
-
-
-def test_the_encoder_is_a_pure_function(contract):
-    contract(SAME_TIME, [np.stack([PICTURE, PICTURE[::-1]])])
 
 
 def test_a_picture_holds_the_first_event_of_each_pixel_and_polarity():
@@ -124,18 +117,16 @@ def test_nmnist_from_its_own_files(made, data):
     assert (data.train_images.shape, data.train_images.dtype) == ((40, 34, 34, 2), np.uint8)
     assert (len(data.test_images), data.encoder, data.input_shape) == (20, EVENTS, (2, 34, 34))
     assert data.notes == ("40 of 60,000 training recordings are there", "20 of 10,000 test recordings are there")
-    rng, expected = np.random.default_rng(0), {}
-    for image, label in zip(DIGITS.train_images, DIGITS.train_labels, strict=True):
+    rng, images = np.random.default_rng(0), [picture.tobytes() for picture in data.train_images]
+    for image, label in zip(DIGITS.train_images[:9], DIGITS.train_labels, strict=False):
         events = np.rec.fromarrays(record(image, rng), dtype=EVENT)
         events.t -= events.t.min()
-        expected[first_events(events, (34, 34), (34, 34), 50e3).astype(np.uint8).tobytes()] = label
-    found = {picture.tobytes(): label for picture, label in zip(data.train_images, data.train_labels, strict=True)}
-    assert found == expected
+        picture = first_events(events, (34, 34), (34, 34), 50e3).astype(np.uint8)
+        assert data.train_labels[images.index(picture.tobytes())] == label
     assert len({*data.train_labels[:20]}) > 5, "classes are mixed"
     small = recordings("nmnist", made, size=(17, 20), window=20e3)
     assert small.train_images.shape == (40, 17, 20, 2)
-    assert 0 < (small.train_images > 0).mean() < (data.train_images > 0).mean()
-    assert load("nmnist", str(made), size=17).test_images.shape == (20, 17, 17, 2)
+    assert 0 < (small.train_images > 0).sum() < (data.train_images > 0).sum()
 
 
 def test_sets_without_test_recordings_are_divided(tmp_path, monkeypatch):
@@ -149,19 +140,15 @@ def test_sets_without_test_recordings_are_divided(tmp_path, monkeypatch):
     assert (data.train_images.shape, data.names) == ((24, 60, 80, 2), labels)
     assert np.bincount(data.train_labels).tolist() == [8, 8, 8]
     assert np.bincount(data.test_labels).tolist() == [2, 2, 2]
-    counts = (data.train_images > 0).sum(axis=(1, 2, 3))
-    assert (np.diff(data.train_labels[np.argsort(counts)]) >= 0).all(), "the more events, the higher the label"
     listed = os.walk
     monkeypatch.setattr(os, "walk", lambda path: ((at, dirs, files[::-1]) for at, dirs, files in listed(path)))
     assert load("ncaltech101", tmp_path).digest == data.digest, "in whichever order a folder lists its files"
 
 
-def test_every_set_is_known_to_tonic():
+def test_recordings_that_are_missing_or_damaged_are_named(tmp_path):
+    """Every set is known to tonic."""
     for name, source in RECORDINGS.items():
         assert getattr(tonic, source.kind).sensor_size in (None, (*source.sensor[::-1], 2)), name
-
-
-def test_recordings_that_are_missing_or_damaged_are_named(tmp_path):
     train, test = (tmp_path / "NMNIST" / part / "3" / "00001.bin" for part in ("Train", "Test"))
     for path in (train, test):
         with pytest.raises(FileNotFoundError, match=f"no recordings of nmnist in .*NMNIST/{path.parts[-3]}"):
@@ -191,9 +178,6 @@ def test_what_was_unpacked_in_part_is_unpacked_again(made, data, tmp_path, monke
         assert second.result().digest == data.digest
     out, err = capsys.readouterr()
     assert (out, err.count("waiting for another download of nmnist")) == ("", 1)
-    for archive in (place / "NMNIST").glob("*.zip"):
-        archive.unlink()
-    assert load("nmnist").digest == data.digest, "whole from now on"
     shutil.rmtree(place)
     with pytest.raises(DownloadError, match=f"nmnist cannot be downloaded into {place} .*refused.*`data_dir`"):
         load("nmnist")
@@ -201,14 +185,6 @@ def test_what_was_unpacked_in_part_is_unpacked_again(made, data, tmp_path, monke
     monkeypatch.delitem(sys.modules, "tonic.datasets")
     with pytest.raises(ImportError, match=r"nmnist needs tonic \(.*\): pip install 'snnjax\[events\]'"):
         load("nmnist", made)
-
-
-@pytest.mark.parametrize("name", each_of([*RECORDED, "goupy2024_ncg", "goupy2024_sstdp"]))
-def test_published_networks_take_recordings(data, name):
-    network = network_for(NETWORKS[name], data)
-    assert network.input_shape == (2, 34, 34)
-    assert network.encoder == (EVENTS if name in RECORDED else EventEncoder(255, equal_counts=False))
-    assert jax.eval_shape(snnjax.SpikingNetwork(network), data.test_images[0]).shape == ()
 
 
 def test_features_and_event_pictures_are_drawn_in_colours(data):

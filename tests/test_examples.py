@@ -8,12 +8,13 @@ import runpy
 import jax
 import numpy as np
 import pytest
+from made_files import png
 
 import snnjax
+from snnjax.app import plots
 from snnjax.core import components, files
 from snnjax.core.errors import InputError
 from snnjax.data import digits
-from snnjax.runs.run_folder import CheckpointFolder
 from snnjax.testing import check_learner
 
 EXAMPLES = pathlib.Path(__file__).parents[1] / "experiments" / "examples"
@@ -23,8 +24,6 @@ OWN = {
     "7_optax_rule": ("layer1.learners.rate", [0.03, 0.1, 0.3], "AdamInputs layer1"),
 }
 """Of each example of a part of one's own: the path of its own number, the values of its sweep, its first phase."""
-STOPPED = ("5_own_readout", "7_optax_rule")
-"""Those that are stopped once, and run again."""
 
 
 def percents(text: str) -> list[float]:
@@ -45,25 +44,14 @@ def output(name: str, capsys: pytest.CaptureFixture[str]) -> str:
         ("2_own_network", 50, "((6, 28, 28), (32, 7, 7), (100, 5, 5))"),
         ("3_features_for_a_classifier", 85, "random weights"),
         ("4_two_classes_of_pictures", 80, "the label is"),
+        ("8_skip_connection", 95, "%"),
+        ("9_readout_over_depths", 97, "%"),
     ],
 )
 def test_networks_learn(name, least, shown, capsys):
     printed = output(name, capsys)
     assert shown in printed
     assert percents(printed)[-1] > max(percents(printed)[0], least)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "least"),
-    [
-        ("8_skip_connection", 95),
-        ("9_readout_over_depths", 97),
-    ],
-)
-def test_what_reads_more_decides_better(name, least, capsys):
-    alone, more = percents(output(name, capsys))
-    assert more > max(alone, least)
 
 
 @pytest.mark.slow
@@ -78,26 +66,14 @@ def test_own_features(capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OWN)
-def test_own_parts_learn_continue_and_are_swept_reported_and_loaded(name, tmp_path, monkeypatch):
+def test_own_parts_learn_and_are_swept_reported_and_loaded(name, tmp_path, monkeypatch):
     path, values, first_phase = OWN[name]
-    known, script = components._TYPES, str(EXAMPLES / f"{name}.py")
-    monkeypatch.setattr(components, "_TYPES", dict(known))
+    known, script = components.TYPES, str(EXAMPLES / f"{name}.py")
+    monkeypatch.setattr(components, "TYPES", dict(known))
+    monkeypatch.setattr(plots, "png", lambda figure: png(0))  # drawings take longer than all else
     main = runpy.run_path(script)["main"]
     run, sweep = tmp_path / "run", tmp_path / "sweep"
     with jax.numpy_rank_promotion("allow"):
-        if name in STOPPED:
-            save, saved = CheckpointFolder._save_checkpoint, []
-
-            def stop(*args, **settings):
-                save(*args, **settings)
-                saved.append(None)
-                if len(saved) == 5:
-                    raise KeyboardInterrupt
-
-            with monkeypatch.context() as patched:
-                patched.setattr(CheckpointFolder, "_save_checkpoint", stop)
-                with pytest.raises(KeyboardInterrupt):
-                    main(tmp_path)
         main(tmp_path)
     results = json.loads((run / "results.json").read_text())
     assert results["test"]["accuracy"] > 0.4
@@ -112,7 +88,7 @@ def test_own_parts_learn_continue_and_are_swept_reported_and_loaded(name, tmp_pa
     assert np.mean(found["layer1"] * (1 - found["layer1"])) < 0.1, "weights move to their bounds"
     assert any((first[layer] != third[layer]).any() for layer in first), "the number makes a difference"
     assert found.keys() == second.keys() >= {"layer1", "layer2"}
-    for layer, array in second.items():  # of the same network, side by side with others, without a stop
+    for layer, array in second.items():  # of the same network, side by side with others
         np.testing.assert_array_equal(found[layer], array, err_msg=layer)
 
     page = (run / "report.html").read_text()
@@ -121,7 +97,7 @@ def test_own_parts_learn_continue_and_are_swept_reported_and_loaded(name, tmp_pa
     assert page.count("data:image/png;base64,") == len(pictures)
     assert f"{results['test']['accuracy']:.2%}" in page
 
-    monkeypatch.setattr(components, "_TYPES", dict(known))
+    monkeypatch.setattr(components, "TYPES", dict(known))
     with pytest.raises(InputError, match="unknown to this program: import the module that defines it first"):
         snnjax.load(run)
     runpy.run_path(script)

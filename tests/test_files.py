@@ -1,14 +1,24 @@
-"""Files that are whole or not there, and the lock of a folder."""
+"""Files that are whole or not there, the lock of a folder, and sets larger than memory, whose arrays are in files."""
 
 import errno
+import mmap
 import os
 import pathlib
+import pickle
 import stat
 
+import jax
+import numpy as np
 import pytest
+import tiny
 
+from snnjax import Settings, Trainer, data
 from snnjax.core import files
 from snnjax.core.files import atomic_write, lock
+from snnjax.data import digits
+from snnjax.training import epoch
+from snnjax.training.build import network_for
+from snnjax.training.runners import runner_of
 
 
 def test_what_was_written_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
@@ -68,3 +78,94 @@ def test_a_folder_is_of_one_run_at_a_time(tmp_path, monkeypatch):
     fail(errno.EACCES)
     with pytest.raises(PermissionError), lock(tmp_path):
         pytest.fail("it was taken")
+
+
+IMAGES = tiny.images()
+PLAIN = network_for(tiny.plain, IMAGES)
+
+
+def in_a_file(array: object) -> bool:
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return isinstance(getattr(array, "obj", array), mmap.mmap)
+
+
+def test_a_large_array_is_in_a_file_that_goes_with_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    for shape, dtype in (((3, 5), np.uint8), ((7,), np.float32), ((64, 100), np.int32)):
+        array = files.empty(shape, dtype)
+        assert (array.shape, array.dtype, array.ctypes.data % 64) == (shape, dtype, 0)
+    assert jax.device_put(array).unsafe_buffer_pointer() == array.ctypes.data, "where JAX takes it as it is"
+    for limit, is_large in ((60, False), (59, True)):
+        monkeypatch.setattr(files, "LARGE", limit)
+        array = files.empty((3, 5), np.float32)
+        assert in_a_file(array) == is_large
+    array[:] = np.arange(15).reshape(3, 5)
+    assert np.array_equal(pickle.loads(pickle.dumps(array)), array), "other processes get a copy"
+    assert files.kept(array) == f"in a temporary file in {tmp_path}"
+    assert not list(tmp_path.iterdir()), "nothing stays if the program is killed"
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        files.empty((3, 5), np.float32)
+
+
+def test_a_set_in_files_trains_as_one_in_memory(tmp_path, monkeypatch):
+    """Read from an .npz file, a share held out; in several slices, shuffled and mirrored."""
+    IMAGES.save(tmp_path / "many.npz")
+    monkeypatch.setattr(epoch, "SLICE", 20)
+
+    def trained() -> tuple[data.Dataset, list, dict]:
+        images = data.load(tmp_path / "many.npz").hold_out(0.1, seed=0)
+        settings = Settings((1, 2), batch_size=20, patience=0, shuffle=True, mirror=True)
+        state = tiny.trained(PLAIN, images, settings)
+        return images, state.epochs, state.weights
+
+    images, epochs, weights = trained()
+    monkeypatch.setattr(files, "LARGE", 0)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    others = trained()
+    assert in_a_file(others[0].train_images)
+    assert isinstance(others[0].test_images, np.memmap), "what is not indexed stays in the .npz file"
+    assert others[0].digest == images.digest
+    assert others[1] == epochs
+    for name, value in weights.items():
+        np.testing.assert_array_equal(others[2][name], value)
+    assert [each.name for each in tmp_path.iterdir()] == ["many.npz"]
+
+
+def test_packed_files_are_read_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LARGE", 0)
+    np.savez_compressed(tmp_path / "packed.npz", images=np.arange(1000))
+    assert type(files.read_npz(tmp_path / "packed.npz", "file", 10_000)["images"]) is np.ndarray
+    np.savez(tmp_path / "short.npz", images=np.arange(1000), columns=np.asfortranarray(np.ones((3, 5))))
+    read = files.read_npz(tmp_path / "short.npz", "file")
+    assert (type(read["images"]), type(read["columns"])) == (np.memmap, np.ndarray)
+    np.testing.assert_array_equal(read["images"], np.arange(1000))
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_slices_stay_placed_unless_they_are_large(large, monkeypatch):
+    """On a CPU they lie where the outputs of the stage before are, but for the last one, which is filled up."""
+    monkeypatch.setattr(epoch, "SLICE", 83)
+    trainer = Trainer(PLAIN, digits().first(250, 40), Settings((1, 1), batch_size=20))
+    states = [trainer.initial_state()]
+    phase = trainer.plan[0]
+    inputs = trainer.cache.inputs(phase, "train", states)
+    monkeypatch.setattr(files, "LARGE", inputs.nbytes - large)
+    place = epoch.EpochRunner.place_slice
+    placed = []
+
+    def note(self, start):
+        placed.append(start)
+        return place(self, start)
+
+    monkeypatch.setattr(epoch.EpochRunner, "place_slice", note)
+    runner = runner_of(trainer.job, phase, states, inputs)
+    assert placed == ([] if large else [0, 128])
+    (_, shared) = runner.place_slice(0)
+    (shard,) = shared["inputs"].addressable_shards
+    assert shard.data.unsafe_buffer_pointer() == inputs.ctypes.data

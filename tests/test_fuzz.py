@@ -1,29 +1,23 @@
-"""Files from anywhere: thousands of damaged or made-up ones are read or refused, in time and within memory."""
+"""Files from anywhere: thousands of damaged ones are read or refused, in time and within memory."""
 
 import dataclasses
 import gzip
 import io
-import json
 import tracemalloc
 import zipfile
 
-import jax
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from snnjax import data
 from snnjax.core import files
-from snnjax.core.components import from_data, to_data
-from snnjax.encoding import COLOUR, GREY, Encoder, FilterBank, Whitening
+from snnjax.encoding import GREY, Whitening
 from snnjax.interop import pytorch
 from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
 from snnjax.learners import RSTDP, STDP
-from snnjax.networks import NETWORKS, Network, stage
+from snnjax.networks import Network, stage
 from snnjax.runs.trained import Trained
-from snnjax.training.state import TrainState
 
 IMAGES = bytes([0, 0, 8, 3, 0, 0, 0, 5, 0, 0, 0, 4, 0, 0, 0, 3]) + bytes(range(60))
 FIRST = Conv(2, kernel=3, threshold=2, learners=STDP())
@@ -73,34 +67,10 @@ def test_2000_damaged_idx_files(tmp_path):
     assert 0 < read < 1000
 
 
-@pytest.mark.slow
-@settings(max_examples=1500)
-@given(
-    rank=st.integers(1, 4),
-    sizes=st.lists(st.integers(0, 2**32 - 1) | st.integers(0, 5), max_size=5),
-    rest=st.binary(max_size=80),
-    packed=st.booleans(),
-)
-def test_1500_made_up_idx_files(tmp_path_factory, rank, sizes, rest, packed):
-    path = tmp_path_factory.getbasetemp() / "made_up"
-    raw = bytes([0, 0, 8, rank]) + b"".join(size.to_bytes(4, "big") for size in sizes) + rest
-    path.write_bytes(gzip.compress(raw, 0) if packed else raw)
-    array = read_or_refused(path, data.read_idx, path, 3)
-    assert array is None or array.ndim == 3
-
-
-@pytest.fixture
-def sound(tmp_path):
-    """A checkpoint: its path, arrays and meta."""
+def test_1500_damaged_checkpoints(tmp_path):
     path = tmp_path / "checkpoint.npz"
     arrays = {"weights/layer1": np.ones((2, 3), np.float32), "learning/layer1": np.int32(3)}
-    meta = dict(phase=1, done=0, phases=[], epochs=[], diagnoses={})
-    files.save_checkpoint(path, arrays, meta)
-    return path, arrays, meta
-
-
-def test_1500_damaged_checkpoints(sound):
-    path, *_ = sound
+    files.save_checkpoint(path, arrays, dict(phase=1, done=0, phases=[], epochs=[], diagnoses={}))
     whole, read = path.read_bytes(), 0
     for changed in mutations(whole, 1500):
         path.write_bytes(changed)
@@ -146,36 +116,6 @@ def test_300_networks_that_are_none_in_files_that_are_sound(tmp_path, encoder, s
     assert read < 270
 
 
-OWN = Encoder(FilterBank.of([np.eye(3), np.ones((5, 5))], (1.0, 2.0)), radius=3)
-
-
-@pytest.mark.parametrize(
-    ("name", "encoder"),
-    [("small", None), ("small", OWN), ("deepr2024", GREY), ("inception2024", COLOUR), ("goupy2024_ncg", FITTED)],
-)
-def test_every_network_survives_its_description(name, encoder):
-    network = SMALL if name == "small" else NETWORKS[name]()
-    if encoder:
-        network = dataclasses.replace(network, encoder=encoder, time_steps=encoder.time_steps)
-    arrays = {}
-    found = from_data(json.loads(json.dumps(to_data(network, arrays))), arrays)
-    assert found == network != dataclasses.replace(network, name="other")
-    assert jax.tree.structure(found) == jax.tree.structure(network)
-
-
-def test_states_that_are_none(sound):
-    _, arrays, meta = sound
-    refused, random = 0, np.random.default_rng(0)
-    for _ in range(300):
-        changed = unwrapped(meta, random)
-        try:
-            TrainState.unflatten(arrays, changed if isinstance(changed, dict) else {})
-        except ValueError as error:
-            refused += 1
-            assert "the state of a training holds" in str(error)
-    assert refused > 100
-
-
 def peak_of(function, *arguments) -> int:
     """The most bytes that a call holds, which is to be refused."""
     tracemalloc.start()
@@ -215,7 +155,6 @@ BODY = bytes(50 << 20)
 COMPRESSED = archive(npy("(13107200,)"), BODY, packed=True)
 BOMBS = {
     "promises": archive(npy("(1000000000000,)"), b"1234"),
-    "negative": archive(npy("(-1,)"), b"1234"),
     "twice negative": archive(npy("(-1, -1)"), b"1234"),
     "objects": archive(npy("(2,)", "|O"), b"12345678" * 2),
     "version": archive(b"\x93NUMPY\x03\x00" + b"\xff" * 4, b""),

@@ -1,10 +1,13 @@
-"""What is imported when; import-linter holds what may import what."""
+"""The project: what is imported when, what a package holds, and mutants that still fit the code."""
 
+import csv
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
 
+import pytest
 from documents import ROOT
 
 import snnjax
@@ -38,18 +41,8 @@ def test_a_package_has_its_files_and_is_found_beside_its_checkout(tmp_path):
     found = settings["package-data"]
     for package, names in found.items():
         assert all(list((ROOT / package.replace(".", "/")).glob(name)) for name in names)
-    named = {name for names in found.values() for name in names}
-    assert named == {
-        "py.typed",
-        "*.pyi",
-        "*.cc",
-        "*.h",
-        "*.json",
-        "*.npz",
-        "templates/*.html",
-        "templates/*.js",
-        "templates/*.in",
-    }
+    suffixes = {name.rpartition(".")[2] for names in found.values() for name in names}
+    assert suffixes == {"typed", "pyi", "cc", "h", "json", "npz", "html", "js", "in"}
     assert settings["package-dir"] == {"": "."}, "setuptools then puts this folder on the path, where the package is"
     (tmp_path / "snnjax").symlink_to(ROOT)
     (tmp_path / "script.py").write_text("import snnjax; print(snnjax.__version__)")
@@ -57,3 +50,17 @@ def test_a_package_has_its_files_and_is_found_beside_its_checkout(tmp_path):
     command = [sys.executable, "script.py"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.stdout == f"{snnjax.__version__}\n", done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="no git")
+def test_mutants_apply():
+    """And each was noticed by a test that there is."""
+    with (ROOT / "tests/mutants/noticed.csv").open(newline="") as file:
+        noticed = {row["mutant"]: row["test"] for row in csv.DictReader(file)}
+    patches = sorted((ROOT / "tests/mutants").glob("*.patch"))
+    assert [*noticed] == [patch.stem for patch in patches]
+    outside = dict(os.environ, GIT_CEILING_DIRECTORIES=str(ROOT.parent))  # also where the tree lies in a repository
+    for patch in patches:
+        file, _, name = noticed[patch.stem].partition("::")
+        assert f"def {name.partition('[')[0]}(" in (ROOT / file).read_text(), patch.stem
+        subprocess.run(["git", "apply", "--check", str(patch)], cwd=ROOT, env=outside, check=True)

@@ -1,4 +1,4 @@
-"""What is true of every kernel: the same without `jax.jit`, mapped as in a loop, compiled once; and exact sums."""
+"""What is true of every kernel: mapped as in a loop, compiled once, the same without `jax.jit`; and exact sums."""
 
 import inspect
 
@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import assert_close
 
 from snnjax import kernels
-from snnjax.kernels import PositionSpikes, Spikes, Winners, exact, neurons
+from snnjax.kernels import PositionSpikes, Spikes, Winners, competition, exact, neurons
 from snnjax.kernels.neurons import MANY_STEPS
 
 RNG = np.random.default_rng(0)
@@ -59,6 +60,7 @@ KERNELS = {
     "pointwise_inhibition": (kernels.pointwise_inhibition, "spikes", STEPS),
     "feature_inhibition": (kernels.feature_inhibition, "spikes inhibited", STEPS),
     "k_winners": (kernels.k_winners, "spikes", COMPETITION),
+    "early_winners": (competition.early_winners, "latency weights threshold", COMPETITION),
     "k_winners of places": (lambda places: kernels.k_winners(places, **COMPETITION), "places", {}),
     "stdp": (kernels.stdp, "weights latency winners rates bounds", LEARNING),
     "set_rows": (kernels.set_rows, "weights winners rows", {}),
@@ -80,21 +82,30 @@ def test_the_contract(name, contract):
     contract(lambda *values: kernel(**dict(zip(arguments, values, strict=True)), **settings), batch)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KERNELS)
+def test_results_are_the_same_without_jit(name):
+    kernel, _, settings = KERNELS[name]
+    arguments = arguments_of(name, 0) | settings
+    compiled = jax.tree.map(np.asarray, kernel(**arguments))
+    with jax.disable_jit():
+        assert_close(kernel(**arguments), compiled)
+
+
 WRONG = [  # the arguments that a kernel has, a wrong one made of the last of them, the error, words of its message
     ("latency", lambda x: x[0], ValueError, r"`latency`.*shape \(6, 5\)"),
-    ("latency", lambda x: x / 2, TypeError, "`latency`.*dtype float"),
     ("latency", lambda x: x + 1, ValueError, "`latency`.*got 6"),
     ("latency time_steps", lambda x: 300, ValueError, "`latency`.*300.*dtype uint8"),
-    ("spiked", lambda x: x[0], ValueError, r"`spiked`.*shape \(6, 5\)"),
     ("spiked", lambda x: x.astype(int), TypeError, "`spiked`.*dtype int"),
     ("weights", lambda x: x[0], ValueError, r"`weights`.*shape \(2, 3, 3\)"),
-    ("weights", lambda x: x.astype(int), TypeError, "`weights`.*dtype int"),
     ("weights", lambda x: x[:, :1], ValueError, "channels of `weights`, got 2"),
     ("weights", lambda x: np.tile(x, 2), ValueError, "`weights`.*6x5, got 3x6"),
+    ("rows", lambda x: x[:2], ValueError, r"`rows`.*`winners`, got \(2, 2, 3, 3\)"),
     ("potentials", lambda x: x[0], ValueError, r"`potentials`.*shape \(4, 4, 3\)"),
     ("threshold", lambda x: float("nan"), ValueError, "`threshold`.*got nan"),
     ("threshold", lambda x: np.ones(5, np.float32), ValueError, r"`threshold`.*shape \(5,\)"),
     ("spikes", lambda x: x.latency, TypeError, "`spikes`.* Spikes"),
+    ("spikes", lambda x: Spikes(x.latency + 1, x.potential), ValueError, "`spikes.latency`.*got 6"),
     ("spikes", lambda x: Spikes(x.latency, x.latency), TypeError, "`spikes.potential`.*dtype uint8"),
     ("places", lambda x: PositionSpikes(x.feature, x.latency[0], x.potential), ValueError, r"`spikes.latency`.*\(3,\)"),
     ("inhibited", lambda x: x[:3], ValueError, "`inhibited`.*got 3"),
@@ -103,11 +114,12 @@ WRONG = [  # the arguments that a kernel has, a wrong one made of the last of th
     ("time_steps", lambda x: 0, ValueError, "`time_steps`.*got 0"),
     ("padding", lambda x: -1, ValueError, "`padding`.*got -1"),
     ("window", lambda x: (2, 8), ValueError, "`window`.*got 2x8"),
-    ("stride", lambda x: 0, ValueError, "`stride`.*got 0"),
     ("k", lambda x: 0, ValueError, "`k`.*got 0"),
-    ("radius", lambda x: -1, ValueError, "`radius`.*got -1"),
+    ("k", lambda x: np.asarray(3), TypeError, "`k` must be a plain integer, got an array"),
+    ("stride", lambda x: np.asarray(1), TypeError, "`stride` must be a plain integer, got an array"),
+    ("time_steps", lambda x: np.asarray(T), TypeError, "`time_steps` must be a plain integer, got an array"),
 ]
-ANY = {("latency_to_wave", WRONG[0]), ("latencies, many steps", WRONG[2]), *(("set_rows", case) for case in WRONG)}
+ANY = {("latency_to_wave", WRONG[0]), ("latencies, many steps", WRONG[1]), *(("set_rows", case) for case in WRONG)}
 """Kernels that take other shapes or latencies too."""
 
 

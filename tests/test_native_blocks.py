@@ -165,13 +165,13 @@ def test_potentials_and_votes_are_exact(name, kind):
 
 @pytest.mark.parametrize(
     ("name", "stabiliser", "dropped"),
-    [("as mozafari2018", False, 0.3), ("strides", True, 0.3), ("one neuron a feature", False, 0.0)],
+    [("sums beyond 16 bits", False, 0.3), ("strides", True, 0.3), ("one neuron a feature", False, 0.0)],
 )
 def test_learning_by_reward_is_that_of_the_judge(name, stabiliser, dropped):
     """Image by image, with rates large enough that integers and floats would part if they were not kept together."""
     images, weights, place = deciding_layer(name, "learned")
     rng, features = np.random.default_rng(4), len(weights)
-    images = np.concatenate([images, images[:, ::-1], images[::-1, :, :, ::-1]])
+    images = np.concatenate([images, images[:, ::-1]])
     labels, kept = rng.integers(-1, CLASSES, len(images)).astype(np.int32), rng.random(features) >= dropped
     rates, bounds = np.float32([[0.3, -0.2], [-0.25, 0.125]]), tuple(map(float, np.float32([0.2, 0.8])))
     layer = blocks.Layer(as_taps(weights), rates, bounds, stabiliser, **place)
@@ -196,7 +196,7 @@ def test_an_image_is_not_read_over_while_a_slow_layer_uses_it():
     taps = np.float32(rng.integers(0, 65, (5, 5, 1, 64)) / 64).repeat(1000, axis=2)
     layer = blocks.Layer(taps, np.zeros((2, 2), np.float32), (0.0, 1.0), False)
     labels, span = np.zeros(count, np.int32), np.int32([0, count])
-    for _ in range(20):
+    for _ in range(3):
         learned = blocks.learn_by_reward(layer, images, labels, span, classes=CLASSES, time_steps=T)
         np.testing.assert_array_equal(learned.feature, np.zeros(count))
 
@@ -217,7 +217,7 @@ LAST = Conv(20, kernel=3, padding=1, learners=RSTDP())
         ((stage(Conv(64, learners=STDP(bounds=(-1.0, 1.0)), **PLACE)),), []),
         ((stage(WIDE, REWARDED),), []),
         ((stage(REWARDED),), ["layer1"]),
-        ((stage(WIDE), stage(Conv(30, learners=RSTDP(), **PLACE))), []),
+        ((stage(WIDE), stage(Conv(30, learners=RSTDP(), **PLACE))), ["layer1"]),
     ],
     ids=["wide", "narrow", "thresholds", "negative", "beside one by reward", "by reward", "before a narrow one"],
 )

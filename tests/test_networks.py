@@ -157,7 +157,7 @@ def test_the_last_step_decides_and_batches_are_images_one_by_one(network, latenc
         assert decide(model, read).decision == decide(model, reached).decision == decisions[-1]
         assert OBSERVE(model, latency).decided.decision == decisions[-1]
     assert 0 < np.mean(shares) < 1, "the case tells nothing"
-    assert only_firing_matters(network.spec, network.spec.stages[-2].branches)
+    assert only_firing_matters(network.spec, monotone=True)
     assert jax.jit(decide_batch)(model, Known({0: latencies}))[0].tolist() == decisions
     assert len({*decisions}) > 2, "the case tells nothing"
     graphdef, state = nnx.split(network)
@@ -181,9 +181,6 @@ def test_signed_weights_are_propagated_in_time():
     decision = network.predict(latency)
     assert decision >= 0
     assert decide_batch(model, Known({0: latency[None]}))[0] == decision
-    assert only_firing_matters(network.spec, stages[2].branches)
-    signed_last = dataclasses.replace(network.spec, stages=(*stages[:2], stage(DECISION)))
-    assert not only_firing_matters(signed_last, stages[1].branches)
 
 
 def test_features_are_what_stages_make_of_an_image():
@@ -216,8 +213,6 @@ def test_branches_vote_for_the_class_of_their_winner():
     assert decided.votes.tolist() == [1, 2, 0]
     np.testing.assert_allclose(decided.scores, [0.5 + 0.5 + 0.6, 0.6 + 0.5 + 0.5, 0.5 + 0.6 + 0.5], rtol=1e-6)
     assert int(decided.decision) == 2
-    silent = predict(np.full((1, 1, 1), T, np.uint8))
-    assert (int(silent.decision), silent.votes.tolist(), silent.scores.tolist()) == (-1, [-1] * 3, [0] * 3)
 
 
 FIRST = Conv(4, kernel=5, threshold=15, competition=WTA(2), learners=(STDP(), RSTDP(bounds=(0, 1))))
@@ -242,6 +237,7 @@ SOUND = Network("sound", (6, 28, 28), 10, (stage(FIRST, pool=4), stage(LAST)), e
         (lambda: last(fractional=True), InputError, "`fractional` of layer1, which decides, must be False"),
         (lambda: last(competition=WTA(2)), InputError, "`competition` of layer1, which decides, must be"),
         (lambda: last(output_padding=(0, 2)), InputError, "`output_padding` of layer1, which decides, must be 0"),
+        (lambda: small(name="a/../../esc"), InputError, "`name` must be of printable characters"),
         (lambda: last(learners=(RSTDP(), STDP())), InputError, "`learners` of layer1 must be unsupervised but for"),
         (lambda: Images((6, 28, 28)), InputError, r"`shape` of images must be .*, got \(6, 28, 28\)"),
         (lambda: Images(count=0), InputError, "`count` must be at least 1, got 0"),
@@ -267,7 +263,6 @@ def test_networks_that_cannot_be_are_refused(make, error, message):
         (lambda net: net.model.observe(np.zeros((6, 28, 28), np.float32)), "`latency` must hold integer time steps"),
         (lambda net: net.features(IMAGE), "`encoder` must be given to take images"),
         (lambda net: SpikingNetwork(small(encoder=DOG)).features(IMAGE, 1), "`stages` must be at most 0, those before"),
-        (lambda net: SpikingNetwork(NETWORKS["goupy2024_pcn"]()).features(IMAGE), "`encoder` of goupy2024_pcn must be"),
         (lambda net: SpikingNetwork(NETWORKS["kheradpisheh2018"]())(IMAGE), "`decision` of kheradpisheh2018 must be"),
     ],
 )
@@ -275,25 +270,6 @@ def test_weights_and_inputs_that_do_not_fit_are_refused(network, call, message):
     with pytest.raises(InputError, match=message) as caught:
         call(network)
     assert isinstance(caught.value, InputTypeError) == ("integer" in message)
-
-
-def test_names_and_rates_that_cannot_be_are_refused_in_files_too(tmp_path):
-    """No part of a path, or no rate of learning, in a file whose checksum is right."""
-    for name in ("a/../../esc", "a\\b", "a\x1b[31m", "a\nb", "a\0"):
-        with pytest.raises(InputError, match="`name` must be of printable characters"):
-            small(name=name)
-    path = tmp_path / "weights.npz"
-    Trained(SOUND, SOUND.initial_weights(), (28, 28)).save(path)
-    assert Trained.read(path).network == SOUND
-    arrays, meta = files.load_checkpoint(path)
-    stdp, rstdp = meta["network"]["stages"][0]["branches"][0]["learners"]
-    for data, change in ((meta["network"], dict(name="/esc")), (stdp, dict(doubling=0)), (rstdp, dict(reward=(1, 1)))):
-        ((field, wrong),) = change.items()
-        sound, data[field] = data[field], wrong
-        files.save_checkpoint(tmp_path / "wrong.npz", arrays, meta)
-        data[field] = sound
-        with pytest.raises(InputError, match=f"`{field}` must be"):
-            Trained.read(tmp_path / "wrong.npz")
 
 
 def test_weights_below_the_bounds_are_refused_wherever_they_come_from(tmp_path):
@@ -310,7 +286,6 @@ def test_weights_below_the_bounds_are_refused_wherever_they_come_from(tmp_path):
         weights["layer1"][0, 0, 0, 0] = value
         files.save_checkpoint(path, arrays | weights, meta)
         for take in (
-            lambda: SpikingNetwork(SOUND).set_weights(weights),
             lambda: Model.of(low, weights),
             lambda: trainer.run(TrainState(dict(weights))),
             lambda: Trained.read(path),

@@ -1,7 +1,6 @@
 """Networks as files of NIR: exact to the last bit, whoever reads them. Needs the package nir."""
 
 import dataclasses
-import itertools
 import json
 import re
 import sys
@@ -31,7 +30,6 @@ from snnjax import RSTDP, Conv, Flatten, Input, LinearSVM, Pool, SpikingNetwork,
 from snnjax.core.errors import InputError, MissingPackageError
 from snnjax.data import digits
 from snnjax.interop import nir as exchange
-from snnjax.interop.nir_nodes import square
 from snnjax.networks import Earliest, Known, Majority
 from snnjax.runs.trained import Trained
 
@@ -93,7 +91,7 @@ def test_potentials_that_equal_a_threshold_still_do_not_fire():
     np.testing.assert_array_equal(decided(exported, latency), decided(network, latency))
 
 
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 3e4])
+@pytest.mark.parametrize("scale", [1e-6, 3e4])
 def test_sums_are_exact_whatever_the_weights(scale):
     network = made("mozafari2018")
     stages = []
@@ -153,27 +151,6 @@ def test_graphs_of_stages(name):
         assert_same_network(exchange.from_nir(graph), network)
 
 
-@pytest.mark.parametrize("strides", [(1, 1), (1, 2), (3, 1), (2, 3)])
-def test_squares_of_kernels_have_the_same_taps_at_the_same_positions(strides):
-    for size, kernel in itertools.product(itertools.product((3, 4, 6), repeat=2), repeat=2):
-        for padding in (0, 0), (1, 2), (2, 1):
-            spare = [n + 2 * pad - taps for n, pad, taps in zip(size, padding, kernel, strict=True)]
-            if min(spare) < 0:
-                continue
-            outputs = [left // step + 1 for left, step in zip(spare, strides, strict=True)]
-            if sum(kernel) % 2 and strides == (1, 1) and min(outputs) > 1:
-                with pytest.raises(InputError, match=r"kernel.*even number.*got"):
-                    square(size, "`kernel`", kernel, strides, padding)
-                continue
-            padded = square(size, "`kernel`", kernel, strides, padding)
-            for axis in (0, 1):
-                left = size[axis] + 2 * padded.padding[axis] - padded.side
-                assert left // padded.stride[axis] + 1 == outputs[axis]
-                assert padded.padding[axis] - padded.before[axis] == padding[axis]
-                assert outputs[axis] == 1 or padded.stride[axis] == strides[axis]
-                assert 0 <= padded.before[axis] <= padded.side - kernel[axis]
-
-
 @pytest.mark.parametrize("name", ["oblong", "branches", "latest"])
 def test_snntorch_reads_graphs(name):
     """Norse reads no joins: nirtorch.load, which it calls, runs the nodes of joins in a wrong order."""
@@ -186,17 +163,17 @@ def test_snntorch_reads_graphs(name):
     np.testing.assert_array_equal(potentials, potentials_of(network, latency))
 
 
-@pytest.mark.parametrize("fallback", [False, True])
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "fallback"),
     [
-        dict(),
-        dict(fractional=True),
-        dict(threshold=1e6),
-        dict(threshold=np.linspace(10, 40, 20, dtype=np.float32)),
-        dict(threshold=None, learners=RSTDP()),
+        (dict(), False),
+        (dict(), True),
+        (dict(fractional=True), True),
+        (dict(threshold=1e6), True),
+        (dict(threshold=np.linspace(10, 40, 20, dtype=np.float32)), False),
+        (dict(threshold=None, learners=RSTDP()), False),
     ],
-    ids=["whole-steps", "fractional", "silent", "thresholds", "no-threshold"],
+    ids=["whole-steps", "fallback", "fractional", "silent", "thresholds", "no-threshold"],
 )
 def test_the_recipe_decides_as_snnjax(changes, fallback):
     stages = stage(FIRST, pool=2), stage(dataclasses.replace(LAST, **changes))
@@ -354,15 +331,3 @@ def test_the_code_of_the_page_runs(run_folder, capsys):
         with jax.numpy_rank_promotion("allow"):
             exec(compile(text, str(PAGE), "exec"), names)
     assert capsys.readouterr().out.endswith("True True\n")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("reader", READERS)
-def test_all_time_steps(reader):
-    for package in ("torch", "nirtorch", reader):
-        pytest.importorskip(package)
-    network = exchange.exportable(made("goupy2024_ncg"))
-    latency = latencies_of(network, digits().test_images[:5])
-    frames = cumulative(latency, network.spec.time_steps)
-    potentials = read_by(reader, exchange.to_nir(network, "LIF"), frames)
-    np.testing.assert_array_equal(potentials, potentials_of(network, latency))

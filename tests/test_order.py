@@ -1,20 +1,17 @@
-"""Images in a new order each epoch, mirrored or not at random: what is learned, resumed, swept and kept."""
+"""Images in a new order each epoch, mirrored or not at random: what is learned and kept."""
 
-import copy
 import dataclasses
 import itertools
 
 import jax
 import numpy as np
 import pytest
-from same import assert_same_state
-from tiny import branches, images, labelled, plain
+from tiny import images, labelled, plain, trained
 
 from snnjax import Images
 from snnjax.app.commands import train
 from snnjax.app.options import Data, Epochs, Machine
 from snnjax.app.options import Network as Named
-from snnjax.core import files
 from snnjax.data import Dataset
 from snnjax.kernels import native
 from snnjax.layers.conv import Conv
@@ -23,8 +20,7 @@ from snnjax.networks import NETWORKS, Network, stage
 from snnjax.training import epoch as epoch_module
 from snnjax.training.draws import shown_order
 from snnjax.training.loop import Trainer
-from snnjax.training.state import Settings, TrainState
-from snnjax.training.sweep import Sweep
+from snnjax.training.state import Settings
 
 NATIVE = not native.unavailable()
 BOTH = dict(shuffle=True, mirror=True)
@@ -34,11 +30,6 @@ PLAIN = plain(Images())
 
 def settings_of(epochs: tuple[int, ...], **others) -> Settings:
     return Settings(epochs, **dict(batch_size=20, patience=0, native=NATIVE) | others)
-
-
-def trained(network: Network, data: Dataset, settings: Settings) -> TrainState:
-    trainer = Trainer(network, data, settings)
-    return trainer.run(trainer.initial_state())
 
 
 def shown(data: Dataset, places: np.ndarray) -> Dataset:
@@ -86,39 +77,6 @@ def test_an_epoch_is_one_of_the_images_in_that_order(network, how, monkeypatch):
         assert np.any(found.weights[layer] != network.initial_weights(3)[layer])
         for name in set(expected.diagnoses) - {"outputs of stage 1"}:
             assert found.diagnoses[name] == expected.diagnoses[name]
-
-
-def test_a_run_resumed_in_the_middle_goes_on_in_the_same_order(tmp_path):
-    """From every file that was saved, by a new trainer, to the last bit."""
-    saved = []
-
-    def save(state):
-        saved.append(tmp_path / f"{len(saved)}.npz")
-        files.save_checkpoint(saved[-1], *state.flatten())
-
-    network, settings = branches(Images()), settings_of((2, 1, 2), **BOTH)
-    first = Trainer(network, LITTLE, settings)
-    expected = copy.deepcopy(first.run(first.initial_state(), save))
-    for path in saved:
-        state = TrainState.unflatten(*files.load_checkpoint(path))
-        assert_same_state(Trainer(network, LITTLE, settings).run(state), expected)
-    assert len(saved) > 8
-
-
-def test_each_network_of_a_sweep_has_the_order_that_it_has_alone(monkeypatch):
-    """Different seeds have different orders. Each ends with the weights that it ends with alone, to the last bit."""
-    monkeypatch.setattr(epoch_module, "SLICE", 12)
-    settings = settings_of((2, 2), **BOTH)
-    variants = [{"seed": 3}, {"seed": 1, "layer1.threshold": 40.0}, {"seed": 3, "layer1.threshold": 45.0}]
-    sweep = Sweep(PLAIN, LITTLE, settings, variants)
-    weights: dict[int, dict[str, np.ndarray]] = {}
-    state = sweep.run(keep=lambda at, network, state: weights.update({at: state.weights}) or {})
-    assert len(sweep.groups()) == 1
-    for number, network in enumerate(sweep.networks):
-        expected = trained(network, LITTLE, dataclasses.replace(settings, seed=sweep.seeds[number]))
-        assert state.done[number]["epochs"] == expected.epochs
-        assert state.done[number]["diagnoses"] == expected.diagnoses
-        jax.tree.map(np.testing.assert_array_equal, weights[number], dict(expected.weights))
 
 
 @pytest.mark.parametrize("channels", [2, 3], ids=["recordings", "colour"])

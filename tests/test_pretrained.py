@@ -50,12 +50,8 @@ def test_files_are_those_of_the_cards(name):
     trained = Trained.read(f"pretrained:{name}")
     assert trained.network.name == card.model
     assert "data_dir" not in trained.settings
-    loaded = snnjax.load(f"pretrained:{name}")
-    blank = np.zeros(trained.image_shape, np.uint8)
-    assert -1 <= int(jax.jit(loaded)(blank)) < trained.network.classes
-
-
-def test_all_files_are_small():
+    blank = jax.ShapeDtypeStruct(trained.image_shape, np.uint8)
+    assert jax.eval_shape(snnjax.load(f"pretrained:{name}"), blank).shape == ()
     files = [*pretrained.FOLDER.glob("*.npz")]
     assert {path.stem for path in files} == CARDS.keys()
     assert sum(path.stat().st_size for path in files) <= 8_000_000
@@ -105,7 +101,7 @@ def test_handwriting_is_scaled_and_centred(tmp_path):
     assert notes == []
 
 
-@pytest.mark.parametrize("brightness", [0.3, 0.5, 0.8, -0.3, -0.5, -0.8, -1.0])
+@pytest.mark.parametrize("brightness", [0.3, 0.8, -0.3, -1.0])
 def test_ink_is_found_in_any_light(tmp_path, brightness):
     """The picture of the README in dim light, and its negative."""
     paper = np.asarray(Image.open(ROOT / "experiments" / "docs" / "pictures" / "digit.png"), float)
@@ -150,29 +146,23 @@ def test_weights_of_few_bits_are_integers(bits):
         unit = np.asarray(whole.weights()[name]).max() / (2**bits - 1)
         threshold = whole.spec.stages[stage].branches[0].threshold
         np.testing.assert_array_equal(layers[name].threshold, threshold // unit)
-    test = images()
-    same = snnjax.cost(few, test.test_images).decisions[:, -1] == snnjax.cost(whole, test.test_images).decisions[:, -1]
-    assert same.mean() >= (0.9 if bits == 8 else 0)
-
-
-@pytest.mark.parametrize("bits", [0, 9, 2.5])
-def test_other_numbers_of_bits_are_refused(bits):
-    with pytest.raises((InputError, TypeError), match="`bits` must be"):
-        quantise(network(), bits)
+    if bits == 8:
+        found, expected = (snnjax.cost(each, images().test_images).decisions[:, -1] for each in (few, whole))
+        assert np.mean(found == expected) >= 0.9
 
 
 def test_thresholds_that_no_sum_reaches_stay_so():
     spec = network_for(labelled, images())
-    stages = (
-        dataclasses.replace(spec.stages[0], branches=(Conv(4, kernel=5, padding=2, threshold=1e30),)),
-        *spec.stages[1:],
-    )
-    high = SpikingNetwork(dataclasses.replace(spec, stages=stages))
+    first = dataclasses.replace(spec.stages[0], branches=(Conv(4, kernel=5, padding=2, threshold=1e30),))
+    high = SpikingNetwork(dataclasses.replace(spec, stages=(first, *spec.stages[1:])))
     assert integer_layers(high, 8)["layer1"].threshold.min() == 2**53
     assert snnjax.cost(quantise(high, 8), images().test_images[:2]).spikes.max() == 0
 
 
-def test_weights_below_zero_are_refused():
+def test_weights_below_zero_and_other_numbers_of_bits_are_refused():
+    for bits in (0, 9, 2.5):
+        with pytest.raises((InputError, TypeError), match="`bits` must be"):
+            quantise(network(), bits)
     below = network(plain)
     below.layer2[...] = -below.layer2[...]
     with pytest.raises(InputError, match="`weights` of layer2 must be at least 0"):

@@ -1,10 +1,6 @@
-"""Weights from and for the PyTorch code: its files are built here from what its networks were seen to hold.
+"""Weights from and for the PyTorch code: its files are built here from what its networks were seen to hold."""
 
-With $SNNJAX_REFERENCE, a checkout of github.com/aidinattar/snn, its own networks are asked too.
-"""
-
-import importlib
-import os
+import dataclasses
 import pathlib
 import pickle
 import re
@@ -13,14 +9,17 @@ import sys
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference_program import CLASSES
+from command import Command, refused
 
 from snnjax.app.names import RECORDED
 from snnjax.core.errors import InputError
+from snnjax.encoding import COLOUR, GREY
 from snnjax.interop import pytorch
 from snnjax.layers.conv import Conv
 from snnjax.learners import RSTDP, STDP
-from snnjax.networks import NETWORKS, Network, stage
+from snnjax.networks import NETWORKS, Images, Network, stage
+from snnjax.networks.model import rounded_weights
+from snnjax.runs.trained import Trained
 
 STDP_ONLY, REWARDED = ("stdp",), ("stdp", "anti_stdp")
 SHALLOW = {"block1": (30, 6, 5, STDP_ONLY), "block2": (250, 30, 3, STDP_ONLY)}
@@ -171,12 +170,10 @@ WEIGHT, AGAIN = "block2_2.conv.weight", "block2_2.anti_stdp.layer.weight"
     ("change", "message"),
     [
         ({WEIGHT: np.ones((20, 4, 3, 3))}, f"{WEIGHT} must have shape (20, 4, 5, 5), got"),
-        ({WEIGHT: np.ones((20, 4, 5, 5), int)}, f"{WEIGHT} must hold floats, got dtype int64"),
         ({WEIGHT: with_value(1e300)}, f"{WEIGHT} must be finite, got 1 values"),
         ({WEIGHT: with_value(-0.25)}, f"{WEIGHT} must not be negative"),
         ({AGAIN: np.ones((20, 4, 5, 5), np.float32)}, f"{AGAIN} must be the same as {WEIGHT}"),
         ({WEIGHT: None}, f"it lacks {WEIGHT}"),
-        ({"block3.conv.weight": np.ones(3)}, "it has the unknown block3.conv.weight"),
     ],
 )
 def test_other_state_dicts_are_refused(tmp_path, tiny, change, message):
@@ -199,18 +196,12 @@ def test_other_weights_are_not_written(tmp_path, tiny):
         pytorch.state_dict(network, {name: np.ones(shape) for name, shape in network.weight_shapes.items()})
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path, tiny, monkeypatch):
-    """And says what to install where PyTorch is missing."""
-    monkeypatch.setattr(np, "savez", lambda file, **_: file.write("no bytes"))
+def test_without_pytorch_it_says_what_to_install_and_leaves_the_old_file(tmp_path, tiny, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    for name, error, message in (
-        ("out.npz", TypeError, "bytes-like"),
-        ("out.pth", ImportError, r"out.pth needs PyTorch .*pip install 'snnjax\[torch\]'"),
-    ):
-        (tmp_path / name).write_text("old")
-        with pytest.raises(error, match=message):
-            pytorch.write(tmp_path / name, TINY, weights_of(tiny))
-    assert [path.read_text() for path in tmp_path.iterdir()] == ["old", "old"]
+    (tmp_path / "out.pth").write_text("old")
+    with pytest.raises(ImportError, match=r"out.pth needs PyTorch .*pip install 'snnjax\[torch\]'"):
+        pytorch.write(tmp_path / "out.pth", TINY, weights_of(tiny))
+    assert (tmp_path / "out.pth").read_text() == "old"
 
 
 @pytest.fixture
@@ -263,17 +254,65 @@ def test_other_torch_files_are_refused(torch, tmp_path, monkeypatch):
         pytorch.read(path, TINY)
 
 
-@pytest.mark.parametrize("name", RECORDED)
-def test_the_pytorch_networks_load_what_ours_write(torch, tmp_path, monkeypatch, name):
-    """Strictly, and what they save ours reads back; tests/test_agreement.py compares their decisions."""
-    if not (folder := os.environ.get("SNNJAX_REFERENCE")):
-        pytest.skip("no checkout of github.com/aidinattar/snn: SNNJAX_REFERENCE names none")
-    monkeypatch.setenv("TQDM_DISABLE", "1")
-    monkeypatch.syspath_prepend(folder)
-    weights = weights_of(built(LAYOUTS[name][0]), name)
-    pytorch.write(tmp_path / "ours.pth", NETWORKS[name](), weights)
-    module = importlib.import_module(f"model.{name.removesuffix('_2')}")
-    model = getattr(module, CLASSES[name])(in_channels=6, num_classes=10, device="cpu", tensorboard=False).eval()
-    model.load_state_dict(torch.load(tmp_path / "ours.pth", weights_only=True), strict=True)
-    torch.save(model.state_dict(), tmp_path / "theirs.pth")
-    assert_equal(pytorch.read(tmp_path / "theirs.pth", NETWORKS[name]()), weights)
+# The command
+
+
+CONVERT = Command("convert")
+SPEC = dataclasses.replace(NETWORKS["deep2024"](Images((28, 28), 2, encoder=GREY)), encoder=GREY)
+COLOURED = NETWORKS["mozafari2018"](Images((32, 32, 3), encoder=COLOUR))
+COLOURED = dataclasses.replace(COLOURED, encoder=COLOUR, time_steps=COLOUR.time_steps)
+
+
+def random_weights(network: Network) -> dict[str, np.ndarray]:
+    draw = np.random.default_rng(0)
+    return {layer: draw.random(shape, np.float32) for layer, shape in network.weight_shapes.items()}
+
+
+@pytest.mark.parametrize(
+    ("network", "image_shape", "options", "suffix"),
+    [
+        (SPEC, (28, 28), "--classes 2", ".npz"),
+        (SPEC, (28, 28), "--classes 2", ".pth"),
+        (COLOURED, (32, 32, 3), "--channels 18", ".npz"),
+    ],
+)
+def test_there_and_back(tmp_path, network, image_shape, options, suffix):
+    """A network's encoder, time steps and images come with it."""
+    if suffix == ".pth":
+        pytest.importorskip("torch", minversion="2.10")
+    run, there, back = tmp_path / "run.npz", tmp_path / f"there{suffix}", tmp_path / "back.npz"
+    weights = random_weights(network)
+    Trained(network, weights, image_shape, dict(model=network.name, dataset="digits", seed=0)).save(run)
+    CONVERT.main([run, there])
+    CONVERT.main(["--model", network.name, *options.split(), there, back])
+    trained = Trained.read(back)
+    assert (trained.network, trained.image_shape) == (network, image_shape)
+    assert trained.weights.keys() == weights.keys()
+    for layer, value in rounded_weights(network, weights).items():
+        np.testing.assert_array_equal(trained.weights[layer], value, err_msg=layer)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> pathlib.Path:
+    """Holds what a run of deep2024 leaves, and what the PyTorch code saves."""
+    folder, weights = tmp_path_factory.mktemp("convert"), random_weights(SPEC)
+    Trained(SPEC, weights, (28, 28), dict(model="deep2024", dataset="digits", seed=0)).save(folder / "run.npz")
+    pytorch.write(folder / "theirs.npz", SPEC, weights)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("run.npz out.npz --model deep", "`model` must be that of run.npz, deep2024, got deep"),
+        ("theirs.npz out.npz", "`model` must be named for the state_dict theirs.npz"),
+        ("run.npz out.txt", "`path` must end in .npz, .pth, .pt, got out.txt"),
+        ("theirs.npz out.pth", "`destination` must end in .npz for weights from theirs.npz, got out.pth"),
+        ("theirs.npz out.npz --model deep2024 --channels 3", "`channels` must be one of 6, 18, got 3"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_leave_no_file(folder, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(folder)
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert message in refused(CONVERT, capsys, *arguments.split())
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before

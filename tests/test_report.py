@@ -1,4 +1,4 @@
-"""The page of a run and the page that compares runs, for their readers; how both come about is in test_cli.py."""
+"""What a run shows: its page, the page that compares runs, and event files as TensorBoard itself reads them."""
 
 import copy
 import dataclasses
@@ -10,17 +10,34 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
+from command import Command
 from markupsafe import escape
-from matplotlib.image import imread
-from tiny import images, plain
+from matplotlib.image import imread, imsave
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from snnjax import Images, InputError, Settings, Trainer, data
+import snnjax
+from snnjax import InputError, data
 from snnjax.app import comparisons, page, plots, report
-from snnjax.networks import Observed
+from snnjax.app.features import drawn_back
+from snnjax.app.tracking import FOLDER, Tracker
+from snnjax.core import files
+from snnjax.core.errors import printable
+from snnjax.data.names import shortened
+from snnjax.encoding import Encoder, FilterBank
+from snnjax.layers.conv import Conv
+from snnjax.layers.pool import Pool
+from snnjax.learners import RSTDP, STDP
+from snnjax.networks import Images, Network, Observed, SpikingNetwork, stage
 from snnjax.networks.decision import Decided
 from snnjax.runs.results_file import misclassified, read_results
 from snnjax.runs.run_folder import RunFolder
-from snnjax.training.state import FORMAT, TrainState
+from snnjax.runs.sweep_folder import SweepFolder
+from snnjax.runs.trained import Trained
+from snnjax.training.loop import Trainer
+from snnjax.training.state import FORMAT, Settings, TrainState
+from snnjax.training.sweep import Sweep
 
 
 class Page(html.parser.HTMLParser):
@@ -100,18 +117,17 @@ def test_figures_of_epochs_and_the_confusion_are_kept_and_drawn_as_they_are(resu
 
 def test_a_response_is_drawn_map_by_map():
     """Early spikes by step, counted for each step, silence left blank; the largest score."""
-    network = dataclasses.replace(plain(Images()), encoder=data.digits().encoder)
+    network = dataclasses.replace(tiny.plain(Images()), encoder=data.digits().encoder)
     latencies = dict(input=np.full((6, 28, 28), 15), layer1=np.full((4, 4, 4), 15), layer2=np.full((20, 1, 1), 15))
     latencies["input"][0, :7] = 3
     latencies["layer1"][2, 1, 1] = 9
     response = Observed(latencies, Decided(np.int32(0), np.zeros(1), np.arange(10.0)[::-1]))
-    figure = plots.activity_picture(images().test_images[0], response, network, "one", list("abcdefghij"))
+    figure = plots.activity_picture(tiny.images().test_images[0], response, network, "one", list("abcdefghij"))
     axes = {axis.get_title(): axis for axis in figure.axes}
     maps = axes["input: 6 maps, spikes of 4% of the neurons"].images[0].get_array()
     assert np.ma.filled(maps[:8, 0], -1).tolist() == [*[3.0] * 7, -1]
-    counts = [
-        axis.images[0].get_array() for axis in figure.axes if axis.get_title() == "spikes of each map at each step"
-    ]
+    title = "spikes of each map at each step"
+    counts = [axis.images[0].get_array() for axis in figure.axes if axis.get_title() == title]
     assert (counts[0][0, 3], counts[0].sum()) == (7 * 28, 7 * 28)
     assert (counts[1][2, 9], counts[1].sum()) == (1, 1)
     _, best = axes["score of each class"].lines
@@ -178,7 +194,7 @@ def test_the_numbers_of_the_network_of_each_class_and_phase_are_listed(results, 
     """Those that training has changed twice."""
     assert results["trained_hyperparameters"] == {}, "these learners change none"
     assert report.numbers(results)[0] == ["number", "at the start"]
-    trainer = Trainer(plain(Images()), images(), Settings((0, 0)))
+    trainer = Trainer(tiny.plain(Images()), tiny.images(), Settings((0, 0)))
     state = TrainState(trainer.initial_state().weights, {"layer1.threshold": np.float32(35)}, phase=2)
     with RunFolder(tmp_path / "run", trainer) as folder:
         head, rows = report.numbers(folder.finish(state))
@@ -203,11 +219,8 @@ def test_the_course_of_a_run_ends_with_its_last_phase(results):
     total = sum(phase["seconds"] + phase["compile_seconds"] for phase in results["phases"])
     reward = sum(phase["seconds"] for phase in results["phases"] if phase["name"] in ("R-STDP", "test"))
     np.testing.assert_allclose(course.seconds, [total - reward * 2 / 3, total - reward / 3, total])
-    _, by_time = comparisons.comparison_picture(dict(a=course, b=course)).axes
-    train, test, *_ = by_time.get_lines()
+    test = comparisons.comparison_picture(dict(a=course, b=course)).axes[1].get_lines()[1]
     np.testing.assert_array_equal(test.get_xdata(), course.seconds)
-    np.testing.assert_allclose(test.get_ydata(), 100 * np.array(course.tested))
-    np.testing.assert_allclose(train.get_ydata(), 100 * np.array(course.train))
 
 
 def test_the_comparison_marks_the_best_and_shows_what_differs(results):
@@ -238,3 +251,143 @@ def test_texts_of_all_kinds_are_only_texts():
     odd = "<script>&\"'</script>_a/b"
     parts = page.html.table([odd], [[odd, odd]]) + page.html.pairs("words", {odd: odd}) + escape(odd)
     assert Page(page.page(odd, {odd: parts})).text.count(odd) == 10
+
+
+def test_what_tensorboard_reads_of_a_run(tmp_path):
+    """Whose epochs are tested on validation images, and whose best network on test images."""
+
+    def draw(run, *_) -> None:
+        (run / "pictures").mkdir()
+        imsave(run / "pictures" / "one.png", np.zeros((4, 4, 3)))
+
+    digits = tiny.images()
+    held_out = dict(validation_images=digits.test_images[:20], validation_labels=digits.test_labels[:20])
+    digits = dataclasses.replace(digits, **held_out)
+    trainer = Trainer(tiny.plain(Images.of(digits)), digits, Settings((2, 3), batch_size=20, patience=0))
+    with RunFolder(tmp_path, trainer, dict(model="plain", seed=0), resume=False, draw=draw) as run:
+        start = run.start()
+        with Tracker(run, start) as tracker:
+            state = trainer.run(start, tracker.save)
+            _, saved = files.load_checkpoint(tmp_path / "checkpoint.npz")
+            results = run.finish(state)
+    events = EventAccumulator(str(tmp_path / FOLDER), size_guidance=dict(scalars=0, images=0, histograms=0)).Reload()
+    tags = events.Tags()
+    assert len(saved["epochs"]) == 3
+    for what in ("accuracy", "wrong", "silent"):
+        for part in ("train", "validation"):
+            values = [(event.step, pytest.approx(event.value)) for event in events.Scalars(f"{what}/{part}")]
+            assert values == [(record["epoch"] + 1, record[part][what]) for record in state.epochs]
+        (test,) = events.Scalars(f"{what}/test")
+        assert (test.step, pytest.approx(test.value)) == (results["best_epoch"] + 1, results["test"][what])
+    assert {"layer2/rate_plus_after_reward", "layer1/rate_plus", "layer1/spike_density"} <= set(tags["scalars"])
+    (_, last) = events.Scalars("layer1/convergence")
+    assert last.step == 2
+    assert last.value == pytest.approx(state.diagnoses["STDP layer1"]["convergence"]["layer1"])
+    wins = state.diagnoses["STDP layer1"]["wins"]["layer1"]
+    histogram = events.Histograms("layer1/winners_by_feature")[-1].histogram_value
+    assert [count for count in histogram.bucket if count] == [count for count in wins if count]
+    assert {"layer1/weights", "layer2/weights", "layer1/winners_by_feature"} <= set(tags["histograms"])
+    assert tags["images"] == ["pictures/one"]
+    assert len(events.Tensors("diagnosis/STDP_layer1/text_summary")) == 1, "each diagnosis is noted once"
+    assert len(events.Histograms("layer2/weights")) == 3
+
+
+NAMES = ("<b>&", r"[red]$\x$", "cat 2", "cat 10", "a name that is longer than any picture has room for", *"ABCDE")
+FILES = tuple(f"{number}.png" for number in range(40))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a run, its images as from a folder of pictures, and its trainer."""
+    images = dataclasses.replace(tiny.images(), class_names=NAMES, test_files=FILES)
+    spec = dataclasses.replace(tiny.plain(Images.of(images)), encoder=images.encoder)
+    trainer = Trainer(spec, images, snnjax.Settings((0, 0), patience=0))
+    run = tmp_path_factory.mktemp("named") / "run"
+    with RunFolder(run, trainer, {}, draw=report.draw_run) as folder:
+        folder.run()
+    return run, images, trainer
+
+
+def test_runs_and_sweeps_keep_the_names(trained):
+    run, images, trainer = trained
+    assert json.loads((run / "results.json").read_text())["class_names"] == list(NAMES)
+    assert snnjax.load(run).class_names == NAMES
+    page = (run / "report.html").read_text()
+    assert [name for name in NAMES if escape(name) in page] == [*NAMES]
+    assert "<b>&" not in page
+    sweep = Sweep(trainer.network, images, trainer.settings, [dict(seed=0)])
+    with SweepFolder(run.parent / "sweep", sweep) as folder:
+        (record,) = folder.run()
+    assert Trained.read(run.parent / "sweep" / record["weights"]).class_names == NAMES
+
+
+def test_pictures_show_the_names(trained):
+    run, images, _ = trained
+    network = snnjax.load(run)
+    drawn = dict(report.figures(read_results(run), network, images, [3]))
+    short = [shortened(name, plots.MOST_LETTERS) for name in NAMES]
+    (axis,) = drawn["confusion"].axes
+    assert [each.get_text() for each in axis.get_xticklabels()] == [*short, "(silent)"]
+    assert [each.get_text() for each in axis.get_yticklabels()] == short
+    (axis,) = drawn["features_layer2"].axes
+    assert [each.get_text()[:9] for each in axis.get_yticklabels()] == [f"class {name}"[:9] for name in NAMES]
+    decision = network.class_name(network(images.test_images[3]))
+    title = f"test image 3 (3.png), label {NAMES[images.test_labels[3]]}: "
+    title += "the network stays silent" if decision == "(silent)" else f"class {decision}"
+    assert drawn["image_00003"].get_suptitle() == title
+
+
+def test_long_names_are_shortened_and_all_are_printable():
+    assert shortened("abcdefghijklmnopqrstuvwxyz", 9) == "abcd…wxyz"
+    assert printable("a\x1b[1m\n\x85\u202e\u2028\udcffz") == "a?[1m?????z"
+    assert printable("Ä 猫\u202f.png") == "Ä 猫\u202f.png"
+
+
+def test_commands_print_the_names(trained, tmp_path, capsys):
+    run, images, _ = trained
+    images.save(tmp_path / "pets.npz")
+    Command("evaluate").main([run, "--dataset", tmp_path / "pets.npz", "--out", tmp_path / "e.json"])
+    assert json.loads((tmp_path / "e.json").read_text())["class_names"] == list(NAMES)
+    Image.fromarray(images.test_images[0].astype(np.uint8)).save(tmp_path / "0.png")
+    Command("predict").main([run, tmp_path / "0.png"])
+    for out in capsys.readouterr().out.split("0.png: "):
+        assert [name for name in NAMES[:4] if re.search(rf"[|│] {re.escape(name)} +[|│]", out)] == [*NAMES[:4]]
+    dataclasses.replace(images, class_names=NAMES[::-1]).save(tmp_path / "other.npz")
+    with pytest.raises(SystemExit):
+        Command("evaluate").main([run, "--dataset", tmp_path / "other.npz"])
+    assert "the network's classes are <b>&, [red]$" in capsys.readouterr().err
+
+
+POINT = np.zeros((3, 3))
+POINT[1, 1] = 1
+ENCODER = Encoder(FilterBank.of([POINT]))
+"""Sees the image as it is, one map."""
+
+
+def single(shape: tuple[int, ...], *at: int) -> np.ndarray:
+    """Weights of which one counts."""
+    weights = np.zeros(shape)
+    weights[at] = 1
+    return weights
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_deep_weights_go_through_pooling_strides_and_branches(stride):
+    """The pixel of a chain of single weights is where arithmetic says, for branches of either kernel size alike."""
+    small = Conv(2, kernel=3, padding=1, stride=stride, threshold=1, learners=STDP())
+    shifted = dict(padding=2 - stride, output_padding=1)  # the same place by less padding of the input
+    large = Conv(3, kernel=5, stride=stride, threshold=1, learners=STDP(), **shifted)
+    last = Conv(2, kernel=3, padding=1, learners=RSTDP())
+    spec = Network("deep", (1, 36, 36), 2, (stage(small, large, pool=Pool(3)), stage(last)), encoder=ENCODER)
+    for layer, each in drawn_back(SpikingNetwork(spec, 0)).items():
+        assert len(each.images) == spec.weight_shapes[layer][0]
+        np.testing.assert_allclose((each.images**2).sum(axis=(1, 2)), 1, rtol=1e-6)
+    weights = dict(layer1_1=single((2, 1, 3, 3), 1, 0, 1, 1), layer1_2=single((3, 1, 5, 5), 2, 0, 2, 2))
+    for channel in (1, 4):  # the features of either branch that look at the pixel below them
+        weights["layer2"] = single((2, 5, 3, 3), 0, channel, 2, 1)
+        drawn = drawn_back(SpikingNetwork(spec, weights=weights))
+        image, origin = drawn["layer2"].images[0], drawn["layer2"].origin
+        bright = np.argwhere(image > 0.5 * image.max()) + origin
+        np.testing.assert_allclose(bright.mean(axis=0), [stride * (1 * 3 + 1), stride * (0 * 3 + 1)])
+        assert (np.ptp(bright, axis=0) == 2 * stride).all(), "all places of the pooling window"
+        assert tuple(drawn["layer2"].pitch) == (3 * stride, 3 * stride)

@@ -8,7 +8,6 @@ import itertools
 import json
 import os
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import jax
 import numpy as np
 import pytest
 from command import ENVIRONMENT
-from same import assert_same_runs, assert_same_state, assert_same_sweep, records_of
+from same import assert_same_runs, assert_same_state
 from tiny import images, plain
 
 import snnjax
@@ -39,14 +38,13 @@ from snnjax.training.state import FORMAT, Callback, Settings, TrainState
 
 KILLED = pathlib.Path(__file__).parent / "killed.py"
 NATIVE = not native.unavailable()
-MOMENTS = ["encode:0", "STDP layer1:0.05", "step:fsync:0", "outputs of stage 1:0.02", "STDP layer2_1:0.1"]
-MOMENTS += ["step:replace:0", "STDP layer2_2:0", "outputs of stage 2:0.1", "R-STDP:0.05"]
-MOMENTS += ["step:link:1", "step:replace:5", "step:savez:1"]
+MOMENTS = ["encode:0", "STDP layer1:0.05", "outputs of stage 1:0.02", "STDP layer2_1:0.1", "outputs of stage 2:0.1"]
+MOMENTS += ["R-STDP:0.05", "step:fsync:0", "step:link:1", "step:replace:5", "step:savez:1"]
 
 
-def killed(kind: str, folder: pathlib.Path, *moments: str) -> list[str]:
-    """Runs trainings or sweeps into a folder that end at these moments, and one to the end: what became of each."""
-    program = [sys.executable, str(KILLED), kind, str(folder), *moments]
+def killed(folder: pathlib.Path, *moments: str) -> list[str]:
+    """Runs trainings into a folder that end at these moments, and one to the end: what became of each."""
+    program = [sys.executable, str(KILLED), str(folder), *moments]
     process = subprocess.run(program, capture_output=True, text=True, env=ENVIRONMENT)
     assert process.returncode == 0, process.stderr
     lines = process.stdout.split("\n")[:-1]
@@ -58,32 +56,12 @@ def killed(kind: str, folder: pathlib.Path, *moments: str) -> list[str]:
 @pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_path):
     whole, other = tmp_path / "one" / "whole", tmp_path / "two" / "killed"
-    assert killed("run", whole) == []
-    ends = killed("run", other, *MOMENTS)
+    assert killed(whole) == []
+    ends = killed(other, *MOMENTS)
     assert set(ends) == {"-9"}, "every moment comes before the end"
     assert_same_runs(other, whole)
     left = [path.name for path in other.iterdir() if path.name.startswith(".")]
     assert len(left) <= sum("step" in moment for moment in MOMENTS), "one temporary file a kill at most"
-
-
-@pytest.mark.slow
-def test_a_sweep_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_path):
-    """Four networks in two programs, killed somewhere in each phase of both, in writing files, and in the tests."""
-    whole, other, tested = tmp_path / "whole", tmp_path / "killed", tmp_path / "tested"
-    assert killed("sweep", whole) == []
-    assert killed("sweep", tested, "step:predict:0", "step:predict:1") == ["-9", "-9"]
-    random = np.random.default_rng(0)
-    after = [f"{seconds:.3f}" for seconds in random.uniform(0, 0.2, 5)]
-    moments = [f"encode:{after[0]}", f"STDP layer1:{after[1]}", f"step:replace:{random.integers(4)}"]
-    moments += [f"R-STDP:{after[2]}", f"step:savez:{random.integers(1, 4)}"]
-    moments += [f"STDP layer1:{after[3]}", f"R-STDP:{after[4]}"]
-    ends = killed("sweep", other, *moments)
-    assert ends.count("-9") >= 5, ends
-    assert set(ends) <= {"-9", "0"}
-    for folder in (other, tested):
-        assert_same_sweep(folder, whole)
-        assert {path.name for path in folder.iterdir()} == {path.name for path in whole.iterdir()}
-    assert sorted("test" in each for each in records_of(whole)) == [False, False, True, True]
 
 
 SETTINGS = dict(model="small", seed=0)
@@ -228,13 +206,14 @@ def test_a_good_checkpoint_is_not_replaced_by_a_damaged_one(folder, trainer, mon
 def test_short_epochs_are_not_all_saved(trainer, tmp_path, monkeypatch):
     """Where saving takes long, only the first state and the ends of phases are, and all that lie within an epoch."""
     written: list[tuple[int, int]] = []
-    write = RunFolder._write_state
+    write = files.save_checkpoint
 
-    def note(run, state):
-        written.append((state.phase, state.done))
-        write(run, state)
+    def note(path, arrays, meta):
+        if path.name == CHECKPOINT:
+            written.append((meta["phase"], meta["done"]))
+        write(path, arrays, meta)
 
-    monkeypatch.setattr(RunFolder, "_write_state", note)
+    monkeypatch.setattr(files, "save_checkpoint", note)
     ends = [(0, 1), (1, 0), (2, 0)]
     for pause, expected in ((0, [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (1, 3), (2, 0)]), (1e6, ends)):
         monkeypatch.setattr(run_folder, "PAUSE", pause)
@@ -249,7 +228,7 @@ def test_short_epochs_are_not_all_saved(trainer, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(files.np, "savez"), (os, "fsync"), (os, "link"), (os, "close"), (pathlib.Path, "replace")],
+    [(files.np, "savez"), (os, "fsync"), (os, "link"), (pathlib.Path, "replace")],
 )
 def test_a_disk_that_fails_loses_no_epoch(folder, trainer, monkeypatch, module, name):
     """A state that was there before or the new one can be gone on from; no file is half, also of a killed run."""
@@ -293,11 +272,8 @@ def test_foreign_checkpoints_are_refused_and_kept(folder, trainer, tmp_path):
     for changed, known, message in (
         (without, meta, "`weights` must hold"),
         (arrays | {"best/layer1": arrays["weights/layer2"]}, meta, "`best` must hold"),
-        (arrays | {"learning/layer2": np.zeros(3)}, meta, "`learning` must hold"),
-        (arrays | {"best_numbers/layer1.0": np.zeros(3)}, meta, "`numbers` must be of .*, got layer1.0"),
         (arrays, meta | dict(phase=3), "`phase` must lie in 0..2, got 3"),
         (arrays, meta | dict(done=-1), "`phase` must lie in 0..2, got 1; `done` -1"),
-        (arrays, meta | dict(phase="1"), "holds `phase`, int, got '1'"),
     ):
         files.save_checkpoint(folder / CHECKPOINT, changed, known)
         with pytest.raises(ValueError, match=f"holds no state to go on from: .*{message}"):
@@ -362,26 +338,11 @@ def assert_whole(path: pathlib.Path) -> None:
         assert arrays[name].tobytes() == expected.tobytes(), name
 
 
-def test_sound_files_keep_everything_and_damaged_ones_are_refused(path):
-    """A flipped bit is noticed, or lies where there are no data; so are truncated, changed and other files."""
-    whole, refused = path.read_bytes(), 0
+def test_sound_files_keep_everything_and_changed_ones_are_refused(path):
+    """tests/test_fuzz.py damages them in all ways."""
     assert_whole(path)
     with np.load(path) as file:  # as other programs read it
         entries = dict(file)
-    for length in np.linspace(0, len(whole) - 1, 20).astype(int):
-        path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=re.escape(str(path))):
-            files.load_checkpoint(path)
-    for place in np.random.default_rng(1).choice(8 * len(whole), 300, replace=False):
-        damaged = bytearray(whole)
-        damaged[place // 8] ^= 1 << place % 8
-        path.write_bytes(damaged)
-        try:
-            assert_whole(path)
-        except ValueError as error:
-            assert str(path) in str(error)
-            refused += 1
-    assert refused > 150
     np.savez(path, **entries)
     assert_whole(path)
     meta = np.frombuffer(json.dumps({}).encode(), np.uint8)

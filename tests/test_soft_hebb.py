@@ -10,9 +10,9 @@ import pytest
 
 import snnjax
 from snnjax import InputError, Settings, Sweep, Trainer, data
-from snnjax.app import draw_run
+from snnjax.app import draw_run, plots
 from snnjax.data import Dataset
-from snnjax.encoding import PIXELS, Pixels
+from snnjax.encoding import PIXELS
 from snnjax.kernels import hebbian, winograd
 from snnjax.layers import Conv, LatencyCode, Pool, RealLayer, Standardise, Triangle
 from snnjax.layers.layer_kernels import ROWS
@@ -77,7 +77,8 @@ def learned(tmp_path_factory):
     """A trainer, the state at the end of its training, and the folder of the run, with report."""
     folder = tmp_path_factory.mktemp("soft") / "run"
     trainer = Trainer(network(), COLOURS, Settings((1, 1, 3), patience=0, shuffle=True))
-    with RunFolder(folder, trainer, draw=draw_run) as run:
+    with pytest.MonkeyPatch.context() as patch, RunFolder(folder, trainer, draw=draw_run) as run:
+        patch.setattr(plots, "png", lambda figure: b"a picture, which takes longer to draw than all the rest")
         state = trainer.run(run.start(), run.save)
         run.finish(state)
     return trainer, state, folder
@@ -93,7 +94,7 @@ def learn_batch(layer, batch):
     return after, info, response
 
 
-@pytest.mark.parametrize("case", [1, 3, 6, 8])
+@pytest.mark.parametrize("case", [1, 6])
 def test_learning_is_that_of_the_golden_data(case):
     """By the learner of a layer; batches of 1 to 4 images, then each again after learning."""
     golden = {key.split("/")[2]: GOLDEN[key] for key in GOLDEN if key.startswith(f"case/{case:03}/")}
@@ -127,17 +128,6 @@ def test_without_a_pool_activities_are_padded_alone():
     assert padded.any()
 
 
-@pytest.mark.parametrize("channels", [1, 15, 16])
-def test_patches_are_in_the_order_of_rows_columns_and_channels(channels):
-    """The map is reflected at its border."""
-    maps = np.float32(RNG.random((channels, 6, 5)))
-    padded = np.pad(maps, ((0, 0), (1, 1), (0, 0)), mode="reflect")
-    seen = np.lib.stride_tricks.sliding_window_view(padded, (3, 2), axis=(1, 2))[:, ::1, ::2]
-    expected = seen.transpose(1, 2, 3, 4, 0).reshape(*seen.shape[1:3], -1)
-    found = hebbian.reflected_patches(maps, kernel=(3, 2), stride=(1, 2), padding=(1, 0))
-    np.testing.assert_array_equal(found, expected)
-
-
 @pytest.mark.parametrize(
     ("shape", "padding"), [((20, 7, 9), 1), ((16, 8, 8), 1), ((3, 5, 6), 0), ((16, 4, 3), (2, 0)), ((2, 3, 3), 0)]
 )
@@ -162,13 +152,6 @@ def test_layers_with_many_maps_are_computed_by_tiles(channels, change, by_tiles)
     maps = np.float32(RNG.random((channels, 6, 6)))
     np.testing.assert_allclose(layer.tiled().responses(maps), layer.responses(maps), rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(layer.tiled().with_weights(0 * weights).responses(maps), 0)
-
-
-def test_pixels_as_latencies():
-    image = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    found = PIXELS(np.stack([image, image.T, image], axis=-1))
-    np.testing.assert_array_equal(found, 255 - np.stack([image, image.T, image]))
-    assert np.asarray(Pixels(1000)(image)).ravel()[[255, 1, 0]].tolist() == [0, 996, 1000]
 
 
 # Trainings
@@ -207,8 +190,7 @@ def saved_often(monkeypatch):
         monkeypatch.setattr(epoch, name, value)
 
 
-@pytest.mark.parametrize(("at", "size"), [(1, 12), (5, 30)], ids=["in the features", "in the readout"])
-def test_a_killed_training_goes_on_within_an_epoch(at, size, learned, saved_often, tmp_path, monkeypatch):
+def test_a_killed_training_goes_on_within_an_epoch(learned, saved_often, tmp_path, monkeypatch):
     """Bit for bit, also with slices of another size, as of another version or device."""
     (trainer, expected, _), saves = learned, []
     with RunFolder(tmp_path, trainer) as run:
@@ -216,12 +198,12 @@ def test_a_killed_training_goes_on_within_an_epoch(at, size, learned, saved_ofte
         def save(state):
             run.save(state)
             saves.append(state.shown)
-            if state.shown and len([*filter(None, saves)]) == at:
+            if state.shown:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
             trainer.run(run.start(), save)
-    monkeypatch.setattr(epoch, "SLICE", size)
+    monkeypatch.setattr(epoch, "SLICE", 30)
     again = Trainer(network(), COLOURS, trainer.settings)
     with RunFolder(tmp_path, again, resume=True) as run:
         assert run.state.shown == saves[-1]
@@ -229,17 +211,14 @@ def test_a_killed_training_goes_on_within_an_epoch(at, size, learned, saved_ofte
         assert f"after {saves[-1]} of its images" in "".join(run.notes)
     jax.tree.map(np.testing.assert_array_equal, state.weights, expected.weights)
     assert (state.epochs, state.diagnoses) == (expected.epochs, expected.diagnoses)
-    counts = [{each["name"]: each["images"] for each in found.phases} for found in (state, expected)]
-    for name in (LEARNED, "SupervisedSTDP", "test"):
-        assert counts[0][name] == counts[1][name], name
 
 
 def test_a_sweep_is_each_network_alone(learned):
-    variants = [{"layer1.learners.inverse_temperature": 0.5, "layer2.activation.power": 1.4}, {}, {"seed": 3}]
-    sweep = Sweep(network(), COLOURS, Settings((1, 1, 3), patience=0, shuffle=True), variants)
+    varied = {"layer1.learners.inverse_temperature": 0.5, "layer2.activation.power": 1.4}
+    sweep = Sweep(network(), COLOURS, Settings((1, 1, 3), patience=0, shuffle=True), [varied, {}])
     found = sweep.run()
-    for at, (each, seed) in enumerate(zip(sweep.networks, sweep.seeds, strict=True)):
-        _, state, *_ = trained(each, seed=seed) if variants[at] else learned
+    for at, each in enumerate(sweep.networks):
+        _, state, *_ = learned if at else trained(each)
         for name, weights in state.trained.weights.items():
             close(found.trained[at].weights[name], weights, 1e-5)
     names = {*network().hyperparameters()}
@@ -251,7 +230,7 @@ def test_a_run_is_loaded_elsewhere_and_reported(learned):
     """It predicts as the trainer; the report shows norms and how evenly positions are won."""
     *_, folder = learned
     loaded, results = snnjax.load(folder), snnjax.runs.results_file.read_results(folder)
-    decisions = np.array([int(loaded(image)) for image in COLOURS.test_images])
+    decisions = jax.jit(jax.vmap(loaded))(COLOURS.test_images)
     # Products of one image and of several round differently, so that one decision may be another.
     assert np.mean(decisions == COLOURS.test_labels) == pytest.approx(results["test"]["accuracy"], abs=1.5 / 20)
     found = results["diagnoses"][LEARNED]
@@ -307,6 +286,7 @@ def test_spiking_layers_may_come_before():
         assert not np.array_equal(state.weights[name], mixed.initial_weights(0)[name]), name
 
 
+@pytest.mark.slow
 def test_digits_are_learned():
     """Real data, with features from one pass: random ones reach 77 %."""
     images = data.digits().first(400, 200)
@@ -314,27 +294,13 @@ def test_digits_are_learned():
     assert state.epochs[-1]["test"]["accuracy"] > 0.9
 
 
-@pytest.mark.parametrize(("count", "neurons"), [(4_999, 5), (5_000, 10)])
-def test_where_few_images_have_labels_fewer_neurons_compete(count, neurons):
-    network = NETWORKS["softhebb_narrow"](Images(classes=7, count=count))
-    assert network.weight_shapes["layer4"][0] == 7 * neurons
+def test_where_few_images_have_labels_fewer_neurons_compete():
+    for count, neurons in ((4_999, 5), (5_000, 10)):
+        narrow = NETWORKS["softhebb_narrow"](Images(classes=7, count=count))
+        assert narrow.weight_shapes["layer4"][0] == 7 * neurons
 
 
 # Custom parts
-
-
-@snnjax.component
-class Infinite(SoftHebb):
-    def update(self, layer, state, latency, response, signal):
-        after, state, info = super().update(layer, state, latency, response, signal)
-        return after.with_weights(after.weights * jnp.inf), state, info
-
-
-def test_nothing_invalid_is_saved_within_an_epoch(saved_often):
-    saved = []
-    with pytest.raises(InputError, match="`update` of Infinite left layer1 invalid in epoch 1"):
-        trained(with_first(learners=Infinite(batch=4)), save=lambda state: saved.append(state.shown))
-    assert not saved
 
 
 @snnjax.component
@@ -368,8 +334,6 @@ class Outputless(SoftHebb):
         (lambda: trained(network(), epochs=(1, 2, 3)), "`epochs` must be the same for stages that learn jointly"),
         (lambda: SoftHebb(inverse_temperature=0.0), "`inverse_temperature` must be finite and above 0"),
         (lambda: SoftHebb(momentum=2.0), r"`momentum` must lie in 0..1"),
-        (lambda: hebbian.weighted_sums(jnp.ones((3, 8)), jnp.ones((4, 9))), r"`weights` must have shape \(4, 8\)"),
-        (lambda: winograd.tile_weights(jnp.ones((4, 2, 5, 5))), r"`weights` must have shape \(4, 2, 3, 3\)"),
         (lambda: winograd.tiled_sums(jnp.ones((2, 6, 6)), jnp.ones((6, 6, 4, 3))), r"`weights` .* \(6, 6, 4, 2\)"),
         (lambda: NETWORKS["goupy2024_softhebb"](features=(3, 5)), r"`features` must be 3 numbers, .* got \(3, 5\)"),
         (lambda: trained(with_first(activation=Summed())), r"`activation\(...\) of layer1` .* shape \(6, 8, 8\)"),

@@ -122,7 +122,7 @@ def judged(name: str, batch: int) -> tuple[np.ndarray, list[list[int]]]:
 
 
 @pytest.mark.parametrize(
-    ("name", "batch"), [*((name, 1) for name in LAYERS if name != "target times"), ("stabiliser", 5), ("signed", 5)]
+    ("name", "batch"), [*((name, 1) for name in LAYERS if name != "target times"), ("stabiliser", 5)]
 )
 def test_plain_stdp_is_that_of_the_judge(name, batch):
     """Silent images teach nothing but count."""
@@ -203,10 +203,8 @@ READOUTS = {
     "NCG": (SupervisedSTDP(gap=0.1, threshold_rate=2.0), 15, 3),
     "NCG of 11 neurons": (SupervisedSTDP(gap=0.1, threshold_rate=2.0, non_targets=2), 22, 2),
     "PCN, one-sided": (SupervisedSTDP(gap=0.1, one_sided=True), 6, 3),
-    "S2-STDP": (SupervisedSTDP(competition=False, non_targets=0, gap=0.1), 3, 3),
     "SSTDP": (SupervisedSTDP(competition=False, non_targets=0, one_sided=True, normalise=False, gap=0.2), 3, 3),
     "three of each class": (SupervisedSTDP(competition=False, non_targets=0, gap=0.1), 9, 3),
-    "one of each class competes": (SupervisedSTDP(non_targets=0, one_sided=True), 3, 3),
     "one class": (SupervisedSTDP(), 5, 1),
 }
 BY_STEP = plain.learn_supervised, PLAIN
@@ -264,13 +262,9 @@ def taught(case: Any, step: Any, kernels: LayerKernels, batch: int = 1, spans: A
         ("NCG", 4, True, (BY_STEP, COMPILED)),
         ("NCG of 11 neurons", 4, True, (COMPILED,)),
         ("PCN, one-sided", 4, False, (COMPILED,)),
-        ("SSTDP", T, True, (COMPILED,)),
+        ("SSTDP", 255, True, (COMPILED,)),
         ("three of each class", T, False, (COMPILED,)),
         ("one class", 4, True, (COMPILED,)),
-        *(
-            pytest.param(kind, *each, (BY_STEP, COMPILED), marks=pytest.mark.slow)
-            for kind, each in zip(READOUTS, [(255, True), (255, False), (1, False)] * 3, strict=False)
-        ),
     ],
 )
 def test_fast_steps_of_readouts_are_the_plain_one(kind, steps, fractional, forms, compiler):
@@ -278,7 +272,7 @@ def test_fast_steps_of_readouts_are_the_plain_one(kind, steps, fractional, forms
     case = readout(*READOUTS[kind], steps, fractional, fallback=steps != 4)
     carry, results = expected = taught(case, *BY_SEARCH)
     moved = np.abs(carry.layers["layer1"].weights - case[0].layers["layer1"].weights)
-    assert steps == 1 or (moved > 1e-3).mean() > 0.1, "hardly anything is learned"
+    assert (moved > 1e-3).mean() > 0.1, "hardly anything is learned"
     labels = np.concatenate([found.infos["layer1"]["label"] for _, found in results])
     silent = (case[1][2:37] == steps).all((1, 2, 3))
     np.testing.assert_array_equal(labels, np.where(silent, -1, case[2][2:37]), "neither silent nor unlabelled images")

@@ -10,11 +10,11 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from refusals import assert_refused
 from same import assert_same_state
 
 from snnjax import Images, load
 from snnjax.core import files, metrics
-from snnjax.core.errors import InputError
 from snnjax.data import digits
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.layer import LayerKernels
@@ -42,7 +42,7 @@ BY_TURNS = Network("by turns", SHAPE, 10, (stage(BOTH, pool=7), stage(DECIDING))
 LATE_STAGES = (
     stage(dataclasses.replace(tiny.FIRST, learners=REWARDED), pool=7),
     stage(Conv(6, kernel=2, threshold=2, competition=WTA(4, radius=1), learners=tiny.FIRST.learners)),
-    stage(Conv(20, kernel=3, learners=RSTDP())),
+    stage(Conv(20, kernel=3, learners=RSTDP(dropout=0.25, floor=0.25, by_epoch=True))),
 )
 LATE = Network("late", SHAPE, 10, LATE_STAGES)
 """A stage that learns by STDP after one that learns by reward alone."""
@@ -50,8 +50,11 @@ DATA = tiny.images()
 
 
 def test_a_run_that_failed_begins_anew_or_continues_as_if_it_had_not_stopped(tmp_path):
-    """By the same trainer, which keeps no outputs of layers of the run that failed, or by a new one."""
-    settings = Settings((0, 2, 2), batch_size=20, patience=0, update_batch=8)
+    """By the same trainer, which keeps no outputs of layers of the run that failed, or by a new one.
+
+    Images come in orders of the epochs; the features of the next epoch that may fire are part of the state.
+    """
+    settings = Settings((0, 2, 2), batch_size=20, patience=0, update_batch=8, shuffle=True, mirror=True)
     trainer = Trainer(LATE, DATA, settings)
     initial = trainer.initial_state()
     expected = trainer.run(trainer.initial_state())
@@ -80,9 +83,7 @@ def test_a_run_that_failed_begins_anew_or_continues_as_if_it_had_not_stopped(tmp
 def test_a_layer_that_waits_for_its_turn_stays_outside_the_bounds():
     """The decision layer learns from the second batch on, and its initial weights reach above its bounds till then."""
     for batch_size in (16, 1000):
-        trainer = Trainer(BY_TURNS, DATA, Settings((1, 2), batch_size=batch_size, patience=0))
-        state = trainer.run(trainer.initial_state())
-        assert len(state.epochs) == 2
+        state = tiny.trained(BY_TURNS, DATA, Settings((1, 2), batch_size=batch_size, patience=0))
         assert state.weights["layer2"].max() <= DECIDING.learners.bounds[1], batch_size
 
 
@@ -94,13 +95,13 @@ def test_bounds_that_allow_other_kernels_are_no_mere_numbers():
     spec = dataclasses.replace(SHALLOW, stages=(stage(rough, pool=7), SHALLOW.stages[1]))
     variants = [{path: 0.0}, {path: -1.0}]
     states = Sweep(spec, DATA, settings, variants).run().trained
-    trainer = Trainer(spec.vary(path, -1.0), DATA, settings)
-    alone = trainer.run(trainer.initial_state()).trained
+    other = spec.vary(path, -1.0)
+    alone = tiny.trained(other, DATA, settings).trained
     for name, weights in alone.weights.items():
         np.testing.assert_allclose(states[1].weights[name], weights, atol=1e-6)
     assert alone.weights["layer1"].min() < -0.5 < states[0].weights["layer1"].min()
     with pytest.raises(ValueError, match="`networks` must differ in numbers alone"):
-        Trainer([spec, trainer.network], DATA, settings)
+        Trainer([spec, other], DATA, settings)
 
 
 @pytest.mark.parametrize(
@@ -108,8 +109,6 @@ def test_bounds_that_allow_other_kernels_are_no_mere_numbers():
     [
         ([0.5, 0.7, 0.7, 0.6, 0.1, 0.2, 0.9, 0.9], 2, 6, 2),
         ([0.5, 0.7, 0.7, 0.6, 0.1, 0.2, 0.9, 0.9], 0, 8, 7),
-        ([0.3] * 8, 1, 8, 7),
-        ([0.9, *[0.3] * 7], 5, 7, 0),
     ],
 )
 def test_patience_and_the_best_network(monkeypatch, accuracies, patience, length, best):
@@ -163,23 +162,15 @@ WIDE = dataclasses.replace(DATA, train_labels=np.arange(40) % 11, classes=11)
 LOW = dataclasses.replace(DATA, train_images=DATA.train_images[:, 1:], test_images=DATA.test_images[:, 1:])
 
 
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
+def test_bad_arguments_are_named():
+    assert_refused(
         (lambda: Trainer(SHALLOW, DATA, Settings((1, 2, 3))), r"`epochs` must be 2 numbers for plain, got 3"),
-        (lambda: Settings((1, -1)), "`epochs` must be at least 0, got -1"),
-        (lambda: Settings(()), r"`epochs` must be a tuple .*got \(\)"),
         (lambda: Settings((1, 1), batch_size=0), "`batch_size` .*got 0"),
-        (lambda: Settings((1, 1), patience=-1), "`patience` .*got -1"),
         (lambda: Settings((1, 1), seed=-1), "`seed` .*got -1"),
         (lambda: Trainer(SHALLOW, WIDE, Settings((1, 1))), "the network has 10 classes, digits has 11"),
         (lambda: Trainer(SHALLOW, LOW, Settings((1, 1))), r"takes \(6, 28, 28\), .*become \(6, 27, 28\)"),
         (lambda: Trainer([SHALLOW, SHALLOW], DATA, Settings((1, 1)), seeds=[1]), "`seeds` .*got 1 of 2"),
-    ],
-)
-def test_bad_arguments_are_named(call, words):
-    with pytest.raises(InputError, match=words):
-        call()
+    )
 
 
 def test_seeds_of_up_to_64_bits_draw_keys_that_differ():

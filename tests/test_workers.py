@@ -3,28 +3,25 @@
 import os
 import pathlib
 import signal
-import subprocess
-import sys
 import time
 
 import psutil
 import pytest
 import tiny
-from command import ENVIRONMENT, ROOT, Command, begin, until
+from command import ROOT, Command, begin, until
+from conftest import made_once
 from same import assert_same_sweep
 
 from snnjax.runs.sweep_folder import GROUPS
 
 SWEEP = [*tiny.TRAIN, "--model", f"{ROOT / 'tests' / 'own_swept.py'}:network", "--vary", "layer1.ltp=0.02,0.04"]
-SWEEP += ["--seeds", "2", "--train_images", "100", "--validation", "0.1", "--kernels", "xla", "--epochs", "4", "500"]
+SWEEP += ["--seeds", "2", "--train_images", "100", "--validation", "0.1", "--kernels", "xla", "--epochs", "4", "200"]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> pathlib.Path:
     """What one process leaves."""
-    path = tmp_path_factory.mktemp("swept") / "whole"
-    Command("sweep").main([*SWEEP, "--out", path])
-    return path
+    return made_once(tmp_path_factory, "swept", lambda path: Command("sweep").main([*SWEEP, "--out", path]))
 
 
 class Started:
@@ -74,22 +71,6 @@ def test_a_sweep_by_processes_that_is_stopped_ends_the_same(whole, tmp_path):
     assert started.end()[0] == -signal.SIGKILL
     Command("sweep").main([*SWEEP, "--out", folder, "--workers", "2"])
     assert_same_sweep(whole, folder)
-
-
-KILLED = """
-import os, signal
-from snnjax.training.workers import processes
-with processes(2) as workers:
-    workers.executor.submit(os.getpid).result()
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-@pytest.mark.slow
-def test_workers_that_wait_end_with_the_process_that_is_killed():
-    """Otherwise they hold its pipes open, and nobody who reads from these ever ends."""
-    done = subprocess.run([sys.executable, "-c", KILLED], env=ENVIRONMENT, capture_output=True, timeout=60, check=False)
-    assert done.returncode == -signal.SIGKILL
 
 
 @pytest.mark.slow

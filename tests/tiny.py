@@ -10,6 +10,8 @@ from snnjax.data import Dataset, digits
 from snnjax.layers.conv import WTA, Conv
 from snnjax.learners import RSTDP, STDP, SupervisedSTDP
 from snnjax.networks import Earliest, Images, Network, stage
+from snnjax.training.loop import Trainer
+from snnjax.training.state import Settings, TrainState
 
 FIRST = Conv(4, kernel=5, padding=2, threshold=15, competition=WTA(2, radius=3), learners=STDP(doubling=50))
 
@@ -21,6 +23,12 @@ TRAIN += ["--epochs", "2", "3", "--batch_size", "20", "--validation", "0", "--de
 def images() -> Dataset:
     """Forty training images and forty test images of scikit-learn's digits."""
     return digits().first(40, 40)
+
+
+def trained(network: Network, data: Dataset, settings: Settings) -> TrainState:
+    """The state after a training."""
+    trainer = Trainer(network, data, settings)
+    return trainer.run(trainer.initial_state())
 
 
 def plain(images: Images) -> Network:

@@ -20,7 +20,7 @@ from snnjax.core.errors import InputError, no_integer, wrong_type
 
 T = TypeVar("T")
 
-_TYPES: dict[str, type] = {}
+TYPES: dict[str, type] = {}
 MOST_DIFFERENCES = 3  # that a message lists
 
 
@@ -51,7 +51,7 @@ def component(cls: type[T]) -> type[T]:
     another module has a component of this name, a text of a rule is no `static` field, or a base class that is no
     component has fields.
     """
-    registered = _TYPES.get(cls.__name__, cls)
+    registered = TYPES.get(cls.__name__, cls)
     origins = [(x.__module__, x.__qualname__) for x in (registered, cls)]
     if origins[0] != origins[1] and "__main__" not in (registered.__module__, cls.__module__):
         raise InputError(f"`{cls.__name__}` is a component of {registered.__module__} already: take another name")
@@ -86,7 +86,7 @@ def component(cls: type[T]) -> type[T]:
                 f"`{field.name}` of {cls.__name__} must be `static`, as it is text: {field.name}: str = static()"
             )
     _register(cls)
-    _TYPES[cls.__name__] = cls
+    TYPES[cls.__name__] = cls
     return cls
 
 
@@ -189,7 +189,7 @@ def check_again(value: Any) -> None:
     if isinstance(value, tuple):
         for item in value:
             check_again(item)
-    elif _TYPES.get(type(value).__name__) is type(value):
+    elif TYPES.get(type(value).__name__) is type(value):
         for part in _fields(value).values():
             check_again(part)
         _check(value)
@@ -204,7 +204,7 @@ def check_component(name: str, value: object, *needs: str) -> None:
     if isinstance(value, type):
         raise wrong_type(name, "an instance of a component", value, f"{value.__name__}(...)")
     kind = type(value).__qualname__
-    if _TYPES.get(type(value).__name__) is not type(value):
+    if TYPES.get(type(value).__name__) is not type(value):
         raise InputError(f"`{name}` must be a component, an instance of a class with @snnjax.component, got {kind}")
     if lacks := [attribute for attribute in needs if not hasattr(value, attribute)]:
         raise InputError(f"`{name}` must have {', '.join(needs)}: {kind} lacks {', '.join(lacks)}")
@@ -241,11 +241,11 @@ def from_data(data: Any, arrays: dict[str, np.ndarray]) -> Any:
             raise InputError(f"it lacks the array {data['array']!r}")
         return arrays[data["array"]]
     name = data.get("type")
-    if name not in _TYPES:
+    if name not in TYPES:
         first = "import the module that defines it first, in commands with --import FILE"
         raise InputError(f"it holds a {name!r}, unknown to this program: {first}")
     try:
-        return _TYPES[name](**{key: from_data(value, arrays) for key, value in data.items() if key != "type"})
+        return TYPES[name](**{key: from_data(value, arrays) for key, value in data.items() if key != "type"})
     except InputError:
         raise
     except TypeError as error:
@@ -256,9 +256,9 @@ def completed(data: Any) -> Any:
     """Data of `to_data` with the defaults of the fields that components lacked in the version that wrote it."""
     if isinstance(data, list):
         return [completed(item) for item in data]
-    if not isinstance(data, dict) or data.get("type") not in _TYPES:
+    if not isinstance(data, dict) or data.get("type") not in TYPES:
         return data
-    fields = [field for field in dataclasses.fields(_TYPES[data["type"]]) if field.default is not dataclasses.MISSING]
+    fields = [field for field in dataclasses.fields(TYPES[data["type"]]) if field.default is not dataclasses.MISSING]
     defaults = {field.name: to_data(field.default, {}) for field in fields if field.name not in data}
     return defaults | {name: completed(part) for name, part in data.items()}
 

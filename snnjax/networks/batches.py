@@ -1,7 +1,7 @@
 """Computations on many images at once by a network that does not learn: latencies, outputs, decisions."""
 
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -66,32 +66,39 @@ def decide_batch(
     return decided.decision, decided.scores
 
 
-def only_firing_matters(network: Network, before: Sequence[Any]) -> bool:
-    """Whether the decision asks only who fires in the stage `before` the last, of monotone layers that it reads alone.
+def only_firing_matters(network: Network, monotone: bool) -> bool:
+    """Whether the decision asks only who fires, in stages each of which reads the one before, of `monotone` layers.
 
-    Then they take 1/T of the work, at the last step. The layers are given, or their descriptions.
+    Then all neurons may fire at the last step, which takes 1/T of the work.
     """
-    last = len(network.stages) - 1
     graph = network.graph
-    if network.decision.timed or not network.deciding or not graph.plain(last) or graph.sources(last) != (last,):
-        return False
-    return bool(before) and all(layer.monotone for layer in before)
+    numbers = range(1, len(network.stages))
+    chain = all(graph.plain(number) and graph.sources(number) == (number,) for number in numbers)
+    return chain and monotone and bool(network.deciding) and not network.decision.timed
 
 
 def _decisive_inputs(model: Model, known: Known) -> jax.Array:
-    """What the deciding layers read, (B, C, H, W); with their times only where these matter."""
-    last = model.last
-    layers = model.stage(last - 1) if last else []
-    if last in known.inputs or last in known.outputs or not only_firing_matters(model.network, layers):
-        return input_batch(model, known, number=last)
-    inputs = input_batch(model, known, number=last - 1)
-    pool = model.network.stages[last - 1].pool
+    """What the deciding layers read, (B, C, H, W); with its times only where these matter."""
+    before = [layer for number in range(model.last) for layer in model.stage(number)]
+    if not only_firing_matters(model.network, all(layer.monotone for layer in before)):
+        return input_batch(model, known, number=model.last)
+    first = max([*known.outputs, *known.inputs])
+    inputs = known.inputs[first] if first in known.inputs else known.outputs[first]
+    for number in range(first, model.last):
+        inputs = _who_fires(model, number, inputs)
+    return inputs
+
+
+def _who_fires(model: Model, number: int, inputs: jax.Array) -> jax.Array:
+    """The output of a stage, all of whose spikes are at the last step, by kernels for batches if there are."""
+    layers = model.stage(number)
+    pool = model.network.stages[number].pool
     kernels: list[Any] = [layer.kernels.fires for layer in layers]
-    if all(kernels):
+    if layers and all(kernels):
         return jnp.concatenate([fires(layer, inputs, pool) for fires, layer in zip(kernels, layers, strict=True)], 1)
 
     def fired(image: jax.Array) -> jax.Array:
-        return model.join(last - 1, [layer.last_latencies(image) for layer in layers])
+        return model.join(number, [layer.last_latencies(image) for layer in layers] or [image])
 
     return devices.map_each(fired, inputs)
 

@@ -22,9 +22,10 @@ def deciding_kernels(network: Network, *, native: bool) -> dict[str, LayerKernel
     elif native and learners == {SupervisedSTDP} and type(network.decision) is Earliest and suits_readout(convs):
         last = READOUT
     kernels = dict.fromkeys(network.deciding, last) if last else {}
-    before = network.stages[-2].branches if len(network.stages) > 1 else ()
-    if native and only_firing_matters(network, before) and _suits(before):
-        kernels |= dict.fromkeys(network.names[-2], BLOCKS)
+    convs_before = [conv for stage in network.stages[:-1] for conv in stage.branches]
+    if native and only_firing_matters(network, all(conv.monotone for conv in convs_before)):
+        for names, stage in zip(network.names[:-1], network.stages[:-1], strict=True):
+            kernels |= dict.fromkeys(names, BLOCKS) if _suits(stage.branches) else {}
     return kernels
 
 

@@ -25,7 +25,7 @@ A CPU core computes them one by one, and prepares a layer's weights once for all
 
 
 MOST_PROGRAMS = 64
-_COMPILED: dict[Any, Any] = {}  # by program, and shapes, dtypes and shardings of its arguments; the oldest first
+PROGRAMS: dict[Any, Any] = {}  # by program, and shapes, dtypes and shardings of its arguments; the oldest first
 
 
 class Timer:
@@ -46,12 +46,12 @@ class Timer:
         start = time.perf_counter()
         leaves, structure = jax.tree.flatten(args)
         key = program, structure, *((x.shape, x.dtype, getattr(x, "sharding", None)) for x in leaves)
-        if key not in _COMPILED:
-            if len(_COMPILED) == MOST_PROGRAMS:
-                del _COMPILED[next(iter(_COMPILED))]
-            _COMPILED[key] = program.lower(*args).compile()
+        if key not in PROGRAMS:
+            if len(PROGRAMS) == MOST_PROGRAMS:
+                del PROGRAMS[next(iter(PROGRAMS))]
+            PROGRAMS[key] = program.lower(*args).compile()
         begin = time.perf_counter()
-        result = jax.block_until_ready(_COMPILED[key](*args))
+        result = jax.block_until_ready(PROGRAMS[key](*args))
         self.seconds += time.perf_counter() - begin
         self.compile_seconds += begin - start
         self.images += images
@@ -79,7 +79,7 @@ class Timer:
 
 def forget_programs() -> None:
     """Forgets compiled programs, so that the seconds of the next training are with all compilation."""
-    _COMPILED.clear()
+    PROGRAMS.clear()
     for cache in (learning_program, mapping_program):
         cache.cache_clear()
     jax.clear_caches()

@@ -2,7 +2,6 @@
 
     python tests/mutants/run.py                 all mutants, each by the test that noticed it last time
     python tests/mutants/run.py NAME ...        some of them
-    python tests/mutants/run.py --whole         by the whole suites, the fast one first, in their usual order
 
 A mutant is a file NAME.patch in this folder: a line that says what is broken, then the diff of one line. It is applied
 in a copy of the tracked files, where pytest stops at the first failure. `noticed.csv` records for each mutant the test
@@ -33,7 +32,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 RECORD = HERE / "noticed.csv"
-LONGEST = 3 * 3600  # seconds of a suite: one that takes longer hangs
+LONGEST = 3600  # seconds of a suite: one that takes longer hangs
+APPLY = "tests/test_imports.py::test_mutants_apply"  # which no mutant passes
 FAST, SLOW = (), ("-m", "slow")  # arguments of pytest
 
 
@@ -57,7 +57,15 @@ def copied(patch: Path | None) -> Iterator[Path]:
 
 def first_failure(copy: Path, *arguments: str) -> str:
     """The first test of a copy that fails, or that pytest takes too long; "" if all pass."""
-    command = [sys.executable, "-m", "pytest", "-x", "--color=no", "--ignore=tests/test_mutants.py", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "--color=no",
+        f"--deselect={APPLY}",
+        *arguments,
+    ]
     env = os.environ | dict(PYTHONPATH=str(copy))
     try:
         done = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True, timeout=LONGEST)
@@ -71,10 +79,10 @@ def first_failure(copy: Path, *arguments: str) -> str:
     return failed[1]
 
 
-def noticed_by(patch: Path, recorded: str, whole: bool) -> tuple[str, tuple[str, ...]]:
+def noticed_by(patch: Path, recorded: str) -> tuple[str, tuple[str, ...]]:
     """The test that notices a mutant, "" if none does, and what pytest was given."""
     file = recorded.partition("::")[0]
-    likely = [("-n", "0", file), ("-n", "0", file, *SLOW)] if (ROOT / file).is_file() and not whole else []
+    likely = [("-n", "0", file), ("-n", "0", file, *SLOW)] if (ROOT / file).is_file() else []
     with copied(patch) as copy:
         for arguments in (*likely, FAST, SLOW):
             if test := first_failure(copy, *arguments):
@@ -98,10 +106,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="mutants, by default all")
     parser.add_argument("--first", metavar="FILE", help="a file of tests to run first, by default the recorded one")
-    parser.add_argument("--whole", action="store_true", help="run the whole suites, whatever the record says")
     chosen = parser.parse_args()
     patches = {path.stem: path for path in sorted(HERE.glob("*.patch"))}
-    names = [name.removesuffix(".patch") for name in chosen.names] or [*patches]
+    names = chosen.names or [*patches]
     if unknown := sorted({*names} - {*patches}):
         parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(patches)}")
     for name in names:
@@ -115,7 +122,7 @@ def main() -> None:
     noticed = 0
     for name in names:
         begin = time.perf_counter()
-        test, arguments = noticed_by(patches[name], chosen.first or record.get(name, ("", ""))[0], chosen.whole)
+        test, arguments = noticed_by(patches[name], chosen.first or record.get(name, ("", ""))[0])
         seconds = f"{time.perf_counter() - begin:.0f}"
         print(f"{name:<30} {test or 'NOT NOTICED'}, {seconds} s", flush=True)
         check_without_mutant(test, arguments)

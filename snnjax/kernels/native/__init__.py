@@ -50,7 +50,7 @@ MOST_STEPS = 255  # maximum number of time steps: latencies are bytes
 @functools.cache
 def load() -> ctypes.CDLL:
     """The library of the kernels; compiles them if no earlier run has, or raises OSError."""
-    return ctypes.CDLL(str(_library()))
+    return ctypes.CDLL(str(library()))
 
 
 @functools.cache
@@ -94,7 +94,7 @@ def _sources() -> list[str]:
     return [path.read_text() for kind in ("*.cc", "*.h") for path in sorted(Path(__file__).parent.glob(kind))]
 
 
-def _library() -> Path:
+def library() -> Path:
     """The compiled library, one for each source, jaxlib and processor; compiled anew where its digest is another."""
     made_of = f"{_sources()} {FLAGS} {jax.lib.__version__} {devices.processor_features()}"
     path = cache_folder() / f"kernels-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.so"

@@ -1,0 +1,188 @@
+"""Trainings of networks whose stages read several earlier ones, and what is kept in between."""
+
+import dataclasses
+import weakref
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from test_graph import IDENTITY, LAST, POOLED, SECOND, SHAPE, Rarely, T, real, skipping
+from tiny import FIRST
+
+from snnjax import Settings, Trainer, TrainState
+from snnjax.encoding import PIXELS
+from snnjax.layers import Conv, LatencyCode, Pool
+from snnjax.learners import RSTDP, STDP
+from snnjax.networks import Input, LinearSVM, Model, Network, stage
+from snnjax.networks.forward import Known
+from snnjax.training import epoch
+
+ENCODER = dataclasses.replace(PIXELS, time_steps=T)
+
+
+def names_of(state: TrainState) -> list[str]:
+    """The phases of a training, in order."""
+    return [phase["name"] for phase in state.phases]
+
+
+def test_what_is_read_twice_is_computed_once_and_dropped_when_nobody_reads_it_any_more():
+    trainer = Trainer(skipping(), tiny.images(), Settings((1, 1, 0, 1)))
+    entered = []
+    alive = []
+    inputs = trainer.cache.inputs
+
+    def recorded(phase, part, states):
+        values = inputs(phase, part, states)
+        entered.append(weakref.ref(values))
+        alive.append([earlier() is not None for earlier in entered])
+        return values
+
+    trainer.cache.inputs = recorded
+    state = trainer.run(trainer.initial_state())
+    assert names_of(state) == [
+        "encode",
+        "STDP layer1",
+        "outputs of stage 1",
+        "STDP layer2",
+        "outputs of stage 2",
+        "outputs of stage 3",
+        "inputs of stage 4",
+        "outputs of stage 1, test",
+        "outputs of stage 2, test",
+        "outputs of stage 3, test",
+        "inputs of stage 4, test",
+        "R-STDP",
+        "test",
+    ]
+    assert alive[2] == [False, True, True], "the encoded images are dropped, what stage 1 gives is read once more"
+    np.testing.assert_array_equal(state.weights["layer3"], IDENTITY)
+    assert state.epochs
+
+
+CASES = {
+    "concatenated": skipping(threshold=44),
+    "own": skipping(Rarely(), threshold=44),
+    # The last layer learns without labels first, then both layers by reward: training goes back to an earlier stage.
+    "back": Network(
+        "back",
+        SHAPE,
+        10,
+        (
+            stage(FIRST, pool=4),
+            stage(dataclasses.replace(SECOND, learners=RSTDP()), inputs=(Input("encoder", pool=Pool(4)), "stage1")),
+            stage(dataclasses.replace(LAST, threshold=9, learners=(STDP(), RSTDP())), inputs=("stage1", "stage2")),
+        ),
+    ),
+    "fixed behind a supervised one": Network(
+        "fixed",
+        SHAPE,
+        10,
+        (
+            stage(FIRST, pool=4),
+            stage(Conv(64, 3, padding=1, threshold=1, learners=RSTDP(bounds=(0.0, 1.0)))),
+            stage(Conv(64, 1, threshold=0.5, weights=np.eye(64)[:, :, None, None]), pool=2),
+            stage(POOLED),
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "native"),
+    [("concatenated", True), ("own", True), ("back", False), ("fixed behind a supervised one", True)],
+)
+def test_what_enters_the_last_phase_is_what_the_model_computes(name, native, compiler):
+    """For training and for test images; a decision that asks only who fires gets the same ones."""
+    network = CASES[name]
+    data = tiny.images()
+    trainer = Trainer(network, data, Settings((1,) * len(network.stages), batch_size=20, native=native))
+    entered = {}
+    inputs = trainer.cache.inputs
+
+    def recorded(phase, part, states):
+        entered[part] = inputs(phase, part, states)
+        return entered[part]
+
+    trainer.cache.inputs = recorded
+    state = trainer.run(trainer.initial_state())
+    first = network.first_supervised
+    if not network.graph.outputs_entering(first, len(network.stages) - 1):
+        model = jax.tree.map(jnp.asarray, Model.of(trainer.network, state.weights))
+        for part, images in dict(train=data.train_images, test=data.test_images).items():
+            expected = [model.input_of(first, Known({0: model.encode(x)})) for x in images[:3]]
+            same = np.asarray(entered[part])[0, :3] < network.time_steps, np.asarray(expected) < network.time_steps
+            np.testing.assert_array_equal(*same)
+            assert 0 < np.mean(same) < 1, "the case tells nothing"
+    decisions, _ = trainer.predict(state, data.test_images)
+    assert state.epochs[state.best_epoch]["test"]["accuracy"] == np.mean(decisions == data.test_labels)
+
+
+def test_a_stage_that_passes_on_what_it_reads_changes_nothing():
+    first, last = stage(FIRST, pool=7), stage(LAST)
+    initial = Network("plain", SHAPE, 10, (first, last)).initial_weights()["layer2"]
+    learned = []
+    for stages in ((first, last), (first, stage(inputs="stage1"), last)):
+        network = Network("plain", SHAPE, 10, stages)
+        (deciding,) = network.deciding
+        trainer = Trainer(network, tiny.images(), Settings((1,) * len(stages), batch_size=20))
+        state = trainer.initial_state()
+        state.weights = state.weights | {deciding: initial}
+        state = trainer.run(state)
+        learned.append((state.weights["layer1"], state.weights[deciding]))
+        assert np.any(state.weights[deciding] != initial), "nothing is learned"
+    jax.tree.map(np.testing.assert_array_equal, *learned)
+
+
+def test_networks_side_by_side_and_stopped_ones_are_each_alone(monkeypatch):
+    """The last layer reads what the layer before reads, too, and both learn by reward."""
+    monkeypatch.setattr(epoch, "EVERY", 0.0)
+    monkeypatch.setattr(epoch, "SLICE", 12)
+    rewarded = dataclasses.replace(SECOND, learners=RSTDP(bounds=(0.0, 1.0)))
+    stages = stage(FIRST, pool=7), stage(rewarded), stage(LAST, inputs=("stage1", "stage2"))
+    network = Network("around", SHAPE, 10, stages)
+    networks = [network.vary("layer1.threshold", value) for value in (15.0, 12.0)]
+    settings = Settings((1, 1, 1), batch_size=20, patience=0)
+    together = Trainer(networks, tiny.images(), settings)
+    stopped = [together.initial_state(index) for index in range(len(networks))]
+
+    def stop(states):
+        if states[0].phase == len(together.plan) - 1 and states[0].shown:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        together.run(stopped, stop)
+    for state, each in zip(together.run(stopped), networks, strict=True):
+        trainer = Trainer(each, tiny.images(), settings)
+        alone = trainer.run(trainer.initial_state())
+        for name in network.weight_shapes:
+            np.testing.assert_array_equal(state.weights[name], alone.weights[name])
+        assert state.epochs == alone.epochs
+        assert np.any(alone.weights["layer3"] != trainer.initial_state().weights["layer3"])
+
+
+def test_depths_of_real_valued_layers_are_read_by_codes_of_their_own():
+    """Of both depths in one program; the layers themselves learn jointly."""
+    code = LatencyCode()
+    depths = [Input("stage1", pool=Pool(14, mean=True), code=code), Input("stage2", pool=Pool(7), code=code)]
+    stages = stage(real(4)), stage(real(6), pool=2), stage(inputs=depths)
+    network = Network("depths", (1, 28, 28), 10, stages, T, encoder=ENCODER, decision=LinearSVM())
+    assert network.joint_stages == ((0, 2),)
+    assert network.graph.latencies_needed(2) == (0,)
+    assert network.input_shapes[2] == (10, 2, 2)
+    trainer = Trainer(network, tiny.images(), Settings((1, 1, 1)))
+    state = trainer.run(trainer.initial_state())
+    middle = ["outputs of stage 3", "outputs of stage 3, test"]
+    names = names_of(state)
+    assert names[:2] == ["encode", "SoftHebb layer1, layer2"]
+    assert [x for x in names if x.startswith(("outputs", "inputs"))] == middle
+    assert "fit LinearSVM" in names
+    model = trainer.trained(state).model
+    latency = np.asarray(model.encode(tiny.images().test_images[0]))
+    first, second = (np.asarray(model.output_of(number, Known({0: latency}))) for number in (1, 2))
+    pooled = first.reshape(4, 2, 14, 2, 14).mean(axis=(2, 4)), second.reshape(6, 2, 7, 2, 7).max(axis=(2, 4))
+    expected = np.concatenate([np.asarray(code(maps, time_steps=T)) for maps in pooled])
+    found = np.asarray(model.forward(latency)).astype(int)
+    assert np.mean(np.abs(found - expected) <= 1) == 1
+    assert np.mean(found != expected) < 0.05, "rounding"

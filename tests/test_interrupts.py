@@ -1,0 +1,124 @@
+"""How programs end: by Ctrl-C and SIGTERM, whatever they are doing, and by errors."""
+
+import os
+import signal
+import subprocess
+import sys
+from unittest import mock
+
+import pytest
+from command import ENVIRONMENT, STATE, begin, until
+from tiny import TRAIN
+
+from snnjax.app import interrupts
+from snnjax.app import main as program
+from snnjax.core import devices, files
+
+
+def test_an_interrupt_leaves_a_checkpoint(tmp_path):
+    """A real Ctrl-C in the middle of the last phase."""
+    process = begin("train", *TRAIN, "--epochs", 1, 100000, "--patience", 0, "--out", tmp_path / "out")
+    until((tmp_path / "out" / "history.csv").exists, process)
+    process.send_signal(signal.SIGINT)
+    try:
+        out, err = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    assert (process.returncode, err) == (130, "")
+    assert "--resume" in out
+    _, meta = files.load_checkpoint(tmp_path / "out" / "checkpoint.npz")
+    assert meta["done"] == len(meta["epochs"]) > 0
+    assert sorted(os.listdir(tmp_path / "out")) == STATE
+
+
+LOSING = """
+import contextlib, time
+from snnjax.app import interrupts, main
+
+def work():
+    print("begun", flush=True)
+    for _ in range(2):
+        with contextlib.suppress(KeyboardInterrupt):  # as a callback of the interpreter would
+            time.sleep(60)
+    time.sleep(60)
+
+interrupts.RESEND_AFTER = 0.1
+main.protected(work)
+"""
+
+
+TURNING = """
+import time
+from snnjax.app import main
+
+class Archive:
+    def close(self):
+        raise ValueError("Can't close the ZIP file while there is an open writing handle on it.")
+
+    __del__ = close
+
+def work():
+    archive = Archive()
+    print("begun", flush=True)
+    try:
+        time.sleep(60)
+    finally:
+        archive.close()
+
+main.protected(work)
+"""
+"""As np.savez, interrupted between two of its lines."""
+
+
+IMPORTING = """
+import sys, time, traceback
+from snnjax.__main__ import program
+
+class Finder:
+    def find_spec(name, path, target=None):
+        if name == "numpy":
+            print("begun", flush=True)
+            try:
+                time.sleep(60)
+            except BaseException:
+                traceback.print_exc()
+                raise
+
+sys.argv = ["snnjax", "evaluate", "run"]
+sys.meta_path.insert(0, Finder)
+program()
+"""
+"""As modules of C in NumPy, which print exceptions while they are imported, or crash."""
+
+
+@pytest.mark.parametrize(
+    "text", [LOSING, TURNING, IMPORTING], ids=["swallowed", "turned into another error", "while NumPy is imported"]
+)
+def test_an_interrupt_stops_a_program_whatever_becomes_of_it(text):
+    streams = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", text], **streams, env=ENVIRONMENT)
+    assert process.stdout.readline() == "begun\n"
+    process.terminate()
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (interrupts.STOPPED, "\nStopped.\n", "")
+
+
+def test_only_faults_of_the_program_have_a_traceback(monkeypatch, capsys):
+    """An error that no user can mend leaves the program as it is; others end it in one line, with status 2."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    monkeypatch.setattr(sys, "argv", ["snnjax", "train"])
+    for error, raised in ((ValueError("a fault"), ValueError), (OSError("no disk"), SystemExit)):
+        monkeypatch.setattr(devices, "choose", mock.Mock(side_effect=error))
+        try:
+            with pytest.raises(raised) as caught:
+                program.program()
+            assert signal.getsignal(signal.SIGTERM) is not before[signal.SIGTERM], "it stops as Ctrl-C does"
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    assert (caught.value.code, capsys.readouterr().err) == (2, "snnjax train: no disk\n")
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    with pytest.raises(SystemExit) as caught, program.user_errors("snnjax"):
+        raise BrokenPipeError
+    assert (caught.value.code, capsys.readouterr().err) == (1, ""), "whoever reads the output has seen enough"
