@@ -49,9 +49,8 @@ class SweepFolder(CheckpointFolder):
 
     def _restore(self, arrays: Arrays, meta: Json) -> None:
         """Takes the state of a sweep that may have had other variants, or another order of them."""
-        state = SweepState.unflatten(arrays, meta)
         variants = self.sweep.variants
-        for record in [*meta["others"], *state.done.values()]:
+        for record in [*meta["others"], *meta["done"].values()]:
             if record["variant"] in variants:
                 self.state.done[variants.index(record["variant"])] = record
             else:
@@ -98,8 +97,7 @@ class SweepFolder(CheckpointFolder):
 
     def save(self) -> None:
         """Writes the checkpoint and, once networks are trained, sweep.json, and the figure if it is drawn."""
-        arrays, meta = self.state.flatten()
-        self._save_checkpoint(arrays, meta | dict(others=self.others))
+        self._save_checkpoint({}, dict(done=self.state.done, others=self.others))
         if self.state.done:
             self._write()
 

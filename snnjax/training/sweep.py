@@ -18,7 +18,7 @@ from snnjax.core.metrics import fractions, ranking
 from snnjax.data import Dataset
 from snnjax.networks import Network
 from snnjax.training.arguments import check_types, with_encoder
-from snnjax.training.groups import Group, Variant, joined, parted, train, varied
+from snnjax.training.groups import Group, Variant, train, varied
 from snnjax.training.loop import Trainer
 from snnjax.training.state import FORMAT, Callback, Settings, TrainState
 from snnjax.training.workers import SERIAL, Workers
@@ -35,21 +35,6 @@ class SweepState:
 
     done: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
     trained: dict[int, TrainState] = dataclasses.field(default_factory=dict)
-
-    def flatten(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Arrays and JSON data, for a checkpoint."""
-        arrays, states = joined(list(self.trained.values()))
-        return arrays, dict(done=self.done, trained=list(self.trained), states=states)
-
-    @classmethod
-    def unflatten(cls, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> "SweepState":
-        """The inverse of `flatten`; raises InputError where arrays or data are wrong."""
-        try:
-            states = parted(arrays, meta["states"])
-            done = {int(index): record for index, record in meta["done"].items()}
-            return cls(done, dict(zip(meta["trained"], states, strict=True)))
-        except (LookupError, TypeError, AttributeError, ValueError) as error:
-            raise InputError(f"this is no state of a sweep: {error}") from error
 
 
 @dataclasses.dataclass(eq=False)
