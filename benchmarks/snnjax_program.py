@@ -20,7 +20,7 @@ from snnjax.layers.spiking import Layer
 from snnjax.learners import SupervisedSTDP, TargetTime
 from snnjax.networks.batches import decide_batch, encode_batch, input_batch, output_batch
 from snnjax.networks.decision import is_fitted
-from snnjax.networks.forward import Known
+from snnjax.networks.graph import Known
 from snnjax.runs.results_file import versions
 from snnjax.steps.deciding import deciding_kernels
 from snnjax.steps.phase import Phase

@@ -22,7 +22,7 @@ from snnjax.layers.spiking import Layer
 from snnjax.learners import STDP, Tally, winner_of_class
 from snnjax.networks import NETWORKS, Model, Network
 from snnjax.networks.batches import decide_batch
-from snnjax.networks.forward import Known
+from snnjax.networks.graph import Known
 from snnjax.steps import deciding, plain
 from snnjax.steps.plain import Carry, Phase, Slice
 from snnjax.training.loop import Trainer

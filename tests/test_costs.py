@@ -18,7 +18,7 @@ from snnjax.app.names import RECORDED
 from snnjax.data import digits
 from snnjax.encoding import PIXELS
 from snnjax.layers import LatencyCode, Triangle
-from snnjax.networks.forward import Known
+from snnjax.networks.graph import Known
 from snnjax.networks.operations import fan_out
 from snnjax.training.build import network_for
 

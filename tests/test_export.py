@@ -16,7 +16,7 @@ from snnjax.encoding import GREY
 from snnjax.layers.layer_kernels import ROWS, XLA
 from snnjax.learners import Tally
 from snnjax.networks import Model, batches
-from snnjax.networks.forward import Known
+from snnjax.networks.graph import Known
 from snnjax.steps import accelerated, plain, registry
 from snnjax.steps.plain import Carry, Phase, Slice
 from snnjax.steps.registry import Case

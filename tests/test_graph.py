@@ -23,7 +23,7 @@ from snnjax.networks import (
     SpikingNetwork,
     stage,
 )
-from snnjax.networks.forward import Known
+from snnjax.networks.graph import Known
 
 T = 15
 SHAPE = (6, 28, 28)

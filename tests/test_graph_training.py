@@ -16,7 +16,7 @@ from snnjax.encoding import PIXELS
 from snnjax.layers import Conv, LatencyCode, Pool
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Input, LinearSVM, Model, Network, stage
-from snnjax.networks.forward import Known
+from snnjax.networks.graph import Known
 from snnjax.training import epoch
 
 ENCODER = dataclasses.replace(PIXELS, time_steps=T)

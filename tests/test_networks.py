@@ -20,7 +20,7 @@ from snnjax.layers.conv import WTA, Conv
 from snnjax.learners import RSTDP, STDP, SoftHebb
 from snnjax.networks import NETWORKS, Earliest, Images, Model, Network, SpikingNetwork, stage
 from snnjax.networks.batches import decide_batch, only_firing_matters
-from snnjax.networks.forward import Known
+from snnjax.networks.graph import Known
 from snnjax.networks.model import PlasticWeight, rounded_weights
 from snnjax.runs.trained import Trained
 from snnjax.training.loop import Trainer

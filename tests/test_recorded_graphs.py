@@ -12,7 +12,7 @@ from snnjax.data import digits
 from snnjax.encoding import encode
 from snnjax.learners import Signal
 from snnjax.networks import Model, Network, deeper2024, resnet2024
-from snnjax.networks.forward import Known
+from snnjax.networks.graph import Known
 
 GRAPHS = np.load(pathlib.Path(__file__).parent / "golden" / "graphs.npz")
 RECORDED = {

@@ -21,7 +21,7 @@ from snnjax.layers.layer import LayerKernels
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, convergence
 from snnjax.networks import NETWORKS, Network, SpikingNetwork, stage
-from snnjax.networks.forward import Known
+from snnjax.networks.graph import Known
 from snnjax.runs import RunFolder
 from snnjax.training import epoch_results, runners
 from snnjax.training.advice import describe, diagnose_decisions, diagnose_outputs

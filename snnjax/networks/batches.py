@@ -11,7 +11,7 @@ from snnjax.core import devices
 from snnjax.kernels import Spikes, neurons
 from snnjax.layers.layer_kernels import block_potentials
 from snnjax.networks.decision import Decided, decide, is_fitted
-from snnjax.networks.forward import Known
+from snnjax.networks.graph import Known
 from snnjax.networks.model import Model
 from snnjax.networks.network import Network
 
@@ -29,15 +29,15 @@ def input_batch(model: Model, known: Known, *, number: int) -> jax.Array:
     (source, *_) = graph.sources(number)
     if graph.plain(number) and source in known.outputs:
         return known.outputs[source]
-    compute = functools.partial(Model.input_of, number=number)
-    return _map_images(model, graph.stages_for_input(number, *known), compute, known)
+    stages, _ = graph.path_to(graph.sources(number), *known)
+    return _map_images(model, stages, functools.partial(Model.input_of, number=number), known)
 
 
 def output_batch(model: Model, known: Known, *, number: int) -> jax.Array:
     """`Model.output_of` of images, of which (B, ...) are known."""
     if number in known.outputs:
         return known.outputs[number]
-    stages = model.network.graph.stages_for_output(number, *known)
+    stages, _ = model.network.graph.path_to({number}, *known)
     return _map_images(model, stages, functools.partial(Model.output_of, number=number), known)
 
 

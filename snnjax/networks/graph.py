@@ -5,7 +5,7 @@ default stage n reads output n. The number after the last stage stands for a dec
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -23,6 +23,18 @@ TRACED = (
     jax.errors.NonConcreteBooleanIndexError,
 )
 """Errors of a function that takes traced numbers or arrays for values."""
+
+
+class Known(NamedTuple):
+    """What is known of an image, from which stages are computed.
+
+    Attributes:
+      outputs: (F, H, W) of stages, by number: 0 is the encoded image, 1 the output of the first stage.
+      inputs: (C, H, W) that stages read, joined, by their number from 0.
+    """
+
+    outputs: dict[int, Any] = {}  # noqa: RUF012, nobody changes it
+    inputs: dict[int, Any] = {}  # noqa: RUF012
 
 
 class Graph(NamedTuple):
@@ -47,7 +59,7 @@ class Graph(NamedTuple):
         """Whether stage `number` reads a single output as it is."""
         ((_, first), *others) = self.reads(number)
         joined = number < len(self.stages) and type(self.stages[number].join) is not Concatenate
-        return first.plain and not others and not joined
+        return first.pool is None and first.code is None and not others and not joined
 
     def activities(self, output: int) -> bool:
         """Whether an output is of activities instead of latencies."""
@@ -64,68 +76,37 @@ class Graph(NamedTuple):
         reads = [output for output, each in self.reads(number) if each.code is None and output > first]
         return any(map(self.activities, reads))
 
-    def latencies_needed(self, number: int) -> tuple[int, ...]:
-        """The outputs from which stage `number` is computed: latencies that it reads, or that activities depend on."""
-        wanted = {*self.sources(number)}
-        for output in range(max(wanted), 0, -1):
-            if output in wanted and self.activities(output):
-                wanted |= {*self.sources(output - 1)}
-        return tuple(sorted(output for output in wanted if not self.activities(output)))
-
-    def outputs_needed_from(self, number: int) -> tuple[int, ...]:
-        """The outputs before stage `number` from which it and all later ones are computed."""
-        needed: set[int] = set()
-        later = range(number, len(self.stages) + 1)
-        for stage in later:
-            needed |= {*self.latencies_needed(stage)}
-        return tuple(sorted(output for output in needed if output <= number))
+    def latencies_for(self, stages: Iterable[int], most: int) -> tuple[int, ...]:
+        """The outputs of latencies, of numbers up to `most`, from which some stages are computed."""
+        sources = [output for stage in stages for output in self.sources(stage)]
+        latencies = [output for output in range(most + 1) if not self.activities(output)]
+        return tuple(sorted(self.path_to(sources, latencies)[1]))
 
     def outputs_entering(self, first: int, last: int) -> tuple[int, ...]:
         """The outputs from which stages `first` to `last` are computed; () if the joined input of `first` is enough."""
-        outside: set[int] = set()
-        for stage in range(first, last + 1):
-            outside |= {output for output in self.latencies_needed(stage) if output <= first}
         later = {output for stage in range(first + 1, last + 1) for output in self.sources(stage)}
         if all(output > first for output in later) and not self.takes_activities(first):
             return ()
-        return tuple(sorted(outside))
+        return self.latencies_for(range(first, last + 1), first)
 
-    def outputs_used(self, number: int, outputs: Collection[int]) -> set[int]:
-        """Those of some outputs from which output `number` is computed."""
-        return self._back({number}, outputs)[1]
-
-    def outputs_to_compute(self, wanted: Iterable[int], kept: Collection[int]) -> list[int]:
-        """The outputs of latencies to compute, in order, for those wanted, given those kept."""
-        missing: set[int] = set()
-        pending = [*wanted]
-        while pending:
-            number = pending.pop()
-            if number not in kept and number not in missing:
-                missing.add(number)
-                if number > 0:
-                    pending += self.latencies_needed(number - 1)
-        return sorted(missing)
-
-    def stages_for_input(self, number: int, outputs: Collection[int] = (), inputs: Collection[int] = ()) -> set[int]:
-        """The stages to compute for what stage `number` reads, given the numbers of known outputs and inputs."""
-        return set() if number in inputs else self._back({*self.sources(number)}, outputs, inputs)[0]
-
-    def stages_for_output(self, number: int, outputs: Collection[int] = (), inputs: Collection[int] = ()) -> set[int]:
-        """The stages to compute for output `number`, given the numbers of known outputs and inputs."""
-        return self._back({number}, outputs, inputs)[0]
-
-    def _back(
-        self, wanted: set[int], outputs: Collection[int], inputs: Collection[int] = ()
+    def path_to(
+        self, wanted: Collection[int], outputs: Collection[int], inputs: Collection[int] = ()
     ) -> tuple[set[int], set[int]]:
-        """The stages to compute for the outputs wanted, and the known ones of these from which they are computed."""
+        """The stages to compute for the outputs wanted, and the known outputs from which they are computed.
+
+        Known are the outputs and the inputs of these numbers. Raises InputError where they are not enough.
+        """
         stages: set[int] = set()
-        for number in range(max(wanted, default=0), 0, -1):  # later outputs first: they need earlier ones
-            if number not in wanted or number in outputs:
+        reached = {*wanted}
+        for number in range(max(reached, default=0), 0, -1):  # later outputs first: they need earlier ones
+            if number not in reached or number in outputs:
                 continue
             stages.add(number - 1)
             if number - 1 not in inputs:
-                wanted = wanted | {*self.sources(number - 1)}
-        return stages, {number for number in wanted if number in outputs}
+                reached |= {*self.sources(number - 1)}
+        if 0 in reached and 0 not in outputs:
+            raise InputError("`known` must have output 0, the encoded image, or else all that is computed from it")
+        return stages, reached & {*outputs}
 
     def input_shape(self, number: int, outputs: Sequence[Shape], time_steps: int) -> Shape:
         """(C, H, W) of what stage `number` reads, given the shapes of all earlier `outputs`."""

@@ -1,7 +1,6 @@
 """A network with its weights: the plain pytree that programs compute with, and the flax.nnx module around it."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -23,10 +22,8 @@ from snnjax.layers.layer_kernels import XLA
 from snnjax.layers.pool import pooled_maps
 from snnjax.layers.real import RealLayer
 from snnjax.layers.spiking import Layer
-from snnjax.networks import forward
 from snnjax.networks.decision import Decided, decide, is_fitted, unfitted
-from snnjax.networks.forward import Known
-from snnjax.networks.graph import name_of
+from snnjax.networks.graph import Known, name_of
 from snnjax.networks.network import Network
 
 Weights = Mapping[str, Any]
@@ -102,8 +99,16 @@ class Model:
         Raises InputError unless `number` is that of a stage, from 0, and what is known has its shapes and is enough.
         """
         self._check_known(number, self.last, known)
-        compute = functools.partial(forward.input_of, number=number)
-        return self._in_blocks(compute, self.network.graph.stages_for_input(number, *known), known)
+        if number in known.inputs:
+            return known.inputs[number]
+        sources = self.network.graph.sources(number)
+        stages, _ = self.network.graph.path_to(sources, *known)
+
+        def compute(model: "Model", known: Known) -> jax.Array:
+            outputs = model._outputs(stages, known)
+            return model.joined(number, [outputs[source] for source in sources])
+
+        return self._in_blocks(compute, stages, known)
 
     def output_of(self, number: int, known: Known) -> jax.Array:
         """Output `number`, (F, H, W), 0 for the encoded image, given what is known.
@@ -111,8 +116,27 @@ class Model:
         Raises InputError as `input_of`.
         """
         self._check_known(number, len(self.network.stages), known)
-        compute = functools.partial(forward.output_of, number=number)
-        return self._in_blocks(compute, self.network.graph.stages_for_output(number, *known), known)
+        stages, _ = self.network.graph.path_to({number}, *known)
+        return self._in_blocks(lambda model, known: model._outputs(stages, known)[number], stages, known)
+
+    def _outputs(self, stages: set[int], known: Known) -> dict[int, jax.Array]:
+        """The known outputs, and those of some stages, by number."""
+        outputs = dict(known.outputs)
+        for number in sorted(stages):
+            if number in known.inputs:
+                inputs = known.inputs[number]
+            else:
+                inputs = self.joined(number, [outputs[source] for source in self.network.graph.sources(number)])
+            outputs[number + 1] = self._output(number, inputs)
+        return outputs
+
+    def _output(self, number: int, inputs: jax.Array) -> jax.Array:
+        """The output of stage `number` from what it reads, joined."""
+        layers = self.stage(number)
+        if not layers:
+            return self.join(number, [inputs])
+        pool = self.network.stages[number].pool
+        return self.coded(number, jnp.concatenate([layer.outputs(inputs, pool) for layer in layers]))
 
     def _in_blocks(self, compute: Callable[..., jax.Array], stages: set[int], known: Known) -> jax.Array:
         """`compute` of the model and of what is known; in blocks of images if some of the stages are real-valued."""

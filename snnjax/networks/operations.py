@@ -19,7 +19,7 @@ from snnjax.core import checks, devices
 from snnjax.layers.conv import Conv
 from snnjax.layers.spiking import Layer
 from snnjax.networks.batches import decide_inputs, decisive_spikes, encode_batch, input_batch
-from snnjax.networks.forward import Known
+from snnjax.networks.graph import Known
 from snnjax.networks.model import Model
 from snnjax.networks.network import Network
 

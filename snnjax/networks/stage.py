@@ -36,11 +36,6 @@ class Input:
         if self.code is not None:
             check_component("code", self.code, "__call__")
 
-    @property
-    def plain(self) -> bool:
-        """Whether it is the output as it is."""
-        return self.pool is None and self.code is None
-
 
 @component
 class Stage:

@@ -18,7 +18,7 @@ from snnjax.learners import Signal, Tally
 from snnjax.networks import Model
 from snnjax.networks.batches import input_batch
 from snnjax.networks.decision import Decided, decide
-from snnjax.networks.forward import Known
+from snnjax.networks.graph import Known
 from snnjax.steps.phase import Carry, Phase, Slice, StepResult
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from snnjax.core import files
 from snnjax.core.errors import InputError
 from snnjax.networks.batches import encode_batch, input_batch, output_batch
-from snnjax.networks.forward import Known
+from snnjax.networks.graph import Known
 from snnjax.steps.phase import Phase
 from snnjax.training.advice import diagnose_outputs
 from snnjax.training.job import Job
@@ -27,12 +27,10 @@ class StageCache:
         self.job = job
         self.network = job.network
         self._kept: dict[str, dict[int, tuple[str, np.ndarray]]] = {}  # by part and number: key and values of outputs
-        self._last_joined: dict[Any, np.ndarray] = {}  # what the present stage reads, joined, by its key
 
     def clear(self, part: str | None = None) -> None:
         """Drops what is kept, of a part or of all."""
         self._kept = {name: kept for name, kept in self._kept.items() if part not in (None, name)}
-        self._last_joined = {}
 
     def inputs(self, phase: Phase, part: str, states: Sequence[TrainState]) -> Any:
         """What enters the layers that learn in a phase, of a part of the images.
@@ -45,7 +43,6 @@ class StageCache:
         end = len(self.network.stages) if phase.supervised else phase.end
         last = max(first, end - 1)
         graph = self.network.graph
-        self._last_joined = {key: values for key, values in self._last_joined.items() if key[1] == first}
         outputs = self._outputs(part, first, states)
         if entering := graph.outputs_entering(first, last):
             return self._known(outputs, entering)
@@ -57,17 +54,13 @@ class StageCache:
     def _joined(
         self, part: str, states: Sequence[TrainState], outputs: Mapping[int, np.ndarray], stage: int
     ) -> np.ndarray:
-        """What a stage reads, joined; kept for its other phases."""
+        """What a stage reads, joined."""
         graph = self.network.graph
-        key = part, stage, self._key(states, stage)
-        if key not in self._last_joined:
-            used = set().union(*(graph.outputs_used(source, outputs) for source in graph.sources(stage)))
-            title = f"inputs of stage {stage + 1}"
-            known = self._known(outputs, used)
-            values = self.compute(title, part, states, input_batch, known, number=stage)
-            self._check_latencies(f"join(...)` of stage {stage + 1}", values)
-            self._last_joined = {key: values}
-        return self._last_joined[key]
+        _, used = graph.path_to(graph.sources(stage), outputs)
+        known = self._known(outputs, used)
+        values = self._compute(f"inputs of stage {stage + 1}", part, states, input_batch, known, number=stage)
+        self._check_latencies(f"join(...)` of stage {stage + 1}", values)
+        return values
 
     def _check_latencies(self, title: str, latencies: np.ndarray) -> None:
         """Raises InputError where a custom part has returned later steps than there are; `title` ends its name."""
@@ -79,20 +72,23 @@ class StageCache:
     def _outputs(self, part: str, stage: int, states: Sequence[TrainState]) -> dict[int, np.ndarray]:
         """The outputs before a stage from which it and later ones are computed, by number; others are dropped."""
         graph = self.network.graph
-        wanted = graph.outputs_needed_from(stage)
+        end = len(self.network.stages)
+        wanted = graph.latencies_for(range(stage, end + 1), stage)
         kept = self._kept.setdefault(part, {})
         for number in list(kept):
             if number > stage or kept[number][0] != self._key(states, number):
                 del kept[number]
-        missing = graph.outputs_to_compute(wanted, kept)
+        stages, used = graph.path_to(wanted, {0, *kept})
+        reached = sorted({*used, *(later + 1 for later in stages)})
+        missing = [number for number in reached if number not in kept and not graph.activities(number)]
         for index, number in enumerate(missing):
             if number == 0:
                 self._encode(part, states)
             else:
                 outputs = {known: values for known, (_, values) in kept.items()}
                 kept[number] = self._key(states, number), self._forward(part, states, outputs, number)
-            needed = {*wanted}.union(*(graph.latencies_needed(later - 1) for later in missing[index + 1 :]))
-            for other in kept.keys() - needed:
+            needed = graph.latencies_for([later - 1 for later in missing[index + 1 :]], end)
+            for other in kept.keys() - {*wanted, *needed}:
                 del kept[other]
         return {number: values for number, (_, values) in kept.items()}
 
@@ -139,14 +135,15 @@ class StageCache:
         self, part: str, states: Sequence[TrainState], outputs: Mapping[int, np.ndarray], number: int
     ) -> np.ndarray:
         """Output `number`, given earlier ones."""
-        known = self._known(outputs, self.network.graph.outputs_used(number, outputs))
-        values = self.compute(f"outputs of stage {number}", part, states, output_batch, known, number=number)
+        _, used = self.network.graph.path_to({number}, outputs)
+        known = self._known(outputs, used)
+        values = self._compute(f"outputs of stage {number}", part, states, output_batch, known, number=number)
         diagnosed = part != self.job.unsupervised and f"outputs of stage {number}" in states[0].diagnoses
         if part != self.job.data.tested and not diagnosed:
             self._diagnose_outputs(number, values, states)
         return values
 
-    def compute(
+    def _compute(
         self,
         title: str,
         part: str,
