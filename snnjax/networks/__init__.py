@@ -5,7 +5,7 @@ from snnjax.networks.decision import Earliest as Earliest
 from snnjax.networks.decision import FittedDecision as FittedDecision
 from snnjax.networks.decision import LinearSVM as LinearSVM
 from snnjax.networks.decision import Majority as Majority
-from snnjax.networks.goupy2024 import goupy2024_ncg, goupy2024_pcn, goupy2024_s2stdp, goupy2024_sstdp
+from snnjax.networks.goupy2024 import goupy2024_ncg, goupy2024_pcn, goupy2024_s2stdp, goupy2024_sstdp, ncg_scales
 from snnjax.networks.graph import Known as Known
 from snnjax.networks.images import Images as Images
 from snnjax.networks.joins import Concatenate as Concatenate
@@ -17,7 +17,6 @@ from snnjax.networks.model import Model as Model
 from snnjax.networks.model import Observed as Observed
 from snnjax.networks.model import SpikingNetwork as SpikingNetwork
 from snnjax.networks.mozafari2018_objects import mozafari2018_objects
-from snnjax.networks.ncg_scales import ncg_scales
 from snnjax.networks.network import Network as Network
 from snnjax.networks.published import (
     deep2024,

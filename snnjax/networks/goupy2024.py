@@ -6,6 +6,8 @@ are those of Falez et al. 2019 (arXiv 1904.01908).
 """
 
 import dataclasses
+import math
+from typing import Any
 
 from snnjax.core.defaults import EPOCHS_OF_FEW, FEW
 from snnjax.encoding import EventEncoder, ImageEncoder, OnOff, Whitening
@@ -13,13 +15,16 @@ from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
 from snnjax.learners import SupervisedSTDP, TargetTime
 from snnjax.networks.decision import Earliest
-from snnjax.networks.images import MNIST, Images, check_images
+from snnjax.networks.images import CIFAR10, MNIST, Images, check_images
+from snnjax.networks.joins import Flatten
 from snnjax.networks.network import Network
 from snnjax.networks.stage import stage
 
 LEARNED_PATCHES = 60_000
 """Patches that the features learn from in an epoch, however few images there are."""
 POOL = Pool(4)
+SIZES = (5, 7)
+"""Rows and columns of the features of ncg_scales."""
 OF_IMAGES: dict[tuple[int, ...], ImageEncoder] = {
     (): OnOff(),
     (2,): EventEncoder(255, equal_counts=False),
@@ -70,6 +75,33 @@ def goupy2024_ncg(images: Images = MNIST) -> Network:
         return _network("goupy2024_ncg", images, NCG, neurons=5, threshold=200, epochs=14)
     threshold = 300 if images.total < FEW else 660  # the fewer images features learn from, the fewer of them fire
     return _network("goupy2024_ncg", images, NCG_COLOUR, neurons=5, threshold=threshold, inputs=12544, epochs=60)
+
+
+def ncg_scales(images: Images = CIFAR10) -> Network:
+    """As goupy2024_ncg, with features of 5x5 and 7x7 and ten neurons a class."""
+    network = goupy2024_ncg(images)
+    plain: Any = network.stages[0].branches[0]
+    last: Any = network.stages[1].branches[0]
+    stages = []
+    names = []
+    epochs = []
+    inputs = 0
+    for size in SIZES:
+        threshold = plain.threshold * (size / plain.kernel) ** 2  # in proportion to what they see
+        features = dataclasses.replace(plain, kernel=size, threshold=threshold)
+        stages.append(stage(features, pool=POOL, inputs="encoder"))
+        names.append(f"stage{len(stages)}")
+        epochs.append(network.epochs[0])
+        inputs += features.features * math.prod(POOL.output_size(features.output_size(network.input_shape[1:])))
+    readout = dataclasses.replace(
+        last,
+        features=10 * images.classes,
+        kernel=1,
+        threshold=last.threshold * inputs / math.prod(network.weight_shapes["layer2"][1:]),
+    )
+    stages.append(stage(readout, inputs=tuple(names), join=Flatten()))
+    epochs.append(network.epochs[-1] if images.few else min(network.epochs[-1], 30))
+    return dataclasses.replace(network, name="ncg_scales", stages=tuple(stages), epochs=tuple(epochs))
 
 
 def _network(

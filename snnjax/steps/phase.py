@@ -38,11 +38,6 @@ class Phase(NamedTuple):
     name: str = ""
     epochs: int = 1
 
-    @property
-    def rest(self) -> int:
-        """Images in the last batch of an epoch, 0 if it is whole."""
-        return self.images % self.batch
-
 
 class Carry(NamedTuple):
     """Layers that learn and states of learners, which go from slice to slice.

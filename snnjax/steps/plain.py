@@ -80,7 +80,7 @@ def _learn_in_order(
 def learn_jointly(phase: Phase, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
     """Layers of neighbouring stages learn without labels, from whole batches."""
     batch = phase.batch
-    rest = phase.rest
+    rest = phase.images % batch  # images in the last batch of an epoch, 0 if it is whole
 
     def learn(learned: tuple[Carry, Any], start: jax.Array, size: int) -> tuple[Carry, Any]:
         carry, all_infos = learned
@@ -192,26 +192,20 @@ class Supervised(NamedTuple):
 
     def update(self, carry: Carry, image: jax.Array, label: jax.Array, passed: _Passed) -> tuple[Carry, StepResult]:
         """Learns from it."""
-        layers, states, infos = self.teach(carry, label, passed)
-        decision = passed.decided.decision
-        states, tally = self.count_outcomes(Carry(layers, states, carry.tally), outcome(decision, label), 1)
-        return Carry(layers, states, tally), StepResult(infos, decision)
-
-    def teach(self, carry: Carry, label: jax.Array, passed: _Passed, taught: Any = True) -> tuple[Any, Any, Any]:
-        """New layers, states and infos, all by name, without counting the decision; only images `taught` change any."""
         votes = dict(zip(self.model.network.names[self.model.last], passed.decided.votes, strict=True))
+        decision = passed.decided.decision
         layers: dict[str, Layer] = {}
         states: dict[str, Any] = {}
         infos: dict[str, Any] = {}
         for name, turn in self.turns(carry.tally).items():
-            vote = votes.get(name, passed.decided.decision)  # layers before the last learn from the network's decision
-            turn &= taught
+            vote = votes.get(name, decision)  # layers before the last learn from the network's decision
             signal = Signal(outcome(vote, label) * turn, jnp.where(turn, label, -1), vote)
             before = carry.layers[name]
             given = (carry.states[name], passed.inputs[name], passed.responses[name])
             layer, states[name], infos[name] = before.conv.last_learner.update(before, *given, signal)
             layers[name] = marked_as(before, layer)
-        return layers, states, infos
+        states, tally = self.count_outcomes(Carry(layers, states, carry.tally), outcome(decision, label), 1)
+        return Carry(layers, states, tally), StepResult(infos, decision)
 
     def turns(self, tally: Any, ahead: int = 0) -> dict[str, Any]:
         """Whether each layer learns in this batch, or in one ahead, () bool by name."""

@@ -37,31 +37,19 @@ def show(figures: dict[str, Any]) -> None:
 
 def write_images(path: Path, cost: Cost, names: tuple[str, ...]) -> None:
     """Writes the counts of each image as CSV."""
-    counted = [layer for layer in cost.spiking if layer.spikes is not None]
-    head = ["image", "label", "class", "spikes of the input", *(f"spikes of {layer.name}" for layer in counted)]
-    head += [f"operations of {layer.name}" for layer in counted]
-    head += ["first readout spike", "decided for good"]
+    counts = {"spikes of the input": cost.input_spikes}
+    counts |= {f"spikes of {layer.name}": layer.spikes for layer in cost.spiking if layer.spikes is not None}
+    counts |= {f"operations of {layer.name}": layer.effective_operations for layer in cost.spiking}
     with files.atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-        writer.writerow(head)
+        writer.writerow(["image", "label", "class", *counts, "first readout spike", "decided for good"])
         for number in range(len(cost)):
             label = "" if cost.labels is None else names[cost.labels[number]]
             decision = name_of(int(cost.decisions[number, -1]), names)
-            spikes = (layer.spikes for layer in counted)
-            operations = (layer.effective_operations for layer in counted)
-            counts = [cost.input_spikes, *spikes, *operations]
+            row = [int(values[number]) for values in counts.values()]
             first = cost.time_steps if cost.first_spike is None else int(cost.first_spike[number])
-            row = [int(count[number]) for count in counts if count is not None]
-            writer.writerow(
-                [
-                    number,
-                    csv_text(label),
-                    csv_text(decision),
-                    *row,
-                    "" if first == cost.time_steps else first,
-                    int(cost.settled[number]),
-                ]
-            )
+            spike = "" if first == cost.time_steps else first
+            writer.writerow([number, csv_text(label), csv_text(decision), *row, spike, int(cost.settled[number])])
 
 
 def check_options(chosen: options.Cost, network: Network) -> None:
