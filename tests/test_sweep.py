@@ -24,7 +24,7 @@ from snnjax.networks.model import rounded_weights
 from snnjax.runs.checkpoint_folder import CHECKPOINT, PREVIOUS
 from snnjax.runs.sweep_folder import GROUPS, SweepFolder
 from snnjax.runs.trained import Trained
-from snnjax.training.groups import Group, Progress, train
+from snnjax.training.groups import Group, train
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Callback, Settings
 from snnjax.training.sweep import Sweep, SweepState
@@ -112,16 +112,16 @@ def test_networks_that_learning_leaves_invalid_are_named_and_the_others_continue
     save, load = Group.save, Group.load
     begun = []
 
-    def stop(self, progress):
-        save(self, progress)
-        if progress.errors and progress.states[0].phase == 1:
+    def stop(self, states, errors):
+        save(self, states, errors)
+        if errors and states[0].phase == 1:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Group, "save", stop)
     with SweepFolder(tmp_path, sweep) as folder, pytest.raises(KeyboardInterrupt):
         folder.run()
     monkeypatch.setattr(Group, "save", save)
-    monkeypatch.setattr(Group, "load", lambda group: begun.append([*load(group).errors]) or load(group))
+    monkeypatch.setattr(Group, "load", lambda group: begun.append([*load(group)[1]]) or load(group))
     with SweepFolder(tmp_path, sweep) as folder:
         records = folder.run()
         assert folder.groups() == [], "none is trained again"
@@ -155,17 +155,17 @@ def test_states_of_other_groups_are_left_alone(tmp_path):
     folder = tmp_path / GROUPS
     folder.mkdir()
     first, second = sweep.groups((), folder)
-    begun = [Progress([each.trainer(IMAGES, SETTINGS, None, [0]).initial_state()]) for each in (first, second)]
-    second.save(begun[1])
+    begun = [[each.trainer(IMAGES, SETTINGS, None, [0]).initial_state()] for each in (first, second)]
+    second.save(begun[1], {})
     assert places(sweep, folder=folder) == [[1], [0]]
     assert places(sweep, folder=folder, done=[1]) == [[0]]
     for change in (dict(settings=Settings((2, 2), patience=0)), dict(data=IMAGES.first(39, 30))):
         assert places(dataclasses.replace(together, **change), folder=folder) == [[0, 1]], change.keys()
-    dataclasses.replace(first, file=second.file).save(begun[0])
+    dataclasses.replace(first, file=second.file).save(begun[0], {})
     assert places(together, folder=folder) == [[0, 1]], "of another network"
     second.file.write_bytes(second.file.read_bytes()[:-9])
-    assert second.load() == Progress(), "damaged"
-    second.save(begun[1])
+    assert second.load() == ([], {}), "damaged"
+    second.save(begun[1], {})
     sweep.run(SweepState({at: {} for at in (0, 1)}), folder=folder)
     assert not folder.exists(), "states of trained networks are not left"
 
@@ -183,10 +183,10 @@ def test_an_error_of_one_group_loses_nothing_and_a_sweep_continues_with_others_t
 
     save = Group.save
 
-    def fail(self, progress):
-        if self.places == (1,) and len(progress.states[0].epochs) == 2:
+    def fail(self, states, errors):
+        if self.places == (1,) and len(states[0].epochs) == 2:
             raise OSError(errno.ENOSPC, "No space left on device")
-        save(self, progress)
+        save(self, states, errors)
 
     monkeypatch.setattr(Group, "save", fail)
     with ThreadPoolExecutor(1) as executor, folder("swept", 9, 10, 11) as failed:
@@ -195,7 +195,7 @@ def test_an_error_of_one_group_loses_nothing_and_a_sweep_continues_with_others_t
         assert [each["variant"]["layer1.threshold"] for each in records_of(failed.path)] == [9, 11]
     monkeypatch.setattr(Group, "save", save)
     with folder("swept", 10, 12) as other:
-        (state,) = other.groups()[0].load().states
+        (state,) = other.groups()[0].load()[0]
         assert (state.phase, state.done) == (1, 1), "it continues in the epoch where it was"
         other.run()
     assert not (tmp_path / "swept" / GROUPS).exists()

@@ -16,13 +16,6 @@ from snnjax.networks.joins import Concatenate, EarliestSpike, LatestSpike
 from snnjax.networks.stage import ENCODER, Input, Stage
 
 Shape = tuple[int, int, int]
-TRACED = (
-    jax.errors.ConcretizationTypeError,
-    jax.errors.TracerIntegerConversionError,
-    jax.errors.TracerArrayConversionError,
-    jax.errors.NonConcreteBooleanIndexError,
-)
-"""Errors of a function that takes traced numbers or arrays for values."""
 
 
 class Known(NamedTuple):
@@ -121,7 +114,7 @@ class Graph(NamedTuple):
             joined = jax.eval_shape(lambda join, *x: join(*x, time_steps=time_steps), join, *maps)
         except InputError:
             raise
-        except TRACED as error:
+        except (jax.errors.JAXTypeError, jax.errors.JAXIndexError) as error:
             advice = "take jnp.where, or make the field static, as `name: int = static(default=1)`"
             raise InputError(f"`join` {name} must not choose by traced numbers or maps: {advice}") from error
         except (TypeError, ValueError, LookupError) as error:

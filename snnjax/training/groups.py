@@ -51,65 +51,29 @@ class Group:
         seeds = [int(x["seed"]) for x in variants]
         return Trainer(networks, data, settings, callback, seeds=seeds)
 
-    def load(self) -> "Progress":
-        """The states in the file; the beginning where there is none, or a damaged one."""
+    def load(self) -> tuple[list[TrainState], dict[int, str]]:
+        """The states in the file of the networks in training, in order, and why the others ended, by number.
+
+        Nothing where there is no file, or a damaged one.
+        """
         with contextlib.suppress(FileNotFoundError, LookupError, TypeError, ValueError, AttributeError):
             if self.file:
                 arrays, meta = files.load_checkpoint(self.file)
-                errors = {int(index): str(error) for index, error in meta.get("errors", {}).items()}
-                return Progress(parted(arrays, meta["states"]), errors)
-        return Progress()
+                parts: list[dict[str, np.ndarray]] = [{} for _ in meta["states"]]
+                for path, value in arrays.items():
+                    index, _, name = path.partition("/")
+                    parts[int(index)][name] = value
+                states = [TrainState.unflatten(part, about) for part, about in zip(parts, meta["states"], strict=True)]
+                return states, {int(index): str(error) for index, error in meta.get("errors", {}).items()}
+        return [], {}
 
-    def save(self, progress: "Progress") -> None:
+    def save(self, states: Sequence[TrainState], errors: Mapping[int, str]) -> None:
         """Writes the file, where its folder is."""
         if self.file and self.file.parent.is_dir():
-            arrays, states = joined(progress.states)
-            meta = dict(variants=self.variants, states=states, errors=progress.errors)
+            parts = [state.flatten() for state in states]
+            arrays = {f"{index}/{name}": value for index, (part, _) in enumerate(parts) for name, value in part.items()}
+            meta = dict(variants=self.variants, states=[about for _, about in parts], errors=errors)
             files.save_checkpoint(self.file, arrays, meta)
-
-
-@dataclasses.dataclass
-class Progress:
-    """The progress of a group's training.
-
-    Attributes:
-      states: of the networks that are in training, in order; none before it has begun.
-      errors: messages about the others, which learning has left invalid, by number in the group.
-    """
-
-    states: list[TrainState] = dataclasses.field(default_factory=list)
-    errors: dict[int, str] = dataclasses.field(default_factory=dict)
-
-    def in_training(self, group: Group) -> list[int]:
-        """Numbers of the networks that no error has ended."""
-        return [index for index in range(len(group.places)) if index not in self.errors]
-
-    def run(self, group: Group, trainer: Trainer) -> None:
-        """Trains the networks in training to the end.
-
-        Raises DivergedError where learning leaves some invalid; the states are then those of the others when they were
-        saved last.
-        """
-        numbers = self.in_training(group)
-        if len(self.states) != len(numbers) or not all(_fits(trainer, state) for state in self.states):
-            # It has not begun, or the file was damaged.
-            self.states = [trainer.initial_state(index) for index in range(len(numbers))]
-        saved = copy.deepcopy(self.states)
-
-        def save(_: list[TrainState]) -> None:
-            nonlocal saved
-            group.save(self)
-            saved = copy.deepcopy(self.states)
-
-        try:
-            trainer.run(self.states, save)
-        except DivergedError as error:
-            self.states = [state for index, state in enumerate(saved) if index not in error.errors]
-            for index, problem in error.errors.items():
-                words = f"{named(group.variants[numbers[index]])}: {problem}"
-                self.errors[numbers[index]] = words
-                trainer.callback.invalid(words)
-            raise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,30 +99,57 @@ def train(data: Dataset, settings: Settings, group: Group, callback: Callback | 
 
     Where learning leaves some invalid, the others continue without them.
     """
-    states: dict[int, TrainState] = {}
+    tests = []
+    over = False
     try:
-        progress = group.load()
-        while not states and (numbers := progress.in_training(group)):
+        states, errors = group.load()
+        while not over and (numbers := [index for index in range(len(group.places)) if index not in errors]):
             trainer = group.trainer(data, settings, callback, numbers)
-            with contextlib.suppress(DivergedError):
-                progress.run(group, trainer)
-                states = dict(zip(numbers, progress.states, strict=True))
-        tests = []
+            states, over = _run(group, trainer, numbers, states, errors)
         if states and data.tested == "test":
-            decisions, _ = trainer.predict(progress.states, data.test_images)
+            decisions, _ = trainer.predict(states, data.test_images)
             tests = [fractions(decided, data.test_labels) for decided in decisions]
     except (InputError, OSError) as error:
         return Outcome(group, error=error)
-    records = {index: dict[str, Any](epochs=[], diagnoses={}, error=words) for index, words in progress.errors.items()}
-    for index, state in states.items():
+    trained = dict(zip(numbers, states, strict=True))
+    records = {index: dict[str, Any](epochs=[], diagnoses={}, error=words) for index, words in errors.items()}
+    for index, state in trained.items():
         record = dict[str, Any](epochs=state.epochs, best_epoch=state.best_epoch, diagnoses=state.diagnoses)
         for name in ("seconds", "compile_seconds"):  # a network's share of the time of all
             record[name] = sum(phase[name] for phase in state.phases) / len(states)
         records[index] = record
-    for index, tested in zip(states, tests, strict=False):
+    for index, tested in zip(trained, tests, strict=False):
         records[index]["test"] = tested
     places = range(len(group.places))
-    return Outcome(group, tuple(records[index] for index in places), tuple(states.get(index) for index in places))
+    return Outcome(group, tuple(records[index] for index in places), tuple(trained.get(index) for index in places))
+
+
+def _run(
+    group: Group, trainer: Trainer, numbers: Sequence[int], states: list[TrainState], errors: dict[int, str]
+) -> tuple[list[TrainState], bool]:
+    """Trains the networks of these numbers in a group from their states; returns the states, and whether they ended.
+
+    They have not where learning leaves some invalid: then the states are those of the others when they were saved last,
+    and `errors` get the reasons.
+    """
+    if len(states) != len(numbers) or not all(_fits(trainer, state) for state in states):
+        # It has not begun, or the file was damaged.
+        states = [trainer.initial_state(index) for index in range(len(numbers))]
+    saved = copy.deepcopy(states)
+
+    def save(states: list[TrainState]) -> None:
+        nonlocal saved
+        group.save(states, errors)
+        saved = copy.deepcopy(states)
+
+    try:
+        return trainer.run(states, save), True
+    except DivergedError as error:
+        for index, problem in error.errors.items():
+            words = f"{named(group.variants[numbers[index]])}: {problem}"
+            errors[numbers[index]] = words
+            trainer.callback.invalid(words)
+        return [state for index, state in enumerate(saved) if index not in error.errors], False
 
 
 def _fits(trainer: Trainer, state: TrainState) -> bool:
@@ -167,22 +158,6 @@ def _fits(trainer: Trainer, state: TrainState) -> bool:
     except InputError:
         return False
     return True
-
-
-def joined(states: Sequence[TrainState]) -> tuple[dict[str, np.ndarray], list[Any]]:
-    """Arrays and JSON data of several states."""
-    parts = [state.flatten() for state in states]
-    arrays = {f"{index}/{name}": value for index, (part, _) in enumerate(parts) for name, value in part.items()}
-    return arrays, [meta for _, meta in parts]
-
-
-def parted(arrays: Mapping[str, np.ndarray], metas: Sequence[Any]) -> list[TrainState]:
-    """The inverse of `joined`."""
-    parts: list[dict[str, np.ndarray]] = [{} for _ in metas]
-    for path, value in arrays.items():
-        index, _, name = path.partition("/")
-        parts[int(index)][name] = value
-    return [TrainState.unflatten(part, meta) for part, meta in zip(parts, metas, strict=True)]
 
 
 def named(variant: Variant) -> str:
