@@ -209,9 +209,11 @@ def _large_folder() -> Path:
     return Path(os.environ.get("TMPDIR") or cache_folder())
 
 
-def take_rows(array: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """`array[places]`, by numbers, made as by `empty`."""
-    return np.take(array, places, axis=0, out=empty((len(places), *array.shape[1:]), array.dtype), mode="clip")
+def take_rows(array: np.ndarray, places: np.ndarray, axis: int = 0) -> np.ndarray:
+    """`np.take` of known places, made as by `empty`."""
+    shape = list(array.shape)
+    shape[axis] = len(places)
+    return np.take(array, places, axis, out=empty(tuple(shape), array.dtype), mode="clip")
 
 
 def save_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:

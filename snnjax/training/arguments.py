@@ -2,9 +2,8 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from snnjax.core.components import leaves, to_data
+from snnjax.core.components import to_data
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.data import Dataset
 from snnjax.kernels import native
@@ -54,19 +53,11 @@ def with_encoder(network: Network, data: Dataset) -> Network:
     return dataclasses.replace(network, encoder=dataclasses.replace(data.encoder, time_steps=network.time_steps))
 
 
-def check_state(network: Network, phases: int, state: TrainState) -> None:
-    """Raises InputError unless the training of a network in so many `phases` can continue from a state."""
+def check_state(network: Network, state: TrainState) -> None:
+    """Raises InputError unless the weights of a state are those of a network."""
     check_shapes(network, state, "weights", network.weight_shapes)
     if state.best:
         check_shapes(network, state, "best", network.weight_shapes)
-    numbered: dict[str, Any] = {name: conv for _, name, conv in network.layers()}
-    numbered |= dict(encoder=network.encoder, decision=network.decision)
-    paths = {path for name, part in numbered.items() for path in leaves(part, name)}
-    for path in (*state.numbers, *state.best_numbers):
-        if path not in paths:
-            raise InputError(f"`numbers` must be of {network.name}, got {path}")
-    if not 0 <= state.phase <= phases or min(state.done, state.shown) < 0:
-        raise InputError(f"`phase` must lie in 0..{phases}, got {state.phase}; `done` {state.done}")
 
 
 def check_shapes(network: Network, state: TrainState, group: str, shapes: Mapping[str, tuple[int, ...]]) -> None:

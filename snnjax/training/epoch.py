@@ -117,9 +117,6 @@ class EpochRunner:
         how many are done and their results.
         """
         before = before if done else ()
-        batch = self.phase.batch
-        if done % batch or not 0 <= done < self.phase.images:
-            raise InputError(f"`shown` must be a multiple of {batch} below {self.phase.images}, got {done}")
         places = self.images.order(number)
         numbers = np.arange(self._count) if places is None else places % self._count
         pieces: list[StepResult] = []

@@ -131,7 +131,7 @@ class Placement:
             values = np.stack([x[row] for x, row in zip(arrays, places[:, part], strict=True)])
             per_network = True
         elif places is not None:
-            values = taken(values, places[part], axis=int(per_network))
+            values = files.take_rows(values, places[part], axis=int(per_network))
         else:
             values = values[:, part] if per_network else values[part]
         shape = list(values.shape)
@@ -176,13 +176,6 @@ class Placement:
                 values[:, start : start + count] = np.asarray(part)[: self.count, :count]
             report(count * self.count, 0)
         return whole
-
-
-def taken(values: np.ndarray, places: np.ndarray, axis: int) -> np.ndarray:
-    """`np.take`, into an array that JAX takes without copying it on a CPU."""
-    shape = list(values.shape)
-    shape[axis] = len(places)
-    return np.take(values, places, axis, out=files.empty(tuple(shape), values.dtype), mode="clip")
 
 
 def has_own(images: Any) -> bool:

@@ -82,7 +82,7 @@ def learners_at_start(job: Job, state: TrainState, index: int) -> tuple[dict[str
 
 def check_state(job: Job, state: TrainState) -> None:
     """Raises InputError unless the training can continue from a state."""
-    arguments.check_state(job.network, len(job.plan), state)
+    arguments.check_state(job.network, state)
     if state.learning and state.phase < len(job.plan):
         fresh = results.learning_arrays(*learners_at_start(job, state, 0))
         shapes = {name: array.shape for name, array in fresh.items()}
