@@ -15,16 +15,7 @@ from snnjax.core.errors import InputError
 from snnjax.kernels import Spikes, Winners, plasticity
 from snnjax.kernels.neurons import strongest
 from snnjax.layers.spiking import Layer
-from snnjax.learners.protocol import (
-    Diagnosis,
-    Learner,
-    Response,
-    Signal,
-    Tally,
-    UpdateResult,
-    convergence,
-    count_wins,
-)
+from snnjax.learners.protocol import Diagnosis, Learner, Response, Signal, Tally, UpdateResult, convergence, count_wins
 
 
 @component

@@ -16,7 +16,7 @@ from snnjax.steps.phase import Phase
 
 
 class Case(NamedTuple):
-    """A phase with its model and settings: the argument of each condition of a fast step.
+    """A phase with its model and settings, which a fast step fits or not.
 
     Attributes:
       phase: which layers learn, and how.
@@ -47,24 +47,7 @@ class Case(NamedTuple):
         return self.phase.first == self.model.last
 
 
-Condition = Callable[[Case], bool]
 _LARGE = 2048  # features times input channels: with fewer, the plain step with compiled kernels is faster
-
-
-def _compiled(case: Case) -> bool:
-    return case.native
-
-
-def _accelerator(case: Case) -> bool:
-    return case.platform != "cpu"
-
-
-def _batches(case: Case) -> bool:
-    return case.phase.batch > 1
-
-
-def _one_by_one(case: Case) -> bool:
-    return case.phase.batch == 1
 
 
 def _large_stdp(case: Case) -> bool:
@@ -117,32 +100,31 @@ class Step(NamedTuple):
 
     Attributes:
       learner: the type of all learners; a subclass may learn otherwise.
-      conditions: of the cases that it can learn, all of them.
       run: the step, of (phase, carry, model, slice).
       kernels: of the layers that learn; they say how weights are stored.
+      compiled: whether it learns by compiled kernels; if not, it is for accelerators.
+      batches: whether it is for batches of several images, or for images one by one; None: for both.
+      fits: whether it can learn a case otherwise.
       clips: whether it takes weights outside of their bounds too, which the first update clips.
     """
 
     learner: type
-    conditions: tuple[Condition, ...]
     run: Callable[..., Any]
     kernels: LayerKernels
+    compiled: bool = False
+    batches: bool | None = None
+    fits: Callable[[Case], bool] = lambda case: True
     clips: bool = False
-
-    @property
-    def compiled(self) -> bool:
-        """Whether it learns by compiled kernels."""
-        return _compiled in self.conditions
 
 
 STEPS = (
-    Step(STDP, (_compiled, _one_by_one, _large_stdp), native.learn_stdp, BLOCKS, clips=True),
-    Step(STDP, (_accelerator,), accelerated.learn_features, XLA),
-    Step(TargetTime, (_compiled,), native.learn_target_time, NATIVE),
-    Step(RSTDP, (_compiled, _one_by_one, _compiled_reward), native.learn_reward, BLOCKS, clips=True),
-    Step(RSTDP, (_accelerator, _batches, _by_majority), accelerated.learn_reward_batches, XLA),
-    Step(SupervisedSTDP, (_compiled, _one_by_one, _compiled_readout), native.learn_readout, XLA),
-    Step(SupervisedSTDP, (_accelerator, _batches, _readout), accelerated.learn_readout, XLA),
+    Step(STDP, native.learn_stdp, BLOCKS, compiled=True, batches=False, fits=_large_stdp, clips=True),
+    Step(STDP, accelerated.learn_features, XLA),
+    Step(TargetTime, native.learn_target_time, NATIVE, compiled=True),
+    Step(RSTDP, native.learn_reward, BLOCKS, compiled=True, batches=False, fits=_compiled_reward, clips=True),
+    Step(RSTDP, accelerated.learn_reward_batches, XLA, batches=True, fits=_by_majority),
+    Step(SupervisedSTDP, native.learn_readout, XLA, compiled=True, batches=False, fits=_compiled_readout),
+    Step(SupervisedSTDP, accelerated.learn_readout, XLA, batches=True, fits=_readout),
 )
 """The first that fits is taken."""
 
@@ -153,6 +135,8 @@ def fast_step(case: Case) -> Step | None:
         return None
     learners = {type(layer.conv.each_learner[case.phase.learner]) for layer in case.layers}
     for step in STEPS:
-        if learners == {step.learner} and all(condition(case) for condition in step.conditions):
+        placed = case.native if step.compiled else case.platform != "cpu"
+        sized = step.batches in (None, case.phase.batch > 1)
+        if learners == {step.learner} and placed and sized and step.fits(case):
             return step
     return None
