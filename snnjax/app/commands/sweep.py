@@ -185,14 +185,13 @@ def problems(networks: list[dict[str, Any]]) -> list[str]:
     """Lines on networks that learning left invalid or silent at most images, or whose threshold was replaced."""
     lines = []
     for network in networks:
+        variant = ", ".join(f"{name} {value:g}" for name, value in network["variant"].items())
         if "error" in network:
             lines.append(f"{network['error']}; another folder (`out`) trains it anew")
         elif silent := [x for x in network["diagnoses"].values() if max(shares(x)) > SILENT_SHARE]:
-            variant = ", ".join(f"{name} {value:g}" for name, value in network["variant"].items())
             lines.append(f"{variant}: {'; '.join(dict.fromkeys(x['words'][-1] for x in silent))}")
         for title, diagnosis in network.get("diagnoses", {}).items():
             if title.startswith("start of "):  # its rule has chosen another number than the sweep
-                variant = ", ".join(f"{name} {value:g}" for name, value in network["variant"].items())
                 lines.append(f"{variant}: {title.removeprefix('start of ')}: {diagnosis['words'][0]}")
     return lines
 
