@@ -150,23 +150,20 @@ def _teach_deciding(rule: Supervised, carry: Carry, part: Slice) -> tuple[dict[s
     votes: list[jax.Array] = []
     infos: dict[str, Any] = {}
     for name, turn in rule.turns(carry.tally).items():
-        layers[name], vote, feature = _learn_deciding(carry.layers[name], carry.states[name], part, turn)
-        votes.append(vote)
-        infos[name] = dict(feature=feature[:, None])
+        layer = carry.layers[name]
+        result = blocks.learn_by_reward(
+            _described(layer, carry.states[name]),
+            part.inputs,
+            jnp.where(turn, part.labels, -1),
+            jnp.stack([part.start, part.stop]),
+            classes=layer.classes,
+            time_steps=layer.time_steps,
+            kept=carry.states[name].get("kept"),
+        )
+        layers[name] = dataclasses.replace(layer, stored=result.weights)
+        votes.append(result.vote)
+        infos[name] = dict(feature=result.feature[:, None])
     return layers, StepResult(infos, jax.vmap(majority, (1, None))(jnp.stack(votes), rule.model.network.classes))
-
-
-def _learn_deciding(layer: Layer, state: Any, part: Slice, turn: Any) -> tuple[Layer, jax.Array, jax.Array]:
-    result = blocks.learn_by_reward(
-        _described(layer, state),
-        part.inputs,
-        jnp.where(turn, part.labels, -1),
-        jnp.stack([part.start, part.stop]),
-        classes=layer.classes,
-        time_steps=layer.time_steps,
-        kept=state.get("kept"),
-    )
-    return dataclasses.replace(layer, stored=result.weights), result.vote, result.feature
 
 
 def _teach_two(rule: Supervised, carry: Carry, part: Slice) -> tuple[dict[str, Layer], StepResult]:

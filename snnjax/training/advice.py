@@ -100,12 +100,10 @@ def _of_soft_hebb(name: str, layer: Any, learner: SoftHebb, figures: Figures) ->
 
 
 def _of_reward(name: str, layer: Any, learner: RSTDP, figures: Figures) -> list[str]:
-    wins = np.asarray(figures["wins"])
-    never = np.flatnonzero(wins == 0)
-    dropped = ", dropped ones among them" if learner.dropout and len(never) else ""
+    dropped = ", dropped ones among them" if learner.dropout and figures["never_won"] else ""
     words = [
         f"mean w(1-w) between the bounds of {name} is {figures['convergence']:.3f}",
-        f"{len(never)} of {len(wins)} features of {name} never won" + listed(never) + dropped,
+        _never_won(figures, f"features of {name}") + dropped,
     ]
     if "silent_neurons" not in figures:
         return words
