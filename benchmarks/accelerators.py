@@ -18,8 +18,8 @@ from snnjax import InputError, data
 from snnjax.app import console, parts
 from snnjax.app.main import call, protected
 from snnjax.app.options import option
+from snnjax.core.devices import AT_ONCE
 from snnjax.training.build import network_for
-from snnjax.training.placement import CHUNK
 from snnjax.training.state import TrainState
 
 IMAGES = 1024
@@ -51,7 +51,7 @@ def measure(chip: str, program: Program, task: Given) -> Iterator[common.Row]:
     with executables.compiled_only(executables.device(chip)) as programs:
         program.prepare(task)
     for (phase, work), compiled in zip(program.works.items(), programs.values(), strict=True):
-        images = IMAGES if work.unit else CHUNK["gpu"]  # of one call
+        images = IMAGES if work.unit else AT_ONCE["gpu"]  # of one call
         together = work.unit or images
         kernels = executables.kernels(compiled.as_text(), (images / together, together))
         if work.unit or program.update_batch == 1:

@@ -17,6 +17,7 @@ import tiny
 from PIL import Image
 
 from snnjax.core import files
+from snnjax.core.devices import AT_ONCE
 from snnjax.data import digits
 from snnjax.runs import run_folder
 
@@ -139,7 +140,6 @@ def work(finished: pathlib.Path, monkeypatch: pytest.MonkeyPatch, tmp_path: path
     from command import RUN
 
     from snnjax.app import plots
-    from snnjax.app.commands import predict
 
     monkeypatch.chdir(tmp_path)
     shutil.copytree(finished, RUN)
@@ -149,7 +149,7 @@ def work(finished: pathlib.Path, monkeypatch: pytest.MonkeyPatch, tmp_path: path
     (tmp_path / "bad.png").write_bytes(b"no picture")
     drawn = (finished / "pictures" / "weights.png").read_bytes()
     monkeypatch.setattr(plots, "png", lambda figure: drawn)
-    monkeypatch.setattr(predict, "BLOCK", 4)
+    monkeypatch.setitem(AT_ONCE, "cpu", 4)
     return tmp_path
 
 

@@ -14,6 +14,7 @@ import tiny
 
 from snnjax import Settings, Trainer, data
 from snnjax.core import files
+from snnjax.core.devices import AT_ONCE
 from snnjax.core.files import atomic_write, lock
 from snnjax.data import digits
 from snnjax.training import epoch
@@ -116,7 +117,7 @@ def test_a_large_array_is_in_a_file_that_goes_with_it(tmp_path, monkeypatch):
 def test_a_set_in_files_trains_as_one_in_memory(tmp_path, monkeypatch):
     """Read from an .npz file, a share held out; in several slices, shuffled and mirrored."""
     IMAGES.save(tmp_path / "many.npz")
-    monkeypatch.setattr(epoch, "SLICE", 20)
+    monkeypatch.setitem(AT_ONCE, "learned", 20)
 
     def trained() -> tuple[data.Dataset, list, dict]:
         images = data.load(tmp_path / "many.npz").hold_out(0.1, seed=0)
@@ -150,7 +151,7 @@ def test_packed_files_are_read_whole(tmp_path, monkeypatch):
 @pytest.mark.parametrize("large", [False, True])
 def test_slices_stay_placed_unless_they_are_large(large, monkeypatch):
     """On a CPU they lie where the outputs of the stage before are, but for the last one, which is filled up."""
-    monkeypatch.setattr(epoch, "SLICE", 83)
+    monkeypatch.setitem(AT_ONCE, "learned", 83)
     trainer = Trainer(PLAIN, digits().first(250, 40), Settings((1, 1), batch_size=20))
     states = [trainer.initial_state()]
     phase = trainer.plan[0]

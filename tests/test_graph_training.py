@@ -12,6 +12,7 @@ from test_graph import IDENTITY, LAST, POOLED, SECOND, SHAPE, Rarely, T, real, s
 from tiny import FIRST
 
 from snnjax import Settings, Trainer, TrainState
+from snnjax.core.devices import AT_ONCE
 from snnjax.encoding import PIXELS
 from snnjax.layers import Conv, LatencyCode, Pool
 from snnjax.learners import RSTDP, STDP
@@ -138,7 +139,7 @@ def test_a_stage_that_passes_on_what_it_reads_changes_nothing():
 def test_networks_side_by_side_and_stopped_ones_are_each_alone(monkeypatch):
     """The last layer reads what the layer before reads, too, and both learn by reward."""
     monkeypatch.setattr(epoch, "EVERY", 0.0)
-    monkeypatch.setattr(epoch, "SLICE", 12)
+    monkeypatch.setitem(AT_ONCE, "learned", 12)
     rewarded = dataclasses.replace(SECOND, learners=RSTDP(bounds=(0.0, 1.0)))
     stages = stage(FIRST, pool=7), stage(rewarded), stage(LAST, inputs=("stage1", "stage2"))
     network = Network("around", SHAPE, 10, stages)

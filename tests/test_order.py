@@ -12,12 +12,12 @@ from snnjax import Images
 from snnjax.app.commands import train
 from snnjax.app.options import Data, Epochs, Machine
 from snnjax.app.options import Network as Named
+from snnjax.core.devices import AT_ONCE
 from snnjax.data import Dataset
 from snnjax.kernels import native
 from snnjax.layers.conv import Conv
 from snnjax.learners import RSTDP
 from snnjax.networks import NETWORKS, Network, stage
-from snnjax.training import epoch as epoch_module
 from snnjax.training.draws import shown_order
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings
@@ -64,7 +64,7 @@ def test_each_image_comes_once_in_an_order_of_the_seed_the_phase_and_the_epoch()
 )
 def test_an_epoch_is_one_of_the_images_in_that_order(network, how, monkeypatch):
     """To the last bit, as if the data had come so; by each rule, in slices of which one is short."""
-    monkeypatch.setattr(epoch_module, "SLICE", 12)
+    monkeypatch.setitem(AT_ONCE, "learned", 12)
     for phase, epochs in enumerate([(1, 0), (0, 1)]):
         settings = settings_of(epochs, seed=3, **how)
         found = trained(network, LITTLE, settings)

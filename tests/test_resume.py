@@ -24,6 +24,7 @@ from tiny import images, plain
 import snnjax
 from snnjax import Images
 from snnjax.core import devices, files
+from snnjax.core.devices import AT_ONCE
 from snnjax.kernels import native
 from snnjax.layers.conv import Conv
 from snnjax.learners import STDP, TargetTime
@@ -85,7 +86,7 @@ def trainer_of(spec: Network | None = None, epochs=(2, 3), seed: int = 0, **othe
 def test_layers_that_learn_alone_go_on_within_an_epoch(learner, native, monkeypatch, compiler):
     """Of two networks side by side, interrupted twice; progress is of what remains to be learned from."""
     monkeypatch.setattr(epoch, "EVERY", 0.0)
-    monkeypatch.setattr(epoch, "SLICE", 12)
+    monkeypatch.setitem(AT_ONCE, "learned", 12)
     monkeypatch.setattr(epoch, "ALIGNED", 4)
     first, last = small().stages
     competition = Conv.competition if native else first.branches[0].competition
@@ -108,7 +109,7 @@ def test_layers_that_learn_alone_go_on_within_an_epoch(learner, native, monkeypa
 
     with pytest.raises(KeyboardInterrupt):
         made.run(states, save)
-    monkeypatch.setattr(epoch, "SLICE", 20)  # so that the state is from within a slice
+    monkeypatch.setitem(AT_ONCE, "learned", 20)  # so that the state is from within a slice
     progress = {}
     callback = Callback()
     callback.started = progress.__setitem__

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from reward_judge import DEEP, ONE, RULE, THREE, WIDE, Judged, assert_judged, images_of, judged, learn, network_of
 
+from snnjax.core.devices import AT_ONCE
 from snnjax.data import Dataset
 from snnjax.networks import stage
 from snnjax.training import epoch as epoch_module
@@ -81,7 +82,7 @@ def test_epochs_of_the_trainer_are_the_judges(stages, batched, compilations, mon
 
     The second slice of an epoch is short.
     """
-    monkeypatch.setattr(epoch_module, "SLICE", SLICE)
+    monkeypatch.setitem(AT_ONCE, "learned", SLICE)
     network = network_of(*stages, dyadic=(700, 1100))
     inputs, labels = images_of(network, silent=slice(0, SLICE + 2))
     expected = judged(network, inputs, labels, 8, epochs=2, batched=batched)

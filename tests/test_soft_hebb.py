@@ -11,6 +11,7 @@ import pytest
 import snnjax
 from snnjax import InputError, Settings, Sweep, Trainer, data
 from snnjax.app import draw_run, plots
+from snnjax.core.devices import AT_ONCE
 from snnjax.data import Dataset
 from snnjax.encoding import PIXELS
 from snnjax.kernels import hebbian, winograd
@@ -186,8 +187,9 @@ def test_layers_learn_jointly_from_the_images_shown_first(images, learned):
 @pytest.fixture
 def saved_often(monkeypatch):
     """Slices of 12 images, after each of which a state is saved."""
-    for name, value in dict(EVERY=0.0, SLICE=12, ALIGNED=4).items():
+    for name, value in dict(EVERY=0.0, ALIGNED=4).items():
         monkeypatch.setattr(epoch, name, value)
+    monkeypatch.setitem(AT_ONCE, "learned", 12)
 
 
 def test_a_killed_training_goes_on_within_an_epoch(learned, saved_often, tmp_path, monkeypatch):
@@ -203,7 +205,7 @@ def test_a_killed_training_goes_on_within_an_epoch(learned, saved_often, tmp_pat
 
         with pytest.raises(KeyboardInterrupt):
             trainer.run(run.start(), save)
-    monkeypatch.setattr(epoch, "SLICE", 30)
+    monkeypatch.setitem(AT_ONCE, "learned", 30)
     again = Trainer(network(), COLOURS, trainer.settings)
     with RunFolder(tmp_path, again, resume=True) as run:
         assert run.state.shown == saves[-1]

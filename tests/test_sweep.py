@@ -17,7 +17,7 @@ from command import Command, refused
 from same import assert_same_sweep, records_of, untimed
 from test_trainer import SHALLOW
 
-from snnjax import InputError, component
+from snnjax import component
 from snnjax.learners import STDP
 from snnjax.networks import stage
 from snnjax.networks.model import rounded_weights

@@ -17,6 +17,18 @@ from filelock import FileLock, Timeout
 from snnjax.core import files
 from snnjax.core.errors import InputError
 
+AT_ONCE = dict(
+    learned=1000,  # images, about, that a program learns from between two reports of progress
+    cpu=512,  # the most images that a core takes of those that do not depend on each other, one by one
+    gpu=128,  # the same of a GPU, all together
+    tpu=128,  # and of a TPU
+    real=16,  # images that real-valued layers take together on a CPU: so many share a product, and stay in its caches
+)
+"""How many images programs take at once, which changes no result but how real-valued layers round.
+
+Other sizes are part of what is computed: `Settings.batch_size` and `update_batch`, and `Learner.batch`.
+"""
+
 
 def choose(name: str) -> jax.Device:
     """Makes the first device of a kind the default ("auto": an accelerator if there is one), each CPU core a device.

@@ -28,8 +28,6 @@ from snnjax.networks.network import Network
 
 Weights = Mapping[str, Any]
 """(F, C, kh, kw) float32 of each layer, by its name."""
-REAL = 16
-"""Images that real-valued layers take at once on a CPU: so many share a product, and stay in its caches."""
 
 
 @jax.tree_util.register_dataclass
@@ -145,7 +143,9 @@ class Model:
             return compute(self, known)
         names = [name for number in real for name in self.network.names[number]]
         tiled = {name: self.layers[name].tiled() for name in names}
-        return devices.in_blocks(compute, REAL)(jax.tree.map(jnp.asarray, self.updated(tiled)), known)
+        return devices.in_blocks(compute, devices.AT_ONCE["real"])(
+            jax.tree.map(jnp.asarray, self.updated(tiled)), known
+        )
 
     def coded(self, number: int, outputs: jax.Array) -> jax.Array:
         """The pooled outputs of a stage, (F, H, W), as later ones take them."""

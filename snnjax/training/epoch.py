@@ -11,6 +11,7 @@ import numpy as np
 
 from snnjax.core import files
 from snnjax.core.components import leaves, with_leaves
+from snnjax.core.devices import AT_ONCE
 from snnjax.core.errors import InputError
 from snnjax.layers.spiking import Layer
 from snnjax.networks.batches import decide_batch
@@ -20,8 +21,6 @@ from snnjax.steps.plain import known_of
 from snnjax.training.contracts import check_decisions
 from snnjax.training.placement import NETWORKS, Placement, Timer, count_of, has_own, learning_program, place
 
-SLICE = 1000
-"""Images, about, between two reports of an epoch's progress."""
 EVERY = 30.0
 """Seconds between two states that are saved within an epoch."""
 ALIGNED = 64
@@ -204,8 +203,8 @@ class EpochRunner:
 
 
 def _slice_size(total: int, unit: int) -> int:
-    """Images of a slice, about `SLICE`, so that few are padded."""
-    count = max(1, round(total / SLICE))
+    """Images of a slice, about as many as `AT_ONCE` says, so that few are padded."""
+    count = max(1, round(total / AT_ONCE["learned"]))
     aligned = math.lcm(unit, ALIGNED)
     unit = aligned if count > 1 and count * aligned <= total else unit
     return -(-total // (count * unit)) * unit

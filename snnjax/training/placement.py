@@ -17,13 +17,6 @@ NETWORKS = PartitionSpec("networks")
 IMAGES = PartitionSpec("images")
 BOTH = PartitionSpec("networks", "images")
 
-CHUNK = dict(cpu=512, gpu=128, tpu=128)
-"""The most images that a device of each kind takes at a time where they do not depend on each other.
-
-A CPU core computes them one by one, and prepares a layer's weights once for all.
-"""
-
-
 MOST_PROGRAMS = 64
 PROGRAMS: dict[Any, Any] = {}  # by program, and shapes, dtypes and shardings of its arguments; the oldest first
 
@@ -161,7 +154,8 @@ class Placement:
         per_network = has_own(images)
         total = count_of(images)
         sharing = self.mapping.shape["images"]
-        chunks = -(-total // (CHUNK.get(self.platform, CHUNK["gpu"]) * sharing))
+        at_once = devices.AT_ONCE.get(self.platform, devices.AT_ONCE["gpu"])
+        chunks = -(-total // (at_once * sharing))
         chunk = -(-total // (chunks * sharing)) * sharing  # so that few are padded
         program = mapping_program(function, self.mapping, per_network, **static)
         models = place(models, self.mapping, NETWORKS)

@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from snnjax import InputError
 from snnjax.app import console, options, parts, plots, report, run_data
+from snnjax.core.devices import AT_ONCE
 from snnjax.core.errors import printable
 from snnjax.data.layout import READ
 from snnjax.data.names import SILENT, composed, name_of
@@ -23,7 +24,6 @@ from snnjax.networks import Model, Network, Observed
 from snnjax.networks.decision import Decided
 from snnjax.runs.trained import Trained
 
-BLOCK = 256  # pictures that are read, classified and written together
 ROWS = 20  # of the table of spikes, at most
 DETAILED = 4  # pictures of which scores and spikes are printed; of more, one line per picture
 
@@ -143,7 +143,7 @@ def predict(model: Model, images: jax.Array) -> Decided:
 
 def classified(model: Model, images: Sequence[Source], closely: bool) -> Iterator[list[Classified]]:
     """The images that can be read, by blocks; `closely`: with the responses of all layers, image by image."""
-    size = min(len(images), DETAILED if closely else BLOCK)
+    size = min(len(images), DETAILED if closely else AT_ONCE["cpu"])
     for start in range(0, len(images), size):
         block = []
         for source in images[start : start + size]:
