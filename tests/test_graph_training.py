@@ -170,7 +170,7 @@ def test_depths_of_real_valued_layers_are_read_by_codes_of_their_own():
     stages = stage(real(4)), stage(real(6), pool=2), stage(inputs=depths)
     network = Network("depths", (1, 28, 28), 10, stages, T, encoder=ENCODER, decision=LinearSVM())
     assert network.joint_stages == ((0, 2),)
-    assert network.graph.latencies_for([2], 4) == (0,)
+    assert network.graph.latencies_for([2], 3) == (0,)
     assert network.input_shapes[2] == (10, 2, 2)
     trainer = Trainer(network, tiny.images(), Settings((1, 1, 1)))
     state = trainer.run(trainer.initial_state())
