@@ -15,12 +15,14 @@ from same import assert_same_state
 
 from snnjax import Images, load
 from snnjax.core import files, metrics
+from snnjax.core.errors import InputError
 from snnjax.data import digits
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.layer import LayerKernels
+from snnjax.layers.pool import Pool
 from snnjax.layers.spiking import Layer
-from snnjax.learners import RSTDP, STDP, convergence
-from snnjax.networks import NETWORKS, Network, SpikingNetwork, stage
+from snnjax.learners import RSTDP, STDP, TargetTime, convergence
+from snnjax.networks import NETWORKS, Flatten, Input, Network, SpikingNetwork, stage
 from snnjax.networks.graph import Known
 from snnjax.runs import RunFolder
 from snnjax.training import epoch_results, runners
@@ -201,7 +203,7 @@ def test_a_trained_network_is_trained_again_by_its_recipe(tmp_path):
     loaded = load(tmp_path / "run")
     assert loaded.spec != trainer.network
     with pytest.warns(UserWarning, match=r"thresholds for each feature of layer1.*`load\(run\)\.recipe`"):
-        Trainer(loaded.spec, images)
+        Trainer(loaded.spec, images).initial_state()
     again = Trainer(loaded.recipe, images)
     assert again.network == trainer.network
     assert again.run(again.initial_state()).epochs == results["epochs"]
@@ -279,3 +281,48 @@ def test_figures_by_hand():
     diagnosis = diagnose_decisions(["cat", "dog", "owl"], np.array([0, 0, -1, 2]), dict(words=[words]))
     assert (diagnosis["silent"], diagnosis["decided"], diagnosis["never_decided"]) == (0.25, [2, 0, 1], 1)
     assert "1 of 3 classes were never predicted (dog)" in diagnosis["words"]
+
+
+def test_a_first_stage_that_pools_or_joins_is_predicted_as_it_is_called():
+    """Under a decision that asks only who fires."""
+    for join, kernel in (
+        (dict(inputs=Input("encoder", pool=Pool(2))), 14),
+        (dict(inputs="encoder", join=Flatten()), 1),
+    ):
+        last = stage(Conv(20, kernel, learners=RSTDP()), **join)
+        trainer = Trainer(Network("first", (6, 28, 28), 10, (last,)), DATA, Settings((1,), batch_size=20))
+        state = trainer.run(trainer.initial_state())
+        decisions, _ = trainer.predict(state, DATA.test_images[:8])
+        network = trainer.trained(state)
+        assert decisions.tolist() == [int(network(image)) for image in DATA.test_images[:8]]
+        assert len({*decisions.tolist()}) > 1, "the case tells nothing"
+
+
+def test_several_networks_are_trained_and_described_each_by_itself():
+    networks = [SHALLOW, SHALLOW.vary("layer1.threshold", 5.0)]
+    trainer = Trainer(networks, DATA, Settings((1, 1), patience=0))
+    states = trainer.run([trainer.initial_state(index) for index in range(2)])
+    assert [trainer.trained(state, index).spec.stages for index, state in enumerate(states)] == [
+        network.stages for network in networks
+    ]
+    for refused, message in (
+        (lambda: Trainer([], DATA), "got none"),
+        (lambda: Trainer(networks, DATA, Settings((1, 1))), "`patience` of several networks.* got 5"),
+        (lambda: Trainer(networks, DATA, start=trainer.trained(states[0])), "`start` is for one network, got 2"),
+    ):
+        with pytest.raises(InputError, match=message):
+            refused()
+
+
+def test_thresholds_that_were_given_one_for_each_feature_are_in_the_recipe():
+    first = dataclasses.replace(
+        SHALLOW.stages[0].branches[0], threshold=np.full(4, 9.0, np.float32), learners=TargetTime()
+    )
+    first = dataclasses.replace(first, competition=Conv(1, 1).competition)
+    spec = dataclasses.replace(SHALLOW, stages=(stage(first, pool=7), SHALLOW.stages[1]))
+    trainer = Trainer(spec, DATA, Settings((1, 0)))
+    with pytest.warns(UserWarning, match="as if it had learned already"):
+        state = trainer.run(trainer.initial_state())
+    network = trainer.trained(state)
+    assert network.spec != trainer.network
+    assert network.recipe == trainer.network

@@ -67,12 +67,14 @@ def decide_batch(
 
 
 def only_firing_matters(network: Network, monotone: bool) -> bool:
-    """Whether the decision asks only who fires, in stages each of which reads the one before, of `monotone` layers.
+    """Whether the decision asks only who fires, in stages each of which reads the one before as it is.
+
+    `monotone`: whether all layers before the last stage are.
 
     Then all neurons may fire at the last step, which takes 1/T of the work.
     """
     graph = network.graph
-    numbers = range(1, len(network.stages))
+    numbers = range(len(network.stages))
     chain = all(graph.plain(number) and graph.sources(number) == (number,) for number in numbers)
     return chain and monotone and bool(network.deciding) and not network.decision.timed
 

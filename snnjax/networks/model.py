@@ -356,8 +356,12 @@ class SpikingNetwork(nnx.Module):
 
     @property
     def recipe(self) -> Network:
-        """The description before training: thresholds as they were set, nothing fitted. Train this one again."""
-        return with_leaves(self.spec, dict(self._initial))
+        """The description before training: thresholds as they were set, nothing fitted. Train this one again.
+
+        It is `spec` itself where nothing is known of that, as of a file of an earlier version.
+        """
+        as_leaves = {path: np.array(x, np.float32) if isinstance(x, list) else x for path, x in self._initial}
+        return with_leaves(self.spec, as_leaves)
 
     @property
     def initial(self) -> dict[str, Any]:

@@ -24,8 +24,9 @@ def deciding_kernels(network: Network, *, native: bool) -> dict[str, LayerKernel
     kernels = dict.fromkeys(network.deciding, last) if last else {}
     convs_before = [conv for stage in network.stages[:-1] for conv in stage.branches]
     if native and only_firing_matters(network, all(conv.monotone for conv in convs_before)):
-        for names, stage in zip(network.names[:-1], network.stages[:-1], strict=True):
-            kernels |= dict.fromkeys(names, BLOCKS) if _suits(stage.branches) else {}
+        for number, stage in enumerate(network.stages[:-1]):
+            if _suits(stage.branches, frozen=number < network.first_supervised):
+                kernels |= dict.fromkeys(network.names[number], BLOCKS)
     return kernels
 
 
@@ -34,8 +35,10 @@ def suits_readout(convs: Sequence[Conv]) -> bool:
     return all(conv.padding in (0, (0, 0)) and conv.stride in (1, (1, 1)) for conv in convs)
 
 
-def _suits(convs: Sequence[Conv]) -> bool:
-    """Whether the kernels that add up integers are faster for a stage of these layers, all or none of which learn."""
+def _suits(convs: Sequence[Conv], *, frozen: bool) -> bool:
+    """Whether the kernels that add up integers are faster for a stage of these layers, `frozen` ones or such as learn.
+
+    Beside a layer that learns, one that does not is computed for each image, with its times.
+    """
     wide = all(conv.features >= _WIDE and (conv.one_threshold or conv.threshold is None) for conv in convs)
-    supervised = {any(learner.supervised for learner in conv.each_learner) for conv in convs}
-    return wide and len(supervised) == 1
+    return wide and (frozen or all(not conv.learners or conv.last_learner.supervised for conv in convs))

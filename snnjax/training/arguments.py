@@ -14,6 +14,8 @@ from snnjax.training.state import Callback, Settings, TrainState
 
 def check_types(networks: Sequence[object], data: object, settings: object, callback: object = None) -> None:
     """Raises InputError where an argument of a training is of another type."""
+    if not networks:
+        raise InputError("`network` must be a Network, or at least one of several, got none")
     for network in networks:
         if not isinstance(network, Network):
             made = "network.spec" if hasattr(network, "spec") else f"{getattr(network, '__name__', 'Network')}(...)"
@@ -31,6 +33,8 @@ def check_networks(networks: Sequence[Network], data: Dataset, settings: Setting
     """Raises InputError unless networks can train side by side on these data."""
     if not networks or len(seeds) != len(networks):
         raise InputError(f"`seeds` must be one for each network, got {len(seeds)} of {len(networks)}")
+    if len(networks) > 1 and settings.patience:
+        raise InputError(f"`patience` of several networks, which stop together, must be 0, got {settings.patience}")
     network = networks[0]
     network.check()  # JAX rebuilds components without it
     to_data(network, {})  # what cannot be saved is refused before training

@@ -1,5 +1,6 @@
 """The training loop: takes networks through the phases of their plan, epoch by epoch."""
 
+import dataclasses
 import functools
 import warnings
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ import numpy as np
 
 from snnjax.core import checks
 from snnjax.core.components import changed_leaves
+from snnjax.core.errors import InputError
 from snnjax.data import Dataset
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.batches import decide_batch
@@ -64,6 +66,8 @@ class Trainer:
         arguments.check_types(networks, data, settings, callback)
         self.taken = None
         if start is not None:
+            if len(networks) > 1:
+                raise InputError(f"`start` is for one network, got {len(networks)}")
             self.taken = take(arguments.with_encoder(networks[0], data), start)
             if self.taken.rules:
                 layers = ", ".join(self.taken.weights)
@@ -71,6 +75,8 @@ class Trainer:
             networks = [self.taken.network]
         if settings is None:
             settings = Settings.of(networks[0], data)
+            if len(networks) > 1:
+                settings = dataclasses.replace(settings, patience=0)
         seeds = [settings.seed] * len(networks) if seeds is None else list(seeds)
         self.job = Job(networks, data, settings, seeds, callback or Callback())
         self.network = self.job.network
@@ -78,12 +84,9 @@ class Trainer:
         self.settings = settings
         self.plan = self.job.plan
         self.cache = StageCache(self.job)
-        if names := self._learned_before():
-            problem = f"`network` has thresholds for each feature of {', '.join(names)}, as if it had learned already"
-            warnings.warn(f"{problem}: to train it from the start, take `load(run).recipe`", stacklevel=2)
 
     def _learned_before(self) -> list[str]:
-        """The layers that begin to learn their thresholds from those of another training, perhaps."""
+        """The layers that learn thresholds, and are given one for each feature to begin with."""
         learning = {name for phase in self.plan if phase.epochs for name in phase.layers}
         if self.taken is not None:
             learning -= self.taken.weights.keys()
@@ -96,6 +99,9 @@ class Trainer:
 
     def initial_state(self, index: int = 0) -> TrainState:
         """The state of network `index` before the first image, after the phases of layers that are taken."""
+        if learned := self._learned_before():
+            problem = f"`network` has thresholds for each feature of {', '.join(learned)}, as if it had learned already"
+            warnings.warn(f"{problem}: to train it from the start, take `load(run).recipe`", stacklevel=2)
         state = TrainState(self.job.networks[index].initial_weights(self.job.seeds[index]))
         if self.taken is not None:
             state.weights |= self.taken.weights
@@ -234,11 +240,12 @@ class Trainer:
         contracts.check_scores(scores)
         return (decisions[0], scores[0]) if isinstance(state, TrainState) else (decisions, scores)
 
-    def trained(self, state: TrainState) -> SpikingNetwork:
-        """The best network of a state, ready to call on images."""
+    def trained(self, state: TrainState, index: int = 0) -> SpikingNetwork:
+        """The best network of a state of network `index`, ready to call on images."""
         best = state.trained
-        network = best.network(self.network)
-        initial = changed_leaves(self.network, network)
+        described = self.job.networks[index]
+        network = best.network(described)
+        initial = changed_leaves(described, network)
         if self.taken is not None:
             initial |= self.taken.initial
         return SpikingNetwork(network, weights=rounded_weights(network, best.weights), initial=initial)

@@ -71,11 +71,17 @@ def _differing(network: Network, recipe: Network, stages: int) -> list[tuple[str
     """The `differences` of the first stages of two networks that have not learned."""
     now: Arrays = {}
     was: Arrays = {}
-    differing = list(differences(_described(network, stages, now), _described(recipe, stages, was)))
+    found = differences(_described(network, stages, now), _described(recipe, stages, was))
+    differing = [difference for difference in found if not _is_learned(*difference)]
     for path in now.keys() & was.keys():
         if not np.array_equal(now[path], was[path]):
             differing.append((path, now[path], was[path]))
     return differing
+
+
+def _is_learned(path: str, now: Any, was: Any) -> bool:
+    """Whether a difference is an array in place of a number: what a network of an earlier version has learned."""
+    return isinstance(now, int | float) and isinstance(was, dict) and "array" in was
 
 
 def _is_of_rule(path: str, layers: Mapping[str, Conv]) -> bool:

@@ -36,7 +36,8 @@ def prepare(
     spec = parts.network(network, images)
     path = path or Path("runs") / f"{kind}{spec.name}_{images.name}"
     settings = _settings(spec, images, training, parts.use_native(machine.kernels, spec.time_steps, path))
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # the folder notes how layers have learned
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`start` gives")  # the folder notes how layers have learned
         trainer = Trainer(spec, images, settings, start=None if start is None else load(start))
     if start is not None:
         about["from"] = str(start) if str(start).startswith(PREFIX) else str(start.resolve())
