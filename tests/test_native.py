@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from snnjax import kernels
 from snnjax.encoding.encoder import local_normalization, rank_order
 from snnjax.kernels import native
+from snnjax.kernels.native import target_time
 
 pytestmark = pytest.mark.usefixtures("compiler")
 STEPS = 5
@@ -82,7 +83,7 @@ def learned_patches(images, taps):
     positions = np.int32([[[0, 0], [1, 2]], [[4, 2], [1, 1]], [[3, 0], [0, 2]]])
     thresholds = np.linspace(1, 3, FEATURES, dtype=np.float32)
     rule = dict(rate=0.1, threshold_rate=0.5, target_time=0.5, time_steps=STEPS, features=FEATURES, padding=1)
-    return native.learn_patches(images, positions, np.int32([1, 3]), taps, thresholds, **rule)
+    return target_time.learn(images, positions, np.int32([1, 3]), taps, thresholds, **rule)
 
 
 CONTRACTS = {

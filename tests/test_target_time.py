@@ -11,6 +11,7 @@ from refusals import assert_refused
 
 from snnjax import WTA, Conv, Images, Layer, Network, Settings, TargetTime, Trainer, stage
 from snnjax.kernels import native, target_time
+from snnjax.kernels.native import target_time as native_target_time
 from snnjax.layers.layer_kernels import XLA
 from snnjax.runs.trained import Trained
 from snnjax.training.advice import describe
@@ -86,7 +87,7 @@ def test_patches_are_those_of_the_judge(features, steps, bounds, compiler):
     settings = dict(time_steps=steps, **rule)
     found = target_time.learn_patches(np.stack(patches), weights.reshape(features, -1), threshold, **settings)
     where = images, positions, np.int32([2, 28]), native.arrange(weights), threshold
-    compiled = native.learn_patches(*where, features=features, padding=(1, 0), stride=(2, 1), **settings)
+    compiled = native_target_time.learn(*where, features=features, padding=(1, 0), stride=(2, 1), **settings)
     others = np.stack([compiled.feature, compiled.latency], axis=-1)[[0, 1, 28, 29]]
     np.testing.assert_array_equal(others, np.broadcast_to([-1, steps], others.shape))
     learned = native.restore(compiled.weights, features)
@@ -112,7 +113,7 @@ def test_thresholds_fall_once_no_neuron_has_fired_for_long(compiled, compiler):
             return target_time.learn_patches(patches, weights.reshape(3, 2), threshold, quiet=quiet, **rule)
         where = np.zeros((len(images), 1, 2), np.int32), np.int32([0, len(images)])
         taps = native.arrange(weights)
-        return native.learn_patches(images, *where, taps, threshold, features=3, quiet=quiet, **rule)
+        return native_target_time.learn(images, *where, taps, threshold, features=3, quiet=quiet, **rule)
 
     first = learn(images[:27], threshold)  # of which 20 have spikes
     assert int(first.quiet) == 20

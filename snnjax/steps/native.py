@@ -7,7 +7,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from snnjax.kernels.native import blocks, learn_patches, readout
+from snnjax.kernels.native import blocks, readout, target_time
 from snnjax.layers.conv import WTA
 from snnjax.layers.layer_kernels import native_pooling
 from snnjax.layers.spiking import Layer
@@ -56,7 +56,7 @@ def learn_target_time(phase: Phase, carry: Carry, model: Model | None, part: Sli
     size = conv.output_size((part.inputs.shape[2], part.inputs.shape[3]))
     shown = state["shown"] + (jnp.arange(len(part.inputs)) - part.start).astype(jnp.uint32)
     positions = jax.vmap(lambda number: learner.positions(state, number, size))(shown)
-    patches = learn_patches(
+    patches = target_time.learn(
         part.inputs,
         positions,
         jnp.stack([part.start, part.stop]),
