@@ -77,6 +77,13 @@ def png(number: int, size: tuple[int, int] = (7, 9)) -> bytes:
     return raw.getvalue()
 
 
+def in_colour(picture: bytes) -> bytes:
+    """The bytes of the same picture in colour."""
+    raw = io.BytesIO()
+    Image.open(io.BytesIO(picture)).convert("RGB").save(raw, "png")
+    return raw.getvalue()
+
+
 def brightness(images: np.ndarray) -> list[int]:
     """The number that each image of one brightness shows."""
     return images[:, 0, 0].tolist()

@@ -32,7 +32,7 @@ import scaling
 import throughput
 from conftest import made_once
 from documents import DOCUMENTS, PAGES, ROOT, all_commands, blocks, code, commands, prose, rows, text_of
-from made_files import png, write_idx
+from made_files import in_colour, png, write_idx
 from PIL import Image
 from shipped import ALIKE
 
@@ -60,7 +60,7 @@ FINISHED = (
 )
 ELSEWHERE = ("export_nir", *ALIKE)
 """Pages of which test_nir.py runs the code, and of networks that are like others in all but numbers."""
-PICTURE = png(0)
+PICTURE = in_colour(png(0))
 """In place of drawings, which take longer than all else; test_report.py has them."""
 FROM_FIXTURE = "from_fixture"  # a file in a finished run that a document may train again
 PACKAGES = [

@@ -33,7 +33,7 @@ from snnjax.networks import (
 from snnjax.networks.graph import name_of
 
 FIRST = int(os.environ.get("SNNJAX_FUZZ_SEED", "0"))
-STRUCTURES = 20
+STRUCTURES = 8
 DRAWS = 10
 IMAGES = 18
 CLASSES = 2
