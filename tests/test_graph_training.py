@@ -187,3 +187,12 @@ def test_depths_of_real_valued_layers_are_read_by_codes_of_their_own():
     found = np.asarray(model.forward(latency)).astype(int)
     assert np.mean(np.abs(found - expected) <= 1) == 1
     assert np.mean(found != expected) < 0.05, "rounding"
+
+
+def test_outputs_that_a_later_stage_reads_are_kept_while_others_learn():
+    late = stage(dataclasses.replace(LAST, kernel=7), inputs=("stage1", "stage3"))
+    network = Network("late", (6, 28, 28), 10, (stage(FIRST, pool=4), stage(SECOND), stage(SECOND), late))
+    trainer = Trainer(network, tiny.images(), Settings((1, 1, 1, 1)))
+    state = trainer.run(trainer.initial_state())
+    images = {record["name"]: record["images"] for record in state.phases}
+    assert images["outputs of stage 1"] == len(tiny.images().train_images), "computed once"
