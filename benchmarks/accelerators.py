@@ -17,7 +17,7 @@ from snnjax_program import Given, Program
 from snnjax import InputError, data
 from snnjax.app import console, parts
 from snnjax.app.main import call, protected
-from snnjax.app.options import option
+from snnjax.app.shared_options import option
 from snnjax.core.devices import AT_ONCE
 from snnjax.training.build import network_for
 from snnjax.training.state import TrainState

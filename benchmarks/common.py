@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from snnjax import data
 from snnjax.app.console import markdown as markdown
-from snnjax.app.options import option
+from snnjax.app.shared_options import option
 from snnjax.core import devices, files
 from snnjax.runs.results_file import versions
 

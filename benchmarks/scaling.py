@@ -14,7 +14,7 @@ import snnjax_program
 from snnjax import InputError, data
 from snnjax.app import console, parts
 from snnjax.app.main import call, protected
-from snnjax.app.options import Machine, option
+from snnjax.app.shared_options import Machine, option
 from snnjax.core import devices
 from snnjax.core.errors import unknown
 from snnjax.networks import Network

@@ -25,7 +25,7 @@ from snnjax import InputError, Network, data
 from snnjax.app import console, parts
 from snnjax.app.main import call, fail, protected
 from snnjax.app.names import RECORDED
-from snnjax.app.options import option
+from snnjax.app.shared_options import option
 from snnjax.training.build import network_for
 from snnjax.training.job import plan
 from snnjax.training.state import Settings

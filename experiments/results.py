@@ -13,10 +13,10 @@ from protocols import JPEG, TABLES, Row
 from result_tables import accuracies, pretrained, replication
 
 from snnjax import InputError, data
-from snnjax.app import console, options, parts
+from snnjax.app import console, options, parts, shared_options
 from snnjax.app.commands import train
 from snnjax.app.main import call, protected
-from snnjax.app.options import option
+from snnjax.app.shared_options import option
 from snnjax.core import files
 from snnjax.core.errors import unknown
 from snnjax.data.catalogue import CATALOGUE
@@ -48,7 +48,7 @@ class Results:
     """runs of each row, with seeds 0, 1, ..."""
     data_dir: Annotated[tuple[str, ...], option("SET=DIR ...", "the cache folder, downloaded if need be")] = ()
     """folders of the data sets, as mnist=DIR; cifar10-jpeg, a folder or .zip file of pictures, needs one"""
-    machine: options.Device = field(default_factory=options.Device)
+    machine: shared_options.Device = field(default_factory=shared_options.Device)
     out: Annotated[Path, option("DIR")] = Path("runs/results")
     """folder of all runs and tables"""
 
@@ -130,8 +130,8 @@ def options_of(row: Row, seed: int, chosen: Results) -> options.Train:
         dataset = str(first_images(row, place, chosen.out))
         place = None
     return options.Train(
-        network=options.Network(model=row.model),
-        data=options.TrainData(
+        network=shared_options.Network(model=row.model),
+        data=shared_options.TrainData(
             dataset=dataset,
             data_dir=place,
             train_images=row.train_images,
@@ -140,7 +140,7 @@ def options_of(row: Row, seed: int, chosen: Results) -> options.Train:
             draw=row.drawn,
             validation=validation_of(row),
         ),
-        training=options.Training(
+        training=shared_options.Training(
             epochs=row.epochs,
             batch_size=row.batch_size,
             shuffle=row.shuffle,
@@ -149,8 +149,8 @@ def options_of(row: Row, seed: int, chosen: Results) -> options.Train:
             update_batch=row.update_batch,
             mirror=row.mirror,
         ),
-        machine=options.Machine(device=chosen.machine.device, kernels="native" if row.native else "xla"),
-        run=options.Run(out=chosen.out / name_of(row) / f"seed{seed}", resume=True),
+        machine=shared_options.Machine(device=chosen.machine.device, kernels="native" if row.native else "xla"),
+        run=shared_options.Run(out=chosen.out / name_of(row) / f"seed{seed}", resume=True),
     )
 
 

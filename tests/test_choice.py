@@ -12,7 +12,7 @@ from command import Command, refused
 from documents import rows
 
 from snnjax import Images, Pool, data
-from snnjax.app import options
+from snnjax.app import names, options, shared_options
 from snnjax.app.commands import sweep
 from snnjax.core.errors import InputError, TooSmallError
 from snnjax.data import Dataset
@@ -122,14 +122,17 @@ def test_a_run_keeps_the_encoder_chosen(tmp_path, monkeypatch, capsys):
 
 def test_sweeps_keep_the_encoder_chosen():
     chosen = dict(encoder="dog", time_steps=9)
-    network, few = options.Network(model=MODEL[1], **chosen), options.SplitData(train_images=40, test_images=40)
+    network, few = (
+        shared_options.Network(model=MODEL[1], **chosen),
+        shared_options.SplitData(train_images=40, test_images=40),
+    )
     swept, about, _ = sweep.prepare(options.Sweep(network=network, data=few, seeds=2))
     assert about.items() >= chosen.items()
     assert swept.network.encoder == dataclasses.replace(DOG, time_steps=9)
 
 
 def test_help_and_readme_name_the_encoders_there_are():
-    assert [*ENCODERS] == [*options.ENCODERS]
+    assert [*ENCODERS] == [*names.ENCODERS]
     table = [row for row in rows("experiments/docs/howto/encoders.md", "encoder") if len(row) == 4]
     named = {name.strip("`"): (maps, steps) for name, maps, steps, _ in table}
     assert [*named] == [*ENCODERS]

@@ -18,7 +18,8 @@ from command import ENVIRONMENT, RUN, STATE, Command, called, read, refused, tab
 from tiny import TRAIN
 
 from snnjax import InputError, data
-from snnjax.app import options, parts
+from snnjax.app import parts
+from snnjax.app.names import MODELS
 from snnjax.core import files
 from snnjax.kernels import native
 from snnjax.networks import NETWORKS
@@ -131,7 +132,7 @@ def test_a_finished_run_goes_on_with_the_same_data_alone(work, finished, capsys)
 
 
 def test_the_options_know_every_network():
-    assert {*NETWORKS} == {*options.MODELS}
+    assert {*NETWORKS} == {*MODELS}
 
 
 def test_a_run_goes_on_with_the_kernels_that_it_began_with(tmp_path, monkeypatch, capsys, compiler):

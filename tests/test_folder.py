@@ -16,7 +16,7 @@ from made_files import brightness, deep_png, fill, packed, picture, png, zipped
 from PIL import Image
 
 import snnjax
-from snnjax.app import options, parts, run_data
+from snnjax.app import parts, run_data, shared_options
 from snnjax.app.commands.train import prepare
 from snnjax.data import Dataset, folder, layout, load, picture_folder, pictures, read_picture
 from snnjax.data.names import natural
@@ -130,9 +130,9 @@ def test_a_picture_that_does_not_match_is_a_group_of_its_own(tmp_path):
 
 def known_of(path: Path, out: Path, **how) -> tuple[dict, Dataset]:
     """The settings of a run on a folder of pictures, and its data."""
-    chosen = options.TrainData(dataset="folder", data_dir=path, size=(28,), **how)
-    network = options.Network(model=f"{tiny.__file__}:plain")
-    trainer, about, _ = prepare(network, chosen, options.Training(seed=3), options.Machine(kernels="xla"))
+    chosen = shared_options.TrainData(dataset="folder", data_dir=path, size=(28,), **how)
+    network = shared_options.Network(model=f"{tiny.__file__}:plain")
+    trainer, about, _ = prepare(network, chosen, shared_options.Training(seed=3), shared_options.Machine(kernels="xla"))
     with RunFolder(out, trainer, about=about) as run:
         return run.settings, trainer.data
 
@@ -145,14 +145,14 @@ def test_a_moved_folder_is_known_by_its_digest(tmp_path, count, how):
     path = by_object(tmp_path / "things")
     known, learned = known_of(path, tmp_path / "run", group=r"^o\d+", test_images=6, validation=0.25, **how)
     assert len(learned.train_images) == count, "of the 20 or 32 that are not tested, a quarter is held out"
-    images, own = run_data.load(options.TestData(), known, (28, 28), "RUN")
+    images, own = run_data.load(shared_options.TestData(), known, (28, 28), "RUN")
     assert (images.test_files, own) == (learned.test_files, True), "of the same groups"
     assert not any(run_data.LEAK in note for note in images.notes)
     path.rename(tmp_path / "moved")
     with pytest.raises(FileNotFoundError, match=f"the data of RUN are no longer in {path}: .* `data_dir`"):
-        run_data.load(options.TestData(), known, (28, 28), "RUN")
+        run_data.load(shared_options.TestData(), known, (28, 28), "RUN")
     for named in (None, "folder"):
-        chosen = options.TestData(dataset=named, data_dir=tmp_path / "moved")
+        chosen = shared_options.TestData(dataset=named, data_dir=tmp_path / "moved")
         images, own = run_data.load(chosen, known, (28, 28), "RUN")
         assert (images.test_files, own) == (learned.test_files, True)
         assert images.notes[-1] == run_data.AS_TRAINED
@@ -170,11 +170,11 @@ def test_other_pictures_may_be_those_of_the_training(tmp_path):
     shutil.copytree(path, tmp_path / "more")
     for place in (path, tmp_path / "more"):
         picture(99).save(place / "cup" / "new.png")
-    more = options.TestData(dataset="folder", data_dir=tmp_path / "more")
+    more = shared_options.TestData(dataset="folder", data_dir=tmp_path / "more")
     for chosen, count, words in (
         (more, 41, "these are not exactly the data of the training"),
-        (options.TestData(), 8, f"{path} has changed since the training"),
-        (options.TestData(dataset="folder", data_dir=path), 8, f"{path} has changed since the training"),
+        (shared_options.TestData(), 8, f"{path} has changed since the training"),
+        (shared_options.TestData(dataset="folder", data_dir=path), 8, f"{path} has changed since the training"),
     ):
         images, own = run_data.load(chosen, known, (28, 28), tmp_path)
         assert (len(images.test_images), own, images.notes[-1]) == (count, False, f"{words}: {run_data.LEAK}")

@@ -21,7 +21,8 @@ from snnjax.learners import RSTDP, STDP, SoftHebb
 from snnjax.networks import NETWORKS, Earliest, Images, Model, Network, SpikingNetwork, stage
 from snnjax.networks.batches import decide_batch, only_firing_matters
 from snnjax.networks.graph import Known
-from snnjax.networks.model import PlasticWeight, rounded_weights
+from snnjax.networks.model import rounded_weights
+from snnjax.networks.spiking_network import PlasticWeight
 from snnjax.runs.trained import Trained
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings, TrainState

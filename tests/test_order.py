@@ -10,8 +10,8 @@ from tiny import images, labelled, plain, trained
 
 from snnjax import Images
 from snnjax.app.commands import train
-from snnjax.app.options import Data, Epochs, Machine
-from snnjax.app.options import Network as Named
+from snnjax.app.shared_options import Data, Epochs, Machine
+from snnjax.app.shared_options import Network as Named
 from snnjax.core.devices import AT_ONCE
 from snnjax.data import Dataset
 from snnjax.kernels import native

@@ -14,7 +14,7 @@ from command import RUN, Command, called, read, refused, table
 from PIL import Image
 
 from snnjax import data
-from snnjax.app import options, report
+from snnjax.app import report, shared_options
 from snnjax.app.commands import predict
 from snnjax.app.commands.train import prepare
 from snnjax.networks import Observed
@@ -79,8 +79,8 @@ def test_a_run_on_data_of_ones_own_needs_no_options_afterwards(work, monkeypatch
     """The run says where the data are, and from whichever folder; that of a run made in Python does not."""
     (work / "sets").mkdir()
     dataclasses.replace(DIGITS.first(40, 40), name="mine").save("sets/mine.npz")
-    chosen = options.TrainData(dataset="sets/mine.npz", validation=0)
-    _, about, path = prepare(options.Network(), chosen, options.Training(), options.Machine())
+    chosen = shared_options.TrainData(dataset="sets/mine.npz", validation=0)
+    _, about, path = prepare(shared_options.Network(), chosen, shared_options.Training(), shared_options.Machine())
     assert (about["dataset"], path.name) == (str(work / "sets" / "mine.npz"), "goupy2024_ncg_mine")
     known = Trained.read(RUN)
     dataclasses.replace(known, settings=about).save(f"{RUN}/weights.npz")

@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_trainer import SHALLOW
 
 from snnjax import InputError, LinearSVM, Network, Settings, Sweep, Trainer, TrainState, data, stage
-from snnjax.app import console, options
+from snnjax.app import console, shared_options
 from snnjax.app.commands import train
 from snnjax.app.commands.sweep import table
 from snnjax.app.tracking import FOLDER
@@ -141,10 +141,10 @@ def test_the_test_images_have_no_influence(spec):
 
 
 def test_the_command_holds_out_a_tenth_of_the_images_before_it_makes_copies():
-    network = options.Network(model=f"{tiny.__file__}:plain")
+    network = shared_options.Network(model=f"{tiny.__file__}:plain")
     for choices, counts in (({}, (36, 4)), (dict(validation=0.5), (20, 20)), (dict(augment=True), (72, 4))):
-        chosen = options.TrainData(train_images=40, **choices)
-        images = train.prepare(network, chosen, options.Epochs(), options.Machine())[0].data
+        chosen = shared_options.TrainData(train_images=40, **choices)
+        images = train.prepare(network, chosen, shared_options.Epochs(), shared_options.Machine())[0].data
         assert (len(images.train_images), len(images.validation_images)) == counts, choices
 
 

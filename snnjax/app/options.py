@@ -1,182 +1,27 @@
-"""The options of every command, as data: `snnjax.app.main` reads them, `snnjax.app.commands` hold the work.
+"""The options of each command, as data: `snnjax.app.main` reads them, `snnjax.app.commands` hold the work.
 
-Those that several commands share come first, a class for each kind, so that each has one name and meaning. Nothing
-heavy is imported, so that `--help` answers at once.
+Nothing heavy is imported, so that `--help` answers at once.
 """
 
 import dataclasses
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from tyro.conf import DisallowNone, Positional, arg
+from tyro.conf import DisallowNone, Positional
 
-from snnjax.app.names import ENCODERS, MODELS, NAMES
-from snnjax.core.defaults import EPOCHS_OF_FEW, FEW, SHOWN
-
-EPOCHS = (
-    f"the network's own; those of published networks are {EPOCHS_OF_FEW} of the last, with fewer than {FEW:,} labelled "
-    f"images, and before it enough to show each layer {SHOWN:,}, if there are fewer than {FEW:,} images in all"
+from snnjax.app.shared_options import (
+    Epochs,
+    Imports,
+    Machine,
+    Network,
+    OfRun,
+    Run,
+    SplitData,
+    TrainData,
+    Training,
+    option,
 )
-
-
-def option(metavar: str, default: str | None = None, **rest: Any) -> Any:
-    """An option in the help: the name of its value, and the default in words where it depends on others."""
-    return arg(metavar=metavar, help_behavior_hint=f"(default: {default})" if default else default, **rest)
-
-
-@dataclasses.dataclass(frozen=True)
-class Imports:
-    """Custom components."""
-
-    modules: Annotated[tuple[str, ...], option("FILE.py ...", "none", name="import")] = ()
-    """Python files, or modules by name, to import first: files that define custom rules and other custom parts"""
-
-
-@dataclasses.dataclass(frozen=True)
-class Network(Imports):
-    """What to train."""
-
-    model: Annotated[
-        str,
-        option(
-            "NAME", help=f"one of {', '.join(MODELS)}; or FILE.py:NAME, a custom network or a function that returns one"
-        ),
-    ] = "goupy2024_ncg"
-    encoder: Annotated[
-        str | None,
-        option(
-            "NAME",
-            "the network's own, or that of the data",
-            help=f"from images to latencies: one of {', '.join(ENCODERS)}; or FILE.py:NAME, a custom encoder",
-        ),
-    ] = None
-    time_steps: Annotated[int | None, option("T", "those of the network or its encoder")] = None
-    """time steps of the latencies, up to 255 on compiled kernels"""
-
-
-@dataclasses.dataclass(frozen=True)
-class TestData:
-    """What to test on: by default what the network was trained on."""
-
-    __test__ = False  # no test of pytest's
-
-    dataset: Annotated[
-        str | None,
-        option("NAME", "that of the training", help=NAMES),
-    ] = None
-    data_dir: Annotated[Path | None, option("DIR", "the cache folder, downloaded if need be")] = None
-    """folder of the set's files; for `--dataset folder`, the folder or .zip file of pictures"""
-    test_images: Annotated[int | None, option("N", "as in the training; all of another data set")] = None
-    """use only N test images, of all classes alike"""
-
-
-@dataclasses.dataclass(frozen=True)
-class Data(TestData):
-    """What to learn."""
-
-    dataset: Annotated[str, option("NAME", help=NAMES)] = "digits"
-    size: Annotated[tuple[int, ...], option("PIXELS", "their own, 32 if they differ")] = ()
-    """height and width of pictures (`--dataset folder`) or recordings, one number or two"""
-    colour: Annotated[DisallowNone[bool | None], option("", "as most pictures")] = None
-    """read pictures (`--dataset folder`) in colour; networks made for grey images learn less from it"""
-    group: Annotated[str | None, option("REGEX", "none")] = None
-    """what of a picture's file name, without folders, names the object or person that it shows, as "obj\\d+": pictures
-    with the same text there, of whichever classes, are all for training, all held out, or all for testing"""
-    train_images: Annotated[int | None, option("N", "all")] = None
-    """use only N training images, of all classes alike: the first ones of each"""
-    test_images: Annotated[int | None, option("N", "all")] = None
-    """use only N test images, of all classes alike: the first ones of each"""
-
-
-@dataclasses.dataclass(frozen=True)
-class SplitData(Data):
-    """What to learn."""
-
-    validation: Annotated[float, option("SHARE")] = 0.1
-    """share of the training images to hold out, the same whatever the seed: they choose the best epoch, and when to
-    stop; the test images are used only once, at the end. 0: none, the test images choose, which flatters"""
-    labels: Annotated[int | None, option("N", "all")] = None
-    """use the labels of only N training images, of all classes alike: the first ones of each; layers that learn without
-    labels learn from all images that are not held out"""
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainData(SplitData):
-    """What to learn."""
-
-    draw: bool = False
-    """draw the images of --train_images, or of --labels, by --seed, instead of the first ones"""
-    augment: bool = False
-    """add copies of the training images, rotated by up to 30 degrees and mirrored"""
-    ratio: Annotated[float, option("SHARE")] = 1.0
-    """share of the training images to use; with --augment, share of them to copy"""
-
-
-@dataclasses.dataclass(frozen=True)
-class Epochs:
-    """How long."""
-
-    epochs: Annotated[tuple[int, ...], option("N ...", EPOCHS)] = ()
-    """epochs of each stage, the supervised ones last"""
-    batch_size: Annotated[int | None, option("N", "1000; 100 on few images")] = None
-    """images after which the rates of supervised learners adapt"""
-    shuffle: Annotated[DisallowNone[bool | None], option("", "the network's own")] = None
-    """show the images in a new order each epoch"""
-    mirror: bool = False
-    """show each image mirrored left-right or not, at random, in each epoch; takes twice the memory"""
-
-
-@dataclasses.dataclass(frozen=True)
-class Training(Epochs):
-    """How to train."""
-
-    patience: Annotated[int | None, option("N", "the network's own, or 5; 0 on few images")] = None
-    """stop when the best epoch, the last among equals, is older than N epochs; 0: never"""
-    seed: Annotated[int, option("N")] = 0
-    """of the initial weights, --shuffle, --mirror, --draw, --ratio and --augment, from 0 to 2^64 - 1"""
-    update_batch: Annotated[int, option("N")] = 1
-    """images whose winners are found with the same weights, before any update"""
-    start: Annotated[Path | None, option("RUN", "none", name="from")] = None
-    """run folder, its weights.npz, or pretrained:NAME: its encoder and its layers that learned without labels are taken
-    as they are, and only the others learn"""
-
-
-@dataclasses.dataclass(frozen=True)
-class Device:
-    """Where to run."""
-
-    device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
-    """auto prefers an accelerator"""
-
-
-@dataclasses.dataclass(frozen=True)
-class Machine(Device):
-    """Where to run."""
-
-    kernels: Literal["auto", "xla", "native"] = "auto"
-    """native: compiled by a C++ compiler for a CPU, several times faster; auto takes them where they can be had"""
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """What to keep."""
-
-    out: Annotated[Path | None, option("DIR", "runs/MODEL_DATASET")] = None
-    """run folder"""
-    resume: bool = False
-    """go on with the run in the folder where it stopped"""
-    tensorboard: bool = False
-    """write event files for TensorBoard into the run folder; needs tensorboardX"""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class OfRun:
-    """Options of commands that use a trained network."""
-
-    data: TestData = field(default_factory=TestData)
-    parts: Imports = field(default_factory=Imports)
-    machine: Device = field(default_factory=Device)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from snnjax import NETWORKS, Images, InputError, Network, data
-from snnjax.app import options
+from snnjax.app import shared_options
 from snnjax.core import devices
 from snnjax.core.errors import nearest, unknown
 from snnjax.data import Dataset
@@ -147,7 +147,7 @@ def load_options(source: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def source(network: options.Network, chosen: options.Data) -> dict[str, Any]:
+def source(network: shared_options.Network, chosen: shared_options.Data) -> dict[str, Any]:
     """The origin of a run's network and data, by which other commands find them from any folder."""
     name = chosen.dataset
     folder = chosen.data_dir
@@ -201,7 +201,7 @@ def name_of(encoder: Any) -> str:
     return type(encoder).__name__
 
 
-def network(chosen: options.Network, images: Dataset) -> Network:
+def network(chosen: shared_options.Network, images: Dataset) -> Network:
     """A published network by its name, or the user's as FILE.py:NAME, for the images of a data set."""
     check_least(chosen, time_steps=1)
     encoder = None if chosen.encoder is None else named("encoder", chosen.encoder, ENCODERS)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from snnjax import InputError, data
-from snnjax.app import console, options, parts
+from snnjax.app import console, parts, shared_options
 from snnjax.core.errors import printable
 from snnjax.data import Dataset
 from snnjax.data.pictures import MNIST
@@ -25,7 +25,7 @@ class Tested(NamedTuple):
     of_run: bool  # whether they are the run's test images, or the first of them
 
 
-def prepare(chosen: options.OfRun, trained: Trained, run: Path) -> Tested:
+def prepare(chosen: shared_options.OfRun, trained: Trained, run: Path) -> Tested:
     """The images to test a run's network on; prints the notes on them. Raises as `load` and `Trained.check_data`."""
     tested = load(chosen.data, trained.settings, trained.image_shape, run)
     trained.check_data(tested.images)
@@ -34,7 +34,7 @@ def prepare(chosen: options.OfRun, trained: Trained, run: Path) -> Tested:
     return tested
 
 
-def load(chosen: options.TestData, settings: Json, shape: tuple[int, ...], run: Path | str) -> Tested:
+def load(chosen: shared_options.TestData, settings: Json, shape: tuple[int, ...], run: Path | str) -> Tested:
     """The test images that options name, or the ones in a run's `settings` where they name none.
 
     Where the data of the run lie is printed. Pictures and recordings become images of `shape`, (H, W, ...). The data

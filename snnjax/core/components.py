@@ -21,6 +21,7 @@ from snnjax.core.errors import InputError, no_integer, wrong_type
 T = TypeVar("T")
 
 TYPES: dict[str, type] = {}
+"""All components by name, custom ones too."""
 MOST_DIFFERENCES = 3  # that a message lists
 
 

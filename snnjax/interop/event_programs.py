@@ -8,8 +8,9 @@ from snnjax.core import checks
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.encoding import Encoder, OnOff, Pixels
 from snnjax.networks.decision import Earliest, Majority
-from snnjax.networks.model import SpikingNetwork, check_fitted
+from snnjax.networks.model import check_fitted
 from snnjax.networks.network import Network
+from snnjax.networks.spiking_network import SpikingNetwork
 
 ENCODERS = Encoder, OnOff, Pixels
 DECISIONS = Earliest, Majority

@@ -15,7 +15,6 @@ from snnjax.networks.joins import Join as Join
 from snnjax.networks.joins import LatestSpike as LatestSpike
 from snnjax.networks.model import Model as Model
 from snnjax.networks.model import Observed as Observed
-from snnjax.networks.model import SpikingNetwork as SpikingNetwork
 from snnjax.networks.mozafari2018_objects import mozafari2018_objects
 from snnjax.networks.network import Network as Network
 from snnjax.networks.published import (
@@ -31,6 +30,7 @@ from snnjax.networks.published import (
 )
 from snnjax.networks.quantisation import quantise as quantise
 from snnjax.networks.softhebb import goupy2024_softhebb, softhebb_narrow
+from snnjax.networks.spiking_network import SpikingNetwork as SpikingNetwork
 from snnjax.networks.stage import Input as Input
 from snnjax.networks.stage import Stage as Stage
 from snnjax.networks.stage import stage as stage

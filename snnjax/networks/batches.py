@@ -69,9 +69,8 @@ def decide_batch(
 def only_firing_matters(network: Network, monotone: bool) -> bool:
     """Whether the decision asks only who fires, in stages each of which reads the one before as it is.
 
-    `monotone`: whether all layers before the last stage are.
-
-    Then all neurons may fire at the last step, which takes 1/T of the work.
+    Then neurons may all fire at the last step, which takes 1/T of the work. `monotone`: whether all layers before the
+    last stage are.
     """
     graph = network.graph
     numbers = range(len(network.stages))

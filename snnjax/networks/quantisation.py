@@ -8,7 +8,7 @@ import numpy as np
 from snnjax.core import checks
 from snnjax.core.errors import InputError
 from snnjax.layers.conv import Conv
-from snnjax.networks.model import SpikingNetwork
+from snnjax.networks.spiking_network import SpikingNetwork
 
 MOST_BITS = 8
 _HIGHEST = 2.0**53  # threshold: no sum of weights is as large

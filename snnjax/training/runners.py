@@ -37,8 +37,9 @@ def runner_of(job: Job, phase: Phase, states: Sequence[TrainState], inputs: Any)
             layer = model.layers[name]
             layers[name] = layer.packed(fast.kernels if fast else _kernels(job, layer, phase))
         learners, tally = learners_at_start(job, state, index)
-        learned = with_leaves(learners, state.learning), with_leaves(tally, state.learning, "tally")
-        carries.append(Carry(layers, *learned))
+        learners = with_leaves(learners, state.learning)
+        tally = with_leaves(tally, state.learning, "tally")
+        carries.append(Carry(layers, learners, tally))
     others = [_without_weights(model, phase.layers) for model in models]
     shown = count_of(inputs) // (1 + job.settings.mirror)
     order = functools.partial(shown_order, job.settings, job.seeds, job.plan.index(phase), shown)

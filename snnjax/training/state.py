@@ -12,7 +12,7 @@ from snnjax.core.components import leaves, with_leaves
 from snnjax.core.errors import InputError, shown, wrong_type
 from snnjax.core.metrics import tested_part
 from snnjax.data import Dataset
-from snnjax.kernels import native
+from snnjax.kernels import native as compiled
 from snnjax.layers.conv import Conv
 from snnjax.learners import Diagnosis
 from snnjax.networks import Images, Network
@@ -65,19 +65,22 @@ class Settings:
                 raise wrong_type(name, "True or False", value)
 
     @classmethod
-    def of(cls, network: Network, data: Dataset) -> "Settings":
+    def of(cls, network: Network, data: Dataset, *, native: bool | None = None) -> "Settings":
         """The defaults for a network on a data set: the network's own, where it has any.
 
         Epochs that it lacks are one of each stage that learns without labels and ten supervised ones; more where few
         images have labels: see `Images.epochs`. Then rates adapt after 100 images, and training never stops early.
+        Compiled kernels are used where they can be had, unless `native` says otherwise.
         """
+        if native is None:
+            native = not compiled.unavailable(network.time_steps)
         images = Images.of(data)
         patience = 0 if images.few else cls.patience
         return cls(
             network.epochs or _default_epochs(network, images),
             batch_size=100 if images.few else cls.batch_size,
             patience=patience if network.patience is None else network.patience,
-            native=not native.unavailable(network.time_steps),
+            native=native,
             shuffle=network.shuffle,
         )
 

@@ -113,11 +113,13 @@ def prepare(chosen: options.Sweep) -> tuple[Sweep, dict[str, Any], Path]:
     parts.check_least(chosen, seeds=1, at_once=1, workers=1, alone=0)
     varied = variants(chosen)
     what = chosen.network, chosen.data, chosen.training, chosen.machine
-    trainer, about, path = train.prepare(*what, chosen.out, "sweep_")
+    prepared = train.prepare(*what, chosen.out, "sweep_")
+    trainer = prepared.trainer
     if trainer.plan[-1].epochs < 1:
         raise InputError(f"`epochs` must end with at least 1 supervised epoch, got {trainer.settings.epochs}")
     settings = dataclasses.replace(trainer.settings, patience=0)
-    return Sweep(trainer.network, trainer.data, settings, varied, at_once=chosen.at_once), about, path
+    sweep = Sweep(trainer.network, trainer.data, settings, varied, at_once=chosen.at_once)
+    return sweep, prepared.about, prepared.path
 
 
 def train_alone(sweep: Sweep, index: int, record: dict[str, Any]) -> None:

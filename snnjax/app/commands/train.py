@@ -5,10 +5,10 @@ import dataclasses
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from snnjax import InputError, Network, Settings, Trainer, load
-from snnjax.app import console, options, parts
+from snnjax.app import console, options, parts, shared_options
 from snnjax.app.main import COMMAND
 from snnjax.app.report import draw_run
 from snnjax.app.tracking import Tracker
@@ -18,21 +18,40 @@ from snnjax.runs.pretrained import PREFIX
 from snnjax.runs.run_folder import RunFolder
 
 
+class Prepared(NamedTuple):
+    """What a run needs.
+
+    Attributes:
+      trainer: of its network, on its data.
+      about: the options that are stored with its results.
+      path: its folder.
+    """
+
+    trainer: Trainer
+    about: dict[str, Any]
+    path: Path
+
+
 def prepare(
-    network: options.Network,
-    data: options.Data,
-    training: options.Epochs,
-    machine: options.Machine,
+    network: shared_options.Network,
+    data: shared_options.Data,
+    training: shared_options.Epochs,
+    machine: shared_options.Machine,
     path: Path | None = None,
     kind: str = "",
     start: Path | None = None,
-) -> tuple[Trainer, dict[str, Any], Path]:
-    """The trainer of a run, the options that are stored with its results, and its folder, `path` if given.
+) -> Prepared:
+    """What a run with these options needs; its folder is `path` if given, or else named by `kind`, network and data.
 
-    Otherwise `kind`, network and data name the folder. `start` is the run whose layers are taken.
+    `start` is the run whose layers are taken.
     """
     parts.import_all(network.modules)
-    images, about = _images(network, data, seed=getattr(training, "seed", 0))
+    _check_numbers(data)
+    images = parts.note_fewer(parts.load(vars(data)), train=data.train_images, test=data.test_images)
+    about = _source(network, data, images)
+    images = _note_fewer_labels(images, about)
+    seed = getattr(training, "seed", 0)
+    images = parts.learned(images, about | dict(test_images=data.test_images, seed=seed))
     spec = parts.network(network, images)
     path = path or Path("runs") / f"{kind}{spec.name}_{images.name}"
     settings = _settings(spec, images, training, parts.use_native(machine.kernels, spec.time_steps, path))
@@ -44,46 +63,56 @@ def prepare(
     about["encoder"] = network.encoder or parts.name_of(trainer.network.encoder)
     about["time_steps"] = trainer.network.time_steps
     about["background"] = background(images.train_images)
-    return trainer, about, path
+    return Prepared(trainer, about, path)
 
 
-def _images(network: options.Network, data: options.Data, seed: int) -> tuple[Dataset, dict[str, Any]]:
-    """The images of a run, with notes on those that are missing, and the options by which they are found again."""
+def _check_numbers(data: shared_options.Data) -> None:
+    """Raises InputError where numbers of images are below 1, or images are to be drawn and no number says how many."""
     parts.check_least(data, train_images=1, test_images=1)
-    labels = data.labels if isinstance(data, options.SplitData) else None
-    draws = isinstance(data, options.TrainData) and data.draw
-    if draws and data.train_images is None and labels is None:
+    if not (isinstance(data, shared_options.TrainData) and data.draw):
+        return
+    if data.train_images is None and data.labels is None:
         wanted = "the images of `train_images` or of `labels` (--train_images, --labels)"
         raise InputError(f"`draw` draws {wanted}: name their number")
-    images = parts.note_fewer(parts.load(vars(data)), train=data.train_images, test=data.test_images)
-    there = len(images.train_images)
-    taken = min(data.train_images or there, there)
-    if labels is not None and labels > taken:
-        images = parts.noted(images, f"--labels {labels}: there are only {taken:,} training images")
+
+
+def _source(network: shared_options.Network, data: shared_options.Data, images: Dataset) -> dict[str, Any]:
+    """The options by which a run's network and its share of the images are found again."""
     shares = ("labels", "validation", "draw", "augment", "ratio")
-    about = parts.source(network, data) | dict(images_taken=taken)
-    about |= {name: vars(data)[name] for name in shares if name in vars(data)}
-    return parts.learned(images, about | dict(test_images=data.test_images, seed=seed)), about
+    there = len(images.train_images)
+    about = parts.source(network, data)
+    about["images_taken"] = min(data.train_images or there, there)
+    return about | {name: vars(data)[name] for name in shares if name in vars(data)}
 
 
-def _settings(network: Network, images: Dataset, training: options.Epochs, native: bool) -> Settings:
+def _note_fewer_labels(images: Dataset, about: dict[str, Any]) -> Dataset:
+    """The images with a note where fewer are taken than are to keep their labels."""
+    labels = about.get("labels") or 0
+    taken = about["images_taken"]
+    if labels <= taken:
+        return images
+    return parts.noted(images, f"--labels {labels}: there are only {taken:,} training images")
+
+
+def _settings(network: Network, images: Dataset, training: shared_options.Epochs, native: bool) -> Settings:
     """The settings of a run: the options that are given, and the defaults."""
-    settings = Settings.of(network, images)
+    settings = Settings.of(network, images, native=native)
     options_of_settings = {name: value for name, value in vars(training).items() if name in vars(settings)}
     given = {name: value for name, value in options_of_settings.items() if value not in (None, ())}
-    return dataclasses.replace(settings, native=native, **given)
+    return dataclasses.replace(settings, **given)
 
 
 def train(chosen: options.Train) -> dict[str, Any]:
     """Trains to the end and leaves a run folder; returns its results.json. A finished run is only read."""
     begin = time.perf_counter()
     what = chosen.network, chosen.data, chosen.training, chosen.machine
-    trainer, about, path = prepare(*what, chosen.run.out, start=chosen.training.start)
-    with RunFolder(
-        path, trainer, resume=chosen.run.resume, about=about, command=COMMAND.get(), draw=draw_run
-    ) as folder:
+    run = prepare(*what, chosen.run.out, start=chosen.training.start)
+    trainer = run.trainer
+    resume = chosen.run.resume
+    command = COMMAND.get()
+    with RunFolder(run.path, trainer, resume=resume, about=run.about, command=command, draw=draw_run) as folder:
         folder.since = begin  # reading the data takes time too
-        if chosen.run.resume and not folder.state:
+        if resume and not folder.state:
             folder.notes.append("it holds no run yet: one begins")
         state = folder.start()
         console.header(folder)
@@ -95,7 +124,7 @@ def train(chosen: options.Train) -> dict[str, Any]:
                         save = stack.enter_context(Tracker(folder, state)).save
                     folder.finish(trainer.run(state, save))
             except OSError as error:
-                kept = f"all but the last half minute is kept, continue by --resume once {path} can be written"
+                kept = f"all but the last half minute is kept, continue by --resume once {run.path} can be written"
                 raise OSError(f"{error}; {kept if folder.saved else 'nothing was kept'}") from error
         console.summary(folder)
         return folder.results

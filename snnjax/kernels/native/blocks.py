@@ -86,13 +86,13 @@ def learn_by_stdp(
 
     `rates` are (S, 2) float32, (a+, a-) of each image, `threshold` one number.
     """
-    _, layer = _place(weights, latencies.shape, padding, stride)
+    _check_weights(weights, latencies.shape, padding, stride)
     results = _call(
         "learn_by_stdp",
         (float_array(weights.shape), int_array((len(latencies), k))),
         *(weights, latencies, span, *_limits(threshold, radius), rates, _ends(bounds)),
         replaced=1,
-        layer=layer,
+        layer=_setting(padding, stride),
         steps=_steps(time_steps),
         stabiliser=bool(stabiliser),
     )
@@ -114,13 +114,13 @@ def learn_by_reward(
     Of an image with label -1 nothing is learned. `kept` is (F,) bool, the features that may win, or None for all.
     """
     weights = layer.weights
-    _, deciding = _place(weights, latencies.shape, layer.padding, layer.stride)
+    _check_weights(weights, latencies.shape, layer.padding, layer.stride)
     results = _call(
         "learn_by_reward",
         (float_array(weights.shape), int_array(labels.shape), int_array(labels.shape)),
         *(weights, latencies, labels, span, *layer.arrays, _open(kept, weights.shape[2])),
         replaced=1,
-        deciding=deciding,
+        deciding=_setting(layer.padding, layer.stride),
         deciding_stabiliser=bool(layer.stabiliser),
         steps=_steps(time_steps),
         classes=classes,
@@ -151,9 +151,9 @@ def learn_deep_by_reward(
     """
     weights = deciding.weights
     before = earlier.weights
-    size, first = _place(before, latencies.shape, earlier.padding, earlier.stride)
+    size = _output_shape(before, latencies.shape, earlier.padding, earlier.stride)
     pooled, pool_numbers = (pool or Pooling()).of(size)
-    _, last = _place(weights, pooled, deciding.padding, deciding.stride)
+    _check_weights(weights, pooled, deciding.padding, deciding.stride)
     per_image = int_array(labels.shape)
     per_winner = int_array((len(labels), winners))
     before, weights, vote, won, feature = _call(
@@ -162,8 +162,8 @@ def learn_deep_by_reward(
         *(before, weights, latencies, labels, span, turns, *_limits(threshold, radius)),
         *(*earlier.arrays, *deciding.arrays, _open(kept, weights.shape[2])),
         replaced=2,
-        earlier=first,
-        deciding=last,
+        earlier=_setting(earlier.padding, earlier.stride),
+        deciding=_setting(deciding.padding, deciding.stride),
         pool=pool_numbers,
         earlier_stabiliser=bool(earlier.stabiliser),
         deciding_stabiliser=bool(deciding.stabiliser),
@@ -187,12 +187,12 @@ def strongest_of_classes(
 
     With `winner_only` it is 0 but for the class of the strongest neuron, in half of the time.
     """
-    _, layer = _place(weights, latencies.shape, padding, stride)
+    _check_weights(weights, latencies.shape, padding, stride)
     return _call(
         "strongest_of_classes",
         float_array((len(latencies), classes)),
         *(weights, latencies),
-        layer=layer,
+        layer=_setting(padding, stride),
         steps=_steps(time_steps),
         classes=classes,
         winner_only=bool(winner_only),
@@ -213,7 +213,8 @@ def who_fires(
 
     They are of the last step, or `time_steps` where silent.
     """
-    size, layer = _place(weights, latencies.shape, padding, stride)
+    size = _output_shape(weights, latencies.shape, padding, stride)
+    layer = _setting(padding, stride)
     pooled, numbers = (pool or Pooling()).of(size)
     result = byte_array((len(latencies), *pooled))
     args = weights, latencies, _one(threshold, jnp.float32)
@@ -226,16 +227,23 @@ def finite(bounds: Bounds) -> bool:
         return bool(np.isfinite(np.float32(bounds[1]) - np.float32(bounds[0])))
 
 
-def _place(
-    weights: jax.Array, shape: tuple[int, ...], padding: Pair, stride: Pair
-) -> tuple[tuple[int, int, int], np.ndarray]:
-    """(F, H', W') of a layer on inputs (..., C, H, W), and the setting of a call; raises where weights do not fit."""
+def _check_weights(weights: jax.Array, shape: tuple[int, ...], padding: Pair, stride: Pair) -> None:
+    """Raises InputError unless weights (kh, kw, F, C) fit inputs (..., C, H, W)."""
+    _output_shape(weights, shape, padding, stride)
+
+
+def _output_shape(weights: jax.Array, shape: tuple[int, ...], padding: Pair, stride: Pair) -> tuple[int, int, int]:
+    """(F, H', W') of a layer on inputs (..., C, H, W); raises InputError where weights (kh, kw, F, C) do not fit."""
     rows, columns, features, channels = weights.shape
     margins = checks.pair("padding", padding, 0)
-    strides = checks.pair("stride", stride, 1)
     size = shape[-2] + 2 * margins[0], shape[-1] + 2 * margins[1]
     checks.fits("latencies", (shape[-3], *size), "weights", (channels, rows, columns))
-    return (features, *output_size(size, (rows, columns), strides)), np.array([*margins, *strides], np.int64)
+    return features, *output_size(size, (rows, columns), checks.pair("stride", stride, 1))
+
+
+def _setting(padding: Pair, stride: Pair) -> np.ndarray:
+    """How a layer lies on its inputs, as the C++ functions take it: padding and strides, (4,) int64."""
+    return np.array([*checks.pair("padding", padding, 0), *checks.pair("stride", stride, 1)], np.int64)
 
 
 def _limits(threshold: Number, radius: Number) -> tuple[jax.Array, jax.Array]:
