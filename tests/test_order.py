@@ -6,6 +6,7 @@ import itertools
 import jax
 import numpy as np
 import pytest
+import tiny
 from tiny import images, labelled, plain, trained
 
 from snnjax import Images
@@ -129,3 +130,10 @@ def test_published_networks_have_more_epochs_on_few_images():
         assert NETWORKS["mozafari2018"](shown_images).epochs == epochs
     assert NETWORKS["resnet2024"](Images(count=1000)).epochs == (10, 10, 10, 0, 0, 100)
     assert NETWORKS["kheradpisheh2018"](Images(count=1000)).epochs == (10, 10)
+
+
+def test_nothing_is_compiled_for_the_kernels_of_xla(monkeypatch):
+    monkeypatch.setattr("snnjax.data.load", lambda *_: LITTLE)
+    monkeypatch.setattr(native, "load", lambda: pytest.fail("compiled"))
+    network = Named(model=f"{tiny.__file__}:plain")
+    assert not train.prepare(network, Data(), Epochs(), Machine(kernels="xla")).trainer.settings.native
