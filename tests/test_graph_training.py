@@ -196,3 +196,14 @@ def test_outputs_that_a_later_stage_reads_are_kept_while_others_learn():
     state = trainer.run(trainer.initial_state())
     images = {record["name"]: record["images"] for record in state.phases}
     assert images["outputs of stage 1"] == len(tiny.images().train_images), "computed once"
+
+
+def test_what_a_stage_reads_joined_is_computed_once_for_all_its_layers():
+    both = stage(SECOND, SECOND, inputs=("stage1", Input("encoder", Pool(4))))
+    last = stage(dataclasses.replace(LAST, kernel=7))
+    trainer = Trainer(
+        Network("both", (6, 28, 28), 10, (stage(FIRST, pool=4), both, last)), tiny.images(), Settings((1, 1, 1))
+    )
+    state = trainer.run(trainer.initial_state())
+    images = {record["name"]: record["images"] for record in state.phases}
+    assert images["inputs of stage 2"] == len(tiny.images().train_images)

@@ -29,7 +29,7 @@ def input_batch(model: Model, known: Known, *, number: int) -> jax.Array:
     (source, *_) = graph.sources(number)
     if graph.plain(number) and source in known.outputs:
         return known.outputs[source]
-    stages, _ = graph.path_to(graph.sources(number), *known)
+    stages = graph.path_to(graph.sources(number), *known).stages
     return _map_images(model, stages, functools.partial(Model.input_of, number=number), known)
 
 
@@ -37,7 +37,7 @@ def output_batch(model: Model, known: Known, *, number: int) -> jax.Array:
     """`Model.output_of` of images, of which (B, ...) are known."""
     if number in known.outputs:
         return known.outputs[number]
-    stages, _ = model.network.graph.path_to({number}, *known)
+    stages = model.network.graph.path_to({number}, *known).stages
     return _map_images(model, stages, functools.partial(Model.output_of, number=number), known)
 
 

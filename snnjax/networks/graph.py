@@ -30,6 +30,18 @@ class Known(NamedTuple):
     inputs: dict[int, Any] = {}  # noqa: RUF012
 
 
+class Path(NamedTuple):
+    """How outputs come of others.
+
+    Attributes:
+      stages: numbers of the stages to compute, from 0.
+      outputs: numbers of the known outputs from which they are computed.
+    """
+
+    stages: set[int]
+    outputs: set[int]
+
+
 class Graph(NamedTuple):
     """The stages of a network, with what they read.
 
@@ -73,7 +85,7 @@ class Graph(NamedTuple):
         """The outputs of latencies, of numbers up to `most`, from which some stages are computed."""
         sources = [output for stage in stages for output in self.sources(stage)]
         latencies = [output for output in range(most + 1) if not self.activities(output)]
-        return tuple(sorted(self.path_to(sources, latencies)[1]))
+        return tuple(sorted(self.path_to(sources, latencies).outputs))
 
     def outputs_entering(self, first: int, last: int) -> tuple[int, ...]:
         """The outputs from which stages `first` to `last` are computed; () if the joined input of `first` is enough."""
@@ -82,12 +94,10 @@ class Graph(NamedTuple):
             return ()
         return self.latencies_for(range(first, last + 1), first)
 
-    def path_to(
-        self, wanted: Collection[int], outputs: Collection[int], inputs: Collection[int] = ()
-    ) -> tuple[set[int], set[int]]:
-        """The stages to compute for the outputs wanted, and the known outputs from which they are computed.
+    def path_to(self, wanted: Collection[int], outputs: Collection[int], inputs: Collection[int] = ()) -> "Path":
+        """The path to the outputs wanted from the known `outputs` and `inputs`, of these numbers.
 
-        Known are the outputs and the inputs of these numbers. Raises InputError where they are not enough.
+        Raises InputError where these are not enough.
         """
         stages: set[int] = set()
         reached = {*wanted}
@@ -99,7 +109,7 @@ class Graph(NamedTuple):
                 reached |= {*self.sources(number - 1)}
         if 0 in reached and 0 not in outputs:
             raise InputError("`known` must have output 0, the encoded image, or else all that is computed from it")
-        return stages, reached & {*outputs}
+        return Path(stages, reached & {*outputs})
 
     def input_shape(self, number: int, outputs: Sequence[Shape], time_steps: int) -> Shape:
         """(C, H, W) of what stage `number` reads, given the shapes of all earlier `outputs`."""

@@ -97,7 +97,7 @@ class Model:
         if number in known.inputs:
             return known.inputs[number]
         sources = self.network.graph.sources(number)
-        stages, _ = self.network.graph.path_to(sources, *known)
+        stages = self.network.graph.path_to(sources, *known).stages
 
         def compute(model: "Model", known: Known) -> jax.Array:
             outputs = model._outputs(stages, known)
@@ -111,7 +111,7 @@ class Model:
         Raises InputError as `input_of`.
         """
         self._check_known(number, len(self.network.stages), known)
-        stages, _ = self.network.graph.path_to({number}, *known)
+        stages = self.network.graph.path_to({number}, *known).stages
         return self._in_blocks(lambda model, known: model._outputs(stages, known)[number], stages, known)
 
     def _outputs(self, stages: set[int], known: Known) -> dict[int, jax.Array]:

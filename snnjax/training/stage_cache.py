@@ -27,10 +27,12 @@ class StageCache:
         self.job = job
         self.network = job.network
         self._kept: dict[str, dict[int, tuple[str, np.ndarray]]] = {}  # by part and number: key and values of outputs
+        self._last_joined: dict[Any, np.ndarray] = {}  # what the present stage reads, joined, by its key
 
     def clear(self, part: str | None = None) -> None:
         """Drops what is kept, of a part or of all."""
         self._kept = {name: kept for name, kept in self._kept.items() if part not in (None, name)}
+        self._last_joined = {}
 
     def inputs(self, phase: Phase, part: str, states: Sequence[TrainState]) -> Any:
         """What enters the layers that learn in a phase, of a part of the images.
@@ -40,6 +42,7 @@ class StageCache:
         `mirror`, where images are learned from, (2N, ...): their mirror images come last.
         """
         first = phase.first
+        self._last_joined = {key: values for key, values in self._last_joined.items() if key[1] == first}
         end = len(self.network.stages) if phase.supervised else phase.end
         last = max(first, end - 1)
         graph = self.network.graph
@@ -54,13 +57,15 @@ class StageCache:
     def _joined(
         self, part: str, states: Sequence[TrainState], outputs: Mapping[int, np.ndarray], stage: int
     ) -> np.ndarray:
-        """What a stage reads, joined."""
+        """What a stage reads, joined; kept for its other phases."""
         graph = self.network.graph
-        _, used = graph.path_to(graph.sources(stage), outputs)
-        known = self._known(outputs, used)
-        values = self._compute(f"inputs of stage {stage + 1}", part, states, input_batch, known, number=stage)
-        self._check_latencies(f"join(...)` of stage {stage + 1}", values)
-        return values
+        key = part, stage, self._key(states, stage)
+        if key not in self._last_joined:
+            known = self._known(outputs, graph.path_to(graph.sources(stage), outputs).outputs)
+            values = self._compute(f"inputs of stage {stage + 1}", part, states, input_batch, known, number=stage)
+            self._check_latencies(f"join(...)` of stage {stage + 1}", values)
+            self._last_joined = {key: values}
+        return self._last_joined[key]
 
     def _check_latencies(self, title: str, latencies: np.ndarray) -> None:
         """Raises InputError where a custom part has returned later steps than there are; `title` ends its name."""
@@ -78,8 +83,8 @@ class StageCache:
         for number in list(kept):
             if number > stage or kept[number][0] != self._key(states, number):
                 del kept[number]
-        stages, used = graph.path_to(wanted, {0, *kept})
-        reached = sorted({*used, *(later + 1 for later in stages)})
+        path = graph.path_to(wanted, {0, *kept})
+        reached = sorted({*path.outputs, *(later + 1 for later in path.stages)})
         missing = [number for number in reached if number not in kept and not graph.activities(number)]
         for index, number in enumerate(missing):
             if number == 0:
@@ -135,8 +140,7 @@ class StageCache:
         self, part: str, states: Sequence[TrainState], outputs: Mapping[int, np.ndarray], number: int
     ) -> np.ndarray:
         """Output `number`, given earlier ones."""
-        _, used = self.network.graph.path_to({number}, outputs)
-        known = self._known(outputs, used)
+        known = self._known(outputs, self.network.graph.path_to({number}, outputs).outputs)
         values = self._compute(f"outputs of stage {number}", part, states, output_batch, known, number=number)
         diagnosed = part != self.job.unsupervised and f"outputs of stage {number}" in states[0].diagnoses
         if part != self.job.data.tested and not diagnosed:
