@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from snnjax import InputError, kernels
+from snnjax.kernels.neurons import at_last_step
 from snnjax.layers.activations import Standardise, Triangle
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.layer import LayerKernels
 from snnjax.layers.layer_kernels import XLA
 from snnjax.layers.pool import Pool
-from snnjax.layers.spiking import Layer, at_last_step
+from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, SoftHebb
 
 T = 15

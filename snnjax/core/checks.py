@@ -287,11 +287,16 @@ def rates(value: Any) -> None:
         raise InputError(f"`rates` must be (a+, a-), of shape (2,), got shape {value.shape}")
 
 
-def convolution(latency_in: Any, weights: Any, *, name: str = "latency", time_steps: int = 0) -> None:
-    """Weights (F, C, kh, kw) that fit over `latency_in` (C, H, W), named `name`."""
+def convolution(
+    latency_in: Any, weights: Any, *, name: str = "latency", time_steps: int = 0, padding: Pair = 0
+) -> tuple[int, int]:
+    """Weights (F, C, kh, kw) that fit over `latency_in` (C, H, W), named `name`; returns rows and columns, padded."""
     latency(name, latency_in, time_steps=time_steps)
     array("weights", weights, "F C kh kw", "floats")
-    fits(name, latency_in.shape, "weights", weights.shape[1:])
+    rows, columns = pair("padding", padding, 0)
+    size = latency_in.shape[1] + 2 * rows, latency_in.shape[2] + 2 * columns
+    fits(name, (len(latency_in), *size), "weights", weights.shape[1:])
+    return size
 
 
 def fits(name: str, shape: Sequence[int], weights: str, kernel: Sequence[int]) -> None:

@@ -25,12 +25,14 @@ class Winners:
       row: (k,) int32.
       column: (k,) int32.
       latency: (k,) integers, the step of the winner's spike.
+      size: rows and columns of positions of the layer, if known.
     """
 
     feature: jax.Array
     row: jax.Array
     column: jax.Array
     latency: jax.Array
+    size: tuple[int, int] | None = dataclasses.field(default=None, metadata=dict(static=True))
 
     @property
     def valid(self) -> jax.Array:
@@ -57,6 +59,9 @@ def check_winners(
         array = getattr(winners, field)
         checks.array(f"{name}.{field}", array, "k", "integers")
         checks.shape(f"{name}.{field}", array, winners.feature.shape, f"`{name}.feature`")
+    if size is not None and winners.size not in (None, size):
+        expected = f"be of a layer with {size[0]}x{size[1]} positions"
+        raise InputError(f"`{name}` must {expected}, got one with {winners.size[0]}x{winners.size[1]}: {write}")
     values = [checks.concrete_values(x) for x in (winners.feature, winners.row, winners.column, winners.latency)]
     if any(x is None for x in values):
         return
@@ -143,7 +148,8 @@ def k_winners(spikes: Spikes | PositionSpikes, *, k: int, radius: Number, time_s
         winner = Winners(jnp.where(earliest < time_steps, won_feature, -1), won_row, won_column, earliest)
         return jnp.where((feature == won_feature) | near, silent, latency), winner
 
-    return lax.scan(take, spikes.latency, length=k)[1]
+    won = lax.scan(take, spikes.latency, length=k)[1]
+    return dataclasses.replace(won, size=(height, width))
 
 
 @checks.kernel("k", "time_steps", "stride")
@@ -189,7 +195,8 @@ def early_winners(
     zeros = jnp.zeros(k, jnp.int32)
     empty = Winners(jnp.full(k, -1, jnp.int32), zeros, zeros, jnp.full(k, time_steps, latency_dtype(time_steps)))
     start = (jnp.int32(first), jnp.ones(height * width, bool), jnp.zeros(len(weights), bool), jnp.int32(0), empty)
-    return lax.while_loop(lambda state: (state[0] < time_steps) & (state[3] < k), advance, start)[-1]
+    won = lax.while_loop(lambda state: (state[0] < time_steps) & (state[3] < k), advance, start)[-1]
+    return dataclasses.replace(won, size=(height, width))
 
 
 _SCORES = 2048

@@ -199,15 +199,19 @@ def _first_crossings(potential_at: Callable[[Any], jax.Array], threshold: Any, t
 def fire_at_last_step(potential: jax.Array, *, time_steps: int) -> Spikes:
     """Neurons without a threshold, of any shape: neurons above 0 at the last step fire there."""
     fired = potential > 0
-    latency = jnp.where(fired, time_steps - 1, time_steps).astype(latency_dtype(time_steps))
-    return Spikes(latency, jnp.where(fired, potential, 0))
+    return Spikes(at_last_step(fired, time_steps), jnp.where(fired, potential, 0))
+
+
+def at_last_step(fired: jax.Array, time_steps: int) -> jax.Array:
+    """Latencies of neurons that fire at the last step if at all: silence where not `fired`, bool of any shape."""
+    return jnp.where(fired, time_steps - 1, time_steps).astype(latency_dtype(time_steps))
 
 
 @checks.kernel("time_steps", "stride")
 def integrate_and_fire(
     latency: jax.Array, weights: jax.Array, *, threshold: Number | None, time_steps: int, stride: Pair = 1
 ) -> Spikes:
-    """`fire(potentials(...))` of a layer, `Spikes` of (F, H', W'), with one step in memory at a time."""
+    """As `kernels.integrate_and_fire`, by XLA."""
     taps, flat, shape = unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
     spikes = _first_crossings(lambda step: product(flat, taps <= jnp.asarray(step, taps.dtype)), threshold, time_steps)
     return jax.tree.map(lambda x: x.reshape(shape), spikes)
@@ -221,7 +225,7 @@ MANY_STEPS = 24
 def latencies(
     latency: jax.Array, weights: jax.Array, *, threshold: Number | None, time_steps: int, stride: Pair = 1
 ) -> jax.Array:
-    """The latencies of `integrate_and_fire`, (F, H', W').
+    """As `kernels.latencies`, by XLA.
 
     With many time steps each position sorts its inputs, and adds up their weights in the order in which they fire: as
     many sums as inputs fire, instead of one for each step. Floats are then added up in another order.
@@ -264,11 +268,7 @@ def timed_spikes(
     stride: Pair = 1,
     fractional: bool = False,
 ) -> Spikes:
-    """`integrate_and_fire`, `Spikes` of (F, H', W') with times, and with the last potentials of silent neurons.
-
-    Times are latency / T, 1 where silent. With `fractional` a spike lies within its step s, where a potential that
-    rises evenly from V(s-1) to V(s) crosses the threshold: (s + (threshold - V(s-1)) / (V(s) - V(s-1))) / T.
-    """
+    """As `kernels.timed_spikes`, by XLA."""
     taps, flat, shape = unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
     checks.threshold(threshold, len(flat))
     limits = jnp.asarray(0.0 if threshold is None else threshold, jnp.float32)

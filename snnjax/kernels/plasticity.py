@@ -16,26 +16,27 @@ from snnjax.core.checks import Bounds, Pair
 from snnjax.kernels.competition import Winners, check_winners
 from snnjax.kernels.spikes import output_size
 
-_PAD = "give the padded `latency`, by `kernels.pad`"
 
-
-def _check_winners(
-    latency: Any, winners: Any, kernel: Pair, stride: Pair, time_steps: int = 0, features: int | None = None
-) -> None:
-    checks.latency("latency", latency, time_steps=time_steps)
+def _check_fields(latency: Any, winners: Any, kernel: Pair, stride: Pair) -> None:
+    checks.latency("latency", latency)
     taken = checks.pair("kernel", kernel, 1)
     checks.window("`kernel`", taken, latency.shape[1:])
     size = output_size(latency.shape[1:], taken, checks.pair("stride", stride, 1))
-    check_winners("winners", winners, size, _PAD, time_steps=time_steps, features=features)
+    check_winners("winners", winners, size, "give the padded `latency`, by `kernels.pad`")
 
 
-def _check_stdp(weights: Any, latency: Any, winners: Any, rates: Any, stride: Pair, time_steps: int, **_: Any) -> None:
-    checks.convolution(latency, weights)
+def check_stdp(
+    weights: Any, latency: Any, winners: Any, rates: Any, stride: Pair, padding: Pair, time_steps: int, **_: Any
+) -> None:
+    """Raises InputError or InputTypeError unless the arguments of `kernels.stdp` fit."""
+    size = checks.convolution(latency, weights, time_steps=time_steps, padding=padding)
     checks.rates(rates)
-    _check_winners(latency, winners, weights.shape[2:], stride, time_steps, features=weights.shape[0])
+    positions = output_size(size, weights.shape[2:], checks.pair("stride", stride, 1))
+    write = "give the `padding` and the `stride` of the layer"
+    check_winners("winners", winners, positions, write, time_steps=time_steps, features=len(weights))
 
 
-@checks.kernel("kernel", "stride", check=_check_winners)
+@checks.kernel("kernel", "stride", check=_check_fields)
 def receptive_fields(latency: jax.Array, winners: Winners, *, kernel: Pair, stride: Pair = 1) -> jax.Array:
     """The inputs of each winner, (k, C, kh, kw) of the padded `latency`; arbitrary for empty places."""
     return patches(latency, jnp.stack([winners.row, winners.column], axis=1), kernel=kernel, stride=stride)
@@ -54,7 +55,7 @@ def patches(latency: jax.Array, positions: jax.Array, *, kernel: Pair, stride: P
     return jax.vmap(patch)(positions)
 
 
-@checks.kernel("stabiliser", "stride", "time_steps", check=_check_stdp)
+@checks.kernel("stabiliser", "stride", "time_steps")
 def stdp(
     weights: jax.Array,
     latency: jax.Array,
@@ -66,18 +67,7 @@ def stdp(
     stabiliser: bool = True,
     stride: Pair = 1,
 ) -> jax.Array:
-    """The weights after one STDP update: each winner moves its feature's weights towards the inputs that made it fire.
-
-    A synapse is causal if its input fired at all and no later than the winner: its weight changes by a+, others by a-.
-    If there is any winner, all weights are clipped to the bounds.
-
-    Args:
-      latency: the input of the winners, padding included.
-      winners: `Winners` of (k,), of distinct features.
-      rates: (2,) float, (a+, a-): learning rates of potentiation (LTP) and depression (LTD).
-      bounds: lower and upper bound of a weight, numbers or () float.
-      stabiliser: multiplies each change by (w - lower)(upper - w), so that weights settle at the bounds.
-    """
+    """As `kernels.stdp`, by XLA, of `latency` with the padding."""
     rows = learned_rows(
         weights[winners.feature],
         latency,

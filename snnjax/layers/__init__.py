@@ -1,5 +1,6 @@
 """Layers, spiking or real-valued: their descriptions, pooling, and the kernels that compute them."""
 
+from snnjax.kernels.neurons import at_last_step as at_last_step
 from snnjax.layers.activations import LatencyCode as LatencyCode
 from snnjax.layers.activations import Standardise as Standardise
 from snnjax.layers.activations import Triangle as Triangle
@@ -9,4 +10,3 @@ from snnjax.layers.layer import LayerKernels as LayerKernels
 from snnjax.layers.pool import Pool as Pool
 from snnjax.layers.real import RealLayer as RealLayer
 from snnjax.layers.spiking import Layer as Layer
-from snnjax.layers.spiking import at_last_step as at_last_step

@@ -26,7 +26,7 @@ def _fast_winners(layer: Layer, latency: jax.Array) -> Winners:
     competition = layer.conv.competition
 
     def compete(latency: jax.Array, weights: jax.Array) -> Winners:
-        spikes = kernels.integrate_and_fire(latency, weights, **layer._firing())
+        spikes = neurons.integrate_and_fire(latency, weights, **layer._firing())
         return competition(spikes, time_steps=layer.time_steps)
 
     early = functools.partial(early_winners, k=competition.winners, radius=competition.radius, **layer._firing())

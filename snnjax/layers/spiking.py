@@ -11,7 +11,7 @@ import numpy as np
 from snnjax import kernels
 from snnjax.core import checks
 from snnjax.core.components import static
-from snnjax.kernels import Spikes, Winners, neurons
+from snnjax.kernels import Spikes, Winners, neurons, plasticity
 from snnjax.layers.conv import WTA
 from snnjax.layers.layer import BaseLayer
 from snnjax.layers.pool import Pool, pooled_maps
@@ -51,7 +51,7 @@ class Layer(BaseLayer):
 
     def spikes(self, latency: jax.Array) -> Spikes:
         """`Spikes` of (F, H', W'): latencies, and potentials at the step of the spike."""
-        return kernels.integrate_and_fire(self.padded(latency), self.weights, **self._firing())
+        return neurons.integrate_and_fire(self.padded(latency), self.weights, **self._firing())
 
     def potentials(self, latency: jax.Array) -> jax.Array:
         """Potentials at the last step, (F, H', W') float32; which inputs fire matters, not when."""
@@ -69,7 +69,7 @@ class Layer(BaseLayer):
         """As `responses`, of a monotone layer, but all that fire do so at the last step; input times do not matter."""
         threshold = 0.0 if self.conv.threshold is None else self.conv.threshold
         thresholds = threshold if np.ndim(threshold) == 0 else threshold[:, None, None]  # type: ignore[index]
-        return at_last_step(self.potentials(latency) > thresholds, self.time_steps)
+        return neurons.at_last_step(self.potentials(latency) > thresholds, self.time_steps)
 
     def deciding_spikes(self, latency: jax.Array) -> Spikes:
         """`Spikes` of (F, H', W') of a deciding layer, as the network's `Decision` needs them."""
@@ -84,7 +84,7 @@ class Layer(BaseLayer):
     def spikes_by_step(self, latency: jax.Array, threshold: Any) -> Spikes:
         """`kernels.timed_spikes` as it is defined."""
         firing = self._firing() | dict(threshold=threshold, fractional=self.conv.fractional)
-        return kernels.timed_spikes(self.padded(latency), self.weights, **firing)
+        return neurons.timed_spikes(self.padded(latency), self.weights, **firing)
 
     def winners(self, latency: jax.Array) -> Winners:
         """The neurons that may learn, by the layer's competition: `Winners` of (k,)."""
@@ -103,7 +103,7 @@ class Layer(BaseLayer):
         if self.in_bounds and same_bounds and self.kernels.learn is not None:
             stored = self.kernels.learn(self, latency, winners, rates, bounds=bounds, stabiliser=stabiliser)
             return dataclasses.replace(self, stored=stored)
-        learn = functools.partial(kernels.stdp, time_steps=self.time_steps, stride=self.conv.stride)
+        learn = functools.partial(plasticity.stdp, time_steps=self.time_steps, stride=self.conv.stride)
         padded = self.padded(latency)
         return self.with_weights(learn(self.weights, padded, winners, rates, bounds=bounds, stabiliser=stabiliser))
 
@@ -143,8 +143,3 @@ def _same(bounds: Any, others: Any) -> bool:
         return False
     traced = any(isinstance(bound, jax.core.Tracer) for bound in (*bounds, *others))
     return all(one is other if traced else one == other for one, other in zip(bounds, others, strict=True))
-
-
-def at_last_step(spiked: jax.Array, time_steps: int) -> jax.Array:
-    """Latencies of neurons that fired at all: the last step where `spiked`, silence elsewhere."""
-    return jnp.where(spiked, time_steps - 1, time_steps).astype(kernels.latency_dtype(time_steps))

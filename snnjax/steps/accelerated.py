@@ -13,7 +13,8 @@ from jax.flatten_util import ravel_pytree
 
 from snnjax import kernels
 from snnjax.kernels import Spikes, Winners, plasticity, readout
-from snnjax.layers.spiking import Layer, at_last_step
+from snnjax.kernels.neurons import at_last_step
+from snnjax.layers.spiking import Layer
 from snnjax.learners import SupervisedSTDP
 from snnjax.networks import Model
 from snnjax.networks.decision import decide, majority

@@ -35,8 +35,7 @@ from snnjax.core import checks, devices
 from snnjax.core.checks import Number, Pair
 from snnjax.core.errors import InputError, InputTypeError, wrong_type
 from snnjax.core.files import atomic_write, cache_folder, lock, write_text
-from snnjax.kernels import Winners
-from snnjax.kernels.competition import check_winners
+from snnjax.kernels.competition import Winners, check_winners
 from snnjax.kernels.neurons import Spikes, spike_times
 from snnjax.kernels.spikes import output_size
 
@@ -148,10 +147,14 @@ int_array = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.int32)
 byte_array = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.uint8)
 
 
-def _call(name: str, results: Any, *args: jax.Array, replaced: int = 0, **settings: Any) -> Any:
-    """Calls a kernel; so many of its first results take the place of the first arguments."""
+def _call(name: str, results: Any, *args: jax.Array, replaced: int = 0, batched: bool = False, **settings: Any) -> Any:
+    """Calls a kernel; so many of its first results take the place of the first arguments.
+
+    A `batched` one takes all stimuli of `jax.vmap` in one call, others one after the other.
+    """
     aliases = {index: index for index in range(replaced)}
-    call = jax.ffi.ffi_call(_registered(name), results, vmap_method="sequential", input_output_aliases=aliases)
+    method = "expand_dims" if batched else "sequential"
+    call = jax.ffi.ffi_call(_registered(name), results, vmap_method=method, input_output_aliases=aliases)
     return call(*args, **{key: np.int64(x) if type(x) is int else x for key, x in settings.items()})
 
 
@@ -163,7 +166,7 @@ def _steps(time_steps: int) -> int:
 
 def _layer(
     latency: jax.Array, taps: jax.Array, features: int, time_steps: int, padding: Pair
-) -> tuple[tuple[int, ...], dict[str, Any]]:
+) -> tuple[tuple[int, int, int], dict[str, Any]]:
     """The shape (F, H', W') of the layer's output, and the settings of a call; raises where they do not fit."""
     checks.integer("features", features, 1)
     checks.array("taps", taps, "kh C kw F")
@@ -178,7 +181,8 @@ def _layer(
     kernel = (taps.shape[0], taps.shape[2])
     checks.fits("latency", (channels, *size), "taps", (taps.shape[1], *kernel))
     checks.check_latency_range("latency", latency, time_steps)
-    return (features, *output_size(size, kernel, (1, 1))), dict(steps=_steps(time_steps), above=above, left=left)
+    rows, columns = output_size(size, kernel, (1, 1))
+    return (features, rows, columns), dict(steps=_steps(time_steps), above=above, left=left)
 
 
 def winners(
@@ -193,12 +197,13 @@ def winners(
     padding: Pair = 0,
 ) -> Winners:
     """`kernels.competition.early_winners`: `Winners` of (k,)."""
-    _, settings = _layer(latency, taps, features, time_steps, padding)
+    (_, height, width), settings = _layer(latency, taps, features, time_steps, padding)
     checks.radius(radius)
     places = (checks.integer("k", k, 1),)
     results = [int_array(places)] * 3 + [byte_array(places)]
     limits = _limits(threshold, features), _one(radius, jnp.int32)
-    return Winners(*_call("winners", results, taps, latency, *limits, **settings))
+    feature, row, column, when = _call("winners", results, taps, latency, *limits, batched=True, **settings)
+    return Winners(feature, row, column, when, (height, width))
 
 
 def _limits(threshold: Number, features: int) -> jax.Array:
@@ -235,7 +240,7 @@ def latencies(
     shape, settings = _layer(latency, taps, features, time_steps, padding)
     pooled, numbers = (pool or Pooling()).of(shape)
     limits = _limits(threshold, features)
-    return _call("latencies", byte_array(pooled), taps, latency, limits, **settings, pool=numbers)
+    return _call("latencies", byte_array(pooled), taps, latency, limits, batched=True, **settings, pool=numbers)
 
 
 class Pooling(NamedTuple):
@@ -274,7 +279,7 @@ def timed_spikes(
     shape, settings = _layer(latency, taps, features, time_steps, padding)
     limits = _limits(threshold, features)
     results = byte_array(shape), float_array(shape), float_array(shape)
-    step, potential, before = _call("timed_spikes", results, taps, latency, limits, **settings)
+    step, potential, before = _call("timed_spikes", results, taps, latency, limits, batched=True, **settings)
     fired = step < time_steps
     limit = limits[0] if limits.size == 1 else limits[:features, None, None]
     time = spike_times(step, fired, before, potential, limit, time_steps=int(time_steps), fractional=fractional)
@@ -285,7 +290,7 @@ def final_potentials(spiked: jax.Array, taps: jax.Array, *, features: int, paddi
     """`kernels.neurons.final_potentials` of (C, H, W) bool, (F, H', W') float32."""
     latency = jnp.where(spiked, 0, 1).astype(jnp.uint8)
     shape, settings = _layer(latency, taps, features, 1, padding)
-    return _call("potentials", float_array(shape), taps, latency, **settings)
+    return _call("potentials", float_array(shape), taps, latency, batched=True, **settings)
 
 
 def learn(
@@ -312,11 +317,39 @@ def learn(
     return _call("learn", float_array(taps.shape), *args, replaced=1, stabiliser=bool(stabiliser), **settings)
 
 
+def stdp(
+    weights: jax.Array,
+    latency: jax.Array,
+    won: Winners,
+    rates: jax.Array,
+    *,
+    time_steps: int,
+    bounds: checks.Bounds = (0.0, 1.0),
+    stabiliser: bool = True,
+    stride: Pair = 1,
+    padding: Pair = 0,
+) -> jax.Array:
+    """`kernels.stdp` of weights (F, C, kh, kw) float32, with any stride."""
+    layer = np.array([*checks.pair("padding", padding, 0), *checks.pair("stride", stride, 1)], np.int64)
+    integers = [x.astype(jnp.int32) for x in (won.feature, won.row, won.column, won.latency)]
+    args = weights, latency, *integers, rates.astype(jnp.float32), _ends(bounds)
+    return _call(
+        "stdp",
+        float_array(weights.shape),
+        *args,
+        batched=True,
+        layer=layer,
+        steps=_steps(time_steps),
+        stabiliser=bool(stabiliser),
+    )
+
+
 def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
     """`encoding.rank_order`: (...) float intensities, none negative, to (...) uint8 latencies, T where silent."""
     checks.array("intensities", intensities, None, "floats")
     floats = intensities.astype(jnp.float32)
-    return _call("rank_order", byte_array(floats.shape), floats, steps=_steps(time_steps))
+    settings = dict(steps=_steps(time_steps), rank=floats.ndim)
+    return _call("rank_order", byte_array(floats.shape), floats, batched=True, **settings)
 
 
 def neighbourhood_sums(maps: jax.Array, radius: int, *, bits: int, parts: int) -> jax.Array:
@@ -325,4 +358,5 @@ def neighbourhood_sums(maps: jax.Array, radius: int, *, bits: int, parts: int) -
     Maps are split into `parts` of so many bits, each of which has exact sums, so that they are XLA's, bit for bit.
     """
     reach = min(radius, max(maps.shape[1:]))
-    return _call("neighbourhood_sums", float_array(maps.shape), maps, radius=reach, bits=bits, parts=parts)
+    settings = dict(radius=reach, bits=bits, parts=parts)
+    return _call("neighbourhood_sums", float_array(maps.shape), maps, batched=True, **settings)

@@ -3,7 +3,7 @@
 // Values are split into parts of few bits, as `kernels.exact` does it. The sums of a part are exact in any order; the
 // parts are added up in the order of `exact.add`. So results are the same as XLA's, bit for bit.
 
-#include "common.h"
+#include "batch.h"
 
 namespace {
 
@@ -23,7 +23,7 @@ float largest_absolute(const float* values, int64_t count) {
 // `exact.split` of an array: its values are the sums of `count` parts, integers times a unit each.
 class Parts {
  public:
-  Parts(const Floats& array, const ffi::Dictionary& settings)
+  Parts(const FloatPart& array, const ffi::Dictionary& settings)
       : count(number(settings, "parts")), size_(array.element_count()), bits_(number(settings, "bits")) {
     const float* values = array.typed_data();
     float* out = kept<0, float>((count + 1) * size_ + 2 * kLanes);
@@ -82,22 +82,27 @@ void add_columns(const int32_t* columns, int64_t width, int64_t radius, float un
 }
 
 // The sums of the zero-padded square neighbourhoods of maps (C, H, W), channel by channel.
-ffi::Error neighbourhood_sums(Floats maps, ffi::Dictionary settings, ffi::Result<Floats> sums) {
+void add_neighbours(const FloatPart& maps, const ffi::Dictionary& settings, const FloatPart& sums) {
   const int64_t channels = maps.dimensions()[0], height = maps.dimensions()[1], width = maps.dimensions()[2];
   const int64_t radius = number(settings, "radius"), stride = filled_up(width);
   const Parts values(maps, settings);
   int32_t* columns = kept<3, int32_t>(height * stride);
   uint32_t* until = kept<4, uint32_t>(width + 2 * radius + 1);
-  std::fill_n(sums->typed_data(), sums->element_count(), 0.0f);
+  std::fill_n(sums.data, sums.element_count(), 0.0f);
   for (int64_t part = values.count - 1; part >= 0; --part) {
     const float unit = values.unit(part);
     for (int64_t plane = 0; plane < channels * height * width; plane += height * width) {
       sum_columns(values.integers(part) + plane, height, width, radius, stride, columns);
-      float* row = sums->typed_data() + plane;
+      float* row = sums.data + plane;
       for (int64_t y = 0; y < height; ++y, row += width)
         add_columns(columns + y * stride, width, radius, unit, until, row);
     }
   }
+}
+
+ffi::Error neighbourhood_sums(Threads threads, Floats maps, ffi::Dictionary settings, ffi::Result<Floats> sums) {
+  const Batch batch(sums, 3);
+  batch.each(threads, [&](int64_t i) { add_neighbours(batch.part(maps, 3, i), settings, batch.part(*sums, 3, i)); });
   return ffi::Error::Success();
 }
 

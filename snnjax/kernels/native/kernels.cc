@@ -7,7 +7,7 @@
 #include <array>
 #include <tuple>
 
-#include "common.h"
+#include "batch.h"
 
 namespace {
 
@@ -15,8 +15,8 @@ namespace {
 struct EventLayer {
   enum : uint8_t { kQuiet, kTouched, kDead };
 
-  const Floats& taps;
-  const Bytes& inputs;
+  const FloatPart taps;
+  const BytePart inputs;
   const ffi::Dictionary& settings;
   const float* weights = taps.typed_data();
   const uint8_t* latency = inputs.typed_data();
@@ -75,7 +75,7 @@ struct EventLayer {
 
 // One threshold for all features, or one for each, for the zeros that fill up F infinity.
 struct Limits {
-  const Floats& thresholds;
+  const FloatPart thresholds;
   const float* values = thresholds.typed_data();
   int64_t count = thresholds.element_count();
 
@@ -86,9 +86,9 @@ struct Limits {
 };
 
 // Fire, pointwise inhibition and k winners, step after step until the winners are known.
-ffi::Error winners(Floats weights, Bytes latency, Floats threshold, Integers radius, ffi::Dictionary settings,
-                   ffi::Result<Integers> feature, ffi::Result<Integers> row, ffi::Result<Integers> column,
-                   ffi::Result<Bytes> when) {
+void find_winners(const FloatPart& weights, const BytePart& latency, const FloatPart& threshold, int64_t inhibition,
+                  const ffi::Dictionary& settings, const IntegerPart& feature, const IntegerPart& row,
+                  const IntegerPart& column, const BytePart& when) {
   static thread_local std::vector<std::tuple<float, int32_t, int32_t>> spikes;  // -potential, feature, position
   static thread_local std::vector<uint8_t> used;
   EventLayer layer{weights, latency, settings};
@@ -98,12 +98,12 @@ ffi::Error winners(Floats weights, Bytes latency, Floats threshold, Integers rad
   const float limit = shared ? limits.values[0] : -std::numeric_limits<float>::infinity();
   float* above = filled<4, float>(shared ? 0 : layer.stride, 0);  // potentials, -infinity where below their thresholds
   used.assign(layer.stride, 0);
-  const int64_t k = feature->element_count(), inhibition = radius.typed_data()[0], steps = number(settings, "steps");
-  int32_t *rows = row->typed_data(), *columns = column->typed_data();
-  std::fill_n(feature->typed_data(), k, -1);
+  const int64_t k = feature.element_count(), steps = number(settings, "steps");
+  int32_t *rows = row.typed_data(), *columns = column.typed_data();
+  std::fill_n(feature.typed_data(), k, -1);
   std::fill_n(rows, k, 0);
   std::fill_n(columns, k, 0);
-  std::fill_n(when->typed_data(), k, steps);
+  std::fill_n(when.typed_data(), k, steps);
   int64_t won = 0;
   for (int64_t step = 0; step < steps && won < k; ++step) {
     layer.advance(step);
@@ -131,18 +131,30 @@ ffi::Error winners(Floats weights, Bytes latency, Floats threshold, Integers rad
         inhibited = std::abs(rows[other] - y) <= inhibition && std::abs(columns[other] - x) <= inhibition;
       if (inhibited) continue;
       used[winner] = 1;
-      feature->typed_data()[won] = winner;
+      feature.typed_data()[won] = winner;
       rows[won] = y;
       columns[won] = x;
-      when->typed_data()[won++] = step;
+      when.typed_data()[won++] = step;
     }
   }
+}
+
+ffi::Error winners(Threads threads, Floats weights, Bytes latency, Floats threshold, Integers radius,
+                   ffi::Dictionary settings, ffi::Result<Integers> feature, ffi::Result<Integers> row,
+                   ffi::Result<Integers> column, ffi::Result<Bytes> when) {
+  const Batch batch(feature, 1);
+  batch.each(threads, [&](int64_t i) {
+    find_winners(batch.part(weights, 4, i), batch.part(latency, 3, i), batch.part(threshold, 1, i),
+                 *batch.part(radius, 1, i).data, settings, batch.part(*feature, 1, i), batch.part(*row, 1, i),
+                 batch.part(*column, 1, i), batch.part(*when, 1, i));
+  });
   return ffi::Error::Success();
 }
 
 // When each neuron first crosses its threshold, its potential then, and before that step; where silent, the last ones.
-ffi::Error timed_spikes(Floats weights, Bytes latency, Floats threshold, ffi::Dictionary settings,
-                        ffi::Result<Bytes> when, ffi::Result<Floats> potential, ffi::Result<Floats> before) {
+void follow(const FloatPart& weights, const BytePart& latency, const FloatPart& threshold,
+            const ffi::Dictionary& settings, const BytePart& when, const FloatPart& potential,
+            const FloatPart& before) {
   EventLayer layer{weights, latency, settings};
   const Limits limits{threshold};
   limits.begin(layer);
@@ -171,18 +183,32 @@ ffi::Error timed_spikes(Floats weights, Bytes latency, Floats threshold, ffi::Di
       }
     }
   }
-  const int64_t features = when->dimensions()[0];
-  turn(first, when->typed_data(), layer.positions, layer.stride, features);
-  turn(latest, potential->typed_data(), layer.positions, layer.stride, features);
-  turn(earlier, before->typed_data(), layer.positions, layer.stride, features);
+  const int64_t features = when.dimensions()[0];
+  turn(first, when.typed_data(), layer.positions, layer.stride, features);
+  turn(latest, potential.typed_data(), layer.positions, layer.stride, features);
+  turn(earlier, before.typed_data(), layer.positions, layer.stride, features);
+}
+
+ffi::Error timed_spikes(Threads threads, Floats weights, Bytes latency, Floats threshold, ffi::Dictionary settings,
+                        ffi::Result<Bytes> when, ffi::Result<Floats> potential, ffi::Result<Floats> before) {
+  const Batch batch(when, 3);
+  batch.each(threads, [&](int64_t i) {
+    follow(batch.part(weights, 4, i), batch.part(latency, 3, i), batch.part(threshold, 1, i), settings,
+           batch.part(*when, 3, i), batch.part(*potential, 3, i), batch.part(*before, 3, i));
+  });
   return ffi::Error::Success();
 }
 
 // The potential of each neuron after the last step.
-ffi::Error potentials(Floats weights, Bytes latency, ffi::Dictionary settings, ffi::Result<Floats> result) {
-  EventLayer layer{weights, latency, settings};
-  for (int64_t step = 0; step < number(settings, "steps"); ++step) layer.advance(step);
-  turn(layer.potential, result->typed_data(), layer.positions, layer.stride, result->dimensions()[0]);
+ffi::Error potentials(Threads threads, Floats weights, Bytes latency, ffi::Dictionary settings,
+                      ffi::Result<Floats> result) {
+  const Batch batch(result, 3);
+  batch.each(threads, [&](int64_t i) {
+    EventLayer layer{batch.part(weights, 4, i), batch.part(latency, 3, i), settings};
+    for (int64_t step = 0; step < number(settings, "steps"); ++step) layer.advance(step);
+    const FloatPart sums = batch.part(*result, 3, i);
+    turn(layer.potential, sums.typed_data(), layer.positions, layer.stride, sums.dimensions()[0]);
+  });
   return ffi::Error::Success();
 }
 
@@ -222,6 +248,51 @@ ffi::Error learn(Floats weights, Bytes latency, Integers feature, Integers row, 
   return ffi::Error::Success();
 }
 
+// Weights (F, C, kh, kw) after the winners of a layer with a stride have learned; all are clipped if any neuron has won.
+void learn_rows(const FloatPart& weights, const BytePart& latency, const IntegerPart& feature, const IntegerPart& row,
+                const IntegerPart& column, const IntegerPart& when, const FloatPart& rates, const FloatPart& bounds,
+                const ffi::Dictionary& settings, const FloatPart& result) {
+  const int64_t channels = weights.dimensions()[1], rows = weights.dimensions()[2], columns = weights.dimensions()[3];
+  const int64_t height = latency.dimensions()[1], width = latency.dimensions()[2], size = weights.element_count();
+  const auto layer = numbers(settings, "layer");  // padding and strides
+  const int32_t steps = number(settings, "steps");
+  const bool stabiliser = flag(settings, "stabiliser");
+  const float gain = rates.data[0], loss = rates.data[1], lower = bounds.data[0], upper = bounds.data[1];
+  const int64_t places = feature.element_count();
+  if (std::all_of(feature.data, feature.data + places, [](int32_t won) { return won < 0; })) {
+    std::copy_n(weights.data, size, result.data);
+    return;
+  }
+  for (int64_t i = 0; i < size; ++i) result.data[i] = std::min(std::max(weights.data[i], lower), upper);
+  for (int64_t place = 0; place < places; ++place) {
+    const int64_t won = feature.data[place];
+    if (won < 0 || won >= weights.dimensions()[0]) continue;
+    const int64_t top = row.data[place] * layer[2] - layer[0], first = column.data[place] * layer[3] - layer[1];
+    const int32_t latest = std::min(when.data[place], steps - 1);
+    const float* from = weights.data + won * channels * rows * columns;
+    float* to = result.data + won * channels * rows * columns;
+    for (int64_t channel = 0; channel < channels; ++channel)
+      for (int64_t y = top; y < top + rows; ++y)
+        for (int64_t x = first; x < first + columns; ++x, ++from, ++to) {
+          const bool inside = y >= 0 && y < height && x >= 0 && x < width;
+          float change = inside && latency.data[(channel * height + y) * width + x] <= latest ? gain : loss;
+          if (stabiliser) change *= (*from - lower) * (upper - *from);
+          *to = std::min(std::max(*from + change, lower), upper);
+        }
+  }
+}
+
+ffi::Error stdp(Threads threads, Floats weights, Bytes latency, Integers feature, Integers row, Integers column,
+                Integers when, Floats rates, Floats bounds, ffi::Dictionary settings, ffi::Result<Floats> result) {
+  const Batch batch(result, 4);
+  batch.each(threads, [&](int64_t i) {
+    learn_rows(batch.part(weights, 4, i), batch.part(latency, 3, i), batch.part(feature, 1, i), batch.part(row, 1, i),
+               batch.part(column, 1, i), batch.part(when, 1, i), batch.part(rates, 1, i), batch.part(bounds, 1, i),
+               settings, batch.part(*result, 4, i));
+  });
+  return ffi::Error::Success();
+}
+
 // Gives the values their latencies, `bin` of them to a step, from `step` to before `last`; the least keys come first.
 void share(uint64_t* first, uint64_t* end, int64_t bin, int64_t step, int64_t last, uint8_t* latency) {
   if (last - step == 1) {
@@ -237,8 +308,8 @@ void share(uint64_t* first, uint64_t* end, int64_t bin, int64_t step, int64_t la
 }
 
 // Intensities to latencies: by value, equal ones in order of flat index.
-ffi::Error rank_order(Floats intensities, ffi::Dictionary settings, ffi::Result<Bytes> result) {
-  const int64_t size = intensities.element_count(), steps = number(settings, "steps");
+void order(const FloatPart& intensities, int64_t steps, const BytePart& result) {
+  const int64_t size = intensities.element_count();
   uint64_t* keys = filled<3, uint64_t>(size, 0);
   int64_t count = 0;
   for (int64_t i = 0; i < size; ++i) {
@@ -247,9 +318,15 @@ ffi::Error rank_order(Floats intensities, ffi::Dictionary settings, ffi::Result<
     count += value > 0;
   }
   const int64_t bin = std::max<int64_t>(1, count / steps), shared = std::min(count, bin * steps);
-  std::memset(result->typed_data(), steps, size);
+  std::memset(result.data, steps, size);
   if (shared < count) std::nth_element(keys, keys + shared, keys + count);
-  share(keys, keys + shared, bin, 0, steps, result->typed_data());
+  share(keys, keys + shared, bin, 0, steps, result.data);
+}
+
+ffi::Error rank_order(Threads threads, Floats intensities, ffi::Dictionary settings, ffi::Result<Bytes> result) {
+  const int64_t rank = number(settings, "rank"), steps = number(settings, "steps");
+  const Batch batch(result, rank);
+  batch.each(threads, [&](int64_t i) { order(batch.part(intensities, rank, i), steps, batch.part(*result, rank, i)); });
   return ffi::Error::Success();
 }
 
@@ -259,4 +336,5 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_winners, winners);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_timed_spikes, timed_spikes);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_potentials, potentials);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_learn, learn);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_stdp, stdp);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_rank_order, rank_order);

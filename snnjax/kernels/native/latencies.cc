@@ -3,7 +3,7 @@
 // The potentials of a position stay in registers, and pooling costs nothing: a pooled neuron fires at the earliest step
 // of its positions. Weights are arranged as in kernels.cc.
 
-#include "common.h"
+#include "batch.h"
 
 namespace {
 
@@ -12,7 +12,7 @@ constexpr int64_t kRegisters = 8;  // blocks of kLanes features that are process
 // For each position the inputs that fire, in order: the tap (r, channel, c) times 256, plus the step.
 class Inputs {
  public:
-  Inputs(const Floats& taps, const Bytes& latency, const ffi::Dictionary& settings) {
+  Inputs(const FloatPart& taps, const BytePart& latency, const ffi::Dictionary& settings) {
     const int64_t rows = taps.dimensions()[0], channels = taps.dimensions()[1], columns = taps.dimensions()[2];
     const int64_t height = latency.dimensions()[1], width = latency.dimensions()[2], steps = number(settings, "steps");
     const int64_t above = number(settings, "above"), left = number(settings, "left");  // padding
@@ -100,7 +100,7 @@ constexpr Fire kFire[] = {fire<1>, fire<2>, fire<3>, fire<4>, fire<5>, fire<6>, 
 
 // The number of inputs below which no sum of weights exceeds the least threshold. Rounding never carries a sum of n
 // weights <= 1 above n.
-int64_t enough_inputs(const Floats& taps, int64_t from, int64_t size, const float* limits) {
+int64_t enough_inputs(const FloatPart& taps, int64_t from, int64_t size, const float* limits) {
   const int64_t stride = taps.dimensions()[3];
   float most = 0, least = std::numeric_limits<float>::infinity();
   for (const float* row = taps.typed_data() + from; row < taps.typed_data() + taps.element_count(); row += stride)
@@ -112,8 +112,8 @@ int64_t enough_inputs(const Floats& taps, int64_t from, int64_t size, const floa
 }
 
 // `kernels.pool` of the latencies of `kernels.integrate_and_fire`; `settings`: the padding and the pooling.
-ffi::Error latencies(Floats weights, Bytes latency, Floats threshold, ffi::Dictionary settings,
-                     ffi::Result<Bytes> result) {
+void find_latencies(const FloatPart& weights, const BytePart& latency, const FloatPart& threshold,
+                    const ffi::Dictionary& settings, const BytePart& result) {
   const int64_t stride = weights.dimensions()[3], blocks = stride / kLanes;
   const Pool pool = pool_of(settings);
   const int64_t cells = pool.height * pool.width;
@@ -124,7 +124,7 @@ ffi::Error latencies(Floats weights, Bytes latency, Floats threshold, ffi::Dicti
   if (threshold.element_count() > 1) std::copy_n(threshold.typed_data(), stride, limits);
   int32_t* when = filled<9, int32_t>(cells * stride, steps);
   for (int64_t cell = 0; cell < cells; ++cell)  // there is no need to wait for features that fill up F
-    std::fill(when + cell * stride + result->dimensions()[0], when + (cell + 1) * stride, 0);
+    std::fill(when + cell * stride + result.dimensions()[0], when + (cell + 1) * stride, 0);
   for (int64_t block = 0; block < blocks; block += at_once) {
     const int64_t count = std::min(at_once, blocks - block), from = block * kLanes;
     const int64_t enough = enough_inputs(weights, from, count * kLanes, limits + from);
@@ -137,7 +137,16 @@ ffi::Error latencies(Floats weights, Bytes latency, Floats threshold, ffi::Dicti
       });
     }
   }
-  turn(when, result->typed_data(), cells, stride, result->dimensions()[0]);
+  turn(when, result.typed_data(), cells, stride, result.dimensions()[0]);
+}
+
+ffi::Error latencies(Threads threads, Floats weights, Bytes latency, Floats threshold, ffi::Dictionary settings,
+                     ffi::Result<Bytes> result) {
+  const Batch batch(result, 3);
+  batch.each(threads, [&](int64_t i) {
+    find_latencies(batch.part(weights, 4, i), batch.part(latency, 3, i), batch.part(threshold, 1, i), settings,
+                   batch.part(*result, 3, i));
+  });
   return ffi::Error::Success();
 }
 

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from snnjax.core.checks import Number
-from snnjax.kernels import Spikes
 from snnjax.kernels.native import _call, _steps, byte_array, float_array, int_array
+from snnjax.kernels.neurons import Spikes
 
 
 class LearnedReadout(NamedTuple):

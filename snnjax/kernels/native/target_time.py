@@ -1,5 +1,7 @@
 """Layers that learn patches with target times, in C++: whole blocks of images in one call."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -40,6 +42,6 @@ def learn(
     limits = _limits(threshold, features)
     results = float_array(taps.shape), float_array(limits.shape), per_patch, per_patch, int_array((1,))
     args = taps, limits, images, corners.astype(jnp.int32), span, numbers, _one(quiet, jnp.int32)
-    counts = dict(steps=_steps(time_steps), features=features, most_quiet=QUIET)
+    counts: dict[str, Any] = dict(steps=_steps(time_steps), features=features, most_quiet=QUIET)
     learned = Patches(*_call("target_time", results, *args, replaced=2, **counts))
     return learned._replace(threshold=learned.threshold[:features], quiet=learned.quiet[0])

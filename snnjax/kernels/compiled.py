@@ -1,0 +1,222 @@
+"""Kernels that on a CPU take a compiled form by themselves; what they compute, XLA's forms define.
+
+The compiled form runs where latencies have at most 255 time steps, weights are float32 and, but for `stdp`, the stride
+is 1. `jax.vmap` over stimuli, networks or both makes one call of it, which all cores share. Derivatives are those of
+XLA's form. Floats are added up in another order than by XLA, which decides near-ties.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from snnjax.core import checks
+from snnjax.core.checks import Bounds, Number, Pair
+from snnjax.core.errors import InputError
+from snnjax.kernels import native, neurons, plasticity
+from snnjax.kernels.competition import Winners, k_winners, strongest_feature
+from snnjax.kernels.neurons import Spikes
+from snnjax.kernels.spikes import pad
+
+SWITCH = "SNNJAX_KERNELS"
+"""The environment variable that, when it is "xla", keeps these kernels from taking their compiled form."""
+
+
+@functools.cache
+def available() -> bool:
+    """Whether kernels take compiled forms: the device is a CPU, there is a C++ compiler, and `SWITCH` allows it."""
+    chosen = os.environ.get(SWITCH, "")
+    if chosen not in ("", "xla"):
+        raise InputError(f"{SWITCH} must be xla, or not be set, got {chosen!r}")
+    return not chosen and not native.unavailable()
+
+
+def _suits(weights: jax.Array, time_steps: int, stride: Pair = 1) -> bool:
+    """Whether the compiled kernels can compute a layer."""
+    plain = checks.pair("stride", stride, 1) == (1, 1) and time_steps <= native.MOST_STEPS
+    return plain and weights.dtype == jnp.float32 and available()
+
+
+def _choose(compiled: Callable[..., Any], xla: Callable[..., Any], *arrays: Any) -> Any:
+    """`compiled` of arrays on a CPU; `xla` elsewhere, and for derivatives."""
+
+    @jax.custom_jvp
+    def call(*arrays: Any) -> Any:
+        return lax.platform_dependent(*arrays, cpu=compiled, default=xla)
+
+    @call.defjvp
+    def _(primals: Any, tangents: Any) -> Any:
+        return jax.jvp(xla, primals, tangents)
+
+    return call(*arrays)
+
+
+def _as_bytes(latency: jax.Array, time_steps: int) -> jax.Array:
+    return jnp.minimum(latency, time_steps).astype(jnp.uint8)
+
+
+def _define(kernel: Callable[..., Any], time_steps: int, padding: Pair, **settings: Any) -> Callable[..., Any]:
+    """XLA's form of a kernel as a function of latencies without padding, weights and thresholds."""
+
+    def xla(latency: jax.Array, weights: jax.Array, threshold: Any) -> Any:
+        padded = pad(latency, padding, time_steps=time_steps)
+        return kernel(padded, weights, threshold=threshold, time_steps=time_steps, **settings)
+
+    return xla
+
+
+@checks.kernel("time_steps", "stride", "padding")
+def integrate_and_fire(
+    latency: jax.Array,
+    weights: jax.Array,
+    *,
+    threshold: Number | None,
+    time_steps: int,
+    stride: Pair = 1,
+    padding: Pair = 0,
+) -> Spikes:
+    """`fire(potentials(...))` of a layer, `Spikes` of (F, H', W'), with one step in memory at a time."""
+    checks.convolution(latency, weights, time_steps=time_steps, padding=padding)
+    xla = _define(neurons.integrate_and_fire, time_steps, padding, stride=stride)
+    sum_up = functools.partial(native.final_potentials, features=len(weights), padding=padding)
+    follow = functools.partial(native.timed_spikes, features=len(weights), padding=padding, time_steps=time_steps)
+
+    def compiled(latency: jax.Array, weights: jax.Array, threshold: Any) -> Spikes:
+        taps = native.arrange(weights)
+        if threshold is None:
+            return neurons.fire_at_last_step(sum_up(latency < time_steps, taps), time_steps=time_steps)
+        spikes = follow(_as_bytes(latency, time_steps), taps, threshold=threshold)
+        return Spikes(spikes.latency, jnp.where(spikes.latency < time_steps, spikes.potential, 0))
+
+    suits = _suits(weights, 1 if threshold is None else time_steps, stride)
+    return _choose(compiled if suits else xla, xla, latency, weights, threshold)
+
+
+@checks.kernel("time_steps", "stride", "padding")
+def latencies(
+    latency: jax.Array,
+    weights: jax.Array,
+    *,
+    threshold: Number | None,
+    time_steps: int,
+    stride: Pair = 1,
+    padding: Pair = 0,
+) -> jax.Array:
+    """The latencies of `integrate_and_fire` alone, (F, H', W') unsigned integers, in less time."""
+    checks.convolution(latency, weights, time_steps=time_steps, padding=padding)
+    xla = _define(neurons.latencies, time_steps, padding, stride=stride)
+    find = functools.partial(native.latencies, features=len(weights), padding=padding, time_steps=time_steps)
+
+    def compiled(latency: jax.Array, weights: jax.Array, threshold: Any) -> jax.Array:
+        return find(_as_bytes(latency, time_steps), native.arrange(weights), threshold=threshold)
+
+    suits = threshold is not None and _suits(weights, time_steps, stride)
+    return _choose(compiled if suits else xla, xla, latency, weights, threshold)
+
+
+@checks.kernel("time_steps", "stride", "padding", "fractional")
+def timed_spikes(
+    latency: jax.Array,
+    weights: jax.Array,
+    *,
+    threshold: Number | None,
+    time_steps: int,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    fractional: bool = False,
+) -> Spikes:
+    """`integrate_and_fire`, `Spikes` of (F, H', W') with times, and with the last potentials of silent neurons.
+
+    Times are latency / T, 1 where silent. With `fractional` a spike lies within its step s, where a potential that
+    rises evenly from V(s-1) to V(s) crosses the threshold: (s + (threshold - V(s-1)) / (V(s) - V(s-1))) / T.
+    """
+    checks.convolution(latency, weights, time_steps=time_steps, padding=padding)
+    xla = _define(neurons.timed_spikes, time_steps, padding, stride=stride, fractional=fractional)
+    follow = functools.partial(native.timed_spikes, features=len(weights), padding=padding, time_steps=time_steps)
+
+    def compiled(latency: jax.Array, weights: jax.Array, threshold: Any) -> Spikes:
+        taps = native.arrange(weights)
+        return follow(_as_bytes(latency, time_steps), taps, threshold=threshold, fractional=fractional)
+
+    suits = threshold is not None and _suits(weights, time_steps, stride)
+    return _choose(compiled if suits else xla, xla, latency, weights, threshold)
+
+
+@checks.kernel("k", "time_steps", "stride", "padding")
+def winners(
+    latency: jax.Array,
+    weights: jax.Array,
+    *,
+    threshold: Number | None,
+    k: int,
+    radius: Number,
+    time_steps: int,
+    stride: Pair = 1,
+    padding: Pair = 0,
+) -> Winners:
+    """The winners of a layer, `Winners` of (k,): `k_winners(strongest_feature(integrate_and_fire(...)))`.
+
+    The compiled form is faster than these three kernels: it ends at the step of the last winner.
+    """
+    checks.convolution(latency, weights, time_steps=time_steps, padding=padding)
+    fire = _define(neurons.integrate_and_fire, time_steps, padding, stride=stride)
+    find = functools.partial(native.winners, features=len(weights), padding=padding, k=k)
+
+    def xla(latency: jax.Array, weights: jax.Array, threshold: Any, radius: Any) -> Winners:
+        strongest = strongest_feature(fire(latency, weights, threshold), time_steps=time_steps)
+        return k_winners(strongest, k=k, radius=radius, time_steps=time_steps)
+
+    def compiled(latency: jax.Array, weights: jax.Array, threshold: Any, radius: Any) -> Winners:
+        taps = native.arrange(weights)
+        if threshold is not None:
+            latency = _as_bytes(latency, time_steps)
+            return find(latency, taps, threshold=threshold, radius=radius, time_steps=time_steps)
+        fired = _as_bytes(latency >= time_steps, 1)
+        won = find(fired, taps, threshold=0.0, radius=radius, time_steps=1)
+        return dataclasses.replace(won, latency=neurons.at_last_step(won.valid, time_steps=time_steps))
+
+    suits = _suits(weights, 1 if threshold is None else time_steps, stride)
+    return _choose(compiled if suits else xla, xla, latency, weights, threshold, radius)
+
+
+@checks.kernel("stabiliser", "stride", "padding", "time_steps", check=plasticity.check_stdp)
+def stdp(
+    weights: jax.Array,
+    latency: jax.Array,
+    winners: Winners,
+    rates: jax.Array,
+    *,
+    time_steps: int,
+    bounds: Bounds = (0.0, 1.0),
+    stabiliser: bool = True,
+    stride: Pair = 1,
+    padding: Pair = 0,
+) -> jax.Array:
+    """The weights after one STDP update: each winner moves its feature's weights towards the inputs that made it fire.
+
+    A synapse is causal if its input fired at all and no later than the winner: its weight changes by a+, others by a-.
+    If there is any winner, all weights are clipped to the bounds.
+
+    Args:
+      winners: `Winners` of (k,), of distinct features.
+      rates: (2,) float, (a+, a-): learning rates of potentiation (LTP) and depression (LTD); those of `reward_rates`
+        make it R-STDP.
+      bounds: lower and upper bound of a weight, numbers or () float.
+      stabiliser: multiplies each change by (w - lower)(upper - w), so that weights settle at the bounds.
+    """
+    define = functools.partial(plasticity.stdp, time_steps=time_steps, stabiliser=stabiliser, stride=stride)
+    learn = functools.partial(native.stdp, time_steps=time_steps, stabiliser=stabiliser, stride=stride, padding=padding)
+
+    def xla(weights: jax.Array, latency: jax.Array, winners: Winners, rates: jax.Array, bounds: Any) -> jax.Array:
+        return define(weights, pad(latency, padding, time_steps=time_steps), winners, rates, bounds=bounds)
+
+    def compiled(weights: jax.Array, latency: jax.Array, winners: Winners, rates: jax.Array, bounds: Any) -> jax.Array:
+        return learn(weights, _as_bytes(latency, time_steps), winners, rates, bounds=bounds)
+
+    chosen = compiled if _suits(weights, time_steps) else xla
+    return _choose(chosen, xla, weights, latency, winners, rates, bounds)

@@ -1,0 +1,93 @@
+// Calls under jax.vmap: one call takes all stimuli, which the cores share.
+
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <numeric>
+#include <thread>
+
+#include "common.h"
+
+namespace {
+
+// The threads of XLA; a handler takes them as its first argument.
+struct Threads {
+  ffi::ThreadPool pool;
+  Threads(ffi::ThreadPool pool) : pool(pool) {}
+};
+
+}  // namespace
+
+template <>
+struct xla::ffi::CtxBinding<Threads> {
+  using Ctx = ThreadPool;
+};
+
+namespace {
+
+// What one stimulus has of a buffer: used like a buffer.
+template <typename T>
+struct Part {
+  T* data;
+  ffi::Span<const int64_t> shape;
+
+  T* typed_data() const { return data; }
+  ffi::Span<const int64_t> dimensions() const { return shape; }
+  int64_t element_count() const { return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>()); }
+};
+
+using FloatPart = Part<float>;
+using BytePart = Part<uint8_t>;
+using IntegerPart = Part<int32_t>;
+
+// The stimuli of a call. The axes of jax.vmap come before a stimulus's own: a result has them in full, an argument of
+// size 1 where all stimuli share it.
+class Batch {
+ public:
+  // `result` is any result, `rank` the number of axes that a stimulus has of it.
+  template <typename Buffer>
+  Batch(ffi::Result<Buffer>& result, int64_t rank)
+      : axes_(result->dimensions().first(result->dimensions().size() - rank)) {}
+
+  int64_t size() const { return std::accumulate(axes_.begin(), axes_.end(), int64_t{1}, std::multiplies<>()); }
+
+  // What stimulus number `index` has of an argument or a result, whose own axes are the last `rank`.
+  template <typename Buffer>
+  auto part(Buffer& buffer, int64_t rank, int64_t index) const {
+    const auto shape = buffer.dimensions();
+    Part part{buffer.typed_data(), shape.last(rank)};
+    int64_t stride = part.element_count();
+    for (int64_t axis = axes_.size() - 1; axis >= 0; --axis) {
+      const int64_t place = index % axes_[axis];
+      index /= axes_[axis];
+      if (shape[axis] > 1) part.data += place * stride;
+      stride *= shape[axis];
+    }
+    return part;
+  }
+
+  // Calls `use(index)` for each stimulus. The calling thread waits for nothing that has not begun, so that no call
+  // blocks another one where all threads of the pool are taken.
+  template <typename Use>
+  void each(Threads& threads, const Use& use) const {
+    struct Progress {
+      std::atomic<int64_t> begun{0}, done{0};
+    };
+    const int64_t count = size();
+    const auto progress = std::make_shared<Progress>();
+    const auto work = [progress, count, &use] {
+      for (int64_t index; (index = progress->begun++) < count; ++progress->done) use(index);
+    };
+    const int64_t helpers = std::min(cores(), count) - 1;
+    for (int64_t helper = 0; helper < helpers; ++helper) threads.pool.Schedule(std::function<void()>(work));
+    work();
+    while (progress->done < count) std::this_thread::yield();
+  }
+
+ private:
+  const ffi::Span<const int64_t> axes_;
+};
+
+}  // namespace
