@@ -236,6 +236,19 @@ def _silence(case: _Case) -> None:
             _same(layer.conv, before.conv, True, f"a silent stimulus changes numbers of the layer{when}")
 
 
+def _signs(case: _Case) -> None:
+    """Differences of latencies keep their sign."""
+    epoch = 0, len(case.latencies), True
+    expected, _ = case.compiled(case.carries[0], case.latencies, *epoch)
+    try:
+        result, _ = case.compiled(case.carries[0], case.latencies.astype(np.int32), *epoch)
+    except TypeError:  # its state remembers latencies of the usual dtype
+        return
+    advice = "take `layer.time_differences`, or make them signed"
+    words = f"it learns otherwise from latencies of int32, since differences of unsigned ones wrap around: {advice}"
+    _same(_layer(result), _layer(expected), False, words)
+
+
 def _label(case: _Case) -> None:
     if case.learner.supervised:
         respond = jax.jit(case.respond)
@@ -305,5 +318,14 @@ def _order(case: _Case, batch: int) -> None:
     _same(result, carry, False, f"with `update_batch` {batch} it is not `forward`, then `update`")
 
 
-CLAUSES = dict(shapes=_shapes, results=_results, jit=_jit, vmap=_vmap, silence=_silence, label=_label, kernels=_kernels)
+CLAUSES = dict(
+    shapes=_shapes,
+    results=_results,
+    jit=_jit,
+    vmap=_vmap,
+    silence=_silence,
+    signs=_signs,
+    label=_label,
+    kernels=_kernels,
+)
 """The clauses of the contract that are checked once for a learner."""

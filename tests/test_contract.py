@@ -98,6 +98,13 @@ def forward_by_state(self, layer, state, latency, label):
     return Response(layer.with_threshold(threshold).winners(latency))
 
 
+def wrap_around(self, layer, state, latency, response, signal):
+    """Takes an early input for a late one."""
+    winners = response.winners
+    later = winners.latency[:, None, None, None] - layer.receptive_fields(latency, winners) > 0
+    return layer.with_rows(winners, jnp.where(later, 0.25, 0.75)), state, winners.feature
+
+
 BROKEN = [  # methods, and the message
     (after(lambda layer, state, info: (layer, state)), r"must be \(layer, state, info\), got a tuple of 2$"),
     (
@@ -119,6 +126,7 @@ BROKEN = [  # methods, and the message
         after(lambda layer, state, info: (layer.with_threshold(layer.conv.threshold - 0.125), state, info)),
         r"a silent stimulus changes numbers of the layer: \.threshold",
     ),
+    (dict(update=wrap_around), "from latencies of int32, since differences of unsigned ones wrap around: take"),
     (dict(forward=forward_by_state), "otherwise|is not `forward`, then `update`"),
 ]
 

@@ -26,6 +26,7 @@ import accelerators
 import jax
 import made_events
 import numpy as np
+import public_kernels
 import pytest
 import results
 import scaling
@@ -37,7 +38,7 @@ from PIL import Image
 from shipped import ALIKE
 
 import snnjax
-from snnjax import data
+from snnjax import data, kernels
 from snnjax.app import names, plots
 from snnjax.app.main import COMMANDS, main, parse
 from snnjax.core import components
@@ -47,6 +48,7 @@ SCRIPTS = {
     "benchmarks/throughput.py": throughput.Options,
     "benchmarks/scaling.py": scaling.Options,
     "benchmarks/accelerators.py": accelerators.Options,
+    "benchmarks/public_kernels.py": public_kernels.Options,
     "experiments/results.py": results.Results,
 }
 OTHERS = (
@@ -274,6 +276,14 @@ def test_speed_on_the_main_page_is_that_of_the_benchmarks():
     assert f"{int(min(training))} to {max(training):,.0f} times as fast" in words
     assert f"Tests are {min(tests):.0f} to {max(tests):.0f} times as fast" in words
     assert f"takes {min(seconds):g} to {max(seconds):g} seconds" in words
+
+
+def test_every_kernel_has_an_example():
+    examples = "".join(text for _, text in blocks("experiments/docs/reference/kernels.md"))
+    functions = {name for name, value in vars(kernels).items() if callable(value)}
+    exported = functions - {"Spikes", "PositionSpikes", "Winners"}
+    assert len(exported) > 20
+    assert [name for name in exported if f"kernels.{name}(" not in examples] == []
 
 
 PROGRAMS = ("Strongest", "Changed")

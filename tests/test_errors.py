@@ -204,8 +204,8 @@ def test_the_folder_of_a_sweep_names_its_files(tmp_path):
 def test_images_of_another_shape_are_refused():
     """By the shape of an image, not of what becomes of it."""
     for encoder, right, given in (
-        (GREY, (28, 28), (5, 28, 28)),
-        (COLOUR, (26, 26, 3), (5, 26, 26, 3)),
+        (GREY, (28, 28), (5, 5, 28, 28)),
+        (COLOUR, (26, 26, 3), (5, 5, 26, 26, 3)),
         (EVENTS, (28, 28, 2), (28, 28)),
     ):
         shape = encoder.output_shape(right)

@@ -104,6 +104,14 @@ def test_only_bounds_from_zero_up_are_monotone():
     assert not Conv(1, 1, activation=Triangle(), learners=SoftHebb()).monotone, "it does not spike"
 
 
+def test_differences_between_latencies_have_signs():
+    layer = Layer(Conv(1, 2, padding=1), np.ones((1, 1, 2, 2), np.float32), T, XLA)
+    winners = kernels.Winners(np.int32([0, -1]), np.int32([0, 1]), np.int32([1, 1]), np.uint8([3, T]))
+    differences = layer.time_differences(np.uint8([[[5, 2], [T, 0]]]), winners)
+    assert differences.dtype == np.int32
+    np.testing.assert_array_equal(differences[0], [[[3 - T, 3 - T], [-2, 1]]])
+
+
 def test_who_fired_as_latencies():
     latency = at_last_step(np.array([True, False]), time_steps=300)
     assert latency.tolist() == [299, 300]

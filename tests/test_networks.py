@@ -1,6 +1,7 @@
 """Networks as data, and the module that runs them."""
 
 import dataclasses
+import functools
 import pathlib
 
 import jax
@@ -13,7 +14,8 @@ from shipped import NAMES, shipped
 from snnjax.app.names import RECORDED
 from snnjax.core import components, files
 from snnjax.core.errors import InputError, InputTypeError, TooSmallError
-from snnjax.encoding import DOG, ON_OFF, Encoder
+from snnjax.data import digits
+from snnjax.encoding import DOG, GREY, ON_OFF, Encoder
 from snnjax.kernels.exact import round_for_exact_sums
 from snnjax.layers.activations import LatencyCode, Triangle
 from snnjax.layers.conv import WTA, Conv
@@ -99,6 +101,23 @@ def test_shipped_networks_decide_and_take_other_sizes_classes_and_encoders(name)
     assert spec.input_shape == spec.encoder.output_shape(shape)
     again = NETWORKS[name](Images(shape, 3, encoder=dataclasses.replace(spec.encoder, time_steps=9)))
     assert again.time_steps == 9
+
+
+def test_several_images_are_decided_as_each_alone(network, latencies):
+    """By compiled kernels and by XLA's, also in parts of many images, and by `jax.vmap`."""
+    spec = dataclasses.replace(network.spec, encoder=GREY, time_steps=GREY.time_steps)
+    module = SpikingNetwork(spec, weights=network.weights())
+    images = digits().test_images[:20]
+    for function in (module, module.scores, module.features, functools.partial(module.features, stages=1)):
+        alone = np.stack([function(image) for image in images])
+        np.testing.assert_array_equal(function(images), alone)
+        np.testing.assert_array_equal(jax.jit(jax.vmap(function))(images), alone)
+    np.testing.assert_array_equal(module.predict(latencies), jax.lax.map(module.model.predict, latencies).decision)
+    many = np.resize(images, (1030, *images.shape[1:]))
+    np.testing.assert_array_equal(module(many), np.resize(module(images), 1030))
+    assert module(images[:0]).shape == (0,)
+    with pytest.raises(InputError, match=r"^`image` must have shape \(28, 28\), got \(20, 27, 28\): resize it"):
+        module(images[:, 1:])
 
 
 def test_there_is_one_initialiser(network):

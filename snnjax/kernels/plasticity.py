@@ -42,6 +42,17 @@ def receptive_fields(latency: jax.Array, winners: Winners, *, kernel: Pair, stri
     return patches(latency, jnp.stack([winners.row, winners.column], axis=1), kernel=kernel, stride=stride)
 
 
+@checks.kernel("kernel", "stride", check=_check_fields)
+def time_differences(latency: jax.Array, winners: Winners, *, kernel: Pair, stride: Pair = 1) -> jax.Array:
+    """The step of each winner's spike minus those of its inputs, (k, C, kh, kw) int32, arbitrary for empty places.
+
+    Inputs that fired before the winner have positive differences, later ones negative; silent inputs count as firing
+    at step T. `latency` is padded, as by `pad`.
+    """
+    fields = receptive_fields(latency, winners, kernel=kernel, stride=stride)
+    return winners.latency.astype(jnp.int32)[:, None, None, None] - fields.astype(jnp.int32)
+
+
 @checks.kernel("kernel", "stride")
 def patches(latency: jax.Array, positions: jax.Array, *, kernel: Pair, stride: Pair = 1) -> jax.Array:
     """The inputs of neurons at `positions`, (N, 2) integers: row, column; (N, C, kh, kw) of the padded `latency`."""

@@ -113,6 +113,14 @@ class Layer(BaseLayer):
         kernel = self.conv.kernel
         return kernels.receptive_fields(padded, winners, kernel=kernel, stride=self.conv.stride)
 
+    def time_differences(self, latency: jax.Array, winners: Winners) -> jax.Array:
+        """The step of each winner's spike minus those of its inputs, as in `kernels.time_differences`.
+
+        (k, C, kh, kw) int32, for which differences of latencies, which are unsigned, have the wrong sign.
+        """
+        kernel = self.conv.kernel
+        return kernels.time_differences(self.padded(latency), winners, kernel=kernel, stride=self.conv.stride)
+
     def rows_of(self, winners: Winners) -> jax.Array:
         """The weights of the winners' features, (k, C, kh, kw) float32; arbitrary ones for a winner of feature -1."""
         return self.weights[winners.feature]

@@ -76,11 +76,8 @@ class Model:
 
     def encode(self, image: ArrayLike, *, native: bool = False) -> jax.Array:
         """The latencies (C, H, W) of an image; `native`: by compiled kernels where the encoder has them."""
-        encoder = self.network.encoder
-        if encoder is None:
-            advice = "give the Network one, or call `predict` with latencies"
-            raise InputError(f"`encoder` must be given to take images, got None: {advice}")
-        check_image(encoder, self.network.input_shape, image)
+        check_image(self.network, image)
+        encoder: Any = self.network.encoder
         image = jnp.asarray(image)
         return encoder(image, native=True) if native and type(encoder) is Encoder else encoder(image)
 
@@ -282,25 +279,35 @@ def check_fitted(network: Network, *names: str) -> None:
             raise InputError(f"`{name}` of {network.name} must be fitted, got {kind} before its `fit`: train it first")
 
 
-def check_image(encoder: Any, input_shape: tuple[int, int, int], image: Any) -> None:
-    """Raises InputError unless an encoder makes a network's input (C, H, W) of an image, uint8 or floats of 0..255."""
+def check_image(network: Network, image: Any, *, batch: bool = False) -> None:
+    """Raises InputError unless the encoder makes the network's input of an image, or of each of a batch (N, ...)."""
+    encoder = network.encoder
+    if encoder is None:
+        advice = "give the Network one, or call `predict` with latencies"
+        raise InputError(f"`encoder` must be given to take images, got None: {advice}")
     checks.pixels("image", image, getattr(encoder, "scale", 1.0))
-    given = _encoded(encoder, image.shape)
+    input_shape = network.input_shape
+    given = _encoded(encoder, image.shape[1:] if batch else image.shape)
     if given == input_shape:
         return
-    advice = f"got {image.shape}: resize it, for a batch use jax.vmap"
     for channels in (image.shape[-1:], (), (3,), (2,)):  # as the image has them, else of grey, colour, events
         same = _encoded(encoder, (*input_shape[1:], *channels))
         shape = *(2 * size - made for size, made in zip(input_shape[1:], same[1:], strict=False)), *channels
         if _encoded(encoder, shape) == input_shape:
-            raise InputError(f"`image` must have shape {shape}, {advice}")
+            raise InputError(f"`image` must have shape {shape}, got {image.shape}: resize it")
     becomes = f", which becomes {given}" if given else ""
     raise InputError(f"`image` must become an input of shape {input_shape}, got {image.shape}{becomes}")
+
+
+def is_batch(network: Network, images: Any) -> bool:
+    """Whether images are several, (N, ...), for the network's encoder, rather than one."""
+    shapes = [_encoded(network.encoder, shape) for shape in (np.shape(images), np.shape(images)[1:])]
+    return shapes[0] != network.input_shape == shapes[1]
 
 
 def _encoded(encoder: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of an encoder's output for an image of this shape, () if it takes none."""
     try:
         return tuple(encoder.output_shape(shape))
-    except (ValueError, TypeError, IndexError):  # custom encoders may raise any of these
+    except (ValueError, TypeError, IndexError, AttributeError):  # custom encoders may raise any of these
         return ()

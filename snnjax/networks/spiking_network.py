@@ -1,7 +1,8 @@
 """The flax.nnx module around a network with its weights."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +10,14 @@ import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
-from snnjax.core import checks
+from snnjax.core import checks, devices
 from snnjax.core.components import with_leaves
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.data import names
+from snnjax.kernels import compiled
+from snnjax.layers.layer_kernels import NATIVE, native_suits
 from snnjax.networks.graph import Known
-from snnjax.networks.model import Model, Weights, check_fitted, check_weights
+from snnjax.networks.model import Model, Weights, check_fitted, check_image, check_weights, is_batch
 from snnjax.networks.network import Network
 
 
@@ -23,7 +26,9 @@ class PlasticWeight(nnx.Variable):
 
 
 class SpikingNetwork(nnx.Module):
-    """A network with its weights as a flax module. Its methods take one stimulus; batches come from `jax.vmap`.
+    """A network with its weights as a flax module. Its methods take one image, or several along a first axis.
+
+    On a CPU they take compiled kernels as `snnjax.kernels` does, also under `jax.jit` and `jax.vmap`.
 
     The weights are variables named as the layers: `network.layer1[...]` is (F, C, kh, kw) float32.
 
@@ -92,34 +97,84 @@ class SpikingNetwork(nnx.Module):
         for name, value in weights.items():
             getattr(self, name)[...] = jnp.asarray(value, jnp.float32)
 
-    def __call__(self, image: ArrayLike) -> jax.Array:
-        """The class of an image as its encoder takes it, uint8 or floats of 0..255, as of `predict`.
+    def __call__(self, images: ArrayLike) -> jax.Array:
+        """The class of an image as its encoder takes it, uint8 or floats of 0..255: () int32, -1 if silent.
 
-        Raises InputError without an encoder, for an image of another shape, for pixels known to be of 0..1, and
-        InputTypeError for another dtype.
+        Of several images, (N, ...), it is (N,). Raises InputError without an encoder, for images of another shape, for
+        pixels known to be of 0..1, and InputTypeError for another dtype.
         """
-        model = self.model
         check_fitted(self.spec)
-        return model.predict(model.encode(image)).decision
+        return self._of_images(_decision, images)
 
-    def features(self, image: ArrayLike, stages: int | None = None) -> jax.Array:
+    def scores(self, images: ArrayLike) -> jax.Array:
+        """The score of each class, (classes,) float32, of several images (N, classes); raises as a call does."""
+        check_fitted(self.spec)
+        return self._of_images(_scores, images)
+
+    def features(self, images: ArrayLike, stages: int | None = None) -> jax.Array:
         """The output of stage number `stages` for an image, such as for a custom classifier: (C, H, W).
 
-        Latencies, unsigned integers, the number of time steps where silent; float32 behind real-valued stages without
-        a latency code. By default, what the decision reads; 0: the encoded image. Raises InputError as a call does.
+        Of several images, (N, C, H, W). Latencies, unsigned integers, the number of time steps where silent; float32
+        behind real-valued stages without a latency code. By default, what the decision reads; 0: the encoded image.
+        Raises InputError as a call does.
         """
-        model = self.model
         check_fitted(self.spec, "encoder")
-        if stages is not None and checks.integer("stages", stages, 0) > model.last:
-            raise InputError(f"`stages` must be at most {model.last}, those before the decision, got {stages}")
-        latency = model.encode(image)
-        return model.forward(latency) if stages is None else model.output_of(stages, Known({0: latency}))
+        if stages is not None and checks.integer("stages", stages, 0) > self.model.last:
+            raise InputError(f"`stages` must be at most {self.model.last}, those before the decision, got {stages}")
+        return self._of_images(_features, images, stages)
+
+    def _of_images(self, function: Callable[..., jax.Array], images: ArrayLike, *settings: Any) -> jax.Array:
+        """A function of the model and one encoded image, of an image or several."""
+        model = self.model
+        batch = is_batch(self.spec, images)
+        check_image(self.spec, images, batch=batch)
+        return _compute(_Encoded(function), model, jnp.asarray(images), settings, batch)
 
     def class_name(self, decision: int | jax.Array) -> str:
         """The name of the class that was decided for, "(silent)" for -1; of one decision, outside of jit."""
         return names.name_of(int(decision), self.class_names)
 
     def predict(self, latency: jax.Array) -> jax.Array:
-        """The class of an encoded image, (C, H, W) latencies: () int32, -1 if the network stays silent."""
+        """The class of an encoded image, (C, H, W) latencies: () int32, -1 if the network stays silent.
+
+        Of several, (N, C, H, W), it is (N,).
+        """
         check_fitted(self.spec, "decision")
-        return self.model.predict(latency).decision
+        return _compute(_decision, self.model, latency, (), np.ndim(latency) == 4)
+
+
+class _Encoded(NamedTuple):
+    """`function` of a model and an encoded image as one of an image."""
+
+    function: Callable[..., jax.Array]
+
+    def __call__(self, model: Model, image: jax.Array, *settings: Any) -> jax.Array:
+        return self.function(model, model.encode(image, native=compiled.available()), *settings)
+
+
+def _decision(model: Model, latency: jax.Array) -> jax.Array:
+    return model.predict(latency).decision
+
+
+def _scores(model: Model, latency: jax.Array) -> jax.Array:
+    return model.predict(latency).scores
+
+
+def _features(model: Model, latency: jax.Array, stages: int | None) -> jax.Array:
+    return model.forward(latency) if stages is None else model.output_of(stages, Known({0: latency}))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3, 4))
+def _compute(
+    function: Callable[..., jax.Array], model: Model, inputs: jax.Array, settings: tuple[Any, ...], batch: bool
+) -> jax.Array:
+    """`function` of the model and one input, or of each of a batch, so many at once as fit into memory."""
+    if compiled.available():
+        steps = model.network.time_steps
+        layers = model.layers.items()
+        suited = [name for name, layer in layers if not layer.conv.real and native_suits(layer.conv, steps)]
+        model = model.packed(dict.fromkeys(suited, NATIVE))
+    if not batch:
+        return function(model, inputs, *settings)
+    at_once = devices.AT_ONCE.get(devices.peers()[0].platform, devices.AT_ONCE["gpu"])
+    return jax.lax.map(lambda item: function(model, item, *settings), inputs, batch_size=min(at_once, len(inputs)))
