@@ -13,7 +13,10 @@ Arguments, unless a function says otherwise:
 A wrong type or dtype raises TypeError; a wrong shape, a kernel or window larger than the (padded) map and a number out
 of range raise InputError, a ValueError. So do latencies beyond `time_steps` and winners beyond the positions of the
 layer, where their values are known: values on an accelerator, and under `jax.jit` and `jax.vmap`, are not
-checked. Positions of a layer are H' = (H - kh) // stride + 1 rows, and W' columns.
+checked. Positions of a layer are H' = (H + 2 padding - kh) // stride + 1 rows, and W' columns.
+
+On a CPU the kernels of `snnjax.kernels.compiled` take a compiled form by themselves, unless the environment variable
+SNNJAX_KERNELS is "xla".
 """
 
 from snnjax.kernels.competition import Winners as Winners

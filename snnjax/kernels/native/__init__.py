@@ -7,7 +7,7 @@ the library in the user's cache folder, or raises OSError.
 Arguments are those of `snnjax.kernels`, with a stride of 1, except:
 
   latency: (C, H, W) uint8, without padding; at most 255 time steps.
-  taps: (kh, C, kw, F) float32, the weights as `arrange` makes them, none negative but for `learn`.
+  taps: (kh, C, kw, F) float32, the weights as `arrange` makes them.
   features: F without the zeros that fill it up.
   threshold: a number, or a () or (F,) array.
 """
