@@ -1,13 +1,10 @@
 """The benchmarks and the script of tables: short forms from end to end, what they write and what they refuse."""
 
 import dataclasses
-import importlib.util
 import json
 import pathlib
 import re
 
-import accelerators
-import executables
 import numpy as np
 import protocols
 import public_kernels
@@ -26,7 +23,6 @@ from snnjax.networks import NETWORKS
 from snnjax.runs import Trained
 
 PHASES = ["encode", "STDP 1", "outputs of stage 1", "STDP 2", "outputs of stage 2", "R-STDP", "test"]
-COMPILERS = {"h100": "jax_plugins.xla_cuda13", "v5e": "libtpu"}
 
 
 def measured(out: pathlib.Path, *arguments: str) -> dict:
@@ -72,25 +68,7 @@ def test_readouts_and_softhebb_layers_are_measured(tmp_path):
     assert [row["phase"] for row in softhebb["phases"]] == ["learn", "features"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("chip", COMPILERS)
-def test_programs_are_compiled_for_a_chip(chip, tmp_path):
-    if not importlib.util.find_spec(COMPILERS[chip].split(".")[0]):
-        pytest.skip("the compilers are not installed")
-    few = ["--model", "goupy2024_ncg", "--update_batch", "1"]
-    accelerators.main(["--chips", chip, *few, "--out", str(tmp_path)])
-    rows = json.loads((tmp_path / "accelerators.json").read_text())["phases"]
-    names = ["encode", "outputs of stage 1", "test", "TargetTime 1", "SupervisedSTDP"]
-    assert {row["phase"]: row["together"] for row in rows} == dict(zip(names, [128, 128, 128, 1, 1], strict=True))
-    assert all(row["kernels"] > 0 and row["mebibytes"] > 0 for row in rows)
-    assert len((tmp_path / "accelerators.md").read_text().splitlines()) > len(rows)
-
-
 def test_bad_options_give_one_clear_line(tmp_path, capsys, monkeypatch):
-    def nothing(**_):
-        raise NotImplementedError("topology not implemented")
-
-    monkeypatch.setattr(executables.topologies, "get_topology_desc", nothing)
     monkeypatch.chdir(tmp_path)
     pathlib.Path("held").mkdir()
     pathlib.Path("held/throughput.json").write_text("{}")
@@ -101,7 +79,6 @@ def test_bad_options_give_one_clear_line(tmp_path, capsys, monkeypatch):
         (throughput, "--study readout --spikenn .", "is no checkout of ggoupy/SpikeNN"),
         (throughput, "--study readout --model mozafari2018 --out out", "is no readout by SupervisedSTDP on"),
         (scaling, "--model mozafari2018 --axes neurons", "`axes` must name some of mozafari2018"),
-        (accelerators, "--chips v5e --out out", "no compiler for v5e: pip install -e '.[accelerators]'"),
     ):
         with pytest.raises(SystemExit, match="2"):
             module.main(arguments.split())

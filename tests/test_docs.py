@@ -22,7 +22,6 @@ import tomllib
 import types
 from typing import Any
 
-import accelerators
 import jax
 import made_events
 import numpy as np
@@ -47,7 +46,6 @@ from snnjax.kernels import native
 SCRIPTS = {
     "benchmarks/throughput.py": throughput.Options,
     "benchmarks/scaling.py": scaling.Options,
-    "benchmarks/accelerators.py": accelerators.Options,
     "benchmarks/public_kernels.py": public_kernels.Options,
     "experiments/results.py": results.Results,
 }
