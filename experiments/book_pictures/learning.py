@@ -8,7 +8,6 @@ from book_pictures import style
 from snnjax import NETWORKS, Images, Settings, Trainer
 from snnjax.app import plots
 from snnjax.data import digits
-from snnjax.kernels import native
 
 EPOCHS = (7, 7, 40)  # 10,000 images for each layer of features, then reward
 
@@ -16,7 +15,7 @@ EPOCHS = (7, 7, 40)  # 10,000 images for each layer of features, then reward
 def reward_curve() -> bytes:
     """Accuracy of mozafari2018 on scikit-learn's digits, in training and validation, after each epoch of reward."""
     data = digits().hold_out(0.1, seed=0)
-    settings = Settings(epochs=EPOCHS, batch_size=100, patience=0, native=native.unavailable() is None)
+    settings = Settings(epochs=EPOCHS, batch_size=100, patience=0)
     trainer = Trainer(NETWORKS["mozafari2018"](Images.of(data)), data, settings)
     state = trainer.run(trainer.initial_state())
     decisions, _ = trainer.predict(state, data.test_images)
