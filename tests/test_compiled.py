@@ -135,6 +135,15 @@ def test_they_are_called_where_they_suit_alone(monkeypatch):
         compiled.available.cache_clear()
 
 
+def test_latencies_beyond_the_last_step_are_silent_whatever_their_dtype():
+    """Under `jax.jit`, which hides their values; outside of it they are refused."""
+    latency = latencies_of(STEPS)[0]
+    expected = fire(latency, WEIGHTS[0])
+    late = np.where(latency == STEPS, 255, latency)
+    for given in (late.astype(np.uint8), late.astype(np.int32) + 45 * (late == 255)):
+        np.testing.assert_array_equal(jax.jit(fire)(given, WEIGHTS[0]), expected)
+
+
 def test_derivatives_are_those_of_xla():
     latency = latencies_of(STEPS)[0]
 

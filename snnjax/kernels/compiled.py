@@ -57,7 +57,8 @@ def _choose(compiled: Callable[..., Any], xla: Callable[..., Any], *arrays: Any)
 
 
 def _as_bytes(latency: jax.Array, time_steps: int) -> jax.Array:
-    return jnp.minimum(latency, time_steps).astype(jnp.uint8)
+    """Latencies of any integers as the compiled kernels take them, to which all from `time_steps` on are silent."""
+    return latency if latency.dtype == jnp.uint8 else jnp.minimum(latency, time_steps).astype(jnp.uint8)
 
 
 def _define(kernel: Callable[..., Any], time_steps: int, padding: Pair, **settings: Any) -> Callable[..., Any]:
