@@ -2,8 +2,9 @@
 
 kheradpisheh2018 is that of Kheradpisheh et al. 2018 (Neural Networks 99), STDP-based spiking deep convolutional neural
 networks for object recognition, as SpykeTorch has it but for its decision: the machine sees when neurons fire, that of
-SpykeTorch who fired. mozafari2018 is that of Mozafari et al. 2019 (arXiv 1804.00227), the others are those of
-github.com/aidinattar/snn.
+SpykeTorch who fired ([arXiv 1611.01421](https://arxiv.org/abs/1611.01421)). mozafari2018 is that of Mozafari et al.
+2019 ([arXiv 1804.00227](https://arxiv.org/abs/1804.00227)), the others are those of
+[aidinattar/snn](https://github.com/aidinattar/snn).
 """
 
 import dataclasses
