@@ -71,7 +71,7 @@ EXTRAS = {*tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["opti
 
 def options_of(line: str) -> Any:
     """What a command makes of its options; None if it is a program of others."""
-    words = shlex.split(line)
+    words = [word for word in shlex.split(line) if word != "--no-compile"]  # an option of pip
     if words[0] == "snnjax":
         return parse(COMMANDS[words[1]], words[2:], line)
     if words[0] == "python" and words[1] in SCRIPTS:
@@ -105,7 +105,7 @@ def known_options() -> set[str]:
 def test_what_the_text_names_exists(document, known_options):
     """Options, extras, files of the project."""
     for each in code(document):
-        if not each.startswith(("pip ", "snnjax --help")):
+        if not each.startswith(("pip ", "--no-compile", "snnjax --help")):
             assert {*re.findall(r"(?<![\w-])--[\w-]+", each)} <= known_options, each
         if re.fullmatch(r"(tests|snnjax|experiments|benchmarks)/[\w/.]+", each):
             assert (ROOT / each).exists(), each
@@ -254,9 +254,11 @@ def test_commands_and_snippets_run(document, folder):
         assert kept == left - {"checkpoint.previous.npz"}
 
 
-def test_the_main_page_is_of_this_version():
+def test_the_main_page_and_the_citation_are_of_this_version():
     major, minor, _ = snnjax.__version__.split(".")
     assert f"Version** {major}.{minor} " in text_of("README.md")
+    for document in ("README.md", "experiments/docs/reference/bibliography.md"):
+        assert f"version = {{{snnjax.__version__}}}" in text_of(document)
 
 
 def test_speed_on_the_main_page_is_that_of_the_benchmarks():

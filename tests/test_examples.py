@@ -46,6 +46,7 @@ def output(name: str, capsys: pytest.CaptureFixture[str]) -> str:
         ("4_two_classes_of_pictures", 80, "the label is"),
         ("8_skip_connection", 95, "%"),
         ("9_readout_over_depths", 97, "%"),
+        ("13_from_a_paper", 90, "random weights"),
     ],
 )
 def test_networks_learn(name, least, shown, capsys):
@@ -120,6 +121,12 @@ def test_own_parts_learn_and_are_swept_reported_and_loaded(name, tmp_path, monke
     decisions = jax.jit(lambda images: jax.lax.map(network, images))(data.test_images)
     assert np.mean(np.asarray(decisions) == data.test_labels) == results["test"]["accuracy"]
     assert snnjax.load(paths[-1]).spec.hyperparameters()[path] == values[-1]
+
+
+def test_the_page_on_papers_shows_the_network_of_its_example():
+    page = (EXAMPLES.parent / "docs" / "howto" / "from_a_paper.md").read_text()
+    (shown,) = re.findall(r"^(def falez2019.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    assert shown in (EXAMPLES / "13_from_a_paper.py").read_text()
 
 
 def test_every_example_is_run():

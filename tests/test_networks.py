@@ -14,18 +14,18 @@ from shipped import NAMES, shipped
 from snnjax.app.names import RECORDED
 from snnjax.core import components, files
 from snnjax.core.errors import InputError, InputTypeError, TooSmallError
-from snnjax.data import digits
+from snnjax.data import Dataset, digits
 from snnjax.encoding import DOG, GREY, ON_OFF, Encoder
 from snnjax.kernels.exact import round_for_exact_sums
 from snnjax.layers.activations import LatencyCode, Triangle
 from snnjax.layers.conv import WTA, Conv
 from snnjax.learners import RSTDP, STDP, SoftHebb
-from snnjax.networks import NETWORKS, Earliest, Images, Model, Network, SpikingNetwork, stage
+from snnjax.networks import NETWORKS, Earliest, Images, Model, Network, PlasticWeight, SpikingNetwork, stage
 from snnjax.networks.batches import decide_batch, only_firing_matters
 from snnjax.networks.graph import Known
 from snnjax.networks.model import rounded_weights
-from snnjax.networks.spiking_network import PlasticWeight
-from snnjax.runs.trained import Trained
+from snnjax.runs.trained import Trained, load
+from snnjax.training.build import network_for
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings, TrainState
 
@@ -86,7 +86,7 @@ def test_shipped_networks_decide_and_take_other_sizes_classes_and_encoders(name)
     spec = shipped(name)
     assert spec.name == name
     assert len(spec.epochs) == len(spec.stages)
-    decided = jax.eval_shape(SpikingNetwork(spec).predict, jax.ShapeDtypeStruct(spec.input_shape, np.uint8))
+    decided = jax.eval_shape(SpikingNetwork(spec), jax.ShapeDtypeStruct((28, 28), np.uint8))
     assert (decided.shape, decided.dtype) == ((), np.int32)
     with pytest.raises(InputError, match=r"`images` must be Images, got \(28, 28\): write Images"):
         NETWORKS[name]((28, 28))
@@ -118,6 +118,37 @@ def test_several_images_are_decided_as_each_alone(network, latencies):
     assert module(images[:0]).shape == (0,)
     with pytest.raises(InputError, match=r"^`image` must have shape \(28, 28\), got \(20, 27, 28\): resize it"):
         module(images[:, 1:])
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (32, 32, 3), (34, 34, 2)])
+def test_python_makes_the_networks_that_commands_make(shape):
+    """With the encoder and the time steps that suit the images."""
+    labels = np.arange(10)
+    images = np.random.default_rng(0).integers(0, 256, (10, *shape), np.uint8)
+    data = Dataset("random", images, labels, images, labels)
+    for name in RECORDED:
+        assert NETWORKS[name](Images.of(data)) == network_for(NETWORKS[name], data), name
+
+
+def test_a_published_network_answers_an_image():
+    network = SpikingNetwork(NETWORKS["mozafari2018"](), seed=3)
+    image = digits().test_images[0]
+    assert jax.jit(network)(image) == jax.jit(network.predict)(GREY(image)) >= 0
+
+
+def test_initial_weights_may_be_uniformly_distributed(tmp_path):
+    """In the same range of a network that is saved and read; the other layer is drawn as before."""
+    uniform = Conv(64, kernel=5, threshold=15, weight_range=(0.25, 0.75), learners=STDP())
+    spec = dataclasses.replace(SOUND, stages=(stage(uniform, pool=4), stage(LAST)))
+    weights = spec.initial_weights(3)
+    assert weights["layer1"].dtype == np.float32
+    counts, _ = np.histogram(weights["layer1"], 5, (0.25, 0.75))
+    np.testing.assert_allclose(counts / weights["layer1"].size, 0.2, atol=0.01)
+    np.testing.assert_allclose([weights["layer2"].mean(), weights["layer2"].std()], [0.8, 0.05], atol=0.01)
+    Trained(spec, weights, (28, 28)).save(tmp_path / "weights.npz")
+    assert load(tmp_path / "weights.npz").spec.stages[0] == spec.stages[0]
+    with pytest.raises(InputError, match=r"`weight_range` of layer1 must keep weights .* got \(-0.1, 0.75\)"):
+        spec.vary("layer1.weight_range.0", -0.1).initial_weights()
 
 
 def test_there_is_one_initialiser(network):

@@ -17,6 +17,7 @@ RECORDED = TOP / "experiments" / "recorded"
 CARDS = TOP / "snnjax" / "runs" / "pretrained" / "cards.json"
 TIMED = ("network", "images", "test accuracy, %", "seeds", "published, %", "seconds", "kernels")
 DATA = {"digits": "scikit-learn's digits", "mnist": "MNIST", "cifar10-jpeg": "CIFAR-10 (JPEG)"}
+TRAINING_CODE = "aidinattar/snn"
 WHOLE = {"digits": 1_293, "mnist": 54_000, "cifar10-jpeg": 45_000}
 """Training images of each set, without those held out."""
 FIGURES_NOTES = (
@@ -148,10 +149,12 @@ def best_row(name: str, data: str) -> Row | None:
 
 
 def networks(page: Path, data: str) -> str:
-    """All networks with their figures, of MNIST alone if "mnist" is asked for."""
+    """All networks with their figures; with "mnist" those of MNIST alone, without the networks of the training code."""
     head = ["network", "layers by rule", "MNIST, test, %", "seconds", "CIFAR-10, test, %", "after"]
     lines = []
     for name, after in recorded("networks")["after"].items():
+        if data == "mnist" and TRAINING_CODE in after:
+            continue
         mnist = best_row(name, "mnist")
         cifar = best_row(name, "cifar10-jpeg")
         cells = [accuracy_of(mnist), seconds_of(mnist)] if mnist else ["made for larger images", ""]

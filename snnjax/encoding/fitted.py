@@ -318,7 +318,7 @@ def _check_window(name: str, value: int) -> None:
 
 
 ON_OFF = OnOff()
-"""Fitted to images (H, W): two maps of the image's size, T = 255, as Falez et al. 2019."""
+"""Fitted to images (H, W): two maps of the image's size, T = 255. Falez et al. 2019 have `surround=4.0` for MNIST."""
 
 WHITENING = Whitening()
 """Fitted to images (H, W, 3), or (H, W): six maps, or two, of the image's size, T = 255, as Falez et al. 2020."""

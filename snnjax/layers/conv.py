@@ -11,7 +11,7 @@ from snnjax import kernels
 from snnjax.core import checks
 from snnjax.core.checks import Pair
 from snnjax.core.components import check_component, component, static
-from snnjax.core.errors import InputError, wrong_type
+from snnjax.core.errors import InputError, shown, wrong_type
 from snnjax.kernels import Spikes, Winners
 from snnjax.layers.activations import Standardise
 from snnjax.layers.pool import check_pairs, map_size
@@ -56,6 +56,7 @@ class Conv:
       output_padding: silent rows and columns added to the output, to join branches of different size.
       weight_mean: mean of the initial weights, which are normally distributed.
       weight_std: their standard deviation.
+      weight_range: lowest and highest initial weight, where these are uniformly distributed instead; or None.
       activation: makes the layer real-valued: a component called as `Triangle`, from sums to activities; None: it
         spikes.
       standardise: `Standardise`, of the inputs of a real-valued layer; None: they are not standardised.
@@ -76,6 +77,7 @@ class Conv:
     activation: Any = None
     standardise: Standardise | None = None
     weights: np.ndarray | None = static(default=None)
+    weight_range: tuple[float, float] | None = None
 
     def check(self) -> None:
         checks.integer("features", self.features, 1)
@@ -86,6 +88,8 @@ class Conv:
         if not math.isfinite(self.weight_mean):
             raise InputError(f"`weight_mean` must be finite, got {self.weight_mean}")
         checks.number("weight_std", self.weight_std)
+        if self.weight_range is not None:
+            self._check_weight_range()
         check_component("competition", self.competition, "__call__")
         if isinstance(self.competition, WTA) and self.competition.winners > self.features:
             got = f"{self.competition.winners} of {self.features}"
@@ -103,6 +107,14 @@ class Conv:
             self._check_real()
         elif self.standardise is not None:
             raise InputError("`standardise` of a layer without an `activation` must be None: it has no effect")
+
+    def _check_weight_range(self) -> None:
+        """Raises InputError unless the range of the initial weights is one, and no mean and deviation are given."""
+        given: Any = self.weight_range
+        numbers = isinstance(given, tuple) and all(isinstance(number, float | np.ndarray) for number in given)
+        if not (numbers and len(given) == 2 and -math.inf < given[0] < given[1] < math.inf):
+            raise InputError(f"`weight_range` must be (lowest, highest), finite numbers, got {shown(given)}")
+        self.check_idle("a layer with a `weight_range`", "weight_mean", "weight_std")
 
     def _check_weights(self) -> None:
         """Raises InputError where weights that are given do not fit, or would learn."""
@@ -136,6 +148,14 @@ class Conv:
             value = getattr(self, field)
             if isinstance(value, np.ndarray | jax.Array) or value not in (defaults[field], (defaults[field],) * 2):
                 raise InputError(f"`{field}` of {name} must be {defaults[field]}: {value} has no effect")
+
+    def drawn_weights(self, random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """Initial weights of this shape, float32: uniformly distributed in `weight_range`, or else normally."""
+        if self.weight_range is None:
+            weights = random.normal(self.weight_mean, self.weight_std, shape)
+        else:
+            weights = random.uniform(*self.weight_range, shape)
+        return weights.astype(np.float32)
 
     @property
     def each_learner(self) -> tuple[Any, ...]:

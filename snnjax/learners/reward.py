@@ -25,7 +25,8 @@ class RSTDP(Learner):
     After each batch the rates of reward become their base times the fraction of wrong decisions, those of punishment
     their base times the fraction of right ones. In a deciding layer the earliest, then strongest neuron of the class
     that the layer voted for wins, and its vote is rewarded; elsewhere the competition finds the winners, and the
-    network's decision is rewarded. Under an untimed decision all that fire do so at the last step.
+    network's decision is rewarded. Under an untimed decision all that fire do so at the last step. The paper is [arXiv
+    1705.09132](https://arxiv.org/abs/1705.09132).
 
     Attributes:
       reward: base rates (a+, a-) after a right decision, a+ >= 0 >= a-.

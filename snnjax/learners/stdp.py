@@ -21,6 +21,8 @@ from snnjax.learners.protocol import Diagnosis, Learner, Signal, UpdateResult, c
 class STDP(Learner):
     """STDP of the winners' features (Kheradpisheh et al. 2018): a+ doubles periodically, a- keeps its ratio to it.
 
+    The paper is [arXiv 1611.01421](https://arxiv.org/abs/1611.01421).
+
     Attributes:
       ltp: initial a+, of potentiation.
       ltd: initial a-, of depression, at most 0.

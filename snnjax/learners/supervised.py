@@ -60,7 +60,10 @@ class SupervisedSTDP(Learner):
     A threshold that initial neurons would hardly reach is lowered before the first image, see `initial_threshold`.
     Target neurons of the label's class are to fire earlier than the mean time of those that learn, all others later, as
     in `kernels.desired_times`. The defaults are NCG (M = 5). PCN is M = 2 (then there are no training thresholds);
-    S2-STDP has neither competition nor non-target neurons (M = 1); SSTDP is also one-sided, and does not normalise.
+    S2-STDP has neither competition nor non-target neurons (M = 1); SSTDP is also one-sided, and does not normalise. The
+    papers are those on [NCG](https://ggoupy.github.io/publication/2024-ncg), [PCN and
+    S2-STDP](https://doi.org/10.3389/fnins.2024.1401690), and
+    [SSTDP](https://doi.org/10.3389/fnins.2021.756876).
 
     Attributes:
       ltp: a+ of inputs up to the spike, above 0.

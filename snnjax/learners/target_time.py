@@ -35,7 +35,8 @@ class TargetTime(Learner):
     the winner's weights change by multiplicative STDP. The equations are those of
     `kernels.target_time.learn_patches`. If no neuron fires, nothing changes, but for thresholds that are too high for
     many patches in a row. Patches are learned from one by one, whatever the `update_batch`. The layer's `competition`
-    plays no part. A subclass whose `update` returns another info needs a `diagnose` of its own.
+    plays no part. A subclass whose `update` returns another info needs a `diagnose` of its own. The paper is [arXiv
+    1904.01908](https://arxiv.org/abs/1904.01908).
 
     Attributes:
       target_time: t*, in 0..1 of the time steps.

@@ -30,6 +30,7 @@ from snnjax.networks.published import (
 )
 from snnjax.networks.quantisation import quantise as quantise
 from snnjax.networks.softhebb import goupy2024_softhebb, softhebb_narrow
+from snnjax.networks.spiking_network import PlasticWeight as PlasticWeight
 from snnjax.networks.spiking_network import SpikingNetwork as SpikingNetwork
 from snnjax.networks.stage import Input as Input
 from snnjax.networks.stage import Stage as Stage

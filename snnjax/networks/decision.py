@@ -128,7 +128,8 @@ class LinearSVM:
     on; 0 where silent. SpykeTorch gives the machine who fired instead, the maximum of the wave over time. `LinearSVC`
     of scikit-learn fits it, each class against the rest, with a squared hinge loss, from sparse inputs: some 28 bytes
     for each spike of the training images. The score of a class is log(1 + exp(margin)); for an image without any
-    spike all are 0: no class. C = 2.4 is that of SpykeTorch.
+    spike all are 0: no class. C = 2.4 is that of SpykeTorch. A machine reads spikes in Kheradpisheh et al. 2018 ([arXiv
+    1611.01421](https://arxiv.org/abs/1611.01421)).
 
     Attributes:
       C: how much errors count against the size of the coefficients.

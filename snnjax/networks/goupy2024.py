@@ -2,7 +2,9 @@
 
 Goupy et al. 2024, Paired competing neurons improving STDP supervised local learning in spiking neural networks (SSTDP,
 S2-STDP, PCN), and Neuronal competition groups with supervised STDP for spike-based classification (NCG). The features
-are those of Falez et al. 2019 (arXiv 1904.01908).
+are those of Falez et al. 2019. Links: [paired competing neurons](https://doi.org/10.3389/fnins.2024.1401690),
+[neuronal competition groups](https://ggoupy.github.io/publication/2024-ncg),
+[features](https://arxiv.org/abs/1904.01908).
 """
 
 import dataclasses

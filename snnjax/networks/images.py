@@ -73,9 +73,14 @@ class Images:
         return *unsupervised, EPOCHS_OF_FEW if self.few else supervised
 
     @property
+    def suitable_encoder(self) -> ImageEncoder:
+        """`encoder`, or else the one that suits the images: `GREY`, `COLOUR` or `EVENTS`."""
+        return self.encoder or DEFAULT_ENCODERS[self.shape[2:]]
+
+    @property
     def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the images, encoded by `encoder`, or else by the one that suits them."""
-        shape: Any = (self.encoder or DEFAULT_ENCODERS[self.shape[2:]]).output_shape(self.shape)
+        """(C, H, W) of the images, encoded by `suitable_encoder`."""
+        shape: Any = self.suitable_encoder.output_shape(self.shape)
         if not isinstance(shape, tuple | list):
             raise wrong_type("encoder.output_shape(...)", "(C, H, W)", shape)
         return tuple(shape)

@@ -1,6 +1,7 @@
 """The network for objects of Mozafari et al. 2018 (IEEE TNNLS 29), for pictures of any size.
 
-First-spike-based visual categorization using reward-modulated STDP.
+First-spike-based visual categorization using reward-modulated STDP ([arXiv
+1705.09132](https://arxiv.org/abs/1705.09132)).
 """
 
 import dataclasses

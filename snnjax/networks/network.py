@@ -225,18 +225,22 @@ class Network:
                 yield number, name, branch
 
     def initial_weights(self, seed: int = 0) -> dict[str, np.ndarray]:
-        """(F, C, kh, kw) float32 of each layer, given or normally distributed; raises InputError outside of bounds."""
+        """(F, C, kh, kw) float32 of each layer, given or drawn; raises InputError outside of bounds."""
         random = np.random.default_rng(checks.seed(seed))
         shapes = self.weight_shapes
         weights = {}
         for _, name, conv in self.layers():
-            drawn = random.normal(conv.weight_mean, conv.weight_std, shapes[name]).astype(np.float32)
+            drawn = conv.drawn_weights(random, shapes[name])
             if conv.weights is not None:  # drawn all the same, so that later layers do not depend on it
                 weights[name] = np.asarray(conv.weights, np.float32)
                 continue
             if conv.monotone and drawn.min() < 0:
                 got = f"{conv.weight_mean} and {conv.weight_std} give weights down to {drawn.min():.3g}"
-                raise InputError(f"`weight_mean` and `weight_std` of {name} must keep weights within its bounds: {got}")
+                names = "`weight_mean` and `weight_std`"
+                if conv.weight_range is not None:
+                    got = f"got {conv.weight_range}"
+                    names = "`weight_range`"
+                raise InputError(f"{names} of {name} must keep weights within its bounds: {got}")
             weights[name] = drawn
         return weights
 

@@ -2,8 +2,9 @@
 
 kheradpisheh2018 is that of Kheradpisheh et al. 2018 (Neural Networks 99), STDP-based spiking deep convolutional neural
 networks for object recognition, as SpykeTorch has it but for its decision: the machine sees when neurons fire, that of
-SpykeTorch who fired. mozafari2018 is that of Mozafari et al. 2019 (arXiv 1804.00227), the others are those of
-github.com/aidinattar/snn.
+SpykeTorch who fired ([arXiv 1611.01421](https://arxiv.org/abs/1611.01421)). mozafari2018 is that of Mozafari et al.
+2019 ([arXiv 1804.00227](https://arxiv.org/abs/1804.00227)), the others are those of
+[aidinattar/snn](https://github.com/aidinattar/snn).
 """
 
 import dataclasses
@@ -34,17 +35,23 @@ def _deciding(classes: int, *kernels: int) -> Stage:
     return stage(*(Conv(20 * classes, kernel, padding=2, learners=RSTDP()) for kernel in kernels))
 
 
+def _network(name: str, images: Images, stages: tuple[Stage, ...], **settings: Any) -> Network:
+    """A network with the encoder that suits the images."""
+    encoder = images.suitable_encoder
+    shape = images.input_shape
+    return Network(name, shape, images.classes, stages, encoder.time_steps, encoder=encoder, **settings)
+
+
 def _shallow(name: str, images: Images, *kernels: int) -> Network:
     check_images(images)
     stages = (FIRST, stage(dataclasses.replace(SECOND, features=250), pool=3), _deciding(images.classes, *kernels))
-    return Network(name, images.input_shape, images.classes, stages, epochs=images.epochs(2, 4, supervised=100))
+    return _network(name, images, stages, epochs=images.epochs(2, 4, supervised=100))
 
 
 def _deep(name: str, images: Images, *third: Conv, second: Conv = SECOND, **settings: Any) -> Network:
     check_images(images)
     stages = (FIRST, stage(second, pool=2), stage(*third, pool=3), _deciding(images.classes, 5))
-    epochs = images.epochs(2, 4, 4, supervised=10)
-    return Network(name, images.input_shape, images.classes, stages, epochs=epochs, **settings)
+    return _network(name, images, stages, epochs=images.epochs(2, 4, 4, supervised=10), **settings)
 
 
 def mozafari2018(images: Images = MNIST) -> Network:
@@ -90,8 +97,7 @@ def deeper2024(images: Images = MNIST) -> Network:
         stage(fourth, pool=3),
         stage(Conv(10 * images.classes, kernel=3, padding=2, learners=RSTDP())),
     )
-    epochs = images.epochs(2, 4, 4, 4, supervised=10)
-    return Network("deeper2024", images.input_shape, images.classes, stages, epochs=epochs)
+    return _network("deeper2024", images, stages, epochs=images.epochs(2, 4, 4, 4, supervised=10))
 
 
 MERGES: dict[str, Join] = {
@@ -127,8 +133,7 @@ def resnet2024(images: Images = MNIST, *, merge: str = "logical_and") -> Network
         stage(inputs=("stage3", "stage4"), join=MERGES[merge], pool=3),
         stage(Conv(20 * images.classes, kernel=4, padding=2, learners=RSTDP())),
     )
-    epochs = images.epochs(2, 4, 4, 0, 0, supervised=10)
-    return Network("resnet2024", images.input_shape, images.classes, stages, epochs=epochs)
+    return _network("resnet2024", images, stages, epochs=images.epochs(2, 4, 4, 0, 0, supervised=10))
 
 
 def kheradpisheh2018(images: Images = MNIST) -> Network:

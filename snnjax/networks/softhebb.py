@@ -1,7 +1,8 @@
 """Deep features without labels: soft winner-take-all Hebbian layers under a first-spike readout of all of them.
 
-Three real-valued layers (SoftHebb: Journé et al. 2023, arXiv 2209.11883), whose activities become latencies before the
-readout (NCG: Goupy et al. 2024), for each layer by itself. Spikes begin at these latencies.
+Three real-valued layers (SoftHebb: Journé et al. 2023, [arXiv 2209.11883](https://arxiv.org/abs/2209.11883)), whose
+activities become latencies before the readout (NCG: [Goupy et al.
+2024](https://ggoupy.github.io/publication/2024-ncg)), for each layer by itself. Spikes begin at these latencies.
 """
 
 import dataclasses

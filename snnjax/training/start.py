@@ -13,7 +13,8 @@ from snnjax.layers.conv import Conv
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.training.state import Arrays
 
-RULES = ("competition", "learners", "weight_mean", "weight_std")  # of a layer: without effect once it has learned
+RULES = ("competition", "learners", "weight_mean", "weight_std", "weight_range")
+"""Of a layer: without effect once it has learned."""
 
 
 class Taken(NamedTuple):
