@@ -237,16 +237,24 @@ def _silence(case: _Case) -> None:
 
 
 def _signs(case: _Case) -> None:
-    """Differences of latencies keep their sign."""
-    epoch = 0, len(case.latencies), True
-    expected, _ = case.compiled(case.carries[0], case.latencies, *epoch)
-    try:
-        result, _ = case.compiled(case.carries[0], case.latencies.astype(np.int32), *epoch)
-    except TypeError:  # its state remembers latencies of the usual dtype
+    """Differences of latencies keep their sign: from latencies of int32 it learns the same."""
+    if case.joint:
         return
-    advice = "take `layer.time_differences`, or make them signed"
-    words = f"it learns otherwise from latencies of int32, since differences of unsigned ones wrap around: {advice}"
-    _same(_layer(result), _layer(expected), False, words)
+    update = jax.jit(case.update)
+    carry = case.carries[0]
+    for latency, label in zip(case.latencies, case.labels, strict=True):
+        response = jax.jit(case.respond)(carry, latency, label)
+        signed, _ = update(carry, latency.astype(np.int32), label, jax.tree.map(_signed, response))
+        carry, _ = update(carry, latency, label, response)
+        try:
+            _same(_layer(signed), _layer(carry), False, "weights and numbers")
+        except AssertionError as error:
+            wrong = f"{type(case.learner).__name__} subtracts unsigned latencies, which wraps around"
+            raise AssertionError(f"{wrong}: take `layer.time_differences`, or make them signed") from error
+
+
+def _signed(leaf: jax.Array) -> jax.Array:
+    return leaf.astype(jnp.int32) if jnp.issubdtype(leaf.dtype, jnp.unsignedinteger) else leaf
 
 
 def _label(case: _Case) -> None:

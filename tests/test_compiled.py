@@ -1,12 +1,17 @@
 """Public kernels that take a compiled form by themselves: XLA's forms judge them."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from conftest import assert_close
 
-from snnjax import InputError, kernels
+from snnjax import Images, InputError, SpikingNetwork, kernels
+from snnjax.data import digits
+from snnjax.encoding import GREY
 from snnjax.kernels import compiled, neurons, plasticity
 
 pytestmark = pytest.mark.usefixtures("compiler")
@@ -74,11 +79,21 @@ def learned_by_xla(latency, weights, *, time_steps, padding, threshold):
     return plasticity.stdp(weights, inputs, won, RATES, time_steps=time_steps)
 
 
+def below_zero(latency, weights, **layer):
+    """The winners of weights all below 0: where a threshold is below 0 too, nothing but them may win."""
+    return winners(latency, -jnp.abs(weights) / 128, **layer)
+
+
+def below_zero_by_xla(latency, weights, **layer):
+    return winners_by_xla(latency, -jnp.abs(weights) / 128, **layer)
+
+
 CASES = {
     "integrate_and_fire": (kernels.integrate_and_fire, by_xla(neurons.integrate_and_fire)),
     "latencies": (kernels.latencies, by_xla(neurons.latencies)),
     "timed_spikes": (kernels.timed_spikes, by_xla(neurons.timed_spikes)),
     "winners": (winners, winners_by_xla),
+    "winners of weights below 0": (below_zero, below_zero_by_xla),
     "stdp": (learned, learned_by_xla),
 }
 THRESHOLDS = {"one": 1.0, "below zero": -0.5, "of features": np.float32([1, -0.25, 2, 0, 0.5]), "none": None}
@@ -102,12 +117,14 @@ def test_images_and_networks_are_mapped_in_one_call(case, threshold):
 
 def calls(function, *args, platform="cpu"):
     """The compiled kernels that a program calls on a platform, in order."""
-    program = jax.export.export(jax.jit(function), platforms=[platform], disabled_checks=CUSTOM)(*args)
+    allowed = CUSTOM if platform == "cpu" else []
+    program = jax.export.export(jax.jit(function), platforms=[platform], disabled_checks=allowed)(*args)
     text = program.mlir_module()
     return [part.split("(")[0] for part in text.split("stablehlo.custom_call @snnjax_")[1:]]
 
 
-CUSTOM = [jax.export.DisabledSafetyCheck.custom_call(f"snnjax_{name}") for name in ("latencies", "winners", "stdp")]
+KERNELS = ("latencies", "winners", "stdp", "potentials", "rank_order", "neighbourhood_sums")
+CUSTOM = [jax.export.DisabledSafetyCheck.custom_call(f"snnjax_{name}") for name in KERNELS]
 STEPS = 5
 
 
@@ -142,6 +159,34 @@ def test_latencies_beyond_the_last_step_are_silent_whatever_their_dtype():
     late = np.where(latency == STEPS, 255, latency)
     for given in (late.astype(np.uint8), late.astype(np.int32) + 45 * (late == 255)):
         np.testing.assert_array_equal(jax.jit(fire)(given, WEIGHTS[0]), expected)
+
+
+def test_networks_follow_the_same_rules():
+    """One that gives its images to a GPU, and one with derivatives."""
+    network = SpikingNetwork(dataclasses.replace(tiny.plain(Images()), encoder=GREY))
+    image = digits().test_images[0]
+    assert calls(jax.vmap(network), image[None])
+    assert calls(jax.vmap(network), image[None], platform="cuda") == []
+
+    def strength(weights):
+        features = SpikingNetwork(network.spec, weights=weights).features(image)
+        return jnp.sum(features.astype(jnp.float32))
+
+    gradient = jax.grad(strength)(network.weights())
+    assert gradient.keys() == network.weights().keys()
+    latency = np.asarray(GREY(image))
+    for dtype in (np.uint8, np.int32, np.uint16):
+        assert network.predict(latency.astype(dtype)) == network(image)
+
+
+@pytest.mark.parametrize("case", ["integrate_and_fire", "latencies", "timed_spikes", "winners"])
+def test_plain_numbers_are_taken_without_jit(case):
+    kernel, _ = CASES[case]
+    latency = latencies_of(STEPS)[0]
+    given = dict(threshold=1.0, time_steps=STEPS, padding=(1, 2))
+    expected = kernel(latency, WEIGHTS[0], **given)
+    with jax.disable_jit():
+        assert_close(kernel(latency, WEIGHTS[0], **given), expected)
 
 
 def test_derivatives_are_those_of_xla():

@@ -105,6 +105,18 @@ def wrap_around(self, layer, state, latency, response, signal):
     return layer.with_rows(winners, jnp.where(later, 0.25, 0.75)), state, winners.feature
 
 
+def remember(self, layer, key, seen):
+    return np.uint8(0)
+
+
+def wrap_winners(self, layer, state, latency, response, signal):
+    """Takes the difference between two winners, and remembers a latency."""
+    winners = response.winners
+    later = winners.latency[0] - winners.latency[1] > 0
+    rows = jnp.where(later, 0.25, 0.75) * jnp.ones_like(layer.rows_of(winners))
+    return layer.with_rows(winners, rows), jnp.maximum(state, latency.min()), winners.feature
+
+
 BROKEN = [  # methods, and the message
     (after(lambda layer, state, info: (layer, state)), r"must be \(layer, state, info\), got a tuple of 2$"),
     (
@@ -126,7 +138,8 @@ BROKEN = [  # methods, and the message
         after(lambda layer, state, info: (layer.with_threshold(layer.conv.threshold - 0.125), state, info)),
         r"a silent stimulus changes numbers of the layer: \.threshold",
     ),
-    (dict(update=wrap_around), "from latencies of int32, since differences of unsigned ones wrap around: take"),
+    (dict(update=wrap_around), "^Broken subtracts unsigned latencies, which wraps around: take"),
+    (dict(update=wrap_winners, init=remember), "^Broken subtracts unsigned latencies, which wraps around: take"),
     (dict(forward=forward_by_state), "otherwise|is not `forward`, then `update`"),
 ]
 

@@ -210,7 +210,8 @@ def test_images_of_another_shape_are_refused():
     ):
         shape = encoder.output_shape(right)
         network = SpikingNetwork(changed(encoder=encoder, time_steps=encoder.time_steps, input_shape=shape))
-        with pytest.raises(InputError, match=re.escape(f"`image` must have shape {right}, got {given}: ")):
+        message = f"^`image` must have shape {re.escape(str(right))}, or .*, got {re.escape(str(given))}$"
+        with pytest.raises(InputError, match=message):
             network(np.zeros(given, np.uint8))
 
 

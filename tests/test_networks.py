@@ -116,7 +116,8 @@ def test_several_images_are_decided_as_each_alone(network, latencies):
     many = np.resize(images, (1030, *images.shape[1:]))
     np.testing.assert_array_equal(module(many), np.resize(module(images), 1030))
     assert module(images[:0]).shape == (0,)
-    with pytest.raises(InputError, match=r"^`image` must have shape \(28, 28\), got \(20, 27, 28\): resize it"):
+    expected = r"^`image` must have shape \(28, 28\), or \(N, 28, 28\) for several, got \(20, 27, 28\)"
+    with pytest.raises(InputError, match=expected):
         module(images[:, 1:])
 
 

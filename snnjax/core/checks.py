@@ -163,7 +163,8 @@ def array(name: str, value: Any, axes: str | None, kind: str | None = None) -> N
     """An array with `axes` ("C H W"; None: any) of a kind."""
     if not isinstance(value, jax.Array | np.ndarray | np.generic):
         expected = "" if axes is None else f" of axes ({axes})"
-        raise InputTypeError(f"`{name}` must be an array{expected}, got {type(value).__name__}")
+        write = f": write np.array({name})" if isinstance(value, tuple | list) else ""
+        raise InputTypeError(f"`{name}` must be an array{expected}, got {type(value).__name__}{write}")
     if isinstance(value, np.ma.MaskedArray):
         raise InputTypeError(f"`{name}` must be a plain array, got a masked one: fill it, as by `.filled(0)`")
     if axes is not None and value.ndim != len(axes.split()):
@@ -247,7 +248,9 @@ def time_steps(value: Any) -> int:
 
 
 def radius(value: Any) -> None:
-    """An integer >= 0 or a JAX array."""
+    """An integer >= 0 or a JAX array, ()."""
+    if np.ndim(value):
+        raise wrong_type("radius", "an integer", value)
     if not isinstance(value, jax.Array):
         integer("radius", value, 0)
 

@@ -1,6 +1,7 @@
 """From an image to latencies: filters, normalisation, pooling, inhibition, rank order; the encoder that does it all."""
 
 import dataclasses
+import functools
 import itertools
 import math
 from typing import Any
@@ -15,8 +16,8 @@ from snnjax.core.checks import Pair
 from snnjax.core.components import component, static
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.encoding.filters import COLOURS, DIGITS, GABORS, ON_OFF_DOGS, FilterBank, filter_image
-from snnjax.kernels import exact
-from snnjax.kernels import native as compiled
+from snnjax.kernels import compiled, exact
+from snnjax.kernels import native as native_kernels
 from snnjax.kernels.competition import pointwise_inhibition
 from snnjax.kernels.hebbian import pool_activities
 from snnjax.kernels.neurons import Spikes
@@ -40,7 +41,7 @@ def local_normalization(maps: jax.Array, *, radius: int, epsilon: float = EPSILO
     bits = bits_of_parts(radius, (maps.shape[1], maps.shape[2]))
     count = -(-RANGE_BITS // bits)
     if native and maps.dtype == jnp.float32:
-        total = compiled.neighbourhood_sums(maps, radius, bits=bits, parts=count)
+        total = native_kernels.neighbourhood_sums(maps, radius, bits=bits, parts=count)
     else:
         parts = exact.split(maps, bits, count)
         total = exact.add(jnp.split(_neighbourhoods(jnp.concatenate(parts), radius), count)[::-1])
@@ -159,7 +160,7 @@ def encode(
     inhibition: tuple[float, ...] = (),
     pointwise: bool = False,
     scale: float = 1.0,
-    native: bool = False,
+    native: bool | None = None,
 ) -> jax.Array:
     """Encodes an image as latencies: `filter_image`, the chosen ones of three steps, `rank_order` over all maps.
 
@@ -167,20 +168,28 @@ def encode(
     Filters' outputs below 0 are silent. With `pointwise` only the first, then strongest spike of each position is left.
 
     From (H, W) or (H, W, 3), uint8 or floats of 0..255, times `scale`, to (F, H', W') unsigned integers, T if silent;
-    constant images are silent but for their border. `native`: the same latencies by `snnjax.kernels.native`, on
-    a CPU, T <= 255. Raises InputError where known pixels are NaN, infinite or of 0..1, and InputTypeError for
-    other dtypes.
+    constant images are silent but for their border. `native`: the same latencies by compiled kernels, on a CPU and for
+    T <= 255; None: where they run. Raises InputError where known pixels are NaN, infinite or of 0..1, and
+    InputTypeError for other dtypes.
     """
     checks.array("image", image, None)
-    maps = jnp.maximum(filter_image(image, bank=bank, scale=scale), 0)
-    if radius is not None:
-        maps = local_normalization(maps, radius=radius, native=native)
-    if pool is not None:
-        maps = max_pooling(maps, pool.window, stride=pool.stride, padding=pool.padding)
-    if inhibition:
-        maps = lateral_inhibition(maps, jnp.asarray(inhibition, jnp.float32))
-    latency = (compiled.rank_order if native else rank_order)(maps, time_steps=time_steps)
-    return pointwise_inhibition(Spikes(latency, maps), time_steps=time_steps).latency if pointwise else latency
+
+    def latencies(image: jax.Array, native: bool) -> jax.Array:
+        maps = jnp.maximum(filter_image(image, bank=bank, scale=scale), 0)
+        if radius is not None:
+            maps = local_normalization(maps, radius=radius, native=native)
+        if pool is not None:
+            maps = max_pooling(maps, pool.window, stride=pool.stride, padding=pool.padding)
+        if inhibition:
+            maps = lateral_inhibition(maps, jnp.asarray(inhibition, jnp.float32))
+        latency = (native_kernels.rank_order if native else rank_order)(maps, time_steps=time_steps)
+        return pointwise_inhibition(Spikes(latency, maps), time_steps=time_steps).latency if pointwise else latency
+
+    if native is not None:
+        return latencies(image, native)
+    suited = time_steps <= native_kernels.MOST_STEPS and compiled.available()
+    forms = [functools.partial(latencies, native=native) for native in (True, False)]
+    return compiled.choose(suited, *forms, image)
 
 
 @component
@@ -224,7 +233,7 @@ class Encoder:
         if not 0 < self.scale < np.inf:
             raise InputError(f"`scale` must be positive and finite, got {self.scale}")
 
-    def __call__(self, image: jax.Array, *, native: bool = False) -> jax.Array:
+    def __call__(self, image: jax.Array, *, native: bool | None = None) -> jax.Array:
         """Encodes an image as `encode` does."""
         settings: dict[str, Any] = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return encode(image, native=native, **settings)

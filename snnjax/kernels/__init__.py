@@ -45,3 +45,5 @@ from snnjax.kernels.spikes import linear_latency as linear_latency
 from snnjax.kernels.spikes import pad as pad
 from snnjax.kernels.spikes import pool as pool
 from snnjax.kernels.spikes import wave_to_latency as wave_to_latency
+
+__all__ = [name for name, value in vars().items() if callable(value)]  # which `help` lists

@@ -25,7 +25,8 @@ class Winners:
       row: (k,) int32.
       column: (k,) int32.
       latency: (k,) integers, the step of the winner's spike.
-      size: rows and columns of positions of the layer, if known.
+      size: rows and columns of positions of the layer, if known. It is part of the structure of the pytree: to take
+        winners of two layers for each other, as in `jax.lax.cond`, set it to None by `dataclasses.replace`.
     """
 
     feature: jax.Array

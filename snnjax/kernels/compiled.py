@@ -1,11 +1,10 @@
 """Kernels that on a CPU take a compiled form by themselves; what they compute, XLA's forms define.
 
-The compiled form runs where latencies have at most 255 time steps, weights are float32 and, but for `stdp`, the stride
-is 1. `jax.vmap` over stimuli, networks or both makes one call of it, which all cores share. Derivatives are those of
-XLA's form. Floats are added up in another order than by XLA, which decides near-ties.
+The compiled form runs where there are 3 to 255 time steps and a threshold, weights are float32 and the stride is 1, and
+for `stdp` also with others. `jax.vmap` over stimuli, networks or both makes one call of it, which all cores share.
+Derivatives are those of XLA's form. Floats are added up in another order than by XLA, which decides near-ties.
 """
 
-import dataclasses
 import functools
 import os
 from collections.abc import Callable
@@ -36,14 +35,17 @@ def available() -> bool:
     return not chosen and not native.unavailable()
 
 
-def _suits(weights: jax.Array, time_steps: int, stride: Pair = 1) -> bool:
-    """Whether the compiled kernels can compute a layer."""
-    plain = checks.pair("stride", stride, 1) == (1, 1) and time_steps <= native.MOST_STEPS
-    return plain and weights.dtype == jnp.float32 and available()
+def suits(weights: jax.Array, threshold: Any, time_steps: int, stride: Pair) -> bool:
+    """Whether the compiled form can compute a layer, and is the faster one: XLA needs one product a step."""
+    plain = checks.pair("stride", stride, 1) == (1, 1) and weights.dtype == jnp.float32
+    return plain and threshold is not None and FEW_STEPS < time_steps <= native.MOST_STEPS and available()
 
 
-def _choose(compiled: Callable[..., Any], xla: Callable[..., Any], *arrays: Any) -> Any:
-    """`compiled` of arrays on a CPU; `xla` elsewhere, and for derivatives."""
+FEW_STEPS = 2
+
+
+def choose(suited: bool, compiled: Callable[..., Any], xla: Callable[..., Any], *arrays: Any) -> Any:
+    """`compiled` of pytrees of arrays on a CPU if it is `suited`; `xla` elsewhere, and for derivatives."""
 
     @jax.custom_jvp
     def call(*arrays: Any) -> Any:
@@ -53,10 +55,15 @@ def _choose(compiled: Callable[..., Any], xla: Callable[..., Any], *arrays: Any)
     def _(primals: Any, tangents: Any) -> Any:
         return jax.jvp(xla, primals, tangents)
 
-    return call(*arrays)
+    return call(*jax.tree.map(jnp.asarray, arrays)) if suited else xla(*arrays)
 
 
-def _as_bytes(latency: jax.Array, time_steps: int) -> jax.Array:
+def _limit(threshold: Any, weights: jax.Array) -> Any:
+    """The threshold in the precision of the weights, in which both forms compare it with potentials."""
+    return None if threshold is None else jnp.asarray(threshold, weights.dtype)
+
+
+def as_bytes(latency: jax.Array, time_steps: int) -> jax.Array:
     """Latencies of any integers as the compiled kernels take them, to which all from `time_steps` on are silent."""
     return latency if latency.dtype == jnp.uint8 else jnp.minimum(latency, time_steps).astype(jnp.uint8)
 
@@ -84,18 +91,14 @@ def integrate_and_fire(
     """`fire(potentials(...))` of a layer, `Spikes` of (F, H', W'), with one step in memory at a time."""
     checks.convolution(latency, weights, time_steps=time_steps, padding=padding)
     xla = _define(neurons.integrate_and_fire, time_steps, padding, stride=stride)
-    sum_up = functools.partial(native.final_potentials, features=len(weights), padding=padding)
     follow = functools.partial(native.timed_spikes, features=len(weights), padding=padding, time_steps=time_steps)
 
     def compiled(latency: jax.Array, weights: jax.Array, threshold: Any) -> Spikes:
-        taps = native.arrange(weights)
-        if threshold is None:
-            return neurons.fire_at_last_step(sum_up(latency < time_steps, taps), time_steps=time_steps)
-        spikes = follow(_as_bytes(latency, time_steps), taps, threshold=threshold)
+        spikes = follow(as_bytes(latency, time_steps), native.arrange(weights), threshold=threshold)
         return Spikes(spikes.latency, jnp.where(spikes.latency < time_steps, spikes.potential, 0))
 
-    suits = _suits(weights, 1 if threshold is None else time_steps, stride)
-    return _choose(compiled if suits else xla, xla, latency, weights, threshold)
+    suited = suits(weights, threshold, time_steps, stride)
+    return choose(suited, compiled, xla, latency, weights, _limit(threshold, weights))
 
 
 @checks.kernel("time_steps", "stride", "padding")
@@ -114,10 +117,10 @@ def latencies(
     find = functools.partial(native.latencies, features=len(weights), padding=padding, time_steps=time_steps)
 
     def compiled(latency: jax.Array, weights: jax.Array, threshold: Any) -> jax.Array:
-        return find(_as_bytes(latency, time_steps), native.arrange(weights), threshold=threshold)
+        return find(as_bytes(latency, time_steps), native.arrange(weights), threshold=threshold)
 
-    suits = threshold is not None and _suits(weights, time_steps, stride)
-    return _choose(compiled if suits else xla, xla, latency, weights, threshold)
+    suited = suits(weights, threshold, time_steps, stride)
+    return choose(suited, compiled, xla, latency, weights, _limit(threshold, weights))
 
 
 @checks.kernel("time_steps", "stride", "padding", "fractional")
@@ -142,10 +145,10 @@ def timed_spikes(
 
     def compiled(latency: jax.Array, weights: jax.Array, threshold: Any) -> Spikes:
         taps = native.arrange(weights)
-        return follow(_as_bytes(latency, time_steps), taps, threshold=threshold, fractional=fractional)
+        return follow(as_bytes(latency, time_steps), taps, threshold=threshold, fractional=fractional)
 
-    suits = threshold is not None and _suits(weights, time_steps, stride)
-    return _choose(compiled if suits else xla, xla, latency, weights, threshold)
+    suited = suits(weights, threshold, time_steps, stride)
+    return choose(suited, compiled, xla, latency, weights, _limit(threshold, weights))
 
 
 @checks.kernel("k", "time_steps", "stride", "padding")
@@ -173,16 +176,11 @@ def winners(
         return k_winners(strongest, k=k, radius=radius, time_steps=time_steps)
 
     def compiled(latency: jax.Array, weights: jax.Array, threshold: Any, radius: Any) -> Winners:
-        taps = native.arrange(weights)
-        if threshold is not None:
-            latency = _as_bytes(latency, time_steps)
-            return find(latency, taps, threshold=threshold, radius=radius, time_steps=time_steps)
-        fired = _as_bytes(latency >= time_steps, 1)
-        won = find(fired, taps, threshold=0.0, radius=radius, time_steps=1)
-        return dataclasses.replace(won, latency=neurons.at_last_step(won.valid, time_steps=time_steps))
+        given = as_bytes(latency, time_steps), native.arrange(weights)
+        return find(*given, threshold=threshold, radius=radius, time_steps=time_steps)
 
-    suits = _suits(weights, 1 if threshold is None else time_steps, stride)
-    return _choose(compiled if suits else xla, xla, latency, weights, threshold, radius)
+    suited = suits(weights, threshold, time_steps, stride)
+    return choose(suited, compiled, xla, latency, weights, _limit(threshold, weights), radius)
 
 
 @checks.kernel("stabiliser", "stride", "padding", "time_steps", check=plasticity.check_stdp)
@@ -217,7 +215,7 @@ def stdp(
         return define(weights, pad(latency, padding, time_steps=time_steps), winners, rates, bounds=bounds)
 
     def compiled(weights: jax.Array, latency: jax.Array, winners: Winners, rates: jax.Array, bounds: Any) -> jax.Array:
-        return learn(weights, _as_bytes(latency, time_steps), winners, rates, bounds=bounds)
+        return learn(weights, as_bytes(latency, time_steps), winners, rates, bounds=bounds)
 
-    chosen = compiled if _suits(weights, time_steps) else xla
-    return _choose(chosen, xla, weights, latency, winners, rates, bounds)
+    suited = weights.dtype == jnp.float32 and time_steps <= native.MOST_STEPS and available()
+    return choose(suited, compiled, xla, weights, latency, winners, rates, bounds)

@@ -9,10 +9,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from snnjax.core import checks
 from snnjax.core.checks import Bounds, Pair
+from snnjax.core.errors import wrong_type
 from snnjax.kernels.competition import Winners, check_winners
 from snnjax.kernels.spikes import output_size
 
@@ -184,10 +186,19 @@ def set_rows(weights: jax.Array, winners: Winners, rows: jax.Array) -> jax.Array
     expected = *winners.feature.shape, *weights.shape[1:]
     checks.shape("rows", rows, expected, "`winners` and `weights`")
     beyond = jnp.where(winners.valid, winners.feature, weights.shape[0])
-    return weights.at[beyond].set(rows, mode="drop")
+    return weights.at[beyond].set(rows.astype(weights.dtype), mode="drop")
 
 
-@jax.jit
+def _check_outcome(outcome: Any, reward: Any, punish: Any) -> None:
+    checks.rates(reward)
+    checks.rates(punish)
+    if not isinstance(outcome, int | np.integer | jax.Array | np.ndarray) or isinstance(outcome, bool):
+        raise wrong_type("outcome", "an integer", outcome, "jnp.where(right, 1, -1)")
+    if np.ndim(outcome) or not jnp.issubdtype(jnp.result_type(outcome), jnp.integer):
+        raise wrong_type("outcome", "an integer", outcome, "jnp.where(right, 1, -1)")
+
+
+@checks.kernel(check=_check_outcome)
 def reward_rates(outcome: jax.Array, reward: jax.Array, punish: jax.Array) -> jax.Array:
     """The rates (2,) of one reward-modulated update (R-STDP) by `stdp`: `reward` after a correct decision, or `punish`.
 

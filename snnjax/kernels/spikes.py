@@ -6,13 +6,16 @@ spike, or `time_steps` where the neuron stays silent. The *wave* of SpykeTorch h
 
 import functools
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from snnjax.core import checks
 from snnjax.core.checks import Pair
+from snnjax.core.errors import InputError
 
 
 def latency_dtype(time_steps: int) -> jnp.dtype:
@@ -28,7 +31,14 @@ def latency_to_wave(latency: jax.Array, *, time_steps: int) -> jax.Array:
     return jnp.expand_dims(latency, 0) <= steps.reshape(-1, *(1,) * latency.ndim)
 
 
-@jax.jit
+def _check_wave(wave: Any) -> None:
+    frames = checks.concrete_values(wave, np.generic)
+    if frames is not None and len(frames) > 1 and ((frames[:-1] != 0) & (frames[1:] == 0)).any():
+        write = "np.maximum.accumulate(wave)"
+        raise InputError(f"`wave` must stay 1 once a neuron has fired, got a later 0: for single spikes write {write}")
+
+
+@checks.kernel(check=_check_wave)
 def wave_to_latency(wave: jax.Array) -> jax.Array:
     """The first steps (...), unsigned, of a cumulative spike wave (T, ...) of any dtype; T where it is silent."""
     time_steps = checks.time_steps(wave.shape[0])

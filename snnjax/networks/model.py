@@ -79,7 +79,7 @@ class Model:
         check_image(self.network, image)
         encoder: Any = self.network.encoder
         image = jnp.asarray(image)
-        return encoder(image, native=True) if native and type(encoder) is Encoder else encoder(image)
+        return encoder(image, native=native) if type(encoder) is Encoder else encoder(image)
 
     def forward(self, latency: jax.Array) -> jax.Array:
         """The input of the decision given an encoded image, (C, H, W)."""
@@ -294,7 +294,8 @@ def check_image(network: Network, image: Any, *, batch: bool = False) -> None:
         same = _encoded(encoder, (*input_shape[1:], *channels))
         shape = *(2 * size - made for size, made in zip(input_shape[1:], same[1:], strict=False)), *channels
         if _encoded(encoder, shape) == input_shape:
-            raise InputError(f"`image` must have shape {shape}, got {image.shape}: resize it")
+            axes = ", ".join(map(str, shape))
+            raise InputError(f"`image` must have shape {shape}, or (N, {axes}) for several, got {image.shape}")
     becomes = f", which becomes {given}" if given else ""
     raise InputError(f"`image` must become an input of shape {input_shape}, got {image.shape}{becomes}")
 

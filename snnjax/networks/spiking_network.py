@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from snnjax.core import checks, devices
 from snnjax.core.components import with_leaves
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.data import names
-from snnjax.kernels import compiled
+from snnjax.kernels import compiled, native
 from snnjax.layers.layer_kernels import NATIVE, native_suits
 from snnjax.networks.graph import Known
 from snnjax.networks.model import Model, Weights, check_fitted, check_image, check_weights, is_batch
@@ -128,7 +128,7 @@ class SpikingNetwork(nnx.Module):
         model = self.model
         batch = is_batch(self.spec, images)
         check_image(self.spec, images, batch=batch)
-        return _compute(_Encoded(function), model, jnp.asarray(images), settings, batch)
+        return _compute(function, model, jnp.asarray(images), settings, True, batch)
 
     def class_name(self, decision: int | jax.Array) -> str:
         """The name of the class that was decided for, "(silent)" for -1; of one decision, outside of jit."""
@@ -140,16 +140,8 @@ class SpikingNetwork(nnx.Module):
         Of several, (N, C, H, W), it is (N,).
         """
         check_fitted(self.spec, "decision")
-        return _compute(_decision, self.model, latency, (), np.ndim(latency) == 4)
-
-
-class _Encoded(NamedTuple):
-    """`function` of a model and an encoded image as one of an image."""
-
-    function: Callable[..., jax.Array]
-
-    def __call__(self, model: Model, image: jax.Array, *settings: Any) -> jax.Array:
-        return self.function(model, model.encode(image, native=compiled.available()), *settings)
+        checks.latency("latency", latency, None)
+        return _compute(_decision, self.model, latency, (), False, np.ndim(latency) == 4)
 
 
 def _decision(model: Model, latency: jax.Array) -> jax.Array:
@@ -164,17 +156,33 @@ def _features(model: Model, latency: jax.Array, stages: int | None) -> jax.Array
     return model.forward(latency) if stages is None else model.output_of(stages, Known({0: latency}))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3, 4))
+@functools.partial(jax.jit, static_argnums=(0, 3, 4, 5))
 def _compute(
-    function: Callable[..., jax.Array], model: Model, inputs: jax.Array, settings: tuple[Any, ...], batch: bool
+    function: Callable[..., jax.Array],
+    model: Model,
+    inputs: jax.Array,
+    settings: tuple[Any, ...],
+    encode: bool,
+    batch: bool,
 ) -> jax.Array:
-    """`function` of the model and one input, or of each of a batch, so many at once as fit into memory."""
-    if compiled.available():
-        steps = model.network.time_steps
-        layers = model.layers.items()
-        suited = [name for name, layer in layers if not layer.conv.real and native_suits(layer.conv, steps)]
-        model = model.packed(dict.fromkeys(suited, NATIVE))
-    if not batch:
-        return function(model, inputs, *settings)
-    at_once = devices.AT_ONCE.get(devices.peers()[0].platform, devices.AT_ONCE["gpu"])
-    return jax.lax.map(lambda item: function(model, item, *settings), inputs, batch_size=min(at_once, len(inputs)))
+    """`function` of the model and one stimulus, or of each of a batch, so many at once as fit into memory."""
+    steps = model.network.time_steps
+    suited = compiled.available() and steps <= native.MOST_STEPS
+
+    def by(model: Model, inputs: jax.Array, native: bool) -> jax.Array:
+        if native:
+            layers = model.layers.items()
+            names = [name for name, layer in layers if not layer.conv.real and native_suits(layer.conv, steps)]
+            model = model.packed(dict.fromkeys(names, NATIVE))
+
+        def of_one(stimulus: jax.Array) -> jax.Array:
+            latency = model.encode(stimulus, native=native) if encode else stimulus
+            return function(model, compiled.as_bytes(latency, steps) if native else latency, *settings)
+
+        if not batch:
+            return of_one(inputs)
+        at_once = devices.AT_ONCE.get(devices.peers()[0].platform, devices.AT_ONCE["gpu"])
+        return jax.lax.map(of_one, inputs, batch_size=min(at_once, len(inputs)))
+
+    forms = [functools.partial(by, native=native) for native in (True, False)]
+    return compiled.choose(suited, *forms, model, inputs)

@@ -4,7 +4,7 @@ They process only inputs that fire, event by event. Results are those of `snnjax
 up in another order, which decides near-ties. The first use compiles the C++ sources for the processor at hand and keeps
 the library in the user's cache folder, or raises OSError.
 
-Arguments are those of `snnjax.kernels`, with a stride of 1, except:
+Arguments are those of `snnjax.kernels`, but for `stdp` with a stride of 1 and:
 
   latency: (C, H, W) uint8, without padding; at most 255 time steps.
   taps: (kh, C, kw, F) float32, the weights as `arrange` makes them.
@@ -107,6 +107,7 @@ def library() -> Path:
 def _build(path: Path, digest: Path) -> None:
     """Compiles the library, and writes its digest."""
     command = [*compiler(), *FLAGS, "-I", jax.ffi.include_dir()]
+    print("snnjax compiles its C++ kernels, once: this takes up to a minute", file=sys.stderr, flush=True)
     with atomic_write(path) as library, tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
         objects = [Path(folder) / f"{source.stem}.o" for source in SOURCES]
         list(pool.map(lambda source, made: _compile([*command, "-c"], [source], made), SOURCES, objects))
@@ -202,7 +203,8 @@ def winners(
     places = (checks.integer("k", k, 1),)
     results = [int_array(places)] * 3 + [byte_array(places)]
     limits = _limits(threshold, features), _one(radius, jnp.int32)
-    feature, row, column, when = _call("winners", results, taps, latency, *limits, batched=True, **settings)
+    settings |= dict(features=features, batched=True)
+    feature, row, column, when = _call("winners", results, taps, latency, *limits, **settings)
     return Winners(feature, row, column, when, (height, width))
 
 

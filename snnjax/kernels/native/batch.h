@@ -71,19 +71,25 @@ class Batch {
   // Calls `use(index)` for each stimulus. The calling thread waits for nothing that has not begun, so that no call
   // blocks another one where all threads of the pool are taken.
   template <typename Use>
-  void each(Threads& threads, const Use& use) const {
+  ffi::Error each(Threads& threads, const Use& use) const {
     struct Progress {
       std::atomic<int64_t> begun{0}, done{0};
+      std::atomic<bool> failed{false};
     };
     const int64_t count = size();
     const auto progress = std::make_shared<Progress>();
     const auto work = [progress, count, &use] {
-      for (int64_t index; (index = progress->begun++) < count; ++progress->done) use(index);
+      for (int64_t index; (index = progress->begun++) < count; ++progress->done) try {
+          use(index);
+        } catch (const std::bad_alloc&) {
+          progress->failed = true;
+        }
     };
     const int64_t helpers = std::min(cores(), count) - 1;
     for (int64_t helper = 0; helper < helpers; ++helper) threads.pool.Schedule(std::function<void()>(work));
     work();
     while (progress->done < count) std::this_thread::yield();
+    return progress->failed ? ffi::Error(ffi::ErrorCode::kResourceExhausted, "out of memory") : ffi::Error::Success();
   }
 
  private:

@@ -102,8 +102,9 @@ void add_neighbours(const FloatPart& maps, const ffi::Dictionary& settings, cons
 
 ffi::Error neighbourhood_sums(Threads threads, Floats maps, ffi::Dictionary settings, ffi::Result<Floats> sums) {
   const Batch batch(sums, 3);
-  batch.each(threads, [&](int64_t i) { add_neighbours(batch.part(maps, 3, i), settings, batch.part(*sums, 3, i)); });
-  return ffi::Error::Success();
+  return batch.each(threads, [&](int64_t i) {
+    add_neighbours(batch.part(maps, 3, i), settings, batch.part(*sums, 3, i));
+  });
 }
 
 }  // namespace

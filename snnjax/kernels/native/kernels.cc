@@ -96,6 +96,7 @@ void find_winners(const FloatPart& weights, const BytePart& latency, const Float
   limits.begin(layer);
   const bool shared = limits.count == 1;
   const float limit = shared ? limits.values[0] : -std::numeric_limits<float>::infinity();
+  const int64_t features = number(settings, "features");  // without those that fill up F
   float* above = filled<4, float>(shared ? 0 : layer.stride, 0);  // potentials, -infinity where below their thresholds
   used.assign(layer.stride, 0);
   const int64_t k = feature.element_count(), steps = number(settings, "steps");
@@ -113,13 +114,13 @@ void find_winners(const FloatPart& weights, const BytePart& latency, const Float
       layer.state[position] = EventLayer::kQuiet;
       const float* sums = layer.potential + position * layer.stride;
       if (!shared) {
-        for (int64_t f = 0; f < layer.stride; ++f) above[f] = sums[f] > limits.values[f] ? sums[f] : limit;
+        for (int64_t f = 0; f < features; ++f) above[f] = sums[f] > limits.values[f] ? sums[f] : limit;
         sums = above;
       }
-      const float strongest = largest(sums, layer.stride);
+      const float strongest = largest(sums, features);
       if (!(strongest > limit)) continue;
       layer.state[position] = EventLayer::kDead;
-      const int32_t first = std::find(sums, sums + layer.stride, strongest) - sums;
+      const int32_t first = std::find(sums, sums + features, strongest) - sums;
       if (!used[first]) spikes.push_back({-strongest, first, position});
     }
     std::sort(spikes.begin(), spikes.end());
@@ -143,12 +144,11 @@ ffi::Error winners(Threads threads, Floats weights, Bytes latency, Floats thresh
                    ffi::Dictionary settings, ffi::Result<Integers> feature, ffi::Result<Integers> row,
                    ffi::Result<Integers> column, ffi::Result<Bytes> when) {
   const Batch batch(feature, 1);
-  batch.each(threads, [&](int64_t i) {
+  return batch.each(threads, [&](int64_t i) {
     find_winners(batch.part(weights, 4, i), batch.part(latency, 3, i), batch.part(threshold, 1, i),
                  *batch.part(radius, 1, i).data, settings, batch.part(*feature, 1, i), batch.part(*row, 1, i),
                  batch.part(*column, 1, i), batch.part(*when, 1, i));
   });
-  return ffi::Error::Success();
 }
 
 // When each neuron first crosses its threshold, its potential then, and before that step; where silent, the last ones.
@@ -192,24 +192,22 @@ void follow(const FloatPart& weights, const BytePart& latency, const FloatPart& 
 ffi::Error timed_spikes(Threads threads, Floats weights, Bytes latency, Floats threshold, ffi::Dictionary settings,
                         ffi::Result<Bytes> when, ffi::Result<Floats> potential, ffi::Result<Floats> before) {
   const Batch batch(when, 3);
-  batch.each(threads, [&](int64_t i) {
+  return batch.each(threads, [&](int64_t i) {
     follow(batch.part(weights, 4, i), batch.part(latency, 3, i), batch.part(threshold, 1, i), settings,
            batch.part(*when, 3, i), batch.part(*potential, 3, i), batch.part(*before, 3, i));
   });
-  return ffi::Error::Success();
 }
 
 // The potential of each neuron after the last step.
 ffi::Error potentials(Threads threads, Floats weights, Bytes latency, ffi::Dictionary settings,
                       ffi::Result<Floats> result) {
   const Batch batch(result, 3);
-  batch.each(threads, [&](int64_t i) {
+  return batch.each(threads, [&](int64_t i) {
     EventLayer layer{batch.part(weights, 4, i), batch.part(latency, 3, i), settings};
     for (int64_t step = 0; step < number(settings, "steps"); ++step) layer.advance(step);
     const FloatPart sums = batch.part(*result, 3, i);
     turn(layer.potential, sums.typed_data(), layer.positions, layer.stride, sums.dimensions()[0]);
   });
-  return ffi::Error::Success();
 }
 
 // The winners' weights move, in place where XLA allows.
@@ -248,7 +246,8 @@ ffi::Error learn(Floats weights, Bytes latency, Integers feature, Integers row, 
   return ffi::Error::Success();
 }
 
-// Weights (F, C, kh, kw) after the winners of a layer with a stride have learned; all are clipped if any neuron has won.
+// Weights as they are given, (F, C, kh, kw), after the winners of a layer with any stride have learned; all are clipped
+// if any neuron has won. `learn` above moves arranged weights in place, which lie within the bounds.
 void learn_rows(const FloatPart& weights, const BytePart& latency, const IntegerPart& feature, const IntegerPart& row,
                 const IntegerPart& column, const IntegerPart& when, const FloatPart& rates, const FloatPart& bounds,
                 const ffi::Dictionary& settings, const FloatPart& result) {
@@ -285,12 +284,11 @@ void learn_rows(const FloatPart& weights, const BytePart& latency, const Integer
 ffi::Error stdp(Threads threads, Floats weights, Bytes latency, Integers feature, Integers row, Integers column,
                 Integers when, Floats rates, Floats bounds, ffi::Dictionary settings, ffi::Result<Floats> result) {
   const Batch batch(result, 4);
-  batch.each(threads, [&](int64_t i) {
+  return batch.each(threads, [&](int64_t i) {
     learn_rows(batch.part(weights, 4, i), batch.part(latency, 3, i), batch.part(feature, 1, i), batch.part(row, 1, i),
                batch.part(column, 1, i), batch.part(when, 1, i), batch.part(rates, 1, i), batch.part(bounds, 1, i),
                settings, batch.part(*result, 4, i));
   });
-  return ffi::Error::Success();
 }
 
 // Gives the values their latencies, `bin` of them to a step, from `step` to before `last`; the least keys come first.
@@ -326,8 +324,9 @@ void order(const FloatPart& intensities, int64_t steps, const BytePart& result) 
 ffi::Error rank_order(Threads threads, Floats intensities, ffi::Dictionary settings, ffi::Result<Bytes> result) {
   const int64_t rank = number(settings, "rank"), steps = number(settings, "steps");
   const Batch batch(result, rank);
-  batch.each(threads, [&](int64_t i) { order(batch.part(intensities, rank, i), steps, batch.part(*result, rank, i)); });
-  return ffi::Error::Success();
+  return batch.each(threads, [&](int64_t i) {
+    order(batch.part(intensities, rank, i), steps, batch.part(*result, rank, i));
+  });
 }
 
 }  // namespace

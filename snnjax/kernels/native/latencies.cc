@@ -104,7 +104,7 @@ int64_t enough_inputs(const FloatPart& taps, int64_t from, int64_t size, const f
   const int64_t stride = taps.dimensions()[3];
   float most = 0, least = std::numeric_limits<float>::infinity();
   for (const float* row = taps.typed_data() + from; row < taps.typed_data() + taps.element_count(); row += stride)
-    for (int64_t f = 0; f < size; ++f) most = std::max(most, row[f]);
+    most = std::max(most, largest(row, size));
   for (int64_t f = 0; f < size; ++f) least = std::min(least, limits[f]);
   if (least < 0) return 0;
   const double largest = most <= 1 ? 1 : most * (1 + 1e-4);
@@ -143,11 +143,10 @@ void find_latencies(const FloatPart& weights, const BytePart& latency, const Flo
 ffi::Error latencies(Threads threads, Floats weights, Bytes latency, Floats threshold, ffi::Dictionary settings,
                      ffi::Result<Bytes> result) {
   const Batch batch(result, 3);
-  batch.each(threads, [&](int64_t i) {
+  return batch.each(threads, [&](int64_t i) {
     find_latencies(batch.part(weights, 4, i), batch.part(latency, 3, i), batch.part(threshold, 1, i), settings,
                    batch.part(*result, 3, i));
   });
-  return ffi::Error::Success();
 }
 
 }  // namespace
