@@ -74,8 +74,9 @@ class _SpikingEstimator(BaseEstimator):
         checked = validate_data(self, rows, **labels)
         pixels = checked[0] if labels else checked
         given = shape or self.image_shape
-        expected = "(H, W) or (H, W, 3), such as image_shape=(28, 28) for X of 784 pixels"
-        found = f"`image_shape` must be {expected}, got {given} for X of {pixels.shape[1]} pixels"
+        example = "" if shape else ", such as image_shape=(28, 28) for 784"
+        name = "The shape of images in `X`" if shape else "`image_shape`"
+        found = f"{name} must be (H, W) or (H, W, 3){example}, got {given} for {pixels.shape[1]} pixels"
         try:
             self.image_shape_ = Images(pixels[:1].reshape(1, *given).shape[1:]).shape  # type: ignore[misc]
         except (ValueError, TypeError) as error:
@@ -204,6 +205,7 @@ class SpikingClassifier(ClassifierMixin, _SpikingEstimator):
         if len(classes) < 2:
             raise InputError(f"`y` must hold at least 2 classes, got one class: {classes[0]}")
         data = Dataset("X", images, labels, images, labels, class_names=_class_names(classes), classes=len(classes))
+        checks.number("validation_fraction", self.validation_fraction, most=1)
         if self.validation_fraction:
             if counts.max() < 2:
                 raise InputError("`validation_fraction` must be 0 where each class has one image")
@@ -306,7 +308,7 @@ class SpikingFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Spikin
         data = Dataset("X", images, labels, images, labels)
         network = dataclasses.replace(self._network(data), classes=1)
         trainer = self._trainer(network, data)
-        trainer.plan = tuple(phase for phase in trainer.plan if not phase.supervised)
+        trainer.plan = tuple(phase for phase in trainer.plan if not phase.supervised)  # the others need labels
         self.network_ = trainer.trained(trainer.run(trainer.initial_state()))
         shapes = *network.input_shapes, network.shapes[-1]  # the last one is what a fitted decision reads
         self._n_features_out = math.prod(shapes[network.first_supervised])
