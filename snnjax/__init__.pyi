@@ -2,6 +2,7 @@ from . import app as app
 from . import core as core
 from . import data as data
 from . import encoding as encoding
+from . import estimators as estimators
 from . import interop as interop
 from . import kernels as kernels
 from . import layers as layers
@@ -17,6 +18,8 @@ from .core.components import static as static
 from .core.errors import InputError as InputError
 from .encoding import Encoder as Encoder
 from .encoding import encode as encode
+from .estimators import SpikingClassifier as SpikingClassifier
+from .estimators import SpikingFeatures as SpikingFeatures
 from .layers import WTA as WTA
 from .layers import Conv as Conv
 from .layers import LatencyCode as LatencyCode

@@ -1,0 +1,352 @@
+"""Estimators of scikit-learn: networks that classify images, and layers that make features of them.
+
+They do what `Trainer` does, on labels, pixels and arrays as users of scikit-learn have them.
+"""
+
+import dataclasses
+import json
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
+
+from snnjax.core import checks
+from snnjax.core.devices import AT_ONCE
+from snnjax.core.errors import InputError, unknown, wrong_type
+from snnjax.core.metrics import tested_part
+from snnjax.data import Dataset, names
+from snnjax.kernels import native
+from snnjax.networks import NETWORKS, Images, Model, Network
+from snnjax.networks.batches import decide_batch, encode_batch, input_batch
+from snnjax.networks.graph import Known
+from snnjax.runs.trained import Trained
+from snnjax.steps.deciding import deciding_kernels
+from snnjax.training.build import encoded_by, network_for
+from snnjax.training.job import with_best_kernels
+from snnjax.training.loop import Trainer
+from snnjax.training.placement import Placement, Timer
+from snnjax.training.state import Callback, Settings
+
+
+class _Printed(Callback):
+    """Prints a line for each phase of a training, and one for each epoch that learns from labels."""
+
+    def finished(self, record: Mapping[str, Any]) -> None:
+        print(f"{record['name']}: {record['images']:,} images in {record['seconds']:.1f} s")
+
+    def tested(self, record: Mapping[str, Any]) -> None:
+        print(f"epoch {record['epoch'] + 1}: accuracy {record[tested_part(record)]['accuracy']:.2%}")
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class _SpikingEstimator(BaseEstimator):
+    """What both estimators have in common: parameters, images, the training, and the network's responses."""
+
+    network: str | Network | Callable[[Images], Network] = "goupy2024_ncg"
+    _: dataclasses.KW_ONLY
+    epochs: tuple[int, ...] | None = None
+    image_shape: tuple[int, ...] | None = None
+    largest: float | None = None
+    hyperparameters: Mapping[str, float] | None = None
+    mirror: bool = False
+    update_batch: int = 1
+    random_state: int | np.random.RandomState | None = 0
+    verbose: bool = False
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = True
+        tags.input_tags.three_d_array = True
+        return tags
+
+    def _learned_images(self, X: ArrayLike, **labels: Any) -> Any:
+        """Images to learn from, as of `_images`; if labels are given, a pair of images and labels."""
+        rows, shape = _rows(X)
+        checked = validate_data(self, rows, **labels)
+        pixels = checked[0] if labels else checked
+        given = shape or self.image_shape
+        example = "" if shape else ", such as image_shape=(28, 28) for 784"
+        name = "The shape of images in `X`" if shape else "`image_shape`"
+        found = f"{name} must be (H, W) or (H, W, 3){example}, got {given} for {pixels.shape[1]} pixels"
+        try:
+            self.image_shape_ = Images(pixels[:1].reshape(1, *given).shape[1:]).shape  # type: ignore[misc]
+        except (ValueError, TypeError) as error:
+            raise InputError(found) from error
+        self.largest_ = self._white(pixels.max())
+        images = self._scaled(pixels)
+        return (images, checked[1]) if labels else images
+
+    def _images(self, X: ArrayLike) -> np.ndarray:
+        """Images (N, H, W) or (N, H, W, 3) for the network that has learned, uint8 or float32 of 0..255."""
+        check_is_fitted(self)
+        rows, shape = _rows(X)
+        if shape and shape != self.image_shape_:
+            raise InputError(f"`X` must be of images of shape {self.image_shape_}, as in training, got {shape}")
+        return self._scaled(validate_data(self, rows, reset=False))
+
+    def _white(self, most: float) -> float:
+        """The pixel that is white, given the largest one of the training images."""
+        if self.largest is not None:
+            checks.number("largest", self.largest, above=True)
+            return float(self.largest)
+        if 1 < most < 128 or most > 255:
+            write = f"write largest={most:g} if that is white"
+            raise InputError(f"`largest` must be the pixel that is white, where X is not of 0..1 or 0..255: {write}")
+        return 1.0 if most <= 1 else 255.0
+
+    def _scaled(self, pixels: np.ndarray) -> np.ndarray:
+        """Images of 0..255, given pixels (N, H * W); raises InputError where they are not of 0..`largest_`."""
+        check_non_negative(pixels, type(self).__name__)
+        most = pixels.max()
+        found = f"`X` must hold pixels of 0..{self.largest_:g}, got values up to {most:g}: scale X, or give `largest`"
+        if most > self.largest_ or (0 < most <= self.largest_ / 255 and np.count_nonzero(pixels) > 1):
+            raise InputError(found)
+        if 0 < most <= 1 < self.largest_:
+            warnings.warn(f"{found}, unless all images are that dark", stacklevel=4)
+        images = pixels.reshape(-1, *self.image_shape_)
+        if self.largest_ == 255 and images.dtype.kind in "iu":
+            return images.astype(np.uint8)
+        return (images * (255 / self.largest_)).astype(np.float32)
+
+    def _network(self, data: Dataset) -> Network:
+        """The network for a data set, before it learns."""
+        network = self.network
+        if isinstance(network, str):
+            if network not in NETWORKS:
+                raise unknown("network", network, NETWORKS)
+            network = NETWORKS[network]
+        if not isinstance(network, Network) and not callable(network):
+            raise wrong_type("network", "a name of snnjax.NETWORKS, a function of Images or a Network", network)
+        made = encoded_by(network, data) if isinstance(network, Network) else network_for(network, data)
+        for path, number in (self.hyperparameters or {}).items():
+            made = made.vary(path, number)
+        return made
+
+    def _trainer(self, network: Network, data: Dataset) -> Trainer:
+        """What trains a network on a data set, by the parameters."""
+        settings = Settings.of(network, data)
+        seed = self.random_state
+        if not isinstance(seed, int | np.integer):
+            seed = int(check_random_state(seed).randint(2**31))
+        settings = dataclasses.replace(
+            settings,
+            epochs=settings.epochs if self.epochs is None else self.epochs,
+            mirror=self.mirror,
+            update_batch=self.update_batch,
+            seed=seed,
+        )
+        return Trainer(network, data, settings, _Printed() if self.verbose else None)
+
+    def _respond(self, function: Callable[..., Any], images: np.ndarray, decide: bool, **static: Any) -> Any:
+        """`function` of the network and of (B, ...) images, of all of them.
+
+        Images that fill no whole program are padded to a power of four: few programs are compiled.
+        """
+        model = self.network_.model
+        compiled = not native.unavailable(model.network.time_steps)
+        kernels = deciding_kernels(model.network, native=compiled) if decide else {}
+        placement = Placement(1)
+        models = placement.stack(with_best_kernels([model], compiled, kernels))
+        most = AT_ONCE.get(placement.platform, AT_ONCE["gpu"]) * placement.mapping.size
+        whole = len(images) // most * most
+        parts = [images[:whole]] if whole else []
+        if rest := len(images) - whole:
+            size = min(most, 4 ** math.ceil(math.log(rest, 4)))
+            parts.append(np.pad(images[whole:], [(0, size - rest)] + [(0, 0)] * (images.ndim - 1)))
+        results = [placement.map(Timer(""), function, models, part, native=compiled, **static) for part in parts]
+        return jax.tree.map(lambda *pieces: np.concatenate(pieces, axis=1)[0, : len(images)], *results)
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class SpikingClassifier(ClassifierMixin, _SpikingEstimator):
+    """A network that classifies images: (n, H, W) grey, (n, H, W, 3) in colour, or (n, H * W) with `image_shape`.
+
+    `fit` does what `Trainer(network, data)` does, where a tenth of each class is held out: these images choose the best
+    epoch, as in `snnjax train`. `score`, clones, pipelines, searches and cross-validation are those of scikit-learn.
+
+    Attributes:
+      network: a name of `NETWORKS`, a function of `Images` that returns a Network, or a Network.
+      epochs: of each stage, see `Settings`; None: those of the network.
+      image_shape: (H, W) or (H, W, 3) of the images in X of (n, H * W); one number may be -1, as in `numpy.reshape`.
+      largest: the pixel that is white; 0 is black. None: 1 if the training images are of 0..1, 255 if they are of
+        0..255; others raise InputError.
+      hyperparameters: numbers of the network by path, see `Network.hyperparameters`.
+      mirror: see `Settings`.
+      update_batch: see `Settings`.
+      random_state: seed of weights and order of images; None or a RandomState: draws one.
+      verbose: prints a line for each phase and for each epoch that learns from labels.
+      validation_fraction: share of the images of each class that is held out. 0: none, and the accuracy on the training
+        images chooses the best epoch.
+      network_: the `SpikingNetwork` that has learned.
+      classes_: (classes,) the labels, sorted.
+      validation_scores_: accuracy, after each epoch that learns from labels, on the images that choose the best one.
+      image_shape_, largest_, n_features_in_: (H, W) or (H, W, 3), the pixel that is white, number of pixels.
+    """
+
+    validation_fraction: float = 0.1
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Learns from images and their labels (n,), text or numbers.
+
+        Raises InputError where pixels are not of 0..`largest`, there is one class, or parameters do not fit.
+        """
+        images, y = self._learned_images(X, y=y)
+        check_classification_targets(y)
+        classes, labels, counts = np.unique(y, return_inverse=True, return_counts=True)
+        if len(classes) < 2:
+            raise InputError(f"`y` must hold at least 2 classes, got one class: {classes[0]}")
+        data = Dataset("X", images, labels, images, labels, class_names=_class_names(classes), classes=len(classes))
+        checks.number("validation_fraction", self.validation_fraction, most=1)
+        if self.validation_fraction:
+            if counts.max() < 2:
+                raise InputError("`validation_fraction` must be 0 where each class has one image")
+            data = data.hold_out(self.validation_fraction, seed=0)
+        trainer = self._trainer(self._network(data), data)
+        state = trainer.run(trainer.initial_state())
+        self.network_ = trainer.trained(state)
+        self.network_.class_names = data.names
+        self.classes_ = classes
+        self.validation_scores_ = [record[data.tested]["accuracy"] for record in state.epochs]
+        return self
+
+    def _decide(self, X: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of classes, (n,), and scores, (n, classes); warns where the network decides for no class."""
+        decisions, scores = self._respond(decide_batch, self._images(X), decide=True, encode=True)
+        if silent := int(np.sum(decisions < 0)):
+            given = f"they get the first class, {self.classes_[0]}"
+            warnings.warn(f"the network stays silent for {silent} of {len(decisions)} images: {given}", stacklevel=3)
+        return decisions.clip(min=0), scores
+
+    def predict(self, X: ArrayLike) -> np.ndarray:
+        """The label of each image, (n,)."""
+        decisions, _ = self._decide(X)
+        return self.classes_[decisions]
+
+    def decision_function(self, X: ArrayLike) -> np.ndarray:
+        """Scores (n, classes), all 0 where the network stays silent; of two classes their difference, (n,)."""
+        scores = self._decide(X)[1]
+        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+
+    def save(self, path: Path | str) -> None:
+        """Writes an .npz file that `SpikingClassifier.load`, `snnjax.load` and `snnjax predict` read; no pickle."""
+        check_is_fitted(self)
+        about = dict(
+            parameters=json.loads(json.dumps(self.get_params(), default=_plain)),
+            classes=self.classes_.tolist(),
+            dtype=self.classes_.dtype.str,
+            largest=self.largest_,
+            validation_scores=self.validation_scores_,
+        )
+        network = self.network_
+        trained = Trained(
+            network.spec,
+            {name: np.asarray(weights) for name, weights in network.weights().items()},
+            self.image_shape_,
+            settings=dict(estimator=about),
+            class_names=network.class_names,
+            initial=network.initial,
+        )
+        trained.save(path)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """The classifier that `save` wrote, or one of the network of a run, as `snnjax.load` takes it.
+
+        The network of a run has its class names as labels, or 0, 1, ... if they have none. Raises as `snnjax.load`.
+        """
+        trained = Trained.read(path)
+        network = trained.spiking_network()
+        classes = trained.network.classes
+        numbered = trained.class_names == names.numbered(classes)
+        of_run: dict[str, Any] = dict(classes=np.arange(classes) if numbered else trained.class_names, largest=255)
+        about = trained.settings.get("estimator", of_run)
+        try:
+            given: dict[str, Any] = about.get("parameters", {})
+            parameters: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in given.items()}
+            parameters["network"] = parameters.get("network") or network.recipe
+            classifier = cls(**parameters)
+            classifier.classes_ = np.array(about["classes"], about.get("dtype"))
+            classifier.largest_ = float(about["largest"])
+            classifier.validation_scores_ = list(about.get("validation_scores", []))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path} holds no classifier: {error}") from error
+        classifier.network_ = network
+        classifier.image_shape_ = trained.image_shape
+        classifier.n_features_in_ = math.prod(trained.image_shape)
+        return classifier
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class SpikingFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _SpikingEstimator):
+    """The layers of a network before the first that learns from labels, as features for a classifier.
+
+    Attributes:
+      network, epochs, image_shape, largest, hyperparameters, mirror: as of `SpikingClassifier`.
+      update_batch, random_state, verbose: as of `SpikingClassifier`.
+      network_: the `SpikingNetwork`; its later layers have not learned.
+      image_shape_, largest_, n_features_in_: as of `SpikingClassifier`.
+    """
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+    def fit(self, X: ArrayLike, y: Any = None) -> Self:
+        """Learns from images, as `SpikingClassifier` takes them, without their labels; raises as it does."""
+        images = self._learned_images(X)
+        labels = np.zeros(len(images), np.int32)
+        data = Dataset("X", images, labels, images, labels)
+        network = dataclasses.replace(self._network(data), classes=1)
+        trainer = self._trainer(network, data)
+        trainer.plan = tuple(phase for phase in trainer.plan if not phase.supervised)  # the others need labels
+        self.network_ = trainer.trained(trainer.run(trainer.initial_state()))
+        shapes = *network.input_shapes, network.shapes[-1]  # the last one is what a fitted decision reads
+        self._n_features_out = math.prod(shapes[network.first_supervised])
+        return self
+
+    def transform(self, X: ArrayLike) -> np.ndarray:
+        """Features (n, F * H * W) float32: 1 - t / T of a neuron that fires at t, 0 of one that stays silent.
+
+        Of real-valued layers without a latency code, their activities.
+        """
+        outputs = self._respond(_features, self._images(X), decide=False)
+        if outputs.dtype.kind == "u":
+            outputs = 1 - outputs / np.float32(self.network_.spec.time_steps)
+        return outputs.reshape(len(outputs), -1)
+
+
+def _features(model: Model, images: jax.Array, *, native: bool) -> jax.Array:
+    """What the first stage that learns from labels reads, or the decision, (B, C, H, W), of images (B, ...)."""
+    known = Known({0: encode_batch(model, images, native=native)})
+    return input_batch(model, known, number=model.network.first_supervised)
+
+
+def _rows(X: Any) -> tuple[Any, tuple[int, ...]]:
+    """Images as rows of pixels, (n, H * W), and the shape of an image; anything else as it is, and ()."""
+    shape = tuple(X.shape) if hasattr(X, "shape") else np.asarray(X).shape
+    if len(shape) < 3:
+        return X, ()
+    return np.asarray(X).reshape(shape[0], math.prod(shape[1:])), shape[1:]
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy as one of Python; None in place of what JSON has not, such as a Network."""
+    return value.item() if isinstance(value, np.generic) else None
+
+
+def _class_names(labels: np.ndarray) -> tuple[str, ...]:
+    """The labels as names of classes; none where they cannot be such."""
+    try:
+        return names.checked(map(str, labels.tolist()))
+    except InputError:
+        return ()
