@@ -86,15 +86,16 @@ def _check_numbers(data: shared_options.Data) -> None:
 def _source(network: shared_options.Network, data: shared_options.Data, images: Dataset) -> dict[str, Any]:
     """The options by which a run's network and its share of the images are found again."""
     shares = ("split_seed", "folds", "labels", "validation", "draw", "augment", "ratio")
+    there = len(images.train_images)
     about = parts.source(network, data)
-    about["images_taken"] = data.train_images and min(data.train_images, len(images.train_images))
+    about["images_taken"] = min(data.train_images or there, there)
     return about | {name: vars(data)[name] for name in shares if name in vars(data)}
 
 
 def _note_fewer_labels(images: Dataset, about: dict[str, Any]) -> Dataset:
     """The images with a note where fewer are taken than are to keep their labels."""
     labels = about.get("labels") or 0
-    taken = about["images_taken"] or len(images.train_images)
+    taken = about["images_taken"]
     if labels <= taken:
         return images
     return parts.noted(images, f"--labels {labels}: there are only {taken:,} training images")
