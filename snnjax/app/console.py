@@ -143,7 +143,8 @@ class Bars(Callback):
             self._progress.update(task.id, rate=f"{task.completed / (now - self._start):,.0f} img/s")
         if now - self._printed > _INTERVAL:
             self._printed = now
-            self._print_line(f"{task.completed}/{task.total}")
+            remaining = (now - self._start) / task.completed * ((task.total or 0) - task.completed)
+            self._print_line(f"{task.completed:.0f}/{task.total:.0f}", left(remaining))
 
     def tested(self, record: dict[str, Any]) -> None:
         part = tested_part(record)
@@ -164,10 +165,11 @@ class Bars(Callback):
             self._progress.update(task.id, total=task.completed, rate=f"{record['images_per_second']:,.0f} img/s")
             self._print_line(str(task.completed))
 
-    def _print_line(self, count: str) -> None:
+    def _print_line(self, count: str, remaining: str = "") -> None:
         task = self._task
         if not self.console.is_terminal:
-            line = f"{task.description:<26} {count:>15} {task.fields['rate']:>13}  {task.fields['note']}"
+            words = ", ".join(filter(None, (task.fields["note"], remaining)))
+            line = f"{task.description:<26} {count:>15} {task.fields['rate']:>13}  {words}"
             self.console.print(line.rstrip())
 
 

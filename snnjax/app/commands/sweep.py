@@ -94,15 +94,27 @@ def train_remaining(folder: SweepFolder, given: workers.Workers) -> list[dict[st
     groups = folder.groups(given.count)
     sweep = folder.sweep
     names = {group.places: f"program {number} of {len(groups)}" for number, group in enumerate(groups, 1)}
+    total = sum(map(len, names))
+    begin = time.perf_counter()
+    done = 0
+
+    def remaining() -> list[str]:
+        spent = time.perf_counter() - begin
+        return [console.left(spent / done * (total - done))] if 0 < done < total else []
 
     def heading(group: Group) -> str:
-        special = [counted(len(group.places)), *shared(sweep.variants, group.places)]
+        nonlocal done
+        special = [counted(len(group.places)), *shared(sweep.variants, group.places), *remaining()]
+        if not given.executor:  # one group follows the other
+            done += len(group.places)
         return f"{names[group.places]}: {', '.join(special)}"
 
     def ending(outcome: Outcome) -> str:
-        return f"{names[outcome.group.places]} {accuracy_of(outcome)}"
+        nonlocal done
+        done += len(outcome.group.places)
+        return ", ".join([f"{names[outcome.group.places]} {accuracy_of(outcome)}", *remaining()])
 
-    bars = console.Programs(sum(map(len, names)), heading, ending) if given.executor else console.Bars(heading)
+    bars = console.Programs(total, heading, ending) if given.executor else console.Bars(heading)
     sweep.callback = bars
     with bars:
         return folder.run(given)

@@ -118,6 +118,7 @@ def train(chosen: options.Train, fold: int | None = None) -> dict[str, Any]:
     what = chosen.network, chosen.data, chosen.training, chosen.machine
     run = prepare(*what, chosen.run.out, start=chosen.training.start, fold=fold)
     trainer = run.trainer
+    trainer.network.check_initial_weights(trainer.settings.seed)
     resume = chosen.run.resume
     command = COMMAND.get()
     with RunFolder(run.path, trainer, resume=resume, about=run.about, command=command, draw=draw_run) as folder:
