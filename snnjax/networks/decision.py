@@ -121,7 +121,7 @@ _FAINT = 2.0**-60  # brings potentials below the score 2**-24 of the latest spik
 
 _ROWS = 1000  # images that become sparse at once
 _LONG = 1_000_000  # spikes of the training images from which on a fit takes seconds
-_SHARE = 40  # one of so many images is fitted first, to estimate how long all take
+_SHARE = 20  # one of so many images is fitted first, to estimate how long all take
 _NEVER = np.finfo(np.float32).min  # margin of a class without images
 
 
@@ -209,7 +209,8 @@ class LinearSVM:
             with ThreadPoolExecutor(1) as thread:
                 fit = thread.submit(machine.fit, inputs, labels)
                 while not wait([fit], timeout=1).done:
-                    progress(min((time.perf_counter() - begun) / expected, 0.99))
+                    spent = (time.perf_counter() - begun) / expected
+                    progress(spent if spent < 0.9 else 1 - 0.09 / spent)  # a longer fit comes ever closer to 1
                 return fit.result()
 
     def scores(self, spikes: Spikes, classes: int) -> jax.Array:
