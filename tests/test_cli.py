@@ -131,6 +131,35 @@ def test_a_finished_run_goes_on_with_the_same_data_alone(work, finished, capsys)
     jax.tree.map(np.testing.assert_array_equal, Trained.read(RUN).weights, Trained.read(finished).weights)
 
 
+def test_folds_are_trained_one_after_the_other_and_tested_again_as_they_were(tmp_path, monkeypatch, capsys):
+    """By train and by sweep; evaluation finds the images of the fold, also in another place."""
+    monkeypatch.chdir(tmp_path)
+    DIGITS.save("first.npz")
+    few = [*TRAIN[:6], "--epochs", "2", "3"]
+    out = called(capsys, "train", *few, "--dataset", "first.npz", "--folds", "2", "--split_seed", "3", "--out", "runs")
+    folds = DIGITS.folds(2, seed=3)
+    results = [read("runs/fold1"), read("runs/fold2")]
+    for result, fold in zip(results, folds, strict=True):
+        learned = fold.first(40, 40).hold_out(0.1, 0)
+        assert result["settings"]["data"] == f"sha256:{learned.digest}"
+    accuracies = np.array([100 * result["test"]["accuracy"] for result in results])
+    half = 12.706 * abs(accuracies[0] - accuracies[1]) / 2
+    assert f"test accuracy over 2 folds {accuracies.mean():.2f} ± {half:.2f} %, mean ± half of" in out
+    assert re.search(r" fold 2 of 2, about \d+ s left ", out)
+    pathlib.Path("first.npz").rename("moved.npz")
+    called(capsys, "evaluate", "runs/fold2", "--dataset", "moved.npz", "--out", "again.json")
+    assert json.loads(pathlib.Path("again.json").read_text())["accuracy"] == results[1]["test"]["accuracy"]
+    assert "`folds` must be at least 2, got 1" in refused(TRAINING, capsys, *few, "--folds", "1")
+    swept = called(
+        capsys, "sweep", *few, "--dataset", "moved.npz", "--folds", "2", "--split_seed", "3", "--out", "sweep"
+    )
+    records = [json.loads(pathlib.Path(f"sweep/fold{number}/sweep.json").read_text()) for number in (1, 2)]
+    assert [record["settings"]["fold"] for record in records] == [1, 2]
+    tests = [record["networks"][0]["test"]["accuracy"] for record in records]
+    assert tests == [result["test"]["accuracy"] for result in results], "each network as alone"
+    assert f"of the best combination in each {accuracies.mean():.2f} ± {half:.2f} %" in swept
+
+
 def test_the_options_know_every_network():
     assert {*NETWORKS} == {*MODELS}
 

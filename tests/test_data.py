@@ -1,5 +1,6 @@
 """Data sets: scikit-learn's digits, IDX and CIFAR files, .npz files, and what tensorflow-datasets has prepared."""
 
+import dataclasses
 import gzip
 import io
 import re
@@ -207,6 +208,11 @@ WRONG = {
     "a text as files": (dict(train_files="abc"), "`train_files` must be the file name of each of 3", "got 'abc'"),
     "files of nothing": (dict(validation_files=("a",)), "`validation_files` must be the file name of each of 0 images"),
     "four groups": (dict(train_groups=np.arange(4)), "`train_groups` must have shape (3,)", "got (4,)"),
+    "groups without names": (
+        dict(train_groups=np.arange(3), group_names=("a", "b")),
+        "`train_groups` must lie in 0..1",
+        "got 0..2",
+    ),
     "two names": (dict(class_names=("a", "b")), "`class_names` must be one for each of 3 classes, got 2"),
     "blank name": (dict(class_names=("a", "b", " ")), "`class_names` must be of printable characters, got ' '"),
     "silent": (dict(class_names=("a", "b", "(silent)")), "`class_names` must not hold '(silent)'"),
@@ -370,7 +376,7 @@ def test_own_files_of_other_programs_are_read(tmp_path, monkeypatch):
         np.testing.assert_array_equal(getattr(wide, name), arrays[name])
     named = loaded(class_names=np.array(["cafe\u0301", *"bcdefghij"]))
     assert (named.classes, named.names) == (10, ("caf\u00e9", *"bcdefghij"))
-    assert loaded(train_ids=np.zeros(12), test_groups=np.zeros(12)).classes == 10, "other arrays may be there"
+    assert loaded(train_ids=np.zeros(12), test_ids=np.zeros(12)).classes == 10, "other arrays may be there"
     monkeypatch.setattr(readers, "MOST_BYTES", 100_000)
     for changes, message in (
         (dict(unlabeled_images=arrays["test_images"]), "holds unlabeled_images, .* rename it unlabelled_images"),
@@ -382,3 +388,35 @@ def test_own_files_of_other_programs_are_read(tmp_path, monkeypatch):
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(InputError, match=r"theirs\.npz is damaged or no \.npz file: \w+"):
         load(path)
+
+
+def test_folds_test_each_image_once():
+    """Each class has the same share; another seed cuts otherwise."""
+    data = digits()
+    folds = data.folds(5)
+    pooled = np.concatenate([data.train_images, data.test_images])
+    tested = np.concatenate([fold.test_images for fold in folds])
+    assert sorted(image.tobytes() for image in tested) == sorted(image.tobytes() for image in pooled)
+    counts = np.array([np.bincount(fold.test_labels) for fold in folds])
+    assert np.ptp(counts, axis=0).max() <= 1
+    assert all(len(fold.train_images) + len(fold.test_images) == len(pooled) for fold in folds)
+    assert data.folds(5, seed=1)[0].digest != folds[0].digest == data.folds(5, seed=0)[0].digest
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        (dict(k=1), "`k` must be at least 2, got 1"),
+        (dict(k=41), r"`k` \(--folds\) must be at most 40, the images of the largest class, got 41"),
+        (dict(k=3, groups=True), "digits: `groups` stay together where images have `train_groups` and `test_groups`"),
+        (dict(k=3, seed=2**32), "`seed` must be at most 4294967295"),
+    ],
+)
+def test_folds_that_cannot_be_cut(how, words):
+    labels = np.repeat(np.arange(3), 20)
+    data = Dataset("digits", np.full((60, 4, 4), 9, np.uint8), labels, np.full((60, 4, 4), 9, np.uint8), labels)
+    with pytest.raises(InputError, match=words):
+        data.folds(**how)
+    one_each = dataclasses.replace(data, train_groups=labels, test_groups=labels)
+    with pytest.raises(InputError, match="must be at most 1, the groups of the largest class, got 2"):
+        one_each.folds(2)

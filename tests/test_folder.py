@@ -112,7 +112,10 @@ def test_pictures_of_a_group_stay_together(tmp_path, group):
     path = by_object(tmp_path / "things", objects=10)
     for each in (path, packed(path)):
         data = load("folder", each, group=group)
-        assert data.notes == (FIFTH, "80 pictures are of 10 groups, such as 'o0' and 'o1'"), "of both classes"
+        assert data.notes[:2] == (FIFTH, "80 pictures are of 10 groups, such as 'o0' and 'o1'"), "of both classes"
+        few = "only 2 groups tested, and the accuracy depends on which: o3, o8; `folds` (--folds) tests all in turn"
+        assert data.notes[2:] == (few,)
+        assert data.test_group_names == ("o3", "o8")
         assert not {*np.mod(brightness(data.train_images), 100)} & {*np.mod(brightness(data.test_images), 100)}
         assert np.bincount(data.test_labels).tolist() == [8, 8], "a fifth of each class"
     assert data.hold_out(0.1, 0).notes[-1] == "8 of 64 training images are held out for validation, 1 of 8 groups"
@@ -121,11 +124,46 @@ def test_pictures_of_a_group_stay_together(tmp_path, group):
 def test_a_picture_that_does_not_match_is_a_group_of_its_own(tmp_path):
     fill(tmp_path / "train", dict.fromkeys("ab", 10))
     data = load("folder", tmp_path / "train", group="^[01]")
-    assert data.notes[-1].startswith("4 pictures are of 2 groups, such as '0' and '1'; 16 that `group` does not match")
+    assert data.notes[1].startswith("4 pictures are of 2 groups, such as '0' and '1'; 16 that `group` does not match")
     assert len(np.unique(data.train_groups)) + len({*brightness(data.test_images)} - {40, 41}) >= 16
     fill(tmp_path / "test", dict.fromkeys("ab", 2))
     shared = "2 groups have pictures in train/ and in other folders, which makes the test easier"
     assert load("folder", tmp_path, group=r"\d").notes[0] == shared
+
+
+def test_another_split_seed_draws_other_test_pictures(tmp_path):
+    """Seed 0 draws as ever; a test folder leaves nothing to draw."""
+    path = by_object(tmp_path / "things", objects=10)
+    for group in (None, r"o\d+"):
+        files = [load("folder", path, group=group, split_seed=seed).test_files for seed in (0, 0, 1, 2)]
+        assert files[0] == files[1]
+        assert len({*files}) == 3
+    drawn = load("folder", path, group=r"o\d+", split_seed=1)
+    assert drawn.test_group_names == ("o7", "o8")
+    assert {file.split("/")[-1].split("_")[0] for file in drawn.test_files} == {"o7", "o8"}
+    fill(tmp_path / "own" / "train", dict.fromkeys("ab", 4))
+    fill(tmp_path / "own" / "test", dict.fromkeys("ab", 4))
+    with pytest.raises(snnjax.InputError, match=r"`split_seed` .* must be 0 where there is a test folder, .* got 1"):
+        load("folder", tmp_path / "own", split_seed=1)
+    with pytest.raises(snnjax.InputError, match=r"`split_seed` .* is for pictures, not for `dataset` digits"):
+        load("digits", split_seed=1)
+
+
+def test_folds_test_each_group_once(tmp_path):
+    """By name, also where the data were stored; the same share of each class as far as the groups allow."""
+    data = load("folder", by_object(tmp_path / "things", objects=10), group=r"o\d+")
+    data.save(tmp_path / "things.npz")
+    folds = data.folds(5)
+    for fold, stored in zip(folds, load(tmp_path / "things.npz").folds(5, groups=True), strict=True):
+        assert fold.digest == stored.digest
+        assert fold.test_group_names == stored.test_group_names
+        assert not {*np.mod(brightness(fold.train_images), 100)} & {*np.mod(brightness(fold.test_images), 100)}
+        assert np.bincount(fold.test_labels).tolist() == [8, 8]
+        assert sorted({*fold.train_files} | {*fold.test_files}) == sorted(data.train_files + data.test_files)
+    assert sorted(name for fold in folds for name in fold.test_group_names) == [f"o{number}" for number in range(10)]
+    named = ", ".join(folds[1].test_group_names)
+    assert folds[1].notes[-1] == f"training and test images are cut anew: part 2 of 5 is for testing, of groups {named}"
+    assert not any(note.startswith("only 2 groups") for note in folds[1].notes), "of the test images before"
 
 
 def known_of(path: Path, out: Path, **how) -> tuple[dict, Dataset]:

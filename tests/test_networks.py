@@ -28,6 +28,7 @@ from snnjax.runs.trained import Trained, load
 from snnjax.training.build import network_for
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings, TrainState
+from snnjax.training.sweep import Sweep
 
 T = 15
 SHAPE = (2, 12, 12)
@@ -148,7 +149,7 @@ def test_initial_weights_may_be_uniformly_distributed(tmp_path):
     np.testing.assert_allclose([weights["layer2"].mean(), weights["layer2"].std()], [0.8, 0.05], atol=0.01)
     Trained(spec, weights, (28, 28)).save(tmp_path / "weights.npz")
     assert load(tmp_path / "weights.npz").spec.stages[0] == spec.stages[0]
-    with pytest.raises(InputError, match=r"`weight_range` of layer1 must keep weights .* got \(-0.1, 0.75\)"):
+    with pytest.raises(InputError, match=r"`weight_range` of layer1 must lie within its bounds, got \(-0.1, 0.75\)"):
         spec.vary("layer1.weight_range.0", -0.1).initial_weights()
 
 
@@ -328,7 +329,15 @@ def test_weights_below_the_bounds_are_refused_wherever_they_come_from(tmp_path):
     low = components.replace(SOUND, "stages.0.branches.0.weight_mean", 0.01)
     trainer = Trainer(low, tiny.images(), Settings((1, 1), batch_size=20))
     for make in (low.initial_weights, lambda: SpikingNetwork(low), trainer.initial_state):
-        with pytest.raises(InputError, match="`weight_mean` and `weight_std` of layer1 must keep weights within its"):
+        problem = r"`weight_mean` and `weight_std` of layer1 must keep weights within its .* `weight_std` of at most "
+        with pytest.raises(InputError, match=rf"{problem}0\.0013$"):
+            make()
+    components.replace(low, "stages.0.branches.0.weight_std", 0.0013).initial_weights(1)
+    high = components.replace(SOUND, "stages.0.branches.0.weight_mean", 1.5)
+    sweep = [{"seed": 0}, {"seed": 1, "layer1.weight_mean": 1.5}]
+    settings = Settings((1, 1), batch_size=20, patience=0)
+    for make in (high.initial_weights, lambda: Sweep(SOUND, tiny.images(), settings, sweep)):
+        with pytest.raises(InputError, match=r"`weight_mean` of layer1 .* at most 1, its upper bound, got 1\.5"):
             make()
     weights = SOUND.initial_weights()
     path = tmp_path / "weights.npz"

@@ -17,6 +17,7 @@ from snnjax import data
 from snnjax.app import report, shared_options
 from snnjax.app.commands import predict
 from snnjax.app.commands.train import prepare
+from snnjax.app.main import modules_apart
 from snnjax.networks import Observed
 from snnjax.networks.decision import Decided
 from snnjax.runs.trained import Trained
@@ -176,3 +177,15 @@ def test_names_that_terminals_would_obey(work, capsys):
     assert [row["image"] for row in table("odd.csv")] == ["odd/esc?[31m$5_$.png", "odd/?.png"]
     assert len(os.listdir("drawn")) == 2
     assert f"{odd}/report.html" in called(capsys, "report", odd)
+
+
+def test_modules_behind_import_swallow_no_pictures(work, capsys):
+    """Nor runs: what is no Python file and no module is a picture; a module may still be named second."""
+    pathlib.Path("mine.py").write_text("VALUE = 1\n")
+    pathlib.Path("package").mkdir()
+    pathlib.Path("package/__init__.py").touch()
+    for behind in (["--import", "mine.py", "digit.png"], ["--import=mine.py", "digit.png", "--as_is"]):
+        assert "digit.png: " in called(capsys, "predict", RUN, *behind)
+    assert "digit.png: " in called(capsys, "predict", "--import", "mine.py", RUN, "digit.png", "--as_is")
+    given = ["RUN", "--import", "mine.py", "os.path", "package", "work/", "a.png", "pretrained:x", "--csv", "b.csv"]
+    assert modules_apart(given) == ["RUN", "work/", "pretrained:x", *given[1:5], "a.png", "--csv", "b.csv"]

@@ -1,15 +1,15 @@
 """Tables of test accuracies with published figures."""
 
 import dataclasses
-import math
 import statistics
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import protocols
-import scipy.stats
 from protocols import JPEG, Row
+
+from snnjax.core.metrics import half_interval
 
 COUNTS = ("train_images", "validation_images", "test_images")
 HEAD = ("network", "data", "images", "test accuracy, %", "seeds", "published, %", "seconds", "kernels")
@@ -44,7 +44,7 @@ def seed_statistics(values: np.ndarray) -> Json:
     if count == 1:
         return dict(mean=mean.tolist(), sd=None, interval95=None)
     spread = values.std(axis=0, ddof=1)
-    half = scipy.stats.t.ppf(0.975, count - 1) * spread / math.sqrt(count)
+    half = half_interval(values)
     return dict(mean=mean.tolist(), sd=spread.tolist(), interval95=np.stack([mean - half, mean + half], 1).tolist())
 
 

@@ -3,9 +3,10 @@
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
@@ -13,7 +14,8 @@ from rich.table import Column, Table
 
 from snnjax import Callback
 from snnjax.app import diagram, report
-from snnjax.core.metrics import tested_part
+from snnjax.core import checks
+from snnjax.core.metrics import half_interval, tested_part
 from snnjax.data import Dataset
 from snnjax.runs.run_folder import RunFolder
 from snnjax.training.groups import Group, Outcome
@@ -49,6 +51,32 @@ def markdown(head: Sequence[str], lines: Iterable[Sequence[str]], *notes: str) -
 def notes(images: Dataset) -> list[str]:
     """The notes on a data set; where they name an argument and its option, only the option."""
     return [re.sub(r"`[^`]*` \((--\w+)\)", r"\1", note) for note in images.notes]
+
+
+MEAN = "mean ± half of its 95 % interval (Student's t)"
+
+
+def mean_of(values: np.ndarray, digits: int) -> str:
+    """The mean of values, and half of its 95 % interval where there are several."""
+    interval = f" ± {half_interval(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{interval}"
+
+
+def left(seconds: float) -> str:
+    """An estimate of the time that is left, in words."""
+    return f"about {seconds:.0f} s left" if seconds < 100 else f"about {report.duration(seconds)} left"
+
+
+def each_fold(folds: int) -> Iterator[int]:
+    """The numbers of folds from 1; a line comes before the work on each, with an estimate of the time left."""
+    begin = time.perf_counter()
+    for fold in range(1, checks.integer("folds", folds, 2) + 1):
+        remaining = ""
+        if fold > 1:
+            spent = time.perf_counter() - begin
+            remaining = f", {left(spent / (fold - 1) * (folds - fold + 1))}"
+        screen().print(f"[bold]fold {fold} of {folds}[/]{remaining}")
+        yield fold
 
 
 class Bars(Callback):
@@ -115,7 +143,8 @@ class Bars(Callback):
             self._progress.update(task.id, rate=f"{task.completed / (now - self._start):,.0f} img/s")
         if now - self._printed > _INTERVAL:
             self._printed = now
-            self._print_line(f"{task.completed}/{task.total}")
+            remaining = (now - self._start) / task.completed * ((task.total or 0) - task.completed)
+            self._print_line(f"{task.completed:.0f}/{task.total:.0f}", left(remaining))
 
     def tested(self, record: dict[str, Any]) -> None:
         part = tested_part(record)
@@ -136,10 +165,11 @@ class Bars(Callback):
             self._progress.update(task.id, total=task.completed, rate=f"{record['images_per_second']:,.0f} img/s")
             self._print_line(str(task.completed))
 
-    def _print_line(self, count: str) -> None:
+    def _print_line(self, count: str, remaining: str = "") -> None:
         task = self._task
         if not self.console.is_terminal:
-            line = f"{task.description:<26} {count:>15} {task.fields['rate']:>13}  {task.fields['note']}"
+            words = ", ".join(filter(None, (task.fields["note"], remaining)))
+            line = f"{task.description:<26} {count:>15} {task.fields['rate']:>13}  {words}"
             self.console.print(line.rstrip())
 
 

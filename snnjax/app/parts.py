@@ -23,6 +23,7 @@ from snnjax.runs.checkpoint_folder import kernels_of
 from snnjax.training.build import encoded_by, network_for
 
 SOURCE = ("dataset", "data_dir", "size", "colour", "group")  # options that say where a data set comes from
+SPLIT = ("split_seed", "folds", "fold")  # and which of its images are tested
 
 
 def check_least(options: object, **least: int) -> None:
@@ -134,8 +135,17 @@ def split(images: Dataset, validation: float) -> Dataset:
 
 
 def load(source: Mapping[str, Any]) -> Dataset:
-    """The data set of options or of settings, which hold the names of `SOURCE`; raises as `data.load`."""
-    return data.load(source["dataset"], source["data_dir"], **load_options(source))
+    """The data set of options or of settings, which hold the names of `SOURCE` and perhaps of `SPLIT`.
+
+    Raises as `data.load` and `Dataset.folds`.
+    """
+    options = load_options(source)
+    folds = source.get("folds")
+    if folds is None:
+        return data.load(source["dataset"], source["data_dir"], **options)
+    seed = options.pop("split_seed", 0)
+    images = data.load(source["dataset"], source["data_dir"], **options)
+    return images.folds(folds, groups=bool(source.get("group")) or None, seed=seed)[source["fold"] - 1]
 
 
 def load_options(source: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,7 +153,12 @@ def load_options(source: Mapping[str, Any]) -> dict[str, Any]:
     sides = tuple(source.get("size") or ())
     if len(sides) > 2:
         raise InputError(f"`size` must be one number or two, height and width, got {len(sides)}")
-    given = dict(size=(sides[0], sides[-1]) if sides else None, colour=source.get("colour"), group=source.get("group"))
+    given = dict(
+        size=(sides[0], sides[-1]) if sides else None,
+        colour=source.get("colour"),
+        group=source.get("group"),
+        split_seed=source.get("split_seed") or None,
+    )
     return {name: value for name, value in given.items() if value is not None}
 
 

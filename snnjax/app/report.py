@@ -220,6 +220,7 @@ def result(results: dict[str, Any]) -> Markup:
     facts = {
         "network": results["network"],
         "data": f"{results['data']}: {counts} images",
+        "test groups": ", ".join(results.get("test_groups", ())),
         "order": order(settings),
         "epochs": f"{' '.join(map(str, settings['epochs']))}, by stage",
         "seed": str(settings["seed"]),

@@ -53,11 +53,14 @@ def load(chosen: shared_options.TestData, settings: Json, shape: tuple[int, ...]
     given["colour"] = shape[2:] == (3,) if pictures else None
     in_place = _same(given["dataset"], settings.get("dataset")) and _same(given["data_dir"], settings.get("data_dir"))
     given["group"] = settings.get("group") if pictures else None
+    as_split = given | {name: settings.get(name) for name in parts.SPLIT}
     if pictures and given["data_dir"]:
-        images, of_run = _pictures(given, settings, in_place)
+        images, of_run = _pictures(as_split, settings, in_place)
+    elif in_place:
+        images = parts.load(as_split)
+        of_run = True
     else:
-        images = parts.load(given)
-        of_run = in_place or is_own(images, settings)
+        images, of_run = _others(given, as_split, settings)
     images = parts.note_fewer(images, test=chosen.test_images)
     count = chosen.test_images or (settings.get("test_images") if of_run else None)
     return Tested(images.first(None, count), of_run)
@@ -100,6 +103,17 @@ def _pictures(given: dict[str, Any], settings: Json, in_place: bool) -> tuple[Da
     if learned_pictures:
         images = parts.noted(images, f"these are not exactly the data of the training: {LEAK}")
     return images, False
+
+
+def _others(given: dict[str, Any], as_split: dict[str, Any], settings: Json) -> tuple[Dataset, bool]:
+    """The images of a set in another place than that of the run, and whether they are the run's all the same."""
+    if settings.get("folds"):
+        with contextlib.suppress(InputError):  # a data set that cannot be cut as the run's is not the run's
+            fold = parts.load(as_split)
+            if is_own(fold, settings):
+                return fold, True
+    images = parts.load(given)
+    return images, is_own(images, settings)
 
 
 def is_own(images: Dataset, settings: Json) -> bool:

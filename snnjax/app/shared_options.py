@@ -92,6 +92,12 @@ class Data(TestData):
 class SplitData(Data):
     """What to learn."""
 
+    split_seed: Annotated[int, option("N")] = 0
+    """draws the test pictures (`--dataset folder`), or with --group their groups, where no folder holds them; and the
+    parts of --folds"""
+    folds: Annotated[int | None, option("K", "none")] = None
+    """cut all labelled images, or with --group their groups, into K parts, and train K times: each part is tested once,
+    by a network that has learned from the others, in the folders fold1, fold2, ..."""
     validation: Annotated[float, option("SHARE")] = 0.1
     """share of the training images to hold out, the same whatever the seed: they choose the best epoch, and when to
     stop; the test images are used only once, at the end. 0: none, the test images choose, which flatters"""

@@ -1,5 +1,6 @@
 """Metrics of decisions over a whole set of images. A silent network (decision -1) is never correct."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,14 @@ def fractions(decisions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         wrong=float(np.mean((decisions >= 0) & (decisions != labels))),
         silent=float(np.mean(decisions < 0)),
     )
+
+
+def half_interval(values: np.ndarray) -> np.ndarray:
+    """Half of the 95 % interval of the mean of at least two values, by Student's t, along the first axis."""
+    from scipy import stats
+
+    count = len(values)
+    return stats.t.ppf(0.975, count - 1) * values.std(axis=0, ddof=1) / math.sqrt(count)
 
 
 def tested_part(epoch: Mapping[str, Any]) -> str:

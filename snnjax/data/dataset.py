@@ -10,8 +10,8 @@ import numpy as np
 from snnjax.core import checks
 from snnjax.core.errors import InputError, printable, shown
 from snnjax.core.files import atomic_write, empty, take_rows
-from snnjax.data.names import checked, numbered
-from snnjax.data.splits import hold_out, hold_out_groups, stratified_indices
+from snnjax.data.names import checked, natural, numbered, some
+from snnjax.data.splits import fold_numbers, hold_out, hold_out_groups, note_groups, stratified_indices
 from snnjax.encoding import COLOUR, EVENTS, GREY, Encoder, EventEncoder
 
 DEFAULT_ENCODERS: dict[tuple[int, ...], Encoder | EventEncoder] = {(): GREY, (2,): EVENTS, (3,): COLOUR}
@@ -20,6 +20,7 @@ ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 VALIDATION = ("validation_images", "validation_labels")
 UNLABELLED = "unlabelled_images"
 FILES = ("train_files", "test_files", "validation_files")
+GROUPS = ("train_groups", "test_groups")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -43,7 +44,9 @@ class Dataset:
       train_files: the name of each image's file, relative to the folder; or None.
       test_files: as `train_files`.
       validation_files: as `train_files`.
-      train_groups: (N,) integers, the same for training images that `hold_out` must keep together; or None.
+      train_groups: (N,) integers, the same for training images that `hold_out` and `folds` must keep together; or None.
+      test_groups: as `train_groups`, by the same numbers.
+      group_names: the name of each group, by its number; or none.
       unlabelled_images: more training images, of which no class is known; or None. Layers that learn without labels
         learn from these too, after the others unless images are shuffled.
     """
@@ -63,6 +66,8 @@ class Dataset:
     validation_files: tuple[str, ...] | None = None
     train_groups: np.ndarray | None = None
     unlabelled_images: np.ndarray | None = None
+    test_groups: np.ndarray | None = None
+    group_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         classes = self.classes if self.classes is None else checks.integer("classes", self.classes, 1)
@@ -97,10 +102,10 @@ class Dataset:
         for name in FILES:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, self._check_files(name))
-        if self.train_groups is not None:
-            checks.array("train_groups", self.train_groups, "N", "integers")
-            checks.shape("train_groups", self.train_groups, self.train_labels.shape, "`train_labels`")
-            object.__setattr__(self, "train_groups", _native(self.train_groups))
+        object.__setattr__(self, "group_names", tuple(map(str, self.group_names)))
+        for part in ("train", "test"):
+            if getattr(self, f"{part}_groups") is not None:
+                object.__setattr__(self, f"{part}_groups", self._check_groups(part))
 
     def _check_images(self, part: str) -> np.ndarray:
         """The images of a part, uint8 or floats in the machine's byte order; raises InputError where they are wrong."""
@@ -144,6 +149,17 @@ class Dataset:
             f"{self.name}: there are no training images of class {named}{more}: add some, or number only the classes "
             "that there are, by `snnjax.data.relabel(train_labels, test_labels)`"
         )
+
+    def _check_groups(self, part: str) -> np.ndarray:
+        """The groups of a part in the byte order of the machine; raises InputError unless all have names, or none."""
+        groups = getattr(self, f"{part}_groups")
+        checks.array(f"{part}_groups", groups, "N", "integers")
+        checks.shape(f"{part}_groups", groups, getattr(self, f"{part}_labels").shape, f"`{part}_labels`")
+        count = len(self.group_names)
+        if count and not (groups.min() >= 0 and groups.max() < count):
+            got = f"{groups.min()}..{groups.max()}"
+            raise InputError(f"`{part}_groups` must lie in 0..{count - 1}, they have {count} `group_names`, got {got}")
+        return _native(groups)
 
     def _check_files(self, name: str) -> tuple[str, ...]:
         names: Any = getattr(self, name)
@@ -190,6 +206,14 @@ class Dataset:
         return self.class_names or numbered(self.classes)
 
     @property
+    def test_group_names(self) -> tuple[str, ...]:
+        """The names of the groups of the test images, or their numbers, in order; none where images have no groups."""
+        if self.test_groups is None:
+            return ()
+        numbers = np.unique(self.test_groups).tolist()
+        return tuple(sorted((self.group_names[x] if self.group_names else str(x) for x in numbers), key=natural))
+
+    @property
     def encoder(self) -> Encoder | EventEncoder:
         """The encoder for the images: `GREY`, `COLOUR` or `EVENTS`."""
         return DEFAULT_ENCODERS[self.train_images.shape[3:]]
@@ -211,8 +235,9 @@ class Dataset:
         taken: dict[str, Any] = {f"{into}_files": files and tuple(files[place] for place in places)}
         for name in ("images", "labels"):
             taken[f"{into}_{name}"] = take_rows(getattr(self, f"{part}_{name}"), places)
-        if into == "train" and self.train_groups is not None:
-            taken["train_groups"] = self.train_groups[places]
+        if into != "validation":
+            groups = getattr(self, f"{part}_groups")
+            taken[f"{into}_groups"] = None if groups is None else groups[places]
         return taken
 
     def save(self, path: Path | str) -> None:
@@ -221,7 +246,7 @@ class Dataset:
         if path.suffix != ".npz":
             raise InputError(f"`path` must end in .npz, got {path}")
         arrays: dict[str, Any] = {}
-        for name in (*ARRAYS, *VALIDATION, *FILES, UNLABELLED, "train_groups", "class_names"):
+        for name in (*ARRAYS, *VALIDATION, *FILES, UNLABELLED, *GROUPS, "group_names", "class_names"):
             value = getattr(self, name)
             if value is not None and len(value):
                 arrays[name] = np.asarray(value)
@@ -325,6 +350,49 @@ class Dataset:
         kept = self._take("train", np.flatnonzero(~chosen))
         held = self._take("train", np.flatnonzero(chosen), "validation")
         return dataclasses.replace(self, **kept, **held, notes=(*self.notes, note))
+
+    def folds(self, k: int, *, groups: bool | None = None, seed: int = 0) -> "list[Dataset]":
+        """Cuts training and test images into k parts: k data sets that each test another part, and learn the others.
+
+        Each image is tested once, and each part has about the same share of each class. With `groups`, images of one
+        group (`train_groups`, `test_groups`) are in one part; None: where there are groups. `seed`, up to 2**32 - 1,
+        draws the parts, by scikit-learn's StratifiedKFold or StratifiedGroupKFold. Validation and unlabelled images
+        stay. Raises InputError where no class has k images or groups, where groups are asked for and unknown, and where
+        a part would leave a class without training images.
+        """
+        together = self.train_groups is not None if groups is None else groups
+        if together and (self.train_groups is None or self.test_groups is None):
+            needed = "`train_groups` and `test_groups`, which a `group` (--group) of pictures gives"
+            raise InputError(f"{self.name}: `groups` stay together where images have {needed}")
+        images = self._pooled()
+        of_groups = images.train_groups if together else None
+        seed = checks.integer("seed", seed, 0, 2**32 - 1)
+        numbers = fold_numbers(images.train_labels, of_groups, k, seed)
+        return [images._tested_on(numbers == number, f"part {number + 1} of {k}") for number in range(k)]
+
+    def _pooled(self) -> "Dataset":
+        """The data set with its test images among the training images too, behind them."""
+        fields: dict[str, Any] = {}
+        for name in ("images", "labels", "groups"):
+            train = getattr(self, f"train_{name}")
+            test = getattr(self, f"test_{name}")
+            fields[f"train_{name}"] = None if train is None or test is None else np.concatenate([train, test])
+        if self.train_files and self.test_files:
+            fields["train_files"] = self.train_files + self.test_files
+        else:
+            fields["train_files"] = None
+        return dataclasses.replace(self, **fields)
+
+    def _tested_on(self, tested: np.ndarray, part: str) -> "Dataset":
+        """The data set with the training images for testing that are marked, (N,) booleans, which make a `part`."""
+        kept = self._take("train", np.flatnonzero(~tested))
+        test = self._take("train", np.flatnonzero(tested), "test")
+        note = f"training and test images are cut anew: {part} is for testing"
+        fold = dataclasses.replace(self, **kept, **test)
+        if names := fold.test_group_names:
+            note += f", of groups {some(names)}"
+        replaced = note_groups(self.test_group_names)
+        return dataclasses.replace(fold, notes=(*(x for x in self.notes if x not in replaced), note))
 
     def augment(self, ratio: float, seed: int) -> "Dataset":
         """Adds altered copies of a random share of the labelled training images, the same for each class, and shuffles.

@@ -1,6 +1,7 @@
 """Data sets that are folders of pictures, a folder for each class, or a .zip file of that."""
 
 import contextlib
+import dataclasses
 import math
 import os
 import re
@@ -19,6 +20,7 @@ from snnjax.data.dataset import Dataset
 from snnjax.data.layout import Layout, Part, Source, arranged, opened
 from snnjax.data.names import composed, natural, some
 from snnjax.data.pictures import MUCH, Picture, cut, decode, depth_note, has_colour
+from snnjax.data.splits import note_groups
 
 SIZE = 32  # rows and columns by default
 LARGEST_SIZE = 4096  # rows and columns
@@ -39,13 +41,15 @@ def picture_folder(
     colour: bool | None = None,
     *,
     group: str | None = None,
+    split_seed: int = 0,
     test_only: bool = False,
 ) -> Dataset:
     """Reads pictures sorted into a folder for each class, or a .zip file of such folders, which is not unpacked.
 
     The classes' folders lie in `data_dir`, or in a train and a test folder in it (also training, testing, in upper or
     lower case) and perhaps a validation folder (val, valid, validation), which is the test folder where there is no
-    other; or all this in one folder. Without a test folder a fifth of each class is for testing, always the same.
+    other; or all this in one folder. Without a test folder a fifth of each class is for testing, which `split_seed`
+    draws.
     Pictures may lie in folders within a class's. Classes are sorted as people do, 2 before 10. Files of other kinds and
     hidden ones are left out; pictures that cannot be read too, with a note.
 
@@ -59,22 +63,24 @@ def picture_folder(
       group: a regular expression that finds in the name of a picture's file, without folders, the group that it is of,
         such as an object or a person: its first group in parentheses, or else all that it matches. Pictures with the
         same text there are one group, also where they are of several classes, and are all for training, all for
-        testing, or all held out by `Dataset.hold_out`.
+        testing, or all held out by `Dataset.hold_out`. `Dataset.test_group_names` are those of the test pictures.
+      split_seed: another one draws other test pictures, or groups; 0 to 2**64 - 1.
       test_only: for a network trained on other pictures: without a test folder all are for testing. No others are read,
         and the training images are the test images.
 
     The data set is named as the folder and has the names of the files; its `notes` report omissions and changes.
     Raises FileNotFoundError if there is nothing at `data_dir`; InputError if it holds no pictures of at least two
     classes, other classes for testing than for training, or no training picture of a class that can be read, or where
-    `group` is no regular expression or matches no picture.
+    `group` is no regular expression or matches no picture, or there is a test folder and another `split_seed` than 0.
     """
     path = Path(data_dir)
     pair = None if size is None else checks.pair("size", size, 1, LARGEST_SIZE)
     pattern = None if group is None else _compiled(group)
+    checks.integer("split_seed", split_seed, 0, checks.LARGEST_SEED)
     with opened(path) as source, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(PIL|joblib)\.")  # of oddities in files; unused pictures
         try:
-            layout = arranged(source.names, test_only, pattern)
+            layout = arranged(source.names, test_only, pattern, split_seed)
             if source.broken:
                 layout.notes.append(f"links that lead nowhere are left out: {some(source.broken)}")
             return _dataset(composed(path.resolve().name).removesuffix(".zip"), source, layout, pair, colour)
@@ -106,13 +112,17 @@ def _dataset(name: str, source: Source, layout: Layout, size: Size | None, colou
     if len(read) == 1:  # for testing only
         read.append(read[0]._replace(purpose="train"))
     fields: dict[str, Any] = {}
+    if layout.groups:
+        named = {number: layout.group_names.get(number, name) for name, number in layout.groups.items()}
+        fields["group_names"] = tuple(named.values())  # their numbers are those of their order
     for part in read:
         fields[f"{part.purpose}_images"] = part.images
         fields[f"{part.purpose}_labels"] = part.labels
         fields[f"{part.purpose}_files"] = part.names
-        if part.purpose == "train" and layout.groups:
-            fields["train_groups"] = np.array([layout.groups[name] for name in part.names], np.int32)
-    return Dataset(name, **fields, class_names=tuple(layout.classes), notes=tuple(notes))
+        if part.purpose != "validation" and layout.groups:
+            fields[f"{part.purpose}_groups"] = np.array([layout.groups[name] for name in part.names], np.int32)
+    data = Dataset(name, **fields, class_names=tuple(layout.classes))
+    return dataclasses.replace(data, notes=(*notes, *note_groups(data.test_group_names)))
 
 
 def _grouped(numbers: list[int], names: dict[int, str]) -> str:

@@ -139,12 +139,14 @@ class _File(NamedTuple):
     path: list[str]
 
 
-def arranged(names: list[str], test_only: bool = False, group: re.Pattern[str] | None = None) -> Layout:
-    """Sorts pictures by class and purpose, in an order that depends on nothing but their names.
+def arranged(
+    names: list[str], test_only: bool = False, group: re.Pattern[str] | None = None, split_seed: int = 0
+) -> Layout:
+    """Sorts pictures by class and purpose, in an order that depends on nothing but their names and `split_seed`.
 
     Without a test folder a fifth of each class is for testing, or all if they are `test_only`. `group` finds in the
     names of files which pictures stay together. InputError where there are no two classes, others for testing
-    than for training, or no picture that `group` matches.
+    than for training, no picture that `group` matches, or nothing for `split_seed` to draw.
     """
     if len(names) > MOST_ENTRIES:
         advice = "name the folder that holds the pictures alone"
@@ -172,14 +174,17 @@ def arranged(names: list[str], test_only: bool = False, group: re.Pattern[str] |
     group_names: dict[int, str] = {}
     if group is not None and not test_only:
         groups, group_names = _number_groups(files, group)
-    rng = np.random.default_rng(0)
+    if split_seed and len(sets) > 1 and not test_only:
+        wanted = "0 where there is a test folder, since nothing is drawn"
+        raise InputError(f"`split_seed` (--split_seed) must be {wanted}, got {split_seed}")
+    rng = np.random.default_rng(split_seed)
     shuffled = [[[part[name][i] for i in rng.permutation(len(part[name]))] for name in classes] for part in sets]
     if len(shuffled) == 1 and test_only:
         notes.append("no test folder: all pictures are for testing")
         shuffled *= 2
     elif len(shuffled) == 1:
         notes.append("no test folder: a fifth of each class is for testing")
-        shuffled = _set_fifth_apart(classes, shuffled[0], groups)
+        shuffled = _set_fifth_apart(classes, shuffled[0], groups, split_seed)
     purposes = ("train", "test", "validation")
     parts = [_spread(purpose, part, rng) for purpose, part in zip(purposes, shuffled, strict=False)]
     if groups and used:
@@ -253,13 +258,15 @@ def _number_groups(files: list[_File], group: re.Pattern[str]) -> tuple[dict[str
     return by_name, texts
 
 
-def _set_fifth_apart(classes: list[str], pictures: list[list[str]], groups: dict[str, int]) -> list[list[list[str]]]:
+def _set_fifth_apart(
+    classes: list[str], pictures: list[list[str]], groups: dict[str, int], split_seed: int
+) -> list[list[list[str]]]:
     """Four fifths of each class, and one for testing; groups, if there are any, are not split."""
     if groups:
         labels = np.repeat(np.arange(len(pictures)), list(map(len, pictures)))
         names = [name for part in pictures for name in part]
         numbers = np.array([groups[name] for name in names])
-        chosen = hold_out_groups(labels, numbers, 1 / 5, np.random.default_rng(0))
+        chosen = hold_out_groups(labels, numbers, 1 / 5, np.random.default_rng(split_seed))
         held = {name for name, is_held in zip(names, chosen, strict=True) if is_held}
     else:
         held = {name for part in pictures for name in part[: max(1, round(len(part) / 5))]}

@@ -11,7 +11,7 @@ from snnjax.core import files
 from snnjax.core.errors import DownloadError, InputError, MissingPackageError, nearest, unknown, wrong_type
 from snnjax.data import readers
 from snnjax.data.catalogue import CATALOGUE, DATASETS, Progress, Published
-from snnjax.data.dataset import ARRAYS, FILES, UNLABELLED, VALIDATION, Dataset
+from snnjax.data.dataset import ARRAYS, FILES, GROUPS, UNLABELLED, VALIDATION, Dataset
 from snnjax.data.events import RECORDINGS, recordings
 from snnjax.data.folder import picture_folder
 from snnjax.data.readers import read_cifar, read_idx
@@ -24,6 +24,7 @@ def load(
     size: int | tuple[int, int] | None = None,
     colour: bool | None = None,
     group: str | None = None,
+    split_seed: int = 0,
 ) -> Dataset:
     """Loads a data set by name: upright images, labels from 0.
 
@@ -35,7 +36,8 @@ def load(
         binary version's; or one that tensorflow-datasets has prepared sets in, in another order. None takes what `find`
         finds, else downloads the set into the cache. For "folder" the folder or .zip file of the pictures (see
         `picture_folder`), for recordings as in `recordings`.
-      size, colour, group: of the images of a "folder", as `picture_folder` takes them; `size` also of recordings.
+      size, colour, group, split_seed: of the images of a "folder", as `picture_folder` takes them; `size` also of
+        recordings.
 
     Raises InputError for an unknown name, or files that are damaged or do not fit together; FileNotFoundError if
     `data_dir` has none, DownloadError if they cannot be downloaded, MissingPackageError if tensorflow-datasets is
@@ -47,11 +49,11 @@ def load(
     if name == "folder":
         if data_dir is None:
             raise InputError("`data_dir` must name the folder or .zip file of pictures for `dataset` folder, got none")
-        return picture_folder(data_dir, size, colour, group=group)
+        return picture_folder(data_dir, size, colour, group=group, split_seed=split_seed)
     if name in RECORDINGS:
-        _refuse(name, colour=colour, group=group)
+        _refuse(name, colour=colour, group=group, split_seed=split_seed or None)
         return recordings(name, data_dir, size=size)
-    _refuse(name, size=size, colour=colour, group=group)
+    _refuse(name, size=size, colour=colour, group=group, split_seed=split_seed or None)
     if name == "digits" or name.endswith(".npz"):
         if data_dir is not None:
             advice = "for your own pictures, `dataset` must be folder (--dataset folder)"
@@ -182,7 +184,7 @@ def _npz_file(path: Path) -> Dataset:
     arrays = files.read_npz(path, ".npz file", readers.MOST_BYTES)
     if lacking := [name for name in ARRAYS if name not in arrays]:
         raise InputError(f"{path} must hold {', '.join(ARRAYS)}, it lacks {', '.join(lacking)}")
-    fields = (*ARRAYS, *VALIDATION, UNLABELLED, "classes", "class_names", *FILES, "train_groups")
+    fields = (*ARRAYS, *VALIDATION, UNLABELLED, "classes", "class_names", *FILES, *GROUPS, "group_names")
     absent = [field for field in fields if field not in arrays]
     for name in sorted(arrays.keys() - {*fields}):
         if meant := nearest(name, absent, likeness=0.82):
@@ -193,7 +195,7 @@ def _npz_file(path: Path) -> Dataset:
     for name, array in parts.items():
         if name == "classes":
             parts[name] = array.tolist()
-        elif name == "class_names" or name in FILES:
+        elif name in ("class_names", "group_names", *FILES):
             parts[name] = tuple(np.atleast_1d(array).tolist())
         elif "images" in name and array.dtype != np.uint8 and array.dtype.kind in "iuf":
             parts[name] = array.astype(np.float32, copy=False)

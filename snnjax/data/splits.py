@@ -1,10 +1,12 @@
 """Images to take or hold out of a data set: the same share of each class, and groups kept together."""
 
+import warnings
 from typing import Any
 
 import numpy as np
 
-from snnjax.core.errors import InputError, InputTypeError, shown
+from snnjax.core import checks
+from snnjax.core.errors import InputError, InputTypeError, printable, shown
 from snnjax.data.names import natural, some
 
 
@@ -131,3 +133,39 @@ def hold_out_groups(labels: np.ndarray, groups: np.ndarray, share: float, rng: n
         if held[label] == 0 and (free := [group for group in pairs[0, pairs[1] == label] if is_free(group)]):
             take(min(free, key=lambda group: of(group)[1].sum()))
     return chosen[group_of]
+
+
+def fold_numbers(labels: np.ndarray, groups: np.ndarray | None, folds: int, seed: int) -> np.ndarray:
+    """The fold, from 0, that tests each image, (N,): of each class as many images a fold as can be.
+
+    Images of one group, which have the same number in `groups`, are in one fold. By StratifiedKFold or
+    StratifiedGroupKFold of scikit-learn. Raises InputError where no class has as many images, or groups, as folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    units = np.arange(len(labels)) if groups is None else groups
+    classes_of_units, _ = np.unique(np.stack([labels, units]), axis=1)
+    most = int(np.bincount(classes_of_units).max())
+    if checks.integer("k", folds, 2) > most:
+        kind = "images" if groups is None else "groups"
+        raise InputError(f"`k` (--folds) must be at most {most}, the {kind} of the largest class, got {folds}")
+    splitter = StratifiedKFold if groups is None else StratifiedGroupKFold
+    parts = splitter(folds, shuffle=True, random_state=seed).split(labels, labels, groups)
+    numbers = np.zeros(len(labels), int)
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # of classes that some folds lack
+        for number, (_, tested) in enumerate(parts):
+            numbers[tested] = number
+    return numbers
+
+
+FEW_GROUPS = 8
+
+
+def note_groups(names: tuple[str, ...]) -> list[str]:
+    """A note on the groups that are tested, by their names; none without groups."""
+    if not names:
+        return []
+    if len(names) >= FEW_GROUPS:
+        return [f"{len(names):,} groups are tested: {some(names)}"]
+    few = f"only {len(names)} group{'s' * (len(names) > 1)} tested, and the accuracy depends on which"
+    return [f"{few}: {printable(', '.join(names))}; `folds` (--folds) tests all in turn"]

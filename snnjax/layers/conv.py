@@ -209,6 +209,11 @@ class Conv:
         return self.threshold is not None and not np.ndim(self.threshold) and not self.own_thresholds
 
     @property
+    def upper_bound(self) -> float:
+        """Of weights, by all learners; infinity where none has bounds."""
+        return min((learner.bounds[1] for learner in self.each_learner if learner.bounds), default=math.inf)
+
+    @property
     def monotone(self) -> bool:
         """Whether it spikes and weights stay >= 0, given or learned, so that the last step decides who fires."""
         if self.real:

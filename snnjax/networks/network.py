@@ -17,6 +17,8 @@ from snnjax.networks.decision import Decision, Majority, is_fitted
 from snnjax.networks.graph import Shape
 from snnjax.networks.stage import Stage
 
+_FAR = 8  # standard deviations that hardly any weight lies away from the mean
+
 
 @component
 class Network:
@@ -234,15 +236,16 @@ class Network:
             if conv.weights is not None:  # drawn all the same, so that later layers do not depend on it
                 weights[name] = np.asarray(conv.weights, np.float32)
                 continue
-            if conv.monotone and drawn.min() < 0:
-                got = f"{conv.weight_mean} and {conv.weight_std} give weights down to {drawn.min():.3g}"
-                names = "`weight_mean` and `weight_std`"
-                if conv.weight_range is not None:
-                    got = f"got {conv.weight_range}"
-                    names = "`weight_range`"
-                raise InputError(f"{names} of {name} must keep weights within its bounds: {got}")
+            _check_drawn(name, conv, drawn)
             weights[name] = drawn
         return weights
+
+    def check_initial_weights(self, seed: int) -> None:
+        """Raises InputError where `initial_weights` would; draws none where they lie far within their bounds."""
+        for _, _, conv in self.layers():
+            may_leave = conv.monotone and conv.weight_mean < _FAR * conv.weight_std
+            if conv.weights is None and (may_leave or conv.weight_mean > conv.upper_bound):
+                self.initial_weights(seed)
 
     def hyperparameters(self) -> dict[str, int | float]:
         """All numbers that a sweep may vary, by path: "layer1.threshold", "layer1.competition.radius", "encoder.…"."""
@@ -328,3 +331,24 @@ def output_shape(stage: Stage, shape: Shape, *, joined: bool) -> Shape:
     size = sizes.pop() if sizes else (shape[1], shape[2])
     features = sum(branch.features for branch in stage.branches) if stage.branches else shape[0]
     return features, *(stage.pool.output_size(size) if stage.pool else size)
+
+
+def _check_drawn(name: str, conv: Conv, drawn: np.ndarray) -> None:
+    """Raises InputError where initial weights would leave their bounds, with numbers that would not."""
+    highest = conv.upper_bound
+    if conv.weight_range is not None:
+        if conv.weight_range[1] > highest or (conv.monotone and conv.weight_range[0] < 0):
+            expected = f"`weight_range` of {name} must lie within its bounds"
+            raise InputError(f"{expected}, got {conv.weight_range}: take (0.0, {min(highest, 1.0):g})")
+        return
+    if conv.weight_mean > highest:
+        raise InputError(
+            f"`weight_mean` of {name} must be at most {highest:g}, its upper bound, got {conv.weight_mean}"
+        )
+    if conv.monotone and drawn.min() < 0:
+        got = f"{conv.weight_mean} and {conv.weight_std} give weights down to {drawn.min():.3g}"
+        advice = f"take a `weight_std` of at most {conv.weight_mean / _FAR:.2g}"
+        if conv.weight_mean <= 0:
+            advice = f"take a `weight_mean` above 0, and a `weight_std` of at most 1/{_FAR} of it"
+        problem = f"`weight_mean` and `weight_std` of {name} must keep weights within its bounds: {got}"
+        raise InputError(f"{problem}; {advice}")

@@ -155,6 +155,7 @@ class RunFolder(CheckpointFolder):
             best_epoch=state.best_epoch,
             test=metrics.report(decisions, data.test_labels, scores),
             misclassified=misclassified(decisions, data),
+            test_groups=list(data.test_group_names),
         )
         if self.command:
             results["command"] = self.command

@@ -104,7 +104,8 @@ class SweepFolder(CheckpointFolder):
     def _write(self) -> None:
         records = [*self.others, *self.state.done.values()]
         records.sort(key=lambda record: ("error" in record, record.get("weights", "")))
-        about = dict(command=self.command, versions=versions(), device=self.device)
+        groups = list(self.sweep.data.test_group_names)
+        about = dict(command=self.command, versions=versions(), device=self.device, test_groups=groups)
         files.write_json(self.path / SWEEP, dict(settings=self.settings, about=about, networks=records))
         if self._draw and any(network["epochs"] for network in self.networks):
             self._draw(self.path, self.networks)

@@ -77,6 +77,8 @@ class Sweep:
         self.variants = [dict(variant) for variant in self.variants]
         self.networks = [with_encoder(varied(self.network, variant), self.data) for variant in self.variants]
         self.seeds = [int(variant.get("seed", self.settings.seed)) for variant in self.variants]
+        for network, seed in zip(self.networks, self.seeds, strict=True):
+            network.check_initial_weights(seed)
         self._seeded = [variant | dict(seed=seed) for variant, seed in zip(self.variants, self.seeds, strict=True)]
         if patience := self.settings.patience:
             raise InputError(f"`patience` must be 0 in a sweep, which compares whole trainings, got {patience}")

@@ -5,6 +5,7 @@ from pathlib import Path
 from snnjax import InputError
 from snnjax.app import comparisons, console, options, page, parts, report, run_data
 from snnjax.core import files
+from snnjax.core.errors import printable
 from snnjax.runs.results_file import PAGE, PICTURES, read_results
 from snnjax.runs.trained import Trained
 
@@ -38,8 +39,16 @@ def compare(chosen: options.Report) -> None:
     results = {str(run): read_results(run) for run in chosen.runs}
     if len(results) < len(chosen.runs):
         raise InputError(f"`RUN` must name runs that differ, got {', '.join(map(str, chosen.runs))}")
-    rows = [comparisons.differing(results), comparisons.compared(results)[0]]
-    console.screen().print(console.table(["", *results], rows, "runs", len(results) + 1), markup=False)
+    head = comparisons.heads(results)
+    figures, _ = comparisons.compared(results)
+    screen = console.screen()
+    names = (printable(f"{number}: {run}") for number, run in enumerate(results, 1))
+    screen.print("runs", *names, sep="\n", markup=False)
+    differences = comparisons.fitting(head[: len(results) + 1], comparisons.differing(results))
+    for titles, rows, _ in [*differences, *comparisons.fitting(head, figures)]:
+        screen.print(console.table(titles, [rows]), markup=False)
+    if len(head) > len(results) + 1:
+        screen.print(f"means: {console.MEAN}, over runs that differ only by seed or fold", markup=False)
     files.write_text(out.absolute(), comparisons.comparison_page(results))
     print(out)
 

@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,26 +94,38 @@ def train_remaining(folder: SweepFolder, given: workers.Workers) -> list[dict[st
     groups = folder.groups(given.count)
     sweep = folder.sweep
     names = {group.places: f"program {number} of {len(groups)}" for number, group in enumerate(groups, 1)}
+    total = sum(map(len, names))
+    begin = time.perf_counter()
+    done = 0
+
+    def remaining() -> list[str]:
+        spent = time.perf_counter() - begin
+        return [console.left(spent / done * (total - done))] if 0 < done < total else []
 
     def heading(group: Group) -> str:
-        special = [counted(len(group.places)), *shared(sweep.variants, group.places)]
+        nonlocal done
+        special = [counted(len(group.places)), *shared(sweep.variants, group.places), *remaining()]
+        if not given.executor:  # one group follows the other
+            done += len(group.places)
         return f"{names[group.places]}: {', '.join(special)}"
 
     def ending(outcome: Outcome) -> str:
-        return f"{names[outcome.group.places]} {accuracy_of(outcome)}"
+        nonlocal done
+        done += len(outcome.group.places)
+        return ", ".join([f"{names[outcome.group.places]} {accuracy_of(outcome)}", *remaining()])
 
-    bars = console.Programs(sum(map(len, names)), heading, ending) if given.executor else console.Bars(heading)
+    bars = console.Programs(total, heading, ending) if given.executor else console.Bars(heading)
     sweep.callback = bars
     with bars:
         return folder.run(given)
 
 
-def prepare(chosen: options.Sweep) -> tuple[Sweep, dict[str, Any], Path]:
-    """The sweep, the options that are stored with its results, and its folder."""
+def prepare(chosen: options.Sweep, fold: int | None) -> tuple[Sweep, dict[str, Any], Path]:
+    """The sweep of a fold, the options that are stored with its results, and its folder."""
     parts.check_least(chosen, seeds=1, at_once=1, workers=1, alone=0)
     varied = variants(chosen)
     what = chosen.network, chosen.data, chosen.training, chosen.machine
-    prepared = train.prepare(*what, chosen.out, "sweep_")
+    prepared = train.prepare(*what, chosen.out, "sweep_", fold=fold)
     trainer = prepared.trainer
     if trainer.plan[-1].epochs < 1:
         raise InputError(f"`epochs` must end with at least 1 supervised epoch, got {trainer.settings.epochs}")
@@ -132,31 +144,32 @@ def train_alone(sweep: Sweep, index: int, record: dict[str, Any]) -> None:
     record |= dict(alone_seconds=time.perf_counter() - begin, alone_same=epochs == record["epochs"])
 
 
-def table(networks: list[dict[str, Any]]) -> Table:
-    """Accuracies of each combination over its seeds, the best first; untested networks have none in test."""
+def table(networks: list[dict[str, Any]], over: str = "seeds") -> Table:
+    """Accuracies of each combination over its seeds, and folds, the best first; in test, where all are tested."""
     names = [name for name in networks[0]["variant"] if name != "seed"]
     combinations = ranking(networks)
     lines = []
     part = tested_part(networks[combinations[0][0]]["epochs"][0])
     for places in combinations:
-        accuracies = []
-        for network in (networks[index] for index in places):
-            last = network["epochs"][-1]
-            best = network["epochs"][network["best_epoch"]]
-            records = last["train"], last[part], best.get("validation"), network.get("test")
-            accuracies.append([100 * record["accuracy"] for record in records if record])
+        several = [networks[index] for index in places]
+        last = [network["epochs"][-1] for network in several]
+        best = [network["epochs"][network["best_epoch"]] for network in several]
+        columns = [[epoch["train"] for epoch in last], [epoch[part] for epoch in last]]
+        if part == "validation":
+            columns.append([epoch[part] for epoch in best])
+        if all("test" in network for network in several):
+            columns.append([network["test"] for network in several])
         values = (f"{networks[places[0]]['variant'][name]:g}" for name in names)
-        lines.append([*values, str(len(places)), *map(spread, np.array(accuracies).T)])
-    head = [*names, "seeds", "training, last epoch", f"{part}, last epoch"]
+        lines.append([*values, str(len(places)), *(console.mean_of(percent(column), 1) for column in columns)])
+    head = [*names, over, "training, last epoch", f"{part}, last epoch"]
     head += ["validation, best epoch"] * (part == "validation") + ["test, best epoch"]
-    several = max(map(len, combinations)) > 1
-    title = "accuracy in %" + ", mean ± standard deviation over the seeds" * several
+    title = "accuracy in %" + f", {console.MEAN}, over the {over}" * (max(map(len, combinations)) > 1)
     return console.table(head, [lines], title, left=0)
 
 
-def spread(values: np.ndarray) -> str:
-    """Mean and standard deviation."""
-    return f"{values.mean():.1f}" + (f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else "")
+def percent(records: Iterable[dict[str, Any]]) -> np.ndarray:
+    """The accuracies of records, in %."""
+    return np.array([100 * record["accuracy"] for record in records])
 
 
 def times(networks: list[dict[str, Any]]) -> list[str]:
@@ -199,9 +212,27 @@ def problems(networks: list[dict[str, Any]]) -> list[str]:
 
 
 def run(chosen: options.Sweep) -> None:
-    """Trains the remaining networks of a sweep, and prints its accuracies and times."""
+    """Sweeps once, or in each fold; then prints accuracies over all folds."""
+    folds = chosen.data.folds
+    if folds is None:
+        run_one(chosen)
+        return
+    networks = list[dict[str, Any]]()
+    tests = list[float]()
+    for fold in console.each_fold(folds):
+        trained = run_one(chosen, fold)
+        networks += trained
+        tests.append(percent(network["test"] for network in trained if "test" in network).mean())
     screen = console.screen()
-    sweep, about, path = prepare(chosen)
+    screen.print(table(networks, "folds" if chosen.seeds == 1 else "folds and seeds"))
+    best = f"test accuracy over {folds} folds, of the best combination in each"
+    screen.print(f"[bold]{best} {console.mean_of(np.array(tests), 2)} %[/], {console.MEAN}")
+
+
+def run_one(chosen: options.Sweep, fold: int | None = None) -> list[dict[str, Any]]:
+    """Trains the remaining networks of a sweep, prints its accuracies and times, and returns its records."""
+    screen = console.screen()
+    sweep, about, path = prepare(chosen, fold)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(SweepFolder(path, sweep, about=about, command=COMMAND.get(), draw=draw_sweep))
         given = stack.enter_context(workers_of(chosen, about["imports"]))
@@ -226,3 +257,4 @@ def run(chosen: options.Sweep) -> None:
         raise InputError("; ".join(["learning left all networks invalid", *problems(networks)]))
     files = f"{path}: sweep.json, sweep.png, and the weights of each network"
     screen.print(table(networks), *problems(networks), *times(networks), files, sep="\n", markup=False)
+    return networks

@@ -7,6 +7,8 @@ import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from snnjax import InputError, Network, Settings, Trainer, load
 from snnjax.app import console, options, parts, shared_options
 from snnjax.app.main import COMMAND
@@ -40,20 +42,25 @@ def prepare(
     path: Path | None = None,
     kind: str = "",
     start: Path | None = None,
+    fold: int | None = None,
 ) -> Prepared:
     """What a run with these options needs; its folder is `path` if given, or else named by `kind`, network and data.
 
-    `start` is the run whose layers are taken.
+    `start` is the run whose layers are taken. `fold` is the number of the part that is tested, from 1, which has a
+    folder in that one; None: all is not cut into parts.
     """
     parts.import_all(network.modules)
     _check_numbers(data)
-    images = parts.note_fewer(parts.load(vars(data)), train=data.train_images, test=data.test_images)
-    about = _source(network, data, images)
+    images = parts.load(vars(data) | dict(fold=fold))
+    images = parts.note_fewer(images, train=data.train_images, test=data.test_images)
+    about = _source(network, data, images) | dict(fold=fold)
     images = _note_fewer_labels(images, about)
     seed = getattr(training, "seed", 0)
     images = parts.learned(images, about | dict(test_images=data.test_images, seed=seed))
     spec = parts.network(network, images)
     path = path or Path("runs") / f"{kind}{spec.name}_{images.name}"
+    if fold is not None:
+        path = path / f"fold{fold}"
     settings = _settings(spec, images, training, parts.use_native(machine.kernels, spec.time_steps, path))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`start` gives")  # the folder notes how layers have learned
@@ -78,7 +85,7 @@ def _check_numbers(data: shared_options.Data) -> None:
 
 def _source(network: shared_options.Network, data: shared_options.Data, images: Dataset) -> dict[str, Any]:
     """The options by which a run's network and its share of the images are found again."""
-    shares = ("labels", "validation", "draw", "augment", "ratio")
+    shares = ("split_seed", "folds", "labels", "validation", "draw", "augment", "ratio")
     there = len(images.train_images)
     about = parts.source(network, data)
     about["images_taken"] = min(data.train_images or there, there)
@@ -102,12 +109,16 @@ def _settings(network: Network, images: Dataset, training: shared_options.Epochs
     return dataclasses.replace(settings, **given)
 
 
-def train(chosen: options.Train) -> dict[str, Any]:
-    """Trains to the end and leaves a run folder; returns its results.json. A finished run is only read."""
+def train(chosen: options.Train, fold: int | None = None) -> dict[str, Any]:
+    """Trains to the end and leaves a run folder; returns its results.json. A finished run is only read.
+
+    `fold` is the number of the part that is tested, as for `prepare`.
+    """
     begin = time.perf_counter()
     what = chosen.network, chosen.data, chosen.training, chosen.machine
-    run = prepare(*what, chosen.run.out, start=chosen.training.start)
+    run = prepare(*what, chosen.run.out, start=chosen.training.start, fold=fold)
     trainer = run.trainer
+    trainer.network.check_initial_weights(trainer.settings.seed)
     resume = chosen.run.resume
     command = COMMAND.get()
     with RunFolder(run.path, trainer, resume=resume, about=run.about, command=command, draw=draw_run) as folder:
@@ -131,5 +142,13 @@ def train(chosen: options.Train) -> dict[str, Any]:
 
 
 def run(chosen: options.Train) -> None:
-    """Trains one network."""
-    train(chosen)
+    """Trains one network, or one for each fold."""
+    folds = chosen.data.folds
+    if folds is None:
+        train(chosen)
+        return
+    runs = [train(chosen, fold) for fold in console.each_fold(folds)]
+    accuracies = np.array([100 * run["test"]["accuracy"] for run in runs])
+    console.screen().print(
+        f"[bold]test accuracy over {folds} folds {console.mean_of(accuracies, 2)} %[/], {console.MEAN}"
+    )
