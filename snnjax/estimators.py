@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-import jax
 import numpy as np
 from jax.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -20,20 +19,13 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
 
 from snnjax.core import checks
-from snnjax.core.devices import AT_ONCE
 from snnjax.core.errors import InputError, unknown, wrong_type
 from snnjax.core.metrics import tested_part
 from snnjax.data import Dataset, names
-from snnjax.kernels import native
-from snnjax.networks import NETWORKS, Images, Model, Network
-from snnjax.networks.batches import decide_batch, encode_batch, input_batch
-from snnjax.networks.graph import Known
+from snnjax.networks import NETWORKS, Images, Network
 from snnjax.runs.trained import Trained
-from snnjax.steps.deciding import deciding_kernels
 from snnjax.training.build import encoded_by, network_for
-from snnjax.training.job import with_best_kernels
 from snnjax.training.loop import Trainer
-from snnjax.training.placement import Placement, Timer
 from snnjax.training.state import Callback, Settings
 
 
@@ -146,25 +138,6 @@ class _SpikingEstimator(BaseEstimator):
         )
         return Trainer(network, data, settings, _Printed() if self.verbose else None)
 
-    def _respond(self, function: Callable[..., Any], images: np.ndarray, decide: bool, **static: Any) -> Any:
-        """`function` of the network and of (B, ...) images, of all of them.
-
-        Images that fill no whole program are padded to a power of four: few programs are compiled.
-        """
-        model = self.network_.model
-        compiled = not native.unavailable(model.network.time_steps)
-        kernels = deciding_kernels(model.network, native=compiled) if decide else {}
-        placement = Placement(1)
-        models = placement.stack(with_best_kernels([model], compiled, kernels))
-        most = AT_ONCE.get(placement.platform, AT_ONCE["gpu"]) * placement.mapping.size
-        whole = len(images) // most * most
-        parts = [images[:whole]] if whole else []
-        if rest := len(images) - whole:
-            size = min(most, 4 ** math.ceil(math.log(rest, 4)))
-            parts.append(np.pad(images[whole:], [(0, size - rest)] + [(0, 0)] * (images.ndim - 1)))
-        results = [placement.map(Timer(""), function, models, part, native=compiled, **static) for part in parts]
-        return jax.tree.map(lambda *pieces: np.concatenate(pieces, axis=1)[0, : len(images)], *results)
-
 
 @dataclasses.dataclass(eq=False, repr=False)
 class SpikingClassifier(ClassifierMixin, _SpikingEstimator):
@@ -220,11 +193,13 @@ class SpikingClassifier(ClassifierMixin, _SpikingEstimator):
 
     def _decide(self, X: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Indices of classes, (n,), and scores, (n, classes); warns where the network decides for no class."""
-        decisions, scores = self._respond(decide_batch, self._images(X), decide=True, encode=True)
+        images = self._images(X)
+        decided = self.network_.decide(images)
+        decisions = np.asarray(decided.decision)
         if silent := int(np.sum(decisions < 0)):
             given = f"they get the first class, {self.classes_[0]}"
             warnings.warn(f"the network stays silent for {silent} of {len(decisions)} images: {given}", stacklevel=3)
-        return decisions.clip(min=0), scores
+        return decisions.clip(min=0), np.asarray(decided.scores)
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """The label of each image, (n,)."""
@@ -310,8 +285,10 @@ class SpikingFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Spikin
         trainer = self._trainer(network, data)
         trainer.plan = tuple(phase for phase in trainer.plan if not phase.supervised)  # the others need labels
         self.network_ = trainer.trained(trainer.run(trainer.initial_state()))
-        shapes = *network.input_shapes, network.shapes[-1]  # the last one is what a fitted decision reads
-        self._n_features_out = math.prod(shapes[network.first_supervised])
+        reads = *network.input_shapes, network.shapes[-1]  # the last one is what a fitted decision reads
+        last = network.first_supervised == self.network_.model.last
+        self._stages = None if last else network.first_supervised
+        self._n_features_out = math.prod((reads if last else network.shapes)[network.first_supervised])
         return self
 
     def transform(self, X: ArrayLike) -> np.ndarray:
@@ -319,16 +296,11 @@ class SpikingFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Spikin
 
         Of real-valued layers without a latency code, their activities.
         """
-        outputs = self._respond(_features, self._images(X), decide=False)
+        images = self._images(X)
+        outputs = np.asarray(self.network_.features(images, self._stages))
         if outputs.dtype.kind == "u":
             outputs = 1 - outputs / np.float32(self.network_.spec.time_steps)
         return outputs.reshape(len(outputs), -1)
-
-
-def _features(model: Model, images: jax.Array, *, native: bool) -> jax.Array:
-    """What the first stage that learns from labels reads, or the decision, (B, C, H, W), of images (B, ...)."""
-    known = Known({0: encode_batch(model, images, native=native)})
-    return input_batch(model, known, number=model.network.first_supervised)
 
 
 def _rows(X: Any) -> tuple[Any, tuple[int, ...]]:

@@ -16,6 +16,7 @@ from snnjax.core.errors import InputError, wrong_type
 from snnjax.data import names
 from snnjax.kernels import compiled, native
 from snnjax.layers.layer_kernels import NATIVE, native_suits
+from snnjax.networks.decision import Decided
 from snnjax.networks.graph import Known
 from snnjax.networks.model import Model, Weights, check_fitted, check_image, check_weights, is_batch
 from snnjax.networks.network import Network
@@ -103,13 +104,16 @@ class SpikingNetwork(nnx.Module):
         Of several images, (N, ...), it is (N,). Raises InputError without an encoder, for images of another shape, for
         pixels known to be of 0..1, and InputTypeError for another dtype.
         """
-        check_fitted(self.spec)
-        return self._of_images(_decision, images)
+        return self.decide(images).decision
 
     def scores(self, images: ArrayLike) -> jax.Array:
         """The score of each class, (classes,) float32, of several images (N, classes); raises as a call does."""
+        return self.decide(images).scores
+
+    def decide(self, images: ArrayLike) -> Decided:
+        """The decision on an image, or several, and the scores of the classes; raises as a call does."""
         check_fitted(self.spec)
-        return self._of_images(_scores, images)
+        return self._of_images(_decide, images)
 
     def features(self, images: ArrayLike, stages: int | None = None) -> jax.Array:
         """The output of stage number `stages` for an image, such as for a custom classifier: (C, H, W).
@@ -123,12 +127,21 @@ class SpikingNetwork(nnx.Module):
             raise InputError(f"`stages` must be at most {self.model.last}, those before the decision, got {stages}")
         return self._of_images(_features, images, stages)
 
-    def _of_images(self, function: Callable[..., jax.Array], images: ArrayLike, *settings: Any) -> jax.Array:
-        """A function of the model and one encoded image, of an image or several."""
-        model = self.model
+    def _of_images(self, function: Callable[..., Any], images: ArrayLike, *settings: Any) -> Any:
+        """A function of the model and one encoded image, of an image or several.
+
+        Several are filled up to one of few numbers, so that few programs are compiled.
+        """
         batch = is_batch(self.spec, images)
         check_image(self.spec, images, batch=batch)
-        return _compute(function, model, jnp.asarray(images), settings, True, batch)
+        compute = functools.partial(_compute, function, self.model, settings=settings, encode=True, batch=batch)
+        if not batch:
+            return compute(jnp.asarray(images))
+        count = np.shape(images)[0]
+        missing = _filled_up(count) - count
+        pad = np.pad if isinstance(images, np.ndarray) else jnp.pad
+        filled = pad(images, [(0, missing), *[(0, 0)] * (np.ndim(images) - 1)])
+        return jax.tree.map(lambda x: x[:count], compute(jnp.asarray(filled)))
 
     def class_name(self, decision: int | jax.Array) -> str:
         """The name of the class that was decided for, "(silent)" for -1; of one decision, outside of jit."""
@@ -141,48 +154,55 @@ class SpikingNetwork(nnx.Module):
         """
         check_fitted(self.spec, "decision")
         checks.latency("latency", latency, None)
-        return _compute(_decision, self.model, latency, (), False, np.ndim(latency) == 4)
+        return _compute(_decide, self.model, latency, settings=(), encode=False, batch=np.ndim(latency) == 4).decision
 
 
-def _decision(model: Model, latency: jax.Array) -> jax.Array:
-    return model.predict(latency).decision
+def _at_once() -> int:
+    """How many images the device takes together."""
+    return devices.AT_ONCE.get(devices.peers()[0].platform, devices.AT_ONCE["gpu"])
 
 
-def _scores(model: Model, latency: jax.Array) -> jax.Array:
-    return model.predict(latency).scores
+def _filled_up(count: int) -> int:
+    """A power of two up to what the device takes together, or a multiple of that."""
+    most = _at_once()
+    return -(-count // most) * most if count > most else 1 << max(count - 1, 0).bit_length()
+
+
+def _decide(model: Model, latency: jax.Array) -> Decided:
+    return model.predict(latency)
 
 
 def _features(model: Model, latency: jax.Array, stages: int | None) -> jax.Array:
     return model.forward(latency) if stages is None else model.output_of(stages, Known({0: latency}))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3, 4, 5))
+@functools.partial(jax.jit, static_argnums=0, static_argnames=("settings", "encode", "batch"))
 def _compute(
-    function: Callable[..., jax.Array],
+    function: Callable[..., Any],
     model: Model,
     inputs: jax.Array,
+    *,
     settings: tuple[Any, ...],
     encode: bool,
     batch: bool,
-) -> jax.Array:
+) -> Any:
     """`function` of the model and one stimulus, or of each of a batch, so many at once as fit into memory."""
     steps = model.network.time_steps
     suited = compiled.available() and steps <= native.MOST_STEPS
 
-    def by(model: Model, inputs: jax.Array, native: bool) -> jax.Array:
+    def by(model: Model, inputs: jax.Array, native: bool) -> Any:
         if native:
             layers = model.layers.items()
             names = [name for name, layer in layers if not layer.conv.real and native_suits(layer.conv, steps)]
             model = model.packed(dict.fromkeys(names, NATIVE))
 
-        def of_one(stimulus: jax.Array) -> jax.Array:
+        def of_one(stimulus: jax.Array) -> Any:
             latency = model.encode(stimulus, native=native) if encode else stimulus
             return function(model, compiled.as_bytes(latency, steps) if native else latency, *settings)
 
         if not batch:
             return of_one(inputs)
-        at_once = devices.AT_ONCE.get(devices.peers()[0].platform, devices.AT_ONCE["gpu"])
-        return jax.lax.map(of_one, inputs, batch_size=min(at_once, len(inputs)))
+        return jax.lax.map(of_one, inputs, batch_size=min(_at_once(), len(inputs)))
 
     forms = [functools.partial(by, native=native) for native in (True, False)]
     return compiled.choose(suited, *forms, model, inputs)

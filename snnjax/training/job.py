@@ -72,7 +72,9 @@ class Job:
 
     def pack(self, models: Sequence[Model], kernels: Mapping[str, LayerKernels] | None = None) -> Any:
         """Models that do not learn, stacked, with their fastest kernels or those named."""
-        return self.placement.stack(with_best_kernels(models, self.settings.native, kernels))
+        best = {name: best_kernels(layer, native=self.settings.native) for name, layer in models[0].layers.items()}
+        best |= kernels or {}
+        return self.placement.stack([model.packed(best) for model in models])
 
     def finish(self, timer: Timer, states: Sequence[TrainState], over: bool = True) -> None:
         """Records a timer's measurements, and resets it; reports the phase if it is over."""
@@ -80,15 +82,6 @@ class Job:
         timer.reset()
         if over:
             self.callback.finished(records[0])
-
-
-def with_best_kernels(
-    models: Sequence[Model], native: bool, kernels: Mapping[str, LayerKernels] | None = None
-) -> list[Model]:
-    """Models of one structure that do not learn, with their fastest kernels or those named."""
-    best = {name: best_kernels(layer, native=native) for name, layer in models[0].layers.items()}
-    best |= kernels or {}
-    return [model.packed(best) for model in models]
 
 
 def plan(network: Network, data: Dataset, settings: Settings) -> tuple[Phase, ...]:
