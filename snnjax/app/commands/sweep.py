@@ -120,7 +120,7 @@ def train_remaining(folder: SweepFolder, given: workers.Workers) -> list[dict[st
         return folder.run(given)
 
 
-def prepare(chosen: options.Sweep, fold: int | None) -> tuple[Sweep, dict[str, Any], Path]:
+def prepare(chosen: options.Sweep, fold: int | None = None) -> tuple[Sweep, dict[str, Any], Path]:
     """The sweep of a fold, the options that are stored with its results, and its folder."""
     parts.check_least(chosen, seeds=1, at_once=1, workers=1, alone=0)
     varied = variants(chosen)
