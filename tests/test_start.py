@@ -8,7 +8,7 @@ import pytest
 import tiny
 
 import snnjax
-from snnjax import STDP, Conv, InputError, Network, Settings, SpikingNetwork, TargetTime, Trainer, stage
+from snnjax import RSTDP, STDP, Conv, InputError, Network, Settings, SpikingNetwork, TargetTime, Trainer, stage
 from snnjax.runs.run_folder import RunFolder
 
 IMAGES = tiny.images()
@@ -32,7 +32,7 @@ def test_layers_are_taken_with_learned_thresholds_and_a_deeper_layer_learns(tmp_
     trained = first.trained(first.run(first.initial_state()))
     taken = trained.model.layers["layer1"]
     assert np.unique(taken.conv.threshold).size > 1
-    readout = dataclasses.replace(LAST.branches[0], kernel=3)
+    readout = dataclasses.replace(LAST.branches[0], kernel=3, learners=RSTDP(bounds=(0.0, 1.0)))
     other_rule = dataclasses.replace(THRESHOLDS, learners=TargetTime(threshold_min=0.25))
     deeper = dataclasses.replace(PLAIN, stages=(stage(other_rule, pool=7), stage(DEEPER), stage(readout)), epochs=())
     trainer = trainer_of(deeper, 1, 2, 1, start=trained)
@@ -113,6 +113,6 @@ def test_the_recipe_of_a_run_that_took_layers_is_that_of_the_start(finished):
     spec = dataclasses.replace(PLAIN, stages=(stage(THRESHOLDS, pool=7), LAST))
     first = trainer_of(spec, 1, 0)
     trained = first.trained(first.run(first.initial_state()))
-    second = trainer_of(spec, 1, 1, start=trained)
+    second = trainer_of(spec, 1, 0, start=trained)
     again = second.trained(second.run(second.initial_state()))
     assert again.recipe == trained.recipe == first.network

@@ -16,7 +16,7 @@ from same import assert_same_state
 from snnjax import Images, load
 from snnjax.core import files, metrics
 from snnjax.core.errors import InputError
-from snnjax.data import digits
+from snnjax.encoding import Pixels
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.layer import LayerKernels
 from snnjax.layers.pool import Pool
@@ -39,12 +39,13 @@ SHALLOW = tiny.plain(Images())
 BRANCHES = tiny.branches(Images())
 DECIDING = SHALLOW.stages[-1].branches[0]
 REWARDED = RSTDP(bounds=(0, 1))
+"""Initial weights lie within its bounds: no other program learns until they do."""
 BOTH = dataclasses.replace(tiny.FIRST, learners=(tiny.FIRST.learners, REWARDED))
 BY_TURNS = Network("by turns", SHAPE, 10, (stage(BOTH, pool=7), stage(DECIDING)), reward_by_turns=True)
 LATE_STAGES = (
     stage(dataclasses.replace(tiny.FIRST, learners=REWARDED), pool=7),
     stage(Conv(6, kernel=2, threshold=2, competition=WTA(4, radius=1), learners=tiny.FIRST.learners)),
-    stage(Conv(20, kernel=3, learners=RSTDP(dropout=0.25, floor=0.25, by_epoch=True))),
+    stage(Conv(20, kernel=3, learners=dataclasses.replace(REWARDED, dropout=0.25, floor=0.25, by_epoch=True))),
 )
 LATE = Network("late", SHAPE, 10, LATE_STAGES)
 """A stage that learns by STDP after one that learns by reward alone."""
@@ -56,14 +57,15 @@ def test_a_run_that_failed_begins_anew_or_continues_as_if_it_had_not_stopped(tmp
 
     Images come in orders of the epochs; the features of the next epoch that may fire are part of the state.
     """
-    settings = Settings((0, 2, 2), batch_size=20, patience=0, update_batch=8, shuffle=True, mirror=True)
-    trainer = Trainer(LATE, DATA, settings)
+    data = DATA.first(20, 40)  # and their mirror images: the encoder is compiled for 40
+    settings = Settings((0, 2, 2), batch_size=10, patience=0, update_batch=8, shuffle=True, mirror=True)
+    trainer = Trainer(LATE, data, settings)
     initial = trainer.initial_state()
     expected = trainer.run(trainer.initial_state())
     for name, weights in expected.weights.items():
         assert np.any(weights != initial.weights[name]), f"{name} has learned nothing"
     for at in range(len(trainer.plan) + 4):
-        trainer = Trainer(LATE, DATA, settings)
+        trainer = Trainer(LATE, data, settings)
         saved = []
 
         def fail(state):
@@ -76,9 +78,9 @@ def test_a_run_that_failed_begins_anew_or_continues_as_if_it_had_not_stopped(tmp
             trainer.run(trainer.initial_state(), fail)
         state = TrainState.unflatten(*files.load_checkpoint(tmp_path / "saved.npz"))
         assert_same_state(trainer.run(copy.deepcopy(state)), expected)
-        assert_same_state(Trainer(LATE, DATA, settings).run(state), expected)
-    different = Trainer(LATE, DATA, dataclasses.replace(settings, seed=1)).initial_state()
-    assert_same_state(trainer.run(copy.deepcopy(different)), Trainer(LATE, DATA, settings).run(different))
+        assert_same_state(Trainer(LATE, data, settings).run(state), expected)
+    different = Trainer(LATE, data, dataclasses.replace(settings, seed=1)).initial_state()
+    assert_same_state(trainer.run(copy.deepcopy(different)), Trainer(LATE, data, settings).run(different))
 
 
 @pytest.mark.slow
@@ -94,9 +96,12 @@ def test_bounds_that_allow_other_kernels_are_no_mere_numbers():
     settings = Settings((1, 1), batch_size=20, patience=0)
     path = "layer1.learners.bounds.0"
     rough = dataclasses.replace(tiny.FIRST, threshold=3, learners=STDP(ltp=0.1, ltd=-0.3, stabiliser=False))
-    spec = dataclasses.replace(SHALLOW, stages=(stage(rough, pool=7), SHALLOW.stages[1]))
-    variants = [{path: 0.0}, {path: -1.0}]
-    states = Sweep(spec, DATA, settings, variants).run().trained
+    last = dataclasses.replace(DECIDING, learners=REWARDED)
+    spec = dataclasses.replace(SHALLOW, stages=(stage(rough, pool=7), stage(last)))
+    states = []
+    for group in Sweep(spec, DATA, settings, [{path: 0.0}, {path: -1.0}]).groups():
+        trainer = group.trainer(DATA, settings, None, [0])
+        states.append(trainer.run(trainer.initial_state()).trained)
     other = spec.vary(path, -1.0)
     alone = tiny.trained(other, DATA, settings).trained
     for name, weights in alone.weights.items():
@@ -195,16 +200,15 @@ def test_a_branch_continues_from_the_images_of_the_one_before():
 
 def test_a_trained_network_is_trained_again_by_its_recipe(tmp_path):
     """Its description holds the thresholds that it has learned, from which nothing fires."""
-    images = digits().first(40, 20)
-    spec = dataclasses.replace(network_for(NETWORKS["goupy2024_s2stdp"], images), epochs=(1, 2))
-    trainer = Trainer(spec, images)
+    spec = dataclasses.replace(network_for(NETWORKS["goupy2024_s2stdp"], DATA), epochs=(1, 2))
+    trainer = Trainer(spec, DATA)
     with RunFolder(tmp_path / "run", trainer) as run:
         results = run.run()
     loaded = load(tmp_path / "run")
     assert loaded.spec != trainer.network
     with pytest.warns(UserWarning, match=r"thresholds for each feature of layer1.*`load\(run\)\.recipe`"):
-        Trainer(loaded.spec, images).initial_state()
-    again = Trainer(loaded.recipe, images)
+        Trainer(loaded.spec, DATA).initial_state()
+    again = Trainer(loaded.recipe, DATA)
     assert again.network == trainer.network
     assert again.run(again.initial_state()).epochs == results["epochs"]
 
@@ -289,13 +293,14 @@ def test_a_first_stage_that_pools_or_joins_is_predicted_as_it_is_called():
         (dict(inputs=Input("encoder", pool=Pool(2))), 14),
         (dict(inputs="encoder", join=Flatten()), 1),
     ):
-        last = stage(Conv(20, kernel, learners=RSTDP()), **join)
-        trainer = Trainer(Network("first", (6, 28, 28), 10, (last,)), DATA, Settings((1,), batch_size=20))
+        last = stage(Conv(20, kernel, weight_mean=0.5, learners=REWARDED), **join)
+        spec = Network("first", (1, 28, 28), 10, (last,), encoder=Pixels(15))
+        trainer = Trainer(spec, DATA, Settings((1,), batch_size=20))
         state = trainer.run(trainer.initial_state())
-        decisions, _ = trainer.predict(state, DATA.test_images[:8])
+        decisions, _ = trainer.predict(state, DATA.test_images)
         network = trainer.trained(state)
-        assert decisions.tolist() == [int(network(image)) for image in DATA.test_images[:8]]
-        assert len({*decisions.tolist()}) > 1, "the case tells nothing"
+        assert decisions[:8].tolist() == [int(network(image)) for image in DATA.test_images[:8]]
+        assert len({*decisions[:8].tolist()}) > 1, "the case tells nothing"
 
 
 def test_several_networks_are_trained_and_described_each_by_itself():
