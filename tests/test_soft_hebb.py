@@ -28,8 +28,8 @@ COLOURS = Dataset(
     "colours",
     RNG.integers(0, 256, (53, 8, 8, 3), np.uint8),
     np.arange(53) % 2,
-    RNG.integers(0, 256, (20, 8, 8, 3), np.uint8),
-    np.arange(20) % 2,
+    RNG.integers(0, 256, (53, 8, 8, 3), np.uint8),
+    np.arange(53) % 2,
     classes=2,
 )
 LEARNED = "SoftHebb layer1, layer2"
@@ -161,13 +161,14 @@ def test_layers_with_many_maps_are_computed_by_tiles(channels, change, by_tiles)
 def written_out(images):
     """The layers after their first images, batch by batch: the last one is short."""
     model = Model.of(network(), network().initial_weights(0))
+    encode = jax.jit(jax.vmap(PIXELS))
+    join = jax.jit(jax.vmap(lambda maps: model.join(0, [maps])))
     order = draws.shown_order(Settings((1, 1, 3), shuffle=True), [0], 0, 53, 0)[:images]
     layers = dict(model.layers)
     for at in range(0, images, 4):
-        inputs = np.stack([PIXELS(image) for image in COLOURS.train_images[order[at : at + 4]]])
-        for number, name in enumerate(LAYERS):
-            layers[name], _, response = learn_batch(layers[name], inputs)
-            inputs = np.stack([model.join(number, [x]) for x in response.outputs])
+        inputs = encode(COLOURS.train_images[order[at : at + 4]])
+        layers["layer1"], _, response = learn_batch(layers["layer1"], inputs)
+        layers["layer2"], *_ = learn_batch(layers["layer2"], join(response.outputs))
     return layers
 
 
@@ -205,7 +206,7 @@ def test_a_killed_training_goes_on_within_an_epoch(learned, saved_often, tmp_pat
 
         with pytest.raises(KeyboardInterrupt):
             trainer.run(run.start(), save)
-    monkeypatch.setitem(AT_ONCE, "learned", 30)
+    monkeypatch.setitem(AT_ONCE, "learned", 1000)
     again = Trainer(network(), COLOURS, trainer.settings)
     with RunFolder(tmp_path, again, resume=True) as run:
         assert run.state.shown == saves[-1]
@@ -234,7 +235,7 @@ def test_a_run_is_loaded_elsewhere_and_reported(learned):
     loaded, results = snnjax.load(folder), snnjax.runs.results_file.read_results(folder)
     decisions = jax.jit(jax.vmap(loaded))(COLOURS.test_images)
     # Products of one image and of several round differently, so that one decision may be another.
-    assert np.mean(decisions == COLOURS.test_labels) == pytest.approx(results["test"]["accuracy"], abs=1.5 / 20)
+    assert np.mean(decisions == COLOURS.test_labels) == pytest.approx(results["test"]["accuracy"], abs=1.5 / 53)
     found = results["diagnoses"][LEARNED]
     assert {*found} >= {"norm_distance", "evenness", "never_won", "wins"}
     assert len(results["curves"][LEARNED]["layer1"]["evenness"]) == 1
@@ -280,7 +281,8 @@ def test_spiking_layers_may_come_before():
     """Real-valued layers have no last step: under `Majority` too."""
     first = Conv(5, 3, padding=1, threshold=2.0, weight_mean=0.5, learners=STDP())
     soft = dataclasses.replace(network().stages[0].branches[0], activation=Rectified())
-    stages = stage(first), stage(soft, pool=Pool(4), code=LatencyCode()), stage(Conv(4, 2, learners=RSTDP()))
+    last = Conv(4, 2, learners=RSTDP(bounds=(0.0, 1.0)))
+    stages = stage(first), stage(soft, pool=Pool(4), code=LatencyCode()), stage(last)
     mixed = dataclasses.replace(network(), stages=stages, decision=Majority())
     _, state = trained(mixed)
     assert [each["name"] for each in state.phases][1:4] == ["STDP layer1", "outputs of stage 1", "SoftHebb layer2"]
