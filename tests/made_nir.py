@@ -159,18 +159,19 @@ def latencies_of(network, images):
     return np.asarray(jax.jit(lambda images: jax.lax.map(network.model.encode, images))(images))
 
 
-def potentials_of(network, latency):
-    """The potentials of the deciding layer in snnjax, (N, T, F, H, W), from latencies (N, C, H, W)."""
+def responses_of(network, latency):
+    """What snnjax makes of latencies (N, C, H, W): potentials of the deciding layer (N, T, F, H, W), and decisions."""
     model = network.model
     (layer,) = model.stage(model.last)
 
     @jax.jit
-    def potentials(image):
+    def response(image):
         inputs = layer.padded(model.input_of(model.last, Known({0: image})))
-        steps = network.spec.time_steps
-        return kernels.potentials(inputs, layer.weights, time_steps=steps, stride=layer.conv.stride)
+        how = dict(time_steps=network.spec.time_steps, stride=layer.conv.stride)
+        return kernels.potentials(inputs, layer.weights, **how), model.predict(image).decision
 
-    return np.stack([np.asarray(potentials(image)) for image in latency])
+    potentials, decisions = zip(*(response(image) for image in latency), strict=True)
+    return np.stack(potentials), np.stack(decisions)
 
 
 def read_by(reader, graph, frames):

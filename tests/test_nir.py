@@ -21,9 +21,9 @@ from made_nir import (
     latencies_of,
     made,
     network_of,
-    potentials_of,
     random_latencies,
     read_by,
+    responses_of,
 )
 
 from snnjax import RSTDP, Conv, Flatten, Input, LinearSVM, Pool, SpikingNetwork, stage
@@ -46,7 +46,7 @@ def published():
     for name in ("goupy2024_ncg", "mozafari2018"):
         network = exchange.exportable(made(name, time_steps=8))
         latency = latencies_of(network, digits().test_images[:COUNT])
-        cases[name] = network, latency, potentials_of(network, latency)
+        cases[name] = network, latency, *responses_of(network, latency)
     return cases
 
 
@@ -85,10 +85,10 @@ def test_potentials_that_equal_a_threshold_still_do_not_fire():
     network.set_weights({name: np.rint(weights) for name, weights in network.weights().items()})
     exported = exchange.exportable(network)
     latency = random_latencies(network, count=4)
-    potentials = potentials_of(network, latency)
-    assert (potentials == LAST.threshold).any()
-    np.testing.assert_array_equal(potentials_of(exported, latency), potentials)
-    np.testing.assert_array_equal(decided(exported, latency), decided(network, latency))
+    expected = responses_of(network, latency)
+    assert (expected[0] == LAST.threshold).any()
+    for found, known in zip(responses_of(exported, latency), expected, strict=True):
+        np.testing.assert_array_equal(found, known)
 
 
 @pytest.mark.parametrize("scale", [1e-6, 3e4])
@@ -126,12 +126,11 @@ def test_others_decide_the_same_with_the_same_potentials(name, reader, published
     pytest.importorskip("torch").set_num_threads(1)
     pytest.importorskip("nirtorch")
     pytest.importorskip(reader)
-    network, latency, expected = published[name]
+    network, latency, expected, decisions = published[name]
     path = tmp_path / "network.nir"
     exchange.write(network, path, "LIF")
     potentials = read_by(reader, nir.read(path), cumulative(latency, network.spec.time_steps))
     np.testing.assert_array_equal(potentials, expected)
-    decisions = decided(network, latency)
     np.testing.assert_array_equal(exchange.decide(potentials, nir.read(path).metadata), decisions)
     assert len({*decisions.tolist()}) >= 3
 
@@ -140,14 +139,14 @@ def test_others_decide_the_same_with_the_same_potentials(name, reader, published
 def test_graphs_of_stages(name):
     network = exchange.exportable(network_of(GRAPHS[name]))
     latency = random_latencies(network)
-    expected = potentials_of(network, latency)
+    expected, decisions = responses_of(network, latency)
     assert len(np.unique(expected)) > 50
     frames = cumulative(latency, network.spec.time_steps)
     for neuron in exchange.NEURONS:
         graph = exchange.to_nir(network, neuron)
         assert ("form no chain" in graph.metadata["note"]) == (name not in ("chain", "oblong"))
         np.testing.assert_array_equal(judged(graph, frames), expected)
-        np.testing.assert_array_equal(exchange.decide(expected, graph.metadata), decided(network, latency))
+        np.testing.assert_array_equal(exchange.decide(expected, graph.metadata), decisions)
         assert_same_network(exchange.from_nir(graph), network)
 
 
@@ -160,7 +159,7 @@ def test_snntorch_reads_graphs(name):
     latency = random_latencies(network)
     frames = cumulative(latency, network.spec.time_steps)
     potentials = read_by("snntorch", exchange.to_nir(network, "LIF"), frames)
-    np.testing.assert_array_equal(potentials, potentials_of(network, latency))
+    np.testing.assert_array_equal(potentials, responses_of(network, latency)[0])
 
 
 @pytest.mark.parametrize(
@@ -181,8 +180,9 @@ def test_the_recipe_decides_as_snnjax(changes, fallback):
     latency = random_latencies(network)
     latency[0] = network.spec.time_steps  # silent
     metadata = exchange.to_nir(network).metadata
-    decisions = exchange.decide(potentials_of(network, latency), metadata)
-    np.testing.assert_array_equal(decisions, decided(network, latency))
+    potentials, expected = responses_of(network, latency)
+    decisions = exchange.decide(potentials, metadata)
+    np.testing.assert_array_equal(decisions, expected)
     assert decisions[0] == -1
     assert ("threshold" in metadata) == (changes.get("threshold", 0) is not None)
     assert ("V(t-1)" in metadata["recipe"]) == ("fractional" in changes)
@@ -194,11 +194,11 @@ def test_a_deciding_layer_may_have_negative_weights():
     network.set_weights(dict(layer2=network.layer2[...] - 0.5))
     exported = exchange.exportable(network)
     latency = random_latencies(exported)
-    expected = potentials_of(exported, latency)
+    expected, decisions = responses_of(exported, latency)
     assert expected.min() < 0
     graph = exchange.to_nir(exported)
     np.testing.assert_array_equal(judged(graph, cumulative(latency, exported.spec.time_steps)), expected)
-    np.testing.assert_array_equal(exchange.decide(expected, graph.metadata), decided(exported, latency))
+    np.testing.assert_array_equal(exchange.decide(expected, graph.metadata), decisions)
 
 
 @pytest.mark.parametrize("name", BEHIND)
@@ -215,8 +215,8 @@ def test_behind_real_valued_stages_the_export_begins_with_latencies(name, tmp_pa
     assert again.spec.input_shape == network.spec.input_shapes[first]
     images = random_latencies(network, count=4)
     model = network.model
-    known = [model.input_of(first, Known({0: image})) for image in images]
-    np.testing.assert_array_equal(decided(again, np.stack(known)), decided(network, images))
+    known = jax.jit(jax.vmap(lambda image: model.input_of(first, Known({0: image}))))(images)
+    np.testing.assert_array_equal(decided(again, known), decided(network, images))
 
 
 BELOW = dataclasses.replace(FIRST, learners=(), weights=np.full((6, 2, 5, 5), -0.1, np.float32))
