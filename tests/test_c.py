@@ -17,7 +17,7 @@ from snnjax.interop import c
 from snnjax.layers.activations import LatencyCode, Triangle
 from snnjax.layers.pool import Pool
 from snnjax.learners import RSTDP, STDP, SupervisedSTDP
-from snnjax.networks import NETWORKS, Earliest, Input, LinearSVM, Network, stage
+from snnjax.networks import NETWORKS, Earliest, Input, LinearSVM, Majority, Network, stage
 from snnjax.networks.operations import fan_out
 from snnjax.networks.quantisation import quantise
 from snnjax.training.build import network_for
@@ -166,7 +166,9 @@ def test_decisions_steps_and_counts_are_those_of_the_quantised_network(bits, tmp
     assert len({*found[:, 0]} - {-1}) > 2
 
 
-@pytest.mark.parametrize(("name", "bits"), [("goupy2024_ncg", 4), ("mozafari2018", 8)])
+@pytest.mark.parametrize(
+    ("name", "bits"), [("goupy2024_ncg", 4), pytest.param("mozafari2018", 8, marks=pytest.mark.slow)]
+)
 def test_published_networks_decide_as_in_python(name, bits, tmp_path):
     """And stay within their memory."""
     target = compiled(c.program(network(name), bits, SHAPE), tmp_path, *SANITISED)
@@ -189,12 +191,21 @@ GEOMETRIES = dict(
     without_fallback=pixels(last=readout(kernel=5, padding=1, stride=2, threshold=40.0), decision=Earliest()),
     at_last_step=pixels(last=readout(kernel=5, padding=1), decision=Earliest()),
     three_colours=pixels(image_shape=(28, 28, 3)),
+    three_layers=dataclasses.replace(
+        pixels(),
+        stages=(
+            stage(Conv(5, 5, threshold=4.0), pool=4),
+            stage(Conv(6, 3, padding=1, threshold=3.0)),
+            stage(readout(kernel=6)),
+        ),
+        decision=Majority(),
+    ),
 )
 
 
 @pytest.mark.parametrize("name", GEOMETRIES)
 def test_geometry(name, tmp_path):
-    """Strides, padding, windows that overlap or leave gaps, several positions of the last layer, colour."""
+    """Strides, padding, windows that overlap or leave gaps, several positions of the last layer, colour, depth."""
     spec = GEOMETRIES[name]
     images = (COLOURED if spec.input_shape[0] == 3 else IMAGES)[:60]
     made = drawn(spec)
@@ -237,12 +248,17 @@ def test_counts_end_with_the_decision(tmp_path):
     found = results(compiled(c.program(made, 4, SHAPE), tmp_path, *FAST), IMAGES[:4])
     model = quantise(made, 4).model
     assert found[:, 1].max() < made.spec.time_steps - 1
-    for image, (_, step, spikes, operations) in zip(IMAGES, found, strict=False):
+
+    @jax.jit
+    def latencies(image):
         encoded = model.encode(image)
-        hidden = model.observe(encoded).latencies["layer1"]
+        return encoded, model.observe(encoded).latencies["layer1"], model.forward(encoded)
+
+    for image, (_, step, spikes, operations) in zip(IMAGES, found, strict=False):
+        encoded, hidden, pooled = map(np.asarray, latencies(image))
         assert spikes == np.sum(encoded <= step) + np.sum(hidden <= step)
         met = 0
-        for name, inputs in (("layer1", encoded), ("layer2", model.forward(encoded))):
+        for name, inputs in (("layer1", encoded), ("layer2", pooled)):
             layer = model.layers[name]
             met += np.sum(np.where(inputs <= step, fan_out(layer.conv, layer.weights != 0, inputs.shape[1:]), 0))
         assert operations == met
