@@ -198,8 +198,11 @@ def step_of_stdp(run: Recorded, name: str, layer: Layer, image: str, step: str, 
     assert_learned(run, f"steps/{image}/{step}", name, before, np.asarray(learned.weights), expected, doubt)
 
 
-@pytest.mark.parametrize("run", ["mozafari2018", "deepr2024", "majority2024"], indirect=True)
+@pytest.mark.parametrize(
+    "run", [pytest.param("mozafari2018", marks=pytest.mark.slow), "deepr2024", "majority2024"], indirect=True
+)
 def test_single_steps_of_reward(run):
+    """Of one layer, of two of which one reads the other, and of several side by side that vote."""
     model, first = run.model(), run.spec.first_supervised
     names = tuple(name for _, name, conv in run.spec.layers() if any(each.supervised for each in conv.each_learner))
     layers = {name: model.layers[name] for name in names}

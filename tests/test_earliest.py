@@ -75,7 +75,7 @@ def network_with(**settings) -> Network:
 
 def test_a_run_goes_on_where_it_stopped():
     """The features of the next epoch, and the key of those after it, are in the state; so are decisions counted."""
-    trainer = Trainer(network_with(**ALL), tiny.images(), Settings((1, 4), batch_size=20, patience=0))
+    trainer = Trainer(network_with(**ALL, bounds=(0, 1)), tiny.images(), Settings((1, 4), batch_size=20, patience=0))
     states = []
     whole = trainer.run(trainer.initial_state(), save=lambda state: states.append(copy.deepcopy(state.flatten())))
     resumed = trainer.run(TrainState.unflatten(*states[-3]))

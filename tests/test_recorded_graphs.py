@@ -43,7 +43,11 @@ def drawn_weights(network: Network) -> dict[str, np.ndarray]:
     return weights
 
 
-@pytest.mark.parametrize("name", RECORDED)
+STEPS = "resnet2024/logical_and"
+"""Its single steps show what its decisions show."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(x, marks=[pytest.mark.slow] * (x == STEPS)) for x in RECORDED])
 def test_decisions_are_those_of_the_pytorch_code(name):
     """And the potentials behind them, summed over each map of the deciding layer: all sums are exact."""
     network = RECORDED[name]
@@ -61,7 +65,7 @@ def test_decisions_are_those_of_the_pytorch_code(name):
     np.testing.assert_array_equal(potentials, GRAPHS[f"{name}/potentials"])
 
 
-@pytest.mark.parametrize("name", ["resnet2024/logical_and", pytest.param("deeper2024/None", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", [STEPS, pytest.param("deeper2024/None", marks=pytest.mark.slow)])
 def test_single_steps_are_those_of_the_pytorch_code(name):
     network = RECORDED[name]
     model = jax.tree.map(jnp.asarray, Model.of(network, drawn_weights(network)))

@@ -29,7 +29,7 @@ ROUGH = with_rule(ONE, reward=(200 / 256, -16 / 256), punish=(-64 / 256, 200 / 2
     ("deciding", "by_turns", "batch_sizes"),
     [
         pytest.param(ROUGH, False, (4, 16), id="one branch"),
-        pytest.param(THREE, False, (8,), id="three branches"),
+        pytest.param(THREE, False, (8,), id="three branches", marks=pytest.mark.slow),
         pytest.param(with_rule(THREE, dropout=0.25, floor=0.25), True, (8,), id="three by turns, dropout and a floor"),
     ],
 )
@@ -54,7 +54,7 @@ def test_images_one_by_one_and_in_blocks_are_the_judges(deciding, by_turns, batc
     ("stages", "by_turns", "ways"),
     [
         pytest.param(DEEP, False, ("plain", "compiled blocks"), id="one"),
-        pytest.param(DEEP, True, ("plain", "compiled blocks"), id="one by turns"),
+        pytest.param(DEEP, True, ("compiled blocks",), id="one by turns"),
         pytest.param(WIDE, True, ("plain",), id="two side by side by turns"),
     ],
 )

@@ -12,7 +12,7 @@ import snnjax
 from snnjax import data
 from snnjax.core import files
 from snnjax.data import Dataset
-from snnjax.encoding import COLOUR, Encoder
+from snnjax.encoding import COLOUR
 from snnjax.layers.conv import WTA, Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Majority, Network, stage
@@ -46,7 +46,6 @@ SPOTS = np.kron(np.random.default_rng(0).integers(0, 256, (12, 3, 3, 3)), np.one
 PICTURES = Dataset("pictures", SPOTS, np.arange(12) % 10, SPOTS, np.arange(12) % 10)
 COLOURS = dataclasses.replace(COLOUR, time_steps=30)
 NETWORKS = {
-    "grey": (network((6, 28, 28), 4, time_steps=30, encoder=Encoder(time_steps=30)), DIGITS),
     "colour": (network((18, 26, 26), 3, time_steps=30, encoder=COLOURS), PICTURES),
     "own": (of_own_parts(), DIGITS),
 }
@@ -60,7 +59,7 @@ def saved(tmp_path_factory) -> tuple[pathlib.Path, dict[str, Trained], dict[str,
         trainer, draw = Trainer(spec, images, Settings((0, 0))), np.random.default_rng(1)
         state = trainer.initial_state()
         state.weights = {layer: draw.random(x.shape, np.float32) ** 3 for layer, x in state.weights.items()}
-        state.weights["layer1"] *= dict(grey=0.9, colour=0.3, own=1.5)[name]  # so that some fire and some do not
+        state.weights["layer1"] *= dict(colour=0.3, own=1.5)[name]  # so that some fire and some do not
         decisions[name] = trainer.predict(state, images.test_images)[0].tolist()
         networks[name] = Trained(trainer.network, state.weights, images.test_images.shape[1:])
         (folder / name).mkdir()
@@ -115,7 +114,7 @@ def many_classes(arrays, network, last) -> None:
 )
 def test_files_that_hold_no_network_are_refused(saved, tmp_path, change, message):
     """Wrong values by name, before anything is made in these shapes; parts that are unknown."""
-    arrays, meta = files.load_checkpoint(saved[0] / "grey" / "weights.npz")
+    arrays, meta = files.load_checkpoint(saved[0] / "colour" / "weights.npz")
     change(arrays, meta["network"], meta["network"]["stages"][-1]["branches"][0])
     files.save_checkpoint(tmp_path / "weights.npz", arrays, meta)
     with pytest.raises(snnjax.InputError, match=f"holds no trained network: .*{message}"):
