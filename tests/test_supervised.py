@@ -12,24 +12,12 @@ from hypothesis import strategies as st
 from test_steps import carry_of, compiled, span
 
 import snnjax
-from snnjax import (
-    Conv,
-    Earliest,
-    InputError,
-    Majority,
-    Model,
-    Network,
-    Settings,
-    SupervisedSTDP,
-    Trainer,
-    kernels,
-    stage,
-)
+from snnjax import Conv, InputError, Settings, SupervisedSTDP, Trainer, kernels
 from snnjax.data import Dataset
 from snnjax.kernels import readout
 from snnjax.layers.layer_kernels import XLA
 from snnjax.layers.spiking import Layer
-from snnjax.networks import NETWORKS
+from snnjax.networks import NETWORKS, Earliest, Majority, Model, Network, stage
 from snnjax.steps import native, plain
 from snnjax.steps.plain import Phase
 from snnjax.training.advice import describe
