@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from test_graph import IDENTITY, LAST, POOLED, SECOND, SHAPE, Rarely, T, real, skipping
+from test_graph import IDENTITY, SECOND, SHAPE, Rarely, T, real, skipping
 from tiny import FIRST
 
-from snnjax import Settings, Trainer, TrainState
+from snnjax import Settings, Trainer, TrainState, component, static
 from snnjax.core.devices import AT_ONCE
 from snnjax.encoding import PIXELS
 from snnjax.layers import Conv, LatencyCode, Pool
@@ -23,13 +23,33 @@ from snnjax.training import epoch
 ENCODER = dataclasses.replace(PIXELS, time_steps=T)
 
 
+@component
+class Shades:
+    """Six maps of pixels, each darker than the one before: compiled in less time than filters."""
+
+    time_steps: int = static(default=T)
+
+    def __call__(self, image):
+        return jnp.concatenate([ENCODER(image * share) for share in np.linspace(1, 0.5, 6, dtype=np.float32)])
+
+    def output_shape(self, image_shape):
+        return (6, *image_shape)
+
+
+REWARD = RSTDP(bounds=(0.0, 1.0))
+"""Initial weights lie within its bounds: no other program learns until they do."""
+LAST = Conv(20, kernel=4, learners=REWARD)
+POOLED = dataclasses.replace(LAST, kernel=3)
+
+
 def names_of(state: TrainState) -> list[str]:
     """The phases of a training, in order."""
     return [phase["name"] for phase in state.phases]
 
 
 def test_what_is_read_twice_is_computed_once_and_dropped_when_nobody_reads_it_any_more():
-    trainer = Trainer(skipping(), tiny.images(), Settings((1, 1, 0, 1)))
+    network = dataclasses.replace(skipping(last=POOLED), encoder=Shades())
+    trainer = Trainer(network, tiny.images(), Settings((1, 1, 0, 1)))
     entered = []
     alive = []
     inputs = trainer.cache.inputs
@@ -63,8 +83,8 @@ def test_what_is_read_twice_is_computed_once_and_dropped_when_nobody_reads_it_an
 
 
 CASES = {
-    "concatenated": skipping(threshold=44),
-    "own": skipping(Rarely(), threshold=44),
+    "concatenated": skipping(last=POOLED, threshold=100),
+    "own": skipping(Rarely(), POOLED, threshold=44),
     # The last layer learns without labels first, then both layers by reward: training goes back to an earlier stage.
     "back": Network(
         "back",
@@ -72,8 +92,8 @@ CASES = {
         10,
         (
             stage(FIRST, pool=4),
-            stage(dataclasses.replace(SECOND, learners=RSTDP()), inputs=(Input("encoder", pool=Pool(4)), "stage1")),
-            stage(dataclasses.replace(LAST, threshold=9, learners=(STDP(), RSTDP())), inputs=("stage1", "stage2")),
+            stage(dataclasses.replace(SECOND, learners=REWARD), inputs=(Input("encoder", pool=Pool(4)), "stage1")),
+            stage(dataclasses.replace(LAST, threshold=9, learners=(STDP(), REWARD)), inputs=("stage1", "stage2")),
         ),
     ),
     "fixed behind a supervised one": Network(
@@ -82,7 +102,7 @@ CASES = {
         10,
         (
             stage(FIRST, pool=4),
-            stage(Conv(64, 3, padding=1, threshold=1, learners=RSTDP(bounds=(0.0, 1.0)))),
+            stage(Conv(64, 3, padding=1, threshold=1, learners=REWARD)),
             stage(Conv(64, 1, threshold=0.5, weights=np.eye(64)[:, :, None, None]), pool=2),
             stage(POOLED),
         ),
@@ -96,7 +116,7 @@ CASES = {
 )
 def test_what_enters_the_last_phase_is_what_the_model_computes(name, native, compiler):
     """For training and for test images; a decision that asks only who fires gets the same ones."""
-    network = CASES[name]
+    network = dataclasses.replace(CASES[name], encoder=Shades())
     data = tiny.images()
     trainer = Trainer(network, data, Settings((1,) * len(network.stages), batch_size=20, native=native))
     entered = {}
@@ -125,7 +145,7 @@ def test_a_stage_that_passes_on_what_it_reads_changes_nothing():
     initial = Network("plain", SHAPE, 10, (first, last)).initial_weights()["layer2"]
     learned = []
     for stages in ((first, last), (first, stage(inputs="stage1"), last)):
-        network = Network("plain", SHAPE, 10, stages)
+        network = Network("plain", SHAPE, 10, stages, encoder=Shades())
         (deciding,) = network.deciding
         trainer = Trainer(network, tiny.images(), Settings((1,) * len(stages), batch_size=20))
         state = trainer.initial_state()
@@ -140,9 +160,9 @@ def test_networks_side_by_side_and_stopped_ones_are_each_alone(monkeypatch):
     """The last layer reads what the layer before reads, too, and both learn by reward."""
     monkeypatch.setattr(epoch, "EVERY", 0.0)
     monkeypatch.setitem(AT_ONCE, "learned", 12)
-    rewarded = dataclasses.replace(SECOND, learners=RSTDP(bounds=(0.0, 1.0)))
+    rewarded = dataclasses.replace(SECOND, learners=REWARD)
     stages = stage(FIRST, pool=7), stage(rewarded), stage(LAST, inputs=("stage1", "stage2"))
-    network = Network("around", SHAPE, 10, stages)
+    network = Network("around", SHAPE, 10, stages, encoder=Shades())
     networks = [network.vary("layer1.threshold", value) for value in (15.0, 12.0)]
     settings = Settings((1, 1, 1), batch_size=20, patience=0)
     together = Trainer(networks, tiny.images(), settings)
@@ -191,7 +211,8 @@ def test_depths_of_real_valued_layers_are_read_by_codes_of_their_own():
 
 def test_outputs_that_a_later_stage_reads_are_kept_while_others_learn():
     late = stage(dataclasses.replace(LAST, kernel=7), inputs=("stage1", "stage3"))
-    network = Network("late", (6, 28, 28), 10, (stage(FIRST, pool=4), stage(SECOND), stage(SECOND), late))
+    stages = stage(FIRST, pool=4), stage(SECOND), stage(SECOND), late
+    network = Network("late", SHAPE, 10, stages, encoder=Shades())
     trainer = Trainer(network, tiny.images(), Settings((1, 1, 1, 1)))
     state = trainer.run(trainer.initial_state())
     images = {record["name"]: record["images"] for record in state.phases}
@@ -201,9 +222,8 @@ def test_outputs_that_a_later_stage_reads_are_kept_while_others_learn():
 def test_what_a_stage_reads_joined_is_computed_once_for_all_its_layers():
     both = stage(SECOND, SECOND, inputs=("stage1", Input("encoder", Pool(4))))
     last = stage(dataclasses.replace(LAST, kernel=7))
-    trainer = Trainer(
-        Network("both", (6, 28, 28), 10, (stage(FIRST, pool=4), both, last)), tiny.images(), Settings((1, 1, 1))
-    )
+    network = Network("both", SHAPE, 10, (stage(FIRST, pool=4), both, last), encoder=Shades())
+    trainer = Trainer(network, tiny.images(), Settings((1, 1, 0)))
     state = trainer.run(trainer.initial_state())
     images = {record["name"]: record["images"] for record in state.phases}
     assert images["inputs of stage 2"] == len(tiny.images().train_images)

@@ -12,6 +12,7 @@ from command import ENVIRONMENT
 
 from snnjax import Network, Settings, Trainer, cost, kernels
 from snnjax.data import Dataset
+from snnjax.encoding import GREY, Pixels
 from snnjax.layers.conv import WTA, Conv
 from snnjax.learners import RSTDP
 from snnjax.networks import Images, goupy2024_softhebb, ncg_scales, stage
@@ -42,9 +43,10 @@ REWARDED = dataclasses.replace(
     FIRST, features=6, kernel=3, padding=1, threshold=3, competition=WTA(3), learners=(FIRST.learners, RSTDP())
 )
 DECIDING = Conv(8, kernel=3, learners=RSTDP(dropout=0.3))
+ALONE = Conv(8, kernel=5, learners=RSTDP(bounds=(0.0, 1.0)))
 DEEP = Network("deep", IMAGES.input_shape, 4, (stage(FIRST, pool=2), stage(REWARDED, pool=2), stage(DECIDING)))
 NETWORKS = {
-    "one layer by reward": dataclasses.replace(DEEP, stages=(stage(Conv(8, kernel=5, learners=RSTDP())),)),
+    "one layer by reward": Network("alone", (1, 14, 14), 4, (stage(ALONE),), encoder=Pixels(15)),
     "STDP and two layers by reward": DEEP,
     "graph of target times": with_features(ncg_scales(IMAGES), 8),
     "SoftHebb": goupy2024_softhebb(IMAGES, features=(4, 6, 8)),
@@ -53,7 +55,7 @@ SLOW = list(NETWORKS)[1:]
 
 
 def results(spec: Network, native: bool) -> dict[str, np.ndarray]:
-    """What a network learns, how it decides, and what that costs."""
+    """What a network learns, how it decides, what that costs, and the latencies of an encoder that filters."""
     epochs = (1,) * (len(spec.stages) - 1) + (2,)
     trainer = Trainer(spec, DATA, Settings(epochs, batch_size=10, patience=0, native=native))
     initial = trainer.initial_state().weights
@@ -63,7 +65,9 @@ def results(spec: Network, native: bool) -> dict[str, np.ndarray]:
     network = trainer.trained(state)
     counted = cost(network, DATA.test_images, native=native)
     arrays = dict(state.flatten()[0], decisions=counted.decisions, operations=counted.effective_operations)
-    arrays["decided"] = np.asarray(jax.jit(jax.vmap(network))(DATA.test_images))
+    if not native:
+        arrays["decided"] = np.asarray(jax.jit(jax.vmap(network))(DATA.test_images))
+        arrays["encoded"] = np.asarray(jax.jit(jax.vmap(GREY))(DATA.test_images))
     return jax.tree.map(np.asarray, arrays)
 
 
