@@ -25,8 +25,8 @@ T = 15
 CLASSES = 3
 RULE = RSTDP(reward=(4 / 1024, -3 / 1024), punish=(-4 / 1024, 1 / 1024), bounds=(0.25, 0.75))
 QUICK = dataclasses.replace(RULE, reward=(64 / 1024, -32 / 1024), punish=(-64 / 1024, 16 / 1024), bounds=(0.0, 1.0))
-ONE = stage(Conv(9, kernel=3, padding=1, learners=RULE))
-THREE = stage(*(Conv(6, kernel=kernel, padding=1, learners=RULE) for kernel in (1, 2, 4)))
+ONE = stage(Conv(9, kernel=3, padding=1, weight_mean=0.75, learners=RULE))
+THREE = stage(*(Conv(6, kernel=kernel, padding=1, weight_mean=0.75, learners=RULE) for kernel in (1, 2, 4)))
 EARLIER = Conv(5, kernel=3, threshold=5, competition=WTA(3), learners=(STDP(), QUICK))
 BEFORE = stage(Conv(4, kernel=2, threshold=1, learners=STDP()))
 DEEP = (BEFORE, stage(EARLIER), ONE)

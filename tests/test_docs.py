@@ -7,6 +7,7 @@ run most of these.
 
 import contextlib
 import dataclasses
+import glob
 import importlib
 import importlib.util
 import inspect
@@ -219,7 +220,7 @@ def run(line: str) -> None:
         folder = chosen.run.out or pathlib.Path("runs") / f"{chosen.network.model}_{chosen.data.dataset}"
         if (folder / FROM_FIXTURE).exists():
             shutil.rmtree(folder)
-    main([name, *words])
+    main([name, *(path for word in words for path in sorted(glob.glob(word)) or [word])])
 
 
 def masked(text: str) -> str:

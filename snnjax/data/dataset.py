@@ -11,7 +11,7 @@ from snnjax.core import checks
 from snnjax.core.errors import InputError, printable, shown
 from snnjax.core.files import atomic_write, empty, take_rows
 from snnjax.data.names import checked, natural, numbered, some
-from snnjax.data.splits import fold_numbers, hold_out, hold_out_groups, note_groups, stratified_indices
+from snnjax.data.splits import A_FIFTH, fold_numbers, hold_out, hold_out_groups, note_groups, stratified_indices
 from snnjax.encoding import COLOUR, EVENTS, GREY, Encoder, EventEncoder
 
 DEFAULT_ENCODERS: dict[tuple[int, ...], Encoder | EventEncoder] = {(): GREY, (2,): EVENTS, (3,): COLOUR}
@@ -391,7 +391,7 @@ class Dataset:
         fold = dataclasses.replace(self, **kept, **test)
         if names := fold.test_group_names:
             note += f", of groups {some(names)}"
-        replaced = note_groups(self.test_group_names)
+        replaced = [A_FIFTH, *note_groups(self.test_group_names)]
         return dataclasses.replace(fold, notes=(*(x for x in self.notes if x not in replaced), note))
 
     def augment(self, ratio: float, seed: int) -> "Dataset":

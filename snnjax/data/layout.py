@@ -16,7 +16,7 @@ import numpy as np
 from snnjax.core.errors import InputError, printable
 from snnjax.core.files import refuse_damaged
 from snnjax.data.names import checked, composed, natural, some
-from snnjax.data.splits import hold_out_groups
+from snnjax.data.splits import A_FIFTH, hold_out_groups
 
 READ = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
@@ -183,7 +183,7 @@ def arranged(
         notes.append("no test folder: all pictures are for testing")
         shuffled *= 2
     elif len(shuffled) == 1:
-        notes.append("no test folder: a fifth of each class is for testing")
+        notes.append(A_FIFTH)
         shuffled = _set_fifth_apart(classes, shuffled[0], groups, split_seed)
     purposes = ("train", "test", "validation")
     parts = [_spread(purpose, part, rng) for purpose, part in zip(purposes, shuffled, strict=False)]

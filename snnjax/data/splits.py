@@ -161,6 +161,9 @@ def fold_numbers(labels: np.ndarray, groups: np.ndarray | None, folds: int, seed
 FEW_GROUPS = 8
 
 
+A_FIFTH = "no test folder: a fifth of each class is for testing"
+
+
 def note_groups(names: tuple[str, ...]) -> list[str]:
     """A note on the groups that are tested, by their names; none without groups."""
     if not names:
