@@ -167,9 +167,9 @@ def _asked(command: str) -> list[str]:
     kept = []
     words = iter(shlex.split(command))
     for word in words:
-        option, equals, _ = word.removeprefix("--").replace("-", "_").partition("=")
+        option = word.removeprefix("--").replace("-", "_").partition("=")[0]
         if option in ("seed", "split_seed", "out"):
-            if not equals:
+            if "=" not in word:
                 next(words, None)  # its value
         elif option != "resume":
             kept.append(word)

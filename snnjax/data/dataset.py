@@ -10,8 +10,10 @@ import numpy as np
 from snnjax.core import checks
 from snnjax.core.errors import InputError, printable, shown
 from snnjax.core.files import atomic_write, empty, take_rows
-from snnjax.data.names import checked, natural, numbered, some
-from snnjax.data.splits import A_FIFTH, fold_numbers, hold_out, hold_out_groups, note_groups, stratified_indices
+from snnjax.data.folds import cut_into_folds
+from snnjax.data.names import checked, natural, numbered
+from snnjax.data.pictures import rotated_and_mirrored
+from snnjax.data.splits import hold_out, hold_out_groups, stratified_indices
 from snnjax.encoding import COLOUR, EVENTS, GREY, Encoder, EventEncoder
 
 DEFAULT_ENCODERS: dict[tuple[int, ...], Encoder | EventEncoder] = {(): GREY, (2,): EVENTS, (3,): COLOUR}
@@ -228,7 +230,7 @@ class Dataset:
         """Twelve hexadecimal digits of the SHA-256 of images and labels."""
         return _digest(*(getattr(self, name) for name in (*ARRAYS, *VALIDATION, UNLABELLED)))
 
-    def _take(self, part: str, places: np.ndarray, into: str = "") -> dict[str, Any]:
+    def part_fields(self, part: str, places: np.ndarray, into: str = "") -> dict[str, Any]:
         """The fields of a part, of the images at these places, as fields of the part `into`, by default itself."""
         into = into or part
         files: tuple[str, ...] | None = getattr(self, f"{part}_files")
@@ -269,7 +271,7 @@ class Dataset:
                 continue
             if part == "train":
                 self._check_all_classes(name, count)
-            changes |= self._take(part, np.arange(count) if in_order else self._chosen(part, count, seed))
+            changes |= self.part_fields(part, np.arange(count) if in_order else self._chosen(part, count, seed))
         return dataclasses.replace(self, **changes)
 
     def _check_all_classes(self, argument: str, count: int) -> None:
@@ -299,7 +301,7 @@ class Dataset:
         unlabelled = take_rows(self.train_images, others)
         if self.unlabelled_images is not None:
             unlabelled = np.concatenate([unlabelled, self.unlabelled_images])
-        return dataclasses.replace(self, **self._take("train", places), unlabelled_images=unlabelled)
+        return dataclasses.replace(self, **self.part_fields("train", places), unlabelled_images=unlabelled)
 
     def share(self, ratio: float, seed: int) -> "Dataset":
         """A random share of the training images, the same for each class, in order, and all unlabelled ones.
@@ -312,7 +314,7 @@ class Dataset:
         if len(places) < self.classes:
             wanted = f"leave each of {self.classes} classes a training image"
             raise InputError(f"`ratio` must {wanted}, got {ratio} of {len(self.train_labels)}")
-        return dataclasses.replace(self, **self._take("train", places))
+        return dataclasses.replace(self, **self.part_fields("train", places))
 
     def _draw(self, ratio: float, seed: int) -> np.ndarray:
         """The indices of a random share of the training images, the same for each class, in order."""
@@ -347,8 +349,8 @@ class Dataset:
         note = f"{chosen.sum():,} of {len(chosen):,} training images are held out for validation"
         if self.train_groups is not None:
             note += f", {len(np.unique(self.train_groups[chosen])):,} of {len(np.unique(self.train_groups)):,} groups"
-        kept = self._take("train", np.flatnonzero(~chosen))
-        held = self._take("train", np.flatnonzero(chosen), "validation")
+        kept = self.part_fields("train", np.flatnonzero(~chosen))
+        held = self.part_fields("train", np.flatnonzero(chosen), "validation")
         return dataclasses.replace(self, **kept, **held, notes=(*self.notes, note))
 
     def folds(self, k: int, *, groups: bool | None = None, seed: int = 0) -> "list[Dataset]":
@@ -360,39 +362,7 @@ class Dataset:
         stay. Raises InputError where no class has k images or groups, where groups are asked for and unknown, and where
         a part would leave a class without training images.
         """
-        together = self.train_groups is not None if groups is None else groups
-        if together and (self.train_groups is None or self.test_groups is None):
-            needed = "`train_groups` and `test_groups`, which a `group` (--group) of pictures gives"
-            raise InputError(f"{self.name}: `groups` stay together where images have {needed}")
-        images = self._pooled()
-        of_groups = images.train_groups if together else None
-        seed = checks.integer("seed", seed, 0, 2**32 - 1)
-        numbers = fold_numbers(images.train_labels, of_groups, k, seed)
-        return [images._tested_on(numbers == number, f"part {number + 1} of {k}") for number in range(k)]
-
-    def _pooled(self) -> "Dataset":
-        """The data set with its test images among the training images too, behind them."""
-        fields: dict[str, Any] = {}
-        for name in ("images", "labels", "groups"):
-            train = getattr(self, f"train_{name}")
-            test = getattr(self, f"test_{name}")
-            fields[f"train_{name}"] = None if train is None or test is None else np.concatenate([train, test])
-        if self.train_files and self.test_files:
-            fields["train_files"] = self.train_files + self.test_files
-        else:
-            fields["train_files"] = None
-        return dataclasses.replace(self, **fields)
-
-    def _tested_on(self, tested: np.ndarray, part: str) -> "Dataset":
-        """The data set with the training images for testing that are marked, (N,) booleans, which make a `part`."""
-        kept = self._take("train", np.flatnonzero(~tested))
-        test = self._take("train", np.flatnonzero(tested), "test")
-        note = f"training and test images are cut anew: {part} is for testing"
-        fold = dataclasses.replace(self, **kept, **test)
-        if names := fold.test_group_names:
-            note += f", of groups {some(names)}"
-        replaced = [A_FIFTH, *note_groups(self.test_group_names)]
-        return dataclasses.replace(fold, notes=(*(x for x in self.notes if x not in replaced), note))
+        return cut_into_folds(self, k, groups=groups, seed=seed)
 
     def augment(self, ratio: float, seed: int) -> "Dataset":
         """Adds altered copies of a random share of the labelled training images, the same for each class, and shuffles.
@@ -404,10 +374,10 @@ class Dataset:
         copied = self._draw(ratio, seed)
         (stream,) = np.random.SeedSequence(seed).spawn(1)  # independent of the one that `share` draws from
         rng = np.random.default_rng(stream)
-        altered = np.stack([_altered(self.train_images[place], rng) for place in copied])
+        altered = np.stack([rotated_and_mirrored(self.train_images[place], rng) for place in copied])
         total = len(self.train_labels)
         order = rng.permutation(total + len(copied))
-        mixed = self._take("train", np.concatenate([np.arange(total), copied])[order])
+        mixed = self.part_fields("train", np.concatenate([np.arange(total), copied])[order])
         mixed["train_images"][order >= total] = altered[order[order >= total] - total]
         return dataclasses.replace(self, **mixed)
 
@@ -425,10 +395,3 @@ def _digest(*arrays: np.ndarray | None) -> str:
         hashed.update(f"{array.dtype} {array.shape}".encode())
         hashed.update(np.ascontiguousarray(array).data)
     return hashed.hexdigest()[:12]
-
-
-def _altered(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    from scipy.ndimage import rotate
-
-    image = rotate(image, rng.uniform(-30, 30), reshape=False, order=0, mode="grid-constant")
-    return np.flip(image, tuple(axis for axis in (1, 0) if rng.random() < 0.5))

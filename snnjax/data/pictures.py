@@ -253,3 +253,11 @@ def cut(size: tuple[int, ...], shape: tuple[int, ...]) -> float:
 def has_colour(pixels: np.ndarray) -> bool:
     """Whether an image (H, W, 3) holds colour, more than the compression of a grey one leaves."""
     return bool(np.ptp(pixels, axis=2).max() > 20)
+
+
+def rotated_and_mirrored(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A copy of an image, altered at random as by `Dataset.augment`."""
+    from scipy.ndimage import rotate
+
+    image = rotate(image, rng.uniform(-30, 30), reshape=False, order=0, mode="grid-constant")
+    return np.flip(image, tuple(axis for axis in (1, 0) if rng.random() < 0.5))

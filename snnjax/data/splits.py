@@ -1,11 +1,9 @@
 """Images to take or hold out of a data set: the same share of each class, and groups kept together."""
 
-import warnings
 from typing import Any
 
 import numpy as np
 
-from snnjax.core import checks
 from snnjax.core.errors import InputError, InputTypeError, printable, shown
 from snnjax.data.names import natural, some
 
@@ -135,32 +133,7 @@ def hold_out_groups(labels: np.ndarray, groups: np.ndarray, share: float, rng: n
     return chosen[group_of]
 
 
-def fold_numbers(labels: np.ndarray, groups: np.ndarray | None, folds: int, seed: int) -> np.ndarray:
-    """The fold, from 0, that tests each image, (N,): of each class as many images a fold as can be.
-
-    Images of one group, which have the same number in `groups`, are in one fold. By StratifiedKFold or
-    StratifiedGroupKFold of scikit-learn. Raises InputError where no class has as many images, or groups, as folds.
-    """
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
-    units = np.arange(len(labels)) if groups is None else groups
-    classes_of_units, _ = np.unique(np.stack([labels, units]), axis=1)
-    most = int(np.bincount(classes_of_units).max())
-    if checks.integer("k", folds, 2) > most:
-        kind = "images" if groups is None else "groups"
-        raise InputError(f"`k` (--folds) must be at most {most}, the {kind} of the largest class, got {folds}")
-    splitter = StratifiedKFold if groups is None else StratifiedGroupKFold
-    parts = splitter(folds, shuffle=True, random_state=seed).split(labels, labels, groups)
-    numbers = np.zeros(len(labels), int)
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # of classes that some folds lack
-        for number, (_, tested) in enumerate(parts):
-            numbers[tested] = number
-    return numbers
-
-
 FEW_GROUPS = 8
-
-
 A_FIFTH = "no test folder: a fifth of each class is for testing"
 
 
