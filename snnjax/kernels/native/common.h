@@ -28,23 +28,41 @@ using Bytes = ffi::Buffer<ffi::U8>;
 using Floats = ffi::Buffer<ffi::F32>;
 using Integers = ffi::Buffer<ffi::S32>;
 
-// Features processed at once: the compiler splits them where registers are narrower.
+// Features are filled up to a multiple of this.
+constexpr int64_t kFilled = 16;
+// Features processed at once, as many as a register holds: GCC 12 compares wider vectors one element after the other.
+#if defined(__AVX512F__)
 constexpr int64_t kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int64_t kLanes = 8;
+#else
+constexpr int64_t kLanes = 4;
+#endif
 typedef float Lanes __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
 typedef int32_t Steps __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
-typedef int8_t Flags __attribute__((vector_size(kLanes)));
 constexpr float kSilent = -std::numeric_limits<float>::infinity();
-const Steps kNumbers = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
+// 0, 1, 2, ...
+Steps numbers() {
+  Steps steps;
+  for (int64_t lane = 0; lane < kLanes; ++lane) steps[lane] = lane;
+  return steps;
+}
+
+const Steps kNumbers = numbers();
 
 // A bit for each lane of a mask that is set.
 uint32_t bits(const Steps& mask) {
-#ifdef __SSE2__
-  return static_cast<uint16_t>(_mm_movemask_epi8(reinterpret_cast<__m128i>(__builtin_convertvector(mask, Flags))));
+#if defined(__AVX512F__)
+  return _mm512_cmplt_epi32_mask(reinterpret_cast<__m512i>(mask), _mm512_setzero_si512());
+#elif defined(__AVX2__)
+  return _mm256_movemask_ps(reinterpret_cast<__m256>(mask));
+#elif defined(__SSE2__)
+  return _mm_movemask_ps(reinterpret_cast<__m128>(mask));
 #else
-  const Flags flags = __builtin_convertvector(mask, Flags) & 1;
-  uint64_t half[2];
-  std::memcpy(half, &flags, 16);
-  return half[0] * 0x0102040810204080 >> 56 | (half[1] * 0x0102040810204080 >> 56) << 8;
+  uint32_t set = 0;
+  for (int64_t lane = 0; lane < kLanes; ++lane) set |= (mask[lane] & 1u) << lane;
+  return set;
 #endif
 }
 

@@ -1,7 +1,7 @@
 // Spiking layers on a CPU, event by event: only inputs that fired cost anything.
 //
 // Weights are (kh, C, kw, F) with the columns of the kernel from right to left and F filled up with zeros to a multiple
-// of kLanes, so that all that one input adds to a row of potentials (H', W', F) lies side by side. Latencies are uint8,
+// of kFilled, so that all that one input adds to a row of potentials (H', W', F) lies side by side. Latencies are uint8,
 // T where silent; padding never fires; the stride is 1. Python has checked all buffers.
 
 #include <array>
@@ -31,7 +31,9 @@ struct EventLayer {
 
   // All inputs of one step fire.
   void advance(int64_t step) {
-    with_known<1, 2, 5, 7, 10, 13, 16, 0>(stride / kLanes, [&]<int64_t kBlocks>() { advance_by<kBlocks>(step); });
+    with_known<1, 2, 5, 7, 10, 13, 16, 0>(stride / kFilled, [&]<int64_t kRows>() {
+      advance_by<kRows * kFilled / kLanes>(step);
+    });
   }
 
  private:

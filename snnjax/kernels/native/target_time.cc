@@ -1,18 +1,13 @@
 // Features with target times on a CPU: patches are learned from one after the other, event by event.
 //
-// Weights are arranged as in kernels.cc: (kh, C, kw, F), columns reversed, F filled up to a multiple of kLanes by
+// Weights are arranged as in kernels.cc: (kh, C, kw, F), columns reversed, F filled up to a multiple of kFilled by
 // features whose thresholds are infinite. Python has checked all buffers.
 
 #include "common.h"
 
 namespace {
 
-bool any(const Steps& flags) {
-  uint64_t parts[kLanes / 2], joined = 0;
-  std::memcpy(parts, &flags, sizeof parts);
-  for (uint64_t part : parts) joined |= part;
-  return joined;
-}
+bool any(const Steps& flags) { return bits(flags); }
 
 // The inputs of a patch that fire, step by step.
 class Events {
