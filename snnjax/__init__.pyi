@@ -22,11 +22,10 @@ from .estimators import SpikingClassifier as SpikingClassifier
 from .estimators import SpikingFeatures as SpikingFeatures
 from .layers import WTA as WTA
 from .layers import Conv as Conv
-from .layers import LatencyCode as LatencyCode
 from .layers import Layer as Layer
 from .layers import Pool as Pool
+from .layers import Ramp as Ramp
 from .layers import Standardise as Standardise
-from .layers import Triangle as Triangle
 from .learners import RSTDP as RSTDP
 from .learners import STDP as STDP
 from .learners import Learner as Learner

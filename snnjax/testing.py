@@ -17,7 +17,7 @@ import numpy as np
 
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.kernels import native
-from snnjax.layers.activations import LatencyCode, Standardise, Triangle
+from snnjax.layers.ramp import Ramp, Standardise
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.layer import LayerKernels
 from snnjax.layers.layer_kernels import NATIVE, XLA, native_suits
@@ -77,7 +77,7 @@ def check_learner(
 def _suiting(learner: Learner, deciding: bool, decision: Decision, input_shape: tuple[int, int, int]) -> Conv:
     """A layer that learners of this kind can train."""
     if learner.joint:
-        return Conv(2 * CLASSES, 3, padding=1, activation=Triangle(), standardise=Standardise())
+        return Conv(2 * CLASSES, 3, padding=1, ramp=Ramp(), standardise=Standardise())
     if not deciding:
         competition = Conv.competition if learner.own_thresholds else RIVALS
         return Conv(2 * CLASSES, 3, threshold=4.0, competition=competition)
@@ -97,7 +97,7 @@ class _Case:
         seed: int,
     ):
         random = np.random.default_rng(seed)
-        stages = [stage(conv, code=LatencyCode() if conv.real else None)]
+        stages = [stage(conv)]
         if not deciding:
             stages.append(stage(Conv(CLASSES, kernel=conv.output_size(input_shape[1:]), learners=RSTDP())))
         self.network = Network("check", input_shape, CLASSES, tuple(stages), decision=decision)
@@ -120,7 +120,7 @@ class _Case:
             self.respond: Any = rule.respond
             self.update: Any = rule.update
         elif self.joint:
-            self.phase = Phase(("layer1",), learner=0, batch=self.learner.batch, end=1)
+            self.phase = Phase(("layer1",), learner=0, batch=self.learner.batch, joint=True)
             self.step = plain.learn_jointly
         else:
             self.phase = Phase(("layer1",), learner=0)

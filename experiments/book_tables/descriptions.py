@@ -82,7 +82,7 @@ def layers(page: Path, name: str) -> str:
 def layer_cells(network: Network, number: int, conv: Conv) -> list[str]:
     """The cells of a layer from its features to its neurons."""
     maps = conv.output_size(network.input_shapes[number][1:])
-    threshold = "real-valued" if conv.real else "none" if conv.threshold is None else f"{conv.threshold:.6g}"
+    threshold = "a ramp" if conv.ramped else "none" if conv.threshold is None else f"{conv.threshold:.6g}"
     rules = [f"[{name}]({RULES[name]})" for name in (type(rule).__name__ for rule in conv.each_learner)]
     return [
         str(conv.features),

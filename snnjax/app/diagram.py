@@ -140,13 +140,11 @@ def _input(source: Input) -> str:
 
 
 def _changes(source: Input) -> list[str]:
-    """How an output changes on its way to a reader: pooled, coded, or neither."""
+    """How an output changes on its way to a reader: pooled, or not at all."""
     changes = []
     if source.pool is not None:
         window = _size(checks.pair("window", source.pool.window, 1))
-        changes.append(f"mean of {window}" if source.pool.mean else f"pooled {window}")
-    if source.code is not None:
-        changes.append(type(source.code).__name__)
+        changes.append(f"pooled {window}")
     return changes
 
 

@@ -269,7 +269,6 @@ def activity_picture(
 ) -> Figure:
     """A network's response to one image, (H, W), (H, W, 3) or (H, W, 2): latencies, and scores of classes by name."""
     layers = {name: np.where(np.asarray(x) < network.time_steps, x, np.nan) for name, x in response.latencies.items()}
-    real_valued = network.real_valued
     steps = int(max(np.nanmax(x, initial=0) for x in layers.values())) + 1  # up to the last spike
     sheets = {name: tiled(x, len(x) if len(x) <= 8 else round(np.sqrt(3.2 * len(x))))[0] for name, x in layers.items()}
     heights = [2.0, *(0.6 + np.clip(6.4 * len(x) / x.shape[1], 1.3, 3) for x in sheets.values())]
@@ -284,14 +283,13 @@ def activity_picture(
     for (maps, counts), (name, latency) in zip(rows, layers.items(), strict=True):
         drawn = maps.imshow(sheets[name], cmap="viridis", vmin=0, vmax=steps - 1, interpolation="nearest")
         maps.set(facecolor="0.93", xticks=[], yticks=[])
-        what = "real-valued, activities above 0 at" if name in real_valued else "spikes of"
         share = np.mean(~np.isnan(latency))
-        maps.set_title(f"{name}: {len(latency)} maps, {what} {share:.0%} of the neurons", fontsize=9)
-        _draw_counts(counts, latency, steps, name in real_valued)
+        maps.set_title(f"{name}: {len(latency)} maps, spikes of {share:.0%} of the neurons", fontsize=9)
+        _draw_counts(counts, latency, steps)
     places = [maps for maps, _ in rows]
     colors = figure.colorbar(drawn, ax=places, location="bottom", ticks=_WHOLE(6), aspect=60, shrink=0.6, pad=0.01)
-    coded = "; of real-valued layers: what their activities would be coded as, 0 of the largest" if real_valued else ""
-    colors.set_label(f"time step of the spike{coded}", fontsize=8)
+    windows = ", each layer in the window after the last" if network.ramped else ""
+    colors.set_label(f"time step of the spike{windows}", fontsize=8)
     colors.ax.tick_params(labelsize=7)
     return figure
 
@@ -309,12 +307,12 @@ def _draw_scores(axis: Axes, scores: np.ndarray, names: Sequence[str]) -> None:
     axis.set_title("score of each class", fontsize=9)
 
 
-def _draw_counts(axis: Axes, latency: np.ndarray, steps: int, real: bool) -> None:
-    """Draws how many neurons of each map of a layer spike at each step, or would, if it is real-valued."""
+def _draw_counts(axis: Axes, latency: np.ndarray, steps: int) -> None:
+    """Draws how many neurons of each map of a layer spike at each step."""
     spikes = (latency.reshape(len(latency), 1, -1) == np.arange(steps)[:, None]).sum(axis=2)
     axis.imshow(spikes, aspect="auto", cmap="Greys", interpolation="nearest", norm="asinh")
-    axis.set_title(f"{'activities' if real else 'spikes'} of each map at each step", fontsize=9)
-    axis.set_xlabel("step, 0 of the largest" if real else "time step", fontsize=8)
+    axis.set_title("spikes of each map at each step", fontsize=9)
+    axis.set_xlabel("time step", fontsize=8)
     axis.set_ylabel("feature map", fontsize=8)
     axis.xaxis.set_major_locator(_WHOLE(6))
     axis.yaxis.set_major_locator(_WHOLE(6))

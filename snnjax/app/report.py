@@ -126,8 +126,7 @@ _KINDS = {
     "image": (
         "Responses to images",
         "When each neuron fires, layer by layer; silent ones are grey. Where the decision is made by the largest"
-        " potential, deciding neurons count as firing at the last step if theirs is above 0. Real-valued layers do not"
-        " spike: their activities are shown as the times that they would be coded as",
+        " potential, deciding neurons count as firing at the last step if theirs is above 0",
         "The image, the score of each class, and maps of the spikes of each layer",
     ),
 }

@@ -22,9 +22,9 @@ AT_ONCE = dict(
     cpu=512,  # the most images that a core takes of those that do not depend on each other, one by one
     gpu=128,  # the same of a GPU, all together
     tpu=128,  # and of a TPU
-    real=16,  # images that real-valued layers take together on a CPU: so many share a product, and stay in its caches
+    ramp=16,  # images that layers with ramps take together on a CPU: so many share a product, and stay in its caches
 )
-"""How many images programs take at once, which changes no result but how real-valued layers round.
+"""How many images programs take at once, which changes no result but how layers with ramps round.
 
 Other sizes are part of what is computed: `Settings.batch_size` and `update_batch`, and `Learner.batch`.
 """

@@ -125,8 +125,8 @@ def _check_stage(spec: Network, number: int, place: str) -> None:
     if len(stage.branches) != 1:
         raise InputError(f"{title} must have one layer {place}, got {len(stage.branches)}")
     (conv,) = stage.branches
-    if conv.real:
-        raise InputError(f"{title} must spike {place}, got a layer with an `activation`")
+    if conv.ramped:
+        raise InputError(f"{title} must fire while its inputs do {place}, got a layer with a `ramp`")
     if conv.fractional:
         raise InputError(f"`fractional` of {title} must be False {place}: spikes have whole steps")
     if conv.threshold is None:

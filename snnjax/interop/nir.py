@@ -193,10 +193,8 @@ def _first_stage(spec: Network) -> int:
     last = len(spec.stages) - 1
     first = 0
     for number, stage in enumerate(spec.stages):
-        if stage.real or stage.code is not None or graph.takes_activities(number):
+        if stage.ramped:
             first = number + 1
-        elif any(each.code is not None for each in stage.inputs):
-            first = number
     while first > 0 and graph.outputs_entering(first, last):  # none enters the last stage but what it reads
         first += 1
     for number in range(first + (first > 0), last + 1):

@@ -97,8 +97,8 @@ def state_dict(spec: Network, weights: Mapping[str, Any]) -> dict[str, np.ndarra
     entries = {"max_ap": np.array([max(limits, default=STDP.ltp_max)], np.float32)}
     blocks = blocks_of(spec)
     for _, layer, conv in spec.layers():
-        if conv.real:
-            raise InputError(f"{layer} of {spec.name} must spike, as all layers do there, but has an `activation`")
+        if conv.ramped:
+            raise InputError(f"{layer} of {spec.name} must fire while its inputs do, as all layers do there, but has a `ramp`")
         block = blocks[layer]
         weight = _checked(f"`weights[{layer!r}]`", weights[layer], shapes[layer], conv)
         entries[_tensor(block)] = weight

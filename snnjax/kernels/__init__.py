@@ -37,6 +37,9 @@ from snnjax.kernels.plasticity import receptive_fields as receptive_fields
 from snnjax.kernels.plasticity import reward_rates as reward_rates
 from snnjax.kernels.plasticity import set_rows as set_rows
 from snnjax.kernels.plasticity import time_differences as time_differences
+from snnjax.kernels.ramp import fire_on_ramp as fire_on_ramp
+from snnjax.kernels.ramp import ramp_levels as ramp_levels
+from snnjax.kernels.ramp import remaining_steps as remaining_steps
 from snnjax.kernels.readout import desired_times as desired_times
 from snnjax.kernels.readout import error_stdp as error_stdp
 from snnjax.kernels.spikes import latency_dtype as latency_dtype

@@ -1,4 +1,4 @@
-"""Soft winner-take-all Hebbian layers (SoftHebb), whose activities are real numbers instead of spikes.
+"""Soft winner-take-all Hebbian learning (SoftHebb), and the weighted sums of patches that it learns from.
 
 N positions, of all images of a batch, see patches of K values; F features share them. Weights are (F, K) float32.
 
@@ -138,27 +138,15 @@ def towards_unit_norm(weights: jax.Array, change: jax.Array, *, rate: Number) ->
     return weights + rate * jnp.sqrt(jnp.abs(norm - 1) + _LEAST) * change
 
 
-@jax.jit
-def triangle(sums: jax.Array, *, power: Number) -> jax.Array:
-    """Activities max(0, u - mean)^power from u (..., F), the mean that over the features."""
-    above = jnp.maximum(sums - sums.mean(axis=-1, keepdims=True), 0)
-    return jnp.exp(power * jnp.log(above))  # half the time of XLA's power on a CPU
-
-
-@checks.kernel("window", "stride", "padding", "mean")
-def pool_activities(
-    values: jax.Array, window: Pair, *, stride: Pair | None = None, padding: Pair = 0, mean: bool = False
-) -> jax.Array:
-    """The largest value of each window of (C, H, W) float >= 0, or the `mean`; padding is 0. Sizes are as of `pool`."""
+@checks.kernel("window", "stride", "padding")
+def pool_activities(values: jax.Array, window: Pair, *, stride: Pair | None = None, padding: Pair = 0) -> jax.Array:
+    """The largest value of each window of (C, H, W) float, padded with 0. Sizes are as of `pool`."""
     checks.array("values", values, "C H W", "floats")
     (rows, columns), size = checks.pair("padding", padding, 0), checks.pair("window", window, 1)
     padded = jnp.pad(values.transpose(1, 2, 0), ((rows, rows), (columns, columns), (0, 0)))
     checks.window("`window`", size, padded.shape[:2])
     steps = checks.pair("stride", size if stride is None else stride, 1)
-    join = jnp.add if mean else jnp.maximum
-    tall = functools.reduce(join, _windows(padded, (size[0], 1), (steps[0], 1)))
-    pooled = functools.reduce(join, _windows(tall, (1, size[1]), (1, steps[1])))
-    if mean:
-        pooled = pooled / (size[0] * size[1])
+    tall = functools.reduce(jnp.maximum, _windows(padded, (size[0], 1), (steps[0], 1)))
+    pooled = functools.reduce(jnp.maximum, _windows(tall, (1, size[1]), (1, steps[1])))
     # XLA for CPUs would pool anew wherever the values are used, in each window of the next layer.
     return lax.platform_dependent(pooled, cpu=lax.optimization_barrier, default=lambda x: x).transpose(2, 0, 1)

@@ -13,8 +13,8 @@ from snnjax.core.checks import Pair
 from snnjax.core.components import check_component, component, static
 from snnjax.core.errors import InputError, shown, wrong_type
 from snnjax.kernels import Spikes, Winners
-from snnjax.layers.activations import Standardise
 from snnjax.layers.pool import check_pairs, map_size
+from snnjax.layers.ramp import Ramp, Standardise
 
 
 @component
@@ -41,15 +41,15 @@ class WTA:
 
 @component
 class Conv:
-    """A convolutional layer of spiking neurons or, with an `activation`, of real-valued ones.
+    """A convolutional layer of neurons that fire while their inputs do or, with a `ramp`, in the window after that.
 
     Attributes:
       features: F, the number of feature maps.
       kernel: rows and columns of the kernel; one integer for both.
-      padding: rows and columns added to the input: silent, or those of a real-valued layer reflected.
+      padding: rows and columns added to the input: silent, or those of a layer with a `ramp` reflected.
       stride: input rows and columns between neighbouring neurons.
       threshold: of firing, or an array (F,) of one for each feature; with None, as in a deciding layer, neurons above 0
-        fire at the last step.
+        fire at the last step. With a `ramp`, what its levels are above; None is 0.
       fractional: whether spikes of a deciding layer lie within their time steps, as in `kernels.timed_spikes`.
       competition: who may learn: a component called as `WTA`, from `Spikes` to `Winners` of distinct features.
       learners: one learner, or several, unsupervised ones first.
@@ -57,9 +57,8 @@ class Conv:
       weight_mean: mean of the initial weights, which are normally distributed.
       weight_std: their standard deviation.
       weight_range: lowest and highest initial weight, where these are uniformly distributed instead; or None.
-      activation: makes the layer real-valued: a component called as `Triangle`, from sums to activities; None: it
-        spikes.
-      standardise: `Standardise`, of the inputs of a real-valued layer; None: they are not standardised.
+      ramp: `Ramp`, of neurons that fire in the window after that of their inputs; None: they fire within it.
+      standardise: `Standardise`, of the inputs of a layer with a `ramp`; None: they are not standardised.
       weights: fixed ones, (F, C, kh, kw) float32, of a layer without learners; None: they are drawn.
     """
 
@@ -74,7 +73,7 @@ class Conv:
     output_padding: Pair = static(default=0)
     weight_mean: float = 0.8
     weight_std: float = 0.05
-    activation: Any = None
+    ramp: Ramp | None = None
     standardise: Standardise | None = None
     weights: np.ndarray | None = static(default=None)
     weight_range: tuple[float, float] | None = None
@@ -103,10 +102,12 @@ class Conv:
         if not isinstance(self.standardise, Standardise | None):
             raise wrong_type("standardise", "Standardise(...) or None", self.standardise)
         self._check_weights()
-        if self.real:
-            self._check_real()
+        if not isinstance(self.ramp, Ramp | None):
+            raise wrong_type("ramp", "Ramp(...) or None", self.ramp)
+        if self.ramp is not None:
+            self._check_ramp()
         elif self.standardise is not None:
-            raise InputError("`standardise` of a layer without an `activation` must be None: it has no effect")
+            raise InputError("`standardise` of a layer without a `ramp` must be None: it has no effect")
 
     def _check_weight_range(self) -> None:
         """Raises InputError unless the range of the initial weights is one, and no mean and deviation are given."""
@@ -132,14 +133,13 @@ class Conv:
                 f"`weights` of a layer that learns must be None: leave out its `learners`, {self.learners}"
             )
 
-    def _check_real(self) -> None:
-        """Raises InputError where a real-valued layer has settings for spikes."""
-        check_component("activation", self.activation, "__call__")
-        self.check_idle("a layer with an `activation`", "threshold", "fractional", "competition")
+    def _check_ramp(self) -> None:
+        """Raises InputError where a layer with a ramp has settings of others."""
+        self.check_idle("a layer with a `ramp`", "fractional", "competition")
         for learner in self.each_learner:
             if not learner.joint:
                 got = f"got {type(learner).__name__}, which learns from spikes (`joint = True`: from batches)"
-                raise InputError(f"`learners` of a layer with an `activation` must be such as SoftHebb, {got}")
+                raise InputError(f"`learners` of a layer with a `ramp` must be such as SoftHebb, {got}")
 
     def check_idle(self, name: str, *fields: str) -> None:
         """Raises InputError where a field that has no effect in a layer of this name does not have its default."""
@@ -168,13 +168,13 @@ class Conv:
         return self.each_learner[-1]
 
     @property
-    def real(self) -> bool:
-        """Whether its neurons are real-valued: it has an `activation`."""
-        return self.activation is not None
+    def ramped(self) -> bool:
+        """Whether its neurons fire in the window after that of their inputs: it has a `ramp`."""
+        return self.ramp is not None
 
     @property
     def joint(self) -> Any:
-        """The learner that learns from whole batches, jointly with neighbouring stages; None: there is none."""
+        """The learner that learns from whole batches; None: there is none."""
         return next((learner for learner in self.each_learner if learner.joint), None)
 
     def prepared(self, channels: int) -> "Conv":
@@ -198,7 +198,7 @@ class Conv:
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the output map, without `output_padding`."""
-        if self.real:
+        if self.ramped:
             margins = checks.pair("padding", self.padding, 0)
             checks.window("the padding that is reflected, and a row and column,", [x + 1 for x in margins], size)
         return map_size(size, "the kernel", self.kernel, self.stride, self.padding)
@@ -215,8 +215,8 @@ class Conv:
 
     @property
     def monotone(self) -> bool:
-        """Whether it spikes and weights stay >= 0, given or learned, so that the last step decides who fires."""
-        if self.real:
+        """Whether weights stay >= 0, given or learned, and it has no ramp, so that the last step decides who fires."""
+        if self.ramped:
             return False
         if self.weights is not None:
             return bool(np.min(self.weights) >= 0)

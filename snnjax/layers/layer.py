@@ -1,4 +1,4 @@
-"""A layer with its weights, and the kernels that compute it: the base of spiking and real-valued layers."""
+"""A layer with its weights, and the kernels that compute it: the base of all layers."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,8 +9,9 @@ import jax
 from snnjax.core import checks
 from snnjax.core.components import static
 from snnjax.core.errors import InputError
-from snnjax.kernels import Spikes, Winners
+from snnjax.kernels import Spikes, Winners, pad
 from snnjax.layers.conv import Conv
+from snnjax.layers.pool import Pool, pooled_maps
 
 
 class LayerKernels(NamedTuple):
@@ -76,6 +77,11 @@ class BaseLayer:
             expected = f"({self.conv.features}, C, {kernel[0]}, {kernel[1]})"
             raise InputError(f"`weights` must have shape {expected}, got {weights.shape}")
         return dataclasses.replace(self, stored=self.kernels.pack(weights), in_bounds=False)
+
+    def pooled(self, responses: jax.Array, pool: Pool | None) -> jax.Array:
+        """Latencies of the layer, (F, H', W'), with its `output_padding`, then pooled."""
+        padded = pad(responses, self.conv.output_padding, time_steps=self.time_steps)
+        return pooled_maps(padded, pool, self.time_steps)
 
     def packed(self, kernels: LayerKernels) -> Self:
         """The same layer, computed by other kernels."""

@@ -4,16 +4,18 @@ import functools
 from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 
 from snnjax import kernels
 from snnjax.core import checks
 from snnjax.kernels import Spikes, Winners, native, neurons, plasticity
 from snnjax.kernels import readout as readout_kernels
 from snnjax.kernels.competition import early_winners
-from snnjax.kernels.native import blocks, readout
+from snnjax.kernels.native import MOST_STEPS, blocks, ramp, readout
 from snnjax.layers.conv import Conv
 from snnjax.layers.layer import BaseLayer, LayerKernels
 from snnjax.layers.pool import Pool
+from snnjax.layers.ramp_layer import RampLayer
 from snnjax.layers.spiking import Layer
 
 
@@ -170,8 +172,15 @@ def _earliest_of_classes(layer: Layer, latencies: jax.Array, scores: bool) -> Sp
     )
 
 
+def _ramp_outputs(layer: RampLayer, latency: jax.Array, pool: Pool | None) -> jax.Array:
+    sums, threshold = layer.sums(latency)
+    return ramp.fire_on_ramp(sums, threshold, jnp.asarray(layer.ramp.levels), native_pooling(layer.conv, pool))
+
+
 ROWS = LayerKernels(lambda w: w.transpose(0, 2, 3, 1), lambda w, _: w.transpose(0, 3, 1, 2))
-"""Weights as (F, kh, kw, C), for the products of real-valued layers."""
+"""Weights as (F, kh, kw, C), for the products of layers with ramps."""
+RAMP = ROWS._replace(outputs=_ramp_outputs)
+"""As `ROWS`; neurons are pooled and fire by compiled kernels."""
 BLOCKS = LayerKernels(
     _to_taps,
     lambda weights, features: _to_taps(weights),
@@ -185,8 +194,8 @@ READOUT = XLA._replace(of_classes=_earliest_of_classes)
 
 def best_kernels(layer: BaseLayer, *, native: bool, learner: int | None = None) -> LayerKernels:
     """The fastest kernels of a layer, which learns by its learner number `learner` if given; `native`: compiled."""
-    if layer.conv.real:
-        return ROWS
+    if layer.conv.ramped:
+        return RAMP if native and layer.time_steps <= MOST_STEPS else ROWS
     suits = native and native_suits(layer.conv, layer.time_steps)
     rule = None if learner is None else layer.conv.each_learner[learner]
     return NATIVE if suits and (rule is None or rule.native) else XLA

@@ -3,31 +3,27 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from snnjax import kernels
 from snnjax.core import checks
 from snnjax.core.checks import Pair
 from snnjax.core.components import component, static
-from snnjax.kernels import hebbian
 from snnjax.kernels.spikes import output_size
 
 
 @component
 class Pool:
-    """Max pooling of spikes or activities in a stage, or of intensities in an encoder; or mean pooling of activities.
+    """Max pooling of spikes in a stage, or of intensities in an encoder.
 
     Attributes:
       window: rows and columns; one integer for both.
       stride: rows and columns between neighbouring windows; by default those of the window.
       padding: silent rows and columns added to the input.
-      mean: whether the mean of each window passes instead of the largest: of activities alone.
     """
 
     window: Pair = static()
     stride: Pair | None = static(default=None)
     padding: Pair = static(default=0)
-    mean: bool = static(default=False)
 
     def check(self) -> None:
         check_pairs(self, window=1, padding=0)
@@ -45,11 +41,9 @@ class Pool:
 
 
 def pooled_maps(maps: jax.Array, pool: Pool | None, time_steps: int) -> jax.Array:
-    """Maps (C, H, W), pooled if `pool` is given: latencies to the earliest, activities to the largest or the mean."""
+    """Latencies (C, H, W), pooled if `pool` is given: the earliest spike of each window passes."""
     if pool is None:
         return maps
-    if jnp.issubdtype(maps.dtype, jnp.floating):
-        return hebbian.pool_activities(maps, pool.window, stride=pool.stride, padding=pool.padding, mean=pool.mean)
     return kernels.pool(maps, pool.window, stride=pool.stride, padding=pool.padding, time_steps=time_steps)
 
 

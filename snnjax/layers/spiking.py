@@ -139,11 +139,6 @@ class Layer(BaseLayer):
             return self.pooled(self.responses(inputs), pool)
         return self.kernels.outputs(self, inputs, pool)
 
-    def pooled(self, responses: jax.Array, pool: Pool | None) -> jax.Array:
-        """Latencies of the layer, (F, H', W'), with its `output_padding`, then pooled."""
-        padded = kernels.pad(responses, self.conv.output_padding, time_steps=self.time_steps)
-        return pooled_maps(padded, pool, self.time_steps)
-
 
 def _same(bounds: Any, others: Any) -> bool:
     """Whether pairs of bounds are the same numbers. Within a compiled program they are if they are the same objects."""

@@ -65,10 +65,8 @@ class Learner:
     forward with the same weights, then learned in order. A silent stimulus must not change weights, nor numbers.
 
     A learner that is `joint` needs its `batch` of B stimuli as a whole: `forward` and `update` get (B, C, H, W), in an
-    epoch's last batch fewer, and its `info` is of a batch. Layers of neighbouring stages with such learners learn in
-    one phase, each from the outputs of the one before, prior to its update: the response has `outputs`,
-    (B, F, H', W'), for the next stage. `RealLayer` has `batch_sums`, `activated`, `with_all_rows` and
-    `with_moments_of` for them.
+    epoch's last batch fewer, and its `info` is of a batch. `RampLayer` has `batch_sums`, `rows`, `with_all_rows` and
+    `with_moments_of` for it.
 
     Attributes:
       supervised: whether it needs a reward or a label for each stimulus. Unsupervised layers learn one after the other,
@@ -78,7 +76,7 @@ class Learner:
       title: name of its phase; "": that of its class.
       native: whether it accesses the weights by the methods of `Layer` alone, so that compiled kernels may hold them. A
         subclass with a `forward` or an `update` of its own must say so anew.
-      joint: whether it learns from whole batches, together with neighbouring stages.
+      joint: whether it learns from whole batches.
       batch: B of a joint learner.
       images: the most that a joint learner learns from in an epoch, the first shown; None: all.
     """

@@ -1,4 +1,4 @@
-"""Soft winner-take-all Hebbian learning of real-valued layers."""
+"""Soft winner-take-all Hebbian learning of layers with ramps."""
 
 from typing import Any, NamedTuple
 
@@ -9,22 +9,20 @@ import numpy as np
 from snnjax.core import checks
 from snnjax.core.components import component, static
 from snnjax.kernels import hebbian
-from snnjax.layers.real import RealLayer
+from snnjax.layers.ramp_layer import RampLayer
 from snnjax.learners.protocol import Diagnosis, Learner, Signal, UpdateResult
 
 SETTLED = 0.05  # distance of a weight vector's norm from 1 below which it has settled
 
 
 class SoftResponse(NamedTuple):
-    """The response of a real-valued layer to a batch of B stimuli, N = B H' W' positions.
+    """The response of a layer with a ramp to a batch of B stimuli, N = B H' W' positions.
 
     Attributes:
-      outputs: (B, F, H', W') float32, for the next stage.
       patches: (N, K) float32, the inputs of each position, standardised.
       sums: (N, F) float32.
     """
 
-    outputs: jax.Array
     patches: jax.Array
     sums: jax.Array
 
@@ -68,14 +66,13 @@ class SoftHebb(Learner):
         if self.images is not None:
             checks.integer("images", self.images, 1)
 
-    def forward(self, layer: RealLayer, state: Any, latency: jax.Array, label: jax.Array | None) -> SoftResponse:
+    def forward(self, layer: RampLayer, state: Any, latency: jax.Array, label: jax.Array | None) -> SoftResponse:
         """The response to a batch (B, C, H, W), standardised by its own moments."""
         patches, sums = layer.batch_sums(latency)
-        flat = [x.reshape(-1, x.shape[-1]) for x in (patches, sums)]
-        return SoftResponse(layer.activated(sums), *flat)
+        return SoftResponse(*(x.reshape(-1, x.shape[-1]) for x in (patches, sums)))
 
     def update(
-        self, layer: RealLayer, state: Any, latency: jax.Array, response: Any, signal: Signal | None
+        self, layer: RampLayer, state: Any, latency: jax.Array, response: Any, signal: Signal | None
     ) -> UpdateResult:
         """Learns from a batch. Info: `wins` (F,) int32, of positions, and `change` () float32, relative, of weights."""
         old = layer.rows()
@@ -89,7 +86,7 @@ class SoftHebb(Learner):
         )
         return layer.with_all_rows(new).with_moments_of(latency, self.momentum), state, info
 
-    def diagnose(self, layer: RealLayer, info: Any) -> Diagnosis:
+    def diagnose(self, layer: RampLayer, info: Any) -> Diagnosis:
         """Distance of the norms from 1, how evenly positions are won, and whether the layer has moved."""
         norms = np.linalg.norm(layer.weights.reshape(len(layer.weights), -1), axis=1)
         distances = np.abs(norms - 1)

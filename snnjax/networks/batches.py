@@ -47,7 +47,7 @@ def _map_images(model: Model, stages: Collection[int], function: Callable[..., j
     def of_image(known: Known) -> jax.Array:
         return function(model, known=known)
 
-    if any(model.network.stages[number].real for number in stages):
+    if any(model.network.stages[number].ramped for number in stages):
         return jax.vmap(of_image)(known)
     return devices.map_each(of_image, known)
 

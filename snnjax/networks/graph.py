@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from snnjax.core.errors import InputError, nearest, wrong_type
 from snnjax.kernels import latency_dtype
@@ -64,35 +63,19 @@ class Graph(NamedTuple):
         """Whether stage `number` reads a single output as it is."""
         ((_, first), *others) = self.reads(number)
         joined = number < len(self.stages) and type(self.stages[number].join) is not Concatenate
-        return first.pool is None and first.code is None and not others and not joined
+        return first.pool is None and not others and not joined
 
-    def activities(self, output: int) -> bool:
-        """Whether an output is of activities instead of latencies."""
-        if not output or self.stages[output - 1].spiking or self.stages[output - 1].code is not None:
-            return False
-        return self.stages[output - 1].real or self.takes_activities(output - 1)
-
-    def takes_activities(self, number: int) -> bool:
-        """Whether stage `number` reads activities."""
-        return any(each.code is None and self.activities(output) for output, each in self.reads(number))
-
-    def reads_activities_since(self, number: int, first: int) -> bool:
-        """Whether stage `number` reads activities of stage `first` or of one between them."""
-        reads = [output for output, each in self.reads(number) if each.code is None and output > first]
-        return any(map(self.activities, reads))
-
-    def latencies_for(self, stages: Iterable[int], most: int) -> tuple[int, ...]:
-        """The outputs of latencies, of numbers up to `most`, from which some stages are computed."""
+    def outputs_for(self, stages: Iterable[int], most: int) -> tuple[int, ...]:
+        """The outputs, of numbers up to `most`, from which some stages are computed."""
         sources = [output for stage in stages for output in self.sources(stage)]
-        latencies = [output for output in range(most + 1) if not self.activities(output)]
-        return tuple(sorted(self.path_to(sources, latencies).outputs))
+        return tuple(sorted(self.path_to(sources, range(most + 1)).outputs))
 
     def outputs_entering(self, first: int, last: int) -> tuple[int, ...]:
         """The outputs from which stages `first` to `last` are computed; () if the joined input of `first` is enough."""
         later = {output for stage in range(first + 1, last + 1) for output in self.sources(stage)}
-        if all(output > first for output in later) and not self.takes_activities(first):
+        if all(output > first for output in later):
             return ()
-        return self.latencies_for(range(first, last + 1), first)
+        return self.outputs_for(range(first, last + 1), first)
 
     def path_to(self, wanted: Collection[int], outputs: Collection[int], inputs: Collection[int] = ()) -> "Path":
         """The path to the outputs wanted from the known `outputs` and `inputs`, of these numbers.
@@ -116,8 +99,7 @@ class Graph(NamedTuple):
         shapes = self.map_shapes(number, outputs)
         if self.plain(number):
             return shapes[0]
-        dtype = np.dtype(np.float32) if self.takes_activities(number) else latency_dtype(time_steps)
-        maps = [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes]
+        maps = [jax.ShapeDtypeStruct(shape, latency_dtype(time_steps)) for shape in shapes]
         join = self.stages[number].join
         name = type(join).__name__
         try:
@@ -175,48 +157,19 @@ def check(network: str, stages: tuple[Stage, ...]) -> None:
             meant = nearest(source.stage, earlier)
             question = f"did you mean {meant!r}? " if meant else ""
             raise InputError(f"{question}{title} must name some of {', '.join(earlier)}, got {source.stage!r}")
-        _check_kinds(graph, number, network)
+        _check_reads(graph, number, network)
     read = {output for number in range(len(stages)) for output in graph.sources(number)}
     for number in range(1, len(stages)):
         if number not in read:
             raise InputError(f"stage {number} of {network} must be read by a later stage: it has no effect")
-    if graph.activities(len(stages)):
-        raise _needs_code(network, len(stages))
 
 
-def _check_kinds(graph: Graph, number: int, network: str) -> None:
-    """Raises InputError where a stage reads activities that it cannot take, or descriptions have no effect."""
+def _check_reads(graph: Graph, number: int, network: str) -> None:
+    """Raises InputError where a stage reads an output twice, or joins a single one."""
     stage = graph.stages[number]
-    title = f"`inputs` of stage {number + 1} of {network}"
-    for output, each in graph.reads(number):
-        activities = graph.activities(output)
-        if each.code is not None and not activities:
-            raise InputError(f"{title}: {each.stage} gives latencies, so that a `code` has no effect: got {each.code}")
-        if each.pool is not None and each.pool.mean and not activities:
-            raise InputError(f"{title}: {each.stage} gives latencies, which have no means: got {each.pool}")
-    real = [output for output, each in graph.reads(number) if each.code is None and graph.activities(output)]
-    if 0 < len(real) < len(graph.reads(number)):
-        name = name_of(real[0])
-        give = f"give {name} a code, Input({name!r}, code=LatencyCode())"
-        raise InputError(f"{title} must all be latencies or all activities, got both: {give}")
-    if real and stage.spiking:
-        raise _needs_code(network, real[0])
     if len({*stage.inputs}) < len(stage.inputs):
+        title = f"`inputs` of stage {number + 1} of {network}"
         raise InputError(f"{title} must differ, got {', '.join(each.stage for each in stage.inputs)}")
     if len(stage.inputs) < 2 and isinstance(stage.join, EarliestSpike | LatestSpike):
         name = type(stage.join).__name__
         raise InputError(f"`join` of stage {number + 1} of {network} reads a single input: {name} has no effect")
-    latencies = not stage.branches and not real
-    if latencies and stage.pool is not None and stage.pool.mean:
-        raise InputError(
-            f"`pool` of stage {number + 1} of {network} reads latencies, which have no means: {stage.pool}"
-        )
-    if latencies and stage.code is not None:
-        raise InputError(
-            f"`code` of stage {number + 1} of {network} must be None: it reads latencies, it has no effect"
-        )
-
-
-def _needs_code(network: str, number: int) -> InputError:
-    give = "a `code` that makes spikes of its activities: stage(..., code=LatencyCode())"
-    return InputError(f"stage {number} of {network} must have {give}")

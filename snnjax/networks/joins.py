@@ -14,7 +14,7 @@ class Join(Protocol):
     """A component that makes one input of the maps that a stage reads, in their order; a pure function."""
 
     def __call__(self, *maps: jax.Array, time_steps: int) -> jax.Array:
-        """From (C, H, W) each to (C', H', W'): latencies, unsigned integers, or activities, float32.
+        """From latencies (C, H, W) each to (C', H', W'), unsigned integers.
 
         Raises InputError where maps do not fit each other.
         """
@@ -62,9 +62,6 @@ class Flatten:
 def _checked(join: Join, maps: tuple[jax.Array, ...], time_steps: int) -> tuple[jax.Array, ...]:
     """The maps; raises InputError unless they are latencies of one shape."""
     for latency in maps:
-        if jnp.issubdtype(latency.dtype, jnp.floating):
-            advice = "give inputs a code, Input(..., code=LatencyCode()), or take another `join`"
-            raise InputError(f"`inputs` of {type(join).__name__} must be latencies, got activities: {advice}")
         checks.latency("inputs", latency, time_steps=time_steps)
     if len({x.shape for x in maps}) > 1:
         raise InputError(f"`inputs` of {type(join).__name__} must have one shape, got {_shapes(maps)}")

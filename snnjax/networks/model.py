@@ -13,11 +13,10 @@ from snnjax.core import checks, devices
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.encoding import Encoder
 from snnjax.kernels import Spikes, exact
-from snnjax.layers.activations import LatencyCode
 from snnjax.layers.layer import LayerKernels
 from snnjax.layers.layer_kernels import XLA
 from snnjax.layers.pool import pooled_maps
-from snnjax.layers.real import RealLayer
+from snnjax.layers.ramp_layer import RampLayer
 from snnjax.layers.spiking import Layer
 from snnjax.networks.decision import Decided, decide, is_fitted, unfitted
 from snnjax.networks.graph import Known, name_of
@@ -50,8 +49,8 @@ class Model:
         layers: dict[str, Any] = {}
         for _, name, conv in network.layers():
             prepared = conv.prepared(weights[name].shape[1])
-            if conv.real:
-                layers[name] = RealLayer(prepared, weights[name], steps, XLA)
+            if conv.ramped:
+                layers[name] = RampLayer(prepared, weights[name], steps, XLA)
                 continue
             classes = network.classes if name in network.deciding else 0
             layers[name] = Layer(prepared, weights[name], steps, XLA, conv.monotone, classes, network.decision.timed)
@@ -128,36 +127,31 @@ class Model:
         if not layers:
             return self.join(number, [inputs])
         pool = self.network.stages[number].pool
-        return self.coded(number, jnp.concatenate([layer.outputs(inputs, pool) for layer in layers]))
+        return jnp.concatenate([layer.outputs(inputs, pool) for layer in layers])
 
     def _in_blocks(self, compute: Callable[..., jax.Array], stages: set[int], known: Known) -> jax.Array:
-        """`compute` of the model and of what is known; in blocks of images if some of the stages are real-valued."""
-        real = [number for number in sorted(stages) if self.network.stages[number].real]
-        if not real:
+        """`compute` of the model and of what is known; in blocks of images if some of the stages have ramps."""
+        ramped = [number for number in sorted(stages) if self.network.stages[number].ramped]
+        if not ramped:
             return compute(self, known)
-        names = [name for number in real for name in self.network.names[number]]
-        tiled = {name: self.layers[name].tiled() for name in names}
-        return devices.in_blocks(compute, devices.AT_ONCE["real"])(
-            jax.tree.map(jnp.asarray, self.updated(tiled)), known
+        names = [name for number in ramped for name in self.network.names[number]]
+        frozen = {name: self.layers[name].frozen() for name in names}
+        return devices.in_blocks(compute, devices.AT_ONCE["ramp"])(
+            jax.tree.map(jnp.asarray, self.updated(frozen)), known
         )
-
-    def coded(self, number: int, outputs: jax.Array) -> jax.Array:
-        """The pooled outputs of a stage, (F, H, W), as later ones take them."""
-        code = self.network.stages[number].code
-        return outputs if code is None else code(outputs, time_steps=self.network.time_steps)
 
     def responses(self, number: int, inputs: jax.Array) -> list[jax.Array]:
         """The responses of the layers of a stage to what it reads, (C, H, W); of one without layers, this itself."""
         return [layer.responses(inputs) for layer in self.stage(number)] or [inputs]
 
     def join(self, number: int, responses: Sequence[jax.Array]) -> jax.Array:
-        """The output of a stage from its `responses`: side by side, pooled, coded."""
+        """The output of a stage from its `responses`: side by side, pooled."""
         pool = self.network.stages[number].pool
         layers = self.stage(number)
         if not layers:
-            return self.coded(number, pooled_maps(responses[0], pool, self.network.time_steps))
+            return pooled_maps(responses[0], pool, self.network.time_steps)
         pairs = zip(layers, responses, strict=True)
-        return self.coded(number, jnp.concatenate([layer.pooled(response, pool) for layer, response in pairs]))
+        return jnp.concatenate([layer.pooled(response, pool) for layer, response in pairs])
 
     def joined(self, number: int, outputs: Sequence[jax.Array]) -> jax.Array:
         """What stage `number` reads, joined, from the outputs that it reads, in its order."""
@@ -165,10 +159,8 @@ class Model:
         if graph.plain(number):
             return outputs[0]
         steps = self.network.time_steps
-        maps = []
-        for (_, each), output in zip(graph.reads(number), outputs, strict=True):
-            pooled = pooled_maps(output, each.pool, steps)
-            maps.append(pooled if each.code is None else each.code(pooled, time_steps=steps))
+        reads = zip(graph.reads(number), outputs, strict=True)
+        maps = [pooled_maps(output, each.pool, steps) for (_, each), output in reads]
         return self.network.stages[number].join(*maps, time_steps=steps)
 
     def decide(self, latency: jax.Array) -> Decided:
@@ -215,9 +207,7 @@ class Model:
             responses = self.responses(number, inputs)
             outputs[number + 1] = self.join(number, responses)
             shown = zip(layer_names, responses, strict=True) if layer_names else [(name_of(number + 1), inputs)]
-            for name, response in shown:
-                real = jnp.issubdtype(response.dtype, jnp.floating)
-                latencies[name] = LatencyCode()(response, time_steps=network.time_steps) if real else response
+            latencies |= dict(shown)
         spikes = self.decisive_spikes(self.forward(latency))
         for name, layer_spikes in zip(network.deciding, spikes, strict=False):  # none decides under a `FittedDecision`
             latencies[name] = layer_spikes.latency
@@ -229,8 +219,7 @@ class Observed(NamedTuple):
 
     Attributes:
       latencies: (F, H, W) of the input and of each layer, by name, before pooling, and of each stage without layers by
-        its name; of real-valued layers those that `LatencyCode` makes of their activities; of deciding layers under a
-        decision that is not `timed` the last step where potentials are above 0.
+        its name; of deciding layers under a decision that is not `timed` the last step where potentials are above 0.
       decided: the decision.
     """
 
@@ -253,10 +242,10 @@ def check_weights(network: Network, weights: Weights) -> None:
 
 
 def rounded_weights(network: Network, weights: Weights) -> dict[str, np.ndarray]:
-    """The weights by layer, (F, C, kh, kw) float32, such that spiking layers add up any of them exactly in float32.
+    """The weights by layer, (F, C, kh, kw) float32, such that layers add up any of them exactly in float32.
 
     So a decision does not depend on the order in which a program adds them up. They change by at most 2^-23 of the
-    largest sum of the weights of a neuron; those of real-valued layers stay. Raises InputError as `check_weights`, and
+    largest sum of the weights of a neuron; those of layers with a ramp stay. Raises InputError as `check_weights`, and
     where weights are not finite.
     """
     check_weights(network, weights)
@@ -265,7 +254,7 @@ def rounded_weights(network: Network, weights: Weights) -> dict[str, np.ndarray]
         weight = np.asarray(value)
         if not np.isfinite(weight).all():
             raise InputError(f"`weights[{name!r}]` must be finite, got {weight[~np.isfinite(weight)][0]}")
-        rounded[name] = weight if name in network.real_valued else exact.round_for_exact_sums(weight)
+        rounded[name] = weight if name in network.ramped else exact.round_for_exact_sums(weight)
     return rounded
 
 

@@ -64,7 +64,6 @@ class Network:
             )
         for _, name, conv in self.layers():
             self._check_layer(name, conv)
-        _ = self.joint_stages
         shapes = self.input_shapes  # which raise where maps do not fit, or one would vanish
         for number, name, conv in self.layers():
             output = conv.output_size(shapes[number][1:])
@@ -117,43 +116,22 @@ class Network:
         elif not self.deciding and any(supervised):
             got = f"{type(conv.last_learner).__name__} under {type(self.decision).__name__}, which is fitted"
             raise InputError(f"`learners` of {name} must be unsupervised, got {got}: take another `decision`")
-        if conv.joint and not conv.real:
-            give = "give it an `activation`, such as Triangle()"
-            raise InputError(f"{name}, which learns by {type(conv.joint).__name__}, must be real-valued: {give}")
+        if conv.joint and not conv.ramped:
+            raise InputError(f"{name}, which learns by {type(conv.joint).__name__}, must have a `ramp`, such as Ramp()")
         if conv.joint and (len(supervised) > 1 or any(supervised)):
             raise InputError(f"`learners` of {name} must be one alone where it learns from batches, got {kinds}")
         if sum(supervised) > 1 or supervised != sorted(supervised):
             raise InputError(f"`learners` of {name} must be unsupervised but for the last, got {kinds}")
 
     @property
-    def real_valued(self) -> list[str]:
-        """Names of the layers that do not spike."""
-        return [name for _, name, conv in self.layers() if conv.real]
+    def ramped(self) -> list[str]:
+        """Names of the layers with a ramp."""
+        return [name for _, name, conv in self.layers() if conv.ramped]
 
     @property
     def graph(self) -> graph.Graph:
         """What its stages read."""
         return graph.Graph(self.stages)
-
-    @property
-    def joint_stages(self) -> tuple[tuple[int, int], ...]:
-        """Neighbouring stages whose layers learn jointly: the number of the first, and that after the last.
-
-        Raises InputError where their learners differ in batch or images.
-        """
-        spans: list[tuple[int, int]] = []
-        for number, stage in enumerate(self.stages):
-            if any(conv.joint for conv in stage.branches):
-                follows = spans and spans[-1][1] == number and self.graph.reads_activities_since(number, spans[-1][0])
-                first = spans.pop()[0] if follows else number
-                spans.append((first, number + 1))
-        for first, end in spans:
-            learners = [conv.joint for stage in self.stages[first:end] for conv in stage.branches if conv.joint]
-            batches = {f"batch={learner.batch}, images={learner.images}" for learner in learners}
-            if len(batches) > 1:
-                got = " and ".join(sorted(batches))
-                raise InputError(f"layers of {self.name} that learn jointly must have one batch and images, got {got}")
-        return tuple(spans)
 
     def _check_deciding(self, name: str, conv: Conv, supervised: list[bool]) -> None:
         if not any(supervised) or conv.features % self.classes:
@@ -251,13 +229,12 @@ class Network:
         """All numbers that a sweep may vary, by path: "layer1.threshold", "layer1.competition.radius", "encoder.…"."""
         parts: dict[str, Any] = {name: conv for _, name, conv in self.layers()}
         parts |= {f"stage{number}.join": stage.join for number, stage in enumerate(self.stages, 1)}
-        parts |= {f"stage{number}.code": stage.code for number, stage in enumerate(self.stages, 1)}
         parts |= dict(encoder=self.encoder, decision=self.decision)
         return {
             f"{name}.{path}": value
             for name, part in parts.items()
             for path, value in components.numbers(part)
-            if not (getattr(part, "real", False) and path.startswith("competition."))  # without effect
+            if not (getattr(part, "ramped", False) and path.startswith("competition."))  # without effect
         }
 
     def vary(self, path: str, value: float) -> "Network":

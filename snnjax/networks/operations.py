@@ -59,12 +59,12 @@ def fan_out(conv: Conv, connected: Any, size: tuple[int, int]) -> jax.Array:
 
 
 def synapses(network: Network) -> dict[str, int]:
-    """The number of synapses of each layer, by its name; those of a real-valued layer take in what is reflected."""
+    """The number of synapses of each layer, by its name; those of a layer with a ramp take in what is reflected."""
     counts: dict[str, int] = {}
     weights = network.weight_shapes
     for number, name, conv in network.layers():
         size = network.input_shapes[number][1:]
-        if conv.real:
+        if conv.ramped:
             counts[name] = math.prod(weights[name]) * math.prod(conv.output_size(size))
         else:
             connected = np.ones(weights[name], bool)
@@ -80,8 +80,6 @@ def count_batch(model: Model, images: jax.Array, *, native: bool, steps: tuple[i
     spikes = dict(input=jnp.sum(latencies < network.time_steps, axis=(1, 2, 3), dtype=jnp.int32))
     effective: dict[str, jax.Array] = {}
     for number, stage in enumerate(network.stages[: model.last]):
-        if stage.real:  # computed where a later stage reads it
-            continue
         inputs = input_batch(model, known, number=number)
         outputs, fired = devices.map_each(functools.partial(_respond, model, number), inputs)
         known = known._replace(outputs=known.outputs | {number + 1: outputs})

@@ -8,10 +8,37 @@ import numpy as np
 from snnjax.core import checks
 from snnjax.core.errors import InputError
 from snnjax.layers.conv import Conv
+from snnjax.layers.ramp_layer import RampLayer
 from snnjax.networks.spiking_network import SpikingNetwork
 
 MOST_BITS = 8
+_LEAST = 1e-30  # magnitude that a weight counts as
 _HIGHEST = 2.0**53  # threshold: no sum of weights is as large
+
+
+class IntegerRamp(NamedTuple):
+    """A layer with a ramp in integers: a neuron fires at the first step t at which its potential is levels[t] or more.
+
+    Its potential is (sum of weights (T - latency) - threshold) 2^shift.
+
+    Attributes:
+      weights: (F, C, kh, kw) int8, at most 2^(bits - 1) - 1 in magnitude.
+      threshold: (F,) int64.
+      shift: (F,) int64, at least 0.
+      levels: (T,) int64, falling.
+      exponent: one unit of a potential is 2^exponent.
+    """
+
+    weights: np.ndarray
+    threshold: np.ndarray
+    shift: np.ndarray
+    levels: np.ndarray
+    exponent: int
+
+    @property
+    def units(self) -> np.ndarray:
+        """The unit of the weights of each feature, (F,) float64."""
+        return 2.0 ** (self.shift + self.exponent)
 
 
 class IntegerLayer(NamedTuple):
@@ -26,17 +53,20 @@ class IntegerLayer(NamedTuple):
     threshold: np.ndarray
 
 
-def integer_layers(network: SpikingNetwork, bits: int) -> dict[str, IntegerLayer]:
-    """Each spiking layer of a network in integers, by its name: a layer's largest weight becomes 2^bits - 1.
+def integer_layers(network: SpikingNetwork, bits: int) -> dict[str, IntegerLayer | IntegerRamp]:
+    """Each layer of a network in integers, by its name.
 
-    Thresholds are rounded down, since sums are integers. Raises InputError for other than 1 to 8 bits, and where
-    weights are below 0.
+    A layer's largest weight becomes 2^bits - 1; with a ramp, each feature has a power of two as its unit. Thresholds
+    are rounded down, since sums are integers. Raises InputError for other than 1 to 8 bits, of one bit with a ramp, and
+    where weights without a ramp are below 0.
     """
     checks.integer("bits", bits, 1, MOST_BITS)
-    layers: dict[str, IntegerLayer] = {}
+    layers: dict[str, IntegerLayer | IntegerRamp] = {}
     weights = network.weights()
+    ramps = {name: layer for name, layer in network.model.layers.items() if layer.conv.ramped}
     for _, name, conv in network.spec.layers():
-        if conv.real:
+        if name in ramps:
+            layers[name] = _integer_ramp(name, ramps[name], bits)
             continue
         values = np.asarray(weights[name], np.float64)
         if values.min() < 0:
@@ -48,29 +78,65 @@ def integer_layers(network: SpikingNetwork, bits: int) -> dict[str, IntegerLayer
     return layers
 
 
-def quantise(network: SpikingNetwork, bits: int) -> SpikingNetwork:
-    """The network of the `integer_layers` of a network, as multiples of 2^-bits; real-valued layers stay as they are.
+def _integer_ramp(name: str, layer: RampLayer, bits: int) -> IntegerRamp:
+    """A layer with a ramp in integers; each feature has the unit that rounds its weights least."""
+    checks.integer("bits", bits, 2, MOST_BITS)
+    if not layer.ramp.fitted:
+        raise InputError(f"`ramp` of {name} must be fitted, got Ramp before its `fit`: train the network first")
+    integrator = layer.frozen().integrator
+    assert integrator is not None
+    rows = np.asarray(integrator.weights, np.float64)
+    most = 2 ** (bits - 1) - 1
+    fits = np.ceil(np.log2(np.maximum(np.abs(rows).max(axis=1), _LEAST) / most))  # so that the largest fits
+    candidates = []
+    for exponents in (fits, fits - 1):
+        units = 2.0 ** exponents[:, None]
+        integers = np.clip(np.rint(rows / units), -most, most)
+        candidates.append((np.square(integers * units - rows).sum(axis=1), exponents, integers))
+    better = candidates[1][0] < candidates[0][0]
+    exponents = np.where(better, candidates[1][1], fits).astype(np.int64)
+    integers = np.where(better[:, None], candidates[1][2], candidates[0][2])
+    features, channels, *kernel = layer.weights.shape
+    least = int(exponents.min())
+    return IntegerRamp(
+        integers.reshape(features, *kernel, channels).transpose(0, 3, 1, 2).astype(np.int8),
+        np.rint(np.asarray(integrator.threshold, np.float64) / 2.0**exponents).astype(np.int64),
+        exponents - least,
+        np.ceil(np.asarray(layer.ramp.levels, np.float64) / 2.0**least).astype(np.int64),
+        least,
+    )
 
-    Raises InputError as `integer_layers`.
+
+def quantise(network: SpikingNetwork, bits: int) -> SpikingNetwork:
+    """The network of the `integer_layers` of a network; raises InputError as these.
+
+    Weights are multiples of 2^-bits, those of a feature with a ramp multiples of its unit, so that all sums are exact.
     """
     layers = integer_layers(network, bits)
     unit = 2.0**-bits
     spec = network.spec
-    weights = {name: np.asarray(values) for name, values in network.weights().items()}
-    weights |= {name: (layer.weights * unit).astype(np.float32) for name, layer in layers.items()}
+    weights: dict[str, np.ndarray] = {}
+    for name, layer in layers.items():
+        units = unit if isinstance(layer, IntegerLayer) else layer.units[:, None, None, None]
+        weights[name] = (layer.weights * units).astype(np.float32)
     stages = []
     for names, stage in zip(spec.names, spec.stages, strict=True):
         branches = [
-            _with_limits(conv, layers.get(name), unit) for name, conv in zip(names, stage.branches, strict=True)
+            _with_integers(conv, layers[name], unit) for name, conv in zip(names, stage.branches, strict=True)
         ]
         stages.append(dataclasses.replace(stage, branches=tuple(branches)))
     described = dataclasses.replace(spec, stages=tuple(stages))
     return SpikingNetwork(described, weights=weights, class_names=network.class_names)
 
 
-def _with_limits(conv: Conv, layer: IntegerLayer | None, unit: float) -> Conv:
-    """The description of a layer with the threshold that it has in integers, in multiples of a unit."""
-    if layer is None or conv.threshold is None:
+def _with_integers(conv: Conv, layer: IntegerLayer | IntegerRamp, unit: float) -> Conv:
+    """The description of a layer with the threshold that it has in integers, in multiples of its unit."""
+    if isinstance(layer, IntegerRamp):
+        threshold = (layer.threshold * layer.units).astype(np.float32)
+        assert conv.ramp is not None
+        ramp = dataclasses.replace(conv.ramp, inhibition=False)
+        return dataclasses.replace(conv, threshold=threshold, standardise=None, ramp=ramp)
+    if conv.threshold is None:
         return conv
     limits: np.ndarray = (layer.threshold * unit).astype(np.float32)
     return dataclasses.replace(conv, threshold=limits if np.ndim(conv.threshold) else float(limits[0]))

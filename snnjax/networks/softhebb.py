@@ -1,8 +1,8 @@
 """Deep features without labels: soft winner-take-all Hebbian layers under a first-spike readout of all of them.
 
-Three real-valued layers (SoftHebb: Journé et al. 2023, [arXiv 2209.11883](https://arxiv.org/abs/2209.11883)), whose
-activities become latencies before the readout (NCG: [Goupy et al.
-2024](https://ggoupy.github.io/publication/2024-ncg)), for each layer by itself. Spikes begin at these latencies.
+Three layers learn by SoftHebb (Journé et al. 2023, [arXiv 2209.11883](https://arxiv.org/abs/2209.11883)); their neurons
+fire in the window after that of their inputs. The readout is NCG ([Goupy et al.
+2024](https://ggoupy.github.io/publication/2024-ncg)). Every neuron fires at most once.
 """
 
 import dataclasses
@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 from snnjax.core.errors import InputError
 from snnjax.encoding import PIXELS
-from snnjax.layers.activations import LatencyCode, Standardise, Triangle
 from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
+from snnjax.layers.ramp import Ramp, Standardise
 from snnjax.learners import SoftHebb, SupervisedSTDP
 from snnjax.networks.decision import Earliest
 from snnjax.networks.images import CIFAR10, Images, check_images
@@ -27,15 +27,10 @@ OVERLAPPING = Pool(4, stride=2, padding=1)
 LAYERS = (
     (5, 1.0, 0.7, 0.08, OVERLAPPING),
     (3, 0.65, 1.4, 0.015, OVERLAPPING),
-    (3, 0.25, 1.0, 0.03, Pool(2, mean=True)),
+    (3, 0.25, 1.0, 0.03, Pool(2)),
 )
 READOUT = SupervisedSTDP(0.4, -0.2, gap=0.005, annealing=0.88, threshold_rate=10.0, threshold_annealing=0.6)
-CODE = LatencyCode()
-DEPTHS = (
-    Input("stage1", pool=Pool(4, mean=True), code=CODE),
-    Input("stage2", pool=Pool(2, mean=True), code=CODE),
-    Input("stage3", code=CODE),
-)
+DEPTHS = (Input("stage1", pool=Pool(4)), Input("stage2", pool=Pool(2)), Input("stage3"))
 """What the readout reads: maps of one size."""
 NEURONS = 10  # of a class
 NEURONS_OF_FEW = 5  # where few images have labels
@@ -63,7 +58,7 @@ def goupy2024_softhebb(images: Images = CIFAR10, *, features: Sequence[int] = (9
             learners=SoftHebb(tau, rate, images=IMAGES),
             weight_mean=0.0,
             weight_std=25 / math.sqrt(channels * kernel**2),
-            activation=Triangle(power),
+            ramp=Ramp(power),
             standardise=Standardise(),
         )
         stages.append(stage(conv, pool=pool))

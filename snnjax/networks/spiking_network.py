@@ -118,8 +118,8 @@ class SpikingNetwork(nnx.Module):
     def features(self, images: ArrayLike, stages: int | None = None) -> jax.Array:
         """The output of stage number `stages` for an image, such as for a custom classifier: (C, H, W).
 
-        Of several images, (N, C, H, W). Latencies, unsigned integers, the number of time steps where silent; float32
-        behind real-valued stages without a latency code. By default, what the decision reads; 0: the encoded image.
+        Of several images, (N, C, H, W). Latencies, unsigned integers, the number of time steps where silent. By
+        default, what the decision reads; 0: the encoded image.
         Raises InputError as a call does.
         """
         check_fitted(self.spec, "encoder")
@@ -193,7 +193,7 @@ def _compute(
     def by(model: Model, inputs: jax.Array, native: bool) -> Any:
         if native:
             layers = model.layers.items()
-            names = [name for name, layer in layers if not layer.conv.real and native_suits(layer.conv, steps)]
+            names = [name for name, layer in layers if not layer.conv.ramped and native_suits(layer.conv, steps)]
             model = model.packed(dict.fromkeys(names, NATIVE))
 
         def of_one(stimulus: jax.Array) -> Any:

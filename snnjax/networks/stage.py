@@ -23,18 +23,14 @@ class Input:
     Attributes:
       stage: its name: "stage1", "stage2", ..., or "encoder".
       pool: pooling of its maps for this reader alone, after the pooling of the stage itself; or None.
-      code: makes latencies of its maps, if these are activities: a component such as `LatencyCode`; or None.
     """
 
     stage: str = static()
     pool: Pool | None = static(default=None)
-    code: Any = None
 
     def check(self) -> None:
         if not isinstance(self.pool, Pool | None):
             raise wrong_type("pool", "a Pool or None", self.pool, "Input(..., pool=Pool(2))")
-        if self.code is not None:
-            check_component("code", self.code, "__call__")
 
 
 @component
@@ -42,17 +38,14 @@ class Stage:
     """Layers side by side on the same input; their outputs are joined feature after feature, then pooled.
 
     Attributes:
-      branches: the layers; none: the input itself is pooled and coded, such as for a decision that is fitted.
+      branches: the layers; none: the input itself is pooled, such as for a decision that is fitted.
       pool: pooling of the joined maps, or None; None of deciding layers.
-      code: makes latencies of the activities of real-valued layers: a component such as `LatencyCode`. None where the
-        layers spike, or real-valued ones follow.
       inputs: the earlier stages that it reads; none: the stage before, or the encoder.
       join: makes one input of several: a component such as `Concatenate`.
     """
 
     branches: tuple[Conv, ...] = ()
     pool: Pool | None = static(default=None)
-    code: Any = None
     inputs: tuple[Input, ...] = ()
     join: Join = CONCATENATE
 
@@ -68,34 +61,22 @@ class Stage:
             )
         if not isinstance(self.pool, Pool | None):
             raise wrong_type("pool", "an integer, a Pool or None", self.pool)
-        if len({conv.real for conv in self.branches}) > 1:
-            raise InputError("`branches` of a stage must all have an `activation`, or none, got both kinds")
-        if self.code is not None:
-            check_component("code", self.code, "__call__")
-        if self.spiking and self.code is not None:
-            raise InputError(f"`code` of a stage of spiking layers must be None: {self.code} has no effect")
-        if self.spiking and self.pool is not None and self.pool.mean:
-            raise InputError("`pool` of a stage of spiking layers must not be of means: spikes have none")
+        if len({conv.ramped for conv in self.branches}) > 1:
+            raise InputError("`branches` of a stage must all have a `ramp`, or none, got both kinds")
         for source in self.inputs if isinstance(self.inputs, tuple) else (self.inputs,):
             if not isinstance(source, Input):
                 raise wrong_type("inputs", "names of stages, or Input(...)", source, 'inputs=("stage1", "stage2")')
         check_component("join", self.join, "__call__")
 
     @property
-    def real(self) -> bool:
-        """Whether it has layers, which are real-valued."""
-        return bool(self.branches) and self.branches[0].real
-
-    @property
-    def spiking(self) -> bool:
-        """Whether it has layers, which spike."""
-        return bool(self.branches) and not self.branches[0].real
+    def ramped(self) -> bool:
+        """Whether it has layers, which have a ramp."""
+        return bool(self.branches) and self.branches[0].ramped
 
 
 def stage(
     *branches: Conv,
     pool: Pool | int | None = None,
-    code: Any = None,
     inputs: str | Input | Sequence[str | Input] = (),
     join: Join = CONCATENATE,
 ) -> Stage:
@@ -108,4 +89,4 @@ def stage(
     pooling: Any = Pool(int(pool)) if integer else pool  # type: ignore[arg-type]
     sources: Any = inputs if isinstance(inputs, tuple | list) else (inputs,)
     reads = tuple(Input(source) if isinstance(source, str) else source for source in sources)
-    return Stage(branches, pooling, code, reads, join)
+    return Stage(branches, pooling, reads, join)

@@ -11,7 +11,7 @@ from snnjax.layers.spiking import Layer
 class Phase(NamedTuple):
     """A part of a training: what learns, and from how many images.
 
-    One layer learns without labels, or several jointly, or all supervised layers; without `layers`, the decision is
+    One layer learns without labels, or all supervised layers; without `layers`, the decision is
     fitted.
 
     Attributes:
@@ -20,7 +20,7 @@ class Phase(NamedTuple):
       learner: index among a layer's learners of the one that learns.
       batch: images that are passed forward with the same weights; of joint learners, their batch.
       by_turns: as of `Network.reward_by_turns`.
-      end: number after the last stage of layers that learn jointly; 0: a layer learns alone, or from labels.
+      joint: whether the layer learns from whole batches.
       images: of an epoch.
       supervised: whether labels are needed.
       name: as in messages and reports, such as "STDP layer1".
@@ -32,7 +32,7 @@ class Phase(NamedTuple):
     learner: int = -1
     batch: int = 1
     by_turns: bool = False
-    end: int = 0
+    joint: bool = False
     images: int = 0
     supervised: bool = False
     name: str = ""

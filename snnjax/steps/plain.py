@@ -16,7 +16,6 @@ from snnjax.core import devices
 from snnjax.layers.spiking import Layer
 from snnjax.learners import Signal, Tally
 from snnjax.networks import Model
-from snnjax.networks.batches import input_batch
 from snnjax.networks.decision import Decided, decide
 from snnjax.networks.graph import Known
 from snnjax.steps.phase import Carry, Phase, Slice, StepResult
@@ -77,38 +76,25 @@ def _learn_in_order(
     return learned
 
 
-def learn_jointly(phase: Phase, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
-    """Layers of neighbouring stages learn without labels, from whole batches."""
+def learn_jointly(phase: Phase, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, StepResult]:
+    """One layer learns without labels, from whole batches."""
     batch = phase.batch
     rest = phase.images % batch  # images in the last batch of an epoch, 0 if it is whole
 
     def learn(learned: tuple[Carry, Any], start: jax.Array, size: int) -> tuple[Carry, Any]:
         carry, all_infos = learned
-        infos: dict[str, Any] = {}
-        layers = dict(carry.layers)
-        states = dict(carry.states)
-        batch_inputs = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, size), part.inputs)
-        known = known_of(batch_inputs, phase.first)
-        for stage in range(phase.first, phase.end):
-            inputs = input_batch(model, known, number=stage)
-            responses = []
-            for name in model.network.names[stage]:
-                if name not in layers:
-                    responses.append(jax.vmap(model.layers[name].responses)(inputs))
-                    continue
-                layer = layers[name]
-                state = states[name]
-                learner = layer.conv.each_learner[phase.learner]
-                response = learner.forward(layer, state, inputs, None)
-                after, states[name], infos[name] = learner.update(layer, state, inputs, response, None)
-                layers[name] = marked_as(layer, after)
-                responses.append(response.outputs)
-            join = jax.vmap(lambda *responses, stage=stage: model.join(stage, responses))
-            known = known._replace(outputs=known.outputs | {stage + 1: join(*responses)})
+        inputs = jax.lax.dynamic_slice_in_dim(part.inputs, start, size)
+        (name,) = phase.layers
+        layer = carry.layers[name]
+        learner = layer.conv.each_learner[phase.learner]
+        response = learner.forward(layer, carry.states[name], inputs, None)
+        learned_layer, state, info = learner.update(layer, carry.states[name], inputs, response, None)
+        carry = Carry({name: marked_as(layer, learned_layer)}, {name: state})
+        infos = {name: info}
         if all_infos is None:
-            return Carry(layers, states), infos
+            return carry, infos
         put = functools.partial(jax.lax.dynamic_update_index_in_dim, index=start // batch, axis=0)
-        return Carry(layers, states), jax.tree.map(put, all_infos, infos)
+        return carry, jax.tree.map(put, all_infos, infos)
 
     _, info = jax.eval_shape(lambda: learn((carry, None), jnp.int32(0), rest or batch))
     batches = -(-part.size // batch)

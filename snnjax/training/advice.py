@@ -184,7 +184,7 @@ def diagnose_outputs(network: Network, stage: int, fired: np.ndarray, open_: Map
     words = [f"{percent(share)} of the neurons of {name} fire, after pooling" for name, share in firing.items()]
     words.append(f"{percent(silent)} of {len(fired):,} images leave all silent")
     for name, conv in convs.items():
-        if conv.real:
+        if conv.ramped:
             continue  # it has no threshold
         if firing[name] > CROWDED:
             cause = f"{_threshold(conv)} of {name} is too low"

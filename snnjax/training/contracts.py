@@ -32,10 +32,9 @@ def check_parts(network: Network, images: np.ndarray) -> None:
     check_decision(network)
     latencies = latency_dtype(network.time_steps)
     for number, name, conv in network.layers():
-        if not any(map(_is_custom, (conv.competition, conv.activation, *conv.each_learner))):
+        if not any(map(_is_custom, (conv.competition, *conv.each_learner))):
             continue
-        real = network.graph.takes_activities(number)
-        inputs = _array(network.input_shapes[number], np.float32 if real else latencies)
+        inputs = _array(network.input_shapes[number], latencies)
         zeros = {key: np.zeros(shape, np.float32) for key, shape in network.weight_shapes.items()}
         layer: Any = jax.tree.map(as_array, Model.of(network, zeros).layers[name])  # shapes alone matter
         if _is_custom(conv.competition):
@@ -45,24 +44,8 @@ def check_parts(network: Network, images: np.ndarray) -> None:
                 raise wrong_type(subject, "kernels.Winners", winners)
             for field in ("feature", "row", "column"):
                 _expect(f"{subject}.{field}", getattr(winners, field), _array(winners.feature.shape[:1], np.int32))
-        if _is_custom(conv.activation):
-            activities = jax.eval_shape(lambda layer, inputs: layer.responses(inputs), layer, inputs)
-            sums = _array((conv.features, *conv.output_size(inputs.shape[1:])), np.float32)
-            _expect(f"activation(...) of {name}", activities, sums)
         for learner in filter(_is_custom, conv.each_learner):
             check_learner(learner, layer, inputs, name)
-    for number, stage in enumerate(network.stages):
-        _check_code(stage.code, network.shapes[number + 1], network.time_steps, f"stage {number + 1}")
-        shapes = network.graph.map_shapes(number, network.shapes)
-        for (_, each), shape in zip(network.graph.reads(number), shapes, strict=True):
-            _check_code(each.code, shape, network.time_steps, f"{each.stage} in stage {number + 1}")
-
-
-def _check_code(code: Any, shape: tuple[int, ...], time_steps: int, name: str) -> None:
-    """Raises InputError unless a latency code, if it is custom, turns activities into latencies."""
-    if _is_custom(code):
-        coded = jax.eval_shape(functools.partial(code, time_steps=time_steps), _array(shape, np.float32))
-        _expect(f"code(...) of {name}", coded, _array(shape, latency_dtype(time_steps)))
 
 
 def _is_custom(part: object) -> bool:
@@ -133,10 +116,6 @@ def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct,
         latency = _array((learner.batch, *latency.shape), latency.dtype)
     state = jax.tree.map(as_array, learner.init(layer, np.zeros(2, np.uint32), 0))
     response = _traced(learner, "forward", kind, layer, state, latency, label)
-    if joint:
-        size = layer.conv.output_size((latency.shape[2], latency.shape[3]))
-        outputs = _array((latency.shape[0], layer.conv.features, *size), np.float32)
-        _expect(f"forward(...).outputs of {kind}", getattr(response, "outputs", None), outputs)
     if layer.classes and learner.supervised and not isinstance(getattr(response, "spikes", None), Spikes):
         raise InputError(f"`forward` of {kind}, which decides, must return a Response with `spikes`, got {response}")
     returned = _traced(learner, "update", kind, layer, state, latency, response, signal)
@@ -152,8 +131,8 @@ def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct,
 
 
 HINTS = {
-    "RealLayer object has no attribute": "real-valued layers lack it",
-    "Layer object has no attribute": "spiking layers lack it",
+    "RampLayer object has no attribute": "layers with a ramp lack it",
+    "Layer object has no attribute": "layers without a ramp lack it",
     "has no attribute winners": "`forward` must return a Response: write Response(winners)",
     "has no attribute spikes": "`forward` must return a Response: write Response(spikes=spikes)",
     "unexpected keyword argument weights": "write `layer.with_weights(...)` or `layer.with_rows(winners, ...)`",

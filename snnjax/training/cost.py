@@ -274,15 +274,15 @@ def _layers(model: Model, counts: Any, images: int) -> tuple[LayerCost, ...]:
     for number, name, conv in network.layers():
         neurons = conv.features * math.prod(conv.output_size(network.input_shapes[number][1:]))
         weights = np.asarray(model.layers[name].weights)
-        if conv.real:
+        if conv.ramped:
             effective = np.full(images, per_layer[name])
             spikes = None
         else:
             effective = counts.effective[name].sum(axis=1, dtype=np.int64)
             spikes = counts.spikes[name].astype(np.int64)
-        dense = per_layer[name] * (1 if conv.real else network.time_steps)
+        dense = per_layer[name] * (1 if conv.ramped else network.time_steps)
         nonzero = int(np.count_nonzero(weights))
-        layers.append(LayerCost(name, conv.real, neurons, weights.size, nonzero, effective, dense, spikes))
+        layers.append(LayerCost(name, conv.ramped, neurons, weights.size, nonzero, effective, dense, spikes))
     if is_fitted(network.decision):
         layers.append(_decision(network.decision, network.classes, images))
     return tuple(layers)

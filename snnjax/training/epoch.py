@@ -170,7 +170,7 @@ class EpochRunner:
 
     def _learned(self, result: StepResult, part: slice) -> StepResult:
         """The results for some images of a slice, of all that a program returns."""
-        size = self.phase.batch if self.phase.end else 1  # joint learners report on batches
+        size = self.phase.batch if self.phase.joint else 1  # joint learners report on batches
         rows = slice(part.start // size, -(-part.stop // size))
         return jax.tree.map(lambda x: np.asarray(x)[: self.placement.count, rows], result)
 

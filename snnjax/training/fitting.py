@@ -1,4 +1,4 @@
-"""Parts that are fitted to the training images, on the host: encoders, deciding layers, decisions.
+"""Parts that are fitted to the training images, on the host: encoders, ramps, deciding layers, decisions.
 
 Their arrays are kept in the states.
 """
@@ -10,6 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from snnjax.core import devices
+from snnjax.layers.ramp_layer import RampLayer
 from snnjax.learners import Learner
 from snnjax.networks.batches import decide_batch, input_batch
 from snnjax.networks.decision import LinearSVM, unfitted
@@ -24,6 +26,8 @@ from snnjax.training.state import Callback, TrainState
 
 FITTING_IMAGES = 100
 """Images from whose inputs the thresholds of deciding layers are chosen."""
+RAMP_IMAGES = 300
+"""Images to whose potentials ramps are fitted."""
 
 
 def fit_encoders(job: Job, states: Sequence[TrainState]) -> bool:
@@ -49,6 +53,31 @@ def fit_encoders(job: Job, states: Sequence[TrainState]) -> bool:
     return True
 
 
+def fit_ramps(job: Job, phase: Phase, states: Sequence[TrainState], inputs: Any) -> None:
+    """Fits the ramp of the layer that has learned in a phase, by some of its `inputs`, as of `StageCache`."""
+    (name,) = phase.layers
+    for index, (network, state) in enumerate(zip(job.networks, states, strict=True)):
+        layer = job.model(state, index).layers[name]
+        potentials = np.asarray(_potentials(layer, _some_of(inputs, index, RAMP_IMAGES)))
+        ramp = contracts.checked_fit(layer.ramp, potentials, network.time_steps)
+        conv = next(conv for _, other, conv in network.layers() if other == name)
+        state.keep_numbers(name, conv, jax.tree.leaves(dataclasses.replace(layer.conv, ramp=ramp)))
+
+
+def unfitted_ramp(job: Job, phase: Phase, states: Sequence[TrainState]) -> bool:
+    """Whether the layer of a phase without labels has a ramp that is to be fitted once it has learned."""
+    if phase.supervised:
+        return False
+    (name,) = phase.layers
+    conv = job.model(states[0]).layers[name].conv
+    return conv.ramped and not conv.ramp.fitted
+
+
+@jax.jit
+def _potentials(layer: RampLayer, inputs: jax.Array) -> jax.Array:
+    return jax.lax.map(layer.frozen().potentials, inputs, batch_size=devices.AT_ONCE["ramp"])
+
+
 def fit_thresholds(job: Job, phase: Phase, states: Sequence[TrainState], inputs: Any) -> None:
     """Lets the learners of deciding layers choose their thresholds, by some `inputs` of a phase, as of `StageCache`."""
     for index, (network, state) in enumerate(zip(job.networks, states, strict=True)):
@@ -57,7 +86,7 @@ def fit_thresholds(job: Job, phase: Phase, states: Sequence[TrainState], inputs:
         rules = {type(layer.conv.last_learner) for layer in layers.values()}
         if all(rule.initial_threshold is Learner.initial_threshold for rule in rules):
             continue
-        known = known_of(_some_of(inputs, index), phase.first)
+        known = known_of(_some_of(inputs, index, FITTING_IMAGES), phase.first)
         latency = np.asarray(input_batch(model, known, number=model.last))
         for conv, (name, layer) in zip(network.stages[-1].branches, layers.items(), strict=True):
             threshold = layer.conv.last_learner.initial_threshold(layer, latency)
@@ -70,10 +99,10 @@ def fit_thresholds(job: Job, phase: Phase, states: Sequence[TrainState], inputs:
                 job.callback.diagnosed(title, state.diagnoses[title])
 
 
-def _some_of(inputs: Any, index: int) -> Any:
-    """The inputs of some images, evenly spread over all, for network `index`."""
+def _some_of(inputs: Any, index: int, most: int) -> Any:
+    """The inputs of some images, `most` or fewer, evenly spread over all, for network `index`."""
     count = count_of(inputs)
-    places = np.linspace(0, count - 1, min(FITTING_IMAGES, count)).astype(int)
+    places = np.linspace(0, count - 1, min(most, count)).astype(int)
     own = has_own(inputs)
     return jax.tree.map(lambda values: (values[index] if own else values)[places], inputs)
 

@@ -125,6 +125,9 @@ class Trainer:
             phase = self.plan[states[0].phase]
             if not self._is_over(phase, states):
                 self._run_phase(phase, states, keep)
+            if fitting.unfitted_ramp(self.job, phase, states):
+                inputs = self._inputs(phase, states)[self.job.learned_part(phase)]
+                fitting.fit_ramps(self.job, phase, states, inputs)
             for one in states:
                 one.phase += 1
                 one.done = 0

@@ -44,16 +44,15 @@ def runner_of(job: Job, phase: Phase, states: Sequence[TrainState], inputs: Any)
     shown = count_of(inputs) // (1 + job.settings.mirror)
     order = functools.partial(shown_order, job.settings, job.seeds, job.plan.index(phase), shown)
     labels = None
-    if phase.end:
-        step = plain.learn_jointly
-        frozen: Any = job.pack(others)
+    frozen: Any = None
+    if phase.joint:
+        step: Any = plain.learn_jointly
     elif phase.supervised:
         step = plain.learn_supervised
         frozen = job.pack(others, deciding.deciding_kernels(job.network, native=job.settings.native))
         labels = job.data.train_labels.astype(np.int32)
     else:
         step = plain.learn_unsupervised
-        frozen = None
     return EpochRunner(
         phase=phase,
         placement=job.placement,
@@ -113,7 +112,7 @@ def one_by_one(job: Job, first: int) -> list[str]:
     convs = {name: conv for _, name, conv in job.network.layers()}
     names = []
     for phase in job.plan[first:]:
-        if phase.batch == 1 and phase.epochs and not phase.end:
+        if phase.batch == 1 and phase.epochs and not phase.joint:
             names += [_with_rule(name, convs[name], phase) for name in phase.layers]
     return names
 

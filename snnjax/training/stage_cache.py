@@ -43,8 +43,7 @@ class StageCache:
         """
         first = phase.first
         self._last_joined = {key: values for key, values in self._last_joined.items() if key[1] == first}
-        end = len(self.network.stages) if phase.supervised else phase.end
-        last = max(first, end - 1)
+        last = max(first, len(self.network.stages) - 1) if phase.supervised else first
         graph = self.network.graph
         outputs = self._outputs(part, first, states)
         if entering := graph.outputs_entering(first, last):
@@ -78,21 +77,21 @@ class StageCache:
         """The outputs before a stage from which it and later ones are computed, by number; others are dropped."""
         graph = self.network.graph
         end = len(self.network.stages)
-        wanted = graph.latencies_for(range(stage, end + 1), stage)
+        wanted = graph.outputs_for(range(stage, end + 1), stage)
         kept = self._kept.setdefault(part, {})
         for number in list(kept):
             if number > stage or kept[number][0] != self._key(states, number):
                 del kept[number]
         path = graph.path_to(wanted, {0, *kept})
         reached = sorted({*path.outputs, *(later + 1 for later in path.stages)})
-        missing = [number for number in reached if number not in kept and not graph.activities(number)]
+        missing = [number for number in reached if number not in kept]
         for index, number in enumerate(missing):
             if number == 0:
                 self._encode(part, states)
             else:
                 outputs = {known: values for known, (_, values) in kept.items()}
                 kept[number] = self._key(states, number), self._forward(part, states, outputs, number)
-            needed = graph.latencies_for([later - 1 for later in missing[index + 1 :]], end)
+            needed = graph.outputs_for([later - 1 for later in missing[index + 1 :]], end)
             for other in kept.keys() - {*wanted, *needed}:
                 del kept[other]
         return {number: values for number, (_, values) in kept.items()}

@@ -37,7 +37,7 @@ def take(network: Network, start: SpikingNetwork) -> Taken:
     """The layers of a trained network before the first that needs labels, as the first layers of another network.
 
     Raises InputError where there are none, or where the input, the time steps, the encoder or the layers differ in more
-    than what was learned or fitted, and how; and where some layers that learn jointly are not among them.
+    than what was learned or fitted, and how.
     """
     if not isinstance(start, SpikingNetwork):
         raise wrong_type("start", "a SpikingNetwork", start, "snnjax.load(run)")
@@ -54,8 +54,6 @@ def take(network: Network, start: SpikingNetwork) -> Taken:
     rules = [difference for difference in found if _is_of_rule(difference[0], layers)]
     if others := [difference for difference in found if not _is_of_rule(difference[0], layers)]:
         raise InputError(f"`start` (--from) must fit {wanted}, it has {list_differences(others)}")
-    if any(first < stages < end for first, end in network.joint_stages):
-        raise InputError(f"`start` (--from) must have all layers that learn jointly in {network.name}, got {wanted}")
     stages_of_both = (*trained.stages[:stages], *network.stages[stages:])
     described = dataclasses.replace(network, encoder=trained.encoder, stages=stages_of_both)
     weights = {name: np.asarray(values) for name, values in start.weights().items() if name in names}

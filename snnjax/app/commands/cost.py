@@ -61,7 +61,7 @@ def check_options(chosen: options.Cost, network: Network) -> None:
             checks.number(name, getattr(chosen, name))
     if chosen.pj_multiply is not None and chosen.pj_accumulate is None:
         raise InputError("`pj_multiply` needs `pj_accumulate` too, such as --pj_accumulate 0.9")
-    multiplies = network.real_valued or is_fitted(network.decision)
+    multiplies = network.ramped or is_fitted(network.decision)
     if chosen.pj_accumulate is not None and chosen.pj_multiply is None and multiplies:
         needs = f"{network.name} multiplies and accumulates"
         raise InputError(f"`pj_accumulate` needs `pj_multiply` too, such as --pj_multiply 4.6: {needs}")

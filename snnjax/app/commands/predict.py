@@ -158,7 +158,7 @@ def classified(model: Model, images: Sequence[Source], closely: bool) -> Iterato
 
 
 def show(image: Classified, network: Network, names: Sequence[str]) -> None:
-    """Prints the decision on one image, the scores and the spikes, or the spikes that activities would be coded as."""
+    """Prints the decision on one image, the scores and the spikes."""
     latencies, decided = image.response
     print(f"{image.source.name}: {report.decided(decided, names)}", *image.notes, sep="\n  ")
     steps = network.time_steps
@@ -174,10 +174,9 @@ def show(image: Classified, network: Network, names: Sequence[str]) -> None:
     ]
     rows = zip([*times, "silent"], np.add.reduceat(counts, [*starts, steps]), strict=True)
     spikes = [[time, *(f"{count:,}" for count in row)] for time, row in rows]
-    heads = (f"{name}, activities" if name in network.real_valued else name for name in latencies)
     tables = [
         console.table(("class", "score"), [scores], "classes", left=1),
-        console.table(("time step", *heads), [spikes], "spikes", left=0),
+        console.table(("time step", *latencies), [spikes], "spikes", left=0),
     ]
     console.screen().print(Columns(tables))
 

@@ -1,0 +1,58 @@
+"""Neurons that fire in the window after that of their inputs, as the threshold falls on a ramp.
+
+Time is divided into windows of T steps. In one window a neuron adds up its inputs: each that fires adds its weight to
+the slope of the potential, so that an early spike counts for all the steps that remain. In the next window the
+threshold falls from level to level, one a step, and the neuron fires once a level has come down to its potential. So
+the strongest fire first, and what passes between layers is one spike a neuron, as in first-spike codes of trained
+networks (Rueckauer and Liu 2018, doi 10.1109/ISCAS.2018.8351295; Stanojevic et al. 2024, doi
+10.1038/s41467-024-51110-5).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from snnjax.core import checks
+from snnjax.core.checks import Number
+from snnjax.kernels.spikes import latency_dtype
+
+
+@checks.kernel("time_steps")
+def remaining_steps(latency: jax.Array, *, time_steps: int) -> jax.Array:
+    """T - latency, float32 of the shape of `latency`: the steps of the window that remain to a spike, 0 of silence."""
+    checks.latency("latency", latency, None, time_steps=checks.time_steps(time_steps))
+    return time_steps - latency.astype(jnp.float32)
+
+
+@jax.jit
+def fire_on_ramp(potential: jax.Array, levels: jax.Array) -> jax.Array:
+    """Latencies (...) of neurons of potentials (...) float32 at the end of the window before.
+
+    A neuron fires at the first step t at which its potential is at least levels[t], (T,) float32, falling; else never.
+    """
+    checks.array("potential", potential, None, "floats")
+    checks.array("levels", levels, "T", "floats")
+    later = jnp.searchsorted(-levels, -potential, method="scan_unrolled")
+    return later.astype(latency_dtype(levels.shape[0]))
+
+
+def ramp_levels(highest: float, *, power: float, time_steps: int) -> np.ndarray:
+    """Levels (T,) float32 that fall from `highest` as (1 - t / T)^(1 / power).
+
+    So the steps that remain to a spike are T (potential / highest)^power, rounded down and at most T.
+    """
+    remaining = 1 - np.arange(time_steps) / time_steps
+    return (highest * remaining ** (1 / power)).astype(np.float32)
+
+
+def integrator(
+    weights: jax.Array, *, mean: Number = 0.0, scale: Number = 1.0, inhibition: bool = False
+) -> tuple[jax.Array, jax.Array]:
+    """The weights of neurons whose inputs are standardised and whose position is inhibited, and what they must exceed.
+
+    From weights (F, K) float32 to (F, K) and (F,): the sums of (x - mean) scale w, less their mean over the features
+    with `inhibition`, are those of x by the new weights less the new thresholds. `mean` and `scale` are (K,) or numbers.
+    """
+    inhibited = weights - weights.mean(axis=0) if inhibition else weights
+    scaled = inhibited * scale
+    return scaled, jnp.sum(scaled * mean, axis=1)

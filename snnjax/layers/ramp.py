@@ -1,0 +1,97 @@
+"""Layers of neurons that fire in the window after that of their inputs: what their descriptions say of that."""
+
+import dataclasses
+from typing import cast
+
+import jax
+import numpy as np
+
+from snnjax import kernels
+from snnjax.core import checks
+from snnjax.core.components import component, fitted, learnable, static
+from snnjax.core.errors import InputError
+from snnjax.kernels import hebbian
+from snnjax.kernels.hebbian import Moments
+
+Numbers = float | np.ndarray
+
+
+@component
+class Standardise:
+    """Inputs of a layer with a `ramp`, standardised channel by channel with running moments.
+
+    An input is what remains of its window, `kernels.remaining_steps`. A learner such as `SoftHebb` moves the moments
+    towards those of each batch that it learns from.
+
+    Attributes:
+      epsilon: added to the variance, in squared steps.
+      mean: the running mean, (C,) float32; before learning 0 for all channels.
+      variance: the running variance, (C,) float32; before learning 1 for all channels.
+    """
+
+    epsilon: float = 0.5
+    mean: Numbers = learnable(default=0.0)
+    variance: Numbers = learnable(default=1.0)
+
+    def check(self) -> None:
+        checks.number("epsilon", self.epsilon, above=True)
+        shapes = np.shape(self.mean), np.shape(self.variance)
+        if shapes[0] != shapes[1] or len(shapes[0]) > 1:
+            raise InputError(f"`mean` and `variance` must be numbers, or (C,), got {shapes[0]} and {shapes[1]}")
+        if not np.isfinite(self.mean).all() or not np.all(np.asarray(self.variance) >= 0):
+            raise InputError("`mean` must be finite and `variance` at least 0, got others")
+
+    def prepared(self, channels: int) -> "Standardise":
+        """The same with moments of each channel, (C,) float32; raises InputError if their number differs."""
+        if np.shape(self.mean) not in ((), (channels,)):
+            raise InputError(f"`mean` and `variance` must be of {channels} channels, got {np.shape(self.mean)}")
+        ones = np.ones(channels, np.float32)
+        return dataclasses.replace(self, mean=ones * self.mean, variance=ones * self.variance)
+
+    @property
+    def moments(self) -> Moments:
+        """The running moments."""
+        return Moments(cast(jax.Array, self.mean), cast(jax.Array, self.variance))
+
+    def __call__(self, values: jax.Array, moments: Moments) -> jax.Array:
+        """Values (C, H, W) float32 by moments, such as those of a batch."""
+        return hebbian.standardised(values, moments, epsilon=self.epsilon)
+
+
+@component
+class Ramp:
+    """The threshold of neurons that fire in the window after that of their inputs: it falls step by step.
+
+    A neuron fires at the first step t at which its potential at the end of the window before is at least `levels[t]`.
+    See `kernels.fire_on_ramp`. The levels are fitted to the potentials of training images once the layer has learned:
+    they fall as (1 - t / T)^(1 / power), so that the next layer reads the potential^power. Another fall is a subclass
+    with its own `fit`.
+
+    Attributes:
+      power: p.
+      first: the share of the neurons with a potential above 0 that fire at the first step.
+      inhibition: whether the mean over the features at its position is subtracted from each potential.
+      levels: (T,) float32, falling, above 0; fitted.
+    """
+
+    power: float = 1.0
+    first: float = 0.01
+    inhibition: bool = static(default=True)
+    levels: Numbers = fitted(default=0.0)
+
+    def check(self) -> None:
+        checks.number("power", self.power, above=True)
+        checks.number("first", self.first, most=1)
+        if self.fitted and not (np.isfinite(self.levels).all() and np.min(self.levels) > 0):
+            raise InputError("`levels` must be finite and above 0, got others")
+
+    @property
+    def fitted(self) -> bool:
+        """Whether it has its levels."""
+        return np.ndim(self.levels) > 0
+
+    def fit(self, potential: np.ndarray, time_steps: int) -> "Ramp":
+        """The same with levels for the potentials (N, F, H, W) float32 of training images."""
+        above = potential[potential > 0]
+        highest = float(np.quantile(above, 1 - self.first)) if above.size else 1.0
+        return dataclasses.replace(self, levels=kernels.ramp_levels(highest, power=self.power, time_steps=time_steps))

@@ -1,0 +1,163 @@
+"""Layers of neurons that fire in the window after that of their inputs."""
+
+import dataclasses
+import math
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from snnjax import kernels
+from snnjax.core import checks, devices
+from snnjax.kernels import hebbian, ramp, winograd
+from snnjax.layers.layer import BaseLayer
+from snnjax.layers.pool import Pool
+from snnjax.layers.ramp import Ramp, Standardise
+
+_FEW = 16  # channels: with fewer, tiles are not faster
+
+
+class Integrator(NamedTuple):
+    """What makes potentials of inputs.
+
+    Attributes:
+      weights: (F, K) float32, in the order of `hebbian.reflected_patches`.
+      threshold: (F,) float32, subtracted from the sums.
+      tiles: `kernels.winograd.tile_weights`, by which sums are computed if given.
+    """
+
+    weights: jax.Array
+    threshold: jax.Array
+    tiles: jax.Array | None = None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class RampLayer(BaseLayer):
+    """A layer of neurons that fire in the window after that of their inputs: see `kernels.ramp`.
+
+    Joint learners use `batch_sums`, `rows`, `with_all_rows` and `with_moments_of`.
+
+    Attributes:
+      integrator: of a layer that is `frozen`.
+    """
+
+    integrator: Integrator | None = dataclasses.field(default=None, kw_only=True)
+    monotone: ClassVar[bool] = False
+    classes: ClassVar[int] = 0
+
+    @property
+    def ramp(self) -> Ramp:
+        """The falling threshold."""
+        assert self.conv.ramp is not None
+        return self.conv.ramp
+
+    def batch_sums(self, batch: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The patches of B inputs (B, C, H, W) at each position, and their weighted sums, before inhibition.
+
+        (B, H', W', K) and (B, H', W', F) float32, as of `reflected_patches` and `weighted_sums` of `kernels.hebbian`;
+        inputs are `kernels.remaining_steps`, standardised by the moments of this batch if at all.
+        """
+        values = self._remaining(batch)
+        standardise = self.conv.standardise
+        moments = hebbian.moments(values)
+
+        def sums(values: jax.Array) -> tuple[jax.Array, jax.Array]:
+            inputs = values if standardise is None else standardise(values, moments)
+            patches = self._patches(inputs)
+            return patches, hebbian.weighted_sums(patches, self.rows())
+
+        return jax.vmap(sums)(values)
+
+    def _remaining(self, latency: jax.Array) -> jax.Array:
+        return kernels.remaining_steps(latency, time_steps=self.time_steps)
+
+    def _patches(self, values: jax.Array) -> jax.Array:
+        conv = self.conv
+        return hebbian.reflected_patches(values, kernel=conv.kernel, stride=conv.stride, padding=conv.padding)
+
+    def with_moments_of(self, batch: jax.Array, momentum: float | jax.Array) -> "RampLayer":
+        """The layer with running moments moved by this share of the way to those of a batch (B, C, H, W), if any."""
+        standardise = self.conv.standardise
+        if standardise is None:
+            return self
+        values = self._remaining(batch)
+        moved = hebbian.moved_moments(standardise.moments, hebbian.moments(values), values, momentum=momentum)
+        standardise = dataclasses.replace(standardise, **moved._asdict())
+        return dataclasses.replace(self, conv=dataclasses.replace(self.conv, standardise=standardise))
+
+    def with_weights(self, weights: jax.Array) -> "RampLayer":
+        """As of `BaseLayer`; not `frozen`."""
+        return dataclasses.replace(super().with_weights(weights), integrator=None)
+
+    def rows(self) -> jax.Array:
+        """The weights as a row for each feature, (F, K) float32, in the order of `hebbian.reflected_patches`."""
+        return self.weights.transpose(0, 2, 3, 1).reshape(self.conv.features, -1)
+
+    def with_all_rows(self, rows: jax.Array) -> "RampLayer":
+        """The layer with new weights, (F, K) in the order of `rows`; raises InputError for another shape."""
+        checks.array("rows", rows, "F K", "floats")
+        features, channels, *kernel = self.weights.shape
+        checks.shape("rows", rows, (features, channels * math.prod(kernel)), "`RampLayer.rows`")
+        return self.with_weights(self._maps(rows))
+
+    def _maps(self, rows: jax.Array) -> jax.Array:
+        """Rows (F, K) as weights (F, C, kh, kw)."""
+        features, channels, *kernel = self.weights.shape
+        return rows.reshape(features, *kernel, channels).transpose(0, 3, 1, 2)
+
+    def frozen(self) -> "RampLayer":
+        """The layer, which does not learn, with its `integrator`, by tiles where that takes less time.
+
+        Tiles round sums, so that a layer with its own `threshold`, whose weights are integers, goes without.
+        """
+        rows = self.rows()
+        standardise = self.conv.standardise
+        how: dict[str, Any] = dict(inhibition=self.ramp.inhibition)
+        if standardise is not None:
+            taps = math.prod(self.weights.shape[2:])
+            mean, variance = (jnp.tile(x, taps) for x in standardise.moments)
+            how |= dict(mean=mean, scale=jax.lax.rsqrt(variance + standardise.epsilon))
+        weights, threshold = ramp.integrator(rows, **how)
+        own = self.conv.threshold
+        integrator = Integrator(weights, threshold if own is None else threshold + jnp.asarray(own))
+        if self._fits_tiles() and own is None:
+            integrator = integrator._replace(tiles=winograd.tile_weights(self._maps(weights)))
+        return dataclasses.replace(self, integrator=integrator)
+
+    def _fits_tiles(self) -> bool:
+        _, channels, *kernel = self.weights.shape
+        on_cpu = devices.peers()[0].platform == "cpu"
+        return on_cpu and kernel == [3, 3] and self.conv.stride in (1, (1, 1)) and channels >= _FEW
+
+    def sums(self, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The weighted sums of the inputs (C, H, W), (H', W', F), and what each feature must exceed, (F,); float32."""
+        integrator = self.integrator or self.frozen().integrator
+        assert integrator is not None
+        values = self._remaining(inputs)
+        if integrator.tiles is None:
+            sums = hebbian.weighted_sums(self._patches(values), integrator.weights)
+        else:
+            sums = winograd.tiled_sums(values, integrator.tiles, padding=self.conv.padding)
+        return sums, integrator.threshold
+
+    def potentials(self, inputs: jax.Array) -> jax.Array:
+        """The potentials at the end of the window of the inputs (C, H, W), inhibited: (F, H', W') float32."""
+        sums, threshold = self.sums(inputs)
+        return jnp.moveaxis(sums - threshold, -1, 0)
+
+    def responses(self, inputs: jax.Array) -> jax.Array:
+        """The latencies of its neurons, (F, H', W') unsigned."""
+        return kernels.fire_on_ramp(self.potentials(inputs), jnp.asarray(self.ramp.levels))
+
+    def outputs(self, inputs: jax.Array, pool: Pool | None) -> jax.Array:
+        """The part of its stage's output that is this layer's: `pooled` of `responses`."""
+        if self.kernels.outputs is not None:
+            return self.kernels.outputs(self, inputs, pool)
+        if pool is None:
+            return self.pooled(self.responses(inputs), None)
+        rows, columns = checks.pair("output_padding", self.conv.output_padding, 0)
+        padded = jnp.pad(self.potentials(inputs), ((0, 0), (rows, rows), (columns, columns)))
+        # The strongest neuron of a window is the earliest: fewer fire if they are pooled first.
+        largest = hebbian.pool_activities(padded, pool.window, stride=pool.stride, padding=pool.padding)
+        return kernels.fire_on_ramp(largest, jnp.asarray(self.ramp.levels))
