@@ -227,17 +227,17 @@ class TargetTimeReadout(Program):
 
 
 class SoftHebb(Program):
-    """Real-valued layers by SoftHebb: their learning in one pass from the initial weights, and what a readout reads."""
+    """The first layer by SoftHebb: its learning in one pass from the initial weights, and its outputs."""
 
     def phases(self, task: Given) -> dict[str, Work]:
         """Learning and features; raises InputError where there are no such layers."""
         network = task[0]
-        if not network.joint_stages:
+        if not network.ramped:
             raise InputError(f"`model` {network.name} has no SoftHebb layers")
         self._begin(task)
         pixels = self.cache.inputs(self.job.plan[0], "train", [self.state])
         self.works["learn"] = self._learn(0, self.job.plan[0], pixels, keep=False)
-        self._map("features", Known({0: pixels}), input_batch, number=network.joint_stages[0][1])
+        self._map("features", Known({0: pixels}), output_batch, number=1)
         return self.works
 
 

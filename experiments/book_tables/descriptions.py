@@ -113,7 +113,7 @@ def pooling_of(pool: Pool | None) -> str:
     """The window of a pool, and what else differs from its default."""
     if pool is None:
         return ""
-    words = [f"{'mean of ' * pool.mean}{format_shape(checks.pair('window', pool.window, 1))}"]
+    words = [format_shape(checks.pair("window", pool.window, 1))]
     if pool.stride is not None:
         words.append(f"stride {pool.stride}")
     if pool.padding:

@@ -98,7 +98,9 @@ def state_dict(spec: Network, weights: Mapping[str, Any]) -> dict[str, np.ndarra
     blocks = blocks_of(spec)
     for _, layer, conv in spec.layers():
         if conv.ramped:
-            raise InputError(f"{layer} of {spec.name} must fire while its inputs do, as all layers do there, but has a `ramp`")
+            raise InputError(
+                f"{layer} of {spec.name} must fire while its inputs do, as all layers do there, but has a `ramp`"
+            )
         block = blocks[layer]
         weight = _checked(f"`weights[{layer!r}]`", weights[layer], shapes[layer], conv)
         entries[_tensor(block)] = weight

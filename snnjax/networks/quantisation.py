@@ -121,9 +121,7 @@ def quantise(network: SpikingNetwork, bits: int) -> SpikingNetwork:
         weights[name] = (layer.weights * units).astype(np.float32)
     stages = []
     for names, stage in zip(spec.names, spec.stages, strict=True):
-        branches = [
-            _with_integers(conv, layers[name], unit) for name, conv in zip(names, stage.branches, strict=True)
-        ]
+        branches = [_with_integers(conv, layers[name], unit) for name, conv in zip(names, stage.branches, strict=True)]
         stages.append(dataclasses.replace(stage, branches=tuple(branches)))
     described = dataclasses.replace(spec, stages=tuple(stages))
     return SpikingNetwork(described, weights=weights, class_names=network.class_names)
