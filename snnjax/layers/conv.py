@@ -196,12 +196,18 @@ class Conv:
         """Whether a learner needs a threshold for each feature."""
         return any(learner.own_thresholds for learner in self.each_learner)
 
-    def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Rows and columns of the output map, without `output_padding`."""
+    def positions(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of the places of the kernel on a map of this size."""
         if self.ramped:
             margins = checks.pair("padding", self.padding, 0)
             checks.window("the padding that is reflected, and a row and column,", [x + 1 for x in margins], size)
         return map_size(size, "the kernel", self.kernel, self.stride, self.padding)
+
+    def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of neurons, without `output_padding`: one for each of the `positions`, or for its dendrites."""
+        if self.ramp is None:
+            return self.positions(size)
+        return map_size(self.positions(size), "the dendrites", self.ramp.dendrites, self.ramp.dendrites, 0)
 
     @property
     def one_threshold(self) -> bool:

@@ -173,8 +173,8 @@ def _earliest_of_classes(layer: Layer, latencies: jax.Array, scores: bool) -> Sp
 
 
 def _ramp_outputs(layer: RampLayer, latency: jax.Array, pool: Pool | None) -> jax.Array:
-    sums, threshold = layer.sums(latency)
-    return ramp.fire_on_ramp(sums, threshold, jnp.asarray(layer.ramp.levels), native_pooling(layer.conv, pool))
+    levels = jnp.asarray(layer.ramp.levels)
+    return ramp.fire_on_ramp(layer.potentials(latency), levels, native_pooling(layer.conv, pool))
 
 
 ROWS = LayerKernels(lambda w: w.transpose(0, 2, 3, 1), lambda w, _: w.transpose(0, 3, 1, 2))

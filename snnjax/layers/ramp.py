@@ -8,6 +8,7 @@ import numpy as np
 
 from snnjax import kernels
 from snnjax.core import checks
+from snnjax.core.checks import Pair
 from snnjax.core.components import component, fitted, learnable, static
 from snnjax.core.errors import InputError
 from snnjax.kernels import hebbian
@@ -71,17 +72,21 @@ class Ramp:
       power: p.
       first: the share of the neurons with a potential above 0 that fire at the first step.
       inhibition: whether the mean over the features at its position is subtracted from each potential.
+      dendrites: rows and columns of neighbouring positions whose potentials, where above 0, each neuron averages, a
+        dendrite for each; one integer for both. 1: a neuron at each position.
       levels: (T,) float32, falling, above 0; fitted.
     """
 
     power: float = 1.0
     first: float = 0.01
     inhibition: bool = static(default=True)
+    dendrites: Pair = static(default=1)
     levels: Numbers = fitted(default=0.0)
 
     def check(self) -> None:
         checks.number("power", self.power, above=True)
         checks.number("first", self.first, most=1)
+        checks.pair("dendrites", self.dendrites, 1)
         if self.fitted and not (np.isfinite(self.levels).all() and np.min(self.levels) > 0):
             raise InputError("`levels` must be finite and above 0, got others")
 
@@ -91,7 +96,7 @@ class Ramp:
         return np.ndim(self.levels) > 0
 
     def fit(self, potential: np.ndarray, time_steps: int) -> "Ramp":
-        """The same with levels for the potentials (N, F, H, W) float32 of training images."""
+        """The same with levels for the potentials (...) float32 of training images."""
         above = potential[potential > 0]
         highest = float(np.quantile(above, 1 - self.first)) if above.size else 1.0
         return dataclasses.replace(self, levels=kernels.ramp_levels(highest, power=self.power, time_steps=time_steps))

@@ -130,8 +130,8 @@ class RampLayer(BaseLayer):
         on_cpu = devices.peers()[0].platform == "cpu"
         return on_cpu and kernel == [3, 3] and self.conv.stride in (1, (1, 1)) and channels >= _FEW
 
-    def sums(self, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The weighted sums of the inputs (C, H, W), (H', W', F), and what each feature must exceed, (F,); float32."""
+    def potentials(self, inputs: jax.Array) -> jax.Array:
+        """The potentials at the end of the window of the inputs (C, H, W): (H', W', F) float32, features last."""
         integrator = self.integrator or self.frozen().integrator
         assert integrator is not None
         values = self._remaining(inputs)
@@ -139,16 +139,20 @@ class RampLayer(BaseLayer):
             sums = hebbian.weighted_sums(self._patches(values), integrator.weights)
         else:
             sums = winograd.tiled_sums(values, integrator.tiles, padding=self.conv.padding)
-        return sums, integrator.threshold
+        return self._joined(sums - integrator.threshold)
 
-    def potentials(self, inputs: jax.Array) -> jax.Array:
-        """The potentials at the end of the window of the inputs (C, H, W), inhibited: (F, H', W') float32."""
-        sums, threshold = self.sums(inputs)
-        return jnp.moveaxis(sums - threshold, -1, 0)
+    def _joined(self, branches: jax.Array) -> jax.Array:
+        """The potentials of neurons from those of their dendrites, (H, W, F) each."""
+        down, right = checks.pair("dendrites", self.ramp.dendrites, 1)
+        if (down, right) == (1, 1):
+            return branches
+        height, width = branches.shape[0] // down, branches.shape[1] // right
+        blocks = jnp.maximum(branches[: height * down, : width * right], 0).reshape(height, down, width, right, -1)
+        return blocks.mean(axis=(1, 3))
 
     def responses(self, inputs: jax.Array) -> jax.Array:
         """The latencies of its neurons, (F, H', W') unsigned."""
-        return kernels.fire_on_ramp(self.potentials(inputs), jnp.asarray(self.ramp.levels))
+        return jnp.moveaxis(kernels.fire_on_ramp(self.potentials(inputs), jnp.asarray(self.ramp.levels)), -1, 0)
 
     def outputs(self, inputs: jax.Array, pool: Pool | None) -> jax.Array:
         """The part of its stage's output that is this layer's: `pooled` of `responses`."""
@@ -157,7 +161,8 @@ class RampLayer(BaseLayer):
         if pool is None:
             return self.pooled(self.responses(inputs), None)
         rows, columns = checks.pair("output_padding", self.conv.output_padding, 0)
-        padded = jnp.pad(self.potentials(inputs), ((0, 0), (rows, rows), (columns, columns)))
+        maps = jnp.moveaxis(self.potentials(inputs), -1, 0)
+        padded = jnp.pad(maps, ((0, 0), (rows, rows), (columns, columns)))
         # The strongest neuron of a window is the earliest: fewer fire if they are pooled first.
         largest = hebbian.pool_activities(padded, pool.window, stride=pool.stride, padding=pool.padding)
         return kernels.fire_on_ramp(largest, jnp.asarray(self.ramp.levels))

@@ -54,7 +54,7 @@ def fan_out(conv: Conv, connected: Any, size: tuple[int, int]) -> jax.Array:
         return lax.conv_general_dilated(inputs[None], taps, strides, padding, precision=lax.Precision.HIGHEST)[0, 0]
 
     inputs = jax.ShapeDtypeStruct((taps.shape[1], *size), jnp.float32)
-    (synapses,) = jax.linear_transpose(sums, inputs)(jnp.ones(conv.output_size(size), jnp.float32))
+    (synapses,) = jax.linear_transpose(sums, inputs)(jnp.ones(conv.positions(size), jnp.float32))
     return synapses
 
 
@@ -65,7 +65,7 @@ def synapses(network: Network) -> dict[str, int]:
     for number, name, conv in network.layers():
         size = network.input_shapes[number][1:]
         if conv.ramped:
-            counts[name] = math.prod(weights[name]) * math.prod(conv.output_size(size))
+            counts[name] = math.prod(weights[name]) * math.prod(conv.positions(size))
         else:
             connected = np.ones(weights[name], bool)
             counts[name] = int(np.asarray(fan_out(conv, connected, size), np.int64).sum())

@@ -23,11 +23,11 @@ from snnjax.networks.stage import Input, Stage, stage
 IMAGES = 15_000
 """The most images that the features learn from, in one pass."""
 OVERLAPPING = Pool(4, stride=2, padding=1)
-# Kernel, tau, p, eta and pooling of each layer.
+# Kernel, tau, eta, ramp and pooling of each layer.
 LAYERS = (
-    (5, 1.0, 0.7, 0.08, OVERLAPPING),
-    (3, 0.65, 1.4, 0.015, OVERLAPPING),
-    (3, 0.25, 1.0, 0.03, Pool(2)),
+    (5, 1.0, 0.08, Ramp(0.7), OVERLAPPING),
+    (3, 0.65, 0.015, Ramp(1.4), OVERLAPPING),
+    (3, 0.25, 0.03, Ramp(1.0, dendrites=2), None),
 )
 READOUT = SupervisedSTDP(0.4, -0.2, gap=0.005, annealing=0.88, threshold_rate=10.0, threshold_annealing=0.6)
 DEPTHS = (Input("stage1", pool=Pool(4)), Input("stage2", pool=Pool(2)), Input("stage3"))
@@ -50,7 +50,7 @@ def goupy2024_softhebb(images: Images = CIFAR10, *, features: Sequence[int] = (9
     stages: list[Stage] = []
     channels = shape[0]
     size = shape[1:]
-    for count, (kernel, tau, power, rate, pool) in zip(features, LAYERS, strict=True):
+    for count, (kernel, tau, rate, ramp, pool) in zip(features, LAYERS, strict=True):
         conv = Conv(
             count,
             kernel,
@@ -58,12 +58,13 @@ def goupy2024_softhebb(images: Images = CIFAR10, *, features: Sequence[int] = (9
             learners=SoftHebb(tau, rate, images=IMAGES),
             weight_mean=0.0,
             weight_std=25 / math.sqrt(channels * kernel**2),
-            ramp=Ramp(power),
+            ramp=ramp,
             standardise=Standardise(),
         )
         stages.append(stage(conv, pool=pool))
         channels = count
-        size = pool.output_size(conv.output_size(size))
+        size = conv.output_size(size)
+        size = pool.output_size(size) if pool else size
     neurons = NEURONS_OF_FEW if images.few else NEURONS
     readout = Conv(
         neurons * images.classes,

@@ -1,4 +1,4 @@
-// Neurons that fire on a ramp: from the sums of a window to latencies in the next one, pooled.
+// Neurons that fire on a ramp: from potentials at the end of a window to latencies in the next one, pooled.
 
 #include "batch.h"
 
@@ -25,9 +25,10 @@ class Levels {
   float levels_[256];
 };
 
-void fire_on_ramp(const FloatPart& sums, const FloatPart& threshold, const FloatPart& levels,
-                  const ffi::Dictionary& settings, const BytePart& result) {
-  const int64_t height = sums.shape[0], width = sums.shape[1], features = sums.shape[2];
+// The earliest spike of each window is that of its largest potential.
+void fire_on_ramp(const FloatPart& potential, const FloatPart& levels, const ffi::Dictionary& settings,
+                  const BytePart& result) {
+  const int64_t height = potential.shape[0], width = potential.shape[1], features = potential.shape[2];
   const Pool pool = pool_of(settings);
   const Levels ramp(levels);
   float* largest = kept<0, float>(features);
@@ -36,22 +37,19 @@ void fire_on_ramp(const FloatPart& sums, const FloatPart& threshold, const Float
   for (int64_t cell = 0; cell < cells; ++cell) {
     std::fill_n(largest, features, kSilent);
     pool.in(cell, height, width, [&](int64_t position) {
-      const float* here = sums.data + position * features;
+      const float* here = potential.data + position * features;
       for (int64_t f = 0; f < features; ++f) largest[f] = std::max(largest[f], here[f]);
     });
-    for (int64_t f = 0; f < features; ++f) largest[f] -= threshold.data[f];
     ramp.search(largest, features, above);
     for (int64_t f = 0; f < features; ++f) result.data[f * cells + cell] = above[f];
   }
 }
 
-// `fire_on_ramp` of the largest in each window of sums (H, W, F) less thresholds (F,): latencies (F, H', W').
-ffi::Error ramp(Threads threads, Floats sums, Floats threshold, Floats levels, ffi::Dictionary settings,
-                ffi::Result<Bytes> result) {
+// `kernels.fire_on_ramp` of potentials (H, W, F), pooled: latencies (F, H', W').
+ffi::Error ramp(Threads threads, Floats potential, Floats levels, ffi::Dictionary settings, ffi::Result<Bytes> result) {
   const Batch batch(result, 3);
   return batch.each(threads, [&](int64_t i) {
-    fire_on_ramp(batch.part(sums, 3, i), batch.part(threshold, 1, i), batch.part(levels, 1, i), settings,
-                 batch.part(*result, 3, i));
+    fire_on_ramp(batch.part(potential, 3, i), batch.part(levels, 1, i), settings, batch.part(*result, 3, i));
   });
 }
 
