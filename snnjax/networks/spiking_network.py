@@ -15,7 +15,7 @@ from snnjax.core.components import with_leaves
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.data import names
 from snnjax.kernels import compiled, native
-from snnjax.layers.layer_kernels import NATIVE, native_suits
+from snnjax.layers.layer_kernels import best_kernels
 from snnjax.networks.decision import Decided
 from snnjax.networks.graph import Known
 from snnjax.networks.model import Model, Weights, check_fitted, check_image, check_weights, is_batch
@@ -192,9 +192,7 @@ def _compute(
 
     def by(model: Model, inputs: jax.Array, native: bool) -> Any:
         if native:
-            layers = model.layers.items()
-            names = [name for name, layer in layers if not layer.conv.ramped and native_suits(layer.conv, steps)]
-            model = model.packed(dict.fromkeys(names, NATIVE))
+            model = model.packed({name: best_kernels(layer, native=True) for name, layer in model.layers.items()})
 
         def of_one(stimulus: jax.Array) -> Any:
             latency = model.encode(stimulus, native=native) if encode else stimulus
