@@ -29,7 +29,7 @@ LAYERS = (
     (3, 0.65, 0.015, Ramp(1.4), OVERLAPPING),
     (3, 0.25, 0.03, Ramp(1.0, dendrites=2), None),
 )
-READOUT = SupervisedSTDP(0.4, -0.2, gap=0.005, annealing=0.88, threshold_rate=10.0, threshold_annealing=0.6)
+READOUT = SupervisedSTDP(0.4, -0.2, gap=0.005, annealing=0.91, threshold_rate=10.0, threshold_annealing=0.6)
 DEPTHS = (Input("stage1", pool=Pool(4)), Input("stage2", pool=Pool(2)), Input("stage3"))
 """What the readout reads: maps of one size."""
 NEURONS = 10  # of a class
@@ -82,7 +82,7 @@ def goupy2024_softhebb(images: Images = CIFAR10, *, features: Sequence[int] = (9
         images.classes,
         tuple(stages),
         time_steps=encoder.time_steps,
-        epochs=images.epochs(1, 1, 1, supervised=12),
+        epochs=images.epochs(1, 1, 1, supervised=16),
         encoder=encoder,
         decision=Earliest(fallback=True),
         shuffle=True,
