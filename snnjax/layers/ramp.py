@@ -72,7 +72,7 @@ class Ramp:
       power: p.
       first: the share of the neurons with a potential above 0 that fire at the first step.
       inhibition: whether the mean over the features at its position is subtracted from each potential.
-      dendrites: rows and columns of neighbouring positions whose potentials, where above 0, each neuron averages, a
+      dendrites: rows and columns of neighbouring positions whose potentials, where above 0, each neuron adds up, a
         dendrite for each; one integer for both. 1: a neuron at each position.
       levels: (T,) float32, falling, above 0; fitted.
     """

@@ -148,7 +148,7 @@ class RampLayer(BaseLayer):
             return branches
         height, width = branches.shape[0] // down, branches.shape[1] // right
         blocks = jnp.maximum(branches[: height * down, : width * right], 0).reshape(height, down, width, right, -1)
-        return blocks.mean(axis=(1, 3))
+        return blocks.sum(axis=(1, 3))
 
     def responses(self, inputs: jax.Array) -> jax.Array:
         """The latencies of its neurons, (F, H', W') unsigned."""

@@ -19,9 +19,15 @@ constexpr int64_t kLeastShare = 16;  // to go through less than a 16th of the in
 constexpr float kNever = std::numeric_limits<float>::infinity();
 
 Steps steps_of(const uint8_t* latencies) {
-  int32_t steps[kLanes];  // GCC 12 converts vectors one element after the other
+#if defined(__AVX512F__)
+  return reinterpret_cast<Steps>(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(latencies))));
+#elif defined(__AVX2__)
+  return reinterpret_cast<Steps>(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(latencies))));
+#else
+  Steps steps;
   for (int64_t lane = 0; lane < kLanes; ++lane) steps[lane] = latencies[lane];
-  return *reinterpret_cast<const Steps*>(steps);
+  return steps;
+#endif
 }
 
 // The inputs of one image that fire, in order of their steps.
