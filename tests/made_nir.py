@@ -9,7 +9,7 @@ from snnjax import STDP, Conv, Network, Pool, SoftHebb, SpikingNetwork, Supervis
 from snnjax.data import digits
 from snnjax.encoding import OnOff
 from snnjax.interop.nir import TAU
-from snnjax.layers.activations import LatencyCode, Triangle
+from snnjax.layers.ramp import Ramp
 from snnjax.networks import NETWORKS, Concatenate, Earliest, EarliestSpike, Input, Known, LatestSpike
 from snnjax.training.build import network_for
 
@@ -112,25 +112,15 @@ GRAPHS = {
 }
 
 
-REAL = stage(Conv(6, 3, activation=Triangle(), learners=SoftHebb()), pool=2)
-CODED = Input("stage1", code=LatencyCode())
+LEVELS = kernels.ramp_levels(40.0, power=1.0, time_steps=9)
+RAMPED = stage(Conv(6, 3, ramp=Ramp(levels=LEVELS), learners=SoftHebb()), pool=2)
 AROUND = Input("encoder", pool=Pool(4, stride=2))
 BEHIND = {
-    "one": ((REAL, stage(FIRST, inputs=CODED), stage(dataclasses.replace(LAST, kernel=5), inputs="stage2")), 1),
-    "beside": (
-        (REAL, stage(FIRST, inputs=CODED), stage(dataclasses.replace(LAST, kernel=5), inputs=("stage2", CODED))),
-        2,
-    ),
-    "around": (
-        (REAL, stage(FIRST, inputs=CODED), stage(dataclasses.replace(LAST, kernel=5), inputs=("stage2", AROUND))),
-        2,
-    ),
-    "code of the stage": (
-        (dataclasses.replace(REAL, code=LatencyCode()), stage(dataclasses.replace(LAST, kernel=5))),
-        1,
-    ),
+    "one": ((RAMPED, stage(FIRST), stage(dataclasses.replace(LAST, kernel=5))), 1),
+    "beside": ((RAMPED, stage(FIRST), stage(dataclasses.replace(LAST, kernel=5), inputs=("stage2", "stage1"))), 2),
+    "around": ((RAMPED, stage(FIRST), stage(dataclasses.replace(LAST, kernel=5), inputs=("stage2", AROUND))), 2),
 }
-"""Stages of which the first is real-valued, and the one, from 0, with which the export begins."""
+"""Stages of which the first has a ramp, and the one, from 0, with which the export begins."""
 
 
 def network_of(stages, **changes):

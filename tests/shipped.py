@@ -7,6 +7,7 @@ import numpy as np
 
 from snnjax.app.names import RECORDED
 from snnjax.data import digits
+from snnjax.layers.conv import Conv
 from snnjax.networks import NETWORKS, Network
 from snnjax.networks.decision import is_fitted, unfitted
 from snnjax.training.build import network_for
@@ -25,8 +26,15 @@ def shipped(name: str) -> Network:
     network = network_for(NETWORKS[name], data)
     if unfitted(network.encoder):
         network = dataclasses.replace(network, encoder=network.encoder.fit(data.train_images))
+    stages = [dataclasses.replace(x, branches=tuple(map(_with_levels, x.branches))) for x in network.stages]
+    network = dataclasses.replace(network, stages=tuple(stages))
     if is_fitted(network.decision):
         outputs = np.random.default_rng(0).integers(0, 16, (60, *network.shapes[-1])).astype(np.uint8)
         decision = network.decision.fit(outputs, data.train_labels, network.classes, network.time_steps)
         network = dataclasses.replace(network, decision=decision)
     return network
+
+
+def _with_levels(conv: Conv) -> Conv:
+    """A layer whose ramp, if it has one, is fitted."""
+    return conv if conv.ramp is None else dataclasses.replace(conv, ramp=conv.ramp.fit(np.linspace(0, 9), 255))

@@ -14,8 +14,8 @@ from snnjax import InputError, Settings, Trainer, TrainState
 from snnjax.core import devices
 from snnjax.data import Dataset
 from snnjax.encoding import PIXELS
-from snnjax.kernels import Spikes
-from snnjax.layers import WTA, Conv, LatencyCode, Standardise, Triangle
+from snnjax.kernels import Spikes, ramp_levels
+from snnjax.layers import WTA, Conv, Ramp, Standardise
 from snnjax.learners import RSTDP, STDP, SoftHebb, SupervisedSTDP
 from snnjax.networks import Earliest, LinearSVM, Majority, Network, stage
 from snnjax.networks.decision import decide, votes_of
@@ -28,15 +28,16 @@ TIMED = dict(time_steps=255, encoder=PIXELS, decision=Earliest(fallback=True))
 FEATURES = Conv(20, 5, padding=2, threshold=32.0, competition=WTA(2), learners=STDP(), weight_mean=0.5, weight_std=0.1)
 REWARDED = Conv(10, 5, padding=1, learners=RSTDP(bounds=(0.0, 1.0)), weight_mean=0.5, weight_std=0.1)
 READOUT = Conv(10, 4, threshold=50.0, learners=SupervisedSTDP(), weight_mean=0.3, weight_std=0.05, fractional=True)
-REAL = Conv(16, 3, padding=1, learners=SoftHebb(), activation=Triangle(0.7), standardise=Standardise(), weight_mean=0.0)
-REAL_STAGES = (
-    stage(dataclasses.replace(REAL, weight_std=2.0), pool=2),
-    stage(dataclasses.replace(REAL, weight_std=0.6), pool=2, code=LatencyCode()),
+RAMP = Ramp(0.7, levels=ramp_levels(400.0, power=0.7, time_steps=255))
+RAMPED = Conv(16, 3, padding=1, learners=SoftHebb(), ramp=RAMP, standardise=Standardise(), weight_mean=0.0)
+RAMPED_STAGES = (
+    stage(dataclasses.replace(RAMPED, weight_std=2.0), pool=2),
+    stage(dataclasses.replace(RAMPED, weight_std=0.6), pool=2),
     stage(READOUT),
 )
 NETWORKS = [
     Network("rewarded", (6, 16, 16), 2, (stage(FEATURES), stage(REWARDED))),
-    Network("real", (1, 16, 16), 2, REAL_STAGES, **TIMED),
+    Network("ramped", (1, 16, 16), 2, RAMPED_STAGES, **TIMED),
 ]
 
 

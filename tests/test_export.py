@@ -51,7 +51,7 @@ def model_of(name: str) -> Model:
 
 
 def entering(model: Model, stage: int) -> np.ndarray:
-    """Latencies, or activities, that enter a stage."""
+    """Latencies that enter a stage."""
     known = Known({0: np.zeros(model.network.input_shape, np.uint8)})
     shape = jax.eval_shape(functools.partial(model.input_of, stage), known)
     return np.zeros((IMAGES, *shape.shape), shape.dtype)
@@ -76,13 +76,14 @@ def slice_of(inputs: np.ndarray, labelled: bool) -> Slice:
     return part._replace(labels=np.zeros(IMAGES, np.int32), batch_size=np.int32(3)) if labelled else part
 
 
-def test_plain_steps_of_layers_that_learn_jointly():
+def test_plain_steps_of_layers_that_learn_from_batches():
     """Of an epoch whose last batch is short."""
     model = model_of("softhebb_narrow")
-    layers = {name: layer.packed(ROWS) for name, layer in model.layers.items() if layer.conv.joint}
-    carry = Carry(layers, dict.fromkeys(layers, ()))
-    phase = Phase((*layers,), 0, learner=0, batch=IMAGES - 1, end=len(layers), images=IMAGES)
-    assert_exported(functools.partial(plain.learn_jointly, phase), carry, model, slice_of(entering(model, 0), False))
+    for number, name in enumerate(model.network.ramped):
+        carry = Carry({name: model.layers[name].packed(ROWS)}, {name: ()})
+        phase = Phase((name,), number, learner=0, batch=IMAGES - 1, joint=True, images=IMAGES)
+        part = slice_of(entering(model, number), False)
+        assert_exported(functools.partial(plain.learn_jointly, phase), carry, None, part)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from tiny import FIRST
 
 from snnjax import component
 from snnjax.core.errors import InputError
-from snnjax.layers import Conv, LatencyCode, Pool, Triangle
+from snnjax.layers import Conv, Pool, Ramp
 from snnjax.learners import RSTDP, STDP, SoftHebb
 from snnjax.networks import (
     Concatenate,
@@ -180,8 +180,6 @@ MESSAGES = [
         r"`inputs` must have maps of one size, got \(4, 7, 7\) and \(6, 28, 28\): pool",
     ),
     (dict(inputs=("stage1", "encoder"), join=EarliestSpike()), "`inputs` of EarliestSpike must have one shape"),
-    (dict(inputs=Input("stage1", code=LatencyCode())), "stage1 gives latencies, so that a `code` has no effect"),
-    (dict(inputs=Input("stage1", pool=Pool(2, mean=True))), "stage1 gives latencies, which have no means"),
     (dict(inputs="stage1", join=Third()), r"`join` Third does not take inputs of \(4, 7, 7\): .*index out of range"),
     (
         dict(inputs="stage1", join=Choosing()),
@@ -198,10 +196,9 @@ def test_what_cannot_be_read_is_refused(second, message):
         reading(**second)
 
 
-def real(features: int) -> Conv:
-    """A real-valued layer."""
-    rule = SoftHebb(batch=10)
-    return Conv(features, 3, padding=1, learners=rule, activation=Triangle(), weight_mean=0.0, weight_std=1.0)
+def ramped(features: int) -> Conv:
+    """A layer with a ramp."""
+    return Conv(features, 3, padding=1, learners=SoftHebb(batch=10), ramp=Ramp(), weight_mean=0.0, weight_std=1.0)
 
 
 def wrong(*stages, **more) -> Network:
@@ -224,21 +221,10 @@ def wrong(*stages, **more) -> Network:
             "`weights` of layer1, .* must be for as many maps as it reads, got 4 of maps: it reads 6",
         ),
         (
-            lambda: wrong(stage(inputs="encoder", pool=Pool(2, mean=True)), stage(LAST)),
-            "`pool` of stage 1 of wrong reads latencies, which have no means",
-        ),
-        (
             lambda: wrong(stage(FIRST), stage(inputs="stage1"), decision=Majority()),
             "must end with layers that decide",
         ),
-        (
-            lambda: wrong(stage(FIRST), stage(real(4)), stage(LAST, inputs=("stage1", Input("stage2")))),
-            r"all be latencies or all activities, got both: give stage2 .*, Input\('stage2', code=LatencyCode\(\)\)",
-        ),
-        (
-            lambda: wrong(stage(FIRST), stage(real(4)), stage(LAST)),
-            "stage 2 of wrong must have a `code` that makes spikes of its activities",
-        ),
+        (lambda: stage(FIRST, ramped(4)), "`branches` of a stage must all have a `ramp`, or none, got both kinds"),
     ],
 )
 def test_wrong_parts_are_refused(make, message):

@@ -10,11 +10,11 @@ import pytest
 
 from snnjax import InputError, kernels
 from snnjax.kernels.neurons import at_last_step
-from snnjax.layers.activations import Standardise, Triangle
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.layer import LayerKernels
 from snnjax.layers.layer_kernels import XLA
 from snnjax.layers.pool import Pool
+from snnjax.layers.ramp import Ramp, Standardise
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, SoftHebb
 
@@ -101,7 +101,7 @@ def test_only_bounds_from_zero_up_are_monotone():
     assert not Conv(1, 1, learners=STDP(bounds=(-1, 1))).monotone
     assert not Conv(1, 1).monotone, "nothing is known of weights without a rule"
     assert not Conv(1, 1, learners=(STDP(), RSTDP(bounds=(-0.1, 1)))).monotone
-    assert not Conv(1, 1, activation=Triangle(), learners=SoftHebb()).monotone, "it does not spike"
+    assert not Conv(1, 1, ramp=Ramp(), learners=SoftHebb()).monotone, "its potential may fall"
 
 
 def test_differences_between_latencies_have_signs():
@@ -133,7 +133,7 @@ def test_pools_overlap_where_a_step_is_smaller_than_the_window():
     assert not Pool(2, stride=3).overlaps
 
 
-REAL = dict(activation=Triangle(), learners=SoftHebb())
+RAMPED = dict(ramp=Ramp(), learners=SoftHebb())
 
 
 @pytest.mark.parametrize(
@@ -149,8 +149,12 @@ REAL = dict(activation=Triangle(), learners=SoftHebb())
         (lambda: Conv(4, 3, weight_range=0.5), r"`weight_range` must be \(lowest, highest\), .*, got 0.5"),
         (lambda: Conv(4, 3, weight_range=(0, 1), weight_mean=0.5), "`weight_mean` of a layer with a `weight_range`"),
         (lambda: Conv(4, 3, competition=WTA(5)), "`winners` of the competition must be at most .*, got 5 of 4"),
-        (lambda: Conv(4, 3, standardise=Standardise()), "`standardise` of a layer without an `activation` must be"),
-        (lambda: Conv(4, 3, competition=WTA(2), **REAL), "`competition` of a layer with an `activation` must be WTA"),
+        (lambda: Conv(4, 3, standardise=Standardise()), "`standardise` of a layer without a `ramp` must be None"),
+        (lambda: Conv(4, 3, competition=WTA(2), **RAMPED), "`competition` of a layer with a `ramp` must be WTA"),
+        (
+            lambda: Conv(4, 3, ramp=Ramp(), learners=STDP()),
+            "`learners` of a layer with a `ramp` must be such as SoftHebb",
+        ),
         (lambda: Standardise(mean=np.zeros(2)), r"`mean` and `variance` must be numbers, or \(C,\), got \(2,\) and"),
         (lambda: Pool(0), "`window` must be at least 1, got 0"),
         (lambda: layer_of(LAYERS[0]).with_threshold(np.zeros(2, np.float32)), "`threshold` must have shape"),

@@ -17,8 +17,8 @@ from snnjax.core.errors import InputError, InputTypeError, TooSmallError
 from snnjax.data import Dataset, digits
 from snnjax.encoding import DOG, GREY, ON_OFF, Encoder
 from snnjax.kernels.exact import round_for_exact_sums
-from snnjax.layers.activations import LatencyCode, Triangle
 from snnjax.layers.conv import WTA, Conv
+from snnjax.layers.ramp import Ramp
 from snnjax.learners import RSTDP, STDP, SoftHebb
 from snnjax.networks import NETWORKS, Earliest, Images, Model, Network, PlasticWeight, SpikingNetwork, stage
 from snnjax.networks.batches import decide_batch, only_firing_matters
@@ -355,9 +355,8 @@ def test_weights_below_the_bounds_are_refused_wherever_they_come_from(tmp_path):
                 take()
 
 
-def test_weights_are_rounded_in_spiking_layers_alone():
-    real = Conv(3, kernel=1, activation=Triangle(), learners=SoftHebb())
-    stages = stage(real, code=LatencyCode()), stage(Conv(4, kernel=6, learners=RSTDP()))
+def test_weights_are_rounded_in_layers_without_a_ramp_alone():
+    stages = stage(Conv(3, kernel=1, ramp=Ramp(), learners=SoftHebb())), stage(Conv(4, kernel=6, learners=RSTDP()))
     network = Network("rounded", (2, 6, 6), 4, stages)
     weights = {
         name: np.float32(np.random.default_rng(0).random(shape)) for name, shape in network.weight_shapes.items()

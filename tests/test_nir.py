@@ -202,7 +202,7 @@ def test_a_deciding_layer_may_have_negative_weights():
 
 
 @pytest.mark.parametrize("name", BEHIND)
-def test_behind_real_valued_stages_the_export_begins_with_latencies(name, tmp_path):
+def test_the_export_begins_behind_layers_with_ramps(name, tmp_path):
     stages, first = BEHIND[name]
     network = network_of(stages)
     path = tmp_path / "network.nir"

@@ -192,7 +192,7 @@ def test_other_weights_are_not_written(tmp_path, tiny):
             pytorch.write(tmp_path / "out.npz", TINY, weights)
     assert not list(tmp_path.iterdir())
     network = NETWORKS["softhebb_narrow"]()
-    with pytest.raises(InputError, match="layer1 of softhebb_narrow must spike"):
+    with pytest.raises(InputError, match="layer1 of softhebb_narrow must fire while its inputs do"):
         pytorch.state_dict(network, {name: np.ones(shape) for name, shape in network.weight_shapes.items()})
 
 

@@ -17,7 +17,7 @@ from snnjax import Settings, Trainer, component, static
 from snnjax.core.errors import TooSmallError
 from snnjax.data import Dataset
 from snnjax.encoding import DOG, ON_OFF, PIXELS
-from snnjax.layers import WTA, Conv, LatencyCode, Pool, Standardise, Triangle
+from snnjax.layers import WTA, Conv, Pool, Ramp, Standardise
 from snnjax.learners import RSTDP, STDP, Learner, SoftHebb, SupervisedSTDP, TargetTime
 from snnjax.networks import (
     Concatenate,
@@ -75,7 +75,7 @@ def pick(random: np.random.Generator, *choices: Any) -> Any:
 
 
 def features(random: np.random.Generator, time_steps: int) -> Conv:
-    """A layer that finds features, spiking or real-valued."""
+    """A layer that finds features, with or without a ramp."""
     sizes = dict(
         features=int(random.integers(1, 20)),
         kernel=pick(random, 1, 2, 3, (3, 2), (2, 4), 5),
@@ -85,8 +85,7 @@ def features(random: np.random.Generator, time_steps: int) -> Conv:
     kind = pick(random, "STDP", "STDP", "Moving", "Moving", "TargetTime", "SoftHebb")
     if kind == "SoftHebb":
         rule = SoftHebb(batch=pick(random, 3, 6))
-        real = dict(learners=rule, activation=Triangle(0.75), standardise=Standardise(), weight_mean=0.0)
-        return Conv(**sizes, **real, weight_std=1.0)
+        return Conv(**sizes, learners=rule, ramp=Ramp(0.75), standardise=Standardise(), weight_mean=0.0, weight_std=1.0)
     if kind == "TargetTime":
         return Conv(**sizes, threshold=2.0, learners=TargetTime(patches=pick(random, 1, 3)))
     winners = int(random.integers(1, min(4, sizes["features"]) + 1))
@@ -110,14 +109,13 @@ def structure(seed: int) -> Network:
             conv = features(random, time_steps)
             pool = pick(random, None, 2, Pool(2, stride=1), Pool(3, stride=2, padding=1))
             branches = [conv]
-            if not conv.real and random.random() < 0.3:  # another layer side by side
+            if not conv.ramped and random.random() < 0.3:  # another layer side by side
                 branches.append(dataclasses.replace(conv, features=conv.features + 3))
-            code = LatencyCode() if conv.real else None
-            stages.append(stage(*branches, pool=pool, code=code, **reads))
+            stages.append(stage(*branches, pool=pool, **reads))
             if random.random() < 0.4:  # another stage that reads the same, and the next one reads both
                 same = reads or dict(inputs=name_of(len(stages) - 1))
                 features_too = sum(x.features for x in branches) + pick(random, 0, 3)
-                stages.append(stage(dataclasses.replace(conv, features=features_too), pool=pool, code=code, **same))
+                stages.append(stage(dataclasses.replace(conv, features=features_too), pool=pool, **same))
                 joins = [Concatenate()]
                 if features_too == sum(x.features for x in branches):
                     joins += [EarliestSpike(), LatestSpike()]
@@ -168,12 +166,12 @@ def numbered(network: Network, random: np.random.Generator) -> Network:
 
 
 def weights_of(network: Network, random: np.random.Generator, exact: bool) -> dict[str, np.ndarray]:
-    """Multiples of 1/64 for spiking layers whose sums must be exact.
+    """Multiples of 1/64 for layers without a ramp whose sums must be exact.
 
     Other weights are arbitrary: a potential that is exactly a threshold exceeds it or not by how its sum is rounded.
     """
     weights = network.initial_weights(int(random.integers(2**31)))
-    for name in sorted(weights.keys() - {*network.real_valued}):
+    for name in sorted(weights.keys() - {*network.ramped}):
         values = random.uniform(0.2, 0.8, weights[name].shape)
         weights[name] = np.float32(np.round(values * 64) / 64 if exact else values)
     return weights

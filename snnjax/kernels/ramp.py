@@ -53,6 +53,6 @@ def integrator(
     From weights (F, K) float32 to (F, K) and (F,): the sums of (x - mean) scale w, less their mean over the features
     with `inhibition`, are those of x by the new weights less the new thresholds. `mean` and `scale` are (K,) or numbers.
     """
-    inhibited = weights - weights.mean(axis=0) if inhibition else weights
-    scaled = inhibited * scale
-    return scaled, jnp.sum(scaled * mean, axis=1)
+    inhibited = weights - weights.mean(axis=0, keepdims=True) if inhibition else weights
+    scaled = inhibited * jnp.broadcast_to(scale, weights.shape)
+    return scaled, jnp.sum(scaled * jnp.broadcast_to(mean, weights.shape), axis=1)

@@ -139,7 +139,7 @@ class RampLayer(BaseLayer):
             sums = hebbian.weighted_sums(self._patches(values), integrator.weights)
         else:
             sums = winograd.tiled_sums(values, integrator.tiles, padding=self.conv.padding)
-        return self._joined(sums - integrator.threshold)
+        return self._joined(sums - integrator.threshold[None, None])
 
     def _joined(self, branches: jax.Array) -> jax.Array:
         """The potentials of neurons from those of their dendrites, (H, W, F) each."""

@@ -259,13 +259,18 @@ def rounded_weights(network: Network, weights: Weights) -> dict[str, np.ndarray]
 
 
 def check_fitted(network: Network, *names: str) -> None:
-    """Raises InputError where parts of a network, by default the encoder and the decision, must be fitted first."""
-    for name in names or ("encoder", "decision"):
-        part = getattr(network, name)
+    """Raises InputError where parts of a network must be fitted first: "encoder", "decision", layers by name.
+
+    By default all of them.
+    """
+    convs = {name: conv for _, name, conv in network.layers()}
+    for name in names or ("encoder", "decision", *network.ramped):
+        part: Any = convs[name].ramp if name in convs else getattr(network, name)
         # Leaves that are traced or on a device were arrays before.
         if unfitted(part) and not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(part)):
             kind = type(part).__name__
-            raise InputError(f"`{name}` of {network.name} must be fitted, got {kind} before its `fit`: train it first")
+            title = f"`ramp` of {name}" if name in convs else f"`{name}`"
+            raise InputError(f"{title} of {network.name} must be fitted, got {kind} before its `fit`: train it first")
 
 
 def check_image(network: Network, image: Any, *, batch: bool = False) -> None:

@@ -122,9 +122,12 @@ class SpikingNetwork(nnx.Module):
         default, what the decision reads; 0: the encoded image.
         Raises InputError as a call does.
         """
-        check_fitted(self.spec, "encoder")
-        if stages is not None and checks.integer("stages", stages, 0) > self.model.last:
-            raise InputError(f"`stages` must be at most {self.model.last}, those before the decision, got {stages}")
+        last = self.model.last
+        if stages is not None and checks.integer("stages", stages, 0) > last:
+            raise InputError(f"`stages` must be at most {last}, those before the decision, got {stages}")
+        end = last if stages is None else stages
+        ramped = [name for number, name, conv in self.spec.layers() if conv.ramped and number < end]
+        check_fitted(self.spec, "encoder", *ramped)
         return self._of_images(_features, images, stages)
 
     def _of_images(self, function: Callable[..., Any], images: ArrayLike, *settings: Any) -> Any:
@@ -152,7 +155,7 @@ class SpikingNetwork(nnx.Module):
 
         Of several, (N, C, H, W), it is (N,).
         """
-        check_fitted(self.spec, "decision")
+        check_fitted(self.spec, "decision", *self.spec.ramped)
         checks.latency("latency", latency, None)
         return _compute(_decide, self.model, latency, settings=(), encode=False, batch=np.ndim(latency) == 4).decision
 

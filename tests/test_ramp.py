@@ -1,0 +1,314 @@
+"""How a deep layer spikes: its latencies are those of neurons that are simulated spike by spike."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import judge
+import numpy as np
+import pytest
+from refusals import assert_refused
+
+import snnjax
+from snnjax import Settings, Trainer, kernels
+from snnjax.core import checks
+from snnjax.data import Dataset
+from snnjax.encoding import PIXELS
+from snnjax.kernels import hebbian, ramp, winograd
+from snnjax.layers import Conv, Pool, Ramp, Standardise
+from snnjax.layers.layer_kernels import RAMP, ROWS, best_kernels
+from snnjax.layers.ramp_layer import RampLayer
+from snnjax.learners import SoftHebb, SupervisedSTDP
+from snnjax.networks import Earliest, Network, SpikingNetwork, quantise, stage
+from snnjax.runs import RunFolder
+
+RNG = np.random.default_rng(0)
+CLOSE = 1e-4  # of a level: potentials as near to it as this may be on either side
+
+
+# The simulation
+
+
+def end_of_window(conv, weights, latency, time_steps):
+    """Potentials (F, H', W') float64 of neurons at the end of the window in which their inputs (C, H, W) spike.
+
+    They are the means of what their dendrites have above 0, one of each at a place of the kernel.
+    """
+    rows, columns = checks.pair("padding", conv.padding, 0)
+    padded = np.pad(latency, ((0, 0), (rows, rows), (columns, columns)), mode="reflect")
+    stride = checks.pair("stride", conv.stride, 1)
+    strength = weights.astype(np.float64)
+    current = np.zeros(conv.features)
+    if conv.standardise is not None:
+        mean, variance = (np.float64(moment)[:, None, None] for moment in conv.standardise.moments)
+        strength = strength / np.sqrt(variance + conv.standardise.epsilon)
+        current = (strength * mean).sum(axis=(1, 2, 3))
+    potential = np.zeros((conv.features, *conv.positions(latency.shape[1:])))
+    slope = np.zeros_like(potential)
+    for step in range(time_steps):
+        for channel, row, column in np.argwhere(padded == step):
+            for i, j in np.ndindex(weights.shape[2:]):
+                y, late = divmod(row - i, stride[0])
+                x, right = divmod(column - j, stride[1])
+                if late == right == 0 and 0 <= y < slope.shape[1] and 0 <= x < slope.shape[2]:
+                    slope[:, y, x] += strength[:, channel, i, j]
+        potential += slope
+    potential -= current[:, None, None]
+    if conv.ramp.inhibition:
+        potential -= potential.mean(axis=0)
+    threshold = np.zeros(conv.features)
+    if conv.threshold is not None:
+        threshold = threshold + conv.threshold
+    branches = np.maximum(potential - threshold[:, None, None], 0)
+    height, width = checks.pair("dendrites", conv.ramp.dendrites, 1)
+    rows, columns = conv.output_size(latency.shape[1:])
+    blocks = branches[:, : rows * height, : columns * width].reshape(-1, rows, height, columns, width)
+    return blocks.mean(axis=(2, 4))
+
+
+def next_window(potential, levels):
+    """The steps at which neurons fire as their threshold falls from level to level; silent ones at T."""
+    latency = np.full(potential.shape, len(levels))
+    for step, level in enumerate(levels):
+        latency[(latency == len(levels)) & (potential >= level)] = step
+    return latency
+
+
+def output_of(conv, pool, latency, time_steps):
+    """The earliest spikes of windows of neurons (F, H, W), beyond whose borders it is silent."""
+    padded = judge.pad(latency, checks.pair("padding", conv.output_padding, 0), time_steps)
+    if pool is None:
+        return padded
+    window = checks.pair("window", pool.window, 1)
+    stride = checks.pair("stride", pool.stride or window, 1)
+    return judge.pool(padded, window, time_steps, stride, checks.pair("padding", pool.padding, 0))
+
+
+# Networks
+
+
+@functools.cache
+def deep(time_steps):
+    """Four layers with ramps, each of another geometry, with levels that fit to the images, and these, (N, C, H, W)."""
+
+    def layer(channels, features, kernel, **settings):
+        moments = RNG.uniform(0.2, 0.4, (2, channels)) * [[time_steps], [time_steps**2]]
+        standardise = Standardise(0.5, *moments.astype(np.float32))
+        return Conv(features, kernel, weight_mean=0.0, standardise=standardise, **settings)
+
+    last = Conv(4, (6, 1), threshold=3.0, weight_mean=0.5, learners=SupervisedSTDP())
+    stages = [
+        stage(layer(3, 16, 5, padding=2, ramp=Ramp(0.7)), pool=Pool(3, stride=2, padding=1)),
+        stage(layer(16, 24, 3, padding=1, ramp=Ramp(1.4), output_padding=(0, 1))),
+        stage(layer(24, 16, 3, stride=2, padding=(1, 0), ramp=Ramp(first=0.1, inhibition=False), threshold=0.25)),
+        stage(layer(16, 5, 1, ramp=Ramp(dendrites=(1, 2)), output_padding=(1, 0)), pool=Pool((2, 1), 1, (1, 0))),
+        stage(last),
+    ]
+    outputs = RNG.integers(0, time_steps + 1, (3, 3, 12, 10)).astype(kernels.latency_dtype(time_steps))
+    images = outputs
+    spec = Network("deep", (3, 12, 10), 2, tuple(stages), time_steps=time_steps, decision=Earliest(fallback=True))
+    weights = spec.initial_weights(0)
+    for number, name in enumerate(spec.ramped):
+        conv = stages[number].branches[0]
+        potential = np.stack([end_of_window(conv, weights[name], latency, time_steps) for latency in outputs])
+        conv = dataclasses.replace(conv, ramp=conv.ramp.fit(potential, time_steps))
+        stages[number] = dataclasses.replace(stages[number], branches=(conv,))
+        fired = next_window(potential, conv.ramp.levels)
+        outputs = np.stack([output_of(conv, stages[number].pool, latency, time_steps) for latency in fired])
+    return SpikingNetwork(dataclasses.replace(spec, stages=tuple(stages)), weights=weights), images
+
+
+@jax.jit
+@functools.partial(jax.vmap, in_axes=(None, 0))
+def computed(model, image):
+    """What layers read, their latencies, their outputs as they are, frozen and compiled; and what the readout reads."""
+    layers = []
+    inputs = image
+    for number, name in enumerate(model.network.ramped):
+        layer = model.layers[name]
+        forms = layer, layer.frozen(), layer.packed(best_kernels(layer, native=True))
+        outputs = [form.outputs(inputs, model.network.stages[number].pool) for form in forms]
+        layers.append((inputs, layer.responses(inputs), outputs))
+        inputs = outputs[0]
+    return layers, model.forward(image)
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize(("bits", "time_steps"), [(8, 255), (2, 15)])
+def test_each_spike_of_a_network_of_integers_is_simulated(bits, time_steps):
+    """From the image to the readout, by XLA and by compiled kernels: all latencies are the same."""
+    network, images = deep(time_steps)
+    model = quantise(network, bits).model
+    assert best_kernels(model.layers["layer1"], native=True) is RAMP
+    layers, last = jax.tree.map(np.asarray, computed(model, images))
+    for image, latency in enumerate(images):
+        for (_, responses, outputs), name, described in zip(layers, model.layers, model.network.stages, strict=False):
+            conv = model.layers[name].conv
+            potential = end_of_window(conv, np.asarray(model.layers[name].weights), latency, time_steps)
+            fired = next_window(potential, conv.ramp.levels)
+            np.testing.assert_array_equal(responses[image], fired)
+            assert len(np.unique(fired)) > 5
+            latency = output_of(conv, described.pool, fired, time_steps)
+            for form in outputs:
+                np.testing.assert_array_equal(form[image], latency)
+                assert form.dtype == np.uint8
+        np.testing.assert_array_equal(last[image], latency)
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("time_steps", [15, 300])
+def test_floats_fire_as_simulated_but_where_they_are_rounded(time_steps):
+    """A potential that is all but a level may fire on either side of it, one step from the other."""
+    network, images = deep(time_steps)
+    model = network.model
+    layers, _ = jax.tree.map(np.asarray, computed(model, images))
+    for (inputs, responses, outputs), name, described in zip(layers, model.layers, model.network.stages, strict=False):
+        conv = model.layers[name].conv
+        for image, latency in enumerate(inputs):
+            potential = end_of_window(conv, np.asarray(model.layers[name].weights), latency, time_steps)
+            room = CLOSE * np.abs(potential)
+            bounds = [next_window(potential + way * room, conv.ramp.levels) for way in (1, -1)]
+            assert np.mean(bounds[0] != bounds[1]) < 0.05
+            assert np.all(bounds[1] - bounds[0] <= 1)
+            assert np.all((bounds[0] <= responses[image]) & (responses[image] <= bounds[1]))
+            early, late = (output_of(conv, described.pool, steps, time_steps) for steps in bounds)
+            for form in outputs:
+                assert np.all((early <= form[image]) & (form[image] <= late))
+
+
+# Parts
+
+
+def test_neurons_fire_at_the_first_level_that_they_reach():
+    """Also at one of several equal levels, and at the first and the last one."""
+    for time_steps in (1, 7, 255, 256):
+        levels = kernels.ramp_levels(2.0, power=0.7, time_steps=time_steps)
+        levels[3:5] = levels[3:4]
+        potential = np.concatenate([levels, np.nextafter(levels, np.float32(-9)), np.float32([9, 0, -1])])[None]
+        expected = [next((step for step, level in enumerate(levels) if x >= level), time_steps) for x in potential[0]]
+        found = kernels.fire_on_ramp(potential, levels)
+        np.testing.assert_array_equal(found, [expected])
+        assert found.dtype == kernels.latency_dtype(time_steps)
+
+
+@pytest.mark.parametrize("power", [0.7, 1.0, 1.4])
+def test_what_remains_of_the_window_is_a_power_of_the_potential(power):
+    """Rounded down, and at most all of it."""
+    levels = kernels.ramp_levels(3.0, power=power, time_steps=20)
+    assert levels.dtype == np.float32
+    potential = np.float32(RNG.uniform(0, 4, 200))
+    exact = np.minimum(20 * (potential / 3.0) ** power, 20)
+    remaining = kernels.remaining_steps(kernels.fire_on_ramp(potential, levels), time_steps=20)
+    np.testing.assert_array_equal(remaining, np.floor(exact))
+
+
+def test_levels_are_fitted_to_potentials_above_zero():
+    potential = np.float32(np.concatenate([RNG.uniform(0.001, 5, 1000), -np.ones(500)])).reshape(5, 3, 10, 10)
+    ramp = Ramp(first=0.2).fit(potential, 31)
+    fired = kernels.fire_on_ramp(potential, ramp.levels)
+    assert np.mean(fired[potential > 0] == 0) == pytest.approx(0.2, abs=0.002)
+    assert ramp.fitted
+    assert not Ramp().fitted
+    np.testing.assert_array_equal(Ramp().fit(-potential[:0], 4).levels, kernels.ramp_levels(1.0, power=1, time_steps=4))
+
+
+def test_weights_of_an_integrator_are_those_of_standardised_inputs_and_inhibited_positions():
+    weights, inputs = (np.float32(RNG.normal(size=shape)) for shape in ((6, 20), (9, 20)))
+    mean, scale = (np.float32(RNG.uniform(0.5, 2, 20)) for _ in range(2))
+    sums = (inputs - mean) * scale @ weights.T
+    for inhibition in (False, True):
+        found, threshold = ramp.integrator(weights, mean=mean, scale=scale, inhibition=inhibition)
+        expected = sums - sums.mean(axis=1, keepdims=True) * inhibition
+        np.testing.assert_allclose(inputs @ found.T - threshold, expected, atol=1e-4)
+    same, threshold = ramp.integrator(weights)
+    np.testing.assert_array_equal(same, weights)
+    assert not threshold.any()
+
+
+@pytest.mark.parametrize(
+    ("shape", "padding"), [((20, 7, 9), 1), ((16, 8, 8), 1), ((3, 5, 6), 0), ((16, 4, 3), (2, 0)), ((2, 3, 3), 0)]
+)
+def test_sums_by_tiles_are_those_of_patches(shape, padding):
+    maps = np.float32(RNG.random(shape))
+    weights = np.float32(RNG.normal(size=(5, shape[0], 3, 3)))
+    patches = hebbian.reflected_patches(maps, kernel=3, padding=padding)
+    expected = hebbian.weighted_sums(patches, weights.transpose(0, 2, 3, 1).reshape(5, -1))
+    found = winograd.tiled_sums(maps, winograd.tile_weights(weights), padding=padding)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("channels", "change", "by_tiles"),
+    [
+        (16, {}, True),
+        (15, {}, False),
+        (16, dict(kernel=5), False),
+        (16, dict(stride=2), False),
+        (16, dict(threshold=0.5), False),
+    ],
+)
+def test_frozen_layers_with_many_maps_are_computed_by_tiles(channels, change, by_tiles):
+    conv = Conv(**dict(features=4, kernel=3, padding=1, ramp=Ramp(), weight_mean=0.0) | change)
+    weights = np.float32(RNG.normal(size=(4, channels, conv.kernel, conv.kernel)))
+    layer = RampLayer(conv, ROWS.pack(weights), 255, ROWS)
+    assert (layer.frozen().integrator.tiles is not None) == by_tiles
+    maps = RNG.integers(0, 256, (channels, 6, 6), np.uint8)
+    assert not layer.frozen().with_weights(0 * weights).potentials(maps).any() or conv.threshold
+
+
+# Trainings
+
+IMAGES = RNG.integers(0, 256, (20, 8, 8, 3), np.uint8)
+COLOURS = Dataset("colours", IMAGES, np.arange(20) % 2, IMAGES, np.arange(20) % 2, classes=2)
+
+
+@snnjax.component
+class Linear(Ramp):
+    """Levels that fall evenly to the smallest potential above 0."""
+
+    def fit(self, potential, time_steps):
+        above = potential[potential > 0]
+        levels = np.linspace(above.max(), above.min(), time_steps, dtype=np.float32)
+        return dataclasses.replace(self, levels=levels)
+
+
+def shallow(ramp):
+    """A layer with a ramp under a readout."""
+    first = Conv(6, 3, padding=1, weight_mean=0.0, weight_std=2.0, ramp=ramp, learners=SoftHebb(batch=5))
+    last = Conv(4, 2, threshold=3.0, weight_mean=0.5, learners=SupervisedSTDP())
+    decision = Earliest(fallback=True)
+    return Network("shallow", (3, 8, 8), 2, (stage(first, pool=4), stage(last)), encoder=PIXELS, decision=decision)
+
+
+def test_levels_are_fitted_after_no_epoch_too_and_are_kept(tmp_path):
+    """By a class of one's own, to the potentials of training images."""
+    trainer = Trainer(shallow(Linear()), COLOURS, Settings((0, 1), patience=0))
+    with RunFolder(tmp_path / "run", trainer) as run:
+        state = trainer.run(run.start(), run.save)
+        run.finish(state)
+    network = trainer.trained(state)
+    np.testing.assert_array_equal(network.weights()["layer1"], shallow(Linear()).initial_weights(0)["layer1"])
+    latency = np.stack([PIXELS(image) for image in IMAGES])
+    potential = jax.vmap(network.model.layers["layer1"].potentials)(latency)
+    levels = Linear().fit(np.asarray(potential), 255).levels
+    loaded = snnjax.load(tmp_path / "run")
+    for each in (network, loaded):
+        np.testing.assert_allclose(each.spec.stages[0].branches[0].ramp.levels, levels, rtol=1e-3)
+    np.testing.assert_array_equal(loaded.features(IMAGES), network.features(IMAGES))
+
+
+def test_what_makes_no_sense_is_refused():
+    untrained = SpikingNetwork(shallow(Ramp()))
+    unfitted = r"`ramp` of layer1 of shallow must be fitted, got Ramp before its `fit`: train it first"
+    assert untrained.features(IMAGES[0], 0).shape == (3, 8, 8)
+    assert_refused(
+        (lambda: untrained(IMAGES[0]), unfitted),
+        (lambda: untrained.features(IMAGES), unfitted),
+        (lambda: untrained.predict(np.zeros((3, 8, 8), np.uint8)), unfitted),
+        (lambda: Ramp(power=0.0), "`power` must be finite and above 0"),
+        (lambda: Ramp(first=1.5), "`first` must lie in 0..1"),
+        (lambda: Ramp(levels=np.float32([2, 0])), "`levels` must be finite and above 0"),
+        (lambda: kernels.fire_on_ramp(jnp.ones(3), jnp.ones(())), "`levels`"),
+        (lambda: winograd.tiled_sums(jnp.ones((2, 6, 6)), jnp.ones((6, 6, 4, 3))), r"`weights` .* \(6, 6, 4, 2\)"),
+    )
