@@ -292,10 +292,7 @@ class SpikingFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Spikin
         return self
 
     def transform(self, X: ArrayLike) -> np.ndarray:
-        """Features (n, F * H * W) float32: 1 - t / T of a neuron that fires at t, 0 of one that stays silent.
-
-        Of real-valued layers without a latency code, their activities.
-        """
+        """Features (n, F * H * W) float32: 1 - t / T of a neuron that fires at t, 0 of one that stays silent."""
         images = self._images(X)
         outputs = np.asarray(self.network_.features(images, self._stages))
         if outputs.dtype.kind == "u":

@@ -17,10 +17,10 @@ import numpy as np
 
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.kernels import native
-from snnjax.layers.ramp import Ramp, Standardise
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.layer import LayerKernels
 from snnjax.layers.layer_kernels import NATIVE, XLA, native_suits
+from snnjax.layers.ramp import Ramp, Standardise
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, Learner, Tally
 from snnjax.networks import Decision, Majority, Model, Network, stage

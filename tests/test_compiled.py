@@ -12,7 +12,8 @@ from conftest import assert_close
 from snnjax import Images, InputError, SpikingNetwork, kernels
 from snnjax.data import digits
 from snnjax.encoding import GREY
-from snnjax.kernels import compiled, neurons, plasticity
+from snnjax.kernels import compiled, native, neurons, plasticity
+from snnjax.kernels.native import ramp
 
 pytestmark = pytest.mark.usefixtures("compiler")
 RNG = np.random.default_rng(0)
@@ -123,7 +124,7 @@ def calls(function, *args, platform="cpu"):
     return [part.split("(")[0] for part in text.split("stablehlo.custom_call @snnjax_")[1:]]
 
 
-KERNELS = ("latencies", "winners", "stdp", "potentials", "rank_order", "neighbourhood_sums")
+KERNELS = ("latencies", "winners", "stdp", "potentials", "rank_order", "neighbourhood_sums", "ramp")
 CUSTOM = [jax.export.DisabledSafetyCheck.custom_call(f"snnjax_{name}") for name in KERNELS]
 STEPS = 5
 
@@ -150,6 +151,23 @@ def test_they_are_called_where_they_suit_alone(monkeypatch):
             fire(images[0][:, 2:], WEIGHTS[0])
     finally:
         compiled.available.cache_clear()
+
+
+def test_ramps_of_images_and_networks_are_mapped_in_one_call():
+    """With levels of each network, pooled in windows that overlap."""
+    potential = np.float32(RNG.integers(-4, 9, (NETWORKS, IMAGES, 7, 5, FEATURES)) / 4)
+    levels = np.float32([[2, 1.5, 1, 0.5, 0.25], [1.75, 1.5, 1.25, 1, 0.75]])
+
+    def mapped(potential, levels):
+        pooling = native.Pooling(3, 2, (1, 1))
+        of_network = jax.vmap(lambda one, levels: ramp.fire_on_ramp(one, levels, pooling), in_axes=(0, None))
+        return jax.vmap(of_network)(potential, levels)
+
+    assert calls(mapped, potential, levels) == ["ramp"]
+    for network, images in enumerate(potential):
+        fired = kernels.fire_on_ramp(images, levels[network]).transpose(0, 3, 1, 2)
+        pooled = [kernels.pool(image, 3, stride=2, padding=1, time_steps=STEPS) for image in fired]
+        np.testing.assert_array_equal(mapped(potential, levels)[network], pooled)
 
 
 def test_latencies_beyond_the_last_step_are_silent_whatever_their_dtype():

@@ -11,7 +11,7 @@ from tiny import FIRST
 from snnjax import component
 from snnjax.core.errors import InputError
 from snnjax.layers import Conv, Pool, Ramp
-from snnjax.learners import RSTDP, STDP, SoftHebb
+from snnjax.learners import RSTDP, STDP
 from snnjax.networks import (
     Concatenate,
     EarliestSpike,
@@ -196,11 +196,6 @@ def test_what_cannot_be_read_is_refused(second, message):
         reading(**second)
 
 
-def ramped(features: int) -> Conv:
-    """A layer with a ramp."""
-    return Conv(features, 3, padding=1, learners=SoftHebb(batch=10), ramp=Ramp(), weight_mean=0.0, weight_std=1.0)
-
-
 def wrong(*stages, **more) -> Network:
     return Network("wrong", SHAPE, 10, stages, **more)
 
@@ -224,7 +219,10 @@ def wrong(*stages, **more) -> Network:
             lambda: wrong(stage(FIRST), stage(inputs="stage1"), decision=Majority()),
             "must end with layers that decide",
         ),
-        (lambda: stage(FIRST, ramped(4)), "`branches` of a stage must all have a `ramp`, or none, got both kinds"),
+        (
+            lambda: stage(FIRST, Conv(4, 3, ramp=Ramp())),
+            "`branches` of a stage must all have a `ramp`, or none, got both kinds",
+        ),
     ],
 )
 def test_wrong_parts_are_refused(make, message):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from test_graph import IDENTITY, SECOND, SHAPE, Rarely, T, ramped, skipping
+from test_graph import IDENTITY, SECOND, SHAPE, Rarely, T, skipping
 from tiny import FIRST
 
 from snnjax import Settings, Trainer, TrainState, component, static
@@ -16,7 +16,7 @@ from snnjax.core.devices import AT_ONCE
 from snnjax.encoding import PIXELS
 from snnjax.layers import Conv, Pool
 from snnjax.learners import RSTDP, STDP
-from snnjax.networks import Input, LinearSVM, Model, Network, stage
+from snnjax.networks import Input, Model, Network, stage
 from snnjax.networks.graph import Known
 from snnjax.training import epoch
 
@@ -181,26 +181,6 @@ def test_networks_side_by_side_and_stopped_ones_are_each_alone(monkeypatch):
             np.testing.assert_array_equal(state.weights[name], alone.weights[name])
         assert state.epochs == alone.epochs
         assert np.any(alone.weights["layer3"] != trainer.initial_state().weights["layer3"])
-
-
-def test_depths_of_layers_with_ramps_are_read_together():
-    """Outputs of both are computed once, after the last one has learned; the readout reads them pooled and joined."""
-    depths = Input("stage1", pool=Pool(14)), Input("stage2", pool=Pool(7))
-    stages = stage(ramped(4)), stage(ramped(6), pool=2), stage(inputs=depths)
-    network = Network("depths", (1, 28, 28), 10, stages, T, encoder=ENCODER, decision=LinearSVM())
-    assert network.graph.outputs_for([2], 3) == (1, 2)
-    assert network.input_shapes[2] == (10, 2, 2)
-    trainer = Trainer(network, tiny.images(), Settings((1, 1, 1)))
-    state = trainer.run(trainer.initial_state())
-    names = names_of(state)
-    assert [x for x in names if x.startswith("SoftHebb")] == ["SoftHebb layer1", "SoftHebb layer2"]
-    assert names.index("SoftHebb layer1") < names.index("outputs of stage 1") < names.index("SoftHebb layer2")
-    assert "fit LinearSVM" in names
-    model = trainer.trained(state).model
-    latency = np.asarray(model.encode(tiny.images().test_images[0]))
-    first, second = (np.asarray(model.output_of(number, Known({0: latency}))) for number in (1, 2))
-    pooled = first.reshape(4, 2, 14, 2, 14).min(axis=(2, 4)), second.reshape(6, 2, 7, 2, 7).min(axis=(2, 4))
-    np.testing.assert_array_equal(model.forward(latency), np.concatenate(pooled))
 
 
 def test_outputs_that_a_later_stage_reads_are_kept_while_others_learn():

@@ -7,6 +7,7 @@ import pathlib
 import jax
 import numpy as np
 import pytest
+from refusals import assert_refused
 
 import snnjax
 from snnjax import InputError, Settings, Sweep, Trainer, data
@@ -14,10 +15,10 @@ from snnjax.app import draw_run, plots
 from snnjax.core.devices import AT_ONCE
 from snnjax.data import Dataset
 from snnjax.encoding import PIXELS
-from snnjax.kernels import hebbian, ramp, ramp_levels, remaining_steps
+from snnjax.kernels import hebbian, ramp, remaining_steps
 from snnjax.layers import Conv, Pool, Ramp, Standardise
 from snnjax.learners import RSTDP, STDP, SoftHebb, SupervisedSTDP
-from snnjax.networks import NETWORKS, Earliest, Images, Majority, Network, stage
+from snnjax.networks import NETWORKS, Earliest, Images, Majority, Network, SpikingNetwork, stage
 from snnjax.networks.batches import output_batch
 from snnjax.networks.graph import Known
 from snnjax.runs import RunFolder
@@ -275,13 +276,42 @@ def test_where_few_images_have_labels_fewer_neurons_compete():
         assert narrow.weight_shapes["layer4"][0] == 7 * neurons
 
 
-# What is refused
+# Levels, and what is refused
 
 
 @snnjax.component
-class Rising(Ramp):
+class Linear(Ramp):
+    """Levels that fall evenly to the smallest potential above 0."""
+
     def fit(self, potential, time_steps):
-        return dataclasses.replace(self, levels=-ramp_levels(1.0, power=1.0, time_steps=time_steps))
+        above = potential[potential > 0]
+        levels = np.linspace(above.max(), above.min(), time_steps, dtype=np.float32)
+        return dataclasses.replace(self, levels=levels)
+
+
+def test_levels_are_fitted_after_no_epoch_too_and_kept(tmp_path):
+    """By a class of one's own, to the potentials of training images."""
+    spec = with_first(ramp=Linear())
+    trainer = Trainer(spec, COLOURS, Settings((0, 0, 1), patience=0))
+    with RunFolder(tmp_path, trainer) as run:
+        run.finish(trainer.run(run.start(), run.save))
+    found = snnjax.load(tmp_path)
+    np.testing.assert_array_equal(found.weights()["layer1"], spec.initial_weights(0)["layer1"])
+    latency = jax.jit(jax.vmap(PIXELS))(COLOURS.train_images)
+    potential = jax.jit(jax.vmap(found.model.layers["layer1"].potentials))(latency)
+    levels = Linear().fit(np.asarray(potential), 255).levels
+    np.testing.assert_allclose(found.spec.stages[0].branches[0].ramp.levels, levels, rtol=1e-3)
+
+
+def test_untrained_networks_have_no_levels():
+    untrained = SpikingNetwork(network())
+    assert untrained.features(COLOURS.train_images[0], 0).shape == (3, 8, 8)
+    words = r"`ramp` of layer1 of soft must be fitted, got Ramp before its `fit`: train it first"
+    assert_refused(
+        (lambda: untrained(COLOURS.train_images[0]), words),
+        (lambda: untrained.features(COLOURS.train_images), words),
+        (lambda: untrained.predict(np.zeros((3, 8, 8), np.uint8)), words),
+    )
 
 
 @pytest.mark.parametrize(
@@ -292,7 +322,6 @@ class Rising(Ramp):
         (lambda: SoftHebb(inverse_temperature=0.0), "`inverse_temperature` must be finite and above 0"),
         (lambda: SoftHebb(momentum=2.0), r"`momentum` must lie in 0..1"),
         (lambda: NETWORKS["goupy2024_softhebb"](features=(3, 5)), r"`features` must be 3 numbers, .* got \(3, 5\)"),
-        (lambda: trained(with_first(ramp=Rising())), "`levels` must be finite and above 0"),
     ],
 )
 def test_what_makes_no_sense_is_refused(make, words):

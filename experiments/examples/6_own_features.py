@@ -1,4 +1,4 @@
-"""Real-valued features by a rule of your own, which learns from whole batches like `SoftHebb`.
+"""Features by a rule of your own, which learns from whole batches like `SoftHebb`.
 
 Each feature moves towards the patches that it responds to, minus the part that it and earlier features explain,
 so that the features become the principal components of patches (Sanger 1989).
@@ -15,14 +15,13 @@ import numpy as np
 from snnjax import (
     Conv,
     Earliest,
-    LatencyCode,
     Learner,
     Network,
+    Ramp,
     Settings,
     Standardise,
     SupervisedSTDP,
     Trainer,
-    Triangle,
     component,
     stage,
 )
@@ -32,9 +31,8 @@ from snnjax.encoding import PIXELS
 
 
 class BatchResponse(NamedTuple):
-    """The response to a batch of B images: inputs of the next stage, and what the rule learns from."""
+    """The response to a batch: what the rule learns from."""
 
-    outputs: jax.Array  # (B, F, H', W')
     patches: jax.Array  # (positions of all images, K)
     sums: jax.Array  # (positions, F)
 
@@ -46,15 +44,15 @@ class PrincipalComponents(Learner):
     rate: float = 0.02
     batch: int = static(default=10)
 
-    joint = True  # it learns from whole batches, together with neighbouring stages
+    joint = True  # it learns from whole batches
 
     def forward(self, layer, state, latency, label):
         patches, sums = layer.batch_sums(latency)  # standardised by the moments of the batch
-        return BatchResponse(layer.activated(sums), *(x.reshape(-1, x.shape[-1]) for x in (patches, sums)))
+        return BatchResponse(*(x.reshape(-1, x.shape[-1]) for x in (patches, sums)))
 
     def update(self, layer, state, latency, response, signal):
         rows = layer.rows()
-        _, patches, sums = response
+        patches, sums = response
         change = (sums.T @ patches - jnp.tril(sums.T @ sums) @ rows) / len(sums)
         return layer.with_all_rows(rows + self.rate * change).with_moments_of(latency, 0.1), state, ()
 
@@ -69,7 +67,7 @@ FEATURES = Conv(
     kernel=5,
     padding=2,
     learners=PrincipalComponents(),
-    activation=Triangle(),
+    ramp=Ramp(),
     standardise=Standardise(),
     weight_mean=0.0,
     weight_std=0.1,
@@ -79,7 +77,7 @@ NETWORK = Network(
     "components",
     (1, 28, 28),
     10,
-    (stage(FEATURES, pool=4, code=LatencyCode()), stage(READOUT)),
+    (stage(FEATURES, pool=4), stage(READOUT)),
     decision=Earliest(fallback=True),
     encoder=PIXELS,
     time_steps=255,

@@ -1,23 +1,23 @@
-"""A readout over several depths: the activities of each become spikes by a code of its own.
+"""A readout over several depths of layers with ramps.
 
 python experiments/examples/9_readout_over_depths.py
 """
 
 import snnjax
-from snnjax import Conv, Input, LatencyCode, Network, Pool, Settings, SoftHebb, SupervisedSTDP, Trainer, stage
+from snnjax import Conv, Input, Network, Pool, Ramp, Settings, SoftHebb, SupervisedSTDP, Trainer, stage
 from snnjax.data import digits
 
 DEPTHS = (
-    Input("stage1", pool=Pool(4, mean=True), code=LatencyCode()),  # 16 maps of 14x14 become 3x3
-    Input("stage2", pool=Pool(2), code=LatencyCode()),  # 32 maps of 7x7 become 3x3
-    Input("stage3", code=LatencyCode()),  # 64 maps of 3x3
+    Input("stage1", pool=Pool(4)),  # 16 maps of 14x14 become 3x3
+    Input("stage2", pool=Pool(2)),  # 32 maps of 7x7 become 3x3
+    Input("stage3"),  # 64 maps of 3x3
 )
 DECISION = snnjax.Earliest(fallback=True)
 
 
 def features(count):
-    real = dict(activation=snnjax.Triangle(0.7), standardise=snnjax.Standardise(), weight_mean=0.0, weight_std=1.0)
-    return stage(Conv(count, kernel=3, padding=1, learners=SoftHebb(batch=10), **real), pool=2)
+    neurons = dict(ramp=Ramp(0.7), standardise=snnjax.Standardise(), weight_mean=0.0, weight_std=1.0)
+    return stage(Conv(count, kernel=3, padding=1, learners=SoftHebb(batch=10), **neurons), pool=2)
 
 
 def network(depths):

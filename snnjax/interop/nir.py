@@ -86,8 +86,8 @@ def from_nir(graph: "NIRGraph") -> SpikingNetwork:
 def write(network: SpikingNetwork, path: Path | str, neuron: Neuron = "IF") -> str:
     """Writes a network as a file of NIR, atomically; returns a note for its user, "" if there is nothing to say.
 
-    The note says where the file begins behind activities, and where nodes form no chain, which not all readers can run.
-    nir 1.0.4 reads the file too. Raises FileExistsError if there is a file, and as `to_nir`.
+    The note says where the file begins, behind layers with ramps, and where nodes form no chain, which not all readers
+    can run. nir 1.0.4 reads the file too. Raises FileExistsError if there is a file, and as `to_nir`.
     """
     path = Path(path)
     if path.exists():
@@ -144,7 +144,7 @@ def _square_kernel(spec: Network, number: int, name: str, conv: Conv) -> Square:
 def exportable(network: SpikingNetwork) -> SpikingNetwork:
     """The part of a network that NIR can express, with weights and thresholds rounded as in its file.
 
-    It begins with the latencies that a stage reads, the first one behind which there are no activities, and from which
+    It begins with what a stage reads, the first one at and behind which no layer has a ramp, and from which
     the decision is computed; it is the whole network if there are none. Raises InputError where later stages cannot be
     expressed, parts are not fitted, or weights are not finite.
     """

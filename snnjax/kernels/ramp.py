@@ -51,7 +51,7 @@ def integrator(
     """The weights of neurons whose inputs are standardised and whose position is inhibited, and what they must exceed.
 
     From weights (F, K) float32 to (F, K) and (F,): the sums of (x - mean) scale w, less their mean over the features
-    with `inhibition`, are those of x by the new weights less the new thresholds. `mean` and `scale` are (K,) or numbers.
+    with `inhibition`, are those of x by the new weights less the new thresholds. `mean` and `scale` are (K,) or ().
     """
     inhibited = weights - weights.mean(axis=0, keepdims=True) if inhibition else weights
     scaled = inhibited * jnp.broadcast_to(scale, weights.shape)

@@ -204,7 +204,7 @@ class Conv:
         return map_size(size, "the kernel", self.kernel, self.stride, self.padding)
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Rows and columns of neurons, without `output_padding`: one for each of the `positions`, or for its dendrites."""
+        """Rows and columns of neurons, without `output_padding`: one for each of `positions`, or for some of them."""
         if self.ramp is None:
             return self.positions(size)
         return map_size(self.positions(size), "the dendrites", self.ramp.dendrites, self.ramp.dendrites, 0)

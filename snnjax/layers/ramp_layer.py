@@ -12,7 +12,7 @@ from snnjax.core import checks, devices
 from snnjax.kernels import hebbian, ramp, winograd
 from snnjax.layers.layer import BaseLayer
 from snnjax.layers.pool import Pool
-from snnjax.layers.ramp import Ramp, Standardise
+from snnjax.layers.ramp import Ramp
 
 _FEW = 16  # channels: with fewer, tiles are not faster
 

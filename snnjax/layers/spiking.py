@@ -14,7 +14,7 @@ from snnjax.core.components import static
 from snnjax.kernels import Spikes, Winners, neurons, plasticity
 from snnjax.layers.conv import WTA
 from snnjax.layers.layer import BaseLayer
-from snnjax.layers.pool import Pool, pooled_maps
+from snnjax.layers.pool import Pool
 
 
 @jax.tree_util.register_dataclass

@@ -4,7 +4,6 @@ Before training `jax.eval_shape` traces their functions, which computes nothing;
 """
 
 import dataclasses
-import functools
 import json
 from typing import Any
 
