@@ -235,8 +235,11 @@ class SoftHebb(Program):
         if not network.ramped:
             raise InputError(f"`model` {network.name} has no SoftHebb layers")
         self._begin(task)
-        pixels = self.cache.inputs(self.job.plan[0], "train", [self.state])
-        self.works["learn"] = self._learn(0, self.job.plan[0], pixels, keep=False)
+        first = self.job.plan[0]
+        pixels = self.cache.inputs(first, "train", [self.state])
+        self.works["learn"] = self._learn(0, first, pixels, keep=False)
+        if fitting.unfitted_ramp(self.job, first, [self.state]):
+            fitting.fit_ramps(self.job, first, [self.state] * self.networks, pixels)
         self._map("features", Known({0: pixels}), output_batch, number=1)
         return self.works
 

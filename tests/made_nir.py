@@ -112,7 +112,7 @@ GRAPHS = {
 }
 
 
-LEVELS = kernels.ramp_levels(40.0, power=1.0, time_steps=9)
+LEVELS = kernels.ramp_levels(12.0, power=1.0, time_steps=9)
 RAMPED = stage(Conv(6, 3, ramp=Ramp(levels=LEVELS), learners=SoftHebb()), pool=2)
 AROUND = Input("encoder", pool=Pool(4, stride=2))
 BEHIND = {

@@ -29,7 +29,7 @@ CLOSE = 1e-4  # of a level: potentials as near to it as this may be on either si
 def end_of_window(conv, weights, latency, time_steps):
     """Potentials (F, H', W') float64 of neurons at the end of the window in which their inputs (C, H, W) spike.
 
-    They are the means of what their dendrites have above 0, one of each at a place of the kernel.
+    They are the sums of what their dendrites have above 0, one at each place of the kernel.
     """
     rows, columns = checks.pair("padding", conv.padding, 0)
     padded = np.pad(latency, ((0, 0), (rows, rows), (columns, columns)), mode="reflect")
@@ -60,7 +60,7 @@ def end_of_window(conv, weights, latency, time_steps):
     height, width = checks.pair("dendrites", conv.ramp.dendrites, 1)
     rows, columns = conv.output_size(latency.shape[1:])
     blocks = branches[:, : rows * height, : columns * width].reshape(-1, rows, height, columns, width)
-    return blocks.mean(axis=(2, 4))
+    return blocks.sum(axis=(2, 4))
 
 
 def next_window(potential, levels):
