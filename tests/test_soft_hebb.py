@@ -300,7 +300,7 @@ def test_levels_are_fitted_after_no_epoch_too_and_kept(tmp_path):
     latency = jax.jit(jax.vmap(PIXELS))(COLOURS.train_images)
     potential = jax.jit(jax.vmap(found.model.layers["layer1"].potentials))(latency)
     levels = Linear().fit(np.asarray(potential), 255).levels
-    np.testing.assert_allclose(found.spec.stages[0].branches[0].ramp.levels, levels, rtol=1e-3)
+    close(found.spec.stages[0].branches[0].ramp.levels, levels)
 
 
 def test_untrained_networks_have_no_levels():

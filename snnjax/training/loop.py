@@ -226,7 +226,7 @@ class Trainer:
 
         (N,) int32, -1 where silent, and (N, classes) float32, the score of each class; of several states, (networks,
         N) and (networks, N, classes). Raises InputError where images are not of 0..255, where a state is from before
-        the fit of an encoder or a decision, or a custom decision returns invalid values.
+        the fit of an encoder, a ramp or a decision, or a custom decision returns invalid values.
         """
         checks.pixels("images", images, getattr(self.network.encoder, "scale", 1.0))
         states = [state] if isinstance(state, TrainState) else state
