@@ -144,7 +144,7 @@ def _changes(source: Input) -> list[str]:
     changes = []
     if source.pool is not None:
         window = _size(checks.pair("window", source.pool.window, 1))
-        changes.append(f"pooled {window}")
+        changes.append(f"mean of {window}" if source.pool.mean else f"pooled {window}")
     return changes
 
 

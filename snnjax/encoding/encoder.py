@@ -223,6 +223,8 @@ class Encoder:
             checks.integer("radius", self.radius, 0)
         if not isinstance(self.pool, Pool | None):
             raise wrong_type("pool", "a Pool or None", self.pool, "Pool(...)")
+        if self.pool is not None and self.pool.mean:
+            raise InputError(f"`pool` of an encoder must not be of means, got {self.pool}")
         percents = self.inhibition
         if not isinstance(percents, tuple) or not all(isinstance(x, float) for x in percents):
             raise wrong_type("inhibition", "a tuple of numbers", percents, "inhibition=(0.15, ...)")

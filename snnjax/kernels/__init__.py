@@ -45,6 +45,7 @@ from snnjax.kernels.readout import error_stdp as error_stdp
 from snnjax.kernels.spikes import latency_dtype as latency_dtype
 from snnjax.kernels.spikes import latency_to_wave as latency_to_wave
 from snnjax.kernels.spikes import linear_latency as linear_latency
+from snnjax.kernels.spikes import mean_pool as mean_pool
 from snnjax.kernels.spikes import pad as pad
 from snnjax.kernels.spikes import pool as pool
 from snnjax.kernels.spikes import wave_to_latency as wave_to_latency

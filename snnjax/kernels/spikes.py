@@ -5,7 +5,8 @@ spike, or `time_steps` where the neuron stays silent. The *wave* of SpykeTorch h
 """
 
 import functools
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -72,12 +73,30 @@ def pool(
     From (C, H, W), padded as by `pad`, to (C, H', W') of the same dtype, H' = (H + 2 padding - window) // stride + 1.
     The stride is the size of the window by default.
     """
+    return _reduced(jnp.minimum, pad(latency, padding, time_steps=time_steps), window, stride)
+
+
+@checks.kernel("window", "stride", "padding", "time_steps")
+def mean_pool(
+    latency: jax.Array, window: Pair, *, time_steps: int, stride: Pair | None = None, padding: Pair = 0
+) -> jax.Array:
+    """Mean pooling, by neurons that fire in the window of time after that of their inputs.
+
+    Each adds up the steps that remain to the spikes of its pooling window, and fires the earlier the more they are:
+    latency = T - floor(sum of (T - input) / inputs), T where that is 0 steps. Shapes and dtypes are as of `pool`.
+    """
+    remaining = time_steps - pad(latency, padding, time_steps=time_steps).astype(jnp.int32)
+    sums = _reduced(jnp.add, remaining, window, stride)
+    return (time_steps - sums // math.prod(checks.pair("window", window, 1))).astype(latency.dtype)
+
+
+def _reduced(join: Callable[..., jax.Array], padded: jax.Array, window: Pair, stride: Pair | None) -> jax.Array:
+    """What `join` makes of each window of padded maps (C, H, W): (C, H', W')."""
     size = checks.pair("window", window, 1)
-    padded = pad(latency, padding, time_steps=time_steps)
     checks.window("`window`", size, padded.shape[1:])
     strides = checks.pair("stride", size if stride is None else stride, 1)
-    tall = functools.reduce(jnp.minimum, windows(padded, (size[0], 1), (strides[0], 1)))  # rows first: less work
-    return functools.reduce(jnp.minimum, windows(tall, (1, size[1]), (1, strides[1])))
+    tall = functools.reduce(join, windows(padded, (size[0], 1), (strides[0], 1)))  # rows first: less work
+    return functools.reduce(join, windows(tall, (1, size[1]), (1, strides[1])))
 
 
 def output_size(size: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, ...]) -> tuple[int, int]:

@@ -13,17 +13,19 @@ from snnjax.kernels.spikes import output_size
 
 @component
 class Pool:
-    """Max pooling of spikes in a stage, or of intensities in an encoder.
+    """Pooling: the earliest spike of each window passes, in an encoder the largest intensity.
 
     Attributes:
       window: rows and columns; one integer for both.
       stride: rows and columns between neighbouring windows; by default those of the window.
       padding: silent rows and columns added to the input.
+      mean: whether neurons average each window, as of `kernels.mean_pool`: of an `Input` alone.
     """
 
     window: Pair = static()
     stride: Pair | None = static(default=None)
     padding: Pair = static(default=0)
+    mean: bool = static(default=False)
 
     def check(self) -> None:
         check_pairs(self, window=1, padding=0)
@@ -41,10 +43,11 @@ class Pool:
 
 
 def pooled_maps(maps: jax.Array, pool: Pool | None, time_steps: int) -> jax.Array:
-    """Latencies (C, H, W), pooled if `pool` is given: the earliest spike of each window passes."""
+    """Latencies (C, H, W), pooled if `pool` is given: as it says."""
     if pool is None:
         return maps
-    return kernels.pool(maps, pool.window, stride=pool.stride, padding=pool.padding, time_steps=time_steps)
+    pooling = kernels.mean_pool if pool.mean else kernels.pool
+    return pooling(maps, pool.window, stride=pool.stride, padding=pool.padding, time_steps=time_steps)
 
 
 def check_pairs(component: Any, **minimum: int) -> None:

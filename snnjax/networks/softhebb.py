@@ -30,7 +30,7 @@ LAYERS = (
     (3, 0.25, 0.03, Ramp(1.0, dendrites=2), None),
 )
 READOUT = SupervisedSTDP(0.4, -0.2, gap=0.005, annealing=0.91, threshold_rate=10.0, threshold_annealing=0.6)
-DEPTHS = (Input("stage1", pool=Pool(4)), Input("stage2", pool=Pool(2)), Input("stage3"))
+DEPTHS = (Input("stage1", pool=Pool(4, mean=True)), Input("stage2", pool=Pool(2, mean=True)), Input("stage3"))
 """What the readout reads: maps of one size."""
 NEURONS = 10  # of a class
 NEURONS_OF_FEW = 5  # where few images have labels

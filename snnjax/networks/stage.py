@@ -63,6 +63,10 @@ class Stage:
             raise wrong_type("pool", "an integer, a Pool or None", self.pool)
         if len({conv.ramped for conv in self.branches}) > 1:
             raise InputError("`branches` of a stage must all have a `ramp`, or none, got both kinds")
+        if self.pool is not None and self.pool.mean:
+            raise InputError(
+                f"`pool` of a stage must not be of means, got {self.pool}: give its reader Input(..., pool=...)"
+            )
         for source in self.inputs if isinstance(self.inputs, tuple) else (self.inputs,):
             if not isinstance(source, Input):
                 raise wrong_type("inputs", "names of stages, or Input(...)", source, 'inputs=("stage1", "stage2")')
