@@ -12,16 +12,17 @@ from command import Command, refused
 from shipped import ALIKE, NAMES, shipped
 from tiny import images, labelled, plain
 
-from snnjax import Conv, InputError, LinearSVM, Network, SpikingNetwork, cost, load, stage
+from snnjax import Conv, InputError, LinearSVM, Network, SpikingNetwork, cost, kernels, load, stage
 from snnjax.app import cost_report
 from snnjax.app.names import RECORDED
 from snnjax.data import digits
-from snnjax.encoding import PIXELS
-from snnjax.layers import LatencyCode, Triangle
+from snnjax.encoding import Pixels
+from snnjax.layers import Pool, Ramp
 from snnjax.learners import SoftHebb, SupervisedSTDP
-from snnjax.networks import Earliest
+from snnjax.networks import Earliest, Input
 from snnjax.networks.graph import Known
-from snnjax.networks.operations import fan_out
+from snnjax.networks.operations import fan_out, windows
+from snnjax.networks.quantisation import quantise
 from snnjax.training.build import network_for
 
 PICTURES = digits().test_images[:8]
@@ -49,19 +50,27 @@ def test_fan_out_by_hand():
     np.testing.assert_array_equal(fan_out(conv, connected, (3, 4)), expected)
 
 
-REAL = stage(
-    Conv(4, kernel=5, activation=Triangle(), learners=SoftHebb(batch=10), weight_mean=0.0), pool=2, code=LatencyCode()
-)
-READOUT = stage(Conv(20, kernel=12, threshold=100.0, learners=SupervisedSTDP()))
-BOTH = Network("both", (1, 28, 28), 10, (REAL, READOUT), 255, encoder=PIXELS, decision=Earliest(fallback=True))
-FAST = ("kheradpisheh2018", BOTH.name)
+STEPS = 31
+
+
+def ramp_layer(features, kernel, highest, dendrites=1, **geometry):
+    ramp = Ramp(dendrites=dendrites, levels=kernels.ramp_levels(highest, power=1.0, time_steps=STEPS))
+    return Conv(features, kernel, learners=SoftHebb(), weight_mean=0.0, ramp=ramp, **geometry)
+
+
+ONE = stage(ramp_layer(4, 5, 12.0, padding=2, stride=(2, 1)), pool=Pool(3, stride=2, padding=1))
+TWO = stage(ramp_layer(6, 3, 4.0, dendrites=2, padding=1))  # of seven rows of positions one is left over
+READOUT = Conv(20, kernel=(3, 7), threshold=40.0, weight_mean=0.5, learners=SupervisedSTDP())
+READERS = ONE, TWO, stage(READOUT, inputs=(Input("stage1", pool=Pool(2)), Input("stage2")))
+RAMPS = Network("ramps", (1, 28, 28), 10, READERS, STEPS, encoder=Pixels(STEPS), decision=Earliest(fallback=True))
+FAST = ("kheradpisheh2018", RAMPS.name)
 OTHERS = [name for name in NAMES if name not in (*RECORDED, *ALIKE, *FAST)]  # those in RECORDED take latencies
 observe = jax.jit(lambda model, image: model.observe(model.encode(image)))
 
 
 @pytest.mark.parametrize("name", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_spikes_of_all_networks_are_those_observed(name):
-    spec = BOTH if name == BOTH.name else shipped(name)
+    spec = RAMPS if name == RAMPS.name else shipped(name)
     network = with_weights(spec)
     found = cost(network, PICTURES[:2])
     if found.spiking:
@@ -73,7 +82,61 @@ def test_spikes_of_all_networks_are_those_observed(name):
         assert found.input_spikes[number] == np.sum(latencies["input"] < spec.time_steps)
         for layer in found.spiking:
             assert layer.spikes[number] == np.sum(latencies[layer.name] < spec.time_steps), layer.name
-    assert found.multiply_accumulates == sum(layer.effective_operations[0] for layer in found.layers if layer.real)
+    assert (found.multiply_accumulates > 0) == (name == "kheradpisheh2018")
+
+
+def reflected(place, size):
+    return size - 1 - abs(size - 1 - abs(place))
+
+
+def counted(latencies, weights, conv):
+    """Effective operations of an image, and all synapses, of a layer with a ramp, one by one."""
+    down, right = np.broadcast_to(conv.stride, 2)
+    operations = synapses = 0
+    for row, column in np.ndindex(*np.multiply(conv.output_size(latencies.shape[1:]), conv.ramp.dendrites)):
+        for feature, channel, i, j in np.ndindex(weights.shape):
+            place_row = reflected(row * down + i - conv.padding, latencies.shape[1])
+            place_column = reflected(column * right + j - conv.padding, latencies.shape[2])
+            spike = latencies[channel, place_row, place_column] < STEPS
+            operations += bool(spike and weights[feature, channel, i, j])
+            synapses += 1
+    return operations, synapses
+
+
+@pytest.mark.parametrize("bits", [None, 2])
+def test_operations_of_layers_with_ramps_are_counted_one_by_one(bits):
+    network = SpikingNetwork(RAMPS)
+    uniform = np.array(network.weights()["layer2"])
+    uniform[:, 1] = 0.25  # less their mean, none is left
+    network.set_weights(dict(layer2=uniform))
+    network = quantise(network, bits) if bits else network
+    found = cost(network, PICTURES)
+    for index, layer in enumerate(found.layers[:2]):
+        inputs = np.asarray(network.features(PICTURES[:1], index))[0]
+        conv = network.spec.stages[index].branches[0]
+        weights = np.asarray(network.weights()[layer.name])
+        weights = weights - weights.mean(axis=0) * conv.ramp.inhibition
+        operations, synapses = counted(inputs, weights, conv)
+        assert (layer.effective_operations[0], layer.dense_operations) == (operations, STEPS * synapses)
+        assert layer.nonzero_weights == np.count_nonzero(weights)
+    assert 0 < layer.nonzero_weights < layer.weights
+    np.testing.assert_array_equal(found.decisions[:, -1], network(PICTURES))
+
+
+def test_layers_with_ramps_fire_window_after_window():
+    assert windows(RAMPS) == (0, 1, 2, 2)
+    network = SpikingNetwork(RAMPS)
+    found = cost(network, PICTURES)
+    assert [layer.window for layer in found.layers] == [1, 2, 2]
+    second = np.asarray(network.features(PICTURES, 2)).reshape(len(PICTURES), -1)  # which is not pooled
+    for number, latencies in enumerate(second):
+        fired = np.sort(latencies[latencies < STEPS])
+        layer = found.layers[1]
+        assert layer.spikes[number] == len(fired) > 2
+        assert layer.first_spike[number] == fired[0]
+        assert layer.median_spike[number] == fired[(len(fired) - 1) // 2]
+    assert cost_report.facts(found.as_json())["steps before the deciding window"] == "62, which add to these"
+    assert cost_report.times(found.as_json())[1][1][:3] == ["layer2", "62 to 92", f"{layer.first_spike.mean():.1f}"]
 
 
 def test_operations_are_sums_of_convolutions():
@@ -142,17 +205,16 @@ def test_compiled_kernels_and_those_of_xla_count_the_same(compiler):
     assert "first readout spike" not in [name for name, words in cost_report.facts(found.as_json()).items() if words]
 
 
-def test_a_network_without_spiking_layers():
-    """Of real-valued layers under a decision that is fitted to their latencies: only multiply-accumulates."""
-    decision = LinearSVM(coefficients=np.ones((10, 4, 12, 12), np.float32), intercepts=np.zeros(10, np.float32))
-    spec = Network("real", (1, 28, 28), 10, (REAL,), 255, encoder=PIXELS, decision=decision)
+def test_a_decision_that_is_fitted_multiplies():
+    decision = LinearSVM(coefficients=np.ones((10, 6, 3, 7), np.float32), intercepts=np.zeros(10, np.float32))
+    spec = Network("fitted", (1, 28, 28), 10, (ONE, TWO), STEPS, encoder=Pixels(STEPS), decision=decision)
     found = cost(SpikingNetwork(spec, 0), PICTURES[:2])
-    assert (found.spiking, found.activation_sparsity, found.dense_operations) == ((), None, 0)
-    assert found.multiply_accumulates == 4 * 25 * 24 * 24 + 10 * 4 * 12 * 12 + 10
+    assert [layer.name for layer in found.spiking] == ["layer1", "layer2"]
+    assert found.multiply_accumulates == 10 * 6 * 3 * 7 + 10
     with pytest.raises(InputError, match="`pj_multiply` is needed too"):
         found.energy(0.9)
-    assert cost_report.layers(found.as_json())[1][-1][0] == "decision, multiply-accumulates"
-    assert "activation sparsity" not in [name for name, words in cost_report.facts(found.as_json()).items() if words]
+    *_, decides, last = cost_report.layers(found.as_json())[1]
+    assert (decides[0], last[0]) == ("decision, multiply-accumulates", "all that spike")
 
 
 def test_costs_are_shown_briefly_and_energy_is_a_sum_of_what_is_assumed():

@@ -23,20 +23,19 @@ def layers(cost: Json) -> Rows:
     """What each layer costs: the heads of a table and its rows, that of all layers last."""
     head = ["layer", "neurons", "weights", "not 0", "kB", "spikes", "least", "most", "operations", "dense"]
     rows = [_layer(layer) for layer in cost["layers"]]
-    spiking = [layer for layer in cost["layers"] if layer["kind"] == "spiking"]
+    spiking = [layer for layer in cost["layers"] if layer["spikes"]]
     if not spiking:
         return head, rows
     sums = {key: sum(layer[key] for layer in spiking) for key in ("neurons", "weights", "nonzero_weights", "bytes")}
     counts = {key: cost[key] for key in ("spikes", "effective_operations", "dense_operations")}
-    return head, [*rows, _layer(dict(name="all that spike", kind="spiking") | sums | counts)]
+    return head, [*rows, _layer(dict(name="all that spike") | sums | counts)]
 
 
 def _layer(layer: Json) -> list[str]:
     """The cells of one layer, or of all."""
-    kind = "" if layer["kind"] == "spiking" else ", multiply-accumulates"
     spikes = layer["spikes"]
     return [
-        layer["name"] + kind,
+        layer["name"] if spikes else f"{layer['name']}, multiply-accumulates",
         f"{layer['neurons']:,}",
         f"{layer['weights']:,}",
         f"{layer['nonzero_weights'] / layer['weights']:.0%}",
@@ -49,8 +48,20 @@ def _layer(layer: Json) -> list[str]:
     ]
 
 
+def times(cost: Json) -> Rows:
+    """When each layer fires, in steps of its window: the heads of a table and its rows."""
+    rows = []
+    for layer in cost["layers"]:
+        if not layer.get("first_spike"):  # it is silent, multiplies, or was counted by an earlier version
+            continue
+        start = layer["window"] * cost["time_steps"]
+        window = f"{start:,} to {start + cost['time_steps'] - 1:,}"
+        rows.append([layer["name"], window, *(f"{layer[key]['mean']:.1f}" for key in ("first_spike", "median_spike"))])
+    return ["layer", "window", "first spike", "half of its spikes"], rows
+
+
 def moments(cost: Json) -> Rows:
-    """What is decided after each step: the heads of a table and its rows."""
+    """What is decided after each step of the deciding window: the heads of a table and its rows."""
     known = "accuracy" in cost
     shares = cost["accuracy" if known else "same_as_last"]
     decided = np.cumsum(cost["settled_images"]) / cost["images"]
@@ -69,7 +80,7 @@ def moments(cost: Json) -> Rows:
 
 def few_bits(cost: Json) -> Rows:
     """What weights of few bits bring: the heads of a table and its rows."""
-    head = ["bits", "accuracy", "same decisions", "kB of spiking layers", "spikes", "operations"]
+    head = ["bits", "accuracy", "same decisions", "kB of layers", "spikes", "operations"]
     estimated = all("energy" in figures for figures in cost.get("few_bits", []))
     if estimated:
         head.append("nJ, estimated")
@@ -87,6 +98,7 @@ def few_bits(cost: Json) -> Rows:
 def facts(cost: Json) -> dict[str, str]:
     """The main figures in words, by name."""
     effective = cost["effective_operations"]["mean"]
+    before = cost["layers"][-1].get("window", 0) * cost["time_steps"]
     found = {
         "images": f"{cost['images']:,}",
         "spikes of the encoded image": " to ".join(f"{cost['input_spikes'][key]:,}" for key in ("least", "most")),
@@ -96,6 +108,7 @@ def facts(cost: Json) -> dict[str, str]:
         "weights": f"{cost['footprint_bytes'] / 1000:,.0f} kB as float32",
         "first readout spike": "",
         "decided for good": f"after step {cost['settled']['mean']:.1f} on average, {cost['settled']['most']} at most",
+        "steps before the deciding window": f"{before:,}, which add to these" if before else "",
     }
     if cost["dense_operations"]:
         share = effective / cost["dense_operations"]
@@ -126,7 +139,8 @@ def section(run: Path) -> Markup:
         return Markup()
     cost = files.read_json(path)
     try:
-        return page.html.costs(facts(cost), *layers(cost), *moments(cost), *few_bits(cost))
+        figures = page.html.costs(facts(cost), *layers(cost), *moments(cost), *few_bits(cost))
+        return Markup(figures + page.html.table(*times(cost)))
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise InputError(f"{path} holds no costs: delete it, and `snnjax cost {run}` writes it anew") from error
 

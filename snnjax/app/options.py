@@ -71,9 +71,9 @@ class Cost(OfRun):
     pj_accumulate: Annotated[float | None, option("PJ", "no estimate")] = None
     """picojoules that you assume for a synaptic operation: the energy of an image is then estimated"""
     pj_multiply: Annotated[float | None, option("PJ", "no estimate")] = None
-    """picojoules that you assume for a multiply-accumulate of a real-valued layer or a decision that is fitted"""
+    """picojoules that you assume for a multiply-accumulate of a decision that is fitted"""
     bits: Annotated[tuple[int, ...], option("N ...", "none")] = ()
-    """count again with weights of N bits, 1 to 8, in spiking layers"""
+    """count again with weights of N bits, 1 to 8; of layers with ramps, from 2"""
     out: Annotated[Path | None, option("FILE.json", "cost.json and the report of the run, of its test images")] = None
     """file to write the figures into"""
     csv: Annotated[Path | None, option("FILE.csv", "none")] = None

@@ -2,12 +2,15 @@
 
 A synaptic operation is the addition of one weight to the potential of one neuron. An event-driven program makes one for
 each spike and each weight, not zero, that the spike meets: these are effective. A program that goes through all inputs
-at every step makes T for each synapse: these are dense. Both leave out the synapses that lie on padding, and count as
-NeuroBench does (Yik et al. 2025, The NeuroBench framework for benchmarking neuromorphic computing).
+at every step makes T for each synapse: these are dense. Both leave out the synapses that lie on silent padding, and
+count as NeuroBench does (Yik et al. 2025, The NeuroBench framework for benchmarking neuromorphic computing).
+
+In a layer with a ramp a spike adds each weight that it meets to a slope, once; near a reflected border it meets a
+neuron several times. The weights are those of an export: of inhibited positions, less their mean over the features.
+That each potential grows by its slope at each step, one addition a neuron and step, is not counted.
 """
 
 import functools
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -17,8 +20,9 @@ from jax import lax
 
 from snnjax.core import checks, devices
 from snnjax.layers.conv import Conv
-from snnjax.layers.spiking import Layer
-from snnjax.networks.batches import decide_inputs, decisive_spikes, encode_batch, input_batch
+from snnjax.layers.layer import BaseLayer
+from snnjax.layers.ramp_layer import RampLayer
+from snnjax.networks.batches import decide_inputs, encode_batch, input_batch
 from snnjax.networks.graph import Known
 from snnjax.networks.model import Model
 from snnjax.networks.network import Network
@@ -28,16 +32,14 @@ class Counts(NamedTuple):
     """Counts of B images.
 
     Attributes:
-      spikes: (B,) int32 of the encoded image, "input", and of each spiking layer by its name, before pooling.
-      effective: (B, C) int32 synaptic operations of each spiking layer by its name, for each map that it reads.
-      first_spike: (B,) unsigned integers, the step of the first spike of a deciding layer, T where all are silent; None
-        where the decision is not timed, or is fitted.
-      decisions: (B, K) int32, by what has come after each of K steps, -1 where silent.
+      spikes: (B, 3) int32 of the encoded image, "input", and of each layer by its name: the number of spikes before
+        pooling, the step of the first one in its window, and that after which half have come, T where it is silent.
+      effective: (B, C) int32 synaptic operations of each layer by its name, for each map that it reads.
+      decisions: (B, K) int32, by what has come after each of K steps of the deciding window, -1 where silent.
     """
 
     spikes: dict[str, jax.Array]
     effective: dict[str, jax.Array]
-    first_spike: jax.Array | None
     decisions: jax.Array
 
 
@@ -48,80 +50,88 @@ def fan_out(conv: Conv, connected: Any, size: tuple[int, int]) -> jax.Array:
     """
     taps = jnp.sum(connected, axis=0, dtype=jnp.float32)[None]
     strides = checks.pair("stride", conv.stride, 1)
-    padding = [(margin, margin) for margin in checks.pair("padding", conv.padding, 0)]
+    margins = [(margin, margin) for margin in checks.pair("padding", conv.padding, 0)]
 
     def sums(inputs: jax.Array) -> jax.Array:
-        return lax.conv_general_dilated(inputs[None], taps, strides, padding, precision=lax.Precision.HIGHEST)[0, 0]
+        padded = jnp.pad(inputs, [(0, 0), *margins], mode="reflect" if conv.ramped else "constant")
+        return lax.conv_general_dilated(padded[None], taps, strides, "VALID", precision=lax.Precision.HIGHEST)[0, 0]
 
     inputs = jax.ShapeDtypeStruct((taps.shape[1], *size), jnp.float32)
-    (synapses,) = jax.linear_transpose(sums, inputs)(jnp.ones(conv.positions(size), jnp.float32))
+    rows, columns = np.multiply(conv.output_size(size), conv.ramp.dendrites if conv.ramp else 1)
+    positions = np.zeros(conv.positions(size), np.float32)
+    positions[:rows, :columns] = 1  # dendrites leave others over
+    (synapses,) = jax.linear_transpose(sums, inputs)(positions)
     return synapses
 
 
 def synapses(network: Network) -> dict[str, int]:
-    """The number of synapses of each layer, by its name; those of a layer with a ramp take in what is reflected."""
+    """The number of synapses of each layer, by its name."""
     counts: dict[str, int] = {}
     weights = network.weight_shapes
     for number, name, conv in network.layers():
-        size = network.input_shapes[number][1:]
-        if conv.ramped:
-            counts[name] = math.prod(weights[name]) * math.prod(conv.positions(size))
-        else:
-            connected = np.ones(weights[name], bool)
-            counts[name] = int(np.asarray(fan_out(conv, connected, size), np.int64).sum())
+        met = fan_out(conv, np.ones(weights[name], bool), network.input_shapes[number][1:])
+        counts[name] = int(np.asarray(met, np.int64).sum())
     return counts
+
+
+def connections(layer: BaseLayer) -> jax.Array:
+    """Which weights of a layer are not 0, (F, C, kh, kw) bool."""
+    weights = layer.weights
+    if isinstance(layer, RampLayer) and layer.ramp.inhibition:
+        weights = weights - weights.mean(axis=0, keepdims=True)
+    return weights != 0
+
+
+def windows(network: Network) -> tuple[int, ...]:
+    """The window of T steps, from 0, in which the encoded image and then each stage fire: of ramps one later."""
+    found = [0]
+    for number, stage in enumerate(network.stages):
+        latest = max(found[source] for source in network.graph.sources(number))
+        found.append(latest + stage.ramped)
+    return tuple(found)
 
 
 def count_batch(model: Model, images: jax.Array, *, native: bool, steps: tuple[int, ...]) -> Counts:
     """`Counts` of images (B, ...), with decisions after each of K steps; kernels as those of `decide_batch`."""
     network = model.network
-    latencies = encode_batch(model, images, native=native)
-    known = Known({0: latencies})
-    spikes = dict(input=jnp.sum(latencies < network.time_steps, axis=(1, 2, 3), dtype=jnp.int32))
+    known = Known({0: encode_batch(model, images, native=native)})
+    fired = dict(input=known.outputs[0])
     effective: dict[str, jax.Array] = {}
-    for number, stage in enumerate(network.stages[: model.last]):
+    for number, names in enumerate(network.names[: model.last]):
         inputs = input_batch(model, known, number=number)
-        outputs, fired = devices.map_each(functools.partial(_respond, model, number), inputs)
+        responses = _responses(model, number, inputs)
+        outputs = devices.map_each(functools.partial(model.join, number), responses)
         known = known._replace(outputs=known.outputs | {number + 1: outputs})
-        spikes |= fired
-        effective |= {name: _operations(model.layers[name], inputs) for name in fired}
+        fired |= dict(zip(names, responses, strict=False))  # a stage without layers has its input as its response
+        effective |= {name: _operations(model.layers[name], inputs) for name in names}
     evidence = input_batch(model, known, number=model.last)
-    first_spike = None
-    if network.deciding:
-        spikes |= devices.map_each(functools.partial(_decisive, model), evidence)
-        effective |= {name: _operations(model.layers[name], evidence) for name in network.deciding}
-    if network.deciding and network.decision.timed:
-        latest = [layer.latency.reshape(len(images), -1) for layer in decisive_spikes(model, evidence, scores=False)]
-        first_spike = jnp.concatenate(latest, axis=1).min(axis=1)
-    return Counts(spikes, effective, first_spike, _decisions_after(model, evidence, steps))
+    deciding = devices.map_each(model.decisive_spikes, evidence)
+    fired |= {name: x.latency for name, x in zip(network.deciding, deciding, strict=False)}  # none of a fitted decision
+    effective |= {name: _operations(model.layers[name], evidence) for name in network.deciding}
+    count = functools.partial(_count_spikes, time_steps=network.time_steps)
+    spikes = {name: devices.map_each(count, latencies) for name, latencies in fired.items()}
+    return Counts(spikes, effective, _decisions_after(model, evidence, steps))
 
 
-def _respond(model: Model, number: int, inputs: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The output of a stage that does not decide, and the number of spikes of each of its layers, () int32."""
-    responses = model.responses(number, inputs)
-    spikes = {name: _spikes(x, model) for name, x in zip(model.network.names[number], responses, strict=False)}
-    return model.join(number, responses), spikes
+def _responses(model: Model, number: int, inputs: jax.Array) -> list[jax.Array]:
+    """`Model.responses` of inputs (B, C, H, W); in blocks if they have ramps, so that they round as decisions do."""
+    if not model.network.stages[number].ramped:
+        return devices.map_each(functools.partial(model.responses, number), inputs)
+    respond = devices.in_blocks(RampLayer.responses, devices.AT_ONCE["ramp"])
+    return [jax.vmap(functools.partial(respond, layer.frozen()))(inputs) for layer in model.stage(number)]
 
 
-def _decisive(model: Model, inputs: jax.Array) -> dict[str, jax.Array]:
-    """The number of spikes of each deciding layer, () int32; of monotone ones who fires depends on no time."""
-    counts: dict[str, jax.Array] = {}
-    for name in model.network.deciding:
-        layer = model.layers[name]
-        timed = model.network.decision.timed
-        latencies = layer.last_latencies(inputs) if timed and layer.monotone else layer.deciding_spikes(inputs).latency
-        counts[name] = _spikes(latencies, model)
-    return counts
+def _count_spikes(latencies: jax.Array, time_steps: int) -> jax.Array:
+    """`Counts.spikes` of latencies, (F, H, W): (3,) int32."""
+    spikes = jnp.bincount(latencies.ravel(), length=time_steps + 1)[:time_steps]  # of each step
+    fired = jnp.cumsum(spikes, dtype=jnp.int32)
+    half = jnp.maximum(1, (fired[-1] + 1) // 2)
+    return jnp.stack([fired[-1], *jnp.searchsorted(fired, jnp.stack([1, half]))])
 
 
-def _spikes(latencies: jax.Array, model: Model) -> jax.Array:
-    """The number of spikes in latencies, (F, H, W): () int32."""
-    return jnp.sum(latencies < model.network.time_steps, dtype=jnp.int32)
-
-
-def _operations(layer: Layer, inputs: jax.Array) -> jax.Array:
+def _operations(layer: BaseLayer, inputs: jax.Array) -> jax.Array:
     """Effective synaptic operations of each image and map, (B, C) int32, of a layer's inputs (B, C, H, W)."""
-    met = fan_out(layer.conv, layer.weights != 0, (inputs.shape[2], inputs.shape[3])).astype(jnp.int32)
+    met = fan_out(layer.conv, connections(layer), (inputs.shape[2], inputs.shape[3])).astype(jnp.int32)
     return jnp.sum(jnp.where(inputs < layer.time_steps, met, 0), axis=(2, 3), dtype=jnp.int32)
 
 

@@ -12,10 +12,10 @@ from snnjax.core import checks
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.kernels import native as compiled
 from snnjax.layers.layer_kernels import best_kernels
-from snnjax.networks import SpikingNetwork
+from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.decision import is_fitted
 from snnjax.networks.model import Model, check_fitted, rounded_weights
-from snnjax.networks.operations import count_batch, synapses
+from snnjax.networks.operations import connections, count_batch, synapses, windows
 from snnjax.steps.deciding import deciding_kernels
 from snnjax.training.placement import Placement, Timer, as_array
 
@@ -29,23 +29,28 @@ class LayerCost(NamedTuple):
 
     Attributes:
       name: of the layer, or "decision".
-      real: whether it is real-valued: it does not spike, and its operations are multiply-accumulates.
       neurons: their number, before pooling.
       weights: their number.
       nonzero_weights: the number of weights that are not 0.
-      effective_operations: operations of each image, (N,) int64, made at spikes and non-zero weights alone.
-      dense_operations: operations of an image, made for all synapses, in spiking layers at each of T steps.
-      spikes: of each image, (N,) int64; None where it is real-valued.
+      effective_operations: operations of each image, (N,) int64: synaptic ones, made at spikes and non-zero weights
+        alone, or the multiply-accumulates of a decision that is fitted.
+      dense_operations: operations of an image, made for all synapses at each of T steps.
+      window: in which it fires, from 0, of T steps each.
+      spikes: of each image, (N,) int64; None of a decision that is fitted.
+      first_spike: of each image, (N,) int64, the step of its first spike in its window, T where it is silent, or None.
+      median_spike: the same, after which half of its spikes have come.
     """
 
     name: str
-    real: bool
     neurons: int
     weights: int
     nonzero_weights: int
     effective_operations: np.ndarray
     dense_operations: int
-    spikes: np.ndarray | None
+    window: int
+    spikes: np.ndarray | None = None
+    first_spike: np.ndarray | None = None
+    median_spike: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -57,10 +62,10 @@ class Cost:
       time_steps: T.
       input_spikes: of the encoded images, (N,) int64.
       layers: the costs of each layer, in order.
-      steps: (K,) int64, after which the network decides, from 0; the last is T - 1.
+      steps: (K,) int64, steps of its last window after which the network decides, from 0; the last is T - 1.
       decisions: (N, K) int32, after each of the steps, -1 where silent.
-      first_spike: (N,) int64, the step of the first spike of a deciding layer, T where all are silent; None where the
-        decision is not timed, or is fitted.
+      first_spike: (N,) int64, the step of this window at which a deciding layer fires first, T where all are silent;
+        None where the decision is not timed, or is fitted.
       labels: (N,) int32, or None.
     """
 
@@ -75,8 +80,8 @@ class Cost:
 
     @property
     def spiking(self) -> tuple[LayerCost, ...]:
-        """The costs of the layers that spike."""
-        return tuple(layer for layer in self.layers if not layer.real)
+        """The costs of the layers, which spike, without that of a decision that is fitted."""
+        return tuple(layer for layer in self.layers if layer.spikes is not None)
 
     @property
     def spikes(self) -> np.ndarray:
@@ -95,12 +100,12 @@ class Cost:
 
     @property
     def multiply_accumulates(self) -> int:
-        """Multiply-accumulates of an image, those of real-valued layers and of a decision that is fitted."""
-        return sum(layer.dense_operations for layer in self.layers if layer.real)
+        """Multiply-accumulates of an image, those of a decision that is fitted."""
+        return sum(layer.dense_operations for layer in self.layers if layer.spikes is None)
 
     @property
     def activation_sparsity(self) -> float | None:
-        """Activation sparsity: the share of neurons and steps, of spiking layers, without a spike; None without any."""
+        """Activation sparsity: the share of neurons and steps of their window without a spike; None without any."""
         places = sum(layer.neurons for layer in self.spiking) * self.time_steps
         return 1 - float(self.spikes.mean()) / places if places else None
 
@@ -167,7 +172,7 @@ class Cost:
             multiply_accumulates=self.multiply_accumulates,
             activation_sparsity=self.activation_sparsity,
             footprint_bytes=self.footprint_bytes,
-            layers=[_layer_json(layer) for layer in self.layers],
+            layers=[self._layer_json(layer) for layer in self.layers],
             steps=self.steps.tolist(),
             same_as_last=self.same_as_last.tolist(),
             settled=summary(self.settled),
@@ -176,24 +181,23 @@ class Cost:
         if self.accuracy is not None:
             figures["accuracy"] = self.accuracy.tolist()
         if self.first_spike is not None:
-            fired = self.first_spike[self.first_spike < self.time_steps]
-            figures["first_spike"] = summary(fired) if fired.size else None
+            figures["first_spike"] = self._step_json(self.first_spike)
             figures["first_spike_images"] = np.bincount(self.first_spike, minlength=self.time_steps + 1).tolist()
         return figures
 
+    def _layer_json(self, layer: LayerCost) -> dict[str, Any]:
+        return layer._asdict() | dict(
+            bytes=WEIGHT * layer.weights,
+            effective_operations=summary(layer.effective_operations),
+            spikes=None if layer.spikes is None else summary(layer.spikes),
+            first_spike=self._step_json(layer.first_spike),
+            median_spike=self._step_json(layer.median_spike),
+        )
 
-def _layer_json(layer: LayerCost) -> dict[str, Any]:
-    return dict(
-        name=layer.name,
-        kind="real-valued" if layer.real else "spiking",
-        neurons=layer.neurons,
-        weights=layer.weights,
-        nonzero_weights=layer.nonzero_weights,
-        bytes=WEIGHT * layer.weights,
-        spikes=None if layer.spikes is None else summary(layer.spikes),
-        effective_operations=summary(layer.effective_operations),
-        dense_operations=layer.dense_operations,
-    )
+    def _step_json(self, steps: np.ndarray | None) -> dict[str, float] | None:
+        """The summary of steps, (N,), of the images that are not silent, T; None without any."""
+        fired = np.array([]) if steps is None else steps[steps < self.time_steps]
+        return summary(fired) if fired.size else None
 
 
 def summary(counts: np.ndarray) -> dict[str, float]:
@@ -227,11 +231,13 @@ def cost(
     model: Model = jax.tree.map(as_array, Model.of(spec, weights))
     steps = moments(spec.time_steps)
     counts = _counted(model, pictures, native, steps)
-    first = None if counts.first_spike is None else np.asarray(counts.first_spike).astype(np.int64)
+    first = None
+    if spec.deciding and spec.decision.timed:
+        first = np.min([counts.spikes[name][:, 1] for name in spec.deciding], axis=0)
     return Cost(
         network=spec.name,
         time_steps=spec.time_steps,
-        input_spikes=counts.spikes["input"].astype(np.int64),
+        input_spikes=counts.spikes["input"][:, 0],
         layers=_layers(model, counts, len(pictures)),
         steps=np.array(steps),
         decisions=np.asarray(counts.decisions),
@@ -256,41 +262,39 @@ def moments(time_steps: int) -> tuple[int, ...]:
 
 
 def _counted(model: Model, images: np.ndarray, native: bool, steps: tuple[int, ...]) -> Any:
-    """`Counts` of all images, NumPy arrays of (N, ...)."""
+    """`Counts` of all images, NumPy arrays of (N, ...), int64 but for decisions."""
     placement = Placement(1)
     kernels = {name: best_kernels(layer, native=native) for name, layer in model.layers.items()}
     deciding = deciding_kernels(model.network, native=native)
     kernels |= {name: deciding[name] for name in model.network.deciding if name in deciding}
     models = placement.stack([model.packed(kernels)])
     counts = placement.map(Timer(""), count_batch, models, images, native=native, steps=steps)
-    return jax.tree.map(lambda x: x[0], counts)
+    of_network = jax.tree.map(lambda x: x[0].astype(np.int64), counts)
+    return of_network._replace(decisions=counts.decisions[0])
 
 
 def _layers(model: Model, counts: Any, images: int) -> tuple[LayerCost, ...]:
     """The costs of each layer, and of a decision that is fitted, on a number of images."""
     network = model.network
     per_layer = synapses(network)
+    fire_in = windows(network)
     layers: list[LayerCost] = []
     for number, name, conv in network.layers():
         neurons = conv.features * math.prod(conv.output_size(network.input_shapes[number][1:]))
-        weights = np.asarray(model.layers[name].weights)
-        if conv.ramped:
-            effective = np.full(images, per_layer[name])
-            spikes = None
-        else:
-            effective = counts.effective[name].sum(axis=1, dtype=np.int64)
-            spikes = counts.spikes[name].astype(np.int64)
-        dense = per_layer[name] * (1 if conv.ramped else network.time_steps)
-        nonzero = int(np.count_nonzero(weights))
-        layers.append(LayerCost(name, conv.ramped, neurons, weights.size, nonzero, effective, dense, spikes))
+        connected = connections(model.layers[name])
+        effective = counts.effective[name].sum(axis=1)
+        dense = per_layer[name] * network.time_steps
+        figures = neurons, connected.size, int(connected.sum()), effective, dense, fire_in[number + 1]
+        layers.append(LayerCost(name, *figures, *counts.spikes[name].T))
     if is_fitted(network.decision):
-        layers.append(_decision(network.decision, network.classes, images))
+        layers.append(_decision(network, images))
     return tuple(layers)
 
 
-def _decision(decision: Any, classes: int, images: int) -> LayerCost:
+def _decision(network: Network, images: int) -> LayerCost:
     """The cost of a decision that is fitted: it multiplies each of its numbers once."""
-    arrays = [np.asarray(leaf) for leaf in jax.tree.leaves(decision) if np.ndim(leaf)]
+    arrays = [np.asarray(leaf) for leaf in jax.tree.leaves(network.decision) if np.ndim(leaf)]
     numbers = sum(array.size for array in arrays)
     nonzero = sum(int(np.count_nonzero(array)) for array in arrays)
-    return LayerCost("decision", True, classes, numbers, nonzero, np.full(images, numbers), numbers, None)
+    multiplied = np.full(images, numbers)
+    return LayerCost("decision", network.classes, numbers, nonzero, multiplied, numbers, windows(network)[-1])

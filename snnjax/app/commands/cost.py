@@ -25,6 +25,8 @@ def show(figures: dict[str, Any]) -> None:
     screen = console.screen()
     head, rows = cost_report.layers(figures)
     screen.print(console.table(head, [rows[:-1], rows[-1:]], "layers, an image"), markup=False)
+    head, rows = cost_report.times(figures)
+    screen.print(console.table(head, [rows], "spikes in time, means of an image"), markup=False)
     head, rows = cost_report.moments(figures)
     screen.print(console.table(head, [rows], "decisions in time", left=0))
     if "few_bits" in figures:
@@ -61,8 +63,7 @@ def check_options(chosen: options.Cost, network: Network) -> None:
             checks.number(name, getattr(chosen, name))
     if chosen.pj_multiply is not None and chosen.pj_accumulate is None:
         raise InputError("`pj_multiply` needs `pj_accumulate` too, such as --pj_accumulate 0.9")
-    multiplies = network.ramped or is_fitted(network.decision)
-    if chosen.pj_accumulate is not None and chosen.pj_multiply is None and multiplies:
+    if chosen.pj_accumulate is not None and chosen.pj_multiply is None and is_fitted(network.decision):
         needs = f"{network.name} multiplies and accumulates"
         raise InputError(f"`pj_accumulate` needs `pj_multiply` too, such as --pj_multiply 4.6: {needs}")
 
