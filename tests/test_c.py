@@ -14,10 +14,14 @@ from snnjax import Conv, InputError, SpikingNetwork, cost
 from snnjax.data import digits
 from snnjax.encoding import COLOUR, DOG, EVENTS, GABOR, GREY, PIXELS, Encoder, OnOff, Pixels
 from snnjax.interop import c
-from snnjax.layers.activations import LatencyCode, Triangle
+from snnjax.kernels import hebbian, ramp_levels
+from snnjax.kernels.neurons import spike_times
 from snnjax.layers.pool import Pool
+from snnjax.layers.ramp import Ramp, Standardise
 from snnjax.learners import RSTDP, STDP, SupervisedSTDP
-from snnjax.networks import NETWORKS, Earliest, Input, LinearSVM, Majority, Network, stage
+from snnjax.networks import NETWORKS, Earliest, Images, Input, LinearSVM, Majority, Network, stage
+from snnjax.networks.graph import Known
+from snnjax.networks.joins import Flatten
 from snnjax.networks.operations import fan_out
 from snnjax.networks.quantisation import quantise
 from snnjax.training.build import network_for
@@ -43,6 +47,20 @@ int main(void)
             for (uint32_t place = starts[step]; place < starts[step + 1]; ++place)
                 steps[events[place]] = (uint8_t)step;
         fwrite(steps, 1, sizeof steps, stdout);
+    }}
+    return 0;
+}}
+"""
+PRINTED_TIMES = """
+#include "{name}.c"
+#include <stdio.h>
+int main(void)
+{{
+    uint32_t given[3]; /* step, threshold - before, now - before */
+    while (fread(given, sizeof given, 1, stdin) == 1) {{
+        const uint32_t time = time_at((int)given[0], quotient(given[1], given[2]));
+        const uint32_t printed[2] = {{time, earliness(time)}};
+        fwrite(printed, sizeof printed, 1, stdout);
     }}
     return 0;
 }}
@@ -283,7 +301,146 @@ def test_names_in_c(tmp_path):
     assert printed.decode().splitlines() == list(names)
 
 
-REAL = Conv(6, 5, activation=Triangle())
+STANDARDISE = Standardise(0.5, 9.0, 50.0)
+
+
+def ramped(features, kernel, fan_in, standardise=STANDARDISE, **settings):
+    """A layer with a ramp whose weights make potentials of about 1."""
+    scale = fan_in**-0.5 * (1 if standardise else 0.1)
+    levels = ramp_levels(2.0, power=0.7, time_steps=20)
+    return Conv(
+        features,
+        kernel,
+        weight_mean=0.0,
+        weight_std=scale,
+        ramp=Ramp(levels=levels),
+        standardise=standardise,
+        **settings,
+    )
+
+
+def deep(*stages, **settings):
+    """A network of 20 steps on pixels whose last layers fire while their inputs do."""
+    last = Conv(20, 3, threshold=np.linspace(1, 40, 20), fractional=True, learners=SupervisedSTDP(0.05, -0.1))
+    if not stages:
+        reads = (Input("encoder", pool=Pool(9)), Input("stage1", pool=Pool((4, 5), padding=(0, 1))), Input("stage2"))
+        stages = (
+            stage(ramped(7, 5, 25, padding=2), pool=Pool(4, stride=2, padding=1)),
+            stage(ramped(9, 3, 63, padding=1), pool=Pool(4)),
+            stage(last, inputs=reads),
+        )
+    return dataclasses.replace(pixels(), stages=stages, **settings)
+
+
+def balanced(spec):
+    """A network whose layers with a ramp have weights of both signs."""
+    drawn_weights = drawn(spec).weights()
+    own = {name: value for name, value in spec.initial_weights(0).items() if name in spec.ramped}
+    return SpikingNetwork(spec, weights=drawn_weights | own)
+
+
+READOUT = stage(readout(kernel=4, threshold=30.0, fractional=True))
+RAMPED = dict(
+    joined=deep(),
+    strides=deep(
+        stage(ramped(6, (4, 3), 12, padding=(2, 0), stride=(3, 2), output_padding=(1, 2))),
+        stage(ramped(5, 1, 6, None, threshold=0.3), pool=Pool(2)),
+        READOUT,
+    ),
+    whole_steps=deep(stage(ramped(6, 5, 25), pool=6), stage(readout(kernel=4, threshold=9.0))),
+    three_layers=deep(
+        stage(ramped(6, 5, 25), pool=4), stage(Conv(6, 3, threshold=9.0, learners=STDP())), stage(readout(kernel=4)),
+        decision=Majority(),
+    ),
+    rank_order=deep(
+        stage(ramped(7, 5, 150), pool=Pool(5, stride=3)), READOUT, encoder=dataclasses.replace(GREY, time_steps=20),
+        input_shape=(6, 28, 28),
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "bits"), [*zip(RAMPED, (8, 5, 4, 2, 8), strict=True)])
+def test_layers_with_ramps(name, bits, tmp_path):
+    made = balanced(RAMPED[name])
+    images = np.concatenate([IMAGES[:60], np.zeros_like(IMAGES[:1])])
+    check_decisions(made, bits, compiled(c.program(made, bits, SHAPE), tmp_path, *SANITISED), images)
+
+
+def test_counts_of_layers_with_ramps(tmp_path):
+    """All neurons that fire, and each weight once for each position that takes up a spike, by reflection too."""
+    made = balanced(deep(*deep().stages[:2], stage(readout(kernel=3))))
+    found = results(compiled(c.program(made, 8, SHAPE), tmp_path, *FAST), IMAGES[:4])
+    model = quantise(made, 8).model
+    for image, (_, _, spikes, operations) in zip(IMAGES, found, strict=False):
+        encoded = model.encode(image)
+        latencies = model.observe(encoded).latencies
+        assert spikes == sum(np.sum(latencies[name] < 20) for name in ("input", "layer1", "layer2"))
+        met = 0
+        inputs = {"layer1": encoded, "layer2": model.output_of(1, Known({0: encoded}))}
+        for name, read in inputs.items():
+            layer = model.layers[name]
+            patches = hebbian.reflected_patches(read, kernel=layer.conv.kernel, padding=layer.conv.padding)
+            met += np.sum(np.where(patches < 20, np.count_nonzero(layer.rows(), axis=0), 0))
+        assert operations == met + np.sum(
+            np.where(model.forward(encoded) < 20, np.count_nonzero(model.layers["layer3"].weights, axis=0), 0)
+        )
+
+
+def test_times_within_a_step_are_rounded_as_in_python(tmp_path):
+    random = np.random.default_rng(0)
+    larger = np.concatenate([2 ** random.integers(1, 24, 20_000) + random.integers(-1, 2, 20_000), np.arange(1, 256)])
+    less = np.minimum(
+        np.concatenate([larger - 1, larger * random.random(len(larger)), 0 * larger]), np.tile(larger, 3) - 1
+    )
+    larger = np.tile(larger, 3)
+    steps = random.integers(0, 20, len(larger))
+    given = np.stack([steps, np.maximum(less, 0), larger], axis=1).astype(np.uint32)
+    target = compiled(c.program(balanced(deep()), 8, SHAPE), tmp_path, *SANITISED, main=PRINTED_TIMES)
+    found = np.frombuffer(answers(target, given), np.float32).reshape(-1, 2)
+    step, before, now = given.T.astype(np.float32)
+    time = spike_times(step, True, np.float32(0), now, before, time_steps=20, fractional=True)
+    np.testing.assert_array_equal(found[:, 0], time)
+    np.testing.assert_array_equal(found[:, 1], 1 - time)
+
+
+def test_a_crossing_at_the_beginning_of_the_next_step_may_be_as_early(tmp_path):
+    """By rounding, so that the lowest class decides."""
+    weights = np.ones((10, 1, *SHAPE), np.float32)
+    sums = 783.0
+    threshold = np.full(10, 1000.0)
+    threshold[:2] = sums, sums - 1 / 255
+    last = readout(10, kernel=28, threshold=threshold, fractional=True)
+    spec = dataclasses.replace(pixels(time_steps=255), stages=(stage(last),))
+    image = np.full((1, *SHAPE), 245, np.uint8)
+    image[0, 0, 0] = 244
+    made = SpikingNetwork(spec, weights=dict(layer1=weights))
+    time = quantise(made, 8).model.decisive_spikes(made.model.encode(image[0]))[0].time.ravel()
+    assert time[1] < time[0]
+    assert 1 - time[1] == 1 - time[0]
+    target = compiled(c.program(made, 8, SHAPE), tmp_path, *FAST)
+    assert results(target, image)[0, 0] == quantise(made, 8)(image[0]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", [8, 4])
+def test_softhebb_narrow(bits, tmp_path):
+    """Colour, and every size of the network of CIFAR-10; drawn weights."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (30, 8, 8, 3)).repeat(4, axis=1).repeat(4, axis=2).astype(np.uint8)
+    spec = NETWORKS["softhebb_narrow"](Images((32, 32, 3), 10))
+    levels = ramp_levels(60.0, power=0.7, time_steps=255)
+    stages = [
+        dataclasses.replace(each, branches=(dataclasses.replace(conv, ramp=Ramp(levels=levels * size)),))
+        for each, size in zip(spec.stages[:3], (100, 100, 10), strict=True)
+        for conv in each.branches
+    ]
+    made = balanced(dataclasses.replace(spec, stages=(*stages, spec.stages[3])))
+    program = c.program(made, bits, (32, 32, 3))
+    assert int(re.search(r"_RAM_BYTES (\d+)\n", program.header)[1]) < 2**20
+    assert int(re.search(r"tables take (\d+) bytes", program.header)[1]) < 2**21
+    check_decisions(made, bits, compiled(program, tmp_path, *SANITISED), images)
+
+
 BESIDE = stage(Conv(6, 5, threshold=8.0), Conv(6, 5, threshold=8.0), pool=4)
 FIRST, LAST = pixels().stages
 REFUSED = {
@@ -301,14 +458,16 @@ REFUSED = {
     "stage 2 of pixels must read the one before alone in C, got `inputs` .*pool": dict(
         stages=(stage(Conv(6, 5, threshold=8.0)), stage(readout(kernel=6), inputs=Input("stage1", pool=Pool(4))))
     ),
-    "`fractional` of stage 2 of pixels must be False": dict(
-        stages=(FIRST, stage(dataclasses.replace(LAST.branches[0], fractional=True)))
-    ),
     "`threshold` of stage 1 of pixels must be a number in C, got None": dict(stages=(stage(Conv(6, 5), pool=4), LAST)),
     "`threshold` of stage 1 of pixels must be at least 0 in C, got -1": dict(
         stages=(stage(Conv(6, 5, threshold=-1.0), pool=4), LAST)
     ),
-    "stage 1 of pixels must spike in C": dict(stages=(stage(REAL, pool=4, code=LatencyCode()), LAST)),
+    "stage 2 of pixels must fire while its inputs do in C, got a `ramp` after a layer without": dict(
+        stages=(FIRST, stage(ramped(6, 3, 54, padding=1)), LAST)
+    ),
+    "`join` of stage 2 of pixels must be Concatenate\\(\\) in C, got Flatten": dict(
+        stages=(stage(ramped(6, 5, 25), pool=4), stage(readout(kernel=1), inputs=Input("stage1"), join=Flatten()))
+    ),
 }
 
 

@@ -7,7 +7,9 @@ import numpy as np
 from snnjax.core import checks
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.encoding import Encoder, OnOff, Pixels
+from snnjax.layers.pool import Pool
 from snnjax.networks.decision import Earliest, Majority
+from snnjax.networks.joins import Concatenate
 from snnjax.networks.model import check_fitted
 from snnjax.networks.network import Network
 from snnjax.networks.spiking_network import SpikingNetwork
@@ -43,29 +45,66 @@ class Geometry(NamedTuple):
     output: Size
 
 
+class Source(NamedTuple):
+    """Maps that a stage reads, pooled, before they are joined; (rows, columns) each.
+
+    Attributes:
+      output: the number of the output that they are: 0 of the encoder, 1 of the first stage.
+      maps: how many.
+      size: of a map before it is pooled.
+      margin: silent rows and columns on each side of it.
+      window, window_stride: of the pooling; (1, 1) without.
+      pooled: of a pooled map.
+    """
+
+    output: int
+    maps: int
+    size: Size
+    margin: Size
+    window: Size
+    window_stride: Size
+    pooled: Size
+
+
 def geometry(network: Network, number: int) -> Geometry:
     """The sizes of the layer of stage `number`, which has one."""
     (conv,) = network.stages[number].branches
-    pool = network.stages[number].pool
     rows, columns = checks.pair("output_padding", conv.output_padding, 0)
-    window = (1, 1)
-    stride = (1, 1)
-    if pool is not None:
-        top, left = checks.pair("padding", pool.padding, 0)
-        rows += top
-        columns += left
-        window = checks.pair("window", pool.window, 1)
-        stride = checks.pair("stride", pool.stride or pool.window, 1)
+    (top, left), window, stride = _pooling(network.stages[number].pool)
     return Geometry(
         kernel=checks.pair("kernel", conv.kernel, 1),
         stride=checks.pair("stride", conv.stride, 1),
         padding=checks.pair("padding", conv.padding, 0),
         size=conv.output_size(network.input_shapes[number][1:]),
-        margin=(rows, columns),
+        margin=(rows + top, columns + left),
         window=window,
         window_stride=stride,
         output=(network.shapes[number + 1][1], network.shapes[number + 1][2]),
     )
+
+
+def sources(network: Network, number: int) -> list[Source]:
+    """What stage `number` reads, in the order in which it is joined."""
+    made = []
+    shapes = network.graph.map_shapes(number, network.shapes)
+    for (output, read), (maps, *pooled) in zip(network.graph.reads(number), shapes, strict=True):
+        margin, window, stride = _pooling(read.pool)
+        size = (network.shapes[output][1], network.shapes[output][2])
+        made.append(Source(output, maps, size, margin, window, stride, (pooled[0], pooled[1])))
+    return made
+
+
+def _pooling(pool: Pool | None) -> tuple[Size, Size, Size]:
+    """Padding, window and stride of a pooling, by windows of one neuron without."""
+    if pool is None:
+        return (0, 0), (1, 1), (1, 1)
+    window = checks.pair("window", pool.window, 1)
+    return checks.pair("padding", pool.padding, 0), window, checks.pair("stride", pool.stride or window, 1)
+
+
+def first_within(network: Network) -> int:
+    """The number of the first stage whose neurons fire while their inputs do: those before it have ramps."""
+    return next(number for number, stage in enumerate(network.stages) if not stage.ramped)
 
 
 def times_matter(network: Network) -> bool:
@@ -81,7 +120,8 @@ def falls_back(network: Network) -> bool:
 def check(network: SpikingNetwork, place: str) -> None:
     """Raises InputError where a network is more than such a program has, which runs at a `place` such as "in C".
 
-    It must be a chain of spiking layers with thresholds from 0. Weights are not checked.
+    It must be a chain of layers: some with ramps at first, then some that fire while their inputs do, with thresholds
+    from 0. The first of these may join the outputs of several earlier stages. Weights are not checked.
     """
     if not isinstance(network, SpikingNetwork):
         raise wrong_type("network", "a SpikingNetwork", network, "snnjax.load(RUN)")
@@ -117,18 +157,21 @@ def _check_encoder(spec: Network, encoder: Any, place: str) -> None:
 
 
 def _check_stage(spec: Network, number: int, place: str) -> None:
-    """Raises InputError unless stage `number` has one spiking layer, on the stage before, with thresholds as needed."""
+    """Raises InputError unless stage `number` has one layer, reads what it may, and has thresholds as needed."""
     stage = spec.stages[number]
     title = f"stage {number + 1} of {spec.name}"
-    if not spec.graph.plain(number) or spec.graph.sources(number) != (number,):
+    after_ramps = number > 0 and not stage.ramped and spec.stages[number - 1].ramped
+    if after_ramps and type(stage.join) is not Concatenate:
+        raise InputError(f"`join` of {title} must be Concatenate() {place}, got {type(stage.join).__name__}")
+    if (not after_ramps and not spec.graph.plain(number)) or number not in spec.graph.sources(number):
         raise InputError(f"{title} must read the one before alone {place}, got `inputs` {stage.inputs}")
     if len(stage.branches) != 1:
         raise InputError(f"{title} must have one layer {place}, got {len(stage.branches)}")
     (conv,) = stage.branches
     if conv.ramped:
-        raise InputError(f"{title} must fire while its inputs do {place}, got a layer with a `ramp`")
-    if conv.fractional:
-        raise InputError(f"`fractional` of {title} must be False {place}: spikes have whole steps")
+        if number and not spec.stages[number - 1].ramped:
+            raise InputError(f"{title} must fire while its inputs do {place}, got a `ramp` after a layer without")
+        return
     if conv.threshold is None:
         if number < len(spec.stages) - 1:
             raise InputError(f"`threshold` of {title} must be a number {place}, got None")

@@ -12,19 +12,21 @@ from snnjax.layers.ramp_layer import RampLayer
 from snnjax.networks.spiking_network import SpikingNetwork
 
 MOST_BITS = 8
-_LEAST = 1e-30  # magnitude that a weight counts as
+MOST_SHIFT = 15  # between the units of two features of a layer with a ramp
+_EXACT = 2**24  # up to here all integers are float32
 _HIGHEST = 2.0**53  # threshold: no sum of weights is as large
 
 
 class IntegerRamp(NamedTuple):
     """A layer with a ramp in integers: a neuron fires at the first step t at which its potential is levels[t] or more.
 
-    Its potential is (sum of weights (T - latency) - threshold) 2^shift.
+    Its potential is (sum of weights (T - latency) - threshold) 2^shift. Its sum, every part of it, and what the sum is
+    above the threshold are at most 2^24 in magnitude for any input, so that float32 has them exactly.
 
     Attributes:
       weights: (F, C, kh, kw) int8, at most 2^(bits - 1) - 1 in magnitude.
       threshold: (F,) int64.
-      shift: (F,) int64, at least 0.
+      shift: (F,) int64, from 0 to `MOST_SHIFT` and what large sums need.
       levels: (T,) int64, falling.
       exponent: one unit of a potential is 2^exponent.
     """
@@ -86,25 +88,36 @@ def _integer_ramp(name: str, layer: RampLayer, bits: int) -> IntegerRamp:
     integrator = layer.frozen().integrator
     assert integrator is not None
     rows = np.asarray(integrator.weights, np.float64)
+    threshold = np.asarray(integrator.threshold, np.float64)
     most = 2 ** (bits - 1) - 1
-    fits = np.ceil(np.log2(np.maximum(np.abs(rows).max(axis=1), _LEAST) / most))  # so that the largest fits
-    candidates = []
-    for exponents in (fits, fits - 1):
-        units = 2.0 ** exponents[:, None]
-        integers = np.clip(np.rint(rows / units), -most, most)
-        candidates.append((np.square(integers * units - rows).sum(axis=1), exponents, integers))
-    better = candidates[1][0] < candidates[0][0]
-    exponents = np.where(better, candidates[1][1], fits).astype(np.int64)
-    integers = np.where(better[:, None], candidates[1][2], candidates[0][2])
+
+    def rounded(exponents: np.ndarray) -> np.ndarray:
+        return np.clip(np.rint(rows / 2.0 ** exponents[:, None]), -most, most)
+
+    def error(exponents: np.ndarray) -> np.ndarray:
+        return np.square(rounded(exponents) * 2.0 ** exponents[:, None] - rows).sum(axis=1)
+
+    largest = np.abs(rows).max(axis=1)
+    weakest = (largest.max() or 1.0) * 2.0**-MOST_SHIFT
+    fitting = np.ceil(np.log2(np.maximum(largest, weakest) / most))  # the largest weight is not clipped
+    exponents = np.where(error(fitting - 1) < error(fitting), fitting - 1, fitting).astype(np.int64)
+    while (inexact := _largest_sums(rounded(exponents), threshold / 2.0**exponents, layer.time_steps) > _EXACT).any():
+        exponents += inexact
     features, channels, *kernel = layer.weights.shape
     least = int(exponents.min())
     return IntegerRamp(
-        integers.reshape(features, *kernel, channels).transpose(0, 3, 1, 2).astype(np.int8),
-        np.rint(np.asarray(integrator.threshold, np.float64) / 2.0**exponents).astype(np.int64),
+        rounded(exponents).reshape(features, *kernel, channels).transpose(0, 3, 1, 2).astype(np.int8),
+        np.rint(threshold / 2.0**exponents).astype(np.int64),
         exponents - least,
-        np.ceil(np.asarray(layer.ramp.levels, np.float64) / 2.0**least).astype(np.int64),
+        np.ceil(np.minimum(np.asarray(layer.ramp.levels, np.float64) / 2.0**least, _HIGHEST)).astype(np.int64),
         least,
     )
+
+
+def _largest_sums(integers: np.ndarray, threshold: np.ndarray, time_steps: int) -> np.ndarray:
+    """A bound, (F,), on the sums of any inputs by weights (F, K), before and after a threshold (F,) is subtracted."""
+    one_sign = np.maximum(integers.clip(min=0).sum(axis=1), -integers.clip(max=0).sum(axis=1))
+    return one_sign * time_steps + np.abs(threshold) + 1
 
 
 def quantise(network: SpikingNetwork, bits: int) -> SpikingNetwork:

@@ -10,6 +10,7 @@ from snnjax.encoding import Encoder, FilterBank, OnOff, Pixels, filters, program
 from snnjax.encoding.encoder import EPSILON
 from snnjax.encoding.fitted import ROUNDING
 from snnjax.interop.c.text import Buffer, Table, floating, unsigned
+from snnjax.interop.event_programs import first_within
 from snnjax.networks import Network
 
 
@@ -49,6 +50,11 @@ class CodeEncoder(NamedTuple):
     filters: tuple[CodeFilter, ...] = ()
 
 
+def sorts(spec: Network) -> bool:
+    """Whether the program sorts inputs by latencies: `Encoder` sorts its own by strength."""
+    return type(spec.encoder) is not Encoder or first_within(spec) > 0
+
+
 def code_encoder(spec: Network, image_shape: tuple[int, ...]) -> CodeEncoder:
     """The encoder of a network on images of a shape."""
     count = int(np.prod(spec.input_shape))
@@ -57,25 +63,24 @@ def code_encoder(spec: Network, image_shape: tuple[int, ...]) -> CodeEncoder:
     shape |= dict(MAPS=maps, ROWS=rows, COLUMNS=columns, INPUTS=count)
     makers: dict[type, Any] = {Pixels: _pixels, OnOff: _on_off, Encoder: _ranked}
     made: CodeEncoder = makers[type(spec.encoder)](spec, shape)
-    kind = unsigned(count)
-    events = (
-        Buffer("events", kind, (count,), "Inputs that fire, in the order of time."),
+    most = max(count, int(np.prod(spec.input_shapes[first_within(spec)])))  # of what is sorted, once or twice
+    kind = unsigned(most)
+    events: tuple[Buffer, ...] = (
+        Buffer("events", kind, (most,), "Inputs that fire, in the order of time."),
         Buffer("starts", kind, (spec.time_steps + 1,), "The place in `events` of the first spike of each step."),
     )
+    if sorts(spec):
+        events += (Buffer("latencies", "uint8_t", (most,), "The step of each input, STEPS where silent."),)
     constants = {name: str(value) for name, value in shape.items()} | made.constants
     return made._replace(constants=constants, buffers=(*events, *made.buffers))
 
 
-def _pixels(spec: Network, shape: dict[str, int]) -> CodeEncoder:
+def _pixels(spec: Network, _: dict[str, int]) -> CodeEncoder:
     """`Pixels`: a table of the latency of each value of a pixel."""
     values = jnp.arange(256, dtype=jnp.uint8).reshape(16, 16)
     latencies = np.asarray(jax.jit(spec.encoder)(values)).ravel()  # type: ignore[arg-type]
     table = Table("latency_of", "uint8_t", latencies, "The step at which a pixel fires, by its value.")
-    return CodeEncoder("pixels.c.in", {}, (table,), _latencies(shape))
-
-
-def _latencies(shape: dict[str, int]) -> tuple[Buffer, ...]:
-    return (Buffer("latencies", "uint8_t", (shape["INPUTS"],), "The step of each input, STEPS where silent."),)
+    return CodeEncoder("pixels.c.in", {}, (table,), ())
 
 
 def _on_off(spec: Network, shape: dict[str, int]) -> CodeEncoder:
@@ -89,9 +94,7 @@ def _on_off(spec: Network, shape: dict[str, int]) -> CodeEncoder:
         Table("span", "float", span, "From the least to the largest value of each input."),
     )
     constants = bank.constants | dict(ROUNDING=floating(ROUNDING))
-    return bank._replace(
-        template="on_off.c.in", constants=constants, tables=bank.tables + tables, buffers=_latencies(shape)
-    )
+    return bank._replace(template="on_off.c.in", constants=constants, tables=bank.tables + tables)
 
 
 def _ranked(spec: Network, shape: dict[str, int]) -> CodeEncoder:

@@ -37,9 +37,11 @@ class CodeLayer(NamedTuple):
 
 
 def code_layers(spec: Network, integers: dict[str, IntegerLayer], bits: int) -> list[CodeLayer]:
-    """The layers of a chain of stages, in order; the last one decides."""
+    """The layers of a chain of stages without ramps, in order; the last one decides."""
     layers = []
     for number, name, conv in spec.layers():
+        if conv.ramped:
+            continue
         pool = spec.stages[number].pool
         deciding = name in spec.deciding
         constants = _geometry(spec, number, conv)
@@ -108,7 +110,15 @@ def _buffers(name: str, kind: str, constants: dict[str, int], *, deciding: bool,
     return left, Buffer(f"{name}_pooled", "uint8_t", (-(-cells // 8),), "Pooled spikes so far, a bit each.")
 
 
-def row_of_weights(spec: Network, bits: int) -> Buffer:
-    """The buffer for the weights that an input has at one position, each as a byte; whole packed bytes are written."""
-    most = max(conv.features for _, _, conv in spec.layers())
-    return Buffer("row_of_weights", "uint8_t", (most + 8 // bits - 1,), "Unpacked weights, by feature.")
+def row_of_weights(most: int, bits: int) -> Buffer:
+    """The buffer for a row of at most so many weights, each as a byte; whole packed bytes are written."""
+    return Buffer("row_of_weights", "uint8_t", (most + 8 // bits - 1,), "Unpacked weights of a row.")
+
+
+def time_buffers(spec: Network, readout: CodeLayer) -> tuple[Buffer, ...]:
+    """What crossings of thresholds within a step need."""
+    shape = readout.buffers[0].shape
+    return (
+        Buffer("potentials_before", "uint32_t", shape, "Potentials before the present step."),
+        Buffer("crossings", "crossing", (spec.classes,), "The earliest one of each class, and the potential then."),
+    )

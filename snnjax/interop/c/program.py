@@ -6,15 +6,17 @@ import re
 from typing import Any, NamedTuple
 
 import jinja2
+import numpy as np
 
 from snnjax.core import checks
 from snnjax.core.errors import wrong_type
 from snnjax.encoding import Pixels
 from snnjax.interop import event_programs
 from snnjax.interop.c import text
-from snnjax.interop.c.encoders import code_encoder
-from snnjax.interop.c.layers import code_layers, row_of_weights
-from snnjax.interop.event_programs import falls_back, times_matter
+from snnjax.interop.c.encoders import code_encoder, sorts
+from snnjax.interop.c.layers import code_layers, row_of_weights, time_buffers
+from snnjax.interop.c.ramps import code_join, code_ramps, ramp_buffers
+from snnjax.interop.event_programs import falls_back, first_within, times_matter
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.quantisation import MOST_BITS, integer_layers
 
@@ -52,8 +54,8 @@ def program(network: SpikingNetwork, bits: int, image_shape: tuple[int, ...], *,
     synaptic operations of each image as a line.
 
     Raises InputError as `networks.quantise`, for images of another shape, and for networks that C programs
-    cannot be: they must be chains of spiking layers with thresholds from 0, of at most 255 time steps, under `Earliest`
-    or `Majority`, with the encoder `Pixels`, `OnOff` or `Encoder`, the latter without pooling and inhibition.
+    cannot be: they must be chains as `event_programs.check` says, of at most 255 time steps, under `Earliest` or
+    `Majority`, with the encoder `Pixels`, `OnOff` or `Encoder`, the latter without pooling and inhibition.
     """
     event_programs.check(network, "in C")
     checks.integer("time_steps", network.spec.time_steps, 1, MOST_STEPS)
@@ -73,13 +75,21 @@ def _rendered(template: str, values: dict[str, Any]) -> str:
 def _values(network: SpikingNetwork, bits: int, image_shape: tuple[int, ...], name: str) -> dict[str, Any]:
     """The values that the templates take, by name."""
     spec: Network = network.spec
-    layers = code_layers(spec, integer_layers(network, bits), bits)
+    integers: dict[str, Any] = integer_layers(network, bits)
+    ramps = code_ramps(spec, integers, bits)
+    layers = code_layers(spec, integers, bits)
     encoder = code_encoder(spec, image_shape)
-    tables = [*encoder.tables, *(table for layer in layers for table in layer.tables)]
+    tables = [*encoder.tables, *(table for layer in (*ramps, *layers) for table in layer.tables)]
     buffers = [*encoder.buffers, *(buffer for layer in layers for buffer in layer.buffers)]
+    if ramps:
+        buffers += ramp_buffers(spec, ramps)
     if bits < MOST_BITS:
-        buffers.append(row_of_weights(spec, bits))
+        rows = [layer.constants["size"] for layer in ramps] + [layer.constants["FEATURES"] for layer in layers]
+        buffers.append(row_of_weights(max(rows), bits))
     timed = times_matter(spec)
+    fractional = timed and spec.stages[-1].branches[0].fractional
+    if fractional:
+        buffers += time_buffers(spec, layers[-1])
     image = dict(zip(("rows", "columns", "colour planes, side by side"), image_shape, strict=False))
     return dict(
         name=name,
@@ -90,12 +100,19 @@ def _values(network: SpikingNetwork, bits: int, image_shape: tuple[int, ...], na
         layout=" x ".join(f"{size} {axis}" for axis, size in image.items()),
         image_bytes=math.prod(image_shape),
         encoder=encoder,
+        sorts=sorts(spec),
         floats=not isinstance(spec.encoder, Pixels),
+        ramps=ramps,
+        synapses=ramps[0].tables[-1].kind if ramps else "",
+        join=code_join(spec),
+        columns=spec.input_shapes[first_within(spec)][2],
         layers=layers,
         hidden=layers[:-1],
         readout=layers[-1],
         following={layer.name: following for layer, following in itertools.pairwise(layers)},
         timed=timed,
+        fractional=fractional,
+        reciprocal=int((np.float32(1) / np.float32(spec.time_steps)).view(np.uint32)),
         fallback=falls_back(spec),
         tables=tables,
         buffers=buffers,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 UNSIGNED = dict(uint8_t=1, uint16_t=2, uint32_t=4)
-BYTES = UNSIGNED | dict(int32_t=4, float=4)
+BYTES = UNSIGNED | dict(int32_t=4, int64_t=8, float=4, crossing=8)
 """Bytes of a number, by its type in C."""
 
 

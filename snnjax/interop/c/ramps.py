@@ -1,0 +1,123 @@
+"""The layers with ramps, as the templates take them."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from snnjax.interop import event_programs
+from snnjax.interop.c.layers import packed
+from snnjax.interop.c.text import Buffer, Table, unsigned
+from snnjax.interop.event_programs import Geometry, Source
+from snnjax.networks import Network
+from snnjax.networks.quantisation import IntegerRamp
+
+
+class CodeRamp(NamedTuple):
+    """A layer with a ramp in the program.
+
+    Attributes:
+      name: as in the network, such as layer1.
+      output: the number of the output that it makes, from 1.
+      constants: fields of its `ramp_layer`, by name.
+      pool: fields of the `pooling` of its stage, by name.
+      tables: weights, thresholds, shifts, levels, and the number of weights that are not 0.
+    """
+
+    name: str
+    output: int
+    constants: dict[str, int]
+    pool: dict[str, int]
+    tables: tuple[Table, ...]
+
+
+class CodeJoin(NamedTuple):
+    """What the first layer without a ramp reads, in the program.
+
+    Attributes:
+      maps: of all that is joined.
+      inputs: neurons of these maps.
+      sources: of each part the number of the output, the number of its first map, and the fields of its `pooling`.
+    """
+
+    maps: int
+    inputs: int
+    sources: list[tuple[int, int, dict[str, int]]]
+
+
+def code_ramps(spec: Network, integers: dict[str, IntegerRamp], bits: int) -> list[CodeRamp]:
+    """The layers with ramps, in order."""
+    ramps = []
+    layers = [(number, name, conv) for number, name, conv in spec.layers() if conv.ramped]
+    count = unsigned(max((conv.features for _, _, conv in layers), default=0))  # the type of numbers of features
+    for number, name, conv in layers:
+        sizes = event_programs.geometry(spec, number)
+        maps = spec.input_shapes[number][0]
+        layer = integers[name]
+        rows = layer.weights.transpose(0, 2, 3, 1).reshape(conv.features, -1)  # kh kw C
+        constants = dict(maps=maps, features=conv.features, size=rows.shape[1])
+        constants |= _axes(dict(input=spec.input_shapes[number][1:], to=sizes.size))
+        constants |= _axes(dict(kernel=sizes.kernel, stride=sizes.stride, padding=sizes.padding))
+        constants |= dict(row_bytes=-(-rows.shape[1] * bits // 8), offset=2 ** (bits - 1) - 1)
+        pool = _pooling(conv.features, sizes, sizes.output)
+        weights = packed((rows.astype(np.int16) + constants["offset"]).astype(np.uint8), bits)
+        tables = _tables(name, layer, weights, constants["offset"])
+        synapses = np.count_nonzero(rows, axis=0)
+        tables += (Table(f"{name}_synapses", count, synapses, f"Features whose weight is not 0, by {_ORDER}."),)
+        ramps.append(CodeRamp(name, number + 1, constants, pool, tables))
+    return ramps
+
+
+def code_join(spec: Network) -> CodeJoin:
+    """What the first layer without a ramp reads."""
+    first = event_programs.first_within(spec)
+    parts = []
+    place = 0
+    for source in event_programs.sources(spec, first):
+        parts.append((source.output, place, _pooling(source.maps, source, source.pooled)))
+        place += source.maps
+    return CodeJoin(place, math.prod(spec.input_shapes[first]), parts)
+
+
+def ramp_buffers(spec: Network, ramps: list[CodeRamp]) -> list[Buffer]:
+    """Outputs of the stages that have ramps and of the encoder, and what their layers compute with."""
+    each = [layer.constants for layer in ramps]
+    neurons = max(layer["to_rows"] * layer["to_columns"] * layer["features"] for layer in each)
+    in_row = max(layer["to_columns"] * layer["size"] for layer in each)
+    outputs = [
+        Buffer(f"output{number}", "uint8_t", (math.prod(shape),), "Steps that remain to each spike, 0 of silence.")
+        for number, shape in enumerate(spec.shapes[: len(ramps) + 1])
+    ]
+    return [
+        *outputs,
+        Buffer("unpooled", "uint8_t", (neurons,), "The same of a layer, before pooling."),
+        Buffer("patches", "uint8_t", (in_row,), "The inputs of each position of a row."),
+        Buffer("patch_sums", "uint32_t", (max(layer["to_columns"] for layer in each),), "Their sums."),
+    ]
+
+
+def _axes(pairs: dict[str, tuple[int, ...]]) -> dict[str, int]:
+    """Numbers of rows and columns, by names with "_rows" and "_columns"."""
+    numbers = {}
+    for name, (rows, columns) in pairs.items():
+        numbers |= {f"{name}_rows": rows, f"{name}_columns": columns}
+    return numbers
+
+
+def _pooling(maps: int, sizes: Geometry | Source, pooled: tuple[int, int]) -> dict[str, int]:
+    """The fields of a `pooling`."""
+    window = dict(margin=sizes.margin, window=sizes.window, stride=sizes.window_stride)
+    return dict(maps=maps) | _axes(dict(input=sizes.size, **window, to=pooled))
+
+
+_ORDER = "row, column and map of the kernel"
+
+
+def _tables(name: str, layer: IntegerRamp, weights: np.ndarray, offset: int) -> tuple[Table, ...]:
+    """The tables of a layer whose weights are these bytes."""
+    return (
+        Table(f"{name}_weights", "uint8_t", weights, f"Weights + {offset}, by feature, {_ORDER}."),
+        Table(f"{name}_thresholds", "int32_t", layer.threshold, "Subtracted from sums, by feature."),
+        Table(f"{name}_shifts", "uint8_t", layer.shift, "Potentials are moved by so many bits, by feature."),
+        Table(f"{name}_levels", "int64_t", layer.levels, "Neurons fire from it on, by step."),
+    )
