@@ -144,7 +144,7 @@ def _square_kernel(spec: Network, number: int, name: str, conv: Conv) -> Square:
 def exportable(network: SpikingNetwork) -> SpikingNetwork:
     """The part of a network that NIR can express, with weights and thresholds rounded as in its file.
 
-    It begins with the latencies that a stage reads, the first one behind which there are no activities, and from which
+    It begins with the latencies that a stage reads, the first one behind which no layer has a ramp, and from which
     the decision is computed; it is the whole network if there are none. Raises InputError where later stages cannot be
     expressed, parts are not fitted, or weights are not finite.
     """

@@ -26,8 +26,8 @@ class Trained:
 
     Attributes:
       network: the description, with its encoder.
-      weights: (F, C, kh, kw) float32 by layer, those of spiking layers as `rounded_weights` has them: so all programs
-        decide the same, on any device if no layer is real-valued.
+      weights: (F, C, kh, kw) float32 by layer, as `rounded_weights` has them: so all programs decide the same, on any
+        device if no layer has a ramp.
       image_shape: (H, W), (H, W, 3) in colour, (H, W, 2) of events.
       settings: of the run, as in its results.json.
       class_names: one for each class; "0", "1", ... where none are given.
