@@ -25,12 +25,10 @@ class Neuron(NamedTuple):
     """The window of the inputs of one neuron.
 
     Attributes:
-      latency: (K,), of its inputs.
       course: (T + 1,), its potential at the beginning of each step and at the end.
       spike: its latency in the next window.
     """
 
-    latency: np.ndarray
     course: np.ndarray
     spike: int
 
@@ -57,21 +55,23 @@ def model() -> Model:
 
 
 def followed(image: Any) -> Neuron:
-    """A neuron of the second layer that fires in the middle of its window."""
+    """The neuron of the second layer that its inputs excite most, of those that fire in the middle of their window."""
     layer = model().layers[SHOWN].frozen()
     inputs = model().output_of(1, Known({0: image}))
-    fired = np.asarray(layer.responses(inputs))
-    feature, row, column = np.unravel_index(np.abs(fired.astype(int) - STEPS // 3).argmin(), fired.shape)
+    fired = np.moveaxis(np.asarray(layer.responses(inputs)), 0, -1)
+    threshold = np.asarray(layer.integrator.threshold)
+    rise = np.asarray(layer.potentials(inputs)) + threshold
+    middle = (fired > STEPS // 4) & (fired < STEPS // 2)
+    row, column, feature = np.unravel_index(np.where(middle, rise, -np.inf).argmax(), rise.shape)
     patches = hebbian.reflected_patches(inputs.astype(np.float32), kernel=KERNEL, padding=1)
-    latency = np.asarray(patches)[row, column].astype(int)
-    weights = np.asarray(layer.integrator.weights)[feature]
+    latency = np.asarray(patches)[row, column]
     steps = np.arange(STEPS + 1)
-    rises = np.maximum(steps[:, None] - latency, 0) @ weights
-    return Neuron(latency, rises - float(layer.integrator.threshold[feature]), int(fired[feature, row, column]))
+    sums = np.maximum(steps[:, None] - latency, 0) @ np.asarray(layer.integrator.weights)[feature]
+    return Neuron(sums - threshold[feature], int(fired[row, column, feature]))
 
 
 def windows() -> bytes:
-    """A potential rises while its inputs fire and meets the ramp in the next window; below, all spikes of the layers."""
+    """A potential rises while its inputs fire and meets the ramp in the next window; below, all spikes."""
     image = model().encode(digits().test_images[IMAGE])
     figure = style.sheet(5.2, 0.02)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.3))
@@ -98,22 +98,30 @@ def _potential(axis: Axes, neuron: Neuron) -> None:
     axis.plot(start + steps, levels, color=style.GREEN, linewidth=2, label="ramp")
     star: Any = dict(color=style.ON, markersize=15, markeredgecolor="white", linestyle="none")
     axis.plot(start + neuron.spike, neuron.course[-1], "*", label=f"spike, at step {neuron.spike}", **star)
-    axis.set(ylabel=f"a neuron of {SHOWN}")
+    axis.set(ylabel=f"potential of a\nneuron of {SHOWN}")
     axis.legend(loc="upper left")
 
 
 def _raster(axis: Axes, image: Any) -> None:
-    """Draws each spike of the input and of the layers, in the window in which it falls."""
-    spikes = model().observe(image).latencies
-    base = 0
-    ticks = []
-    parts = (("input", 0, "0.25"), ("layer1", 1, style.OFF), ("layer2", 2, style.GREEN), ("layer3", 2, style.ON))
-    for name, window, color in parts:
-        latency = np.asarray(spikes[name], np.int64).ravel()
+    """Draws each spike of the input, of both layers, pooled, and of the readout, in the window in which it falls."""
+    known = Known({0: image})
+    readout = np.asarray(model().observe(image).latencies["layer3"], np.int64).ravel()
+    rows = (
+        ("input", 0, image, "0.25"),
+        ("layer1", 1, model().output_of(1, known), style.OFF),
+        ("layer2", 2, model().output_of(2, known), style.GREEN),
+        ("readout", 2, readout, style.ON),
+    )
+    for place, (_, window, latencies, color) in enumerate(rows):
+        latency = np.asarray(latencies, np.int64).ravel()
         fired = latency < STEPS
-        heights = base + np.linspace(0, 1, len(latency))
+        heights = place + np.linspace(-0.4, 0.4, len(latency))
         axis.plot(window * STEPS + latency[fired], heights[fired], ".", markersize=1.5, color=color)
-        ticks.append(base + 0.5)
-        base += 1.2
-    axis.set_yticks(ticks, ["input", "layer1", "layer2", "readout"])
+    first = int(readout.argmin())
+    star: Any = dict(color=style.ON, markersize=15, markeredgecolor="white")
+    height = len(rows) - 1 + np.linspace(-0.4, 0.4, len(readout))[first]
+    axis.plot(2 * STEPS + readout[first], height, "*", **star)
+    word = f"decides for {first // (len(readout) // 10)}"
+    axis.text(2 * STEPS + readout[first] + 16, height, word, color=style.ON, va="center")
+    axis.set_yticks(range(len(rows)), [row[0] for row in rows])
     axis.invert_yaxis()
