@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib
-from book_pictures import browser, deciding, encoding, features, firing, learning, reports, style
+from book_pictures import browser, deciding, encoding, features, firing, learning, reports, style, windows
 
 from snnjax.app.main import protected
 from snnjax.core.errors import unknown
@@ -22,6 +22,7 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "convergence.png": features.convergence,
     "reward_curve.png": learning.reward_curve,
     "race.png": deciding.race,
+    "windows.png": windows.windows,
     "demo.png": browser.demo,
     "features.png": reports.features,
     "decision_features.png": reports.decision_features,

@@ -294,10 +294,8 @@ class SpikingFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Spikin
     def transform(self, X: ArrayLike) -> np.ndarray:
         """Features (n, F * H * W) float32: 1 - t / T of a neuron that fires at t, 0 of one that stays silent."""
         images = self._images(X)
-        outputs = np.asarray(self.network_.features(images, self._stages))
-        if outputs.dtype.kind == "u":
-            outputs = 1 - outputs / np.float32(self.network_.spec.time_steps)
-        return outputs.reshape(len(outputs), -1)
+        latencies = np.asarray(self.network_.features(images, self._stages))
+        return 1 - latencies.reshape(len(latencies), -1) / np.float32(self.network_.spec.time_steps)
 
 
 def _rows(X: Any) -> tuple[Any, tuple[int, ...]]:

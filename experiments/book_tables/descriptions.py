@@ -82,16 +82,24 @@ def layers(page: Path, name: str) -> str:
 def layer_cells(network: Network, number: int, conv: Conv) -> list[str]:
     """The cells of a layer from its features to its neurons."""
     maps = conv.output_size(network.input_shapes[number][1:])
-    threshold = "a ramp" if conv.ramped else "none" if conv.threshold is None else f"{conv.threshold:.6g}"
     rules = [f"[{name}]({RULES[name]})" for name in (type(rule).__name__ for rule in conv.each_learner)]
     return [
         str(conv.features),
         format_shape(checks.pair("kernel", conv.kernel, 1)),
-        threshold,
+        threshold_of(conv),
         competition_of(network, number, conv),
         ", ".join(rules) or "fixed",
         format_shape((conv.features, *maps)),
     ]
+
+
+def threshold_of(conv: Conv) -> str:
+    """The threshold of a layer, or its ramp and what else differs from one neuron a position."""
+    if conv.ramp is None:
+        return "none" if conv.threshold is None else f"{conv.threshold:.6g}"
+    ramp = f"a ramp, power {conv.ramp.power:g}"
+    dendrites = checks.pair("dendrites", conv.ramp.dendrites, 1)
+    return ramp if dendrites == (1, 1) else f"{ramp}, dendrites {format_shape(dendrites)}"
 
 
 def competition_of(network: Network, number: int, conv: Conv) -> str:
