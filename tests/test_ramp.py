@@ -15,6 +15,7 @@ from snnjax.core import checks
 from snnjax.kernels import hebbian, winograd
 from snnjax.layers import Conv, Pool, Ramp, Standardise
 from snnjax.layers.layer_kernels import RAMP, ROWS, best_kernels
+from snnjax.layers.pool import pooled_maps
 from snnjax.layers.ramp_layer import RampLayer
 from snnjax.learners import SupervisedSTDP
 from snnjax.networks import Earliest, Network, SpikingNetwork, quantise, stage
@@ -172,6 +173,24 @@ def test_neurons_fire_at_the_first_level_that_they_reach():
         found = kernels.fire_on_ramp(potential, levels)
         np.testing.assert_array_equal(found, [expected])
         assert found.dtype == kernels.latency_dtype(time_steps)
+
+
+@pytest.mark.parametrize("pool", [Pool(2, mean=True), Pool((3, 2), stride=(2, 1), padding=(1, 0), mean=True)])
+def test_averaging_neurons_are_simulated(pool):
+    """Each adds up its spikes with equal weights; then a level falls by one step's worth of all, step by step."""
+    steps = 15
+    latency = RNG.integers(0, steps + 1, (3, 6, 5)).astype(np.uint8)
+    found = pooled_maps(latency, pool, steps)
+    rows, columns = checks.pair("padding", pool.padding, 0)
+    padded = np.pad(latency, ((0, 0), (rows, rows), (columns, columns)), constant_values=steps)
+    height, width = checks.pair("window", pool.window, 1)
+    down, right = checks.pair("stride", pool.stride or pool.window, 1)
+    for feature, row, column in np.ndindex(found.shape):
+        seen = padded[feature, row * down : row * down + height, column * right : column * right + width]
+        potential = sum(np.count_nonzero(seen <= step) for step in range(steps))
+        levels = [(steps - step) * height * width for step in range(steps)]
+        fires = [step for step in range(steps) if potential >= levels[step]]
+        assert found[feature, row, column] == min(fires, default=steps)
 
 
 @pytest.mark.parametrize("power", [0.7, 1.0, 1.4])
