@@ -304,7 +304,7 @@ def test_names_in_c(tmp_path):
 STANDARDISE = Standardise(0.5, 9.0, 50.0)
 
 
-def ramped(features, kernel, fan_in, standardise=STANDARDISE, **settings):
+def ramped(features, kernel, fan_in, standardise=STANDARDISE, dendrites=1, **settings):
     """A layer with a ramp whose weights make potentials of about 1."""
     scale = fan_in**-0.5 * (1 if standardise else 0.1)
     levels = ramp_levels(2.0, power=0.7, time_steps=20)
@@ -313,7 +313,7 @@ def ramped(features, kernel, fan_in, standardise=STANDARDISE, **settings):
         kernel,
         weight_mean=0.0,
         weight_std=scale,
-        ramp=Ramp(levels=levels),
+        ramp=Ramp(levels=levels, dendrites=dendrites),
         standardise=standardise,
         **settings,
     )
@@ -344,7 +344,7 @@ RAMPED = dict(
     joined=deep(),
     strides=deep(
         stage(ramped(6, (4, 3), 12, padding=(2, 0), stride=(3, 2), output_padding=(1, 2))),
-        stage(ramped(5, 1, 6, None, threshold=0.3), pool=Pool(2)),
+        stage(ramped(5, 1, 6, None, threshold=0.3, dendrites=(2, 3))),
         READOUT,
     ),
     whole_steps=deep(stage(ramped(6, 5, 25), pool=6), stage(readout(kernel=4, threshold=9.0))),
@@ -430,7 +430,10 @@ def test_softhebb_narrow(bits, tmp_path):
     spec = NETWORKS["softhebb_narrow"](Images((32, 32, 3), 10))
     levels = ramp_levels(60.0, power=0.7, time_steps=255)
     stages = [
-        dataclasses.replace(each, branches=(dataclasses.replace(conv, ramp=Ramp(levels=levels * size)),))
+        dataclasses.replace(
+            each,
+            branches=(dataclasses.replace(conv, ramp=dataclasses.replace(conv.ramp, levels=levels * size)),),
+        )
         for each, size in zip(spec.stages[:3], (100, 100, 10), strict=True)
         for conv in each.branches
     ]

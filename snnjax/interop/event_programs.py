@@ -30,6 +30,7 @@ class Geometry(NamedTuple):
     Attributes:
       kernel, stride, padding: of the layer.
       size: of a map of its neurons.
+      dendrites: of a neuron, (1, 1) without a ramp; the kernel has a place for each.
       margin: silent rows and columns on each side of such a map before it is pooled.
       window, window_stride: of the pooling; (1, 1) without.
       output: of a map of its stage's output.
@@ -39,6 +40,7 @@ class Geometry(NamedTuple):
     stride: Size
     padding: Size
     size: Size
+    dendrites: Size
     margin: Size
     window: Size
     window_stride: Size
@@ -76,6 +78,7 @@ def geometry(network: Network, number: int) -> Geometry:
         stride=checks.pair("stride", conv.stride, 1),
         padding=checks.pair("padding", conv.padding, 0),
         size=conv.output_size(network.input_shapes[number][1:]),
+        dendrites=checks.pair("dendrites", conv.ramp.dendrites if conv.ramp else 1, 1),
         margin=(rows + top, columns + left),
         window=window,
         window_stride=stride,

@@ -1,6 +1,7 @@
 """Networks with weights of few bits, whose potentials are sums of integers."""
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +21,9 @@ _HIGHEST = 2.0**53  # threshold: no sum of weights is as large
 class IntegerRamp(NamedTuple):
     """A layer with a ramp in integers: a neuron fires at the first step t at which its potential is levels[t] or more.
 
-    Its potential is (sum of weights (T - latency) - threshold) 2^shift. Its sum, every part of it, and what the sum is
-    above the threshold are at most 2^24 in magnitude for any input, so that float32 has them exactly.
+    Its potential is (sum of weights (T - latency) - threshold) 2^shift; those of several dendrites are added up where
+    they are above 0. Without 2^shift, sums and every part of them are at most 2^24 in magnitude for any input, so that
+    float32 has them exactly.
 
     Attributes:
       weights: (F, C, kh, kw) int8, at most 2^(bits - 1) - 1 in magnitude.
@@ -101,15 +103,20 @@ def _integer_ramp(name: str, layer: RampLayer, bits: int) -> IntegerRamp:
     weakest = (largest.max() or 1.0) * 2.0**-MOST_SHIFT
     fitting = np.ceil(np.log2(np.maximum(largest, weakest) / most))  # the largest weight is not clipped
     exponents = np.where(error(fitting - 1) < error(fitting), fitting - 1, fitting).astype(np.int64)
-    while (inexact := _largest_sums(rounded(exponents), threshold / 2.0**exponents, layer.time_steps) > _EXACT).any():
-        exponents += inexact
+    dendrites = math.prod(checks.pair("dendrites", layer.ramp.dendrites, 1))
+    while True:
+        sums = _largest_sums(rounded(exponents), threshold / 2.0**exponents, layer.time_steps)
+        if np.all(sums * dendrites <= _EXACT):
+            break
+        exponents += sums * dendrites > _EXACT
     features, channels, *kernel = layer.weights.shape
     least = int(exponents.min())
+    levels = np.asarray(layer.ramp.levels, np.float64) / 2.0**least
     return IntegerRamp(
         rounded(exponents).reshape(features, *kernel, channels).transpose(0, 3, 1, 2).astype(np.int8),
         np.rint(threshold / 2.0**exponents).astype(np.int64),
         exponents - least,
-        np.ceil(np.minimum(np.asarray(layer.ramp.levels, np.float64) / 2.0**least, _HIGHEST)).astype(np.int64),
+        np.ceil(np.minimum(levels, _HIGHEST)).astype(np.int64),
         least,
     )
 

@@ -79,7 +79,9 @@ def _values(network: SpikingNetwork, bits: int, image_shape: tuple[int, ...], na
     ramps = code_ramps(spec, integers, bits)
     layers = code_layers(spec, integers, bits)
     encoder = code_encoder(spec, image_shape)
-    tables = [*encoder.tables, *(table for layer in (*ramps, *layers) for table in layer.tables)]
+    tables = [*encoder.tables]
+    for tables_of_layer in [layer.tables for layer in ramps] + [layer.tables for layer in layers]:
+        tables += tables_of_layer
     buffers = [*encoder.buffers, *(buffer for layer in layers for buffer in layer.buffers)]
     if ramps:
         buffers += ramp_buffers(spec, ramps)

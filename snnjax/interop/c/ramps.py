@@ -56,7 +56,7 @@ def code_ramps(spec: Network, integers: dict[str, IntegerRamp], bits: int) -> li
         layer = integers[name]
         rows = layer.weights.transpose(0, 2, 3, 1).reshape(conv.features, -1)  # kh kw C
         constants = dict(maps=maps, features=conv.features, size=rows.shape[1])
-        constants |= _axes(dict(input=spec.input_shapes[number][1:], to=sizes.size))
+        constants |= _axes(dict(input=spec.input_shapes[number][1:], to=sizes.size, dendrite=sizes.dendrites))
         constants |= _axes(dict(kernel=sizes.kernel, stride=sizes.stride, padding=sizes.padding))
         constants |= dict(row_bytes=-(-rows.shape[1] * bits // 8), offset=2 ** (bits - 1) - 1)
         pool = _pooling(conv.features, sizes, sizes.output)
@@ -83,7 +83,9 @@ def ramp_buffers(spec: Network, ramps: list[CodeRamp]) -> list[Buffer]:
     """Outputs of the stages that have ramps and of the encoder, and what their layers compute with."""
     each = [layer.constants for layer in ramps]
     neurons = max(layer["to_rows"] * layer["to_columns"] * layer["features"] for layer in each)
-    in_row = max(layer["to_columns"] * layer["size"] for layer in each)
+    positions = [layer["to_columns"] * layer["dendrite_columns"] for layer in each]
+    in_row = max(count * layer["size"] for count, layer in zip(positions, each, strict=True))
+    neurons_in_row = max(layer["to_columns"] * layer["features"] for layer in each)
     outputs = [
         Buffer(f"output{number}", "uint8_t", (math.prod(shape),), "Steps that remain to each spike, 0 of silence.")
         for number, shape in enumerate(spec.shapes[: len(ramps) + 1])
@@ -92,13 +94,14 @@ def ramp_buffers(spec: Network, ramps: list[CodeRamp]) -> list[Buffer]:
         *outputs,
         Buffer("unpooled", "uint8_t", (neurons,), "The same of a layer, before pooling."),
         Buffer("patches", "uint8_t", (in_row,), "The inputs of each position of a row."),
-        Buffer("patch_sums", "uint32_t", (max(layer["to_columns"] for layer in each),), "Their sums."),
+        Buffer("patch_sums", "uint32_t", (max(positions),), "Their sums."),
+        Buffer("row_potentials", "int32_t", (neurons_in_row,), "Potentials above 0 of a row of neurons."),
     ]
 
 
 def _axes(pairs: dict[str, tuple[int, ...]]) -> dict[str, int]:
     """Numbers of rows and columns, by names with "_rows" and "_columns"."""
-    numbers = {}
+    numbers: dict[str, int] = {}
     for name, (rows, columns) in pairs.items():
         numbers |= {f"{name}_rows": rows, f"{name}_columns": columns}
     return numbers
