@@ -12,22 +12,27 @@ import jax
 import numpy as np
 import pytest
 from command import Command, refused
+from PIL import Image
 from tiny import FIRST, branches, images, labelled, plain
 
 import snnjax
 from snnjax import InputError, SpikingNetwork
 from snnjax.app import demo, page
-from snnjax.data import digits, read_handwriting
-from snnjax.encoding import PIXELS, Encoder, OnOff
+from snnjax.data import digits, read_handwriting, read_picture
+from snnjax.encoding import PIXELS, Encoder, OnOff, Pixels
+from snnjax.kernels import ramp_levels
 from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
+from snnjax.layers.ramp import Ramp, Standardise
 from snnjax.learners import RSTDP
-from snnjax.networks import Earliest, Majority, Network, stage
+from snnjax.networks import NETWORKS, Earliest, Images, Input, Majority, Network, stage
 from snnjax.networks.quantisation import quantise
 from snnjax.training.build import network_for
+from snnjax.training.loop import Trainer
+from snnjax.training.state import Settings
 
 NCG = "pretrained:goupy2024_ncg_mnist"
-SIMULATION = pathlib.Path(demo.__file__).parent / "templates" / "demo_simulation.js"
+TEMPLATES = pathlib.Path(demo.__file__).parent / "templates"
 MAJORITY = Majority()
 LAST = Conv(10, kernel=3, learners=RSTDP())
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -37,15 +42,16 @@ const responses = network.pictures.map((text) => {
   const latencies = encode(network, network.floats ? floatsOf(text) : bytesOf(text));
   const run = simulate(network, latencies);
   const spikes = run.spikes.map((counts) => counts.at(-1));
-  return { ...run, latencies: [...latencies], spikes, operations: run.operations.at(-1), potentials: 0 };
+  const fired = run.latencies.map((each) => [...each]);
+  return { ...run, latencies: fired, spikes, operations: run.operations.at(-1), potentials: 0 };
 });
 console.log(JSON.stringify(responses));
 """
 
 
-def made(make, encoder=None):
+def made(make, encoder=None, data=None):
     """An untrained network, which decides for many classes; a tenth of its weights are 0."""
-    spec = network_for(make, images(), encoder)
+    spec = network_for(make, data or images(), encoder)
     random = np.random.default_rng(0)
     weights = spec.initial_weights(1).items()
     return SpikingNetwork(spec, weights={name: np.where(random.random(x.shape) < 0.1, 0, x) for name, x in weights})
@@ -64,6 +70,47 @@ def crowded(images):
     return Network("crowded", images.input_shape, images.classes, stages, decision=Earliest(), epochs=(1, 1, 1))
 
 
+def ramped(features, kernel, fan_in, ramp, **settings):
+    """A layer with a ramp whose potentials are about 1."""
+    fitted = dataclasses.replace(ramp, levels=ramp_levels(2.0, power=ramp.power, time_steps=60))
+    standardise = Standardise(mean=20.0, variance=400.0)
+    return Conv(
+        features, kernel, weight_mean=0.0, weight_std=fan_in**-0.5, ramp=fitted, standardise=standardise, **settings
+    )
+
+
+def ramps(images):
+    """Layers with ramps, their neurons with and without dendrites, and a readout of both and of the encoded image."""
+    first = ramped(6, (5, 3), 45, Ramp(0.7), padding=(2, 1))
+    second = ramped(7, 3, 54, Ramp(1.4, dendrites=(2, 1)), padding=1)
+    last = Conv(
+        2 * images.classes,
+        2,
+        threshold=9.0,
+        fractional=True,
+        weight_mean=0.5,
+        learners=LAST.learners,
+    )
+    reads = Input("encoder", pool=Pool((13, 14))), Input("stage1", pool=Pool(6)), Input("stage2")
+    stages = (
+        stage(first, pool=Pool(4, stride=2, padding=1)),
+        stage(second, pool=Pool((3, 7))),
+        stage(last, inputs=reads),
+    )
+    decision = Earliest(fallback=True)
+    return Network("ramps", images.input_shape, images.classes, stages, time_steps=60, decision=decision)
+
+
+def coloured(images):
+    """Images with colours, as many rows as 26 of them, (N, 26, 28, 3)."""
+    colours = np.stack([images, images[:, ::-1], 255 - images], axis=-1)
+    return np.rint(colours[:, 1:-1]).astype(np.uint8)
+
+
+def in_colour(data):
+    return dataclasses.replace(data, train_images=coloured(data.train_images), test_images=coloured(data.test_images))
+
+
 def decided(network, pictures):
     """The decisions on pictures in Python, by weights of 8 bits."""
     return np.asarray(jax.jit(jax.vmap(quantise(network, 8)))(pictures))
@@ -73,8 +120,13 @@ def in_node(network, pictures, labels, bits):
     """What the script of the page of a network makes of its pictures under Node."""
     text = demo.page_of(network, pictures, labels, bits)
     (data,) = re.findall('<script type="application/json" id="data">(.*?)</script>', text)
-    command = ["node", "-e", SIMULATION.read_text() + PROGRAM]
-    return json.loads(subprocess.run(command, input=data, capture_output=True, text=True, check=True).stdout)
+    return json.loads(run_script("demo_simulation.js", PROGRAM, data))
+
+
+def run_script(name, program, given):
+    """What a program prints under Node that uses a script of the page."""
+    command = ["node", "-e", (TEMPLATES / name).read_text() + program]
+    return subprocess.run(command, input=given, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.fixture(scope="module")
@@ -97,18 +149,23 @@ def ncg():
         (lambda: made(labelled, PIXELS), 4),
         (lambda: made(labelled, OnOff().fit(digits().train_images[:50])), 3),
         (lambda: made(crowded, Encoder(radius=None, scale=0.7, time_steps=60)), 6),
+        (lambda: made(ramps, Pixels(60), in_colour(images())), 5),
     ],
-    ids=["pretrained", "grey", "pixels", "on_off", "crowded"],
+    ids=["pretrained", "grey", "pixels", "on_off", "crowded", "ramps"],
 )
 def test_simulation_is_python(make, bits):
     network = make()
     data = images().first(None, 20)
+    if network.spec.input_shape[0] == 3:
+        data = in_colour(data)
     responses = in_node(network, data.test_images, data.test_labels, bits)
     small = quantise(network, bits)
-    latencies = np.asarray(jax.jit(lambda pictures: jax.lax.map(small.model.encode, pictures))(data.test_images))
+    observe = jax.jit(lambda pictures: jax.lax.map(lambda x: small.model.observe(small.model.encode(x)), pictures))
+    for part, latencies in enumerate(observe(data.test_images).latencies.values()):
+        expected = np.reshape(latencies, (len(latencies), -1))
+        assert np.array_equal([response["latencies"][part] for response in responses], expected), part
     cost = snnjax.cost(small, data.test_images, native=False)
     decisions = cost.decisions[:, -1]
-    assert np.array_equal([response["latencies"] for response in responses], latencies.reshape(len(latencies), -1))
     assert np.array_equal([response["decision"] for response in responses], decisions)
     assert len(set(decisions.tolist())) > 1
     assert np.array_equal([response["operations"] for response in responses], cost.effective_operations)
@@ -116,7 +173,38 @@ def test_simulation_is_python(make, bits):
     assert np.array_equal(spikes, [cost.input_spikes, *(layer.spikes for layer in cost.layers)])
     if cost.first_spike is not None:
         steps = np.minimum(cost.first_spike, network.spec.time_steps - 1)
-        assert np.array_equal([response["step"] for response in responses], steps)
+        windows = len(network.spec.ramped)  # before the last one
+        assert np.array_equal([response["step"] for response in responses], steps + windows * network.spec.time_steps)
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="no Node")
+@pytest.mark.parametrize("size", [(26, 32), (50, 120), (333, 97), (70, 121), (127, 64)])
+def test_pictures_are_resized_as_by_predict(size, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 4), np.uint8)
+    pixels[..., 3] = 255
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    shape = (26, 32)
+    given = dict(data=pixels.ravel().tolist(), height=size[0], width=size[1])
+    program = 'const image = JSON.parse(require("fs").readFileSync(0, "utf8"));'
+    program += f"console.log(JSON.stringify([...cropped(image, {list(shape)})]));"
+    resized = json.loads(run_script("demo_resizing.js", program, json.dumps(given)))
+    expected, _ = read_picture(tmp_path / "picture.png", (*shape, 3))
+    difference = np.abs(np.reshape(resized, expected.shape) - expected.astype(int))
+    assert difference.max() <= (1 if size[0] > size[1] else 0)  # Pillow goes through columns first then, and rounds
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("node"), reason="no Node")
+def test_narrow_network_on_a_page():
+    """Trained on few digits with colours, it decides as in Python, and the page stays small."""
+    data = in_colour(digits().first(200, 50))
+    spec = NETWORKS["softhebb_narrow"](Images.of(data))
+    settings = dataclasses.replace(Settings.of(spec, data), epochs=(1, 1, 1, 2))
+    trainer = Trainer(spec, data, settings)
+    network = trainer.trained(trainer.run(trainer.initial_state()))
+    assert len(demo.page_of(network, data.test_images[:20], data.test_labels[:20])) < 3_000_000
+    responses = in_node(network, data.test_images, data.test_labels, 8)
+    assert np.array_equal([response["decision"] for response in responses], decided(network, data.test_images))
 
 
 def test_page_is_one_small_file(ncg, pictures):
@@ -127,7 +215,7 @@ def test_page_is_one_small_file(ncg, pictures):
     assert demo.page_of(renamed(ncg, "</script>"), whole, pictures[1][:20]).count("</script>") == text.count(
         "</script>"
     )
-    assert text.count('"use strict"') == 3
+    assert text.count('"use strict"') == 4
     assert "Draw a digit" in text
 
 
@@ -175,6 +263,8 @@ def browser():
     chosen.binary_location = CHROMIUM
     for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,1600"):
         chosen.add_argument(argument)
+    for argument in ("device-for-media-stream", "ui-for-media-stream"):
+        chosen.add_argument(f"--use-fake-{argument}")
     chosen.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(chosen, webdriver.ChromeService(shutil.which("chromedriver")))
     try:
@@ -304,3 +394,29 @@ def test_no_page_scrolls_sideways(browser, file, width):
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     browser.get(file)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+def test_files_and_the_camera_are_decided_in_colour(browser, tmp_path):
+    data = in_colour(images()).first(None, 3)
+    network = made(ramps, Pixels(60), data)
+    path = tmp_path / "colour.html"
+    path.write_text(demo.page_of(network, data.test_images, data.test_labels))
+    browser.get(path.as_uri())
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 121, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    browser.find_element("id", "file").send_keys(str(tmp_path / "picture.png"))
+    until(browser, "state.label === -1")
+    expected, _ = read_picture(tmp_path / "picture.png", (26, 28, 3))
+    assert np.array_equal(browser.execute_script("return [...state.picture]"), expected.ravel())
+    assert browser.find_element("id", "decision").text == str(decided(network, expected[None])[0])
+    (tmp_path / "other.png").write_text("no picture")
+    browser.find_element("id", "file").send_keys(str(tmp_path / "other.png"))
+    until(browser, "document.getElementById('source').textContent !== ''")
+    assert browser.find_element("id", "source").text == "other.png is no picture that this browser can read."
+    browser.find_element("id", "camera").click()
+    seen = browser.execute_script("return state.picture.join()")
+    until(browser, f"state.picture.join() !== '{seen}'")
+    assert browser.find_element("id", "camera").get_attribute("aria-pressed") == "true"
+    assert browser.find_element("id", "result").text.startswith("Decided for")
+    browser.find_element("css selector", "#samples button").click()
+    assert browser.execute_script("return camera.stream === null && state.label") == data.test_labels[0]

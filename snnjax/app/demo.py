@@ -1,4 +1,4 @@
-"""A page on which a trained network runs: drawn or test pictures, encoded and decided spike by spike in the browser."""
+"""A page on which a trained network runs: pictures, encoded and decided spike by spike in the browser."""
 
 import base64
 from typing import Any
@@ -14,11 +14,11 @@ from snnjax.encoding import Encoder, FilterBank, OnOff, Pixels, filters, program
 from snnjax.encoding.encoder import EPSILON
 from snnjax.encoding.fitted import ROUNDING
 from snnjax.interop import event_programs
-from snnjax.interop.event_programs import falls_back, geometry, times_matter
+from snnjax.interop.event_programs import falls_back, geometry, sources, times_matter
 from snnjax.layers.conv import Conv
 from snnjax.networks import Network, SpikingNetwork
-from snnjax.networks.operations import synapses
-from snnjax.networks.quantisation import IntegerLayer, integer_layers
+from snnjax.networks.operations import synapses, windows
+from snnjax.networks.quantisation import IntegerLayer, IntegerRamp, integer_layers
 from snnjax.training.cost import check_labels
 
 MOST_STEPS = 65535
@@ -27,15 +27,18 @@ MOST_STEPS = 65535
 def page_of(
     network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray, bits: int = 8, *, centred: bool = False
 ) -> str:
-    """A network with weights of so many bits on one HTML page, with some pictures (N, H, W) and their labels (N,).
+    """A network with weights of so many bits on one HTML page, with some pictures and their labels (N,).
 
-    The page encodes a picture as Python does, and decides as `networks.quantise(network, bits)`. It needs no other file
-    and no connection. Every picture given is on it. Drawings have light ink, or dark ink where most of the pictures
-    have a light background; `centred` ones are scaled and centred as `data.read_handwriting` does.
+    Pictures are (N, H, W), or (N, H, W, 3) in colour for the encoder `Pixels`. The page encodes a picture as Python
+    does, and decides as `networks.quantise(network, bits)`. It needs no other file and no connection. Every picture
+    given is on it. A page in colour also takes pictures from files and from a camera. Grey drawings have light ink, or
+    dark ink where most of the pictures have a light background; `centred` ones are scaled and centred as
+    `data.read_handwriting` does.
 
     Raises InputError as `networks.quantise`, where pictures or labels do not fit, and for networks that the
-    page cannot run: they must be chains of spiking layers with thresholds from 0, under `Earliest` or `Majority`, with
-    the encoder `Pixels`, `OnOff` or `Encoder`, the latter without pooling and inhibition.
+    page cannot run: they must be chains of layers with a ramp, then of layers with thresholds from 0, the first of
+    which may join the outputs of several stages by `Concatenate`, under `Earliest` or `Majority`, with the encoder
+    `Pixels`, `OnOff` or `Encoder`, the latter without pooling and inhibition.
     """
     event_programs.check(network, "on a page")
     spec = network.spec
@@ -47,10 +50,11 @@ def page_of(
 
 
 def _check_pictures(spec: Network, pictures: np.ndarray, labels: np.ndarray) -> None:
-    """Raises InputError unless grey pictures and their labels are as the network takes them."""
+    """Raises InputError unless pictures and their labels are as the network takes them."""
     shape = np.shape(pictures)
-    if len(shape) != 3 or not shape[0]:
-        raise InputError(f"`pictures` must be grey, (N, H, W), N from 1, got {shape}")
+    in_colour = len(shape) == 4 and isinstance(spec.encoder, Pixels)
+    if not (len(shape) == 3 or in_colour) or not shape[0]:
+        raise InputError(f"`pictures` must be grey, (N, H, W), or for Pixels (N, H, W, 3), N from 1, got {shape}")
     event_programs.check_shape(spec, "pictures", shape[1:])
     check_labels(np.asarray(labels), shape[0], spec.classes)
 
@@ -62,17 +66,30 @@ def _data(network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray, bit
     seen = features.drawn_back(network)
     pixels = np.asarray(pictures, np.float32)
     whole = bool(np.all(pixels == np.rint(pixels)))
+    begins = [spec.time_steps * window for window in windows(spec)]
     return dict(
         steps=spec.time_steps,
+        end=begins[-1] + spec.time_steps,
         classes=list(network.class_names),
-        picture=list(pixels.shape[1:]),
+        picture=list(pixels.shape[1:3]),
+        colour=pixels.ndim == 4,
         input=list(spec.input_shape),
         encoder=_ENCODERS[type(spec.encoder)](spec),
         layers=[
-            _layer(spec, number, conv, layers[name]) | dict(name=name, seen=_seen(seen.get(name)))
+            dict(
+                _layer(spec, number, conv, layers[name]),
+                name=name,
+                seen=None if name in spec.deciding else _seen(seen.get(name)),
+                begin=begins[number + 1],
+                inputs_begin=begins[number + 1] - spec.time_steps * conv.ramped,
+            )
             for number, name, conv in spec.layers()
         ],
-        decision=dict(timed=times_matter(spec), fallback=falls_back(spec)),
+        decision=dict(
+            timed=times_matter(spec),
+            fallback=falls_back(spec),
+            fractional=spec.stages[-1].branches[0].fractional,
+        ),
         pictures=[_base64(picture, np.uint8 if whole else np.float32) for picture in pixels],
         floats=not whole,
         light=background(pixels) == "light",
@@ -80,15 +97,30 @@ def _data(network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray, bit
     )
 
 
-def _layer(spec: Network, number: int, conv: Conv, layer: IntegerLayer) -> dict[str, Any]:
-    """The geometry, weights and thresholds of a layer, pooled by windows of one neuron where it is not pooled."""
-    sizes = geometry(spec, number)
+def _layer(spec: Network, number: int, conv: Conv, layer: IntegerLayer | IntegerRamp) -> dict[str, Any]:
+    """The geometry, weights and thresholds of a layer and of what it reads; pooling is by windows of one without."""
+    reads = [
+        dict(source._asdict(), of=source.output, features=source.maps, output=source.pooled)
+        for source in sources(spec, number)
+    ]
+    ramped = isinstance(layer, IntegerRamp)
     return dict(
-        sizes._asdict(),
-        maps=spec.input_shapes[number][0],
+        geometry(spec, number)._asdict(),
+        reads=reads,
+        input=spec.input_shapes[number],
         features=conv.features,
-        weights=_base64(layer.weights.transpose(1, 2, 3, 0), np.uint8),  # C kh kw F
-        thresholds=None if conv.threshold is None else layer.threshold.tolist(),
+        weights=_base64(layer.weights.transpose(1, 2, 3, 0), layer.weights.dtype),  # C kh kw F
+        thresholds=None if conv.threshold is None or ramped else layer.threshold.tolist(),
+        ramp=_ramp(layer) if ramped else None,
+    )
+
+
+def _ramp(layer: IntegerRamp) -> dict[str, Any]:
+    """What a layer with a ramp has beside its weights."""
+    return dict(
+        thresholds=layer.threshold.tolist(),
+        factors=(2**layer.shift).tolist(),
+        levels=layer.levels.tolist(),
     )
 
 
@@ -132,12 +164,13 @@ def _bank(bank: FilterBank, margin: int, scale: float) -> dict[str, Any]:
 
 
 def _seen(drawn: features.Drawn | None) -> dict[str, Any] | None:
-    """What each feature sees, as grey pictures in which 128 counts as nothing; None where it is not known."""
+    """What each feature sees, as pictures in which 128 counts as nothing; None where it is not known."""
     if drawn is None:
         return None
     images = drawn.images
-    largest = np.abs(images).max(axis=(1, 2), keepdims=True).clip(1e-12)
-    return dict(size=images.shape[1:], pixels=_base64(np.rint(127.5 + 127.5 * images / largest), np.uint8))
+    largest = np.abs(images).reshape(len(images), -1).max(axis=1).clip(1e-12)
+    pixels = np.rint(127.5 + 127.5 * (images.T / largest).T)
+    return dict(size=images.shape[1:3], pixels=_base64(pixels, np.uint8))
 
 
 def _base64(values: np.ndarray, dtype: Any) -> str:

@@ -4,7 +4,8 @@
 
 const element = (id) => document.getElementById(id);
 const network = networkOf(JSON.parse(element("data").textContent));
-const last = network.steps - 1;
+const last = network.end - 1;
+const readout = network.layers[network.layers.length - 1];
 const SECONDS = 6; // of a whole run
 const JUMPS = 12; // of a run where motion is to be reduced
 const RUNNERS = 100; // neurons of the readout that are shown, at most
@@ -65,7 +66,7 @@ function show(step) {
 function paint(step) {
   state.step = step;
   element("time").value = step;
-  const words = `step ${step} of ${network.steps}`;
+  const words = `step ${step} of ${number(network.end)}`;
   element("time").setAttribute("aria-valuetext", words);
   element("clock").textContent = state.run ? `${words}; computed in ${Math.ceil(state.milliseconds)} ms` : words;
   paintDecision();
@@ -98,7 +99,7 @@ function resultText({ decision, step, spikes, operations }) {
     `${number(operations[step])} synaptic operations`;
   const labelled = network.classes[state.label];
   const right = state.label < 0 ? "" : state.label === decision ? " Right." : ` Wrong: it is labelled ${labelled}.`;
-  return `Decided for ${network.classes[decision]} at step ${step} of ${network.steps}, after ${cost}.${right}`;
+  return `Decided for ${network.classes[decision]} at step ${step} of ${number(network.end)}, after ${cost}.${right}`;
 }
 
 /* A lane for each class, in which a mark for each of its neurons moves to the right, towards the threshold. */
@@ -113,35 +114,48 @@ function makeRace() {
 
 /* The neurons of the readout that are shown, those of the largest potentials, by class. */
 function makeRunners(run) {
-  const strength = (neuron) => run.potentials[last][neuron.index];
+  const strength = (neuron) => shareOf(run, neuron, last);
   const sorted = [...network.readout].sort((one, other) => strength(other) - strength(one));
-  const winner = sorted.find(({ label, place }) => label === run.decision && latencyOf(run, place) === run.step);
+  const { winner } = run;
   const shown = sorted.slice(0, RUNNERS);
   return { winner, shown: winner && !shown.includes(winner) ? [...shown, winner] : shown };
 }
 
-const latencyOf = (run, place) => run.latencies[network.layers.length][place];
+/* The step at which a neuron of the readout fires, `network.end` if it does not; with a fraction where it has one. */
+function stepOf(run, neuron) {
+  if (network.decision.fractional) return readout.begin + network.steps * crossing(network, run, neuron).time;
+  return readout.begin + run.latencies[network.layers.length][neuron.place];
+}
+
+/* How near a neuron of the readout is to its spike at a step; where times do not matter, the potential itself. */
+function shareOf(run, { index, limit }, step) {
+  if (step < readout.begin) return 0;
+  const potential = run.potentials[step - readout.begin][index];
+  return network.decision.timed ? Math.min(potential / (limit + 1), 1) : potential;
+}
 
 function paintRace() {
   const { run, step } = state;
-  const scale = scaleOfPotentials();
+  const scale = largestShare();
   [...element("race").children].forEach((lane, label) => {
     const neurons = run ? run.runners.shown.filter((neuron) => neuron.label === label) : [];
-    const shares = neurons.map(({ index }) => run.potentials[step][index]);
-    const first = Math.min(network.steps, ...neurons.map(({ place }) => latencyOf(run, place)));
+    const shares = neurons.map((neuron) => shareOf(run, neuron, step));
+    const first = Math.min(network.end, ...neurons.map((neuron) => stepOf(run, neuron)));
     const decided = run && run.decision === label && step >= run.step;
-    const fired = network.decision.timed && first <= step;
+    const fired = network.decision.timed && Math.floor(first) <= step;
     const most = Math.max(0, ...shares);
     lane.className = decided ? "decided" : "";
     const potential = network.decision.timed ? `${Math.floor(100 * most)} %` : number(most);
-    lane.lastChild.textContent = fired ? `step ${first}` : potential;
+    const when = network.decision.fractional ? first.toFixed(2) : first;
+    lane.lastChild.textContent = fired ? `step ${when}` : potential;
     paintRunners(lane.children[1], shares.map((share) => share / scale), decided ? "fresh" : "early");
   });
 }
 
-/* The potential at the right end of the lanes: the threshold, or the largest one. */
-function scaleOfPotentials() {
-  return network.decision.timed || !state.run ? 1 : Math.max(1, ...state.run.potentials[last]);
+/* The share at the right end of the lanes: that of a spike, or the largest potential. */
+function largestShare() {
+  const { run } = state;
+  return network.decision.timed || !run ? 1 : Math.max(1, ...network.readout.map((each) => shareOf(run, each, last)));
 }
 
 function paintRunners(canvas, shares, shade) {
@@ -167,13 +181,14 @@ function channels(name) {
 
 const pixel = ([red, green, blue]) => (255 << 24) | (blue << 16) | (green << 8) | red;
 
-/* The colour of a neuron at a step, by its latency. */
+/* The colour of a neuron at a step of its window, by its latency. */
 function palette(step) {
+  const { steps } = network;
   const [early, late, fresh, silent] = ["early", "late", "fresh", "silent"].map(channels);
-  return Uint32Array.from({ length: network.steps + 1 }, (_, latency) => {
-    if (latency > step || latency === network.steps) return pixel(silent);
-    if (step < last && step - latency <= network.steps / 40) return pixel(fresh);
-    const share = latency / Math.max(last, 1);
+  return Uint32Array.from({ length: steps + 1 }, (_, latency) => {
+    if (latency > step || latency === steps) return pixel(silent);
+    if (step < steps - 1 && step - latency <= steps / 40) return pixel(fresh);
+    const share = latency / Math.max(steps - 1, 1);
     return pixel(early.map((value, channel) => Math.round(value + share * (late[channel] - value))));
   });
 }
@@ -198,6 +213,8 @@ function paintTimeline() {
   const x = (step) => 8 + ((width - 16) * step) / Math.max(last, 1); // as the thumb of the slider moves
   for (let part = 0; part < lanes; ++part) paintLane(pen, x, part, laneHeight);
   paintLines(pen, x, height * 0.5, height);
+  pen.fillStyle = colour("line");
+  for (let begin = network.steps; begin < network.end; begin += network.steps) pen.fillRect(x(begin), 0, 1, height);
   pen.fillStyle = colour("soft");
   pen.fillRect(x(state.step), 0, 1, height);
 }
@@ -228,11 +245,12 @@ function paintLines(pen, x, top, bottom) {
   pen.fillStyle = colour("line");
   pen.fillRect(x(0), top + 26, x(last) - x(0), 1);
   if (!run) return;
-  const y = (share) => bottom - 6 - ((bottom - top - 32) * share) / scaleOfPotentials();
+  const scale = largestShare();
+  const y = (share) => bottom - 6 - ((bottom - top - 32) * share) / scale;
   const { winner, shown } = run.runners;
   const line = (neuron) => {
     pen.beginPath();
-    for (let time = 0; time <= step; ++time) pen.lineTo(x(time), y(run.potentials[time][neuron.index]));
+    for (let time = readout.begin; time <= step; ++time) pen.lineTo(x(time), y(shareOf(run, neuron, time)));
     pen.stroke();
   };
   pen.strokeStyle = colour("late");
@@ -243,18 +261,19 @@ function paintLines(pen, x, top, bottom) {
   pen.lineWidth = 2.5;
   line(winner);
   pen.beginPath();
-  pen.arc(x(run.step), y(run.potentials[run.step][winner.index]), 4.5, 0, 2 * Math.PI);
+  const height = y(shareOf(run, winner, run.step));
+  pen.arc(x(run.step), height, 4.5, 0, 2 * Math.PI);
   pen.fill();
   pen.font = "600 15px system-ui, sans-serif";
   pen.fillStyle = colour("first");
   pen.textAlign = "right";
-  pen.fillText(network.classes[winner.label], x(run.step) - 9, y(run.potentials[run.step][winner.index]) - 6);
+  pen.fillText(network.classes[winner.label], x(run.step) - 9, height - 6);
 }
 
 /* Maps: all features of a layer side by side, a pixel for each neuron, or what each of them sees. */
 
 function makeLayers() {
-  const inputs = { name: "input", size: network.input.slice(1), features: network.input[0], seen: null };
+  const inputs = { name: "input", size: network.input.slice(1), features: network.input[0], begin: 0, seen: null };
   [inputs, ...network.layers.slice(0, -1)].forEach((layer, part) => {
     const box = document.createElement("div");
     const neurons = `${layer.features} maps of ${layer.size.join(" × ")}`;
@@ -263,7 +282,7 @@ function makeLayers() {
     const canvas = box.querySelector("canvas");
     canvas.setAttribute("aria-label", `${layer.name}, ${neurons}, coloured by the time of their spikes`);
     element("maps").append(box);
-    const view = { part, canvas, layer, feature: 0, sees: false, seen: layer.seen && bytesOf(layer.seen.pixels) };
+    const view = { part, canvas, layer, feature: 0, sees: false, seen: layer.seen && shadesOf(bytesOf(layer.seen.pixels)) };
     if (view.seen) makeFeature(view, box);
     state.layers.push(view);
   });
@@ -321,28 +340,33 @@ function paintLayer(view) {
   const { layer, part } = view;
   const size = view.sees ? layer.seen.size : layer.size;
   view.grid = gridOf(layer.features, size, view.canvas.parentElement.clientWidth);
-  const colours = view.sees ? greys() : palette(state.step);
+  const colours = palette(state.step - layer.begin);
   const silent = new Uint16Array(layer.features * size[0] * size[1]).fill(network.steps);
-  const values = view.sees ? view.seen : state.run ? state.run.latencies[part] : silent;
-  paintTiles(view.canvas, view.grid, values, colours, view.seen ? view.feature : -1);
+  const latencies = state.run ? state.run.latencies[part] : silent;
+  const shades = view.sees ? view.seen : Uint32Array.from(latencies, (latency) => colours[latency]);
+  paintTiles(view.canvas, view.grid, shades, view.seen ? view.feature : -1);
   if (view.seen) paintFeature(view);
 }
 
-const greys = () => Uint32Array.from({ length: 256 }, (_, value) => pixel([value, value, value]));
+/* The colours of pictures of bytes, grey, or red, green and blue. */
+function shadesOf(bytes) {
+  if (!network.colour) return Uint32Array.from(bytes, (value) => pixel([value, value, value]));
+  return Uint32Array.from({ length: bytes.length / 3 }, (_, place) => pixel(bytes.subarray(3 * place, 3 * place + 3)));
+}
 
 /* Tiles with a line of one pixel between them; that of a feature has a frame. */
-function paintTiles(canvas, { perRow, rows, height, width, zoom }, values, colours, framed) {
+function paintTiles(canvas, { perRow, rows, height, width, zoom }, shades, framed) {
   canvas.width = perRow * (width + 1) + 1;
   canvas.height = rows * (height + 1) + 1;
   canvas.style.width = `${canvas.width * zoom}px`;
   const image = new ImageData(canvas.width, canvas.height);
   const pixels = new Uint32Array(image.data.buffer);
   const area = height * width;
-  for (let tile = 0; tile < values.length / area; ++tile) {
+  for (let tile = 0; tile < shades.length / area; ++tile) {
     const corner = Math.floor(tile / perRow) * (height + 1) * canvas.width + (tile % perRow) * (width + 1);
     for (let place = 0; place < area; ++place) {
       const at = corner + (Math.floor(place / width) + 1) * canvas.width + (place % width) + 1;
-      pixels[at] = colours[values[tile * area + place]];
+      pixels[at] = shades[tile * area + place];
     }
     if (tile === framed) frame(pixels, canvas.width, corner, height + 2, width + 2);
   }
@@ -360,13 +384,14 @@ function frame(pixels, pitch, corner, height, width) {
 function paintFeature({ layer, part, feature, picture, text, seen, slider }) {
   const [height, width] = layer.seen.size;
   const own = seen.subarray(feature * height * width, (feature + 1) * height * width);
-  paintTiles(picture, { perRow: 1, rows: 1, height, width, zoom: 1 }, own, greys(), -1);
+  paintTiles(picture, { perRow: 1, rows: 1, height, width, zoom: 1 }, own, -1);
   picture.style.width = "";
   picture.setAttribute("aria-label", `What feature ${feature + 1} of ${layer.name} sees`);
   const area = layer.size[0] * layer.size[1];
   const latencies = state.run ? state.run.latencies[part].subarray(feature * area, (feature + 1) * area) : [];
-  const fired = [...latencies].filter((latency) => latency <= state.step && latency < network.steps);
-  const when = fired.length ? `${fired.length} spikes, the first at step ${Math.min(...fired)}` : "no spike";
+  const now = state.step - layer.begin;
+  const fired = [...latencies].filter((latency) => latency <= now && latency < network.steps);
+  const when = fired.length ? `${fired.length} spikes, the first at step ${layer.begin + Math.min(...fired)}` : "no spike";
   text.textContent = `Feature ${feature + 1} of ${layer.features}: ${when}`;
   slider.setAttribute("aria-valuetext", `feature ${feature + 1}, ${when}`);
 }
@@ -394,6 +419,7 @@ function begin() {
   makeLayers();
   makeSamples();
   makeSheet();
+  if (network.colour) makeSources();
   listen();
   element("samples").firstChild.click();
 }

@@ -1,6 +1,6 @@
 "use strict";
 
-/* Pictures: those that are on the page, and what a person draws. */
+/* Pictures: those that are on the page, what a person draws and, in colour, files and what a camera sees. */
 
 function makeSamples() {
   network.pictures.forEach((text, index) => {
@@ -17,6 +17,7 @@ function makeSamples() {
 }
 
 function pick(picture, index) {
+  stopCamera();
   press(index);
   sheet.drawn = false;
   paintPicture(sheet.canvas, picture);
@@ -27,11 +28,12 @@ function press(index) {
   [...element("samples").children].forEach((button, place) => button.setAttribute("aria-pressed", place === index));
 }
 
-/* A picture of the network's size in ink: dark on light if most pictures are, otherwise light on dark. */
+/* A picture of the network's size in colour or in ink: dark on light if most are, otherwise light on dark. */
 function paintPicture(canvas, picture) {
   const [rows, columns] = network.picture;
   const image = new ImageData(columns, rows);
-  picture.forEach((value, index) => { image.data[4 * index + 3] = network.light ? 255 - value : value; });
+  if (network.colour) new Uint32Array(image.data.buffer).set(shadesOf(picture));
+  else picture.forEach((value, index) => { image.data[4 * index + 3] = network.light ? 255 - value : value; });
   const small = Object.assign(document.createElement("canvas"), { width: columns, height: rows });
   small.getContext("2d").putImageData(image, 0, 0);
   if (canvas !== sheet.canvas) Object.assign(canvas, { width: columns, height: rows });
@@ -48,7 +50,9 @@ function makeSheet() {
   const { canvas } = sheet;
   canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
-    if (!sheet.drawn) clear();
+    stopCamera();
+    if (!sheet.drawn && !network.colour) clear(); // in colour, one draws over a picture
+    press(-1);
     sheet.drawn = true;
     sheet.stroke = placeOf(event);
     drawTo(sheet.stroke);
@@ -60,6 +64,7 @@ function makeSheet() {
 
 function clear() {
   sheet.pen.clearRect(0, 0, sheet.canvas.width, sheet.canvas.height);
+  stopCamera();
   press(-1);
   present(null, -1, false);
 }
@@ -73,6 +78,7 @@ function placeOf(event) {
 function drawTo(place) {
   const { pen } = sheet;
   pen.lineWidth = INK_WIDTH;
+  if (network.colour) pen.strokeStyle = element("ink").value;
   pen.lineCap = pen.lineJoin = "round";
   pen.beginPath();
   pen.moveTo(...sheet.stroke);
@@ -96,6 +102,7 @@ function endStroke() {
 /* What is drawn, as the network takes it; null while there is nothing. */
 function drawnPicture() {
   const { width, height } = sheet.canvas;
+  if (network.colour) return fitted(sheet.canvas);
   const colours = sheet.pen.getImageData(0, 0, width, height).data;
   const ink = Float32Array.from({ length: width * height }, (_, index) => colours[4 * index + 3]);
   const picture = network.centred ? handwriting(ink, height, width, network.picture) : scaled(ink, height, width);
@@ -124,11 +131,6 @@ function handwriting(ink, sheetRows, sheetColumns, shape) {
   return centre(resizeBoth(cut, [height, width], [rows, columns]), [rows, columns], shape);
 }
 
-function resizeBoth(values, [height, width], [rows, columns]) {
-  const narrow = resize(values, [height, width], columns);
-  return transpose(resize(transpose(narrow, height, columns), [columns, height], rows), columns, rows);
-}
-
 /* The first and the last rows and columns with ink; null without any. */
 function boxOf(ink, rows, columns) {
   const box = { top: rows, bottom: -1, left: columns, right: -1 };
@@ -142,25 +144,6 @@ function boxOf(ink, rows, columns) {
     box.right = Math.max(box.right, column);
   }
   return box.bottom < 0 ? null : box;
-}
-
-/* Rows resized to a length: each value is the mean of the pixels whose middle lies in it, or the nearest pixel. */
-function resize(values, [rows, columns], length) {
-  const scale = columns / length;
-  const reach = Math.max(scale, 1) / 2;
-  return Float32Array.from({ length: rows * length }, (_, index) => {
-    const middle = ((index % length) + 0.5) * scale;
-    const first = Math.max(Math.floor(middle - reach + 0.5), 0);
-    const end = Math.min(Math.floor(middle + reach + 0.5), columns);
-    const start = Math.floor(index / length) * columns;
-    let sum = 0;
-    for (let column = first; column < end; ++column) sum += values[start + column];
-    return sum / (end - first);
-  });
-}
-
-function transpose(values, rows, columns) {
-  return values.map((_, index) => values[(index % rows) * columns + Math.floor(index / rows)]);
 }
 
 function centre(small, [rows, columns], [height, width]) {
@@ -177,4 +160,94 @@ function centre(small, [rows, columns], [height, width]) {
     picture[row * width + firstColumn + (index % columns)] = nearestInteger((255 * value) / most);
   });
   return picture;
+}
+
+/* Colour: pictures from elsewhere are cropped to the network's proportions and resized, as `snnjax predict` does. */
+
+const MOST_PIXELS = 1024; // rows or columns of a picture that is looked at; a larger one is made smaller before
+const camera = { stream: null, video: document.createElement("video") };
+
+function makeSources() {
+  const [rows, columns] = network.picture;
+  const whole = Math.ceil(280 / columns); // pixels of the sheet to a pixel of the network
+  Object.assign(sheet.canvas, { width: whole * columns, height: whole * rows });
+  sheet.canvas.style.aspectRatio = `${columns} / ${rows}`;
+  element("open").addEventListener("click", () => element("file").click());
+  element("file").addEventListener("change", () => takeFile(element("file").files[0]));
+  element("camera").addEventListener("click", () => (camera.stream ? stopCamera() : startCamera()));
+  addEventListener("paste", (event) => takeFile(event.clipboardData.files[0]));
+  addEventListener("dragover", (event) => event.preventDefault());
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    takeFile(event.dataTransfer.files[0]);
+  });
+}
+
+async function takeFile(file) {
+  if (!file) return;
+  stopCamera();
+  try {
+    take(await createImageBitmap(file, { colorSpaceConversion: "none" }), true);
+    write("source", "");
+  } catch {
+    write("source", `${file.name} is no picture that this browser can read.`);
+  }
+}
+
+/* Has the network decide on what a source shows: a bitmap, or a video. */
+function take(source, play) {
+  const picture = fitted(source);
+  press(-1);
+  sheet.drawn = false;
+  paintPicture(sheet.canvas, picture);
+  present(picture, -1, play);
+}
+
+/* The middle of what a source shows, in the network's size: red, green and blue of each pixel. */
+function fitted(source) {
+  const [rows, columns] = network.picture;
+  const [height, width] = [source.videoHeight || source.height, source.videoWidth || source.width];
+  const larger = Math.max(rows / height, columns / width, 1);
+  const scale = larger > 1 ? larger : Math.min(MOST_PIXELS / Math.max(height, width), 1);
+  const canvas = document.createElement("canvas");
+  Object.assign(canvas, { width: Math.ceil(width * scale), height: Math.ceil(height * scale) });
+  const pen = canvas.getContext("2d", { willReadFrequently: true });
+  pen.fillStyle = source === sheet.canvas ? "white" : "black"; // what is transparent, as paper or as Python takes it
+  pen.fillRect(0, 0, canvas.width, canvas.height);
+  pen.drawImage(source, 0, 0, canvas.width, canvas.height);
+  return cropped(pen.getImageData(0, 0, canvas.width, canvas.height), network.picture);
+}
+
+async function startCamera() {
+  element("camera").disabled = true;
+  try {
+    const video = { width: 320, height: 240, facingMode: "environment" };
+    camera.stream = await navigator.mediaDevices.getUserMedia({ video });
+    Object.assign(camera.video, { srcObject: camera.stream, muted: true, playsInline: true });
+    await camera.video.play();
+    write("source", "");
+    element("camera").setAttribute("aria-pressed", "true");
+    element("result").setAttribute("aria-live", "off"); // a screen reader would not come to an end
+    look();
+  } catch (error) {
+    stopCamera();
+    const advice = "Browsers allow it where one agrees, on pages from localhost or by https, and some in files.";
+    write("source", `There is no camera (${error.name}). ${advice} Pictures can be opened as files all the same.`);
+  }
+  element("camera").disabled = false;
+}
+
+/* Decides on one frame after another. */
+function look() {
+  if (!camera.stream) return;
+  if (camera.video.videoWidth) take(camera.video, false);
+  requestAnimationFrame(look);
+}
+
+function stopCamera() {
+  if (!camera.stream) return;
+  camera.stream.getTracks().forEach((track) => track.stop());
+  camera.stream = null;
+  element("camera").setAttribute("aria-pressed", "false");
+  element("result").setAttribute("aria-live", "polite");
 }

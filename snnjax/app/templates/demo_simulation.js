@@ -1,10 +1,12 @@
 "use strict";
 
-/* A spiking network on one picture, event by event, with integer weights.
+/* A spiking network on one picture, spike by spike, with integer weights.
  *
  * Each neuron fires at most once. A spike adds the weights that it meets to the potentials of the next layer; a neuron
- * whose potential exceeds its threshold fires, and its spike continues within the same step. Weights are at least 0, so
- * the order of spikes within a step does not matter. Nothing here needs a page: `networkOf`, `encode`, `simulate`.
+ * whose potential exceeds its threshold fires, and its spike continues within the same step. In a layer with a ramp,
+ * spikes add their weights until their window ends; the neurons fire in the next window. Weights are at least 0 in
+ * other layers, so the order of spikes within a step never matters, and one layer can follow another. Nothing here
+ * needs a page: `networkOf`, `encode`, `simulate`.
  */
 
 /* The network of the JSON data of the page, with its arrays as numbers. */
@@ -13,9 +15,12 @@ function networkOf(data) {
   for (const name of ["minimum", "span"]) if (encoder[name]) encoder[name] = floatsOf(encoder[name]);
   if (encoder.filters) encoder.filters = encoder.filters.map((filter) => ({ ...filter, taps: floatsOf(filter.taps) }));
   const layers = data.layers.map((layer) => {
-    const weights = bytesOf(layer.weights);
-    const limits = Float64Array.from(layer.thresholds || new Array(layer.features).fill(Infinity));
-    return { ...layer, weights, limits, synapses: synapsesOf(weights, layer.features) };
+    const bytes = bytesOf(layer.weights);
+    const weights = Int16Array.from(layer.ramp ? new Int8Array(bytes.buffer) : bytes);
+    const limits = Float64Array.from(layer.thresholds || new Array(layer.features).fill(0));
+    const positions = layer.size.map((count, axis) => count * layer.dendrites[axis]);
+    const reach = positions.map((count, axis) => reachOf(layer, count, axis));
+    return { ...layer, weights, limits, positions, reach, synapses: synapsesOf(weights, layer.features) };
   });
   return { ...data, encoder, layers, readout: readoutOf(layers[layers.length - 1], data.classes.length) };
 }
@@ -29,6 +34,21 @@ function bytesOf(base64) {
 
 function floatsOf(base64) {
   return new Float32Array(bytesOf(base64).buffer);
+}
+
+/* Where the spikes of each input row (axis 0) or column (1) go: pairs of a row of dendrites or neurons and a row
+ * of the kernel. Around the input of a layer with a ramp is its reflection. */
+function reachOf({ input, kernel, stride, padding, ramp }, positions, axis) {
+  const length = input[axis + 1];
+  const reach = Array.from({ length }, () => []);
+  for (let to = 0; to < positions; ++to) {
+    for (let tap = 0; tap < kernel[axis]; ++tap) {
+      const from = to * stride[axis] + tap - padding[axis];
+      const reflected = ramp ? length - 1 - Math.abs(length - 1 - Math.abs(from)) : from;
+      if (reflected >= 0 && reflected < length) reach[reflected].push([to, tap]);
+    }
+  }
+  return reach;
 }
 
 /* How many weights other than 0 an input meets, for each map and place in the kernel. */
@@ -57,11 +77,15 @@ function encode(network, picture) {
   return encoders[network.encoder.kind](network, Float32Array.from(picture));
 }
 
-/* The brighter a pixel, the earlier its spike. */
+/* The brighter a pixel, the earlier its spike; colours are maps. */
 function encodePixels(network, picture) {
   const last = network.steps - 1;
   const step = (pixel) => Math.min(Math.floor(Math.fround(Math.fround((255 - pixel) * network.steps) / 255)), last);
-  return Uint16Array.from(picture, (pixel) => (pixel > 0 ? step(pixel) : network.steps));
+  const [maps, rows, columns] = network.input;
+  return Uint16Array.from(picture, (_, index) => {
+    const pixel = picture[(index % (rows * columns)) * maps + Math.floor(index / (rows * columns))];
+    return pixel > 0 ? step(pixel) : network.steps;
+  });
 }
 
 /* The nearer the output of a filter to the largest one of the training pictures, the earlier its spike. */
@@ -187,151 +211,218 @@ function nearestInteger(value) {
   return fraction > 0.5 || (fraction === 0.5 && floor % 2 !== 0) ? floor + 1 : floor;
 }
 
-/* The network's response to latencies of its input, until the last step.
+/* The network's response to latencies of its input, layer after layer. The steps of all windows are numbered in a row.
  *
- * decision: the class, -1 if the network stays silent; step: when it decides.
- * latencies: of the input, then of each layer, before pooling, map by map; `network.steps` where silent.
+ * decision: the class, -1 if the network stays silent; step: when it decides; winner: the neuron that decides, if one.
+ * latencies: of the input, then of each layer, before pooling, map by map, in its window; `network.steps` where silent.
  * spikes: of the input and of each layer, up to each step; operations: synaptic operations up to each step.
- * potentials: of the neurons of the readout after each step, as shares of their thresholds if they have some.
+ * potentials: of the neurons of the readout after each step of its window.
  */
 function simulate(network, latencies) {
-  const events = Array.from({ length: network.steps }, () => []);
-  latencies.forEach((step, input) => { if (step < network.steps) events[step].push(input); });
-  const run = new Run(network, latencies);
-  events.forEach((inputs, step) => run.takeStep(step, inputs));
-  return run.result();
+  const { steps, layers, end } = network;
+  const run = { latencies: [latencies], operations: new Float64Array(end), potentials: [] };
+  const outputs = [latencies];
+  for (const layer of layers) {
+    const fired = respond(network, layer, joined(layer, outputs, steps), run);
+    run.latencies.push(fired);
+    outputs.push(pooled(fired, layer, steps));
+  }
+  run.spikes = run.latencies.map((fired, part) => spikesOf(fired, part ? layers[part - 1].begin : 0, network));
+  accumulate(run.operations);
+  return { ...run, ...decide(network, run) };
 }
 
-class Run {
-  constructor(network, latencies) {
-    const { steps, layers } = network;
-    this.network = network;
-    this.step = 0;
-    this.potentials = layers.map((layer) => new Uint32Array(layer.features * layer.size[0] * layer.size[1]));
-    this.pooled = layers.map((layer) => new Uint8Array(layer.features * layer.output[0] * layer.output[1]));
-    this.latencies = [latencies, ...this.potentials.map((neurons) => new Uint16Array(neurons.length).fill(steps))];
-    this.counts = this.latencies.map(() => 0);
-    this.operationCount = 0;
-    this.spikes = this.latencies.map(() => new Uint32Array(steps));
-    this.operations = new Float64Array(steps);
-    this.shares = [];
-    this.decision = -1;
-    this.decisionStep = steps - 1;
+/* The latencies that a layer reads: outputs of earlier stages, each pooled, map after map. */
+function joined({ input, reads }, outputs, silent) {
+  const latencies = new Uint16Array(input[0] * input[1] * input[2]);
+  let filled = 0;
+  for (const read of reads) {
+    const maps = pooled(outputs[read.of], read, silent);
+    latencies.set(maps, filled);
+    filled += maps.length;
   }
+  return latencies;
+}
 
-  /* One step: the spikes of the input, and all that follows from them. */
-  takeStep(step, inputs) {
-    const [, rows, columns] = this.network.input;
-    this.step = step;
-    this.counts[0] += inputs.length;
-    for (const input of inputs) {
-      const position = input % (rows * columns);
-      this.receive(0, Math.floor(input / (rows * columns)), Math.floor(position / columns), position % columns);
-    }
-    if (step === this.network.steps - 1) this.fireAtLast();
-    if (this.decision < 0) this.decide();
-    this.spikes.forEach((counts, part) => { counts[step] = this.counts[part]; });
-    this.operations[step] = this.operationCount;
-    this.shares.push(this.sharesOfReadout());
-  }
-
-  /* A spike reaches a layer: it meets all neurons whose kernel covers it. */
-  receive(number, map, row, column) {
-    const { kernel, stride, padding, size } = this.network.layers[number];
-    const y = row + padding[0];
-    const x = column + padding[1];
-    for (let down = y % stride[0]; down < kernel[0] && down <= y; down += stride[0]) {
-      const toRow = (y - down) / stride[0];
-      if (toRow >= size[0]) continue;
-      for (let right = x % stride[1]; right < kernel[1] && right <= x; right += stride[1]) {
-        const toColumn = (x - right) / stride[1];
-        const tap = (map * kernel[0] + down) * kernel[1] + right;
-        if (toColumn < size[1]) this.add(number, tap, toRow, toColumn);
+/* Maps of latencies, pooled: the earliest spike of each window passes. */
+function pooled(latencies, { features, size, margin, window, window_stride: stride, output }, silent) {
+  if (window[0] * window[1] === 1 && output[0] === size[0] && output[1] === size[1]) return latencies;
+  const earliest = new Uint16Array(features * output[0] * output[1]).fill(silent);
+  let cell = 0;
+  for (let map = 0; map < features; ++map) {
+    for (let row = -margin[0]; row < output[0] * stride[0] - margin[0]; row += stride[0]) {
+      for (let column = -margin[1]; column < output[1] * stride[1] - margin[1]; column += stride[1], ++cell) {
+        for (let y = Math.max(row, 0); y < Math.min(row + window[0], size[0]); ++y) {
+          for (let x = Math.max(column, 0); x < Math.min(column + window[1], size[1]); ++x) {
+            earliest[cell] = Math.min(earliest[cell], latencies[(map * size[0] + y) * size[1] + x]);
+          }
+        }
       }
     }
   }
+  return earliest;
+}
 
-  /* Adds the weights of an input to the potentials of all features at a position. */
-  add(number, tap, row, column) {
-    const { features, weights, limits, synapses, size } = this.network.layers[number];
-    const potentials = this.potentials[number];
-    const latencies = this.latencies[number + 1];
-    const position = row * size[1] + column;
-    const first = position * features;
-    this.operationCount += synapses[tap];
+/* The latencies of a layer's neurons, given those of its inputs. A spike adds its weights to potentials or, with a ramp,
+ * to their slopes: it counts for all steps that remain. */
+function respond(network, layer, inputs, run) {
+  const { steps, layers } = network;
+  const { features, positions, size, ramp, thresholds, inputs_begin: begin } = layer;
+  const reached = new Uint8Array(positions[0] * positions[1]);
+  const potentials = new Int32Array(features * reached.length); // feature after feature of a position
+  const latencies = new Uint16Array(features * size[0] * size[1]).fill(steps);
+  const first = thresholds ? 0 : steps - 1; // step at which its neurons may fire
+  eventsOf(inputs, steps).forEach((events, step) => {
+    const times = ramp ? steps - step : 1;
+    for (const input of events) run.operations[begin + step] += spread(layer, input, times, potentials, reached);
+    if (!ramp && step >= first) fire(layer, potentials, reached, step, latencies, steps);
+    if (layer === layers[layers.length - 1]) run.potentials.push(potentials.slice());
+  });
+  if (ramp) fireOnRamp(layer, potentials, latencies);
+  return latencies;
+}
+
+/* The inputs that fire at each step. */
+function eventsOf(latencies, steps) {
+  const events = Array.from({ length: steps }, () => []);
+  latencies.forEach((step, input) => { if (step < steps) events[step].push(input); });
+  return events;
+}
+
+/* A spike reaches all neurons whose kernel covers it: its weights are added so many times. Returns the operations. */
+function spread(layer, input, times, potentials, reached) {
+  const { input: [, rows, columns], kernel, positions, features, weights, synapses, reach } = layer;
+  const map = Math.floor(input / (rows * columns));
+  const place = input % (rows * columns);
+  let operations = 0;
+  for (const [row, down] of reach[0][Math.floor(place / columns)]) {
+    for (const [column, right] of reach[1][place % columns]) {
+      const tap = (map * kernel[0] + down) * kernel[1] + right;
+      const position = row * positions[1] + column;
+      reached[position] = 1;
+      operations += synapses[tap];
+      addWeights(potentials, position * features, weights, tap * features, features, times);
+    }
+  }
+  return operations;
+}
+
+/* Most of the time is spent here: four at a time take half of it. */
+function addWeights(potentials, first, weights, start, features, times) {
+  const end = first + features;
+  let to = first;
+  let from = start;
+  for (; to + 4 <= end; to += 4, from += 4) {
+    potentials[to] += times * weights[from];
+    potentials[to + 1] += times * weights[from + 1];
+    potentials[to + 2] += times * weights[from + 2];
+    potentials[to + 3] += times * weights[from + 3];
+  }
+  for (; to < end; ++to, ++from) potentials[to] += times * weights[from];
+}
+
+/* Neurons that were reached fire, once, if their potential is above their threshold. */
+function fire({ features, size, limits }, potentials, reached, step, latencies, silent) {
+  const area = size[0] * size[1];
+  for (let position = 0; position < area; ++position) {
+    if (!reached[position]) continue;
+    reached[position] = 0;
     for (let feature = 0; feature < features; ++feature) {
-      const potential = (potentials[first + feature] += weights[tap * features + feature]);
-      if (potential <= limits[feature]) continue;
-      const neuron = feature * size[0] * size[1] + position;
-      if (latencies[neuron] < this.network.steps) continue;
-      latencies[neuron] = this.step;
-      this.fire(number, feature, row, column);
+      if (potentials[position * features + feature] <= limits[feature]) continue;
+      const neuron = feature * area + position;
+      if (latencies[neuron] === silent) latencies[neuron] = step;
     }
   }
+}
 
-  /* A neuron fires: its spike passes the windows of the pooling that no earlier one has passed. */
-  fire(number, feature, row, column) {
-    const { margin, window, window_stride: stride, output } = this.network.layers[number];
-    this.counts[number + 1] += 1;
-    if (number === this.network.layers.length - 1) return;
-    const y = row + margin[0];
-    const x = column + margin[1];
-    const top = Math.max(Math.ceil((y - window[0] + 1) / stride[0]), 0);
-    const left = Math.max(Math.ceil((x - window[1] + 1) / stride[1]), 0);
-    for (let toRow = top; toRow < output[0] && toRow * stride[0] <= y; ++toRow) {
-      for (let toColumn = left; toColumn < output[1] && toColumn * stride[1] <= x; ++toColumn) {
-        const cell = (feature * output[0] + toRow) * output[1] + toColumn;
-        if (this.pooled[number][cell]) continue;
-        this.pooled[number][cell] = 1;
-        this.receive(number + 1, feature, toRow, toColumn);
+/* In the next window neurons fire at the first step at which the falling level is not above their potential. */
+function fireOnRamp(layer, potentials, latencies) {
+  const { features, size, ramp: { factors, levels } } = layer;
+  let neuron = 0;
+  for (let feature = 0; feature < features; ++feature) {
+    for (let row = 0; row < size[0]; ++row) {
+      for (let column = 0; column < size[1]; ++column, ++neuron) {
+        const potential = factors[feature] * aboveThreshold(layer, potentials, feature, row, column);
+        latencies[neuron] = firstAtMost(levels, potential);
       }
     }
   }
+}
 
-  /* Without thresholds, neurons of the readout whose potential is above 0 fire at the last step. */
-  fireAtLast() {
-    const last = this.network.layers.length;
-    for (const { limit, index, place } of this.network.readout) {
-      if (limit < Infinity || this.potentials[last - 1][index] === 0) continue;
-      this.latencies[last][place] = this.step;
-      this.counts[last] += 1;
+/* What the dendrites of a neuron, one or several, are above the threshold of its feature, added up. */
+function aboveThreshold({ features, positions, dendrites, ramp: { thresholds } }, potentials, feature, row, column) {
+  let sum = 0;
+  for (let y = row * dendrites[0]; y < (row + 1) * dendrites[0]; ++y) {
+    for (let x = column * dendrites[1]; x < (column + 1) * dendrites[1]; ++x) {
+      sum += Math.max(potentials[(y * positions[1] + x) * features + feature] - thresholds[feature], 0);
     }
   }
+  return sum;
+}
 
-  /* The first spike of the readout decides. */
-  decide() {
-    const { steps, decision, readout, layers } = this.network;
-    const latencies = this.latencies[layers.length];
-    const fired = readout.filter(({ place }) => latencies[place] === this.step);
-    if (decision.timed && fired.length) this.choose(fired);
-    if (this.decision < 0 && this.step === steps - 1 && decision.fallback) this.choose(readout);
+/* The first place in falling levels of one that is at most a potential; their number where there is none. */
+function firstAtMost(levels, potential) {
+  let first = 0;
+  let end = levels.length;
+  while (first < end) {
+    const middle = (first + end) >> 1;
+    if (levels[middle] <= potential) end = middle;
+    else first = middle + 1;
   }
+  return first;
+}
 
-  /* The class of the neuron of the largest potential above 0, among equals the lowest class. */
-  choose(neurons) {
-    const potentials = this.potentials[this.network.layers.length - 1];
-    let largest = 0;
-    for (const { label, index } of neurons) {
-      const potential = potentials[index];
-      if (potential < largest || potential === 0 || (potential === largest && label >= this.decision)) continue;
-      largest = potential;
-      this.decision = label;
-      this.decisionStep = this.step;
-    }
-  }
+/* The spikes up to each step of neurons whose window begins at a step. */
+function spikesOf(latencies, begin, { steps, end }) {
+  const counts = new Uint32Array(end);
+  for (const latency of latencies) if (latency < steps) counts[begin + latency] += 1;
+  return accumulate(counts);
+}
 
-  /* How near each neuron of the readout is to its spike; without thresholds, the potentials themselves. */
-  sharesOfReadout() {
-    const potentials = this.potentials[this.network.layers.length - 1];
-    return this.network.readout.map(({ limit, index }) => {
-      return limit < Infinity ? Math.min(potentials[index] / (limit + 1), 1) : potentials[index];
-    });
-  }
+function accumulate(counts) {
+  for (let step = 1; step < counts.length; ++step) counts[step] += counts[step - 1];
+  return counts;
+}
 
-  result() {
-    const { decision, decisionStep: step, latencies, spikes, operations, shares: potentials } = this;
-    return { decision, step, latencies, spikes, operations, potentials };
-  }
+/* The class of the earliest neuron; at equal times the largest potential decides, then the lowest class.
+ * Scores are those of `Earliest` in Python, in float32. */
+function decide(network, run) {
+  const { readout, classes, layers, steps, end, decision: { fallback } } = network;
+  const neurons = readout.map((neuron) => ({ neuron, ...crossing(network, run, neuron) }));
+  const best = classes.map((_, label) => neurons.filter(({ neuron }) => neuron.label === label).reduce(earlier));
+  const scores = best.map(({ time, potential }) => {
+    if (time === 1) return fallback ? potential * 2 ** -60 : 0;
+    const beaten = best.filter((other) => other.time === time && other.potential < potential).length;
+    return raised(1 - time, beaten);
+  });
+  const decision = scores.indexOf(Math.max(...scores, 2 ** -99)); // -1 where all are 0
+  const { neuron, time } = best[Math.max(decision, 0)];
+  if (decision < 0 || time === 1) return { decision, step: end - 1, winner: null };
+  const layer = layers[layers.length - 1];
+  return { decision, step: layer.begin + run.latencies[layers.length][neuron.place], winner: neuron };
+}
+
+const earlier = (one, other) => {
+  return other.time < one.time || (other.time === one.time && other.potential > one.potential) ? other : one;
+};
+
+/* When a neuron of the readout fires, as a share of the window, 1 if not or if that does not matter; its potential then.
+ * Where times are fractional, the potential rises evenly within a step. */
+function crossing({ steps, layers, decision: { timed, fractional } }, { latencies, potentials }, { index, place, limit }) {
+  const step = latencies[layers.length][place];
+  if (!timed || step === steps) return { time: 1, potential: potentials[steps - 1][index] };
+  const potential = potentials[step][index];
+  const before = step ? potentials[step - 1][index] : 0;
+  const share = Math.fround((limit - before) / (potential - before));
+  const late = fractional ? Math.fround(step + share) : step;
+  return { time: Math.min(Math.fround(late * Math.fround(1 / steps)), 1 - 2 ** -24), potential };
+}
+
+/* A number above 0 in float32, raised by so many units in its last place. */
+function raised(number, units) {
+  const floats = Float32Array.of(number);
+  new Int32Array(floats.buffer)[0] += units;
+  return floats[0];
 }
 
 /* Latencies without a share of the spikes; a larger share erases the same spikes and more. */
