@@ -323,7 +323,11 @@ def deep(*stages, **settings):
     """A network of 20 steps on pixels whose last layers fire while their inputs do."""
     last = Conv(20, 3, threshold=np.linspace(1, 40, 20), fractional=True, learners=SupervisedSTDP(0.05, -0.1))
     if not stages:
-        reads = (Input("encoder", pool=Pool(9)), Input("stage1", pool=Pool((4, 5), padding=(0, 1))), Input("stage2"))
+        reads = (
+            Input("encoder", pool=Pool(9)),
+            Input("stage1", pool=Pool((4, 5), padding=(0, 1), mean=True)),
+            Input("stage2"),
+        )
         stages = (
             stage(ramped(7, 5, 25, padding=2), pool=Pool(4, stride=2, padding=1)),
             stage(ramped(9, 3, 63, padding=1), pool=Pool(4)),

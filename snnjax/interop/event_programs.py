@@ -57,6 +57,7 @@ class Source(NamedTuple):
       margin: silent rows and columns on each side of it.
       window, window_stride: of the pooling; (1, 1) without.
       pooled: of a pooled map.
+      mean: whether neurons average each window, as of `kernels.mean_pool`.
     """
 
     output: int
@@ -66,6 +67,7 @@ class Source(NamedTuple):
     window: Size
     window_stride: Size
     pooled: Size
+    mean: bool
 
 
 def geometry(network: Network, number: int) -> Geometry:
@@ -93,7 +95,8 @@ def sources(network: Network, number: int) -> list[Source]:
     for (output, read), (maps, *pooled) in zip(network.graph.reads(number), shapes, strict=True):
         margin, window, stride = _pooling(read.pool)
         size = (network.shapes[output][1], network.shapes[output][2])
-        made.append(Source(output, maps, size, margin, window, stride, (pooled[0], pooled[1])))
+        mean = read.pool is not None and read.pool.mean
+        made.append(Source(output, maps, size, margin, window, stride, (pooled[0], pooled[1]), mean))
     return made
 
 

@@ -38,11 +38,13 @@ class CodeJoin(NamedTuple):
       maps: of all that is joined.
       inputs: neurons of these maps.
       sources: of each part the number of the output, the number of its first map, and the fields of its `pooling`.
+      averaged: for each part whether neurons average it.
     """
 
     maps: int
     inputs: int
     sources: list[tuple[int, int, dict[str, int]]]
+    averaged: list[bool]
 
 
 def code_ramps(spec: Network, integers: dict[str, IntegerRamp], bits: int) -> list[CodeRamp]:
@@ -73,10 +75,11 @@ def code_join(spec: Network) -> CodeJoin:
     first = event_programs.first_within(spec)
     parts = []
     place = 0
-    for source in event_programs.sources(spec, first):
+    sources = event_programs.sources(spec, first)
+    for source in sources:
         parts.append((source.output, place, _pooling(source.maps, source, source.pooled)))
         place += source.maps
-    return CodeJoin(place, math.prod(spec.input_shapes[first]), parts)
+    return CodeJoin(place, math.prod(spec.input_shapes[first]), parts, [source.mean for source in sources])
 
 
 def ramp_buffers(spec: Network, ramps: list[CodeRamp]) -> list[Buffer]:
