@@ -18,7 +18,7 @@ from snnjax.interop import pytorch
 from snnjax.kernels import native as compiled
 from snnjax.layers.spiking import Layer
 from snnjax.learners import SupervisedSTDP, TargetTime
-from snnjax.networks.batches import decide_batch, encode_batch, input_batch, output_batch
+from snnjax.networks.batches import decide_batch, encode_batch, output_batch
 from snnjax.networks.decision import is_fitted
 from snnjax.networks.graph import Known
 from snnjax.runs.results_file import versions

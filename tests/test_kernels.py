@@ -123,7 +123,12 @@ WRONG = [  # the arguments that a kernel has, a wrong one made of the last of th
     ("stride", lambda x: np.asarray(1), TypeError, "`stride` must be a plain integer, got an array"),
     ("time_steps", lambda x: np.asarray(T), TypeError, "`time_steps` must be a plain integer, got an array"),
 ]
-ANY = {("latency_to_wave", WRONG[0]), ("latencies, many steps", WRONG[1]), *(("set_rows", case) for case in WRONG)}
+ANY = {
+    ("latency_to_wave", WRONG[0]),
+    ("remaining_steps", WRONG[0]),
+    ("latencies, many steps", WRONG[1]),
+    *(("set_rows", case) for case in WRONG),
+}
 """Kernels that take other shapes or latencies too."""
 
 

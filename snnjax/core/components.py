@@ -245,12 +245,19 @@ def from_data(data: Any, arrays: dict[str, np.ndarray]) -> Any:
     if name not in TYPES:
         first = "import the module that defines it first, in commands with --import FILE"
         raise InputError(f"it holds a {name!r}, unknown to this program: {first}")
+    values = {key: from_data(value, arrays) for key, value in _without_gone(data).items() if key != "type"}
     try:
-        return TYPES[name](**{key: from_data(value, arrays) for key, value in data.items() if key != "type"})
+        return TYPES[name](**values)
     except InputError:
         raise
     except TypeError as error:
         raise InputError(f"it holds a {name!r} with other fields than this program's: {error}") from error
+
+
+def _without_gone(data: dict[str, Any]) -> dict[str, Any]:
+    """A component's data without fields that were None in the version that wrote it and are gone in this one."""
+    names = {field.name for field in dataclasses.fields(TYPES[data["type"]])}
+    return {key: value for key, value in data.items() if value is not None or key in names}
 
 
 def completed(data: Any) -> Any:
