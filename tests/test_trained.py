@@ -121,6 +121,14 @@ def test_files_that_hold_no_network_are_refused(saved, tmp_path, change, message
         snnjax.load(tmp_path)
 
 
+def test_files_with_a_field_that_is_gone_are_read(saved, tmp_path):
+    """Where it was None in the version that wrote them."""
+    arrays, meta = files.load_checkpoint(saved[0] / "colour" / "weights.npz")
+    meta["network"]["stages"][-1]["branches"][0].update(gone=None)
+    files.save_checkpoint(tmp_path / "weights.npz", arrays, meta)
+    assert snnjax.load(tmp_path).spec == snnjax.load(saved[0] / "colour").spec
+
+
 def test_parts_that_are_no_components_are_refused_at_once():
     """When the trainer is made at the latest, not when its first layer or the whole network is saved."""
 

@@ -103,15 +103,14 @@ def _layer(spec: Network, number: int, conv: Conv, layer: IntegerLayer | Integer
         dict(source._asdict(), of=source.output, features=source.maps, output=source.pooled)
         for source in sources(spec, number)
     ]
-    ramped = isinstance(layer, IntegerRamp)
     return dict(
         geometry(spec, number)._asdict(),
         reads=reads,
         input=spec.input_shapes[number],
         features=conv.features,
         weights=_base64(layer.weights.transpose(1, 2, 3, 0), layer.weights.dtype),  # C kh kw F
-        thresholds=None if conv.threshold is None or ramped else layer.threshold.tolist(),
-        ramp=_ramp(layer) if ramped else None,
+        thresholds=None if conv.threshold is None or conv.ramped else layer.threshold.tolist(),
+        ramp=_ramp(layer) if isinstance(layer, IntegerRamp) else None,
     )
 
 
