@@ -91,7 +91,7 @@ def ramps(images):
         weight_mean=0.5,
         learners=LAST.learners,
     )
-    reads = Input("encoder", pool=Pool((13, 14))), Input("stage1", pool=Pool(6)), Input("stage2")
+    reads = Input("encoder", pool=Pool((13, 14))), Input("stage1", pool=Pool(6, mean=True)), Input("stage2")
     stages = (
         stage(first, pool=Pool(4, stride=2, padding=1)),
         stage(second, pool=Pool((3, 7))),

@@ -282,7 +282,8 @@ function makeLayers() {
     const canvas = box.querySelector("canvas");
     canvas.setAttribute("aria-label", `${layer.name}, ${neurons}, coloured by the time of their spikes`);
     element("maps").append(box);
-    const view = { part, canvas, layer, feature: 0, sees: false, seen: layer.seen && shadesOf(bytesOf(layer.seen.pixels)) };
+    const seen = layer.seen && shadesOf(bytesOf(layer.seen.pixels));
+    const view = { part, canvas, layer, feature: 0, sees: false, seen };
     if (view.seen) makeFeature(view, box);
     state.layers.push(view);
   });
@@ -391,7 +392,8 @@ function paintFeature({ layer, part, feature, picture, text, seen, slider }) {
   const latencies = state.run ? state.run.latencies[part].subarray(feature * area, (feature + 1) * area) : [];
   const now = state.step - layer.begin;
   const fired = [...latencies].filter((latency) => latency <= now && latency < network.steps);
-  const when = fired.length ? `${fired.length} spikes, the first at step ${layer.begin + Math.min(...fired)}` : "no spike";
+  const first = layer.begin + Math.min(...fired);
+  const when = fired.length ? `${fired.length} spikes, the first at step ${first}` : "no spike";
   text.textContent = `Feature ${feature + 1} of ${layer.features}: ${when}`;
   slider.setAttribute("aria-valuetext", `feature ${feature + 1}, ${when}`);
 }

@@ -1,7 +1,7 @@
 "use strict";
 
-/* Pictures in other sizes, as Pillow resizes them by `BOX`, but for roundings to the next byte where it goes through the
- * columns first. Nothing here needs a page. */
+/* Pictures in other sizes, as Pillow resizes them by `BOX`, but for roundings to the next byte where it goes through
+ * the columns first. Nothing here needs a page. */
 
 /* The largest middle part of an image that has the proportions of a shape, resized to it. */
 function cropped({ data, height, width }, [rows, columns]) {

@@ -244,27 +244,33 @@ function joined({ input, reads }, outputs, silent) {
   return latencies;
 }
 
-/* Maps of latencies, pooled: the earliest spike of each window passes. */
-function pooled(latencies, { features, size, margin, window, window_stride: stride, output }, silent) {
+/* Maps of latencies, pooled: the earliest spike of each pooling window passes or, with `mean`, neurons average what
+ * remains of the time to its spikes. */
+function pooled(latencies, { features, size, margin, window, window_stride: stride, output, mean }, silent) {
   if (window[0] * window[1] === 1 && output[0] === size[0] && output[1] === size[1]) return latencies;
-  const earliest = new Uint16Array(features * output[0] * output[1]).fill(silent);
+  const maps = new Uint16Array(features * output[0] * output[1]);
   let cell = 0;
   for (let map = 0; map < features; ++map) {
     for (let row = -margin[0]; row < output[0] * stride[0] - margin[0]; row += stride[0]) {
       for (let column = -margin[1]; column < output[1] * stride[1] - margin[1]; column += stride[1], ++cell) {
+        let earliest = silent;
+        let remaining = 0;
         for (let y = Math.max(row, 0); y < Math.min(row + window[0], size[0]); ++y) {
           for (let x = Math.max(column, 0); x < Math.min(column + window[1], size[1]); ++x) {
-            earliest[cell] = Math.min(earliest[cell], latencies[(map * size[0] + y) * size[1] + x]);
+            const latency = latencies[(map * size[0] + y) * size[1] + x];
+            earliest = Math.min(earliest, latency);
+            remaining += silent - latency;
           }
         }
+        maps[cell] = mean ? silent - Math.floor(remaining / (window[0] * window[1])) : earliest;
       }
     }
   }
-  return earliest;
+  return maps;
 }
 
-/* The latencies of a layer's neurons, given those of its inputs. A spike adds its weights to potentials or, with a ramp,
- * to their slopes: it counts for all steps that remain. */
+/* The latencies of a layer's neurons, given those of its inputs. A spike adds its weights to potentials or, with a
+ * ramp, to their slopes: it counts for all steps that remain. */
 function respond(network, layer, inputs, run) {
   const { steps, layers } = network;
   const { features, positions, size, ramp, thresholds, inputs_begin: begin } = layer;
@@ -406,9 +412,10 @@ const earlier = (one, other) => {
   return other.time < one.time || (other.time === one.time && other.potential > one.potential) ? other : one;
 };
 
-/* When a neuron of the readout fires, as a share of the window, 1 if not or if that does not matter; its potential then.
- * Where times are fractional, the potential rises evenly within a step. */
-function crossing({ steps, layers, decision: { timed, fractional } }, { latencies, potentials }, { index, place, limit }) {
+/* When a neuron of the readout fires, as a share of the window, 1 if not or if that does not matter; its potential
+ * then. Where times are fractional, the potential rises evenly within a step. */
+function crossing({ steps, layers, decision }, { latencies, potentials }, { index, place, limit }) {
+  const { timed, fractional } = decision;
   const step = latencies[layers.length][place];
   if (!timed || step === steps) return { time: 1, potential: potentials[steps - 1][index] };
   const potential = potentials[step][index];
