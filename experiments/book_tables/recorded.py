@@ -86,7 +86,7 @@ def row_notes(rows: Sequence[Row], name_row: Callable[[Row], str]) -> str:
         if note := row["note"]:
             kernels = ", XLA" * (row["kernels"] == "XLA")
             lines.append(format_item(f"{name_row(row)}{kernels}: {note}"))
-    return "\n".join(lines)
+    return "\n".join(dict.fromkeys(lines))
 
 
 def machines_of(rows: Sequence[Row]) -> str:
