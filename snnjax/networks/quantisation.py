@@ -67,7 +67,8 @@ def integer_layers(network: SpikingNetwork, bits: int) -> dict[str, IntegerLayer
     checks.integer("bits", bits, 1, MOST_BITS)
     layers: dict[str, IntegerLayer | IntegerRamp] = {}
     weights = network.weights()
-    ramps = {name: layer for name, layer in network.model.layers.items() if layer.conv.ramped}
+    made = network.model.layers if network.spec.ramped else {}
+    ramps = {name: layer for name, layer in made.items() if layer.conv.ramped}
     for _, name, conv in network.spec.layers():
         if name in ramps:
             layers[name] = _integer_ramp(name, ramps[name], bits)
