@@ -155,7 +155,6 @@ RAMPED = dict(ramp=Ramp(), learners=SoftHebb())
             lambda: Conv(4, 3, ramp=Ramp(), learners=STDP()),
             "`learners` of a layer with a `ramp` must be such as SoftHebb",
         ),
-        (lambda: Conv(4, 3, ramp=Ramp()), "`ramp` of a layer that does not learn must have its `levels`"),
         (lambda: Standardise(mean=np.zeros(2)), r"`mean` and `variance` must be numbers, or \(C,\), got \(2,\) and"),
         (lambda: Pool(0), "`window` must be at least 1, got 0"),
         (lambda: layer_of(LAYERS[0]).with_threshold(np.zeros(2, np.float32)), "`threshold` must have shape"),

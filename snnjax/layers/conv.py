@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any, cast
+from typing import Any
 
 import jax
 import numpy as np
@@ -136,8 +136,6 @@ class Conv:
     def _check_ramp(self) -> None:
         """Raises InputError where a layer with a ramp has settings of others."""
         self.check_idle("a layer with a `ramp`", "fractional", "competition")
-        if self.learners == () and not cast(Ramp, self.ramp).fitted:
-            raise InputError("`ramp` of a layer that does not learn must have its `levels`: write Ramp(levels=...)")
         for learner in self.each_learner:
             if not learner.joint:
                 got = f"got {type(learner).__name__}, which learns from spikes (`joint = True`: from batches)"
