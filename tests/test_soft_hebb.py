@@ -318,7 +318,10 @@ def test_untrained_networks_have_no_levels():
     ("make", "words"),
     [
         (lambda: with_first(learners=(SoftHebb(), SoftHebb())), "must be one alone where it learns from batches"),
-        (lambda: with_first(learners=()), "`ramp` of layer1, which does not learn, must have its `levels`"),
+        (
+            lambda: Trainer(with_first(learners=()), COLOURS, Settings((1, 1, 3))),
+            "`ramp` of layer1, which does not learn, must have its `levels`",
+        ),
         (lambda: with_first(ramp=None, standardise=None, threshold=1.0), "layer1, .* must have a `ramp`, such as Ramp"),
         (lambda: SoftHebb(inverse_temperature=0.0), "`inverse_temperature` must be finite and above 0"),
         (lambda: SoftHebb(momentum=2.0), r"`momentum` must lie in 0..1"),

@@ -116,8 +116,6 @@ class Network:
         elif not self.deciding and any(supervised):
             got = f"{type(conv.last_learner).__name__} under {type(self.decision).__name__}, which is fitted"
             raise InputError(f"`learners` of {name} must be unsupervised, got {got}: take another `decision`")
-        if conv.ramp and conv.learners == () and not conv.ramp.fitted:
-            raise InputError(f"`ramp` of {name}, which does not learn, must have its `levels`: write Ramp(levels=...)")
         if conv.joint and not conv.ramped:
             raise InputError(f"{name}, which learns by {type(conv.joint).__name__}, must have a `ramp`, such as Ramp()")
         if conv.joint and (len(supervised) > 1 or any(supervised)):

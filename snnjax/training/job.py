@@ -95,6 +95,8 @@ def plan(network: Network, data: Dataset, settings: Settings) -> tuple[Phase, ..
     images = labelled + unlabelled
     phases: list[Phase] = []
     for stage, name, conv in network.layers():
+        if conv.ramp and conv.learners == () and not conv.ramp.fitted:
+            raise InputError(f"`ramp` of {name}, which does not learn, must have its `levels`: write Ramp(levels=...)")
         for index, learner in enumerate(conv.each_learner):
             if learner.supervised:
                 continue
