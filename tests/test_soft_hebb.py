@@ -124,11 +124,13 @@ def test_learning_is_that_of_the_golden_data(case):
         return  # outputs are means, which spikes have none of
     moments = dict(mean=running.mean, scale=1 / np.sqrt(running.variance + 1e-5))
     moments = {name: np.tile(values, int(size) ** 2) for name, values in moments.items()}
-    rows, threshold = ramp.integrator(rows_of(weights), **moments, inhibition=True)
+    integrator = ramp.integrator(rows_of(weights), **moments, inhibition=True)
     for images, expected in zip(golden["x"], golden["output"], strict=True):
         for image, output in zip(images, expected, strict=True):
             patches = hebbian.reflected_patches(image, kernel=int(size), padding=int(size) // 2)
-            potential = np.moveaxis(np.asarray(hebbian.weighted_sums(patches, rows)) - np.asarray(threshold), -1, 0)
+            potential = np.moveaxis(
+                np.asarray(hebbian.weighted_sums(patches, integrator.weights)) - np.asarray(integrator.threshold), -1, 0
+            )
             close(hebbian.pool_activities(np.maximum(potential, 0) ** power, 4, stride=2, padding=1), output)
 
 

@@ -62,7 +62,8 @@ def followed(image: Any) -> Neuron:
     threshold = np.asarray(layer.integrator.threshold)
     rise = np.asarray(layer.potentials(inputs)) + threshold
     middle = (fired > STEPS // 4) & (fired < STEPS // 2)
-    row, column, feature = np.unravel_index(np.where(middle, rise, -np.inf).argmax(), rise.shape)
+    strongest = np.where(middle, rise, -np.inf).argmax()
+    row, column, feature = np.unravel_index(strongest, rise.shape)
     patches = hebbian.reflected_patches(inputs.astype(np.float32), kernel=KERNEL, padding=1)
     latency = np.asarray(patches)[row, column]
     steps = np.arange(STEPS + 1)

@@ -1,4 +1,4 @@
-"""Features by a rule of your own, which learns from whole batches like `SoftHebb`.
+"""A custom rule that learns features from whole batches, as `SoftHebb` does.
 
 Each feature moves towards the patches that it responds to, minus the part that it and earlier features explain,
 so that the features become the principal components of patches (Sanger 1989).

@@ -64,8 +64,8 @@ def fold_numbers(labels: np.ndarray, groups: np.ndarray | None, folds: int, seed
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     units = np.arange(len(labels)) if groups is None else groups
-    classes_of_units, _ = np.unique(np.stack([labels, units]), axis=1)
-    most = int(np.bincount(classes_of_units).max())
+    pairs = np.unique(np.stack([labels, units]), axis=1)
+    most = int(np.bincount(pairs[0]).max())
     if checks.integer("k", folds, 2) > most:
         kind = "images" if groups is None else "groups"
         raise InputError(f"`k` (--folds) must be at most {most}, the {kind} of the largest class, got {folds}")

@@ -8,6 +8,8 @@ networks (Rueckauer and Liu 2018, doi 10.1109/ISCAS.2018.8351295; Stanojevic et 
 10.1038/s41467-024-51110-5).
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,9 +47,21 @@ def ramp_levels(highest: float, *, power: float, time_steps: int) -> np.ndarray:
     return (highest * remaining ** (1 / power)).astype(np.float32)
 
 
-def integrator(
-    weights: jax.Array, *, mean: Number = 0.0, scale: Number = 1.0, inhibition: bool = False
-) -> tuple[jax.Array, jax.Array]:
+class Integrator(NamedTuple):
+    """What makes potentials of inputs.
+
+    Attributes:
+      weights: (F, K) float32, in the order of `hebbian.reflected_patches`.
+      threshold: (F,) float32, subtracted from the sums.
+      tiles: `winograd.tile_weights`, by which sums are computed if given.
+    """
+
+    weights: jax.Array
+    threshold: jax.Array
+    tiles: jax.Array | None = None
+
+
+def integrator(weights: jax.Array, *, mean: Number = 0.0, scale: Number = 1.0, inhibition: bool = False) -> Integrator:
     """The weights of neurons whose inputs are standardised and whose position is inhibited, and what they must exceed.
 
     From weights (F, K) float32 to (F, K) and (F,): the sums of (x - mean) scale w, less their mean over the features
@@ -55,4 +69,4 @@ def integrator(
     """
     inhibited = weights - weights.mean(axis=0, keepdims=True) if inhibition else weights
     scaled = inhibited * jnp.broadcast_to(scale, weights.shape)
-    return scaled, jnp.sum(scaled * jnp.broadcast_to(mean, weights.shape), axis=1)
+    return Integrator(scaled, jnp.sum(scaled * jnp.broadcast_to(mean, weights.shape), axis=1))

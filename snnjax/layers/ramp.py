@@ -54,6 +54,11 @@ class Standardise:
         """The running moments."""
         return Moments(cast(jax.Array, self.mean), cast(jax.Array, self.variance))
 
+    @property
+    def scale(self) -> jax.Array:
+        """What standardised values are multiplied by, (C,) float32."""
+        return jax.lax.rsqrt(self.moments.variance + self.epsilon)
+
     def __call__(self, values: jax.Array, moments: Moments) -> jax.Array:
         """Values (C, H, W) float32 by moments, such as those of a batch."""
         return hebbian.standardised(values, moments, epsilon=self.epsilon)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -10,25 +10,12 @@ import jax.numpy as jnp
 from snnjax import kernels
 from snnjax.core import checks, devices
 from snnjax.kernels import hebbian, ramp, winograd
+from snnjax.kernels.ramp import Integrator
 from snnjax.layers.layer import BaseLayer
 from snnjax.layers.pool import Pool
 from snnjax.layers.ramp import Ramp
 
 _FEW = 16  # channels: with fewer, tiles are not faster
-
-
-class Integrator(NamedTuple):
-    """What makes potentials of inputs.
-
-    Attributes:
-      weights: (F, K) float32, in the order of `hebbian.reflected_patches`.
-      threshold: (F,) float32, subtracted from the sums.
-      tiles: `kernels.winograd.tile_weights`, by which sums are computed if given.
-    """
-
-    weights: jax.Array
-    threshold: jax.Array
-    tiles: jax.Array | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -111,18 +98,19 @@ class RampLayer(BaseLayer):
 
         Tiles round sums, so that a layer with its own `threshold`, whose weights are integers, goes without.
         """
-        rows = self.rows()
         standardise = self.conv.standardise
-        how: dict[str, Any] = dict(inhibition=self.ramp.inhibition)
-        if standardise is not None:
+        if standardise is None:
+            integrator = ramp.integrator(self.rows(), inhibition=self.ramp.inhibition)
+        else:
             taps = math.prod(self.weights.shape[2:])
-            mean, variance = (jnp.tile(x, taps) for x in standardise.moments)
-            how |= dict(mean=mean, scale=jax.lax.rsqrt(variance + standardise.epsilon))
-        weights, threshold = ramp.integrator(rows, **how)
+            mean = jnp.tile(standardise.moments.mean, taps)
+            scale = jnp.tile(standardise.scale, taps)
+            integrator = ramp.integrator(self.rows(), mean=mean, scale=scale, inhibition=self.ramp.inhibition)
         own = self.conv.threshold
-        integrator = Integrator(weights, threshold if own is None else threshold + jnp.asarray(own))
-        if self._fits_tiles() and own is None:
-            integrator = integrator._replace(tiles=winograd.tile_weights(self._maps(weights)))
+        if own is not None:
+            integrator = integrator._replace(threshold=integrator.threshold + jnp.asarray(own))
+        elif self._fits_tiles():
+            integrator = integrator._replace(tiles=winograd.tile_weights(self._maps(integrator.weights)))
         return dataclasses.replace(self, integrator=integrator)
 
     def _fits_tiles(self) -> bool:
@@ -143,10 +131,12 @@ class RampLayer(BaseLayer):
 
     def _joined(self, branches: jax.Array) -> jax.Array:
         """The potentials of neurons from those of their dendrites, (H, W, F) each."""
-        down, right = checks.pair("dendrites", self.ramp.dendrites, 1)
-        if (down, right) == (1, 1):
+        dendrites = checks.pair("dendrites", self.ramp.dendrites, 1)
+        if dendrites == (1, 1):
             return branches
-        height, width = branches.shape[0] // down, branches.shape[1] // right
+        down, right = dendrites
+        height = branches.shape[0] // down
+        width = branches.shape[1] // right
         blocks = jnp.maximum(branches[: height * down, : width * right], 0).reshape(height, down, width, right, -1)
         return blocks.sum(axis=(1, 3))
 
