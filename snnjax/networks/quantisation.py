@@ -93,6 +93,7 @@ def _integer_ramp(name: str, layer: RampLayer, bits: int) -> IntegerRamp:
     rows = np.asarray(integrator.weights, np.float64)
     threshold = np.asarray(integrator.threshold, np.float64)
     most = 2 ** (bits - 1) - 1
+    dendrites = math.prod(checks.pair("dendrites", layer.ramp.dendrites, 1))
 
     def rounded(exponents: np.ndarray) -> np.ndarray:
         return np.clip(np.rint(rows / 2.0 ** exponents[:, None]), -most, most)
@@ -100,16 +101,18 @@ def _integer_ramp(name: str, layer: RampLayer, bits: int) -> IntegerRamp:
     def error(exponents: np.ndarray) -> np.ndarray:
         return np.square(rounded(exponents) * 2.0 ** exponents[:, None] - rows).sum(axis=1)
 
+    def beyond(exponents: np.ndarray) -> np.ndarray:
+        sums = _largest_sums(rounded(exponents), threshold / 2.0**exponents, layer.time_steps)
+        return sums * dendrites > _EXACT
+
     largest = np.abs(rows).max(axis=1)
     weakest = (largest.max() or 1.0) * 2.0**-MOST_SHIFT
     fitting = np.ceil(np.log2(np.maximum(largest, weakest) / most))  # the largest weight is not clipped
     exponents = np.where(error(fitting - 1) < error(fitting), fitting - 1, fitting).astype(np.int64)
-    dendrites = math.prod(checks.pair("dendrites", layer.ramp.dendrites, 1))
-    while True:
-        sums = _largest_sums(rounded(exponents), threshold / 2.0**exponents, layer.time_steps)
-        if np.all(sums * dendrites <= _EXACT):
-            break
-        exponents += sums * dendrites > _EXACT
+    inexact = beyond(exponents)
+    while inexact.any():
+        exponents += inexact
+        inexact = beyond(exponents)
     features, channels, *kernel = layer.weights.shape
     least = int(exponents.min())
     levels = np.asarray(layer.ramp.levels, np.float64) / 2.0**least
