@@ -1,6 +1,7 @@
 """What `snnjax.cost` and `snnjax cost` count, by hand, by convolutions, and by cutting the input."""
 
 import csv
+import dataclasses
 import json
 import shutil
 
@@ -125,6 +126,8 @@ def test_operations_of_layers_with_ramps_are_counted_one_by_one(bits):
 
 def test_layers_with_ramps_fire_window_after_window():
     assert windows(RAMPS) == (0, 1, 2, 2)
+    averaging = stage(READOUT, inputs=Input("stage2", pool=Pool(1, mean=True)))
+    assert windows(dataclasses.replace(RAMPS, stages=(ONE, TWO, averaging))) == (0, 1, 2, 3)
     network = SpikingNetwork(RAMPS)
     found = cost(network, PICTURES)
     assert [layer.window for layer in found.layers] == [1, 2, 2]

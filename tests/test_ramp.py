@@ -19,6 +19,7 @@ from snnjax.layers.pool import pooled_maps
 from snnjax.layers.ramp_layer import RampLayer
 from snnjax.learners import SupervisedSTDP
 from snnjax.networks import Earliest, Network, SpikingNetwork, quantise, stage
+from snnjax.networks.quantisation import integer_layers
 
 RNG = np.random.default_rng(0)
 CLOSE = 1e-4  # of a level: potentials as near to it as this may be on either side
@@ -158,6 +159,23 @@ def test_each_spike_is_simulated(bits, time_steps):
                 assert form.dtype == kernels.latency_dtype(time_steps)
     if bits:
         np.testing.assert_array_equal(last, layers[-1][2][0])
+
+
+def test_thresholds_make_up_for_rounded_weights():
+    """What a neuron adds up of mean inputs is what it was, within half a unit: rounding favours no feature."""
+    mean = np.float32(RNG.uniform(20, 200, 8))
+    standardise = Standardise(mean=mean, variance=400 + 0 * mean)
+    ramp = Ramp(levels=kernels.ramp_levels(20.0, power=1.0, time_steps=255))
+    conv = Conv(12, 3, ramp=ramp, standardise=standardise, weight_mean=0.0)
+    weights = np.float32(RNG.normal(size=(12, 8, 3, 3)))
+    readout = stage(Conv(6, 1, threshold=1.0, learners=SupervisedSTDP()))
+    network = Network("rounded", (8, 3, 3), 3, (stage(conv), readout), time_steps=255, decision=Earliest())
+    found = SpikingNetwork(network, weights=dict(layer1=weights, layer2=np.ones((6, 12, 1, 1), np.float32)))
+    layer = integer_layers(found, 3)["layer1"]
+    inhibited = (weights - weights.mean(axis=0)) / np.sqrt(400 + standardise.epsilon)
+    sums, rounded = (np.einsum("fcij, c -> f", kernel, np.float64(mean)) for kernel in (inhibited, layer.weights))
+    assert np.abs(rounded - sums / layer.units).max() > 10  # of the weights alone
+    np.testing.assert_allclose(rounded - layer.threshold, 0, atol=0.51)
 
 
 # Parts

@@ -83,10 +83,14 @@ def connections(layer: BaseLayer) -> jax.Array:
 
 
 def windows(network: Network) -> tuple[int, ...]:
-    """The window of T steps, from 0, in which the encoded image and then each stage fire: of ramps one later."""
+    """The window of T steps, from 0, in which the encoded image and then each stage fire.
+
+    Neurons of ramps fire one later than their inputs, and so do those that average.
+    """
     found = [0]
     for number, stage in enumerate(network.stages):
-        latest = max(found[source] for source in network.graph.sources(number))
+        inputs = network.graph.reads(number)
+        latest = max(found[output] + (read.pool is not None and read.pool.mean) for output, read in inputs)
         found.append(latest + stage.ramped)
     return tuple(found)
 

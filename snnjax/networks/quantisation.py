@@ -91,7 +91,10 @@ def _integer_ramp(name: str, layer: RampLayer, bits: int) -> IntegerRamp:
     integrator = layer.frozen().integrator
     assert integrator is not None
     rows = np.asarray(integrator.weights, np.float64)
-    threshold = np.asarray(integrator.threshold, np.float64)
+    exact = np.asarray(integrator.threshold, np.float64)
+    taps = math.prod(layer.weights.shape[2:])
+    standardise = layer.conv.standardise
+    means = 0.0 if standardise is None else np.tile(np.asarray(standardise.mean, np.float64), taps)
     most = 2 ** (bits - 1) - 1
     dendrites = math.prod(checks.pair("dendrites", layer.ramp.dendrites, 1))
 
@@ -101,8 +104,13 @@ def _integer_ramp(name: str, layer: RampLayer, bits: int) -> IntegerRamp:
     def error(exponents: np.ndarray) -> np.ndarray:
         return np.square(rounded(exponents) * 2.0 ** exponents[:, None] - rows).sum(axis=1)
 
+    def threshold(exponents: np.ndarray) -> np.ndarray:
+        """That of the rounded weights: their mean sum is that of the weights."""
+        errors = rounded(exponents) - rows / 2.0 ** exponents[:, None]
+        return np.rint(exact / 2.0**exponents + (errors * means).sum(axis=1))
+
     def beyond(exponents: np.ndarray) -> np.ndarray:
-        sums = _largest_sums(rounded(exponents), threshold / 2.0**exponents, layer.time_steps)
+        sums = _largest_sums(rounded(exponents), threshold(exponents), layer.time_steps)
         return sums * dendrites > _EXACT
 
     largest = np.abs(rows).max(axis=1)
@@ -118,7 +126,7 @@ def _integer_ramp(name: str, layer: RampLayer, bits: int) -> IntegerRamp:
     levels = np.asarray(layer.ramp.levels, np.float64) / 2.0**least
     return IntegerRamp(
         rounded(exponents).reshape(features, *kernel, channels).transpose(0, 3, 1, 2).astype(np.int8),
-        np.rint(threshold / 2.0**exponents).astype(np.int64),
+        threshold(exponents).astype(np.int64),
         exponents - least,
         np.ceil(np.minimum(levels, _HIGHEST)).astype(np.int64),
         least,

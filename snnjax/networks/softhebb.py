@@ -29,6 +29,7 @@ LAYERS = (
     (3, 0.65, 0.015, Ramp(1.4), OVERLAPPING),
     (3, 0.25, 0.03, Ramp(1.0, dendrites=2), None),
 )
+EPSILON = 0.5 / 255**2  # of `Standardise`, in squared windows
 READOUT = SupervisedSTDP(0.4, -0.2, gap=0.005, annealing=0.91, threshold_rate=10.0, threshold_annealing=0.6)
 DEPTHS = (Input("stage1", pool=Pool(4, mean=True)), Input("stage2", pool=Pool(2, mean=True)), Input("stage3"))
 """What the readout reads: maps of one size."""
@@ -59,7 +60,7 @@ def goupy2024_softhebb(images: Images = CIFAR10, *, features: Sequence[int] = (9
             weight_mean=0.0,
             weight_std=25 / math.sqrt(channels * kernel**2),
             ramp=ramp,
-            standardise=Standardise(),
+            standardise=Standardise(EPSILON * encoder.time_steps**2),
         )
         stages.append(stage(conv, pool=pool))
         channels = count
