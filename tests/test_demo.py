@@ -47,6 +47,10 @@ const responses = network.pictures.map((text) => {
 });
 console.log(JSON.stringify(responses));
 """
+HOLD = """
+const held = new DataTransfer();
+held.items.add(new File([new Uint8Array(arguments[0])], "picture.png", { type: "image/png" }));
+"""
 
 
 def made(make, encoder=None, data=None):
@@ -413,6 +417,11 @@ def test_files_and_the_camera_are_decided_in_colour(browser, tmp_path):
     browser.find_element("id", "file").send_keys(str(tmp_path / "other.png"))
     until(browser, "document.getElementById('source').textContent !== ''")
     assert browser.find_element("id", "source").text == "other.png is no picture that this browser can read."
+    for event in ("DragEvent('drop', { dataTransfer: held })", "ClipboardEvent('paste', { clipboardData: held })"):
+        browser.find_element("css selector", "#samples button").click()
+        browser.execute_script(f"{HOLD} dispatchEvent(new {event});", [*(tmp_path / "picture.png").read_bytes()])
+        until(browser, "state.label === -1")
+        assert np.array_equal(browser.execute_script("return [...state.picture]"), expected.ravel())
     browser.find_element("id", "camera").click()
     seen = browser.execute_script("return state.picture.join()")
     until(browser, f"state.picture.join() !== '{seen}'")
@@ -420,3 +429,10 @@ def test_files_and_the_camera_are_decided_in_colour(browser, tmp_path):
     assert browser.find_element("id", "result").text.startswith("Decided for")
     browser.find_element("css selector", "#samples button").click()
     assert browser.execute_script("return camera.stream === null && state.label") == data.test_labels[0]
+    browser.execute_script(
+        "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotAllowedError'); }"
+    )
+    browser.find_element("id", "camera").click()
+    until(browser, "document.getElementById('source').textContent !== ''")
+    assert browser.find_element("id", "source").text.startswith("There is no camera (NotAllowedError).")
+    assert browser.find_element("id", "camera").get_attribute("aria-pressed") == "false"
