@@ -162,20 +162,22 @@ def test_each_spike_is_simulated(bits, time_steps):
 
 
 def test_thresholds_make_up_for_rounded_weights():
-    """What a neuron adds up of mean inputs is what it was, within half a unit: rounding favours no feature."""
-    mean = np.float32(RNG.uniform(20, 200, 8))
+    """What a neuron adds up of mean inputs is what it was, within half a unit, also when weights are rounded twice."""
+    mean = np.float32(RNG.integers(20, 200, 8))
     standardise = Standardise(mean=mean, variance=400 + 0 * mean)
     ramp = Ramp(levels=kernels.ramp_levels(20.0, power=1.0, time_steps=255))
     conv = Conv(12, 3, ramp=ramp, standardise=standardise, weight_mean=0.0)
     weights = np.float32(RNG.normal(size=(12, 8, 3, 3)))
     readout = stage(Conv(6, 1, threshold=1.0, learners=SupervisedSTDP()))
-    network = Network("rounded", (8, 3, 3), 3, (stage(conv), readout), time_steps=255, decision=Earliest())
-    found = SpikingNetwork(network, weights=dict(layer1=weights, layer2=np.ones((6, 12, 1, 1), np.float32)))
-    layer = integer_layers(found, 3)["layer1"]
+    described = Network("rounded", (8, 3, 3), 3, (stage(conv), readout), time_steps=255, decision=Earliest())
+    found = SpikingNetwork(described, weights=dict(layer1=weights, layer2=np.ones((6, 12, 1, 1), np.float32)))
     inhibited = (weights - weights.mean(axis=0)) / np.sqrt(400 + standardise.epsilon)
-    sums, rounded = (np.einsum("fcij, c -> f", kernel, np.float64(mean)) for kernel in (inhibited, layer.weights))
-    assert np.abs(rounded - sums / layer.units).max() > 10  # of the weights alone
-    np.testing.assert_allclose(rounded - layer.threshold, 0, atol=0.51)
+    exact = np.einsum("fcij, c -> f", inhibited, np.float64(mean))
+    for network in (found, quantise(found, 8)):
+        layer = integer_layers(network, 3)["layer1"]
+        rounded = np.einsum("fcij, c -> f", layer.weights, np.float64(mean))
+        assert np.abs(rounded - exact / layer.units).max() > 10  # of the weights alone
+        np.testing.assert_allclose(rounded - layer.threshold, 0, atol=1.01)
 
 
 # Parts
@@ -260,7 +262,16 @@ def test_frozen_layers_with_many_maps_are_computed_by_tiles(channels, change, by
     layer = RampLayer(conv, ROWS.pack(weights), 255, ROWS)
     assert (layer.frozen().integrator.tiles is not None) == by_tiles
     maps = RNG.integers(0, 256, (channels, 6, 6), np.uint8)
-    assert not layer.frozen().with_weights(0 * weights).potentials(maps).any() or conv.threshold
+    potentials = layer.frozen().with_weights(0 * weights).potentials(maps)
+    np.testing.assert_array_equal(potentials, np.full_like(potentials, -(conv.threshold or 0)))
+
+
+def with_levels(count):
+    """A network of 15 time steps whose ramp has so many levels."""
+    ramp = Ramp(levels=kernels.ramp_levels(1.0, power=1.0, time_steps=count))
+    readout = stage(Conv(4, 3, threshold=1.0, learners=SupervisedSTDP()))
+    stages = (stage(Conv(2, 1, ramp=ramp, weight_mean=0.0)), readout)
+    return Network("levels", (1, 3, 3), 2, stages, time_steps=15, decision=Earliest())
 
 
 def test_what_makes_no_sense_is_refused():
@@ -269,6 +280,8 @@ def test_what_makes_no_sense_is_refused():
         (lambda: Ramp(first=1.5), "`first` must lie in 0..1"),
         (lambda: Ramp(dendrites=0), "`dendrites` must be at least 1"),
         (lambda: Ramp(levels=np.float32([2, 0])), "`levels` must be finite and above 0"),
+        (lambda: Ramp(levels=np.float32([1, 2])), "`levels` must fall"),
+        (lambda: with_levels(7), r"`levels` of layer1 must be one for each of 15 time steps, got \(7,\)"),
         (lambda: kernels.fire_on_ramp(jnp.ones(3), jnp.ones(())), "`levels`"),
         (lambda: winograd.tiled_sums(jnp.ones((2, 6, 6)), jnp.ones((6, 6, 4, 3))), r"`weights` .* \(6, 6, 4, 2\)"),
     )

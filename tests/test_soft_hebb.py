@@ -131,7 +131,7 @@ def test_learning_is_that_of_the_golden_data(case):
             potential = np.moveaxis(
                 np.asarray(hebbian.weighted_sums(patches, integrator.weights)) - np.asarray(integrator.threshold), -1, 0
             )
-            close(hebbian.pool_activities(np.maximum(potential, 0) ** power, 4, stride=2, padding=1), output)
+            close(hebbian.pool_largest(np.maximum(potential, 0) ** power, 4, stride=2, padding=1), output)
 
 
 # Trainings

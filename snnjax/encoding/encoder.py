@@ -19,7 +19,7 @@ from snnjax.encoding.filters import COLOURS, DIGITS, GABORS, ON_OFF_DOGS, Filter
 from snnjax.kernels import compiled, exact
 from snnjax.kernels import native as native_kernels
 from snnjax.kernels.competition import pointwise_inhibition
-from snnjax.kernels.hebbian import pool_activities
+from snnjax.kernels.hebbian import pool_largest
 from snnjax.kernels.neurons import Spikes
 from snnjax.kernels.spikes import latency_dtype
 from snnjax.layers.pool import Pool
@@ -74,7 +74,7 @@ def max_pooling(maps: jax.Array, window: Pair, *, stride: Pair | None = None, pa
     it for latencies. The stride is the size of the window by default.
     """
     checks.array("maps", maps, "C H W", "floats")
-    return pool_activities(maps, window, stride=stride, padding=padding)
+    return pool_largest(maps, window, stride=stride, padding=padding)
 
 
 @jax.jit

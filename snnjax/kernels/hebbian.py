@@ -139,7 +139,7 @@ def towards_unit_norm(weights: jax.Array, change: jax.Array, *, rate: Number) ->
 
 
 @checks.kernel("window", "stride", "padding")
-def pool_activities(values: jax.Array, window: Pair, *, stride: Pair | None = None, padding: Pair = 0) -> jax.Array:
+def pool_largest(values: jax.Array, window: Pair, *, stride: Pair | None = None, padding: Pair = 0) -> jax.Array:
     """The largest value of each window of (C, H, W) float, padded with 0. Sizes are as of `pool`."""
     checks.array("values", values, "C H W", "floats")
     (rows, columns), size = checks.pair("padding", padding, 0), checks.pair("window", window, 1)

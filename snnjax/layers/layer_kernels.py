@@ -4,7 +4,6 @@ import functools
 from typing import Any, cast
 
 import jax
-import jax.numpy as jnp
 
 from snnjax import kernels
 from snnjax.core import checks
@@ -173,8 +172,7 @@ def _earliest_of_classes(layer: Layer, latencies: jax.Array, scores: bool) -> Sp
 
 
 def _ramp_outputs(layer: RampLayer, latency: jax.Array, pool: Pool | None) -> jax.Array:
-    levels = jnp.asarray(layer.ramp.levels)
-    return ramp.fire_on_ramp(layer.potentials(latency), levels, native_pooling(layer.conv, pool))
+    return ramp.fire_on_ramp(layer.potentials(latency), layer.levels, native_pooling(layer.conv, pool))
 
 
 ROWS = LayerKernels(lambda w: w.transpose(0, 2, 3, 1), lambda w, _: w.transpose(0, 3, 1, 2))

@@ -25,7 +25,7 @@ class Standardise:
     towards those of each batch that it learns from.
 
     Attributes:
-      epsilon: added to the variance, in squared steps.
+      epsilon: added to the variance, in squared steps; the default is for windows of 255.
       mean: the running mean, (C,) float32; before learning 0 for all channels.
       variance: the running variance, (C,) float32; before learning 1 for all channels.
     """
@@ -94,6 +94,8 @@ class Ramp:
         checks.pair("dendrites", self.dendrites, 1)
         if self.fitted and not (np.isfinite(self.levels).all() and np.min(self.levels) > 0):
             raise InputError("`levels` must be finite and above 0, got others")
+        if self.fitted and np.any(np.diff(self.levels) > 0):
+            raise InputError("`levels` must fall, got some that rise")
 
     @property
     def fitted(self) -> bool:

@@ -39,6 +39,11 @@ class RampLayer(BaseLayer):
         assert self.conv.ramp is not None
         return self.conv.ramp
 
+    @property
+    def levels(self) -> jax.Array:
+        """Those of the ramp, (T,) float32."""
+        return jnp.asarray(self.ramp.levels, jnp.float32)
+
     def batch_sums(self, batch: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The patches of B inputs (B, C, H, W) at each position, and their weighted sums, before inhibition.
 
@@ -71,7 +76,7 @@ class RampLayer(BaseLayer):
         values = self._remaining(batch)
         moved = hebbian.moved_moments(standardise.moments, hebbian.moments(values), values, momentum=momentum)
         standardise = dataclasses.replace(standardise, **moved._asdict())
-        return dataclasses.replace(self, conv=dataclasses.replace(self.conv, standardise=standardise))
+        return dataclasses.replace(self, conv=dataclasses.replace(self.conv, standardise=standardise), integrator=None)
 
     def with_weights(self, weights: jax.Array) -> "RampLayer":
         """As of `BaseLayer`; not `frozen`."""
@@ -127,22 +132,22 @@ class RampLayer(BaseLayer):
             sums = hebbian.weighted_sums(self._patches(values), integrator.weights)
         else:
             sums = winograd.tiled_sums(values, integrator.tiles, padding=self.conv.padding)
-        return self._joined(sums - integrator.threshold[None, None])
+        return self._summed(sums - integrator.threshold[None, None])
 
-    def _joined(self, branches: jax.Array) -> jax.Array:
+    def _summed(self, potentials: jax.Array) -> jax.Array:
         """The potentials of neurons from those of their dendrites, (H, W, F) each."""
         dendrites = checks.pair("dendrites", self.ramp.dendrites, 1)
         if dendrites == (1, 1):
-            return branches
+            return potentials
         down, right = dendrites
-        height = branches.shape[0] // down
-        width = branches.shape[1] // right
-        blocks = jnp.maximum(branches[: height * down, : width * right], 0).reshape(height, down, width, right, -1)
+        height = potentials.shape[0] // down
+        width = potentials.shape[1] // right
+        blocks = jnp.maximum(potentials[: height * down, : width * right], 0).reshape(height, down, width, right, -1)
         return blocks.sum(axis=(1, 3))
 
     def responses(self, inputs: jax.Array) -> jax.Array:
         """The latencies of its neurons, (F, H', W') unsigned."""
-        return jnp.moveaxis(kernels.fire_on_ramp(self.potentials(inputs), jnp.asarray(self.ramp.levels)), -1, 0)
+        return jnp.moveaxis(kernels.fire_on_ramp(self.potentials(inputs), self.levels), -1, 0)
 
     def outputs(self, inputs: jax.Array, pool: Pool | None) -> jax.Array:
         """The part of its stage's output that is this layer's: `pooled` of `responses`."""
@@ -154,5 +159,5 @@ class RampLayer(BaseLayer):
         maps = jnp.moveaxis(self.potentials(inputs), -1, 0)
         padded = jnp.pad(maps, ((0, 0), (rows, rows), (columns, columns)))
         # The strongest neuron of a window is the earliest: fewer fire if they are pooled first.
-        largest = hebbian.pool_activities(padded, pool.window, stride=pool.stride, padding=pool.padding)
-        return kernels.fire_on_ramp(largest, jnp.asarray(self.ramp.levels))
+        largest = hebbian.pool_largest(padded, pool.window, stride=pool.stride, padding=pool.padding)
+        return kernels.fire_on_ramp(largest, self.levels)

@@ -38,7 +38,7 @@ class SoftHebb(Learner):
       w += rate sqrt(| |w| - 1 |) change
 
     Inputs of a layer with `standardise` are standardised by the moments of the batch, which its running ones follow.
-    Batches without any contrast change no weights. The papers are [doi
+    Standardised batches without any contrast change no weights. The papers are [doi
     10.1088/2634-4386/aca710](https://doi.org/10.1088/2634-4386/aca710) and [arXiv
     2209.11883](https://arxiv.org/abs/2209.11883).
 

@@ -141,8 +141,15 @@ class Model:
         )
 
     def responses(self, number: int, inputs: jax.Array) -> list[jax.Array]:
-        """The responses of the layers of a stage to what it reads, (C, H, W); of one without layers, this itself."""
-        return [layer.responses(inputs) for layer in self.stage(number)] or [inputs]
+        """The responses of the layers of a stage to what it reads, (C, H, W); of one without layers, this itself.
+
+        Layers with ramps round as in decisions.
+        """
+        layers = self.stage(number)
+        if not self.network.stages[number].ramped:
+            return [layer.responses(inputs) for layer in layers] or [inputs]
+        respond = devices.in_blocks(RampLayer.responses, devices.AT_ONCE["ramp"])
+        return [respond(jax.tree.map(jnp.asarray, layer.frozen()), inputs) for layer in layers]
 
     def join(self, number: int, responses: Sequence[jax.Array]) -> jax.Array:
         """The output of a stage from its `responses`: side by side, pooled."""

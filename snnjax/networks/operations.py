@@ -118,11 +118,11 @@ def count_batch(model: Model, images: jax.Array, *, native: bool, steps: tuple[i
 
 
 def _responses(model: Model, number: int, inputs: jax.Array) -> list[jax.Array]:
-    """`Model.responses` of inputs (B, C, H, W); in blocks if they have ramps, so that they round as decisions do."""
-    if not model.network.stages[number].ramped:
-        return devices.map_each(functools.partial(model.responses, number), inputs)
-    respond = devices.in_blocks(RampLayer.responses, devices.AT_ONCE["ramp"])
-    return [jax.vmap(functools.partial(respond, layer.frozen()))(inputs) for layer in model.stage(number)]
+    """`Model.responses` of inputs (B, C, H, W)."""
+    respond = functools.partial(model.responses, number)
+    if model.network.stages[number].ramped:
+        return jax.vmap(respond)(inputs)  # in blocks of images
+    return devices.map_each(respond, inputs)
 
 
 def _count_spikes(latencies: jax.Array, time_steps: int) -> jax.Array:

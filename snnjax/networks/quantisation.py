@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from snnjax.core import checks
 from snnjax.core.errors import InputError
 from snnjax.layers.conv import Conv
+from snnjax.layers.ramp import Standardise
 from snnjax.layers.ramp_layer import RampLayer
 from snnjax.networks.spiking_network import SpikingNetwork
 
@@ -85,7 +86,8 @@ def integer_layers(network: SpikingNetwork, bits: int) -> dict[str, IntegerLayer
 
 def _integer_ramp(name: str, layer: RampLayer, bits: int) -> IntegerRamp:
     """A layer with a ramp in integers; each feature has the unit that rounds its weights least."""
-    checks.integer("bits", bits, 2, MOST_BITS)
+    if bits < 2:
+        raise InputError(f"`bits` must be at least 2 for {name}, whose weights have both signs, got {bits}")
     if not layer.ramp.fitted:
         raise InputError(f"`ramp` of {name} must be fitted, got Ramp before its `fit`: train the network first")
     integrator = layer.frozen().integrator
@@ -160,12 +162,19 @@ def quantise(network: SpikingNetwork, bits: int) -> SpikingNetwork:
 
 
 def _with_integers(conv: Conv, layer: IntegerLayer | IntegerRamp, unit: float) -> Conv:
-    """The description of a layer with the threshold that it has in integers, in multiples of its unit."""
+    """The description of a layer with the threshold that it has in integers, in multiples of its unit.
+
+    A layer with a ramp keeps the means of its inputs, in whole steps, for another rounding.
+    """
     if isinstance(layer, IntegerRamp):
-        threshold = (layer.threshold * layer.units).astype(np.float32)
         assert conv.ramp is not None
-        ramp = dataclasses.replace(conv.ramp, inhibition=False)
-        return dataclasses.replace(conv, threshold=threshold, standardise=None, ramp=ramp)
+        changes: dict[str, Any] = dict(ramp=dataclasses.replace(conv.ramp, inhibition=False))
+        threshold = layer.threshold
+        if conv.standardise is not None:
+            means = np.rint(np.asarray(conv.standardise.mean))
+            changes["standardise"] = Standardise(1.0, means.astype(np.float32), np.zeros(len(means), np.float32))
+            threshold = threshold - np.einsum("fcij, c -> f", layer.weights, means, dtype=np.float64)
+        return dataclasses.replace(conv, threshold=(threshold * layer.units).astype(np.float32), **changes)
     if conv.threshold is None:
         return conv
     limits: np.ndarray = (layer.threshold * unit).astype(np.float32)

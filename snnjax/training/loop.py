@@ -86,21 +86,22 @@ class Trainer:
         self.cache = StageCache(self.job)
 
     def _learned_before(self) -> list[str]:
-        """The layers that learn thresholds, and are given one for each feature to begin with."""
+        """The layers that learn thresholds or moments, and are given one for each feature or channel to begin with."""
         learning = {name for phase in self.plan if phase.epochs for name in phase.layers}
         if self.taken is not None:
             learning -= self.taken.weights.keys()
         names = []
         for _, name, conv in self.network.layers():
-            given = conv.threshold is not None and np.ndim(conv.threshold)
-            if name in learning and conv.own_thresholds and given:
+            given = conv.own_thresholds and conv.threshold is not None and np.ndim(conv.threshold)
+            moments = conv.joint and conv.standardise is not None and np.ndim(conv.standardise.mean)
+            if name in learning and (given or moments):
                 names.append(name)
         return names
 
     def initial_state(self, index: int = 0) -> TrainState:
         """The state of network `index` before the first image, after the phases of layers that are taken."""
         if learned := self._learned_before():
-            problem = f"`network` has thresholds for each feature of {', '.join(learned)}, as if it had learned already"
+            problem = f"`network` has numbers that are learned in {', '.join(learned)}, as if it had learned already"
             warnings.warn(f"{problem}: to train it from the start, take `load(run).recipe`", stacklevel=2)
         state = TrainState(self.job.networks[index].initial_weights(self.job.seeds[index]))
         if self.taken is not None:
