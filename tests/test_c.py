@@ -12,7 +12,7 @@ import pytest
 
 from snnjax import Conv, InputError, SpikingNetwork, cost
 from snnjax.data import digits
-from snnjax.encoding import COLOUR, DOG, EVENTS, GABOR, GREY, PIXELS, Encoder, OnOff, Pixels
+from snnjax.encoding import COLOUR, DOG, EVENTS, GABOR, GREY, Encoder, OnOff, Pixels
 from snnjax.interop import c
 from snnjax.kernels import hebbian, ramp_levels
 from snnjax.kernels.neurons import spike_times
@@ -481,7 +481,7 @@ REFUSED = {
 @pytest.mark.parametrize("message", REFUSED)
 def test_refused_networks(message):
     settings = REFUSED[message]
-    encoder = settings.get("encoder") or PIXELS
+    encoder = settings.get("encoder") or Pixels(20)
     spec = dataclasses.replace(pixels(time_steps=encoder.time_steps), encoder=None)
     spec = dataclasses.replace(spec, **(dict(encoder=encoder) | settings))
     with pytest.raises(InputError, match=message):

@@ -206,7 +206,7 @@ def test_a_trained_network_is_trained_again_by_its_recipe(tmp_path):
         results = run.run()
     loaded = load(tmp_path / "run")
     assert loaded.spec != trainer.network
-    with pytest.warns(UserWarning, match=r"thresholds for each feature of layer1.*`load\(run\)\.recipe`"):
+    with pytest.warns(UserWarning, match=r"numbers that are learned in layer1.*`load\(run\)\.recipe`"):
         Trainer(loaded.spec, DATA).initial_state()
     again = Trainer(loaded.recipe, DATA)
     assert again.network == trainer.network

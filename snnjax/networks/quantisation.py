@@ -171,8 +171,9 @@ def _with_integers(conv: Conv, layer: IntegerLayer | IntegerRamp, unit: float) -
         changes: dict[str, Any] = dict(ramp=dataclasses.replace(conv.ramp, inhibition=False))
         threshold = layer.threshold
         if conv.standardise is not None:
-            means = np.rint(np.asarray(conv.standardise.mean))
-            changes["standardise"] = Standardise(1.0, means.astype(np.float32), np.zeros(len(means), np.float32))
+            channels = layer.weights.shape[1]
+            means = np.rint(conv.standardise.prepared(channels).mean)
+            changes["standardise"] = Standardise(1.0, means, np.zeros(channels, np.float32))
             threshold = threshold - np.einsum("fcij, c -> f", layer.weights, means, dtype=np.float64)
         return dataclasses.replace(conv, threshold=(threshold * layer.units).astype(np.float32), **changes)
     if conv.threshold is None:
