@@ -111,10 +111,9 @@ def test_a_program_in_c_decides_as_the_network(tmp_path, capsys):
     Command("export").main([NCG, "--to", "c", "--bits", 4, "--out", tmp_path / "made"])
     out = capsys.readouterr().out
     assert f"{tmp_path}/made/goupy2024_ncg.c: C99, weights of 4 bits" in out
-    command = out.splitlines()[-1].partition(" makes a program")[0].split()
-    subprocess.run([*command, "-o", tmp_path / "program"], check=True)
+    subprocess.run(out.splitlines()[-1].split(), cwd=tmp_path, check=True)
     images = digits().test_images[:20].round().astype("uint8")
-    done = subprocess.run([tmp_path / "program"], input=images.tobytes(), capture_output=True, check=True)
+    done = subprocess.run([tmp_path / "classify"], input=images.tobytes(), capture_output=True, check=True)
     decided = [int(line.split()[0]) for line in done.stdout.splitlines()]
     expected = snnjax.cost(quantise(snnjax.load(NCG), 4), images).decisions[:, -1]
     assert decided == expected.tolist()

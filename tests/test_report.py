@@ -30,6 +30,7 @@ from snnjax.data.names import shortened
 from snnjax.encoding import Encoder, FilterBank
 from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
+from snnjax.layers.ramp import Ramp
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Images, Network, Observed, SpikingNetwork, stage
 from snnjax.networks.decision import Decided
@@ -438,3 +439,15 @@ def test_deep_weights_go_through_pooling_strides_and_branches(stride):
         np.testing.assert_allclose(bright.mean(axis=0), [stride * (1 * 3 + 1), stride * (0 * 3 + 1)])
         assert (np.ptp(bright, axis=0) == 2 * stride).all(), "all places of the pooling window"
         assert tuple(drawn["layer2"].pitch) == (3 * stride, 3 * stride)
+
+
+def test_a_neuron_with_dendrites_sees_what_all_of_them_see():
+    first = Conv(2, 3, padding=1, ramp=Ramp(dendrites=(2, 3)), weight_mean=0.0)
+    last = Conv(2, kernel=3, padding=1, learners=RSTDP())
+    spec = Network("dendrites", (1, 36, 36), 2, (stage(first), stage(last)), encoder=ENCODER)
+    weights = dict(layer1=single((2, 1, 3, 3), 1, 0, 1, 1), layer2=single((2, 2, 3, 3), 0, 1, 1, 2))
+    drawn = drawn_back(SpikingNetwork(spec, weights=weights))
+    assert tuple(drawn["layer1"].pitch) == tuple(drawn["layer2"].pitch) == (2, 3)
+    for layer, feature, corner in (("layer1", 1, (0, 0)), ("layer2", 0, (0, 3))):
+        bright = np.argwhere(drawn[layer].images[feature] > 0.1) + drawn[layer].origin
+        np.testing.assert_array_equal(bright, [(y, x) for y in range(2) for x in range(corner[1], corner[1] + 3)])

@@ -28,7 +28,8 @@ def drawn_back(network: SpikingNetwork) -> dict[str, Drawn]:
 
     A weight counts by its contrast, its difference from the mean of its feature: equal weights show nothing. In
     layers that decide, whose features are similar, the mean feature is subtracted first. The input of a pooling window
-    is spread over all places in it. Compare Kheradpisheh et al. 2018, Neural Networks 99, Fig. 4.
+    is spread over all places in it, and so is that of a neuron's dendrites. Compare Kheradpisheh et al. 2018, Neural
+    Networks 99, Fig. 4.
 
     Where the encoder has no `bank` of filters, or no method of that name that makes one of so many maps, each of its
     maps is drawn as the pixel at the same place. Filters with colours, (F, n, n, 3), make coloured images.
@@ -55,7 +56,10 @@ def drawn_back(network: SpikingNetwork) -> dict[str, Drawn]:
                 continue  # a custom join cannot be traced back
             pairs = zip(maps, shares, strict=True)
             parts = [_through(inputs, share, conv.padding, conv.stride) for inputs, share in pairs]
-            layer = _summed(parts, np.sqrt((contrasts**2).mean(axis=(1, 2, 3))))
+            strengths = np.sqrt((contrasts**2).mean(axis=(1, 2, 3)))
+            layer = _summed(parts, strengths)
+            if conv.ramp:
+                layer = dataclasses.replace(_pooled(layer, Pool(conv.ramp.dendrites)), strengths=strengths)
             drawn[name] = layer
             margin = np.multiply(conv.output_padding, layer.pitch)
             branches.append(dataclasses.replace(layer, origin=layer.origin - margin))

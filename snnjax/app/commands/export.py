@@ -59,7 +59,8 @@ def to_c(trained: Trained, chosen: options.Export) -> None:
     files.write_text(header, program.header)
     print_written(source, f"C99, weights of {bits} bits; {header.name} declares what it does")
     main = f"-D{program.name.upper()}_MAIN"
-    print(f"cc -std=c99 -O3 {main} {printable(str(source))} makes a program that reads images from its standard input.")
+    print("This makes a program that reads images from its standard input:")
+    print(f"cc -std=c99 -O3 {main} {printable(str(source))} -o classify")
 
 
 def print_written(path: Path, what: str) -> None:
