@@ -15,8 +15,10 @@ from snnjax.app import draw_run, plots
 from snnjax.core.devices import AT_ONCE
 from snnjax.data import Dataset
 from snnjax.encoding import PIXELS
-from snnjax.kernels import hebbian, ramp, remaining_steps
+from snnjax.kernels import hebbian, remaining_steps
 from snnjax.layers import Conv, Pool, Ramp, Standardise
+from snnjax.layers.layer_kernels import ROWS
+from snnjax.layers.ramp_layer import RampLayer
 from snnjax.learners import RSTDP, STDP, SoftHebb, SupervisedSTDP
 from snnjax.networks import NETWORKS, Earliest, Images, Majority, Network, SpikingNetwork, stage
 from snnjax.networks.batches import output_batch
@@ -122,9 +124,9 @@ def test_learning_is_that_of_the_golden_data(case):
         close(running.variance, golden["var_after"][at])
     if mean:
         return  # outputs are means, which spikes have none of
-    moments = dict(mean=running.mean, scale=1 / np.sqrt(running.variance + 1e-5))
-    moments = {name: np.tile(values, int(size) ** 2) for name, values in moments.items()}
-    integrator = ramp.integrator(rows_of(weights), **moments, inhibition=True)
+    standardise = Standardise(1e-5, np.asarray(running.mean), np.asarray(running.variance))
+    conv = Conv(len(weights), int(size), ramp=Ramp(), standardise=standardise, weight_mean=0.0)
+    integrator = RampLayer(conv, ROWS.pack(weights), 255, ROWS).frozen().integrator
     for images, expected in zip(golden["x"], golden["output"], strict=True):
         for image, output in zip(images, expected, strict=True):
             patches = hebbian.reflected_patches(image, kernel=int(size), padding=int(size) // 2)

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from snnjax.core import checks
-from snnjax.core.checks import Number
 from snnjax.kernels.spikes import latency_dtype
 
 
@@ -59,14 +58,3 @@ class Integrator(NamedTuple):
     weights: jax.Array
     threshold: jax.Array
     tiles: jax.Array | None = None
-
-
-def integrator(weights: jax.Array, *, mean: Number = 0.0, scale: Number = 1.0, inhibition: bool = False) -> Integrator:
-    """The weights of neurons whose inputs are standardised and whose position is inhibited, and what they must exceed.
-
-    From weights (F, K) float32 to (F, K) and (F,): the sums of (x - mean) scale w, less their mean over the features
-    with `inhibition`, are those of x by the new weights less the new thresholds. `mean` and `scale` are (K,) or ().
-    """
-    inhibited = weights - weights.mean(axis=0, keepdims=True) if inhibition else weights
-    scaled = inhibited * jnp.broadcast_to(scale, weights.shape)
-    return Integrator(scaled, jnp.sum(scaled * jnp.broadcast_to(mean, weights.shape), axis=1))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from snnjax import kernels
 from snnjax.core import checks, devices
-from snnjax.kernels import hebbian, ramp, winograd
+from snnjax.kernels import hebbian, winograd
 from snnjax.kernels.ramp import Integrator
 from snnjax.layers.layer import BaseLayer
 from snnjax.layers.pool import Pool
@@ -101,16 +101,19 @@ class RampLayer(BaseLayer):
     def frozen(self) -> "RampLayer":
         """The layer, which does not learn, with its `integrator`, by tiles where that takes less time.
 
+        Standardising and inhibition are linear, so that they go into its weights and thresholds.
+
         Tiles round sums, so that a layer with its own `threshold`, whose weights are integers, goes without.
         """
-        standardise = self.conv.standardise
-        if standardise is None:
-            integrator = ramp.integrator(self.rows(), inhibition=self.ramp.inhibition)
-        else:
+        weights = self.rows()
+        threshold = jnp.zeros(len(weights))
+        if self.ramp.inhibition:
+            weights = weights - weights.mean(axis=0, keepdims=True)
+        if (standardise := self.conv.standardise) is not None:
             taps = math.prod(self.weights.shape[2:])
-            mean = jnp.tile(standardise.moments.mean, taps)
-            scale = jnp.tile(standardise.scale, taps)
-            integrator = ramp.integrator(self.rows(), mean=mean, scale=scale, inhibition=self.ramp.inhibition)
+            weights = weights * jnp.tile(standardise.scale, taps)[None]
+            threshold = jnp.sum(weights * jnp.tile(standardise.moments.mean, taps)[None], axis=1)
+        integrator = Integrator(weights, threshold)
         own = self.conv.threshold
         if own is not None:
             integrator = integrator._replace(threshold=integrator.threshold + jnp.asarray(own))
