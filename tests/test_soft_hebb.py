@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+import warnings
 
 import jax
 import numpy as np
@@ -228,6 +229,18 @@ def test_a_run_is_loaded_elsewhere_and_reported(learned):
     assert found["words"][0] in (folder / "report.html").read_text()
     pictures = {path.stem for path in (folder / "pictures").iterdir()}
     assert pictures >= {"features_layer1", "features_layer2", "wins_layer1", "wins_layer2", "weights"}
+
+
+def test_moments_that_were_learned_are_no_start(learned):
+    """The description of what has learned gives a warning, the recipe begins anew."""
+    *_, folder = learned
+    loaded = snnjax.load(folder)
+    settings = Settings((1, 1, 3), patience=0)
+    with pytest.warns(UserWarning, match=r"numbers that are learned in layer1, layer2, as if"):
+        Trainer(loaded.spec, COLOURS, settings).initial_state()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Trainer(loaded.recipe, COLOURS, settings).initial_state()
 
 
 def test_layers_that_have_learned_are_taken(learned):
