@@ -249,6 +249,7 @@ def test_a_run_takes_the_layer_of_another_and_is_compared_with_it(work, capsys):
     second = work / "runs" / "second" / "results.json"
     results = read("runs/second")
     assert results["taken"] == dict(layer1=str(work / RUN))
+    assert "--out runs/second --from" in results["command"]
     assert results["epochs"] == read(RUN)["epochs"][:1]
     assert "STDP layer1" not in {phase["name"] for phase in results["phases"]}
     assert f"layer1taken from {work / RUN}." in re.sub(

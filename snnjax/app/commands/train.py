@@ -120,7 +120,7 @@ def train(chosen: options.Train, fold: int | None = None) -> dict[str, Any]:
     trainer = run.trainer
     trainer.network.check_initial_weights(trainer.settings.seed)
     resume = chosen.run.resume
-    command = COMMAND.get()
+    command = COMMAND.get().replace(" --resume", "")  # so that it makes the run again
     with RunFolder(run.path, trainer, resume=resume, about=run.about, command=command, draw=draw_run) as folder:
         folder.since = begin  # reading the data takes time too
         if resume and not folder.state:
