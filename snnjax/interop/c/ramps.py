@@ -38,13 +38,11 @@ class CodeJoin(NamedTuple):
       maps: of all that is joined.
       inputs: neurons of these maps.
       sources: of each part the number of the output, the number of its first map, and the fields of its `pooling`.
-      averaged: for each part whether neurons average it.
     """
 
     maps: int
     inputs: int
     sources: list[tuple[int, int, dict[str, int]]]
-    averaged: list[bool]
 
 
 def code_ramps(spec: Network, integers: dict[str, IntegerRamp], bits: int) -> list[CodeRamp]:
@@ -75,11 +73,10 @@ def code_join(spec: Network) -> CodeJoin:
     first = event_programs.first_within(spec)
     parts = []
     place = 0
-    sources = event_programs.sources(spec, first)
-    for source in sources:
-        parts.append((source.output, place, _pooling(source.maps, source, source.pooled)))
+    for source in event_programs.sources(spec, first):
+        parts.append((source.output, place, _pooling(source.maps, source, source.pooled, source.mean)))
         place += source.maps
-    return CodeJoin(place, math.prod(spec.input_shapes[first]), parts, [source.mean for source in sources])
+    return CodeJoin(place, math.prod(spec.input_shapes[first]), parts)
 
 
 def ramp_buffers(spec: Network, ramps: list[CodeRamp]) -> list[Buffer]:
@@ -110,10 +107,10 @@ def _axes(pairs: dict[str, tuple[int, ...]]) -> dict[str, int]:
     return numbers
 
 
-def _pooling(maps: int, sizes: Geometry | Source, pooled: tuple[int, int]) -> dict[str, int]:
+def _pooling(maps: int, sizes: Geometry | Source, pooled: tuple[int, int], mean: bool = False) -> dict[str, int]:
     """The fields of a `pooling`."""
     window = dict(margin=sizes.margin, window=sizes.window, stride=sizes.window_stride)
-    return dict(maps=maps) | _axes(dict(input=sizes.size, **window, to=pooled))
+    return dict(maps=maps, mean=int(mean)) | _axes(dict(input=sizes.size, **window, to=pooled))
 
 
 _ORDER = "row, column and map of the kernel"
