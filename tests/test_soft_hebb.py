@@ -131,9 +131,8 @@ def test_learning_is_that_of_the_golden_data(case):
     for images, expected in zip(golden["x"], golden["output"], strict=True):
         for image, output in zip(images, expected, strict=True):
             patches = hebbian.reflected_patches(image, kernel=int(size), padding=int(size) // 2)
-            potential = np.moveaxis(
-                np.asarray(hebbian.weighted_sums(patches, integrator.weights)) - np.asarray(integrator.threshold), -1, 0
-            )
+            sums = np.asarray(hebbian.weighted_sums(patches, integrator.weights))
+            potential = np.moveaxis(sums - np.asarray(integrator.threshold), -1, 0)
             close(hebbian.pool_largest(np.maximum(potential, 0) ** power, 4, stride=2, padding=1), output)
 
 

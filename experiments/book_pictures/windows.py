@@ -63,12 +63,12 @@ def followed(image: Any) -> Neuron:
     rise = np.asarray(layer.potentials(inputs)) + threshold
     middle = (fired > STEPS // 4) & (fired < STEPS // 2)
     strongest = np.where(middle, rise, -np.inf).argmax()
-    row, column, feature = np.unravel_index(strongest, rise.shape)
+    place = np.unravel_index(strongest, rise.shape)
     patches = hebbian.reflected_patches(inputs.astype(np.float32), kernel=KERNEL, padding=1)
-    latency = np.asarray(patches)[row, column]
+    latency = np.asarray(patches)[place[:2]]
     steps = np.arange(STEPS + 1)
-    sums = np.maximum(steps[:, None] - latency, 0) @ np.asarray(layer.integrator.weights)[feature]
-    return Neuron(sums - threshold[feature], int(fired[row, column, feature]))
+    sums = np.maximum(steps[:, None] - latency, 0) @ np.asarray(layer.integrator.weights)[place[2]]
+    return Neuron(sums - threshold[place[2]], int(fired[place]))
 
 
 def windows() -> bytes:

@@ -58,7 +58,7 @@ def drawn_back(network: SpikingNetwork) -> dict[str, Drawn]:
             parts = [_through(inputs, share, conv.padding, conv.stride) for inputs, share in pairs]
             strengths = np.sqrt((contrasts**2).mean(axis=(1, 2, 3)))
             layer = _summed(parts, strengths)
-            if conv.ramp:
+            if conv.ramp and conv.ramp.dendrites not in (1, (1, 1)):
                 layer = dataclasses.replace(_pooled(layer, Pool(conv.ramp.dendrites)), strengths=strengths)
             drawn[name] = layer
             margin = np.multiply(conv.output_padding, layer.pitch)

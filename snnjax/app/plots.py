@@ -288,7 +288,7 @@ def activity_picture(
         _draw_counts(counts, latency, steps)
     places = [maps for maps, _ in rows]
     colors = figure.colorbar(drawn, ax=places, location="bottom", ticks=_WHOLE(6), aspect=60, shrink=0.6, pad=0.01)
-    windows = ", with a ramp in the window after the inputs'" if network.ramped else ""
+    windows = ", in the window of its layer" if network.ramped else ""
     colors.set_label(f"time step of the spike{windows}", fontsize=8)
     colors.ax.tick_params(labelsize=7)
     return figure

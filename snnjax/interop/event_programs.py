@@ -95,8 +95,7 @@ def sources(network: Network, number: int) -> list[Source]:
     for (output, read), (maps, *pooled) in zip(network.graph.reads(number), shapes, strict=True):
         margin, window, stride = _pooling(read.pool)
         size = (network.shapes[output][1], network.shapes[output][2])
-        mean = read.pool is not None and read.pool.mean
-        made.append(Source(output, maps, size, margin, window, stride, (pooled[0], pooled[1]), mean))
+        made.append(Source(output, maps, size, margin, window, stride, (pooled[0], pooled[1]), read.averages))
     return made
 
 

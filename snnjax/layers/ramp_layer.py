@@ -101,25 +101,24 @@ class RampLayer(BaseLayer):
     def frozen(self) -> "RampLayer":
         """The layer, which does not learn, with its `integrator`, by tiles where that takes less time.
 
-        Standardising and inhibition are linear, so that they go into its weights and thresholds.
-
-        Tiles round sums, so that a layer with its own `threshold`, whose weights are integers, goes without.
+        Standardising and inhibition are linear, so that they go into its weights and thresholds. Tiles round sums, so
+        that a layer with its own `threshold`, whose weights are integers, goes without.
         """
         weights = self.rows()
         threshold = jnp.zeros(len(weights))
         if self.ramp.inhibition:
             weights = weights - weights.mean(axis=0, keepdims=True)
-        if (standardise := self.conv.standardise) is not None:
+        standardise = self.conv.standardise
+        if standardise is not None:
             taps = math.prod(self.weights.shape[2:])
             weights = weights * jnp.tile(standardise.scale, taps)[None]
             threshold = jnp.sum(weights * jnp.tile(standardise.moments.mean, taps)[None], axis=1)
-        integrator = Integrator(weights, threshold)
-        own = self.conv.threshold
-        if own is not None:
-            integrator = integrator._replace(threshold=integrator.threshold + jnp.asarray(own))
+        tiles = None
+        if self.conv.threshold is not None:
+            threshold = threshold + jnp.asarray(self.conv.threshold)
         elif self._fits_tiles():
-            integrator = integrator._replace(tiles=winograd.tile_weights(self._maps(integrator.weights)))
-        return dataclasses.replace(self, integrator=integrator)
+            tiles = winograd.tile_weights(self._maps(weights))
+        return dataclasses.replace(self, integrator=Integrator(weights, threshold, tiles))
 
     def _fits_tiles(self) -> bool:
         _, channels, *kernel = self.weights.shape

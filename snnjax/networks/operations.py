@@ -90,7 +90,7 @@ def windows(network: Network) -> tuple[int, ...]:
     found = [0]
     for number, stage in enumerate(network.stages):
         inputs = network.graph.reads(number)
-        latest = max(found[output] + (read.pool is not None and read.pool.mean) for output, read in inputs)
+        latest = max(found[output] + read.averages for output, read in inputs)
         found.append(latest + stage.ramped)
     return tuple(found)
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -162,21 +162,26 @@ def quantise(network: SpikingNetwork, bits: int) -> SpikingNetwork:
 
 
 def _with_integers(conv: Conv, layer: IntegerLayer | IntegerRamp, unit: float) -> Conv:
-    """The description of a layer with the threshold that it has in integers, in multiples of its unit.
-
-    A layer with a ramp keeps the means of its inputs, in whole steps, for another rounding.
-    """
+    """The description of a layer with the threshold that it has in integers, in multiples of its unit."""
     if isinstance(layer, IntegerRamp):
-        assert conv.ramp is not None
-        changes: dict[str, Any] = dict(ramp=dataclasses.replace(conv.ramp, inhibition=False))
-        threshold = layer.threshold
-        if conv.standardise is not None:
-            channels = layer.weights.shape[1]
-            means = np.rint(conv.standardise.prepared(channels).mean)
-            changes["standardise"] = Standardise(1.0, means, np.zeros(channels, np.float32))
-            threshold = threshold - np.einsum("fcij, c -> f", layer.weights, means, dtype=np.float64)
-        return dataclasses.replace(conv, threshold=(threshold * layer.units).astype(np.float32), **changes)
+        return _with_integer_ramp(conv, layer)
     if conv.threshold is None:
         return conv
     limits: np.ndarray = (layer.threshold * unit).astype(np.float32)
     return dataclasses.replace(conv, threshold=limits if np.ndim(conv.threshold) else float(limits[0]))
+
+
+def _with_integer_ramp(conv: Conv, layer: IntegerRamp) -> Conv:
+    """As `_with_integers`; the layer keeps the means of its inputs, in whole steps, so that it can be rounded again."""
+    channels = layer.weights.shape[1]
+    earlier = conv.standardise or Standardise()
+    means = np.rint(earlier.prepared(channels).mean)
+    subtracted = np.einsum("fcij, c -> f", layer.weights, means, dtype=np.float64)
+    threshold = (layer.threshold - subtracted) * layer.units
+    assert conv.ramp is not None
+    return dataclasses.replace(
+        conv,
+        threshold=threshold.astype(np.float32),
+        standardise=Standardise(1.0, means, np.zeros(channels, np.float32)),
+        ramp=dataclasses.replace(conv.ramp, inhibition=False),
+    )

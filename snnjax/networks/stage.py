@@ -32,6 +32,11 @@ class Input:
         if not isinstance(self.pool, Pool | None):
             raise wrong_type("pool", "a Pool or None", self.pool, "Input(..., pool=Pool(2))")
 
+    @property
+    def averages(self) -> bool:
+        """Whether it is read through neurons that average, which fire in the next window."""
+        return self.pool is not None and self.pool.mean
+
 
 @component
 class Stage:
