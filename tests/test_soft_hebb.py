@@ -305,6 +305,20 @@ class Linear(Ramp):
         return dataclasses.replace(self, levels=levels)
 
 
+@snnjax.component
+class OneTooMany(Linear):
+    """As `Linear`, with a level after the last step."""
+
+    def fit(self, potential, time_steps):
+        return super().fit(potential, time_steps + 1)
+
+
+def test_a_fit_must_give_a_level_for_each_step():
+    trainer = Trainer(with_first(ramp=OneTooMany()), COLOURS, Settings((0, 0, 1), patience=0))
+    with pytest.raises(InputError, match=r"`levels` of layer1 must be one for each of 255 time steps, got \(256,\)"):
+        trainer.run(trainer.initial_state())
+
+
 def test_levels_are_fitted_after_no_epoch_too_and_kept(tmp_path):
     """By a class of one's own, to the potentials of training images."""
     spec = with_first(ramp=Linear())

@@ -102,6 +102,12 @@ class Ramp:
         """Whether it has its levels."""
         return np.ndim(self.levels) > 0
 
+    def check_levels(self, name: str, time_steps: int) -> None:
+        """Raises InputError unless it has no levels yet, or one for each time step; `name` is that of its layer."""
+        shape = np.shape(self.levels)
+        if shape not in ((), (time_steps,)):
+            raise InputError(f"`levels` of {name} must be one for each of {time_steps} time steps, got {shape}")
+
     def fit(self, potential: np.ndarray, time_steps: int) -> "Ramp":
         """The same with levels for the potentials (...) float32 of training images."""
         above = potential[potential > 0]

@@ -116,9 +116,8 @@ class Network:
         elif not self.deciding and any(supervised):
             got = f"{type(conv.last_learner).__name__} under {type(self.decision).__name__}, which is fitted"
             raise InputError(f"`learners` of {name} must be unsupervised, got {got}: take another `decision`")
-        if conv.ramp and conv.ramp.fitted and np.shape(conv.ramp.levels) != (self.time_steps,):
-            shape = np.shape(conv.ramp.levels)
-            raise InputError(f"`levels` of {name} must be one for each of {self.time_steps} time steps, got {shape}")
+        if conv.ramp:
+            conv.ramp.check_levels(name, self.time_steps)
         if conv.joint and not conv.ramped:
             raise InputError(f"{name}, which learns by {type(conv.joint).__name__}, must have a `ramp`, such as Ramp()")
         if conv.joint and (len(supervised) > 1 or any(supervised)):

@@ -60,6 +60,7 @@ def fit_ramps(job: Job, phase: Phase, states: Sequence[TrainState], inputs: Any)
         layer = job.model(state, index).layers[name]
         potentials = np.asarray(_potentials(layer, _some_of(inputs, index, RAMP_IMAGES)))
         ramp = contracts.checked_fit(layer.ramp, potentials, network.time_steps)
+        ramp.check_levels(name, network.time_steps)
         conv = next(conv for _, other, conv in network.layers() if other == name)
         state.keep_numbers(name, conv, jax.tree.leaves(dataclasses.replace(layer.conv, ramp=ramp)))
 
