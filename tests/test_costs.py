@@ -22,7 +22,7 @@ from snnjax.layers import Pool, Ramp
 from snnjax.learners import SoftHebb, SupervisedSTDP
 from snnjax.networks import Earliest, Input
 from snnjax.networks.graph import Known
-from snnjax.networks.operations import fan_out, windows
+from snnjax.networks.operations import fan_out, firing_windows
 from snnjax.networks.quantisation import quantise
 from snnjax.training.build import network_for
 
@@ -125,9 +125,9 @@ def test_operations_of_layers_with_ramps_are_counted_one_by_one(bits):
 
 
 def test_layers_with_ramps_fire_window_after_window():
-    assert windows(RAMPS) == (0, 1, 2, 2)
+    assert firing_windows(RAMPS) == (0, 1, 2, 2)
     averaging = stage(READOUT, inputs=Input("stage2", pool=Pool(1, mean=True)))
-    assert windows(dataclasses.replace(RAMPS, stages=(ONE, TWO, averaging))) == (0, 1, 2, 3)
+    assert firing_windows(dataclasses.replace(RAMPS, stages=(ONE, TWO, averaging))) == (0, 1, 2, 3)
     network = SpikingNetwork(RAMPS)
     found = cost(network, PICTURES)
     assert [layer.window for layer in found.layers] == [1, 2, 2]

@@ -17,8 +17,8 @@ from snnjax.interop import event_programs
 from snnjax.interop.event_programs import falls_back, geometry, sources, times_matter
 from snnjax.layers.conv import Conv
 from snnjax.networks import Network, SpikingNetwork
-from snnjax.networks.operations import synapses, windows
-from snnjax.networks.quantisation import IntegerLayer, IntegerRamp, integer_layers
+from snnjax.networks.operations import firing_windows, synapses
+from snnjax.networks.quantisation import IntegerLayer, IntegerRampLayer, integer_layers
 from snnjax.training.cost import check_labels
 
 MOST_STEPS = 65535
@@ -66,7 +66,7 @@ def _data(network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray, bit
     seen = features.drawn_back(network)
     pixels = np.asarray(pictures, np.float32)
     whole = bool(np.all(pixels == np.rint(pixels)))
-    begins = [spec.time_steps * window for window in windows(spec)]
+    begins = [spec.time_steps * window for window in firing_windows(spec)]
     return dict(
         steps=spec.time_steps,
         end=begins[-1] + spec.time_steps,
@@ -97,7 +97,7 @@ def _data(network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray, bit
     )
 
 
-def _layer(spec: Network, number: int, conv: Conv, layer: IntegerLayer | IntegerRamp) -> dict[str, Any]:
+def _layer(spec: Network, number: int, conv: Conv, layer: IntegerLayer | IntegerRampLayer) -> dict[str, Any]:
     """The geometry, weights and thresholds of a layer and of what it reads; pooling is by windows of one without."""
     reads = [
         dict(source._asdict(), of=source.output, features=source.maps, output=source.pooled)
@@ -110,11 +110,11 @@ def _layer(spec: Network, number: int, conv: Conv, layer: IntegerLayer | Integer
         features=conv.features,
         weights=_base64(layer.weights.transpose(1, 2, 3, 0), layer.weights.dtype),  # C kh kw F
         thresholds=None if conv.threshold is None or conv.ramped else layer.threshold.tolist(),
-        ramp=_ramp(layer) if isinstance(layer, IntegerRamp) else None,
+        ramp=_ramp(layer) if isinstance(layer, IntegerRampLayer) else None,
     )
 
 
-def _ramp(layer: IntegerRamp) -> dict[str, Any]:
+def _ramp(layer: IntegerRampLayer) -> dict[str, Any]:
     """What a layer with a ramp has beside its weights."""
     return dict(
         thresholds=layer.threshold.tolist(),

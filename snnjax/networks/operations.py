@@ -82,7 +82,7 @@ def connections(layer: BaseLayer) -> jax.Array:
     return weights != 0
 
 
-def windows(network: Network) -> tuple[int, ...]:
+def firing_windows(network: Network) -> tuple[int, ...]:
     """The window of T steps, from 0, in which the encoded image and then each stage fire.
 
     Neurons of ramps fire one later than their inputs, and so do those that average.

@@ -19,7 +19,7 @@ _EXACT = 2**24  # up to here all integers are float32
 _HIGHEST = 2.0**53  # threshold: no sum of weights is as large
 
 
-class IntegerRamp(NamedTuple):
+class IntegerRampLayer(NamedTuple):
     """A layer with a ramp in integers: a neuron fires at the first step t at which its potential is levels[t] or more.
 
     Its potential is (sum of weights (T - latency) - threshold) 2^shift; those of several dendrites are added up where
@@ -58,7 +58,7 @@ class IntegerLayer(NamedTuple):
     threshold: np.ndarray
 
 
-def integer_layers(network: SpikingNetwork, bits: int) -> dict[str, IntegerLayer | IntegerRamp]:
+def integer_layers(network: SpikingNetwork, bits: int) -> dict[str, IntegerLayer | IntegerRampLayer]:
     """Each layer of a network in integers, by its name.
 
     A layer's largest weight becomes 2^bits - 1; with a ramp, each feature has a power of two as its unit. Thresholds
@@ -66,7 +66,7 @@ def integer_layers(network: SpikingNetwork, bits: int) -> dict[str, IntegerLayer
     where weights without a ramp are below 0.
     """
     checks.integer("bits", bits, 1, MOST_BITS)
-    layers: dict[str, IntegerLayer | IntegerRamp] = {}
+    layers: dict[str, IntegerLayer | IntegerRampLayer] = {}
     weights = network.weights()
     made = network.model.layers if network.spec.ramped else {}
     ramps = {name: layer for name, layer in made.items() if layer.conv.ramped}
@@ -84,7 +84,7 @@ def integer_layers(network: SpikingNetwork, bits: int) -> dict[str, IntegerLayer
     return layers
 
 
-def _integer_ramp(name: str, layer: RampLayer, bits: int) -> IntegerRamp:
+def _integer_ramp(name: str, layer: RampLayer, bits: int) -> IntegerRampLayer:
     """A layer with a ramp in integers; each feature has the unit that rounds its weights least."""
     if bits < 2:
         raise InputError(f"`bits` must be at least 2 for {name}, whose weights have both signs, got {bits}")
@@ -126,7 +126,7 @@ def _integer_ramp(name: str, layer: RampLayer, bits: int) -> IntegerRamp:
     features, channels, *kernel = layer.weights.shape
     least = int(exponents.min())
     levels = np.asarray(layer.ramp.levels, np.float64) / 2.0**least
-    return IntegerRamp(
+    return IntegerRampLayer(
         rounded(exponents).reshape(features, *kernel, channels).transpose(0, 3, 1, 2).astype(np.int8),
         threshold(exponents).astype(np.int64),
         exponents - least,
@@ -161,9 +161,9 @@ def quantise(network: SpikingNetwork, bits: int) -> SpikingNetwork:
     return SpikingNetwork(described, weights=weights, class_names=network.class_names)
 
 
-def _with_integers(conv: Conv, layer: IntegerLayer | IntegerRamp, unit: float) -> Conv:
+def _with_integers(conv: Conv, layer: IntegerLayer | IntegerRampLayer, unit: float) -> Conv:
     """The description of a layer with the threshold that it has in integers, in multiples of its unit."""
-    if isinstance(layer, IntegerRamp):
+    if isinstance(layer, IntegerRampLayer):
         return _with_integer_ramp(conv, layer)
     if conv.threshold is None:
         return conv
@@ -171,7 +171,7 @@ def _with_integers(conv: Conv, layer: IntegerLayer | IntegerRamp, unit: float) -
     return dataclasses.replace(conv, threshold=limits if np.ndim(conv.threshold) else float(limits[0]))
 
 
-def _with_integer_ramp(conv: Conv, layer: IntegerRamp) -> Conv:
+def _with_integer_ramp(conv: Conv, layer: IntegerRampLayer) -> Conv:
     """As `_with_integers`; the layer keeps the means of its inputs, in whole steps, so that it can be rounded again."""
     channels = layer.weights.shape[1]
     earlier = conv.standardise or Standardise()

@@ -15,7 +15,7 @@ from snnjax.layers.layer_kernels import best_kernels
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.decision import is_fitted
 from snnjax.networks.model import Model, check_fitted, rounded_weights
-from snnjax.networks.operations import connections, count_batch, synapses, windows
+from snnjax.networks.operations import connections, count_batch, firing_windows, synapses
 from snnjax.steps.deciding import deciding_kernels
 from snnjax.training.placement import Placement, Timer, as_array
 
@@ -277,7 +277,7 @@ def _layers(model: Model, counts: Any, images: int) -> tuple[LayerCost, ...]:
     """The costs of each layer, and of a decision that is fitted, on a number of images."""
     network = model.network
     per_layer = synapses(network)
-    fire_in = windows(network)
+    fire_in = firing_windows(network)
     layers: list[LayerCost] = []
     for number, name, conv in network.layers():
         neurons = conv.features * math.prod(conv.output_size(network.input_shapes[number][1:]))
@@ -297,4 +297,4 @@ def _decision(network: Network, images: int) -> LayerCost:
     numbers = sum(array.size for array in arrays)
     nonzero = sum(int(np.count_nonzero(array)) for array in arrays)
     multiplied = np.full(images, numbers)
-    return LayerCost("decision", network.classes, numbers, nonzero, multiplied, numbers, windows(network)[-1])
+    return LayerCost("decision", network.classes, numbers, nonzero, multiplied, numbers, firing_windows(network)[-1])

@@ -10,7 +10,7 @@ from snnjax.interop.c.layers import packed
 from snnjax.interop.c.text import Buffer, Table, unsigned
 from snnjax.interop.event_programs import Geometry, Source
 from snnjax.networks import Network
-from snnjax.networks.quantisation import IntegerRamp
+from snnjax.networks.quantisation import IntegerRampLayer
 
 
 class CodeRamp(NamedTuple):
@@ -45,7 +45,7 @@ class CodeJoin(NamedTuple):
     sources: list[tuple[int, int, dict[str, int]]]
 
 
-def code_ramps(spec: Network, integers: dict[str, IntegerRamp], bits: int) -> list[CodeRamp]:
+def code_ramps(spec: Network, integers: dict[str, IntegerRampLayer], bits: int) -> list[CodeRamp]:
     """The layers with ramps, in order."""
     ramps = []
     layers = [(number, name, conv) for number, name, conv in spec.layers() if conv.ramped]
@@ -116,7 +116,7 @@ def _pooling(maps: int, sizes: Geometry | Source, pooled: tuple[int, int], mean:
 _ORDER = "row, column and map of the kernel"
 
 
-def _tables(name: str, layer: IntegerRamp, weights: np.ndarray, offset: int) -> tuple[Table, ...]:
+def _tables(name: str, layer: IntegerRampLayer, weights: np.ndarray, offset: int) -> tuple[Table, ...]:
     """The tables of a layer whose weights are these bytes."""
     return (
         Table(f"{name}_weights", "uint8_t", weights, f"Weights + {offset}, by feature, {_ORDER}."),
