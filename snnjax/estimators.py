@@ -186,7 +186,6 @@ class SpikingClassifier(ClassifierMixin, _SpikingEstimator):
         trainer = self._trainer(self._network(data), data)
         state = trainer.run(trainer.initial_state())
         self.network_ = trainer.trained(state)
-        self.network_.class_names = data.names
         self.classes_ = classes
         self.validation_scores_ = [record[data.tested]["accuracy"] for record in state.epochs]
         return self

@@ -195,6 +195,9 @@ def test_a_run_goes_on_with_the_kernels_that_it_began_with(tmp_path, monkeypatch
         (["train", "--data_dir", "."], "`data_dir` has no effect on digits"),
         (["train", *TRAIN, "--out", "digit.png"], "digit.png is a file, not a folder"),
         (["train", "--epoch", 1], "Unrecognized options: --epoch"),
+        (["train", "--learn", "stage2"], r"`add_classes` \(--add_classes\) need `start`"),
+        (["train", "--from", RUN, "--dataset", "odd.npz"], "takes images of 28x28, those of odd are 20"),
+        (["train", "--from", RUN, "--time_steps", 9], r"`time_steps` must be that of `start` \(--from\), got 9"),
         (["evaluate", "nowhere"], "there is no run nowhere"),
         (["evaluate", RUN, "--test_images", 0], "`test_images` must be at least 1, got 0"),
         (["evaluate", RUN, "--out", "no/folder.json"], "there is no folder no to write folder.json into"),
@@ -244,17 +247,17 @@ def test_a_report_is_written_anew(work, capsys):
 
 def test_a_run_takes_the_layer_of_another_and_is_compared_with_it(work, capsys):
     arguments = ["train", *TRAIN, "--epochs", "2", "1", "--out", "runs/second", "--resume"]
-    assert f"layer1 as learned by {work / RUN} " in called(capsys, *arguments, "--from", RUN)
+    noted = f"layer1 as learned by {work / RUN} continuing: layer2, as learned by {work / RUN} "
+    assert noted in called(capsys, *arguments, "--from", RUN)
     assert "it had start sha256:" in refused(TRAINING, capsys, *arguments[1:])
     second = work / "runs" / "second" / "results.json"
     results = read("runs/second")
-    assert results["taken"] == dict(layer1=str(work / RUN))
+    assert (results["start"]["source"], results["start"]["frozen"]) == (str(work / RUN), ["layer1"])
+    assert results["start"]["continued"] == ["layer2"]
     assert "--out runs/second --from" in results["command"]
-    assert results["epochs"] == read(RUN)["epochs"][:1]
     assert "STDP layer1" not in {phase["name"] for phase in results["phases"]}
-    assert f"layer1taken from {work / RUN}." in re.sub(
-        "<[^>]*>|\\n", "", (work / "runs/second/report.html").read_text()
-    )
+    report = re.sub("<[^>]*>|\\n", "", (work / "runs/second/report.html").read_text())
+    assert f"Start{work / RUN}layer1 as learned therelayer2 as learned there, learned further" in report
     out = called(capsys, "report", RUN, "runs/second")
     page = (work / "runs" / "comparison.html").read_text().replace("<wbr>", "")
     for text in (RUN, "runs/second", "epochs", "test accuracy, %"):

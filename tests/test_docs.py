@@ -188,6 +188,10 @@ def write_data(path, cache):
         file = path / "PICTURES" / ("zero", "one", "two")[label % 3] / f"{number}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(file)
+        for name in (str(label), "a"):
+            more = path / "MORE_CLASSES" / name / f"{number}.png"
+            more.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(more)
     for seed, part in enumerate(("Train", "Test")):
         made_events.write_nmnist(path / "RECORDINGS", part, images[:40], labels[:40], seed)
 
@@ -213,11 +217,12 @@ def run(line: str) -> None:
     _, name, *words = shlex.split(line)
     if name in ("train", "sweep"):
         chosen = options_of(line)
-        stages = chosen.training.epochs or snnjax.NETWORKS[chosen.network.model]().epochs
+        model = chosen.network.model or names.DEFAULT_MODEL
+        stages = chosen.training.epochs or snnjax.NETWORKS[model]().epochs
         words += ["--train_images", "40", "--test_images", "20", "--epochs", *["1"] * len(stages)]
         words += ["--seeds", "2"] * (name == "sweep")
     if name == "train":
-        folder = chosen.run.out or pathlib.Path("runs") / f"{chosen.network.model}_{chosen.data.dataset}"
+        folder = chosen.run.out or pathlib.Path("runs") / f"{model}_{chosen.data.dataset}"
         if (folder / FROM_FIXTURE).exists():
             shutil.rmtree(folder)
     main([name, *(path for word in words for path in sorted(glob.glob(word)) or [word])])

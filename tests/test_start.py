@@ -9,6 +9,7 @@ import tiny
 
 import snnjax
 from snnjax import RSTDP, STDP, Conv, InputError, Network, Settings, SpikingNetwork, TargetTime, Trainer, stage
+from snnjax.core.components import component, learnable
 from snnjax.runs.run_folder import RunFolder
 
 IMAGES = tiny.images()
@@ -39,8 +40,11 @@ def test_layers_are_taken_with_learned_thresholds_and_a_deeper_layer_learns(tmp_
     with RunFolder(tmp_path / "whole", trainer) as run:
         results = run.run()
     rule = "with layer1.learners.threshold_min 0.5 (now 0.25)"
-    assert run.notes == [f"layer1 as learned by {run.settings['start']}, {rule}; without labels, layer2 will learn"]
-    assert results["taken"] == dict(layer1=run.settings["start"])
+    source = run.settings["start"]
+    assert run.notes == [f"layer1 as learned by {source}, {rule}", "beginning anew: layer2, layer3 (other layers)"]
+    layers = dict(frozen=["layer1"], continued=[], anew=["layer2", "layer3"])
+    names = list(map(str, range(10)))
+    assert results["start"] == dict(source=source, sha256=source[7:], class_names=names, **layers)
     names = {phase["name"] for phase in results["phases"]}
     assert "STDP layer2" in names
     assert not [name for name in names if "layer1" in name]
@@ -116,3 +120,132 @@ def test_the_recipe_of_a_run_that_took_layers_is_that_of_the_start(finished):
     second = trainer_of(spec, 1, 0, start=trained)
     again = second.trained(second.run(second.initial_state()))
     assert again.recipe == trained.recipe == first.network
+
+
+# Layers that go on
+
+
+def of_classes(*names: str) -> snnjax.data.Dataset:
+    """The images of these classes, with these names in place of numbers."""
+    parts = {}
+    for part in ("train", "test"):
+        labels = getattr(IMAGES, f"{part}_labels")
+        kept = np.isin(labels, [int(name[-1]) for name in names])
+        order = {int(name[-1]): number for number, name in enumerate(names)}
+        parts[f"{part}_images"] = getattr(IMAGES, f"{part}_images")[kept]
+        parts[f"{part}_labels"] = np.array([order[label] for label in labels[kept]], np.int32)
+    return snnjax.data.Dataset("some", **parts, class_names=names)
+
+
+def trained_on(data: snnjax.data.Dataset, **others) -> SpikingNetwork:
+    spec = PLAIN.with_classes(data.classes)
+    trainer = Trainer(spec, data, Settings((1, 1), batch_size=20, patience=0, seed=1), **others)
+    return trainer.trained(trainer.run(trainer.initial_state()))
+
+
+def neurons(network: SpikingNetwork, name: str) -> np.ndarray:
+    """The weights of the neurons of a class."""
+    weights = np.asarray(network.weights()["layer2"])
+    return weights.reshape(network.spec.classes, -1, *weights.shape[1:])[network.class_names.index(name)]
+
+
+def test_a_readout_goes_on_with_the_same_classes_in_any_order():
+    first = trained_on(of_classes("a1", "b2", "c3"))
+    data = of_classes("c3", "a1", "b2")
+    trainer = Trainer(first.recipe, data, Settings((1, 1), batch_size=20, patience=0), start=first)
+    state = trainer.initial_state()
+    assert [phase.layers for phase in trainer.plan] == [("layer2",)]
+    begun = SpikingNetwork(trainer.network, weights=state.weights, class_names=data.names)
+    for name in data.names:
+        np.testing.assert_array_equal(neurons(begun, name), neurons(first, name))
+    ended = trainer.trained(trainer.run(state))
+    assert not np.array_equal(ended.weights()["layer2"], begun.weights()["layer2"])
+    np.testing.assert_array_equal(ended.weights()["layer1"], first.weights()["layer1"])
+
+
+def test_new_classes_get_neurons_of_their_own():
+    first = trained_on(of_classes("b1", "d2"))
+    data = of_classes("a0", "b1", "c3", "d2")
+    spec = first.recipe.with_classes(4)
+    how = dict(settings=Settings((1, 1), batch_size=20, patience=0, seed=3), start=first)
+    trainer = Trainer(spec, data, **how, add_classes=True)
+    begun = SpikingNetwork(trainer.network, weights=trainer.initial_state().weights, class_names=data.names)
+    for name in ("b1", "d2"):
+        np.testing.assert_array_equal(neurons(begun, name), neurons(first, name))
+    drawn = SpikingNetwork(spec, weights=spec.initial_weights(3), class_names=data.names)
+    for name in ("a0", "c3"):
+        np.testing.assert_array_equal(neurons(begun, name), neurons(drawn, name))
+    anew = Trainer(spec, data, **how)
+    assert anew.taken.why == "other classes, with a0, c3: --add_classes would keep what was learned"
+    np.testing.assert_array_equal(anew.initial_state().weights["layer2"], drawn.weights()["layer2"])
+
+
+def test_the_stages_that_are_named_go_on():
+    """With their learned thresholds."""
+    data = of_classes("a0", "b1")
+    spec = dataclasses.replace(PLAIN, stages=(stage(THRESHOLDS, pool=7), LAST)).with_classes(2)
+    settings = Settings((1, 1), batch_size=20, patience=0)
+    trainer = Trainer(spec, data, settings)
+    first = trainer.trained(trainer.run(trainer.initial_state()))
+    again = Trainer(spec, data, settings, start=first, learn=("stage1", "stage2"))
+    assert [phase.layers for phase in again.plan] == [("layer1",), ("layer2",)]
+    learned = first.spec.stages[0].branches[0].threshold
+    np.testing.assert_array_equal(again.network.stages[0].branches[0].threshold, learned)
+    ended = again.trained(again.run(again.initial_state()))
+    assert not np.array_equal(ended.spec.stages[0].branches[0].threshold, learned)
+    assert ended.recipe == first.recipe
+    for name, weights in first.weights().items():
+        assert not np.array_equal(ended.weights()[name], weights)
+
+
+@component
+class Counting(RSTDP):
+    """A rule with a number that it learns for each neuron."""
+
+    wins: float | np.ndarray = learnable(default=0.0)
+
+
+def test_numbers_of_neurons_move_and_grow_with_the_classes():
+    """Whatever they are; and a run says that classes come in another order."""
+    data = of_classes("a0", "c2", "b1")
+    counting = dataclasses.replace(LAST.branches[0], features=4, learners=Counting(wins=np.arange(4.0)))
+    spec = dataclasses.replace(PLAIN, classes=2, stages=(FIRST, stage(counting)), encoder=data.encoder)
+    with pytest.raises(InputError, match=r"`learners\.wins` of a layer that decides must be one number"):
+        spec.with_classes(3)
+    first = SpikingNetwork(spec, class_names=("b1", "a0"), initial={"stages.1.branches.0.learners.wins": 0.0})
+    trainer = Trainer(first.recipe.with_classes(3), data, Settings((1, 1)), start=first, add_classes=True)
+    assert trainer.network.stages[1].branches[0].learners.wins.tolist() == [2, 3, 0, 0, 0, 1]
+    weights = first.weights()["layer2"]
+    np.testing.assert_array_equal(trainer.initial_state().weights["layer2"][[4, 5, 0, 1]], weights)
+    sentences = ["new neurons for c2", "classes are in another order than there: neurons move with their classes"]
+    assert trainer.taken.notes("there")[2:] == sentences
+
+
+def test_a_layer_that_learned_from_reward_may_stay_as_it_is():
+    """Then the others take no turns with it."""
+    rewarded = Conv(20, kernel=2, threshold=2, learners=RSTDP())
+    stages = FIRST, stage(rewarded), stage(dataclasses.replace(LAST.branches[0], kernel=3))
+    spec = dataclasses.replace(PLAIN, stages=stages, epochs=(), reward_by_turns=True, encoder=IMAGES.encoder)
+    first = SpikingNetwork(spec)
+    trainer = trainer_of(spec, 0, 0, 1, start=first, learn=("stage3",))
+    assert [(phase.layers, phase.first, phase.by_turns) for phase in trainer.plan] == [(("layer3",), 2, False)]
+    ended = trainer.trained(trainer.run(trainer.initial_state())).weights()
+    assert not np.array_equal(ended["layer3"], first.weights()["layer3"])
+    assert [phase.by_turns for phase in trainer_of(spec, 0, 0, 1, start=first).plan] == [True]
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "error"),
+    [
+        (("a0", "c2"), dict(add_classes=True), r"`add_classes` \(--add_classes\) must keep .*, the data lack b1"),
+        (("a0", "b1"), dict(learn=("stage1",)), r"`learn` \(--learn\) must name stage2 too, got stage1: .* must learn"),
+        (("a0", "b1"), dict(learn=("stage3",)), "`learn` must be .*stage1.*stage2.*stage3"),
+        (("a0", "b1"), dict(add_classes=True), "is for data with new classes, got those of `start`"),
+    ],
+)
+def test_what_cannot_go_on_is_refused(names, options, error):
+    first = trained_on(of_classes("a0", "b1"))
+    with pytest.raises(InputError, match=error):
+        Trainer(first.recipe, of_classes(*names), start=first, **options)
+    with pytest.raises(InputError, match=r"`learn` .* need `start` \(--from\), got none"):
+        Trainer(first.recipe, of_classes("a0", "b1"), **options)

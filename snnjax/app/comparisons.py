@@ -273,7 +273,7 @@ def comparison_page(results: Mapping[str, dict[str, Any]]) -> str:
         "by supervised epoch and by time. The time is that of all phases of a run, compilation included; "
         "its epochs count as equally long."
     )
-    if any(run.get("taken") for run in results.values()):
+    if any(run.get("start", {}).get("frozen") for run in results.values()):
         caption += " Layers taken from another run cost no time here."
     tested_groups = [", ".join(run.get("test_groups", ())) for run in results.values()]
     names = page.html.runs([*zip(results, tested_groups, strict=True)], any(tested_groups))

@@ -18,6 +18,7 @@ from snnjax.app.shared_options import (
     OfRun,
     Run,
     SplitData,
+    Start,
     TrainData,
     Training,
     option,
@@ -36,6 +37,7 @@ class Train:
     network: Network = field(default_factory=Network)
     data: TrainData = field(default_factory=TrainData)
     training: Training = field(default_factory=Training)
+    start: Start = field(default_factory=Start)
     machine: Machine = field(default_factory=Machine)
     run: Run = field(default_factory=Run)
 

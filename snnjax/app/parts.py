@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from snnjax import NETWORKS, Images, InputError, Network, data
+from snnjax import NETWORKS, Images, InputError, Network, SpikingNetwork, data
 from snnjax.app import shared_options
+from snnjax.app.names import DEFAULT_MODEL
 from snnjax.core import devices
 from snnjax.core.errors import nearest, unknown
 from snnjax.data import Dataset
@@ -166,7 +167,7 @@ def source(network: shared_options.Network, chosen: shared_options.Data) -> dict
     """The origin of a run's network and data, by which other commands find them from any folder."""
     name = chosen.dataset
     folder = chosen.data_dir
-    files = [named.rpartition(":")[0] for named in (network.model, network.encoder or "")]
+    files = [named.rpartition(":")[0] for named in (network.model or "", network.encoder or "")]
     imported = [module for module in (*network.modules, *files) if module]
     return dict(
         model=network.model,
@@ -216,11 +217,19 @@ def name_of(encoder: Any) -> str:
     return type(encoder).__name__
 
 
-def network(chosen: shared_options.Network, images: Dataset) -> Network:
-    """A published network by its name, or the user's as FILE.py:NAME, for the images of a data set."""
+def network(chosen: shared_options.Network, images: Dataset, start: SpikingNetwork | None = None) -> Network:
+    """A published network by its name, or the user's as FILE.py:NAME, for the images of a data set.
+
+    Without a name it is that of `start`, before it learned, for the classes of the images.
+    """
     check_least(chosen, time_steps=1)
+    if chosen.model is None and start is not None:
+        for name in ("encoder", "time_steps"):
+            if (value := getattr(chosen, name)) is not None:
+                raise InputError(f"`{name}` must be that of `start` (--from), got {value}: leave --{name} out")
+        return start.recipe.with_classes(images.classes)
     encoder = None if chosen.encoder is None else named("encoder", chosen.encoder, ENCODERS)
-    make = named("model", chosen.model, NETWORKS)
+    make = named("model", chosen.model or DEFAULT_MODEL, NETWORKS)
     if isinstance(make, Network):
         unchanged = encoder is None and chosen.time_steps is None
         return make if unchanged else encoded_by(make, images, encoder, chosen.time_steps)

@@ -173,9 +173,9 @@ def run_page(results: dict[str, Any], run: Path, pictures: Mapping[str, Markup] 
     """
     settings = results["settings"] | dict(device=results["device"]) | results["versions"]
     shown = dict(pictures or {})
-    words = {layer: f"taken from {source}." for layer, source in results.get("taken", {}).items()}
-    words |= {phase: f"{'; '.join(diagnosis['words'])}." for phase, diagnosis in results["diagnoses"].items()}
+    words = {phase: f"{'; '.join(diagnosis['words'])}." for phase, diagnosis in results["diagnoses"].items()}
     sections = {
+        "Start": origin(results),
         "Result": result(results),
         "Use the network": usage(results["settings"], run),
         **{name: shown.pop(name, Markup()) for name in ("Accuracy by epoch", "Confusion")},
@@ -191,6 +191,15 @@ def run_page(results: dict[str, Any], run: Path, pictures: Mapping[str, Markup] 
         ),
     }
     return page.page(f"{results['network']} on {results['data']}", sections)
+
+
+def origin(results: dict[str, Any]) -> Markup:
+    """The run that a training started from, and what became of its layers, drawn as HTML; nothing without one."""
+    start = results.get("start")
+    if not start:
+        return Markup()
+    new = [name for name in results["class_names"] if name not in start["class_names"]]
+    return page.html.origin(start, {"classes there": ", ".join(start["class_names"]), "new classes": ", ".join(new)})
 
 
 def result(results: dict[str, Any]) -> Markup:

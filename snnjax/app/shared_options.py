@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import DisallowNone, arg
 
-from snnjax.app.names import ENCODERS, MODELS, NAMES
+from snnjax.app.names import DEFAULT_MODEL, ENCODERS, MODELS, NAMES
 from snnjax.core.defaults import EPOCHS_OF_FEW, FEW, SHOWN
 
 EPOCHS = (
@@ -37,11 +37,13 @@ class Network(Imports):
     """What to train."""
 
     model: Annotated[
-        str,
+        str | None,
         option(
-            "NAME", help=f"one of {', '.join(MODELS)}; or FILE.py:NAME, a custom network or a function that returns one"
+            "NAME",
+            DEFAULT_MODEL,
+            help=f"one of {', '.join(MODELS)}; or FILE.py:NAME, a custom network or a function that returns one",
         ),
-    ] = "goupy2024_ncg"
+    ] = None
     encoder: Annotated[
         str | None,
         option(
@@ -142,9 +144,19 @@ class Training(Epochs):
     """of the initial weights, --shuffle, --mirror, --draw, --ratio and --augment, from 0 to 2^64 - 1"""
     update_batch: Annotated[int, option("N")] = 1
     """images whose winners are found with the same weights, before any update"""
-    start: Annotated[Path | None, option("RUN", "none", name="from")] = None
-    """run folder, its weights.npz, or pretrained:NAME: its encoder and its layers that learned without labels are taken
-    as they are, and only the others learn"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """What to start from."""
+
+    run: Annotated[Path | None, option("RUN", "none", name="from")] = None
+    """continue from this run folder, weights.npz or pretrained:NAME, with its network unless --model names another:
+    layers before the first that needs labels stay as they are; the others go on to learn, or anew for other classes"""
+    add_classes: bool = False
+    """with --from: keep what was learned of its classes, and add neurons for the new classes of the data"""
+    learn: Annotated[tuple[str, ...], option("STAGE ...", "from the first that needs labels on")] = ()
+    """with --from: the stages that learn, as stage1 stage2; all others stay as they are, their outputs computed once"""
 
 
 @dataclasses.dataclass(frozen=True)

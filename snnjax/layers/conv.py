@@ -10,7 +10,7 @@ import numpy as np
 from snnjax import kernels
 from snnjax.core import checks
 from snnjax.core.checks import Pair
-from snnjax.core.components import check_component, component, static
+from snnjax.core.components import check_component, component, leaves, static
 from snnjax.core.errors import InputError, shown, wrong_type
 from snnjax.kernels import Spikes, Winners
 from snnjax.layers.pool import check_pairs, map_size
@@ -190,6 +190,12 @@ class Conv:
         if not self.own_thresholds or self.threshold is None or np.ndim(self.threshold):
             return self
         return dataclasses.replace(self, threshold=np.ones(self.features, np.float32) * self.threshold)
+
+    @property
+    def numbers_of_features(self) -> dict[str, Any]:
+        """Its arrays of a number for each feature, (F, ...), by path."""
+        own = {path: x for path, x in leaves(self).items() if not path.startswith(("ramp.", "standardise."))}
+        return {path: x for path, x in own.items() if np.shape(x)[:1] == (self.features,)}
 
     @property
     def own_thresholds(self) -> bool:

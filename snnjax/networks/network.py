@@ -1,5 +1,6 @@
 """A network as data."""
 
+import dataclasses
 import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -205,6 +206,23 @@ class Network:
         for number, (names, stage) in enumerate(zip(self.names, self.stages, strict=True)):
             for name, branch in zip(names, stage.branches, strict=True):
                 yield number, name, branch
+
+    def with_classes(self, classes: int) -> "Network":
+        """The network for another number of classes: the layers that decide keep as many neurons for each.
+
+        Raises InputError where they have an array of a number for each feature.
+        """
+        if checks.integer("classes", classes, 1) == self.classes:
+            return self
+        last = self.stages[-1]
+        if self.deciding:
+            last = dataclasses.replace(last, branches=tuple(self._widened(conv, classes) for conv in last.branches))
+        return dataclasses.replace(self, classes=classes, stages=(*self.stages[:-1], last))
+
+    def _widened(self, conv: Conv, classes: int) -> Conv:
+        if arrays := ", ".join(conv.numbers_of_features):
+            raise InputError(f"`{arrays}` of a layer that decides must be one number to change `classes`, got an array")
+        return dataclasses.replace(conv, features=conv.features // self.classes * classes)
 
     def initial_weights(self, seed: int = 0) -> dict[str, np.ndarray]:
         """(F, C, kh, kw) float32 of each layer, given or drawn; raises InputError outside of bounds."""

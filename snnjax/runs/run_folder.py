@@ -51,8 +51,13 @@ class RunFolder(CheckpointFolder):
         self.results: Json = {}  # contents of results.json, once the run is finished
         self._saved_phase = -1  # of the state that was saved last
         self._next_save = 0.0  # when a state within a phase is saved
-        start = None if trainer.taken is None else f"sha256:{files.digest(trainer.taken.weights).hex()}"
-        super().__init__(path, trainer, (settings or {}) | dict(start=start), about, command)
+        start: Json = dict(start=None)
+        if trainer.taken is not None:
+            start = dict(
+                start=f"sha256:{files.digest(trainer.taken.weights).hex()}",
+                learn=[*trainer.taken.continued, *trainer.taken.anew],
+            )
+        super().__init__(path, trainer, (settings or {}) | start, about, command)
 
     def _read(self) -> None:
         existing = [name for name in (RESULTS, CHECKPOINT, PREVIOUS) if (self.path / name).exists()]
@@ -79,13 +84,8 @@ class RunFolder(CheckpointFolder):
         if self.state and not self.results and state.phase < len(plan):
             progress = f", after {state.shown:,} of its images" if state.shown else ""
             self.notes.append(f"going on with epoch {state.done + 1} of {plan[state.phase].name}{progress}")
-        if not self.state and (taken := self.trainer.taken):
-            rules = f", with {taken.rules}" if taken.rules else ""
-            note = f"{', '.join(taken.weights)} as learned by {self._source}{rules}"
-            unsupervised = [phase for phase in plan[state.phase :] if not phase.supervised]
-            if learning := dict.fromkeys(name for phase in unsupervised for name in phase.layers):
-                note += f"; without labels, {', '.join(learning)} will learn"
-            self.notes.append(note)
+        if not self.state and self.trainer.taken:
+            self.notes += self.trainer.taken.notes(self._source)
         if not self.results and (names := self.trainer.one_by_one(state)):
             self.notes.append(f"{', '.join(names)}: {ONE_BY_ONE}")
         return state
@@ -94,6 +94,20 @@ class RunFolder(CheckpointFolder):
     def _source(self) -> str:
         """Where taken layers come from: the path of a run, or the digest of a network given in Python."""
         return self.settings.get("from") or self.settings["start"]
+
+    def _start_record(self) -> Json:
+        """Where the training started, and what it took from there; {} without."""
+        taken = self.trainer.taken
+        if taken is None:
+            return {}
+        return dict(
+            source=self._source,
+            sha256=self.settings["start"].removeprefix("sha256:"),
+            class_names=list(taken.trained_names),
+            frozen=list(taken.frozen),
+            continued=list(taken.continued),
+            anew=list(taken.anew),
+        )
 
     def run(self) -> Json:
         """Trains to the end and finishes; returns the contents of results.json. A finished run is only read."""
@@ -150,7 +164,7 @@ class RunFolder(CheckpointFolder):
             phases=state.phases,
             diagnoses=state.diagnoses,
             curves=state.curves,
-            taken=dict.fromkeys(trainer.taken.weights, self._source) if trainer.taken else {},
+            start=self._start_record(),
             epochs=state.epochs,
             best_epoch=state.best_epoch,
             test=metrics.report(decisions, data.test_labels, scores),

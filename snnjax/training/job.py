@@ -39,6 +39,7 @@ class Job:
         settings: Settings,
         seeds: Sequence[int],
         callback: Callback,
+        frozen: Sequence[str] = (),
     ):
         """Raises InputError if networks, data and settings do not fit, OSError if native kernels cannot be compiled."""
         self.networks = [arguments.with_encoder(network, data) for network in networks]
@@ -47,7 +48,7 @@ class Job:
         self.settings = settings
         self.seeds = seeds
         self.callback = callback
-        self.plan = plan(self.network, data, settings)
+        self.plan = plan(self.network, data, settings, frozen)
         self.placement = Placement(len(networks))
         self.unsupervised = "train" if data.unlabelled_images is None else "all"
         parts = dict.fromkeys(("train", self.unsupervised, data.tested))
@@ -84,8 +85,11 @@ class Job:
             self.callback.finished(records[0])
 
 
-def plan(network: Network, data: Dataset, settings: Settings) -> tuple[Phase, ...]:
-    """The phases of a training in order; raises InputError unless `settings.epochs` is one number for each stage."""
+def plan(network: Network, data: Dataset, settings: Settings, frozen: Sequence[str] = ()) -> tuple[Phase, ...]:
+    """The phases of a training in order; layers of the names `frozen` do not learn.
+
+    Raises InputError unless `settings.epochs` is one number for each stage.
+    """
     stages = len(network.stages)
     epochs = settings.epochs
     if len(epochs) != stages:
@@ -98,7 +102,7 @@ def plan(network: Network, data: Dataset, settings: Settings) -> tuple[Phase, ..
         if conv.ramp and conv.learners == () and not conv.ramp.fitted:
             raise InputError(f"`ramp` of {name}, which does not learn, must have its `levels`: write Ramp(levels=...)")
         for index, learner in enumerate(conv.each_learner):
-            if learner.supervised:
+            if learner.supervised or name in frozen:
                 continue
             shown = min(images, (learner.images if learner.joint else None) or images)
             phases.append(
@@ -116,12 +120,16 @@ def plan(network: Network, data: Dataset, settings: Settings) -> tuple[Phase, ..
     if is_fitted(network.decision):
         fit = Phase((), stages, images=labelled, supervised=True, name=f"fit {type(network.decision).__name__}")
         return *phases, fit
-    taught = [name for _, name, conv in network.layers() if any(learner.supervised for learner in conv.each_learner)]
+    taught = {
+        name: stage
+        for stage, name, conv in network.layers()
+        if name not in frozen and any(learner.supervised for learner in conv.each_learner)
+    }
     last = Phase(
         tuple(taught),
-        network.first_supervised,
+        min(taught.values()),
         batch=min(settings.update_batch, labelled),
-        by_turns=network.reward_by_turns,
+        by_turns=network.reward_by_turns and network.first_supervised in taught.values(),
         images=labelled,
         supervised=True,
         name=_title(network.stages[-1].branches[0].last_learner),

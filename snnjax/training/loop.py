@@ -42,7 +42,7 @@ class Trainer:
       data: the data set.
       settings: of the training.
       plan: the phases, in order.
-      taken: the first layers of a trained network, which do not learn; None: all layers learn.
+      taken: what is taken from a trained network; None: nothing.
       cache: of the inputs of each stage.
     """
 
@@ -54,13 +54,17 @@ class Trainer:
         callback: Callback | None = None,
         start: SpikingNetwork | None = None,
         seeds: Sequence[int] | None = None,
+        learn: Sequence[str] | None = None,
+        add_classes: bool = False,
     ):
         """Raises InputError unless network, data and settings fit, OSError where native kernels do not compile.
 
-        Settings are those of `Settings.of`, unless others are given. `start` is a trained network, as `snnjax.load`
-        returns it: its encoder and its layers before the first that needs labels are taken as they are, and only the
-        others learn. Raises InputError where it has no such layers, or others than the network. `seeds` are for the
-        initial weights of each network, by default the one in the settings.
+        Settings are those of `Settings.of`, unless others are given. `seeds` are for the initial weights of each
+        network, by default the one in the settings. `start` is a trained network, as `snnjax.load` returns it: its
+        encoder and its layers before the first that needs labels are taken as they are. With the same classes, its
+        other layers go on to learn from what they have learned; with others they begin anew, unless `add_classes` keeps
+        their neurons and gives them new ones for new classes. `learn` names the stages that learn, by default those
+        from the first that needs labels on. Raises InputError where `start` has other layers than the network.
         """
         networks: list[Any] = list(network) if isinstance(network, list | tuple) else [network]
         arguments.check_types(networks, data, settings, callback)
@@ -68,17 +72,21 @@ class Trainer:
         if start is not None:
             if len(networks) > 1:
                 raise InputError(f"`start` is for one network, got {len(networks)}")
-            self.taken = take(arguments.with_encoder(networks[0], data), start)
+            described = arguments.with_encoder(networks[0], data)
+            self.taken = take(described, data.names, start, learn, add_classes)
             if self.taken.rules:
-                layers = ", ".join(self.taken.weights)
+                layers = ", ".join(self.taken.frozen)
                 warnings.warn(f"`start` gives {layers} as they have learned, with {self.taken.rules}", stacklevel=2)
             networks = [self.taken.network]
+        elif learn is not None or add_classes:
+            raise InputError("`learn` (--learn) and `add_classes` (--add_classes) need `start` (--from), got none")
         if settings is None:
             settings = Settings.of(networks[0], data)
             if len(networks) > 1:
                 settings = dataclasses.replace(settings, patience=0)
         seeds = [settings.seed] * len(networks) if seeds is None else list(seeds)
-        self.job = Job(networks, data, settings, seeds, callback or Callback())
+        frozen = () if self.taken is None else self.taken.frozen
+        self.job = Job(networks, data, settings, seeds, callback or Callback(), frozen)
         self.network = self.job.network
         self.data = data
         self.settings = settings
@@ -99,15 +107,13 @@ class Trainer:
         return names
 
     def initial_state(self, index: int = 0) -> TrainState:
-        """The state of network `index` before the first image, after the phases of layers that are taken."""
+        """The state of network `index` before the first image."""
         if learned := self._learned_before():
             problem = f"`network` has numbers that are learned in {', '.join(learned)}, as if it had learned already"
             warnings.warn(f"{problem}: to train it from the start, take `load(run).recipe`", stacklevel=2)
         state = TrainState(self.job.networks[index].initial_weights(self.job.seeds[index]))
         if self.taken is not None:
-            state.weights |= self.taken.weights
-            names = self.taken.weights.keys()
-            state.phase = sum(not phase.supervised and names >= {*phase.layers} for phase in self.plan)
+            state.weights = self.taken.put_into(state.weights)
         return state
 
     def run(self, state: State, save: Callable[[State], None] = lambda state: None) -> State:
@@ -252,7 +258,8 @@ class Trainer:
         initial = changed_leaves(described, network)
         if self.taken is not None:
             initial |= self.taken.initial
-        return SpikingNetwork(network, weights=rounded_weights(network, best.weights), initial=initial)
+        weights = rounded_weights(network, best.weights)
+        return SpikingNetwork(network, weights=weights, class_names=self.data.names, initial=initial)
 
     @property
     def callback(self) -> Callback:

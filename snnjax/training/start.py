@@ -1,72 +1,229 @@
-"""Trainings that start from a trained network, which gives its encoder and its first layers."""
+"""Trainings that start from a trained network: what they take from it, and what goes on learning."""
 
 import dataclasses
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from snnjax.core.components import differences, list_differences, to_data
-from snnjax.core.errors import InputError, wrong_type
+from snnjax.core.components import differences, leaves, list_differences, to_data, with_leaves
+from snnjax.core.errors import InputError, unknown, wrong_type
 from snnjax.layers.conv import Conv
 from snnjax.networks import Network, SpikingNetwork
+from snnjax.networks.decision import is_fitted
+from snnjax.networks.graph import name_of
+from snnjax.networks.stage import Stage
 from snnjax.training.state import Arrays
 
 RULES = ("competition", "learners", "weight_mean", "weight_std", "weight_range")
 """Of a layer: without effect once it has learned."""
+
+Difference = tuple[str, Any, Any]
+"""As of `components.differences`."""
+Names = tuple[str, ...]
 
 
 class Taken(NamedTuple):
     """What a training takes from a trained network.
 
     Attributes:
-      network: the description that is trained: with the encoder and the first stages of the trained network.
-      weights: (F, C, kh, kw) float32 of the layers of these stages, by name.
-      rules: how these layers have learned otherwise than the network asked for would, in words; "" if in no way.
-      initial: the numbers that they and the encoder had before they learned, by path, as of `SpikingNetwork`.
+      network: the description that is trained: with the encoder and the stages that are taken.
+      weights: (F, C, kh, kw) float32 of the layers that are taken, by name, as the trained network has them.
+      class_names: of the data.
+      trained_names: those of the trained network's classes.
+      frozen: names of the layers that are taken and do not learn.
+      continued: names of those that are taken and learn, from what they have learned already.
+      anew: names of all others.
+      why: they begin anew, in words; "" if there are none.
+      rules: how frozen layers have learned otherwise than the network asked for would, in words; "" if in no way.
+      initial: the numbers that the layers taken and the encoder had before they learned, by path, as of
+        `SpikingNetwork`.
     """
 
     network: Network
     weights: Arrays
+    class_names: Names
+    trained_names: Names
+    frozen: Names
+    continued: Names
+    anew: Names
+    why: str
     rules: str
     initial: dict[str, Any]
 
+    def notes(self, source: str) -> list[str]:
+        """What is taken from a network of this origin, and what becomes of it, in sentences."""
+        notes = []
+        if self.frozen:
+            rules = f", with {self.rules}" if self.rules else ""
+            notes.append(f"{', '.join(self.frozen)} as learned by {source}{rules}")
+        if self.continued:
+            notes.append(f"continuing: {', '.join(self.continued)}, as learned by {source}")
+        if {*self.continued} & {*self.network.deciding}:
+            if new := _lacking(self.class_names, self.trained_names):
+                notes.append(f"new neurons for {_listed(new)}")
+            if [name for name in self.class_names if name not in new] != [*self.trained_names]:
+                notes.append("classes are in another order than there: neurons move with their classes")
+        if self.anew:
+            notes.append(f"beginning anew: {', '.join(self.anew)} ({self.why})")
+        if is_fitted(self.network.decision):
+            notes.append(f"{type(self.network.decision).__name__} is fitted anew")
+        return notes
 
-def take(network: Network, start: SpikingNetwork) -> Taken:
-    """The layers of a trained network before the first that needs labels, as the first layers of another network.
+    def put_into(self, weights: Arrays) -> Arrays:
+        """The initial weights of all layers by name, with those that are taken in their place."""
+        arranged = weights | self.weights
+        for name in {*self.network.deciding} & {*self.continued}:
+            arranged[name] = _arranged(self.weights[name], weights[name], self.class_names, self.trained_names)
+        return arranged
 
-    Raises InputError where there are none, or where the input, the time steps, the encoder or the layers differ in more
-    than what was learned or fitted, and how.
+
+def take(
+    network: Network,
+    class_names: Names,
+    start: SpikingNetwork,
+    learn: Sequence[str] | None = None,
+    add_classes: bool = False,
+) -> Taken:
+    """What a network for classes of these names takes from a trained one.
+
+    It takes the layers before the first that needs labels. Where the classes are the same, or `add_classes` says that
+    there are more, it takes all others, too, if they are the same, and these go on to learn. `learn` names the stages
+    that learn, by default those from the first that needs labels on. Raises InputError where there is nothing to take,
+    or where the input, the time steps, the encoder or the layers differ in more than what was learned or fitted, and
+    how.
     """
     if not isinstance(start, SpikingNetwork):
         raise wrong_type("start", "a SpikingNetwork", start, "snnjax.load(run)")
     trained = jax.tree.map(_on_host, start.spec)
     recipe = jax.tree.map(_on_host, start.recipe)
-    stages = min(network.first_supervised, trained.first_supervised)
-    layers = {name: conv for stage, name, conv in network.layers() if stage < stages}
-    names = list(layers)
-    if not names:
-        got = f"{trained.name} for {network.name}"
+    shared = min(network.first_supervised, trained.first_supervised)
+    whole = max(len(network.stages), len(trained.stages))
+    if add_classes:
+        _check_added(network, class_names, start.class_names)
+        recipe = recipe.with_classes(len(class_names))
+        why = ""
+    else:
+        why = _other_classes(class_names, start.class_names)
+        if not why and _misfits(network, recipe, whole):
+            why = "other layers"
+    stages = shared if why else len(network.stages)
+    taken = [name for stage, name, _ in network.layers() if stage < stages]
+    if not taken:
+        got = f"{trained.name} for {network.name}, {why}"
         raise InputError(f"`start` (--from) must share layers that learn without labels with the network, got {got}")
-    wanted = f"{', '.join(names)} of {network.name}"
-    found = _differing(network, recipe, stages)
-    rules = [difference for difference in found if _is_of_rule(difference[0], layers)]
-    if others := [difference for difference in found if not _is_of_rule(difference[0], layers)]:
-        raise InputError(f"`start` (--from) must fit {wanted}, it has {list_differences(others)}")
-    stages_of_both = (*trained.stages[:stages], *network.stages[stages:])
-    described = dataclasses.replace(network, encoder=trained.encoder, stages=stages_of_both)
-    weights = {name: np.asarray(values) for name, values in start.weights().items() if name in names}
+    compared = shared if why else whole
+    if misfits := _misfits(network, recipe, compared):
+        wanted = f"{', '.join(taken)} of {network.name}"
+        raise InputError(f"`start` (--from) must fit {wanted}, it has {list_differences(misfits)}")
+    learning = _learning(network, shared, stages, learn)
+    described = [*trained.stages[:stages], *network.stages[stages:]]
+    for stage in range(stages):
+        if {*network.names[stage]} & {*learning}:
+            described[stage] = _continued(network, stage, start, class_names)
+    frozen = tuple(name for name in taken if name not in learning)
+    rules = [found for found in _differing(network, recipe, compared) if found[0].partition(".")[0] in frozen]
     places = ("encoder.", *(f"stages.{stage}." for stage in range(stages)))
-    initial = {path: number for path, number in start.initial.items() if path.startswith(places)}
-    return Taken(described, weights, list_differences(rules), initial)
+    return Taken(
+        network=dataclasses.replace(network, encoder=trained.encoder, stages=tuple(described)),
+        weights={name: np.asarray(weights) for name, weights in start.weights().items() if name in taken},
+        class_names=class_names,
+        trained_names=start.class_names,
+        frozen=frozen,
+        continued=tuple(name for name in taken if name in learning),
+        anew=tuple(name for stage, name, _ in network.layers() if stage >= stages),
+        why=why,
+        rules=list_differences(rules),
+        initial={path: number for path, number in start.initial.items() if path.startswith(places)},
+    )
+
+
+def _lacking(names: Sequence[str], others: Sequence[str]) -> list[str]:
+    """The names that are not among the others."""
+    return [name for name in names if name not in others]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return textwrap.shorten(", ".join(names), 60, placeholder=" ...")
+
+
+def _other_classes(names: Names, trained: Names) -> str:
+    """How classes differ from the trained ones, whatever their order, in words; "" if they do not."""
+    new = _lacking(names, trained)
+    if gone := _lacking(trained, names):
+        return f"other classes, without {_listed(gone)}" + (f", with {_listed(new)}" if new else "")
+    return f"other classes, with {_listed(new)}: --add_classes would keep what was learned" if new else ""
+
+
+def _check_added(network: Network, names: Names, trained: Names) -> None:
+    """Raises InputError unless a network can keep all trained classes and gets new ones."""
+    if is_fitted(network.decision):
+        got = f"got {type(network.decision).__name__}, which is fitted anew: leave it out"
+        raise InputError(f"`add_classes` (--add_classes) is for layers that decide, {got}")
+    if gone := _lacking(trained, names):
+        kept = "must keep the classes of `start` (--from)"
+        raise InputError(f"`add_classes` (--add_classes) {kept}, the data lack {_listed(gone)}")
+    if len(names) == len(trained):
+        raise InputError("`add_classes` (--add_classes) is for data with new classes, got those of `start`")
+
+
+def _learning(network: Network, shared: int, stages: int, learn: Sequence[str] | None) -> Names:
+    """The names of the layers that learn, of a network that takes the first `stages`; see `take`."""
+    able = {name: stage for stage, name, conv in network.layers() if conv.each_learner}
+    if learn is None:
+        return tuple(name for name, stage in able.items() if stage >= shared)
+    known = {name_of(stage + 1): stage for stage in able.values()}
+    for name in learn:
+        if name not in known:
+            raise unknown("learn", name, known)
+    needed = [name for name, stage in known.items() if stage >= stages or network.names[stage] == network.deciding]
+    if lacking := _lacking(needed, learn):
+        got = f"got {', '.join(learn)}: stages that decide or begin anew must learn"
+        raise InputError(f"`learn` (--learn) must name {', '.join(lacking)} too, {got}")
+    return tuple(name for name, stage in able.items() if name_of(stage + 1) in learn)
+
+
+def _continued(network: Network, number: int, start: SpikingNetwork, class_names: Names) -> Stage:
+    """A stage of a network with the numbers that its layers have learned; ramps are to be fitted anew."""
+    stage = network.stages[number]
+    channels = network.input_shapes[number][0]
+    branches = []
+    for index, conv in enumerate(stage.branches):
+        initial = leaves(conv.prepared(channels))
+        trained = jax.tree.map(_on_host, start.spec.stages[number].branches[index])
+        learned = {}
+        for path, value in leaves(trained).items():
+            changed = np.ndim(value) or f"stages.{number}.branches.{index}.{path}" in start.initial
+            if changed and path in initial and not path.startswith("ramp."):
+                learned[path] = value
+        if network.names[number] == network.deciding:
+            for path in learned.keys() & trained.numbers_of_features:
+                learned[path] = _arranged(learned[path], initial[path], class_names, start.class_names)
+        branches.append(with_leaves(conv, learned))
+    return dataclasses.replace(stage, branches=tuple(branches))
+
+
+def _arranged(trained: Any, initial: Any, names: Names, trained_names: Names) -> np.ndarray:
+    """Values (F, ...) of the features of a deciding layer, those trained put where their classes are now.
+
+    Those of new classes are `initial`: (F, ...), or one number.
+    """
+    before = np.reshape(trained, (len(trained_names), -1, *np.shape(trained)[1:]))
+    shape = (len(names), *before.shape[1:])
+    values = np.broadcast_to(initial, (shape[0] * shape[1], *shape[2:])).reshape(shape).astype(before.dtype)
+    for number, name in enumerate(names):
+        if name in trained_names:
+            values[number] = before[trained_names.index(name)]
+    return values.reshape(-1, *shape[2:])
 
 
 def _on_host(leaf: Any) -> Any:
     return np.asarray(leaf) if isinstance(leaf, jax.Array) else leaf
 
 
-def _differing(network: Network, recipe: Network, stages: int) -> list[tuple[str, Any, Any]]:
+def _differing(network: Network, recipe: Network, stages: int) -> list[Difference]:
     """The `differences` of the first stages of two networks that have not learned."""
     now: Arrays = {}
     was: Arrays = {}
@@ -76,6 +233,12 @@ def _differing(network: Network, recipe: Network, stages: int) -> list[tuple[str
         if not np.array_equal(now[path], was[path]):
             differing.append((path, now[path], was[path]))
     return differing
+
+
+def _misfits(network: Network, recipe: Network, stages: int) -> list[Difference]:
+    """The differences of the first stages of two networks that no training can leave aside."""
+    layers = {name: conv for _, name, conv in network.layers()}
+    return [found for found in _differing(network, recipe, stages) if not _is_of_rule(found[0], layers)]
 
 
 def _is_learned(path: str, now: Any, was: Any) -> bool:
@@ -97,6 +260,8 @@ def _described(network: Network, stages: int, arrays: Arrays) -> dict[str, Any]:
         time_steps=network.time_steps,
         encoder=to_data(network.encoder, arrays, "encoder"),
     )
+    if network.deciding and stages >= len(network.stages):
+        parts["decision"] = to_data(network.decision, arrays, "decision")
     for number, stage in enumerate(network.stages[:stages]):
         for name, conv in zip(network.names[number], stage.branches, strict=True):
             parts[name] = to_data(conv, arrays, name)

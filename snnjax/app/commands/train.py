@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from snnjax import InputError, Network, Settings, Trainer, load
+from snnjax import InputError, Network, Settings, SpikingNetwork, Trainer
 from snnjax.app import console, options, parts, shared_options
 from snnjax.app.main import COMMAND
 from snnjax.app.report import draw_run
@@ -18,6 +18,7 @@ from snnjax.data import Dataset
 from snnjax.data.pictures import background
 from snnjax.runs.pretrained import PREFIX
 from snnjax.runs.run_folder import RunFolder
+from snnjax.runs.trained import Trained
 
 
 class Prepared(NamedTuple):
@@ -41,13 +42,13 @@ def prepare(
     machine: shared_options.Machine,
     path: Path | None = None,
     kind: str = "",
-    start: Path | None = None,
+    start: shared_options.Start | None = None,
     fold: int | None = None,
 ) -> Prepared:
     """What a run with these options needs; its folder is `path` if given, or else named by `kind`, network and data.
 
-    `start` is the run whose layers are taken. `fold` is the number of the part that is tested, from 1, which has a
-    folder in that one; None: all is not cut into parts.
+    `fold` is the number of the part that is tested, from 1, which has a folder in that one; None: all is not cut into
+    parts.
     """
     parts.import_all(network.modules)
     _check_numbers(data)
@@ -57,20 +58,40 @@ def prepare(
     images = _note_fewer_labels(images, about)
     seed = getattr(training, "seed", 0)
     images = parts.learned(images, about | dict(test_images=data.test_images, seed=seed))
-    spec = parts.network(network, images)
+    start = start or shared_options.Start()
+    trained = None if start.run is None else _start(start.run, images)
+    spec = parts.network(network, images, trained)
     path = path or Path("runs") / f"{kind}{spec.name}_{images.name}"
     if fold is not None:
         path = path / f"fold{fold}"
     settings = _settings(spec, images, training, parts.use_native(machine.kernels, spec.time_steps, path))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`start` gives")  # the folder notes how layers have learned
-        trainer = Trainer(spec, images, settings, start=None if start is None else load(start))
-    if start is not None:
-        about["from"] = str(start) if str(start).startswith(PREFIX) else str(start.resolve())
+        trainer = Trainer(
+            spec,
+            images,
+            settings,
+            start=trained,
+            learn=start.learn or None,
+            add_classes=start.add_classes,
+        )
+    if start.run is not None:
+        about["from"] = str(start.run) if str(start.run).startswith(PREFIX) else str(start.run.resolve())
+    about["model"] = network.model or spec.name
     about["encoder"] = network.encoder or parts.name_of(trainer.network.encoder)
     about["time_steps"] = trainer.network.time_steps
     about["background"] = background(images.train_images)
     return Prepared(trainer, about, path)
+
+
+def _start(run: Path, images: Dataset) -> SpikingNetwork:
+    """The network to start from; raises InputError unless it takes images of this shape."""
+    trained = Trained.read(run)
+    takes, got = ("x".join(map(str, shape)) for shape in (trained.image_shape, images.train_images.shape[1:]))
+    if takes != got:
+        advice = "pictures are read in other sizes by --size, in grey by --no_colour"
+        raise InputError(f"`start` (--from) takes images of {takes}, those of {images.name} are {got}: {advice}")
+    return trained.spiking_network()
 
 
 def _check_numbers(data: shared_options.Data) -> None:
@@ -116,7 +137,7 @@ def train(chosen: options.Train, fold: int | None = None) -> dict[str, Any]:
     """
     begin = time.perf_counter()
     what = chosen.network, chosen.data, chosen.training, chosen.machine
-    run = prepare(*what, chosen.run.out, start=chosen.training.start, fold=fold)
+    run = prepare(*what, chosen.run.out, start=chosen.start, fold=fold)
     trainer = run.trainer
     trainer.network.check_initial_weights(trainer.settings.seed)
     resume = chosen.run.resume
