@@ -29,6 +29,7 @@ from .layers import Standardise as Standardise
 from .learners import RSTDP as RSTDP
 from .learners import STDP as STDP
 from .learners import Learner as Learner
+from .learners import Prototypes as Prototypes
 from .learners import Response as Response
 from .learners import Signal as Signal
 from .learners import SoftHebb as SoftHebb

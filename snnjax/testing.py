@@ -34,6 +34,7 @@ CLASSES = 2
 BATCH_SIZE: Any = np.int32(3)  # images after which supervised learners adapt
 UNTIMED = Majority()
 RIVALS = WTA(2, radius=1)
+PLAIN = Ramp(inhibition=False)
 
 
 def check_learner(
@@ -78,6 +79,8 @@ def _suiting(learner: Learner, deciding: bool, decision: Decision, input_shape: 
     """A layer that learners of this kind can train."""
     if learner.joint:
         return Conv(2 * CLASSES, 3, padding=1, ramp=Ramp(), standardise=Standardise())
+    if learner.ramped:
+        return Conv(2 * CLASSES, input_shape[1:], threshold=0.0, weight_mean=0.0, weight_std=0.0, ramp=PLAIN)
     if not deciding:
         competition = Conv.competition if learner.own_thresholds else RIVALS
         return Conv(2 * CLASSES, 3, threshold=4.0, competition=competition)

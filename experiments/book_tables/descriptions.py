@@ -31,12 +31,14 @@ RULES = {
     "SoftHebb": "softhebb.md",
     "RSTDP": "reward.md",
     "SupervisedSTDP": "supervised.md",
+    "Prototypes": "prototypes.md",
 }
 """The pages with the equations of the rules."""
 COMPETITIONS = {
     "TargetTime": "the first neuron of a patch",
     "SoftHebb": "soft, at each position",
     "RSTDP": "one neuron of the class decided for",
+    "Prototypes": "within each class",
 }
 """Of rules that have a competition of their own."""
 
@@ -97,6 +99,8 @@ def threshold_of(conv: Conv) -> str:
     """The threshold of a layer, or its ramp and what else differs from one neuron a position."""
     if conv.ramp is None:
         return "none" if conv.threshold is None else f"{conv.threshold:.6g}"
+    if conv.own_thresholds:
+        return "learned"
     ramp = f"a ramp, power {conv.ramp.power:g}"
     dendrites = checks.pair("dendrites", conv.ramp.dendrites, 1)
     return ramp if dendrites == (1, 1) else f"{ramp}, dendrites {format_shape(dendrites)}"

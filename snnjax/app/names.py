@@ -14,7 +14,7 @@ RECORDED = (
 DEFAULT_MODEL = "goupy2024_ncg"
 SUPERVISED = ("goupy2024_sstdp", "goupy2024_s2stdp", "goupy2024_pcn", "goupy2024_ncg", "ncg_scales")
 DEEP = ("goupy2024_softhebb", "softhebb_narrow")
-MODELS = (*RECORDED, *SUPERVISED, "kheradpisheh2018", "mozafari2018_objects", *DEEP)
+MODELS = (*RECORDED, *SUPERVISED, "kheradpisheh2018", "mozafari2018_objects", "ncg_prototypes", *DEEP)
 DATASETS = (
     "digits",
     "mnist",

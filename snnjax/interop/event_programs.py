@@ -136,6 +136,9 @@ def check(network: SpikingNetwork, place: str) -> None:
             expected = ", ".join(kind.__name__ for kind in kinds)
             got = f"got {type(part).__name__}: {ADVICE[name]}"
             raise InputError(f"`{name}` of {spec.name} must be one of {expected} {place}, {got}")
+    if spec.stages[-1].ramped:
+        name = spec.names[-1][0]
+        raise InputError(f"`ramp` of {name} of {spec.name}, which decides, must be None {place}: take another readout")
     check_fitted(spec, "encoder")
     _check_encoder(spec, spec.encoder, place)
     for number in range(len(spec.stages)):

@@ -214,6 +214,8 @@ def _check_decision(spec: Network) -> None:
     if len(spec.deciding) != 1:
         got = f"{len(spec.deciding)}: readers of NIR take one output"
         raise InputError(f"{spec.name} must have one layer that decides for NIR, got {got}")
+    if spec.stages[-1].ramped:
+        raise InputError(f"`ramp` of the layer of {spec.name} that decides must be None for NIR: take another readout")
 
 
 def _check_hidden(spec: Network, name: str, conv: Conv, weights: np.ndarray) -> None:

@@ -137,7 +137,7 @@ class Conv:
         """Raises InputError where a layer with a ramp has settings of others."""
         self.check_idle("a layer with a `ramp`", "fractional", "competition")
         for learner in self.each_learner:
-            if not learner.joint:
+            if not (learner.joint or learner.ramped):
                 got = f"got {type(learner).__name__}, which learns from spikes (`joint = True`: from batches)"
                 raise InputError(f"`learners` of a layer with a `ramp` must be such as SoftHebb, {got}")
 
@@ -180,16 +180,23 @@ class Conv:
     def prepared(self, channels: int) -> "Conv":
         """The layer on `channels` maps with arrays for the numbers that learn.
 
-        They are a threshold for each feature, (F,) float32, if a learner needs that, and the moments of inputs. Weights
-        that were given are left out: a layer has its own.
+        They are a threshold for each feature, (F,) float32, if a learner needs that, the moments of inputs, and what
+        learners keep. Weights that were given are left out: a layer has its own.
         """
-        if self.weights is not None:
-            return dataclasses.replace(self, weights=None).prepared(channels)
-        if self.standardise is not None:
-            return dataclasses.replace(self, standardise=self.standardise.prepared(channels))
-        if not self.own_thresholds or self.threshold is None or np.ndim(self.threshold):
-            return self
-        return dataclasses.replace(self, threshold=np.ones(self.features, np.float32) * self.threshold)
+        learners = tuple(learner.prepared(self.features) for learner in self.each_learner)
+        standardise = self.standardise
+        threshold = self.threshold
+        if standardise is not None:
+            standardise = standardise.prepared(channels)
+        if self.own_thresholds and threshold is not None and not np.ndim(threshold):
+            threshold = np.ones(self.features, np.float32) * threshold
+        return dataclasses.replace(
+            self, weights=None, standardise=standardise, threshold=threshold, learners=self.as_learners(learners)
+        )
+
+    def as_learners(self, learners: tuple[Any, ...]) -> Any:
+        """Some learners in the form in which `learners` was given: a tuple, or a single one."""
+        return learners if isinstance(self.learners, tuple) else learners[0]
 
     @property
     def numbers_of_features(self) -> dict[str, Any]:

@@ -79,19 +79,24 @@ class Ramp:
       inhibition: whether the mean over the features at its position is subtracted from each potential.
       dendrites: rows and columns of neighbouring positions whose potentials, where above 0, each neuron adds up, a
         dendrite for each; one integer for both. 1: a neuron at each position.
-      levels: (T,) float32, falling, above 0; fitted.
+      rise: q: an input that fires u steps before the end of the window adds its weight times T (u / T)^q, rounded to
+        whole steps. Below 1 its current decays after the spike. Of deciding layers alone.
+      levels: (T,) float32, falling, above 0; fitted, except in deciding layers, whose neurons fire at the end of the
+        window in which their inputs do.
     """
 
     power: float = 1.0
     first: float = 0.01
     inhibition: bool = static(default=True)
     dendrites: Pair = static(default=1)
+    rise: float = static(default=1.0)
     levels: Numbers = fitted(default=0.0)
 
     def check(self) -> None:
         checks.number("power", self.power, above=True)
         checks.number("first", self.first, most=1)
         checks.pair("dendrites", self.dendrites, 1)
+        checks.number("rise", self.rise, above=True)
         if self.fitted and not (np.isfinite(self.levels).all() and np.min(self.levels) > 0):
             raise InputError("`levels` must be finite and above 0, got others")
         if self.fitted and np.any(np.diff(self.levels) > 0):

@@ -6,10 +6,12 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from snnjax import kernels
 from snnjax.core import checks, devices
-from snnjax.kernels import hebbian, winograd
+from snnjax.core.components import static
+from snnjax.kernels import Spikes, hebbian, neurons, winograd
 from snnjax.kernels.ramp import Integrator
 from snnjax.layers.layer import BaseLayer
 from snnjax.layers.pool import Pool
@@ -27,11 +29,12 @@ class RampLayer(BaseLayer):
 
     Attributes:
       integrator: of a layer that is `frozen`.
+      classes: as of `Layer`: a layer that decides fires at the end of the window of its inputs.
     """
 
     integrator: Integrator | None = dataclasses.field(default=None, kw_only=True)
+    classes: int = static(default=0)
     monotone: ClassVar[bool] = False
-    classes: ClassVar[int] = 0
 
     @property
     def ramp(self) -> Ramp:
@@ -62,7 +65,12 @@ class RampLayer(BaseLayer):
         return jax.vmap(sums)(values)
 
     def _remaining(self, latency: jax.Array) -> jax.Array:
-        return kernels.remaining_steps(latency, time_steps=self.time_steps)
+        remaining = kernels.remaining_steps(latency, time_steps=self.time_steps)
+        if self.ramp.rise == 1:
+            return remaining
+        shares = np.arange(self.time_steps + 1) / self.time_steps
+        risen = np.rint(self.time_steps * shares**self.ramp.rise).astype(np.float32)
+        return jnp.asarray(risen)[remaining.astype(jnp.int32)]
 
     def _patches(self, values: jax.Array) -> jax.Array:
         conv = self.conv
@@ -150,6 +158,14 @@ class RampLayer(BaseLayer):
     def responses(self, inputs: jax.Array) -> jax.Array:
         """The latencies of its neurons, (F, H', W') unsigned."""
         return jnp.moveaxis(kernels.fire_on_ramp(self.potentials(inputs), self.levels), -1, 0)
+
+    def deciding_spikes(self, inputs: jax.Array) -> Spikes:
+        """`Spikes` of (F, H', W') of a deciding layer: of the neurons above 0 at the end of the window."""
+        return self.fire_at_end(self.potentials(inputs))
+
+    def fire_at_end(self, potentials: jax.Array) -> Spikes:
+        """`deciding_spikes` of `potentials`, (H', W', F)."""
+        return neurons.fire_at_last_step(jnp.moveaxis(potentials, -1, 0), time_steps=self.time_steps)
 
     def outputs(self, inputs: jax.Array, pool: Pool | None) -> jax.Array:
         """The part of its stage's output that is this layer's: `pooled` of `responses`."""

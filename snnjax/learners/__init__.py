@@ -1,4 +1,5 @@
-"""Rules by which layers learn: `STDP`, `TargetTime`, `SoftHebb`, `RSTDP`, `SupervisedSTDP`, custom; see `Learner`."""
+"""Rules by which layers learn: `STDP`, `TargetTime`, `SoftHebb`, `RSTDP`, `SupervisedSTDP`, `Prototypes`,
+custom; see `Learner`."""
 
 from snnjax.learners.protocol import Diagnosis as Diagnosis
 from snnjax.learners.protocol import Learner as Learner
@@ -7,6 +8,7 @@ from snnjax.learners.protocol import Signal as Signal
 from snnjax.learners.protocol import Tally as Tally
 from snnjax.learners.protocol import UpdateResult as UpdateResult
 from snnjax.learners.protocol import convergence as convergence
+from snnjax.learners.prototypes import Prototypes as Prototypes
 from snnjax.learners.reward import RSTDP as RSTDP
 from snnjax.learners.reward import winner_of_class as winner_of_class
 from snnjax.learners.soft_hebb import SoftHebb as SoftHebb

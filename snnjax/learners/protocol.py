@@ -77,6 +77,7 @@ class Learner:
       native: whether it accesses the weights by the methods of `Layer` alone, so that compiled kernels may hold them. A
         subclass with a `forward` or an `update` of its own must say so anew.
       joint: whether it learns from whole batches.
+      ramped: whether it is for layers with a `ramp`, as joint learners are.
       batch: B of a joint learner.
       images: the most that a joint learner learns from in an epoch, the first shown; None: all.
     """
@@ -86,6 +87,7 @@ class Learner:
     title: ClassVar[str] = ""
     native: ClassVar[bool] = False
     joint: ClassVar[bool] = False
+    ramped: ClassVar[bool] = False
     bounds: tuple[float, float] | None = None
     batch: int = 1
     images: int | None = None
@@ -100,6 +102,10 @@ class Learner:
 
         `classes`: of a deciding layer, 0 elsewhere; `timed`: as of the network's decision.
         """
+
+    def prepared(self, features: int) -> "Learner":
+        """The same for a layer of F features, with arrays in place of the numbers that learning sets."""
+        return self
 
     def init(self, layer: Any, key: np.ndarray, seen: int) -> Any:
         """The state before the first stimulus, a pytree of arrays, from a raw `jax.random` key of its own, (2,) uint32.

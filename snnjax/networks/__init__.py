@@ -17,6 +17,8 @@ from snnjax.networks.model import Model as Model
 from snnjax.networks.model import Observed as Observed
 from snnjax.networks.mozafari2018_objects import mozafari2018_objects
 from snnjax.networks.network import Network as Network
+from snnjax.networks.prototypes import ncg_prototypes
+from snnjax.networks.prototypes import with_prototypes as with_prototypes
 from snnjax.networks.published import (
     deep2024,
     deeper2024,
@@ -39,6 +41,7 @@ from snnjax.networks.stage import stage as stage
 _RECORDED = (mozafari2018, deep2024, deepr2024, deepr2024_2, inception2024, majority2024, resnet2024, deeper2024)
 _SUPERVISED = (goupy2024_sstdp, goupy2024_s2stdp, goupy2024_pcn, goupy2024_ncg, ncg_scales)
 _DEEP = (goupy2024_softhebb, softhebb_narrow)
+_OTHERS = (kheradpisheh2018, mozafari2018_objects, ncg_prototypes)
 
-NETWORKS = {make.__name__: make for make in (*_RECORDED, *_SUPERVISED, kheradpisheh2018, mozafari2018_objects, *_DEEP)}
+NETWORKS = {make.__name__: make for make in (*_RECORDED, *_SUPERVISED, *_OTHERS, *_DEEP)}
 """From a name to a function of `Images`."""

@@ -75,7 +75,8 @@ def only_firing_matters(network: Network, monotone: bool) -> bool:
     graph = network.graph
     numbers = range(len(network.stages))
     chain = all(graph.plain(number) and graph.sources(number) == (number,) for number in numbers)
-    return chain and monotone and bool(network.deciding) and not network.decision.timed
+    times_matter = network.decision.timed or network.stages[-1].ramped
+    return chain and monotone and bool(network.deciding) and not times_matter
 
 
 def _decisive_inputs(model: Model, known: Known) -> jax.Array:
@@ -112,7 +113,7 @@ def decide_inputs(model: Model, latencies: jax.Array, *, scores: bool) -> Decide
 
 def decisive_spikes(model: Model, latencies: jax.Array, *, scores: bool) -> list[Spikes]:
     """`Model.decisive_spikes` of inputs (B, C, H, W); kernels for batches leave out those that do not matter."""
-    if is_fitted(model.network.decision):
+    if is_fitted(model.network.decision) or model.network.stages[model.last].ramped:
         return jax.vmap(model.decisive_spikes)(latencies)
     layers = model.stage(model.last)
     of_classes: list[Any] = [layer.kernels.of_classes for layer in layers]

@@ -49,10 +49,10 @@ class Model:
         layers: dict[str, Any] = {}
         for _, name, conv in network.layers():
             prepared = conv.prepared(weights[name].shape[1])
-            if conv.ramped:
-                layers[name] = RampLayer(prepared, weights[name], steps, XLA)
-                continue
             classes = network.classes if name in network.deciding else 0
+            if conv.ramped:
+                layers[name] = RampLayer(prepared, weights[name], steps, XLA, classes=classes)
+                continue
             layers[name] = Layer(prepared, weights[name], steps, XLA, conv.monotone, classes, network.decision.timed)
         return cls(network, layers)
 
@@ -148,8 +148,7 @@ class Model:
         layers = self.stage(number)
         if not self.network.stages[number].ramped:
             return [layer.responses(inputs) for layer in layers] or [inputs]
-        respond = devices.in_blocks(RampLayer.responses, devices.AT_ONCE["ramp"])
-        return [respond(jax.tree.map(jnp.asarray, layer.frozen()), inputs) for layer in layers]
+        return [_in_blocks(RampLayer.responses, layer, inputs) for layer in layers]
 
     def join(self, number: int, responses: Sequence[jax.Array]) -> jax.Array:
         """The output of a stage from its `responses`: side by side, pooled."""
@@ -179,7 +178,10 @@ class Model:
         if is_fitted(self.network.decision):
             time = latency.astype(jnp.float32) / self.network.time_steps
             return [Spikes(latency, jnp.zeros_like(time), time)]
-        return [layer.deciding_spikes(latency) for layer in self.stage(self.last)]
+        layers = self.stage(self.last)
+        if not self.network.stages[self.last].ramped:
+            return [layer.deciding_spikes(latency) for layer in layers]
+        return [layer.fire_at_end(_in_blocks(RampLayer.potentials, layer, latency)) for layer in layers]
 
     def predict(self, latency: jax.Array) -> Decided:
         """The decision on one encoded image, (C, H, W) latencies."""
@@ -219,6 +221,11 @@ class Model:
         for name, layer_spikes in zip(network.deciding, spikes, strict=False):  # none decides under a `FittedDecision`
             latencies[name] = layer_spikes.latency
         return Observed(latencies, decide(network.decision, spikes, network.classes))
+
+
+def _in_blocks(compute: Callable[..., jax.Array], layer: RampLayer, inputs: jax.Array) -> jax.Array:
+    """`compute` of a layer that does not learn and of an input, in blocks of images."""
+    return devices.in_blocks(compute, devices.AT_ONCE["ramp"])(jax.tree.map(jnp.asarray, layer.frozen()), inputs)
 
 
 class Observed(NamedTuple):
@@ -268,10 +275,12 @@ def rounded_weights(network: Network, weights: Weights) -> dict[str, np.ndarray]
 def check_fitted(network: Network, *names: str) -> None:
     """Raises InputError where parts of a network must be fitted first: "encoder", "decision", layers by name.
 
-    By default all of them.
+    By default all of them. The ramps of deciding layers need no fit.
     """
     convs = {name: conv for _, name, conv in network.layers()}
     for name in names or ("encoder", "decision", *network.ramped):
+        if name in network.deciding:
+            continue
         part: Any = convs[name].ramp if name in convs else getattr(network, name)
         # Leaves that are traced or on a device were arrays before.
         if unfitted(part) and not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(part)):

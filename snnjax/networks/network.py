@@ -119,6 +119,8 @@ class Network:
             raise InputError(f"`learners` of {name} must be unsupervised, got {got}: take another `decision`")
         if conv.ramp:
             conv.ramp.check_levels(name, self.time_steps)
+            if name not in self.deciding and conv.ramp.rise != 1:
+                raise InputError(f"`rise` of {name}, which does not decide, must be 1, got {conv.ramp.rise:g}")
         if conv.joint and not conv.ramped:
             raise InputError(f"{name}, which learns by {type(conv.joint).__name__}, must have a `ramp`, such as Ramp()")
         if conv.joint and (len(supervised) > 1 or any(supervised)):
@@ -144,9 +146,12 @@ class Network:
             advice = "" if any(supervised) else "; or give the Network a `decision` that is fitted, such as LinearSVM()"
             raise InputError(f"{name}, which decides, must have {needs}, got {got}{advice}")
         conv.check_idle(f"{name}, which decides,", "output_padding")
+        if conv.ramped and self.decision.timed:
+            got = type(self.decision).__name__
+            raise InputError(f"`decision` on {name}, which has a `ramp`, must not need times, as Majority, got {got}")
         if all(supervised):
             conv.check_idle(f"{name}, which decides,", "competition")
-        if all(supervised) and not self.decision.timed:
+        if all(supervised) and not self.decision.timed and not conv.ramped:
             conv.check_idle(f"{name}, which decides,", "threshold", "fractional")
 
     @property

@@ -85,13 +85,14 @@ def connections(layer: BaseLayer) -> jax.Array:
 def firing_windows(network: Network) -> tuple[int, ...]:
     """The window of T steps, from 0, in which the encoded image and then each stage fire.
 
-    Neurons of ramps fire one later than their inputs, and so do those that average.
+    Neurons of ramps fire one later than their inputs, except those that decide, and so do those that average.
     """
     found = [0]
     for number, stage in enumerate(network.stages):
         inputs = network.graph.reads(number)
         latest = max(found[output] + read.averages for output, read in inputs)
-        found.append(latest + stage.ramped)
+        decides = bool(network.deciding) and number == len(network.stages) - 1
+        found.append(latest + (stage.ramped and not decides))
     return tuple(found)
 
 

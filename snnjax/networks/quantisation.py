@@ -30,7 +30,7 @@ class IntegerRampLayer(NamedTuple):
       weights: (F, C, kh, kw) int8, at most 2^(bits - 1) - 1 in magnitude.
       threshold: (F,) int64.
       shift: (F,) int64, from 0 to `MOST_SHIFT` and what large sums need.
-      levels: (T,) int64, falling.
+      levels: (T,) int64, falling; () of a deciding layer, which has none.
       exponent: one unit of a potential is 2^exponent.
     """
 
@@ -88,7 +88,7 @@ def _integer_ramp(name: str, layer: RampLayer, bits: int) -> IntegerRampLayer:
     """A layer with a ramp in integers; each feature has the unit that rounds its weights least."""
     if bits < 2:
         raise InputError(f"`bits` must be at least 2 for {name}, whose weights have both signs, got {bits}")
-    if not layer.ramp.fitted:
+    if not (layer.ramp.fitted or layer.classes):
         raise InputError(f"`ramp` of {name} must be fitted, got Ramp before its `fit`: train the network first")
     integrator = layer.frozen().integrator
     assert integrator is not None
@@ -174,14 +174,17 @@ def _with_integers(conv: Conv, layer: IntegerLayer | IntegerRampLayer, unit: flo
 def _with_integer_ramp(conv: Conv, layer: IntegerRampLayer) -> Conv:
     """As `_with_integers`; the layer keeps the means of its inputs, in whole steps, so that it can be rounded again."""
     channels = layer.weights.shape[1]
-    earlier = conv.standardise or Standardise()
-    means = np.rint(earlier.prepared(channels).mean)
-    subtracted = np.einsum("fcij, c -> f", layer.weights, means, dtype=np.float64)
-    threshold = (layer.threshold - subtracted) * layer.units
+    standardise = conv.standardise
+    threshold = layer.threshold * layer.units
+    if standardise is not None:
+        means = np.rint(standardise.prepared(channels).mean)
+        subtracted = np.einsum("fcij, c -> f", layer.weights, means, dtype=np.float64)
+        threshold = (layer.threshold - subtracted) * layer.units
+        standardise = Standardise(1.0, means, np.zeros(channels, np.float32))
     assert conv.ramp is not None
     return dataclasses.replace(
         conv,
         threshold=threshold.astype(np.float32),
-        standardise=Standardise(1.0, means, np.zeros(channels, np.float32)),
+        standardise=standardise,
         ramp=dataclasses.replace(conv.ramp, inhibition=False),
     )

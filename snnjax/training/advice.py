@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from snnjax.layers.conv import Conv
-from snnjax.learners import RSTDP, STDP, Diagnosis, SoftHebb, SupervisedSTDP, TargetTime
+from snnjax.learners import RSTDP, STDP, Diagnosis, Prototypes, SoftHebb, SupervisedSTDP, TargetTime
 from snnjax.networks import Network
 from snnjax.networks.graph import name_of
 
@@ -148,12 +148,26 @@ def _of_supervised(name: str, layer: Any, learner: SupervisedSTDP, figures: Figu
     return words
 
 
+def _of_prototypes(name: str, layer: Any, learner: Prototypes, figures: Figures) -> list[str]:
+    taught, images = figures["taught"]
+    unseen = int(np.sum(np.asarray(learner.wins) == 0))
+    words = [
+        f"nothing was learned from {percent(1 - taught / images if images else 1.0)} of the images",
+        f"{percent(figures['corrected'])} of the others were corrected",
+        _never_won(figures, f"neurons of {name}"),
+    ]
+    if unseen:
+        words.append(f"{unseen} neurons of {name} are of classes without images, and silent")
+    return words
+
+
 _SENTENCES: dict[Any, Callable[..., list[str]]] = {
     STDP: _of_stdp,
     TargetTime: _of_target_time,
     SoftHebb: _of_soft_hebb,
     RSTDP: _of_reward,
     SupervisedSTDP: _of_supervised,
+    Prototypes: _of_prototypes,
 }
 
 

@@ -1,0 +1,180 @@
+"""Prototypes: neurons that move towards the images of their class, the first that fires the furthest."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from snnjax.core import checks
+from snnjax.core.components import component, learnable
+from snnjax.core.errors import InputError, wrong_type
+from snnjax.kernels import Spikes
+from snnjax.layers.conv import Conv
+from snnjax.layers.ramp import Numbers
+from snnjax.layers.ramp_layer import RampLayer
+from snnjax.learners.protocol import Diagnosis, Learner, Signal, UpdateResult, count_wins
+
+_TINY = 1e-30
+
+
+class PrototypeResponse(NamedTuple):
+    """The response of a deciding layer with a ramp.
+
+    Attributes:
+      spikes: `Spikes` of (F, 1, 1), which the decision is made from.
+      potential: (F,) float32, those below 0 too.
+      inputs: (K,) float32, what each input adds to a potential per weight, in the order of `RampLayer.rows`.
+    """
+
+    spikes: Spikes
+    potential: jax.Array
+    inputs: jax.Array
+
+
+@component
+class Prototypes(Learner):
+    """Neurons become means of images of their class, each of those that it wins; for few labels, and for streams.
+
+    For a deciding layer of M neurons a class with a ramp, which see the whole input. An image is x: what its inputs add
+    up to, less the mean over the features at each position, at a length of 1. In the first epoch, or a stream, the
+    neuron k of the label's class with the largest potential wins: w_k += (x - w_k) / (n_k + 1), n_k its wins so far.
+    Of those whose potentials lie within the `tie` the one with the fewest wins does, so that all share the images.
+    Neurons of the class that have never won alone stay the mean of all its images. Nothing but the label's class
+    changes, so that classes may come one after another. Thresholds are -T R (1 - |w|^2) / 2, where R is the mean length
+    of images before they have a length of 1, so that the nearest neuron has the largest potential. Neurons of classes
+    without images are silent.
+
+    In later epochs, which need images that are kept, errors are corrected: where the label's class does not win by the
+    `gap`, its first neuron learns w += step x, the first of all others w -= step x.
+
+    Silent images, and labels of -1, change nothing.
+
+    Attributes:
+      gap: g, between the potentials of the label's class and of all others, as a share of the length of the image.
+      step: h, of a correction.
+      tie: between potentials, as a share of the length of the image.
+      wins: of each neuron, (F,) float32; the first image of a class counts for all of its neurons.
+      length: R, in windows.
+    """
+
+    gap: float = 0.4
+    step: float = 0.05
+    tie: float = 0.03
+    wins: Numbers = learnable(default=0.0)
+    length: Numbers = learnable(default=0.0)
+    supervised = True
+    own_thresholds = True
+    ramped = True
+
+    def check(self) -> None:
+        checks.number("gap", self.gap)
+        checks.number("step", self.step)
+        checks.number("tie", self.tie)
+        for name in ("wins", "length"):
+            value = np.asarray(getattr(self, name))
+            if not (np.isfinite(value).all() and np.all(value >= 0)):
+                raise InputError(f"`{name}` must be finite and at least 0, got others")
+
+    def check_layer(self, name: str, conv: Conv, size: tuple[int, int], classes: int, timed: bool) -> None:
+        """Raises InputError unless it can train a layer: one that decides, of one neuron a feature, as its own."""
+        if not classes or size != (1, 1):
+            got = f"{size[0]}x{size[1]} of them" if classes else "one that does not decide"
+            raise InputError(f"{name} must decide, with one neuron a feature, for Prototypes, got {got}")
+        if conv.ramp is None or conv.ramp.inhibition:
+            raise wrong_type("ramp", f"Ramp(inhibition=False) for Prototypes of {name}", conv.ramp)
+        if conv.threshold is None:
+            raise wrong_type("threshold", f"0.0 for Prototypes of {name}, which learns it", None)
+        if conv.weight_mean or conv.weight_std or conv.weight_range:
+            raise InputError(f"`weight_mean` and `weight_std` of {name} must be 0 for Prototypes: neurons begin silent")
+        if conv.standardise is not None:
+            raise InputError(f"`standardise` of {name} must be None for Prototypes, which centres inputs itself")
+        if np.shape(self.wins) not in ((), (conv.features,)):
+            raise InputError(f"`wins` of {name} must be of {conv.features} neurons, got {np.shape(self.wins)}")
+
+    def prepared(self, features: int) -> "Prototypes":
+        """The same with the wins of each of F neurons, (F,) float32."""
+        return dataclasses.replace(self, wins=np.ones(features, np.float32) * self.wins)
+
+    def init(self, layer: RampLayer, key: np.ndarray, seen: int) -> Any:
+        """The epochs that it has learned, () int32."""
+        return np.int32(0)
+
+    def end_epoch(self, state: Any) -> Any:
+        return state + 1
+
+    def forward(self, layer: RampLayer, state: Any, latency: jax.Array, label: jax.Array | None) -> PrototypeResponse:
+        patches, _ = layer.batch_sums(latency[None])
+        return PrototypeResponse(layer.deciding_spikes(latency), layer.potentials(latency)[0, 0], patches[0, 0, 0])
+
+    def update(
+        self, layer: RampLayer, state: Any, latency: jax.Array, response: Any, signal: Signal | None
+    ) -> UpdateResult:
+        """Learns from one image. Info: `winner` () int32, of the label's class, or -1; whether it is `corrected`."""
+        assert signal is not None
+        image, length = _image(layer, response.inputs)
+        learns = (signal.label >= 0) & (length > 0)
+        unit = layer.time_steps * length
+        neuron = jnp.arange(layer.conv.features)
+        own = neuron // (layer.conv.features // layer.classes) == jnp.maximum(signal.label, 0)
+        wins = jnp.asarray(self.wins)
+        candidates = jnp.where(own, response.potential, -jnp.inf)
+        tied = candidates >= candidates.max() - self.tie * unit
+        winner = jnp.argmin(jnp.where(tied, wins, jnp.inf))
+        # The first epoch teaches images.
+        teaches = learns & (state == 0)
+        rate = jnp.where(teaches, _rates(wins, own, neuron == winner), 0)
+        # Later ones correct errors.
+        others = jnp.where(own | (wins == 0), -jnp.inf, response.potential)
+        missed = candidates.max() - others.max() < self.gap * unit
+        corrects = learns & (state > 0) & missed & (wins[winner] > 0)
+        signs = (neuron == candidates.argmax()).astype(jnp.float32) - (neuron == others.argmax())
+        rows = layer.rows()
+        rows = rows + (rate + corrects * self.step * signs)[:, None] * image[None] - rate[:, None] * rows
+        before = jnp.asarray(self.length)
+        mean_length = jnp.where(teaches, before + (length - before) / (_images(wins, layer.classes) + 1), before)
+        thresholds: Any = layer.conv.threshold
+        nearest = -layer.time_steps * mean_length * (1 - jnp.sum(jnp.square(rows), axis=1)) / 2
+        scaled = thresholds * (mean_length / jnp.maximum(before, _TINY))
+        thresholds = jnp.where(teaches, jnp.where(own, nearest, scaled), thresholds)
+        wins = wins + (teaches & own & ((wins == 0) | (neuron == winner)))
+        learner: Any = dataclasses.replace(self, **dict[str, Any](wins=wins, length=mean_length))
+        conv = dataclasses.replace(layer.conv, threshold=thresholds, learners=layer.conv.as_learners((learner,)))
+        layer = dataclasses.replace(layer, conv=conv).with_all_rows(rows)
+        return layer, state, dict(winner=jnp.where(learns, winner, -1), corrected=corrects)
+
+    def diagnose(self, layer: RampLayer, info: Any) -> Diagnosis:
+        """Which neurons were the first of the label's class, how often, and the share of images that were corrected."""
+        taught = info["winner"] >= 0
+        return dict(
+            taught=[int(np.sum(taught)), len(taught)],
+            corrected=float(np.mean(info["corrected"][taught])) if taught.any() else 0.0,
+            **count_wins(info["winner"], layer.conv.features),
+        )
+
+
+def _image(layer: RampLayer, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Inputs (K,) less their mean over the features at each position, at a length of 1; and the length, in windows."""
+    maps = inputs.reshape(-1, layer.weights.shape[1]) / layer.time_steps
+    centred = (maps - maps.mean(axis=1, keepdims=True)).ravel()
+    length = jnp.linalg.norm(centred)
+    return centred / jnp.maximum(length, _TINY), length
+
+
+def _rates(wins: jax.Array, own: jax.Array, wins_now: jax.Array) -> jax.Array:
+    """How far each neuron moves towards an image, (F,) float32, from its wins, and whether it is of its class, or wins.
+
+    The winner becomes the mean of the images that it has won, and neurons that have won the first image alone, with all
+    others of their class, that of the images of their class.
+    """
+    images = jnp.sum(jnp.where(own, wins - 1, 0)) + 2  # of the class, with this one
+    shared = jnp.where(wins == 1, 1 / images, 0)
+    rate = jnp.where(wins_now, 1 / (wins + 1), shared)
+    return jnp.where(own, jnp.where(wins == 0, 1, rate), 0)
+
+
+def _images(wins: jax.Array, classes: int) -> jax.Array:
+    """The number of images that neurons of these wins have learned from; the first of a class counts for all of it."""
+    of_class = wins.reshape(classes, -1)
+    return jnp.sum(jnp.where(of_class[:, 0] > 0, of_class.sum(axis=1) - of_class.shape[1] + 1, 0))

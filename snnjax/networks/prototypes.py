@@ -1,0 +1,61 @@
+"""Networks whose readout learns prototypes: for few labels, and for streams."""
+
+import dataclasses
+
+from snnjax.core import checks
+from snnjax.layers.conv import Conv
+from snnjax.layers.pool import Pool
+from snnjax.layers.ramp import Ramp
+from snnjax.learners import Prototypes
+from snnjax.networks.decision import Majority
+from snnjax.networks.goupy2024 import goupy2024_ncg
+from snnjax.networks.graph import name_of
+from snnjax.networks.images import MNIST, Images
+from snnjax.networks.network import Network
+from snnjax.networks.stage import Input, Stage
+
+NEAR = Pool(2, stride=1)
+"""The earliest spike of four neighbours, which the readout of single maps reads."""
+EPOCHS = 21
+"""One in which each image is learned, and twenty of corrections."""
+
+
+def ncg_prototypes(images: Images = MNIST) -> Network:
+    """The features of goupy2024_ncg under five prototypes a class."""
+    return dataclasses.replace(with_prototypes(goupy2024_ncg(images)), name="ncg_prototypes")
+
+
+def with_prototypes(network: Network, *, per_class: int = 5) -> Network:
+    """The layers of a network that learn without labels, under neurons that learn as `Prototypes`.
+
+    A readout of a single map reads the earliest spike of each 2x2 neighbours. Train it with `start` to take what a
+    trained network has learned.
+    """
+    checks.integer("per_class", per_class, 1)
+    number = network.first_supervised
+    if number < len(network.stages) and network.stages[number].inputs:
+        replaced = network.stages[number]
+        size = network.input_shapes[number][1:]
+    else:
+        size = network.shapes[number][1:]
+        pool = NEAR if min(size) > 1 else None
+        size = pool.output_size(size) if pool else size
+        replaced = Stage(inputs=(Input(name_of(number), pool=pool),))
+    readout = Conv(
+        per_class * network.classes,
+        size,
+        threshold=0.0,
+        weight_mean=0.0,
+        weight_std=0.0,
+        ramp=Ramp(inhibition=False, rise=0.5),
+        learners=Prototypes(),
+    )
+    return dataclasses.replace(
+        network,
+        name=f"{network.name}_prototypes",
+        stages=(*network.stages[:number], dataclasses.replace(replaced, branches=(readout,), pool=None)),
+        epochs=(*network.epochs[:number], EPOCHS) if network.epochs else (),
+        decision=Majority(),
+        reward_by_turns=False,
+        patience=0,
+    )
