@@ -18,7 +18,7 @@ from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.layer import LayerKernels
 from snnjax.layers.layer_kernels import BLOCKS, NATIVE, XLA, native_suits
 from snnjax.layers.spiking import Layer
-from snnjax.learners import RSTDP, STDP, Learner, Response, SoftHebb, SupervisedSTDP, TargetTime
+from snnjax.learners import RSTDP, STDP, Learner, Prototypes, Response, SoftHebb, SupervisedSTDP, TargetTime
 from snnjax.runs import RunFolder
 from snnjax.testing import check_learner
 from snnjax.training.sweep import Sweep
@@ -70,6 +70,7 @@ LEARNERS = {
     ),
     "SupervisedSTDP": (SupervisedSTDP(), dict(deciding=True, decision=Earliest(fallback=True))),
     "SoftHebb": (SoftHebb(batch=3), dict()),
+    "Prototypes": (Prototypes(), dict(deciding=True)),
 }
 
 

@@ -28,6 +28,7 @@ from snnjax.core.components import replace
 from snnjax.data import Dataset, digits
 from snnjax.encoding import PIXELS
 from snnjax.interop.c.program import program
+from snnjax.interop.nir import exportable
 from snnjax.learners import Signal
 from snnjax.networks import NETWORKS, Flatten, Input, Model, SpikingNetwork, quantise, with_prototypes
 from snnjax.networks.operations import firing_windows
@@ -208,7 +209,7 @@ def test_ncg_prototypes_is_trained_saved_reported_and_rounded(tmp_path):
     refused = "`ramp` of .*layer2.* of ncg_prototypes.* must be None"
     assert_refused(
         (lambda: program(network, 8, (28, 28)), refused),
-        (lambda: snnjax.interop.nir.to_nir(network), "`ramp` of .* for NIR"),
+        (lambda: exportable(network), "`ramp` of .* for NIR"),
     )
 
 

@@ -114,35 +114,47 @@ class Prototypes(Learner):
         """Learns from one image. Info: `winner` () int32, of the label's class, or -1; whether it is `corrected`."""
         assert signal is not None
         image, length = _image(layer, response.inputs)
-        learns = (signal.label >= 0) & (length > 0)
         unit = layer.time_steps * length
+        learns = (signal.label >= 0) & (length > 0)
+        teaches = learns & (state == 0)
         neuron = jnp.arange(layer.conv.features)
         own = neuron // (layer.conv.features // layer.classes) == jnp.maximum(signal.label, 0)
         wins = jnp.asarray(self.wins)
         candidates = jnp.where(own, response.potential, -jnp.inf)
         tied = candidates >= candidates.max() - self.tie * unit
         winner = jnp.argmin(jnp.where(tied, wins, jnp.inf))
-        # The first epoch teaches images.
-        teaches = learns & (state == 0)
         rate = jnp.where(teaches, _rates(wins, own, neuron == winner), 0)
-        # Later ones correct errors.
-        others = jnp.where(own | (wins == 0), -jnp.inf, response.potential)
-        missed = candidates.max() - others.max() < self.gap * unit
-        corrects = learns & (state > 0) & missed & (wins[winner] > 0)
-        signs = (neuron == candidates.argmax()).astype(jnp.float32) - (neuron == others.argmax())
+        errors = jnp.where(learns & (state > 0), self._errors(wins, own, response.potential, unit), 0)
         rows = layer.rows()
-        rows = rows + (rate + corrects * self.step * signs)[:, None] * image[None] - rate[:, None] * rows
-        before = jnp.asarray(self.length)
-        mean_length = jnp.where(teaches, before + (length - before) / (_images(wins, layer.classes) + 1), before)
-        thresholds: Any = layer.conv.threshold
-        nearest = -layer.time_steps * mean_length * (1 - jnp.sum(jnp.square(rows), axis=1)) / 2
-        scaled = thresholds * (mean_length / jnp.maximum(before, _TINY))
-        thresholds = jnp.where(teaches, jnp.where(own, nearest, scaled), thresholds)
-        wins = wins + (teaches & own & ((wins == 0) | (neuron == winner)))
-        learner: Any = dataclasses.replace(self, **dict[str, Any](wins=wins, length=mean_length))
-        conv = dataclasses.replace(layer.conv, threshold=thresholds, learners=layer.conv.as_learners((learner,)))
+        rows = rows + (rate + self.step * errors)[:, None] * image[None] - rate[:, None] * rows
+        taught = self._counted(layer, rows, own, neuron == winner, length)
+        conv = jax.tree.map(lambda new, old: jnp.where(teaches, new, old), taught, layer.conv)
         layer = dataclasses.replace(layer, conv=conv).with_all_rows(rows)
-        return layer, state, dict(winner=jnp.where(learns, winner, -1), corrected=corrects)
+        first = jnp.where(learns, winner, -1).astype(jnp.int32)
+        return layer, state, dict(winner=first, corrected=jnp.any(errors != 0))
+
+    def _errors(self, wins: jax.Array, own: jax.Array, potential: jax.Array, unit: jax.Array) -> jax.Array:
+        """1 of the first neuron of the label's class, -1 of the first of all others, (F,) float32, if it is close."""
+        neuron = jnp.arange(len(own))
+        candidates = jnp.where(own & (wins > 0), potential, -jnp.inf)
+        others = jnp.where(~own & (wins > 0), potential, -jnp.inf)
+        lead = candidates.max() - others.max()
+        signs = (neuron == candidates.argmax()).astype(jnp.float32) - (neuron == others.argmax())
+        return jnp.where(jnp.isfinite(lead) & (lead < self.gap * unit), signs, 0)
+
+    def _counted(
+        self, layer: RampLayer, rows: jax.Array, own: jax.Array, wins_now: jax.Array, length: jax.Array
+    ) -> Conv:
+        """The description once neurons of a class, which have new weights, have learned an image of some length."""
+        wins = jnp.asarray(self.wins)
+        before = jnp.asarray(self.length)
+        mean_length = before + (length - before) / (_images(wins, layer.classes) + 1)
+        nearest = -layer.time_steps * mean_length * (1 - jnp.sum(jnp.square(rows), axis=1)) / 2
+        threshold: Any = layer.conv.threshold
+        threshold = jnp.where(own, nearest, threshold * (mean_length / jnp.maximum(before, _TINY)))
+        wins = wins + (own & ((wins == 0) | wins_now))
+        learner = dataclasses.replace(self, **dict[str, Any](wins=wins, length=mean_length))
+        return dataclasses.replace(layer.conv, threshold=threshold, learners=layer.conv.as_learners((learner,)))
 
     def diagnose(self, layer: RampLayer, info: Any) -> Diagnosis:
         """Which neurons were the first of the label's class, how often, and the share of images that were corrected."""
