@@ -105,6 +105,7 @@ def checked_fit(part: Any, *data: Any) -> Any:
 def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct, name: str) -> None:
     """Raises InputError unless a learner of a layer keeps shapes and dtypes."""
     kind = f"{type(learner).__name__} of {name}"
+    learner = learner.prepared(layer.conv.features)
     if type(learner).update is Learner.update:
         needs = "`update(self, layer, state, latency, response, signal)`, which returns (layer, state, info)"
         raise InputError(f"{type(learner).__name__} must have a method {needs}")
