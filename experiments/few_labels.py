@@ -24,7 +24,7 @@ from snnjax.networks import Known, Model, with_prototypes
 from snnjax.networks.batches import decide_inputs, input_batch
 from snnjax.networks.prototypes import EPOCHS
 
-DRAWS = {1: 10, 2: 10, 5: 10, 10: 10, 50: 10}
+DRAWS = {1: 10, 2: 10, 5: 10, 10: 10, 50: 3}
 """By the number of labels a class."""
 FIRST = 10_000
 
