@@ -50,6 +50,7 @@ from .networks import Model as Model
 from .networks import Network as Network
 from .networks import SpikingNetwork as SpikingNetwork
 from .networks import stage as stage
+from .runs import Stream as Stream
 from .runs import load as load
 from .training.cost import cost as cost
 from .training.loop import Trainer as Trainer

@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+import jax
 import numpy as np
 from jax.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
 
@@ -23,6 +25,8 @@ from snnjax.core.errors import InputError, unknown, wrong_type
 from snnjax.core.metrics import tested_part
 from snnjax.data import Dataset, names
 from snnjax.networks import NETWORKS, Images, Network
+from snnjax.networks.decision import is_fitted
+from snnjax.runs.stream import Stream
 from snnjax.runs.trained import Trained
 from snnjax.training.build import encoded_by, network_for
 from snnjax.training.loop import Trainer
@@ -77,13 +81,17 @@ class _SpikingEstimator(BaseEstimator):
         images = self._scaled(pixels)
         return (images, checked[1]) if labels else images
 
-    def _images(self, X: ArrayLike) -> np.ndarray:
-        """Images (N, H, W) or (N, H, W, 3) for the network that has learned, uint8 or float32 of 0..255."""
+    def _images(self, X: ArrayLike, **labels: Any) -> Any:
+        """Images (N, H, W) or (N, H, W, 3) for the network that has learned, uint8 or float32 of 0..255.
+
+        If labels are given, a pair of images and labels.
+        """
         check_is_fitted(self)
         rows, shape = _rows(X)
         if shape and shape != self.image_shape_:
             raise InputError(f"`X` must be of images of shape {self.image_shape_}, as in training, got {shape}")
-        return self._scaled(validate_data(self, rows, reset=False))
+        checked = validate_data(self, rows, reset=False, **labels)
+        return (self._scaled(checked[0]), checked[1]) if labels else self._scaled(checked)
 
     def _white(self, most: float) -> float:
         """The pixel that is white, given the largest one of the training images."""
@@ -126,17 +134,32 @@ class _SpikingEstimator(BaseEstimator):
     def _trainer(self, network: Network, data: Dataset) -> Trainer:
         """What trains a network on a data set, by the parameters."""
         settings = Settings.of(network, data)
-        seed = self.random_state
-        if not isinstance(seed, int | np.integer):
-            seed = int(check_random_state(seed).randint(2**31))
         settings = dataclasses.replace(
             settings,
             epochs=settings.epochs if self.epochs is None else self.epochs,
             mirror=self.mirror,
             update_batch=self.update_batch,
-            seed=seed,
+            seed=self._seed(),
         )
         return Trainer(network, data, settings, _Printed() if self.verbose else None)
+
+    def _seed(self) -> int:
+        seed = self.random_state
+        return int(seed if isinstance(seed, int | np.integer) else check_random_state(seed).randint(2**31))
+
+
+def _learns_image_by_image(classifier: Any) -> bool:
+    """Whether its network has layers that learn from labels; raises AttributeError where its decision is fitted."""
+    network = classifier.network_.spec if hasattr(classifier, "network_") else classifier.network
+    made = NETWORKS.get(network, network) if isinstance(network, str) else network
+    if not isinstance(made, Network) and callable(made):
+        try:
+            made = made(Images())
+        except (ValueError, TypeError):  # it is made for other images
+            return True
+    if isinstance(made, Network) and is_fitted(made.decision):
+        raise AttributeError(f"`network` learns by no labels but a {type(made.decision).__name__}, which is fitted")
+    return True
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -144,7 +167,8 @@ class SpikingClassifier(ClassifierMixin, _SpikingEstimator):
     """A network that classifies images: (n, H, W) grey, (n, H, W, 3) in colour, or (n, H * W) with `image_shape`.
 
     `fit` does what `Trainer(network, data)` does, where a tenth of each class is held out: these images choose the best
-    epoch, as in `snnjax train`. `score`, clones, pipelines, searches and cross-validation are those of scikit-learn.
+    epoch, as in `snnjax train`. `partial_fit` does what `Stream` does. `score`, clones, pipelines, searches and
+    cross-validation are those of scikit-learn.
 
     Attributes:
       network: a name of `NETWORKS`, a function of `Images` that returns a Network, or a Network.
@@ -159,6 +183,7 @@ class SpikingClassifier(ClassifierMixin, _SpikingEstimator):
       verbose: prints a line for each phase and for each epoch that learns from labels.
       validation_fraction: share of the images of each class that is held out. 0: none, and the accuracy on the training
         images chooses the best epoch.
+      memory, replays: of `partial_fit`, see `Stream`.
       network_: the `SpikingNetwork` that has learned.
       classes_: (classes,) the labels, sorted.
       validation_scores_: accuracy, after each epoch that learns from labels, on the images that choose the best one.
@@ -166,6 +191,8 @@ class SpikingClassifier(ClassifierMixin, _SpikingEstimator):
     """
 
     validation_fraction: float = 0.1
+    memory: int = 0
+    replays: int = 0
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Learns from images and their labels (n,), text or numbers.
@@ -188,7 +215,62 @@ class SpikingClassifier(ClassifierMixin, _SpikingEstimator):
         self.network_ = trainer.trained(state)
         self.classes_ = classes
         self.validation_scores_ = [record[data.tested]["accuracy"] for record in state.epochs]
+        self._learning: list[np.ndarray] | None = None  # leaves of the `StreamState` after `partial_fit`
         return self
+
+    @available_if(_learns_image_by_image)
+    def partial_fit(self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None) -> Self:
+        """Learns from images one by one, in their order, and from the labels (n,) of each, once.
+
+        After `fit` or `load` the layers that learn from labels go on. Without, the first call begins a network: the
+        other layers, and what is fitted to images, learn from its X alone, as in `fit`, and stay so from then on.
+        `classes` are all labels to come, in that first call; by default those of its y.
+
+        Raises InputError as `fit`, for labels that are not among `classes_`, and where X of the first call holds fewer
+        images than there are classes.
+        """
+        new = not hasattr(self, "network_")
+        images, y = self._learned_images(X, y=y) if new else self._images(X, y=y)
+        check_classification_targets(y)
+        if new:
+            self._begin(images, np.unique(y if classes is None else classes))
+        labels = self._known_labels(np.asarray(y), classes)
+        stream = Stream(self.network_, self.memory, self.replays)
+        state = stream.init(self._seed(), images if new else None)
+        if self._learning is not None:
+            if list(map(np.shape, self._learning)) != list(map(np.shape, jax.tree.leaves(state))):
+                raise InputError(f"`memory` must stay as it was in earlier calls of `partial_fit`, got {self.memory}")
+            state = jax.tree.unflatten(jax.tree.structure(state), self._learning)
+        _, state = stream.learn(state, images, labels)
+        self._learning = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+        self.network_ = stream.network(state)
+        return self
+
+    def _begin(self, images: np.ndarray, classes: np.ndarray) -> None:
+        """A network of which the layers that learn without labels have learned from images."""
+        if len(classes) < 2:
+            raise InputError(f"`classes` must hold at least 2 classes, got {classes.tolist()}")
+        if len(images) < len(classes):
+            problem = f"`X` of the first `partial_fit` must hold at least {len(classes)} images, got {len(images)}"
+            raise InputError(f"{problem}: layers learn from them without labels")
+        any_labels = np.arange(len(images)) % len(classes)  # which no phase needs
+        data = Dataset("X", images, any_labels, images, any_labels, class_names=_class_names(classes))
+        trainer = self._trainer(self._network(data), data)
+        trainer.plan = tuple(phase for phase in trainer.plan if not phase.supervised)
+        self.network_ = trainer.trained(trainer.run(trainer.initial_state()))
+        self.network_.class_names = data.names
+        self.classes_ = classes
+        self.validation_scores_ = []
+        self._learning = None
+
+    def _known_labels(self, y: np.ndarray, classes: ArrayLike | None) -> np.ndarray:
+        """The numbers of labels among `classes_`, (n,) int32; the readout of others would have to grow here."""
+        new = np.setdiff1d(y if classes is None else np.union1d(y, classes), self.classes_)
+        if len(new):
+            known = ", ".join(map(str, self.classes_))
+            first = f"name all `classes` in the first `partial_fit`, or `fit` again, got {new[0]}"
+            raise InputError(f"`y` must hold the classes that the network has, {known}: {first}")
+        return np.searchsorted(self.classes_, y).astype(np.int32)
 
     def _decide(self, X: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Indices of classes, (n,), and scores, (n, classes); warns where the network decides for no class."""
@@ -254,6 +336,7 @@ class SpikingClassifier(ClassifierMixin, _SpikingEstimator):
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} holds no classifier: {error}") from error
         classifier.network_ = network
+        classifier._learning = None
         classifier.image_shape_ = trained.image_shape
         classifier.n_features_in_ = math.prod(trained.image_shape)
         return classifier

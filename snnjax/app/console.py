@@ -150,8 +150,11 @@ class Bars(Callback):
         part = tested_part(record)
         train = record["train"]["accuracy"]
         tested = record[part]["accuracy"]
-        note = f"epoch {record['epoch'] + 1}: train {train:.1%} {part} {tested:.1%}"
-        self._progress.update(self._task.id, note=note)
+        self.note(f"epoch {record['epoch'] + 1}: train {train:.1%} {part} {tested:.1%}")
+
+    def note(self, words: str) -> None:
+        """Writes words behind the last bar."""
+        self._progress.update(self._task.id, note=words)
 
     def invalid(self, problem: str) -> None:
         self.print(f"stopped: {problem}")

@@ -29,11 +29,16 @@ def catch() -> None:
     sys.unraisablehook = _unraisable
 
 
-def stop() -> NoReturn:
-    """Ends an interrupted program; nothing may interrupt that."""
+def ignore() -> None:
+    """Lets nothing interrupt the end of an interrupted program."""
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is _interrupt:
             signal.signal(number, signal.SIG_IGN)
+
+
+def stop() -> NoReturn:
+    """Ends an interrupted program; nothing may interrupt that."""
+    ignore()
     print(f"\n{LAST_LINE.get()}", flush=True)
     raise SystemExit(STOPPED) from None
 

@@ -26,6 +26,7 @@ COMMANDS: dict[str, type] = {
     "evaluate": options.Evaluate,
     "predict": options.Predict,
     "cost": options.Cost,
+    "stream": options.Stream,
     "sweep": options.Sweep,
     "pretrained": options.Pretrained,
     "report": options.Report,
@@ -78,7 +79,7 @@ def parse(kind: type[T], arguments: Sequence[str], program: str) -> T:
     """Options from the command line as a dataclass; wrong ones end the program and say what was expected."""
     settings = (tyro.conf.OmitArgPrefixes,)
     given = list(arguments)
-    if issubclass(kind, options.OfRun | options.Export):
+    if issubclass(kind, options.OfRun | options.Export | options.Stream):
         given = modules_apart(given)
     return tyro.cli(kind, prog=program, args=given, use_underscores=True, config=settings)
 
@@ -142,6 +143,7 @@ _KEPT = "Stopped; all but the last half minute is kept."
 _STOPPED = dict(
     train=f"{_KEPT} Go on with the same command and --resume.",
     sweep=f"{_KEPT} The same command goes on.",
+    stream="Stopped; what was learned is kept.",
     data="Stopped; what has been downloaded is kept. The same command goes on.",
 )
 """Last lines of commands that Ctrl-C has stopped."""

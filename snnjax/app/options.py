@@ -109,6 +109,42 @@ class Predict(OfRun):
 
 
 @dataclasses.dataclass(frozen=True)
+class Stream(Imports):
+    """Let a trained network learn from pictures one by one: it decides on each, then learns from its label.
+
+    $ snnjax stream runs/goupy2024_ncg_digits PICTURES              a folder with a folder for each class
+    $ snnjax stream pretrained:goupy2024_ncg_mnist kmnist --memory 20 --replays 2
+
+    Ctrl-C ends it; what was learned is kept.
+    """
+
+    run: Annotated[Positional[Path], option("RUN")] = field(kw_only=True)
+    """run folder, its weights.npz, or pretrained:NAME"""
+    pictures: Annotated[Positional[str], option("PICTURES")] = field(kw_only=True)
+    """folder of pictures, each in a folder named after its class (others are only decided), or a data set of which the
+    training images are shown, as `--dataset` of the other commands takes it"""
+    machine: Machine = field(default_factory=Machine)
+    data_dir: Annotated[Path | None, option("DIR", "the cache folder, downloaded if need be")] = None
+    """folder of the data set's files"""
+    train_images: Annotated[int | None, option("N", "all")] = None
+    """show only N images of the data set, of all classes alike: the first ones of each"""
+    as_is: bool = False
+    """take pictures as they are, as in `snnjax predict`"""
+    invert: bool = False
+    """invert the pictures, as in `snnjax predict`"""
+    memory: Annotated[int, option("N")] = 0
+    """images of each class to keep as latencies, the newest; needs --replays"""
+    replays: Annotated[int, option("N")] = 0
+    """images, drawn from the memory, to learn again after each image"""
+    shuffle: bool = True
+    """show the images in an order drawn by --seed, instead of class after class or as the data set has them"""
+    seed: Annotated[int, option("N")] = 0
+    """of --shuffle, of what is drawn from the memory, and of what learners draw"""
+    out: Annotated[Path | None, option("DIR", "runs/stream_MODEL_PICTURES")] = None
+    """new folder for weights.npz, results.json and stream.png"""
+
+
+@dataclasses.dataclass(frozen=True)
 class Sweep:
     """Train many networks side by side: several seeds, and every combination of hyperparameters.
 

@@ -30,6 +30,8 @@ MISCLASSIFIED = 24  # images on their sheet
 MOST_LETTERS = 18  # of the name of a class in a figure
 LETTER = 0.075  # inches of each letter
 
+WINDOW = 500  # images over which the accuracy of a stream is taken
+
 _WHOLE = functools.partial(MaxNLocator, integer=True, min_n_ticks=1)  # ticks at whole numbers
 
 
@@ -141,6 +143,20 @@ def history_picture(epochs: list[dict[str, Any]], best: int) -> Figure:
     axis.grid(alpha=0.3)
     handles = axis.get_lines()
     legend(axis, handles, [str(line.get_label()) for line in handles])
+    return figure
+
+
+def stream_picture(right: np.ndarray) -> Figure:
+    """The accuracy of all decisions so far and of the last ones, given which were right, (N,) bool."""
+    figure, (axis,) = grid(1, 1, 6.6, 4)
+    counts = np.arange(1, len(right) + 1)
+    total = np.cumsum(right)
+    before = np.concatenate([np.zeros(min(WINDOW, len(right)), int), total[:-WINDOW]])
+    axis.plot(counts, 100 * (total - before) / counts.clip(max=WINDOW), color="tab:blue", label=f"of the last {WINDOW}")
+    axis.plot(counts, 100 * total / counts, color="0.5", label="of all so far")
+    axis.set(xlabel="images with labels", ylabel="decided right before they were learned, %")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=9)
     return figure
 
 

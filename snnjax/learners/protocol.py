@@ -31,7 +31,7 @@ class Signal(NamedTuple):
 
     Attributes:
       reward: () int32: 1 the decision was right, -1 wrong, 0 silent or nothing to be learned.
-      label: () int32, the class; -1 where nothing is to be learned.
+      label: () int32, the class; -1 where nothing is to be learned, or a reward is all that is known.
       vote: () int32, the class that a deciding layer voted for, -1 where it was silent; elsewhere the decision.
     """
 
@@ -76,6 +76,8 @@ class Learner:
       title: name of its phase; "": that of its class.
       native: whether it accesses the weights by the methods of `Layer` alone, so that compiled kernels may hold them. A
         subclass with a `forward` or an `update` of its own must say so anew.
+      rewarded: whether `signal.reward` and `signal.vote` are all that it learns from, so that it needs no label. Such a
+        subclass must say so anew, too.
       joint: whether it learns from whole batches.
       ramped: whether it is for layers with a `ramp`, as joint learners are.
       batch: B of a joint learner.
@@ -86,6 +88,7 @@ class Learner:
     own_thresholds: ClassVar[bool] = False
     title: ClassVar[str] = ""
     native: ClassVar[bool] = False
+    rewarded: ClassVar[bool] = False
     joint: ClassVar[bool] = False
     ramped: ClassVar[bool] = False
     bounds: tuple[float, float] | None = None
@@ -94,8 +97,10 @@ class Learner:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if "native" not in vars(cls) and {"forward", "update"} & vars(cls).keys():
-            cls.native = False
+        if {"forward", "update"} & vars(cls).keys():
+            for name in ("native", "rewarded"):
+                if name not in vars(cls):
+                    setattr(cls, name, False)
 
     def check_layer(self, name: str, conv: Conv, size: tuple[int, int], classes: int, timed: bool) -> None:
         """Raises InputError unless it can train a layer with output maps of `size`.

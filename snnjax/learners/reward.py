@@ -50,6 +50,7 @@ class RSTDP(Learner):
     supervised = True
     title = "R-STDP"
     native = True
+    rewarded = True
 
     def check(self) -> None:
         checks.bounds(self.bounds)

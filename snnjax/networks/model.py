@@ -300,14 +300,25 @@ def check_image(network: Network, image: Any, *, batch: bool = False) -> None:
     given = _encoded(encoder, image.shape[1:] if batch else image.shape)
     if given == input_shape:
         return
-    for channels in (image.shape[-1:], (), (3,), (2,)):  # as the image has them, else of grey, colour, events
-        same = _encoded(encoder, (*input_shape[1:], *channels))
-        shape = *(2 * size - made for size, made in zip(input_shape[1:], same[1:], strict=False)), *channels
-        if _encoded(encoder, shape) == input_shape:
-            axes = ", ".join(map(str, shape))
-            raise InputError(f"`image` must have shape {shape}, or (N, {axes}) for several, got {image.shape}")
+    if shape := image_shape(network, image.shape[-1:]):
+        axes = ", ".join(map(str, shape))
+        raise InputError(f"`image` must have shape {shape}, or (N, {axes}) for several, got {image.shape}")
     becomes = f", which becomes {given}" if given else ""
     raise InputError(f"`image` must become an input of shape {input_shape}, got {image.shape}{becomes}")
+
+
+def image_shape(network: Network, *channels: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of images that the network's encoder takes: with these channels, or grey, in colour, or of events.
+
+    () where none is found.
+    """
+    rows, columns = network.input_shape[1:]
+    for last in (*channels, (), (3,), (2,)):
+        same = _encoded(network.encoder, (rows, columns, *last))
+        shape = *(2 * size - made for size, made in zip((rows, columns), same[1:], strict=False)), *last
+        if _encoded(network.encoder, shape) == network.input_shape:
+            return shape
+    return ()
 
 
 def is_batch(network: Network, images: Any) -> bool:

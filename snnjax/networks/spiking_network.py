@@ -141,7 +141,7 @@ class SpikingNetwork(nnx.Module):
         if not batch:
             return compute(jnp.asarray(images))
         count = np.shape(images)[0]
-        missing = _filled_up(count) - count
+        missing = filled_up(count) - count
         pad = np.pad if isinstance(images, np.ndarray) else jnp.pad
         filled = pad(images, [(0, missing), *[(0, 0)] * (np.ndim(images) - 1)])
         return jax.tree.map(lambda x: x[:count], compute(jnp.asarray(filled)))
@@ -160,14 +160,17 @@ class SpikingNetwork(nnx.Module):
         return _compute(_decide, self.model, latency, settings=(), encode=False, batch=np.ndim(latency) == 4).decision
 
 
-def _at_once() -> int:
+def at_once() -> int:
     """How many images the device takes together."""
     return devices.AT_ONCE.get(devices.peers()[0].platform, devices.AT_ONCE["gpu"])
 
 
-def _filled_up(count: int) -> int:
-    """A power of two up to what the device takes together, or a multiple of that."""
-    most = _at_once()
+def filled_up(count: int) -> int:
+    """The number to which so many images are filled up, so that few programs are compiled.
+
+    A power of two up to what the device takes together, or a multiple of that.
+    """
+    most = at_once()
     return -(-count // most) * most if count > most else 1 << max(count - 1, 0).bit_length()
 
 
@@ -203,7 +206,7 @@ def _compute(
 
         if not batch:
             return of_one(inputs)
-        return jax.lax.map(of_one, inputs, batch_size=min(_at_once(), len(inputs)))
+        return jax.lax.map(of_one, inputs, batch_size=min(at_once(), len(inputs)))
 
     forms = [functools.partial(by, native=native) for native in (True, False)]
     return compiled.choose(suited, *forms, model, inputs)

@@ -1,4 +1,5 @@
 from .run_folder import RunFolder as RunFolder
+from .stream import Stream as Stream
 from .sweep_folder import SweepFolder as SweepFolder
 from .trained import Trained as Trained
 from .trained import load as load

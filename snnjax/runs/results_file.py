@@ -14,7 +14,7 @@ from snnjax.core import files
 from snnjax.core.errors import InputError
 from snnjax.data import Dataset
 from snnjax.data.names import name_of
-from snnjax.runs.trained import finished_file
+from snnjax.runs.trained import STREAM, WEIGHTS, finished_file
 from snnjax.training.state import FORMAT
 
 RESULTS = "results.json"
@@ -30,6 +30,8 @@ def read_results(run: Path) -> Json:
     Raises FileNotFoundError without one, InputError if it is damaged, or of another version.
     """
     path = finished_file(run, RESULTS)
+    if (run / STREAM).exists():
+        raise InputError(f"{run} is the folder of a stream: look at {run / STREAM}; its network is in {run / WEIGHTS}")
     anew = "delete it, and `resume` writes it anew"
     try:
         results = files.read_json(path)

@@ -16,6 +16,7 @@ from snnjax.networks.model import check_fitted, rounded_weights
 from snnjax.runs import pretrained
 
 WEIGHTS, SWEEP = "weights.npz", "sweep.json"  # in the folder of a run, and of a sweep
+STREAM = "stream.png"  # in the folder of a stream
 WEIGHTS_FORMAT = 3
 _BYTES = " * 256"  # behind the name of a layer whose weights are stored as bytes
 

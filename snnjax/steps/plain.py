@@ -178,6 +178,23 @@ class Supervised(NamedTuple):
 
     def update(self, carry: Carry, image: jax.Array, label: jax.Array, passed: _Passed) -> tuple[Carry, StepResult]:
         """Learns from it."""
+        return self._update(carry, passed, label, functools.partial(outcome, label=label))
+
+    def update_by_reward(self, carry: Carry, reward: jax.Array, passed: _Passed) -> tuple[Carry, StepResult]:
+        """Learns from it without a label: () int32, 1 where the decision was right, -1 wrong, 0 nothing to be learned.
+
+        A layer that voted otherwise than the network decided learns nothing.
+        """
+
+        def of_vote(vote: jax.Array) -> jax.Array:
+            return jnp.where(vote == passed.decided.decision, reward, 0)
+
+        return self._update(carry, passed, jnp.int32(-1), of_vote)
+
+    def _update(
+        self, carry: Carry, passed: _Passed, label: jax.Array, reward_of: Callable[[jax.Array], jax.Array]
+    ) -> tuple[Carry, StepResult]:
+        """Learns from an image, given the reward of a vote."""
         votes = dict(zip(self.model.network.names[self.model.last], passed.decided.votes, strict=True))
         decision = passed.decided.decision
         layers: dict[str, Layer] = {}
@@ -185,12 +202,12 @@ class Supervised(NamedTuple):
         infos: dict[str, Any] = {}
         for name, turn in self.turns(carry.tally).items():
             vote = votes.get(name, decision)  # layers before the last learn from the network's decision
-            signal = Signal(outcome(vote, label) * turn, jnp.where(turn, label, -1), vote)
+            signal = Signal(reward_of(vote) * turn, jnp.where(turn, label, -1), vote)
             before = carry.layers[name]
             given = (carry.states[name], passed.inputs[name], passed.responses[name])
             layer, states[name], infos[name] = before.conv.last_learner.update(before, *given, signal)
             layers[name] = marked_as(before, layer)
-        states, tally = self.count_outcomes(Carry(layers, states, carry.tally), outcome(decision, label), 1)
+        states, tally = self.count_outcomes(Carry(layers, states, carry.tally), reward_of(decision), 1)
         return Carry(layers, states, tally), StepResult(infos, decision)
 
     def turns(self, tally: Any, ahead: int = 0) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -72,12 +72,18 @@ def learners_at_start(job: Job, state: TrainState, index: int) -> tuple[dict[str
     if not phase.supervised:
         earlier = [other for other in job.plan[: state.phase] if other.first == phase.first]
         shown = sum(other.epochs * other.images for other in earlier)
+    learners = initial_learners(phase, layers, job.seeds[index], shown)
+    return learners, Tally(*np.zeros(5, np.int32)) if phase.supervised else None
+
+
+def initial_learners(phase: Phase, layers: Mapping[str, Any], seed: int, shown: int = 0) -> dict[str, Any]:
+    """States of learners by layer before their first image, given all layers of the network; `shown`: see `Learner`."""
     learners = {}
     for name in phase.layers:
         rules = layers[name].conv.each_learner
-        key = key_of(list(layers).index(name), job.seeds[index], phase.learner % len(rules))
+        key = key_of(list(layers).index(name), seed, phase.learner % len(rules))
         learners[name] = jax.tree.map(as_array, rules[phase.learner].init(layers[name], key, shown))
-    return learners, Tally(*np.zeros(5, np.int32)) if phase.supervised else None
+    return learners
 
 
 def check_state(job: Job, state: TrainState) -> None:

@@ -16,7 +16,7 @@ from snnjax.networks import Network
 from snnjax.networks.decision import is_fitted
 from snnjax.networks.quantisation import MOST_BITS, quantise
 from snnjax.runs.results_file import PICTURES, RESULTS, read_results
-from snnjax.runs.trained import Trained
+from snnjax.runs.trained import STREAM, Trained
 from snnjax.training.cost import Cost, summary
 
 
@@ -119,7 +119,7 @@ def run(chosen: options.Cost) -> None:
     if chosen.out is not None:
         files.write_json(chosen.out, figures)
         print(f"{printable(str(chosen.out))}: these figures")
-    elif prepared.of_run and (chosen.run / RESULTS).is_file():
+    elif prepared.of_run and (chosen.run / RESULTS).is_file() and not (chosen.run / STREAM).exists():
         add_to_report(chosen.run, figures)
     else:
         print("No file was written: --out FILE.json writes the figures.")

@@ -100,7 +100,7 @@ def label_of(path: Path, names: Sequence[str]) -> str:
     return next((name for name in map(composed, above) if name in names), "")
 
 
-def reader_of(chosen: options.Predict, trained: Trained) -> Callable[[Path], Read]:
+def reader_of(chosen: options.Predict | options.Stream, trained: Trained) -> Callable[[Path], Read]:
     """How a picture is read: as handwriting, if the network has learned such, unless it is to be taken as it is."""
     if run_data.learned_handwriting(trained) and not chosen.as_is:
         return functools.partial(read_handwriting, invert=chosen.invert)

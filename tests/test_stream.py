@@ -1,0 +1,230 @@
+"""Streams: a network that decides and learns image by image does what an epoch of a training does."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import own_classes
+import pytest
+import tiny
+from refusals import assert_refused
+
+import snnjax
+from snnjax import InputError, Network, Settings, SpikingNetwork, Stream, Trainer
+from snnjax.core.components import leaves
+from snnjax.layers.conv import Conv
+from snnjax.networks import Images, Input, stage
+from snnjax.runs.stream import StreamState
+from snnjax.steps import registry
+
+DATA = tiny.images()
+IMAGES = DATA.train_images
+LABELS = DATA.train_labels
+BATCH = 16  # the last one of an epoch is short
+
+
+def of_teacher(images: Images) -> Network:
+    """A readout that learns by a rule of a user's."""
+    network = tiny.plain(images)
+    last = Conv(2 * images.classes, kernel=4, learners=own_classes.Teacher())
+    return dataclasses.replace(network, name="teacher", stages=(network.stages[0], stage(last)))
+
+
+def deep(images: Images) -> Network:
+    """Two layers learn from rewards, the second of which reads the encoded image too."""
+    network = tiny.plain(images)
+    rule = network.stages[1].branches[0].learners
+    middle = dataclasses.replace(tiny.FIRST, threshold=5, kernel=2, padding=1, learners=rule)
+    inputs = Input("stage2", snnjax.Pool(5)), Input("encoder", snnjax.Pool(28))
+    last = Conv(2 * images.classes, kernel=1, learners=rule)
+    stages = network.stages[0], stage(middle), stage(last, inputs=inputs)
+    return dataclasses.replace(network, name="deep", stages=stages, epochs=(1, 1, 1))
+
+
+NETWORKS = dict(labelled=tiny.labelled, plain=tiny.plain, branches=tiny.branches, teacher=of_teacher, deep=deep)
+BEGUN: dict[tuple[str, bool], tuple[SpikingNetwork, SpikingNetwork]] = {}
+
+
+def begun(name: str, native: bool = True) -> tuple[SpikingNetwork, SpikingNetwork]:
+    """A network whose features have learned, and the same after two epochs of its readout by the plain step."""
+    if (name, native) not in BEGUN:
+        network = NETWORKS[name](Images.of(DATA))
+        epochs = *[1] * (len(network.stages) - 1), 2
+        trainer = Trainer(network, DATA, Settings(epochs, batch_size=BATCH, patience=0, native=native))
+        kept = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(registry, "STEPS", ())
+            state = trainer.run(trainer.initial_state(), lambda state: kept.append(dataclasses.replace(state)))
+        first = next(each for each in kept if each.phase == len(trainer.plan) - 1)
+        features = SpikingNetwork(first.network(trainer.network), weights=first.weights)
+        learned = SpikingNetwork(state.network(trainer.network), weights=state.weights)
+        BEGUN[name, native] = features, learned
+    return BEGUN[name, native]
+
+
+def made(name: str = "labelled", native: bool = True, **how) -> tuple[Stream, StreamState]:
+    stream = Stream(begun(name, native)[0], batch_size=BATCH, native=native, **how)
+    return stream, stream.init(0, IMAGES)
+
+
+def assert_same(one, other) -> None:
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+@pytest.mark.parametrize(("name", "native"), [*((name, True) for name in NETWORKS), ("labelled", False)])
+def test_a_stream_is_an_epoch_of_a_training(name, native):
+    stream, state = made(name, native)
+    _, first = stream.learn(state, IMAGES, LABELS)
+    _, ended = stream.learn(stream.end_epoch(first), IMAGES, LABELS)
+    expected = begun(name, native)[1]
+    learned = state.carry.layers.keys()
+    assert learned
+    for layer in learned:
+        np.testing.assert_array_equal(ended.carry.layers[layer].weights, expected.weights()[layer], layer)
+        assert not np.array_equal(ended.carry.layers[layer].weights, state.carry.layers[layer].weights)
+    numbers = leaves(expected.spec)
+    for path, value in leaves(stream.network(ended).spec).items():
+        np.testing.assert_array_equal(value, numbers[path], path)
+
+
+def test_a_scan_over_images_learns_as_they_do_together():
+    stream, state = made()
+    scanned = jax.jit(lambda state, *images: jax.lax.scan(lambda s, x: stream.learn(s, *x)[::-1], state, images))
+    assert_same(scanned(state, IMAGES, LABELS)[::-1], stream.learn(state, IMAGES, LABELS))
+
+
+@pytest.mark.parametrize("name", ["labelled", "plain"])
+def test_streams_side_by_side_are_single_ones(name):
+    stream, state = made(name, memory=2, replays=1)
+    states = [stream.init(seed, IMAGES) for seed in range(3)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    labels = np.stack([np.roll(LABELS, shift) for shift in range(3)])
+    learn = jax.vmap(stream.learn, in_axes=(0, None, 0))
+    decisions, learned = learn(stacked, IMAGES, labels)
+    _, further = jax.vmap(stream.learn)(learned, IMAGES[:3], labels[:, 0])
+    for index, state in enumerate(states):
+        expected, single = stream.learn(state, IMAGES, labels[index])
+        np.testing.assert_array_equal(decisions[index], expected)
+        assert_same(jax.tree.map(lambda x, index=index: x[index], learned), single)
+        _, single = stream.learn(single, IMAGES[index], labels[index, 0])
+        assert_same(jax.tree.map(lambda x, index=index: x[index], further), single)
+
+
+def test_it_decides_before_it_learns_and_without_a_label_only_decides():
+    stream, state = made()
+    decisions, same = stream.learn(state, IMAGES)
+    assert_same(same, state)
+    np.testing.assert_array_equal(decisions, stream.start(IMAGES))
+    decision, _ = stream.learn(state, IMAGES[0], LABELS[0])
+    assert decision == decisions[0]
+    labels = np.where(np.arange(40) % 3, -1, LABELS)
+    _, ended = stream.learn(state, IMAGES, labels)
+    expected = state
+    for image, label in zip(IMAGES[::3], LABELS[::3], strict=True):
+        _, expected = stream.learn(expected, image, label)
+    assert_same(ended, expected)
+    assert int(ended.carry.tally.batch) == 0
+    assert int(ended.carry.tally.seen) == 14
+
+
+def test_a_reward_teaches_what_the_label_would():
+    stream, state = made("plain")
+    rewarded = state
+    for image, label in zip(IMAGES[:20], LABELS, strict=False):
+        decision, _ = stream.learn(rewarded, image)
+        again, rewarded = stream.reward(rewarded, image, 0 if decision < 0 else int(decision == label) * 2 - 1)
+        assert again == decision
+        _, state = stream.learn(state, image, label)
+    assert_same(rewarded, state)
+    assert int(state.carry.tally.batch) == 1
+    stream, state = made("labelled")
+    with pytest.raises(InputError, match=r"`reward` is for learners such as RSTDP, got SupervisedSTDP of layer2"):
+        stream.reward(state, IMAGES[0], 1)
+
+
+@pytest.mark.parametrize("reservoir", [False, True])
+def test_the_memory_keeps_latencies_of_each_class(reservoir):
+    stream, state = made(memory=3, replays=2, reservoir=reservoir)
+    _, ended = stream.learn(state, IMAGES, LABELS)
+    stages = np.asarray(stream.start.features(IMAGES))
+    memory = ended.memory
+    assert memory.inputs.shape == (10, 3, *stages.shape[1:])
+    assert memory.inputs.dtype == np.uint8
+    np.testing.assert_array_equal(memory.counts, np.bincount(LABELS, minlength=10))
+    oldest = 0
+    for label, kept in enumerate(np.asarray(memory.inputs)):
+        of_class = stages[label == LABELS]
+        places = [np.flatnonzero((of_class == image).all(axis=(1, 2, 3))).tolist() for image in kept]
+        shown = {place for found in places for place in found}
+        assert len(shown) == 3
+        assert reservoir or shown == set(range(len(of_class) - 3, len(of_class)))
+        oldest += 0 in shown
+    assert 0 < oldest < 10 or not reservoir
+
+
+def test_what_is_in_the_memory_is_learned_again():
+    """Of two classes one is shown first: its only image is learned again after each of the others."""
+    stream, state = made("plain", memory=1, replays=1)
+    first = np.flatnonzero(LABELS == 3)[0]
+    others = np.flatnonzero(LABELS != 3)[:4]
+    _, state = stream.learn(state, IMAGES[first], 3)
+    assert int(state.carry.tally.seen) == 1, "nothing to replay yet"
+    plain, expected = made("plain")
+    _, expected = plain.learn(expected, IMAGES[first], 3)
+    _, learned = stream.learn(state, IMAGES[others[0]], LABELS[others[0]])
+    for index in (others[0], first):
+        _, expected = plain.learn(expected, IMAGES[index], LABELS[index])
+    assert_same(learned.carry, expected.carry)
+    seen = learned
+    for index in others[1:]:
+        _, seen = stream.learn(seen, IMAGES[index], LABELS[index])
+    assert int(seen.carry.tally.seen) == 9
+
+
+def test_a_saved_stream_goes_on(tmp_path):
+    stream, state = made("labelled")
+    names = tuple("abcdefghij")
+    stream.start.class_names = names
+    _, state = stream.learn(state, IMAGES, LABELS)
+    stream.save(state, tmp_path / "weights.npz", dict(dataset="digits"))
+    network = stream.network(state)
+    loaded = snnjax.load(tmp_path / "weights.npz")
+    assert_same(loaded.weights(), network.weights())
+    assert loaded.class_names == names
+    assert loaded.recipe == network.recipe
+    further = Stream(loaded)
+    assert_same(further.network(further.init()).weights(), loaded.weights())
+    broken = jax.tree.map(lambda x: x * np.nan if x.dtype == np.float32 else x, state)
+    with pytest.raises(InputError, match="must be finite"):
+        stream.save(broken, tmp_path / "broken.npz")
+
+
+def test_numbers_that_rules_learn_are_kept(tmp_path):
+    stream, state = made("teacher")
+    layer = state.carry.layers["layer2"]
+    learner = dataclasses.replace(layer.conv.last_learner, rate=jnp.float32(0.25))
+    layer = dataclasses.replace(layer, conv=dataclasses.replace(layer.conv, learners=learner))
+    state = state._replace(carry=state.carry._replace(layers=dict(layer2=layer)))
+    stream.save(state, tmp_path / "weights.npz")
+    loaded = snnjax.load(tmp_path / "weights.npz")
+    assert loaded.spec.stages[1].branches[0].learners.rate == 0.25
+    assert loaded.recipe.stages[1].branches[0].learners.rate == 0.05
+
+
+def test_what_cannot_be_a_stream_is_refused():
+    network = begun("labelled")[0]
+    stream, state = made()
+    svm = snnjax.load("pretrained:kheradpisheh2018_mnist")
+    assert_refused(
+        (lambda: Stream(network.spec), "`network` must be a SpikingNetwork, got Network: write snnjax.load"),
+        (lambda: Stream(svm), "`network` must have layers that learn from labels, got one whose LinearSVM is fitted"),
+        (lambda: Stream(network, memory=5), "`replays` must be at least 1 with a `memory`"),
+        (lambda: Stream(network, replays=5), "`memory` must be at least 1 with `replays`"),
+        (lambda: Stream(network, batch_size=0), "`batch_size` must be at least 1"),
+        (lambda: stream.learn(state, IMAGES[0], 10), r"`label` must lie in 0\.\.9, or be -1, got 10"),
+        (lambda: stream.learn(state, IMAGES, LABELS[:3]), r"`label` must have shape \(40,\)"),
+        (lambda: stream.learn(state, IMAGES[0], 1.0), "`label` must hold integers"),
+        (lambda: stream.learn(state, IMAGES[0] / 255, 1), "`image` must .* 0..255"),
+        (lambda: stream.learn(state, IMAGES[:, :9], LABELS), "`image` must have shape"),
+    )

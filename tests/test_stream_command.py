@@ -1,0 +1,174 @@
+"""`snnjax stream`: what it decides, learns, says and leaves; and `SpikingClassifier.partial_fit`."""
+
+import itertools
+import json
+import pickle
+import re
+import shutil
+
+import numpy as np
+import pytest
+import tiny
+from command import RUN, Command, called, read, refused
+from PIL import Image
+from sklearn.base import clone
+from sklearn.utils import estimator_checks
+
+import snnjax
+from snnjax import Earliest, Images, Network, SpikingClassifier, Stream, SupervisedSTDP, stage
+from snnjax.app.commands import stream as command
+from snnjax.encoding import Pixels
+from snnjax.layers.conv import Conv
+
+DATA = tiny.images()
+X = DATA.train_images
+Y = DATA.train_labels
+STREAM = Command("stream")
+
+
+def pictures(folder) -> None:
+    """Six pictures of two classes in folders, and one of no class."""
+    for number in range(6):
+        name = folder / str(Y[number])
+        name.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(X[number].astype(np.uint8)).save(name / f"{number}.png")
+    shutil.copy("digit.png", folder / "unknown.png")
+    (folder / "broken.png").write_bytes(b"no picture")
+
+
+def test_a_data_set_is_decided_then_learned_in_an_order_by_seed(work, capsys):
+    out = called(capsys, "stream", RUN, "digits", "--train_images", 40, "--seed", 3, "--out", "streamed")
+    assert sorted(path.name for path in (work / "streamed").iterdir()) == ["results.json", "stream.png", "weights.npz"]
+    results = read("streamed")
+    stream = Stream(snnjax.load(RUN))
+    order = np.random.default_rng(3).permutation(40)
+    decisions, state = stream.learn(stream.init(3), X[order], Y[order])
+    right = np.asarray(decisions) == Y[order]
+    assert (results["images"], results["labelled"], results["accuracy"]) == (40, 40, right.mean())
+    assert results["curve"] == [dict(images=40, accuracy_of_last=right.mean())]
+    loaded = snnjax.load("streamed")
+    for name, weights in stream.network(state).weights().items():
+        np.testing.assert_array_equal(loaded.weights()[name], weights)
+    assert f"accuracy {right.mean():.1%}, of the last 40 {right.mean():.1%}" in out
+    assert "the network was trained on images of digits" in out
+    assert "streamed: results.json, stream.png, weights.npz" in out
+    assert "40 test images of digits" in called(capsys, "evaluate", "streamed")
+    assert "streamed is the folder of a stream" in refused(Command("report"), capsys, "streamed")
+    called(capsys, "cost", "streamed", "--test_images", 4)
+    line = refused(STREAM, capsys, RUN, "digits", "--out", "streamed")
+    assert "streamed already exists: name another folder by --out" in line
+
+
+def test_a_folder_of_pictures_names_the_classes(work, capsys):
+    pictures(work / "shown")
+    out = called(capsys, "stream", RUN, "shown", "--no_shuffle", "--memory", 2, "--replays", 1)
+    assert "2 of 8 pictures lie in no folder named after a class: they are only decided" in out
+    assert "7 images, 6 with labels: accuracy" in out
+    results = read("runs/stream_plain_shown")
+    assert (results["settings"]["memory"], results["labelled"], results["images"]) == (2, 6, 7)
+    shutil.rmtree("runs/stream_plain_shown")
+
+
+def test_what_was_learned_before_an_interrupt_is_kept(work, capsys, monkeypatch):
+    learn = Stream.learn
+    calls = itertools.count()
+
+    def interrupted(self, state, image, label=None):
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return learn(self, state, image, label)
+
+    monkeypatch.setattr(command, "BLOCK", 16)
+    monkeypatch.setattr(Stream, "learn", interrupted)
+    with pytest.raises(SystemExit) as caught:
+        STREAM.main([RUN, "digits", "--train_images", 40, "--out", "stopped"])
+    assert caught.value.code == 130
+    assert "Stopped; what was learned is kept." in capsys.readouterr().out
+    assert json.loads((work / "stopped" / "results.json").read_text())["images"] == 16
+    assert not np.array_equal(snnjax.load("stopped").weights()["layer2"], snnjax.load(RUN).weights()["layer2"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["mnits"], "`PICTURES` must be one of digits, .*an .npz file or a folder.*did you mean 'mnist'"),
+        (["runs"], "`PICTURES` runs must have a folder for each class, named after it"),
+        (["digits", "--memory", 3], "`replays` must be at least 1 with a `memory`"),
+        (["digits", "--train_images", 0], "`train_images` must be at least 1, got 0"),
+    ],
+)
+def test_wrong_options_are_refused(arguments, words, work, capsys):
+    assert re.search(words, refused(STREAM, capsys, RUN, *arguments))
+
+
+# partial_fit
+
+
+def classifier(**given) -> SpikingClassifier:
+    return SpikingClassifier(**dict(network=tiny.labelled, validation_fraction=0) | given)
+
+
+def test_a_fitted_classifier_goes_on_as_a_stream(tmp_path):
+    model = classifier().fit(X, Y)
+    features = model.network_.weights()["layer1"]
+    stream = Stream(model.network_)
+    _, state = stream.learn(stream.init(), X, Y)
+    expected = stream.network(state).weights()
+    for part in (slice(0, 16), slice(16, 40)):
+        model.partial_fit(X[part], Y[part])
+        model = pickle.loads(pickle.dumps(model))
+    for name, weights in model.network_.weights().items():
+        np.testing.assert_array_equal(weights, expected[name])
+    np.testing.assert_array_equal(features, expected["layer1"])
+    model.save(tmp_path / "model.npz")
+    loaded = SpikingClassifier.load(tmp_path / "model.npz").partial_fit(X[:16], Y[:16])
+    assert not np.array_equal(loaded.network_.weights()["layer2"], expected["layer2"])
+
+
+def test_a_new_classifier_begins_with_features_of_the_first_images():
+    names = np.array([f"class {label}" for label in Y])
+    model = classifier().partial_fit(X[:16], names[:16], classes=np.unique(names))
+    features = classifier().fit(X[:16], np.arange(16) % 10).network_.weights()["layer1"]
+    np.testing.assert_array_equal(model.network_.weights()["layer1"], features)
+    model.partial_fit(X[16:], names[16:])
+    np.testing.assert_array_equal(model.network_.weights()["layer1"], features)
+    assert model.network_.class_names == tuple(np.unique(names))
+    assert not hasattr(clone(model), "network_")
+
+
+def test_what_cannot_go_on_is_refused():
+    model = classifier().partial_fit(X[:16], Y[:16], classes=np.arange(10))
+    for images, labels, classes, words in (
+        (X[:1], [10], None, r"`y` must hold the classes that the network has, 0, .*9: name all `classes`.* got 10"),
+        (X[:1], [1], [1, 11], "got 11"),
+        (X[:1, :5], [1], None, "`X` must be of images of shape"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            model.partial_fit(images, labels, classes)
+    with pytest.raises(ValueError, match="`memory` must stay as it was in earlier calls"):
+        model.set_params(memory=2, replays=1).partial_fit(X[:16], Y[:16])
+    with pytest.raises(ValueError, match="must hold at least 10 images, got 9"):
+        classifier().partial_fit(X[:9], Y[:9], classes=np.arange(10))
+    with pytest.raises(ValueError, match="`classes` must hold at least 2 classes"):
+        classifier().partial_fit(X[:9], Y[:9] * 0)
+    assert not hasattr(classifier(network="kheradpisheh2018"), "partial_fit")
+
+
+def numbers(images: Images) -> Network:
+    """A readout of a few numbers in place of an image, as scikit-learn's checks have."""
+    shape = PIXELS.output_shape(images.shape)
+    last = Conv(2 * images.classes, kernel=shape[1:], threshold=0.3, weight_mean=0.5, learners=SupervisedSTDP())
+    return Network("numbers", shape, images.classes, (stage(last),), 255, encoder=PIXELS, decision=Earliest(True))
+
+
+PIXELS = Pixels(255)
+CHECKS = ("estimators_partial_fit_n_features", "n_features_in_after_fitting", "fit_score_takes_y")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "check", ["estimators_partial_fit_n_features", "n_features_in_after_fitting", "fit_score_takes_y"]
+)
+def test_partial_fit_keeps_the_contract_of_scikit_learn(check):
+    model = classifier(network=numbers, image_shape=(1, -1), largest=200, epochs=(1,))
+    getattr(estimator_checks, f"check_{check}")("SpikingClassifier", model)
