@@ -24,12 +24,13 @@ from snnjax.core import checks
 from snnjax.core.errors import InputError, unknown, wrong_type
 from snnjax.core.metrics import tested_part
 from snnjax.data import Dataset, names
-from snnjax.networks import NETWORKS, Images, Network
+from snnjax.networks import NETWORKS, Images, Network, SpikingNetwork
 from snnjax.networks.decision import is_fitted
 from snnjax.runs.stream import Stream
 from snnjax.runs.trained import Trained
 from snnjax.training.build import encoded_by, network_for
 from snnjax.training.loop import Trainer
+from snnjax.training.start import take
 from snnjax.training.state import Callback, Settings
 
 
@@ -224,10 +225,10 @@ class SpikingClassifier(ClassifierMixin, _SpikingEstimator):
 
         After `fit` or `load` the layers that learn from labels go on. Without, the first call begins a network: the
         other layers, and what is fitted to images, learn from its X alone, as in `fit`, and stay so from then on.
-        `classes` are all labels to come, in that first call; by default those of its y.
+        `classes` are labels to come, beside those of y. For new ones neurons are added to the readout, which keeps what
+        it has learned of the others; learners then begin anew.
 
-        Raises InputError as `fit`, for labels that are not among `classes_`, and where X of the first call holds fewer
-        images than there are classes.
+        Raises InputError as `fit`, and where X of the first call holds fewer images than there are classes.
         """
         new = not hasattr(self, "network_")
         images, y = self._learned_images(X, y=y) if new else self._images(X, y=y)
@@ -264,13 +265,23 @@ class SpikingClassifier(ClassifierMixin, _SpikingEstimator):
         self._learning = None
 
     def _known_labels(self, y: np.ndarray, classes: ArrayLike | None) -> np.ndarray:
-        """The numbers of labels among `classes_`, (n,) int32; the readout of others would have to grow here."""
-        new = np.setdiff1d(y if classes is None else np.union1d(y, classes), self.classes_)
-        if len(new):
-            known = ", ".join(map(str, self.classes_))
-            first = f"name all `classes` in the first `partial_fit`, or `fit` again, got {new[0]}"
-            raise InputError(f"`y` must hold the classes that the network has, {known}: {first}")
+        """The numbers of labels among `classes_`, (n,) int32, to which new ones are added first."""
+        every = np.union1d(self.classes_, y if classes is None else np.union1d(y, classes))
+        if len(every) > len(self.classes_):
+            self._grow(every)
         return np.searchsorted(self.classes_, y).astype(np.int32)
+
+    def _grow(self, classes: np.ndarray) -> None:
+        """Adds neurons for new classes to the readout, which keeps what it has learned of the others."""
+        every = names.numbered(len(classes))
+        self.network_.class_names = tuple(every[number] for number in np.searchsorted(classes, self.classes_))
+        grown = self.network_.recipe.with_classes(len(classes))
+        taken = take(grown, every, self.network_, add_classes=True)
+        weights = taken.put_into(grown.initial_weights(self._seed()))
+        shown = _class_names(classes)
+        self.network_ = SpikingNetwork(taken.network, weights=weights, class_names=shown, initial=taken.initial)
+        self.classes_ = classes
+        self._learning = None
 
     def _decide(self, X: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Indices of classes, (n,), and scores, (n, classes); warns where the network decides for no class."""
