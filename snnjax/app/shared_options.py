@@ -152,7 +152,7 @@ class Start:
 
     run: Annotated[Path | None, option("RUN", "none", name="from")] = None
     """continue from this run folder, weights.npz or pretrained:NAME, with its network unless --model names another:
-    layers before the first that needs labels stay as they are; the others go on to learn, or anew for other classes"""
+    layers before the first that needs labels stay as they are; others keep learning, or begin anew for other classes"""
     add_classes: bool = False
     """with --from: keep what was learned of its classes, and add neurons for the new classes of the data"""
     learn: Annotated[tuple[str, ...], option("STAGE ...", "from the first that needs labels on")] = ()

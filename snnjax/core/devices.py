@@ -157,3 +157,8 @@ def _cpuinfo(*names: str) -> str:
                 return line.split(":", 1)[1].strip()
         return platform.machine()
     return platform.processor() or platform.machine()
+
+
+def on_host(tree: Any) -> Any:
+    """A tree with NumPy arrays in place of those of JAX."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf) if isinstance(leaf, jax.Array) else leaf, tree)

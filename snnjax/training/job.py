@@ -120,22 +120,24 @@ def plan(network: Network, data: Dataset, settings: Settings, frozen: Sequence[s
     if is_fitted(network.decision):
         fit = Phase((), stages, images=labelled, supervised=True, name=f"fit {type(network.decision).__name__}")
         return *phases, fit
+    last = supervised_phase(network, frozen)._replace(
+        batch=min(settings.update_batch, labelled),
+        images=labelled,
+        name=_title(network.stages[-1].branches[0].last_learner),
+        epochs=epochs[-1],
+    )
+    return *phases, last
+
+
+def supervised_phase(network: Network, frozen: Sequence[str] = ()) -> Phase:
+    """The phase in which all layers that learn supervised do so, except those of the names `frozen`."""
     taught = {
         name: stage
         for stage, name, conv in network.layers()
         if name not in frozen and any(learner.supervised for learner in conv.each_learner)
     }
-    last = Phase(
-        tuple(taught),
-        min(taught.values()),
-        batch=min(settings.update_batch, labelled),
-        by_turns=network.reward_by_turns and network.first_supervised in taught.values(),
-        images=labelled,
-        supervised=True,
-        name=_title(network.stages[-1].branches[0].last_learner),
-        epochs=epochs[-1],
-    )
-    return *phases, last
+    by_turns = network.reward_by_turns and network.first_supervised in taught.values()
+    return Phase(tuple(taught), min(taught.values()), by_turns=by_turns, supervised=True)
 
 
 def _title(learner: Any) -> str:

@@ -62,7 +62,7 @@ class Trainer:
         Settings are those of `Settings.of`, unless others are given. `seeds` are for the initial weights of each
         network, by default the one in the settings. `start` is a trained network, as `snnjax.load` returns it: its
         encoder and its layers before the first that needs labels are taken as they are. With the same classes, its
-        other layers go on to learn from what they have learned; with others they begin anew, unless `add_classes` keeps
+        other layers keep learning from what they have learned; with others they begin anew, unless `add_classes` keeps
         their neurons and gives them new ones for new classes. `learn` names the stages that learn, by default those
         from the first that needs labels on. Raises InputError where `start` has other layers than the network.
         """

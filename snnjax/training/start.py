@@ -1,14 +1,14 @@
-"""Trainings that start from a trained network: what they take from it, and what goes on learning."""
+"""Training that starts from a trained network: which layers it takes, and which of them keep learning."""
 
 import dataclasses
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from snnjax.core.components import differences, leaves, list_differences, to_data, with_leaves
+from snnjax.core.devices import on_host
 from snnjax.core.errors import InputError, unknown, wrong_type
 from snnjax.layers.conv import Conv
 from snnjax.networks import Network, SpikingNetwork
@@ -90,15 +90,15 @@ def take(
     """What a network for classes of these names takes from a trained one.
 
     It takes the layers before the first that needs labels. Where the classes are the same, or `add_classes` says that
-    there are more, it takes all others, too, if they are the same, and these go on to learn. `learn` names the stages
+    there are more, it takes all others as well, if they are the same, and these keep learning. `learn` names the stages
     that learn, by default those from the first that needs labels on. Raises InputError where there is nothing to take,
     or where the input, the time steps, the encoder or the layers differ in more than what was learned or fitted, and
     how.
     """
     if not isinstance(start, SpikingNetwork):
         raise wrong_type("start", "a SpikingNetwork", start, "snnjax.load(run)")
-    trained = jax.tree.map(_on_host, start.spec)
-    recipe = jax.tree.map(_on_host, start.recipe)
+    trained = on_host(start.spec)
+    recipe = on_host(start.recipe)
     shared = min(network.first_supervised, trained.first_supervised)
     whole = max(len(network.stages), len(trained.stages))
     if add_classes:
@@ -192,7 +192,7 @@ def _continued(network: Network, number: int, start: SpikingNetwork, class_names
     branches = []
     for index, conv in enumerate(stage.branches):
         initial = leaves(conv.prepared(channels))
-        trained = jax.tree.map(_on_host, start.spec.stages[number].branches[index])
+        trained = on_host(start.spec.stages[number].branches[index])
         learned = {}
         for path, value in leaves(trained).items():
             changed = np.ndim(value) or f"stages.{number}.branches.{index}.{path}" in start.initial
@@ -217,10 +217,6 @@ def _arranged(trained: Any, initial: Any, names: Names, trained_names: Names) ->
         if name in trained_names:
             values[number] = before[trained_names.index(name)]
     return values.reshape(-1, *shape[2:])
-
-
-def _on_host(leaf: Any) -> Any:
-    return np.asarray(leaf) if isinstance(leaf, jax.Array) else leaf
 
 
 def _differing(network: Network, recipe: Network, stages: int) -> list[Difference]:

@@ -113,7 +113,8 @@ def learn(stream: Stream, course: Course, shown: Pictures, order: np.ndarray, ba
         images = {number: image for number, image in read.items() if image is not None}
         if images:
             labels = shown.labels[list(images)]
-            decisions, state = stream.learn(course.state, np.stack(list(images.values())), labels)
+            pixels = np.stack(list(images.values()))
+            decisions, state = stream.learn(course.state, pixels, labels)
             decided = np.asarray(decisions)
             course.state = state
             course.images += len(labels)

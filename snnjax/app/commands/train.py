@@ -87,8 +87,10 @@ def prepare(
 def _start(run: Path, images: Dataset) -> SpikingNetwork:
     """The network to start from; raises InputError unless it takes images of this shape."""
     trained = Trained.read(run)
-    takes, got = ("x".join(map(str, shape)) for shape in (trained.image_shape, images.train_images.shape[1:]))
-    if takes != got:
+    shape = images.train_images.shape[1:]
+    if trained.image_shape != shape:
+        takes = "x".join(map(str, trained.image_shape))
+        got = "x".join(map(str, shape))
         advice = "pictures are read in other sizes by --size, in grey by --no_colour"
         raise InputError(f"`start` (--from) takes images of {takes}, those of {images.name} are {got}: {advice}")
     return trained.spiking_network()

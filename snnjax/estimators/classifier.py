@@ -1,152 +1,29 @@
-"""Estimators of scikit-learn: networks that classify images, and layers that make features of them.
-
-They do what `Trainer` does, on labels, pixels and arrays as users of scikit-learn have them.
-"""
+"""A network that classifies images."""
 
 import dataclasses
 import json
 import math
 import warnings
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import jax
 import numpy as np
 from jax.typing import ArrayLike
-from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_random_state
+from sklearn.base import ClassifierMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from snnjax.core import checks
-from snnjax.core.errors import InputError, unknown, wrong_type
-from snnjax.core.metrics import tested_part
+from snnjax.core.errors import InputError
 from snnjax.data import Dataset, names
+from snnjax.estimators.estimator import SpikingEstimator
 from snnjax.networks import NETWORKS, Images, Network, SpikingNetwork
 from snnjax.networks.decision import is_fitted
 from snnjax.runs.stream import Stream
 from snnjax.runs.trained import Trained
-from snnjax.training.build import encoded_by, network_for
-from snnjax.training.loop import Trainer
 from snnjax.training.start import take
-from snnjax.training.state import Callback, Settings
-
-
-class _Printed(Callback):
-    """Prints a line for each phase of a training, and one for each epoch that learns from labels."""
-
-    def finished(self, record: Mapping[str, Any]) -> None:
-        print(f"{record['name']}: {record['images']:,} images in {record['seconds']:.1f} s")
-
-    def tested(self, record: Mapping[str, Any]) -> None:
-        print(f"epoch {record['epoch'] + 1}: accuracy {record[tested_part(record)]['accuracy']:.2%}")
-
-
-@dataclasses.dataclass(eq=False, repr=False)
-class _SpikingEstimator(BaseEstimator):
-    """What both estimators have in common: parameters, images, the training, and the network's responses."""
-
-    network: str | Network | Callable[[Images], Network] = "goupy2024_ncg"
-    _: dataclasses.KW_ONLY
-    epochs: tuple[int, ...] | None = None
-    image_shape: tuple[int, ...] | None = None
-    largest: float | None = None
-    hyperparameters: Mapping[str, float] | None = None
-    mirror: bool = False
-    update_batch: int = 1
-    random_state: int | np.random.RandomState | None = 0
-    verbose: bool = False
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.positive_only = True
-        tags.input_tags.three_d_array = True
-        return tags
-
-    def _learned_images(self, X: ArrayLike, **labels: Any) -> Any:
-        """Images to learn from, as of `_images`; if labels are given, a pair of images and labels."""
-        rows, shape = _rows(X)
-        checked = validate_data(self, rows, **labels)
-        pixels = checked[0] if labels else checked
-        given = shape or self.image_shape
-        example = "" if shape else ", such as image_shape=(28, 28) for 784"
-        name = "The shape of images in `X`" if shape else "`image_shape`"
-        found = f"{name} must be (H, W) or (H, W, 3){example}, got {given} for {pixels.shape[1]} pixels"
-        try:
-            self.image_shape_ = Images(pixels[:1].reshape(1, *given).shape[1:]).shape  # type: ignore[misc]
-        except (ValueError, TypeError) as error:
-            raise InputError(found) from error
-        self.largest_ = self._white(pixels.max())
-        images = self._scaled(pixels)
-        return (images, checked[1]) if labels else images
-
-    def _images(self, X: ArrayLike, **labels: Any) -> Any:
-        """Images (N, H, W) or (N, H, W, 3) for the network that has learned, uint8 or float32 of 0..255.
-
-        If labels are given, a pair of images and labels.
-        """
-        check_is_fitted(self)
-        rows, shape = _rows(X)
-        if shape and shape != self.image_shape_:
-            raise InputError(f"`X` must be of images of shape {self.image_shape_}, as in training, got {shape}")
-        checked = validate_data(self, rows, reset=False, **labels)
-        return (self._scaled(checked[0]), checked[1]) if labels else self._scaled(checked)
-
-    def _white(self, most: float) -> float:
-        """The pixel that is white, given the largest one of the training images."""
-        if self.largest is not None:
-            checks.number("largest", self.largest, above=True)
-            return float(self.largest)
-        if 1 < most < 128 or most > 255:
-            write = f"write largest={most:g} if that is white"
-            raise InputError(f"`largest` must be the pixel that is white, where X is not of 0..1 or 0..255: {write}")
-        return 1.0 if most <= 1 else 255.0
-
-    def _scaled(self, pixels: np.ndarray) -> np.ndarray:
-        """Images of 0..255, given pixels (N, H * W); raises InputError where they are not of 0..`largest_`."""
-        check_non_negative(pixels, type(self).__name__)
-        most = pixels.max()
-        found = f"`X` must hold pixels of 0..{self.largest_:g}, got values up to {most:g}: scale X, or give `largest`"
-        if most > self.largest_ or (0 < most <= self.largest_ / 255 and np.count_nonzero(pixels) > 1):
-            raise InputError(found)
-        if 0 < most <= 1 < self.largest_:
-            warnings.warn(f"{found}, unless all images are that dark", stacklevel=4)
-        images = pixels.reshape(-1, *self.image_shape_)
-        if self.largest_ == 255 and images.dtype.kind in "iu":
-            return images.astype(np.uint8)
-        return (images * (255 / self.largest_)).astype(np.float32)
-
-    def _network(self, data: Dataset) -> Network:
-        """The network for a data set, before it learns."""
-        network = self.network
-        if isinstance(network, str):
-            if network not in NETWORKS:
-                raise unknown("network", network, NETWORKS)
-            network = NETWORKS[network]
-        if not isinstance(network, Network) and not callable(network):
-            raise wrong_type("network", "a name of snnjax.NETWORKS, a function of Images or a Network", network)
-        made = encoded_by(network, data) if isinstance(network, Network) else network_for(network, data)
-        for path, number in (self.hyperparameters or {}).items():
-            made = made.vary(path, number)
-        return made
-
-    def _trainer(self, network: Network, data: Dataset) -> Trainer:
-        """What trains a network on a data set, by the parameters."""
-        settings = Settings.of(network, data)
-        settings = dataclasses.replace(
-            settings,
-            epochs=settings.epochs if self.epochs is None else self.epochs,
-            mirror=self.mirror,
-            update_batch=self.update_batch,
-            seed=self._seed(),
-        )
-        return Trainer(network, data, settings, _Printed() if self.verbose else None)
-
-    def _seed(self) -> int:
-        seed = self.random_state
-        return int(seed if isinstance(seed, int | np.integer) else check_random_state(seed).randint(2**31))
 
 
 def _learns_image_by_image(classifier: Any) -> bool:
@@ -164,7 +41,7 @@ def _learns_image_by_image(classifier: Any) -> bool:
 
 
 @dataclasses.dataclass(eq=False, repr=False)
-class SpikingClassifier(ClassifierMixin, _SpikingEstimator):
+class SpikingClassifier(ClassifierMixin, SpikingEstimator):
     """A network that classifies images: (n, H, W) grey, (n, H, W, 3) in colour, or (n, H * W) with `image_shape`.
 
     `fit` does what `Trainer(network, data)` does, where a tenth of each class is held out: these images choose the best
@@ -223,15 +100,18 @@ class SpikingClassifier(ClassifierMixin, _SpikingEstimator):
     def partial_fit(self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None) -> Self:
         """Learns from images one by one, in their order, and from the labels (n,) of each, once.
 
-        After `fit` or `load` the layers that learn from labels go on. Without, the first call begins a network: the
-        other layers, and what is fitted to images, learn from its X alone, as in `fit`, and stay so from then on.
+        After `fit` or `load`, layers that learn from labels keep learning. Otherwise the first call begins a network:
+        the other layers, and what is fitted to images, learn from its X alone, as in `fit`, and stay so from then on.
         `classes` are labels to come, beside those of y. For new ones neurons are added to the readout, which keeps what
         it has learned of the others; learners then begin anew.
 
         Raises InputError as `fit`, and where X of the first call holds fewer images than there are classes.
         """
         new = not hasattr(self, "network_")
-        images, y = self._learned_images(X, y=y) if new else self._images(X, y=y)
+        if new:
+            images, y = self._learned_images(X, y=y)
+        else:
+            images, y = self._images(X, y=y)
         check_classification_targets(y)
         if new:
             self._begin(images, np.unique(y if classes is None else classes))
@@ -242,9 +122,9 @@ class SpikingClassifier(ClassifierMixin, _SpikingEstimator):
             if list(map(np.shape, self._learning)) != list(map(np.shape, jax.tree.leaves(state))):
                 raise InputError(f"`memory` must stay as it was in earlier calls of `partial_fit`, got {self.memory}")
             state = jax.tree.unflatten(jax.tree.structure(state), self._learning)
-        _, state = stream.learn(state, images, labels)
-        self._learning = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
-        self.network_ = stream.network(state)
+        _, learned = stream.learn(state, images, labels)
+        self._learning = [np.asarray(leaf) for leaf in jax.tree.leaves(learned)]
+        self.network_ = stream.network(learned)
         return self
 
     def _begin(self, images: np.ndarray, classes: np.ndarray) -> None:
@@ -351,52 +231,6 @@ class SpikingClassifier(ClassifierMixin, _SpikingEstimator):
         classifier.image_shape_ = trained.image_shape
         classifier.n_features_in_ = math.prod(trained.image_shape)
         return classifier
-
-
-@dataclasses.dataclass(eq=False, repr=False)
-class SpikingFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _SpikingEstimator):
-    """The layers of a network before the first that learns from labels, as features for a classifier.
-
-    Attributes:
-      network, epochs, image_shape, largest, hyperparameters, mirror: as of `SpikingClassifier`.
-      update_batch, random_state, verbose: as of `SpikingClassifier`.
-      network_: the `SpikingNetwork`; its later layers have not learned.
-      image_shape_, largest_, n_features_in_: as of `SpikingClassifier`.
-    """
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
-
-    def fit(self, X: ArrayLike, y: Any = None) -> Self:
-        """Learns from images, as `SpikingClassifier` takes them, without their labels; raises as it does."""
-        images = self._learned_images(X)
-        labels = np.zeros(len(images), np.int32)
-        data = Dataset("X", images, labels, images, labels)
-        network = dataclasses.replace(self._network(data), classes=1)
-        trainer = self._trainer(network, data)
-        trainer.plan = tuple(phase for phase in trainer.plan if not phase.supervised)  # the others need labels
-        self.network_ = trainer.trained(trainer.run(trainer.initial_state()))
-        reads = *network.input_shapes, network.shapes[-1]  # the last one is what a fitted decision reads
-        last = network.first_supervised == self.network_.model.last
-        self._stages = None if last else network.first_supervised
-        self._n_features_out = math.prod((reads if last else network.shapes)[network.first_supervised])
-        return self
-
-    def transform(self, X: ArrayLike) -> np.ndarray:
-        """Features (n, F * H * W) float32: 1 - t / T of a neuron that fires at t, 0 of one that stays silent."""
-        images = self._images(X)
-        latencies = np.asarray(self.network_.features(images, self._stages))
-        return 1 - latencies.reshape(len(latencies), -1) / np.float32(self.network_.spec.time_steps)
-
-
-def _rows(X: Any) -> tuple[Any, tuple[int, ...]]:
-    """Images as rows of pixels, (n, H * W), and the shape of an image; anything else as it is, and ()."""
-    shape = tuple(X.shape) if hasattr(X, "shape") else np.asarray(X).shape
-    if len(shape) < 3:
-        return X, ()
-    return np.asarray(X).reshape(shape[0], math.prod(shape[1:])), shape[1:]
 
 
 def _plain(value: Any) -> Any:

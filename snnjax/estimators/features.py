@@ -1,0 +1,50 @@
+"""The layers of a network that learn without labels, as features for a classifier."""
+
+import dataclasses
+import math
+from typing import Any, Self
+
+import numpy as np
+from jax.typing import ArrayLike
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+
+from snnjax.data import Dataset
+from snnjax.estimators.estimator import SpikingEstimator
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class SpikingFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SpikingEstimator):
+    """The layers of a network before the first that learns from labels, as features for a classifier.
+
+    Attributes:
+      network, epochs, image_shape, largest, hyperparameters, mirror: as of `SpikingClassifier`.
+      update_batch, random_state, verbose: as of `SpikingClassifier`.
+      network_: the `SpikingNetwork`; its later layers have not learned.
+      image_shape_, largest_, n_features_in_: as of `SpikingClassifier`.
+    """
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+    def fit(self, X: ArrayLike, y: Any = None) -> Self:
+        """Learns from images, as `SpikingClassifier` takes them, without their labels; raises as it does."""
+        images = self._learned_images(X)
+        labels = np.zeros(len(images), np.int32)
+        data = Dataset("X", images, labels, images, labels)
+        network = dataclasses.replace(self._network(data), classes=1)
+        trainer = self._trainer(network, data)
+        trainer.plan = tuple(phase for phase in trainer.plan if not phase.supervised)  # the others need labels
+        self.network_ = trainer.trained(trainer.run(trainer.initial_state()))
+        reads = *network.input_shapes, network.shapes[-1]  # the last one is what a fitted decision reads
+        last = network.first_supervised == self.network_.model.last
+        self._stages = None if last else network.first_supervised
+        self._n_features_out = math.prod((reads if last else network.shapes)[network.first_supervised])
+        return self
+
+    def transform(self, X: ArrayLike) -> np.ndarray:
+        """Features (n, F * H * W) float32: 1 - t / T of a neuron that fires at t, 0 of one that stays silent."""
+        images = self._images(X)
+        latencies = np.asarray(self.network_.features(images, self._stages))
+        return 1 - latencies.reshape(len(latencies), -1) / np.float32(self.network_.spec.time_steps)

@@ -1,0 +1,197 @@
+"""Learning image by image: the plain supervised step on one image at a time, with a memory of earlier ones.
+
+All functions are pure; the jitted ones are compiled for `Rules`.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from snnjax.core.devices import peers
+from snnjax.kernels import latency_dtype
+from snnjax.networks import Model, Network
+from snnjax.networks.graph import Known
+from snnjax.networks.spiking_network import at_once
+from snnjax.steps.phase import Carry, Phase
+from snnjax.steps.plain import Supervised
+
+
+class Rules(NamedTuple):
+    """How a stream learns.
+
+    Attributes:
+      phase: names the layers that learn.
+      batch_size: images after which supervised learners adapt.
+      native: whether layers are computed by compiled kernels.
+      memory: M, images of each class that are kept.
+      replays: images of the memory that are learned again after each image.
+      reservoir: whether those kept are drawn among all of a class so far; else they are the newest.
+    """
+
+    phase: Phase
+    batch_size: int
+    native: bool
+    memory: int
+    replays: int
+    reservoir: bool
+
+
+class Memory(NamedTuple):
+    """What a stream keeps of earlier images.
+
+    Attributes:
+      inputs: (classes, M, C, H, W) latencies, what the first layer that learns reads; or a tree of such arrays.
+      counts: (classes,) int32, images of each class so far, of which M are kept.
+      key: raw `jax.random` key of the next draw, (2,) uint32.
+    """
+
+    inputs: Any
+    counts: jax.Array
+    key: jax.Array
+
+
+class StreamState(NamedTuple):
+    """What changes while a stream learns.
+
+    Attributes:
+      carry: the layers that learn, the states of their learners, and the `Tally` of decisions.
+      memory: of earlier images; None where there is none.
+    """
+
+    carry: Carry
+    memory: Memory | None
+
+
+def empty_memory(rules: Rules, network: Network, key: np.ndarray) -> Memory:
+    """The memory before the first image, given its `key`."""
+    dtype = latency_dtype(network.time_steps)
+    each = network.classes, rules.memory
+    first = rules.phase.first
+    inputs: Any = np.zeros((*each, *network.input_shapes[first]), dtype)
+    if outputs := _entering(network, first):
+        inputs = Known({number: np.zeros((*each, *network.shapes[number]), dtype) for number in outputs})
+    return Memory(inputs, jnp.zeros(network.classes, jnp.int32), jnp.asarray(key))
+
+
+def _entering(network: Network, first: int) -> tuple[int, ...]:
+    """The outputs that layers from stage `first` on are computed from; () where what this one reads is enough."""
+    return network.graph.outputs_entering(first, len(network.stages) - 1)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def last_inputs(rules: Rules, model: Model, images: jax.Array) -> jax.Array:
+    """What the deciding layers read of images, (N, C, H, W)."""
+
+    def of_image(image: jax.Array) -> jax.Array:
+        return model.forward(model.encode(image, native=rules.native))
+
+    return jax.vmap(of_image)(images)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def learn_images(
+    rules: Rules, model: Model, state: StreamState, images: jax.Array, labels: jax.Array
+) -> tuple[jax.Array, StreamState]:
+    """Learns from images in their order; layers that do not learn take as many at once as the device does."""
+    size = min(at_once(), len(images))
+    learn = _alone(functools.partial(_learn, rules))
+
+    def learn_block(state: StreamState, block: Any) -> tuple[StreamState, jax.Array]:
+        images, labels = block
+        inputs = jax.vmap(functools.partial(_inputs, rules, model))(images)
+
+        def learn_next(state: StreamState, item: Any) -> tuple[StreamState, jax.Array]:
+            decision, learned = learn(model, state, *item)
+            return learned, decision
+
+        return jax.lax.scan(learn_next, state, (inputs, labels))
+
+    blocks = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), (images, labels))
+    learned, decisions = jax.lax.scan(learn_block, state, blocks)
+    return decisions.ravel(), learned
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def learn_reward(
+    rules: Rules, model: Model, state: StreamState, image: jax.Array, reward: jax.Array
+) -> tuple[jax.Array, StreamState]:
+    def learn(model: Model, state: StreamState, inputs: Any, reward: jax.Array) -> tuple[jax.Array, StreamState]:
+        rule = _rule(rules, model)
+        passed = rule.respond(state.carry, inputs, jnp.int32(-1))
+        carry, result = rule.update_by_reward(state.carry, reward, passed)
+        return result.decisions, state._replace(carry=carry)
+
+    return _alone(learn)(model, state, _inputs(rules, model, image), reward)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def end_epoch(rules: Rules, model: Model, state: StreamState) -> StreamState:
+    return state._replace(carry=_rule(rules, model).end_epoch(state.carry, jnp.bool_(True)))
+
+
+def _rule(rules: Rules, model: Model) -> Supervised:
+    return Supervised(rules.phase, model, jnp.int32(rules.batch_size))
+
+
+def _inputs(rules: Rules, model: Model, image: jax.Array) -> Any:
+    """What the layers that learn are computed from: the input of the first, or else `Known` outputs before it."""
+    known = Known({0: model.encode(image, native=rules.native)})
+    first = rules.phase.first
+    outputs = _entering(model.network, first)
+    if not outputs:
+        return model.input_of(first, known)
+    return Known({number: model.output_of(number, known) for number in outputs})
+
+
+def _alone(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that under `jax.vmap` on a CPU takes one stream after the other: each as alone, bit for bit."""
+    return jax.custom_batching.sequential_vmap(function) if peers()[0].platform == "cpu" else function
+
+
+def _learn(
+    rules: Rules, model: Model, state: StreamState, inputs: Any, label: jax.Array
+) -> tuple[jax.Array, StreamState]:
+    """Decides on an image, then learns from it, and again from some in the memory; -1: only decides."""
+    rule = _rule(rules, model)
+    passed = rule.respond(state.carry, inputs, label)
+
+    def teach(state: StreamState) -> StreamState:
+        carry, _ = rule.update(state.carry, inputs, label, passed)
+        if state.memory is None:
+            return state._replace(carry=carry)
+        carry, memory = _replay(rules, rule, carry, state.memory)
+        return StreamState(carry, _store(rules, memory, inputs, label))
+
+    return passed.decided.decision, jax.lax.cond(label >= 0, teach, lambda state: state, state)
+
+
+def _replay(rules: Rules, rule: Supervised, carry: Carry, memory: Memory) -> tuple[Carry, Memory]:
+    """Learns again from images that are drawn from the memory, if it holds any."""
+    held = jnp.minimum(memory.counts, rules.memory)
+    key, *keys = jax.random.split(memory.key, rules.replays + 1)
+
+    def learn(index: jax.Array, carry: Carry) -> Carry:
+        of_class, of_place = jax.random.split(jnp.stack(keys)[index])
+        label = jax.random.categorical(of_class, jnp.where(held > 0, 0.0, -jnp.inf)).astype(jnp.int32)
+        place = jax.random.randint(of_place, (), 0, jnp.maximum(held[label], 1))
+        inputs = jax.tree.map(lambda x: x[label, place], memory.inputs)
+        return rule.update(carry, inputs, label, rule.respond(carry, inputs, label))[0]
+
+    count = jnp.where(jnp.any(held > 0), rules.replays, 0)
+    return jax.lax.fori_loop(0, count, learn, carry), memory._replace(key=key)
+
+
+def _store(rules: Rules, memory: Memory, inputs: Any, label: jax.Array) -> Memory:
+    """The memory with one image more: in place of the oldest of its class, or of one that is drawn, or not at all."""
+    count = memory.counts[label]
+    key = memory.key
+    place = count % rules.memory
+    if rules.reservoir:
+        key, now = jax.random.split(key)
+        place = jnp.where(count < rules.memory, count, jax.random.randint(now, (), 0, count + 1))
+    kept = jax.tree.map(lambda x, new: x.at[label, place].set(new, mode="drop"), memory.inputs, inputs)
+    return Memory(kept, memory.counts.at[label].add(1), key)
