@@ -34,7 +34,12 @@ class _Printed(Callback):
 
 @dataclasses.dataclass(eq=False, repr=False)
 class SpikingEstimator(BaseEstimator):
-    """What both estimators have in common: parameters, images, the training, and the network's responses."""
+    """What both estimators have in common: parameters, images, the training, and the network's responses.
+
+    Attributes:
+      network, epochs, image_shape, largest, hyperparameters, mirror: as of `SpikingClassifier`.
+      update_batch, random_state, verbose: as of `SpikingClassifier`.
+    """
 
     network: str | Network | Callable[[Images], Network] = "goupy2024_ncg"
     _: dataclasses.KW_ONLY
