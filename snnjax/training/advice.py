@@ -121,14 +121,18 @@ def _of_reward(name: str, layer: Any, learner: RSTDP, figures: Figures) -> list[
     return words
 
 
-def _of_supervised(name: str, layer: Any, learner: SupervisedSTDP, figures: Figures) -> list[str]:
+def _untaught(figures: Figures) -> str:
     taught, images = figures["taught"]
+    return f"nothing was learned from {percent(1 - taught / images if images else 1.0)} of the images"
+
+
+def _of_supervised(name: str, layer: Any, learner: SupervisedSTDP, figures: Figures) -> list[str]:
     silent = figures["silent_neurons"]
     mean = figures["spike_time"]
     missed = figures["time_error"]
     wins = figures["wins"]
     words = [
-        f"nothing was learned from {percent(1 - taught / images if images else 1.0)} of the images",
+        _untaught(figures),
         f"{percent(silent)} of the neurons that learned from an image were silent, the others fired at "
         f"{mean:.3f} T on average, {missed:.3f} T from their desired times",
         _never_won(figures, "neurons"),
@@ -138,7 +142,7 @@ def _of_supervised(name: str, layer: Any, learner: SupervisedSTDP, figures: Figu
         words.append(f"training thresholds of {name} end at {least:.4g}..{largest:.4g}, mean {average:.4g}")
     if silent > SILENT_SHARE:
         words.append(f"{_threshold(layer.conv)} is too high: try a lower one")
-    elif taught and mean < EARLY:
+    elif figures["taught"][0] and mean < EARLY:
         fire = "neurons fire at the first steps, whatever comes later: try a higher one"
         words.append(f"{_threshold(layer.conv)} is too low: {fire}")
     elif missed > MISSED:
@@ -149,10 +153,9 @@ def _of_supervised(name: str, layer: Any, learner: SupervisedSTDP, figures: Figu
 
 
 def _of_prototypes(name: str, layer: Any, learner: Prototypes, figures: Figures) -> list[str]:
-    taught, images = figures["taught"]
     unseen = int(np.sum(np.asarray(learner.wins) == 0))
     words = [
-        f"nothing was learned from {percent(1 - taught / images if images else 1.0)} of the images",
+        _untaught(figures),
         f"{percent(figures['corrected'])} of the others were corrected",
         _never_won(figures, f"neurons of {name}"),
     ]
