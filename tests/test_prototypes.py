@@ -27,7 +27,7 @@ from snnjax import (
 from snnjax.core.components import replace
 from snnjax.data import Dataset, digits
 from snnjax.encoding import PIXELS
-from snnjax.interop.c.program import program
+from snnjax.interop import event_programs
 from snnjax.interop.nir import exportable
 from snnjax.learners import Signal
 from snnjax.networks import NETWORKS, Flatten, Input, Model, SpikingNetwork, quantise, with_prototypes
@@ -208,7 +208,7 @@ def test_ncg_prototypes_is_trained_saved_reported_and_rounded(tmp_path):
     assert 0 < diagnosis["corrected"]["layer2"] < 1
     refused = "`ramp` of .*layer2.* of ncg_prototypes.* must be None"
     assert_refused(
-        (lambda: program(network, 8, (28, 28)), refused),
+        (lambda: event_programs.check(network, "on a page"), refused),
         (lambda: exportable(network), "`ramp` of .* for NIR"),
     )
 

@@ -199,6 +199,7 @@ class Export(Imports):
 
     $ snnjax export RUN --to nir
     $ snnjax export pretrained:goupy2024_ncg_mnist --to c --bits 4
+    $ snnjax export pretrained:goupy2024_ncg_mnist --to c --learn --classes 12
     """
 
     run: Annotated[Positional[Path], option("RUN")] = field(kw_only=True)
@@ -210,6 +211,12 @@ class Export(Imports):
     """neurons in NIR: IF ones, each step a sample of its own, or LIF ones that forget within a step"""
     bits: Annotated[int | None, option("N", "8")] = None
     """bits of the weights in C, 1 to 8; `snnjax cost RUN --bits` says how accurate they are"""
+    learn: bool = False
+    """in C: the readout learns image by image, in memory; one that is not of Prototypes is replaced by one that is"""
+    classes: Annotated[int | None, option("N", "those of the network")] = None
+    """classes that can be learned, with --learn"""
+    per_class: Annotated[int | None, option("N", "the readout's, or 5 of a new one")] = None
+    """neurons for each class, with --learn: of a new readout, which knows nothing yet"""
     name: Annotated[str | None, option("NAME", "the network's")] = None
     """name of the files and, in C, of the functions: two networks in one program need two"""
     out: Annotated[Path, option("DIR")] = Path()

@@ -7,6 +7,7 @@ import numpy as np
 from snnjax.core import checks
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.encoding import Encoder, OnOff, Pixels
+from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
 from snnjax.networks.decision import Earliest, Majority
 from snnjax.networks.joins import Concatenate
@@ -108,8 +109,9 @@ def _pooling(pool: Pool | None) -> tuple[Size, Size, Size]:
 
 
 def first_within(network: Network) -> int:
-    """The number of the first stage whose neurons fire while their inputs do: those before it have ramps."""
-    return next(number for number, stage in enumerate(network.stages) if not stage.ramped)
+    """The number of the first stage whose neurons fire while their inputs do, or decide: those before it have ramps."""
+    last = len(network.stages) - 1
+    return next(number for number, stage in enumerate(network.stages) if not stage.ramped or number == last)
 
 
 def times_matter(network: Network) -> bool:
@@ -122,11 +124,12 @@ def falls_back(network: Network) -> bool:
     return not times_matter(network) or bool(getattr(network.decision, "fallback", False))
 
 
-def check(network: SpikingNetwork, place: str) -> None:
+def check(network: SpikingNetwork, place: str, *, ramped_readout: bool = False) -> None:
     """Raises InputError where a network is more than such a program has, which runs at a `place` such as "in C".
 
     It must be a chain of layers: some with ramps at first, then some that fire while their inputs do, with thresholds
-    from 0. The first of these may join the outputs of several earlier stages. Weights are not checked.
+    from 0. The first of these may join the outputs of several earlier stages. With `ramped_readout`, the layer that
+    decides may have a ramp, if each of its neurons sees the whole input. Weights are not checked.
     """
     if not isinstance(network, SpikingNetwork):
         raise wrong_type("network", "a SpikingNetwork", network, "snnjax.load(RUN)")
@@ -136,7 +139,7 @@ def check(network: SpikingNetwork, place: str) -> None:
             expected = ", ".join(kind.__name__ for kind in kinds)
             got = f"got {type(part).__name__}: {ADVICE[name]}"
             raise InputError(f"`{name}` of {spec.name} must be one of {expected} {place}, {got}")
-    if spec.stages[-1].ramped:
+    if spec.stages[-1].ramped and not ramped_readout:
         name = spec.names[-1][0]
         raise InputError(f"`ramp` of {name} of {spec.name}, which decides, must be None {place}: take another readout")
     check_fitted(spec, "encoder")
@@ -168,20 +171,38 @@ def _check_stage(spec: Network, number: int, place: str) -> None:
     """Raises InputError unless stage `number` has one layer, reads what it may, and has thresholds as needed."""
     stage = spec.stages[number]
     title = f"stage {number + 1} of {spec.name}"
-    after_ramps = number > 0 and not stage.ramped and spec.stages[number - 1].ramped
+    decides_by_ramp = stage.ramped and number == len(spec.stages) - 1
+    after_ramps = number > 0 and spec.stages[number - 1].ramped and (decides_by_ramp or not stage.ramped)
     if after_ramps and type(stage.join) is not Concatenate:
         raise InputError(f"`join` of {title} must be Concatenate() {place}, got {type(stage.join).__name__}")
-    if (not after_ramps and not spec.graph.plain(number)) or number not in spec.graph.sources(number):
+    readable = after_ramps or spec.graph.plain(number) or (decides_by_ramp and _pools_alone(spec, number))
+    if not readable or number not in spec.graph.sources(number):
         raise InputError(f"{title} must read the one before alone {place}, got `inputs` {stage.inputs}")
     if len(stage.branches) != 1:
         raise InputError(f"{title} must have one layer {place}, got {len(stage.branches)}")
     (conv,) = stage.branches
-    if conv.ramped:
+    if decides_by_ramp:
+        _check_ramped_readout(spec, conv, place)
+    elif conv.ramped:
         if number and not spec.stages[number - 1].ramped:
             raise InputError(f"{title} must fire while its inputs do {place}, got a `ramp` after a layer without")
-        return
-    if conv.threshold is None:
+    elif conv.threshold is None:
         if number < len(spec.stages) - 1:
             raise InputError(f"`threshold` of {title} must be a number {place}, got None")
     elif np.min(conv.threshold) < 0:
         raise InputError(f"`threshold` of {title} must be at least 0 {place}, got {np.min(conv.threshold):.4g}")
+
+
+def _pools_alone(spec: Network, number: int) -> bool:
+    """Whether a stage reads a single output, through the earliest spikes of windows."""
+    reads = spec.graph.reads(number)
+    return len(reads) == 1 and not reads[0][1].averages and type(spec.stages[number].join) is Concatenate
+
+
+def _check_ramped_readout(spec: Network, conv: Conv, place: str) -> None:
+    """Raises InputError unless each neuron of a deciding layer with a ramp sees the whole input."""
+    size = spec.input_shapes[-1][1:]
+    kernel = checks.pair("kernel", conv.kernel, 1)
+    if kernel != size or checks.pair("padding", conv.padding, 0) != (0, 0):
+        got = f"{kernel}, padding {conv.padding}"
+        raise InputError(f"`kernel` of the layer of {spec.name} that decides must be {size} {place}, got {got}")

@@ -8,6 +8,9 @@ from snnjax.core import files
 from snnjax.core.errors import printable, shown
 from snnjax.interop import c, nir
 from snnjax.interop.c.text import identifier
+from snnjax.learners import Prototypes
+from snnjax.networks import SpikingNetwork
+from snnjax.networks.integer_prototypes import PER_CLASS, IntegerPrototypes, integer_prototypes, prototypes_on
 from snnjax.networks.quantisation import MOST_BITS
 from snnjax.runs.trained import Trained
 
@@ -32,6 +35,8 @@ def to_nir(trained: Trained, chosen: options.Export) -> None:
     """Writes NETWORK.nir."""
     if chosen.bits is not None:
         raise InputError(f"`bits` is for --to c, NIR has weights of {nir.BITS} bits: got {chosen.bits}")
+    if chosen.learn:
+        raise InputError("`learn` is for --to c")
     neuron = chosen.neuron or "IF"
     network = trained.spiking_network()
     nir.to_nir(network, neuron)  # before a folder is made for what cannot be expressed
@@ -49,7 +54,8 @@ def to_c(trained: Trained, chosen: options.Export) -> None:
     if chosen.neuron is not None:
         raise InputError(f"`neuron` is for --to nir, got {chosen.neuron}")
     bits = MOST_BITS if chosen.bits is None else chosen.bits
-    program = c.program(trained.spiking_network(), bits, trained.image_shape, name=chosen.name)
+    network, learning = with_learning(trained.spiking_network(), chosen)
+    program = c.program(network, bits, trained.image_shape, name=chosen.name, learning=learning)
     source = chosen.out / f"{program.name}.c"
     header = chosen.out / f"{program.name}.h"
     chosen.out.mkdir(parents=True, exist_ok=True)
@@ -59,8 +65,22 @@ def to_c(trained: Trained, chosen: options.Export) -> None:
     files.write_text(header, program.header)
     print_written(source, f"C99, weights of {bits} bits; {header.name} declares what it does")
     main = f"-D{program.name.upper()}_MAIN"
-    print("This makes a program that reads images from its standard input:")
-    print(f"cc -std=c99 -O3 {main} {printable(str(source))} -o classify")
+    print(f"This makes a program that reads images{', each with its class,' * chosen.learn} from its standard input:")
+    print(f"cc -std=c99 -O3 {main} {printable(str(source))} -o {'learn' if chosen.learn else 'classify'}")
+
+
+def with_learning(network: SpikingNetwork, chosen: options.Export) -> tuple[SpikingNetwork, IntegerPrototypes | None]:
+    """The network that is written and, with --learn, its readout, which learns."""
+    if not chosen.learn:
+        for name in ("classes", "per_class"):
+            if (given := getattr(chosen, name)) is not None:
+                raise InputError(f"`{name}` is for --learn, got {given}")
+        return network, None
+    spec = network.spec
+    rules = [type(conv.last_learner) for _, name, conv in spec.layers() if name in spec.deciding]
+    if rules != [Prototypes] or chosen.per_class is not None:
+        network = prototypes_on(network, per_class=PER_CLASS if chosen.per_class is None else chosen.per_class)
+    return network, integer_prototypes(network, classes=chosen.classes)
 
 
 def print_written(path: Path, what: str) -> None:

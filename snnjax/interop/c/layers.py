@@ -21,6 +21,7 @@ class CodeLayer(NamedTuple):
       constants: numbers of its geometry, by their names without that of the layer.
       tables: weights, thresholds, and the number of weights that are not 0.
       buffers: potentials, and the pooled spikes so far.
+      ramped: whether it decides by a ramp; see `ramped_readout`.
     """
 
     name: str
@@ -29,6 +30,7 @@ class CodeLayer(NamedTuple):
     constants: dict[str, int]
     tables: tuple[Table, ...]
     buffers: tuple[Buffer, ...]
+    ramped: bool = False
 
     @property
     def prefix(self) -> str:
@@ -37,7 +39,7 @@ class CodeLayer(NamedTuple):
 
 
 def code_layers(spec: Network, integers: dict[str, IntegerLayer], bits: int) -> list[CodeLayer]:
-    """The layers of a chain of stages without ramps, in order; the last one decides."""
+    """The layers of a chain of stages without ramps, in order."""
     layers = []
     for number, name, conv in spec.layers():
         if conv.ramped:

@@ -9,15 +9,17 @@ import jinja2
 import numpy as np
 
 from snnjax.core import checks
-from snnjax.core.errors import wrong_type
+from snnjax.core.errors import InputError, wrong_type
 from snnjax.encoding import Pixels
 from snnjax.interop import event_programs
 from snnjax.interop.c import text
 from snnjax.interop.c.encoders import code_encoder, sorts
 from snnjax.interop.c.layers import code_layers, row_of_weights, time_buffers
+from snnjax.interop.c.ramped_readout import digest, learning_readout, ramped_readout
 from snnjax.interop.c.ramps import code_join, code_ramps, ramp_buffers
 from snnjax.interop.event_programs import falls_back, first_within, times_matter
 from snnjax.networks import Network, SpikingNetwork
+from snnjax.networks.integer_prototypes import IntegerPrototypes
 from snnjax.networks.quantisation import MOST_BITS, integer_layers
 
 _TEMPLATES = jinja2.Environment(
@@ -46,25 +48,45 @@ class Program(NamedTuple):
     header: str
 
 
-def program(network: SpikingNetwork, bits: int, image_shape: tuple[int, ...], *, name: str | None = None) -> Program:
+def program(
+    network: SpikingNetwork,
+    bits: int,
+    image_shape: tuple[int, ...],
+    *,
+    name: str | None = None,
+    learning: IntegerPrototypes | None = None,
+) -> Program:
     """A trained network with weights of so many bits, 1 to 8, as a program for images of uint8, (H, W) or (H, W, 3).
 
     It decides as `networks.quantise(network, bits)`. `name` is that of its files and functions, by default the
     network's. Compiled with -DNAME_MAIN, it reads images from its standard input, and writes decision, step, spikes and
     synaptic operations of each image as a line.
 
+    With `learning`, as `integer_prototypes` makes it of this network, this is the readout, and learns image by image;
+    its classes may be more than those of the network.
+
     Raises InputError as `networks.quantise`, for images of another shape, and for networks that C programs
     cannot be: they must be chains as `event_programs.check` says, of at most 255 time steps, under `Earliest` or
     `Majority`, with the encoder `Pixels`, `OnOff` or `Encoder`, the latter without pooling and inhibition.
     """
-    event_programs.check(network, "in C")
+    event_programs.check(network, "in C", ramped_readout=True)
     checks.integer("time_steps", network.spec.time_steps, 1, MOST_STEPS)
     if not isinstance(image_shape, tuple):
         raise wrong_type("image_shape", "a tuple such as (28, 28)", image_shape)
     event_programs.check_shape(network.spec, "image_shape", image_shape)
-    values = _values(network, bits, image_shape, text.identifier(name or network.spec.name))
+    if learning is not None:
+        _check_learning(network.spec, learning)
+    values = _values(network, bits, image_shape, text.identifier(name or network.spec.name), learning)
     source, header = (_rendered(f"program.{end}.in", values) for end in "ch")
     return Program(values["name"], source, header)
+
+
+def _check_learning(spec: Network, learning: IntegerPrototypes) -> None:
+    """Raises InputError unless it is for the last layer of a network."""
+    inputs = math.prod(spec.input_shapes[-1])
+    if not spec.stages[-1].ramped or learning.weights.shape[1] != inputs:
+        got = f"weights of {learning.weights.shape[1]} inputs"
+        raise InputError(f"`learning` must be made of {spec.name}, with a readout of {inputs} inputs, got {got}")
 
 
 def _rendered(template: str, values: dict[str, Any]) -> str:
@@ -72,12 +94,22 @@ def _rendered(template: str, values: dict[str, Any]) -> str:
     return re.sub(r"\n{3,}", "\n\n", _TEMPLATES.get_template(template).render(values)).lstrip()
 
 
-def _values(network: SpikingNetwork, bits: int, image_shape: tuple[int, ...], name: str) -> dict[str, Any]:
+def _values(
+    network: SpikingNetwork,
+    bits: int,
+    image_shape: tuple[int, ...],
+    name: str,
+    learning: IntegerPrototypes | None,
+) -> dict[str, Any]:
     """The values that the templates take, by name."""
     spec: Network = network.spec
     integers: dict[str, Any] = integer_layers(network, bits)
     ramps = code_ramps(spec, integers, bits)
     layers = code_layers(spec, integers, bits)
+    if learning is not None:
+        layers.append(learning_readout(spec, learning))
+    elif spec.stages[-1].ramped:
+        layers.append(ramped_readout(spec, integers[spec.names[-1][0]], bits))
     encoder = code_encoder(spec, image_shape)
     tables = [*encoder.tables]
     for tables_of_layer in [layer.tables for layer in ramps] + [layer.tables for layer in layers]:
@@ -86,18 +118,22 @@ def _values(network: SpikingNetwork, bits: int, image_shape: tuple[int, ...], na
     if ramps:
         buffers += ramp_buffers(spec, ramps)
     if bits < MOST_BITS:
-        rows = [layer.constants["size"] for layer in ramps] + [layer.constants["FEATURES"] for layer in layers]
+        rows = [layer.constants["size"] for layer in ramps]
+        rows += [layer.constants["INPUTS" if layer.ramped else "FEATURES"] for layer in layers]
         buffers.append(row_of_weights(max(rows), bits))
     timed = times_matter(spec)
     fractional = timed and spec.stages[-1].branches[0].fractional
     if fractional:
         buffers += time_buffers(spec, layers[-1])
+    class_names = list(network.class_names)
+    if learning is not None:
+        class_names += [f"class {number}" for number in range(len(class_names), learning.classes)]
     image = dict(zip(("rows", "columns", "colour planes, side by side"), image_shape, strict=False))
     return dict(
         name=name,
         upper=name.upper(),
         bits=bits,
-        classes=network.class_names,
+        classes=class_names,
         steps=spec.time_steps,
         layout=" x ".join(f"{size} {axis}" for axis, size in image.items()),
         image_bytes=math.prod(image_shape),
@@ -118,6 +154,9 @@ def _values(network: SpikingNetwork, bits: int, image_shape: tuple[int, ...], na
         fallback=falls_back(spec),
         tables=tables,
         buffers=buffers,
+        learns=learning is not None,
+        digest=digest(layers[-1], tables) if learning is not None else 0,
+        saved_bytes=sum(buffer.size for buffer in layers[-1].buffers[-4:]) + 8,
         table_bytes=sum(table.size for table in tables),
         ram_bytes=sum(buffer.size for buffer in buffers),
     )

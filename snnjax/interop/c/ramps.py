@@ -46,9 +46,9 @@ class CodeJoin(NamedTuple):
 
 
 def code_ramps(spec: Network, integers: dict[str, IntegerRampLayer], bits: int) -> list[CodeRamp]:
-    """The layers with ramps, in order."""
+    """The layers with ramps that do not decide, in order."""
     ramps = []
-    layers = [(number, name, conv) for number, name, conv in spec.layers() if conv.ramped]
+    layers = [(number, name, conv) for number, name, conv in spec.layers() if conv.ramped and name not in spec.deciding]
     count = unsigned(max((conv.features for _, _, conv in layers), default=0))  # the type of numbers of features
     for number, name, conv in layers:
         sizes = event_programs.geometry(spec, number)

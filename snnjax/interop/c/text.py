@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 UNSIGNED = dict(uint8_t=1, uint16_t=2, uint32_t=4)
-BYTES = UNSIGNED | dict(int32_t=4, int64_t=8, float=4, crossing=8)
+BYTES = UNSIGNED | dict(int8_t=1, int16_t=2, int32_t=4, int64_t=8, float=4, crossing=8)
 """Bytes of a number, by its type in C."""
 
 
@@ -20,12 +20,14 @@ class Buffer(NamedTuple):
       kind: the type of its numbers.
       shape: its dimensions.
       comment: what it holds.
+      values: at the start, of one axis; None: zeros.
     """
 
     name: str
     kind: str
     shape: tuple[int, ...]
     comment: str
+    values: np.ndarray | None = None
 
     @property
     def declaration(self) -> str:
@@ -36,6 +38,13 @@ class Buffer(NamedTuple):
     def size(self) -> int:
         """In bytes."""
         return BYTES[self.kind] * math.prod(self.shape)
+
+    @property
+    def lines(self) -> list[str]:
+        """The values at the start as lines of C; none where all are 0."""
+        if self.values is None or not self.values.any():
+            return []
+        return lines([str(value) for value in self.values])
 
 
 class Table(NamedTuple):

@@ -1,0 +1,102 @@
+"""A deciding layer with a ramp, each of whose neurons sees the whole input, as the templates take it."""
+
+import zlib
+
+import numpy as np
+
+from snnjax.interop import event_programs
+from snnjax.interop.c.layers import CodeLayer, packed
+from snnjax.interop.c.text import Buffer, Table, unsigned
+from snnjax.networks import Network
+from snnjax.networks.integer_prototypes import LENGTH_BITS, MEAN_BITS, MOST_WINS, RATE_BITS, IntegerPrototypes, rises
+from snnjax.networks.quantisation import IntegerRampLayer
+
+
+def ramped_readout(spec: Network, layer: IntegerRampLayer, bits: int) -> CodeLayer:
+    """The layer with its weights as they are."""
+    name = spec.names[-1][0]
+    rows = layer.weights.transpose(0, 2, 3, 1).reshape(len(layer.weights), -1)  # kh kw C
+    offset = 2 ** (bits - 1) - 1
+    constants = _geometry(spec) | dict(
+        FEATURES=len(rows), ROW_BYTES=-(-rows.shape[1] * bits // 8), OFFSET=offset, INPUTS=rows.shape[1]
+    )
+    weights = packed((rows.astype(np.int16) + offset).astype(np.uint8), bits)
+    synapses = np.count_nonzero(rows, axis=0)
+    (conv,) = spec.stages[-1].branches
+    assert conv.ramp is not None
+    tables = (
+        Table(f"{name}_weights", "uint8_t", weights, f"Weights + {offset}, by feature, {_ORDER}."),
+        Table(f"{name}_thresholds", "int32_t", layer.threshold, "Subtracted from sums, by feature."),
+        Table(f"{name}_shifts", "uint8_t", layer.shift, "Potentials are moved by so many bits, by feature."),
+        Table(f"{name}_synapses", unsigned(len(rows)), synapses, f"Features whose weight is not 0, by {_ORDER}."),
+        _rises(rises(conv.ramp, spec.time_steps)),
+    )
+    return CodeLayer(name, "int64_t", False, constants, tables, (_inputs(name, rows.shape[1]),), ramped=True)
+
+
+def learning_readout(spec: Network, layer: IntegerPrototypes) -> CodeLayer:
+    """The layer with weights in memory, which learn."""
+    name = spec.names[-1][0]
+    features, inputs = layer.weights.shape
+    constants = _geometry(spec) | dict(
+        FEATURES=features,
+        INPUTS=inputs,
+        NEURONS=layer.neurons,
+        SHIFT=layer.shift,
+        MOST=layer.most,
+        TIE=layer.tie,
+        MEAN_BITS=MEAN_BITS,
+        LENGTH_BITS=LENGTH_BITS,
+        RATE_BITS=RATE_BITS,
+        MOST_WINS=MOST_WINS,
+    )
+    kind = "int8_t" if layer.bits <= 8 else "int16_t"
+    length = np.array([layer.length])
+    buffers = (
+        _inputs(name, inputs),
+        Buffer(
+            "means",
+            "int16_t",
+            (constants["ROWS"] * constants["COLUMNS"],),
+            "Of the inputs at each position, of 2^-MEAN_BITS steps.",
+        ),
+        Buffer("potentials", "int64_t", (features,), "Of the neurons, of 2^-(SHIFT + MEAN_BITS) steps."),
+        Buffer(f"{name}_weights", kind, (features * inputs,), f"By neuron, {_ORDER}.", layer.weights.ravel()),
+        Buffer("bias", "int64_t", (features,), "Squared lengths of weights less 1, of 4^-SHIFT.", layer.bias),
+        Buffer("wins", "uint16_t", (features,), "The images that each neuron has won.", layer.wins),
+        Buffer("mean_length", "uint32_t", (), "Of images, of 2^-LENGTH_BITS steps.", length),
+    )
+    return CodeLayer(name, kind, False, constants, (_rises(layer.rises),), buffers, ramped=True)
+
+
+def digest(readout: CodeLayer, tables: list[Table]) -> int:
+    """A number of 32 bits for the features, and the form of the readout, that what is saved belongs to."""
+    number = zlib.crc32(repr((readout.kind, readout.constants)).encode())
+    for table in tables:
+        number = zlib.crc32("\n".join(table.lines).encode(), number)
+    return number
+
+
+_ORDER = "row, column and map of the input"
+
+
+def _rises(values: np.ndarray) -> Table:
+    return Table("rises", "uint8_t", values, "What an input adds per weight, by the steps that remain to it.")
+
+
+def _inputs(name: str, count: int) -> Buffer:
+    return Buffer(f"{name}_inputs", "uint8_t", (count,), "What each input adds per weight, 0 of silence.")
+
+
+def _geometry(spec: Network) -> dict[str, int]:
+    """How the layer reads spikes, by the names of other layers: through windows of one neuron if not pooled."""
+    number = len(spec.stages) - 1
+    maps, rows, columns = spec.input_shapes[number]
+    constants = dict(MAPS=maps, ROWS=rows, COLUMNS=columns, OUTPUT_ROWS=rows, OUTPUT_COLUMNS=columns)
+    axes = dict(MARGIN=(0, 0), POOL=(1, 1), POOL_STRIDE=(1, 1))
+    if not (number and spec.stages[number - 1].ramped):  # those are pooled before their spikes are sorted
+        (source,) = event_programs.sources(spec, number)
+        axes = dict(MARGIN=source.margin, POOL=source.window, POOL_STRIDE=source.window_stride)
+    for name, (down, right) in axes.items():
+        constants |= {f"{name}_ROWS": down, f"{name}_COLUMNS": right}
+    return constants
