@@ -1,6 +1,7 @@
 """A page on which a trained network runs: pictures, encoded and decided spike by spike in the browser."""
 
 import base64
+import json
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,16 @@ from snnjax.encoding import Encoder, FilterBank, OnOff, Pixels, filters, program
 from snnjax.encoding.encoder import EPSILON
 from snnjax.encoding.fitted import ROUNDING
 from snnjax.interop import event_programs
-from snnjax.interop.event_programs import falls_back, geometry, sources, times_matter
+from snnjax.interop.event_programs import Source, falls_back, geometry, sources, times_matter
 from snnjax.layers.conv import Conv
-from snnjax.networks import Network, SpikingNetwork
+from snnjax.networks import Concatenate, Network, SpikingNetwork, quantise, with_prototypes
 from snnjax.networks.operations import firing_windows, synapses
 from snnjax.networks.quantisation import IntegerLayer, IntegerRampLayer, integer_layers
+from snnjax.runs.trained import Trained
 from snnjax.training.cost import check_labels
 
 MOST_STEPS = 65535
+PER_CLASS = 5  # neurons of a class that is taught
 
 
 def page_of(
@@ -49,6 +52,95 @@ def page_of(
     return page.TEMPLATES.get_template("demo.html").render(data=data, synapses=sum(synapses(spec).values()), **facts)
 
 
+def teaching_page(
+    trained: Trained, pictures: np.ndarray, labels: np.ndarray, bits: int = 8, *, centred: bool = False
+) -> str:
+    """A page on which the features of a trained network, with weights of so many bits, learn new classes.
+
+    The features are the layers before the first that learned from labels; the readout learns image by image, as of
+    `networks.with_prototypes`, and has no class at first. What is taught can be saved as a file that `snnjax.load`
+    reads. Pictures are on the page to be taught, and with their labels otherwise as of `page_of`.
+
+    Raises InputError as `page_of`, but for the layers that are not on the page, and for fewer than 2 bits.
+    """
+    network = _untaught(trained, bits)
+    spec = network.spec
+    checks.integer("time_steps", spec.time_steps, 1, MOST_STEPS)
+    _check_pictures(spec, pictures, labels)
+    data = dict(
+        _pictures(network, pictures, labels),
+        layers=_layers(network, bits, {})[:-1],
+        decision=None,
+        centred=centred,
+        readout=_readout(spec),
+        file=_file(trained, network),
+    )
+    facts = dict(name=trained.network.name, bits=bits, version=__version__)
+    return page.TEMPLATES.get_template("demo_teach.html").render(data=data, **facts)
+
+
+def _untaught(trained: Trained, bits: int) -> SpikingNetwork:
+    """The features of a network, with weights of so many bits, under a readout that has learned nothing."""
+    spec = with_prototypes(trained.network, per_class=PER_CLASS)
+    event_programs.check_features(spec, "on a page")
+    join = spec.stages[-1].join
+    if type(join) is not Concatenate:
+        got = f"got {type(join).__name__}"
+        raise InputError(f"`join` of stage {len(spec.stages)} of {spec.name} must be Concatenate() on a page, {got}")
+    weights = spec.initial_weights()
+    weights |= {name: trained.weights[name] for name in weights if name not in spec.deciding}
+    return quantise(SpikingNetwork(spec, weights=weights, class_names=trained.class_names), bits)
+
+
+def _readout(spec: Network) -> dict[str, Any]:
+    """What the readout reads, and what the rule `Prototypes` has beside the numbers that it learns."""
+    conv: Any = spec.stages[-1].branches[0]
+    steps = spec.time_steps
+    remaining = 1 - np.arange(steps + 1) / steps
+    return dict(
+        input=spec.input_shapes[-1],
+        reads=[_read(source) for source in sources(spec, len(spec.stages) - 1)],
+        per_class=PER_CLASS,
+        tie=conv.learners.tie,
+        risen=np.rint(steps * remaining**conv.ramp.rise).tolist(),  # by latency, as of `RampLayer`
+    )
+
+
+def _file(trained: Trained, network: SpikingNetwork) -> dict[str, Any]:
+    """The file of a taught network, without what it will learn: "@features" and others stand for that in its JSON."""
+    spec = network.spec
+    path = f"stages.{len(spec.stages) - 1}.branches.0"
+    own = {name: f"{path}.{name}" for name in ("threshold", "learners.wins", "learners.length")}
+    untaught = Trained(
+        spec,
+        {name: np.asarray(values) for name, values in network.weights().items()},
+        trained.image_shape,
+        trained.settings,
+        network.class_names,
+        trained.initial | dict.fromkeys(own.values(), 0.0),
+    )
+    arrays, meta = untaught.contents()
+    layer = meta["network"]["stages"][-1]["branches"][0]
+    layer |= dict(features="@features", threshold=dict(array=own["threshold"]))
+    layer["learners"] |= dict(wins=dict(array=own["learners.wins"]), length="@length")
+    meta["network"]["classes"] = "@classes"
+    meta["class_names"] = "@class_names"
+    (name,) = spec.deciding
+    kept = [key for key in arrays if key.split(" ")[0] != name and not key.startswith(path)]
+    return dict(
+        name=f"{trained.network.name}_taught.npz",
+        meta=json.dumps(meta),
+        arrays={key: _array(arrays[key]) for key in kept},
+        weights=name,
+        threshold=own["threshold"],
+        wins=own["learners.wins"],
+    )
+
+
+def _array(values: np.ndarray) -> dict[str, Any]:
+    return dict(dtype=values.dtype.str, shape=values.shape, data=_base64(values, values.dtype))
+
+
 def _check_pictures(spec: Network, pictures: np.ndarray, labels: np.ndarray) -> None:
     """Raises InputError unless pictures and their labels are as the network takes them."""
     shape = np.shape(pictures)
@@ -62,34 +154,30 @@ def _check_pictures(spec: Network, pictures: np.ndarray, labels: np.ndarray) -> 
 def _data(network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray, bits: int) -> dict[str, Any]:
     """The network and the pictures as JSON data; arrays are in base64."""
     spec = network.spec
-    layers = integer_layers(network, bits)
-    seen = features.drawn_back(network)
-    pixels = np.asarray(pictures, np.float32)
-    whole = bool(np.all(pixels == np.rint(pixels)))
-    begins = [spec.time_steps * window for window in firing_windows(spec)]
     return dict(
-        steps=spec.time_steps,
-        end=begins[-1] + spec.time_steps,
-        classes=list(network.class_names),
-        picture=list(pixels.shape[1:3]),
-        colour=pixels.ndim == 4,
-        input=list(spec.input_shape),
-        encoder=_ENCODERS[type(spec.encoder)](spec),
-        layers=[
-            dict(
-                _layer(spec, number, conv, layers[name]),
-                name=name,
-                seen=None if name in spec.deciding else _seen(seen.get(name)),
-                begin=begins[number + 1],
-                inputs_begin=begins[number + 1] - spec.time_steps * conv.ramped,
-            )
-            for number, name, conv in spec.layers()
-        ],
+        _pictures(network, pictures, labels),
+        layers=_layers(network, bits, features.drawn_back(network)),
         decision=dict(
             timed=times_matter(spec),
             fallback=falls_back(spec),
             fractional=spec.stages[-1].branches[0].fractional,
         ),
+    )
+
+
+def _pictures(network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """The pictures, the names of their classes, and the encoder."""
+    spec = network.spec
+    pixels = np.asarray(pictures, np.float32)
+    whole = bool(np.all(pixels == np.rint(pixels)))
+    return dict(
+        steps=spec.time_steps,
+        end=spec.time_steps * (firing_windows(spec)[-1] + 1),
+        classes=list(network.class_names),
+        picture=list(pixels.shape[1:3]),
+        colour=pixels.ndim == 4,
+        input=list(spec.input_shape),
+        encoder=_ENCODERS[type(spec.encoder)](spec),
         pictures=[_base64(picture, np.uint8 if whole else np.float32) for picture in pixels],
         floats=not whole,
         light=background(pixels) == "light",
@@ -97,21 +185,39 @@ def _data(network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray, bit
     )
 
 
+def _layers(network: SpikingNetwork, bits: int, seen: dict[str, features.Drawn]) -> list[dict[str, Any]]:
+    """The layers, each with what its features see, where that is known and it does not decide."""
+    spec = network.spec
+    integers = integer_layers(network, bits)
+    begins = [spec.time_steps * window for window in firing_windows(spec)]
+    return [
+        dict(
+            _layer(spec, number, conv, integers[name]),
+            name=name,
+            seen=None if name in spec.deciding else _seen(seen.get(name)),
+            begin=begins[number + 1],
+            inputs_begin=begins[number + 1] - spec.time_steps * conv.ramped,
+        )
+        for number, name, conv in spec.layers()
+    ]
+
+
 def _layer(spec: Network, number: int, conv: Conv, layer: IntegerLayer | IntegerRampLayer) -> dict[str, Any]:
     """The geometry, weights and thresholds of a layer and of what it reads; pooling is by windows of one without."""
-    reads = [
-        dict(source._asdict(), of=source.output, features=source.maps, output=source.pooled)
-        for source in sources(spec, number)
-    ]
     return dict(
         geometry(spec, number)._asdict(),
-        reads=reads,
+        reads=[_read(source) for source in sources(spec, number)],
         input=spec.input_shapes[number],
         features=conv.features,
         weights=_base64(layer.weights.transpose(1, 2, 3, 0), layer.weights.dtype),  # C kh kw F
         thresholds=None if conv.threshold is None or conv.ramped else layer.threshold.tolist(),
         ramp=_ramp(layer) if isinstance(layer, IntegerRampLayer) else None,
     )
+
+
+def _read(source: Source) -> dict[str, Any]:
+    """Maps that a layer reads."""
+    return dict(source._asdict(), of=source.output, features=source.maps, output=source.pooled)
 
 
 def _ramp(layer: IntegerRampLayer) -> dict[str, Any]:

@@ -229,12 +229,15 @@ class Demo(OfRun):
 
     $ snnjax demo runs/goupy2024_ncg_digits
     $ snnjax demo pretrained:goupy2024_ncg_mnist --bits 4 --out demo.html
+    $ snnjax demo pretrained:goupy2024_ncg_mnist --teach --out teach.html
     """
 
     run: Annotated[Positional[Path], option("RUN")]
     """run folder, its weights.npz, or pretrained:NAME"""
     bits: Annotated[int, option("N")] = 8
     """bits of a weight, 1 to 8"""
+    teach: bool = False
+    """begin with its features and no class; whoever opens the page names classes and teaches them"""
     out: Annotated[Path, option("FILE.html")] = Path("demo.html")
     """page to write; an earlier page of ours is replaced"""
 

@@ -134,18 +134,31 @@ def check(network: SpikingNetwork, place: str, *, ramped_readout: bool = False) 
     if not isinstance(network, SpikingNetwork):
         raise wrong_type("network", "a SpikingNetwork", network, "snnjax.load(RUN)")
     spec = network.spec
-    for name, part, kinds in (("encoder", spec.encoder, ENCODERS), ("decision", spec.decision, DECISIONS)):
-        if type(part) not in kinds:
-            expected = ", ".join(kind.__name__ for kind in kinds)
-            got = f"got {type(part).__name__}: {ADVICE[name]}"
-            raise InputError(f"`{name}` of {spec.name} must be one of {expected} {place}, {got}")
+    _check_kind(spec, "decision", DECISIONS, place)
     if spec.stages[-1].ramped and not ramped_readout:
         name = spec.names[-1][0]
         raise InputError(f"`ramp` of {name} of {spec.name}, which decides, must be None {place}: take another readout")
+    check_features(spec, place)
+    _check_stage(spec, len(spec.stages) - 1, place)
+
+
+def check_features(spec: Network, place: str) -> None:
+    """Raises InputError as `check`, for the encoder and the stages before the last one alone."""
+    _check_kind(spec, "encoder", ENCODERS, place)
     check_fitted(spec, "encoder")
     _check_encoder(spec, spec.encoder, place)
-    for number in range(len(spec.stages)):
+    for number in range(len(spec.stages) - 1):
         _check_stage(spec, number, place)
+
+
+def _check_kind(spec: Network, name: str, kinds: tuple[type, ...], place: str) -> None:
+    """Raises InputError unless the part of a network of this name is of one of some classes."""
+    part = getattr(spec, name)
+    if type(part) in kinds:
+        return
+    expected = ", ".join(kind.__name__ for kind in kinds)
+    got = f"got {type(part).__name__}: {ADVICE[name]}"
+    raise InputError(f"`{name}` of {spec.name} must be one of {expected} {place}, {got}")
 
 
 def check_shape(network: Network, option: str, shape: tuple[int, ...]) -> None:

@@ -49,6 +49,10 @@ class Trained:
 
     def save(self, path: Path | str) -> None:
         """Writes it as one file, atomically; raises InputError if a part is no component or not fitted."""
+        files.save_checkpoint(Path(path), *self.contents())
+
+    def contents(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """The arrays of its file by name, and the JSON data; raises InputError as `save`."""
         check_fitted(self.network)
         arrays: dict[str, np.ndarray] = {}
         data = to_data(self.network, arrays)
@@ -61,7 +65,7 @@ class Trained:
             initial=self.initial,
         )
         weights = dict(_stored(name, values) for name, values in self.weights.items())
-        files.save_checkpoint(Path(path), weights | arrays, meta)
+        return weights | arrays, meta
 
     @classmethod
     def read(cls, run: Path | str) -> "Trained":

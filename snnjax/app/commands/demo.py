@@ -16,12 +16,11 @@ def run(chosen: options.Demo) -> None:
         parts.check_new(chosen.out)
     prepared = run_data.prepare(chosen, trained, chosen.run)
     shown = prepared.images.first(None, PICTURES)
-    text = demo.page_of(
-        trained.spiking_network(),
-        shown.test_images,
-        shown.test_labels,
-        chosen.bits,
-        centred=run_data.learned_handwriting(trained),
-    )
+    centred = run_data.learned_handwriting(trained)
+    if chosen.teach:
+        text = demo.teaching_page(trained, shown.test_images, shown.test_labels, chosen.bits, centred=centred)
+    else:
+        network = trained.spiking_network()
+        text = demo.page_of(network, shown.test_images, shown.test_labels, chosen.bits, centred=centred)
     files.write_text(chosen.out.absolute(), text)
     print(f"{printable(str(chosen.out))}: open it in a browser; {len(text.encode()) / 1e6:.1f} MB")

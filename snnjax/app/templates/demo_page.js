@@ -2,16 +2,11 @@
 
 /* What is drawn and clicked on the page of a network. */
 
-const element = (id) => document.getElementById(id);
-const network = networkOf(JSON.parse(element("data").textContent));
 const last = network.end - 1;
 const readout = network.layers[network.layers.length - 1];
 const SECONDS = 6; // of a whole run
 const JUMPS = 12; // of a run where motion is to be reduced
 const RUNNERS = 100; // neurons of the readout that are shown, at most
-const INK_WIDTH = 24; // of a stroke on the sheet of 280 x 280 pixels
-const FAINT = 0.3; // ink up to this share of the strongest is none
-const reduced = matchMedia("(prefers-reduced-motion: reduce)");
 
 /* All that changes: the picture with its label (-1 if drawn), the network's response, and the step that is shown. */
 const state = { picture: null, label: -1, run: null, step: 0, play: null, erased: 0, milliseconds: 0, layers: [] };
@@ -76,12 +71,6 @@ function paint(step) {
 }
 
 /* The decision */
-
-const number = (value) => value.toLocaleString("en");
-
-function write(id, text) {
-  if (element(id).textContent !== text) element(id).textContent = text; // else a screen reader says it again
-}
 
 function paintDecision() {
   const { run, step } = state;
@@ -169,18 +158,6 @@ function paintRunners(canvas, shares, shade) {
   for (const share of shares) pen.fillRect((width - 3) * share, height / 2 - 6, 3, 12);
 }
 
-/* Colours */
-
-function colour(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
-}
-
-function channels(name) {
-  return [1, 3, 5].map((start) => parseInt(colour(name).slice(start, start + 2), 16));
-}
-
-const pixel = ([red, green, blue]) => (255 << 24) | (blue << 16) | (green << 8) | red;
-
 /* The colour of a neuron at a step of its window, by its latency. */
 function palette(step) {
   const { steps } = network;
@@ -194,17 +171,6 @@ function palette(step) {
 }
 
 /* The timeline: spikes of each layer at each step, and below them the race. */
-
-function penOf(canvas) {
-  const scale = window.devicePixelRatio || 1;
-  const { clientWidth: width, clientHeight: height } = canvas;
-  canvas.width = Math.round(width * scale);
-  canvas.height = Math.round(height * scale);
-  const pen = canvas.getContext("2d");
-  pen.scale(scale, scale);
-  pen.font = "12px system-ui, sans-serif";
-  return { pen, width, height };
-}
 
 function paintTimeline() {
   const { pen, width, height } = penOf(element("timeline"));
@@ -347,12 +313,6 @@ function paintLayer(view) {
   const shades = view.sees ? view.seen : Uint32Array.from(latencies, (latency) => colours[latency]);
   paintTiles(view.canvas, view.grid, shades, view.seen ? view.feature : -1);
   if (view.seen) paintFeature(view);
-}
-
-/* The colours of pictures of bytes, grey, or red, green and blue. */
-function shadesOf(bytes) {
-  if (!network.colour) return Uint32Array.from(bytes, (value) => pixel([value, value, value]));
-  return Uint32Array.from({ length: bytes.length / 3 }, (_, place) => pixel(bytes.subarray(3 * place, 3 * place + 3)));
 }
 
 /* Tiles with a line of one pixel between them; that of a feature has a frame. */

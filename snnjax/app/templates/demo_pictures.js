@@ -2,6 +2,9 @@
 
 /* Pictures: those that are on the page, what a person draws and, in colour, files and what a camera sees. */
 
+const INK_WIDTH = 24; // of a stroke on the sheet of 280 x 280 pixels
+const FAINT = 0.3; // ink up to this share of the strongest is none
+
 function makeSamples() {
   network.pictures.forEach((text, index) => {
     const picture = network.floats ? floatsOf(text) : bytesOf(text);
@@ -19,7 +22,7 @@ function makeSamples() {
 function pick(picture, index) {
   stopCamera();
   press(index);
-  sheet.drawn = false;
+  sheet.drawn = sheet.over = false;
   paintPicture(sheet.canvas, picture);
   present(picture, network.labels[index], true);
 }
@@ -43,7 +46,8 @@ function paintPicture(canvas, picture) {
   pen.drawImage(small, 0, 0, canvas.width, canvas.height);
 }
 
-const sheet = { canvas: element("sheet"), drawn: false, stroke: null, waiting: false };
+/* drawn: what is on it was drawn; over: the next stroke begins another drawing. */
+const sheet = { canvas: element("sheet"), drawn: false, over: false, stroke: null, waiting: false };
 sheet.pen = sheet.canvas.getContext("2d", { willReadFrequently: true });
 
 function makeSheet() {
@@ -51,7 +55,7 @@ function makeSheet() {
   canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
     stopCamera();
-    if (!sheet.drawn && !network.colour) clear(); // in colour, one draws over a picture
+    if (sheet.over || (!sheet.drawn && !network.colour)) clear(); // in colour, one draws over a picture
     press(-1);
     sheet.drawn = true;
     sheet.stroke = placeOf(event);
@@ -63,6 +67,7 @@ function makeSheet() {
 }
 
 function clear() {
+  sheet.over = false;
   sheet.pen.clearRect(0, 0, sheet.canvas.width, sheet.canvas.height);
   stopCamera();
   press(-1);
@@ -198,7 +203,7 @@ async function takeFile(file) {
 function take(source, play) {
   const picture = fitted(source);
   press(-1);
-  sheet.drawn = false;
+  sheet.drawn = sheet.over = false;
   paintPicture(sheet.canvas, picture);
   present(picture, -1, play);
 }

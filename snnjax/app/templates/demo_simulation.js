@@ -22,7 +22,8 @@ function networkOf(data) {
     const reach = positions.map((count, axis) => reachOf(layer, count, axis));
     return { ...layer, weights, limits, positions, reach, synapses: synapsesOf(weights, layer.features) };
   });
-  return { ...data, encoder, layers, readout: readoutOf(layers[layers.length - 1], data.classes.length) };
+  const readout = data.decision ? readoutOf(layers[layers.length - 1], data.classes.length) : data.readout;
+  return { ...data, encoder, layers, readout };
 }
 
 function bytesOf(base64) {
@@ -219,17 +220,24 @@ function nearestInteger(value) {
  * potentials: of the neurons of the readout after each step of its window.
  */
 function simulate(network, latencies) {
-  const { steps, layers, end } = network;
+  const { layers, end } = network;
   const run = { latencies: [latencies], operations: new Float64Array(end), potentials: [] };
-  const outputs = [latencies];
+  outputsOf(network, run);
+  run.spikes = run.latencies.map((fired, part) => spikesOf(fired, part ? layers[part - 1].begin : 0, network));
+  accumulate(run.operations);
+  return { ...run, ...decide(network, run) };
+}
+
+/* The latencies of the layers, added to those of the input, and what each of them passes on, pooled. */
+function outputsOf(network, run) {
+  const { steps, layers } = network;
+  const outputs = [...run.latencies];
   for (const layer of layers) {
     const fired = respond(network, layer, joined(layer, outputs, steps), run);
     run.latencies.push(fired);
     outputs.push(pooled(fired, layer, steps));
   }
-  run.spikes = run.latencies.map((fired, part) => spikesOf(fired, part ? layers[part - 1].begin : 0, network));
-  accumulate(run.operations);
-  return { ...run, ...decide(network, run) };
+  return outputs;
 }
 
 /* The latencies that a layer reads: outputs of earlier stages, each pooled, map after map. */
@@ -272,7 +280,7 @@ function pooled(latencies, { features, size, margin, window, window_stride: stri
 /* The latencies of a layer's neurons, given those of its inputs. A spike adds its weights to potentials or, with a
  * ramp, to their slopes: it counts for all steps that remain. */
 function respond(network, layer, inputs, run) {
-  const { steps, layers } = network;
+  const { steps, layers, decision } = network;
   const { features, positions, size, ramp, thresholds, inputs_begin: begin } = layer;
   const reached = new Uint8Array(positions[0] * positions[1]);
   const potentials = new Int32Array(features * reached.length); // feature after feature of a position
@@ -282,7 +290,7 @@ function respond(network, layer, inputs, run) {
     const times = ramp ? steps - step : 1;
     for (const input of events) run.operations[begin + step] += spread(layer, input, times, potentials, reached);
     if (!ramp && step >= first) fire(layer, potentials, reached, step, latencies, steps);
-    if (layer === layers[layers.length - 1]) run.potentials.push(potentials.slice());
+    if (decision && layer === layers[layers.length - 1]) run.potentials.push(potentials.slice());
   });
   if (ramp) fireOnRamp(layer, potentials, latencies);
   return latencies;
