@@ -3,12 +3,14 @@
 import base64
 import dataclasses
 import json
+import os
 import pathlib
 import re
 import shutil
 import subprocess
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from command import Command, refused
@@ -18,15 +20,16 @@ from tiny import FIRST, branches, images, labelled, plain
 import snnjax
 from snnjax import InputError, SpikingNetwork
 from snnjax.app import demo, page
-from snnjax.data import digits, read_handwriting, read_picture
+from snnjax.data import digits, load, read_handwriting, read_picture
 from snnjax.encoding import PIXELS, Encoder, OnOff, Pixels
 from snnjax.kernels import ramp_levels
 from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
 from snnjax.layers.ramp import Ramp, Standardise
-from snnjax.learners import RSTDP
+from snnjax.learners import RSTDP, Signal
 from snnjax.networks import NETWORKS, Earliest, Images, Input, Majority, Network, stage
 from snnjax.networks.quantisation import quantise
+from snnjax.runs.trained import Trained
 from snnjax.training.build import network_for
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings
@@ -46,6 +49,26 @@ const responses = network.pictures.map((text) => {
   return { ...run, latencies: fired, spikes, operations: run.operations.at(-1), potentials: 0 };
 });
 console.log(JSON.stringify(responses));
+"""
+LESSON = """
+const { page, pictures, labels, names } = JSON.parse(require("fs").readFileSync(0, "utf8"));
+const network = networkOf(page);
+const inputs = pictures.map((picture) => inputsOf(network, picture));
+let lesson = names.reduce((before, name) => withClass(network, before, name), UNTAUGHT);
+labels.forEach((label, index) => { lesson = learn(network, lesson, label, inputs[index], pictures[index]); });
+const decided = (of) => inputs.map((each) => decideBy(of, each).decision);
+const base64 = async (of) => Buffer.from(await fileOf(network, of)).toString("base64");
+(async () => {
+  const without = withoutClass(lesson, 1);
+  const files = [await base64(lesson), await base64(without)];
+  const again = await lessonOf(network, bytesOf(files[0]));
+  const other = bytesOf(files[0]);
+  other[other.length - 1000] ^= 1;
+  const refused = await lessonOf(network, other).then(() => false, () => true);
+  const same = files[0] === await base64(again);
+  const decisions = [decided(lesson), decided(without)];
+  console.log(JSON.stringify({ files, decisions, right: lesson.right, same, refused }));
+})();
 """
 HOLD = """
 const held = new DataTransfer();
@@ -127,9 +150,10 @@ def in_node(network, pictures, labels, bits):
     return json.loads(run_script("demo_simulation.js", PROGRAM, data))
 
 
-def run_script(name, program, given):
-    """What a program prints under Node that uses a script of the page."""
-    command = ["node", "-e", (TEMPLATES / name).read_text() + program]
+def run_script(names, program, given):
+    """What a program prints under Node that uses scripts of the page."""
+    scripts = [(TEMPLATES / name).read_text() for name in names.split()]
+    command = ["node", "-e", "".join(scripts) + program]
     return subprocess.run(command, input=given, capture_output=True, text=True, check=True).stdout
 
 
@@ -197,6 +221,77 @@ def test_pictures_are_resized_as_by_predict(size, tmp_path):
     assert difference.max() <= (1 if size[0] > size[1] else 0)  # Pillow goes through columns first then, and rounds
 
 
+def taught(network, data, **settings):
+    """The page of a network whose features are taught, and its data."""
+    trained = Trained(network.spec, weights_of(network), data.test_images.shape[1:], {}, network.class_names)
+    text = demo.teaching_page(trained, data.test_images, data.test_labels, **settings)
+    (found,) = re.findall('<script type="application/json" id="data">(.*?)</script>', text)
+    return text, json.loads(found)
+
+
+def weights_of(network):
+    return {name: np.asarray(values) for name, values in network.weights().items()}
+
+
+def learned_in_python(network, pictures, labels):
+    """The readout of a network after pictures, learned from the beginning; its wins, thresholds and rows."""
+    (name,) = network.spec.deciding
+    conv = network.spec.stages[-1].branches[0]
+    rule = dataclasses.replace(conv.learners, wins=np.zeros(conv.features, np.float32), length=0.0)
+    conv = dataclasses.replace(conv, learners=rule, threshold=np.zeros(conv.features, np.float32))
+    layer = dataclasses.replace(network.model.layers[name], conv=conv)
+    layer = jax.tree.map(jnp.float32, layer.with_weights(jnp.zeros_like(layer.weights)))
+
+    @jax.jit
+    def learn(layer, latency, label):
+        rule = layer.conv.learners
+        response = rule.forward(layer, (), latency, None)
+        return rule.update(layer, jnp.int32(0), latency, response, Signal(label, label, label))[0]
+
+    for latency, label in zip(network.features(pictures), labels, strict=True):
+        layer = learn(layer, latency, label)
+    return layer
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="no Node")
+@pytest.mark.parametrize(
+    ("make", "colour", "bits"),
+    [(lambda: snnjax.load(NCG), False, 8), (lambda: made(ramps, Pixels(60), in_colour(images())), True, 5)],
+    ids=["pretrained", "ramps"],
+)
+def test_what_a_page_learns_is_python(make, colour, bits, tmp_path):
+    """Weights, wins, thresholds and decisions; those of a page that has forgotten a class, too."""
+    data = images().first(None, 40)
+    if colour:
+        data = in_colour(data)
+    labels = data.test_labels % 3
+    names = ('nought, "0"', "ünder", "2")
+    _, found = taught(make(), data, bits=bits)
+    given = dict(page=found, pictures=data.test_images.reshape(40, -1).tolist(), labels=labels.tolist(), names=names)
+    scripts = "demo_simulation.js demo_teaching.js demo_file.js"
+    made_there = json.loads(run_script(scripts, LESSON, json.dumps(given)))
+    assert made_there["same"]
+    assert made_there["refused"]
+    for kept, file, decisions in zip((names, names[::2]), made_there["files"], made_there["decisions"], strict=True):
+        (tmp_path / "taught.npz").write_bytes(base64.b64decode(file))
+        network = snnjax.load(tmp_path / "taught.npz")
+        assert network.class_names == kept
+        assert np.array_equal(network(data.test_images), decisions)
+        assert len(set(decisions)) == len(kept)
+    (tmp_path / "taught.npz").write_bytes(base64.b64decode(made_there["files"][0]))
+    network = snnjax.load(tmp_path / "taught.npz")
+    expected = learned_in_python(network, data.test_images, labels)
+    conv = network.spec.stages[-1].branches[0]
+    assert np.array_equal(conv.learners.wins, expected.conv.learners.wins)
+    np.testing.assert_allclose(conv.learners.length, expected.conv.learners.length, rtol=1e-5)
+    np.testing.assert_allclose(conv.threshold, expected.conv.threshold, rtol=1e-4, atol=1e-2)
+    np.testing.assert_allclose(network.weights()[network.spec.deciding[0]], expected.weights, atol=1e-5)
+    assert np.array_equal(quantise(make(), bits).features(data.test_images, 1), network.features(data.test_images, 1))
+    assert network.recipe.stages[-1].branches[0].learners.wins == 0
+    assert not made_there["right"][0]
+    assert np.mean(made_there["right"][20:]) > 0.5
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("node"), reason="no Node")
 def test_narrow_network_on_a_page():
@@ -219,7 +314,7 @@ def test_page_is_one_small_file(ncg, pictures):
     assert demo.page_of(renamed(ncg, "</script>"), whole, pictures[1][:20]).count("</script>") == text.count(
         "</script>"
     )
-    assert text.count('"use strict"') == 4
+    assert text.count('"use strict"') == 5
     assert "Draw a digit" in text
 
 
@@ -285,10 +380,14 @@ def move(driver, wanted):
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", dict(features=[preference]))
 
 
-def until(driver, condition, seconds=30):
+def until(driver, condition):
+    wait_for(driver, lambda: driver.execute_script(f"return {condition}"))
+
+
+def wait_for(driver, condition, seconds=30):
     from selenium.webdriver.support.ui import WebDriverWait
 
-    WebDriverWait(driver, seconds, 0.05).until(lambda _: driver.execute_script(f"return {condition}"))
+    WebDriverWait(driver, seconds, 0.05).until(lambda _: condition())
 
 
 @pytest.fixture(scope="module")
@@ -436,3 +535,202 @@ def test_files_and_the_camera_are_decided_in_colour(browser, tmp_path):
     until(browser, "document.getElementById('source').textContent !== ''")
     assert browser.find_element("id", "source").text.startswith("There is no camera (NotAllowedError).")
     assert browser.find_element("id", "camera").get_attribute("aria-pressed") == "false"
+
+
+CLASSES = ("nought", "one", "two", "three", "four")
+
+
+@pytest.fixture(scope="module")
+def drawings():
+    """Ten test pictures of each of five digits of MNIST, in a random order."""
+    beside = pathlib.Path(__file__).parents[2] / "shared"
+    folder = pathlib.Path(os.environ.get("SNNJAX_SHARED", beside)) / "mnist"
+    if not folder.exists():
+        pytest.skip("no MNIST: set SNNJAX_SHARED to a folder with mnist")
+    data = load("mnist", folder)
+    order = np.concatenate([np.flatnonzero(data.test_labels == label)[:10] for label in range(len(CLASSES))])
+    order = np.random.default_rng(0).permutation(order)
+    rest = np.setdiff1d(np.flatnonzero(data.test_labels < len(CLASSES)), order)[:40]
+    drawn = dataclasses.replace(data, test_images=data.test_images[order], test_labels=data.test_labels[order])
+    return drawn, data.test_images[rest], data.test_labels[rest]
+
+
+@pytest.fixture(scope="module")
+def lesson_file(ncg, drawings, tmp_path_factory):
+    """The page on which the features of the network are taught, with fifty drawings."""
+    path = tmp_path_factory.mktemp("teach") / "teach.html"
+    path.write_text(taught(ncg, drawings[0], centred=True)[0])
+    return path.as_uri()
+
+
+def text_of(browser, name):
+    return browser.find_element("id", name).text
+
+
+def name_classes(browser, names):
+    from selenium.webdriver.common.keys import Keys
+
+    field = browser.find_element("id", "name")
+    for name in names:
+        field.clear()
+        field.send_keys(name, Keys.ENTER)
+
+
+def teach(browser, picture, label):
+    """Picks a picture and presses a class, both by number."""
+    browser.find_elements("css selector", "#samples button")[picture].click()
+    browser.find_elements("css selector", ".teach")[label].click()
+
+
+def test_fifty_drawings_are_learned_and_saved(browser, lesson_file, drawings, tmp_path, capsys):
+    data, others, their_labels = drawings
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", dict(behavior="allow", downloadPath=str(tmp_path)))
+    browser.get(lesson_file)
+    assert browser.find_elements("css selector", "#classes li") == []
+    name_classes(browser, CLASSES)
+    for picture, label in enumerate(data.test_labels):
+        teach(browser, picture, label)
+        assert text_of(browser, "result").startswith(f"Learned as {CLASSES[label]} in ")
+    right = browser.execute_script("return state.lesson.right")
+    assert len(right) == 50
+    assert not right[0]
+    assert np.mean(right[25:]) >= 0.75
+    assert text_of(browser, "accuracy").endswith(
+        f"{sum(right[40:])} of the last 10 ({10 * sum(right[40:])} %), of 50 in all."
+    )
+    browser.find_element("id", "save").click()
+    path = tmp_path / "goupy2024_ncg_taught.npz"
+    until(browser, "document.getElementById('problem').textContent.startsWith('Saved')")
+    wait_for(browser, path.exists)
+    network = snnjax.load(path)
+    assert network.class_names == CLASSES
+    pictures = np.concatenate([data.test_images, others])
+    decide = "return arguments[0].map((x) => decideBy(state.lesson, inputsOf(network, x)).decision);"
+    assert np.array_equal(browser.execute_script(decide, pictures.reshape(90, -1).tolist()), network(pictures))
+    tested = dict(test_images=others, test_labels=their_labels)
+    np.savez(tmp_path / "set.npz", train_images=others, train_labels=their_labels, **tested)
+    Command("evaluate").main([path, "--dataset", tmp_path / "set.npz", "--out", tmp_path / "results.json"])
+    accuracy = json.loads((tmp_path / "results.json").read_text())["accuracy"]
+    assert accuracy == pytest.approx(np.mean(np.asarray(network(others)) == their_labels))
+    assert accuracy > 0.75
+    browser.get(lesson_file)
+    browser.find_element("id", "lesson").send_keys(str(tmp_path / "set.npz"))
+    until(browser, "document.getElementById('problem').textContent !== ''")
+    assert text_of(browser, "problem") == "set.npz is no network that was taught on this page."
+    browser.find_element("id", "lesson").send_keys(str(path))
+    until(browser, "state.lesson.classes.length === 5")
+    assert np.array_equal(browser.execute_script(decide, others.reshape(40, -1).tolist()), network(others))
+
+
+def test_lessons_by_keyboard(browser, lesson_file, drawings):
+    """Names, a taught picture, weights that light up, forgetting, undoing."""
+    from selenium.webdriver.common.keys import Keys
+
+    labels = drawings[0].test_labels
+    browser.get(lesson_file)
+    assert text_of(browser, "result") == "Name a class to begin, or several."
+    name_classes(browser, ["a", "a", " ", "(silent)"])
+    assert text_of(browser, "problem") == "Take a name of plain characters."
+    name_classes(browser, ["b"])
+    assert browser.execute_script("return namesOf(state.lesson)") == '["a","b"]'
+    first = int(np.flatnonzero(labels == 0)[0])
+    browser.find_elements("css selector", "#samples button")[first].send_keys(Keys.ENTER)
+    button = browser.find_element("css selector", ".teach")
+    button.send_keys(Keys.ENTER)
+    assert text_of(browser, "result").endswith("Before that it had not decided.")
+    assert text_of(browser, "decision") == "a"
+    assert browser.switch_to.active_element == button
+    assert len(browser.find_elements("css selector", "#classes li:first-child .changes")) == 5
+    assert browser.find_elements("css selector", "#classes li:last-child .changes") == []
+    button.send_keys(Keys.ENTER)
+    assert text_of(browser, "result").startswith("It has learned this picture already.")
+    teach(browser, int(np.flatnonzero(labels == 1)[0]), 1)
+    teach(browser, int(np.flatnonzero(labels == 1)[1]), 1)
+    after = browser.execute_script("return state.lesson")
+    browser.find_element("css selector", ".forget").send_keys(Keys.ENTER)
+    assert browser.execute_script("return namesOf(state.lesson)") == '["b"]'
+    undo = browser.find_element("id", "undo")
+    undo.send_keys(Keys.ENTER)
+    assert browser.execute_script("return state.lesson") == after
+    for _ in range(5):
+        assert undo.is_enabled()
+        undo.send_keys(Keys.ENTER)
+    assert not undo.is_enabled()
+    assert browser.execute_script("return state.lesson") == dict(length=0, classes=[], right=[])
+
+
+def test_a_stroke_after_a_lesson_begins_another_drawing(browser, lesson_file):
+    browser.get(lesson_file)
+    name_classes(browser, "l")
+    ink = """
+      const point = (type, x, y) => sheet.canvas.dispatchEvent(new PointerEvent(type, { clientX: x, clientY: y }));
+      const { left, top } = sheet.canvas.getBoundingClientRect();
+      sheet.canvas.setPointerCapture = () => {};
+      const [x, from, to] = arguments;
+      point("pointerdown", left + x, top + from);
+      point("pointermove", left + x, top + to);
+      point("pointerup", left + x, top + to);
+      const { data } = sheet.pen.getImageData(0, 0, 280, 280);
+      return data.filter((value, index) => index % 4 === 3 && value > 0).length;
+    """
+    one = browser.execute_script(ink, 60, 60, 180)
+    assert browser.execute_script(ink, 160, 60, 180) == pytest.approx(2 * one, rel=0.05)
+    browser.find_element("css selector", ".teach").click()
+    assert browser.execute_script("return state.lesson.right.length") == 1
+    assert browser.execute_script(ink, 60, 60, 180) == one
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_of_a_lesson_on_a_phone(browser, lesson_file, scheme):
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", dict(features=[dict(name="prefers-color-scheme", value=scheme)])
+    )
+    size = dict(width=390, height=844, deviceScaleFactor=2, mobile=True)
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(lesson_file)
+    name_classes(browser, ["a", "a class with a long name, or several words"])
+    teach(browser, 0, 1)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+    assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
+    pixels = browser.execute_script("""
+      const canvas = document.querySelector(".decided .strength");
+      return [...canvas.getContext("2d").getImageData(1, canvas.height / 2, 1, 1).data];
+    """)
+    assert pixels == ([226, 113, 29, 255] if scheme == "light" else [255, 154, 74, 255])
+
+
+def test_pictures_in_colour_are_taught(browser, tmp_path):
+    data = in_colour(images()).first(None, 3)
+    path = tmp_path / "colour.html"
+    path.write_text(taught(made(ramps, Pixels(60), data), data)[0])
+    browser.get(path.as_uri())
+    name_classes(browser, ["a", "b"])
+    teach(browser, 0, 0)
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 121, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    browser.find_element("id", "file").send_keys(str(tmp_path / "picture.png"))
+    until(browser, "!state.learned")
+    browser.find_elements("css selector", ".teach")[1].click()
+    assert text_of(browser, "decision") == "b"
+    browser.find_element("id", "camera").click()
+    until(browser, "camera.video.videoWidth > 0 && !state.learned")
+    browser.find_element("css selector", ".teach").click()
+    assert browser.execute_script("return state.lesson.right.length") == 3
+    assert browser.find_element("id", "camera").get_attribute("aria-pressed") == "true"
+
+
+def test_networks_that_cannot_be_taught_are_refused(ncg):
+    data = images().first(None, 2)
+    scales = made(NETWORKS["ncg_scales"], OnOff().fit(data.train_images))
+    with pytest.raises(InputError, match="stage 2 of ncg_scales_prototypes must read the one before alone"):
+        taught(scales, data)
+    with pytest.raises(InputError, match="`bits` must be at least 2"):
+        taught(ncg, data, bits=1)
+
+
+def test_command_makes_a_page_to_be_taught(tmp_path, capsys):
+    out = tmp_path / "teach.html"
+    Command("demo").main([NCG, "--dataset", "digits", "--teach", "--out", out])
+    assert "teach.html: open it in a browser; 0." in capsys.readouterr().out
+    assert page.is_ours(out)
+    assert "Teach a spiking network" in out.read_text()
