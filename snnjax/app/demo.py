@@ -10,6 +10,7 @@ from snnjax import __version__
 from snnjax.app import features, page
 from snnjax.core import checks
 from snnjax.core.errors import InputError
+from snnjax.data import DATASETS
 from snnjax.data.pictures import background
 from snnjax.encoding import Encoder, FilterBank, OnOff, Pixels, filters, programs
 from snnjax.encoding.encoder import EPSILON
@@ -111,11 +112,12 @@ def _file(trained: Trained, network: SpikingNetwork) -> dict[str, Any]:
     spec = network.spec
     path = f"stages.{len(spec.stages) - 1}.branches.0"
     own = {name: f"{path}.{name}" for name in ("threshold", "learners.wins", "learners.length")}
+    dataset = trained.settings.get("dataset")
     untaught = Trained(
         spec,
         {name: np.asarray(values) for name, values in network.weights().items()},
         trained.image_shape,
-        trained.settings,
+        dict(dataset=dataset) if dataset in DATASETS else {},  # no folders, since pages are shared
         network.class_names,
         trained.initial | dict.fromkeys(own.values(), 0.0),
     )
