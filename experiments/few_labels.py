@@ -3,9 +3,9 @@
 $ python experiments/few_labels.py [FOLDER OF MNIST]
 
 The features of pretrained:goupy2024_ncg_mnist are taken as they are. Each draw takes so many images of each class of
-the training images from number 10,000 on, since the settings were chosen on earlier ones. Accuracies are of 2,000 test
-images, the first ones of each class. The last epoch counts, but for "NCG, a tenth held out": it learns from nine of ten
-labels, and the others choose its epoch, as `snnjax train --labels` does.
+the training images from number 10,000 on, since the settings were chosen on earlier ones. Accuracies are of all test
+images. The last epoch counts, but for "NCG, a tenth held out": it learns from nine of ten labels, and the others choose
+its epoch, as `snnjax train --labels` does.
 """
 
 import dataclasses
@@ -88,7 +88,7 @@ def decisions(data: Dataset, test: np.ndarray) -> dict[str, np.ndarray]:
 def main() -> None:
     """Prints a line for each number of labels and each readout: mean and standard deviation over the draws."""
     warnings.simplefilter("ignore")
-    mnist = snnjax.data.load("mnist", *sys.argv[1:]).first(None, 2_000)
+    mnist = snnjax.data.load("mnist", *sys.argv[1:])
     test = np.asarray(START.features(mnist.test_images))
     for count in COUNTS:
         found: dict[str, list[float]] = {}

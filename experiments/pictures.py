@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib
-from book_pictures import browser, deciding, encoding, features, firing, learning, reports, style, windows
+from book_pictures import browser, deciding, encoding, features, firing, learning, reports, style, teaching, windows
 
 from snnjax.app.main import protected
 from snnjax.core.errors import unknown
@@ -23,6 +23,7 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "reward_curve.png": learning.reward_curve,
     "race.png": deciding.race,
     "windows.png": windows.windows,
+    "taught.gif": teaching.taught,
     "demo.png": browser.demo,
     "features.png": reports.features,
     "decision_features.png": reports.decision_features,

@@ -17,8 +17,8 @@ from snnjax import SpikingNetwork, cost, stage
 from snnjax.data import digits
 from snnjax.interop import c, event_programs
 from snnjax.learners import Signal
-from snnjax.networks import quantise
-from snnjax.networks.integer_prototypes import inputs_of, integer_prototypes, prototypes_on
+from snnjax.networks import prototypes_on, quantise
+from snnjax.networks.integer_prototypes import inputs_of, integer_prototypes
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
 

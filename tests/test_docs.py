@@ -51,8 +51,8 @@ SCRIPTS = {
     "experiments/results.py": results.Results,
 }
 OTHERS = (
-    "python3 -m venv|python -m pytest|python experiments/few_labels.py$|dask (scheduler|worker) |mkdocs build |"
-    "tensorboard --logdir runs$|git clone |cc "
+    "python3 -m venv|python -m pytest|python experiments/(few_labels|new_classes).py$|dask (scheduler|worker) |"
+    "mkdocs build |tensorboard --logdir runs$|git clone |cc "
 )
 """What CI does before these tests run, or other tests do."""
 FINISHED = (

@@ -18,14 +18,14 @@ from snnjax.encoding.fitted import ROUNDING
 from snnjax.interop import event_programs
 from snnjax.interop.event_programs import Source, falls_back, geometry, sources, times_matter
 from snnjax.layers.conv import Conv
-from snnjax.networks import Concatenate, Network, SpikingNetwork, quantise, with_prototypes
+from snnjax.networks import Concatenate, Network, SpikingNetwork, prototypes_on, quantise
 from snnjax.networks.operations import firing_windows, synapses
+from snnjax.networks.prototypes import PER_CLASS
 from snnjax.networks.quantisation import IntegerLayer, IntegerRampLayer, integer_layers
 from snnjax.runs.trained import Trained
 from snnjax.training.cost import check_labels
 
 MOST_STEPS = 65535
-PER_CLASS = 5  # neurons of a class that is taught
 
 
 def page_of(
@@ -82,15 +82,14 @@ def teaching_page(
 
 def _untaught(trained: Trained, bits: int) -> SpikingNetwork:
     """The features of a network, with weights of so many bits, under a readout that has learned nothing."""
-    spec = with_prototypes(trained.network, per_class=PER_CLASS)
+    network = prototypes_on(trained.spiking_network())
+    spec = network.spec
     event_programs.check_features(spec, "on a page")
     join = spec.stages[-1].join
     if type(join) is not Concatenate:
         got = f"got {type(join).__name__}"
         raise InputError(f"`join` of stage {len(spec.stages)} of {spec.name} must be Concatenate() on a page, {got}")
-    weights = spec.initial_weights()
-    weights |= {name: trained.weights[name] for name in weights if name not in spec.deciding}
-    return quantise(SpikingNetwork(spec, weights=weights, class_names=trained.class_names), bits)
+    return quantise(network, bits)
 
 
 def _readout(spec: Network) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from snnjax.networks.model import Observed as Observed
 from snnjax.networks.mozafari2018_objects import mozafari2018_objects
 from snnjax.networks.network import Network as Network
 from snnjax.networks.prototypes import ncg_prototypes
+from snnjax.networks.prototypes import prototypes_on as prototypes_on
 from snnjax.networks.prototypes import with_prototypes as with_prototypes
 from snnjax.networks.published import (
     deep2024,

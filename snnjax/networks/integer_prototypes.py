@@ -9,10 +9,8 @@ from snnjax.core import checks
 from snnjax.core.errors import InputError
 from snnjax.layers.ramp import Ramp
 from snnjax.learners import Prototypes
-from snnjax.networks.prototypes import with_prototypes
 from snnjax.networks.spiking_network import SpikingNetwork
 
-PER_CLASS = 5
 LEAST_BITS = 4
 MOST_BITS = 16
 MOST_WINS = 2**16 - 1
@@ -157,18 +155,6 @@ def rises(ramp: Ramp, time_steps: int) -> np.ndarray:
 def inputs_of(network: SpikingNetwork, images: np.ndarray) -> np.ndarray:
     """The steps that remain to what a readout reads of images (N, ...), (N, H, W, C) uint8."""
     return (network.spec.time_steps - np.asarray(network.features(images)).transpose(0, 2, 3, 1)).astype(np.uint8)
-
-
-def prototypes_on(network: SpikingNetwork, *, per_class: int = PER_CLASS) -> SpikingNetwork:
-    """A trained network whose new readout, so many neurons a class, is to learn as `Prototypes`: see `with_prototypes`.
-
-    Silent until it learns.
-    """
-    spec = with_prototypes(network.spec, per_class=per_class)
-    weights = spec.initial_weights()
-    features = [name for name, values in network.weights().items() if name in weights and name not in spec.deciding]
-    weights |= {name: np.asarray(network.weights()[name]) for name in features}
-    return SpikingNetwork(spec, weights=weights, class_names=network.class_names)
 
 
 def integer_prototypes(network: SpikingNetwork, bits: int = 8, *, classes: int | None = None) -> IntegerPrototypes:

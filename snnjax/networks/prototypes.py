@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import numpy as np
+
 from snnjax.core import checks
 from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
@@ -12,12 +14,15 @@ from snnjax.networks.goupy2024 import goupy2024_ncg
 from snnjax.networks.graph import name_of
 from snnjax.networks.images import MNIST, Images
 from snnjax.networks.network import Network
+from snnjax.networks.spiking_network import SpikingNetwork
 from snnjax.networks.stage import Input, Stage
 
 NEAR = Pool(2, stride=1)
 """The earliest spike of four neighbours, which the readout of single maps reads."""
 EPOCHS = 21
 """One in which each image is learned, and twenty of corrections."""
+PER_CLASS = 5
+"""Neurons of each class."""
 
 
 def ncg_prototypes(images: Images = MNIST) -> Network:
@@ -25,7 +30,7 @@ def ncg_prototypes(images: Images = MNIST) -> Network:
     return dataclasses.replace(with_prototypes(goupy2024_ncg(images)), name="ncg_prototypes")
 
 
-def with_prototypes(network: Network, *, per_class: int = 5) -> Network:
+def with_prototypes(network: Network, *, per_class: int = PER_CLASS) -> Network:
     """The layers of a network that learn without labels, under neurons that learn as `Prototypes`.
 
     A readout of a single map reads the earliest spike of each 2x2 neighbours. Train it with `start` to take what a
@@ -59,3 +64,16 @@ def with_prototypes(network: Network, *, per_class: int = 5) -> Network:
         reward_by_turns=False,
         patience=0,
     )
+
+
+def prototypes_on(trained: SpikingNetwork, classes: int | None = None, *, per_class: int = PER_CLASS) -> SpikingNetwork:
+    """A trained network whose new readout, of its own classes or of so many others, is to learn: see `with_prototypes`.
+
+    Silent until it learns, as in a `Stream`.
+    """
+    count = trained.spec.classes if classes is None else checks.integer("classes", classes, 1)
+    spec = with_prototypes(trained.spec.with_classes(count), per_class=per_class)
+    learned = trained.weights()
+    weights = spec.initial_weights()
+    weights |= {name: np.asarray(learned[name]) for name in weights if name not in spec.deciding}
+    return SpikingNetwork(spec, weights=weights, class_names=trained.class_names if classes is None else ())

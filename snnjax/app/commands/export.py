@@ -10,7 +10,8 @@ from snnjax.interop import c, nir
 from snnjax.interop.c.text import identifier
 from snnjax.learners import Prototypes
 from snnjax.networks import SpikingNetwork
-from snnjax.networks.integer_prototypes import PER_CLASS, IntegerPrototypes, integer_prototypes, prototypes_on
+from snnjax.networks.integer_prototypes import IntegerPrototypes, integer_prototypes
+from snnjax.networks.prototypes import PER_CLASS, prototypes_on
 from snnjax.networks.quantisation import MOST_BITS
 from snnjax.runs.trained import Trained
 
