@@ -1,6 +1,6 @@
 """Measures the phases of a training in milliseconds an image, alone or beside other programs, which take turns.
 
-experiments/docs/speed/method.md explains what is measured and what is not like for like.
+experiments/docs/notes/speed.md explains what is measured and what is not like for like.
 """
 
 import collections
@@ -362,7 +362,7 @@ def run(options: Options) -> None:
         show(results[-1], screen)
         table = markdown(results, about)
         written = common.write(out, "throughput", dict(about=about, networks=results), table)
-    screen.print(table, "experiments/docs/speed/method.md explains the numbers.", written, sep="\n", markup=False)
+    screen.print(table, "experiments/docs/notes/speed.md explains the numbers.", written, sep="\n", markup=False)
     for result in results:
         for row in result["phases"]:
             if (row["phase"], row["program"]) == ("test", "reference") and row["alike"] < ALIKE:
