@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib
-from book_pictures import browser, deciding, encoding, features, firing, learning, reports, style, windows
+from book_pictures import browser, deciding, encoding, features, firing, learning, reports, speed, style, windows
 
 from snnjax.app.main import protected
 from snnjax.core.errors import unknown
@@ -27,6 +27,7 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "features.png": reports.features,
     "decision_features.png": reports.decision_features,
     "activity.png": reports.activity,
+    "speed.png": speed.speed_ups,
     "costs.png": reports.costs_in_time,
     "graph_skip.png": reports.graph_skip,
     "graph_depths.png": reports.graph_depths,

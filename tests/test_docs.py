@@ -276,8 +276,8 @@ def test_speed_on_the_main_page_is_that_of_the_benchmarks():
     assert [table[index][0] for index in starts] == [*names.RECORDED]
     ours = [table[index] for index in starts]
     longer = [table[index + 2] for index in starts]
-    assert {row[1] for row in ours} == {"snnjax, native, ms an image"}
-    assert {row[1] for row in longer} == {"reference, times longer"}
+    assert {row[1] for row in ours} == {"snnjax, native, ms per image"}
+    assert {row[1] for row in longer} == {"speed-up over reference"}
     training, tests = ([float(row[column]) for row in longer] for column in (-1, -2))
     seconds = [float(row[-1].removesuffix(" s")) for row in ours]
     words = " ".join(text_of("README.md").split())

@@ -174,15 +174,13 @@ def networks(page: Path, data: str) -> str:
 
 
 def replication(page: Path, _: str) -> str:
-    """The runs of the PyTorch code beside those of snnjax."""
+    """The runs of aidinattar/snn beside those of snnjax."""
     head = (
         "network",
         "PyTorch, one run",
         "snnjax, five seeds",
         "95 % interval",
         "within 3 sd",
-        "minutes",
-        "times faster",
     )
     lines = []
     for row in recorded("replication")["rows"]:
@@ -195,8 +193,6 @@ def replication(page: Path, _: str) -> str:
             " / ".join(ours),
             f"{low:.1f} .. {high:.1f}",
             f"{row['within_3_sd']} of {row['recorded_figures']}",
-            f"{row['minutes']:.1f}",
-            str(row["times_faster"]),
         ]
         lines.append(cells)
     return markdown(head, lines).strip()
