@@ -229,7 +229,9 @@ def format_call(component: Any) -> str:
 
 
 def format_default(value: Any) -> str:
-    """A value as Python has it; a component as a call, without its arguments where they are long."""
+    """A value as Python has it, a function by its name; a component as a call, without arguments that are long."""
+    if inspect.isroutine(value):
+        return str(value.__name__).replace("<lambda>", "...")
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return repr(value)
     call = format_call(value)
