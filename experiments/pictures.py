@@ -5,7 +5,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib
-from book_pictures import browser, deciding, encoding, features, firing, learning, reports, style, windows
+from book_pictures import (
+    browser,
+    deciding,
+    encoding,
+    features,
+    firing,
+    layers,
+    learning,
+    reports,
+    speed,
+    style,
+    windows,
+)
 
 from snnjax.app.main import protected
 from snnjax.core.errors import unknown
@@ -24,9 +36,12 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "race.png": deciding.race,
     "windows.png": windows.windows,
     "demo.png": browser.demo,
+    "report.png": browser.report,
     "features.png": reports.features,
     "decision_features.png": reports.decision_features,
     "activity.png": reports.activity,
+    "layer.png": layers.layer,
+    "speed.png": speed.speed_ups,
     "costs.png": reports.costs_in_time,
     "graph_skip.png": reports.graph_skip,
     "graph_depths.png": reports.graph_depths,

@@ -1,8 +1,10 @@
-"""The demo page in a browser: it needs Chromium, its driver, and the package selenium."""
+"""The demo page and a report in a browser: both need Chromium, the demo page its driver and the package selenium."""
 
 import base64
+import contextlib
 import io
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from PIL import Image
 from book_pictures import deciding
 from snnjax import InputError
 from snnjax.app.demo import page_of
+from snnjax.app.main import main
 from snnjax.data import load
 
 SIZE = (1280, 1250)  # pixels of the page that are shown
@@ -34,9 +37,40 @@ def demo() -> bytes:
         page = Path(folder) / "demo.html"
         page.write_text(page_of(deciding.network(), data.test_images, data.test_labels, centred=True))
         shot = _screenshot(page)
+    return _small(shot)
+
+
+SHORT = ("--epochs", "2", "3", "--train_images", "300", "--test_images", "60", "--out", "runs/diagnosed")
+"""Options of a short training."""
+REPORT_SIZE = (1000, 880)  # pixels
+
+
+def report() -> bytes:
+    """The top of the report of a short training."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        main(["train", *SHORT])
+        page = Path("runs/diagnosed/report.html").absolute()
+        size = f"--window-size={REPORT_SIZE[0]},{REPORT_SIZE[1]}"
+        subprocess.run([_chromium(), *ARGUMENTS, size, "--screenshot=report.png", page.as_uri()], check=True)
+        return _small(Path("report.png").read_bytes())
+
+
+def _small(png: bytes) -> bytes:
+    """A picture in 128 colours."""
     buffer = io.BytesIO()
-    Image.open(io.BytesIO(shot)).convert("RGB").quantize(128).save(buffer, "PNG", optimize=True)
+    Image.open(io.BytesIO(png)).convert("RGB").quantize(128).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
+
+
+ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars")
+
+
+def _chromium() -> str:
+    """The path of Chromium; raises InputError where there is none."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        raise InputError("pictures of pages need chromium: install it")
+    return chromium
 
 
 def _screenshot(page: Path) -> bytes:
@@ -61,12 +95,11 @@ def _driver() -> Any:
         from selenium import webdriver
     except ModuleNotFoundError as error:
         raise InputError("`demo.png` needs selenium: pip install selenium") from error
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
     driver = shutil.which("chromedriver")
-    if not (chromium and driver):
-        raise InputError("`demo.png` needs chromium and chromedriver: install both")
+    if driver is None:
+        raise InputError("`demo.png` needs chromedriver: install it")
     chosen = webdriver.ChromeOptions()
-    chosen.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"):
+    chosen.binary_location = _chromium()
+    for argument in ARGUMENTS:
         chosen.add_argument(argument)
     return webdriver.Chrome(chosen, webdriver.ChromeService(driver))
