@@ -1,15 +1,19 @@
-"""The demo page and a report in a browser: both need Chromium, the demo page its driver and the package selenium."""
+"""Pages in a browser, which need Chromium: the demo page and TensorBoard also its driver and the package selenium."""
 
 import base64
 import contextlib
 import io
 import shutil
 import subprocess
+import sys
 import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from book_pictures import deciding
 from snnjax import InputError
@@ -55,6 +59,58 @@ def report() -> bytes:
         return _small(Path("report.png").read_bytes())
 
 
+WATCHED = ("--tensorboard", "--epochs", "5", "20", "--train_images", "600", "--test_images", "100")
+"""Options of the trainings that TensorBoard shows."""
+BOARD_SIZE = (1240, 622)  # pixels of the window
+BOARD = "http://localhost:6017/"
+SHOWN = "?smoothing=0&tagFilter=accuracy/(train|validation)#timeseries"
+
+
+def tensorboard() -> bytes:
+    """TensorBoard with the accuracies of two trainings, which differ by their seed, over the epochs."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        for seed in ("0", "1"):
+            main(["train", *WATCHED, "--seed", seed, "--out", f"runs/seed{seed}"])
+        with _served("runs"):
+            shot = _board()
+    picture = ImageOps.expand(Image.open(io.BytesIO(shot)).convert("RGB"), 20, "white")
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return _small(buffer.getvalue())
+
+
+@contextlib.contextmanager
+def _served(runs: str) -> Iterator[None]:
+    """TensorBoard, which answers at `BOARD`, until the context ends."""
+    words = ["--logdir", runs, "--port", BOARD.rpartition(":")[2].strip("/"), "--load_fast=false"]
+    server = subprocess.Popen([sys.executable, "-m", "tensorboard.main", *words], stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(60):
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"{BOARD}data/runs")
+                break
+            time.sleep(1)
+        yield
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _board() -> bytes:
+    """The page of TensorBoard with its curves, without its settings, as PNG."""
+    driver = _driver()
+    try:
+        driver.set_window_size(*BOARD_SIZE)
+        driver.implicitly_wait(30)
+        driver.get(BOARD + SHOWN)
+        driver.find_element("css selector", "button.settings-button").click()
+        driver.find_element("css selector", "scalar-card line-chart")
+        time.sleep(5)  # curves are drawn after their chart
+        return driver.get_screenshot_as_png()
+    finally:
+        driver.quit()
+
+
 def _small(png: bytes) -> bytes:
     """A picture in 128 colours."""
     buffer = io.BytesIO()
@@ -94,10 +150,10 @@ def _driver() -> Any:
     try:
         from selenium import webdriver
     except ModuleNotFoundError as error:
-        raise InputError("`demo.png` needs selenium: pip install selenium") from error
+        raise InputError("pictures of pages need selenium: pip install selenium") from error
     driver = shutil.which("chromedriver")
     if driver is None:
-        raise InputError("`demo.png` needs chromedriver: install it")
+        raise InputError("pictures of pages need chromedriver: install it")
     chosen = webdriver.ChromeOptions()
     chosen.binary_location = _chromium()
     for argument in ARGUMENTS:
