@@ -180,7 +180,7 @@ def replication(page: Path, _: str) -> str:
     """The runs of aidinattar/snn beside those of snnjax."""
     head = (
         "network",
-        "PyTorch, one run",
+        "aidinattar/snn, one run",
         "snnjax, five seeds",
         "95 % interval",
         "within 3 sd",
