@@ -79,7 +79,7 @@ class MeasuredProgram:
         return {phase: {key: getattr(work, key) for key in keys} for phase, work in self.works.items()}
 
     def measure(self, phase: str) -> float:
-        """Milliseconds an image of one run by the clock, to the end of the device's work."""
+        """Milliseconds per image of one run by the clock, to the end of the device's work."""
         work = self.works[phase]
         work.result = None
         arguments = work.prepare()

@@ -80,10 +80,10 @@ STUDIES = {
         dict(
             images=IMAGES,
             features=Axis("features of layer 1", (32, 64, 128, 256), 128, inputs_of_readout),
-            neurons=Axis("neurons a class", (2, 5, 10, 20), 5, parameter("layer2.features", 10)),
+            neurons=Axis("neurons per class", (2, 5, 10, 20), 5, parameter("layer2.features", 10)),
             map_size=ROWS,
             time_steps=Axis("time steps", (15, 60, 120, 255), 255),
-            patches=Axis("patches an image", (10, 30, 100, 300), 30, parameter("layer1.patches")),
+            patches=Axis("patches per image", (10, 30, 100, 300), 30, parameter("layer1.patches")),
             together=TOGETHER,
         ),
     ),
@@ -91,7 +91,7 @@ STUDIES = {
 """By model, the phases that are measured and the axes. The same images train and test. `together` is the size of chunks
 in phases that do not learn; `AT_ONCE` where another quantity grows."""
 AXES = tuple(dict.fromkeys(name for study in STUDIES.values() for name in study.axes))
-TITLE = "least milliseconds an image (compiling s)"
+TITLE = "least milliseconds per image (compiling s)"
 CLOCKS = dict(wall=time.perf_counter, cpu=time.process_time)
 
 
@@ -149,7 +149,7 @@ def measure(model: str, program: snnjax_program.Program, source: data.Dataset, r
 
 
 def growth(points: list[common.Row]) -> float:
-    """The exponent e of a power law through points of one phase, least ms an image ~ value^e."""
+    """The exponent e of a power law through points of one phase, least ms per image ~ value^e."""
     values = np.log([point["value"] for point in points])
     ms = np.log([point["min"] for point in points])
     return float(np.polyfit(values, ms, 1)[0]) if len(points) > 1 else 0.0

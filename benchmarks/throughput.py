@@ -1,6 +1,6 @@
-"""Measures the phases of a training in milliseconds an image, alone or beside other programs, which take turns.
+"""Measures the phases of a training in milliseconds per image, alone or beside other programs, which take turns.
 
-experiments/docs/speed/method.md explains what is measured and what is not like for like.
+experiments/docs/notes/speed.md explains what is measured and what is not like for like.
 """
 
 import collections
@@ -61,7 +61,7 @@ PROTOCOL = (6000, 2000, 20)  # images of the reference's recorded runs, and more
 
 @dataclasses.dataclass(frozen=True)
 class Options(common.Options):
-    """Measure the phases of a training in milliseconds an image, alone or beside other programs, which take turns.
+    """Measure the phases of a training in milliseconds per image, alone or beside other programs, which take turns.
 
     $ python benchmarks/throughput.py --short                   one network, within a minute
     $ python benchmarks/throughput.py --reference DIR --spyker  with a checkout of github.com/aidinattar/snn, and Spyker
@@ -141,7 +141,7 @@ def start(options: Options, network: str, stack: contextlib.ExitStack) -> list[W
 
 
 def measure(workers: list[Worker], repeats: int) -> list[Row]:
-    """A row for each phase and program: milliseconds an image, ratio to snnjax, share of equal outcomes.
+    """A row for each phase and program: milliseconds per image, ratio to snnjax, share of equal outcomes.
 
     The programs, snnjax first, take turns phase by phase. Learning starts from the first one's weights.
     """
@@ -204,7 +204,7 @@ def whole_training(network: Network, images: data.Dataset, rows: list[Row], opti
 
 
 def added_up(ms: dict[str, float], network: Network, images: data.Dataset, settings: Settings) -> float:
-    """Seconds of a whole training from milliseconds an image of its phases: all images once, then each epoch."""
+    """Seconds of a whole training from milliseconds per image of its phases: all images once, then each epoch."""
     train = len(images.train_images)
     test = len(images.test_images)
     learning = sum(phase.epochs * train * ms[shown(phase.name)] for phase in plan(network, images, settings))
@@ -215,7 +215,7 @@ def measure_network(name: str, images: data.Dataset, options: Options, about: Ro
     """The part of throughput.json about one network; adds versions and devices to `about`."""
     few = images.first(options.images, options.images)
     network = network_for(parts.published(name), few)
-    # Layers that learn by turns change places after a batch; else all images are one batch, at the first rates.
+    # Layers that learn alternately change places after a batch; else all images are one batch, at the first rates.
     batch_size = -(-len(few.train_images) // (2 if network.reward_by_turns else 1))
     with contextlib.ExitStack() as stack:
         workers = start(options, name, stack)
@@ -262,7 +262,7 @@ def show(result: Row, screen: Console) -> None:
         cells += [f"{row['min']:.3g} .. {row['max']:.3g}", f"{row['compile_seconds']:.1f}"]
         sections[-1].append(cells if first else [*cells, f"{row['ratio']:.1f}", f"{row['alike']:.1%}"])
     head = ("phase", "program", "median", "least .. most", "compiling s", "ratio", "alike")
-    screen.print(console.table(head, sections, f"{result['network']}: milliseconds an image", left=2))
+    screen.print(console.table(head, sections, f"{result['network']}: milliseconds per image", left=2))
 
 
 def values_of(result: Row, key: str) -> dict[str, dict[str, float]]:
@@ -275,7 +275,7 @@ def values_of(result: Row, key: str) -> dict[str, dict[str, float]]:
 
 
 def markdown(results: list[Row], about: Row) -> str:
-    """A table of networks by phases: milliseconds of snnjax, and how many times longer the others take."""
+    """A table of networks by phases: milliseconds of snnjax, and its speed-up over the others."""
     names = {row["phase"] for result in results for row in result["phases"] if not row["once"]}
     columns = sorted(names, key=lambda name: (ORDER.index(name.split()[0]), name))
     columns += [TRAINING] * any(result["protocol"] for result in results)
@@ -288,7 +288,7 @@ def markdown(results: list[Row], about: Row) -> str:
         if any(result["in_one_epoch"] for result in results):
             notes.append("One epoch alone: it has to pay for the outputs of frozen layers, computed once for all.")
         if set(SNNJAX.values()) <= set(about["devices"]):
-            notes.append(f"After a slash, how many times longer than {NATIVE}.")
+            notes.append(f"After a slash, the speed-up of {NATIVE}.")
     return common.markdown(["network", "", *columns], lines, caption(about), *notes)
 
 
@@ -304,17 +304,17 @@ def entries(result: Row) -> Iterator[tuple[str, dict[str, str]]]:
             cells = {phase: f"{ms:.3g}" for phase, ms in times[program].items()}
             if training:
                 cells[TRAINING] = f"{training['seconds']:.0f} s"
-            yield f"{program}, ms an image", cells
+            yield f"{program}, ms per image", cells
             if "ms_per_image" in training:
                 yield "in its whole training", {phase: f"{ms:.3g}" for phase, ms in training["ms_per_image"].items()}
         else:
-            yield f"{program}, times longer", longer(ratios, program)
+            yield f"speed-up over {program}", speed_ups(ratios, program)
             if program in single:
-                yield "the same, one epoch alone", longer(single, program)
+                yield "the same, one epoch alone", speed_ups(single, program)
 
 
-def longer(ratios: dict[str, dict[str, float]], program: str) -> dict[str, str]:
-    """By phase, how many times longer than snnjax a program takes, and than snnjax on native kernels."""
+def speed_ups(ratios: dict[str, dict[str, float]], program: str) -> dict[str, str]:
+    """By phase, the speed-up of snnjax over a program, and that of snnjax on native kernels."""
     native = ratios.get(NATIVE, {})
     cells = {}
     for phase, ratio in ratios[program].items():
@@ -362,7 +362,7 @@ def run(options: Options) -> None:
         show(results[-1], screen)
         table = markdown(results, about)
         written = common.write(out, "throughput", dict(about=about, networks=results), table)
-    screen.print(table, "experiments/docs/speed/method.md explains the numbers.", written, sep="\n", markup=False)
+    screen.print(table, "experiments/docs/notes/speed.md explains the numbers.", written, sep="\n", markup=False)
     for result in results:
         for row in result["phases"]:
             if (row["phase"], row["program"]) == ("test", "reference") and row["alike"] < ALIKE:

@@ -1,6 +1,7 @@
 """Fills the tables and drawings of the book from recorded results and from the descriptions of the networks.
 
 A table stands between `<!-- table: NAME ARGUMENT -->` and `<!-- end -->` in a page; `TABLES` has the names.
+Some tables take several arguments, such as the networks of a page.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from snnjax import NETWORKS, InputError
 from snnjax.core import files
 from snnjax.core.errors import unknown
 
-MARKED = re.compile(r"^<!-- table: (?P<name>\w+) ?(?P<argument>[\w-]*) -->\n(?P<table>.*?)^<!-- end -->$", re.M | re.S)
+MARKED = re.compile(r"^<!-- table: (?P<name>\w+) ?(?P<argument>[\w -]*) -->\n(?P<table>.*?)^<!-- end -->$", re.M | re.S)
 
 
 TABLES: dict[str, Callable[[Path, str], str]] = {
@@ -31,6 +32,7 @@ TABLES: dict[str, Callable[[Path, str], str]] = {
         descriptions.drawing,
         descriptions.layers,
         descriptions.training,
+        descriptions.settings,
     )
 }
 """By the names that stand in the pages; each gets the page and its argument."""

@@ -5,7 +5,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib
-from book_pictures import browser, deciding, encoding, features, firing, learning, reports, style, teaching, windows
+from book_pictures import (
+    browser,
+    deciding,
+    encoding,
+    features,
+    firing,
+    layers,
+    learning,
+    plasticity,
+    reports,
+    speed,
+    style,
+    teaching,
+    windows,
+)
 
 from snnjax.app.main import protected
 from snnjax.core.errors import unknown
@@ -18,6 +32,7 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "raster.png": deciding.raster,
     "potentials.png": firing.potentials,
     "winners.png": firing.winners,
+    "stdp_window.png": plasticity.stdp_window,
     "features_growing.png": features.growing,
     "convergence.png": features.convergence,
     "reward_curve.png": learning.reward_curve,
@@ -25,9 +40,13 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "windows.png": windows.windows,
     "taught.gif": teaching.taught,
     "demo.png": browser.demo,
+    "report.png": browser.report,
+    "tensorboard.png": browser.tensorboard,
     "features.png": reports.features,
     "decision_features.png": reports.decision_features,
     "activity.png": reports.activity,
+    "layer.png": layers.layer,
+    "speed.png": speed.speed_ups,
     "costs.png": reports.costs_in_time,
     "graph_skip.png": reports.graph_skip,
     "graph_depths.png": reports.graph_depths,

@@ -39,7 +39,7 @@ class Row:
 
 
 def recorded_run(model: str) -> Row:
-    """The protocol of the recorded run of the PyTorch code, which tests each epoch on the test images."""
+    """The protocol of the recorded run of aidinattar/snn, which tests each epoch on the test images."""
     return Row(
         model,
         "mnist",

@@ -34,7 +34,7 @@ class Results:
 
     $ python experiments/results.py                                      on scikit-learn's digits
     $ python experiments/results.py --table mnist                        takes hours
-    $ python experiments/results.py --table replication                  the recorded runs of the PyTorch code
+    $ python experiments/results.py --table replication                  the recorded runs of aidinattar/snn
     $ python experiments/results.py --table pretrained --data_dir cifar10-jpeg=PICTURES        the shipped networks
     $ python experiments/results.py --rows goupy2024_ncg:fashion_mnist --seeds 1
 

@@ -42,7 +42,7 @@ def test_the_short_form_leaves_json_and_a_table(tmp_path, capsys):
     for row in network["phases"]:
         assert 0 < row["min"] <= row["ms_per_image"] <= row["max"]
     table = (tmp_path / "throughput.md").read_text()
-    assert "| mozafari2018 | snnjax, ms an image |" in table
+    assert "| mozafari2018 | snnjax, ms per image |" in table
     assert table in capsys.readouterr().out
 
 

@@ -1,14 +1,18 @@
 """The book's tables and drawings are those of the recorded results and of the networks."""
 
+import dataclasses
+import re
+
 import book
 import pictures
 import pytest
 from book_pictures import encoding
-from book_tables import recorded
-from book_tables.places import PAGES
+from book_tables import descriptions, recorded
+from book_tables.places import PAGES, page_of
+from documents import rows
 from PIL import Image, ImageChops, ImageStat
 
-from snnjax import InputError
+from snnjax import InputError, learners
 from snnjax.networks import NETWORKS
 
 PARTS = ("drawing", "layers", "training")
@@ -23,12 +27,21 @@ def test_each_network_has_a_page_and_its_rows():
     rows = recorded.recorded("results")["rows"]
     with_results = {row["network"] for row in rows}
     assert with_results == NETWORKS.keys() - recorded.MADE_FOR.keys()
-    assert recorded.recorded("networks")["after"].keys() == NETWORKS.keys()
+    assert recorded.recorded("networks")["based_on"].keys() == NETWORKS.keys()
     for name in NETWORKS:
-        text = (PAGES / f"{name}.md").read_text()
-        assert text.startswith(f"# {name}\n")
+        text = page_of(name).read_text()
+        assert re.search(rf"^#+ {name}$", text, re.MULTILINE)
         for part in (*PARTS, *["figures"] * (name in with_results)):
-            assert f"<!-- table: {part} {name} -->" in text, part
+            assert re.search(rf"^<!-- table: {part} (.* )?{name}( .*)? -->$", text, re.MULTILINE), part
+
+
+def test_each_rule_has_a_page_with_its_settings():
+    rules = [rule for rule in learners.__dict__.values() if dataclasses.is_dataclass(rule) and hasattr(rule, "update")]
+    assert {rule.__name__ for rule in rules} - descriptions.RULES.keys() == set()
+    for name, page in descriptions.RULES.items():
+        table = rows(f"experiments/docs/networks/{page}", "setting")
+        default = {row[0].strip("`"): row[2].strip("`") for row in table if len(row) == 4}
+        assert default == {field.name: repr(field.default) for field in dataclasses.fields(getattr(learners, name))}
 
 
 def test_a_page_that_was_changed_by_hand_is_named_and_filled_anew(monkeypatch, capsys):

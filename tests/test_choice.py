@@ -133,7 +133,7 @@ def test_sweeps_keep_the_encoder_chosen():
 
 def test_help_and_readme_name_the_encoders_there_are():
     assert [*ENCODERS] == [*names.ENCODERS]
-    table = [row for row in rows("experiments/docs/howto/encoders.md", "encoder") if len(row) == 4]
+    table = [row for row in rows("experiments/docs/networks/encoders.md", "encoder") if len(row) == 4]
     named = {name.strip("`"): (maps, steps) for name, maps, steps, _ in table}
     assert [*named] == [*ENCODERS]
     both = [(32, 32), (32, 32, 3)]

@@ -262,9 +262,9 @@ def test_the_command_prints_writes_and_reports(run, capsys, tmp_path):
     written = json.loads((run / "cost.json").read_text())
     found = cost(load(run), images().test_images, images().test_labels)
     assert written["effective_operations"]["mean"] == found.effective_operations.mean()
-    assert f"{found.effective_operations.mean():,.0f} an image" in out
+    assert f"{found.effective_operations.mean():,.0f} per image" in out
     nanojoules = found.effective_operations.mean() * 0.9e-3
-    assert f"{nanojoules:,.1f} nJ an image, if 0.9 pJ a synaptic operation are all that counts" in out
+    assert f"{nanojoules:,.1f} nJ per image, if 0.9 pJ per synaptic operation are all that counts" in out
     rows = list(csv.DictReader((tmp_path / "costs.csv").open()))
     assert [int(row["operations of layer1"]) for row in rows] == found.layers[0].effective_operations.tolist()
     assert [int(row["decided for good"]) for row in rows] == found.settled.tolist()

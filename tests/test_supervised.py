@@ -266,7 +266,7 @@ def spec(decision=TIMED, kernel=28, **changes) -> Network:
         (lambda: spec(kernel=27), "`kernel` must be that of the whole map, .* got 2x2 of them"),
         (lambda: spec(threshold=None), "`threshold` must be a number for SupervisedSTDP of layer1"),
         (lambda: spec(threshold=-1.0), "`threshold` of layer1 must be at least 0 for SupervisedSTDP, got -1.0"),
-        (lambda: spec(features=10), "must leave a target neuron in each class, got 1: layer1 has 1 neurons a class"),
+        (lambda: spec(features=10), "must leave a target neuron in each class, got 1: layer1 has 1 neurons per class"),
     ],
 )
 def test_what_cannot_learn_is_refused(make, message):

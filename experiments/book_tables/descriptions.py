@@ -20,6 +20,7 @@ from snnjax import NETWORKS, RSTDP, STDP, Conv, Network, Pool
 from snnjax.app import diagram
 from snnjax.app.console import markdown
 from snnjax.core import checks
+from snnjax.core.components import TYPES
 from snnjax.core.errors import unknown
 from snnjax.data.dataset import DEFAULT_ENCODERS
 from snnjax.encoding import ENCODERS, Encoder
@@ -41,6 +42,7 @@ COMPETITIONS = {
     "Prototypes": "within each class",
 }
 """Of rules that have a competition of their own."""
+LONGEST_CALL = 60  # characters of a default
 
 
 def make_network(name: str) -> Network:
@@ -58,17 +60,31 @@ def layers_by_rule(network: Network) -> str:
     return ", ".join(words)
 
 
-def drawing(page: Path, name: str) -> str:
-    """The picture of a network's stages."""
+def drawing(page: Path, names: str) -> str:
+    """The picture of the stages of one network, or of several with their names."""
+    if " " in names:
+        return "\n\n".join(f"{name}:\n{drawing(page, name)}" for name in names.split())
+    (name,) = names.split()
     network = make_network(name)
-    stages = [f"{row[0]} {row[4]}" for row in diagram.rows(network)]
-    text = f"The stages of {name}: encoder {format_shape(network.input_shape)}, {', '.join(stages)}"
-    return f"![{text}]({relative(page, PICTURES / f'{name}.svg')})"
+    stages = [f"{row[0]} of {row[4]}" for row in diagram.rows(network)]
+    text = f"Boxes from left to right, joined by arrows: the encoder gives {format_shape(network.input_shape)}"
+    return f"![{text}, then {', '.join(stages)}]({relative(page, PICTURES / f'{name}.svg')})"
 
 
-def layers(page: Path, name: str) -> str:
-    """A row for each layer."""
-    head = ("stage", "inputs", "features", "kernel", "threshold", "competition", "rule", "neurons", "pooling")
+def layers(page: Path, names: str) -> str:
+    """A row for each layer of one network, or of several."""
+    head = ["stage", "inputs", "features", "kernel", "threshold", "competition", "rule", "neurons", "pooling"]
+    if not names.count(" "):
+        return markdown(head, rows_of_layers(names)).strip()
+    lines = []
+    for name in names.split():
+        cells = rows_of_layers(name)
+        lines += [[shown, *row] for shown, row in zip([name, *[""] * len(cells)], cells, strict=False)]
+    return markdown(["network", *head], lines).strip()
+
+
+def rows_of_layers(name: str) -> list[list[str]]:
+    """The cells of each layer of a network."""
     network = make_network(name)
     lines = []
     for number, (stage, reads, _, shape, _, _) in enumerate(diagram.rows(network)):
@@ -78,7 +94,7 @@ def layers(page: Path, name: str) -> str:
         names = network.names[number] if len(branches) > 1 else [stage]
         pooling = pooling_of(network.stages[number].pool)
         lines += [[name, inputs, *cells, pooling] for name, cells in zip(names, rows, strict=True)]
-    return markdown(head, lines).strip()
+    return lines
 
 
 def layer_cells(network: Network, number: int, conv: Conv) -> list[str]:
@@ -133,28 +149,68 @@ def pooling_of(pool: Pool | None) -> str:
     return ", ".join(words)
 
 
-def training(page: Path, name: str) -> str:
-    """Encoder, epochs, order of images, decision, and the settings of each rule."""
+def training(page: Path, names: str) -> str:
+    """Encoder, epochs, decision, rules and the like; of several networks, what differs is in a second table."""
+    settings = [settings_of(name) for name in names.split()]
+    rules = [rules_of(name) for name in names.split()]
+    shared = {key: value for key, value in settings[0].items() if all(value == each[key] for each in settings)}
+    lines = [*shared.items(), *(rules[0] if len(rules) == 1 else ())]
+    table = markdown(("setting", "value"), lines)
+    if len(settings) == 1:
+        return table.strip()
+    differing = [key for key in settings[0] if key not in shared]
+    rows = []
+    for name, each, calls in zip(names.split(), settings, rules, strict=True):
+        words = ", ".join(f"{layer} {call}" for layer, call in calls)
+        rows.append([name, *(each[key] for key in differing), words])
+    return f"{table.strip()}\n\n{markdown(('network', *differing, 'rules'), rows)}".strip()
+
+
+def settings_of(name: str) -> dict[str, str]:
+    """The settings of a network in words, without those of its rules."""
     network = make_network(name)
     images = inspect.signature(NETWORKS[name]).parameters["images"].default
     kind = {(): "grey", (3,): "colour", (2,): "events"}[images.shape[2:]]
-    lines = [
-        ["images", f"{format_shape(images.shape[:2])}, {kind}, {images.classes} classes"],
-        ["encoder", encoder_of(network, images.shape[2:])],
-        ["time steps", str(network.time_steps)],
-        ["epochs", ", ".join(f"{count} of {name_of(at + 1)}" for at, count in enumerate(network.epochs) if count)],
-        ["order of the images", "new in each epoch" if network.shuffle else "as they come"],
-        [
-            "patience",
-            "5, the default of the command"
-            if network.patience is None
-            else str(network.patience or "never stops early"),
-        ],
-        ["decision", f"`{format_call(network.decision)}`"],
-        ["weights", f"{sum(map(math.prod, network.weight_shapes.values())):,}"],
-        *([layer, f"`{rule}`"] for _, layer, conv in network.layers() for rule in conv.each_learner),
-    ]
-    return markdown(("setting", "value"), lines).strip()
+    patience = "never stops early" if network.patience == 0 else str(network.patience)
+    return {
+        "images": f"{format_shape(images.shape[:2])}, {kind}, {images.classes} classes",
+        "encoder": encoder_of(network, images.shape[2:]),
+        "time steps": str(network.time_steps),
+        "epochs": ", ".join(f"{count} of {name_of(at + 1)}" for at, count in enumerate(network.epochs) if count),
+        "order of the images": "new in each epoch" if network.shuffle else "as they come",
+        "patience": "5, the default of the command" if network.patience is None else patience,
+        "decision": f"`{format_call(network.decision)}`",
+        "weights": f"{sum(map(math.prod, network.weight_shapes.values())):,}",
+    }
+
+
+def rules_of(name: str) -> list[tuple[str, str]]:
+    """The rules of each layer of a network, as calls with the settings that are not defaults."""
+    layers = make_network(name).layers()
+    return [(layer, f"`{format_call(rule)}`") for _, layer, conv in layers for rule in conv.each_learner]
+
+
+def settings(page: Path, name: str) -> str:
+    """The settings of a rule, an encoder or another component: types, defaults and what they are, from its class."""
+    kind = TYPES[name]
+    explained = explanations(kind)
+    lines = []
+    for field in dataclasses.fields(kind):
+        required = field.default is dataclasses.MISSING
+        shown = "required" if required else f"`{format_default(field.default)}`"
+        types = " or ".join(f"`{each}`" for each in inspect.formatannotation(field.type).split(" | "))
+        lines.append([f"`{field.name}`", types, shown, explained[field.name]])
+    return markdown(("setting", "type", "default", "what it is"), lines).strip()
+
+
+def explanations(kind: type) -> dict[str, str]:
+    """What the docstrings of a class and of its bases say of each field."""
+    found: dict[str, str] = {}
+    for each in reversed(kind.__mro__):
+        attributes = inspect.cleandoc(each.__doc__ or "").partition("Attributes:")[2]
+        for names, text in re.findall(r"^  (\w[\w, ]*): (.*(?:\n    .*)*)", attributes, re.MULTILINE):
+            found |= dict.fromkeys(names.split(", "), " ".join(text.split()).replace("|", "\\|"))
+    return found
 
 
 def encoder_of(network: Network, axes: tuple[int, ...]) -> str:
@@ -172,8 +228,18 @@ def encoder_of(network: Network, axes: tuple[int, ...]) -> str:
 def format_call(component: Any) -> str:
     """A component as a call with the arguments that are not defaults."""
     fields = ((field, getattr(component, field.name)) for field in dataclasses.fields(component) if field.init)
-    arguments = [f"{field.name}={value!r}" for field, value in fields if value != field.default]
+    arguments = [f"{field.name}={format_default(value)}" for field, value in fields if value != field.default]
     return f"{type(component).__name__}({', '.join(arguments)})"
+
+
+def format_default(value: Any) -> str:
+    """A value as Python has it, a function by its name; a component as a call, without arguments that are long."""
+    if inspect.isroutine(value):
+        return str(value.__name__).replace("<lambda>", "...")
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return repr(value)
+    call = format_call(value)
+    return call if len(call) <= LONGEST_CALL else f"{type(value).__name__}(...)"
 
 
 def format_shape(shape: Iterable[int]) -> str:

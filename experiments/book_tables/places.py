@@ -9,9 +9,36 @@ PICTURES = DOCS / "pictures" / "networks"
 PAGES = DOCS / "networks"
 
 
+SHARED = {
+    "supervised": ("goupy2024_pcn", "goupy2024_s2stdp", "goupy2024_sstdp"),
+    "goupy2024_ncg": ("ncg_scales",),
+    "goupy2024_softhebb": ("softhebb_narrow",),
+    "prototypes": ("ncg_prototypes",),
+    "mozafari2018": ("mozafari2018_objects",),
+    "pytorch_networks": (
+        "deep2024",
+        "deepr2024",
+        "deepr2024_2",
+        "inception2024",
+        "majority2024",
+        "resnet2024",
+        "deeper2024",
+    ),
+}
+"""Networks that have a section of a page, not a page of their own."""
+
+
+def page_of(name: str) -> Path:
+    """The page that describes a network."""
+    return PAGES / f"{next((page for page, names in SHARED.items() if name in names), name)}.md"
+
+
 def network_link(page: Path, name: str) -> str:
-    """A link from a page to that of a network."""
-    return f"[{name}]({relative(page, PAGES / f'{name}.md')})"
+    """A link from a page to the page or the section of a network."""
+    target = page_of(name)
+    section = "" if target.stem == name else f"#{name}"
+    path = "" if target == page else relative(page, target)
+    return f"[{name}]({path}{section})" if path or section else name
 
 
 def relative(page: Path, target: Path) -> str:

@@ -2,7 +2,7 @@
 
 import functools
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,26 +69,25 @@ def figures_of(row: Row) -> list[str]:
     ]
 
 
-def notes_of(rows: Sequence[Row]) -> str:
-    """A list below tables of results: what their columns are, machines and sources."""
-    notes = [*FIGURES_NOTES, f"Seconds: a whole run, from reading the data to its report. {machines_of(rows)}"]
+def notes_of(rows: Sequence[Row]) -> list[str]:
+    """What the columns of tables of results are, machines and sources."""
+    notes = [f"Seconds: a whole run, from reading the data to its report. {machines_of(rows)}"]
     if any(row["data"] == "cifar10-jpeg" for row in rows):
         notes.append(JPEG_NOTE)
     days = sorted({row["date"] for row in rows})
     notes.append(f"Recorded from {days[0]} to {days[-1]}." if days[1:] else f"Recorded on {days[0]}.")
     cited = sorted({str(entry["source"]) for row in rows for entry in row["published"]})
-    notes += [f"[{number}] {recorded('results')['sources'][number]}." for number in cited]
-    return "\n".join(format_item(note) for note in notes)
+    return [*notes, *(f"[{number}] {recorded('results')['sources'][number]}." for number in cited)]
 
 
-def row_notes(rows: Sequence[Row], name_row: Callable[[Row], str]) -> str:
-    """A list of what is to be known of single rows."""
-    lines = []
+def row_notes(rows: Sequence[Row], name_row: Callable[[Row], str]) -> list[str]:
+    """What is to be known of single rows; once, where it is the same of several."""
+    named: dict[str, list[str]] = {}
     for row in rows:
         if note := row["note"]:
             kernels = ", XLA" * (row["kernels"] == "XLA")
-            lines.append(format_item(f"{name_row(row)}{kernels}: {note}"))
-    return "\n".join(dict.fromkeys(lines))
+            named.setdefault(note, []).append(f"{name_row(row)}{kernels}")
+    return [f"{'; '.join(dict.fromkeys(names))}: {note}" for note, names in named.items()]
 
 
 def machines_of(rows: Sequence[Row]) -> str:
@@ -96,6 +95,11 @@ def machines_of(rows: Sequence[Row]) -> str:
     machines = recorded("results")["machines"]
     names = sorted({row["machine"] for row in rows if row["machine"]}, key=[*machines].index)
     return " ".join(f"{machines[name]['mark'] or 'No mark'}: {machines[name]['words']}." for name in names)
+
+
+def format_list(notes: Iterable[str]) -> str:
+    """A list below a table."""
+    return "\n".join(map(format_item, notes))
 
 
 def format_item(text: str) -> str:
@@ -121,27 +125,33 @@ def results(page: Path, data: str) -> str:
     if data == "fewer":
         head = (TIMED[0], "data", *TIMED[1:])
         lines = [[network_link(page, row["network"]), data_of(row), *figures_of(row)] for row in chosen]
-        return markdown(head, lines, row_notes(chosen, name_of_row)).strip()
+        return markdown(head, lines, format_list(row_notes(chosen, name_of_row))).strip()
     of_data = [row for row in chosen if row["data"] == data]
     if not of_data:
         raise unknown("results", data, [*DATA, "fewer"])
     links = [f"{network_link(page, row['network'])}{', mirrored' * row['mirrored']}" for row in of_data]
     lines = [[name, *figures_of(row)] for name, row in zip(links, of_data, strict=True)]
-    return markdown(TIMED, lines, row_notes(of_data, name_of_row)).strip()
+    return markdown(TIMED, lines, format_list(row_notes(of_data, name_of_row))).strip()
 
 
-def figures(page: Path, name: str) -> str:
-    """The results of one network."""
-    rows = [row for row in recorded("results")["rows"] if row["network"] == name]
-    lines = [[data_of(row), *figures_of(row)] for row in rows]
-    return markdown(
-        ("data", *TIMED[1:]), lines, *filter(None, (notes_of(rows), row_notes(rows, data_and_images)))
-    ).strip()
+def figures(page: Path, names: str) -> str:
+    """The results of one network, or of several."""
+    rows = [row for name in names.split() for row in recorded("results")["rows"] if row["network"] == name]
+    several = " " in names
+    head = ("network", "data", *TIMED[1:]) if several else ("data", *TIMED[1:])
+    lines = [[*[row["network"]] * several, data_of(row), *figures_of(row)] for row in rows]
+    listed = [*notes_of(rows), *row_notes(rows, network_data_and_images if several else data_and_images)]
+    return markdown(head, lines, format_list(listed)).strip()
+
+
+def network_data_and_images(row: Row) -> str:
+    """The network of a row, its data and their number, for notes."""
+    return f"{row['network']}, {data_and_images(row)}"
 
 
 def notes(page: Path, _: str) -> str:
     """What the columns of all tables of results are."""
-    return notes_of(recorded("results")["rows"])
+    return format_list([*FIGURES_NOTES, *notes_of(recorded("results")["rows"])])
 
 
 def best_row(name: str, data: str) -> Row | None:
@@ -153,31 +163,27 @@ def best_row(name: str, data: str) -> Row | None:
 
 def networks(page: Path, data: str) -> str:
     """All networks with their figures; with "mnist" those that are shown first, with figures of MNIST alone."""
-    head = ["network", "layers by rule", "MNIST, test, %", "seconds", "CIFAR-10, test, %", "after"]
+    head = ["network", "layers by rule", "MNIST, test, %", "CIFAR-10, test, %", "based on"]
     lines = []
-    for name, after in recorded("networks")["after"].items():
+    for name, source in recorded("networks")["based_on"].items():
         if data == "mnist" and name not in SHOWN_FIRST:
             continue
         mnist = best_row(name, "mnist")
         cifar = best_row(name, "cifar10-jpeg")
-        cells = [accuracy_of(mnist), seconds_of(mnist)] if mnist else [f"made for {MADE_FOR[name]}", ""]
-        more = [] if data == "mnist" else [accuracy_of(cifar) if cifar else ""]
-        lines.append([network_link(page, name), layers_by_rule(NETWORKS[name]()), *cells, *more, after])
-    if data == "mnist":
-        head.remove("CIFAR-10, test, %")
+        made_for = f"made for {MADE_FOR.get(name)}"
+        cells = [accuracy_of(mnist) if mnist else made_for, accuracy_of(cifar) if cifar else ""]
+        lines.append([network_link(page, name), layers_by_rule(NETWORKS[name]()), *cells, source])
     return markdown(head, lines).strip()
 
 
 def replication(page: Path, _: str) -> str:
-    """The runs of the PyTorch code beside those of snnjax."""
+    """The runs of aidinattar/snn beside those of snnjax."""
     head = (
         "network",
-        "PyTorch, one run",
+        "aidinattar/snn, one run",
         "snnjax, five seeds",
         "95 % interval",
         "within 3 sd",
-        "minutes",
-        "times faster",
     )
     lines = []
     for row in recorded("replication")["rows"]:
@@ -190,15 +196,13 @@ def replication(page: Path, _: str) -> str:
             " / ".join(ours),
             f"{low:.1f} .. {high:.1f}",
             f"{row['within_3_sd']} of {row['recorded_figures']}",
-            f"{row['minutes']:.1f}",
-            str(row["times_faster"]),
         ]
         lines.append(cells)
     return markdown(head, lines).strip()
 
 
 def trained(page: Path, _: str) -> str:
-    """The networks that come trained."""
+    """The pretrained networks."""
     head = ("name", "network", "data", "bits", "test accuracy, %", "file, kB")
     lines = []
     for name, card in files.read_json(CARDS).items():

@@ -132,4 +132,4 @@ def chosen_by(records: list[Json]) -> str:
     """A sentence that says which images have chosen the best epochs."""
     if all(record["validation_images"] for record in records):
         return "Held-out training images choose the best epoch; the test images are tested once."
-    return "In some runs the test images choose the best epoch, which flatters."
+    return "In some runs the test images choose the best epoch: these accuracies are too optimistic."

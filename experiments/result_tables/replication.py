@@ -1,4 +1,4 @@
-"""The table of the recorded runs of the PyTorch code, repeated from several seeds."""
+"""The table of the recorded runs of aidinattar/snn, repeated from several seeds."""
 
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,13 @@ from protocols import Row
 from result_tables.accuracies import Json, seed_statistics
 from snnjax.core import files
 
-REFERENCE = Path(__file__).parents[1] / "reference.json"  # accuracies of the PyTorch code, and how they were obtained
-HEAD = ("network", "PyTorch, one run", "snnjax", "95 % interval", "within 3 sd", "minutes", "times faster")
+REFERENCE = Path(__file__).parents[1] / "reference.json"  # accuracies of aidinattar/snn, and how they were obtained
+HEAD = ("network", "aidinattar/snn, one run", "snnjax", "95 % interval", "within 3 sd", "minutes", "times faster")
 PARTS = ("train", "test")
 NOTES = [
     "Accuracies in %, training / test, after the last epoch, and one standard deviation (sd) over the seeds; the "
     "interval is that of the mean test accuracy.",
-    "Within 3 sd: accuracies of the PyTorch code, of all epochs, within three standard deviations of our mean.",
+    "Within 3 sd: accuracies of aidinattar/snn, of all epochs, within three standard deviations of our mean.",
 ]
 
 

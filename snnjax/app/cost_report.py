@@ -104,7 +104,7 @@ def facts(cost: Json) -> dict[str, str]:
         "spikes of the encoded image": " to ".join(f"{cost['input_spikes'][key]:,}" for key in ("least", "most")),
         "activation sparsity": "",
         "synaptic operations": "",
-        "multiply-accumulates": f"{cost['multiply_accumulates']:,} an image" if cost["multiply_accumulates"] else "",
+        "multiply-accumulates": f"{cost['multiply_accumulates']:,} per image" if cost["multiply_accumulates"] else "",
         "weights": f"{cost['footprint_bytes'] / 1000:,.0f} kB as float32",
         "first readout spike": "",
         "decided for good": f"after step {cost['settled']['mean']:.1f} on average, {cost['settled']['most']} at most",
@@ -113,7 +113,7 @@ def facts(cost: Json) -> dict[str, str]:
     if cost["dense_operations"]:
         share = effective / cost["dense_operations"]
         found["activation sparsity"] = f"{cost['activation_sparsity']:.4%}"
-        found["synaptic operations"] = f"{effective:,.0f} an image, {share:.4%} of dense ones"
+        found["synaptic operations"] = f"{effective:,.0f} per image, {share:.4%} of dense ones"
     if first := cost.get("first_spike"):
         silent = cost["first_spike_images"][-1]
         without = f"; {silent:,} images without one" if silent else ""
@@ -126,10 +126,10 @@ def facts(cost: Json) -> dict[str, str]:
 def energy(estimate: Json) -> str:
     """An estimate of energy in words, with what it assumes."""
     multiply = estimate["pj_multiply"]
-    assumed = f"{estimate['pj_accumulate']:g} pJ a synaptic operation"
+    assumed = f"{estimate['pj_accumulate']:g} pJ per synaptic operation"
     if multiply is not None:
-        assumed += f" and {multiply:g} pJ a multiply-accumulate"
-    return f"{estimate['nanojoules']['mean']:,.1f} nJ an image, if {assumed} are all that counts"
+        assumed += f" and {multiply:g} pJ per multiply-accumulate"
+    return f"{estimate['nanojoules']['mean']:,.1f} nJ per image, if {assumed} are all that counts"
 
 
 def section(run: Path) -> Markup:

@@ -102,7 +102,8 @@ def _arrow(axis: Axes, source: Text, target: Text, bend: float, label: str) -> N
     axis.annotate("", end, start, arrowprops=style)
     middle = (start[0] + end[0]) / 2
     height = (start[1] + end[1]) / 2 + bend
-    axis.text(middle, height + 0.06, label, ha="center", va="bottom", fontsize=6.5)
+    ground = dict(facecolor="white", edgecolor="none", pad=0.6)  # over the arrows that pass behind it
+    axis.text(middle, height + 0.06, label, ha="center", va="bottom", fontsize=6.5, bbox=ground if label else None)
 
 
 def _kind(network: Network, number: int) -> str:

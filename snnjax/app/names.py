@@ -10,7 +10,7 @@ RECORDED = (
     "resnet2024",
     "deeper2024",
 )
-"""The networks of the PyTorch code, of which there are recorded runs."""
+"""The networks of aidinattar/snn, of which there are recorded runs."""
 DEFAULT_MODEL = "goupy2024_ncg"
 SUPERVISED = ("goupy2024_sstdp", "goupy2024_s2stdp", "goupy2024_pcn", "goupy2024_ncg", "ncg_scales")
 DEEP = ("goupy2024_softhebb", "softhebb_narrow")

@@ -244,7 +244,7 @@ class Demo(OfRun):
 
 @dataclasses.dataclass(frozen=True)
 class Convert:
-    """Carry weights between snnjax and the PyTorch code github.com/aidinattar/snn; the source says which way.
+    """Carry weights between snnjax and the PyTorch program github.com/aidinattar/snn; the source says which way.
 
     $ snnjax convert runs/mozafari2018_digits/weights.npz mozafari2018.pth
     $ snnjax convert --model mozafari2018 mozafari2018.pth weights.npz

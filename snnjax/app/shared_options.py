@@ -102,7 +102,7 @@ class SplitData(Data):
     by a network that has learned from the others, in the folders fold1, fold2, ..."""
     validation: Annotated[float, option("SHARE")] = 0.1
     """share of the training images to hold out, the same whatever the seed: they choose the best epoch, and when to
-    stop; the test images are used only once, at the end. 0: none, the test images choose, which flatters"""
+    stop; the test images are used only once, at the end. 0: none; the test images choose, which is too optimistic"""
     labels: Annotated[int | None, option("N", "all")] = None
     """use the labels of only N training images, of all classes alike: the first ones of each; layers that learn without
     labels learn from all images that are not held out"""

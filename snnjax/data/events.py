@@ -105,7 +105,8 @@ def event_picture(
 
     Args:
       events: a structured array with x, y, t in microseconds and p (0 off, 1 on), as tonic's readers give it.
-      sensor, size: rows and columns of sensor and picture; of a picture's pixel the first event of several counts.
+      sensor: its rows and columns.
+      size: rows and columns of the picture; of a pixel the first event of several counts.
       window: in microseconds from the first event; if infinite, as long as the recording.
 
     So custom recordings become a `Dataset`: `tonic.io` reads files of several cameras. Raises InputError where

@@ -36,8 +36,10 @@ def load(
         binary version's; or one that tensorflow-datasets has prepared sets in, in another order. None takes what `find`
         finds, else downloads the set into the cache. For "folder" the folder or .zip file of the pictures (see
         `picture_folder`), for recordings as in `recordings`.
-      size, colour, group, split_seed: of the images of a "folder", as `picture_folder` takes them; `size` also of
-        recordings.
+      size: of the images of a "folder", as `picture_folder` takes it, or of recordings.
+      colour: of a "folder", as `picture_folder` takes it.
+      group: of a "folder", as `picture_folder` takes it.
+      split_seed: of a "folder", as `picture_folder` takes it.
 
     Raises InputError for an unknown name, or files that are damaged or do not fit together; FileNotFoundError if
     `data_dir` has none, DownloadError if they cannot be downloaded, MissingPackageError if tensorflow-datasets is

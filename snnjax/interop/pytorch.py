@@ -1,4 +1,4 @@
-"""Weights from and for the PyTorch code github.com/aidinattar/snn: files of its networks' state_dict.
+"""Weights from and for github.com/aidinattar/snn, in PyTorch: files of its networks' state_dict.
 
 For layer3_1 of our third stage that learns, a state_dict holds block3_1.conv.weight, the weights (F, C, kh, kw);
 block3_1.stdp.layer.weight, the same tensor again, since a learning rule refers to its layer; block3_1.stdp.ltp_0 and
@@ -70,7 +70,7 @@ def read(path: Path | str, spec: Network) -> dict[str, np.ndarray]:
 def write(path: Path | str, spec: Network, weights: Mapping[str, Any]) -> None:
     """Writes the file of a whole `state_dict`, .npz, .pth or .pt, atomically; raises as `read` does.
 
-    The PyTorch code loads it by `model.load_state_dict(torch.load(path))`; an .npz by
+    aidinattar/snn loads it by `model.load_state_dict(torch.load(path))`; an .npz by
     `model.load_state_dict({name: torch.from_numpy(value) for name, value in numpy.load(path).items()})`.
     """
     path = Path(path)
@@ -113,7 +113,7 @@ def state_dict(spec: Network, weights: Mapping[str, Any]) -> dict[str, np.ndarra
 
 
 def blocks_of(spec: Network) -> dict[str, str]:
-    """Each layer's name in the PyTorch code, where only stages that learn count; fixed layers are skip connections."""
+    """Each layer's name in aidinattar/snn, where only stages that learn count; fixed layers are skip connections."""
     blocks: dict[str, str] = {}
     learning = 0
     fixed = 0

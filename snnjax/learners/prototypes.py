@@ -52,11 +52,11 @@ class Prototypes(Learner):
     Silent images, and labels of -1, change nothing.
 
     Attributes:
-      gap: g, between the potentials of the label's class and of all others, as a share of the length of the image.
+      gap: g, the lead over all other classes below which an error is corrected, as a share of the length of the image.
       step: h, of a correction.
-      tie: between potentials, as a share of the length of the image.
-      wins: of each neuron, (F,) float32; the first image of a class counts for all of its neurons.
-      length: R, in windows.
+      tie: the difference of potentials that counts as none, as a share of the length of the image.
+      wins: how many images each neuron has won, (F,) float32; the first image of a class counts for all of its neurons.
+      length: R, the mean length of images, in windows.
     """
 
     gap: float = 0.4

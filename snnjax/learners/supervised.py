@@ -56,7 +56,7 @@ class Group(NamedTuple):
 class SupervisedSTDP(Learner):
     """STDP with a desired spike time for each neuron (Goupy et al. 2024): w += (t - d) a+ or (t - d) a-.
 
-    For a deciding layer of M neurons a class that see the whole input, under a decision with times such as `Earliest`.
+    For a deciding layer of M neurons per class that see the whole input; its decision has times, as `Earliest` does.
     A threshold that initial neurons would hardly reach is lowered before the first image, see `initial_threshold`.
     Target neurons of the label's class are to fire earlier than the mean time of those that learn, all others later, as
     in `kernels.desired_times`. The defaults are NCG (M = 5). PCN is M = 2 (then there are no training thresholds);
@@ -118,7 +118,7 @@ class SupervisedSTDP(Learner):
         if np.min(conv.threshold) < 0:
             raise InputError(f"`threshold` of {name} must be at least 0 for SupervisedSTDP, got {conv.threshold}")
         if self.non_targets >= conv.features // classes:
-            has = f"{name} has {conv.features // classes} neurons a class"
+            has = f"{name} has {conv.features // classes} neurons per class"
             raise InputError(f"`non_targets` must leave a target neuron in each class, got {self.non_targets}: {has}")
 
     def competitors(self, layer: Layer) -> int:

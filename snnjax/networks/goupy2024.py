@@ -66,12 +66,12 @@ def goupy2024_s2stdp(images: Images = MNIST) -> Network:
 
 
 def goupy2024_pcn(images: Images = MNIST) -> Network:
-    """A pair of competing neurons a class, one for its images and one for all others (PCN)."""
+    """A pair of competing neurons per class, one for its images and one for all others (PCN)."""
     return _network("goupy2024_pcn", images, PCN, neurons=2, threshold=250)
 
 
 def goupy2024_ncg(images: Images = MNIST) -> Network:
-    """Five competing neurons a class, four of which share its images by thresholds that adapt (NCG)."""
+    """Five competing neurons per class, four of which share its images by thresholds that adapt (NCG)."""
     check_images(images)
     if images.shape[2:] != (3,):
         return _network("goupy2024_ncg", images, NCG, neurons=5, threshold=200, epochs=14)
@@ -80,7 +80,7 @@ def goupy2024_ncg(images: Images = MNIST) -> Network:
 
 
 def ncg_scales(images: Images = CIFAR10) -> Network:
-    """As goupy2024_ncg, with features of 5x5 and 7x7 and ten neurons a class."""
+    """As goupy2024_ncg, with features of 5x5 and 7x7 and ten neurons per class."""
     network = goupy2024_ncg(images)
     plain: Any = network.stages[0].branches[0]
     last: Any = network.stages[1].branches[0]

@@ -32,7 +32,7 @@ ROWS = 29
 
 
 def mozafari2018_objects(images: Images = PICTURES, *, kernel: float = 0.9, threshold: float = 0.4) -> Network:
-    """One layer that learns by reward, ten features a class, each of which sees most of the picture.
+    """One layer that learns by reward, ten features per class, each of which sees most of the picture.
 
     Its encoder is that of four Gabor filters unless another is given; pooling, kernel and threshold grow with the
     picture. Made for some hundred pictures: dropout needs many epochs, with thousands of pictures do without it.

@@ -108,7 +108,7 @@ MERGES: dict[str, Join] = {
 }
 """How resnet2024 merges its two paths.
 
-In the PyTorch code two of these break the rule of one spike per neuron. `add` sums spike waves: a neuron fires twice,
+In aidinattar/snn two of these break the rule of one spike per neuron. `add` sums spike waves: a neuron fires twice,
 and STDP reads the sum as a latency. Here both paths continue, with separate weights. `first_spike` clears a wave after
 its first step, so that a decision at the last step misses all earlier spikes. Here a neuron fires once, with the
 earlier of its two inputs.

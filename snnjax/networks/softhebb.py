@@ -39,7 +39,7 @@ SHARE = 920 / 24576  # of the inputs of a neuron, its threshold
 
 
 def goupy2024_softhebb(images: Images = CIFAR10, *, features: Sequence[int] = (96, 384, 1536)) -> Network:
-    """Three layers, each with its number of `features`, all read by ten competing neurons a class.
+    """Three layers, each with its number of `features`, all read by ten competing neurons per class.
 
     They are five where fewer than 5,000 images have labels.
     """

@@ -148,7 +148,7 @@ def _of_supervised(name: str, layer: Any, learner: SupervisedSTDP, figures: Figu
     elif missed > MISSED:
         words.append("desired times are not reached: try more epochs, higher rates or another threshold")
     if figures["never_won"] and learner.competitors(layer) and sum(wins):
-        words.append("some neurons never win in their class: try a higher `threshold_rate`, or fewer neurons a class")
+        words.append("some neurons never win in their class: try a higher `threshold_rate`, or fewer neurons per class")
     return words
 
 
@@ -239,7 +239,7 @@ def diagnose_decisions(names: Sequence[str], decisions: np.ndarray, learners: Di
     if silent > SILENT_SHARE:
         words.append("too little reaches the deciding layer: see whether the layers before fire")
     elif len(never) and learners:
-        words.append("some classes are never chosen: more epochs, or more features a class, may help")
+        words.append("some classes are never chosen: more epochs, or more features per class, may help")
     return learners | dict(silent=silent, never_decided=len(never), decided=counts.tolist(), words=words)
 
 

@@ -141,7 +141,7 @@ class Cost:
 
     def __repr__(self) -> str:
         return (
-            f"Cost({self.network}, {len(self):,} images, {self.effective_operations.mean():,.0f} operations an image)"
+            f"Cost({self.network}, {len(self):,} images, {self.effective_operations.mean():,.0f} operations per image)"
         )
 
     def energy(self, pj_accumulate: float, pj_multiply: float | None = None) -> np.ndarray:

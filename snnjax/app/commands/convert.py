@@ -1,4 +1,4 @@
-"""`snnjax convert`: carries weights between snnjax and the PyTorch code."""
+"""`snnjax convert`: carries weights between snnjax and aidinattar/snn."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from snnjax.encoding import COLOUR, GREY
 from snnjax.interop import pytorch
 from snnjax.runs.trained import Trained
 
-OF_MAPS = {6: (GREY, (28, 28)), 18: (COLOUR, (32, 32, 3))}  # encoders of the PyTorch code by maps, and image shapes
+OF_MAPS = {6: (GREY, (28, 28)), 18: (COLOUR, (32, 32, 3))}  # encoders of aidinattar/snn by maps, and image shapes
 
 
 def run(chosen: options.Convert) -> None:
@@ -24,7 +24,7 @@ def run(chosen: options.Convert) -> None:
         if chosen.model not in (None, trained.network.name):
             raise InputError(f"`model` must be that of {source}, {trained.network.name}, got {chosen.model}")
         pytorch.write(destination, trained.network, trained.weights)
-        print(f"{destination}: state_dict of {trained.network.name} for the PyTorch code")
+        print(f"{destination}: state_dict of {trained.network.name} for aidinattar/snn")
         return
     if destination.suffix != ".npz":
         raise InputError(f"`destination` must end in .npz for weights from {source}, got {destination}")

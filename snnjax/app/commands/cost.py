@@ -24,9 +24,9 @@ def show(figures: dict[str, Any]) -> None:
     """Prints the figures."""
     screen = console.screen()
     head, rows = cost_report.layers(figures)
-    screen.print(console.table(head, [rows[:-1], rows[-1:]], "layers, an image"), markup=False)
+    screen.print(console.table(head, [rows[:-1], rows[-1:]], "layers, per image"), markup=False)
     head, rows = cost_report.times(figures)
-    screen.print(console.table(head, [rows], "spikes in time, means of an image"), markup=False)
+    screen.print(console.table(head, [rows], "spikes in time, means per image"), markup=False)
     head, rows = cost_report.moments(figures)
     screen.print(console.table(head, [rows], "decisions in time", left=0))
     if "few_bits" in figures:
