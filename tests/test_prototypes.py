@@ -24,13 +24,14 @@ from snnjax import (
     Trainer,
     stage,
 )
-from snnjax.core.components import replace
+from snnjax.core.components import leaves, replace
 from snnjax.data import Dataset, digits
 from snnjax.encoding import PIXELS
 from snnjax.interop import event_programs
 from snnjax.interop.nir import exportable
 from snnjax.learners import Signal
 from snnjax.networks import NETWORKS, Flatten, Input, Model, SpikingNetwork, quantise, with_prototypes
+from snnjax.networks.integer_prototypes import integer_prototypes
 from snnjax.networks.operations import firing_windows
 from snnjax.runs import RunFolder
 
@@ -185,6 +186,36 @@ def test_learning_goes_on_from_a_file(tmp_path):
     np.testing.assert_allclose(state.weights["layer1"], at_once.weights["layer1"], atol=1e-6)
     for path in ("layer1.threshold", "layer1.learners.wins", "layer1.learners.length"):
         np.testing.assert_allclose(state.numbers[path], at_once.numbers[path], rtol=1e-4, atol=1e-3)
+
+
+def test_what_has_been_corrected_is_corrected_further():
+    """A stream changes the thresholds of no neuron; new classes and integers that learn are refused."""
+    network, _ = trained(epochs=3)
+    stream = snnjax.Stream(network)
+    before = network.spec.stages[0].branches[0]
+    _, state = stream.learn(stream.init(), PICTURES[45:], LABELS[45:])
+    after = stream.network(state)
+    for field in ("threshold", "learners.wins"):
+        np.testing.assert_array_equal(leaves(after.spec.stages[0].branches[0])[field], leaves(before)[field])
+    assert np.mean(np.asarray(after(PICTURES)) == LABELS) > 0.9
+    assert not np.array_equal(after.weights()["layer1"], network.weights()["layer1"])
+    wins = np.where(np.arange(CLASSES * PER_CLASS) < PER_CLASS, 0, before.learners.wins)
+    unseen = replace(network.spec, "stages.0.branches.0.learners.wins", wins)
+    assert_refused(
+        (lambda: snnjax.Stream(SpikingNetwork(unseen, weights=network.weights())).init(), "takes no new classes"),
+        (lambda: integer_prototypes(network), "has corrected errors, learning would undo that"),
+    )
+
+
+def test_a_stream_of_means_equals_an_epoch():
+    network, _ = trained(epochs=1)
+    stream = snnjax.Stream(SpikingNetwork(SPEC))
+    _, state = stream.learn(stream.init(), DATA.train_images, DATA.train_labels)
+    streamed = stream.network(state)
+    np.testing.assert_array_equal(streamed.weights()["layer1"], network.weights()["layer1"])
+    first = stream.end_epoch(stream.learn(stream.init(), PICTURES[LABELS < 2], LABELS[LABELS < 2])[1])
+    _, state = stream.learn(first, PICTURES[LABELS == 2], LABELS[LABELS == 2])
+    assert np.mean(np.asarray(stream.network(state)(PICTURES)) == LABELS) > 0.6  # the first of a new class is learned
 
 
 def test_ncg_prototypes_is_trained_saved_reported_and_rounded(tmp_path):

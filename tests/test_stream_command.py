@@ -155,12 +155,26 @@ def test_new_labels_grow_the_readout():
     assert not np.array_equal(new, before["layer2"][:per_class])
 
 
+def test_the_memory_stays_when_there_are_new_labels():
+    names = np.array([f"class {label}" for label in Y])
+    known = Y % 2 == 1
+    model = classifier(memory=4, replays=2).fit(X[known], names[known]).partial_fit(X[known], names[known])
+    before = model._memory
+    model.partial_fit(X[:1], ["class 0"])
+    assert before.counts.sum() == known.sum()
+    assert model._memory.counts.tolist() == [1, *before.counts]
+    np.testing.assert_array_equal(model._memory.inputs[1:], before.inputs)
+
+
 def test_what_cannot_go_on_is_refused():
     model = classifier().partial_fit(X[:16], Y[:16], classes=np.arange(10))
     with pytest.raises(ValueError, match="`X` must be of images of shape"):
         model.partial_fit(X[:1, :5], [1])
+    with pytest.raises(ValueError, match="`replays` must be at least 1 with a `memory`"):
+        model.set_params(memory=2).partial_fit(X[:16], Y[:16])
+    model.set_params(replays=1).partial_fit(X[:16], Y[:16])
     with pytest.raises(ValueError, match="`memory` must stay as it was in earlier calls"):
-        model.set_params(memory=2, replays=1).partial_fit(X[:16], Y[:16])
+        model.set_params(memory=3).partial_fit(X[:16], Y[:16])
     with pytest.raises(ValueError, match="must hold at least 10 images, got 9"):
         classifier().partial_fit(X[:9], Y[:9], classes=np.arange(10))
     with pytest.raises(ValueError, match="`classes` must hold at least 2 classes"):

@@ -9,6 +9,8 @@ from snnjax.core.errors import InputError, printable
 
 SILENT = "(silent)"
 """The name in place of a class where a network decides for none, -1; no class has it."""
+NOT_PRINTED = frozenset(("Cc", "Cf", "Cs", "Co", "Zl", "Zp", "Zs"))
+"""Categories of Unicode; of the last, a space is printed."""
 
 
 def numbered(classes: int) -> tuple[str, ...]:
@@ -24,7 +26,7 @@ def checked(names: Iterable[str], classes: int | None = None) -> tuple[str, ...]
     if isinstance(names, str):
         raise InputError(f"`class_names` must be a tuple of names, got the text {names!r}")
     given: tuple[Any, ...] = tuple(names)
-    if wrong := [name for name in given if not isinstance(name, str) or not name.isprintable() or not name.strip()]:
+    if wrong := [name for name in given if not isinstance(name, str) or not name.strip() or not _is_printable(name)]:
         raise InputError(f"`class_names` must be of printable characters, got {wrong[0]!r}")
     result = tuple(map(composed, given))
     if result and classes is not None and len(result) != classes:
@@ -34,6 +36,11 @@ def checked(names: Iterable[str], classes: int | None = None) -> tuple[str, ...]
     if SILENT in result:
         raise InputError(f"`class_names` must not hold {SILENT!r}, which says that a network decides for none")
     return result
+
+
+def _is_printable(name: str) -> bool:
+    """Whether it has no characters that are none, such as line breaks; those of later versions of Unicode are taken."""
+    return all(char == " " or unicodedata.category(char) not in NOT_PRINTED for char in name)
 
 
 def composed(text: str) -> str:

@@ -21,8 +21,9 @@ from snnjax.data import Dataset, names
 from snnjax.estimators.estimator import SpikingEstimator
 from snnjax.networks import NETWORKS, Images, Network, SpikingNetwork
 from snnjax.networks.decision import is_fitted
-from snnjax.runs.stream import Stream
+from snnjax.runs.stream import Stream, check_memory
 from snnjax.runs.trained import Trained
+from snnjax.steps.stream import Memory
 from snnjax.training.start import take
 
 
@@ -93,8 +94,13 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         self.network_ = trainer.trained(state)
         self.classes_ = classes
         self.validation_scores_ = [record[data.tested]["accuracy"] for record in state.epochs]
-        self._learning: list[np.ndarray] | None = None  # leaves of the `StreamState` after `partial_fit`
+        self._forget()
         return self
+
+    def _forget(self) -> None:
+        """Ends what `partial_fit` has begun."""
+        self._learning: list[np.ndarray] | None = None  # leaves of the layers that learn and of their learners
+        self._memory: Memory | None = None
 
     @available_if(_learns_image_by_image)
     def partial_fit(self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None) -> Self:
@@ -103,10 +109,11 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         After `fit` or `load`, layers that learn from labels keep learning. Otherwise the first call begins a network:
         the other layers, and what is fitted to images, learn from its X alone, as in `fit`, and stay so from then on.
         `classes` are labels to come, beside those of y. For new ones neurons are added to the readout, which keeps what
-        it has learned of the others; learners then begin anew.
+        it has learned of the others; learners then begin anew, and the memory stays.
 
         Raises InputError as `fit`, and where X of the first call holds fewer images than there are classes.
         """
+        check_memory(self.memory, self.replays)
         new = not hasattr(self, "network_")
         if new:
             images, y = self._learned_images(X, y=y)
@@ -118,12 +125,15 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         labels = self._known_labels(np.asarray(y), classes)
         stream = Stream(self.network_, self.memory, self.replays)
         state = stream.init(self._seed(), images if new else None)
-        if self._learning is not None:
-            if list(map(np.shape, self._learning)) != list(map(np.shape, jax.tree.leaves(state))):
+        if self._memory is not None:
+            if _shapes(self._memory) != _shapes(state.memory):
                 raise InputError(f"`memory` must stay as it was in earlier calls of `partial_fit`, got {self.memory}")
-            state = jax.tree.unflatten(jax.tree.structure(state), self._learning)
+            state = state._replace(memory=self._memory)
+        if self._learning is not None:
+            state = state._replace(carry=jax.tree.unflatten(jax.tree.structure(state.carry), self._learning))
         _, learned = stream.learn(state, images, labels)
-        self._learning = [np.asarray(leaf) for leaf in jax.tree.leaves(learned)]
+        self._learning = [np.asarray(leaf) for leaf in jax.tree.leaves(learned.carry)]
+        self._memory = jax.tree.map(np.asarray, learned.memory)
         self.network_ = stream.network(learned)
         return self
 
@@ -142,7 +152,7 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         self.network_.class_names = data.names
         self.classes_ = classes
         self.validation_scores_ = []
-        self._learning = None
+        self._forget()
 
     def _known_labels(self, y: np.ndarray, classes: ArrayLike | None) -> np.ndarray:
         """The numbers of labels among `classes_`, (n,) int32, to which new ones are added first."""
@@ -160,8 +170,10 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         weights = taken.put_into(grown.initial_weights(self._seed()))
         shown = _class_names(classes)
         self.network_ = SpikingNetwork(taken.network, weights=weights, class_names=shown, initial=taken.initial)
-        self.classes_ = classes
         self._learning = None
+        if self._memory is not None:
+            self._memory = _with_classes(self._memory, np.searchsorted(classes, self.classes_), len(classes))
+        self.classes_ = classes
 
     def _decide(self, X: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Indices of classes, (n,), and scores, (n, classes); warns where the network decides for no class."""
@@ -227,10 +239,25 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} holds no classifier: {error}") from error
         classifier.network_ = network
-        classifier._learning = None
+        classifier._forget()
         classifier.image_shape_ = trained.image_shape
         classifier.n_features_in_ = math.prod(trained.image_shape)
         return classifier
+
+
+def _shapes(memory: Memory | None) -> list[tuple[int, ...]]:
+    return [np.shape(leaf) for leaf in jax.tree.leaves(memory)]
+
+
+def _with_classes(memory: Memory, places: np.ndarray, classes: int) -> Memory:
+    """A memory of so many classes, among which those that it had are at some places."""
+
+    def at_places(values: Any) -> Any:
+        grown = np.zeros((classes, *values.shape[1:]), values.dtype)
+        grown[places] = values
+        return grown
+
+    return Memory(jax.tree.map(at_places, memory.inputs), at_places(memory.counts), memory.key)
 
 
 def _plain(value: Any) -> Any:

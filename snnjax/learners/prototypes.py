@@ -17,6 +17,10 @@ from snnjax.layers.ramp_layer import RampLayer
 from snnjax.learners.protocol import Diagnosis, Learner, Signal, UpdateResult, count_wins
 
 _TINY = 1e-30
+_LEAST_LENGTH = 2.0**-8
+"""Of an image from which neurons learn, in steps: less is rounding."""
+_TOLERANCE = 0.005
+"""Between a threshold and that of a mean of images, as a share of the mean length."""
 
 
 class PrototypeResponse(NamedTuple):
@@ -47,7 +51,8 @@ class Prototypes(Learner):
     without images are silent.
 
     In later epochs, which need images that are kept, errors are corrected: where the label's class does not win by the
-    `gap`, its first neuron learns w += step x, the first of all others w -= step x.
+    `gap`, its first neuron learns w += step x, the first of all others w -= step x. A readout that has been corrected
+    is corrected from the start when it learns again, and takes no new classes: its neurons are no means any more.
 
     Silent images, and labels of -1, change nothing.
 
@@ -71,7 +76,7 @@ class Prototypes(Learner):
     def check(self) -> None:
         checks.number("gap", self.gap)
         checks.number("step", self.step)
-        checks.number("tie", self.tie)
+        checks.number("tie", self.tie, most=1)
         for name in ("wins", "length"):
             value = np.asarray(getattr(self, name))
             if not (np.isfinite(value).all() and np.all(value >= 0)):
@@ -98,8 +103,24 @@ class Prototypes(Learner):
         return dataclasses.replace(self, wins=np.ones(features, np.float32) * self.wins)
 
     def init(self, layer: RampLayer, key: np.ndarray, seen: int) -> Any:
-        """The epochs that it has learned, () int32."""
-        return np.int32(0)
+        """The epochs that it has learned, () int32: 1 where errors have been corrected already.
+
+        Raises InputError where that is so, and a class has no images yet.
+        """
+        corrected = self.is_corrected(layer)
+        of_class = np.broadcast_to(self.wins, layer.conv.features).reshape(layer.classes, -1)
+        if corrected and not of_class.any(axis=1).all():
+            reason = "has corrected errors, and takes no new classes"
+            advice = "begin an empty one, networks.prototypes_on(network), or train the readout for one epoch"
+            raise InputError(f"`network` has a readout that {reason}: {advice}")
+        return np.int32(corrected)
+
+    def is_corrected(self, layer: RampLayer) -> bool:
+        """Whether thresholds are not those of means of images."""
+        squares = np.sum(np.square(np.asarray(layer.rows(), np.float64)), axis=1)
+        length = layer.time_steps * np.asarray(self.length, np.float64)
+        missed = np.asarray(layer.conv.threshold) + length * (1 - squares) / 2
+        return bool(np.any((np.asarray(self.wins) > 0) & (np.abs(missed) > _TOLERANCE * length)))
 
     def end_epoch(self, state: Any) -> Any:
         return state + 1
@@ -114,17 +135,18 @@ class Prototypes(Learner):
         """Learns from one image. Info: `winner` () int32, of the label's class, or -1; whether it is `corrected`."""
         assert signal is not None
         image, length = _image(layer, response.inputs)
-        unit = layer.time_steps * length
-        learns = (signal.label >= 0) & (length > 0)
-        teaches = learns & (state == 0)
+        potential_of_unit = layer.time_steps * length
+        learns = (signal.label >= 0) & (potential_of_unit >= _LEAST_LENGTH)
         neuron = jnp.arange(layer.conv.features)
         own = neuron // (layer.conv.features // layer.classes) == jnp.maximum(signal.label, 0)
         wins = jnp.asarray(self.wins)
+        teaches = learns & ((state == 0) | ~jnp.any(own & (wins > 0)))
         candidates = jnp.where(own, response.potential, -jnp.inf)
-        tied = candidates >= candidates.max() - self.tie * unit
+        tied = candidates >= candidates.max() - self.tie * potential_of_unit
         winner = jnp.argmin(jnp.where(tied, wins, jnp.inf))
         rate = jnp.where(teaches, _rates(wins, own, neuron == winner), 0)
-        errors = jnp.where(learns & (state > 0), self._errors(wins, own, response.potential, unit), 0)
+        close = self._errors(wins, own, response.potential, potential_of_unit)
+        errors = jnp.where(learns & ~teaches, close, 0)
         rows = layer.rows()
         rows = rows + (rate + self.step * errors)[:, None] * image[None] - rate[:, None] * rows
         taught = self._counted(layer, rows, own, neuron == winner, length)
@@ -133,14 +155,14 @@ class Prototypes(Learner):
         first = jnp.where(learns, winner, -1).astype(jnp.int32)
         return layer, state, dict(winner=first, corrected=jnp.any(errors != 0))
 
-    def _errors(self, wins: jax.Array, own: jax.Array, potential: jax.Array, unit: jax.Array) -> jax.Array:
+    def _errors(self, wins: jax.Array, own: jax.Array, potential: jax.Array, potential_of_unit: Any) -> jax.Array:
         """1 of the first neuron of the label's class, -1 of the first of all others, (F,) float32, if it is close."""
         neuron = jnp.arange(len(own))
         candidates = jnp.where(own & (wins > 0), potential, -jnp.inf)
         others = jnp.where(~own & (wins > 0), potential, -jnp.inf)
         lead = candidates.max() - others.max()
         signs = (neuron == candidates.argmax()).astype(jnp.float32) - (neuron == others.argmax())
-        return jnp.where(jnp.isfinite(lead) & (lead < self.gap * unit), signs, 0)
+        return jnp.where(jnp.isfinite(lead) & (lead < self.gap * potential_of_unit), signs, 0)
 
     def _counted(
         self, layer: RampLayer, rows: jax.Array, own: jax.Array, wins_now: jax.Array, length: jax.Array

@@ -14,6 +14,8 @@ from snnjax.networks.spiking_network import SpikingNetwork
 LEAST_BITS = 4
 MOST_BITS = 16
 MOST_WINS = 2**16 - 1
+MOST_CLASSES = 256
+MOST_STEPS = 255
 MEAN_BITS = 4
 """Inputs less their means are multiples of 2^-4 steps."""
 LENGTH_BITS = 8
@@ -160,7 +162,8 @@ def inputs_of(network: SpikingNetwork, images: np.ndarray) -> np.ndarray:
 def integer_prototypes(network: SpikingNetwork, bits: int = 8, *, classes: int | None = None) -> IntegerPrototypes:
     """The readout of a network in integers, with weights of so many bits, 4 to 16; it must learn as `Prototypes`.
 
-    `classes`: how many it can learn, by default those of the network.
+    `classes`: how many it can learn, by default those of the network. Raises InputError where errors were corrected
+    after the first epoch, and where 64 bits are too few for so many inputs.
     """
     checks.integer("bits", bits, LEAST_BITS, MOST_BITS)
     (layer,) = network.model.stage(network.model.last)
@@ -168,11 +171,17 @@ def integer_prototypes(network: SpikingNetwork, bits: int = 8, *, classes: int |
     learner = conv.last_learner
     if not isinstance(learner, Prototypes):
         raise InputError(f"the readout of {network.spec.name} must learn as Prototypes, got {type(learner).__name__}")
+    if learner.is_corrected(layer):
+        advice = "train it for one epoch, or take an empty one, networks.prototypes_on(network) (--per_class)"
+        raise InputError(f"the readout of {network.spec.name} has corrected errors, learning would undo that: {advice}")
     spec = network.spec
-    count = spec.classes if classes is None else checks.integer("classes", classes, spec.classes)
+    checks.integer("time_steps", spec.time_steps, 1, MOST_STEPS)
+    count = spec.classes if classes is None else checks.integer("classes", classes, spec.classes, MOST_CLASSES)
     more = (count - spec.classes) * conv.features // spec.classes
     rows = np.asarray(layer.rows(), np.float64)
     shift = bits - 1 + math.floor(math.log2(math.sqrt(rows.shape[1]) / _WIDTH))
+    if 2 * shift + LENGTH_BITS + math.log2(spec.time_steps * math.sqrt(rows.shape[1])) >= 63:
+        raise InputError(f"`bits` must be fewer for {rows.shape[1]:,} inputs, or 64 bits overflow: got {bits}")
     mean_length = float(learner.length) * spec.time_steps
     relative = np.asarray(conv.threshold, np.float64) / (mean_length or 1.0)
     most = 2 ** (bits - 1) - 1

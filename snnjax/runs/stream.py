@@ -50,7 +50,6 @@ class Stream:
         memory: int = 0,
         replays: int = 0,
         *,
-        reservoir: bool = False,
         batch_size: int = 100,
         native: bool | None = None,
     ):
@@ -58,11 +57,9 @@ class Stream:
 
         Args:
           network: as of `snnjax.load`; a new one is `SpikingNetwork(description)`.
-          memory: M, images of each class that are kept, as latencies.
+          memory: M, the newest images of each class, which are kept as latencies.
           replays: images, drawn from the memory, that are learned again after each image: of a class drawn among those
             seen so far, then of one of its images that are kept.
-          reservoir: whether those kept are drawn among all of the class so far, each as likely; else they are the
-            newest.
           batch_size: images learned, replays among them, after which supervised learners adapt, as of `Settings`.
           native: whether to take compiled kernels; None: where they can be had.
         """
@@ -74,18 +71,13 @@ class Stream:
             kind = type(spec.decision).__name__
             raise InputError(f"`network` must have layers that learn from labels, got one whose {kind} is fitted")
         check_fitted(spec)
-        memory = checks.integer("memory", memory, 0)
-        if checks.integer("replays", replays, 0) and not memory:
-            raise InputError(f"`memory` must be at least 1 with `replays`, got 0 and {replays}")
-        if memory and not replays:
-            raise InputError("`replays` must be at least 1 with a `memory`, which has no effect else, got 0")
+        check_memory(memory, replays)
         self._rules = Rules(
             phase=supervised_phase(spec),
             batch_size=checks.integer("batch_size", batch_size, 1),
             native=_takes_native(spec) if native is None else native,
             memory=memory,
             replays=replays,
-            reservoir=reservoir,
         )
         self._spec = spec
         model = jax.tree.map(as_array, Model.of(spec, network.weights()))
@@ -205,6 +197,15 @@ class Stream:
         shape = image_shape(spec)
         trained = Trained(spec, weights, shape, dict(settings or {}), network.class_names, network.initial)
         trained.save(path)
+
+
+def check_memory(memory: int, replays: int) -> None:
+    """Raises InputError unless images are kept and learned again, or neither."""
+    checks.integer("memory", memory, 0)
+    if checks.integer("replays", replays, 0) and not memory:
+        raise InputError(f"`memory` must be at least 1 with `replays`, got 0 and {replays}")
+    if memory and not replays:
+        raise InputError("`replays` must be at least 1 with a `memory`, which has no effect else, got 0")
 
 
 def _takes_native(network: Network) -> bool:

@@ -27,9 +27,8 @@ class Rules(NamedTuple):
       phase: names the layers that learn.
       batch_size: images after which supervised learners adapt.
       native: whether layers are computed by compiled kernels.
-      memory: M, images of each class that are kept.
+      memory: M, the newest images of each class, which are kept.
       replays: images of the memory that are learned again after each image.
-      reservoir: whether those kept are drawn among all of a class so far; else they are the newest.
     """
 
     phase: Phase
@@ -37,7 +36,6 @@ class Rules(NamedTuple):
     native: bool
     memory: int
     replays: int
-    reservoir: bool
 
 
 class Memory(NamedTuple):
@@ -186,12 +184,7 @@ def _replay(rules: Rules, rule: Supervised, carry: Carry, memory: Memory) -> tup
 
 
 def _store(rules: Rules, memory: Memory, inputs: Any, label: jax.Array) -> Memory:
-    """The memory with one image more: in place of the oldest of its class, or of one that is drawn, or not at all."""
-    count = memory.counts[label]
-    key = memory.key
-    place = count % rules.memory
-    if rules.reservoir:
-        key, now = jax.random.split(key)
-        place = jnp.where(count < rules.memory, count, jax.random.randint(now, (), 0, count + 1))
-    kept = jax.tree.map(lambda x, new: x.at[label, place].set(new, mode="drop"), memory.inputs, inputs)
-    return Memory(kept, memory.counts.at[label].add(1), key)
+    """The memory with one image more, in place of the oldest of its class."""
+    place = memory.counts[label] % rules.memory
+    kept = jax.tree.map(lambda x, new: x.at[label, place].set(new), memory.inputs, inputs)
+    return Memory(kept, memory.counts.at[label].add(1), memory.key)

@@ -80,7 +80,9 @@ def with_learning(network: SpikingNetwork, chosen: options.Export) -> tuple[Spik
     spec = network.spec
     rules = [type(conv.last_learner) for _, name, conv in spec.layers() if name in spec.deciding]
     if rules != [Prototypes] or chosen.per_class is not None:
-        network = prototypes_on(network, per_class=PER_CLASS if chosen.per_class is None else chosen.per_class)
+        neurons = PER_CLASS if chosen.per_class is None else chosen.per_class
+        print(f"The readout is replaced by an empty one, {neurons} prototypes per class.")
+        network = prototypes_on(network, per_class=neurons)
     return network, integer_prototypes(network, classes=chosen.classes)
 
 

@@ -25,7 +25,7 @@ function advice() {
   if (!inputs) return "The sheet is empty.";
   const { decision } = decideBy(lesson, inputs);
   const time = `It took ${Math.ceil(milliseconds)} ms.`;
-  if (decision < 0) return `No decision: no class has been taught, or nothing is seen. ${time} Press the right class.`;
+  if (decision < 0) return `No decision: no class has been taught. ${time} Press the right class.`;
   return `Decided for ${lesson.classes[decision].name}. ${time} Press the right class, and it learns.`;
 }
 
@@ -85,7 +85,7 @@ function nameClass(event) {
   write("result", advice());
 }
 
-/* Why a class cannot have a name; nothing if it can. Python has the same rules. */
+/* Why a class cannot have a name; nothing if it can. Python takes all of these. */
 function problemOf(name) {
   if (!name) return "Type a name.";
   if (state.lesson.classes.some((each) => each.name === name)) return `There is a class ${name} already.`;

@@ -8,6 +8,7 @@
  * one. Nothing here needs a page.
  */
 
+const LEAST_LENGTH = 2 ** -8; // of a picture from which neurons learn, in steps: less is rounding
 const UNTAUGHT = { length: 0, classes: [], right: [] };
 
 /* What each input of the readout adds to a potential per weight, for a picture. */
@@ -48,7 +49,7 @@ function dot(one, other) {
 /* The lesson after a picture of a class; the same where the features see nothing in the picture. */
 function learn(network, lesson, label, inputs, picture) {
   const { image, length } = imageOf(network, inputs);
-  if (length === 0) return lesson;
+  if (length * network.steps < LEAST_LENGTH) return lesson;
   const { neurons } = lesson.classes[label];
   const winner = winnerOf(network, neurons, inputs, length);
   const ofClass = neurons.reduce((sum, { wins }) => sum + wins - 1, 0) + 2; // images, with this one
