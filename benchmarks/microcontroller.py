@@ -124,7 +124,7 @@ def run(options: Options) -> None:
             found, column = measured(board, images, labels, options.counted)
             alike = learned is None or has_learned(board, network.spec.names[-1][0], learned)
             if found != decisions or not alike:
-                raise RuntimeError(f"{level}, {neurons} neurons per class: decisions or weights are not those of Python")
+                raise RuntimeError(f"{level}, {neurons} per class: decisions or weights are not those of Python")
             columns[level].append(column)
     counted = f"{len(images)} images of {options.dataset}, the last {options.counted} counted"
     facts, caption = common.about(network=f"{options.run}, {options.bits} bits", images=counted, floats=options.floats)
