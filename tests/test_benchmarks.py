@@ -4,7 +4,9 @@ import dataclasses
 import json
 import pathlib
 import re
+import sys
 
+import microcontroller
 import numpy as np
 import protocols
 import public_kernels
@@ -68,7 +70,26 @@ def test_readouts_and_softhebb_layers_are_measured(tmp_path):
     assert [row["phase"] for row in softhebb["phases"]] == ["learn", "features"]
 
 
+@pytest.mark.slow
+def test_programs_run_on_an_emulated_processor(tmp_path, capsys):
+    """They decide and learn as in Python, or the benchmark fails; divisions are not multiplications."""
+    for package in ("unicorn", "ziglang", "elftools"):
+        pytest.importorskip(package)
+    from emulated import counted
+
+    assert counted(bytes.fromhex("0120 4843 01fb0320 90fbf1f0")) == (4, 2)  # movs, muls, mla, sdiv
+    options = "--images 2 --counted 1 --per_class 1 --floats soft --out"
+    microcontroller.main([*options.split(), str(tmp_path)])
+    for decides, learns in json.loads((tmp_path / "microcontroller.json").read_text())["columns"].values():
+        assert len(decides) == 5, "nothing is learned"
+        assert learns[0] < decides[0], "weights that learn are not in flash"
+        assert learns[3] > learns[4] > 50_000, "multiplications of the encoder and of ten neurons"
+        assert learns[5] > learns[6] > 3 * 3_200, "of each weight of a neuron: two to move it, and its square"
+    assert (tmp_path / "microcontroller.md").read_text() in capsys.readouterr().out
+
+
 def test_bad_options_give_one_clear_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "emulated", None)
     monkeypatch.chdir(tmp_path)
     pathlib.Path("held").mkdir()
     pathlib.Path("held/throughput.json").write_text("{}")
@@ -79,6 +100,7 @@ def test_bad_options_give_one_clear_line(tmp_path, capsys, monkeypatch):
         (throughput, "--study readout --spikenn .", "is no checkout of ggoupy/SpikeNN"),
         (throughput, "--study readout --model mozafari2018 --out out", "is no readout by SupervisedSTDP on"),
         (scaling, "--model mozafari2018 --axes neurons", "`axes` must name some of mozafari2018"),
+        (microcontroller, "--out out", "pip install 'snnjax[microcontroller]'"),
     ):
         with pytest.raises(SystemExit, match="2"):
             module.main(arguments.split())

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from snnjax import Conv, InputError, SpikingNetwork, cost
+from snnjax import Conv, InputError, SpikingNetwork, cost, load
 from snnjax.data import digits
 from snnjax.encoding import COLOUR, DOG, EVENTS, GABOR, GREY, Encoder, OnOff, Pixels
 from snnjax.interop import c
@@ -260,6 +260,13 @@ def test_latencies_are_those_of_the_encoder(encoder, images, tmp_path):
     np.testing.assert_array_equal(found, expected)
 
 
+def test_hidden_layer_without_weights(tmp_path):
+    """All of its weights are rounded to 0: the network stays silent."""
+    made = network("goupy2024_ncg")
+    silent = SpikingNetwork(made.spec, weights={name: values * 0 for name, values in made.weights().items()})
+    agree(silent, 8, compiled(c.program(silent, 8, SHAPE), tmp_path, *SANITISED), IMAGES[:2])
+
+
 def test_counts_end_with_the_decision(tmp_path):
     """Spikes and operations until the step of the decision, by the latencies of all neurons."""
     made = network("goupy2024_ncg")
@@ -283,7 +290,7 @@ def test_counts_end_with_the_decision(tmp_path):
 
 
 def test_ncg_fits_a_small_microcontroller(tmp_path):
-    program = c.program(network("goupy2024_ncg"), 4, SHAPE)
+    program = c.program(load("pretrained:goupy2024_ncg_mnist"), 4, SHAPE)
     memory = re.search(r"_RAM_BYTES (\d+)\n", program.header)
     tables = re.search(r"tables take (\d+) bytes", program.header)
     assert int(memory[1]) < 160_000

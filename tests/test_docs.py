@@ -25,6 +25,7 @@ from typing import Any
 
 import jax
 import made_events
+import microcontroller
 import numpy as np
 import public_kernels
 import pytest
@@ -48,6 +49,7 @@ SCRIPTS = {
     "benchmarks/throughput.py": throughput.Options,
     "benchmarks/scaling.py": scaling.Options,
     "benchmarks/public_kernels.py": public_kernels.Options,
+    "benchmarks/microcontroller.py": microcontroller.Options,
     "experiments/results.py": results.Results,
 }
 OTHERS = (

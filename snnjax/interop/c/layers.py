@@ -19,7 +19,7 @@ class CodeLayer(NamedTuple):
       kind: the type of potentials and thresholds.
       pooled: whether its spikes are pooled.
       constants: numbers of its geometry, by their names without that of the layer.
-      tables: weights, thresholds, and the number of weights that are not 0.
+      tables: weights and thresholds.
       buffers: potentials, and the pooled spikes so far.
       ramped: whether it decides by a ramp; see `ramped_readout`.
     """
@@ -47,8 +47,12 @@ def code_layers(spec: Network, integers: dict[str, IntegerLayer], bits: int) -> 
         pool = spec.stages[number].pool
         deciding = name in spec.deciding
         constants = _geometry(spec, number, conv)
-        constants |= dict(ROW_BYTES=-(-conv.features * bits // 8))
-        tables = _weights(name, integers[name].weights, bits)
+        by_input = integers[name].weights.transpose(1, 2, 3, 0).reshape(-1, conv.features)  # C kh kw F
+        if deciding:
+            constants |= dict(ROW_BYTES=-(-conv.features * bits // 8))
+            tables = _all_weights(name, by_input, bits)
+        else:
+            tables = _weights_above_0(name, by_input)
         kind = "uint32_t"
         if not deciding or times_matter(spec):
             thresholds = _reachable(integers[name])
@@ -84,14 +88,29 @@ def _reachable(layer: IntegerLayer) -> np.ndarray:
     return np.minimum(layer.threshold, most)
 
 
-def _weights(name: str, weights: np.ndarray, bits: int) -> tuple[Table, ...]:
-    """The tables of weights (F, C, kh, kw) of so many bits."""
-    by_input = weights.transpose(1, 2, 3, 0)  # C kh kw F
-    counts = np.count_nonzero(by_input, axis=3).ravel()
-    order = "by map of the input, row and column of the kernel"
+_ORDER = "by map of the input, row and column of the kernel"
+
+
+def _all_weights(name: str, rows: np.ndarray, bits: int) -> tuple[Table, ...]:
+    """The tables of weights (n, F) of so many bits, by input."""
+    counts = np.count_nonzero(rows, axis=1)
     return (
-        Table(f"{name}_weights", "uint8_t", packed(by_input.reshape(-1, len(weights)), bits), f"Weights, {order}."),
-        Table(f"{name}_synapses", unsigned(len(weights)), counts, f"Features whose weight is not 0, {order}."),
+        Table(f"{name}_weights", "uint8_t", packed(rows, bits), f"Weights, {_ORDER}."),
+        Table(f"{name}_synapses", unsigned(rows.shape[1]), counts, f"Features whose weight is not 0, {_ORDER}."),
+    )
+
+
+def _weights_above_0(name: str, rows: np.ndarray) -> tuple[Table, ...]:
+    """The tables of the weights above 0 among (n, F), by input: STDP leaves few, and a spike reads no others."""
+    inputs, features = rows.nonzero()
+    weights = rows[inputs, features]
+    starts = np.append(0, np.count_nonzero(rows, axis=1).cumsum())
+    if not weights.size:  # an array in C has at least one element
+        features = weights = np.zeros(1, np.uint8)
+    return (
+        Table(f"{name}_weights", "uint8_t", weights, f"Weights above 0, {_ORDER}."),
+        Table(f"{name}_features", unsigned(rows.shape[1] - 1), features, "The feature of each of them."),
+        Table(f"{name}_starts", unsigned(int(starts[-1])), starts, f"The first of them of each input, {_ORDER}."),
     )
 
 

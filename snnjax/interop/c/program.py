@@ -117,10 +117,11 @@ def _values(
     buffers = [*encoder.buffers, *(buffer for layer in layers for buffer in layer.buffers)]
     if ramps:
         buffers += ramp_buffers(spec, ramps)
-    if bits < MOST_BITS:
-        rows = [layer.constants["size"] for layer in ramps]
-        rows += [layer.constants["INPUTS" if layer.ramped else "FEATURES"] for layer in layers]
-        buffers.append(row_of_weights(max(rows), bits))
+    packed_rows = [layer.constants["size"] for layer in ramps]
+    if learning is None:
+        packed_rows.append(layers[-1].constants["INPUTS" if layers[-1].ramped else "FEATURES"])
+    if packed_rows and bits < MOST_BITS:
+        buffers.append(row_of_weights(max(packed_rows), bits))
     timed = times_matter(spec)
     fractional = timed and spec.stages[-1].branches[0].fractional
     if fractional:
@@ -152,6 +153,7 @@ def _values(
         fractional=fractional,
         reciprocal=int((np.float32(1) / np.float32(spec.time_steps)).view(np.uint32)),
         fallback=falls_back(spec),
+        unpacks=bool(packed_rows),
         tables=tables,
         buffers=buffers,
         learns=learning is not None,
