@@ -205,9 +205,10 @@ def write_data(path, cache):
     for name in (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"):
         (cache / "cifar10" / name).write_bytes(colours.tobytes())
     for number, (image, label) in enumerate(zip(images, labels, strict=True)):
-        file = path / "PICTURES" / ("zero", "one", "two")[label % 3] / f"{number}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(file)
+        for pictures in ("PICTURES", "NEW_PICTURES"):
+            file = path / pictures / ("zero", "one", "two")[label % 3] / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(file)
         for name in (str(label), "a"):
             more = path / "MORE_CLASSES" / name / f"{number}.png"
             more.parent.mkdir(parents=True, exist_ok=True)
