@@ -9,7 +9,6 @@ import sys
 import microcontroller
 import numpy as np
 import protocols
-import public_kernels
 import pytest
 import results
 import scaling
@@ -46,16 +45,6 @@ def test_the_short_form_leaves_json_and_a_table(tmp_path, capsys):
     table = (tmp_path / "throughput.md").read_text()
     assert "| mozafari2018 | snnjax, ms per image |" in table
     assert table in capsys.readouterr().out
-
-
-@pytest.mark.usefixtures("compiler")
-@pytest.mark.slow
-def test_public_kernels_are_measured_beside_others(tmp_path, capsys):
-    public_kernels.main(["--images", "20", "--repeats", "1", "--out", str(tmp_path)])
-    calls = json.loads((tmp_path / "public_kernels.json").read_text())["calls"]
-    assert [row["call"] for row in calls] == ["latencies", "winners", "winners, STDP", "winners, R-STDP"]
-    assert min(row[form] for row in calls for form in ("documented", "native", "xla")) > 0
-    assert (tmp_path / "public_kernels.md").read_text() in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -27,7 +27,6 @@ import jax
 import made_events
 import microcontroller
 import numpy as np
-import public_kernels
 import pytest
 import results
 import scaling
@@ -48,7 +47,6 @@ from snnjax.kernels import native
 SCRIPTS = {
     "benchmarks/throughput.py": throughput.Options,
     "benchmarks/scaling.py": scaling.Options,
-    "benchmarks/public_kernels.py": public_kernels.Options,
     "benchmarks/microcontroller.py": microcontroller.Options,
     "experiments/results.py": results.Results,
 }
