@@ -20,9 +20,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# Window and standard deviations of the encoder's filters, differences of Gaussians.
-DOG = [(size, near * size / 9, far * size / 9) for size in (3, 7, 13) for near, far in ((1, 2), (2, 1))]
-
 
 class Learning(NamedTuple):
     """A learning phase."""
@@ -157,9 +154,7 @@ def serve(kind: str, pipe: Connection) -> None:
                     answer = getattr(program, question)(*arguments)
             except (ValueError, ImportError, OSError) as refusal:
                 missing = isinstance(refusal, ModuleNotFoundError)
-                answer = ValueError(
-                    f"{refusal}: pip install 'snnjax[benchmark,spyker,spikenn]'" if missing else str(refusal)
-                )
+                answer = ValueError(f"{refusal}: pip install 'snnjax[benchmark,spikenn]'" if missing else str(refusal))
             except Exception as failure:
                 traceback.print_exc()
                 answer = RuntimeError(f"{type(failure).__name__}: {failure}")

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from programs import DOG, Learning, MeasuredProgram, Task, Work
+from programs import Learning, MeasuredProgram, Task, Work
 
+# Window and standard deviations of the encoder's filters, differences of Gaussians.
+DOG = [(size, near * size / 9, far * size / 9) for size in (3, 7, 13) for near, far in ((1, 2), (2, 1))]
 CLASSES = dict(mozafari2018="MozafariMNIST2018", deep2024="DeepSNN", deepr2024="DeepRSNN", deepr2024_2="DeepRSNN2")
 CLASSES |= dict(inception2024="InceptionSNN", majority2024="MajoritySNN", resnet2024="ResSNN", deeper2024="DeeperSNN")
 OPTIONS = dict(resnet2024=dict(method="logical_and"))

@@ -40,7 +40,7 @@ class Study(NamedTuple):
 
 
 STUDIES = {
-    "reward": Study(RECORDED, "Program", ("reference", "spyker", "protocol")),
+    "reward": Study(RECORDED, "Program", ("reference", "protocol")),
     "readout": Study(("goupy2024_ncg", "goupy2024_s2stdp"), "TargetTimeReadout", ("spikenn",)),
     "softhebb": Study(("goupy2024_softhebb", "softhebb_narrow"), "SoftHebb", ()),
 }
@@ -49,7 +49,6 @@ CHECKOUTS = dict(reference=("aidinattar/snn", "model/mozafari2018.py"), spikenn=
 NATIVE = "snnjax, native"
 SNNJAX = dict(xla="snnjax", native=NATIVE)
 """Names of snnjax in the tables, by kernels."""
-SPYKER = {"Spyker, batches of 1": 1, "Spyker, batches of 64": 64}  # batch size
 TRAINING = "whole training"
 ORDER = ("encode", "STDP", "TargetTime", "one", "outputs", "R-STDP", "SupervisedSTDP", "learn", "features", "test")
 """First words of the phases, in the order of a training."""
@@ -64,7 +63,7 @@ class Options(common.Options):
     """Measure the phases of a training in milliseconds per image, alone or beside other programs, which take turns.
 
     $ python benchmarks/throughput.py --short                   one network, within a minute
-    $ python benchmarks/throughput.py --reference DIR --spyker  with a checkout of github.com/aidinattar/snn, and Spyker
+    $ python benchmarks/throughput.py --reference DIR           with a checkout of github.com/aidinattar/snn
     $ python benchmarks/throughput.py --study readout --spikenn DIR     a checkout of github.com/ggoupy/SpikeNN
     """
 
@@ -80,8 +79,6 @@ class Options(common.Options):
     """how often each phase is measured, after a run that does not count"""
     reference: Annotated[Path | None, option("DIR", "none")] = None
     """checkout of github.com/aidinattar/snn, to measure side by side"""
-    spyker: bool = False
-    """measure Spyker side by side (mozafari2018 only, on the CPU)"""
     spikenn: Annotated[Path | None, option("DIR", "none")] = None
     """checkout of github.com/ggoupy/SpikeNN, to measure side by side"""
     kernels: tuple[Literal["xla", "native"], ...] = ("xla",)
@@ -118,23 +115,19 @@ def prepare(options: Options) -> tuple[Options, data.Dataset]:
     for name, (repository, file) in CHECKOUTS.items():
         if (folder := getattr(options, name)) and not (folder / file).is_file():
             raise InputError(f"`{name}` {folder} is no checkout of {repository} (no {file})")
-    if options.spyker and "mozafari2018" not in models:
-        raise InputError("`spyker` is measured with mozafari2018 only, which `model` does not name")
     source = data.load(options.dataset, options.data_dir)
-    if (options.reference or options.spyker) and source.train_images.ndim > 3:
-        raise InputError(f"other programs are measured on grey images only, those of {source.name} have colours")
+    if options.reference and source.train_images.ndim > 3:
+        raise InputError(f"the reference is measured on grey images only, those of {source.name} have colours")
     return options, source
 
 
-def start(options: Options, network: str, stack: contextlib.ExitStack) -> list[Worker]:
+def start(options: Options, stack: contextlib.ExitStack) -> list[Worker]:
     """Starts the programs, snnjax first; `stack` ends them."""
     workers = [stack.enter_context(options.snnjax(SNNJAX[kernels])) for kernels in options.kernels]
     others: list[tuple[Any, ...]] = []
     if options.reference:
         device = "cuda" if workers[0].about["platform"] == "gpu" else "cpu"
         others.append(("reference", "reference_program:Program", options.reference, device))
-    if options.spyker and network == "mozafari2018":
-        others += [(name, "spyker_program:Program", batch) for name, batch in SPYKER.items()]
     if options.spikenn:
         others.append(("SpikeNN", "spikenn_program:Program", options.spikenn))
     return workers + [stack.enter_context(Worker(*arguments)) for arguments in others]
@@ -218,7 +211,7 @@ def measure_network(name: str, images: data.Dataset, options: Options, about: Ro
     # Layers that learn alternately change places after a batch; else all images are one batch, at the first rates.
     batch_size = -(-len(few.train_images) // (2 if network.reward_by_turns else 1))
     with contextlib.ExitStack() as stack:
-        workers = start(options, name, stack)
+        workers = start(options, stack)
         first = workers[0]
         about["processor"] = first.about["processor"]
         for worker in workers:
@@ -327,7 +320,7 @@ def caption(about: Row) -> str:
     versions = about["versions"]
     processor = about["processor"]
     train, test = about["images"]
-    named = [name for name in ("snnjax", "jax", "torch", "spyker", "numba") if name in versions]
+    named = [name for name in ("snnjax", "jax", "torch", "numba") if name in versions]
     listed = ", ".join(f"{name} {versions[name]}" for name in named)
     devices = [f"{name} on {device.replace(f': {processor}', '')}" for name, device in about["devices"].items()]
     counts = f"{train} training and {test} test images, medians of {about['repeats']} repeats"

@@ -84,7 +84,6 @@ def test_bad_options_give_one_clear_line(tmp_path, capsys, monkeypatch):
     pathlib.Path("held/throughput.json").write_text("{}")
     for module, arguments, complaint in (
         (throughput, "--images 0", "`images` must be at least 1, got 0"),
-        (throughput, "--spyker --model deep2024", "`spyker` is measured with mozafari2018 only"),
         (throughput, "--short --out held", "already holds measurements"),
         (throughput, "--study readout --spikenn .", "is no checkout of ggoupy/SpikeNN"),
         (throughput, "--study readout --model mozafari2018 --out out", "is no readout by SupervisedSTDP on"),
