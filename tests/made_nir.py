@@ -79,11 +79,9 @@ POOLED = Pool(3, stride=2, padding=1)
 GRAPHS = {
     "chain": (stage(FIRST, pool=POOLED), stage(LAST)),
     "oblong": (
-        stage(
-            Conv(6, (3, 4), padding=(1, 2), stride=(1, 2), threshold=6.0, learners=STDP()), pool=Pool((2, 1), (2, 1))
-        ),
-        stage(Conv(5, (3, 1), padding=(1, 0), threshold=3.0, learners=STDP()), pool=Pool((2, 4), stride=(2, 1))),
-        stage(dataclasses.replace(LAST, kernel=(3, 4), threshold=15.0)),
+        stage(Conv(6, 3, padding=(1, 2), stride=(1, 2), threshold=6.0, learners=STDP()), pool=Pool(2, stride=(2, 1))),
+        stage(Conv(5, 3, padding=(1, 0), threshold=9.0, learners=STDP()), pool=Pool(2, stride=(2, 1))),
+        stage(dataclasses.replace(LAST, kernel=3, threshold=15.0)),
     ),
     "branches": (
         stage(FIRST, dataclasses.replace(FIRST, kernel=3, padding=0, output_padding=1, threshold=3.0), pool=2),

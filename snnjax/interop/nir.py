@@ -1,4 +1,4 @@
-"""Networks from and for NIR, the Neuromorphic Intermediate Representation, which other simulators read.
+"""Networks as NIR, the Neuromorphic Intermediate Representation, which other simulators read.
 
 NIR (Pedersen et al. 2024, Nature Communications 15:8122) has no neurons that fire once. With weights >= 0 they are not
 needed: at step t a file's network sees all inputs with latency <= t, and neurons without memory decide anew, so that a
@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from snnjax.core import checks, files
-from snnjax.core.components import from_data, to_data
+from snnjax.core.checks import Pair
 from snnjax.core.errors import InputError, MissingPackageError, unknown, wrong_type
-from snnjax.interop.nir_nodes import TAU, Builder, Convolution, Neuron, Source, Square, common_threshold, square
+from snnjax.interop.nir_nodes import TAU, Builder, Convolution, Neuron, Source, common_threshold
 from snnjax.interop.nir_recipe import decide, note, recipe
 from snnjax.kernels import exact
 from snnjax.layers.conv import Conv
@@ -31,19 +31,16 @@ from snnjax.networks.decision import Earliest, Majority
 from snnjax.networks.graph import name_of, number_of
 from snnjax.networks.joins import Concatenate, EarliestSpike, LatestSpike
 from snnjax.networks.model import check_fitted, rounded_weights
-from snnjax.networks.network import output_shape
 from snnjax.networks.stage import ENCODER, Input
 
 if TYPE_CHECKING:
     from nir import NIRGraph
 
-__all__ = ["BITS", "NEURONS", "TAU", "decide", "exportable", "from_nir", "read", "to_nir", "write"]
+__all__ = ["BITS", "NEURONS", "TAU", "decide", "exportable", "to_nir", "write"]
 
 NEURONS = ("IF", "LIF")
-METADATA_FORMAT = 1
 BITS = 12
 """Weights are rounded to the power of two at or above the largest one, divided by 2^BITS; coarser in large layers."""
-_ABOUT, _ARRAY = "snnjax", "snnjax."  # metadata: the network as JSON, and its arrays by path
 _JOINS = (Concatenate, EarliestSpike, LatestSpike)
 
 
@@ -55,8 +52,8 @@ def to_nir(network: SpikingNetwork, neuron: Neuron = "IF") -> "NIRGraph":
 
     Metadata: `recipe` and `note`, texts; `time_steps`; `classes`; `class_names`, a list as JSON; where the first spike
     decides `threshold`, (F,) float32, `fallback`, whether V(T - 1) decides where all are silent, and `fractional`,
-    whether spikes lie within steps; `snnjax` and arrays, for `from_nir`. Raises as `exportable`, InputError for another
-    `neuron`, and MissingPackageError without the package nir.
+    whether spikes lie within steps. Raises as `exportable`, InputError for another `neuron`, and MissingPackageError
+    without the package nir.
     """
     if neuron not in NEURONS:
         raise unknown("neuron", neuron, NEURONS)
@@ -71,16 +68,6 @@ def to_nir(network: SpikingNetwork, neuron: Neuron = "IF") -> "NIRGraph":
     builder.add_output(outputs[-1])
     words = note(network.spec, spec, chain=builder.is_chain)
     return builder.graph(dict(note=words) | _metadata(exported, neuron))
-
-
-def from_nir(graph: "NIRGraph") -> SpikingNetwork:
-    """The network of a graph of `to_nir`, with its weights; it executes no code of the graph's.
-
-    Raises InputError where the graph is none of `to_nir`, was changed in shape, or holds a component that this program
-    has not imported.
-    """
-    with files.refuse_damaged("`graph` holds no network of snnjax"):
-        return _network(graph)
 
 
 def write(network: SpikingNetwork, path: Path | str, neuron: Neuron = "IF") -> str:
@@ -98,47 +85,6 @@ def write(network: SpikingNetwork, path: Path | str, neuron: Neuron = "IF") -> s
         package.write(temporary, graph)
         _remove_resets(temporary)
     return graph.metadata["note"]
-
-
-def read(path: Path | str) -> SpikingNetwork:
-    """The network in a file of `write`, the same as `exportable` has made.
-
-    Raises OSError if it cannot be read, InputError if it is damaged or none of `write`, and as `from_nir`.
-    """
-    package = _package()
-    path = Path(path)
-    with files.refuse_damaged(f"{path} is damaged or holds no network of snnjax"):
-        return _network(package.read(path))
-
-
-def _network(graph: "NIRGraph") -> SpikingNetwork:
-    """As `from_nir`; raises errors of many kinds."""
-    metadata = graph.metadata
-    if _ABOUT not in metadata:
-        raise InputError(f"its metadata lack {_ABOUT!r}")
-    about = json.loads(metadata[_ABOUT])
-    if about["format"] != METADATA_FORMAT:
-        got = f"it is of format {about['format']}, this version of snnjax reads {METADATA_FORMAT}"
-        raise InputError(f"{got}: export it again")
-    arrays = {key.removeprefix(_ARRAY): np.asarray(x) for key, x in metadata.items() if key.startswith(_ARRAY)}
-    spec = from_data(about["network"], arrays)
-    if not isinstance(spec, Network):
-        raise InputError(f"it holds a {type(spec).__name__}")
-    if missing := [name for name in spec.weight_shapes if name not in graph.nodes]:
-        raise InputError(f"it lacks the node {missing[0]}")
-    weights = {}
-    for number, name, conv in spec.layers():
-        weights[name] = np.asarray(graph.nodes[name].weight)
-        padded = _square_kernel(spec, number, name, conv)
-        if weights[name].shape[2:] == (padded.side, padded.side):
-            weights[name] = weights[name][padded.place(spec.weight_shapes[name][2:])]
-    return SpikingNetwork(spec, weights=weights, class_names=about["class_names"])
-
-
-def _square_kernel(spec: Network, number: int, name: str, conv: Conv) -> Square:
-    """The kernel of a layer of stage `number` in a file; raises InputError where there is none."""
-    size = spec.input_shapes[number][1:]
-    return square(size, f"`kernel` of {name} of {spec.name}", conv.kernel, conv.stride, conv.padding)
 
 
 def exportable(network: SpikingNetwork) -> SpikingNetwork:
@@ -228,19 +174,24 @@ def _check_hidden(spec: Network, name: str, conv: Conv, weights: np.ndarray) -> 
 
 
 def _check_squares(spec: Network, first: int) -> None:
-    """Raises InputError where NIR cannot express a kernel or a pooling window, from stage `first` on."""
+    """Raises InputError where a kernel or a pooling window from stage `first` on is not square.
+
+    The package nir takes the rows of a kernel for its columns too, when it computes the size of a map.
+    """
     for number, stage in enumerate(spec.stages[first:], first):
-        for name, conv in zip(spec.names[number], stage.branches, strict=True):
-            _square_kernel(spec, number, name, conv)
         begins_joined = 0 < first == number  # the file begins with what this stage reads
         reads = [] if begins_joined else spec.graph.reads(number)
-        pools = [(spec.shapes[output], each.pool) for output, each in reads]
-        unpooled = dataclasses.replace(stage, pool=None)
-        pools.append((output_shape(unpooled, spec.input_shapes[number], joined=True), stage.pool))
-        for shape, pool in pools:
+        for pool in (*(each.pool for _, each in reads), stage.pool):
             if pool is not None:
-                name = f"`window` of a pool of stage {number + 1} of {spec.name}"
-                square(shape[1:], name, pool.window, pool.stride or pool.window, pool.padding)
+                _check_square(f"`window` of a pool of stage {number + 1} of {spec.name}", pool.window)
+        for name, conv in zip(spec.names[number], stage.branches, strict=True):
+            _check_square(f"`kernel` of {name} of {spec.name}", conv.kernel)
+
+
+def _check_square(name: str, size: Pair) -> None:
+    rows, columns = checks.pair(name, size, 1)
+    if rows != columns:
+        raise InputError(f"{name} must be square for NIR, got {(rows, columns)}")
 
 
 def _rounded(weights: np.ndarray, threshold: Any, *, decides: bool) -> tuple[np.ndarray, Any]:
@@ -308,8 +259,6 @@ def _add_stage(builder: Builder, spec: Network, number: int, source: str, weight
 def _metadata(exported: SpikingNetwork, neuron: Neuron) -> dict[str, Any]:
     """The metadata of `to_nir` but the note."""
     spec = exported.spec
-    arrays: dict[str, np.ndarray] = {}
-    about = dict(format=METADATA_FORMAT, network=to_data(spec, arrays), class_names=exported.class_names)
     metadata: dict[str, Any] = dict(
         recipe=recipe(spec, neuron),
         time_steps=spec.time_steps,
@@ -320,7 +269,7 @@ def _metadata(exported: SpikingNetwork, neuron: Neuron) -> dict[str, Any]:
     if isinstance(spec.decision, Earliest) and conv.threshold is not None:
         metadata["threshold"] = np.float32(np.broadcast_to(conv.threshold, conv.features))
         metadata |= dict(fallback=spec.decision.fallback, fractional=conv.fractional)
-    return metadata | {_ABOUT: json.dumps(about)} | {_ARRAY + path: array for path, array in arrays.items()}
+    return metadata
 
 
 def _package() -> Any:
