@@ -1,4 +1,4 @@
-"""Trains the networks of a table from several seeds, and writes the table with figures to compare with."""
+"""Trains the networks of a table from several seeds, and writes their results with figures to compare with."""
 
 import dataclasses
 import os
@@ -13,7 +13,7 @@ from protocols import JPEG, TABLES, Row
 from result_tables import accuracies, pretrained, replication
 
 from snnjax import InputError, data
-from snnjax.app import console, options, parts, shared_options
+from snnjax.app import options, parts, shared_options
 from snnjax.app.commands import train
 from snnjax.app.main import call, protected
 from snnjax.app.shared_options import option
@@ -25,12 +25,12 @@ from snnjax.training.placement import forget_programs
 STOPPED = "Stopped; all but the last half minute is kept. The same command continues."
 LONGEST = 100  # letters of the name of a table
 KINDS = {"replication": replication, "pretrained": pretrained}
-"""What makes the tables that are not of `accuracies`."""
+"""What makes the records of tables that are not of `accuracies`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """Train the networks of a table of results from several seeds each, and write the table.
+    """Train the networks of a table of results from several seeds each, and write the results.
 
     $ python experiments/results.py                                      on scikit-learn's digits
     $ python experiments/results.py --table mnist                        takes hours
@@ -172,7 +172,7 @@ def validation_of(row: Row) -> float:
 
 
 def run(chosen: Results) -> None:
-    """Trains all rows; writes the table after each."""
+    """Trains all rows; prints and writes the results after each."""
     rows = rows_of(chosen)
     kind = KINDS.get(chosen.table, accuracies)
     path = chosen.out / f"{table_name(chosen, rows)}.json"
@@ -185,11 +185,9 @@ def run(chosen: Results) -> None:
             forget_programs()  # each run compiles its own, as a command does
             results.append(train.train(options_of(row, seed, chosen)))
         records.append(kind.record_of(row, chosen.out / name_of(row), results))
-        lines, notes = kind.table_of(records)
         files.write_json(path, dict(table=path.stem, rows=records))
-        files.write_text(path.with_suffix(".md"), console.markdown(kind.HEAD, lines, *notes))
-    console.screen().print(console.table(kind.HEAD, [lines], left=2), *notes, sep="\n", markup=False)
-    print(f"{path}, {path.stem}.md, and beside them a folder for each row with its runs")
+        print(kind.line_of(records[-1]), flush=True)
+    print(f"{path}, and beside it a folder for each row with its runs")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -133,7 +133,7 @@ def test_each_option_of_a_row_reaches_its_runs(tmp_path):
         assert len({results.name_of(row) for row in rows}) == len(rows), f"folders of {name}"
 
 
-def test_a_table_has_intervals_and_published_figures(tmp_path):
+def test_records_have_intervals_and_published_figures(tmp_path):
     phases = [dict(name="R-STDP", compile_seconds=3.0, images_per_second=10_000.0)]
     run = dict(seconds=50.0, epochs=[{}] * 7, phases=phases, device="cpu", versions={})
     records = []
@@ -145,12 +145,14 @@ def test_a_table_has_intervals_and_published_figures(tmp_path):
         run["settings"] = dict(train_images=images, validation_images=images // 9, test_images=10_000)
         given = [run | dict(test=dict(accuracy=share)) for share in shares]
         records.append(accuracies.record_of(row, tmp_path, given))
-    lines, notes = accuracies.table_of(records)
     half = 12.706205 * 0.1  # of Student's t with one degree of freedom, times the standard error in %
-    cells = [NCG, "mnist", "54,000", f"98.80 ± {half:.2f}", "2", "98.92 [1], 96.7 [2]", "50", "native"]
-    assert lines[0] == cells
-    assert lines[2] == ["deep2024", "mnist", "54,000", "90.00", "1", "", "50", "XLA"]
-    assert sum("mnist is below the 98.9 %" in note for note in notes) == 1
+    lines = [accuracies.line_of(record) for record in records]
+    below = ", below the 98.9 % that it should reach"
+    assert lines[0] == f"{tmp_path.name}: 98.80 ± {half:.2f} % of the test images, seeds: 2{below}"
+    assert lines[2] == f"{tmp_path.name}: 90.00 % of the test images, seeds: 1"
+    np.testing.assert_allclose(records[0]["interval95"], [0.988 - half / 100, 0.988 + half / 100], rtol=1e-6)
+    assert [entry["accuracy"] for entry in records[0]["published"]] == [98.92, 96.7]
+    assert (records[0]["train_images"], records[1]["interval95"], records[2]["published"]) == (54_000, None, [])
 
 
 def test_bad_options_end_with_one_line(tmp_path, capsys):
@@ -175,7 +177,7 @@ def test_recorded_runs_are_repeated_on_the_same_images(table, tmp_path):
     assert (settings["train_images"], settings["shuffle"], settings["batch_size"]) == (40, False, 40)
     assert np.shape(record["test"]["seeds"]) == (2, 4)
     np.testing.assert_allclose(record["test"]["mean"], np.mean(record["test"]["seeds"], axis=0))
-    assert "| mozafari2018 | 84.2 / 79.2 |" in (tmp_path / "replication.md").read_text()
+    assert replication.line_of(record).endswith("seeds: 2; aidinattar/snn, one run: 79.2 %")
 
 
 def test_replications_are_under_the_recorded_protocol(tmp_path):
@@ -193,8 +195,9 @@ def test_replications_are_under_the_recorded_protocol(tmp_path):
     record = replication.record_of(TABLES["replication"][0], tmp_path, [run])
     np.testing.assert_allclose(record["test"]["gap"], -0.01)
     assert (record["seconds"], record["test"]["sd"]) == (60, None)
-    ((_, theirs, ours, *_),) = replication.table_of([record])[0]
-    assert (theirs, ours) == ("84.2 / 79.2", "84.2 / 80.2")
+    assert replication.line_of(record).endswith(
+        ": 80.2 % of the test images, seeds: 1; aidinattar/snn, one run: 79.2 %"
+    )
 
 
 @pytest.mark.slow

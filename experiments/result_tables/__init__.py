@@ -1,1 +1,1 @@
-"""Tables of results, from the results of runs: a module for each kind of table."""
+"""Records and a line for each row of a table, from the results of its runs: a module for each kind of table."""

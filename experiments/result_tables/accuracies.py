@@ -1,4 +1,4 @@
-"""Tables of test accuracies with published figures."""
+"""Test accuracies beside published figures."""
 
 import dataclasses
 import statistics
@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import protocols
-from protocols import JPEG, Row
+from protocols import Row
 
+from snnjax.app import console
 from snnjax.core.metrics import half_interval
 
 COUNTS = ("train_images", "validation_images", "test_images")
-HEAD = ("network", "data", "images", "test accuracy, %", "seeds", "published, %", "seconds", "kernels")
 
 Json = dict[str, Any]
 
@@ -57,79 +57,9 @@ def rates_of(results: list[Json]) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in rates.items()}
 
 
-def table_of(records: list[Json]) -> tuple[list[list[str]], list[str]]:
-    """The lines of the table, and the notes below it."""
-    sources = list(dict.fromkeys(entry["source"] for record in records for entry in record["published"]))
-    return [cells_of(record, sources) for record in records], notes_of(records, sources)
-
-
-def cells_of(record: Json, sources: list[str]) -> list[str]:
-    """A line of the table; published figures bear the number of their source."""
-    row = record["row"]
-    mean = record["mean"]
-    interval = record["interval95"]
-    accuracy = f"{100 * mean:.2f}" + (f" ± {100 * (interval[1] - mean):.2f}" if interval else "")
-    published = [f"{entry['accuracy']:g} [{sources.index(entry['source']) + 1}]" for entry in record["published"]]
-    return [
-        row["model"],
-        dataset_of(row),
-        f"{record['train_images']:,}",
-        accuracy,
-        str(len(record["accuracies"])),
-        ", ".join(published),
-        f"{np.mean(record['seconds']):.0f}",
-        "native" if row["native"] else "XLA",
-    ]
-
-
-def dataset_of(row: Json) -> str:
-    """The data of a row, and how the network sees them, in words."""
-    words = [row["dataset"]]
-    if row["mirror"]:
-        words.append("mirrored")
-    if row["labels"]:
-        count = "all" if row["train_images"] is None else f"{row['train_images']:,}"
-        words.append(f"features of {count} images")
-    if row["drawn"]:
-        words.append("drawn")
-    if row["update_batch"] > 1:
-        words.append(f"batches of {row['update_batch']}")
-    return ", ".join(words)
-
-
-def notes_of(records: list[Json], sources: list[str]) -> list[str]:
-    """The notes below the table."""
-    interval = "mean and 95 % interval over the seeds (Student's t)"
-    compiling = [seconds for record in records for seconds in record["compile_seconds"]]
-    few = ", none of one seed and wide of two" * any(len(record["accuracies"]) < 3 for record in records)
-    devices = "; ".join(sorted({name for record in records for name in record["devices"]}))
-    images = "Images: those that the network learned from; held-out ones do not count."
-    if any(record["row"]["labels"] for record in records):
-        images = "Images: those whose labels the network learned from; features learn from all but those held out."
-    notes = [
-        images,
-        f"Test accuracy: {interval}{few}. {chosen_by(records)}",
-        "Seconds: mean wall time of a run, from reading the data to its report, of which "
-        f"{min(compiling):.0f} to {max(compiling):.0f} compiling; on {devices}.",
-    ]
-    if any(record["row"]["dataset"] == JPEG for record in records):
-        notes.append(f"{JPEG} is a slightly lossy copy; the published figures are of the original images.")
-    if any(record["row"]["drawn"] for record in records):
-        notes.append("Drawn: each seed draws the images counted, of all classes alike.")
-    if any(record["row"]["update_batch"] > 1 for record in records):
-        for record in records:
-            rates = ", ".join(f"{name} {rate:,.0f}" for name, rate in record["images_per_second"].items())
-            notes.append(f"Images a second in batches of {record['row']['update_batch']}: {rates}.")
-    for record in records:
-        row = record["row"]
-        least = record["row"]["least"]
-        if least is not None and 100 * record["mean"] < least:
-            notes.append(f"{row['model']} on {row['dataset']} is below the {least:g} % that it should reach.")
-    return notes + [f"[{number}] {source}." for number, source in enumerate(sources, 1)]
-
-
-def chosen_by(records: list[Json]) -> str:
-    """A sentence that says which images have chosen the best epochs."""
-    if all(record["validation_images"] for record in records):
-        return "Held-out training images choose the best epoch; the test images are tested once."
-    return "In some runs the test images choose the best epoch: these accuracies are too optimistic."
+def line_of(record: Json) -> str:
+    """The mean accuracy of a row, in %, and whether it should be larger."""
+    accuracies = 100 * np.array(record["accuracies"])
+    least = record["row"]["least"]
+    below = f", below the {least:g} % that it should reach" if least is not None and accuracies.mean() < least else ""
+    return f"{record['runs']}: {console.mean_of(accuracies, 2)} % of the test images, seeds: {len(accuracies)}{below}"

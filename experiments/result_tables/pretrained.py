@@ -20,7 +20,6 @@ WHOLE = 32  # bits of weights as they were trained
 LOST = 0.01  # of the accuracy, by weights of few bits: with more, a network keeps its weights
 APART = 0.005  # accuracies of two trainings on different processors
 DATA = {"mnist": "MNIST", JPEG: "CIFAR-10, JPEG copies, mirrored"}
-HEAD = ("name", "network", "test accuracy", "shipped", "same file", "within half a point")
 
 
 def record_of(row: Row, folder: Path, results: list[Json]) -> Json:
@@ -79,19 +78,13 @@ def accuracy(network: Trained, images: snnjax.data.Dataset, part: str) -> float:
     return float(shares[-1])
 
 
-def table_of(records: list[Json]) -> tuple[list[list[str]], list[str]]:
-    """The lines of the table, and the notes below it."""
-    shipped = cards()
-    lines: list[list[str]] = []
-    notes: list[str] = []
-    for record in records:
-        name = record["name"]
-        cells = [name, record["model"], f"{record['test_accuracy']:.2%}"]
-        if name in shipped:
-            near = abs(record["test_accuracy"] - shipped[name].test_accuracy) <= APART
-            same = record["sha256"] == shipped[name].sha256
-            cells += [f"{shipped[name].test_accuracy:.2%}", *("yes" if x else "no" for x in (same, near))]
-            if not near:
-                notes.append(f"{name} is more than {APART:.1%} from the accuracy on its card.")
-        lines.append([*cells, *[""] * (len(HEAD) - len(cells))])
-    return lines, notes
+def line_of(record: Json) -> str:
+    """The test accuracy of a packed network, beside that of the one that comes with snnjax."""
+    name = record["name"]
+    line = f"{name}: {record['test_accuracy']:.2%} of the test images"
+    shipped = cards().get(name)
+    if shipped is None:
+        return line
+    near = "within" if abs(record["test_accuracy"] - shipped.test_accuracy) <= APART else "more than"
+    same = "the same file" if record["sha256"] == shipped.sha256 else "another file"
+    return f"{line}, {near} {APART:.1%} of the {shipped.test_accuracy:.2%} on its card, {same}"
