@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import html.parser
-import io
 import json
 import re
 import shutil
@@ -16,12 +15,11 @@ from command import Command
 from markupsafe import escape
 from matplotlib.image import imread, imsave
 from PIL import Image
-from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import snnjax
 from snnjax import InputError, data
-from snnjax.app import comparisons, console, page, plots, report
+from snnjax.app import comparisons, page, plots, report
 from snnjax.app.features import drawn_back
 from snnjax.app.tracking import FOLDER, Tracker
 from snnjax.core import files
@@ -248,51 +246,6 @@ def test_the_comparison_marks_the_best_and_shows_what_differs(results):
         ["seed", "0", "77", "0", "0"],
         ["layer1.threshold", "50.0", "50.0", "50.0", "12.0"],
     ]
-
-
-def test_runs_that_differ_by_seed_have_a_mean_and_tables_fit_a_terminal(results):
-    """The interval is that of Student's t: 2.447 standard errors of seven seeds."""
-    found = {f"runs/seed{seed}": copy.deepcopy(results) for seed in range(7)} | dict(other=copy.deepcopy(results))
-    for seed, run in enumerate(found.values()):
-        run["settings"]["seed"] = seed
-        run["test"]["accuracy"] = 0.9 + seed / 100
-    found["other"]["settings"]["batch_size"] = 7
-    head = comparisons.heads(found)
-    assert head == ["", *"12345678", "mean of 1 to 7"]
-    rows, best = comparisons.compared(found)
-    assert rows[0][-2:] == ["97.00", "93.00 ± 2.00"]
-    assert best[0] == [8]
-    parts = [*comparisons.fitting(head, rows, best)]
-    assert [title for titles, _, _ in parts for title in titles[1:]] == head[1:]
-    assert [cell for _, lines, _ in parts for cell in lines[0][1:]] == rows[0][1:]
-    assert [marks[0] for _, _, marks in parts] == [[], [1]]
-    for titles, lines, _ in parts:
-        terminal = Console(width=100, file=io.StringIO())
-        terminal.print(console.table(titles, [lines]))
-        shown = terminal.file.getvalue()
-        assert max(map(len, shown.splitlines())) <= 100
-        assert {word for cells in lines for cell in cells for word in cell.split()} <= {*shown.split()}
-    seen = Page(comparisons.comparison_page(found))
-    assert "93.00 ± 2.00" in seen.text
-    assert "8: other" in seen.text or "8other" in seen.text
-    found["runs/seed6"]["settings"]["seed"] = 5
-    assert comparisons.repeats(found.values()) == [], "a seed that comes twice is no other draw"
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
-        ("--seed 0 --out a", "--resume --seed=1 --out b", True),
-        ("--seed 0 --train_images 50", "--seed 1 --train_images 60", False),
-    ],
-)
-def test_folds_are_known_by_their_command(results, one, other, same):
-    """The number of images and what a network makes of it differ between folds."""
-    runs = []
-    for fold, options in enumerate((one, other)):
-        settings = results["settings"] | dict(folds=5, fold=fold + 1, train_images=40 + fold, data=f"sha256:{fold}")
-        runs.append(results | dict(settings=settings, command=f"snnjax train --folds 5 {options}"))
-    assert comparisons.repeats(runs) == ([[0, 1]] if same else [])
 
 
 def test_texts_of_all_kinds_are_only_texts():

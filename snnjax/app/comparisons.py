@@ -1,10 +1,8 @@
 """Comparisons of runs: a page, and figures by epoch and time, and in a sweep."""
 
 import functools
-import json
 import math
-import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from snnjax.app import console, page, report
+from snnjax.app import page, report
 from snnjax.app.plots import grid, legend, png, whole_numbers, write
 from snnjax.core.metrics import ranking_accuracy, tested_part
 
@@ -145,107 +143,28 @@ def _accuracy(results: dict[str, Any], part: str, epoch: str = "") -> float | No
     return 100 * record[part]["accuracy"] if part in record else None
 
 
-_DRAWN = ("seed", "split_seed", "fold")
-
-
-def _but_for_draws(run: dict[str, Any]) -> str:
-    """What a results.json must have in common with others that differ from it only by seed or fold, as text.
-
-    Where other images are drawn, their number and what depends on it differ too: then the command says what is common.
-    """
-    settings = run["settings"]
-    redrawn = settings.get("folds") or settings.get("dataset") == "folder"
-    redrawn = redrawn or settings.get("draw") or settings.get("augment") or settings.get("ratio", 1) < 1
-    if redrawn and (command := run.get("command")):
-        return json.dumps([run["network"], run["data"], settings.get("folds"), _asked(command)])
-    kept = {name: value for name, value in settings.items() if name not in _DRAWN}
-    return json.dumps([run["network"], run["data"], run.get("hyperparameters"), kept], sort_keys=True)
-
-
-def _asked(command: str) -> list[str]:
-    """The words of a command without its seeds and its folder."""
-    kept = []
-    words = iter(shlex.split(command))
-    for word in words:
-        option = word.removeprefix("--").replace("-", "_").partition("=")[0]
-        if option in ("seed", "split_seed", "out"):
-            if "=" not in word:
-                next(words, None)  # its value
-        elif option != "resume":
-            kept.append(word)
-    return kept
-
-
-def repeats(results: Iterable[dict[str, Any]]) -> list[list[int]]:
-    """The places of runs that differ only by seed or fold, as those of `Dataset.folds`, set by set."""
-    places: dict[str, list[int]] = {}
-    draws: dict[str, set[Any]] = {}
-    for place, run in enumerate(results):
-        key = _but_for_draws(run)
-        places.setdefault(key, []).append(place)
-        draws.setdefault(key, set()).add(tuple(run["settings"].get(name) for name in _DRAWN))
-    return [several for key, several in places.items() if 1 < len(several) == len(draws[key])]
-
-
 def heads(results: Mapping[str, dict[str, Any]]) -> list[str]:
-    """The heads of the columns of `compared`: the runs by number, from 1, and means."""
-    return ["", *map(str, range(1, len(results) + 1)), *map(_mean_head, repeats(results.values()))]
-
-
-def _mean_head(places: list[int]) -> str:
-    numbers = [place + 1 for place in places]
-    if numbers == [*range(numbers[0], numbers[-1] + 1)]:
-        return f"mean of {numbers[0]} to {numbers[-1]}"
-    return f"mean of {', '.join(map(str, numbers))}"
+    """The heads of the columns of `compared` and `differing`: the runs by number, from 1."""
+    return ["", *map(str, range(1, len(results) + 1))]
 
 
 def compared(results: Mapping[str, dict[str, Any]]) -> tuple[list[list[str]], list[list[int]]]:
     """The figures of several results.json by name: rows of a table, and the places of the best cells in each row.
 
-    Where all are equal, none is the best. Behind the runs come the means of `repeats`, with their 95 % interval.
+    Where all are equal, none is the best.
     """
     rows = []
     best = []
-    sets = repeats(results.values())
     for name, (choose, form, value) in _COMPARED.items():
-        values = [value(run) for run in results.values()]
+        values = (value(run) for run in results.values())
         cells = ["" if number is None else format(number, form) for number in values]
         if not any(cells):
             continue
         numbers = {float(cell) for cell in cells if cell}
         top = choose(numbers) if choose and len(numbers) > 1 else None
-        digits = 1 if form == "d" else int(form[1])
-        rows.append([name, *cells, *(_mean([values[place] for place in places], digits) for places in sets)])
+        rows.append([name, *cells])
         best.append([column for column, cell in enumerate(cells, 1) if cell and float(cell) == top])
     return rows, best
-
-
-def _mean(values: list[float | None], digits: int) -> str:
-    return "" if None in values else console.mean_of(np.array(values), digits)
-
-
-WIDTH = 100
-"""Characters of a table at most, which a terminal and a page of 1,200 pixels have room for."""
-_NAMES = 30  # of these for the first column, whose words continue on another line
-
-
-def fitting(
-    head: list[str], rows: list[list[str]], best: Sequence[Sequence[int]] = ()
-) -> Iterator[tuple[list[str], list[list[str]], list[list[int]]]]:
-    """A table cut into tables that are `WIDTH` wide, each with the first column: head, rows and best cells."""
-    widths = []
-    for column, title in enumerate(head):
-        words = [*title.split(), *(row[column] for row in rows)]
-        widths.append(3 + max(map(len, words), default=0))
-    start = 1
-    while rows and start < len(head):
-        end = start + 1
-        while end < len(head) and sum(widths[start : end + 1]) <= WIDTH - _NAMES:
-            end += 1
-        part = slice(start, end)
-        marks = [[column - start + 1 for column in marked if start <= column < end] for marked in best]
-        yield [head[0], *head[part]], [[row[0], *row[part]] for row in rows], marks
-        start = end
 
 
 def differing(results: Mapping[str, dict[str, Any]]) -> list[list[str]]:
@@ -277,11 +196,10 @@ def comparison_page(results: Mapping[str, dict[str, Any]]) -> str:
         caption += " Layers taken from another run cost no time here."
     tested_groups = [", ".join(run.get("test_groups", ())) for run in results.values()]
     names = page.html.runs([*zip(results, tested_groups, strict=True)], any(tested_groups))
-    means = f"Means: {console.MEAN}, over runs that differ only by seed or fold." if repeats(results.values()) else ""
     sections = {
         "Runs": names,
-        "Figures": page.html.compared([*fitting(head, *compared(results))], means),
+        "Figures": page.html.compared(head, *compared(results)),
         "Accuracy over time": page.picture(png(figure), caption, "Curves of all runs over epochs and seconds"),
-        "What differs": page.html.differing([*fitting(head[: len(results) + 1], differing(results))]),
+        "What differs": page.html.differing(head, differing(results)),
     }
     return page.page(f"{len(results)} runs", sections)

@@ -44,11 +44,9 @@ def compare(chosen: options.Report) -> None:
     screen = console.screen()
     names = (printable(f"{number}: {run}") for number, run in enumerate(results, 1))
     screen.print("runs", *names, sep="\n", markup=False)
-    differences = comparisons.fitting(head[: len(results) + 1], comparisons.differing(results))
-    for titles, rows, _ in [*differences, *comparisons.fitting(head, figures)]:
-        screen.print(console.table(titles, [rows]), markup=False)
-    if len(head) > len(results) + 1:
-        screen.print(f"means: {console.MEAN}, over runs that differ only by seed or fold", markup=False)
+    if differences := comparisons.differing(results):
+        screen.print(console.table(head, [differences]), markup=False)
+    screen.print(console.table(head, [figures]), markup=False)
     files.write_text(out.absolute(), comparisons.comparison_page(results))
     print(out)
 
