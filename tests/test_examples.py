@@ -60,8 +60,6 @@ def test_networks_learn(name, least, shown, capsys):
     ("name", "first", "last"),
     [
         ("10_rates_side_by_side", "a+ 0.0010: mean w(1-w) 0.16", "a+ 0.5000: mean w(1-w) 0.001"),
-        ("11_networks_side_by_side", "network 0: 20 of 20 features", "network 15: 20 of 20 features"),
-        ("12_stream", "100 images: 20 of 20 features won, mean w(1-w) 0.1", "1400 images: 20 of 20 features won"),
     ],
 )
 def test_composed_kernels_learn(name, first, last, capsys):
