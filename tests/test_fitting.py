@@ -228,15 +228,3 @@ def test_which_layers_a_decision_that_is_fitted_may_have():
     for stages, words in ((PLAIN.stages, "layer2 must be unsupervised"), ((EXTRACTED[0], uneven), "maps of one size")):
         with pytest.raises(InputError, match=words):
             dataclasses.replace(SPECS["both"], stages=stages)
-
-
-def test_a_long_fit_of_a_machine_shows_progress_and_gives_the_same_machine():
-    rng = np.random.default_rng(0)
-    latencies = rng.integers(0, 10, (3000, 10, 10, 10), np.uint8)
-    labels = rng.integers(0, 10, 3000).astype(np.int32)
-    shares = []
-    fitted = LinearSVM(iterations=30).fit(latencies, labels, 10, 10, shares.append)
-    assert shares == sorted(shares)
-    assert 0 < shares[0] <= shares[-1] < 1
-    alone = LinearSVM(iterations=30).fit(latencies, labels, 10, 10)
-    jax.tree.map(np.testing.assert_array_equal, fitted, alone)

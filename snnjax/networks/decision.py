@@ -1,10 +1,7 @@
 """Decisions of a network, from the spikes of its last stage."""
 
 import dataclasses
-import time
 import warnings
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
@@ -120,8 +117,6 @@ _FAINT = 2.0**-60  # brings potentials below the score 2**-24 of the latest spik
 
 
 _ROWS = 1000  # images that become sparse at once
-_LONG = 1_000_000  # spikes of the training images from which on a fit takes seconds
-_FIRST = 3  # a pass over the images, without the copy that comes before the first, takes a third of both
 _NEVER = np.finfo(np.float32).min  # margin of a class without images
 
 
@@ -164,18 +159,8 @@ class LinearSVM:
         """Whether `fit` has made it."""
         return np.ndim(self.coefficients) > 0
 
-    def fit(
-        self,
-        latencies: np.ndarray,
-        labels: np.ndarray,
-        classes: int,
-        time_steps: int,
-        progress: Callable[[float], object] | None = None,
-    ) -> "LinearSVM":
-        """The machine fitted to latencies (N, F, H, W) and labels (N,); it never decides for a class without images.
-
-        `progress` receives the share of the work that is done, every second, as estimated by the time of a first pass.
-        """
+    def fit(self, latencies: np.ndarray, labels: np.ndarray, classes: int, time_steps: int) -> "LinearSVM":
+        """The machine fitted to latencies (N, F, H, W) and labels (N,); it never decides for a class without images."""
         from scipy import sparse
 
         coefficients = np.zeros((classes, *latencies.shape[1:]), np.float32)
@@ -187,32 +172,20 @@ class LinearSVM:
         flat = latencies.reshape(len(latencies), -1)
         pieces = (1 - flat[start : start + _ROWS] / time_steps for start in range(0, len(flat), _ROWS))
         inputs = sparse.vstack([sparse.csr_array(piece) for piece in pieces], format="csr")
-        machine = self._fit_machine(inputs, labels, progress)
+        machine = self._fit_machine(inputs, labels)
         signs = np.array([[-1], [1]]) if len(present) == 2 else np.ones((1, 1))  # one machine separates two classes
         coefficients[present] = (signs * machine.coef_).reshape(-1, *latencies.shape[1:])
         intercepts[present] = (signs[:, 0] if len(present) == 2 else 1) * machine.intercept_
         return dataclasses.replace(self, coefficients=coefficients, intercepts=intercepts)
 
-    def _fit_machine(self, inputs: Any, labels: np.ndarray, progress: Callable[[float], object] | None) -> Any:
-        """scikit-learn's machine fitted to sparse inputs (N, F H W); in a thread, where progress is reported."""
+    def _fit_machine(self, inputs: Any, labels: np.ndarray) -> Any:
+        """scikit-learn's machine fitted to sparse inputs (N, F H W)."""
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.svm import LinearSVC
 
         machine = LinearSVC(C=self.C, tol=self.tolerance, max_iter=self.iterations, dual=True, random_state=0)
         with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
-            if progress is None or inputs.nnz < _LONG:
-                return machine.fit(inputs, labels)
-            begin = time.perf_counter()
-            machine.set_params(max_iter=1).fit(inputs, labels)
-            begun = time.perf_counter()
-            expected = (begun - begin) * (1 + self.iterations / _FIRST)
-            machine.set_params(max_iter=self.iterations)
-            with ThreadPoolExecutor(1) as thread:
-                fit = thread.submit(machine.fit, inputs, labels)
-                while not wait([fit], timeout=1).done:
-                    spent = (time.perf_counter() - begun) / expected
-                    progress(spent if spent < 0.9 else 1 - 0.09 / spent)  # a longer fit comes ever closer to 1
-                return fit.result()
+            return machine.fit(inputs, labels)
 
     def scores(self, spikes: Spikes, classes: int) -> jax.Array:
         """(classes,) float32, the largest above 0 unless all are silent."""

@@ -14,7 +14,7 @@ from snnjax.core import devices
 from snnjax.layers.ramp_layer import RampLayer
 from snnjax.learners import Learner
 from snnjax.networks.batches import decide_batch, input_batch
-from snnjax.networks.decision import LinearSVM, unfitted
+from snnjax.networks.decision import unfitted
 from snnjax.steps.phase import Phase
 from snnjax.steps.plain import known_of
 from snnjax.training import contracts
@@ -22,7 +22,7 @@ from snnjax.training.advice import diagnose_threshold
 from snnjax.training.epoch_results import take_decisions
 from snnjax.training.job import Job
 from snnjax.training.placement import Timer, count_of, has_own
-from snnjax.training.state import Callback, TrainState
+from snnjax.training.state import TrainState
 
 FITTING_IMAGES = 100
 """Images from whose inputs the thresholds of deciding layers are chosen."""
@@ -108,21 +108,6 @@ def _some_of(inputs: Any, index: int, most: int) -> Any:
     return jax.tree.map(lambda values: (values[index] if own else values)[places], inputs)
 
 
-@dataclasses.dataclass
-class _Progress:
-    """Tells a callback how many of the images a fit counts as done, given the share of its work."""
-
-    callback: Callback
-    images: int
-    reported: int = 0
-
-    def __call__(self, share: float) -> None:
-        done = int(share * self.images)
-        if done > self.reported:
-            self.callback.advanced(done - self.reported, 0)
-            self.reported = done
-
-
 def fit_decisions(
     job: Job, phase: Phase, states: Sequence[TrainState], inputs: Mapping[str, np.ndarray]
 ) -> list[Timer]:
@@ -135,14 +120,11 @@ def fit_decisions(
     all_labels = np.tile(labels, len(inputs["train"][0]) // len(labels))  # mirror images come after the images
     job.callback.started(fit.name, len(all_labels) * len(states))
     for state, network, outputs in zip(states, job.networks, inputs["train"], strict=True):
-        about: Any = outputs, all_labels.astype(np.int32), network.classes, network.time_steps
-        progress = _Progress(job.callback, len(all_labels))
-        if type(network.decision) is LinearSVM:
-            about = *about, progress
+        about = outputs, all_labels.astype(np.int32), network.classes, network.time_steps
         fitted = fit.time_call(len(all_labels), contracts.checked_fit, network.decision, *about)
         state.keep_numbers("decision", network.decision, jax.tree.leaves(fitted))
         contracts.check_decision(state.network(network))
-        progress(1.0)
+        job.callback.advanced(len(all_labels), 0)
     model = job.pack(job.models(states))
     parts = {"train": inputs["train"][:, : len(labels)], job.data.tested: inputs[job.data.tested]}
     timers = {"train": Timer("decisions, train"), job.data.tested: Timer(job.data.tested)}
