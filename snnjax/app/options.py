@@ -167,8 +167,6 @@ class Sweep:
     """processes of this machine to train on, each on its own share of the cores"""
     scheduler: Annotated[str | None, option("ADDRESS", "none")] = None
     """Dask scheduler of a cluster to train on, as tcp://HOST:8786; needs distributed"""
-    alone: Annotated[int, option("N")] = 0
-    """also train the first N networks one by one, once, and compare the time"""
     network: Network = field(default_factory=Network)
     data: SplitData = field(default_factory=SplitData)
     training: Epochs = field(default_factory=Epochs)

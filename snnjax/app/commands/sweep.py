@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from snnjax import InputError, Sweep, Trainer
+from snnjax import InputError, Sweep
 from snnjax.app import console, options, parts, report
 from snnjax.app.commands import train
 from snnjax.app.comparisons import draw_sweep
@@ -122,7 +122,7 @@ def train_remaining(folder: SweepFolder, given: workers.Workers) -> list[dict[st
 
 def prepare(chosen: options.Sweep, fold: int | None = None) -> tuple[Sweep, dict[str, Any], Path]:
     """The sweep of a fold, the options that are stored with its results, and its folder."""
-    parts.check_least(chosen, seeds=1, at_once=1, workers=1, alone=0)
+    parts.check_least(chosen, seeds=1, at_once=1, workers=1)
     varied = variants(chosen)
     what = chosen.network, chosen.data, chosen.training, chosen.machine
     prepared = train.prepare(*what, chosen.out, "sweep_", fold=fold)
@@ -132,16 +132,6 @@ def prepare(chosen: options.Sweep, fold: int | None = None) -> tuple[Sweep, dict
     settings = dataclasses.replace(trainer.settings, patience=0)
     sweep = Sweep(trainer.network, trainer.data, settings, varied, at_once=chosen.at_once)
     return sweep, prepared.about, prepared.path
-
-
-def train_alone(sweep: Sweep, index: int, record: dict[str, Any]) -> None:
-    """Trains one of the networks by itself; records its time, and whether its accuracies are the same."""
-    begin = time.perf_counter()
-    with console.Bars() as bars:
-        settings = dataclasses.replace(sweep.settings, seed=sweep.seeds[index])
-        single = Trainer(sweep.networks[index], sweep.data, settings, bars)
-        epochs = single.run(single.initial_state()).epochs
-    record |= dict(alone_seconds=time.perf_counter() - begin, alone_same=epochs == record["epochs"])
 
 
 def table(networks: list[dict[str, Any]], over: str = "seeds") -> Table:
@@ -173,7 +163,7 @@ def percent(records: Iterable[dict[str, Any]]) -> np.ndarray:
 
 
 def times(networks: list[dict[str, Any]]) -> list[str]:
-    """The time of the networks side by side, and one by one."""
+    """The time of the networks side by side, as a line; none where all are invalid."""
     networks = [network for network in networks if "error" not in network]
     if not networks:
         return []
@@ -181,13 +171,7 @@ def times(networks: list[dict[str, Any]]) -> list[str]:
     total = compiling + sum(network["seconds"] for network in networks)
     seconds = total / len(networks)
     took = f"{total:.1f} s, of which compiling {compiling:.1f}; {seconds:.2f} s each"
-    lines = [f"{counted(len(networks))} side by side: {took}"]
-    if single := [network for network in networks if "alone_seconds" in network]:
-        alone = sum(network["alone_seconds"] for network in single) / len(single)
-        same = sum(network["alone_same"] for network in single)
-        took = f"{alone:.2f} s each, {alone / seconds:.1f} times as long"
-        lines.append(f"{len(single)} of them one by one: {took}; {same} reached exactly the same accuracies")
-    return lines
+    return [f"{counted(len(networks))} side by side: {took}"]
 
 
 def shares(diagnosis: dict[str, Any]) -> list[float]:
@@ -247,12 +231,6 @@ def run_one(chosen: options.Sweep, fold: int | None = None) -> list[dict[str, An
             if folder.saved:
                 raise
             raise OSError(f"{error}; nothing was kept") from error
-        for index, record in enumerate(networks[: chosen.alone]):
-            if "alone_seconds" not in record and "error" not in record:
-                words = ", ".join(f"{name}={value:g}" for name, value in sweep.variants[index].items())
-                screen.print(f"alone: network {index + 1} of {min(chosen.alone, len(networks))}, {words}", markup=False)
-                train_alone(sweep, index, record)
-                folder.save()
     if all("error" in network for network in networks):
         raise InputError("; ".join(["learning left all networks invalid", *problems(networks)]))
     files = f"{path}: sweep.json, sweep.png, and the weights of each network"
