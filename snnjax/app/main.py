@@ -78,34 +78,7 @@ def user_errors(program: str, stopped: str = "Stopped.") -> Iterator[None]:
 def parse(kind: type[T], arguments: Sequence[str], program: str) -> T:
     """Options from the command line as a dataclass; wrong ones end the program and say what was expected."""
     settings = (tyro.conf.OmitArgPrefixes,)
-    given = list(arguments)
-    if issubclass(kind, options.OfRun | options.Export | options.Stream):
-        given = modules_apart(given)
-    return tyro.cli(kind, prog=program, args=given, use_underscores=True, config=settings)
-
-
-def modules_apart(arguments: Sequence[str]) -> list[str]:
-    """The same arguments, where runs and pictures behind the first value of `--import` come before all options."""
-    first = next((place for place, text in enumerate(arguments) if text.startswith("-")), len(arguments))
-    named = list[str]()
-    others = list[str]()
-    values = -1  # of `--import` so far
-    for text in arguments[first:]:
-        if text.startswith("-"):
-            option, equals, _ = text.partition("=")
-            values = len(equals) if option == "--import" else -1
-        elif values >= 0:
-            values += 1
-        is_other = values > 1 and not _is_module(text)
-        (named if is_other else others).append(text)
-    return [*arguments[:first], *named, *others]
-
-
-def _is_module(text: str) -> bool:
-    """Whether a text names a Python file or a module, not a run or a picture."""
-    path = Path(text)
-    is_package = (path / "__init__.py").exists()
-    return path.suffix == ".py" or is_package or not (path.exists() or "/" in text or ":" in text)
+    return tyro.cli(kind, prog=program, args=list(arguments), use_underscores=True, config=settings)
 
 
 def protected(work: Callable[[], None]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import DisallowNone, arg
+from tyro.conf import DisallowNone, UseAppendAction, arg
 
 from snnjax.app.names import DEFAULT_MODEL, ENCODERS, MODELS, NAMES
 from snnjax.core.defaults import EPOCHS_OF_FEW, FEW, SHOWN
@@ -28,8 +28,8 @@ def option(metavar: str, default: str | None = None, **rest: Any) -> Any:
 class Imports:
     """Custom components."""
 
-    modules: Annotated[tuple[str, ...], option("FILE.py ...", "none", name="import")] = ()
-    """Python files, or modules by name, to import first: files that define custom rules and other custom parts"""
+    modules: Annotated[UseAppendAction[tuple[str, ...]], option("FILE.py", "none", name="import")] = ()
+    """Python file, or module by name, to import first, which defines custom rules or other parts; may be repeated"""
 
 
 @dataclasses.dataclass(frozen=True)
