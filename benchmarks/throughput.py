@@ -225,23 +225,7 @@ def measure_network(name: str, images: data.Dataset, options: Options, about: Ro
                 worker.prepare(first.ask("task"))
         rows = measure(workers, options.repeats)
     protocol = whole_training(network, images, rows, options) if options.protocol else []
-    return dict(network=name, phases=rows, in_one_epoch=in_one_epoch(rows), protocol=protocol)
-
-
-def in_one_epoch(rows: list[Row]) -> dict[str, dict[str, float]]:
-    """By program and phase, the ratios if a single epoch had to pay for the outputs of frozen layers."""
-    once: collections.Counter[str] = collections.Counter()
-    ratios: dict[str, dict[str, float]] = {}
-    for row in rows:
-        program = row["program"]
-        total = row["ms_per_image"] + once[row["program"]]
-        if row["once"]:
-            once[program] = total
-        elif program == rows[0]["program"]:
-            ours = total
-        elif once[rows[0]["program"]] and row["phase"] != "test":
-            ratios.setdefault(program, {})[row["phase"]] = total / ours
-    return ratios
+    return dict(network=name, phases=rows, protocol=protocol)
 
 
 def show(result: Row, screen: Console) -> None:
@@ -277,11 +261,8 @@ def markdown(results: list[Row], about: Row) -> str:
         for index, (label, cells) in enumerate(entries(result)):
             lines.append(["" if index else result["network"], label, *(cells.get(column, "") for column in columns)])
     notes = []
-    if set(about["devices"]) - set(SNNJAX.values()):
-        if any(result["in_one_epoch"] for result in results):
-            notes.append("One epoch alone: it has to pay for the outputs of frozen layers, computed once for all.")
-        if set(SNNJAX.values()) <= set(about["devices"]):
-            notes.append(f"After a slash, the speed-up of {NATIVE}.")
+    if set(SNNJAX.values()) < set(about["devices"]):
+        notes.append(f"After a slash, the speed-up of {NATIVE}.")
     return common.markdown(["network", "", *columns], lines, caption(about), *notes)
 
 
@@ -289,7 +270,6 @@ def entries(result: Row) -> Iterator[tuple[str, dict[str, str]]]:
     """The lines of the table about one network: label, and cells by phase."""
     times = values_of(result, "ms_per_image")
     ratios = values_of(result, "ratio")
-    single = result["in_one_epoch"]
     trainings = {row["program"]: row for row in result["protocol"]}
     for program in times:
         if program in SNNJAX.values():
@@ -302,8 +282,6 @@ def entries(result: Row) -> Iterator[tuple[str, dict[str, str]]]:
                 yield "in its whole training", {phase: f"{ms:.3g}" for phase, ms in training["ms_per_image"].items()}
         else:
             yield f"speed-up over {program}", speed_ups(ratios, program)
-            if program in single:
-                yield "the same, one epoch alone", speed_ups(single, program)
 
 
 def speed_ups(ratios: dict[str, dict[str, float]], program: str) -> dict[str, str]:
