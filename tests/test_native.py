@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snnjax import kernels
-from snnjax.encoding.encoder import local_normalization, rank_order
+from snnjax.encoding.encoder import rank_order
 from snnjax.kernels import native
 from snnjax.kernels.native import target_time
 
@@ -31,34 +31,6 @@ def test_rank_order_is_that_of_the_encoding(values, steps):
     intensities = np.float32(values + [0.0] * (60 - len(values)))
     expected = rank_order(intensities, time_steps=steps)
     np.testing.assert_array_equal(native.rank_order(intensities, time_steps=steps), expected)
-
-
-WIDE = RNG.standard_normal((2, 33, 33))  # wider than some images
-SIZE = (3, 28, 28)
-PIXELS = RNG.integers(0, 256, SIZE, np.uint8)
-PICTURES = {
-    "floats": RNG.uniform(0, 255, SIZE).astype(np.float32),
-    "floats of many sizes": np.float32(10.0 ** RNG.uniform(-20, 4, SIZE)),
-    "bytes in colour": RNG.integers(0, 256, (3, 18, 35, 3), np.uint8),
-    "floats in colour": RNG.uniform(0, 255, (3, 18, 35, 3)).astype(np.float32),
-    "narrow": PIXELS[:, :, :7],
-}
-
-
-@pytest.mark.parametrize(("shape", "radius"), [(SIZE, 8), ((2, 5, 33), 40), ((3, 1, 17), 0)])
-def test_local_normalization_is_that_of_the_encoding(shape, radius):
-    values = RNG.uniform(0, 300, shape) * RNG.integers(0, 2, shape)
-    for maps in np.float32([values, values * 1e-9, -values, 10 ** (values / 10 - 20), values * 0]):
-        expected = local_normalization(maps, radius=radius)
-        np.testing.assert_array_equal(local_normalization(maps, radius=radius, native=True), expected)
-
-
-def test_what_is_no_number_stays_none():
-    """Of values that are traced, which are not checked."""
-    maps = np.ones((2, 5, 4), np.float32)
-    for bad in (np.nan, np.inf):
-        maps[1, 2, 3] = bad
-        assert np.isnan(local_normalization(maps, radius=1, native=True)).all()
 
 
 # Layers
@@ -92,7 +64,6 @@ CONTRACTS = {
     "latencies": (lambda x, w: native.latencies(x, w, **SETTINGS, padding=1), [BATCH, TAPS]),
     "learn": (learned, [BATCH, TAPS, np.float32([0, 0.25, -1]), np.float32([1, 0.75, 2])]),
     "potentials": (lambda x, w: native.final_potentials(x < STEPS, w, features=FEATURES), [BATCH, TAPS]),
-    "local normalization": (lambda x: local_normalization(x, radius=2, native=True), [WEIGHTS[..., 0]]),
     "rank order": (lambda w: native.rank_order(w, time_steps=STEPS), [WEIGHTS]),
 }
 

@@ -28,23 +28,20 @@ EPSILON = 1e-12
 """By default what `local_normalization` adds to a mean."""
 
 
-@checks.kernel("radius", "native")
-def local_normalization(maps: jax.Array, *, radius: int, epsilon: float = EPSILON, native: bool = False) -> jax.Array:
+@checks.kernel("radius")
+def local_normalization(maps: jax.Array, *, radius: int, epsilon: float = EPSILON) -> jax.Array:
     """Divides each value by the mean of its zero-padded square neighbourhood, channel by channel.
 
     Maps are (C, H, W) float in and out. Neighbourhoods have 2 radius + 1 rows and columns, radius >= 0; `epsilon`
-    guards against division by 0. `native`: the same results, of float32, by `snnjax.kernels.native`, on a CPU.
+    guards against division by 0.
     """
     checks.array("maps", maps, "C H W", "floats")
     width = 2 * checks.integer("radius", radius, 0) + 1
     # Exact sums, so that equal neighbourhoods have equal means.
     bits = bits_of_parts(radius, (maps.shape[1], maps.shape[2]))
     count = -(-RANGE_BITS // bits)
-    if native and maps.dtype == jnp.float32:
-        total = native_kernels.neighbourhood_sums(maps, radius, bits=bits, parts=count)
-    else:
-        parts = exact.split(maps, bits, count)
-        total = exact.add(jnp.split(_neighbourhoods(jnp.concatenate(parts), radius), count)[::-1])
+    parts = exact.split(maps, bits, count)
+    total = exact.add(jnp.split(_neighbourhoods(jnp.concatenate(parts), radius), count)[::-1])
     mean = total / width**2
     return maps / (mean + epsilon)
 
@@ -177,7 +174,7 @@ def encode(
     def latencies(image: jax.Array, native: bool) -> jax.Array:
         maps = jnp.maximum(filter_image(image, bank=bank, scale=scale), 0)
         if radius is not None:
-            maps = local_normalization(maps, radius=radius, native=native)
+            maps = local_normalization(maps, radius=radius)
         if pool is not None:
             maps = max_pooling(maps, pool.window, stride=pool.stride, padding=pool.padding)
         if inhibition:

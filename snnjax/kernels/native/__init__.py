@@ -352,13 +352,3 @@ def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
     floats = intensities.astype(jnp.float32)
     settings = dict(steps=_steps(time_steps), rank=floats.ndim)
     return _call("rank_order", byte_array(floats.shape), floats, batched=True, **settings)
-
-
-def neighbourhood_sums(maps: jax.Array, radius: int, *, bits: int, parts: int) -> jax.Array:
-    """The sums of zero-padded neighbourhoods of 2 radius + 1 rows and columns, (C, H, W) float32 in and out, exactly.
-
-    Maps are split into `parts` of so many bits, each of which has exact sums, so that they are XLA's, bit for bit.
-    """
-    reach = min(radius, max(maps.shape[1:]))
-    settings = dict(radius=reach, bits=bits, parts=parts)
-    return _call("neighbourhood_sums", float_array(maps.shape), maps, batched=True, **settings)
