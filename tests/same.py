@@ -28,13 +28,6 @@ def assert_same_file(one: pathlib.Path, other: pathlib.Path) -> None:
     assert meta | times == expected_meta | times
 
 
-def assert_same_runs(folder: pathlib.Path, other: pathlib.Path) -> None:
-    """Two runs have left the same."""
-    for name in ("checkpoint.npz", "weights.npz"):
-        assert_same_file(folder / name, other / name)
-    assert (folder / "history.csv").read_bytes() == (other / "history.csv").read_bytes()
-
-
 def records_of(folder: pathlib.Path) -> list[dict[str, Any]]:
     """The records of the networks in sweep.json."""
     return json.loads((folder / "sweep.json").read_text())["networks"]

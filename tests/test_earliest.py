@@ -1,6 +1,5 @@
 """R-STDP where the earliest spike decides, with dropout of features, a floor of the rates and rates of the epoch."""
 
-import copy
 import dataclasses
 import re
 
@@ -19,7 +18,6 @@ from snnjax.layers.layer_kernels import XLA
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, Tally, winner_of_class
 from snnjax.training.advice import describe
-from snnjax.training.state import TrainState
 
 FIRST = Conv(9, kernel=3, padding=1, threshold=10.0, learners=RULE)
 HIGH = dataclasses.replace(FIRST, threshold=12.0)
@@ -71,18 +69,6 @@ def network_with(**settings) -> Network:
     plain = tiny.plain(Images())
     last = plain.stages[1].branches[0]
     return dataclasses.replace(plain, stages=(plain.stages[0], stage(with_rule(last, **settings))))
-
-
-def test_a_run_goes_on_where_it_stopped():
-    """The features of the next epoch, and the key of those after it, are in the state; so are decisions counted."""
-    trainer = Trainer(network_with(**ALL, bounds=(0, 1)), tiny.images(), Settings((1, 4), batch_size=20, patience=0))
-    states = []
-    whole = trainer.run(trainer.initial_state(), save=lambda state: states.append(copy.deepcopy(state.flatten())))
-    resumed = trainer.run(TrainState.unflatten(*states[-3]))
-    assert resumed.epochs == whole.epochs
-    np.testing.assert_array_equal(resumed.weights["layer2"], whole.weights["layer2"])
-    kept = [tuple(arrays["learning/layer2.kept"]) for arrays, _ in states if "learning/layer2.kept" in arrays]
-    assert len(set(kept)) > 2
 
 
 def test_only_learning_drops_features():

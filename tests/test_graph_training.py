@@ -1,24 +1,21 @@
 """Trainings of networks whose stages read several earlier ones, and what is kept in between."""
 
 import dataclasses
-import weakref
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from test_graph import IDENTITY, SECOND, SHAPE, Rarely, T, skipping
+from test_graph import SECOND, SHAPE, Rarely, T, skipping
 from tiny import FIRST
 
-from snnjax import Settings, Trainer, TrainState, component, static
-from snnjax.core.devices import AT_ONCE
+from snnjax import Settings, Trainer, component, static
 from snnjax.encoding import PIXELS
 from snnjax.layers import Conv, Pool
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Input, Model, Network, stage
 from snnjax.networks.graph import Known
-from snnjax.training import epoch
 
 ENCODER = dataclasses.replace(PIXELS, time_steps=T)
 
@@ -40,46 +37,6 @@ REWARD = RSTDP(bounds=(0.0, 1.0))
 """Initial weights lie within its bounds: no other program learns until they do."""
 LAST = Conv(20, kernel=4, learners=REWARD)
 POOLED = dataclasses.replace(LAST, kernel=3)
-
-
-def names_of(state: TrainState) -> list[str]:
-    """The phases of a training, in order."""
-    return [phase["name"] for phase in state.phases]
-
-
-def test_what_is_read_twice_is_computed_once_and_dropped_when_nobody_reads_it_any_more():
-    network = dataclasses.replace(skipping(last=POOLED), encoder=Shades())
-    trainer = Trainer(network, tiny.images(), Settings((1, 1, 0, 1)))
-    entered = []
-    alive = []
-    inputs = trainer.cache.inputs
-
-    def recorded(phase, part, states):
-        values = inputs(phase, part, states)
-        entered.append(weakref.ref(values))
-        alive.append([earlier() is not None for earlier in entered])
-        return values
-
-    trainer.cache.inputs = recorded
-    state = trainer.run(trainer.initial_state())
-    assert names_of(state) == [
-        "encode",
-        "STDP layer1",
-        "outputs of stage 1",
-        "STDP layer2",
-        "outputs of stage 2",
-        "outputs of stage 3",
-        "inputs of stage 4",
-        "outputs of stage 1, test",
-        "outputs of stage 2, test",
-        "outputs of stage 3, test",
-        "inputs of stage 4, test",
-        "R-STDP",
-        "test",
-    ]
-    assert alive[2] == [False, True, True], "the encoded images are dropped, what stage 1 gives is read once more"
-    np.testing.assert_array_equal(state.weights["layer3"], IDENTITY)
-    assert state.epochs
 
 
 CASES = {
@@ -154,33 +111,6 @@ def test_a_stage_that_passes_on_what_it_reads_changes_nothing():
         learned.append((state.weights["layer1"], state.weights[deciding]))
         assert np.any(state.weights[deciding] != initial), "nothing is learned"
     jax.tree.map(np.testing.assert_array_equal, *learned)
-
-
-def test_networks_side_by_side_and_stopped_ones_are_each_alone(monkeypatch):
-    """The last layer reads what the layer before reads, too, and both learn by reward."""
-    monkeypatch.setattr(epoch, "EVERY", 0.0)
-    monkeypatch.setitem(AT_ONCE, "learned", 12)
-    rewarded = dataclasses.replace(SECOND, learners=REWARD)
-    stages = stage(FIRST, pool=7), stage(rewarded), stage(LAST, inputs=("stage1", "stage2"))
-    network = Network("around", SHAPE, 10, stages, encoder=Shades())
-    networks = [network.vary("layer1.threshold", value) for value in (15.0, 12.0)]
-    settings = Settings((1, 1, 1), batch_size=20, patience=0)
-    together = Trainer(networks, tiny.images(), settings)
-    stopped = [together.initial_state(index) for index in range(len(networks))]
-
-    def stop(states):
-        if states[0].phase == len(together.plan) - 1 and states[0].shown:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        together.run(stopped, stop)
-    for state, each in zip(together.run(stopped), networks, strict=True):
-        trainer = Trainer(each, tiny.images(), settings)
-        alone = trainer.run(trainer.initial_state())
-        for name in network.weight_shapes:
-            np.testing.assert_array_equal(state.weights[name], alone.weights[name])
-        assert state.epochs == alone.epochs
-        assert np.any(alone.weights["layer3"] != trainer.initial_state().weights["layer3"])
 
 
 def test_outputs_that_a_later_stage_reads_are_kept_while_others_learn():

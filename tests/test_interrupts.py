@@ -15,19 +15,24 @@ from snnjax.app import main as program
 from snnjax.core import devices, files
 
 
-def test_an_interrupt_leaves_a_checkpoint(tmp_path):
-    """A real Ctrl-C in the middle of the last phase."""
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupt_leaves_a_checkpoint(tmp_path, sent):
+    """A real Ctrl-C in the middle of the last phase, or a kill, which may leave a temporary file."""
     process = begin("train", *TRAIN, "--epochs", 1, 100000, "--patience", 0, "--out", tmp_path / "out")
     until((tmp_path / "out" / "history.csv").exists, process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     try:
         out, err = process.communicate(timeout=300)
     finally:
         process.kill()
-    assert (process.returncode, err) == (130, "")
-    assert "--resume" in out
     _, meta = files.load_checkpoint(tmp_path / "out" / "checkpoint.npz")
     assert meta["done"] == len(meta["epochs"]) > 0
+    if sent == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+        assert {*os.listdir(tmp_path / "out")} >= {*STATE}
+        return
+    assert (process.returncode, err) == (130, "")
+    assert "--resume" in out
     assert sorted(os.listdir(tmp_path / "out")) == STATE
 
 

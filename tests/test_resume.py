@@ -9,16 +9,13 @@ import json
 import os
 import pathlib
 import shutil
-import subprocess
-import sys
 import zipfile
 from unittest import mock
 
 import jax
 import numpy as np
 import pytest
-from command import ENVIRONMENT
-from same import assert_same_runs, assert_same_state
+from same import assert_same_state
 from tiny import images, plain
 
 import snnjax
@@ -27,7 +24,8 @@ from snnjax.core import devices, files
 from snnjax.core.devices import AT_ONCE
 from snnjax.kernels import native
 from snnjax.layers.conv import Conv
-from snnjax.learners import STDP, TargetTime
+from snnjax.layers.ramp import Ramp, Standardise
+from snnjax.learners import STDP, SoftHebb, TargetTime
 from snnjax.networks import Network, stage
 from snnjax.runs import checkpoint_folder, run_folder
 from snnjax.runs.checkpoint_folder import CHECKPOINT, PREVIOUS
@@ -37,35 +35,9 @@ from snnjax.training import epoch
 from snnjax.training.loop import Trainer
 from snnjax.training.state import FORMAT, Callback, Settings, TrainState
 
-KILLED = pathlib.Path(__file__).parent / "killed.py"
 NATIVE = not native.unavailable()
-MOMENTS = ["encode:0", "STDP layer1:0.05", "outputs of stage 1:0.02", "STDP layer2_1:0.1", "outputs of stage 2:0.1"]
-MOMENTS += ["R-STDP:0.05", "step:fsync:0", "step:link:1", "step:replace:5", "step:savez:1"]
-
-
-def killed(folder: pathlib.Path, *moments: str) -> list[str]:
-    """Runs trainings into a folder that end at these moments, and one to the end: what became of each."""
-    program = [sys.executable, str(KILLED), str(folder), *moments]
-    process = subprocess.run(program, capture_output=True, text=True, env=ENVIRONMENT)
-    assert process.returncode == 0, process.stderr
-    lines = process.stdout.split("\n")[:-1]
-    assert [line.rpartition("=")[0] for line in lines] == [*moments, "end"]
-    assert lines[-1] == "end=0", process.stderr
-    return [line.rpartition("=")[2] for line in lines[:-1]]
-
-
-@pytest.mark.slow
-def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_path):
-    whole, other = tmp_path / "one" / "whole", tmp_path / "two" / "killed"
-    assert killed(whole) == []
-    ends = killed(other, *MOMENTS)
-    assert set(ends) == {"-9"}, "every moment comes before the end"
-    assert_same_runs(other, whole)
-    left = [path.name for path in other.iterdir() if path.name.startswith(".")]
-    assert len(left) <= sum("step" in moment for moment in MOMENTS), "one temporary file a kill at most"
-
-
 SETTINGS = dict(model="small", seed=0)
+RAMPED = dict(ramp=Ramp(), standardise=Standardise(), weight_mean=0.0)
 
 
 def small() -> Network:
@@ -79,18 +51,21 @@ def trainer_of(spec: Network | None = None, epochs=(2, 3), seed: int = 0, **othe
 
 
 @pytest.mark.parametrize(
-    ("learner", "native"),
-    [(STDP(doubling=20), False), (TargetTime(threshold_min=0.5), True)],
-    ids=["STDP, of XLA", "TargetTime"],
+    ("changes", "native"),
+    [
+        (dict(learners=STDP(doubling=20)), False),
+        (dict(learners=TargetTime(threshold_min=0.5), competition=Conv.competition), True),
+        (dict(learners=SoftHebb(batch=4), competition=Conv.competition, **RAMPED), True),
+    ],
+    ids=["STDP, of XLA", "TargetTime", "SoftHebb"],
 )
-def test_layers_that_learn_alone_go_on_within_an_epoch(learner, native, monkeypatch, compiler):
+def test_layers_that_learn_alone_go_on_within_an_epoch(changes, native, monkeypatch, compiler):
     """Of two networks side by side, interrupted twice; progress is of what remains to be learned from."""
     monkeypatch.setattr(epoch, "EVERY", 0.0)
     monkeypatch.setitem(AT_ONCE, "learned", 12)
     monkeypatch.setattr(epoch, "ALIGNED", 4)
     first, last = small().stages
-    competition = Conv.competition if native else first.branches[0].competition
-    conv = dataclasses.replace(first.branches[0], learners=learner, competition=competition)
+    conv = dataclasses.replace(first.branches[0], **changes)
     convs = [dataclasses.replace(conv, threshold=threshold) for threshold in (8.0, 9.0)]
     networks = [dataclasses.replace(small(), stages=(stage(each, pool=7), last)) for each in convs]
     made = Trainer(networks, images(), Settings((2, 0), batch_size=20, patience=0, native=native))
@@ -122,7 +97,7 @@ def test_layers_that_learn_alone_go_on_within_an_epoch(learner, native, monkeypa
     progress.clear()
     for found, state in zip(again.run(kept), expected, strict=True):
         assert_same_state(found, state)
-    assert progress == {"encode": 0, f"{type(learner).__name__} layer1": 0}
+    assert progress == {"encode": 0, f"{type(conv.learners).__name__} layer1": 0}
 
 
 @pytest.fixture(scope="module")

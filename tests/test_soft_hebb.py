@@ -3,17 +3,17 @@
 import dataclasses
 import functools
 import pathlib
-import warnings
 
 import jax
 import numpy as np
 import pytest
+import tiny
 from refusals import assert_refused
 
 import snnjax
 from snnjax import InputError, Settings, Sweep, Trainer, data
 from snnjax.app import draw_run, plots
-from snnjax.core.devices import AT_ONCE
+from snnjax.core.components import replace
 from snnjax.data import Dataset
 from snnjax.encoding import PIXELS
 from snnjax.kernels import hebbian, remaining_steps
@@ -25,7 +25,7 @@ from snnjax.networks import NETWORKS, Earliest, Images, Majority, Network, Spiki
 from snnjax.networks.batches import output_batch
 from snnjax.networks.graph import Known
 from snnjax.runs import RunFolder
-from snnjax.training import draws, epoch
+from snnjax.training import draws
 
 GOLDEN = np.load(pathlib.Path(__file__).parent / "golden" / "softhebb.npz")
 RNG = np.random.default_rng(0)
@@ -60,16 +60,13 @@ def network(batch=4, images=None, rate=0.01):
 
 def with_first(**changes):
     """The network with another first layer."""
-    spec = network()
-    first = dataclasses.replace(spec.stages[0].branches[0], **changes)
-    return dataclasses.replace(spec, stages=(dataclasses.replace(spec.stages[0], branches=(first,)), *spec.stages[1:]))
+    first = dataclasses.replace(network().stages[0].branches[0], **changes)
+    return replace(network(), "stages.0.branches.0", first)
 
 
-def trained(spec, images=COLOURS, save=lambda state: None, **settings):
-    """A trainer, and the state at the end of its training."""
-    settings = Settings(**dict(epochs=spec.epochs, patience=0, shuffle=True) | settings)
-    trainer = Trainer(spec, images, settings)
-    return trainer, trainer.run(trainer.initial_state(), save)
+def trained(spec, images=COLOURS, **settings):
+    """The state at the end of a training."""
+    return tiny.trained(spec, images, Settings(**dict(epochs=spec.epochs, patience=0, shuffle=True) | settings))
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +153,9 @@ def written_out(number, inputs, images):
 @pytest.mark.parametrize("images", [9, 53])
 def test_layers_learn_one_after_the_other_from_the_images_shown_first(images, learned):
     """Each from the last outputs of the one before, as written out; the readout learns from all images."""
-    trainer, state, *_ = learned if images == 53 else trained(network(images=images))
+    trainer, state, _ = learned
+    if images < 53:
+        state = trained(network(images=images))
     rules = ["SoftHebb layer1", "SoftHebb layer2", "SupervisedSTDP"]
     phases = [(each["name"], each["images"]) for each in state.phases if each["name"] in rules]
     assert phases == list(zip(rules, [images, images, 3 * 53], strict=True))
@@ -171,43 +170,12 @@ def test_layers_learn_one_after_the_other_from_the_images_shown_first(images, le
         assert not np.allclose(state.weights[name], network().initial_weights(0)[name])
 
 
-@pytest.fixture
-def saved_often(monkeypatch):
-    """Slices of 12 images, after each of which a state is saved."""
-    for name, value in dict(EVERY=0.0, ALIGNED=4).items():
-        monkeypatch.setattr(epoch, name, value)
-    monkeypatch.setitem(AT_ONCE, "learned", 12)
-
-
-def test_a_killed_training_goes_on_within_an_epoch(learned, saved_often, tmp_path, monkeypatch):
-    """Bit for bit, also with slices of another size, as of another version or device."""
-    (trainer, expected, _), saves = learned, []
-    with RunFolder(tmp_path, trainer) as run:
-
-        def save(state):
-            run.save(state)
-            saves.append(state.shown)
-            if state.shown:
-                raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            trainer.run(run.start(), save)
-    monkeypatch.setitem(AT_ONCE, "learned", 1000)
-    again = Trainer(network(), COLOURS, trainer.settings)
-    with RunFolder(tmp_path, again, resume=True) as run:
-        assert run.state.shown == saves[-1]
-        state = again.run(run.start(), run.save)
-        assert f"after {saves[-1]} of its images" in "".join(run.notes)
-    jax.tree.map(np.testing.assert_array_equal, state.weights, expected.weights)
-    assert (state.epochs, state.diagnoses) == (expected.epochs, expected.diagnoses)
-
-
 def test_a_sweep_is_each_network_alone(learned):
     varied = {"layer1.learners.inverse_temperature": 0.5, "layer2.ramp.power": 1.4}
     sweep = Sweep(network(), COLOURS, Settings((1, 1, 3), patience=0, shuffle=True), [varied, {}])
     found = sweep.run()
     for at, each in enumerate(sweep.networks):
-        _, state, *_ = learned if at else trained(each)
+        state = learned[1] if at else trained(each)
         for name, weights in state.trained.weights.items():
             close(found.trained[at].weights[name], weights, 1e-5)
     names = {*network().hyperparameters()}
@@ -230,35 +198,10 @@ def test_a_run_is_loaded_elsewhere_and_reported(learned):
     assert pictures >= {"features_layer1", "features_layer2", "wins_layer1", "wins_layer2", "weights"}
 
 
-def test_moments_that_were_learned_are_no_start(learned):
-    """The description of what has learned gives a warning, the recipe begins anew."""
-    *_, folder = learned
-    loaded = snnjax.load(folder)
-    settings = Settings((1, 1, 3), patience=0)
-    with pytest.warns(UserWarning, match=r"numbers that are learned in layer1, layer2, as if"):
-        Trainer(loaded.spec, COLOURS, settings).initial_state()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        Trainer(loaded.recipe, COLOURS, settings).initial_state()
-
-
-def test_layers_that_have_learned_are_taken(learned):
-    """With their moments and levels."""
-    *_, folder = learned
-    taken = snnjax.load(folder)
-    readout = dataclasses.replace(network().stages[2].branches[0], threshold=4.0)
-    spec = dataclasses.replace(network(), stages=(*network().stages[:2], stage(readout)))
-    trainer = Trainer(spec, COLOURS, Settings((1, 1, 3), patience=0, shuffle=True), start=taken)
-    state = trainer.run(trainer.initial_state())
-    assert not {LEARNED, "SoftHebb layer2"} & {phase["name"] for phase in state.phases}
-    layers = [each.model.layers[name] for each in (taken, trainer.trained(state)) for name in LAYERS]
-    jax.tree.map(np.testing.assert_array_equal, layers[:2], layers[2:])
-
-
 def test_images_without_contrast_teach_nothing():
     """And are said to; what layers make of mirror images is kept."""
     images = dataclasses.replace(COLOURS, train_images=np.full_like(COLOURS.train_images, 200))
-    _, state = trained(network(), images, mirror=True)
+    state = trained(network(), images, mirror=True)
     assert all(np.isfinite(each).all() for each in state.weights.values())
     np.testing.assert_allclose(state.weights["layer1"], network().initial_weights(0)["layer1"], atol=1e-5)
     assert 2 * 53 in [each["images"] for each in state.phases if each["name"] == "outputs of stage 2"]
@@ -272,7 +215,7 @@ def test_layers_without_a_ramp_may_come_before():
     last = Conv(4, 2, learners=RSTDP(bounds=(0.0, 1.0)))
     stages = stage(first), stage(soft, pool=Pool(4)), stage(last)
     mixed = dataclasses.replace(network(), stages=stages, decision=Majority())
-    _, state = trained(mixed)
+    state = trained(mixed)
     assert [each["name"] for each in state.phases][1:4] == ["STDP layer1", "outputs of stage 1", "SoftHebb layer2"]
     for name in state.weights:
         assert not np.array_equal(state.weights[name], mixed.initial_weights(0)[name]), name
@@ -282,14 +225,8 @@ def test_layers_without_a_ramp_may_come_before():
 def test_digits_are_learned():
     """Real data, with features from one pass: random ones reach 77 %."""
     images = data.digits().first(400, 200)
-    _, state = trained(NETWORKS["softhebb_narrow"](Images.of(images)), images, epochs=(1, 1, 1, 4))
+    state = trained(NETWORKS["softhebb_narrow"](Images.of(images)), images, epochs=(1, 1, 1, 4))
     assert state.epochs[-1]["test"]["accuracy"] > 0.9
-
-
-def test_where_few_images_have_labels_fewer_neurons_compete():
-    for count, neurons in ((4_999, 5), (5_000, 10)):
-        narrow = NETWORKS["softhebb_narrow"](Images(classes=7, count=count))
-        assert narrow.weight_shapes["layer4"][0] == 7 * neurons
 
 
 # Levels, and what is refused
