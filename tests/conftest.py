@@ -58,7 +58,7 @@ def pytest_configure() -> None:
 
 
 programs = dict(compiled=0)
-"""How many programs this process has compiled, or read from the cache; after the tests those of all workers."""
+"""How many programs this process has compiled, or read from the cache."""
 
 
 def count_program(event: str, _: float, **__: Any) -> None:
@@ -66,21 +66,6 @@ def count_program(event: str, _: float, **__: Any) -> None:
 
 
 jax.monitoring.register_event_duration_secs_listener(count_program)
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Sends the count of a worker to the process that prints it."""
-    if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput.update(programs)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:
-    programs["compiled"] += node.workeroutput["compiled"] if hasattr(node, "workeroutput") else 0
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    terminalreporter.write_line(f"{programs['compiled']:,} programs compiled, or read from the cache of compiled ones")
 
 
 @pytest.fixture(scope="module", autouse=True)

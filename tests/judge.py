@@ -106,26 +106,6 @@ def stdp(
     return np.clip(new, lower, upper) if winners else new
 
 
-def dog_kernel(window: int, sigma1: float, sigma2: float) -> np.ndarray:
-    """Difference of Gaussians, mean 0, maximum 1."""
-    squared = ((np.indices((window, window)) - window // 2) ** 2).sum(axis=0)
-    gauss = [np.exp(-squared / (2 * sigma**2)) / sigma**2 for sigma in (sigma1, sigma2)]
-    kernel = (gauss[0] - gauss[1]) / (2 * np.pi)
-    kernel -= kernel.mean()
-    return kernel / kernel.max()
-
-
-def gabor_kernel(window: int, orientation: float, div: float) -> np.ndarray:
-    """Gabor filter, mean 0, maximum 1."""
-    angle, wavelength = np.radians(orientation), 2 * window / div
-    x, y = np.indices((window, window)) - window // 2
-    along, across = y * np.sin(angle) + x * np.cos(angle), y * np.cos(angle) - x * np.sin(angle)
-    bell = np.exp(-(along**2 + 0.3**2 * across**2) / (2 * (0.8 * wavelength) ** 2))
-    kernel = bell * np.cos(2 * np.pi * along / wavelength)
-    kernel -= kernel.mean()
-    return kernel / kernel.max()
-
-
 def filter_image(image: np.ndarray, kernels: list[np.ndarray], thresholds: list[float]) -> np.ndarray:
     """Cross-correlation with zero padding; values below a kernel's threshold become 0."""
     maps = []
@@ -140,16 +120,6 @@ def local_normalization(maps: np.ndarray, radius: int) -> np.ndarray:
     """Each value over the mean of its zero-padded neighbourhood."""
     padded, window = pad(maps.astype(np.float64), (radius, radius), 0), 2 * radius + 1
     return maps / (slide(padded, (window, window), (1, 1), lambda seen: seen.mean(axis=(-2, -1))) + 1e-12)
-
-
-def lateral_inhibition(maps: np.ndarray, percents: np.ndarray) -> np.ndarray:
-    """Each value times 1 + the sum of percent[distance - 1] over its smaller neighbours."""
-    radius = len(percents)
-    offsets = np.abs(np.arange(-radius, radius + 1))
-    share = np.append(0, percents)[np.maximum.outer(offsets, offsets)]
-    padded = pad(maps.astype(np.float64), (radius, radius), 0)
-    smaller = lambda seen: seen < seen[:, radius, radius, None, None]  # noqa: E731
-    return maps * slide(padded, share.shape, (1, 1), lambda seen: 1 + (smaller(seen) * share).sum(axis=(1, 2)))
 
 
 def rank_order(intensities: np.ndarray, time_steps: int) -> np.ndarray:

@@ -1,9 +1,7 @@
 """Small files of data sets, made up: IDX, CIFAR-10's binary version, pictures, archives."""
 
 import io
-import struct
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -53,16 +51,6 @@ for _split, _classes in dict(digits=10, letters=26, balanced=47).items():
     for _part in (f"emnist-{_split}-train", f"emnist-{_split}-test"):
         EMNIST[f"{_part}-images-idx3-ubyte"] = idx(UPRIGHT[_split].swapaxes(1, 2))
         EMNIST[f"{_part}-labels-idx1-ubyte"] = idx(np.arange(_classes, dtype=np.uint8) + np.uint8(_split == "letters"))
-
-
-def deep_png(value: int) -> bytes:
-    """A PNG file of 5x5 pixels in colour, 16 bits for each of the three, all of one value."""
-    rows = (b"\0" + struct.pack(">15H", *(value,) * 15)) * 5
-    head = struct.pack(">IIBBBBB", 5, 5, 16, 2, 0, 0, 0)
-    data = b"\x89PNG\r\n\x1a\n"
-    for kind, content in ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
-        data += struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-    return data
 
 
 def picture(number: int, size: tuple[int, int] = (7, 9)) -> Image.Image:

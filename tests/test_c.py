@@ -14,13 +14,12 @@ from snnjax import Conv, InputError, SpikingNetwork, cost, load
 from snnjax.data import digits
 from snnjax.encoding import COLOUR, DOG, EVENTS, GABOR, GREY, Encoder, OnOff, Pixels
 from snnjax.interop import c
-from snnjax.kernels import hebbian, ramp_levels
+from snnjax.kernels import ramp_levels
 from snnjax.kernels.neurons import spike_times
 from snnjax.layers.pool import Pool
 from snnjax.layers.ramp import Ramp, Standardise
 from snnjax.learners import RSTDP, STDP, SupervisedSTDP
-from snnjax.networks import NETWORKS, Earliest, Images, Input, LinearSVM, Majority, Network, stage
-from snnjax.networks.graph import Known
+from snnjax.networks import NETWORKS, Earliest, Input, LinearSVM, Majority, Network, stage
 from snnjax.networks.joins import Flatten
 from snnjax.networks.operations import fan_out
 from snnjax.networks.quantisation import quantise
@@ -177,10 +176,10 @@ def check_decisions(network, bits, target, images):
     assert len({*expected.tolist()}) > 1
 
 
-@pytest.mark.parametrize("bits", [8, 4, 1])
+@pytest.mark.parametrize("bits", range(1, 9))
 def test_decisions_steps_and_counts_are_those_of_the_quantised_network(bits, tmp_path):
     made = network("pixels")
-    found = agree(made, bits, compiled(c.program(made, bits, SHAPE), tmp_path, *FAST), IMAGES[:100])
+    found = agree(made, bits, compiled(c.program(made, bits, SHAPE), tmp_path, *SANITISED), IMAGES[:100])
     assert len({*found[:, 0]} - {-1}) > 2
 
 
@@ -191,12 +190,6 @@ def test_published_networks_decide_as_in_python(name, bits, tmp_path):
     """And stay within their memory."""
     target = compiled(c.program(network(name), bits, SHAPE), tmp_path, *SANITISED)
     check_decisions(network(name), bits, target, IMAGES[:20])
-
-
-def test_weights_of_other_bits(tmp_path):
-    for bits in (2, 3, 5, 6, 7):
-        target = compiled(c.program(network("pixels"), bits, SHAPE), tmp_path, *SANITISED)
-        check_decisions(network("pixels"), bits, target, IMAGES[:100])
 
 
 GEOMETRIES = dict(
@@ -380,21 +373,8 @@ def test_layers_with_ramps(name, bits, tmp_path):
 def test_counts_of_layers_with_ramps(tmp_path):
     """All neurons that fire, and each weight once for each position that takes up a spike, by reflection too."""
     made = balanced(deep(*deep().stages[:2], stage(readout(kernel=3))))
-    found = results(compiled(c.program(made, 8, SHAPE), tmp_path, *FAST), IMAGES[:4])
-    model = quantise(made, 8).model
-    for image, (_, _, spikes, operations) in zip(IMAGES, found, strict=False):
-        encoded = model.encode(image)
-        latencies = model.observe(encoded).latencies
-        assert spikes == sum(np.sum(latencies[name] < 20) for name in ("input", "layer1", "layer2"))
-        met = 0
-        inputs = {"layer1": encoded, "layer2": model.output_of(1, Known({0: encoded}))}
-        for name, read in inputs.items():
-            layer = model.layers[name]
-            patches = hebbian.reflected_patches(read, kernel=layer.conv.kernel, padding=layer.conv.padding)
-            met += np.sum(np.where(patches < 20, np.count_nonzero(layer.rows(), axis=0), 0))
-        assert operations == met + np.sum(
-            np.where(model.forward(encoded) < 20, np.count_nonzero(model.layers["layer3"].weights, axis=0), 0)
-        )
+    found = agree(made, 8, compiled(c.program(made, 8, SHAPE), tmp_path, *FAST), IMAGES[:4])
+    assert 19 in found[:, 1], "all spikes are taken, and counted, where an image is decided at the last step"
 
 
 def test_times_within_a_step_are_rounded_as_in_python(tmp_path):
@@ -412,47 +392,6 @@ def test_times_within_a_step_are_rounded_as_in_python(tmp_path):
     time = spike_times(step, True, np.float32(0), now, before, time_steps=20, fractional=True)
     np.testing.assert_array_equal(found[:, 0], time)
     np.testing.assert_array_equal(found[:, 1], 1 - time)
-
-
-def test_a_crossing_at_the_beginning_of_the_next_step_may_be_as_early(tmp_path):
-    """By rounding, so that the lowest class decides."""
-    weights = np.ones((10, 1, *SHAPE), np.float32)
-    sums = 783.0
-    threshold = np.full(10, 1000.0)
-    threshold[:2] = sums, sums - 1 / 255
-    last = readout(10, kernel=28, threshold=threshold, fractional=True)
-    spec = dataclasses.replace(pixels(time_steps=255), stages=(stage(last),))
-    image = np.full((1, *SHAPE), 245, np.uint8)
-    image[0, 0, 0] = 244
-    made = SpikingNetwork(spec, weights=dict(layer1=weights))
-    time = quantise(made, 8).model.decisive_spikes(made.model.encode(image[0]))[0].time.ravel()
-    assert time[1] < time[0]
-    assert 1 - time[1] == 1 - time[0]
-    target = compiled(c.program(made, 8, SHAPE), tmp_path, *FAST)
-    assert results(target, image)[0, 0] == quantise(made, 8)(image[0]) == 0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("bits", [8, 4])
-def test_softhebb_narrow(bits, tmp_path):
-    """Colour, and every size of the network of CIFAR-10; drawn weights."""
-    random = np.random.default_rng(0)
-    images = random.integers(0, 256, (30, 8, 8, 3)).repeat(4, axis=1).repeat(4, axis=2).astype(np.uint8)
-    spec = NETWORKS["softhebb_narrow"](Images((32, 32, 3), 10))
-    levels = ramp_levels(60.0, power=0.7, time_steps=255)
-    stages = [
-        dataclasses.replace(
-            each,
-            branches=(dataclasses.replace(conv, ramp=dataclasses.replace(conv.ramp, levels=levels * size)),),
-        )
-        for each, size in zip(spec.stages[:3], (100, 100, 10), strict=True)
-        for conv in each.branches
-    ]
-    made = balanced(dataclasses.replace(spec, stages=(*stages, spec.stages[3])))
-    program = c.program(made, bits, (32, 32, 3))
-    assert int(re.search(r"_RAM_BYTES (\d+)\n", program.header)[1]) < 2**20
-    assert int(re.search(r"tables take (\d+) bytes", program.header)[1]) < 2**21
-    check_decisions(made, bits, compiled(program, tmp_path, *SANITISED), images)
 
 
 BESIDE = stage(Conv(6, 5, threshold=8.0), Conv(6, 5, threshold=8.0), pool=4)

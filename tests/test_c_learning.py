@@ -5,18 +5,15 @@ import functools
 import math
 import subprocess
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from command import Command, refused
 from refusals import assert_refused
 from test_c import COMPILER, RAMPED, SANITISED, SHAPE, agree, balanced, compiled, drawn, pixels
 
-from snnjax import SpikingNetwork, cost, stage
+from snnjax import SpikingNetwork, Stream, cost, stage
 from snnjax.data import digits
 from snnjax.interop import c, event_programs
-from snnjax.learners import Signal
 from snnjax.networks import prototypes_on, quantise
 from snnjax.networks.integer_prototypes import inputs_of, integer_prototypes
 
@@ -129,25 +126,9 @@ def test_a_file_of_another_program_or_cut_off(tmp_path):
 @functools.cache
 def trained(name, count):
     """The network after the first pictures, in floats."""
-    network = taught(name)
-    spec = network.spec
-    deciding = spec.names[-1][0]
-
-    @jax.jit
-    def learn(layer, example):
-        latency, label = example
-        rule = layer.conv.learners
-        response = rule.forward(layer, 0, latency, None)
-        return rule.update(layer, jnp.int32(0), latency, response, Signal(label, label, label))[0], None
-
-    layer = jax.tree.map(jnp.float32, network.model.layers[deciding])
-    layer, _ = jax.lax.scan(learn, layer, (network.features(PICTURES[:count]), jnp.asarray(LABELS[:count])))
-    conv = dataclasses.replace(jax.tree.map(np.asarray, layer.conv), weights=None)
-    described = dataclasses.replace(
-        spec, stages=(*spec.stages[:-1], dataclasses.replace(spec.stages[-1], branches=(conv,)))
-    )
-    weights = {each: np.asarray(values) for each, values in network.weights().items()}
-    return SpikingNetwork(described, weights=weights | {deciding: np.asarray(layer.weights)})
+    stream = Stream(taught(name))
+    _, state = stream.learn(stream.init(), PICTURES[:count], LABELS[:count])
+    return stream.network(state)
 
 
 def test_integers_are_near_to_the_floats():

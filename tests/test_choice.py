@@ -11,9 +11,8 @@ import tiny
 from command import Command, refused
 from documents import rows
 
-from snnjax import Images, Pool, data
-from snnjax.app import names, options, shared_options
-from snnjax.app.commands import sweep
+from snnjax import Images, data
+from snnjax.app import names
 from snnjax.core.errors import InputError, TooSmallError
 from snnjax.data import Dataset
 from snnjax.encoding import COLOUR, DOG, ENCODERS, GABOR, ON_OFF, WHITENING, Encoder
@@ -110,25 +109,12 @@ def test_a_run_keeps_the_encoder_chosen(tmp_path, monkeypatch, capsys):
     assert str(tmp_path / "mine_of_choice.py") in results["settings"]["imports"]
     network = Trained.read("run").network
     assert (network.encoder, network.time_steps) == (dataclasses.replace(DOG, radius=2, time_steps=7), 7)
-    for other in ([], ["--encoder", "on_off", "--time_steps", "7"]):
-        assert "is of another network" in refused(Command("train"), capsys, *MODEL, *FEW, "--resume", *other)
     Command("train").main([*MODEL, *FEW, "--resume", *seven])
     for chosen, message in (
         (["--encoder", "dogs"], "`encoder` must be one of grey, .*, or FILE.py:NAME, got 'dogs': did you mean 'dog'?"),
         (["--time_steps", "256"], "`native` kernels take at most 255 time steps, got 256"),
     ):
         assert re.search(message, refused(Command("train"), capsys, *MODEL, *FEW, *chosen))
-
-
-def test_sweeps_keep_the_encoder_chosen():
-    chosen = dict(encoder="dog", time_steps=9)
-    network, few = (
-        shared_options.Network(model=MODEL[1], **chosen),
-        shared_options.SplitData(train_images=40, test_images=40),
-    )
-    swept, about, _ = sweep.prepare(options.Sweep(network=network, data=few, seeds=2))
-    assert about.items() >= chosen.items()
-    assert swept.network.encoder == dataclasses.replace(DOG, time_steps=9)
 
 
 def test_help_and_readme_name_the_encoders_there_are():
@@ -141,27 +127,6 @@ def test_help_and_readme_name_the_encoders_there_are():
         made = dict(whitening=both, pixels=both, colour=both[1:], events=[(32, 32, 2)]).get(name, both[:1])
         assert ", in colour ".join(str(ENCODERS[name].output_shape(shape)[0]) for shape in made) == maps
         assert ENCODERS[name].time_steps == int(steps)
-
-
-@pytest.mark.parametrize(
-    ("size", "map_size", "kernel", "threshold"),
-    [
-        ((160, 250), (27, 42), 24, 230.4),
-        ((128, 128), (32, 32), 29, 336.4),
-        ((64, 48, 3), (32, 24), 22, 193.6),
-        ((5, 9), (5, 9), 4, 6.4),
-    ],
-)
-def test_pooling_kernel_and_threshold_grow_with_the_picture(size, map_size, kernel, threshold):
-    network = mozafari2018_objects(Images(size, 3))
-    (conv,) = network.stages[0].branches
-    assert (network.input_shape, conv.features, conv.kernel) == ((4, *map_size), 30, kernel)
-    assert conv.threshold == pytest.approx(threshold)
-    network.check()
-    published = mozafari2018_objects(Images((128, 128), 2), kernel=31 / 32, threshold=160 / 31**2)
-    (conv,) = published.stages[0].branches
-    assert (conv.kernel, conv.threshold) == (31, pytest.approx(160))
-    assert published.encoder == dataclasses.replace(GABOR, pool=Pool(5, stride=4, padding=2))
 
 
 @pytest.mark.parametrize(("name", "value"), [("kernel", 1.01), ("kernel", 0), ("threshold", np.inf)])

@@ -224,7 +224,6 @@ PADDING = (1, 2)
 WINNERS = Winners(*np.int32([[2, -1, 0], [1, 0, 2], [0, 3, 5], [4, 15, 7]]))
 RANDOM = np.random.default_rng(0)
 DIGITS = tiny.images()
-CONV = Conv(3, (3, 2), threshold=1)
 
 
 def plain(rule: Learner) -> Network:
@@ -241,17 +240,6 @@ def test_winners_of_a_layer_see_its_padding():
     padded = np.pad(latency, ((0, 0), (1, 1), (2, 2)), constant_values=T)
     for field, row, column in zip(layer.receptive_fields(latency, WINNERS), WINNERS.row, WINNERS.column, strict=True):
         np.testing.assert_array_equal(field, padded[:, 2 * row : 2 * row + 3, column : column + 2])
-
-
-@pytest.mark.parametrize("form", [LayerKernels(), XLA, NATIVE, BLOCKS], ids=["plain", "fast", "native", "taps"])
-def test_rows_are_put_where_they_were_won(form):
-    weights, rows = np.float32(RANDOM.random((2, 3, 4, 3, 2)))
-    layer = Layer(CONV, weights, T, LayerKernels())
-    found = jax.jit(lambda layer: layer.packed(form).with_rows(WINNERS, rows))(layer)
-    expected = weights.copy()
-    expected[2], expected[0] = rows[0], rows[2]
-    np.testing.assert_array_equal(jax.jit(lambda layer: layer.weights)(found), expected)
-    assert found.kernels is form
 
 
 @component

@@ -141,12 +141,6 @@ def test_networks_that_cannot_be_said_are_refused(tmp_path, capsys):
     assert [*tmp_path.iterdir()] == []
 
 
-@pytest.mark.skipif(importlib.util.find_spec("nir") is not None, reason="the package is there")
-def test_a_missing_package_is_named(tmp_path, capsys):
-    said = refused(Command("export"), capsys, NCG, "--to", "nir", "--out", tmp_path)
-    assert "pip install 'snnjax[nir]'" in said
-
-
 @pytest.mark.skipif(importlib.util.find_spec("nir") is None, reason="needs the package nir")
 def test_nir_is_written_once(tmp_path, capsys):
     Command("export").main([NCG, "--to", "nir", "--neuron", "LIF", "--out", tmp_path])

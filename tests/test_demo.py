@@ -10,7 +10,6 @@ import shutil
 import subprocess
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from command import Command, refused
@@ -18,7 +17,7 @@ from PIL import Image
 from tiny import FIRST, branches, images, labelled, plain
 
 import snnjax
-from snnjax import InputError, SpikingNetwork
+from snnjax import InputError, SpikingNetwork, Stream
 from snnjax.app import demo, page
 from snnjax.data import digits, load, read_handwriting, read_picture
 from snnjax.encoding import PIXELS, Encoder, OnOff, Pixels
@@ -26,7 +25,7 @@ from snnjax.kernels import ramp_levels
 from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
 from snnjax.layers.ramp import Ramp, Standardise
-from snnjax.learners import RSTDP, Signal
+from snnjax.learners import RSTDP
 from snnjax.networks import NETWORKS, Earliest, Images, Input, Majority, Network, stage
 from snnjax.networks.quantisation import quantise
 from snnjax.runs.trained import Trained
@@ -234,26 +233,6 @@ def weights_of(network):
     return {name: np.asarray(values) for name, values in network.weights().items()}
 
 
-def learned_in_python(network, pictures, labels):
-    """The readout of a network after pictures, learned from the beginning; its wins, thresholds and rows."""
-    (name,) = network.spec.deciding
-    conv = network.spec.stages[-1].branches[0]
-    rule = dataclasses.replace(conv.learners, wins=np.zeros(conv.features, np.float32), length=0.0)
-    conv = dataclasses.replace(conv, learners=rule, threshold=np.zeros(conv.features, np.float32))
-    layer = dataclasses.replace(network.model.layers[name], conv=conv)
-    layer = jax.tree.map(jnp.float32, layer.with_weights(jnp.zeros_like(layer.weights)))
-
-    @jax.jit
-    def learn(layer, latency, label):
-        rule = layer.conv.learners
-        response = rule.forward(layer, (), latency, None)
-        return rule.update(layer, jnp.int32(0), latency, response, Signal(label, label, label))[0]
-
-    for latency, label in zip(network.features(pictures), labels, strict=True):
-        layer = learn(layer, latency, label)
-    return layer
-
-
 @pytest.mark.skipif(not shutil.which("node"), reason="no Node")
 @pytest.mark.parametrize(
     ("make", "colour", "bits"),
@@ -282,12 +261,17 @@ def test_what_a_page_learns_is_python(make, colour, bits, tmp_path):
         assert len(set(decisions)) == len(kept)
     (tmp_path / "taught.npz").write_bytes(base64.b64decode(made_there["files"][0]))
     network = snnjax.load(tmp_path / "taught.npz")
-    expected = learned_in_python(network, data.test_images, labels)
-    conv = network.spec.stages[-1].branches[0]
-    assert np.array_equal(conv.learners.wins, expected.conv.learners.wins)
-    np.testing.assert_allclose(conv.learners.length, expected.conv.learners.length, rtol=1e-5)
-    np.testing.assert_allclose(conv.threshold, expected.conv.threshold, rtol=1e-4, atol=1e-2)
-    np.testing.assert_allclose(network.weights()[network.spec.deciding[0]], expected.weights, atol=1e-5)
+    (deciding,) = network.spec.deciding
+    weights = weights_of(network)
+    begun = SpikingNetwork(network.recipe, weights=weights | {deciding: 0 * weights[deciding]})
+    stream = Stream(begun)
+    _, state = stream.learn(stream.init(), data.test_images, labels)
+    expected = stream.network(state)
+    conv, expected_conv = (each.spec.stages[-1].branches[0] for each in (network, expected))
+    assert np.array_equal(conv.learners.wins, expected_conv.learners.wins)
+    np.testing.assert_allclose(conv.learners.length, expected_conv.learners.length, rtol=1e-5)
+    np.testing.assert_allclose(conv.threshold, expected_conv.threshold, rtol=1e-4, atol=1e-2)
+    np.testing.assert_allclose(weights[deciding], weights_of(expected)[deciding], atol=1e-5)
     assert np.array_equal(quantise(make(), bits).weights()["layer1"], network.weights()["layer1"])
     assert Trained.read(tmp_path / "taught.npz").settings == dict(dataset="mnist")
     assert network.recipe.stages[-1].branches[0].learners.wins == 0

@@ -7,7 +7,6 @@ import http.server
 import importlib.resources
 import io
 import os
-import subprocess
 import sys
 import tarfile
 import threading
@@ -194,34 +193,20 @@ def test_files_at_hand_are_not_asked_for_and_parts_of_other_programs_are_not_tru
     assert capfd.readouterr() == ("", ""), "bars are for terminals"
 
 
-CHILD = """
-from snnjax.data import fetch
-from snnjax.data.catalogue import CATALOGUE, File, Published
-CATALOGUE["mnist"] = CATALOGUE["mnist"]._replace(published={!r})
-fetch("mnist")
-"""
-
-
-def test_a_killed_process_leaves_the_lock_and_what_it_had(serve, publish, folder):
-    """Meanwhile another one waits."""
+def test_a_download_waits_for_another_one_and_continues_what_that_left(serve, publish, folder):
     server, said = serve(), []
-    published = publish(serve(part_of(100_000, resumes=True, then=wait)))
-    other = subprocess.Popen([sys.executable, "-c", CHILD.format(published)])
-    part = folder / ".one.gz.part"
-    until(lambda: part.exists() and part.stat().st_size)
     publish(server)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ".one.gz.part").write_bytes(CONTENT["one.gz"][:100_000])
     waiting = threading.Thread(target=lambda: fetch("mnist", progress=lambda *each: said.append(each)))
-    waiting.start()
-    until(lambda: said)
-    assert said[0] == ("waiting for another download", 0, 301_000)
-    assert not server.asked
-    assert held(folder).keys() == {".lock", part.name}, "nothing that looks like a file of the set"
-    had = part.stat().st_size
-    other.kill()
-    other.communicate()
+    with files.lock(folder):
+        waiting.start()
+        until(lambda: said)
+        assert said[0] == ("waiting for another download", 0, 301_000)
+        assert not server.asked
     waiting.join()
     assert held(folder) == CONTENT
-    assert server.asked[0] == ("/one.gz", f"bytes={had}-")
+    assert server.asked[0] == ("/one.gz", "bytes=100000-")
 
 
 def test_a_mirror_of_ones_own_is_tried_first(serve, publish, monkeypatch, folder, tmp_path):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 from collections.abc import Callable
 
 import jax
@@ -16,7 +15,7 @@ import snnjax
 from snnjax import RSTDP, STDP, Conv, Network, Settings, Sweep, Trainer, component, stage
 from snnjax.core import errors
 from snnjax.core.errors import InputError
-from snnjax.encoding import COLOUR, EVENTS, GREY, Pixels
+from snnjax.encoding import Pixels
 from snnjax.networks import Images, SpikingNetwork
 from snnjax.runs.trained import Trained
 
@@ -199,20 +198,6 @@ def test_the_folder_of_a_sweep_names_its_files(tmp_path):
     (path / "sweep.json").touch()
     with pytest.raises(FileNotFoundError, match=r"is the folder of a sweep, .*weights_000\.npz$"):
         Trained.read(path)
-
-
-def test_images_of_another_shape_are_refused():
-    """By the shape of an image, not of what becomes of it."""
-    for encoder, right, given in (
-        (GREY, (28, 28), (5, 5, 28, 28)),
-        (COLOUR, (26, 26, 3), (5, 5, 26, 26, 3)),
-        (EVENTS, (28, 28, 2), (28, 28)),
-    ):
-        shape = encoder.output_shape(right)
-        network = SpikingNetwork(changed(encoder=encoder, time_steps=encoder.time_steps, input_shape=shape))
-        message = f"^`image` must have shape {re.escape(str(right))}, or .*, got {re.escape(str(given))}$"
-        with pytest.raises(InputError, match=message):
-            network(np.zeros(given, np.uint8))
 
 
 def test_the_unique_end_of_a_path_names_a_number():

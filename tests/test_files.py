@@ -12,14 +12,11 @@ import numpy as np
 import pytest
 import tiny
 
-from snnjax import Settings, Trainer, data
+from snnjax import Settings, data
 from snnjax.core import files
 from snnjax.core.devices import AT_ONCE
 from snnjax.core.files import atomic_write, lock
-from snnjax.data import digits
-from snnjax.training import epoch
 from snnjax.training.build import network_for
-from snnjax.training.runners import runner_of
 
 
 def test_what_was_written_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
@@ -146,27 +143,3 @@ def test_packed_files_are_read_whole(tmp_path, monkeypatch):
     read = files.read_npz(tmp_path / "short.npz", "file")
     assert (type(read["images"]), type(read["columns"])) == (np.memmap, np.ndarray)
     np.testing.assert_array_equal(read["images"], np.arange(1000))
-
-
-@pytest.mark.parametrize("large", [False, True])
-def test_slices_stay_placed_unless_they_are_large(large, monkeypatch):
-    """On a CPU they lie where the outputs of the stage before are, but for the last one, which is filled up."""
-    monkeypatch.setitem(AT_ONCE, "learned", 83)
-    trainer = Trainer(PLAIN, digits().first(250, 40), Settings((1, 1), batch_size=20))
-    states = [trainer.initial_state()]
-    phase = trainer.plan[0]
-    inputs = trainer.cache.inputs(phase, "train", states)
-    monkeypatch.setattr(files, "LARGE", inputs.nbytes - large)
-    place = epoch.EpochRunner.place_slice
-    placed = []
-
-    def note(self, start):
-        placed.append(start)
-        return place(self, start)
-
-    monkeypatch.setattr(epoch.EpochRunner, "place_slice", note)
-    runner = runner_of(trainer.job, phase, states, inputs)
-    assert placed == ([] if large else [0, 128])
-    (_, shared) = runner.place_slice(0)
-    (shard,) = shared["inputs"].addressable_shards
-    assert shard.data.unsafe_buffer_pointer() == inputs.ctypes.data

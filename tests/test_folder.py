@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from made_files import brightness, deep_png, fill, packed, picture, png, zipped
+from made_files import brightness, fill, packed, picture, png, zipped
 from PIL import Image
 
 import snnjax
@@ -202,9 +202,6 @@ def test_other_pictures_may_be_those_of_the_training(tmp_path):
     known, _ = known_of(path, tmp_path / "run", test_images=6)
     images = load("folder", path, size=28)
     assert run_data.is_own(images, known)
-    for broken in (dict(train_images="x", images_taken="x"), dict(validation=[]), dict(data=3)):
-        settings = dict(images_taken=32) | known | broken  # a file may come from anyone
-        assert not run_data.is_own(images, settings), broken
     shutil.copytree(path, tmp_path / "more")
     for place in (path, tmp_path / "more"):
         picture(99).save(place / "cup" / "new.png")
@@ -303,14 +300,6 @@ def test_the_largest_value_of_16_bits_is_named_where_it_is_small_or_too_large(tm
     assert "exceeds 200 of 65,535" in notes[0]
 
 
-@pytest.mark.parametrize(("value", "words"), [(200, ": no value exceeds 255"), (4000, ": .* 4,095"), (4096, "$")])
-def test_values_of_16_bits_in_colour_are_known_by_their_upper_bytes(tmp_path, value, words):
-    (tmp_path / "deep.png").write_bytes(deep_png(value))
-    for shape in ((5, 5), (5, 5, 3)):
-        (note,) = read_picture(tmp_path / "deep.png", shape)[1]
-        assert re.match(f"16 bits a pixel taken as 8{words}", note)
-
-
 def test_proportions_are_kept(tmp_path):
     """What does not fit is cut off at both sides."""
     pixels = np.zeros((20, 60), np.uint8)
@@ -396,12 +385,7 @@ def test_pictures_that_cannot_be_read_are_named(pets, monkeypatch):
     picture(3, (11, 10)).save(bad / "0.png")
     monkeypatch.setattr(pictures, "MOST_PIXELS", 109)
     assert "ant 2/0.png cannot be read: it has 10x11 pixels, at most 109 are read" in load("folder", pets).notes[1]
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # of which Pillow warns
-    with pytest.raises(snnjax.InputError, match="it has 10x11 pixels"):
-        read_picture(bad / "0.png", (9, 9))
-    (bad / "0.png").rename(bad / "\x1b[31m\udcffred.png")
-    assert "out: ant 2/?[31m?red.png cannot be read" in load("folder", pets).notes[1], "as a terminal may have it"
-    (bad / "\x1b[31m\udcffred.png").unlink()
+    (bad / "0.png").unlink()
     (bad / "a.png").write_bytes(png(9)[:50])
     (bad / "b.heic").write_bytes(b"ftypheic")
     (bad / "c.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 28 28\n%%EndComments\nshowpage\n")

@@ -1,6 +1,5 @@
 """Files from anywhere: thousands of damaged ones are read or refused, in time and within memory."""
 
-import dataclasses
 import gzip
 import io
 import tracemalloc
@@ -11,13 +10,11 @@ import pytest
 
 from snnjax import data
 from snnjax.core import files
-from snnjax.encoding import GREY, Whitening
 from snnjax.interop import pytorch
 from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Network, stage
-from snnjax.runs.trained import Trained
 
 IMAGES = bytes([0, 0, 8, 3, 0, 0, 0, 5, 0, 0, 0, 4, 0, 0, 0, 3]) + bytes(range(60))
 FIRST = Conv(2, kernel=3, threshold=2, learners=STDP())
@@ -80,42 +77,6 @@ def test_1500_damaged_checkpoints(tmp_path):
     assert read < 500
 
 
-def unwrapped(value, random):
-    """A path into JSON data at random, and something else in its place."""
-    if isinstance(value, dict | list) and value and random.random() < 0.8:
-        key = random.choice(list(value)) if isinstance(value, dict) else int(random.integers(len(value)))
-        changed = dict(value) if isinstance(value, dict) else list(value)
-        changed[key] = unwrapped(changed[key], random)
-        return changed
-    strange = (None, -1, 0, 1e300, 2**70, "x", [], {}, [[]], True, float("nan"), dict(a=1), "../../etc")
-    return strange[random.integers(len(strange))]
-
-
-COLOURS = np.random.default_rng(0).integers(0, 256, (9, 9, 9, 3), np.uint8)
-FITTED = Whitening(window=3, time_steps=15).fit(COLOURS)
-
-
-@pytest.mark.parametrize(("encoder", "shape"), [(GREY, (9, 9)), (FITTED, (9, 9, 3))], ids=["grey", "fitted"])
-def test_300_networks_that_are_none_in_files_that_are_sound(tmp_path, encoder, shape):
-    """With a right checksum: what describes no network is refused, and no weights of other shapes are taken."""
-    path, read = tmp_path / "weights.npz", 0
-    spec = dataclasses.replace(SMALL, encoder=encoder)
-    weights = dict(layer1=np.ones((2, 6, 3, 3), np.float32), layer2=np.ones((2, 2, 3, 3), np.float32))
-    Trained(spec, weights, shape, dict(model="small")).save(path)
-    assert Trained.read(path).network == spec
-    arrays, meta = files.load_checkpoint(path)
-    random = np.random.default_rng(0)
-    for number in range(300):
-        network, described = meta["network"], meta["network"]["encoder"]
-        network = unwrapped(network, random) if number % 2 else dict(network, encoder=unwrapped(described, random))
-        size = unwrapped(meta["image_shape"], random) if number % 10 == 0 else meta["image_shape"]
-        files.save_checkpoint(path, arrays, dict(meta, network=network, image_shape=size))
-        if trained := read_or_refused(path, Trained.read, path):
-            read += 1
-            assert {name: each.shape for name, each in trained.weights.items()} == trained.network.weight_shapes
-    assert read < 270
-
-
 def peak_of(function, *arguments) -> int:
     """The most bytes that a call holds, which is to be refused."""
     tracemalloc.start()
@@ -124,19 +85,6 @@ def peak_of(function, *arguments) -> int:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return peak
-
-
-def test_files_that_promise_or_unpack_to_much_take_little_memory(tmp_path, monkeypatch):
-    path = tmp_path / "bomb"
-    monkeypatch.setattr(data.readers, "MOST_BYTES", 1 << 20)
-    header = bytes([0, 0, 8, 3]) + b"".join(size.to_bytes(4, "big") for size in (1000, 30, 30))
-    path.write_bytes(gzip.compress(header + bytes(50 << 20), 1))
-    assert peak_of(data.read_idx, path, 3) < 6 << 20
-    path.write_bytes(gzip.compress(bytes(3073) + bytes(50 << 20), 1))
-    with pytest.raises(ValueError, match="must hold"):
-        data.read_cifar(path)
-    path.write_bytes(bytes([0, 0, 8, 3]) + b"\xff" * 12)
-    assert peak_of(data.read_idx, path, 3) < 1 << 20
 
 
 def archive(array_header: bytes, body: bytes, packed: bool = False) -> bytes:
@@ -155,10 +103,7 @@ BODY = bytes(50 << 20)
 COMPRESSED = archive(npy("(13107200,)"), BODY, packed=True)
 BOMBS = {
     "promises": archive(npy("(1000000000000,)"), b"1234"),
-    "twice negative": archive(npy("(-1, -1)"), b"1234"),
     "objects": archive(npy("(2,)", "|O"), b"12345678" * 2),
-    "version": archive(b"\x93NUMPY\x03\x00" + b"\xff" * 4, b""),
-    "axes": archive(npy("(" + "1," * 4000 + ")"), b""),
     # In its local header and in the directory it promises 1,000 bytes.
     "lies": COMPRESSED.replace(len(npy("(13107200,)") + BODY).to_bytes(4, "little"), b"\xe8\x03\0\0"),
     "unpacks": COMPRESSED,

@@ -4,11 +4,7 @@ import judge
 import numpy as np
 import pytest
 
-from snnjax import RSTDP, STDP, WTA, Conv, Network, stage
 from snnjax.kernels.native import Pooling, blocks
-from snnjax.layers.layer_kernels import BLOCKS, XLA
-from snnjax.networks import Majority
-from snnjax.steps import deciding
 
 pytestmark = pytest.mark.usefixtures("compiler")
 T = 7
@@ -199,30 +195,3 @@ def test_an_image_is_not_read_over_while_a_slow_layer_uses_it():
     for _ in range(3):
         learned = blocks.learn_by_reward(layer, images, labels, span, classes=CLASSES, time_steps=T)
         np.testing.assert_array_equal(learned.feature, np.zeros(count))
-
-
-# In networks
-
-PLACE = dict(kernel=3, padding=1, threshold=6.0, competition=WTA(4, 1))
-WIDE, REWARDED = Conv(400, learners=STDP(), **PLACE), Conv(64, learners=RSTDP(), **PLACE)
-LAST = Conv(20, kernel=3, padding=1, learners=RSTDP())
-
-
-@pytest.mark.parametrize(
-    ("stages", "before"),
-    [
-        ((stage(WIDE),), ["layer1"]),
-        ((stage(Conv(63, learners=STDP(), **PLACE)),), []),
-        ((stage(Conv(64, learners=STDP(), **PLACE | dict(threshold=np.ones(64)))),), []),
-        ((stage(Conv(64, learners=STDP(bounds=(-1.0, 1.0)), **PLACE)),), []),
-        ((stage(WIDE, REWARDED),), []),
-        ((stage(REWARDED),), ["layer1"]),
-        ((stage(WIDE), stage(Conv(30, learners=RSTDP(), **PLACE))), ["layer1"]),
-    ],
-    ids=["wide", "narrow", "thresholds", "negative", "beside one by reward", "by reward", "before a narrow one"],
-)
-def test_kernels_of_layers_that_do_not_learn(stages, before):
-    network = Network("kernels", (6, 8, 8), 10, (*stages, stage(LAST)), decision=Majority())
-    last = network.names[-1][0]
-    assert deciding.deciding_kernels(network, native=True) == dict.fromkeys([*before, last], BLOCKS)
-    assert deciding.deciding_kernels(network, native=False) == {last: XLA}

@@ -120,18 +120,6 @@ def test_the_command_and_python_have_the_same_defaults(monkeypatch):
         assert in_python == Settings.of(network, data) == dataclasses.replace(settings, shuffle=network.shuffle)
 
 
-def test_published_networks_have_more_epochs_on_few_images():
-    for shown_images, epochs in (
-        (Images(), (2, 4, 100)),
-        (Images(count=400), (25, 25, 100)),
-        (Images(count=400, held_out=40), (28, 28, 100)),
-        (Images(count=400, unlabelled=9000), (2, 4, 100)),
-    ):
-        assert NETWORKS["mozafari2018"](shown_images).epochs == epochs
-    assert NETWORKS["resnet2024"](Images(count=1000)).epochs == (10, 10, 10, 0, 0, 100)
-    assert NETWORKS["kheradpisheh2018"](Images(count=1000)).epochs == (10, 10)
-
-
 def test_nothing_is_compiled_for_the_kernels_of_xla(monkeypatch):
     monkeypatch.setattr("snnjax.data.load", lambda *_: LITTLE)
     monkeypatch.setattr(native, "load", lambda: pytest.fail("compiled"))

@@ -136,16 +136,6 @@ def test_a_search_finds_the_spikes_of_all_steps(readout, fractional):
     np.testing.assert_allclose(found.time, expected.time[:, 0, 0], rtol=1e-6)
 
 
-@given(st.lists(st.tuples(st.sampled_from([0.25, 0.5, 1.0]), st.integers(-2, 2)), min_size=8, max_size=8))
-def test_the_earliest_neuron(neurons):
-    time, potential = (np.float32([x]) for x in zip(*neurons, strict=True))
-    values = np.arange(8, dtype=np.int32)[None], time
-    first = min(range(8), key=lambda at: (time[0, at], -potential[0, at], at))
-    found = readout.of_earliest(time, potential, values)
-    assert (int(found[0][0]), float(found[1][0])) == (first, time[0, first])
-    assert int(readout.earliest(time, potential)[0]) == first
-
-
 @snnjax.component
 class InColumns(SupervisedSTDP):
     def desired(self, time, target, per_class):
@@ -171,7 +161,6 @@ def test_rows_without_weights_remain():
 TIMES = np.float32([0.2, 0.4, 1])
 ROWS = np.ones((3, 5), np.float32)
 FIVE = np.zeros(5, np.uint8)
-LIMIT = dict(threshold=1.0, time_steps=15)
 RULE = dict(gap=0.1, per_class=1)
 STDP = dict(rows=ROWS, latency=FIVE, spike=np.uint8([1, 2, 3]), error=TIMES, rates=TIMES[:2], bounds=(0.0, 1.0))
 
@@ -179,14 +168,9 @@ STDP = dict(rows=ROWS, latency=FIVE, spike=np.uint8([1, 2, 3]), error=TIMES, rat
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: readout.search_spikes(FIVE, ROWS[:, 1:], **LIMIT), r"\(3, 5\) of `latency`, got"),
-        (lambda: readout.search_spikes(FIVE, ROWS, **LIMIT | dict(threshold=None)), "`threshold` must be a number or"),
-        (lambda: readout.earliest(TIMES, TIMES[:2]), r"`potential` .*\(3,\) of `time`, got \(2,\)"),
         (lambda: kernels.desired_times(TIMES, TIMES[1:] > 0, **RULE), r"`target` .*of `time`, got \(2,\)"),
         (lambda: kernels.desired_times(TIMES, TIMES > 0, **RULE | dict(per_class=0)), "`per_class` must be at least 1"),
         (lambda: kernels.error_stdp(**STDP | dict(rows=ROWS[:2])), r"`rows` .*\(3, 5\) of `spike` and `latency`, got"),
-        (lambda: readout.rescaled(ROWS, TIMES[:2], bounds=(0.0, 1.0)), r"`sums` .*\(3,\) of `rows`, got \(2,\)"),
-        (lambda: readout.balanced(ROWS, np.int32(1), 3.0), r"`excess` .*axes \(m\), got shape \(3, 5\)"),
     ],
 )
 def test_bad_input_of_the_kernels(call, message):

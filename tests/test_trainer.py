@@ -21,7 +21,7 @@ from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.layer import LayerKernels
 from snnjax.layers.pool import Pool
 from snnjax.layers.spiking import Layer
-from snnjax.learners import RSTDP, STDP, TargetTime, convergence
+from snnjax.learners import RSTDP, STDP, convergence
 from snnjax.networks import NETWORKS, Flatten, Input, Network, SpikingNetwork, stage
 from snnjax.networks.graph import Known
 from snnjax.runs import RunFolder
@@ -317,17 +317,3 @@ def test_several_networks_are_trained_and_described_each_by_itself():
     ):
         with pytest.raises(InputError, match=message):
             refused()
-
-
-def test_thresholds_that_were_given_one_for_each_feature_are_in_the_recipe():
-    first = dataclasses.replace(
-        SHALLOW.stages[0].branches[0], threshold=np.full(4, 9.0, np.float32), learners=TargetTime()
-    )
-    first = dataclasses.replace(first, competition=Conv(1, 1).competition)
-    spec = dataclasses.replace(SHALLOW, stages=(stage(first, pool=7), SHALLOW.stages[1]))
-    trainer = Trainer(spec, DATA, Settings((1, 0)))
-    with pytest.warns(UserWarning, match="as if it had learned already"):
-        state = trainer.run(trainer.initial_state())
-    network = trainer.trained(state)
-    assert network.spec != trainer.network
-    assert network.recipe == trainer.network
