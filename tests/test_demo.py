@@ -311,7 +311,7 @@ def renamed(network, name):
     return SpikingNetwork(network.spec, weights=network.weights(), class_names=names)
 
 
-def test_networks_and_pictures_that_a_page_cannot_show_are_refused(ncg, pictures):
+def test_networks_and_pictures_that_a_page_cannot_show_or_teach_are_refused(ncg, pictures):
     some, labels = pictures[0][:2], pictures[1][:2]
     with pytest.raises(InputError, match="stage 2 of branches must have one layer on a page"):
         demo.page_of(made(branches), some, labels)
@@ -324,6 +324,12 @@ def test_networks_and_pictures_that_a_page_cannot_show_are_refused(ncg, pictures
     }.items():
         with pytest.raises(InputError, match=message):
             demo.page_of(ncg, *arguments)
+    data = images().first(None, 2)
+    scales = made(NETWORKS["ncg_scales"], OnOff().fit(data.train_images))
+    with pytest.raises(InputError, match="stage 2 of ncg_scales_prototypes must read the one before alone"):
+        taught(scales, data)
+    with pytest.raises(InputError, match="`bits` must be at least 2"):
+        taught(ncg, data, bits=1)
 
 
 def test_command_writes_a_page_over_its_own_alone(tmp_path, capsys):
@@ -334,6 +340,8 @@ def test_command_writes_a_page_over_its_own_alone(tmp_path, capsys):
     assert "demo.html: open it in a browser; 0." in capsys.readouterr().out
     assert page.is_ours(out)
     assert out.read_text().count('"floats": true') == 1
+    Command("demo").main([*given, "--teach"])
+    assert "Teach a spiking network" in out.read_text()
     out.write_text("mine")
     assert "already exists" in refused(Command("demo"), capsys, *given)
     assert out.read_text() == "mine"
@@ -707,20 +715,3 @@ def test_pictures_in_colour_are_taught(browser, tmp_path):
     browser.find_element("css selector", ".teach").click()
     assert browser.execute_script("return state.lesson.right.length") == 3
     assert browser.find_element("id", "camera").get_attribute("aria-pressed") == "true"
-
-
-def test_networks_that_cannot_be_taught_are_refused(ncg):
-    data = images().first(None, 2)
-    scales = made(NETWORKS["ncg_scales"], OnOff().fit(data.train_images))
-    with pytest.raises(InputError, match="stage 2 of ncg_scales_prototypes must read the one before alone"):
-        taught(scales, data)
-    with pytest.raises(InputError, match="`bits` must be at least 2"):
-        taught(ncg, data, bits=1)
-
-
-def test_command_makes_a_page_to_be_taught(tmp_path, capsys):
-    out = tmp_path / "teach.html"
-    Command("demo").main([NCG, "--dataset", "digits", "--teach", "--out", out])
-    assert "teach.html: open it in a browser; 0." in capsys.readouterr().out
-    assert page.is_ours(out)
-    assert "Teach a spiking network" in out.read_text()

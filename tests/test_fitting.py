@@ -10,10 +10,11 @@ import pytest
 import tiny
 
 import snnjax
-from snnjax import Callback, Images, InputError, LinearSVM, Network, Settings, Sweep, Trainer, component, fitted, static
+from snnjax import Callback, Images, InputError, LinearSVM, Network, Settings, Sweep, Trainer, component
 from snnjax.core import files
 from snnjax.core.metrics import fractions
 from snnjax.data import digits
+from snnjax.encoding import OnOff
 from snnjax.networks import stage
 from snnjax.runs.checkpoint_folder import CHECKPOINT
 from snnjax.runs.run_folder import RunFolder
@@ -26,30 +27,17 @@ FITS: list[int] = []
 
 
 @component
-class Ranges:
-    """The brighter a pixel within its range over the training images, the earlier its spike."""
+class Counted(OnOff):
+    """Counts its fits, and has a number that may vary."""
 
-    gain: float = 1.0
-    least: np.ndarray | float = fitted(default=0.0)
-    largest: np.ndarray | float = fitted(default=0.0)
-    time_steps: int = static(default=15)
+    gamma: float = 1.0
 
-    @property
-    def fitted(self):
-        return np.ndim(self.least) > 0
+    def maps(self, image):
+        return super().maps(image) ** self.gamma
 
     def fit(self, images):
         FITS.append(len(images))
-        return dataclasses.replace(self, least=images.min(axis=0), largest=images.max(axis=0))
-
-    def __call__(self, image):
-        least, largest = (jnp.asarray(x, jnp.float32) for x in (self.least, self.largest))
-        value = self.gain * (image.astype(jnp.float32) - least) / jnp.maximum(largest - least, 1)
-        late = jnp.floor((1 - value.clip(0, 1)) * self.time_steps)
-        return jnp.repeat(late.astype(jnp.uint8)[None], 6, axis=0)
-
-    def output_shape(self, image_shape):
-        return (6, *image_shape)
+        return super().fit(images)
 
 
 @component
@@ -68,14 +56,16 @@ class Nearest(LinearSVM):
         return super().scores(dataclasses.replace(spikes, time=silent), classes)
 
 
-PLAIN = tiny.plain(Images())
-BRANCHES = tiny.branches(Images())
+ENCODER = Counted(time_steps=15)
+FITTED = ENCODER.fit(IMAGES.train_images)
+PLAIN = tiny.plain(Images(encoder=ENCODER))
+BRANCHES = tiny.branches(Images(encoder=ENCODER))
 EXTRACTED = BRANCHES.stages[:2]
-FIRST = stage(dataclasses.replace(tiny.FIRST, features=8), pool=4)
+FIRST = stage(dataclasses.replace(tiny.FIRST, threshold=8, features=8), pool=4)
 SPECS = {
-    "encoder": dataclasses.replace(PLAIN, name="encoder", encoder=Ranges()),
-    "both": Network("both", (6, 28, 28), 10, EXTRACTED, encoder=Ranges(), decision=LinearSVM()),
-    "own": Network("own", (6, 28, 28), 10, (FIRST,), encoder=Ranges(), decision=Nearest()),
+    "encoder": dataclasses.replace(PLAIN, name="encoder", encoder=ENCODER, stages=(EXTRACTED[0], PLAIN.stages[1])),
+    "both": Network("both", (2, 28, 28), 10, EXTRACTED, encoder=ENCODER, decision=LinearSVM()),
+    "own": Network("own", (2, 28, 28), 10, (FIRST,), encoder=ENCODER, decision=Nearest()),
 }
 SETTINGS = Settings((1, 2), patience=0, batch_size=20)
 
@@ -100,12 +90,11 @@ def test_a_run_that_fits_is_one_with_an_encoder_fitted_before(case):
     """To the images learned from; all that is learned and scored agrees, number by number."""
     name, _, state = case
     for numbers in (state.numbers, state.best_numbers):
-        np.testing.assert_array_equal(numbers["encoder.least"], IMAGES.train_images.min(axis=0))
-        np.testing.assert_array_equal(numbers["encoder.largest"], IMAGES.train_images.max(axis=0))
-    assert "encoder.gain" not in state.numbers, "the gain has not changed"
-    assert (state.numbers["encoder.largest"] != IMAGES.test_images.max(axis=0)).any()
-    fitted_before = Ranges().fit(IMAGES.train_images)
-    expected = trained(trainer_of(dataclasses.replace(SPECS[name], encoder=fitted_before)))
+        np.testing.assert_array_equal(numbers["encoder.minimum"], FITTED.minimum)
+        np.testing.assert_array_equal(numbers["encoder.maximum"], FITTED.maximum)
+    assert "encoder.gamma" not in state.numbers, "it has not changed"
+    assert (state.numbers["encoder.maximum"] != ENCODER.fit(IMAGES.test_images).maximum).any()
+    expected = trained(trainer_of(dataclasses.replace(SPECS[name], encoder=FITTED)))
     jax.tree.map(np.testing.assert_array_equal, state.weights, expected.weights)
     assert state.epochs == expected.epochs
 
@@ -126,7 +115,7 @@ def test_predictions_are_those_of_the_network_and_the_best_epoch(case, tmp_path,
 
 
 def test_what_is_not_fitted_yet_says_so(tmp_path):
-    for part, spec in dict(encoder=SPECS["both"], decision=dataclasses.replace(SPECS["both"], encoder=None)).items():
+    for part, spec in dict(encoder=SPECS["both"], decision=dataclasses.replace(SPECS["both"], encoder=FITTED)).items():
         trainer = trainer_of(spec)
         state = trainer.initial_state()
         for call in (
@@ -172,7 +161,7 @@ def test_a_run_stopped_in_any_phase_ends_as_one_that_was_not(case, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, arrays, expected.flatten()[0])
     assert results["epochs"] == expected.epochs
     assert results["test"]["accuracy"] == expected.epochs[expected.best_epoch]["test"]["accuracy"]
-    assert "encoder.least" not in results["hyperparameters"], "an array to come"
+    assert "encoder.minimum" not in results["hyperparameters"], "an array to come"
 
 
 def test_a_fitted_encoder_is_taken_with_the_layers(case):
@@ -183,7 +172,7 @@ def test_a_fitted_encoder_is_taken_with_the_layers(case):
     other = Trainer(SPECS[name], images, trainer.settings, start=start)
     again = trained(other)
     assert len(FITS) == fits
-    np.testing.assert_array_equal(other.trained(again).spec.encoder.largest, state.numbers["encoder.largest"])
+    np.testing.assert_array_equal(other.trained(again).spec.encoder.maximum, state.numbers["encoder.maximum"])
     assert all(phase["name"] != "fit encoder" and not phase["name"].startswith("STDP") for phase in again.phases)
 
 
@@ -191,7 +180,7 @@ def test_swept_networks_end_as_they_end_alone(tmp_path):
     before = len(FITS)
     spec = SPECS["own"]
     held_out = digits().first(80, 40).hold_out(0.5, 0)
-    variants = [{"encoder.gain": 2.0}, {"encoder.gain": 1.0}, {"encoder.gain": 2.0, "seed": 1}]
+    variants = [{"encoder.gamma": 0.5}, {"encoder.gamma": 1.0}, {"encoder.gamma": 0.5, "seed": 1}]
     ordered = dict(shuffle=True, mirror=True)
     sweep = Sweep(spec, held_out, trainer_of(spec, **ordered).settings, variants)
     with SweepFolder(tmp_path, sweep) as folder:
@@ -211,14 +200,17 @@ def test_swept_networks_end_as_they_end_alone(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda right: Nearest(), "`fit` of Ranges must return .* got Nearest"),
-        (lambda right: dataclasses.replace(right, gain=2.0), "`fit` of Ranges must not change `gain`"),
-        (lambda right: dataclasses.replace(right, least=np.full((28, 28), np.nan)), "must return finite .* in .least"),
+        (lambda right: Nearest(), "`fit` of Counted must return .* got Nearest"),
+        (lambda right: dataclasses.replace(right, gamma=0.5), "`fit` of Counted must not change `gamma`"),
+        (
+            lambda right: dataclasses.replace(right, minimum=jnp.full((2, 28, 28), jnp.nan)),
+            "must return finite .* in .min",
+        ),
     ],
 )
 def test_what_a_fit_returns_is_checked(change, words, monkeypatch):
-    fit = Ranges.fit
-    monkeypatch.setattr(Ranges, "fit", lambda self, images: change(fit(self, images)))
+    fit = Counted.fit
+    monkeypatch.setattr(Counted, "fit", lambda self, images: change(fit(self, images)))
     with pytest.raises(InputError, match=words):
         trained(trainer_of(SPECS["own"]))
 

@@ -16,7 +16,6 @@ from snnjax.kernels import hebbian, winograd
 from snnjax.layers import Conv, Pool, Ramp, Standardise
 from snnjax.layers.layer_kernels import RAMP, ROWS, best_kernels
 from snnjax.layers.pool import pooled_maps
-from snnjax.layers.ramp_layer import RampLayer
 from snnjax.learners import SupervisedSTDP
 from snnjax.networks import Earliest, Network, SpikingNetwork, quantise, stage
 from snnjax.networks.quantisation import integer_layers
@@ -244,26 +243,6 @@ def test_sums_by_tiles_are_those_of_patches(shape, padding):
     expected = hebbian.weighted_sums(patches, weights.transpose(0, 2, 3, 1).reshape(5, -1))
     found = winograd.tiled_sums(maps, winograd.tile_weights(weights), padding=padding)
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
-
-
-@pytest.mark.parametrize(
-    ("channels", "change", "by_tiles"),
-    [
-        (16, {}, True),
-        (15, {}, False),
-        (16, dict(kernel=5), False),
-        (16, dict(stride=2), False),
-        (16, dict(threshold=0.5), False),
-    ],
-)
-def test_frozen_layers_with_many_maps_are_computed_by_tiles(channels, change, by_tiles):
-    conv = Conv(**dict(features=4, kernel=3, padding=1, ramp=Ramp(), weight_mean=0.0) | change)
-    weights = np.float32(RNG.normal(size=(4, channels, conv.kernel, conv.kernel)))
-    layer = RampLayer(conv, ROWS.pack(weights), 255, ROWS)
-    assert (layer.frozen().integrator.tiles is not None) == by_tiles
-    maps = RNG.integers(0, 256, (channels, 6, 6), np.uint8)
-    potentials = layer.frozen().with_weights(0 * weights).potentials(maps)
-    np.testing.assert_array_equal(potentials, np.full_like(potentials, -(conv.threshold or 0)))
 
 
 def with_levels(count):
