@@ -29,6 +29,8 @@ from snnjax.runs.trained import Trained
 LEFT = sorted([*STATE, "pictures", "report.html", "results.json", "weights.npz"])
 DIGITS = data.digits()
 TRAINING = Command("train")
+NCG = "pretrained:goupy2024_ncg_mnist"
+WEIGHTS = f"{RUN}/weights.npz"
 
 
 def snapshot(folder: pathlib.Path) -> dict[str, tuple[int, bytes]]:
@@ -214,6 +216,25 @@ def test_a_run_goes_on_with_the_kernels_that_it_began_with(tmp_path, monkeypatch
         (["report", RUN, RUN, "--out", "page.html"], "`RUN` must name runs that differ"),
         (["report", RUN, RUN, "--images", 1], "`images` are drawn of one run"),
         (["report", RUN, "swept", "--out", "page.html"], "swept is the folder of a sweep"),
+        (
+            ["stream", RUN, "mnits"],
+            "`PICTURES` must be one of .*, an .npz file or a folder.*did you mean 'mnist'",
+        ),
+        (["stream", RUN, "runs"], "`PICTURES` runs must have a folder for each class, named after it"),
+        (["stream", RUN, "digits", "--memory", 3], "`replays` must be at least 1 with a `memory`"),
+        (["stream", RUN, "digits", "--train_images", 0], "`train_images` must be at least 1, got 0"),
+        (["cost", RUN, "--pj_multiply", 4.6], "`pj_multiply` needs `pj_accumulate` too"),
+        (["cost", RUN, "--csv", "no/folder.csv"], "there is no folder no"),
+        (["export", "pretrained:kheradpisheh2018_mnist", "--to", "c", "--out", "new"], "LinearSVM"),
+        (["export", NCG, "--to", "c", "--bits", 9, "--out", "new"], "`bits` must be"),
+        (["export", NCG, "--to", "c", "--name", "../mine", "--out", "new"], "`name` must begin with a letter"),
+        (["export", NCG, "--to", "c", "--neuron", "LIF", "--out", "new"], "`neuron` is for --to nir, got LIF"),
+        (["export", NCG, "--to", "nir", "--bits", 3, "--out", "new"], "`bits` is for --to c"),
+        (["convert", WEIGHTS, "out.npz", "--model", "deep"], "`model` must be that of .*weights.npz, .*, got deep"),
+        (["convert", "odd.npz", "out.npz"], "`model` must be named for the state_dict odd.npz"),
+        (["convert", WEIGHTS, "out.txt"], "`path` must end in .npz, .pth, .pt, got out.txt"),
+        (["convert", "odd.npz", "out.pth"], "`destination` must end in .npz for weights from odd.npz, got out.pth"),
+        (["convert", "odd.npz", "out.npz", "--model", "deep2024", "--channels", 3], "`channels` must be one of 6, 18"),
     ],
     ids=lambda value: " ".join(map(str, value[-4:])) if isinstance(value, list) else "",
 )

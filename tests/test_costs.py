@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from command import Command, refused
+from command import Command
 from shipped import ALIKE, NAMES, shipped
 from tiny import images, labelled, plain
 
@@ -298,11 +298,3 @@ def test_other_data_leave_the_run_alone(run, capsys, tmp_path):
     Command("cost").main([run, "--dataset", tmp_path / "other.npz", "--out", out])
     assert json.loads(out.read_text())["images"] == 40
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
-
-
-def test_wrong_options_are_named(run, capsys):
-    for words, *options in (
-        ("`pj_multiply` needs `pj_accumulate` too", "--pj_multiply", 4.6),
-        ("there is no folder no", "--csv", "no/folder.csv"),
-    ):
-        assert words in refused(Command("cost"), capsys, run, *options)

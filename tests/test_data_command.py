@@ -127,20 +127,6 @@ def test_nothing_is_overwritten(tmp_path, capsys):
     assert (tmp_path / "goupy2024_ncg.h").read_text() == "mine"
 
 
-def test_networks_that_cannot_be_said_are_refused(tmp_path, capsys):
-    given = "pretrained:kheradpisheh2018_mnist", "--out", tmp_path
-    assert "LinearSVM" in refused(Command("export"), capsys, *given, "--to", "c")
-    assert "`bits` must be" in refused(Command("export"), capsys, NCG, "--to", "c", "--bits", 9, "--out", tmp_path)
-    given = NCG, "--to", "c", "--name", "../mine", "--out", tmp_path
-    assert "`name` must begin with a letter" in refused(Command("export"), capsys, *given)
-    new = tmp_path / "new"
-    said = refused(Command("export"), capsys, NCG, "--to", "c", "--neuron", "LIF", "--out", new)
-    assert "`neuron` is for --to nir, got LIF" in said
-    said = refused(Command("export"), capsys, NCG, "--to", "nir", "--bits", 3, "--out", new)
-    assert "`bits` is for --to c" in said
-    assert [*tmp_path.iterdir()] == []
-
-
 @pytest.mark.skipif(importlib.util.find_spec("nir") is None, reason="needs the package nir")
 def test_nir_is_written_once(tmp_path, capsys):
     Command("export").main([NCG, "--to", "nir", "--neuron", "LIF", "--out", tmp_path])

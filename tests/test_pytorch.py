@@ -9,7 +9,7 @@ import sys
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from command import Command, refused
+from command import Command
 
 from snnjax.app.names import RECORDED
 from snnjax.core.errors import InputError
@@ -290,29 +290,3 @@ def test_there_and_back(tmp_path, network, image_shape, options, suffix):
     assert trained.weights.keys() == weights.keys()
     for layer, value in rounded_weights(network, weights).items():
         np.testing.assert_array_equal(trained.weights[layer], value, err_msg=layer)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> pathlib.Path:
-    """Holds what a run of deep2024 leaves, and what the PyTorch code saves."""
-    folder, weights = tmp_path_factory.mktemp("convert"), random_weights(SPEC)
-    Trained(SPEC, weights, (28, 28), dict(model="deep2024", dataset="digits", seed=0)).save(folder / "run.npz")
-    pytorch.write(folder / "theirs.npz", SPEC, weights)
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("run.npz out.npz --model deep", "`model` must be that of run.npz, deep2024, got deep"),
-        ("theirs.npz out.npz", "`model` must be named for the state_dict theirs.npz"),
-        ("run.npz out.txt", "`path` must end in .npz, .pth, .pt, got out.txt"),
-        ("theirs.npz out.pth", "`destination` must end in .npz for weights from theirs.npz, got out.pth"),
-        ("theirs.npz out.npz --model deep2024 --channels 3", "`channels` must be one of 6, 18, got 3"),
-    ],
-)
-def test_mistakes_end_in_one_line_and_leave_no_file(folder, monkeypatch, capsys, arguments, message):
-    monkeypatch.chdir(folder)
-    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert message in refused(CONVERT, capsys, *arguments.split())
-    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
