@@ -10,7 +10,7 @@ from tiny import FIRST
 
 from snnjax import component
 from snnjax.core.errors import InputError
-from snnjax.layers import Conv, Pool, Ramp
+from snnjax.layers import Conv, Pool
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import (
     Concatenate,
@@ -18,7 +18,6 @@ from snnjax.networks import (
     Flatten,
     Input,
     LatestSpike,
-    Majority,
     Network,
     SpikingNetwork,
     stage,
@@ -158,73 +157,3 @@ def test_what_is_known_must_fit_and_be_enough(number, known, message):
     model = SpikingNetwork(Network("known", SHAPE, 10, stages)).model
     with pytest.raises((InputError, TypeError), match=message):
         model.output_of(number, known)
-
-
-def reading(**second) -> Network:
-    """A network whose second stage reads as described."""
-    first, last = stage(FIRST, pool=4), stage(dataclasses.replace(LAST, kernel=1))
-    return Network("wrong", SHAPE, 10, (first, stage(SECOND, **second), last))
-
-
-MESSAGES = [
-    (
-        dict(inputs="stage2"),
-        r"`inputs` of stage 2 of wrong must be earlier stages \(encoder, stage1\), got stage2: no cy",
-    ),
-    (
-        dict(inputs="stagel"),
-        "did you mean 'stage1'. `inputs` of stage 2 .* must name some of encoder, stage1, got 'stagel'",
-    ),
-    (
-        dict(inputs=("stage1", "encoder")),
-        r"`inputs` must have maps of one size, got \(4, 7, 7\) and \(6, 28, 28\): pool",
-    ),
-    (dict(inputs=("stage1", "encoder"), join=EarliestSpike()), "`inputs` of EarliestSpike must have one shape"),
-    (dict(inputs="stage1", join=Third()), r"`join` Third does not take inputs of \(4, 7, 7\): .*index out of range"),
-    (
-        dict(inputs="stage1", join=Choosing()),
-        "`join` Choosing must not choose by traced numbers or maps: take jnp.where",
-    ),
-    (dict(inputs="stage1", join=Paired()), r"`join\(...\)` must be an array \(C, H, W\), got tuple"),
-    (dict(inputs="encoder"), "stage 1 of wrong must be read by a later stage"),
-]
-
-
-@pytest.mark.parametrize(("second", "message"), MESSAGES)
-def test_what_cannot_be_read_is_refused(second, message):
-    with pytest.raises(InputError, match=message):
-        reading(**second)
-
-
-def wrong(*stages, **more) -> Network:
-    return Network("wrong", SHAPE, 10, stages, **more)
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: stage(), "`branches` of a stage must be one Conv layer or several, or it must have `inputs`"),
-        (lambda: stage(LAST, inputs=3), "`inputs`"),
-        (lambda: stage(LAST, inputs=stage(FIRST)), "`inputs` must be names of stages, or Input.*, got Stage"),
-        (lambda: stage(LAST, join=max), "`join` must be a component"),
-        (lambda: Conv(4, 1, weights=IDENTITY, learners=STDP()), "`weights` of a layer that learns must be None"),
-        (lambda: Conv(5, 1, weights=IDENTITY), r"`weights` must have shape \(5, C, 1, 1\), got \(4, 4, 1, 1\)"),
-        (lambda: Conv(4, 1, weights=np.nan * IDENTITY), "`weights` must be finite"),
-        (lambda: Conv(4, 1, weights=[[1.0]]), r"`weights` must be an array of axes \(F C kh kw\), got tuple"),
-        (
-            lambda: wrong(stage(Conv(4, 1, weights=IDENTITY)), stage(LAST)),
-            "`weights` of layer1, .* must be for as many maps as it reads, got 4 of maps: it reads 6",
-        ),
-        (
-            lambda: wrong(stage(FIRST), stage(inputs="stage1"), decision=Majority()),
-            "must end with layers that decide",
-        ),
-        (
-            lambda: stage(FIRST, Conv(4, 3, ramp=Ramp())),
-            "`branches` of a stage must all have a `ramp`, or none, got both kinds",
-        ),
-    ],
-)
-def test_wrong_parts_are_refused(make, message):
-    with pytest.raises((InputError, TypeError), match=message):
-        make()

@@ -13,7 +13,7 @@ from shipped import NAMES, shipped
 
 from snnjax.app.names import RECORDED
 from snnjax.core import components, files
-from snnjax.core.errors import InputError, InputTypeError, TooSmallError
+from snnjax.core.errors import InputError, InputTypeError
 from snnjax.data import digits
 from snnjax.encoding import DOG, GREY, ON_OFF, Encoder
 from snnjax.kernels.exact import round_for_exact_sums
@@ -36,20 +36,8 @@ SMALL = Network("small", SHAPE, 3, (stage(DECISION),))
 GOLDEN = dict(line.split(": ", 1) for line in (pathlib.Path(__file__).parent / "golden" / "networks.txt").open())
 
 IMAGE = np.zeros((28, 28), np.uint8)
-LAYER = Conv(4, kernel=3, threshold=1)
-LARGER = Conv(4, kernel=5, threshold=1)
 FORWARD = jax.jit(Model.forward)
 OBSERVE = jax.jit(Model.observe)
-
-
-def before(*stages) -> Network:
-    """The small network behind some stages."""
-    return dataclasses.replace(SMALL, stages=(*stages, stage(DECISION)))
-
-
-def last(**change) -> Network:
-    """The small network, its layer changed."""
-    return dataclasses.replace(SMALL, stages=(stage(dataclasses.replace(DECISION, **change)),))
 
 
 def small(**change) -> Network:
@@ -221,40 +209,6 @@ def test_signed_weights_are_propagated_in_time():
 FIRST = Conv(4, kernel=5, threshold=15, competition=WTA(2), learners=(STDP(), RSTDP(bounds=(0, 1))))
 LAST = Conv(10, kernel=6, learners=RSTDP())
 SOUND = Network("sound", (6, 28, 28), 10, (stage(FIRST, pool=4), stage(LAST)), encoder=Encoder())
-
-
-@pytest.mark.parametrize(
-    ("make", "error", "message"),
-    [
-        (lambda: NETWORKS["deep2024"](Images((5, 5))), TooSmallError, r"^deep2024 on input \(6, 5, 5\): stage \d: "),
-        (lambda: before(stage(LAYER, pool=12)), TooSmallError, "stage 1: .* into the map of 10x10, got 12x12"),
-        (lambda: before(stage(LARGER, pool=8), stage(LAYER)), TooSmallError, "stage 2: .* the map of 1x1, got 3x3"),
-        (lambda: before(stage(LAYER, LARGER)), InputError, r"stage 1: branches must .*, got \[\(8, 8\), \(10, 10\)\]"),
-        (lambda: before(stage(dataclasses.replace(LAYER, fractional=True))), InputError, "`fractional` of layer1"),
-        (lambda: small(classes=4), InputError, "multiple of 4 features, got RSTDP and 6 features$"),
-        (lambda: small(encoder=Encoder(time_steps=9)), InputError, "`time_steps` must be .*, got 15 and 9 of"),
-        (lambda: small(epochs=(1, 2)), InputError, r"`epochs` must be one for each of 1 stages, got \(1, 2\)"),
-        (lambda: small(stages=(stage(DECISION, pool=2),)), InputError, "`pool` of the last stage of small must be"),
-        (lambda: last(learners=STDP()), InputError, "must have a supervised learner, such as RSTDP, .*got STDP and 6"),
-        (lambda: last(threshold=3.0), InputError, "`threshold` of layer1, which decides, must be None: 3.0 has no"),
-        (lambda: last(fractional=True), InputError, "`fractional` of layer1, which decides, must be False"),
-        (lambda: last(competition=WTA(2)), InputError, "`competition` of layer1, which decides, must be"),
-        (lambda: last(output_padding=(0, 2)), InputError, "`output_padding` of layer1, which decides, must be 0"),
-        (lambda: small(name="a/../../esc"), InputError, "`name` must be of printable characters"),
-        (lambda: last(learners=(RSTDP(), STDP())), InputError, "`learners` of layer1 must be unsupervised but for"),
-        (lambda: Images((6, 28, 28)), InputError, r"`shape` of images must be .*, got \(6, 28, 28\)"),
-        (lambda: Images(count=0), InputError, "`count` must be at least 1, got 0"),
-        (lambda: STDP(doubling=0), InputError, "`doubling` must be at least 1, got 0"),
-        (lambda: STDP(ltp=0), InputError, "`ltp` must lie above 0 and up to `ltp_max`"),
-        (lambda: STDP(ltd=np.nan), InputError, "`ltd` must be finite and at most 0, got nan"),
-        (lambda: STDP(bounds=(1.0, 1.0)), InputError, "`bounds` must be .* lower < upper"),
-        (lambda: RSTDP(reward=(0.004, 0.003)), InputError, r"`reward` must be \(a\+, a-\), at least 0 and at most 0"),
-        (lambda: RSTDP(punish=(0.004, 0.0005)), InputError, r"`punish` must be \(a\+, a-\), at most 0 and at least 0"),
-    ],
-)
-def test_networks_that_cannot_be_are_refused(make, error, message):
-    with pytest.raises(error, match=message):
-        make()
 
 
 @pytest.mark.parametrize(

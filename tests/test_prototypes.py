@@ -12,9 +12,7 @@ from refusals import assert_refused
 import snnjax
 from snnjax import (
     Conv,
-    Earliest,
     Images,
-    InputError,
     Majority,
     Network,
     Pool,
@@ -254,29 +252,6 @@ def test_with_prototypes_keeps_what_is_read():
     svm = with_prototypes(NETWORKS["kheradpisheh2018"]())
     assert [len(stage.branches) for stage in svm.stages] == [1] * len(svm.stages)
     assert len(svm.stages) == len(NETWORKS["kheradpisheh2018"]().stages) + 1
-
-
-def changed(**changes):
-    """The network with another layer, not made yet."""
-    return functools.partial(dataclasses.replace, SPEC, stages=(stage(dataclasses.replace(READOUT, **changes)),))
-
-
-def test_refused():
-    assert_refused(
-        (functools.partial(replace, SPEC, "decision", Earliest()), "`decision` on layer1, which has a `ramp`"),
-        (changed(ramp=Ramp()), r"`ramp` must be Ramp\(inhibition=False\)"),
-        (changed(ramp=None), "must be None"),
-        (changed(threshold=None), "`threshold` must be 0.0"),
-        (changed(weight_mean=0.5), "must be 0 for Prototypes: neurons begin silent"),
-        (changed(standardise=snnjax.Standardise()), "centres inputs itself"),
-        (changed(kernel=3), "layer1 must decide, with one neuron a feature, for Prototypes, got 2x2 of them"),
-        (changed(learners=Prototypes(wins=np.ones(5))), "`wins` of layer1 must be of 12 neurons"),
-        (lambda: Prototypes(wins=np.full(12, -1.0)), "`wins` must be finite and at least 0"),
-        (lambda: Ramp(rise=0.0), "`rise` must"),
-    )
-    hidden = stage(Conv(4, 3, ramp=Ramp(rise=0.5), learners=snnjax.SoftHebb()))
-    with pytest.raises(InputError, match="`rise` of layer1, which does not decide"):
-        dataclasses.replace(SPEC, stages=(hidden, stage(dataclasses.replace(READOUT, kernel=2))), epochs=())
 
 
 def test_decision_needs_no_levels_and_times_matter():

@@ -4,11 +4,9 @@ import dataclasses
 import functools
 
 import jax
-import jax.numpy as jnp
 import judge
 import numpy as np
 import pytest
-from refusals import assert_refused
 
 from snnjax import kernels
 from snnjax.core import checks
@@ -243,24 +241,3 @@ def test_sums_by_tiles_are_those_of_patches(shape, padding):
     expected = hebbian.weighted_sums(patches, weights.transpose(0, 2, 3, 1).reshape(5, -1))
     found = winograd.tiled_sums(maps, winograd.tile_weights(weights), padding=padding)
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
-
-
-def with_levels(count):
-    """A network of 15 time steps whose ramp has so many levels."""
-    ramp = Ramp(levels=kernels.ramp_levels(1.0, power=1.0, time_steps=count))
-    readout = stage(Conv(4, 3, threshold=1.0, learners=SupervisedSTDP()))
-    stages = (stage(Conv(2, 1, ramp=ramp, weight_mean=0.0)), readout)
-    return Network("levels", (1, 3, 3), 2, stages, time_steps=15, decision=Earliest())
-
-
-def test_what_makes_no_sense_is_refused():
-    assert_refused(
-        (lambda: Ramp(power=0.0), "`power` must be finite and above 0"),
-        (lambda: Ramp(first=1.5), "`first` must lie in 0..1"),
-        (lambda: Ramp(dendrites=0), "`dendrites` must be at least 1"),
-        (lambda: Ramp(levels=np.float32([2, 0])), "`levels` must be finite and above 0"),
-        (lambda: Ramp(levels=np.float32([1, 2])), "`levels` must fall"),
-        (lambda: with_levels(7), r"`levels` of layer1 must be one for each of 15 time steps, got \(7,\)"),
-        (lambda: kernels.fire_on_ramp(jnp.ones(3), jnp.ones(())), "`levels`"),
-        (lambda: winograd.tiled_sums(jnp.ones((2, 6, 6)), jnp.ones((6, 6, 4, 3))), r"`weights` .* \(6, 6, 4, 2\)"),
-    )

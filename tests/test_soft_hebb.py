@@ -229,7 +229,7 @@ def test_digits_are_learned():
     assert state.epochs[-1]["test"]["accuracy"] > 0.9
 
 
-# Levels, and what is refused
+# Levels
 
 
 @snnjax.component
@@ -279,22 +279,3 @@ def test_untrained_networks_have_no_levels():
         (lambda: untrained.features(COLOURS.train_images), words),
         (lambda: untrained.predict(np.zeros((3, 8, 8), np.uint8)), words),
     )
-
-
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
-        (lambda: with_first(learners=(SoftHebb(), SoftHebb())), "must be one alone where it learns from batches"),
-        (
-            lambda: Trainer(with_first(learners=()), COLOURS, Settings((1, 1, 3))),
-            "`ramp` of layer1, which does not learn, must have its `levels`",
-        ),
-        (lambda: with_first(ramp=None, standardise=None, threshold=1.0), "layer1, .* must have a `ramp`, such as Ramp"),
-        (lambda: SoftHebb(inverse_temperature=0.0), "`inverse_temperature` must be finite and above 0"),
-        (lambda: SoftHebb(momentum=2.0), r"`momentum` must lie in 0..1"),
-        (lambda: NETWORKS["goupy2024_softhebb"](features=(3, 5)), r"`features` must be 3 numbers, .* got \(3, 5\)"),
-    ],
-)
-def test_what_makes_no_sense_is_refused(make, words):
-    with pytest.raises(InputError, match=words):
-        make()

@@ -17,7 +17,7 @@ from snnjax.data import Dataset
 from snnjax.kernels import readout
 from snnjax.layers.layer_kernels import XLA
 from snnjax.layers.spiking import Layer
-from snnjax.networks import NETWORKS, Earliest, Majority, Model, Network, stage
+from snnjax.networks import NETWORKS, Earliest, Model, Network, stage
 from snnjax.steps import native, plain
 from snnjax.steps.plain import Phase
 from snnjax.training.advice import describe
@@ -227,32 +227,3 @@ def test_an_epoch_anneals_rates_and_resets_training_thresholds():
     state = dict(rates=np.float32([0.5, -1]), excess=ones, sums=ones, threshold_rate=np.float32(8))
     ended = {key: np.asarray(value).tolist() for key, value in rule.end_epoch(state).items()}
     assert ended == dict(rates=[0.25, -0.5], excess=[0] * 4, sums=[1] * 4, threshold_rate=2)
-
-
-TIMED = Earliest(fallback=True)
-
-
-def spec(decision=TIMED, kernel=28, **changes) -> Network:
-    conv = dict(features=20, threshold=100.0, weight_mean=0.3, weight_std=0.01) | changes
-    layer = Conv(kernel=kernel, **conv, learners=SupervisedSTDP())
-    return Network("readout", (6, 28, 28), 10, (stage(layer),), decision=decision)
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: SupervisedSTDP(ltp=0.0), "`ltp` must be finite and above 0, got 0.0"),
-        (lambda: SupervisedSTDP(gap=2.0), r"`gap` must lie in 0\.\.1, got 2.0"),
-        (lambda: SupervisedSTDP(annealing=1.5), "`annealing` must lie above 0 and up to 1, got 1.5"),
-        (lambda: SupervisedSTDP(bounds=(-1.0, 1.0)), "`bounds` must be at least 0, so that potentials never fall"),
-        (lambda: SupervisedSTDP(competition=False), "`non_targets` must be 0 without `competition`, got 1"),
-        (lambda: spec(decision=Majority(), threshold=None), "under a decision with times"),
-        (lambda: spec(kernel=27), "`kernel` must be that of the whole map, .* got 2x2 of them"),
-        (lambda: spec(threshold=None), "`threshold` must be a number for SupervisedSTDP of layer1"),
-        (lambda: spec(threshold=-1.0), "`threshold` of layer1 must be at least 0 for SupervisedSTDP, got -1.0"),
-        (lambda: spec(features=10), "must leave a target neuron in each class, got 1: layer1 has 1 neurons per class"),
-    ],
-)
-def test_what_cannot_learn_is_refused(make, message):
-    with pytest.raises(InputError, match=message):
-        make()

@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from refusals import assert_refused
 
-from snnjax import WTA, Conv, Images, Layer, Network, Settings, TargetTime, Trainer, stage
+from snnjax import Conv, Images, Layer, Network, Settings, TargetTime, Trainer, stage
 from snnjax.kernels import native, target_time
 from snnjax.kernels.native import target_time as native_target_time
 from snnjax.layers.layer_kernels import XLA
@@ -178,16 +177,6 @@ def test_figures_by_hand():
         assert words in describe("layer1", layer, learner, figures)[-1]
     state = learner.init(layer, np.zeros(2, np.uint32), 0)
     assert learner.scalars(learner.end_epoch(state)) == dict(rate=np.float32(0.05), threshold_rate=0.5)
-
-
-def test_what_does_not_suit_is_refused():
-    assert_refused(
-        (lambda: TargetTime(target_time=1.5), "`target_time`.*got 1.5"),
-        (lambda: TargetTime(annealing=0.0), "`annealing`.*above 0.*got 0"),
-        (lambda: TargetTime(bounds=(-1.0, 1.0)), "`bounds` must be at least 0"),
-        (lambda: network(MOVING, threshold=None), "`threshold` of layer1.*got None"),
-        (lambda: network(MOVING, competition=WTA(3)), "`competition` of layer1.*WTA.*has no effect"),
-    )
 
 
 def test_networks_are_compared_and_hashed(compilations):
