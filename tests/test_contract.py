@@ -10,7 +10,7 @@ import pytest
 import tiny
 
 import snnjax
-from snnjax import Earliest, Images, Network, Settings, Trainer, component, learners, stage, testing
+from snnjax import Earliest, Images, Settings, Trainer, component, learners, testing
 from snnjax.core import checks
 from snnjax.core.errors import InputError, InputTypeError
 from snnjax.kernels import Winners
@@ -226,13 +226,6 @@ RANDOM = np.random.default_rng(0)
 DIGITS = tiny.images()
 
 
-def plain(rule: Learner) -> Network:
-    """A tiny network whose first layer learns by a rule."""
-    network = tiny.plain(Images())
-    first = stage(dataclasses.replace(tiny.FIRST, learners=rule), pool=7)
-    return dataclasses.replace(network, stages=(first, network.stages[1]))
-
-
 def test_winners_of_a_layer_see_its_padding():
     conv = Conv(3, (3, 2), padding=PADDING, stride=STRIDE, threshold=1)
     layer = Layer(conv, np.zeros((3, 4, 3, 2), np.float32), T, XLA)
@@ -301,9 +294,10 @@ def test_rules_of_ones_own_are_checked(compiler, monkeypatch):
 
 def test_a_run_says_which_rules_compiled_kernels_leave_to_xla(tmp_path, compiler):
     """A subclass says anew whether it is for compiled kernels."""
+    network = tiny.plain(Images())
     said = ["layer1 (Inherited): learning on XLA's kernels, no compiled ones fit rule and settings"]
     for rule, native, notes in ((Inherited(), True, said), (Sure(), True, []), (Inherited(), False, [])):
-        trainer = Trainer(plain(rule), DIGITS, Settings((1, 1), native=native))
+        trainer = Trainer(tiny.with_first(network, learners=rule), DIGITS, Settings((1, 1), native=native))
         with RunFolder(tmp_path / f"{type(rule).__name__}_{native}", trainer) as run:
             assert run.notes == notes
     network = tiny.labelled(Images())

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from command import Command
 from shipped import ALIKE, NAMES, shipped
-from tiny import images, labelled, plain
+from tiny import images, labelled, plain, with_zeros
 
 from snnjax import Conv, InputError, LinearSVM, Network, SpikingNetwork, cost, kernels, load, stage
 from snnjax.app import cost_report
@@ -30,16 +30,7 @@ PICTURES = digits().test_images[:8]
 
 
 def made(make):
-    return with_weights(network_for(make, images()))
-
-
-def with_weights(spec):
-    """A network with initial weights, of which a part is 0."""
-    weights = spec.initial_weights()
-    random = np.random.default_rng(0)
-    for name, values in weights.items():
-        weights[name] = np.where(random.random(values.shape) < 0.1, 0, values).astype(np.float32)
-    return SpikingNetwork(spec, weights=weights)
+    return with_zeros(network_for(make, images()))
 
 
 def test_fan_out_by_hand():
@@ -72,7 +63,7 @@ observe = jax.jit(lambda model, image: model.observe(model.encode(image)))
 @pytest.mark.parametrize("name", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_spikes_of_all_networks_are_those_observed(name):
     spec = RAMPS if name == RAMPS.name else shipped(name)
-    network = with_weights(spec)
+    network = with_zeros(spec)
     found = cost(network, PICTURES[:2])
     if found.spiking:
         assert (len(found.steps), found.steps[-1]) == (min(spec.time_steps, 20), spec.time_steps - 1)

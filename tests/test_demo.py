@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from command import Command, refused
 from PIL import Image
-from tiny import FIRST, branches, images, labelled, plain
+from tiny import FIRST, branches, images, labelled, plain, with_zeros
 
 import snnjax
 from snnjax import InputError, SpikingNetwork, Stream
@@ -77,10 +77,7 @@ held.items.add(new File([new Uint8Array(arguments[0])], "picture.png", { type: "
 
 def made(make, encoder=None, data=None):
     """An untrained network, which decides for many classes; a tenth of its weights are 0."""
-    spec = network_for(make, data or images(), encoder)
-    random = np.random.default_rng(0)
-    weights = spec.initial_weights(1).items()
-    return SpikingNetwork(spec, weights={name: np.where(random.random(x.shape) < 0.1, 0, x) for name, x in weights})
+    return with_zeros(network_for(make, data or images(), encoder), 1)
 
 
 def crowded(images):

@@ -13,7 +13,6 @@ from refusals import assert_refused
 import snnjax
 from snnjax import InputError, Settings, Sweep, Trainer, data
 from snnjax.app import draw_run, plots
-from snnjax.core.components import replace
 from snnjax.data import Dataset
 from snnjax.encoding import PIXELS
 from snnjax.kernels import hebbian, remaining_steps
@@ -56,12 +55,6 @@ def network(batch=4, images=None, rate=0.01):
     stages = stage(first, pool=Pool(4, stride=2, padding=1)), stage(second, pool=2)
     settings = dict(time_steps=255, encoder=PIXELS, decision=Earliest(fallback=True), epochs=(1, 1, 3))
     return Network("soft", (3, 8, 8), 2, (*stages, stage(readout)), **settings)
-
-
-def with_first(**changes):
-    """The network with another first layer."""
-    first = dataclasses.replace(network().stages[0].branches[0], **changes)
-    return replace(network(), "stages.0.branches.0", first)
 
 
 def trained(spec, images=COLOURS, **settings):
@@ -251,14 +244,14 @@ class OneTooMany(Linear):
 
 
 def test_a_fit_must_give_a_level_for_each_step():
-    trainer = Trainer(with_first(ramp=OneTooMany()), COLOURS, Settings((0, 0, 1), patience=0))
+    trainer = Trainer(tiny.with_first(network(), ramp=OneTooMany()), COLOURS, Settings((0, 0, 1), patience=0))
     with pytest.raises(InputError, match=r"`levels` of layer1 must be one for each of 255 time steps, got \(256,\)"):
         trainer.run(trainer.initial_state())
 
 
 def test_levels_are_fitted_after_no_epoch_too_and_kept(tmp_path):
     """By a class of one's own, to the potentials of training images."""
-    spec = with_first(ramp=Linear())
+    spec = tiny.with_first(network(), ramp=Linear())
     trainer = Trainer(spec, COLOURS, Settings((0, 0, 1), patience=0))
     with RunFolder(tmp_path, trainer) as run:
         run.finish(trainer.run(run.start(), run.save))

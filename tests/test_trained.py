@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import own_classes as own
 import pytest
+from tiny import with_first
 
 import snnjax
 from snnjax import data
@@ -27,11 +28,6 @@ DIGITS = data.digits().first(20, 12)
 def network(shape: tuple[int, int, int], kernel: int, **others) -> Network:
     last = Conv(20, kernel=kernel, learners=RSTDP())
     return Network("two", shape, 10, (stage(FIRST, pool=7), stage(last)), **others)
-
-
-def with_first(**changes) -> Network:
-    spec = network((6, 28, 28), 4)
-    return dataclasses.replace(spec, stages=(stage(dataclasses.replace(FIRST, **changes), pool=7), spec.stages[1]))
 
 
 def of_own_parts() -> Network:
@@ -141,7 +137,10 @@ def test_parts_that_are_no_components_are_refused_at_once():
     unsaved = own.Levels(set())
     for make, message in (
         (lambda: network((6, 28, 28), 4, decision=PlainDecision()), "`decision` must be .*PlainDecision"),
-        (lambda: with_first(learners=(STDP(), PlainLearner())), "`learners` must be .*PlainLearner"),
+        (
+            lambda: with_first(network((6, 28, 28), 4), learners=(STDP(), PlainLearner())),
+            "`learners` .*PlainLearner",
+        ),
         (lambda: network((1, 28, 28), 4, time_steps=9, encoder=unsaved), "cannot be saved: .* got set"),
         (lambda: network((6, 28, 28), 4, decision=STDP()), "`decision` must have timed, scores, decide: STDP lacks"),
     ):

@@ -6,10 +6,13 @@ Also named on the command line, as `--model tests/tiny.py:plain`.
 import dataclasses
 import pathlib
 
+import numpy as np
+
+from snnjax.core import components
 from snnjax.data import Dataset, digits
 from snnjax.layers.conv import WTA, Conv
 from snnjax.learners import RSTDP, STDP, SupervisedSTDP
-from snnjax.networks import Earliest, Images, Network, stage
+from snnjax.networks import Earliest, Images, Network, SpikingNetwork, stage
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings, TrainState
 
@@ -23,6 +26,21 @@ TRAIN += ["--epochs", "2", "3", "--batch_size", "20", "--validation", "0", "--de
 def images() -> Dataset:
     """Forty training images and forty test images of scikit-learn's digits."""
     return digits().first(40, 40)
+
+
+def with_first(network: Network, **changes) -> Network:
+    """A network with another first layer."""
+    first = network.stages[0].branches[0]
+    return components.replace(network, "stages.0.branches.0", dataclasses.replace(first, **changes))
+
+
+def with_zeros(network: Network, seed: int = 0) -> SpikingNetwork:
+    """A network with initial weights, of which a tenth is 0."""
+    weights = network.initial_weights(seed)
+    random = np.random.default_rng(0)
+    for name, values in weights.items():
+        weights[name] = np.where(random.random(values.shape) < 0.1, 0, values)
+    return SpikingNetwork(network, weights=weights)
 
 
 def trained(network: Network, data: Dataset, settings: Settings) -> TrainState:
