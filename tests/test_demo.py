@@ -26,7 +26,7 @@ from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
 from snnjax.layers.ramp import Ramp, Standardise
 from snnjax.learners import RSTDP
-from snnjax.networks import NETWORKS, Earliest, Images, Input, Majority, Network, stage
+from snnjax.networks import NETWORKS, Earliest, Images, Input, Network, stage
 from snnjax.networks.quantisation import quantise
 from snnjax.runs.trained import Trained
 from snnjax.training.build import network_for
@@ -35,7 +35,6 @@ from snnjax.training.state import Settings
 
 NCG = "pretrained:goupy2024_ncg_mnist"
 TEMPLATES = pathlib.Path(demo.__file__).parent / "templates"
-MAJORITY = Majority()
 LAST = Conv(10, kernel=3, learners=RSTDP())
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 PROGRAM = """

@@ -152,7 +152,6 @@ def test_contract(kernel, contract):
     contract(*CONTRACTS[kernel])
 
 
-ONE = (((1.0,),),)
 LARGE = FilterBank.of([np.ones((11, 11))], padding=0)
 
 

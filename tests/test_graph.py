@@ -43,22 +43,6 @@ class Choosing:
 
 
 @component
-class Paired(Choosing):
-    """Returns two maps."""
-
-    def __call__(self, *maps, time_steps):
-        return maps[0], maps[0]
-
-
-@component
-class Third(Choosing):
-    """Takes the third map."""
-
-    def __call__(self, *maps, time_steps):
-        return maps[2]
-
-
-@component
 class Rarely:
     """Fires where all of the maps do within some steps of each other."""
 

@@ -6,14 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from test_graph import IDENTITY, LAST, SECOND, Choosing, Paired, Third
+from test_graph import IDENTITY, LAST, SECOND, Choosing
 from test_layers import CONV, LATENCIES, layer_of
 from test_networks import DECISION, SMALL
 from test_prototypes import READOUT, SPEC
 from test_soft_hebb import COLOURS, network
 from tiny import FIRST, with_first
 
-from snnjax import Settings, Trainer, kernels
+from snnjax import Settings, Trainer, component, kernels
 from snnjax.core.components import replace
 from snnjax.core.errors import InputError, TooSmallError
 from snnjax.encoding import Encoder
@@ -28,6 +28,22 @@ LAYER = Conv(4, kernel=3, threshold=1)
 LARGER = Conv(4, kernel=5, threshold=1)
 SOFT = network()
 HIDDEN = stage(Conv(4, 3, ramp=Ramp(rise=0.5), learners=SoftHebb()))
+
+
+@component
+class Paired(Choosing):
+    """Returns two maps."""
+
+    def __call__(self, *maps, time_steps):
+        return maps[0], maps[0]
+
+
+@component
+class Third(Choosing):
+    """Takes the third map."""
+
+    def __call__(self, *maps, time_steps):
+        return maps[2]
 
 
 def before(*stages) -> Network:
