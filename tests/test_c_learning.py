@@ -81,7 +81,8 @@ def learned(prototypes, inputs, labels):
 
 
 @pytest.mark.parametrize(
-    ("name", "bits", "own_bits", "count"), [("pixels", 8, 8, 1000), ("joined", 4, 12, 100), ("three_layers", 3, 5, 100)]
+    ("name", "bits", "own_bits", "count"),
+    [("pixels", 8, 8, 1000), ("pixels", 8, 16, 100), ("joined", 4, 12, 100), ("three_layers", 3, 5, 100)],
 )
 def test_learns_as_in_python(name, bits, own_bits, count, tmp_path):
     """Pictures, one of them silent, some without a class, some of a new one; it is saved and loaded on the way."""
@@ -110,13 +111,19 @@ def test_learns_as_in_python(name, bits, own_bits, count, tmp_path):
 
 
 def test_a_file_of_another_program_or_cut_off(tmp_path):
-    """The first changes nothing of what was known from the start; after the second nothing is known."""
+    """Without its first bytes nothing changes of what was known from the start; without others nothing is known."""
     network = taught("pixels")
     _, begun = learned(integer_prototypes(network), inputs_of(quantise(network, 8), PICTURES[:50]), LABELS[:50])
     target = compiled(c.program(network, 8, SHAPE, learning=begun), tmp_path, *STRICT, main=STREAM)
     streamed(target, PICTURES[:0], LABELS[:0], tmp_path / "file")
     content = (tmp_path / "file").read_bytes()
-    for name, kept, code, known in (("other", b"another " + content[8:], -1, True), ("cut", content[:-1], 1, False)):
+    files = (
+        ("other", b"another " + content[8:], -1, True),
+        ("empty", b"", 1, True),
+        ("begun", content[:9], 1, False),
+        ("cut", content[:-1], 1, False),
+    )
+    for name, kept, code, known in files:
         (tmp_path / name).write_bytes(kept)
         assert streamed(target, PICTURES[:0], LABELS[:0], tmp_path / "after", tmp_path / name) == [(code,)]
         for field in ("wins", "bias", "length", "weights"):

@@ -95,14 +95,12 @@ def _untaught(trained: Trained, bits: int) -> SpikingNetwork:
 def _readout(spec: Network) -> dict[str, Any]:
     """What the readout reads, and what the rule `Prototypes` has beside the numbers that it learns."""
     conv: Any = spec.stages[-1].branches[0]
-    steps = spec.time_steps
-    remaining = 1 - np.arange(steps + 1) / steps
     return dict(
         input=spec.input_shapes[-1],
         reads=[_read(source) for source in sources(spec, len(spec.stages) - 1)],
         per_class=PER_CLASS,
         tie=conv.learners.tie,
-        risen=np.rint(steps * remaining**conv.ramp.rise).tolist(),  # by latency, as of `RampLayer`
+        risen=conv.ramp.rises(spec.time_steps)[::-1].tolist(),  # by latency
     )
 
 

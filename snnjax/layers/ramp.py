@@ -113,6 +113,11 @@ class Ramp:
         if shape not in ((), (time_steps,)):
             raise InputError(f"`levels` of {name} must be one for each of {time_steps} time steps, got {shape}")
 
+    def rises(self, time_steps: int) -> np.ndarray:
+        """What an input adds per weight, (T + 1,) float32 whole steps, by the steps that remain to it: see `rise`."""
+        shares = np.arange(time_steps + 1) / time_steps
+        return np.rint(time_steps * shares**self.rise).astype(np.float32)
+
     def fit(self, potential: np.ndarray, time_steps: int) -> "Ramp":
         """The same with levels for the potentials (...) float32 of training images."""
         above = potential[potential > 0]

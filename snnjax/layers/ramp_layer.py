@@ -6,7 +6,6 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from snnjax import kernels
 from snnjax.core import checks, devices
@@ -68,9 +67,7 @@ class RampLayer(BaseLayer):
         remaining = kernels.remaining_steps(latency, time_steps=self.time_steps)
         if self.ramp.rise == 1:
             return remaining
-        shares = np.arange(self.time_steps + 1) / self.time_steps
-        risen = np.rint(self.time_steps * shares**self.ramp.rise).astype(np.float32)
-        return jnp.asarray(risen)[remaining.astype(jnp.int32)]
+        return jnp.asarray(self.ramp.rises(self.time_steps))[remaining.astype(jnp.int32)]
 
     def _patches(self, values: jax.Array) -> jax.Array:
         conv = self.conv

@@ -7,7 +7,6 @@ import numpy as np
 
 from snnjax.core import checks
 from snnjax.core.errors import InputError
-from snnjax.layers.ramp import Ramp
 from snnjax.learners import Prototypes
 from snnjax.networks.spiking_network import SpikingNetwork
 
@@ -148,12 +147,6 @@ def length_of(image: np.ndarray) -> int:
     return math.isqrt(int(np.square(image).sum()) << 2 * (LENGTH_BITS - MEAN_BITS))
 
 
-def rises(ramp: Ramp, time_steps: int) -> np.ndarray:
-    """What an input adds per weight, (T + 1,) uint8, by the steps that remain to it: see `Ramp.rise`."""
-    shares = np.arange(time_steps + 1) / time_steps
-    return np.rint(time_steps * shares**ramp.rise).astype(np.uint8)
-
-
 def inputs_of(network: SpikingNetwork, images: np.ndarray) -> np.ndarray:
     """The steps that remain to what a readout reads of images (N, ...), (N, H, W, C) uint8."""
     return (network.spec.time_steps - np.asarray(network.features(images)).transpose(0, 2, 3, 1)).astype(np.uint8)
@@ -197,5 +190,5 @@ def integer_prototypes(network: SpikingNetwork, bits: int = 8, *, classes: int |
         bits=bits,
         shift=shift,
         tie=round(learner.tie * 2**RATE_BITS),
-        rises=rises(layer.ramp, spec.time_steps),
+        rises=layer.ramp.rises(spec.time_steps).astype(np.uint8),
     )

@@ -8,7 +8,7 @@ from snnjax.interop import event_programs
 from snnjax.interop.c.layers import CodeLayer, packed
 from snnjax.interop.c.text import Buffer, Table, unsigned
 from snnjax.networks import Network
-from snnjax.networks.integer_prototypes import LENGTH_BITS, MEAN_BITS, MOST_WINS, RATE_BITS, IntegerPrototypes, rises
+from snnjax.networks.integer_prototypes import LENGTH_BITS, MEAN_BITS, MOST_WINS, RATE_BITS, IntegerPrototypes
 from snnjax.networks.quantisation import IntegerRampLayer
 
 
@@ -29,7 +29,7 @@ def ramped_readout(spec: Network, layer: IntegerRampLayer, bits: int) -> CodeLay
         Table(f"{name}_thresholds", "int32_t", layer.threshold, "Subtracted from sums, by feature."),
         Table(f"{name}_shifts", "uint8_t", layer.shift, "Potentials are moved by so many bits, by feature."),
         Table(f"{name}_synapses", unsigned(len(rows)), synapses, f"Features whose weight is not 0, by {_ORDER}."),
-        _rises(rises(conv.ramp, spec.time_steps)),
+        _rises(conv.ramp.rises(spec.time_steps).astype(np.uint8)),
     )
     return CodeLayer(name, "int64_t", False, constants, tables, (_inputs(name, rows.shape[1]),), ramped=True)
 
