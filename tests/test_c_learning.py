@@ -65,7 +65,7 @@ def saved(path, prototypes):
     features, inputs = prototypes.weights.shape
     kind = np.int8 if prototypes.bits <= 8 else np.int16
     parts = [("wins", np.uint16, features), ("bias", np.int64, features), ("length", np.uint32)]
-    record = np.dtype([("form", np.uint32, 2), *parts, ("weights", kind, (features, inputs))])
+    record = np.dtype([("form", np.uint32, 2), *parts, ("weights", kind, (features, inputs)), ("sum", np.uint32)])
     (found,) = np.frombuffer(path.read_bytes(), record)
     return found
 
@@ -122,6 +122,7 @@ def test_a_file_of_another_program_or_cut_off(tmp_path):
         ("empty", b"", 1, True),
         ("begun", content[:9], 1, False),
         ("cut", content[:-1], 1, False),
+        ("damaged", content[:90] + bytes([content[90] ^ 1]) + content[91:], -1, False),
     )
     for name, kept, code, known in files:
         (tmp_path / name).write_bytes(kept)

@@ -156,6 +156,8 @@ def test_what_cannot_go_on_is_refused():
     model = classifier().partial_fit(X[:16], Y[:16], classes=np.arange(10))
     with pytest.raises(ValueError, match="`X` must be of images of shape"):
         model.partial_fit(X[:1, :5], [1])
+    with pytest.raises(ValueError, match="`y` must hold labels like those before, such as 0, got 'x'"):
+        model.partial_fit(X[:1], ["x"])
     with pytest.raises(ValueError, match="`replays` must be at least 1 with a `memory`"):
         model.set_params(memory=2).partial_fit(X[:16], Y[:16])
     model.set_params(replays=1).partial_fit(X[:16], Y[:16])

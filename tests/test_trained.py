@@ -86,11 +86,17 @@ def test_names_of_classes_are_one_for_each_and_those_of_the_data(saved, tmp_path
         with pytest.raises(ValueError, match=rf"weights\.npz holds no trained network: .*{message}"):
             snnjax.load(tmp_path)
     for each in (names, tuple("0123456789")):
-        trained.check_data(dataclasses.replace(PICTURES, class_names=each))
-    saved[1]["colour"].check_data(dataclasses.replace(PICTURES, class_names=tuple("abcdefghji")))
+        assert trained.matched(dataclasses.replace(PICTURES, class_names=each)).test_labels is PICTURES.test_labels
+    exchanged = tuple("abcdefghji")
+    assert saved[1]["colour"].matched(dataclasses.replace(PICTURES, class_names=exchanged)).class_names == exchanged
+    matched = trained.matched(dataclasses.replace(PICTURES, class_names=exchanged))
+    assert matched.class_names == names
+    eight_and_nine = np.array([0, 1, 2, 3, 4, 5, 6, 7, 9, 8])
+    np.testing.assert_array_equal(matched.test_labels, eight_and_nine[PICTURES.test_labels])
+    np.testing.assert_array_equal(matched.train_labels, eight_and_nine[PICTURES.train_labels])
     many = dict(train_images=np.resize(SPOTS, (20, *SPOTS.shape[1:])), train_labels=np.arange(20), classes=20)
     with pytest.raises(ValueError, match="the network has 10 classes, pictures has 20"):
-        trained.check_data(dataclasses.replace(PICTURES, **many))
+        trained.matched(dataclasses.replace(PICTURES, **many))
 
 
 def many_classes(arrays, network, last) -> None:

@@ -227,7 +227,7 @@ class Demo(OfRun):
 
     $ snnjax demo runs/goupy2024_ncg_digits
     $ snnjax demo pretrained:goupy2024_ncg_mnist --bits 4 --out demo.html
-    $ snnjax demo pretrained:goupy2024_ncg_mnist --teach --out teach.html
+    $ snnjax demo pretrained:goupy2024_ncg_mnist --dataset digits --teach --out teach.html
     """
 
     run: Annotated[Positional[Path], option("RUN")]

@@ -26,9 +26,9 @@ class Tested(NamedTuple):
 
 
 def prepare(chosen: shared_options.OfRun, trained: Trained, run: Path) -> Tested:
-    """The images to test a run's network on; prints the notes on them. Raises as `load` and `Trained.check_data`."""
+    """The images to test a run's network on; prints the notes on them. Raises as `load` and `Trained.matched`."""
     tested = load(chosen.data, trained.settings, trained.image_shape, run)
-    trained.check_data(tested.images)
+    tested = tested._replace(images=trained.matched(tested.images))
     for note in console.notes(tested.images):
         print(note)
     return tested

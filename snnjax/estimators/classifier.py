@@ -156,6 +156,9 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
 
     def _known_labels(self, y: np.ndarray, classes: ArrayLike | None) -> np.ndarray:
         """The numbers of labels among `classes_`, (n,) int32, to which new ones are added first."""
+        if (y.dtype.kind in "OUS") != (self.classes_.dtype.kind in "OUS"):
+            known = self.classes_.tolist()
+            raise InputError(f"`y` must hold labels like those before, such as {known[0]!r}, got {y.tolist()[0]!r}")
         every = np.union1d(self.classes_, y if classes is None else np.union1d(y, classes))
         if len(every) > len(self.classes_):
             self._grow(every)

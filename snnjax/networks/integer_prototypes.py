@@ -165,7 +165,7 @@ def integer_prototypes(network: SpikingNetwork, bits: int = 8, *, classes: int |
     if not isinstance(learner, Prototypes):
         raise InputError(f"the readout of {network.spec.name} must learn as Prototypes, got {type(learner).__name__}")
     if learner.is_corrected(layer):
-        advice = "train it for one epoch, or take an empty one, networks.prototypes_on(network) (--per_class)"
+        advice = "train it for one epoch (--epochs), or use an empty one, prototypes_on(network) (--per_class)"
         raise InputError(f"the readout of {network.spec.name} has corrected errors, learning would undo that: {advice}")
     spec = network.spec
     checks.integer("time_steps", spec.time_steps, 1, MOST_STEPS)

@@ -101,10 +101,11 @@ class Trained:
         """The network with its weights, ready to call on images."""
         return SpikingNetwork(self.network, weights=self.weights, class_names=self.class_names, initial=self.initial)
 
-    def check_data(self, data: Dataset) -> None:
-        """Raises InputError unless a data set has images of the shape that the network takes, and the same classes.
+    def matched(self, data: Dataset) -> Dataset:
+        """A data set with its classes in the network's order, by their names.
 
-        Their names may differ where they are "0", "1", ... on one side.
+        Raises InputError unless it has images of the shape that the network takes, and the same classes. Their names
+        may differ where they are "0", "1", ... on one side: then they have the same order.
         """
         sizes = ["x".join(map(str, shape)) for shape in (self.image_shape, data.test_images.shape[1:])]
         if sizes[0] != sizes[1]:
@@ -113,9 +114,11 @@ class Trained:
             raise InputError(f"the network has {self.network.classes} classes, {data.name} has {data.classes}")
         ours = self.class_names
         theirs = data.names
-        none = numbered(self.network.classes)
-        if ours != theirs and none not in (ours, theirs):
+        if {*ours} == {*theirs}:
+            return data.in_order(ours)
+        if numbered(self.network.classes) not in (ours, theirs):
             raise InputError(f"the network's classes are {', '.join(ours)}; those of {data.name} {', '.join(theirs)}")
+        return data
 
 
 def _stored(name: str, weights: np.ndarray) -> tuple[str, np.ndarray]:

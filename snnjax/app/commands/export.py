@@ -65,6 +65,7 @@ def to_c(trained: Trained, chosen: options.Export) -> None:
     files.write_text(source, program.source)
     files.write_text(header, program.header)
     print_written(source, f"C99, weights of {bits} bits; {header.name} declares what it does")
+    print(f"Constants take {program.table_bytes:,} bytes, static memory {program.memory_bytes:,} bytes.")
     main = f"-D{program.name.upper()}_MAIN"
     print(f"This makes a program that reads images{', each with its class,' * chosen.learn} from its standard input:")
     print(f"cc -std=c99 -O3 {main} {printable(str(source))} -o {'learn' if chosen.learn else 'classify'}")
@@ -79,11 +80,14 @@ def with_learning(network: SpikingNetwork, chosen: options.Export) -> tuple[Spik
         return network, None
     spec = network.spec
     rules = [type(conv.last_learner) for _, name, conv in spec.layers() if name in spec.deciding]
-    if rules != [Prototypes] or chosen.per_class is not None:
+    replaced = rules != [Prototypes] or chosen.per_class is not None
+    if replaced:
         neurons = PER_CLASS if chosen.per_class is None else chosen.per_class
-        print(f"The readout is replaced by an empty one, {neurons} prototypes per class.")
         network = prototypes_on(network, per_class=neurons)
-    return network, integer_prototypes(network, classes=chosen.classes)
+    learning = integer_prototypes(network, classes=chosen.classes)
+    if replaced:
+        print(f"The readout is replaced by an empty one, prototypes per class: {neurons}.")
+    return network, learning
 
 
 def print_written(path: Path, what: str) -> None:

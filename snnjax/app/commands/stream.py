@@ -74,8 +74,7 @@ def pictures(chosen: options.Stream, trained: Trained) -> Pictures:
     if name not in known and not name.endswith(".npz"):
         raise unknown("PICTURES", name, known, ", an .npz file or a folder of pictures")
     size = trained.image_shape[:2] if name in data.RECORDINGS else ()
-    images = parts.load(dict(dataset=name, data_dir=chosen.data_dir, size=size))
-    trained.check_data(images)
+    images = trained.matched(parts.load(dict(dataset=name, data_dir=chosen.data_dir, size=size)))
     notes = console.notes(images)
     if run_data.is_own(images, trained.settings):
         notes.append(f"the network was trained on images of {images.name}: it knows them, which flatters")

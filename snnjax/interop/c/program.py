@@ -41,11 +41,15 @@ class Program(NamedTuple):
       name: that of the network, as a name in C: of the files, and the beginning of all public names.
       source: the text of NAME.c, ASCII.
       header: the text of NAME.h, ASCII.
+      table_bytes: of its constants.
+      memory_bytes: of static memory.
     """
 
     name: str
     source: str
     header: str
+    table_bytes: int
+    memory_bytes: int
 
 
 def program(
@@ -78,7 +82,7 @@ def program(
         _check_learning(network.spec, learning)
     values = _values(network, bits, image_shape, text.identifier(name or network.spec.name), learning)
     source, header = (_rendered(f"program.{end}.in", values) for end in "ch")
-    return Program(values["name"], source, header)
+    return Program(values["name"], source, header, values["table_bytes"], values["ram_bytes"])
 
 
 def _check_learning(spec: Network, learning: IntegerPrototypes) -> None:
@@ -158,7 +162,7 @@ def _values(
         buffers=buffers,
         learns=learning is not None,
         digest=digest(layers[-1], tables) if learning is not None else 0,
-        saved_bytes=sum(buffer.size for buffer in layers[-1].buffers[-4:]) + 8,
+        saved_bytes=sum(buffer.size for buffer in layers[-1].buffers[-4:]) + 12,
         table_bytes=sum(table.size for table in tables),
         ram_bytes=sum(buffer.size for buffer in buffers),
     )
