@@ -180,8 +180,17 @@ def settings_of(name: str) -> dict[str, str]:
         "order of the images": "new in each epoch" if network.shuffle else "as they come",
         "patience": "5, the default of the command" if network.patience is None else patience,
         "decision": f"`{format_call(network.decision)}`",
+        "initial weights": "; ".join(f"{name} {initial_weights_of(conv)}" for _, name, conv in network.layers()),
         "weights": f"{sum(map(math.prod, network.weight_shapes.values())):,}",
     }
+
+
+def initial_weights_of(conv: Conv) -> str:
+    """How they are drawn: between two numbers, or by a mean and a standard deviation."""
+    if conv.weight_range:
+        low, high = conv.weight_range
+        return f"{low:g} to {high:g}, uniform"
+    return f"{conv.weight_mean:g} ± {conv.weight_std:g}, normal"
 
 
 def rules_of(name: str) -> list[tuple[str, str]]:
