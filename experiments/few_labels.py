@@ -1,15 +1,13 @@
 """Readouts that learn from few labels of MNIST, on the features of a shipped network: a table for the book.
 
-$ python experiments/few_labels.py [FOLDER OF MNIST]
-
 The features of pretrained:goupy2024_ncg_mnist are taken as they are. Each draw takes so many images of each class of
 the training images from number 10,000 on, since the settings were chosen on earlier ones. Accuracies are of all test
 images. The last epoch counts, but for "NCG, a tenth held out": it learns from nine of ten labels, and the others choose
 its epoch, as `snnjax train --labels` does.
 """
 
+import argparse
 import dataclasses
-import sys
 import warnings
 
 import numpy as np
@@ -87,8 +85,10 @@ def decisions(data: Dataset, test: np.ndarray) -> dict[str, np.ndarray]:
 
 def main() -> None:
     """Prints a line for each number of labels and each readout: mean and standard deviation over the draws."""
+    parser = argparse.ArgumentParser("python experiments/few_labels.py", description=__doc__)
+    parser.add_argument("folder", nargs="?", help="the folder of MNIST; by default MNIST is downloaded")
+    mnist = snnjax.data.load("mnist", parser.parse_args().folder)
     warnings.simplefilter("ignore")
-    mnist = snnjax.data.load("mnist", *sys.argv[1:])
     test = np.asarray(START.features(mnist.test_images))
     for count in COUNTS:
         found: dict[str, list[float]] = {}

@@ -1,12 +1,11 @@
 """Digits that come one class after another, each image once: a table for the book.
 
-$ python experiments/new_classes.py [FOLDER OF MNIST]
-
 Features learn from pictures of the digits 0 to 4 alone. A readout of prototypes, without a class to begin with, then
 sees 100 other pictures of each of these in random order, and after them 100 of a 5, of a 6, and so on, each once.
 Accuracies are of all test images, of all ten digits. "mixed": the same 1,000 pictures in random order.
 """
 
+import argparse
 import dataclasses
 import sys
 import warnings
@@ -104,8 +103,10 @@ def ways(mnist: Dataset, seed: int) -> dict[str, list[float]]:
 
 def main() -> None:
     """Prints a line for each way to learn: means over the seeds, and the standard deviation of the last."""
+    parser = argparse.ArgumentParser("python experiments/new_classes.py", description=__doc__)
+    parser.add_argument("folder", nargs="?", help="the folder of MNIST; by default MNIST is downloaded")
+    mnist = snnjax.data.load("mnist", parser.parse_args().folder)
     warnings.simplefilter("ignore")
-    mnist = snnjax.data.load("mnist", *sys.argv[1:])
     found: dict[str, list[list[float]]] = {}
     for seed in range(SEEDS):
         for title, course in ways(mnist, seed).items():
