@@ -154,10 +154,11 @@ def _of_supervised(name: str, layer: Any, learner: SupervisedSTDP, figures: Figu
 
 def _of_prototypes(name: str, layer: Any, learner: Prototypes, figures: Figures) -> list[str]:
     unseen = int(np.sum(np.asarray(learner.wins) == 0))
+    wins = np.asarray(figures["wins"])
     words = [
         _untaught(figures),
         f"{percent(figures['corrected'])} of the others were corrected",
-        _never_won(figures, f"neurons of {name}"),
+        f"{np.sum(wins == 0)} of {len(wins)} neurons of {name} won no image, and are means of their classes",
     ]
     if unseen:
         words.append(f"{unseen} neurons of {name} are of classes without images, and silent")
