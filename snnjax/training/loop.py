@@ -76,7 +76,7 @@ class Trainer:
             self.taken = take(described, data.names, start, learn, add_classes)
             if self.taken.rules:
                 layers = ", ".join(self.taken.frozen)
-                warnings.warn(f"`start` gives {layers}, which had other settings there: {self.taken.rules}", stacklevel=2)
+                warnings.warn(f"`start` gives {layers}, of other settings: {self.taken.rules}", stacklevel=2)
             networks = [self.taken.network]
         elif learn is not None or add_classes:
             raise InputError("`learn` (--learn) and `add_classes` (--add_classes) need `start` (--from), got none")
