@@ -324,20 +324,6 @@ class Dataset:
             raise InputError(f"`ratio` must lie in (0, 1], got {ratio}, and leave some of {total} training images")
         return stratified_indices(self.train_labels, count, np.random.default_rng(checks.seed(seed)))
 
-    def in_order(self, class_names: tuple[str, ...]) -> "Dataset":
-        """The same with its classes in the order of these names, which must be its own."""
-        if class_names == self.names:
-            return self
-        numbers = np.array([class_names.index(name) for name in self.names], np.int32)
-        held_out = self.validation_labels
-        return dataclasses.replace(
-            self,
-            class_names=class_names,
-            train_labels=numbers[self.train_labels],
-            test_labels=numbers[self.test_labels],
-            validation_labels=None if held_out is None else numbers[held_out],
-        )
-
     def hold_out(self, share: float, seed: int) -> "Dataset":
         """Makes a random share of the training images, of each class about that share, the validation images.
 

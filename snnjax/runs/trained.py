@@ -115,10 +115,25 @@ class Trained:
         ours = self.class_names
         theirs = data.names
         if {*ours} == {*theirs}:
-            return data.in_order(ours)
+            return _in_order(data, ours)
         if numbered(self.network.classes) not in (ours, theirs):
             raise InputError(f"the network's classes are {', '.join(ours)}; those of {data.name} {', '.join(theirs)}")
         return data
+
+
+def _in_order(data: Dataset, class_names: tuple[str, ...]) -> Dataset:
+    """A data set with its classes in the order of these names, which must be its own."""
+    if class_names == data.names:
+        return data
+    numbers = np.array([class_names.index(name) for name in data.names], np.int32)
+    held_out = data.validation_labels
+    return dataclasses.replace(
+        data,
+        class_names=class_names,
+        train_labels=numbers[data.train_labels],
+        test_labels=numbers[data.test_labels],
+        validation_labels=None if held_out is None else numbers[held_out],
+    )
 
 
 def _stored(name: str, weights: np.ndarray) -> tuple[str, np.ndarray]:
