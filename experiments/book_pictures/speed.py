@@ -46,7 +46,7 @@ def other_speed_ups() -> list[tuple[str, float, float]]:
     """A short name, the least and the greatest speed-up of each other program."""
     found = []
     for program, work, range_of, _ in cells_below("other program"):
-        low, high = map(float, range_of.split(" to "))
+        low, high = (float(limit) for limit in range_of.split(" to "))
         name = re.match(r"\w+", program)[0]  # type: ignore[index]
         found.append((f"{name}: {work}", low, high))
     return found

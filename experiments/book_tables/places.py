@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from snnjax.app.names import RECORDED
+
 TOP = Path(__file__).resolve().parents[2]
 DOCS = TOP / "experiments" / "docs"
 PICTURES = DOCS / "pictures" / "networks"
@@ -15,15 +17,7 @@ SHARED = {
     "goupy2024_softhebb": ("softhebb_narrow",),
     "prototypes": ("ncg_prototypes",),
     "mozafari2018": ("mozafari2018_objects",),
-    "pytorch_networks": (
-        "deep2024",
-        "deepr2024",
-        "deepr2024_2",
-        "inception2024",
-        "majority2024",
-        "resnet2024",
-        "deeper2024",
-    ),
+    "pytorch_networks": RECORDED[1:],  # mozafari2018 has a page of its own
 }
 """Networks that have a section of a page, not a page of their own."""
 
