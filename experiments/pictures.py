@@ -8,6 +8,7 @@ import matplotlib
 from book_pictures import (
     browser,
     deciding,
+    discovering,
     encoding,
     features,
     firing,
@@ -39,6 +40,7 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "race.png": deciding.race,
     "windows.png": windows.windows,
     "taught.gif": teaching.taught,
+    "discovered.gif": discovering.discovered,
     "demo.png": browser.demo,
     "report.png": browser.report,
     "tensorboard.png": browser.tensorboard,

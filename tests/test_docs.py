@@ -23,6 +23,7 @@ import tomllib
 import types
 from typing import Any
 
+import discover
 import jax
 import made_events
 import microcontroller
@@ -48,6 +49,7 @@ SCRIPTS = {
     "benchmarks/throughput.py": throughput.Options,
     "benchmarks/scaling.py": scaling.Options,
     "benchmarks/microcontroller.py": microcontroller.Options,
+    "experiments/discover.py": discover.Search,
     "experiments/results.py": results.Results,
 }
 OTHERS = (

@@ -1,10 +1,12 @@
 """Supervised STDP of readouts: its kernels and the learner against recorded results; test_steps has its steps."""
 
+import dataclasses
 import os
 import pathlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,10 +17,11 @@ import snnjax
 from snnjax import Conv, InputError, Settings, SupervisedSTDP, Trainer, kernels
 from snnjax.data import Dataset
 from snnjax.kernels import readout
-from snnjax.layers.layer_kernels import XLA
+from snnjax.layers.layer_kernels import READOUT, XLA
 from snnjax.layers.spiking import Layer
 from snnjax.networks import NETWORKS, Earliest, Model, Network, stage
 from snnjax.steps import native, plain
+from snnjax.steps.deciding import deciding_kernels, suits_readout
 from snnjax.steps.plain import Phase
 from snnjax.training.advice import describe
 from snnjax.training.build import network_for
@@ -151,6 +154,42 @@ def test_times_that_a_rule_desires_are_checked():
     assert group.neuron.tolist() == [0, 3, 4], "the earliest of each class"
     with pytest.raises(InputError, match=r"`desired` must return times \(3,\), got shape \(3, 1\)"):
         InColumns().errors(layer, group)
+
+
+@snnjax.component
+class FixedTimes(SupervisedSTDP):
+    def desired(self, time, target, per_class):
+        return jnp.where(target, 0.6, 0.9)
+
+
+def test_a_custom_readout_is_tested_by_compiled_kernels(compiler):
+    data = snnjax.data.digits().first(60, 40)
+    network = NETWORKS["goupy2024_pcn"](snnjax.Images.of(data))
+    last = dataclasses.replace(network.stages[1].branches[0], learners=FixedTimes(0.02, -0.02))
+    network = dataclasses.replace(network, stages=(network.stages[0], stage(last)))
+    assert deciding_kernels(network, native=True)["layer2"] is READOUT
+    trainer, plain_trainer = (
+        Trainer(network, data, Settings(epochs=(1, 2), patience=0, native=compiled)) for compiled in (True, False)
+    )
+    state = trainer.run(trainer.initial_state())
+    found, expected = (each.predict(state, data.test_images) for each in (trainer, plain_trainer))
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-5)
+
+
+def test_readouts_that_compiled_kernels_cannot_compute():
+    plain = Conv(4, 5, threshold=2.0, learners=FixedTimes())
+    whole = (5, 5)
+    assert suits_readout([plain], whole)
+    others = (
+        dict(kernel=4),
+        dict(padding=1),
+        dict(threshold=None),
+        dict(threshold=-1.0),
+        dict(learners=snnjax.TargetTime()),
+    )
+    for changes in others:
+        assert not suits_readout([plain, dataclasses.replace(plain, **changes)], whole), changes
 
 
 def test_rows_without_weights_remain():

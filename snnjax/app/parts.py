@@ -67,6 +67,9 @@ def import_one(module: str, option: str = "import") -> ModuleType:
     path = Path(module).resolve()
     if not path.is_file():
         raise InputError(f"`{option}` must name a Python file or a module: there is no file {module}")
+    known = getattr(sys.modules.get(path.stem), "__file__", None)
+    if known and Path(known).resolve() == path:  # imported by name
+        return sys.modules[path.stem]
     if path not in _imported:  # its components are registered once
         name = path.stem if path.stem not in sys.modules else f"{path.stem}_{len(_imported)}"
         spec = importlib.util.spec_from_file_location(name, path)

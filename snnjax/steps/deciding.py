@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from snnjax.layers.conv import Conv
 from snnjax.layers.layer import LayerKernels
 from snnjax.layers.layer_kernels import BLOCKS, READOUT, XLA
-from snnjax.learners import RSTDP, SupervisedSTDP
+from snnjax.learners import RSTDP
 from snnjax.networks import Earliest, Majority, Network
 from snnjax.networks.batches import only_firing_matters
 
@@ -19,7 +21,7 @@ def deciding_kernels(network: Network, *, native: bool) -> dict[str, LayerKernel
     last = None if network.decision.timed else XLA
     if native and learners == {RSTDP} and type(network.decision) is Majority:
         last = BLOCKS
-    elif native and learners == {SupervisedSTDP} and type(network.decision) is Earliest and suits_readout(convs):
+    elif native and type(network.decision) is Earliest and suits_readout(convs, network.input_shapes[-1][1:]):
         last = READOUT
     kernels = dict.fromkeys(network.deciding, last) if last else {}
     convs_before = [conv for stage in network.stages[:-1] for conv in stage.branches]
@@ -30,9 +32,12 @@ def deciding_kernels(network: Network, *, native: bool) -> dict[str, LayerKernel
     return kernels
 
 
-def suits_readout(convs: Sequence[Conv]) -> bool:
-    """Whether the compiled kernels of readouts can compute layers: no padding, no strides."""
-    return all(conv.padding in (0, (0, 0)) and conv.stride in (1, (1, 1)) for conv in convs)
+def suits_readout(convs: Sequence[Conv], size: tuple[int, int]) -> bool:
+    """Whether the compiled kernels of readouts can compute layers: all see the whole input, of this size."""
+    plain = all(conv.padding in (0, (0, 0)) and conv.stride in (1, (1, 1)) for conv in convs)
+    whole = all(conv.monotone and conv.output_size(size) == (1, 1) for conv in convs)
+    fires = all(conv.threshold is not None and np.min(conv.threshold) >= 0 for conv in convs)
+    return plain and whole and fires and not any(conv.own_thresholds for conv in convs)
 
 
 def _suits(convs: Sequence[Conv], *, frozen: bool) -> bool:

@@ -88,7 +88,8 @@ def _readout(case: Case) -> bool:
 
 
 def _compiled_readout(case: Case) -> bool:
-    return _readout(case) and suits_readout([layer.conv for layer in case.layers])
+    size = case.model.network.input_shapes[-1][1:]
+    return _readout(case) and suits_readout([layer.conv for layer in case.layers], size)
 
 
 class Step(NamedTuple):
