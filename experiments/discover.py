@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import jax
 import numpy as np
 from book_pictures import discovering
-from evolved import OWN, START, Evolved, evolved, numbers_of, within
+from evolved import OWN, START, Evolved, drawn, evolved, numbers_of, within
 
 from snnjax import Images, InputError, Settings, Sweep, data
 from snnjax.app import console, parts
@@ -22,9 +22,10 @@ from snnjax.core.errors import MissingPackageError
 from snnjax.training import workers
 
 SCATTER = 0.6  # of the first generation, in steps
-POOL, LEARNED, JUDGED = 10_000, 2_000, 4_000  # training images that are used; at most those of a draw
 EPOCHS = (4, 6)
-FINALISTS, DRAWS, FIRST_DRAW = 9, 5, 1000  # rules that are judged again, and on which draws
+FINALISTS = 9  # rules that are judged again
+DRAWS = 5  # on so many draws
+FIRST_DRAW = 1000  # from this number on
 STOPPED = "Stopped; complete generations are kept. The same command continues."
 
 
@@ -53,15 +54,6 @@ class Search:
     out: Annotated[Path, option("DIR")] = OWN.parent
 
 
-def drawn(images: data.Dataset, seed: int) -> data.Dataset:
-    """Some training images to learn from, and others that judge in the place of test images."""
-    pool = np.random.default_rng(0).permutation(len(images.train_labels))[:POOL]
-    order = np.random.default_rng(seed).permutation(pool)
-    count = min(LEARNED, len(order) // 3)
-    fields = images.part_fields("train", order[:count])
-    return dataclasses.replace(images, **fields, **images.part_fields("train", order[count:][:JUDGED], into="test"))
-
-
 def judge(places: np.ndarray, draw: int, images: data.Dataset, given: workers.Workers, at_once: int) -> np.ndarray:
     """How much more accurate the rules at places are than the start, on one draw of images."""
     part = drawn(images, draw)
@@ -87,17 +79,19 @@ def evolve(chosen: Search, kept: dict[str, Any], judged: Callable, save: Callabl
     for number in range(chosen.generations):
         begin = time.perf_counter()
         key = jax.random.fold_in(jax.random.key(chosen.seed), number)
-        asked, state = strategy.ask(key, state, settings)
+        population = strategy.ask(key, state, settings)
+        state = population[1]
         new = number == len(records)
         if new:
-            places = np.round(within(asked), 4)
+            places = np.round(within(population[0]), 4)
             records.append(dict(rules=places.tolist(), gains=judged(places, number).tolist()))
-        places, gains = (np.array(records[number][name], np.float32) for name in ("rules", "gains"))
+        record = records[number]
+        gains = np.array(record["gains"], np.float32)
         if chosen.search == "evolution":
-            state, _ = strategy.tell(key, places, -gains, state, settings)
+            state = strategy.tell(key, np.array(record["rules"], np.float32), -gains, state, settings)[0]
         if new:
             spent = time.perf_counter() - begin
-            records[number] |= dict(centre=np.round(within(state.mean), 4).tolist(), seconds=round(spent, 1))
+            record |= dict(centre=np.round(within(state.mean), 4).tolist(), seconds=round(spent, 1))
             save()
             (chosen.out / "window.png").write_bytes(discovering.drawn(records))
             left = console.left(spent * (chosen.generations - number - 1))
@@ -106,7 +100,8 @@ def evolve(chosen: Search, kept: dict[str, Any], judged: Callable, save: Callabl
 
 def best_of(kept: dict[str, Any], judged: Callable, save: Callable[[], None]) -> np.ndarray:
     """Of the last centre and the best of all generations, the place that is best on other draws."""
-    places, gains = (np.concatenate([record[name] for record in kept["generations"]]) for name in ("rules", "gains"))
+    places = np.concatenate([record["rules"] for record in kept["generations"]])
+    gains = np.concatenate([record["gains"] for record in kept["generations"]])
     finalists = np.stack([kept["generations"][-1]["centre"], *places[np.argsort(-gains)[: FINALISTS - 1]]])
     if kept["finals"].get("rules") != finalists.tolist():
         again = [judged(finalists, FIRST_DRAW + draw).tolist() for draw in range(DRAWS)]

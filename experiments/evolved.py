@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax import Images, InputError, Network, TargetTime, component
+from snnjax import Images, InputError, Network, TargetTime, component, stage
+from snnjax.data import Dataset
 from snnjax.kernels import plasticity
 from snnjax.kernels.target_time import Patches, first_to_fire
 from snnjax.layers.spiking import Layer
@@ -22,6 +23,12 @@ from snnjax.networks import goupy2024_ncg
 
 FOUND = Path(__file__).parent / "recorded" / "found_rule.json"
 OWN = Path("runs/discover/found.json")
+POOL = 10_000
+"""Training images from which images are drawn."""
+LEARNED = 2_000
+"""Images that a draw learns from, at most."""
+JUDGED = 4_000
+"""Images that a draw is judged on, at most."""
 FEATURES = 32
 PATCHES = 20_000  # of an epoch
 EPOCHS = (4, 20)
@@ -77,7 +84,9 @@ class Evolved(TargetTime):
 
         def learn(learned: Any, patch: jax.Array) -> Any:
             weights, threshold = learned
-            winner, step = first_to_fire(patch, weights, threshold, time_steps=steps)
+            first = first_to_fire(patch, weights, threshold, time_steps=steps)
+            winner = first[0]
+            step = first[1]
             difference = step - patch.astype(jnp.int32)
             window = jnp.where(patch == steps, self.silent, self.window(difference / steps))
             old = weights[winner]
@@ -123,9 +132,9 @@ def within(place: Any) -> np.ndarray:
 
 def numbers_of(place: Any) -> dict[str, float]:
     """The numbers of the rule at a place, by name."""
-    return {
-        name: start + step * float(x) for x, (name, (start, step, _, _)) in zip(place, NUMBERS.items(), strict=True)
-    }
+    table = np.array([*NUMBERS.values()])
+    values = table[:, 0] + table[:, 1] * np.asarray(place, np.float64)
+    return dict(zip(NUMBERS, values.tolist(), strict=True))
 
 
 def rule_of(place: Any) -> Evolved:
@@ -142,13 +151,24 @@ def evolved(images: Images, rule: Evolved, epochs: tuple[int, int] = EPOCHS, fea
     The rates of the rule fall to a tenth.
     """
     network = goupy2024_ncg(images)
-    first, last = (cast(Any, stage.branches[0]) for stage in network.stages)
+    first: Any = network.stages[0].branches[0]
+    last: Any = network.stages[1].branches[0]
     patches = max(1, round(PATCHES / images.total))
     rule = dataclasses.replace(rule, annealing=0.1 ** (1 / max(epochs[0], 1)), patches=patches)
-    threshold = last.threshold * features / first.features
-    convs = dataclasses.replace(first, features=features, learners=rule), dataclasses.replace(last, threshold=threshold)
-    stages = [dataclasses.replace(stage, branches=(conv,)) for stage, conv in zip(network.stages, convs, strict=True)]
-    return dataclasses.replace(network, name="evolved", stages=tuple(stages), epochs=epochs, patience=0)
+    learning = dataclasses.replace(first, features=features, learners=rule)
+    deciding = dataclasses.replace(last, threshold=last.threshold * features / first.features)
+    stages = stage(learning, pool=network.stages[0].pool), stage(deciding)
+    return dataclasses.replace(network, name="evolved", stages=stages, epochs=epochs, patience=0)
+
+
+def drawn(images: Dataset, seed: int) -> Dataset:
+    """Some training images to learn from, and others that judge in the place of test images."""
+    pool = np.random.default_rng(0).permutation(len(images.train_labels))[:POOL]
+    order = np.random.default_rng(seed).permutation(pool)
+    count = min(LEARNED, len(order) // 3)
+    learned = images.part_fields("train", order[:count])
+    judged = images.part_fields("train", order[count:][:JUDGED], into="test")
+    return dataclasses.replace(images, **learned, **judged)
 
 
 def start(images: Images) -> Network:

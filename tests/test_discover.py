@@ -68,7 +68,9 @@ def test_a_file_that_is_imported_already_is_not_read_again():
 @jax.numpy_rank_promotion("allow")  # evosax needs it
 def test_a_search_continues_where_it_stopped(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for name, value in dict(LEARNED=60, JUDGED=60, EPOCHS=(1, 1), DRAWS=1, FINALISTS=3).items():
+    for name in ("LEARNED", "JUDGED"):
+        monkeypatch.setattr(evolved, name, 60)
+    for name, value in dict(EPOCHS=(1, 1), DRAWS=1, FINALISTS=3).items():
         monkeypatch.setattr(discover, name, value)
     options = ["--population", "4", "--generations"]
     discover.main([*options, "2", "--out", "whole"])

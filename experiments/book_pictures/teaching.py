@@ -1,12 +1,9 @@
 """A network that is taught, picture by picture."""
 
-import io
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 from PIL import Image
 
 import snnjax
@@ -82,13 +79,7 @@ def _frame(
     axis.plot(range(1, len(accuracies) + 1), accuracies, color=style.OFF, linewidth=2)
     axis.set(xlim=(0, 10 * NEW + LAST), ylim=(0, 100), xlabel="pictures learned", ylabel="all digits, %")
     axis.grid(axis="y", alpha=0.3)
-    return _drawn(figure)
-
-
-def _drawn(figure: Figure) -> Image.Image:
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    return style.image_of(figure)
 
 
 def _animation(frames: list[Image.Image]) -> bytes:
@@ -97,8 +88,5 @@ def _animation(frames: list[Image.Image]) -> bytes:
     lines = [255 * np.array(to_rgb(color)) for color in (style.ON, style.OFF, style.GREEN, style.ORANGE)]
     palette = Image.new("P", (1, 1))
     palette.putpalette(np.concatenate([greys, lines]).astype(np.uint8).tobytes())
-    first, *others = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    waits = [FRAME] * len(others) + [REST]
-    buffer = io.BytesIO()
-    first.save(buffer, "GIF", save_all=True, append_images=others, duration=waits, loop=0)
-    return buffer.getvalue()
+    quantised = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    return style.animation(quantised, FRAME, REST)

@@ -34,10 +34,13 @@ def deciding_kernels(network: Network, *, native: bool) -> dict[str, LayerKernel
 
 def suits_readout(convs: Sequence[Conv], size: tuple[int, int]) -> bool:
     """Whether the compiled kernels of readouts can compute layers: all see the whole input, of this size."""
-    plain = all(conv.padding in (0, (0, 0)) and conv.stride in (1, (1, 1)) for conv in convs)
-    whole = all(conv.monotone and conv.output_size(size) == (1, 1) for conv in convs)
-    fires = all(conv.threshold is not None and np.min(conv.threshold) >= 0 for conv in convs)
-    return plain and whole and fires and not any(conv.own_thresholds for conv in convs)
+
+    def suits(conv: Conv) -> bool:
+        plain = conv.padding in (0, (0, 0)) and conv.stride in (1, (1, 1)) and conv.output_size(size) == (1, 1)
+        fires = conv.monotone and conv.threshold is not None and np.min(conv.threshold) >= 0
+        return bool(plain and fires and not conv.own_thresholds)
+
+    return all(map(suits, convs))
 
 
 def _suits(convs: Sequence[Conv], *, frozen: bool) -> bool:
