@@ -157,7 +157,7 @@ def test_times_that_a_rule_desires_are_checked():
 
 
 @snnjax.component
-class FixedTimes(SupervisedSTDP):
+class TwoTimes(SupervisedSTDP):
     def desired(self, time, target, per_class):
         return jnp.where(target, 0.6, 0.9)
 
@@ -165,7 +165,7 @@ class FixedTimes(SupervisedSTDP):
 def test_a_custom_readout_is_tested_by_compiled_kernels(compiler):
     data = snnjax.data.digits().first(60, 40)
     network = NETWORKS["goupy2024_pcn"](snnjax.Images.of(data))
-    last = dataclasses.replace(network.stages[1].branches[0], learners=FixedTimes(0.02, -0.02))
+    last = dataclasses.replace(network.stages[1].branches[0], learners=TwoTimes(0.02, -0.02))
     network = dataclasses.replace(network, stages=(network.stages[0], stage(last)))
     assert deciding_kernels(network, native=True)["layer2"] is READOUT
     trainer, plain_trainer = (
@@ -178,7 +178,7 @@ def test_a_custom_readout_is_tested_by_compiled_kernels(compiler):
 
 
 def test_readouts_that_compiled_kernels_cannot_compute():
-    plain = Conv(4, 5, threshold=2.0, learners=FixedTimes())
+    plain = Conv(4, 5, threshold=2.0, learners=TwoTimes())
     whole = (5, 5)
     assert suits_readout([plain], whole)
     others = (
