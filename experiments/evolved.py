@@ -1,53 +1,47 @@
 """A rule for features as eleven numbers, from STDP on, and networks that learn by it: `discover.py` evolves them.
 
-snnjax train --model experiments/evolved.py:found --dataset mnist    by the rule of the book
-snnjax train --model experiments/evolved.py:own --dataset mnist      by that of runs/discover/found.json
+snnjax train --model experiments/evolved.py:recorded --dataset mnist    by the rule of the book
+snnjax train --model experiments/evolved.py:own --dataset mnist         by that of runs/discover/found.json
 """
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from snnjax import Images, InputError, Network, TargetTime, component, stage
-from snnjax.data import Dataset
-from snnjax.kernels import plasticity
-from snnjax.kernels.target_time import Patches, first_to_fire
 from snnjax.layers.spiking import Layer
-from snnjax.learners.protocol import Diagnosis, UpdateResult
-from snnjax.networks import goupy2024_ncg
+from snnjax.learners.protocol import Diagnosis
+from snnjax.networks import goupy2024_ncg, goupy2024_s2stdp
+from snnjax.training.groups import varied
 
-FOUND = Path(__file__).parent / "recorded" / "found_rule.json"
+RECORDED = Path(__file__).parent / "recorded" / "evolved_rule.json"
 OWN = Path("runs/discover/found.json")
-POOL = 10_000
-"""Training images from which images are drawn."""
-LEARNED = 2_000
-"""Images that a draw learns from, at most."""
-JUDGED = 4_000
-"""Images that a draw is judged on, at most."""
+"""Where `discover.py` writes by default."""
 FEATURES = 32
-PATCHES = 20_000  # of an epoch
+WIDE = 128
+"""Features of the second network that judges a rule."""
+PATCHES = 20_000  # of an epoch, or one of each image if there are more
 EPOCHS = (4, 20)
-NUMBERS = {  # of the rule: where each starts, a step of it, and the bounds
-    "causal.0": (1.0, 0.5, -5.0, 5.0),
-    "causal.1": (1.0, 0.5, -5.0, 5.0),
-    "causal.2": (1.0, 0.5, -5.0, 5.0),
-    "late.0": (-0.75, 0.5, -5.0, 5.0),
-    "late.1": (-0.75, 0.5, -5.0, 5.0),
-    "silent": (-0.75, 0.5, -5.0, 5.0),
-    "beta": (0.0, 0.5, 0.0, 5.0),
-    "stabiliser": (1.0, 0.5, 0.0, 5.0),
-    "target_time": (0.5, 0.15, 0.05, 1.0),
-    "threshold_rate": (0.0, 0.5, 0.0, 5.0),
-    "rivalry": (0.0, 0.5, 0.0, 5.0),
+BRIEF = (4, 6)
+"""Epochs of the trainings that judge a rule."""
+NUMBERS = {  # that are searched, as of `--vary`: where each starts, a step of it, and the bounds
+    "layer1.causal.0": (1.0, 0.5, -5.0, 5.0),
+    "layer1.causal.1": (1.0, 0.5, -5.0, 5.0),
+    "layer1.causal.2": (1.0, 0.5, -5.0, 5.0),
+    "layer1.late.0": (-0.75, 0.5, -5.0, 5.0),
+    "layer1.late.1": (-0.75, 0.5, -5.0, 5.0),
+    "layer1.silent": (-0.75, 0.5, -5.0, 5.0),
+    "layer1.beta": (0.0, 0.5, 0.0, 5.0),
+    "layer1.stabiliser": (1.0, 0.5, 0.0, 5.0),
+    "layer1.target_time": (0.5, 0.15, 0.05, 1.0),
+    "layer1.threshold_rate": (0.0, 0.5, 0.0, 5.0),
+    "layer1.rivalry": (0.0, 0.5, 0.0, 5.0),
 }
-
-START = np.zeros(len(NUMBERS), np.float32)
-"""The place of the start, in steps from it."""
 
 
 @component
@@ -55,8 +49,8 @@ class Evolved(TargetTime):
     """STDP at the winner of a patch, with a window over time differences; the defaults are plain STDP.
 
     w += rate window(t - t_input) exp(-beta v) (4 w (1 - w))^stabiliser, where v is w for a window above 0 and 1 - w
-    below it, of weights in 0..1. Thresholds move as those of `TargetTime`, which is one of these rules (`TARGET_TIMES`)
-    but for what it does after quiet patches. It needs two features or more.
+    below it, of weights in 0..1. Thresholds move as those of `TargetTime`, which is one of these rules:
+    `TARGET_TIMES`. It needs two features or more.
 
     Attributes:
       causal: the window for inputs that fired with the neuron, T/2 and T before it; linear between.
@@ -66,6 +60,7 @@ class Evolved(TargetTime):
       rivalry: how far the winner's threshold rises, and those of the others fall, F - 1 times less each.
     """
 
+    target_time: float = 0.5
     beta: float = 0.0
     threshold_rate: float = 0.0
     causal: tuple[float, ...] = (1.0, 1.0, 1.0)
@@ -74,36 +69,24 @@ class Evolved(TargetTime):
     stabiliser: float = 1.0
     rivalry: float = 0.0
 
-    def update(self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Any) -> UpdateResult:
-        positions = self.positions(state, state["shown"], layer.conv.output_size((latency.shape[1], latency.shape[2])))
-        kernel = dict(kernel=layer.conv.kernel, stride=layer.conv.stride)
-        patches = plasticity.patches(layer.padded(latency), positions, **kernel).reshape(len(positions), -1)
-        steps = layer.time_steps
-        rate = state["rates"][0]
-        annealed = rate / self.rate
+    def update_weights(
+        self, layer: Layer, state: Any, weights: jax.Array, patch: jax.Array, step: jax.Array
+    ) -> jax.Array:
+        difference = step - patch.astype(jnp.int32)
+        window = jnp.where(patch == layer.time_steps, self.silent, self.window(difference / layer.time_steps))
+        distance = jnp.where(window > 0, weights, 1 - weights)
+        factor = jnp.exp(-self.beta * distance) * (4 * weights * (1 - weights)) ** self.stabiliser
+        return jnp.clip(weights + state["rates"][0] * window * factor, *self.bounds)
 
-        def learn(learned: Any, patch: jax.Array) -> Any:
-            weights, threshold = learned
-            first = first_to_fire(patch, weights, threshold, time_steps=steps)
-            winner = first[0]
-            step = first[1]
-            difference = step - patch.astype(jnp.int32)
-            window = jnp.where(patch == steps, self.silent, self.window(difference / steps))
-            old = weights[winner]
-            weight = jnp.where(window > 0, old, 1 - old)
-            change = rate * window * jnp.exp(-self.beta * weight) * (4 * old * (1 - old)) ** self.stabiliser
-            weights = weights.at[winner].set(jnp.where(winner < 0, old, jnp.clip(old + change, *self.bounds)))
-            won = jnp.where(jnp.arange(len(threshold)) == winner, 1, -1 / (len(threshold) - 1))
-            moved = self.rivalry * won - self.threshold_rate * (step / steps - self.target_time)
-            moved = jnp.maximum(threshold + annealed * moved, self.threshold_min)
-            return (weights, jnp.where(winner < 0, threshold, moved)), (winner, step)
-
-        rows = layer.weights.reshape(layer.conv.features, -1)
-        (rows, threshold), (winners, times) = jax.lax.scan(
-            learn, (rows, cast(jax.Array, layer.conv.threshold)), patches
-        )
-        layer = layer.with_weights(rows.reshape(layer.weights.shape))
-        return self.learned(layer, state, Patches(rows, threshold, winners, times, state["quiet"]), 1)
+    def update_thresholds(
+        self, layer: Layer, state: Any, threshold: jax.Array, feature: jax.Array, step: jax.Array
+    ) -> jax.Array:
+        features = len(threshold)
+        share = jnp.where(jnp.arange(features) == feature, 1, -1 / (features - 1)) * (feature >= 0)
+        late = step / layer.time_steps - self.target_time
+        annealed = state["rates"][0] / self.rate
+        moved = annealed * (self.rivalry * share - self.threshold_rate * late)
+        return jnp.maximum(threshold + moved, self.threshold_min)
 
     def window(self, difference: Any) -> jax.Array:
         """The window at differences of time, neuron minus input, in shares of T."""
@@ -120,37 +103,30 @@ class Evolved(TargetTime):
 
 
 TARGET_TIMES = Evolved(
-    causal=(1.0, 1.0, 1.0), late=(-1.0, -1.0), silent=-1.0, beta=1.0, stabiliser=0.0, threshold_rate=1.0, rivalry=1.0
+    target_time=0.75,
+    causal=(1.0, 1.0, 1.0),
+    late=(-1.0, -1.0),
+    silent=-1.0,
+    beta=1.0,
+    stabiliser=0.0,
+    threshold_rate=1.0,
+    rivalry=1.0,
 )
 
 
-def within(place: Any) -> np.ndarray:
-    """The nearest place, in steps from the start, at which all numbers lie within their bounds."""
-    start, step, low, high = np.array([*NUMBERS.values()]).T
-    return np.clip(place, (low - start) / step, (high - start) / step)
+def network_with(
+    images: Images,
+    rule: TargetTime,
+    name: str = "evolved",
+    epochs: tuple[int, int] = EPOCHS,
+    features: int = FEATURES,
+    published: Callable[[Images], Network] = goupy2024_ncg,
+) -> Network:
+    """A network of Goupy et al. with a rule for its features, of which it has fewer, and with fewer patches and epochs.
 
-
-def numbers_of(place: Any) -> dict[str, float]:
-    """The numbers of the rule at a place, by name."""
-    table = np.array([*NUMBERS.values()])
-    values = table[:, 0] + table[:, 1] * np.asarray(place, np.float64)
-    return dict(zip(NUMBERS, values.tolist(), strict=True))
-
-
-def rule_of(place: Any) -> Evolved:
-    """The rule at a place."""
-    numbers: dict[str, Any] = {**numbers_of(place)}
-    causal = tuple(numbers.pop(f"causal.{place}") for place in range(3))
-    late = tuple(numbers.pop(f"late.{place}") for place in range(2))
-    return Evolved(causal=causal, late=late, **numbers)
-
-
-def evolved(images: Images, rule: Evolved, epochs: tuple[int, int] = EPOCHS, features: int = FEATURES) -> Network:
-    """goupy2024_ncg with another rule for its features, of which it has fewer, and with fewer patches and epochs.
-
-    The rates of the rule fall to a tenth.
+    The rates of the rule fall to a tenth within `epochs`.
     """
-    network = goupy2024_ncg(images)
+    network = published(images)
     first: Any = network.stages[0].branches[0]
     last: Any = network.stages[1].branches[0]
     patches = max(1, round(PATCHES / images.total))
@@ -158,43 +134,36 @@ def evolved(images: Images, rule: Evolved, epochs: tuple[int, int] = EPOCHS, fea
     learning = dataclasses.replace(first, features=features, learners=rule)
     deciding = dataclasses.replace(last, threshold=last.threshold * features / first.features)
     stages = stage(learning, pool=network.stages[0].pool), stage(deciding)
-    return dataclasses.replace(network, name="evolved", stages=stages, epochs=epochs, patience=0)
+    return dataclasses.replace(network, name=name, stages=stages, epochs=epochs, patience=0)
 
 
-def drawn(images: Dataset, seed: int) -> Dataset:
-    """Some training images to learn from, and others that judge in the place of test images."""
-    pool = np.random.default_rng(0).permutation(len(images.train_labels))[:POOL]
-    order = np.random.default_rng(seed).permutation(pool)
-    count = min(LEARNED, len(order) // 3)
-    learned = images.part_fields("train", order[:count])
-    judged = images.part_fields("train", order[count:][:JUDGED], into="test")
-    return dataclasses.replace(images, **learned, **judged)
+def searched(images: Images) -> tuple[Network, ...]:
+    """The networks that judge a rule, each from a seed of its own."""
+    return tuple(network_with(images, Evolved(), epochs=BRIEF, features=features) for features in (FEATURES, WIDE))
 
 
 def start(images: Images) -> Network:
     """The network that learns by the rule from which evolution starts, plain STDP."""
-    return evolved(images, Evolved())
+    return network_with(images, Evolved(), "evolved_start")
 
 
 def target_times(images: Images) -> Network:
     """The network that learns by target times, as one of the rules."""
-    return evolved(images, TARGET_TIMES)
+    return network_with(images, TARGET_TIMES, "evolved_target_times")
 
 
-def found(images: Images) -> Network:
+def s2stdp(images: Images) -> Network:
+    """The same, but its readout learns by S2-STDP."""
+    return network_with(images, TARGET_TIMES, "evolved_s2stdp", published=goupy2024_s2stdp)
+
+
+def recorded(images: Images) -> Network:
     """The network that learns by the rule of the book."""
-    return _read(images, FOUND)
+    return varied(network_with(images, Evolved(), "evolved_recorded"), json.loads(RECORDED.read_text()))
 
 
 def own(images: Images) -> Network:
-    """The network that learns by the rule that `discover.py` has found last."""
-    return _read(images, OWN)
-
-
-def _read(images: Images, path: Path) -> Network:
-    if not path.is_file():
-        raise InputError(f"there is no {path}: python experiments/discover.py makes it")
-    network = evolved(images, Evolved())
-    for name, value in json.loads(path.read_text()).items():
-        network = network.vary(f"layer1.{name}", value)
-    return network
+    """The network that learns by the rule in runs/discover."""
+    if not OWN.is_file():
+        raise InputError(f"there is no {OWN}: python experiments/discover.py makes it")
+    return varied(network_with(images, Evolved(), "evolved_own"), json.loads(OWN.read_text()))

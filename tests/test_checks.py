@@ -29,7 +29,6 @@ VALUES = np.ones((2, 6, 6), np.float32)
 TAPS = np.asarray(native.arrange(WEIGHTS))
 STEPS = dict(time_steps=T)
 LIMIT = dict(threshold=1.0, time_steps=T)
-RULE = dict(rate=0.1, threshold_rate=1.0, target_time=0.7, time_steps=T)
 FIRING = dict(threshold=1.0, time_steps=T, stride=1)
 LEARNING = dict(stabiliser=True, stride=1, time_steps=T)
 
@@ -43,7 +42,6 @@ CALLS = {
     "causal_inputs": (plasticity.causal_inputs, [LATENCY, WINNERS], dict(kernel=3, stride=1, time_steps=T)),
     "stdp": (kernels.stdp, [WEIGHTS, LATENCY, WINNERS, RATES], LEARNING),
     "first_to_fire": (target_time.first_to_fire, [FLAT, MATRIX, np.ones(3, np.float32)], STEPS),
-    "learn_patches": (target_time.learn_patches, [FLAT[None], MATRIX, np.ones(3, np.float32)], RULE),
     "final_potentials": (neurons.final_potentials, [LATENCY < T, WEIGHTS], dict(stride=1)),
     "encode": (encode, [9 * VALUES[0]], dict(time_steps=T, radius=2)),
     "rank_order": (rank_order, [VALUES], STEPS),

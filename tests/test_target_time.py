@@ -1,6 +1,7 @@
 """A threshold for each feature: given, moved by features with target times, trained with, saved and loaded."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +53,16 @@ def judge(patch, weights, threshold, time_steps, *, rate, threshold_rate, target
     return weights, threshold, winner, step
 
 
+def learn_patches(patches, weights, threshold, quiet=0, *, rate, beta=1.0, bounds=(0.0, 1.0), time_steps, **moves):
+    """From patches, by the rule of `TargetTime`."""
+    steps = dict(time_steps=time_steps)
+    rules = (
+        functools.partial(target_time.update_weights, rate=rate, beta=beta, bounds=bounds, **steps),
+        functools.partial(target_time.update_thresholds, **moves, **steps),
+    )
+    return target_time.learn_patches(patches, weights, threshold, *rules, quiet=quiet, **steps)
+
+
 @pytest.mark.parametrize(
     ("features", "steps", "bounds"),
     [(6, T, (0.0, 1.0)), (6, T, (0.25, 1.5)), (1, T, (0.0, 1.0)), (20, 255, (0.0, 1.0))],
@@ -84,7 +95,7 @@ def test_patches_are_those_of_the_judge(features, steps, bounds, compiler):
     assert len({winner for winner, _ in fired}) > min(features, 3)
     assert [winner for winner, _ in fired[:3]] == [-1, -1, max(features - 2, 0)]
     settings = dict(time_steps=steps, **rule)
-    found = target_time.learn_patches(np.stack(patches), weights.reshape(features, -1), threshold, **settings)
+    found = learn_patches(np.stack(patches), weights.reshape(features, -1), threshold, **settings)
     where = images, positions, np.int32([2, 28]), native.arrange(weights), threshold
     compiled = native_target_time.learn(*where, features=features, padding=(1, 0), stride=(2, 1), **settings)
     others = np.stack([compiled.feature, compiled.latency], axis=-1)[[0, 1, 28, 29]]
@@ -109,7 +120,7 @@ def test_thresholds_fall_once_no_neuron_has_fired_for_long(compiled, compiler):
     def learn(images, threshold, quiet=0):
         if not compiled:
             patches = images.reshape(-1, 2)
-            return target_time.learn_patches(patches, weights.reshape(3, 2), threshold, quiet=quiet, **rule)
+            return learn_patches(patches, weights.reshape(3, 2), threshold, quiet=quiet, **rule)
         where = np.zeros((len(images), 1, 2), np.int32), np.int32([0, len(images)])
         taps = native.arrange(weights)
         return native_target_time.learn(images, *where, taps, threshold, features=3, quiet=quiet, **rule)

@@ -1,4 +1,4 @@
-"""A rule that evolves: its window over time differences, and what each generation gains."""
+"""A rule that evolves: its window over time differences, or else its numbers, and what each generation gains."""
 
 import json
 from collections.abc import Sequence
@@ -8,63 +8,76 @@ from typing import Any
 import evolved
 import jax
 import numpy as np
+from judging import Judge
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
 from book_pictures import style
 from snnjax.app import plots
+from snnjax.data import digits
+from snnjax.training.workers import SERIAL
 
 DIFFERENCES = np.concatenate([np.linspace(-0.75, -0.001, 40), np.linspace(0, 0.9, 60)])
 """Of time, neuron minus input, in shares of all steps."""
 SILENT = -0.9  # where the point of silent inputs is drawn
-LIMIT = 5.2  # of windows that are drawn
+LIMIT = 3.2  # of windows that are drawn
 FRAME = 350  # milliseconds
 REST = 3000  # on the last frame
 
-RECORDED = Path(__file__).parents[1] / "recorded" / "found_generations.json"
+RECORDED = Path(__file__).parents[1] / "recorded" / "evolved_generations.json"
 
 Records = Sequence[dict[str, Any]]
 
 
 def discovered() -> bytes:
     """The search of the book."""
-    return animated(json.loads(RECORDED.read_text())["generations"])
+    return animation(json.loads(RECORDED.read_text())["generations"], Judge(evolved, digits(), SERIAL, 1))
 
 
-def drawn(records: Records) -> bytes:
-    """The windows of the last generation, and the gains of all."""
-    return plots.png(_figure(records, len(records), _most(records)))
+def picture(records: Records, judge: Judge) -> bytes:
+    """The rules of the last generation, and the gains of all."""
+    return plots.png(_figure(records, judge, len(records), _most(records)))
 
 
-def animated(records: Records) -> bytes:
+def animation(records: Records, judge: Judge) -> bytes:
     """The same, generation after generation."""
     frames = []
     for count in range(1, len(records) + 1):
-        figure = _figure(records[:count], len(records), _most(records))
+        figure = _figure(records[:count], judge, len(records), _most(records))
         frames.append(style.image_of(figure).quantize(colors=32, dither=Image.Dither.NONE))
     return style.animation(frames, FRAME, REST)
 
 
-def _figure(records: Records, total: int, most: float) -> Figure:
+def _figure(records: Records, judge: Judge, total: int, most: float) -> Figure:
     figure = style.sheet(2.8)
     axes: Any = figure.subplots(1, 2, width_ratios=(1.6, 1))
-    _draw_windows(axes[0], records[-1], f"generation {len(records)}")
+    draw = _draw_windows if judge.rule is evolved else _draw_numbers
+    draw(axes[0], records[-1], judge)
+    axes[0].set_title(f"generation {len(records)}")
+    axes[0].axhline(0, color="0.4", linewidth=0.8)
     _draw_gains(axes[1], records)
     axes[1].set(xlim=(0, total + 1), ylim=(-1.5, most))
     return figure
 
 
-def _draw_windows(axis: Axes, record: dict[str, Any], title: str) -> None:
-    """Those of a generation's rules, of the start and of the centre."""
-    for rule in record["rules"]:
-        _draw_window(axis, evolved.rule_of(rule), color="0.8", linewidth=0.7)
-    _draw_window(axis, evolved.Evolved(), color=style.ON, linestyle="--")
-    _draw_window(axis, evolved.rule_of(record["centre"]), color=style.OFF, linewidth=2)
-    axis.axhline(0, color="0.4", linewidth=0.8)
-    axis.set(xlim=(-1, 0.95), ylim=(-LIMIT, LIMIT), ylabel="window", title=title)
+def _draw_windows(axis: Axes, record: dict[str, Any], judge: Judge) -> None:
+    """Those of a generation's rules, of the start and of the mean."""
+    for point in record["points"]:
+        _draw_window(axis, judge.learner(point), color="0.8", linewidth=0.7)
+    _draw_window(axis, judge.learner(judge.start), color=style.ON, linestyle="--")
+    _draw_window(axis, judge.learner(record["mean"]), color=style.OFF, linewidth=2)
+    axis.set(xlim=(-1, 0.95), ylim=(-LIMIT, LIMIT), ylabel="window")
     axis.set_xticks((SILENT, -0.5, 0, 0.5), ("silent", "-T/2", "0", "T/2"))
     axis.set_xlabel("the neuron fires so long after the input")
+
+
+def _draw_numbers(axis: Axes, record: dict[str, Any], judge: Judge) -> None:
+    """Those of a generation's rules, and of the mean."""
+    axis.plot(np.transpose(record["points"]), color="0.8", linewidth=0.7)
+    axis.plot(record["mean"], color=style.OFF, linewidth=2)
+    axis.set(ylabel="steps from the start")
+    axis.set_xticks(range(len(judge.start)), judge.rule.NUMBERS, rotation=30, ha="right")
 
 
 def _draw_gains(axis: Axes, records: Records) -> None:
@@ -80,7 +93,7 @@ def _draw_gains(axis: Axes, records: Records) -> None:
 
 def _most(records: Records) -> float:
     """The upper end of the axis of gains, in points; lower ones than -1.5 are not drawn."""
-    return 100 * max(max(record["gains"]) for record in records) + 0.3
+    return 100 * max(0, *(max(record["gains"]) for record in records)) + 0.3
 
 
 def _draw_window(axis: Axes, rule: Any, **line: Any) -> None:

@@ -4,6 +4,7 @@ References:
   Falez et al. 2019, Multi-layered spiking neural network with target timestamp threshold adaptation and STDP.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -66,54 +67,81 @@ def first_to_fire(
     return jnp.where(step < time_steps, feature, -1), step
 
 
-@checks.kernel("time_steps")
 def learn_patches(
     patches: jax.Array,
     weights: jax.Array,
     threshold: jax.Array,
+    update_weights: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
+    update_thresholds: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
     *,
-    rate: Number,
-    threshold_rate: Number,
-    target_time: Number,
     time_steps: int,
-    beta: Number = 1.0,
-    threshold_min: Number = 2.0,
-    bounds: Bounds = (0.0, 1.0),
     quiet: Number = 0,
 ) -> Patches:
     """Learns from patches (N, K), latencies, in order: `Patches`; weights are (F, K) float32, thresholds (F,) float32.
 
-    For each patch `first_to_fire` wins, at t = step / T; if no neuron fires, nothing changes. Otherwise (Falez et al.
-    2019)
+    For each patch `first_to_fire` wins. Its weights (K,) become `update_weights(weights, patch, step)`, and all
+    thresholds `update_thresholds(threshold, feature, step)`. If no neuron fires, nothing changes.
 
-      thresholds: all fall by threshold_rate (t - target_time); the winner's rises by threshold_rate, those of the
-        F - 1 others fall by threshold_rate / (F - 1); none below threshold_min. One feature alone just follows t.
-      the winner's weights: w += rate exp(-beta w) where the input fired at t or before it, w -= rate exp(-beta (1 - w))
-        elsewhere, w the weight's place between its bounds; clipped to them.
-
-    Beyond the paper: after `QUIET` patches in a row at which inputs fire, but no neuron, all thresholds fall at each
-    further one by threshold_rate (1 - target_time), as by a spike at T, since otherwise they would never fall again.
-    `quiet` is the number of such patches before the first one.
+    Beyond the paper: after `QUIET` patches in a row at which inputs fire, but no neuron, thresholds change at each
+    further one as after a spike of feature -1 at T, since otherwise they would never fall again. `quiet` is the number
+    of such patches before the first one.
     """
     checks.array("patches", patches, "N K")
-    count, (lower, upper) = weights.shape[0], bounds
-    shares = dict(won=1.0, lost=-1 / (count - 1)) if count > 1 else dict(won=0.0, lost=0.0)
 
     def one(learned: Any, patch: jax.Array) -> Any:
         weights, threshold, quiet = learned
         feature, step = first_to_fire(patch, weights, threshold, time_steps=time_steps)
         row = lax.dynamic_index_in_dim(weights, feature, 0, keepdims=False)  # of any feature where no neuron fired
-        place = (row - lower) / (upper - lower)
-        causal = (patch <= step.astype(patch.dtype)) & (patch < time_steps)
-        change = rate * jnp.where(causal, 1, -1) * jnp.exp(-beta * jnp.where(causal, place, 1 - place))
-        row = jnp.where(feature < 0, row, jnp.clip(row + change, lower, upper))
+        row = jnp.where(feature < 0, row, update_weights(row, patch, step))
         lit = (patch < time_steps).any()
         quiet = jnp.where(feature < 0, quiet + lit, 0)
-        share = jnp.where(jnp.arange(count) == feature, shares["won"], shares["lost"]) * (feature >= 0)
-        moved = threshold + threshold_rate * (share - (step.astype(jnp.float32) / time_steps - target_time))
         moves = (feature >= 0) | (lit & (quiet > QUIET))
-        threshold = jnp.where(moves, jnp.maximum(moved, threshold_min), threshold)
+        threshold = jnp.where(moves, update_thresholds(threshold, feature, step), threshold)
         return (lax.dynamic_update_index_in_dim(weights, row, feature, 0), threshold, quiet), (feature, step)
 
     learned, (feature, step) = lax.scan(one, (weights, threshold, jnp.int32(quiet)), patches)
     return Patches(learned[0], learned[1], feature, step, learned[2])
+
+
+def update_weights(
+    weights: jax.Array,
+    patch: jax.Array,
+    step: jax.Array,
+    *,
+    rate: Number,
+    beta: Number,
+    bounds: Bounds,
+    time_steps: int,
+) -> jax.Array:
+    """The winner's weights (K,) after a patch (K,) at which it fired at `step`, by multiplicative STDP.
+
+    w += rate exp(-beta w) where the input fired at `step` or before it, w -= rate exp(-beta (1 - w)) elsewhere, w the
+    weight's place between its bounds; clipped to them.
+    """
+    lower, upper = bounds
+    place = (weights - lower) / (upper - lower)
+    causal = (patch <= step.astype(patch.dtype)) & (patch < time_steps)
+    change = rate * jnp.where(causal, 1, -1) * jnp.exp(-beta * jnp.where(causal, place, 1 - place))
+    return jnp.clip(weights + change, lower, upper)
+
+
+def update_thresholds(
+    threshold: jax.Array,
+    feature: jax.Array,
+    step: jax.Array,
+    *,
+    threshold_rate: Number,
+    target_time: Number,
+    threshold_min: Number,
+    time_steps: int,
+) -> jax.Array:
+    """All thresholds (F,) after a patch at which `feature` fired, -1 for none, at t = step / T.
+
+    All fall by threshold_rate (t - target_time); the winner's rises by threshold_rate, those of the F - 1 others fall
+    by threshold_rate / (F - 1); none below threshold_min. One feature alone just follows t.
+    """
+    count = len(threshold)
+    rest = -1 / (count - 1) if count > 1 else 0.0
+    share = jnp.where(jnp.arange(count) == feature, float(count > 1), rest) * (feature >= 0)
+    moved = threshold + threshold_rate * (share - (step.astype(jnp.float32) / time_steps - target_time))
+    return jnp.maximum(moved, threshold_min)

@@ -1,5 +1,6 @@
 """Features that learn to fire at a target time."""
 
+import functools
 from typing import Any, cast
 
 import jax
@@ -9,8 +10,7 @@ import numpy as np
 from snnjax.core import checks
 from snnjax.core.components import component, static
 from snnjax.core.errors import InputError
-from snnjax.kernels import plasticity
-from snnjax.kernels.target_time import learn_patches
+from snnjax.kernels import plasticity, target_time
 from snnjax.layers.conv import Conv
 from snnjax.layers.spiking import Layer
 from snnjax.learners.protocol import (
@@ -33,10 +33,12 @@ class TargetTime(Learner):
     has its own threshold. While it learns, it fires as soon as its potential reaches that (>=); afterwards it must
     exceed it (>), as in all layers. Thresholds adapt so that winners fire at the target time and all win equally often;
     the winner's weights change by multiplicative STDP. The equations are those of
-    `kernels.target_time.learn_patches`. If no neuron fires, nothing changes, but for thresholds that are too high for
-    many patches in a row. Patches are learned from one by one, whatever the `update_batch`. The layer's `competition`
-    plays no part. A subclass whose `update` returns another info needs a `diagnose` of its own. The paper is [arXiv
-    1904.01908](https://arxiv.org/abs/1904.01908).
+    `kernels.target_time.update_weights` and `update_thresholds`. If no neuron fires, nothing changes, but for
+    thresholds that are too high for many patches in a row. Patches are learned from one by one, whatever the
+    `update_batch`. The layer's `competition` plays no part. The paper is [arXiv 1904.01908](https://arxiv.org/abs/1904.01908).
+
+    A subclass learns by another rule if it overrides `update_weights` or `update_thresholds`. It needs a `diagnose` of
+    its own if it overrides the latter, or if its `update` returns another info.
 
     Attributes:
       target_time: t*, in 0..1 of the time steps.
@@ -89,7 +91,7 @@ class TargetTime(Learner):
         return jnp.stack(jnp.divmod(place, size[1]), axis=1)
 
     def rule(self, state: Any, time_steps: int) -> dict[str, Any]:
-        """The settings of `kernels.target_time.learn_patches`."""
+        """The settings of `kernels.native.target_time.learn`."""
         names = ("target_time", "beta", "threshold_min", "bounds")
         settings = {name: getattr(self, name) for name in names}
         rates = dict(rate=state["rates"][0], threshold_rate=state["rates"][1])
@@ -111,14 +113,45 @@ class TargetTime(Learner):
         weights = layer.weights
         positions = self.positions(state, state["shown"], conv.output_size((latency.shape[1], latency.shape[2])))
         patches = plasticity.patches(layer.padded(latency), positions, kernel=conv.kernel, stride=conv.stride)
-        learned = learn_patches(
+        learned = target_time.learn_patches(
             patches.reshape(len(positions), -1),
             weights.reshape(len(weights), -1),
             cast(jax.Array, conv.threshold),
-            **self.rule(state, layer.time_steps),
+            functools.partial(self.update_weights, layer, state),
+            functools.partial(self.update_thresholds, layer, state),
+            time_steps=layer.time_steps,
+            quiet=state["quiet"],
         )
         layer = layer.with_weights(learned.weights.reshape(weights.shape))
         return self.learned(layer, state, learned, 1)
+
+    def update_weights(
+        self, layer: Layer, state: Any, weights: jax.Array, patch: jax.Array, step: jax.Array
+    ) -> jax.Array:
+        """The winner's weights (K,) after a patch (K,), latencies, at which it fired at `step`."""
+        return target_time.update_weights(
+            weights,
+            patch,
+            step,
+            rate=state["rates"][0],
+            beta=self.beta,
+            bounds=self.bounds,
+            time_steps=layer.time_steps,
+        )
+
+    def update_thresholds(
+        self, layer: Layer, state: Any, threshold: jax.Array, feature: jax.Array, step: jax.Array
+    ) -> jax.Array:
+        """All thresholds (F,) after a patch at which `feature` fired at `step`; -1 and T once none has for long."""
+        return target_time.update_thresholds(
+            threshold,
+            feature,
+            step,
+            threshold_rate=state["rates"][1],
+            target_time=self.target_time,
+            threshold_min=self.threshold_min,
+            time_steps=layer.time_steps,
+        )
 
     def learned(self, layer: Layer, state: Any, found: Any, shown: Any) -> UpdateResult:
         """The layer, which has its new weights, with new thresholds, the state after more images, and info."""

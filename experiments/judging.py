@@ -1,0 +1,112 @@
+"""Judges learning rules whose numbers vary: all of a generation are trained side by side on a draw of images."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from snnjax import Images, InputError, Settings, Sweep
+from snnjax.app import parts
+from snnjax.data import Dataset
+from snnjax.training.groups import varied
+from snnjax.training.workers import Workers
+
+POOL = 10_000  # training images from which a draw takes its images
+LEARNED = 2_000  # of a draw, at most
+JUDGED = 4_000  # others of a draw, at most
+
+
+@dataclasses.dataclass(frozen=True)
+class Judge:
+    """Judges rules at points, whose coordinates are the numbers in steps from their starts.
+
+    Attributes:
+      rule: a module with the `NUMBERS` that vary, and `searched`, a function from `Images` to networks: each rule is
+        trained in each of these, from a seed of its own.
+      images: whose training images are drawn.
+      workers: that train.
+      at_once: the number of networks in one program at most.
+    """
+
+    rule: ModuleType
+    images: Dataset
+    workers: Workers
+    at_once: int
+
+    @property
+    def table(self) -> np.ndarray:
+        """Starts, steps, lower and upper bounds of all numbers, (4, numbers)."""
+        return np.array([*self.rule.NUMBERS.values()]).T
+
+    @property
+    def start(self) -> np.ndarray:
+        """The point of the start."""
+        return np.zeros(len(self.rule.NUMBERS), np.float32)
+
+    def nearest(self, points: Any) -> np.ndarray:
+        """The nearest points (..., numbers) at which all numbers lie within their bounds."""
+        start, step, low, high = self.table
+        return np.clip(points, (low - start) / step, (high - start) / step)
+
+    def numbers(self, point: Any) -> dict[str, float]:
+        """The numbers at a point, by name."""
+        start, step, low, high = self.table
+        values = [float(f"{value:.6g}") for value in start + step * np.asarray(point, np.float64)]
+        return dict(zip(self.rule.NUMBERS, np.clip(values, low, high).tolist(), strict=True))
+
+    def learner(self, point: Any) -> Any:
+        """The learner of the first layer, with the numbers at a point."""
+        network = varied(self.rule.searched(Images.of(self.images))[0], self.numbers(point))
+        return network.stages[0].branches[0].last_learner
+
+    def gains(self, points: Any, draw: int) -> np.ndarray:
+        """(N,) mean accuracies of rules at points less that of the start, on one draw.
+
+        A training that fails counts as accuracy 0.
+        """
+        images = draw_images(self.images, draw)
+        rules = [self.numbers(point) for point in (self.start, *points)]
+        networks = self.rule.searched(Images.of(images))
+        accuracies = []
+        for number, network in enumerate(networks):
+            variants = [rule | dict(seed=draw * len(networks) + number) for rule in rules]
+            settings = dataclasses.replace(Settings.of(network, images), patience=0)
+            sweep = Sweep(network, images, settings, variants, at_once=self.at_once)
+            done = sweep.run(workers=self.workers).done
+            trainings = [done[variant] for variant in range(len(variants))]
+            report_failures(trainings)
+            accuracies.append([x["epochs"][-1]["test"]["accuracy"] if x["epochs"] else 0.0 for x in trainings])
+        of_start, *of_rules = np.mean(accuracies, axis=0)
+        return np.round(np.array(of_rules) - of_start, 5)
+
+
+def load_rule(path: Path) -> ModuleType:
+    """The `rule` of a `Judge`, from a Python file."""
+    rule = parts.import_one(str(path), "rule")
+    for name in ("NUMBERS", "searched"):
+        if not hasattr(rule, name):
+            raise InputError(f"`rule` must be a file with NUMBERS and searched, {path} has no {name}")
+    return rule
+
+
+def report_failures(trainings: Sequence[Any]) -> None:
+    """Prints how many failed, and why one did; raises InputError if the first did, that of the start."""
+    errors = [training["error"] for training in trainings if not training["epochs"]]
+    if not trainings[0]["epochs"]:
+        raise InputError(f"`rule` must start with numbers by which a network learns: {errors[0]}")
+    if errors:
+        print(f"{len(errors)} of {len(trainings)} trainings failed and count as 0 %: {errors[0]}")
+
+
+def draw_images(images: Dataset, draw: int) -> Dataset:
+    """Some training images to learn from, and others that judge in the place of test images."""
+    pool = np.random.default_rng(0).permutation(len(images.train_labels))[:POOL]
+    order = np.random.default_rng(draw).permutation(pool)
+    count = min(LEARNED, len(order) // 3)
+    learned = images.part_fields("train", order[:count])
+    judged = images.part_fields("train", order[count:][:JUDGED], into="test")
+    none: dict[str, Any] = dict.fromkeys(("validation_images", "validation_labels", "validation_files"))
+    return dataclasses.replace(images, **learned, **judged, **none, unlabelled_images=None)
