@@ -13,7 +13,7 @@ import evolved
 import jax
 import numpy as np
 from book_pictures import discovering
-from judging import Judge, load_rule
+from judging import Judge, best_of, load_rule
 
 from snnjax import InputError, data
 from snnjax.app import console, parts
@@ -25,9 +25,6 @@ from snnjax.training import workers
 
 INITIAL_STD = 0.6  # of CMA-ES, in steps
 REACH = 2.0  # of random rules, in steps to each side of the start
-FINALISTS = 7  # rules that are judged again
-DRAWS = 5  # on so many draws, and the best of them on as many more
-FIRST_DRAW = 1000  # from this number on
 STOPPED = "Stopped; complete generations are kept. The same command continues."
 
 
@@ -71,7 +68,9 @@ def evolve(chosen: Search, kept: dict[str, Any], judge: Judge, save: Callable[[]
     for number in range(chosen.generations):
         begin = time.perf_counter()
         key = jax.random.fold_in(jax.random.key(chosen.seed), number)
-        points, state = strategy.ask(key, state, settings)
+        asked = strategy.ask(key, state, settings)
+        state = asked[1]
+        points = asked[0]
         if chosen.search == "random":
             points = jax.random.uniform(key, points.shape, minval=-REACH, maxval=REACH)
         new = number == len(records)
@@ -81,7 +80,8 @@ def evolve(chosen: Search, kept: dict[str, Any], judge: Judge, save: Callable[[]
         record = records[number]
         gains = np.array(record["gains"], np.float32)
         if chosen.search == "evolution":
-            state, _ = strategy.tell(key, np.array(record["points"], np.float32), -gains, state, settings)
+            points = np.array(record["points"], np.float32)
+            state = strategy.tell(key, points, -gains, state, settings)[0]
         if new:
             spent = time.perf_counter() - begin
             record |= dict(mean=np.round(judge.nearest(state.mean), 4).tolist(), seconds=round(spent, 1))
@@ -92,38 +92,19 @@ def evolve(chosen: Search, kept: dict[str, Any], judge: Judge, save: Callable[[]
             print(f"generation {number + 1}: {shown}, {left}", flush=True)
 
 
-def best_of(kept: dict[str, Any], judge: Judge, save: Callable[[], None]) -> np.ndarray:
-    """Of the last mean and the best of all generations, the point that is best on other draws."""
-    points = np.concatenate([record["points"] for record in kept["generations"]])
-    gains = np.concatenate([record["gains"] for record in kept["generations"]])
-    finalists = np.stack([kept["generations"][-1]["mean"], *points[np.argsort(-gains)[: FINALISTS - 1]]])
-    if kept["finals"].get("points") != finalists.tolist():
-        kept["finals"] = dict(points=finalists.tolist(), gains=[], best=[])
-    finals = kept["finals"]
-
-    def judge_again(name: str, points: Any, first: int) -> np.ndarray:
-        for draw in range(len(finals[name]), DRAWS):
-            finals[name].append(judge.gains(points, first + draw).tolist())
-            save()
-            print(f"judged the best again on draw {draw + 1} of {DRAWS}", flush=True)
-        return np.mean(finals[name], axis=0)
-
-    again = judge_again("gains", finalists, FIRST_DRAW)
-    best = finalists[np.argmax(again)]
-    of_best = judge_again("best", [best], FIRST_DRAW + DRAWS)[0]
-    print(f"judged again: last mean {again[0]:+.2%}, best rules", *(f"{gain:+.2%}" for gain in again[1:]))
-    print(f"the best of all on other draws: {of_best:+.2%} above the start")
-    return best
-
-
 def run(chosen: Search) -> None:
     """Searches for a rule, and writes the one that it found."""
     parts.check_least(chosen, generations=1, population=2, at_once=1)
     devices.choose("auto")
     rule = load_rule(chosen.rule)
     images = data.load(chosen.dataset, chosen.data_dir)
-    about: dict[str, Any] = dict(search=chosen.search, population=chosen.population, seed=chosen.seed)
-    about |= dict(images=images.digest, rule=hashlib.sha256(chosen.rule.read_bytes()).hexdigest()[:12])
+    about: dict[str, Any] = dict(
+        search=chosen.search,
+        population=chosen.population,
+        seed=chosen.seed,
+        images=images.digest,
+        rule=hashlib.sha256(chosen.rule.read_bytes()).hexdigest()[:12],
+    )
     chosen.out.mkdir(parents=True, exist_ok=True)
     path = chosen.out / "generations.json"
     ready = functools.partial(parts.ready, "auto", (str(chosen.rule.resolve()),))

@@ -133,7 +133,8 @@ def network_with(
     rule = dataclasses.replace(rule, annealing=0.1 ** (1 / max(epochs[0], 1)), patches=patches)
     learning = dataclasses.replace(first, features=features, learners=rule)
     deciding = dataclasses.replace(last, threshold=last.threshold * features / first.features)
-    stages = stage(learning, pool=network.stages[0].pool), stage(deciding)
+    features_stage = stage(learning, pool=network.stages[0].pool)
+    stages = (features_stage, stage(deciding))
     return dataclasses.replace(network, name=name, stages=stages, epochs=epochs, patience=0)
 
 

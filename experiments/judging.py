@@ -1,7 +1,7 @@
 """Judges learning rules whose numbers vary: all of a generation are trained side by side on a draw of images."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +17,10 @@ from snnjax.training.workers import Workers
 POOL = 10_000  # training images from which a draw takes its images
 LEARNED = 2_000  # of a draw, at most
 JUDGED = 4_000  # others of a draw, at most
+
+FINALISTS = 7  # rules that are judged again
+DRAWS = 5  # on so many draws, and the best of them on as many more
+FIRST_DRAW = 1000  # from this number on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +85,30 @@ class Judge:
             accuracies.append([x["epochs"][-1]["test"]["accuracy"] if x["epochs"] else 0.0 for x in trainings])
         of_start, *of_rules = np.mean(accuracies, axis=0)
         return np.round(np.array(of_rules) - of_start, 5)
+
+
+def best_of(kept: dict[str, Any], judge: Judge, save: Callable[[], None]) -> np.ndarray:
+    """Of the last mean and the best of all generations, the point that is best on other draws."""
+    points = np.concatenate([record["points"] for record in kept["generations"]])
+    gains = np.concatenate([record["gains"] for record in kept["generations"]])
+    finalists = np.stack([kept["generations"][-1]["mean"], *points[np.argsort(-gains)[: FINALISTS - 1]]])
+    if kept["finals"].get("points") != finalists.tolist():
+        kept["finals"] = dict(points=finalists.tolist(), gains=[], best=[])
+    finals = kept["finals"]
+
+    def judge_again(name: str, points: Any, first: int) -> np.ndarray:
+        for draw in range(len(finals[name]), DRAWS):
+            finals[name].append(judge.gains(points, first + draw).tolist())
+            save()
+            print(f"judged the best again on draw {draw + 1} of {DRAWS}", flush=True)
+        return np.mean(finals[name], axis=0)
+
+    again = judge_again("gains", finalists, FIRST_DRAW)
+    best = finalists[np.argmax(again)]
+    of_best = judge_again("best", [best], FIRST_DRAW + DRAWS)[0]
+    print(f"judged again: last mean {again[0]:+.2%}, best rules", *(f"{gain:+.2%}" for gain in again[1:]))
+    print(f"the best of all on other draws: {of_best:+.2%} above the start")
+    return best
 
 
 def load_rule(path: Path) -> ModuleType:

@@ -119,8 +119,8 @@ def test_a_file_that_is_imported_already_is_not_read_again():
 def test_a_search_continues_where_it_stopped(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shorten(monkeypatch)
-    monkeypatch.setattr(discover, "DRAWS", 2)
-    monkeypatch.setattr(discover, "FINALISTS", 2)
+    monkeypatch.setattr(judging, "DRAWS", 2)
+    monkeypatch.setattr(judging, "FINALISTS", 2)
     options = ["--population", "4", "--generations"]
     discover.main([*options, "2", "--out", "whole"])
     discover.main([*options, "1"])
@@ -152,7 +152,7 @@ def test_a_search_continues_where_it_stopped(tmp_path, monkeypatch, capsys):
 def test_a_custom_rule_is_searched_and_drawn_by_its_numbers(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shorten(monkeypatch)
-    monkeypatch.setattr(discover, "DRAWS", 1)
+    monkeypatch.setattr(judging, "DRAWS", 1)
     monkeypatch.setattr(discovering, "_draw_windows", pytest.fail)
     monkeypatch.setattr(components, "TYPES", dict(components.TYPES))
     own_rule = dict(blocks(PAGE))["python"]

@@ -32,9 +32,9 @@ def learn(
 ) -> Patches:
     """`target_time.learn_patches` by its `update_weights` and `update_thresholds`: `Patches` of new taps and (N, P).
 
-    The patches are those of images (N, C, H, W) uint8.
-    Images number span[0] to before span[1], (2,) int32, are learned from, each by P neurons at `positions` (N, P, 2)
-    int32: row, column; feature and latency of the others are -1 and T. `threshold` is (F,) float32, for any stride.
+    The patches are those of images (N, C, H, W) uint8. Images number span[0] to before span[1], (2,) int32, are learned
+    from, each by P neurons at `positions` (N, P, 2) int32: row, column; feature and latency of the others are -1 and T.
+    `threshold` is (F,) float32, for any stride.
     """
     places = zip(checks.pair("stride", stride, 1), checks.pair("padding", padding, 0), strict=True)
     corners = jnp.stack([positions[..., axis] * step - margin for axis, (step, margin) in enumerate(places)], axis=-1)
