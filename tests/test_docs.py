@@ -33,7 +33,7 @@ import results
 import scaling
 import throughput
 from conftest import made_once
-from documents import DOCUMENTS, PAGES, ROOT, all_commands, blocks, code, commands, prose, rows, text_of
+from documents import DOCUMENTS, ROOT, all_commands, blocks, code, commands, prose, rows, text_of
 from made_files import in_colour, png, write_idx
 from PIL import Image
 from shipped import ALIKE
@@ -131,14 +131,6 @@ def test_links_and_pictures_exist(document):
             headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE) if section else []
             slugs = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
             assert not section or section in slugs, link
-
-
-def test_pages_are_few_and_short():
-    """But for laboratory notes, which no menu lists."""
-    lines = {document: text_of(document).count("\n") for document in PAGES}
-    assert lines.pop("README.md") <= 120
-    assert len(lines) <= 65
-    assert {document: count for document, count in lines.items() if count > 200 and "/notes/" not in document} == {}
 
 
 def assert_signatures(shown: str) -> None:
