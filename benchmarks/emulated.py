@@ -5,6 +5,7 @@ import functools
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import unicorn
@@ -75,13 +76,13 @@ class Board:
     """
 
     def __init__(self, path: Path) -> None:
-        self.machine = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS)
+        self.machine: Any = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS)
         self.machine.ctl_set_cpu_model(arm_const.UC_CPU_ARM_CORTEX_M4)
         for begin in (FLASH, RAM, CALLER):
             self.machine.mem_map(begin, SIZE)
         self.machine.mem_write(CALLER + SIZE - STACK, bytes([UNTOUCHED]) * STACK)
         with path.open("rb") as file:
-            program = ELFFile(file)
+            program: Any = ELFFile(file)
             for segment in program.iter_segments("PT_LOAD"):
                 self.machine.mem_write(segment["p_vaddr"], segment.data())
             sections = [section for section in program.iter_sections() if section["sh_flags"] & 2]  # in memory
