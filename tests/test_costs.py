@@ -115,12 +115,25 @@ def test_operations_of_layers_with_ramps_are_counted_one_by_one(bits):
     np.testing.assert_array_equal(found.decisions[:, -1], network(PICTURES))
 
 
+def test_averaging_neurons_are_named_but_not_counted():
+    """One for each pooling window of each map that a stage reads through them."""
+    read = Input("stage1", pool=Pool(2, mean=True)), Input("stage2")
+    network = dataclasses.replace(RAMPS, stages=(ONE, TWO, stage(READOUT, inputs=read)))
+    found = cost(SpikingNetwork(network), PICTURES[:1])
+    assert found.averaging_neurons == 4 * 3 * 7
+    assert len(found.layers) == 3
+    words = cost_report.facts(found.as_json())["averaging neurons"]
+    assert words == "84, whose spikes and operations are not counted"
+
+
 def test_layers_with_ramps_fire_window_after_window():
     assert firing_windows(RAMPS) == (0, 1, 2, 2)
     averaging = stage(READOUT, inputs=Input("stage2", pool=Pool(1, mean=True)))
     assert firing_windows(dataclasses.replace(RAMPS, stages=(ONE, TWO, averaging))) == (0, 1, 2, 3)
     network = SpikingNetwork(RAMPS)
     found = cost(network, PICTURES)
+    assert found.averaging_neurons == 0
+    assert cost_report.facts(found.as_json())["averaging neurons"] == ""
     assert [layer.window for layer in found.layers] == [1, 2, 2]
     second = np.asarray(network.features(PICTURES, 2)).reshape(len(PICTURES), -1)  # which is not pooled
     for number, latencies in enumerate(second):

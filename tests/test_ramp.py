@@ -7,8 +7,9 @@ import jax
 import judge
 import numpy as np
 import pytest
+from documents import blocks
 
-from snnjax import kernels
+from snnjax import kernels, load
 from snnjax.core import checks
 from snnjax.kernels import hebbian, winograd
 from snnjax.layers import Conv, Pool, Ramp, Standardise
@@ -175,6 +176,25 @@ def test_thresholds_make_up_for_rounded_weights():
         rounded = np.einsum("fcij, c -> f", layer.weights, np.float64(mean))
         assert np.abs(rounded - exact / layer.units).max() > 10  # of the weights alone
         np.testing.assert_allclose(rounded - layer.threshold, 0, atol=1.01)
+
+
+def test_the_program_of_the_page_simulates_a_network_exactly():
+    """Of three layers with dendrites and means, and a readout of all of them, on ten pictures in colour."""
+    program = [text for _, text in blocks("experiments/docs/learn/depth.md") if "def simulate(" in text]
+    definitions = program[0].split("\n\n\nimages = ")[0].replace("quantise(trainer.trained(state), bits=8)", "shipped")
+    shipped = load("pretrained:softhebb_narrow_cifar10")
+    names = dict(shipped=shipped, np=np)
+    exec(definitions, names)
+    coarse = RNG.integers(0, 256, (10, 8, 8, 3))
+    images = np.uint8(coarse.repeat(4, axis=1).repeat(4, axis=2))
+    simulated = [names["simulate"](shipped, image) for image in images]
+    decisions = [decision for _, decision in simulated]
+    np.testing.assert_array_equal(decisions, shipped(images))
+    assert len({*decisions}) > 2
+    for number in (1, 2, 3):
+        outputs = np.stack([outputs[number - 1] for outputs, _ in simulated])
+        np.testing.assert_array_equal(outputs, shipped.features(images, number))
+        assert np.mean(outputs < 255) > 0.05
 
 
 # Parts

@@ -98,12 +98,14 @@ def few_bits(cost: Json) -> Rows:
 def facts(cost: Json) -> dict[str, str]:
     """The main figures in words, by name."""
     effective = cost["effective_operations"]["mean"]
+    averaging = cost.get("averaging_neurons", 0)
     before = cost["layers"][-1].get("window", 0) * cost["time_steps"]
     found = {
         "images": f"{cost['images']:,}",
         "spikes of the encoded image": " to ".join(f"{cost['input_spikes'][key]:,}" for key in ("least", "most")),
         "activation sparsity": "",
         "synaptic operations": "",
+        "averaging neurons": f"{averaging:,}, whose spikes and operations are not counted" if averaging else "",
         "multiply-accumulates": f"{cost['multiply_accumulates']:,} per image" if cost["multiply_accumulates"] else "",
         "weights": f"{cost['footprint_bytes'] / 1000:,.0f} kB as float32",
         "first readout spike": "",

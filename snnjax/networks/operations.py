@@ -11,6 +11,7 @@ That each potential grows by its slope at each step, one addition a neuron and s
 """
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -94,6 +95,17 @@ def firing_windows(network: Network) -> tuple[int, ...]:
         decides = bool(network.deciding) and number == len(network.stages) - 1
         found.append(latest + (stage.ramped and not decides))
     return tuple(found)
+
+
+def averaging_neurons(network: Network) -> int:
+    """The number of neurons that average the latencies of a pooling window, over all inputs with such pooling."""
+    count = 0
+    for number in range(len(network.stages)):
+        for output, read in network.graph.reads(number):
+            if read.pool is not None and read.pool.mean:
+                features, *size = network.shapes[output]
+                count += features * math.prod(read.pool.output_size((size[0], size[1])))
+    return count
 
 
 def count_batch(model: Model, images: jax.Array, *, native: bool, steps: tuple[int, ...]) -> Counts:

@@ -15,7 +15,7 @@ from snnjax.layers.layer_kernels import best_kernels
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.decision import is_fitted
 from snnjax.networks.model import Model, check_fitted, rounded_weights
-from snnjax.networks.operations import connections, count_batch, firing_windows, synapses
+from snnjax.networks.operations import averaging_neurons, connections, count_batch, firing_windows, synapses
 from snnjax.steps.deciding import deciding_kernels
 from snnjax.training.placement import Placement, Timer, as_array
 
@@ -67,6 +67,8 @@ class Cost:
       first_spike: (N,) int64, the step of this window at which a deciding layer fires first, T where all are silent;
         None where the decision is not timed, or is fitted.
       labels: (N,) int32, or None.
+      averaging_neurons: the number of neurons that average for a stage that reads `Pool(mean=True)`; their spikes and
+        operations are not counted.
     """
 
     network: str
@@ -77,6 +79,7 @@ class Cost:
     decisions: np.ndarray
     first_spike: np.ndarray | None
     labels: np.ndarray | None
+    averaging_neurons: int = 0
 
     @property
     def spiking(self) -> tuple[LayerCost, ...]:
@@ -169,6 +172,7 @@ class Cost:
             spikes=summary(self.spikes),
             effective_operations=summary(self.effective_operations),
             dense_operations=self.dense_operations,
+            averaging_neurons=self.averaging_neurons,
             multiply_accumulates=self.multiply_accumulates,
             activation_sparsity=self.activation_sparsity,
             footprint_bytes=self.footprint_bytes,
@@ -243,6 +247,7 @@ def cost(
         decisions=np.asarray(counts.decisions),
         first_spike=first,
         labels=wanted,
+        averaging_neurons=averaging_neurons(spec),
     )
 
 
