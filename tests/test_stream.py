@@ -1,6 +1,8 @@
 """Streams: a network that decides and learns image by image does what an epoch of a training does."""
 
+import copy
 import dataclasses
+import pickle
 
 import jax
 import jax.numpy as jnp
@@ -195,6 +197,65 @@ def test_a_saved_stream_goes_on(tmp_path):
         stream.save(broken, tmp_path / "broken.npz")
 
 
+@pytest.mark.parametrize(
+    ("name", "native", "memory"),
+    [("labelled", True, 2), ("labelled", False, 0), ("deep", True, 2), ("teacher", True, 0)],
+)
+def test_a_state_goes_on_from_a_file_or_a_pickle_as_if_it_had_not_stopped(name, native, memory, tmp_path):
+    stream, state = made(name, native, memory=memory, replays=memory)
+    _, half = stream.learn(state, IMAGES[:20], LABELS[:20])
+    _, expected = stream.learn(half, IMAGES[20:], LABELS[20:])
+    stream.save_state(half, tmp_path / "state.npz")
+    arrays, meta = stream.flatten(half)
+    assert meta["stream"]["format"] == 1
+    shapes = stream.start.spec.weight_shapes
+    assert arrays["stream/carry.layers.layer2.stored"].shape == shapes["layer2"], "whatever the kernels"
+    fresh = Stream(begun(name, native)[0], batch_size=BATCH, native=native, memory=memory, replays=memory)
+    kept = fresh.load_state(tmp_path / "state.npz"), pickle.loads(pickle.dumps(half)), copy.deepcopy(half)
+    for one in kept:
+        assert_same(one, half)
+        assert_same(fresh.learn(one, IMAGES[20:], LABELS[20:])[1], expected)
+
+
+def test_a_state_of_another_stream_is_refused(tmp_path):
+    plain, state = made()
+    keeping, kept = made(memory=2, replays=1)
+    larger, more = made(memory=3, replays=1)
+    others, other = made("plain")
+    xla = Stream(others.start, native=False)
+    traced = jax.jit(lambda state: keeping.learn(state, IMAGES[0], 1))
+    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), kept)
+    assert_refused(
+        (lambda: keeping.learn(state, IMAGES[0], 1), "`state` must come from a stream with `memory` 2, got one with 0"),
+        (lambda: plain.learn(kept, IMAGES[0], 1), "`state` must come from a stream with `memory` 0, got one with 2"),
+        (lambda: keeping.learn(more, IMAGES[0], 1), "`memory` 2, got one with 3"),
+        (lambda: larger.end_epoch(kept), "`memory` 3, got one with 2"),
+        (lambda: traced(more), "`memory` 2, got one with 3"),
+        (lambda: keeping.learn(stacked, IMAGES[0], 1), r"of one stream, got a stack of shape \(2,\): use jax.vmap"),
+        (lambda: others.reward(state, IMAGES[0], 1), "`state.carry.* must be .* in this stream, got"),
+        (lambda: plain.network(other), "`state.carry.* must be .* in this stream, got"),
+        (lambda: xla.learn(other, IMAGES[0], 1), "from a stream with the same `native`"),
+    )
+    short = kept._replace(memory=kept.memory._replace(counts=kept.memory.counts[:9]))
+    assert_refused((lambda: keeping.learn(short, IMAGES[0], 1), r"`state.memory.counts` must be int32\[10\]"))
+    keeping.save_state(kept, tmp_path / "kept.npz")
+    keeping.save(kept, tmp_path / "network.npz")
+    changed = begun("labelled")[0].weights() | dict(layer1=np.zeros_like(begun("labelled")[0].weights()["layer1"]))
+    elsewhere = Stream(SpikingNetwork(begun("labelled")[0].spec, weights=changed), 2, 1)
+    assert_refused(
+        (lambda: plain.load_state(tmp_path / "kept.npz"), "the state must have no memory"),
+        (
+            lambda: larger.load_state(tmp_path / "kept.npz"),
+            r"memory.inputs` must be uint8\[10, 3, .* got uint8\[10",
+        ),
+        (lambda: others.load_state(tmp_path / "kept.npz"), "another encoder or other features"),
+        (lambda: elsewhere.load_state(tmp_path / "kept.npz"), "another encoder or other features"),
+        (lambda: keeping.load_state(tmp_path / "network.npz"), "network.npz: it holds no state of a stream"),
+    )
+    with pytest.raises(FileNotFoundError):
+        keeping.load_state(tmp_path / "nothing.npz")
+
+
 def test_numbers_that_rules_learn_are_kept(tmp_path):
     stream, state = made("teacher")
     layer = state.carry.layers["layer2"]
@@ -217,9 +278,41 @@ def test_what_cannot_be_a_stream_is_refused():
         (lambda: Stream(network, memory=5), "`replays` must be at least 1 with a `memory`"),
         (lambda: Stream(network, replays=5), "`memory` must be at least 1 with `replays`"),
         (lambda: Stream(network, batch_size=0), "`batch_size` must be at least 1"),
+        (lambda: Stream(network, 10**9, 1), "`memory` must fit into the .* GiB of this machine, got 1,000,000,000"),
+        (lambda: Stream(network, native="yes"), "`native` must be True, False or None, got 'yes'"),
+        (lambda: stream.init(1.5), "`seed` must be an integer, got 1.5"),
+        (lambda: stream.init(0, IMAGES[0]), "`images` must have shape"),
+        (lambda: stream.init(0, IMAGES[:0]), "`images` must hold at least 1 image, got 0"),
+        (lambda: stream.init(0, "pictures"), "`images` must be"),
+        (lambda: stream.learn(None, IMAGES[0], 1), "`state` must be a StreamState, got None: write stream.init"),
+        (lambda: stream.learn((1, 2), IMAGES[0], 1), r"`state` must be a StreamState, got \(1, 2\)"),
+        (lambda: stream.learn(StreamState(1, 2), IMAGES[0], 1), "`state` must be a StreamState"),
+        (lambda: stream.learn(state, None, 1), "`image` must be an array, got NoneType"),
+        (lambda: stream.learn(state, IMAGES[0], "1"), "`label` must hold integers"),
+        (lambda: stream.end_epoch(None), "`state` must be a StreamState"),
+        (lambda: stream.network(None), "`state` must be a StreamState"),
+        (lambda: stream.save_state(None, "state.npz"), "`state` must be a StreamState"),
+        (lambda: stream.save(state, None), "`path` must be the path of a file, got None"),
+        (lambda: stream.save_state(state, 3), "`path` must be the path of a file, got 3"),
+        (lambda: stream.load_state(None), "`path` must be the path of a file, got None"),
+        (lambda: stream.save(state, "network.npz", [1]), "`settings` must be a dictionary"),
+        (lambda: stream.save(state, "network.npz", dict(a=np.ones(2))), "`settings` must be JSON data"),
         (lambda: stream.learn(state, IMAGES[0], 10), r"`label` must lie in 0\.\.9, or be -1, got 10"),
         (lambda: stream.learn(state, IMAGES, LABELS[:3]), r"`label` must have shape \(40,\)"),
         (lambda: stream.learn(state, IMAGES[0], 1.0), "`label` must hold integers"),
         (lambda: stream.learn(state, IMAGES[0] / 255, 1), "`image` must .* 0..255"),
         (lambda: stream.learn(state, IMAGES[:, :9], LABELS), "`image` must have shape"),
+    )
+    taught, state = made("plain")
+    assert_refused(
+        (lambda: taught.reward(None, IMAGES[0], 1), "`state` must be a StreamState"),
+        (lambda: taught.reward(state, None, 1), "`image` must be an array, got NoneType"),
+        (
+            lambda: taught.reward(state, IMAGES, 1),
+            r"`image` must be a single one, .* got \(40, 28, 28\)",
+        ),
+        (lambda: taught.reward(state, IMAGES[0], 2), "`reward` must be 1, -1 or 0, got 2"),
+        (lambda: taught.reward(state, IMAGES[0], 0.5), "`reward` must hold integers"),
+        (lambda: taught.reward(state, IMAGES[0], None), "`reward` must hold integers"),
+        (lambda: taught.reward(state, IMAGES[0], [1]), r"`reward` must have shape \(\)"),
     )

@@ -14,10 +14,19 @@ from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool, pooled_maps
 
 
+def _keep(weights: jax.Array) -> jax.Array:
+    return weights
+
+
+def _keep_all(weights: jax.Array, features: int) -> jax.Array:
+    return weights
+
+
 class LayerKernels(NamedTuple):
     """A layout of weights, and kernels that compute a layer: functions of (layer, latencies...); None: as it defines.
 
-    Without any, a layer is computed as it is defined; tests hold the others to that.
+    Without any, a layer is computed as it is defined; tests hold the others to that. All are functions of modules, so
+    that layers can be pickled.
 
     Attributes:
       pack: from weights (F, C, kh, kw) to this layout.
@@ -33,8 +42,8 @@ class LayerKernels(NamedTuple):
         of each class that matters to the decision; without `scores` maybe right for the class that wins alone.
     """
 
-    pack: Callable[[jax.Array], jax.Array] = lambda weights: weights
-    unpack: Callable[[jax.Array, int], jax.Array] = lambda weights, features: weights
+    pack: Callable[[jax.Array], jax.Array] = _keep
+    unpack: Callable[[jax.Array, int], jax.Array] = _keep_all
     latencies: Callable[..., jax.Array] | None = None
     outputs: Callable[..., jax.Array] | None = None
     potentials: Callable[..., jax.Array] | None = None

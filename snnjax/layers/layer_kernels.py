@@ -130,8 +130,23 @@ def block_potentials(layer: Layer, spiked: jax.Array) -> jax.Array:
 
 
 def _to_taps(weights: jax.Array) -> jax.Array:
-    """From (F, C, kh, kw) to (kh, kw, F, C), and back."""
+    """From (F, C, kh, kw) to (kh, kw, F, C)."""
     return weights.transpose(2, 3, 0, 1)
+
+
+def _from_taps(taps: jax.Array, features: int) -> jax.Array:
+    """The inverse of `_to_taps`."""
+    return taps.transpose(2, 3, 0, 1)
+
+
+def _to_rows(weights: jax.Array) -> jax.Array:
+    """From (F, C, kh, kw) to (F, kh, kw, C)."""
+    return weights.transpose(0, 2, 3, 1)
+
+
+def _from_rows(rows: jax.Array, features: int) -> jax.Array:
+    """The inverse of `_to_rows`."""
+    return rows.transpose(0, 3, 1, 2)
 
 
 def _who_fires(layer: Layer, latencies: jax.Array, pool: Pool | None) -> jax.Array:
@@ -175,13 +190,13 @@ def _ramp_outputs(layer: RampLayer, latency: jax.Array, pool: Pool | None) -> ja
     return ramp.fire_on_ramp(layer.potentials(latency), layer.levels, native_pooling(layer.conv, pool))
 
 
-ROWS = LayerKernels(lambda w: w.transpose(0, 2, 3, 1), lambda w, _: w.transpose(0, 3, 1, 2))
+ROWS = LayerKernels(_to_rows, _from_rows)
 """Weights as (F, kh, kw, C), for the products of layers with ramps."""
 RAMP = ROWS._replace(outputs=_ramp_outputs)
 """As `ROWS`; neurons are pooled and fire by compiled kernels."""
 BLOCKS = LayerKernels(
     _to_taps,
-    lambda weights, features: _to_taps(weights),
+    _from_taps,
     fires=_who_fires,
     of_classes=_strongest_of_classes,
 )

@@ -289,22 +289,22 @@ def check_fitted(network: Network, *names: str) -> None:
             raise InputError(f"{title} of {network.name} must be fitted, got {kind} before its `fit`: train it first")
 
 
-def check_image(network: Network, image: Any, *, batch: bool = False) -> None:
+def check_image(network: Network, image: Any, *, batch: bool = False, name: str = "image") -> None:
     """Raises InputError unless the encoder makes the network's input of an image, or of each of a batch (N, ...)."""
     encoder = network.encoder
     if encoder is None:
         advice = "give the Network one, or call `predict` with latencies"
         raise InputError(f"`encoder` must be given to take images, got None: {advice}")
-    checks.pixels("image", image, getattr(encoder, "scale", 1.0))
+    checks.pixels(name, image, getattr(encoder, "scale", 1.0))
     input_shape = network.input_shape
     given = _encoded(encoder, image.shape[1:] if batch else image.shape)
     if given == input_shape:
         return
     if shape := image_shape(network, image.shape[-1:]):
         axes = ", ".join(map(str, shape))
-        raise InputError(f"`image` must have shape {shape}, or (N, {axes}) for several, got {image.shape}")
+        raise InputError(f"`{name}` must have shape {shape}, or (N, {axes}) for several, got {image.shape}")
     becomes = f", which becomes {given}" if given else ""
-    raise InputError(f"`image` must become an input of shape {input_shape}, got {image.shape}{becomes}")
+    raise InputError(f"`{name}` must become an input of shape {input_shape}, got {image.shape}{becomes}")
 
 
 def image_shape(network: Network, *channels: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,6 +1,11 @@
 """Learning that continues: a network decides on images one by one, and learns from each."""
 
 import dataclasses
+import functools
+import hashlib
+import json
+import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from snnjax.core import checks
-from snnjax.core.components import changed_leaves
+from snnjax.core import checks, files
+from snnjax.core.components import changed_leaves, leaves, to_data
 from snnjax.core.devices import on_host, peers
-from snnjax.core.errors import InputError, wrong_type
-from snnjax.kernels import compiled, native
+from snnjax.core.errors import InputError, InputTypeError, wrong_type
+from snnjax.kernels import compiled, latency_dtype, native
+from snnjax.layers.layer import LayerKernels
 from snnjax.layers.layer_kernels import best_kernels
 from snnjax.learners import Learner, Tally
 from snnjax.networks import Model, Network, SpikingNetwork
@@ -32,13 +38,21 @@ from snnjax.training.placement import as_array
 from snnjax.training.runners import initial_learners
 from snnjax.training.state import TrainState
 
+STATE_FORMAT = 1
+"""Of the data of `Stream.flatten`: another one is refused."""
+_PREFIX = "stream/"  # of the names of a state's arrays
+
+Arrays = dict[str, np.ndarray]
+Json = dict[str, Any]
+
 
 class Stream:
     """Learning image by image, from a trained network or a new one: `learn` decides, then learns from the label.
 
     It is the plain step of a training on one image: layers that learn from labels or rewards keep learning, in one
     pass; those before stay as they are. `learn`, `reward` and `end_epoch` are pure, jitted, and can be scanned and
-    vmapped over streams, whose states are stacked, with images of their own or the same for all.
+    vmapped over streams, whose states are stacked, with images of their own or the same for all. States can be pickled;
+    `save_state` writes one into a file that holds no code.
 
     Attributes:
       start: the network before the first image.
@@ -75,10 +89,11 @@ class Stream:
         self._rules = Rules(
             phase=supervised_phase(spec),
             batch_size=checks.integer("batch_size", batch_size, 1),
-            native=_takes_native(spec) if native is None else native,
+            native=_takes_native(spec) if native is None else _flag("native", native),
             memory=memory,
             replays=replays,
         )
+        _check_size(spec, self._rules)
         self._spec = spec
         model = jax.tree.map(as_array, Model.of(spec, network.weights()))
         kernels = {name: best_kernels(layer, native=self._rules.native) for name, layer in model.layers.items()}
@@ -88,19 +103,30 @@ class Stream:
         """The state before the first image, by the seed of what learners and the memory draw.
 
         A readout that has not learned yet needs some `images`, (N, ...) like those to come: learners choose the
-        thresholds of deciding layers by up to 100 of them, as in a training.
+        thresholds of deciding layers by up to 100 of them, as in a training. Raises InputError for images that the
+        network does not take.
         """
+        if images is not None:
+            images = np.asarray(images)
+            check_image(self._spec, images, batch=True, name="images")
+            if not len(images):
+                raise InputError("`images` must hold at least 1 image, got 0")
+        return jax.tree.map(jnp.asarray, self._initial(seed, images))
+
+    def _initial(self, seed: int, images: np.ndarray | None = None) -> StreamState:
+        """The state that `init` gives, some of its arrays on the host."""
+        seed = checks.seed(seed)
         phase = self._rules.phase
         layers = dict(self._model.layers)
         deciding = {name: layers[name] for name in self._spec.deciding}
         rules = {type(layer.conv.last_learner) for layer in deciding.values()}
         if images is not None and any(rule.initial_threshold is not Learner.initial_threshold for rule in rules):
-            some = jnp.asarray(np.asarray(images)[:FITTING_IMAGES])
+            some = jnp.asarray(images[:FITTING_IMAGES])
             latency = np.asarray(last_inputs(self._rules, self._model, some))
             for name, layer in deciding.items():
                 threshold = layer.conv.last_learner.initial_threshold(layer, latency)
                 layers[name] = jax.tree.map(as_array, layer.with_threshold(threshold))
-        states = initial_learners(phase, layers, checks.seed(seed))
+        states = initial_learners(phase, layers, seed)
         learning = {}
         for name in phase.layers:
             kernels = best_kernels(layers[name], native=self._rules.native, learner=phase.learner)
@@ -109,8 +135,42 @@ class Stream:
             learning = {name: _bounded(layer) for name, layer in learning.items()}
         carry = Carry(learning, states, Tally(*np.zeros(5, np.int32)))
         key = key_of(len(self._model.layers), seed)
-        memory = empty_memory(self._rules, self._spec, key) if self._rules.memory else None
-        return jax.tree.map(jnp.asarray, StreamState(carry, memory))
+        return StreamState(carry, empty_memory(self._rules, self._spec, key) if self._rules.memory else None)
+
+    @functools.cached_property
+    def _blanks(self) -> tuple[StreamState, StreamState]:
+        """The shapes and dtypes of a state, and of the same as `_unpacked` has it."""
+        state = self._initial(0)
+        blanks = []
+        for kind in (state, _unpacked(state)):
+            blanks.append(jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), kind))
+        return blanks[0], blanks[1]
+
+    def _check_state(self, state: Any) -> None:
+        """Raises InputError unless a state, traced or not, is one of a stream such as this one."""
+        if not isinstance(state, StreamState) or not isinstance(state.carry, Carry):
+            raise wrong_type("state", "a StreamState", state, "stream.init()")
+        expected = self._blanks[0]
+        if _fits(state, expected):
+            return
+        if shape := np.shape(state.carry.tally.seen):
+            raise InputError(f"`state` must be that of one stream, got a stack of shape {shape}: use jax.vmap")
+        memory = _memory_of(state)
+        if memory != self._rules.memory:
+            raise InputError(
+                f"`state` must come from a stream with `memory` {self._rules.memory}, got one with {memory}"
+            )
+        layers = dict(state.carry.layers)
+        same_paths = leaves(state).keys() == leaves(expected).keys()
+        for name, layer in expected.carry.layers.items():
+            if same_paths and layers[name].kernels != layer.kernels:
+                problem = "`state` must come from a stream with the same `native`, got one with other kernels"
+                raise InputError(f"{problem}: a file of `save_state` can be loaded by either")
+        _check_leaves(state, expected)
+        for name, layer in expected.carry.layers.items():
+            layers[name] = dataclasses.replace(layers[name], in_bounds=layer.in_bounds)
+        if not _fits(state._replace(carry=state.carry._replace(layers=layers)), expected):
+            raise InputError("`state` must come from a stream of the same network, got one of another")
 
     def learn(
         self, state: StreamState, image: ArrayLike, label: ArrayLike | None = None
@@ -121,6 +181,7 @@ class Stream:
         labels (N,), learned in their order, decisions are (N,). Raises InputError for images that the network does not
         take, for labels of no class, and where a new encoder or ramp is not fitted.
         """
+        self._check_state(state)
         batch = is_batch(self._spec, image)
         check_image(self._spec, image, batch=batch)
         labels = jnp.asarray(self._labels(label, np.shape(image)[: int(batch)]), jnp.int32)
@@ -139,34 +200,33 @@ class Stream:
     def _labels(self, label: Any, shape: tuple[int, ...]) -> Any:
         if label is None:
             return np.full(shape, -1)
-        labels = label if isinstance(label, jax.Array) else np.asarray(label)
-        checks.array("label", labels, None, "integers")
-        if labels.shape != shape:
-            raise InputError(f"`label` must have shape {shape}, one for each image, got {labels.shape}")
-        values = checks.concrete_values(labels, jnp.integer)
-        if values is not None and values.size and not -1 <= values.min() <= values.max() < self._spec.classes:
-            got = f"{values.min()}..{values.max()}" if values.ndim else values
-            raise InputError(f"`label` must lie in 0..{self._spec.classes - 1}, or be -1, got {got}")
-        return labels
+        last = self._spec.classes - 1
+        return _integers("label", label, shape, -1, last, f"lie in 0..{last}, or be -1")
 
     def reward(self, state: StreamState, image: ArrayLike, reward: ArrayLike) -> tuple[jax.Array, StreamState]:
         """As `learn` from an image, from a reward for what is decided: () integer, 1 right, -1 wrong, 0 neither.
 
-        Raises InputError where a learner needs labels (`Learner.rewarded`).
+        Raises InputError where a learner needs labels (`Learner.rewarded`), and as `learn`.
         """
+        self._check_state(state)
         for name in self._rules.phase.layers:
             learner = self._model.layers[name].conv.last_learner
             if not learner.rewarded:
                 kind = type(learner).__name__
                 raise InputError(f"`reward` is for learners such as RSTDP, got {kind} of {name}: give `learn` a label")
+        if is_batch(self._spec, image):
+            got = f"got {np.shape(image)}: each decision earns a reward of its own"
+            raise InputError(f"`image` must be a single one, of shape {np.shape(image)[1:]}, {got}")
         check_image(self._spec, image)
-        return learn_reward(self._rules, self._model, state, jnp.asarray(image), jnp.asarray(reward, jnp.int32))
+        rewards = _integers("reward", reward, (), -1, 1, "be 1, -1 or 0")
+        return learn_reward(self._rules, self._model, state, jnp.asarray(image), jnp.asarray(rewards, jnp.int32))
 
     def end_epoch(self, state: StreamState) -> StreamState:
         """The state once learners have done what follows an epoch, such as to anneal rates or to draw a new dropout.
 
         A stream has no epochs: without it rates stay as they are.
         """
+        self._check_state(state)
         return end_epoch(self._rules, self._model, state)
 
     def network(self, state: StreamState) -> SpikingNetwork:
@@ -174,6 +234,7 @@ class Stream:
 
         Outside of jit.
         """
+        self._check_state(state)
         learned = TrainState({name: np.asarray(weights) for name, weights in self.start.weights().items()})
         convs = {name: conv for _, name, conv in self._spec.layers()}
         for name, layer in state.carry.layers.items():
@@ -189,14 +250,161 @@ class Stream:
     def save(self, state: StreamState, path: Path | str, settings: Mapping[str, Any] | None = None) -> None:
         """Writes `network` as an .npz file that `snnjax.load` and all commands read, with `settings`, JSON data.
 
-        A stream from this file begins with an empty memory, and with new states of learners.
+        A stream from this file begins with an empty memory, and with new states of learners: `save_state` keeps both.
         """
+        _check_path(path)
         network = self.network(state)
         weights = {name: np.asarray(values) for name, values in network.weights().items()}
         spec = on_host(network.spec)
         shape = image_shape(spec)
-        trained = Trained(spec, weights, shape, dict(settings or {}), network.class_names, network.initial)
-        trained.save(path)
+        about = _json("settings", settings or {})
+        Trained(spec, weights, shape, about, network.class_names, network.initial).save(path)
+
+    def save_state(self, state: StreamState, path: Path | str) -> None:
+        """Writes a state as an .npz file: the layers that learn, the states of their learners, and the memory.
+
+        `load_state` reads it, with the same results from then on as if the stream had not stopped, bit for bit. Outside
+        of jit.
+        """
+        _check_path(path)
+        files.save_checkpoint(Path(path), *self.flatten(state))
+
+    def load_state(self, path: Path | str) -> StreamState:
+        """The state that `save_state` has written, or `snnjax stream` as checkpoint.npz; executes no code.
+
+        Raises FileNotFoundError without the file, InputError where it is damaged, holds no state, or one of a stream
+        with another `memory` or with other layers.
+        """
+        _check_path(path)
+        arrays, meta = files.load_checkpoint(Path(path))
+        try:
+            return self.unflatten(arrays, meta)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+
+    def flatten(self, state: StreamState) -> tuple[Arrays, Json]:
+        """The arrays of a state by name, which do not depend on the kernels, and JSON data: what a file needs to hold.
+
+        All names begin with "stream", so that the same file can hold more. Outside of jit.
+        """
+        self._check_state(state)
+        arrays = {f"{_PREFIX}{path}": np.asarray(leaf) for path, leaf in leaves(_unpacked(state)).items()}
+        return arrays, dict(stream=dict(format=STATE_FORMAT, features=self._features))
+
+    def unflatten(self, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> StreamState:
+        """The inverse of `flatten`; raises InputError as `load_state`."""
+        about = meta.get("stream")
+        if not isinstance(about, dict):
+            raise InputError("it holds no state of a stream")
+        if (version := about.get("format")) != STATE_FORMAT:
+            raise InputError(
+                f"it was written by another version of snnjax (format {version}, now {STATE_FORMAT}): use that version"
+            )
+        if about.get("features") != self._features:
+            raise InputError("it holds the state of a stream whose network has another encoder or other features")
+        blank, unpacked = self._blanks
+        held = {name.removeprefix(_PREFIX): array for name, array in arrays.items() if name.startswith(_PREFIX)}
+        expected = leaves(unpacked)
+        if {path.partition(".")[0] for path in held} != {path.partition(".")[0] for path in expected}:
+            wanted = f"a memory of {self._rules.memory} images of each class" if self._rules.memory else "no memory"
+            raise InputError(f"the state must have {wanted}, as this stream has: see `memory`")
+        if held.keys() != expected.keys():
+            differing = sorted(held.keys() ^ expected.keys())[0]
+            raise InputError(f"the state must be of the learners of this stream, {differing} differs")
+        state = jax.tree.unflatten(jax.tree.structure(unpacked), [jnp.asarray(held[path]) for path in expected])
+        _check_leaves(state, unpacked)
+        kernels = {name: layer.kernels for name, layer in blank.carry.layers.items()}
+        return _packed(state, kernels)
+
+    @functools.cached_property
+    def _features(self) -> str:
+        """A digest of the encoder and of the layers that do not learn."""
+        arrays = {name: np.asarray(weights) for name, weights in self.start.weights().items()}
+        parts: dict[str, Any] = dict(encoder=to_data(self._spec.encoder, arrays, "encoder"))
+        for _, name, conv in self._spec.layers():
+            if name in self._rules.phase.layers:
+                del arrays[name]
+            else:
+                parts[name] = to_data(conv, arrays, name)
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode() + files.digest(arrays)).hexdigest()
+
+
+def _fits(state: StreamState, expected: StreamState) -> bool:
+    """Whether a state has the structure, the shapes and the dtypes that are expected."""
+    structure: Any = jax.tree.structure(state)
+    if structure != jax.tree.structure(expected):
+        return False
+    pairs = zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True)
+    return all(np.shape(leaf) == wanted.shape and jnp.result_type(leaf) == wanted.dtype for leaf, wanted in pairs)
+
+
+def _check_leaves(state: StreamState, expected: StreamState) -> None:
+    """Raises InputError where arrays of a state have other shapes or dtypes than expected, and says which."""
+    given = {path: f"{jnp.result_type(leaf)}{list(np.shape(leaf))}" for path, leaf in leaves(state).items()}
+    wanted = {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves(expected).items()}
+    for path in sorted(given.keys() | wanted.keys()):
+        if given.get(path) != wanted.get(path):
+            got = given.get(path, "nothing")
+            raise InputError(f"`state.{path}` must be {wanted.get(path, 'left out')} in this stream, got {got}")
+
+
+def _memory_of(state: StreamState) -> int:
+    """M of the stream that made a state."""
+    return 0 if state.memory is None else np.shape(jax.tree.leaves(state.memory.inputs)[0])[1]
+
+
+def _packed(state: StreamState, kernels: Mapping[str, LayerKernels]) -> StreamState:
+    """A state whose layers are computed by these kernels."""
+    layers = {name: layer.packed(kernels[name]) for name, layer in state.carry.layers.items()}
+    return state._replace(carry=state.carry._replace(layers=layers))
+
+
+def _unpacked(state: StreamState) -> StreamState:
+    """A state with weights (F, C, kh, kw)."""
+    return _packed(state, dict.fromkeys(state.carry.layers, LayerKernels()))
+
+
+def _integers(name: str, value: Any, shape: tuple[int, ...], least: int, most: int, expected: str) -> Any:
+    """An array of integers of this shape in `least`..`most`, as far as they are known."""
+    values = value if isinstance(value, jax.Array) else np.asarray(value)
+    checks.array(name, values, None, "integers")
+    if values.shape != shape:
+        raise InputError(f"`{name}` must have shape {shape}, one for each image, got {values.shape}")
+    known = checks.concrete_values(values, jnp.integer)
+    if known is not None and known.size and not least <= known.min() <= known.max() <= most:
+        got = f"{known.min()}..{known.max()}" if known.ndim else known
+        raise InputError(f"`{name}` must {expected}, got {got}")
+    return values
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise wrong_type(name, "True, False or None", value)
+    return value
+
+
+def _check_path(path: Any) -> None:
+    if not isinstance(path, str | os.PathLike):
+        raise wrong_type("path", "the path of a file", path)
+
+
+def _json(name: str, value: Any) -> Json:
+    """A mapping as JSON data."""
+    if not isinstance(value, Mapping):
+        raise wrong_type(name, "a dictionary", value)
+    try:
+        return json.loads(json.dumps(dict(value)))
+    except (TypeError, ValueError) as error:
+        raise InputTypeError(f"`{name}` must be JSON data: {error}") from error
+
+
+def _check_size(network: Network, rules: Rules) -> None:
+    """Raises InputError unless the machine can hold the memory."""
+    size = np.dtype(latency_dtype(network.time_steps)).itemsize
+    needed = network.classes * rules.memory * math.prod(network.input_shapes[rules.phase.first]) * size
+    if needed > files.MEMORY:
+        got = f"got {rules.memory:,}, which need {needed / 2**30:,.1f} GiB"
+        raise InputError(f"`memory` must fit into the {files.MEMORY / 2**30:,.1f} GiB of this machine, {got}")
 
 
 def check_memory(memory: int, replays: int) -> None:

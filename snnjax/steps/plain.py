@@ -222,7 +222,7 @@ class Supervised(NamedTuple):
         right = jnp.sum(outcomes > 0, dtype=jnp.int32)
         wrong = jnp.sum(outcomes < 0, dtype=jnp.int32)
         tally = Tally(tally.correct + right, tally.wrong + wrong, tally.seen + images, tally.batch, tally.epoch)
-        return self._end_batch(tally.seen == self.batch_size, carry._replace(tally=tally))
+        return self._end_batch(tally.seen >= self.batch_size, carry._replace(tally=tally))
 
     def _end_batch(self, last: jax.Array, carry: Carry) -> tuple[Any, Tally]:
         """Ends a batch if `last`; of layers that learn by turns, only those of the next batch adapt."""
