@@ -86,7 +86,8 @@ class Board:
             for segment in program.iter_segments("PT_LOAD"):
                 self.machine.mem_write(segment["p_vaddr"], segment.data())
             sections = [section for section in program.iter_sections() if section["sh_flags"] & 2]  # in memory
-            symbols = [*program.get_section_by_name(".symtab").iter_symbols()]
+            table: Any = program.get_section_by_name(".symtab")
+            symbols = [*table.iter_symbols()]
         self.flash = sum(section["sh_size"] for section in sections if section["sh_type"] != "SHT_NOBITS")
         self.memory = sum(section["sh_size"] for section in sections if section["sh_addr"] >= RAM)
         self.symbols = {symbol.name: (symbol["st_value"], symbol["st_size"]) for symbol in symbols}
