@@ -48,31 +48,41 @@ def check_learner(
     update_batch: int = 4,
     seed: int = 0,
 ) -> None:
-    """Trains small layers by the programs of the trainer; raises AssertionError that names the clause not kept.
+    """Trains small layers by the programs of the trainer; raises AssertionError that lists all clauses not kept.
+
+    Clauses are those of `CLAUSES`. If a result has the wrong shape or dtype, no other clause can be checked.
 
     Args:
       conv: a layer that suits the learner; its `learners` are replaced. By default one of four features or,
         deciding by times, of six that see the whole input.
       deciding: whether the layer decides between two classes; otherwise it is in the stage before the last.
       decision: how the network decides; under a timed one, such as `Earliest`, `conv` may have a threshold.
-      images: number of stimuli, (C, H, W) latencies of `input_shape`; a multiple of twice the `update_batch`. A learner
-        that is `joint` gets as many batches, and ignores the `update_batch`.
+      images: number of stimuli, (C, H, W) latencies of `input_shape`, every fourth of which is silent; a multiple of
+        twice the `update_batch`. A learner that is `joint` gets as many batches, and ignores the `update_batch`.
     """
     if not isinstance(learner, Learner):
         raise wrong_type("learner", "an instance of a class that derives from snnjax.Learner", learner)
     conv = dataclasses.replace(conv or _suiting(learner, deciding, decision, input_shape), learners=learner)
-    case = _Case(conv, deciding, decision, input_shape, images, seed)
-    try:
-        for check in CLAUSES.values():
+    case = _Case(conv, deciding, decision, input_shape, images, update_batch, seed)
+    broken: dict[str, list[str]] = {}  # names of clauses by message, which several may share
+    cause = None
+    for name, check in CLAUSES.items():
+        try:
             check(case)
-        for batch in (1,) if case.joint else (1, update_batch):
-            _resume(case, batch)
-            _order(case, batch)
-    except InputError as error:
-        raise AssertionError(str(error)) from error
-    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
-        name = type(learner).__name__
-        raise AssertionError(f"{name} must raise nothing, got {type(error).__name__}: {error}") from error
+        except (AssertionError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+            broken.setdefault(_message(learner, error), []).append(name)
+            cause = cause or error
+            if name == "shapes":
+                break
+    if broken:
+        found = "\n\n".join(f"{', '.join(names)}: {message}" for message, names in broken.items())
+        raise AssertionError(f"{type(learner).__name__} breaks the contract of learners:\n\n{found}") from cause
+
+
+def _message(learner: Learner, error: Exception) -> str:
+    if isinstance(error, AssertionError | InputError):
+        return str(error).strip()
+    return f"{type(learner).__name__} must raise nothing, got {type(error).__name__}: {error}"
 
 
 def _suiting(learner: Learner, deciding: bool, decision: Decision, input_shape: tuple[int, int, int]) -> Conv:
@@ -97,6 +107,7 @@ class _Case:
         decision: Decision,
         input_shape: tuple[int, int, int],
         images: int,
+        update_batch: int,
         seed: int,
     ):
         random = np.random.default_rng(seed)
@@ -108,8 +119,10 @@ class _Case:
         steps = self.network.time_steps
         self.joint = self.learner.joint
         self.few = self.learner.batch if self.joint else 2  # images that a check learns from
+        self.batches = (1,) if self.joint else (1, update_batch)
         images *= self.learner.batch if self.joint else 1
         latencies = random.integers(0, 2 * steps, (images, *input_shape)).clip(max=steps)
+        latencies[1::4] = steps
         self.latencies = latencies.astype(np.uint8)
         self.labels = random.integers(0, CLASSES, images, np.int32)
         model, carry = self._start(random)
@@ -228,15 +241,26 @@ def _vmap(case: _Case) -> None:
 
 def _silence(case: _Case) -> None:
     """A silent stimulus changes neither weights nor numbers, whether or not something was learned before."""
+    if case.learner.acts_on_silence:
+        return
     silent = np.full_like(case.latencies, case.network.time_steps)
     learned, _ = case.compiled(case.carries[0], case.latencies, 0, len(case.latencies), False)
     for carry, when in ((case.carries[0], ""), (learned, ", once something is learned")):
         after, _ = case.compiled(carry, silent, 0, len(silent), False)
         before = _layer(carry)
         layer = _layer(after)
-        _same(layer.weights, before.weights, True, f"a silent stimulus changes the weights{when}")
-        if not case.joint:  # which may follow the moments of its inputs
-            _same(layer.conv, before.conv, True, f"a silent stimulus changes numbers of the layer{when}")
+        try:
+            _same(layer.weights, before.weights, True, f"a silent stimulus changes the weights{when}")
+            if not case.joint:  # which may follow the moments of its inputs
+                _same(layer.conv, before.conv, True, f"a silent stimulus changes numbers of the layer{when}")
+        except AssertionError as error:
+            raise AssertionError(f"{str(error).strip()}\n{_UNINTENDED}") from error
+
+
+_UNINTENDED = """Without a winner there is nothing that most rules should learn, so this is probably a mistake: an empty
+place among the winners, whose feature is -1, is taken for the last feature, or an optimiser goes on moving all weights.
+If the rule is meant to act on silent images, as weights that decay or rewards that arrive later do, declare in its
+class: acts_on_silence = True"""
 
 
 def _signs(case: _Case) -> None:
@@ -302,7 +326,12 @@ def _learned(case: _Case, kernels: LayerKernels, in_bounds: bool) -> tuple[Layer
     return dataclasses.replace(_layer(carry), in_bounds=False).packed(XLA), carry.states["layer1"]
 
 
-def _resume(case: _Case, batch: int) -> None:
+def _resume(case: _Case) -> None:
+    for batch in case.batches:
+        _resume_batches(case, batch)
+
+
+def _resume_batches(case: _Case, batch: int) -> None:
     carry = case.carries[0]
     images = len(case.latencies)
     whole, _ = case.compiled(carry, case.latencies, 0, images, True, batch=batch)
@@ -312,10 +341,15 @@ def _resume(case: _Case, batch: int) -> None:
     _same(resumed, whole, True, "resumed in the middle of an epoch, it learns otherwise than without the interruption")
 
 
-def _order(case: _Case, batch: int) -> None:
+def _order(case: _Case) -> None:
     """`forward` of B stimuli with the same weights, then `update` one by one, written out as a loop."""
     if case.joint:
         return
+    for batch in case.batches:
+        _order_batches(case, batch)
+
+
+def _order_batches(case: _Case, batch: int) -> None:
     carry = case.carries[0]
     images = list(zip(case.latencies, case.labels, strict=True))
     respond = jax.jit(case.respond)
@@ -338,5 +372,7 @@ CLAUSES = dict(
     signs=_signs,
     label=_label,
     kernels=_kernels,
+    resume=_resume,
+    order=_order,
 )
-"""The clauses of the contract that are checked once for a learner."""
+"""The clauses of the contract, in the order in which they are checked."""

@@ -10,7 +10,20 @@ import pytest
 import tiny
 
 import snnjax
-from snnjax import Earliest, Images, Settings, Trainer, component, learners, testing
+from snnjax import (
+    Earliest,
+    Images,
+    Model,
+    Network,
+    Settings,
+    SpikingNetwork,
+    Stream,
+    Trainer,
+    component,
+    learners,
+    stage,
+    testing,
+)
 from snnjax.core import checks
 from snnjax.core.errors import InputError, InputTypeError
 from snnjax.kernels import Winners
@@ -20,6 +33,7 @@ from snnjax.layers.layer_kernels import BLOCKS, NATIVE, XLA, native_suits
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, Learner, Prototypes, Response, SoftHebb, SupervisedSTDP, TargetTime
 from snnjax.runs import RunFolder
+from snnjax.steps import registry
 from snnjax.testing import check_learner
 from snnjax.training.sweep import Sweep
 
@@ -118,49 +132,88 @@ def wrap_winners(self, layer, state, latency, response, signal):
     return layer.with_rows(winners, rows), jnp.maximum(state, latency.min()), winners.feature
 
 
-BROKEN = [  # methods, and the message
-    (after(lambda layer, state, info: (layer, state)), r"must be \(layer, state, info\), got a tuple of 2$"),
+BROKEN = [  # the clause, methods, and the message
+    ("shapes", after(lambda layer, state, info: (layer, state)), r"must be \(layer, state, info\), got a tuple of 2$"),
     (
+        "shapes",
         after(lambda layer, state, info: (layer, dict(state, fired=state["fired"] * 1.0), info)),
         r"the state,\['fired'\]` must be int32 of shape \(\), got float32",
     ),
     (
+        "results",
         after(lambda layer, state, won: (layer.with_weights(layer.weights / jnp.float32(won < 0)), state, won)),
         r"\.layers\['layer1'\]\.weights holds NaN or infinity",
     ),
-    (dict(diagnose=lambda self, layer, info: dict(learner=self)), "`diagnose` of Broken must be JSON data"),
-    (dict(diagnose=lambda self, layer, info: dict(least=info.sum("F"))), "Broken must raise nothing, got TypeError: "),
-    (dict(scalars=lambda self, state: dict(fired=np.zeros(3))), "`scalars of Broken` must be a dict of numbers, got "),
+    ("results", dict(diagnose=lambda self, layer, info: dict(learner=self)), "`diagnose` of Broken must be JSON data"),
     (
+        "results",
+        dict(diagnose=lambda self, layer, info: dict(least=info.sum("F"))),
+        "Broken must raise nothing, got TypeError: ",
+    ),
+    (
+        "results",
+        dict(scalars=lambda self, state: dict(fired=np.zeros(3))),
+        "`scalars of Broken` must be a dict of numbers, got ",
+    ),
+    (
+        "results",
         after(lambda layer, state, won: (layer.with_weights(layer.weights.at[0].set(1.5)), state, won)),
         r"`weights` must lie within its `bounds`, 0\.\.1, got ",
     ),
     (
+        "silence",
         after(lambda layer, state, info: (layer.with_threshold(layer.conv.threshold - 0.125), state, info)),
         r"a silent stimulus changes numbers of the layer: \.threshold",
     ),
-    (dict(update=wrap_around), "^Broken subtracts unsigned latencies, which wraps around: take"),
-    (dict(update=wrap_winners, init=remember), "^Broken subtracts unsigned latencies, which wraps around: take"),
-    (dict(forward=forward_by_state), "otherwise|is not `forward`, then `update`"),
+    ("signs", dict(update=wrap_around), "Broken subtracts unsigned latencies, which wraps around: take"),
+    (
+        "signs",
+        dict(update=wrap_winners, init=remember),
+        "Broken subtracts unsigned latencies, which wraps around: take",
+    ),
+    ("vmap", dict(forward=forward_by_state), "under `jax.vmap` it learns otherwise"),
+    ("order", dict(forward=forward_by_state), "it is not `forward`, then `update`"),
 ]
 
 
-@pytest.mark.parametrize(("methods", "message"), BROKEN, ids=[message for _, message in BROKEN])
-def test_learners_that_break_the_contract_are_found(methods, message, monkeypatch):
-    """Each by the check of its clause: those of `jax.jit` and `jax.vmap`, which take long, are left out."""
-    monkeypatch.setitem(testing.CLAUSES, "jit", lambda case: None)
-    if methods.get("forward") is not forward_by_state:
-        monkeypatch.setitem(testing.CLAUSES, "vmap", lambda case: None)
+@pytest.mark.parametrize(("clause", "methods", "message"), BROKEN, ids=[message for _, _, message in BROKEN])
+def test_learners_that_break_the_contract_are_found(clause, methods, message, monkeypatch):
+    """Each by the check of its clause; the others are left out, since they take long."""
+    check_only(monkeypatch, clause)
     broken = component(type("Broken", (Homeostatic,), methods | dict(__module__=__name__)))
-    with pytest.raises(AssertionError, match=message):
+    with pytest.raises(AssertionError, match=message) as found:
         check_learner(broken())
+    assert str(found.value).startswith(f"Broken breaks the contract of learners:\n\n{clause}: ")
+
+
+def check_only(monkeypatch, *clauses):
+    """Leaves out all other clauses, which take long."""
+    monkeypatch.setattr(testing, "CLAUSES", {name: testing.CLAUSES[name] for name in clauses})
+
+
+def test_all_violations_are_found_and_explained(monkeypatch):
+    """The check goes on after the first; a rule that is meant to act on silent images declares that."""
+    check_only(monkeypatch, "silence", "signs")
+
+    def update(self, layer, state, latency, response, signal):
+        layer, state, info = wrap_around(self, layer, state, latency, response, signal)
+        return layer.with_threshold(layer.conv.threshold - 0.125), state, info
+
+    methods = dict(update=update, __module__=__name__)
+    for declared, start in ((False, "silence: "), (True, "signs: ")):
+        rule = component(type("Broken", (Homeostatic,), methods | dict(acts_on_silence=declared)))
+        with pytest.raises(AssertionError, match="signs: Broken subtracts unsigned latencies") as found:
+            check_learner(rule())
+        text = str(found.value)
+        assert text.partition("\n\n")[2].startswith(start)
+        assert ("class: acts_on_silence = True" in text) is not declared
 
 
 def test_learners_that_cheat_or_learn_nothing_are_found(monkeypatch):
-    monkeypatch.setitem(testing.CLAUSES, "jit", lambda case: None)
+    check_only(monkeypatch, "vmap", "label")
     with pytest.raises(AssertionError, match="nothing is learned, neither weights nor numbers"):
         check_learner(STDP(), Conv(4, kernel=3, threshold=1e6))
-    monkeypatch.setitem(testing.CLAUSES, "vmap", lambda case: None)
+    check_only(monkeypatch, "label")
     with pytest.raises(AssertionError, match="`forward` lets the decision depend on the label"):
         check_learner(component(type("Cheating", (RSTDP,), dict(forward=cheat)))(), deciding=True)
 
@@ -283,8 +336,7 @@ class Drifting(Inherited):
 
 
 def test_rules_of_ones_own_are_checked(compiler, monkeypatch):
-    for clause in ("jit", "vmap"):  # which take long
-        monkeypatch.setitem(testing.CLAUSES, clause, lambda case: None)
+    check_only(monkeypatch, "silence", "kernels")
     check_learner(Sure())
     with pytest.raises(AssertionError, match="compiled kernels"):
         check_learner(Peeping())
@@ -305,6 +357,59 @@ def test_a_run_says_which_rules_compiled_kernels_leave_to_xla(tmp_path, compiler
         settings = Settings((1, 1), update_batch=update_batch, patience=0, native=True)
         assert Trainer(network, DIGITS, settings).uncompiled() == left
         assert Sweep(network, DIGITS, settings, [dict(seed=1)]).uncompiled() == left
+
+
+@component
+class Halving(Learner):
+    """After each image for which no neuron wins or decides, and after these alone, all weights are halved."""
+
+    share: float = 0.5
+    native = True
+    acts_on_silence = True
+
+    def update(self, layer, state, latency, response, signal):
+        silent = ~response.winners.valid.any()
+        return layer.with_weights(jnp.where(silent, self.share, 1) * layer.weights), state, ()
+
+
+@component
+class HalvingReadout(Halving):
+    """The same of a layer that decides."""
+
+    supervised = True
+    native = True
+
+    def update(self, layer, state, latency, response, signal):
+        share = jnp.where(signal.vote < 0, self.share, 1)
+        return layer.with_weights(share * layer.weights), state, ()
+
+
+def test_all_trainings_let_a_rule_act_on_silent_images(compiler):
+    """Plain and compiled kernels, batches, sweeps and streams: weights are halved as often as images are silent."""
+    check_learner(Halving())
+    silent = np.isin(np.arange(40), (0, 3, 17, 38, 39))
+    images = np.where(silent[:, None, None], 0, DIGITS.train_images)
+    data = dataclasses.replace(DIGITS, train_images=images.astype(DIGITS.train_images.dtype))
+    first = dataclasses.replace(tiny.FIRST, threshold=0.0, learners=Halving())
+    last = Conv(20, kernel=4, learners=HalvingReadout())
+    stages = stage(first, pool=7), stage(last)
+    network = Network("halving", data.input_shape, 10, stages, encoder=data.encoder)
+    initial = network.initial_weights(0)
+    expected = {name: weights * 0.5 ** silent.sum() for name, weights in initial.items()}
+    trained = {}
+    for update_batch, native in ((1, True), (3, False)):
+        settings = Settings((1, 1), patience=0, update_batch=update_batch, native=native)
+        trained[update_batch, native] = tiny.trained(network, data, settings).weights
+    variants = [{"layer1.share": share, "layer2.share": share} for share in (0.25, 0.5)]
+    trained["sweep"] = Sweep(network, data, settings, variants).run().trained[1].weights
+    for path, weights in trained.items():
+        jax.tree.map(functools.partial(np.testing.assert_array_equal, err_msg=f"{path}"), dict(weights), expected)
+    stream = Stream(SpikingNetwork(network, weights=initial))
+    _, learned = stream.learn(stream.init(), images, data.train_labels)
+    np.testing.assert_array_equal(learned.carry.layers["layer2"].weights, expected["layer2"])
+    model = Model.of(network, initial)
+    for phase in Trainer(network, data, settings).plan:
+        assert registry.fast_step(registry.Case(phase, model, True, "gpu")) is None, "no other step learns by it"
 
 
 @component

@@ -62,7 +62,8 @@ class Learner:
     """The protocol of a component that learns, with defaults; `forward` to `end_epoch` are pure, jitted and vmapped.
 
     For each stimulus `forward` computes the response, then `update` learns; with `update_batch` B, B stimuli are passed
-    forward with the same weights, then learned in order. A silent stimulus must not change weights, nor numbers.
+    forward with the same weights, then learned in order. `update` is called for silent stimuli too, but must not change
+    weights or numbers then, unless the learner `acts_on_silence`.
 
     A learner that is `joint` needs its `batch` of B stimuli as a whole: `forward` and `update` get (B, C, H, W), in an
     epoch's last batch fewer, and its `info` is of a batch. `RampLayer` has `batch_sums`, `rows`, `with_all_rows` and
@@ -78,6 +79,9 @@ class Learner:
         subclass with a `forward` or an `update` of its own must say so anew.
       rewarded: whether `signal.reward` and `signal.vote` are all that it learns from, so that it needs no label. Such a
         subclass must say so anew, too.
+      acts_on_silence: whether it may change weights or numbers after a stimulus for which no neuron wins, as rules do
+        whose weights decay or whose rewards arrive later. All trainings call `update` for such a stimulus in any case;
+        `snnjax.testing.check_learner` takes a change for a mistake unless it is declared.
       joint: whether it learns from whole batches.
       ramped: whether it is for layers with a `ramp`, as joint learners are.
       batch: B of a joint learner.
@@ -89,6 +93,7 @@ class Learner:
     title: ClassVar[str] = ""
     native: ClassVar[bool] = False
     rewarded: ClassVar[bool] = False
+    acts_on_silence: ClassVar[bool] = False
     joint: ClassVar[bool] = False
     ramped: ClassVar[bool] = False
     bounds: tuple[float, float] | None = None
