@@ -183,7 +183,7 @@ def run(chosen: Results) -> None:
         results = []
         for seed in range(row.seeds):
             forget_programs()  # each run compiles its own, as a command does
-            results.append(train.train(options_of(row, seed, chosen)))
+            results.append(train.train(options_of(row, seed, chosen))[1])
         records.append(kind.record_of(row, chosen.out / name_of(row), results))
         files.write_json(path, dict(table=path.stem, rows=records))
         print(kind.line_of(records[-1]), flush=True)

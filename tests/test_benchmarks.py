@@ -150,7 +150,7 @@ def test_records_have_intervals_and_published_figures(tmp_path):
     half = 12.706205 * 0.1  # of Student's t with one degree of freedom, times the standard error in %
     lines = [accuracies.line_of(record) for record in records]
     below = ", below the 98.9 % that it should reach"
-    assert lines[0] == f"{tmp_path.name}: 98.80 ± {half:.2f} % of the test images, seeds: 2{below}"
+    assert lines[0] == f"{tmp_path.name}: 98.80 ± {half:.2f}, sd 0.14 % of the test images, seeds: 2{below}"
     assert lines[2] == f"{tmp_path.name}: 90.00 % of the test images, seeds: 1"
     np.testing.assert_allclose(records[0]["interval95"], [0.988 - half / 100, 0.988 + half / 100], rtol=1e-6)
     assert [entry["accuracy"] for entry in records[0]["published"]] == [98.92, 96.7]

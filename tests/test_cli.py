@@ -146,7 +146,16 @@ def test_folds_are_trained_one_after_the_other_and_tested_again_as_they_were(tmp
         assert result["settings"]["data"] == f"sha256:{learned.digest}"
     accuracies = np.array([100 * result["test"]["accuracy"] for result in results])
     half = 12.706 * abs(accuracies[0] - accuracies[1]) / 2
-    assert f"test accuracy over 2 folds {accuracies.mean():.2f} ± {half:.2f} %, mean ± half of" in out
+    mean = f"{accuracies.mean():.2f} ± {half:.2f}, sd {accuracies.std(ddof=1):.2f} %"
+    assert f"test accuracy over 2 folds {mean} mean ± half of" in out
+    summary = json.loads(pathlib.Path("runs/folds.json").read_text())
+    assert summary["accuracy"]["mean"] == pytest.approx(accuracies.mean() / 100)
+    assert [(x["folder"], x["best_epoch"]) for x in summary["folds"]] == [
+        (f"fold{number}", result["best_epoch"]) for number, result in enumerate(results, 1)
+    ]
+    assert [x["test"]["f1"] for x in summary["folds"]] == [result["test"]["f1"] for result in results]
+    cells = [f"{100 * results[1]['test'][part]:.2f}" for part in ("accuracy", "wrong", "silent")]
+    assert f"fold2 │ {len(folds[1].test_images[:40])} │ {' │ '.join(cells)} │" in re.sub(r" +", " ", out)
     assert re.search(r" fold 2 of 2, about \d+ s left ", out)
     pathlib.Path("first.npz").rename("moved.npz")
     called(capsys, "evaluate", "runs/fold2", "--dataset", "moved.npz", "--out", "again.json")
@@ -159,7 +168,16 @@ def test_folds_are_trained_one_after_the_other_and_tested_again_as_they_were(tmp
     assert [record["settings"]["fold"] for record in records] == [1, 2]
     tests = [record["networks"][0]["test"]["accuracy"] for record in records]
     assert tests == [result["test"]["accuracy"] for result in results], "each network as alone"
-    assert f"of the best combination in each {accuracies.mean():.2f} ± {half:.2f} %" in swept
+    assert f"of the best combination in each {mean}" in swept
+    for command, folder, words in (
+        ("sweep", "runs", "runs/fold1 holds a run, not a sweep: name another folder"),
+        ("train", "sweep", "sweep/fold1 holds a sweep, not a run: name another folder"),
+    ):
+        resume = ["--resume"] * (command == "train")
+        given = [*few, *resume, "--dataset", "moved.npz", "--folds", "2", "--split_seed", "3", "--out", folder]
+        with pytest.raises(SystemExit):
+            Command(command).main(given)
+        assert words in capsys.readouterr().err
 
 
 def test_the_options_know_every_network():

@@ -73,6 +73,9 @@ def test_lists_and_numbers_of_numpy_are_as_good_as_pythons():
     settings = Settings([np.int64(1), 2], batch_size=np.int32(7), seed=np.uint8(3))
     assert settings == Settings((1, 2), 7, seed=3)
     assert json.loads(json.dumps(dataclasses.asdict(settings)))["epochs"] == [1, 2]
+    assert Settings(epochs=3).epochs == Settings(epochs=np.int64(3)).epochs == (3,)
+    single = dataclasses.replace(expected, stages=expected.stages[1:], input_shape=(4, 4, 4), epochs=3)
+    assert single.epochs == (3,)
 
 
 def test_long_and_deep_values_are_shown_by_their_type():

@@ -14,7 +14,7 @@ from command import RUN, Command, called, read, refused, table
 from PIL import Image
 
 from snnjax import data
-from snnjax.app import report, shared_options
+from snnjax.app import console, report, shared_options
 from snnjax.app.commands import predict
 from snnjax.app.commands.train import prepare
 from snnjax.networks import Observed
@@ -43,7 +43,8 @@ def test_a_run_is_evaluated_as_at_its_end(work, capsys):
     assert {name: figures[name] for name in results["test"]} == results["test"]
     np.fill_diagonal(matrix, 0)
     row = matrix[matrix.max(axis=1).argmax()]
-    assert f"{row.argmax()} ({row.max()} times)" in out.split("most often confused with")[1]
+    assert f"{row.argmax()} ({console.times(row.max())})" in out.split("most often confused with")[1]
+    assert [console.times(count) for count in (1, 2, 1234)] == ["once", "2 times", "1,234 times"]
 
 
 def test_pictures_are_decided_on(work, capsys):

@@ -111,6 +111,10 @@ REFUSED = [
     (lambda: small(classes=4), "multiple of 4 features, got RSTDP and 6 features$"),
     (lambda: small(encoder=Encoder(time_steps=9)), "`time_steps` must be .*, got 15 and 9 of"),
     (lambda: small(epochs=(1, 2)), r"`epochs` must be one for each of 1 stages, got \(1, 2\)"),
+    (
+        lambda: dataclasses.replace(before(stage(LAYER)), epochs=3),
+        r"`epochs` must be .* 2 stages, got \(3,\)",
+    ),
     (lambda: small(stages=(stage(DECISION, pool=2),)), "`pool` of the last stage of small must be"),
     (lambda: with_first(SMALL, learners=STDP()), "must have a supervised learner, such as RSTDP, .*got STDP and 6"),
     (lambda: with_first(SMALL, threshold=3.0), "`threshold` of layer1, which decides, must be None: 3.0 has no"),

@@ -116,6 +116,17 @@ def test_figures_of_epochs_and_the_confusion_are_kept_and_drawn_as_they_are(resu
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("decision", "label")
 
 
+@pytest.mark.parametrize("names", [["cat", "dog", "long name of class"], [str(label) for label in range(10)]])
+def test_a_confusion_matrix_fills_its_picture(names):
+    matrix = np.eye(len(names), dtype=int)
+    test = dict(confusion_matrix=matrix.tolist(), classes=dict(images=[1] * len(names)))
+    figure = plots.confusion_picture(test, names)
+    plots.png(figure)
+    drawn = figure.get_tightbbox()
+    width, height = figure.get_size_inches()
+    assert (width - drawn.width, height - drawn.height) == pytest.approx((0.25, 0.25), abs=0.15)
+
+
 def test_a_response_is_drawn_map_by_map():
     """Early spikes by step, counted for each step, silence left blank; the largest score."""
     network = dataclasses.replace(tiny.plain(Images()), encoder=data.digits().encoder)

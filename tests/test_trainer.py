@@ -210,7 +210,9 @@ def test_a_trained_network_is_trained_again_by_its_recipe(tmp_path):
         Trainer(loaded.spec, DATA).initial_state()
     again = Trainer(loaded.recipe, DATA)
     assert again.network == trainer.network
-    assert again.run(again.initial_state()).epochs == results["epochs"]
+    state = again.run(again.initial_state())
+    assert state.epochs == results["epochs"]
+    assert again.test(state) == results["test"]
 
 
 def test_each_learner_of_a_layer_has_a_key_of_its_own(monkeypatch):

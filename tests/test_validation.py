@@ -248,6 +248,8 @@ def test_another_combination_that_is_better_takes_the_test(swept, tmp_path):
         with SweepFolder(tmp_path, sweep_of(variants)) as folder:
             networks = folder.run()
         assert with_test(networks) == with_test(records_of(tmp_path)) == expected
+        tested = {place: each["test"] for place, each in enumerate(networks) if "test" in each}
+        assert folder.sweep.test(folder.state) == tested
     assert plain(networks) == plain(records_of(swept))
 
 
@@ -278,4 +280,4 @@ def test_the_table_of_a_sweep_has_the_best_in_validation_first():
         ["1", "1", "90.0", "40.0", "50.0", ""],
     ]
     shown = table([ranked(0.5, 0.5, 1, "test"), ranked(0.6, 0.6, 2, "test"), ranked(0.8, 0.8, 2, "test", seed=1)])
-    assert [*shown.columns[4].cells] == ["70.0 ± 127.1", "50.0"]
+    assert [*shown.columns[4].cells] == ["70.0 ± 127.1, sd 14.1", "50.0"]

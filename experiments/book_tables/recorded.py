@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from book_tables.descriptions import layers_by_rule
 from book_tables.places import TOP, network_link
 from snnjax import NETWORKS
 from snnjax.app.console import markdown
 from snnjax.core import files
 from snnjax.core.errors import unknown
+from snnjax.core.metrics import half_interval
 
 RECORDED = TOP / "experiments" / "recorded"
 CARDS = TOP / "snnjax" / "runs" / "pretrained" / "cards.json"
@@ -26,7 +29,9 @@ WHOLE = {"digits": 1_293, "mnist": 54_000, "cifar10-jpeg": 45_000}
 FIGURES_NOTES = (
     "Images: those learned from, nine tenths of those given. The others are held out and choose the best epoch.",
     "The test images are used once, at the end.",
-    "Test accuracy: mean and 95 % interval over the seeds (Student's t); a single seed has no interval.",
+    "Test accuracy: the mean over the seeds and half of its 95 % interval (Student's t), then the standard deviation "
+    "(sd) over the seeds, by which a single training differs from the mean. A single seed has neither.",
+    "Accuracies of single seeds were not recorded. The standard deviations are calculated from the rounded intervals.",
 )
 JPEG_NOTE = "CIFAR-10 (JPEG): slightly lossy copies; published figures are of the original images."
 
@@ -40,9 +45,16 @@ def recorded(name: str) -> Row:
 
 
 def accuracy_of(row: Row) -> str:
-    """Mean and interval of a row."""
-    interval = row["interval"]
-    return f"{row['mean']:.2f}" + ("" if interval is None else f" ± {interval:.2f}")
+    """Mean, interval and standard deviation of a row; of one seed only the accuracy."""
+    if row["interval"] is None:
+        return f"{row['mean']:.2f}"
+    return f"{row['mean']:.2f} ± {row['interval']:.2f}, sd {deviation_of(row):.2f}"
+
+
+def deviation_of(row: Row) -> float:
+    """The standard deviation over the seeds of a row, calculated from its interval: no file has the single values."""
+    example = np.arange(float(row["seeds"]))
+    return float(row["interval"] * example.std(ddof=1) / half_interval(example))
 
 
 def seconds_of(row: Row) -> str:

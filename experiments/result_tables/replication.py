@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from protocols import Row
 
-from result_tables.accuracies import Json, seed_statistics
+from result_tables.accuracies import Json
 from snnjax.app import console
 from snnjax.core import files
+from snnjax.core.metrics import spread
 
 REFERENCE = Path(__file__).parents[1] / "reference.json"  # accuracies of aidinattar/snn, and how they were obtained
 PARTS = ("train", "test")
@@ -27,7 +28,7 @@ def record_of(row: Row, folder: Path, results: list[Json]) -> Json:
     )
     for part in PARTS:
         ours = np.array([[epoch[part]["accuracy"] for epoch in result["epochs"]] for result in results])
-        summary = seed_statistics(ours)
+        summary = spread(ours)
         gap = np.array(reference[part]) - ours.mean(axis=0)
         record[part] = dict(reference=reference[part], seeds=ours.tolist(), **summary, gap=gap.tolist())
         if summary["sd"]:

@@ -53,13 +53,20 @@ def notes(images: Dataset) -> list[str]:
     return [re.sub(r"`[^`]*` \((--\w+)\)", r"\1", note) for note in images.notes]
 
 
-MEAN = "mean ± half of its 95 % interval (Student's t)"
+MEAN = "mean ± half of its 95 % interval (Student's t), and standard deviation (sd)"
 
 
 def mean_of(values: np.ndarray, digits: int) -> str:
-    """The mean of values, and half of its 95 % interval where there are several."""
-    interval = f" ± {half_interval(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{values.mean():.{digits}f}{interval}"
+    """The mean of values; of several also half of its 95 % interval, and their standard deviation."""
+    if len(values) == 1:
+        return f"{values.mean():.{digits}f}"
+    interval = f"± {half_interval(values):.{digits}f}"
+    return f"{values.mean():.{digits}f} {interval}, sd {values.std(ddof=1):.{digits}f}"
+
+
+def times(count: int) -> str:
+    """How often, in words."""
+    return "once" if count == 1 else f"{count:,} times"
 
 
 def left(seconds: float) -> str:

@@ -235,13 +235,17 @@ def confusion_picture(test: dict[str, Any], names: Sequence[str]) -> Figure:
     whole = np.concatenate([matrix, (images - matrix.sum(axis=1))[:, None]], axis=1)
     shown = [*(shortened(name, MOST_LETTERS) for name in names), SILENT]
     longest = max(map(len, shown[:-1]))
-    size = max(5.0, 0.42 * classes + 1) + LETTER * max(0, longest - 2)
-    figure, (axis,) = grid(1, 1, size + 0.5, size)
+    turned = longest > 3
+    cell = max(0.42, min(0.8, 4.5 / classes))
+    # Cells are square: what the names leave of another size of the figure would be an empty margin.
+    width = 0.75 + LETTER * longest + cell * (classes + 1)
+    height = 0.75 + LETTER * max(longest, len(SILENT)) * turned + cell * classes
+    figure, (axis,) = grid(1, 1, width, height)
     shares = whole / np.maximum(images[:, None], 1)
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if classes <= 30:
         _write_numbers(axis, whole, shares > 0.5, np.argwhere(whole > 0))
-    _label(axis.xaxis, range(classes + 1), shown, rotation=90 if longest > 3 else 0)
+    _label(axis.xaxis, range(classes + 1), shown, rotation=90 if turned else 0)
     _label(axis.yaxis, range(classes), shown[:-1])
     axis.set(xlabel="decision", ylabel="label")
     return figure

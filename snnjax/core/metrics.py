@@ -29,6 +29,16 @@ def tested_part(epoch: Mapping[str, Any]) -> str:
     return "validation" if "validation" in epoch else "test"
 
 
+def spread(values: np.ndarray) -> dict[str, Any]:
+    """Mean, sample standard deviation and 95 % interval of the mean along the first axis; None for a single value."""
+    mean = values.mean(axis=0)
+    if len(values) == 1:
+        return dict(mean=mean.tolist(), sd=None, interval95=None)
+    half = half_interval(values)
+    interval = np.stack([mean - half, mean + half], axis=-1)
+    return dict(mean=mean.tolist(), sd=values.std(axis=0, ddof=1).tolist(), interval95=interval.tolist())
+
+
 def ranking_accuracy(network: Mapping[str, Any]) -> float:
     """The accuracy in % that a sweep ranks a network by, given its record as in sweep.json.
 

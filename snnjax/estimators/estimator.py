@@ -43,7 +43,7 @@ class SpikingEstimator(BaseEstimator):
 
     network: str | Network | Callable[[Images], Network] = "goupy2024_ncg"
     _: dataclasses.KW_ONLY
-    epochs: tuple[int, ...] | None = None
+    epochs: tuple[int, ...] | int | None = None
     image_shape: tuple[int, ...] | None = None
     largest: float | None = None
     hyperparameters: Mapping[str, float] | None = None
@@ -130,7 +130,7 @@ class SpikingEstimator(BaseEstimator):
         settings = Settings.of(network, data)
         settings = dataclasses.replace(
             settings,
-            epochs=settings.epochs if self.epochs is None else self.epochs,
+            epochs=settings.epochs if self.epochs is None else self.epochs,  # type: ignore[arg-type]
             mirror=self.mirror,
             update_batch=self.update_batch,
             seed=self._seed(),

@@ -26,7 +26,8 @@ class STDP(Learner):
     Attributes:
       ltp: initial a+, of potentiation.
       ltd: initial a-, of depression, at most 0.
-      doubling: images after which a+ doubles.
+      doubling: images after which a+ doubles. Image i, counted from 0, has 2 to the power of floor((i + 1) / doubling)
+        times the initial rates.
       ltp_max: upper limit of a+.
       bounds: lower and upper bound of a weight.
       stabiliser: multiplies each change by (w - lower)(upper - w).

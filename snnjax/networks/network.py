@@ -31,8 +31,8 @@ class Network:
       classes: number of classes; each deciding layer has the same number of features for each, in order.
       stages: the last one decides, or feeds a `FittedDecision`.
       time_steps: T.
-      epochs: default epochs of each stage, in order; where layers decide, the last number is that of supervised
-        learning.
+      epochs: default epochs of each stage, in order; a single stage may have a plain number. If layers decide, the last
+        number is that of supervised learning.
       reward_by_turns: in the first epoch the first supervised layer and all others learn in alternate batches, later
         only the others do. By default all learn together.
       encoder: makes latencies of images; None: one that suits the images of the training set.

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -27,6 +27,9 @@ Arrays = dict[str, np.ndarray]
 
 class CheckpointFolder:
     """A folder that one run or sweep locks until its `with` block ends, with the last two checkpoints."""
+
+    kind: ClassVar[str]  # what it holds, in words
+    mark: ClassVar[str]  # a name that the data of its checkpoints have, and those of other kinds do not
 
     def __init__(
         self, path: Path | str, work: Trainer | Sweep, settings: Json | None, about: Json | None, command: str
@@ -127,6 +130,9 @@ class CheckpointFolder:
         expected = self._identity
         settings = meta.get("settings", {})
         files.check_format(path, meta, FORMAT, "finish the run with that version, or name another folder")
+        if self.mark not in meta:
+            holds = next(kind.kind for kind in CheckpointFolder.__subclasses__() if kind.mark in meta)
+            raise InputError(f"{self.path} holds {holds}, not {self.kind}: name another folder (`out`)")
         if changes := _changes(expected["settings"], settings):
             raise InputError(f"the run in {self.path} cannot be resumed with other settings or data: it had {changes}")
         network = meta.get("network", {})

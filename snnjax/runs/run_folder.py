@@ -25,6 +25,9 @@ ONE_BY_ONE = (
 class RunFolder(CheckpointFolder):
     """A folder that one run locks until the `with` block ends; see its `state`, `results` ({} before) and `notes`."""
 
+    kind = "a run"
+    mark = "phase"
+
     def __init__(
         self,
         path: Path | str,

@@ -26,6 +26,9 @@ class SweepFolder(CheckpointFolder):
     validation images, the best combination of its variants alone has a test result in the end.
     """
 
+    kind = "a sweep"
+    mark = "others"
+
     def __init__(
         self,
         path: Path | str,

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from snnjax.core import checks
+from snnjax.core import checks, metrics
 from snnjax.core.components import changed_leaves
 from snnjax.core.errors import InputError
 from snnjax.data import Dataset
@@ -249,6 +249,14 @@ class Trainer:
         contracts.check_decisions(decisions, self.network.classes)
         contracts.check_scores(scores)
         return (decisions[0], scores[0]) if isinstance(state, TrainState) else (decisions, scores)
+
+    def test(self, state: TrainState) -> dict[str, Any]:
+        """The result of the best network of a state on the test images.
+
+        Returns accuracy, wrong and silent as fractions, and all else that `metrics.report` has, as in results.json.
+        """
+        decisions, scores = self.predict(state, self.data.test_images)
+        return metrics.report(decisions, self.data.test_labels, scores)
 
     def trained(self, state: TrainState, index: int = 0) -> SpikingNetwork:
         """The best network of a state of network `index`, ready to call on images."""

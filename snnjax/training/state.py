@@ -29,7 +29,8 @@ class Settings:
     """Settings that the result of a training depends on, besides network and data.
 
     Attributes:
-      epochs: of each stage, in order; where layers decide, the last number is that of supervised learning.
+      epochs: of each stage, in order; a single stage may have a plain number. If layers decide, the last number is that
+        of supervised learning.
       batch_size: images after which the rates of supervised learners adapt.
       patience: stops once the best epoch, the last among equals, is more than this many epochs old; 0: never.
       seed: of the initial weights, and of what `shuffle` and `mirror` draw: 0 to 2**64 - 1.
@@ -52,10 +53,11 @@ class Settings:
     mirror: bool = False
 
     def __post_init__(self) -> None:
-        epochs = self.epochs
+        epochs: Any = self.epochs
+        if isinstance(epochs, int | np.integer) and not isinstance(epochs, bool):
+            epochs = (epochs,)
         if not isinstance(epochs, tuple | list) or not epochs:
-            write = f"epochs=({epochs},)" if str(epochs).isdigit() else ""
-            raise wrong_type("epochs", "a tuple of integers, one for each stage", epochs, write)
+            raise wrong_type("epochs", "a tuple of integers, one for each stage", epochs)
         self._set("epochs", tuple(checks.integer("epochs", count, 0) for count in epochs))
         for name, minimum in (("batch_size", 1), ("patience", 0), ("update_batch", 1)):
             self._set(name, checks.integer(name, getattr(self, name), minimum))

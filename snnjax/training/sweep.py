@@ -183,6 +183,17 @@ class Sweep:
             self._test_best(sweep, save, load or (lambda index: (self.networks[index], sweep.trained[index])))
         return sweep
 
+    def test(self, state: SweepState) -> dict[int, dict[str, float]]:
+        """The test results of the best combination's networks, by place: accuracy, wrong and silent as fractions.
+
+        `state` is what `run` has returned. The combination is the first of `metrics.ranking`.
+        """
+        return {index: state.done[index]["test"] for index in self._best(state)}
+
+    def _best(self, state: SweepState) -> list[int]:
+        """The places of the networks of the best combination; none if learning has left all networks invalid."""
+        return next(iter(ranking([state.done[index] for index in range(len(self.variants))])), [])
+
     def _test_best(
         self,
         sweep: SweepState,
@@ -190,7 +201,7 @@ class Sweep:
         load: Callable[[int], tuple[Network, TrainState]],
     ) -> None:
         """Tests the networks of the best combination that are untested; a former best one loses its test."""
-        best = next(iter(ranking([sweep.done[index] for index in range(len(self.variants))])), [])
+        best = self._best(sweep)
         for index in sweep.done.keys() - best:
             sweep.done[index].pop("test", None)
         for index in best:

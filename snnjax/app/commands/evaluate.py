@@ -19,7 +19,7 @@ def show(result: dict[str, Any]) -> None:
     wrong = np.array(result["confusion_matrix"])
     np.fill_diagonal(wrong, 0)
     names = result["class_names"]
-    confused = [f"{names[row.argmax()]} ({row.max()} times)" if row.any() else "" for row in wrong]
+    confused = [f"{names[row.argmax()]} ({console.times(row.max())})" if row.any() else "" for row in wrong]
     head, rows = report.classes(result, names)
     lines = [[escape(cell) for cell in (*row, other)] for row, other in zip(rows, confused, strict=True)]
     console.screen().print(console.table([*head, "most often confused with"], [lines], "classes", left=1))

@@ -210,7 +210,7 @@ def run(chosen: options.Sweep) -> None:
     screen = console.screen()
     screen.print(table(networks, "folds" if chosen.seeds == 1 else "folds and seeds"))
     best = f"test accuracy over {folds} folds, of the best combination in each"
-    screen.print(f"[bold]{best} {console.mean_of(np.array(tests), 2)} %[/], {console.MEAN}")
+    screen.print(f"[bold]{best} {console.mean_of(np.array(tests), 2)} %[/]", console.MEAN, sep="\n")
 
 
 def run_one(chosen: options.Sweep, fold: int | None = None) -> list[dict[str, Any]]:

@@ -14,11 +14,16 @@ from snnjax.app import console, options, parts, shared_options
 from snnjax.app.main import COMMAND
 from snnjax.app.report import draw_run
 from snnjax.app.tracking import Tracker
+from snnjax.core import files, metrics
 from snnjax.data import Dataset
 from snnjax.data.pictures import background
 from snnjax.runs.pretrained import PREFIX
 from snnjax.runs.run_folder import RunFolder
 from snnjax.runs.trained import Trained
+
+FOLDS = "folds.json"
+FOLD_FIGURES = ("accuracy", "wrong", "silent", "f1", "precision", "recall", "roc_auc")
+"""What folds.json has of each fold's test."""
 
 
 class Prepared(NamedTuple):
@@ -132,8 +137,8 @@ def _settings(network: Network, images: Dataset, training: shared_options.Epochs
     return dataclasses.replace(settings, **given)
 
 
-def train(chosen: options.Train, fold: int | None = None) -> dict[str, Any]:
-    """Trains to the end and leaves a run folder; returns its results.json. A finished run is only read.
+def train(chosen: options.Train, fold: int | None = None) -> tuple[Path, dict[str, Any]]:
+    """Trains to the end and leaves a run folder; returns it and its results.json. A finished run is only read.
 
     `fold` is the number of the part that is tested, as for `prepare`.
     """
@@ -161,7 +166,7 @@ def train(chosen: options.Train, fold: int | None = None) -> dict[str, Any]:
                 kept = f"all but the last half minute is kept, continue by --resume once {run.path} can be written"
                 raise OSError(f"{error}; {kept if folder.saved else 'nothing was kept'}") from error
         console.summary(folder)
-        return folder.results
+        return folder.path, folder.results
 
 
 def run(chosen: options.Train) -> None:
@@ -170,8 +175,37 @@ def run(chosen: options.Train) -> None:
     if folds is None:
         train(chosen)
         return
-    runs = [train(chosen, fold) for fold in console.each_fold(folds)]
-    accuracies = np.array([100 * run["test"]["accuracy"] for run in runs])
-    console.screen().print(
-        f"[bold]test accuracy over {folds} folds {console.mean_of(accuracies, 2)} %[/], {console.MEAN}"
-    )
+    runs = dict[str, dict[str, Any]]()
+    for fold in console.each_fold(folds):
+        path, results = train(chosen, fold)
+        runs[path.name] = results
+        if fold == folds:
+            summarise(path.parent, runs)
+
+
+def summarise(folder: Path, runs: dict[str, dict[str, Any]]) -> None:
+    """Prints a table of the tests of all folds, given their results.json by folder, and writes folds.json."""
+    accuracies = np.array([run["test"]["accuracy"] for run in runs.values()])
+    rows = []
+    records = []
+    for name, run in runs.items():
+        test = run["test"]
+        images = run["settings"]["test_images"]
+        shares = [f"{100 * test[part]:.2f}" for part in ("accuracy", "wrong", "silent")]
+        rows.append([name, f"{images:,}", *shares, f"{test['f1']:.4f}", str(run["best_epoch"] + 1)])
+        records.append(
+            dict(
+                folder=name,
+                test_images=images,
+                test_groups=run["test_groups"],
+                best_epoch=run["best_epoch"],
+                test={part: test[part] for part in FOLD_FIGURES},
+            )
+        )
+    head = ["fold", "test images", "accuracy, %", "wrong, %", "silent, %", "macro F1", "best epoch"]
+    files.write_json(folder / FOLDS, dict(folds=records, accuracy=metrics.spread(accuracies)))
+    screen = console.screen()
+    screen.print(console.table(head, [rows], "test"))
+    mean = console.mean_of(100 * accuracies, 2)
+    screen.print(f"[bold]test accuracy over {len(runs)} folds {mean} %[/]", console.MEAN, sep="\n")
+    screen.print(f"{folder / FOLDS}: the table, and mean, standard deviation and interval", markup=False)
