@@ -108,7 +108,7 @@ PADDED = Winners(np.int32([1]), np.int32([4]), np.int32([0]), np.uint8([2]))  # 
 @pytest.mark.parametrize(
     ("call", "argument", "give"),
     [
-        (lambda x: kernels.receptive_fields(x, PADDED, kernel=3), "winners", "padded `latency`"),
+        (lambda x: kernels.receptive_fields(x, PADDED, kernel=3), "winners", "padded `maps`"),
         (lambda x: kernels.stdp(WEIGHTS, x, PADDED, RATES, time_steps=T), "winners", "`padding` and the `stride`"),
         (lambda x: native.learn(TAPS, x, PADDED, RATES, features=3, time_steps=T), "won", "`padding` of the layer"),
     ],

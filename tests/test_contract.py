@@ -11,6 +11,7 @@ import tiny
 
 import snnjax
 from snnjax import (
+    NETWORKS,
     Earliest,
     Images,
     Model,
@@ -280,12 +281,49 @@ DIGITS = tiny.images()
 
 
 def test_winners_of_a_layer_see_its_padding():
+    """Silence around latencies, 0 around other values, or what the rule asks for."""
     conv = Conv(3, (3, 2), padding=PADDING, stride=STRIDE, threshold=1)
     layer = Layer(conv, np.zeros((3, 4, 3, 2), np.float32), T, XLA)
     latency = RANDOM.integers(0, T + 1, (4, 7, 6)).astype(np.uint8)
     padded = np.pad(latency, ((0, 0), (1, 1), (2, 2)), constant_values=T)
-    for field, row, column in zip(layer.receptive_fields(latency, WINNERS), WINNERS.row, WINNERS.column, strict=True):
-        np.testing.assert_array_equal(field, padded[:, 2 * row : 2 * row + 3, column : column + 2])
+    with_zeros = np.pad(latency, ((0, 0), (1, 1), (2, 2)))
+    cases = [(latency, {}, padded)]
+    cases += [(latency.astype(dtype), {}, with_zeros.astype(dtype)) for dtype in (np.float32, bool)]
+    cases += [(latency.astype(np.int32), dict(padding_value=0), with_zeros.astype(np.int32))]
+    for maps, options, expected in cases:
+        found = np.asarray(layer.receptive_fields(maps, WINNERS, **options))
+        assert found.dtype == maps.dtype
+        for field, row, column in zip(found, WINNERS.row, WINNERS.column, strict=True):
+            np.testing.assert_array_equal(field, expected[:, 2 * row : 2 * row + 3, column : column + 2])
+
+
+@component
+class Traced(Learner):
+    """Remembers for each input how often it fired; the winner's weights become what they see of that."""
+
+    def init(self, layer, key, seen):
+        return np.zeros(layer.input_shape, np.float32)
+
+    def update(self, layer, state, latency, response, signal):
+        state = 0.5 * state + (latency < layer.time_steps)
+        seen = layer.receptive_fields(state, response.winners)
+        return layer.with_rows(response.winners, seen), state, ()
+
+
+def test_rules_know_the_shape_of_the_input():
+    """That of the stage, also of a later one, and of a layer with a ramp; other shapes are refused."""
+    network = tiny.branches(Images())
+    layers = SpikingNetwork(network).model.layers
+    for number, name, _ in network.layers():
+        assert layers[name].input_shape == network.input_shapes[number]
+    (deep,) = SpikingNetwork(NETWORKS["softhebb_narrow"](Images((32, 32, 3)))).model.layers["layer2"].input_shape[:1]
+    assert deep == 48
+    trained = tiny.trained(tiny.with_first(tiny.plain(Images()), learners=Traced()), DIGITS, Settings((1, 0)))
+    assert trained.weights["layer1"].max() > 1.5, "an input fired at two images in a row"
+    with pytest.raises(
+        InputError, match=r"`maps` must have shape \(6, 28, 28\) of the layer's input, got \(4, 28, 28\)"
+    ):
+        layers["layer1"].receptive_fields(np.zeros((4, 28, 28)), WINNERS)
 
 
 @component

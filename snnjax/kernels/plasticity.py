@@ -19,12 +19,21 @@ from snnjax.kernels.competition import Winners, check_winners
 from snnjax.kernels.spikes import output_size
 
 
-def _check_fields(latency: Any, winners: Any, kernel: Pair, stride: Pair) -> None:
+def _check_fields(maps: Any, winners: Any, kernel: Pair, stride: Pair) -> None:
+    checks.array("maps", maps, "C H W")
+    _check_places("maps", maps, winners, kernel, stride)
+
+
+def _check_differences(latency: Any, winners: Any, kernel: Pair, stride: Pair) -> None:
     checks.latency("latency", latency)
+    _check_places("latency", latency, winners, kernel, stride)
+
+
+def _check_places(name: str, maps: Any, winners: Any, kernel: Pair, stride: Pair) -> None:
     taken = checks.pair("kernel", kernel, 1)
-    checks.window("`kernel`", taken, latency.shape[1:])
-    size = output_size(latency.shape[1:], taken, checks.pair("stride", stride, 1))
-    check_winners("winners", winners, size, "give the padded `latency`, by `kernels.pad`")
+    checks.window("`kernel`", taken, maps.shape[1:])
+    size = output_size(maps.shape[1:], taken, checks.pair("stride", stride, 1))
+    check_winners("winners", winners, size, f"give the padded `{name}`, by `kernels.pad`")
 
 
 def check_stdp(
@@ -39,12 +48,15 @@ def check_stdp(
 
 
 @checks.kernel("kernel", "stride", check=_check_fields)
-def receptive_fields(latency: jax.Array, winners: Winners, *, kernel: Pair, stride: Pair = 1) -> jax.Array:
-    """The inputs of each winner, (k, C, kh, kw) of the padded `latency`; arbitrary for empty places."""
-    return patches(latency, jnp.stack([winners.row, winners.column], axis=1), kernel=kernel, stride=stride)
+def receptive_fields(maps: jax.Array, winners: Winners, *, kernel: Pair, stride: Pair = 1) -> jax.Array:
+    """What `maps` hold at the inputs of each winner, (k, C, kh, kw) of their dtype; arbitrary for empty places.
+
+    `maps`, (C, H, W), are latencies, or other values of each input such as traces, of any dtype. They are padded.
+    """
+    return patches(maps, jnp.stack([winners.row, winners.column], axis=1), kernel=kernel, stride=stride)
 
 
-@checks.kernel("kernel", "stride", check=_check_fields)
+@checks.kernel("kernel", "stride", check=_check_differences)
 def time_differences(latency: jax.Array, winners: Winners, *, kernel: Pair, stride: Pair = 1) -> jax.Array:
     """The step of each winner's spike minus those of its inputs, (k, C, kh, kw) int32, arbitrary for empty places.
 
@@ -56,14 +68,14 @@ def time_differences(latency: jax.Array, winners: Winners, *, kernel: Pair, stri
 
 
 @checks.kernel("kernel", "stride")
-def patches(latency: jax.Array, positions: jax.Array, *, kernel: Pair, stride: Pair = 1) -> jax.Array:
-    """The inputs of neurons at `positions`, (N, 2) integers: row, column; (N, C, kh, kw) of the padded `latency`."""
-    size = (latency.shape[0], *checks.pair("kernel", kernel, 1))
+def patches(maps: jax.Array, positions: jax.Array, *, kernel: Pair, stride: Pair = 1) -> jax.Array:
+    """The inputs of neurons at `positions`, (N, 2) integers: row, column; (N, C, kh, kw) of padded `maps` (C, H, W)."""
+    size = (maps.shape[0], *checks.pair("kernel", kernel, 1))
     down, right = checks.pair("stride", stride, 1)
 
     def patch(position: jax.Array) -> jax.Array:
         row, column = position
-        return lax.dynamic_slice(latency, (jnp.zeros_like(row), row * down, column * right), size)
+        return lax.dynamic_slice(maps, (jnp.zeros_like(row), row * down, column * right), size)
 
     return jax.vmap(patch)(positions)
 

@@ -64,6 +64,7 @@ class BaseLayer:
       stored: the weights, float32, in the layout of `kernels`, which alone read it.
       time_steps: T.
       kernels: the layout of the weights, and the functions that compute the layer.
+      input_shape: (C, H, W) of what the layer reads; () of a layer that is not part of a `Model`.
       in_bounds: whether all weights lie within the learner's bounds, so that `learn` changes winners' weights only.
     """
 
@@ -71,6 +72,7 @@ class BaseLayer:
     stored: jax.Array
     time_steps: int = static()
     kernels: LayerKernels = static()  # noqa: RUF009
+    input_shape: tuple[int, ...] = dataclasses.field(default=(), kw_only=True, metadata=dict(static=True))
     in_bounds: bool = dataclasses.field(default=False, kw_only=True, metadata=dict(static=True))
 
     @property

@@ -107,11 +107,21 @@ class Layer(BaseLayer):
         padded = self.padded(latency)
         return self.with_weights(learn(self.weights, padded, winners, rates, bounds=bounds, stabiliser=stabiliser))
 
-    def receptive_fields(self, latency: jax.Array, winners: Winners) -> jax.Array:
-        """The part of the (C, H, W) input that each winner sees: (k, C, kh, kw) latencies."""
-        padded = self.padded(latency)
-        kernel = self.conv.kernel
-        return kernels.receptive_fields(padded, winners, kernel=kernel, stride=self.conv.stride)
+    def receptive_fields(self, maps: jax.Array, winners: Winners, *, padding_value: Any = None) -> jax.Array:
+        """The part of `maps` (C, H, W) that each winner sees: (k, C, kh, kw) of the same dtype.
+
+        `maps` are the latencies of the input, or other values for each input, such as traces. The layer's padding holds
+        `padding_value`, by default T if they are integers, as latencies are, and otherwise 0. A winner of feature -1
+        sees arbitrary values.
+        """
+        checks.array("maps", maps, "C H W")
+        if self.input_shape:
+            checks.shape("maps", maps, self.input_shape, "the layer's input")
+        if padding_value is None:
+            padding_value = self.time_steps if jnp.issubdtype(maps.dtype, jnp.integer) else 0
+        rows, columns = checks.pair("padding", self.conv.padding, 0)
+        padded = jnp.pad(maps, ((0, 0), (rows, rows), (columns, columns)), constant_values=padding_value)
+        return kernels.receptive_fields(padded, winners, kernel=self.conv.kernel, stride=self.conv.stride)
 
     def time_differences(self, latency: jax.Array, winners: Winners) -> jax.Array:
         """The step of each winner's spike minus those of its inputs, as in `kernels.time_differences`.

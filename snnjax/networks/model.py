@@ -47,13 +47,16 @@ class Model:
             raise InputError(f"`weights` must be those of {', '.join(network.weight_shapes)}, got {', '.join(weights)}")
         steps = network.time_steps
         layers: dict[str, Any] = {}
-        for _, name, conv in network.layers():
+        for number, name, conv in network.layers():
             prepared = conv.prepared(weights[name].shape[1])
             classes = network.classes if name in network.deciding else 0
+            shape = network.input_shapes[number]
+            given = prepared, weights[name], steps, XLA
             if conv.ramped:
-                layers[name] = RampLayer(prepared, weights[name], steps, XLA, classes=classes)
+                layers[name] = RampLayer(*given, classes=classes, input_shape=shape)
                 continue
-            layers[name] = Layer(prepared, weights[name], steps, XLA, conv.monotone, classes, network.decision.timed)
+            timed = network.decision.timed
+            layers[name] = Layer(*given, conv.monotone, classes, timed, input_shape=shape)
         return cls(network, layers)
 
     @property
