@@ -8,12 +8,13 @@ from typing import Any
 
 import jax
 import numpy as np
+import own_classes
 import pytest
 import tiny
 from refusals import assert_refused
 from same import assert_same_state
 
-from snnjax import Images, load
+from snnjax import Images, component, load
 from snnjax.core import files, metrics
 from snnjax.core.errors import InputError
 from snnjax.encoding import Pixels
@@ -22,11 +23,12 @@ from snnjax.layers.layer import LayerKernels
 from snnjax.layers.pool import Pool
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, convergence
+from snnjax.learners.protocol import default_figures
 from snnjax.networks import NETWORKS, Flatten, Input, Network, SpikingNetwork, stage
 from snnjax.networks.graph import Known
 from snnjax.runs import RunFolder
 from snnjax.training import epoch_results, runners
-from snnjax.training.advice import describe, diagnose_decisions, diagnose_outputs
+from snnjax.training.advice import describe, describe_winners, diagnose_decisions, diagnose_outputs
 from snnjax.training.build import network_for
 from snnjax.training.draws import key_of
 from snnjax.training.groups import named
@@ -287,6 +289,66 @@ def test_figures_by_hand():
     diagnosis = diagnose_decisions(["cat", "dog", "owl"], np.array([0, 0, -1, 2]), dict(words=[words]))
     assert (diagnosis["silent"], diagnosis["decided"], diagnosis["never_decided"]) == (0.25, [2, 0, 1], 1)
     assert "1 of 3 classes were never predicted (dog)" in diagnosis["words"]
+
+
+def test_custom_rules_are_diagnosed_by_their_winners():
+    """Five of 32 features win almost always; a tenth of the images is silent; half of the weights are at a bound."""
+    layer = Layer(Conv(32, kernel=3, threshold=15), np.zeros((32, 1, 3, 3)), SHALLOW.time_steps, LayerKernels())
+    layer = dataclasses.replace(layer, stored=np.where(np.arange(32) < 16, 0.995, 0.5)[:, None, None, None])
+    won = np.tile([3, 8, 9, 20, 31], (100, 1))
+    won[0] = range(5)
+    won[90:] = -1
+    figures = default_figures(layer, (0.0, 1.0), won)
+    assert (figures["at_bounds"], figures["silent_images"], figures["never_won"]) == (0.5, 0.1, 23)
+    assert figures["weights_mean"] == pytest.approx(0.7475)
+    assert (figures["wins"][3], sum(figures["wins"])) == (90, 450)
+    words = "; ".join(describe_winners("layer1", layer, figures))
+    assert "no neuron of layer1 won at 10.0 % of the images" in words
+    assert "5 won more than 5 times as often as the mean (3, 8, 9, 20, 31)" in words
+    assert "50 % of the weights of layer1 lie at their bounds" in words
+    assert "most features never win" in words
+    silent = default_figures(layer, None, np.full((10, 2), -1))
+    assert "at_bounds" not in silent
+    assert describe_winners("layer1", layer, silent)[-1] == "the threshold 15 of layer1 is too high: try a lower one"
+    assert default_figures(layer, (-np.inf, 0.6), None).keys() == {"weights_mean", "at_bounds"}
+
+
+@component
+class WithFigures(own_classes.Hebb):
+    """One whose info holds nothing of the winners, and which adds figures."""
+
+    def update(self, layer, state, latency, response, signal):
+        layer, state, _ = super().update(layer, state, latency, response, signal)
+        return layer, state, dict(mean=latency.mean())
+
+    def diagnose(self, layer, info):
+        return dict(lateness=info["mean"].mean(), wins=[1, 2, 3, 4])
+
+
+def test_winners_of_custom_rules_are_counted_whatever_they_report():
+    """Of features and of readouts; a rule's own figures replace them. Rules of the library have theirs alone."""
+    network = tiny.with_first(tiny.plain(Images()), learners=own_classes.Hebb())
+    last = Conv(20, kernel=4, learners=own_classes.Teacher())
+    custom = dataclasses.replace(network, stages=(network.stages[0], stage(last)))
+    trainer = Trainer(custom, DATA, Settings((1, 1), patience=0, update_batch=3))
+    state = trainer.run(trainer.initial_state())
+    features = state.diagnoses["Hebb layer1"]
+    readout = state.diagnoses["Teacher"]
+    assert 0 < features["silent_images"]["layer1"] < 1
+    assert sum(features["wins"]["layer1"]) >= round(40 * (1 - features["silent_images"]["layer1"]))
+    assert state.curves["Hebb layer1"]["layer1"]["at_bounds"] == [features["at_bounds"]["layer1"]]
+    decided = np.reshape(readout["wins"]["layer2"], (10, 2)).sum(axis=1)
+    assert decided.tolist() == readout["decided"], "the neuron that a vote follows is of the class decided for"
+    assert readout["silent_images"]["layer2"] == readout["silent"]
+    assert any("features of layer2 never won" in words for words in readout["words"])
+
+    own = tiny.trained(tiny.with_first(network, learners=WithFigures()), DATA, Settings((1, 0), update_batch=3))
+    found = own.diagnoses["WithFigures layer1"]
+    assert found["wins"] == dict(layer1=[1, 2, 3, 4])
+    assert found["silent_images"] == features["silent_images"]
+    assert any(words.startswith("lateness of layer1 is ") for words in found["words"])
+    plain = tiny.trained(tiny.plain(Images()), DATA, Settings((1, 1), patience=0))
+    assert not any("silent_images" in figures for figures in plain.diagnoses.values())
 
 
 def test_a_first_stage_that_pools_or_joins_is_predicted_as_it_is_called():

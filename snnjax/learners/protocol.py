@@ -164,8 +164,36 @@ class Learner:
         """Figures of an epoch by name, from NumPy arrays: the layer after it, its weights (F, C, kh, kw), and infos.
 
         Infos are (N, ...), in the order in which the images were shown. `snnjax.training.advice` has the sentences.
+        Figures are added to those of `default_figures`, which every custom learner has, or replace them.
         """
-        return dict(weights_mean=float(layer.weights.mean()))
+        return {}
+
+
+def has_default_figures(learner: Learner) -> bool:
+    """Whether `default_figures` belong to a learner: not if its `diagnose` is one of the library's rules."""
+    owner = next(kind for kind in type(learner).__mro__ if "diagnose" in vars(kind))
+    return owner is Learner or not owner.__module__.startswith("snnjax.")
+
+
+def default_figures(layer: Any, bounds: tuple[float, float] | None, features: np.ndarray | None) -> Diagnosis:
+    """Figures of an epoch that do not depend on the rule, from the layer after it and a learner's `bounds`.
+
+    `features` (N, k) are those of the winners of each image, -1 in empty places; None if they are not known, as of
+    joint learners. In a deciding layer the winner is the first neuron of the class that the layer voted for.
+
+    They are `weights_mean`; with bounds `at_bounds`, the share of weights that lie at one of them or within 1 % of
+    their distance; with winners `silent_images`, the share of images for which no neuron won, and `count_wins`.
+    """
+    weights = np.asarray(layer.weights)
+    figures: Diagnosis = dict(weights_mean=float(weights.mean()))
+    if bounds is not None:
+        lower, upper = map(float, bounds)
+        margin = 0.01 * (upper - lower) if np.isfinite(upper - lower) else 0.0
+        figures["at_bounds"] = float(np.mean((weights <= lower + margin) | (weights >= upper - margin)))
+    if features is not None:
+        figures["silent_images"] = float(np.mean(np.all(features < 0, axis=1)))
+        figures |= count_wins(features, layer.conv.features)
+    return figures
 
 
 def convergence(weights: np.ndarray, bounds: tuple[float, float] = (0.0, 1.0)) -> float:

@@ -90,7 +90,10 @@ class StepResult(NamedTuple):
     Attributes:
       infos: the info of each learner by the name of its layer, (S, ...); of joint learners, of batches.
       decisions: (S,) int32, -1 where silent, where layers learn supervised.
+      winners: the features of the winners, (S, k) int32, by the name of the layer, for the `default_figures` of custom
+        learners; None if there are none.
     """
 
     infos: dict[str, Any]
     decisions: Any = None
+    winners: dict[str, Any] | None = None

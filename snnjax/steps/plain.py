@@ -13,8 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from snnjax.core import devices
+from snnjax.kernels import Spikes, Winners
 from snnjax.layers.spiking import Layer
-from snnjax.learners import Signal, Tally
+from snnjax.learners import Learner, Signal, Tally, winner_of_class
+from snnjax.learners.protocol import has_default_figures
 from snnjax.networks import Model
 from snnjax.networks.decision import Decided, decide
 from snnjax.networks.graph import Known
@@ -136,7 +138,22 @@ def update_unsupervised(
     layer = carry.layers[name]
     learner = layer.conv.each_learner[phase.learner]
     learned, state, info = learner.update(layer, carry.states[name], image, response, None)
-    return Carry({name: marked_as(layer, learned)}, {name: state}), StepResult({name: info})
+    result = StepResult({name: info}, winners=_winners(name, layer, learner, response, None) or None)
+    return Carry({name: marked_as(layer, learned)}, {name: state}), result
+
+
+def _winners(name: str, layer: Layer, learner: Learner, response: Any, vote: jax.Array | None) -> dict[str, jax.Array]:
+    """The features of a response's winners, (k,) int32, for `default_figures`; {} if it has none, or needs none.
+
+    In a deciding layer they are those of the neuron that its vote follows.
+    """
+    winners = getattr(response, "winners", None)
+    spikes = getattr(response, "spikes", None)
+    if not has_default_figures(learner):
+        return {}
+    if vote is not None and layer.classes and isinstance(spikes, Spikes):
+        winners = winner_of_class(layer, spikes, vote)
+    return {name: winners.feature} if isinstance(winners, Winners) else {}
 
 
 class _Passed(NamedTuple):
@@ -200,6 +217,7 @@ class Supervised(NamedTuple):
         layers: dict[str, Layer] = {}
         states: dict[str, Any] = {}
         infos: dict[str, Any] = {}
+        winners: dict[str, jax.Array] = {}
         for name, turn in self.turns(carry.tally).items():
             vote = votes.get(name, decision)  # layers before the last learn from the network's decision
             signal = Signal(reward_of(vote) * turn, jnp.where(turn, label, -1), vote)
@@ -207,8 +225,9 @@ class Supervised(NamedTuple):
             given = (carry.states[name], passed.inputs[name], passed.responses[name])
             layer, states[name], infos[name] = before.conv.last_learner.update(before, *given, signal)
             layers[name] = marked_as(before, layer)
+            winners |= _winners(name, before, before.conv.last_learner, passed.responses[name], vote)
         states, tally = self.count_outcomes(Carry(layers, states, carry.tally), reward_of(decision), 1)
-        return Carry(layers, states, tally), StepResult(infos, decision)
+        return Carry(layers, states, tally), StepResult(infos, decision, winners or None)
 
     def turns(self, tally: Any, ahead: int = 0) -> dict[str, Any]:
         """Whether each layer learns in this batch, or in one ahead, () bool by name."""

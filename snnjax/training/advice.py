@@ -25,27 +25,50 @@ STILL = 1e-3  # a layer whose weights have moved less, relative to their size, h
 
 
 def describe(name: str, layer: Any, learner: Any, figures: Figures) -> list[str]:
-    """Sentences about the figures of a learner, that of a layer `name`; plain ones of a custom learner."""
+    """Sentences about the figures that a learner of a layer `name` has diagnosed; plain ones of a custom learner."""
     for kind, sentences in _SENTENCES.items():
         if isinstance(learner, kind) and type(learner).diagnose is kind.diagnose:
             return sentences(name, layer, learner, figures)
     return [f"{key} of {name} is {value:.4g}" for key, value in figures.items() if isinstance(value, int | float)]
 
 
+def describe_winners(name: str, layer: Any, figures: Figures) -> list[str]:
+    """Sentences about `default_figures` of a layer `name`."""
+    words = []
+    advice = []
+    if "wins" in figures:
+        silent = figures["silent_images"]
+        words += [
+            f"no neuron of {name} won at {percent(silent)} of the images",
+            _never_won(figures, f"features of {name}"),
+            _won_often(figures),
+        ]
+        if silent > SILENT_SHARE and layer.conv.threshold is not None:
+            advice = [f"{_threshold(layer.conv)} of {name} is too high: try a lower one"]
+        elif figures["never_won"] > len(figures["wins"]) / 2 and not layer.classes:
+            advice = [_FEWER_FEATURES]
+    words.append(f"the mean weight of {name} is {figures['weights_mean']:.4g}")
+    if "at_bounds" in figures:
+        words.append(f"{percent(figures['at_bounds'])} of the weights of {name} lie at their bounds")
+    return words + advice
+
+
+_FEWER_FEATURES = "most features never win: try fewer features, more winners or a smaller radius"
+
+
 def _of_stdp(name: str, layer: Any, learner: STDP, figures: Figures) -> list[str]:
     wins = np.asarray(figures["wins"])
-    often = np.flatnonzero(wins > OFTEN * wins.mean())
     silent = figures["silent"]
     words = [
         f"no neuron fired at {percent(silent)} of the images",
         _never_won(figures, "features"),
-        f"{len(often)} won more than {OFTEN:g} times as often as the mean" + listed(often),
+        _won_often(figures),
         _convergence(figures),
     ]
     if silent > SILENT_SHARE and layer.conv.threshold is not None:
         words.append(f"{_threshold(layer.conv)} is too high: try a lower one")
     elif figures["never_won"] > len(wins) / 2:
-        words.append("most features never win: try fewer features, more winners or a smaller radius")
+        words.append(_FEWER_FEATURES)
     elif figures["convergence"] >= CONVERGED:
         words.append("more images or epochs, or higher rates, would let the weights converge")
     return words
@@ -182,6 +205,12 @@ def _threshold(conv: Conv) -> str:
 def _never_won(figures: Figures, kind: str) -> str:
     never = np.flatnonzero(np.asarray(figures["wins"]) == 0)
     return f"{len(never)} of {len(figures['wins'])} {kind} never won" + listed(never)
+
+
+def _won_often(figures: Figures) -> str:
+    wins = np.asarray(figures["wins"])
+    often = np.flatnonzero(wins > OFTEN * wins.mean())
+    return f"{len(often)} won more than {OFTEN:g} times as often as the mean" + listed(often)
 
 
 def _convergence(figures: Figures) -> str:

@@ -13,10 +13,11 @@ from snnjax.core.metrics import fractions
 from snnjax.data import Dataset
 from snnjax.layers.layer_kernels import XLA
 from snnjax.learners import Diagnosis
+from snnjax.learners.protocol import default_figures, has_default_figures
 from snnjax.networks import Network
 from snnjax.steps.phase import Carry, Phase, StepResult
 from snnjax.training import contracts
-from snnjax.training.advice import describe, diagnose_decisions
+from snnjax.training.advice import describe, describe_winners, diagnose_decisions
 from snnjax.training.state import States, TrainState
 
 
@@ -48,9 +49,14 @@ def take_figures(phase: Phase, state: TrainState, carry: Carry, result: StepResu
         layer = dataclasses.replace(carry.layers[name], stored=state.weights[name], kernels=XLA)  # type: ignore[arg-type]
         learner = layer.conv.each_learner[phase.learner]
         kind = f"{type(learner).__name__} of {name}"
-        figures = contracts.checked_diagnosis(kind, learner.diagnose(layer, result.infos[name]))
+        figures: Diagnosis = {}
+        if has_default_figures(learner):
+            figures = default_figures(layer, learner.bounds, (result.winners or {}).get(name))
+            words += describe_winners(name, layer, figures)
+        own = contracts.checked_diagnosis(kind, learner.diagnose(layer, result.infos[name]))
+        words += describe(name, layer, learner, own)
+        figures |= own
         scalars = contracts.checked_scalars(kind, learner.scalars(carry.states[name]))
-        words += describe(name, layer, learner, figures)
         for figure, value in figures.items():
             diagnosis.setdefault(figure, {})[name] = value
         curve = curves.setdefault(name, {})
