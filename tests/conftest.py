@@ -19,9 +19,9 @@ from PIL import Image
 from snnjax.core import files
 from snnjax.core.devices import AT_ONCE
 from snnjax.data import digits
-from snnjax.runs import run_folder
+from snnjax.runs import checkpoint_folder
 
-run_folder.PAUSE = 0  # epochs of tests are short, and what is saved after them is tested
+checkpoint_folder.PAUSE = 0  # epochs of tests are short, and what is saved after them is tested
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 2)  # so that images are really spread over devices

@@ -100,13 +100,13 @@ def test_a_stopped_run_goes_on(finished, work, monkeypatch, capsys):
 def test_folders_that_are_refused_stay_as_they_are(work, capsys):
     run, before = work / RUN, snapshot(work / RUN)
     line = refused(TRAINING, capsys, *TRAIN, "--out", run)
-    assert "already holds a run (results.json, checkpoint.npz, checkpoint.previous.npz)" in line
+    assert "already holds a run (weights.npz, results.json, checkpoint.npz, checkpoint.previous.npz)" in line
     with (run / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert "another run is writing into" in refused(TRAINING, capsys, *TRAIN, "--resume", "--out", run)
     for name in STATE[:2]:
         (run / name).unlink()
-    assert "holds results but no checkpoint.npz" in refused(TRAINING, capsys, *TRAIN, "--resume", "--out", run)
+    assert "but no checkpoint.npz to go on from" in refused(TRAINING, capsys, *TRAIN, "--resume", "--out", run)
     (run / ".lock").unlink(missing_ok=True)
     assert snapshot(run) == {name: each for name, each in before.items() if name not in STATE[:2]}
 

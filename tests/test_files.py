@@ -6,11 +6,14 @@ import os
 import pathlib
 import pickle
 import stat
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
 import tiny
+from command import ENVIRONMENT
 
 from snnjax import Settings, data
 from snnjax.core import files
@@ -50,6 +53,33 @@ def test_a_write_that_fails_leaves_the_old_file_and_what_a_kill_leaves_is_cleare
         (tmp_path / name).touch()
     files.clear(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == kept
+
+
+WRITING = """
+import pathlib, time
+from snnjax.core import files
+
+with files.lock(pathlib.Path()), files.atomic_write(pathlib.Path("checkpoint.npz")) as temporary:
+    temporary.write_text("half")
+    print("begun", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_a_kill_leaves_goes_when_the_folder_is_locked_again(tmp_path):
+    """Even if it was the first checkpoint, after which there is nothing to go on from."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITING], stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=ENVIRONMENT
+    )
+    assert process.stdout.readline() == "begun\n"
+    with pytest.raises(FileExistsError), lock(tmp_path):
+        pass
+    assert len([*tmp_path.glob(".checkpoint.npz.*.npz")]) == 1, "a folder that is refused stays as it is"
+    process.kill()
+    process.communicate()
+    assert len([*tmp_path.glob(".checkpoint.npz.*.npz")]) == 1
+    with lock(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_a_folder_is_of_one_run_at_a_time(tmp_path, monkeypatch):

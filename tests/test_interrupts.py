@@ -1,6 +1,7 @@
 """How programs end: by Ctrl-C and SIGTERM, whatever they are doing, and by errors."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -108,9 +109,53 @@ def test_an_interrupt_stops_a_program_whatever_becomes_of_it(text):
     assert (process.returncode, out, err) == (interrupts.STOPPED, "\nStopped.\n", "")
 
 
+HANGING = """
+import pathlib, sys, time
+from snnjax.app import interrupts, main
+
+def work():
+    print("begun", flush=True)
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print("a line for a terminal that is gone", flush=True)
+        print("and an error", file=sys.stderr, flush=True)
+        pathlib.Path("kept").touch()
+        raise
+
+main.protected(work)
+"""
+
+
+def test_a_closed_terminal_interrupts_a_program(tmp_path):
+    """Its output goes nowhere from then on; `nohup` keeps it running."""
+    terminal, end = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"import fcntl, termios\nfcntl.ioctl(0, termios.TIOCSCTTY, 0)\n{HANGING}"],
+        stdin=end,
+        stdout=end,
+        stderr=end,
+        start_new_session=True,
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+    )
+    os.close(end)
+    assert os.read(terminal, 5) == b"begun"
+    os.close(terminal)
+    assert process.wait(timeout=30) == interrupts.STOPPED
+    assert (tmp_path / "kept").exists()
+    ignoring = [sys.executable, "-c", f"import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n{HANGING}"]
+    with subprocess.Popen(ignoring, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=ENVIRONMENT) as process:
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=0.5)
+        process.kill()
+
+
 def test_only_faults_of_the_program_have_a_traceback(monkeypatch, capsys):
     """An error that no user can mend leaves the program as it is; others end it in one line, with status 2."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     monkeypatch.setattr(sys, "argv", ["snnjax", "train"])
     for error, raised in ((ValueError("a fault"), ValueError), (OSError("no disk"), SystemExit)):

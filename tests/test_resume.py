@@ -27,7 +27,7 @@ from snnjax.layers.conv import Conv
 from snnjax.layers.ramp import Ramp, Standardise
 from snnjax.learners import STDP, SoftHebb, TargetTime
 from snnjax.networks import Network, stage
-from snnjax.runs import checkpoint_folder, run_folder
+from snnjax.runs import checkpoint_folder
 from snnjax.runs.checkpoint_folder import CHECKPOINT, PREVIOUS
 from snnjax.runs.run_folder import RunFolder
 from snnjax.runs.trained import Trained
@@ -192,7 +192,7 @@ def test_short_epochs_are_not_all_saved(trainer, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "save_checkpoint", note)
     ends = [(0, 1), (1, 0), (2, 0)]
     for pause, expected in ((0, [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (1, 3), (2, 0)]), (1e6, ends)):
-        monkeypatch.setattr(run_folder, "PAUSE", pause)
+        monkeypatch.setattr(checkpoint_folder, "PAUSE", pause)
         written.clear()
         with RunFolder(tmp_path / str(pause), trainer, SETTINGS) as run:
             run.run()

@@ -263,6 +263,21 @@ def test_levels_are_fitted_after_no_epoch_too_and_kept(tmp_path):
     close(found.spec.stages[0].branches[0].ramp.levels, levels)
 
 
+def test_levels_are_fitted_again_where_a_layer_learns_on(learned):
+    """The levels of the network that it starts from fit other potentials."""
+    trainer, state, _ = learned
+    before = trainer.trained(state)
+    settings = Settings((1, 1, 3), patience=0, shuffle=True)
+    again = Trainer(network(), COLOURS, settings, start=before, learn=("stage1", "stage2", "stage3"))
+    assert not any(stage.branches[0].ramp.fitted for stage in again.network.stages[:2])
+    found = again.trained(again.run(again.initial_state()))
+    latency = jax.jit(jax.vmap(PIXELS))(COLOURS.train_images)
+    potential = jax.jit(jax.vmap(found.model.layers["layer1"].potentials))(latency)
+    ramp = found.spec.stages[0].branches[0].ramp
+    close(ramp.levels, ramp.fit(np.asarray(potential), 255).levels)
+    assert not np.array_equal(ramp.levels, before.spec.stages[0].branches[0].ramp.levels)
+
+
 def test_untrained_networks_have_no_levels():
     untrained = SpikingNetwork(network())
     assert untrained.features(COLOURS.train_images[0], 0).shape == (3, 8, 8)

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 import pickle
 
 import jax
@@ -143,6 +144,59 @@ def test_a_reward_teaches_what_the_label_would():
     stream, state = made("labelled")
     with pytest.raises(InputError, match=r"`reward` is for learners such as RSTDP, got SupervisedSTDP of layer2"):
         stream.reward(state, IMAGES[0], 1)
+
+
+def test_a_layer_that_voted_otherwise_learns_nothing_from_a_reward():
+    start = begun("plain")[0]
+    first, last = start.spec.stages
+    (conv,) = last.branches
+    network = dataclasses.replace(start.spec, stages=(first, stage(conv, dataclasses.replace(conv, features=30))))
+    weights = network.initial_weights(1) | dict(layer1=start.weights()["layer1"])
+    stream = Stream(SpikingNetwork(network, weights=weights), native=True)
+    state = stream.init()
+    names = [*state.carry.layers]
+    assert len(names) == 2
+    model = stream.start.model
+    observe = jax.jit(lambda image: model.observe(model.encode(image)))
+    seen = set()
+    for image in IMAGES:
+        decided = observe(image).decided
+        for reward in (1, -1):
+            decision, learned = stream.reward(state, image, reward)
+            assert decision == decided.decision
+            for name, vote in zip(names, decided.votes, strict=True):
+                stays = np.array_equal(learned.carry.layers[name].stored, state.carry.layers[name].stored)
+                assert stays == (vote != decision or vote < 0)
+                seen.add((stays, reward))
+    assert seen == {(stays, reward) for stays in (True, False) for reward in (1, -1)}
+
+
+def test_as_many_images_are_learned_again_as_replays_ask_for():
+    """Each is drawn for itself."""
+    stream, state = made("plain", memory=1, replays=3)
+    plain, alone = made("plain")
+    places = [int(np.flatnonzero(label == LABELS)[0]) for label in (3, 5)]
+    last = int(np.flatnonzero(LABELS == 7)[0])
+    for place in places[:1]:
+        _, state = stream.learn(state, IMAGES[place], LABELS[place])
+    _, second = stream.learn(state, IMAGES[places[1]], LABELS[places[1]])
+    shown = [places[0], places[1], *places[:1] * 3]
+    for place in shown:
+        _, alone = plain.learn(alone, IMAGES[place], LABELS[place])
+    assert_same(second.carry, alone.carry)
+    drawn = []
+    for seed in range(3):
+        memory = second.memory._replace(key=jnp.array([seed, 1], jnp.uint32))
+        _, third = stream.learn(second._replace(memory=memory), IMAGES[last], LABELS[last])
+        for again in itertools.product(places, repeat=3):
+            expected = alone
+            for place in (last, *again):
+                _, expected = plain.learn(expected, IMAGES[place], LABELS[place])
+            if np.array_equal(third.carry.layers["layer2"].stored, expected.carry.layers["layer2"].stored):
+                drawn.append(again)
+                break
+    assert len(drawn) == 3
+    assert any(len(set(again)) == 2 for again in drawn)
 
 
 def test_the_memory_keeps_the_newest_latencies_of_each_class():

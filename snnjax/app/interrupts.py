@@ -1,4 +1,4 @@
-"""How Ctrl-C and SIGTERM end a program: at once and in one line, from its first import on.
+"""How Ctrl-C, SIGTERM and a closed terminal end a program: at once and in one line, from its first import on.
 
 Little is imported here: the handlers are set before anything that takes long.
 """
@@ -17,22 +17,28 @@ RESEND_AFTER = 2.0  # seconds until an interrupt that did not end the program is
 INTERRUPTED = threading.Event()
 """Set once a signal has interrupted the program: errors of the code that it interrupted are of no interest."""
 
+TERMINALS: list[int] = []
+"""The outputs of the program, 1 and 2, that go to a terminal."""
+
 LAST_LINE: ContextVar[str] = ContextVar("LAST_LINE", default="Stopped.")
 """What the program prints when it is stopped."""
 
 
 def catch() -> None:
-    """Lets Ctrl-C and SIGTERM interrupt the program."""
+    """Lets Ctrl-C, SIGTERM and a terminal that is closed interrupt the program."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # background jobs of a shell ignore it
         signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup ignores it
+        TERMINALS.extend(number for number in (1, 2) if os.isatty(number))
+        signal.signal(signal.SIGHUP, _hang_up)
     sys.unraisablehook = _unraisable
 
 
 def ignore() -> None:
     """Lets nothing interrupt the end of an interrupted program."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is _interrupt:
+    for number in signal.valid_signals():
+        if signal.getsignal(number) in (_interrupt, _hang_up):
             signal.signal(number, signal.SIG_IGN)
 
 
@@ -58,6 +64,14 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     resend.daemon = True
     resend.start()
     raise KeyboardInterrupt
+
+
+def _hang_up(number: int, frame: FrameType | None) -> None:
+    """Interrupts the program as its terminal is closed: what it prints from then on is lost, instead of an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for terminal in TERMINALS:
+        os.dup2(nowhere, terminal)
+    _interrupt(number, frame)
 
 
 def _imports(frame: FrameType | None) -> bool:

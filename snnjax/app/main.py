@@ -116,7 +116,7 @@ _KEPT = "Stopped; all but the last half minute is kept."
 _STOPPED = dict(
     train=f"{_KEPT} Go on with the same command and --resume.",
     sweep=f"{_KEPT} The same command goes on.",
-    stream="Stopped; what was learned is kept.",
+    stream="Stopped; what was learned is kept. Go on with the same command and --resume.",
     data="Stopped; what has been downloaded is kept. The same command goes on.",
 )
 """Last lines of commands that Ctrl-C has stopped."""

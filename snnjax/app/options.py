@@ -115,7 +115,8 @@ class Stream(Imports):
     $ snnjax stream runs/goupy2024_ncg_digits PICTURES              a folder with a folder for each class
     $ snnjax stream pretrained:goupy2024_ncg_mnist kmnist --memory 20 --replays 2
 
-    Ctrl-C ends it; what was learned is kept.
+    Ctrl-C ends it, as do SIGTERM and a closed terminal; what was learned is kept, and the same command with --resume
+    goes on.
     """
 
     run: Annotated[Positional[Path], option("RUN")] = field(kw_only=True)
@@ -141,7 +142,9 @@ class Stream(Imports):
     seed: Annotated[int, option("N")] = 0
     """of --shuffle, of what is drawn from the memory, and of what learners draw"""
     out: Annotated[Path | None, option("DIR", "runs/stream_MODEL_PICTURES")] = None
-    """new folder for weights.npz, results.json and stream.png"""
+    """new folder for weights.npz, results.json and stream.png; checkpoint.npz is saved there every half minute"""
+    resume: bool = False
+    """continue the stream in the folder, with the same result as if it had not been stopped"""
 
 
 @dataclasses.dataclass(frozen=True)

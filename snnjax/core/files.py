@@ -76,7 +76,8 @@ _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, e
 def lock(folder: Path, waiting: Callable[[], object] | None = None) -> Iterator[None]:
     """Keeps other runs out of a folder; on a file system without locks it only warns.
 
-    While another run holds it, `waiting` is called again and again; without that, it raises FileExistsError.
+    First it removes the temporary files of runs that were killed. While another run holds it, `waiting` is called again
+    and again; without that, it raises FileExistsError.
     """
     path = folder / ".lock"
     held = FileLock(path, blocking=False, fallback_to_soft=False)  # it takes no file that was removed meanwhile
@@ -94,6 +95,8 @@ def lock(folder: Path, waiting: Callable[[], object] | None = None) -> Iterator[
             raise
         warnings.warn(f"{folder} cannot be locked ({error}): let no other run write into it", stacklevel=3)
     try:
+        if held.is_locked:
+            clear(folder)
         yield
     finally:
         if held.is_locked:

@@ -55,7 +55,6 @@ def download(
     with contextlib.ExitStack() as stack:
         report = progress or _bars(stack)
         stack.enter_context(files.lock(folder, lambda: report("waiting for another download", 0, published.size)))
-        files.clear(folder)
         for file in published.files:
             names = [path.rpartition("/")[2] for path in file.members] or [file.name]
             part = folder / f".{file.name}.part"

@@ -1,4 +1,4 @@
-"""Folders that one training or sweep locks, and continues from their last checkpoint."""
+"""Folders that one training, sweep or stream locks, and continues from their last checkpoint."""
 
 import contextlib
 import dataclasses
@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -14,47 +15,55 @@ import numpy as np
 from snnjax.core import devices, files
 from snnjax.core.components import completed, differences, list_differences, to_data
 from snnjax.core.errors import InputError
+from snnjax.networks import Network
 from snnjax.runs.results_file import versions
+from snnjax.training.epoch import EVERY
 from snnjax.training.loop import Trainer
 from snnjax.training.state import FORMAT
 from snnjax.training.sweep import Sweep
 
 CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
+KINDS = dict(phase="a run", others="a sweep", stream="a stream")
+"""What a checkpoint holds, by a name that only the data of this kind have."""
+PAUSE = 20
+"""Time between two saves, as a multiple of the time that the first of them took."""
 
 Json = dict[str, Any]
 Arrays = dict[str, np.ndarray]
 
 
 class CheckpointFolder:
-    """A folder that one run or sweep locks until its `with` block ends, with the last two checkpoints."""
+    """A folder that one run, sweep or stream locks until its `with` block ends, with the last two checkpoints."""
 
-    kind: ClassVar[str]  # what it holds, in words
-    mark: ClassVar[str]  # a name that the data of its checkpoints have, and those of other kinds do not
+    kind: ClassVar[str]  # what it holds, in words: one of `KINDS`
+    continued_by: ClassVar[str] = "--resume"
 
     def __init__(
-        self, path: Path | str, work: Trainer | Sweep, settings: Json | None, about: Json | None, command: str
+        self,
+        path: Path | str,
+        network: Network,
+        settings: Json,
+        about: Json | None,
+        command: str,
+        notes: Iterable[str] = (),
     ):
-        """Creates, locks and reads the folder, when a subclass is ready; `settings` are added to those of `work`."""
+        """Creates, locks and reads the folder, when a subclass is ready.
+
+        `settings` are JSON data on which the result depends besides the network; `about` are kept with them.
+        """
         self.path = Path(path)
         self.command = command
-        data = work.data
-        self.notes: list[str] = []  # messages about how the run or sweep begins
-        if work.settings.native and (names := work.uncompiled()):
-            self.notes.append(f"{', '.join(names)}: learning on XLA's kernels, no compiled ones fit rule and settings")
+        self.notes = [*notes]  # messages about how the work begins
         self.since = time.perf_counter()  # when this command began
         self._spent = 0.0  # seconds of the commands before it
-        images = dict(train=data.train_images, validation=data.validation_images, test=data.test_images)
-        sizes = {f"{part}_images": 0 if array is None else len(array) for part, array in images.items()}
-        if data.unlabelled_images is not None:
-            sizes["unlabelled_images"] = len(data.unlabelled_images)
-        fixed = dataclasses.asdict(work.settings) | sizes | dict(data=f"sha256:{data.digest}")
+        self._next_save = 0.0  # when the next checkpoint is due
         arrays: Arrays = {}
-        network = to_data(work.network, arrays)
+        data = to_data(network, arrays)
         digests = {name: hashlib.sha256(np.ascontiguousarray(x).data).hexdigest()[:16] for name, x in arrays.items()}
         self.device = devices.name_of(devices.peers()[0])
         identity = dict(
-            settings=(settings or {}) | fixed,
-            network=dict(data=network, arrays=digests),
+            settings=settings,
+            network=dict(data=data, arrays=digests),
             format=FORMAT,
             versions=versions(),
             device=self.device,
@@ -86,8 +95,38 @@ class CheckpointFolder:
         """Whether there is a checkpoint to continue from."""
         return any((self.path / name).exists() for name in (CHECKPOINT, PREVIOUS))
 
+    @contextlib.contextmanager
+    def explain_losses(self) -> Iterator[None]:
+        """Adds to errors of the disk what is kept, and how to go on."""
+        try:
+            yield
+        except BrokenPipeError:  # whoever reads the output has seen enough
+            raise
+        except OSError as error:
+            kept = "nothing was kept: name another folder (`out`)"
+            if self.saved:
+                go_on = f"make room, or copy it to another disk, and continue by {self.continued_by}"
+                kept = f"{self.path} keeps all but the last half minute: {go_on}"
+            raise OSError(f"{error}; {kept}") from error
+
+    @property
+    def due(self) -> bool:
+        """Whether to save: not if that would take a large share of the time, but every half minute."""
+        return time.perf_counter() >= self._next_save
+
+    def _check_existing(self, resume: bool, *names: str) -> None:
+        """Raises FileExistsError where the folder holds one of these files or a checkpoint, unless that is resumed."""
+        existing = [name for name in (*names, CHECKPOINT, PREVIOUS) if (self.path / name).exists()]
+        if existing and not resume:
+            holds = f"{self.path} already holds {self.kind} ({', '.join(existing)})"
+            raise FileExistsError(f"{holds}: `resume` (--resume) it, or name another folder")
+        if existing and not self.saved:
+            problem = f"{self.path} holds {', '.join(existing)} but no {CHECKPOINT} to go on from"
+            raise FileExistsError(f"{problem}: name another folder")
+
     def _save_checkpoint(self, arrays: Arrays, meta: Json) -> None:
         """Writes a checkpoint and keeps the one before, in case the new one is damaged later."""
+        begin = time.perf_counter()
         current = self.path / CHECKPOINT
         if current.exists() and self._sound:
             with contextlib.suppress(OSError), files.atomic_write(self.path / PREVIOUS) as temporary:
@@ -95,6 +134,8 @@ class CheckpointFolder:
                 os.link(current, temporary)  # not on every file system
         files.save_checkpoint(current, arrays, meta | self._identity | dict(spent=self.seconds))
         self._sound = True
+        now = time.perf_counter()
+        self._next_save = now + min(PAUSE * (now - begin), EVERY)
 
     def _restore(self, arrays: Arrays, meta: Json) -> None:
         """Takes the state of a checkpoint; raises errors of several kinds if it holds none."""
@@ -120,7 +161,6 @@ class CheckpointFolder:
                 self._restore(arrays, meta)
             except (KeyError, TypeError, AttributeError, InputError) as error:
                 raise InputError(f"{path} holds no state to go on from: {error}") from error
-            files.clear(self.path)  # what a killed program was writing
             return
         if damaged:
             raise InputError(f"{'; '.join(damaged)}: there is nothing to go on from, name another folder")
@@ -130,8 +170,8 @@ class CheckpointFolder:
         expected = self._identity
         settings = meta.get("settings", {})
         files.check_format(path, meta, FORMAT, "finish the run with that version, or name another folder")
-        if self.mark not in meta:
-            holds = next(kind.kind for kind in CheckpointFolder.__subclasses__() if kind.mark in meta)
+        holds = next((kind for name, kind in KINDS.items() if name in meta), "other data")
+        if holds != self.kind:
             raise InputError(f"{self.path} holds {holds}, not {self.kind}: name another folder (`out`)")
         if changes := _changes(expected["settings"], settings):
             raise InputError(f"the run in {self.path} cannot be resumed with other settings or data: it had {changes}")
@@ -141,6 +181,22 @@ class CheckpointFolder:
             raise InputError(f"{path} is of another network: name another folder, it has {list_differences(found)}")
         if changes := _changes(_versions(expected), _versions(meta)):
             self.notes.append(f"the run began with {changes}: results may differ slightly")
+
+
+def training_settings(work: Trainer | Sweep) -> Json:
+    """What the result of a training depends on besides its network: settings, and the number and digest of images."""
+    data = work.data
+    images = dict(train=data.train_images, validation=data.validation_images, test=data.test_images)
+    sizes = {f"{part}_images": 0 if array is None else len(array) for part, array in images.items()}
+    if data.unlabelled_images is not None:
+        sizes["unlabelled_images"] = len(data.unlabelled_images)
+    return dataclasses.asdict(work.settings) | sizes | dict(data=f"sha256:{data.digest}")
+
+
+def kernel_notes(work: Trainer | Sweep) -> list[str]:
+    """A sentence on layers that learn without compiled kernels, although these were asked for."""
+    names = work.uncompiled() if work.settings.native else []
+    return [f"{', '.join(names)}: learning on XLA's kernels, no compiled ones fit rule and settings"] * bool(names)
 
 
 def _versions(about: Json) -> Json:

@@ -1,20 +1,16 @@
 """The folders of runs: their files, and how they resume."""
 
 import datetime
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from snnjax.core import files, metrics
-from snnjax.runs.checkpoint_folder import CHECKPOINT, PREVIOUS, Arrays, CheckpointFolder, Json
+from snnjax.runs.checkpoint_folder import Arrays, CheckpointFolder, Json, kernel_notes, training_settings
 from snnjax.runs.results_file import PAGE, PICTURES, RESULTS, misclassified, read_results, versions, write_results
 from snnjax.runs.trained import WEIGHTS, Trained
-from snnjax.training.epoch import EVERY
 from snnjax.training.loop import Trainer
 from snnjax.training.state import FORMAT, TrainState
 
-PAUSE = 20
-"""Time between two saves within a phase, as a multiple of the time that the first of them took."""
 ONE_BY_ONE = (
     "learning from one image at a time, for which an accelerator launches 15 kernels or many more of about 10 "
     "microseconds each: --device cpu is likely to be faster; --update_batch 64 launches 20 to 40 times fewer for STDP, "
@@ -26,7 +22,6 @@ class RunFolder(CheckpointFolder):
     """A folder that one run locks until the `with` block ends; see its `state`, `results` ({} before) and `notes`."""
 
     kind = "a run"
-    mark = "phase"
 
     def __init__(
         self,
@@ -53,24 +48,17 @@ class RunFolder(CheckpointFolder):
         self.state: TrainState | None = None  # where the run stopped earlier, if it is resumed
         self.results: Json = {}  # contents of results.json, once the run is finished
         self._saved_phase = -1  # of the state that was saved last
-        self._next_save = 0.0  # when a state within a phase is saved
         start: Json = dict(start=None)
         if trainer.taken is not None:
             start = dict(
                 start=f"sha256:{files.digest(trainer.taken.weights).hex()}",
                 learn=[*trainer.taken.continued, *trainer.taken.anew],
             )
-        super().__init__(path, trainer, (settings or {}) | start, about, command)
+        fixed = (settings or {}) | start | training_settings(trainer)
+        super().__init__(path, trainer.network, fixed, about, command, kernel_notes(trainer))
 
     def _read(self) -> None:
-        existing = [name for name in (RESULTS, CHECKPOINT, PREVIOUS) if (self.path / name).exists()]
-        if existing and not self._resume:
-            names = ", ".join(existing)
-            raise FileExistsError(
-                f"{self.path} already holds a run ({names}): `resume` (--resume) it, or name another folder"
-            )
-        if existing == [RESULTS]:
-            raise FileExistsError(f"{self.path} holds results but no {CHECKPOINT} to go on from: name another folder")
+        self._check_existing(self._resume, WEIGHTS, RESULTS)
         super()._read()
         if all((self.path / name).exists() for name in (RESULTS, WEIGHTS, *([PAGE] if self._draw else []))):
             self.results = read_results(self.path)
@@ -123,15 +111,12 @@ class RunFolder(CheckpointFolder):
         """
         if not self._is_due(state):
             return
-        begin = time.perf_counter()
         self._write_state(state)
         self._saved_phase = state.phase
-        now = time.perf_counter()
-        self._next_save = now + min(PAUSE * (now - begin), EVERY)
 
     def _is_due(self, state: TrainState) -> bool:
         """Whether to save: within an epoch and in a new phase always, otherwise after the pause."""
-        return state.phase != self._saved_phase or state.shown > 0 or time.perf_counter() >= self._next_save
+        return state.phase != self._saved_phase or state.shown > 0 or self.due
 
     def _write_state(self, state: TrainState) -> None:
         self._save_checkpoint(*state.flatten())

@@ -99,6 +99,11 @@ class Stream:
         kernels = {name: best_kernels(layer, native=self._rules.native) for name, layer in model.layers.items()}
         self._model = jax.tree.map(jnp.asarray, model.packed(kernels))
 
+    @property
+    def settings(self) -> Json:
+        """What results depend on besides the network, the images and the seed, by name."""
+        return {name: getattr(self._rules, name) for name in ("memory", "replays", "batch_size", "native")}
+
     def init(self, seed: int = 0, images: ArrayLike | None = None) -> StreamState:
         """The state before the first image, by the seed of what learners and the memory draw.
 

@@ -7,7 +7,14 @@ from pathlib import Path
 from snnjax import Network
 from snnjax.core import files
 from snnjax.core.components import changed_leaves
-from snnjax.runs.checkpoint_folder import CHECKPOINT, Arrays, CheckpointFolder, Json
+from snnjax.runs.checkpoint_folder import (
+    CHECKPOINT,
+    Arrays,
+    CheckpointFolder,
+    Json,
+    kernel_notes,
+    training_settings,
+)
 from snnjax.runs.results_file import versions
 from snnjax.runs.trained import SWEEP, Trained
 from snnjax.training.groups import Group
@@ -27,7 +34,7 @@ class SweepFolder(CheckpointFolder):
     """
 
     kind = "a sweep"
-    mark = "others"
+    continued_by = "the same command"
 
     def __init__(
         self,
@@ -48,7 +55,8 @@ class SweepFolder(CheckpointFolder):
         self.state = SweepState()
         self._draw = draw
         self.others: list[Json] = []  # records of trained networks that are no variants of this sweep
-        super().__init__(path, sweep, settings, about, command)
+        fixed = (settings or {}) | training_settings(sweep)
+        super().__init__(path, sweep.network, fixed, about, command, kernel_notes(sweep))
 
     def _restore(self, arrays: Arrays, meta: Json) -> None:
         """Takes the state of a sweep that may have had other variants, or another order of them."""

@@ -1,11 +1,14 @@
 """`snnjax stream`: a trained network decides on pictures one by one, and learns from each."""
 
-import dataclasses
+import contextlib
 import functools
+import hashlib
+import json
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +19,7 @@ from snnjax.app.main import COMMAND
 from snnjax.core import files
 from snnjax.core.errors import printable, unknown
 from snnjax.runs.results_file import RESULTS, versions
+from snnjax.runs.stream_folder import StreamFolder
 from snnjax.runs.trained import STREAM, WEIGHTS, Trained
 
 BLOCK = 64  # images between two looks at the accuracy
@@ -30,36 +34,22 @@ class Pictures(NamedTuple):
       labels: (N,) int32, -1 where the class is not known.
       read: gives the pixels of image number i; None where it cannot be read.
       notes: sentences about them.
+      digest: of all labels, and of the pixels or the contents of files.
     """
 
     name: str
     labels: np.ndarray
     read: Callable[[int], np.ndarray | None]
     notes: list[str]
+    digest: str
 
 
-@dataclasses.dataclass
-class Course:
-    """How a stream has gone so far.
-
-    Attributes:
-      state: of the stream.
-      images: their number.
-      silent: how many of them the network stayed silent for.
-      right: of each with a label, whether it was decided right before it was learned.
-    """
-
-    state: Any
-    images: int = 0
-    silent: int = 0
-    right: list[bool] = dataclasses.field(default_factory=list)
-
-    def __str__(self) -> str:
-        """The accuracy of all and of the last decisions in words."""
-        if not self.right:
-            return "no accuracy without labels"
-        last = self.right[-plots.WINDOW :]
-        return f"accuracy {np.mean(self.right):.1%}, of the last {len(last):,} {np.mean(last):.1%}"
+def accuracy_of(right: np.ndarray) -> str:
+    """The accuracy of all and of the last decisions in words, given which were right."""
+    if not len(right):
+        return "no accuracy without labels"
+    last = right[-plots.WINDOW :]
+    return f"accuracy {right.mean():.1%}, of the last {len(last):,} {last.mean():.1%}"
 
 
 def pictures(chosen: options.Stream, trained: Trained) -> Pictures:
@@ -79,7 +69,7 @@ def pictures(chosen: options.Stream, trained: Trained) -> Pictures:
     if run_data.is_own(images, trained.settings):
         notes.append(f"the network was trained on images of {images.name}: it knows them, which flatters")
     images = images.first(chosen.train_images, None)
-    return Pictures(images.name, images.train_labels, images.train_images.__getitem__, notes)
+    return Pictures(images.name, images.train_labels, images.train_images.__getitem__, notes, images.digest)
 
 
 def _of_folder(chosen: options.Stream, trained: Trained, folder: Path) -> Pictures:
@@ -101,36 +91,56 @@ def _of_folder(chosen: options.Stream, trained: Trained, folder: Path) -> Pictur
         found = read(paths[number])
         return None if found is None else found[0]
 
-    return Pictures(folder.resolve().name, numbers, pixels, notes)
+    return Pictures(folder.resolve().name, numbers, pixels, notes, _digest(folder, paths, labels))
 
 
-def learn(stream: Stream, course: Course, shown: Pictures, order: np.ndarray, bars: console.Bars) -> None:
-    """Lets a stream learn from images in an order, and shows how it goes."""
-    for start in range(0, len(order), BLOCK):
+def _digest(folder: Path, paths: Sequence[Path], labels: Sequence[str]) -> str:
+    """The SHA-256 of pictures: their paths in a folder, their labels, and the contents of those that can be read."""
+    hashed = hashlib.sha256()
+    for path, label in zip(paths, labels, strict=True):
+        content = b""
+        with contextlib.suppress(OSError):
+            content = hashlib.sha256(path.read_bytes()).digest()
+        hashed.update(json.dumps([os.path.relpath(path, folder), label]).encode() + content)
+    return hashed.hexdigest()
+
+
+def learn(folder: StreamFolder, shown: Pictures, order: np.ndarray, bars: console.Bars) -> None:
+    """Lets a stream go on learning from images in an order, shows how it goes, and saves it now and then."""
+    for start in range(folder.course.shown, len(order), BLOCK):
         numbers = order[start : start + BLOCK]
         read = {number: shown.read(number) for number in numbers.tolist()}
         images = {number: image for number, image in read.items() if image is not None}
+        course = folder.course._replace(shown=start + len(numbers))
         if images:
             labels = shown.labels[list(images)]
-            pixels = np.stack(list(images.values()))
-            decisions, state = stream.learn(course.state, pixels, labels)
+            decisions, state = folder.stream.learn(course.state, np.stack(list(images.values())), labels)
             decided = np.asarray(decisions)
-            course.state = state
-            course.images += len(labels)
-            course.silent += int(np.sum(decided < 0))
-            course.right += (decided == labels)[labels >= 0].tolist()
+            course = course._replace(
+                state=state,
+                images=course.images + len(labels),
+                silent=course.silent + int(np.sum(decided < 0)),
+                right=np.append(course.right, (decided == labels)[labels >= 0]),
+            )
+        folder.course = course
         bars.advanced(len(numbers), 0)
-        bars.note(str(course))
+        bars.note(accuracy_of(course.right))
+        if course.images and folder.due:
+            with folder.explain_losses():
+                folder.save()
 
 
-def keep(chosen: options.Stream, trained: Trained, stream: Stream, course: Course, out: Path) -> None:
-    """Writes what was learned, and how it went, into a new folder; prints a summary."""
-    out.mkdir(parents=True)
+def keep(chosen: options.Stream, trained: Trained, folder: StreamFolder) -> None:
+    """Writes what was learned, and how it went, into the folder."""
+    course = folder.course
+    if not course.images:
+        return
+    folder.save()
     source = trained.settings | dict(stream=dict(run=str(chosen.run), pictures=chosen.pictures))
-    stream.save(course.state, out / WEIGHTS, source)
-    right = np.array(course.right, bool)
+    folder.stream.save(course.state, folder.path / WEIGHTS, source)
+    right = course.right
+    plots.write(folder.path / STREAM, plots.stream_picture(right))
     ends = np.arange(BLOCK, len(right) + BLOCK, BLOCK).clip(max=len(right))
-    silent = course.silent / course.images
     results = dict(
         run=str(chosen.run),
         pictures=chosen.pictures,
@@ -140,46 +150,64 @@ def keep(chosen: options.Stream, trained: Trained, stream: Stream, course: Cours
         labelled=len(right),
         accuracy=float(right.mean()) if len(right) else None,
         accuracy_of_last=float(right[-plots.WINDOW :].mean()) if len(right) else None,
-        silent=silent,
+        silent=course.silent / course.images,
         curve=[dict(images=int(end), accuracy_of_last=float(right[:end][-plots.WINDOW :].mean())) for end in ends],
         settings=dict(memory=chosen.memory, replays=chosen.replays, shuffle=chosen.shuffle, seed=chosen.seed),
-        command=COMMAND.get(),
+        command=folder.command,
         versions=versions(),
+        seconds=folder.seconds,
     )
-    files.write_json(out / RESULTS, results)
-    plots.write(out / STREAM, plots.stream_picture(right))
-    print(f"{course.images:,} images, {len(right):,} with labels: {course}, silent {silent:.1%}")
-    print(printable(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}"))
+    files.write_json(folder.path / RESULTS, results)
+
+
+def keep_stopped(chosen: options.Stream, trained: Trained, folder: StreamFolder) -> None:
+    """As `keep`, of a stream that is stopped: no further interrupt ends it, and the last line says what is lost."""
+    interrupts.ignore()
+    try:
+        with folder.explain_losses():
+            keep(chosen, trained, folder)
+    except OSError as error:
+        interrupts.LAST_LINE.set(f"Stopped. {error}")
+        raise
 
 
 def run(chosen: options.Stream) -> None:
-    """Decides and learns to the end or until it is interrupted, and keeps what was learned."""
+    """Decides and learns to the end or until it is stopped, and keeps what was learned."""
+    begin = time.perf_counter()
     parts.import_all(chosen.modules)
     parts.check_least(chosen, train_images=1)
     trained = Trained.read(chosen.run)
-    native = parts.use_native(chosen.machine.kernels, trained.network.time_steps)
-    stream = Stream(trained.spiking_network(), chosen.memory, chosen.replays, native=native)
     shown = pictures(chosen, trained)
-    out = chosen.out or Path("runs") / f"stream_{trained.network.name}_{shown.name}"
-    if out.exists():
-        raise FileExistsError(f"{out} already exists: name another folder by --out")
+    path = chosen.out or Path("runs") / f"stream_{trained.network.name}_{shown.name}"
+    native = parts.use_native(chosen.machine.kernels, trained.network.time_steps, path)
+    stream = Stream(trained.spiking_network(), chosen.memory, chosen.replays, native=native)
     count = len(shown.labels)
     order = np.random.default_rng(chosen.seed).permutation(count) if chosen.shuffle else np.arange(count)
-    for note in shown.notes:
-        print(note)
-    print(printable(f"{trained.network.name} on {count:,} images of {shown.name}; into {out}"))
-    course = Course(stream.init(chosen.seed))
-    begin = time.perf_counter()
-    try:
-        with console.Bars() as bars:
-            bars.started(BAR, count)
-            learn(stream, course, shown, order, bars)
-            bars.finished(dict(name=BAR, images_per_second=count / (time.perf_counter() - begin)))
-    except KeyboardInterrupt:
-        interrupts.ignore()
-        if course.images:
-            keep(chosen, trained, stream, course, out)
-        raise
-    if not course.images:
-        raise InputError(f"none of {count:,} pictures can be read")
-    keep(chosen, trained, stream, course, out)
+    fixed = dict(data=f"sha256:{shown.digest}", images=count)
+    fixed |= {name: getattr(chosen, name) for name in ("shuffle", "as_is", "invert")}
+    about = dict(run=str(chosen.run), pictures=chosen.pictures)
+    command = COMMAND.get().replace(" --resume", "")  # so that it makes the stream again
+    with StreamFolder(path, stream, fixed, chosen.seed, chosen.resume, about, command) as folder:
+        folder.since = begin
+        print(printable(f"{trained.network.name} on {count:,} images of {shown.name}; into {path}"))
+        print(*shown.notes, *folder.notes, sep="\n", end="\n" if shown.notes or folder.notes else "")
+        left = count - folder.course.shown
+        started = time.perf_counter()
+        try:
+            with console.Bars() as bars:
+                bars.started(BAR, left)
+                learn(folder, shown, order, bars)
+                bars.finished(dict(name=BAR, images_per_second=left / (time.perf_counter() - started)))
+        except (Exception, KeyboardInterrupt):
+            keep_stopped(chosen, trained, folder)
+            raise
+        course = folder.course
+        if not course.images:
+            raise InputError(f"none of {count:,} pictures can be read")
+        with folder.explain_losses():
+            keep(chosen, trained, folder)
+        silent = course.silent / course.images
+        accuracy = accuracy_of(course.right)
+        print(f"{course.images:,} images, {len(course.right):,} with labels: {accuracy}, silent {silent:.1%}")
+        names = sorted(file.name for file in path.iterdir() if file.name[0] != ".")
+        print(printable(f"{path}: {', '.join(names)}"))

@@ -225,12 +225,8 @@ def run_one(chosen: options.Sweep, fold: int | None = None) -> list[dict[str, An
         head = f"{sweep.network.name} on {sweep.data.name}: {count}, on {kernels}; into {path}"
         order = [report.order(folder.settings)] * bool(report.order(folder.settings))
         screen.print(head, *console.notes(sweep.data), *order, *folder.notes, sep="\n", markup=False)
-        try:
+        with folder.explain_losses():
             networks = train_remaining(folder, given)
-        except OSError as error:
-            if folder.saved:
-                raise
-            raise OSError(f"{error}; nothing was kept") from error
     if all("error" in network for network in networks):
         raise InputError("; ".join(["learning left all networks invalid", *problems(networks)]))
     files = f"{path}: sweep.json, sweep.png, and the weights of each network"

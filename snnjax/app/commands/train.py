@@ -156,15 +156,15 @@ def train(chosen: options.Train, fold: int | None = None) -> tuple[Path, dict[st
         state = folder.start()
         console.header(folder)
         if not folder.results:
-            try:
-                with console.Bars() as trainer.callback, contextlib.ExitStack() as stack:
-                    save = folder.save
-                    if chosen.run.tensorboard:
-                        save = stack.enter_context(Tracker(folder, state)).save
-                    folder.finish(trainer.run(state, save))
-            except OSError as error:
-                kept = f"all but the last half minute is kept, continue by --resume once {run.path} can be written"
-                raise OSError(f"{error}; {kept if folder.saved else 'nothing was kept'}") from error
+            with (
+                folder.explain_losses(),
+                console.Bars() as trainer.callback,
+                contextlib.ExitStack() as stack,
+            ):
+                save = folder.save
+                if chosen.run.tensorboard:
+                    save = stack.enter_context(Tracker(folder, state)).save
+                folder.finish(trainer.run(state, save))
         console.summary(folder)
         return folder.path, folder.results
 
