@@ -42,6 +42,7 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "taught.gif": teaching.taught,
     "discovered.gif": discovering.discovered,
     "demo.png": browser.demo,
+    "teach.png": browser.teach,
     "report.png": browser.report,
     "tensorboard.png": browser.tensorboard,
     "features.png": reports.features,

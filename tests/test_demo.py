@@ -61,13 +61,33 @@ const base64 = async (of) => Buffer.from(await fileOf(network, of)).toString("ba
   const files = [await base64(lesson), await base64(without)];
   const again = await lessonOf(network, bytesOf(files[0]));
   const other = bytesOf(files[0]);
-  other[other.length - 1000] ^= 1;
-  const refused = await lessonOf(network, other).then(() => false, () => true);
+  other[other.length >> 1] ^= 1; // of the weights
+  const refused = await lessonOf(network, other).then(() => "", (error) => error.message);
   const same = files[0] === await base64(again);
   const decisions = [decided(lesson), decided(without)];
-  console.log(JSON.stringify({ files, decisions, right: lesson.right, same, refused }));
+  const kept = again.right.join() === lesson.right.join();
+  console.log(JSON.stringify({ files, decisions, right: lesson.right, same, kept, refused }));
 })();
 """
+OPENED = """
+const { page, pictures, file } = JSON.parse(require("fs").readFileSync(0, "utf8"));
+const network = networkOf(page);
+const inputs = pictures.map((picture) => inputsOf(network, picture));
+const answer = async () => {
+  try {
+    const lesson = await lessonOf(network, bytesOf(file));
+    const decisions = inputs.map((each) => decideBy(lesson, each).decision);
+    const next = learn(network, lesson, 1, inputs[0], pictures[0]);
+    const again = await lessonOf(network, await fileOf(network, next));
+    const painted = again.classes.map(({ neurons }) => neurons.filter(({ picture }) => picture).length);
+    return { decisions, right: lesson.right, painted };
+  } catch (error) {
+    return { error: error.message };
+  }
+};
+answer().then((result) => console.log(JSON.stringify(result)));
+"""
+SCRIPTS = "demo_simulation.js demo_teaching.js demo_file.js"
 HOLD = """
 const held = new DataTransfer();
 held.items.add(new File([new Uint8Array(arguments[0])], "picture.png", { type: "image/png" }));
@@ -245,10 +265,10 @@ def test_what_a_page_learns_is_python(make, colour, bits, tmp_path):
     text, found = taught(make(), data, bits=bits)
     assert "folder_of_mine" not in text
     given = dict(page=found, pictures=data.test_images.reshape(40, -1).tolist(), labels=labels.tolist(), names=names)
-    scripts = "demo_simulation.js demo_teaching.js demo_file.js"
-    made_there = json.loads(run_script(scripts, LESSON, json.dumps(given)))
+    made_there = json.loads(run_script(SCRIPTS, LESSON, json.dumps(given)))
     assert made_there["same"]
-    assert made_there["refused"]
+    assert made_there["kept"]
+    assert made_there["refused"] == "is damaged"
     for kept, file, decisions in zip((names, names[::2]), made_there["files"], made_there["decisions"], strict=True):
         (tmp_path / "taught.npz").write_bytes(base64.b64decode(file))
         network = snnjax.load(tmp_path / "taught.npz")
@@ -273,6 +293,52 @@ def test_what_a_page_learns_is_python(make, colour, bits, tmp_path):
     assert network.recipe.stages[-1].branches[0].learners.wins == 0
     assert not made_there["right"][0]
     assert np.mean(made_there["right"][20:]) > 0.5
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="no Node")
+def test_what_a_stream_has_continued_is_opened(ncg, tmp_path):
+    """What Python learned from a file of a page goes on there, unless it is corrected or of other features."""
+    data = images().first(None, 40)
+    _, found = taught(ncg, data)
+    given = dict(page=found, pictures=data.test_images.reshape(40, -1).tolist())
+    lesson = given | dict(labels=(data.test_labels % 3).tolist(), names=["a", "b", "c"])
+    (file, _) = json.loads(run_script(SCRIPTS, LESSON, json.dumps(lesson)))["files"]
+    path = tmp_path / "taught.npz"
+    path.write_bytes(base64.b64decode(file))
+    stream = Stream(snnjax.load(path))
+    _, state = stream.learn(stream.init(), data.test_images[:10], np.arange(10) % 3)
+    stream.save(state, path)
+    opened = opened_there(given, path)
+    assert opened["decisions"] == np.asarray(snnjax.load(path)(data.test_images)).tolist()
+    assert opened["right"] == []
+    assert opened["painted"][0] == 0  # Python keeps no pictures
+    assert opened["painted"][1] > 0
+    _, state = stream.learn(stream.end_epoch(state), data.test_images, np.arange(40) % 3)
+    stream.save(state, path)
+    assert opened_there(given, path)["error"].startswith("has corrected errors")
+    _, other = taught(ncg, data, bits=4)
+    stream.save(stream.init(), path)
+    assert "another network" in opened_there(given | dict(page=other), path)["error"]
+
+
+def opened_there(given, path):
+    """What a page says of a file, and goes on with."""
+    file = base64.b64encode(path.read_bytes()).decode()
+    return json.loads(run_script(SCRIPTS, OPENED, json.dumps(given | dict(file=file))))
+
+
+@pytest.mark.parametrize("bits", [8, 3])
+def test_weights_are_on_a_page_once_in_few_bits(bits):
+    """The weights in the file of a taught network are those that the page computes with."""
+    _, found = taught(made(ramps, Pixels(60), in_colour(images())), in_colour(images().first(None, 2)), bits=bits)
+    assert found["layers"]
+    for layer in found["layers"]:
+        count = layer["input"][0] * np.prod(layer["kernel"]) * layer["features"]
+        packed = -(-count * bits // 8)
+        assert len(layer["weights"]) == 4 * -(-packed // 3)
+        arrays = [kept for name, kept in found["file"]["arrays"].items() if name.split(" ")[0] == layer["name"]]
+        assert [kept["shape"][0] for kept in arrays] == [layer["features"]]
+        assert "data" not in arrays[0]
 
 
 @pytest.mark.slow
@@ -482,6 +548,23 @@ def test_drawings_are_dark_on_light_where_pictures_are(browser, ncg, pictures, t
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (5, 20, 3, 4)  # where it is, neither scaled
 
 
+NEAR_THE_SHEET = ("sheet", "decision", "undo", "result")
+
+
+def test_decision_is_beside_the_sheet_on_a_phone(browser, file):
+    size = dict(width=390, height=844, deviceScaleFactor=2, mobile=True)
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(file)
+    sheet, decision, result = (browser.find_element("id", name).rect for name in ("sheet", "decision", "result"))
+    assert decision["x"] >= sheet["x"] + sheet["width"]
+    assert decision["y"] < sheet["y"] + sheet["height"]
+    assert result["y"] < sheet["y"] + sheet["height"] + 100
+    play = browser.find_element("id", "play")
+    assert play.is_enabled()
+    browser.find_element("id", "clear").click()
+    assert not play.is_enabled()
+
+
 @pytest.mark.parametrize("width", [320, 768, 1280])
 def test_no_page_scrolls_sideways(browser, file, width):
     size = dict(width=width, height=900, deviceScaleFactor=2, mobile=width < 500)
@@ -528,6 +611,7 @@ def test_files_and_the_camera_are_decided_in_colour(browser, tmp_path):
     assert browser.find_element("id", "camera").get_attribute("aria-pressed") == "false"
 
 
+LEAVE = "return !dispatchEvent(new Event('beforeunload', { cancelable: true }));"
 CLASSES = ("nought", "one", "two", "three", "four")
 
 
@@ -613,6 +697,7 @@ def test_fifty_drawings_are_learned_and_saved(browser, lesson_file, drawings, tm
     assert text_of(browser, "problem") == "set.npz is no network that was taught on this page."
     browser.find_element("id", "lesson").send_keys(str(path))
     until(browser, "state.lesson.classes.length === 5")
+    assert browser.execute_script("return state.lesson.right") == right
     assert np.array_equal(browser.execute_script(decide, others.reshape(40, -1).tolist()), network(others))
 
 
@@ -644,12 +729,17 @@ def test_lessons_by_keyboard(browser, lesson_file, drawings):
     browser.find_element("css selector", ".forget").send_keys(Keys.ENTER)
     assert browser.execute_script("return namesOf(state.lesson)") == '["b"]'
     undo = browser.find_element("id", "undo")
+    assert browser.switch_to.active_element == undo
     undo.send_keys(Keys.ENTER)
+    assert text_of(browser, "result") == "Undone: a forgotten."
     assert browser.execute_script("return state.lesson") == after
+    assert browser.execute_script(LEAVE)  # the browser asks before what is not saved is lost
     for _ in range(5):
         assert undo.is_enabled()
         undo.send_keys(Keys.ENTER)
     assert not undo.is_enabled()
+    assert float(undo.value_of_css_property("opacity")) < 0.7
+    assert not browser.execute_script(LEAVE)
     assert browser.execute_script("return state.lesson") == dict(length=0, classes=[], right=[])
 
 
@@ -684,6 +774,13 @@ def test_page_of_a_lesson_on_a_phone(browser, lesson_file, scheme):
     browser.get(lesson_file)
     name_classes(browser, ["a", "a class with a long name, or several words"])
     teach(browser, 0, 1)
+    sheet, decision, undo, result = (browser.find_element("id", name).rect for name in NEAR_THE_SHEET)
+    assert decision["x"] >= sheet["x"] + sheet["width"]
+    assert decision["y"] < sheet["y"] + sheet["height"]
+    assert undo["x"] >= sheet["x"] + sheet["width"]
+    assert undo["y"] < sheet["y"] + sheet["height"] + 60
+    classes = browser.find_element("id", "classes").rect
+    assert max(result["y"], classes["y"] + classes["height"]) - sheet["y"] < 844  # one can see all of them at once
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
     assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
     pixels = browser.execute_script("""

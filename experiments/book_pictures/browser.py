@@ -17,9 +17,10 @@ from PIL import Image, ImageOps
 
 from book_pictures import deciding
 from snnjax import InputError
-from snnjax.app.demo import page_of
+from snnjax.app.demo import page_of, teaching_page
 from snnjax.app.main import main
 from snnjax.data import load
+from snnjax.runs.trained import Trained
 
 SIZE = (1280, 1250)  # pixels of the page that are shown
 SEVEN = [(80, 70), (195, 70), (195, 75), (150, 150), (125, 225)]
@@ -30,7 +31,6 @@ sheet.drawn = true;
 sheet.stroke = arguments[0][0];
 arguments[0].slice(1).forEach(drawTo);
 endStroke();
-show(state.run.step);
 """
 
 
@@ -42,6 +42,41 @@ def demo() -> bytes:
         page.write_text(page_of(deciding.network(), data.test_images, data.test_labels, centred=True))
         shot = _screenshot(page)
     return _small(shot)
+
+
+PHONE = (390, 844)  # pixels
+TEACH = """
+for (const name of ["one", "seven"]) {
+  element("name").value = name;
+  document.querySelector("#new-class button").click();
+}
+"""
+PRESS = "document.querySelectorAll('.teach')[arguments[0]].click();"
+ONE = [(150, 50), (130, 230)]
+"""Where a pen goes that draws a one."""
+
+
+def teach() -> bytes:
+    """The page of a lesson on a phone: a drawn seven is decided after one picture of each of two classes."""
+    data = load("mnist").first(None, 20)
+    trained = Trained.read("pretrained:goupy2024_ncg_mnist")
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "teach.html"
+        page.write_text(teaching_page(trained, data.test_images, data.test_labels, centred=True))
+        driver = _driver()
+        try:
+            metrics = dict(width=PHONE[0], height=PHONE[1], deviceScaleFactor=1.5, mobile=True)
+            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+            driver.get(page.as_uri())
+            driver.execute_script(TEACH)
+            for label, strokes in enumerate((ONE, SEVEN)):
+                driver.execute_script(DRAW, [[*place] for place in strokes])
+                driver.execute_script(PRESS, label)
+            driver.execute_script(DRAW, [[*place] for place in SEVEN])
+            shot = driver.execute_cdp_cmd("Page.captureScreenshot", {})
+            return _small(base64.b64decode(shot["data"]))
+        finally:
+            driver.quit()
 
 
 SHORT = ("--epochs", "2", "3", "--train_images", "300", "--test_images", "60", "--out", "runs/diagnosed")
@@ -137,7 +172,7 @@ def _screenshot(page: Path) -> bytes:
         metrics = dict(width=width, height=height, deviceScaleFactor=1, mobile=False)
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         driver.get(page.as_uri())
-        driver.execute_script(DRAW, [[*place] for place in SEVEN])
+        driver.execute_script(DRAW + "show(state.run.step);", [[*place] for place in SEVEN])
         clip = dict(x=0, y=0, width=width, height=height, scale=1)
         shot = driver.execute_cdp_cmd("Page.captureScreenshot", dict(captureBeyondViewport=True, clip=clip))
         return base64.b64decode(shot["data"])

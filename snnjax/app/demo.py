@@ -16,6 +16,7 @@ from snnjax.encoding import Encoder, FilterBank, OnOff, Pixels, filters, program
 from snnjax.encoding.encoder import EPSILON
 from snnjax.encoding.fitted import ROUNDING
 from snnjax.interop import event_programs
+from snnjax.interop.c.layers import packed
 from snnjax.interop.event_programs import Source, falls_back, geometry, sources, times_matter
 from snnjax.layers.conv import Conv
 from snnjax.networks import Concatenate, Network, SpikingNetwork, prototypes_on, quantise
@@ -70,11 +71,12 @@ def teaching_page(
     _check_pictures(spec, pictures, labels)
     data = dict(
         _pictures(network, pictures, labels),
+        bits=bits,
         layers=_layers(network, bits, {})[:-1],
         decision=None,
         centred=centred,
         readout=_readout(spec),
-        file=_file(trained, network),
+        file=_file(trained, network, bits),
     )
     facts = dict(name=trained.network.name, bits=bits, version=__version__)
     return page.TEMPLATES.get_template("demo_teach.html").render(data=data, **facts)
@@ -104,8 +106,11 @@ def _readout(spec: Network) -> dict[str, Any]:
     )
 
 
-def _file(trained: Trained, network: SpikingNetwork) -> dict[str, Any]:
-    """The file of a taught network, without what it will learn: "@features" and others stand for that in its JSON."""
+def _file(trained: Trained, network: SpikingNetwork, bits: int) -> dict[str, Any]:
+    """The file of a taught network without what it will learn, for which placeholders such as "@features" stand.
+
+    The page makes the weights of the features in this file from those that it computes with, by their units.
+    """
     spec = network.spec
     path = f"stages.{len(spec.stages) - 1}.branches.0"
     own = {name: f"{path}.{name}" for name in ("threshold", "learners.wins", "learners.length")}
@@ -125,15 +130,30 @@ def _file(trained: Trained, network: SpikingNetwork) -> dict[str, Any]:
     meta["network"]["classes"] = "@classes"
     meta["class_names"] = "@class_names"
     (name,) = spec.deciding
-    kept = [key for key in arrays if key.split(" ")[0] != name and not key.startswith(path)]
+    kept = {key: values for key, values in arrays.items() if key.split(" ")[0] != name and not key.startswith(path)}
+    integers = integer_layers(network, bits)
+    numbers = {layer: number for number, layer, _ in spec.layers()}
+    made = {}
+    for key, values in kept.items():
+        layer, _, as_bytes = key.partition(" ")
+        if layer in numbers:
+            units = _units(integers[layer], bits) * (256 if as_bytes else 1)
+            made[key] = dict(dtype=values.dtype.str, shape=values.shape, layer=numbers[layer], units=units.tolist())
+        else:
+            made[key] = _array(values)
     return dict(
         name=f"{trained.network.name}_taught.npz",
         meta=json.dumps(meta),
-        arrays={key: _array(arrays[key]) for key in kept},
+        arrays=made,
         weights=name,
         threshold=own["threshold"],
         wins=own["learners.wins"],
     )
+
+
+def _units(layer: IntegerLayer | IntegerRampLayer, bits: int) -> np.ndarray:
+    """The unit of the weights of each feature in the quantised network, (F,) float64."""
+    return layer.units if isinstance(layer, IntegerRampLayer) else np.full(len(layer.weights), 2.0**-bits)
 
 
 def _array(values: np.ndarray) -> dict[str, Any]:
@@ -155,6 +175,7 @@ def _data(network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray, bit
     spec = network.spec
     return dict(
         _pictures(network, pictures, labels),
+        bits=bits,
         layers=_layers(network, bits, features.drawn_back(network)),
         decision=dict(
             timed=times_matter(spec),
@@ -191,7 +212,7 @@ def _layers(network: SpikingNetwork, bits: int, seen: dict[str, features.Drawn])
     begins = [spec.time_steps * window for window in firing_windows(spec)]
     return [
         dict(
-            _layer(spec, number, conv, integers[name]),
+            _layer(spec, number, conv, integers[name], bits),
             name=name,
             seen=None if name in spec.deciding else _seen(seen.get(name)),
             begin=begins[number + 1],
@@ -201,14 +222,17 @@ def _layers(network: SpikingNetwork, bits: int, seen: dict[str, features.Drawn])
     ]
 
 
-def _layer(spec: Network, number: int, conv: Conv, layer: IntegerLayer | IntegerRampLayer) -> dict[str, Any]:
+def _layer(spec: Network, number: int, conv: Conv, layer: IntegerLayer | IntegerRampLayer, bits: int) -> dict[str, Any]:
     """The geometry, weights and thresholds of a layer and of what it reads; pooling is by windows of one without."""
+    offset = 2 ** (bits - 1) if isinstance(layer, IntegerRampLayer) else 0  # weights with a ramp have both signs
+    weights = (layer.weights.transpose(1, 2, 3, 0).astype(np.int16) + offset).astype(np.uint8)  # C kh kw F
     return dict(
         geometry(spec, number)._asdict(),
         reads=[_read(source) for source in sources(spec, number)],
         input=spec.input_shapes[number],
         features=conv.features,
-        weights=_base64(layer.weights.transpose(1, 2, 3, 0), layer.weights.dtype),  # C kh kw F
+        weights=_base64(packed(weights.reshape(1, -1), bits), np.uint8),
+        offset=offset,
         thresholds=None if conv.threshold is None or conv.ramped else layer.threshold.tolist(),
         ramp=_ramp(layer) if isinstance(layer, IntegerRampLayer) else None,
     )

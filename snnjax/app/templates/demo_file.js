@@ -10,46 +10,110 @@ const VERSION = 20;
 const UTF8 = 0x800;
 const DAY = 33; // the first of 1980, so that a lesson always makes the same file
 const ALIGNMENT = 64; // of what an .npy file holds
+const TOLERANCE = 0.005; // between a threshold and that of a mean of images, as a share of the mean length
+
+class Refused extends Error {}
 
 /* The bytes of the file of a lesson. */
 async function fileOf(network, lesson) {
   const neurons = lesson.classes.flatMap((each) => each.neurons);
   const { file, readout } = network;
-  const arrays = {};
-  for (const [name, { data, ...kind }] of Object.entries(file.arrays)) arrays[name] = { ...kind, bytes: bytesOf(data) };
+  const arrays = featureArrays(network);
   arrays[file.weights] = floatArray([neurons.length, ...readout.input], neurons.map(({ weights }) => weights));
   arrays[file.threshold] = floatArray([neurons.length], neurons.map(({ threshold }) => [threshold]));
   arrays[file.wins] = floatArray([neurons.length], neurons.map(({ wins }) => [wins]));
   arrays.pictures = picturesOf(network, neurons);
+  arrays.right = byteArray(Uint8Array.from(lesson.right));
   arrays.meta = byteArray(new TextEncoder().encode(metaOf(network, lesson)));
   arrays.checksum = byteArray(await digestOf(arrays));
   return zipped(Object.entries(arrays).map(([name, array]) => [`${name}.npy`, npyOf(array)]));
 }
 
-/* The lesson of the file of a lesson of the same network; raises an error for others. */
+/* The arrays of a file that learning does not change: weights are made from the integers of the layers. */
+function featureArrays(network) {
+  const arrays = {};
+  for (const [name, { dtype, shape, data, layer, units }] of Object.entries(network.file.arrays)) {
+    const bytes = data === undefined ? weightsOf(network.layers[layer], units, dtype) : bytesOf(data);
+    arrays[name] = { dtype, shape, bytes };
+  }
+  return arrays;
+}
+
+/* The weights of a layer, F C kh kw, in the units of its features, as bytes of a dtype. */
+function weightsOf({ weights, features }, units, dtype) {
+  const values = dtype === "|u1" ? new Uint8Array(weights.length) : new Float32Array(weights.length);
+  const inputs = weights.length / features;
+  for (let feature = 0; feature < features; ++feature) {
+    for (let input = 0; input < inputs; ++input) {
+      values[feature * inputs + input] = weights[input * features + feature] * units[feature];
+    }
+  }
+  return new Uint8Array(values.buffer);
+}
+
+/* The lesson of a file that this page wrote, or that `Stream` has continued in Python; raises an error for others. */
 async function lessonOf(network, bytes) {
   const contents = unzipped(bytes);
   const { file, readout } = network;
-  const meta = JSON.parse(new TextDecoder().decode(contents["meta.npy"]));
-  const [weights, thresholds, wins] = [file.weights, file.threshold, file.wins].map((name) => {
-    return new Float32Array(contents[`${name}.npy`].slice().buffer);
-  });
+  const meta = JSON.parse(new TextDecoder().decode(contents.meta.bytes));
+  const features = Object.entries(featureArrays(network));
+  if (!agrees(JSON.parse(file.meta).network, meta.network) || !features.every(([name, one]) => same(one, contents[name]))) {
+    throw new Refused("is another network than this page: it must begin with the same features");
+  }
+  const [weights, thresholds, wins] = [file.weights, file.threshold, file.wins].map((name) => floatsIn(contents, name));
   const inputs = weights.length / wins.length;
-  const pixels = contents["pictures.npy"].length / wins.length;
   const neurons = Array.from(wins, (count, index) => ({
     weights: weights.slice(index * inputs, (index + 1) * inputs),
     threshold: thresholds[index],
     wins: count,
-    picture: count ? Float32Array.from(contents["pictures.npy"].slice(index * pixels, (index + 1) * pixels)) : null,
+    picture: pictureIn(contents, index, wins.length),
   }));
   const classes = meta.class_names.map((name, label) => {
     return { name, neurons: neurons.slice(label * readout.per_class, (label + 1) * readout.per_class) };
   });
+  if (classes.length * readout.per_class !== wins.length || inputs !== product(readout.input)) {
+    throw new Refused("has another readout than this page");
+  }
   const { stages } = meta.network;
-  const lesson = { length: stages[stages.length - 1].branches[0].learners.length, classes, right: [] };
-  const same = await fileOf(network, lesson);
-  if (same.length !== bytes.length || same.some((value, index) => value !== bytes[index])) throw new Error("another");
-  return lesson;
+  const { length } = stages[stages.length - 1].branches[0].learners;
+  if (neurons.some((neuron) => isCorrected(network, neuron, length))) {
+    throw new Refused("has corrected errors in Python after its first epoch, which this page cannot continue");
+  }
+  return { length, classes, right: Array.from(contents.right?.bytes || [], Boolean) };
+}
+
+/* Whether JSON data are as expected; "@..." stands for anything, and later versions of snnjax may write more. */
+function agrees(expected, found) {
+  if (typeof expected === "string" && expected.startsWith("@")) return true;
+  if (expected === null || typeof expected !== "object") return expected === found;
+  if (found === null || typeof found !== "object") return false;
+  return Object.keys(expected).every((key) => agrees(expected[key], found[key]));
+}
+
+function same(one, other) {
+  if (!other || one.dtype !== other.dtype || one.shape.join() !== other.shape.join()) return false;
+  return one.bytes.every((value, index) => value === other.bytes[index]);
+}
+
+/* The numbers of an array; weights that are all multiples of 1/256, such as 0, are stored as bytes. */
+function floatsIn(contents, name) {
+  const found = contents[name];
+  if (!found) return Float32Array.from(contents[`${name} * 256`].bytes, (value) => value / 256);
+  return new Float32Array(found.bytes.slice().buffer);
+}
+
+/* The mean picture of a neuron; null if it has none, as what was learned in Python. */
+function pictureIn({ pictures }, index, count) {
+  if (!pictures) return null;
+  const pixels = pictures.bytes.length / count;
+  const picture = Float32Array.from(pictures.bytes.subarray(index * pixels, (index + 1) * pixels));
+  return picture.some((value) => value > 0) ? picture : null;
+}
+
+/* Whether the threshold of a neuron is not that of a mean of images: the same condition as in `Prototypes`. */
+function isCorrected({ steps }, { weights, threshold, wins }, length) {
+  const missed = threshold + (steps * length * (1 - dot(weights, weights))) / 2;
+  return wins > 0 && Math.abs(missed) > TOLERANCE * steps * length;
 }
 
 /* The JSON data of the file: the description of the network with the classes of a lesson. */
@@ -66,7 +130,7 @@ function metaOf({ file, readout }, { classes, length }) {
 /* The mean pictures of neurons; Python needs none of them, a lesson that goes on shows them. */
 function picturesOf({ picture, colour }, neurons) {
   const shape = [neurons.length, ...picture, ...(colour ? [3] : [])];
-  const pixels = shape.slice(1).reduce((product, count) => product * count);
+  const pixels = product(shape.slice(1));
   const bytes = new Uint8Array(neurons.length * pixels);
   neurons.forEach((neuron, index) => { if (neuron.picture) bytes.set(neuron.picture.map(Math.round), index * pixels); });
   return { dtype: "|u1", shape, bytes };
@@ -81,6 +145,7 @@ function byteArray(bytes) {
   return { dtype: "|u1", shape: [bytes.length], bytes };
 }
 
+const product = (counts) => counts.reduce((most, count) => most * count, 1);
 const tupleOf = (shape) => (shape.length === 1 ? `(${shape[0]},)` : `(${shape.join(", ")})`);
 
 /* The SHA-256 of arrays with their names, dtypes and shapes, as snnjax checks it. */
@@ -119,18 +184,34 @@ function zipped(entries) {
   return chained([...parts, listed, packed([4, 2, 2, 2, 2, 4, 4, 2], counts)]);
 }
 
-/* The contents of the arrays of such a file, without their headers, by name. */
+/* The arrays of an .npz file that is not compressed, by name; raises an error where a checksum does not match. */
 function unzipped(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  let end = bytes.length - 22;
+  while (view.getUint32(end, true) !== END) --end;
   const contents = {};
-  for (let start = 0; view.getUint32(start, true) === LOCAL; ) {
-    const [size, named] = [view.getUint32(start + 18, true), view.getUint16(start + 26, true)];
-    const data = start + 30 + named;
-    const name = new TextDecoder().decode(bytes.subarray(start + 30, data));
-    contents[name] = bytes.subarray(data + 10 + view.getUint16(data + 8, true), data + size);
-    start = data + size;
+  let entry = view.getUint32(end + 16, true);
+  for (let left = view.getUint16(end + 10, true); left > 0; --left) {
+    const size = view.getUint32(entry + 24, true);
+    const [named, extra, comment] = [28, 30, 32].map((offset) => view.getUint16(entry + offset, true));
+    const name = new TextDecoder().decode(bytes.subarray(entry + 46, entry + 46 + named));
+    const local = view.getUint32(entry + 42, true);
+    const start = local + 30 + view.getUint16(local + 26, true) + view.getUint16(local + 28, true);
+    const npy = bytes.subarray(start, start + size);
+    if (crcOf(npy) !== view.getUint32(entry + 16, true)) throw new Refused("is damaged");
+    contents[name.replace(/\.npy$/, "")] = arrayOf(npy);
+    entry += 46 + named + extra + comment;
   }
   return contents;
+}
+
+/* The array of an .npy file. */
+function arrayOf(npy) {
+  const start = 10 + npy[8] + 256 * npy[9];
+  const header = new TextDecoder().decode(npy.subarray(10, start));
+  const [, dtype] = header.match(/'descr': '([^']+)'/);
+  const [, shape] = header.match(/'shape': \(([^)]*)\)/);
+  return { dtype, shape: shape.split(",").filter((text) => text.trim()).map(Number), bytes: npy.subarray(start) };
 }
 
 /* Numbers of so many bytes each, the lowest byte first. */

@@ -61,6 +61,7 @@ function show(step) {
 function paint(step) {
   state.step = step;
   element("time").value = step;
+  element("play").disabled = !state.run;
   const words = `step ${step} of ${number(network.end)}`;
   element("time").setAttribute("aria-valuetext", words);
   element("clock").textContent = state.run ? `${words}; computed in ${Math.ceil(state.milliseconds)} ms` : words;

@@ -4,6 +4,7 @@
 
 const INK_WIDTH = 24; // of a stroke on the sheet of 280 x 280 pixels
 const FAINT = 0.3; // ink up to this share of the strongest is none
+const SLOW = 100; // milliseconds of a decision from which a stroke is only decided at its end
 
 function makeSamples() {
   network.pictures.forEach((text, index) => {
@@ -94,7 +95,7 @@ function drawTo(place) {
   sheet.waiting = true;
   requestAnimationFrame(() => {
     sheet.waiting = false;
-    if (sheet.stroke) present(drawnPicture(), -1, false);
+    if (sheet.stroke && state.milliseconds < SLOW) present(drawnPicture(), -1, false);
   });
 }
 

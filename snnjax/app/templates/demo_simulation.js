@@ -15,8 +15,9 @@ function networkOf(data) {
   for (const name of ["minimum", "span"]) if (encoder[name]) encoder[name] = floatsOf(encoder[name]);
   if (encoder.filters) encoder.filters = encoder.filters.map((filter) => ({ ...filter, taps: floatsOf(filter.taps) }));
   const layers = data.layers.map((layer) => {
-    const bytes = bytesOf(layer.weights);
-    const weights = Int16Array.from(layer.ramp ? new Int8Array(bytes.buffer) : bytes);
+    const [maps] = layer.input;
+    const count = maps * layer.kernel[0] * layer.kernel[1] * layer.features;
+    const weights = unpacked(bytesOf(layer.weights), data.bits, count).map((weight) => weight - layer.offset);
     const limits = Float64Array.from(layer.thresholds || new Array(layer.features).fill(0));
     const positions = layer.size.map((count, axis) => count * layer.dendrites[axis]);
     const reach = positions.map((count, axis) => reachOf(layer, count, axis));
@@ -31,6 +32,16 @@ function bytesOf(base64) {
   const bytes = new Uint8Array(text.length);
   for (let index = 0; index < text.length; ++index) bytes[index] = text.charCodeAt(index);
   return bytes;
+}
+
+/* So many integers of a few bits each, low bits first, as Python packs them. */
+function unpacked(bytes, bits, count) {
+  const mask = (1 << bits) - 1;
+  return Int16Array.from({ length: count }, (_, index) => {
+    const place = index * bits;
+    const first = Math.floor(place / 8);
+    return ((bytes[first] | (bytes[first + 1] << 8)) >> (place % 8)) & mask;
+  });
 }
 
 function floatsOf(base64) {

@@ -5,8 +5,9 @@
 const RECENT = 10; // drawings whose share of right decisions the line of accuracy shows
 const MOST_UNDONE = 100; // lessons that are kept to be undone
 
-/* All that changes: the picture with what the readout reads of it, whether it has been learned, and the lessons. */
-const state = { picture: null, inputs: null, learned: false, milliseconds: 0, lesson: UNTAUGHT, past: [] };
+/* All that changes: the picture with what the readout reads of it, whether it has been learned, the lesson, earlier
+ * lessons with what was done to them, and the lesson that a file holds. */
+const state = { picture: null, inputs: null, learned: false, milliseconds: 0, lesson: UNTAUGHT, past: [], saved: UNTAUGHT };
 
 /* The network's response to a picture; its label, if it has one, is not looked at. */
 function present(picture) {
@@ -22,25 +23,27 @@ function present(picture) {
 function advice() {
   const { inputs, lesson, milliseconds } = state;
   if (!lesson.classes.length) return "Name a class to begin, or several.";
-  if (!inputs) return "The sheet is empty.";
+  if (!inputs) return "The sheet is empty: draw or pick a picture.";
   const { decision } = decideBy(lesson, inputs);
   const time = `It took ${Math.ceil(milliseconds)} ms.`;
-  if (decision < 0) return `No decision: no class has been taught. ${time} Press the right class.`;
+  const reason = imagesOf(lesson) ? "no class responds to this picture" : "no class has been taught";
+  if (decision < 0) return `No decision: ${reason}. ${time} Press the right class.`;
   return `Decided for ${lesson.classes[decision].name}. ${time} Press the right class, and it learns.`;
 }
 
 /* Lessons */
 
-/* Continues with another lesson; the earlier one can be had back. */
-function proceed(lesson) {
-  state.past = [...state.past.slice(1 - MOST_UNDONE), state.lesson];
+/* Continues with another lesson; the earlier one can be had back. `done` says what was done to it. */
+function proceed(lesson, done) {
+  state.past = [...state.past.slice(1 - MOST_UNDONE), { earlier: state.lesson, done }];
   continueWith(lesson);
 }
 
 function undo() {
+  const { earlier, done } = state.past.pop();
   state.learned = false;
-  continueWith(state.past.pop());
-  write("result", "Undone.");
+  continueWith(earlier);
+  write("result", `Undone: ${done}.`);
 }
 
 function continueWith(lesson) {
@@ -66,7 +69,7 @@ function teach(label) {
   const next = learn(network, lesson, label, inputs, picture);
   if (next === lesson) return write("result", "The features see nothing in this picture.");
   const time = `${Math.ceil(performance.now() - begun)} ms`;
-  proceed(next);
+  proceed(next, `the picture learned as ${name}`);
   state.learned = true;
   sheet.over = sheet.drawn;
   sheet.drawn = false;
@@ -81,7 +84,7 @@ function nameClass(event) {
   write("problem", problem);
   if (problem) return;
   element("name").value = "";
-  proceed(withClass(network, state.lesson, name));
+  proceed(withClass(network, state.lesson, name), `the new class ${name}`);
   write("result", advice());
 }
 
@@ -95,8 +98,8 @@ function problemOf(name) {
 
 function forget(label) {
   const { name } = state.lesson.classes[label];
-  proceed(withoutClass(state.lesson, label));
-  element("name").focus();
+  proceed(withoutClass(state.lesson, label), `${name} forgotten`);
+  element("undo").focus(); // the button pressed is gone
   write("result", `${name} is forgotten.`);
 }
 
@@ -201,6 +204,7 @@ async function save() {
     const address = URL.createObjectURL(new Blob([bytes], { type: "application/octet-stream" }));
     const link = Object.assign(document.createElement("a"), { href: address, download: network.file.name });
     link.click();
+    state.saved = state.lesson;
     setTimeout(() => URL.revokeObjectURL(address), 60000);
     write("problem", `Saved as ${network.file.name}.`);
   } catch {
@@ -211,12 +215,17 @@ async function save() {
 async function openLesson(file) {
   if (!file) return;
   try {
-    proceed(await lessonOf(network, new Uint8Array(await file.arrayBuffer())));
+    const lesson = await lessonOf(network, new Uint8Array(await file.arrayBuffer()));
+    proceed(lesson, `${file.name} opened`);
+    state.saved = lesson;
     write("problem", "");
-    write("result", `${file.name} is opened.`);
-  } catch {
-    write("problem", `${file.name} is no network that was taught on this page.`);
+    const drawn = lesson.classes.every(({ neurons }) => neurons.every(({ wins, picture }) => picture || !wins));
+    write("result", `${file.name} is opened.${drawn ? "" : " It holds no pictures of what was learned in Python."}`);
+  } catch (error) {
+    const reason = error instanceof Refused ? error.message : "is no network that was taught on this page";
+    write("problem", `${file.name} ${reason}.`);
   }
+  element("lesson").value = ""; // so that the same file can be opened again
 }
 
 function repaint() {
@@ -234,6 +243,10 @@ function begin() {
   element("open-lesson").addEventListener("click", () => element("lesson").click());
   element("lesson").addEventListener("change", () => openLesson(element("lesson").files[0]));
   window.addEventListener("resize", repaint);
+  window.addEventListener("beforeunload", (event) => {
+    const { lesson, saved } = state;
+    if (lesson !== saved && lesson.classes.length) event.preventDefault(); // the browser asks
+  });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
   continueWith(UNTAUGHT);
   present(null);

@@ -61,7 +61,7 @@ function learn(network, lesson, label, inputs, picture) {
       weights,
       threshold: Math.fround((-network.steps * mean * (1 - dot(weights, weights))) / 2),
       wins: neuron.wins + (neuron.wins === 0 || index === winner),
-      picture: rate === 0 ? neuron.picture : towards(neuron.picture || new Float32Array(picture.length), picture, rate),
+      picture: rate === 0 ? neuron.picture : towards(neuron.picture || picture, picture, rate),
     };
   });
   const growth = lesson.length ? mean / lesson.length : 1;

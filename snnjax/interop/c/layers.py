@@ -116,7 +116,7 @@ def _weights_above_0(name: str, rows: np.ndarray) -> tuple[Table, ...]:
 
 def packed(rows: np.ndarray, bits: int) -> np.ndarray:
     """Rows (n, F) of weights of so many bits as bytes, uint8, low bits first; each row begins at a byte."""
-    digits = (rows[..., None] >> np.arange(bits)) & 1
+    digits = (rows[..., None] >> np.arange(bits, dtype=np.uint8)) & 1
     return np.packbits(digits.reshape(len(rows), -1), axis=1, bitorder="little").ravel()
 
 
