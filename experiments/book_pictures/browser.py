@@ -65,7 +65,7 @@ def teach() -> bytes:
         page.write_text(teaching_page(trained, data.test_images, data.test_labels, centred=True))
         driver = _driver()
         try:
-            metrics = dict(width=PHONE[0], height=PHONE[1], deviceScaleFactor=1.5, mobile=True)
+            metrics = dict(width=PHONE[0], height=PHONE[1], deviceScaleFactor=1.6, mobile=True)
             driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
             driver.get(page.as_uri())
             driver.execute_script(TEACH)
