@@ -1,7 +1,11 @@
 """The project: what is imported when, what a package holds, and mutants that still fit the code."""
 
 import csv
+import importlib
+import inspect
 import os
+import pydoc
+import re
 import shutil
 import subprocess
 import sys
@@ -40,6 +44,24 @@ def printed(code: str, names: str) -> list[str]:
     """The words that a new Python prints of some names, after some code."""
     program = [sys.executable, "-c", f"import sys; {code}; print(*({names}))"]
     return subprocess.run(program, capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
+
+
+PACKAGES = "app", "data", "encoding", "estimators", "kernels", "layers", "learners", "networks", "runs"
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_help_lists_what_a_package_offers(name):
+    """Its functions and classes, which other modules define, and nothing that it only needs itself."""
+    package = importlib.import_module(f"snnjax.{name}")
+    text = pydoc.plaintext.document(package)
+    offered = {key: value for key in package.__all__ if callable(value := getattr(package, key))}
+    assert offered
+    for key, value in offered.items():
+        assert re.search(rf"^    (class )?{key}\b", text, re.MULTILINE), key
+        assert getattr(value, "__module__", "snnjax").partition(".")[0] in ("snnjax", "builtins"), key
+    functions = [key for key, value in vars(package).items() if inspect.isfunction(value) and not key.startswith("_")]
+    missing = {*functions} - {*package.__all__, "public_names"}
+    assert missing == set()
 
 
 def test_a_package_has_its_files_and_is_found_beside_its_checkout(tmp_path):

@@ -13,6 +13,7 @@ References:
 
 from typing import Any
 
+from snnjax.core.public import public_names
 from snnjax.encoding.encoder import COLOUR as COLOUR
 from snnjax.encoding.encoder import DOG as DOG
 from snnjax.encoding.encoder import GABOR as GABOR
@@ -48,3 +49,5 @@ ENCODERS: dict[str, Any] = dict(
     grey=GREY, colour=COLOUR, dog=DOG, gabor=GABOR, on_off=ON_OFF, whitening=WHITENING, pixels=PIXELS, events=EVENTS
 )
 """By the names that the option `--encoder` takes."""
+
+__all__ = public_names(vars())
