@@ -4,7 +4,9 @@ import contextlib
 import dataclasses
 import errno
 import io
+import json
 import pathlib
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,9 +19,13 @@ from command import Command, refused
 from same import assert_same_sweep, records_of, untimed
 from test_trainer import SHALLOW
 
-from snnjax import component
+from snnjax import InputError, component
+from snnjax.core import files
+from snnjax.core.components import parts
+from snnjax.encoding import PIXELS, Pixels
+from snnjax.layers.conv import WTA
 from snnjax.learners import STDP
-from snnjax.networks import stage
+from snnjax.networks import Earliest, stage
 from snnjax.networks.model import rounded_weights
 from snnjax.runs.checkpoint_folder import CHECKPOINT, PREVIOUS
 from snnjax.runs.sweep_folder import GROUPS, SweepFolder
@@ -204,6 +210,104 @@ def test_an_error_of_one_group_loses_nothing_and_a_sweep_continues_with_others_t
         again.run()
         pairs.run()
     assert_same_sweep(tmp_path / "swept", tmp_path / "pairs")
+
+
+# Components
+
+RULES = """
+import snnjax
+from snnjax import STDP
+
+@snnjax.component
+class Halved(STDP):
+    share: float = 0.5
+
+    def rates(self, image):
+        return self.share * super().rates(image)
+
+SLOW = Halved(share=0.125)
+"""
+
+
+def test_components_vary_like_numbers_each_trained_as_alone():
+    """Numbers are those of the variant's own component."""
+    halved = Exploding(growth=0.5, doubling=50)
+    variants = [{"seed": 1}, {"layer1.growth": 0.75, "layer1.learners": halved, "seed": 1}]
+    sweep = Sweep(SHALLOW, IMAGES, SETTINGS, variants)
+    assert places(sweep) == [[0], [1]]
+    label = {"layer1.growth": 0.75, "layer1.learners": "Exploding(doubling=50, growth=0.5)", "seed": 1}
+    assert sweep.labels == [{"seed": 1}, label]
+    done = sweep.run().done
+    assert [done[place]["variant"] for place in (0, 1)] == sweep.labels
+    assert done[1]["components"]["layer1.learners"]["growth"] == 0.5
+    network = SHALLOW.vary("layer1.learners", dataclasses.replace(halved, growth=0.75))
+    alone = Trainer(network, IMAGES, dataclasses.replace(SETTINGS, seed=1))
+    expected = alone.run(alone.initial_state())
+    assert done[1]["epochs"] == expected.epochs
+    assert done[1]["diagnoses"] == expected.diagnoses != done[0]["diagnoses"]
+
+
+def test_an_encoder_brings_its_maps_and_time_steps():
+    (network,) = Sweep(SHALLOW, IMAGES, SETTINGS, [{"encoder": Pixels(time_steps=9)}]).networks
+    assert (network.input_shape, network.time_steps, network.encoder) == ((1, 28, 28), 9, Pixels(time_steps=9))
+    (network,) = Sweep(SHALLOW, IMAGES, SETTINGS, [{"encoder": PIXELS}], encode=lambda _: SHALLOW).networks
+    assert network.encoder == IMAGES.encoder, "made by the function"
+
+
+def test_paths_of_components():
+    paths = SHALLOW.components()
+    assert paths["layer1.learners"] == STDP(doubling=50)
+    assert {"layer1.competition", "layer2.learners", "stage1.join", "encoder", "decision"} < paths.keys()
+    several = dataclasses.replace(tiny.FIRST, learners=(STDP(), STDP(doubling=9)))
+    assert dict(parts(several))["learners.1"] == STDP(doubling=9)
+    changed = SHALLOW.vary("layer1.competition", WTA(1)).vary("decision", Earliest())
+    assert (changed.stages[0].branches[0].competition, changed.decision) == (WTA(1), Earliest())
+    with pytest.raises(InputError, match=r"^did you mean `layer1\.learners`\? `layer1\.learner` must name one of .*"):
+        SHALLOW.vary("layer1.learner", STDP())
+    with pytest.raises(InputError, match=r"layer1\.learners=WTA: `learners` must be instances of classes that derive"):
+        SHALLOW.vary("layer1.learners", WTA())
+    with pytest.raises(InputError, match=r"numbers and components, got 'STDP': write STDP\(\.\.\.\)"):
+        Sweep(SHALLOW, IMAGES, SETTINGS, [{"layer1.learners": "STDP"}])
+
+
+def test_the_command_compares_components_by_name(tmp_path, monkeypatch, capsys):
+    """The network's own by its class, others from a file; records of a rule that has changed are refused."""
+    monkeypatch.chdir(tmp_path)
+    rules = tmp_path / "rules_of_sweep.py"
+    rules.write_text(RULES)
+    rule = f"{rules}:Halved"
+    given = [*tiny.TRAIN, "--epochs", "1", "2", "--vary", f"layer1.learners=STDP,{rule},{rules}:SLOW", "--out", "s"]
+    Command("sweep").main(given)
+    assert "program 3 of 3: 1 network, layer1.learners=" in capsys.readouterr().out
+    records = records_of(tmp_path / "s")
+    assert [each["variant"]["layer1.learners"] for each in records] == ["STDP", rule, f"{rules}:SLOW"]
+    assert records[0]["components"]["layer1.learners"]["doubling"] == 50, "the network's own"
+    assert [each["components"]["layer1.learners"].get("share") for each in records] == [None, 0.5, 0.125]
+    results = json.loads((tmp_path / "s" / "sweep.json").read_text())
+    assert str(rules) in results["settings"]["imports"]
+    learned = Trained.read(tmp_path / "s" / records[2]["weights"]).network
+    assert type(learned.stages[0].branches[0].learners).__name__ == "Halved"
+    checkpoint = tmp_path / "s" / CHECKPOINT
+    arrays, meta = files.load_checkpoint(checkpoint)
+    meta["done"]["1"]["components"]["layer1.learners"]["share"] = 0.75
+    files.save_checkpoint(checkpoint, arrays, meta)
+    said = refused(Command("sweep"), capsys, *given)
+    assert "was trained with other components: name another folder, it has layer1.learners.share 0.75 (now 0.5)" in said
+
+
+@pytest.mark.parametrize(
+    ("vary", "words"),
+    [
+        ("layer1.learners=STPD,RSTDP", "`vary` must be one of .*STDP.*, or FILE.py:NAME, got 'STPD': did you mean"),
+        ("layer1.learners=STDP,3", "`vary` must give numbers or names of components, got both"),
+        ("layer1.learnings=STDP", "did you mean `layer1.learners`?"),
+        ("encoder=greey", "got 'greey': did you mean 'grey'?"),
+        ("layer1.learners=", "`vary` must be a name and its values"),
+        ("decision=Majority,LinearSVM", "decision=LinearSVM: .* must be unsupervised"),
+    ],
+)
+def test_wrong_components(tmp_path, capsys, vary, words):
+    assert re.search(words, refused(Command("sweep"), capsys, *tiny.TRAIN, "--out", tmp_path / "out", "--vary", vary))
 
 
 # The command

@@ -20,7 +20,7 @@ from snnjax import NETWORKS, RSTDP, STDP, Conv, Network, Pool
 from snnjax.app import diagram
 from snnjax.app.console import markdown
 from snnjax.core import checks
-from snnjax.core.components import TYPES
+from snnjax.core.components import TYPES, call_of, is_component
 from snnjax.core.errors import unknown
 from snnjax.data.dataset import DEFAULT_ENCODERS
 from snnjax.encoding import ENCODERS, Encoder
@@ -179,7 +179,7 @@ def settings_of(name: str) -> dict[str, str]:
         "epochs": ", ".join(f"{count} of {name_of(at + 1)}" for at, count in enumerate(network.epochs) if count),
         "order of the images": "new in each epoch" if network.shuffle else "as they come",
         "patience": "5, the default of the command" if network.patience is None else patience,
-        "decision": f"`{format_call(network.decision)}`",
+        "decision": f"`{call_of(network.decision, LONGEST_CALL)}`",
         "initial weights": "; ".join(f"{name} {initial_weights_of(conv)}" for _, name, conv in network.layers()),
         "weights": f"{sum(map(math.prod, network.weight_shapes.values())):,}",
     }
@@ -196,7 +196,7 @@ def initial_weights_of(conv: Conv) -> str:
 def rules_of(name: str) -> list[tuple[str, str]]:
     """The rules of each layer of a network, as calls with the settings that are not defaults."""
     layers = make_network(name).layers()
-    return [(layer, f"`{format_call(rule)}`") for _, layer, conv in layers for rule in conv.each_learner]
+    return [(layer, f"`{call_of(rule, LONGEST_CALL)}`") for _, layer, conv in layers for rule in conv.each_learner]
 
 
 def settings(page: Path, name: str) -> str:
@@ -231,23 +231,16 @@ def encoder_of(network: Network, axes: tuple[int, ...]) -> str:
         filters = isinstance(encoder, Encoder) and isinstance(known, Encoder)
         if filters and encoder == dataclasses.replace(known, pool=encoder.pool):
             return f"[`{name}`](encoders.md), pooled {pooling_of(encoder.pool)}"
-    return f"`{format_call(encoder)}`"
-
-
-def format_call(component: Any) -> str:
-    """A component as a call with the arguments that are not defaults."""
-    fields = ((field, getattr(component, field.name)) for field in dataclasses.fields(component) if field.init)
-    arguments = [f"{field.name}={format_default(value)}" for field, value in fields if value != field.default]
-    return f"{type(component).__name__}({', '.join(arguments)})"
+    return f"`{call_of(encoder, LONGEST_CALL)}`"
 
 
 def format_default(value: Any) -> str:
     """A value as Python has it, a function by its name; a component as a call, without arguments that are long."""
     if inspect.isroutine(value):
         return str(value.__name__).replace("<lambda>", "...")
-    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+    if not is_component(value):
         return repr(value)
-    call = format_call(value)
+    call = call_of(value, LONGEST_CALL)
     return call if len(call) <= LONGEST_CALL else f"{type(value).__name__}(...)"
 
 

@@ -16,6 +16,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from snnjax.app import page, report
 from snnjax.app.plots import grid, legend, png, whole_numbers, write
 from snnjax.core.metrics import ranking_accuracy, tested_part
+from snnjax.training.groups import words
 
 
 class Course(NamedTuple):
@@ -78,7 +79,7 @@ def draw_sweep(folder: Path, networks: list[dict[str, Any]]) -> None:
         if name != "seed":
             shown = np.unique(places[done])
             axis.plot(shown, [accuracy[done & (places == place)].mean() for place in shown], "-", label="mean")
-        axis.set_xticks(range(len(distinct)), [f"{value:g}" for value in distinct])
+        axis.set_xticks(range(len(distinct)), endings(map(words, distinct.tolist()), 20))
         axis.set_xlabel(name)
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=8)
@@ -90,9 +91,9 @@ def colors(count: int) -> Iterable[Any]:
     return (colormaps["tab10"](i) if count <= 10 else colormaps["turbo"](i / (count - 1)) for i in range(count))
 
 
-def endings(names: Iterable[str]) -> list[str]:
-    """Names for a legend: the last letters of long ones, which may be paths."""
-    return [name if len(name) <= 70 else f"…{name[-69:]}" for name in names]
+def endings(names: Iterable[str], longest: int = 70) -> list[str]:
+    """Names for a picture: the last letters of long ones, which may be paths."""
+    return [name if len(name) <= longest else f"…{name[1 - longest :]}" for name in names]
 
 
 def logarithmic(axis: Axes) -> None:

@@ -153,6 +153,7 @@ class Sweep:
 
     $ snnjax sweep --seeds 4
     $ snnjax sweep --seeds 2 --vary layer1.target_time=0.7,0.75 layer2.gap=0.02,0.03
+    $ snnjax sweep --seeds 5 --vary layer1.learners=TargetTime,rules.py:MyRule      compares two rules
     $ snnjax sweep --seeds 16 --workers 4                           on four shares of the cores
     $ snnjax sweep --seeds 99 --scheduler tcp://HOST:8786           on the workers of a Dask cluster
 
@@ -160,8 +161,9 @@ class Sweep:
     resumes a stopped sweep; more seeds or values add networks to a finished one.
     """
 
-    vary: Annotated[tuple[str, ...], option("NUMBER=VALUE,... ...", "none")] = ()
-    """numbers of the network and their values, as layer1.threshold=10,15; a wrong name lists all"""
+    vary: Annotated[tuple[str, ...], option("PART=VALUE,... ...", "none")] = ()
+    """numbers of the network and their values, as layer1.threshold=10,15; and components by name, as
+    layer1.learners=STDP,FILE.py:NAME, encoder=dog,gabor or decision=Majority,FILE.py:NAME; a wrong name lists all"""
     seeds: Annotated[int, option("N")] = 1
     """networks of each combination, with seeds 0, 1, ..."""
     at_once: Annotated[int, option("N")] = 16

@@ -18,7 +18,7 @@ from snnjax.app.names import DEFAULT_MODEL
 from snnjax.core import devices
 from snnjax.core.errors import nearest, unknown
 from snnjax.data import Dataset
-from snnjax.encoding import ENCODERS
+from snnjax.encoding import ENCODERS, ImageEncoder
 from snnjax.kernels import native
 from snnjax.runs.checkpoint_folder import kernels_of
 from snnjax.training.build import encoded_by, network_for
@@ -220,10 +220,16 @@ def name_of(encoder: Any) -> str:
     return type(encoder).__name__
 
 
-def network(chosen: shared_options.Network, images: Dataset, start: SpikingNetwork | None = None) -> Network:
+def network(
+    chosen: shared_options.Network,
+    images: Dataset,
+    start: SpikingNetwork | None = None,
+    encoder: ImageEncoder | None = None,
+) -> Network:
     """A published network by its name, or the user's as FILE.py:NAME, for the images of a data set.
 
-    Without a name it is that of `start`, before it learned, for the classes of the images.
+    Without a name it is that of `start`, before it learned, for the classes of the images. `encoder` replaces the one
+    that is chosen.
     """
     check_least(chosen, time_steps=1)
     if chosen.model is None and start is not None:
@@ -231,7 +237,8 @@ def network(chosen: shared_options.Network, images: Dataset, start: SpikingNetwo
             if (value := getattr(chosen, name)) is not None:
                 raise InputError(f"`{name}` must be that of `start` (--from), got {value}: leave --{name} out")
         return start.recipe.with_classes(images.classes)
-    encoder = None if chosen.encoder is None else named("encoder", chosen.encoder, ENCODERS)
+    if encoder is None and chosen.encoder is not None:
+        encoder = named("encoder", chosen.encoder, ENCODERS)
     make = named("model", chosen.model or DEFAULT_MODEL, NETWORKS)
     if isinstance(make, Network):
         unchanged = encoder is None and chosen.time_steps is None

@@ -6,7 +6,9 @@ and loaded by any program that has imported them.
 """
 
 import dataclasses
+import hashlib
 import inspect
+import math
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -193,7 +195,7 @@ def check_again(value: Any) -> None:
     if isinstance(value, tuple):
         for item in value:
             check_again(item)
-    elif TYPES.get(type(value).__name__) is type(value):
+    elif is_component(value):
         for part in _fields(value).values():
             check_again(part)
         _check(value)
@@ -208,7 +210,7 @@ def check_component(name: str, value: object, *needs: str) -> None:
     if isinstance(value, type):
         raise wrong_type(name, "an instance of a component", value, f"{value.__name__}(...)")
     kind = type(value).__qualname__
-    if TYPES.get(type(value).__name__) is not type(value):
+    if not is_component(value):
         raise InputError(f"`{name}` must be a component, an instance of a class with @snnjax.component, got {kind}")
     if lacks := [attribute for attribute in needs if not hasattr(value, attribute)]:
         raise InputError(f"`{name}` must have {', '.join(needs)}: {kind} lacks {', '.join(lacks)}")
@@ -309,6 +311,46 @@ def numbers(value: Any, path: str = "") -> Iterator[tuple[str, int | float]]:
         yield path, value
     for name, part in parts.items():
         yield from numbers(part, f"{path}.{name}" if path else str(name))
+
+
+def is_component(value: object) -> bool:
+    """Whether a value is an instance of a component class."""
+    return TYPES.get(type(value).__name__) is type(value)
+
+
+def parts(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """All components in a component by path, and tuples of some: "learners", "learners.0", "competition"."""
+    if isinstance(value, tuple):
+        inner: dict[Any, Any] = {index: item for index, item in enumerate(value) if is_component(item)}
+    else:
+        inner = {name: part for name, part in _fields(value).items() if is_component(part) or isinstance(part, tuple)}
+    for name, part in inner.items():
+        whole = f"{path}.{name}" if path else str(name)
+        if not isinstance(part, tuple) or all(map(is_component, part)):
+            yield whole, part
+        yield from parts(part, whole)
+
+
+def call_of(value: Any, longest: float = math.inf) -> str:
+    """A component as a call with the arguments that are not defaults; nested calls end early if they are too long.
+
+    Arrays are shown by their shape and a digest.
+    """
+    if isinstance(value, np.ndarray | jax.Array) and np.ndim(value):
+        digest = hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()[:8]
+        return f"<array {np.shape(value)} {digest}>"
+    if isinstance(value, tuple) and any(map(is_component, value)):
+        return f"({', '.join(call_of(item, longest) for item in value)})"
+    if not is_component(value):
+        return repr(value)
+    arguments = []
+    for field in dataclasses.fields(value):
+        part = getattr(value, field.name)
+        if _comparable(part) != _comparable(field.default):
+            words = call_of(part, longest)
+            cut = is_component(part) and len(words) > longest
+            arguments.append(f"{field.name}={type(part).__name__ + '(...)' if cut else words}")
+    return f"{type(value).__name__}({', '.join(arguments)})"
 
 
 def leaves(tree: Any, name: str = "") -> dict[str, Any]:

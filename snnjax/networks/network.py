@@ -262,22 +262,46 @@ class Network:
             if not (getattr(part, "ramped", False) and path.startswith("competition."))  # without effect
         }
 
-    def vary(self, path: str, value: float) -> "Network":
-        """The network with one of its `hyperparameters` changed; a unique end of its path is enough ("radius").
+    def components(self) -> dict[str, Any]:
+        """All components that a sweep may replace, and tuples of some, by path: "layer1.learners", "decision"."""
+        parts: dict[str, Any] = {}
+        for _, name, conv in self.layers():
+            parts |= components.parts(conv, name)
+        for number, stage in enumerate(self.stages, 1):
+            parts |= {f"stage{number}.join": stage.join} | dict(components.parts(stage.join, f"stage{number}.join"))
+        for name, part in dict(encoder=self.encoder, decision=self.decision).items():
+            parts[name] = part
+            parts |= {} if part is None else components.parts(part, name)
+        return parts
 
-        So is the layer with such an end ("layer1.radius").
+    def component_path(self, path: str) -> str:
+        """The whole path of one of its `components`; raises InputError where the path names none, or several."""
+        return _whole_path(path, self.components())
 
-        Raises InputError where the path names none of them or several, or the number cannot have this value.
+    def vary(self, path: str, value: Any) -> "Network":
+        """The network with one of its `hyperparameters`, or of its `components`, changed.
+
+        A unique end of the path is enough ("radius"). So is the layer with such an end ("layer1.radius"). Another
+        encoder must make maps of the same shape; the network takes its time steps.
+
+        Raises InputError where the path names none of them or several, or the part cannot have this value.
         """
+        if components.is_component(value):
+            return self._replaced(self.component_path(path), value, path, type(value).__name__)
         numbers = self.hyperparameters()
         whole = _whole_path(path, numbers)
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
             raise wrong_type(path, "a number", value)
+        number: Any = value
         kind = int if isinstance(numbers[whole], int) else float
-        finite = abs(value) <= float(np.finfo(np.float32).max)
-        if not finite or kind(value) != value:
+        finite = abs(number) <= float(np.finfo(np.float32).max)
+        if not finite or kind(number) != value:
             expected = "an integer" if finite else "a finite number of 32 bits"
-            raise InputError(f"`{path}` must be {expected}, got {value:g}")
+            raise InputError(f"`{path}` must be {expected}, got {number:g}")
+        return self._replaced(whole, kind(number), path, format(number, "g"))
+
+    def _replaced(self, whole: str, value: Any, path: str, words: str) -> "Network":
+        """The network with another value at a whole path; errors have the path and the value in words."""
         part, _, rest = whole.partition(".")
         for number, names in enumerate(self.names):
             if part in names:
@@ -285,9 +309,12 @@ class Network:
             elif part == f"stage{number + 1}":
                 part = f"stages.{number}"
         try:
-            return components.replace(self, f"{part}.{rest}", kind(value))
+            if whole == "encoder":
+                check_component("encoder", value, "__call__", "output_shape", "time_steps")
+                return dataclasses.replace(self, encoder=value, time_steps=value.time_steps)
+            return components.replace(self, f"{part}.{rest}" if rest else part, value)
         except InputError as error:
-            raise InputError(f"{path}={value:g}: {error}") from error
+            raise InputError(f"{path}={words}: {error}") from error
 
 
 def _fitting(part: Any) -> tuple[str, ...]:

@@ -1,12 +1,14 @@
 """The folders of sweeps: their files, and how they resume."""
 
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 from snnjax import Network
 from snnjax.core import files
-from snnjax.core.components import changed_leaves
+from snnjax.core.components import changed_leaves, completed, differences, list_differences
+from snnjax.core.errors import InputError
 from snnjax.runs.checkpoint_folder import (
     CHECKPOINT,
     Arrays,
@@ -17,7 +19,7 @@ from snnjax.runs.checkpoint_folder import (
 )
 from snnjax.runs.results_file import versions
 from snnjax.runs.trained import SWEEP, Trained
-from snnjax.training.groups import Group
+from snnjax.training.groups import Group, named
 from snnjax.training.state import TrainState
 from snnjax.training.sweep import Sweep, SweepState
 from snnjax.training.workers import SERIAL, Workers
@@ -58,12 +60,25 @@ class SweepFolder(CheckpointFolder):
         fixed = (settings or {}) | training_settings(sweep)
         super().__init__(path, sweep.network, fixed, about, command, kernel_notes(sweep))
 
+    def _check(self, path: Path, meta: Json) -> None:
+        super()._check(path, meta)
+        labels = self.sweep.labels
+        for record in [*meta["others"], *meta["done"].values()]:
+            if record["variant"] not in labels:
+                continue
+            place = labels.index(record["variant"])
+            now = json.loads(json.dumps(self.sweep.components(place)))
+            was = {name: completed(part) for name, part in record.get("components", {}).items()}
+            if found := [*differences(now, was)]:
+                trained = f"{named(labels[place])} was trained with other components"
+                raise InputError(f"{trained}: name another folder, it has {list_differences(found)}")
+
     def _restore(self, arrays: Arrays, meta: Json) -> None:
         """Takes the state of a sweep that may have had other variants, or another order of them."""
-        variants = self.sweep.variants
+        labels = self.sweep.labels
         for record in [*meta["others"], *meta["done"].values()]:
-            if record["variant"] in variants:
-                self.state.done[variants.index(record["variant"])] = record
+            if record["variant"] in labels:
+                self.state.done[labels.index(record["variant"])] = record
             else:
                 self.others.append(record)
                 if self.sweep.data.tested == "validation":
@@ -96,7 +111,7 @@ class SweepFolder(CheckpointFolder):
         described = best.network(network)
         shape = data.train_images.shape[1:]
         names = data.class_names
-        settings = self.settings | self.sweep.variants[index]
+        settings = self.settings | self.sweep.labels[index]
         trained = Trained(described, best.weights, shape, settings, names, changed_leaves(network, described))
         trained.save(self.path / self._names[index])
         return dict(weights=self._names[index])

@@ -18,8 +18,11 @@ from snnjax.networks import Network
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Callback, Settings, TrainState
 
-Variant = dict[str, float]
-"""A variant of a network: "seed", and some of `Network.hyperparameters`, such as "layer1.threshold"."""
+Variant = dict[str, Any]
+"""A variant of a network: "seed", some of `Network.hyperparameters`, such as "layer1.threshold", and `components`.
+
+As records have it, components are words.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +31,8 @@ class Group:
 
     Attributes:
       places: of the networks among the variants of the sweep.
-      variants: what is special about each, with its seed.
-      network: what they have in common, as data of `components.to_data`.
+      variants: what is special about each, with its seed, as records have it.
+      network: what they have in common, with the components that their variants name, as data of `components.to_data`.
       arrays: its arrays.
       file: keeps their states while they train, in processes that see its folder; None: nothing does.
     """
@@ -162,14 +165,23 @@ def _fits(trainer: Trainer, state: TrainState) -> bool:
 
 def named(variant: Variant) -> str:
     """The values of a network's variant, in words; a seed with all its digits."""
-    return ", ".join(f"{name}={value:{'d' if name == 'seed' else 'g'}}" for name, value in variant.items())
+    values = {name: f"{value:d}" if name == "seed" else words(value) for name, value in variant.items()}
+    return ", ".join(f"{name}={value}" for name, value in values.items())
+
+
+def words(value: float | str) -> str:
+    """A value of a variant in words."""
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def varied(network: Network, variant: Variant) -> Network:
-    """A variant of the network; raises InputError where it names what cannot vary, or a value that it cannot have."""
+    """A variant of the network, which has its components already.
+
+    Raises InputError where it names what cannot vary, or a value that it cannot have.
+    """
     for name, value in variant.items():
         if name == "seed":
             checks.seed(int(value) if isinstance(value, float | np.floating) and value.is_integer() else value)
-        else:
+        elif not isinstance(value, str):
             network = network.vary(name, value)
     return network

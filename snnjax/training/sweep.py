@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from snnjax.core import checks, files
-from snnjax.core.components import to_data
+from snnjax.core.components import call_of, is_component, to_data
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.core.metrics import fractions, ranking
 from snnjax.data import Dataset
-from snnjax.networks import Network
+from snnjax.networks import Images, Network
 from snnjax.training.arguments import check_types, with_encoder
+from snnjax.training.build import encoded_by
 from snnjax.training.groups import Group, Variant, train, varied
 from snnjax.training.loop import Trainer
 from snnjax.training.state import FORMAT, Callback, Settings, TrainState
@@ -49,10 +50,13 @@ class Sweep:
       network: what the variants have in common.
       data: the data set that all learn.
       settings: of all networks; `patience` must be 0, and a variant's own "seed" replaces the one here.
-      variants: what is special about each network.
+      variants: what is special about each network: a seed, numbers and components, by path.
       callback: receives the start and the end of each group, and the events of groups trained in this process.
       at_once: networks of one program at most.
+      names: words for some components, by which records name them; others are written as calls.
+      encode: makes the network for the encoder of a variant; by default it stays the same but for the encoder's maps.
       networks: the descriptions of the variants, in order.
+      labels: the variants as records have them: components in words.
       seeds: of the variants.
     """
 
@@ -62,6 +66,8 @@ class Sweep:
     variants: Sequence[Variant]
     callback: Callback | None = None
     at_once: int = 16
+    names: Mapping[Any, str] = dataclasses.field(default_factory=dict)
+    encode: Callable[[Any], Network] | None = None
 
     def __post_init__(self) -> None:
         """Raises InputError where a variant names what cannot vary, or a value that it cannot have."""
@@ -75,17 +81,60 @@ class Sweep:
         if not self.variants:
             raise InputError("`variants` must be at least one dict, got none")
         self.variants = [dict(variant) for variant in self.variants]
-        self.networks = [with_encoder(varied(self.network, variant), self.data) for variant in self.variants]
+        self.labels = [{path: self._label(value) for path, value in variant.items()} for variant in self.variants]
+        bases: dict[Any, int] = {}
+        self._bases = list[Network]()  # the network with the components of each choice
+        self._base_of = list[int]()  # the place of each variant's base
+        for variant in self.variants:
+            parts = {path: value for path, value in variant.items() if is_component(value)}
+            choice = tuple(parts.items())
+            if choice not in bases:
+                bases[choice] = len(self._bases)
+                self._bases.append(self._with_components(parts))
+            self._base_of.append(bases[choice])
+        numbers = zip(self._base_of, self.labels, strict=True)
+        self.networks = [with_encoder(varied(self._bases[base], label), self.data) for base, label in numbers]
         self.seeds = [int(variant.get("seed", self.settings.seed)) for variant in self.variants]
         for network, seed in zip(self.networks, self.seeds, strict=True):
             network.check_initial_weights(seed)
-        self._seeded = [variant | dict(seed=seed) for variant, seed in zip(self.variants, self.seeds, strict=True)]
+        self._seeded = [label | dict(seed=seed) for label, seed in zip(self.labels, self.seeds, strict=True)]
         if patience := self.settings.patience:
             raise InputError(f"`patience` must be 0 in a sweep, which compares whole trainings, got {patience}")
 
+    def _label(self, value: Any) -> Any:
+        """A value of a variant as records have it."""
+        if not is_component(value):
+            if isinstance(value, str):
+                raise InputError(f"`variants` must have numbers and components, got {value!r}: write {value}(...)")
+            return value
+        return self.names.get(value) or call_of(value).removesuffix("()")
+
+    def _with_components(self, parts: dict[str, Any]) -> Network:
+        """The network with other components, by path; one of another encoder is made first."""
+        network = self.network
+        others = dict(parts)
+        encoder = others.pop("encoder", None)
+        if encoder is not None and self.encode is not None:
+            network = self.encode(encoder)
+        elif encoder is not None:
+            shape = Images.of(self.data, encoder).input_shape
+            network = encoded_by(dataclasses.replace(network, input_shape=shape), self.data, encoder)
+        for path, part in others.items():
+            network = network.vary(path, part)
+        return network
+
+    def components(self, index: int) -> dict[str, Any]:
+        """The components of a variant by path, as JSON data, with digests of their arrays."""
+        arrays: dict[str, np.ndarray] = {}
+        parts = {path: value for path, value in self.variants[index].items() if is_component(value)}
+        data: dict[str, Any] = {path: to_data(value, arrays, path) for path, value in parts.items()}
+        return data | {path: _digest(array) for path, array in arrays.items()}
+
     def uncompiled(self) -> list[str]:
-        """Layers that learn without compiled kernels, with their rules, of the first variant."""
-        return Trainer(self.networks[0], self.data, self.settings).uncompiled()
+        """Layers that learn without compiled kernels, with their rules, of any variant."""
+        structures = {network.structure: network for network in self.networks}
+        trainers = [Trainer(network, self.data, self.settings) for network in structures.values()]
+        return [*dict.fromkeys(name for trainer in trainers for name in trainer.uncompiled())]
 
     def groups(self, done: Collection[int] = (), folder: Path | None = None, workers: int = 1) -> list[Group]:
         """The groups that are still to be trained: first those that have left states in a folder, then all others.
@@ -96,35 +145,43 @@ class Sweep:
 
         def group(places: Sequence[int]) -> Group:
             variants = tuple(self._seeded[index] for index in places)
-            file = None if folder is None else folder.resolve() / self._file_name(variants)
-            return Group(tuple(places), variants, *self._described, file)
+            file = None if folder is None else folder.resolve() / self._file_name(places)
+            return Group(tuple(places), variants, *self._described[self._base_of[places[0]]], file)
 
         groups = list[Group]()
         by_structure = dict[Any, list[int]]()
         remaining = {*range(len(self.variants))} - {*done}
         for path, places in self._started(folder) if folder else ():
-            if path.name == self._file_name([self._seeded[index] for index in places]) and remaining.issuperset(places):
+            if path.name == self._file_name(places) and remaining.issuperset(places):
                 groups.append(group(places))
                 remaining -= {*places}
         for index in sorted(remaining):
-            by_structure.setdefault(self.networks[index].structure, []).append(index)
+            by_structure.setdefault((self._base_of[index], self.networks[index].structure), []).append(index)
         return [*groups, *map(group, _cut([*by_structure.values()], self.at_once, workers - len(groups)))]
 
     @functools.cached_property
-    def _described(self) -> tuple[Any, dict[str, np.ndarray]]:
-        arrays: dict[str, np.ndarray] = {}
-        return to_data(self.network, arrays), arrays
+    def _described(self) -> list[tuple[Any, dict[str, np.ndarray]]]:
+        """The bases as JSON data, each with its arrays."""
+        described = []
+        for base in self._bases:
+            arrays: dict[str, np.ndarray] = {}
+            described.append((to_data(base, arrays), arrays))
+        return described
 
     @functools.cached_property
-    def _common(self) -> list[Any]:
-        """All that the states depend on, as JSON data."""
-        network, arrays = self._described
-        digests = {name: hashlib.sha256(np.ascontiguousarray(x).data).hexdigest() for name, x in arrays.items()}
-        return [FORMAT, network, digests, dataclasses.asdict(self.settings), self.data.digest]
+    def _common(self) -> list[list[Any]]:
+        """All that the states of each base depend on, as JSON data."""
+        common = []
+        for network, arrays in self._described:
+            digests = {name: _digest(array) for name, array in arrays.items()}
+            common.append([FORMAT, network, digests, dataclasses.asdict(self.settings), self.data.digest])
+        return common
 
-    def _file_name(self, variants: Sequence[Variant]) -> str:
+    def _file_name(self, places: Sequence[int]) -> str:
         """The name of a group's file: a digest of all that its states depend on."""
-        return hashlib.sha256(json.dumps([self._common, *variants]).encode()).hexdigest()[:16] + ".npz"
+        variants = [self._seeded[index] for index in places]
+        common = self._common[self._base_of[places[0]]]
+        return hashlib.sha256(json.dumps([common, *variants]).encode()).hexdigest()[:16] + ".npz"
 
     def _started(self, folder: Path) -> Iterator[tuple[Path, list[int]]]:
         """Files of groups in training, and the places of these."""
@@ -169,7 +226,9 @@ class Sweep:
                 kept = keep(index, self.networks[index], trained) if trained else {}
                 if trained and load is None:
                     sweep.trained[index] = trained.trained
-                sweep.done[index] = dict(variant=self.variants[index], **record, **kept)
+                parts = self.components(index)
+                described = dict(components=parts) if parts else {}
+                sweep.done[index] = dict(variant=self.labels[index], **described, **record, **kept)
             save(sweep)
             if group.file:
                 group.file.unlink(missing_ok=True)
@@ -210,6 +269,10 @@ class Sweep:
                 decisions, _ = Trainer(network, self.data, self.settings).predict(trained, self.data.test_images)
                 sweep.done[index]["test"] = fractions(decisions, self.data.test_labels)
                 save(sweep)
+
+
+def _digest(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 def _cut(lists: Sequence[list[int]], most: int, least: int) -> list[list[int]]:

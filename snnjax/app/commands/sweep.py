@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,40 +19,86 @@ from snnjax.app.commands import train
 from snnjax.app.comparisons import draw_sweep
 from snnjax.app.main import COMMAND
 from snnjax.core import checks, devices
+from snnjax.core.components import TYPES, check_component
 from snnjax.core.metrics import ranking, tested_part
+from snnjax.encoding import ENCODERS
 from snnjax.runs.sweep_folder import SweepFolder
 from snnjax.training import workers
 from snnjax.training.advice import SILENT_SHARE
-from snnjax.training.groups import Group, Outcome, Variant
+from snnjax.training.groups import Group, Outcome, Variant, named, words
 
 MOST = 100_000  # networks of a sweep
 
 
-def variants(chosen: options.Sweep) -> list[dict[str, float]]:
-    """Every combination of the values to vary, each with every seed; raises InputError where they are too many."""
-    values: dict[str, list[float]] = {}
+def choices(chosen: options.Sweep) -> dict[str, list[float] | list[str]]:
+    """The values to vary by name: numbers, or names of components; raises InputError if they are too many networks."""
+    values: dict[str, list[float] | list[str]] = {}
     for option in chosen.vary:
         name, _, listed = option.partition("=")
         if name in ("seed", *values):
             raise InputError(f"`vary` must name each hyperparameter once, and no seed (--seeds does), got {option!r}")
-        try:
-            values[name] = [float(value) for value in listed.split(",")]
-        except ValueError:
-            wanted = "a name and its values, numbers without blanks, as layer1.threshold=10,15"
-            raise InputError(f"`vary` must be {wanted}, got {option!r}") from None
+        parts = listed.split(",")
+        if not all(parts):
+            wanted = (
+                "a name and its values without blanks, as layer1.threshold=10,15 or layer1.learners=STDP,FILE.py:NAME"
+            )
+            raise InputError(f"`vary` must be {wanted}, got {option!r}")
+        numeric = [is_number(part) for part in parts]
+        if any(numeric) and not all(numeric):
+            raise InputError(f"`vary` must give numbers or names of components, got both in {option!r}")
+        values[name] = [float(part) for part in parts] if all(numeric) else parts
         if len(set(values[name])) < len(values[name]):
             raise InputError(f"`vary` must give values that differ, got {option!r}")
     if (count := chosen.seeds * math.prod(map(len, values.values()))) > MOST:
         raise InputError(f"`seeds` and `vary` must make at most {MOST:,} networks, got {count:,}")
-    values["seed"] = list(range(chosen.seeds))
-    return [dict(zip(values, combination, strict=True)) for combination in itertools.product(*values.values())]
+    return values
+
+
+def is_number(text: str) -> bool:
+    """Whether a value of `--vary` is a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def combinations_of(values: Mapping[str, Sequence[Any]], seeds: int) -> list[Variant]:
+    """Every combination of values by name, each with every seed."""
+    every = dict(values, seed=range(seeds))
+    return [dict(zip(every, combination, strict=True)) for combination in itertools.product(*every.values())]
+
+
+def component(option: str, name: str, own: Any) -> Any:
+    """The component that a value of `--vary` names, where the network has its `own`; raises InputError without one.
+
+    A class is that of the network's own component, or else called without arguments.
+    """
+    if option == "encoder":
+        table: Mapping[str, Any] = ENCODERS
+    else:
+        example = own[0] if isinstance(own, tuple) and own else own
+        method = next((x for x in ("update", "decide", "__call__") if hasattr(example, x)), "update")
+        table = {kind: cls for kind, cls in TYPES.items() if hasattr(cls, method)}
+    found = parts.named("vary", name, table)
+    if type(own) is found:
+        return own
+    try:
+        made = found() if isinstance(found, type) else found
+    except TypeError as error:
+        wanted = "name an instance of it, as FILE.py:NAME"
+        raise InputError(f"`vary` {option}={name}: {found.__name__} needs arguments, {wanted}: {error}") from error
+    check_component(f"vary: {option}={name}", made)
+    return made
 
 
 def shared(variants: Sequence[Variant], group: Sequence[int]) -> list[str]:
-    """Numbers that the variants of a group have in common and not all others have."""
+    """Values that the variants of a group have in common and not all others have."""
     first = variants[group[0]]
     common = [name for name in first if all(variants[index][name] == first[name] for index in group)]
-    return [f"{name}={first[name]:g}" for name in common if any(variant[name] != first[name] for variant in variants)]
+    return [
+        f"{name}={words(first[name])}" for name in common if any(variant[name] != first[name] for variant in variants)
+    ]
 
 
 def counted(networks: int) -> str:
@@ -104,7 +150,7 @@ def train_remaining(folder: SweepFolder, given: workers.Workers) -> list[dict[st
 
     def heading(group: Group) -> str:
         nonlocal done
-        special = [counted(len(group.places)), *shared(sweep.variants, group.places), *remaining()]
+        special = [counted(len(group.places)), *shared(sweep.labels, group.places), *remaining()]
         if not given.executor:  # one group follows the other
             done += len(group.places)
         return f"{names[group.places]}: {', '.join(special)}"
@@ -123,14 +169,32 @@ def train_remaining(folder: SweepFolder, given: workers.Workers) -> list[dict[st
 def prepare(chosen: options.Sweep, fold: int | None = None) -> tuple[Sweep, dict[str, Any], Path]:
     """The sweep of a fold, the options that are stored with its results, and its folder."""
     parts.check_least(chosen, seeds=1, at_once=1, workers=1)
-    varied = variants(chosen)
-    what = chosen.network, chosen.data, chosen.training, chosen.machine
-    prepared = train.prepare(*what, chosen.out, "sweep_", fold=fold)
+    values = choices(chosen)
+    files = [name.rpartition(":")[0] for names in values.values() for name in names if isinstance(name, str)]
+    imported = tuple(dict.fromkeys([*chosen.network.modules, *filter(None, files)]))
+    network = dataclasses.replace(chosen.network, modules=imported)
+    prepared = train.prepare(network, chosen.data, chosen.training, chosen.machine, chosen.out, "sweep_", fold=fold)
     trainer = prepared.trainer
     if trainer.plan[-1].epochs < 1:
         raise InputError(f"`epochs` must end with at least 1 supervised epoch, got {trainer.settings.epochs}")
-    settings = dataclasses.replace(trainer.settings, patience=0)
-    sweep = Sweep(trainer.network, trainer.data, settings, varied, at_once=chosen.at_once)
+    names: dict[Any, str] = {}
+    for option, listed in values.items():
+        if isinstance(listed[0], str):
+            path = trainer.network.component_path(option)
+            own = trainer.network.components()[path]
+            values[option] = found = [component(path, name, own) for name in listed]
+            if len(set(found)) < len(found):
+                raise InputError(f"`vary` must give components that differ, got {option}={','.join(listed)}")
+            names |= zip(found, listed, strict=True)
+    sweep = Sweep(
+        trainer.network,
+        trainer.data,
+        dataclasses.replace(trainer.settings, patience=0),
+        combinations_of(values, chosen.seeds),
+        at_once=chosen.at_once,
+        names=names,
+        encode=lambda encoder: parts.network(network, trainer.data, encoder=encoder),
+    )
     return sweep, prepared.about, prepared.path
 
 
@@ -149,7 +213,7 @@ def table(networks: list[dict[str, Any]], over: str = "seeds") -> Table:
             columns.append([epoch[part] for epoch in best])
         if all("test" in network for network in several):
             columns.append([network["test"] for network in several])
-        values = (f"{networks[places[0]]['variant'][name]:g}" for name in names)
+        values = (words(networks[places[0]]["variant"][name]) for name in names)
         lines.append([*values, str(len(places)), *(console.mean_of(percent(column), 1) for column in columns)])
     head = [*names, over, "training, last epoch", f"{part}, last epoch"]
     head += ["validation, best epoch"] * (part == "validation") + ["test, best epoch"]
@@ -184,7 +248,7 @@ def problems(networks: list[dict[str, Any]]) -> list[str]:
     """Lines on networks that learning left invalid or silent at most images, or whose threshold was replaced."""
     lines = []
     for network in networks:
-        variant = ", ".join(f"{name} {value:g}" for name, value in network["variant"].items())
+        variant = named(network["variant"])
         if "error" in network:
             lines.append(f"{network['error']}; another folder (`out`) trains it anew")
         elif silent := [x for x in network["diagnoses"].values() if max(shares(x)) > SILENT_SHARE]:
