@@ -78,10 +78,17 @@ SMALL = dataclasses.replace(LAST, kernel=3, threshold=12.0)
 POOLED = Pool(3, stride=2, padding=1)
 GRAPHS = {
     "chain": (stage(FIRST, pool=POOLED), stage(LAST)),
-    "oblong": (
+    "strides": (
         stage(Conv(6, 3, padding=(1, 2), stride=(1, 2), threshold=6.0, learners=STDP()), pool=Pool(2, stride=(2, 1))),
         stage(Conv(5, 3, padding=(1, 0), threshold=9.0, learners=STDP()), pool=Pool(2, stride=(2, 1))),
         stage(dataclasses.replace(LAST, kernel=3, threshold=15.0)),
+    ),
+    "oblong": (
+        stage(
+            Conv(6, (3, 4), padding=(1, 2), stride=(1, 2), threshold=6.0, learners=STDP()), pool=Pool((2, 1), (2, 1))
+        ),
+        stage(Conv(5, (3, 1), padding=(1, 0), threshold=3.0, learners=STDP()), pool=Pool((2, 4), stride=(2, 1))),
+        stage(dataclasses.replace(LAST, kernel=(3, 4), threshold=15.0)),
     ),
     "branches": (
         stage(FIRST, dataclasses.replace(FIRST, kernel=3, padding=0, output_padding=1, threshold=3.0), pool=2),
@@ -121,10 +128,10 @@ BEHIND = {
 """Stages of which the first has a ramp, and the one, from 0, with which the export begins."""
 
 
-def network_of(stages, **changes):
-    """A network on 2 maps of 12x12, with random weights where none are given."""
+def network_of(stages, size=(12, 12), **changes):
+    """A network on 2 maps of a size, with random weights where none are given."""
     settings = dict(time_steps=9, decision=Earliest(fallback=True)) | changes
-    spec = Network("made", (2, 12, 12), 4, tuple(stages), **settings)
+    spec = Network("made", (2, *size), 4, tuple(stages), **settings)
     random = np.random.default_rng(3)
     weights = {name: random.random(shape, np.float32) for name, shape in spec.weight_shapes.items()}
     given = {name: conv.weights for _, name, conv in spec.layers() if conv.weights is not None}

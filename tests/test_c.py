@@ -26,6 +26,7 @@ from snnjax.networks.quantisation import quantise
 from snnjax.training.build import network_for
 
 COMPILER = shutil.which("gcc") or shutil.which("cc")
+needs_cpp = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
 
 IMAGES = np.rint(digits().test_images).astype(np.uint8)
@@ -82,6 +83,16 @@ def written(program, folder):
     (folder / f"{program.name}.h").write_text(program.header, encoding="ascii")
 
 
+def compiled_as_cpp(program, folder):
+    """As `compiled`, in C++, with the program's own main function."""
+    written(program, folder)
+    target = folder / "program"
+    strict = "-std=c++17", "-Wall", "-Wextra", "-Werror"
+    macro = f"-D{program.name.upper()}_MAIN"
+    subprocess.run(["g++", *strict, macro, "-x", "c++", folder / f"{program.name}.c", "-o", target], check=True)
+    return target
+
+
 def compiled(program, folder, *flags, main=""):
     """The path of a program that reads images: its own main function, or the text of another one, which is filled in.
 
@@ -106,8 +117,16 @@ def answers(target, images):
 
 
 def results(target, images):
-    """Decision, step, spikes and operations of each image: (N, 4)."""
-    return np.array([line.split() for line in answers(target, images).splitlines()], int)
+    """Decision, step, spikes, operations, score, second class and its score of each image: (N, 7)."""
+    return np.array([line.split() for line in answers(target, images).splitlines()], np.int64)
+
+
+def check_scores(network, bits, found, images):
+    """Checks what a program finds, but counts, against Python."""
+    expected = c.results(network, bits, images)
+    columns = found[:, [0, 1, 4, 5, 6]].T
+    for name, values, known in zip(expected._fields, columns, expected, strict=True):
+        np.testing.assert_array_equal(values, known, name)
 
 
 def test_input_that_ends_within_an_image_is_an_error(tmp_path):
@@ -160,20 +179,16 @@ def agree(network, bits, target, images):
     spikes = expected.input_spikes + expected.spikes - expected.layers[-1].spikes
     np.testing.assert_array_equal(found[at_end, 2], spikes[at_end])
     np.testing.assert_array_equal(found[at_end, 3], expected.effective_operations[at_end])
+    check_scores(network, bits, found, images)
     return found
 
 
-@jax.jit
-def decisions(model, images):
-    """The decisions of a model in Python, (N,) int32: compiled once for networks of one structure."""
-    return jax.vmap(lambda image: model.predict(model.encode(image)).decision)(images)
-
-
 def check_decisions(network, bits, target, images):
-    """Checks decisions alone, which takes less time than `agree`; some of them differ."""
-    expected = np.asarray(decisions(quantise(network, bits).model, images))
-    np.testing.assert_array_equal(results(target, images)[:, 0], expected)
-    assert len({*expected.tolist()}) > 1
+    """Checks decisions, steps and scores, which takes less time than `agree`; some decisions differ."""
+    found = results(target, images)
+    check_scores(network, bits, found, images)
+    assert len({*found[:, 0].tolist()}) > 1
+    return found
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
@@ -272,7 +287,7 @@ def test_counts_end_with_the_decision(tmp_path):
         encoded = model.encode(image)
         return encoded, model.observe(encoded).latencies["layer1"], model.forward(encoded)
 
-    for image, (_, step, spikes, operations) in zip(IMAGES, found, strict=False):
+    for image, (_, step, spikes, operations) in zip(IMAGES, found[:, :4], strict=False):
         encoded, hidden, pooled = map(np.asarray, latencies(image))
         assert spikes == np.sum(encoded <= step) + np.sum(hidden <= step)
         met = 0
@@ -392,6 +407,48 @@ def test_times_within_a_step_are_rounded_as_in_python(tmp_path):
     time = spike_times(step, True, np.float32(0), now, before, time_steps=20, fractional=True)
     np.testing.assert_array_equal(found[:, 0], time)
     np.testing.assert_array_equal(found[:, 1], 1 - time)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_programs_whose_readout_may_stay_silent(seed, tmp_path):
+    """Times within a step decide, and no potential does if no neuron crosses its threshold."""
+    random = np.random.default_rng(seed)
+    window = int(random.integers(3, 6))
+    maps = int(random.integers(3, 8))
+    kernel = int(random.integers(2, 24 // window + 1))
+    small = random.uniform(0.5, 2)
+    largest = maps * kernel**2 * 0.3 / (0.3 + small)  # potential, about
+    last = readout(
+        kernel=kernel,
+        threshold=largest * random.uniform(0.6, 1.2, 20),
+        stride=int(random.integers(1, 3)),
+        fractional=True,
+    )
+    first = Conv(maps, 5, threshold=random.uniform(2, 4))
+    made = drawn(pixels(first, last, pool=window, decision=Earliest(fallback=False)), small)
+    bits = int(random.integers(1, 9))
+    images = np.concatenate([IMAGES[:40], np.zeros_like(IMAGES[:1])])
+    found = check_decisions(made, bits, compiled(c.program(made, bits, SHAPE), tmp_path, *SANITISED), images)
+    assert -1 in found[:, 0]
+
+
+IN_CPP = dict(
+    pixels=lambda: network("pixels"),
+    on_off=lambda: network("goupy2024_ncg"),
+    rank_order=lambda: balanced(RAMPED["rank_order"]),
+    joined=lambda: balanced(RAMPED["joined"]),
+    raw=lambda: drawn(
+        pixels(last=readout(kernel=6), image_shape=SHAPE, encoder=dataclasses.replace(DOG, radius=None), time_steps=15)
+    ),
+)
+
+
+@needs_cpp
+@pytest.mark.parametrize("name", IN_CPP)
+def test_the_source_compiles_as_cpp(name, tmp_path):
+    made = IN_CPP[name]()
+    target = compiled_as_cpp(c.program(made, 4, SHAPE), tmp_path)
+    check_scores(made, 4, results(target, IMAGES[:10]), IMAGES[:10])
 
 
 BESIDE = stage(Conv(6, 5, threshold=8.0), Conv(6, 5, threshold=8.0), pool=4)

@@ -9,7 +9,19 @@ import numpy as np
 import pytest
 from command import Command, refused
 from refusals import assert_refused
-from test_c import COMPILER, RAMPED, SANITISED, SHAPE, agree, balanced, compiled, drawn, pixels
+from test_c import (
+    COMPILER,
+    RAMPED,
+    SANITISED,
+    SHAPE,
+    agree,
+    balanced,
+    compiled,
+    compiled_as_cpp,
+    drawn,
+    needs_cpp,
+    pixels,
+)
 
 from snnjax import SpikingNetwork, Stream, cost, stage
 from snnjax.data import digits
@@ -23,28 +35,44 @@ DATA = digits()
 PICTURES = DATA.train_images.round().astype(np.uint8)
 LABELS = np.asarray(DATA.train_labels)
 STRICT = (*SANITISED, "-Wconversion")
-STREAM = """
+LOAD, RESET, FORGET = -128, -2, -3
+STREAM = (
+    f"""
+#define LOAD {LOAD}
+#define RESET {RESET}
+#define FORGET {FORGET} /* less the label */
+"""
+    + """
 #include "{name}.h"
 #include <stdio.h>
 #include <string.h>
 static int put(void *file, const void *bytes, size_t count) {{ return fwrite(bytes, 1, count, file) != count; }}
 static int get(void *file, void *bytes, size_t count) {{ return fread(bytes, 1, count, file) != count; }}
-/* Loads what an earlier one has saved, if any; learns from pictures, each with a signed byte more; saves. */
+/* Learns from pictures, each with a signed byte more, its label; saves. Further labels are commands. */
 int main(int count, char **paths)
 {{
     static uint8_t image[{upper}_IMAGE_BYTES + 1];
     {name}_result result;
     FILE *file = count > 2 ? fopen(paths[2], "rb") : NULL;
-    if (file)
-        printf("%d\\n", {name}_load(get, file));
     while (fread(image, 1, sizeof image, stdin) == sizeof image) {{
-        {name}_learn(image, (int8_t)image[{upper}_IMAGE_BYTES], &result);
-        printf("%d %lu\\n", result.decision, (unsigned long)result.operations);
+        const int label = (int8_t)image[{upper}_IMAGE_BYTES];
+        if (label == LOAD) {{
+            printf("%d\\n", {name}_load(get, file));
+        }} else if (label == RESET) {{
+            {name}_reset();
+        }} else if (label < -1) {{
+            {name}_forget(FORGET - label);
+        }} else {{
+            {name}_learn(image, label, &result);
+            printf("%d %lu %lu %d %lu\\n", result.decision, (unsigned long)result.operations,
+                   (unsigned long)result.score, result.second, (unsigned long)result.second_score);
+        }}
     }}
     file = fopen(paths[1], "wb");
     return {name}_save(put, file) || fclose(file);
 }}
 """
+)
 
 
 def taught(name):
@@ -70,14 +98,28 @@ def saved(path, prototypes):
     return found
 
 
-def learned(prototypes, inputs, labels):
-    """The decision on each input before it is learned, the operations of the readout, and what is learned."""
+def learned(begun, inputs, labels):
+    """What is found for each input before it is learned, with the operations of the readout, and what is learned."""
     answers = []
+    prototypes = begun
     for each, label in zip(inputs, labels, strict=True):
-        operations = np.count_nonzero(each) * np.count_nonzero(prototypes.wins)
-        answers.append((prototypes.decide(each), operations))
-        prototypes = prototypes.learn(each, int(label))
+        if label == RESET:
+            prototypes = begun
+        elif label < -1:
+            prototypes = prototypes.forget(FORGET - int(label))
+        else:
+            operations = np.count_nonzero(each) * np.count_nonzero(prototypes.wins)
+            decision, *scores = prototypes.rank(each)
+            answers.append((decision, operations, *scores))
+            prototypes = prototypes.learn(each, int(label))
     return answers, prototypes
+
+
+def assert_saved(path, prototypes):
+    """Checks what a program has saved, bit for bit."""
+    kept = saved(path, prototypes)
+    for field in ("wins", "bias", "length", "weights"):
+        np.testing.assert_array_equal(kept[field], getattr(prototypes, field), field)
 
 
 @pytest.mark.parametrize(
@@ -92,43 +134,84 @@ def test_learns_as_in_python(name, bits, own_bits, count, tmp_path):
     labels = np.where(LABELS[:count] == 0, 11, LABELS[:count])
     labels[9::50] = -1
     labels[10::50] = 12
+    labels[[40, 55]] = FORGET - 3, FORGET - 12  # a class, and one that there is not
     prototypes = integer_prototypes(network, own_bits, classes=12)
     target = compiled(c.program(network, bits, SHAPE, learning=prototypes), tmp_path, *STRICT, main=STREAM)
     half = count // 2
     found = streamed(target, images[:half], labels[:half], tmp_path / "half")
-    ((failed,), *more) = streamed(target, images[half:], labels[half:], tmp_path / "all", tmp_path / "half")
-    assert not failed
-    found = np.array(found + more)
+    begun = np.append(LOAD, labels[half:])
+    loaded = streamed(target, images[half - 1 :], begun, tmp_path / "all", tmp_path / "half")
+    assert loaded[0] == (0,)
+    found = np.array(found + loaded[1:])
     answers, after = learned(prototypes, inputs_of(quantise(network, bits), images), labels)
     expected = np.array(answers)
-    np.testing.assert_array_equal(found[:, 0], expected[:, 0])
+    np.testing.assert_array_equal(found[:, [0, 2, 3, 4]], expected[:, [0, 2, 3, 4]])
     assert len({*found[:, 0]} & {*labels}) > 5
     of_features = cost(quantise(network, bits), images[:20]).effective_operations
     np.testing.assert_array_equal(found[:20, 1], of_features + expected[:20, 1])
-    kept = saved(tmp_path / "all", prototypes)
-    for field in ("wins", "bias", "length", "weights"):
-        np.testing.assert_array_equal(kept[field], getattr(after, field), field)
+    assert_saved(tmp_path / "all", after)
 
 
-def test_a_file_of_another_program_or_cut_off(tmp_path):
-    """Without its first bytes nothing changes of what was known from the start; without others nothing is known."""
+def test_scores_tell_how_near_an_image_is():
+    """The agreement is 1 less half the squared distance of unit vectors, for the neurons of the two best classes."""
+    inputs = inputs_of(taught("pixels"), PICTURES[:120])
+    _, after = learned(integer_prototypes(taught("pixels"), 16), inputs[:100], LABELS[:100])
+    for each in inputs[100:]:
+        found = after.rank(each)
+        image = after.centred(each)
+        potentials = after.potentials(image).reshape(after.classes, -1)
+        first, second = np.argsort(-potentials.max(axis=1))[:2]
+        assert (found.decision, found.second) == (first, second)
+        weights = after.weights / 2.0**after.shift
+        for label, score in ((first, found.score), (second, found.second_score)):
+            neuron = label * after.neurons + potentials[label].argmax()
+            distance = np.linalg.norm(image / np.linalg.norm(image) - weights[neuron])
+            assert score / 2**16 == pytest.approx(1 - distance**2 / 2, abs=1e-4)
+    assert after.rank(0 * each).score == 0
+
+
+def test_begins_with_fewer_classes_than_its_network(tmp_path):
+    """A readout that has learned nothing may have any number of classes, such as 3 of 10; labels from 3 on are none."""
     network = taught("pixels")
-    _, begun = learned(integer_prototypes(network), inputs_of(quantise(network, 8), PICTURES[:50]), LABELS[:50])
+    prototypes = integer_prototypes(network, classes=3)
+    program = c.program(network, 8, SHAPE, learning=prototypes)
+    assert "_CLASSES 3\n" in program.header
+    target = compiled(program, tmp_path, *STRICT, main=STREAM)
+    found = streamed(target, PICTURES[:60], LABELS[:60], tmp_path / "file")
+    answers, after = learned(prototypes, inputs_of(quantise(network, 8), PICTURES[:60]), LABELS[:60])
+    np.testing.assert_array_equal(np.array(found)[:, 0], np.array(answers)[:, 0])
+    assert {*np.array(found)[:, 0]} == {-1, 0, 1, 2}
+    assert_saved(tmp_path / "file", after)
+
+
+def test_a_program_that_knows_something_can_be_reset_to_it(tmp_path):
+    """A file that is damaged, cut off or too long resets it; without its first bytes nothing changes."""
+    network = taught("pixels")
+    inputs = inputs_of(quantise(network, 8), PICTURES[:80])
+    _, begun = learned(integer_prototypes(network), inputs[:50], LABELS[:50])
     target = compiled(c.program(network, 8, SHAPE, learning=begun), tmp_path, *STRICT, main=STREAM)
     streamed(target, PICTURES[:0], LABELS[:0], tmp_path / "file")
+    assert_saved(tmp_path / "file", begun)
+    _, forgetful = learned(begun, inputs[:1], [FORGET - 4])
+    streamed(target, PICTURES[:1], np.array([FORGET - 4]), tmp_path / "forgetful")
+    assert_saved(tmp_path / "forgetful", forgetful)
     content = (tmp_path / "file").read_bytes()
+    _, after = learned(begun, inputs[50:79], LABELS[50:79])
+    labels = np.append(LABELS[50:79], LOAD)
     files = (
-        ("other", b"another " + content[8:], -1, True),
-        ("empty", b"", 1, True),
-        ("begun", content[:9], 1, False),
-        ("cut", content[:-1], 1, False),
-        ("damaged", content[:90] + bytes([content[90] ^ 1]) + content[91:], -1, False),
+        ("other", b"another " + content[8:], -1, after),
+        ("empty", b"", 1, after),
+        ("begun", content[:9], 1, begun),
+        ("cut", content[:-1], 1, begun),
+        ("longer", content + b"1", -1, begun),
+        ("damaged", content[:90] + bytes([content[90] ^ 1]) + content[91:], -1, begun),
     )
-    for name, kept, code, known in files:
+    for name, kept, code, expected in files:
         (tmp_path / name).write_bytes(kept)
-        assert streamed(target, PICTURES[:0], LABELS[:0], tmp_path / "after", tmp_path / name) == [(code,)]
-        for field in ("wins", "bias", "length", "weights"):
-            np.testing.assert_array_equal(saved(tmp_path / "after", begun)[field], known * getattr(begun, field))
+        assert streamed(target, PICTURES[50:80], labels, tmp_path / "after", tmp_path / name)[-1] == (code,)
+        assert_saved(tmp_path / "after", expected)
+    streamed(target, PICTURES[50:80], np.append(LABELS[50:79], RESET), tmp_path / "after")
+    assert_saved(tmp_path / "after", begun)
 
 
 @functools.cache
@@ -164,6 +247,20 @@ def test_a_readout_with_a_ramp_that_does_not_learn(name, bits, tmp_path):
     assert len({*found[:, 0]}) > 5
 
 
+@needs_cpp
+def test_the_source_compiles_as_cpp(tmp_path):
+    """With what a readout knows at the start, and 16-bit weights."""
+    network = taught("pixels")
+    inputs = inputs_of(quantise(network, 8), PICTURES[:40])
+    _, begun = learned(integer_prototypes(network, 16), inputs[:20], LABELS[:20])
+    target = compiled_as_cpp(c.program(network, 8, SHAPE, learning=begun), tmp_path)
+    records = np.column_stack([PICTURES[20:40].reshape(20, -1), LABELS[20:40].astype(np.uint8)])
+    done = subprocess.run([target], input=records.tobytes(), stdout=subprocess.PIPE, check=True)
+    found = np.array([line.split() for line in done.stdout.splitlines()], int)
+    answers, _ = learned(begun, inputs[20:], LABELS[20:40])
+    np.testing.assert_array_equal(found[:, [0, 4, 5, 6]], np.array(answers)[:, [0, 2, 3, 4]])
+
+
 def test_refused():
     network = taught("pixels")
     other = integer_prototypes(taught("three_layers"))
@@ -174,7 +271,11 @@ def test_refused():
         (lambda: c.program(network, 8, SHAPE, learning=other), "`learning` must be made of"),
         (lambda: integer_prototypes(drawn(pixels())), "must learn as Prototypes, got SupervisedSTDP"),
         (lambda: integer_prototypes(network, 3), "`bits` must be at least 4"),
-        (lambda: integer_prototypes(network, classes=9), "`classes` must be at least 10"),
+        (lambda: integer_prototypes(network, classes=0), "`classes` must be at least 1"),
+        (
+            lambda: integer_prototypes(trained("pixels", 60), classes=9),
+            "`classes` must be at least 10, as the readout of .* has learned, got 9",
+        ),
         (
             lambda: c.program(SpikingNetwork(narrow), 8, SHAPE),
             r"`kernel` of the layer .* that decides must be \(6, 6\)",

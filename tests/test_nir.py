@@ -29,6 +29,7 @@ from made_nir import (
 from snnjax import RSTDP, Conv, Flatten, Input, LinearSVM, Pool, SpikingNetwork, stage
 from snnjax.core.errors import InputError, MissingPackageError
 from snnjax.data import digits
+from snnjax.encoding import OnOff
 from snnjax.interop import nir as exchange
 from snnjax.networks import Earliest, Known, Majority
 from snnjax.runs.trained import Trained
@@ -37,6 +38,7 @@ nir = pytest.importorskip("nir")
 PAGE = Path(__file__).parents[1] / "experiments" / "docs" / "howto" / "export_nir.md"
 COUNT = 50
 READERS = ("norse", "snntorch")
+CHAINS = ("chain", "strides", "oblong")
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,11 @@ def test_a_file_holds_what_was_exported(name, neuron, tmp_path):
         np.testing.assert_array_equal(graph.nodes[layer].weight, weights)
     assert int(graph.metadata["time_steps"]) == network.spec.time_steps
     assert json.loads(graph.metadata["class_names"]) == [*network.class_names]
+    recipe = graph.metadata["recipe"]
+    named = dict(goupy2024_ncg="by the encoder OnOff(window=7, ", mozafari2018="by the encoder Encoder(bank=")
+    assert named[name] in recipe
+    assert "array" not in recipe.lower()
+    assert ("an image lasts 0.0255 s" in recipe) == (neuron == "LIF")
     assert [file.name for file in tmp_path.iterdir()] == ["network.nir"]
 
 
@@ -145,12 +152,25 @@ def test_graphs_of_stages(name):
     frames = cumulative(latency, network.spec.time_steps)
     for neuron in exchange.NEURONS:
         graph = exchange.to_nir(network, neuron)
-        assert ("form no chain" in graph.metadata["note"]) == (name not in ("chain", "oblong"))
+        assert ("form no chain" in graph.metadata["note"]) == (name not in CHAINS)
         np.testing.assert_array_equal(judged(graph, frames), expected)
         np.testing.assert_array_equal(exchange.decide(expected, graph.metadata), decisions)
 
 
-@pytest.mark.parametrize("name", ["oblong", "branches", "latest"])
+def test_the_readout_of_oblong_images_is_padded_to_a_square():
+    """With zeros on both sides, or on one if a single output remains: every potential stays the same."""
+    for size, kernel in (((20, 28), (5, 7)), ((20, 24), (5, 6))):
+        last = stage(dataclasses.replace(LAST, kernel=kernel, threshold=90.0))
+        network = exchange.exportable(network_of((stage(FIRST, pool=4), last), size))
+        graph = exchange.to_nir(network)
+        assert graph.nodes["layer2"].weight.shape[2] == graph.nodes["layer2"].weight.shape[3]
+        latency = random_latencies(network, count=4)
+        expected, decisions = responses_of(network, latency)
+        np.testing.assert_array_equal(judged(graph, cumulative(latency, network.spec.time_steps)), expected)
+        np.testing.assert_array_equal(exchange.decide(expected, graph.metadata), decisions)
+
+
+@pytest.mark.parametrize("name", ["strides", "oblong", "branches", "latest"])
 def test_snntorch_reads_graphs(name):
     """Norse reads no joins: nirtorch.load, which it calls, runs the nodes of joins in a wrong order."""
     for package in ("torch", "nirtorch", "snntorch"):
@@ -204,7 +224,9 @@ def test_a_deciding_layer_may_have_negative_weights():
 @pytest.mark.parametrize("name", BEHIND)
 def test_the_export_begins_behind_layers_with_ramps(name, tmp_path):
     stages, first = BEHIND[name]
-    network = network_of(stages)
+    network = network_of(
+        stages, encoder=OnOff(minimum=np.zeros((2, 12, 12)), maximum=np.ones((2, 12, 12)), time_steps=9)
+    )
     path = tmp_path / "network.nir"
     note = exchange.write(network, path)
     exported = exchange.exportable(network)
@@ -212,6 +234,7 @@ def test_the_export_begins_behind_layers_with_ramps(name, tmp_path):
     assert str(exported.spec.input_shape) in note
     graph = nir.read(path)
     assert graph.metadata["note"] == note
+    assert "by the encoder OnOff(window=7, centre=1.0, surround=2.0, time_steps=9) and" in graph.metadata["recipe"]
     assert exported.spec.input_shape == network.spec.input_shapes[first]
     images = random_latencies(network, count=4)
     model = network.model
@@ -227,7 +250,7 @@ REFUSED = {
     "layer1.*at least 0, got -0.1.*fire once": (stage(BELOW, pool=2), stage(LAST)),
     "threshold.*layer1.*None": (stage(dataclasses.replace(FIRST, threshold=None), pool=2), stage(LAST)),
     "one layer that decides for NIR, got 2": (stage(FIRST, pool=2), stage(LAST, LAST)),
-    r"kernel.*layer1 of made .*square.*got \(5, 4\)": (
+    r"kernel.*layer1 of made .*even number.*got \(5, 4\)": (
         stage(dataclasses.replace(FIRST, kernel=(5, 4)), pool=2),
         stage(LAST),
     ),

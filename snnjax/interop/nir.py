@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from snnjax.core import checks, files
-from snnjax.core.checks import Pair
 from snnjax.core.errors import InputError, MissingPackageError, unknown, wrong_type
-from snnjax.interop.nir_nodes import TAU, Builder, Convolution, Neuron, Source, common_threshold
+from snnjax.interop.nir_nodes import TAU, Builder, Convolution, Neuron, Source, common_threshold, square
 from snnjax.interop.nir_recipe import decide, note, recipe
 from snnjax.kernels import exact
 from snnjax.layers.conv import Conv
@@ -31,6 +30,7 @@ from snnjax.networks.decision import Earliest, Majority
 from snnjax.networks.graph import name_of, number_of
 from snnjax.networks.joins import Concatenate, EarliestSpike, LatestSpike
 from snnjax.networks.model import check_fitted, rounded_weights
+from snnjax.networks.network import output_shape
 from snnjax.networks.stage import ENCODER, Input
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def to_nir(network: SpikingNetwork, neuron: Neuron = "IF") -> "NIRGraph":
         outputs.append(_add_stage(builder, spec, number, source, weights))
     builder.add_output(outputs[-1])
     words = note(network.spec, spec, chain=builder.is_chain)
-    return builder.graph(dict(note=words) | _metadata(exported, neuron))
+    return builder.graph(dict(note=words) | _metadata(exported, neuron, network.spec.encoder))
 
 
 def write(network: SpikingNetwork, path: Path | str, neuron: Neuron = "IF") -> str:
@@ -174,24 +174,20 @@ def _check_hidden(spec: Network, name: str, conv: Conv, weights: np.ndarray) -> 
 
 
 def _check_squares(spec: Network, first: int) -> None:
-    """Raises InputError where a kernel or a pooling window from stage `first` on is not square.
-
-    The package nir takes the rows of a kernel for its columns too, when it computes the size of a map.
-    """
+    """Raises InputError if NIR cannot express a kernel or a pooling window, from stage `first` on."""
     for number, stage in enumerate(spec.stages[first:], first):
+        size = spec.input_shapes[number][1:]
+        for name, conv in zip(spec.names[number], stage.branches, strict=True):
+            square(size, f"`kernel` of {name} of {spec.name}", conv.kernel, conv.stride, conv.padding)
         begins_joined = 0 < first == number  # the file begins with what this stage reads
         reads = [] if begins_joined else spec.graph.reads(number)
-        for pool in (*(each.pool for _, each in reads), stage.pool):
+        pools = [(spec.shapes[output], each.pool) for output, each in reads]
+        unpooled = dataclasses.replace(stage, pool=None)
+        pools.append((output_shape(unpooled, spec.input_shapes[number], joined=True), stage.pool))
+        for shape, pool in pools:
             if pool is not None:
-                _check_square(f"`window` of a pool of stage {number + 1} of {spec.name}", pool.window)
-        for name, conv in zip(spec.names[number], stage.branches, strict=True):
-            _check_square(f"`kernel` of {name} of {spec.name}", conv.kernel)
-
-
-def _check_square(name: str, size: Pair) -> None:
-    rows, columns = checks.pair(name, size, 1)
-    if rows != columns:
-        raise InputError(f"{name} must be square for NIR, got {(rows, columns)}")
+                name = f"`window` of a pool of stage {number + 1} of {spec.name}"
+                square(shape[1:], name, pool.window, pool.stride or pool.window, pool.padding)
 
 
 def _rounded(weights: np.ndarray, threshold: Any, *, decides: bool) -> tuple[np.ndarray, Any]:
@@ -256,11 +252,11 @@ def _add_stage(builder: Builder, spec: Network, number: int, source: str, weight
     return output if stage.pool is None else builder.add_pool(f"stage{number + 1}", output, stage.pool)
 
 
-def _metadata(exported: SpikingNetwork, neuron: Neuron) -> dict[str, Any]:
+def _metadata(exported: SpikingNetwork, neuron: Neuron, encoder: Any) -> dict[str, Any]:
     """The metadata of `to_nir` but the note."""
     spec = exported.spec
     metadata: dict[str, Any] = dict(
-        recipe=recipe(spec, neuron),
+        recipe=recipe(spec, neuron, encoder),
         time_steps=spec.time_steps,
         classes=spec.classes,
         class_names=json.dumps(exported.class_names),

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from snnjax.core import checks
+from snnjax.core.checks import Pair
+from snnjax.core.errors import InputError
 from snnjax.layers.pool import Pool, map_size
 
 if TYPE_CHECKING:
@@ -20,6 +22,58 @@ TAU = 1e-4
 def common_threshold(sums: np.ndarray, threshold: np.ndarray) -> float:
     """The threshold B of all neurons of a layer: V - threshold stays below B, since some fire twice above 2 B."""
     return 2.0 ** math.ceil(math.log2(max(float((sums - threshold).max()) + 1, 1)))
+
+
+class Square(NamedTuple):
+    """A kernel with zeros around it: square, and with the same sums at the same positions.
+
+    The package nir takes the rows of a kernel for its columns too, when it computes the size of a map.
+
+    Attributes:
+      side: rows, which are as many as its columns.
+      before: rows of zeros above the kernel, columns of zeros left of it.
+      stride: input rows and columns between neighbouring outputs.
+      padding: silent rows and columns added to the input.
+    """
+
+    side: int
+    before: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+
+    def place(self, kernel: Sequence[int]) -> tuple[Any, slice, slice]:
+        """The index of a kernel, of so many rows and columns, in the weights of the square."""
+        rows = slice(self.before[0], self.before[0] + kernel[0])
+        columns = slice(self.before[1], self.before[1] + kernel[1])
+        return ..., rows, columns
+
+
+def square(size: Sequence[int], name: str, kernel: Pair, stride: Pair, padding: Pair) -> Square:
+    """The square of a kernel on maps of a size (H, W); raises InputError, which names the kernel, where none is exact.
+
+    Zeros that are as many on both sides of the kernel need as much padding. With one more on one side a row of the maps
+    is left over, or lacking: the outputs remain as many where the stride is above 1, or can be, as before one output.
+    """
+    taps = checks.pair("kernel", kernel, 1)
+    settings = checks.pair("stride", stride, 1), checks.pair("padding", padding, 0)
+    for side in (max(taps), max(taps) + 1):
+        axes = [_axis(side, *axis) for axis in zip(size, taps, *settings, strict=True)]
+        if all(axes):
+            return Square(side, *zip(*axes, strict=True))
+    needs = "must have an even number of rows and of columns for NIR, or an odd number of both, if its stride is 1"
+    raise InputError(f"{name} {needs}, got {taps}")
+
+
+def _axis(side: int, size: int, taps: int, step: int, pad: int) -> tuple[int, int, int] | None:
+    """The zeros before a kernel, its stride and its padding on one axis of a `Square`; None where none is exact."""
+    spare = size + 2 * pad - taps
+    outputs = spare // step + 1
+    zeros = side - taps
+    for stride in (step, spare + 2) if outputs == 1 else (step,):
+        for before in (zeros // 2, zeros - zeros // 2):
+            if (spare + 2 * before - zeros) // stride + 1 == outputs:
+                return before, stride, pad + before
+    return None
 
 
 class Source(NamedTuple):
@@ -87,18 +141,22 @@ class Builder:
     def add_convolution(self, conv: Convolution, bias: np.ndarray | float = 0.0) -> str:
         """A convolution with a `bias`, (F,) or one for all features."""
         size = self.shapes[conv.source][1:]
-        features, _, rows, columns = conv.weights.shape
+        features, channels, rows, columns = conv.weights.shape
+        kernel = rows, columns
+        padded = square(size, conv.name, kernel, conv.stride, conv.padding)
+        weights = np.zeros((features, channels, padded.side, padded.side), np.float32)
+        weights[padded.place(kernel)] = conv.weights
         self.nodes[conv.name] = self.package.Conv2d(
             input_shape=size,
-            weight=np.float32(conv.weights),
-            stride=conv.stride,
-            padding=conv.padding,
+            weight=weights,
+            stride=padded.stride,
+            padding=padded.padding,
             dilation=(1, 1),
             groups=1,
             bias=np.float32(np.broadcast_to(bias, features)),
         )
         self.edges.append((conv.source, conv.name))
-        self.shapes[conv.name] = features, *map_size(size, conv.name, (rows, columns), conv.stride, conv.padding)
+        self.shapes[conv.name] = features, *map_size(size, conv.name, kernel, conv.stride, conv.padding)
         return conv.name
 
     def add_layer(self, name: str, convs: Sequence[Convolution], threshold: np.ndarray) -> str:

@@ -1,7 +1,9 @@
 """How a file of NIR is read: the recipe in its metadata as text, and the decision that it describes as code."""
 
+import dataclasses
 from typing import Any
 
+import jax
 import numpy as np
 
 from snnjax.interop.nir_nodes import TAU, Neuron
@@ -52,24 +54,37 @@ def note(whole: Network, part: Network, *, chain: bool) -> str:
 
 _STEPS = {
     "IF": "The IF neurons must start from 0 at each step: give each step of each image as a sample of its own.",
-    "LIF": f"Simulate with dt = {TAU} s, the tau of the LIF neurons, one step after the other: they forget within it.",
+    "LIF": "Simulate the steps one after the other with dt = {tau} s, the time constant tau of the LIF neurons, which"
+    " forget within a step: an image lasts {seconds:g} s.",
 }
 
 
-def recipe(spec: Network, neuron: Neuron) -> str:
-    """How a reader gets from latencies to a decision, as text."""
-    encoder = "" if spec.encoder is None else f", as the encoder {type(spec.encoder).__name__} of snnjax makes them"
+def recipe(spec: Network, neuron: Neuron, encoder: Any) -> str:
+    """How a reader gets from an image to a decision, as text. `encoder` is that of the whole network."""
+    made = ""
+    if encoder is not None:
+        before = "" if spec.encoder is not None else " and the stages before the file, which its note names"
+        made = f" snnjax computes them from an image by the encoder {_named(encoder)}{before}."
     features = spec.stages[-1].branches[0].features
     lines = (
         f"Input: latencies {spec.input_shape}, the step of the spike of each input, {spec.time_steps} where it is"
-        f" silent{encoder}.",
+        f" silent.{made}",
         f"At each step t = 0..{spec.time_steps - 1} the input is 1.0 where latency <= t, else 0.0: all spikes so far.",
-        _STEPS[neuron],
+        _STEPS[neuron].format(tau=TAU, seconds=TAU * spec.time_steps),
         f"Output: V(t), the potentials of {spec.names[-1][0]}, {spec.shapes[-1]}. Feature f, the first axis, belongs to"
         f" class f // {features // spec.classes}.",
         _decision(spec),
     )
     return "\n".join(lines)
+
+
+def _named(encoder: Any) -> str:
+    """An encoder with its settings, but not the arrays that it was fitted with."""
+    if not dataclasses.is_dataclass(encoder):
+        return type(encoder).__name__
+    fields = {field.name: getattr(encoder, field.name) for field in dataclasses.fields(encoder)}
+    settings = [f"{name}={value}" for name, value in fields.items() if not isinstance(value, np.ndarray | jax.Array)]
+    return f"{type(encoder).__name__}({', '.join(settings)})"
 
 
 def _decision(spec: Network) -> str:

@@ -25,6 +25,22 @@ _WIDTH = 2
 """Weights hold numbers up to this many times the root mean square of the components of a vector of length 1."""
 
 
+class Ranking(NamedTuple):
+    """The two best classes for an image, and their scores.
+
+    Attributes:
+      decision: the class of the largest potential above 0, -1 for none.
+      score: of the decision, 0 for none: its agreement with the image.
+      second: the class of the largest potential above 0 among all other classes, -1 for none.
+      second_score: of that class, 0 for none.
+    """
+
+    decision: int
+    score: int
+    second: int
+    second_score: int
+
+
 class IntegerPrototypes(NamedTuple):
     """Neurons that decide and learn as `Prototypes` in its first epoch, in integers of at most 64 bits.
 
@@ -76,14 +92,46 @@ class IntegerPrototypes(NamedTuple):
 
     def decide(self, inputs: np.ndarray) -> int:
         """The class of the largest potential above 0, the lowest of equals; -1 for none."""
-        potentials = self.potentials(self.centred(inputs))
-        strongest = int(potentials.argmax())
-        return strongest // self.neurons if potentials[strongest] > 0 else -1
+        return self.rank(inputs).decision
+
+    def rank(self, inputs: np.ndarray) -> Ranking:
+        """The classes of the two largest potentials above 0, the lowest of equals, with their `agreement`."""
+        image = self.centred(inputs)
+        potentials = self.potentials(image)
+        first = int(potentials.argmax())
+        if potentials[first] <= 0:
+            return Ranking(-1, 0, -1, 0)
+        decision = first // self.neurons
+        score = self.agreement(image, first)
+        others = np.where(np.arange(len(potentials)) // self.neurons == decision, 0, potentials)
+        second = int(others.argmax())
+        if others[second] <= 0:
+            return Ranking(decision, score, -1, 0)
+        return Ranking(decision, score, second // self.neurons, self.agreement(image, second))
+
+    def agreement(self, image: np.ndarray, neuron: int) -> int:
+        """1 less half the squared distance between an image, at a length of 1, and the weights of a neuron.
+
+        In multiples of 2^-RATE_BITS; 0 if it is below 0, and for an image of length 0. `image` is (K,) as `centred`
+        makes it.
+        """
+        length = length_of(image)
+        if not length:
+            return 0
+        product = int(self.weights[neuron] @ image) << LENGTH_BITS + RATE_BITS
+        cosine = abs(product) // (length << self.shift + MEAN_BITS)
+        half_a_square = rounded(int(self.bias[neuron]) << RATE_BITS, 2 * self.shift + 1)
+        return max(0, int(np.sign(product)) * cosine - int(half_a_square))
 
     @property
     def neurons(self) -> int:
         """Of a class."""
         return len(self.wins) // self.classes
+
+    @property
+    def empty(self) -> bool:
+        """Whether it knows no class."""
+        return not (self.wins.any() or self.length)
 
     def learn(self, inputs: np.ndarray, label: int) -> "IntegerPrototypes":
         """The same after one more image; silent ones, and labels of no class, change nothing."""
@@ -108,6 +156,20 @@ class IntegerPrototypes(NamedTuple):
         counted[own] = np.minimum(wins + first, MOST_WINS)
         mean = self.length + int(rounded(np.int64(length - self.length) * rate_of(self.images + 1), RATE_BITS))
         return self._replace(weights=weights, bias=bias, wins=counted, length=mean)
+
+    def forget(self, label: int) -> "IntegerPrototypes":
+        """The same without what was learned of a class, which can be learned again; labels of no class change nothing.
+
+        The mean length of images remains.
+        """
+        if not 0 <= label < self.classes:
+            return self
+        own = np.arange(len(self.wins)) // self.neurons == label
+        return self._replace(
+            weights=np.where(own[:, None], 0, self.weights),
+            bias=np.where(own, 0, self.bias),
+            wins=np.where(own, 0, self.wins),
+        )
 
     def winner(self, potentials: np.ndarray, wins: np.ndarray, length: int) -> int:
         """The neuron of a class of fewest wins among those whose potentials are near the largest."""
@@ -155,8 +217,9 @@ def inputs_of(network: SpikingNetwork, images: np.ndarray) -> np.ndarray:
 def integer_prototypes(network: SpikingNetwork, bits: int = 8, *, classes: int | None = None) -> IntegerPrototypes:
     """The readout of a network in integers, with weights of so many bits, 4 to 16; it must learn as `Prototypes`.
 
-    `classes`: how many it can learn, by default those of the network. Raises InputError where errors were corrected
-    after the first epoch, and where 64 bits are too few for so many inputs.
+    `classes`: how many it can learn, by default those of the network; fewer only if the readout has learned nothing.
+    Raises InputError if it has, if errors were corrected after the first epoch, and if 64 bits are too few for so many
+    inputs.
     """
     checks.integer("bits", bits, LEAST_BITS, MOST_BITS)
     (layer,) = network.model.stage(network.model.last)
@@ -169,21 +232,28 @@ def integer_prototypes(network: SpikingNetwork, bits: int = 8, *, classes: int |
         raise InputError(f"the readout of {network.spec.name} has corrected errors, learning would undo that: {advice}")
     spec = network.spec
     checks.integer("time_steps", spec.time_steps, 1, MOST_STEPS)
-    count = spec.classes if classes is None else checks.integer("classes", classes, spec.classes, MOST_CLASSES)
-    more = (count - spec.classes) * conv.features // spec.classes
-    rows = np.asarray(layer.rows(), np.float64)
+    count = spec.classes if classes is None else checks.integer("classes", classes, 1, MOST_CLASSES)
+    wins = np.minimum(np.rint(np.asarray(learner.wins)), MOST_WINS).astype(np.int64)
+    if count < spec.classes and wins.any():
+        advice = "or use an empty one, prototypes_on(network) (--per_class)"
+        got = f"got {count}: {advice}"
+        raise InputError(f"`classes` must be at least {spec.classes}, as the readout of {spec.name} has learned, {got}")
+    neurons = conv.features // spec.classes
+    more = max(count - spec.classes, 0) * neurons
+    rows = np.asarray(layer.rows(), np.float64)[: count * neurons]
     shift = bits - 1 + math.floor(math.log2(math.sqrt(rows.shape[1]) / _WIDTH))
-    if 2 * shift + LENGTH_BITS + math.log2(spec.time_steps * math.sqrt(rows.shape[1])) >= 63:
+    largest = math.log2(spec.time_steps * math.sqrt(rows.shape[1]))  # potential, of 2^-(shift + MEAN_BITS) steps
+    if max(2 * shift + LENGTH_BITS, shift + MEAN_BITS + LENGTH_BITS + RATE_BITS) + largest >= 63:
         raise InputError(f"`bits` must be fewer for {rows.shape[1]:,} inputs, or 64 bits overflow: got {bits}")
     mean_length = float(learner.length) * spec.time_steps
     relative = np.asarray(conv.threshold, np.float64) / (mean_length or 1.0)
     most = 2 ** (bits - 1) - 1
     weights = np.clip(np.rint(rows * 2.0**shift), -most, most).astype(np.int64)
-    wins = np.minimum(np.rint(np.asarray(learner.wins)), MOST_WINS).astype(np.int64)
+    bias = np.rint(2 * relative * 4.0**shift).astype(np.int64)
     return IntegerPrototypes(
         weights=np.pad(weights, ((0, more), (0, 0))),
-        bias=np.pad(np.rint(2 * relative * 4.0**shift).astype(np.int64), (0, more)),
-        wins=np.pad(wins, (0, more)),
+        bias=np.pad(bias[: len(rows)], (0, more)),
+        wins=np.pad(wins[: len(rows)], (0, more)),
         length=round(mean_length * 2**LENGTH_BITS),
         classes=count,
         maps=layer.weights.shape[1],

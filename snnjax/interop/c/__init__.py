@@ -6,3 +6,5 @@ potentials of the next layer, until the network has decided. Its decisions are t
 
 from snnjax.interop.c.program import Program as Program
 from snnjax.interop.c.program import program as program
+from snnjax.interop.c.results import Results as Results
+from snnjax.interop.c.results import results as results

@@ -15,8 +15,9 @@ from snnjax.interop import event_programs
 from snnjax.interop.c import text
 from snnjax.interop.c.encoders import code_encoder, sorts
 from snnjax.interop.c.layers import code_layers, row_of_weights, time_buffers
-from snnjax.interop.c.ramped_readout import digest, learning_readout, ramped_readout
+from snnjax.interop.c.ramped_readout import digest, known_at_start, learning_readout, ramped_readout
 from snnjax.interop.c.ramps import code_join, code_ramps, ramp_buffers
+from snnjax.interop.c.text import Table
 from snnjax.interop.event_programs import falls_back, first_within, times_matter
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.integer_prototypes import IntegerPrototypes
@@ -131,8 +132,11 @@ def _values(
     if fractional:
         buffers += time_buffers(spec, layers[-1])
     class_names = list(network.class_names)
+    starts: tuple[Table, ...] = ()
     if learning is not None:
-        class_names += [f"class {number}" for number in range(len(class_names), learning.classes)]
+        more = [f"class {number}" for number in range(len(class_names), learning.classes)]
+        class_names = (class_names + more)[: learning.classes]
+        starts = known_at_start(learning)
     image = dict(zip(("rows", "columns", "colour planes, side by side"), image_shape, strict=False))
     return dict(
         name=name,
@@ -153,16 +157,39 @@ def _values(
         hidden=layers[:-1],
         readout=layers[-1],
         following={layer.name: following for layer, following in itertools.pairwise(layers)},
+        score_type="uint64_t" if layers[-1].ramped and learning is None else "uint32_t",
+        score_text=_score_text(spec, learning is not None),
         timed=timed,
         fractional=fractional,
         reciprocal=int((np.float32(1) / np.float32(spec.time_steps)).view(np.uint32)),
         fallback=falls_back(spec),
         unpacks=bool(packed_rows),
-        tables=tables,
+        tables=[*tables, *starts],
         buffers=buffers,
         learns=learning is not None,
+        starts=bool(starts),
         digest=digest(layers[-1], tables) if learning is not None else 0,
         saved_bytes=sum(buffer.size for buffer in layers[-1].buffers[-4:]) + 12,
-        table_bytes=sum(table.size for table in tables),
+        table_bytes=sum(table.size for table in [*tables, *starts]),
         ram_bytes=sum(buffer.size for buffer in buffers),
+    )
+
+
+def _score_text(spec: Network, learns: bool) -> tuple[str, ...]:
+    """What the score of a class is, as lines of a comment that begins with some words."""
+    if learns:
+        return (
+            "The score of a class is the agreement of the image with the weights of its neuron of the",
+            "largest potential: 65536 (1 - d^2 / 2), where d is the distance between these weights and the image at a",
+            "length of 1. It is at most 65536, and 0 if it would be negative or if the image is blank.",
+        )
+    if spec.stages[-1].ramped:
+        return (
+            "The score of a class is the largest potential of its neurons, in the smallest unit of the",
+            "readout; 0 if no potential is above 0.",
+        )
+    return (
+        "The score of a class is the largest potential of its neurons after `step`: the sum of the",
+        "weights whose inputs have fired by then, in the unit of the readout. If thresholds differ between neurons, or",
+        "if spikes have times within a step, another class may have a higher score than the decision.",
     )

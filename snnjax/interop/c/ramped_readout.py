@@ -51,7 +51,6 @@ def learning_readout(spec: Network, layer: IntegerPrototypes) -> CodeLayer:
         MOST_WINS=MOST_WINS,
     )
     kind = "int8_t" if layer.bits <= 8 else "int16_t"
-    length = np.array([layer.length])
     buffers = (
         _inputs(name, inputs),
         Buffer(
@@ -61,12 +60,26 @@ def learning_readout(spec: Network, layer: IntegerPrototypes) -> CodeLayer:
             "Of the inputs at each position, of 2^-MEAN_BITS steps.",
         ),
         Buffer("potentials", "int64_t", (features,), "Of the neurons, of 2^-(SHIFT + MEAN_BITS) steps."),
-        Buffer(f"{name}_weights", kind, (features * inputs,), f"By neuron, {_ORDER}.", layer.weights.ravel()),
-        Buffer("bias", "int64_t", (features,), "Squared lengths of weights less 1, of 4^-SHIFT.", layer.bias),
-        Buffer("wins", "uint16_t", (features,), "The images that each neuron has won.", layer.wins),
-        Buffer("mean_length", "uint32_t", (), "Of images, of 2^-LENGTH_BITS steps.", length),
+        Buffer("length", "uint32_t", (), "Of the image, of 2^-LENGTH_BITS steps."),
+        Buffer(f"{name}_weights", kind, (features * inputs,), f"By neuron, {_ORDER}."),
+        Buffer("bias", "int64_t", (features,), "Squared lengths of weights less 1, of 4^-SHIFT."),
+        Buffer("wins", "uint16_t", (features,), "The images that each neuron has won."),
+        Buffer("mean_length", "uint32_t", (), "Of images, of 2^-LENGTH_BITS steps."),
     )
     return CodeLayer(name, kind, False, constants, (_rises(layer.rises),), buffers, ramped=True)
+
+
+def known_at_start(layer: IntegerPrototypes) -> tuple[Table, ...]:
+    """What the readout knows at the start, as constants; none if that is nothing."""
+    if layer.empty:
+        return ()
+    kind = "int8_t" if layer.bits <= 8 else "int16_t"
+    return (
+        Table("weights_at_start", kind, layer.weights.ravel(), f"Weights at the start, by neuron, {_ORDER}."),
+        Table("bias_at_start", "int64_t", layer.bias, "The bias of each neuron at the start."),
+        Table("wins_at_start", "uint16_t", layer.wins, "The images that each neuron has won at the start."),
+        Table("length_at_start", "uint32_t", np.array([layer.length]), "The mean length at the start."),
+    )
 
 
 def digest(readout: CodeLayer, tables: list[Table]) -> int:

@@ -20,14 +20,12 @@ class Buffer(NamedTuple):
       kind: the type of its numbers.
       shape: its dimensions.
       comment: what it holds.
-      values: at the start, of one axis; None: zeros.
     """
 
     name: str
     kind: str
     shape: tuple[int, ...]
     comment: str
-    values: np.ndarray | None = None
 
     @property
     def declaration(self) -> str:
@@ -38,13 +36,6 @@ class Buffer(NamedTuple):
     def size(self) -> int:
         """In bytes."""
         return BYTES[self.kind] * math.prod(self.shape)
-
-    @property
-    def lines(self) -> list[str]:
-        """The values at the start as lines of C; none where all are 0."""
-        if self.values is None or not self.values.any():
-            return []
-        return lines([str(value) for value in self.values])
 
 
 class Table(NamedTuple):
