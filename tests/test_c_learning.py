@@ -3,11 +3,13 @@
 import dataclasses
 import functools
 import math
+import shlex
 import subprocess
 
 import numpy as np
 import pytest
 from command import Command, refused
+from documents import ROOT, all_commands, blocks
 from refusals import assert_refused
 from test_c import (
     COMPILER,
@@ -24,13 +26,14 @@ from test_c import (
 )
 
 from snnjax import SpikingNetwork, Stream, cost, stage
-from snnjax.data import digits
+from snnjax.data import digits, read_handwriting
 from snnjax.interop import c, event_programs
 from snnjax.networks import prototypes_on, quantise
 from snnjax.networks.integer_prototypes import inputs_of, integer_prototypes
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
 
+PAGE = "experiments/docs/howto/export_c.md"
 DATA = digits()
 PICTURES = DATA.train_images.round().astype(np.uint8)
 LABELS = np.asarray(DATA.train_labels)
@@ -282,6 +285,26 @@ def test_refused():
         ),
         (lambda: event_programs.check(network, "on a page"), "`ramp` of layer2 .* must be None on a page"),
     )
+
+
+def test_the_program_of_the_page_learns_saves_and_loads(tmp_path, capsys, monkeypatch):
+    """Its text and the commands around it; it decides on a picture that another process has learned."""
+    monkeypatch.chdir(tmp_path)
+    texts = blocks(PAGE)
+    export = next(line for line in all_commands(PAGE) if "--learn" in line)
+    main = next(text for language, text in texts if language == "c" and "int main(int count" in text)
+    lines = next(text for language, text in texts if language == "sh" and "./teach" in text).splitlines()
+    Command("export").main(shlex.split(export)[2:])
+    capsys.readouterr()
+    (tmp_path / "main.c").write_text(main)
+    read_handwriting(ROOT / "experiments/docs/pictures/digit.png")[0].tofile("digit.bin")
+    compile_it, *others = lines
+    subprocess.run([*shlex.split(compile_it), "-Wall", "-Wextra", "-Werror", "-pedantic"], check=True)
+    printed = [subprocess.run(line, shell=True, capture_output=True, text=True, check=True).stdout for line in others]
+    assert printed == ["unknown\n", "unknown\n", "5\n"]
+    (tmp_path / "learned.bin").write_bytes(b"1" + (tmp_path / "learned.bin").read_bytes())
+    failed = subprocess.run(others[0], shell=True, capture_output=True, text=True, check=False)
+    assert (failed.returncode, failed.stderr) == (1, "learned.bin is damaged, or of another program\n")
 
 
 def test_command(tmp_path, capsys):
