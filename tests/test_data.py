@@ -17,6 +17,7 @@ from PIL import Image
 
 from snnjax.core.errors import InputError, MissingPackageError
 from snnjax.data import DATASETS, RECORDINGS, Dataset, digits, find, load, readers, relabel
+from snnjax.data.pictures import enlarged, is_small
 from snnjax.encoding import COLOUR, GREY
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -420,3 +421,16 @@ def test_folds_that_cannot_be_cut(how, words):
     one_each = dataclasses.replace(data, train_groups=labels, test_groups=labels)
     with pytest.raises(InputError, match="must be at most 1, the groups of the largest class, got 2"):
         one_each.folds(2)
+
+
+def test_small_images_are_enlarged_to_24_pixels_and_centred_in_28():
+    grey = np.full((2, 4, 6), 200, np.uint8)
+    large = enlarged(grey)
+    assert large.shape == (2, 28, 28)
+    assert large.dtype == np.float32
+    assert (large[:, 6:22, 2:26] == 200).all()
+    assert large.sum() == 2 * 16 * 24 * 200
+    colours = np.random.default_rng(0).random((3, 8, 8, 3)) * 255
+    for channel in range(3):
+        np.testing.assert_array_equal(enlarged(colours)[..., channel], enlarged(colours[..., channel]))
+    assert [is_small(shape) for shape in ((23, 8), (24, 8), (8, 8, 3), (8, 8, 2))] == [True, False, True, False]

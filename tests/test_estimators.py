@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -11,12 +12,27 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import snnjax
-from snnjax import Images, InputError, LinearSVM, Network, Settings, SpikingClassifier, SpikingFeatures, Trainer, stage
+from snnjax import (
+    Earliest,
+    Images,
+    InputError,
+    LinearSVM,
+    Network,
+    Settings,
+    SpikingClassifier,
+    SpikingFeatures,
+    SupervisedSTDP,
+    Trainer,
+    stage,
+)
 from snnjax.data import Dataset
+from snnjax.data.pictures import enlarged
 from snnjax.encoding import Pixels
+from snnjax.layers.conv import Conv
 
 DATA = tiny.images()
 X = DATA.train_images
@@ -96,29 +112,108 @@ def test_two_classes_have_one_score():
         (BYTES / 255, {}),
         (BYTES * 257.0, dict(largest=65535)),
         (BYTES.reshape(40, -1), dict(image_shape=(28, -1))),
+        (BYTES.reshape(40, -1), {}),
     ],
-    ids=["lists", "0..1", "16 bits", "rows"],
+    ids=["lists", "0..1", "16 bits", "rows", "rows of squares"],
 )
 def test_pixels_of_any_range(images, given):
     model = classifier(**given).fit(images, Y)
     np.testing.assert_array_equal(model.decision_function(images), classifier().fit(BYTES, Y).decision_function(BYTES))
 
 
+def test_white_is_the_largest_pixel_where_it_is_neither_1_nor_255():
+    with pytest.warns(UserWarning, match="`largest` is taken to be 16, the largest pixel of `X`: give the value"):
+        model = classifier().fit(BYTES / 255 * 16, Y)
+    assert model.largest_ == 16
+    expected = classifier().fit(BYTES / 255, Y).predict(BYTES / 255)
+    np.testing.assert_array_equal(model.predict(BYTES / 255 * 16), expected)
+
+
+def test_rounding_of_a_scaler_is_clipped_and_so_are_a_few_pixels_beyond_the_training_images():
+    images = (BYTES / 255.0).reshape(40, -1)
+    rounded = images.copy()
+    rounded[images == 1] = np.nextafter(1, 2)
+    rounded[images == 0] = -1e-9
+    for given in ({}, dict(largest=1)):
+        with warnings.catch_warnings(action="error"):
+            model = classifier(**given).fit(rounded, Y)
+            scores = model.decision_function(rounded)
+    expected = classifier().fit(images, Y).decision_function(images)
+    np.testing.assert_array_equal(scores, expected)
+    rounded[:, 400] = 2
+    rounded[:, 0] = -3
+    images[:, 400] = 1
+    with pytest.warns(UserWarning, match=r"^80 of 31,360 pixels of `X` are clipped to 0\.\.1, the range of"):
+        scores = model.decision_function(rounded)
+    np.testing.assert_array_equal(scores, model.decision_function(images))
+    model = make_pipeline(MinMaxScaler(), classifier()).fit(X[:30].reshape(30, -1), Y[:30])
+    with pytest.warns(UserWarning, match="clipped"):
+        assert model.predict(X.reshape(40, -1)).shape == (40,)
+
+
+SMALL = BYTES[:, 2:26:3, 2:26:3]  # 8x8
+
+
+@pytest.mark.parametrize("kind", [classifier, lambda **given: SpikingFeatures(**dict(network=tiny.labelled) | given)])
+def test_small_images_are_enlarged_as_those_of_the_digits(kind, tmp_path):
+    large = enlarged(SMALL)
+    expected = kind().fit(large, Y)
+    respond = "decision_function" if kind is classifier else "transform"
+    rows = SMALL.reshape(40, 64)
+    for images, given in [(SMALL, {}), (rows, {}), (rows, dict(image_shape=(8, 8)))]:
+        model = kind(largest=255, **given).fit(images, Y)
+        assert (model.image_shape_, model.n_features_in_, model.enlarged_) == ((8, 8), 64, True)
+        np.testing.assert_array_equal(getattr(model, respond)(images), getattr(expected, respond)(large))
+    model = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(getattr(model, respond)(SMALL), getattr(expected, respond)(large))
+    assert not expected.enlarged_
+    with pytest.raises(ValueError, match="images of X have 8x8 pixels: take a larger"):
+        kind(largest=255, enlarge=False).fit(SMALL, Y)
+
+
+def test_a_saved_classifier_enlarges_images(tmp_path):
+    model = classifier().fit(SMALL, Y)
+    model.save(tmp_path / "model.npz")
+    loaded = SpikingClassifier.load(tmp_path / "model.npz")
+    assert (loaded.image_shape_, loaded.n_features_in_, loaded.enlarged_) == ((8, 8), 64, True)
+    expected = model.decision_function(SMALL)
+    np.testing.assert_array_equal(loaded.decision_function(SMALL), expected)
+    np.testing.assert_array_equal(snnjax.load(tmp_path / "model.npz").scores(enlarged(SMALL)), expected)
+    np.testing.assert_array_equal(clone(loaded).fit(SMALL, Y).decision_function(SMALL), expected)
+    loaded.partial_fit(SMALL, Y)
+    large = classifier().fit(enlarged(SMALL), Y).partial_fit(enlarged(SMALL), Y)
+    np.testing.assert_array_equal(loaded.decision_function(SMALL), large.decision_function(enlarged(SMALL)))
+
+
+def test_a_network_of_small_images_takes_them_as_they_are():
+    last = Conv(20, kernel=8, threshold=8, weight_mean=0.5, learners=SupervisedSTDP())
+    network = Network("small", (6, 8, 8), 10, (stage(last),), decision=Earliest(fallback=True), epochs=(1,))
+    model = classifier(network=network).fit(SMALL, Y)
+    assert not model.enlarged_
+    assert model.network_.spec.input_shape == (6, 8, 8)
+
+
 @pytest.mark.parametrize(
     ("images", "y", "given", "words"),
     [
-        (X / 16, Y, {}, r"`largest` must be the pixel that is white.*write largest=15.9"),
         (X, Y, dict(largest=100), r"`X` must hold pixels of 0\.\.100, got values up to 255: scale X"),
         (X, Y, dict(largest=-1), r"`largest` must be finite and above 0, got -1"),
-        (X - 1, Y, {}, "Negative values in data passed to SpikingClassifier"),
-        (X.reshape(40, -1), Y, {}, r"`image_shape` must be \(H, W\).*got None for 784 pixels"),
+        (
+            X - 1,
+            Y,
+            {},
+            "Negative values in data passed to SpikingClassifier: `X` must .* from 0, which is black, got -1",
+        ),
+        (X / 50 - 1, Y, {}, r"Negative values .*: `X` must hold pixels from 0, which is black, got -1: scale X$"),
+        (X.reshape(40, -1)[:, 1:], Y, {}, r"`image_shape` must be \(H, W\).*got None for 783 pixels"),
         (X.reshape(40, -1), Y, dict(image_shape=(9, 9)), r"`image_shape` must be .* got \(9, 9\)"),
         (X[..., None], Y, {}, r"The shape of images in `X` must be .*, got \(28, 28, 1\)"),
         (X, Y * 0, {}, "`y` must hold at least 2 classes, got one class: 0"),
         (X, Y, dict(network="goupy2024_ncf"), "`network` must be one of .* did you mean 'goupy2024_ncg'"),
         (X, Y, dict(network=3), "`network` must be a name of snnjax.NETWORKS"),
         (X, Y, dict(hyperparameters={"layer9.threshold": 1}), "layer9.threshold"),
-        (X, Y, dict(validation_fraction=10), r"`validation_fraction` must lie in 0..1, got 10"),
+        (X, Y, dict(validation_fraction=1), "`validation_fraction` must be at least 0 and below 1, got 1"),
+        (X, Y, dict(validation_fraction=-0.1), "`validation_fraction` must be finite and at least 0, got -0.1"),
         (X[:10], np.arange(10), dict(validation_fraction=0.1), "`validation_fraction` must be 0"),
     ],
 )
@@ -216,7 +311,7 @@ POINTS = Pixels(1000)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", [classifier, SpikingFeatures])
 def test_contract_of_scikit_learn(kind):
-    estimator = kind(network=points, image_shape=(1, -1), largest=200)
+    estimator = kind(network=points, image_shape=(1, -1), enlarge=False)
     names = []
     for checked, check in estimator_checks_generator(estimator):
         names.append(getattr(check, "func", check).__name__)

@@ -1,8 +1,7 @@
-"""`snnjax stream`: what it decides, learns, says and leaves; and `SpikingClassifier.partial_fit`."""
+"""`snnjax stream`: what it decides, learns, says and leaves."""
 
 import errno
 import itertools
-import pickle
 import shutil
 from unittest import mock
 
@@ -11,15 +10,11 @@ import pytest
 import tiny
 from command import RUN, Command, called, read, refused
 from PIL import Image
-from sklearn.base import clone
-from sklearn.utils import estimator_checks
 
 import snnjax
-from snnjax import Earliest, Images, Network, SpikingClassifier, Stream, SupervisedSTDP, stage
+from snnjax import Stream
 from snnjax.app.commands import stream as command
 from snnjax.core import files
-from snnjax.encoding import Pixels
-from snnjax.layers.conv import Conv
 from snnjax.runs import checkpoint_folder
 
 DATA = tiny.images()
@@ -202,104 +197,3 @@ def test_other_pictures_are_another_stream(work, capsys):
     called(capsys, *stream, "--resume")
     Image.fromarray(255 - X[0].astype(np.uint8)).save(work / "changing" / str(Y[0]) / "0.png")
     assert "cannot be resumed with other settings or data" in refused(STREAM, capsys, *stream[1:], "--resume")
-
-
-# partial_fit
-
-
-def classifier(**given) -> SpikingClassifier:
-    return SpikingClassifier(**dict(network=tiny.labelled, validation_fraction=0) | given)
-
-
-def test_a_fitted_classifier_goes_on_as_a_stream(tmp_path):
-    model = classifier().fit(X, Y)
-    features = model.network_.weights()["layer1"]
-    stream = Stream(model.network_)
-    _, state = stream.learn(stream.init(), X, Y)
-    expected = stream.network(state).weights()
-    for part in (slice(0, 16), slice(16, 40)):
-        model.partial_fit(X[part], Y[part])
-        model = pickle.loads(pickle.dumps(model))
-    for name, weights in model.network_.weights().items():
-        np.testing.assert_array_equal(weights, expected[name])
-    np.testing.assert_array_equal(features, expected["layer1"])
-    model.save(tmp_path / "model.npz")
-    loaded = SpikingClassifier.load(tmp_path / "model.npz").partial_fit(X[:16], Y[:16])
-    assert not np.array_equal(loaded.network_.weights()["layer2"], expected["layer2"])
-
-
-def test_a_new_classifier_begins_with_features_of_the_first_images():
-    names = np.array([f"class {label}" for label in Y])
-    model = classifier().partial_fit(X[:16], names[:16], classes=np.unique(names))
-    features = classifier().fit(X[:16], np.arange(16) % 10).network_.weights()["layer1"]
-    np.testing.assert_array_equal(model.network_.weights()["layer1"], features)
-    model.partial_fit(X[16:], names[16:])
-    np.testing.assert_array_equal(model.network_.weights()["layer1"], features)
-    assert model.network_.class_names == tuple(np.unique(names))
-    assert not hasattr(clone(model), "network_")
-
-
-def test_new_labels_grow_the_readout():
-    names = np.array([f"class {label}" for label in Y])
-    known = Y % 2 == 1
-    model = classifier().fit(X[known], names[known])
-    before = model.network_.weights()
-    model.partial_fit(X[:2], ["class 0", "class 1"])
-    assert model.classes_.tolist() == ["class 0", *np.unique(names[known])]
-    assert model.network_.class_names == tuple(model.classes_)
-    after = model.network_.weights()
-    np.testing.assert_array_equal(after["layer1"], before["layer1"])
-    per_class = len(before["layer2"]) // 5
-    kept = (after["layer2"][per_class:] == before["layer2"]).all(axis=(1, 2, 3))
-    assert kept.any()  # neurons that did not learn from the two images are as they were
-    loaded = clone(model).fit(X[known], names[known])
-    loaded.partial_fit(X[:1], ["class 1"], classes=["class 0"])
-    new = loaded.network_.weights()["layer2"][:per_class]
-    assert not np.array_equal(new, before["layer2"][:per_class])
-
-
-def test_the_memory_stays_when_there_are_new_labels():
-    names = np.array([f"class {label}" for label in Y])
-    known = Y % 2 == 1
-    model = classifier(memory=4, replays=2).fit(X[known], names[known]).partial_fit(X[known], names[known])
-    before = model._memory
-    model.partial_fit(X[:1], ["class 0"])
-    assert before.counts.sum() == known.sum()
-    assert model._memory.counts.tolist() == [1, *before.counts]
-    np.testing.assert_array_equal(model._memory.inputs[1:], before.inputs)
-
-
-def test_what_cannot_go_on_is_refused():
-    model = classifier().partial_fit(X[:16], Y[:16], classes=np.arange(10))
-    with pytest.raises(ValueError, match="`X` must be of images of shape"):
-        model.partial_fit(X[:1, :5], [1])
-    with pytest.raises(ValueError, match="`y` must hold labels like those before, such as 0, got 'x'"):
-        model.partial_fit(X[:1], ["x"])
-    with pytest.raises(ValueError, match="`replays` must be at least 1 with a `memory`"):
-        model.set_params(memory=2).partial_fit(X[:16], Y[:16])
-    model.set_params(replays=1).partial_fit(X[:16], Y[:16])
-    with pytest.raises(ValueError, match="`memory` must stay as it was in earlier calls"):
-        model.set_params(memory=3).partial_fit(X[:16], Y[:16])
-    with pytest.raises(ValueError, match="must hold at least 10 images, got 9"):
-        classifier().partial_fit(X[:9], Y[:9], classes=np.arange(10))
-    with pytest.raises(ValueError, match="`classes` must hold at least 2 classes"):
-        classifier().partial_fit(X[:9], Y[:9] * 0)
-    assert not hasattr(classifier(network="kheradpisheh2018"), "partial_fit")
-
-
-def numbers(images: Images) -> Network:
-    """A readout of a few numbers in place of an image, as scikit-learn's checks have."""
-    shape = PIXELS.output_shape(images.shape)
-    last = Conv(2 * images.classes, kernel=shape[1:], threshold=0.3, weight_mean=0.5, learners=SupervisedSTDP())
-    return Network("numbers", shape, images.classes, (stage(last),), 255, encoder=PIXELS, decision=Earliest(True))
-
-
-PIXELS = Pixels(255)
-CHECKS = ("estimators_partial_fit_n_features", "n_features_in_after_fitting", "fit_score_takes_y")
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("check", CHECKS)
-def test_partial_fit_keeps_the_contract_of_scikit_learn(check):
-    model = classifier(network=numbers, image_shape=(1, -1), largest=200, epochs=(1,))
-    getattr(estimator_checks, f"check_{check}")("SpikingClassifier", model)

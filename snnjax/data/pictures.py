@@ -20,6 +20,7 @@ HANDWRITING = 500  # rows and columns at which a photograph of a character is lo
 FAINT = 0.3  # contrast, as a share of the largest, below which there is no ink
 BOX = 20  # rows and columns that a character fills
 MNIST = (28, 28)
+ENLARGED = 24  # rows or columns, the larger number of both, to which small images are enlarged
 SAMPLE = 1000
 MIXED = 0.1  # share of images with another background than the others
 
@@ -253,6 +254,28 @@ def cut(size: tuple[int, ...], shape: tuple[int, ...]) -> float:
 def has_colour(pixels: np.ndarray) -> bool:
     """Whether an image (H, W, 3) holds colour, more than the compression of a grey one leaves."""
     return bool(np.ptp(pixels, axis=2).max() > 20)
+
+
+def is_small(shape: tuple[int, ...]) -> bool:
+    """Whether `enlarged` enlarges images of this shape, (H, W) or (H, W, 3); event pictures, of times, never are."""
+    return max(shape[:2]) < ENLARGED and shape[2:] != (2,)
+
+
+def enlarged(images: np.ndarray) -> np.ndarray:
+    """Small images (N, H, W) or (N, H, W, 3), enlarged bilinearly and centred on black: (N, 28, 28, ...) float32.
+
+    The longer side gets 24 pixels, so that 8x8 becomes 24x24.
+    """
+    from scipy.ndimage import zoom
+
+    factor = ENLARGED / max(images.shape[1:3])
+    channels = (1,) * (images.ndim - 3)
+    large = zoom(images.astype(np.float32), (1, factor, factor, *channels), order=1)
+    margins = []
+    for size, wanted in zip(large.shape[1:3], MNIST, strict=True):
+        before = (wanted - size) // 2
+        margins.append((before, wanted - size - before))
+    return np.pad(large, [(0, 0), *margins, *((0, 0) for _ in channels)])
 
 
 def rotated_and_mirrored(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

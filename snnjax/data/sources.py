@@ -14,6 +14,7 @@ from snnjax.data.catalogue import CATALOGUE, DATASETS, Progress, Published
 from snnjax.data.dataset import ARRAYS, FILES, GROUPS, UNLABELLED, VALIDATION, Dataset
 from snnjax.data.events import RECORDINGS, recordings
 from snnjax.data.folder import picture_folder
+from snnjax.data.pictures import enlarged
 from snnjax.data.readers import read_cifar, read_idx
 
 
@@ -168,13 +169,11 @@ def digits() -> Dataset:
 
     A fifth is for testing; the split is stratified and always the same.
     """
-    from scipy.ndimage import zoom
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
     raw = load_digits()
-    large = zoom((raw.images * (255 / 16)).astype(np.float32), (1, 3, 3), order=1)
-    images = np.pad(large, ((0, 0), (2, 2), (2, 2)))
+    images = enlarged(raw.images * (255 / 16))
     labels = raw.target.astype(np.int32)
     train, test = train_test_split(np.arange(len(labels)), test_size=0.2, random_state=0, stratify=labels)
     return Dataset("digits", images[train], labels[train], images[test], labels[test])

@@ -10,16 +10,24 @@ import numpy as np
 from jax.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from snnjax.core import checks
 from snnjax.core.errors import InputError, unknown, wrong_type
 from snnjax.core.metrics import tested_part
 from snnjax.data import Dataset
+from snnjax.data.dataset import DEFAULT_ENCODERS
+from snnjax.data.pictures import MNIST, enlarged, is_small
 from snnjax.networks import NETWORKS, Images, Network
+from snnjax.networks.model import image_shape
 from snnjax.training.build import encoded_by, network_for
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Callback, Settings
+
+ROUNDING = 1e-3
+"""The share of the white pixel by which others may be above it, or below 0: a quarter of a grey level of 255."""
+MOST_OUTSIDE = 0.1
+"""The share of pixels that may be outside of the range of the training images: more of them have another range."""
 
 
 class _Printed(Callback):
@@ -37,14 +45,15 @@ class SpikingEstimator(BaseEstimator):
     """What both estimators have in common: parameters, images, the training, and the network's responses.
 
     Attributes:
-      network, epochs, image_shape, largest, hyperparameters, mirror: as of `SpikingClassifier`.
+      network, epochs, image_shape, enlarge, largest, hyperparameters, mirror: as of `SpikingClassifier`.
       update_batch, random_state, verbose: as of `SpikingClassifier`.
     """
 
-    network: str | Network | Callable[[Images], Network] = "goupy2024_ncg"
+    network: str | Network | Callable[[Images], Network] | None = None
     _: dataclasses.KW_ONLY
     epochs: tuple[int, ...] | int | None = None
     image_shape: tuple[int, ...] | None = None
+    enlarge: bool = True
     largest: float | None = None
     hyperparameters: Mapping[str, float] | None = None
     mirror: bool = False
@@ -63,15 +72,21 @@ class SpikingEstimator(BaseEstimator):
         rows, shape = _rows(X)
         checked = validate_data(self, rows, **labels)
         pixels = checked[0] if labels else checked
-        given = shape or self.image_shape
-        example = "" if shape else ", such as image_shape=(28, 28) for 784"
+        given = shape or self.image_shape or _square(pixels.shape[1])
+        example = "" if shape else ", such as image_shape=(28, 20) for 560"
         name = "The shape of images in `X`" if shape else "`image_shape`"
         found = f"{name} must be (H, W) or (H, W, 3){example}, got {given} for {pixels.shape[1]} pixels"
         try:
             self.image_shape_ = Images(pixels[:1].reshape(1, *given).shape[1:]).shape  # type: ignore[misc]
         except (ValueError, TypeError) as error:
             raise InputError(found) from error
+        self.enlarged_ = self._enlarges()
+        if pixels.min() < -ROUNDING * abs(pixels.max()):
+            raise self._negative(pixels)
         self.largest_ = self._white(pixels.max())
+        if pixels.max() > self.largest_ * (1 + ROUNDING):
+            raise self._too_large(pixels)
+        self._check_range(pixels)
         images = self._scaled(pixels)
         return (images, checked[1]) if labels else images
 
@@ -85,35 +100,71 @@ class SpikingEstimator(BaseEstimator):
         if shape and shape != self.image_shape_:
             raise InputError(f"`X` must be of images of shape {self.image_shape_}, as in training, got {shape}")
         checked = validate_data(self, rows, reset=False, **labels)
-        return (self._scaled(checked[0]), checked[1]) if labels else self._scaled(checked)
+        pixels = checked[0] if labels else checked
+        self._check_range(pixels)
+        return (self._scaled(pixels), checked[1]) if labels else self._scaled(pixels)
+
+    def _enlarges(self) -> bool:
+        """Whether images are enlarged: small ones are; for a Network only if it is made for enlarged ones."""
+        if not self.enlarge or not is_small(self.image_shape_):
+            return False
+        if not isinstance(self.network, Network):
+            return True
+        channels = self.image_shape_[2:]
+        encoded = dataclasses.replace(self.network, encoder=self.network.encoder or DEFAULT_ENCODERS[channels])
+        return image_shape(encoded, channels) == (*MNIST, *channels)
 
     def _white(self, most: float) -> float:
         """The pixel that is white, given the largest one of the training images."""
         if self.largest is not None:
             checks.number("largest", self.largest, above=True)
             return float(self.largest)
-        if 1 < most < 128 or most > 255:
-            write = f"write largest={most:g} if that is white"
-            raise InputError(f"`largest` must be the pixel that is white, where X is not of 0..1 or 0..255: {write}")
-        return 1.0 if most <= 1 else 255.0
+        if most <= 1 + ROUNDING:
+            return 1.0
+        if 128 <= most <= 255 * (1 + ROUNDING):
+            return 255.0
+        advice = "give the value that is white if it is another"
+        warnings.warn(f"`largest` is taken to be {most:g}, the largest pixel of `X`: {advice}", stacklevel=4)
+        return float(most)
+
+    def _check_range(self, pixels: np.ndarray) -> None:
+        """Raises InputError where pixels (N, H * W) have another range than the training images, 0..`largest_`.
+
+        Warns of some that lie outside, which are clipped, and of images that are dark.
+        """
+        margin = ROUNDING * self.largest_
+        outside = np.count_nonzero((pixels < -margin) | (pixels > self.largest_ + margin))
+        if outside > MOST_OUTSIDE * np.count_nonzero(pixels):
+            raise self._negative(pixels) if pixels.min() < -margin else self._too_large(pixels)
+        if outside:
+            known = f"0..{self.largest_:g}, the range of the training images"
+            warnings.warn(f"{outside:,} of {pixels.size:,} pixels of `X` are clipped to {known}", stacklevel=4)
+        most = pixels.max()
+        if 0 < most <= self.largest_ / 255 and np.count_nonzero(pixels) > 1:
+            raise self._too_large(pixels)
+        if 0 < most <= 1 < self.largest_:
+            warnings.warn(f"{self._too_large(pixels)}, unless all images are that dark", stacklevel=4)
+
+    def _negative(self, pixels: np.ndarray) -> InputError:
+        words = f"Negative values in data passed to {type(self).__name__}"  # which scikit-learn asks for
+        return InputError(f"{words}: `X` must hold pixels from 0, which is black, got {pixels.min():g}: scale X")
+
+    def _too_large(self, pixels: np.ndarray) -> InputError:
+        got = f"got values up to {pixels.max():g}: scale X, or give `largest`"
+        return InputError(f"`X` must hold pixels of 0..{self.largest_:g}, {got}")
 
     def _scaled(self, pixels: np.ndarray) -> np.ndarray:
-        """Images of 0..255, given pixels (N, H * W); raises InputError where they are not of 0..`largest_`."""
-        check_non_negative(pixels, type(self).__name__)
-        most = pixels.max()
-        found = f"`X` must hold pixels of 0..{self.largest_:g}, got values up to {most:g}: scale X, or give `largest`"
-        if most > self.largest_ or (0 < most <= self.largest_ / 255 and np.count_nonzero(pixels) > 1):
-            raise InputError(found)
-        if 0 < most <= 1 < self.largest_:
-            warnings.warn(f"{found}, unless all images are that dark", stacklevel=4)
-        images = pixels.reshape(-1, *self.image_shape_)
-        if self.largest_ == 255 and images.dtype.kind in "iu":
-            return images.astype(np.uint8)
-        return (images * (255 / self.largest_)).astype(np.float32)
+        """Images of 0..255 as the network takes them, given pixels (N, H * W)."""
+        if self.largest_ == 255 and pixels.dtype.kind in "iu":
+            bright = pixels.clip(0, 255).astype(np.uint8)
+        else:
+            bright = (pixels.clip(0, self.largest_) * (255 / self.largest_)).astype(np.float32)
+        images = bright.reshape(-1, *self.image_shape_)
+        return enlarged(images) if self.enlarged_ else images
 
-    def _network(self, data: Dataset) -> Network:
-        """The network for a data set, before it learns."""
-        network = self.network
+    def _network(self, data: Dataset, default: str = "goupy2024_ncg") -> Network:
+        """The network for a data set, before it learns: `network`, or a default one."""
+        network = default if self.network is None else self.network
         if isinstance(network, str):
             if network not in NETWORKS:
                 raise unknown("network", network, NETWORKS)
@@ -140,6 +191,12 @@ class SpikingEstimator(BaseEstimator):
     def _seed(self) -> int:
         seed = self.random_state
         return int(seed if isinstance(seed, int | np.integer) else check_random_state(seed).randint(2**31))
+
+
+def _square(pixels: int) -> tuple[int, int] | None:
+    """(H, W) of a square image of so many pixels, if there is one."""
+    side = math.isqrt(pixels)
+    return (side, side) if side * side == pixels else None
 
 
 def _rows(X: Any) -> tuple[Any, tuple[int, ...]]:

@@ -17,10 +17,10 @@ class SpikingFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Spiking
     """The layers of a network before the first that learns from labels, as features for a classifier.
 
     Attributes:
-      network, epochs, image_shape, largest, hyperparameters, mirror: as of `SpikingClassifier`.
+      network, epochs, image_shape, enlarge, largest, hyperparameters, mirror: as of `SpikingClassifier`.
       update_batch, random_state, verbose: as of `SpikingClassifier`.
       network_: the `SpikingNetwork`; its later layers have not learned.
-      image_shape_, largest_, n_features_in_: as of `SpikingClassifier`.
+      image_shape_, largest_, n_features_in_, enlarged_: as of `SpikingClassifier`.
     """
 
     def __sklearn_tags__(self) -> Any:

@@ -145,7 +145,8 @@ class Stream:
     @functools.cached_property
     def _blanks(self) -> tuple[StreamState, StreamState]:
         """The shapes and dtypes of a state, and of the same as `_unpacked` has it."""
-        state = self._initial(0)
+        with jax.ensure_compile_time_eval():  # a scan may need them first
+            state = self._initial(0)
         blanks = []
         for kind in (state, _unpacked(state)):
             blanks.append(jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), kind))
@@ -160,7 +161,7 @@ class Stream:
             return
         if shape := np.shape(state.carry.tally.seen):
             raise InputError(f"`state` must be that of one stream, got a stack of shape {shape}: use jax.vmap")
-        memory = _memory_of(state)
+        memory = 0 if state.memory is None else state.memory.places
         if memory != self._rules.memory:
             raise InputError(
                 f"`state` must come from a stream with `memory` {self._rules.memory}, got one with {memory}"
@@ -351,11 +352,6 @@ def _check_leaves(state: StreamState, expected: StreamState) -> None:
         if given.get(path) != wanted.get(path):
             got = given.get(path, "nothing")
             raise InputError(f"`state.{path}` must be {wanted.get(path, 'left out')} in this stream, got {got}")
-
-
-def _memory_of(state: StreamState) -> int:
-    """M of the stream that made a state."""
-    return 0 if state.memory is None else np.shape(jax.tree.leaves(state.memory.inputs)[0])[1]
 
 
 def _packed(state: StreamState, kernels: Mapping[str, LayerKernels]) -> StreamState:

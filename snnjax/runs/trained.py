@@ -70,9 +70,7 @@ class Trained:
     @classmethod
     def read(cls, run: Path | str) -> "Trained":
         """Reads a run folder's weights, or such a file itself, executing no code in it; raises as `load`."""
-        path = pretrained.resolved(run)
-        if path.is_dir() or not path.exists():
-            path = finished_file(path, WEIGHTS)
+        path = weights_file(run)
         arrays, meta = files.load_checkpoint(path)
         if "image_shape" not in meta:
             raise InputError(f"{path} holds no trained network: name a run folder, or the {WEIGHTS} in it")
@@ -148,6 +146,12 @@ def _restored(name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
     """The weights of a layer, of the arrays of a file."""
     stored = arrays.get(f"{name}{_BYTES}")
     return arrays[name] if stored is None else stored.astype(np.float32) / 256
+
+
+def weights_file(run: Path | str) -> Path:
+    """The file of a trained network, or the one in the folder of a run; raises FileNotFoundError as `load`."""
+    path = pretrained.resolved(run)
+    return finished_file(path, WEIGHTS) if path.is_dir() or not path.exists() else path
 
 
 def finished_file(run: Path, name: str) -> Path:

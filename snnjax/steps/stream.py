@@ -51,6 +51,11 @@ class Memory(NamedTuple):
     counts: jax.Array
     key: jax.Array
 
+    @property
+    def places(self) -> int:
+        """M."""
+        return np.shape(jax.tree.leaves(self.inputs)[0])[1]
+
 
 class StreamState(NamedTuple):
     """What changes while a stream learns.
