@@ -114,8 +114,8 @@ import pathlib, sys, time
 from snnjax.app import interrupts, main
 
 def work():
-    print("begun", flush=True)
     try:
+        print("begun", flush=True)
         time.sleep(60)
     except KeyboardInterrupt:
         print("a line for a terminal that is gone", flush=True)

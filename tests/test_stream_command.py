@@ -155,6 +155,7 @@ def test_one_stream_at_a_time_has_a_folder(work, capsys, monkeypatch):
     with pytest.raises(SystemExit):
         STREAM.main([*STREAMED, "--out", "shared"])
     assert "another run is writing into shared: name another folder" in lines[0]
+    assert "Stopped before anything was learned." in capsys.readouterr().out
     assert [*(work / "shared").iterdir()] == []
 
 
@@ -165,6 +166,8 @@ def test_a_full_disk_is_found_at_once_and_later_costs_half_a_minute(work, capsys
         patch.setattr(Stream, "learn", mock.Mock(side_effect=AssertionError))
         line = refused(STREAM, capsys, *STREAMED, "--out", "full")
     assert "No space left on device; nothing was kept: name another folder" in line
+    line = refused(STREAM, capsys, *STREAMED, "--out", "digit.png/below")
+    assert "Not a directory: 'digit.png/below': name another folder" in line
     for error in (None, KeyboardInterrupt()):
         shutil.rmtree("full")
         with monkeypatch.context() as patch:

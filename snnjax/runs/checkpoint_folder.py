@@ -73,9 +73,14 @@ class CheckpointFolder:
         self._sound = True  # whether the last checkpoint is
         if self.path.exists() and not self.path.is_dir():
             raise FileExistsError(f"{self.path} is a file, not a folder: name another folder")
-        self.path.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:  # unlocks a folder that is refused
-            stack.enter_context(files.lock(self.path))
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(files.lock(self.path))
+            except FileExistsError:
+                raise
+            except OSError as error:
+                raise OSError(f"{error}: name another folder (`out`)") from error
             self._read()
             self._lock = stack.pop_all()
 

@@ -163,6 +163,8 @@ def keep(chosen: options.Stream, trained: Trained, folder: StreamFolder) -> None
 def keep_stopped(chosen: options.Stream, trained: Trained, folder: StreamFolder) -> None:
     """As `keep`, of a stream that is stopped: no further interrupt ends it, and the last line says what is lost."""
     interrupts.ignore()
+    if not folder.course.images:
+        interrupts.LAST_LINE.set("Stopped before anything was learned.")
     try:
         with folder.explain_losses():
             keep(chosen, trained, folder)
