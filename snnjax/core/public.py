@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def public_names(namespace: Mapping[str, Any]) -> list[str]:
+def names(namespace: Mapping[str, Any]) -> list[str]:
     """The names that a package imports or defines for its users, for its `__all__`: `help` lists nothing else.
 
     Modules are left out, as are private names and those of `typing`.
     """
 
     def is_public(name: str, value: Any) -> bool:
-        helper = value is public_names or getattr(value, "__module__", "") == "typing"
-        return not (name.startswith("_") or helper or isinstance(value, types.ModuleType))
+        of_typing = getattr(value, "__module__", "") == "typing"
+        return not (name.startswith("_") or of_typing or isinstance(value, types.ModuleType))
 
     return [name for name, value in namespace.items() if is_public(name, value)]

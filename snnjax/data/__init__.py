@@ -1,6 +1,6 @@
 """Data sets as arrays: downloaded, scikit-learn's, their own files, event cameras, folders of pictures, .npz files."""
 
-from snnjax.core.public import public_names
+from snnjax.core import public
 from snnjax.data.catalogue import CATALOGUE as CATALOGUE
 from snnjax.data.catalogue import DATASETS as DATASETS
 from snnjax.data.catalogue import HANDWRITING as HANDWRITING
@@ -20,4 +20,4 @@ from snnjax.data.sources import find as find
 from snnjax.data.sources import load as load
 from snnjax.data.splits import relabel as relabel
 
-__all__ = public_names(vars())
+__all__ = public.names(vars())

@@ -13,7 +13,7 @@ References:
 
 from typing import Any
 
-from snnjax.core.public import public_names
+from snnjax.core import public
 from snnjax.encoding.encoder import COLOUR as COLOUR
 from snnjax.encoding.encoder import DOG as DOG
 from snnjax.encoding.encoder import GABOR as GABOR
@@ -50,4 +50,4 @@ ENCODERS: dict[str, Any] = dict(
 )
 """By the names that the option `--encoder` takes."""
 
-__all__ = public_names(vars())
+__all__ = public.names(vars())

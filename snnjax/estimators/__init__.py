@@ -3,8 +3,8 @@
 They do what `Trainer` does, on labels, pixels and arrays as users of scikit-learn have them.
 """
 
-from snnjax.core.public import public_names
+from snnjax.core import public
 from snnjax.estimators.classifier import SpikingClassifier as SpikingClassifier
 from snnjax.estimators.features import SpikingFeatures as SpikingFeatures
 
-__all__ = public_names(vars())
+__all__ = public.names(vars())

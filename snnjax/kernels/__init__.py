@@ -19,7 +19,7 @@ On a CPU the kernels of `snnjax.kernels.compiled` take a compiled form by themse
 SNNJAX_KERNELS is "xla".
 """
 
-from snnjax.core.public import public_names
+from snnjax.core import public
 from snnjax.kernels.competition import Winners as Winners
 from snnjax.kernels.competition import feature_inhibition as feature_inhibition
 from snnjax.kernels.competition import k_winners as k_winners
@@ -51,4 +51,4 @@ from snnjax.kernels.spikes import pad as pad
 from snnjax.kernels.spikes import pool as pool
 from snnjax.kernels.spikes import wave_to_latency as wave_to_latency
 
-__all__ = public_names(vars())
+__all__ = public.names(vars())

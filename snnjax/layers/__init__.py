@@ -1,6 +1,6 @@
 """Layers: their descriptions, pooling, and the kernels that compute them."""
 
-from snnjax.core.public import public_names
+from snnjax.core import public
 from snnjax.kernels.neurons import at_last_step as at_last_step
 from snnjax.layers.conv import WTA as WTA
 from snnjax.layers.conv import Conv as Conv
@@ -11,4 +11,4 @@ from snnjax.layers.ramp import Standardise as Standardise
 from snnjax.layers.ramp_layer import RampLayer as RampLayer
 from snnjax.layers.spiking import Layer as Layer
 
-__all__ = public_names(vars())
+__all__ = public.names(vars())

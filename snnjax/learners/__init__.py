@@ -1,7 +1,7 @@
 """Rules by which layers learn: `STDP`, `TargetTime`, `SoftHebb`, `RSTDP`, `SupervisedSTDP`, `Prototypes`,
 custom; see `Learner`."""
 
-from snnjax.core.public import public_names
+from snnjax.core import public
 from snnjax.learners.protocol import Diagnosis as Diagnosis
 from snnjax.learners.protocol import Learner as Learner
 from snnjax.learners.protocol import Response as Response
@@ -17,4 +17,4 @@ from snnjax.learners.stdp import STDP as STDP
 from snnjax.learners.supervised import SupervisedSTDP as SupervisedSTDP
 from snnjax.learners.target_time import TargetTime as TargetTime
 
-__all__ = public_names(vars())
+__all__ = public.names(vars())

@@ -1,6 +1,6 @@
 """The networks, as data; `NETWORKS` holds them by name."""
 
-from snnjax.core.public import public_names
+from snnjax.core import public
 from snnjax.networks.decision import Decision as Decision
 from snnjax.networks.decision import Earliest as Earliest
 from snnjax.networks.decision import FittedDecision as FittedDecision
@@ -48,4 +48,4 @@ _OTHERS = (kheradpisheh2018, mozafari2018_objects, ncg_prototypes)
 NETWORKS = {make.__name__: make for make in (*_RECORDED, *_SUPERVISED, *_OTHERS, *_DEEP)}
 """From a name to a function of `Images`."""
 
-__all__ = public_names(vars())
+__all__ = public.names(vars())
