@@ -46,6 +46,8 @@ def output(name: str, capsys: pytest.CaptureFixture[str]) -> str:
         ("4_two_classes_of_pictures", 80, "the label is"),
         ("8_skip_connection", 95, "%"),
         ("9_readout_over_depths", 97, "%"),
+        ("11_delayed_reward", 80, "epoch  1"),
+        ("12_presynaptic_traces", 90, "random weights"),
         ("13_from_a_paper", 90, "random weights"),
     ],
 )
@@ -76,6 +78,15 @@ def test_own_features(capsys):
     assert percents(printed)[-1] > 93
     rule = runpy.run_path(str(EXAMPLES / "6_own_features.py"))["PrincipalComponents"]
     check_learner(rule(batch=3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "rule", "deciding"),
+    [("11_delayed_reward", "DelayedReward", True), ("12_presynaptic_traces", "TraceSTDP", False)],
+)
+def test_rules_with_traces_keep_the_contract(name, rule, deciding):
+    check_learner(runpy.run_path(str(EXAMPLES / f"{name}.py"))[rule](), deciding=deciding)
 
 
 @pytest.mark.slow
