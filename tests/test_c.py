@@ -9,6 +9,7 @@ import subprocess
 import jax
 import numpy as np
 import pytest
+from documents import blocks
 
 from snnjax import Conv, InputError, SpikingNetwork, cost, load
 from snnjax.data import digits
@@ -303,6 +304,15 @@ def test_ncg_fits_a_small_microcontroller(tmp_path):
     tables = re.search(r"tables take (\d+) bytes", program.header)
     assert int(memory[1]) < 160_000
     assert int(tables[1]) < 140_000
+
+
+def test_the_first_programs_of_the_page_compile(tmp_path):
+    program = c.program(network("goupy2024_ncg"), 4, SHAPE)
+    written(program, tmp_path)
+    texts = [text for language, text in blocks("experiments/docs/howto/export_c.md") if language == "c"]
+    (tmp_path / "main.c").write_text("".join(texts[:2]))
+    subprocess.run([COMPILER, "-std=c99", "-fsyntax-only", "-Werror", "main.c"], cwd=tmp_path, check=True)
+    assert "is_known" in texts[1]
 
 
 def test_names_in_c(tmp_path):
