@@ -14,7 +14,7 @@ from shipped import NAMES, shipped
 from snnjax.app.names import RECORDED
 from snnjax.core import components, files
 from snnjax.core.errors import InputError, InputTypeError
-from snnjax.data import digits
+from snnjax.data import Dataset, digits
 from snnjax.encoding import DOG, GREY, ON_OFF, Encoder
 from snnjax.kernels.exact import round_for_exact_sums
 from snnjax.layers.conv import WTA, Conv
@@ -218,7 +218,10 @@ SOUND = Network("sound", (6, 28, 28), 10, (stage(FIRST, pool=4), stage(LAST)), e
         (lambda net: SpikingNetwork(BRANCHES, weights={}), "`weights` must be those of layer1, layer2_1, layer2_2, la"),
         (lambda net: net.predict(np.zeros((6, 28, 27), np.uint8)), r"shape \(6, 28, 28\), got \(6, 28, 27\)"),
         (lambda net: net.model.observe(np.zeros((6, 28, 28), np.float32)), "`latency` must hold integer time steps"),
-        (lambda net: net.features(IMAGE), "`encoder` must be given to take images"),
+        (
+            lambda net: SpikingNetwork(small(input_shape=(5, 28, 28))).features(IMAGE),
+            "`encoder` must be given to take images",
+        ),
         (lambda net: SpikingNetwork(small(encoder=DOG)).features(IMAGE, 1), "`stages` must be at most 0, those before"),
         (lambda net: SpikingNetwork(NETWORKS["kheradpisheh2018"]())(IMAGE), "`decision` of kheradpisheh2018 must be"),
     ],
@@ -227,6 +230,19 @@ def test_weights_and_inputs_that_do_not_fit_are_refused(network, call, message):
     with pytest.raises(InputError, match=message) as caught:
         call(network)
     assert isinstance(caught.value, InputTypeError) == ("integer" in message)
+
+
+@pytest.mark.parametrize("pixel", [(), (3,), (2,)])
+def test_a_network_without_an_encoder_gets_that_of_the_trainer(pixel):
+    images = np.zeros((3, 28, 28, *pixel), np.uint8)
+    labels = np.arange(3, dtype=np.int32)
+    data = Dataset("images", images, labels, images, labels)
+    described = small(input_shape=data.input_shape, time_steps=11)
+    trainer = Trainer(described, data, Settings((0,)))
+    network = SpikingNetwork(described)
+    assert network.spec.encoder == trainer.network.encoder
+    assert network.spec.encoder.time_steps == 11
+    assert network(images[0]).shape == ()
 
 
 def test_weights_below_the_bounds_are_refused_wherever_they_come_from(tmp_path):

@@ -20,7 +20,7 @@ from snnjax.encoding import Encoder
 from snnjax.kernels import winograd
 from snnjax.layers import WTA, Conv, Pool, Ramp, Standardise
 from snnjax.learners import RSTDP, STDP, Prototypes, SoftHebb, SupervisedSTDP, TargetTime
-from snnjax.networks import NETWORKS, Earliest, EarliestSpike, Images, Majority, Network, stage
+from snnjax.networks import NETWORKS, Earliest, EarliestSpike, Images, LinearSVM, Majority, Network, stage
 
 SHAPE = (6, 28, 28)
 RAMPED = dict(ramp=Ramp(), learners=SoftHebb())
@@ -83,6 +83,14 @@ def moving(**changes) -> Network:
     return with_first(tiny.plain(Images()), **settings | changes)
 
 
+RAMPED_LAYER = Conv(4, 3, ramp=Ramp(), learners=SoftHebb(), weight_mean=0.0)
+
+
+def svm(reads: str, layer: Conv, **changes) -> Network:
+    """A network of one stage, the potentials of which an SVM reads."""
+    return Network("svm", (2, 10, 10), 3, (stage(layer, **changes),), decision=LinearSVM(reads=reads))
+
+
 REFUSED = [
     # Layers
     (lambda: Conv(0, 3), "`features` must be at least 1, got 0"),
@@ -116,6 +124,16 @@ REFUSED = [
         r"`epochs` must be .* 2 stages, got \(3,\)",
     ),
     (lambda: small(stages=(stage(DECISION, pool=2),)), "`pool` of the last stage of small must be"),
+    (lambda: small(stages=(stage(DECISION, pointwise=True),)), "`pointwise` of the last stage of small, which decides"),
+    (lambda: stage(LAYER, pointwise=1), "`pointwise` must be True or False, got 1"),
+    (lambda: stage(inputs="encoder", pointwise=True), "`pointwise` of a stage must be False unless .*, got none"),
+    (lambda: stage(RAMPED_LAYER, pointwise=True), "`pointwise` of a stage .*, got layers with a `ramp`"),
+    (lambda: small(classes=0), "`classes` must be at least 1, got 0"),
+    (lambda: small(decision=None), "`learners` of layer1 must be unsupervised, got RSTDP under no `decision`: take"),
+    (lambda: LinearSVM(reads="maximum"), "`reads` must be one of spikes, potentials, maxima.*did you mean 'maxima'"),
+    (lambda: svm("maxima", LAYER, pool=2), "`pool` of the last stage of svm, whose potentials LinearSVM reads, must"),
+    (lambda: svm("potentials", LAYER, pointwise=True), "`pointwise` of the last stage of svm, whose potentials"),
+    (lambda: svm("potentials", RAMPED_LAYER), "`branches` of the last stage of svm, .* without a `ramp`"),
     (lambda: with_first(SMALL, learners=STDP()), "must have a supervised learner, such as RSTDP, .*got STDP and 6"),
     (lambda: with_first(SMALL, threshold=3.0), "`threshold` of layer1, which decides, must be None: 3.0 has no"),
     (lambda: with_first(SMALL, fractional=True), "`fractional` of layer1, which decides, must be False"),

@@ -18,7 +18,7 @@ import reward_judge
 import tiny
 
 import snnjax
-from snnjax.core import devices
+from snnjax.core import components, devices
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.layer import LayerKernels
 from snnjax.layers.layer_kernels import BLOCKS, NATIVE, XLA
@@ -354,6 +354,11 @@ def deep(**changes: Any) -> Network:
     return network_of(dataclasses.replace(DEEP, **changes), LAST)
 
 
+def inhibited(network: Network) -> Network:
+    """The network with pointwise inhibition after its first stage."""
+    return components.replace(network, "stages.0.pointwise", True)
+
+
 def read(*stages: Any) -> Network:
     return network_of(*stages, decision=Earliest(fallback=True))
 
@@ -389,6 +394,7 @@ TAKEN = {
     "reward by times": (read(dataclasses.replace(LAST, threshold=2.0)), (*NO, *NO, *NO)),
     "deep reward": (deep(), (*NO, COMPILED_REWARD, None, *NO)),
     "deep, thresholds of features": (deep(threshold=np.linspace(1, 2, 6)), (*NO, *NO, *NO)),
+    "deep, pointwise inhibition": (inhibited(deep()), (*NO, *NO, *NO)),
     "deep, another competition": (deep(competition=OtherCompetition()), (*NO, *NO, *NO)),
     "deep, negative weights": (deep(learners=RSTDP(bounds=(-1.0, 1.0))), (*NO, *NO, *NO)),
     "deep, dropout": (deep(learners=RSTDP(bounds=(0.0, 1.0), dropout=0.5)), (*NO, *NO, *NO)),

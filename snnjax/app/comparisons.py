@@ -114,7 +114,7 @@ def course(results: dict[str, Any]) -> Course:
     total = sum(phase["seconds"] + phase["compile_seconds"] for phase in phases)
     learning = sum(phase["seconds"] for phase in phases[-2:])  # supervised, and its test
     if not epochs:
-        return Course([0], [total], [math.nan], [results["test"]["accuracy"]], "test")
+        return Course([0], [total], [math.nan], [_tested(results, "accuracy", math.nan)], "test")
     seconds = np.linspace(total - learning, total, len(epochs) + 1)[1:]
     part = tested_part(epochs[0])
     train = [epoch["train"]["accuracy"] for epoch in epochs]
@@ -123,18 +123,23 @@ def course(results: dict[str, Any]) -> Course:
 
 
 _COMPARED: dict[str, tuple[Any, str, Callable[[dict[str, Any]], float | None]]] = {
-    "test accuracy, %": (max, ".2f", lambda run: 100 * run["test"]["accuracy"]),
+    "test accuracy, %": (max, ".2f", lambda run: _tested(run, "accuracy", scale=100)),
     "best epoch": (None, "d", lambda run: run["best_epoch"] + 1),
     "supervised epochs": (None, "d", lambda run: len(run["epochs"])),
     "validation accuracy of the best epoch, %": (max, ".2f", lambda run: _accuracy(run, "validation", "best_epoch")),
     "test accuracy of the last epoch, %": (max, ".2f", lambda run: _accuracy(run, "test")),
     "training accuracy of the last epoch, %": (max, ".2f", lambda run: _accuracy(run, "train")),
-    "silent, %": (min, ".2f", lambda run: 100 * run["test"]["silent"]),
-    "macro F1": (max, ".4f", lambda run: run["test"]["f1"]),
+    "silent, %": (min, ".2f", lambda run: _tested(run, "silent", scale=100)),
+    "macro F1": (max, ".4f", lambda run: _tested(run, "f1")),
     "running, s": (min, ".1f", lambda run: sum(phase["seconds"] for phase in run["phases"])),
     "compiling, s": (min, ".1f", lambda run: sum(phase["compile_seconds"] for phase in run["phases"])),
 }
 """The rows of a comparison: how the best is chosen, the format, and the value in a results.json."""
+
+
+def _tested(results: dict[str, Any], figure: str, other: Any = None, *, scale: float = 1) -> Any:
+    """A figure of the test, times a scale; `other` for a network that decides nothing."""
+    return scale * results["test"][figure] if results["test"] else other
 
 
 def _accuracy(results: dict[str, Any], part: str, epoch: str = "") -> float | None:

@@ -223,7 +223,7 @@ def summary(run: RunFolder) -> None:
     console.print(table(head, [phases], "phases"))
     planned = run.trainer.plan[-1].epochs
     done = len(results["epochs"])
-    if done < planned:
+    if results["test"] and done < planned:
         patience = results["settings"]["patience"]
         console.print(
             f"stopped after {done} of {planned} epochs: none was better since number {best + 1} (--patience {patience})"
@@ -234,7 +234,11 @@ def summary(run: RunFolder) -> None:
         images = results["settings"][f"{part}_images"]
         console.print(f"[bold]{part} accuracy {accuracy:.2%}[/] of {images:,} images{note}")
         note = ""
-    scores(results["test"], note)
+    if results["test"]:
+        scores(results["test"], note)
+    else:
+        name = run.trainer.network.name
+        console.print(f"{name} decides nothing: `snnjax.load(run).features(images)` has its features", markup=False)
     files = ", ".join(sorted(path.name for path in run.path.iterdir() if path.name[0] != "."))
     console.print(f"{run.path}: {files}", markup=False)
 

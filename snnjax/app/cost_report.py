@@ -61,7 +61,9 @@ def times(cost: Json) -> Rows:
 
 
 def moments(cost: Json) -> Rows:
-    """What is decided after each step of the deciding window: the heads of a table and its rows."""
+    """What is decided after each step of the deciding window: the heads of a table and its rows, none without steps."""
+    if "steps" not in cost:
+        return [], []
     known = "accuracy" in cost
     shares = cost["accuracy" if known else "same_as_last"]
     decided = np.cumsum(cost["settled_images"]) / cost["images"]
@@ -109,13 +111,15 @@ def facts(cost: Json) -> dict[str, str]:
         "multiply-accumulates": f"{cost['multiply_accumulates']:,} per image" if cost["multiply_accumulates"] else "",
         "weights": f"{cost['footprint_bytes'] / 1000:,.0f} kB as float32",
         "first readout spike": "",
-        "decided for good": f"after step {cost['settled']['mean']:.1f} on average, {cost['settled']['most']} at most",
+        "decided for good": "",
         "steps before the deciding window": f"{before:,}, which add to these" if before else "",
     }
     if cost["dense_operations"]:
         share = effective / cost["dense_operations"]
         found["activation sparsity"] = f"{cost['activation_sparsity']:.4%}"
         found["synaptic operations"] = f"{effective:,.0f} per image, {share:.4%} of dense ones"
+    if settled := cost.get("settled"):
+        found["decided for good"] = f"after step {settled['mean']:.1f} on average, {settled['most']} at most"
     if first := cost.get("first_spike"):
         silent = cost["first_spike_images"][-1]
         without = f"; {silent:,} images without one" if silent else ""

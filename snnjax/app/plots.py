@@ -302,7 +302,10 @@ def activity_picture(
     draw_image(picture, image)
     picture.set_title("first events: on red, off blue, early ones bright" if events else "image", fontsize=9)
     picture.axis("off")
-    _draw_scores(classes, np.asarray(response.decided.scores), names)
+    if network.decision is None:
+        classes.axis("off")
+    else:
+        _draw_scores(classes, np.asarray(response.decided.scores), names)
     for (maps, counts), (name, latency) in zip(rows, layers.items(), strict=True):
         drawn = maps.imshow(sheets[name], cmap="viridis", vmin=0, vmax=steps - 1, interpolation="nearest")
         maps.set(facecolor="0.93", xticks=[], yticks=[])

@@ -55,7 +55,8 @@ def figures(
     spec = network.spec
     yield "graph", diagram.picture(spec)
     names = results["class_names"]
-    yield "confusion", plots.confusion_picture(results["test"], names)
+    if results["test"]:
+        yield "confusion", plots.confusion_picture(results["test"], names)
     for phase, layers in results["curves"].items():
         rule = phase.removesuffix(", ".join(layers)).strip()
         for name, curves in layers.items():
@@ -75,7 +76,9 @@ def figures(
             label = data.test_labels[number]
             response = observe(network.model, image)
             file = f" ({shortened(printable(data.test_files[number]), 60)})" if data.test_files else ""
-            title = f"test image {number}{of_others}{file}, label {names[label]}: {decided(response.decided, names)}"
+            title = f"test image {number}{of_others}{file}, label {names[label]}"
+            if spec.decision is not None:
+                title += f": {decided(response.decided, names)}"
             yield f"image_{prefix}{number:05}", plots.activity_picture(image, response, spec, title, names)
 
 
@@ -143,8 +146,10 @@ def draw_run(
     drawn = [("weights", plots.weights_picture(before, after))]
     if wrong := results["misclassified"]:
         drawn.append(("misclassified", plots.misclassified_picture(data.test_images, wrong)))
-    kinds = np.where(decisions < 0, 2, decisions != data.test_labels)  # right, wrong, silent
-    examples = np.unique(kinds, return_index=True)[1].tolist()  # the first image of each kind
+    examples = [0]
+    if len(decisions):
+        kinds = np.where(decisions < 0, 2, decisions != data.test_labels)  # right, wrong, silent
+        examples = np.unique(kinds, return_index=True)[1].tolist()  # the first image of each kind
     write(run, results, [*drawn, *figures(results, network, data, examples)])
 
 
@@ -179,7 +184,7 @@ def run_page(results: dict[str, Any], run: Path, pictures: Mapping[str, Markup] 
         "Result": result(results),
         "Use the network": usage(results["settings"], run),
         **{name: shown.pop(name, Markup()) for name in ("Accuracy by epoch", "Confusion")},
-        "Classes": page.html.classes(*classes(results["test"], results["class_names"])),
+        "Classes": of_classes(results),
         "Misclassified": errors(results["misclassified"]) + shown.pop("Misclassified", Markup()),
         "Costs and time": cost_report.section(run) + shown.pop("Costs and time", Markup()),
         "What the phases show": page.html.pairs("words", words),
@@ -209,12 +214,16 @@ def result(results: dict[str, Any]) -> Markup:
     epochs = results["epochs"]
     settings = results["settings"]
     tested = tested_part(epochs[best]) if epochs else "test"
-    cards = {
-        "test accuracy": f"{test['accuracy']:.2%}",
-        "wrong": f"{test['wrong']:.2%}",
-        "silent": f"{test['silent']:.2%}",
-        "macro F1": f"{test['f1']:.3f}",
-        "best epoch": f"{best + 1} of {len(epochs)}" if epochs else "none",
+    cards = {}
+    if test:
+        cards = {
+            "test accuracy": f"{test['accuracy']:.2%}",
+            "wrong": f"{test['wrong']:.2%}",
+            "silent": f"{test['silent']:.2%}",
+            "macro F1": f"{test['f1']:.3f}",
+            "best epoch": f"{best + 1} of {len(epochs)}" if epochs else "none",
+        }
+    cards |= {
         "validation accuracy": f"{epochs[best][tested]['accuracy']:.2%}" if tested == "validation" else "",
         "time": duration(results["seconds"]),
     }
@@ -297,6 +306,12 @@ def numbers(results: dict[str, Any]) -> Rows:
     if end := results.get("trained_hyperparameters"):
         columns["after training"] = start | end
     return ["number", *columns], [[name, *(f"{column[name]:g}" for column in columns.values())] for name in start]
+
+
+def of_classes(results: dict[str, Any]) -> Markup:
+    """The table of `classes` as HTML; nothing for a network that decides nothing."""
+    test = results["test"]
+    return page.html.classes(*classes(test, results["class_names"])) if test else Markup()
 
 
 def classes(test: dict[str, Any], names: Sequence[str]) -> Rows:

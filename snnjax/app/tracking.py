@@ -34,7 +34,8 @@ class Tracker(contextlib.AbstractContextManager["Tracker"]):
     def __exit__(self, *_: object) -> None:
         """Writes the pictures of the run, and its final test, if it is finished."""
         if (results := self._run.results) and self._trainer.data.tested != "test":
-            test = {f"{name}/test": results["test"][name] for name in ("accuracy", "wrong", "silent")}
+            tested = results["test"] or {}  # None of a network that decides nothing
+            test = {f"{name}/test": tested[name] for name in ("accuracy", "wrong", "silent") if name in tested}
             self._scalars(test, results["best_epoch"] + 1)
         for path in sorted((self._run.path / PICTURES).glob("[!.]*.png")):
             self._writer.add_image(f"pictures/{path.stem}", imread(path)[..., :3], 0, dataformats="HWC")

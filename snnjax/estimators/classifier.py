@@ -44,6 +44,8 @@ def _learns_image_by_image(classifier: Any) -> bool:
             made = made(Images())
         except (ValueError, TypeError):  # it is made for other images
             return True
+    if isinstance(made, Network) and made.decision is None:
+        raise AttributeError("`network` has no `decision`: take SpikingFeatures")
     if isinstance(made, Network) and is_fitted(made.decision):
         raise AttributeError(f"`network` learns by no labels but a {type(made.decision).__name__}, which is fitted")
     return True
@@ -107,7 +109,10 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
             if counts.max() < 2:
                 raise InputError("`validation_fraction` must be 0 where each class has one image")
             data = data.hold_out(self.validation_fraction, seed=0)
-        trainer = self._trainer(self._network(data), data)
+        network = self._network(data)
+        if network.decision is None:
+            raise InputError(f"`network` must decide, got {network.name} without a `decision`: take SpikingFeatures")
+        trainer = self._trainer(network, data)
         state = trainer.run(trainer.initial_state())
         self.network_ = trainer.trained(state)
         self.classes_ = classes

@@ -16,6 +16,8 @@ from snnjax.estimators.estimator import SpikingEstimator
 class SpikingFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SpikingEstimator):
     """The layers of a network before the first that learns from labels, as features for a classifier.
 
+    All layers of a network without a decision (`decision=None`), or with one that is fitted, are features.
+
     Attributes:
       network, epochs, image_shape, enlarge, largest, hyperparameters, mirror: as of `SpikingClassifier`.
       update_batch, random_state, verbose: as of `SpikingClassifier`.
@@ -37,14 +39,26 @@ class SpikingFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Spiking
         trainer = self._trainer(network, data)
         trainer.plan = tuple(phase for phase in trainer.plan if not phase.supervised)  # the others need labels
         self.network_ = trainer.trained(trainer.run(trainer.initial_state()))
-        reads = *network.input_shapes, network.shapes[-1]  # the last one is what a fitted decision reads
-        last = network.first_supervised == self.network_.model.last
-        self._stages = None if last else network.first_supervised
-        self._n_features_out = math.prod((reads if last else network.shapes)[network.first_supervised])
+        count = network.first_supervised
+        if not network.deciding:
+            self._stages = None
+            shape = network.evidence_shape
+        elif count == self.network_.model.last:
+            self._stages = None
+            shape = network.input_shapes[count]
+        else:
+            self._stages = count
+            shape = network.shapes[count]
+        self._n_features_out = math.prod(shape)
         return self
 
     def transform(self, X: ArrayLike) -> np.ndarray:
-        """Features (n, F * H * W) float32: 1 - t / T of a neuron that fires at t, 0 of one that stays silent."""
+        """Features (n, F * H * W) float32: 1 - t / T of a neuron that fires at t, 0 of one that stays silent.
+
+        If the network's decision is fitted to potentials, they are these potentials.
+        """
         images = self._images(X)
         latencies = np.asarray(self.network_.features(images, self._stages))
+        if self.network_.spec.reads_potentials:
+            return latencies.reshape(len(latencies), -1)
         return 1 - latencies.reshape(len(latencies), -1) / np.float32(self.network_.spec.time_steps)

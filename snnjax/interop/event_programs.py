@@ -11,7 +11,7 @@ from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
 from snnjax.networks.decision import Earliest, Majority
 from snnjax.networks.joins import Concatenate
-from snnjax.networks.model import check_fitted
+from snnjax.networks.model import check_decides, check_fitted
 from snnjax.networks.network import Network
 from snnjax.networks.spiking_network import SpikingNetwork
 
@@ -116,7 +116,7 @@ def first_within(network: Network) -> int:
 
 def times_matter(network: Network) -> bool:
     """Whether the decision depends on when neurons of the last layer fire."""
-    return network.decision.timed and network.stages[-1].branches[0].threshold is not None
+    return network.timed and network.stages[-1].branches[0].threshold is not None
 
 
 def falls_back(network: Network) -> bool:
@@ -134,6 +134,7 @@ def check(network: SpikingNetwork, place: str, *, ramped_readout: bool = False) 
     if not isinstance(network, SpikingNetwork):
         raise wrong_type("network", "a SpikingNetwork", network, "snnjax.load(RUN)")
     spec = network.spec
+    check_decides(spec)
     _check_kind(spec, "decision", DECISIONS, place)
     if spec.stages[-1].ramped and not ramped_readout:
         name = spec.names[-1][0]
@@ -184,6 +185,8 @@ def _check_stage(spec: Network, number: int, place: str) -> None:
     """Raises InputError unless stage `number` has one layer, reads what it may, and has thresholds as needed."""
     stage = spec.stages[number]
     title = f"stage {number + 1} of {spec.name}"
+    if stage.pointwise:
+        raise InputError(f"`pointwise` of {title} must be False {place}, got True")
     decides_by_ramp = stage.ramped and number == len(spec.stages) - 1
     after_ramps = number > 0 and spec.stages[number - 1].ramped and (decides_by_ramp or not stage.ramped)
     if after_ramps and type(stage.join) is not Concatenate:

@@ -29,7 +29,7 @@ from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.decision import Earliest, Majority
 from snnjax.networks.graph import name_of, number_of
 from snnjax.networks.joins import Concatenate, EarliestSpike, LatestSpike
-from snnjax.networks.model import check_fitted, rounded_weights
+from snnjax.networks.model import check_decides, check_fitted, rounded_weights
 from snnjax.networks.network import output_shape
 from snnjax.networks.stage import ENCODER, Input
 
@@ -67,7 +67,7 @@ def to_nir(network: SpikingNetwork, neuron: Neuron = "IF") -> "NIRGraph":
         outputs.append(_add_stage(builder, spec, number, source, weights))
     builder.add_output(outputs[-1])
     words = note(network.spec, spec, chain=builder.is_chain)
-    return builder.graph(dict(note=words) | _metadata(exported, neuron, network.spec.encoder))
+    return builder.graph(dict(note=words) | _metadata(exported, neuron, network.spec))
 
 
 def write(network: SpikingNetwork, path: Path | str, neuron: Neuron = "IF") -> str:
@@ -97,12 +97,16 @@ def exportable(network: SpikingNetwork) -> SpikingNetwork:
     if not isinstance(network, SpikingNetwork):
         raise wrong_type("network", "a SpikingNetwork", network, "snnjax.load(...)")
     spec = network.spec
+    check_decides(spec)
     check_fitted(spec)
     _check_decision(spec)
     first = _first_stage(spec)
     _check_squares(spec, first)
     weights = {name: value.astype(np.float64) for name, value in rounded_weights(spec, network.weights()).items()}
     for number, name, conv in spec.layers():
+        if number >= first and spec.stages[number].pointwise:
+            got = "True: NIR has no inhibition between neurons that fire once"
+            raise InputError(f"`pointwise` of stage {number + 1} of {spec.name} must be False for NIR, got {got}")
         if number >= first and name not in spec.deciding:
             _check_hidden(spec, name, conv, weights[name])
     rounded = {}
@@ -252,11 +256,12 @@ def _add_stage(builder: Builder, spec: Network, number: int, source: str, weight
     return output if stage.pool is None else builder.add_pool(f"stage{number + 1}", output, stage.pool)
 
 
-def _metadata(exported: SpikingNetwork, neuron: Neuron, encoder: Any) -> dict[str, Any]:
+def _metadata(exported: SpikingNetwork, neuron: Neuron, whole: Network) -> dict[str, Any]:
     """The metadata of `to_nir` but the note."""
     spec = exported.spec
+    described = spec if len(spec.stages) == len(whole.stages) else dataclasses.replace(spec, encoder=None)
     metadata: dict[str, Any] = dict(
-        recipe=recipe(spec, neuron, encoder),
+        recipe=recipe(described, neuron, whole.encoder),
         time_steps=spec.time_steps,
         classes=spec.classes,
         class_names=json.dumps(exported.class_names),

@@ -3,6 +3,8 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax import lax
 
 from snnjax import kernels
 from snnjax.core import checks
@@ -40,6 +42,13 @@ class Pool:
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the pooled map."""
         return map_size(size, "the pooling window", self.window, self.stride or self.window, self.padding)
+
+    def largest(self, maps: jax.Array) -> jax.Array:
+        """The largest value of each window of maps, (C, H, W) floats."""
+        shape = 1, *checks.pair("window", self.window, 1)
+        strides = 1, *checks.pair("stride", self.stride or self.window, 1)
+        margins = [(0, 0), *((margin, margin) for margin in checks.pair("padding", self.padding, 0))]
+        return lax.reduce_window(maps, -jnp.inf, lax.max, shape, strides, margins)
 
 
 def pooled_maps(maps: jax.Array, pool: Pool | None, time_steps: int) -> jax.Array:

@@ -81,6 +81,11 @@ class Layer(BaseLayer):
             return self.kernels.timed_spikes(self, latency, threshold)
         return self.spikes_by_step(latency, threshold)
 
+    def first_spikes(self, latency: jax.Array) -> Spikes:
+        """As `spikes`, but the potential of a silent neuron is that of the last step."""
+        spikes = self.timed_spikes(latency, self.conv.threshold)
+        return dataclasses.replace(spikes, time=None)
+
     def spikes_by_step(self, latency: jax.Array, threshold: Any) -> Spikes:
         """`kernels.timed_spikes` as it is defined."""
         firing = self._firing() | dict(threshold=threshold, fractional=self.conv.fractional)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from snnjax.core import devices
 from snnjax.kernels import Spikes, neurons
 from snnjax.layers.layer_kernels import block_potentials
-from snnjax.networks.decision import Decided, decide, is_fitted
+from snnjax.networks.decision import Decided, decide
 from snnjax.networks.graph import Known
 from snnjax.networks.model import Model
 from snnjax.networks.network import Network
@@ -69,13 +69,14 @@ def decide_batch(
 def only_firing_matters(network: Network, monotone: bool) -> bool:
     """Whether the decision asks only who fires, in stages each of which reads the one before as it is.
 
+    Under pointwise inhibition, who fires depends on when.
     Then neurons may all fire at the last step, which takes 1/T of the work. `monotone`: whether all layers before the
     last stage are.
     """
     graph = network.graph
     numbers = range(len(network.stages))
     chain = all(graph.plain(number) and graph.sources(number) == (number,) for number in numbers)
-    times_matter = network.decision.timed or network.stages[-1].ramped
+    times_matter = network.timed or network.stages[-1].ramped or any(stage.pointwise for stage in network.stages)
     return chain and monotone and bool(network.deciding) and not times_matter
 
 
@@ -111,15 +112,23 @@ def decide_inputs(model: Model, latencies: jax.Array, *, scores: bool) -> Decide
     return jax.vmap(lambda x: decide(model.network.decision, x, model.network.classes))(spikes)
 
 
+def potentials_batch(model: Model, known: Known) -> jax.Array:
+    """The potentials that the decision reads, (B, F, H, W) float32, of images, of which (B, ...) are known."""
+    inputs = input_batch(model, known, number=model.last)
+    return devices.map_each(lambda latencies: model.decisive_spikes(latencies)[0].potential, inputs)
+
+
 def decisive_spikes(model: Model, latencies: jax.Array, *, scores: bool) -> list[Spikes]:
     """`Model.decisive_spikes` of inputs (B, C, H, W); kernels for batches leave out those that do not matter."""
-    if is_fitted(model.network.decision) or model.network.stages[model.last].ramped:
+    if model.network.reads_potentials:
+        return devices.map_each(model.decisive_spikes, latencies)
+    if not model.network.deciding or model.network.stages[model.last].ramped:
         return jax.vmap(model.decisive_spikes)(latencies)
     layers = model.stage(model.last)
     of_classes: list[Any] = [layer.kernels.of_classes for layer in layers]
     if all(of_classes):
         return [function(layer, latencies, scores) for function, layer in zip(of_classes, layers, strict=True)]
-    if model.network.decision.timed:
+    if model.network.timed:
         return devices.map_each(model.decisive_spikes, latencies)
     fire = jax.vmap(functools.partial(neurons.fire_at_last_step, time_steps=model.network.time_steps))
     return [fire(block_potentials(layer, latencies < model.network.time_steps)) for layer in layers]

@@ -10,7 +10,7 @@ import numpy as np
 
 from snnjax.core import checks
 from snnjax.core.components import component, fitted, static
-from snnjax.core.errors import InputError
+from snnjax.core.errors import InputError, unknown
 from snnjax.kernels import Spikes, exact
 
 
@@ -37,9 +37,16 @@ class Decision(Protocol):
 
 
 class FittedDecision(Decision, Protocol):
-    """A decision that is fitted to the outputs of the last stage; then all layers learn unsupervised, and none decides.
+    """A decision that is fitted to what the last stage makes of images; all layers learn without labels.
 
-    `scores` gets the pooled outputs of the last stage: `Spikes` of (F, H, W), with times, and potentials of 0.
+    It reads one of three things, which its attribute `reads` names. Without this attribute it reads spikes.
+
+    - `SPIKES`, "spikes": the pooled outputs of the last stage. `scores` gets `Spikes` of (F, H, W), with times, and
+      potentials of 0.
+    - `POTENTIALS`, "potentials": the potentials of the last stage's neurons at the last step, as if their thresholds
+      were infinite, or the largest of each window if the stage has a `pool`. `scores` gets `Spikes` of (F, H, W) with
+      these potentials, none of which has fired.
+    - `MAXIMA`, "maxima": the largest potential of each feature over its whole map: `Spikes` of (F, 1, 1).
 
     Attributes:
       fitted: whether `fit` has made it. Until then the fields that it fits hold a number such as 0.0, so this may be
@@ -49,16 +56,32 @@ class FittedDecision(Decision, Protocol):
     @property
     def fitted(self) -> bool: ...
 
-    def fit(self, latencies: np.ndarray, labels: np.ndarray, classes: int, time_steps: int) -> "FittedDecision":
-        """The same component with its arrays, from the outputs for the training images: no other field may change.
+    def fit(self, values: np.ndarray, labels: np.ndarray, classes: int, time_steps: int) -> "FittedDecision":
+        """The same component with its arrays, from what it reads of the training images: no other field may change.
 
-        `latencies` are (N, F, H, W) unsigned integers, `time_steps` where silent. `labels` are (N,) int32. The same
-        data must give the same arrays: a run may fit twice.
+        `values` are (N, F, H, W). Of spikes they are latencies, unsigned integers, `time_steps` where silent; of
+        potentials float32; of maxima float32 with H = W = 1. `labels` are (N,) int32. The same data must give the same
+        arrays: a run may fit twice.
         """
 
 
-def is_fitted(decision: Decision) -> bool:
-    """Whether a decision is a `FittedDecision`, made or not."""
+SPIKES, POTENTIALS, MAXIMA = READS = "spikes", "potentials", "maxima"
+"""What a fitted decision may read of the last stage; see `FittedDecision`."""
+
+
+def check_reads(decision: Any) -> None:
+    """Raises InputError unless a fitted decision reads one of `READS`."""
+    if reads_of(decision) not in READS:
+        raise unknown("reads", reads_of(decision), READS)
+
+
+def reads_of(decision: Any) -> str:
+    """What a fitted decision reads of the last stage, one of `READS`."""
+    return getattr(decision, "reads", SPIKES)
+
+
+def is_fitted(decision: Decision | None) -> bool:
+    """Whether a decision is a `FittedDecision`, fitted or not."""
     return hasattr(decision, "fit")
 
 
@@ -122,16 +145,25 @@ _NEVER = np.finfo(np.float32).min  # margin of a class without images
 
 @component
 class LinearSVM:
-    """The class of the largest margin of a linear support vector machine, fitted to the outputs of the last stage.
+    """The class of the largest margin of a linear support vector machine (SVM), fitted to what the last stage makes.
 
-    A neuron counts as 1 - t, t = latency / T: the mean over the T steps of its spike wave, which is 1 from its spike
-    on; 0 where silent. SpykeTorch gives the machine who fired instead, the maximum of the wave over time. `LinearSVC`
-    of scikit-learn fits it, each class against the rest, with a squared hinge loss, from sparse inputs: some 28 bytes
-    for each spike of the training images. The score of a class is log(1 + exp(margin)); for an image without any
-    spike all are 0: no class. C = 2.4 is that of SpykeTorch. A machine reads spikes in Kheradpisheh et al. 2018 ([arXiv
-    1611.01421](https://arxiv.org/abs/1611.01421)).
+    By default the SVM reads spikes. A neuron counts as 1 - t, with t = latency / T, and as 0 if it stays silent: that
+    is the mean of its spike wave, which is 1 from its spike on, over the T steps. In SpykeTorch the SVM reads the
+    maximum of the wave over time instead: which neurons fired.
+
+    In Kheradpisheh et al. 2018 ([arXiv 1611.01421](https://arxiv.org/abs/1611.01421)), the neurons of the last layer
+    have an infinite threshold in tests, and the SVM reads the largest potential of each map: `reads="maxima"`. With
+    `reads="potentials"` it reads the potential of each neuron, or the largest in each window of the stage's `pool`.
+    Potentials are divided by the largest one of the
+    training images before the fit, and the coefficients afterwards, so that C means the same for all layers.
+
+    `LinearSVC` of scikit-learn fits the SVM, each class against the rest, with a squared hinge loss. Its inputs are
+    sparse: some 28 bytes for each value of the training images that is not 0. The score of a class is log(1 +
+    exp(margin)). If no neuron has fired, or all potentials are 0, all scores are 0: no class. C = 2.4 is that of
+    SpykeTorch.
 
     Attributes:
+      reads: "spikes", "potentials" or "maxima", as described for `FittedDecision`.
       C: how much errors count against the size of the coefficients.
       tolerance: at which the fit stops.
       iterations: passes over the training images, at most; more passes change little.
@@ -144,12 +176,14 @@ class LinearSVM:
     iterations: int = 100
     coefficients: np.ndarray | float = fitted(default=0.0)
     intercepts: np.ndarray | float = fitted(default=0.0)
+    reads: str = static(default=SPIKES)
     timed: ClassVar[bool] = True
 
     def check(self) -> None:
         checks.number("C", self.C, above=True)
         checks.number("tolerance", self.tolerance, above=True)
         checks.integer("iterations", self.iterations, 1)
+        check_reads(self)
         shapes = np.shape(self.coefficients), np.shape(self.intercepts)
         if shapes != ((), ()) and (len(shapes[0]) != 4 or shapes[1] != shapes[0][:1]):
             raise InputError(f"`coefficients` must be (classes, F, H, W) and `intercepts` (classes,), got {shapes}")
@@ -159,22 +193,27 @@ class LinearSVM:
         """Whether `fit` has made it."""
         return np.ndim(self.coefficients) > 0
 
-    def fit(self, latencies: np.ndarray, labels: np.ndarray, classes: int, time_steps: int) -> "LinearSVM":
-        """The machine fitted to latencies (N, F, H, W) and labels (N,); it never decides for a class without images."""
+    def fit(self, values: np.ndarray, labels: np.ndarray, classes: int, time_steps: int) -> "LinearSVM":
+        """The SVM fitted to what it reads, (N, F, H, W), and labels (N,); it never chooses a class without images."""
         from scipy import sparse
 
-        coefficients = np.zeros((classes, *latencies.shape[1:]), np.float32)
+        coefficients = np.zeros((classes, *values.shape[1:]), np.float32)
         intercepts = np.full(classes, _NEVER, np.float32)
         present = np.unique(labels)
         if len(present) == 1:
             intercepts[present] = 0
             return dataclasses.replace(self, coefficients=coefficients, intercepts=intercepts)
-        flat = latencies.reshape(len(latencies), -1)
-        pieces = (1 - flat[start : start + _ROWS] / time_steps for start in range(0, len(flat), _ROWS))
+        flat = values.reshape(len(values), -1)
+        largest = 1.0 if self.reads == SPIKES else float(np.abs(flat).max()) or 1.0
+
+        def inputs_of(values: np.ndarray) -> np.ndarray:
+            return 1 - values / time_steps if self.reads == SPIKES else values / largest
+
+        pieces = (inputs_of(flat[start : start + _ROWS]) for start in range(0, len(flat), _ROWS))
         inputs = sparse.vstack([sparse.csr_array(piece) for piece in pieces], format="csr")
         machine = self._fit_machine(inputs, labels)
         signs = np.array([[-1], [1]]) if len(present) == 2 else np.ones((1, 1))  # one machine separates two classes
-        coefficients[present] = (signs * machine.coef_).reshape(-1, *latencies.shape[1:])
+        coefficients[present] = (signs * machine.coef_ / largest).reshape(-1, *values.shape[1:])
         intercepts[present] = (signs[:, 0] if len(present) == 2 else 1) * machine.intercept_
         return dataclasses.replace(self, coefficients=coefficients, intercepts=intercepts)
 
@@ -183,21 +222,24 @@ class LinearSVM:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.svm import LinearSVC
 
-        machine = LinearSVC(C=self.C, tol=self.tolerance, max_iter=self.iterations, dual=True, random_state=0)
+        dual: Any = True if self.reads == SPIKES else "auto"  # few inputs are fitted faster in the primal problem
+        machine = LinearSVC(C=self.C, tol=self.tolerance, max_iter=self.iterations, dual=dual, random_state=0)
         with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
             return machine.fit(inputs, labels)
 
     def scores(self, spikes: Spikes, classes: int) -> jax.Array:
         """(classes,) float32, the largest above 0 unless all are silent."""
-        time: jax.Array = spikes.time  # type: ignore[assignment]
+        values: jax.Array = spikes.potential
+        if self.reads == SPIKES:
+            values = 1 - spikes.time  # type: ignore[operator,assignment]
         # The same margins whatever the order in which a device adds them up.
-        sums = exact.product(jnp.asarray(self.coefficients).reshape(classes, -1), (1 - time).ravel())
+        sums = exact.product(jnp.asarray(self.coefficients).reshape(classes, -1), values.ravel())
         margins = sums + self.intercepts
         scores = jax.nn.softplus(margins)
         # Margins below some -100 give 0; where all do, their order decides.
         order = 1 + jnp.sum(margins[:, None] > margins[None], axis=1)
         scores = jnp.where(scores.max() > 0, scores, order * jnp.finfo(jnp.float32).tiny)
-        return jnp.where(time.min() < 1, scores, 0).astype(jnp.float32)
+        return jnp.where(jnp.any(values != 0), scores, 0).astype(jnp.float32)
 
     def decide(self, scores: jax.Array) -> jax.Array:
         """The class of the largest score, () int32."""
@@ -230,7 +272,9 @@ class Decided(NamedTuple):
     scores: jax.Array
 
 
-def decide(decision: Decision, spikes: list[Spikes], classes: int) -> Decided:
-    """The decision on one stimulus from the `Spikes` of each deciding layer."""
+def decide(decision: Decision | None, spikes: list[Spikes], classes: int) -> Decided:
+    """The decision on one stimulus from the `Spikes` of each deciding layer; None decides nothing."""
+    if decision is None:
+        return Decided(jnp.int32(-1), jnp.zeros(0, jnp.int32), jnp.zeros(0, jnp.float32))
     scores = jnp.stack([decision.scores(layer_spikes, classes) for layer_spikes in spikes])
     return Decided(decision.decide(scores), votes_of(scores), scores.sum(axis=0))

@@ -8,6 +8,8 @@ from snnjax.core.defaults import EPOCHS_OF_FEW, FEW, SHOWN
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.data.dataset import DEFAULT_ENCODERS, Dataset
 from snnjax.encoding import ImageEncoder
+from snnjax.networks.model import image_shape
+from snnjax.networks.network import Network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +86,22 @@ class Images:
         if not isinstance(shape, tuple | list):
             raise wrong_type("encoder.output_shape(...)", "(C, H, W)", shape)
         return tuple(shape)
+
+
+def default_encoder(network: Network, pixel: tuple[int, ...]) -> ImageEncoder:
+    """The encoder of a network that names none, for images whose pixels have this shape: (), (3,) or (2,)."""
+    return dataclasses.replace(DEFAULT_ENCODERS[pixel], time_steps=network.time_steps)
+
+
+def with_default_encoder(network: Network) -> Network:
+    """The network with the `default_encoder` that makes its input, if it names none; without, if there is none."""
+    if network.encoder is not None:
+        return network
+    for pixel in DEFAULT_ENCODERS:
+        described = dataclasses.replace(network, encoder=default_encoder(network, pixel))
+        if image_shape(described, pixel):
+            return described
+    return network
 
 
 def check_images(images: Any) -> None:

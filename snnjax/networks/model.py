@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from snnjax import kernels
 from snnjax.core import checks, devices
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.encoding import Encoder
@@ -18,7 +19,7 @@ from snnjax.layers.layer_kernels import XLA
 from snnjax.layers.pool import pooled_maps
 from snnjax.layers.ramp_layer import RampLayer
 from snnjax.layers.spiking import Layer
-from snnjax.networks.decision import Decided, decide, is_fitted, unfitted
+from snnjax.networks.decision import MAXIMA, Decided, decide, reads_of, unfitted
 from snnjax.networks.graph import Known, name_of
 from snnjax.networks.network import Network
 
@@ -55,14 +56,16 @@ class Model:
             if conv.ramped:
                 layers[name] = RampLayer(*given, classes=classes, input_shape=shape)
                 continue
-            timed = network.decision.timed
-            layers[name] = Layer(*given, conv.monotone, classes, timed, input_shape=shape)
+            layers[name] = Layer(*given, conv.monotone, classes, network.timed, input_shape=shape)
         return cls(network, layers)
 
     @property
     def last(self) -> int:
-        """Index of the stage that decides; the number of stages under a `FittedDecision`, which takes their output."""
-        return len(self.network.stages) - (not is_fitted(self.network.decision))
+        """Number of the stage whose layers decide, or whose potentials a `FittedDecision` reads.
+
+        The number of stages if the decision reads spikes, or if there is none: what they read is the last output.
+        """
+        return len(self.network.stages) - bool(self.network.evidence)
 
     def stage(self, number: int) -> list[Any]:
         """The layers of stage `number`, counted from 0."""
@@ -84,8 +87,13 @@ class Model:
         return encoder(image, native=native) if type(encoder) is Encoder else encoder(image)
 
     def forward(self, latency: jax.Array) -> jax.Array:
-        """The input of the decision given an encoded image, (C, H, W)."""
+        """What `decide` takes, given an encoded image: latencies (C, H, W)."""
         return self.input_of(self.last, Known({0: latency}))
+
+    def features(self, latency: jax.Array) -> jax.Array:
+        """What the decision reads of an encoded image: latencies (C, H, W), or float32 potentials (F, H, W)."""
+        inputs = self.forward(latency)
+        return self.decisive_spikes(inputs)[0].potential if self.network.reads_potentials else inputs
 
     def input_of(self, number: int, known: Known) -> jax.Array:
         """What stage `number` reads, joined, (C, H, W), given what is known of an image.
@@ -129,8 +137,10 @@ class Model:
         layers = self.stage(number)
         if not layers:
             return self.join(number, [inputs])
-        pool = self.network.stages[number].pool
-        return jnp.concatenate([layer.outputs(inputs, pool) for layer in layers])
+        stage = self.network.stages[number]
+        if stage.pointwise:
+            return self.join(number, self.responses(number, inputs))
+        return jnp.concatenate([layer.outputs(inputs, stage.pool) for layer in layers])
 
     def _in_blocks(self, compute: Callable[..., jax.Array], stages: set[int], known: Known) -> jax.Array:
         """`compute` of the model and of what is known; in blocks of images if some of the stages have ramps."""
@@ -146,9 +156,11 @@ class Model:
     def responses(self, number: int, inputs: jax.Array) -> list[jax.Array]:
         """The responses of the layers of a stage to what it reads, (C, H, W); of one without layers, this itself.
 
-        Layers with ramps round as in decisions.
+        They are latencies after the pointwise inhibition of the stage. Layers with ramps round as in decisions.
         """
         layers = self.stage(number)
+        if self.network.stages[number].pointwise:
+            return _inhibited(layers, [layer.first_spikes(inputs) for layer in layers])
         if not self.network.stages[number].ramped:
             return [layer.responses(inputs) for layer in layers] or [inputs]
         return [_in_blocks(RampLayer.responses, layer, inputs) for layer in layers]
@@ -173,18 +185,49 @@ class Model:
         return self.network.stages[number].join(*maps, time_steps=steps)
 
     def decide(self, latency: jax.Array) -> Decided:
-        """The decision on the input of the last stage, or under a `FittedDecision` on its output, (C, H, W)."""
+        """The decision on what `forward` returns, (C, H, W)."""
+        check_decides(self.network)
         return decide(self.network.decision, self.decisive_spikes(latency), self.network.classes)
 
     def decisive_spikes(self, latency: jax.Array) -> list[Spikes]:
-        """The evidence for the decision: `Spikes` of each deciding layer, or of the input of a `FittedDecision`."""
-        if is_fitted(self.network.decision):
+        """The evidence for the decision: `Spikes` of each deciding layer, or of what a `FittedDecision` reads.
+
+        Without a decision, the `Spikes` of the features.
+        """
+        if self.network.reads_potentials:
+            return [self._silent_spikes(latency)]
+        if not self.network.deciding:
             time = latency.astype(jnp.float32) / self.network.time_steps
             return [Spikes(latency, jnp.zeros_like(time), time)]
         layers = self.stage(self.last)
         if not self.network.stages[self.last].ramped:
             return [layer.deciding_spikes(latency) for layer in layers]
         return [layer.fire_at_end(_in_blocks(RampLayer.potentials, layer, latency)) for layer in layers]
+
+    def decisive_latencies(self, latency: jax.Array) -> dict[str, jax.Array]:
+        """Latencies (F, H, W) of the layers in `Network.evidence` by name, given what `forward` returns."""
+        names = self.network.evidence
+        if not self.network.reads_potentials:
+            spikes = self.decisive_spikes(latency) if names else []
+            return {name: layer_spikes.latency for name, layer_spikes in zip(names, spikes, strict=True)}
+        silent = jnp.asarray(self.network.time_steps, latency.dtype)
+        potentials = {name: self.layers[name].potentials(latency) for name in names}
+        return {name: jnp.full_like(values, silent, latency.dtype) for name, values in potentials.items()}
+
+    def _silent_spikes(self, latency: jax.Array) -> Spikes:
+        """The final potentials of the last stage's layers, pooled, or the largest of each map; none has fired."""
+        layers = self.stage(self.last)
+        potentials = [layer.potentials(latency) for layer in layers]
+        if reads_of(self.network.decision) == MAXIMA:
+            maps = [values.max(axis=(1, 2), keepdims=True) for values in potentials]
+        else:
+            margins = [checks.pair("padding", layer.conv.output_padding, 0) for layer in layers]
+            maps = [_zeros_around(*pair) for pair in zip(potentials, margins, strict=True)]
+        potential = jnp.concatenate(maps)
+        if (pool := self.network.stages[self.last].pool) is not None:
+            potential = pool.largest(potential)
+        silent = jnp.full(potential.shape, self.network.time_steps, latency.dtype)
+        return Spikes(silent, potential, jnp.ones_like(potential))
 
     def predict(self, latency: jax.Array) -> Decided:
         """The decision on one encoded image, (C, H, W) latencies."""
@@ -220,10 +263,9 @@ class Model:
             outputs[number + 1] = self.join(number, responses)
             shown = zip(layer_names, responses, strict=True) if layer_names else [(name_of(number + 1), inputs)]
             latencies |= dict(shown)
-        spikes = self.decisive_spikes(self.forward(latency))
-        for name, layer_spikes in zip(network.deciding, spikes, strict=False):  # none decides under a `FittedDecision`
-            latencies[name] = layer_spikes.latency
-        return Observed(latencies, decide(network.decision, spikes, network.classes))
+        inputs = self.forward(latency)
+        latencies |= self.decisive_latencies(inputs)
+        return Observed(latencies, decide(network.decision, self.decisive_spikes(inputs), network.classes))
 
 
 def _in_blocks(compute: Callable[..., jax.Array], layer: RampLayer, inputs: jax.Array) -> jax.Array:
@@ -237,11 +279,39 @@ class Observed(NamedTuple):
     Attributes:
       latencies: (F, H, W) of the input and of each layer, by name, before pooling, and of each stage without layers by
         its name; of deciding layers under a decision that is not `timed` the last step where potentials are above 0.
-      decided: the decision.
+      decided: the decision; -1, without votes and scores, if the network has none.
     """
 
     latencies: dict[str, jax.Array]
     decided: Decided
+
+
+def _inhibited(layers: Sequence[Any], spikes: Sequence[Spikes]) -> list[jax.Array]:
+    """Latencies of the layers of a stage after pointwise inhibition among all of them, from the `Spikes` of each."""
+    steps = layers[0].time_steps
+    margins = [checks.pair("padding", layer.conv.output_padding, 0) for layer in layers]
+    latencies = [kernels.pad(x.latency, margin, time_steps=steps) for x, margin in zip(spikes, margins, strict=True)]
+    potentials = [_zeros_around(x.potential, margin) for x, margin in zip(spikes, margins, strict=True)]
+    joined = Spikes(jnp.concatenate(latencies), jnp.concatenate(potentials))
+    kept = kernels.pointwise_inhibition(joined, time_steps=steps).latency
+    ends = np.cumsum([layer.conv.features for layer in layers])[:-1]
+    cropped = []
+    for maps, (rows, columns) in zip(jnp.split(kept, ends), margins, strict=True):
+        cropped.append(maps[:, rows : maps.shape[1] - rows, columns : maps.shape[2] - columns])
+    return cropped
+
+
+def _zeros_around(maps: jax.Array, margin: tuple[int, int]) -> jax.Array:
+    """Maps (F, H, W) with rows and columns of zeros added on each side."""
+    rows, columns = margin
+    return jnp.pad(maps, ((0, 0), (rows, rows), (columns, columns)))
+
+
+def check_decides(network: Network) -> None:
+    """Raises InputError where a network has no decision."""
+    if network.decision is None:
+        advice = "call `features`, or train it with a `decision`, such as LinearSVM()"
+        raise InputError(f"`decision` of {network.name} is None, so that the network decides nothing: {advice}")
 
 
 def check_weights(network: Network, weights: Weights) -> None:
@@ -278,7 +348,7 @@ def rounded_weights(network: Network, weights: Weights) -> dict[str, np.ndarray]
 def check_fitted(network: Network, *names: str) -> None:
     """Raises InputError where parts of a network must be fitted first: "encoder", "decision", layers by name.
 
-    By default all of them. The ramps of deciding layers need no fit.
+    By default all that it has. The ramps of deciding layers need no fit.
     """
     convs = {name: conv for _, name, conv in network.layers()}
     for name in names or ("encoder", "decision", *network.ramped):

@@ -14,7 +14,7 @@ from snnjax.core.errors import InputError, TooSmallError, nearest, wrong_type
 from snnjax.encoding import ImageEncoder
 from snnjax.layers.conv import Conv
 from snnjax.networks import graph
-from snnjax.networks.decision import Decision, Majority, is_fitted
+from snnjax.networks.decision import MAXIMA, SPIKES, Decision, Majority, check_reads, is_fitted, reads_of
 from snnjax.networks.graph import Shape
 from snnjax.networks.stage import Stage
 
@@ -23,33 +23,37 @@ _FAR = 8  # standard deviations that hardly any weight lies away from the mean
 
 @component
 class Network:
-    """A network: stages, each of which reads earlier ones; the last decides, unless a decision is fitted to it.
+    """A network: stages, each of which reads earlier ones.
+
+    Its last stage decides which class an image shows, or a decision is fitted to that stage, or nothing decides.
 
     Attributes:
       name: as on the command line; runs are named after it.
       input_shape: (C, H, W) of the encoded image.
-      classes: number of classes; each deciding layer has the same number of features for each, in order.
-      stages: the last one decides, or feeds a `FittedDecision`.
+      classes: number of classes; each deciding layer has the same number of features for each, in order. It has no
+        effect, and may be left out, if `decision` is None.
+      stages: the last one decides, or feeds a `FittedDecision`; if `decision` is None, its outputs are the features.
       time_steps: T.
       epochs: default epochs of each stage, in order; a single stage may have a plain number. If layers decide, the last
         number is that of supervised learning.
       reward_by_turns: in the first epoch the first supervised layer and all others learn in alternate batches, later
         only the others do. By default all learn together.
       encoder: makes latencies of images; None: one that suits the images of the training set.
-      decision: how the last stage decides.
+      decision: how the last stage decides; None: the network decides nothing. Then all layers learn without labels, and
+        what the last stage makes of an image are its features; see `SpikingNetwork.features`.
       shuffle: whether images come in a new order each epoch by default; see `Settings`.
       patience: default patience of `Settings`; None: that of the command line.
     """
 
     name: str = static()
     input_shape: tuple[int, int, int] = static()
-    classes: int = static()
+    classes: int = static(default=0)
     stages: tuple[Stage, ...] = ()
     time_steps: int = static(default=15)
     epochs: tuple[int, ...] = static(default=())
     reward_by_turns: bool = static(default=False)
     encoder: ImageEncoder | None = None
-    decision: Decision = Majority()
+    decision: Decision | None = Majority()
     shuffle: bool = static(default=False)
     patience: int | None = static(default=None)
 
@@ -59,10 +63,7 @@ class Network:
         if pool is not None and self.deciding:
             raise InputError(f"`pool` of the last stage of {self.name} must be None, it has no effect: got {pool}")
         graph.check(self.name, self.stages)
-        if not self.stages[-1].branches and not is_fitted(self.decision):
-            raise InputError(
-                f"`stages` of {self.name} must end with layers that decide, or take a `decision` that is fitted"
-            )
+        self._check_last_stage()
         for _, name, conv in self.layers():
             self._check_layer(name, conv)
         shapes = self.input_shapes  # which raise where maps do not fit, or one would vanish
@@ -75,14 +76,14 @@ class Network:
                     f"`weights` of {name}, (F, C, kh, kw), must be for as many maps as it reads, got {got}"
                 )
             for learner in conv.each_learner:
-                learner.check_layer(name, conv, output, classes, self.decision.timed)
+                learner.check_layer(name, conv, output, classes, self.timed)
 
     def _check_fields(self) -> None:
         """Raises TypeError or InputError where a field is of a wrong type or out of range."""
         if not self.name.isprintable() or {"/", "\\"} & {*self.name}:  # files and folders are named after it
             raise InputError(f"`name` must be of printable characters without / and \\, got {self.name!r}")
         checks.time_steps(self.time_steps)
-        checks.integer("classes", self.classes, 1)
+        checks.integer("classes", self.classes, 0 if self.decision is None else 1)
         if not isinstance(self.input_shape, tuple) or len(self.input_shape) != 3:
             raise InputError(f"`input_shape` must be (channels, rows, columns), got {self.input_shape!r}")
         for size in self.input_shape:
@@ -92,7 +93,9 @@ class Network:
         for stage in self.stages:
             if not isinstance(stage, Stage):
                 raise wrong_type("stages", "a tuple of stages", stage, "(stage(Conv(...)), ...)")
-        check_component("decision", self.decision, "timed", "scores", "decide", *_fitting(self.decision))
+        if self.decision is not None:
+            check_component("decision", self.decision, "timed", "scores", "decide", *_fitting(self.decision))
+            check_reads(self.decision)
         if self.encoder is not None:
             check_component("encoder", self.encoder, "__call__", "output_shape", "time_steps", *_fitting(self.encoder))
             if self.encoder.time_steps != self.time_steps:
@@ -105,6 +108,24 @@ class Network:
         if self.patience is not None:
             checks.integer("patience", self.patience, 0)
 
+    def _check_last_stage(self) -> None:
+        """Raises InputError where the last stage cannot decide, or has settings that have no effect there."""
+        last = self.stages[-1]
+        if not last.branches and self.decision is not None and not is_fitted(self.decision):
+            advice = "take a `decision` that is fitted, or None for a network that decides nothing"
+            raise InputError(f"`stages` of {self.name} must end with layers that decide: {advice}")
+        if self.deciding and last.pointwise:
+            raise InputError(f"`pointwise` of the last stage of {self.name}, which decides, must be False")
+        if not self.reads_potentials:
+            return
+        title = f"the last stage of {self.name}, whose potentials {type(self.decision).__name__} reads,"
+        if not last.branches or last.ramped:
+            raise InputError(f"`branches` of {title} must be layers without a `ramp`")
+        if last.pool is not None and reads_of(self.decision) == MAXIMA:
+            raise InputError(f"`pool` of {title} must be None, since it reads maxima of whole maps: got {last.pool}")
+        if last.pointwise:
+            raise InputError(f"`pointwise` of {title} must be False: neurons do not fire there")
+
     def _check_layer(self, name: str, conv: Conv) -> None:
         """Raises InputError where a layer has learners or settings that have no place in it."""
         conv.check()
@@ -115,7 +136,8 @@ class Network:
         if name in self.deciding:
             self._check_deciding(name, conv, supervised)
         elif not self.deciding and any(supervised):
-            got = f"{type(conv.last_learner).__name__} under {type(self.decision).__name__}, which is fitted"
+            under = "no `decision`" if self.decision is None else f"{type(self.decision).__name__}, which is fitted"
+            got = f"{type(conv.last_learner).__name__} under {under}"
             raise InputError(f"`learners` of {name} must be unsupervised, got {got}: take another `decision`")
         if conv.ramp:
             conv.ramp.check_levels(name, self.time_steps)
@@ -143,15 +165,16 @@ class Network:
             needs = f"a supervised learner, such as RSTDP, and a multiple of {self.classes} features"
             learners = " and ".join(type(learner).__name__ for learner in conv.each_learner) or "no learner"
             got = f"{learners} and {conv.features} features"
-            advice = "" if any(supervised) else "; or give the Network a `decision` that is fitted, such as LinearSVM()"
+            other = "LinearSVM(), which is fitted, or None for a network that decides nothing"
+            advice = "" if any(supervised) else f"; or give the Network another `decision`: {other}"
             raise InputError(f"{name}, which decides, must have {needs}, got {got}{advice}")
         conv.check_idle(f"{name}, which decides,", "output_padding")
-        if conv.ramped and self.decision.timed:
+        if conv.ramped and self.timed:
             got = type(self.decision).__name__
             raise InputError(f"`decision` on {name}, which has a `ramp`, must not need times, as Majority, got {got}")
         if all(supervised):
             conv.check_idle(f"{name}, which decides,", "competition")
-        if all(supervised) and not self.decision.timed and not conv.ramped:
+        if all(supervised) and not self.timed and not conv.ramped:
             conv.check_idle(f"{name}, which decides,", "threshold", "fractional")
 
     @property
@@ -198,8 +221,29 @@ class Network:
 
     @property
     def deciding(self) -> tuple[str, ...]:
-        """Names of the layers that decide, those of the last stage; none under a `FittedDecision`."""
-        return () if is_fitted(self.decision) else self.names[-1]
+        """Names of the layers that decide, those of the last stage; none under a `FittedDecision` or no decision."""
+        return () if self.decision is None or is_fitted(self.decision) else self.names[-1]
+
+    @property
+    def timed(self) -> bool:
+        """Whether its decision needs to know when neurons fire."""
+        return self.decision is not None and self.decision.timed
+
+    @property
+    def reads_potentials(self) -> bool:
+        """Whether its decision is fitted to potentials of the last stage, whose neurons then do not fire."""
+        return is_fitted(self.decision) and reads_of(self.decision) != SPIKES
+
+    @property
+    def evidence(self) -> tuple[str, ...]:
+        """Names of the layers whose responses the decision reads: those that decide, or whose potentials it reads."""
+        return self.names[-1] if self.reads_potentials else self.deciding
+
+    @property
+    def evidence_shape(self) -> tuple[int, int, int]:
+        """(F, H, W) of what a fitted decision reads; without a decision, of the features."""
+        shape = self.shapes[-1]
+        return (shape[0], 1, 1) if self.reads_potentials and reads_of(self.decision) == MAXIMA else shape
 
     @property
     def names(self) -> tuple[tuple[str, ...], ...]:

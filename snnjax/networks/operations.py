@@ -122,9 +122,8 @@ def count_batch(model: Model, images: jax.Array, *, native: bool, steps: tuple[i
         fired |= dict(zip(names, responses, strict=False))  # a stage without layers has its input as its response
         effective |= {name: _operations(model.layers[name], inputs) for name in names}
     evidence = input_batch(model, known, number=model.last)
-    deciding = devices.map_each(model.decisive_spikes, evidence)
-    fired |= {name: x.latency for name, x in zip(network.deciding, deciding, strict=False)}  # none of a fitted decision
-    effective |= {name: _operations(model.layers[name], evidence) for name in network.deciding}
+    fired |= devices.map_each(model.decisive_latencies, evidence)
+    effective |= {name: _operations(model.layers[name], evidence) for name in network.evidence}
     count = functools.partial(_count_spikes, time_steps=network.time_steps)
     spikes = {name: devices.map_each(count, latencies) for name, latencies in fired.items()}
     return Counts(spikes, effective, _decisions_after(model, evidence, steps))
@@ -159,4 +158,6 @@ def _decisions_after(model: Model, evidence: jax.Array, steps: tuple[int, ...]) 
     def after(step: jax.Array) -> jax.Array:
         return decide_inputs(model, jnp.where(evidence <= step, evidence, silent), scores=False).decision
 
+    if not steps:
+        return jnp.zeros((len(evidence), 0), jnp.int32)
     return jax.lax.map(after, jnp.asarray(steps, evidence.dtype)).T

@@ -37,6 +37,7 @@ def with_prototypes(network: Network, *, per_class: int = PER_CLASS) -> Network:
     trained network has learned.
     """
     checks.integer("per_class", per_class, 1)
+    checks.integer("classes", network.classes, 1)
     number = network.first_supervised
     if number < len(network.stages) and network.stages[number].inputs:
         replaced = network.stages[number]

@@ -18,7 +18,8 @@ from snnjax.kernels import compiled, native
 from snnjax.layers.layer_kernels import best_kernels
 from snnjax.networks.decision import Decided
 from snnjax.networks.graph import Known
-from snnjax.networks.model import Model, Weights, check_fitted, check_image, check_weights, is_batch
+from snnjax.networks.images import with_default_encoder
+from snnjax.networks.model import Model, Weights, check_decides, check_fitted, check_image, check_weights, is_batch
 from snnjax.networks.network import Network
 
 
@@ -48,12 +49,14 @@ class SpikingNetwork(nnx.Module):
     ):
         """Takes the weights given, or draws `Network.initial_weights`; raises InputError where they do not fit.
 
-        Classes without names are "0", "1", ... `initial` are the numbers that training has changed, as they were, by
+        A description without an encoder gets the one that `Trainer` would choose for it, if there is one. Classes
+        without names are "0", "1", ... `initial` are the numbers that training has changed, as they were, by
         the paths of `components.leaves`.
         """
         if not isinstance(spec, Network):
             made = f"{spec.__name__}(...)" if callable(spec) else ""
             raise wrong_type("spec", "a Network", spec, made)
+        spec = with_default_encoder(spec)
         self.class_names = names.checked(class_names, spec.classes) or names.numbered(spec.classes)
         layers = Model.of(spec, spec.initial_weights(seed) if weights is None else weights).layers
         for name, layer in layers.items():
@@ -112,17 +115,20 @@ class SpikingNetwork(nnx.Module):
 
     def decide(self, images: ArrayLike) -> Decided:
         """The decision on an image, or several, and the scores of the classes; raises as a call does."""
+        check_decides(self.spec)
         check_fitted(self.spec)
         return self._of_images(_decide, images)
 
     def features(self, images: ArrayLike, stages: int | None = None) -> jax.Array:
         """The output of stage number `stages` for an image, such as for a custom classifier: (C, H, W).
 
-        Of several images, (N, C, H, W). Latencies, unsigned integers, the number of time steps where silent. By
-        default, what the decision reads; 0: the encoded image.
-        Raises InputError as a call does.
+        Of several images, (N, C, H, W). These are latencies, unsigned integers, equal to the number of time steps if a
+        neuron is silent. By default they are what the decision reads or, without a decision, the output of the last
+        stage. If the decision reads potentials, they are these: float32, (F, H, W), or (F, 1, 1) of maxima. With
+        `stages=0` they are the encoded image.
+        Raises InputError for images that the encoder does not take.
         """
-        last = self.model.last
+        last = len(self.spec.stages) - bool(self.spec.deciding)
         if stages is not None and checks.integer("stages", stages, 0) > last:
             raise InputError(f"`stages` must be at most {last}, those before the decision, got {stages}")
         end = last if stages is None else stages
@@ -155,6 +161,7 @@ class SpikingNetwork(nnx.Module):
 
         Of several, (N, C, H, W), it is (N,).
         """
+        check_decides(self.spec)
         check_fitted(self.spec, "decision", *self.spec.ramped)
         checks.latency("latency", latency, None)
         return _compute(_decide, self.model, latency, settings=(), encode=False, batch=np.ndim(latency) == 4).decision
@@ -179,7 +186,7 @@ def _decide(model: Model, latency: jax.Array) -> Decided:
 
 
 def _features(model: Model, latency: jax.Array, stages: int | None) -> jax.Array:
-    return model.forward(latency) if stages is None else model.output_of(stages, Known({0: latency}))
+    return model.features(latency) if stages is None else model.output_of(stages, Known({0: latency}))
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames=("settings", "encode", "batch"))

@@ -47,12 +47,17 @@ class Stage:
       pool: pooling of the joined maps, or None; None of deciding layers.
       inputs: the earlier stages that it reads; none: the stage before, or the encoder.
       join: makes one input of several: a component such as `Concatenate`.
+      pointwise: whether at each position of the joined maps only the earliest spike passes, before they are pooled. Of
+        equally early spikes the one with the highest potential passes, then that of the lowest feature. This applies
+        whenever the stage is read: in tests, and while later stages learn. While the stage itself learns, its
+        `competition` decides which neurons learn.
     """
 
     branches: tuple[Conv, ...] = ()
     pool: Pool | None = static(default=None)
     inputs: tuple[Input, ...] = ()
     join: Join = CONCATENATE
+    pointwise: bool = static(default=False)
 
     def check(self) -> None:
         if not isinstance(self.branches, tuple):
@@ -76,6 +81,11 @@ class Stage:
             if not isinstance(source, Input):
                 raise wrong_type("inputs", "names of stages, or Input(...)", source, 'inputs=("stage1", "stage2")')
         check_component("join", self.join, "__call__")
+        if not isinstance(self.pointwise, bool):
+            raise wrong_type("pointwise", "True or False", self.pointwise)
+        if self.pointwise and (self.ramped or not self.branches):
+            got = "layers with a `ramp`" if self.ramped else "none"
+            raise InputError(f"`pointwise` of a stage must be False unless it has layers without a `ramp`, got {got}")
 
     @property
     def ramped(self) -> bool:
@@ -88,14 +98,16 @@ def stage(
     pool: Pool | int | None = None,
     inputs: str | Input | Sequence[str | Input] = (),
     join: Join = CONCATENATE,
+    pointwise: bool = False,
 ) -> Stage:
     """A stage of one layer or of several branches, with pooling after it, by an integer of the largest.
 
     `inputs` are the earlier stages that it reads, by name ("stage1", "encoder") or as `Input`, by default the one
-    before; `join` makes one of several. Raises InputError for a part of a wrong type or without effect.
+    before; `join` makes one of several. With `pointwise`, only one spike passes at each position, as described in
+    `Stage`. Raises InputError for a part of a wrong type or without effect.
     """
     integer = isinstance(pool, int | np.integer) and not isinstance(pool, bool)
     pooling: Any = Pool(int(pool)) if integer else pool  # type: ignore[arg-type]
     sources: Any = inputs if isinstance(inputs, tuple | list) else (inputs,)
     reads = tuple(Input(source) if isinstance(source, str) else source for source in sources)
-    return Stage(branches, pooling, reads, join)
+    return Stage(branches, pooling, reads, join, pointwise)

@@ -4,6 +4,8 @@ import datetime
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from snnjax.core import files, metrics
 from snnjax.runs.checkpoint_folder import Arrays, CheckpointFolder, Json, kernel_notes, training_settings
 from snnjax.runs.results_file import PAGE, PICTURES, RESULTS, misclassified, read_results, versions, write_results
@@ -133,7 +135,11 @@ class RunFolder(CheckpointFolder):
         """Tests the best network, writes weights and results.json, lets `draw` make the report; returns the results."""
         trainer = self.trainer
         data = trainer.data
-        decisions, scores = trainer.predict(state, data.test_images)
+        test = None
+        decisions = np.zeros(0, np.int32)
+        if trainer.network.decision is not None:
+            decisions, scores = trainer.predict(state, data.test_images)
+            test = metrics.report(decisions, data.test_labels, scores)
         network = trainer.trained(state)
         start = trainer.network.hyperparameters()
         results: Json = dict(
@@ -155,15 +161,15 @@ class RunFolder(CheckpointFolder):
             start=self._start_record(),
             epochs=state.epochs,
             best_epoch=state.best_epoch,
-            test=metrics.report(decisions, data.test_labels, scores),
-            misclassified=misclassified(decisions, data),
+            test=test,
+            misclassified=misclassified(decisions, data) if test else [],
             test_groups=list(data.test_group_names),
         )
         if self.command:
             results["command"] = self.command
         shape = data.train_images.shape[1:]
         weights = state.trained.weights
-        trained = Trained(network.spec, weights, shape, self.settings, data.class_names, network.initial)
+        trained = Trained(network.spec, weights, shape, self.settings, network.class_names, network.initial)
         trained.save(self.path / WEIGHTS)
         if self._draw:
             results["seconds"] = self.seconds  # until then, for the report

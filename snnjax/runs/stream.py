@@ -81,6 +81,9 @@ class Stream:
             raise wrong_type("network", "a SpikingNetwork", network, "snnjax.load(run), or SpikingNetwork(description)")
         self.start = network
         spec = on_host(network.spec)
+        if spec.decision is None:
+            advice = "put a readout on it by `networks.prototypes_on(network, classes)`"
+            raise InputError(f"`network` must have layers that learn from labels, got one without a decision: {advice}")
         if is_fitted(spec.decision):
             kind = type(spec.decision).__name__
             raise InputError(f"`network` must have layers that learn from labels, got one whose {kind} is fitted")

@@ -83,7 +83,8 @@ class Trained:
             shapes = network.weight_shapes
             if tuple(network.encoder.output_shape(image_shape)) != network.input_shape:
                 raise InputError("its encoder does not make what its network takes")
-            if not meta["class_names"]:  # as many as it says that there are would be made
+            decides = network.decision is not None
+            if decides and not meta["class_names"]:  # as many as it says that there are would be made
                 raise InputError("it has no names of classes")
             weights = {name: _restored(name, arrays) for name in shapes}
             if (sizes := {name: value.shape for name, value in weights.items()}) != shapes:
@@ -108,6 +109,8 @@ class Trained:
         sizes = ["x".join(map(str, shape)) for shape in (self.image_shape, data.test_images.shape[1:])]
         if sizes[0] != sizes[1]:
             raise InputError(f"the network takes images of {sizes[0]}, those of {data.name} are {sizes[1]}")
+        if self.network.decision is None:
+            return data
         if data.classes != self.network.classes:
             raise InputError(f"the network has {self.network.classes} classes, {data.name} has {data.classes}")
         ours = self.class_names

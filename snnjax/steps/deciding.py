@@ -18,7 +18,7 @@ def deciding_kernels(network: Network, *, native: bool) -> dict[str, LayerKernel
     """Kernels of layers by which a network decides, none of which learns, by name; others have their usual ones."""
     convs = network.stages[-1].branches if network.deciding else ()
     learners = {type(conv.last_learner) for conv in convs}
-    last = None if network.decision.timed else XLA
+    last = None if network.timed else XLA
     if native and learners == {RSTDP} and type(network.decision) is Majority:
         last = BLOCKS
     elif native and type(network.decision) is Earliest and suits_readout(convs, network.input_shapes[-1][1:]):

@@ -11,8 +11,8 @@ from snnjax.layers.spiking import Layer
 class Phase(NamedTuple):
     """A part of a training: what learns, and from how many images.
 
-    One layer learns without labels, or all supervised layers; without `layers`, the decision is
-    fitted.
+    One layer learns without labels, or all supervised layers. Without `layers`, the decision is fitted or, if the
+    network has none, its features are described.
 
     Attributes:
       layers: names of those that learn, in order.

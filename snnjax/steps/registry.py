@@ -70,11 +70,15 @@ def _compiled_reward(case: Case) -> bool:
 
 
 def _two_layers(case: Case) -> bool:
-    """Whether two stages of one layer each learn, the second of which reads the first alone, which has `WTA`."""
+    """Whether two stages of one layer each learn, the second of which reads the first alone, which has `WTA`.
+
+    The compiled step has no pointwise inhibition.
+    """
     graph = case.model.network.graph
     stages = [case.model.stage(number) for number in range(case.phase.first, case.model.last + 1)]
     chain = graph.plain(case.model.last) and graph.sources(case.model.last) == (case.model.last,)
-    if [len(stage) for stage in stages] != [1, 1] or not chain:
+    inhibited = case.model.network.stages[case.phase.first].pointwise
+    if [len(stage) for stage in stages] != [1, 1] or not chain or inhibited:
         return False
     layer = stages[0][0]
     conv = layer.conv

@@ -8,6 +8,7 @@ from snnjax.core.errors import InputError, wrong_type
 from snnjax.data import Dataset
 from snnjax.kernels import native
 from snnjax.networks import Network
+from snnjax.networks.images import default_encoder
 from snnjax.training.contracts import check_parts
 from snnjax.training.state import Callback, Settings, TrainState
 
@@ -40,7 +41,7 @@ def check_networks(networks: Sequence[Network], data: Dataset, settings: Setting
     to_data(network, {})  # what cannot be saved is refused before training
     if len({x.structure for x in networks}) > 1:
         raise InputError("`networks` must differ in numbers alone, got several structures: train them by a Sweep")
-    if data.classes != network.classes:
+    if network.decision is not None and data.classes != network.classes:
         problem = f"the network has {network.classes} classes, {data.name} has {data.classes}"
         raise InputError(f"{problem}: make it with classes={data.classes}")
     check_parts(network, data.train_images)
@@ -54,7 +55,7 @@ def with_encoder(network: Network, data: Dataset) -> Network:
     """The network with an encoder: its own, or that of the data."""
     if network.encoder is not None:
         return network
-    return dataclasses.replace(network, encoder=dataclasses.replace(data.encoder, time_steps=network.time_steps))
+    return dataclasses.replace(network, encoder=default_encoder(network, data.train_images.shape[3:]))
 
 
 def check_state(network: Network, state: TrainState) -> None:

@@ -69,12 +69,12 @@ def check_decision(network: Network) -> None:
     """Raises InputError unless the network's decision, if it is custom, returns scores and a class."""
     decision = network.decision
     classes = network.classes
-    fits = is_fitted(network.decision)
-    if not _is_custom(decision) or unfitted(decision):
+    fits = is_fitted(decision)
+    if decision is None or not _is_custom(decision) or unfitted(decision):
         return
     deciding = network.stages[-1].branches
     shapes = [(conv.features, *conv.output_size(network.input_shapes[-1][1:])) for conv in deciding]
-    shapes = [network.shapes[-1]] if fits else shapes
+    shapes = [network.evidence_shape] if fits else shapes
     for shape in shapes:
         time = _array(shape, np.float32) if fits or decision.timed else None
         spikes = Spikes(_array(shape, latency_dtype(network.time_steps)), _array(shape, np.float32), time)

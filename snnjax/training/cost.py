@@ -63,7 +63,7 @@ class Cost:
       input_spikes: of the encoded images, (N,) int64.
       layers: the costs of each layer, in order.
       steps: (K,) int64, steps of its last window after which the network decides, from 0; the last is T - 1.
-      decisions: (N, K) int32, after each of the steps, -1 where silent.
+      decisions: (N, K) int32, after each of the steps, -1 where silent; K is 0 if the network decides nothing.
       first_spike: (N,) int64, the step of this window at which a deciding layer fires first, T where all are silent;
         None where the decision is not timed, or is fitted.
       labels: (N,) int32, or None.
@@ -177,11 +177,14 @@ class Cost:
             activation_sparsity=self.activation_sparsity,
             footprint_bytes=self.footprint_bytes,
             layers=[self._layer_json(layer) for layer in self.layers],
-            steps=self.steps.tolist(),
-            same_as_last=self.same_as_last.tolist(),
-            settled=summary(self.settled),
-            settled_images=[int(count) for count in np.sum(self.settled[:, None] == self.steps, axis=0)],
         )
+        if self.steps.size:
+            figures |= dict(
+                steps=self.steps.tolist(),
+                same_as_last=self.same_as_last.tolist(),
+                settled=summary(self.settled),
+                settled_images=[int(count) for count in np.sum(self.settled[:, None] == self.steps, axis=0)],
+            )
         if self.accuracy is not None:
             figures["accuracy"] = self.accuracy.tolist()
         if self.first_spike is not None:
@@ -222,6 +225,8 @@ def cost(
         raise wrong_type("network", "a SpikingNetwork", network, "snnjax.load(RUN)")
     spec = network.spec
     check_fitted(spec)
+    if spec.decision is None:
+        labels = None  # there are no decisions to compare with them
     pictures = np.asarray(images)
     checks.pixels("images", pictures, getattr(spec.encoder, "scale", 1.0))
     if pictures.ndim < 3 or not len(pictures):
@@ -233,17 +238,17 @@ def cost(
         native = not compiled.unavailable(spec.time_steps)
     weights = rounded_weights(spec, {name: np.asarray(value) for name, value in network.weights().items()})
     model: Model = jax.tree.map(as_array, Model.of(spec, weights))
-    steps = moments(spec.time_steps)
+    steps = () if spec.decision is None else moments(spec.time_steps)
     counts = _counted(model, pictures, native, steps)
     first = None
-    if spec.deciding and spec.decision.timed:
+    if spec.deciding and spec.timed:
         first = np.min([counts.spikes[name][:, 1] for name in spec.deciding], axis=0)
     return Cost(
         network=spec.name,
         time_steps=spec.time_steps,
         input_spikes=counts.spikes["input"][:, 0],
         layers=_layers(model, counts, len(pictures)),
-        steps=np.array(steps),
+        steps=np.array(steps, np.int64),
         decisions=np.asarray(counts.decisions),
         first_spike=first,
         labels=wanted,

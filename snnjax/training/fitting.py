@@ -13,7 +13,7 @@ import numpy as np
 from snnjax.core import devices
 from snnjax.layers.ramp_layer import RampLayer
 from snnjax.learners import Learner
-from snnjax.networks.batches import decide_batch, input_batch
+from snnjax.networks.batches import decide_batch, input_batch, potentials_batch
 from snnjax.networks.decision import unfitted
 from snnjax.steps.phase import Phase
 from snnjax.steps.plain import known_of
@@ -67,7 +67,7 @@ def fit_ramps(job: Job, phase: Phase, states: Sequence[TrainState], inputs: Any)
 
 def unfitted_ramp(job: Job, phase: Phase, states: Sequence[TrainState]) -> bool:
     """Whether the layer of a phase without labels has a ramp that is to be fitted once it has learned."""
-    if phase.supervised:
+    if phase.supervised or not phase.layers:
         return False
     (name,) = phase.layers
     conv = job.model(states[0]).layers[name].conv
@@ -111,23 +111,31 @@ def _some_of(inputs: Any, index: int, most: int) -> Any:
 def fit_decisions(
     job: Job, phase: Phase, states: Sequence[TrainState], inputs: Mapping[str, np.ndarray]
 ) -> list[Timer]:
-    """Fits the decision of each network to its stages' outputs, then tests it; returns the timers.
+    """Fits the decision of each network to what it reads of the last stage, then tests it; returns the timers.
 
-    `inputs` are outputs of the last stage, (networks, N, F, H, W), for the training images and for those tested.
+    `inputs` are those of the phase, as of `StageCache`, for the training images and for those tested: the outputs of
+    the last stage, or what it reads if the decision reads its potentials.
     """
     fit = Timer(phase.name)
+    potentials = Timer("potentials")
+    timers = {"train": Timer("decisions, train"), job.data.tested: Timer(job.data.tested)}
     labels = job.data.train_labels
-    all_labels = np.tile(labels, len(inputs["train"][0]) // len(labels))  # mirror images come after the images
+    all_labels = np.tile(labels, count_of(inputs["train"]) // len(labels))  # mirror images come after the images
+    evidence = inputs["train"]
+    if job.network.reads_potentials:
+        known = known_of(evidence, phase.first)
+        evidence = job.placement.map(potentials, potentials_batch, job.pack(job.models(states)), known)
     job.callback.started(fit.name, len(all_labels) * len(states))
-    for state, network, outputs in zip(states, job.networks, inputs["train"], strict=True):
-        about = outputs, all_labels.astype(np.int32), network.classes, network.time_steps
+    for state, network, values in zip(states, job.networks, evidence, strict=True):
+        about = values, all_labels.astype(np.int32), network.classes, network.time_steps
         fitted = fit.time_call(len(all_labels), contracts.checked_fit, network.decision, *about)
         state.keep_numbers("decision", network.decision, jax.tree.leaves(fitted))
         contracts.check_decision(state.network(network))
         job.callback.advanced(len(all_labels), 0)
     model = job.pack(job.models(states))
-    parts = {"train": inputs["train"][:, : len(labels)], job.data.tested: inputs[job.data.tested]}
-    timers = {"train": Timer("decisions, train"), job.data.tested: Timer(job.data.tested)}
+    images = inputs["train"]
+    parts = {"train": images[:, : len(labels)] if has_own(images) else images[: len(labels)]}
+    parts[job.data.tested] = inputs[job.data.tested]
     decided = {}
     for part, images in parts.items():
         known = known_of(images, phase.first)
@@ -135,4 +143,4 @@ def fit_decisions(
         contracts.check_decisions(decided[part], job.network.classes)
     for state, trained, tested in zip(states, decided["train"], decided[job.data.tested], strict=True):
         take_decisions(phase, state, job.data, trained, tested, {})
-    return [fit, *timers.values()]
+    return [*[potentials] * job.network.reads_potentials, fit, *timers.values()]

@@ -16,6 +16,9 @@ from snnjax.training import arguments
 from snnjax.training.placement import Placement, Timer, as_array
 from snnjax.training.state import Callback, Settings, TrainState
 
+DIAGNOSED_IMAGES = 1000
+"""Images whose outputs of a stage are described in a diagnosis."""
+
 
 class Job:
     """Networks that differ only in numbers and seeds, with the data and the settings of their training.
@@ -118,8 +121,11 @@ def plan(network: Network, data: Dataset, settings: Settings, frozen: Sequence[s
                 )
             )
     if is_fitted(network.decision):
-        fit = Phase((), stages, images=labelled, supervised=True, name=f"fit {type(network.decision).__name__}")
+        first = stages - network.reads_potentials
+        fit = Phase((), first, images=labelled, supervised=True, name=f"fit {type(network.decision).__name__}")
         return *phases, fit
+    if network.decision is None:
+        return *phases, Phase((), stages, images=min(DIAGNOSED_IMAGES, images), name="features")
     last = supervised_phase(network, frozen)._replace(
         batch=min(settings.update_batch, labelled),
         images=labelled,

@@ -15,7 +15,7 @@ from snnjax.core.errors import InputError
 from snnjax.data import Dataset
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.batches import decide_batch
-from snnjax.networks.model import check_fitted, rounded_weights
+from snnjax.networks.model import check_decides, check_fitted, rounded_weights
 from snnjax.steps import deciding
 from snnjax.steps.phase import Carry, Phase
 from snnjax.training import arguments, contracts, fitting, runners
@@ -144,6 +144,9 @@ class Trainer:
         return state
 
     def _run_phase(self, phase: Phase, states: States, save: Callable[[], None]) -> None:
+        if self.network.decision is None and not phase.layers:
+            self.cache.diagnose_features(phase, states)
+            return
         inputs = self._inputs(phase, states)
         if not phase.layers:
             timers = fitting.fit_decisions(self.job, phase, states, inputs)
@@ -240,6 +243,7 @@ class Trainer:
         rounded = []
         for best, network in zip([state.trained for state in states], self.job.networks, strict=True):
             described = best.network(network)
+            check_decides(described)
             check_fitted(described)
             rounded.append(TrainState(rounded_weights(described, best.weights), best.numbers))
         native = self.settings.native
@@ -263,11 +267,12 @@ class Trainer:
         best = state.trained
         described = self.job.networks[index]
         network = best.network(described)
+        names = () if described.decision is None else self.data.names
         initial = changed_leaves(described, network)
         if self.taken is not None:
             initial |= self.taken.initial
         weights = rounded_weights(network, best.weights)
-        return SpikingNetwork(network, weights=weights, class_names=self.data.names, initial=initial)
+        return SpikingNetwork(network, weights=weights, class_names=names, initial=initial)
 
     @property
     def callback(self) -> Callback:

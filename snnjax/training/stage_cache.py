@@ -13,7 +13,7 @@ from snnjax.networks.batches import encode_batch, input_batch, output_batch
 from snnjax.networks.graph import Known
 from snnjax.steps.phase import Phase
 from snnjax.training.advice import diagnose_outputs
-from snnjax.training.job import Job
+from snnjax.training.job import DIAGNOSED_IMAGES, Job
 from snnjax.training.placement import Placement, Timer, count_of, has_own
 from snnjax.training.state import TrainState
 
@@ -107,7 +107,8 @@ class StageCache:
     def _encode(self, part: str, states: Sequence[TrainState]) -> None:
         """Keeps the encoded images of a part, and those tested too, unless some outputs of them are kept."""
         parts = [part]
-        if part != self.job.data.tested and not self._kept.get(self.job.data.tested):
+        decides = self.network.decision is not None
+        if decides and part != self.job.data.tested and not self._kept.get(self.job.data.tested):
             parts.append(self.job.data.tested)
         images = {name: self._shown(name) for name in parts}
         models = self.job.models(states)
@@ -171,13 +172,23 @@ class StageCache:
         leaves = jax.tree.leaves([(x.network.encoder, [x.layers[name] for name in names]) for x in models])
         return hashlib.sha256(b"".join(leaf.tobytes() for leaf in leaves)).hexdigest()
 
+    def diagnose_features(self, phase: Phase, states: Sequence[TrainState]) -> None:
+        """Records a diagnosis of the features, the outputs of the last stage, for the first images of a phase."""
+        number = len(self.network.stages)
+        part = self.job.learned_part(phase)
+        outputs = self._outputs(part, number - 1, states)
+        known = self._known(outputs, self.network.graph.path_to({number}, outputs).outputs)
+        first = {key: x[:, : phase.images] if has_own(x) else x[: phase.images] for key, x in known.outputs.items()}
+        values = self._compute(phase.name, part, states, output_batch, Known(first), number)
+        self._diagnose_outputs(number, values, states)
+
     def _diagnose_outputs(self, stage: int, values: np.ndarray, states: Sequence[TrainState]) -> None:
         """Records a diagnosis of a stage's outputs for the first images; reports it if there is one network."""
         name = f"outputs of stage {stage}"
         for index, state in enumerate(states):
             convergences = (diagnosis.get("convergence", {}) for diagnosis in state.diagnoses.values())
             open_ = {layer: convergence for figures in convergences for layer, convergence in figures.items()}
-            count = min(1000, values.shape[1] // (1 + self.job.settings.mirror))  # mirror images come after the images
+            count = min(DIAGNOSED_IMAGES, len(self.job.images[self.job.unsupervised]))  # mirror images come after these
             network = state.network(self.job.networks[index])
             fired = values[index][:count] < self.network.time_steps
             state.diagnoses[name] = diagnose_outputs(network, stage - 1, fired, open_)

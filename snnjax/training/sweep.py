@@ -92,6 +92,9 @@ class Sweep:
                 bases[choice] = len(self._bases)
                 self._bases.append(self._with_components(parts))
             self._base_of.append(bases[choice])
+        if any(base.decision is None for base in self._bases):
+            advice = "give it a `decision`, such as LinearSVM(), or train each network by a Trainer"
+            raise InputError(f"`decision` of {self.network.name} is None, and a sweep compares accuracies: {advice}")
         numbers = zip(self._base_of, self.labels, strict=True)
         self.networks = [with_encoder(varied(self._bases[base], label), self.data) for base, label in numbers]
         self.seeds = [int(variant.get("seed", self.settings.seed)) for variant in self.variants]

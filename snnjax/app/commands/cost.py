@@ -28,7 +28,8 @@ def show(figures: dict[str, Any]) -> None:
     head, rows = cost_report.times(figures)
     screen.print(console.table(head, [rows], "spikes in time, means per image"), markup=False)
     head, rows = cost_report.moments(figures)
-    screen.print(console.table(head, [rows], "decisions in time", left=0))
+    if rows:
+        screen.print(console.table(head, [rows], "decisions in time", left=0))
     if "few_bits" in figures:
         head, rows = cost_report.few_bits(figures)
         screen.print(console.table(head, [rows], "weights of few bits", left=0))
@@ -47,17 +48,21 @@ def write_images(path: Path, cost: Cost, names: tuple[str, ...]) -> None:
         writer.writerow(["image", "label", "class", *counts, "first readout spike", "decided for good"])
         for number in range(len(cost)):
             label = "" if cost.labels is None else names[cost.labels[number]]
-            decision = name_of(int(cost.decisions[number, -1]), names)
+            decided = cost.decisions[number, -1:].tolist()
+            decision = name_of(decided[0], names) if decided else ""
             row = [int(values[number]) for values in counts.values()]
             first = cost.time_steps if cost.first_spike is None else int(cost.first_spike[number])
             spike = "" if first == cost.time_steps else first
-            writer.writerow([number, csv_text(label), csv_text(decision), *row, spike, int(cost.settled[number])])
+            settled = int(cost.settled[number]) if decided else ""
+            writer.writerow([number, csv_text(label), csv_text(decision), *row, spike, settled])
 
 
 def check_options(chosen: options.Cost, network: Network) -> None:
     """Raises InputError for wrong numbers of bits, and where an assumption on energy is missing or wrong."""
     for bits in chosen.bits:
         checks.integer("bits", bits, 1, MOST_BITS)
+    if chosen.bits and network.decision is None:
+        raise InputError(f"`bits` compares decisions, and {network.name} decides nothing: got {chosen.bits}")
     for name in ("pj_accumulate", "pj_multiply"):
         if getattr(chosen, name) is not None:
             checks.number(name, getattr(chosen, name))
@@ -129,5 +134,7 @@ def add_to_report(folder: Path, figures: dict[str, Any]) -> None:
     """Writes the figures into the folder of a run, and into its report."""
     results = read_results(folder)
     files.write_json(folder / cost_report.COSTS, figures)
-    report.write(folder, results, [("cost", cost_report.picture(figures))])
-    print(f"{printable(str(folder / cost_report.COSTS))}, {PICTURES}/cost.png and {report.PAGE}: these figures")
+    pictures = [("cost", cost_report.picture(figures))] if "steps" in figures else []
+    report.write(folder, results, pictures)
+    names = [printable(str(folder / cost_report.COSTS)), *[f"{PICTURES}/{name}.png" for name, _ in pictures]]
+    print(f"{', '.join(names)} and {report.PAGE}: these figures")

@@ -9,6 +9,7 @@ from snnjax import Settings, Trainer, TrainState
 from snnjax.app import console, options, parts, report, run_data
 from snnjax.core import files, metrics
 from snnjax.core.errors import printable
+from snnjax.networks.model import check_decides
 from snnjax.runs.trained import Trained
 
 
@@ -29,6 +30,7 @@ def run(chosen: options.Evaluate) -> None:
     """Tests the network, prints the figures, and writes them if asked to."""
     parts.import_all(chosen.parts.modules)
     trained = Trained.read(chosen.run)
+    check_decides(trained.network)
     if chosen.out is not None:
         parts.check_new(chosen.out)
     images = run_data.prepare(chosen, trained, chosen.run).images

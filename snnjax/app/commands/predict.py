@@ -22,6 +22,7 @@ from snnjax.data.names import SILENT, composed, name_of
 from snnjax.data.pictures import is_light, read_handwriting, read_picture
 from snnjax.networks import Model, Network, Observed
 from snnjax.networks.decision import Decided
+from snnjax.networks.model import check_decides
 from snnjax.runs.trained import Trained
 
 ROWS = 20  # of the table of spikes, at most
@@ -199,6 +200,7 @@ def run(chosen: options.Predict) -> None:
     """Prints the network's decisions, and draws its responses or writes its scores if asked to."""
     parts.import_all(chosen.parts.modules)
     trained = Trained.read(chosen.run)
+    check_decides(trained.network)
     images = sources(chosen, trained)
     if not images:
         raise InputError("`PICTURE` is missing: name image files or folders of them, or test images by --images")

@@ -146,6 +146,8 @@ def train(chosen: options.Train, fold: int | None = None) -> tuple[Path, dict[st
     what = chosen.network, chosen.data, chosen.training, chosen.machine
     run = prepare(*what, chosen.run.out, start=chosen.start, fold=fold)
     trainer = run.trainer
+    if fold is not None and trainer.network.decision is None:
+        raise InputError(f"`folds` compares accuracies, and {trainer.network.name} decides nothing: leave it out")
     trainer.network.check_initial_weights(trainer.settings.seed)
     resume = chosen.run.resume
     command = COMMAND.get().replace(" --resume", "")  # so that it makes the run again
