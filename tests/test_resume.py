@@ -14,6 +14,7 @@ from unittest import mock
 
 import jax
 import numpy as np
+import own_classes
 import pytest
 from same import assert_same_state
 from tiny import images, plain
@@ -54,10 +55,11 @@ def trainer_of(spec: Network | None = None, epochs=(2, 3), seed: int = 0, **othe
     ("changes", "native"),
     [
         (dict(learners=STDP(doubling=20)), False),
+        (dict(learners=own_classes.Hebb()), True),
         (dict(learners=TargetTime(threshold_min=0.5), competition=Conv.competition), True),
         (dict(learners=SoftHebb(batch=4), competition=Conv.competition, **RAMPED), True),
     ],
-    ids=["STDP, of XLA", "TargetTime", "SoftHebb"],
+    ids=["STDP, of XLA", "custom", "TargetTime", "SoftHebb"],
 )
 def test_layers_that_learn_alone_go_on_within_an_epoch(changes, native, monkeypatch, compiler):
     """Of two networks side by side, interrupted twice; progress is of what remains to be learned from."""
