@@ -77,7 +77,7 @@ ROWS = dataclasses.replace(DIGITS, train_images=DIGITS.train_images[:, :8], test
         (lambda _: 3, DIGITS, {}, InputError, r"`<lambda>\(images\)` must be a Network, got 3"),
         (small, DIGITS, dict(encoder=DOG), InputError, r"takes \(6, 28, 28\), .*become \(2, .* another `encoder`$"),
         (small, DIGITS, dict(encoder="dog"), InputError, "`encoder` must be a component, .* got str"),
-        (mozafari2018, ROWS, dict(encoder=GABOR), TooSmallError, "have 8x28 pixels: take a larger `size`$"),
+        (mozafari2018, ROWS, dict(encoder=GABOR), TooSmallError, "are 8 high, 28 wide: take a larger `size`$"),
     ],
 )
 def test_what_does_not_fit_is_refused(make, images, chosen, error, message):

@@ -68,8 +68,8 @@ def test_a_folder_of_pictures_is_looked_at(sets, capsys):
     Command("data").main([*where, "--size", "12", "--colour", "--group", "[0-5]"])
     out = capsys.readouterr().out
     assert cells(out) == [["class", "training", "test", "validation"], ["cat", "4", "2", "3"], ["dog", "6", "2", "1"]]
-    assert "of 12x12x3, 2 classes" in out
-    assert "18 of 18 pictures: enlarged, the smallest from 9x7" in out
+    assert ", 12 high, 12 wide, in colour, 2 classes" in out
+    assert "18 of 18 pictures: enlarged, the smallest from 7 high, 9 wide" in out
     stored = data.load("pets.npz")
     assert len(np.unique(stored.train_groups)) == 6
     assert sorted(stored.test_files) == ["test/cat/0.png", "test/cat/1.png", "test/dog/0.png", "test/dog/1.png"]

@@ -222,16 +222,17 @@ def test_simulation_is_python(make, bits):
 
 @pytest.mark.skipif(not shutil.which("node"), reason="no Node")
 @pytest.mark.parametrize("size", [(26, 32), (50, 120), (333, 97), (70, 121), (127, 64)])
-def test_pictures_are_resized_as_by_predict(size, tmp_path):
+@pytest.mark.parametrize(("fit", "function"), [("crop", "resized"), ("pad", "padded")])
+def test_pictures_are_resized_as_by_predict(size, fit, function, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 4), np.uint8)
     pixels[..., 3] = 255
     Image.fromarray(pixels).save(tmp_path / "picture.png")
     shape = (26, 32)
     given = dict(data=pixels.ravel().tolist(), height=size[0], width=size[1])
     program = 'const image = JSON.parse(require("fs").readFileSync(0, "utf8"));'
-    program += f"console.log(JSON.stringify([...cropped(image, {list(shape)})]));"
-    resized = json.loads(run_script("demo_resizing.js", program, json.dumps(given)))
-    expected, _ = read_picture(tmp_path / "picture.png", (*shape, 3))
+    program += f"console.log(JSON.stringify([...{function}(image, {list(shape)})]));"
+    resized = json.loads(run_script("demo_simulation.js demo_resizing.js", program, json.dumps(given)))
+    expected, _ = read_picture(tmp_path / "picture.png", (*shape, 3), fit=fit)
     difference = np.abs(np.reshape(resized, expected.shape) - expected.astype(int))
     assert difference.max() <= (1 if size[0] > size[1] else 0)  # Pillow goes through columns first then, and rounds
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import struct
 import tracemalloc
+import types
 import zipfile
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from made_files import brightness, fill, packed, picture, png, zipped
 from PIL import Image
 
 import snnjax
+from snnjax import InputError
 from snnjax.app import parts, run_data, shared_options
+from snnjax.app.commands.predict import reader_of
 from snnjax.app.commands.train import prepare
 from snnjax.data import Dataset, folder, layout, load, picture_folder, pictures, read_picture
 from snnjax.data.names import natural
@@ -38,7 +41,7 @@ def test_training_and_test_folders(tmp_path, top, train, test):
     fill(path / top / train, dict.fromkeys(CLASSES, 12))
     fill(path / top / test, dict.fromkeys(CLASSES, 5))
     data = load("folder", path)
-    assert repr(data) == "Dataset(pets: 36 training and 15 test images of 7x9, 3 classes)"
+    assert repr(data) == "Dataset(pets: 36 training and 15 test images, 7 high, 9 wide, 3 classes)"
     note = f"without a test folder, {test}/ is for testing, not for validation"
     assert (data.class_names, data.notes) == (CLASSES, (note,) if test == "VAL" else ())
     for part, count in (("train", 12), ("test", 5)):
@@ -305,15 +308,63 @@ def test_proportions_are_kept(tmp_path):
     pixels = np.zeros((20, 60), np.uint8)
     pixels[:, 20:40] = 100
     pixels[:, :20] = 250
-    for name, image, size in (("tall", pixels.T, "20x60"), ("wide", pixels, "60x20")):
+    for name, image, size in (("tall", pixels.T, "60 high, 20 wide"), ("wide", pixels, "20 high, 60 wide")):
         Image.fromarray(image).save(tmp_path / f"{name}.png")
         seen, notes = read_picture(tmp_path / f"{name}.png", (10, 10))
         assert np.all(seen == 100)
-        assert notes == [f"resized from {size} to 10x10, 67 % of it cut off to keep its proportions"]
+        assert notes == [f"resized from {size} to 10 high, 10 wide, 67 % of it cut off to keep its proportions"]
     seen, notes = read_picture(tmp_path / "wide.png", (10, 30, 3), invert=True)
     np.testing.assert_array_equal(seen, 255 - np.stack([pixels[::2, ::2]] * 3, axis=-1))
-    assert notes == ["resized from 60x20 to 30x10", "inverted"]
+    assert notes == ["resized from 20 high, 60 wide to 10 high, 30 wide", "inverted"]
     assert (pictures.is_light(pixels), pictures.is_light(255 - pixels)) == (False, True)
+
+
+def test_padding_keeps_all_of_a_picture(tmp_path):
+    """A border in the median colour of the outermost pixels makes up for other proportions."""
+    pixels = np.full((20, 60), 7, np.uint8)
+    pixels[4:16, 20:40] = 100
+    pixels[:, :2] = 250
+    for name, image in (("tall", pixels.T), ("wide", pixels)):
+        Image.fromarray(image).save(tmp_path / f"{name}.png")
+        seen, notes = read_picture(tmp_path / f"{name}.png", (30, 30), fit="pad")
+        expected = np.full((30, 30), 7, np.uint8)
+        expected[10:20] = pixels[::2, ::2]
+        np.testing.assert_array_equal(seen.T if name == "tall" else seen, expected)
+        assert notes[0].endswith("to 30 high, 30 wide, 67 % of that a border to keep its proportions")
+    colours = np.stack([pixels, pixels + 1, pixels + 2], axis=-1)
+    Image.fromarray(colours).save(tmp_path / "small.png")
+    seen, _ = read_picture(tmp_path / "small.png", (60, 120, 3), fit="pad")
+    assert seen[0, 0].tolist() == seen[59, 119].tolist() == [7, 8, 9]
+    assert seen.max() == 252
+    with pytest.raises(InputError, match="`fit` must be one of crop, pad, got 'cut'"):
+        read_picture(tmp_path / "small.png", (60, 120, 3), fit="cut")
+
+
+def test_a_run_keeps_how_pictures_are_made_to_fit(pets):
+    rng = np.random.default_rng(0)
+    for path in pets.rglob("*.png"):
+        Image.fromarray(rng.integers(0, 256, (7, 9), np.uint8)).save(path)
+    odd = pets / "Bee" / "odd.png"
+    Image.fromarray(rng.integers(0, 256, (40, 20), np.uint8)).save(odd)
+    padded = load("folder", pets, size=12, fit="pad")
+    assert padded.notes[1:] == (
+        "15 of 16 pictures: enlarged, the smallest from 7 high, 9 wide",
+        "1 of 16 pictures: more than 25 % of the image is a border that was added to keep their proportions",
+    )
+    with pytest.raises(InputError, match=r"`fit` \(--fit\) is for pictures, not for `dataset` digits"):
+        load("digits", fit="pad")
+    chosen = shared_options.Data(dataset="folder", data_dir=pets, size=(12,), fit="pad")
+    settings = parts.source(shared_options.Network(), chosen) | dict(split_seed=0)
+    assert parts.load(settings).digest == padded.digest
+    tested = run_data.load(shared_options.TestData(), settings, (12, 12), "run").images
+    np.testing.assert_array_equal(tested.test_images, padded.test_images)
+    cropped = run_data.load(shared_options.TestData(fit="crop"), settings, (12, 12), "run").images
+    assert not np.array_equal(cropped.test_images, padded.test_images)
+    trained = types.SimpleNamespace(settings=settings, image_shape=(12, 12))
+    asked = types.SimpleNamespace(as_is=False, invert=False)
+    for fit, expected in ((None, "pad"), ("crop", "crop")):
+        seen, _ = reader_of(asked, trained, fit)(odd)
+        np.testing.assert_array_equal(seen, read_picture(odd, (12, 12), fit=expected)[0])
 
 
 def test_the_size_that_pictures_have(pets, monkeypatch):
@@ -323,10 +374,11 @@ def test_the_size_that_pictures_have(pets, monkeypatch):
         monkeypatch.setattr(folder, "SAMPLE", sample)
         data = load("folder", pets)
         assert data.train_images.shape == (13, 32, 32)
-        assert data.notes[1].startswith("pictures of several sizes or large ones are taken as 32x32: `size` (--size)")
+        assert data.notes[1].startswith("pictures of several sizes or large ones are made 32 high, 32 wide: `size` (")
     assert load("folder", pets, size=12).notes[1:] == (
-        "15 of 16 pictures: enlarged, the smallest from 9x7",
-        "1 of 16 pictures: more than 25 % cut off to keep their proportions",
+        "15 of 16 pictures: enlarged, the smallest from 7 high, 9 wide",
+        "1 of 16 pictures: more than 25 % cut off to keep their proportions; "
+        "`fit='pad'` (--fit pad) adds a border instead",
     )
     for path in pets.rglob("*.png"):
         picture(9, (513, 20)).save(path)
@@ -384,7 +436,8 @@ def test_pictures_that_cannot_be_read_are_named(pets, monkeypatch):
     bad = pets / "ant 2"
     picture(3, (11, 10)).save(bad / "0.png")
     monkeypatch.setattr(pictures, "MOST_PIXELS", 109)
-    assert "ant 2/0.png cannot be read: it has 10x11 pixels, at most 109 are read" in load("folder", pets).notes[1]
+    too_large = "ant 2/0.png cannot be read: it is 11 high, 10 wide, at most 109 pixels are read"
+    assert too_large in load("folder", pets).notes[1]
     (bad / "0.png").unlink()
     (bad / "a.png").write_bytes(png(9)[:50])
     (bad / "b.heic").write_bytes(b"ftypheic")

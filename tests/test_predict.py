@@ -53,7 +53,7 @@ def test_pictures_are_decided_on(work, capsys):
     resized = 255 - np.asarray(Image.open("paper.png").convert("L").resize((28, 28), Image.Resampling.BOX))
     paper = report.decided(network.model.predict(network.model.encode(resized)), "0123456789")
     out = called(capsys, "predict", RUN, "paper.png", "--invert", "--out", "drawn")
-    assert f"paper.png: {paper} resized from 300x300 to 28x28 inverted" in out
+    assert f"paper.png: {paper} resized from 300 high, 300 wide to 28 high, 28 wide inverted" in out
     assert "time step │ input │ layer1 │ layer2" in re.sub("[┃|]", "│", out)
     assert os.listdir("drawn") == ["0_paper.png"]
     pictures = ["paper.png", "digit.png"] * 2
@@ -127,10 +127,10 @@ def test_folders_of_pictures_are_decided_on_in_blocks(work, monkeypatch, capsys)
     silent = sum(row["class"] == "(silent)" for row in rows if row["label"])
     assert " ".join(out.split()).endswith(f"{right} of 6 as labelled, {silent} silent")
 
-    def stopped(path, shape, invert):
+    def stopped(path, **settings):
         if path.name == "z_black.png":
             raise MemoryError
-        return data.read_picture(path, shape, invert)
+        return data.read_picture(path, **settings)
 
     monkeypatch.setattr(predict, "read_picture", stopped)
     with pytest.raises(MemoryError):

@@ -24,7 +24,7 @@ def rows_of(images: np.ndarray) -> set[bytes]:
 
 
 def test_the_labels_of_some_images_are_kept():
-    assert str(FEW) == "Dataset(digits: 20 training, 20 unlabelled and 40 test images of 28x28, 10 classes)"
+    assert str(FEW) == "Dataset(digits: 20 training, 20 unlabelled and 40 test images, 28 high, 28 wide, 10 classes)"
     assert np.bincount(FEW.train_labels).tolist() == [2] * 10
     assert rows_of(FEW.all_images) == rows_of(DATA.train_images)
     np.testing.assert_array_equal(FEW.train_images, DATA.first(20, None).train_images)

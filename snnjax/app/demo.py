@@ -11,7 +11,7 @@ from snnjax.app import features, page
 from snnjax.core import checks
 from snnjax.core.errors import InputError
 from snnjax.data import DATASETS
-from snnjax.data.pictures import background
+from snnjax.data.pictures import Fit, background
 from snnjax.encoding import Encoder, FilterBank, OnOff, Pixels, filters, programs
 from snnjax.encoding.encoder import EPSILON
 from snnjax.encoding.fitted import ROUNDING
@@ -30,13 +30,20 @@ MOST_STEPS = 65535
 
 
 def page_of(
-    network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray, bits: int = 8, *, centred: bool = False
+    network: SpikingNetwork,
+    pictures: np.ndarray,
+    labels: np.ndarray,
+    bits: int = 8,
+    *,
+    centred: bool = False,
+    fit: Fit = "crop",
 ) -> str:
     """A network with weights of so many bits on one HTML page, with some pictures and their labels (N,).
 
     Pictures are (N, H, W), or (N, H, W, 3) in colour for the encoder `Pixels`. The page encodes a picture as Python
     does, and decides as `networks.quantise(network, bits)`. It needs no other file and no connection. Every picture
-    given is on it. A page in colour also takes pictures from files and from a camera. Grey drawings have light ink, or
+    given is on it. A page in colour also takes pictures from files and from a camera, which it makes to fit as
+    `data.read_picture` does. Grey drawings have light ink, or
     dark ink where most of the pictures have a light background; `centred` ones are scaled and centred as
     `data.read_handwriting` does.
 
@@ -49,13 +56,19 @@ def page_of(
     spec = network.spec
     checks.integer("time_steps", spec.time_steps, 1, MOST_STEPS)
     _check_pictures(spec, pictures, labels)
-    data = _data(network, pictures, labels, bits) | dict(centred=centred)
+    data = _data(network, pictures, labels, bits) | dict(centred=centred, fit=fit)
     facts = dict(name=spec.name, bits=bits, steps=spec.time_steps, version=__version__, weights=_count(network))
     return page.TEMPLATES.get_template("demo.html").render(data=data, synapses=sum(synapses(spec).values()), **facts)
 
 
 def teaching_page(
-    trained: Trained, pictures: np.ndarray, labels: np.ndarray, bits: int = 8, *, centred: bool = False
+    trained: Trained,
+    pictures: np.ndarray,
+    labels: np.ndarray,
+    bits: int = 8,
+    *,
+    centred: bool = False,
+    fit: Fit = "crop",
 ) -> str:
     """A page on which the features of a trained network, with weights of so many bits, learn new classes.
 
@@ -75,8 +88,9 @@ def teaching_page(
         layers=_layers(network, bits, {})[:-1],
         decision=None,
         centred=centred,
+        fit=fit,
         readout=_readout(spec),
-        file=_file(trained, network, bits),
+        file=_file(trained, network, bits, fit),
     )
     facts = dict(name=trained.network.name, bits=bits, version=__version__)
     return page.TEMPLATES.get_template("demo_teach.html").render(data=data, **facts)
@@ -106,7 +120,7 @@ def _readout(spec: Network) -> dict[str, Any]:
     )
 
 
-def _file(trained: Trained, network: SpikingNetwork, bits: int) -> dict[str, Any]:
+def _file(trained: Trained, network: SpikingNetwork, bits: int, fit: Fit) -> dict[str, Any]:
     """The file of a taught network without what it will learn, for which placeholders such as "@features" stand.
 
     The page makes the weights of the features in this file from those that it computes with, by their units.
@@ -119,7 +133,7 @@ def _file(trained: Trained, network: SpikingNetwork, bits: int) -> dict[str, Any
         spec,
         {name: np.asarray(values) for name, values in network.weights().items()},
         trained.image_shape,
-        dict(dataset=dataset) if dataset in DATASETS else {},  # no folders, since pages are shared
+        dict(dataset=dataset) if dataset in DATASETS else dict(fit=fit),  # no folders, since pages are shared
         network.class_names,
         trained.initial | dict.fromkeys(own.values(), 0.0),
     )

@@ -23,7 +23,7 @@ from snnjax.kernels import native
 from snnjax.runs.checkpoint_folder import kernels_of
 from snnjax.training.build import encoded_by, network_for
 
-SOURCE = ("dataset", "data_dir", "size", "colour", "group")  # options that say where a data set comes from
+SOURCE = ("dataset", "data_dir", "size", "colour", "group", "fit")  # options that say where a data set comes from
 SPLIT = ("split_seed", "folds", "fold")  # and which of its images are tested
 
 
@@ -161,6 +161,7 @@ def load_options(source: Mapping[str, Any]) -> dict[str, Any]:
         size=(sides[0], sides[-1]) if sides else None,
         colour=source.get("colour"),
         group=source.get("group"),
+        fit=source.get("fit"),
         split_seed=source.get("split_seed") or None,
     )
     return {name: value for name, value in given.items() if value is not None}
@@ -180,6 +181,7 @@ def source(network: shared_options.Network, chosen: shared_options.Data) -> dict
         size=list(chosen.size),
         colour=chosen.colour,
         group=chosen.group,
+        fit=chosen.fit,
     )
 
 

@@ -53,6 +53,7 @@ def load(chosen: shared_options.TestData, settings: Json, shape: tuple[int, ...]
     given["colour"] = shape[2:] == (3,) if pictures else None
     in_place = _same(given["dataset"], settings.get("dataset")) and _same(given["data_dir"], settings.get("data_dir"))
     given["group"] = settings.get("group") if pictures else None
+    given["fit"] = (chosen.fit or settings.get("fit")) if pictures else chosen.fit
     as_split = given | {name: settings.get(name) for name in parts.SPLIT}
     if pictures and given["data_dir"]:
         images, of_run = _pictures(as_split, settings, in_place)
@@ -90,7 +91,8 @@ def _pictures(given: dict[str, Any], settings: Json, in_place: bool) -> tuple[Da
     folder = given["data_dir"]
     if in_place:
         images = parts.load(given)
-        if "data" not in settings or is_own(images, settings):
+        other_fit = (given["fit"] or "crop") != (settings.get("fit") or "crop")
+        if "data" not in settings or other_fit or is_own(images, settings):
             return images, True
         return parts.noted(images, f"{printable(str(folder))} has changed since the training: {LEAK}"), False
     learned_pictures = settings.get("dataset") not in (*data.DATASETS, *data.RECORDINGS)

@@ -24,6 +24,9 @@ def option(metavar: str, default: str | None = None, **rest: Any) -> Any:
     return arg(metavar=metavar, help_behavior_hint=f"(default: {default})" if default else default, **rest)
 
 
+Fit = Literal["crop", "pad"]
+
+
 @dataclasses.dataclass(frozen=True)
 class Imports:
     """Custom components."""
@@ -68,6 +71,9 @@ class TestData:
     ] = None
     data_dir: Annotated[Path | None, option("DIR", "the cache folder, downloaded if need be")] = None
     """folder of the set's files; for `--dataset folder`, the folder or .zip file of pictures"""
+    fit: Annotated[Fit | None, option("{crop,pad}", "as in the training")] = None
+    """what to do to pictures of other proportions than the images: crop takes their middle, pad takes all of them and
+    adds a border in the colour of theirs"""
     test_images: Annotated[int | None, option("N", "as in the training; all of another data set")] = None
     """use only N test images, of all classes alike"""
 
@@ -77,6 +83,9 @@ class Data(TestData):
     """What to learn."""
 
     dataset: Annotated[str, option("NAME", help=NAMES)] = "digits"
+    fit: Annotated[Fit | None, option("{crop,pad}", "crop")] = None
+    """what to do to pictures (`--dataset folder`) of other proportions than `--size`: crop takes their middle, pad
+    takes all of them and adds a border in the colour of theirs; `predict` and other commands then do the same"""
     size: Annotated[tuple[int, ...], option("PIXELS", "their own, 32 if they differ")] = ()
     """height and width of pictures (`--dataset folder`) or recordings, one number or two"""
     colour: Annotated[DisallowNone[bool | None], option("", "as most pictures")] = None

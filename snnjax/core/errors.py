@@ -2,7 +2,7 @@
 
 import difflib
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 
 class InputError(ValueError):
@@ -91,6 +91,15 @@ def shown(value: object) -> str:
     except (RecursionError, ValueError):  # deeply nested, or an integer of thousands of digits
         text = ""
     return text if 0 < len(text) <= 60 else type(value).__name__
+
+
+def image_size(shape: Sequence[int]) -> str:
+    """The size of an image, (H, W) or (H, W, C), in words, in the order of `size`: "24 high, 40 wide"."""
+    height, width, *channels = shape
+    size = f"{height} high, {width} wide"
+    if not channels:
+        return size
+    return f"{size}, in colour" if channels == [3] else f"{size}, {channels[0]} channels"
 
 
 def printable(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from snnjax.core import checks
-from snnjax.core.errors import InputError, printable, shown
+from snnjax.core.errors import InputError, image_size, printable, shown
 from snnjax.core.files import atomic_write, empty, take_rows
 from snnjax.data.folds import cut_into_folds
 from snnjax.data.names import checked, natural, numbered
@@ -173,8 +173,8 @@ class Dataset:
         return tuple(map(str, given))
 
     def __repr__(self) -> str:
-        size = "x".join(map(str, self.train_images.shape[1:]))
-        return f"Dataset({self.name}: {self.counts} of {size}, {self.classes} classes)"
+        size = image_size(self.train_images.shape[1:])
+        return f"Dataset({self.name}: {self.counts}, {size}, {self.classes} classes)"
 
     @property
     def counts(self) -> str:

@@ -15,16 +15,17 @@ import numpy as np
 from tqdm import tqdm
 
 from snnjax.core import checks
-from snnjax.core.errors import InputError, printable, wrong_type
+from snnjax.core.errors import InputError, image_size, printable, unknown, wrong_type
 from snnjax.data.dataset import Dataset
 from snnjax.data.layout import Layout, Part, Source, arranged, opened
 from snnjax.data.names import composed, natural, some
-from snnjax.data.pictures import MUCH, Picture, cut, decode, depth_note, has_colour
+from snnjax.data.pictures import FITS, MUCH, Fit, Picture, cut, decode, depth_note, has_colour
 from snnjax.data.splits import note_groups
 
 SIZE = 32  # rows and columns by default
 LARGEST_SIZE = 4096  # rows and columns
 OTHER_SIZE = "`size` (--size) sets another"
+PAD_ADVICE = "`fit='pad'` (--fit pad) adds a border instead"
 LARGEST_KEPT = 512  # rows and columns of pictures that keep their size unasked
 SAMPLE = 100  # pictures by which size and colour are chosen
 THREADS = 8
@@ -42,6 +43,7 @@ def picture_folder(
     *,
     group: str | None = None,
     split_seed: int = 0,
+    fit: Fit = "crop",
     test_only: bool = False,
 ) -> Dataset:
     """Reads pictures sorted into a folder for each class, or a .zip file of such folders, which is not unpacked.
@@ -57,14 +59,16 @@ def picture_folder(
 
     Args:
       data_dir: the folder or .zip file.
-      size: rows and columns of the images, or one number for both. Pictures are resized keeping their proportions and
-        cropped to their middle. None: the pictures' own, if all are equal and at most 512; else 32.
+      size: rows and columns of the images, or one number for both. Pictures are resized keeping their proportions, as
+        `fit` says. None: the pictures' own, if all are equal and at most 512; else 32.
       colour: whether images have colour, (H, W, 3), or are grey, (H, W). None: as most pictures.
       group: a regular expression that finds in the name of a picture's file, without folders, the group that it is of,
         such as an object or a person: its first group in parentheses, or else all that it matches. Pictures with the
         same text there are one group, also where they are of several classes, and are all for training, all for
         testing, or all held out by `Dataset.hold_out`. `Dataset.test_group_names` are those of the test pictures.
       split_seed: another one draws other test pictures, or groups; 0 to 2**64 - 1.
+      fit: what is done to pictures of other proportions than the images: "crop" takes their middle, "pad" takes all of
+        them and adds a border in the colour of theirs, the median of their outermost pixels.
       test_only: for a network trained on other pictures: without a test folder all are for testing. No others are read,
         and the training images are the test images.
 
@@ -77,18 +81,20 @@ def picture_folder(
     pair = None if size is None else checks.pair("size", size, 1, LARGEST_SIZE)
     pattern = None if group is None else _compiled(group)
     checks.integer("split_seed", split_seed, 0, checks.LARGEST_SEED)
+    if fit not in FITS:
+        raise unknown("fit", fit, FITS)
     with opened(path) as source, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(PIL|joblib)\.")  # of oddities in files; unused pictures
         try:
             layout = arranged(source.names, test_only, pattern, split_seed)
             if source.broken:
                 layout.notes.append(f"links that lead nowhere are left out: {some(source.broken)}")
-            return _dataset(composed(path.resolve().name).removesuffix(".zip"), source, layout, pair, colour)
+            return _dataset(composed(path.resolve().name).removesuffix(".zip"), source, layout, pair, colour, fit)
         except InputError as error:
             raise InputError(f"`data_dir` {path}: {error}") from error
 
 
-def _dataset(name: str, source: Source, layout: Layout, size: Size | None, colour: bool | None) -> Dataset:
+def _dataset(name: str, source: Source, layout: Layout, size: Size | None, colour: bool | None, fit: Fit) -> Dataset:
     """The pictures of a layout, of the size and colour of a sample where these are None."""
     notes = layout.notes
     sample = _sample(source, layout.parts) if size is None or colour is None else []
@@ -96,11 +102,11 @@ def _dataset(name: str, source: Source, layout: Layout, size: Size | None, colou
         colour = _is_coloured(sample, notes)
     planes: tuple[int, ...] = (3,) if colour else ()
     common = _common_size(sample) if size is None else None
-    read = _read(source, layout.parts, (*common, *planes), notes, same_size=True) if common else []
+    read = _read(source, layout.parts, (*common, *planes), fit, notes, same_size=True) if common else []
     if not read:
         if size is None:
-            notes.append(f"pictures of several sizes or large ones are taken as {SIZE}x{SIZE}: {OTHER_SIZE}")
-        read = _read(source, layout.parts, (*(size or (SIZE, SIZE)), *planes), notes)
+            notes.append(f"pictures of several sizes or large ones are made {image_size((SIZE, SIZE))}: {OTHER_SIZE}")
+        read = _read(source, layout.parts, (*(size or (SIZE, SIZE)), *planes), fit, notes)
     for part, kept in zip(layout.parts, read, strict=True):
         if lost := [layout.classes[label] for label in np.setdiff1d(part.labels, kept.labels)]:
             notes.append(f"no {WORDS[part.purpose]} picture of {some(lost)} can be read")
@@ -147,7 +153,7 @@ def _compiled(group: Any) -> re.Pattern[str]:
 def _sample(source: Source, parts: list[Part]) -> list[Picture]:
     """Some of the pictures, in colour."""
     names = [name for part in parts for name in part.names]
-    pictures = _decoded(source, names[:: -(-len(names) // SAMPLE)], (SIZE, SIZE, 3))
+    pictures = _decoded(source, names[:: -(-len(names) // SAMPLE)], (SIZE, SIZE, 3), "crop")
     return [picture for picture in pictures if isinstance(picture, Picture)]
 
 
@@ -171,7 +177,7 @@ def _common_size(sample: list[Picture]) -> Size | None:
 
 
 def _read(
-    source: Source, parts: list[Part], shape: tuple[int, ...], notes: list[str], same_size: bool = False
+    source: Source, parts: list[Part], shape: tuple[int, ...], fit: Fit, notes: list[str], same_size: bool = False
 ) -> list[Part]:
     """The readable pictures of each part, with their images; the last of the notes is on unreadable ones.
 
@@ -191,7 +197,7 @@ def _read(
             except MemoryError as error:
                 raise InputError(f"{count} pictures of {shape} need too much memory: choose a `size`") from error
             places: list[int] = []
-            with contextlib.closing(_decoded(source, part.names, shape)) as pictures:
+            with contextlib.closing(_decoded(source, part.names, shape, fit)) as pictures:
                 for index, picture in enumerate(pictures):
                     bar.update()
                     if isinstance(picture, str):
@@ -209,32 +215,37 @@ def _read(
             read.append(Part(part.purpose, kept, part.labels[places], images[: len(places)]))
     if largest:
         changes += [depth_note(max(largest))] * len(largest)
-    notes += _notes(shape, sizes, changes, faults)
+    notes += _notes(shape, fit, sizes, changes, faults)
     return read
 
 
-def _notes(shape: tuple[int, ...], sizes: list[Size], changes: list[str], faults: list[str]) -> list[str]:
+def _notes(shape: tuple[int, ...], fit: Fit, sizes: list[Size], changes: list[str], faults: list[str]) -> list[str]:
     """Notes on changes to pictures of these sizes to fit into `shape`, and on unreadable pictures."""
     count = len(sizes)
     notes = [f"{times} of {count} pictures: {change}" for change, times in Counter(changes).items()]
-    if enlarged := [size for size in sizes if size[0] < shape[0] or size[1] < shape[1]]:
-        height, width = min(enlarged, key=math.prod)
-        notes.append(f"{len(enlarged)} of {count} pictures: enlarged, the smallest from {width}x{height}")
-    if cropped := sum(cut(size, shape) > MUCH for size in sizes):
-        notes.append(f"{cropped} of {count} pictures: more than {100 * MUCH:.0f} % cut off to keep their proportions")
+    larger = any if fit == "crop" else all  # a padded picture need not be as large as the image
+    if enlarged := [size for size in sizes if larger(side < wanted for side, wanted in zip(size, shape, strict=False))]:
+        smallest = image_size(min(enlarged, key=math.prod))
+        notes.append(f"{len(enlarged)} of {count} pictures: enlarged, the smallest from {smallest}")
+    if changed := sum(cut(size, shape) > MUCH for size in sizes):
+        much = f"{changed} of {count} pictures: more than {100 * MUCH:.0f} %"
+        if fit == "pad":
+            notes.append(f"{much} of the image is a border that was added to keep their proportions")
+        else:
+            notes.append(f"{much} cut off to keep their proportions; {PAD_ADVICE}")
     if faults:
         total = count + len(faults)
         notes.append(f"{len(faults)} of {total} pictures are left out: {some(sorted(faults), '; ')}")
     return notes
 
 
-def _decoded(source: Source, names: list[str], shape: tuple[int, ...]) -> Generator[Picture | str]:
+def _decoded(source: Source, names: list[str], shape: tuple[int, ...], fit: Fit) -> Generator[Picture | str]:
     """Each picture made to fit into `shape`, or words on why it cannot be read, in order."""
     import joblib
 
     def one(name: str) -> Picture | str:
         try:
-            return decode(source.open(name), shape)
+            return decode(source.open(name), shape, fit)
         except MemoryError:
             raise
         except InputError as error:

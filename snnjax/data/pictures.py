@@ -7,11 +7,11 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from snnjax.core.errors import InputError
+from snnjax.core.errors import InputError, image_size, unknown
 
 MOST_PIXELS = 80_000_000  # of an image file
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # readers of other formats might run programs
@@ -23,6 +23,11 @@ MNIST = (28, 28)
 ENLARGED = 24  # rows or columns, the larger number of both, to which small images are enlarged
 SAMPLE = 1000
 MIXED = 0.1  # share of images with another background than the others
+
+
+Fit = Literal["crop", "pad"]
+FITS = ("crop", "pad")
+"""What is done to pictures of other proportions than the images."""
 
 
 class Picture(NamedTuple):
@@ -43,11 +48,12 @@ class Opened(NamedTuple):
     largest: int | None  # value in a file of more than 8 bits a pixel
 
 
-def decode(file: Path | io.BytesIO, shape: tuple[int, ...]) -> Picture:
+def decode(file: Path | io.BytesIO, shape: tuple[int, ...], fit: Fit) -> Picture:
     """Reads an image file as uint8 of `shape`, (H, W) grey or (H, W, 3) colour; of an animation the first picture.
 
-    It is set upright as its EXIF data say, resized keeping its proportions, and cropped to its middle. Raises
-    InputError, a sentence that lacks its subject, if it cannot be read.
+    It is set upright as its EXIF data say, and resized keeping its proportions. To "crop" takes its middle; to "pad"
+    takes all of it, with a border in the median colour of its outermost pixels. Raises InputError, a sentence that
+    lacks its subject, if it cannot be read.
     """
     from PIL import Image, ImageOps
 
@@ -55,11 +61,32 @@ def decode(file: Path | io.BytesIO, shape: tuple[int, ...]) -> Picture:
     with _refused():
         opened = _opened(file, 2 * max(height, width))
         plain = opened.image.convert("RGB" if len(shape) == 3 else "L")
-        if plain.size != (width, height):
+        if fit == "pad":
+            plain = _padded(plain, height, width)
+        elif plain.size != (width, height):
             smaller = plain.width >= width and plain.height >= height
             how = Image.Resampling.BOX if smaller else Image.Resampling.BILINEAR
             plain = ImageOps.fit(plain, (width, height), how)
         return Picture(np.asarray(plain), opened.size, opened.notes, opened.largest)
+
+
+def _padded(plain: Any, height: int, width: int) -> Any:
+    """A picture resized to fit into height and width, in the middle of a border in the colour of its own."""
+    from PIL import Image
+
+    scale = min(height / plain.height, width / plain.width)
+    rows, columns = (max(1, round(scale * side)) for side in (plain.height, plain.width))
+    if plain.size != (columns, rows):
+        plain = plain.resize((columns, rows), Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR)
+    pixels = np.asarray(plain)
+    outermost = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    colour = np.sort(outermost, axis=0)[len(outermost) // 2]
+    image = np.empty((height, width, *pixels.shape[2:]), np.uint8)
+    image[:] = colour
+    top = (height - rows) // 2
+    left = (width - columns) // 2
+    image[top : top + rows, left : left + columns] = pixels
+    return Image.fromarray(image)
 
 
 @contextlib.contextmanager
@@ -88,7 +115,8 @@ def _opened(file: Path | io.BytesIO, least: int, behind: str = "black") -> Opene
     notes = []
     with Image.open(file, formats=FORMATS) as image:
         if image.width * image.height > MOST_PIXELS:
-            raise InputError(f"it has {image.width}x{image.height} pixels, at most {MOST_PIXELS:,} are read")
+            found = image_size((image.height, image.width))
+            raise InputError(f"it is {found}, at most {MOST_PIXELS:,} pixels are read")
         if image.mode == "F":
             raise InputError("it holds floats: save it with 8 bits a pixel")
         size = (image.height, image.width)
@@ -131,19 +159,26 @@ def depth_note(largest: int) -> str:
     return f"{taken}: no value exceeds {largest:,} of 65,535, so {look}"
 
 
-def read_picture(path: Path | str, shape: tuple[int, ...], invert: bool = False) -> tuple[np.ndarray, list[str]]:
+def read_picture(
+    path: Path | str, shape: tuple[int, ...], invert: bool = False, fit: Fit = "crop"
+) -> tuple[np.ndarray, list[str]]:
     """An image file as uint8 of a shape, (H, W) or (H, W, 3), and notes on the changes to it.
 
-    It is made to fit as `decode` says, then inverted if asked to. Raises InputError if it cannot be read.
+    It is resized keeping its proportions, then inverted if asked to. If it has other proportions than the shape, to
+    "crop" takes its middle, and to "pad" adds a border in the median colour of its outermost pixels. Raises InputError
+    if it cannot be read.
     """
-    picture = _read(Path(path), functools.partial(decode, shape=shape))
+    if fit not in FITS:
+        raise unknown("fit", fit, FITS)
+    picture = _read(Path(path), functools.partial(decode, shape=shape, fit=fit))
     pixels = picture.pixels
     notes = picture.notes
     size = picture.size
     if size != shape[:2]:
         lost = cut(size, shape[:2])
-        ending = f", {100 * lost:.0f} % of it cut off to keep its proportions" if lost >= 0.01 else ""
-        notes.append(f"resized from {size[1]}x{size[0]} to {shape[1]}x{shape[0]}{ending}")
+        done = "of it cut off" if fit == "crop" else "of that a border"
+        ending = f", {100 * lost:.0f} % {done} to keep its proportions" if lost >= 0.01 else ""
+        notes.append(f"resized from {image_size(size)} to {image_size(shape[:2])}{ending}")
     if invert:
         pixels = 255 - pixels
         notes.append("inverted")

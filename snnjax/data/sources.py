@@ -14,7 +14,7 @@ from snnjax.data.catalogue import CATALOGUE, DATASETS, Progress, Published
 from snnjax.data.dataset import ARRAYS, FILES, GROUPS, UNLABELLED, VALIDATION, Dataset
 from snnjax.data.events import RECORDINGS, recordings
 from snnjax.data.folder import picture_folder
-from snnjax.data.pictures import enlarged
+from snnjax.data.pictures import Fit, enlarged
 from snnjax.data.readers import read_cifar, read_idx
 
 
@@ -26,6 +26,7 @@ def load(
     colour: bool | None = None,
     group: str | None = None,
     split_seed: int = 0,
+    fit: Fit | None = None,
 ) -> Dataset:
     """Loads a data set by name: upright images, labels from 0.
 
@@ -41,6 +42,7 @@ def load(
       colour: of a "folder", as `picture_folder` takes it.
       group: of a "folder", as `picture_folder` takes it.
       split_seed: of a "folder", as `picture_folder` takes it.
+      fit: of a "folder", as `picture_folder` takes it; None: "crop".
 
     Raises InputError for an unknown name, or files that are damaged or do not fit together; FileNotFoundError if
     `data_dir` has none, DownloadError if they cannot be downloaded, MissingPackageError if tensorflow-datasets is
@@ -52,11 +54,11 @@ def load(
     if name == "folder":
         if data_dir is None:
             raise InputError("`data_dir` must name the folder or .zip file of pictures for `dataset` folder, got none")
-        return picture_folder(data_dir, size, colour, group=group, split_seed=split_seed)
+        return picture_folder(data_dir, size, colour, group=group, split_seed=split_seed, fit=fit or "crop")
     if name in RECORDINGS:
-        _refuse(name, colour=colour, group=group, split_seed=split_seed or None)
+        _refuse(name, colour=colour, group=group, split_seed=split_seed or None, fit=fit)
         return recordings(name, data_dir, size=size)
-    _refuse(name, size=size, colour=colour, group=group, split_seed=split_seed or None)
+    _refuse(name, size=size, colour=colour, group=group, split_seed=split_seed or None, fit=fit)
     if name == "digits" or name.endswith(".npz"):
         if data_dir is not None:
             advice = "for your own pictures, `dataset` must be folder (--dataset folder)"

@@ -8,7 +8,7 @@ import numpy as np
 
 from snnjax.core import files
 from snnjax.core.components import from_data, to_data
-from snnjax.core.errors import InputError
+from snnjax.core.errors import InputError, image_size
 from snnjax.data import Dataset
 from snnjax.data.names import checked, numbered
 from snnjax.networks import Network, SpikingNetwork
@@ -106,9 +106,10 @@ class Trained:
         Raises InputError unless it has images of the shape that the network takes, and the same classes. Their names
         may differ where they are "0", "1", ... on one side: then they have the same order.
         """
-        sizes = ["x".join(map(str, shape)) for shape in (self.image_shape, data.test_images.shape[1:])]
-        if sizes[0] != sizes[1]:
-            raise InputError(f"the network takes images of {sizes[0]}, those of {data.name} are {sizes[1]}")
+        shape = data.test_images.shape[1:]
+        if self.image_shape != shape:
+            takes = image_size(self.image_shape)
+            raise InputError(f"the network takes images {takes}, those of {data.name} are {image_size(shape)}")
         if self.network.decision is None:
             return data
         if data.classes != self.network.classes:

@@ -9,7 +9,7 @@ import jax
 
 from snnjax.core import checks
 from snnjax.core.components import check_component
-from snnjax.core.errors import InputError, TooSmallError, wrong_type
+from snnjax.core.errors import InputError, TooSmallError, image_size, wrong_type
 from snnjax.data import Dataset
 from snnjax.encoding import ImageEncoder
 from snnjax.networks import Images, Network
@@ -86,8 +86,8 @@ def _made(make: Callable[[Images], Network], images: Images, data_name: str) -> 
     try:
         network = make(images)
     except TooSmallError as error:
-        size = "x".join(map(str, images.shape[:2]))
-        raise TooSmallError(f"{error}; images of {data_name} have {size} pixels: take a larger `size`") from error
+        size = image_size(images.shape[:2])
+        raise TooSmallError(f"{error}; images of {data_name} are {size}: take a larger `size`") from error
     if not isinstance(network, Network):
         raise wrong_type(f"{name}(images)", "a Network", network)
     return network

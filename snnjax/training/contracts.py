@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from snnjax.core.components import check_again
-from snnjax.core.errors import InputError, InputTypeError, shown, wrong_type
+from snnjax.core.errors import InputError, InputTypeError, image_size, shown, wrong_type
 from snnjax.kernels import Spikes, Winners, latency_dtype
 from snnjax.layers.spiking import Layer
 from snnjax.learners import Diagnosis, Learner, Signal, Tally
@@ -59,7 +59,7 @@ def check_encoder(network: Network, image: jax.ShapeDtypeStruct) -> None:
     if not isinstance(shape, tuple | list):
         raise wrong_type("encoder.output_shape(...)", "(C, H, W)", shape)
     if tuple(shape) != network.input_shape:
-        problem = f"the network takes {network.input_shape}, images of {image.shape} become {tuple(shape)}"
+        problem = f"the network takes {network.input_shape}, images {image_size(image.shape)} become {tuple(shape)}"
         raise InputError(f"{problem}: make it with input_shape={tuple(shape)}, or with another `encoder`")
     if _is_custom(encoder) and not unfitted(encoder):
         _expect("encoder(image)", jax.eval_shape(encoder, image), expected)

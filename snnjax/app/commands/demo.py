@@ -17,10 +17,11 @@ def run(chosen: options.Demo) -> None:
     prepared = run_data.prepare(chosen, trained, chosen.run)
     shown = prepared.images.first(None, PICTURES)
     centred = run_data.learned_handwriting(trained)
+    fit = chosen.data.fit or trained.settings.get("fit") or "crop"
     if chosen.teach:
-        text = demo.teaching_page(trained, shown.test_images, shown.test_labels, chosen.bits, centred=centred)
+        text = demo.teaching_page(trained, shown.test_images, shown.test_labels, chosen.bits, centred=centred, fit=fit)
     else:
         network = trained.spiking_network()
-        text = demo.page_of(network, shown.test_images, shown.test_labels, chosen.bits, centred=centred)
+        text = demo.page_of(network, shown.test_images, shown.test_labels, chosen.bits, centred=centred, fit=fit)
     files.write_text(chosen.out.absolute(), text)
     print(f"{printable(str(chosen.out))}: open it in a browser; {len(text.encode()) / 1e6:.1f} MB")

@@ -19,7 +19,7 @@ from snnjax.core.devices import AT_ONCE
 from snnjax.core.errors import printable
 from snnjax.data.layout import READ
 from snnjax.data.names import SILENT, composed, name_of
-from snnjax.data.pictures import is_light, read_handwriting, read_picture
+from snnjax.data.pictures import Fit, is_light, read_handwriting, read_picture
 from snnjax.networks import Model, Network, Observed
 from snnjax.networks.decision import Decided
 from snnjax.networks.model import check_decides
@@ -79,7 +79,7 @@ def sources(chosen: options.Predict, trained: Trained) -> list[Source]:
             entries.append(Source(name, str(number), file, label, drawn, read))
     if chosen.pictures and trained.image_shape[2:] == (2,):
         raise InputError(f"`PICTURE` {chosen.pictures[0]}: the network takes recordings, name test ones by --images")
-    read_one = reader_of(chosen, trained)
+    read_one = reader_of(chosen, trained, chosen.data.fit)
     for named in chosen.pictures:
         many = named.is_dir()
         if named.suffix.lower() == ".zip" and not many:
@@ -101,11 +101,17 @@ def label_of(path: Path, names: Sequence[str]) -> str:
     return next((name for name in map(composed, above) if name in names), "")
 
 
-def reader_of(chosen: options.Predict | options.Stream, trained: Trained) -> Callable[[Path], Read]:
-    """How a picture is read: as handwriting, if the network has learned such, unless it is to be taken as it is."""
+def reader_of(
+    chosen: options.Predict | options.Stream, trained: Trained, fit: Fit | None = None
+) -> Callable[[Path], Read]:
+    """How a picture is read: as handwriting, if the network has learned such, unless it is to be taken as it is.
+
+    `fit`: as of `read_picture`; None: as in the training.
+    """
     if run_data.learned_handwriting(trained) and not chosen.as_is:
         return functools.partial(read_handwriting, invert=chosen.invert)
-    return functools.partial(read_picture, shape=trained.image_shape, invert=chosen.invert)
+    fit = fit or trained.settings.get("fit") or "crop"
+    return functools.partial(read_picture, shape=trained.image_shape, invert=chosen.invert, fit=fit)
 
 
 def background_advice(trained: Trained, light: float, inverted: bool) -> str:

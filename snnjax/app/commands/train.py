@@ -15,6 +15,7 @@ from snnjax.app.main import COMMAND
 from snnjax.app.report import draw_run
 from snnjax.app.tracking import Tracker
 from snnjax.core import files, metrics
+from snnjax.core.errors import image_size
 from snnjax.data import Dataset
 from snnjax.data.pictures import background
 from snnjax.runs.pretrained import PREFIX
@@ -94,10 +95,10 @@ def _start(run: Path, images: Dataset) -> SpikingNetwork:
     trained = Trained.read(run)
     shape = images.train_images.shape[1:]
     if trained.image_shape != shape:
-        takes = "x".join(map(str, trained.image_shape))
-        got = "x".join(map(str, shape))
+        takes = image_size(trained.image_shape)
+        got = image_size(shape)
         advice = "pictures are read in other sizes by --size, in grey by --no_colour"
-        raise InputError(f"`start` (--from) takes images of {takes}, those of {images.name} are {got}: {advice}")
+        raise InputError(f"`start` (--from) takes images {takes}, those of {images.name} are {got}: {advice}")
     return trained.spiking_network()
 
 

@@ -168,7 +168,7 @@ function centre(small, [rows, columns], [height, width]) {
   return picture;
 }
 
-/* Colour: pictures from elsewhere are cropped to the network's proportions and resized, as `snnjax predict` does. */
+/* Colour: pictures from elsewhere are made to fit the network, as `snnjax predict` does. */
 
 const MOST_PIXELS = 1024; // rows or columns of a picture that is looked at; a larger one is made smaller before
 const camera = { stream: null, video: document.createElement("video") };
@@ -209,11 +209,12 @@ function take(source, play) {
   present(picture, -1, play);
 }
 
-/* The middle of what a source shows, in the network's size: red, green and blue of each pixel. */
+/* What a source shows, its middle or with a border, in the network's size: red, green and blue of each pixel. */
 function fitted(source) {
   const [rows, columns] = network.picture;
   const [height, width] = [source.videoHeight || source.height, source.videoWidth || source.width];
-  const larger = Math.max(rows / height, columns / width, 1);
+  const pads = network.fit === "pad";
+  const larger = Math.max((pads ? Math.min : Math.max)(rows / height, columns / width), 1);
   const scale = larger > 1 ? larger : Math.min(MOST_PIXELS / Math.max(height, width), 1);
   const canvas = document.createElement("canvas");
   Object.assign(canvas, { width: Math.ceil(width * scale), height: Math.ceil(height * scale) });
@@ -221,7 +222,7 @@ function fitted(source) {
   pen.fillStyle = source === sheet.canvas ? "white" : "black"; // what is transparent, as paper or as Python takes it
   pen.fillRect(0, 0, canvas.width, canvas.height);
   pen.drawImage(source, 0, 0, canvas.width, canvas.height);
-  return cropped(pen.getImageData(0, 0, canvas.width, canvas.height), network.picture);
+  return (pads ? padded : resized)(pen.getImageData(0, 0, canvas.width, canvas.height), network.picture);
 }
 
 async function startCamera() {

@@ -3,10 +3,10 @@
 /* Pictures in other sizes, as Pillow resizes them by `BOX`, but for roundings to the next byte where it goes through
  * the columns first. Nothing here needs a page. */
 
-/* The largest middle part of an image that has the proportions of a shape, resized to it. */
-function cropped({ data, height, width }, [rows, columns]) {
-  const [top, bottom] = middlePart(height, (width * rows) / columns);
-  const [left, right] = middlePart(width, (height * columns) / rows);
+/* The largest middle part of an image that has the proportions of a shape, or the whole of it, resized to the shape. */
+function resized({ data, height, width }, [rows, columns], whole = false) {
+  const [top, bottom] = whole ? [0, height] : middlePart(height, (width * rows) / columns);
+  const [left, right] = whole ? [0, width] : middlePart(width, (height * columns) / rows);
   const picture = new Uint8Array(3 * rows * columns);
   for (let channel = 0; channel < 3; ++channel) {
     const plane = Float32Array.from({ length: height * width }, (_, index) => data[4 * index + channel]);
@@ -14,6 +14,30 @@ function cropped({ data, height, width }, [rows, columns]) {
     const turned = transpose(narrow, height, columns);
     const small = resize(turned, [columns, height], rows, top, bottom, true);
     transpose(small, columns, rows).forEach((value, place) => { picture[3 * place + channel] = value; });
+  }
+  return picture;
+}
+
+/* The whole of an image, resized keeping its proportions, in the middle of a border in the median colour of its
+ * outermost pixels. */
+function padded({ data, height, width }, [rows, columns]) {
+  const scale = Math.min(rows / height, columns / width);
+  const [tall, wide] = [height, width].map((length) => Math.max(1, nearestInteger(scale * length)));
+  const whole = resized({ data, height, width }, [tall, wide], true);
+  const [top, left] = [Math.floor((rows - tall) / 2), Math.floor((columns - wide) / 2)];
+  const picture = new Uint8Array(3 * rows * columns);
+  for (let channel = 0; channel < 3; ++channel) {
+    const at = (row, column) => whole[3 * (row * wide + column) + channel];
+    const outermost = [
+      ...Array.from({ length: wide }, (_, column) => [at(0, column), at(tall - 1, column)]),
+      ...Array.from({ length: tall }, (_, row) => [at(row, 0), at(row, wide - 1)]),
+    ].flat().sort((one, other) => one - other);
+    const border = outermost[outermost.length >> 1];
+    for (let place = 0; place < rows * columns; ++place) {
+      const [row, column] = [Math.floor(place / columns) - top, (place % columns) - left];
+      const within = row >= 0 && row < tall && column >= 0 && column < wide;
+      picture[3 * place + channel] = within ? at(row, column) : border;
+    }
   }
   return picture;
 }
