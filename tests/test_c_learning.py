@@ -26,6 +26,7 @@ from test_c import (
 )
 
 from snnjax import SpikingNetwork, Stream, cost, stage
+from snnjax.core import files
 from snnjax.data import digits, read_handwriting
 from snnjax.interop import c, event_programs
 from snnjax.networks import prototypes_on, quantise
@@ -305,6 +306,17 @@ def test_the_program_of_the_page_learns_saves_and_loads(tmp_path, capsys, monkey
     (tmp_path / "learned.bin").write_bytes(b"1" + (tmp_path / "learned.bin").read_bytes())
     failed = subprocess.run(others[0], shell=True, capture_output=True, text=True, check=False)
     assert (failed.returncode, failed.stderr) == (1, "learned.bin is damaged, or of another program\n")
+
+
+def test_more_neurons_than_memory_are_refused(tmp_path, capsys, monkeypatch):
+    """They were drawn before: a traceback, or a computer without memory."""
+    monkeypatch.setattr(files, "MEMORY", 1 << 30)
+    given = ["pretrained:goupy2024_ncg_mnist", "--to", "c", "--learn", "--out", tmp_path / "made"]
+    error = refused(Command("export"), capsys, *given, "--per_class", 100_000)
+    inputs = 10 * 128 * 5 * 5 * 24  # bytes of one neuron of each class
+    assert f"`per_class` must be at most {2**30 // inputs:,}, so that 10 classes fit into 1.0 GiB of memory" in error
+    assert "got 100,000" in error
+    assert not (tmp_path / "made").exists()
 
 
 def test_command(tmp_path, capsys):

@@ -1,10 +1,12 @@
 """Networks whose readout learns prototypes: for few labels, and for streams."""
 
 import dataclasses
+import math
 
 import numpy as np
 
-from snnjax.core import checks
+from snnjax.core import checks, files
+from snnjax.core.errors import InputError
 from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
 from snnjax.layers.ramp import Ramp
@@ -23,6 +25,8 @@ EPOCHS = 21
 """One in which each image is learned, and twenty of corrections."""
 PER_CLASS = 5
 """Neurons of each class."""
+_BYTES = 24
+"""Memory that a weight of a new readout takes while it is made: drawn as float64, and as float32 in several places."""
 
 
 def ncg_prototypes(images: Images = MNIST) -> Network:
@@ -70,11 +74,23 @@ def with_prototypes(network: Network, *, per_class: int = PER_CLASS) -> Network:
 def prototypes_on(trained: SpikingNetwork, classes: int | None = None, *, per_class: int = PER_CLASS) -> SpikingNetwork:
     """A trained network whose new readout, of its own classes or of so many others, is to learn: see `with_prototypes`.
 
-    Silent until it learns, as in a `Stream`.
+    Silent until it learns, as in a `Stream`. Raises InputError if its weights would not fit into the memory.
     """
     count = trained.spec.classes if classes is None else checks.integer("classes", classes, 1)
     spec = with_prototypes(trained.spec.with_classes(count), per_class=per_class)
+    _check_memory(spec, per_class)
     learned = trained.weights()
     weights = spec.initial_weights()
     weights |= {name: np.asarray(learned[name]) for name in weights if name not in spec.deciding}
     return SpikingNetwork(spec, weights=weights, class_names=trained.class_names if classes is None else ())
+
+
+def _check_memory(spec: Network, per_class: int) -> None:
+    """Raises InputError, with the largest `per_class` that is possible, if a readout would not fit into the memory."""
+    (name,) = spec.deciding
+    _, *inputs = spec.weight_shapes[name]
+    of_class = spec.classes * math.prod(inputs) * _BYTES  # for one neuron of each class
+    if per_class * of_class > files.MEMORY:
+        most = files.MEMORY // of_class
+        fits = f"at most {most:,}, so that {spec.classes} classes fit into {files.MEMORY / 2**30:.1f} GiB of memory"
+        raise InputError(f"`per_class` must be {fits}, got {per_class:,}: {PER_CLASS} are the default")
