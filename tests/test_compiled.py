@@ -1,6 +1,7 @@
 """Public kernels that take a compiled form by themselves: XLA's forms judge them."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,9 @@ from snnjax import Images, InputError, SpikingNetwork, kernels
 from snnjax.data import digits
 from snnjax.encoding import GREY
 from snnjax.kernels import compiled, native, neurons, plasticity
+from snnjax.kernels.competition import early_winners
 from snnjax.kernels.native import ramp
+from snnjax.kernels.target_time import update_weights
 
 pytestmark = pytest.mark.usefixtures("compiler")
 RNG = np.random.default_rng(0)
@@ -93,6 +96,10 @@ CASES = {
     "integrate_and_fire": (kernels.integrate_and_fire, by_xla(neurons.integrate_and_fire)),
     "latencies": (kernels.latencies, by_xla(neurons.latencies)),
     "timed_spikes": (kernels.timed_spikes, by_xla(neurons.timed_spikes)),
+    "times within steps": (
+        functools.partial(kernels.timed_spikes, fractional=True),
+        by_xla(functools.partial(neurons.timed_spikes, fractional=True)),
+    ),
     "winners": (winners, winners_by_xla),
     "winners of weights below 0": (below_zero, below_zero_by_xla),
     "stdp": (learned, learned_by_xla),
@@ -170,13 +177,140 @@ def test_ramps_of_images_and_networks_are_mapped_in_one_call():
         np.testing.assert_array_equal(mapped(potential, levels)[network], pooled)
 
 
-def test_latencies_beyond_the_last_step_are_silent_whatever_their_dtype():
-    """Under `jax.jit`, which hides their values; outside of it they are refused."""
+MANY = 30
+"""Time steps, so many that XLA's form of `latencies` sorts inputs."""
+BEYOND = {
+    "255": (np.uint8, 255, 0),
+    "256, which is 0 in a byte": (np.int32, 256, 0),
+    "65,536": (np.int32, 65536, 0),
+    "negative, which is late in a byte": (np.int16, MANY, -3),
+}
+
+
+@pytest.mark.parametrize("case", BEYOND)
+def test_latencies_out_of_range_are_silent_or_of_the_first_step(case):
+    """Under `jax.jit` and `jax.vmap`, which hide their values, and in derivatives; outside of them they are refused."""
+    dtype, silence, first = BEYOND[case]
+    layer = dict(threshold=1.0, time_steps=MANY)
+    latency = latencies_of(MANY)[0]
+    given = np.select([latency == MANY, latency == 0], [silence, first], latency.astype(int)).astype(dtype)
+    won = kernels.winners(latency, WEIGHTS[0], k=3, radius=0, **layer)
+    won = dataclasses.replace(won, latency=won.latency.at[0].set(MANY))
+    late = dataclasses.replace(won, latency=won.latency.astype(dtype).at[0].set(silence))
+
+    def of_all(latency, won):
+        strength = lambda weights: kernels.integrate_and_fire(latency, weights, **layer).potential.sum()  # noqa: E731
+        return dict(
+            latencies=kernels.latencies(latency, WEIGHTS[0], **layer),
+            by_xla=neurons.latencies(latency, WEIGHTS[0], **layer),
+            timed=kernels.timed_spikes(latency, WEIGHTS[0], **layer),
+            winners=found(kernels.winners(latency, WEIGHTS[0], k=3, radius=1, **layer)),
+            learned=kernels.stdp(WEIGHTS[0], latency, won, RATES, time_steps=MANY),
+            learned_by_xla=plasticity.stdp(WEIGHTS[0], latency, won, RATES, time_steps=MANY),
+            pooled=kernels.mean_pool(latency, 2, time_steps=MANY).astype(int),
+            remaining=kernels.remaining_steps(latency, time_steps=MANY),
+            gradient=jax.grad(strength)(WEIGHTS[0]),
+        )
+
+    expected = of_all(latency, won)
+    with pytest.raises(InputError, match="`latency` must hold steps"):
+        kernels.latencies(given, WEIGHTS[0], **layer)
+    assert_close(jax.jit(of_all)(given, late), expected)
+    mapped = jax.vmap(of_all)(*jax.tree.map(lambda x: x[None], (jnp.asarray(given), late)))
+    assert_close(jax.tree.map(lambda x: x[0], mapped), expected)
+
+
+PRECISIONS = {"float16": (np.float16, False), "float32 under x64": (np.float32, True)}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_thresholds_take_the_dtype_of_the_weights(precision):
+    """The potential is the nearest number to 0.1 in that dtype, and above another number that rounds to it."""
+    dtype, x64 = PRECISIONS[precision]
+    weights = np.full((2, 1, 1, 1), 0.1, dtype)
+    threshold = np.nextafter(np.float64(weights[0]).item(), 0)
+    if not x64:
+        threshold = np.float32(threshold - 1e-6)
+    assert threshold < np.float64(weights[0])
+    assert dtype(threshold) == weights[0]
+    latency = np.zeros((1, 1, 1), np.uint8)
+
+    def fired(threshold, time_steps=STEPS):
+        layer = dict(threshold=threshold, time_steps=time_steps)
+        competing = dict(k=1, radius=0, **layer)
+        potentials = kernels.potentials(latency, weights, time_steps=time_steps)
+        spikes = kernels.integrate_and_fire(latency, weights, **layer)
+        return dict(
+            integrate_and_fire=spikes.latency,
+            latencies=kernels.latencies(latency, weights, **layer),
+            timed=kernels.timed_spikes(latency, weights, fractional=True, **layer).latency,
+            fire=kernels.fire(potentials, threshold=threshold).latency,
+            winners=kernels.winners(latency, weights, **competing).latency,
+            early=early_winners(latency, weights, **competing).latency,
+        )
+
+    def strength(weights):
+        return kernels.integrate_and_fire(latency, weights, threshold=threshold, time_steps=STEPS).potential.sum()
+
+    with jax.enable_x64(x64):
+        for time_steps in (STEPS, 30):
+            steps = functools.partial(fired, time_steps=time_steps)
+            for of in (threshold, np.full(2, threshold)):
+                for name, silent in (steps(of) | jax.jit(steps)(of) | jax.vmap(steps)(np.stack([of] * 2))).items():
+                    assert np.all(silent == time_steps), name
+        assert not jax.grad(strength)(weights).any()
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_bounds_and_rates_take_the_dtype_of_the_weights(precision):
+    """So an update keeps it, whatever the dtype of the numbers, and computes as with numbers of that dtype."""
+    dtype, x64 = PRECISIONS[precision]
     latency = latencies_of(STEPS)[0]
-    expected = fire(latency, WEIGHTS[0])
-    late = np.where(latency == STEPS, 255, latency)
-    for given in (late.astype(np.uint8), late.astype(np.int32) + 45 * (late == 255)):
-        np.testing.assert_array_equal(jax.jit(fire)(given, WEIGHTS[0]), expected)
+    weights = WEIGHTS[0].astype(dtype)
+    won = kernels.winners(latency, WEIGHTS[0], threshold=1.0, k=3, radius=0, time_steps=STEPS)
+
+    def learned(rates, bounds):
+        inputs = latency.ravel()[:12]
+        error = jnp.linspace(-1, 1, FEATURES).astype(rates.dtype)
+        rows = weights.reshape(FEATURES, -1)
+        return dict(
+            stdp=kernels.stdp(weights, latency, won, rates, time_steps=STEPS, bounds=bounds),
+            by_xla=plasticity.stdp(weights, latency, won, rates, time_steps=STEPS, bounds=bounds),
+            error_stdp=kernels.error_stdp(rows, inputs, inputs[:FEATURES], error, rates, bounds=bounds),
+            patches=update_weights(rows[0], inputs, inputs[0], rate=rates[0], beta=1, bounds=bounds, time_steps=STEPS),
+        )
+
+    with jax.enable_x64(x64):
+        own = learned(RATES.astype(dtype), (dtype(0.1), dtype(0.7)))
+        wide = RATES.astype(np.float64 if x64 else np.float32), (np.float64(0.1), np.float64(0.7))
+        mapped = jax.vmap(learned)(*jax.tree.map(lambda x: np.stack([x]), wide))
+        for name, found in own.items():
+            assert found.dtype == dtype, name
+            for other in (learned(*wide), jax.jit(learned)(*wide), jax.tree.map(lambda x: x[0], mapped)):
+                assert_close(other[name], np.asarray(found))
+        gradient = jax.grad(lambda weights: learned_sum(weights, latency, won, wide))(weights)
+    assert gradient.dtype == dtype
+    assert np.isfinite(gradient).all()
+
+
+def learned_sum(weights, latency, won, rates_and_bounds):
+    rates, bounds = rates_and_bounds
+    return kernels.stdp(weights, latency, won, rates, time_steps=STEPS, bounds=bounds).sum()
+
+
+@pytest.mark.parametrize("threshold", [-0.5, np.float32([-1, -0.25, 2, 0, 0.5])])
+def test_below_a_threshold_of_0_neurons_fire_at_time_0(threshold):
+    """Potentials begin at 0, above such a threshold. Times and derivatives are finite, by both forms."""
+    latency = latencies_of(STEPS)[0]
+    layer = dict(threshold=threshold, time_steps=STEPS, fractional=True)
+    for kernel in (kernels.timed_spikes, neurons.timed_spikes):
+        spikes = jax.jit(functools.partial(kernel, **layer))(latency, WEIGHTS[0])
+        assert np.all((spikes.time >= 0) & (spikes.time <= 1))
+        at_once = (spikes.latency == 0) & np.reshape(np.broadcast_to(threshold, FEATURES) < 0, (-1, 1, 1))
+        assert at_once.any()
+        assert not np.any(spikes.time * at_once)
+        gradient = jax.grad(lambda weights: kernel(latency, weights, **layer).time.sum())(WEIGHTS[0])
+        assert np.isfinite(gradient).all()
 
 
 def test_networks_follow_the_same_rules():

@@ -40,11 +40,26 @@ BATCHES = dict(
     ),
     rates=np.float32([[0.5, -0.375], [0.25, -0.125]]),
     bounds=(np.float32([0, 0.25]), np.float32([1, 0.75])),
+    outcome=np.int32([1, -1]),
+    reward=np.float32([[0.5, -0.375], [0.25, -0.125]]),
+    punish=np.float32([[-0.5, 0.375], [-0.25, 0.125]]),
+    time=np.float32([[0.25, 0.5, 1, 0], [0.5, 0.125, 0.75, 1]]),
+    target=np.array([[True, False] * 2, [False, True] * 2]),
+    error=np.float32([[0.5, -0.25, 0, 0.125], [0, 0.25, -0.5, 0.5]]),
+    vector=RNG.integers(0, T + 1, (2, 5), np.uint8),
+    spike=RNG.integers(0, T + 1, (2, 4), np.uint8),
+    matrix=np.float32(RNG.integers(0, 65, (2, 4, 5)) / 64),
 )
 """Valid arguments of kernels, two of each."""
 STEPS = dict(time_steps=T)
 COMPETITION = dict(k=3, radius=1, time_steps=T)
 LEARNING = dict(time_steps=T, stabiliser=True)
+
+
+def error_stdp(matrix, vector, spike, error, rates, bounds):
+    return kernels.error_stdp(matrix, vector, spike, error, rates, bounds=bounds)
+
+
 KERNELS = {
     "latency_to_wave": (kernels.latency_to_wave, "latency", STEPS),
     "wave_to_latency": (kernels.wave_to_latency, "wave", {}),
@@ -68,6 +83,9 @@ KERNELS = {
     "k_winners of places": (lambda places: kernels.k_winners(places, **COMPETITION), "places", {}),
     "stdp": (kernels.stdp, "weights latency winners rates bounds", LEARNING),
     "set_rows": (kernels.set_rows, "weights winners rows", {}),
+    "reward_rates": (kernels.reward_rates, "outcome reward punish", {}),
+    "desired_times": (kernels.desired_times, "time target", dict(gap=0.25, per_class=2)),
+    "error_stdp": (error_stdp, "matrix vector spike error rates bounds", {}),
 }
 """Kernels with the arguments that come in batches, and settings."""
 
@@ -100,10 +118,16 @@ WRONG = [  # the arguments that a kernel has, a wrong one made of the last of th
     ("latency", lambda x: x[0], ValueError, r"`latency`.*shape \(6, 5\)"),
     ("latency", lambda x: x + 1, ValueError, "`latency`.*got 6"),
     ("latency time_steps", lambda x: 300, ValueError, "`latency`.*300.*dtype uint8"),
+    ("latency", lambda x: np.ma.masked_array(x), TypeError, "`latency` must be a plain array, got a masked one"),
+    ("wave", lambda x: np.uint8(1), ValueError, r"`wave` must have axes \(T ...\), got shape \(\)"),
+    ("wave", lambda x: [[0, 1]], TypeError, "`wave` must be an array, got list"),
     ("spiked", lambda x: x.astype(int), TypeError, "`spiked`.*dtype int"),
     ("weights", lambda x: x[0], ValueError, r"`weights`.*shape \(2, 3, 3\)"),
     ("weights", lambda x: x[:, :1], ValueError, "channels of `weights`, got 2"),
     ("weights", lambda x: np.tile(x, 2), ValueError, "`weights`.*6x5, got 3x6"),
+    ("weights", lambda x: x[:0], ValueError, r"`weights` must not be empty, got shape \(0, 2, 3, 3\)"),
+    ("weights", lambda x: x[:, :0], ValueError, r"`weights` must not be empty, got shape \(4, 0, 3, 3\)"),
+    ("weights", lambda x: x[:, :, :0], ValueError, r"`weights` must not be empty, got shape \(4, 2, 0, 3\)"),
     ("rows", lambda x: x[:2], ValueError, r"`rows`.*`winners`, got \(2, 2, 3, 3\)"),
     ("potentials", lambda x: x[0], ValueError, r"`potentials`.*shape \(4, 4, 3\)"),
     ("threshold", lambda x: float("nan"), ValueError, "`threshold`.*got nan"),
@@ -111,10 +135,35 @@ WRONG = [  # the arguments that a kernel has, a wrong one made of the last of th
     ("spikes", lambda x: x.latency, TypeError, "`spikes`.* Spikes"),
     ("spikes", lambda x: Spikes(x.latency + 1, x.potential), ValueError, "`spikes.latency`.*got 6"),
     ("spikes", lambda x: Spikes(x.latency, x.latency), TypeError, "`spikes.potential`.*dtype uint8"),
+    (
+        "spikes",
+        lambda x: jax.tree.map(lambda y: y[:0], x),
+        ValueError,
+        r"`spikes.latency` must not be empty.*\(0, 4, 3",
+    ),
+    ("spikes", lambda x: Spikes(x.latency, x.potential[:1]), ValueError, r"`spikes.potential`.*\(4, 4, 3\).*\(1, 4, 3"),
+    ("spikes", lambda x: Spikes(*[x.latency] * 2, x.potential[0]), TypeError, "`spikes.potential`.*dtype uint8"),
+    ("spikes", lambda x: Spikes(x.latency, x.potential, x.potential[0]), ValueError, r"`spikes.time`.*\(4, 3\)"),
+    ("spikes", lambda x: Spikes(x.latency, x.potential * np.nan), ValueError, "`spikes.potential`.*got NaN"),
+    ("spikes time_steps", lambda x: 256, ValueError, "`spikes.latency`.*256.*dtype uint8"),
+    ("places", lambda x: jax.tree.map(lambda y: y[:, :0], x), ValueError, r"`spikes.latency` must not be empty"),
+    ("places", lambda x: PositionSpikes(x.potential, x.latency, x.potential), TypeError, "`spikes.feature`.*float32"),
     ("places", lambda x: PositionSpikes(x.feature, x.latency[0], x.potential), ValueError, r"`spikes.latency`.*\(3,\)"),
     ("inhibited", lambda x: x[:3], ValueError, "`inhibited`.*got 3"),
     ("rates", lambda x: np.ones(3, np.float32), ValueError, r"`rates`.*shape \(3,\)"),
+    ("rates", lambda x: x * 1j, TypeError, "`rates` must hold real numbers, got dtype complex64"),
+    ("reward", lambda x: [0.1, -0.1], TypeError, "`reward` must be an array.*got list: write"),
+    ("punish", lambda x: np.ones(3), ValueError, r"`punish` must be \(a\+, a-\).*shape \(3,\)"),
     ("bounds", lambda x: (0.5, 0.5), ValueError, r"`bounds`.*got \(0.5, 0.5\)"),
+    ("bounds", lambda x: (jnp.ones(()), np.zeros(())), ValueError, "`bounds`.*lower < upper"),
+    ("bounds", lambda x: (None, 1.0), TypeError, r"`bounds` must be \(lower, upper\), two numbers.*None"),
+    ("bounds", lambda x: (np.zeros(1), np.ones(1)), TypeError, r"`bounds` must be \(lower, upper\), two numbers"),
+    ("bounds", lambda x: (0.0, 1e300), ValueError, "`bounds` must fit into float32, got 1e\\+300"),
+    ("levels", lambda x: x[:0], ValueError, r"`levels` must not be empty"),
+    ("levels", lambda x: x[::-1], ValueError, r"`levels` must fall from step to step"),
+    ("radius", lambda x: jnp.float32(1.5), TypeError, "`radius` must be an integer or an array"),
+    ("radius", lambda x: np.asarray(-1), ValueError, "`radius` must be at least 0, got -1"),
+    ("per_class", lambda x: 5, ValueError, "`per_class` must be at most 4, the neurons of `time`, got 5"),
     ("time_steps", lambda x: 0, ValueError, "`time_steps`.*got 0"),
     ("padding", lambda x: -1, ValueError, "`padding`.*got -1"),
     ("window", lambda x: (2, 8), ValueError, "`window`.*got 2x8"),
@@ -127,6 +176,7 @@ ANY = {
     ("latency_to_wave", WRONG[0]),
     ("remaining_steps", WRONG[0]),
     ("latencies, many steps", WRONG[1]),
+    ("k_winners of places", WRONG[0]),
     *(("set_rows", case) for case in WRONG),
 }
 """Kernels that take other shapes or latencies too."""

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from snnjax.core import sharding
 from snnjax.core.errors import InputError, InputTypeError, TooSmallError, no_integer, shown, wrong_type
 
 Pair = int | tuple[int, int]
@@ -31,6 +32,7 @@ _KINDS: dict[str, tuple[Any, ...]] = {
     "floats": (jnp.floating,),
     "booleans": (jnp.bool_,),
     "numbers": (jnp.integer, jnp.floating, jnp.bool_),
+    "real numbers": (jnp.integer, jnp.floating),
 }
 
 
@@ -52,6 +54,8 @@ def kernel(*static: str, check: Callable[..., None] | None = None) -> Callable[[
         @functools.wraps(function)
         def call(*args: Any, **settings: Any) -> Any:
             given = defaults | dict(zip(parameters, args, strict=False)) | settings
+            for name, value in given.items():
+                refuse_masked(name, value)
             if given.keys() == parameters.keys():  # otherwise `compiled` names the missing argument
                 for name in static:
                     check_static(name, given[name])
@@ -61,7 +65,11 @@ def kernel(*static: str, check: Callable[..., None] | None = None) -> Callable[[
                     check_latency_range(name, given[name], given["time_steps"])
                 if check is not None:
                     check(**given)
-            return compiled(*args, **settings)
+            mesh = sharding.explicit_mesh(given)
+            if mesh is None or given.keys() != parameters.keys():
+                return compiled(*args, **settings)
+            plain = {name: given.pop(name) for name in static}
+            return sharding.call_with_auto_axes(lambda arrays: compiled(**arrays, **plain), given, mesh)
 
         vars(call).update({name: getattr(compiled, name) for name in ("lower", "trace", "eval_shape")})
         return call  # type: ignore[return-value]
@@ -165,12 +173,23 @@ def array(name: str, value: Any, axes: str | None, kind: str | None = None) -> N
         expected = "" if axes is None else f" of axes ({axes})"
         write = f": write np.array({name})" if isinstance(value, tuple | list) else ""
         raise InputTypeError(f"`{name}` must be an array{expected}, got {type(value).__name__}{write}")
-    if isinstance(value, np.ma.MaskedArray):
-        raise InputTypeError(f"`{name}` must be a plain array, got a masked one: fill it, as by `.filled(0)`")
+    refuse_masked(name, value)
     if axes is not None and value.ndim != len(axes.split()):
         raise InputError(f"`{name}` must have axes ({axes}), got shape {value.shape}")
     if kind and not any(jnp.issubdtype(value.dtype, dtype) for dtype in _KINDS[kind]):
         raise InputTypeError(f"`{name}` must hold {kind}, got dtype {value.dtype}")
+
+
+def refuse_masked(name: str, value: Any) -> None:
+    """Raises InputTypeError for a masked array of NumPy, of which JAX would take the masked values too."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise InputTypeError(f"`{name}` must be a plain array, got a masked one: fill it, as by `.filled(0)`")
+
+
+def not_empty(name: str, value: Any) -> None:
+    """An array in which no axis has the length 0."""
+    if 0 in value.shape:
+        raise InputError(f"`{name}` must not be empty, got shape {value.shape}")
 
 
 def shape(name: str, value: Any, expected: Sequence[int], of: str) -> None:
@@ -248,11 +267,13 @@ def time_steps(value: Any) -> int:
 
 
 def radius(value: Any) -> None:
-    """An integer >= 0 or a JAX array, ()."""
-    if np.ndim(value):
-        raise wrong_type("radius", "an integer", value)
-    if not isinstance(value, jax.Array):
+    """An integer >= 0, or an array () of integers."""
+    if not isinstance(value, jax.Array | np.ndarray):
         integer("radius", value, 0)
+    elif value.ndim or not jnp.issubdtype(value.dtype, jnp.integer):
+        raise wrong_type("radius", "an integer or an array () of integers", value)
+    elif (known := concrete_values(value)) is not None:
+        integer("radius", known.item(), 0)
 
 
 def threshold(value: Any, features: int | None = None) -> None:
@@ -270,11 +291,16 @@ def threshold(value: Any, features: int | None = None) -> None:
 
 
 def bounds(value: Bounds, least: float | None = None) -> None:
-    """(lower, upper), numbers of at least `least` if that is given; the order of arrays is not known yet."""
+    """(lower, upper), numbers or arrays (), of at least `least` if that is given, in order as far as they are known."""
     if not isinstance(value, tuple | list):
         raise wrong_type("bounds", "(lower, upper)", value)
-    plain = all(isinstance(bound, int | float | np.number) for bound in value)
-    if len(value) != 2 or (plain and not value[0] < value[1]):
+    for bound in value:
+        kind = type(bound) if isinstance(bound, int | float) else getattr(bound, "dtype", bool)
+        if np.ndim(bound) or not any(jnp.issubdtype(kind, real) for real in _KINDS["real numbers"]):
+            raise wrong_type("bounds", "(lower, upper), two numbers or arrays ()", value)
+        fits_32_bits("bounds", bound)
+    known: list[Any] = [x if isinstance(x, int | float | np.number) else concrete_values(x, jnp.number) for x in value]
+    if len(value) != 2 or (None not in known and not known[0] < known[1]):
         raise InputError(f"`bounds` must be (lower, upper) with lower < upper, got {value}")
     if least is not None and not value[0] >= least:
         raise InputError(f"`bounds` must be at least {least:g}, so that potentials never fall, got {value}")
@@ -283,11 +309,11 @@ def bounds(value: Bounds, least: float | None = None) -> None:
 _BY_VALUE = dict(radius=radius, threshold=threshold, bounds=bounds)
 
 
-def rates(value: Any) -> None:
+def rates(value: Any, name: str = "rates") -> None:
     """An array (a+, a-)."""
-    array("rates", value, "2")
+    array(name, value, "2", "real numbers")
     if value.shape != (2,):
-        raise InputError(f"`rates` must be (a+, a-), of shape (2,), got shape {value.shape}")
+        raise InputError(f"`{name}` must be (a+, a-), of shape (2,), got shape {value.shape}")
 
 
 def convolution(
@@ -296,6 +322,7 @@ def convolution(
     """Weights (F, C, kh, kw) that fit over `latency_in` (C, H, W), named `name`; returns rows and columns, padded."""
     latency(name, latency_in, time_steps=time_steps)
     array("weights", weights, "F C kh kw", "floats")
+    not_empty("weights", weights)
     rows, columns = pair("padding", padding, 0)
     size = latency_in.shape[1] + 2 * rows, latency_in.shape[2] + 2 * columns
     fits(name, (len(latency_in), *size), "weights", weights.shape[1:])

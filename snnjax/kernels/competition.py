@@ -1,6 +1,7 @@
 """Competition between neurons: pointwise inhibition, feature inhibition, k winners, and a search for them."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from jax import lax
 from snnjax.core import checks
 from snnjax.core.checks import Number, Pair
 from snnjax.core.errors import InputError, wrong_type
+from snnjax.core.sharding import vary_like
 from snnjax.kernels.neurons import PositionSpikes, Spikes, product, strongest
 from snnjax.kernels.spikes import latency_dtype, output_size
 
@@ -76,41 +78,50 @@ def check_winners(
         checks.check_latency_range(f"{name}.latency", step[feature >= 0], time_steps)
 
 
-def _check(spikes: Spikes | PositionSpikes) -> None:
-    if not isinstance(spikes, Spikes | PositionSpikes):
-        raise wrong_type("spikes", "Spikes or PositionSpikes", spikes)
+def _check_spikes(spikes: Any, time_steps: int, kinds: Any = (Spikes,), **_: Any) -> None:
+    if not isinstance(spikes, kinds):
+        raise wrong_type("spikes", " or ".join(kind.__name__ for kind in kinds), spikes)
     axes = "H W" if isinstance(spikes, PositionSpikes) else "F H W"
-    checks.latency("spikes.latency", spikes.latency, axes)
-    checks.array("spikes.potential", spikes.potential, axes, "floats")
+    checks.latency("spikes.latency", spikes.latency, axes, time_steps=checks.time_steps(time_steps))
+    checks.not_empty("spikes.latency", spikes.latency)
+    fields = dict(potential="floats", feature="integers", time="floats")
+    for field, kind in fields.items():
+        if (array := getattr(spikes, field, None)) is not None:
+            checks.array(f"spikes.{field}", array, axes, kind)
+            checks.shape(f"spikes.{field}", array, spikes.latency.shape, "`spikes.latency`")
+    potential = checks.concrete_values(spikes.potential, jnp.floating)
+    if potential is not None and np.isnan(potential).any():
+        raise InputError("`spikes.potential` must be numbers, got NaN")
 
 
-@checks.kernel("time_steps")
+_check_any_spikes = functools.partial(_check_spikes, kinds=(Spikes, PositionSpikes))
+
+
+@checks.kernel("time_steps", check=_check_spikes)
 def strongest_feature(spikes: Spikes, *, time_steps: int) -> PositionSpikes:
     """The one spike of each position that pointwise inhibition leaves: earliest, then strongest, then lowest feature.
 
     From `Spikes` of (F, H, W) to `PositionSpikes` of (H, W); silent positions hold some feature.
     """
-    _check(spikes)
     earliest = spikes.latency.min(axis=0)
     potential, feature = strongest(spikes.potential, spikes.latency == earliest[None])
-    return PositionSpikes(feature, earliest, jnp.where(earliest < checks.time_steps(time_steps), potential, 0))
+    return PositionSpikes(feature, earliest, jnp.where(earliest < time_steps, potential, 0))
 
 
-@checks.kernel("time_steps")
+@checks.kernel("time_steps", check=_check_spikes)
 def pointwise_inhibition(spikes: Spikes, *, time_steps: int) -> Spikes:
     """`Spikes` (F, H, W) of which at each position only that of `strongest_feature` is left."""
     kept = strongest_feature(spikes, time_steps=time_steps).feature
     return _silence(spikes, lax.broadcasted_iota(jnp.int32, spikes.latency.shape, 0) != kept[None], time_steps)
 
 
-@checks.kernel("time_steps")
+@checks.kernel("time_steps", check=_check_spikes)
 def feature_inhibition(spikes: Spikes, inhibited: jax.Array, *, time_steps: int) -> Spikes:
     """`Spikes` (F, H, W) without the spikes of the `inhibited` features, (F,) bool."""
-    _check(spikes)
     checks.array("inhibited", inhibited, "F")
     if inhibited.shape[0] != spikes.latency.shape[0]:
         raise InputError(f"`inhibited` must have {spikes.latency.shape[0]} entries, got {inhibited.shape[0]}")
-    return _silence(spikes, inhibited.astype(bool)[:, None, None], checks.time_steps(time_steps))
+    return _silence(spikes, inhibited.astype(bool)[:, None, None], time_steps)
 
 
 def _silence(spikes: Spikes, inhibited: jax.Array, time_steps: int) -> Spikes:
@@ -119,7 +130,7 @@ def _silence(spikes: Spikes, inhibited: jax.Array, time_steps: int) -> Spikes:
     return Spikes(jnp.where(inhibited, silent, spikes.latency), jnp.where(inhibited, 0, spikes.potential), time)
 
 
-@checks.kernel("k", "time_steps")
+@checks.kernel("k", "time_steps", check=_check_any_spikes)
 def k_winners(spikes: Spikes | PositionSpikes, *, k: int, radius: Number, time_steps: int) -> Winners:
     """Winner-take-all, `Winners` of (k,): each the earliest, then strongest, then lowest flat index of those left.
 
@@ -127,8 +138,6 @@ def k_winners(spikes: Spikes | PositionSpikes, *, k: int, radius: Number, time_s
     `spikes` is (F, H, W), or the (H, W) of `strongest_feature`: pointwise inhibition first, then the same competition.
     """
     checks.integer("k", k, 1)
-    checks.time_steps(time_steps)
-    _check(spikes)
     shape = spikes.latency.shape
     feature = spikes.feature if isinstance(spikes, PositionSpikes) else lax.broadcasted_iota(jnp.int32, shape, 0)
     height, width = shape[-2:]
@@ -149,7 +158,7 @@ def k_winners(spikes: Spikes | PositionSpikes, *, k: int, radius: Number, time_s
         winner = Winners(jnp.where(earliest < time_steps, won_feature, -1), won_row, won_column, earliest)
         return jnp.where((feature == won_feature) | near, silent, latency), winner
 
-    won = lax.scan(take, spikes.latency, length=k)[1]
+    won = lax.scan(take, vary_like(spikes.latency, spikes, radius), length=k)[1]
     return dataclasses.replace(won, size=(height, width))
 
 
@@ -176,7 +185,7 @@ def early_winners(
     strides = checks.pair("stride", stride, 1)
     height, width = output_size(latency.shape[1:], weights.shape[2:], strides)
     first = time_steps - 1 if threshold is None else 0
-    limit = 0.0 if threshold is None else threshold
+    limit = jnp.asarray(0.0 if threshold is None else threshold, weights.dtype)
     # Rounding never carries a sum of n weights <= 1 above n.
     largest = weights.max().astype(jnp.float32)
     largest = jnp.where(largest <= 1, 1, largest * (1 + 1e-4))
@@ -196,6 +205,7 @@ def early_winners(
     zeros = jnp.zeros(k, jnp.int32)
     empty = Winners(jnp.full(k, -1, jnp.int32), zeros, zeros, jnp.full(k, time_steps, latency_dtype(time_steps)))
     start = (jnp.int32(first), jnp.ones(height * width, bool), jnp.zeros(len(weights), bool), jnp.int32(0), empty)
+    start = vary_like(start, latency, weights, limit, radius)
     won = lax.while_loop(lambda state: (state[0] < time_steps) & (state[3] < k), advance, start)[-1]
     return dataclasses.replace(won, size=(height, width))
 
@@ -238,6 +248,7 @@ def _strongest_features(
         return candidates & (number > chosen[-1]), potential, feature.at[chosen].set(lowest, mode="drop")
 
     nothing = (candidates, jnp.full(size, -jnp.inf, weights.dtype), jnp.zeros(size, jnp.int32))
+    nothing = vary_like(nothing, candidates, latency, weights, threshold)
     return lax.while_loop(lambda state: state[0].any(), evaluate, nothing)[1:]
 
 

@@ -59,14 +59,9 @@ def choose(suited: bool, compiled: Callable[..., Any], xla: Callable[..., Any], 
     return call(*jax.tree.map(jnp.asarray, arrays)) if suited else xla(*arrays)
 
 
-def _limit(threshold: Any, weights: jax.Array) -> Any:
-    """The threshold in the precision of the weights, in which both forms compare it with potentials."""
-    return None if threshold is None else jnp.asarray(threshold, weights.dtype)
-
-
 def as_bytes(latency: jax.Array, time_steps: int) -> jax.Array:
     """Latencies of any integers as the compiled kernels take them, to which all from `time_steps` on are silent."""
-    return latency if latency.dtype == jnp.uint8 else jnp.minimum(latency, time_steps).astype(jnp.uint8)
+    return latency if latency.dtype == jnp.uint8 else jnp.clip(latency, 0, time_steps).astype(jnp.uint8)
 
 
 def _define(kernel: Callable[..., Any], time_steps: int, padding: Pair, **settings: Any) -> Callable[..., Any]:
@@ -99,7 +94,7 @@ def integrate_and_fire(
         return Spikes(spikes.latency, jnp.where(spikes.latency < time_steps, spikes.potential, 0))
 
     suited = suits(weights, threshold, time_steps, stride)
-    return choose(suited, compiled, xla, latency, weights, _limit(threshold, weights))
+    return choose(suited, compiled, xla, latency, weights, threshold)
 
 
 @checks.kernel("time_steps", "stride", "padding")
@@ -121,7 +116,7 @@ def latencies(
         return find(as_bytes(latency, time_steps), native.arrange(weights), threshold=threshold)
 
     suited = suits(weights, threshold, time_steps, stride)
-    return choose(suited, compiled, xla, latency, weights, _limit(threshold, weights))
+    return choose(suited, compiled, xla, latency, weights, threshold)
 
 
 @checks.kernel("time_steps", "stride", "padding", "fractional")
@@ -139,6 +134,7 @@ def timed_spikes(
 
     Times are latency / T, 1 where silent. With `fractional` a spike lies within its step s, where a potential that
     rises evenly from V(s-1) to V(s) crosses the threshold: (s + (threshold - V(s-1)) / (V(s) - V(s-1))) / T.
+    Potentials begin at 0: a spike in step 0 has the time 0 if its threshold is below 0.
     """
     checks.convolution(latency, weights, time_steps=time_steps, padding=padding)
     xla = _define(neurons.timed_spikes, time_steps, padding, stride=stride, fractional=fractional)
@@ -149,7 +145,7 @@ def timed_spikes(
         return follow(as_bytes(latency, time_steps), taps, threshold=threshold, fractional=fractional)
 
     suited = suits(weights, threshold, time_steps, stride)
-    return choose(suited, compiled, xla, latency, weights, _limit(threshold, weights))
+    return choose(suited, compiled, xla, latency, weights, threshold)
 
 
 @checks.kernel("k", "time_steps", "stride", "padding")
@@ -181,7 +177,7 @@ def winners(
         return find(*given, threshold=threshold, radius=radius, time_steps=time_steps)
 
     suited = suits(weights, threshold, time_steps, stride)
-    return choose(suited, compiled, xla, latency, weights, _limit(threshold, weights), radius)
+    return choose(suited, compiled, xla, latency, weights, threshold, radius)
 
 
 @checks.kernel("stabiliser", "stride", "padding", "time_steps", check=plasticity.check_stdp)
@@ -206,7 +202,7 @@ def stdp(
       winners: `Winners` of (k,), of distinct features.
       rates: (2,) float, (a+, a-): learning rates of potentiation (LTP) and depression (LTD); those of `reward_rates`
         make it R-STDP.
-      bounds: lower and upper bound of a weight, numbers or () float.
+      bounds: lower and upper bound of a weight, numbers or () float. Bounds and rates take the dtype of the weights.
       stabiliser: multiplies each change by (w - lower)(upper - w), so that weights settle at the bounds.
     """
     define = functools.partial(plasticity.stdp, time_steps=time_steps, stabiliser=stabiliser, stride=stride)

@@ -17,6 +17,7 @@ from jax import lax
 
 from snnjax.core import checks
 from snnjax.core.checks import Number, Pair
+from snnjax.kernels.plasticity import in_dtype_of
 from snnjax.kernels.spikes import windows
 
 _TINY = 1e-30  # keeps changes that are all 0 from being divided by 0
@@ -115,6 +116,7 @@ def soft_competition(sums: jax.Array, *, inverse_temperature: Number) -> jax.Arr
     among equals: it moves towards the patch, the others away from it.
     """
     checks.array("sums", sums, "N F", "floats")
+    (inverse_temperature,) = in_dtype_of(sums, inverse_temperature)
     shares = jax.nn.softmax(inverse_temperature * sums, axis=1)
     won = jnp.argmax(sums, axis=1)[:, None] == jnp.arange(sums.shape[1])[None]
     return jnp.where(won, shares, -shares)
@@ -134,6 +136,7 @@ def hebbian_change(patches: jax.Array, sums: jax.Array, signed: jax.Array, weigh
 @jax.jit
 def towards_unit_norm(weights: jax.Array, change: jax.Array, *, rate: Number) -> jax.Array:
     """Weights (F, K) after a change (F, K), whose step is `rate` times the root of how far the norm of w is from 1."""
+    (rate,) = in_dtype_of(weights, rate)
     norm = jnp.sqrt(jnp.sum(jnp.square(weights), axis=1, keepdims=True))
     return weights + rate * jnp.sqrt(jnp.abs(norm - 1) + _LEAST) * change
 

@@ -16,6 +16,7 @@ from jax import lax
 
 from snnjax.core import checks
 from snnjax.core.checks import Number, Pair
+from snnjax.core.sharding import vary_like
 from snnjax.kernels.spikes import latency_dtype, output_size, windows
 
 
@@ -190,10 +191,12 @@ def _first_crossings(potential_at: Callable[[Any], jax.Array], threshold: Any, t
 
     neurons = jax.eval_shape(potential_at, 0)
     checks.threshold(threshold, neurons.shape[0])
-    if np.ndim(threshold):
-        threshold = jnp.reshape(threshold, (-1, *(1,) * (neurons.ndim - 1)))
+    threshold = jnp.asarray(threshold, neurons.dtype)
+    if threshold.ndim:
+        threshold = threshold.reshape(-1, *(1,) * (neurons.ndim - 1))
     latency = jnp.full(neurons.shape, time_steps, latency_dtype(time_steps))
-    return lax.fori_loop(0, time_steps, cross, Spikes(latency, jnp.zeros(neurons.shape, neurons.dtype)))
+    silent = Spikes(latency, jnp.zeros(neurons.shape, neurons.dtype))
+    return lax.fori_loop(0, time_steps, cross, vary_like(silent, potential_at(0), threshold))
 
 
 def fire_at_last_step(potential: jax.Array, *, time_steps: int) -> Spikes:
@@ -230,7 +233,7 @@ def latencies(
     With many time steps each position sorts its inputs, and adds up their weights in the order in which they fire: as
     many sums as inputs fire, instead of one for each step. Floats are then added up in another order.
     """
-    size = weights[0].size
+    size = math.prod(weights.shape[1:])
     if threshold is None or time_steps <= MANY_STEPS or (time_steps + 1) * size > np.iinfo(np.int32).max:
         firing = integrate_and_fire(latency, weights, threshold=threshold, time_steps=time_steps, stride=stride)
         return firing.latency
@@ -238,7 +241,7 @@ def latencies(
     checks.threshold(threshold, len(flat))
     limits = jnp.broadcast_to(jnp.asarray(threshold, weights.dtype), len(flat))[None]
     # The step at which each input fires, times K, plus its number, in order: [P, K].
-    order = lax.sort(taps.T.astype(jnp.int32) * size + jnp.arange(size)[None], is_stable=False)
+    order = lax.sort(jnp.clip(taps.T, 0, time_steps).astype(jnp.int32) * size + jnp.arange(size)[None], is_stable=False)
     step, tap = jnp.divmod(order, size)
     gains = flat.T
     silent = jnp.asarray(time_steps, latency_dtype(time_steps))
@@ -254,7 +257,8 @@ def latencies(
     # Below a threshold of 0 neurons fire without any input.
     start = jnp.where((limits < 0) & (step[:, :1] > 0), 0, silent)
     used = jnp.max(jnp.sum(step < time_steps, axis=1))
-    first, _ = lax.fori_loop(0, used, fire, (start, jnp.zeros(start.shape, weights.dtype)))
+    nothing = vary_like((start, jnp.zeros(start.shape, weights.dtype)), latency, weights, limits)
+    first, _ = lax.fori_loop(0, used, fire, nothing)
     return first.T.reshape(shape)
 
 
@@ -271,7 +275,7 @@ def timed_spikes(
     """As `kernels.timed_spikes`, by XLA."""
     taps, flat, shape = unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
     checks.threshold(threshold, len(flat))
-    limits = jnp.asarray(0.0 if threshold is None else threshold, jnp.float32)
+    limits = jnp.asarray(0.0 if threshold is None else threshold, weights.dtype)
     limits = limits[:, None] if limits.ndim else limits
     first = time_steps - 1 if threshold is None else 0
 
@@ -288,7 +292,7 @@ def timed_spikes(
     nothing = jnp.zeros((len(flat), taps.shape[1]), weights.dtype)
     silent = jnp.full(nothing.shape, time_steps, latency_dtype(time_steps))
     start = nothing, Spikes(silent, nothing, jnp.ones(nothing.shape, jnp.float32))
-    _, spikes = lax.fori_loop(first, time_steps, cross, start)
+    _, spikes = lax.fori_loop(first, time_steps, cross, vary_like(start, latency, weights, limits))
     return jax.tree.map(lambda x: x.reshape(shape), spikes)
 
 
@@ -303,7 +307,9 @@ def spike_times(
     fractional: bool,
 ) -> jax.Array:
     """Times as of `timed_spikes`, float32, of neurons that fire at `step`, from potentials `before` it and at it."""
-    late = step + (limits - before) / jnp.where(fires, potential - before, 1) if fractional else step
+    rises = fires & (before <= limits)  # not so at the first step, below a threshold of 0
+    within = jnp.where(rises, (limits - before) / jnp.where(rises, potential - before, 1), 0)
+    late = step + within if fractional else step
     # A product, which XLA makes of a division by a constant anyway: so compiled kernels can round the same way.
     time = jnp.asarray(late, jnp.float32) * (np.float32(1) / np.float32(time_steps))
     # Rounding must not make silence of a spike at the end of the last step.

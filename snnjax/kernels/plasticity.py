@@ -14,7 +14,7 @@ from jax import lax
 
 from snnjax.core import checks
 from snnjax.core.checks import Bounds, Pair
-from snnjax.core.errors import wrong_type
+from snnjax.core.errors import InputError, wrong_type
 from snnjax.kernels.competition import Winners, check_winners
 from snnjax.kernels.spikes import output_size
 
@@ -103,7 +103,8 @@ def stdp(
         stabiliser=stabiliser,
         stride=stride,
     )
-    clipped = jnp.where(winners.valid.any(), jnp.clip(weights, *bounds), weights)
+    lower, upper = in_dtype_of(weights, *bounds)
+    clipped = jnp.where(winners.valid.any(), jnp.clip(weights, lower, upper), weights)
     return set_rows(clipped, winners, rows)
 
 
@@ -136,12 +137,17 @@ def causal_inputs(
     """The causal inputs of each winner, (k, C, kh, kw) bool: inputs that fired no later than the winner."""
     fields = receptive_fields(latency, winners, kernel=kernel, stride=stride)
     fired = fields < time_steps
-    return fired & (fields <= winners.latency.astype(fields.dtype)[:, None, None, None])
+    return fired & (fields.astype(jnp.int32) <= winners.latency.astype(jnp.int32)[:, None, None, None])
+
+
+def in_dtype_of(weights: jax.Array, *settings: Any) -> tuple[jax.Array, ...]:
+    """Bounds and rates in the dtype of the weights, which an update keeps."""
+    return tuple(jnp.asarray(setting, weights.dtype) for setting in settings)
 
 
 def _moved(rows: jax.Array, causal: jax.Array, rates: Any, bounds: Bounds, stabiliser: bool) -> jax.Array:
     """Weights (k, ...) after their update, given which of their inputs are causal."""
-    lower, upper = (jnp.asarray(bound, rows.dtype) for bound in bounds)
+    lower, upper, rates = in_dtype_of(rows, *bounds, rates)
     change = jnp.where(causal, rates[0], rates[1])
     if stabiliser:
         change *= (rows - lower) * (upper - rows)
@@ -189,21 +195,26 @@ _UNROLLED = 16
 """Stimuli whose updates `learned_in_order` makes at once."""
 
 
-@jax.jit
-def set_rows(weights: jax.Array, winners: Winners, rows: jax.Array) -> jax.Array:
-    """Puts the winners' rows, (k, ...), into the weights (F, ...); empty places change nothing."""
+def _check_rows(weights: Any, winners: Any, rows: Any) -> None:
     checks.array("weights", weights, None, "floats")
+    if not weights.ndim:
+        raise InputError("`weights` must have axes (F ...), got shape ()")
     checks.array("rows", rows, None, "floats")
     check_winners("winners", winners, features=weights.shape[0])
     expected = *winners.feature.shape, *weights.shape[1:]
     checks.shape("rows", rows, expected, "`winners` and `weights`")
+
+
+@checks.kernel(check=_check_rows)
+def set_rows(weights: jax.Array, winners: Winners, rows: jax.Array) -> jax.Array:
+    """Puts the winners' rows, (k, ...), into the weights (F, ...); empty places change nothing."""
     beyond = jnp.where(winners.valid, winners.feature, weights.shape[0])
     return weights.at[beyond].set(rows.astype(weights.dtype), mode="drop")
 
 
 def _check_outcome(outcome: Any, reward: Any, punish: Any) -> None:
-    checks.rates(reward)
-    checks.rates(punish)
+    checks.rates(reward, "reward")
+    checks.rates(punish, "punish")
     if not isinstance(outcome, int | np.integer | jax.Array | np.ndarray) or isinstance(outcome, bool):
         raise wrong_type("outcome", "an integer", outcome, "jnp.where(right, 1, -1)")
     if np.ndim(outcome) or not jnp.issubdtype(jnp.result_type(outcome), jnp.integer):

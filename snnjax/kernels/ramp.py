@@ -8,13 +8,14 @@ networks (Rueckauer and Liu 2018, doi 10.1109/ISCAS.2018.8351295; Stanojevic et 
 10.1038/s41467-024-51110-5).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from snnjax.core import checks
+from snnjax.core.errors import InputError
 from snnjax.kernels.spikes import latency_dtype
 
 
@@ -22,17 +23,24 @@ from snnjax.kernels.spikes import latency_dtype
 def remaining_steps(latency: jax.Array, *, time_steps: int) -> jax.Array:
     """T - latency, float32 of the shape of `latency`: the steps of the window that remain to a spike, 0 of silence."""
     checks.latency("latency", latency, None, time_steps=checks.time_steps(time_steps))
-    return time_steps - latency.astype(jnp.float32)
+    return time_steps - jnp.clip(latency, 0, time_steps).astype(jnp.float32)
 
 
-@jax.jit
+def _check_ramp(potential: Any, levels: Any) -> None:
+    checks.array("potential", potential, None, "floats")
+    checks.array("levels", levels, "T", "floats")
+    checks.not_empty("levels", levels)
+    known = checks.concrete_values(levels, jnp.floating)
+    if known is not None and not (known[1:] <= known[:-1]).all():
+        raise InputError("`levels` must fall from step to step, got levels that rise or are NaN")
+
+
+@checks.kernel(check=_check_ramp)
 def fire_on_ramp(potential: jax.Array, levels: jax.Array) -> jax.Array:
     """Latencies (...) of neurons of potentials (...) float32 at the end of the window before.
 
     A neuron fires at the first step t at which its potential is at least levels[t], (T,) float32, falling; else never.
     """
-    checks.array("potential", potential, None, "floats")
-    checks.array("levels", levels, "T", "floats")
     later = jnp.searchsorted(-levels, -potential, method="scan_unrolled")
     return later.astype(latency_dtype(levels.shape[0]))
 
@@ -42,6 +50,9 @@ def ramp_levels(highest: float, *, power: float, time_steps: int) -> np.ndarray:
 
     So the steps that remain to a spike are T (potential / highest)^power, rounded down and at most T.
     """
+    checks.number("highest", highest, above=True)
+    checks.number("power", power, above=True)
+    checks.time_steps(time_steps)
     remaining = 1 - np.arange(time_steps) / time_steps
     return (highest * remaining ** (1 / power)).astype(np.float32)
 

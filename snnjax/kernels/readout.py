@@ -18,8 +18,9 @@ from jax import lax
 
 from snnjax.core import checks
 from snnjax.core.checks import Bounds, Number
-from snnjax.core.errors import wrong_type
+from snnjax.core.errors import InputError, wrong_type
 from snnjax.kernels.neurons import Spikes, spike_times
+from snnjax.kernels.plasticity import in_dtype_of
 from snnjax.kernels.spikes import latency_dtype
 
 
@@ -105,6 +106,8 @@ def desired_times(
     checks.array("target", target, "n", "booleans")
     checks.shape("target", target, time.shape, "`time`")
     checks.integer("per_class", per_class, 1)
+    if per_class > len(time):
+        raise InputError(f"`per_class` must be at most {len(time)}, the neurons of `time`, got {per_class}")
     count = time.shape[0]
     fired = time < 1
     mean = jnp.sum(jnp.where(fired, time, 0)) / jnp.maximum(jnp.sum(fired), 1)
@@ -139,8 +142,9 @@ def error_stdp(
 
 
 def _corrected(rows: jax.Array, causal: jax.Array, error: jax.Array, rates: jax.Array, bounds: Bounds) -> jax.Array:
+    lower, upper, rates, error = in_dtype_of(rows, *bounds, rates, error)
     change = jnp.where(causal, (error * rates[0])[:, None], (error * rates[1])[:, None])
-    return jnp.clip(rows + change, bounds[0], bounds[1])
+    return jnp.clip(rows + change, lower, upper)
 
 
 @checks.kernel()
@@ -149,8 +153,9 @@ def rescaled(rows: jax.Array, sums: jax.Array, *, bounds: Bounds) -> jax.Array:
     checks.array("rows", rows, "n K", "floats")
     checks.array("sums", sums, "n", "floats")
     checks.shape("sums", sums, rows.shape[:1], "`rows`")
+    lower, upper, sums = in_dtype_of(rows, *bounds, sums)
     total = _product(rows, jnp.ones_like(rows, shape=(1, rows.shape[1])))[:, 0]  # on a CPU faster than a sum
-    return jnp.clip(rows * jnp.where(total > 0, sums / total, 1)[:, None], bounds[0], bounds[1])
+    return jnp.clip(rows * jnp.where(total > 0, sums / total, 1)[:, None], lower, upper)
 
 
 @checks.kernel()
@@ -197,8 +202,9 @@ _UNROLLED = 16
 
 def _rescaled_at_once(rows: jax.Array, sums: jax.Array, bounds: Bounds) -> jax.Array:
     """As `rescaled`, but each row is divided by its sum: XLA makes one kernel of it, as of a softmax."""
+    lower, upper, sums = in_dtype_of(rows, *bounds, sums)
     total = jnp.maximum(rows.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    return jnp.clip(rows / total * sums[:, None], bounds[0], bounds[1])
+    return jnp.clip(rows / total * sums[:, None], lower, upper)
 
 
 @checks.kernel()

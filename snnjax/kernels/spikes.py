@@ -33,6 +33,9 @@ def latency_to_wave(latency: jax.Array, *, time_steps: int) -> jax.Array:
 
 
 def _check_wave(wave: Any) -> None:
+    checks.array("wave", wave, None)
+    if not wave.ndim:
+        raise InputError("`wave` must have axes (T ...), got shape ()")
     frames = checks.concrete_values(wave, np.generic)
     if frames is not None and len(frames) > 1 and ((frames[:-1] != 0) & (frames[1:] == 0)).any():
         write = "np.maximum.accumulate(wave)"
@@ -85,7 +88,8 @@ def mean_pool(
     Each adds up the steps that remain to the spikes of its pooling window, and fires the earlier the more they are:
     latency = T - floor(sum of (T - input) / inputs), T where that is 0 steps. Shapes and dtypes are as of `pool`.
     """
-    remaining = time_steps - pad(latency, padding, time_steps=time_steps).astype(jnp.int32)
+    padded = pad(latency, padding, time_steps=time_steps).astype(jnp.int32)
+    remaining = time_steps - jnp.clip(padded, 0, time_steps)
     sums = _reduced(jnp.add, remaining, window, stride)
     return (time_steps - sums // math.prod(checks.pair("window", window, 1))).astype(latency.dtype)
 
@@ -112,5 +116,7 @@ def linear_latency(values: jax.Array, *, time_steps: int) -> jax.Array:
     From (...) float, clipped to 0..1, to (...) unsigned integers, min(floor((1 - value) T), T - 1), T where silent.
     """
     checks.array("values", values, None, "floats")
-    step = jnp.floor((1 - jnp.clip(values, 0, 1)) * checks.time_steps(time_steps))
-    return jnp.where(values > 0, jnp.minimum(step, time_steps - 1), time_steps).astype(latency_dtype(time_steps))
+    dtype = latency_dtype(checks.time_steps(time_steps))
+    values = values.astype(jnp.promote_types(values.dtype, jnp.float32))  # 16 bits do not hold many time steps
+    step = jnp.minimum(((1 - jnp.clip(values, 0, 1)) * time_steps).astype(jnp.uint32), time_steps - 1)
+    return jnp.where(values > 0, step, time_steps).astype(dtype)

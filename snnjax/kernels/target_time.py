@@ -14,6 +14,7 @@ from jax import lax
 from snnjax.core import checks
 from snnjax.core.checks import Bounds, Number
 from snnjax.kernels.neurons import product, strongest
+from snnjax.kernels.plasticity import in_dtype_of
 
 QUIET = 20
 """Patches in a row at which inputs fire, but no neuron: after so many, thresholds fall."""
@@ -118,7 +119,7 @@ def update_weights(
     w += rate exp(-beta w) where the input fired at `step` or before it, w -= rate exp(-beta (1 - w)) elsewhere, w the
     weight's place between its bounds; clipped to them.
     """
-    lower, upper = bounds
+    lower, upper, rate, beta = in_dtype_of(weights, *bounds, rate, beta)
     place = (weights - lower) / (upper - lower)
     causal = (patch <= step.astype(patch.dtype)) & (patch < time_steps)
     change = rate * jnp.where(causal, 1, -1) * jnp.exp(-beta * jnp.where(causal, place, 1 - place))
@@ -140,6 +141,7 @@ def update_thresholds(
     All fall by threshold_rate (t - target_time); the winner's rises by threshold_rate, those of the F - 1 others fall
     by threshold_rate / (F - 1); none below threshold_min. One feature alone just follows t.
     """
+    threshold_rate, target_time, threshold_min = in_dtype_of(threshold, threshold_rate, target_time, threshold_min)
     count = len(threshold)
     rest = -1 / (count - 1) if count > 1 else 0.0
     share = jnp.where(jnp.arange(count) == feature, float(count > 1), rest) * (feature >= 0)

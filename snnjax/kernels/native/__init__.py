@@ -35,6 +35,7 @@ from snnjax.core import checks, devices
 from snnjax.core.checks import Number, Pair
 from snnjax.core.errors import InputError, InputTypeError, wrong_type
 from snnjax.core.files import atomic_write, cache_folder, lock, write_text
+from snnjax.core.sharding import vary_like
 from snnjax.kernels.competition import Winners, check_winners
 from snnjax.kernels.neurons import Spikes, spike_times
 from snnjax.kernels.spikes import output_size
@@ -156,7 +157,8 @@ def _call(name: str, results: Any, *args: jax.Array, replaced: int = 0, batched:
     aliases = {index: index for index in range(replaced)}
     method = "expand_dims" if batched else "sequential"
     call = jax.ffi.ffi_call(_registered(name), results, vmap_method=method, input_output_aliases=aliases)
-    return call(*args, **{key: np.int64(x) if type(x) is int else x for key, x in settings.items()})
+    given = {key: np.int64(x) if type(x) is int else x for key, x in settings.items()}
+    return vary_like(call(*args, **given), args)
 
 
 def _steps(time_steps: int) -> int:

@@ -92,7 +92,8 @@ struct DenseLayer {
   bool fractional;
 
   Spike fired(int32_t neuron, int32_t step, float before, float now, float threshold) const {
-    const float late = fractional ? step + (threshold - before) / (now - before) : step;
+    const bool rises = before <= threshold;  // not so at the first step, below a threshold of 0
+    const float late = fractional && rises ? step + (threshold - before) / (now - before) : step;
     return {neuron, step, std::min(late * (1.0f / time_steps), std::nextafter(1.0f, 0.0f)), now};
   }
 
