@@ -191,7 +191,7 @@ def run(options: Options) -> None:
         study = STUDIES[model]
         measured = dict[tuple[int, ...], common.Row]()
         case = study.usual(options.images)
-        program = study.program(options.machine.device, native)
+        program = study.program(options.machine.device, "native" if native else "xla")
         program.clock = CLOCKS[options.clock]
         content["usual"][model] = case
         for name in (name for name in options.axes if name in study.axes):

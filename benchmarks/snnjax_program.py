@@ -61,14 +61,15 @@ class Program(MeasuredProgram):
     networks = 1  # which train side by side, from the same state
     update_batch = 1
 
-    def __init__(self, device: str, native: bool = False):
+    def __init__(self, device: str, kernels: str = "xla"):
         self.device = devices.choose(device)
-        self.native = native
+        self.native = kernels == "native" or (kernels == "auto" and not compiled.unavailable())
         if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
             jax.config.update("jax_enable_compilation_cache", False)  # compilation is measured too
-        if native:
+        if self.native:
             compiled.load()
         self.about = dict(versions=versions(), device=devices.name_of(self.device), platform=self.device.platform)
+        self.about["kernels"] = "native" if self.native else "xla"
         self.about["processor"] = devices.name_of(jax.devices("cpu")[0]).removeprefix("cpu: ")
 
     def phases(self, task: Given) -> dict[str, Work]:

@@ -46,9 +46,10 @@ STUDIES = {
 }
 CHECKOUTS = dict(reference=("aidinattar/snn", "model/mozafari2018.py"), spikenn=("ggoupy/SpikeNN", "spikenn/snn.py"))
 """By option, the repository on GitHub, and a file in it."""
+XLA = "snnjax, XLA"
 NATIVE = "snnjax, native"
-SNNJAX = dict(xla="snnjax", native=NATIVE)
-"""Names of snnjax in the tables, by kernels."""
+SNNJAX = dict(xla=XLA, native=NATIVE)
+"""Names of snnjax in the tables, by back end."""
 TRAINING = "whole training"
 ORDER = ("encode", "STDP", "TargetTime", "one", "outputs", "R-STDP", "SupervisedSTDP", "learn", "features", "test")
 """First words of the phases, in the order of a training."""
@@ -81,17 +82,20 @@ class Options(common.Options):
     """checkout of github.com/aidinattar/snn, to measure side by side"""
     spikenn: Annotated[Path | None, option("DIR", "none")] = None
     """checkout of github.com/ggoupy/SpikeNN, to measure side by side"""
-    kernels: tuple[Literal["xla", "native"], ...] = ("xla",)
-    """snnjax's kernels, of XLA or compiled ones (native, on a CPU); all is compared with the first"""
+    kernels: tuple[Literal["auto", "xla", "native"], ...] = ("auto",)
+    """snnjax's back ends: XLA, or compiled kernels (native, on a CPU); auto is the one that trainings use by default.
+    Everything is compared with the first"""
     protocol: int = 0
     """number of whole trainings, up to two minutes each; 0 for none"""
     short: bool = False
     """the study's first network, 60 images and 2 repeats at most, no whole trainings"""
 
-    def snnjax(self, program: str) -> Worker:
-        """Starts one of our programs."""
+    def snnjax(self, kernels: str) -> Worker:
+        """Starts one of our programs, which is named after its back end."""
         kind = f"snnjax_program:{STUDIES[self.study].program}"
-        return Worker(program, kind, *(("cpu", True) if program == NATIVE else (self.device,)))
+        worker = Worker("snnjax", kind, "cpu" if kernels == "native" else self.device, kernels)
+        worker.name = SNNJAX[worker.about["kernels"]]
+        return worker
 
 
 def prepare(options: Options) -> tuple[Options, data.Dataset]:
@@ -106,7 +110,7 @@ def prepare(options: Options) -> tuple[Options, data.Dataset]:
     parts.check_least(options, images=1, repeats=1, protocol=0)
     kernels = options.kernels
     if not kernels or len(set(kernels)) < len(kernels):
-        raise InputError(f"`kernels` must be xla, native or both, got {' '.join(kernels) or 'none'}")
+        raise InputError(f"`kernels` must be auto, xla, native or two of them, got {' '.join(kernels) or 'none'}")
     for name in models:
         parts.published(name)
     for study, its in STUDIES.items():
@@ -123,7 +127,9 @@ def prepare(options: Options) -> tuple[Options, data.Dataset]:
 
 def start(options: Options, stack: contextlib.ExitStack) -> list[Worker]:
     """Starts the programs, snnjax first; `stack` ends them."""
-    workers = [stack.enter_context(options.snnjax(SNNJAX[kernels])) for kernels in options.kernels]
+    workers = [stack.enter_context(options.snnjax(kernels)) for kernels in options.kernels]
+    if len({worker.name for worker in workers}) < len(workers):
+        raise InputError(f"`kernels` must be different back ends, got auto and {workers[0].about['kernels']}")
     others: list[tuple[Any, ...]] = []
     if options.reference:
         device = "cuda" if workers[0].about["platform"] == "gpu" else "cpu"
@@ -179,11 +185,12 @@ def whole_training(network: Network, images: data.Dataset, rows: list[Row], opti
     trainings = list[Row]()
     count = dict(train_images=len(images.train_images), test_images=len(images.test_images))
     settings = Settings(epochs, batch_size=min(1000, count["train_images"]), patience=0)
+    kernels = {name: kernels for kernels, name in SNNJAX.items()}
     for program in dict.fromkeys(row["program"] for row in rows):
         if program in SNNJAX.values():
             runs = []
             for _ in range(options.protocol):
-                with options.snnjax(program) as worker:  # in a new process, so that nothing is compiled yet
+                with options.snnjax(kernels[program]) as worker:  # in a new process, so that nothing is compiled yet
                     runs.append(worker.ask("train", network, images, settings))
             compiling = statistics.median(run["compile_seconds"] for run in runs)
             row = dict(runs[0], how="measured", compile_seconds=compiling)

@@ -20,6 +20,7 @@ from snnjax_program import TargetTimeReadout
 
 from snnjax import cost, data
 from snnjax.app import names
+from snnjax.kernels import native
 from snnjax.networks import NETWORKS
 from snnjax.runs import Trained
 
@@ -36,7 +37,7 @@ def measured(out: pathlib.Path, *arguments: str) -> dict:
 @pytest.mark.slow
 def test_the_short_form_leaves_json_and_a_table(tmp_path, capsys):
     network = measured(tmp_path, "--short", "--images", "12", "--kernels", "xla", "native")
-    for program in ("snnjax", throughput.NATIVE):
+    for program in (throughput.XLA, throughput.NATIVE):
         assert [row["phase"] for row in network["phases"] if row["program"] == program] == PHASES
     alike = {row["phase"]: row["alike"] for row in network["phases"] if row["program"] == throughput.NATIVE}
     # Of so few digits all inputs of the last layer fire: sums of 4,000 weights, of which rounding decides the largest.
@@ -45,7 +46,7 @@ def test_the_short_form_leaves_json_and_a_table(tmp_path, capsys):
     for row in network["phases"]:
         assert 0 < row["min"] <= row["ms_per_image"] <= row["max"]
     table = (tmp_path / "throughput.md").read_text()
-    assert "| mozafari2018 | snnjax, ms per image |" in table
+    assert "| mozafari2018 | snnjax, XLA, ms per image |" in table
     assert table in capsys.readouterr().out
 
 
@@ -53,12 +54,15 @@ def test_the_short_form_leaves_json_and_a_table(tmp_path, capsys):
 def test_readouts_and_softhebb_layers_are_measured(tmp_path):
     readout = ["--study", "readout", "--images", "40", "--model", NCG, "--kernels", "xla", "native"]
     rows = measured(tmp_path / "readout", *readout)["phases"]
-    assert [row["phase"] for row in rows if row["program"] == "snnjax"] == [*TargetTimeReadout.PHASES]
+    assert [row["phase"] for row in rows if row["program"] == throughput.XLA] == [*TargetTimeReadout.PHASES]
     alike = {row["phase"]: row["alike"] for row in rows if row["program"] == throughput.NATIVE}
     assert alike.keys() == {*TargetTimeReadout.PHASES}
     assert min(alike[phase] for phase in ("encode", "outputs", "learn", "test")) > 0.9
     softhebb = measured(tmp_path / "softhebb", "--study", "softhebb", "--images", "20", "--model", NARROW)
     assert [row["phase"] for row in softhebb["phases"]] == ["learn", "features"]
+    by_default = throughput.XLA if native.unavailable() else throughput.NATIVE
+    assert {row["program"] for row in softhebb["phases"]} == {by_default}
+    assert f"| {by_default}, ms per image |" in (tmp_path / "softhebb" / "throughput.md").read_text()
 
 
 @pytest.mark.slow
