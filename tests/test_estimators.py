@@ -39,6 +39,7 @@ X = DATA.train_images
 BYTES = X.astype(np.uint8)
 Y = DATA.train_labels
 NAMES = np.array(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
+CORNER = np.arange(784).reshape(28, 28) == 0
 TRAINED: dict[str, SpikingClassifier] = {}
 
 
@@ -203,6 +204,13 @@ def test_a_network_of_small_images_takes_them_as_they_are():
             Y,
             {},
             "Negative values in data passed to SpikingClassifier: `X` must .* from 0, which is black, got -1",
+        ),
+        (np.where(CORNER, -2, X), Y, {}, "Negative values .* got -2: scale X"),
+        (
+            np.where(np.arange(28) == 0, 20, X / 16),
+            Y,
+            dict(largest=16),
+            r"`X` must hold pixels of 0\.\.16, got .* up to 20",
         ),
         (X / 50 - 1, Y, {}, r"Negative values .*: `X` must hold pixels from 0, which is black, got -1: scale X$"),
         (X.reshape(40, -1)[:, 1:], Y, {}, r"`image_shape` must be \(H, W\).*got None for 783 pixels"),

@@ -136,9 +136,10 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         `classes` are labels to come, beside those of y. Labels may be new in later calls too: the readout then gets
         neurons for them and keeps what it has learned of the others. Learners begin again, and the memory stays.
 
-        Each image is learned once, for which readouts of prototypes are made: after 100 digits of 8x8 ncg_prototypes
-        decides 91.9 % of others rightly, goupy2024_ncg 61.3 %. After five more classes, which come one by one, it has
-        95.7 % on the first five, from 98.0 % before; goupy2024_ncg forgets them, and has 8.9 % (95.6 %).
+        Each image is learned once. Prototypes are made for this: after 100 of the 8x8 digits, ncg_prototypes decides
+        91.9 % of other digits correctly, and goupy2024_ncg 61.3 %. When five classes are followed by five others, one
+        call for each, the accuracy on the first five falls from 98.0 to 95.7 % with ncg_prototypes, and from 95.6 to
+        8.9 % with goupy2024_ncg, or from 97.2 to 92.8 % with `memory=20` and `replays=2`.
 
         Raises InputError as `fit`, where X of the first call holds fewer images than there are classes, where labels
         are of another type than before, and where the readout cannot take new classes. Then nothing has changed.
