@@ -169,6 +169,11 @@ def test_folds_are_trained_one_after_the_other_and_tested_again_as_they_were(tmp
     tests = [record["networks"][0]["test"]["accuracy"] for record in records]
     assert tests == [result["test"]["accuracy"] for result in results], "each network as alone"
     assert f"of the best combination in each {mean}" in swept
+    compared = re.sub(" +", " ", called(capsys, "report", "runs", "sweep", "--out", "page.html"))
+    values = f"{accuracies.mean():.2f} ± {half:.2f}"
+    assert re.search(
+        rf"│ 1 │ 1-2 │ 2 │.*│ {values} │ │ .*│ 2 │ 3-4 │ 2 │.*│ {values} │ \+0.00 ± 0.00 \(2\) │", compared
+    )
     for command, folder, words in (
         ("sweep", "runs", "runs/fold1 holds a run, not a sweep: name another folder"),
         ("train", "sweep", "sweep/fold1 holds a sweep, not a run: name another folder"),
@@ -236,7 +241,7 @@ def test_a_run_goes_on_with_the_kernels_that_it_began_with(tmp_path, monkeypatch
         (["report", RUN, "--out", "page.html"], "`out` is for several runs"),
         (["report", RUN, RUN, "--out", "page.html"], "`RUN` must name runs that differ"),
         (["report", RUN, RUN, "--images", 1], "`images` are drawn of one run"),
-        (["report", RUN, "swept", "--out", "page.html"], "swept is the folder of a sweep"),
+        (["report", RUN, "swept", "--out", "page.html"], "sweep.json is damaged: .*: delete it"),
         (
             ["stream", RUN, "mnits"],
             "`PICTURES` must be one of .*, an .npz file or a folder.*did you mean 'mnist'",

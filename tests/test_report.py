@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import snnjax
 from snnjax import InputError, data
-from snnjax.app import comparisons, page, plots, report
+from snnjax.app import comparisons, means, page, plots, report
 from snnjax.app.features import drawn_back
 from snnjax.app.tracking import FOLDER, Tracker
 from snnjax.core import files
@@ -257,6 +257,69 @@ def test_the_comparison_marks_the_best_and_shows_what_differs(results):
         ["seed", "0", "77", "0", "0"],
         ["layer1.threshold", "50.0", "50.0", "50.0", "12.0"],
     ]
+
+
+def network_of(seed: int, validation: float, test: float | None = None, **variant) -> dict:
+    """The record of a network in a sweep.json."""
+    tested = {} if test is None else dict(test=dict(accuracy=test))
+    epochs = [dict(train=dict(accuracy=0.9), validation=dict(accuracy=x)) for x in (validation, 0.1)]
+    return dict(variant=dict(variant, seed=seed), epochs=epochs, best_epoch=0, **tested)
+
+
+def sweep_of(*networks: dict, **settings) -> dict:
+    """The content of a sweep.json."""
+    about = dict(versions=dict(snnjax="1"), device="cpu", test_groups=[], network="plain", data="set")
+    return dict(settings=dict(seed=0, **settings), about=about, networks=list(networks))
+
+
+def test_means_and_paired_differences_over_common_seeds():
+    """By hand: 80, 82 and 87 differ from 81, 84 and 92 by 1, 2 and 5; the first row lacks a seed of the second."""
+    first = [network_of(seed, x / 100, rule="A") for seed, x in enumerate((80, 82, 87))]
+    second = [network_of(seed, x / 100, x / 100, rule="B(x=1)") for seed, x in enumerate((81, 84, 92, 60))]
+    failed = network_of(5, 0.5, rule="B(x=1)") | dict(error="invalid", epochs=[])
+    other = sweep_of(network_of(9, 0.5), size=3)
+    rows = means.rows_of([sweep_of(*first, *second, failed), other])
+    head, lines = means.table(rows)
+    names = ["validation, %", "validation, minus row 1", "test, %", "test, minus row 1"]
+    assert head == ["row", "runs", "what varies", "seeds", *names[:3]]
+    half = 4.302653 / np.sqrt(3) * np.std([1, 2, 5], ddof=1)
+    wide = 4.302653 / np.sqrt(3) * np.std([80, 82, 87], ddof=1)
+    assert lines[0] == ["1", "1", "rule=A", "3", f"83.00 ± {wide:.2f}, sd 3.61", "", ""]
+    assert lines[1][:4] == ["2", "1", "rule=B(x=1)", "4, 1 invalid"]
+    assert lines[1][5] == f"+2.67 ± {half:.2f} (3)"
+    assert lines[1][6].startswith("79.25 ± ")
+    assert lines[2] == ["3", "2", "", "1", "50.00", "no common seeds", ""]
+    (axis,) = means.picture(rows).axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["row 1: rule=A", "row 2: rule=B(x=1)", "row 3"]
+    assert axis.get_lines()[0].get_xdata().tolist() == [80, 82, 87]
+
+
+def test_runs_that_differ_only_in_seed_or_fold_are_one_row(results):
+    """Two of the same seed are two rows; images of other folds and draws differ."""
+
+    def run(**settings) -> dict:
+        return results | dict(settings=results["settings"] | settings)
+
+    runs = [run(seed=1), run(seed=2), run(seed=2), run(seed=3, batch_size=7)]
+    assert [row.sources for row in means.rows_of(runs)] == [[1, 2], [3], [4]]
+    assert [row.sources for row in means.rows_of([run(seed=1), run(seed=2, data="sha256:1")])] == [[1], [2]]
+    assert [row.sources for row in means.rows_of([run(draw=True, seed=1), run(draw=True, seed=2, data="")])] == [[1, 2]]
+    folds = [run(fold=fold, data=f"sha256:{fold}", test_images=fold) for fold in (1, 2)]
+    assert list(means.rows_of(folds)[0].networks) == [(0, 1), (0, 2)]
+    assert means.in_ranges([1, 2, 3, 5, 7, 8]) == "1-3, 5, 7-8"
+
+
+def test_a_page_compares_runs_and_sweeps(results):
+    variants = [network_of(seed, 0.5, 0.4, **{"layer1.learners": "<Rule>"}) for seed in (0, 1)]
+    sources = {"run": results, "sweep": sweep_of(*variants)}
+    seen = Page(comparisons.comparison_page(sources))
+    assert {"runs", "means", "figures", "accuracy-over-time", "what-differs"} <= {*seen.ids}
+    assert "sweep; a sweep of 2 networks" in seen.text
+    assert "layer1.learners=<Rule>" in seen.text
+    assert ["seed", "0", "0-1"] in comparisons.differing(sources)
+    alone = Page(comparisons.comparison_page({"sweep": sources["sweep"]}))
+    assert alone.ids == ["runs", "means"]
+    assert "1 sweep" in alone.text
 
 
 def test_texts_of_all_kinds_are_only_texts():

@@ -280,4 +280,4 @@ def test_the_table_of_a_sweep_has_the_best_in_validation_first():
         ["1", "1", "90.0", "40.0", "50.0", ""],
     ]
     shown = table([ranked(0.5, 0.5, 1, "test"), ranked(0.6, 0.6, 2, "test"), ranked(0.8, 0.8, 2, "test", seed=1)])
-    assert [*shown.columns[4].cells] == ["70.0 ± 127.1, sd 14.1", "50.0"]
+    assert [*shown.columns[4].cells] == ["70.0 ± 127.1\nsd 14.1", "50.0"]

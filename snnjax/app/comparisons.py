@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from snnjax.app import page, report
+from snnjax.app import console, means, page, report
 from snnjax.app.plots import grid, legend, png, whole_numbers, write
 from snnjax.core.metrics import ranking_accuracy, tested_part
 from snnjax.training.groups import words
@@ -149,9 +150,9 @@ def _accuracy(results: dict[str, Any], part: str, epoch: str = "") -> float | No
     return 100 * record[part]["accuracy"] if part in record else None
 
 
-def heads(results: Mapping[str, dict[str, Any]]) -> list[str]:
-    """The heads of the columns of `compared` and `differing`: the runs by number, from 1."""
-    return ["", *map(str, range(1, len(results) + 1))]
+def runs_of(sources: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Those of several results.json and sweep.json that are of runs, by their numbers from 1."""
+    return {str(number): source for number, source in enumerate(sources.values(), 1) if "networks" not in source}
 
 
 def compared(results: Mapping[str, dict[str, Any]]) -> tuple[list[list[str]], list[list[int]]]:
@@ -173,39 +174,70 @@ def compared(results: Mapping[str, dict[str, Any]]) -> tuple[list[list[str]], li
     return rows, best
 
 
-def differing(results: Mapping[str, dict[str, Any]]) -> list[list[str]]:
-    """Differences in networks, settings, devices and versions of several results.json: rows of a table."""
-    parameters = [run.get("hyperparameters", {}) for run in results.values()]
+def differing(sources: Mapping[str, dict[str, Any]]) -> list[list[str]]:
+    """Differences in networks, settings, devices and versions of several results.json and sweep.json: rows of a table.
+
+    The settings of a sweep are those that its networks have in common.
+    """
+    abouts = [source.get("about", source) for source in sources.values()]
+    parameters = [about.get("components", {}) | about.get("hyperparameters", {}) for about in abouts]
     shared = set(parameters[0]).intersection(*parameters)
     columns = list[dict[str, Any]]()
-    for run, numbers in zip(results.values(), parameters, strict=True):
-        settings = {"digest of the data" if key == "data" else key: value for key, value in run["settings"].items()}
-        about = {name: run[name] for name in ("network", "data", "device")} | settings | run["versions"]
-        columns.append(about | {name: value for name, value in numbers.items() if name in shared})
+    for source, about, numbers in zip(sources.values(), abouts, parameters, strict=True):
+        settings = {"digest of the data" if key == "data" else key: x for key, x in source["settings"].items()}
+        named = {name: about.get(name, "") for name in ("network", "data", "device")}
+        column = named | settings | about["versions"]
+        if "networks" in source:
+            seeds = {int(network["variant"].get("seed", column["seed"])) for network in source["networks"]}
+            column["seed"] = means.in_ranges(sorted(seeds))
+        columns.append(column | {name: value for name, value in numbers.items() if name in shared})
     names = dict.fromkeys(name for column in columns for name in column)
+    if len({"networks" in source for source in sources.values()}) > 1:  # runs have settings that sweeps do not have
+        names = dict.fromkeys(name for name in names if all(name in column for column in columns))
     rows = [[name, *(report.plain_text(column.get(name, "")) for column in columns)] for name in names]
     return [row for row in rows if len(set(row[1:])) > 1]
 
 
-def comparison_page(results: Mapping[str, dict[str, Any]]) -> str:
-    """The page that compares several runs, given their results.json by name."""
-    head = heads(results)
-    courses = {f"{number}: {name}": course(run) for number, (name, run) in enumerate(results.items(), 1)}
-    figure = comparison_picture(courses)
+def comparison_page(sources: Mapping[str, dict[str, Any]]) -> str:
+    """The page that compares runs and sweeps, given their results.json and sweep.json by name."""
+    numbers = [str(number) for number in range(1, len(sources) + 1)]
+    names = dict(zip(numbers, sources, strict=True))
+    runs = runs_of(sources)
+    tested_groups = [", ".join(source.get("about", source).get("test_groups", ())) for source in sources.values()]
+    networks = [len(source["networks"]) if "networks" in source else None for source in sources.values()]
+    listed = zip(sources, networks, tested_groups, strict=True)
+    rows = means.rows_of(sources.values())
+    head, lines = means.table(rows)
+    unbroken = [[cell.replace(" ± ", "\u00a0±\u00a0").replace("sd ", "sd\u00a0") for cell in line] for line in lines]
+    sections = {
+        "Runs": page.html.runs([*listed], any(tested_groups)),
+        "Means": page.html.means(head, unbroken, console.MEAN),
+    }
+    if len(sources) > len(runs) or len(rows) < len(runs):
+        caption = (
+            "Each dot is one network. Below, the mean of the row with its 95 % interval (Student's t). Rows whose "
+            "intervals overlap may still differ: the differences over common seeds are in the table."
+        )
+        drawn = page.picture(png(means.picture(rows)), caption, "Dots and means with error bars, row by row")
+        sections["Means"] += drawn
+    if runs:
+        courses = {f"{number}: {names[number]}": course(run) for number, run in runs.items()}
+        sections["Figures"] = page.html.compared(["", *runs], *compared(runs))
+        sections["Accuracy over time"] = _courses(courses, runs)
+    sections["What differs"] = page.html.differing(["", *numbers], differing(sources)) if len(sources) > 1 else ""
+    kinds = {"runs": len(runs), "sweeps": len(sources) - len(runs)}
+    title = " and ".join(f"{count} {kind if count > 1 else kind[:-1]}" for kind, count in kinds.items() if count)
+    return page.page(title, sections)
+
+
+def _courses(courses: Mapping[str, Course], runs: Mapping[str, dict[str, Any]]) -> Markup:
+    """The picture of accuracies over time, as HTML."""
     tested = dict.fromkeys(x.part for x in courses.values())
     caption = (
         f"Accuracy on the {' or '.join(tested)} images, and dashed on the training images while the network learned, "
         "by supervised epoch and by time. The time is that of all phases of a run, compilation included; "
         "its epochs count as equally long."
     )
-    if any(run.get("start", {}).get("frozen") for run in results.values()):
+    if any(run.get("start", {}).get("frozen") for run in runs.values()):
         caption += " Layers taken from another run cost no time here."
-    tested_groups = [", ".join(run.get("test_groups", ())) for run in results.values()]
-    names = page.html.runs([*zip(results, tested_groups, strict=True)], any(tested_groups))
-    sections = {
-        "Runs": names,
-        "Figures": page.html.compared(head, *compared(results)),
-        "Accuracy over time": page.picture(png(figure), caption, "Curves of all runs over epochs and seconds"),
-        "What differs": page.html.differing(head, differing(results)),
-    }
-    return page.page(f"{len(results)} runs", sections)
+    return page.picture(png(comparison_picture(courses)), caption, "Curves of all runs over epochs and seconds")

@@ -64,6 +64,11 @@ def mean_of(values: np.ndarray, digits: int) -> str:
     return f"{values.mean():.{digits}f} {interval}, sd {values.std(ddof=1):.{digits}f}"
 
 
+def in_lines(cell: str) -> str:
+    """A cell of a table on several lines: values of a variant, or a mean and its standard deviation."""
+    return cell.replace(", ", "\n")
+
+
 def times(count: int) -> str:
     """How often, in words."""
     return "once" if count == 1 else f"{count:,} times"

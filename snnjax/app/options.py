@@ -183,18 +183,19 @@ class Sweep:
 
 @dataclasses.dataclass(frozen=True)
 class Report(OfRun):
-    """Write a run's pictures and report.html anew, or compare several runs on one page.
+    """Write a run's pictures and report.html anew, or compare runs and sweeps on one page.
 
     $ snnjax report runs/goupy2024_ncg_digits --images 3 17     draws these test images too
     $ snnjax report RUN1 RUN2 RUN3                              compares three runs
+    $ snnjax report SWEEP1 SWEEP2 RUN                           compares means over seeds, and paired differences
     """
 
     runs: Annotated[Positional[tuple[Path, ...]], option("RUN [RUN ...]", "")]
-    """run folders, one or several, before the options"""
+    """folders of runs, of sweeps and of trainings of several folds, before the options"""
     images: Annotated[tuple[int, ...], option("N ...", "none")] = ()
     """numbers of test images to draw layer by layer, for one run"""
-    out: Annotated[Path | None, option("FILE.html", "runs/comparison.html")] = None
-    """page to compare several runs on"""
+    out: Annotated[Path | None, option("FILE.html", "runs/comparison.html; report.html in a sweep")] = None
+    """page to compare several runs or sweeps on"""
 
 
 @dataclasses.dataclass(frozen=True)

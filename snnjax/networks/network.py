@@ -318,6 +318,14 @@ class Network:
             parts |= {} if part is None else components.parts(part, name)
         return parts
 
+    def component_names(self) -> dict[str, str]:
+        """The names of the classes of its `components`, by path."""
+        names = {}
+        for path, part in self.components().items():
+            each = part if isinstance(part, tuple) else (part,)
+            names[path] = ", ".join(type(item).__name__ for item in each if item is not None)
+        return names
+
     def component_path(self, path: str) -> str:
         """The whole path of one of its `components`; raises InputError where the path names none, or several."""
         return _whole_path(path, self.components())

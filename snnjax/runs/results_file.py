@@ -14,7 +14,7 @@ from snnjax.core import files
 from snnjax.core.errors import InputError
 from snnjax.data import Dataset
 from snnjax.data.names import name_of
-from snnjax.runs.trained import STREAM, WEIGHTS, finished_file
+from snnjax.runs.trained import STREAM, SWEEP, WEIGHTS, finished_file
 from snnjax.training.state import FORMAT
 
 RESULTS = "results.json"
@@ -43,6 +43,26 @@ def read_results(run: Path) -> Json:
     digest = results.pop("digest", None)
     if digest != _digest(results):
         raise InputError(f"{path} is damaged, its digest is another: {anew}")
+    return results
+
+
+def is_sweep(path: Path) -> bool:
+    """Whether a folder is that of a sweep with results."""
+    return (path / SWEEP).is_file()
+
+
+def read_sweep(folder: Path) -> Json:
+    """Reads a sweep's sweep.json; raises InputError if it is damaged, or holds no trained network."""
+    path = folder / SWEEP
+    anew = "delete it, and the command of the sweep writes it again"
+    try:
+        results = files.read_json(path)
+    except InputError as error:
+        raise InputError(f"{error}: {anew}") from error
+    if not isinstance(results, dict) or not {"settings", "about", "networks"} <= results.keys():
+        raise InputError(f"{path} is damaged, it holds no results: {anew}")
+    if not any(network["epochs"] for network in results["networks"]):
+        raise InputError(f"{path} holds no network that was trained to the end")
     return results
 
 

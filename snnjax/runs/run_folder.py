@@ -148,6 +148,7 @@ class RunFolder(CheckpointFolder):
             data=data.name,
             class_names=list(data.names),
             settings=self.settings,
+            components=trainer.network.component_names(),
             hyperparameters=start,
             trained_hyperparameters={
                 name: value for name, value in network.spec.hyperparameters().items() if value != start.get(name)

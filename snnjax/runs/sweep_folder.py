@@ -131,7 +131,17 @@ class SweepFolder(CheckpointFolder):
         records = [*self.others, *self.state.done.values()]
         records.sort(key=lambda record: ("error" in record, record.get("weights", "")))
         groups = list(self.sweep.data.test_group_names)
-        about = dict(command=self.command, versions=versions(), device=self.device, test_groups=groups)
+        network = self.sweep.network
+        about = dict(
+            command=self.command,
+            versions=versions(),
+            device=self.device,
+            test_groups=groups,
+            network=network.name,
+            data=self.sweep.data.name,
+            hyperparameters=network.hyperparameters(),
+            components=network.component_names(),
+        )
         files.write_json(self.path / SWEEP, dict(settings=self.settings, about=about, networks=records))
         if self._draw and any(network["epochs"] for network in self.networks):
             self._draw(self.path, self.networks)

@@ -1,12 +1,14 @@
-"""`snnjax report`: writes the page of a run anew, or compares several runs on one page."""
+"""`snnjax report`: writes the page of a run anew, or compares runs and sweeps on one page."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from snnjax import InputError
-from snnjax.app import comparisons, console, options, page, parts, report, run_data
+from snnjax.app import comparisons, console, means, options, page, parts, report, run_data
+from snnjax.app.means import HEAD
 from snnjax.core import files
 from snnjax.core.errors import printable
-from snnjax.runs.results_file import PAGE, PICTURES, read_results
+from snnjax.runs.results_file import PAGE, PICTURES, RESULTS, is_sweep, read_results, read_sweep
 from snnjax.runs.trained import Trained
 
 
@@ -27,36 +29,50 @@ def renew(run: Path, chosen: options.Report) -> None:
     print(f"{run / PAGE}, {len(list(pictures.glob('*.png')))} pictures in {pictures}")
 
 
-def compare(chosen: options.Report) -> None:
-    """Compares several runs in a table and on a page; writes over an earlier page of ours, and over nothing else."""
+def compare(chosen: options.Report, paths: Sequence[Path]) -> None:
+    """Compares runs and sweeps in a table and on a page; writes over an earlier page of ours, and over nothing else."""
     if chosen.images:
-        raise InputError("`images` are drawn of one run, got several")
-    out = chosen.out or Path("runs/comparison.html")
+        raise InputError("`images` are drawn of one run, got several, or a sweep")
+    out = chosen.out or (Path("runs/comparison.html") if len(paths) > 1 else paths[0] / PAGE)
     if chosen.out is None:
         out.parent.mkdir(exist_ok=True)
     if not page.is_ours(out):
         parts.check_new(out)
-    results = {str(run): read_results(run) for run in chosen.runs}
-    if len(results) < len(chosen.runs):
-        raise InputError(f"`RUN` must name runs that differ, got {', '.join(map(str, chosen.runs))}")
-    head = comparisons.heads(results)
-    figures, _ = comparisons.compared(results)
+    sources = {str(path): read_sweep(path) if is_sweep(path) else read_results(path) for path in paths}
+    if len(sources) < len(paths):
+        raise InputError(f"`RUN` must name runs that differ, got {', '.join(map(str, paths))}")
     screen = console.screen()
-    names = (printable(f"{number}: {run}") for number, run in enumerate(results, 1))
+    names = (printable(f"{number}: {run}") for number, run in enumerate(sources, 1))
     screen.print("runs", *names, sep="\n", markup=False)
-    if differences := comparisons.differing(results):
-        screen.print(console.table(head, [differences]), markup=False)
-    screen.print(console.table(head, [figures]), markup=False)
-    files.write_text(out.absolute(), comparisons.comparison_page(results))
+    if len(sources) > 1 and (differing := comparisons.differing(sources)):
+        screen.print(console.table(["", *map(str, range(1, len(sources) + 1))], [differing]), markup=False)
+    if runs := comparisons.runs_of(sources):
+        screen.print(console.table(["", *runs], [comparisons.compared(runs)[0]]), markup=False)
+    head, rows = means.table(means.rows_of(sources.values()))
+    words = len([name for name in head if name in HEAD[:3]])
+    lines = [[console.in_lines(cell) for cell in row] for row in rows]
+    screen.print(console.table(head, [lines], "means over seeds and folds", left=words), markup=False)
+    differences = "differences: mean over common seeds and folds ± half of its 95 % interval, and their number"
+    screen.print(f"accuracies: {console.MEAN}", differences, sep="\n", markup=False)
+    files.write_text(out.absolute(), comparisons.comparison_page(sources))
     print(out)
 
 
+def expanded(path: Path) -> list[Path]:
+    """The folder of a run or a sweep; or of a training of several folds, the folders of these."""
+    folds = [fold for fold in path.glob("fold*") if fold.name.removeprefix("fold").isdigit()]
+    if (path / RESULTS).exists() or not folds:
+        return [path]
+    return sorted(folds, key=lambda fold: int(fold.name.removeprefix("fold")))
+
+
 def run(chosen: options.Report) -> None:
-    """Reports on one run, or compares several."""
+    """Reports on one run, or compares several runs and sweeps."""
     parts.import_all(chosen.parts.modules)
     if not chosen.runs:
-        raise InputError("`RUN` is missing: name a run folder, or several to compare")
-    if len(chosen.runs) == 1:
-        renew(chosen.runs[0], chosen)
+        raise InputError("`RUN` is missing: name a run folder, or several runs and sweeps to compare")
+    paths = [folder for path in chosen.runs for folder in expanded(path)]
+    if len(paths) == 1 and not is_sweep(paths[0]):
+        renew(paths[0], chosen)
     else:
-        compare(chosen)
+        compare(chosen, paths)

@@ -214,7 +214,8 @@ def table(networks: list[dict[str, Any]], over: str = "seeds") -> Table:
         if all("test" in network for network in several):
             columns.append([network["test"] for network in several])
         values = (words(networks[places[0]]["variant"][name]) for name in names)
-        lines.append([*values, str(len(places)), *(console.mean_of(percent(column), 1) for column in columns)])
+        means = (console.in_lines(console.mean_of(percent(column), 1)) for column in columns)
+        lines.append([*values, str(len(places)), *means])
     head = [*names, over, "training, last epoch", f"{part}, last epoch"]
     head += ["validation, best epoch"] * (part == "validation") + ["test, best epoch"]
     title = "accuracy in %" + f", {console.MEAN}, over the {over}" * (max(map(len, combinations)) > 1)
