@@ -1,14 +1,15 @@
-"""A published network that does not ship, from parts that do: Falez et al. 2019 (arXiv 1904.01908).
+"""Published networks that do not ship, from parts that do: Falez et al. 2019 (arXiv 1904.01908) and another.
 
 On and off centre filters, two layers of target-time features, and a linear SVM. It prints what learning adds on few
-digits; experiments/docs/howto/from_a_paper.md explains each setting, and trains it on MNIST.
+digits; experiments/docs/howto/from_a_paper.md explains each setting, and trains it on MNIST. The other network, of
+Kheradpisheh et al. 2018 (arXiv 1611.01421), has pointwise inhibition, and its SVM reads potentials.
 
 python experiments/examples/13_from_a_paper.py
 """
 
-from snnjax import Conv, Images, LinearSVM, Network, Settings, TargetTime, Trainer, stage
+from snnjax import STDP, WTA, Conv, Images, LinearSVM, Network, Settings, TargetTime, Trainer, stage
 from snnjax.data import digits
-from snnjax.encoding import OnOff
+from snnjax.encoding import DOG, OnOff
 
 
 def falez2019(images):
@@ -25,6 +26,22 @@ def falez2019(images):
         epochs=(100, 100),
         encoder=encoder,
         decision=LinearSVM(),
+    )
+
+
+def kheradpisheh2018_potentials(images, reads="potentials", pool=2):
+    encoder = images.encoder or DOG
+    first = Conv(30, kernel=5, padding=2, threshold=15.0, competition=WTA(5, radius=2), learners=STDP())
+    second = Conv(100, kernel=5, padding=2, threshold=10.0, competition=WTA(8, radius=1), learners=STDP())
+    return Network(
+        "kheradpisheh2018_potentials",
+        input_shape=encoder.output_shape(images.shape),
+        classes=images.classes,
+        stages=(stage(first, pool=2, pointwise=True), stage(second, pool=pool)),
+        time_steps=encoder.time_steps,
+        epochs=(2, 5),
+        encoder=encoder,
+        decision=LinearSVM(C=0.1, reads=reads),
     )
 
 
