@@ -88,8 +88,10 @@ def output_of(conv, pool, latency, time_steps):
 def deep(time_steps):
     """Four layers with ramps, each of another geometry, with levels that fit to the images, and these, (N, C, H, W)."""
 
+    random = np.random.default_rng(0)  # of its own, so that other tests do not matter
+
     def layer(channels, features, kernel, **settings):
-        moments = RNG.uniform(0.2, 0.4, (2, channels)) * [[time_steps], [time_steps**2]]
+        moments = random.uniform(0.2, 0.4, (2, channels)) * [[time_steps], [time_steps**2]]
         standardise = Standardise(0.5, *moments.astype(np.float32))
         return Conv(features, kernel, weight_mean=0.0, standardise=standardise, **settings)
 
@@ -101,7 +103,7 @@ def deep(time_steps):
         stage(layer(16, 5, 1, ramp=Ramp(dendrites=(1, 2)), output_padding=(1, 0)), pool=Pool((2, 1), 1, (1, 0))),
         stage(last),
     ]
-    outputs = RNG.integers(0, time_steps + 1, (3, 3, 12, 10)).astype(kernels.latency_dtype(time_steps))
+    outputs = random.integers(0, time_steps + 1, (3, 3, 12, 10)).astype(kernels.latency_dtype(time_steps))
     images = outputs
     spec = Network("deep", (3, 12, 10), 2, tuple(stages), time_steps=time_steps, decision=Earliest(fallback=True))
     weights = spec.initial_weights(0)
@@ -185,7 +187,7 @@ def test_the_program_of_the_page_simulates_a_network_exactly():
     shipped = load("pretrained:softhebb_narrow_cifar10")
     names = dict(shipped=shipped, np=np)
     exec(definitions, names)
-    coarse = RNG.integers(0, 256, (10, 8, 8, 3))
+    coarse = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3))
     images = np.uint8(coarse.repeat(4, axis=1).repeat(4, axis=2))
     simulated = [names["simulate"](shipped, image) for image in images]
     decisions = [decision for _, decision in simulated]
