@@ -306,6 +306,8 @@ def test_runs_that_differ_only_in_seed_or_fold_are_one_row(results):
     assert [row.sources for row in means.rows_of([run(draw=True, seed=1), run(draw=True, seed=2, data="")])] == [[1, 2]]
     folds = [run(fold=fold, data=f"sha256:{fold}", test_images=fold) for fold in (1, 2)]
     assert list(means.rows_of(folds)[0].networks) == [(0, 1), (0, 2)]
+    head, lines = means.table(means.rows_of([run() | dict(test=None, epochs=[])]))
+    assert (head, lines) == (["row", "runs", "seeds"], [["1", "1", "1"]]), "without a decision"
     assert means.in_ranges([1, 2, 3, 5, 7, 8]) == "1-3, 5, 7-8"
 
 

@@ -101,8 +101,8 @@ def _accuracies(network: Json) -> Accuracies:
     if network["epochs"]:
         best = network["epochs"][network["best_epoch"]]
         validation = 100 * best["validation"]["accuracy"] if tested_part(best) == "validation" else None
-    test = 100 * network["test"]["accuracy"] if "test" in network else None
-    return Accuracies(validation, test)
+    tested = network.get("test")  # None of a network without a decision, too
+    return Accuracies(validation, 100 * tested["accuracy"] if tested else None)
 
 
 def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:

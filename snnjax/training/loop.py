@@ -258,6 +258,7 @@ class Trainer:
         """The result of the best network of a state on the test images.
 
         Returns accuracy, wrong and silent as fractions, and all else that `metrics.report` has, as in results.json.
+        Raises InputError as `predict`.
         """
         decisions, scores = self.predict(state, self.data.test_images)
         return metrics.report(decisions, self.data.test_labels, scores)

@@ -182,7 +182,7 @@ def run(chosen: options.Train) -> None:
     for fold in console.each_fold(folds):
         path, results = train(chosen, fold)
         runs[path.name] = results
-        if fold == folds:
+        if fold == folds and results["test"]:
             summarise(path.parent, runs)
 
 
