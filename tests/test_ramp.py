@@ -187,8 +187,8 @@ def test_the_program_of_the_page_simulates_a_network_exactly():
     shipped = load("pretrained:softhebb_narrow_cifar10")
     names = dict(shipped=shipped, np=np)
     exec(definitions, names)
-    coarse = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3))
-    images = np.uint8(coarse.repeat(4, axis=1).repeat(4, axis=2))
+    coarse = np.random.default_rng(0).integers(0, 256, (10, 4, 4, 3))
+    images = np.uint8(coarse.repeat(8, axis=1).repeat(8, axis=2))
     simulated = [names["simulate"](shipped, image) for image in images]
     decisions = [decision for _, decision in simulated]
     np.testing.assert_array_equal(decisions, shipped(images))
