@@ -30,7 +30,7 @@ FIGURES_NOTES = (
     "Images: those learned from, nine tenths of those given. The others are held out and choose the best epoch.",
     "The test images are used once, at the end.",
     "Test accuracy: the mean over the seeds and half of its 95 % interval (Student's t), then the standard deviation "
-    "(sd) over the seeds, by which a single training differs from the mean. A single seed has neither.",
+    "(sd) over the seeds, by which a single run differs from the mean. A single seed has neither.",
     "Accuracies of single seeds were not recorded. The standard deviations are calculated from the rounded intervals.",
 )
 JPEG_NOTE = "CIFAR-10 (JPEG): slightly lossy copies; published figures are of the original images."
