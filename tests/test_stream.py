@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import itertools
 import pickle
 
@@ -261,7 +262,7 @@ def test_a_state_goes_on_from_a_file_or_a_pickle_as_if_it_had_not_stopped(name, 
     _, expected = stream.learn(half, IMAGES[20:], LABELS[20:])
     stream.save_state(half, tmp_path / "state.npz")
     arrays, meta = stream.flatten(half)
-    assert meta["stream"]["format"] == 1
+    assert meta["stream"]["format"] == 2
     shapes = stream.start.spec.weight_shapes
     assert arrays["stream/carry.layers.layer2.stored"].shape == shapes["layer2"], "whatever the kernels"
     fresh = Stream(begun(name, native)[0], batch_size=BATCH, native=native, memory=memory, replays=memory)
@@ -302,12 +303,24 @@ def test_a_state_of_another_stream_is_refused(tmp_path):
             lambda: larger.load_state(tmp_path / "kept.npz"),
             r"memory.inputs` must be uint8\[10, 3, .* got uint8\[10",
         ),
-        (lambda: others.load_state(tmp_path / "kept.npz"), "another encoder or other features"),
-        (lambda: elsewhere.load_state(tmp_path / "kept.npz"), "another encoder or other features"),
+        (lambda: others.load_state(tmp_path / "kept.npz"), "another encoder or other features: layer1.* \\(now .*\\)"),
+        (lambda: elsewhere.load_state(tmp_path / "kept.npz"), r"other features: layer1 \w+ \(now \w+\)$"),
         (lambda: keeping.load_state(tmp_path / "network.npz"), "network.npz: it holds no state of a stream"),
     )
     with pytest.raises(FileNotFoundError):
         keeping.load_state(tmp_path / "nothing.npz")
+
+
+def test_a_state_is_read_by_versions_whose_components_have_more_fields():
+    """A field that the file lacks has its default, as in all other files; another value is another network."""
+    stream, state = made()
+    for field, refused in (("stride", False), ("padding", True)):  # 1 as by default, 2
+        arrays, meta = copy.deepcopy(stream.flatten(state))
+        del meta["stream"]["features"]["data"]["layer1"][field]
+        if refused:
+            assert_refused((functools.partial(stream.unflatten, arrays, meta), r"layer1.padding 0 \(now 2\)"))
+        else:
+            assert_same(stream.unflatten(arrays, meta), state)
 
 
 def test_numbers_that_rules_learn_are_kept(tmp_path):

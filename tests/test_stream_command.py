@@ -2,7 +2,9 @@
 
 import errno
 import itertools
+import os
 import shutil
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -128,7 +130,7 @@ def test_a_stopped_stream_goes_on_as_if_it_had_not_stopped(work, capsys, monkeyp
         assert "Stopped; what was learned is kept. Go on with the same command and --resume." in printed.out
     assert "already holds a stream" in refused(STREAM, capsys, *STREAMED, "--out", out)
     line = refused(STREAM, capsys, *STREAMED, "--seed", 1, "--resume", "--out", out)
-    assert "cannot be resumed with other settings or data: it had seed 0 (now 1)" in line
+    assert f"the stream in {out} cannot be resumed with other settings or data: it had seed 0 (now 1)" in line
     line = refused(STREAM, capsys, RUN, "digits", "--train_images", 30, "--resume", "--out", out)
     assert "images 40 (now 30), memory 2 (now 0), replays 1 (now 0)" in line
     said = called(capsys, "stream", *STREAMED, "--resume", "--out", out)
@@ -198,5 +200,23 @@ def test_other_pictures_are_another_stream(work, capsys):
     stream = ["stream", RUN, "changing", "--out", "of_changing"]
     called(capsys, *stream)
     called(capsys, *stream, "--resume")
-    Image.fromarray(255 - X[0].astype(np.uint8)).save(work / "changing" / str(Y[0]) / "0.png")
+    with (work / "changing" / str(Y[0]) / "0.png").open("ab") as file:
+        file.write(b"more")
     assert "cannot be resumed with other settings or data" in refused(STREAM, capsys, *stream[1:], "--resume")
+
+
+def test_pictures_are_told_apart_without_reading_them(tmp_path, monkeypatch):
+    """By name, label, size and the time of their last change; some lead nowhere."""
+    (tmp_path / "a.png").write_bytes(b"one")
+    (tmp_path / "b.png").symlink_to("nowhere")
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    monkeypatch.setattr(Path, "open", mock.Mock(side_effect=AssertionError))
+    first = command._digest(tmp_path, paths, ["", "x"])
+    assert command._digest(tmp_path, paths, ["", "x"]) == first
+    assert command._digest(tmp_path, paths, ["x", "x"]) != first
+    os.utime(paths[0], (0, 0))
+    changed = command._digest(tmp_path, paths, ["", "x"])
+    assert changed != first
+    os.truncate(paths[0], 2)
+    os.utime(paths[0], (0, 0))
+    assert command._digest(tmp_path, paths, ["", "x"]) not in (first, changed)

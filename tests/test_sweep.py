@@ -371,7 +371,7 @@ def test_the_command_trains_what_is_new_or_lost(swept, tmp_path, capsys):
 
 def test_the_folder_of_another_sweep_is_left_alone(swept, tmp_path, capsys):
     said = refused(Command("sweep"), capsys, *SWEPT, "--batch_size", 7, "--out", swept[0])
-    assert "cannot be resumed with other settings or data: it had batch_size 20 (now 7)" in said
+    assert f"the sweep in {swept[0]} cannot be resumed with other settings or data: it had batch_size 20" in said
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ and loaded by any program that has imported them.
 import dataclasses
 import hashlib
 import inspect
+import json
 import math
 import re
 import textwrap
@@ -266,14 +267,28 @@ def _without_gone(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def completed(data: Any) -> Any:
-    """Data of `to_data` with the defaults of the fields that components lacked in the version that wrote it."""
+    """Data of `to_data`, or several by name, with defaults for the fields that the version that wrote it lacked."""
     if isinstance(data, list):
         return [completed(item) for item in data]
-    if not isinstance(data, dict) or data.get("type") not in TYPES:
+    if not isinstance(data, dict):
         return data
-    fields = [field for field in dataclasses.fields(TYPES[data["type"]]) if field.default is not dataclasses.MISSING]
-    defaults = {field.name: to_data(field.default, {}) for field in fields if field.name not in data}
+    kind = TYPES.get(data.get("type", ""))
+    fields = [] if kind is None else dataclasses.fields(kind)
+    missing = [field for field in fields if field.name not in data and field.default is not dataclasses.MISSING]
+    defaults = {field.name: to_data(field.default, {}) for field in missing}
     return defaults | {name: completed(part) for name, part in data.items()}
+
+
+def described(data: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Data of `to_data` with digests of their arrays, as JSON data that `described_differences` compares."""
+    digests = {name: hashlib.sha256(np.ascontiguousarray(x).data).hexdigest()[:16] for name, x in arrays.items()}
+    return json.loads(json.dumps(dict(data=data, arrays=digests)))
+
+
+def described_differences(now: dict[str, Any], was: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """The `differences` of two that are `described`, the second one perhaps by an earlier version."""
+    arrays = differences(now["arrays"], was.get("arrays", {}))
+    return [*differences(now["data"], completed(was.get("data"))), *arrays]
 
 
 def differences(now: Any, was: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import time
@@ -13,7 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from snnjax.core import devices, files
-from snnjax.core.components import completed, differences, list_differences, to_data
+from snnjax.core.components import described, described_differences, list_differences, to_data
 from snnjax.core.errors import InputError
 from snnjax.networks import Network
 from snnjax.runs.results_file import versions
@@ -59,11 +58,10 @@ class CheckpointFolder:
         self._next_save = 0.0  # when the next checkpoint is due
         arrays: Arrays = {}
         data = to_data(network, arrays)
-        digests = {name: hashlib.sha256(np.ascontiguousarray(x).data).hexdigest()[:16] for name, x in arrays.items()}
         self.device = devices.name_of(devices.peers()[0])
         identity = dict(
             settings=settings,
-            network=dict(data=data, arrays=digests),
+            network=described(data, arrays),
             format=FORMAT,
             versions=versions(),
             device=self.device,
@@ -116,7 +114,7 @@ class CheckpointFolder:
 
     @property
     def due(self) -> bool:
-        """Whether to save: not if that would take a large share of the time, but every half minute."""
+        """Whether to save: True half a minute after the last save, and earlier if saving is cheap."""
         return time.perf_counter() >= self._next_save
 
     def _check_existing(self, resume: bool, *names: str) -> None:
@@ -174,18 +172,18 @@ class CheckpointFolder:
         """Raises InputError where a checkpoint is of another run; notes other versions or another device."""
         expected = self._identity
         settings = meta.get("settings", {})
-        files.check_format(path, meta, FORMAT, "finish the run with that version, or name another folder")
+        noun = self.kind.removeprefix("a ")
+        files.check_format(path, meta, FORMAT, f"finish the {noun} with that version, or name another folder")
         holds = next((kind for name, kind in KINDS.items() if name in meta), "other data")
         if holds != self.kind:
             raise InputError(f"{self.path} holds {holds}, not {self.kind}: name another folder (`out`)")
         if changes := _changes(expected["settings"], settings):
-            raise InputError(f"the run in {self.path} cannot be resumed with other settings or data: it had {changes}")
-        network = meta.get("network", {})
-        arrays = differences(expected["network"]["arrays"], network.get("arrays", {}))
-        if found := [*differences(expected["network"]["data"], completed(network.get("data"))), *arrays]:
+            problem = f"the {noun} in {self.path} cannot be resumed with other settings or data"
+            raise InputError(f"{problem}: it had {changes}")
+        if found := described_differences(expected["network"], meta.get("network", {})):
             raise InputError(f"{path} is of another network: name another folder, it has {list_differences(found)}")
         if changes := _changes(_versions(expected), _versions(meta)):
-            self.notes.append(f"the run began with {changes}: results may differ slightly")
+            self.notes.append(f"the {noun} began with {changes}: results may differ slightly")
 
 
 def training_settings(work: Trainer | Sweep) -> Json:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import json
 import math
 import os
@@ -16,7 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from snnjax.core import checks, files
-from snnjax.core.components import changed_leaves, leaves, to_data
+from snnjax.core.components import changed_leaves, described, described_differences, leaves, list_differences, to_data
 from snnjax.core.devices import on_host, peers
 from snnjax.core.errors import InputError, InputTypeError, wrong_type
 from snnjax.kernels import compiled, latency_dtype, native
@@ -38,7 +37,7 @@ from snnjax.training.placement import as_array
 from snnjax.training.runners import initial_learners
 from snnjax.training.state import TrainState
 
-STATE_FORMAT = 1
+STATE_FORMAT = 2
 """Of the data of `Stream.flatten`: another one is refused."""
 _PREFIX = "stream/"  # of the names of a state's arrays
 
@@ -309,8 +308,9 @@ class Stream:
             raise InputError(
                 f"it was written by another version of snnjax (format {version}, now {STATE_FORMAT}): use that version"
             )
-        if about.get("features") != self._features:
-            raise InputError("it holds the state of a stream whose network has another encoder or other features")
+        if found := described_differences(self._features, about.get("features", {})):
+            problem = "it holds the state of a stream whose network has another encoder or other features"
+            raise InputError(f"{problem}: {list_differences(found)}")
         blank, unpacked = self._blanks
         held = {name.removeprefix(_PREFIX): array for name, array in arrays.items() if name.startswith(_PREFIX)}
         expected = leaves(unpacked)
@@ -326,16 +326,16 @@ class Stream:
         return _packed(state, kernels)
 
     @functools.cached_property
-    def _features(self) -> str:
-        """A digest of the encoder and of the layers that do not learn."""
+    def _features(self) -> Json:
+        """The encoder and the layers that do not learn, `described` with their weights."""
         arrays = {name: np.asarray(weights) for name, weights in self.start.weights().items()}
-        parts: dict[str, Any] = dict(encoder=to_data(self._spec.encoder, arrays, "encoder"))
+        parts: Json = dict(encoder=to_data(self._spec.encoder, arrays, "encoder"))
         for _, name, conv in self._spec.layers():
             if name in self._rules.phase.layers:
                 del arrays[name]
             else:
                 parts[name] = to_data(conv, arrays, name)
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode() + files.digest(arrays)).hexdigest()
+        return described(parts, arrays)
 
 
 def _fits(state: StreamState, expected: StreamState) -> bool:

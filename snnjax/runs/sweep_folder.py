@@ -68,7 +68,7 @@ class SweepFolder(CheckpointFolder):
                 continue
             place = labels.index(record["variant"])
             now = json.loads(json.dumps(self.sweep.components(place)))
-            was = {name: completed(part) for name, part in record.get("components", {}).items()}
+            was = completed(record.get("components", {}))
             if found := [*differences(now, was)]:
                 trained = f"{named(labels[place])} was trained with other components"
                 raise InputError(f"{trained}: name another folder, it has {list_differences(found)}")
