@@ -43,9 +43,8 @@ def page_of(
     Pictures are (N, H, W), or (N, H, W, 3) in colour for the encoder `Pixels`. The page encodes a picture as Python
     does, and decides as `networks.quantise(network, bits)`. It needs no other file and no connection. Every picture
     given is on it. A page in colour also takes pictures from files and from a camera, which it makes to fit as
-    `data.read_picture` does. Grey drawings have light ink, or
-    dark ink where most of the pictures have a light background; `centred` ones are scaled and centred as
-    `data.read_handwriting` does.
+    `data.read_picture` does. Grey drawings have light ink, or dark ink if most of the pictures have a light background;
+    `centred` ones are scaled and centred as `data.read_handwriting` does.
 
     Raises InputError as `networks.quantise`, where pictures or labels do not fit, and for networks that the
     page cannot run: they must be chains of layers with a ramp, then of layers with thresholds from 0, the first of

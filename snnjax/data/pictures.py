@@ -51,9 +51,9 @@ class Opened(NamedTuple):
 def decode(file: Path | io.BytesIO, shape: tuple[int, ...], fit: Fit) -> Picture:
     """Reads an image file as uint8 of `shape`, (H, W) grey or (H, W, 3) colour; of an animation the first picture.
 
-    It is set upright as its EXIF data say, and resized keeping its proportions. To "crop" takes its middle; to "pad"
-    takes all of it, with a border in the median colour of its outermost pixels. Raises InputError, a sentence that
-    lacks its subject, if it cannot be read.
+    It is set upright as its EXIF data say, and resized keeping its proportions. `fit="crop"` keeps the middle;
+    `fit="pad"` keeps the whole picture and adds a border in the median colour of its outermost pixels. If it cannot be
+    read, an InputError is raised whose message is a sentence without its subject.
     """
     from PIL import Image, ImageOps
 
@@ -164,9 +164,9 @@ def read_picture(
 ) -> tuple[np.ndarray, list[str]]:
     """An image file as uint8 of a shape, (H, W) or (H, W, 3), and notes on the changes to it.
 
-    It is resized keeping its proportions, then inverted if asked to. If it has other proportions than the shape, to
-    "crop" takes its middle, and to "pad" adds a border in the median colour of its outermost pixels. Raises InputError
-    if it cannot be read.
+    It is resized keeping its proportions, then inverted if `invert` is True. If it has other proportions than the
+    shape, `fit="crop"` keeps the middle; `fit="pad"` keeps the whole picture and adds a border in the median colour of
+    its outermost pixels. Raises InputError if it cannot be read.
     """
     if fit not in FITS:
         raise unknown("fit", fit, FITS)

@@ -154,8 +154,8 @@ class LinearSVM:
     In Kheradpisheh et al. 2018 ([arXiv 1611.01421](https://arxiv.org/abs/1611.01421)), the neurons of the last layer
     have an infinite threshold in tests, and the SVM reads the largest potential of each map: `reads="maxima"`. With
     `reads="potentials"` it reads the potential of each neuron, or the largest in each window of the stage's `pool`.
-    Potentials are divided by the largest one of the
-    training images before the fit, and the coefficients afterwards, so that C means the same for all layers.
+    Potentials are divided by the largest one of the training images before the fit, and the coefficients afterwards, so
+    that C means the same for all layers.
 
     `LinearSVC` of scikit-learn fits the SVM, each class against the rest, with a squared hinge loss. Its inputs are
     sparse: some 28 bytes for each value of the training images that is not 0. The score of a class is log(1 +

@@ -53,7 +53,7 @@ class Memory(NamedTuple):
 
     @property
     def places(self) -> int:
-        """M."""
+        """Images of each class that the memory can hold."""
         return np.shape(jax.tree.leaves(self.inputs)[0])[1]
 
 
