@@ -39,19 +39,31 @@ DATA = digits()
 PICTURES = DATA.train_images.round().astype(np.uint8)
 LABELS = np.asarray(DATA.train_labels)
 STRICT = (*SANITISED, "-Wconversion")
-LOAD, RESET, FORGET = -128, -2, -3
+LOAD, EXACTLY, FLASH, RESET, FORGET = -128, -127, -126, -2, -3
 STREAM = (
     f"""
 #define LOAD {LOAD}
+#define EXACTLY {EXACTLY}
+#define FLASH {FLASH}
 #define RESET {RESET}
 #define FORGET {FORGET} /* less the label */
 """
     + """
 #include "{name}.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 static int put(void *file, const void *bytes, size_t count) {{ return fwrite(bytes, 1, count, file) != count; }}
 static int get(void *file, void *bytes, size_t count) {{ return fread(bytes, 1, count, file) != count; }}
+/* Copies as from flash memory: it always returns 0. A wait for bytes that do not come ends the program. */
+static int copy(void *file, void *bytes, size_t count)
+{{
+    static size_t left = {upper}_SAVED_BYTES;
+    if (count > left)
+        exit(9);
+    left -= count;
+    return (int)(0 * fread(bytes, 1, count, file));
+}}
 /* Learns from pictures, each with a signed byte more, its label; saves. Further labels are commands. */
 int main(int count, char **paths)
 {{
@@ -62,6 +74,10 @@ int main(int count, char **paths)
         const int label = (int8_t)image[{upper}_IMAGE_BYTES];
         if (label == LOAD) {{
             printf("%d\\n", {name}_load(get, file));
+        }} else if (label == EXACTLY) {{
+            printf("%d\\n", {name}_load_exactly(get, file));
+        }} else if (label == FLASH) {{
+            printf("%d\\n", {name}_load(copy, file));
         }} else if (label == RESET) {{
             {name}_reset();
         }} else if (label < -1) {{
@@ -189,7 +205,7 @@ def test_begins_with_fewer_classes_than_its_network(tmp_path):
 
 
 def test_a_program_that_knows_something_can_be_reset_to_it(tmp_path):
-    """A file that is damaged, cut off or too long resets it; without its first bytes nothing changes."""
+    """A file that is damaged, cut off or known to be too long resets it; without its first bytes nothing changes."""
     network = taught("pixels")
     inputs = inputs_of(quantise(network, 8), PICTURES[:80])
     _, begun = learned(integer_prototypes(network), inputs[:50], LABELS[:50])
@@ -199,20 +215,27 @@ def test_a_program_that_knows_something_can_be_reset_to_it(tmp_path):
     _, forgetful = learned(begun, inputs[:1], [FORGET - 4])
     streamed(target, PICTURES[:1], np.array([FORGET - 4]), tmp_path / "forgetful")
     assert_saved(tmp_path / "forgetful", forgetful)
-    content = (tmp_path / "file").read_bytes()
+    content = (tmp_path / "forgetful").read_bytes()
+    damaged = content[:90] + bytes([content[90] ^ 1]) + content[91:]
     _, after = learned(begun, inputs[50:79], LABELS[50:79])
-    labels = np.append(LABELS[50:79], LOAD)
-    files = (
-        ("other", b"another " + content[8:], -1, after),
-        ("empty", b"", 1, after),
-        ("begun", content[:9], 1, begun),
-        ("cut", content[:-1], 1, begun),
-        ("longer", content + b"1", -1, begun),
-        ("damaged", content[:90] + bytes([content[90] ^ 1]) + content[91:], -1, begun),
+    cases = (
+        (LOAD, b"another " + content[8:], -1, after),
+        (LOAD, b"", 1, after),
+        (LOAD, content[:9], 1, begun),
+        (LOAD, content[:-1], 1, begun),
+        (LOAD, damaged, -1, begun),
+        (LOAD, content + b"1", 0, forgetful),
+        (FLASH, content, 0, forgetful),
+        (FLASH, content + b"1", 0, forgetful),
+        (FLASH, damaged, -1, begun),
+        (EXACTLY, content, 0, forgetful),
+        (EXACTLY, content[:-1], 1, begun),
+        (EXACTLY, content + b"1", -1, begun),
     )
-    for name, kept, code, expected in files:
-        (tmp_path / name).write_bytes(kept)
-        assert streamed(target, PICTURES[50:80], labels, tmp_path / "after", tmp_path / name)[-1] == (code,)
+    for command, kept, code, expected in cases:
+        (tmp_path / "kept").write_bytes(kept)
+        labels = np.append(LABELS[50:79], command)
+        assert streamed(target, PICTURES[50:80], labels, tmp_path / "after", tmp_path / "kept")[-1] == (code,)
         assert_saved(tmp_path / "after", expected)
     streamed(target, PICTURES[50:80], np.append(LABELS[50:79], RESET), tmp_path / "after")
     assert_saved(tmp_path / "after", begun)
@@ -303,9 +326,11 @@ def test_the_program_of_the_page_learns_saves_and_loads(tmp_path, capsys, monkey
     subprocess.run([*shlex.split(compile_it), "-Wall", "-Wextra", "-Werror", "-pedantic"], check=True)
     printed = [subprocess.run(line, shell=True, capture_output=True, text=True, check=True).stdout for line in others]
     assert printed == ["unknown\n", "unknown\n", "5\n"]
-    (tmp_path / "learned.bin").write_bytes(b"1" + (tmp_path / "learned.bin").read_bytes())
-    failed = subprocess.run(others[0], shell=True, capture_output=True, text=True, check=False)
-    assert (failed.returncode, failed.stderr) == (1, "learned.bin is damaged, or of another program\n")
+    content = (tmp_path / "learned.bin").read_bytes()
+    for damaged in (b"1" + content, content + b"1"):
+        (tmp_path / "learned.bin").write_bytes(damaged)
+        failed = subprocess.run(others[0], shell=True, capture_output=True, text=True, check=False)
+        assert (failed.returncode, failed.stderr) == (1, "learned.bin is damaged, or of another program\n")
 
 
 def test_more_neurons_than_memory_are_refused(tmp_path, capsys, monkeypatch):

@@ -191,5 +191,6 @@ def _score_text(spec: Network, learns: bool) -> tuple[str, ...]:
     return (
         "The score of a class is the largest potential of its neurons after `step`: the sum of the",
         "weights whose inputs have fired by then, in the unit of the readout. If thresholds differ between neurons, or",
-        "if spikes have times within a step, another class may have a higher score than the decision.",
+        "if spikes have times within a step, another class may have a higher score than the decision. If the network",
+        "stays silent, `score` is 0, and `second` is the class of the largest potential.",
     )
