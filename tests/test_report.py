@@ -311,6 +311,44 @@ def test_runs_that_differ_only_in_seed_or_fold_are_one_row(results):
     assert means.in_ranges([1, 2, 3, 5, 7, 8]) == "1-3, 5, 7-8"
 
 
+def test_networks_that_are_not_alike_are_in_rows_of_their_own(tmp_path):
+    """Another pool, which is no hyperparameter; of sweeps, another component of the same name; but not other epochs."""
+    images = tiny.images()
+    network = tiny.plain(Images.of(images))
+    first, last = network.stages
+    pooled = dataclasses.replace(network, stages=(dataclasses.replace(first, pool=Pool(7, stride=6)), last))
+    longer = dataclasses.replace(network, epochs=(9, 9))
+    runs = []
+    for seed, described in enumerate((network, pooled, longer)):
+        trainer = Trainer(described, images, Settings((0, 0), seed=seed))
+        with RunFolder(tmp_path / str(seed), trainer) as folder:
+            runs.append(folder.run())
+    assert runs[0]["hyperparameters"] == runs[1]["hyperparameters"]
+    assert runs[0]["components"] == runs[1]["components"]
+    assert [row.sources for row in means.rows_of(runs)] == [[1, 3], [2]]
+    assert "digest of the network" in [row[0] for row in comparisons.differing({"a": runs[0], "b": runs[1]})]
+    variants = [
+        network_of(seed, 0.5, rule="FILE.py:RULE") | dict(components=dict(rule=dict(type="Rule", share=share)))
+        for seed, share in enumerate((0.5, 0.5, 0.125))
+    ]
+    assert [row.sources for row in means.rows_of([sweep_of(x) for x in variants])] == [[1, 2], [3]]
+
+
+def test_each_value_of_a_sweep_is_on_a_line_of_its_own(tmp_path, monkeypatch, capsys):
+    """Calls with several arguments are not torn apart."""
+    monkeypatch.chdir(tmp_path)
+    rule = "STDP(ltp=0.1, ltd=-0.1)"
+    networks = [network_of(seed, 0.5, **{"layer1.threshold": 9, "layer1.learners": rule}) for seed in (0, 1)]
+    (tmp_path / "sweep.json").write_text(json.dumps(sweep_of(*networks)))
+    Command("report").main(["."])
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    varied = [row[2] for row in cells if len(row) > 4]
+    assert varied == ["layer1.threshold=9", f"layer1.learners={rule}"]
+    assert f"layer1.threshold=9\nlayer1.learners={rule}" in Page((tmp_path / "report.html").read_text()).text
+    (axis,) = means.picture(means.rows_of([sweep_of(*networks)])).axes
+    assert axis.get_yticklabels()[0].get_text() == f"row 1: threshold=9, learners={rule}"
+
+
 def test_a_page_compares_runs_and_sweeps(results):
     variants = [network_of(seed, 0.5, 0.4, **{"layer1.learners": "<Rule>"}) for seed in (0, 1)]
     sources = {"run": results, "sweep": sweep_of(*variants)}

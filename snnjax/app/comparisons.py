@@ -186,6 +186,7 @@ def differing(sources: Mapping[str, dict[str, Any]]) -> list[list[str]]:
     for source, about, numbers in zip(sources.values(), abouts, parameters, strict=True):
         settings = {"digest of the data" if key == "data" else key: x for key, x in source["settings"].items()}
         named = {name: about.get(name, "") for name in ("network", "data", "device")}
+        named["digest of the network"] = about.get("network_digest", "")
         column = named | settings | about["versions"]
         if "networks" in source:
             seeds = {int(network["variant"].get("seed", column["seed"])) for network in source["networks"]}

@@ -65,7 +65,7 @@ def mean_of(values: np.ndarray, digits: int) -> str:
 
 
 def in_lines(cell: str) -> str:
-    """A cell of a table on several lines: values of a variant, or a mean and its standard deviation."""
+    """A cell of a table with a mean on one line and its standard deviation on the next."""
     return cell.replace(", ", "\n")
 
 

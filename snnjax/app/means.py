@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 
 from snnjax.app import console
 from snnjax.app.plots import grid
+from snnjax.core.components import completed
 from snnjax.core.metrics import half_interval, tested_part
-from snnjax.training.groups import named
+from snnjax.training.groups import listed
 
 Json = dict[str, Any]
 
@@ -38,13 +39,13 @@ class Row:
     """Networks that differ only in their seed and fold.
 
     Attributes:
-      words: the values of a sweep that they have in common.
+      varied: the values of a sweep that they have in common, each with its name.
       sources: the numbers, from 1, of the runs and sweeps that they are of.
       networks: accuracies by seed and fold.
       invalid: how many networks learning has left invalid.
     """
 
-    words: str
+    varied: list[str]
     sources: list[int] = dataclasses.field(default_factory=list)
     networks: dict[tuple[int, int], Accuracies] = dataclasses.field(default_factory=dict)
     invalid: int = 0
@@ -71,9 +72,9 @@ def rows_of(sources: Iterable[Json]) -> list[Row]:
         for network in source.get("networks", [source]):
             variant = dict(network.get("variant", {}))
             key = (int(variant.pop("seed", settings["seed"])), settings.get("fold") or 0)
-            configuration = _configuration(source, variant)
+            configuration = _configuration(source, network, variant)
             copy = 0
-            while key in (row := rows.setdefault((configuration, copy), Row(named(variant)))).networks:
+            while key in (row := rows.setdefault((configuration, copy), Row(listed(variant)))).networks:
                 copy += 1
             if number not in row.sources:
                 row.sources.append(number)
@@ -84,7 +85,7 @@ def rows_of(sources: Iterable[Json]) -> list[Row]:
     return [row for row in rows.values() if row.networks]
 
 
-def _configuration(source: Json, variant: Mapping[str, Any]) -> str:
+def _configuration(source: Json, network: Json, variant: Mapping[str, Any]) -> str:
     """All that a network's result depends on but its seed and fold, as text."""
     settings = {name: value for name, value in source["settings"].items() if name not in ("seed", "fold")}
     if source["settings"].get("fold") is not None:
@@ -92,8 +93,9 @@ def _configuration(source: Json, variant: Mapping[str, Any]) -> str:
     if settings.get("draw") or settings.get("augment") or settings.get("ratio", 1) != 1:
         settings.pop("data", None)  # the seed draws the images
     about = source.get("about", source)
-    kinds = {name: about.get(name) for name in ("network", "hyperparameters", "components")}
-    return json.dumps([settings, kinds, variant, "networks" in source], sort_keys=True)
+    kinds = {name: about.get(name) for name in ("network", "network_digest", "hyperparameters", "components")}
+    parts = completed(network.get("components", {})) if "networks" in source else {}
+    return json.dumps([settings, kinds, variant, parts, "networks" in source], sort_keys=True)
 
 
 def _accuracies(network: Json) -> Accuracies:
@@ -106,13 +108,16 @@ def _accuracies(network: Json) -> Accuracies:
 
 
 def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Heads and cells: mean, interval and deviation of each row on each part, and its difference from the first row."""
+    """Heads and cells: mean, interval and deviation of each row on each part, and its difference from the first row.
+
+    Each value of a sweep is on a line of its own.
+    """
     parts = [part for part in PARTS if any(row.tested(part) for row in rows)]
     head = [*HEAD, *(title for part in parts for title in (f"{part}, %", f"{part}, minus row 1"))]
     lines = []
     for number, row in enumerate(rows, 1):
         count = f"{len(row.networks)}" + f", {row.invalid} invalid" * bool(row.invalid)
-        cells = [str(number), in_ranges(row.sources), row.words, count]
+        cells = [str(number), in_ranges(row.sources), "\n".join(row.varied), count]
         for part in parts:
             values = row.values(part)
             cells.append(console.mean_of(values, 2) if len(values) else "")
@@ -150,7 +155,7 @@ def picture(rows: Sequence[Row]) -> Figure:
     labels = []
     for place, row in enumerate(rows):
         values = row.values(part)
-        short = re.sub(r"(^|, )[\w.]*\.(\w+)=", r"\1\2=", row.words)  # the last names of paths
+        short = ", ".join(re.sub(r"^[\w.]*\.(\w+=)", r"\1", value) for value in row.varied)  # the last names of paths
         label = f"row {place + 1}" + f": {short}" * bool(short)
         labels.append(label if len(label) <= 60 else f"{label[:20]}…{label[-39:]}")
         axis.plot(values, np.full(len(values), place - 0.12), "o", color="tab:blue", alpha=0.5, markersize=5)

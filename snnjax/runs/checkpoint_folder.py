@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import time
@@ -12,7 +13,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from snnjax.core import devices, files
-from snnjax.core.components import described, described_differences, list_differences, to_data
+from snnjax.core.components import call_of, described, described_differences, list_differences, to_data
 from snnjax.core.errors import InputError
 from snnjax.networks import Network
 from snnjax.runs.results_file import versions
@@ -194,6 +195,15 @@ def training_settings(work: Trainer | Sweep) -> Json:
     if data.unlabelled_images is not None:
         sizes["unlabelled_images"] = len(data.unlabelled_images)
     return dataclasses.asdict(work.settings) | sizes | dict(data=f"sha256:{data.digest}")
+
+
+def network_digest(network: Network) -> str:
+    """A digest of a network's description; it does not change if a later version adds fields that have defaults.
+
+    Epochs, shuffling and patience, which often depend on the number of images, are left out: settings have those used.
+    """
+    of_any_training = dataclasses.replace(network, epochs=(), shuffle=False, patience=None)
+    return f"sha256:{hashlib.sha256(call_of(of_any_training).encode()).hexdigest()}"
 
 
 def kernel_notes(work: Trainer | Sweep) -> list[str]:

@@ -7,7 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from snnjax.core import files, metrics
-from snnjax.runs.checkpoint_folder import Arrays, CheckpointFolder, Json, kernel_notes, training_settings
+from snnjax.runs.checkpoint_folder import (
+    Arrays,
+    CheckpointFolder,
+    Json,
+    kernel_notes,
+    network_digest,
+    training_settings,
+)
 from snnjax.runs.results_file import PAGE, PICTURES, RESULTS, misclassified, read_results, versions, write_results
 from snnjax.runs.trained import WEIGHTS, Trained
 from snnjax.training.loop import Trainer
@@ -145,6 +152,7 @@ class RunFolder(CheckpointFolder):
         results: Json = dict(
             format=FORMAT,
             network=trainer.network.name,
+            network_digest=network_digest(trainer.network),
             data=data.name,
             class_names=list(data.names),
             settings=self.settings,

@@ -15,6 +15,7 @@ from snnjax.runs.checkpoint_folder import (
     CheckpointFolder,
     Json,
     kernel_notes,
+    network_digest,
     training_settings,
 )
 from snnjax.runs.results_file import versions
@@ -138,6 +139,7 @@ class SweepFolder(CheckpointFolder):
             device=self.device,
             test_groups=groups,
             network=network.name,
+            network_digest=network_digest(network),
             data=self.sweep.data.name,
             hyperparameters=network.hyperparameters(),
             components=network.component_names(),

@@ -164,9 +164,14 @@ def _fits(trainer: Trainer, state: TrainState) -> bool:
 
 
 def named(variant: Variant) -> str:
-    """The values of a network's variant, in words; a seed with all its digits."""
+    """The values of a network's variant, in words."""
+    return ", ".join(listed(variant))
+
+
+def listed(variant: Variant) -> list[str]:
+    """Each value of a network's variant with its name, in words; a seed with all its digits."""
     values = {name: f"{value:d}" if name == "seed" else words(value) for name, value in variant.items()}
-    return ", ".join(f"{name}={value}" for name, value in values.items())
+    return [f"{name}={value}" for name, value in values.items()]
 
 
 def words(value: float | str) -> str:

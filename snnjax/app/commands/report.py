@@ -50,7 +50,7 @@ def compare(chosen: options.Report, paths: Sequence[Path]) -> None:
         screen.print(console.table(["", *runs], [comparisons.compared(runs)[0]]), markup=False)
     head, rows = means.table(means.rows_of(sources.values()))
     words = len([name for name in head if name in HEAD[:3]])
-    lines = [[console.in_lines(cell) for cell in row] for row in rows]
+    lines = [[*row[:words], *map(console.in_lines, row[words:])] for row in rows]
     screen.print(console.table(head, [lines], "means over seeds and folds", left=words), markup=False)
     differences = "differences: mean over common seeds and folds ± half of its 95 % interval, and their number"
     screen.print(f"accuracies: {console.MEAN}", differences, sep="\n", markup=False)
