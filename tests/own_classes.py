@@ -74,3 +74,10 @@ class Teacher(Hebb):
         spikes = kernels.Spikes(there, response.spikes.potential)
         winners = kernels.k_winners(spikes, k=1, radius=0, time_steps=layer.time_steps)
         return super().update(layer, state, latency, Response(winners), signal)
+
+
+@component
+class Sized:
+    """Holds a tuple, or what else it was given."""
+
+    sizes: tuple[int, ...] = static(default=())

@@ -41,7 +41,6 @@ WRONG_TYPES = [
     (lambda: Trainer(SpikingNetwork(NETWORK), DIGITS, SETTINGS), "network", "SpikingNetwork: write network.spec"),
 ]
 WRONG_VALUES = [
-    (lambda: SpikingNetwork(NETWORK)(DIGITS.test_images[0]), "encoder", "None: give the Network one"),
     (lambda: Sweep(NETWORK, DIGITS, SETTINGS, [{"seed": 1}]), "patience", "5"),
     (lambda: Conv(2, 5, threshold=np.ones((2, 1))), "threshold", "shape (2, 1)"),
     (lambda: Settings((1,), patience=10**5000), "patience", "int"),
@@ -76,6 +75,7 @@ def test_lists_and_numbers_of_numpy_are_as_good_as_pythons():
     assert Settings(epochs=3).epochs == Settings(epochs=np.int64(3)).epochs == (3,)
     single = dataclasses.replace(expected, stages=expected.stages[1:], input_shape=(4, 4, 4), epochs=3)
     assert single.epochs == (3,)
+    assert own.Sized(sizes=3).sizes == 3, "fields of custom components stay as they are"
 
 
 def test_long_and_deep_values_are_shown_by_their_type():
@@ -135,7 +135,7 @@ def of_number(number: float):
     ("make", "part", "got"),
     [
         (encoded("float32"), "encoder(image)", "got float32 of shape (1, 28, 28): write .astype(jnp.uint8)"),
-        (lambda: changed(encoder=Pixels(15)), "encoder", "takes (6, 28, 28), images of (28, 28) become (1, 28, 28)"),
+        (lambda: changed(encoder=Pixels(15)), "encoder", "(6, 28, 28), images 28 high, 28 wide become (1, 28, 28)"),
         (decided(scores=of_number(1)), "decision.scores(...)`", "got int32 of shape (10,): write .astype(jnp.float32)"),
         (rule(same, forward=lambda *_: None), "update` of Part of layer1 fails: 'NoneType'", "must return a Response"),
         (rule(same, update=lambda self, layer, state, *_: (layer, state, "")), "update` of Part", "JAX type: return "),

@@ -9,9 +9,10 @@ import numpy as np
 from snnjax import __version__
 from snnjax.app import features, page
 from snnjax.core import checks
+from snnjax.core.defaults import Fit
 from snnjax.core.errors import InputError
 from snnjax.data import DATASETS
-from snnjax.data.pictures import Fit, background
+from snnjax.data.pictures import background
 from snnjax.encoding import Encoder, FilterBank, OnOff, Pixels, filters, programs
 from snnjax.encoding.encoder import EPSILON
 from snnjax.encoding.fitted import ROUNDING

@@ -12,7 +12,6 @@ from tyro.conf import DisallowNone, Positional
 
 from snnjax.app.shared_options import (
     Epochs,
-    Fit,
     Imports,
     Machine,
     Network,
@@ -22,8 +21,10 @@ from snnjax.app.shared_options import (
     Start,
     TrainData,
     Training,
+    fit_option,
     option,
 )
+from snnjax.core.defaults import Fit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -282,9 +283,7 @@ class Sets:
     """folder of the set's files; of `folder`, the folder or .zip file of pictures"""
     size: Annotated[tuple[int, ...], option("PIXELS", "their own, 32 if they differ")] = ()
     """height and width of pictures (`folder`) or recordings, one number or two"""
-    fit: Annotated[Fit | None, option("{crop,pad}", "crop")] = None
-    """what to do to pictures (`folder`) of other proportions than `--size`: crop takes their middle, pad takes all of
-    them and adds a border in the colour of theirs"""
+    fit: Annotated[Fit | None, fit_option("crop")] = None
     colour: Annotated[DisallowNone[bool | None], option("", "as most pictures")] = None
     """read pictures (`folder`) in colour"""
     group: Annotated[str | None, option("REGEX", "none")] = None

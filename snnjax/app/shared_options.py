@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import DisallowNone, UseAppendAction, arg
 
 from snnjax.app.names import DEFAULT_MODEL, ENCODERS, MODELS, NAMES
-from snnjax.core.defaults import EPOCHS_OF_FEW, FEW, SHOWN
+from snnjax.core.defaults import EPOCHS_OF_FEW, FEW, FITS, SHOWN, Fit
 
 EPOCHS = (
     f"the network's own; those of published networks are {EPOCHS_OF_FEW} of the last, with fewer than {FEW:,} labelled "
@@ -24,7 +24,13 @@ def option(metavar: str, default: str | None = None, **rest: Any) -> Any:
     return arg(metavar=metavar, help_behavior_hint=f"(default: {default})" if default else default, **rest)
 
 
-Fit = Literal["crop", "pad"]
+def fit_option(default: str, rest: str = "") -> Any:
+    """The option `fit`; `rest` ends its help."""
+    text = (
+        "what to do to pictures of a folder that have other proportions than the images: crop keeps their middle, pad "
+        "keeps all of them and adds a border in their colour"
+    )
+    return option(f"{{{','.join(FITS)}}}", default, help=text + rest)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,9 +77,7 @@ class TestData:
     ] = None
     data_dir: Annotated[Path | None, option("DIR", "the cache folder, downloaded if need be")] = None
     """folder of the set's files; for `--dataset folder`, the folder or .zip file of pictures"""
-    fit: Annotated[Fit | None, option("{crop,pad}", "as in the training")] = None
-    """what to do to pictures of other proportions than the images: crop takes their middle, pad takes all of them and
-    adds a border in the colour of theirs"""
+    fit: Annotated[Fit | None, fit_option("as in the training")] = None
     test_images: Annotated[int | None, option("N", "as in the training; all of another data set")] = None
     """use only N test images, of all classes alike"""
 
@@ -83,9 +87,7 @@ class Data(TestData):
     """What to learn."""
 
     dataset: Annotated[str, option("NAME", help=NAMES)] = "digits"
-    fit: Annotated[Fit | None, option("{crop,pad}", "crop")] = None
-    """what to do to pictures (`--dataset folder`) of other proportions than `--size`: crop takes their middle, pad
-    takes all of them and adds a border in the colour of theirs; `predict` and other commands then do the same"""
+    fit: Annotated[Fit | None, fit_option("crop", "; `predict` and other commands then do the same")] = None
     size: Annotated[tuple[int, ...], option("PIXELS", "their own, 32 if they differ")] = ()
     """height and width of pictures (`--dataset folder`) or recordings, one number or two"""
     colour: Annotated[DisallowNone[bool | None], option("", "as most pictures")] = None

@@ -218,6 +218,15 @@ def integer(name: str, value: Any, minimum: int, most: int = LARGEST_INTEGER) ->
     return int(value)
 
 
+def epochs(value: Any) -> tuple[int, ...]:
+    """The epochs of each stage as plain integers; a single stage may have a number that is no tuple."""
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        value = (value,)
+    if not isinstance(value, tuple | list):
+        raise wrong_type("epochs", "a tuple of integers, one for each stage", value)
+    return tuple(integer("epochs", count, 0) for count in value)
+
+
 def seed(value: Any) -> int:
     """An integer of 64 bits, which it returns."""
     return integer("seed", value, 0, LARGEST_SEED)

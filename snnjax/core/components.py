@@ -50,10 +50,10 @@ def component(cls: type[T]) -> type[T]:
     Components are compared and hashed by their class and fields, arrays by their shapes and numbers.
 
     Lists become tuples, NumPy numbers become Python's, integers floats where the annotation has `float` and no
-    `int`, and tuples where it is `tuple[int, ...]`. New values are checked: the types of numbers and strings by the
-    annotations, the rest by the class's method `check` if it has one; except where numbers are JAX arrays, or JAX
-    rebuilds it from leaves. Raises InputError if another module has a component of this name, a text of a rule is no
-    `static` field, or a base class that is no component has fields.
+    `int`. New values are checked: the types of numbers and strings by the annotations, the rest by the class's method
+    `check` if it has one; except where numbers are JAX arrays, or JAX rebuilds it from leaves. Raises InputError if
+    another module has a component of this name, a text of a rule is no `static` field, or a base class that is no
+    component has fields.
     """
     registered = TYPES.get(cls.__name__, cls)
     origins = [(x.__module__, x.__qualname__) for x in (registered, cls)]
@@ -68,10 +68,7 @@ def component(cls: type[T]) -> type[T]:
             value = getattr(self, field.name)
             if field.metadata.get("static") and isinstance(value, jax.Array):
                 value = np.asarray(value)  # which is compared by its numbers
-            value = _plain(value, floats)
-            if type(value) is int and inspect.formatannotation(field.type).strip("'") == "tuple[int, ...]":
-                value = (value,)
-            object.__setattr__(self, field.name, value)
+            object.__setattr__(self, field.name, _plain(value, floats))
         if not any(isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(_fields(self))):
             _check(self)
 

@@ -1,4 +1,10 @@
-"""Defaults that depend on the number of training images; importing them costs nothing."""
+"""Choices and defaults that options name; importing them costs nothing."""
+
+from typing import Literal, get_args
+
+Fit = Literal["crop", "pad"]
+FITS: tuple[Fit, ...] = get_args(Fit)
+"""What is done to pictures of other proportions than the images."""
 
 FEW = 5_000
 """Training images, held-out ones included, below which networks learn for more epochs and never stop early."""

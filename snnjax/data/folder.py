@@ -15,11 +15,12 @@ import numpy as np
 from tqdm import tqdm
 
 from snnjax.core import checks
+from snnjax.core.defaults import FITS, Fit
 from snnjax.core.errors import InputError, image_size, printable, unknown, wrong_type
 from snnjax.data.dataset import Dataset
 from snnjax.data.layout import Layout, Part, Source, arranged, opened
 from snnjax.data.names import composed, natural, some
-from snnjax.data.pictures import FITS, MUCH, Fit, Picture, cut, decode, depth_note, has_colour
+from snnjax.data.pictures import MUCH, Picture, cut, decode, depth_note, has_colour
 from snnjax.data.splits import note_groups
 
 SIZE = 32  # rows and columns by default

@@ -7,10 +7,11 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from snnjax.core.defaults import FITS, Fit
 from snnjax.core.errors import InputError, image_size, unknown
 
 MOST_PIXELS = 80_000_000  # of an image file
@@ -23,11 +24,6 @@ MNIST = (28, 28)
 ENLARGED = 24  # rows or columns, the larger number of both, to which small images are enlarged
 SAMPLE = 1000
 MIXED = 0.1  # share of images with another background than the others
-
-
-Fit = Literal["crop", "pad"]
-FITS = ("crop", "pad")
-"""What is done to pictures of other proportions than the images."""
 
 
 class Picture(NamedTuple):

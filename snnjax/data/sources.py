@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from snnjax.core import files
+from snnjax.core.defaults import Fit
 from snnjax.core.errors import DownloadError, InputError, MissingPackageError, nearest, unknown, wrong_type
 from snnjax.data import readers
 from snnjax.data.catalogue import CATALOGUE, DATASETS, Progress, Published
 from snnjax.data.dataset import ARRAYS, FILES, GROUPS, UNLABELLED, VALIDATION, Dataset
 from snnjax.data.events import RECORDINGS, recordings
 from snnjax.data.folder import picture_folder
-from snnjax.data.pictures import Fit, enlarged
+from snnjax.data.pictures import enlarged
 from snnjax.data.readers import read_cifar, read_idx
 
 

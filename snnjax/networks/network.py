@@ -101,10 +101,9 @@ class Network:
             if self.encoder.time_steps != self.time_steps:
                 got = f"{self.time_steps} and {self.encoder.time_steps} of `encoder`"
                 raise InputError(f"`time_steps` must be that of the encoder, got {got}")
-        if not isinstance(self.epochs, tuple) or len(self.epochs) not in (0, len(self.stages)):
+        object.__setattr__(self, "epochs", checks.epochs(self.epochs))
+        if len(self.epochs) not in (0, len(self.stages)):
             raise InputError(f"`epochs` must be one for each of {len(self.stages)} stages, got {self.epochs!r}")
-        for count in self.epochs:
-            checks.integer("epochs", count, 0)
         if self.patience is not None:
             checks.integer("patience", self.patience, 0)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from snnjax.core import files, metrics
+from snnjax.core import files
 from snnjax.runs.checkpoint_folder import (
     Arrays,
     CheckpointFolder,
@@ -145,8 +145,7 @@ class RunFolder(CheckpointFolder):
         test = None
         decisions = np.zeros(0, np.int32)
         if trainer.network.decision is not None:
-            decisions, scores = trainer.predict(state, data.test_images)
-            test = metrics.report(decisions, data.test_labels, scores)
+            test, decisions = trainer.test_with_decisions(state)
         network = trainer.trained(state)
         start = trainer.network.hyperparameters()
         results: Json = dict(

@@ -260,8 +260,12 @@ class Trainer:
         Returns accuracy, wrong and silent as fractions, and all else that `metrics.report` has, as in results.json.
         Raises InputError as `predict`.
         """
+        return self.test_with_decisions(state)[0]
+
+    def test_with_decisions(self, state: TrainState) -> tuple[dict[str, Any], np.ndarray]:
+        """What `test` returns, and the decision on each test image, (N,) int32, -1 where silent."""
         decisions, scores = self.predict(state, self.data.test_images)
-        return metrics.report(decisions, self.data.test_labels, scores)
+        return metrics.report(decisions, self.data.test_labels, scores), decisions
 
     def trained(self, state: TrainState, index: int = 0) -> SpikingNetwork:
         """The best network of a state of network `index`, ready to call on images."""

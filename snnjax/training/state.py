@@ -53,12 +53,9 @@ class Settings:
     mirror: bool = False
 
     def __post_init__(self) -> None:
-        epochs: Any = self.epochs
-        if isinstance(epochs, int | np.integer) and not isinstance(epochs, bool):
-            epochs = (epochs,)
-        if not isinstance(epochs, tuple | list) or not epochs:
-            raise wrong_type("epochs", "a tuple of integers, one for each stage", epochs)
-        self._set("epochs", tuple(checks.integer("epochs", count, 0) for count in epochs))
+        self._set("epochs", checks.epochs(self.epochs))
+        if not self.epochs:
+            raise InputError("`epochs` must be one for each stage, got none")
         for name, minimum in (("batch_size", 1), ("patience", 0), ("update_batch", 1)):
             self._set(name, checks.integer(name, getattr(self, name), minimum))
         self._set("seed", checks.seed(self.seed))

@@ -7,7 +7,7 @@ from rich.markup import escape
 
 from snnjax import Settings, Trainer, TrainState
 from snnjax.app import console, options, parts, report, run_data
-from snnjax.core import files, metrics
+from snnjax.core import files
 from snnjax.core.errors import printable
 from snnjax.networks.model import check_decides
 from snnjax.runs.trained import Trained
@@ -37,9 +37,8 @@ def run(chosen: options.Evaluate) -> None:
     native = parts.use_native(chosen.machine.kernels, trained.network.time_steps)
     settings = Settings(epochs=(0,) * len(trained.network.stages), native=native)
     trainer = Trainer(trained.network, images, settings)
-    decisions, scores = trainer.predict(TrainState(trained.weights), images.test_images)
     result = dict(run=str(chosen.run), dataset=images.name, test_images=len(images.test_images))
-    result |= metrics.report(decisions, images.test_labels, scores) | dict(class_names=list(trained.class_names))
+    result |= trainer.test(TrainState(trained.weights)) | dict(class_names=list(trained.class_names))
     show(result)
     if chosen.out is not None:
         files.write_json(chosen.out, result)

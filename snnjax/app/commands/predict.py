@@ -15,11 +15,12 @@ from rich.markup import escape
 
 from snnjax import InputError
 from snnjax.app import console, options, parts, plots, report, run_data
+from snnjax.core.defaults import Fit
 from snnjax.core.devices import AT_ONCE
 from snnjax.core.errors import printable
 from snnjax.data.layout import READ
 from snnjax.data.names import SILENT, composed, name_of
-from snnjax.data.pictures import Fit, is_light, read_handwriting, read_picture
+from snnjax.data.pictures import is_light, read_handwriting, read_picture
 from snnjax.networks import Model, Network, Observed
 from snnjax.networks.decision import Decided
 from snnjax.networks.model import check_decides
