@@ -168,7 +168,7 @@ def test_small_images_are_enlarged_as_those_of_the_digits(kind, tmp_path):
     model = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(getattr(model, respond)(SMALL), getattr(expected, respond)(large))
     assert not expected.enlarged_
-    with pytest.raises(ValueError, match="images of X have 8x8 pixels: take a larger"):
+    with pytest.raises(ValueError, match="images of X are 8 high, 8 wide: take a larger"):
         kind(largest=255, enlarge=False).fit(SMALL, Y)
 
 
@@ -186,12 +186,17 @@ def test_a_saved_classifier_enlarges_images(tmp_path):
     np.testing.assert_array_equal(loaded.decision_function(SMALL), large.decision_function(enlarged(SMALL)))
 
 
-def test_a_network_of_small_images_takes_them_as_they_are():
-    last = Conv(20, kernel=8, threshold=8, weight_mean=0.5, learners=SupervisedSTDP())
-    network = Network("small", (6, 8, 8), 10, (stage(last),), decision=Earliest(fallback=True), epochs=(1,))
-    model = classifier(network=network).fit(SMALL, Y)
-    assert not model.enlarged_
-    assert model.network_.spec.input_shape == (6, 8, 8)
+@pytest.mark.parametrize("kind", [classifier, SpikingFeatures])
+@pytest.mark.parametrize("time_steps", [15, 10])
+@pytest.mark.parametrize("side", [8, 28])
+def test_a_network_gets_small_images_of_the_size_that_it_is_made_for(side, time_steps, kind):
+    last = Conv(20, kernel=side, threshold=8, weight_mean=0.5, learners=SupervisedSTDP())
+    decision = Earliest(fallback=True)
+    network = Network("small", (6, side, side), 10, (stage(last),), time_steps, decision=decision, epochs=(1,))
+    model = kind(network=network).fit(SMALL, Y)
+    assert model.enlarged_ == (side == 28)
+    assert model.network_.spec.input_shape == (6, side, side)
+    assert model.network_.spec.time_steps == time_steps
 
 
 @pytest.mark.parametrize(

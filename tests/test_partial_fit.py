@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import tiny
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.utils import estimator_checks
 
 import snnjax
 from snnjax import Earliest, Images, InputError, LinearSVM, Network, SpikingClassifier, Stream, SupervisedSTDP, stage
 from snnjax.encoding import Pixels
+from snnjax.kernels import compiled
 from snnjax.layers.conv import Conv
 
 DATA = tiny.images()
@@ -76,11 +78,12 @@ def test_the_memory_stays_when_there_are_new_labels():
     names = np.array([f"class {label}" for label in Y])
     known = Y % 2 == 1
     model = classifier(memory=4, replays=2).fit(X[known], names[known]).partial_fit(X[known], names[known])
-    before = model._memory
+    _, before = model._earlier()
     model.partial_fit(X[:1], ["class 0"])
+    _, after = model._earlier()
     assert before.counts.sum() == known.sum()
-    assert model._memory.counts.tolist() == [1, *before.counts]
-    np.testing.assert_array_equal(model._memory.inputs[1:], before.inputs)
+    assert after.counts.tolist() == [1, *before.counts]
+    np.testing.assert_array_equal(after.inputs[1:], before.inputs)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +117,52 @@ def test_memory_and_learners_go_on_from_call_to_call(copied, tmp_path):
     for part in (slice(0, 20), slice(20, 36), slice(36, 40)):
         model = copied(model.partial_fit(X[part], Y[part]), tmp_path)
     np.testing.assert_array_equal(model.network_.weights()["layer2"], stream.network(state).weights()["layer2"])
+
+
+@pytest.fixture
+def switch(monkeypatch):
+    """Chooses the back end as `SNNJAX_KERNELS` does in another process."""
+
+    def choose(form: str) -> None:
+        monkeypatch.setenv(compiled.SWITCH, form)
+        compiled.available.cache_clear()
+
+    yield choose
+    compiled.available.cache_clear()
+
+
+@pytest.mark.parametrize("forms", [("", "xla"), ("xla", "")], ids=str)
+@pytest.mark.parametrize("copied", [pickled, saved])
+@pytest.mark.filterwarnings("ignore:the network stays silent")
+def test_copies_go_on_with_another_back_end(copied, forms, switch, compiler, tmp_path):
+    switch(forms[0])
+    model = classifier(network=tiny.plain, memory=4, replays=2).fit(X, Y).partial_fit(X[:20], Y[:20])
+    written = copied(model, tmp_path)
+    expected = model.partial_fit(X[20:], Y[20:]).network_.weights()["layer2"]
+    switch(forms[1])
+    written = copied(written, tmp_path).partial_fit(X[20:], Y[20:])
+    np.testing.assert_array_equal(written.network_.weights()["layer2"], expected)
+    np.testing.assert_array_equal(written.predict(X), model.predict(X))
+
+
+def test_a_refused_fit_changes_nothing():
+    model = classifier(memory=4, replays=2, enlarge=False).fit(X, Y).partial_fit(X, Y)
+    before = dict(vars(model))
+    small = X[:, :8, :8]
+    for images, labels, words in [
+        (small, Y * 0, "`y` must hold at least 2 classes"),
+        (small - 1, Y, "Negative values"),
+        (small, Y, "the kernel must fit into the map"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            model.fit(images, labels)
+        assert vars(model) == before
+    model.partial_fit(X, Y)
+    new = classifier()
+    with pytest.raises(ValueError, match="`y` must hold at least 2 classes"):
+        new.fit(X, Y * 0)
+    with pytest.raises(NotFittedError):
+        new.predict(X)
 
 
 def test_a_refused_call_changes_nothing():
@@ -171,6 +220,10 @@ def test_a_network_without_a_readout_is_refused_before_it_learns(capsys):
         (np.arange(10), np.array([11], np.uint64)),
         (np.arange(10, dtype=np.uint64), np.array([11])),
         (np.arange(10, dtype=np.int8), np.array([1000])),
+        (np.arange(10, dtype=np.uint8), np.array([300])),
+        (np.arange(10, dtype=np.uint8), np.array([-1])),
+        (np.arange(10, dtype=np.int16), np.array([40_000], np.uint32)),
+        (np.arange(10, dtype=np.uint8), np.array([300.0])),
         (np.arange(10), np.array([11.0])),
         (NAMES, np.array(["a longer name"], object)),
         (NAMES.astype(object), np.array(["a longer name"])),
@@ -180,15 +233,31 @@ def test_a_network_without_a_readout_is_refused_before_it_learns(capsys):
 @pytest.mark.filterwarnings("ignore:the readout")
 def test_classes_keep_their_type(known, new):
     model = classifier().fit(X, known[Y]).partial_fit(X[:1], new)
-    assert model.classes_.dtype.kind == known.dtype.kind
+    kinds = {known.dtype.kind, "i"} if known.dtype.kind == "u" else {known.dtype.kind}
+    assert model.classes_.dtype.kind in kinds
     assert sorted(model.classes_.tolist()) == sorted([*known.tolist(), *new.tolist()])
 
 
-@pytest.mark.parametrize("new", [2.0**62, np.uint64(2**64 - 1), "10"], ids=str)
-def test_labels_that_classes_cannot_hold_are_refused(new):
-    model = classifier(epochs=(1, 1)).fit(X, Y)
-    with pytest.raises(ValueError, match="`y` must hold labels like 0 of int32, got"):
+@pytest.mark.parametrize(
+    ("known", "new"),
+    [
+        (np.int32, 2.0**63),
+        (np.int32, 0.5),
+        (np.int32, np.uint64(2**64 - 1)),
+        (np.int32, "10"),
+        (np.uint64, -1),
+        (bool, 2),
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")  # by scikit-learn
+def test_labels_that_classes_cannot_hold_are_refused(known, new):
+    model = classifier(epochs=(1, 1)).fit(X, Y.astype(known))
+    dtype = np.dtype(known).name
+    with pytest.raises(ValueError, match=f"(`y` must hold labels like (0|False) of {dtype}, got|Unknown label type)"):
         model.partial_fit(X[:1], [new])
+    with pytest.raises(ValueError, match="`classes` must hold labels like -1 of int64, got"):
+        classifier().partial_fit(X, -Y.astype(int) % -2, classes=[np.uint64(2**64 - 1)])
 
 
 def numbers(images: Images) -> Network:

@@ -1,6 +1,5 @@
 """A network that classifies images."""
 
-import copy
 import dataclasses
 import json
 import math
@@ -17,15 +16,14 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from snnjax.core import checks, files
-from snnjax.core.devices import on_host
 from snnjax.core.errors import InputError
 from snnjax.data import Dataset, names
-from snnjax.estimators.estimator import SpikingEstimator
+from snnjax.estimators.estimator import SpikingEstimator, restores_on_error
 from snnjax.learners import SupervisedSTDP
 from snnjax.networks import NETWORKS, Images, Network, SpikingNetwork
 from snnjax.networks.decision import is_fitted
 from snnjax.networks.model import image_shape
-from snnjax.runs.stream import Stream, check_memory
+from snnjax.runs.stream import Arrays, Json, Stream, check_memory
 from snnjax.runs.trained import Trained, weights_file
 from snnjax.steps.phase import Carry
 from snnjax.steps.stream import Memory, StreamState
@@ -91,10 +89,12 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
     memory: int = 0
     replays: int = 0
 
+    @restores_on_error
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Learns from images and their labels (n,), text or numbers.
 
-        Raises InputError where pixels are not of 0..`largest`, there is one class, or parameters do not fit.
+        Raises InputError if pixels are not in 0..`largest`, there is only one class, or parameters do not fit. The
+        classifier is then as it was before.
         """
         images, y = self._learned_images(X, y=y)
         check_classification_targets(y)
@@ -122,10 +122,11 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
 
     def _forget(self) -> None:
         """Ends what `partial_fit` has begun."""
-        self._carry: Carry | None = None  # of a `Stream`, as its memory
-        self._memory: Memory | None = None
+        self._learning: tuple[Arrays, Json] | None = None  # as of `Stream.flatten`, which suits every back end
+        self._places = 0  # of the memory
 
     @available_if(_learns_image_by_image)
+    @restores_on_error
     def partial_fit(self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None) -> Self:
         """Learns from images one by one, in their order, and from the labels (n,) of each, once.
 
@@ -144,35 +145,41 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         Raises InputError as `fit`, where X of the first call holds fewer images than there are classes, where labels
         are of another type than before, and where the readout cannot take new classes. Then nothing has changed.
         """
-        learned = copy.copy(self)  # so that a call that is refused changes nothing
-        learned._learn(X, y, classes)
-        for name, value in vars(learned).items():
-            setattr(self, name, value)
-        return self
-
-    def _learn(self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None) -> None:
-        """What `partial_fit` does."""
         check_memory(self.memory, self.replays)
         new = not hasattr(self, "network_")
-        if not new and self._memory is not None and self._memory.places != self.memory:
-            raise InputError(f"`memory` must stay {self._memory.places}, as in earlier calls, got {self.memory}")
+        if not new and self._places not in (0, self.memory):
+            raise InputError(f"`memory` must stay {self._places}, as in earlier calls, got {self.memory}")
         images, y = self._learned_images(X, y=y) if new else self._images(X, y=y)
         known = np.unique(y) if new else self.classes_
         y = _labels_like(known, y, "y")
         every = np.union1d(known, y)
         if classes is not None:
-            every = np.union1d(every, _labels_like(known, classes, "classes"))
+            every = np.union1d(every, _labels_like(every, classes, "classes"))
         if new:
             many = classes is not None and len(images) >= MANY
             self._begin(images, every, "goupy2024_ncg" if many else "ncg_prototypes")
-        elif len(every) > len(known):
-            self._grow(every)
+        carry, memory = self._earlier()
+        if len(every) > len(self.classes_):
+            memory = self._grow(every, memory)
+            carry = None  # learners begin again
         stream = Stream(self.network_, self.memory, self.replays)
         fresh = stream.init(self._seed(), images if new else None)
-        state = StreamState(self._carry or fresh.carry, self._memory or fresh.memory)
+        state = StreamState(carry or fresh.carry, memory or fresh.memory)
         _, learned = stream.learn(state, images, np.searchsorted(self.classes_, y).astype(np.int32))
-        self._carry, self._memory = on_host(learned)
         self.network_ = stream.network(learned)
+        self._learning = stream.flatten(learned)
+        self._places = self.memory
+        return self
+
+    def _earlier(self) -> tuple[Carry | None, Memory | None]:
+        """What earlier calls of `partial_fit` have left: the layers that learn, and the memory."""
+        if self._learning is None:
+            return None, None
+        return self._stream().unflatten(*self._learning)
+
+    def _stream(self) -> Stream:
+        """A stream that takes the state which earlier calls of `partial_fit` have left."""
+        return Stream(self.network_, self._places, min(self._places, 1))
 
     def _begin(self, images: np.ndarray, classes: np.ndarray, default: str) -> None:
         """Begins with `network`, or the default one, whose layers that learn without labels learn from images."""
@@ -193,8 +200,11 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         self.validation_scores_ = []
         self._forget()
 
-    def _grow(self, classes: np.ndarray) -> None:
-        """Adds neurons for new classes to the readout, which keeps what it has learned of the others."""
+    def _grow(self, classes: np.ndarray, memory: Memory | None) -> Memory | None:
+        """Adds neurons for new classes to the readout, which keeps what it has learned of the others.
+
+        Returns the memory with places for the new classes.
+        """
         start = self.network_
         rules = {type(conv.last_learner) for _, name, conv in start.spec.layers() if name in start.spec.deciding}
         if SupervisedSTDP in rules and not self.memory:
@@ -215,10 +225,8 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         weights = taken.put_into(grown.initial_weights(self._seed()))
         shown = _class_names(classes)
         self.network_ = SpikingNetwork(taken.network, weights=weights, class_names=shown, initial=taken.initial)
-        self._carry = None  # learners begin again
-        if self._memory is not None:
-            self._memory = _with_classes(self._memory, places, len(classes))
         self.classes_ = classes
+        return None if memory is None else _with_classes(memory, places, len(classes))
 
     def _decide(self, X: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Indices of classes, (n,), and scores, (n, classes); warns where the network decides for no class."""
@@ -253,7 +261,7 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
             dtype=self.classes_.dtype.str,
             image_shape=self.image_shape_,
             largest=self.largest_,
-            memory=0 if self._memory is None else self._memory.places,
+            memory=self._places,
             validation_scores=self.validation_scores_,
         )
         network = self.network_
@@ -266,9 +274,8 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
             initial=network.initial,
         )
         arrays, meta = trained.contents()
-        if self._carry is not None:
-            stream = Stream(network, about["memory"], min(about["memory"], 1))
-            learning, about_learning = stream.flatten(StreamState(self._carry, self._memory))
+        if self._learning is not None:
+            learning, about_learning = self._learning
             arrays |= learning
             meta |= about_learning
         files.save_checkpoint(Path(path), arrays, meta)
@@ -300,24 +307,26 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
             classifier._forget()
             arrays, meta = files.load_checkpoint(weights_file(path))
             if "stream" in meta:
-                places = int(about["memory"])
-                stream = Stream(network, places, min(places, 1))
-                classifier._carry, classifier._memory = on_host(stream.unflatten(arrays, meta))
+                classifier._places = int(about["memory"])
+                classifier._learning = arrays, meta
+                stream = classifier._stream()
+                classifier._learning = stream.flatten(stream.unflatten(arrays, meta))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} holds no classifier: {error}") from error
         return classifier
 
 
 def _labels_like(known: np.ndarray, labels: ArrayLike, name: str) -> np.ndarray:
-    """Labels in the type of those that are known; raises InputError where they are of another one."""
+    """Labels in the type of those that are known, or in a wider integer type; raises InputError for other types."""
     given = column_or_1d(labels)
     check_classification_targets(given)
     text = known.dtype.kind in "OUS"
+    narrow = known.dtype.kind in "iu" and np.can_cast(known.dtype, np.int64)  # without loss: not of uint64
     same = given
     try:
         if given.dtype.kind != known.dtype.kind:
             with np.errstate(invalid="ignore"):
-                same = given.astype(known.dtype.kind if text else known.dtype)
+                same = given.astype(known.dtype.kind if text else np.int64 if narrow else known.dtype)
         fit = text == (given.dtype.kind in "OUS")
     except (ValueError, TypeError, OverflowError):
         fit = False

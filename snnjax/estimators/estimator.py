@@ -1,10 +1,11 @@
 """What the estimators have in common."""
 
 import dataclasses
+import functools
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -16,9 +17,9 @@ from snnjax.core import checks
 from snnjax.core.errors import InputError, unknown, wrong_type
 from snnjax.core.metrics import tested_part
 from snnjax.data import Dataset
-from snnjax.data.dataset import DEFAULT_ENCODERS
 from snnjax.data.pictures import MNIST, enlarged, is_small
 from snnjax.networks import NETWORKS, Images, Network
+from snnjax.networks.images import default_encoder
 from snnjax.networks.model import image_shape
 from snnjax.training.build import encoded_by, network_for
 from snnjax.training.loop import Trainer
@@ -28,6 +29,23 @@ ROUNDING = 1e-3
 """The share of the white pixel by which others may be above it, or below 0: a quarter of a grey level of 255."""
 MOST_OUTSIDE = 0.1
 """The share of pixels that may be outside of the range of the training images: more of them have another range."""
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def restores_on_error(method: Method) -> Method:
+    """A method that leaves its estimator as it was if it raises an error or is interrupted."""
+
+    @functools.wraps(method)
+    def restoring(self: Any, *args: Any, **kwargs: Any) -> Any:
+        before = dict(vars(self))
+        try:
+            return method(self, *args, **kwargs)
+        except BaseException:
+            self.__dict__ = before
+            raise
+
+    return restoring  # type: ignore[return-value]
 
 
 class _Printed(Callback):
@@ -111,7 +129,8 @@ class SpikingEstimator(BaseEstimator):
         if not isinstance(self.network, Network):
             return True
         channels = self.image_shape_[2:]
-        encoded = dataclasses.replace(self.network, encoder=self.network.encoder or DEFAULT_ENCODERS[channels])
+        encoder = self.network.encoder or default_encoder(self.network, channels)
+        encoded = dataclasses.replace(self.network, encoder=encoder)
         return image_shape(encoded, channels) == (*MNIST, *channels)
 
     def _white(self, most: float) -> float:
@@ -124,7 +143,7 @@ class SpikingEstimator(BaseEstimator):
         if 128 <= most <= 255 * (1 + ROUNDING):
             return 255.0
         advice = "give the value that is white if it is another"
-        warnings.warn(f"`largest` is taken to be {most:g}, the largest pixel of `X`: {advice}", stacklevel=4)
+        warnings.warn(f"`largest` is taken to be {most:g}, the largest pixel of `X`: {advice}", stacklevel=5)
         return float(most)
 
     def _check_range(self, pixels: np.ndarray) -> None:
@@ -138,12 +157,12 @@ class SpikingEstimator(BaseEstimator):
             raise self._negative(pixels) if pixels.min() < -margin else self._too_large(pixels)
         if outside:
             known = f"0..{self.largest_:g}, the range of the training images"
-            warnings.warn(f"{outside:,} of {pixels.size:,} pixels of `X` are clipped to {known}", stacklevel=4)
+            warnings.warn(f"{outside:,} of {pixels.size:,} pixels of `X` are clipped to {known}", stacklevel=5)
         most = pixels.max()
         if 0 < most <= self.largest_ / 255 and np.count_nonzero(pixels) > 1:
             raise self._too_large(pixels)
         if 0 < most <= 1 < self.largest_:
-            warnings.warn(f"{self._too_large(pixels)}, unless all images are that dark", stacklevel=4)
+            warnings.warn(f"{self._too_large(pixels)}, unless all images are that dark", stacklevel=5)
 
     def _negative(self, pixels: np.ndarray) -> InputError:
         words = f"Negative values in data passed to {type(self).__name__}"  # which scikit-learn asks for

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
 from snnjax.data import Dataset
-from snnjax.estimators.estimator import SpikingEstimator
+from snnjax.estimators.estimator import SpikingEstimator, restores_on_error
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -30,6 +30,7 @@ class SpikingFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Spiking
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 
+    @restores_on_error
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Learns from images, as `SpikingClassifier` takes them, without their labels; raises as it does."""
         images = self._learned_images(X)
