@@ -30,10 +30,10 @@ from snnjax.networks.model import rounded_weights
 from snnjax.runs.checkpoint_folder import CHECKPOINT, PREVIOUS
 from snnjax.runs.sweep_folder import GROUPS, SweepFolder
 from snnjax.runs.trained import Trained
-from snnjax.training.groups import Group, train
+from snnjax.training.groups import Group, train, varied
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Callback, Settings
-from snnjax.training.sweep import Sweep, SweepState
+from snnjax.training.sweep import Choice, Sweep, SweepState
 from snnjax.training.workers import Workers
 
 IMAGES = tiny.images()
@@ -250,8 +250,16 @@ def test_components_vary_like_numbers_each_trained_as_alone():
 def test_an_encoder_brings_its_maps_and_time_steps():
     (network,) = Sweep(SHALLOW, IMAGES, SETTINGS, [{"encoder": Pixels(time_steps=9)}]).networks
     assert (network.input_shape, network.time_steps, network.encoder) == ((1, 28, 28), 9, Pixels(time_steps=9))
-    (network,) = Sweep(SHALLOW, IMAGES, SETTINGS, [{"encoder": PIXELS}], encode=lambda _: SHALLOW).networks
-    assert network.encoder == IMAGES.encoder, "made by the function"
+    made = dataclasses.replace(SHALLOW, name="made")
+    sweep = Sweep(SHALLOW, IMAGES, SETTINGS, [{"encoder": Choice(PIXELS, "FILE.py:PIXELS", made)}])
+    assert sweep.networks[0].name == "made"
+    assert sweep.labels == [{"encoder": "FILE.py:PIXELS"}]
+    assert sweep.variants == [{"encoder": PIXELS}]
+
+
+def test_words_are_no_numbers_of_a_variant():
+    with pytest.raises(InputError, match=r"layer1\.learners"):
+        varied(SHALLOW, {"layer1.learners": "STDP"})
 
 
 def test_paths_of_components():

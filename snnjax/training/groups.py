@@ -50,7 +50,7 @@ class Group:
         """
         network = from_data(self.network, self.arrays)
         variants = [self.variants[index] for index in numbers]
-        networks = [varied(network, variant) for variant in variants]
+        networks = [varied(network, numbers_of(variant)) for variant in variants]
         seeds = [int(x["seed"]) for x in variants]
         return Trainer(networks, data, settings, callback, seeds=seeds)
 
@@ -179,14 +179,19 @@ def words(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
 
+def numbers_of(variant: Variant) -> Variant:
+    """A variant, as records have it, without the words for its components."""
+    return {name: value for name, value in variant.items() if not isinstance(value, str)}
+
+
 def varied(network: Network, variant: Variant) -> Network:
-    """A variant of the network, which has its components already.
+    """A network with the numbers of a variant; its components must be those of the network already.
 
     Raises InputError where it names what cannot vary, or a value that it cannot have.
     """
     for name, value in variant.items():
         if name == "seed":
             checks.seed(int(value) if isinstance(value, float | np.floating) and value.is_integer() else value)
-        elif not isinstance(value, str):
+        else:
             network = network.vary(name, value)
     return network

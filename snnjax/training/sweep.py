@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,10 +19,24 @@ from snnjax.data import Dataset
 from snnjax.networks import Images, Network
 from snnjax.training.arguments import check_types, with_encoder
 from snnjax.training.build import encoded_by
-from snnjax.training.groups import Group, Variant, train, varied
+from snnjax.training.groups import Group, Variant, numbers_of, train, varied
 from snnjax.training.loop import Trainer
 from snnjax.training.state import FORMAT, Callback, Settings, TrainState
 from snnjax.training.workers import SERIAL, Workers
+
+
+class Choice(NamedTuple):
+    """A component of a variant that records name by words of its own, in place of a call.
+
+    Attributes:
+      component: the component.
+      words: what records call it.
+      network: of an encoder, the network that is made for it; by default it stays the same but for the encoder's maps.
+    """
+
+    component: Any
+    words: str
+    network: Network | None = None
 
 
 @dataclasses.dataclass
@@ -53,8 +67,6 @@ class Sweep:
       variants: what is special about each network: a seed, numbers and components, by path.
       callback: receives the start and the end of each group, and the events of groups trained in this process.
       at_once: networks of one program at most.
-      names: words for some components, by which records name them; others are written as calls.
-      encode: makes the network for the encoder of a variant; by default it stays the same but for the encoder's maps.
       networks: the descriptions of the variants, in order.
       labels: the variants as records have them: components in words.
       seeds: of the variants.
@@ -66,8 +78,6 @@ class Sweep:
     variants: Sequence[Variant]
     callback: Callback | None = None
     at_once: int = 16
-    names: Mapping[Any, str] = dataclasses.field(default_factory=dict)
-    encode: Callable[[Any], Network] | None = None
 
     def __post_init__(self) -> None:
         """Raises InputError where a variant names what cannot vary, or a value that it cannot have."""
@@ -80,23 +90,24 @@ class Sweep:
             raise wrong_type("variants", "a list of dicts", self.variants, '[{"layer1.threshold": 15.0}, ...]')
         if not self.variants:
             raise InputError("`variants` must be at least one dict, got none")
-        self.variants = [dict(variant) for variant in self.variants]
-        self.labels = [{path: self._label(value) for path, value in variant.items()} for variant in self.variants]
-        bases: dict[Any, int] = {}
+        self.labels = [{path: _label(value) for path, value in variant.items()} for variant in self.variants]
+        places: dict[Any, int] = {}
         self._bases = list[Network]()  # the network with the components of each choice
         self._base_of = list[int]()  # the place of each variant's base
         for variant in self.variants:
-            parts = {path: value for path, value in variant.items() if is_component(value)}
-            choice = tuple(parts.items())
-            if choice not in bases:
-                bases[choice] = len(self._bases)
+            parts = {path: value for path, value in variant.items() if isinstance(value, Choice) or is_component(value)}
+            chosen = tuple((path, _plain(value)) for path, value in parts.items())
+            if chosen not in places:
+                places[chosen] = len(self._bases)
                 self._bases.append(self._with_components(parts))
-            self._base_of.append(bases[choice])
+            self._base_of.append(places[chosen])
+        self.variants = [{path: _plain(value) for path, value in variant.items()} for variant in self.variants]
         if any(base.decision is None for base in self._bases):
             advice = "give it a `decision`, such as LinearSVM(), or train each network by a Trainer"
             raise InputError(f"`decision` of {self.network.name} is None, and a sweep compares accuracies: {advice}")
-        numbers = zip(self._base_of, self.labels, strict=True)
-        self.networks = [with_encoder(varied(self._bases[base], label), self.data) for base, label in numbers]
+        bases = [self._bases[base] for base in self._base_of]
+        numbers = zip(bases, map(numbers_of, self.labels), strict=True)
+        self.networks = [with_encoder(varied(base, variant), self.data) for base, variant in numbers]
         self.seeds = [int(variant.get("seed", self.settings.seed)) for variant in self.variants]
         for network, seed in zip(self.networks, self.seeds, strict=True):
             network.check_initial_weights(seed)
@@ -104,26 +115,19 @@ class Sweep:
         if patience := self.settings.patience:
             raise InputError(f"`patience` must be 0 in a sweep, which compares whole trainings, got {patience}")
 
-    def _label(self, value: Any) -> Any:
-        """A value of a variant as records have it."""
-        if not is_component(value):
-            if isinstance(value, str):
-                raise InputError(f"`variants` must have numbers and components, got {value!r}: write {value}(...)")
-            return value
-        return self.names.get(value) or call_of(value).removesuffix("()")
-
     def _with_components(self, parts: dict[str, Any]) -> Network:
         """The network with other components, by path; one of another encoder is made first."""
         network = self.network
         others = dict(parts)
-        encoder = others.pop("encoder", None)
-        if encoder is not None and self.encode is not None:
-            network = self.encode(encoder)
-        elif encoder is not None:
+        chosen = others.pop("encoder", None)
+        if isinstance(chosen, Choice) and chosen.network is not None:
+            network = chosen.network
+        elif chosen is not None:
+            encoder = _plain(chosen)
             shape = Images.of(self.data, encoder).input_shape
             network = encoded_by(dataclasses.replace(network, input_shape=shape), self.data, encoder)
         for path, part in others.items():
-            network = network.vary(path, part)
+            network = network.vary(path, _plain(part))
         return network
 
     def components(self, index: int) -> dict[str, Any]:
@@ -272,6 +276,20 @@ class Sweep:
                 decisions, _ = Trainer(network, self.data, self.settings).predict(trained, self.data.test_images)
                 sweep.done[index]["test"] = fractions(decisions, self.data.test_labels)
                 save(sweep)
+
+
+def _plain(value: Any) -> Any:
+    """A number or component of a variant."""
+    return value.component if isinstance(value, Choice) else value
+
+
+def _label(value: Any) -> Any:
+    """A value of a variant as records have it."""
+    if isinstance(value, Choice):
+        return value.words
+    if isinstance(value, str):
+        raise InputError(f"`variants` must have numbers and components, got {value!r}: write {value}(...)")
+    return call_of(value).removesuffix("()") if is_component(value) else value
 
 
 def _digest(array: np.ndarray) -> str:

@@ -26,6 +26,7 @@ from snnjax.runs.sweep_folder import SweepFolder
 from snnjax.training import workers
 from snnjax.training.advice import SILENT_SHARE
 from snnjax.training.groups import Group, Outcome, Variant, named, words
+from snnjax.training.sweep import Choice
 
 MOST = 100_000  # networks of a sweep
 
@@ -169,7 +170,7 @@ def train_remaining(folder: SweepFolder, given: workers.Workers) -> list[dict[st
 def prepare(chosen: options.Sweep, fold: int | None = None) -> tuple[Sweep, dict[str, Any], Path]:
     """The sweep of a fold, the options that are stored with its results, and its folder."""
     parts.check_least(chosen, seeds=1, at_once=1, workers=1)
-    values = choices(chosen)
+    values: dict[str, Sequence[Any]] = dict(choices(chosen))
     files = [name.rpartition(":")[0] for names in values.values() for name in names if isinstance(name, str)]
     imported = tuple(dict.fromkeys([*chosen.network.modules, *filter(None, files)]))
     network = dataclasses.replace(chosen.network, modules=imported)
@@ -177,23 +178,23 @@ def prepare(chosen: options.Sweep, fold: int | None = None) -> tuple[Sweep, dict
     trainer = prepared.trainer
     if trainer.plan[-1].epochs < 1:
         raise InputError(f"`epochs` must end with at least 1 supervised epoch, got {trainer.settings.epochs}")
-    names: dict[Any, str] = {}
     for option, listed in values.items():
         if isinstance(listed[0], str):
             path = trainer.network.component_path(option)
             own = trainer.network.components()[path]
-            values[option] = found = [component(path, name, own) for name in listed]
-            if len(set(found)) < len(found):
+            found = {name: component(path, name, own) for name in listed}
+            if len(set(found.values())) < len(found):
                 raise InputError(f"`vary` must give components that differ, got {option}={','.join(listed)}")
-            names |= zip(found, listed, strict=True)
+            made = dict.fromkeys(found)
+            if option == "encoder":
+                made = {name: parts.network(network, trainer.data, encoder=part) for name, part in found.items()}
+            values[option] = [Choice(part, name, made[name]) for name, part in found.items()]
     sweep = Sweep(
         trainer.network,
         trainer.data,
         dataclasses.replace(trainer.settings, patience=0),
         combinations_of(values, chosen.seeds),
         at_once=chosen.at_once,
-        names=names,
-        encode=lambda encoder: parts.network(network, trainer.data, encoder=encoder),
     )
     return sweep, prepared.about, prepared.path
 
