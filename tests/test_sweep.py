@@ -311,6 +311,10 @@ def test_the_command_compares_components_by_name(tmp_path, monkeypatch, capsys):
         ("layer1.learnings=STDP", "did you mean `layer1.learners`?"),
         ("encoder=greey", "got 'greey': did you mean 'grey'?"),
         ("layer1.learners=", "`vary` must be a name and its values"),
+        ("layer1.competition=STDP,WTA", "`vary` must be one of WTA, or FILE.py:NAME, got 'STDP'"),
+        ("stage1.join=WTA", "`vary` must be one of Concatenate, EarliestSpike, Flatten, LatestSpike, or FILE.py:NAME"),
+        ("decision=STDP", "`vary` must be one of [^:]*Majority[^:]*, or FILE.py:NAME, got 'STDP'"),
+        ("encoder.bank=STDP", "`vary` must give encoder.bank as FILE.py:NAME, .* got 'STDP'"),
         ("decision=Majority,LinearSVM", "decision=LinearSVM: .* must be unsupervised"),
     ],
 )

@@ -22,6 +22,8 @@ from snnjax.core import checks, devices
 from snnjax.core.components import TYPES, check_component
 from snnjax.core.metrics import ranking, tested_part
 from snnjax.encoding import ENCODERS
+from snnjax.layers.conv import WTA
+from snnjax.networks.joins import Concatenate, EarliestSpike, Flatten, LatestSpike
 from snnjax.runs.sweep_folder import SweepFolder
 from snnjax.training import workers
 from snnjax.training.advice import SILENT_SHARE
@@ -70,17 +72,29 @@ def combinations_of(values: Mapping[str, Sequence[Any]], seeds: int) -> list[Var
     return [dict(zip(every, combination, strict=True)) for combination in itertools.product(*every.values())]
 
 
-def component(option: str, name: str, own: Any) -> Any:
+def table_of(path: str) -> Mapping[str, Any]:
+    """The components that may be at the path of a network's component, by name; empty if only a file can have some."""
+    kind = next(part for part in reversed(path.split(".")) if not part.isdigit())
+    if kind in ("learners", "decision"):
+        method = dict(learners="update", decision="decide")[kind]
+        return {name: cls for name, cls in TYPES.items() if hasattr(cls, method)}
+    joins = (Concatenate, EarliestSpike, Flatten, LatestSpike)
+    tables: dict[str, Mapping[str, Any]] = {
+        "encoder": ENCODERS,
+        "competition": {"WTA": WTA},
+        "join": {cls.__name__: cls for cls in joins},
+    }
+    return tables.get(kind, {})
+
+
+def component(option: str, path: str, name: str, own: Any) -> Any:
     """The component that a value of `--vary` names, where the network has its `own`; raises InputError without one.
 
     A class is that of the network's own component, or else called without arguments.
     """
-    if option == "encoder":
-        table: Mapping[str, Any] = ENCODERS
-    else:
-        example = own[0] if isinstance(own, tuple) and own else own
-        method = next((x for x in ("update", "decide", "__call__") if hasattr(example, x)), "update")
-        table = {kind: cls for kind, cls in TYPES.items() if hasattr(cls, method)}
+    table = table_of(path)
+    if not table and ":" not in name:
+        raise InputError(f"`vary` must give {option} as FILE.py:NAME, no component has a name there: got {name!r}")
     found = parts.named("vary", name, table)
     if type(own) is found:
         return own
@@ -182,7 +196,7 @@ def prepare(chosen: options.Sweep, fold: int | None = None) -> tuple[Sweep, dict
         if isinstance(listed[0], str):
             path = trainer.network.component_path(option)
             own = trainer.network.components()[path]
-            found = {name: component(path, name, own) for name in listed}
+            found = {name: component(option, path, name, own) for name in listed}
             if len(set(found.values())) < len(found):
                 raise InputError(f"`vary` must give components that differ, got {option}={','.join(listed)}")
             made = dict.fromkeys(found)
