@@ -116,6 +116,7 @@ from snnjax.app import interrupts, main
 def work():
     try:
         print("begun", flush=True)
+        pathlib.Path("printed").touch()
         time.sleep(60)
     except KeyboardInterrupt:
         print("a line for a terminal that is gone", flush=True)
@@ -141,6 +142,7 @@ def test_a_closed_terminal_interrupts_a_program(tmp_path):
     )
     os.close(end)
     assert os.read(terminal, 5) == b"begun"
+    until((tmp_path / "printed").exists, process)  # so that the terminal is not closed within the call that prints
     os.close(terminal)
     assert process.wait(timeout=30) == interrupts.STOPPED
     assert (tmp_path / "kept").exists()

@@ -174,7 +174,9 @@ def test_a_machine_reads_potentials_of_the_last_step(reads, pool, compiler):
         assert found.dtype == np.float32
         np.testing.assert_array_equal(found, values)
         flat = values.reshape(32, -1)
-        known = LinearSVC(C=0.5, tol=0.1, max_iter=100, dual="auto", random_state=0).fit(flat / flat.max(), LABELS)
+        dual = len(LABELS) <= flat.shape[1]
+        machine = LinearSVC(C=0.5, tol=0.1 if dual else 0.001, max_iter=100, dual=dual, random_state=0)
+        known = machine.fit(flat / flat.max(), LABELS)
         margins = known.decision_function(flat / flat.max())
         decisions, scores = trainer.predict(state, IMAGES)
         np.testing.assert_allclose(scores, np.log1p(np.exp(margins)), rtol=1e-4)
@@ -187,6 +189,20 @@ def test_a_machine_reads_potentials_of_the_last_step(reads, pool, compiler):
     layer = {layer.name: layer for layer in figures.layers}["layer2"]
     assert not layer.spikes.any()
     assert layer.effective_operations.all(), "its synapses work, although its neurons do not fire"
+
+
+def test_potentials_that_are_much_alike_are_learned():
+    """More images than inputs, none of which is near 0: as well as by a fit that has converged."""
+    random = np.random.default_rng(0)
+    labels = np.arange(1000, dtype=np.int32) % 10
+    values = random.uniform(9, 12, (1000, 10, 1, 1)).astype(np.float32)
+    values[np.arange(1000), labels] += 2
+    machine = LinearSVM(reads="maxima").fit(values, labels, 10, T)
+    margins = values.reshape(1000, 10) @ machine.coefficients.reshape(10, 10).T + machine.intercepts
+    flat = values.reshape(1000, 10) / values.max()
+    known = LinearSVC(C=2.4, tol=1e-5, max_iter=10_000, random_state=0).fit(flat, labels)
+    assert np.mean(margins.argmax(axis=1) == labels) == pytest.approx(known.score(flat, labels), abs=0.01)
+    assert known.score(flat, labels) > 0.7
 
 
 # Networks that decide nothing
@@ -240,6 +256,9 @@ def test_what_uses_features_and_what_needs_a_decision(learned):
     assert figures.accuracy is None
     assert figures.layers[1].spikes.sum() > 0
     assert "settled" not in figures.as_json()
+    for name in ("settled", "same_as_last"):
+        with pytest.raises(InputError, match="`decision` of features is None, so that no image is decided"):
+            getattr(figures, name)
     assert (
         trainer.trained(trainer.initial_state()).model.observe(np.zeros((1, 10, 10), np.uint8)).decided.scores.size == 0
     )

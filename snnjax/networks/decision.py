@@ -165,7 +165,7 @@ class LinearSVM:
     Attributes:
       reads: "spikes", "potentials" or "maxima", as described for `FittedDecision`.
       C: how much errors count against the size of the coefficients.
-      tolerance: at which the fit stops.
+      tolerance: at which the fit stops; a hundredth of it for potentials, if there are more images than inputs.
       iterations: passes over the training images, at most; more passes change little.
       coefficients: (classes, F, H, W) float32; 0 before the fit.
       intercepts: (classes,) float32; 0 before the fit.
@@ -222,8 +222,11 @@ class LinearSVM:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.svm import LinearSVC
 
-        dual: Any = True if self.reads == SPIKES else "auto"  # few inputs are fitted faster in the primal problem
-        machine = LinearSVC(C=self.C, tol=self.tolerance, max_iter=self.iterations, dual=dual, random_state=0)
+        # The primal problem is faster with few inputs. Its fit compares the gradient with that at the start, so that a
+        # tolerance of 0.1 would stop it before anything is learned from potentials that are much alike.
+        dual = self.reads == SPIKES or len(labels) <= inputs.shape[1]
+        tolerance = self.tolerance if dual else self.tolerance / 100
+        machine = LinearSVC(C=self.C, tol=tolerance, max_iter=self.iterations, dual=dual, random_state=0)
         with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
             return machine.fit(inputs, labels)
 

@@ -124,15 +124,24 @@ class Cost:
 
     @property
     def same_as_last(self) -> np.ndarray:
-        """The share of images decided after each of the steps as after the last, (K,) float64."""
+        """The share of images decided after each of the steps as after the last, (K,) float64.
+
+        Raises InputError for a network without a decision, as `settled` does.
+        """
+        self._check_decides()
         return self._share(self.decisions[:, -1])
 
     @property
     def settled(self) -> np.ndarray:
         """The first of the steps from which each decision stays what it is, (N,) int64."""
+        self._check_decides()
         changes = self.decisions != self.decisions[:, -1:]
         last_change = np.where(changes.any(axis=1), changes.shape[1] - 1 - changes[:, ::-1].argmax(axis=1), -1)
         return self.steps[last_change + 1]
+
+    def _check_decides(self) -> None:
+        if not len(self.steps):
+            raise InputError(f"`decision` of {self.network} is None, so that no image is decided")
 
     def _share(self, expected: np.ndarray) -> np.ndarray:
         """The share of images decided as expected, (N,), after each of the steps: (K,) float64."""
