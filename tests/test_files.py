@@ -55,6 +55,22 @@ def test_a_write_that_fails_leaves_the_old_file_and_what_a_kill_leaves_is_cleare
     assert {path.name for path in tmp_path.iterdir()} == kept
 
 
+def test_errors_of_the_disk_name_the_file_that_was_asked_for(tmp_path):
+    """Not the temporary one. Other errors of what is written remain as they are."""
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.npz").mkdir()
+    kinds = {"missing/x.npz": FileNotFoundError, "file/x.npz": NotADirectoryError, "folder.npz": IsADirectoryError}
+    for name, kind in kinds.items():
+        path = tmp_path / name
+        with pytest.raises(kind) as caught, atomic_write(path):
+            pass
+        assert (caught.value.filename, caught.value.filename2) == (str(path), None)
+    with pytest.raises(FileNotFoundError) as caught, atomic_write(tmp_path / "x.npz"):
+        (tmp_path / "other").read_text()
+    assert caught.value.filename == str(tmp_path / "other")
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "folder.npz"}
+
+
 WRITING = """
 import pathlib, time
 from snnjax.core import files

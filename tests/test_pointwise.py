@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from command import Command, refused
 from numpy.lib.stride_tricks import sliding_window_view
 from sklearn.svm import LinearSVC
 
@@ -249,7 +250,7 @@ def test_a_network_without_a_decision_learns_features(learned):
         trainer.predict(state, IMAGES)
 
 
-def test_what_uses_features_and_what_needs_a_decision(learned):
+def test_what_uses_features_and_what_needs_a_decision(learned, tmp_path, capsys):
     path, _, trainer = learned
     network = snnjax.load(path)
     figures = cost(network, IMAGES, LABELS)
@@ -273,9 +274,12 @@ def test_what_uses_features_and_what_needs_a_decision(learned):
         "is None, so that the network decides nothing": lambda: nir.exportable(network),
         "decides nothing: call `features`, or": lambda: program(network, 8, (10, 10)),
     }
-    for message, refused in refusals.items():
+    for message, call in refusals.items():
         with pytest.raises(InputError, match=message):
-            refused()
+            call()
+    (tmp_path / "picture.png").touch()
+    line = refused(Command("stream"), capsys, path, tmp_path)
+    assert "`network` must have layers that learn from labels, got one without a decision" in line
     decided = dataclasses.replace(features(), name="decided", classes=3, decision=LinearSVM(C=1.0))
     trained = Trainer(decided, DATA, Settings((1, 1)), start=network)
     assert [phase.name for phase in trained.plan] == ["fit LinearSVM"]

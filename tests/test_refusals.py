@@ -128,8 +128,11 @@ REFUSED = [
     (lambda: stage(LAYER, pointwise=1), "`pointwise` must be True or False, got 1"),
     (lambda: stage(inputs="encoder", pointwise=True), "`pointwise` of a stage must be False unless .*, got none"),
     (lambda: stage(RAMPED_LAYER, pointwise=True), "`pointwise` of a stage .*, got layers with a `ramp`"),
-    (lambda: small(classes=0), "`classes` must be at least 1, got 0"),
-    (lambda: small(decision=None), "`learners` of layer1 must be unsupervised, got RSTDP under no `decision`: take"),
+    (lambda: small(classes=0), "`classes` must be at least 1, got 0: give their number, or `decision=None`"),
+    (
+        lambda: small(decision=None),
+        "`learners` of layer1 must be unsupervised, got RSTDP in a network without a `decision`, which has no labels",
+    ),
     (lambda: LinearSVM(reads="maximum"), "`reads` must be one of spikes, potentials, maxima.*did you mean 'maxima'"),
     (lambda: svm("maxima", LAYER, pool=2), "`pool` of the last stage of svm, whose potentials LinearSVM reads, must"),
     (lambda: svm("potentials", LAYER, pointwise=True), "`pointwise` of the last stage of svm, whose potentials"),

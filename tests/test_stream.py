@@ -359,6 +359,8 @@ def test_what_cannot_be_a_stream_is_refused():
         (lambda: stream.end_epoch(None), "`state` must be a StreamState"),
         (lambda: stream.network(None), "`state` must be a StreamState"),
         (lambda: stream.save_state(None, "state.npz"), "`state` must be a StreamState"),
+        (lambda: jax.jit(stream.flatten)(state), "got traced ones: call `save`, `save_state`, `flatten` and"),
+        (lambda: jax.jit(stream.network)(state), "`state` must have known values, got traced ones"),
         (lambda: stream.save(state, None), "`path` must be the path of a file, got None"),
         (lambda: stream.save_state(state, 3), "`path` must be the path of a file, got 3"),
         (lambda: stream.load_state(None), "`path` must be the path of a file, got None"),

@@ -127,7 +127,8 @@ def test_a_stopped_stream_goes_on_as_if_it_had_not_stopped(work, capsys, monkeyp
         assert read(out)["images"] == 32
         assert not np.array_equal(snnjax.load(out).weights()["layer2"], snnjax.load(RUN).weights()["layer2"])
     if isinstance(error, KeyboardInterrupt):
-        assert "Stopped; what was learned is kept. Go on with the same command and --resume." in printed.out
+        advice = "Go on with the same command and --resume."
+        assert f"Stopped after 32 images; what was learned is kept in {out}. {advice}" in printed.out
     assert "already holds a stream" in refused(STREAM, capsys, *STREAMED, "--out", out)
     line = refused(STREAM, capsys, *STREAMED, "--seed", 1, "--resume", "--out", out)
     assert f"the stream in {out} cannot be resumed with other settings or data: it had seed 0 (now 1)" in line
@@ -142,7 +143,9 @@ def test_a_stopped_stream_goes_on_as_if_it_had_not_stopped(work, capsys, monkeyp
     np.testing.assert_array_equal(arrays["right"], right)
     assert (read(out)["images"], read(out)["accuracy"]) == (40, right.mean())
     assert "--resume" not in read(out)["command"]
-    assert "going on after 40 images" in called(capsys, "stream", *STREAMED, "--resume", "--out", out)
+    said = called(capsys, "stream", *STREAMED, "--resume", "--out", out)
+    assert "going on after 40 images nothing is left to learn: the stream is finished 40 images, 40 with labels" in said
+    assert "img/s" not in said
 
 
 def test_one_stream_at_a_time_has_a_folder(work, capsys, monkeypatch):

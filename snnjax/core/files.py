@@ -32,7 +32,7 @@ _META, _CHECKSUM = "meta", "checksum"
 def atomic_write(path: Path) -> Iterator[Path]:
     """Gives the path of a temporary file in the same folder; renames it to `path`, or removes it on any error.
 
-    Contents and rename are on the disk when this ends. The umask applies.
+    Contents and rename are on the disk when this ends. The umask applies. Errors of the disk name `path`.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
     try:
@@ -41,8 +41,13 @@ def atomic_write(path: Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if str(error.filename) == str(temporary):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(NotADirectoryError):  # a folder of the path is a file
+            temporary.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not every system can sync a folder; the file is whole in any case
         folder = os.open(path.parent, os.O_RDONLY)
         try:

@@ -83,7 +83,8 @@ class Network:
         if not self.name.isprintable() or {"/", "\\"} & {*self.name}:  # files and folders are named after it
             raise InputError(f"`name` must be of printable characters without / and \\, got {self.name!r}")
         checks.time_steps(self.time_steps)
-        checks.integer("classes", self.classes, 0 if self.decision is None else 1)
+        if not checks.integer("classes", self.classes, 0) and self.decision is not None:
+            raise InputError("`classes` must be at least 1, got 0: give their number, or `decision=None`")
         if not isinstance(self.input_shape, tuple) or len(self.input_shape) != 3:
             raise InputError(f"`input_shape` must be (channels, rows, columns), got {self.input_shape!r}")
         for size in self.input_shape:
@@ -135,9 +136,12 @@ class Network:
         if name in self.deciding:
             self._check_deciding(name, conv, supervised)
         elif not self.deciding and any(supervised):
-            under = "no `decision`" if self.decision is None else f"{type(self.decision).__name__}, which is fitted"
-            got = f"{type(conv.last_learner).__name__} under {under}"
-            raise InputError(f"`learners` of {name} must be unsupervised, got {got}: take another `decision`")
+            kind = type(conv.last_learner).__name__
+            got = f"{kind} under {type(self.decision).__name__}, which is fitted"
+            if self.decision is None:
+                got = f"{kind} in a network without a `decision`, which has no labels"
+            advice = "give the network another `decision`, or the layer another rule"
+            raise InputError(f"`learners` of {name} must be unsupervised, got {got}: {advice}")
         if conv.ramp:
             conv.ramp.check_levels(name, self.time_steps)
             if name not in self.deciding and conv.ramp.rise != 1:

@@ -80,12 +80,7 @@ class Stream:
             raise wrong_type("network", "a SpikingNetwork", network, "snnjax.load(run), or SpikingNetwork(description)")
         self.start = network
         spec = on_host(network.spec)
-        if spec.decision is None:
-            advice = "put a readout on it by `networks.prototypes_on(network, classes)`"
-            raise InputError(f"`network` must have layers that learn from labels, got one without a decision: {advice}")
-        if is_fitted(spec.decision):
-            kind = type(spec.decision).__name__
-            raise InputError(f"`network` must have layers that learn from labels, got one whose {kind} is fitted")
+        check_learns(spec)
         check_fitted(spec)
         check_memory(memory, replays)
         self._rules = Rules(
@@ -242,6 +237,7 @@ class Stream:
 
         Outside of jit.
         """
+        _check_known(state)
         self._check_state(state)
         learned = TrainState({name: np.asarray(weights) for name, weights in self.start.weights().items()})
         convs = {name: conv for _, name, conv in self._spec.layers()}
@@ -280,6 +276,9 @@ class Stream:
     def load_state(self, path: Path | str) -> StreamState:
         """The state that `save_state` has written, or `snnjax stream` as checkpoint.npz; executes no code.
 
+        The stream may have another `replays` or `batch_size` than the one that wrote the file. A state does not depend
+        on them: they apply to the images that are learned from then on.
+
         Raises FileNotFoundError without the file, InputError where it is damaged, holds no state, or one of a stream
         with another `memory` or with other layers.
         """
@@ -295,6 +294,7 @@ class Stream:
 
         All names begin with "stream", so that the same file can hold more. Outside of jit.
         """
+        _check_known(state)
         self._check_state(state)
         arrays = {f"{_PREFIX}{path}": np.asarray(leaf) for path, leaf in leaves(_unpacked(state)).items()}
         return arrays, dict(stream=dict(format=STATE_FORMAT, features=self._features))
@@ -409,6 +409,23 @@ def _check_size(network: Network, rules: Rules) -> None:
     if needed > files.MEMORY:
         got = f"got {rules.memory:,}, which need {needed / 2**30:,.1f} GiB"
         raise InputError(f"`memory` must fit into the {files.MEMORY / 2**30:,.1f} GiB of this machine, {got}")
+
+
+def check_learns(network: Network) -> None:
+    """Raises InputError unless a network has layers that learn from labels."""
+    problem = "`network` must have layers that learn from labels, got one"
+    if network.decision is None:
+        advice = "put a readout on it by `networks.prototypes_on(network, classes)`"
+        raise InputError(f"{problem} without a decision: {advice}")
+    if is_fitted(network.decision):
+        raise InputError(f"{problem} whose {type(network.decision).__name__} is fitted")
+
+
+def _check_known(state: StreamState) -> None:
+    """Raises InputError where a state has values that are only known once a traced program runs."""
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(state)):
+        advice = "call `save`, `save_state`, `flatten` and `network` outside of jax.jit, jax.vmap and jax.lax.scan"
+        raise InputError(f"`state` must have known values, got traced ones: {advice}")
 
 
 def check_memory(memory: int, replays: int) -> None:

@@ -19,6 +19,7 @@ from snnjax.app.main import COMMAND
 from snnjax.core import files
 from snnjax.core.errors import printable, unknown
 from snnjax.runs.results_file import RESULTS, versions
+from snnjax.runs.stream import check_learns
 from snnjax.runs.stream_folder import StreamFolder
 from snnjax.runs.trained import STREAM, WEIGHTS, Trained
 
@@ -134,6 +135,19 @@ def learn(folder: StreamFolder, shown: Pictures, order: np.ndarray, bars: consol
                 folder.save()
 
 
+def learn_rest(folder: StreamFolder, shown: Pictures, order: np.ndarray) -> None:
+    """As `learn`, with a bar; a line says if all images have been shown before."""
+    left = len(order) - folder.course.shown
+    if not left:
+        print("nothing is left to learn: the stream is finished")
+        return
+    started = time.perf_counter()
+    with console.Bars() as bars:
+        bars.started(BAR, left)
+        learn(folder, shown, order, bars)
+        bars.finished(dict(name=BAR, images_per_second=left / (time.perf_counter() - started)))
+
+
 def keep(chosen: options.Stream, trained: Trained, folder: StreamFolder) -> None:
     """Writes what was learned, and how it went, into the folder."""
     course = folder.course
@@ -167,8 +181,11 @@ def keep(chosen: options.Stream, trained: Trained, folder: StreamFolder) -> None
 def keep_stopped(chosen: options.Stream, trained: Trained, folder: StreamFolder) -> None:
     """As `keep`, of a stream that is stopped: no further interrupt ends it, and the last line says what is lost."""
     interrupts.ignore()
-    if not folder.course.images:
-        interrupts.LAST_LINE.set("Stopped before anything was learned.")
+    last_line = "Stopped before anything was learned."
+    if folder.course.images:
+        kept = f"Stopped after {folder.course.shown:,} images; what was learned is kept in {folder.path}."
+        last_line = printable(f"{kept} Go on with the same command and --resume.")
+    interrupts.LAST_LINE.set(last_line)
     try:
         with folder.explain_losses():
             keep(chosen, trained, folder)
@@ -183,6 +200,7 @@ def run(chosen: options.Stream) -> None:
     parts.import_all(chosen.modules)
     parts.check_least(chosen, train_images=1)
     trained = Trained.read(chosen.run)
+    check_learns(trained.network)
     shown = pictures(chosen, trained)
     path = chosen.out or Path("runs") / f"stream_{trained.network.name}_{shown.name}"
     native = parts.use_native(chosen.machine.kernels, trained.network.time_steps, path)
@@ -197,13 +215,8 @@ def run(chosen: options.Stream) -> None:
         folder.since = begin
         print(printable(f"{trained.network.name} on {count:,} images of {shown.name}; into {path}"))
         print(*shown.notes, *folder.notes, sep="\n", end="\n" if shown.notes or folder.notes else "")
-        left = count - folder.course.shown
-        started = time.perf_counter()
         try:
-            with console.Bars() as bars:
-                bars.started(BAR, left)
-                learn(folder, shown, order, bars)
-                bars.finished(dict(name=BAR, images_per_second=left / (time.perf_counter() - started)))
+            learn_rest(folder, shown, order)
         except (Exception, KeyboardInterrupt):
             keep_stopped(chosen, trained, folder)
             raise
