@@ -31,6 +31,7 @@ from snnjax.data import digits, read_handwriting
 from snnjax.interop import c, event_programs
 from snnjax.networks import prototypes_on, quantise
 from snnjax.networks.integer_prototypes import inputs_of, integer_prototypes
+from snnjax.runs import Trained
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
 
@@ -312,7 +313,10 @@ def test_refused():
 
 
 def test_the_program_of_the_page_learns_saves_and_loads(tmp_path, capsys, monkeypatch):
-    """Its text and the commands around it; it decides on a picture that another process has learned."""
+    """Its text and the commands around it; it decides on a picture that another process has learned.
+
+    What it refuses changes no file: classes that there are not, and files that it cannot read or write.
+    """
     monkeypatch.chdir(tmp_path)
     texts = blocks(PAGE)
     export = next(line for line in all_commands(PAGE) if "--learn" in line)
@@ -327,10 +331,48 @@ def test_the_program_of_the_page_learns_saves_and_loads(tmp_path, capsys, monkey
     printed = [subprocess.run(line, shell=True, capture_output=True, text=True, check=True).stdout for line in others]
     assert printed == ["unknown\n", "unknown\n", "5\n"]
     content = (tmp_path / "learned.bin").read_bytes()
+
+    def refused_by_it(*given):
+        """What it prints where it fails; it changes nothing in the folder."""
+        before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+        picture = (tmp_path / "digit.bin").read_bytes()
+        done = subprocess.run(["./teach", *given], input=picture, capture_output=True, check=False)
+        assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+        return done.returncode, done.stderr.decode()
+
+    for label in ("abc", "5x", "", "12", "-1", "99999999999999999999"):
+        code, error = refused_by_it("learned.bin", label)
+        assert code == 2
+        assert "with a CLASS from 0 to 11," in error
+    (tmp_path / "loop").symlink_to("loop")  # a file that is there, but cannot be read, also not by root
+    assert refused_by_it("loop", "5") == (1, "loop: Too many levels of symbolic links\n")
+    assert (tmp_path / "loop").is_symlink()
+    assert refused_by_it(".", "5") == (1, ".: Is a directory\n")
+    long = "./" * 509 + "learned.bin"
+    assert refused_by_it(long, "5") == (1, f"{long}: File name too long\n")
     for damaged in (b"1" + content, content + b"1"):
         (tmp_path / "learned.bin").write_bytes(damaged)
-        failed = subprocess.run(others[0], shell=True, capture_output=True, text=True, check=False)
-        assert (failed.returncode, failed.stderr) == (1, "learned.bin is damaged, or of another program\n")
+        assert refused_by_it("learned.bin") == (1, "learned.bin is damaged, or of another program\n")
+
+
+def test_features_without_a_decision_learn_as_many_classes_as_are_given(tmp_path, capsys):
+    """A readout is put on their last stage; they have no number of classes of their own."""
+    spec = pixels()
+    made = drawn(dataclasses.replace(spec, classes=0, stages=spec.stages[:1], decision=None, epochs=()))
+    Trained(made.spec, made.weights(), SHAPE).save(tmp_path / "weights.npz")
+    given = [tmp_path / "weights.npz", "--to", "c", "--learn", "--out", tmp_path / "made"]
+    assert "`classes` must be at least 1, and pixels has none" in refused(Command("export"), capsys, *given)
+    assert "`classes` must be at most 256, got 257" in refused(Command("export"), capsys, *given, "--classes", 257)
+    assert not (tmp_path / "made").exists()
+    Command("export").main([*given, "--classes", 7])
+    assert "_CLASSES 7\n" in (tmp_path / "made/pixels_prototypes.h").read_text()
+    readout = integer_prototypes(prototypes_on(made, 7))
+    target = compiled(c.program(prototypes_on(made, 7), 8, SHAPE, learning=readout), tmp_path, *STRICT, main=STREAM)
+    found = streamed(target, PICTURES[:40], LABELS[:40], tmp_path / "file")
+    inputs = inputs_of(quantise(prototypes_on(made, 7), 8), PICTURES[:40])
+    answers, _ = learned(readout, inputs, LABELS[:40])
+    assert [each[0] for each in found] == [each[0] for each in answers]
+    assert {-1, 1, 5} <= {each[0] for each in found} <= {*range(-1, 7)}
 
 
 def test_more_neurons_than_memory_are_refused(tmp_path, capsys, monkeypatch):

@@ -219,8 +219,8 @@ class Export(Imports):
     """bits of the weights in C, 1 to 8; `snnjax cost RUN --bits` says how accurate they are"""
     learn: bool = False
     """in C: the readout learns image by image, in memory; one that is not of Prototypes is replaced by one that is"""
-    classes: Annotated[int | None, option("N", "those of the network")] = None
-    """classes that can be learned, with --learn; fewer than the network has if the readout is empty"""
+    classes: Annotated[int | None, option("N", "the network's, if it has a decision")] = None
+    """classes that can be learned, with --learn; fewer than the network has only if the readout is empty"""
     per_class: Annotated[int | None, option("N", "the readout's, or 5 of a new one")] = None
     """neurons for each class, with --learn: of a new readout, which knows nothing yet"""
     name: Annotated[str | None, option("NAME", "the network's")] = None

@@ -41,7 +41,9 @@ def with_prototypes(network: Network, *, per_class: int = PER_CLASS) -> Network:
     trained network has learned.
     """
     checks.integer("per_class", per_class, 1)
-    checks.integer("classes", network.classes, 1)
+    if not network.classes:
+        advice = "give their number: `prototypes_on(network, classes)`, or --classes of `snnjax export --learn`"
+        raise InputError(f"`classes` must be at least 1, and {network.name} has none without a `decision`: {advice}")
     number = network.first_supervised
     if number < len(network.stages) and network.stages[number].inputs:
         replaced = network.stages[number]
@@ -76,8 +78,8 @@ def prototypes_on(trained: SpikingNetwork, classes: int | None = None, *, per_cl
 
     Silent until it learns, as in a `Stream`. Raises InputError if its weights would not fit into the memory.
     """
-    count = trained.spec.classes if classes is None else checks.integer("classes", classes, 1)
-    spec = with_prototypes(trained.spec.with_classes(count), per_class=per_class)
+    features = trained.spec if classes is None else trained.spec.with_classes(checks.integer("classes", classes, 1))
+    spec = with_prototypes(features, per_class=per_class)
     _check_memory(spec, per_class)
     learned = trained.weights()
     weights = spec.initial_weights()

@@ -4,13 +4,13 @@ from pathlib import Path
 
 from snnjax import InputError
 from snnjax.app import options, parts
-from snnjax.core import files
+from snnjax.core import checks, files
 from snnjax.core.errors import printable, shown
 from snnjax.interop import c, nir
 from snnjax.interop.c.text import identifier
 from snnjax.learners import Prototypes
 from snnjax.networks import SpikingNetwork
-from snnjax.networks.integer_prototypes import IntegerPrototypes, integer_prototypes
+from snnjax.networks.integer_prototypes import MOST_CLASSES, IntegerPrototypes, integer_prototypes
 from snnjax.networks.prototypes import PER_CLASS, prototypes_on
 from snnjax.networks.quantisation import MOST_BITS
 from snnjax.runs.trained import Trained
@@ -79,11 +79,13 @@ def with_learning(network: SpikingNetwork, chosen: options.Export) -> tuple[Spik
                 raise InputError(f"`{name}` is for --learn, got {given}")
         return network, None
     spec = network.spec
+    if chosen.classes is not None:
+        checks.integer("classes", chosen.classes, 1, MOST_CLASSES)  # before so many are made
     rules = [type(conv.last_learner) for _, name, conv in spec.layers() if name in spec.deciding]
     replaced = rules != [Prototypes] or chosen.per_class is not None
     if replaced:
         neurons = PER_CLASS if chosen.per_class is None else chosen.per_class
-        network = prototypes_on(network, per_class=neurons)
+        network = prototypes_on(network, None if spec.classes else chosen.classes, per_class=neurons)
     learning = integer_prototypes(network, classes=chosen.classes)
     if replaced:
         print(f"The readout is replaced by an empty one, prototypes per class: {neurons}.")
