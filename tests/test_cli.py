@@ -241,6 +241,8 @@ def test_a_run_goes_on_with_the_kernels_that_it_began_with(tmp_path, monkeypatch
         (["report", RUN, "--out", "page.html"], "`out` is for several runs"),
         (["report", RUN, RUN, "--out", "page.html"], "`RUN` must name runs that differ"),
         (["report", RUN, RUN, "--images", 1], "`images` are drawn of one run"),
+        (["report", RUN, RUN, "--out", "compared"], "`out` must end in .html, got compared"),
+        (["demo", RUN, "--out", "page.htm"], "`out` must end in .html, got page.htm"),
         (["report", RUN, "swept", "--out", "page.html"], "sweep.json is damaged: .*: delete it"),
         (
             ["stream", RUN, "mnits"],

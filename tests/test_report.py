@@ -289,6 +289,9 @@ def test_means_and_paired_differences_over_common_seeds():
     assert lines[1][5] == f"+2.67 ± {half:.2f} (3)"
     assert lines[1][6].startswith("79.25 ± ")
     assert lines[2] == ["3", "2", "", "1", "50.00", "no common seeds", ""]
+    for digest, cells in (("one", ["50.00", "+0.00 (1)"]), ("two", ["50.00"])):
+        pair = [sweep_of(network_of(0, 0.5), data=x, size=size) for size, x in enumerate(("one", digest))]
+        assert means.table(means.rows_of(pair))[1][1][3:] == cells, "no pair with other images"
     (axis,) = means.picture(rows).axes
     assert [label.get_text() for label in axis.get_yticklabels()] == ["row 1: rule=A", "row 2: rule=B(x=1)", "row 3"]
     assert axis.get_lines()[0].get_xdata().tolist() == [80, 82, 87]
@@ -347,6 +350,21 @@ def test_each_value_of_a_sweep_is_on_a_line_of_its_own(tmp_path, monkeypatch, ca
     assert f"layer1.threshold=9\nlayer1.learners={rule}" in Page((tmp_path / "report.html").read_text()).text
     (axis,) = means.picture(means.rows_of([sweep_of(*networks)])).axes
     assert axis.get_yticklabels()[0].get_text() == f"row 1: threshold=9, learners={rule}"
+
+
+def test_what_a_sweep_varies_is_named_with_all_its_values(results):
+    """Other rules have other numbers; a number may be named by the end of its path."""
+    rules = ("STDP", "own.py:EarlyInputs")
+    swept = sweep_of(*(network_of(0, 0.5, **{"layer1.learners": rule}) for rule in rules))
+    swept["networks"][1]["variant"]["radius"] = 9.0
+    numbers = {"layer1.competition.radius": 3, "layer1.learners.0.rate": 0.5, "layer2.threshold": 7.0}
+    parts = {"layer1.learners": "EarlyInputs"}
+    swept["about"] |= dict(components=parts, hyperparameters=numbers)
+    run = results | dict(components=parts, hyperparameters=numbers)
+    rows = {name: cells for name, *cells in comparisons.differing({"run": run, "sweep": swept})}
+    assert rows["layer1.learners"] == ["EarlyInputs", "STDP, EarlyInputs"]
+    assert rows["layer1.competition.radius"] == ["3", "3, 9"]
+    assert not {"layer1.learners.0.rate", "layer2.threshold"} & {*rows}
 
 
 def test_a_page_compares_runs_and_sweeps(results):

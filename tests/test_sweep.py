@@ -79,6 +79,10 @@ def test_other_numbers_compile_nothing(compilations):
         ([{"layer1.kernels": 3}], r"^did you mean `layer1\.kernel`\? `layer1\.kernels` .* one of .*1\.threshold"),
         ([{"layer1.radius": 1.5}], "`layer1.radius` must be an integer, got 1.5"),
         ([{"layer1.ltp": 0.2}], r"`ltp` must lie above 0 and up to `ltp_max` \(0\.15\), got 0\.2"),
+        (
+            [{"layer1.learners": rule, "layer1.growth": 0.5} for rule in (Exploding(), STDP())],
+            "`layer1.growth` must be a number that every network of the sweep has, .* with layer1.learners=STDP: vary",
+        ),
         ([{"seed": float("nan")}], "`seed` must be an integer, got nan"),
     ],
 )
@@ -306,15 +310,23 @@ def test_the_command_compares_components_by_name(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("vary", "words"),
     [
-        ("layer1.learners=STPD,RSTDP", "`vary` must be one of .*STDP.*, or FILE.py:NAME, got 'STPD': did you mean"),
+        (
+            "layer1.learners=STPD,RSTDP",
+            "`layer1.learners` must be one of .*STDP.*, or FILE.py:NAME, got 'STPD': did you",
+        ),
         ("layer1.learners=STDP,3", "`vary` must give numbers or names of components, got both"),
         ("layer1.learnings=STDP", "did you mean `layer1.learners`?"),
+        (
+            "layer1.learners=nofile.py:Own",
+            "`layer1.learners` must name a Python file .*: there is no file nofile",
+        ),
+        ("layer1.learners=snnjax.learners.stdp:npp", r"`layer1.learners` .* has no 'npp'\s*$"),
         ("encoder=greey", "got 'greey': did you mean 'grey'?"),
         ("layer1.learners=", "`vary` must be a name and its values"),
-        ("layer1.competition=STDP,WTA", "`vary` must be one of WTA, or FILE.py:NAME, got 'STDP'"),
-        ("stage1.join=WTA", "`vary` must be one of Concatenate, EarliestSpike, Flatten, LatestSpike, or FILE.py:NAME"),
-        ("decision=STDP", "`vary` must be one of [^:]*Majority[^:]*, or FILE.py:NAME, got 'STDP'"),
-        ("encoder.bank=STDP", "`vary` must give encoder.bank as FILE.py:NAME, .* got 'STDP'"),
+        ("layer1.competition=STDP,WTA", "`layer1.competition` must be one of WTA, or FILE.py:NAME, got 'STDP'"),
+        ("stage1.join=WTA", "`stage1.join` must be one of Concatenate, EarliestSpike, Flatten, LatestSpike, or FILE"),
+        ("decision=STDP", "`decision` must be one of [^:]*Majority[^:]*, or FILE.py:NAME, got 'STDP'"),
+        ("encoder.bank=STDP", "`encoder.bank` must be FILE.py:NAME, .* got 'STDP'"),
         ("decision=Majority,LinearSVM", "decision=LinearSVM: .* must be unsupervised"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from snnjax.app import console, means, page, report
 from snnjax.app.plots import grid, legend, png, whole_numbers, write
 from snnjax.core.metrics import ranking_accuracy, tested_part
+from snnjax.networks.network import matching_paths
 from snnjax.training.groups import words
 
 
@@ -177,10 +179,10 @@ def compared(results: Mapping[str, dict[str, Any]]) -> tuple[list[list[str]], li
 def differing(sources: Mapping[str, dict[str, Any]]) -> list[list[str]]:
     """Differences in networks, settings, devices and versions of several results.json and sweep.json: rows of a table.
 
-    The settings of a sweep are those that its networks have in common.
+    The settings of a sweep are those that its networks have in common, and all values of what it varies.
     """
     abouts = [source.get("about", source) for source in sources.values()]
-    parameters = [about.get("components", {}) | about.get("hyperparameters", {}) for about in abouts]
+    parameters = [_parameters(source) for source in sources.values()]
     shared = set(parameters[0]).intersection(*parameters)
     columns = list[dict[str, Any]]()
     for source, about, numbers in zip(sources.values(), abouts, parameters, strict=True):
@@ -197,6 +199,26 @@ def differing(sources: Mapping[str, dict[str, Any]]) -> list[list[str]]:
         names = dict.fromkeys(name for name in names if all(name in column for column in columns))
     rows = [[name, *(report.plain_text(column.get(name, "")) for column in columns)] for name in names]
     return [row for row in rows if len(set(row[1:])) > 1]
+
+
+def _parameters(source: dict[str, Any]) -> dict[str, Any]:
+    """The components and numbers of a results.json or sweep.json by path; of what a sweep varies, all values."""
+    about = source.get("about", source)
+    parameters: dict[str, Any] = about.get("components", {}) | about.get("hyperparameters", {})
+    variants = [network["variant"] for network in source.get("networks", [])]
+    for name in dict.fromkeys(name for variant in variants for name in variant if name != "seed"):
+        matches = matching_paths(name, parameters)
+        path = matches[0] if len(matches) == 1 else name
+        own = parameters.get(path)
+        values = [variant.get(name, own) for variant in variants if own is not None or name in variant]
+        if any(isinstance(value, str) for value in values):  # components, whose parts and numbers differ
+            several = re.sub(r"\.\d+$", "", path)  # the tuple that it is in
+            parameters = {key: x for key, x in parameters.items() if key != several and not key.startswith(f"{path}.")}
+            values = [re.sub(r"^[^(]*:(?=\w+$)", "", str(value)) for value in values]  # the name of FILE.py:NAME
+        elif own is not None:
+            values = [type(own)(value) for value in values]
+        parameters[path] = ", ".join(dict.fromkeys(map(report.plain_text, values)))
+    return parameters
 
 
 def comparison_page(sources: Mapping[str, dict[str, Any]]) -> str:

@@ -28,10 +28,12 @@ class Accuracies(NamedTuple):
     Attributes:
       validation: of its best epoch, on held-out images.
       test: of the network of that epoch, on the test images.
+      data: the digest of all its images.
     """
 
     validation: float | None
     test: float | None
+    data: str | None
 
 
 @dataclasses.dataclass
@@ -81,7 +83,7 @@ def rows_of(sources: Iterable[Json]) -> list[Row]:
             if "error" in network:
                 row.invalid += 1
             else:
-                row.networks[key] = _accuracies(network)
+                row.networks[key] = _accuracies(network, settings.get("data"))
     return [row for row in rows.values() if row.networks]
 
 
@@ -98,13 +100,13 @@ def _configuration(source: Json, network: Json, variant: Mapping[str, Any]) -> s
     return json.dumps([settings, kinds, variant, parts, "networks" in source], sort_keys=True)
 
 
-def _accuracies(network: Json) -> Accuracies:
+def _accuracies(network: Json, data: str | None) -> Accuracies:
     validation = None
     if network["epochs"]:
         best = network["epochs"][network["best_epoch"]]
         validation = 100 * best["validation"]["accuracy"] if tested_part(best) == "validation" else None
     tested = network.get("test")  # None of a network without a decision, too
-    return Accuracies(validation, 100 * tested["accuracy"] if tested else None)
+    return Accuracies(validation, 100 * tested["accuracy"] if tested else None, data)
 
 
 def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
@@ -128,10 +130,14 @@ def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 
 
 def difference(row: Row, other: Row, part: str) -> str:
-    """The mean difference between two rows over the seeds and folds that both have, its interval, and their number."""
-    common = sorted(row.tested(part) & other.tested(part))
+    """The mean difference between two rows over the seeds and folds that both have, its interval, and their number.
+
+    Networks with the same seed are no pair if their images differ; nothing where there is no pair for this reason.
+    """
+    both = sorted(row.tested(part) & other.tested(part))
+    common = [key for key in both if row.networks[key].data == other.networks[key].data]
     if not common:
-        return "no common seeds" if row.tested(part) and other.tested(part) else ""
+        return "no common seeds" if row.tested(part) and other.tested(part) and not both else ""
     gaps = row.values(part, common) - other.values(part, common)
     interval = f" ± {half_interval(gaps):.2f}" if len(gaps) > 1 else ""
     return f"{gaps.mean():+.2f}{interval} ({len(gaps)})"

@@ -13,6 +13,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
+from snnjax import InputError
+from snnjax.app import parts
 from snnjax.app.plots import OVERSAMPLING
 
 _OURS = '<meta name="generator" content="snnjax">'
@@ -45,6 +47,14 @@ def page(title: str, sections: Mapping[str, Markup]) -> str:
 def is_ours(path: Path) -> bool:
     """Whether a file is a page that `page` made."""
     return path.is_file() and _OURS in path.read_text(errors="replace")[:1000]
+
+
+def check_path(path: Path) -> None:
+    """Raises InputError unless a page's name ends in .html, and as `parts.check_new` where another file is."""
+    if path.suffix != ".html":
+        raise InputError(f"`out` must end in .html, got {path}")
+    if not is_ours(path):
+        parts.check_new(path)
 
 
 def picture(png: bytes, caption: str, description: str) -> Markup:

@@ -208,7 +208,8 @@ def named(option: str, name: str, table: Mapping[str, Any]) -> Any:
         return table[name]
     module = import_one(file, option)
     if (part := getattr(module, attribute, None)) is None:
-        meant = nearest(attribute, vars(module))
+        names = (name for name, value in vars(module).items() if not isinstance(value, ModuleType))
+        meant = nearest(attribute, names)
         question = f": did you mean {meant!r}?" if meant else ""
         raise InputError(f"`{option}` {name}: {file} has no {attribute!r}{question}")
     return part

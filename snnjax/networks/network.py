@@ -384,12 +384,17 @@ def _names(stage: int, branches: int) -> tuple[str, ...]:
     return tuple(f"layer{stage}_{branch}" for branch in range(1, branches + 1))
 
 
-def _whole_path(path: str, paths: Iterable[str]) -> str:
-    """The one of `paths` that a path or its unique end names; raises InputError where there is none, or several."""
+def matching_paths(path: str, paths: Iterable[str]) -> list[str]:
+    """Those of `paths` that a path or its end names, such as "radius" or "layer1.radius"."""
     part, _, end = path.partition(".")
     ending = [full for full in paths if full.endswith(f".{path}")]
     short = [full for full in paths if full.startswith(f"{part}.") and full.endswith(f".{end}")]
-    matches = [path] if path in paths else ending or short
+    return [path] if path in paths else ending or short
+
+
+def _whole_path(path: str, paths: Iterable[str]) -> str:
+    """The one of `paths` that a path or its unique end names; raises InputError where there is none, or several."""
+    matches = matching_paths(path, paths)
     if len(matches) == 1:
         return matches[0]
     if matches:
@@ -399,7 +404,7 @@ def _whole_path(path: str, paths: Iterable[str]) -> str:
     meant = nearest(path, ends)
     question = f"did you mean `{ends[meant]}`? " if meant else ""
     few = [full for full in paths if sum(piece.isdigit() for piece in full.split(".")) < 3]  # not all filters
-    few = [full for full in few if full.startswith(f"{part}.")] or few
+    few = [full for full in few if full.startswith(f"{path.partition('.')[0]}.")] or few
     raise InputError(f"{question}`{path}` must name one of {', '.join(few)}")
 
 

@@ -17,9 +17,10 @@ from snnjax.core.errors import InputError, wrong_type
 from snnjax.core.metrics import fractions, ranking
 from snnjax.data import Dataset
 from snnjax.networks import Images, Network
+from snnjax.networks.network import matching_paths
 from snnjax.training.arguments import check_types, with_encoder
 from snnjax.training.build import encoded_by
-from snnjax.training.groups import Group, Variant, numbers_of, train, varied
+from snnjax.training.groups import Group, Variant, named, numbers_of, train, varied
 from snnjax.training.loop import Trainer
 from snnjax.training.state import FORMAT, Callback, Settings, TrainState
 from snnjax.training.workers import SERIAL, Workers
@@ -105,6 +106,7 @@ class Sweep:
         if any(base.decision is None for base in self._bases):
             advice = "give it a `decision`, such as LinearSVM(), or train each network by a Trainer"
             raise InputError(f"`decision` of {self.network.name} is None, and a sweep compares accuracies: {advice}")
+        self._check_numbers()
         bases = [self._bases[base] for base in self._base_of]
         numbers = zip(bases, map(numbers_of, self.labels), strict=True)
         self.networks = [with_encoder(varied(base, variant), self.data) for base, variant in numbers]
@@ -114,6 +116,20 @@ class Sweep:
         self._seeded = [label | dict(seed=seed) for label, seed in zip(self.labels, self.seeds, strict=True)]
         if patience := self.settings.patience:
             raise InputError(f"`patience` must be 0 in a sweep, which compares whole trainings, got {patience}")
+
+    def _check_numbers(self) -> None:
+        """Raises InputError where a number varies that networks have with some components and not with others."""
+        numbers = [base.hyperparameters() for base in self._bases]
+        for base, label in zip(self._base_of, self.labels, strict=True):
+            for name in numbers_of(label):
+                if name == "seed" or matching_paths(name, numbers[base]):
+                    continue
+                if any(matching_paths(name, others) for others in numbers):
+                    without = named({path: value for path, value in label.items() if isinstance(value, str)})
+                    raise InputError(
+                        f"`{name}` must be a number that every network of the sweep has, and there is none with "
+                        f"{without or self.network.name}: vary it in a sweep of its own, of the components that have it"
+                    )
 
     def _with_components(self, parts: dict[str, Any]) -> Network:
         """The network with other components, by path; one of another encoder is made first."""

@@ -12,8 +12,7 @@ def run(chosen: options.Demo) -> None:
     """Writes the page; it replaces an earlier page of ours, and nothing else."""
     parts.import_all(chosen.parts.modules)
     trained = Trained.read(chosen.run)
-    if not page.is_ours(chosen.out):
-        parts.check_new(chosen.out)
+    page.check_path(chosen.out)
     prepared = run_data.prepare(chosen, trained, chosen.run)
     shown = prepared.images.first(None, PICTURES)
     centred = run_data.learned_handwriting(trained)

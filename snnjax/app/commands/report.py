@@ -36,8 +36,7 @@ def compare(chosen: options.Report, paths: Sequence[Path]) -> None:
     out = chosen.out or (Path("runs/comparison.html") if len(paths) > 1 else paths[0] / PAGE)
     if chosen.out is None:
         out.parent.mkdir(exist_ok=True)
-    if not page.is_ours(out):
-        parts.check_new(out)
+    page.check_path(out)
     sources = {str(path): read_sweep(path) if is_sweep(path) else read_results(path) for path in paths}
     if len(sources) < len(paths):
         raise InputError(f"`RUN` must name runs that differ, got {', '.join(map(str, paths))}")

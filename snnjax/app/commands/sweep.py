@@ -94,8 +94,8 @@ def component(option: str, path: str, name: str, own: Any) -> Any:
     """
     table = table_of(path)
     if not table and ":" not in name:
-        raise InputError(f"`vary` must give {option} as FILE.py:NAME, no component has a name there: got {name!r}")
-    found = parts.named("vary", name, table)
+        raise InputError(f"`{option}` must be FILE.py:NAME, no component has a name there: got {name!r}")
+    found = parts.named(option, name, table)
     if type(own) is found:
         return own
     try:
@@ -185,8 +185,14 @@ def prepare(chosen: options.Sweep, fold: int | None = None) -> tuple[Sweep, dict
     """The sweep of a fold, the options that are stored with its results, and its folder."""
     parts.check_least(chosen, seeds=1, at_once=1, workers=1)
     values: dict[str, Sequence[Any]] = dict(choices(chosen))
-    files = [name.rpartition(":")[0] for names in values.values() for name in names if isinstance(name, str)]
-    imported = tuple(dict.fromkeys([*chosen.network.modules, *filter(None, files)]))
+    parts.import_all(chosen.network.modules)
+    files = {}
+    for option, listed in values.items():
+        for value in listed:
+            if isinstance(value, str) and (file := value.rpartition(":")[0]):
+                parts.import_one(file, option)
+                files[file] = option
+    imported = tuple(dict.fromkeys([*chosen.network.modules, *files]))
     network = dataclasses.replace(chosen.network, modules=imported)
     prepared = train.prepare(network, chosen.data, chosen.training, chosen.machine, chosen.out, "sweep_", fold=fold)
     trainer = prepared.trainer
