@@ -309,6 +309,8 @@ def test_a_state_of_another_stream_is_refused(tmp_path):
     )
     with pytest.raises(FileNotFoundError):
         keeping.load_state(tmp_path / "nothing.npz")
+    differing = Stream(keeping.start, 2, replays=3, batch_size=BATCH + 1)
+    assert_same(differing.load_state(tmp_path / "kept.npz"), kept)  # which depends on neither
 
 
 def test_a_state_is_read_by_versions_whose_components_have_more_fields():
