@@ -256,8 +256,9 @@ def test_thresholds_take_the_dtype_of_the_weights(precision):
         for time_steps in (STEPS, 30):
             steps = functools.partial(fired, time_steps=time_steps)
             for of in (threshold, np.full(2, threshold)):
-                for name, silent in (steps(of) | jax.jit(steps)(of) | jax.vmap(steps)(np.stack([of] * 2))).items():
-                    assert np.all(silent == time_steps), name
+                given = {"direct": steps(of), "jit": jax.jit(steps)(of), "vmap": jax.vmap(steps)(np.stack([of] * 2))}
+                for path, silent in jax.tree.leaves_with_path(given):
+                    assert np.all(silent == time_steps), jax.tree_util.keystr(path)
         assert not jax.grad(strength)(weights).any()
 
 

@@ -43,6 +43,25 @@ def of_one(image, weights):
     )
 
 
+def of_few(latency, weights):
+    """Results of two kernels, which compile fast."""
+    return kernels.pool(latency, 2, time_steps=STEPS), kernels.latencies(latency, weights, **LAYER)
+
+
+def check_some_axes():
+    """The results of a batch by a `jax.shard_map` over the first axis of meshes of two."""
+    latencies = RNG.integers(0, STEPS + 1, (8, 6, 9, 9), np.uint8)
+    expected = jax.jit(jax.vmap(of_few))(latencies, WEIGHTS)
+    first = PartitionSpec("a")
+    for kind in (AxisType.Auto, AxisType.Explicit):
+        mesh = jax.make_mesh((2, 2), ("a", "b"), axis_types=(kind, AxisType.Explicit))
+        batch = [jax.device_put(array, NamedSharding(mesh, first)) for array in (latencies, WEIGHTS)]
+        spread = jax.shard_map(jax.vmap(of_few), mesh=mesh, in_specs=first, out_specs=first, axis_names={"a"})
+        with jax.set_mesh(mesh):
+            found = jax.jit(spread)(*batch)
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
 def check():
     """The results of a batch on four devices, by a `jax.shard_map` and on a mesh with explicit axes."""
     mapped = jax.vmap(of_one)
@@ -69,3 +88,4 @@ if __name__ == "__main__":
     jax.config.update("jax_numpy_rank_promotion", "raise")
     assert compiled.available() is not bool(os.environ[compiled.SWITCH])
     check()
+    check_some_axes()

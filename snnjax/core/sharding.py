@@ -34,7 +34,7 @@ def explicit_mesh(tree: Any) -> AbstractMesh | None:
 def call_with_auto_axes(function: Callable[[Any], Any], arrays: Any, mesh: AbstractMesh) -> Any:
     """`function(arrays)` with the explicit axes of a mesh left to XLA; its results lie whole on each device.
 
-    Under `jax.vmap` they are sharded as the batch is.
+    Axes over which a `jax.shard_map` around it runs stay manual. Under `jax.vmap` they are sharded as the batch is.
     """
     with jax.sharding.use_abstract_mesh(mesh):
-        return jax.sharding.auto_axes(function, out_sharding=PartitionSpec())(arrays)
+        return jax.sharding.auto_axes(function, axes=mesh.explicit_axes, out_sharding=PartitionSpec())(arrays)

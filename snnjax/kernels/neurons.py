@@ -175,11 +175,13 @@ def fire(potentials: jax.Array, *, threshold: Number | None) -> Spikes:
     From potentials (T, F, H, W) float to `Spikes` of (F, H, W).
     """
     checks.array("potentials", potentials, "T F H W", "floats")
-    return _first_crossings(lambda step: potentials[step], threshold, checks.time_steps(potentials.shape[0]))
+    return _first_crossings(
+        lambda step: potentials[step], potentials, threshold, checks.time_steps(potentials.shape[0])
+    )
 
 
-def _first_crossings(potential_at: Callable[[Any], jax.Array], threshold: Any, time_steps: int) -> Spikes:
-    """Spikes of neurons whose potentials are a function of the step."""
+def _first_crossings(potential_at: Callable[[Any], jax.Array], arrays: Any, threshold: Any, time_steps: int) -> Spikes:
+    """Spikes of neurons whose potentials are a function of the step, computed from `arrays`."""
     if threshold is None:
         return fire_at_last_step(potential_at(time_steps - 1), time_steps=time_steps)
 
@@ -196,7 +198,7 @@ def _first_crossings(potential_at: Callable[[Any], jax.Array], threshold: Any, t
         threshold = threshold.reshape(-1, *(1,) * (neurons.ndim - 1))
     latency = jnp.full(neurons.shape, time_steps, latency_dtype(time_steps))
     silent = Spikes(latency, jnp.zeros(neurons.shape, neurons.dtype))
-    return lax.fori_loop(0, time_steps, cross, vary_like(silent, potential_at(0), threshold))
+    return lax.fori_loop(0, time_steps, cross, vary_like(silent, arrays, threshold))
 
 
 def fire_at_last_step(potential: jax.Array, *, time_steps: int) -> Spikes:
@@ -216,7 +218,11 @@ def integrate_and_fire(
 ) -> Spikes:
     """As `kernels.integrate_and_fire`, by XLA."""
     taps, flat, shape = unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
-    spikes = _first_crossings(lambda step: product(flat, taps <= jnp.asarray(step, taps.dtype)), threshold, time_steps)
+
+    def potential_at(step: Any) -> jax.Array:
+        return product(flat, taps <= jnp.asarray(step, taps.dtype))
+
+    spikes = _first_crossings(potential_at, (taps, flat), threshold, time_steps)
     return jax.tree.map(lambda x: x.reshape(shape), spikes)
 
 
