@@ -117,7 +117,8 @@ def work():
     try:
         print("begun", flush=True)
         pathlib.Path("printed").touch()
-        time.sleep(60)
+        for _ in range(1200):  # a signal between two lines does not wake a single long sleep
+            time.sleep(0.05)
     except KeyboardInterrupt:
         print("a line for a terminal that is gone", flush=True)
         print("and an error", file=sys.stderr, flush=True)
