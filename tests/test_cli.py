@@ -148,7 +148,7 @@ def test_folds_are_trained_one_after_the_other_and_tested_again_as_they_were(tmp
     half = 12.706 * abs(accuracies[0] - accuracies[1]) / 2
     mean = f"{accuracies.mean():.2f} ± {half:.2f}, sd {accuracies.std(ddof=1):.2f} %"
     assert f"test accuracy over 2 folds {mean} mean ± half of" in out
-    summary = json.loads(pathlib.Path("runs/folds.json").read_text())
+    summary = json.loads(pathlib.Path("runs/summary.json").read_text())
     assert summary["accuracy"]["mean"] == pytest.approx(accuracies.mean() / 100)
     assert [(x["folder"], x["best_epoch"]) for x in summary["folds"]] == [
         (f"fold{number}", result["best_epoch"]) for number, result in enumerate(results, 1)

@@ -22,9 +22,9 @@ from snnjax.runs.pretrained import PREFIX
 from snnjax.runs.run_folder import RunFolder
 from snnjax.runs.trained import Trained
 
-FOLDS = "folds.json"
+FOLDS = "summary.json"
 FOLD_FIGURES = ("accuracy", "wrong", "silent", "f1", "precision", "recall", "roc_auc")
-"""What folds.json has of each fold's test."""
+"""What summary.json has of each fold's test."""
 
 
 class Prepared(NamedTuple):
@@ -187,7 +187,7 @@ def run(chosen: options.Train) -> None:
 
 
 def summarise(folder: Path, runs: dict[str, dict[str, Any]]) -> None:
-    """Prints a table of the tests of all folds, given their results.json by folder, and writes folds.json."""
+    """Prints a table of the tests of all folds, given their results.json by folder, and writes summary.json."""
     accuracies = np.array([run["test"]["accuracy"] for run in runs.values()])
     rows = []
     records = []
