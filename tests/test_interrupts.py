@@ -132,8 +132,9 @@ main.protected(work)
 def test_a_closed_terminal_interrupts_a_program(tmp_path):
     """Its output goes nowhere from then on; `nohup` keeps it running."""
     terminal, end = pty.openpty()
+    listens = "import fcntl, signal, termios; signal.signal(signal.SIGHUP, signal.SIG_DFL)"  # tests may run by nohup
     process = subprocess.Popen(
-        [sys.executable, "-c", f"import fcntl, termios\nfcntl.ioctl(0, termios.TIOCSCTTY, 0)\n{HANGING}"],
+        [sys.executable, "-c", f"{listens}\nfcntl.ioctl(0, termios.TIOCSCTTY, 0)\n{HANGING}"],
         stdin=end,
         stdout=end,
         stderr=end,
