@@ -117,8 +117,8 @@ class Stream(Imports):
     $ snnjax stream runs/goupy2024_ncg_digits PICTURES              a folder with a folder for each class
     $ snnjax stream pretrained:goupy2024_ncg_mnist kmnist --memory 20 --replays 2
 
-    Ctrl-C ends it, as do SIGTERM and a closed terminal; what was learned is kept, and the same command with --resume
-    goes on.
+    Ctrl-C, SIGTERM and a closed terminal stop it. What it has learned is kept, and the same command with --resume
+    continues.
     """
 
     run: Annotated[Positional[Path], option("RUN")] = field(kw_only=True)
@@ -184,7 +184,7 @@ class Sweep:
 
 @dataclasses.dataclass(frozen=True)
 class Report(OfRun):
-    """Write a run's pictures and report.html anew, or compare runs and sweeps on one page.
+    """Rewrite a run's pictures and report.html, or compare runs and sweeps on one page.
 
     $ snnjax report runs/goupy2024_ncg_digits --images 3 17     draws these test images too
     $ snnjax report RUN1 RUN2 RUN3                              compares three runs
@@ -307,4 +307,4 @@ class Pretrained:
 
 @dataclasses.dataclass(frozen=True)
 class Doctor:
-    """Say which device, compiler, versions and data are at hand, and what is missing."""
+    """Say which device, compiler, versions and data are available, and what is missing."""

@@ -9,13 +9,13 @@ from jax.sharding import AbstractMesh, PartitionSpec
 Tree = TypeVar("Tree")
 
 
-def vary_like(tree: Tree, *others: Any) -> Tree:
-    """The same arrays, which in `jax.shard_map` count as different on each device wherever `others` do.
+def vary_like(tree: Tree, *sources: Any) -> Tree:
+    """The same arrays, marked as varying over the axes of a `jax.shard_map` over which any of `sources` varies.
 
-    The state of a loop must begin so if it comes to depend on `others`, and the results of a foreign function always
-    do: JAX does not see what they depend on.
+    JAX requires this of the initial state of a loop whose body makes the state depend on `sources`. The results of a
+    foreign function need it as well, because JAX does not know which arguments they depend on.
     """
-    axes = frozenset[str]().union(*(jax.typeof(leaf).manual_axis_type.varying for leaf in jax.tree.leaves(others)))
+    axes = frozenset[str]().union(*(jax.typeof(leaf).manual_axis_type.varying for leaf in jax.tree.leaves(sources)))
 
     def cast(leaf: Any) -> Any:
         missing = tuple(axes - jax.typeof(leaf).manual_axis_type.varying)

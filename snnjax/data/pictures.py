@@ -66,12 +66,18 @@ def decode(file: Path | io.BytesIO, shape: tuple[int, ...], fit: Fit) -> Picture
         return Picture(np.asarray(plain), opened.size, opened.notes, opened.largest)
 
 
+def _scaled(size: tuple[int, ...], scale: float) -> tuple[int, int]:
+    """Rows and columns of a picture of this size once it is scaled, at least one of each."""
+    height, width = size
+    return max(1, round(scale * height)), max(1, round(scale * width))
+
+
 def _padded(plain: Any, height: int, width: int) -> Any:
-    """A picture resized to fit into height and width, in the middle of a border in the colour of its own."""
+    """A picture resized to fit into height and width, with a border in the colour of its outermost pixels around it."""
     from PIL import Image
 
     scale = min(height / plain.height, width / plain.width)
-    rows, columns = (max(1, round(scale * side)) for side in (plain.height, plain.width))
+    rows, columns = _scaled((plain.height, plain.width), scale)
     if plain.size != (columns, rows):
         plain = plain.resize((columns, rows), Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR)
     pixels = np.asarray(plain)
@@ -239,7 +245,7 @@ def _centred(ink: np.ndarray) -> np.ndarray:
     from PIL import Image
 
     scale = BOX / max(ink.shape)
-    rows, columns = (max(1, round(scale * length)) for length in ink.shape)
+    rows, columns = _scaled(ink.shape, scale)
     picture = Image.fromarray(ink.astype(np.float32)).resize((columns, rows), Image.Resampling.BOX)
     small = np.asarray(picture)
     small = small / small.max()

@@ -130,12 +130,13 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
     def partial_fit(self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None) -> Self:
         """Learns from images one by one, in their order, and from the labels (n,) of each, once.
 
-        After `fit` or `load`, layers that learn from labels keep learning. Otherwise the first call begins a network:
-        its other layers, and what is fitted to images, learn from the X of this call without labels, and then stay as
-        they are. Call it with some hundred images or more.
+        After `fit` or `load`, layers that learn from labels keep learning. Otherwise the first call creates a
+        network: its other layers, and the parts that are fitted to images, learn from the X of this call without
+        labels, and then stay as they are. Call it with several hundred images or more.
 
-        `classes` are labels to come, beside those of y. Labels may be new in later calls too: the readout then gets
-        neurons for them and keeps what it has learned of the others. Learners begin again, and the memory stays.
+        `classes` are labels that later calls will bring, in addition to those of y. Labels may be new in later calls
+        too: the readout then gets neurons for them and keeps what it has learned of all other classes. Learners begin
+        again, and the memory stays.
 
         Each image is learned once. Prototypes are made for this: after 100 of the 8x8 digits, ncg_prototypes decides
         91.9 % of other digits correctly, and goupy2024_ncg 61.3 %. When five classes are followed by five others, one
@@ -149,7 +150,8 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         new = not hasattr(self, "network_")
         if not new and self._places not in (0, self.memory):
             raise InputError(f"`memory` must stay {self._places}, as in earlier calls, got {self.memory}")
-        images, y = self._learned_images(X, y=y) if new else self._images(X, y=y)
+        checked = self._learned_images if new else self._images
+        images, y = checked(X, y=y)
         known = np.unique(y) if new else self.classes_
         y = _labels_like(known, y, "y")
         every = np.union1d(known, y)
@@ -165,7 +167,8 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         stream = Stream(self.network_, self.memory, self.replays)
         fresh = stream.init(self._seed(), images if new else None)
         state = StreamState(carry or fresh.carry, memory or fresh.memory)
-        _, learned = stream.learn(state, images, np.searchsorted(self.classes_, y).astype(np.int32))
+        numbers = np.searchsorted(self.classes_, y).astype(np.int32)
+        learned = stream.learn(state, images, numbers)[1]
         self.network_ = stream.network(learned)
         self._learning = stream.flatten(learned)
         self._places = self.memory
@@ -249,10 +252,10 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
     def save(self, path: Path | str) -> None:
-        """Writes an .npz file that `SpikingClassifier.load`, `snnjax.load` and `snnjax predict` read; no pickle.
+        """Writes an .npz file, without pickle, that `SpikingClassifier.load`, `snnjax.load` and `snnjax predict` read.
 
-        It holds all that `partial_fit` needs to go on as if the program had not stopped: the memory, and the states of
-        learners. For `snnjax.load` and `snnjax predict` the network takes images as they are once enlarged, of 28x28.
+        It contains the memory and the states of the learners, so that `partial_fit` continues as if the program had not
+        stopped. For `snnjax.load` and `snnjax predict` the network takes images as they are once enlarged, of 28x28.
         """
         check_is_fitted(self)
         about: dict[str, Any] = dict(

@@ -264,7 +264,7 @@ def latencies(
     start = jnp.where((limits < 0) & (step[:, :1] > 0), 0, silent)
     used = jnp.max(jnp.sum(step < time_steps, axis=1))
     nothing = vary_like((start, jnp.zeros(start.shape, weights.dtype)), latency, weights, limits)
-    first, _ = lax.fori_loop(0, used, fire, nothing)
+    first = lax.fori_loop(0, used, fire, nothing)[0]
     return first.T.reshape(shape)
 
 

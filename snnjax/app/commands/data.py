@@ -25,7 +25,7 @@ def listing() -> None:
         megabytes = f"{entry.published.size / 1e6:.0f}" if entry.published else ""
         counts = [f"{entry.train_images:,}", f"{entry.test_images:,}", size, str(entry.classes), megabytes]
         rows.append([name, *counts, at_hand(name)])
-    head = ("data set", "training", "test", "height x width", "classes", "MB to download", "at hand")
+    head = ("data set", "training", "test", "height x width", "classes", "MB to download", "available")
     console.screen().print(console.table(head, [rows], "data sets", left=1))
     print("`snnjax data NAME` downloads a set; the three EMNIST sets come in one download.")
     print(f"Recordings of event cameras, read by tonic: {', '.join(data.RECORDINGS)}.")

@@ -1,4 +1,4 @@
-"""`snnjax doctor`: says which device, compiler, versions and data are at hand, and what is missing."""
+"""`snnjax doctor`: says which device, compiler, versions and data are available, and what is missing."""
 
 import importlib.util
 import shutil

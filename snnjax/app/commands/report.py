@@ -1,4 +1,4 @@
-"""`snnjax report`: writes the page of a run anew, or compares runs and sweeps on one page."""
+"""`snnjax report`: rewrites the page of a run, or compares runs and sweeps on one page."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -119,7 +119,8 @@ def learn(folder: StreamFolder, shown: Pictures, order: np.ndarray, bars: consol
         course = folder.course._replace(shown=start + len(numbers))
         if images:
             labels = shown.labels[list(images)]
-            decisions, state = folder.stream.learn(course.state, np.stack(list(images.values())), labels)
+            pixels = np.stack(list(images.values()))
+            decisions, state = folder.stream.learn(course.state, pixels, labels)
             decided = np.asarray(decisions)
             course = course._replace(
                 state=state,

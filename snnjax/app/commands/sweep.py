@@ -108,7 +108,7 @@ def component(option: str, path: str, name: str, own: Any) -> Any:
 
 
 def shared(variants: Sequence[Variant], group: Sequence[int]) -> list[str]:
-    """Values that the variants of a group have in common and not all others have."""
+    """The values that all variants of a group share, but not all variants of the sweep."""
     first = variants[group[0]]
     common = [name for name in first if all(variants[index][name] == first[name] for index in group)]
     return [
@@ -117,7 +117,7 @@ def shared(variants: Sequence[Variant], group: Sequence[int]) -> list[str]:
 
 
 def counted(networks: int) -> str:
-    """So many networks, in words."""
+    """The number of networks, in words."""
     return f"{networks} network{'s' * (networks != 1)}"
 
 

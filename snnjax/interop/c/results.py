@@ -42,7 +42,8 @@ def results(network: SpikingNetwork, bits: int, images: ArrayLike) -> Results:
     exponent = layer.exponent if network.spec.stages[-1].ramped else -bits  # type: ignore[union-attr]
     inputs = quantised.features(images)
     decision = np.asarray(quantised.decide(images).decision, np.int64)
-    step, potentials = jax.tree.map(np.asarray, _at_decision(quantised.model, inputs))
+    found = _at_decision(quantised.model, inputs)
+    step, potentials = jax.tree.map(np.asarray, found)
     classes = np.arange(network.spec.classes)
     scores: np.ndarray = np.maximum(potentials.astype(np.float64) * 2.0**-exponent, 0).astype(np.int64)
     decided = decision[:, None] == classes
