@@ -97,8 +97,26 @@ program()
 """As modules of C in NumPy, which print exceptions while they are imported, or crash."""
 
 
+PRINTING = f"""
+import io, os
+
+class Slow(io.RawIOBase):
+    def writable(self):
+        return True
+
+    def write(self, data):
+        written = os.write(1, data)
+        time.sleep(60)
+        return written
+{IMPORTING.replace("program()", "sys.stdout = io.TextIOWrapper(io.BufferedWriter(Slow())); program()")}
+"""
+"""Interrupted within a call of `print`, which no other one may enter."""
+
+
 @pytest.mark.parametrize(
-    "text", [LOSING, TURNING, IMPORTING], ids=["swallowed", "turned into another error", "while NumPy is imported"]
+    "text",
+    [LOSING, TURNING, IMPORTING, PRINTING],
+    ids=["swallowed", "turned into another error", "while NumPy is imported", "while it prints"],
 )
 def test_an_interrupt_stops_a_program_whatever_becomes_of_it(text):
     streams = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

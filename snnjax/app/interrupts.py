@@ -45,7 +45,11 @@ def ignore() -> None:
 def stop() -> NoReturn:
     """Ends an interrupted program; nothing may interrupt that."""
     ignore()
-    print(f"\n{LAST_LINE.get()}", flush=True)
+    line = f"\n{LAST_LINE.get()}"
+    try:
+        print(line, flush=True)
+    except RuntimeError:  # the signal came while the program was printing, within which it cannot print again
+        os.write(1, f"{line}\n".encode())
     raise SystemExit(STOPPED) from None
 
 
