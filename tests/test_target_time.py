@@ -10,7 +10,7 @@ import pytest
 import tiny
 
 from snnjax import Conv, Images, Layer, Network, Settings, TargetTime, Trainer, stage
-from snnjax.kernels import native, target_time
+from snnjax.kernels import target_time
 from snnjax.kernels.native import target_time as native_target_time
 from snnjax.layers.layer_kernels import XLA
 from snnjax.runs.trained import Trained
@@ -96,12 +96,13 @@ def test_patches_are_those_of_the_judge(features, steps, bounds, compiler):
     assert [winner for winner, _ in fired[:3]] == [-1, -1, max(features - 2, 0)]
     settings = dict(time_steps=steps, **rule)
     found = learn_patches(np.stack(patches), weights.reshape(features, -1), threshold, **settings)
-    where = images, positions, np.int32([2, 28]), native.arrange(weights), threshold
-    compiled = native_target_time.learn(*where, features=features, padding=(1, 0), stride=(2, 1), **settings)
-    others = np.stack([compiled.feature, compiled.latency], axis=-1)[[0, 1, 28, 29]]
+    learns = (np.arange(30) >= 2) & (np.arange(30) < 28)
+    where = weights, threshold, images, positions, learns
+    learned = native_target_time.learn(*where, padding=(1, 0), stride=(2, 1), quiet=0, most_quiet=20, **settings)
+    compiled = target_time.Patches(*learned)
+    others = np.stack([compiled.feature, compiled.latency], axis=-1)[~learns]
     np.testing.assert_array_equal(others, np.broadcast_to([-1, steps], others.shape))
-    learned = native.restore(compiled.weights, features)
-    compiled = compiled._replace(weights=learned, feature=compiled.feature[2:28], latency=compiled.latency[2:28])
+    compiled = compiled._replace(feature=compiled.feature[learns], latency=compiled.latency[learns])
     for result in (found, compiled):
         np.testing.assert_array_equal(np.stack([np.ravel(result.feature), np.ravel(result.latency)], axis=1), fired)
         np.testing.assert_allclose(np.reshape(result.weights, (features, -1)), expected[0], atol=1e-5)
@@ -121,9 +122,9 @@ def test_thresholds_fall_once_no_neuron_has_fired_for_long(compiled, compiler):
         if not compiled:
             patches = images.reshape(-1, 2)
             return learn_patches(patches, weights.reshape(3, 2), threshold, quiet=quiet, **rule)
-        where = np.zeros((len(images), 1, 2), np.int32), np.int32([0, len(images)])
-        taps = native.arrange(weights)
-        return native_target_time.learn(images, *where, taps, threshold, features=3, quiet=quiet, **rule)
+        where = images, np.zeros((len(images), 1, 2), np.int32), np.ones(len(images), bool)
+        rest = dict(beta=1.0, bounds=(0.0, 1.0), most_quiet=20)
+        return target_time.Patches(*native_target_time.learn(weights, threshold, *where, quiet=quiet, **rest, **rule))
 
     first = learn(images[:27], threshold)  # of which 20 have spikes
     assert int(first.quiet) == 20

@@ -176,7 +176,7 @@ def _strongest_of_classes(layer: Layer, latencies: jax.Array, scores: bool) -> S
 
 
 def _earliest_of_classes(layer: Layer, latencies: jax.Array, scores: bool) -> Spikes:
-    return readout.earliest_of_classes(
+    spikes = readout.earliest_of_classes(
         latencies,
         layer.stored,
         classes=layer.classes,
@@ -184,6 +184,7 @@ def _earliest_of_classes(layer: Layer, latencies: jax.Array, scores: bool) -> Sp
         threshold=cast(Any, layer.conv.threshold),
         fractional=layer.conv.fractional,
     )
+    return jax.tree.map(lambda x: x[..., None, None], spikes)
 
 
 def _ramp_outputs(layer: RampLayer, latency: jax.Array, pool: Pool | None) -> jax.Array:

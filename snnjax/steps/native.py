@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from snnjax.kernels.native import blocks, readout, target_time
+from snnjax.kernels.target_time import QUIET, Patches
 from snnjax.layers.conv import WTA
 from snnjax.layers.layer_kernels import native_pooling
 from snnjax.layers.spiking import Layer
@@ -56,18 +57,20 @@ def learn_target_time(phase: Phase, carry: Carry, model: Model | None, part: Sli
     size = conv.output_size((part.inputs.shape[2], part.inputs.shape[3]))
     shown = state["shown"] + (jnp.arange(len(part.inputs)) - part.start).astype(jnp.uint32)
     positions = jax.vmap(lambda number: learner.positions(state, number, size))(shown)
-    patches = target_time.learn(
-        part.inputs,
-        positions,
-        jnp.stack([part.start, part.stop]),
-        layer.stored,
-        cast(Any, conv.threshold),
-        features=conv.features,
-        padding=conv.padding,
-        stride=conv.stride,
-        **learner.rule(state, layer.time_steps),
+    patches = Patches(
+        *target_time.learn(
+            layer.weights,
+            cast(Any, conv.threshold),
+            part.inputs,
+            positions,
+            part.shown,
+            most_quiet=QUIET,
+            padding=conv.padding,
+            stride=conv.stride,
+            **learner.rule(state, layer.time_steps),
+        )
     )
-    layer = dataclasses.replace(layer, stored=patches.weights)
+    layer = dataclasses.replace(layer, stored=layer.kernels.pack(patches.weights))
     layer, state, info = learner.learned(layer, state, patches, part.stop - part.start)
     info["threshold_rate"] = jnp.full(len(part.inputs), info["threshold_rate"])
     return end_epoch(phase, Carry({name: layer}, {name: state}), part.last), StepResult({name: info})
@@ -81,14 +84,14 @@ def learn_readout(phase: Phase, carry: Carry, model: Model, part: Slice) -> tupl
     learner = cast(SupervisedSTDP, layer.conv.last_learner)
     numbers = learner.gap, state.get("threshold_rate", 0), *learner.bounds
     rates = jnp.concatenate([state["rates"], jnp.stack([jnp.asarray(number, jnp.float32) for number in numbers])])
-    result = readout.learn(
+    weights, excess, decision, neuron, time, error, label, threshold = readout.learn(
         layer.stored,
         state["excess"],
         part.inputs,
         part.labels,
-        jnp.stack([part.start, part.stop]),
+        part.shown,
         threshold=cast(Any, layer.conv.threshold),
-        sums=state["sums"],
+        sums=state["sums"] if learner.normalise else None,
         numbers=rates,
         classes=model.network.classes,
         non_targets=learner.non_targets,
@@ -98,14 +101,13 @@ def learn_readout(phase: Phase, carry: Carry, model: Model, part: Slice) -> tupl
         fallback=cast(Earliest, model.network.decision).fallback,
         competition=learner.competition,
         one_sided=learner.one_sided,
-        normalise=learner.normalise,
     )
-    layers = {name: dataclasses.replace(layer, stored=result.weights)}
-    states = {name: dict(state, excess=result.excess)}
-    infos = {key: getattr(result, key) for key in ("neuron", "time", "error", "label", "threshold")}
-    carry = Carry(layers, states, count_slice(carry.tally, outcome(result.decision, part.labels), part))
+    layers = {name: dataclasses.replace(layer, stored=weights)}
+    states = {name: dict(state, excess=excess)}
+    infos = dict(neuron=neuron, time=time, error=error, label=label, threshold=threshold)
+    carry = Carry(layers, states, count_slice(carry.tally, outcome(decision, part.labels), part))
     carry = Supervised(phase, model, part.batch_size).end_epoch(carry, part.last)
-    return carry, StepResult({name: infos}, result.decision)
+    return carry, StepResult({name: infos}, jnp.where(part.shown, decision, 0))
 
 
 def count_slice(tally: Any, outcomes: jax.Array, part: Slice) -> Tally:

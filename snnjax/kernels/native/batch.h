@@ -41,6 +41,7 @@ struct Part {
 using FloatPart = Part<float>;
 using BytePart = Part<uint8_t>;
 using IntegerPart = Part<int32_t>;
+using FlagPart = Part<bool>;
 
 // The stimuli of a call. The axes of jax.vmap come before a stimulus's own: a result has them in full, an argument of
 // size 1 where all stimuli share it.

@@ -27,6 +27,7 @@ namespace {
 using Bytes = ffi::Buffer<ffi::U8>;
 using Floats = ffi::Buffer<ffi::F32>;
 using Integers = ffi::Buffer<ffi::S32>;
+using Flags = ffi::Buffer<ffi::PRED>;
 
 // Features are filled up to a multiple of this.
 constexpr int64_t kFilled = 16;

@@ -43,7 +43,12 @@ struct Inputs {
   std::vector<int32_t> inputs;  // in order of their steps
   std::vector<Step> steps;
 
-  Inputs(int64_t size, int32_t time_steps) : size(size), time_steps(time_steps), spiking(size), inputs(size) {}
+  Inputs(int64_t size, int32_t time_steps) { resize(size, time_steps); }
+
+  void resize(int64_t inputs_of_image, int32_t steps_of_image) {
+    size = inputs_of_image, time_steps = steps_of_image;
+    spiking.resize(size), inputs.resize(size);
+  }
 
   void read(const uint8_t* latency) {
     when = latency;

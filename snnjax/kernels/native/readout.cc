@@ -1,15 +1,15 @@
-// Fully connected readouts that learn by supervised STDP, one image after the other.
+// Fully connected readouts that learn by supervised STDP, one stimulus after the other.
 //
-// Weights are (F, K) as they are stored: an update goes through the rows of a few neurons. Python has checked all
+// Weights are (F, K) as Python has them: an update goes through the rows of a few neurons. Python has checked all
 // buffers.
 
+#include "batch.h"
 #include "firing.h"
-#include "prepared.h"
 #include "shared.h"
 
 namespace {
 
-constexpr int32_t kFew = 16;  // fewer images are not worth another thread
+constexpr int64_t kFew = 16;  // fewer stimuli are not worth another thread
 
 // w += gain of inputs up to `step`, loss of the others, clipped to the bounds. Returns the sum.
 float update(float* row, const uint8_t* latency, int64_t size, int32_t step, float gain, float loss, float lower,
@@ -52,46 +52,54 @@ struct Rule {
   bool competition, one_sided, normalise, fallback;
 };
 
-// The results of images: of each the n neurons that learn, the m thresholds of its class, the decision and the label.
+// The results of stimuli: of each the n neurons that learn, the m thresholds of its class, the decision and the label.
 struct Results {
   int32_t *decision, *neuron, *label;
   float *time, *error, *threshold;
 };
 
-// Learns image after image. Two cores share the classes: at each image, the neurons of a class that have learned from
-// the one before move first, then all of the class are followed, while their weights are at hand.
+// Learns stimulus after stimulus. Two cores share the classes: at each stimulus, the neurons of a class that have
+// learned from the one before move first, then all of the class are followed, while their weights are at hand.
 class Learning {
  public:
+  // `sums` are those to which weights are rescaled, if the rule does.
   Learning(const DenseLayer& layer, const Rule& rule, float* weights, float* excess, const float* sums, bool alone)
-      : layer_(layer), rule_(rule), weights_(weights), excess_(excess), sums_(sums),
+      : layer_(layer), rule_(rule), weights_(weights), excess_(excess),
         per_class_(rule.competition ? 1 : layer.size), count_(layer.classes * per_class_),
         competitors_(rule.competition && layer.size - rule.others > 1 ? layer.size - rule.others : 0),
-        inputs_(3, Inputs(layer.inputs, layer.time_steps)), spikes_(layer.classes * layer.size), raised_(spikes_),
-        first_(layer.classes), group_(count_), errors_(count_),
-        tasks_([this](int32_t task) { perform(task); }, alone) {}
+        sums_(sums, sums + layer.classes * layer.size), inputs_(3, Inputs(layer.inputs, layer.time_steps)),
+        spikes_(layer.classes * layer.size), raised_(spikes_), first_(layer.classes), group_(count_), errors_(count_),
+        tasks_([this](int32_t task) { perform(task); }, alone) {
+    layer_.sums = sums_.data();
+  }
 
-  // Learns from images first..end-1, nothing where `labels` are -1.
-  void images(const uint8_t* latencies, const int32_t* labels, int64_t first, int64_t end, const Results& results) {
-    if (first >= end) return;
-    latencies_ = latencies, end_ = end, now_ = first - 1, moves_ = false;
+  // Learns from the stimuli with these numbers, nothing where `labels` are -1.
+  void learn_from(const std::vector<int64_t>& stimuli, const uint8_t* latencies, const int32_t* labels,
+                  const Results& results) {
+    if (stimuli.empty()) return;
+    stimuli_ = stimuli.data(), end_ = stimuli.size(), latencies_ = latencies, now_ = -1, moves_ = false;
+    // Added up as by an update that changes nothing, so that a run that was stopped rounds as one that was not.
+    for (size_t f = 0; !rule_.normalise && f < sums_.size(); ++f)
+      sums_[f] = update(weights_ + f * layer_.inputs, latencies, layer_.inputs, 0, 0, 0, kSilent, -kSilent);
     read();
-    for (now_ = first; now_ < end; ++now_) {
-      label_ = labels[now_];
+    for (now_ = 0; now_ < end_; ++now_) {
+      const int64_t stimulus = stimuli_[now_];
+      label_ = labels[stimulus];
       learns_ = label_ >= 0 && !inputs_of(now_).steps.empty();
-      tasks_.run(layer_.classes + (now_ + 1 < end));
-      results.decision[now_] = decision();
-      results.label[now_] = learns_ ? label_ : -1;
-      if (learns_) learn(results);
+      tasks_.run(layer_.classes + (now_ + 1 < end_));
+      results.decision[stimulus] = decision();
+      results.label[stimulus] = learns_ ? label_ : -1;
+      if (learns_) learn(stimulus, results);
       moves_ = learns_;
     }
     tasks_.run(layer_.classes);
   }
 
  private:
-  Inputs& inputs_of(int64_t image) { return inputs_[image % 3]; }
+  Inputs& inputs_of(int64_t turn) { return inputs_[turn % 3]; }
 
-  // The inputs of the next image.
-  void read() { inputs_of(now_ + 1).read(latencies_ + (now_ + 1) * layer_.inputs); }
+  // The inputs of the next stimulus.
+  void read() { inputs_of(now_ + 1).read(latencies_ + stimuli_[now_ + 1] * layer_.inputs); }
 
   void perform(int32_t task) {
     if (task == layer_.classes) return read();
@@ -139,8 +147,8 @@ class Learning {
     return decides ? best->neuron / layer_.size : -1;
   }
 
-  // Finds the errors of the neurons that learn from this image.
-  void learn(const Results& results) {
+  // Finds the errors of the neurons that learn from this stimulus.
+  void learn(int64_t stimulus, const Results& results) {
     const Numbers& numbers = rule_.numbers;
     const float count = count_, per_class = per_class_;
     float sum = 0;
@@ -156,12 +164,12 @@ class Learning {
           target ? base - numbers.gap * (count - per_class) / count : base + numbers.gap * per_class / count;
       if (rule_.one_sided) desired = target ? std::min(time, desired) : std::max(time, desired);
       errors_[i] = time - desired;
-      const int64_t place = now_ * count_ + i;
+      const int64_t place = stimulus * count_ + i;
       results.neuron[place] = neuron, results.time[place] = time, results.error[place] = errors_[i];
     }
     const int32_t first = label_ * layer_.size + rule_.others;
     for (int32_t j = 0; j < competitors_; ++j)
-      results.threshold[now_ * competitors_ + j] = layer_.thresholds[first + j] + excess_[first + j];
+      results.threshold[stimulus * competitors_ + j] = layer_.thresholds[first + j] + excess_[first + j];
   }
 
   void move(const Inputs& inputs, const Spike& spike, float error) {
@@ -170,75 +178,96 @@ class Learning {
     float* row = weights_ + spike.neuron * layer_.inputs;
     const float total =
         update(row, inputs.when, layer_.inputs, spike.step, gain, loss, numbers.lower, numbers.upper);
-    if (rule_.normalise && total > 0)
-      scale(row, layer_.inputs, sums_[spike.neuron] / total, numbers.lower, numbers.upper);
+    if (!rule_.normalise) sums_[spike.neuron] = total;
+    else if (total > 0) scale(row, layer_.inputs, sums_[spike.neuron] / total, numbers.lower, numbers.upper);
   }
 
-  const DenseLayer layer_;
+  DenseLayer layer_;
   const Rule rule_;
   float *weights_, *excess_;
-  const float* sums_;
   const int32_t per_class_, count_, competitors_;  // learning neurons, of a class and in all; with training thresholds
+  std::vector<float> sums_;  // of each neuron's weights: those to which they are rescaled, or the present ones
+  const int64_t* stimuli_ = nullptr;
   const uint8_t* latencies_ = nullptr;
-  int64_t now_ = 0, end_ = 0;
+  int64_t now_ = 0, end_ = 0;  // turns: indices of `stimuli_`
   int32_t label_ = -1;
-  bool learns_ = false, moves_ = false;  // from this image, from the one before
+  bool learns_ = false, moves_ = false;  // from this stimulus, from the one before
   std::vector<Inputs> inputs_;
   std::vector<Spike> spikes_, raised_, first_, group_;  // of all neurons; the earliest of classes; those that learn
   std::vector<float> errors_;
   SharedTasks tasks_;
 };
 
-DenseLayer layer_of(const Floats& weights, const Floats& thresholds, const float* sums,
-                    const ffi::Dictionary& settings) {
+DenseLayer layer_of(const FloatPart& weights, const FloatPart& thresholds, const ffi::Dictionary& settings) {
   const int64_t features = thresholds.element_count();
-  const int64_t inputs = int64_t(weights.element_count()) / features;
   const int32_t classes = number(settings, "classes"), steps = number(settings, "steps");
-  return {weights.typed_data(), thresholds.typed_data(), sums, inputs, classes,
+  return {weights.data, thresholds.data, nullptr, weights.element_count() / features, classes,
           int32_t(features / classes), steps, flag(settings, "fractional")};
 }
 
-// Images span[0]..span[1]-1 are learned; the results of the others are 0, their labels and neurons -1.
-ffi::Error learn_readout(Floats weights, Floats excess, Bytes latencies, Integers labels, Integers span,
-                         Floats thresholds, Floats sums, Floats numbers, ffi::Dictionary settings,
-                         ffi::Result<Floats> learned, ffi::Result<Floats> raised, ffi::Result<Integers> decision,
-                         ffi::Result<Integers> neuron, ffi::Result<Floats> time, ffi::Result<Floats> error,
-                         ffi::Result<Floats> threshold, ffi::Result<Integers> label) {
-  keep(weights, learned), keep(excess, raised);
-  auto clear = [](auto& result) { std::memset(result->untyped_data(), 0, result->size_bytes()); };
-  clear(decision), clear(time), clear(error), clear(threshold);
-  silence(neuron), silence(label);
-  DenseLayer layer = layer_of(weights, thresholds, sums.typed_data(), settings);
-  layer.weights = learned->typed_data();
-  const float* given = numbers.typed_data();
-  const Numbers rule_numbers = {given[0], given[1], given[2], given[3], given[4], given[5]};
-  const Rule rule = {rule_numbers, int32_t(number(settings, "non_targets")), flag(settings, "competition"),
-                     flag(settings, "one_sided"), flag(settings, "normalise"), flag(settings, "fallback")};
-  const int32_t first = span.typed_data()[0], end = span.typed_data()[1];
-  Learning learning(layer, rule, learned->typed_data(), raised->typed_data(), sums.typed_data(), end - first < kFew);
-  const Results results = {decision->typed_data(), neuron->typed_data(), label->typed_data(),
-                           time->typed_data(), error->typed_data(), threshold->typed_data()};
-  learning.images(latencies.typed_data(), labels.typed_data(), first, end, results);
-  return ffi::Error::Success();
+template <typename T>
+void fill(const Part<T>& result, T value) {
+  std::fill_n(result.data, result.element_count(), value);
 }
 
-// The earliest neuron of each class, for each of B images.
-ffi::Error earliest_of_classes(Floats weights, Bytes latencies, Floats thresholds, ffi::Dictionary settings,
-                               ffi::Result<Bytes> step, ffi::Result<Floats> potential, ffi::Result<Floats> time) {
-  std::vector<float> sums(thresholds.element_count());
-  const DenseLayer layer = layer_of(weights, thresholds, sums.data(), settings);
-  for (int64_t f = 0; f < sums.size(); ++f) sums[f] = sum_of(layer.weights + f * layer.inputs, layer.inputs);
-  auto find = [&](int64_t image, const Inputs& inputs) {
-    for (int64_t group = 0; group < layer.classes; ++group) {
-      const Spike first = earliest(layer, inputs, group);
-      const int64_t place = image * layer.classes + group;
-      step->typed_data()[place] = first.step;
-      potential->typed_data()[place] = first.potential;
-      time->typed_data()[place] = first.time;
+// `kernels.learn_readout` of sequences (S, K), to whose neurons belong the `weights` (F, K).
+ffi::Error learn_readout(Threads threads, Floats weights, Floats excess, Bytes latencies, Integers labels,
+                         Flags learns, Floats thresholds, Floats sums, Floats numbers, ffi::Dictionary settings,
+                         ffi::Result<Floats> learned, ffi::Result<Floats> raised, ffi::Result<Integers> decision,
+                         ffi::Result<Integers> neuron, ffi::Result<Floats> time, ffi::Result<Floats> error,
+                         ffi::Result<Integers> label, ffi::Result<Floats> threshold) {
+  const Batch batch(decision, 1);
+  return batch.each(threads, [&](int64_t i) {
+    const FloatPart new_weights = batch.part(*learned, 4, i), new_excess = batch.part(*raised, 1, i);
+    const auto copy = [](const FloatPart& from, const FloatPart& to) {
+      std::copy_n(from.data, from.element_count(), to.data);
+    };
+    copy(batch.part(weights, 4, i), new_weights), copy(batch.part(excess, 1, i), new_excess);
+    const auto decisions = batch.part(*decision, 1, i), neurons = batch.part(*neuron, 2, i);
+    const auto labels_learned = batch.part(*label, 1, i);
+    const auto times = batch.part(*time, 2, i), errors = batch.part(*error, 2, i);
+    const auto new_thresholds = batch.part(*threshold, 2, i);
+    for (const auto& result : {decisions, neurons, labels_learned}) fill(result, -1);
+    for (const auto& result : {times, errors, new_thresholds}) fill(result, 0.0f);
+    const FlagPart flags = batch.part(learns, 1, i);
+    std::vector<int64_t> stimuli;
+    for (int64_t stimulus = 0; stimulus < flags.element_count(); ++stimulus)
+      if (flags.data[stimulus]) stimuli.push_back(stimulus);
+    const float* given = batch.part(numbers, 1, i).data;
+    const Numbers rule_numbers = {given[0], given[1], given[2], given[3], given[4], given[5]};
+    const Rule rule = {rule_numbers, int32_t(number(settings, "non_targets")), flag(settings, "competition"),
+                       flag(settings, "one_sided"), flag(settings, "normalise"), flag(settings, "fallback")};
+    const DenseLayer layer = layer_of(new_weights, batch.part(thresholds, 1, i), settings);
+    const bool alone = int64_t(stimuli.size()) < kFew || batch.size() > 1;
+    Learning learning(layer, rule, new_weights.data, new_excess.data, batch.part(sums, 1, i).data, alone);
+    const Results results = {decisions.data, neurons.data, labels_learned.data,
+                             times.data, errors.data, new_thresholds.data};
+    learning.learn_from(stimuli, batch.part(latencies, 4, i).data, batch.part(labels, 1, i).data, results);
+  });
+}
+
+// The earliest neuron of each class, for each of S stimuli, which are the last axis of the batch.
+ffi::Error earliest_of_classes(Threads threads, Floats weights, Bytes latencies, Floats thresholds,
+                               ffi::Dictionary settings, ffi::Result<Bytes> step, ffi::Result<Floats> potential,
+                               ffi::Result<Floats> time) {
+  const Batch batch(step, 1);
+  const int64_t inputs = Part{latencies.typed_data(), latencies.dimensions().last(3)}.element_count();
+  std::vector<float> sums(weights.element_count() / inputs);  // of all neurons of all networks
+  for (size_t row = 0; row < sums.size(); ++row) sums[row] = sum_of(weights.typed_data() + row * inputs, inputs);
+  return batch.each(threads, [&](int64_t i) {
+    const FloatPart rows = batch.part(weights, 4, i);
+    DenseLayer layer = layer_of(rows, batch.part(thresholds, 1, i), settings);
+    layer.sums = sums.data() + (rows.data - weights.typed_data()) / inputs;
+    static thread_local Inputs fired(0, 0);
+    fired.resize(inputs, layer.time_steps);
+    fired.read(batch.part(latencies, 3, i).data);
+    const auto steps = batch.part(*step, 1, i);
+    const auto potentials = batch.part(*potential, 1, i), times = batch.part(*time, 1, i);
+    for (int32_t group = 0; group < layer.classes; ++group) {
+      const Spike first = earliest(layer, fired, group);
+      steps.data[group] = first.step, potentials.data[group] = first.potential, times.data[group] = first.time;
     }
-  };
-  each_image(Inputs(layer.inputs, layer.time_steps), latencies, 0, latencies.dimensions()[0], find);
-  return ffi::Error::Success();
+  });
 }
 
 }  // namespace

@@ -1,10 +1,8 @@
-"""Readouts that learn by supervised STDP, in C++: whole blocks of images in one call.
+"""Readouts that learn by supervised STDP, and their decisions, in C++: whole sequences of stimuli in one call.
 
-Weights are (F, C, H, W) float32, one neuron a feature that sees the whole input, none negative; latencies
-(S, C, H, W) uint8; the features fall into `classes` groups of one size, in order.
+Weights are (F, C, H, W) float32, one neuron per feature that sees the whole input, none negative; latencies are
+(S, C, H, W) uint8. The features form `classes` groups of equal size, in order.
 """
-
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,38 +12,15 @@ from snnjax.kernels.native import _call, _steps, byte_array, float_array, int_ar
 from snnjax.kernels.neurons import Spikes
 
 
-class LearnedReadout(NamedTuple):
-    """The results of learning from a block of S images, by n neurons each, with m training thresholds.
-
-    Attributes:
-      weights: (F, C, H, W) float32.
-      excess: (F,) float32, of training thresholds over the layer's.
-      decision: (S,) int32.
-      neuron: (S, n) int32, the neurons that learned; -1 where nothing was learned.
-      time, error: (S, n) float32, their times and errors; 0 where nothing was learned.
-      threshold: (S, m) float32, the training thresholds of the image's class.
-      label: (S,) int32, -1 where nothing was learned.
-    """
-
-    weights: jax.Array
-    excess: jax.Array
-    decision: jax.Array
-    neuron: jax.Array
-    time: jax.Array
-    error: jax.Array
-    threshold: jax.Array
-    label: jax.Array
-
-
 def learn(
     weights: jax.Array,
     excess: jax.Array,
     latencies: jax.Array,
     labels: jax.Array,
-    span: jax.Array,
+    learns: jax.Array,
     *,
     threshold: Number,
-    sums: jax.Array,
+    sums: jax.Array | None,
     numbers: jax.Array,
     classes: int,
     non_targets: int,
@@ -54,38 +29,41 @@ def learn(
     competition: bool,
     fallback: bool,
     one_sided: bool,
-    normalise: bool,
     fractional: bool,
-) -> LearnedReadout:
-    """Learns from the images `span`, (2,) int32 start and end, one after the other, as `SupervisedSTDP` does.
+) -> tuple[jax.Array, ...]:
+    """The fields of `kernels.LearnedReadout`.
 
-    `numbers`, (6,) float32: a+, a-, the gap, the rate of training thresholds, bounds; `fallback` is that of `Earliest`.
+    `numbers`, (6,) float32, are a+, a-, the gap, the rate of the training thresholds, and the bounds. `competitors` is
+    the number of neurons in a class that have training thresholds.
     """
-    images = len(latencies)
     count = classes if competition else len(weights)
-    learned = _call(
+    stimuli = len(latencies)
+    per_neuron = (stimuli, count)
+    results = (
+        float_array(weights.shape),
+        float_array(excess.shape),
+        int_array((stimuli,)),
+        int_array(per_neuron),
+        float_array(per_neuron),
+        float_array(per_neuron),
+        int_array((stimuli,)),
+        float_array((stimuli, competitors)),
+    )
+    kept = jnp.zeros(len(weights), jnp.float32) if sums is None else sums
+    return _call(
         "learn_readout",
-        (
-            float_array(weights.shape),
-            float_array(excess.shape),
-            int_array((images,)),
-            int_array((images, count)),
-            *[float_array((images, count))] * 2,
-            float_array((images, competitors)),
-            int_array((images,)),
-        ),
-        *(weights, excess, latencies, labels, span, _thresholds(threshold, weights), sums, numbers),
-        replaced=2,
+        results,
+        *(weights, excess, latencies, labels, learns, _thresholds(threshold, weights), kept, numbers),
+        batched=True,
         classes=classes,
         non_targets=non_targets,
         competition=bool(competition),
         fallback=bool(fallback),
         one_sided=bool(one_sided),
-        normalise=bool(normalise),
+        normalise=sums is not None,
         fractional=bool(fractional),
         steps=_steps(time_steps),
     )
-    return LearnedReadout(*learned)
 
 
 def earliest_of_classes(
@@ -97,12 +75,13 @@ def earliest_of_classes(
     time_steps: int,
     fractional: bool = False,
 ) -> Spikes:
-    """The earliest, then strongest neuron of each class of `kernels.timed_spikes`: `Spikes` of (S, classes, 1, 1)."""
-    shape = (len(latencies), classes, 1, 1)
+    """`kernels.earliest_of_classes`: `Spikes` of (S, classes)."""
+    shape = (len(latencies), classes)
     spikes = _call(
         "earliest_of_classes",
         (byte_array(shape), float_array(shape), float_array(shape)),
-        *(weights, latencies, _thresholds(threshold, weights)),
+        *(weights[None], latencies, _thresholds(threshold, weights)[None]),  # all stimuli share them
+        batched=True,
         classes=classes,
         steps=_steps(time_steps),
         fractional=bool(fractional),

@@ -1,9 +1,9 @@
 // Features with target times on a CPU: patches are learned from one after the other, event by event.
 //
-// Weights are arranged as in kernels.cc: (kh, C, kw, F), columns reversed, F filled up to a multiple of kFilled by
+// While they learn, the weights of a sequence lie as (K, F), K = C kh kw, F filled up to a multiple of kFilled by
 // features whose thresholds are infinite. Python has checked all buffers.
 
-#include "common.h"
+#include "batch.h"
 
 namespace {
 
@@ -12,17 +12,18 @@ bool any(const Steps& flags) { return bits(flags); }
 // The inputs of a patch that fire, step by step.
 class Events {
  public:
-  Events(int64_t taps, int64_t steps) : steps_(steps), first_(steps, -1), next_(taps), when_(taps) {}
+  Events(int64_t channels, int64_t rows, int64_t columns, int64_t steps)
+      : channels_(channels), rows_(rows), columns_(columns), steps_(steps), first_(steps, -1),
+        next_(channels * rows * columns), when_(next_.size()) {}
 
   // From the patch at (top, left) of the map, beyond which nothing fires.
-  void read(const uint8_t* latency, int64_t channels, int64_t height, int64_t width, int64_t rows, int64_t columns,
-            int64_t top, int64_t left) {
+  void read(const uint8_t* latency, int64_t height, int64_t width, int64_t top, int64_t left) {
     std::fill(first_.begin(), first_.end(), -1);
     std::fill(used_, used_ + 4, 0);
-    for (int64_t r = rows - 1; r >= 0; --r)
-      for (int64_t channel = channels - 1; channel >= 0; --channel)
-        for (int64_t c = columns - 1; c >= 0; --c) {
-          const int64_t y = top + r, x = left + columns - 1 - c, tap = (r * channels + channel) * columns + c;
+    for (int64_t r = rows_ - 1; r >= 0; --r)
+      for (int64_t channel = channels_ - 1; channel >= 0; --channel)
+        for (int64_t c = 0; c < columns_; ++c) {
+          const int64_t y = top + r, x = left + c, tap = (channel * rows_ + r) * columns_ + c;
           const bool inside = y >= 0 && y < height && x >= 0 && x < width;
           const int64_t step = inside ? latency[(channel * height + y) * width + x] : steps_;
           when_[tap] = step;
@@ -50,42 +51,54 @@ class Events {
   bool has_inputs() const { return used_[0] | used_[1] | used_[2] | used_[3]; }
 
  private:
-  int64_t steps_;
+  const int64_t channels_, rows_, columns_, steps_;
   std::vector<int32_t> first_, next_;  // of each step the first tap, of each tap the next one of its step; -1: none
   std::vector<uint8_t> when_;
   uint64_t used_[4];  // a bit for each step at which inputs fire
 };
 
-// `target_time.learn_patches` for images span[0]..span[1]-1, at positions [images, patches, 2]: top row, left column.
-ffi::Error target_time(Floats weights, Floats threshold, Bytes latency, Integers positions, Integers span,
-                       Floats numbers, Integers quiet, ffi::Dictionary settings, ffi::Result<Floats> learned,
-                       ffi::Result<Floats> moved, ffi::Result<Integers> feature, ffi::Result<Integers> when,
-                       ffi::Result<Integers> still_quiet) {
-  const auto shape = weights.dimensions(), images = latency.dimensions();
-  const int64_t taps = shape[0] * shape[1] * shape[2], stride = shape[3], blocks = stride / kLanes;
-  const int64_t size = images[1] * images[2] * images[3], patches = positions.dimensions()[1];
-  const int64_t steps = number(settings, "steps"), features = number(settings, "features");
-  const int64_t most_quiet = number(settings, "most_quiet");
-  int64_t in_a_row = quiet.typed_data()[0];
-  const float* n = numbers.typed_data();
-  const float rate = n[0], threshold_rate = n[1], beta = n[2], target = n[3], least = n[4], lower = n[5], upper = n[6];
-  float *taps_of = learned->typed_data(), *limits = moved->typed_data();
-  keep(weights, learned), keep(threshold, moved), silence(feature);
-  const float won = features > 1 ? threshold_rate : 0, lost = features > 1 ? threshold_rate / (features - 1) : 0;
-  std::fill_n(when->typed_data(), when->element_count(), steps);
-  std::vector<float> potential(stride);
-  Lanes *sums = reinterpret_cast<Lanes*>(potential.data()), *thresholds = reinterpret_cast<Lanes*>(limits);
-  Events events(taps, steps);
-  for (int64_t patch = span.typed_data()[0] * patches; patch < span.typed_data()[1] * patches; ++patch) {
-    const int32_t* corner = positions.typed_data() + 2 * patch;
-    events.read(latency.typed_data() + patch / patches * size, images[1], images[2], images[3], shape[0], shape[2],
-                corner[0], corner[1]);
+// Weights (F, K) as (K, F): all that an input adds to the potentials lies side by side.
+std::vector<float> pack(const float* weights, int64_t features, int64_t taps, int64_t stride) {
+  std::vector<float> packed(taps * stride);
+  for (int64_t f = 0; f < features; ++f)
+    for (int64_t tap = 0; tap < taps; ++tap) packed[tap * stride + f] = weights[f * taps + tap];
+  return packed;
+}
+
+// The numbers of the rule.
+struct Rule {
+  float rate, threshold_rate, beta, target, least, lower, upper;
+  int64_t steps, most_quiet;
+};
+
+// Learns from the patches of a sequence of stimuli, in order.
+void learn_sequence(const Rule& rule, const FloatPart& weights, const FloatPart& threshold, const BytePart& latencies,
+                    const IntegerPart& corners, const FlagPart& learns, int32_t in_a_row, const FloatPart& learned,
+                    const FloatPart& moved, const IntegerPart& feature, const IntegerPart& when, int32_t* quiet) {
+  const auto shape = weights.shape, stimuli = latencies.shape;
+  const int64_t features = shape[0], channels = shape[1], rows = shape[2], columns = shape[3];
+  const int64_t taps = channels * rows * columns, stride = (features + kFilled - 1) / kFilled * kFilled;
+  const int64_t blocks = stride / kLanes, size = stimuli[1] * stimuli[2] * stimuli[3], patches = corners.shape[1];
+  std::vector<float> packed = pack(weights.data, features, taps, stride), potential(stride);
+  std::vector<float> limits(stride, std::numeric_limits<float>::infinity());  // of features that fill up F
+  std::copy_n(threshold.data, features, limits.data());
+  std::fill_n(feature.data, feature.element_count(), -1);
+  std::fill_n(when.data, when.element_count(), rule.steps);
+  const float won = features > 1 ? rule.threshold_rate : 0;
+  const float lost = features > 1 ? rule.threshold_rate / (features - 1) : 0;
+  Lanes *sums = reinterpret_cast<Lanes*>(potential.data()), *thresholds = reinterpret_cast<Lanes*>(limits.data());
+  Events events(channels, rows, columns, rule.steps);
+  for (int64_t patch = 0; patch < learns.element_count() * patches; ++patch) {
+    const int64_t stimulus = patch / patches;
+    if (!learns.data[stimulus]) continue;
+    const int32_t* corner = corners.data + 2 * patch;
+    events.read(latencies.data + stimulus * size, stimuli[2], stimuli[3], corner[0], corner[1]);
     std::fill(potential.begin(), potential.end(), 0);
     const auto fire = [&](int64_t tap) {
-      const Lanes* gain = reinterpret_cast<const Lanes*>(taps_of + tap * stride);
+      const Lanes* gain = reinterpret_cast<const Lanes*>(packed.data() + tap * stride);
       for (int64_t b = 0; b < blocks; ++b) sums[b] += gain[b];
     };
-    int64_t step = steps;
+    int64_t step = rule.steps;
     const auto crossed = [&](int64_t now) {
       Steps reached = sums[0] >= thresholds[0];
       for (int64_t b = 1; b < blocks; ++b) reached |= sums[b] >= thresholds[b];
@@ -93,32 +106,50 @@ ffi::Error target_time(Floats weights, Floats threshold, Bytes latency, Integers
       return any(reached);
     };
     if (!events.play(fire, crossed)) {
-      const bool falls = events.has_inputs() && ++in_a_row > most_quiet;
-      const float fall = threshold_rate * (1 - target);
-      for (int64_t f = 0; falls && f < features; ++f) limits[f] = std::max(limits[f] - fall, least);
+      const bool falls = events.has_inputs() && ++in_a_row > rule.most_quiet;
+      const float fall = rule.threshold_rate * (1 - rule.target);
+      for (int64_t f = 0; falls && f < features; ++f) limits[f] = std::max(limits[f] - fall, rule.least);
       continue;
     }
     in_a_row = 0;
     int64_t winner = -1;
     for (int64_t f = 0; f < features; ++f)
       if (potential[f] >= limits[f] && (winner < 0 || potential[f] > potential[winner])) winner = f;
-    feature->typed_data()[patch] = winner;
-    when->typed_data()[patch] = step;
-    const float fall = threshold_rate * (static_cast<float>(step) / steps - target);
+    feature.data[patch] = winner;
+    when.data[patch] = step;
+    const float fall = rule.threshold_rate * (static_cast<float>(step) / rule.steps - rule.target);
     for (int64_t f = 0; f < features; ++f)
-      limits[f] = std::max(limits[f] - fall + (f == winner ? won : -lost), least);
+      limits[f] = std::max(limits[f] - fall + (f == winner ? won : -lost), rule.least);
     for (int64_t tap = 0; tap < taps; ++tap) {
-      float& weight = taps_of[tap * stride + winner];
-      const float place = (weight - lower) / (upper - lower);
+      float& weight = packed[tap * stride + winner];
+      const float place = (weight - rule.lower) / (rule.upper - rule.lower);
       const bool causal = events.when(tap) <= step;  // silent inputs are at `steps`, beyond every step
-      const float change = rate * std::exp(-beta * (causal ? place : 1 - place));
-      weight = std::min(std::max(causal ? weight + change : weight - change, lower), upper);
+      const float change = rule.rate * std::exp(-rule.beta * (causal ? place : 1 - place));
+      weight = std::min(std::max(causal ? weight + change : weight - change, rule.lower), rule.upper);
     }
   }
-  still_quiet->typed_data()[0] = in_a_row;
-  return ffi::Error::Success();
+  turn(packed.data(), learned.data, taps, stride, features);
+  std::copy_n(limits.data(), features, moved.data);
+  *quiet = in_a_row;
+}
+
+// `kernels.learn_target_time` of sequences, from patches whose `corners` are (S, P, 2): top row, left column.
+ffi::Error learn_target_time(Threads threads, Floats weights, Floats threshold, Bytes latencies, Integers corners,
+                             Flags learns, Floats numbers, Integers quiet, ffi::Dictionary settings,
+                             ffi::Result<Floats> learned, ffi::Result<Floats> moved, ffi::Result<Integers> feature,
+                             ffi::Result<Integers> when, ffi::Result<Integers> still_quiet) {
+  const int64_t steps = number(settings, "steps"), most_quiet = number(settings, "most_quiet");
+  const Batch batch(feature, 2);
+  return batch.each(threads, [&](int64_t i) {
+    const float* n = batch.part(numbers, 1, i).data;
+    const Rule rule = {n[0], n[1], n[2], n[3], n[4], n[5], n[6], steps, most_quiet};
+    learn_sequence(rule, batch.part(weights, 4, i), batch.part(threshold, 1, i), batch.part(latencies, 4, i),
+                   batch.part(corners, 3, i), batch.part(learns, 1, i), *batch.part(quiet, 0, i).data,
+                   batch.part(*learned, 4, i), batch.part(*moved, 1, i), batch.part(*feature, 2, i),
+                   batch.part(*when, 2, i), batch.part(*still_quiet, 0, i).data);
+  });
 }
 
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_target_time, target_time);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_learn_target_time, learn_target_time);
