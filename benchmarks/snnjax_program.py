@@ -15,7 +15,7 @@ from spikenn_program import Readout
 from snnjax import InputError, Network, Trainer, data
 from snnjax.core import devices
 from snnjax.interop import pytorch
-from snnjax.kernels import native as compiled
+from snnjax.kernels import backend
 from snnjax.layers.spiking import Layer
 from snnjax.learners import SupervisedSTDP, TargetTime
 from snnjax.networks.batches import decide_batch, encode_batch, output_batch
@@ -63,11 +63,10 @@ class Program(MeasuredProgram):
 
     def __init__(self, device: str, kernels: str = "xla"):
         self.device = devices.choose(device)
-        self.native = kernels == "native" or (kernels == "auto" and not compiled.unavailable())
+        self.native = backend.resolve(kernels, 1) == "native"
+        backend.use_backend(kernels).__enter__()  # until the process ends
         if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
             jax.config.update("jax_enable_compilation_cache", False)  # compilation is measured too
-        if self.native:
-            compiled.load()
         self.about = dict(versions=versions(), device=devices.name_of(self.device), platform=self.device.platform)
         self.about["kernels"] = "native" if self.native else "xla"
         self.about["processor"] = devices.name_of(jax.devices("cpu")[0]).removeprefix("cpu: ")
@@ -78,7 +77,7 @@ class Program(MeasuredProgram):
         if is_fitted(network.decision):
             raise InputError(f"`model` {network.name} has a decision that is fitted, which is not measured")
         self._begin(task)
-        self.encoded = self._map("encode", self.images, encode_batch, native=self.native)[0]
+        self.encoded = self._map("encode", self.images, encode_batch)[0]
         for number, phase in enumerate(self.job.plan):
             before = {*self.works}
             inputs = self.cache.inputs(phase, "train", [self.state] * self.networks)

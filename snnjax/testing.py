@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from snnjax.core.errors import InputError, wrong_type
-from snnjax.kernels import native
+from snnjax.kernels import backend
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.layer import LayerKernels
 from snnjax.layers.layer_kernels import NATIVE, XLA, native_suits
@@ -303,7 +303,7 @@ def _kernels(case: _Case) -> None:
     if not (case.learner.native and native_suits(conv, case.network.time_steps)):
         return
     try:
-        native.check()
+        backend.resolve("native", case.network.time_steps)
     except (InputError, OSError) as error:
         warnings.warn(f"`native` of {type(case.learner).__name__} is not checked: {error}", stacklevel=4)
         return

@@ -114,7 +114,7 @@ def test_decisions_by_the_weights_as_recorded(run, mnist, compiler):
     job = trainer.job
     kernels = deciding.deciding_kernels(trainer.network, native=True)
     model = jax.tree.map(lambda leaf: leaf[0], job.pack(job.models([TrainState(run.weights)]), kernels))
-    decide = jax.jit(lambda model, images: decide_batch(model, images, encode=True, native=True)[0])
+    decide = jax.jit(lambda model, images: decide_batch(model, images, encode=True)[0])
     assert np.mean(decide(model, mnist.test_images[:500]) == run["test/decisions"]) >= 0.996
 
 

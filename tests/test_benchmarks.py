@@ -20,7 +20,7 @@ from snnjax_program import TargetTimeReadout
 
 from snnjax import cost, data
 from snnjax.app import names
-from snnjax.kernels import native
+from snnjax.kernels import backend
 from snnjax.networks import NETWORKS
 from snnjax.runs import Trained
 
@@ -60,7 +60,7 @@ def test_readouts_and_softhebb_layers_are_measured(tmp_path):
     assert min(alike[phase] for phase in ("encode", "outputs", "learn", "test")) > 0.9
     softhebb = measured(tmp_path / "softhebb", "--study", "softhebb", "--images", "20", "--model", NARROW)
     assert [row["phase"] for row in softhebb["phases"]] == ["learn", "features"]
-    by_default = throughput.XLA if native.unavailable() else throughput.NATIVE
+    by_default = throughput.XLA if backend.unavailable() else throughput.NATIVE
     assert {row["program"] for row in softhebb["phases"]} == {by_default}
     assert f"| {by_default}, ms per image |" in (tmp_path / "softhebb" / "throughput.md").read_text()
 

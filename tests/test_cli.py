@@ -21,7 +21,7 @@ from snnjax import InputError, data
 from snnjax.app import parts
 from snnjax.app.names import MODELS
 from snnjax.core import files
-from snnjax.kernels import native
+from snnjax.kernels import backend, native
 from snnjax.networks import NETWORKS
 from snnjax.runs.run_folder import RunFolder
 from snnjax.runs.trained import Trained
@@ -207,7 +207,7 @@ def test_a_run_goes_on_with_the_kernels_that_it_began_with(tmp_path, monkeypatch
     assert not parts.use_native("auto", 15, tmp_path / "none")
     assert capsys.readouterr().out == "on XLA's kernels: no compiler\n"
     monkeypatch.setattr("snnjax.core.devices.peers", lambda: [mock.Mock(platform="gpu")])
-    assert "got the device gpu" in native.unavailable()
+    assert "got the device gpu" in backend.unavailable()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
-"""Public kernels that take a compiled form by themselves: XLA's forms judge them."""
+"""Public kernels with a compiled implementation, which that of XLA judges, and the choice between both."""
 
 import dataclasses
 import functools
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from conftest import assert_close
 from snnjax import Images, InputError, SpikingNetwork, kernels
 from snnjax.data import digits
 from snnjax.encoding import GREY
-from snnjax.kernels import compiled, native, neurons, plasticity
+from snnjax.kernels import backend, native, neurons, plasticity
 from snnjax.kernels.competition import early_winners
 from snnjax.kernels.native import ramp
 from snnjax.kernels.target_time import update_weights
@@ -140,7 +141,7 @@ def fire(latency, weights):
     return kernels.latencies(latency, weights, threshold=1.0, time_steps=STEPS)
 
 
-def test_they_are_called_where_they_suit_alone(monkeypatch):
+def test_only_supported_layers_are_computed_by_compiled_code():
     mapped = jax.vmap(jax.vmap(fire, in_axes=(0, None)), in_axes=(None, 0))
     images = latencies_of(STEPS)
     assert calls(mapped, images, WEIGHTS) == ["latencies"]
@@ -148,16 +149,42 @@ def test_they_are_called_where_they_suit_alone(monkeypatch):
     strided = lambda x: kernels.latencies(x, WEIGHTS[0], threshold=1.0, time_steps=STEPS, stride=2)  # noqa: E731
     assert calls(strided, images[0]) == []
     assert calls(fire, images[0], WEIGHTS[0].astype(np.float16)) == []
-    compiled.available.cache_clear()
-    try:
-        monkeypatch.setenv(compiled.SWITCH, "xla")
-        assert calls(fire, images[0][:, 1:], WEIGHTS[0]) == []
-        compiled.available.cache_clear()
-        monkeypatch.setenv(compiled.SWITCH, "no")
-        with pytest.raises(InputError, match=r"^SNNJAX_KERNELS must be xla, or not be set, got 'no'"):
-            fire(images[0][:, 2:], WEIGHTS[0])
-    finally:
-        compiled.available.cache_clear()
+
+
+def test_the_context_chooses_the_back_end(monkeypatch):
+    """Also of a program that has been compiled in another one; the innermost context holds."""
+    image = latencies_of(STEPS)[0]
+    program = jax.jit(fire)
+    called = lambda: "snnjax_latencies" in program.lower(image, WEIGHTS[0]).as_text()  # noqa: E731
+    assert called()
+    with kernels.use_backend("xla"):
+        assert not called()
+        with kernels.use_backend("native"):
+            assert called()
+        assert not called()
+    assert called()
+    with pytest.raises(InputError, match="`backend` must be auto, xla or native, got 'cpu'"):
+        kernels.use_backend("cpu")
+    monkeypatch.setattr(native, "load", mock.Mock(side_effect=OSError("no compiler")))
+    with pytest.raises(OSError, match="no compiler"):
+        kernels.use_backend("native")
+
+
+def test_the_environment_variable_is_checked(monkeypatch):
+    monkeypatch.setattr(backend, "_context", jax.make_user_context("no"))
+    with pytest.raises(InputError, match="`SNNJAX_BACKEND` must be auto, xla or native, got 'no'"):
+        fire(latencies_of(STEPS)[0][:, 2:], WEIGHTS[0])
+
+
+def test_arrays_on_a_cpu_are_computed_by_compiled_code_whatever_the_default_device(monkeypatch):
+    """What begins on the default device, such as a training, follows that."""
+    monkeypatch.setattr("snnjax.core.devices.peers", lambda: [mock.Mock(platform="gpu")])
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    image = latencies_of(STEPS)[0][:, 1:]  # of a shape for which no program has been compiled before
+    assert calls(fire, image, WEIGHTS[0]) == ["latencies"]
+    assert backend.resolve("auto", STEPS) == "xla"
+    with pytest.raises(InputError, match="the back end native needs a CPU, got the device gpu"):
+        backend.resolve("native", STEPS)
 
 
 def test_ramps_of_images_and_networks_are_mapped_in_one_call():

@@ -43,7 +43,7 @@ from snnjax import data, kernels
 from snnjax.app import names, parts, plots
 from snnjax.app.main import COMMANDS, main, parse
 from snnjax.core import components
-from snnjax.kernels import native
+from snnjax.kernels import backend
 
 SCRIPTS = {
     "benchmarks/throughput.py": throughput.Options,
@@ -170,7 +170,7 @@ def checkout(tmp_path_factory):
 
 
 def write_checkout(path):
-    native.unavailable()  # compiles the kernels for all documents
+    backend.unavailable()  # compiles the kernels for all documents
     path.mkdir()
     (path / "experiments").symlink_to(ROOT / "experiments")
     write_data(path, path / "cache" / "snnjax" / "data")

@@ -11,6 +11,7 @@ from refusals import assert_refused
 from snnjax.encoding import COLOUR, DOG, EVENTS, GABOR, GABORS, GREY, PIXELS, Encoder, FilterBank, Pixels, encode
 from snnjax.encoding.encoder import lateral_inhibition, local_normalization, max_pooling, rank_order
 from snnjax.encoding.filters import dog_kernel, filter_image, gabor_kernel
+from snnjax.kernels import use_backend
 from snnjax.layers.pool import Pool
 
 RNG = np.random.default_rng(0)
@@ -96,8 +97,10 @@ def test_dim_neighbourhoods_are_normalised_beside_bright_ones():
 def test_rank_order(case, ties):
     maps, time_steps = case
     intensities = np.float32(np.floor(maps * ties))
-    latency = rank_order(intensities, time_steps=time_steps)
-    np.testing.assert_array_equal(latency, judge.rank_order(intensities, time_steps))
+    for chosen in ("xla", "auto"):
+        with use_backend(chosen):
+            latency = rank_order(intensities, time_steps=time_steps)
+        np.testing.assert_array_equal(latency, judge.rank_order(intensities, time_steps))
     assert latency.dtype == (np.uint16 if time_steps > 255 else np.uint8)
 
 

@@ -15,7 +15,7 @@ from snnjax.app.shared_options import Data, Epochs, Machine
 from snnjax.app.shared_options import Network as Named
 from snnjax.core.devices import AT_ONCE
 from snnjax.data import Dataset
-from snnjax.kernels import native
+from snnjax.kernels import backend, native
 from snnjax.layers.conv import Conv
 from snnjax.learners import RSTDP
 from snnjax.networks import NETWORKS, Network, stage
@@ -23,7 +23,7 @@ from snnjax.training.draws import shown_order
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings
 
-NATIVE = not native.unavailable()
+NATIVE = not backend.unavailable()
 BOTH = dict(shuffle=True, mirror=True)
 LITTLE = images()
 PLAIN = plain(Images())

@@ -12,7 +12,7 @@ from sklearn.utils import estimator_checks
 import snnjax
 from snnjax import Earliest, Images, InputError, LinearSVM, Network, SpikingClassifier, Stream, SupervisedSTDP, stage
 from snnjax.encoding import Pixels
-from snnjax.kernels import compiled
+from snnjax.kernels import use_backend
 from snnjax.layers.conv import Conv
 
 DATA = tiny.images()
@@ -119,28 +119,16 @@ def test_memory_and_learners_go_on_from_call_to_call(copied, tmp_path):
     np.testing.assert_array_equal(model.network_.weights()["layer2"], stream.network(state).weights()["layer2"])
 
 
-@pytest.fixture
-def switch(monkeypatch):
-    """Chooses the back end as `SNNJAX_KERNELS` does in another process."""
-
-    def choose(form: str) -> None:
-        monkeypatch.setenv(compiled.SWITCH, form)
-        compiled.available.cache_clear()
-
-    yield choose
-    compiled.available.cache_clear()
-
-
-@pytest.mark.parametrize("forms", [("", "xla"), ("xla", "")], ids=str)
+@pytest.mark.parametrize("backends", [("native", "xla"), ("xla", "native")], ids=str)
 @pytest.mark.parametrize("copied", [pickled, saved])
 @pytest.mark.filterwarnings("ignore:the network stays silent")
-def test_copies_go_on_with_another_back_end(copied, forms, switch, compiler, tmp_path):
-    switch(forms[0])
-    model = classifier(network=tiny.plain, memory=4, replays=2).fit(X, Y).partial_fit(X[:20], Y[:20])
-    written = copied(model, tmp_path)
-    expected = model.partial_fit(X[20:], Y[20:]).network_.weights()["layer2"]
-    switch(forms[1])
-    written = copied(written, tmp_path).partial_fit(X[20:], Y[20:])
+def test_copies_go_on_with_another_back_end(copied, backends, compiler, tmp_path):
+    with use_backend(backends[0]):
+        model = classifier(network=tiny.plain, memory=4, replays=2).fit(X, Y).partial_fit(X[:20], Y[:20])
+        written = copied(model, tmp_path)
+        expected = model.partial_fit(X[20:], Y[20:]).network_.weights()["layer2"]
+    with use_backend(backends[1]):
+        written = copied(written, tmp_path).partial_fit(X[20:], Y[20:])
     np.testing.assert_array_equal(written.network_.weights()["layer2"], expected)
     np.testing.assert_array_equal(written.predict(X), model.predict(X))
 

@@ -23,7 +23,7 @@ import snnjax
 from snnjax import Images
 from snnjax.core import devices, files
 from snnjax.core.devices import AT_ONCE
-from snnjax.kernels import native
+from snnjax.kernels import backend
 from snnjax.layers.conv import Conv
 from snnjax.layers.ramp import Ramp, Standardise
 from snnjax.learners import STDP, SoftHebb, TargetTime
@@ -36,7 +36,7 @@ from snnjax.training import epoch
 from snnjax.training.loop import Trainer
 from snnjax.training.state import FORMAT, Callback, Settings, TrainState
 
-NATIVE = not native.unavailable()
+NATIVE = not backend.unavailable()
 SETTINGS = dict(model="small", seed=0)
 RAMPED = dict(ramp=Ramp(), standardise=Standardise(), weight_mean=0.0)
 

@@ -11,7 +11,7 @@ from command import ENVIRONMENT
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from snnjax import encode, kernels
-from snnjax.kernels import competition, compiled, readout
+from snnjax.kernels import backend, competition, readout
 
 STEPS = 15
 RNG = np.random.default_rng(0)
@@ -77,15 +77,15 @@ def check():
         assert {leaf.sharding.spec[0] for leaf in jax.tree.leaves(found)} == {"devices"}
 
 
-@pytest.mark.parametrize("form", ["", "xla"])
-def test_a_batch_on_four_devices_is_computed_as_on_one(form, compiler):
+@pytest.mark.parametrize("chosen", ["native", "xla"])
+def test_a_batch_on_four_devices_is_computed_as_on_one(chosen, compiler):
     """In a process of its own, which has four devices."""
-    subprocess.run([sys.executable, __file__], check=True, env=ENVIRONMENT | {compiled.SWITCH: form})
+    subprocess.run([sys.executable, __file__], check=True, env=ENVIRONMENT | {backend.VARIABLE: chosen})
 
 
 if __name__ == "__main__":
     jax.config.update("jax_num_cpu_devices", 4)
     jax.config.update("jax_numpy_rank_promotion", "raise")
-    assert compiled.available() is not bool(os.environ[compiled.SWITCH])
+    assert backend.current_is_native() is (os.environ[backend.VARIABLE] == "native")
     check()
     check_some_axes()

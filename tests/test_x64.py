@@ -10,9 +10,10 @@ import pytest
 import tiny
 from command import ENVIRONMENT
 
-from snnjax import Network, Settings, Trainer, cost, kernels
+from snnjax import Network, Settings, Trainer, cost
 from snnjax.data import Dataset
 from snnjax.encoding import GREY, Pixels
+from snnjax.kernels import backend
 from snnjax.layers.conv import WTA, Conv
 from snnjax.learners import RSTDP
 from snnjax.networks import Images, goupy2024_softhebb, ncg_scales, stage
@@ -74,7 +75,7 @@ def results(spec: Network, native: bool) -> dict[str, np.ndarray]:
 def all_results(name: str) -> dict[str, np.ndarray]:
     """By XLA's kernels and, where there is a compiler, by compiled ones."""
     found: dict[str, np.ndarray] = {}
-    for native in (False, True)[: 1 + (not kernels.native.unavailable(NETWORKS[name].time_steps))]:
+    for native in (False, True)[: 1 + (not backend.unavailable(NETWORKS[name].time_steps))]:
         found |= {f"{key}, native={native}": value for key, value in results(NETWORKS[name], native).items()}
     return found
 

@@ -19,7 +19,7 @@ from snnjax.core import devices
 from snnjax.core.errors import nearest, unknown
 from snnjax.data import Dataset
 from snnjax.encoding import ENCODERS, ImageEncoder
-from snnjax.kernels import native
+from snnjax.kernels import backend, native
 from snnjax.runs.checkpoint_folder import kernels_of
 from snnjax.training.build import encoded_by, network_for
 
@@ -259,9 +259,9 @@ def use_native(chosen: str, time_steps: int = native.MOST_STEPS, path: Path | No
     """
     began = kernels_of(path) if path and chosen == "auto" else "auto"
     if began == chosen == "auto":
-        if why := native.unavailable(time_steps):
+        if why := backend.unavailable(time_steps):
             print(f"on XLA's kernels: {why}")
-        return not why
-    if began == "native" and (why := native.unavailable(time_steps)):
+        return backend.resolve("auto", time_steps) == "native"
+    if began == "native" and (why := backend.unavailable(time_steps)):
         raise InputError(f"the run in {path} began on compiled kernels: {why}")
     return "native" in (began, chosen)

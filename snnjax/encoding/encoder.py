@@ -16,8 +16,8 @@ from snnjax.core.checks import Pair
 from snnjax.core.components import component, static
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.encoding.filters import COLOURS, DIGITS, GABORS, ON_OFF_DOGS, FilterBank, filter_image
-from snnjax.kernels import compiled, exact
-from snnjax.kernels import native as native_kernels
+from snnjax.kernels import exact, native
+from snnjax.kernels.backend import dispatch
 from snnjax.kernels.competition import pointwise_inhibition
 from snnjax.kernels.hebbian import pool_largest
 from snnjax.kernels.neurons import Spikes
@@ -101,10 +101,16 @@ def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
     spikes at step r // bin; the last n - T bin stay silent. With n < T, each spikes at its own step.
     Intensities are (...) float32, none negative; latencies (...) unsigned integers, T where silent.
     """
-    # No indices are sorted, several times faster than argsort: the boundaries between bins come from one sort of bare
-    # values and, where a boundary splits equal values, from one sort of their positions.
     checks.array("intensities", intensities, None, "floats")
     checks.time_steps(time_steps)
+    compiled = functools.partial(native.rank_order, time_steps=time_steps)
+    xla = functools.partial(_rank_order, time_steps=time_steps)
+    return dispatch(time_steps <= native.MOST_STEPS, compiled, xla, intensities)
+
+
+def _rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
+    # No indices are sorted, several times faster than argsort: the boundaries between bins come from one sort of bare
+    # values and, where a boundary splits equal values, from one sort of their positions.
     # Non-negative floats order as the integers of their bits, and integers sort fast.
     keys = lax.bitcast_convert_type(jnp.maximum(intensities, 0).astype(jnp.float32).ravel(), jnp.int32)
     size = keys.size
@@ -139,7 +145,7 @@ def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
     return latency.reshape(intensities.shape)
 
 
-_STATIC = ("time_steps", "bank", "radius", "pool", "inhibition", "pointwise", "scale", "native")
+_STATIC = ("time_steps", "bank", "radius", "pool", "inhibition", "pointwise", "scale")
 
 
 def _check_image(image: Any, scale: float, **_: Any) -> None:
@@ -157,7 +163,6 @@ def encode(
     inhibition: tuple[float, ...] = (),
     pointwise: bool = False,
     scale: float = 1.0,
-    native: bool | None = None,
 ) -> jax.Array:
     """Encodes an image as latencies: `filter_image`, the chosen ones of three steps, `rank_order` over all maps.
 
@@ -165,28 +170,19 @@ def encode(
     Filters' outputs below 0 are silent. With `pointwise` only the first, then strongest spike of each position is left.
 
     From (H, W) or (H, W, 3), uint8 or floats of 0..255, times `scale`, to (F, H', W') unsigned integers, T if silent;
-    constant images are silent but for their border. `native`: the same latencies by compiled kernels, on a CPU and for
-    T <= 255; None: where they run. Raises InputError where known pixels are NaN, infinite or of 0..1, and
-    InputTypeError for other dtypes.
+    constant images are silent but for their border. Raises InputError where known pixels are NaN, infinite or of 0..1,
+    and InputTypeError for other dtypes.
     """
     checks.array("image", image, None)
-
-    def latencies(image: jax.Array, native: bool) -> jax.Array:
-        maps = jnp.maximum(filter_image(image, bank=bank, scale=scale), 0)
-        if radius is not None:
-            maps = local_normalization(maps, radius=radius)
-        if pool is not None:
-            maps = max_pooling(maps, pool.window, stride=pool.stride, padding=pool.padding)
-        if inhibition:
-            maps = lateral_inhibition(maps, jnp.asarray(inhibition, jnp.float32))
-        latency = (native_kernels.rank_order if native else rank_order)(maps, time_steps=time_steps)
-        return pointwise_inhibition(Spikes(latency, maps), time_steps=time_steps).latency if pointwise else latency
-
-    if native is not None:
-        return latencies(image, native)
-    suited = time_steps <= native_kernels.MOST_STEPS and compiled.available()
-    forms = [functools.partial(latencies, native=native) for native in (True, False)]
-    return compiled.choose(suited, *forms, image)
+    maps = jnp.maximum(filter_image(image, bank=bank, scale=scale), 0)
+    if radius is not None:
+        maps = local_normalization(maps, radius=radius)
+    if pool is not None:
+        maps = max_pooling(maps, pool.window, stride=pool.stride, padding=pool.padding)
+    if inhibition:
+        maps = lateral_inhibition(maps, jnp.asarray(inhibition, jnp.float32))
+    latency = rank_order(maps, time_steps=time_steps)
+    return pointwise_inhibition(Spikes(latency, maps), time_steps=time_steps).latency if pointwise else latency
 
 
 @component
@@ -230,10 +226,10 @@ class Encoder:
         if not 0 < self.scale < np.inf:
             raise InputError(f"`scale` must be positive and finite, got {self.scale}")
 
-    def __call__(self, image: jax.Array, *, native: bool | None = None) -> jax.Array:
+    def __call__(self, image: jax.Array) -> jax.Array:
         """Encodes an image as `encode` does."""
         settings: dict[str, Any] = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return encode(image, native=native, **settings)
+        return encode(image, **settings)
 
     def output_shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
         """As `FilterBank.output_shape`, of the latencies."""

@@ -15,11 +15,12 @@ of range raise InputError, a ValueError. So do latencies beyond `time_steps` and
 layer, where their values are known: values on an accelerator, and under `jax.jit` and `jax.vmap`, are not
 checked. Positions of a layer are H' = (H + 2 padding - kh) // stride + 1 rows, and W' columns.
 
-On a CPU the kernels of `snnjax.kernels.compiled` take a compiled form by themselves, unless the environment variable
-SNNJAX_KERNELS is "xla".
+For arrays on a CPU, `integrate_and_fire`, `latencies`, `timed_spikes`, `winners` and `stdp` use a compiled
+implementation. `use_backend("xla")`, or the environment variable SNNJAX_BACKEND=xla, selects that of XLA.
 """
 
 from snnjax.core import public
+from snnjax.kernels.backend import use_backend as use_backend
 from snnjax.kernels.competition import Winners as Winners
 from snnjax.kernels.competition import feature_inhibition as feature_inhibition
 from snnjax.kernels.competition import k_winners as k_winners

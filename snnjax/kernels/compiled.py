@@ -1,62 +1,33 @@
-"""Kernels that on a CPU take a compiled form by themselves; what they compute, XLA's forms define.
+"""Kernels that have a compiled implementation for CPUs; what they compute is defined by that of XLA.
 
-The compiled form runs where there are 3 to 255 time steps and a threshold, weights are float32 and the stride is 1, and
-for `stdp` also with others. `jax.vmap` over stimuli, networks or both makes one call of it, which all cores share.
-Derivatives are those of XLA's form. Floats are added up in another order than by XLA, which decides near-ties.
+The compiled implementation supports layers of 3 to 255 time steps with a threshold, float32 weights and a stride of 1;
+that of `stdp` supports every stride. `jax.vmap` over stimuli, networks or both calls it once, and all cores share the
+work. Derivatives are those of XLA's implementation. Floats are added up in another order, which decides near-ties.
 """
 
 import functools
-import os
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from snnjax.core import checks
 from snnjax.core.checks import Bounds, Number, Pair
-from snnjax.core.errors import InputError
 from snnjax.kernels import native, neurons, plasticity
+from snnjax.kernels.backend import dispatch
 from snnjax.kernels.competition import Winners, k_winners, strongest_feature
 from snnjax.kernels.neurons import Spikes
 from snnjax.kernels.spikes import pad
 
-SWITCH = "SNNJAX_KERNELS"
-"""The environment variable that, when it is "xla", keeps these kernels from taking their compiled form."""
-
-
-@functools.cache
-def available() -> bool:
-    """Whether kernels take compiled forms: the device is a CPU, there is a C++ compiler, and `SWITCH` allows it."""
-    chosen = os.environ.get(SWITCH, "")
-    if chosen not in ("", "xla"):
-        raise InputError(f"{SWITCH} must be xla, or not be set, got {chosen!r}")
-    return not chosen and not native.unavailable()
-
-
 FEW_STEPS = 2
-"""Up to so many time steps XLA's products are the faster form: a third of the time for dense inputs and one step."""
+"""Up to so many time steps XLA's products are faster: a third of the time for dense inputs and one step."""
 
 
-def suits(weights: jax.Array, threshold: Any, time_steps: int, stride: Pair) -> bool:
-    """Whether the compiled form can compute a layer, and is the faster one: XLA needs one product a step."""
+def supports_native(weights: jax.Array, threshold: Any, time_steps: int, stride: Pair) -> bool:
+    """Whether the compiled implementation can compute a layer, and is faster: XLA needs one product for each step."""
     plain = checks.pair("stride", stride, 1) == (1, 1) and weights.dtype == jnp.float32
-    return plain and threshold is not None and FEW_STEPS < time_steps <= native.MOST_STEPS and available()
-
-
-def choose(suited: bool, compiled: Callable[..., Any], xla: Callable[..., Any], *arrays: Any) -> Any:
-    """`compiled` of pytrees of arrays on a CPU if it is `suited`; `xla` elsewhere, and for derivatives."""
-
-    @jax.custom_jvp
-    def call(*arrays: Any) -> Any:
-        return lax.platform_dependent(*arrays, cpu=compiled, default=xla)
-
-    @call.defjvp
-    def _(primals: Any, tangents: Any) -> Any:
-        return jax.jvp(xla, primals, tangents)
-
-    return call(*jax.tree.map(jnp.asarray, arrays)) if suited else xla(*arrays)
+    return plain and threshold is not None and FEW_STEPS < time_steps <= native.MOST_STEPS
 
 
 def as_bytes(latency: jax.Array, time_steps: int) -> jax.Array:
@@ -65,7 +36,7 @@ def as_bytes(latency: jax.Array, time_steps: int) -> jax.Array:
 
 
 def _define(kernel: Callable[..., Any], time_steps: int, padding: Pair, **settings: Any) -> Callable[..., Any]:
-    """XLA's form of a kernel as a function of latencies without padding, weights and thresholds."""
+    """XLA's implementation of a kernel as a function of latencies without padding, weights and thresholds."""
 
     def xla(latency: jax.Array, weights: jax.Array, threshold: Any) -> Any:
         padded = pad(latency, padding, time_steps=time_steps)
@@ -93,8 +64,8 @@ def integrate_and_fire(
         spikes = follow(as_bytes(latency, time_steps), native.arrange(weights), threshold=threshold)
         return Spikes(spikes.latency, jnp.where(spikes.latency < time_steps, spikes.potential, 0))
 
-    suited = suits(weights, threshold, time_steps, stride)
-    return choose(suited, compiled, xla, latency, weights, threshold)
+    supported = supports_native(weights, threshold, time_steps, stride)
+    return dispatch(supported, compiled, xla, latency, weights, threshold)
 
 
 @checks.kernel("time_steps", "stride", "padding")
@@ -115,8 +86,8 @@ def latencies(
     def compiled(latency: jax.Array, weights: jax.Array, threshold: Any) -> jax.Array:
         return find(as_bytes(latency, time_steps), native.arrange(weights), threshold=threshold)
 
-    suited = suits(weights, threshold, time_steps, stride)
-    return choose(suited, compiled, xla, latency, weights, threshold)
+    supported = supports_native(weights, threshold, time_steps, stride)
+    return dispatch(supported, compiled, xla, latency, weights, threshold)
 
 
 @checks.kernel("time_steps", "stride", "padding", "fractional")
@@ -144,8 +115,8 @@ def timed_spikes(
         taps = native.arrange(weights)
         return follow(as_bytes(latency, time_steps), taps, threshold=threshold, fractional=fractional)
 
-    suited = suits(weights, threshold, time_steps, stride)
-    return choose(suited, compiled, xla, latency, weights, threshold)
+    supported = supports_native(weights, threshold, time_steps, stride)
+    return dispatch(supported, compiled, xla, latency, weights, threshold)
 
 
 @checks.kernel("k", "time_steps", "stride", "padding")
@@ -162,7 +133,7 @@ def winners(
 ) -> Winners:
     """The winners of a layer, `Winners` of (k,): `k_winners(strongest_feature(integrate_and_fire(...)))`.
 
-    The compiled form is faster than these three kernels: it ends at the step of the last winner.
+    The compiled implementation is faster than these three kernels, because it ends at the step of the last winner.
     """
     checks.convolution(latency, weights, time_steps=time_steps, padding=padding)
     fire = _define(neurons.integrate_and_fire, time_steps, padding, stride=stride)
@@ -176,8 +147,8 @@ def winners(
         given = as_bytes(latency, time_steps), native.arrange(weights)
         return find(*given, threshold=threshold, radius=radius, time_steps=time_steps)
 
-    suited = suits(weights, threshold, time_steps, stride)
-    return choose(suited, compiled, xla, latency, weights, threshold, radius)
+    supported = supports_native(weights, threshold, time_steps, stride)
+    return dispatch(supported, compiled, xla, latency, weights, threshold, radius)
 
 
 @checks.kernel("stabiliser", "stride", "padding", "time_steps", check=plasticity.check_stdp)
@@ -214,5 +185,5 @@ def stdp(
     def compiled(weights: jax.Array, latency: jax.Array, winners: Winners, rates: jax.Array, bounds: Any) -> jax.Array:
         return learn(weights, as_bytes(latency, time_steps), winners, rates, bounds=bounds)
 
-    suited = weights.dtype == jnp.float32 and time_steps <= native.MOST_STEPS and available()
-    return choose(suited, compiled, xla, weights, latency, winners, rates, bounds)
+    supported = weights.dtype == jnp.float32 and time_steps <= native.MOST_STEPS
+    return dispatch(supported, compiled, xla, weights, latency, winners, rates, bounds)

@@ -16,9 +16,9 @@ from snnjax.networks.model import Model
 from snnjax.networks.network import Network
 
 
-def encode_batch(model: Model, images: jax.Array, *, native: bool) -> jax.Array:
+def encode_batch(model: Model, images: jax.Array) -> jax.Array:
     """Latencies (B, C, H, W) of images (B, ...)."""
-    return devices.map_each(functools.partial(model.encode, native=native), images)
+    return devices.map_each(model.encode, images)
 
 
 def input_batch(model: Model, known: Known, *, number: int) -> jax.Array:
@@ -53,14 +53,14 @@ def _map_images(model: Model, stages: Collection[int], function: Callable[..., j
 
 
 def decide_batch(
-    model: Model, inputs: Any, *, encode: bool = False, native: bool = False, scores: bool = True
+    model: Model, inputs: Any, *, encode: bool = False, scores: bool = True
 ) -> tuple[jax.Array, jax.Array]:
     """Decisions, (B,) int32, and scores, (B, classes), of a model.
 
     `inputs` are what is known of images, (B, ...); with `encode`, images as in `encode_batch`. Without `scores` those
     may be wrong, but for that of the decision of each layer.
     """
-    known = Known({0: encode_batch(model, inputs, native=native)}) if encode else inputs
+    known = Known({0: encode_batch(model, inputs)}) if encode else inputs
     latencies = _decisive_inputs(model, known)
     decided = decide_inputs(model, latencies, scores=scores)
     return decided.decision, decided.scores

@@ -12,7 +12,6 @@ from jax.typing import ArrayLike
 from snnjax import kernels
 from snnjax.core import checks, devices
 from snnjax.core.errors import InputError, wrong_type
-from snnjax.encoding import Encoder
 from snnjax.kernels import Spikes, exact
 from snnjax.layers.layer import LayerKernels
 from snnjax.layers.layer_kernels import XLA
@@ -79,12 +78,11 @@ class Model:
         """The model with some layers replaced, by name."""
         return dataclasses.replace(self, layers={**self.layers, **layers})
 
-    def encode(self, image: ArrayLike, *, native: bool = False) -> jax.Array:
-        """The latencies (C, H, W) of an image; `native`: by compiled kernels where the encoder has them."""
+    def encode(self, image: ArrayLike) -> jax.Array:
+        """The latencies (C, H, W) of an image."""
         check_image(self.network, image)
         encoder: Any = self.network.encoder
-        image = jnp.asarray(image)
-        return encoder(image, native=native) if type(encoder) is Encoder else encoder(image)
+        return encoder(jnp.asarray(image))
 
     def forward(self, latency: jax.Array) -> jax.Array:
         """What `decide` takes, given an encoded image: latencies (C, H, W)."""

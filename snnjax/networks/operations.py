@@ -108,10 +108,10 @@ def averaging_neurons(network: Network) -> int:
     return count
 
 
-def count_batch(model: Model, images: jax.Array, *, native: bool, steps: tuple[int, ...]) -> Counts:
+def count_batch(model: Model, images: jax.Array, *, steps: tuple[int, ...]) -> Counts:
     """`Counts` of images (B, ...), with decisions after each of K steps; kernels as those of `decide_batch`."""
     network = model.network
-    known = Known({0: encode_batch(model, images, native=native)})
+    known = Known({0: encode_batch(model, images)})
     fired = dict(input=known.outputs[0])
     effective: dict[str, jax.Array] = {}
     for number, names in enumerate(network.names[: model.last]):

@@ -15,6 +15,7 @@ from snnjax.core.components import with_leaves
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.data import names
 from snnjax.kernels import compiled, native
+from snnjax.kernels.backend import dispatch
 from snnjax.layers.layer_kernels import best_kernels
 from snnjax.networks.decision import Decided
 from snnjax.networks.graph import Known
@@ -30,7 +31,7 @@ class PlasticWeight(nnx.Variable):
 class SpikingNetwork(nnx.Module):
     """A network with its weights as a flax module. Its methods take one image, or several along a first axis.
 
-    On a CPU they take compiled kernels as `snnjax.kernels` does, also under `jax.jit` and `jax.vmap`.
+    `snnjax.kernels.use_backend` selects the back end, as for kernels, also under `jax.jit` and `jax.vmap`.
 
     The weights are variables named as the layers: `network.layer1[...]` is (F, C, kh, kw) float32.
 
@@ -201,19 +202,18 @@ def _compute(
 ) -> Any:
     """`function` of the model and one stimulus, or of each of a batch, so many at once as fit into memory."""
     steps = model.network.time_steps
-    suited = compiled.available() and steps <= native.MOST_STEPS
 
-    def by(model: Model, inputs: jax.Array, native: bool) -> Any:
-        if native:
+    def compute(model: Model, inputs: jax.Array, *, packed: bool) -> Any:
+        if packed:
             model = model.packed({name: best_kernels(layer, native=True) for name, layer in model.layers.items()})
 
         def of_one(stimulus: jax.Array) -> Any:
-            latency = model.encode(stimulus, native=native) if encode else stimulus
-            return function(model, compiled.as_bytes(latency, steps) if native else latency, *settings)
+            latency = model.encode(stimulus) if encode else stimulus
+            return function(model, compiled.as_bytes(latency, steps) if packed else latency, *settings)
 
         if not batch:
             return of_one(inputs)
         return jax.lax.map(of_one, inputs, batch_size=min(at_once(), len(inputs)))
 
-    forms = [functools.partial(by, native=native) for native in (True, False)]
-    return compiled.choose(suited, *forms, model, inputs)
+    implementations = [functools.partial(compute, packed=packed) for packed in (True, False)]
+    return dispatch(steps <= native.MOST_STEPS, *implementations, model, inputs)

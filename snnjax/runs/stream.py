@@ -16,9 +16,9 @@ from jax.typing import ArrayLike
 
 from snnjax.core import checks, files
 from snnjax.core.components import changed_leaves, described, described_differences, leaves, list_differences, to_data
-from snnjax.core.devices import on_host, peers
+from snnjax.core.devices import on_host
 from snnjax.core.errors import InputError, InputTypeError, wrong_type
-from snnjax.kernels import compiled, latency_dtype, native
+from snnjax.kernels import backend, latency_dtype
 from snnjax.layers.layer import LayerKernels
 from snnjax.layers.layer_kernels import best_kernels
 from snnjax.learners import Learner, Tally
@@ -86,7 +86,7 @@ class Stream:
         self._rules = Rules(
             phase=supervised_phase(spec),
             batch_size=checks.integer("batch_size", batch_size, 1),
-            native=_takes_native(spec) if native is None else _flag("native", native),
+            native=backend.resolve("auto", spec.time_steps) == "native" if native is None else _flag("native", native),
             memory=memory,
             replays=replays,
         )
@@ -435,10 +435,6 @@ def check_memory(memory: int, replays: int) -> None:
         raise InputError(f"`memory` must be at least 1 with `replays`, got 0 and {replays}")
     if memory and not replays:
         raise InputError("`replays` must be at least 1 with a `memory`, which has no effect else, got 0")
-
-
-def _takes_native(network: Network) -> bool:
-    return compiled.available() and network.time_steps <= native.MOST_STEPS and peers()[0].platform == "cpu"
 
 
 def _bounded(layer: Any) -> Any:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from snnjax.core.devices import peers
-from snnjax.kernels import latency_dtype
+from snnjax.kernels import latency_dtype, use_backend
 from snnjax.networks import Model, Network
 from snnjax.networks.graph import Known
 from snnjax.networks.spiking_network import at_once
@@ -85,17 +85,30 @@ def _entering(network: Network, first: int) -> tuple[int, ...]:
     return network.graph.outputs_entering(first, len(network.stages) - 1)
 
 
+def _by_back_end(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of rules, computed by their back end; decorates what is traced, which may be after `jax.vmap`."""
+
+    @functools.wraps(function)
+    def call(rules: Rules, *args: Any) -> Any:
+        with use_backend("native" if rules.native else "xla"):
+            return function(rules, *args)
+
+    return call
+
+
 @functools.partial(jax.jit, static_argnums=0)
+@_by_back_end
 def last_inputs(rules: Rules, model: Model, images: jax.Array) -> jax.Array:
     """What the deciding layers read of images, (N, C, H, W)."""
 
     def of_image(image: jax.Array) -> jax.Array:
-        return model.forward(model.encode(image, native=rules.native))
+        return model.forward(model.encode(image))
 
     return jax.vmap(of_image)(images)
 
 
 @functools.partial(jax.jit, static_argnums=0)
+@_by_back_end
 def learn_images(
     rules: Rules, model: Model, state: StreamState, images: jax.Array, labels: jax.Array
 ) -> tuple[jax.Array, StreamState]:
@@ -119,19 +132,25 @@ def learn_images(
 
 
 @functools.partial(jax.jit, static_argnums=0)
+@_by_back_end
 def learn_reward(
     rules: Rules, model: Model, state: StreamState, image: jax.Array, reward: jax.Array
 ) -> tuple[jax.Array, StreamState]:
-    def learn(model: Model, state: StreamState, inputs: Any, reward: jax.Array) -> tuple[jax.Array, StreamState]:
-        rule = _rule(rules, model)
-        passed = rule.respond(state.carry, inputs, jnp.int32(-1))
-        carry, result = rule.update_by_reward(state.carry, reward, passed)
-        return result.decisions, state._replace(carry=carry)
+    return _alone(functools.partial(_learn_reward, rules))(model, state, _inputs(rules, model, image), reward)
 
-    return _alone(learn)(model, state, _inputs(rules, model, image), reward)
+
+@_by_back_end
+def _learn_reward(
+    rules: Rules, model: Model, state: StreamState, inputs: Any, reward: jax.Array
+) -> tuple[jax.Array, StreamState]:
+    rule = _rule(rules, model)
+    passed = rule.respond(state.carry, inputs, jnp.int32(-1))
+    carry, result = rule.update_by_reward(state.carry, reward, passed)
+    return result.decisions, state._replace(carry=carry)
 
 
 @functools.partial(jax.jit, static_argnums=0)
+@_by_back_end
 def end_epoch(rules: Rules, model: Model, state: StreamState) -> StreamState:
     return state._replace(carry=_rule(rules, model).end_epoch(state.carry, jnp.bool_(True)))
 
@@ -142,7 +161,7 @@ def _rule(rules: Rules, model: Model) -> Supervised:
 
 def _inputs(rules: Rules, model: Model, image: jax.Array) -> Any:
     """What the layers that learn are computed from: the input of the first, or else `Known` outputs before it."""
-    known = Known({0: model.encode(image, native=rules.native)})
+    known = Known({0: model.encode(image)})
     first = rules.phase.first
     outputs = _entering(model.network, first)
     if not outputs:
@@ -155,6 +174,7 @@ def _alone(function: Callable[..., Any]) -> Callable[..., Any]:
     return jax.custom_batching.sequential_vmap(function) if peers()[0].platform == "cpu" else function
 
 
+@_by_back_end
 def _learn(
     rules: Rules, model: Model, state: StreamState, inputs: Any, label: jax.Array
 ) -> tuple[jax.Array, StreamState]:

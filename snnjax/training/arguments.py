@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from snnjax.core.components import to_data
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.data import Dataset
-from snnjax.kernels import native
+from snnjax.kernels import backend
 from snnjax.networks import Network
 from snnjax.networks.images import default_encoder
 from snnjax.training.contracts import check_parts
@@ -48,7 +48,7 @@ def check_networks(networks: Sequence[Network], data: Dataset, settings: Setting
     if settings.mirror and (width := data.train_images.shape[2]) < 2:
         raise InputError(f"`mirror` takes images of at least 2 columns, those of {data.name} have {width}")
     if settings.native:
-        native.check(network.time_steps)
+        backend.resolve("native", network.time_steps)
 
 
 def with_encoder(network: Network, data: Dataset) -> Network:

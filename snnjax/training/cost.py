@@ -10,7 +10,8 @@ from jax.typing import ArrayLike
 
 from snnjax.core import checks
 from snnjax.core.errors import InputError, wrong_type
-from snnjax.kernels import native as compiled
+from snnjax.kernels import backend as backends
+from snnjax.kernels import use_backend
 from snnjax.layers.layer_kernels import best_kernels
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.decision import is_fitted
@@ -244,7 +245,7 @@ def cost(
     if wanted is not None:
         check_labels(wanted, len(pictures), spec.classes)
     if native is None:
-        native = not compiled.unavailable(spec.time_steps)
+        native = backends.resolve("auto", spec.time_steps) == "native"
     weights = rounded_weights(spec, {name: np.asarray(value) for name, value in network.weights().items()})
     model: Model = jax.tree.map(as_array, Model.of(spec, weights))
     steps = () if spec.decision is None else moments(spec.time_steps)
@@ -287,7 +288,8 @@ def _counted(model: Model, images: np.ndarray, native: bool, steps: tuple[int, .
     deciding = deciding_kernels(model.network, native=native)
     kernels |= {name: deciding[name] for name in model.network.deciding if name in deciding}
     models = placement.stack([model.packed(kernels)])
-    counts = placement.map(Timer(""), count_batch, models, images, native=native, steps=steps)
+    with use_backend("native" if native else "xla"):
+        counts = placement.map(Timer(""), count_batch, models, images, steps=steps)
     of_network = jax.tree.map(lambda x: x[0].astype(np.int64), counts)
     return of_network._replace(decisions=counts.decisions[0])
 

@@ -13,6 +13,7 @@ from snnjax.core import checks, metrics
 from snnjax.core.components import changed_leaves
 from snnjax.core.errors import InputError
 from snnjax.data import Dataset
+from snnjax.kernels import use_backend
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.batches import decide_batch
 from snnjax.networks.model import check_decides, check_fitted, rounded_weights
@@ -123,6 +124,10 @@ class Trainer:
         `state.shown` is above 0. Before that, raises DivergedError where a learner has led weights or numbers out of
         their range, InputError where another component is wrong.
         """
+        with use_backend("native" if self.settings.native else "xla"):
+            return self._run(state, save)
+
+    def _run(self, state: State, save: Callable[[State], None]) -> State:
         states: Any = [state] if isinstance(state, TrainState) else state
         keep = functools.partial(save, state)
         self.cache.clear()  # of an interrupted run's inputs: these states lack their diagnoses
@@ -246,10 +251,10 @@ class Trainer:
             check_decides(described)
             check_fitted(described)
             rounded.append(TrainState(rounded_weights(described, best.weights), best.numbers))
-        native = self.settings.native
-        kernels = deciding.deciding_kernels(self.network, native=native)
+        kernels = deciding.deciding_kernels(self.network, native=self.settings.native)
         models = self.job.pack(self.job.models(rounded), kernels)
-        decisions, scores = self.job.placement.map(Timer(""), decide_batch, models, images, encode=True, native=native)
+        with use_backend("native" if self.settings.native else "xla"):
+            decisions, scores = self.job.placement.map(Timer(""), decide_batch, models, images, encode=True)
         contracts.check_decisions(decisions, self.network.classes)
         contracts.check_scores(scores)
         return (decisions[0], scores[0]) if isinstance(state, TrainState) else (decisions, scores)

@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from snnjax.core import devices, files
+from snnjax.kernels import backend
 from snnjax.steps.phase import Phase, Slice
 
 SHARED = PartitionSpec()
@@ -18,7 +19,7 @@ IMAGES = PartitionSpec("images")
 BOTH = PartitionSpec("networks", "images")
 
 MOST_PROGRAMS = 64
-PROGRAMS: dict[Any, Any] = {}  # by program, and shapes, dtypes and shardings of its arguments; the oldest first
+PROGRAMS: dict[Any, Any] = {}  # by program, back end, and types of its arguments; the oldest first
 
 
 class Timer:
@@ -38,7 +39,8 @@ class Timer:
         """Runs a jitted function over this number of images, to its end; compiles it first, once for each shape."""
         start = time.perf_counter()
         leaves, structure = jax.tree.flatten(args)
-        key = program, structure, *((x.shape, x.dtype, getattr(x, "sharding", None)) for x in leaves)
+        types = [(x.shape, x.dtype, getattr(x, "sharding", None)) for x in leaves]
+        key = program, backend.current_is_native(), structure, *types
         if key not in PROGRAMS:
             if len(PROGRAMS) == MOST_PROGRAMS:
                 del PROGRAMS[next(iter(PROGRAMS))]

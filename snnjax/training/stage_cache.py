@@ -116,12 +116,11 @@ class StageCache:
         shared = all(np.array_equal(a, b) for code in codes for a, b in zip(code, codes[0], strict=True))
         placement = Placement(1) if shared else self.job.placement
         timer = Timer("encode")
-        native = self.job.settings.native
         stacked = placement.stack(models[: placement.count])
         self.job.callback.started("encode", sum(map(len, images.values())) * placement.count)
         for name, values in images.items():
             advanced = self.job.callback.advanced
-            latencies = placement.map(timer, encode_batch, stacked, values, advanced, native=native)
+            latencies = placement.map(timer, encode_batch, stacked, values, advanced)
             self._check_latencies("encoder(image)`", latencies)
             self._kept.setdefault(name, {})[0] = self._key(states, 0), latencies[0] if shared else latencies
         self.job.finish(timer, states)

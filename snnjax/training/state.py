@@ -12,7 +12,7 @@ from snnjax.core.components import leaves, with_leaves
 from snnjax.core.errors import InputError, shown, wrong_type
 from snnjax.core.metrics import tested_part
 from snnjax.data import Dataset
-from snnjax.kernels import native as compiled
+from snnjax.kernels import backend as backends
 from snnjax.layers.conv import Conv
 from snnjax.learners import Diagnosis
 from snnjax.networks import Images, Network
@@ -72,7 +72,7 @@ class Settings:
         Compiled kernels are used where they can be had, unless `native` says otherwise.
         """
         if native is None:
-            native = not compiled.unavailable(network.time_steps)
+            native = backends.resolve("auto", network.time_steps) == "native"
         images = Images.of(data)
         patience = 0 if images.few else cls.patience
         return cls(

@@ -16,7 +16,7 @@ from snnjax import InputError, data, kernels
 from snnjax.app import console, options
 from snnjax.app.commands.data import at_hand
 from snnjax.core import devices, files
-from snnjax.kernels import native
+from snnjax.kernels import backend
 from snnjax.runs.results_file import versions
 
 EXTRAS = {
@@ -67,7 +67,7 @@ def findings() -> Iterator[Line]:
         except (OSError, RuntimeError, InputError) as error:
             yield name, False, " ".join(str(error).split())
     begin = time.perf_counter()
-    if why := native.unavailable():
+    if why := backend.unavailable():
         yield "kernels", None, f"auto takes XLA's: {why}"
     else:
         yield "kernels", True, f"auto takes the compiled ones, which load in {time.perf_counter() - begin:.1f} s"

@@ -22,7 +22,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,24 +57,6 @@ def _registered(name: str) -> str:
     symbol = f"snnjax_{name}"
     jax.ffi.register_ffi_target(symbol, jax.ffi.pycapsule(getattr(load(), symbol)), platform="cpu")
     return symbol
-
-
-def check(time_steps: int = MOST_STEPS) -> None:
-    """Compiles and loads the kernels; raises InputError where they cannot run, OSError where they do not compile."""
-    if (platform := devices.peers()[0].platform) != "cpu":
-        raise InputError(f"`native` kernels run on a CPU, got the device {platform}")
-    if time_steps > MOST_STEPS:
-        raise InputError(f"`native` kernels take at most {MOST_STEPS} time steps, got {time_steps}")
-    load()
-
-
-def unavailable(time_steps: int = MOST_STEPS) -> str:
-    """Why `check` fails, in a line; "" if it passes."""
-    try:
-        check(time_steps)
-    except (InputError, OSError) as error:
-        return textwrap.shorten(str(error), 300, placeholder=" ...")
-    return ""
 
 
 def compiler() -> list[str]:

@@ -1,0 +1,128 @@
+"""The back end that computes a kernel: XLA, or on a CPU a compiled implementation in C++ ("native").
+
+XLA's implementation is the definition. The compiled one adds floats up in another order, which decides near-ties.
+"""
+
+import functools
+import os
+import textwrap
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from snnjax.core import devices
+from snnjax.core.errors import InputError
+from snnjax.kernels import native as compiled
+
+CHOICES = ("auto", "xla", "native")
+VARIABLE = "SNNJAX_BACKEND"
+"""The environment variable that holds the choice outside of `use_backend`, read when snnjax is imported."""
+
+_context = jax.make_user_context(os.environ.get(VARIABLE) or "auto")
+
+
+def use_backend(chosen: str) -> AbstractContextManager[None]:
+    """A context in which kernels, networks and encoders are computed by a back end.
+
+    Programs that `jax.jit` has compiled in another context are compiled again. The choice holds for the thread that
+    makes it.
+
+    Args:
+      chosen: "xla"; "native", the compiled implementations on a CPU, for what these support; or "auto", which is
+        "native" if the C++ sources can be compiled, and "xla" otherwise. Outside of a context the environment variable
+        SNNJAX_BACKEND makes this choice, and is "auto" if it is not set.
+
+    Raises InputError for another choice, and OSError for "native" if the C++ sources cannot be compiled.
+    """
+    check_choice("backend", chosen)
+    if chosen == "native":
+        compiled.load()
+        chosen = "auto"  # which computes the same from here on, by the same programs
+    return _context(chosen)
+
+
+def check_choice(name: str, chosen: Any) -> None:
+    """Raises InputError unless a setting of this name is one of the back ends."""
+    if chosen not in CHOICES:
+        raise InputError(f"`{name}` must be {', '.join(CHOICES[:-1])} or {CHOICES[-1]}, got {chosen!r}")
+
+
+def current() -> str:
+    """The choice of the present context, or of the environment variable."""
+    check_choice(VARIABLE, _context.value)
+    return _context.value
+
+
+def current_is_native() -> bool:
+    """Whether compiled implementations are used for arrays on a CPU; programs that are cached by key depend on it."""
+    chosen = current()
+    if chosen == "native":
+        compiled.load()
+    return chosen != "xla" and _compiles()
+
+
+@functools.cache
+def _compiles() -> bool:
+    """Whether the C++ sources can be compiled, which is tried once in a process."""
+    try:
+        compiled.load()
+    except OSError:
+        return False
+    return True
+
+
+def resolve(chosen: str, time_steps: int) -> str:
+    """The back end of a computation that begins on JAX's default device, such as a training: "native" or "xla".
+
+    "auto" is the choice of the present context. Raises InputError or OSError where "native" is chosen, but the device
+    is no CPU, there are more time steps than bytes can hold, or the C++ sources cannot be compiled.
+    """
+    check_choice("backend", chosen)
+    if chosen == "auto":
+        chosen = current()
+    if chosen == "auto":
+        return "xla" if unavailable(time_steps) else "native"
+    if chosen == "native":
+        _check_native(time_steps)
+    return chosen
+
+
+def unavailable(time_steps: int = compiled.MOST_STEPS) -> str:
+    """Why `resolve` would refuse "native", in a line; "" if it would not."""
+    try:
+        _check_native(time_steps)
+    except (InputError, OSError) as error:
+        return textwrap.shorten(str(error), 300, placeholder=" ...")
+    return ""
+
+
+def _check_native(time_steps: int) -> None:
+    if (platform := devices.peers()[0].platform) != "cpu":
+        raise InputError(f"the back end native needs a CPU, got the device {platform}")
+    if time_steps > compiled.MOST_STEPS:
+        raise InputError(f"the back end native takes at most {compiled.MOST_STEPS} time steps, got {time_steps}")
+    compiled.load()
+
+
+def dispatch(supported: bool, native: Callable[..., Any], xla: Callable[..., Any], *arrays: Any) -> Any:
+    """`native` of pytrees of arrays, if these are on a CPU and the present context allows it, or else `xla` of them.
+
+    It is decided where the program is lowered, so that arrays on a CPU are computed by compiled code whatever JAX's
+    default device is. Where the compiled implementation is not `supported`, and for derivatives, `xla` is used.
+    """
+
+    @jax.custom_jvp
+    def call(*arrays: Any) -> Any:
+        return lax.platform_dependent(*arrays, cpu=native, default=xla)
+
+    @call.defjvp
+    def _(primals: Any, tangents: Any) -> Any:
+        return jax.jvp(xla, primals, tangents)
+
+    if not (supported and current_is_native()):
+        return xla(*arrays)
+    return call(*jax.tree.map(jnp.asarray, arrays))
