@@ -26,7 +26,6 @@ WINNERS = Winners(np.int32([2, -1, 0]), np.int32([3, 99, 0]), np.int32([1, -7, 2
 ROWS = np.full((3, 2, 3, 3), 0.5, np.float32)
 RATES = np.float32([0.5, -0.25])
 VALUES = np.ones((2, 6, 6), np.float32)
-TAPS = np.asarray(native.arrange(WEIGHTS))
 STEPS = dict(time_steps=T)
 LIMIT = dict(threshold=1.0, time_steps=T)
 FIRING = dict(threshold=1.0, time_steps=T, stride=1)
@@ -45,9 +44,8 @@ CALLS = {
     "final_potentials": (neurons.final_potentials, [LATENCY < T, WEIGHTS], dict(stride=1)),
     "encode": (encode, [9 * VALUES[0]], dict(time_steps=T, radius=2)),
     "rank_order": (rank_order, [VALUES], STEPS),
-    "native.latencies": (native.latencies, [LATENCY, TAPS], LIMIT | dict(features=3, padding=1)),
-    "native.winners": (native.winners, [LATENCY, TAPS], LIMIT | dict(features=3, padding=1, k=2, radius=1)),
-    "native.learn": (native.learn, [TAPS, LATENCY, WINNERS, RATES], dict(features=3, padding=0, time_steps=T)),
+    "native.latencies": (native.latencies, [LATENCY, WEIGHTS], LIMIT | dict(stride=1, padding=1)),
+    "native.winners": (native.winners, [LATENCY, WEIGHTS], LIMIT | dict(stride=1, padding=1, k=2, radius=1)),
 }  # fmt: skip
 NUMBERS = {"threshold", "gap", "rate", "threshold_rate", "target_time"}
 """Settings that may be arrays, as the radius of winners may: programs are not compiled for them."""
@@ -110,7 +108,6 @@ PADDED = Winners(np.int32([1]), np.int32([4]), np.int32([0]), np.uint8([2]))  # 
     [
         (lambda x: kernels.receptive_fields(x, PADDED, kernel=3), "winners", "padded `maps`"),
         (lambda x: kernels.stdp(WEIGHTS, x, PADDED, RATES, time_steps=T), "winners", "`padding` and the `stride`"),
-        (lambda x: native.learn(TAPS, x, PADDED, RATES, features=3, time_steps=T), "won", "`padding` of the layer"),
     ],
 )
 def test_winners_beyond_the_map_are_refused(call, argument, give):
@@ -132,7 +129,7 @@ IN_ORDER = WEIGHTS, np.zeros((2, 1), int), np.zeros((2, 2, 2, 3, 3), bool), RATE
     [
         (lambda: kernels.set_rows(WEIGHTS, SHORT, ROWS), InputError, "rows"),
         (lambda: kernels.stdp(WEIGHTS[:1], LATENCY, SHORT, RATES, **STEPS), InputError, "winners.feature"),
-        (lambda: native.learn(TAPS, LATENCY, BEYOND, RATES, features=3, **STEPS), InputError, "won.feature"),
+        (lambda: kernels.stdp(WEIGHTS, LATENCY, BEYOND, RATES, **STEPS), InputError, "winners.feature"),
         (lambda: plasticity.learned_in_order(*IN_ORDER), InputError, "causal"),
         (lambda: encode(np.full((8, 8), np.nan)), InputError, "image"),
         (lambda: encode(np.eye(8)), InputError, "image"),

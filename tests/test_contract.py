@@ -350,18 +350,6 @@ class Sure(Inherited):
 
 
 @component
-class Peeping(Sure):
-    """A rule that takes the layout of the kernels for the weights."""
-
-    native = True
-
-    def update(self, layer, state, latency, response, signal):
-        grown = layer.stored.at[0].add(0.25 * response.winners.valid.any())
-        grown = dataclasses.replace(layer, stored=jnp.minimum(grown, 1))
-        return grown, state, response.winners.feature
-
-
-@component
 class Drifting(Inherited):
     """All weights go on moving once something was learned, as with one optimiser for all of them."""
 
@@ -376,8 +364,6 @@ class Drifting(Inherited):
 def test_rules_of_ones_own_are_checked(compiler, monkeypatch):
     check_only(monkeypatch, "silence", "kernels")
     check_learner(Sure())
-    with pytest.raises(AssertionError, match="compiled kernels"):
-        check_learner(Peeping())
     with pytest.raises(AssertionError, match="a silent stimulus changes the weights, once something is learned"):
         check_learner(Drifting())
 

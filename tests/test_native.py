@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from snnjax import kernels
 from snnjax.encoding.encoder import rank_order
-from snnjax.kernels import backend, native
+from snnjax.kernels import backend, native, plasticity
 from snnjax.kernels.native import target_time
 
 pytestmark = pytest.mark.usefixtures("compiler")
@@ -38,8 +38,7 @@ FEATURES = 17
 """Of two lanes of 16."""
 BATCH = RNG.integers(0, STEPS + 3, (3, 2, 6, 5)).clip(max=STEPS).astype(np.uint8)
 WEIGHTS = np.float32(RNG.integers(0, 65, (3, FEATURES, 2, 3, 2)) / 64)
-TAPS = np.stack([native.arrange(weights) for weights in WEIGHTS])
-SETTINGS = dict(features=FEATURES, threshold=2.0, time_steps=STEPS)
+SETTINGS = dict(threshold=2.0, time_steps=STEPS)
 
 
 def learned_patches(images, weights):
@@ -60,9 +59,8 @@ def test_silent_inputs_are_not_causal_to_silent_winners():
     won = kernels.Winners(np.int32([3, 16, -1]), np.int32([1, 3, 0]), np.int32([0, 3, 0]), np.uint8([STEPS, 2, STEPS]))
     rule = dict(time_steps=STEPS, stabiliser=False)
     assert (BATCH[0][:, 1:4, :2] == STEPS).any()
-    expected = kernels.stdp(WEIGHTS[0], BATCH[0], won, RATES, **rule)
-    found = native.learn(TAPS[0], BATCH[0], won, RATES, features=FEATURES, **rule)
-    np.testing.assert_array_equal(native.restore(found, FEATURES), expected)
+    expected = plasticity.stdp(WEIGHTS[0], BATCH[0], won, RATES, **rule)
+    np.testing.assert_array_equal(native.stdp(WEIGHTS[0], BATCH[0], won, RATES, **rule), expected)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +75,7 @@ def test_silent_inputs_are_not_causal_to_silent_winners():
     ],
 )
 def test_bad_input(change, error, message):
-    given = dict(latency=BATCH[0], taps=TAPS[0], k=3, radius=1, **SETTINGS)
+    given = dict(latency=BATCH[0], weights=WEIGHTS[0], k=3, radius=1, **SETTINGS)
     with pytest.raises(error, match=message):
         native.winners(**given | change)
 

@@ -1,10 +1,10 @@
-"""Compiled kernels of whole slices: NumPy judges them, exactly where floats hold all sums exactly."""
+"""Compiled kernels of sequences: NumPy judges them, exactly where floats hold all sums exactly."""
 
 import judge
 import numpy as np
 import pytest
 
-from snnjax.kernels.native import Pooling, blocks
+from snnjax.kernels.native import Pooling, sequences
 
 pytestmark = pytest.mark.usefixtures("compiler")
 T = 7
@@ -17,11 +17,6 @@ def latencies_of(inputs: tuple[int, ...], rng: np.random.Generator) -> np.ndarra
     share = np.linspace(0, 1, IMAGES)[:, None, None, None]
     size = (IMAGES, *inputs)
     return np.where(rng.random(size) < share, rng.integers(0, T, size), T).astype(np.uint8)
-
-
-def as_taps(weights: np.ndarray) -> np.ndarray:
-    """From (F, C, kh, kw) to (kh, kw, F, C)."""
-    return np.float32(weights.transpose(2, 3, 0, 1))
 
 
 def last_potentials(image: np.ndarray, weights: np.ndarray, padding=(0, 0), stride=(1, 1)) -> np.ndarray:
@@ -57,9 +52,10 @@ def test_stdp_is_that_of_the_judge(name, share, k, radius, bounds):
     threshold, padding, stride = share * weights[0].size, place.get("padding", (0, 0)), place.get("stride", (1, 1))
     rates = np.tile(np.float32([[1 / 64, -1 / 128], [1 / 32, -1 / 64]]), (6, 1))
     rule = dict(threshold=threshold, k=k, radius=radius, time_steps=T, bounds=bounds, stabiliser=False)
-    found = blocks.learn_by_stdp(as_taps(weights), latencies, np.int32([1, 11]), rates, **rule, **place)
+    learns = np.arange(IMAGES) % 7 != 3
+    found = sequences.learn_stdp(np.float32(weights), latencies, rates, learns, **rule, **place)
     features = np.full((IMAGES, k), -1)
-    for at in range(1, 11):
+    for at in np.flatnonzero(learns):
         seen = judge.pad(latencies[at], padding, T)
         latency, potential = judge.fire(judge.potentials(seen, weights, T, stride), threshold)
         winners = judge.k_winners(*judge.pointwise_inhibition(latency, potential, T), k, radius, T)
@@ -67,7 +63,7 @@ def test_stdp_is_that_of_the_judge(name, share, k, radius, bounds):
         winners = [(winner, latency[winner]) for winner in winners]
         weights = judge.stdp(weights, seen, winners, rates[at], T, bounds, stabiliser=False, stride=stride)
     np.testing.assert_array_equal(found.feature, features)
-    np.testing.assert_array_equal(found.weights, as_taps(weights))
+    np.testing.assert_array_equal(found.weights, weights)
     assert (features >= 0).any()
 
 
@@ -79,11 +75,13 @@ def test_stdp_is_that_of_the_judge(name, share, k, radius, bounds):
         ("few channels", 0, Pooling()),
     ],
 )
-def test_who_fires_is_that_of_the_judge(name, share, pool):
+def test_final_latencies_are_those_of_the_judge(name, share, pool):
     """Neurons whose potential is exactly the threshold stay silent."""
     latencies, weights, place = made(name)
     threshold = float(np.floor(share * weights[0].size))
-    found = blocks.who_fires(latencies, as_taps(weights), threshold=threshold, time_steps=T, **place, pool=pool)
+    found = sequences.final_latencies(
+        latencies, np.float32(weights), threshold=threshold, time_steps=T, **place, pool=pool
+    )
     fires = np.stack([last_potentials(image, weights, **place) > threshold for image in latencies])
     if pool != Pooling():
         padded = np.pad(fires, ((0, 0), (0, 0), (1, 1), (1, 1)))
@@ -94,11 +92,11 @@ def test_who_fires_is_that_of_the_judge(name, share, pool):
 
 def test_weights_that_are_no_numbers_fire_nowhere():
     """And touch no memory but their own."""
-    latencies, weights = np.zeros((3, 4, 2, 2), np.uint8), np.full((2, 2, 64, 4), np.nan, np.float32)
-    assert not np.nan_to_num(blocks.strongest_of_classes(latencies, weights, classes=64, time_steps=T)).any()
-    assert (np.asarray(blocks.who_fires(latencies, weights, threshold=1.0, time_steps=T)) == T).all()
+    latencies, weights = np.zeros((3, 4, 2, 2), np.uint8), np.full((64, 4, 2, 2), np.nan, np.float32)
+    assert not np.nan_to_num(sequences.strongest_of_classes(latencies, weights, classes=64, time_steps=T)).any()
+    assert (np.asarray(sequences.final_latencies(latencies, weights, threshold=1.0, time_steps=T)) == T).all()
     rule = dict(threshold=1.0, k=2, radius=0, time_steps=T)
-    found = blocks.learn_by_stdp(weights, latencies, np.int32([0, 3]), np.ones((3, 2), np.float32), **rule)
+    found = sequences.learn_stdp(weights, latencies, np.ones((3, 2), np.float32), np.full(3, True), **rule)
     assert (np.asarray(found.feature) == -1).all()
 
 
@@ -142,19 +140,21 @@ def test_potentials_and_votes_are_exact(name, kind):
     how = dict(classes=CLASSES, time_steps=T)
     exact = np.stack([last_potentials(image, weights, **place).max(axis=(1, 2)) for image in images])
     near = 1e-6 * np.sum(images < T) / IMAGES + 1e-4
-    found = blocks.strongest_of_classes(images, as_taps(weights), **how, **place)
+    found = sequences.strongest_of_classes(images, weights, **how, **place)
     np.testing.assert_allclose(found, exact.reshape(IMAGES, CLASSES, -1).max(2), rtol=1e-5, atol=near)
     rates, bounds = np.zeros((2, 2), np.float32), (float(weights.min()), float(weights.max()))
-    layer = blocks.Layer(as_taps(weights), rates, bounds, False, **place)
-    result = blocks.learn_by_reward(layer, images, np.zeros(IMAGES, np.int32), np.int32([2, 11]), **how)
-    np.testing.assert_array_equal(result.weights, layer.weights)
-    shown = (np.arange(IMAGES) >= 2) & (np.arange(IMAGES) < 11) & (exact.max(1) > 0)
+    learns = np.arange(IMAGES) % 5 != 3
+    result = sequences.learn_reward(
+        weights, images, np.zeros(IMAGES, np.int32), rates, learns, bounds=bounds, **how, **place
+    )
+    np.testing.assert_array_equal(result.weights, weights)
+    shown = learns & (exact.max(1) > 0)
     winner, vote = np.asarray(result.feature), np.asarray(result.vote)
     np.testing.assert_array_equal(winner >= 0, shown)
     np.testing.assert_array_equal(vote, np.where(shown, winner // (len(weights) // CLASSES), -1))
     assert (exact[shown, winner[shown]] >= exact[shown].max(1) - near).all()
     assert kind != "alike" or not winner[shown].any(), "of equal ones the lowest wins"
-    only = np.asarray(blocks.strongest_of_classes(images, as_taps(weights), winner_only=True, **how, **place))
+    only = np.asarray(sequences.strongest_of_classes(images, weights, winner_only=True, **how, **place))
     np.testing.assert_array_equal(only[shown].argmax(1), vote[shown])
     assert ((only > 0).sum(1) == (exact.max(1) > 0)).all()
 
@@ -170,9 +170,9 @@ def test_learning_by_reward_is_that_of_the_judge(name, stabiliser, dropped):
     images = np.concatenate([images, images[:, ::-1]])
     labels, kept = rng.integers(-1, CLASSES, len(images)).astype(np.int32), rng.random(features) >= dropped
     rates, bounds = np.float32([[0.3, -0.2], [-0.25, 0.125]]), tuple(map(float, np.float32([0.2, 0.8])))
-    layer = blocks.Layer(as_taps(weights), rates, bounds, stabiliser, **place)
-    how = dict(classes=CLASSES, time_steps=T, kept=kept if dropped else None)
-    found = blocks.learn_by_reward(layer, images, labels, np.int32([0, len(images)]), **how)
+    how = dict(classes=CLASSES, time_steps=T, kept=kept if dropped else None, bounds=bounds, stabiliser=stabiliser)
+    learns = np.full(len(images), True)
+    found = sequences.learn_reward(weights, images, labels, rates, learns, **how, **place)
     for at, image in enumerate(images):
         potential = np.where(kept[:, None, None], last_potentials(image, weights, **place), -np.inf)
         winner = np.unravel_index(potential.argmax(), potential.shape)
@@ -182,16 +182,15 @@ def test_learning_by_reward_is_that_of_the_judge(name, stabiliser, dropped):
         seen, won = judge.pad(image, place.get("padding", (0, 0)), T), [(winner, T)] if taught else []
         now = rates[int(vote != labels[at])]
         weights = np.float32(judge.stdp(weights, seen, won, now, T, bounds, stabiliser, place.get("stride", (1, 1))))
-    np.testing.assert_allclose(found.weights, as_taps(weights), rtol=0, atol=1e-6 if stabiliser else 0)
+    np.testing.assert_allclose(found.weights, weights, rtol=0, atol=1e-6 if stabiliser else 0)
 
 
 def test_an_image_is_not_read_over_while_a_slow_layer_uses_it():
     """Another core reads ahead. All features are alike, so that the first wins unless the image changes meanwhile."""
     rng, count = np.random.default_rng(6), 200
     images = np.where(rng.random((count, 64, 12, 12)) < 0.5, 0, T).astype(np.uint8)
-    taps = np.float32(rng.integers(0, 65, (5, 5, 1, 64)) / 64).repeat(1000, axis=2)
-    layer = blocks.Layer(taps, np.zeros((2, 2), np.float32), (0.0, 1.0), False)
-    labels, span = np.zeros(count, np.int32), np.int32([0, count])
+    weights = np.float32(rng.integers(0, 65, (1, 64, 5, 5)) / 64).repeat(1000, axis=0)
+    labels, rates, learns = np.zeros(count, np.int32), np.zeros((2, 2), np.float32), np.full(count, True)
     for _ in range(3):
-        learned = blocks.learn_by_reward(layer, images, labels, span, classes=CLASSES, time_steps=T)
+        learned = sequences.learn_reward(weights, images, labels, rates, learns, classes=CLASSES, time_steps=T)
         np.testing.assert_array_equal(learned.feature, np.zeros(count))

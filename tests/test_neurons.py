@@ -169,6 +169,5 @@ def test_latencies_with_weights_below_0():
     for latency in stimuli(255):
         found = neurons.latencies(latency, weights, threshold=conv.threshold, time_steps=255)
         np.testing.assert_array_equal(found, responses(conv, weights, latency, 255))
-    taps = native.arrange(weights)
     with pytest.raises(ValueError, match="`window` must fit into the map of 5x6, got 7x7"):
-        native.latencies(stimuli(15)[0], taps, features=4, threshold=1.0, time_steps=15, pool=native.Pooling(7))
+        native.latencies(stimuli(15)[0], weights, threshold=1.0, time_steps=15, pool=native.Pooling(7))

@@ -373,12 +373,13 @@ ON_GPU = ((*FEATURES, False),) * 2
 READ_ON_GPU = None, (*BATCHES, False)
 NO = (None, None)
 REWARD = *NO, COMPILED_REWARD, None, *REWARD_ON_GPU
+BY_STDP = *NO, (*COMPILED_STDP[:2], True), None, *ON_GPU
 TAKEN = {
-    "large STDP": (first(), (*NO, (*COMPILED_STDP[:2], True), None, *ON_GPU)),
-    "small STDP": (network_of(SMALL, LAST), (*NO, *NO, *ON_GPU)),
-    "thresholds of features": (first(threshold=np.linspace(1, 2, 32)), (*NO, *NO, *ON_GPU)),
+    "large STDP": (first(), BY_STDP),
+    "small STDP": (network_of(SMALL, LAST), BY_STDP),
+    "thresholds of features": (first(threshold=np.linspace(1, 2, 32)), BY_STDP),
     "another competition": (first(competition=OtherCompetition()), (*NO, *NO, *ON_GPU)),
-    "unbounded STDP": (first(learners=STDP(bounds=(0.0, np.inf), stabiliser=False)), (*NO, *NO, *ON_GPU)),
+    "unbounded STDP": (first(learners=STDP(bounds=(0.0, np.inf), stabiliser=False)), BY_STDP),
     "pointwise STDP": (first(learners=STDP(pointwise=True)), (*NO, *NO, *ON_GPU)),
     "another rule": (first(learners=OtherRule()), (*NO, *NO, *NO)),
     "target times": (

@@ -58,10 +58,10 @@ def integrate_and_fire(
     """`fire(potentials(...))` of a layer, `Spikes` of (F, H', W'), with one step in memory at a time."""
     checks.convolution(latency, weights, time_steps=time_steps, padding=padding)
     xla = _define(neurons.integrate_and_fire, time_steps, padding, stride=stride)
-    follow = functools.partial(native.timed_spikes, features=len(weights), padding=padding, time_steps=time_steps)
+    follow = functools.partial(native.timed_spikes, stride=stride, padding=padding, time_steps=time_steps)
 
     def compiled(latency: jax.Array, weights: jax.Array, threshold: Any) -> Spikes:
-        spikes = follow(as_bytes(latency, time_steps), native.arrange(weights), threshold=threshold)
+        spikes = follow(as_bytes(latency, time_steps), weights, threshold=threshold)
         return Spikes(spikes.latency, jnp.where(spikes.latency < time_steps, spikes.potential, 0))
 
     supported = supports_native(weights, threshold, time_steps, stride)
@@ -81,10 +81,10 @@ def latencies(
     """The latencies of `integrate_and_fire` alone, (F, H', W') unsigned integers, in less time."""
     checks.convolution(latency, weights, time_steps=time_steps, padding=padding)
     xla = _define(neurons.latencies, time_steps, padding, stride=stride)
-    find = functools.partial(native.latencies, features=len(weights), padding=padding, time_steps=time_steps)
+    find = functools.partial(native.latencies, stride=stride, padding=padding, time_steps=time_steps)
 
     def compiled(latency: jax.Array, weights: jax.Array, threshold: Any) -> jax.Array:
-        return find(as_bytes(latency, time_steps), native.arrange(weights), threshold=threshold)
+        return find(as_bytes(latency, time_steps), weights, threshold=threshold)
 
     supported = supports_native(weights, threshold, time_steps, stride)
     return dispatch(supported, compiled, xla, latency, weights, threshold)
@@ -109,11 +109,10 @@ def timed_spikes(
     """
     checks.convolution(latency, weights, time_steps=time_steps, padding=padding)
     xla = _define(neurons.timed_spikes, time_steps, padding, stride=stride, fractional=fractional)
-    follow = functools.partial(native.timed_spikes, features=len(weights), padding=padding, time_steps=time_steps)
+    follow = functools.partial(native.timed_spikes, stride=stride, padding=padding, time_steps=time_steps)
 
     def compiled(latency: jax.Array, weights: jax.Array, threshold: Any) -> Spikes:
-        taps = native.arrange(weights)
-        return follow(as_bytes(latency, time_steps), taps, threshold=threshold, fractional=fractional)
+        return follow(as_bytes(latency, time_steps), weights, threshold=threshold, fractional=fractional)
 
     supported = supports_native(weights, threshold, time_steps, stride)
     return dispatch(supported, compiled, xla, latency, weights, threshold)
@@ -137,14 +136,14 @@ def winners(
     """
     checks.convolution(latency, weights, time_steps=time_steps, padding=padding)
     fire = _define(neurons.integrate_and_fire, time_steps, padding, stride=stride)
-    find = functools.partial(native.winners, features=len(weights), padding=padding, k=k)
+    find = functools.partial(native.winners, stride=stride, padding=padding, k=k)
 
     def xla(latency: jax.Array, weights: jax.Array, threshold: Any, radius: Any) -> Winners:
         strongest = strongest_feature(fire(latency, weights, threshold), time_steps=time_steps)
         return k_winners(strongest, k=k, radius=radius, time_steps=time_steps)
 
     def compiled(latency: jax.Array, weights: jax.Array, threshold: Any, radius: Any) -> Winners:
-        given = as_bytes(latency, time_steps), native.arrange(weights)
+        given = as_bytes(latency, time_steps), weights
         return find(*given, threshold=threshold, radius=radius, time_steps=time_steps)
 
     supported = supports_native(weights, threshold, time_steps, stride)

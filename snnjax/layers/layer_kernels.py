@@ -10,7 +10,7 @@ from snnjax.core import checks
 from snnjax.kernels import Spikes, Winners, native, neurons, plasticity
 from snnjax.kernels import readout as readout_kernels
 from snnjax.kernels.competition import early_winners
-from snnjax.kernels.native import MOST_STEPS, blocks, ramp, readout
+from snnjax.kernels.native import MOST_STEPS, ramp, readout, sequences
 from snnjax.layers.conv import Conv
 from snnjax.layers.layer import BaseLayer, LayerKernels
 from snnjax.layers.pool import Pool
@@ -60,7 +60,7 @@ XLA = LayerKernels(latencies=_fast_latencies, winners=_fast_winners, learn=_fast
 
 
 def _settings(layer: Layer) -> dict[str, Any]:
-    return dict(features=layer.conv.features, padding=layer.conv.padding, time_steps=layer.time_steps)
+    return dict(stride=layer.conv.stride, padding=layer.conv.padding, time_steps=layer.time_steps)
 
 
 def _native_latencies(layer: Layer, latency: jax.Array, **pool: Any) -> jax.Array:
@@ -84,7 +84,7 @@ def _native_outputs(layer: Layer, latency: jax.Array, pool: Pool | None) -> jax.
 
 def _native_potentials(layer: Layer, latency: jax.Array) -> jax.Array:
     spiked = latency < layer.time_steps
-    return native.final_potentials(spiked, layer.stored, features=layer.conv.features, padding=layer.conv.padding)
+    return native.final_potentials(spiked, layer.stored, stride=layer.conv.stride, padding=layer.conv.padding)
 
 
 def _native_winners(layer: Layer, latency: jax.Array) -> Winners:
@@ -97,7 +97,7 @@ def _native_winners(layer: Layer, latency: jax.Array) -> Winners:
 
 
 def _native_learn(layer: Layer, latency: jax.Array, winners: Winners, rates: jax.Array, **rule: Any) -> jax.Array:
-    return native.learn(layer.stored, latency, winners, rates, **rule, **_settings(layer))
+    return native.stdp(layer.stored, latency, winners, rates, **rule, **_settings(layer))
 
 
 def _native_timed_spikes(layer: Layer, latency: jax.Array, threshold: Any) -> Spikes:
@@ -106,8 +106,6 @@ def _native_timed_spikes(layer: Layer, latency: jax.Array, threshold: Any) -> Sp
 
 
 NATIVE = LayerKernels(
-    native.arrange,
-    native.restore,
     latencies=_native_latencies,
     outputs=_native_outputs,
     potentials=_native_potentials,
@@ -125,18 +123,8 @@ def native_suits(conv: Conv, time_steps: int) -> bool:
 
 def block_potentials(layer: Layer, spiked: jax.Array) -> jax.Array:
     """Last potentials of B images, (B, F, H', W') from bool (B, C, H, W); B decides how sums round."""
-    taps = _to_taps(layer.weights)
+    taps = layer.weights.transpose(2, 3, 0, 1)
     return neurons.final_potentials_of_block(spiked, taps, padding=layer.conv.padding, stride=layer.conv.stride)
-
-
-def _to_taps(weights: jax.Array) -> jax.Array:
-    """From (F, C, kh, kw) to (kh, kw, F, C)."""
-    return weights.transpose(2, 3, 0, 1)
-
-
-def _from_taps(taps: jax.Array, features: int) -> jax.Array:
-    """The inverse of `_to_taps`."""
-    return taps.transpose(2, 3, 0, 1)
 
 
 def _to_rows(weights: jax.Array) -> jax.Array:
@@ -151,7 +139,7 @@ def _from_rows(rows: jax.Array, features: int) -> jax.Array:
 
 def _who_fires(layer: Layer, latencies: jax.Array, pool: Pool | None) -> jax.Array:
     conv = layer.conv
-    return blocks.who_fires(
+    return sequences.final_latencies(
         latencies,
         layer.stored,
         time_steps=layer.time_steps,
@@ -163,7 +151,7 @@ def _who_fires(layer: Layer, latencies: jax.Array, pool: Pool | None) -> jax.Arr
 
 
 def _strongest_of_classes(layer: Layer, latencies: jax.Array, scores: bool) -> Spikes:
-    potential = blocks.strongest_of_classes(
+    potential = sequences.strongest_of_classes(
         latencies,
         layer.stored,
         winner_only=not scores,
@@ -195,13 +183,8 @@ ROWS = LayerKernels(_to_rows, _from_rows)
 """Weights as (F, kh, kw, C), for the products of layers with ramps."""
 RAMP = ROWS._replace(outputs=_ramp_outputs)
 """As `ROWS`; neurons are pooled and fire by compiled kernels."""
-BLOCKS = LayerKernels(
-    _to_taps,
-    _from_taps,
-    fires=_who_fires,
-    of_classes=_strongest_of_classes,
-)
-"""Weights as (kh, kw, F, C), for compiled kernels that take many images: who fires, and decisions of `Majority`."""
+BLOCKS = LayerKernels(fires=_who_fires, of_classes=_strongest_of_classes)
+"""Compiled kernels that take many images: who fires, and decisions of `Majority`."""
 READOUT = XLA._replace(of_classes=_earliest_of_classes)
 """As `XLA`; decisions of `Earliest` by compiled kernels."""
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from snnjax.kernels.native import blocks, readout, target_time
+from snnjax.kernels.native import readout, sequences, target_time
 from snnjax.kernels.target_time import QUIET, Patches
 from snnjax.layers.conv import WTA
 from snnjax.layers.layer_kernels import native_pooling
@@ -28,11 +28,11 @@ def learn_stdp(phase: Phase, carry: Carry, model: Model | None, part: Slice) -> 
     learner = cast(STDP, conv.each_learner[phase.learner])
     wta = cast(WTA, conv.competition)
     numbers = state + jnp.arange(len(part.inputs), dtype=jnp.int32) - part.start
-    result = blocks.learn_by_stdp(
+    result = sequences.learn_stdp(
         layer.stored,
         part.inputs,
-        jnp.stack([part.start, part.stop]),
         jax.vmap(learner.rates)(numbers),
+        part.shown,
         time_steps=layer.time_steps,
         threshold=cast(Any, conv.threshold),
         k=wta.winners,
@@ -70,7 +70,7 @@ def learn_target_time(phase: Phase, carry: Carry, model: Model | None, part: Sli
             **learner.rule(state, layer.time_steps),
         )
     )
-    layer = dataclasses.replace(layer, stored=layer.kernels.pack(patches.weights))
+    layer = dataclasses.replace(layer, stored=patches.weights)
     layer, state, info = learner.learned(layer, state, patches, part.stop - part.start)
     info["threshold_rate"] = jnp.full(len(part.inputs), info["threshold_rate"])
     return end_epoch(phase, Carry({name: layer}, {name: state}), part.last), StepResult({name: info})
@@ -146,26 +146,32 @@ def learn_reward(phase: Phase, carry: Carry, model: Model, part: Slice) -> tuple
     return rule.end_epoch(carry, part.last), result
 
 
-def _teach_deciding(rule: Supervised, carry: Carry, part: Slice) -> tuple[dict[str, Layer], StepResult]:
+def _teach_deciding(steps: Supervised, carry: Carry, part: Slice) -> tuple[dict[str, Layer], StepResult]:
     """Deciding layers learn, each by its own votes, if it is their turn."""
     layers: dict[str, Layer] = {}
     votes: list[jax.Array] = []
     infos: dict[str, Any] = {}
-    for name, turn in rule.turns(carry.tally).items():
+    for name, turn in steps.turns(carry.tally).items():
         layer = carry.layers[name]
-        result = blocks.learn_by_reward(
-            _described(layer, carry.states[name]),
+        rule = cast(RSTDP, layer.conv.last_learner)
+        result = sequences.learn_reward(
+            layer.stored,
             part.inputs,
             jnp.where(turn, part.labels, -1),
-            jnp.stack([part.start, part.stop]),
+            carry.states[name]["rates"],
+            part.shown,
+            carry.states[name].get("kept"),
             classes=layer.classes,
             time_steps=layer.time_steps,
-            kept=carry.states[name].get("kept"),
+            bounds=rule.bounds,
+            stabiliser=rule.stabiliser,
+            stride=layer.conv.stride,
+            padding=layer.conv.padding,
         )
         layers[name] = dataclasses.replace(layer, stored=result.weights)
         votes.append(result.vote)
         infos[name] = dict(feature=result.feature[:, None])
-    return layers, StepResult(infos, jax.vmap(majority, (1, None))(jnp.stack(votes), rule.model.network.classes))
+    return layers, StepResult(infos, jax.vmap(majority, (1, None))(jnp.stack(votes), steps.model.network.classes))
 
 
 def _teach_two(rule: Supervised, carry: Carry, part: Slice) -> tuple[dict[str, Layer], StepResult]:
@@ -175,12 +181,12 @@ def _teach_two(rule: Supervised, carry: Carry, part: Slice) -> tuple[dict[str, L
     layer = carry.layers[last]
     wta = cast(WTA, before.conv.competition)
     turns = [jnp.asarray(turn, jnp.int32) for turn in rule.turns(carry.tally).values()]
-    first, result = blocks.learn_deep_by_reward(
+    first, result = sequences.learn_deep_by_reward(
         _described(before, carry.states[earlier]),
         _described(layer, carry.states[last]),
         part.inputs,
         part.labels,
-        jnp.stack([part.start, part.stop]),
+        part.shown,
         jnp.stack(turns),
         threshold=cast(Any, before.conv.threshold),
         winners=wta.winners,
@@ -198,7 +204,7 @@ def _teach_two(rule: Supervised, carry: Carry, part: Slice) -> tuple[dict[str, L
     return layers, StepResult(infos, result.vote)
 
 
-def _described(layer: Layer, state: Any) -> blocks.Layer:
+def _described(layer: Layer, state: Any) -> sequences.Layer:
     conv = layer.conv
     rule = cast(RSTDP, conv.last_learner)
-    return blocks.Layer(layer.stored, state["rates"], rule.bounds, rule.stabiliser, conv.padding, conv.stride)
+    return sequences.Layer(layer.stored, state["rates"], rule.bounds, rule.stabiliser, conv.stride, conv.padding)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from snnjax.kernels.native.blocks import finite
+from snnjax.kernels.native.sequences import finite
 from snnjax.layers.conv import WTA
 from snnjax.layers.layer import LayerKernels
 from snnjax.layers.layer_kernels import BLOCKS, NATIVE, XLA
@@ -47,16 +47,12 @@ class Case(NamedTuple):
         return self.phase.first == self.model.last
 
 
-_LARGE = 2048  # features times input channels: with fewer, the plain step with compiled kernels is faster
-
-
-def _large_stdp(case: Case) -> bool:
-    """Whether the compiled step can learn a layer, and is faster than the plain one with compiled kernels."""
+def _compiled_stdp(case: Case) -> bool:
+    """Whether the compiled step can learn a layer."""
     (layer,) = case.layers
     conv = layer.conv
-    rule = conv.each_learner[case.phase.learner]
-    plain = type(conv.competition) is WTA and conv.one_threshold and finite(rule.bounds) and not rule.pointwise
-    return plain and conv.features * layer.weights.shape[1] >= _LARGE
+    learns = type(conv.competition) is WTA and conv.threshold is not None
+    return learns and not conv.each_learner[case.phase.learner].pointwise
 
 
 def _by_majority(case: Case) -> bool:
@@ -123,7 +119,7 @@ class Step(NamedTuple):
 
 
 STEPS = (
-    Step(STDP, native.learn_stdp, BLOCKS, compiled=True, batches=False, fits=_large_stdp, clips=True),
+    Step(STDP, native.learn_stdp, BLOCKS, compiled=True, batches=False, fits=_compiled_stdp, clips=True),
     Step(STDP, accelerated.learn_features, XLA),
     Step(TargetTime, native.learn_target_time, NATIVE, compiled=True),
     Step(RSTDP, native.learn_reward, BLOCKS, compiled=True, batches=False, fits=_compiled_reward, clips=True),

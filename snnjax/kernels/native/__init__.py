@@ -4,12 +4,13 @@ They process only inputs that fire, event by event. Results are those of `snnjax
 up in another order, which decides near-ties. The first use compiles the C++ sources for the processor at hand and keeps
 the library in the user's cache folder, or raises OSError.
 
-Arguments are those of `snnjax.kernels`, but for `stdp` with a stride of 1 and:
+Arguments are those of `snnjax.kernels`, but for:
 
   latency: (C, H, W) uint8, without padding; at most 255 time steps.
-  taps: (kh, C, kw, F) float32, the weights as `arrange` makes them.
-  features: F without the zeros that fill it up.
+  weights: (F, C, kh, kw) float32; each call packs them as it needs them, under `jax.vmap` once for all stimuli.
   threshold: a number, or a () or (F,) array.
+
+Under `jax.vmap`, over stimuli, networks or both, all of them are one call, which the cores share.
 """
 
 import ctypes
@@ -22,6 +23,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,13 +37,12 @@ from snnjax.core.checks import Number, Pair
 from snnjax.core.errors import InputError, InputTypeError, wrong_type
 from snnjax.core.files import atomic_write, cache_folder, lock, write_text
 from snnjax.core.sharding import vary_like
-from snnjax.kernels.competition import Winners, check_winners
+from snnjax.kernels.competition import Winners
 from snnjax.kernels.neurons import Spikes, spike_times
 from snnjax.kernels.spikes import output_size
 
 SOURCES = sorted(Path(__file__).parent.glob("*.cc"))
 FLAGS = ("-std=c++20", "-O3", "-march=native", "-fPIC", "-shared", "-pthread", "-w")
-LANES = 16  # the number of features is filled up to a multiple of this
 MOST_STEPS = 255  # maximum number of time steps: latencies are bytes
 
 
@@ -113,33 +114,43 @@ def _compile(command: list[str], sources: list[Path], made: Path) -> None:
         raise OSError(f"the native kernels did not compile, {command[0]} said: {done.stderr.strip()[-2000:]}")
 
 
-def arrange(weights: jax.Array) -> jax.Array:
-    """Weights (F, C, kh, kw) as the kernels take them: (kh, C, kw, F), columns reversed, F filled up with zeros."""
-    taps = weights[..., ::-1].transpose(2, 1, 3, 0)
-    pad = np.pad if isinstance(weights, np.ndarray) else jnp.pad
-    return pad(taps, ((0, 0), (0, 0), (0, 0), (0, -taps.shape[3] % LANES)))
-
-
-def restore(taps: jax.Array, features: int) -> jax.Array:
-    """The inverse of `arrange`: (F, C, kh, kw)."""
-    return taps[..., :features].transpose(3, 1, 0, 2)[..., ::-1]
-
-
 float_array = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
 int_array = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.int32)
 byte_array = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.uint8)
 
 
-def _call(name: str, results: Any, *args: jax.Array, replaced: int = 0, batched: bool = False, **settings: Any) -> Any:
-    """Calls a kernel; so many of its first results take the place of the first arguments.
+def _call(name: str, results: Any, *args: jax.Array, replaced: int = 0, **settings: Any) -> Any:
+    """Calls a kernel, once for all stimuli of `jax.vmap`; that many results take the place of the first arguments."""
+    call = functools.partial(
+        jax.ffi.ffi_call(
+            _registered(name),
+            results,
+            vmap_method="expand_dims",
+            input_output_aliases={index: index for index in range(replaced)},
+        ),
+        **{key: np.int64(x) if type(x) is int else x for key, x in settings.items()},
+    )
+    return vary_like(_with_copies(call, replaced)(*args) if replaced else call(*args), args)
 
-    A `batched` one takes all stimuli of `jax.vmap` in one call, others one after the other.
-    """
-    aliases = {index: index for index in range(replaced)}
-    method = "expand_dims" if batched else "sequential"
-    call = jax.ffi.ffi_call(_registered(name), results, vmap_method=method, input_output_aliases=aliases)
-    given = {key: np.int64(x) if type(x) is int else x for key, x in settings.items()}
-    return vary_like(call(*args, **given), args)
+
+def _with_copies(call: Callable[..., Any], replaced: int) -> Callable[..., Any]:
+    """A call that under `jax.vmap` has a copy for each stimulus of the first arguments, whose place results take."""
+
+    @jax.custom_batching.custom_vmap
+    def run(*args: jax.Array) -> Any:
+        return call(*args)
+
+    @run.def_vmap
+    def _(size: int, batched: list[bool], *args: jax.Array) -> Any:
+        copied = [batch or index < replaced for index, batch in enumerate(batched)]
+        whole = [
+            jnp.broadcast_to(x, (size, *x.shape)) if copy and not batch else x
+            for x, copy, batch in zip(args, copied, batched, strict=True)
+        ]
+        results = _with_copies(jax.vmap(call, [0 if copy else None for copy in copied]), replaced)(*whole)
+        return results, jax.tree.map(lambda _: True, results)
+
+    return run
 
 
 def _steps(time_steps: int) -> int:
@@ -148,57 +159,51 @@ def _steps(time_steps: int) -> int:
     return int(time_steps)
 
 
-def _layer(
-    latency: jax.Array, taps: jax.Array, features: int, time_steps: int, padding: Pair
+def layer(
+    latency: jax.Array | jax.ShapeDtypeStruct, weights: jax.Array, time_steps: int, stride: Pair, padding: Pair
 ) -> tuple[tuple[int, int, int], dict[str, Any]]:
-    """The shape (F, H', W') of the layer's output, and the settings of a call; raises where they do not fit."""
-    checks.integer("features", features, 1)
-    checks.array("taps", taps, "kh C kw F")
-    checks.array("latency", latency, "C H W")
-    if (dtypes := f"{taps.dtype} and {latency.dtype}") != "float32 and uint8":
-        raise InputTypeError(f"`taps` and `latency` must be float32 and uint8 for native kernels, got {dtypes}")
-    if taps.shape[3] != features + -features % LANES:
-        raise InputError(f"`taps` must be arranged for {features} features, got shape {taps.shape}")
-    above, left = checks.pair("padding", padding, 0)
-    channels, height, width = latency.shape
-    size = (height + 2 * above, width + 2 * left)
-    kernel = (taps.shape[0], taps.shape[2])
-    checks.fits("latency", (channels, *size), "taps", (taps.shape[1], *kernel))
+    """The shape (F, H', W') of a layer's output, and the settings of a call; raises where they do not fit."""
+    checks.array("weights", weights, "F C kh kw")
+    if (dtypes := f"{weights.dtype} and {latency.dtype}") != "float32 and uint8":
+        raise InputTypeError(f"`weights` and `latency` must be float32 and uint8 for native kernels, got {dtypes}")
+    margins = checks.pair("padding", padding, 0)
+    strides = checks.pair("stride", stride, 1)
+    size = latency.shape[-2] + 2 * margins[0], latency.shape[-1] + 2 * margins[1]
+    features, _, *kernel = weights.shape
+    checks.fits("latency", (latency.shape[-3], *size), "weights", weights.shape[1:])
     checks.check_latency_range("latency", latency, time_steps)
-    rows, columns = output_size(size, kernel, (1, 1))
-    return (features, rows, columns), dict(steps=_steps(time_steps), above=above, left=left)
+    rows, columns = output_size(size, (kernel[0], kernel[1]), strides)
+    return (features, rows, columns), dict(steps=_steps(time_steps), layer=np.array([*margins, *strides], np.int64))
 
 
 def winners(
     latency: jax.Array,
-    taps: jax.Array,
+    weights: jax.Array,
     *,
-    features: int,
     threshold: Number,
     k: int,
     radius: Number,
     time_steps: int,
+    stride: Pair = 1,
     padding: Pair = 0,
 ) -> Winners:
     """`kernels.competition.early_winners`: `Winners` of (k,)."""
-    (_, height, width), settings = _layer(latency, taps, features, time_steps, padding)
+    checks.array("latency", latency, "C H W")
+    (_, height, width), settings = layer(latency, weights, time_steps, stride, padding)
     checks.radius(radius)
     places = (checks.integer("k", k, 1),)
     results = [int_array(places)] * 3 + [byte_array(places)]
-    limits = _limits(threshold, features), _one(radius, jnp.int32)
-    settings |= dict(features=features, batched=True)
-    feature, row, column, when = _call("winners", results, taps, latency, *limits, **settings)
+    limits = _thresholds(threshold, weights), _one(radius, jnp.int32)
+    feature, row, column, when = _call("winners", results, weights, latency, *limits, **settings)
     return Winners(feature, row, column, when, (height, width))
 
 
-def _limits(threshold: Number, features: int) -> jax.Array:
-    """(1,) float32, or one for each feature, with features that never fire where F is filled up."""
-    checks.threshold(threshold, features)
+def _thresholds(threshold: Number, weights: jax.Array) -> jax.Array:
+    """(1,) float32, or one for each feature, (F,)."""
+    checks.threshold(threshold, len(weights))
     if threshold is None:
         raise wrong_type("threshold", "a number for native kernels", threshold)
-    if np.ndim(threshold) == 0:
-        return _one(threshold, jnp.float32)
-    return jnp.pad(jnp.asarray(threshold, jnp.float32), (0, -features % LANES), constant_values=jnp.inf)
+    return jnp.asarray(threshold, jnp.float32).reshape(-1)
 
 
 def _one(number: Number, dtype: Any) -> jax.Array:
@@ -213,19 +218,20 @@ def _ends(bounds: checks.Bounds) -> jax.Array:
 
 def latencies(
     latency: jax.Array,
-    taps: jax.Array,
+    weights: jax.Array,
     *,
-    features: int,
     threshold: Number,
     time_steps: int,
+    stride: Pair = 1,
     padding: Pair = 0,
     pool: "Pooling | None" = None,
 ) -> jax.Array:
     """The latencies of `kernels.integrate_and_fire`, (F, H', W') uint8, pooled as by `kernels.pool` if at all."""
-    shape, settings = _layer(latency, taps, features, time_steps, padding)
+    checks.array("latency", latency, "C H W")
+    shape, settings = layer(latency, weights, time_steps, stride, padding)
     pooled, numbers = (pool or Pooling()).of(shape)
-    limits = _limits(threshold, features)
-    return _call("latencies", byte_array(pooled), taps, latency, limits, batched=True, **settings, pool=numbers)
+    limits = _thresholds(threshold, weights)
+    return _call("latencies", byte_array(pooled), weights, latency, limits, **settings, pool=numbers)
 
 
 class Pooling(NamedTuple):
@@ -252,54 +258,32 @@ class Pooling(NamedTuple):
 
 def timed_spikes(
     latency: jax.Array,
-    taps: jax.Array,
+    weights: jax.Array,
     *,
-    features: int,
     threshold: Number,
     time_steps: int,
+    stride: Pair = 1,
     padding: Pair = 0,
     fractional: bool = False,
 ) -> Spikes:
     """`kernels.timed_spikes`, `Spikes` of (F, H', W')."""
-    shape, settings = _layer(latency, taps, features, time_steps, padding)
-    limits = _limits(threshold, features)
+    checks.array("latency", latency, "C H W")
+    shape, settings = layer(latency, weights, time_steps, stride, padding)
+    limits = _thresholds(threshold, weights)
     results = byte_array(shape), float_array(shape), float_array(shape)
-    step, potential, before = _call("timed_spikes", results, taps, latency, limits, batched=True, **settings)
+    step, potential, before = _call("timed_spikes", results, weights, latency, limits, **settings)
     fired = step < time_steps
-    limit = limits[0] if limits.size == 1 else limits[:features, None, None]
+    limit = limits[0] if limits.size == 1 else limits[:, None, None]
     time = spike_times(step, fired, before, potential, limit, time_steps=int(time_steps), fractional=fractional)
     return Spikes(step, potential, jnp.where(fired, time, 1))
 
 
-def final_potentials(spiked: jax.Array, taps: jax.Array, *, features: int, padding: Pair = 0) -> jax.Array:
+def final_potentials(spiked: jax.Array, weights: jax.Array, *, stride: Pair = 1, padding: Pair = 0) -> jax.Array:
     """`kernels.neurons.final_potentials` of (C, H, W) bool, (F, H', W') float32."""
     latency = jnp.where(spiked, 0, 1).astype(jnp.uint8)
-    shape, settings = _layer(latency, taps, features, 1, padding)
-    return _call("potentials", float_array(shape), taps, latency, batched=True, **settings)
-
-
-def learn(
-    taps: jax.Array,
-    latency: jax.Array,
-    won: Winners,
-    rates: jax.Array,
-    *,
-    features: int,
-    time_steps: int,
-    bounds: checks.Bounds = (0.0, 1.0),
-    stabiliser: bool = True,
-    padding: Pair = 0,
-) -> jax.Array:
-    """`kernels.stdp` for weights within the bounds: new taps, only those of the winners' features changed."""
-    (_, *size), settings = _layer(latency, taps, features, time_steps, padding)
-    checks.bounds(bounds)
-    checks.rates(rates)
-    write = "give the `padding` of the layer"
-    check_winners("won", won, tuple(size), write, time_steps=time_steps, features=features)
-    numbers = (x.astype(jnp.int32) for x in (won.feature, won.row, won.column))
-    rule = (won.latency.astype(jnp.uint8), rates.astype(jnp.float32), _ends(bounds))
-    args = taps, latency, *numbers, *rule
-    return _call("learn", float_array(taps.shape), *args, replaced=1, stabiliser=bool(stabiliser), **settings)
+    checks.array("spiked", spiked, "C H W")
+    shape, settings = layer(latency, weights, 1, stride, padding)
+    return _call("potentials", float_array(shape), weights, latency, **settings)
 
 
 def stdp(
@@ -314,19 +298,12 @@ def stdp(
     stride: Pair = 1,
     padding: Pair = 0,
 ) -> jax.Array:
-    """`kernels.stdp` of weights (F, C, kh, kw) float32, with any stride."""
-    layer = np.array([*checks.pair("padding", padding, 0), *checks.pair("stride", stride, 1)], np.int64)
+    """`kernels.stdp` of weights (F, C, kh, kw) float32, in place where XLA allows."""
+    _, settings = layer(latency, weights, time_steps, stride, padding)
     integers = [x.astype(jnp.int32) for x in (won.feature, won.row, won.column, won.latency)]
     args = weights, latency, *integers, rates.astype(jnp.float32), _ends(bounds)
-    return _call(
-        "stdp",
-        float_array(weights.shape),
-        *args,
-        batched=True,
-        layer=layer,
-        steps=_steps(time_steps),
-        stabiliser=bool(stabiliser),
-    )
+    result = float_array(weights.shape)
+    return _call("stdp", result, *args, replaced=1, stabiliser=bool(stabiliser), **settings)
 
 
 def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
@@ -334,4 +311,4 @@ def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
     checks.array("intensities", intensities, None, "floats")
     floats = intensities.astype(jnp.float32)
     settings = dict(steps=_steps(time_steps), rank=floats.ndim)
-    return _call("rank_order", byte_array(floats.shape), floats, batched=True, **settings)
+    return _call("rank_order", byte_array(floats.shape), floats, **settings)

@@ -56,7 +56,7 @@ class Batch {
 
   // What stimulus number `index` has of an argument or a result, whose own axes are the last `rank`.
   template <typename Buffer>
-  auto part(Buffer& buffer, int64_t rank, int64_t index) const {
+  auto part(const Buffer& buffer, int64_t rank, int64_t index) const {
     const auto shape = buffer.dimensions();
     Part part{buffer.typed_data(), shape.last(rank)};
     int64_t stride = part.element_count();
@@ -69,15 +69,47 @@ class Batch {
     return part;
   }
 
-  // Calls `use(index)` for each stimulus. The calling thread waits for nothing that has not begun, so that no call
-  // blocks another one where all threads of the pool are taken.
+  // How many different parts an argument has: stimuli may share them.
+  template <typename Buffer>
+  int64_t distinct(const Buffer& buffer) const {
+    int64_t parts = 1;
+    for (const int64_t size : buffer.dimensions().first(axes_.size())) parts *= size;
+    return parts;
+  }
+
+  // Which of these stimulus number `index` has.
+  template <typename Buffer>
+  int64_t index_of(const Buffer& buffer, int64_t rank, int64_t index) const {
+    const auto own = part(buffer, rank, index);
+    return own.element_count() ? (own.data - buffer.typed_data()) / own.element_count() : 0;
+  }
+
+  // Calls `use(index, part)` for each different part of an argument.
+  template <typename Buffer, typename Use>
+  ffi::Error each_distinct(Threads& threads, const Buffer& buffer, int64_t rank, const Use& use) const {
+    const auto shape = buffer.dimensions().last(rank);
+    return each(threads, distinct(buffer), [&](int64_t index) {
+      Part part{buffer.typed_data(), shape};
+      part.data += index * part.element_count();
+      use(index, part);
+    });
+  }
+
+  // Calls `use(index)` for each stimulus.
   template <typename Use>
   ffi::Error each(Threads& threads, const Use& use) const {
+    return each(threads, size(), use);
+  }
+
+ private:
+  // Calls `use(index)` for each index below `count`. The calling thread waits for nothing that has not begun, so that no
+  // call blocks another one where all threads of the pool are taken.
+  template <typename Use>
+  static ffi::Error each(Threads& threads, int64_t count, const Use& use) {
     struct Progress {
       std::atomic<int64_t> begun{0}, done{0};
       std::atomic<bool> failed{false};
     };
-    const int64_t count = size();
     const auto progress = std::make_shared<Progress>();
     const auto work = [progress, count, &use] {
       for (int64_t index; (index = progress->begun++) < count; ++progress->done) try {
@@ -93,7 +125,6 @@ class Batch {
     return progress->failed ? ffi::Error(ffi::ErrorCode::kResourceExhausted, "out of memory") : ffi::Error::Success();
   }
 
- private:
   const ffi::Span<const int64_t> axes_;
 };
 

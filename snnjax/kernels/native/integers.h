@@ -1,13 +1,13 @@
 // Layers whose weights are known as integers of 7 bits, which bound every potential.
 //
 // The weights that one input adds to the features lie side by side as bytes, and many of them are added up at once;
-// only the few neurons that matter are added up in floats. Weights are (kh, kw, F, C) float32.
+// only the few neurons that matter are added up in floats.
 
 #pragma once
 
 #include <utility>
 
-#include "common.h"
+#include "plasticity.h"
 
 namespace {
 
@@ -19,22 +19,14 @@ constexpr int64_t kMaxAdds = 256;  // sums of kRowsPerAdd bytes that 16 bits hol
 typedef uint8_t Octets __attribute__((vector_size(kBlock), aligned(1), may_alias));
 typedef uint16_t Halves __attribute__((vector_size(kBlock), aligned(1), may_alias));
 
-struct IntegerLayer {
-  float* weights;  // [kh, kw, F, C]
-  int64_t rows, columns, features, channels, height, width;
-  int64_t above, left, down, right;  // padding and stride
+// A layer with weights in the layout [kh, kw, F, C].
+struct IntegerLayer : Geometry {
   int32_t time_steps;
-  int64_t out_height = (height + 2 * above - rows) / down + 1, out_width = (width + 2 * left - columns) / right + 1;
   std::vector<int32_t> places;  // [positions, taps], the pixel where each tap lies, -1 on padding
   std::vector<uint8_t> used;  // [taps], whether any position has a pixel there
 
-  // On maps of `height` x `width`; the setting `name` holds its padding and stride.
-  IntegerLayer(float* weights, const Floats& shape, const ffi::Dictionary& settings, const char* name, int64_t height,
-               int64_t width)
-      : weights(weights), rows(shape.dimensions()[0]), columns(shape.dimensions()[1]), features(shape.dimensions()[2]),
-        channels(shape.dimensions()[3]), height(height), width(width), above(numbers(settings, name)[0]),
-        left(numbers(settings, name)[1]), down(numbers(settings, name)[2]), right(numbers(settings, name)[3]),
-        time_steps(number(settings, "steps")), used(taps()) {
+  IntegerLayer(const Geometry& geometry, int32_t time_steps, const float* weights)
+      : Geometry(geometry), time_steps(time_steps), used(taps()), weights_(new float[size()]) {
     for (int64_t position = 0; position < positions(); ++position)
       for (int64_t tap = 0; tap < taps(); ++tap) {
         const int64_t y = position / out_width * down - above + tap / columns;
@@ -42,17 +34,36 @@ struct IntegerLayer {
         places.push_back(y >= 0 && y < height && x >= 0 && x < width ? y * width + x : -1);
         used[tap] |= places.back() >= 0;
       }
+    each_weight([&](float& packed, int64_t place) { packed = weights[place]; });
   }
 
-  int64_t positions() const { return out_height * out_width; }
-  int64_t taps() const { return rows * columns; }
-  int64_t pixels() const { return height * width; }
-  int64_t inputs() const { return channels * pixels(); }
-  float* row(int64_t tap, int64_t feature) const { return weights + (tap * features + feature) * channels; }
-  const float* end() const { return row(taps(), 0); }
+  // Writes the weights as [F, C, kh, kw].
+  void unpack(float* weights) const {
+    each_weight([&](float& packed, int64_t place) { weights[place] = packed; });
+  }
+
+  float* row(int64_t tap, int64_t feature) const { return weights_.get() + (tap * features + feature) * channels; }
+  float* begin() const { return weights_.get(); }
+  float* end() const { return begin() + size(); }
 
   // Where a tap of a position lies, -1 on padding.
   int64_t pixel(int64_t position, int64_t tap) const { return places[position * taps() + tap]; }
+
+ private:
+  // Calls `use` with each weight and its place in [F, C, kh, kw]: some channels at a time, which a cache holds.
+  template <typename Use>
+  void each_weight(Use use) const {
+    constexpr int64_t kChannels = 64;
+    for (int64_t feature = 0; feature < features; ++feature)
+      for (int64_t first = 0; first < channels; first += kChannels)
+        for (int64_t tap = 0; tap < taps(); ++tap) {
+          float* packed = row(tap, feature);
+          for (int64_t c = first; c < std::min(channels, first + kChannels); ++c)
+            use(packed[c], (feature * channels + c) * taps() + tap);
+        }
+  }
+
+  const std::unique_ptr<float[]> weights_;
 };
 
 // The inputs of one image that fire.
@@ -115,7 +126,7 @@ class Inputs {
 
 // The least and the largest weight.
 std::pair<float, float> range(const IntegerLayer& layer) {
-  const float *weight = layer.weights, *end = layer.end();
+  const float *weight = layer.begin(), *end = layer.end();
   Lanes least = Lanes{} + *weight, most = least;
   for (; weight + kLanes <= end; weight += kLanes) {
     const Lanes& here = *reinterpret_cast<const Lanes*>(weight);
@@ -156,7 +167,7 @@ class Quantised {
   // After neurons of the layer have learned: all weights lie within these bounds from then on.
   void clip(const IntegerLayer& layer, float low, float high) {
     if (low <= scale.lower && highest_ <= high) return;
-    for (float* weight = layer.weights; weight < layer.end(); ++weight) *weight = std::clamp(*weight, low, high);
+    ::clip(layer.begin(), layer.size(), low, high);
     fill(layer, low, high);
   }
 

@@ -1,28 +1,21 @@
 // When the neurons of a layer fire, pooled: position by position, its inputs in the order in which they fire.
 //
 // The potentials of a position stay in registers, and pooling costs nothing: a pooled neuron fires at the earliest step
-// of its positions. Weights are arranged as in kernels.cc.
+// of its positions.
 
-#include "batch.h"
+#include "events.h"
 
 namespace {
 
 constexpr int64_t kRegisters = 8;  // blocks of kLanes features that are processed at once
 
-// For each position the inputs that fire, in order: the tap (r, channel, c) times 256, plus the step.
+// For each position the inputs that fire, in order: the row of their weights times 256, plus the step.
 class Inputs {
  public:
-  Inputs(const FloatPart& taps, const BytePart& latency, const ffi::Dictionary& settings) {
-    const int64_t rows = taps.dimensions()[0], channels = taps.dimensions()[1], columns = taps.dimensions()[2];
-    const int64_t height = latency.dimensions()[1], width = latency.dimensions()[2], steps = number(settings, "steps");
-    const int64_t above = number(settings, "above"), left = number(settings, "left");  // padding
-    this->height = height + 2 * above - rows + 1;
-    this->width = width + 2 * left - columns + 1;
-    most_ = rows * channels * columns;
-    lists_ = kept<5, uint32_t>(this->height * this->width * most_);
-    count_ = filled<6, int32_t>(this->height * this->width, 0);
-    const uint8_t* when = latency.typed_data();
-    const int64_t size = height * width, inputs = channels * size;
+  Inputs(const Geometry& g, const uint8_t* when, int32_t steps) : most_(g.synapses()) {
+    lists_ = kept<5, uint32_t>(g.positions() * most_);
+    count_ = filled<6, int32_t>(g.positions(), 0);
+    const int64_t size = g.pixels(), inputs = g.inputs();
     int32_t* order = kept<7, int32_t>(inputs);
     int32_t end[257] = {};  // of each step, counted in `order`
     for (int64_t i = 0; i < inputs; ++i) ++end[when[i] + 1];
@@ -31,27 +24,27 @@ class Inputs {
       if (when[i] < steps) order[end[when[i]]++] = i;
     const int64_t fired = steps > 0 ? end[steps - 1] : 0;
     for (int64_t i = 0; i < fired; ++i) {
-      const int32_t input = order[i], channel = input / size, row = input % size / width, column = input % width;
-      const uint32_t step = when[input];
-      const int64_t first = std::max<int64_t>(0, column + left - columns + 1);
-      const int64_t last = std::min(this->width - 1, column + left);
-      const int64_t bottom = std::min(this->height - 1, row + above);
-      for (int64_t y = std::max<int64_t>(0, row + above - rows + 1); y <= bottom; ++y) {
-        int64_t tap = ((row + above - y) * channels + channel) * columns + first - (column + left - columns + 1);
-        for (int64_t x = first; x <= last; ++x, ++tap) {
-          const int64_t position = y * this->width + x;
-          lists_[position * most_ + count_[position]++] = tap << 8 | step;
-        }
-      }
+      const int32_t input = order[i], row = input % size / g.width, column = input % g.width;
+      add(g, input / size, g.below(row), g.beside(column), when[input]);
     }
   }
 
   const uint32_t* begin(int64_t position) const { return lists_ + position * most_; }
   const uint32_t* end(int64_t position) const { return begin(position) + count_[position]; }
 
-  int64_t height, width;  // of the positions
-
  private:
+  // An input that fires reaches the neurons that see its row and its column.
+  void add(const Geometry& g, int64_t channel, const Span& rows, const Span& columns, uint32_t step) {
+    int64_t tap = rows.tap;
+    for (int64_t y = rows.first; y <= rows.last; ++y, tap -= g.down) {
+      int64_t weights = (tap * g.channels + channel) * g.columns + g.columns - 1 - columns.tap;
+      for (int64_t x = columns.first; x <= columns.last; ++x, weights += g.right) {
+        const int64_t position = y * g.out_width + x;
+        lists_[position * most_ + count_[position]++] = weights << 8 | step;
+      }
+    }
+  }
+
   int64_t most_;
   uint32_t* lists_;
   int32_t* count_;
@@ -100,10 +93,9 @@ constexpr Fire kFire[] = {fire<1>, fire<2>, fire<3>, fire<4>, fire<5>, fire<6>, 
 
 // The number of inputs below which no sum of weights exceeds the least threshold. Rounding never carries a sum of n
 // weights <= 1 above n.
-int64_t enough_inputs(const FloatPart& taps, int64_t from, int64_t size, const float* limits) {
-  const int64_t stride = taps.dimensions()[3];
+int64_t enough_inputs(const float* weights, int64_t rows, int64_t stride, int64_t size, const float* limits) {
   float most = 0, least = std::numeric_limits<float>::infinity();
-  for (const float* row = taps.typed_data() + from; row < taps.typed_data() + taps.element_count(); row += stride)
+  for (const float* row = weights; row < weights + rows * stride; row += stride)
     most = std::max(most, largest(row, size));
   for (int64_t f = 0; f < size; ++f) least = std::min(least, limits[f]);
   if (least < 0) return 0;
@@ -111,41 +103,44 @@ int64_t enough_inputs(const FloatPart& taps, int64_t from, int64_t size, const f
   return static_cast<int64_t>(std::min(std::floor(least / largest), 1e9)) + 1;
 }
 
-// `kernels.pool` of the latencies of `kernels.integrate_and_fire`; `settings`: the padding and the pooling.
-void find_latencies(const FloatPart& weights, const BytePart& latency, const FloatPart& threshold,
-                    const ffi::Dictionary& settings, const BytePart& result) {
-  const int64_t stride = weights.dimensions()[3], blocks = stride / kLanes;
-  const Pool pool = pool_of(settings);
+// `kernels.pool` of the latencies of `kernels.integrate_and_fire`.
+void find_latencies(const Geometry& layer, const EventLayout& layout, const float* weights, const uint8_t* latency,
+                    const Limits& thresholds, int32_t steps, const Pool& pool, uint8_t* result) {
+  const int64_t stride = layout.stride, blocks = stride / kLanes, features = layer.features;
   const int64_t cells = pool.height * pool.width;
   const int64_t chunks = (blocks + kRegisters - 1) / kRegisters, at_once = (blocks + chunks - 1) / chunks;
-  const Inputs inputs(weights, latency, settings);
-  const int32_t steps = number(settings, "steps");
-  float* limits = filled<8, float>(stride, threshold.typed_data()[0]);
-  if (threshold.element_count() > 1) std::copy_n(threshold.typed_data(), stride, limits);
+  const Inputs inputs(layer, latency, steps);
+  float* limits = thresholds.filled_up<8>(features, stride);
   int32_t* when = filled<9, int32_t>(cells * stride, steps);
   for (int64_t cell = 0; cell < cells; ++cell)  // there is no need to wait for features that fill up F
-    std::fill(when + cell * stride + result.dimensions()[0], when + (cell + 1) * stride, 0);
+    std::fill(when + cell * stride + features, when + (cell + 1) * stride, 0);
   for (int64_t block = 0; block < blocks; block += at_once) {
     const int64_t count = std::min(at_once, blocks - block), from = block * kLanes;
-    const int64_t enough = enough_inputs(weights, from, count * kLanes, limits + from);
-    const Features features{weights.typed_data() + from, reinterpret_cast<Lanes*>(limits + from), stride, enough};
+    const int64_t size = std::min(count * kLanes, features - from);
+    if (size <= 0) break;
+    const int64_t enough = enough_inputs(weights + from, layer.synapses(), stride, size, limits + from);
+    const Features some{weights + from, reinterpret_cast<Lanes*>(limits + from), stride, enough};
     const Fire fire = kFire[count - 1];
     for (int64_t cell = 0; cell < cells; ++cell) {
       Steps* pooled = reinterpret_cast<Steps*>(when + cell * stride + from);
-      pool.in(cell, inputs.height, inputs.width, [&](int64_t position) {
-        fire(features, inputs.begin(position), inputs.end(position), pooled);
+      pool.in(cell, layer.out_height, layer.out_width, [&](int64_t position) {
+        fire(some, inputs.begin(position), inputs.end(position), pooled);
       });
     }
   }
-  turn(when, result.typed_data(), cells, stride, result.dimensions()[0]);
+  turn(when, result, cells, stride, features);
 }
 
 ffi::Error latencies(Threads threads, Floats weights, Bytes latency, Floats threshold, ffi::Dictionary settings,
                      ffi::Result<Bytes> result) {
   const Batch batch(result, 3);
+  const Geometry geometry = geometry_of(weights, latency, settings);
+  const EventLayout layout(geometry);
+  const EventWeights packed(layout, batch, weights, threads);
+  const Pool pool = pool_of(settings);
   return batch.each(threads, [&](int64_t i) {
-    find_latencies(batch.part(weights, 4, i), batch.part(latency, 3, i), batch.part(threshold, 1, i), settings,
-                   batch.part(*result, 3, i));
+    find_latencies(geometry, layout, packed.of(i), batch.part(latency, 3, i).data, {batch.part(threshold, 1, i)},
+                   number(settings, "steps"), pool, batch.part(*result, 3, i).data);
   });
 }
 

@@ -4,21 +4,10 @@
 
 #include <numeric>
 
+#include "competition.h"
 #include "integers.h"
 
 namespace {
-
-// A neuron, and its potential.
-struct Neuron {
-  float potential;
-  int64_t feature, position;
-
-  // The stronger one, then that of the lower feature, then position.
-  bool precedes(const Neuron& other) const {
-    if (potential != other.potential) return potential > other.potential;
-    return feature != other.feature ? feature < other.feature : position < other.position;
-  }
-};
 
 // The potentials of a layer's neurons on one image, known to within a margin.
 class Potentials {
@@ -205,12 +194,6 @@ class Potentials {
   float half_, rounding_;  // how far the potentials of integers and of floats may be off, for each input
 };
 
-// How weights move.
-struct Rule {
-  float gain, loss, lower, upper;
-  bool stabiliser;
-};
-
 // Moves the weights of a neuron that has won at step `last`, and their integers.
 void update(const IntegerLayer& layer, Quantised& quantised, const Inputs& inputs, const Neuron& won, int32_t last,
             const Rule& rule) {
@@ -220,7 +203,6 @@ void update(const IntegerLayer& layer, Quantised& quantised, const Inputs& input
   const Lanes lower = Lanes{} + rule.lower, upper = Lanes{} + rule.upper;
   const Scale scale = quantised.scale;
   const int64_t stride = quantised.stride;
-  const bool stabiliser = rule.stabiliser;
   const Steps latest = Steps{} + last, all = Steps{} - 1, tail = kNumbers >= int32_t(kLanes - layer.channels % kLanes);
   for (int64_t tap = 0; tap < layer.taps(); ++tap) {
     const int64_t pixel = layer.pixel(won.position, tap);
@@ -231,10 +213,8 @@ void update(const IntegerLayer& layer, Quantised& quantised, const Inputs& input
     const int32_t* when = pixel < 0 ? silent.data() : inputs.when(pixel);
     auto move = [&](Lanes& weight, int64_t c, const Steps& counted) {
       const Lanes old = weight;
-      Lanes change = *reinterpret_cast<const Steps*>(when + c) <= latest ? gain : loss;
-      if (stabiliser) change *= (old - lower) * (upper - old);
-      const Lanes above = old + change > lower ? old + change : lower, moved = above < upper ? above : upper;
-      weight = counted ? moved : old;
+      const Lanes change = *reinterpret_cast<const Steps*>(when + c) <= latest ? gain : loss;
+      weight = counted ? moved(old, change, lower, upper, rule.stabiliser) : old;
       if (!used) return;
       const Steps now = scale.of(weight);
       each_lane(now != scale.of(old), [&](int64_t lane) { values[(c + lane) * stride] = now[lane]; });
@@ -253,5 +233,55 @@ void update(const IntegerLayer& layer, Quantised& quantised, const Inputs& input
     }
   }
 }
+
+// Moves the weights of all winners; the first ones clip all weights.
+void update_all(const IntegerLayer& layer, Quantised& quantised, const Inputs& inputs, const std::vector<Winner>& won,
+                const Rule& rule) {
+  for (const auto& [neuron, step] : won) update(layer, quantised, inputs, neuron, step, rule);
+  if (!won.empty()) quantised.clip(layer, rule.lower, rule.upper);
+}
+
+// The neurons of a layer in a `Competition`, by potentials of integers: which one of a position is the strongest is found
+// out when that matters.
+class IntegerRace {
+ public:
+  IntegerRace(const IntegerLayer& layer, const Quantised& quantised, float threshold)
+      : layer_(layer), potentials_(layer, quantised), threshold_(threshold), fired_(layer.positions()) {}
+
+  void begin(const Inputs& inputs) {
+    potentials_.begin(inputs);
+    std::fill(fired_.begin(), fired_.end(), 0);
+  }
+
+  Potentials& potentials() { return potentials_; }
+
+  const Geometry& layer() const { return layer_; }
+  void arrive(int32_t step) { potentials_.arrive(step); }
+  bool may_spike(int64_t position) const { return !fired_[position] && potentials_.ceiling(position) > threshold_; }
+
+  bool spike(int64_t position, int32_t step, Neuron& neuron) {
+    potentials_.look(position);
+    const float most = potentials_.ceiling(position), least = most - 2 * potentials_.margin(position);
+    if (!(most > threshold_)) return false;
+    neuron = {most, kUnknown, position};
+    if (!(least > threshold_)) {
+      resolve(step, neuron);
+      if (!(neuron.potential > threshold_)) return false;
+    }
+    fired_[position] = 1;
+    return true;
+  }
+
+  void resolve(int32_t step, Neuron& neuron) const {
+    neuron = {threshold_, layer_.features, neuron.position};
+    potentials_.strongest(neuron.position, 0, layer_.features, step, neuron);
+  }
+
+ private:
+  const IntegerLayer& layer_;
+  Potentials potentials_;
+  const float threshold_;
+  std::vector<uint8_t> fired_;  // [positions], whether any neuron has fired
+};
 
 }  // namespace

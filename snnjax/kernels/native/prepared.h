@@ -6,47 +6,48 @@
 #include <atomic>
 #include <future>
 
-#include "common.h"
+#include "batch.h"
 
 namespace {
 
 constexpr int64_t kAhead = 16;
 constexpr int64_t kMost = 1 << 16;  // inputs of an image, so that caches hold the images ahead
 
-// Calls `use(image, inputs)` for the existing ones of images [first, end), with inputs that `read` their latencies;
-// `local` is copied. With more than one core, another thread reads images ahead; one that it has not read in time,
-// because its core is busy, is read at once: no thread waits for it.
+// Calls `use(image, inputs)` for the images of `latencies` [S, C, H, W] that `chosen` [S] names, for all if it is null,
+// with inputs that `read` their latencies; `local` is copied. If this sequence runs `alone` and there are more cores,
+// another thread reads images ahead; one that it has not read in time, because its core is busy, is read at once: no
+// thread waits for it.
 template <typename Inputs, typename Use>
-void each_image(Inputs local, const Bytes& latencies, int64_t first, int64_t end, Use use) {
-  const auto shape = latencies.dimensions();
-  const int64_t inputs = shape[1] * shape[2] * shape[3];
-  const uint8_t* images = latencies.typed_data();
-  first = std::max<int64_t>(first, 0);
-  end = std::min<int64_t>(end, shape[0]);
-  const bool helped = end - first >= kAhead && inputs <= kMost && cores() > 1;
+void each_image(Inputs local, const BytePart& latencies, const bool* chosen, bool alone, Use use) {
+  const int64_t inputs = latencies.element_count() / std::max<int64_t>(1, latencies.shape[0]);
+  std::vector<const uint8_t*> images;
+  for (int64_t image = 0; image < latencies.shape[0]; ++image)
+    if (!chosen || chosen[image]) images.push_back(latencies.data + image * inputs);
+  const int64_t end = images.size();
+  const bool helped = alone && end >= kAhead && inputs <= kMost && cores() > 1;
   std::vector<Inputs> ahead(helped ? kAhead : 0, local);  // of images by the rest of their number
   std::array<std::atomic<int64_t>, kAhead> numbers;  // of the images that these are of
   for (auto& number : numbers) number = -1;
-  std::atomic<int64_t> now = first;  // the image in use
+  std::atomic<int64_t> now = 0;  // the image in use
 
   // Reads each image after that in use, as long as there is room.
   auto read_ahead = [&] {
-    for (int64_t image = first + 1;; ++image) {
+    for (int64_t image = 1;; ++image) {
       for (int64_t used; image >= (used = now) + kAhead;) now.wait(used);
       image = std::max(image, now + 1);
       if (image >= end) return;
-      ahead[image % kAhead].read(images + image * inputs);
+      ahead[image % kAhead].read(images[image]);
       numbers[image % kAhead] = image;
     }
   };
   std::future<void> other;
   if (helped) other = std::async(std::launch::async | std::launch::deferred, read_ahead);
-  for (int64_t image = first; image < end; ++image) {
+  for (int64_t image = 0; image < end; ++image) {
     now = image;
     if (image % (kAhead / 2) == 0) now.notify_one();
     const bool prepared = numbers[image % kAhead] == image;
-    if (!prepared) local.read(images + image * inputs);
-    use(image, prepared ? ahead[image % kAhead] : local);
+    if (!prepared) local.read(images[image]);
+    use((images[image] - latencies.data) / inputs, prepared ? ahead[image % kAhead] : local);
   }
   now = end;
   now.notify_one();

@@ -16,4 +16,4 @@ def fire_on_ramp(potential: jax.Array, levels: jax.Array, pool: Pooling) -> jax.
     _steps(levels.shape[0])
     height, width, features = potential.shape
     pooled, numbers = pool.of((features, height, width))
-    return _call("ramp", byte_array(pooled), potential, levels, batched=True, pool=numbers)
+    return _call("ramp", byte_array(pooled), potential, levels, pool=numbers)

@@ -54,7 +54,6 @@ def learn(
         "learn_readout",
         results,
         *(weights, excess, latencies, labels, learns, _thresholds(threshold, weights), kept, numbers),
-        batched=True,
         classes=classes,
         non_targets=non_targets,
         competition=bool(competition),
@@ -81,7 +80,6 @@ def earliest_of_classes(
         "earliest_of_classes",
         (byte_array(shape), float_array(shape), float_array(shape)),
         *(weights[None], latencies, _thresholds(threshold, weights)[None]),  # all stimuli share them
-        batched=True,
         classes=classes,
         steps=_steps(time_steps),
         fractional=bool(fractional),

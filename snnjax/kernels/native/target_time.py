@@ -39,4 +39,4 @@ def learn(
     results = float_array(weights.shape), float_array(threshold.shape), per_patch, per_patch, int_array(())
     args = weights, threshold, latencies, corners.astype(jnp.int32), learns, numbers, jnp.asarray(quiet, jnp.int32)
     settings = dict(steps=_steps(time_steps), most_quiet=most_quiet)
-    return _call("learn_target_time", results, *args, batched=True, **settings)
+    return _call("learn_target_time", results, *args, **settings)
