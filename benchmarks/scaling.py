@@ -100,7 +100,7 @@ class Options(common.Options):
     """Measure how the time per image grows with what a training is made of: images, features, map size, time steps, ...
 
     $ python benchmarks/scaling.py                        both networks
-    $ python benchmarks/scaling.py --kernels xla --model goupy2024_ncg --axes neurons patches
+    $ python benchmarks/scaling.py --backend xla --model goupy2024_ncg --axes neurons patches
     """
 
     model: Annotated[tuple[str, ...], option("NAME ...", help=f"networks: {', '.join(STUDIES)}")] = tuple(STUDIES)
@@ -182,16 +182,15 @@ def run(options: Options) -> None:
         raise InputError(f"`axes` must name some of {', '.join(options.model)}, got {', '.join(options.axes)}")
     if source.train_images.ndim > 3:
         raise InputError(f"`dataset` must be of grey images, those of {source.name} have colours")
-    native = parts.use_native(options.machine.kernels)
+    backend = parts.resolve_backend(options.machine.backend, time_steps=1)
     out = options.folder("scaling")
-    kernels = "native kernels" if native else "kernels of XLA"
-    about, caption = common.about(dataset=source.name, kernels=kernels, clock=f"{options.clock} time")
+    about, caption = common.about(dataset=source.name, backend=f"back end {backend}", clock=f"{options.clock} time")
     content: common.Row = dict(about=about, usual={}, points=[])
     for model in dict.fromkeys(options.model):
         study = STUDIES[model]
         measured = dict[tuple[int, ...], common.Row]()
         case = study.usual(options.images)
-        program = study.program(options.machine.device, "native" if native else "xla")
+        program = study.program(options.machine.device, backend)
         program.clock = CLOCKS[options.clock]
         content["usual"][model] = case
         for name in (name for name in options.axes if name in study.axes):

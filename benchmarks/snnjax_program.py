@@ -56,19 +56,19 @@ class MeasuredPlacement(Placement):
 
 
 class Program(MeasuredProgram):
-    """snnjax on a kind of device, with the kernels of XLA or the native ones."""
+    """snnjax on a kind of device and a back end."""
 
     networks = 1  # which train side by side, from the same state
     update_batch = 1
 
-    def __init__(self, device: str, kernels: str = "xla"):
+    def __init__(self, device: str, chosen: str = "xla"):
         self.device = devices.choose(device)
-        self.native = backend.resolve(kernels, 1) == "native"
-        backend.use_backend(kernels).__enter__()  # until the process ends
+        self.backend = backend.resolve(chosen, 1)
+        backend.use_backend(self.backend).__enter__()  # until the process ends
         if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
             jax.config.update("jax_enable_compilation_cache", False)  # compilation is measured too
         self.about = dict(versions=versions(), device=devices.name_of(self.device), platform=self.device.platform)
-        self.about["kernels"] = "native" if self.native else "xla"
+        self.about["backend"] = self.backend
         self.about["processor"] = devices.name_of(jax.devices("cpu")[0]).removeprefix("cpu: ")
 
     def phases(self, task: Given) -> dict[str, Work]:
@@ -92,7 +92,7 @@ class Program(MeasuredProgram):
         self.network, self.data, self.batch_size, trained = task
         # No epochs are planned, so learners count the images that they have seen from 0 in every phase.
         epochs = (0,) * len(self.network.stages)
-        settings = Settings(epochs, self.batch_size, 0, update_batch=self.update_batch, native=self.native)
+        settings = Settings(epochs, self.batch_size, 0, update_batch=self.update_batch)
         trainer = Trainer([self.network] * self.networks, self.data, settings)
         self.job = trainer.job
         self.cache = StageCache(self.job)
@@ -110,7 +110,7 @@ class Program(MeasuredProgram):
     def _test(self, latencies: np.ndarray, output: int) -> None:
         """Adds decisions, given an output of each test image."""
         known = Known({output: latencies})
-        kernels = deciding_kernels(self.job.network, native=self.native)
+        kernels = deciding_kernels(self.job.network, native=self.job.native)
         self._map("test", known, decide_batch, kernels, scores=False)
         self.works["test"].outcome = lambda result: result[0][0]  # the decisions
 
@@ -169,7 +169,7 @@ class Program(MeasuredProgram):
     def train(self, network: Network, images: data.Dataset, settings: Settings) -> dict[str, Any]:
         """A whole training from images to the last epoch: seconds, compile_seconds, accuracy, ms_per_image by phase."""
         start = time.perf_counter()
-        trainer = Trainer(network, images, dataclasses.replace(settings, native=self.native))
+        trainer = Trainer(network, images, settings)
         state = trainer.run(trainer.initial_state())
         seconds = time.perf_counter() - start
         compiling = sum(phase["compile_seconds"] for phase in state.phases)

@@ -82,19 +82,19 @@ class Options(common.Options):
     """checkout of github.com/aidinattar/snn, to measure side by side"""
     spikenn: Annotated[Path | None, option("DIR", "none")] = None
     """checkout of github.com/ggoupy/SpikeNN, to measure side by side"""
-    kernels: tuple[Literal["auto", "xla", "native"], ...] = ("auto",)
-    """snnjax's back ends: XLA, or compiled kernels (native, on a CPU); auto is the one that trainings use by default.
+    backend: tuple[Literal["auto", "xla", "native"], ...] = ("auto",)
+    """snnjax's back ends; auto is the one that trainings use by default.
     Everything is compared with the first"""
     protocol: int = 0
     """number of whole trainings, up to two minutes each; 0 for none"""
     short: bool = False
     """the study's first network, 60 images and 2 repeats at most, no whole trainings"""
 
-    def snnjax(self, kernels: str) -> Worker:
+    def snnjax(self, backend: str) -> Worker:
         """Starts one of our programs, which is named after its back end."""
         kind = f"snnjax_program:{STUDIES[self.study].program}"
-        worker = Worker("snnjax", kind, "cpu" if kernels == "native" else self.device, kernels)
-        worker.name = SNNJAX[worker.about["kernels"]]
+        worker = Worker("snnjax", kind, "cpu" if backend == "native" else self.device, backend)
+        worker.name = SNNJAX[worker.about["backend"]]
         return worker
 
 
@@ -108,9 +108,9 @@ def prepare(options: Options) -> tuple[Options, data.Dataset]:
         models = STUDIES[options.study].models[:1]
     options = dataclasses.replace(options, model=models)
     parts.check_least(options, images=1, repeats=1, protocol=0)
-    kernels = options.kernels
-    if not kernels or len(set(kernels)) < len(kernels):
-        raise InputError(f"`kernels` must be auto, xla, native or two of them, got {' '.join(kernels) or 'none'}")
+    chosen = options.backend
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise InputError(f"`backend` must be auto, xla, native or two of them, got {' '.join(chosen) or 'none'}")
     for name in models:
         parts.published(name)
     for study, its in STUDIES.items():
@@ -127,9 +127,9 @@ def prepare(options: Options) -> tuple[Options, data.Dataset]:
 
 def start(options: Options, stack: contextlib.ExitStack) -> list[Worker]:
     """Starts the programs, snnjax first; `stack` ends them."""
-    workers = [stack.enter_context(options.snnjax(kernels)) for kernels in options.kernels]
+    workers = [stack.enter_context(options.snnjax(backend)) for backend in options.backend]
     if len({worker.name for worker in workers}) < len(workers):
-        raise InputError(f"`kernels` must be different back ends, got auto and {workers[0].about['kernels']}")
+        raise InputError(f"`backend` must be different ones, got auto and {workers[0].about['backend']}")
     others: list[tuple[Any, ...]] = []
     if options.reference:
         device = "cuda" if workers[0].about["platform"] == "gpu" else "cpu"
@@ -185,12 +185,12 @@ def whole_training(network: Network, images: data.Dataset, rows: list[Row], opti
     trainings = list[Row]()
     count = dict(train_images=len(images.train_images), test_images=len(images.test_images))
     settings = Settings(epochs, batch_size=min(1000, count["train_images"]), patience=0)
-    kernels = {name: kernels for kernels, name in SNNJAX.items()}
+    backends = {name: backend for backend, name in SNNJAX.items()}
     for program in dict.fromkeys(row["program"] for row in rows):
         if program in SNNJAX.values():
             runs = []
             for _ in range(options.protocol):
-                with options.snnjax(kernels[program]) as worker:  # in a new process, so that nothing is compiled yet
+                with options.snnjax(backends[program]) as worker:  # in a new process, so that nothing is compiled yet
                     runs.append(worker.ask("train", network, images, settings))
             compiling = statistics.median(run["compile_seconds"] for run in runs)
             row = dict(runs[0], how="measured", compile_seconds=compiling)
@@ -292,7 +292,7 @@ def entries(result: Row) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def speed_ups(ratios: dict[str, dict[str, float]], program: str) -> dict[str, str]:
-    """By phase, the speed-up of snnjax over a program, and that of snnjax on native kernels."""
+    """By phase, the speed-up of snnjax over a program, and that of snnjax on the back end native."""
     native = ratios.get(NATIVE, {})
     cells = {}
     for phase, ratio in ratios[program].items():

@@ -64,8 +64,8 @@ def rows_of(chosen: Results) -> list[Row]:
         raise InputError(f"`rows` of {chosen.table} must be some of {known}")
     if chosen.seeds is not None:
         rows = [dataclasses.replace(row, seeds=chosen.seeds) for row in rows]
-    if not parts.use_native("auto"):
-        rows = [dataclasses.replace(row, native=False) for row in rows]
+    if parts.resolve_backend("auto", time_steps=1) == "xla":
+        rows = [dataclasses.replace(row, backend="xla") for row in rows]
     rows = list(dict.fromkeys(rows))
     folders = folders_of(chosen.data_dir)
     for row in rows:
@@ -101,7 +101,7 @@ def name_of(row: Row) -> str:
     """Folder name of a row's runs, from all that they depend on but their seeds."""
     marks = [Path(row.model).name, Path(row.dataset).name, row.train_images, row.in_order and "in_order"]
     marks += [row.labels and f"labels{row.labels}", row.drawn and "drawn", row.mirror and "mirrored"]
-    marks += ["" if row.native else "xla", *row.epochs, row.update_batch > 1 and f"batch{row.update_batch}"]
+    marks += [row.backend == "xla" and "xla", *row.epochs, row.update_batch > 1 and f"batch{row.update_batch}"]
     marks += [row.patience is not None and f"patience{row.patience}", row.test_images and f"of{row.test_images}"]
     return joined(marks)
 
@@ -149,7 +149,7 @@ def options_of(row: Row, seed: int, chosen: Results) -> options.Train:
             update_batch=row.update_batch,
             mirror=row.mirror,
         ),
-        machine=shared_options.Machine(device=chosen.machine.device, kernels="native" if row.native else "xla"),
+        machine=shared_options.Machine(device=chosen.machine.device, backend=row.backend),
         run=shared_options.Run(out=chosen.out / name_of(row) / f"seed{seed}", resume=True),
     )
 

@@ -36,7 +36,7 @@ def measured(out: pathlib.Path, *arguments: str) -> dict:
 
 @pytest.mark.slow
 def test_the_short_form_leaves_json_and_a_table(tmp_path, capsys):
-    network = measured(tmp_path, "--short", "--images", "12", "--kernels", "xla", "native")
+    network = measured(tmp_path, "--short", "--images", "12", "--backend", "xla", "native")
     for program in (throughput.XLA, throughput.NATIVE):
         assert [row["phase"] for row in network["phases"] if row["program"] == program] == PHASES
     alike = {row["phase"]: row["alike"] for row in network["phases"] if row["program"] == throughput.NATIVE}
@@ -52,7 +52,7 @@ def test_the_short_form_leaves_json_and_a_table(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_readouts_and_softhebb_layers_are_measured(tmp_path):
-    readout = ["--study", "readout", "--images", "40", "--model", NCG, "--kernels", "xla", "native"]
+    readout = ["--study", "readout", "--images", "40", "--model", NCG, "--backend", "xla", "native"]
     rows = measured(tmp_path / "readout", *readout)["phases"]
     assert [row["phase"] for row in rows if row["program"] == throughput.XLA] == [*TargetTimeReadout.PHASES]
     alike = {row["phase"]: row["alike"] for row in rows if row["program"] == throughput.NATIVE}
@@ -103,7 +103,7 @@ def test_bad_options_give_one_clear_line(tmp_path, capsys, monkeypatch):
 
 
 COMMAND = Command("results", results)
-SHORT = Row("mozafari2018", "digits", train_images=30, test_images=20, native=False, epochs=(1, 1, 2), seeds=1)
+SHORT = Row("mozafari2018", "digits", train_images=30, test_images=20, backend="xla", epochs=(1, 1, 2), seeds=1)
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def table(monkeypatch, tmp_path):
 
 
 def test_each_option_of_a_row_reaches_its_runs(tmp_path):
-    row = Row(NCG, protocols.JPEG, train_images=100, test_images=50, native=False, epochs=(3, 4))
+    row = Row(NCG, protocols.JPEG, train_images=100, test_images=50, backend="xla", epochs=(3, 4))
     given = results.Results(data_dir=("cifar10-jpeg=pictures.zip",), out=tmp_path)
     run = results.options_of(row, 3, given)
     assert (run.network.model, run.data.dataset, str(run.data.data_dir)) == (NCG, "folder", "pictures.zip")
@@ -132,7 +132,7 @@ def test_each_option_of_a_row_reaches_its_runs(tmp_path):
     assert (run.data.validation, other.data.validation) == (0.1, 0.1)
     single = results.options_of(dataclasses.replace(row, train_images=10), 0, given)
     assert single.data.validation == 0, "a class has a single image"
-    assert (run.machine.kernels, run.run.resume) == ("xla", True)
+    assert (run.machine.backend, run.run.resume) == ("xla", True)
     assert run.run.out == tmp_path / results.name_of(row) / "seed3"
     assert results.name_of(row) == f"{NCG}_cifar10-jpeg_100_xla_3_4_of50", "folders of earlier versions are found"
     for name, rows in TABLES.items():
@@ -146,7 +146,7 @@ def test_records_have_intervals_and_published_figures(tmp_path):
     for row, images, shares in (
         (Row(NCG, "mnist", least=98.9), 54_000, (0.987, 0.989)),
         (Row(NCG, "mnist", train_images=10_000), 9_000, (0.97,)),
-        (Row("deep2024", "mnist", native=False), 54_000, (0.9,)),
+        (Row("deep2024", "mnist", backend="xla"), 54_000, (0.9,)),
     ):
         run["settings"] = dict(train_images=images, validation_images=images // 9, test_images=10_000)
         given = [run | dict(test=dict(accuracy=share)) for share in shares]
@@ -174,7 +174,7 @@ def test_bad_options_end_with_one_line(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_recorded_runs_are_repeated_on_the_same_images(table, tmp_path):
-    few = dict(dataset="digits", train_images=40, test_images=20, batch_size=40, native=False, seeds=2)
+    few = dict(dataset="digits", train_images=40, test_images=20, batch_size=40, backend="xla", seeds=2)
     row = dataclasses.replace(protocols.recorded_run("mozafari2018"), **few)
     record = table("replication", row)
     images = data.load(tmp_path / "digits_40_20.npz")

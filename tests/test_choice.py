@@ -96,7 +96,7 @@ from snnjax.encoding import DOG
 SEVEN = dataclasses.replace(DOG, radius=2, time_steps=7)
 """
 MODEL = tiny.TRAIN[:2]
-FEW = [*tiny.TRAIN[2:], "--epochs", "0", "0", "--kernels", "native", "--out", "run"]
+FEW = [*tiny.TRAIN[2:], "--epochs", "0", "0", "--backend", "native", "--out", "run"]
 
 
 def test_a_run_keeps_the_encoder_chosen(tmp_path, monkeypatch, capsys):
@@ -112,7 +112,7 @@ def test_a_run_keeps_the_encoder_chosen(tmp_path, monkeypatch, capsys):
     Command("train").main([*MODEL, *FEW, "--resume", *seven])
     for chosen, message in (
         (["--encoder", "dogs"], "`encoder` must be one of grey, .*, or FILE.py:NAME, got 'dogs': did you mean 'dog'?"),
-        (["--time_steps", "256"], "`native` kernels take at most 255 time steps, got 256"),
+        (["--time_steps", "256"], "`backend` native supports at most 255 time steps, got 256"),
     ):
         assert re.search(message, refused(Command("train"), capsys, *MODEL, *FEW, *chosen))
 

@@ -189,23 +189,24 @@ def test_the_options_know_every_network():
     assert {*NETWORKS} == {*MODELS}
 
 
-def test_a_run_goes_on_with_the_kernels_that_it_began_with(tmp_path, monkeypatch, capsys, compiler):
-    """Or says why it cannot; those of a damaged run are those of the checkpoint before."""
-    assert parts.use_native("auto", 15, tmp_path)
-    for native_before in (True, False):
-        files.save_checkpoint(tmp_path / "checkpoint.previous.npz", {}, dict(settings=dict(native=native_before)))
+def test_a_run_goes_on_with_the_back_end_that_it_began_with(tmp_path, monkeypatch, capsys, compiler):
+    """Or says why it cannot; that of a damaged run is that of the checkpoint before. Earlier ones say `native`."""
+    assert parts.resolve_backend("auto", 15, tmp_path) == "native"
+    began = [("native", dict(backend="native")), ("xla", dict(backend="xla"))]
+    for expected, settings in [*began, ("native", dict(native=True)), ("xla", dict(native=False))]:
+        files.save_checkpoint(tmp_path / "checkpoint.previous.npz", {}, dict(settings=settings))
         (tmp_path / "checkpoint.npz").write_bytes(b"damaged")
-        assert parts.use_native("auto", 15, tmp_path) == native_before
+        assert parts.resolve_backend("auto", 15, tmp_path) == expected
     assert capsys.readouterr().out == ""
-    assert not parts.use_native("auto", 256, tmp_path / "none")
+    assert parts.resolve_backend("auto", 256, tmp_path / "none") == "xla"
     assert "at most 255 time steps, got 256" in capsys.readouterr().out
     monkeypatch.setattr(native, "load", mock.Mock(side_effect=OSError("no\ncompiler")))
-    assert not parts.use_native("auto", 15, tmp_path)
-    files.save_checkpoint(tmp_path / "checkpoint.npz", {}, dict(settings=dict(native=True)))
-    with pytest.raises(InputError, match=r"the run in .* began on compiled kernels: no compiler$"):
-        parts.use_native("auto", 15, tmp_path)
-    assert not parts.use_native("auto", 15, tmp_path / "none")
-    assert capsys.readouterr().out == "on XLA's kernels: no compiler\n"
+    assert parts.resolve_backend("auto", 15, tmp_path) == "xla"
+    files.save_checkpoint(tmp_path / "checkpoint.npz", {}, dict(settings=dict(backend="native")))
+    with pytest.raises(InputError, match=r"the run in .* began on the back end native: no compiler$"):
+        parts.resolve_backend("auto", 15, tmp_path)
+    assert parts.resolve_backend("auto", 15, tmp_path / "none") == "xla"
+    assert capsys.readouterr().out == "on the back end xla: no compiler\n"
     monkeypatch.setattr("snnjax.core.devices.peers", lambda: [mock.Mock(platform="gpu")])
     assert "got the device gpu" in backend.unavailable()
 

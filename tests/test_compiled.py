@@ -183,7 +183,7 @@ def test_arrays_on_a_cpu_are_computed_by_compiled_code_whatever_the_default_devi
     image = latencies_of(STEPS)[0][:, 1:]  # of a shape for which no program has been compiled before
     assert calls(fire, image, WEIGHTS[0]) == ["latencies"]
     assert backend.resolve("auto", STEPS) == "xla"
-    with pytest.raises(InputError, match="the back end native needs a CPU, got the device gpu"):
+    with pytest.raises(InputError, match="`backend` native needs a CPU, got the device gpu"):
         backend.resolve("native", STEPS)
 
 

@@ -371,14 +371,14 @@ def test_rules_of_ones_own_are_checked(compiler, monkeypatch):
 def test_a_run_says_which_rules_compiled_kernels_leave_to_xla(tmp_path, compiler):
     """A subclass says anew whether it is for compiled kernels."""
     network = tiny.plain(Images())
-    said = ["layer1 (Inherited): learning on XLA's kernels, no compiled ones fit rule and settings"]
-    for rule, native, notes in ((Inherited(), True, said), (Sure(), True, []), (Inherited(), False, [])):
-        trainer = Trainer(tiny.with_first(network, learners=rule), DIGITS, Settings((1, 1), native=native))
-        with RunFolder(tmp_path / f"{type(rule).__name__}_{native}", trainer) as run:
+    said = ["layer1 (Inherited): learning by XLA, no compiled code supports rule and settings"]
+    for rule, backend, notes in ((Inherited(), "native", said), (Sure(), "native", []), (Inherited(), "xla", [])):
+        trainer = Trainer(tiny.with_first(network, learners=rule), DIGITS, Settings((1, 1), backend=backend))
+        with RunFolder(tmp_path / f"{type(rule).__name__}_{backend}", trainer) as run:
             assert run.notes == notes
     network = tiny.labelled(Images())
     for update_batch, left in ((1, []), (4, ["layer2 (SupervisedSTDP)"])):
-        settings = Settings((1, 1), update_batch=update_batch, patience=0, native=True)
+        settings = Settings((1, 1), update_batch=update_batch, patience=0, backend="native")
         assert Trainer(network, DIGITS, settings).uncompiled() == left
         assert Sweep(network, DIGITS, settings, [dict(seed=1)]).uncompiled() == left
 
@@ -421,9 +421,9 @@ def test_all_trainings_let_a_rule_act_on_silent_images(compiler):
     initial = network.initial_weights(0)
     expected = {name: weights * 0.5 ** silent.sum() for name, weights in initial.items()}
     trained = {}
-    for update_batch, native in ((1, True), (3, False)):
-        settings = Settings((1, 1), patience=0, update_batch=update_batch, native=native)
-        trained[update_batch, native] = tiny.trained(network, data, settings).weights
+    for update_batch, backend in ((1, "native"), (3, "xla")):
+        settings = Settings((1, 1), patience=0, update_batch=update_batch, backend=backend)
+        trained[update_batch, backend] = tiny.trained(network, data, settings).weights
     variants = [{"layer1.share": share, "layer2.share": share} for share in (0.25, 0.5)]
     trained["sweep"] = Sweep(network, data, settings, variants).run().trained[1].weights
     for path, weights in trained.items():

@@ -203,7 +203,7 @@ def test_decisions_after_a_step_are_those_on_what_came_until_then(make):
 
 def test_compiled_kernels_and_those_of_xla_count_the_same(compiler):
     network = made(labelled)
-    one, other = (cost(network, PICTURES, native=native) for native in (False, True))
+    one, other = (cost(network, PICTURES, backend=backend) for backend in ("xla", "native"))
     assert one.as_json() == other.as_json()
     np.testing.assert_array_equal(one.decisions, other.decisions)
     found = cost(network, np.zeros_like(PICTURES))  # which are silent

@@ -44,8 +44,8 @@ NETWORKS = [
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
 def test_decisions_are_the_same_everywhere(network, compiler):
     shown = []
-    for native in (False, True):
-        trainer = Trainer(network, DATA, Settings((1,) * len(network.stages), native=native))
+    for backend in ("xla", "native"):
+        trainer = Trainer(network, DATA, Settings((1,) * len(network.stages), backend=backend))
         state = TrainState(trainer.network.initial_weights(3))
         shown.append(trainer.predict(state, IMAGES))
     decisions, scores = shown[0]

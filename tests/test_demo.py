@@ -207,7 +207,7 @@ def test_simulation_is_python(make, bits):
     for part, latencies in enumerate(observe(data.test_images).latencies.values()):
         expected = np.reshape(latencies, (len(latencies), -1))
         assert np.array_equal([response["latencies"][part] for response in responses], expected), part
-    cost = snnjax.cost(small, data.test_images, native=False)
+    cost = snnjax.cost(small, data.test_images, backend="xla")
     decisions = cost.decisions[:, -1]
     assert np.array_equal([response["decision"] for response in responses], decisions)
     assert len(set(decisions.tolist())) > 1

@@ -156,19 +156,19 @@ OUTSIDE = r"`weights` must lie within its `bounds`, 0\.\.1, got "
 
 
 @pytest.mark.parametrize(
-    ("make", "native", "message"),
+    ("make", "backend", "message"),
     [
-        (encoded("uint8"), False, r"^`encoder\(image\)` must be 0\.\.14, or 15 where silent, got 2\d\d"),
-        (rule(with_weights(lambda x: x * np.inf)), False, rf"{INVALID}`weights` must be finite, got (inf|nan): take"),
-        (rule(with_weights(lambda x: x + 1 / 16)), False, rf"{INVALID}{OUTSIDE}3\S*\.\.3\S*: cl"),
-        (rule(with_weights(lambda x: x - 1)), True, rf"{INVALID}{OUTSIDE}-39\.\S*\.\.-3\S*: cl"),
-        (rule(higher), False, f"{INVALID}`threshold` must be finite, got inf"),
-        (decided(decide=lambda *_: jnp.int32(10)), False, r"`decision\.decide\(scores\)` must be .*, got 10\.\.10"),
+        (encoded("uint8"), "xla", r"^`encoder\(image\)` must be 0\.\.14, or 15 where silent, got 2\d\d"),
+        (rule(with_weights(lambda x: x * np.inf)), "xla", rf"{INVALID}`weights` must be finite, got (inf|nan): take"),
+        (rule(with_weights(lambda x: x + 1 / 16)), "xla", rf"{INVALID}{OUTSIDE}3\S*\.\.3\S*: cl"),
+        (rule(with_weights(lambda x: x - 1)), "native", rf"{INVALID}{OUTSIDE}-39\.\S*\.\.-3\S*: cl"),
+        (rule(higher), "xla", f"{INVALID}`threshold` must be finite, got inf"),
+        (decided(decide=lambda *_: jnp.int32(10)), "xla", r"`decision\.decide\(scores\)` must be .*, got 10\.\.10"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_own_parts_that_leave_their_range_stop_the_training_before_it_is_saved(make, native, message):
-    trainer = Trainer(make(), DIGITS, dataclasses.replace(SETTINGS, native=native))
+def test_own_parts_that_leave_their_range_stop_the_training_before_it_is_saved(make, backend, message):
+    trainer = Trainer(make(), DIGITS, dataclasses.replace(SETTINGS, backend=backend))
     saved: list[int] = []
     with pytest.raises(InputError, match=message):
         trainer.run(trainer.initial_state(), lambda state: saved.append(state.phase))

@@ -286,7 +286,7 @@ def test_features_are_those_of_the_trainer_and_need_no_labels(network):
     made = features.transform(X)
     data = Dataset("X", X, Y, X, Y)
     described = network(Images.of(data))
-    trainer = Trainer(described, data, dataclasses.replace(Settings.of(described, data), native=True))
+    trainer = Trainer(described, data, dataclasses.replace(Settings.of(described, data), backend="native"))
     trained = trainer.trained(trainer.run(trainer.initial_state()))
     number = described.first_supervised
     assert made.dtype == np.float32

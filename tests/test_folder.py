@@ -173,7 +173,7 @@ def known_of(path: Path, out: Path, **how) -> tuple[dict, Dataset]:
     """The settings of a run on a folder of pictures, and its data."""
     chosen = shared_options.TrainData(dataset="folder", data_dir=path, size=(28,), **how)
     network = shared_options.Network(model=f"{tiny.__file__}:plain")
-    trainer, about, _ = prepare(network, chosen, shared_options.Training(seed=3), shared_options.Machine(kernels="xla"))
+    trainer, about, _ = prepare(network, chosen, shared_options.Training(seed=3), shared_options.Machine(backend="xla"))
     with RunFolder(out, trainer, about=about) as run:
         return run.settings, trainer.data
 

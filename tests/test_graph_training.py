@@ -68,14 +68,14 @@ CASES = {
 
 
 @pytest.mark.parametrize(
-    ("name", "native"),
-    [("concatenated", True), ("own", True), ("back", False), ("fixed behind a supervised one", True)],
+    ("name", "backend"),
+    [("concatenated", "native"), ("own", "native"), ("back", "xla"), ("fixed behind a supervised one", "native")],
 )
-def test_what_enters_the_last_phase_is_what_the_model_computes(name, native, compiler):
+def test_what_enters_the_last_phase_is_what_the_model_computes(name, backend, compiler):
     """For training and for test images; a decision that asks only who fires gets the same ones."""
     network = dataclasses.replace(CASES[name], encoder=Shades())
     data = tiny.images()
-    trainer = Trainer(network, data, Settings((1,) * len(network.stages), batch_size=20, native=native))
+    trainer = Trainer(network, data, Settings((1,) * len(network.stages), batch_size=20, backend=backend))
     entered = {}
     inputs = trainer.cache.inputs
 

@@ -15,7 +15,7 @@ from snnjax.app.shared_options import Data, Epochs, Machine
 from snnjax.app.shared_options import Network as Named
 from snnjax.core.devices import AT_ONCE
 from snnjax.data import Dataset
-from snnjax.kernels import backend, native
+from snnjax.kernels import native
 from snnjax.layers.conv import Conv
 from snnjax.learners import RSTDP
 from snnjax.networks import NETWORKS, Network, stage
@@ -23,14 +23,13 @@ from snnjax.training.draws import shown_order
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings
 
-NATIVE = not backend.unavailable()
 BOTH = dict(shuffle=True, mirror=True)
 LITTLE = images()
 PLAIN = plain(Images())
 
 
 def settings_of(epochs: tuple[int, ...], **others) -> Settings:
-    return Settings(epochs, **dict(batch_size=20, patience=0, native=NATIVE) | others)
+    return Settings(epochs, **dict(batch_size=20, patience=0) | others)
 
 
 def shown(data: Dataset, places: np.ndarray) -> Dataset:
@@ -60,7 +59,7 @@ def test_each_image_comes_once_in_an_order_of_the_seed_the_phase_and_the_epoch()
 
 @pytest.mark.parametrize(
     ("network", "how"),
-    [(PLAIN, dict(shuffle=True, native=False)), (labelled(Images()), BOTH)],
+    [(PLAIN, dict(shuffle=True, backend="xla")), (labelled(Images()), BOTH)],
     ids=["STDP and R-STDP, of XLA", "STDP and labels"],
 )
 def test_an_epoch_is_one_of_the_images_in_that_order(network, how, monkeypatch):
@@ -117,11 +116,15 @@ def test_the_command_and_python_have_the_same_defaults(monkeypatch):
             assert (settings.epochs, settings.batch_size, settings.patience) == (epochs, batch, patience)
             assert (settings.shuffle, settings.mirror) == (given is None and network.shuffle, False)
         in_python = Trainer(network, data).settings
-        assert in_python == Settings.of(network, data) == dataclasses.replace(settings, shuffle=network.shuffle)
+        assert (
+            in_python
+            == Settings.of(network, data).resolved([network])
+            == dataclasses.replace(settings, shuffle=network.shuffle)
+        )
 
 
-def test_nothing_is_compiled_for_the_kernels_of_xla(monkeypatch):
+def test_no_cpp_is_compiled_for_xla(monkeypatch):
     monkeypatch.setattr("snnjax.data.load", lambda *_: LITTLE)
     monkeypatch.setattr(native, "load", lambda: pytest.fail("compiled"))
     network = Named(model=f"{tiny.__file__}:plain")
-    assert not train.prepare(network, Data(), Epochs(), Machine(kernels="xla")).trainer.settings.native
+    assert train.prepare(network, Data(), Epochs(), Machine(backend="xla")).trainer.settings.backend == "xla"

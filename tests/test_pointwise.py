@@ -124,10 +124,10 @@ def test_all_ways_to_train_and_decide_are_the_same(learners, compiler):
     Untimed decisions ask only who fires, and under inhibition that depends on when.
     """
     shown = []
-    for native in (False, True):
+    for backend in ("xla", "native"):
         for batch in (1, 8):
             network = deep(pointwise=True, learners=learners)
-            trainer = Trainer(network, DATA, Settings((1, 2), batch_size=8, update_batch=batch, native=native))
+            trainer = Trainer(network, DATA, Settings((1, 2), batch_size=8, update_batch=batch, backend=backend))
             state = trainer.initial_state()
             state.weights = exact_weights(network)
             state = trainer.run(state)
@@ -160,8 +160,8 @@ def test_a_machine_reads_potentials_of_the_last_step(reads, pool, compiler):
     """Whatever the threshold of the last layer; divided by the largest they are the inputs of `LinearSVC`."""
     network = reading(reads, pool=pool)
     weights = exact_weights(network)
-    for native in (False, True):
-        trainer = Trainer(network, DATA, Settings((0, 0), native=native))
+    for backend in ("xla", "native"):
+        trainer = Trainer(network, DATA, Settings((0, 0), backend=backend))
         state = trainer.initial_state()
         state.weights = weights
         state = trainer.run(state)

@@ -189,9 +189,9 @@ def images(random: np.random.Generator, network: Network) -> Dataset:
     return Dataset("noise", halves[0], labels[:IMAGES], halves[1], labels[IMAGES:], classes=CLASSES)
 
 
-def trained(network: Network, data: Dataset, weights: dict[str, np.ndarray], native: bool) -> tuple[Trainer, Any]:
+def trained(network: Network, data: Dataset, weights: dict[str, np.ndarray], backend: str) -> tuple[Trainer, Any]:
     epochs = (1,) * len(network.stages)
-    trainer = Trainer(network, data, Settings(epochs, batch_size=1000, patience=0, native=native))
+    trainer = Trainer(network, data, Settings(epochs, batch_size=1000, patience=0, backend=backend))
     state = trainer.initial_state()
     state.weights = dict(weights)
     return trainer, trainer.run(state)
@@ -220,8 +220,8 @@ def test_random_networks_learn_and_decide_alike(seed, compiler):
         exact = kinds <= {*EXACT}
         data = images(random, numbers)
         weights = weights_of(numbers, random, exact)
-        trainer, state = trained(numbers, data, weights, native=False)
-        compiled, other = trained(numbers, data, weights, native=True)
+        trainer, state = trained(numbers, data, weights, "xla")
+        compiled, other = trained(numbers, data, weights, "native")
         tolerance = 0 if exact else 2e-4
         for name, each in state.weights.items():
             np.testing.assert_allclose(other.weights[name], each, 0, tolerance, err_msg=f"{name}, {where}", strict=True)

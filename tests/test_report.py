@@ -32,7 +32,7 @@ from snnjax.layers.ramp import Ramp
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Images, Network, Observed, SpikingNetwork, stage
 from snnjax.networks.decision import Decided
-from snnjax.runs.results_file import misclassified, read_results
+from snnjax.runs.results_file import misclassified, read_results, write_results
 from snnjax.runs.run_folder import RunFolder
 from snnjax.runs.sweep_folder import SweepFolder
 from snnjax.runs.trained import Trained
@@ -188,6 +188,13 @@ def test_the_page_says_how_to_use_the_network(run, results, capsys):
     assert html.unescape(commands).splitlines()[0] == f"snnjax evaluate {quoted}"
     exec(html.unescape(program), {})
     assert int(capsys.readouterr().out) in range(-1, 10)
+
+
+def test_results_of_earlier_versions_say_native(results, tmp_path):
+    settings = {name: value for name, value in results["settings"].items() if name != "backend"}
+    for native, expected in ((True, "native"), (False, "xla")):
+        write_results(tmp_path, results | dict(settings=settings | dict(native=native)))
+        assert read_results(tmp_path)["settings"] == settings | dict(backend=expected)
 
 
 def test_results_are_read_as_written_or_refused(run, tmp_path):

@@ -23,7 +23,6 @@ import snnjax
 from snnjax import Images
 from snnjax.core import devices, files
 from snnjax.core.devices import AT_ONCE
-from snnjax.kernels import backend
 from snnjax.layers.conv import Conv
 from snnjax.layers.ramp import Ramp, Standardise
 from snnjax.learners import STDP, SoftHebb, TargetTime
@@ -36,7 +35,6 @@ from snnjax.training import epoch
 from snnjax.training.loop import Trainer
 from snnjax.training.state import FORMAT, Callback, Settings, TrainState
 
-NATIVE = not backend.unavailable()
 SETTINGS = dict(model="small", seed=0)
 RAMPED = dict(ramp=Ramp(), standardise=Standardise(), weight_mean=0.0)
 
@@ -47,21 +45,21 @@ def small() -> Network:
 
 def trainer_of(spec: Network | None = None, epochs=(2, 3), seed: int = 0, **others) -> Trainer:
     """By default that of the run `finished`."""
-    settings = Settings(epochs, **dict(batch_size=20, patience=0, seed=seed, native=NATIVE) | others)
+    settings = Settings(epochs, **dict(batch_size=20, patience=0, seed=seed) | others)
     return Trainer(spec or small(), images(), settings)
 
 
 @pytest.mark.parametrize(
-    ("changes", "native"),
+    ("changes", "backend"),
     [
-        (dict(learners=STDP(doubling=20)), False),
-        (dict(learners=own_classes.Hebb()), True),
-        (dict(learners=TargetTime(threshold_min=0.5), competition=Conv.competition), True),
-        (dict(learners=SoftHebb(batch=4), competition=Conv.competition, **RAMPED), True),
+        (dict(learners=STDP(doubling=20)), "xla"),
+        (dict(learners=own_classes.Hebb()), "native"),
+        (dict(learners=TargetTime(threshold_min=0.5), competition=Conv.competition), "native"),
+        (dict(learners=SoftHebb(batch=4), competition=Conv.competition, **RAMPED), "native"),
     ],
     ids=["STDP, of XLA", "custom", "TargetTime", "SoftHebb"],
 )
-def test_layers_that_learn_alone_go_on_within_an_epoch(changes, native, monkeypatch, compiler):
+def test_layers_that_learn_alone_go_on_within_an_epoch(changes, backend, monkeypatch, compiler):
     """Of two networks side by side, interrupted twice; progress is of what remains to be learned from."""
     monkeypatch.setattr(epoch, "EVERY", 0.0)
     monkeypatch.setitem(AT_ONCE, "learned", 12)
@@ -70,7 +68,7 @@ def test_layers_that_learn_alone_go_on_within_an_epoch(changes, native, monkeypa
     conv = dataclasses.replace(first.branches[0], **changes)
     convs = [dataclasses.replace(conv, threshold=threshold) for threshold in (8.0, 9.0)]
     networks = [dataclasses.replace(small(), stages=(stage(each, pool=7), last)) for each in convs]
-    made = Trainer(networks, images(), Settings((2, 0), batch_size=20, patience=0, native=native))
+    made = Trainer(networks, images(), Settings((2, 0), batch_size=20, patience=0, backend=backend))
     expected = made.run([made.initial_state(index) for index in range(2)])
     states = [made.initial_state(index) for index in range(2)]
     kept = []
@@ -264,6 +262,22 @@ def test_foreign_checkpoints_are_refused_and_kept(folder, trainer, tmp_path):
             opened(folder, trainer)
         with pytest.raises(ValueError, match=line.format(r"weights\.npz", found, 3)):
             snnjax.load(tmp_path)
+
+
+def test_runs_whose_settings_say_native_are_continued(folder, trainer):
+    """As earlier versions wrote the back end."""
+    arrays, meta = files.load_checkpoint(folder / CHECKPOINT)
+    state = opened(folder, trainer)[0]
+    native = meta["settings"].pop("backend") == "native"
+    for value in (native, not native):
+        files.save_checkpoint(folder / CHECKPOINT, arrays, meta | dict(settings=meta["settings"] | dict(native=value)))
+        if value == native:
+            assert_same_state(opened(folder, trainer)[0], state)
+            continue
+        with pytest.raises(
+            ValueError, match=r"other settings or data: it had backend (xla|native) \(now (xla|native)\)"
+        ):
+            opened(folder, trainer)
 
 
 def test_other_versions_and_another_device_are_noted(folder, trainer, monkeypatch):

@@ -47,15 +47,15 @@ def deep(images: Images) -> Network:
 
 
 NETWORKS = dict(labelled=tiny.labelled, plain=tiny.plain, branches=tiny.branches, teacher=of_teacher, deep=deep)
-BEGUN: dict[tuple[str, bool], tuple[SpikingNetwork, SpikingNetwork]] = {}
+BEGUN: dict[tuple[str, str], tuple[SpikingNetwork, SpikingNetwork]] = {}
 
 
-def begun(name: str, native: bool = True) -> tuple[SpikingNetwork, SpikingNetwork]:
+def begun(name: str, backend: str = "native") -> tuple[SpikingNetwork, SpikingNetwork]:
     """A network whose features have learned, and the same after two epochs of its readout by the plain step."""
-    if (name, native) not in BEGUN:
+    if (name, backend) not in BEGUN:
         network = NETWORKS[name](Images.of(DATA))
         epochs = *[1] * (len(network.stages) - 1), 2
-        trainer = Trainer(network, DATA, Settings(epochs, batch_size=BATCH, patience=0, native=native))
+        trainer = Trainer(network, DATA, Settings(epochs, batch_size=BATCH, patience=0, backend=backend))
         kept = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(registry, "STEPS", ())
@@ -63,12 +63,12 @@ def begun(name: str, native: bool = True) -> tuple[SpikingNetwork, SpikingNetwor
         first = next(each for each in kept if each.phase == len(trainer.plan) - 1)
         features = SpikingNetwork(first.network(trainer.network), weights=first.weights)
         learned = SpikingNetwork(state.network(trainer.network), weights=state.weights)
-        BEGUN[name, native] = features, learned
-    return BEGUN[name, native]
+        BEGUN[name, backend] = features, learned
+    return BEGUN[name, backend]
 
 
-def made(name: str = "labelled", native: bool = True, **how) -> tuple[Stream, StreamState]:
-    stream = Stream(begun(name, native)[0], batch_size=BATCH, native=native, **how)
+def made(name: str = "labelled", backend: str = "native", **how) -> tuple[Stream, StreamState]:
+    stream = Stream(begun(name, backend)[0], batch_size=BATCH, backend=backend, **how)
     return stream, stream.init(0, IMAGES)
 
 
@@ -76,12 +76,12 @@ def assert_same(one, other) -> None:
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
-@pytest.mark.parametrize(("name", "native"), [*((name, True) for name in NETWORKS), ("labelled", False)])
-def test_a_stream_is_an_epoch_of_a_training(name, native):
-    stream, state = made(name, native)
+@pytest.mark.parametrize(("name", "backend"), [*((name, "native") for name in NETWORKS), ("labelled", "xla")])
+def test_a_stream_is_an_epoch_of_a_training(name, backend):
+    stream, state = made(name, backend)
     _, first = stream.learn(state, IMAGES, LABELS)
     _, ended = stream.learn(stream.end_epoch(first), IMAGES, LABELS)
-    expected = begun(name, native)[1]
+    expected = begun(name, backend)[1]
     learned = state.carry.layers.keys()
     assert learned
     for layer in learned:
@@ -153,7 +153,7 @@ def test_a_layer_that_voted_otherwise_learns_nothing_from_a_reward():
     (conv,) = last.branches
     network = dataclasses.replace(start.spec, stages=(first, stage(conv, dataclasses.replace(conv, features=30))))
     weights = network.initial_weights(1) | dict(layer1=start.weights()["layer1"])
-    stream = Stream(SpikingNetwork(network, weights=weights), native=True)
+    stream = Stream(SpikingNetwork(network, weights=weights), backend="native")
     state = stream.init()
     names = [*state.carry.layers]
     assert len(names) == 2
@@ -253,11 +253,11 @@ def test_a_saved_stream_goes_on(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "native", "memory"),
-    [("labelled", True, 2), ("labelled", False, 0), ("deep", True, 2), ("teacher", True, 0)],
+    ("name", "backend", "memory"),
+    [("labelled", "native", 2), ("labelled", "xla", 0), ("deep", "native", 2), ("teacher", "native", 0)],
 )
-def test_a_state_goes_on_from_a_file_or_a_pickle_as_if_it_had_not_stopped(name, native, memory, tmp_path):
-    stream, state = made(name, native, memory=memory, replays=memory)
+def test_a_state_goes_on_from_a_file_or_a_pickle_as_if_it_had_not_stopped(name, backend, memory, tmp_path):
+    stream, state = made(name, backend, memory=memory, replays=memory)
     _, half = stream.learn(state, IMAGES[:20], LABELS[:20])
     _, expected = stream.learn(half, IMAGES[20:], LABELS[20:])
     stream.save_state(half, tmp_path / "state.npz")
@@ -265,7 +265,7 @@ def test_a_state_goes_on_from_a_file_or_a_pickle_as_if_it_had_not_stopped(name, 
     assert meta["stream"]["format"] == 2
     shapes = stream.start.spec.weight_shapes
     assert arrays["stream/carry.layers.layer2.stored"].shape == shapes["layer2"], "whatever the kernels"
-    fresh = Stream(begun(name, native)[0], batch_size=BATCH, native=native, memory=memory, replays=memory)
+    fresh = Stream(begun(name, backend)[0], batch_size=BATCH, backend=backend, memory=memory, replays=memory)
     kept = fresh.load_state(tmp_path / "state.npz"), pickle.loads(pickle.dumps(half)), copy.deepcopy(half)
     for one in kept:
         assert_same(one, half)
@@ -277,7 +277,7 @@ def test_a_state_of_another_stream_is_refused(tmp_path):
     keeping, kept = made(memory=2, replays=1)
     larger, more = made(memory=3, replays=1)
     others, other = made("plain")
-    xla = Stream(others.start, native=False)
+    xla = Stream(others.start, backend="xla")
     traced = jax.jit(lambda state: keeping.learn(state, IMAGES[0], 1))
     stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), kept)
     assert_refused(
@@ -289,7 +289,7 @@ def test_a_state_of_another_stream_is_refused(tmp_path):
         (lambda: keeping.learn(stacked, IMAGES[0], 1), r"of one stream, got a stack of shape \(2,\): use jax.vmap"),
         (lambda: others.reward(state, IMAGES[0], 1), "`state.carry.* must be .* in this stream, got"),
         (lambda: plain.network(other), "`state.carry.* must be .* in this stream, got"),
-        (lambda: xla.learn(other, IMAGES[0], 1), "from a stream with the same `native`"),
+        (lambda: xla.learn(other, IMAGES[0], 1), "from a stream with the same `backend`"),
     )
     short = kept._replace(memory=kept.memory._replace(counts=kept.memory.counts[:9]))
     assert_refused((lambda: keeping.learn(short, IMAGES[0], 1), r"`state.memory.counts` must be int32\[10\]"))
@@ -348,7 +348,7 @@ def test_what_cannot_be_a_stream_is_refused():
         (lambda: Stream(network, replays=5), "`memory` must be at least 1 with `replays`"),
         (lambda: Stream(network, batch_size=0), "`batch_size` must be at least 1"),
         (lambda: Stream(network, 10**9, 1), "`memory` must fit into the .* GiB of this machine, got 1,000,000,000"),
-        (lambda: Stream(network, native="yes"), "`native` must be True, False or None, got 'yes'"),
+        (lambda: Stream(network, backend="cpp"), "`backend` must be auto, xla or native, got 'cpp'"),
         (lambda: stream.init(1.5), "`seed` must be an integer, got 1.5"),
         (lambda: stream.init(0, IMAGES[0]), "`images` must have shape"),
         (lambda: stream.init(0, IMAGES[:0]), "`images` must hold at least 1 image, got 0"),

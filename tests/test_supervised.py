@@ -71,7 +71,7 @@ def test_pictures_of_other_sizes_are_learned(size, compiler):
     """Thresholds of features fall after they were too high, that of the readout is fitted to its inputs."""
     data = Dataset("drawn", *drawn(size, 100), *drawn(size, 50), classes=2)
     network = network_for(NETWORKS["goupy2024_ncg"], data)
-    trainer = Trainer(network, data, Settings(epochs=(2, 4), native=True, patience=0))
+    trainer = Trainer(network, data, Settings(epochs=(2, 4), backend="native", patience=0))
     state = trainer.run(trainer.initial_state())
     assert state.epochs[-1]["test"]["silent"] == 0
     assert state.epochs[-1]["test"]["accuracy"] > 0.75
@@ -169,7 +169,7 @@ def test_a_custom_readout_is_tested_by_compiled_kernels(compiler):
     network = dataclasses.replace(network, stages=(network.stages[0], stage(last)))
     assert deciding_kernels(network, native=True)["layer2"] is READOUT
     trainer, plain_trainer = (
-        Trainer(network, data, Settings(epochs=(1, 2), patience=0, native=compiled)) for compiled in (True, False)
+        Trainer(network, data, Settings(epochs=(1, 2), patience=0, backend=backend)) for backend in ("native", "xla")
     )
     state = trainer.run(trainer.initial_state())
     found, expected = (each.predict(state, data.test_images) for each in (trainer, plain_trainer))

@@ -142,9 +142,9 @@ def test_thresholds_fall_once_no_neuron_has_fired_for_long(compiled, compiler):
 def test_compiled_kernels_learn_the_same(tmp_path, compiler):
     """As does any `update_batch`: each patch is learned from by what was learned from the one before."""
     spec = network(MOVING, pool=3, stride=2, threshold=np.float32([8, 10, 12, 9]), learners=TargetTime(patches=3))
-    trainer = Trainer(spec, DIGITS, Settings((2, 0), native=False, update_batch=4))
+    trainer = Trainer(spec, DIGITS, Settings((2, 0), backend="xla", update_batch=4))
     plain = trainer.run(trainer.initial_state())
-    fast = tiny.trained(spec, DIGITS, Settings((2, 0), native=True))
+    fast = tiny.trained(spec, DIGITS, Settings((2, 0), backend="native"))
     np.testing.assert_allclose(fast.weights["layer1"], plain.weights["layer1"], atol=1e-5)
     (path,) = plain.numbers
     np.testing.assert_allclose(fast.numbers[path], plain.numbers[path], rtol=1e-4)

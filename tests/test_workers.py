@@ -15,7 +15,7 @@ from same import assert_same_sweep
 from snnjax.runs.sweep_folder import GROUPS
 
 SWEEP = [*tiny.TRAIN, "--model", f"{ROOT / 'tests' / 'own_swept.py'}:network", "--vary", "layer1.ltp=0.02,0.04"]
-SWEEP += ["--seeds", "2", "--train_images", "100", "--validation", "0.1", "--kernels", "xla", "--epochs", "4", "200"]
+SWEEP += ["--seeds", "2", "--train_images", "100", "--validation", "0.1", "--backend", "xla", "--epochs", "4", "200"]
 
 
 @pytest.fixture(scope="module")

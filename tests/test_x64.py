@@ -13,7 +13,7 @@ from command import ENVIRONMENT
 from snnjax import Network, Settings, Trainer, cost
 from snnjax.data import Dataset
 from snnjax.encoding import GREY, Pixels
-from snnjax.kernels import backend
+from snnjax.kernels.backend import resolve
 from snnjax.layers.conv import WTA, Conv
 from snnjax.learners import RSTDP
 from snnjax.networks import Images, goupy2024_softhebb, ncg_scales, stage
@@ -55,28 +55,28 @@ NETWORKS = {
 SLOW = list(NETWORKS)[1:]
 
 
-def results(spec: Network, native: bool) -> dict[str, np.ndarray]:
+def results(spec: Network, backend: str) -> dict[str, np.ndarray]:
     """What a network learns, how it decides, what that costs, and the latencies of an encoder that filters."""
     epochs = (1,) * (len(spec.stages) - 1) + (2,)
-    trainer = Trainer(spec, DATA, Settings(epochs, batch_size=10, patience=0, native=native))
+    trainer = Trainer(spec, DATA, Settings(epochs, batch_size=10, patience=0, backend=backend))
     initial = trainer.initial_state().weights
     state = trainer.run(trainer.initial_state())
     for name, weights in state.weights.items():
         assert np.any(weights != initial[name]), f"{name} has learned nothing"
     network = trainer.trained(state)
-    counted = cost(network, DATA.test_images, native=native)
+    counted = cost(network, DATA.test_images, backend=backend)
     arrays = dict(state.flatten()[0], decisions=counted.decisions, operations=counted.effective_operations)
-    if not native:
+    if backend == "xla":
         arrays["decided"] = np.asarray(jax.jit(jax.vmap(network))(DATA.test_images))
         arrays["encoded"] = np.asarray(jax.jit(jax.vmap(GREY))(DATA.test_images))
     return jax.tree.map(np.asarray, arrays)
 
 
 def all_results(name: str) -> dict[str, np.ndarray]:
-    """By XLA's kernels and, where there is a compiler, by compiled ones."""
+    """By XLA and, if there is a compiler, by compiled code."""
     found: dict[str, np.ndarray] = {}
-    for native in (False, True)[: 1 + (not backend.unavailable(NETWORKS[name].time_steps))]:
-        found |= {f"{key}, native={native}": value for key, value in results(NETWORKS[name], native).items()}
+    for backend in {"xla", resolve("auto", NETWORKS[name].time_steps)}:
+        found |= {f"{key}, {backend}": value for key, value in results(NETWORKS[name], backend).items()}
     return found
 
 

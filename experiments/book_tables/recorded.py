@@ -18,7 +18,7 @@ from snnjax.core.metrics import half_interval
 
 RECORDED = TOP / "experiments" / "recorded"
 CARDS = TOP / "snnjax" / "runs" / "pretrained" / "cards.json"
-TIMED = ("network", "images", "test accuracy, %", "seeds", "published, %", "seconds", "kernels")
+TIMED = ("network", "images", "test accuracy, %", "seeds", "published, %", "seconds", "back end")
 DATA = {"digits": "scikit-learn's digits", "mnist": "MNIST", "cifar10-jpeg": "CIFAR-10 (JPEG)"}
 SHOWN_FIRST = ("goupy2024_ncg", "goupy2024_softhebb", "softhebb_narrow", "kheradpisheh2018", "mozafari2018")
 """The networks of the main page."""
@@ -77,7 +77,7 @@ def figures_of(row: Row) -> list[str]:
         str(row["seeds"]),
         ", ".join(published),
         seconds_of(row),
-        row["kernels"],
+        row["backend"],
     ]
 
 
@@ -97,8 +97,8 @@ def row_notes(rows: Sequence[Row], name_row: Callable[[Row], str]) -> list[str]:
     named: dict[str, list[str]] = {}
     for row in rows:
         if note := row["note"]:
-            kernels = ", XLA" * (row["kernels"] == "XLA")
-            named.setdefault(note, []).append(f"{name_row(row)}{kernels}")
+            xla = ", xla" * (row["backend"] == "xla")
+            named.setdefault(note, []).append(f"{name_row(row)}{xla}")
     return [f"{'; '.join(dict.fromkeys(names))}: {note}" for note, names in named.items()]
 
 
@@ -167,10 +167,10 @@ def notes(page: Path, _: str) -> str:
 
 
 def best_row(name: str, data: str) -> Row | None:
-    """The row of a network and all images of a data set: on compiled kernels, of mirrored images where there are."""
+    """The row of a network and all images of a data set: on the back end native, of mirrored images if there are."""
     rows = [row for row in recorded("results")["rows"] if (row["network"], row["data"]) == (name, data)]
     whole = [row for row in rows if row["train_images"] == WHOLE[data]]
-    return max(whole, key=lambda row: (row["kernels"] == "native", row["mirrored"]), default=None)
+    return max(whole, key=lambda row: (row["backend"] == "native", row["mirrored"]), default=None)
 
 
 def networks(page: Path, data: str) -> str:

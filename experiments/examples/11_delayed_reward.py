@@ -67,7 +67,7 @@ def network_for(images, rule):
 def main():
     data = digits()
     network = network_for(Images.of(data), DelayedReward())
-    trainer = Trainer(network, data, Settings(epochs=(3, 30), shuffle=True, patience=0, native=True))
+    trainer = Trainer(network, data, Settings(epochs=(3, 30), shuffle=True, patience=0))
     state = trainer.run(trainer.initial_state())
     for epoch in (1, 3, 10, 30):
         print(f"epoch {epoch:2}: test accuracy {state.epochs[epoch - 1]['test']['accuracy']:.1%}")

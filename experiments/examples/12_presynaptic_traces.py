@@ -56,7 +56,7 @@ def network_for(images):
 def main():
     data = digits().first(600, 300)
     for name, epochs in {"random weights": 0, "after learning": 2}.items():
-        trainer = Trainer(network_for(Images.of(data)), data, Settings((epochs,), native=True))
+        trainer = Trainer(network_for(Images.of(data)), data, Settings((epochs,)))
         state = trainer.run(trainer.initial_state())
         print(f"{name}: test accuracy {state.epochs[-1]['test']['accuracy']:.1%}")
 

@@ -214,7 +214,7 @@ def header(run: RunFolder) -> None:
         f"epochs {' '.join(map(str, settings.epochs))}, seed {settings.seed}"
     )
     order = report.order(run.settings)
-    where = f"on {run.device}, {report.kernels(run.settings)}; into {run.path}"
+    where = f"on {run.device}, {report.back_end(run.settings)}; into {run.path}"
     console.print(*notes(data), *[order] * bool(order), where, *run.notes, sep="\n", markup=False)
     console.print(table(diagram.HEAD, [diagram.rows(run.trainer.network)], "stages", left=3))
 

@@ -19,8 +19,8 @@ from snnjax.core import devices
 from snnjax.core.errors import nearest, unknown
 from snnjax.data import Dataset
 from snnjax.encoding import ENCODERS, ImageEncoder
-from snnjax.kernels import backend, native
-from snnjax.runs.checkpoint_folder import kernels_of
+from snnjax.kernels import backend
+from snnjax.runs.checkpoint_folder import backend_of
 from snnjax.training.build import encoded_by, network_for
 
 SOURCE = ("dataset", "data_dir", "size", "colour", "group", "fit")  # options that say where a data set comes from
@@ -251,17 +251,17 @@ def network(
     return network_for(make, images, encoder, chosen.time_steps)
 
 
-def use_native(chosen: str, time_steps: int = native.MOST_STEPS, path: Path | None = None) -> bool:
-    """Whether to take the compiled kernels: as `chosen` or, by "auto", as the run in a folder does, if there is one.
+def resolve_backend(chosen: str, time_steps: int, path: Path | None = None) -> str:
+    """The back end, "native" or "xla": as `chosen` or, by "auto", as the run in a folder has it, if there is one.
 
-    Otherwise "auto" takes them where they can be had, and prints why not. Raises InputError where such a run needs
-    them in vain.
+    Otherwise prints why "auto" is not "native". Raises InputError if it is not available to a run that needs it.
     """
-    began = kernels_of(path) if path and chosen == "auto" else "auto"
-    if began == chosen == "auto":
-        if why := backend.unavailable(time_steps):
-            print(f"on XLA's kernels: {why}")
-        return backend.resolve("auto", time_steps) == "native"
+    began = backend_of(path) if path and chosen == "auto" else "auto"
     if began == "native" and (why := backend.unavailable(time_steps)):
-        raise InputError(f"the run in {path} began on compiled kernels: {why}")
-    return "native" in (began, chosen)
+        raise InputError(f"the run in {path} began on the back end native: {why}")
+    if began != "auto":
+        return began
+    found = backend.resolve(chosen, time_steps)
+    if chosen == backend.current() == "auto" and found == "xla":
+        print(f"on the back end xla: {backend.unavailable(time_steps)}")
+    return found

@@ -241,7 +241,7 @@ def result(results: dict[str, Any]) -> Markup:
         "order": order(settings),
         "epochs": f"{' '.join(map(str, settings['epochs']))}, by stage",
         "seed": str(settings["seed"]),
-        "device": f"{results['device']}, {kernels(settings)}",
+        "device": f"{results['device']}, {back_end(settings)}",
         "finished": results.get("finished", "").replace("+00:00", " UTC"),
         "version": f"snnjax {results['versions']['snnjax']}",
     }
@@ -263,9 +263,9 @@ def order(settings: Mapping[str, Any]) -> str:
     return ", ".join(filter(None, (shuffled, mirrored)))
 
 
-def kernels(settings: Mapping[str, Any]) -> str:
-    """The kernels that a run computes with, in words."""
-    return "compiled kernels" if settings.get("native") else "XLA's kernels"
+def back_end(settings: Mapping[str, Any]) -> str:
+    """The back end of a run in words."""
+    return f"back end {settings['backend']}"
 
 
 def usage(settings: Mapping[str, Any], run: Path) -> Markup:

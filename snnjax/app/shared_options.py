@@ -62,7 +62,7 @@ class Network(Imports):
         ),
     ] = None
     time_steps: Annotated[int | None, option("T", "those of the network or its encoder")] = None
-    """time steps of the latencies, up to 255 on compiled kernels"""
+    """time steps of the latencies, up to 255 on the back end native"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,8 +182,8 @@ class Device:
 class Machine(Device):
     """Where to run."""
 
-    kernels: Literal["auto", "xla", "native"] = "auto"
-    """native: compiled by a C++ compiler for a CPU, several times faster; auto takes them where they can be had"""
+    backend: Literal["auto", "xla", "native"] = "auto"
+    """native: C++, compiled for this CPU, several times as fast; auto: native if it is available, else xla"""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -102,9 +102,9 @@ def unavailable(time_steps: int = compiled.MOST_STEPS) -> str:
 
 def _check_native(time_steps: int) -> None:
     if (platform := devices.peers()[0].platform) != "cpu":
-        raise InputError(f"the back end native needs a CPU, got the device {platform}")
+        raise InputError(f"`backend` native needs a CPU, got the device {platform}")
     if time_steps > compiled.MOST_STEPS:
-        raise InputError(f"the back end native takes at most {compiled.MOST_STEPS} time steps, got {time_steps}")
+        raise InputError(f"`backend` native supports at most {compiled.MOST_STEPS} time steps, got {time_steps}")
     compiled.load()
 
 

@@ -19,7 +19,7 @@ from snnjax.networks import Network
 from snnjax.runs.results_file import versions
 from snnjax.training.epoch import EVERY
 from snnjax.training.loop import Trainer
-from snnjax.training.state import FORMAT
+from snnjax.training.state import FORMAT, current_names
 from snnjax.training.sweep import Sweep
 
 CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
@@ -172,7 +172,7 @@ class CheckpointFolder:
     def _check(self, path: Path, meta: Json) -> None:
         """Raises InputError where a checkpoint is of another run; notes other versions or another device."""
         expected = self._identity
-        settings = meta.get("settings", {})
+        settings = current_names(meta.get("settings", {}))
         noun = self.kind.removeprefix("a ")
         files.check_format(path, meta, FORMAT, f"finish the {noun} with that version, or name another folder")
         holds = next((kind for name, kind in KINDS.items() if name in meta), "other data")
@@ -206,10 +206,10 @@ def network_digest(network: Network) -> str:
     return f"sha256:{hashlib.sha256(call_of(of_any_training).encode()).hexdigest()}"
 
 
-def kernel_notes(work: Trainer | Sweep) -> list[str]:
-    """A sentence on layers that learn without compiled kernels, although these were asked for."""
-    names = work.uncompiled() if work.settings.native else []
-    return [f"{', '.join(names)}: learning on XLA's kernels, no compiled ones fit rule and settings"] * bool(names)
+def backend_notes(work: Trainer | Sweep) -> list[str]:
+    """A sentence on layers that learn by XLA, although the back end is native."""
+    names = work.uncompiled() if work.settings.backend == "native" else []
+    return [f"{', '.join(names)}: learning by XLA, no compiled code supports rule and settings"] * bool(names)
 
 
 def _versions(about: Json) -> Json:
@@ -220,9 +220,9 @@ def _changes(now: Json, was: Json) -> str:
     return ", ".join(f"{name} {was.get(name)} (now {now[name]})" for name in now if was.get(name) != now[name])
 
 
-def kernels_of(path: Path) -> str:
-    """The kernels of the run or sweep that a folder holds, "native" or "xla"; "auto" where there is none."""
+def backend_of(path: Path) -> str:
+    """The back end of what a folder holds, "native" or "xla"; "auto" if there is nothing."""
     for checkpoint in (path / CHECKPOINT, path / PREVIOUS):
         with contextlib.suppress(OSError, InputError, LookupError, TypeError):
-            return "native" if files.load_checkpoint(checkpoint)[1]["settings"]["native"] else "xla"
+            return current_names(files.load_checkpoint(checkpoint)[1]["settings"])["backend"]
     return "auto"

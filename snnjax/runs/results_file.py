@@ -15,7 +15,7 @@ from snnjax.core.errors import InputError
 from snnjax.data import Dataset
 from snnjax.data.names import name_of
 from snnjax.runs.trained import STREAM, SWEEP, WEIGHTS, finished_file
-from snnjax.training.state import FORMAT
+from snnjax.training.state import FORMAT, current_names
 
 RESULTS = "results.json"
 PICTURES, PAGE = "pictures", "report.html"
@@ -43,7 +43,7 @@ def read_results(run: Path) -> Json:
     digest = results.pop("digest", None)
     if digest != _digest(results):
         raise InputError(f"{path} is damaged, its digest is another: {anew}")
-    return results
+    return results | dict(settings=current_names(results["settings"]))
 
 
 def is_sweep(path: Path) -> bool:
@@ -63,7 +63,7 @@ def read_sweep(folder: Path) -> Json:
         raise InputError(f"{path} is damaged, it holds no results: {anew}")
     if not any(network["epochs"] for network in results["networks"]):
         raise InputError(f"{path} holds no network that was trained to the end")
-    return results
+    return results | dict(settings=current_names(results["settings"]))
 
 
 def write_results(run: Path, results: Json) -> None:

@@ -11,7 +11,7 @@ from snnjax.runs.checkpoint_folder import (
     Arrays,
     CheckpointFolder,
     Json,
-    kernel_notes,
+    backend_notes,
     network_digest,
     training_settings,
 )
@@ -64,7 +64,7 @@ class RunFolder(CheckpointFolder):
                 learn=[*trainer.taken.continued, *trainer.taken.anew],
             )
         fixed = (settings or {}) | start | training_settings(trainer)
-        super().__init__(path, trainer.network, fixed, about, command, kernel_notes(trainer))
+        super().__init__(path, trainer.network, fixed, about, command, backend_notes(trainer))
 
     def _read(self) -> None:
         self._check_existing(self._resume, WEIGHTS, RESULTS)

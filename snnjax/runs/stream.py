@@ -18,7 +18,8 @@ from snnjax.core import checks, files
 from snnjax.core.components import changed_leaves, described, described_differences, leaves, list_differences, to_data
 from snnjax.core.devices import on_host
 from snnjax.core.errors import InputError, InputTypeError, wrong_type
-from snnjax.kernels import backend, latency_dtype
+from snnjax.kernels import latency_dtype
+from snnjax.kernels.backend import resolve
 from snnjax.layers.layer import LayerKernels
 from snnjax.layers.layer_kernels import best_kernels
 from snnjax.learners import Learner, Tally
@@ -64,7 +65,7 @@ class Stream:
         replays: int = 0,
         *,
         batch_size: int = 100,
-        native: bool | None = None,
+        backend: str = "auto",
     ):
         """Raises InputError where the network has an encoder or a decision to be fitted, or numbers are wrong.
 
@@ -74,7 +75,7 @@ class Stream:
           replays: images, drawn from the memory, that are learned again after each image: of a class drawn among those
             seen so far, then of one of its images that are kept.
           batch_size: images learned, replays among them, after which supervised learners adapt, as of `Settings`.
-          native: whether to take compiled kernels; None: where they can be had.
+          backend: "auto", "xla" or "native", as of `Settings`.
         """
         if not isinstance(network, SpikingNetwork):
             raise wrong_type("network", "a SpikingNetwork", network, "snnjax.load(run), or SpikingNetwork(description)")
@@ -86,20 +87,25 @@ class Stream:
         self._rules = Rules(
             phase=supervised_phase(spec),
             batch_size=checks.integer("batch_size", batch_size, 1),
-            native=backend.resolve("auto", spec.time_steps) == "native" if native is None else _flag("native", native),
+            backend=resolve(backend, spec.time_steps),
             memory=memory,
             replays=replays,
         )
         _check_size(spec, self._rules)
         self._spec = spec
         model = jax.tree.map(as_array, Model.of(spec, network.weights()))
-        kernels = {name: best_kernels(layer, native=self._rules.native) for name, layer in model.layers.items()}
+        kernels = {name: best_kernels(layer, native=self._native) for name, layer in model.layers.items()}
         self._model = jax.tree.map(jnp.asarray, model.packed(kernels))
+
+    @property
+    def _native(self) -> bool:
+        """Whether the back end is the compiled one."""
+        return self._rules.backend == "native"
 
     @property
     def settings(self) -> Json:
         """What results depend on besides the network, the images and the seed, by name."""
-        return {name: getattr(self._rules, name) for name in ("memory", "replays", "batch_size", "native")}
+        return {name: getattr(self._rules, name) for name in ("memory", "replays", "batch_size", "backend")}
 
     def init(self, seed: int = 0, images: ArrayLike | None = None) -> StreamState:
         """The state before the first image, by the seed of what learners and the memory draw.
@@ -131,7 +137,7 @@ class Stream:
         states = initial_learners(phase, layers, seed)
         learning = {}
         for name in phase.layers:
-            kernels = best_kernels(layers[name], native=self._rules.native, learner=phase.learner)
+            kernels = best_kernels(layers[name], native=self._native, learner=phase.learner)
             learning[name] = layers[name].packed(kernels)
         if not outside(learning, phase.learner):
             learning = {name: _bounded(layer) for name, layer in learning.items()}
@@ -167,7 +173,7 @@ class Stream:
         same_paths = leaves(state).keys() == leaves(expected).keys()
         for name, layer in expected.carry.layers.items():
             if same_paths and layers[name].kernels != layer.kernels:
-                problem = "`state` must come from a stream with the same `native`, got one with other kernels"
+                problem = "`state` must come from a stream with the same `backend`, got one of the other"
                 raise InputError(f"{problem}: a file of `save_state` can be loaded by either")
         _check_leaves(state, expected)
         for name, layer in expected.carry.layers.items():
@@ -379,12 +385,6 @@ def _integers(name: str, value: Any, shape: tuple[int, ...], least: int, most: i
         got = f"{known.min()}..{known.max()}" if known.ndim else known
         raise InputError(f"`{name}` must {expected}, got {got}")
     return values
-
-
-def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise wrong_type(name, "True, False or None", value)
-    return value
 
 
 def _check_path(path: Any) -> None:

@@ -14,7 +14,7 @@ from snnjax.runs.checkpoint_folder import (
     Arrays,
     CheckpointFolder,
     Json,
-    kernel_notes,
+    backend_notes,
     network_digest,
     training_settings,
 )
@@ -59,7 +59,7 @@ class SweepFolder(CheckpointFolder):
         self._draw = draw
         self.others: list[Json] = []  # records of trained networks that are no variants of this sweep
         fixed = (settings or {}) | training_settings(sweep)
-        super().__init__(path, sweep.network, fixed, about, command, kernel_notes(sweep))
+        super().__init__(path, sweep.network, fixed, about, command, backend_notes(sweep))
 
     def _check(self, path: Path, meta: Json) -> None:
         super()._check(path, meta)

@@ -14,6 +14,7 @@ from snnjax.data.names import checked, numbered
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.model import check_fitted, rounded_weights
 from snnjax.runs import pretrained
+from snnjax.training.state import current_names
 
 WEIGHTS, SWEEP = "weights.npz", "sweep.json"  # in the folder of a run, and of a sweep
 STREAM = "stream.png"  # in the folder of a stream
@@ -89,7 +90,7 @@ class Trained:
             weights = {name: _restored(name, arrays) for name in shapes}
             if (sizes := {name: value.shape for name, value in weights.items()}) != shapes:
                 raise InputError(f"`weights` must be {shapes}, got {sizes}")  # before anything is made in these shapes
-            settings = dict(meta["settings"])
+            settings = current_names(meta["settings"])
             trained = cls(network, weights, image_shape, settings, meta["class_names"], dict(meta.get("initial", {})))
             trained.spiking_network()
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:

@@ -26,14 +26,14 @@ class Rules(NamedTuple):
     Attributes:
       phase: names the layers that learn.
       batch_size: images after which supervised learners adapt.
-      native: whether layers are computed by compiled kernels.
+      backend: that computes, "xla" or "native".
       memory: M, the newest images of each class, which are kept.
       replays: images of the memory that are learned again after each image.
     """
 
     phase: Phase
     batch_size: int
-    native: bool
+    backend: str
     memory: int
     replays: int
 
@@ -90,7 +90,7 @@ def _by_back_end(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(rules: Rules, *args: Any) -> Any:
-        with use_backend("native" if rules.native else "xla"):
+        with use_backend(rules.backend):
             return function(rules, *args)
 
     return call

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from snnjax.core.components import to_data
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.data import Dataset
-from snnjax.kernels import backend
 from snnjax.networks import Network
 from snnjax.networks.images import default_encoder
 from snnjax.training.contracts import check_parts
@@ -47,8 +46,6 @@ def check_networks(networks: Sequence[Network], data: Dataset, settings: Setting
     check_parts(network, data.train_images)
     if settings.mirror and (width := data.train_images.shape[2]) < 2:
         raise InputError(f"`mirror` takes images of at least 2 columns, those of {data.name} have {width}")
-    if settings.native:
-        backend.resolve("native", network.time_steps)
 
 
 def with_encoder(network: Network, data: Dataset) -> Network:

@@ -222,14 +222,12 @@ def summary(counts: np.ndarray) -> dict[str, float]:
     return dict(mean=float(counts.mean()), least=counts.min().item(), most=counts.max().item())
 
 
-def cost(
-    network: SpikingNetwork, images: ArrayLike, labels: ArrayLike | None = None, *, native: bool | None = None
-) -> Cost:
+def cost(network: SpikingNetwork, images: ArrayLike, labels: ArrayLike | None = None, *, backend: str = "auto") -> Cost:
     """What a trained network costs on images (N, H, W), or (N, H, W, 3) as its encoder takes them.
 
-    Images are uint8 or floats of 0..255, `labels` (N,); `native`: by compiled kernels, by default where they can be
-    had. Counts are those of NeuroBench; what the encoder takes is not counted. Raises InputError where images or labels
-    do not fit, or the network is not fitted, and InputTypeError for images of other dtypes.
+    Images are uint8 or floats of 0..255, `labels` (N,); `backend` is "auto", "xla" or "native", as of `Settings`.
+    Counts are those of NeuroBench; what the encoder takes is not counted. Raises InputError where images or labels do
+    not fit, or the network is not fitted, and InputTypeError for images of other dtypes.
     """
     if not isinstance(network, SpikingNetwork):
         raise wrong_type("network", "a SpikingNetwork", network, "snnjax.load(RUN)")
@@ -244,12 +242,11 @@ def cost(
     wanted = None if labels is None else np.asarray(labels)
     if wanted is not None:
         check_labels(wanted, len(pictures), spec.classes)
-    if native is None:
-        native = backends.resolve("auto", spec.time_steps) == "native"
     weights = rounded_weights(spec, {name: np.asarray(value) for name, value in network.weights().items()})
     model: Model = jax.tree.map(as_array, Model.of(spec, weights))
     steps = () if spec.decision is None else moments(spec.time_steps)
-    counts = _counted(model, pictures, native, steps)
+    with use_backend(backends.resolve(backend, spec.time_steps)):
+        counts = _counted(model, pictures, steps)
     first = None
     if spec.deciding and spec.timed:
         first = np.min([counts.spikes[name][:, 1] for name in spec.deciding], axis=0)
@@ -281,15 +278,14 @@ def moments(time_steps: int) -> tuple[int, ...]:
     return tuple(-(-time_steps * moment // count) - 1 for moment in range(1, count + 1))
 
 
-def _counted(model: Model, images: np.ndarray, native: bool, steps: tuple[int, ...]) -> Any:
+def _counted(model: Model, images: np.ndarray, steps: tuple[int, ...]) -> Any:
     """`Counts` of all images, NumPy arrays of (N, ...), int64 but for decisions."""
     placement = Placement(1)
-    kernels = {name: best_kernels(layer, native=native) for name, layer in model.layers.items()}
-    deciding = deciding_kernels(model.network, native=native)
+    kernels = {name: best_kernels(layer, native=backends.current_is_native()) for name, layer in model.layers.items()}
+    deciding = deciding_kernels(model.network, native=backends.current_is_native())
     kernels |= {name: deciding[name] for name in model.network.deciding if name in deciding}
     models = placement.stack([model.packed(kernels)])
-    with use_backend("native" if native else "xla"):
-        counts = placement.map(Timer(""), count_batch, models, images, steps=steps)
+    counts = placement.map(Timer(""), count_batch, models, images, steps=steps)
     of_network = jax.tree.map(lambda x: x[0].astype(np.int64), counts)
     return of_network._replace(decisions=counts.decisions[0])
 

@@ -44,11 +44,11 @@ class Job:
         callback: Callback,
         frozen: Sequence[str] = (),
     ):
-        """Raises InputError if networks, data and settings do not fit, OSError if native kernels cannot be compiled."""
+        """Raises InputError if networks, data and settings do not fit, OSError if C++ cannot be compiled."""
         self.networks = [arguments.with_encoder(network, data) for network in networks]
         arguments.check_networks(self.networks, data, settings, seeds)
         self.data = data
-        self.settings = settings
+        self.settings = settings.resolved(self.networks)
         self.seeds = seeds
         self.callback = callback
         self.plan = plan(self.network, data, settings, frozen)
@@ -61,6 +61,11 @@ class Job:
     def network(self) -> Network:
         """The first one: all have its structure."""
         return self.networks[0]
+
+    @property
+    def native(self) -> bool:
+        """Whether the back end is the compiled one."""
+        return self.settings.backend == "native"
 
     def learned_part(self, phase: Phase) -> str:
         """The part of `images` that a phase learns from."""
@@ -76,7 +81,7 @@ class Job:
 
     def pack(self, models: Sequence[Model], kernels: Mapping[str, LayerKernels] | None = None) -> Any:
         """Models that do not learn, stacked, with their fastest kernels or those named."""
-        best = {name: best_kernels(layer, native=self.settings.native) for name, layer in models[0].layers.items()}
+        best = {name: best_kernels(layer, native=self.native) for name, layer in models[0].layers.items()}
         best |= kernels or {}
         return self.placement.stack([model.packed(best) for model in models])
 

@@ -58,7 +58,7 @@ class Trainer:
         learn: Sequence[str] | None = None,
         add_classes: bool = False,
     ):
-        """Raises InputError unless network, data and settings fit, OSError where native kernels do not compile.
+        """Raises InputError unless network, data and settings fit, OSError if `backend` native cannot be compiled.
 
         Settings are those of `Settings.of`, unless others are given. `seeds` are for the initial weights of each
         network, by default the one in the settings. `start` is a trained network, as `snnjax.load` returns it: its
@@ -90,7 +90,7 @@ class Trainer:
         self.job = Job(networks, data, settings, seeds, callback or Callback(), frozen)
         self.network = self.job.network
         self.data = data
-        self.settings = settings
+        self.settings = self.job.settings
         self.plan = self.job.plan
         self.cache = StageCache(self.job)
 
@@ -124,7 +124,7 @@ class Trainer:
         `state.shown` is above 0. Before that, raises DivergedError where a learner has led weights or numbers out of
         their range, InputError where another component is wrong.
         """
-        with use_backend("native" if self.settings.native else "xla"):
+        with use_backend(self.settings.backend):
             return self._run(state, save)
 
     def _run(self, state: State, save: Callable[[State], None]) -> State:
@@ -251,9 +251,9 @@ class Trainer:
             check_decides(described)
             check_fitted(described)
             rounded.append(TrainState(rounded_weights(described, best.weights), best.numbers))
-        kernels = deciding.deciding_kernels(self.network, native=self.settings.native)
+        kernels = deciding.deciding_kernels(self.network, native=self.job.native)
         models = self.job.pack(self.job.models(rounded), kernels)
-        with use_backend("native" if self.settings.native else "xla"):
+        with use_backend(self.settings.backend):
             decisions, scores = self.job.placement.map(Timer(""), decide_batch, models, images, encode=True)
         contracts.check_decisions(decisions, self.network.classes)
         contracts.check_scores(scores)

@@ -29,7 +29,7 @@ from snnjax.training.state import TrainState
 def runner_of(job: Job, phase: Phase, states: Sequence[TrainState], inputs: Any) -> EpochRunner:
     """The runner of a phase's epochs, given the `StageCache.inputs` of the stages that learn in it."""
     models = job.models(states)
-    fast = fast_step(Case(phase, models[0], job.settings.native, job.placement.platform))
+    fast = fast_step(Case(phase, models[0], job.native, job.placement.platform))
     carries = []
     for index, (model, state) in enumerate(zip(models, states, strict=True)):
         layers = {}
@@ -49,7 +49,7 @@ def runner_of(job: Job, phase: Phase, states: Sequence[TrainState], inputs: Any)
         step: Any = plain.learn_jointly
     elif phase.supervised:
         step = plain.learn_supervised
-        frozen = job.pack(others, deciding.deciding_kernels(job.network, native=job.settings.native))
+        frozen = job.pack(others, deciding.deciding_kernels(job.network, native=job.native))
         labels = job.data.train_labels.astype(np.int32)
     else:
         step = plain.learn_unsupervised
@@ -101,7 +101,7 @@ def uncompiled(job: Job) -> list[str]:
     model = Model.of(job.network, zeros)  # shapes alone matter
     names = []
     for phase in job.plan:
-        case = Case(phase, model, job.settings.native, job.placement.platform)
+        case = Case(phase, model, job.native, job.placement.platform)
         fast = fast_step(case) if phase.layers else None
         for name in phase.layers:
             layer = model.layers[name]
@@ -125,7 +125,7 @@ def one_by_one(job: Job, first: int) -> list[str]:
 
 def _kernels(job: Job, layer: BaseLayer, phase: Phase) -> LayerKernels:
     """The kernels of a layer that learns in a phase, step by step as it is defined."""
-    return best_kernels(layer, native=job.settings.native, learner=phase.learner)
+    return best_kernels(layer, native=job.native, learner=phase.learner)
 
 
 def _with_rule(name: str, conv: Conv, phase: Phase) -> str:

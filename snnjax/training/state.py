@@ -1,7 +1,7 @@
 """Settings of a training, its plan, and its state."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any, ClassVar, get_origin
 
@@ -36,8 +36,8 @@ class Settings:
       seed: of the initial weights, and of what `shuffle` and `mirror` draw: 0 to 2**64 - 1.
       update_batch: B, images passed forward with the same weights, before their updates are applied in order; all of an
         epoch where there are fewer.
-      native: uses compiled kernels; `snnjax.kernels.native.unavailable` says where they cannot be had. Their rounding
-        may depend on the processor.
+      backend: "xla"; "native", compiled implementations in C++ for a CPU, whose rounding may depend on the processor;
+        or "auto", which is "native" if it is available. A `Trainer` replaces "auto" by the one that it uses.
       shuffle: shows the images in a new order each epoch, of every phase; otherwise in the order of the data.
       mirror: shows each image mirrored left-right or not, at random, in each epoch of every phase. What the layers make
         of both is computed once and kept: twice the memory of the images, and of their latencies at each stage.
@@ -48,7 +48,7 @@ class Settings:
     patience: int = 5
     seed: int = 0
     update_batch: int = 1
-    native: bool = False
+    backend: str = "auto"
     shuffle: bool = False
     mirror: bool = False
 
@@ -59,33 +59,43 @@ class Settings:
         for name, minimum in (("batch_size", 1), ("patience", 0), ("update_batch", 1)):
             self._set(name, checks.integer(name, getattr(self, name), minimum))
         self._set("seed", checks.seed(self.seed))
-        for name in ("native", "shuffle", "mirror"):
+        backends.check_choice("backend", self.backend)
+        for name in ("shuffle", "mirror"):
             if not isinstance(value := getattr(self, name), bool):
                 raise wrong_type(name, "True or False", value)
 
     @classmethod
-    def of(cls, network: Network, data: Dataset, *, native: bool | None = None) -> "Settings":
+    def of(cls, network: Network, data: Dataset) -> "Settings":
         """The defaults for a network on a data set: the network's own, where it has any.
 
         Epochs that it lacks are one of each stage that learns without labels and ten supervised ones; more where few
         images have labels: see `Images.epochs`. Then rates adapt after 100 images, and training never stops early.
-        Compiled kernels are used where they can be had, unless `native` says otherwise.
         """
-        if native is None:
-            native = backends.resolve("auto", network.time_steps) == "native"
         images = Images.of(data)
         patience = 0 if images.few else cls.patience
         return cls(
             network.epochs or _default_epochs(network, images),
             batch_size=100 if images.few else cls.batch_size,
             patience=patience if network.patience is None else network.patience,
-            native=native,
             shuffle=network.shuffle,
         )
+
+    def resolved(self, networks: Sequence[Network]) -> "Settings":
+        """The settings with the back end that these networks are trained on; raises as `kernels.backend.resolve`."""
+        time_steps = max(network.time_steps for network in networks)
+        return dataclasses.replace(self, backend=backends.resolve(self.backend, time_steps))
 
     def _set(self, name: str, value: Any) -> None:
         """Sets a field to a plain value: NumPy's integers are no JSON data."""
         object.__setattr__(self, name, value)
+
+
+def current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as a file holds them, by the names of this version: earlier ones wrote `native`, True or False."""
+    named = dict(settings)
+    if "native" in named:
+        named["backend"] = "native" if named.pop("native") else "xla"
+    return named
 
 
 def _default_epochs(network: Network, images: Images) -> tuple[int, ...]:

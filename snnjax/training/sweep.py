@@ -110,6 +110,7 @@ class Sweep:
         bases = [self._bases[base] for base in self._base_of]
         numbers = zip(bases, map(numbers_of, self.labels), strict=True)
         self.networks = [with_encoder(varied(base, variant), self.data) for base, variant in numbers]
+        self.settings = self.settings.resolved(self.networks)
         self.seeds = [int(variant.get("seed", self.settings.seed)) for variant in self.variants]
         for network, seed in zip(self.networks, self.seeds, strict=True):
             network.check_initial_weights(seed)

@@ -68,9 +68,9 @@ def findings() -> Iterator[Line]:
             yield name, False, " ".join(str(error).split())
     begin = time.perf_counter()
     if why := backend.unavailable():
-        yield "kernels", None, f"auto takes XLA's: {why}"
+        yield "back end", None, f"auto is xla: {why}"
     else:
-        yield "kernels", True, f"auto takes the compiled ones, which load in {time.perf_counter() - begin:.1f} s"
+        yield "back end", True, f"auto is native, which loads in {time.perf_counter() - begin:.1f} s"
     if all(x.platform == "cpu" for x in jax.devices()):
         card = "there is an NVIDIA card" if shutil.which("nvidia-smi") else "for an NVIDIA card"
         yield "accelerator", None, f"JAX sees none; {card}: pip install 'snnjax[cuda]'"

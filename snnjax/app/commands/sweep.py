@@ -307,8 +307,8 @@ def run_one(chosen: options.Sweep, fold: int | None = None) -> list[dict[str, An
         folder = stack.enter_context(SweepFolder(path, sweep, about=about, command=COMMAND.get(), draw=draw_sweep))
         given = stack.enter_context(workers_of(chosen, about["imports"]))
         count = f"{len(sweep.networks)} networks, {len(sweep.networks) - len(folder.state.done)} to be trained"
-        kernels = report.kernels(folder.settings)
-        head = f"{sweep.network.name} on {sweep.data.name}: {count}, on {kernels}; into {path}"
+        back_end = report.back_end(folder.settings)
+        head = f"{sweep.network.name} on {sweep.data.name}: {count}, {back_end}; into {path}"
         order = [report.order(folder.settings)] * bool(report.order(folder.settings))
         screen.print(head, *console.notes(sweep.data), *order, *folder.notes, sep="\n", markup=False)
         with folder.explain_losses():
