@@ -310,8 +310,8 @@ def _kernels(case: _Case) -> None:
     try:
         result = _learned(case, NATIVE, in_bounds)
     except Exception as error:  # a rule that reads the compiled layout may fail in any way
-        raise AssertionError(f"with `native = True` it fails on compiled kernels, {_METHODS}: {error}") from error
-    _same(result, expected, False, f"on compiled kernels it learns otherwise, {_METHODS}")
+        raise AssertionError(f"with `native = True` it fails on the back end native, {_METHODS}: {error}") from error
+    _same(result, expected, False, f"on the back end native it learns otherwise, {_METHODS}")
 
 
 _METHODS = "where a rule reads and changes weights by `weights`, `rows_of`, `with_rows` and `with_weights` alone"

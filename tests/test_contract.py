@@ -339,7 +339,7 @@ class Inherited(STDP):
 
 @component
 class Sure(Inherited):
-    """The same rule, which says that it may learn on compiled kernels, and moves a threshold too."""
+    """The same rule, which says that it may learn on the back end native, and moves a threshold too."""
 
     own_thresholds = True
     native = True

@@ -96,7 +96,7 @@ def check_state(job: Job, state: TrainState) -> None:
 
 
 def uncompiled(job: Job) -> list[str]:
-    """Spiking layers that learn without compiled kernels: "layer1 (Rule)", ..."""
+    """Spiking layers that learn by XLA: "layer1 (Rule)", ..."""
     zeros = {name: np.zeros(shape, np.float32) for name, shape in job.network.weight_shapes.items()}
     model = Model.of(job.network, zeros)  # shapes alone matter
     names = []
