@@ -428,7 +428,7 @@ def test_a_training_takes_the_steps_of_its_devices_and_says_where_one_image_at_a
     images = snnjax.data.Dataset("none", *[np.zeros((4, 4, 4), np.uint8), np.arange(4) % 2] * 2, classes=2)
     model = Model.of(network, network.initial_weights())
     for batch, one_by_one in ((1, ["layer1 (STDP)", "layer2 (RSTDP)"]), (4, [])):
-        trainer = snnjax.Trainer(network, images, snnjax.Settings((1, 1), update_batch=batch))
+        trainer = snnjax.Trainer(network, images, snnjax.Settings((1, 1), update_batch=batch, backend="xla"))
         assert trainer.job.placement.platform == devices.peers()[0].platform
         for platform, step, slow in (("cpu", None, []), ("gpu", accelerated.learn_features, one_by_one)):
             trainer.job.placement.platform = platform

@@ -183,7 +183,7 @@ class Machine(Device):
     """Where to run."""
 
     backend: Literal["auto", "xla", "native"] = "auto"
-    """native: C++, compiled for this CPU, several times as fast; auto: native if it is available, else xla"""
+    """native is C++ compiled for this CPU, several times as fast as xla; auto is native if that is available"""
 
 
 @dataclasses.dataclass(frozen=True)

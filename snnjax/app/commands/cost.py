@@ -105,9 +105,9 @@ def run(chosen: options.Cost) -> None:
             parts.check_new(path)
     prepared = run_data.prepare(chosen, trained, chosen.run)
     images = prepared.images
-    backend = parts.resolve_backend(chosen.machine.backend, trained.network.time_steps)
+    found = parts.resolve_backend(chosen.machine.backend, trained.network.time_steps)
     network = trained.spiking_network()
-    count = functools.partial(snnjax.cost, images=images.test_images, labels=images.test_labels, backend=backend)
+    count = functools.partial(snnjax.cost, images=images.test_images, labels=images.test_labels, backend=found)
     cost = count(network)
     figures = dict(run=str(chosen.run), dataset=images.name) | cost.as_json() | energy_estimate(chosen, cost)
     few_bits = []

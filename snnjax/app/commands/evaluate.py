@@ -34,8 +34,8 @@ def run(chosen: options.Evaluate) -> None:
     if chosen.out is not None:
         parts.check_new(chosen.out)
     images = run_data.prepare(chosen, trained, chosen.run).images
-    backend = parts.resolve_backend(chosen.machine.backend, trained.network.time_steps)
-    settings = Settings(epochs=(0,) * len(trained.network.stages), backend=backend)
+    found = parts.resolve_backend(chosen.machine.backend, trained.network.time_steps)
+    settings = Settings(epochs=(0,) * len(trained.network.stages), backend=found)
     trainer = Trainer(trained.network, images, settings)
     result = dict(run=str(chosen.run), dataset=images.name, test_images=len(images.test_images))
     result |= trainer.test(TrainState(trained.weights)) | dict(class_names=list(trained.class_names))

@@ -204,8 +204,8 @@ def run(chosen: options.Stream) -> None:
     check_learns(trained.network)
     shown = pictures(chosen, trained)
     path = chosen.out or Path("runs") / f"stream_{trained.network.name}_{shown.name}"
-    backend = parts.resolve_backend(chosen.machine.backend, trained.network.time_steps, path)
-    stream = Stream(trained.spiking_network(), chosen.memory, chosen.replays, backend=backend)
+    found = parts.resolve_backend(chosen.machine.backend, trained.network.time_steps, path)
+    stream = Stream(trained.spiking_network(), chosen.memory, chosen.replays, backend=found)
     count = len(shown.labels)
     order = np.random.default_rng(chosen.seed).permutation(count) if chosen.shuffle else np.arange(count)
     fixed = dict(data=f"sha256:{shown.digest}", images=count)

@@ -70,8 +70,8 @@ def prepare(
     path = path or Path("runs") / f"{kind}{spec.name}_{images.name}"
     if fold is not None:
         path = path / f"fold{fold}"
-    backend = parts.resolve_backend(machine.backend, spec.time_steps, path)
-    settings = _settings(spec, images, training, backend)
+    chosen = parts.resolve_backend(machine.backend, spec.time_steps, path)
+    settings = dataclasses.replace(_settings(spec, images, training), backend=chosen)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`start` gives")  # the folder notes how layers have learned
         trainer = Trainer(
@@ -131,12 +131,12 @@ def _note_fewer_labels(images: Dataset, about: dict[str, Any]) -> Dataset:
     return parts.noted(images, f"--labels {labels}: there are only {taken:,} training images")
 
 
-def _settings(network: Network, images: Dataset, training: shared_options.Epochs, backend: str) -> Settings:
+def _settings(network: Network, images: Dataset, training: shared_options.Epochs) -> Settings:
     """The settings of a run: the options that are given, and the defaults."""
     settings = Settings.of(network, images)
     options_of_settings = {name: value for name, value in vars(training).items() if name in vars(settings)}
     given = {name: value for name, value in options_of_settings.items() if value not in (None, ())}
-    return dataclasses.replace(settings, backend=backend, **given)
+    return dataclasses.replace(settings, **given)
 
 
 def train(chosen: options.Train, fold: int | None = None) -> tuple[Path, dict[str, Any]]:
