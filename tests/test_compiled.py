@@ -132,7 +132,10 @@ def calls(function, *args, platform="cpu"):
     return [part.split("(")[0] for part in text.split("stablehlo.custom_call @snnjax_")[1:]]
 
 
-KERNELS = ("latencies", "winners", "stdp", "potentials", "rank_order", "ramp")
+KERNELS = (
+    *("latencies", "winners", "stdp", "potentials", "rank_order", "ramp"),
+    *("learn_readout", "earliest_of_classes", "learn_target_time"),
+)
 CUSTOM = [jax.export.DisabledSafetyCheck.custom_call(f"snnjax_{name}") for name in KERNELS]
 STEPS = 5
 

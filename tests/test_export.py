@@ -17,7 +17,7 @@ from snnjax.layers.layer_kernels import ROWS, XLA
 from snnjax.learners import Tally
 from snnjax.networks import Model, batches
 from snnjax.networks.graph import Known
-from snnjax.steps import accelerated, plain, registry
+from snnjax.steps import accelerated, native, plain, registry
 from snnjax.steps.plain import Carry, Phase, Slice
 from snnjax.steps.registry import Case
 from snnjax.training.placement import as_array
@@ -98,7 +98,7 @@ def test_plain_steps_of_layers_that_learn_from_batches():
         ("mozafari2018_objects", "", 1, plain.learn_supervised),
         ("mozafari2018", "", 1, plain.learn_supervised),
         ("majority2024", "", BLOCK, accelerated.learn_reward_batches),
-        ("goupy2024_ncg", "", BLOCK, accelerated.learn_readout),
+        ("goupy2024_ncg", "", BLOCK, native.learn_readout),
     ],
 )
 def test_steps(name, layer, batch, run):

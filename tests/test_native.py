@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from snnjax import kernels
 from snnjax.encoding.encoder import rank_order
 from snnjax.kernels import backend, native, plasticity
-from snnjax.kernels.native import target_time
 
 pytestmark = pytest.mark.usefixtures("compiler")
 STEPS = 5
@@ -39,20 +38,6 @@ FEATURES = 17
 BATCH = RNG.integers(0, STEPS + 3, (3, 2, 6, 5)).clip(max=STEPS).astype(np.uint8)
 WEIGHTS = np.float32(RNG.integers(0, 65, (3, FEATURES, 2, 3, 2)) / 64)
 SETTINGS = dict(threshold=2.0, time_steps=STEPS)
-
-
-def learned_patches(images, weights):
-    """From two patches of each image but the first."""
-    positions = np.int32([[[0, 0], [1, 2]], [[4, 2], [1, 1]], [[3, 0], [0, 2]]])
-    thresholds = np.linspace(1, 3, FEATURES, dtype=np.float32)
-    rule = dict(rate=0.1, threshold_rate=0.5, target_time=0.5, beta=1.0, threshold_min=2.0, bounds=(0.0, 1.0))
-    learns = np.array([False, True, True])
-    counts = dict(quiet=0, most_quiet=20, time_steps=STEPS, padding=1)
-    return target_time.learn(weights, thresholds, images, positions, learns, **rule, **counts)
-
-
-def test_contract(contract):
-    contract(learned_patches, [np.stack([BATCH, BATCH[::-1], BATCH]), WEIGHTS])
 
 
 def test_silent_inputs_are_not_causal_to_silent_winners():

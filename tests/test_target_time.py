@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from conftest import assert_close
+from refusals import assert_refused
+from test_compiled import calls
 
-from snnjax import Conv, Images, Layer, Network, Settings, TargetTime, Trainer, stage
-from snnjax.kernels import target_time
-from snnjax.kernels.native import target_time as native_target_time
+from snnjax import Conv, Images, Layer, Network, Settings, TargetTime, Trainer, kernels, stage
 from snnjax.layers.layer_kernels import XLA
 from snnjax.runs.trained import Trained
 from snnjax.training.advice import describe
@@ -53,22 +54,12 @@ def judge(patch, weights, threshold, time_steps, *, rate, threshold_rate, target
     return weights, threshold, winner, step
 
 
-def learn_patches(patches, weights, threshold, quiet=0, *, rate, beta=1.0, bounds=(0.0, 1.0), time_steps, **moves):
-    """From patches, by the rule of `TargetTime`."""
-    steps = dict(time_steps=time_steps)
-    rules = (
-        functools.partial(target_time.update_weights, rate=rate, beta=beta, bounds=bounds, **steps),
-        functools.partial(target_time.update_thresholds, **moves, **steps),
-    )
-    return target_time.learn_patches(patches, weights, threshold, *rules, quiet=quiet, **steps)
-
-
 @pytest.mark.parametrize(
     ("features", "steps", "bounds"),
     [(6, T, (0.0, 1.0)), (6, T, (0.25, 1.5)), (1, T, (0.0, 1.0)), (20, 255, (0.0, 1.0))],
 )
 def test_patches_are_those_of_the_judge(features, steps, bounds, compiler):
-    """Of images with two patches each, the first silent; the compiled form with padding and strides.
+    """Of images with two patches each, the first silent, with padding and strides, by both back ends.
 
     The next one brings the last two neurons, which are alike, exactly to their threshold; the lower one wins.
     """
@@ -88,29 +79,28 @@ def test_patches_are_those_of_the_judge(features, steps, bounds, compiler):
     threshold = np.float32(reached + rng.uniform(1, 2, features))
     threshold[-2:] = reached
     rule = dict(rate=0.1, threshold_rate=0.5, target_time=0.6, threshold_min=reached, beta=1.5, bounds=bounds)
-    expected, fired = (np.float64(weights.reshape(features, -1)), np.float64(threshold)), []
+    begin = np.clip(weights, *bounds).reshape(features, -1)
+    expected, fired = (np.float64(begin), np.float64(threshold)), []
     for patch in patches:
         *expected, winner, step = judge(patch, *expected, steps, **rule)
         fired.append((winner, step))
     assert len({winner for winner, _ in fired}) > min(features, 3)
     assert [winner for winner, _ in fired[:3]] == [-1, -1, max(features - 2, 0)]
-    settings = dict(time_steps=steps, **rule)
-    found = learn_patches(np.stack(patches), weights.reshape(features, -1), threshold, **settings)
     learns = (np.arange(30) >= 2) & (np.arange(30) < 28)
-    where = weights, threshold, images, positions, learns
-    learned = native_target_time.learn(*where, padding=(1, 0), stride=(2, 1), quiet=0, most_quiet=20, **settings)
-    compiled = target_time.Patches(*learned)
-    others = np.stack([compiled.feature, compiled.latency], axis=-1)[~learns]
-    np.testing.assert_array_equal(others, np.broadcast_to([-1, steps], others.shape))
-    compiled = compiled._replace(feature=compiled.feature[learns], latency=compiled.latency[learns])
-    for result in (found, compiled):
-        np.testing.assert_array_equal(np.stack([np.ravel(result.feature), np.ravel(result.latency)], axis=1), fired)
-        np.testing.assert_allclose(np.reshape(result.weights, (features, -1)), expected[0], atol=1e-5)
-        np.testing.assert_allclose(result.threshold, expected[1], atol=1e-4)
+    settings = dict(padding=(1, 0), stride=(2, 1), time_steps=steps, **rule)
+    for backend in ("native", "xla"):
+        with kernels.use_backend(backend):
+            found = kernels.learn_target_time(weights, threshold, images, positions, learns, **settings)
+        others = np.stack([found.feature, found.latency], axis=-1)[~learns]
+        np.testing.assert_array_equal(others, np.broadcast_to([-1, steps], others.shape))
+        at = np.stack([found.feature, found.latency], axis=-1)[learns]
+        np.testing.assert_array_equal(at.reshape(-1, 2), fired)
+        np.testing.assert_allclose(found.weights.reshape(features, -1), expected[0], atol=1e-5)
+        np.testing.assert_allclose(found.threshold, expected[1], atol=1e-4)
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-def test_thresholds_fall_once_no_neuron_has_fired_for_long(compiled, compiler):
+@pytest.mark.parametrize("backend", ["native", "xla"])
+def test_thresholds_fall_once_no_neuron_has_fired_for_long(backend, compiler):
     """Counted over calls and images; patches without spikes do not count, and a neuron that fires ends it."""
     images = np.zeros((40, 1, 1, 2), np.uint8)
     images[1::4] = T
@@ -119,12 +109,9 @@ def test_thresholds_fall_once_no_neuron_has_fired_for_long(compiled, compiler):
     rule = dict(rate=0.1, threshold_rate=0.5, target_time=0.6, threshold_min=0.5, time_steps=T)
 
     def learn(images, threshold, quiet=0):
-        if not compiled:
-            patches = images.reshape(-1, 2)
-            return learn_patches(patches, weights.reshape(3, 2), threshold, quiet=quiet, **rule)
-        where = images, np.zeros((len(images), 1, 2), np.int32), np.ones(len(images), bool)
-        rest = dict(beta=1.0, bounds=(0.0, 1.0), most_quiet=20)
-        return target_time.Patches(*native_target_time.learn(weights, threshold, *where, quiet=quiet, **rest, **rule))
+        with kernels.use_backend(backend):
+            positions = np.zeros((len(images), 1, 2), np.int32)
+            return kernels.learn_target_time(weights, threshold, images, positions, quiet=quiet, **rule)
 
     first = learn(images[:27], threshold)  # of which 20 have spikes
     assert int(first.quiet) == 20
@@ -137,6 +124,98 @@ def test_thresholds_fall_once_no_neuron_has_fired_for_long(compiled, compiler):
     assert int(third.quiet) == 1
     moved = -0.2 + 0.3 + np.float32([0.5, -0.25, -0.25])
     np.testing.assert_allclose(third.threshold, second.threshold + moved, rtol=1e-5)
+
+
+SMALL = dict(rate=0.1, threshold_rate=0.5, target_time=0.5, threshold_min=0.5, time_steps=T, padding=1)
+
+
+def small(networks, features=5, images=4):
+    """Weights, thresholds, latencies and positions of some networks, and which stimuli they learn from."""
+    rng = np.random.default_rng(features)
+    latencies = np.uint8(rng.integers(0, 2 * T, (networks, images, 2, 6, 5)).clip(max=T))
+    weights = np.float32(rng.integers(0, 65, (networks, features, 2, 3, 2)) / 64)
+    thresholds = np.float32(rng.uniform(1, 2, (networks, features)))
+    positions = np.int32(rng.integers(0, (6, 6), (networks, images, 2, 2)))
+    return weights, thresholds, latencies, positions, rng.random((networks, images)) < 0.7
+
+
+@pytest.mark.parametrize("backend", ["native", "xla"])
+def test_contract(contract, backend, compiler):
+    """Each network with its own sequence, or all networks with all sequences."""
+    given = small(3)
+    learn = jax.jit(functools.partial(kernels.learn_target_time, **SMALL))
+    with kernels.use_backend(backend):
+        contract(learn, given)
+        both = jax.vmap(jax.vmap(learn, (None, None, 0, 0, 0)), (0, 0, None, None, None))(*given)
+        for network in range(3):
+            of_network = [learn(given[0][network], given[1][network], *(x[i] for x in given[2:])) for i in range(3)]
+            expected = jax.tree.map(lambda *leaves: np.stack(leaves), *of_network)
+            assert_close(jax.tree.map(lambda x, at=network: x[at], both), expected)
+
+
+def test_networks_and_sequences_are_learned_in_one_call(compiler):
+    learn = functools.partial(kernels.learn_target_time, **SMALL)
+    pairs = jax.vmap(jax.vmap(learn, (None, None, 0, 0, 0)), (0, 0, None, None, None))
+    assert calls(pairs, *small(2)) == ["learn_target_time"]
+    assert calls(pairs, *small(2), platform="cuda") == []
+
+
+def test_derivatives_are_those_of_xla(compiler):
+    weights, threshold, *rest = (x[0] for x in small(1))
+
+    def moved(weights, rate):
+        learned = kernels.learn_target_time(weights, threshold, *rest, **SMALL | dict(rate=rate))
+        return jnp.sum(learned.weights) + jnp.sum(learned.threshold)
+
+    given = weights, jnp.float32(0.1)
+    found = jax.jit(jax.grad(moved, (0, 1)))(*given)
+    with kernels.use_backend("xla"):
+        expected = jax.jit(jax.grad(moved, (0, 1)))(*given)
+    assert_close(found, jax.tree.map(np.asarray, expected))
+    assert all(np.any(x) for x in expected)
+
+
+def test_weights_outside_the_bounds_are_clipped_first(compiler):
+    """Whether anything is learned or not; so latencies of other types and no stimuli at all."""
+    weights, threshold, latencies, positions, learns = (x[0] for x in small(1))
+    wide = weights * 2 - 0.5
+    clipped = np.clip(wide, 0, 1)
+    for backend in ("native", "xla"):
+        with kernels.use_backend(backend):
+            learn = functools.partial(kernels.learn_target_time, **SMALL)
+            expected = learn(clipped, threshold, latencies, positions, learns)
+            found = learn(wide, threshold, latencies.astype(np.int32), positions, learns)
+            assert_close(found, jax.tree.map(np.asarray, expected))
+            none = learn(wide, threshold, latencies[:0], positions[:0])
+            np.testing.assert_array_equal(none.weights, clipped)
+            assert none.feature.shape == (0, 2)
+
+
+def test_what_does_not_fit_is_refused():
+    names = "weights", "threshold", "latencies", "positions", "learns"
+    right = dict(zip(names, (x[0] for x in small(1)), strict=True)) | SMALL
+
+    def wrong(**changes):
+        return functools.partial(kernels.learn_target_time, **right | changes)
+
+    below = right["positions"] + np.int32([3, 0])
+    assert_refused(
+        (wrong(latencies=right["latencies"][0]), r"`latencies` must have axes \(S C H W\), got shape \(2, 6, 5\)"),
+        (
+            wrong(latencies=right["latencies"] + np.uint8(1)),
+            r"`latencies` must hold steps 0\.\.14, and 15 where silent",
+        ),
+        (wrong(weights=right["weights"][:, :1]), "`latencies` must have the 1 channels of `weights`, got 2"),
+        (wrong(threshold=right["threshold"][1:]), r"`threshold` must have shape \(5,\) of `weights`, got \(4,\)"),
+        (wrong(threshold=np.zeros(5, np.float32)), "`threshold` must be above 0, got 0"),
+        (wrong(threshold=1.0), r"`threshold` must be an array of axes \(F\), got float"),
+        (wrong(positions=right["positions"][1:]), r"`positions` must have shape \(4, 2, 2\) of `latencies`"),
+        (wrong(positions=below), "`positions` must lie on the 6x6 positions of the layer, got row and column"),
+        (wrong(learns=right["learns"][1:]), r"`learns` must have shape \(4,\) of `latencies`, got \(3,\)"),
+        (wrong(bounds=(-1.0, 1.0)), "`bounds` must be at least 0, so that potentials never fall"),
+        (wrong(threshold_min=0.0), "`threshold_min` must be above 0, got 0"),
+        (wrong(rate=right["threshold"]), "`rate` must be a number or an array"),
+    )
 
 
 def test_compiled_kernels_learn_the_same(tmp_path, compiler):

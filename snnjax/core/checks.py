@@ -77,7 +77,7 @@ def kernel(*static: str, check: Callable[..., None] | None = None) -> Callable[[
     return decorate
 
 
-_LATENCIES = ("latency", "spikes", "patch", "patches")
+_LATENCIES = ("latency", "latencies", "spikes", "patch", "patches")
 """Arguments of kernels that hold latencies."""
 
 
@@ -262,6 +262,23 @@ def number(name: str, value: Any, least: float = 0, most: float = math.inf, *, a
     raise InputError(f"`{name}` must {expected}, got {value}")
 
 
+def real(name: str, value: Any) -> None:
+    """A real number, or an array () of one."""
+    kind = type(value) if isinstance(value, int | float) else getattr(value, "dtype", bool)
+    if np.ndim(value) or not any(jnp.issubdtype(kind, known) for known in _KINDS["real numbers"]):
+        raise wrong_type(name, "a number or an array ()", value)
+
+
+def at_least(name: str, value: Any, least: float, *, above: bool = False) -> None:
+    """A number or an array whose known values are at least `least`, or with `above` larger."""
+    known = np.asarray(value) if isinstance(value, int | float) else concrete_values(value, jnp.number)
+    if known is None or not known.size:
+        return
+    lowest = known.min()
+    if not (lowest > least if above else lowest >= least):
+        raise InputError(f"`{name}` must be {'above' if above else 'at least'} {least:g}, got {lowest:g}")
+
+
 def pair(name: str, value: Pair, minimum: int, most: int = LARGEST_INTEGER) -> tuple[int, int]:
     """One integer of `minimum` to `most` or two; returns (rows, columns)."""
     values = value if isinstance(value, tuple | list) else (value, value)
@@ -311,7 +328,7 @@ def bounds(value: Bounds, least: float | None = None) -> None:
     known: list[Any] = [x if isinstance(x, int | float | np.number) else concrete_values(x, jnp.number) for x in value]
     if len(value) != 2 or (None not in known and not known[0] < known[1]):
         raise InputError(f"`bounds` must be (lower, upper) with lower < upper, got {value}")
-    if least is not None and not value[0] >= least:
+    if least is not None and known[0] is not None and not known[0] >= least:
         raise InputError(f"`bounds` must be at least {least:g}, so that potentials never fall, got {value}")
 
 

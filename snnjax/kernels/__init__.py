@@ -42,8 +42,11 @@ from snnjax.kernels.plasticity import time_differences as time_differences
 from snnjax.kernels.ramp import fire_on_ramp as fire_on_ramp
 from snnjax.kernels.ramp import ramp_levels as ramp_levels
 from snnjax.kernels.ramp import remaining_steps as remaining_steps
+from snnjax.kernels.readout import LearnedReadout as LearnedReadout
 from snnjax.kernels.readout import desired_times as desired_times
+from snnjax.kernels.readout import earliest_of_classes as earliest_of_classes
 from snnjax.kernels.readout import error_stdp as error_stdp
+from snnjax.kernels.readout import learn_readout as learn_readout
 from snnjax.kernels.spikes import latency_dtype as latency_dtype
 from snnjax.kernels.spikes import latency_to_wave as latency_to_wave
 from snnjax.kernels.spikes import linear_latency as linear_latency
@@ -51,5 +54,7 @@ from snnjax.kernels.spikes import mean_pool as mean_pool
 from snnjax.kernels.spikes import pad as pad
 from snnjax.kernels.spikes import pool as pool
 from snnjax.kernels.spikes import wave_to_latency as wave_to_latency
+from snnjax.kernels.target_time import LearnedTargetTime as LearnedTargetTime
+from snnjax.kernels.target_time import learn_target_time as learn_target_time
 
 __all__ = public.names(vars())

@@ -8,20 +8,71 @@ References:
   Goupy et al. 2024, Neuronal competition groups with supervised STDP for spike-based classification.
 """
 
+import functools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.flatten_util import ravel_pytree
 
 from snnjax.core import checks
 from snnjax.core.checks import Bounds, Number
 from snnjax.core.errors import InputError, wrong_type
+from snnjax.kernels import native
+from snnjax.kernels.backend import dispatch
+from snnjax.kernels.native import readout as native_readout
 from snnjax.kernels.neurons import Spikes, spike_times
 from snnjax.kernels.plasticity import in_dtype_of
-from snnjax.kernels.spikes import latency_dtype
+from snnjax.kernels.sequences import check_classes, check_labels, check_sequence, in_groups
+from snnjax.kernels.spikes import latency_dtype, to_unsigned
+
+
+class LearningNeurons(NamedTuple):
+    """The neurons that learn from one stimulus, n in all.
+
+    Attributes:
+      neuron: (n,) int32, their features.
+      spike: (n,) time steps, T where silent.
+      time: (n,) float32.
+      target: (n,) bool, whether each is a target neuron of the label's class.
+    """
+
+    neuron: jax.Array
+    spike: jax.Array
+    time: jax.Array
+    target: jax.Array
+
+
+class LearnedReadout(NamedTuple):
+    """The result of `learn_readout` from S stimuli, from each of which n neurons learn.
+
+    n is the number of classes with `competition`, and F without. Each class has m training thresholds: as many as it
+    has target neurons if these are several and compete, and otherwise 0.
+
+    Attributes:
+      weights: (F, C, H, W), after the last stimulus.
+      excess: (F,) float32, after the last stimulus.
+      spikes: `Spikes` of (S, classes) with times, of the earliest neuron of each class, as by `earliest_of_classes`; of
+        stimuli that are left out, latencies are T, potentials 0 and times 1.
+      neuron: (S, n) int32, the neurons that learned, -1 where nothing was learned.
+      time: (S, n) float32, their times; 0 where nothing was learned.
+      error: (S, n) float32, their actual minus their desired times; 0 where nothing was learned.
+      label: (S,) int32, the label, -1 where nothing was learned.
+      threshold: (S, m) float32, the training thresholds of the label's class after the stimulus; 0 where nothing was
+        learned.
+    """
+
+    weights: jax.Array
+    excess: jax.Array
+    spikes: Spikes
+    neuron: jax.Array
+    time: jax.Array
+    error: jax.Array
+    label: jax.Array
+    threshold: jax.Array
 
 
 @checks.kernel("time_steps", "fractional")
@@ -90,6 +141,27 @@ def of_earliest(time: jax.Array, potential: jax.Array, values: tuple[jax.Array, 
     """Values of the `earliest` neuron along the last axis, each given in the shape of `time`."""
     first = earliest(time, potential)[..., None]
     return tuple(jnp.take_along_axis(x, first, axis=-1)[..., 0] for x in values)
+
+
+def learning_neurons(
+    spikes: Spikes, training: Spikes | None, label: jax.Array, *, non_targets: int, competition: bool
+) -> LearningNeurons:
+    """The neurons that learn from a stimulus of class `label`, given `Spikes` of (classes, M): all of them.
+
+    With `competition`, only the earliest neuron of each class does. The first `non_targets` neurons of each class are
+    not target neurons. `training` are the spikes at the training thresholds, of (classes or 1, M); only those of the
+    label's target neurons matter.
+    """
+    assert spikes.time is not None
+    neuron = jnp.arange(spikes.time.size, dtype=jnp.int32).reshape(spikes.time.shape)
+    place = jnp.arange(neuron.shape[1])[None] >= non_targets
+    target = (jnp.arange(neuron.shape[0])[:, None] == label) & place
+    if training is not None:
+        spikes = jax.tree.map(lambda usual, trained: jnp.where(target, trained, usual), spikes, training)
+    fields: Any = neuron, spikes.latency, spikes.time, target
+    if not competition:
+        return LearningNeurons(*map(jnp.ravel, fields))
+    return LearningNeurons(*of_earliest(spikes.time, spikes.potential, fields))
 
 
 @checks.kernel("per_class", "one_sided")
@@ -220,6 +292,27 @@ def balanced(excess: jax.Array, winner: jax.Array, rate: Any) -> jax.Array:
     return jnp.maximum(excess + rate * jnp.where(won, (count - 1) / count, -1 / count), 0).astype(jnp.float32)
 
 
+def targets_of(values: jax.Array, label: jax.Array, classes: int, count: int) -> jax.Array:
+    """The part (count, ...) of values (F, ...) that belongs to the last `count` neurons of a class."""
+    return lax.dynamic_slice_in_dim(values, _first_target(values, label, classes, count), count)
+
+
+def _first_target(values: jax.Array, label: jax.Array, classes: int, count: int) -> jax.Array:
+    return (label + 1) * (len(values) // classes) - count
+
+
+def balanced_class(excess: jax.Array, training: Spikes, label: jax.Array, rate: Any, *, classes: int) -> jax.Array:
+    """The excess (F,) after the last m neurons of the label's class have competed, which is then `balanced`.
+
+    `training` holds their `Spikes`, of (m,), at their training thresholds.
+    """
+    assert training.time is not None
+    count = len(training.time)
+    won = earliest(training.time, training.potential)
+    moved = balanced(targets_of(excess, label, classes, count), won, rate)
+    return lax.dynamic_update_slice_in_dim(excess, moved, _first_target(excess, label, classes, count), 0)
+
+
 @jax.jit
 def balanced_in_order(excess: jax.Array, own: jax.Array, winner: jax.Array, rate: Any) -> jax.Array:
     """The excess of the m competing neurons of each class, (classes, m), after each of B stimuli: (B, classes, m).
@@ -235,3 +328,374 @@ def balanced_in_order(excess: jax.Array, own: jax.Array, winner: jax.Array, rate
         return excess, excess
 
     return lax.scan(one, excess, (own, winner), unroll=min(len(own), _UNROLLED))[1]
+
+
+def count_competitors(features: int, classes: int, *, non_targets: int, competition: bool) -> int:
+    """m, the neurons of a class that have training thresholds; 0 where these would have no effect."""
+    count = features // classes - non_targets
+    return count if competition and count > 1 else 0
+
+
+def first_of_classes(spikes: Spikes) -> Spikes:
+    """The `earliest` neuron along the last axis of `Spikes` with times."""
+    assert spikes.time is not None
+    return Spikes(*of_earliest(spikes.time, spikes.potential, (spikes.latency, spikes.potential, spikes.time)))
+
+
+class ReadoutSettings(NamedTuple):
+    """The settings of `learn_readout` for which programs are compiled."""
+
+    features: int
+    classes: int
+    time_steps: int
+    non_targets: int
+    competition: bool
+    one_sided: bool
+    fractional: bool
+    batch: int
+
+    @property
+    def competitors(self) -> int:
+        return count_competitors(
+            self.features, self.classes, non_targets=self.non_targets, competition=self.competition
+        )
+
+    def fire(self, latency: jax.Array, weights: jax.Array, threshold: jax.Array) -> Spikes:
+        return search_spikes(
+            latency, weights, threshold=threshold, time_steps=self.time_steps, fractional=self.fractional
+        )
+
+    def by_class(self, spikes: Spikes) -> Spikes:
+        return jax.tree.map(lambda x: x.reshape(self.classes, -1), spikes)
+
+    def learning_neurons(self, spikes: Spikes, training: Spikes | None, label: jax.Array) -> LearningNeurons:
+        how: Any = dict(non_targets=self.non_targets, competition=self.competition)
+        return learning_neurons(spikes, training, label, **how)
+
+    def errors(self, neurons: LearningNeurons, gap: Any) -> jax.Array:
+        how: Any = dict(per_class=len(neurons.neuron) // self.classes, one_sided=self.one_sided)
+        return neurons.time - desired_times(neurons.time, neurons.target, gap=gap, **how)
+
+
+class ReadoutNumbers(NamedTuple):
+    """The numbers of `learn_readout`, arrays; `threshold` is (F,)."""
+
+    rates: jax.Array
+    threshold: jax.Array
+    gap: jax.Array
+    threshold_rate: jax.Array
+    bounds: Bounds
+    sums: jax.Array | None
+
+
+def learn_one_by_one(settings: ReadoutSettings, numbers: ReadoutNumbers, learned: Any, stimuli: Any) -> tuple[Any, Any]:
+    """The definition of `learn_readout`, which only touches the weights of neurons that learn, as a CPU needs it.
+
+    `learned` are the weights (F, K) and the excess (F,), of which it returns new ones; `stimuli` are latencies (S, K),
+    labels (S,), none below 0, and whether each is learned, (S,) bool. The results for each stimulus are the fields of
+    `LearnedReadout` but for `label`, whether it is learned or not.
+    """
+    classes, competitors = settings.classes, settings.competitors
+
+    def respond(learned: Any, latency: jax.Array, label: jax.Array) -> tuple[Spikes, Spikes | None]:
+        """All neurons at their thresholds, and those that compete at their training thresholds."""
+        weights, excess = learned
+        spikes = settings.fire(latency, weights, numbers.threshold)
+        if not competitors:
+            return spikes, None
+        raised = targets_of(numbers.threshold + excess, label, classes, competitors)
+        return spikes, settings.fire(latency, targets_of(weights, label, classes, competitors), raised)
+
+    def learn_one(learned: Any, stimulus: Any) -> tuple[Any, Any]:
+        weights, excess = learned
+        latency, label, learns, (spikes, training) = stimulus
+        raised = jax.tree.map(lambda x: jnp.pad(x[None], ((0, 0), (settings.non_targets, 0))), training)
+        learning = settings.learning_neurons(settings.by_class(spikes), raised, label)
+        error = settings.errors(learning, numbers.gap)
+        rows = lax.map(lambda neuron: weights[neuron], learning.neuron)  # on a CPU faster than one index for all
+        rows = error_stdp(rows, latency, learning.spike, error, numbers.rates, bounds=numbers.bounds)
+        if numbers.sums is not None:
+            rows = rescaled(rows, numbers.sums[learning.neuron], bounds=numbers.bounds)
+        places = jnp.where(learns, learning.neuron, len(weights))  # indices beyond the last are dropped
+        weights = weights.at[places].set(rows, mode="drop", unique_indices=True)
+        if training is not None:
+            after = balanced_class(excess, training, label, numbers.threshold_rate, classes=classes)
+            excess = jnp.where(learns, after, excess)
+        thresholds = targets_of(numbers.threshold + excess, label, classes, competitors)
+        first = first_of_classes(settings.by_class(spikes))
+        return (weights, excess), (first, learning.neuron, learning.time, error, thresholds)
+
+    def learn_group(learned: Any, group: Any) -> tuple[Any, Any]:
+        latencies, labels, learns = group
+        responses = lax.map(lambda stimulus: respond(learned, *stimulus), (latencies, labels))
+        return lax.scan(learn_one, learned, (latencies, labels, learns, responses))
+
+    return in_groups(learn_group, learned, stimuli, settings.batch)
+
+
+def learn_at_once(settings: ReadoutSettings, numbers: ReadoutNumbers, learned: Any, stimuli: Any) -> tuple[Any, Any]:
+    """The same in few kernels, whatever rows these touch, as an accelerator needs it.
+
+    The first spikes of classes, and thresholds, which learning does not need, are computed after all stimuli.
+    """
+    features, classes, batch = settings.features, settings.classes, settings.batch
+    competitors, non_targets = settings.competitors, settings.non_targets
+
+    def learn_group(learned: Any, group: Any) -> tuple[Any, Any]:
+        weights, excess = learned
+        latencies, labels, learns = group
+
+        def spikes_at(threshold: jax.Array) -> Any:
+            return jax.vmap(lambda latency: settings.by_class(settings.fire(latency, weights, threshold)))(latencies)
+
+        spikes = spikes_at(numbers.threshold)
+        training: Any = None
+        after = jnp.broadcast_to(excess, (batch, features))
+        if competitors:
+            training = spikes_at(numbers.threshold + excess)
+            neuron = jnp.broadcast_to(jnp.arange(features // classes, dtype=jnp.int32), training.latency.shape)
+            time = jnp.where(neuron >= non_targets, training.time, jnp.inf)
+            (winner,) = of_earliest(time, training.potential, (neuron - non_targets,))
+            competing = (labels[:, None] == jnp.arange(classes)[None]) & learns[:, None]
+            before = excess.reshape(classes, -1)[:, non_targets:]
+            after = balanced_in_order(before, competing, winner, numbers.threshold_rate)
+            after = jnp.pad(after, ((0, 0), (0, 0), (non_targets, 0))).reshape(batch, -1)
+        learning = jax.vmap(settings.learning_neurons)(spikes, training, labels)
+        error = jax.vmap(settings.errors, (0, None))(learning, numbers.gap)
+
+        def of_all(values: jax.Array) -> jax.Array:
+            """From (B, n) to (B, n, M): the neuron that learns for all of its class, or each for itself."""
+            return jnp.broadcast_to(values[..., None], (*values.shape, features // values.shape[1]))
+
+        step = of_all(learning.spike)
+        place = jnp.arange(features).reshape(1, *step.shape[1:])
+        moved = (of_all(learning.neuron) == place) & learns[:, None, None]
+        errors, moved, after = lax.optimization_barrier((of_all(error), moved, after))  # together they are one kernel
+        step, errors, moved = (x.reshape(batch, -1) for x in (step, errors, moved))
+        rule = numbers.rates, numbers.sums
+        weights = corrected_in_order(weights, latencies, step, errors, moved, *rule, bounds=numbers.bounds)
+        return (weights, after[-1]), (spikes, learning.neuron, learning.time, error, after)
+
+    learned, (spikes, neuron, time, error, after) = _in_packed_groups(learn_group, learned, stimuli, batch)
+
+    thresholds = (after + numbers.threshold[None]).reshape(len(after), classes, features // classes)
+    thresholds = jnp.take_along_axis(thresholds, stimuli[1][:, None, None], axis=1)[:, 0]
+    return learned, (first_of_classes(spikes), neuron, time, error, thresholds[:, features // classes - competitors :])
+
+
+def _in_packed_groups(learn_group: Any, learned: Any, stimuli: Any, batch: int) -> tuple[Any, Any]:
+    """`in_groups`, in which the results of a group travel as one array, which is one kernel on an accelerator."""
+    group = jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype), stimuli)
+    _, results = jax.eval_shape(learn_group, learned, group)
+    _, unpack = ravel_pytree(jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), results))
+
+    def packed(learned: Any, stimuli: Any) -> tuple[Any, jax.Array]:
+        learned, results = learn_group(learned, stimuli)
+        return learned, jax.vmap(lambda result: ravel_pytree(result)[0])(results)
+
+    learned, values = in_groups(packed, learned, stimuli, batch)
+    return learned, jax.vmap(unpack)(values)
+
+
+def _check_readout(
+    weights: Any,
+    excess: Any,
+    latencies: Any,
+    labels: Any,
+    rates: Any,
+    learns: Any,
+    threshold: Any,
+    classes: int,
+    time_steps: int,
+    gap: Any,
+    bounds: Any,
+    sums: Any,
+    threshold_rate: Any,
+    non_targets: int,
+    competition: bool,
+    batch: int,
+    **_: Any,
+) -> None:
+    _check_whole(latencies, weights, learns, threshold, time_steps, batch)
+    check_labels(labels, latencies, len(weights), classes)
+    checks.rates(rates)
+    checks.bounds(bounds, least=0)
+    checks.real("gap", gap)
+    checks.real("threshold_rate", threshold_rate)
+    for name, value in (("excess", excess), ("sums", sums)):
+        if value is not None:
+            checks.array(name, value, "F", "floats")
+            checks.shape(name, value, weights.shape[:1], "`weights`")
+    checks.integer("non_targets", non_targets, 0, len(weights) // classes - 1)
+    if non_targets and not competition:
+        raise InputError(f"`non_targets` must be 0 without `competition`, got {non_targets}")
+
+
+def _check_whole(latencies: Any, weights: Any, learns: Any, threshold: Any, time_steps: int, batch: int) -> None:
+    """Raises InputError or InputTypeError unless the weights see whole stimuli, and fit to thresholds of at least 0."""
+    check_sequence(weights, latencies, learns, batch, time_steps=time_steps)
+    checks.shape("weights", weights, (len(weights), *latencies.shape[1:]), "`latencies`")
+    if threshold is None:
+        raise wrong_type("threshold", "a number or an array (F,)", None)
+    checks.threshold(threshold, len(weights))
+    checks.at_least("threshold", threshold, 0)
+
+
+_STATIC = "classes", "time_steps", "non_targets", "competition", "one_sided", "fractional", "batch"
+
+
+@checks.kernel(*_STATIC, check=_check_readout)
+def learn_readout(
+    weights: jax.Array,
+    excess: jax.Array,
+    latencies: jax.Array,
+    labels: jax.Array,
+    rates: jax.Array,
+    learns: jax.Array | None = None,
+    *,
+    threshold: Number,
+    classes: int,
+    time_steps: int,
+    gap: Number,
+    bounds: Bounds = (0.0, 1.0),
+    sums: jax.Array | None = None,
+    threshold_rate: Number = 0.0,
+    non_targets: int = 1,
+    competition: bool = True,
+    one_sided: bool = False,
+    fractional: bool = False,
+    batch: int = 1,
+) -> LearnedReadout:
+    """A readout learns by supervised STDP from stimuli and their labels, in order (Goupy et al. 2024).
+
+    Each of the F neurons sees the whole input. They form as many groups of M = F / classes neurons as there are
+    classes, in order; the last M - `non_targets` of a class are its target neurons. For each stimulus:
+
+    1. All neurons fire at their thresholds, as by `timed_spikes`, which a decision can be made from.
+    2. The target neurons of the label's class, if they compete and are several, fire at their training thresholds
+       instead, threshold + excess. The excess of the earliest of them rises, that of the others falls (NCG).
+    3. With `competition` the earliest neuron of each class learns, and otherwise all neurons do: by `error_stdp`, with
+       the differences between actual times and `desired_times` as errors. Then their weights are rescaled to `sums`.
+
+    Nothing is learned from a stimulus without spikes, nor from one with the label -1. The weights are clipped to the
+    bounds before the first stimulus, and whenever they have changed.
+
+    Args:
+      weights: (F, C, H, W) float, one neuron per feature.
+      excess: (F,) float32, by which training thresholds exceed thresholds; zeros at the beginning.
+      latencies: (S, C, H, W) integers in 0..T, the stimuli.
+      labels: (S,) integers, the classes, -1 for a stimulus at which neurons only fire.
+      rates: (2,) float, (a+, a-) of `error_stdp`.
+      learns: (S,) bool, the stimuli to learn from; of the others nothing is computed. None: all.
+      threshold: a number of at least 0, or an array (F,).
+      gap: the time between the desired spikes of the label's class and those of the others, as in `desired_times`.
+      bounds: lower and upper bound of a weight, at least 0, so that potentials never fall.
+      sums: (F,) float, to which the weights of a neuron are rescaled after each update. None: they are not.
+      threshold_rate: how fast training thresholds change.
+      non_targets: the number of neurons in each class that learn to fire late for stimuli of their class too, at most
+        M - 1; 0 without `competition`.
+      one_sided: as in `desired_times`.
+      fractional: as in `timed_spikes`.
+      batch: the number of successive stimuli whose spikes are computed with the same weights and thresholds.
+        Accelerators need large batches: with 1 they compute one stimulus at a time.
+    """
+    settings = ReadoutSettings(
+        len(weights), classes, time_steps, non_targets, competition, one_sided, fractional, batch
+    )
+
+    def by_xla(weights: jax.Array, excess: jax.Array, stimuli: Any, numbers: ReadoutNumbers) -> LearnedReadout:
+        latencies, labels, shown = stimuli
+        inputs = latencies.reshape(len(latencies), math.prod(latencies.shape[1:]))
+        learns = shown & (labels >= 0) & jnp.any(inputs < time_steps, axis=1)
+        rows = jnp.clip(weights.reshape(len(weights), -1), *in_dtype_of(weights, *numbers.bounds))
+        given = numbers, (rows, excess), (inputs, jnp.maximum(labels, 0), learns)
+        one_by_one, at_once = (functools.partial(learn, settings) for learn in (learn_one_by_one, learn_at_once))
+        (rows, excess), result = lax.platform_dependent(*given, cpu=one_by_one, default=at_once)
+        spikes, neuron, time, error, thresholds = result
+        silent = Spikes(jnp.full((), time_steps, spikes.latency.dtype), jnp.zeros((), weights.dtype), jnp.float32(1))
+        return LearnedReadout(
+            rows.reshape(weights.shape),
+            excess,
+            jax.tree.map(lambda found, none: jnp.where(shown[:, None], found, none), spikes, silent),
+            jnp.where(learns[:, None], neuron, -1),
+            jnp.where(learns[:, None], time, 0),
+            jnp.where(learns[:, None], error, 0),
+            jnp.where(learns, labels, -1),
+            jnp.where(learns[:, None], thresholds, 0).astype(jnp.float32),
+        )
+
+    def by_native(weights: jax.Array, excess: jax.Array, stimuli: Any, numbers: ReadoutNumbers) -> LearnedReadout:
+        lower, upper = in_dtype_of(weights, *numbers.bounds)
+        rule = (*numbers.rates, numbers.gap, numbers.threshold_rate, lower, upper)
+        given = jnp.clip(weights, lower, upper), excess, *stimuli
+        learned = native_readout.learn(
+            *given,
+            threshold=numbers.threshold,
+            sums=numbers.sums,
+            numbers=jnp.stack([jnp.asarray(number, jnp.float32) for number in rule]),
+            competitors=settings.competitors,
+            classes=classes,
+            non_targets=non_targets,
+            time_steps=time_steps,
+            competition=competition,
+            one_sided=one_sided,
+            fractional=fractional,
+        )
+        return LearnedReadout(*learned)
+
+    learns = jnp.ones(len(latencies), bool) if learns is None else jnp.asarray(learns)
+    stimuli = to_unsigned(latencies, time_steps=time_steps), jnp.asarray(labels, jnp.int32), learns
+    thresholds = jnp.broadcast_to(jnp.asarray(threshold, weights.dtype), len(weights))
+    numbers = ReadoutNumbers(rates, thresholds, jnp.asarray(gap), jnp.asarray(threshold_rate), bounds, sums)
+    supported = batch == 1 and weights.dtype == jnp.float32 and time_steps <= native.MOST_STEPS
+    return dispatch(supported, by_native, by_xla, weights, jnp.asarray(excess, jnp.float32), stimuli, numbers)
+
+
+def _check_earliest(latencies: Any, weights: Any, threshold: Any, classes: int, time_steps: int, **_: Any) -> None:
+    _check_whole(latencies, weights, None, threshold, time_steps, 1)
+    checks.at_least("weights", weights, 0)
+    check_classes(len(weights), classes)
+
+
+@checks.kernel("classes", "time_steps", "fractional", check=_check_earliest)
+def earliest_of_classes(
+    latencies: jax.Array,
+    weights: jax.Array,
+    *,
+    threshold: Number,
+    classes: int,
+    time_steps: int,
+    fractional: bool = False,
+) -> Spikes:
+    """The earliest neuron of each class of a readout, for each of S stimuli: `Spikes` of (S, classes) with times.
+
+    At equal times it is the strongest neuron. If no neuron of a class fires, the latency is T, the time 1, and the
+    potential the largest at the last step.
+
+    Args:
+      latencies: (S, C, H, W) integers in 0..T, the stimuli.
+      weights: (F, C, H, W) float, at least 0, one neuron per feature that sees the whole input. The features form as
+        many groups of equal size as there are classes, in order.
+      threshold: a number of at least 0, or an array (F,).
+      fractional: as in `timed_spikes`.
+    """
+
+    def by_xla(latencies: jax.Array, weights: jax.Array, threshold: jax.Array) -> Spikes:
+        rows = weights.reshape(len(weights), -1)
+
+        def find(latency: jax.Array) -> Spikes:
+            how: Any = dict(threshold=threshold, time_steps=time_steps, fractional=fractional)
+            spikes = search_spikes(latency.reshape(-1), rows, **how)
+            return first_of_classes(jax.tree.map(lambda x: x.reshape(classes, -1), spikes))
+
+        # One by one on a CPU, whose caches hold the products of one stimulus.
+        one_by_one = functools.partial(lax.map, find)
+        return lax.platform_dependent(latencies, cpu=one_by_one, default=jax.vmap(find))
+
+    def by_native(latencies: jax.Array, weights: jax.Array, threshold: jax.Array) -> Spikes:
+        how: Any = dict(threshold=threshold, classes=classes, time_steps=time_steps, fractional=fractional)
+        return native_readout.earliest_of_classes(latencies, weights, **how)
+
+    stimuli = to_unsigned(latencies, time_steps=time_steps)
+    supported = weights.dtype == jnp.float32 and time_steps <= native.MOST_STEPS
+    return dispatch(supported, by_native, by_xla, stimuli, weights, jnp.asarray(threshold, weights.dtype))

@@ -24,6 +24,12 @@ def latency_dtype(time_steps: int) -> jnp.dtype:
     return jnp.dtype(jnp.uint8 if time_steps <= 255 else jnp.uint16 if time_steps <= 65535 else jnp.uint32)
 
 
+def to_unsigned(latency: jax.Array, *, time_steps: int) -> jax.Array:
+    """Latencies of any integer type as those of `latency_dtype`, in which all from `time_steps` on are silent."""
+    dtype = latency_dtype(time_steps)
+    return latency if latency.dtype == dtype else jnp.clip(latency, 0, time_steps).astype(dtype)
+
+
 @checks.kernel("time_steps")
 def latency_to_wave(latency: jax.Array, *, time_steps: int) -> jax.Array:
     """Latencies (...) as a cumulative spike wave (T, ...) bool: a neuron that fires at step t is 1 at t, t+1, ..."""

@@ -4,6 +4,7 @@ References:
   Falez et al. 2019, Multi-layered spiking neural network with target timestamp threshold adaptation and STDP.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,9 +13,15 @@ import jax.numpy as jnp
 from jax import lax
 
 from snnjax.core import checks
-from snnjax.core.checks import Bounds, Number
+from snnjax.core.checks import Bounds, Number, Pair
+from snnjax.core.sharding import vary_like
+from snnjax.kernels import native, plasticity
+from snnjax.kernels.backend import dispatch
+from snnjax.kernels.native import target_time as native_target_time
 from snnjax.kernels.neurons import product, strongest
 from snnjax.kernels.plasticity import in_dtype_of
+from snnjax.kernels.sequences import check_sequence
+from snnjax.kernels.spikes import output_size, pad, to_unsigned
 
 QUIET = 20
 """Patches in a row at which inputs fire, but no neuron: after so many, thresholds fall."""
@@ -28,6 +35,24 @@ class Patches(NamedTuple):
       threshold: (F,) float32, after the last patch.
       feature: (N,) int32, the winner of each patch, -1 where no neuron fired.
       latency: (N,) int32, the step of the winner's spike, T where no neuron fired.
+      quiet: () int32, the last patches in a row at which inputs fired, but no neuron.
+    """
+
+    weights: jax.Array
+    threshold: jax.Array
+    feature: jax.Array
+    latency: jax.Array
+    quiet: jax.Array
+
+
+class LearnedTargetTime(NamedTuple):
+    """The result of `learn_target_time` from P patches of each of S stimuli.
+
+    Attributes:
+      weights: (F, C, kh, kw), after the last stimulus.
+      threshold: (F,), after the last stimulus.
+      feature: (S, P) int32, the winner of each patch, -1 where no neuron fired or nothing was learned.
+      latency: (S, P) int32, the step of the winner's spike, T where no neuron fired or nothing was learned.
       quiet: () int32, the last patches in a row at which inputs fired, but no neuron.
     """
 
@@ -147,3 +172,122 @@ def update_thresholds(
     share = jnp.where(jnp.arange(count) == feature, float(count > 1), rest) * (feature >= 0)
     moved = threshold + threshold_rate * (share - (step.astype(jnp.float32) / time_steps - target_time))
     return jnp.maximum(moved, threshold_min)
+
+
+def _check_target_time(
+    weights: Any,
+    threshold: Any,
+    latencies: Any,
+    positions: Any,
+    learns: Any,
+    bounds: Any,
+    time_steps: int,
+    stride: Pair,
+    padding: Pair,
+    **numbers: Any,
+) -> None:
+    check_sequence(weights, latencies, learns, 1, time_steps=time_steps, stride=stride, padding=padding)
+    checks.array("threshold", threshold, "F", "floats")
+    checks.shape("threshold", threshold, weights.shape[:1], "`weights`")
+    checks.at_least("threshold", threshold, 0, above=True)
+    checks.array("positions", positions, "S P 2", "integers")
+    checks.shape("positions", positions, (len(latencies), positions.shape[1], 2), "`latencies`, row and column")
+    if (known := checks.concrete_values(positions)) is not None:
+        rows, columns = checks.pair("padding", padding, 0)
+        size = latencies.shape[2] + 2 * rows, latencies.shape[3] + 2 * columns
+        neurons = output_size(size, weights.shape[2:], checks.pair("stride", stride, 1))
+        checks.check_positions("positions", known.reshape(-1, 2), neurons, "give the layer's `padding` and `stride`")
+    checks.bounds(bounds, least=0)
+    for name, value in numbers.items():
+        checks.real(name, value)
+    checks.at_least("threshold_min", numbers["threshold_min"], 0, above=True)
+
+
+@checks.kernel("time_steps", "stride", "padding", check=_check_target_time)
+def learn_target_time(
+    weights: jax.Array,
+    threshold: jax.Array,
+    latencies: jax.Array,
+    positions: jax.Array,
+    learns: jax.Array | None = None,
+    *,
+    rate: Number,
+    threshold_rate: Number,
+    target_time: Number,
+    time_steps: int,
+    beta: Number = 1.0,
+    threshold_min: Number = 2.0,
+    bounds: Bounds = (0.0, 1.0),
+    quiet: Number = 0,
+    stride: Pair = 1,
+    padding: Pair = 0,
+) -> LearnedTargetTime:
+    """Features with target times learn from patches of stimuli, in order (Falez et al. 2019).
+
+    A patch is what a neuron at one of the layer's positions sees. For each one `learn_patches` learns by
+    `update_weights` and `update_thresholds`: the first neuron to fire learns by multiplicative STDP, and all thresholds
+    adapt until winners fire at the target time and all features win equally often.
+
+    The weights are clipped to the bounds before the first stimulus.
+
+    Args:
+      weights: (F, C, kh, kw) float.
+      threshold: (F,) float above 0. While features learn, a neuron fires as soon as its potential reaches it (>=).
+      latencies: (S, C, H, W) integers in 0..T, the stimuli.
+      positions: (S, P, 2) integers, row and column of the P patches of each stimulus, among the layer's H' x W'.
+      learns: (S,) bool, the stimuli to learn from; the others change nothing. None: all.
+      rate: of the weights.
+      threshold_rate: of the thresholds.
+      target_time: t*, in 0..1 of the time steps.
+      beta: how much the change of a weight shrinks on its way to a bound.
+      threshold_min: the lowest threshold, above 0.
+      bounds: lower and upper bound of a weight, at least 0.
+      quiet: the number of patches in a row before the first at which inputs have fired, but no neuron. Beyond the
+        paper, thresholds fall once there are more than 20 of them, since otherwise they would never fall again.
+    """
+    numbers = dict(
+        rate=rate, beta=beta, threshold_rate=threshold_rate, target_time=target_time, threshold_min=threshold_min
+    )
+
+    def by_xla(learned: Any, latencies: jax.Array, positions: jax.Array, learns: jax.Array, rule: Any) -> Any:
+        numbers, bounds = rule
+        of_weights = {name: numbers[name] for name in ("rate", "beta")} | dict(bounds=bounds, time_steps=time_steps)
+        of_thresholds = {name: numbers[name] for name in ("threshold_rate", "target_time", "threshold_min")}
+
+        def learn_one(learned: Any, stimulus: Any) -> tuple[Any, Any]:
+            weights, threshold, quiet = learned
+            latency, positions, learns = stimulus
+            latency = jnp.where(learns, latency, time_steps)  # nothing is learned from a patch without spikes
+            padded = pad(latency, padding, time_steps=time_steps)
+            patches = plasticity.patches(padded, positions, kernel=weights.shape[2:], stride=stride)
+            found = learn_patches(
+                patches.reshape(len(positions), -1),
+                weights.reshape(len(weights), -1),
+                threshold,
+                functools.partial(update_weights, **of_weights),
+                functools.partial(update_thresholds, **of_thresholds, time_steps=time_steps),
+                time_steps=time_steps,
+                quiet=quiet,
+            )
+            after = found.weights.reshape(weights.shape), found.threshold, found.quiet
+            return after, (found.feature, found.latency)
+
+        stimuli = latencies, positions, learns
+        learned, (feature, latency) = lax.scan(learn_one, vary_like(learned, stimuli, rule), stimuli)
+        return LearnedTargetTime(learned[0], learned[1], feature, latency, learned[2])
+
+    def by_native(learned: Any, latencies: jax.Array, positions: jax.Array, learns: jax.Array, rule: Any) -> Any:
+        weights, threshold, quiet = learned
+        numbers, bounds = rule
+        settings: dict[str, Any] = numbers | dict(bounds=bounds, quiet=quiet, most_quiet=QUIET)
+        settings |= dict(time_steps=time_steps, stride=stride, padding=padding)
+        found = native_target_time.learn(weights, threshold, latencies, positions, learns, **settings)
+        return LearnedTargetTime(*found)
+
+    clipped = jnp.clip(weights, *in_dtype_of(weights, *bounds))
+    learns = jnp.ones(len(latencies), bool) if learns is None else jnp.asarray(learns)
+    stimuli = to_unsigned(latencies, time_steps=time_steps), jnp.asarray(positions, jnp.int32), learns
+    floats = weights.dtype == threshold.dtype == jnp.float32
+    supported = floats and time_steps <= native.MOST_STEPS
+    learned = clipped, threshold, jnp.asarray(quiet, jnp.int32)
+    return dispatch(supported, by_native, by_xla, learned, *stimuli, (numbers, bounds))

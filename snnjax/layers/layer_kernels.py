@@ -10,7 +10,7 @@ from snnjax.core import checks
 from snnjax.kernels import Spikes, Winners, native, neurons, plasticity
 from snnjax.kernels import readout as readout_kernels
 from snnjax.kernels.competition import early_winners
-from snnjax.kernels.native import MOST_STEPS, ramp, readout, sequences
+from snnjax.kernels.native import MOST_STEPS, ramp, sequences
 from snnjax.layers.conv import Conv
 from snnjax.layers.layer import BaseLayer, LayerKernels
 from snnjax.layers.pool import Pool
@@ -164,7 +164,7 @@ def _strongest_of_classes(layer: Layer, latencies: jax.Array, scores: bool) -> S
 
 
 def _earliest_of_classes(layer: Layer, latencies: jax.Array, scores: bool) -> Spikes:
-    spikes = readout.earliest_of_classes(
+    spikes = kernels.earliest_of_classes(
         latencies,
         layer.stored,
         classes=layer.classes,

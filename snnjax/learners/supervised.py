@@ -13,6 +13,7 @@ from snnjax.core import checks, devices
 from snnjax.core.components import component, static
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.kernels import Spikes, readout
+from snnjax.kernels.readout import LearningNeurons
 from snnjax.layers.conv import Conv
 from snnjax.layers.spiking import Layer
 from snnjax.learners.protocol import Diagnosis, Learner, Signal, UpdateResult, count_wins, extremes
@@ -34,22 +35,6 @@ class TimedResponse(NamedTuple):
 
     spikes: Spikes
     training: Spikes | None
-
-
-class Group(NamedTuple):
-    """The neurons that learn from one image, n in all.
-
-    Attributes:
-      neuron: (n,) int32, the features.
-      spike: (n,) steps, T where silent.
-      time: (n,) float32.
-      target: (n,) bool, target neurons of the label's class.
-    """
-
-    neuron: jax.Array
-    spike: jax.Array
-    time: jax.Array
-    target: jax.Array
 
 
 @component
@@ -123,8 +108,8 @@ class SupervisedSTDP(Learner):
 
     def competitors(self, layer: Layer) -> int:
         """m, the target neurons of a class that have training thresholds; 0 where they would have no effect."""
-        count = layer.conv.features // layer.classes - self.non_targets
-        return count if self.competition and count > 1 else 0
+        how: Any = dict(non_targets=self.non_targets, competition=self.competition)
+        return readout.count_competitors(layer.conv.features, layer.classes, **how)
 
     def init(self, layer: Layer, key: np.ndarray, seen: int) -> Any:
         """The rates, the excess (F,) of training thresholds over the layer's, and the sums (F,) of weights: float32.
@@ -158,16 +143,12 @@ class SupervisedSTDP(Learner):
         count = self.competitors(layer)
         if not count:
             return TimedResponse(spikes, None)
-        start = self._first_target(layer, label)
-        weights = jax.lax.dynamic_slice_in_dim(layer.weights, start, count)
-        threshold = jax.lax.dynamic_slice_in_dim(layer.conv.threshold + state["excess"], start, count)
+        place = jnp.maximum(label, 0), layer.classes, count  # class 0 where there is no label
+        weights = readout.targets_of(layer.weights, *place)
+        threshold = readout.targets_of(layer.conv.threshold + state["excess"], *place)
         conv = dataclasses.replace(layer.conv, features=count)
         competing = dataclasses.replace(layer, conv=conv).with_weights(weights)
         return TimedResponse(spikes, jax.tree.map(jnp.ravel, competing.timed_spikes(latency, threshold)))
-
-    def _first_target(self, layer: Layer, label: jax.Array) -> jax.Array:
-        """The first target neuron of a class, () int32, of class 0 where there is no label."""
-        return jnp.maximum(label, 0) * (layer.conv.features // layer.classes) + self.non_targets
 
     def update(
         self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None
@@ -196,7 +177,7 @@ class SupervisedSTDP(Learner):
             rows = readout.rescaled(rows, state["sums"][group.neuron], bounds=self.bounds)
         places = jnp.where(learns, group.neuron, features)  # indices beyond the last are dropped
         weights = weights.at[places].set(rows, mode="drop", unique_indices=True)
-        excess, threshold = self._balance(layer, state, response.training, signal.label)
+        excess, threshold = self._balance(layer, state, response.training, jnp.maximum(signal.label, 0))
         info = dict(
             neuron=jnp.where(learns, group.neuron, -1),
             time=jnp.where(learns, group.time, 0),
@@ -209,32 +190,22 @@ class SupervisedSTDP(Learner):
 
     def _balance(self, layer: Layer, state: Any, training: Any, label: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The excess (F,) once the winner of a class has raised its threshold, and the thresholds (m,) of the class."""
-        count = self.competitors(layer)
-        start = self._first_target(layer, label)
-        thresholds = jnp.broadcast_to(jnp.asarray(layer.conv.threshold, jnp.float32), layer.conv.features)
-        class_excess = jax.lax.dynamic_slice_in_dim(state["excess"], start, count)
+        excess = state["excess"]
         if training is not None:
-            winner = readout.earliest(training.time, training.potential)
-            class_excess = readout.balanced(class_excess, winner, state["threshold_rate"])
-        excess = jax.lax.dynamic_update_slice_in_dim(state["excess"], class_excess, start, 0)
-        return excess, jax.lax.dynamic_slice_in_dim(thresholds, start, count) + class_excess
+            rate = state["threshold_rate"]
+            excess = readout.balanced_class(excess, training, label, rate, classes=layer.classes)
+        thresholds = jnp.asarray(layer.conv.threshold, jnp.float32) + excess
+        return excess, readout.targets_of(thresholds, label, layer.classes, self.competitors(layer))
 
-    def group(self, layer: Layer, spikes: Spikes, training: Spikes | None, label: jax.Array) -> Group:
+    def group(self, layer: Layer, spikes: Spikes, training: Spikes | None, label: jax.Array) -> LearningNeurons:
         """The neurons that learn from an image of class `label`, () int32, given `Spikes` of (classes, M).
 
         `training`: spikes at the training thresholds, of (classes or 1, M); only target neurons of the label matter.
         """
-        neuron = jnp.arange(layer.conv.features, dtype=jnp.int32).reshape(layer.classes, -1)
-        place = jnp.arange(neuron.shape[1])[None] >= self.non_targets
-        target = (jnp.arange(layer.classes)[:, None] == label) & place
-        if training is not None:
-            spikes = jax.tree.map(lambda usual, trained: jnp.where(target, trained, usual), spikes, training)
-        fields: Any = neuron, spikes.latency, spikes.time, target
-        if not self.competition:
-            return Group(*map(jnp.ravel, fields))
-        return Group(*readout.of_earliest(spikes.time, spikes.potential, fields))
+        how: Any = dict(non_targets=self.non_targets, competition=self.competition)
+        return readout.learning_neurons(spikes, training, label, **how)
 
-    def errors(self, layer: Layer, group: Group) -> jax.Array:
+    def errors(self, layer: Layer, group: LearningNeurons) -> jax.Array:
         """Actual minus desired times of the neurons that learn, (n,) float32."""
         desired = self.desired(group.time, group.target, len(group.neuron) // layer.classes)
         if jnp.shape(desired) != group.time.shape:

@@ -7,14 +7,15 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from snnjax.kernels.native import readout, sequences, target_time
-from snnjax.kernels.target_time import QUIET, Patches
+from snnjax import kernels
+from snnjax.core import checks
+from snnjax.kernels.native import sequences
 from snnjax.layers.conv import WTA
 from snnjax.layers.layer_kernels import native_pooling
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, SupervisedSTDP, Tally
-from snnjax.networks import Earliest, Model
-from snnjax.networks.decision import majority
+from snnjax.networks import Model
+from snnjax.networks.decision import decide, majority
 from snnjax.steps.phase import Carry, Phase, Slice, StepResult
 from snnjax.steps.plain import Supervised, end_epoch, outcome, where
 
@@ -57,21 +58,18 @@ def learn_target_time(phase: Phase, carry: Carry, model: Model | None, part: Sli
     size = conv.output_size((part.inputs.shape[2], part.inputs.shape[3]))
     shown = state["shown"] + (jnp.arange(len(part.inputs)) - part.start).astype(jnp.uint32)
     positions = jax.vmap(lambda number: learner.positions(state, number, size))(shown)
-    patches = Patches(
-        *target_time.learn(
-            layer.weights,
-            cast(Any, conv.threshold),
-            part.inputs,
-            positions,
-            part.shown,
-            most_quiet=QUIET,
-            padding=conv.padding,
-            stride=conv.stride,
-            **learner.rule(state, layer.time_steps),
-        )
+    learned = kernels.learn_target_time(
+        layer.weights,
+        cast(Any, conv.threshold),
+        part.inputs,
+        positions,
+        part.shown,
+        padding=conv.padding,
+        stride=conv.stride,
+        **learner.rule(state, layer.time_steps),
     )
-    layer = dataclasses.replace(layer, stored=patches.weights)
-    layer, state, info = learner.learned(layer, state, patches, part.stop - part.start)
+    layer = dataclasses.replace(layer, stored=learned.weights)
+    layer, state, info = learner.learned(layer, state, learned, part.stop - part.start)
     info["threshold_rate"] = jnp.full(len(part.inputs), info["threshold_rate"])
     return end_epoch(phase, Carry({name: layer}, {name: state}), part.last), StepResult({name: info})
 
@@ -82,32 +80,36 @@ def learn_readout(phase: Phase, carry: Carry, model: Model, part: Slice) -> tupl
     layer = carry.layers[name]
     state = carry.states[name]
     learner = cast(SupervisedSTDP, layer.conv.last_learner)
-    numbers = learner.gap, state.get("threshold_rate", 0), *learner.bounds
-    rates = jnp.concatenate([state["rates"], jnp.stack([jnp.asarray(number, jnp.float32) for number in numbers])])
-    weights, excess, decision, neuron, time, error, label, threshold = readout.learn(
+    rows, columns = checks.pair("kernel", layer.conv.kernel, 1)
+    learned = kernels.learn_readout(
         layer.stored,
         state["excess"],
-        part.inputs,
+        jax.vmap(layer.padded)(part.inputs)[:, :, :rows, :columns],
         part.labels,
+        state["rates"],
         part.shown,
         threshold=cast(Any, layer.conv.threshold),
-        sums=state["sums"] if learner.normalise else None,
-        numbers=rates,
         classes=model.network.classes,
-        non_targets=learner.non_targets,
-        competitors=learner.competitors(layer),
         time_steps=model.network.time_steps,
-        fractional=layer.conv.fractional,
-        fallback=cast(Earliest, model.network.decision).fallback,
+        gap=learner.gap,
+        bounds=learner.bounds,
+        sums=state["sums"] if learner.normalise else None,
+        threshold_rate=state.get("threshold_rate", 0.0),
+        non_targets=learner.non_targets,
         competition=learner.competition,
         one_sided=learner.one_sided,
+        fractional=layer.conv.fractional,
+        batch=phase.batch,
     )
-    layers = {name: dataclasses.replace(layer, stored=weights)}
-    states = {name: dict(state, excess=excess)}
-    infos = dict(neuron=neuron, time=time, error=error, label=label, threshold=threshold)
-    carry = Carry(layers, states, count_slice(carry.tally, outcome(decision, part.labels), part))
+    layers = {name: dataclasses.replace(layer, stored=learned.weights)}
+    states = {name: dict(state, excess=learned.excess)}
+    infos = {key: getattr(learned, key) for key in ("neuron", "time", "error", "label", "threshold")}
+    decisions = jax.vmap(lambda spikes: decide(model.network.decision, [spikes], model.network.classes).decision)(
+        learned.spikes
+    )
+    carry = Carry(layers, states, count_slice(carry.tally, outcome(decisions, part.labels), part))
     carry = Supervised(phase, model, part.batch_size).end_epoch(carry, part.last)
-    return carry, StepResult({name: infos}, jnp.where(part.shown, decision, 0))
+    return carry, StepResult({name: infos}, jnp.where(part.shown, decisions, 0))
 
 
 def count_slice(tally: Any, outcomes: jax.Array, part: Slice) -> Tally:

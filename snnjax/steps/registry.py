@@ -125,7 +125,7 @@ STEPS = (
     Step(RSTDP, native.learn_reward, BLOCKS, compiled=True, batches=False, fits=_compiled_reward, clips=True),
     Step(RSTDP, accelerated.learn_reward_batches, XLA, batches=True, fits=_by_majority),
     Step(SupervisedSTDP, native.learn_readout, XLA, compiled=True, batches=False, fits=_compiled_readout),
-    Step(SupervisedSTDP, accelerated.learn_readout, XLA, batches=True, fits=_readout),
+    Step(SupervisedSTDP, native.learn_readout, XLA, batches=True, fits=_readout),
 )
 """The first that fits is taken."""
 

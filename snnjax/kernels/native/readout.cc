@@ -49,12 +49,24 @@ struct Numbers {
 struct Rule {
   Numbers numbers;
   int32_t others;  // non-target neurons of a class
-  bool competition, one_sided, normalise, fallback;
+  bool competition, one_sided, normalise;
 };
 
-// The results of stimuli: of each the n neurons that learn, the m thresholds of its class, the decision and the label.
+// The earliest neuron of each class.
+struct Earliest {
+  uint8_t* step;
+  float *potential, *time;
+
+  void put(int64_t place, const Spike& spike) const {
+    step[place] = spike.step, potential[place] = spike.potential, time[place] = spike.time;
+  }
+};
+
+// The results of stimuli: of each the earliest neurons, the n neurons that learn, the m thresholds of its class, and the
+// label.
 struct Results {
-  int32_t *decision, *neuron, *label;
+  Earliest earliest;
+  int32_t *neuron, *label;
   float *time, *error, *threshold;
 };
 
@@ -87,7 +99,8 @@ class Learning {
       label_ = labels[stimulus];
       learns_ = label_ >= 0 && !inputs_of(now_).steps.empty();
       tasks_.run(layer_.classes + (now_ + 1 < end_));
-      results.decision[stimulus] = decision();
+      for (int32_t group = 0; group < layer_.classes; ++group)
+        results.earliest.put(stimulus * layer_.classes + group, first_[group]);
       results.label[stimulus] = learns_ ? label_ : -1;
       if (learns_) learn(stimulus, results);
       moves_ = learns_;
@@ -136,15 +149,6 @@ class Learning {
     const float fall = rule_.numbers.rate * (1.0f / competitors_);
     for (int32_t j = first; j < first + competitors_; ++j)
       excess_[j] = std::max(j == winner ? excess_[j] + rise : excess_[j] - fall, 0.0f);
-  }
-
-  // The class of the earliest neuron, -1 where none counts.
-  int32_t decision() const {
-    const Spike* best = &first_[0];
-    for (const Spike& spike : first_)
-      if (spike.precedes(*best)) best = &spike;
-    const bool decides = best->time < 1 || (rule_.fallback && best->potential > 0);
-    return decides ? best->neuron / layer_.size : -1;
   }
 
   // Finds the errors of the neurons that learn from this stimulus.
@@ -213,22 +217,25 @@ void fill(const Part<T>& result, T value) {
 // `kernels.learn_readout` of sequences (S, K), to whose neurons belong the `weights` (F, K).
 ffi::Error learn_readout(Threads threads, Floats weights, Floats excess, Bytes latencies, Integers labels,
                          Flags learns, Floats thresholds, Floats sums, Floats numbers, ffi::Dictionary settings,
-                         ffi::Result<Floats> learned, ffi::Result<Floats> raised, ffi::Result<Integers> decision,
-                         ffi::Result<Integers> neuron, ffi::Result<Floats> time, ffi::Result<Floats> error,
-                         ffi::Result<Integers> label, ffi::Result<Floats> threshold) {
-  const Batch batch(decision, 1);
+                         ffi::Result<Floats> learned, ffi::Result<Floats> raised, ffi::Result<Bytes> step,
+                         ffi::Result<Floats> potential, ffi::Result<Floats> when, ffi::Result<Integers> neuron,
+                         ffi::Result<Floats> time, ffi::Result<Floats> error, ffi::Result<Integers> label,
+                         ffi::Result<Floats> threshold) {
+  const Batch batch(label, 1);
   return batch.each(threads, [&](int64_t i) {
     const FloatPart new_weights = batch.part(*learned, 4, i), new_excess = batch.part(*raised, 1, i);
-    const auto copy = [](const FloatPart& from, const FloatPart& to) {
-      std::copy_n(from.data, from.element_count(), to.data);
+    const auto copy = [](const FloatPart& from, const FloatPart& to) {  // which may be the same
+      if (to.data != from.data) std::copy_n(from.data, from.element_count(), to.data);
     };
     copy(batch.part(weights, 4, i), new_weights), copy(batch.part(excess, 1, i), new_excess);
-    const auto decisions = batch.part(*decision, 1, i), neurons = batch.part(*neuron, 2, i);
-    const auto labels_learned = batch.part(*label, 1, i);
-    const auto times = batch.part(*time, 2, i), errors = batch.part(*error, 2, i);
-    const auto new_thresholds = batch.part(*threshold, 2, i);
-    for (const auto& result : {decisions, neurons, labels_learned}) fill(result, -1);
-    for (const auto& result : {times, errors, new_thresholds}) fill(result, 0.0f);
+    const BytePart first_steps = batch.part(*step, 2, i);
+    const FloatPart first_potentials = batch.part(*potential, 2, i), first_times = batch.part(*when, 2, i);
+    const IntegerPart neurons = batch.part(*neuron, 2, i), labels_learned = batch.part(*label, 1, i);
+    const FloatPart times = batch.part(*time, 2, i), errors = batch.part(*error, 2, i);
+    const FloatPart new_thresholds = batch.part(*threshold, 2, i);
+    fill(first_steps, uint8_t(number(settings, "steps"))), fill(first_times, 1.0f);
+    for (const auto& result : {neurons, labels_learned}) fill(result, -1);
+    for (const auto& result : {first_potentials, times, errors, new_thresholds}) fill(result, 0.0f);
     const FlagPart flags = batch.part(learns, 1, i);
     std::vector<int64_t> stimuli;
     for (int64_t stimulus = 0; stimulus < flags.element_count(); ++stimulus)
@@ -236,12 +243,12 @@ ffi::Error learn_readout(Threads threads, Floats weights, Floats excess, Bytes l
     const float* given = batch.part(numbers, 1, i).data;
     const Numbers rule_numbers = {given[0], given[1], given[2], given[3], given[4], given[5]};
     const Rule rule = {rule_numbers, int32_t(number(settings, "non_targets")), flag(settings, "competition"),
-                       flag(settings, "one_sided"), flag(settings, "normalise"), flag(settings, "fallback")};
+                       flag(settings, "one_sided"), flag(settings, "normalise")};
     const DenseLayer layer = layer_of(new_weights, batch.part(thresholds, 1, i), settings);
     const bool alone = int64_t(stimuli.size()) < kFew || batch.size() > 1;
     Learning learning(layer, rule, new_weights.data, new_excess.data, batch.part(sums, 1, i).data, alone);
-    const Results results = {decisions.data, neurons.data, labels_learned.data,
-                             times.data, errors.data, new_thresholds.data};
+    const Results results = {{first_steps.data, first_potentials.data, first_times.data},
+                             neurons.data, labels_learned.data, times.data, errors.data, new_thresholds.data};
     learning.learn_from(stimuli, batch.part(latencies, 4, i).data, batch.part(labels, 1, i).data, results);
   });
 }
@@ -251,22 +258,21 @@ ffi::Error earliest_of_classes(Threads threads, Floats weights, Bytes latencies,
                                ffi::Dictionary settings, ffi::Result<Bytes> step, ffi::Result<Floats> potential,
                                ffi::Result<Floats> time) {
   const Batch batch(step, 1);
-  const int64_t inputs = Part{latencies.typed_data(), latencies.dimensions().last(3)}.element_count();
-  std::vector<float> sums(weights.element_count() / inputs);  // of all neurons of all networks
-  for (size_t row = 0; row < sums.size(); ++row) sums[row] = sum_of(weights.typed_data() + row * inputs, inputs);
+  const int64_t features = weights.dimensions().last(4)[0];
+  std::vector<float> sums(batch.distinct(weights) * features);  // of the neurons of each network
+  batch.each_distinct(threads, weights, 4, [&](int64_t network, const FloatPart& rows) {
+    const int64_t inputs = rows.element_count() / features;
+    for (int64_t f = 0; f < features; ++f) sums[network * features + f] = sum_of(rows.data + f * inputs, inputs);
+  });
   return batch.each(threads, [&](int64_t i) {
-    const FloatPart rows = batch.part(weights, 4, i);
-    DenseLayer layer = layer_of(rows, batch.part(thresholds, 1, i), settings);
-    layer.sums = sums.data() + (rows.data - weights.typed_data()) / inputs;
+    DenseLayer layer = layer_of(batch.part(weights, 4, i), batch.part(thresholds, 1, i), settings);
+    layer.sums = sums.data() + batch.index_of(weights, 4, i) * features;
     static thread_local Inputs fired(0, 0);
-    fired.resize(inputs, layer.time_steps);
+    fired.resize(layer.inputs, layer.time_steps);
     fired.read(batch.part(latencies, 3, i).data);
-    const auto steps = batch.part(*step, 1, i);
-    const auto potentials = batch.part(*potential, 1, i), times = batch.part(*time, 1, i);
-    for (int32_t group = 0; group < layer.classes; ++group) {
-      const Spike first = earliest(layer, fired, group);
-      steps.data[group] = first.step, potentials.data[group] = first.potential, times.data[group] = first.time;
-    }
+    const Earliest found = {batch.part(*step, 1, i).data, batch.part(*potential, 1, i).data,
+                            batch.part(*time, 1, i).data};
+    for (int32_t group = 0; group < layer.classes; ++group) found.put(group, earliest(layer, fired, group));
   });
 }
 

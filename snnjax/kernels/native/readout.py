@@ -4,6 +4,8 @@ Weights are (F, C, H, W) float32, one neuron per feature that sees the whole inp
 (S, C, H, W) uint8. The features form `classes` groups of equal size, in order.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -27,10 +29,9 @@ def learn(
     competitors: int,
     time_steps: int,
     competition: bool,
-    fallback: bool,
     one_sided: bool,
     fractional: bool,
-) -> tuple[jax.Array, ...]:
+) -> tuple[Any, ...]:
     """The fields of `kernels.LearnedReadout`.
 
     `numbers`, (6,) float32, are a+, a-, the gap, the rate of the training thresholds, and the bounds. `competitors` is
@@ -38,11 +39,14 @@ def learn(
     """
     count = classes if competition else len(weights)
     stimuli = len(latencies)
+    per_class = (stimuli, classes)
     per_neuron = (stimuli, count)
     results = (
         float_array(weights.shape),
         float_array(excess.shape),
-        int_array((stimuli,)),
+        byte_array(per_class),
+        float_array(per_class),
+        float_array(per_class),
         int_array(per_neuron),
         float_array(per_neuron),
         float_array(per_neuron),
@@ -50,19 +54,20 @@ def learn(
         float_array((stimuli, competitors)),
     )
     kept = jnp.zeros(len(weights), jnp.float32) if sums is None else sums
-    return _call(
+    learned = _call(
         "learn_readout",
         results,
         *(weights, excess, latencies, labels, learns, _thresholds(threshold, weights), kept, numbers),
+        replaced=2,
         classes=classes,
         non_targets=non_targets,
         competition=bool(competition),
-        fallback=bool(fallback),
         one_sided=bool(one_sided),
         normalise=sums is not None,
         fractional=bool(fractional),
         steps=_steps(time_steps),
     )
+    return *learned[:2], Spikes(*learned[2:5]), *learned[5:]
 
 
 def earliest_of_classes(

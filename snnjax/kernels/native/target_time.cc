@@ -1,9 +1,9 @@
 // Features with target times on a CPU: patches are learned from one after the other, event by event.
 //
-// While they learn, the weights of a sequence lie as (K, F), K = C kh kw, F filled up to a multiple of kFilled by
-// features whose thresholds are infinite. Python has checked all buffers.
+// While they learn, the weights of a sequence lie as in `EventLayout`, whose rows are called taps here. The features that
+// fill up F have infinite thresholds. Python has checked all buffers.
 
-#include "batch.h"
+#include "geometry.h"
 
 namespace {
 
@@ -12,20 +12,21 @@ bool any(const Steps& flags) { return bits(flags); }
 // The inputs of a patch that fire, step by step.
 class Events {
  public:
-  Events(int64_t channels, int64_t rows, int64_t columns, int64_t steps)
-      : channels_(channels), rows_(rows), columns_(columns), steps_(steps), first_(steps, -1),
-        next_(channels * rows * columns), when_(next_.size()) {}
+  Events(const Geometry& layer, int64_t steps)
+      : layer_(layer), steps_(steps), first_(steps, -1), next_(layer.synapses()), when_(layer.synapses()) {}
 
-  // From the patch at (top, left) of the map, beyond which nothing fires.
-  void read(const uint8_t* latency, int64_t height, int64_t width, int64_t top, int64_t left) {
+  // From the patch that the neuron in this row and column sees.
+  void read(const uint8_t* latency, int64_t row, int64_t column) {
+    const int64_t top = row * layer_.down - layer_.above, left = column * layer_.right - layer_.left;
     std::fill(first_.begin(), first_.end(), -1);
     std::fill(used_, used_ + 4, 0);
-    for (int64_t r = rows_ - 1; r >= 0; --r)
-      for (int64_t channel = channels_ - 1; channel >= 0; --channel)
-        for (int64_t c = 0; c < columns_; ++c) {
-          const int64_t y = top + r, x = left + c, tap = (channel * rows_ + r) * columns_ + c;
-          const bool inside = y >= 0 && y < height && x >= 0 && x < width;
-          const int64_t step = inside ? latency[(channel * height + y) * width + x] : steps_;
+    int64_t tap = layer_.synapses();
+    for (int64_t y = top + layer_.rows - 1; y >= top; --y)
+      for (int64_t channel = layer_.channels - 1; channel >= 0; --channel)
+        for (int64_t x = left; x < left + layer_.columns; ++x) {
+          --tap;
+          const bool inside = y >= 0 && y < layer_.height && x >= 0 && x < layer_.width;
+          const int64_t step = inside ? latency[(channel * layer_.height + y) * layer_.width + x] : steps_;
           when_[tap] = step;
           if (step >= steps_) continue;
           next_[tap] = first_[step];
@@ -51,19 +52,12 @@ class Events {
   bool has_inputs() const { return used_[0] | used_[1] | used_[2] | used_[3]; }
 
  private:
-  const int64_t channels_, rows_, columns_, steps_;
+  const Geometry layer_;
+  const int64_t steps_;
   std::vector<int32_t> first_, next_;  // of each step the first tap, of each tap the next one of its step; -1: none
   std::vector<uint8_t> when_;
   uint64_t used_[4];  // a bit for each step at which inputs fire
 };
-
-// Weights (F, K) as (K, F): all that an input adds to the potentials lies side by side.
-std::vector<float> pack(const float* weights, int64_t features, int64_t taps, int64_t stride) {
-  std::vector<float> packed(taps * stride);
-  for (int64_t f = 0; f < features; ++f)
-    for (int64_t tap = 0; tap < taps; ++tap) packed[tap * stride + f] = weights[f * taps + tap];
-  return packed;
-}
 
 // The numbers of the rule.
 struct Rule {
@@ -72,14 +66,15 @@ struct Rule {
 };
 
 // Learns from the patches of a sequence of stimuli, in order.
-void learn_sequence(const Rule& rule, const FloatPart& weights, const FloatPart& threshold, const BytePart& latencies,
-                    const IntegerPart& corners, const FlagPart& learns, int32_t in_a_row, const FloatPart& learned,
-                    const FloatPart& moved, const IntegerPart& feature, const IntegerPart& when, int32_t* quiet) {
-  const auto shape = weights.shape, stimuli = latencies.shape;
-  const int64_t features = shape[0], channels = shape[1], rows = shape[2], columns = shape[3];
-  const int64_t taps = channels * rows * columns, stride = (features + kFilled - 1) / kFilled * kFilled;
-  const int64_t blocks = stride / kLanes, size = stimuli[1] * stimuli[2] * stimuli[3], patches = corners.shape[1];
-  std::vector<float> packed = pack(weights.data, features, taps, stride), potential(stride);
+void learn_sequence(const Rule& rule, const Geometry& layer, const FloatPart& weights, const FloatPart& threshold,
+                    const BytePart& latencies, const IntegerPart& positions, const FlagPart& learns, int32_t in_a_row,
+                    const FloatPart& learned, const FloatPart& moved, const IntegerPart& feature,
+                    const IntegerPart& when, int32_t* quiet) {
+  const EventLayout layout(layer);
+  const int64_t features = layer.features, taps = layer.synapses(), stride = layout.stride, blocks = stride / kLanes;
+  const int64_t patches = positions.shape[1];
+  std::vector<float> packed(layout.size()), potential(stride);
+  layout.pack(weights.data, packed.data());
   std::vector<float> limits(stride, std::numeric_limits<float>::infinity());  // of features that fill up F
   std::copy_n(threshold.data, features, limits.data());
   std::fill_n(feature.data, feature.element_count(), -1);
@@ -87,12 +82,12 @@ void learn_sequence(const Rule& rule, const FloatPart& weights, const FloatPart&
   const float won = features > 1 ? rule.threshold_rate : 0;
   const float lost = features > 1 ? rule.threshold_rate / (features - 1) : 0;
   Lanes *sums = reinterpret_cast<Lanes*>(potential.data()), *thresholds = reinterpret_cast<Lanes*>(limits.data());
-  Events events(channels, rows, columns, rule.steps);
+  Events events(layer, rule.steps);
   for (int64_t patch = 0; patch < learns.element_count() * patches; ++patch) {
     const int64_t stimulus = patch / patches;
     if (!learns.data[stimulus]) continue;
-    const int32_t* corner = corners.data + 2 * patch;
-    events.read(latencies.data + stimulus * size, stimuli[2], stimuli[3], corner[0], corner[1]);
+    const int32_t* position = positions.data + 2 * patch;
+    events.read(latencies.data + stimulus * layer.inputs(), position[0], position[1]);
     std::fill(potential.begin(), potential.end(), 0);
     const auto fire = [&](int64_t tap) {
       const Lanes* gain = reinterpret_cast<const Lanes*>(packed.data() + tap * stride);
@@ -128,23 +123,24 @@ void learn_sequence(const Rule& rule, const FloatPart& weights, const FloatPart&
       weight = std::min(std::max(causal ? weight + change : weight - change, rule.lower), rule.upper);
     }
   }
-  turn(packed.data(), learned.data, taps, stride, features);
+  layout.unpack(packed.data(), learned.data);
   std::copy_n(limits.data(), features, moved.data);
   *quiet = in_a_row;
 }
 
-// `kernels.learn_target_time` of sequences, from patches whose `corners` are (S, P, 2): top row, left column.
-ffi::Error learn_target_time(Threads threads, Floats weights, Floats threshold, Bytes latencies, Integers corners,
+// `kernels.learn_target_time` of sequences, from patches of the neurons at `positions` (S, P, 2): row and column.
+ffi::Error learn_target_time(Threads threads, Floats weights, Floats threshold, Bytes latencies, Integers positions,
                              Flags learns, Floats numbers, Integers quiet, ffi::Dictionary settings,
                              ffi::Result<Floats> learned, ffi::Result<Floats> moved, ffi::Result<Integers> feature,
                              ffi::Result<Integers> when, ffi::Result<Integers> still_quiet) {
   const int64_t steps = number(settings, "steps"), most_quiet = number(settings, "most_quiet");
+  const Geometry layer = geometry_of(weights, latencies, settings);
   const Batch batch(feature, 2);
   return batch.each(threads, [&](int64_t i) {
     const float* n = batch.part(numbers, 1, i).data;
     const Rule rule = {n[0], n[1], n[2], n[3], n[4], n[5], n[6], steps, most_quiet};
-    learn_sequence(rule, batch.part(weights, 4, i), batch.part(threshold, 1, i), batch.part(latencies, 4, i),
-                   batch.part(corners, 3, i), batch.part(learns, 1, i), *batch.part(quiet, 0, i).data,
+    learn_sequence(rule, layer, batch.part(weights, 4, i), batch.part(threshold, 1, i), batch.part(latencies, 4, i),
+                   batch.part(positions, 3, i), batch.part(learns, 1, i), *batch.part(quiet, 0, i).data,
                    batch.part(*learned, 4, i), batch.part(*moved, 1, i), batch.part(*feature, 2, i),
                    batch.part(*when, 2, i), batch.part(*still_quiet, 0, i).data);
   });

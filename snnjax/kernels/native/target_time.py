@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from snnjax.core import checks
 from snnjax.core.checks import Number, Pair
-from snnjax.kernels.native import _call, _steps, float_array, int_array
+from snnjax.kernels.native import _call, float_array, int_array, layer
 
 
 def learn(
@@ -29,14 +29,12 @@ def learn(
 ) -> tuple[jax.Array, ...]:
     """The fields of `kernels.LearnedTargetTime`.
 
-    Weights are (F, C, kh, kw) float32, latencies (S, C, H, W) uint8, and positions (S, P, 2). Thresholds fall after
-    `most_quiet` patches in a row at which inputs fire, but no neuron.
+    Weights are (F, C, kh, kw) float32, latencies (S, C, H, W) uint8, and positions (S, P, 2) int32. Thresholds fall
+    after `most_quiet` patches in a row at which inputs fire, but no neuron.
     """
-    places = zip(checks.pair("stride", stride, 1), checks.pair("padding", padding, 0), strict=True)
-    corners = jnp.stack([positions[..., axis] * step - margin for axis, (step, margin) in enumerate(places)], axis=-1)
     numbers = jnp.stack([jnp.float32(x) for x in (rate, threshold_rate, beta, target_time, threshold_min, *bounds)])
     per_patch = int_array(positions.shape[:2])
     results = float_array(weights.shape), float_array(threshold.shape), per_patch, per_patch, int_array(())
-    args = weights, threshold, latencies, corners.astype(jnp.int32), learns, numbers, jnp.asarray(quiet, jnp.int32)
-    settings = dict(steps=_steps(time_steps), most_quiet=most_quiet)
-    return _call("learn_target_time", results, *args, **settings)
+    args = weights, threshold, latencies, positions, learns, numbers, jnp.asarray(quiet, jnp.int32)
+    _, settings = layer(latencies, weights, time_steps, stride, padding)
+    return _call("learn_target_time", results, *args, most_quiet=most_quiet, **settings)

@@ -1,0 +1,74 @@
+"""Learning from a sequence of stimuli, one after the other.
+
+Each function is defined by a `jax.lax.scan` over groups of stimuli. Within a group all responses come from the same
+weights; then the stimuli are learned from in their order. On a CPU a compiled form learns from groups of one stimulus.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from snnjax.core import checks
+from snnjax.core.checks import Pair
+from snnjax.core.errors import InputError
+from snnjax.core.sharding import vary_like
+
+
+def check_sequence(
+    weights: Any,
+    latencies: Any,
+    learns: Any,
+    batch: int,
+    *,
+    time_steps: int,
+    stride: Pair = 1,
+    padding: Pair = 0,
+) -> None:
+    """Raises InputError or InputTypeError unless stimuli (S, C, H, W) fit the weights, and a mask fits the stimuli."""
+    checks.integer("batch", batch, 1)
+    checks.latency("latencies", latencies, "S C H W", time_steps=checks.time_steps(time_steps))
+    checks.array("weights", weights, "F C kh kw", "floats")
+    checks.not_empty("weights", weights)
+    _, channels, height, width = latencies.shape
+    rows, columns = checks.pair("padding", padding, 0)
+    checks.fits("latencies", (channels, height + 2 * rows, width + 2 * columns), "weights", weights.shape[1:])
+    checks.pair("stride", stride, 1)
+    if learns is not None:
+        checks.array("learns", learns, "S", "booleans")
+        checks.shape("learns", learns, latencies.shape[:1], "`latencies`")
+
+
+def check_labels(labels: Any, latencies: Any, features: int, classes: int) -> None:
+    """Raises InputError or InputTypeError unless there is a label for each stimulus, and a neuron for each class."""
+    checks.array("labels", labels, "S", "integers")
+    checks.shape("labels", labels, latencies.shape[:1], "`latencies`")
+    check_classes(features, classes)
+    known = checks.concrete_values(labels)
+    if known is not None and known.size and not -1 <= known.min() <= known.max() < classes:
+        raise InputError(f"`labels` must lie in 0..{classes - 1}, or be -1, got {known.min()}..{known.max()}")
+
+
+def check_classes(features: int, classes: int) -> None:
+    """Raises InputError unless the features form as many groups of equal size as there are classes."""
+    if features % checks.integer("classes", classes, 1):
+        raise InputError(f"`classes` must divide the {features} features of `weights`, got {classes}")
+
+
+def in_groups(learn_group: Callable[..., Any], learned: Any, stimuli: Any, batch: int) -> tuple[Any, Any]:
+    """What `learn_group(learned, group)` makes of groups of `batch` stimuli in order, and the results of each stimulus.
+
+    `stimuli` is a pytree of (S, ...) arrays, in which a boolean one says which stimuli are learned from: the last group
+    is filled up with zeros.
+    """
+    count = len(jax.tree.leaves(stimuli)[0])
+    missing = -count % batch
+
+    def group(values: jax.Array) -> jax.Array:
+        padded = jnp.pad(values, [(0, missing), *[(0, 0)] * (values.ndim - 1)])
+        return padded.reshape(len(padded) // batch, batch, *values.shape[1:])
+
+    learned, results = lax.scan(learn_group, vary_like(learned, stimuli), jax.tree.map(group, stimuli))
+    return learned, jax.tree.map(lambda x: x.reshape(count + missing, *x.shape[2:])[:count], results)
