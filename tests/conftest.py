@@ -89,7 +89,7 @@ def golden() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def compiler() -> None:
-    """Skips where compiled kernels cannot be made."""
+    """Skips a test if the C++ sources cannot be compiled."""
     from snnjax.kernels import native  # not before JAX has its settings
 
     try:

@@ -109,7 +109,7 @@ def assert_learned(run: Recorded, step: str, name: str, before, after, winners, 
 
 @pytest.mark.parametrize("run", WITH_A_RUN, indirect=True)
 def test_decisions_by_the_weights_as_recorded(run, mnist, compiler):
-    """By compiled kernels: how XLA adds up depends on its version, and decided 3 of 500 otherwise in one network."""
+    """By compiled code: how XLA adds up depends on its version, and decided 3 of 500 otherwise in one network."""
     trainer = Trainer(run.spec, mnist, Settings((0,) * len(run.spec.stages), backend="native"))
     job = trainer.job
     kernels = deciding.deciding_kernels(trainer.network, native=True)

@@ -126,7 +126,7 @@ def test_images_and_networks_are_mapped_in_one_call(case, threshold):
 
 
 def calls(function, *args, platform="cpu"):
-    """The compiled kernels that a program calls on a platform, in order."""
+    """The C++ functions that a program calls on a platform, in order."""
     allowed = CUSTOM if platform == "cpu" else []
     program = jax.export.export(jax.jit(function), platforms=[platform], disabled_checks=allowed)(*args)
     text = program.mlir_module()
@@ -218,7 +218,7 @@ def test_ramps_of_images_and_networks_are_mapped_in_one_call():
 
 
 MANY = 30
-"""Time steps, so many that XLA's form of `latencies` sorts inputs."""
+"""Time steps, so many that XLA's implementation of `latencies` sorts inputs."""
 BEYOND = {
     "255": (np.uint8, 255, 0),
     "256, which is 0 in a byte": (np.int32, 256, 0),

@@ -328,7 +328,7 @@ def test_rules_know_the_shape_of_the_input():
 
 @component
 class Inherited(STDP):
-    """A rule that derives from one for compiled kernels, and says nothing of them."""
+    """A rule that derives from one for the back end native, and does not declare it."""
 
     def update(self, layer, state, latency, response, signal):
         winners = response.winners
@@ -368,8 +368,8 @@ def test_rules_of_ones_own_are_checked(compiler, monkeypatch):
         check_learner(Drifting())
 
 
-def test_a_run_says_which_rules_compiled_kernels_leave_to_xla(tmp_path, compiler):
-    """A subclass says anew whether it is for compiled kernels."""
+def test_a_run_notes_which_rules_learn_by_xla(tmp_path, compiler):
+    """A subclass must declare again whether it is for the back end native."""
     network = tiny.plain(Images())
     said = ["layer1 (Inherited): learning by XLA, no compiled code supports rule and settings"]
     for rule, backend, notes in ((Inherited(), "native", said), (Sure(), "native", []), (Inherited(), "xla", [])):
@@ -409,7 +409,7 @@ class HalvingReadout(Halving):
 
 
 def test_all_trainings_let_a_rule_act_on_silent_images(compiler):
-    """Plain and compiled kernels, batches, sweeps and streams: weights are halved as often as images are silent."""
+    """Both back ends, batches, sweeps and streams: weights are halved as often as images are silent."""
     check_learner(Halving())
     silent = np.isin(np.arange(40), (0, 3, 17, 38, 39))
     images = np.where(silent[:, None, None], 0, DIGITS.train_images)

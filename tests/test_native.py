@@ -51,7 +51,7 @@ def test_silent_inputs_are_not_causal_to_silent_winners():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (dict(threshold=None), TypeError, "`threshold` must be a number for native kernels, got None"),
+        (dict(threshold=None), TypeError, "`threshold` must be a number on the back end native, got None"),
         (dict(threshold=np.ones(3)), ValueError, r"`threshold` .*\(17,\), got shape \(3,\)"),
         (dict(latency=BATCH[0] + np.uint8(1)), ValueError, r"`latency` must hold steps 0\.\.4, and 5 where silent"),
         (dict(time_steps=np.asarray(STEPS)), TypeError, "`time_steps` must be a plain integer, got an array"),

@@ -94,7 +94,7 @@ def test_shipped_networks_decide_and_take_other_sizes_classes_and_encoders(name)
 
 
 def test_several_images_are_decided_as_each_alone(network, latencies):
-    """By compiled kernels and by XLA's, also in parts of many images, and by `jax.vmap`."""
+    """On both back ends, also in parts of many images, and by `jax.vmap`."""
     spec = dataclasses.replace(network.spec, encoder=GREY, time_steps=GREY.time_steps)
     module = SpikingNetwork(spec, weights=network.weights())
     images = digits().test_images[:20]

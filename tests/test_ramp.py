@@ -135,7 +135,7 @@ def computed(model, image):
 @pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize(("bits", "time_steps"), [(8, 255), (2, 15), (None, 15), (None, 300)])
 def test_each_spike_is_simulated(bits, time_steps):
-    """By XLA and by compiled kernels, all latencies are the same, since sums of integers are exact.
+    """On both back ends, all latencies are the same, since sums of integers are exact.
 
     Sums of floats are not: a potential that is all but a level may fire on either side of it, one step from the other.
     """

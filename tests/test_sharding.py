@@ -1,4 +1,4 @@
-"""Kernels on a batch that lies on four devices, by XLA and by compiled kernels: as on one device."""
+"""Kernels on a batch that lies on four devices, by both back ends: as on one device."""
 
 import os
 import subprocess

@@ -31,7 +31,7 @@ def supports_native(weights: jax.Array, threshold: Any, time_steps: int, stride:
 
 
 def as_bytes(latency: jax.Array, time_steps: int) -> jax.Array:
-    """Latencies of any integers as the compiled kernels take them, to which all from `time_steps` on are silent."""
+    """Latencies of any integers as bytes, for compiled code; those from `time_steps` on are silent."""
     return latency if latency.dtype == jnp.uint8 else jnp.clip(latency, 0, time_steps).astype(jnp.uint8)
 
 

@@ -1,7 +1,7 @@
 """Learning from a sequence of stimuli, one after the other.
 
 Each function is defined by a `jax.lax.scan` over groups of stimuli. Within a group all responses come from the same
-weights; then the stimuli are learned from in their order. On a CPU a compiled form learns from groups of one stimulus.
+weights; then the stimuli are learned from in their order. On a CPU compiled code learns from groups of one stimulus.
 """
 
 from collections.abc import Callable

@@ -68,7 +68,7 @@ def compiler() -> list[str]:
             return [path, *options]
     if importlib.util.find_spec("ziglang"):
         return [sys.executable, "-m", "ziglang", "c++"]
-    raise OSError("the native kernels need a C++ compiler: install g++ or clang, or pip install 'snnjax[native]'")
+    raise OSError("the back end native needs a C++ compiler: install g++ or clang, or pip install 'snnjax[native]'")
 
 
 def _sources() -> list[str]:
@@ -111,7 +111,7 @@ def _digest(path: Path) -> str:
 def _compile(command: list[str], sources: list[Path], made: Path) -> None:
     done = subprocess.run([*command, "-o", str(made), *map(str, sources)], capture_output=True, text=True)
     if done.returncode:
-        raise OSError(f"the native kernels did not compile, {command[0]} said: {done.stderr.strip()[-2000:]}")
+        raise OSError(f"the C++ sources did not compile, {command[0]} said: {done.stderr.strip()[-2000:]}")
 
 
 float_array = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
@@ -155,7 +155,7 @@ def _with_copies(call: Callable[..., Any], replaced: int) -> Callable[..., Any]:
 
 def _steps(time_steps: int) -> int:
     if checks.time_steps(time_steps) > MOST_STEPS:
-        raise InputError(f"`time_steps` must be at most {MOST_STEPS} for native kernels, got {time_steps}")
+        raise InputError(f"`time_steps` must be at most {MOST_STEPS} on the back end native, got {time_steps}")
     return int(time_steps)
 
 
@@ -165,7 +165,7 @@ def layer(
     """The shape (F, H', W') of a layer's output, and the settings of a call; raises where they do not fit."""
     checks.array("weights", weights, "F C kh kw")
     if (dtypes := f"{weights.dtype} and {latency.dtype}") != "float32 and uint8":
-        raise InputTypeError(f"`weights` and `latency` must be float32 and uint8 for native kernels, got {dtypes}")
+        raise InputTypeError(f"`weights` and `latency` must be float32 and uint8 on the back end native, got {dtypes}")
     margins = checks.pair("padding", padding, 0)
     strides = checks.pair("stride", stride, 1)
     size = latency.shape[-2] + 2 * margins[0], latency.shape[-1] + 2 * margins[1]
@@ -202,7 +202,7 @@ def _thresholds(threshold: Number, weights: jax.Array) -> jax.Array:
     """(1,) float32, or one for each feature, (F,)."""
     checks.threshold(threshold, len(weights))
     if threshold is None:
-        raise wrong_type("threshold", "a number for native kernels", threshold)
+        raise wrong_type("threshold", "a number on the back end native", threshold)
     return jnp.asarray(threshold, jnp.float32).reshape(-1)
 
 
