@@ -53,13 +53,14 @@ def competition(time_steps):
     return dict(k=3, radius=1, time_steps=time_steps)
 
 
-def won_by_xla(latency, weights, threshold, time_steps):
-    spikes = neurons.integrate_and_fire(latency, weights, threshold=threshold, time_steps=time_steps)
+def won_by_xla(latency, weights, *, threshold, time_steps, stride):
+    firing = dict(threshold=threshold, time_steps=time_steps, stride=stride)
+    spikes = neurons.integrate_and_fire(latency, weights, **firing)
     return kernels.k_winners(kernels.strongest_feature(spikes, time_steps=time_steps), **competition(time_steps))
 
 
-def winners_by_xla(latency, weights, *, threshold, time_steps, padding):
-    return found(won_by_xla(padded(latency, time_steps), weights, threshold, time_steps))
+def winners_by_xla(latency, weights, *, padding, **layer):
+    return found(won_by_xla(padded(latency, layer["time_steps"]), weights, **layer))
 
 
 def found(winners):
@@ -68,21 +69,22 @@ def found(winners):
     return [jnp.where(winners.valid, place, -1) for place in places]
 
 
-def winners(latency, weights, *, threshold, time_steps, padding):
-    won = kernels.winners(latency, weights, threshold=threshold, padding=padding, **competition(time_steps))
-    return found(won)
+def winners(latency, weights, **layer):
+    return found(kernels.winners(latency, weights, k=3, radius=1, **layer))
 
 
 def learned(latency, weights, **layer):
     """The weights after one update by the layer's winners."""
     won = kernels.winners(latency, weights, k=3, radius=1, **layer)
-    return kernels.stdp(weights, latency, won, RATES, time_steps=layer["time_steps"], padding=layer["padding"])
+    return kernels.stdp(
+        weights, latency, won, RATES, **{key: layer[key] for key in ("time_steps", "padding", "stride")}
+    )
 
 
-def learned_by_xla(latency, weights, *, time_steps, padding, threshold):
-    inputs = padded(latency, time_steps)
-    won = won_by_xla(inputs, weights, threshold, time_steps)
-    return plasticity.stdp(weights, inputs, won, RATES, time_steps=time_steps)
+def learned_by_xla(latency, weights, *, padding, **layer):
+    inputs = padded(latency, layer["time_steps"])
+    won = won_by_xla(inputs, weights, **layer)
+    return plasticity.stdp(weights, inputs, won, RATES, time_steps=layer["time_steps"], stride=layer["stride"])
 
 
 def below_zero(latency, weights, **layer):
@@ -114,9 +116,9 @@ THRESHOLDS = {"one": 1.0, "below zero": -0.5, "of features": np.float32([1, -0.2
 def test_images_and_networks_are_mapped_in_one_call(case, threshold):
     """Also of weights below 0."""
     kernel, expected = CASES[case]
-    for time_steps in (5, 255):
+    for time_steps, stride in ((5, 1), (5, (2, 3)), (255, 1)):
         images = latencies_of(time_steps)
-        layer = dict(threshold=THRESHOLDS[threshold], time_steps=time_steps, padding=(1, 2))
+        layer = dict(threshold=THRESHOLDS[threshold], time_steps=time_steps, stride=stride, padding=(1, 2))
 
         def of_all(kernel, images=images, layer=layer):
             of_network = jax.vmap(lambda latency, weights: kernel(latency, weights, **layer), in_axes=(0, None))
@@ -150,8 +152,6 @@ def test_only_supported_layers_are_computed_by_compiled_code():
     images = latencies_of(STEPS)
     assert calls(mapped, images, WEIGHTS) == ["latencies"]
     assert calls(mapped, images, WEIGHTS, platform="cuda") == []
-    strided = lambda x: kernels.latencies(x, WEIGHTS[0], threshold=1.0, time_steps=STEPS, stride=2)  # noqa: E731
-    assert calls(strided, images[0]) == []
     assert calls(fire, images[0], WEIGHTS[0].astype(np.float16)) == []
 
 

@@ -6,6 +6,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from snnjax import kernels
 from snnjax.encoding.encoder import rank_order
 from snnjax.kernels import backend, native, plasticity
+from snnjax.kernels.native import sequences
 
 pytestmark = pytest.mark.usefixtures("compiler")
 STEPS = 5
@@ -38,6 +40,39 @@ FEATURES = 17
 BATCH = RNG.integers(0, STEPS + 3, (3, 2, 6, 5)).clip(max=STEPS).astype(np.uint8)
 WEIGHTS = np.float32(RNG.integers(0, 65, (3, FEATURES, 2, 3, 2)) / 64)
 SETTINGS = dict(threshold=2.0, time_steps=STEPS)
+
+
+def learned_by_stdp(images, weights):
+    rates = np.tile(RATES, (3, 1))
+    rule = dict(threshold=2.0, k=3, radius=1, time_steps=STEPS)
+    return sequences.learn_stdp(weights, images, rates, np.array([True, False, True]), **rule)
+
+
+def learned_by_reward(images, weights):
+    rates = np.stack([RATES, -RATES])
+    how = dict(classes=FEATURES, time_steps=STEPS, stride=(2, 1), padding=1)
+    return sequences.learn_reward(weights, images, np.int32([0, 1, -1]), rates, np.full(3, True), **how)
+
+
+def learned_once(images, weights):
+    won = kernels.Winners(np.int32([3, -1]), np.int32([1, 0]), np.int32([0, 0]), np.uint8([2, STEPS]))
+    return native.stdp(weights, images[0], won, RATES, time_steps=STEPS)
+
+
+def decided(images, weights):
+    fired = sequences.final_latencies(images, weights, threshold=2.0, time_steps=STEPS)
+    return fired, sequences.strongest_of_classes(images, weights, classes=FEATURES, time_steps=STEPS)
+
+
+@pytest.mark.parametrize("kernel", [learned_by_stdp, learned_by_reward, learned_once, decided])
+def test_contract(kernel, contract):
+    """Networks with sequences of their own, then each network with each sequence, in one call."""
+    images = np.stack([BATCH, BATCH[::-1], BATCH])
+    contract(kernel, [images, WEIGHTS])
+    found = jax.vmap(jax.vmap(kernel, (0, None)), (None, 0))(images, WEIGHTS)
+    for network in range(3):
+        alone = [kernel(sequence, WEIGHTS[network]) for sequence in images]
+        jax.tree.map(lambda x, *each, n=network: np.testing.assert_array_equal(x[n], np.stack(each)), found, *alone)
 
 
 def test_silent_inputs_are_not_causal_to_silent_winners():

@@ -43,17 +43,23 @@ def made(name: str) -> tuple[np.ndarray, np.ndarray, dict]:
         ("many inputs", 0.05, 5, 1, (0.25, 0.75)),
         ("few channels", 0.225, 2, 2, (0.0, 1.0)),
         ("few channels", -0.25, 3, 0, (0.25, 0.75)),
+        ("many inputs", 0.05, 5, 1, (0.25, np.inf)),
         ("one position", 0.225, 2, 2, (0.25, 0.75)),
     ],
 )
 def test_stdp_is_that_of_the_judge(name, share, k, radius, bounds):
-    """Weights outside the bounds are drawn in by the first update; below a threshold of 0 all fire at once."""
+    """Weights outside the bounds are drawn in by the first update; below a threshold of 0 all fire at once.
+
+    With a threshold for each feature, layers of all sizes learn by floats.
+    """
     latencies, weights, place = made(name)
     threshold, padding, stride = share * weights[0].size, place.get("padding", (0, 0)), place.get("stride", (1, 1))
     rates = np.tile(np.float32([[1 / 64, -1 / 128], [1 / 32, -1 / 64]]), (6, 1))
-    rule = dict(threshold=threshold, k=k, radius=radius, time_steps=T, bounds=bounds, stabiliser=False)
+    rule = dict(k=k, radius=radius, time_steps=T, bounds=bounds, stabiliser=False, **place)
     learns = np.arange(IMAGES) % 7 != 3
-    found = sequences.learn_stdp(np.float32(weights), latencies, rates, learns, **rule, **place)
+    sequence = np.float32(weights), latencies, rates, learns
+    thresholds = threshold, np.full(len(weights), threshold, np.float32)
+    learned = [sequences.learn_stdp(*sequence, threshold=each, **rule) for each in thresholds]
     features = np.full((IMAGES, k), -1)
     for at in np.flatnonzero(learns):
         seen = judge.pad(latencies[at], padding, T)
@@ -62,8 +68,9 @@ def test_stdp_is_that_of_the_judge(name, share, k, radius, bounds):
         features[at, : len(winners)] = [winner[0] for winner in winners]
         winners = [(winner, latency[winner]) for winner in winners]
         weights = judge.stdp(weights, seen, winners, rates[at], T, bounds, stabiliser=False, stride=stride)
-    np.testing.assert_array_equal(found.feature, features)
-    np.testing.assert_array_equal(found.weights, weights)
+    for found in learned:
+        np.testing.assert_array_equal(found.feature, features)
+        np.testing.assert_array_equal(found.weights, weights)
     assert (features >= 0).any()
 
 

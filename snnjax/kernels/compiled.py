@@ -1,8 +1,8 @@
 """Kernels that have a compiled implementation for CPUs; what they compute is defined by that of XLA.
 
-The compiled implementation supports layers of 3 to 255 time steps with a threshold, float32 weights and a stride of 1;
-that of `stdp` supports every stride. `jax.vmap` over stimuli, networks or both calls it once, and all cores share the
-work. Derivatives are those of XLA's implementation. Floats are added up in another order, which decides near-ties.
+The compiled implementation supports layers of 3 to 255 time steps with a threshold and float32 weights. `jax.vmap` over
+stimuli, networks or both calls it once, and all cores share the work. Derivatives are those of XLA's implementation.
+Floats are added up in another order, which decides near-ties.
 """
 
 import functools
@@ -24,10 +24,10 @@ FEW_STEPS = 2
 """Up to so many time steps XLA's products are faster: a third of the time for dense inputs and one step."""
 
 
-def supports_native(weights: jax.Array, threshold: Any, time_steps: int, stride: Pair) -> bool:
+def supports_native(weights: jax.Array, threshold: Any, time_steps: int) -> bool:
     """Whether the compiled implementation can compute a layer, and is faster: XLA needs one product for each step."""
-    plain = checks.pair("stride", stride, 1) == (1, 1) and weights.dtype == jnp.float32
-    return plain and threshold is not None and FEW_STEPS < time_steps <= native.MOST_STEPS
+    steps = FEW_STEPS < time_steps <= native.MOST_STEPS
+    return steps and weights.dtype == jnp.float32 and threshold is not None
 
 
 def as_bytes(latency: jax.Array, time_steps: int) -> jax.Array:
@@ -64,7 +64,7 @@ def integrate_and_fire(
         spikes = follow(as_bytes(latency, time_steps), weights, threshold=threshold)
         return Spikes(spikes.latency, jnp.where(spikes.latency < time_steps, spikes.potential, 0))
 
-    supported = supports_native(weights, threshold, time_steps, stride)
+    supported = supports_native(weights, threshold, time_steps)
     return dispatch(supported, compiled, xla, latency, weights, threshold)
 
 
@@ -86,7 +86,7 @@ def latencies(
     def compiled(latency: jax.Array, weights: jax.Array, threshold: Any) -> jax.Array:
         return find(as_bytes(latency, time_steps), weights, threshold=threshold)
 
-    supported = supports_native(weights, threshold, time_steps, stride)
+    supported = supports_native(weights, threshold, time_steps)
     return dispatch(supported, compiled, xla, latency, weights, threshold)
 
 
@@ -114,7 +114,7 @@ def timed_spikes(
     def compiled(latency: jax.Array, weights: jax.Array, threshold: Any) -> Spikes:
         return follow(as_bytes(latency, time_steps), weights, threshold=threshold, fractional=fractional)
 
-    supported = supports_native(weights, threshold, time_steps, stride)
+    supported = supports_native(weights, threshold, time_steps)
     return dispatch(supported, compiled, xla, latency, weights, threshold)
 
 
@@ -146,7 +146,7 @@ def winners(
         given = as_bytes(latency, time_steps), weights
         return find(*given, threshold=threshold, radius=radius, time_steps=time_steps)
 
-    supported = supports_native(weights, threshold, time_steps, stride)
+    supported = supports_native(weights, threshold, time_steps)
     return dispatch(supported, compiled, xla, latency, weights, threshold, radius)
 
 

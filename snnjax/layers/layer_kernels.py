@@ -117,8 +117,8 @@ NATIVE = LayerKernels(
 
 
 def native_suits(conv: Conv, time_steps: int) -> bool:
-    """Whether the compiled kernels can compute a layer: its stride is 1, and latencies fit into bytes."""
-    return conv.stride in (1, (1, 1)) and time_steps <= native.MOST_STEPS
+    """Whether the compiled kernels can compute a layer: latencies fit into bytes."""
+    return time_steps <= native.MOST_STEPS
 
 
 def block_potentials(layer: Layer, spiked: jax.Array) -> jax.Array:

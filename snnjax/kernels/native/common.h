@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -153,20 +154,43 @@ int64_t cores() {
   return std::thread::hardware_concurrency();
 }
 
-// Memory that a thread keeps from call to call, an array for each slot; its content is arbitrary.
+// Memory that begins with a line of the cache, so that no vector lies in two: these take twice as long to load. Its
+// content is arbitrary.
+template <typename T>
+class Memory {
+ public:
+  Memory() = default;
+  explicit Memory(int64_t size) { reserve(size); }
+
+  void reserve(int64_t size) {
+    const int64_t lines = (size * sizeof(T) + sizeof(Line) - 1) / sizeof(Line);
+    if (lines > lines_) memory_.reset(new Line[lines]), lines_ = lines;
+  }
+
+  T* data() const { return reinterpret_cast<T*>(memory_.get()); }
+
+ private:
+  struct alignas(64) Line {
+    uint8_t bytes[64];
+  };
+  std::unique_ptr<Line[]> memory_;
+  int64_t lines_ = 0;
+};
+
+// Memory that a thread keeps from call to call, an array for each slot.
 template <int kSlot, typename T>
 T* kept(int64_t size) {
-  static thread_local std::vector<T> memory;
-  if (static_cast<int64_t>(memory.size()) < size) memory.resize(size);
+  static thread_local Memory<T> memory;
+  memory.reserve(size);
   return memory.data();
 }
 
 // The same, filled.
 template <int kSlot, typename T>
 T* filled(int64_t size, T value) {
-  static thread_local std::vector<T> memory;
-  memory.assign(size, value);
-  return memory.data();
+  T* memory = kept<kSlot, T>(size);
+  std::fill_n(memory, size, value);
+  return memory;
 }
 
 // A result begins as the argument that it takes the place of.

@@ -54,18 +54,18 @@ class EventLayer {
   template <int64_t kBlocks>
   void excite(int32_t channel, int32_t row, int32_t column) {
     const Geometry& g = geometry_;
-    const int64_t blocks = kBlocks ? kBlocks : stride / kLanes;
+    const int64_t blocks = kBlocks ? kBlocks : stride / kLanes, step = blocks * g.right, width = g.out_width;
     const Span rows = g.below(row), columns = g.beside(column);
+    const int64_t end = columns.last + 1 - columns.first, behind = g.columns - 1 - columns.tap;
     int64_t tap = rows.tap;
     for (int64_t y = rows.first; y <= rows.last; ++y, tap -= g.down) {
-      const int64_t line = (tap * g.channels + channel) * g.columns + g.columns - 1 - columns.tap;
-      const Lanes* gain = reinterpret_cast<const Lanes*>(weights_ + line * stride);
-      const int64_t begin = y * g.out_width + columns.first;
-      Lanes* sum = reinterpret_cast<Lanes*>(potential + begin * stride);
+      const int64_t line = (tap * g.channels + channel) * g.columns + behind, begin = y * width + columns.first;
+      const Lanes* gain = reinterpret_cast<const Lanes*>(weights_) + line * blocks;
+      Lanes* sum = reinterpret_cast<Lanes*>(potential) + begin * blocks;
       uint8_t* now = state + begin;
-      for (int64_t x = columns.first; x <= columns.last; ++x, gain += blocks * g.right, sum += blocks, ++now) {
-        if (*now == kDead) continue;
-        *now = kTouched;
+      for (int64_t x = 0; x < end; ++x, gain += step, sum += blocks) {
+        if (now[x] == kDead) continue;
+        now[x] = kTouched;
         for (int64_t b = 0; b < blocks; ++b) sum[b] += gain[b];
       }
     }
@@ -107,7 +107,7 @@ class EventRace {
  public:
   EventRace(EventLayer& layer, const Limits& limits)
       : layer_(layer), limits_(limits), features_(layer.geometry().features),
-        above_(limits.shared ? 0 : features_) {}
+        thresholds_(reinterpret_cast<const Lanes*>(limits.filled_up<4>(features_, layer.stride))) {}
 
   void begin(const uint8_t* latency) {
     layer_.begin(latency);
@@ -120,16 +120,19 @@ class EventRace {
 
   bool spike(int64_t position, int32_t step, Neuron& neuron) {
     layer_.state[position] = EventLayer::kQuiet;
-    const float* sums = layer_.potential + position * layer_.stride;
-    const float limit = limits_.shared ? limits_.values[0] : kSilent;
-    if (!limits_.shared) {
-      for (int64_t f = 0; f < features_; ++f) above_[f] = sums[f] > limits_.values[f] ? sums[f] : kSilent;
-      sums = above_.data();
-    }
-    const float strongest = largest(sums, features_);
-    if (!(strongest > limit)) return false;
+    const Lanes* sums = reinterpret_cast<const Lanes*>(layer_.potential + position * layer_.stride);
+    const int64_t blocks = layer_.stride / kLanes;
+    Steps above = {};
+    for (int64_t b = 0; b < blocks; ++b) above |= sums[b] > thresholds_[b];
+    if (!bits(above)) return false;
     layer_.state[position] = EventLayer::kDead;
-    neuron = {strongest, std::find(sums, sums + features_, strongest) - sums, position};
+    Lanes most = Lanes{} + kSilent;
+    for (int64_t b = 0; b < blocks; ++b) most = (sums[b] > thresholds_[b]) & (sums[b] > most) ? sums[b] : most;
+    const float strongest = largest(reinterpret_cast<const float*>(&most), kLanes);
+    int64_t block = 0;
+    uint32_t found;
+    while (!(found = bits((sums[block] > thresholds_[block]) & (sums[block] == strongest)))) ++block;
+    neuron = {strongest, block * kLanes + __builtin_ctz(found), position};
     return true;
   }
 
@@ -139,7 +142,7 @@ class EventRace {
   EventLayer& layer_;
   const Limits& limits_;
   const int64_t features_;
-  std::vector<float> above_;  // potentials of a position, -infinity where below their thresholds
+  const Lanes* thresholds_;  // filled up
 };
 
 }  // namespace

@@ -126,20 +126,20 @@ class EventLayout {
 class EventWeights {
  public:
   EventWeights(const EventLayout& layout, const Batch& batch, const Floats& weights, Threads& threads)
-      : batch_(batch), weights_(weights), size_(layout.size()), packed_(new float[batch.distinct(weights) * size_]) {
+      : batch_(batch), weights_(weights), size_(layout.size()), packed_(batch.distinct(weights) * size_) {
     batch.each_distinct(threads, weights, 4, [&](int64_t index, const FloatPart& part) {
-      layout.pack(part.data, packed_.get() + index * size_);
+      layout.pack(part.data, packed_.data() + index * size_);
     });
   }
 
   // Those of a stimulus.
-  const float* of(int64_t stimulus) const { return packed_.get() + batch_.index_of(weights_, 4, stimulus) * size_; }
+  const float* of(int64_t stimulus) const { return packed_.data() + batch_.index_of(weights_, 4, stimulus) * size_; }
 
  private:
   const Batch& batch_;
   const Floats& weights_;
   int64_t size_;
-  const std::unique_ptr<float[]> packed_;
+  const Memory<float> packed_;
 };
 
 }  // namespace

@@ -26,7 +26,7 @@ struct IntegerLayer : Geometry {
   std::vector<uint8_t> used;  // [taps], whether any position has a pixel there
 
   IntegerLayer(const Geometry& geometry, int32_t time_steps, const float* weights)
-      : Geometry(geometry), time_steps(time_steps), used(taps()), weights_(new float[size()]) {
+      : Geometry(geometry), time_steps(time_steps), used(taps()), weights_(size()) {
     for (int64_t position = 0; position < positions(); ++position)
       for (int64_t tap = 0; tap < taps(); ++tap) {
         const int64_t y = position / out_width * down - above + tap / columns;
@@ -42,8 +42,8 @@ struct IntegerLayer : Geometry {
     each_weight([&](float& packed, int64_t place) { weights[place] = packed; });
   }
 
-  float* row(int64_t tap, int64_t feature) const { return weights_.get() + (tap * features + feature) * channels; }
-  float* begin() const { return weights_.get(); }
+  float* row(int64_t tap, int64_t feature) const { return weights_.data() + (tap * features + feature) * channels; }
+  float* begin() const { return weights_.data(); }
   float* end() const { return begin() + size(); }
 
   // Where a tap of a position lies, -1 on padding.
@@ -63,7 +63,7 @@ struct IntegerLayer : Geometry {
         }
   }
 
-  const std::unique_ptr<float[]> weights_;
+  const Memory<float> weights_;
 };
 
 // The inputs of one image that fire.
@@ -158,8 +158,7 @@ class Quantised {
   // Of weights that should lie between `low` and `high`, but need not.
   explicit Quantised(const IntegerLayer& layer, float low = -kSilent, float high = kSilent)
       : blocks((layer.features + kBlock - 1) / kBlock), stride(blocks * kBlock), tap_(layer.channels * stride),
-        values_(layer.taps() * tap_ + kBlock) {
-    begin_ = values_.data() + -reinterpret_cast<uintptr_t>(values_.data()) % kBlock;
+        values_(layer.taps() * tap_) {
     const auto [least, most] = range(layer);
     fill(layer, std::min(low, least), std::max(high, most));
   }
@@ -171,12 +170,12 @@ class Quantised {
     fill(layer, low, high);
   }
 
-  const uint8_t* row(int64_t tap) const { return begin_ + place(tap, 0); }
+  const uint8_t* row(int64_t tap) const { return values_.data() + place(tap, 0); }
   int32_t place(int64_t tap, int64_t channel) const { return tap * tap_ + channel * stride; }
   // Even and odd bytes of a block are added up apart: each of these are neighbouring features.
   uint8_t& at(int64_t feature, int64_t tap, int64_t channel) {
     const int64_t f = feature % kBlock, half = kBlock / 2;
-    return begin_[place(tap, channel) + feature / kBlock * kBlock + 2 * (f % half) + f / half];
+    return values_.data()[place(tap, channel) + feature / kBlock * kBlock + 2 * (f % half) + f / half];
   }
 
  private:
@@ -204,8 +203,7 @@ class Quantised {
 
   float highest_;
   int64_t tap_;
-  std::vector<uint8_t> values_;  // [taps, C, stride], arbitrary where a tap is not used
-  uint8_t* begin_;  // where a line of the cache begins
+  const Memory<uint8_t> values_;  // [taps, C, stride], arbitrary where a tap is not used
 };
 
 // Inputs of a pixel that fire together, and the rows of its tap.
