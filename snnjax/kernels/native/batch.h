@@ -101,6 +101,16 @@ class Batch {
     return each(threads, size(), use);
   }
 
+  // Calls `use(index, first, end)` for stimuli of `count` items each, which cores that would be idle share.
+  template <typename Use>
+  ffi::Error each_share(Threads& threads, int64_t count, const Use& use) const {
+    const int64_t shares = std::clamp<int64_t>(cores() / std::max<int64_t>(1, size()), 1, std::max<int64_t>(1, count));
+    return each(threads, size() * shares, [&](int64_t index) {
+      const int64_t share = index % shares;
+      use(index / shares, share * count / shares, (share + 1) * count / shares);
+    });
+  }
+
  private:
   // Calls `use(index)` for each index below `count`. The calling thread waits for nothing that has not begun, so that no
   // call blocks another one where all threads of the pool are taken.

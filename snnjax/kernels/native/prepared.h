@@ -13,16 +13,15 @@ namespace {
 constexpr int64_t kAhead = 16;
 constexpr int64_t kMost = 1 << 16;  // inputs of an image, so that caches hold the images ahead
 
-// Calls `use(image, inputs)` for the images of `latencies` [S, C, H, W] that `chosen` [S] names, for all if it is null,
-// with inputs that `read` their latencies; `local` is copied. If this sequence runs `alone` and there are more cores,
-// another thread reads images ahead; one that it has not read in time, because its core is busy, is read at once: no
-// thread waits for it.
+// Calls `use(image, inputs)` for the images of `latencies` [S, C, H, W] that `learns` [S] names, with inputs that `read`
+// their latencies; `local` is copied. If this sequence runs `alone` and there are more cores, another thread reads images
+// ahead; one that it has not read in time, because its core is busy, is read at once: no thread waits for it.
 template <typename Inputs, typename Use>
-void each_image(Inputs local, const BytePart& latencies, const bool* chosen, bool alone, Use use) {
+void each_image(Inputs local, const BytePart& latencies, const bool* learns, bool alone, Use use) {
   const int64_t inputs = latencies.element_count() / std::max<int64_t>(1, latencies.shape[0]);
   std::vector<const uint8_t*> images;
   for (int64_t image = 0; image < latencies.shape[0]; ++image)
-    if (!chosen || chosen[image]) images.push_back(latencies.data + image * inputs);
+    if (learns[image]) images.push_back(latencies.data + image * inputs);
   const int64_t end = images.size();
   const bool helped = alone && end >= kAhead && inputs <= kMost && cores() > 1;
   std::vector<Inputs> ahead(helped ? kAhead : 0, local);  // of images by the rest of their number

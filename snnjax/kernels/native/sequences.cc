@@ -383,16 +383,18 @@ ffi::Error strongest_of_classes(Threads threads, Floats weights, Bytes latencies
   const int64_t groups = flag(settings, "winner_only") ? 1 : classes;
   const std::vector<float> open(geometry.features, 0.0f);
   std::fill_n(potential->typed_data(), potential->element_count(), 0.0f);
-  return batch.each(threads, [&](int64_t i) {
+  return batch.each_share(threads, latencies.dimensions().last(4)[0], [&](int64_t i, int64_t first, int64_t end) {
     const auto& [layer, quantised] = prepared.of(i);
     Search search(layer, quantised, groups, open.data());
+    Inputs inputs(layer, 1);
+    const uint8_t* images = batch.part(latencies, 4, i).data;
     float* result = batch.part(*potential, 2, i).data;
-    const auto find = [&](int64_t image, const Inputs& inputs) {
+    for (int64_t image = first; image < end; ++image) {
+      inputs.read(images + image * layer.inputs());
       const Neuron* strongest = search.find(inputs);
       for (int64_t g = 0; g < groups; ++g)
         if (strongest[g].feature >= 0) result[image * classes + strongest[g].feature / size] = strongest[g].potential;
-    };
-    each_image(Inputs(layer, 1), batch.part(latencies, 4, i), nullptr, batch.size() == 1, find);
+    }
   });
 }
 
@@ -403,17 +405,20 @@ ffi::Error final_latencies(Threads threads, Floats weights, Bytes latencies, Flo
   const Geometry geometry = geometry_of(weights, latencies, settings);
   const int32_t steps = number(settings, "steps");
   const IntegerWeights prepared(geometry, steps, batch, weights, threads);
-  return batch.each(threads, [&](int64_t i) {
+  const Pool pool = pool_of(settings);
+  return batch.each_share(threads, latencies.dimensions().last(4)[0], [&](int64_t i, int64_t first, int64_t end) {
     const auto& [layer, quantised] = prepared.of(i);
     Potentials potentials(layer, quantised);
-    Outputs outputs(layer, quantised, *batch.part(threshold, 1, i).data, pool_of(settings), steps - 1);
+    Outputs outputs(layer, quantised, *batch.part(threshold, 1, i).data, pool, steps - 1);
+    Inputs inputs(layer, 1);
+    const uint8_t* images = batch.part(latencies, 4, i).data;
     uint8_t* result = batch.part(*fired, 4, i).data;
-    const auto find = [&](int64_t image, const Inputs& inputs) {
+    for (int64_t image = first; image < end; ++image) {
+      inputs.read(images + image * layer.inputs());
       potentials.begin(inputs);
       potentials.arrive(0);
       outputs.write(potentials, result + image * outputs.size());
-    };
-    each_image(Inputs(layer, 1), batch.part(latencies, 4, i), nullptr, batch.size() == 1, find);
+    }
   });
 }
 
