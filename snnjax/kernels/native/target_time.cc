@@ -73,24 +73,25 @@ void learn_sequence(const Rule& rule, const Geometry& layer, const FloatPart& we
   const EventLayout layout(layer);
   const int64_t features = layer.features, taps = layer.synapses(), stride = layout.stride, blocks = stride / kLanes;
   const int64_t patches = positions.shape[1];
-  std::vector<float> packed(layout.size()), potential(stride);
-  layout.pack(weights.data, packed.data());
-  std::vector<float> limits(stride, std::numeric_limits<float>::infinity());  // of features that fill up F
-  std::copy_n(threshold.data, features, limits.data());
+  const Memory<float> packed_memory(layout.size()), potential_memory(stride), limits_memory(stride);
+  float *packed = packed_memory.data(), *potential = potential_memory.data(), *limits = limits_memory.data();
+  layout.pack(weights.data, packed);
+  std::fill_n(limits, stride, std::numeric_limits<float>::infinity());  // also of features that fill up F
+  std::copy_n(threshold.data, features, limits);
   std::fill_n(feature.data, feature.element_count(), -1);
   std::fill_n(when.data, when.element_count(), rule.steps);
   const float won = features > 1 ? rule.threshold_rate : 0;
   const float lost = features > 1 ? rule.threshold_rate / (features - 1) : 0;
-  Lanes *sums = reinterpret_cast<Lanes*>(potential.data()), *thresholds = reinterpret_cast<Lanes*>(limits.data());
+  Lanes *sums = reinterpret_cast<Lanes*>(potential), *thresholds = reinterpret_cast<Lanes*>(limits);
   Events events(layer, rule.steps);
   for (int64_t patch = 0; patch < learns.element_count() * patches; ++patch) {
     const int64_t stimulus = patch / patches;
     if (!learns.data[stimulus]) continue;
     const int32_t* position = positions.data + 2 * patch;
     events.read(latencies.data + stimulus * layer.inputs(), position[0], position[1]);
-    std::fill(potential.begin(), potential.end(), 0);
+    std::fill_n(potential, stride, 0.0f);
     const auto fire = [&](int64_t tap) {
-      const Lanes* gain = reinterpret_cast<const Lanes*>(packed.data() + tap * stride);
+      const Lanes* gain = reinterpret_cast<const Lanes*>(packed + tap * stride);
       for (int64_t b = 0; b < blocks; ++b) sums[b] += gain[b];
     };
     int64_t step = rule.steps;
@@ -123,8 +124,8 @@ void learn_sequence(const Rule& rule, const Geometry& layer, const FloatPart& we
       weight = std::min(std::max(causal ? weight + change : weight - change, rule.lower), rule.upper);
     }
   }
-  layout.unpack(packed.data(), learned.data);
-  std::copy_n(limits.data(), features, moved.data);
+  layout.unpack(packed, learned.data);
+  std::copy_n(limits, features, moved.data);
   *quiet = in_a_row;
 }
 
