@@ -246,6 +246,16 @@ def test_no_stimuli_teach_nothing():
         assert [x.shape for x in jax.tree.leaves(found[2:])] == [*[(0, 3)] * 6, (0,), (0, 4)]
 
 
+@pytest.mark.parametrize("kind", ["NCG", "SSTDP"])
+def test_weights_keep_their_dtype(kind):
+    """So do the potentials; times and thresholds are float32."""
+    arrays, settings = made(kind, count=3)
+    given = arrays[0].astype(np.float16), *arrays[1:]
+    found = jax.eval_shape(functools.partial(kernels.learn_readout, batch=2, **settings), *given)
+    floats = found.weights, found.spikes.potential, found.spikes.time, found.excess, found.error, found.threshold
+    assert [x.dtype for x in floats] == [np.float16, np.float16, *[np.float32] * 4]
+
+
 def test_what_does_not_fit_is_refused():
     arrays, settings = made("NCG")
     names = "weights", "excess", "latencies", "labels", "rates", "learns"

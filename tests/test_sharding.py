@@ -19,6 +19,11 @@ IMAGES = RNG.integers(0, 256, (8, 9, 9), np.uint8)
 WEIGHTS = np.float32(RNG.integers(0, 65, (8, 5, 6, 3, 3)) / 64)
 RATES = np.float32([0.5, -0.25])
 LAYER = dict(threshold=np.float32(5), time_steps=STEPS)
+ZEROS = np.zeros(5, np.float32)
+LABEL = np.int32([0])
+READOUT = dict(classes=1, gap=0.1)  # with training thresholds
+PLACE = np.int32([[[1, 2], [3, 3]]])
+TARGET = dict(rate=0.1, threshold_rate=0.5, target_time=0.7)
 SHARDED = PartitionSpec("devices")
 
 
@@ -39,6 +44,9 @@ def of_one(image, weights):
         ramp=kernels.fire_on_ramp(spikes.potential, np.linspace(9, 1, STEPS, dtype=np.float32)),
         corrected=kernels.error_stdp(rows, inputs, inputs[:5], rows[:, 0], RATES, bounds=(0.0, 1.0)),
         readout=readout.search_spikes(inputs, rows, threshold=5.0, time_steps=STEPS),
+        taught=kernels.learn_readout(weights, ZEROS, latency[None, :, :3, :3], LABEL, RATES, **READOUT, **LAYER),
+        earliest=kernels.earliest_of_classes(latency[None, :, :3, :3], weights, classes=5, **LAYER),
+        patches=kernels.learn_target_time(weights, ZEROS + 1, latency[None], PLACE, **TARGET, time_steps=STEPS),
         gradient=jax.grad(lambda w: kernels.integrate_and_fire(latency, w, **LAYER).potential.sum())(weights),
     )
 

@@ -243,7 +243,8 @@ def fits_32_bits(name: str, value: Any) -> None:
         whole = array.dtype.kind != "f"
         lowest = -LARGEST_INTEGER - 1 if whole else -LARGEST_FLOAT
         largest = LARGEST_INTEGER if whole else LARGEST_FLOAT
-        if np.any(((array < lowest) | (array > largest)) & np.isfinite(array)):
+        numbers = array.astype(np.float64)  # float16 cannot hold the limits
+        if np.any(((numbers < lowest) | (numbers > largest)) & np.isfinite(numbers)):
             raise InputError(f"`{name}` must fit into {'int32' if whole else 'float32'}, got {shown(value)}")
 
 

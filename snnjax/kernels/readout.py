@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from snnjax.core import checks
 from snnjax.core.checks import Bounds, Number
 from snnjax.core.errors import InputError, wrong_type
+from snnjax.core.sharding import vary_like
 from snnjax.kernels import native
 from snnjax.kernels.backend import dispatch
 from snnjax.kernels.native import readout as native_readout
@@ -275,7 +275,7 @@ _UNROLLED = 16
 def _rescaled_at_once(rows: jax.Array, sums: jax.Array, bounds: Bounds) -> jax.Array:
     """As `rescaled`, but each row is divided by its sum: XLA makes one kernel of it, as of a softmax."""
     lower, upper, sums = in_dtype_of(rows, *bounds, sums)
-    total = jnp.maximum(rows.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    total = jnp.maximum(rows.sum(axis=1, keepdims=True), jnp.finfo(rows.dtype).tiny)
     return jnp.clip(rows / total * sums[:, None], lower, upper)
 
 
@@ -485,8 +485,11 @@ def learn_at_once(settings: ReadoutSettings, numbers: ReadoutNumbers, learned: A
 
 def _in_packed_groups(learn_group: Any, learned: Any, stimuli: Any, batch: int) -> tuple[Any, Any]:
     """`in_groups`, in which the results of a group travel as one array, which is one kernel on an accelerator."""
-    group = jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype), stimuli)
-    _, results = jax.eval_shape(learn_group, learned, group)
+
+    def first_group(values: jax.Array) -> jax.Array:
+        return jnp.pad(values, [(0, batch), *[(0, 0)] * (values.ndim - 1)])[:batch]
+
+    _, results = jax.eval_shape(lambda: learn_group(learned, jax.tree.map(first_group, stimuli)))
     _, unpack = ravel_pytree(jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), results))
 
     def packed(learned: Any, stimuli: Any) -> tuple[Any, jax.Array]:
@@ -608,7 +611,7 @@ def learn_readout(
         inputs = latencies.reshape(len(latencies), math.prod(latencies.shape[1:]))
         learns = shown & (labels >= 0) & jnp.any(inputs < time_steps, axis=1)
         rows = jnp.clip(weights.reshape(len(weights), -1), *in_dtype_of(weights, *numbers.bounds))
-        given = numbers, (rows, excess), (inputs, jnp.maximum(labels, 0), learns)
+        given = numbers, vary_like((rows, excess), stimuli, numbers), (inputs, jnp.maximum(labels, 0), learns)
         one_by_one, at_once = (functools.partial(learn, settings) for learn in (learn_one_by_one, learn_at_once))
         (rows, excess), result = lax.platform_dependent(*given, cpu=one_by_one, default=at_once)
         spikes, neuron, time, error, thresholds = result

@@ -170,7 +170,7 @@ def update_thresholds(
     count = len(threshold)
     rest = -1 / (count - 1) if count > 1 else 0.0
     share = jnp.where(jnp.arange(count) == feature, float(count > 1), rest) * (feature >= 0)
-    moved = threshold + threshold_rate * (share - (step.astype(jnp.float32) / time_steps - target_time))
+    moved = threshold + threshold_rate * (share - (step.astype(threshold.dtype) / time_steps - target_time))
     return jnp.maximum(moved, threshold_min)
 
 
