@@ -343,7 +343,12 @@ def first_of_classes(spikes: Spikes) -> Spikes:
 
 
 class ReadoutSettings(NamedTuple):
-    """The settings of `learn_readout` for which programs are compiled."""
+    """The settings of `learn_readout` for which programs are compiled.
+
+    Attributes:
+      features: F.
+      classes, time_steps, non_targets, competition, one_sided, fractional, batch: as of `learn_readout`.
+    """
 
     features: int
     classes: int
@@ -378,7 +383,12 @@ class ReadoutSettings(NamedTuple):
 
 
 class ReadoutNumbers(NamedTuple):
-    """The numbers of `learn_readout`, arrays; `threshold` is (F,)."""
+    """The numbers of `learn_readout`, for which programs are not compiled.
+
+    Attributes:
+      threshold: (F,) float.
+      rates, gap, threshold_rate, bounds, sums: as of `learn_readout`.
+    """
 
     rates: jax.Array
     threshold: jax.Array
