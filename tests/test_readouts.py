@@ -1,6 +1,7 @@
 """Learning from a sequence by supervised STDP, and decisions on many stimuli: `readout_judge` judges them."""
 
 import functools
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -135,6 +136,42 @@ def test_batches_have_the_same_weights(kind, batch):
         ),
         expected,
     )
+
+
+GOLDEN = np.load(pathlib.Path(__file__).parent / "golden" / "readout.npz")
+
+
+@pytest.mark.parametrize("backend", ["native", "xla"])
+@pytest.mark.parametrize("name", ["000", "001", "002", "007", "010"])
+def test_recorded_results(name, backend):
+    """Decisions, times and weights of the published code, stimulus by stimulus, for each kind of rule."""
+    recorded = {key.split("/")[2]: GOLDEN[key] for key in GOLDEN.files if key.split("/")[1] == name}
+    steps, classes, _, non_targets, threshold, gap, ltp, ltd, rate, competition, sstdp = recorded["params"].tolist()
+    weights = recorded["weights_before"][:, :, None, None]
+    rule = dict(
+        gap=gap,
+        sums=None if sstdp else weights.reshape(len(weights), -1).sum(axis=1),
+        threshold_rate=rate,
+        non_targets=int(non_targets),
+        competition=bool(competition),
+        one_sided=bool(sstdp),
+    )
+    layer = dict(threshold=threshold, classes=int(classes), time_steps=int(steps))
+    known = recorded["weights_after"]
+    after = dict(zip(range(6) if len(known) == 6 else (0, 5), known, strict=True))
+    excess = np.zeros(len(weights), np.float32)
+    rates = np.float32([ltp, ltd])
+    for at in range(6):
+        latency = recorded["latency"][at][None, :, None, None]
+        labels = np.int32(recorded["labels"][at : at + 1])
+        with kernels.use_backend(backend):
+            found = kernels.learn_readout(weights, excess, latency, labels, rates, **rule, **layer)
+        weights, excess = found.weights, found.excess
+        time, potential = np.asarray(found.spikes.time[0]), np.asarray(found.spikes.potential[0])
+        assert np.lexsort((-potential, time))[0] == recorded["decisions"][at]
+        np.testing.assert_allclose(found.time[0], recorded["times"][at][np.asarray(found.neuron[0])], atol=1e-6)
+        if at in after:
+            np.testing.assert_allclose(weights[:, :, 0, 0], after[at], rtol=0, atol=5e-5)
 
 
 def stacked(*cases):
