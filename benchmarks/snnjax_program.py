@@ -22,10 +22,9 @@ from snnjax.networks.batches import decide_batch, encode_batch, output_batch
 from snnjax.networks.decision import is_fitted
 from snnjax.networks.graph import Known
 from snnjax.runs.results_file import versions
-from snnjax.steps.deciding import deciding_kernels
-from snnjax.steps.phase import Phase
 from snnjax.training import fitting
 from snnjax.training.epoch import EpochRunner
+from snnjax.training.phase import Phase
 from snnjax.training.placement import NETWORKS, Placement, Timer, count_of, place
 from snnjax.training.runners import runner_of
 from snnjax.training.stage_cache import StageCache
@@ -102,16 +101,15 @@ class Program(MeasuredProgram):
         fitting.fit_encoders(self.job, [self.state] * self.networks)
         self.images = np.concatenate([self.data.train_images, self.data.test_images])
 
-    def _map(self, name: str, images: Any, kind: Any, kernels: Any = None, **static: Any) -> Any:
+    def _map(self, name: str, images: Any, kind: Any, **static: Any) -> Any:
         """Adds a phase that does not learn; returns its outputs."""
-        model = self.job.pack(self.job.models([self.state] * self.networks), kernels)
+        model = self.job.placement.stack(self.job.models([self.state] * self.networks))
         return self.job.placement.map(Timer(name), kind, model, images, **static)
 
     def _test(self, latencies: np.ndarray, output: int) -> None:
         """Adds decisions, given an output of each test image."""
         known = Known({output: latencies})
-        kernels = deciding_kernels(self.job.network, native=self.job.native)
-        self._map("test", known, decide_batch, kernels, scores=False)
+        self._map("test", known, decide_batch, scores=False)
         self.works["test"].outcome = lambda result: result[0][0]  # the decisions
 
     def epochs(self, phase: Phase) -> int:
@@ -123,9 +121,7 @@ class Program(MeasuredProgram):
 
         def prepare() -> tuple[EpochRunner]:
             state = dataclasses.replace(self.state, phase=number)
-            epoch = runner_of(self.job, phase, [state] * self.networks, inputs)
-            epoch.mark_bounded()  # a training does that once, not in each epoch
-            return (epoch,)
+            return (runner_of(self.job, phase, [state] * self.networks, inputs),)
 
         def learned(result: Any) -> dict[str, Layer]:
             carry = self.job.placement.unstack(result[0])[0]

@@ -9,7 +9,6 @@ from . import layers as layers
 from . import learners as learners
 from . import networks as networks
 from . import runs as runs
-from . import steps as steps
 from . import testing as testing
 from . import training as training
 from .core.components import component as component

@@ -7,7 +7,6 @@ def test_my_learner():
 """
 
 import dataclasses
-import functools
 import warnings
 from typing import Any
 
@@ -15,23 +14,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from snnjax import kernels
 from snnjax.core.errors import InputError, wrong_type
-from snnjax.kernels import backend
 from snnjax.layers.conv import WTA, Conv
-from snnjax.layers.layer import LayerKernels
-from snnjax.layers.layer_kernels import NATIVE, XLA, native_suits
 from snnjax.layers.ramp import Ramp, Standardise
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, Learner, Tally
 from snnjax.networks import Decision, Majority, Model, Network, stage
-from snnjax.steps import plain
-from snnjax.steps.phase import Carry, Phase, Slice, StepResult
-from snnjax.steps.plain import Supervised
 from snnjax.training import contracts
+from snnjax.training.learning import Supervised
+from snnjax.training.phase import Carry, Phase, Slice, StepResult
 from snnjax.training.placement import as_array
+from snnjax.training.runners import learning_of
 
 CLASSES = 2
-BATCH_SIZE: Any = np.int32(3)  # images after which supervised learners adapt
+BATCH_SIZE = 3  # images after which supervised learners adapt
 UNTIMED = Majority()
 RIVALS = WTA(2, radius=1)
 PLAIN = Ramp(inhibition=False)
@@ -130,19 +127,20 @@ class _Case:
         self.carries = [carry, self._start(random)[1]]
         self.compiled = jax.jit(self.learn, static_argnames=("batch", "rest"))
         if self.learner.supervised:
-            self.phase = Phase(tuple(model.layers))
-            self.step: Any = plain.learn_supervised
-            rule = Supervised(self.phase, model, BATCH_SIZE)
+            self.phase = Phase(tuple(model.layers), supervised=True, adapt_every=BATCH_SIZE)
+            rule = Supervised(self.phase, model)
             self.respond: Any = rule.respond
             self.update: Any = rule.update
-        elif self.joint:
-            self.phase = Phase(("layer1",), learner=0, batch=self.learner.batch, joint=True)
-            self.step = plain.learn_jointly
         else:
-            self.phase = Phase(("layer1",), learner=0)
-            self.step = plain.learn_unsupervised
-            self.respond = functools.partial(plain.respond_unsupervised, self.phase)
-            self.update = functools.partial(plain.update_unsupervised, self.phase)
+            self.phase = Phase(("layer1",), learner=0, batch=self.learner.batch, joint=self.joint)
+            self.respond = lambda carry, *given: self.learner.forward(_layer(carry), carry.states["layer1"], *given)
+            self.update = self._update
+        self.learning = learning_of(self.phase, self.network)
+
+    def _update(self, carry: Carry, latency: Any, label: Any, response: Any) -> tuple[Carry, Any]:
+        """What `update` makes of one stimulus without a label."""
+        layer, state, info = self.learner.update(_layer(carry), carry.states["layer1"], latency, response, None)
+        return Carry({"layer1": layer}, {"layer1": state}), info
 
     def _start(self, random: np.random.Generator) -> tuple[Model, Any]:
         """A model, and the carry of its learning layers, as the programs take them."""
@@ -165,8 +163,8 @@ class _Case:
         """The carry after learning from the images from number `start` to before `stop`, and the result for each."""
         phase = self.phase._replace(images=rest) if self.joint else self.phase._replace(batch=batch)
         span = jnp.int32(start), jnp.int32(stop), jnp.bool_(last)
-        part = Slice(jnp.asarray(latencies), *span, jnp.asarray(self.labels), BATCH_SIZE)
-        return self.step(phase, carry, self.model, part)
+        part = Slice(jnp.asarray(latencies), *span, jnp.asarray(self.labels))
+        return self.learning(phase, carry, self.model, part)
 
 
 def _layer(carry: Any) -> Layer:
@@ -292,38 +290,21 @@ def _label(case: _Case) -> None:
             _same(one, other, True, "`forward` lets the decision depend on the label")
 
 
-def _kernels(case: _Case) -> None:
-    """It learns the same by all kernels that the trainer may take."""
-    expected = _learned(case, XLA, in_bounds=False)
-    in_bounds = case.learner.bounds is not None
-    if in_bounds:
-        clip = "by `layer.learn` with its own `bounds`, or keep weights within them in other ways"
-        _same(_learned(case, XLA, in_bounds), expected, False, f"where all weights lie within bounds, learn {clip}")
-    (conv,) = case.network.stages[0].branches
-    if not (case.learner.native and native_suits(conv, case.network.time_steps)):
-        return
+def _backends(case: _Case) -> None:
+    """It learns the same on both back ends."""
     try:
-        backend.resolve("native", case.network.time_steps)
-    except (InputError, OSError) as error:
-        warnings.warn(f"`native` of {type(case.learner).__name__} is not checked: {error}", stacklevel=4)
+        result = _learned(case, "native")
+    except OSError as error:
+        warnings.warn(f"the back end native is not checked: {error}", stacklevel=4)
         return
-    try:
-        result = _learned(case, NATIVE, in_bounds)
-    except Exception as error:  # a rule that reads the compiled layout may fail in any way
-        raise AssertionError(f"with `native = True` it fails on the back end native, {_METHODS}: {error}") from error
-    _same(result, expected, False, f"on the back end native it learns otherwise, {_METHODS}")
+    _same(result, _learned(case, "xla"), False, "on the back end native it learns otherwise than on xla")
 
 
-_METHODS = "where a rule reads and changes weights by `weights`, `rows_of`, `with_rows` and `with_weights` alone"
-
-
-def _learned(case: _Case, kernels: LayerKernels, in_bounds: bool) -> tuple[Layer, Any]:
-    """The layer and the state after an epoch, by some kernels."""
-    carry = case.carries[0]
-    layer = dataclasses.replace(_layer(carry), in_bounds=in_bounds).packed(kernels)
-    carry = carry._replace(layers={**carry.layers, "layer1": layer})
-    carry, _ = case.compiled(carry, case.latencies, 0, len(case.latencies), True)
-    return dataclasses.replace(_layer(carry), in_bounds=False).packed(XLA), carry.states["layer1"]
+def _learned(case: _Case, backend: str) -> tuple[Layer, Any]:
+    """The layer and the state after an epoch, by a back end."""
+    with kernels.use_backend(backend):
+        carry, _ = case.compiled(case.carries[0], case.latencies, 0, len(case.latencies), True)
+    return _layer(carry), carry.states["layer1"]
 
 
 def _resume(case: _Case) -> None:
@@ -336,8 +317,8 @@ def _resume_batches(case: _Case, batch: int) -> None:
     images = len(case.latencies)
     whole, _ = case.compiled(carry, case.latencies, 0, images, True, batch=batch)
     half, _ = case.compiled(carry, case.latencies, 0, images // 2, False, batch=batch)
-    stored = jax.tree.map(np.array, half)
-    resumed, _ = case.compiled(stored, case.latencies, images // 2, images, True, batch=batch)
+    saved = jax.tree.map(np.array, half)
+    resumed, _ = case.compiled(saved, case.latencies, images // 2, images, True, batch=batch)
     _same(resumed, whole, True, "resumed in the middle of an epoch, it learns otherwise than without the interruption")
 
 
@@ -371,7 +352,7 @@ CLAUSES = dict(
     silence=_silence,
     signs=_signs,
     label=_label,
-    kernels=_kernels,
+    backends=_backends,
     resume=_resume,
     order=_order,
 )

@@ -1,11 +1,12 @@
 """Learning by reward as a plain loop over images, and networks, images and steps to hold against it.
 
 Weights and rates are multiples of powers of two and batches hold a power of two images, so every sum and every adapted
-rate is exact: all steps must agree to the last bit, whatever the order in which they add.
+rate is exact: all ways to learn must agree to the last bit, whatever the order in which they add.
 """
 
 import collections
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -13,13 +14,14 @@ import jax.numpy as jnp
 import judge
 import numpy as np
 
+from snnjax import kernels
 from snnjax.encoding import GABOR
 from snnjax.layers.conv import WTA, Conv
-from snnjax.layers.layer_kernels import BLOCKS, NATIVE, XLA
 from snnjax.learners import RSTDP, STDP, Tally
 from snnjax.networks import Majority, Model, Network, SpikingNetwork, stage
-from snnjax.steps import native, plain
-from snnjax.steps.plain import Carry, Phase, Slice
+from snnjax.training.learning import learn_deciding, learn_supervised
+from snnjax.training.pair import learn_pair
+from snnjax.training.phase import Carry, Phase, Slice
 
 T = 15
 CLASSES = 3
@@ -82,6 +84,8 @@ def judged(network, inputs, labels, batch_size: int, epochs: int, batched: int =
     guessing = [(1, 1) if rule.floor is None else (1 - 1 / CLASSES, 1 / CLASSES) for rule in rules.values()]
     first = np.stack([rates(rule, *shares) for rule, shares in zip(rules.values(), guessing, strict=True)])
     result = Judged({name: np.float64(w) for name, w in network.weights().items()}, first, [])
+    for name, rule in rules.items():
+        result.weights[name] = np.clip(result.weights[name], *rule.bounds)
     batch = 0
 
     def learns(index: int, epoch: int, batch: int) -> bool:
@@ -174,47 +178,59 @@ def judged_first(spec: Network, weights: dict[str, np.ndarray], latency: np.ndar
 
 
 WAYS = {
-    "plain": (jax.jit(plain.learn_supervised, static_argnums=0), XLA),
-    "compiled kernels": (jax.jit(plain.learn_supervised, static_argnums=0), NATIVE),
-    "compiled blocks": (jax.jit(native.learn_reward, static_argnums=0), BLOCKS),
+    "image by image": (learn_supervised, "xla"),
+    "image by image, compiled": (learn_supervised, "native"),
+    "pair, compiled": (learn_pair, "native"),
+    "sequences": (learn_deciding, "xla"),
+    "sequences, compiled": (learn_deciding, "native"),
 }
-"""Steps that must agree, and the form of their layers."""
+"""Functions that must agree, and back ends."""
 
 
-def start_of(network: SpikingNetwork, form: Any, batch: int = 1) -> tuple[Phase, Model, Carry]:
-    """What learns, the model with its layers in one form and within their bounds, and the start of a step."""
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def program(way: str, phase: Phase, *given: Any) -> Any:
+    """One jitted function for all tests."""
+    function, backend = WAYS[way]
+    with kernels.use_backend(backend):
+        return function(phase, *given)
+
+
+def start_of(network: SpikingNetwork, batch_size: int, batch: int = 1) -> tuple[Phase, Model, Carry]:
+    """What learns, the model, and the carry before the first image."""
     spec, model, key = network.spec, network.model, np.zeros(2, np.uint32)
     names = tuple(name for _, name, conv in spec.layers() if rule_of(conv))
-    layers = {name: dataclasses.replace(model.layers[name].packed(form), in_bounds=True) for name in names}
-    model = model.updated(layers)
-    phase = Phase(names, spec.first_supervised, batch=batch, by_turns=spec.reward_by_turns)
+    how = dict(batch=batch, by_turns=spec.reward_by_turns, supervised=True, adapt_every=batch_size)
     layers = {name: model.layers[name] for name in names}
     states = {name: jax.tree.map(jnp.asarray, x.conv.last_learner.init(x, key, 0)) for name, x in layers.items()}
-    return phase, model, Carry(layers, states, Tally(*jnp.zeros(5, jnp.int32)))
+    return Phase(names, spec.first_supervised, **how), model, Carry(layers, states, Tally(*jnp.zeros(5, jnp.int32)))
 
 
-def learn(network, inputs, labels, batch_size: int, epochs: int, way="plain", kept=None) -> Judged:
-    """An epoch in three slices, each within other images that neither teach nor count.
+AT_ONCE = 32
+"""Images of a slice, of whole batches."""
+
+
+def learn(network, inputs, labels, batch_size: int, epochs: int, way="image by image", kept=None, batch=1) -> Judged:
+    """An epoch slice by slice, each of which is interrupted; images that are not its turn neither teach nor count.
 
     The features that may fire in each epoch are added to `kept`.
     """
-    program, form = WAYS[way]
-    phase, model, carry = start_of(network, form)
+    phase, model, carry = start_of(network, batch_size, batch)
     decisions, rng = [], np.random.default_rng(2)
     for _ in range(epochs):
         decisions.append([])
         if kept is not None:
             kept.append({name: np.asarray(state["kept"]) for name, state in carry.states.items() if "kept" in state})
-        for at in range(0, len(labels), 24):
-            part = slice(at, at + 24)
-            count, start = len(labels[part]), int(rng.integers(0, 8))
-            images = rng.integers(0, T + 1, (32, *inputs.shape[1:]), np.uint8)
-            known = rng.integers(0, CLASSES, 32, np.int32)
-            images[start : start + count], known[start : start + count] = inputs[part], labels[part]
-            where = jnp.int32(start), jnp.int32(start + count), jnp.bool_(part.stop >= len(labels))
-            shown = Slice(images, *where, known, jnp.int32(batch_size))
-            carry, found = program(phase, carry, model, shown)
-            decisions[-1] += np.asarray(found.decisions)[start : start + count].tolist()
+        for first in range(0, len(labels), AT_ONCE):
+            count = min(AT_ONCE, len(labels) - first)
+            middle = int(rng.integers(1, count)) // batch * batch
+            for start, stop in ((0, middle), (middle, count)):
+                images = rng.integers(0, T + 1, (AT_ONCE, *inputs.shape[1:]), np.uint8)
+                known = rng.integers(0, CLASSES, AT_ONCE, np.int32)
+                images[start:stop] = inputs[first + start : first + stop]
+                known[start:stop] = labels[first + start : first + stop]
+                where = jnp.int32(start), jnp.int32(stop), jnp.bool_(first + stop == len(labels))
+                carry, found = program(way, phase, carry, model, Slice(images, *where, known))
+                decisions[-1] += np.asarray(found.decisions)[start:stop].tolist()
     layers, states, tally = carry
     assert int(tally.epoch) == epochs
     assert int(tally.batch) == epochs * -(-len(labels) // batch_size)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
+from snnjax import kernels
 from snnjax.app.names import RECORDED
 from snnjax.data import Dataset, load
 from snnjax.encoding import encode
@@ -23,9 +24,10 @@ from snnjax.learners import STDP, Tally, winner_of_class
 from snnjax.networks import NETWORKS, Model, Network
 from snnjax.networks.batches import decide_batch
 from snnjax.networks.graph import Known
-from snnjax.steps import deciding, plain
-from snnjax.steps.plain import Carry, Phase, Slice
+from snnjax.training.learning import Supervised
 from snnjax.training.loop import Trainer
+from snnjax.training.phase import Carry, Phase, Slice
+from snnjax.training.runners import learning_of
 from snnjax.training.state import Settings, TrainState
 
 T = 15
@@ -109,13 +111,12 @@ def assert_learned(run: Recorded, step: str, name: str, before, after, winners, 
 
 @pytest.mark.parametrize("run", WITH_A_RUN, indirect=True)
 def test_decisions_by_the_weights_as_recorded(run, mnist, compiler):
-    """By compiled code: how XLA adds up depends on its version, and decided 3 of 500 otherwise in one network."""
-    trainer = Trainer(run.spec, mnist, Settings((0,) * len(run.spec.stages), backend="native"))
-    job = trainer.job
-    kernels = deciding.deciding_kernels(trainer.network, native=True)
-    model = jax.tree.map(lambda leaf: leaf[0], job.pack(job.models([TrainState(run.weights)]), kernels))
+    """By compiled kernels: how XLA adds up depends on its version, and decided 3 of 500 otherwise in one network."""
+    trainer = Trainer(run.spec, mnist, Settings((0,) * len(run.spec.stages)))
     decide = jax.jit(lambda model, images: decide_batch(model, images, encode=True)[0])
-    assert np.mean(decide(model, mnist.test_images[:500]) == run["test/decisions"]) >= 0.996
+    with kernels.use_backend("native"):
+        decisions = decide(trainer.job.model(TrainState(run.weights)), mnist.test_images[:500])
+    assert np.mean(decisions == run["test/decisions"]) >= 0.996
 
 
 # Trained weights are 0 or 1 within 1e-6, so that potentials lie on integers within 1e-5, and the order of summation
@@ -149,8 +150,8 @@ def doubtful(model: Model, stage: int, latency: jax.Array) -> np.ndarray:
         padding, weights = layer.conv.padding, np.float64(layer.weights)
         padded = np.pad(latency, ((0, 0), (padding, padding), (padding, padding)), constant_values=T)
         fields = sliding_window_view(padded, weights.shape[2:], axis=(1, 2)).transpose(1, 2, 0, 3, 4)
-        flat, kernels = fields.reshape(*fields.shape[:2], -1), weights.reshape(len(weights), -1).T
-        gaps = [np.abs((flat <= step) @ kernels - layer.conv.threshold) for step in range(T)]
+        flat, taps = fields.reshape(*fields.shape[:2], -1), weights.reshape(len(weights), -1).T
+        gaps = [np.abs((flat <= step) @ taps - layer.conv.threshold) for step in range(T)]
         near.append(np.moveaxis(np.min(gaps, axis=0) < 4e-6, 2, 0))
     return np.asarray(model.join(stage, [np.where(each, 0, T).astype(np.uint8) for each in near])) < T
 
@@ -201,19 +202,21 @@ def test_single_steps_of_reward(run):
     states = {
         name: jax.tree.map(jnp.asarray, x.conv.last_learner.init(x, np.zeros(2), 0)) for name, x in layers.items()
     }
-    carry, phase = Carry(layers, states, Tally(*jnp.zeros(5, jnp.int32))), Phase(names, first)
+    carry = Carry(layers, states, Tally(*jnp.zeros(5, jnp.int32)))
+    phase = Phase(names, first, supervised=True, adapt_every=1000)
+    learn = learning_of(phase, model.network)
 
     @jax.jit
     def step(carry, latency: jax.Array, label: jax.Array) -> tuple[jax.Array, list[Winners], dict[str, jax.Array]]:
-        passed = plain.Supervised(phase, model, jnp.int32(1000)).respond(carry, latency, label)
+        passed = Supervised(phase, model).respond(carry, latency, label)
         found, votes = passed.responses, dict(zip(model.network.names[-1], passed.decided.votes, strict=True))
         winners = [
             winner_of_class(layers[name], found[name].spikes, votes[name]) if name in votes else found[name].winners
             for name in names
         ]
         span = jnp.int32(0), jnp.int32(1), jnp.bool_(True)
-        part = Slice(latency[None], *span, label[None], jnp.int32(1000))
-        after, learned = plain.learn_supervised(phase, carry, model, part)
+        part = Slice(latency[None], *span, label[None])
+        after, learned = learn(phase, carry, model, part)
         return learned.decisions[0], winners, {name: layer.weights for name, layer in after.layers.items()}
 
     for image in "015":

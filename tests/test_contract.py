@@ -1,4 +1,4 @@
-"""What is true of every learner, and of all kernels of a layer; what a rule of one's own is written with."""
+"""What is true of every learner, and of a layer on both back ends; what a rule of one's own is written with."""
 
 import dataclasses
 import functools
@@ -14,13 +14,13 @@ from snnjax import (
     NETWORKS,
     Earliest,
     Images,
-    Model,
     Network,
     Settings,
     SpikingNetwork,
     Stream,
     Trainer,
     component,
+    kernels,
     learners,
     stage,
     testing,
@@ -29,12 +29,9 @@ from snnjax.core import checks
 from snnjax.core.errors import InputError, InputTypeError
 from snnjax.kernels import Winners
 from snnjax.layers.conv import WTA, Conv
-from snnjax.layers.layer import LayerKernels
-from snnjax.layers.layer_kernels import BLOCKS, NATIVE, XLA, native_suits
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, Learner, Prototypes, Response, SoftHebb, SupervisedSTDP, TargetTime
 from snnjax.runs import RunFolder
-from snnjax.steps import registry
 from snnjax.testing import check_learner
 from snnjax.training.sweep import Sweep
 
@@ -237,33 +234,33 @@ CONVS = {
 
 
 @pytest.mark.parametrize("name", CONVS)
-def test_all_kernels_compute_the_layer_of_the_definition(name, compiler):
+def test_both_back_ends_compute_the_layer_of_the_definition(name, compiler):
     """Weights are multiples of 1/64, so that sums are exact in any order: all but the update is the same to the bit."""
     conv, rates = CONVS[name], np.float32([0.5, -0.25])
     rule = dict(bounds=conv.learners.bounds, stabiliser=conv.learners.stabiliser)
     shape = (conv.features, 2, *checks.pair("kernel", conv.kernel, 1))
     lower, upper = np.round(64 * np.array(rule["bounds"])).astype(int)
     weights = np.float32(np.random.default_rng(1).integers(lower, upper, shape) / 64)
-    plain = Layer(conv, jnp.asarray(weights), T, LayerKernels(), conv.monotone)
-    methods = Layer.responses, Layer.potentials, timed_spikes
-    forms = dict(XLA=XLA, BLOCKS=BLOCKS) | (dict(NATIVE=NATIVE) if native_suits(conv, T) else {})
-    for kernels, form in forms.items():
-        same = functools.partial(
-            np.testing.assert_array_equal, err_msg=f"kernels {kernels} (ACTUAL) and none (DESIRED)"
-        )
-        layer = plain.packed(form)
-        same(layer.packed(LayerKernels()).weights, weights)
-        for latency in LATENCIES:
-            found, expected = ([method(x, latency) for method in methods] for x in (layer, plain))
-            jax.tree.map(same, found, expected)
-            winners, won = layer.winners(latency), plain.winners(latency)
-            there = np.asarray(won.valid)
-            same(winners.feature, won.feature)
-            jax.tree.map(lambda x, y: same(x[there], y[there]), winners, won)
-            learned, after = (x.learn(latency, won, rates, **rule) for x in (layer, plain))
-            assert learned.kernels is form
-            np.testing.assert_allclose(learned.weights, after.weights, rtol=0, atol=1e-6)
-            assert np.any(learned.weights != weights)
+    layer = Layer(conv, jnp.asarray(weights), T, conv.monotone)
+    methods = Layer.responses, Layer.spikes, Layer.potentials, Layer.winners, timed_spikes
+
+    def computed(latency):
+        return [method(layer, latency) for method in methods], layer.last_outputs(latency[None], None)
+
+    for latency in LATENCIES:
+        results = {}
+        for chosen in ("xla", "native"):
+            with kernels.use_backend(chosen):
+                (*found, winners, timed), last = computed(latency)
+                there = np.asarray(winners.valid)
+                won = jax.tree.map(lambda x, there=there: np.where(there, x, -1), winners)
+                results[chosen] = found, timed, last, won
+        jax.tree.map(np.testing.assert_array_equal, results["native"], results["xla"])
+        with kernels.use_backend("xla"):
+            after = layer.learn(latency, winners, rates, **rule)
+        learned = layer.learn(latency, winners, rates, **rule)
+        np.testing.assert_allclose(learned.weights, after.weights, rtol=0, atol=1e-6)
+        assert np.any(learned.weights != weights)
 
 
 def test_rules_of_the_library_are_public_and_in_the_table_above():
@@ -283,7 +280,7 @@ DIGITS = tiny.images()
 def test_winners_of_a_layer_see_its_padding():
     """Silence around latencies, 0 around other values, or what the rule asks for."""
     conv = Conv(3, (3, 2), padding=PADDING, stride=STRIDE, threshold=1)
-    layer = Layer(conv, np.zeros((3, 4, 3, 2), np.float32), T, XLA)
+    layer = Layer(conv, np.zeros((3, 4, 3, 2), np.float32), T)
     latency = RANDOM.integers(0, T + 1, (4, 7, 6)).astype(np.uint8)
     padded = np.pad(latency, ((0, 0), (1, 1), (2, 2)), constant_values=T)
     with_zeros = np.pad(latency, ((0, 0), (1, 1), (2, 2)))
@@ -328,25 +325,33 @@ def test_rules_know_the_shape_of_the_input():
 
 @component
 class Inherited(STDP):
-    """A rule that derives from one for the back end native, and does not declare it."""
+    """A rule that derives from one with a sequence kernel, which it does not use; it moves a threshold too."""
+
+    own_thresholds = True
 
     def update(self, layer, state, latency, response, signal):
         winners = response.winners
         early = layer.receptive_fields(latency, winners) < 5
         old = layer.rows_of(winners)
-        return layer.with_rows(winners, old + 0.05 * (early - old)), state, winners.feature
+        layer = layer.with_rows(winners, old + 0.05 * (early - old))
+        layer = layer.with_threshold(layer.conv.threshold + 0.125 * winners.valid.any())
+        return layer, state, winners.feature
 
 
 @component
-class Sure(Inherited):
-    """The same rule, which says that it may learn on the back end native, and moves a threshold too."""
+class Peeping(Inherited):
+    """A rule that has a fast way of learning, which is another one."""
 
-    own_thresholds = True
-    native = True
+    def learn(self, layer, state, latencies, labels, learns, *, batch=1, vote=None):
+        return STDP.learn(self, layer, state, latencies, labels, learns, batch=batch)
 
-    def update(self, layer, state, latency, response, signal):
-        layer, state, info = super().update(layer, state, latency, response, signal)
-        return layer.with_threshold(layer.conv.threshold + 0.125 * (info >= 0).any()), state, info
+
+@component
+class Noted(STDP):
+    """A rule that only reports more."""
+
+    def scalars(self, state):
+        return super().scalars(state) | dict(images=float(state))
 
 
 @component
@@ -362,22 +367,24 @@ class Drifting(Inherited):
 
 
 def test_rules_of_ones_own_are_checked(compiler, monkeypatch):
-    check_only(monkeypatch, "silence", "kernels")
-    check_learner(Sure())
+    check_only(monkeypatch, "silence", "backends", "order")
+    check_learner(Inherited())
+    with pytest.raises(AssertionError, match="with `update_batch` 1 it is not `forward`, then `update`"):
+        check_learner(Peeping())
     with pytest.raises(AssertionError, match="a silent stimulus changes the weights, once something is learned"):
         check_learner(Drifting())
 
 
-def test_a_run_notes_which_rules_learn_by_xla(tmp_path, compiler):
-    """A subclass must declare again whether it is for the back end native."""
+def test_a_run_says_which_rules_learn_without_a_compiled_kernel(tmp_path, compiler):
+    """A subclass that overrides what a kernel replaces learns without it; one that adds something else does not."""
     network = tiny.plain(Images())
     said = ["layer1 (Inherited): learning by XLA, no compiled code supports rule and settings"]
-    for rule, backend, notes in ((Inherited(), "native", said), (Sure(), "native", []), (Inherited(), "xla", [])):
+    for rule, backend, notes in ((Inherited(), "native", said), (Noted(), "native", []), (Inherited(), "xla", [])):
         trainer = Trainer(tiny.with_first(network, learners=rule), DIGITS, Settings((1, 1), backend=backend))
         with RunFolder(tmp_path / f"{type(rule).__name__}_{backend}", trainer) as run:
             assert run.notes == notes
     network = tiny.labelled(Images())
-    for update_batch, left in ((1, []), (4, ["layer2 (SupervisedSTDP)"])):
+    for update_batch, left in ((1, []), (4, ["layer1 (STDP)", "layer2 (SupervisedSTDP)"])):
         settings = Settings((1, 1), update_batch=update_batch, patience=0, backend="native")
         assert Trainer(network, DIGITS, settings).uncompiled() == left
         assert Sweep(network, DIGITS, settings, [dict(seed=1)]).uncompiled() == left
@@ -388,7 +395,6 @@ class Halving(Learner):
     """After each image for which no neuron wins or decides, and after these alone, all weights are halved."""
 
     share: float = 0.5
-    native = True
     acts_on_silence = True
 
     def update(self, layer, state, latency, response, signal):
@@ -401,7 +407,6 @@ class HalvingReadout(Halving):
     """The same of a layer that decides."""
 
     supervised = True
-    native = True
 
     def update(self, layer, state, latency, response, signal):
         share = jnp.where(signal.vote < 0, self.share, 1)
@@ -431,9 +436,6 @@ def test_all_trainings_let_a_rule_act_on_silent_images(compiler):
     stream = Stream(SpikingNetwork(network, weights=initial))
     _, learned = stream.learn(stream.init(), images, data.train_labels)
     np.testing.assert_array_equal(learned.carry.layers["layer2"].weights, expected["layer2"])
-    model = Model.of(network, initial)
-    for phase in Trainer(network, data, settings).plan:
-        assert registry.fast_step(registry.Case(phase, model, True, "gpu")) is None, "no other step learns by it"
 
 
 @component

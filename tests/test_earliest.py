@@ -14,7 +14,6 @@ from snnjax import Earliest, Images, Network, Settings, Trainer, stage
 from snnjax.core.errors import InputError
 from snnjax.kernels import Spikes
 from snnjax.layers.conv import Conv
-from snnjax.layers.layer_kernels import XLA
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, Tally, winner_of_class
 from snnjax.training.advice import describe
@@ -32,10 +31,10 @@ def with_rule(conv: Conv, **settings) -> Conv:
 @pytest.mark.parametrize(
     ("convs", "fallback", "way"),
     [
-        pytest.param((FIRST,), False, "plain", id="plain"),
-        pytest.param((PER_CLASS,), True, "plain", id="a feature a class, fallback"),
-        pytest.param((HIGH, SMALL), True, "plain", id="two layers, fallback"),
-        pytest.param((with_rule(FIRST, **ALL),), True, "compiled kernels", id="all settings"),
+        pytest.param((FIRST,), False, "image by image", id="image by image"),
+        pytest.param((PER_CLASS,), True, "image by image", id="a feature a class, fallback"),
+        pytest.param((HIGH, SMALL), True, "image by image", id="two layers, fallback"),
+        pytest.param((with_rule(FIRST, **ALL),), True, "image by image, compiled", id="all settings"),
     ],
 )
 def test_the_earliest_spike_decides_and_its_neuron_learns(convs, fallback, way, compiler):
@@ -53,7 +52,7 @@ def test_the_earliest_spike_decides_and_its_neuron_learns(convs, fallback, way, 
 
 def test_features_are_dropped_anew_each_epoch_by_a_key_of_the_layer():
     rule = RSTDP(dropout=0.25)
-    layer = Layer(Conv(4000, 1, learners=rule), np.zeros((4000, 1, 1, 1)), T, XLA, classes=2)
+    layer = Layer(Conv(4000, 1, learners=rule), np.zeros((4000, 1, 1, 1)), T, classes=2)
     state, other = (rule.init(layer, np.array([0, seed], np.uint32), 0) for seed in (0, 1))
     following = rule.end_epoch(state)
     masks = [np.asarray(each["kept"]) for each in (state, following, rule.end_epoch(following), other)]
@@ -85,7 +84,7 @@ def test_only_learning_drops_features():
 
 def test_the_earliest_neuron_wins_within_its_step_too():
     """By its time, not by its potential; another class's neurons do not count."""
-    layer = Layer(Conv(4, 1), np.zeros((4, 1, 1, 1)), T, XLA, classes=2, timed=True)
+    layer = Layer(Conv(4, 1), np.zeros((4, 1, 1, 1)), T, classes=2, timed=True)
     program = jax.jit(lambda *given: winner_of_class(*given))
 
     def winner(times, potentials, vote=0, latency=(3, 3, 1, 1)):
@@ -104,7 +103,7 @@ def test_the_earliest_neuron_wins_within_its_step_too():
 
 def test_figures_by_hand():
     conv = Conv(4, 3, threshold=15, learners=RSTDP())
-    layer = Layer(conv, np.full((4, 1, 3, 3), 0.5), T, XLA, classes=2, timed=True)
+    layer = Layer(conv, np.full((4, 1, 3, 3), 0.5), T, classes=2, timed=True)
 
     def diagnosed(feature, step):
         found = conv.learners.diagnose(layer, dict(feature=np.int32(feature)[:, None], step=np.int32(step)[:, None]))

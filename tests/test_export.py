@@ -1,7 +1,8 @@
-"""Programs of a training are lowered for CPU, CUDA and TPU: no card is needed to see that they can be."""
+"""Programs of a training are lowered for CUDA and TPU: no card is needed to see that they can be."""
 
 import dataclasses
 import functools
+import re
 import types
 from collections.abc import Callable
 from typing import Any
@@ -13,16 +14,16 @@ from shipped import shipped
 
 from snnjax.core import devices
 from snnjax.encoding import GREY
-from snnjax.layers.layer_kernels import ROWS, XLA
 from snnjax.learners import Tally
 from snnjax.networks import Model, batches
 from snnjax.networks.graph import Known
-from snnjax.steps import accelerated, native, plain, registry
-from snnjax.steps.plain import Carry, Phase, Slice
-from snnjax.steps.registry import Case
+from snnjax.training.learning import learn_deciding, learn_jointly, learn_unsupervised
+from snnjax.training.pair import learn_pair
+from snnjax.training.phase import Carry, Phase, Slice
 from snnjax.training.placement import as_array
+from snnjax.training.runners import learning_of
 
-PLATFORMS = ["cpu", "cuda", "tpu"]
+PLATFORMS = ["cuda", "tpu"]
 IMAGES = 4
 BLOCK = 2
 
@@ -34,12 +35,11 @@ def accelerator(monkeypatch):
 
 
 def assert_exported(function: Callable[..., Any], *arguments: Any) -> None:
-    """It is lowered for all platforms, and calls nothing back on the host."""
+    """It is lowered for all platforms, without compiled kernels, and calls nothing back on the host."""
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), np.asarray(x).dtype), arguments)
-    allowed = [jax.export.DisabledSafetyCheck.custom_call("snnjax_rank_order")]  # on the CPU
-    exported = jax.export.export(jax.jit(function), platforms=PLATFORMS, disabled_checks=allowed)(*shapes)
+    exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(*shapes)
     assert exported.platforms == tuple(PLATFORMS)
-    assert "callback" not in exported.mlir_module()
+    assert not {"callback", "snnjax_"} & {*re.findall("callback|snnjax_", exported.mlir_module())}
 
 
 @functools.cache
@@ -72,51 +72,45 @@ def test_decisions_and_times_of_images(name):
         assert_exported(lambda model, latencies: forward(model, Known({0: latencies})), model, entering(model, 0))
 
 
-def slice_of(inputs: np.ndarray, labelled: bool) -> Slice:
-    part = Slice(inputs, np.int32(0), np.int32(IMAGES), np.bool_(True))
-    return part._replace(labels=np.zeros(IMAGES, np.int32), batch_size=np.int32(3)) if labelled else part
+def slice_of(inputs: np.ndarray) -> Slice:
+    return Slice(inputs, np.int32(0), np.int32(IMAGES), np.bool_(True), np.zeros(IMAGES, np.int32))
 
 
-def test_plain_steps_of_layers_that_learn_from_batches():
+def test_layers_that_learn_from_batches():
     """Of an epoch whose last batch is short."""
     model = model_of("softhebb_narrow")
     for number, name in enumerate(model.network.ramped):
-        carry = Carry({name: model.layers[name].packed(ROWS)}, {name: ()})
+        carry = Carry({name: model.layers[name]}, {name: ()})
         phase = Phase((name,), number, learner=0, batch=IMAGES - 1, joint=True, images=IMAGES)
-        part = slice_of(entering(model, number), False)
-        assert_exported(functools.partial(plain.learn_jointly, phase), carry, None, part)
+        assert_exported(functools.partial(learn_jointly, phase), carry, None, slice_of(entering(model, number)))
 
 
 @pytest.mark.parametrize(
-    ("name", "layer", "batch", "run"),
+    ("name", "layer", "batch", "learn"),
     [
-        ("mozafari2018", "layer1", 1, plain.learn_unsupervised),
-        ("goupy2024_ncg", "layer1", BLOCK, plain.learn_unsupervised),
-        ("deepr2024", "layer3", BLOCK, accelerated.learn_features),
-        ("deepr2024", "", 1, plain.learn_supervised),
-        ("majority2024", "", BLOCK, plain.learn_supervised),
-        ("mozafari2018_objects", "", 1, plain.learn_supervised),
-        ("mozafari2018", "", 1, plain.learn_supervised),
-        ("majority2024", "", BLOCK, accelerated.learn_reward_batches),
-        ("goupy2024_ncg", "", BLOCK, native.learn_readout),
+        ("mozafari2018", "layer1", 1, learn_unsupervised),
+        ("goupy2024_ncg", "layer1", BLOCK, learn_unsupervised),
+        ("deepr2024", "", 1, learn_pair),
+        ("deepr2024", "", BLOCK, learn_pair),
+        ("mozafari2018_objects", "", 1, learn_deciding),
+        ("mozafari2018", "", 1, learn_deciding),
+        ("majority2024", "", BLOCK, learn_deciding),
+        ("goupy2024_ncg", "", BLOCK, learn_deciding),
     ],
 )
-def test_steps(name, layer, batch, run):
-    """Of a layer without labels, or of all that learn from them: plain ones, and those taken on an accelerator."""
-    model, learner, kernels = model_of(name), 0 if layer else -1, XLA
+def test_layers_that_learn(name, layer, batch, learn):
+    """One without labels, or all that learn from them, by the function that a training takes."""
+    model, learner = model_of(name), 0 if layer else -1
     stages = {each: stage for stage, each, _ in model.network.layers() if each == layer}
     if not layer:
         stages = {each: stage for stage, each, conv in model.network.layers() if conv.last_learner.supervised}
-    phase = Phase(tuple(stages), min(stages.values()), learner, batch)
-    if run is plain.learn_supervised:
-        phase = phase._replace(by_turns=model.network.reward_by_turns)
-    elif run is not plain.learn_unsupervised:
-        step = registry.fast_step(Case(phase, model, native=False, platform="gpu"))
-        assert step.run is run
-        kernels = step.kernels
-    layers = {each: dataclasses.replace(model.layers[each].packed(kernels), in_bounds=batch > 1) for each in stages}
+    by_turns = model.network.reward_by_turns and not layer
+    how = dict(supervised=not layer, adapt_every=3, by_turns=by_turns)
+    phase = Phase(tuple(stages), min(stages.values()), learner, batch, **how)
+    assert learning_of(phase, model.network) is learn
+    layers = {each: model.layers[each] for each in stages}
     states = {each: x.conv.each_learner[learner].init(x, np.zeros(2, np.uint32), 0) for each, x in layers.items()}
     tally = None if layer else Tally(*[np.int32(0)] * 5)
     carry = jax.tree.map(as_array, Carry(layers, states, tally))
-    part = slice_of(entering(model, phase.first), not layer)
-    assert_exported(functools.partial(run, phase), carry, None if layer else model, part)
+    part = slice_of(entering(model, phase.first))
+    assert_exported(functools.partial(learn, phase), carry, None if layer else model, part)

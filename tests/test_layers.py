@@ -1,17 +1,14 @@
 """Layer descriptions, and layers with their weights."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from snnjax import kernels
+from snnjax.kernels import Pooling
 from snnjax.kernels.neurons import at_last_step
 from snnjax.layers.conv import WTA, Conv
-from snnjax.layers.layer import LayerKernels
-from snnjax.layers.layer_kernels import XLA
 from snnjax.layers.pool import Pool
 from snnjax.layers.ramp import Ramp
 from snnjax.layers.spiking import Layer
@@ -23,11 +20,11 @@ LATENCIES = RNG.integers(0, 20, (2, 2, 6, 7)).clip(max=T).astype(np.uint8)
 CONV = Conv(4, kernel=3, padding=1, threshold=4, competition=WTA(3, radius=1), learners=STDP())
 
 
-def layer_of(conv: Conv, channels: int = 2, form: LayerKernels = XLA) -> Layer:
+def layer_of(conv: Conv, channels: int = 2) -> Layer:
     """A layer with weights drawn by NumPy, which compiles nothing."""
     mean, deviation = (0.8, 0.05) if conv.monotone else (0.1, 0.5)
     drawn = np.random.default_rng(1).normal(mean, deviation, (conv.features, channels, *pair(conv.kernel)))
-    return Layer(conv, jnp.float32(drawn), T, form, conv.monotone)
+    return Layer(conv, jnp.float32(drawn), T, conv.monotone)
 
 
 def pair(value: int | tuple[int, int]) -> tuple[int, int]:
@@ -37,32 +34,12 @@ def pair(value: int | tuple[int, int]) -> tuple[int, int]:
 @jax.jit
 def responses_of(layer, latency):
     """All that a layer makes of one stimulus, by one program."""
-    return layer.spikes(latency), layer.responses(latency), layer.winners(latency), layer.last_latencies(latency)
-
-
-def test_only_the_winners_weights_are_computed_whatever_tuple_the_bounds_are_given_in():
-    layer = dataclasses.replace(layer_of(CONV), in_bounds=True)
-    winners = kernels.Winners(*np.int32([[0], [1], [1], [3]]))
-    asked = []
-
-    def learn(layer, latency, winners, rates, **rule):
-        asked.append(rule)
-        return layer.stored
-
-    layer = dataclasses.replace(layer, kernels=XLA._replace(learn=learn))
-
-    def update(layer, lower, upper):
-        return layer.learn(LATENCIES[0], winners, np.float32([0.1, -0.1]), bounds=(lower, upper)).weights
-
-    jax.eval_shape(lambda layer: update(layer, *layer.conv.learners.bounds), layer)
-    assert asked.pop(), "the learner's own, traced"
-    jax.eval_shape(lambda: update(layer, 0.0, 1.0))
-    assert asked.pop(), "the same numbers"
-    jax.eval_shape(lambda: update(layer, 0.0, 0.5))
-    assert not asked, "bounds that are not those of its learner may change other weights"
-    layer = layer.with_weights(layer.weights * 2)
-    jax.eval_shape(lambda: update(layer, 0.0, 1.0))
-    assert not asked, "weights that another rule has set may lie outside"
+    return (
+        layer.spikes(latency),
+        layer.responses(latency),
+        layer.winners(latency),
+        layer.last_outputs(latency[None], None),
+    )
 
 
 def test_only_bounds_from_zero_up_are_monotone():
@@ -74,7 +51,7 @@ def test_only_bounds_from_zero_up_are_monotone():
 
 
 def test_differences_between_latencies_have_signs():
-    layer = Layer(Conv(1, 2, padding=1), np.ones((1, 1, 2, 2), np.float32), T, XLA)
+    layer = Layer(Conv(1, 2, padding=1), np.ones((1, 1, 2, 2), np.float32), T)
     winners = kernels.Winners(np.int32([0, -1]), np.int32([0, 1]), np.int32([1, 1]), np.uint8([3, T]))
     differences = layer.time_differences(np.uint8([[[5, 2], [T, 0]]]), winners)
     assert differences.dtype == np.int32
@@ -84,9 +61,9 @@ def test_differences_between_latencies_have_signs():
 def test_who_fired_as_latencies():
     latency = at_last_step(np.array([True, False]), time_steps=300)
     assert latency.tolist() == [299, 300]
-    layer = Layer(Conv(1, 1, threshold=1.0, learners=STDP()), np.ones((1, 2, 1, 1), np.float32), T, XLA, True)
-    fired = layer.last_latencies(np.uint8([[[0, 0]], [[T, 1]]]))
-    assert fired.tolist() == [[[T, T - 1]]], "the threshold must be exceeded"
+    layer = Layer(Conv(1, 1, threshold=1.0, learners=STDP()), np.ones((1, 2, 1, 1), np.float32), T, True)
+    fired = layer.last_outputs(np.uint8([[[[0, 0]], [[T, 1]]]]), None)
+    assert fired.tolist() == [[[[T, T - 1]]]], "the threshold must be exceeded"
 
 
 @pytest.mark.parametrize("pool", [Pool(2), Pool(3, stride=2, padding=1), Pool((2, 3), stride=(1, 2), padding=(0, 1))])
@@ -98,8 +75,12 @@ def test_pools_know_their_output_size(pool, size):
 
 
 def test_pools_overlap_where_a_step_is_smaller_than_the_window():
-    assert [Pool(2).overlaps, Pool(3, stride=2).overlaps, Pool((2, 3), stride=(2, 2)).overlaps] == [False, True, True]
-    assert not Pool(2, stride=3).overlaps
+    assert [Pooling(2).overlaps, Pooling(3, stride=2).overlaps, Pooling((2, 3), stride=(2, 2)).overlaps] == [
+        False,
+        True,
+        True,
+    ]
+    assert not Pooling(2, stride=3).overlaps
 
 
 def test_a_layer_comes_back_from_a_device():

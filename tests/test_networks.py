@@ -183,7 +183,7 @@ def test_the_last_step_decides_and_batches_are_images_one_by_one(network, latenc
         assert decide(model, read).decision == decide(model, reached).decision == decisions[-1]
         assert OBSERVE(model, latency).decided.decision == decisions[-1]
     assert 0 < np.mean(shares) < 1, "the case tells nothing"
-    assert only_firing_matters(network.spec, monotone=True)
+    assert only_firing_matters(model)
     assert jax.jit(decide_batch)(model, Known({0: latencies}))[0].tolist() == decisions
     assert len({*decisions}) > 2, "the case tells nothing"
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from snnjax import Conv, Pool, kernels
 from snnjax.core.checks import pair
 from snnjax.kernels import latency_dtype, latency_to_wave, native, neurons, pad, pool, wave_to_latency
-from snnjax.layers.layer_kernels import NATIVE, XLA, native_suits
 from snnjax.layers.spiking import Layer
 
 WINDOWS = [  # shape, T, window, stride, padding
@@ -149,16 +148,17 @@ def responses(conv, weights, latency, time_steps):
 def test_latencies_and_pooled_outputs_of_layers_are_those_of_the_judge(name, time_steps, compiler):
     conv, pool = CONVS[name], POOLS[CASES.index((name, time_steps)) % 5]
     weights = weights_of(conv, highest=256 if name == "weights above 1" else 64)
-    fast = Layer(conv, weights, time_steps, XLA)
+    layer = Layer(conv, weights, time_steps)
     for latency in stimuli(time_steps):
-        expected = responses(conv, fast.weights, latency, time_steps)
+        expected = responses(conv, weights, latency, time_steps)
         outputs = judge.pad(expected, pair("", conv.output_padding, 0), time_steps)
         if pool is not None:
             window, padding = pair("", pool.window, 1), pair("", pool.padding, 0)
             outputs = judge.pool(outputs, window, time_steps, pair("", pool.stride or window, 1), padding)
-        for layer in (fast, *[fast.packed(NATIVE)] * native_suits(conv, time_steps)):
-            np.testing.assert_array_equal(layer.responses(latency), expected)
-            found = layer.outputs(latency, pool)
+        for chosen in ("xla", "native"):
+            with kernels.use_backend(chosen):
+                np.testing.assert_array_equal(layer.responses(latency), expected)
+                found = layer.outputs(latency, pool)
             np.testing.assert_array_equal(found, np.uint8(outputs), strict=True)
 
 

@@ -22,6 +22,7 @@ from snnjax import (
     Sweep,
     Trainer,
     TrainState,
+    kernels,
 )
 from snnjax.app.report import draw_run
 from snnjax.data import Dataset
@@ -29,7 +30,6 @@ from snnjax.encoding import PIXELS
 from snnjax.interop import nir
 from snnjax.interop.c import program
 from snnjax.layers import WTA, Conv
-from snnjax.layers.layer_kernels import NATIVE
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Images, Network, stage
 from snnjax.networks.batches import input_batch
@@ -91,15 +91,14 @@ def judged(image: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
     return left[:, :8, :8].reshape(-1, 4, 2, 4, 2).min(axis=(2, 4))
 
 
-@pytest.mark.parametrize("native", [False, True])
-def test_one_spike_passes_at_each_position_of_a_stage(native, compiler):
+@pytest.mark.parametrize("backend", ["xla", "native"])
+def test_one_spike_passes_at_each_position_of_a_stage(backend, compiler):
     branch = dataclasses.replace(SECOND, output_padding=1)
     network = Network("two", (2, 9, 8), stages=(stage(FIRST, branch, pool=2, pointwise=True),), decision=None)
     weights = exact_weights(network)
     model = SpikingNetwork(network, weights=weights).model
-    if native:
-        model = model.packed(dict.fromkeys(weights, NATIVE))
-    outputs = jax.jit(lambda images: input_batch(model, Known({0: images}), number=1))(LATENCIES)
+    with kernels.use_backend(backend):
+        outputs = jax.jit(lambda images: input_batch(model, Known({0: images}), number=1))(LATENCIES)
     expected = np.stack([judged(image, weights) for image in LATENCIES])
     np.testing.assert_array_equal(outputs, expected)
     seen = jax.jit(model.observe)(LATENCIES[0])

@@ -13,7 +13,6 @@ from snnjax import kernels, load
 from snnjax.core import checks
 from snnjax.kernels import hebbian, winograd
 from snnjax.layers import Conv, Pool, Ramp, Standardise
-from snnjax.layers.layer_kernels import RAMP, ROWS, best_kernels
 from snnjax.layers.pool import pooled_maps
 from snnjax.learners import SupervisedSTDP
 from snnjax.networks import Earliest, Network, SpikingNetwork, quantise, stage
@@ -120,13 +119,15 @@ def deep(time_steps):
 @jax.jit
 @functools.partial(jax.vmap, in_axes=(None, 0))
 def computed(model, image):
-    """What layers read, their latencies, their outputs as they are, frozen and compiled; and what the readout reads."""
+    """What layers read, their latencies, their outputs as they are, frozen and by XLA; and what the readout reads."""
     layers = []
     inputs = image
     for number, name in enumerate(model.network.ramped):
         layer = model.layers[name]
-        forms = layer, layer.frozen(), layer.packed(best_kernels(layer, native=True))
-        outputs = [form.outputs(inputs, model.network.stages[number].pool) for form in forms]
+        pool = model.network.stages[number].pool
+        outputs = [form.outputs(inputs, pool) for form in (layer, layer.frozen())]
+        with kernels.use_backend("xla"):
+            outputs.append(layer.outputs(inputs, pool))
         layers.append((inputs, layer.responses(inputs), outputs))
         inputs = outputs[0]
     return layers, model.forward(image)
@@ -141,7 +142,6 @@ def test_each_spike_is_simulated(bits, time_steps):
     """
     network, images = deep(time_steps)
     model = (quantise(network, bits) if bits else network).model
-    assert best_kernels(model.layers["layer1"], native=True) is (ROWS if time_steps > 255 else RAMP)
     layers, last = jax.tree.map(np.asarray, computed(model, images))
     for (inputs, responses, outputs), name, described in zip(layers, model.layers, model.network.stages, strict=False):
         conv = model.layers[name].conv

@@ -248,19 +248,19 @@ def test_derivatives_are_those_of_xla():
     assert all(np.any(x) for x in expected)
 
 
-@pytest.mark.parametrize("time_steps", [T, 300])
+@pytest.mark.parametrize("time_steps", [4, T, 300])
 def test_the_earliest_of_each_class_are_those_of_the_judge(time_steps):
     """One at a time and many; neurons of a class that stays silent are compared by their last potentials."""
-    arrays, settings = made("NCG", time_steps)
+    arrays, settings = made("NCG of 11 neurons", time_steps)
     weights = np.clip(arrays[0], 0, 1)
     latencies = arrays[2]
     how = {name: settings[name] for name in ("threshold", "classes", "time_steps")} | dict(fractional=True)
-    step, potential, time = (np.zeros((STIMULI, 3)) for _ in range(3))
+    step, potential, time = (np.zeros((STIMULI, 2)) for _ in range(3))
     for stimulus, latency in enumerate(latencies.reshape(STIMULI, -1)):
-        for group in range(3):
+        for group in range(2):
             spikes = {
                 f: readout_judge.fire(latency, np.float64(weights[f].ravel()), how["threshold"][f], time_steps, True)
-                for f in range(5 * group, 5 * group + 5)
+                for f in range(11 * group, 11 * group + 11)
             }
             first = spikes[readout_judge.earliest(spikes)]
             time[stimulus, group], step[stimulus, group], potential[stimulus, group] = first

@@ -9,7 +9,6 @@ from reward_judge import DEEP, ONE, RULE, THREE, WIDE, Judged, assert_judged, im
 from snnjax.core.devices import AT_ONCE
 from snnjax.data import Dataset
 from snnjax.networks import stage
-from snnjax.training import epoch as epoch_module
 from snnjax.training.loop import Trainer
 from snnjax.training.runners import runner_of
 from snnjax.training.state import Settings
@@ -33,7 +32,7 @@ ROUGH = with_rule(ONE, reward=(200 / 256, -16 / 256), punish=(-64 / 256, 200 / 2
         pytest.param(with_rule(THREE, dropout=0.25, floor=0.25), True, (8,), id="three by turns, dropout and a floor"),
     ],
 )
-def test_images_one_by_one_and_in_blocks_are_the_judges(deciding, by_turns, batch_sizes):
+def test_images_one_by_one_and_in_sequences_are_the_judges(deciding, by_turns, batch_sizes, compiler):
     network = network_of(deciding, by_turns=by_turns)
     inputs, labels = images_of(network)
     for batch_size in batch_sizes:
@@ -41,10 +40,12 @@ def test_images_one_by_one_and_in_blocks_are_the_judges(deciding, by_turns, batc
         result = learn(network, inputs, labels, batch_size, epochs=2, kept=kept)
         expected = judged(network, inputs, labels, batch_size, epochs=2, kept=kept)
         assert_judged(result, expected)
-        assert_judged(learn(network, inputs, labels, batch_size, epochs=2, way="compiled blocks"), expected)
+        for way in ("sequences", "sequences, compiled"):
+            assert_judged(learn(network, inputs, labels, batch_size, epochs=2, way=way), expected)
     made = np.array(expected.decisions[0])
     if deciding is ROUGH:
         at_once = judged(network, inputs, labels, batch_size, epochs=2, batched=16)
+        assert_judged(learn(network, inputs, labels, batch_size, 2, "sequences", batch=16), at_once)
         assert np.sum(made != at_once.decisions[0]) > 8, "no image changes how the next ones are decided"
     assert min(np.sum(made == labels), np.sum((made >= 0) & (made != labels))) >= 8, "the case tells nothing"
     assert np.sum(made < 0) >= 4
@@ -53,12 +54,12 @@ def test_images_one_by_one_and_in_blocks_are_the_judges(deciding, by_turns, batc
 @pytest.mark.parametrize(
     ("stages", "by_turns", "ways"),
     [
-        pytest.param(DEEP, False, ("plain", "compiled blocks"), id="one"),
-        pytest.param(DEEP, True, ("compiled blocks",), id="one by turns"),
-        pytest.param(WIDE, True, ("plain",), id="two side by side by turns"),
+        pytest.param(DEEP, False, ("image by image", "pair, compiled"), id="one"),
+        pytest.param(DEEP, True, ("pair, compiled",), id="one by turns"),
+        pytest.param(WIDE, True, ("image by image",), id="two side by side by turns"),
     ],
 )
-def test_earlier_layers_learn_by_the_decision(stages, by_turns, ways):
+def test_earlier_layers_learn_by_the_decision(stages, by_turns, ways, compiler):
     """Each of those side by side learns once from an image, by winners of its own; the last from its own winner."""
     network = network_of(*stages, by_turns=by_turns)
     inputs, labels = images_of(network)
@@ -75,13 +76,10 @@ def test_earlier_layers_learn_by_the_decision(stages, by_turns, ways):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("stages", "batched"),
-    [((ONE,), 6), ((THREE,), 1), (DEEP, 6)],
+    [((ONE,), 4), ((THREE,), 1), (DEEP, 4)],
 )
 def test_epochs_of_the_trainer_are_the_judges(stages, batched, compilations, monkeypatch):
-    """Weights out of bounds are pulled in by the first update, which here comes only in the second slice.
-
-    The second slice of an epoch is short.
-    """
+    """Weights out of bounds are pulled in before the first image; the second slice of an epoch is short."""
     monkeypatch.setitem(AT_ONCE, "learned", SLICE)
     network = network_of(*stages, dyadic=(700, 1100))
     inputs, labels = images_of(network, silent=slice(0, SLICE + 2))
@@ -102,9 +100,3 @@ def test_epochs_of_the_trainer_are_the_judges(stages, batched, compilations, mon
     weights = {name: np.asarray(layer.weights) for name, layer in layers.items()}
     rates = np.stack([states[name]["rates"] for name in layers])
     assert_judged(Judged(weights, rates, [found.decisions[0].tolist() for found in results]), expected)
-
-
-def test_weights_outside_the_bounds_are_known():
-    for dyadic, beyond in (((256, 768), False), ((200, 800), True), ((500, 1000), True)):
-        layers = network_of(ONE, dyadic=dyadic).model.layers
-        assert epoch_module.outside(layers, -1) == beyond

@@ -17,7 +17,6 @@ from snnjax.data import Dataset
 from snnjax.encoding import PIXELS
 from snnjax.kernels import hebbian, remaining_steps
 from snnjax.layers import Conv, Pool, Ramp, Standardise
-from snnjax.layers.layer_kernels import ROWS
 from snnjax.layers.ramp_layer import RampLayer
 from snnjax.learners import RSTDP, STDP, SoftHebb, SupervisedSTDP
 from snnjax.networks import NETWORKS, Earliest, Images, Majority, Network, SpikingNetwork, stage
@@ -117,7 +116,7 @@ def test_learning_is_that_of_the_golden_data(case):
         return  # outputs are means, which spikes have none of
     standardise = Standardise(1e-5, np.asarray(running.mean), np.asarray(running.variance))
     conv = Conv(len(weights), int(size), ramp=Ramp(), standardise=standardise, weight_mean=0.0)
-    integrator = RampLayer(conv, ROWS.pack(weights), 255, ROWS).frozen().integrator
+    integrator = RampLayer(conv, weights, 255).frozen().integrator
     for images, expected in zip(golden["x"], golden["output"], strict=True):
         for image, output in zip(images, expected, strict=True):
             patches = hebbian.reflected_patches(image, kernel=int(size), padding=int(size) // 2)

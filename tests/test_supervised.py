@@ -1,6 +1,7 @@
-"""Supervised STDP of readouts: its kernels and the learner against recorded results; test_steps has its steps."""
+"""Supervised STDP of readouts: the learner against recorded results; test_readouts judges its kernels."""
 
 import dataclasses
+import functools
 import os
 import pathlib
 from typing import Any
@@ -11,20 +12,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_steps import carry_of, compiled, span
 
 import snnjax
 from snnjax import Conv, InputError, Settings, SupervisedSTDP, Trainer, kernels
 from snnjax.data import Dataset
 from snnjax.kernels import readout
-from snnjax.layers.layer_kernels import READOUT, XLA
 from snnjax.layers.spiking import Layer
+from snnjax.learners import Tally
 from snnjax.networks import NETWORKS, Earliest, Model, Network, stage
-from snnjax.steps import native, plain
-from snnjax.steps.deciding import deciding_kernels, suits_readout
-from snnjax.steps.plain import Phase
 from snnjax.training.advice import describe
 from snnjax.training.build import network_for
+from snnjax.training.learning import learn_deciding, learn_supervised
+from snnjax.training.phase import Carry, Phase, Slice
 from snnjax.training.placement import as_array
 
 HERE = pathlib.Path(__file__)
@@ -86,23 +85,34 @@ FEW = "000", "001", "002", "007", "010"
 OTHERS = sorted({name.split("/")[1] for name in GOLDEN.files} - {*FEW})
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def program(by_kernel: bool, carry: Carry, model: Model, part: Slice) -> Any:
+    """What a training learns, by the compiled kernel, or by XLA image by image."""
+    phase = Phase(("layer1",), supervised=True, adapt_every=4)
+    with kernels.use_backend("native" if by_kernel else "xla"):
+        return (learn_deciding if by_kernel else learn_supervised)(phase, carry, model, part)
+
+
 @pytest.mark.parametrize(
-    ("name", "step"),
+    ("name", "by_kernel"),
     [
-        *((name, step) for step in (plain.learn_supervised, native.learn_readout) for name in FEW),
-        ("006", native.learn_readout),
-        *(pytest.param(name, plain.learn_supervised, marks=pytest.mark.slow) for name in OTHERS),
+        *((name, by_kernel) for by_kernel in (False, True) for name in FEW),
+        ("006", True),
+        *(pytest.param(name, False, marks=pytest.mark.slow) for name in OTHERS),
     ],
 )
-def test_recorded_decisions_times_and_weights(name, step, compiler):
-    """By the steps of the trainer, image by image; thresholds in training show in the infos."""
+def test_recorded_decisions_times_and_weights(name, by_kernel, compiler):
+    """Image by image; thresholds in training show in the infos."""
     model, recorded = recorded_case(name)
-    model, labels, known = model.packed({"layer1": XLA}), recorded["labels"], recorded["weights_after"]
+    labels, known = recorded["labels"].astype(np.int32), recorded["weights_after"]
     after = dict(zip(range(6) if len(known) == 6 else (0, 5), known, strict=True))
-    carry, images = carry_of(model), recorded["latency"][:, :, None, None]
+    layer = model.layers["layer1"]
+    states = jax.tree.map(as_array, layer.conv.last_learner.init(layer, np.zeros(2, np.uint32), 0))
+    carry = Carry(model.layers, dict(layer1=states), Tally(*np.zeros(5, np.int32)))
+    images = recorded["latency"][:, :, None, None]
     for at in range(6):
-        shown = span(images, at, at + 1, False, labels, np.int32(4))
-        carry, found = compiled(step)(Phase(("layer1",)), carry, model, shown)
+        part = Slice(images, np.int32(at), np.int32(at + 1), np.bool_(False), labels)
+        carry, found = program(by_kernel, carry, model, part)
         assert found.decisions[at] == recorded["decisions"][at]
         info = jax.tree.map(lambda x, at=at: np.asarray(x[at]), found.infos["layer1"])
         np.testing.assert_allclose(info["time"], recorded["times"][at][info["neuron"]], rtol=0, atol=1e-6)
@@ -147,7 +157,7 @@ class InColumns(SupervisedSTDP):
 
 
 def test_times_that_a_rule_desires_are_checked():
-    layer = Layer(Conv(6, 1, threshold=4.0), np.ones((6, 3, 1, 1), np.float32), 15, XLA, classes=3)
+    layer = Layer(Conv(6, 1, threshold=4.0), np.ones((6, 3, 1, 1), np.float32), 15, classes=3)
     time = np.float32([[0.2, 0.4], [0.5, 0.1], [0.3, 0.6]])
     spikes = kernels.Spikes(np.uint8(time * 15), np.ones((3, 2), np.float32), time)
     group = InColumns(non_targets=0).group(layer, spikes, None, np.int32(1))
@@ -167,7 +177,6 @@ def test_a_custom_readout_is_tested_by_compiled_kernels(compiler):
     network = NETWORKS["goupy2024_pcn"](snnjax.Images.of(data))
     last = dataclasses.replace(network.stages[1].branches[0], learners=TwoTimes(0.02, -0.02))
     network = dataclasses.replace(network, stages=(network.stages[0], stage(last)))
-    assert deciding_kernels(network, native=True)["layer2"] is READOUT
     trainer, plain_trainer = (
         Trainer(network, data, Settings(epochs=(1, 2), patience=0, backend=backend)) for backend in ("native", "xla")
     )
@@ -177,19 +186,37 @@ def test_a_custom_readout_is_tested_by_compiled_kernels(compiler):
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-5)
 
 
-def test_readouts_that_compiled_kernels_cannot_compute():
-    plain = Conv(4, 5, threshold=2.0, learners=TwoTimes())
-    whole = (5, 5)
-    assert suits_readout([plain], whole)
-    others = (
-        dict(kernel=4),
-        dict(padding=1),
-        dict(threshold=None),
-        dict(threshold=-1.0),
-        dict(learners=snnjax.TargetTime()),
-    )
-    for changes in others:
-        assert not suits_readout([plain, dataclasses.replace(plain, **changes)], whole), changes
+OTHER = dict(
+    plain=dict(),
+    strided=dict(stride=2),
+    smaller=dict(kernel=4),
+    padded=dict(padding=1),
+    without_threshold=dict(threshold=None),
+    below_zero=dict(threshold=-1.0),
+    own_thresholds=dict(threshold=np.float32([2, 3, 2.5, 4])),
+    signed=dict(learners=snnjax.STDP(bounds=(-1.0, 1.0))),
+)
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_the_earliest_of_each_class_decide_as_all_neurons(name, compiler):
+    """By a kernel of their own where each neuron sees the whole input, and potentials never fall."""
+    plain = Conv(4, 5, threshold=2.0, fractional=name != "below_zero", learners=TwoTimes())
+    conv = dataclasses.replace(plain, **OTHER[name])
+    random = np.random.default_rng(0)
+    kernel = np.broadcast_to(conv.kernel, 2)
+    weights = np.float32(random.integers(-40 if name == "signed" else 0, 40, (4, 2, *kernel)) / 64)
+    layer = Layer(conv.prepared(2), weights, 15, conv.monotone, classes=2, timed=True)
+    latencies = random.integers(0, 60, (8, 2, 5, 5)).clip(max=15).astype(np.uint8)
+    latencies[3] = 15
+    traced = jax.tree.map(as_array, layer)
+    scores = jax.vmap(lambda spikes: Earliest(fallback=True).scores(spikes, 2))
+    for backend in ("xla", "native"):
+        with kernels.use_backend(backend):
+            found = jax.jit(Layer.earliest_of_classes)(traced, latencies)
+            expected = jax.vmap(layer.deciding_spikes)(latencies)
+        np.testing.assert_array_equal(scores(found), scores(expected))
+    assert (found.latency.shape[1] == 2) == (name in ("plain", "strided", "below_zero", "own_thresholds"))
 
 
 def test_rows_without_weights_remain():

@@ -13,7 +13,6 @@ from refusals import assert_refused
 from test_compiled import calls
 
 from snnjax import Conv, Images, Layer, Network, Settings, TargetTime, Trainer, kernels, stage
-from snnjax.layers.layer_kernels import XLA
 from snnjax.runs.trained import Trained
 from snnjax.training.advice import describe
 
@@ -252,7 +251,7 @@ def test_figures_by_hand():
     """The drift is that of the last half of the patches; rates fall by `annealing`."""
     learner = TargetTime(target_time=0.6, annealing=0.5)
     conv = Conv(3, 1, threshold=np.float32([2, 3, 4]), learners=learner)
-    layer = Layer(conv, np.full((3, 1, 1, 1), 0.5), T, XLA)
+    layer = Layer(conv, np.full((3, 1, 1, 1), 0.5), T)
     info = dict(feature=np.int32([[0], [2], [2], [-1]]), latency=np.int32([[3], [6], [12], [T]]))
     found = learner.diagnose(layer, info | dict(threshold_rate=np.float32([1, 1, 1, 0.5])))
     assert (found["silent"], found["wins"], found["never_won"]) == (0.25, [1, 0, 2], 1)

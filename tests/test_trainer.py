@@ -19,7 +19,6 @@ from snnjax.core import files, metrics
 from snnjax.core.errors import InputError
 from snnjax.encoding import Pixels
 from snnjax.layers.conv import WTA, Conv
-from snnjax.layers.layer import LayerKernels
 from snnjax.layers.pool import Pool
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, convergence
@@ -218,11 +217,11 @@ def test_a_trained_network_is_trained_again_by_its_recipe(tmp_path):
 
 
 def test_each_learner_of_a_layer_has_a_key_of_its_own(monkeypatch):
-    for rule in (STDP, RSTDP):
-        monkeypatch.setattr(rule, "init", lambda self, layer, key, seen: key)
     trainer = Trainer(BY_TURNS, DATA, Settings((1, 1), update_batch=2**31 - 1, backend="xla"))
     assert trainer.plan[0].batch == 40, "of no more images than there are"
     assert trainer.uncompiled() == ["layer1 (STDP)", "layer1 (RSTDP)", "layer2 (RSTDP)"]
+    for rule in (STDP, RSTDP):
+        monkeypatch.setattr(rule, "init", lambda self, layer, key, seen: key)
     assert runners.learners_at_start(trainer.job, trainer.initial_state(), 0)[0]["layer1"].tolist() == [0, 0]
     keys = runners.learners_at_start(trainer.job, dataclasses.replace(trainer.initial_state(), phase=1), 0)[0]
     assert {name: key.tolist() for name, key in keys.items()} == dict(layer1=[1 << 16, 0], layer2=[1, 0])
@@ -251,7 +250,7 @@ def test_metrics_by_hand():
 
 def figures_of(conv: Conv, weights: np.ndarray, info: np.ndarray) -> tuple[dict[str, Any], str]:
     """Figures and sentences."""
-    layer = Layer(conv, weights, SHALLOW.time_steps, LayerKernels())
+    layer = Layer(conv, weights, SHALLOW.time_steps)
     figures = conv.learners.diagnose(layer, info)
     return figures, "; ".join(describe("layer1", layer, conv.learners, figures))
 
@@ -293,8 +292,8 @@ def test_figures_by_hand():
 
 def test_custom_rules_are_diagnosed_by_their_winners():
     """Five of 32 features win almost always; a tenth of the images is silent; half of the weights are at a bound."""
-    layer = Layer(Conv(32, kernel=3, threshold=15), np.zeros((32, 1, 3, 3)), SHALLOW.time_steps, LayerKernels())
-    layer = dataclasses.replace(layer, stored=np.where(np.arange(32) < 16, 0.995, 0.5)[:, None, None, None])
+    layer = Layer(Conv(32, kernel=3, threshold=15), np.zeros((32, 1, 3, 3)), SHALLOW.time_steps)
+    layer = dataclasses.replace(layer, weights=np.where(np.arange(32) < 16, 0.995, 0.5)[:, None, None, None])
     won = np.tile([3, 8, 9, 20, 31], (100, 1))
     won[0] = range(5)
     won[90:] = -1

@@ -56,7 +56,7 @@ def plain(images: Images) -> Network:
     one, and its network decides for most classes. At a low threshold all images are alike to the decision layer.
     """
     first = dataclasses.replace(FIRST, threshold=50)
-    last = Conv(2 * images.classes, kernel=4, learners=RSTDP())
+    last = Conv(2 * images.classes, kernel=4, weight_mean=0.5, weight_std=0.01, learners=RSTDP())
     return Network("plain", images.input_shape, images.classes, (stage(first, pool=7), stage(last)), epochs=(2, 3))
 
 

@@ -24,7 +24,6 @@ class TraceSTDP(Learner):
     tau: float = 10.0  # time steps in which a trace decays to 1/e
 
     bounds = (0.0, 1.0)
-    native = True  # weights are read and changed only by methods of the layer
 
     def init(self, layer, key, seen):
         return np.zeros(layer.input_shape, np.float32)

@@ -26,7 +26,6 @@ class AdamInputs(Learner):
     halving: int = static(default=50)  # wins after which the rate is half; static, since optax asks for its value
 
     bounds = (0.0, 1.0)
-    native = True  # weights are read and set by methods of the layer alone
 
     def optimiser(self):
         return optax.adam(optax.exponential_decay(self.rate, self.halving, 0.5))

@@ -17,7 +17,7 @@ from snnjax.encoding import Encoder, FilterBank, OnOff, Pixels, filters, program
 from snnjax.encoding.encoder import EPSILON
 from snnjax.encoding.fitted import ROUNDING
 from snnjax.interop import event_programs
-from snnjax.interop.c.layers import packed
+from snnjax.interop.c.layers import pack_bits
 from snnjax.interop.event_programs import Source, falls_back, geometry, sources, times_matter
 from snnjax.layers.conv import Conv
 from snnjax.networks import Concatenate, Network, SpikingNetwork, prototypes_on, quantise
@@ -245,7 +245,7 @@ def _layer(spec: Network, number: int, conv: Conv, layer: IntegerLayer | Integer
         reads=[_read(source) for source in sources(spec, number)],
         input=spec.input_shapes[number],
         features=conv.features,
-        weights=_base64(packed(weights.reshape(1, -1), bits), np.uint8),
+        weights=_base64(pack_bits(weights.reshape(1, -1), bits), np.uint8),
         offset=offset,
         thresholds=None if conv.threshold is None or conv.ramped else layer.threshold.tolist(),
         ramp=_ramp(layer) if isinstance(layer, IntegerRampLayer) else None,

@@ -89,6 +89,11 @@ def map_each(function: Callable[[Any], Any], items: Any) -> Any:
     return jax.lax.map(function, items, batch_size=None if alone else len(jax.tree.leaves(items)[0]))
 
 
+def one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that takes one item after the other under `jax.vmap` on a CPU, for the reasons of `map_each`."""
+    return jax.custom_batching.sequential_vmap(function) if peers()[0].platform == "cpu" else function
+
+
 def in_blocks(function: Callable[[Any, Any], jax.Array], size: int) -> Callable[[Any, Any], jax.Array]:
     """`function(shared, item)`, on a CPU always of `size` items at a time, in a loop over blocks of them.
 

@@ -25,8 +25,8 @@ from snnjax.networks.decision import is_fitted
 from snnjax.networks.model import image_shape
 from snnjax.runs.stream import Arrays, Json, Stream, check_memory
 from snnjax.runs.trained import Trained, weights_file
-from snnjax.steps.phase import Carry
-from snnjax.steps.stream import Memory, StreamState
+from snnjax.training.online import Memory, StreamState
+from snnjax.training.phase import Carry
 from snnjax.training.start import take
 
 MANY = 20_000

@@ -80,7 +80,7 @@ def write(path: Path | str, spec: Network, weights: Mapping[str, Any]) -> None:
         if torch is None:
             np.savez(file, **entries)  # type: ignore[arg-type]
         else:
-            tensors = {id(value): torch.tensor(value) for value in entries.values()}  # the same weights are stored once
+            tensors = {id(value): torch.tensor(value) for value in entries.values()}  # the same weights are kept once
             torch.save({name: tensors[id(value)] for name, value in entries.items()}, file)
 
 

@@ -26,11 +26,17 @@ from snnjax.kernels.competition import feature_inhibition as feature_inhibition
 from snnjax.kernels.competition import k_winners as k_winners
 from snnjax.kernels.competition import pointwise_inhibition as pointwise_inhibition
 from snnjax.kernels.competition import strongest_feature as strongest_feature
+from snnjax.kernels.compiled import final_potentials as final_potentials
 from snnjax.kernels.compiled import integrate_and_fire as integrate_and_fire
 from snnjax.kernels.compiled import latencies as latencies
 from snnjax.kernels.compiled import stdp as stdp
 from snnjax.kernels.compiled import timed_spikes as timed_spikes
 from snnjax.kernels.compiled import winners as winners
+from snnjax.kernels.decisions import final_latencies as final_latencies
+from snnjax.kernels.decisions import strongest_of_classes as strongest_of_classes
+from snnjax.kernels.learning import learn_reward as learn_reward
+from snnjax.kernels.learning import learn_stdp as learn_stdp
+from snnjax.kernels.native import Pooling as Pooling
 from snnjax.kernels.neurons import PositionSpikes as PositionSpikes
 from snnjax.kernels.neurons import Spikes as Spikes
 from snnjax.kernels.neurons import fire as fire
@@ -47,6 +53,8 @@ from snnjax.kernels.readout import desired_times as desired_times
 from snnjax.kernels.readout import earliest_of_classes as earliest_of_classes
 from snnjax.kernels.readout import error_stdp as error_stdp
 from snnjax.kernels.readout import learn_readout as learn_readout
+from snnjax.kernels.sequences import LearnedReward as LearnedReward
+from snnjax.kernels.sequences import LearnedSTDP as LearnedSTDP
 from snnjax.kernels.spikes import latency_dtype as latency_dtype
 from snnjax.kernels.spikes import latency_to_wave as latency_to_wave
 from snnjax.kernels.spikes import linear_latency as linear_latency

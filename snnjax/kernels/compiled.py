@@ -16,9 +16,12 @@ from snnjax.core import checks
 from snnjax.core.checks import Bounds, Number, Pair
 from snnjax.kernels import native, neurons, plasticity
 from snnjax.kernels.backend import dispatch
-from snnjax.kernels.competition import Winners, k_winners, strongest_feature
+from snnjax.kernels.competition import Winners, early_winners, k_winners, strongest_feature
+from snnjax.kernels.native import Pooling
 from snnjax.kernels.neurons import Spikes
-from snnjax.kernels.spikes import pad
+from snnjax.kernels.readout import search_spikes
+from snnjax.kernels.spikes import pad, to_unsigned
+from snnjax.kernels.spikes import pool as max_pool
 
 FEW_STEPS = 2
 """Up to so many time steps XLA's products are faster: a third of the time for dense inputs and one step."""
@@ -26,13 +29,12 @@ FEW_STEPS = 2
 
 def supports_native(weights: jax.Array, threshold: Any, time_steps: int) -> bool:
     """Whether the compiled implementation can compute a layer, and is faster: XLA needs one product for each step."""
-    steps = FEW_STEPS < time_steps <= native.MOST_STEPS
-    return steps and weights.dtype == jnp.float32 and threshold is not None
+    return threshold is not None and time_steps > FEW_STEPS and supports_bytes(weights, time_steps)
 
 
-def as_bytes(latency: jax.Array, time_steps: int) -> jax.Array:
-    """Latencies of any integers as bytes, for compiled code; those from `time_steps` on are silent."""
-    return latency if latency.dtype == jnp.uint8 else jnp.clip(latency, 0, time_steps).astype(jnp.uint8)
+def supports_bytes(weights: jax.Array, time_steps: int) -> bool:
+    """Whether weights and latencies have types that compiled implementations take."""
+    return weights.dtype == jnp.float32 and time_steps <= native.MOST_STEPS
 
 
 def _define(kernel: Callable[..., Any], time_steps: int, padding: Pair, **settings: Any) -> Callable[..., Any]:
@@ -61,14 +63,14 @@ def integrate_and_fire(
     follow = functools.partial(native.timed_spikes, stride=stride, padding=padding, time_steps=time_steps)
 
     def compiled(latency: jax.Array, weights: jax.Array, threshold: Any) -> Spikes:
-        spikes = follow(as_bytes(latency, time_steps), weights, threshold=threshold)
+        spikes = follow(to_unsigned(latency, time_steps=time_steps), weights, threshold=threshold)
         return Spikes(spikes.latency, jnp.where(spikes.latency < time_steps, spikes.potential, 0))
 
     supported = supports_native(weights, threshold, time_steps)
     return dispatch(supported, compiled, xla, latency, weights, threshold)
 
 
-@checks.kernel("time_steps", "stride", "padding")
+@checks.kernel("time_steps", "stride", "padding", "pool")
 def latencies(
     latency: jax.Array,
     weights: jax.Array,
@@ -77,17 +79,53 @@ def latencies(
     time_steps: int,
     stride: Pair = 1,
     padding: Pair = 0,
+    pool: Pooling | None = None,
 ) -> jax.Array:
-    """The latencies of `integrate_and_fire` alone, (F, H', W') unsigned integers, in less time."""
+    """The latencies of `integrate_and_fire`, (F, H', W') unsigned integers, in less time; pooled if `pool` is given.
+
+    `pool` holds the settings of `kernels.pool`. The compiled implementation then stops following the neurons of a
+    window once one of them has fired.
+    """
     checks.convolution(latency, weights, time_steps=time_steps, padding=padding)
-    xla = _define(neurons.latencies, time_steps, padding, stride=stride)
+    define = _define(neurons.latencies, time_steps, padding, stride=stride)
     find = functools.partial(native.latencies, stride=stride, padding=padding, time_steps=time_steps)
+    inside = None if pool is None or pool.overlaps else pool  # positions of several windows are computed once
+    outside = pool if inside is None else None
+
+    def xla(latency: jax.Array, weights: jax.Array, threshold: Any) -> jax.Array:
+        return pooled(define(latency, weights, threshold), pool, time_steps)
 
     def compiled(latency: jax.Array, weights: jax.Array, threshold: Any) -> jax.Array:
-        return find(as_bytes(latency, time_steps), weights, threshold=threshold)
+        found = find(to_unsigned(latency, time_steps=time_steps), weights, threshold=threshold, pool=inside)
+        return pooled(found, outside, time_steps)
 
     supported = supports_native(weights, threshold, time_steps)
     return dispatch(supported, compiled, xla, latency, weights, threshold)
+
+
+def pooled(latency: jax.Array, pool: Pooling | None, time_steps: int) -> jax.Array:
+    """Latencies (F, H, W), pooled by `kernels.pool` with these settings, if any."""
+    if pool is None:
+        return latency
+    return max_pool(latency, pool.window, stride=pool.stride, padding=pool.padding, time_steps=time_steps)
+
+
+@checks.kernel("time_steps", "stride", "padding")
+def final_potentials(
+    latency: jax.Array, weights: jax.Array, *, time_steps: int, stride: Pair = 1, padding: Pair = 0
+) -> jax.Array:
+    """Potentials at the last step, (F, H', W') float: the sums of the weights of all inputs that fire, at any step."""
+    checks.convolution(latency, weights, time_steps=time_steps, padding=padding)
+
+    def xla(latency: jax.Array, weights: jax.Array) -> jax.Array:
+        spiked = pad(latency, padding, time_steps=time_steps) < time_steps
+        return neurons.final_potentials(spiked, weights, stride=stride)
+
+    def compiled(latency: jax.Array, weights: jax.Array) -> jax.Array:
+        spiked = latency < time_steps
+        return native.final_potentials(spiked, weights, stride=stride, padding=padding)
+
+    return dispatch(supports_bytes(weights, time_steps), compiled, xla, latency, weights)
 
 
 @checks.kernel("time_steps", "stride", "padding", "fractional")
@@ -108,11 +146,22 @@ def timed_spikes(
     Potentials begin at 0: a spike in step 0 has the time 0 if its threshold is below 0.
     """
     checks.convolution(latency, weights, time_steps=time_steps, padding=padding)
-    xla = _define(neurons.timed_spikes, time_steps, padding, stride=stride, fractional=fractional)
+    by_step = _define(neurons.timed_spikes, time_steps, padding, stride=stride, fractional=fractional)
     follow = functools.partial(native.timed_spikes, stride=stride, padding=padding, time_steps=time_steps)
 
+    def by_search(latency: jax.Array, weights: jax.Array, threshold: Any) -> Spikes:
+        rows = weights.reshape(len(weights), -1)
+        settings = dict(threshold=threshold, time_steps=time_steps, fractional=fractional)
+        return jax.tree.map(lambda x: x[:, None, None], search_spikes(latency.ravel(), rows, **settings))
+
+    def xla(latency: jax.Array, weights: jax.Array, threshold: Any) -> Spikes:
+        if threshold is None or latency.shape != weights.shape[1:] or checks.pair("padding", padding, 0) != (0, 0):
+            return by_step(latency, weights, threshold)
+        # A neuron that sees the whole input is searched for in two products, if potentials never fall.
+        return jax.lax.cond(jnp.all(weights >= 0), by_search, by_step, latency, weights, threshold)
+
     def compiled(latency: jax.Array, weights: jax.Array, threshold: Any) -> Spikes:
-        return follow(as_bytes(latency, time_steps), weights, threshold=threshold, fractional=fractional)
+        return follow(to_unsigned(latency, time_steps=time_steps), weights, threshold=threshold, fractional=fractional)
 
     supported = supports_native(weights, threshold, time_steps)
     return dispatch(supported, compiled, xla, latency, weights, threshold)
@@ -138,12 +187,25 @@ def winners(
     fire = _define(neurons.integrate_and_fire, time_steps, padding, stride=stride)
     find = functools.partial(native.winners, stride=stride, padding=padding, k=k)
 
-    def xla(latency: jax.Array, weights: jax.Array, threshold: Any, radius: Any) -> Winners:
+    def composed(latency: jax.Array, weights: jax.Array, threshold: Any, radius: Any) -> Winners:
         strongest = strongest_feature(fire(latency, weights, threshold), time_steps=time_steps)
         return k_winners(strongest, k=k, radius=radius, time_steps=time_steps)
 
+    def early(latency: jax.Array, weights: jax.Array, threshold: Any, radius: Any) -> Winners:
+        padded = pad(latency, padding, time_steps=time_steps)
+        settings = dict(threshold=threshold, k=k, radius=radius, time_steps=time_steps, stride=stride)
+        return early_winners(padded, weights, **settings)
+
+    def on_cpu(latency: jax.Array, weights: jax.Array, threshold: Any, radius: Any) -> Winners:
+        return jax.lax.cond(jnp.all(weights >= 0), early, composed, latency, weights, threshold, radius)
+
+    def xla(*arrays: Any) -> Winners:
+        # Winners have no derivatives, and the loops of the search cannot be transposed.
+        arrays = jax.lax.stop_gradient(arrays)
+        return jax.lax.platform_dependent(*arrays, cpu=on_cpu, default=composed)
+
     def compiled(latency: jax.Array, weights: jax.Array, threshold: Any, radius: Any) -> Winners:
-        given = as_bytes(latency, time_steps), weights
+        given = to_unsigned(latency, time_steps=time_steps), weights
         return find(*given, threshold=threshold, radius=radius, time_steps=time_steps)
 
     supported = supports_native(weights, threshold, time_steps)
@@ -182,7 +244,7 @@ def stdp(
         return define(weights, pad(latency, padding, time_steps=time_steps), winners, rates, bounds=bounds)
 
     def compiled(weights: jax.Array, latency: jax.Array, winners: Winners, rates: jax.Array, bounds: Any) -> jax.Array:
-        return learn(weights, as_bytes(latency, time_steps), winners, rates, bounds=bounds)
+        return learn(weights, to_unsigned(latency, time_steps=time_steps), winners, rates, bounds=bounds)
 
     supported = weights.dtype == jnp.float32 and time_steps <= native.MOST_STEPS
     return dispatch(supported, compiled, xla, weights, latency, winners, rates, bounds)

@@ -93,19 +93,14 @@ def stdp(
     stride: Pair = 1,
 ) -> jax.Array:
     """As `kernels.stdp`, by XLA, of `latency` with the padding."""
-    rows = learned_rows(
-        weights[winners.feature],
-        latency,
-        winners,
-        rates,
-        time_steps=time_steps,
-        bounds=bounds,
-        stabiliser=stabiliser,
-        stride=stride,
-    )
+    won = winners.feature[None] == jnp.arange(len(weights))[:, None]  # [F, k]
+    kernel = weights.shape[2], weights.shape[3]
+    causal = causal_inputs(latency, winners, kernel=kernel, stride=stride, time_steps=time_steps)
+    moved = _moved(weights, causal[jnp.argmax(won, axis=1)], rates, bounds, stabiliser)
     lower, upper = in_dtype_of(weights, *bounds)
     clipped = jnp.where(winners.valid.any(), jnp.clip(weights, lower, upper), weights)
-    return set_rows(clipped, winners, rows)
+    # All weights in one kernel: XLA copies them all if the winners' rows are taken out and put back.
+    return jnp.where(jnp.any(won, axis=1)[:, None, None, None], moved, clipped)
 
 
 @checks.kernel("stabiliser", "stride", "time_steps")

@@ -16,6 +16,8 @@ import numpy as np
 
 from snnjax.core import checks
 from snnjax.core.errors import InputError
+from snnjax.kernels import backend, hebbian, native
+from snnjax.kernels.native import ramp as native_ramp
 from snnjax.kernels.spikes import latency_dtype
 
 
@@ -43,6 +45,22 @@ def fire_on_ramp(potential: jax.Array, levels: jax.Array) -> jax.Array:
     """
     later = jnp.searchsorted(-levels, -potential, method="scan_unrolled")
     return later.astype(latency_dtype(levels.shape[0]))
+
+
+@checks.kernel("pool")
+def fire_pooled_on_ramp(potential: jax.Array, levels: jax.Array, pool: native.Pooling) -> jax.Array:
+    """`fire_on_ramp` of potentials (H, W, F) float32, pooled as by `pool`: latencies (F, H', W')."""
+
+    def xla(potential: jax.Array, levels: jax.Array) -> jax.Array:
+        maps = jnp.moveaxis(potential, -1, 0)
+        # The strongest neuron of a window is the earliest: fewer fire if they are pooled first.
+        largest = hebbian.pool_largest(maps, pool.window, stride=pool.stride, padding=pool.padding)
+        return fire_on_ramp(largest, levels)
+
+    def compiled(potential: jax.Array, levels: jax.Array) -> jax.Array:
+        return native_ramp.fire_on_ramp(potential, levels, pool)
+
+    return backend.dispatch(len(levels) <= native.MOST_STEPS, compiled, xla, potential, levels)
 
 
 def ramp_levels(highest: float, *, power: float, time_steps: int) -> np.ndarray:

@@ -502,11 +502,11 @@ def _in_packed_groups(learn_group: Any, learned: Any, stimuli: Any, batch: int) 
     _, results = jax.eval_shape(lambda: learn_group(learned, jax.tree.map(first_group, stimuli)))
     _, unpack = ravel_pytree(jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), results))
 
-    def packed(learned: Any, stimuli: Any) -> tuple[Any, jax.Array]:
+    def flattened(learned: Any, stimuli: Any) -> tuple[Any, jax.Array]:
         learned, results = learn_group(learned, stimuli)
         return learned, jax.vmap(lambda result: ravel_pytree(result)[0])(results)
 
-    learned, values = in_groups(packed, learned, stimuli, batch)
+    learned, values = in_groups(flattened, learned, stimuli, batch)
     return learned, jax.vmap(unpack)(values)
 
 
@@ -530,6 +530,7 @@ def _check_readout(
     **_: Any,
 ) -> None:
     _check_whole(latencies, weights, learns, threshold, time_steps, batch)
+    checks.at_least("threshold", threshold, 0)
     check_labels(labels, latencies, len(weights), classes)
     checks.rates(rates)
     checks.bounds(bounds, least=0)
@@ -545,13 +546,12 @@ def _check_readout(
 
 
 def _check_whole(latencies: Any, weights: Any, learns: Any, threshold: Any, time_steps: int, batch: int) -> None:
-    """Raises InputError or InputTypeError unless the weights see whole stimuli, and fit to thresholds of at least 0."""
+    """Raises InputError or InputTypeError unless the weights see whole stimuli, and fit to thresholds."""
     check_sequence(weights, latencies, learns, batch, time_steps=time_steps)
     checks.shape("weights", weights, (len(weights), *latencies.shape[1:]), "`latencies`")
     if threshold is None:
         raise wrong_type("threshold", "a number or an array (F,)", None)
     checks.threshold(threshold, len(weights))
-    checks.at_least("threshold", threshold, 0)
 
 
 _STATIC = "classes", "time_steps", "non_targets", "competition", "one_sided", "fractional", "batch"
@@ -689,7 +689,7 @@ def earliest_of_classes(
       latencies: (S, C, H, W) integers in 0..T, the stimuli.
       weights: (F, C, H, W) float, at least 0, one neuron per feature that sees the whole input. The features form as
         many groups of equal size as there are classes, in order.
-      threshold: a number of at least 0, or an array (F,).
+      threshold: a number, or an array (F,). A neuron below a threshold of 0 fires at the first step.
       fractional: as in `timed_spikes`.
     """
 
@@ -707,7 +707,11 @@ def earliest_of_classes(
 
     def by_native(latencies: jax.Array, weights: jax.Array, threshold: jax.Array) -> Spikes:
         how: Any = dict(threshold=threshold, classes=classes, time_steps=time_steps, fractional=fractional)
-        return native_readout.earliest_of_classes(latencies, weights, **how)
+        spikes = native_readout.earliest_of_classes(latencies, weights, **how)
+        # It follows the steps at which inputs fire; others matter to neurons below a threshold of 0.
+        below = jnp.broadcast_to(threshold < 0, len(weights)).reshape(classes, -1).any(axis=1)
+        at_once = below[None] & (latencies > 0).all(axis=(1, 2, 3))[:, None]
+        return jax.tree.map(lambda x: jnp.where(at_once, jnp.zeros_like(x), x), spikes)
 
     stimuli = to_unsigned(latencies, time_steps=time_steps)
     supported = weights.dtype == jnp.float32 and time_steps <= native.MOST_STEPS

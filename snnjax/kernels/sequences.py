@@ -5,7 +5,7 @@ weights; then the stimuli are learned from in their order. On a CPU compiled cod
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,33 @@ from snnjax.core import checks
 from snnjax.core.checks import Pair
 from snnjax.core.errors import InputError
 from snnjax.core.sharding import vary_like
+
+
+class LearnedSTDP(NamedTuple):
+    """The result of `learn_stdp`.
+
+    Attributes:
+      weights: (F, C, kh, kw), after the last stimulus.
+      feature: (S, k) int32, the features that won and learned, -1 in empty places.
+    """
+
+    weights: jax.Array
+    feature: jax.Array
+
+
+class LearnedReward(NamedTuple):
+    """The result of `learn_reward`.
+
+    Attributes:
+      weights: (F, C, kh, kw), after the last stimulus.
+      vote: (S,) int32, the class of the strongest neuron; -1 if no potential is above 0, or nothing was learned from
+        the stimulus because `learns` leaves it out.
+      feature: (S,) int32, the feature that learned, -1 for none.
+    """
+
+    weights: jax.Array
+    vote: jax.Array
+    feature: jax.Array
 
 
 def check_sequence(

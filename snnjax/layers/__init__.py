@@ -1,10 +1,9 @@
-"""Layers: their descriptions, pooling, and the kernels that compute them."""
+"""Layers: their descriptions, pooling, and layers with their weights."""
 
 from snnjax.core import public
 from snnjax.kernels.neurons import at_last_step as at_last_step
 from snnjax.layers.conv import WTA as WTA
 from snnjax.layers.conv import Conv as Conv
-from snnjax.layers.layer import LayerKernels as LayerKernels
 from snnjax.layers.pool import Pool as Pool
 from snnjax.layers.ramp import Ramp as Ramp
 from snnjax.layers.ramp import Standardise as Standardise

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import numpy as np
@@ -37,6 +37,11 @@ class WTA:
         """From `Spikes` of (F, H, W) to `Winners` of (k,)."""
         strongest = kernels.strongest_feature(spikes, time_steps=time_steps)
         return kernels.k_winners(strongest, k=self.winners, radius=self.radius, time_steps=time_steps)
+
+
+def is_wta(competition: Any) -> TypeGuard[WTA]:
+    """Whether the winners are those of `WTA`; a subclass may choose others."""
+    return isinstance(competition, WTA) and type(competition).__call__ is WTA.__call__
 
 
 @component

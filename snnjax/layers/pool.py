@@ -33,12 +33,6 @@ class Pool:
         check_pairs(self, window=1, padding=0)
         checks.pair("stride", 1 if self.stride is None else self.stride, 1)
 
-    @property
-    def overlaps(self) -> bool:
-        """Whether windows overlap."""
-        steps = checks.pair("stride", self.stride or self.window, 1)
-        return any(step < size for step, size in zip(steps, checks.pair("window", self.window, 1), strict=True))
-
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the pooled map."""
         return map_size(size, "the pooling window", self.window, self.stride or self.window, self.padding)
@@ -57,6 +51,14 @@ def pooled_maps(maps: jax.Array, pool: Pool | None, time_steps: int) -> jax.Arra
         return maps
     pooling = kernels.mean_pool if pool.mean else kernels.pool
     return pooling(maps, pool.window, stride=pool.stride, padding=pool.padding, time_steps=time_steps)
+
+
+def pooling(pool: Pool | None, margin: Pair) -> kernels.Pooling:
+    """The settings for kernels of a pool, if any, behind silent rows and columns, `margin` on each side."""
+    pool = pool or Pool(1)
+    rows, columns = checks.pair("margin", margin, 0)
+    top, left = checks.pair("padding", pool.padding, 0)
+    return kernels.Pooling(pool.window, pool.stride, (rows + top, columns + left))
 
 
 def check_pairs(component: Any, **minimum: int) -> None:

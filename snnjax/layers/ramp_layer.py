@@ -11,9 +11,10 @@ from snnjax import kernels
 from snnjax.core import checks, devices
 from snnjax.core.components import static
 from snnjax.kernels import Spikes, hebbian, neurons, winograd
+from snnjax.kernels import ramp as ramp_kernels
 from snnjax.kernels.ramp import Integrator
 from snnjax.layers.layer import BaseLayer
-from snnjax.layers.pool import Pool
+from snnjax.layers.pool import Pool, pooling
 from snnjax.layers.ramp import Ramp
 
 _FEW = 16  # channels: with fewer, tiles are not faster
@@ -166,13 +167,6 @@ class RampLayer(BaseLayer):
 
     def outputs(self, inputs: jax.Array, pool: Pool | None) -> jax.Array:
         """The part of its stage's output that is this layer's: `pooled` of `responses`."""
-        if self.kernels.outputs is not None:
-            return self.kernels.outputs(self, inputs, pool)
-        if pool is None:
-            return self.pooled(self.responses(inputs), None)
-        rows, columns = checks.pair("output_padding", self.conv.output_padding, 0)
-        maps = jnp.moveaxis(self.potentials(inputs), -1, 0)
-        padded = jnp.pad(maps, ((0, 0), (rows, rows), (columns, columns)))
-        # The strongest neuron of a window is the earliest: fewer fire if they are pooled first.
-        largest = hebbian.pool_largest(padded, pool.window, stride=pool.stride, padding=pool.padding)
-        return kernels.fire_on_ramp(largest, self.levels)
+        return ramp_kernels.fire_pooled_on_ramp(
+            self.potentials(inputs), self.levels, pooling(pool, self.conv.output_padding)
+        )

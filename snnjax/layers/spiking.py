@@ -6,15 +6,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from snnjax import kernels
 from snnjax.core import checks
 from snnjax.core.components import static
-from snnjax.kernels import Spikes, Winners, neurons, plasticity
-from snnjax.layers.conv import WTA
+from snnjax.kernels import Spikes, Winners, neurons
+from snnjax.layers.conv import is_wta
 from snnjax.layers.layer import BaseLayer
-from snnjax.layers.pool import Pool
+from snnjax.layers.pool import Pool, pooling
 
 
 @jax.tree_util.register_dataclass
@@ -22,8 +21,7 @@ from snnjax.layers.pool import Pool
 class Layer(BaseLayer):
     """A layer of spiking neurons. It takes latencies.
 
-    Rules read `weights` and `rows_of`, and make new layers by `with_rows`, `with_weights` and `with_threshold`, which
-    mean the same whatever the kernels.
+    Rules read `weights` and `rows_of`, and make new layers by `with_rows`, `with_weights` and `with_threshold`.
 
     Attributes:
       monotone: as of `Conv`.
@@ -40,36 +38,61 @@ class Layer(BaseLayer):
         checks.threshold(threshold, self.conv.features)
         return dataclasses.replace(self, conv=dataclasses.replace(self.conv, threshold=threshold))
 
-    def _firing(self) -> dict[str, Any]:
-        return dict(threshold=self.conv.threshold, time_steps=self.time_steps, stride=self.conv.stride)
+    @property
+    def _geometry(self) -> dict[str, Any]:
+        return dict(time_steps=self.time_steps, stride=self.conv.stride, padding=self.conv.padding)
 
     def responses(self, latency: jax.Array) -> jax.Array:
         """When each neuron fires: (F, H', W') latencies."""
-        if self.kernels.latencies is None or self.conv.threshold is None:
-            return self.spikes(latency).latency
-        return self.kernels.latencies(self, latency)
+        return kernels.latencies(latency, self.weights, threshold=self.conv.threshold, **self._geometry)
+
+    def outputs(self, inputs: jax.Array, pool: Pool | None) -> jax.Array:
+        """The part of its stage's output that is this layer's: `pooled` of `responses`."""
+        fire = functools.partial(kernels.latencies, pool=pooling(pool, self.conv.output_padding))
+        return fire(inputs, self.weights, threshold=self.conv.threshold, **self._geometry)
 
     def spikes(self, latency: jax.Array) -> Spikes:
         """`Spikes` of (F, H', W'): latencies, and potentials at the step of the spike."""
-        return neurons.integrate_and_fire(self.padded(latency), self.weights, **self._firing())
+        return kernels.integrate_and_fire(latency, self.weights, threshold=self.conv.threshold, **self._geometry)
 
     def potentials(self, latency: jax.Array) -> jax.Array:
         """Potentials at the last step, (F, H', W') float32; which inputs fire matters, not when."""
-        if self.kernels.potentials is not None:
-            return self.kernels.potentials(self, latency)
-        rows, columns = checks.pair("padding", self.conv.padding, 0)
-        spiked = jnp.pad(latency < self.time_steps, ((0, 0), (rows, rows), (columns, columns)))
-        return neurons.final_potentials(spiked, self.weights, stride=self.conv.stride)
+        return kernels.final_potentials(latency, self.weights, **self._geometry)
 
     def last_spikes(self, latency: jax.Array) -> Spikes:
         """`Spikes` at the last step of all neurons above 0, whatever the threshold."""
         return neurons.fire_at_last_step(self.potentials(latency), time_steps=self.time_steps)
 
-    def last_latencies(self, latency: jax.Array) -> jax.Array:
-        """As `responses`, of a monotone layer, but all that fire do so at the last step; input times do not matter."""
-        threshold = 0.0 if self.conv.threshold is None else self.conv.threshold
-        thresholds = threshold if np.ndim(threshold) == 0 else threshold[:, None, None]  # type: ignore[index]
-        return neurons.at_last_step(self.potentials(latency) > thresholds, self.time_steps)
+    def last_outputs(self, latencies: jax.Array, pool: Pool | None) -> jax.Array:
+        """`outputs` of stimuli (S, C, H, W), if neurons could fire only at the last step: `kernels.final_latencies`.
+
+        In a monotone layer the same neurons fire as in `outputs`.
+        """
+        fire = functools.partial(kernels.final_latencies, pool=pooling(pool, self.conv.output_padding))
+        return fire(latencies, self.weights, threshold=self.conv.threshold, **self._geometry)
+
+    def strongest_of_classes(self, latencies: jax.Array, *, only_largest: bool = False) -> Spikes:
+        """`last_spikes` of the strongest neuron of each class, for stimuli (S, C, H, W).
+
+        They are `Spikes` of (S, classes, 1, 1), by `kernels.strongest_of_classes`.
+        """
+        find = functools.partial(kernels.strongest_of_classes, classes=self.classes, only_largest=only_largest)
+        potential = find(latencies, self.weights, **self._geometry)
+        return neurons.fire_at_last_step(potential[..., None, None], time_steps=self.time_steps)
+
+    def earliest_of_classes(self, latencies: jax.Array) -> Spikes:
+        """`deciding_spikes` of the earliest, then strongest neuron of each class, for stimuli (S, C, H, W).
+
+        They are `Spikes` of (S, classes, 1, 1), by `kernels.earliest_of_classes`, if each neuron sees the whole input
+        and potentials never fall. Otherwise they are the `Spikes` of all neurons.
+        """
+        conv = self.conv
+        whole = conv.padding in (0, (0, 0)) and latencies.shape[1:] == self.weights.shape[1:]
+        if not (whole and self.monotone) or conv.threshold is None:
+            return jax.vmap(self.deciding_spikes)(latencies)
+        find = functools.partial(kernels.earliest_of_classes, classes=self.classes, fractional=conv.fractional)
+        spikes = find(latencies, self.weights, threshold=conv.threshold, time_steps=self.time_steps)
+        return jax.tree.map(lambda x: x[..., None, None], spikes)
 
     def deciding_spikes(self, latency: jax.Array) -> Spikes:
         """`Spikes` of (F, H', W') of a deciding layer, as the network's `Decision` needs them."""
@@ -77,25 +100,21 @@ class Layer(BaseLayer):
 
     def timed_spikes(self, latency: jax.Array, threshold: Any) -> Spikes:
         """As `kernels.timed_spikes`, with other thresholds than the layer's own if these are given."""
-        if self.kernels.timed_spikes is not None and threshold is not None:
-            return self.kernels.timed_spikes(self, latency, threshold)
-        return self.spikes_by_step(latency, threshold)
+        fire = functools.partial(kernels.timed_spikes, threshold=threshold, fractional=self.conv.fractional)
+        return fire(latency, self.weights, **self._geometry)
 
     def first_spikes(self, latency: jax.Array) -> Spikes:
         """As `spikes`, but the potential of a silent neuron is that of the last step."""
         spikes = self.timed_spikes(latency, self.conv.threshold)
         return dataclasses.replace(spikes, time=None)
 
-    def spikes_by_step(self, latency: jax.Array, threshold: Any) -> Spikes:
-        """`kernels.timed_spikes` as it is defined."""
-        firing = self._firing() | dict(threshold=threshold, fractional=self.conv.fractional)
-        return neurons.timed_spikes(self.padded(latency), self.weights, **firing)
-
     def winners(self, latency: jax.Array) -> Winners:
         """The neurons that may learn, by the layer's competition: `Winners` of (k,)."""
-        if self.kernels.winners is None or not self.monotone or not isinstance(self.conv.competition, WTA):
-            return self.conv.competition(self.spikes(latency), time_steps=self.time_steps)
-        return self.kernels.winners(self, latency)
+        competition = self.conv.competition
+        if not is_wta(competition):
+            return competition(self.spikes(latency), time_steps=self.time_steps)
+        compete = functools.partial(kernels.winners, k=competition.winners, radius=competition.radius)
+        return compete(latency, self.weights, threshold=self.conv.threshold, **self._geometry)
 
     def learn(
         self, latency: jax.Array, winners: Winners, rates: jax.Array, *, bounds: Any, stabiliser: bool = True
@@ -104,13 +123,8 @@ class Layer(BaseLayer):
 
         `winners` are `Winners` of (k,), of distinct features; a winner of feature -1 learns nothing.
         """
-        same_bounds = any(_same(bounds, learner.bounds) for learner in self.conv.each_learner)
-        if self.in_bounds and same_bounds and self.kernels.learn is not None:
-            stored = self.kernels.learn(self, latency, winners, rates, bounds=bounds, stabiliser=stabiliser)
-            return dataclasses.replace(self, stored=stored)
-        learn = functools.partial(plasticity.stdp, time_steps=self.time_steps, stride=self.conv.stride)
-        padded = self.padded(latency)
-        return self.with_weights(learn(self.weights, padded, winners, rates, bounds=bounds, stabiliser=stabiliser))
+        learn = functools.partial(kernels.stdp, bounds=bounds, stabiliser=stabiliser)
+        return dataclasses.replace(self, weights=learn(self.weights, latency, winners, rates, **self._geometry))
 
     def receptive_fields(self, maps: jax.Array, winners: Winners, *, padding_value: Any = None) -> jax.Array:
         """The part of `maps` (C, H, W) that each winner sees: (k, C, kh, kw) of the same dtype.
@@ -147,17 +161,3 @@ class Layer(BaseLayer):
     def padded(self, latency: jax.Array) -> jax.Array:
         """The input with the layer's padding."""
         return kernels.pad(latency, self.conv.padding, time_steps=self.time_steps)
-
-    def outputs(self, inputs: jax.Array, pool: Pool | None) -> jax.Array:
-        """The part of its stage's output that is this layer's: `pooled` of `responses`."""
-        if self.kernels.outputs is None or self.conv.threshold is None:
-            return self.pooled(self.responses(inputs), pool)
-        return self.kernels.outputs(self, inputs, pool)
-
-
-def _same(bounds: Any, others: Any) -> bool:
-    """Whether pairs of bounds are the same numbers. Within a compiled program they are if they are the same objects."""
-    if others is None:
-        return False
-    traced = any(isinstance(bound, jax.core.Tracer) for bound in (*bounds, *others))
-    return all(one is other if traced else one == other for one, other in zip(bounds, others, strict=True))

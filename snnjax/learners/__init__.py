@@ -3,15 +3,16 @@ custom; see `Learner`."""
 
 from snnjax.core import public
 from snnjax.learners.protocol import Diagnosis as Diagnosis
+from snnjax.learners.protocol import Learned as Learned
 from snnjax.learners.protocol import Learner as Learner
 from snnjax.learners.protocol import Response as Response
 from snnjax.learners.protocol import Signal as Signal
 from snnjax.learners.protocol import Tally as Tally
 from snnjax.learners.protocol import UpdateResult as UpdateResult
 from snnjax.learners.protocol import convergence as convergence
+from snnjax.learners.protocol import winner_of_class as winner_of_class
 from snnjax.learners.prototypes import Prototypes as Prototypes
 from snnjax.learners.reward import RSTDP as RSTDP
-from snnjax.learners.reward import winner_of_class as winner_of_class
 from snnjax.learners.soft_hebb import SoftHebb as SoftHebb
 from snnjax.learners.stdp import STDP as STDP
 from snnjax.learners.supervised import SupervisedSTDP as SupervisedSTDP

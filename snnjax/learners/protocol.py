@@ -1,12 +1,16 @@
 """The protocol of learners, and functions for their diagnoses."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from snnjax.kernels import Spikes, Winners
+from snnjax.kernels.neurons import strongest
 from snnjax.layers.conv import Conv
+from snnjax.learners.order import learn_in_order
 
 UpdateResult = tuple[Any, Any, Any]
 """The new layer and state, and info."""
@@ -58,12 +62,31 @@ class Tally(NamedTuple):
     epoch: jax.Array
 
 
+class Learned(NamedTuple):
+    """The result of learning from a sequence of S stimuli; values for stimuli that were left out are arbitrary.
+
+    Attributes:
+      layer: after the last stimulus.
+      state: after the last stimulus.
+      info: of `update`, (S, ...).
+      vote: (S,) int32, the class that a deciding layer voted for, -1 where it was silent; None elsewhere.
+      winners: (S, k) int32, the features of the winners, -1 in empty places; None if they are not known.
+    """
+
+    layer: Any
+    state: Any
+    info: Any
+    vote: Any = None
+    winners: Any = None
+
+
 class Learner:
     """The protocol of a component that learns, with defaults; `forward` to `end_epoch` are pure, jitted and vmapped.
 
     For each stimulus `forward` computes the response, then `update` learns; with `update_batch` B, B stimuli are passed
     forward with the same weights, then learned in order. `update` is called for silent stimuli too, but must not change
-    weights or numbers then, unless the learner `acts_on_silence`.
+    weights or numbers then, unless the learner `acts_on_silence`. `learn` does this for a sequence of stimuli. A
+    learner that has a sequence kernel overrides it.
 
     A learner that is `joint` needs its `batch` of B stimuli as a whole: `forward` and `update` get (B, C, H, W), in an
     epoch's last batch fewer, and its `info` is of a batch. `RampLayer` has `batch_sums`, `rows`, `with_all_rows` and
@@ -75,10 +98,10 @@ class Learner:
       bounds: (lower, upper), if it keeps weights within bounds; lower >= 0 allows faster kernels.
       own_thresholds: whether it needs a threshold for each feature: a single one is then that of all at first.
       title: name of its phase; "": that of its class.
-      native: whether it accesses the weights by the methods of `Layer` alone, so that compiled kernels may hold them. A
-        subclass with a `forward` or an `update` of its own must say so anew.
+      in_learn: the names of methods whose work `learn` does by itself. A subclass that overrides one of them, but not
+        `learn`, learns by the default `learn`.
       rewarded: whether `signal.reward` and `signal.vote` are all that it learns from, so that it needs no label. Such a
-        subclass must say so anew, too.
+        subclass with its own `forward` or `update` must declare it again.
       acts_on_silence: whether it may change weights or numbers after a stimulus for which no neuron wins, as rules do
         whose weights decay or whose rewards arrive later. All trainings call `update` for such a stimulus in any case;
         `snnjax.testing.check_learner` takes a change for a mistake unless it is declared.
@@ -91,7 +114,7 @@ class Learner:
     supervised: ClassVar[bool] = False
     own_thresholds: ClassVar[bool] = False
     title: ClassVar[str] = ""
-    native: ClassVar[bool] = False
+    in_learn: ClassVar[frozenset[str]] = frozenset({"forward", "update"})
     rewarded: ClassVar[bool] = False
     acts_on_silence: ClassVar[bool] = False
     joint: ClassVar[bool] = False
@@ -102,10 +125,10 @@ class Learner:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if {"forward", "update"} & vars(cls).keys():
-            for name in ("native", "rewarded"):
-                if name not in vars(cls):
-                    setattr(cls, name, False)
+        if "rewarded" not in vars(cls) and {"forward", "update"} & vars(cls).keys():
+            cls.rewarded = False
+        if "learn" not in vars(cls) and cls.in_learn & vars(cls).keys():
+            cls.learn = Learner.learn  # type: ignore[method-assign]
 
     def check_layer(self, name: str, conv: Conv, size: tuple[int, int], classes: int, timed: bool) -> None:
         """Raises InputError unless it can train a layer with output maps of `size`.
@@ -148,6 +171,50 @@ class Learner:
         """
         raise NotImplementedError(f"{type(self).__name__} must have a method `update`")
 
+    def learn(
+        self,
+        layer: Any,
+        state: Any,
+        latencies: jax.Array,
+        labels: jax.Array | None,
+        learns: jax.Array,
+        *,
+        batch: int = 1,
+        vote: Callable[[Spikes], jax.Array] | None = None,
+    ) -> Learned:
+        """Learns from a sequence of stimuli in order, by default by `forward` and `update` of each.
+
+        A joint learner has no use for it.
+
+        Args:
+          latencies: (S, C, H, W).
+          labels: (S,) int32, -1 where nothing is to be learned; None: unsupervised.
+          learns: (S,) bool, the stimuli to learn from; the others leave the layer and the state as they are.
+          batch: the number of successive stimuli that are passed forward with the same weights.
+          vote: of a deciding layer: its vote, () int32, given the `Spikes` of its response.
+        """
+
+        def respond(learned: Any, stimulus: Any) -> Any:
+            layer, state = learned
+            latency, label = stimulus
+            return self.forward(layer, state, latency, label)
+
+        def update(learned: Any, stimulus: Any, response: Any) -> Any:
+            layer, state = learned
+            latency, label = stimulus
+            signal = None
+            voted = None
+            if labels is not None:
+                assert vote is not None
+                voted = vote(response.spikes)
+                signal = Signal(jnp.where(label < 0, 0, outcome(voted, label)), label, voted)
+            layer, state, info = self.update(layer, state, latency, response, signal)
+            winners = winning_features(layer, response, voted) if has_default_figures(self) else None
+            return (layer, state), (info, voted, winners)
+
+        learned, results = learn_in_order(respond, update, (layer, state), (latencies, labels), learns, batch)
+        return Learned(*learned, *results)
+
     def end_batch(self, state: Any, tally: Tally) -> Any:
         """The state after a batch of `batch_size` stimuli, for supervised learners."""
         return state
@@ -167,6 +234,44 @@ class Learner:
         Figures are added to those of `default_figures`, which every custom learner has, or replace them.
         """
         return {}
+
+
+def outcome(decision: jax.Array, label: jax.Array) -> jax.Array:
+    """1 where a decision is right, -1 where it is wrong, 0 where the network or the layer is silent."""
+    return jnp.where(decision < 0, 0, jnp.where(decision == label, 1, -1))
+
+
+def winning_features(layer: Any, response: Any, vote: jax.Array | None) -> jax.Array | None:
+    """The features of a response's winners, (k,) int32, -1 in empty places; None if it has none.
+
+    In a deciding layer they are those of the neuron that its vote follows.
+    """
+    winners = getattr(response, "winners", None)
+    spikes = getattr(response, "spikes", None)
+    if vote is not None and layer.classes and isinstance(spikes, Spikes):
+        winners = winner_of_class(layer, spikes, vote)
+    return winners.feature if isinstance(winners, Winners) else None
+
+
+def winner_of_class(layer: Any, spikes: Spikes, vote: jax.Array) -> Winners:
+    """The earliest neuron of one class, then the strongest, then the lowest flat index: `Winners` of (1,).
+
+    Where none of them fired, though the layer voted, as a decision that falls back to potentials does, it is the
+    strongest, at step T.
+    """
+    features, rows, columns = spikes.latency.shape
+    group = jnp.arange(features) // (features // layer.classes)
+    when = (spikes.latency if spikes.time is None else spikes.time).astype(jnp.float32)
+    when = jnp.where((group == vote)[:, None, None], when, jnp.inf)
+    flat = jnp.arange(spikes.latency.size, dtype=jnp.int32).reshape(spikes.latency.shape)
+    potential, index = strongest(spikes.potential, when == when.min(), flat)
+    latency = spikes.latency.ravel()[index]
+    latency = jnp.where(vote < 0, layer.time_steps, latency).astype(spikes.latency.dtype)
+    feature, position = jnp.divmod(index, rows * columns)
+    row, column = jnp.divmod(position, columns)
+    learns = (vote >= 0) & ((latency < layer.time_steps) | (potential > 0))
+    winners = Winners(jnp.where(learns, feature, -1), row, column, latency)
+    return jax.tree.map(lambda x: x.reshape(1), winners)
 
 
 def has_default_figures(learner: Learner) -> bool:

@@ -12,10 +12,20 @@ from snnjax import kernels
 from snnjax.core import checks
 from snnjax.core.components import component, static
 from snnjax.core.errors import InputError
-from snnjax.kernels import Spikes, Winners, plasticity
-from snnjax.kernels.neurons import strongest
+from snnjax.kernels import plasticity
 from snnjax.layers.spiking import Layer
-from snnjax.learners.protocol import Diagnosis, Learner, Response, Signal, Tally, UpdateResult, convergence, count_wins
+from snnjax.learners.protocol import (
+    Diagnosis,
+    Learned,
+    Learner,
+    Response,
+    Signal,
+    Tally,
+    UpdateResult,
+    convergence,
+    count_wins,
+    winner_of_class,
+)
 
 
 @component
@@ -49,7 +59,6 @@ class RSTDP(Learner):
     by_epoch: bool = static(default=False)
     supervised = True
     title = "R-STDP"
-    native = True
     rewarded = True
 
     def check(self) -> None:
@@ -108,6 +117,42 @@ class RSTDP(Learner):
         step = dict(step=winners.latency) if layer.timed and layer.classes else {}
         return layer, state, dict(feature=winners.feature, **step)
 
+    def learn(
+        self,
+        layer: Layer,
+        state: Any,
+        latencies: jax.Array,
+        labels: jax.Array | None,
+        learns: jax.Array,
+        *,
+        batch: int = 1,
+        vote: Any = None,
+    ) -> Learned:
+        """As the default, by `kernels.learn_reward` in a layer that decides without times."""
+        if layer.timed or not layer.classes:
+            return super().learn(layer, state, latencies, labels, learns, batch=batch, vote=vote)
+        assert labels is not None
+        reward, punish = state["rates"]
+        learned = kernels.learn_reward(
+            layer.weights,
+            latencies,
+            labels,
+            reward,
+            punish,
+            learns,
+            state.get("kept"),
+            classes=layer.classes,
+            time_steps=layer.time_steps,
+            bounds=self.bounds,
+            stabiliser=self.stabiliser,
+            stride=layer.conv.stride,
+            padding=layer.conv.padding,
+            batch=batch,
+        )
+        layer = dataclasses.replace(layer, weights=learned.weights)
+        feature = learned.feature[:, None]
+        return Learned(layer, state, dict(feature=feature), learned.vote, feature)
+
     def end_batch(self, state: Any, tally: Tally) -> Any:
         """Adapts the rates to the fractions of right and wrong decisions, or counts these until the epoch ends."""
         counts = jnp.stack([tally.wrong, tally.correct, tally.seen])
@@ -156,24 +201,3 @@ class RSTDP(Learner):
             spike_time=float(np.mean(fired) / layer.time_steps) if fired.size else 1.0,
             at_first_step=float(np.mean(fired == 0)) if fired.size else 0.0,
         )
-
-
-def winner_of_class(layer: Layer, spikes: Spikes, vote: jax.Array) -> Winners:
-    """The earliest neuron of one class, then the strongest, then the lowest flat index: `Winners` of (1,).
-
-    Where none of them fired, though the layer voted, as a decision that falls back to potentials does, it is the
-    strongest, at step T.
-    """
-    features, rows, columns = spikes.latency.shape
-    group = jnp.arange(features) // (features // layer.classes)
-    when = (spikes.latency if spikes.time is None else spikes.time).astype(jnp.float32)
-    when = jnp.where((group == vote)[:, None, None], when, jnp.inf)
-    flat = jnp.arange(spikes.latency.size, dtype=jnp.int32).reshape(spikes.latency.shape)
-    potential, index = strongest(spikes.potential, when == when.min(), flat)
-    latency = spikes.latency.ravel()[index]
-    latency = jnp.where(vote < 0, layer.time_steps, latency).astype(spikes.latency.dtype)
-    feature, position = jnp.divmod(index, rows * columns)
-    row, column = jnp.divmod(position, columns)
-    learns = (vote >= 0) & ((latency < layer.time_steps) | (potential > 0))
-    winners = Winners(jnp.where(learns, feature, -1), row, column, latency)
-    return jax.tree.map(lambda x: x.reshape(1), winners)

@@ -1,5 +1,7 @@
 """STDP of the winners of a competition."""
 
+import dataclasses
+import functools
 import math
 from typing import Any, cast
 
@@ -13,8 +15,9 @@ from snnjax.core import checks
 from snnjax.core.components import component, static
 from snnjax.core.errors import InputError
 from snnjax.kernels import Spikes, Winners
+from snnjax.layers.conv import is_wta
 from snnjax.layers.spiking import Layer
-from snnjax.learners.protocol import Diagnosis, Learner, Signal, UpdateResult, convergence, count_wins
+from snnjax.learners.protocol import Diagnosis, Learned, Learner, Signal, UpdateResult, convergence, count_wins
 
 
 @component
@@ -42,7 +45,6 @@ class STDP(Learner):
     bounds: tuple[float, float] = (0.0, 1.0)
     stabiliser: bool = static(default=True)
     pointwise: bool = static(default=False)
-    native = True
 
     def check(self) -> None:
         checks.integer("doubling", self.doubling, 1)
@@ -72,6 +74,42 @@ class STDP(Learner):
         rates = self.rates(state)
         layer = layer.learn(self.seen(layer, latency), winners, rates, bounds=self.bounds, stabiliser=self.stabiliser)
         return layer, state + 1, winners.feature
+
+    def learn(
+        self,
+        layer: Layer,
+        state: Any,
+        latencies: jax.Array,
+        labels: jax.Array | None,
+        learns: jax.Array,
+        *,
+        batch: int = 1,
+        vote: Any = None,
+    ) -> Learned:
+        """As the default, by `kernels.learn_stdp` if the winners are those of `WTA`."""
+        conv = layer.conv
+        competition = conv.competition
+        if not is_wta(competition):
+            return super().learn(layer, state, latencies, labels, learns, batch=batch)
+        number = state + jnp.cumsum(learns, dtype=jnp.int32) - learns  # of images learned from before each
+        learned = kernels.learn_stdp(
+            layer.weights,
+            jax.vmap(functools.partial(self.seen, layer))(latencies),
+            jax.vmap(self.rates)(number),
+            learns,
+            threshold=conv.threshold,
+            k=competition.winners,
+            radius=competition.radius,
+            time_steps=layer.time_steps,
+            bounds=self.bounds,
+            stabiliser=self.stabiliser,
+            stride=conv.stride,
+            padding=conv.padding,
+            batch=batch,
+        )
+        layer = dataclasses.replace(layer, weights=learned.weights)
+        count = jnp.sum(learns, dtype=jnp.int32)
+        return Learned(layer, state + count, learned.feature, winners=learned.feature)
 
     def seen(self, layer: Layer, latency: jax.Array) -> jax.Array:
         """The input that is learned from."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,15 @@ from snnjax.kernels import Spikes, readout
 from snnjax.kernels.readout import LearningNeurons
 from snnjax.layers.conv import Conv
 from snnjax.layers.spiking import Layer
-from snnjax.learners.protocol import Diagnosis, Learner, Signal, UpdateResult, count_wins, extremes
+from snnjax.learners.protocol import (
+    Diagnosis,
+    Learned,
+    Learner,
+    Signal,
+    UpdateResult,
+    count_wins,
+    extremes,
+)
 
 REACHED = 0.75
 """The most that a threshold may be of the potential of a neuron with mean weights; published ones are 0.4 to 0.6."""
@@ -77,6 +85,8 @@ class SupervisedSTDP(Learner):
     annealing: float = 0.98
     bounds: tuple[float, float] = (0.0, 1.0)
     supervised = True
+    # The kernel does not know the winners, which figures of one's own come with.
+    in_learn = frozenset({"forward", "update", "competitors", "group", "errors", "desired", "diagnose"})
 
     def check(self) -> None:
         checks.bounds(self.bounds, least=0)
@@ -221,6 +231,47 @@ class SupervisedSTDP(Learner):
         where a non-target neuron of the class was earlier.
         """
         return kernels.desired_times(time, target, gap=self.gap, per_class=per_class, one_sided=self.one_sided)
+
+    def learn(
+        self,
+        layer: Layer,
+        state: Any,
+        latencies: jax.Array,
+        labels: jax.Array | None,
+        learns: jax.Array,
+        *,
+        batch: int = 1,
+        vote: Any = None,
+    ) -> Learned:
+        """As the default, by `kernels.learn_readout` in a layer without padding."""
+        assert labels is not None
+        conv = layer.conv
+        if latencies.shape[1:] != layer.weights.shape[1:] or conv.padding not in (0, (0, 0)):
+            return super().learn(layer, state, latencies, labels, learns, batch=batch, vote=vote)
+        learned = kernels.learn_readout(
+            layer.weights,
+            state["excess"],
+            latencies,
+            labels,
+            state["rates"],
+            learns,
+            threshold=cast(Any, conv.threshold),
+            classes=layer.classes,
+            time_steps=layer.time_steps,
+            gap=self.gap,
+            bounds=self.bounds,
+            sums=state["sums"] if self.normalise else None,
+            threshold_rate=state.get("threshold_rate", 0.0),
+            non_targets=self.non_targets,
+            competition=self.competition,
+            one_sided=self.one_sided,
+            fractional=conv.fractional,
+            batch=batch,
+        )
+        spikes = jax.tree.map(lambda x: x[..., None, None], learned.spikes)
+        info = {name: getattr(learned, name) for name in ("neuron", "time", "error", "label", "threshold")}
+        layer = dataclasses.replace(layer, weights=learned.weights)
+        return Learned(layer, dict(state, excess=learned.excess), info, jax.vmap(vote)(spikes))
 
     def end_epoch(self, state: Any) -> Any:
         """Anneals the rates; resets training thresholds."""

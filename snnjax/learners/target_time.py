@@ -1,5 +1,6 @@
 """Features that learn to fire at a target time."""
 
+import dataclasses
 import functools
 from typing import Any, cast
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from snnjax import kernels
 from snnjax.core import checks
 from snnjax.core.components import component, static
 from snnjax.core.errors import InputError
@@ -15,6 +17,7 @@ from snnjax.layers.conv import Conv
 from snnjax.layers.spiking import Layer
 from snnjax.learners.protocol import (
     Diagnosis,
+    Learned,
     Learner,
     Response,
     Signal,
@@ -60,6 +63,7 @@ class TargetTime(Learner):
     bounds: tuple[float, float] = (0.0, 1.0)
     patches: int = static(default=1)
     own_thresholds = True
+    in_learn = frozenset({"forward", "update", "update_weights", "update_thresholds"})
 
     def check(self) -> None:
         checks.integer("patches", self.patches, 1)
@@ -90,13 +94,6 @@ class TargetTime(Learner):
         place = jax.random.randint(key, (self.patches,), 0, size[0] * size[1], jnp.int32)
         return jnp.stack(jnp.divmod(place, size[1]), axis=1)
 
-    def rule(self, state: Any, time_steps: int) -> dict[str, Any]:
-        """The settings of `kernels.native.target_time.learn`."""
-        names = ("target_time", "beta", "threshold_min", "bounds")
-        settings = {name: getattr(self, name) for name in names}
-        rates = dict(rate=state["rates"][0], threshold_rate=state["rates"][1])
-        return dict(settings, **rates, quiet=state["quiet"], time_steps=time_steps)
-
     def forward(self, layer: Layer, state: Any, latency: jax.Array, label: jax.Array | None) -> Any:
         """Nothing: the neuron that fires at a patch depends on learning from the patch before."""
         return Response()
@@ -122,8 +119,9 @@ class TargetTime(Learner):
             time_steps=layer.time_steps,
             quiet=state["quiet"],
         )
-        layer = layer.with_weights(learned.weights.reshape(weights.shape))
-        return self.learned(layer, state, learned, 1)
+        layer = layer.with_weights(learned.weights.reshape(weights.shape)).with_threshold(learned.threshold)
+        info = dict(feature=learned.feature, latency=learned.latency, threshold_rate=state["rates"][1])
+        return layer, dict(state, shown=state["shown"] + jnp.uint32(1), quiet=learned.quiet), info
 
     def update_weights(
         self, layer: Layer, state: Any, weights: jax.Array, patch: jax.Array, step: jax.Array
@@ -153,11 +151,44 @@ class TargetTime(Learner):
             time_steps=layer.time_steps,
         )
 
-    def learned(self, layer: Layer, state: Any, found: Any, shown: Any) -> UpdateResult:
-        """The layer, which has its new weights, with new thresholds, the state after more images, and info."""
-        info = dict(feature=found.feature, latency=found.latency, threshold_rate=state["rates"][1])
-        counted = dict(state, shown=state["shown"] + jnp.uint32(shown), quiet=found.quiet)
-        return layer.with_threshold(found.threshold), counted, info
+    def learn(
+        self,
+        layer: Layer,
+        state: Any,
+        latencies: jax.Array,
+        labels: jax.Array | None,
+        learns: jax.Array,
+        *,
+        batch: int = 1,
+        vote: Any = None,
+    ) -> Learned:
+        """As the default, by `kernels.learn_target_time`."""
+        conv = layer.conv
+        shown = state["shown"] + (jnp.cumsum(learns) - learns).astype(jnp.uint32)
+        size = conv.output_size((latencies.shape[2], latencies.shape[3]))
+        rate, threshold_rate = state["rates"]
+        learned = kernels.learn_target_time(
+            layer.weights,
+            cast(jax.Array, conv.threshold),
+            latencies,
+            jax.vmap(lambda number: self.positions(state, number, size))(shown),
+            learns,
+            rate=rate,
+            threshold_rate=threshold_rate,
+            target_time=self.target_time,
+            time_steps=layer.time_steps,
+            beta=self.beta,
+            threshold_min=self.threshold_min,
+            bounds=self.bounds,
+            quiet=state["quiet"],
+            stride=conv.stride,
+            padding=conv.padding,
+        )
+        layer = dataclasses.replace(layer, weights=learned.weights).with_threshold(learned.threshold)
+        state = dict(state, shown=state["shown"] + jnp.sum(learns, dtype=jnp.uint32), quiet=learned.quiet)
+        rates = jnp.full(len(latencies), threshold_rate)
+        info = dict(feature=learned.feature, latency=learned.latency, threshold_rate=rates)
+        return Learned(layer, state, info)
 
     def end_epoch(self, state: Any) -> Any:
         return dict(state, rates=state["rates"] * jnp.float32(self.annealing))

@@ -98,10 +98,22 @@ class Majority:
     """
 
     timed: ClassVar[bool] = False
+    voters: ClassVar[int] = 1000
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        _require_all(cls)
 
     def scores(self, spikes: Spikes, classes: int) -> jax.Array:
         """The largest potential among the features of each class, (classes,) float32."""
         return spikes.potential.reshape(classes, -1).max(axis=1)
+
+    def decisive_spikes(self, layer: Any, latencies: jax.Array, *, scores: bool) -> Spikes:
+        """`Spikes` of (S, classes, 1, 1) from which the scores of a layer for stimuli (S, C, H, W) follow.
+
+        Without `scores`, maybe only the largest of them.
+        """
+        return layer.strongest_of_classes(latencies, only_largest=not scores)
 
     def decide(self, scores: jax.Array) -> jax.Array:
         """The class of most votes, () int32."""
@@ -120,6 +132,11 @@ class Earliest:
 
     fallback: bool = static(default=False)
     timed: ClassVar[bool] = True
+    voters: ClassVar[int] = 1
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        _require_all(cls)
 
     def scores(self, spikes: Spikes, classes: int) -> jax.Array:
         """(classes,) float32, 0 where silent; with `fallback` below all that fire, in the order of potentials."""
@@ -130,6 +147,10 @@ class Earliest:
         score = jax.lax.bitcast_convert_type((1 - first).astype(jnp.float32), jnp.int32) + beaten
         fired = jax.lax.bitcast_convert_type(score, jnp.float32)
         return jnp.where(first < 1, fired, jnp.maximum(largest, 0) * _FAINT if self.fallback else 0)
+
+    def decisive_spikes(self, layer: Any, latencies: jax.Array, *, scores: bool) -> Spikes:
+        """`Spikes` of (S, ...), of as many neurons per class, from which the scores for stimuli (S, C, H, W) follow."""
+        return layer.earliest_of_classes(latencies)
 
     def decide(self, scores: jax.Array) -> jax.Array:
         """The class of the earliest neuron of all deciding layers, () int32."""
@@ -247,6 +268,24 @@ class LinearSVM:
     def decide(self, scores: jax.Array) -> jax.Array:
         """The class of the largest score, () int32."""
         return votes_of(scores)[0]
+
+
+def _of_all_neurons(decision: Any, layer: Any, latencies: jax.Array, *, scores: bool) -> Spikes:
+    """The `Spikes` of all neurons, (S, F, H', W')."""
+    return jax.vmap(layer.deciding_spikes)(latencies)
+
+
+def decides_by_votes(decision: Decision | None, layers: int) -> bool:
+    """Whether a decision with so many deciding layers is the `majority` of their votes, whatever their scores."""
+    return layers <= getattr(decision, "voters", 0)
+
+
+def _require_all(kind: Any) -> None:
+    """Gives a subclass whose scores or decision depend on more than its parent's all that they may depend on."""
+    if {"scores", "decide"} & vars(kind).keys():
+        kind.voters = 0
+    if "scores" in vars(kind):
+        kind.decisive_spikes = _of_all_neurons
 
 
 def majority(votes: jax.Array, classes: int) -> jax.Array:

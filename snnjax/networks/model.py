@@ -13,8 +13,6 @@ from snnjax import kernels
 from snnjax.core import checks, devices
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.kernels import Spikes, exact
-from snnjax.layers.layer import LayerKernels
-from snnjax.layers.layer_kernels import XLA
 from snnjax.layers.pool import pooled_maps
 from snnjax.layers.ramp_layer import RampLayer
 from snnjax.layers.spiking import Layer
@@ -51,7 +49,7 @@ class Model:
             prepared = conv.prepared(weights[name].shape[1])
             classes = network.classes if name in network.deciding else 0
             shape = network.input_shapes[number]
-            given = prepared, weights[name], steps, XLA
+            given = prepared, weights[name], steps
             if conv.ramped:
                 layers[name] = RampLayer(*given, classes=classes, input_shape=shape)
                 continue
@@ -69,10 +67,6 @@ class Model:
     def stage(self, number: int) -> list[Any]:
         """The layers of stage `number`, counted from 0."""
         return [self.layers[name] for name in self.network.names[number]]
-
-    def packed(self, kernels: Mapping[str, LayerKernels]) -> "Model":
-        """The same model with other kernels of some of its layers, by name."""
-        return self.updated({name: self.layers[name].packed(layer_kernels) for name, layer_kernels in kernels.items()})
 
     def updated(self, layers: Mapping[str, Layer]) -> "Model":
         """The model with some layers replaced, by name."""

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from snnjax.core import checks, devices
+from snnjax.core import checks
 from snnjax.layers.conv import Conv
 from snnjax.layers.layer import BaseLayer
 from snnjax.layers.ramp_layer import RampLayer
@@ -109,32 +109,24 @@ def averaging_neurons(network: Network) -> int:
 
 
 def count_batch(model: Model, images: jax.Array, *, steps: tuple[int, ...]) -> Counts:
-    """`Counts` of images (B, ...), with decisions after each of K steps; kernels as those of `decide_batch`."""
+    """`Counts` of images (B, ...), with decisions after each of K steps."""
     network = model.network
     known = Known({0: encode_batch(model, images)})
     fired = dict(input=known.outputs[0])
     effective: dict[str, jax.Array] = {}
     for number, names in enumerate(network.names[: model.last]):
         inputs = input_batch(model, known, number=number)
-        responses = _responses(model, number, inputs)
-        outputs = devices.map_each(functools.partial(model.join, number), responses)
+        responses = jax.vmap(functools.partial(model.responses, number))(inputs)
+        outputs = jax.vmap(functools.partial(model.join, number))(responses)
         known = known._replace(outputs=known.outputs | {number + 1: outputs})
         fired |= dict(zip(names, responses, strict=False))  # a stage without layers has its input as its response
         effective |= {name: _operations(model.layers[name], inputs) for name in names}
     evidence = input_batch(model, known, number=model.last)
-    fired |= devices.map_each(model.decisive_latencies, evidence)
+    fired |= jax.vmap(model.decisive_latencies)(evidence)
     effective |= {name: _operations(model.layers[name], evidence) for name in network.evidence}
     count = functools.partial(_count_spikes, time_steps=network.time_steps)
-    spikes = {name: devices.map_each(count, latencies) for name, latencies in fired.items()}
+    spikes = {name: jax.vmap(count)(latencies) for name, latencies in fired.items()}
     return Counts(spikes, effective, _decisions_after(model, evidence, steps))
-
-
-def _responses(model: Model, number: int, inputs: jax.Array) -> list[jax.Array]:
-    """`Model.responses` of inputs (B, C, H, W)."""
-    respond = functools.partial(model.responses, number)
-    if model.network.stages[number].ramped:
-        return jax.vmap(respond)(inputs)  # in blocks of images
-    return devices.map_each(respond, inputs)
 
 
 def _count_spikes(latencies: jax.Array, time_steps: int) -> jax.Array:

@@ -14,9 +14,6 @@ from snnjax.core import checks, devices
 from snnjax.core.components import with_leaves
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.data import names
-from snnjax.kernels import compiled, native
-from snnjax.kernels.backend import dispatch
-from snnjax.layers.layer_kernels import best_kernels
 from snnjax.networks.decision import Decided
 from snnjax.networks.graph import Known
 from snnjax.networks.images import with_default_encoder
@@ -201,19 +198,10 @@ def _compute(
     batch: bool,
 ) -> Any:
     """`function` of the model and one stimulus, or of each of a batch, so many at once as fit into memory."""
-    steps = model.network.time_steps
 
-    def compute(model: Model, inputs: jax.Array, *, packed: bool) -> Any:
-        if packed:
-            model = model.packed({name: best_kernels(layer, native=True) for name, layer in model.layers.items()})
+    def of_one(stimulus: jax.Array) -> Any:
+        return function(model, model.encode(stimulus) if encode else stimulus, *settings)
 
-        def of_one(stimulus: jax.Array) -> Any:
-            latency = model.encode(stimulus) if encode else stimulus
-            return function(model, compiled.as_bytes(latency, steps) if packed else latency, *settings)
-
-        if not batch:
-            return of_one(inputs)
-        return jax.lax.map(of_one, inputs, batch_size=min(at_once(), len(inputs)))
-
-    implementations = [functools.partial(compute, packed=packed) for packed in (True, False)]
-    return dispatch(steps <= native.MOST_STEPS, *implementations, model, inputs)
+    if not batch:
+        return of_one(inputs)
+    return jax.lax.map(of_one, inputs, batch_size=min(at_once(), len(inputs)))

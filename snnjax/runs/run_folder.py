@@ -78,7 +78,7 @@ class RunFolder(CheckpointFolder):
         self.trainer.check_state(self.state)
 
     def start(self) -> TrainState:
-        """The state to begin with: the stored one, or the initial one."""
+        """The state to begin with: the saved one, or the initial one."""
         state = self.state or self.trainer.initial_state()
         plan = self.trainer.plan
         if self.state and not self.results and state.phase < len(plan):

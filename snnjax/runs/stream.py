@@ -1,6 +1,5 @@
 """Learning that continues: a network decides on images one by one, and learns from each."""
 
-import dataclasses
 import functools
 import json
 import math
@@ -20,22 +19,19 @@ from snnjax.core.devices import on_host
 from snnjax.core.errors import InputError, InputTypeError, wrong_type
 from snnjax.kernels import latency_dtype
 from snnjax.kernels.backend import resolve
-from snnjax.layers.layer import LayerKernels
-from snnjax.layers.layer_kernels import best_kernels
 from snnjax.learners import Learner, Tally
 from snnjax.networks import Model, Network, SpikingNetwork
 from snnjax.networks.decision import is_fitted
 from snnjax.networks.model import check_fitted, check_image, image_shape, is_batch, rounded_weights
 from snnjax.networks.spiking_network import filled_up
 from snnjax.runs.trained import Trained
-from snnjax.steps.phase import Carry
-from snnjax.steps.stream import Rules, StreamState, empty_memory, end_epoch, last_inputs, learn_images, learn_reward
 from snnjax.training.draws import key_of
-from snnjax.training.epoch import outside
 from snnjax.training.fitting import FITTING_IMAGES
 from snnjax.training.job import supervised_phase
+from snnjax.training.online import Rules, StreamState, empty_memory, end_epoch, last_inputs, learn_images, learn_reward
+from snnjax.training.phase import Carry
 from snnjax.training.placement import as_array
-from snnjax.training.runners import initial_learners
+from snnjax.training.runners import clip_weights, initial_learners
 from snnjax.training.state import TrainState
 
 STATE_FORMAT = 2
@@ -85,8 +81,7 @@ class Stream:
         check_fitted(spec)
         check_memory(memory, replays)
         self._rules = Rules(
-            phase=supervised_phase(spec),
-            batch_size=checks.integer("batch_size", batch_size, 1),
+            phase=supervised_phase(spec)._replace(adapt_every=checks.integer("batch_size", batch_size, 1)),
             backend=resolve(backend, spec.time_steps),
             memory=memory,
             replays=replays,
@@ -94,18 +89,14 @@ class Stream:
         _check_size(spec, self._rules)
         self._spec = spec
         model = jax.tree.map(as_array, Model.of(spec, network.weights()))
-        kernels = {name: best_kernels(layer, native=self._native) for name, layer in model.layers.items()}
-        self._model = jax.tree.map(jnp.asarray, model.packed(kernels))
-
-    @property
-    def _native(self) -> bool:
-        """Whether the back end is the compiled one."""
-        return self._rules.backend == "native"
+        self._model = jax.tree.map(jnp.asarray, model)
 
     @property
     def settings(self) -> Json:
         """What results depend on besides the network, the images and the seed, by name."""
-        return {name: getattr(self._rules, name) for name in ("memory", "replays", "batch_size", "backend")}
+        rules = self._rules
+        settings = {name: getattr(rules, name) for name in ("memory", "replays", "backend")}
+        return dict(settings, batch_size=rules.phase.adapt_every)
 
     def init(self, seed: int = 0, images: ArrayLike | None = None) -> StreamState:
         """The state before the first image, by the seed of what learners and the memory draw.
@@ -135,31 +126,23 @@ class Stream:
                 threshold = layer.conv.last_learner.initial_threshold(layer, latency)
                 layers[name] = jax.tree.map(as_array, layer.with_threshold(threshold))
         states = initial_learners(phase, layers, seed)
-        learning = {}
-        for name in phase.layers:
-            kernels = best_kernels(layers[name], native=self._native, learner=phase.learner)
-            learning[name] = layers[name].packed(kernels)
-        if not outside(learning, phase.learner):
-            learning = {name: _bounded(layer) for name, layer in learning.items()}
+        learning = {name: clip_weights(layers[name], phase) for name in phase.layers}
         carry = Carry(learning, states, Tally(*np.zeros(5, np.int32)))
         key = key_of(len(self._model.layers), seed)
         return StreamState(carry, empty_memory(self._rules, self._spec, key) if self._rules.memory else None)
 
     @functools.cached_property
-    def _blanks(self) -> tuple[StreamState, StreamState]:
-        """The shapes and dtypes of a state, and of the same as `_unpacked` has it."""
+    def _blank(self) -> StreamState:
+        """The shapes and dtypes of a state."""
         with jax.ensure_compile_time_eval():  # a scan may need them first
             state = self._initial(0)
-        blanks = []
-        for kind in (state, _unpacked(state)):
-            blanks.append(jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), kind))
-        return blanks[0], blanks[1]
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), state)
 
     def _check_state(self, state: Any) -> None:
         """Raises InputError unless a state, traced or not, is one of a stream such as this one."""
         if not isinstance(state, StreamState) or not isinstance(state.carry, Carry):
             raise wrong_type("state", "a StreamState", state, "stream.init()")
-        expected = self._blanks[0]
+        expected = self._blank
         if _fits(state, expected):
             return
         if shape := np.shape(state.carry.tally.seen):
@@ -169,17 +152,8 @@ class Stream:
             raise InputError(
                 f"`state` must come from a stream with `memory` {self._rules.memory}, got one with {memory}"
             )
-        layers = dict(state.carry.layers)
-        same_paths = leaves(state).keys() == leaves(expected).keys()
-        for name, layer in expected.carry.layers.items():
-            if same_paths and layers[name].kernels != layer.kernels:
-                problem = "`state` must come from a stream with the same `backend`, got one of the other"
-                raise InputError(f"{problem}: a file of `save_state` can be loaded by either")
         _check_leaves(state, expected)
-        for name, layer in expected.carry.layers.items():
-            layers[name] = dataclasses.replace(layers[name], in_bounds=layer.in_bounds)
-        if not _fits(state._replace(carry=state.carry._replace(layers=layers)), expected):
-            raise InputError("`state` must come from a stream of the same network, got one of another")
+        raise InputError("`state` must come from a stream of the same network, got one of another")
 
     def learn(
         self, state: StreamState, image: ArrayLike, label: ArrayLike | None = None
@@ -302,7 +276,7 @@ class Stream:
         """
         _check_known(state)
         self._check_state(state)
-        arrays = {f"{_PREFIX}{path}": np.asarray(leaf) for path, leaf in leaves(_unpacked(state)).items()}
+        arrays = {f"{_PREFIX}{path}": np.asarray(leaf) for path, leaf in leaves(state).items()}
         return arrays, dict(stream=dict(format=STATE_FORMAT, features=self._features))
 
     def unflatten(self, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> StreamState:
@@ -317,19 +291,18 @@ class Stream:
         if found := described_differences(self._features, about.get("features", {})):
             problem = "it holds the state of a stream whose network has another encoder or other features"
             raise InputError(f"{problem}: {list_differences(found)}")
-        blank, unpacked = self._blanks
-        held = {name.removeprefix(_PREFIX): array for name, array in arrays.items() if name.startswith(_PREFIX)}
-        expected = leaves(unpacked)
+        held = {_path(name): array for name, array in arrays.items() if name.startswith(_PREFIX)}
+        expected = leaves(self._blank)
         if {path.partition(".")[0] for path in held} != {path.partition(".")[0] for path in expected}:
             wanted = f"a memory of {self._rules.memory} images of each class" if self._rules.memory else "no memory"
             raise InputError(f"the state must have {wanted}, as this stream has: see `memory`")
         if held.keys() != expected.keys():
             differing = sorted(held.keys() ^ expected.keys())[0]
             raise InputError(f"the state must be of the learners of this stream, {differing} differs")
-        state = jax.tree.unflatten(jax.tree.structure(unpacked), [jnp.asarray(held[path]) for path in expected])
-        _check_leaves(state, unpacked)
-        kernels = {name: layer.kernels for name, layer in blank.carry.layers.items()}
-        return _packed(state, kernels)
+        structure = jax.tree.structure(self._blank)
+        state = jax.tree.unflatten(structure, [jnp.asarray(held[path]) for path in expected])
+        _check_leaves(state, self._blank)
+        return state
 
     @functools.cached_property
     def _features(self) -> Json:
@@ -363,15 +336,10 @@ def _check_leaves(state: StreamState, expected: StreamState) -> None:
             raise InputError(f"`state.{path}` must be {wanted.get(path, 'left out')} in this stream, got {got}")
 
 
-def _packed(state: StreamState, kernels: Mapping[str, LayerKernels]) -> StreamState:
-    """A state whose layers are computed by these kernels."""
-    layers = {name: layer.packed(kernels[name]) for name, layer in state.carry.layers.items()}
-    return state._replace(carry=state.carry._replace(layers=layers))
-
-
-def _unpacked(state: StreamState) -> StreamState:
-    """A state with weights (F, C, kh, kw)."""
-    return _packed(state, dict.fromkeys(state.carry.layers, LayerKernels()))
+def _path(name: str) -> str:
+    """The path of a leaf of a state from its name in a file; earlier versions called weights `stored`."""
+    path = name.removeprefix(_PREFIX)
+    return f"{path.removesuffix('.stored')}.weights" if path.endswith(".stored") else path
 
 
 def _integers(name: str, value: Any, shape: tuple[int, ...], least: int, most: int, expected: str) -> Any:
@@ -435,8 +403,3 @@ def check_memory(memory: int, replays: int) -> None:
         raise InputError(f"`memory` must be at least 1 with `replays`, got 0 and {replays}")
     if memory and not replays:
         raise InputError("`replays` must be at least 1 with a `memory`, which has no effect else, got 0")
-
-
-def _bounded(layer: Any) -> Any:
-    """A layer whose weights lie within the bounds of its rule, if it has any, marked as such."""
-    return dataclasses.replace(layer, in_bounds=layer.conv.last_learner.bounds is not None)

@@ -11,7 +11,7 @@ from snnjax.runs.checkpoint_folder import CHECKPOINT, Arrays, CheckpointFolder, 
 from snnjax.runs.results_file import RESULTS
 from snnjax.runs.stream import Stream
 from snnjax.runs.trained import WEIGHTS
-from snnjax.steps.stream import StreamState
+from snnjax.training.online import StreamState
 
 
 class Course(NamedTuple):

@@ -19,7 +19,7 @@ from snnjax.training.state import current_names
 WEIGHTS, SWEEP = "weights.npz", "sweep.json"  # in the folder of a run, and of a sweep
 STREAM = "stream.png"  # in the folder of a stream
 WEIGHTS_FORMAT = 3
-_BYTES = " * 256"  # behind the name of a layer whose weights are stored as bytes
+_BYTES = " * 256"  # behind the name of a layer whose weights are saved as bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,8 +149,8 @@ def _stored(name: str, weights: np.ndarray) -> tuple[str, np.ndarray]:
 
 def _restored(name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
     """The weights of a layer, of the arrays of a file."""
-    stored = arrays.get(f"{name}{_BYTES}")
-    return arrays[name] if stored is None else stored.astype(np.float32) / 256
+    saved = arrays.get(f"{name}{_BYTES}")
+    return arrays[name] if saved is None else saved.astype(np.float32) / 256
 
 
 def weights_file(run: Path | str) -> Path:

@@ -176,7 +176,7 @@ def _expect(subject: str, returned: Any, expected: Any) -> None:
 
 def path_text(path: Any) -> str:
     """The path of a leaf of a pytree, as messages name it."""
-    return jax.tree_util.keystr(path).replace(".stored", ".weights")
+    return jax.tree_util.keystr(path)
 
 
 def _kinds(tree: Any) -> str:

@@ -12,12 +12,10 @@ from snnjax.core import checks
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.kernels import backend as backends
 from snnjax.kernels import use_backend
-from snnjax.layers.layer_kernels import best_kernels
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.decision import is_fitted
 from snnjax.networks.model import Model, check_fitted, rounded_weights
 from snnjax.networks.operations import averaging_neurons, connections, count_batch, firing_windows, synapses
-from snnjax.steps.deciding import deciding_kernels
 from snnjax.training.placement import Placement, Timer, as_array
 
 MOMENTS = 20
@@ -281,10 +279,7 @@ def moments(time_steps: int) -> tuple[int, ...]:
 def _counted(model: Model, images: np.ndarray, steps: tuple[int, ...]) -> Any:
     """`Counts` of all images, NumPy arrays of (N, ...), int64 but for decisions."""
     placement = Placement(1)
-    kernels = {name: best_kernels(layer, native=backends.current_is_native()) for name, layer in model.layers.items()}
-    deciding = deciding_kernels(model.network, native=backends.current_is_native())
-    kernels |= {name: deciding[name] for name in model.network.deciding if name in deciding}
-    models = placement.stack([model.packed(kernels)])
+    models = placement.stack([model])
     counts = placement.map(Timer(""), count_batch, models, images, steps=steps)
     of_network = jax.tree.map(lambda x: x[0].astype(np.int64), counts)
     return of_network._replace(decisions=counts.decisions[0])

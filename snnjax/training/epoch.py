@@ -3,8 +3,8 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -13,12 +13,10 @@ from snnjax.core import files
 from snnjax.core.components import leaves, with_leaves
 from snnjax.core.devices import AT_ONCE
 from snnjax.core.errors import InputError
-from snnjax.layers.spiking import Layer
 from snnjax.networks.batches import decide_batch
-from snnjax.steps import registry
-from snnjax.steps.phase import Carry, Phase, StepResult
-from snnjax.steps.plain import known_of
 from snnjax.training.contracts import check_decisions
+from snnjax.training.learning import known_of
+from snnjax.training.phase import Carry, Phase, StepResult
 from snnjax.training.placement import NETWORKS, Placement, Timer, count_of, has_own, learning_program, place
 
 EVERY = 30.0
@@ -35,13 +33,11 @@ class EpochImages:
       inputs: (N, C, H, W), or (networks, N, C, H, W); or of 2N images, see `shown_order`. Or a tree of such arrays.
       labels: (N,) int32 of supervised learning, None elsewhere.
       order: of the number of an epoch: `shown_order`; those shown first are learned from, as many as the phase takes.
-      batch_size: as of `Settings`, of supervised learning.
     """
 
     inputs: Any
     labels: np.ndarray | None = None
     order: Callable[[int], np.ndarray | None] = lambda epoch: None
-    batch_size: int = 1
 
 
 class EpochRunner:
@@ -58,31 +54,27 @@ class EpochRunner:
         *,
         phase: Phase,
         placement: Placement,
-        step: Callable[..., Any],
-        fast: registry.Step | None,
+        learn: Callable[..., Any],
         carry: Carry,
         model: Any,
         images: EpochImages,
     ):
-        """`step` defines the learning, `fast` computes the same faster, if given; trees are stacked."""
+        """`learn` is one of the functions of `snnjax.training.learning`; trees are stacked."""
         self.placement = placement
         self.phase = phase
         self.images = images
         compiled = phase._replace(name="", epochs=0)  # programs do not depend on these
-        self._plain = learning_program(step, compiled, placement.learning)
-        self._fast = learning_program(fast.run, compiled, placement.learning) if fast else self._plain
-        self._clips = fast is not None and fast.clips
+        self._program = learning_program(learn, compiled, placement.learning)
         self.carry = place(carry, placement.learning, NETWORKS)
         self.model = place(model, placement.learning, NETWORKS)
         self.timer = Timer(phase.name)
-        self._in_bounds = False
         order = images.order(0)
         self._count = count_of(images.inputs) if order is None else order.shape[-1]
-        self.size = _slice_size(phase.images, phase.batch)
-        self._starts = range(0, phase.images, self.size)
+        self._slices = slices(phase)
+        self.size = self._slices[0].stop
         size = sum(x.nbytes for x in jax.tree.leaves(images.inputs))
         once = order is None and size <= files.LARGE
-        self._kept = {start: self.place_slice(start) for start in self._starts} if once else {}
+        self._kept = {part.start: self.place_slice(part.start) for part in self._slices} if once else {}
 
     def place_slice(self, start: int, places: np.ndarray | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
         """The images from number `start` in the order of `places`, as fields of a `Slice`: per network, and shared."""
@@ -97,7 +89,6 @@ class EpochRunner:
         put("inputs", self.images.inputs, places)
         if self.images.labels is not None:
             put("labels", self.images.labels, None if places is None else places % self._count)
-            shared["batch_size"] = np.int32(self.images.batch_size)
         return per_network, shared
 
     def run(
@@ -120,22 +111,21 @@ class EpochRunner:
         numbers = np.arange(self._count) if places is None else places % self._count
         pieces: list[StepResult] = []
         kept = time.monotonic()
-        for start in self._starts:
-            stop = min(start + self.size, self.phase.images)
+        for start, stop in self._slices:
             if stop <= done:
                 continue
             begin = time.perf_counter()
             per_network, shared = self._kept.get(start) or self.place_slice(start, places)
             self.timer.seconds += time.perf_counter() - begin
-            for first, end, program in self._spans(max(start, done), stop):  # `done` may lie within a slice
-                part = slice(first - start, end - start)
-                last = np.bool_(end == self.phase.images)
-                span = dict(start=np.int32(part.start), stop=np.int32(part.stop), last=last)
-                images = (end - first) * self.placement.count
-                given = self.carry, self.model, per_network, shared | span
-                self.carry, result = self.timer.time_program(images, program, *given)
-                pieces.append(self._learned(result, part))
-                report(images, self._correct(pieces[-1], numbers[..., first:end]))
+            first = max(start, done)  # `done` may lie within a slice
+            part = slice(first - start, stop - start)
+            last = np.bool_(stop == self.phase.images)
+            span = dict(start=np.int32(part.start), stop=np.int32(part.stop), last=last)
+            images = (stop - first) * self.placement.count
+            given = self.carry, self.model, per_network, shared | span
+            self.carry, result = self.timer.time_program(images, self._program, *given)
+            pieces.append(self._learned(result, part))
+            report(images, self._correct(pieces[-1], numbers[..., first:stop]))
             if stop < self.phase.images and time.monotonic() - kept >= EVERY:
                 keep(stop, leaves(_joined(pieces, before)))
                 kept = time.monotonic()
@@ -147,26 +137,8 @@ class EpochRunner:
 
         `inputs` are those of the phase for these images.
         """
-        learned = {}
-        for name, layer in self.carry.layers.items():
-            kernels = self.model.layers[name].kernels
-            if layer.kernels is not kernels:
-                layer = self.placement.stack([x.packed(kernels) for x in self.placement.unstack(layer)])
-            learned[name] = dataclasses.replace(layer, in_bounds=False)
-        model = self.model.updated(learned)
+        model = self.model.updated(self.carry.layers)
         return self.placement.map(timer, decide_batch, model, known_of(inputs, self.phase.first), scores=False)[0]
-
-    def _spans(self, first: int, stop: int) -> Iterator[tuple[int, int, Any]]:
-        """The images of each program: all that remain; few by the plain step, while weights lie out of bounds."""
-        size = self.phase.batch
-        while first < stop:
-            if not self._clips:
-                self.mark_bounded()
-            fast = self._clips or self._in_bounds
-            end = stop if fast else min(first + size, stop)
-            yield first, end, self._fast if fast else self._plain
-            first = end
-            size *= 2
 
     def _learned(self, result: StepResult, part: slice) -> StepResult:
         """The results for some images of a slice, of all that a program returns."""
@@ -188,26 +160,41 @@ class EpochRunner:
         back = np.broadcast_to(np.argsort(numbers, axis=-1), result.decisions.shape)
         return result._replace(decisions=np.take_along_axis(result.decisions, back, axis=1))
 
-    def mark_bounded(self) -> None:
-        """Marks the layers where all weights lie within their bounds; the first update clips initial ones."""
-        layers = self.carry.layers
-        learner = self.phase.learner
-        if self._in_bounds or any(outside(x, learner) for x in self.placement.unstack(layers)):
-            return
-        marked = {
-            name: dataclasses.replace(layer, in_bounds=layer.conv.each_learner[learner].bounds is not None)
-            for name, layer in layers.items()
-        }
-        self.carry = self.carry._replace(layers=marked)
-        self._in_bounds = True
+
+class Part(NamedTuple):
+    """Images of an epoch that a program learns from at once, from number `start` to before `stop`."""
+
+    start: int
+    stop: int
 
 
-def _slice_size(total: int, unit: int) -> int:
-    """Images of a slice, about as many as `AT_ONCE` says, so that few are padded."""
-    count = max(1, round(total / AT_ONCE["learned"]))
-    aligned = math.lcm(unit, ALIGNED)
-    unit = aligned if count > 1 and count * aligned <= total else unit
-    return -(-total // (count * unit)) * unit
+def slices(phase: Phase) -> list[Part]:
+    """The slices of an epoch, about as long as `AT_ONCE` says, so that few images are padded; the first is the longest.
+
+    They begin where groups of images that share weights begin and, of layers that adapt after each batch, each of them
+    ends with a batch or holds a part of one.
+    """
+    about = AT_ONCE["learned"]
+    total = phase.images
+    if phase.supervised and phase.adapt_every > about:
+        size = _round_up(-(-phase.adapt_every // round(phase.adapt_every / about)), phase.batch)
+        size = min(size, total)
+        batches = range(0, total, phase.adapt_every)
+        starts = [start for first in batches for start in range(first, min(first + phase.adapt_every, total), size)]
+    else:
+        unit = min(phase.adapt_every, total) if phase.supervised else phase.batch
+        count = max(1, round(total / about))
+        if not phase.supervised and count > 1 and count * math.lcm(unit, ALIGNED) <= total:
+            unit = math.lcm(unit, ALIGNED)
+        size = _round_up(-(-total // count), unit)
+        starts = list(range(0, total, size))
+    stops = [*starts[1:], total]
+    return [Part(start, stop) for start, stop in zip(starts, stops, strict=True)]
+
+
+def _round_up(count: int, unit: int) -> int:
+    """The least multiple of a unit that is at least the count."""
+    return -(-count // unit) * unit
 
 
 def _joined(pieces: Sequence[StepResult], before: Sequence[Mapping[str, np.ndarray]]) -> StepResult:
@@ -220,12 +207,3 @@ def _joined(pieces: Sequence[StepResult], before: Sequence[Mapping[str, np.ndarr
         earlier = jax.tree.map(lambda *values: np.stack(values), *before)
         pieces = [with_leaves(pieces[0], earlier), *pieces]
     return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *pieces)
-
-
-def outside(layers: Mapping[str, Layer], learner: int) -> bool:
-    """Whether weights of layers lie outside the bounds of their learner number `learner`."""
-    for layer in layers.values():
-        bounds = layer.conv.each_learner[learner].bounds
-        if bounds is not None and np.any((layer.weights < bounds[0]) | (layer.weights > bounds[1])):
-            return True
-    return False

@@ -11,13 +11,12 @@ from snnjax.core.components import leaves
 from snnjax.core.errors import DivergedError, InputError
 from snnjax.core.metrics import fractions
 from snnjax.data import Dataset
-from snnjax.layers.layer_kernels import XLA
 from snnjax.learners import Diagnosis
 from snnjax.learners.protocol import default_figures, has_default_figures
 from snnjax.networks import Network
-from snnjax.steps.phase import Carry, Phase, StepResult
 from snnjax.training import contracts
 from snnjax.training.advice import describe, describe_winners, diagnose_decisions
+from snnjax.training.phase import Carry, Phase, StepResult
 from snnjax.training.state import States, TrainState
 
 
@@ -46,7 +45,7 @@ def take_figures(phase: Phase, state: TrainState, carry: Carry, result: StepResu
     words: list[str] = []
     curves = state.curves.setdefault(phase.name, {})
     for name in carry.layers:
-        layer = dataclasses.replace(carry.layers[name], stored=state.weights[name], kernels=XLA)  # type: ignore[arg-type]
+        layer = dataclasses.replace(carry.layers[name], weights=state.weights[name])  # type: ignore[arg-type]
         learner = layer.conv.each_learner[phase.learner]
         kind = f"{type(learner).__name__} of {name}"
         figures: Diagnosis = {}

@@ -15,12 +15,12 @@ from snnjax.layers.ramp_layer import RampLayer
 from snnjax.learners import Learner
 from snnjax.networks.batches import decide_batch, input_batch, potentials_batch
 from snnjax.networks.decision import unfitted
-from snnjax.steps.phase import Phase
-from snnjax.steps.plain import known_of
 from snnjax.training import contracts
 from snnjax.training.advice import diagnose_threshold
 from snnjax.training.epoch_results import take_decisions
 from snnjax.training.job import Job
+from snnjax.training.learning import known_of
+from snnjax.training.phase import Phase
 from snnjax.training.placement import Timer, count_of, has_own
 from snnjax.training.state import TrainState
 
@@ -124,7 +124,7 @@ def fit_decisions(
     evidence = inputs["train"]
     if job.network.reads_potentials:
         known = known_of(evidence, phase.first)
-        evidence = job.placement.map(potentials, potentials_batch, job.pack(job.models(states)), known)
+        evidence = job.placement.map(potentials, potentials_batch, job.placement.stack(job.models(states)), known)
     job.callback.started(fit.name, len(all_labels) * len(states))
     for state, network, values in zip(states, job.networks, evidence, strict=True):
         about = values, all_labels.astype(np.int32), network.classes, network.time_steps
@@ -132,7 +132,7 @@ def fit_decisions(
         state.keep_numbers("decision", network.decision, jax.tree.leaves(fitted))
         contracts.check_decision(state.network(network))
         job.callback.advanced(len(all_labels), 0)
-    model = job.pack(job.models(states))
+    model = job.placement.stack(job.models(states))
     images = inputs["train"]
     parts = {"train": images[:, : len(labels)] if has_own(images) else images[: len(labels)]}
     parts[job.data.tested] = inputs[job.data.tested]

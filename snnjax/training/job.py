@@ -1,18 +1,16 @@
 """What a training is about: networks of one structure, the data that they learn from, how, and in which phases."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 
 from snnjax.core.errors import InputError
 from snnjax.data import Dataset
-from snnjax.layers.layer import LayerKernels
-from snnjax.layers.layer_kernels import best_kernels
 from snnjax.networks import Model, Network
 from snnjax.networks.decision import is_fitted
-from snnjax.steps.phase import Phase
 from snnjax.training import arguments
+from snnjax.training.phase import Phase
 from snnjax.training.placement import Placement, Timer, as_array
 from snnjax.training.state import Callback, Settings, TrainState
 
@@ -79,12 +77,6 @@ class Job:
         """All networks with their weights."""
         return [self.model(state, index) for index, state in enumerate(states)]
 
-    def pack(self, models: Sequence[Model], kernels: Mapping[str, LayerKernels] | None = None) -> Any:
-        """Models that do not learn, stacked, with their fastest kernels or those named."""
-        best = {name: best_kernels(layer, native=self.native) for name, layer in models[0].layers.items()}
-        best |= kernels or {}
-        return self.placement.stack([model.packed(best) for model in models])
-
     def finish(self, timer: Timer, states: Sequence[TrainState], over: bool = True) -> None:
         """Records a timer's measurements, and resets it; reports the phase if it is over."""
         records = [timer.add_to(state.phases) for state in states]
@@ -133,6 +125,7 @@ def plan(network: Network, data: Dataset, settings: Settings, frozen: Sequence[s
         return *phases, Phase((), stages, images=min(DIAGNOSED_IMAGES, images), name="features")
     last = supervised_phase(network, frozen)._replace(
         batch=min(settings.update_batch, labelled),
+        adapt_every=settings.batch_size,
         images=labelled,
         name=_title(network.stages[-1].branches[0].last_learner),
         epochs=epochs[-1],

@@ -17,12 +17,11 @@ from snnjax.kernels import use_backend
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.batches import decide_batch
 from snnjax.networks.model import check_decides, check_fitted, rounded_weights
-from snnjax.steps import deciding
-from snnjax.steps.phase import Carry, Phase
 from snnjax.training import arguments, contracts, fitting, runners
 from snnjax.training import epoch_results as results
 from snnjax.training.epoch import EpochRunner
 from snnjax.training.job import Job
+from snnjax.training.phase import Carry, Phase
 from snnjax.training.placement import Timer
 from snnjax.training.stage_cache import StageCache
 from snnjax.training.start import take
@@ -251,8 +250,7 @@ class Trainer:
             check_decides(described)
             check_fitted(described)
             rounded.append(TrainState(rounded_weights(described, best.weights), best.numbers))
-        kernels = deciding.deciding_kernels(self.network, native=self.job.native)
-        models = self.job.pack(self.job.models(rounded), kernels)
+        models = self.job.placement.stack(self.job.models(rounded))
         with use_backend(self.settings.backend):
             decisions, scores = self.job.placement.map(Timer(""), decide_batch, models, images, encode=True)
         contracts.check_decisions(decisions, self.network.classes)

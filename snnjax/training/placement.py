@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from snnjax.core import devices, files
 from snnjax.kernels import backend
-from snnjax.steps.phase import Phase, Slice
+from snnjax.training.phase import Phase, Slice
 
 SHARED = PartitionSpec()
 NETWORKS = PartitionSpec("networks")

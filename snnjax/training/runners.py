@@ -1,27 +1,27 @@
-"""The runners of phases: by which step and kernels layers learn, from which states of their learners."""
+"""The runners of phases: by which function layers learn, from which states of their learners."""
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from snnjax.core.components import with_leaves
+from snnjax.kernels import latency_dtype
 from snnjax.layers.conv import Conv
-from snnjax.layers.layer import BaseLayer, LayerKernels
-from snnjax.layers.layer_kernels import XLA, best_kernels
-from snnjax.learners import Tally
-from snnjax.networks import Model
-from snnjax.steps import deciding, plain
-from snnjax.steps.phase import Carry, Phase
-from snnjax.steps.registry import Case, fast_step
-from snnjax.training import arguments
+from snnjax.layers.spiking import Layer
+from snnjax.learners import Learner, Tally
+from snnjax.networks import Model, Network
+from snnjax.networks.decision import decides_by_votes
+from snnjax.training import arguments, learning
 from snnjax.training import epoch_results as results
 from snnjax.training.draws import key_of, shown_order
 from snnjax.training.epoch import EpochImages, EpochRunner
 from snnjax.training.job import Job
+from snnjax.training.pair import is_pair, learn_pair
+from snnjax.training.phase import Carry, Phase
 from snnjax.training.placement import as_array, count_of
 from snnjax.training.state import TrainState
 
@@ -29,13 +29,9 @@ from snnjax.training.state import TrainState
 def runner_of(job: Job, phase: Phase, states: Sequence[TrainState], inputs: Any) -> EpochRunner:
     """The runner of a phase's epochs, given the `StageCache.inputs` of the stages that learn in it."""
     models = job.models(states)
-    fast = fast_step(Case(phase, models[0], job.native, job.placement.platform))
     carries = []
     for index, (model, state) in enumerate(zip(models, states, strict=True)):
-        layers = {}
-        for name in phase.layers:
-            layer = model.layers[name]
-            layers[name] = layer.packed(fast.kernels if fast else _kernels(job, layer, phase))
+        layers = {name: clip_weights(model.layers[name], phase) for name in phase.layers}
         learners, tally = learners_at_start(job, state, index)
         learners = with_leaves(learners, state.learning)
         tally = with_leaves(tally, state.learning, "tally")
@@ -43,25 +39,35 @@ def runner_of(job: Job, phase: Phase, states: Sequence[TrainState], inputs: Any)
     others = [_without_weights(model, phase.layers) for model in models]
     shown = count_of(inputs) // (1 + job.settings.mirror)
     order = functools.partial(shown_order, job.settings, job.seeds, job.plan.index(phase), shown)
-    labels = None
-    frozen: Any = None
-    if phase.joint:
-        step: Any = plain.learn_jointly
-    elif phase.supervised:
-        step = plain.learn_supervised
-        frozen = job.pack(others, deciding.deciding_kernels(job.network, native=job.native))
-        labels = job.data.train_labels.astype(np.int32)
-    else:
-        step = plain.learn_unsupervised
     return EpochRunner(
         phase=phase,
         placement=job.placement,
-        step=step,
-        fast=fast,
+        learn=learning_of(phase, job.network),
         carry=job.placement.stack(carries),
-        model=frozen,
-        images=EpochImages(inputs, labels, order, job.settings.batch_size),
+        model=job.placement.stack(others) if phase.supervised else None,
+        images=EpochImages(inputs, job.data.train_labels.astype(np.int32) if phase.supervised else None, order),
     )
+
+
+def learning_of(phase: Phase, network: Network) -> Callable[..., Any]:
+    """The function of `snnjax.training.learning` by which the layers of a phase learn."""
+    if phase.joint:
+        return learning.learn_jointly
+    if not phase.supervised:
+        return learning.learn_unsupervised
+    only_deciding = phase.layers == network.deciding
+    if only_deciding and decides_by_votes(network.decision, len(network.deciding)):
+        return learning.learn_deciding
+    return learn_pair if is_pair(phase, network) else learning.learn_supervised
+
+
+def clip_weights(layer: Any, phase: Phase) -> Any:
+    """The layer with weights within the bounds of the learner that learns in a phase, if it has any."""
+    bounds = layer.conv.each_learner[phase.learner].bounds
+    if bounds is None:
+        return layer
+    lower, upper = map(np.float32, bounds)
+    return layer.with_weights(np.clip(layer.weights, lower, upper))
 
 
 def learners_at_start(job: Job, state: TrainState, index: int) -> tuple[dict[str, Any], Tally | None]:
@@ -96,19 +102,31 @@ def check_state(job: Job, state: TrainState) -> None:
 
 
 def uncompiled(job: Job) -> list[str]:
-    """Spiking layers that learn by XLA: "layer1 (Rule)", ..."""
+    """Spiking layers that learn without a compiled sequence kernel: "layer1 (Rule)", ..."""
     zeros = {name: np.zeros(shape, np.float32) for name, shape in job.network.weight_shapes.items()}
-    model = Model.of(job.network, zeros)  # shapes alone matter
+    model = jax.tree.map(as_array, Model.of(job.network, zeros))  # shapes alone matter
     names = []
     for phase in job.plan:
-        case = Case(phase, model, job.native, job.placement.platform)
-        fast = fast_step(case) if phase.layers else None
+        if phase.batch == 1 and phase.layers and is_pair(phase, job.network):
+            continue
         for name in phase.layers:
             layer = model.layers[name]
-            compiled = fast.compiled if fast else _kernels(job, layer, phase) is not XLA
-            if not compiled:
+            if not layer.conv.ramped and not _learns_natively(layer, phase):
                 names.append(_with_rule(name, layer.conv, phase))
     return names
+
+
+def _learns_natively(layer: Layer, phase: Phase) -> bool:
+    """Whether a learner has a sequence kernel, and this one a compiled implementation for a layer."""
+    learner = layer.conv.each_learner[phase.learner]
+    if type(learner).learn is Learner.learn:
+        return False
+    state = jax.tree.map(as_array, learner.init(layer, np.zeros(2, np.uint32), 0))
+    latencies = jax.ShapeDtypeStruct((1, *layer.input_shape), latency_dtype(layer.time_steps))
+    labels = jax.ShapeDtypeStruct((1,), np.int32) if phase.supervised else None
+    learns = jax.ShapeDtypeStruct((1,), np.bool_)
+    learn = functools.partial(learner.learn, batch=phase.batch, vote=lambda spikes: np.int32(0))
+    return "snnjax_learn_" in str(jax.make_jaxpr(learn)(layer, state, latencies, labels, learns))
 
 
 def one_by_one(job: Job, first: int) -> list[str]:
@@ -123,11 +141,6 @@ def one_by_one(job: Job, first: int) -> list[str]:
     return names
 
 
-def _kernels(job: Job, layer: BaseLayer, phase: Phase) -> LayerKernels:
-    """The kernels of a layer that learns in a phase, step by step as it is defined."""
-    return best_kernels(layer, native=job.native, learner=phase.learner)
-
-
 def _with_rule(name: str, conv: Conv, phase: Phase) -> str:
     """The layer of this name, with the rule by which it learns in a phase."""
     return f"{name} ({type(conv.each_learner[phase.learner]).__name__})"
@@ -136,4 +149,4 @@ def _with_rule(name: str, conv: Conv, phase: Phase) -> str:
 def _without_weights(model: Model, names: Iterable[str]) -> Model:
     """The model without the weights of layers that learn, which are in the carry of their program."""
     nothing: Any = np.zeros((0, 0, 0, 0), np.float32)
-    return model.updated({name: dataclasses.replace(model.layers[name], stored=nothing) for name in names})
+    return model.updated({name: dataclasses.replace(model.layers[name], weights=nothing) for name in names})

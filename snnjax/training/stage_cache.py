@@ -11,9 +11,9 @@ from snnjax.core import files
 from snnjax.core.errors import InputError
 from snnjax.networks.batches import encode_batch, input_batch, output_batch
 from snnjax.networks.graph import Known
-from snnjax.steps.phase import Phase
 from snnjax.training.advice import diagnose_outputs
 from snnjax.training.job import DIAGNOSED_IMAGES, Job
+from snnjax.training.phase import Phase
 from snnjax.training.placement import Placement, Timer, count_of, has_own
 from snnjax.training.state import TrainState
 
@@ -158,7 +158,7 @@ class StageCache:
         """`input_batch` or `output_batch` of what is known of the images of a part, (networks, N, C, H, W)."""
         timer = Timer(title if part == self.job.unsupervised else f"{title}, {part}")
         self.job.callback.started(timer.name, count_of(known) * self.job.placement.count)
-        packed = self.job.pack(self.job.models(states))
+        packed = self.job.placement.stack(self.job.models(states))
         report = self.job.callback.advanced
         values = self.job.placement.map(timer, function, packed, known, report, number=number)
         self.job.finish(timer, states)

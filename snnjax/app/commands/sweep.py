@@ -182,7 +182,7 @@ def train_remaining(folder: SweepFolder, given: workers.Workers) -> list[dict[st
 
 
 def prepare(chosen: options.Sweep, fold: int | None = None) -> tuple[Sweep, dict[str, Any], Path]:
-    """The sweep of a fold, the options that are stored with its results, and its folder."""
+    """The sweep of a fold, the options that are kept with its results, and its folder."""
     parts.check_least(chosen, seeds=1, at_once=1, workers=1)
     values: dict[str, Sequence[Any]] = dict(choices(chosen))
     parts.import_all(chosen.network.modules)

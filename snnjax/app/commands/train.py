@@ -32,7 +32,7 @@ class Prepared(NamedTuple):
 
     Attributes:
       trainer: of its network, on its data.
-      about: the options that are stored with its results.
+      about: the options that are kept with its results.
       path: its folder.
     """
 

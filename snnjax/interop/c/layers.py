@@ -95,7 +95,7 @@ def _all_weights(name: str, rows: np.ndarray, bits: int) -> tuple[Table, ...]:
     """The tables of weights (n, F) of so many bits, by input."""
     counts = np.count_nonzero(rows, axis=1)
     return (
-        Table(f"{name}_weights", "uint8_t", packed(rows, bits), f"Weights, {_ORDER}."),
+        Table(f"{name}_weights", "uint8_t", pack_bits(rows, bits), f"Weights, {_ORDER}."),
         Table(f"{name}_synapses", unsigned(rows.shape[1]), counts, f"Features whose weight is not 0, {_ORDER}."),
     )
 
@@ -114,7 +114,7 @@ def _weights_above_0(name: str, rows: np.ndarray) -> tuple[Table, ...]:
     )
 
 
-def packed(rows: np.ndarray, bits: int) -> np.ndarray:
+def pack_bits(rows: np.ndarray, bits: int) -> np.ndarray:
     """Rows (n, F) of weights of so many bits as bytes, uint8, low bits first; each row begins at a byte."""
     digits = (rows[..., None] >> np.arange(bits, dtype=np.uint8)) & 1
     return np.packbits(digits.reshape(len(rows), -1), axis=1, bitorder="little").ravel()
@@ -132,7 +132,7 @@ def _buffers(name: str, kind: str, constants: dict[str, int], *, deciding: bool,
 
 
 def row_of_weights(most: int, bits: int) -> Buffer:
-    """The buffer for a row of at most so many weights, each as a byte; whole packed bytes are written."""
+    """The buffer for a row of at most so many weights, each as a byte; whole pack_bits bytes are written."""
     return Buffer("row_of_weights", "uint8_t", (most + 8 // bits - 1,), "Unpacked weights of a row.")
 
 

@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 
 from snnjax.interop import event_programs
-from snnjax.interop.c.layers import CodeLayer, packed
+from snnjax.interop.c.layers import CodeLayer, pack_bits
 from snnjax.interop.c.text import Buffer, Table, unsigned
 from snnjax.networks import Network
 from snnjax.networks.integer_prototypes import LENGTH_BITS, MEAN_BITS, MOST_WINS, RATE_BITS, IntegerPrototypes
@@ -20,7 +20,7 @@ def ramped_readout(spec: Network, layer: IntegerRampLayer, bits: int) -> CodeLay
     constants = _geometry(spec) | dict(
         FEATURES=len(rows), ROW_BYTES=-(-rows.shape[1] * bits // 8), OFFSET=offset, INPUTS=rows.shape[1]
     )
-    weights = packed((rows.astype(np.int16) + offset).astype(np.uint8), bits)
+    weights = pack_bits((rows.astype(np.int16) + offset).astype(np.uint8), bits)
     synapses = np.count_nonzero(rows, axis=0)
     (conv,) = spec.stages[-1].branches
     assert conv.ramp is not None

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from snnjax.interop import event_programs
-from snnjax.interop.c.layers import packed
+from snnjax.interop.c.layers import pack_bits
 from snnjax.interop.c.text import Buffer, Table, unsigned
 from snnjax.interop.event_programs import Geometry, Source
 from snnjax.networks import Network
@@ -60,7 +60,7 @@ def code_ramps(spec: Network, integers: dict[str, IntegerRampLayer], bits: int) 
         constants |= _axes(dict(kernel=sizes.kernel, stride=sizes.stride, padding=sizes.padding))
         constants |= dict(row_bytes=-(-rows.shape[1] * bits // 8), offset=2 ** (bits - 1) - 1)
         pool = _pooling(conv.features, sizes, sizes.output)
-        weights = packed((rows.astype(np.int16) + constants["offset"]).astype(np.uint8), bits)
+        weights = pack_bits((rows.astype(np.int16) + constants["offset"]).astype(np.uint8), bits)
         tables = _tables(name, layer, weights, constants["offset"])
         synapses = np.count_nonzero(rows, axis=0)
         tables += (Table(f"{name}_synapses", count, synapses, f"Features whose weight is not 0, by {_ORDER}."),)

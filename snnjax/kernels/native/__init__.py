@@ -245,6 +245,12 @@ class Pooling(NamedTuple):
     stride: Pair | None = None
     padding: Pair = 0
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether windows overlap."""
+        strides = checks.pair("stride", self.window if self.stride is None else self.stride, 1)
+        return any(step < size for step, size in zip(strides, checks.pair("window", self.window, 1), strict=True))
+
     def of(self, shape: tuple[int, ...]) -> tuple[tuple[int, int, int], np.ndarray]:
         """The shape of pooled maps (F, H, W), and the setting of a call that pools them."""
         size = checks.pair("window", self.window, 1)

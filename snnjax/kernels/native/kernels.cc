@@ -13,10 +13,10 @@ ffi::Error winners(Threads threads, Floats weights, Bytes latency, Floats thresh
   const Batch batch(feature, 1);
   const Geometry geometry = geometry_of(weights, latency, settings);
   const EventLayout layout(geometry);
-  const EventWeights packed(layout, batch, weights, threads);
+  const EventWeights arranged(layout, batch, weights, threads);
   const int32_t steps = number(settings, "steps");
   return batch.each(threads, [&](int64_t i) {
-    EventLayer layer(geometry, layout, packed.of(i));
+    EventLayer layer(geometry, layout, arranged.of(i));
     const Limits limits{batch.part(threshold, 1, i)};
     EventRace race(layer, limits);
     race.begin(batch.part(latency, 3, i).data);
@@ -76,9 +76,9 @@ ffi::Error timed_spikes(Threads threads, Floats weights, Bytes latency, Floats t
   const Batch batch(when, 3);
   const Geometry geometry = geometry_of(weights, latency, settings);
   const EventLayout layout(geometry);
-  const EventWeights packed(layout, batch, weights, threads);
+  const EventWeights arranged(layout, batch, weights, threads);
   return batch.each(threads, [&](int64_t i) {
-    EventLayer layer(geometry, layout, packed.of(i));
+    EventLayer layer(geometry, layout, arranged.of(i));
     layer.begin(batch.part(latency, 3, i).data);
     follow(layer, {batch.part(threshold, 1, i)}, number(settings, "steps"), batch.part(*when, 3, i),
            batch.part(*potential, 3, i), batch.part(*before, 3, i));
@@ -91,9 +91,9 @@ ffi::Error potentials(Threads threads, Floats weights, Bytes latency, ffi::Dicti
   const Batch batch(result, 3);
   const Geometry geometry = geometry_of(weights, latency, settings);
   const EventLayout layout(geometry);
-  const EventWeights packed(layout, batch, weights, threads);
+  const EventWeights arranged(layout, batch, weights, threads);
   return batch.each(threads, [&](int64_t i) {
-    EventLayer layer(geometry, layout, packed.of(i));
+    EventLayer layer(geometry, layout, arranged.of(i));
     layer.begin(batch.part(latency, 3, i).data);
     for (int64_t step = 0; step < number(settings, "steps"); ++step) layer.advance(step);
     turn(layer.potential, batch.part(*result, 3, i).data, geometry.positions(), layer.stride, geometry.features);

@@ -136,10 +136,10 @@ ffi::Error latencies(Threads threads, Floats weights, Bytes latency, Floats thre
   const Batch batch(result, 3);
   const Geometry geometry = geometry_of(weights, latency, settings);
   const EventLayout layout(geometry);
-  const EventWeights packed(layout, batch, weights, threads);
+  const EventWeights arranged(layout, batch, weights, threads);
   const Pool pool = pool_of(settings);
   return batch.each(threads, [&](int64_t i) {
-    find_latencies(geometry, layout, packed.of(i), batch.part(latency, 3, i).data, {batch.part(threshold, 1, i)},
+    find_latencies(geometry, layout, arranged.of(i), batch.part(latency, 3, i).data, {batch.part(threshold, 1, i)},
                    number(settings, "steps"), pool, batch.part(*result, 3, i).data);
   });
 }

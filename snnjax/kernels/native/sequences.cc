@@ -51,11 +51,11 @@ struct Learning {
 void learn_by_events(const Sequence& sequence, const Learning& learning) {
   const Geometry& geometry = learning.geometry;
   const EventLayout layout(geometry);
-  const Memory<float> packed(layout.size());
-  layout.pack(learning.weights, packed.data());
+  const Memory<float> arranged(layout.size());
+  layout.pack(learning.weights, arranged.data());
   float* weights = learning.learned;
   std::copy_n(learning.weights, geometry.size(), weights);
-  EventLayer layer(geometry, layout, packed.data());
+  EventLayer layer(geometry, layout, arranged.data());
   const Limits limits{learning.threshold};
   EventRace race(layer, limits);
   Competition competition(race, learning.k(), learning.radius);
@@ -70,10 +70,10 @@ void learn_by_events(const Sequence& sequence, const Learning& learning) {
     for (const auto& [neuron, step] : won) {
       const int64_t row = neuron.position / geometry.out_width, column = neuron.position % geometry.out_width;
       learn_feature(geometry, weights + neuron.feature * geometry.synapses(), latency, row, column, step, rule);
-      layout.pack_feature(weights, neuron.feature, packed.data());
+      layout.pack_feature(weights, neuron.feature, arranged.data());
     }
     if (!clipped && clip(weights, geometry.size(), rule.lower, rule.upper))
-      layout.pack(weights, packed.data());
+      layout.pack(weights, arranged.data());
     clipped = true;
     learning.report(image, won);
   }

@@ -25,32 +25,7 @@ from snnjax.kernels.native import (
     int_array,
     layer,
 )
-
-
-class LearnedSTDP(NamedTuple):
-    """The results of learning by STDP from S stimuli.
-
-    Attributes:
-      weights: (F, C, kh, kw) float32.
-      feature: (S, k) int32, the features that learned, -1 where none did.
-    """
-
-    weights: jax.Array
-    feature: jax.Array
-
-
-class LearnedReward(NamedTuple):
-    """The results of learning by reward from S stimuli.
-
-    Attributes:
-      weights: (F, C, kh, kw) float32.
-      vote: (S,) int32, the class of the strongest neuron, -1 where none is above 0.
-      feature: (S,) int32, the feature that learned, -1 where none did.
-    """
-
-    weights: jax.Array
-    vote: jax.Array
-    feature: jax.Array
+from snnjax.kernels.sequences import LearnedReward, LearnedSTDP
 
 
 class Layer(NamedTuple):

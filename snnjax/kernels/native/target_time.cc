@@ -74,8 +74,8 @@ void learn_sequence(const Rule& rule, const Geometry& layer, const FloatPart& we
   const int64_t features = layer.features, taps = layer.synapses(), stride = layout.stride, blocks = stride / kLanes;
   const int64_t patches = positions.shape[1];
   const Memory<float> packed_memory(layout.size()), potential_memory(stride), limits_memory(stride);
-  float *packed = packed_memory.data(), *potential = potential_memory.data(), *limits = limits_memory.data();
-  layout.pack(weights.data, packed);
+  float *arranged = packed_memory.data(), *potential = potential_memory.data(), *limits = limits_memory.data();
+  layout.pack(weights.data, arranged);
   std::fill_n(limits, stride, std::numeric_limits<float>::infinity());  // also of features that fill up F
   std::copy_n(threshold.data, features, limits);
   std::fill_n(feature.data, feature.element_count(), -1);
@@ -91,7 +91,7 @@ void learn_sequence(const Rule& rule, const Geometry& layer, const FloatPart& we
     events.read(latencies.data + stimulus * layer.inputs(), position[0], position[1]);
     std::fill_n(potential, stride, 0.0f);
     const auto fire = [&](int64_t tap) {
-      const Lanes* gain = reinterpret_cast<const Lanes*>(packed + tap * stride);
+      const Lanes* gain = reinterpret_cast<const Lanes*>(arranged + tap * stride);
       for (int64_t b = 0; b < blocks; ++b) sums[b] += gain[b];
     };
     int64_t step = rule.steps;
@@ -117,14 +117,14 @@ void learn_sequence(const Rule& rule, const Geometry& layer, const FloatPart& we
     for (int64_t f = 0; f < features; ++f)
       limits[f] = std::max(limits[f] - fall + (f == winner ? won : -lost), rule.least);
     for (int64_t tap = 0; tap < taps; ++tap) {
-      float& weight = packed[tap * stride + winner];
+      float& weight = arranged[tap * stride + winner];
       const float place = (weight - rule.lower) / (rule.upper - rule.lower);
       const bool causal = events.when(tap) <= step;  // silent inputs are at `steps`, beyond every step
       const float change = rule.rate * std::exp(-rule.beta * (causal ? place : 1 - place));
       weight = std::min(std::max(causal ? weight + change : weight - change, rule.lower), rule.upper);
     }
   }
-  layout.unpack(packed, learned.data);
+  layout.unpack(arranged, learned.data);
   std::copy_n(limits, features, moved.data);
   *quiet = in_a_row;
 }

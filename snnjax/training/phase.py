@@ -1,4 +1,4 @@
-"""What every step takes and returns: a phase of a training, what learns in it, and the images."""
+"""What the functions of `snnjax.training.learning` take and return: a phase, what learns in it, and the images."""
 
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ class Phase(NamedTuple):
       joint: whether the layer learns from whole batches.
       images: of an epoch.
       supervised: whether labels are needed.
+      adapt_every: images after which supervised learners adapt, as of `Settings.batch_size`.
       name: as in messages and reports, such as "STDP layer1".
       epochs: passes over the images.
     """
@@ -35,6 +36,7 @@ class Phase(NamedTuple):
     joint: bool = False
     images: int = 0
     supervised: bool = False
+    adapt_every: int = 1
     name: str = ""
     epochs: int = 1
 
@@ -62,7 +64,6 @@ class Slice(NamedTuple):
       start, stop: () int32, the images from number `start` to before `stop` are learned from.
       last: () bool, whether the epoch ends with them.
       labels: (S,) int32, where layers learn supervised.
-      batch_size: () int32, images of a batch, after which supervised learners adapt.
     """
 
     inputs: Any
@@ -70,7 +71,6 @@ class Slice(NamedTuple):
     stop: jax.Array
     last: jax.Array
     labels: Any = None
-    batch_size: Any = None
 
     @property
     def shown(self) -> jax.Array:

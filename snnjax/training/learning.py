@@ -1,81 +1,35 @@
-"""The steps that define learning: the effect of a slice of an epoch on layers, image by image or batch by batch.
+"""What a part of an epoch does to the layers that learn: one layer without labels, or all supervised layers.
 
-Every step, plain or fast, is a pure function `step(phase, carry, model, part)` from which come a new `Carry` and a
-`StepResult`.
+Each of `learn_unsupervised`, `learn_jointly`, `learn_deciding` and `learn_supervised` is a pure function
+`learn(phase, carry, model, part)` that returns a new `Carry` and a `StepResult`.
 """
 
-import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from snnjax.core import devices
-from snnjax.kernels import Spikes, Winners
 from snnjax.layers.spiking import Layer
-from snnjax.learners import Learner, Signal, Tally, winner_of_class
-from snnjax.learners.protocol import has_default_figures
+from snnjax.learners import Signal, Tally
+from snnjax.learners.order import learn_in_order
+from snnjax.learners.protocol import has_default_figures, outcome, winning_features
 from snnjax.networks import Model
-from snnjax.networks.decision import Decided, decide
+from snnjax.networks.decision import Decided, decide, majority, votes_of
 from snnjax.networks.graph import Known
-from snnjax.steps.phase import Carry, Phase, Slice, StepResult
+from snnjax.training.phase import Carry, Phase, Slice, StepResult
 
 
 def learn_unsupervised(phase: Phase, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, StepResult]:
     """One layer learns without labels."""
-    respond = functools.partial(respond_unsupervised, phase)
-    update = functools.partial(update_unsupervised, phase)
-    carry, result = _learn_in_order(respond, update, carry, part, phase.batch)
-    return end_epoch(phase, carry, part.last), result
-
-
-def learn_supervised(phase: Phase, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
-    """All supervised layers learn, from labels and from the network's decisions."""
-    rule = Supervised(phase, model, part.batch_size)
-    carry, result = _learn_in_order(rule.respond, rule.update, carry, part, phase.batch)
-    return rule.end_epoch(carry, part.last), result
-
-
-def _learn_in_order(
-    respond: Callable[..., Any], update: Callable[..., tuple[Carry, StepResult]], carry: Carry, part: Slice, batch: int
-) -> tuple[Carry, StepResult]:
-    """Learns from the images of a slice in their order, of which `batch` are passed forward with the same weights."""
-
-    def image_of(index: jax.Array) -> tuple[jax.Array, Any]:
-        image = jax.tree.map(lambda x: x[index], part.inputs)
-        return image, None if part.labels is None else part.labels[index]
-
-    def learn_one(index: jax.Array, learned: tuple[Carry, StepResult], response: Any) -> tuple[Carry, StepResult]:
-        carry, info = update(learned[0], *image_of(index), response)
-        put = functools.partial(jax.lax.dynamic_update_index_in_dim, index=index, axis=0)
-        return carry, jax.tree.map(put, learned[1], info)
-
-    def learn_next(index: jax.Array, learned: tuple[Carry, StepResult]) -> tuple[Carry, StepResult]:
-        return learn_one(index, learned, respond(learned[0], *image_of(index)))
-
-    def learn_batch(batches: Any) -> Any:
-        start, learned = batches
-
-        def answer(index: jax.Array) -> Any:
-            return respond(learned[0], *image_of(index))
-
-        responses = devices.map_each(answer, start + jnp.arange(batch))
-
-        def learn_response(place: jax.Array, learned: tuple[Carry, StepResult]) -> tuple[Carry, StepResult]:
-            return learn_one(start + place, learned, jax.tree.map(lambda x: x[place], responses))
-
-        return start + batch, jax.lax.fori_loop(0, jnp.minimum(batch, part.stop - start), learn_response, learned)
-
-    image = jax.eval_shape(image_of, jnp.int32(0))
-    response = jax.eval_shape(respond, carry, *image)
-    _, info = jax.eval_shape(update, carry, *image, response)
-    nothing = jax.tree.map(lambda x: jnp.zeros((part.size, *x.shape), x.dtype), info)
-    if batch == 1:
-        return jax.lax.fori_loop(part.start, part.stop, learn_next, (carry, nothing))
-    _, learned = jax.lax.while_loop(lambda batches: batches[0] < part.stop, learn_batch, (part.start, (carry, nothing)))
-    return learned
+    (name,) = phase.layers
+    layer = carry.layers[name]
+    learner = layer.conv.each_learner[phase.learner]
+    learned = learner.learn(layer, carry.states[name], part.inputs, None, part.shown, batch=phase.batch)
+    winners = {name: learned.winners} if has_default_figures(learner) else None
+    carry = Carry({name: learned.layer}, {name: learned.state})
+    return end_epoch(phase, carry, part.last), StepResult({name: learned.info}, winners=winners)
 
 
 def learn_jointly(phase: Phase, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, StepResult]:
@@ -90,8 +44,8 @@ def learn_jointly(phase: Phase, carry: Carry, model: Model | None, part: Slice) 
         layer = carry.layers[name]
         learner = layer.conv.each_learner[phase.learner]
         response = learner.forward(layer, carry.states[name], inputs, None)
-        learned_layer, state, info = learner.update(layer, carry.states[name], inputs, response, None)
-        carry = Carry({name: marked_as(layer, learned_layer)}, {name: state})
+        layer, state, info = learner.update(layer, carry.states[name], inputs, response, None)
+        carry = Carry({name: layer}, {name: state})
         infos = {name: info}
         if all_infos is None:
             return carry, infos
@@ -111,6 +65,90 @@ def learn_jointly(phase: Phase, carry: Carry, model: Model | None, part: Slice) 
     return end_epoch(phase, learned[0], part.last), StepResult(learned[1])
 
 
+def learn_deciding(phase: Phase, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
+    """The deciding layers learn, each from its own votes, under a decision that depends only on these."""
+    decision: Any = model.network.decision
+    classes = model.network.classes
+
+    def vote(spikes: Any) -> jax.Array:
+        return votes_of(decision.scores(spikes, classes)[None])[0]
+
+    def learn(carry: Carry, turns: Mapping[str, Any], images: Images) -> tuple[dict[str, Layer], Any, StepResult]:
+        layers: dict[str, Layer] = {}
+        states: dict[str, Any] = {}
+        infos: dict[str, Any] = {}
+        winners: dict[str, Any] = {}
+        votes: list[jax.Array] = []
+        for name, turn in turns.items():
+            layer = carry.layers[name]
+            labels = jnp.where(turn, images.labels, -1)
+            teach = functools.partial(layer.conv.last_learner.learn, batch=min(phase.batch, len(labels)), vote=vote)
+            learned = teach(layer, carry.states[name], images.inputs, labels, images.shown)
+            layers[name] = learned.layer
+            states[name] = learned.state
+            infos[name] = learned.info
+            votes.append(learned.vote)
+            if has_default_figures(layer.conv.last_learner):
+                winners[name] = learned.winners
+        decisions = jax.vmap(majority, (1, None))(jnp.stack(votes), classes)
+        return layers, states, StepResult(infos, decisions, winners or None)
+
+    return learn_batches(phase, carry, model, part, learn)
+
+
+class Images(NamedTuple):
+    """Images of a batch: inputs (S, C, H, W), labels (S,) int32, and which are learned from, (S,) bool."""
+
+    inputs: jax.Array
+    labels: jax.Array
+    shown: jax.Array
+
+
+def learn_batches(
+    phase: Phase, carry: Carry, model: Model, part: Slice, learn: Callable[..., Any]
+) -> tuple[Carry, StepResult]:
+    """Supervised layers learn from a slice by `learn`, which is called for each batch, since learners adapt after it.
+
+    A slice begins with a batch, or holds images of only one. `learn(carry, turns, images)` gets which layers learn, by
+    name, and the `Images` of the batch; it returns the layers, the states of their learners and a `StepResult`.
+    """
+    rule = Supervised(phase, model)
+    size = min(phase.adapt_every, part.size)
+    missing = -part.size % size
+
+    def batches_of(values: jax.Array) -> jax.Array:
+        padded = jnp.pad(values, [(0, missing), *[(0, 0)] * (values.ndim - 1)])
+        return padded.reshape(len(padded) // size, size, *values.shape[1:])
+
+    def learn_batch(carry: Carry, images: Images) -> tuple[Carry, StepResult]:
+        layers, states, result = learn(carry, rule.turns(carry.tally), images)
+        outcomes = jnp.where(images.shown, outcome(result.decisions, images.labels), 0)
+        count = jnp.sum(images.shown, dtype=jnp.int32)
+        states, tally = rule.count_outcomes(Carry(layers, states, carry.tally), outcomes, count)
+        return Carry(layers, states, tally), result
+
+    images = jax.tree.map(batches_of, Images(part.inputs, part.labels, part.shown))
+    carry, result = jax.lax.scan(learn_batch, carry, images)
+    result = jax.tree.map(lambda x: jax.lax.collapse(x, 0, 2)[: part.size], result)
+    return rule.end_epoch(carry, part.last), result
+
+
+def learn_supervised(phase: Phase, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
+    """All supervised layers learn, from labels and from the network's decisions, image by image."""
+    rule = Supervised(phase, model)
+
+    def respond(carry: Carry, stimulus: Any) -> Any:
+        image, label = stimulus
+        return rule.respond(carry, image, label)
+
+    def update(carry: Carry, stimulus: Any, passed: Any) -> tuple[Carry, StepResult]:
+        image, label = stimulus
+        return rule.update(carry, image, label, passed)
+
+    carry, result = learn_in_order(respond, update, carry, (part.inputs, part.labels), part.shown, phase.batch)
+    return rule.end_epoch(carry, part.last), result
+
+
 def known_of(inputs: Any, first: int) -> Known:
     """What is known of images, given the inputs of a phase whose first stage is number `first`."""
     return inputs if isinstance(inputs, Known) else Known(inputs={first: inputs})
@@ -121,39 +159,6 @@ def end_epoch(phase: Phase, carry: Carry, last: jax.Array) -> Carry:
     learners = {name: carry.layers[name].conv.each_learner[phase.learner] for name in phase.layers}
     ended = {name: learners[name].end_epoch(state) for name, state in carry.states.items()}
     return carry._replace(states=where(last, ended, carry.states))
-
-
-def respond_unsupervised(phase: Phase, carry: Carry, image: jax.Array, label: None) -> Any:
-    """The response of the learner that learns without labels to an image (C, H, W)."""
-    (name,) = phase.layers
-    layer = carry.layers[name]
-    return layer.conv.each_learner[phase.learner].forward(layer, carry.states[name], image, None)
-
-
-def update_unsupervised(
-    phase: Phase, carry: Carry, image: jax.Array, label: None, response: Any
-) -> tuple[Carry, StepResult]:
-    """Learns from it."""
-    (name,) = phase.layers
-    layer = carry.layers[name]
-    learner = layer.conv.each_learner[phase.learner]
-    learned, state, info = learner.update(layer, carry.states[name], image, response, None)
-    result = StepResult({name: info}, winners=_winners(name, layer, learner, response, None) or None)
-    return Carry({name: marked_as(layer, learned)}, {name: state}), result
-
-
-def _winners(name: str, layer: Layer, learner: Learner, response: Any, vote: jax.Array | None) -> dict[str, jax.Array]:
-    """The features of a response's winners, (k,) int32, for `default_figures`; {} if it has none, or needs none.
-
-    In a deciding layer they are those of the neuron that its vote follows.
-    """
-    winners = getattr(response, "winners", None)
-    spikes = getattr(response, "spikes", None)
-    if not has_default_figures(learner):
-        return {}
-    if vote is not None and layer.classes and isinstance(spikes, Spikes):
-        winners = winner_of_class(layer, spikes, vote)
-    return {name: winners.feature} if isinstance(winners, Winners) else {}
 
 
 class _Passed(NamedTuple):
@@ -170,12 +175,10 @@ class Supervised(NamedTuple):
     Attributes:
       phase: names them.
       model: the network; layers of the carry take the place of its own.
-      batch_size: as of `Slice`.
     """
 
     phase: Phase
     model: Model
-    batch_size: jax.Array
 
     def respond(self, carry: Carry, image: Any, label: jax.Array) -> _Passed:
         """Passes an image forward, one of the inputs of a `Slice`."""
@@ -217,15 +220,15 @@ class Supervised(NamedTuple):
         layers: dict[str, Layer] = {}
         states: dict[str, Any] = {}
         infos: dict[str, Any] = {}
-        winners: dict[str, jax.Array] = {}
+        winners: dict[str, Any] = {}
         for name, turn in self.turns(carry.tally).items():
             vote = votes.get(name, decision)  # layers before the last learn from the network's decision
             signal = Signal(reward_of(vote) * turn, jnp.where(turn, label, -1), vote)
             before = carry.layers[name]
             given = (carry.states[name], passed.inputs[name], passed.responses[name])
-            layer, states[name], infos[name] = before.conv.last_learner.update(before, *given, signal)
-            layers[name] = marked_as(before, layer)
-            winners |= _winners(name, before, before.conv.last_learner, passed.responses[name], vote)
+            layers[name], states[name], infos[name] = before.conv.last_learner.update(before, *given, signal)
+            if has_default_figures(before.conv.last_learner):
+                winners[name] = winning_features(before, passed.responses[name], vote)
         states, tally = self.count_outcomes(Carry(layers, states, carry.tally), reward_of(decision), 1)
         return Carry(layers, states, tally), StepResult(infos, decision, winners or None)
 
@@ -241,7 +244,7 @@ class Supervised(NamedTuple):
         right = jnp.sum(outcomes > 0, dtype=jnp.int32)
         wrong = jnp.sum(outcomes < 0, dtype=jnp.int32)
         tally = Tally(tally.correct + right, tally.wrong + wrong, tally.seen + images, tally.batch, tally.epoch)
-        return self._end_batch(tally.seen >= self.batch_size, carry._replace(tally=tally))
+        return self._end_batch(tally.seen >= self.phase.adapt_every, carry._replace(tally=tally))
 
     def _end_batch(self, last: jax.Array, carry: Carry) -> tuple[Any, Tally]:
         """Ends a batch if `last`; of layers that learn by turns, only those of the next batch adapt."""
@@ -259,16 +262,6 @@ class Supervised(NamedTuple):
         """The carry, after an epoch if `last`: its last batch may be short."""
         states, tally = self._end_batch(last & (carry.tally.seen > 0), carry)
         return end_epoch(self.phase, Carry(carry.layers, states, tally._replace(epoch=tally.epoch + last)), last)
-
-
-def marked_as(before: Layer, after: Layer) -> Layer:
-    """A layer after an update, marked as `in_bounds` as before: a rule keeps weights within its bounds."""
-    return dataclasses.replace(after, in_bounds=before.in_bounds)
-
-
-def outcome(decision: jax.Array, label: jax.Array) -> jax.Array:
-    """1 right, -1 wrong, 0 silent."""
-    return jnp.where(decision < 0, 0, jnp.where(decision == label, 1, -1))
 
 
 def where(condition: jax.Array, new: Any, old: Any) -> Any:

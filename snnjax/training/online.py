@@ -1,4 +1,4 @@
-"""Learning image by image: the plain supervised step on one image at a time, with a memory of earlier ones.
+"""Learning image by image: supervised learning from one image at a time, with a memory of earlier ones.
 
 All functions are pure; the jitted ones are compiled for `Rules`.
 """
@@ -16,23 +16,21 @@ from snnjax.kernels import latency_dtype, use_backend
 from snnjax.networks import Model, Network
 from snnjax.networks.graph import Known
 from snnjax.networks.spiking_network import at_once
-from snnjax.steps.phase import Carry, Phase
-from snnjax.steps.plain import Supervised
+from snnjax.training.learning import Supervised
+from snnjax.training.phase import Carry, Phase
 
 
 class Rules(NamedTuple):
     """How a stream learns.
 
     Attributes:
-      phase: names the layers that learn.
-      batch_size: images after which supervised learners adapt.
+      phase: names the layers that learn, and says after how many images supervised learners adapt.
       backend: that computes, "xla" or "native".
       memory: M, the newest images of each class, which are kept.
       replays: images of the memory that are learned again after each image.
     """
 
     phase: Phase
-    batch_size: int
     backend: str
     memory: int
     replays: int
@@ -156,7 +154,7 @@ def end_epoch(rules: Rules, model: Model, state: StreamState) -> StreamState:
 
 
 def _rule(rules: Rules, model: Model) -> Supervised:
-    return Supervised(rules.phase, model, jnp.int32(rules.batch_size))
+    return Supervised(rules.phase, model)
 
 
 def _inputs(rules: Rules, model: Model, image: jax.Array) -> Any:

@@ -1,0 +1,204 @@
+"""What a researcher writes with the public kernels, beside the trainer's own epoch: seconds for the same stimuli.
+
+For each layer the same stimuli are learned from in three ways: by `EpochRunner`, which trainings use; by one call of a
+sequence kernel; and by a hand-written `jax.lax.scan` over the single-stimulus kernels.
+"""
+
+import dataclasses
+import functools
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import common
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from snnjax import Earliest, Network, kernels, stage
+from snnjax.app import console, parts
+from snnjax.app.main import call, protected
+from snnjax.kernels import use_backend
+from snnjax.layers import WTA, Conv
+from snnjax.learners import STDP, Learner, SupervisedSTDP, Tally
+from snnjax.networks import Model
+from snnjax.training.epoch import EpochImages, EpochRunner
+from snnjax.training.phase import Carry, Phase
+from snnjax.training.placement import Placement, as_array
+from snnjax.training.runners import initial_learners, learning_of
+
+CLASSES = 10
+
+
+class Case(NamedTuple):
+    """A layer that learns.
+
+    Attributes:
+      conv: its description.
+      shape: (C, H, W) of its stimuli.
+      time_steps: T.
+      silent: the share of inputs that do not fire.
+    """
+
+    conv: Conv
+    shape: tuple[int, int, int]
+    time_steps: int = 15
+    silent: float = 0.7
+
+
+def _features(features: int, kernel: int, threshold: float, winners: int, radius: int) -> Conv:
+    return Conv(features, kernel, threshold=threshold, competition=WTA(winners, radius), learners=STDP())
+
+
+CASES = {
+    "30 of 6x5x5 on 28x28": Case(_features(30, 5, 15.0, 5, 3), (6, 32, 32), silent=0.85),
+    "64 of 6x5x5 on 28x28": Case(_features(64, 5, 15.0, 5, 3), (6, 32, 32), silent=0.85),
+    "250 of 30x3x3 on 14x14": Case(_features(250, 3, 10.0, 8, 1), (30, 16, 16)),
+    "200 of 250x5x5 on 6x6": Case(_features(200, 5, 800.0, 1, 0), (250, 6, 6)),
+    "NCG's readout, 50 of 128x6x6": Case(
+        Conv(50, 6, threshold=200.0, fractional=True, weight_mean=0.3, learners=SupervisedSTDP()), (128, 6, 6), 255, 0.5
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(common.Options):
+    """Options of the benchmark."""
+
+    images: int = 1000
+    """number of stimuli, random latencies"""
+    repeats: int = 5
+    """measurements of each program, in turn, of which the shortest counts"""
+
+
+class Programs:
+    """The three programs for a layer, each a function without arguments that learns from all stimuli."""
+
+    def __init__(self, case: Case, images: int):
+        random = np.random.default_rng(0)
+        latencies = random.integers(0, case.time_steps, (images, *case.shape))
+        latencies[random.random(latencies.shape) < case.silent] = case.time_steps
+        self.latencies = latencies.astype(np.uint8)
+        self.labels = random.integers(0, CLASSES, images, np.int32)
+        conv = case.conv
+        decision = Earliest(fallback=True) if conv.last_learner.supervised else None
+        network = Network("layer", case.shape, CLASSES, (stage(conv),), case.time_steps, decision=decision)
+        self.model: Model = jax.tree.map(as_array, Model.of(network, network.initial_weights(0)))
+        self.layer = self.model.layers["layer1"]
+        self.learner: Any = conv.last_learner
+        self.settings: dict[str, Any] = dict(threshold=conv.threshold, time_steps=case.time_steps)
+
+    def trainer(self) -> Callable[[], Any]:
+        """The trainer's own epoch."""
+        supervised = self.learner.supervised
+        images = len(self.latencies)
+        phase = Phase(("layer1",), images=images, supervised=supervised, adapt_every=images)
+        states = initial_learners(phase, self.model.layers, 0)
+        tally = Tally(*np.zeros(5, np.int32)) if supervised else None
+        placement = Placement(1)
+        runner = EpochRunner(
+            phase=phase,
+            placement=placement,
+            learn=learning_of(phase, self.model.network),
+            carry=placement.stack([Carry({"layer1": self.layer}, states, tally)]),
+            model=placement.stack([self.model]) if supervised else None,
+            images=EpochImages(self.latencies, self.labels if supervised else None),
+        )
+        return runner.run
+
+    def sequence_kernel(self) -> Callable[[], Any]:
+        """One call of a sequence kernel."""
+        weights = jnp.asarray(self.layer.weights)
+        latencies = jnp.asarray(self.latencies)
+        if self.learner.supervised:
+            labels = jnp.asarray(self.labels)
+            state = self.learner.init(self.layer, np.zeros(2, np.uint32), 0)
+            given = weights, jnp.asarray(state["excess"]), latencies, labels, jnp.asarray(state["rates"])
+            rule: dict[str, Any] = dict(
+                gap=self.learner.gap, sums=jnp.asarray(state["sums"]), fractional=True, classes=CLASSES
+            )
+            learn = jax.jit(functools.partial(kernels.learn_readout, threshold_rate=10.0, **rule, **self.settings))
+            return lambda: learn(*given)
+        competition = self.layer.conv.competition
+        race = dict(k=competition.winners, radius=competition.radius)
+        rates = jnp.array([self.learner.ltp, self.learner.ltd])
+        learn = jax.jit(functools.partial(kernels.learn_stdp, **race, **self.settings))
+        return lambda: learn(weights, latencies, rates)
+
+    def hand_written(self) -> Callable[[], Any]:
+        """A scan over the kernels for single stimuli."""
+        latencies = jnp.asarray(self.latencies)
+        if self.learner.supervised:
+            return self._scan_of_learner(latencies)
+        weights = jnp.asarray(self.layer.weights)
+        competition = self.layer.conv.competition
+        rule = dict(k=competition.winners, radius=competition.radius)
+        rates = jnp.array([self.learner.ltp, self.learner.ltd])
+        steps = self.settings["time_steps"]
+
+        def step(weights: jax.Array, latency: jax.Array) -> tuple[jax.Array, jax.Array]:
+            won = kernels.winners(latency, weights, **rule, **self.settings)
+            return kernels.stdp(weights, latency, won, rates, time_steps=steps), won.feature
+
+        learn = jax.jit(lambda weights, latencies: jax.lax.scan(step, weights, latencies))
+        return lambda: learn(weights, latencies)
+
+    def _scan_of_learner(self, latencies: jax.Array) -> Callable[[], Any]:
+        """`forward` and `update` of a supervised learner, which are made of the kernels for single stimuli."""
+        state = jax.tree.map(jnp.asarray, self.learner.init(self.layer, np.zeros(2, np.uint32), 0))
+        layer = jax.tree.map(jnp.asarray, self.layer)
+        labels = jnp.asarray(self.labels)
+        learns = jnp.ones(len(labels), bool)
+
+        def vote(spikes: kernels.Spikes) -> jax.Array:
+            return jnp.argmin(spikes.time.reshape(CLASSES, -1).min(axis=1)).astype(jnp.int32)  # type: ignore[union-attr]
+
+        learn = jax.jit(lambda *given: Learner.learn(self.learner, *given, vote=vote))
+        return lambda: learn(layer, state, latencies, labels, learns)
+
+
+def shortest(programs: Sequence[Callable[[], Any]], repeats: int) -> list[float]:
+    """Seconds of the fastest of some calls of each program, which take turns, after one that compiles."""
+    for program in programs:
+        jax.block_until_ready(program())
+    seconds: list[list[float]] = [[] for _ in programs]
+    for _ in range(repeats):
+        for program, measured in zip(programs, seconds, strict=True):
+            start = time.perf_counter()
+            jax.block_until_ready(program())
+            measured.append(time.perf_counter() - start)
+    return [min(measured) for measured in seconds]
+
+
+def run(options: Options) -> None:
+    """Measures each layer in turn; prints and writes the table."""
+    parts.check_least(options, images=1, repeats=1)
+    out = options.folder("public_kernels")
+    rows = []
+    lines = []
+    with use_backend("auto"):
+        for name, case in CASES.items():
+            programs = Programs(case, options.images)
+            called = programs.trainer(), programs.sequence_kernel(), programs.hand_written()
+            trainer, sequence, scanned = shortest(called, options.repeats)
+            rows.append(dict(layer=name, trainer=trainer, sequence_kernel=sequence, hand_written=scanned))
+            microseconds = (f"{1e6 * value / options.images:.0f}" for value in (trainer, sequence, scanned))
+            lines.append([name, *microseconds, f"{sequence / trainer:.2f}", f"{scanned / trainer:.1f}"])
+    worst = max(row["sequence_kernel"] / row["trainer"] for row in rows)  # type: ignore[operator]
+    middle = statistics.median(row["hand_written"] / row["trainer"] for row in rows)  # type: ignore[operator]
+    facts, caption = common.about(stimuli=f"microseconds per stimulus, {options.images:,} random stimuli")
+    head = ["layer", "trainer", "sequence kernel", "hand-written scan", "sequence / trainer", "scan / trainer"]
+    table = common.markdown(head, lines, caption)
+    summary = dict(largest_sequence_ratio=worst, median_scan_ratio=middle)
+    written = common.write(out, "public_kernels", dict(about=facts, layers=rows, summary=summary), table)
+    console.screen().print(table, written, sep="\n", markup=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Reads the options, by default those of the command line, and measures."""
+    call("python benchmarks/public_kernels.py", Options, arguments, run, common.STOPPED)
+
+
+if __name__ == "__main__":
+    protected(main)

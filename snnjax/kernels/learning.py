@@ -1,0 +1,270 @@
+"""Learning from a sequence of stimuli, one after the other: what `winners` and `stdp` do for one, for many in one call.
+
+Each function is defined by a `jax.lax.scan` over groups of stimuli. Within a group all responses come from the same
+weights; then the stimuli are learned from in their order. On a CPU a compiled form learns from groups of one stimulus.
+
+References:
+  Kheradpisheh et al. 2018, STDP-based spiking deep convolutional neural networks for object recognition.
+  Mozafari et al. 2018, First-spike-based visual categorization using reward-modulated STDP.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from snnjax.core import checks
+from snnjax.core.checks import Bounds, Number, Pair
+from snnjax.kernels import backend, plasticity
+from snnjax.kernels.competition import Winners, feature_inhibition, k_winners
+from snnjax.kernels.compiled import final_potentials, supports_bytes, winners
+from snnjax.kernels.native import sequences as compiled_sequences
+from snnjax.kernels.neurons import fire_at_last_step
+from snnjax.kernels.plasticity import in_dtype_of, reward_rates
+from snnjax.kernels.sequences import LearnedReward, LearnedSTDP, check_labels, check_sequence, in_groups
+from snnjax.kernels.spikes import pad, to_unsigned
+
+
+def update_in_order(
+    weights: jax.Array,
+    latencies: jax.Array,
+    won: Winners,
+    rates: jax.Array,
+    *,
+    bounds: Bounds,
+    time_steps: int,
+    stabiliser: bool,
+    stride: Pair,
+    padding: Pair,
+) -> jax.Array:
+    """Weights within the bounds after the updates of B stimuli (B, C, H, W) in order, given their winners (B, k)."""
+
+    def one_by_one(weights: jax.Array, latencies: jax.Array, won: Winners, rates: jax.Array, bounds: Any) -> jax.Array:
+        def update(weights: jax.Array, stimulus: Any) -> tuple[jax.Array, None]:
+            latency, won, rates = stimulus
+            rows = plasticity.learned_rows(weights[won.feature], latency, won, rates, bounds=bounds, **rule)
+            return plasticity.set_rows(weights, won, rows), None
+
+        return lax.scan(update, weights, (latencies, won, rates))[0]
+
+    def at_once(weights: jax.Array, latencies: jax.Array, won: Winners, rates: jax.Array, bounds: Any) -> jax.Array:
+        kernel = weights.shape[2], weights.shape[3]
+
+        def causal(latency: jax.Array, won: Winners) -> jax.Array:
+            return plasticity.causal_inputs(latency, won, kernel=kernel, time_steps=time_steps, stride=stride)
+
+        causes = jax.vmap(causal)(latencies, won)
+        in_order = plasticity.learned_in_order
+        return in_order(weights, won.feature, causes, rates, bounds=bounds, stabiliser=stabiliser)
+
+    rule: dict[str, Any] = dict(time_steps=time_steps, stabiliser=stabiliser, stride=stride)
+    padded = jax.vmap(lambda latency: pad(latency, padding, time_steps=time_steps))(latencies)
+    # A CPU touches the rows of winners only; an accelerator needs few kernels, whatever these touch.
+    return lax.platform_dependent(weights, padded, won, rates, bounds, cpu=one_by_one, default=at_once)
+
+
+def _clipped(weights: jax.Array, bounds: Bounds) -> jax.Array:
+    return jnp.clip(weights, *in_dtype_of(weights, *bounds))
+
+
+def _check_stdp(
+    weights: Any, latencies: Any, rates: Any, learns: Any, threshold: Any, k: int, batch: int, **layer: Any
+) -> None:
+    layer = {name: layer[name] for name in ("time_steps", "stride", "padding")}
+    check_sequence(weights, latencies, learns, batch, **layer)
+    checks.integer("k", k, 1)
+    checks.threshold(threshold, len(weights))
+    if np.ndim(rates) < 2:
+        checks.rates(rates)
+        return
+    checks.array("rates", rates, "S 2", "real numbers")
+    checks.shape("rates", rates, (len(latencies), 2), "`latencies`")
+
+
+@checks.kernel("k", "stabiliser", "stride", "padding", "time_steps", "batch", check=_check_stdp)
+def learn_stdp(
+    weights: jax.Array,
+    latencies: jax.Array,
+    rates: jax.Array,
+    learns: jax.Array | None = None,
+    *,
+    threshold: Number | None,
+    k: int,
+    radius: Number,
+    time_steps: int,
+    bounds: Bounds = (0.0, 1.0),
+    stabiliser: bool = True,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    batch: int = 1,
+) -> LearnedSTDP:
+    """A layer learns by STDP from stimuli in their order: for each one `winners`, then `stdp`.
+
+    The weights are clipped to the bounds before the first stimulus.
+
+    Args:
+      latencies: (S, C, H, W) integers in 0..T, the stimuli.
+      rates: (a+, a-) as of `stdp`, (2,) float for all stimuli, or (S, 2).
+      learns: (S,) bool, the stimuli to learn from; the others change nothing, and have no winners. None: all.
+      batch: the number of successive stimuli whose winners are found with the same weights. Accelerators need large
+        batches: with 1 they compute one stimulus at a time.
+    """
+    count = len(latencies)
+    rates = jnp.broadcast_to(jnp.asarray(rates, weights.dtype), (count, 2))
+    learns = jnp.ones(count, bool) if learns is None else learns
+    layer: dict[str, Any] = dict(time_steps=time_steps, stride=stride, padding=padding)
+
+    def xla(
+        weights: jax.Array,
+        latencies: jax.Array,
+        rates: jax.Array,
+        learns: jax.Array,
+        threshold: Any,
+        radius: Any,
+        bounds: Any,
+    ) -> LearnedSTDP:
+        def learn_group(weights: jax.Array, group: Any) -> tuple[jax.Array, jax.Array]:
+            latencies, rates, learns = group
+
+            def respond(latency: jax.Array) -> Winners:
+                return winners(latency, weights, threshold=threshold, k=k, radius=radius, **layer)
+
+            won = jax.vmap(respond)(latencies)
+            won = dataclasses.replace(won, feature=jnp.where(learns[:, None], won.feature, -1))
+            rule: dict[str, Any] = dict(bounds=bounds, stabiliser=stabiliser)
+            return update_in_order(weights, latencies, won, rates, **rule, **layer), won.feature
+
+        return LearnedSTDP(*in_groups(learn_group, _clipped(weights, bounds), (latencies, rates, learns), batch))
+
+    def compiled(
+        weights: jax.Array,
+        latencies: jax.Array,
+        rates: jax.Array,
+        learns: jax.Array,
+        threshold: Any,
+        radius: Any,
+        bounds: Any,
+    ) -> LearnedSTDP:
+        learn = functools.partial(compiled_sequences.learn_stdp, threshold=threshold, k=k, radius=radius)
+        stimuli = to_unsigned(latencies, time_steps=time_steps), rates, learns
+        return learn(_clipped(weights, bounds), *stimuli, bounds=bounds, stabiliser=stabiliser, **layer)
+
+    supported = batch == 1 and threshold is not None and supports_bytes(weights, time_steps)
+    return backend.dispatch(supported, compiled, xla, weights, latencies, rates, learns, threshold, radius, bounds)
+
+
+def _check_reward(
+    weights: Any,
+    latencies: Any,
+    labels: Any,
+    reward: Any,
+    punish: Any,
+    learns: Any,
+    kept: Any,
+    classes: int,
+    batch: int,
+    **layer: Any,
+) -> None:
+    layer = {name: layer[name] for name in ("time_steps", "stride", "padding")}
+    check_sequence(weights, latencies, learns, batch, **layer)
+    check_labels(labels, latencies, len(weights), classes)
+    checks.rates(reward, "reward")
+    checks.rates(punish, "punish")
+    if kept is not None:
+        checks.array("kept", kept, "F", "booleans")
+        checks.shape("kept", kept, weights.shape[:1], "`weights`")
+
+
+@checks.kernel("classes", "stabiliser", "stride", "padding", "time_steps", "batch", check=_check_reward)
+def learn_reward(
+    weights: jax.Array,
+    latencies: jax.Array,
+    labels: jax.Array,
+    reward: jax.Array,
+    punish: jax.Array,
+    learns: jax.Array | None = None,
+    kept: jax.Array | None = None,
+    *,
+    classes: int,
+    time_steps: int,
+    bounds: Bounds = (0.2, 0.8),
+    stabiliser: bool = False,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    batch: int = 1,
+) -> LearnedReward:
+    """A deciding layer learns by R-STDP from stimuli and their labels, in order.
+
+    The features fall into as many groups of equal size as there are classes, in order. For each stimulus the neuron
+    with the largest potential at the last step votes for the class of its feature, the lowest flat index among equals;
+    if no potential is above 0, the layer stays silent and learns nothing. The feature that has voted learns by `stdp`,
+    with the rates `reward` if the vote is the label, and otherwise `punish`. All inputs that fire are causal.
+
+    The weights are clipped to the bounds before the first stimulus.
+
+    Args:
+      latencies: (S, C, H, W) integers in 0..T, the stimuli. It does not matter when inputs fire.
+      labels: (S,) integers, the classes, -1 for a stimulus that is only voted on.
+      reward: (2,) float, (a+, a-) after a correct vote.
+      punish: (2,) float, (a+, a-) after a wrong vote.
+      learns: (S,) bool, the stimuli to vote on and to learn from; the others have the vote -1. None: all.
+      kept: (F,) bool, the features that may fire, as with dropout. None: all.
+      batch: the number of successive stimuli that are voted on with the same weights.
+    """
+    count = len(latencies)
+    learns = jnp.ones(count, bool) if learns is None else learns
+    kept = jnp.ones(len(weights), bool) if kept is None else kept
+    layer: dict[str, Any] = dict(time_steps=time_steps, stride=stride, padding=padding)
+    per_class = len(weights) // classes
+
+    def xla(
+        weights: jax.Array,
+        latencies: jax.Array,
+        labels: jax.Array,
+        rates: jax.Array,
+        learns: jax.Array,
+        kept: jax.Array,
+        bounds: Any,
+    ) -> LearnedReward:
+        def learn_group(weights: jax.Array, group: Any) -> tuple[jax.Array, Any]:
+            latencies, labels, learns = group
+
+            def respond(latency: jax.Array) -> Winners:
+                spikes = fire_at_last_step(final_potentials(latency, weights, **layer), time_steps=time_steps)
+                spikes = feature_inhibition(spikes, ~kept, time_steps=time_steps)
+                return k_winners(spikes, k=1, radius=0, time_steps=time_steps)
+
+            won = jax.vmap(respond)(latencies)
+            feature = jnp.where(learns, won.feature[:, 0], -1)
+            vote = jnp.where(feature < 0, -1, feature // per_class)
+            outcome = jnp.where((vote < 0) | (labels < 0), 0, jnp.where(vote == labels, 1, -1))
+            feature = jnp.where(outcome == 0, -1, feature)
+            won = dataclasses.replace(won, feature=feature[:, None])
+            of_each = jax.vmap(lambda outcome: reward_rates(outcome, *rates))(outcome)
+            rule: dict[str, Any] = dict(bounds=bounds, stabiliser=stabiliser)
+            return update_in_order(weights, latencies, won, of_each, **rule, **layer), (vote, feature)
+
+        learned, results = in_groups(learn_group, _clipped(weights, bounds), (latencies, labels, learns), batch)
+        return LearnedReward(learned, *results)
+
+    def compiled(
+        weights: jax.Array,
+        latencies: jax.Array,
+        labels: jax.Array,
+        rates: jax.Array,
+        learns: jax.Array,
+        kept: jax.Array,
+        bounds: Any,
+    ) -> LearnedReward:
+        learn = functools.partial(compiled_sequences.learn_reward, classes=classes, bounds=bounds)
+        stimuli = to_unsigned(latencies, time_steps=time_steps), labels, rates, learns, kept
+        return learn(_clipped(weights, bounds), *stimuli, stabiliser=stabiliser, **layer)
+
+    rates = jnp.stack([jnp.asarray(reward, weights.dtype), jnp.asarray(punish, weights.dtype)])
+    labels = jnp.asarray(labels, jnp.int32)
+    supported = batch == 1 and supports_bytes(weights, time_steps)
+    return backend.dispatch(supported, compiled, xla, weights, latencies, labels, rates, learns, kept, bounds)

@@ -1,0 +1,90 @@
+"""A layer and the deciding layer after it, which both learn by reward: on a CPU they learn from a batch in one call."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from snnjax.kernels import backend
+from snnjax.kernels.native import MOST_STEPS, sequences
+from snnjax.layers.conv import is_wta
+from snnjax.layers.pool import pooling
+from snnjax.layers.spiking import Layer
+from snnjax.learners import RSTDP
+from snnjax.learners.protocol import has_default_figures
+from snnjax.networks import Majority, Model, Network
+from snnjax.training.learning import Images, learn_batches, learn_supervised
+from snnjax.training.phase import Carry, Phase, Slice, StepResult
+
+
+def is_pair(phase: Phase, network: Network) -> bool:
+    """Whether a layer with `WTA` and the deciding layer learn by `RSTDP`, and no other layer lies on their way."""
+    last = len(network.stages) - 1
+    if phase.first != last - 1 or len(phase.layers) != 2:
+        return False
+    convs = [conv for stage in network.stages[phase.first :] for conv in stage.branches]
+    chain = network.graph.plain(last) and network.graph.sources(last) == (last,)
+    if len(convs) != 2 or not chain or network.stages[phase.first].pointwise:
+        return False
+    rules = [conv.last_learner for conv in convs]
+    by_reward = all(type(rule).learn is RSTDP.learn and not has_default_figures(rule) for rule in rules)
+    before = convs[0]
+    one_race = is_wta(before.competition) and before.one_threshold and before.monotone
+    undropped = by_reward and before.last_learner.dropout is None
+    return undropped and one_race and type(network.decision) is Majority and network.time_steps <= MOST_STEPS
+
+
+def learn_pair(phase: Phase, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
+    """As `learn_supervised`, of layers that are a pair."""
+
+    def compiled(carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
+        def learn(carry: Carry, turns: Mapping[str, Any], images: Images) -> tuple[dict[str, Layer], Any, StepResult]:
+            layers, result = _learn_batch(phase, carry, model, turns, images)
+            return layers, carry.states, result
+
+        return learn_batches(phase, carry, model, part, learn)
+
+    def xla(carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
+        return learn_supervised(phase, carry, model, part)
+
+    return backend.dispatch(phase.batch == 1, compiled, xla, carry, model, part)
+
+
+def _learn_batch(
+    phase: Phase, carry: Carry, model: Model, turns: Mapping[str, Any], images: Images
+) -> tuple[dict[str, Layer], StepResult]:
+    """Both layers learn from images of one batch."""
+    earlier, last = phase.layers
+    before = carry.layers[earlier]
+    deciding = carry.layers[last]
+    competition: Any = before.conv.competition
+    threshold: Any = before.conv.threshold
+    first, result = sequences.learn_deep_by_reward(
+        _described(before, carry.states[earlier]),
+        _described(deciding, carry.states[last]),
+        images.inputs,
+        images.labels,
+        images.shown,
+        jnp.stack([jnp.asarray(turn, jnp.int32) for turn in turns.values()]),
+        threshold=threshold,
+        winners=competition.winners,
+        radius=competition.radius,
+        classes=deciding.classes,
+        time_steps=deciding.time_steps,
+        kept=carry.states[last].get("kept"),
+        pool=pooling(model.network.stages[phase.first].pool, before.conv.output_padding),
+    )
+    layers = {
+        earlier: dataclasses.replace(before, weights=first.weights),
+        last: dataclasses.replace(deciding, weights=result.weights),
+    }
+    infos: dict[str, Any] = {earlier: dict(feature=first.feature), last: dict(feature=result.feature[:, None])}
+    return layers, StepResult(infos, result.vote)
+
+
+def _described(layer: Layer, state: Mapping[str, jax.Array]) -> sequences.Layer:
+    conv = layer.conv
+    rule = conv.last_learner
+    return sequences.Layer(layer.weights, state["rates"], rule.bounds, rule.stabiliser, conv.stride, conv.padding)
