@@ -28,7 +28,6 @@ from snnjax.training.placement import as_array
 from snnjax.training.runners import learning_of
 
 CLASSES = 2
-BATCH_SIZE = 3  # images after which supervised learners adapt
 UNTIMED = Majority()
 RIVALS = WTA(2, radius=1)
 PLAIN = Ramp(inhibition=False)
@@ -127,19 +126,19 @@ class _Case:
         self.carries = [carry, self._start(random)[1]]
         self.compiled = jax.jit(self.learn, static_argnames=("batch", "rest"))
         if self.learner.supervised:
-            self.phase = Phase(tuple(model.layers), supervised=True, adapt_every=BATCH_SIZE)
+            self.phase = Phase(tuple(model.layers), supervised=True, adapt_every=update_batch)
             rule = Supervised(self.phase, model)
             self.respond: Any = rule.respond
             self.update: Any = rule.update
         else:
             self.phase = Phase(("layer1",), learner=0, batch=self.learner.batch, joint=self.joint)
-            self.respond = lambda carry, *given: self.learner.forward(_layer(carry), carry.states["layer1"], *given)
+            self.respond = lambda carry, *given: _rule(carry).forward(_layer(carry), carry.states["layer1"], *given)
             self.update = self._update
         self.learning = learning_of(self.phase, self.network)
 
     def _update(self, carry: Carry, latency: Any, label: Any, response: Any) -> tuple[Carry, Any]:
         """What `update` makes of one stimulus without a label."""
-        layer, state, info = self.learner.update(_layer(carry), carry.states["layer1"], latency, response, None)
+        layer, state, info = _rule(carry).update(_layer(carry), carry.states["layer1"], latency, response, None)
         return Carry({"layer1": layer}, {"layer1": state}), info
 
     def _start(self, random: np.random.Generator) -> tuple[Model, Any]:
@@ -170,6 +169,11 @@ class _Case:
 def _layer(carry: Any) -> Layer:
     """The layer that learns by the learner."""
     return carry.layers["layer1"]
+
+
+def _rule(carry: Any) -> Any:
+    """The learner with the numbers that it has now."""
+    return _layer(carry).conv.each_learner[0]
 
 
 def _arrays(tree: Any) -> Any:

@@ -156,6 +156,30 @@ def test_each_method_of_a_rule_is_asked_by_its_kernel_or_replaced_by_it(rule):
 
 
 @snnjax.component
+class Tiring(STDP):
+    """A rule whose own number changes: each winner halves the next change."""
+
+    share: float = 1.0
+
+    def update(self, layer, state, latency, response, signal):
+        won = response.winners.valid.any()
+        rates = self.share * jnp.float32([0.25, -0.125])
+        layer = layer.learn(latency, response.winners, rates, bounds=self.bounds, stabiliser=False)
+        learner = dataclasses.replace(self, share=self.share * jnp.where(won, jnp.float32(0.5), 1))
+        conv = dataclasses.replace(layer.conv, learners=learner)
+        return dataclasses.replace(layer, conv=conv), state, response.winners.feature
+
+
+def test_a_rule_that_changes_its_own_numbers_learns_by_the_new_ones():
+    layer = layer_of(dataclasses.replace(FEATURES, learners=Tiring()))
+    rule = layer.conv.last_learner
+    found = rule.learn(layer, jnp.int32(0), jnp.asarray(IMAGES), None, jnp.asarray(LEARNS))
+    won = int(np.sum(LEARNS & (np.asarray(found.info) >= 0).any(axis=1)))
+    assert won > 5
+    assert float(found.layer.conv.last_learner.share) == 0.5**won
+
+
+@snnjax.component
 class Latest(WTA):
     """A subclass may let others win: here no neuron."""
 
@@ -186,7 +210,8 @@ LAST = Conv(6, 4, weight_mean=0.5, learners=REWARD)
 PAIR = stage(LAST, dataclasses.replace(LAST, kernel=3, learners=dataclasses.replace(REWARD, by_epoch=True)))
 DECIDING = {
     "one": (stage(LAST), Majority(), 1),
-    "batches": (stage(LAST), Majority(), 4),
+    "groups within batches": (stage(LAST), Majority(), 3),
+    "groups longer than batches": (stage(LAST), Majority(), 16),
     "by turns": (PAIR, Majority(), 1),
     "a rule of one's own": (stage(dataclasses.replace(LAST, learners=Slow())), Majority(), 1),
     "the earliest": (stage(dataclasses.replace(LAST, threshold=4.0)), Earliest(fallback=True), 1),

@@ -194,10 +194,15 @@ class Learner:
           vote: of a deciding layer: its vote, () int32, given the `Spikes` of its response.
         """
 
+        place = next((place for place, rule in enumerate(layer.conv.each_learner) if rule is self), -1)
+
+        def rule_of(layer: Any) -> Learner:  # a rule may have changed its own numbers
+            return layer.conv.each_learner[place]
+
         def respond(learned: Any, stimulus: Any) -> Any:
             layer, state = learned
             latency, label = stimulus
-            return self.forward(layer, state, latency, label)
+            return rule_of(layer).forward(layer, state, latency, label)
 
         def update(learned: Any, stimulus: Any, response: Any) -> Any:
             layer, state = learned
@@ -208,7 +213,7 @@ class Learner:
                 assert vote is not None
                 voted = vote(response.spikes)
                 signal = Signal(jnp.where(label < 0, 0, outcome(voted, label)), label, voted)
-            layer, state, info = self.update(layer, state, latency, response, signal)
+            layer, state, info = rule_of(layer).update(layer, state, latency, response, signal)
             winners = winning_features(layer, response, voted) if has_default_figures(self) else None
             return (layer, state), (info, voted, winners)
 
