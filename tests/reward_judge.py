@@ -97,11 +97,11 @@ def judged(network, inputs, labels, batch_size: int, epochs: int, batched: int =
         for start in range(0, len(labels), batch_size):
             right = labels[start : start + batch_size]
             for number, label in enumerate(right, start):
-                if number % batched == 0:
-                    group = inputs[number : number + batched]
+                if (number - start) % batched == 0:
+                    group = inputs[number : min(number + batched, start + batch_size)]
                     left = (kept or [{}] * epochs)[epoch]
                     looked = [judged_decision(spec, result.weights, latency, left) for latency in group]
-                decision, plastic = looked[number % batched]
+                decision, plastic = looked[(number - start) % batched]
                 result.decisions[-1].append(decision)
                 for index, (name, seen, winners, vote) in enumerate(plastic):
                     if vote >= 0 and learns(index, epoch, batch):

@@ -76,7 +76,7 @@ def test_earlier_layers_learn_by_the_decision(stages, by_turns, ways, compiler):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("stages", "batched"),
-    [((ONE,), 4), ((THREE,), 1), (DEEP, 4)],
+    [((ONE,), 6), ((THREE,), 1), (DEEP, 6)],
 )
 def test_epochs_of_the_trainer_are_the_judges(stages, batched, compilations, monkeypatch):
     """Weights out of bounds are pulled in before the first image; the second slice of an epoch is short."""

@@ -113,12 +113,6 @@ def learn_batches(
     name, and the `Images` of the batch; it returns the layers, the states of their learners and a `StepResult`.
     """
     rule = Supervised(phase, model)
-    size = min(phase.adapt_every, part.size)
-    missing = -part.size % size
-
-    def batches_of(values: jax.Array) -> jax.Array:
-        padded = jnp.pad(values, [(0, missing), *[(0, 0)] * (values.ndim - 1)])
-        return padded.reshape(len(padded) // size, size, *values.shape[1:])
 
     def learn_batch(carry: Carry, images: Images) -> tuple[Carry, StepResult]:
         layers, states, result = learn(carry, rule.turns(carry.tally), images)
@@ -127,10 +121,24 @@ def learn_batches(
         states, tally = rule.count_outcomes(Carry(layers, states, carry.tally), outcomes, count)
         return Carry(layers, states, tally), result
 
-    images = jax.tree.map(batches_of, Images(part.inputs, part.labels, part.shown))
-    carry, result = jax.lax.scan(learn_batch, carry, images)
-    result = jax.tree.map(lambda x: jax.lax.collapse(x, 0, 2)[: part.size], result)
+    carry, result = in_batches(learn_batch, carry, part, phase.adapt_every)
     return rule.end_epoch(carry, part.last), result
+
+
+def in_batches(
+    learn: Callable[[Carry, Images], tuple[Carry, StepResult]], carry: Carry, part: Slice, size: int
+) -> tuple[Carry, StepResult]:
+    """What `learn(carry, images)` makes of batches of a slice in order, the last of which is filled up."""
+    size = min(size, part.size)
+    missing = -part.size % size
+
+    def batches_of(values: jax.Array) -> jax.Array:
+        padded = jnp.pad(values, [(0, missing), *[(0, 0)] * (values.ndim - 1)])
+        return padded.reshape(len(padded) // size, size, *values.shape[1:])
+
+    images = jax.tree.map(batches_of, Images(part.inputs, part.labels, part.shown))
+    carry, result = jax.lax.scan(learn, carry, images)
+    return carry, jax.tree.map(lambda x: jax.lax.collapse(x, 0, 2)[: part.size], result)
 
 
 def learn_supervised(phase: Phase, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
@@ -145,7 +153,12 @@ def learn_supervised(phase: Phase, carry: Carry, model: Model, part: Slice) -> t
         image, label = stimulus
         return rule.update(carry, image, label, passed)
 
-    carry, result = learn_in_order(respond, update, carry, (part.inputs, part.labels), part.shown, phase.batch)
+    def learn(carry: Carry, images: Images) -> tuple[Carry, StepResult]:
+        batch = min(phase.batch, len(images.shown))
+        return learn_in_order(respond, update, carry, (images.inputs, images.labels), images.shown, batch)
+
+    # Images that share weights are of one batch; one after the other, batches do not matter.
+    carry, result = in_batches(learn, carry, part, part.size if phase.batch == 1 else phase.adapt_every)
     return rule.end_epoch(carry, part.last), result
 
 

@@ -35,7 +35,7 @@ class Settings:
       patience: stops once the best epoch, the last among equals, is more than this many epochs old; 0: never.
       seed: of the initial weights, and of what `shuffle` and `mirror` draw: 0 to 2**64 - 1.
       update_batch: B, images passed forward with the same weights, before their updates are applied in order; all of an
-        epoch where there are fewer.
+        epoch where there are fewer. Supervised learners adapt after `batch_size` images, with which a group ends too.
       backend: "xla"; "native", compiled implementations in C++ for a CPU, whose rounding may depend on the processor;
         or "auto", which is "native" if it is available. A `Trainer` replaces "auto" by the one that it uses.
       shuffle: shows the images in a new order each epoch, of every phase; otherwise in the order of the data.
