@@ -88,7 +88,7 @@ def test_the_doctor_finds_what_fails(tmp_path, capsys, monkeypatch):
     command = [sys.executable, "-c", code, "doctor"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | paths)
     said = " ".join(done.stdout.split())
-    for words in ("FAILS cache folder nothing can be kept in", "absent kernels auto takes XLA's", "ok data: digits"):
+    for words in ("FAILS cache folder nothing can be kept in", "absent back end auto is xla", "ok data: digits"):
         assert words in said, done
     assert done.returncode == 1
 

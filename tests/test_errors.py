@@ -182,13 +182,13 @@ def test_scores_that_metrics_cannot_compare_are_refused():
             trainer.predict(trainer.initial_state(), DIGITS.test_images)
 
 
-def test_a_sound_rule_may_begin_beyond_its_bounds_and_say_numbers_of_numpy_of_itself():
+def test_a_layer_may_begin_beyond_the_bounds_of_its_rule_which_may_report_numbers_of_numpy():
     def diagnose(self, layer, info):
         return dict(wins=np.bincount(info.ravel() + 1), last=np.float32(0.5))
 
     first = dataclasses.replace(rule(same, diagnose=diagnose)().stages[0].branches[0], weight_mean=1.0)
     state = tiny.trained(changed(first), DIGITS, dataclasses.replace(SETTINGS, epochs=(1, 0)))
-    assert state.weights["layer1"].max() > 1.1
+    assert state.weights["layer1"].max() == 1, "weights are clipped when a phase begins"
     diagnosis = json.loads(json.dumps(state.diagnoses["Part layer1"]))
     assert (sum(diagnosis["wins"]["layer1"]), diagnosis["last"]) == (80, dict(layer1=0.5))
 

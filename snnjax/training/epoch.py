@@ -162,7 +162,12 @@ class EpochRunner:
 
 
 class Part(NamedTuple):
-    """Images of an epoch that a program learns from at once, from number `start` to before `stop`."""
+    """Images of an epoch that a program learns from at once.
+
+    Attributes:
+      start: the number of the first one.
+      stop: the number after that of the last one.
+    """
 
     start: int
     stop: int

@@ -97,7 +97,13 @@ def learn_deciding(phase: Phase, carry: Carry, model: Model, part: Slice) -> tup
 
 
 class Images(NamedTuple):
-    """Images of a batch: inputs (S, C, H, W), labels (S,) int32, and which are learned from, (S,) bool."""
+    """Images of a batch.
+
+    Attributes:
+      inputs: (S, C, H, W), as of `Slice`.
+      labels: (S,) int32, the classes.
+      shown: (S,) bool, the images that are learned from.
+    """
 
     inputs: jax.Array
     labels: jax.Array
