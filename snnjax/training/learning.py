@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from snnjax.kernels.sequences import in_groups
 from snnjax.layers.spiking import Layer
 from snnjax.learners import Signal, Tally
 from snnjax.learners.order import learn_in_order
@@ -135,16 +136,8 @@ def in_batches(
     learn: Callable[[Carry, Images], tuple[Carry, StepResult]], carry: Carry, part: Slice, size: int
 ) -> tuple[Carry, StepResult]:
     """What `learn(carry, images)` makes of batches of a slice in order, the last of which is filled up."""
-    size = min(size, part.size)
-    missing = -part.size % size
-
-    def batches_of(values: jax.Array) -> jax.Array:
-        padded = jnp.pad(values, [(0, missing), *[(0, 0)] * (values.ndim - 1)])
-        return padded.reshape(len(padded) // size, size, *values.shape[1:])
-
-    images = jax.tree.map(batches_of, Images(part.inputs, part.labels, part.shown))
-    carry, result = jax.lax.scan(learn, carry, images)
-    return carry, jax.tree.map(lambda x: jax.lax.collapse(x, 0, 2)[: part.size], result)
+    images = Images(part.inputs, part.labels, part.shown)
+    return in_groups(learn, carry, images, min(size, part.size))
 
 
 def learn_supervised(phase: Phase, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax.core.devices import peers
+from snnjax.core.devices import one_by_one
 from snnjax.kernels import latency_dtype, use_backend
 from snnjax.networks import Model, Network
 from snnjax.networks.graph import Known
@@ -112,7 +112,7 @@ def learn_images(
 ) -> tuple[jax.Array, StreamState]:
     """Learns from images in their order; layers that do not learn take as many at once as the device does."""
     size = min(at_once(), len(images))
-    learn = _alone(functools.partial(_learn, rules))
+    learn = one_by_one(functools.partial(_learn, rules))  # each stream as alone, bit for bit
 
     def learn_block(state: StreamState, block: Any) -> tuple[StreamState, jax.Array]:
         images, labels = block
@@ -134,7 +134,8 @@ def learn_images(
 def learn_reward(
     rules: Rules, model: Model, state: StreamState, image: jax.Array, reward: jax.Array
 ) -> tuple[jax.Array, StreamState]:
-    return _alone(functools.partial(_learn_reward, rules))(model, state, _inputs(rules, model, image), reward)
+    learn = one_by_one(functools.partial(_learn_reward, rules))
+    return learn(model, state, _inputs(rules, model, image), reward)
 
 
 @_by_back_end
@@ -165,11 +166,6 @@ def _inputs(rules: Rules, model: Model, image: jax.Array) -> Any:
     if not outputs:
         return model.input_of(first, known)
     return Known({number: model.output_of(number, known) for number in outputs})
-
-
-def _alone(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that under `jax.vmap` on a CPU takes one stream after the other: each as alone, bit for bit."""
-    return jax.custom_batching.sequential_vmap(function) if peers()[0].platform == "cpu" else function
 
 
 @_by_back_end
