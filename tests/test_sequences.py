@@ -156,6 +156,8 @@ REWARDS = {
     "strided, some kept": REWARD | dict(stride=(2, 1), kept=np.arange(6) % 4 > 0, bounds=(-1.0, 1.0)),
     "one feature of each class": REWARD | dict(classes=6, padding=(0, 1)),
     "batches of 5": REWARD | dict(batch=5, bounds=(-2.0, 2.0)),
+    "unbounded": REWARD | dict(bounds=(-np.inf, np.inf)),
+    "unbounded above": REWARD | dict(bounds=(0.25, np.inf)),
 }
 
 

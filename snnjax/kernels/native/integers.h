@@ -155,19 +155,17 @@ class Quantised {
   int64_t blocks, stride;  // of features
   Scale scale;
 
-  // Of weights that should lie between `low` and `high`, but need not.
-  explicit Quantised(const IntegerLayer& layer, float low = -kSilent, float high = kSilent)
+  // Of weights between two bounds, on which the scale depends if they are finite.
+  explicit Quantised(const IntegerLayer& layer, float low = kSilent, float high = -kSilent)
       : blocks((layer.features + kBlock - 1) / kBlock), stride(blocks * kBlock), tap_(layer.channels * stride),
-        values_(layer.taps() * tap_) {
-    const auto [least, most] = range(layer);
-    fill(layer, std::min(low, least), std::max(high, most));
+        values_(layer.taps() * tap_), bounded_(std::isfinite(high - low)) {
+    if (bounded_) fill(layer, low, high);
+    else fit(layer);
   }
 
-  // After neurons of the layer have learned: all weights lie within these bounds from then on.
-  void clip(const IntegerLayer& layer, float low, float high) {
-    if (low <= scale.lower && highest_ <= high) return;
-    ::clip(layer.begin(), layer.size(), low, high);
-    fill(layer, low, high);
+  // After neurons of the layer have learned: without finite bounds the scale follows the weights.
+  void fit_unbounded(const IntegerLayer& layer) {
+    if (!bounded_) fit(layer);
   }
 
   const uint8_t* row(int64_t tap) const { return values_.data() + place(tap, 0); }
@@ -179,9 +177,14 @@ class Quantised {
   }
 
  private:
+  void fit(const IntegerLayer& layer) {
+    const auto [least, most] = range(layer);
+    fill(layer, least, most);
+  }
+
   void fill(const IntegerLayer& layer, float low, float high) {
     const float step = (high - low) / (kLevels - 1);
-    scale = {low, step, step > 0 ? 1 / step : 0}, highest_ = high;
+    scale = {low, step, step > 0 ? 1 / step : 0};
     for (int64_t tap = 0; tap < layer.taps(); ++tap) {
       if (!layer.used[tap]) continue;
       int64_t c = 0;
@@ -201,9 +204,9 @@ class Quantised {
     }
   }
 
-  float highest_;
   int64_t tap_;
   const Memory<uint8_t> values_;  // [taps, C, stride], arbitrary where a tap is not used
+  const bool bounded_;
 };
 
 // Inputs of a pixel that fire together, and the rows of its tap.

@@ -40,9 +40,8 @@ void learn_feature(const Geometry& layer, float* weights, const uint8_t* latency
     weights[i] = moved(weights[i], when[i] <= step ? gain : loss, lower, upper, rule.stabiliser);
 }
 
-// Clips weights to bounds; returns whether any lay outside. Those that lie within, as after a first update, are only
-// read.
-bool clip(float* weights, int64_t size, float lower, float upper) {
+// Clips weights to bounds; those that lie within, as after a first update, are only read.
+void clip(float* weights, int64_t size, float lower, float upper) {
   Steps outside = {};
   int64_t i = 0;
   for (; i + kLanes <= size; i += kLanes) {
@@ -52,7 +51,6 @@ bool clip(float* weights, int64_t size, float lower, float upper) {
   bool any = bits(outside);
   for (; i < size; ++i) any |= weights[i] < lower || weights[i] > upper;
   for (i = 0; any && i < size; ++i) weights[i] = std::min(std::max(weights[i], lower), upper);
-  return any;
 }
 
 }  // namespace

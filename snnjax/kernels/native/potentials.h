@@ -234,11 +234,11 @@ void update(const IntegerLayer& layer, Quantised& quantised, const Inputs& input
   }
 }
 
-// Moves the weights of all winners; the first ones clip all weights.
+// Moves the weights of all winners.
 void update_all(const IntegerLayer& layer, Quantised& quantised, const Inputs& inputs, const std::vector<Winner>& won,
                 const Rule& rule) {
   for (const auto& [neuron, step] : won) update(layer, quantised, inputs, neuron, step, rule);
-  if (!won.empty()) quantised.clip(layer, rule.lower, rule.upper);
+  if (!won.empty()) quantised.fit_unbounded(layer);
 }
 
 // The neurons of a layer in a `Competition`, by potentials of integers: which one of a position is the strongest is found

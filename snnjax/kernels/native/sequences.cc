@@ -1,7 +1,8 @@
 // Sequences of stimuli: layers that learn by STDP, or by reward from the vote of a deciding layer's strongest neuron, and
 // decisions. Python has checked all buffers.
 //
-// `learns` names the stimuli to learn from; nothing is computed for the others, of which winners and votes are -1.
+// `learns` names the stimuli to learn from; nothing is computed for the others, of which winners and votes are -1. Weights
+// lie within their bounds.
 
 #include "events.h"
 #include "potentials.h"
@@ -59,7 +60,6 @@ void learn_by_events(const Sequence& sequence, const Learning& learning) {
   const Limits limits{learning.threshold};
   EventRace race(layer, limits);
   Competition competition(race, learning.k(), learning.radius);
-  bool clipped = false;
   for (int64_t image = 0; image < sequence.latencies.shape[0]; ++image) {
     if (!sequence.learns[image]) continue;
     const uint8_t* latency = sequence.latencies.data + image * geometry.inputs();
@@ -72,9 +72,6 @@ void learn_by_events(const Sequence& sequence, const Learning& learning) {
       learn_feature(geometry, weights + neuron.feature * geometry.synapses(), latency, row, column, step, rule);
       layout.pack_feature(weights, neuron.feature, arranged.data());
     }
-    if (!clipped && clip(weights, geometry.size(), rule.lower, rule.upper))
-      layout.pack(weights, arranged.data());
-    clipped = true;
     learning.report(image, won);
   }
 }

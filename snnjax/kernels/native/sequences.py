@@ -1,16 +1,15 @@
 """Sequences of stimuli in C++: layers that learn by STDP, or by reward up to the deciding one, and decisions.
 
 Latencies are (S, C, H, W) uint8, weights (F, C, kh, kw) float32. Stimuli `learns`, (S,) bool, are learned from one
-after the other. Nothing is computed for all other stimuli, whose winners, votes and features are -1. The first update
-clips weights outside the bounds. Of latencies that enter a deciding layer it matters which inputs fire, not when; its
-features fall into `classes` groups of equal size, in order.
+after the other. Nothing is computed for all other stimuli, whose winners, votes and features are -1. The weights of
+layers that learn lie within their bounds. Of latencies that enter a deciding layer it matters which inputs fire, not
+when; its features fall into `classes` groups of equal size, in order.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from snnjax.core import checks
 from snnjax.core.checks import Bounds, Number, Pair
@@ -99,7 +98,7 @@ def learn_reward(
     """A deciding layer learns by its own votes, with rates (2, 2) float32: (a+, a-) after a right and a wrong vote.
 
     It votes on a stimulus with label -1, but does not learn from it. `kept` is (F,) bool, the features that may win, or
-    None for all. Bounds are `finite`.
+    None for all.
     """
     checks.array("latencies", latencies, "S C H W")
     _, settings = layer(latencies, weights, time_steps, stride, padding)
@@ -199,12 +198,6 @@ def final_latencies(
     result = byte_array((len(latencies), *pooled))
     args = weights, latencies, _one(threshold, jnp.float32)
     return _call("final_latencies", result, *args, pool=numbers, **settings)
-
-
-def finite(bounds: Bounds) -> bool:
-    """Whether integers can stand for weights between these bounds."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(np.float32(bounds[1]) - np.float32(bounds[0])))
 
 
 def _open(kept: jax.Array | None, features: int) -> jax.Array:
