@@ -21,7 +21,7 @@ from snnjax.core import checks
 from snnjax.core.checks import Bounds, Number, Pair
 from snnjax.kernels import backend, plasticity
 from snnjax.kernels.competition import Winners, feature_inhibition, k_winners
-from snnjax.kernels.compiled import final_potentials, supports_bytes, winners
+from snnjax.kernels.compiled import final_potentials, stdp, supports_bytes, winners
 from snnjax.kernels.native import sequences as compiled_sequences
 from snnjax.kernels.neurons import fire_at_last_step
 from snnjax.kernels.plasticity import in_dtype_of, reward_rates
@@ -45,9 +45,7 @@ def update_in_order(
 
     def one_by_one(weights: jax.Array, latencies: jax.Array, won: Winners, rates: jax.Array, bounds: Any) -> jax.Array:
         def update(weights: jax.Array, stimulus: Any) -> tuple[jax.Array, None]:
-            latency, won, rates = stimulus
-            rows = plasticity.learned_rows(weights[won.feature], latency, won, rates, bounds=bounds, **rule)
-            return plasticity.set_rows(weights, won, rows), None
+            return stdp(weights, *stimulus, bounds=bounds, padding=padding, **rule), None
 
         return lax.scan(update, weights, (latencies, won, rates))[0]
 
@@ -55,16 +53,16 @@ def update_in_order(
         kernel = weights.shape[2], weights.shape[3]
 
         def causal(latency: jax.Array, won: Winners) -> jax.Array:
-            return plasticity.causal_inputs(latency, won, kernel=kernel, time_steps=time_steps, stride=stride)
+            padded = pad(latency, padding, time_steps=time_steps)
+            return plasticity.causal_inputs(padded, won, kernel=kernel, time_steps=time_steps, stride=stride)
 
         causes = jax.vmap(causal)(latencies, won)
         in_order = plasticity.learned_in_order
         return in_order(weights, won.feature, causes, rates, bounds=bounds, stabiliser=stabiliser)
 
     rule: dict[str, Any] = dict(time_steps=time_steps, stabiliser=stabiliser, stride=stride)
-    padded = jax.vmap(lambda latency: pad(latency, padding, time_steps=time_steps))(latencies)
-    # A CPU touches the rows of winners only; an accelerator needs few kernels, whatever these touch.
-    return lax.platform_dependent(weights, padded, won, rates, bounds, cpu=one_by_one, default=at_once)
+    # An accelerator needs few kernels, whatever these touch.
+    return lax.platform_dependent(weights, latencies, won, rates, bounds, cpu=one_by_one, default=at_once)
 
 
 def _clipped(weights: jax.Array, bounds: Bounds) -> jax.Array:

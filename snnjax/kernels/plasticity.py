@@ -103,28 +103,6 @@ def stdp(
     return jnp.where(jnp.any(won, axis=1)[:, None, None, None], moved, clipped)
 
 
-@checks.kernel("stabiliser", "stride", "time_steps")
-def learned_rows(
-    rows: jax.Array,
-    latency: jax.Array,
-    winners: Winners,
-    rates: jax.Array,
-    *,
-    time_steps: int,
-    bounds: Bounds = (0.0, 1.0),
-    stabiliser: bool = True,
-    stride: Pair = 1,
-) -> jax.Array:
-    """As `stdp`, of the weights of the winners' features alone, (k, C, kh, kw) in and out.
-
-    With `set_rows` it makes the same update where all weights lie within the bounds.
-    """
-    causal = causal_inputs(
-        latency, winners, kernel=(rows.shape[2], rows.shape[3]), stride=stride, time_steps=time_steps
-    )
-    return _moved(rows, causal, rates, bounds, stabiliser)
-
-
 @checks.kernel("kernel", "stride", "time_steps")
 def causal_inputs(
     latency: jax.Array, winners: Winners, *, kernel: Pair, time_steps: int, stride: Pair = 1
