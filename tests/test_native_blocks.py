@@ -69,9 +69,9 @@ def test_stdp_is_that_of_the_judge(name, share, k, radius, bounds):
         features[at, : len(winners)] = [winner[0] for winner in winners]
         winners = [(winner, latency[winner]) for winner in winners]
         weights = judge.stdp(weights, seen, winners, rates[at], T, bounds, stabiliser=False, stride=stride)
-    for found in learned:
-        np.testing.assert_array_equal(found.feature, features)
-        np.testing.assert_array_equal(found.weights, weights)
+    for found_weights, found_features in learned:
+        np.testing.assert_array_equal(found_features, features)
+        np.testing.assert_array_equal(found_weights, weights)
     assert (features >= 0).any()
 
 
@@ -104,8 +104,8 @@ def test_weights_that_are_no_numbers_fire_nowhere():
     assert not np.nan_to_num(sequences.strongest_of_classes(latencies, weights, classes=64, time_steps=T)).any()
     assert (np.asarray(sequences.final_latencies(latencies, weights, threshold=1.0, time_steps=T)) == T).all()
     rule = dict(threshold=1.0, k=2, radius=0, time_steps=T)
-    found = sequences.learn_stdp(weights, latencies, np.ones((3, 2), np.float32), np.full(3, True), **rule)
-    assert (np.asarray(found.feature) == -1).all()
+    _, feature = sequences.learn_stdp(weights, latencies, np.ones((3, 2), np.float32), np.full(3, True), **rule)
+    assert (np.asarray(feature) == -1).all()
 
 
 # Deciding layers
@@ -152,18 +152,18 @@ def test_potentials_and_votes_are_exact(name, kind):
     np.testing.assert_allclose(found, exact.reshape(IMAGES, CLASSES, -1).max(2), rtol=1e-5, atol=near)
     rates, bounds = np.zeros((2, 2), np.float32), (float(weights.min()), float(weights.max()))
     learns = np.arange(IMAGES) % 5 != 3
-    result = sequences.learn_reward(
+    learned, vote, winner = sequences.learn_reward(
         weights, images, np.zeros(IMAGES, np.int32), rates, learns, bounds=bounds, **how, **place
     )
-    np.testing.assert_array_equal(result.weights, weights)
+    np.testing.assert_array_equal(learned, weights)
     shown = learns & (exact.max(1) > 0)
-    winner, vote = np.asarray(result.feature), np.asarray(result.vote)
+    winner = np.asarray(winner)
     np.testing.assert_array_equal(winner >= 0, shown)
     np.testing.assert_array_equal(vote, np.where(shown, winner // (len(weights) // CLASSES), -1))
     assert (exact[shown, winner[shown]] >= exact[shown].max(1) - near).all()
     assert kind != "alike" or not winner[shown].any(), "of equal ones the lowest wins"
-    only = np.asarray(sequences.strongest_of_classes(images, weights, winner_only=True, **how, **place))
-    np.testing.assert_array_equal(only[shown].argmax(1), vote[shown])
+    only = np.asarray(sequences.strongest_of_classes(images, weights, only_largest=True, **how, **place))
+    np.testing.assert_array_equal(only[shown].argmax(1), np.asarray(vote)[shown])
     assert ((only > 0).sum(1) == (exact.max(1) > 0)).all()
 
 
@@ -180,17 +180,17 @@ def test_learning_by_reward_is_that_of_the_judge(name, stabiliser, dropped):
     rates, bounds = np.float32([[0.3, -0.2], [-0.25, 0.125]]), tuple(map(float, np.float32([0.2, 0.8])))
     how = dict(classes=CLASSES, time_steps=T, kept=kept if dropped else None, bounds=bounds, stabiliser=stabiliser)
     learns = np.full(len(images), True)
-    found = sequences.learn_reward(weights, images, labels, rates, learns, **how, **place)
+    learned, votes, learning = sequences.learn_reward(weights, images, labels, rates, learns, **how, **place)
     for at, image in enumerate(images):
         potential = np.where(kept[:, None, None], last_potentials(image, weights, **place), -np.inf)
         winner = np.unravel_index(potential.argmax(), potential.shape)
         vote = winner[0] // (features // CLASSES) if potential.max() > 0 else -1
         taught = vote >= 0 and labels[at] >= 0
-        assert (found.vote[at], found.feature[at]) == (vote, winner[0] if taught else -1), f"image {at}"
+        assert (votes[at], learning[at]) == (vote, winner[0] if taught else -1), f"image {at}"
         seen, won = judge.pad(image, place.get("padding", (0, 0)), T), [(winner, T)] if taught else []
         now = rates[int(vote != labels[at])]
         weights = np.float32(judge.stdp(weights, seen, won, now, T, bounds, stabiliser, place.get("stride", (1, 1))))
-    np.testing.assert_allclose(found.weights, weights, rtol=0, atol=1e-6 if stabiliser else 0)
+    np.testing.assert_allclose(learned, weights, rtol=0, atol=1e-6 if stabiliser else 0)
 
 
 def test_an_image_is_not_read_over_while_a_slow_layer_uses_it():
@@ -200,5 +200,5 @@ def test_an_image_is_not_read_over_while_a_slow_layer_uses_it():
     weights = np.float32(rng.integers(0, 65, (1, 64, 5, 5)) / 64).repeat(1000, axis=0)
     labels, rates, learns = np.zeros(count, np.int32), np.zeros((2, 2), np.float32), np.full(count, True)
     for _ in range(3):
-        learned = sequences.learn_reward(weights, images, labels, rates, learns, classes=CLASSES, time_steps=T)
-        np.testing.assert_array_equal(learned.feature, np.zeros(count))
+        *_, feature = sequences.learn_reward(weights, images, labels, rates, learns, classes=CLASSES, time_steps=T)
+        np.testing.assert_array_equal(feature, np.zeros(count))

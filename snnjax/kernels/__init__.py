@@ -34,6 +34,8 @@ from snnjax.kernels.compiled import timed_spikes as timed_spikes
 from snnjax.kernels.compiled import winners as winners
 from snnjax.kernels.decisions import final_latencies as final_latencies
 from snnjax.kernels.decisions import strongest_of_classes as strongest_of_classes
+from snnjax.kernels.learning import LearnedReward as LearnedReward
+from snnjax.kernels.learning import LearnedSTDP as LearnedSTDP
 from snnjax.kernels.learning import learn_reward as learn_reward
 from snnjax.kernels.learning import learn_stdp as learn_stdp
 from snnjax.kernels.native import Pooling as Pooling
@@ -53,8 +55,6 @@ from snnjax.kernels.readout import desired_times as desired_times
 from snnjax.kernels.readout import earliest_of_classes as earliest_of_classes
 from snnjax.kernels.readout import error_stdp as error_stdp
 from snnjax.kernels.readout import learn_readout as learn_readout
-from snnjax.kernels.sequences import LearnedReward as LearnedReward
-from snnjax.kernels.sequences import LearnedSTDP as LearnedSTDP
 from snnjax.kernels.spikes import latency_dtype as latency_dtype
 from snnjax.kernels.spikes import latency_to_wave as latency_to_wave
 from snnjax.kernels.spikes import linear_latency as linear_latency

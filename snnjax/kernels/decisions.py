@@ -92,6 +92,6 @@ def strongest_of_classes(
 
     def compiled(latencies: jax.Array, weights: jax.Array) -> jax.Array:
         given = to_unsigned(latencies, time_steps=time_steps), weights
-        return sequences.strongest_of_classes(*given, classes=classes, winner_only=only_largest, **layer)
+        return sequences.strongest_of_classes(*given, classes=classes, only_largest=only_largest, **layer)
 
     return backend.dispatch(supports_bytes(weights, time_steps), compiled, xla, latencies, weights)

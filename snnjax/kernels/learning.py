@@ -10,7 +10,7 @@ References:
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +25,35 @@ from snnjax.kernels.compiled import final_potentials, stdp, supports_bytes, winn
 from snnjax.kernels.native import sequences as compiled_sequences
 from snnjax.kernels.neurons import fire_at_last_step
 from snnjax.kernels.plasticity import in_dtype_of, reward_rates
-from snnjax.kernels.sequences import LearnedReward, LearnedSTDP, check_labels, check_sequence, in_groups
+from snnjax.kernels.sequences import check_labels, check_sequence, in_groups
 from snnjax.kernels.spikes import pad, to_unsigned
+
+
+class LearnedSTDP(NamedTuple):
+    """The result of `learn_stdp`.
+
+    Attributes:
+      weights: (F, C, kh, kw), after the last stimulus.
+      feature: (S, k) int32, the features that won and learned, -1 in empty places.
+    """
+
+    weights: jax.Array
+    feature: jax.Array
+
+
+class LearnedReward(NamedTuple):
+    """The result of `learn_reward`.
+
+    Attributes:
+      weights: (F, C, kh, kw), after the last stimulus.
+      vote: (S,) int32, the class of the strongest neuron; -1 if no potential is above 0, or nothing was learned from
+        the stimulus because `learns` leaves it out.
+      feature: (S,) int32, the feature that learned, -1 for none.
+    """
+
+    weights: jax.Array
+    vote: jax.Array
+    feature: jax.Array
 
 
 def update_in_order(
@@ -116,15 +143,9 @@ def learn_stdp(
     learns = jnp.ones(count, bool) if learns is None else learns
     layer: dict[str, Any] = dict(time_steps=time_steps, stride=stride, padding=padding)
 
-    def xla(
-        weights: jax.Array,
-        latencies: jax.Array,
-        rates: jax.Array,
-        learns: jax.Array,
-        threshold: Any,
-        radius: Any,
-        bounds: Any,
-    ) -> LearnedSTDP:
+    def xla(weights: jax.Array, stimuli: Any, numbers: Any) -> LearnedSTDP:
+        threshold, radius, bounds = numbers
+
         def learn_group(weights: jax.Array, group: Any) -> tuple[jax.Array, jax.Array]:
             latencies, rates, learns = group
 
@@ -136,23 +157,17 @@ def learn_stdp(
             rule: dict[str, Any] = dict(bounds=bounds, stabiliser=stabiliser)
             return update_in_order(weights, latencies, won, rates, **rule, **layer), won.feature
 
-        return LearnedSTDP(*in_groups(learn_group, _clipped(weights, bounds), (latencies, rates, learns), batch))
+        return LearnedSTDP(*in_groups(learn_group, weights, stimuli, batch))
 
-    def compiled(
-        weights: jax.Array,
-        latencies: jax.Array,
-        rates: jax.Array,
-        learns: jax.Array,
-        threshold: Any,
-        radius: Any,
-        bounds: Any,
-    ) -> LearnedSTDP:
+    def compiled(weights: jax.Array, stimuli: Any, numbers: Any) -> LearnedSTDP:
+        threshold, radius, bounds = numbers
         learn = functools.partial(compiled_sequences.learn_stdp, threshold=threshold, k=k, radius=radius)
-        stimuli = to_unsigned(latencies, time_steps=time_steps), rates, learns
-        return learn(_clipped(weights, bounds), *stimuli, bounds=bounds, stabiliser=stabiliser, **layer)
+        return LearnedSTDP(*learn(weights, *stimuli, bounds=bounds, stabiliser=stabiliser, **layer))
 
+    stimuli = to_unsigned(latencies, time_steps=time_steps), rates, learns
+    numbers = threshold, radius, bounds
     supported = batch == 1 and threshold is not None and supports_bytes(weights, time_steps)
-    return backend.dispatch(supported, compiled, xla, weights, latencies, rates, learns, threshold, radius, bounds)
+    return backend.dispatch(supported, compiled, xla, _clipped(weights, bounds), stimuli, numbers)
 
 
 def _check_reward(
@@ -219,15 +234,9 @@ def learn_reward(
     layer: dict[str, Any] = dict(time_steps=time_steps, stride=stride, padding=padding)
     per_class = len(weights) // classes
 
-    def xla(
-        weights: jax.Array,
-        latencies: jax.Array,
-        labels: jax.Array,
-        rates: jax.Array,
-        learns: jax.Array,
-        kept: jax.Array,
-        bounds: Any,
-    ) -> LearnedReward:
+    def xla(weights: jax.Array, stimuli: Any, kept: jax.Array, rule: Any) -> LearnedReward:
+        rates, bounds = rule
+
         def learn_group(weights: jax.Array, group: Any) -> tuple[jax.Array, Any]:
             latencies, labels, learns = group
 
@@ -243,26 +252,19 @@ def learn_reward(
             feature = jnp.where(outcome == 0, -1, feature)
             won = dataclasses.replace(won, feature=feature[:, None])
             of_each = jax.vmap(lambda outcome: reward_rates(outcome, *rates))(outcome)
-            rule: dict[str, Any] = dict(bounds=bounds, stabiliser=stabiliser)
-            return update_in_order(weights, latencies, won, of_each, **rule, **layer), (vote, feature)
+            how: dict[str, Any] = dict(bounds=bounds, stabiliser=stabiliser)
+            return update_in_order(weights, latencies, won, of_each, **how, **layer), (vote, feature)
 
-        learned, results = in_groups(learn_group, _clipped(weights, bounds), (latencies, labels, learns), batch)
+        learned, results = in_groups(learn_group, weights, stimuli, batch)
         return LearnedReward(learned, *results)
 
-    def compiled(
-        weights: jax.Array,
-        latencies: jax.Array,
-        labels: jax.Array,
-        rates: jax.Array,
-        learns: jax.Array,
-        kept: jax.Array,
-        bounds: Any,
-    ) -> LearnedReward:
+    def compiled(weights: jax.Array, stimuli: Any, kept: jax.Array, rule: Any) -> LearnedReward:
+        rates, bounds = rule
         learn = functools.partial(compiled_sequences.learn_reward, classes=classes, bounds=bounds)
-        stimuli = to_unsigned(latencies, time_steps=time_steps), labels, rates, learns, kept
-        return learn(_clipped(weights, bounds), *stimuli, stabiliser=stabiliser, **layer)
+        latencies, labels, learns = stimuli
+        return LearnedReward(*learn(weights, latencies, labels, rates, learns, kept, stabiliser=stabiliser, **layer))
 
     rates = jnp.stack([jnp.asarray(reward, weights.dtype), jnp.asarray(punish, weights.dtype)])
-    labels = jnp.asarray(labels, jnp.int32)
+    stimuli = to_unsigned(latencies, time_steps=time_steps), jnp.asarray(labels, jnp.int32), learns
     supported = batch == 1 and supports_bytes(weights, time_steps)
-    return backend.dispatch(supported, compiled, xla, weights, latencies, labels, rates, learns, kept, bounds)
+    return backend.dispatch(supported, compiled, xla, _clipped(weights, bounds), stimuli, kept, (rates, bounds))

@@ -1,11 +1,7 @@
-"""Learning from a sequence of stimuli, one after the other.
-
-Each function is defined by a `jax.lax.scan` over groups of stimuli. Within a group all responses come from the same
-weights; then the stimuli are learned from in their order. On a CPU compiled code learns from groups of one stimulus.
-"""
+"""What kernels that learn from a sequence of stimuli share: the loop over groups of stimuli, and checks."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,33 +11,6 @@ from snnjax.core import checks
 from snnjax.core.checks import Pair
 from snnjax.core.errors import InputError
 from snnjax.core.sharding import vary_like
-
-
-class LearnedSTDP(NamedTuple):
-    """The result of `learn_stdp`.
-
-    Attributes:
-      weights: (F, C, kh, kw), after the last stimulus.
-      feature: (S, k) int32, the features that won and learned, -1 in empty places.
-    """
-
-    weights: jax.Array
-    feature: jax.Array
-
-
-class LearnedReward(NamedTuple):
-    """The result of `learn_reward`.
-
-    Attributes:
-      weights: (F, C, kh, kw), after the last stimulus.
-      vote: (S,) int32, the class of the strongest neuron; -1 if no potential is above 0, or nothing was learned from
-        the stimulus because `learns` leaves it out.
-      feature: (S,) int32, the feature that learned, -1 for none.
-    """
-
-    weights: jax.Array
-    vote: jax.Array
-    feature: jax.Array
 
 
 def check_sequence(

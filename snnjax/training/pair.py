@@ -61,7 +61,7 @@ def _learn_batch(
     deciding = carry.layers[last]
     competition: Any = before.conv.competition
     threshold: Any = before.conv.threshold
-    first, result = sequences.learn_deep_by_reward(
+    first, second, vote, winners, feature = sequences.learn_deep_by_reward(
         _described(before, carry.states[earlier]),
         _described(deciding, carry.states[last]),
         images.inputs,
@@ -77,11 +77,11 @@ def _learn_batch(
         pool=pooling(model.network.stages[phase.first].pool, before.conv.output_padding),
     )
     layers = {
-        earlier: dataclasses.replace(before, weights=first.weights),
-        last: dataclasses.replace(deciding, weights=result.weights),
+        earlier: dataclasses.replace(before, weights=first),
+        last: dataclasses.replace(deciding, weights=second),
     }
-    infos: dict[str, Any] = {earlier: dict(feature=first.feature), last: dict(feature=result.feature[:, None])}
-    return layers, StepResult(infos, result.vote)
+    infos: dict[str, Any] = {earlier: dict(feature=winners), last: dict(feature=feature[:, None])}
+    return layers, StepResult(infos, vote)
 
 
 def _described(layer: Layer, state: Mapping[str, jax.Array]) -> sequences.Layer:

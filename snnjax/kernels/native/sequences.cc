@@ -370,14 +370,14 @@ class IntegerWeights {
   std::vector<std::unique_ptr<const Prepared>> prepared_;
 };
 
-// The largest potential of each class, for each of S images; if `winner_only` 0 but for the class of the strongest.
+// The largest potential of each class, for each of S images; if `only_largest` 0 but for the class of the strongest.
 ffi::Error strongest_of_classes(Threads threads, Floats weights, Bytes latencies, ffi::Dictionary settings,
                                 ffi::Result<Floats> potential) {
   const Batch batch(potential, 2);
   const Geometry geometry = geometry_of(weights, latencies, settings);
   const IntegerWeights prepared(geometry, number(settings, "steps"), batch, weights, threads);
   const int64_t classes = number(settings, "classes"), size = geometry.features / classes;
-  const int64_t groups = flag(settings, "winner_only") ? 1 : classes;
+  const int64_t groups = flag(settings, "only_largest") ? 1 : classes;
   const std::vector<float> open(geometry.features, 0.0f);
   std::fill_n(potential->typed_data(), potential->element_count(), 0.0f);
   return batch.each_share(threads, latencies.dimensions().last(4)[0], [&](int64_t i, int64_t first, int64_t end) {

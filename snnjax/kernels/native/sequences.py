@@ -24,7 +24,6 @@ from snnjax.kernels.native import (
     int_array,
     layer,
 )
-from snnjax.kernels.sequences import LearnedReward, LearnedSTDP
 
 
 class Layer(NamedTuple):
@@ -65,11 +64,11 @@ def learn_stdp(
     stabiliser: bool = True,
     stride: Pair = 1,
     padding: Pair = 0,
-) -> LearnedSTDP:
-    """A layer learns by `kernels.stdp` from its `kernels.winners`; `rates` are (S, 2) float32, (a+, a-) of each."""
+) -> tuple[jax.Array, jax.Array]:
+    """The fields of `kernels.LearnedSTDP`; `rates` are (S, 2) float32, (a+, a-) of each stimulus."""
     checks.array("latencies", latencies, "S C H W")
     _, settings = layer(latencies, weights, time_steps, stride, padding)
-    results = _call(
+    return _call(
         "learn_stdp",
         (float_array(weights.shape), int_array((len(latencies), k))),
         *(weights, latencies, _thresholds(threshold, weights), _one(radius, jnp.int32)),
@@ -77,7 +76,6 @@ def learn_stdp(
         stabiliser=bool(stabiliser),
         **settings,
     )
-    return LearnedSTDP(*results)
 
 
 def learn_reward(
@@ -94,15 +92,14 @@ def learn_reward(
     stabiliser: bool = False,
     stride: Pair = 1,
     padding: Pair = 0,
-) -> LearnedReward:
-    """A deciding layer learns by its own votes, with rates (2, 2) float32: (a+, a-) after a right and a wrong vote.
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The fields of `kernels.LearnedReward`; rates (2, 2) float32 are (a+, a-) after a right and after a wrong vote.
 
-    It votes on a stimulus with label -1, but does not learn from it. `kept` is (F,) bool, the features that may win, or
-    None for all.
+    `kept` is (F,) bool, the features that may win, or None for all.
     """
     checks.array("latencies", latencies, "S C H W")
     _, settings = layer(latencies, weights, time_steps, stride, padding)
-    results = _call(
+    return _call(
         "learn_reward",
         (float_array(weights.shape), int_array(labels.shape), int_array(labels.shape)),
         *(weights, latencies, labels, rates, _ends(bounds), _open(kept, len(weights)), learns),
@@ -110,7 +107,6 @@ def learn_reward(
         classes=classes,
         **settings,
     )
-    return LearnedReward(*results)
 
 
 def learn_deep_by_reward(
@@ -128,8 +124,11 @@ def learn_deep_by_reward(
     time_steps: int,
     kept: jax.Array | None = None,
     pool: Pooling | None = None,
-) -> tuple[LearnedSTDP, LearnedReward]:
+) -> tuple[jax.Array, ...]:
     """As `learn_reward`, with a pooled layer before, whose `kernels.winners` learn from that vote.
+
+    The result is the weights of both layers, then the vote (S,), the winners (S, k), and the feature (S,), int32, that
+    has learned in the deciding layer.
 
     `threshold`, one number, `winners` and `radius` are those of the earlier layer; `turns`, (2,) int32, says which of
     the two layers learns: 0 does not.
@@ -141,7 +140,7 @@ def learn_deep_by_reward(
     _, settings = layer(between, deciding.weights, time_steps, deciding.stride, deciding.padding)
     per_image = int_array(labels.shape)
     per_winner = int_array((len(labels), winners))
-    before, weights, vote, won, feature = _call(
+    return _call(
         "learn_deep_by_reward",
         (float_array(earlier.weights.shape), float_array(deciding.weights.shape), per_image, per_winner, per_image),
         *(earlier.weights, deciding.weights, latencies, labels, turns),
@@ -154,7 +153,6 @@ def learn_deep_by_reward(
         classes=classes,
         **settings,
     )
-    return LearnedSTDP(before, won), LearnedReward(weights, vote, feature)
 
 
 def strongest_of_classes(
@@ -165,16 +163,16 @@ def strongest_of_classes(
     time_steps: int,
     stride: Pair = 1,
     padding: Pair = 0,
-    winner_only: bool = False,
+    only_largest: bool = False,
 ) -> jax.Array:
     """The largest of each class's `kernels.neurons.final_potentials`, (S, classes) float32.
 
-    With `winner_only` it is 0 but for the class of the strongest neuron, in half of the time.
+    With `only_largest` it is 0 but for the class of the strongest neuron, in half of the time.
     """
     checks.array("latencies", latencies, "S C H W")
     _, settings = layer(latencies, weights, time_steps, stride, padding)
     result = float_array((len(latencies), classes))
-    settings |= dict(classes=classes, winner_only=bool(winner_only))
+    settings |= dict(classes=classes, only_largest=bool(only_largest))
     return _call("strongest_of_classes", result, weights, latencies, **settings)
 
 
