@@ -1,4 +1,4 @@
-"""Pure, jitted kernels on single stimuli; batches come from `jax.vmap`, sequences from `jax.lax.scan`.
+"""Pure, jitted kernels on single stimuli, whose batches come from `jax.vmap`, and kernels that learn from sequences.
 
 Arguments, unless a function says otherwise:
 
@@ -15,8 +15,9 @@ of range raise InputError, a ValueError. So do latencies beyond `time_steps` and
 layer, where their values are known: values on an accelerator, and under `jax.jit` and `jax.vmap`, are not
 checked. Positions of a layer are H' = (H + 2 padding - kh) // stride + 1 rows, and W' columns.
 
-For arrays on a CPU, `integrate_and_fire`, `latencies`, `timed_spikes`, `winners` and `stdp` use a compiled
-implementation. `use_backend("xla")`, or the environment variable SNNJAX_BACKEND=xla, selects that of XLA.
+For arrays on a CPU, `integrate_and_fire`, `latencies`, `timed_spikes`, `final_potentials`, `winners`, `stdp` and all
+kernels on sequences use a compiled implementation. `use_backend("xla")`, or the environment variable
+SNNJAX_BACKEND=xla, selects that of XLA.
 """
 
 from snnjax.core import public

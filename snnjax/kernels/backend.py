@@ -108,6 +108,11 @@ def _check_native(time_steps: int) -> None:
     compiled.load()
 
 
+def supports_bytes(weights: jax.Array, time_steps: int) -> bool:
+    """Whether weights and latencies have types that compiled implementations support."""
+    return weights.dtype == jnp.float32 and time_steps <= compiled.MOST_STEPS
+
+
 def dispatch(supported: bool, native: Callable[..., Any], xla: Callable[..., Any], *arrays: Any) -> Any:
     """`native` of pytrees of arrays, if these are on a CPU and the present context allows it, or else `xla` of them.
 

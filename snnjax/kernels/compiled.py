@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from snnjax.core import checks
 from snnjax.core.checks import Bounds, Number, Pair
 from snnjax.kernels import native, neurons, plasticity
-from snnjax.kernels.backend import dispatch
+from snnjax.kernels.backend import dispatch, supports_bytes
 from snnjax.kernels.competition import Winners, early_winners, k_winners, strongest_feature
 from snnjax.kernels.native import Pooling
 from snnjax.kernels.neurons import Spikes
@@ -30,11 +30,6 @@ FEW_STEPS = 2
 def supports_native(weights: jax.Array, threshold: Any, time_steps: int) -> bool:
     """Whether the compiled implementation can compute a layer, and is faster: XLA needs one product for each step."""
     return threshold is not None and time_steps > FEW_STEPS and supports_bytes(weights, time_steps)
-
-
-def supports_bytes(weights: jax.Array, time_steps: int) -> bool:
-    """Whether weights and latencies have types that compiled implementations take."""
-    return weights.dtype == jnp.float32 and time_steps <= native.MOST_STEPS
 
 
 def _define(kernel: Callable[..., Any], time_steps: int, padding: Pair, **settings: Any) -> Callable[..., Any]:
@@ -246,5 +241,4 @@ def stdp(
     def compiled(weights: jax.Array, latency: jax.Array, winners: Winners, rates: jax.Array, bounds: Any) -> jax.Array:
         return learn(weights, to_unsigned(latency, time_steps=time_steps), winners, rates, bounds=bounds)
 
-    supported = weights.dtype == jnp.float32 and time_steps <= native.MOST_STEPS
-    return dispatch(supported, compiled, xla, weights, latency, winners, rates, bounds)
+    return dispatch(supports_bytes(weights, time_steps), compiled, xla, weights, latency, winners, rates, bounds)

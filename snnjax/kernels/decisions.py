@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from snnjax.core import checks
 from snnjax.core.checks import Number, Pair
 from snnjax.kernels import backend, neurons
-from snnjax.kernels.compiled import final_potentials, pooled, supports_bytes
+from snnjax.kernels.compiled import final_potentials, pooled
 from snnjax.kernels.native import Pooling, sequences
 from snnjax.kernels.sequences import check_classes, check_sequence
 from snnjax.kernels.spikes import to_unsigned
@@ -56,7 +56,7 @@ def final_latencies(
         )
 
     many = jnp.ndim(threshold) == 0 and len(weights) >= MANY_FEATURES
-    supported = many and supports_bytes(weights, time_steps)
+    supported = many and backend.supports_bytes(weights, time_steps)
     return backend.dispatch(supported, compiled, xla, latencies, weights, threshold)
 
 
@@ -94,4 +94,4 @@ def strongest_of_classes(
         given = to_unsigned(latencies, time_steps=time_steps), weights
         return sequences.strongest_of_classes(*given, classes=classes, only_largest=only_largest, **layer)
 
-    return backend.dispatch(supports_bytes(weights, time_steps), compiled, xla, latencies, weights)
+    return backend.dispatch(backend.supports_bytes(weights, time_steps), compiled, xla, latencies, weights)

@@ -1,7 +1,7 @@
 """Learning from a sequence of stimuli, one after the other: what `winners` and `stdp` do for one, for many in one call.
 
 Each function is defined by a `jax.lax.scan` over groups of stimuli. Within a group all responses come from the same
-weights; then the stimuli are learned from in their order. On a CPU a compiled form learns from groups of one stimulus.
+weights; then the stimuli are learned from in their order. On a CPU compiled code learns from groups of one stimulus.
 
 References:
   Kheradpisheh et al. 2018, STDP-based spiking deep convolutional neural networks for object recognition.
@@ -21,7 +21,7 @@ from snnjax.core import checks
 from snnjax.core.checks import Bounds, Number, Pair
 from snnjax.kernels import backend, plasticity
 from snnjax.kernels.competition import Winners, feature_inhibition, k_winners
-from snnjax.kernels.compiled import final_potentials, stdp, supports_bytes, winners
+from snnjax.kernels.compiled import final_potentials, stdp, winners
 from snnjax.kernels.native import sequences as compiled_sequences
 from snnjax.kernels.neurons import fire_at_last_step
 from snnjax.kernels.plasticity import in_dtype_of, reward_rates
@@ -166,7 +166,7 @@ def learn_stdp(
 
     stimuli = to_unsigned(latencies, time_steps=time_steps), rates, learns
     numbers = threshold, radius, bounds
-    supported = batch == 1 and threshold is not None and supports_bytes(weights, time_steps)
+    supported = batch == 1 and threshold is not None and backend.supports_bytes(weights, time_steps)
     return backend.dispatch(supported, compiled, xla, _clipped(weights, bounds), stimuli, numbers)
 
 
@@ -266,5 +266,5 @@ def learn_reward(
 
     rates = jnp.stack([jnp.asarray(reward, weights.dtype), jnp.asarray(punish, weights.dtype)])
     stimuli = to_unsigned(latencies, time_steps=time_steps), jnp.asarray(labels, jnp.int32), learns
-    supported = batch == 1 and supports_bytes(weights, time_steps)
+    supported = batch == 1 and backend.supports_bytes(weights, time_steps)
     return backend.dispatch(supported, compiled, xla, _clipped(weights, bounds), stimuli, kept, (rates, bounds))

@@ -21,8 +21,7 @@ from snnjax.core import checks
 from snnjax.core.checks import Bounds, Number
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.core.sharding import vary_like
-from snnjax.kernels import native
-from snnjax.kernels.backend import dispatch
+from snnjax.kernels.backend import dispatch, supports_bytes
 from snnjax.kernels.native import readout as native_readout
 from snnjax.kernels.neurons import Spikes, spike_times
 from snnjax.kernels.plasticity import in_dtype_of
@@ -660,7 +659,7 @@ def learn_readout(
     stimuli = to_unsigned(latencies, time_steps=time_steps), jnp.asarray(labels, jnp.int32), learns
     thresholds = jnp.broadcast_to(jnp.asarray(threshold, weights.dtype), len(weights))
     numbers = ReadoutNumbers(rates, thresholds, jnp.asarray(gap), jnp.asarray(threshold_rate), bounds, sums)
-    supported = batch == 1 and weights.dtype == jnp.float32 and time_steps <= native.MOST_STEPS
+    supported = batch == 1 and supports_bytes(weights, time_steps)
     return dispatch(supported, by_native, by_xla, weights, jnp.asarray(excess, jnp.float32), stimuli, numbers)
 
 
@@ -714,5 +713,5 @@ def earliest_of_classes(
         return jax.tree.map(lambda x: jnp.where(at_once, jnp.zeros_like(x), x), spikes)
 
     stimuli = to_unsigned(latencies, time_steps=time_steps)
-    supported = weights.dtype == jnp.float32 and time_steps <= native.MOST_STEPS
+    supported = supports_bytes(weights, time_steps)
     return dispatch(supported, by_native, by_xla, stimuli, weights, jnp.asarray(threshold, weights.dtype))

@@ -15,8 +15,8 @@ from jax import lax
 from snnjax.core import checks
 from snnjax.core.checks import Bounds, Number, Pair
 from snnjax.core.sharding import vary_like
-from snnjax.kernels import native, plasticity
-from snnjax.kernels.backend import dispatch
+from snnjax.kernels import plasticity
+from snnjax.kernels.backend import dispatch, supports_bytes
 from snnjax.kernels.native import target_time as native_target_time
 from snnjax.kernels.neurons import product, strongest
 from snnjax.kernels.plasticity import in_dtype_of
@@ -287,7 +287,6 @@ def learn_target_time(
     clipped = jnp.clip(weights, *in_dtype_of(weights, *bounds))
     learns = jnp.ones(len(latencies), bool) if learns is None else jnp.asarray(learns)
     stimuli = to_unsigned(latencies, time_steps=time_steps), jnp.asarray(positions, jnp.int32), learns
-    floats = weights.dtype == threshold.dtype == jnp.float32
-    supported = floats and time_steps <= native.MOST_STEPS
+    supported = supports_bytes(weights, time_steps) and threshold.dtype == jnp.float32
     learned = clipped, threshold, jnp.asarray(quiet, jnp.int32)
     return dispatch(supported, by_native, by_xla, learned, *stimuli, (numbers, bounds))

@@ -21,7 +21,7 @@ def learn(
     labels: jax.Array,
     learns: jax.Array,
     *,
-    threshold: Number,
+    threshold: jax.Array,
     sums: jax.Array | None,
     numbers: jax.Array,
     classes: int,
@@ -34,8 +34,8 @@ def learn(
 ) -> tuple[Any, ...]:
     """The fields of `kernels.LearnedReadout`.
 
-    `numbers`, (6,) float32, are a+, a-, the gap, the rate of the training thresholds, and the bounds. `competitors` is
-    the number of neurons in a class that have training thresholds.
+    `threshold` is (F,) float32. `numbers`, (6,) float32, are a+, a-, the gap, the rate of the training thresholds, and
+    the bounds. `competitors` is the number of neurons in a class that have training thresholds.
     """
     count = classes if competition else len(weights)
     stimuli = len(latencies)
@@ -57,7 +57,7 @@ def learn(
     learned = _call(
         "learn_readout",
         results,
-        *(weights, excess, latencies, labels, learns, _thresholds(threshold, weights), kept, numbers),
+        *(weights, excess, latencies, labels, learns, threshold, kept, numbers),
         replaced=2,
         classes=classes,
         non_targets=non_targets,
@@ -81,17 +81,13 @@ def earliest_of_classes(
 ) -> Spikes:
     """`kernels.earliest_of_classes`: `Spikes` of (S, classes)."""
     shape = (len(latencies), classes)
+    thresholds = jnp.broadcast_to(jnp.asarray(threshold, jnp.float32), len(weights))
     spikes = _call(
         "earliest_of_classes",
         (byte_array(shape), float_array(shape), float_array(shape)),
-        *(weights[None], latencies, _thresholds(threshold, weights)[None]),  # all stimuli share them
+        *(weights[None], latencies, thresholds[None]),  # all stimuli share them
         classes=classes,
         steps=_steps(time_steps),
         fractional=bool(fractional),
     )
     return Spikes(*spikes)
-
-
-def _thresholds(threshold: Number, weights: jax.Array) -> jax.Array:
-    """The thresholds of all features, (F,) float32."""
-    return jnp.broadcast_to(jnp.asarray(threshold, jnp.float32), len(weights))
