@@ -76,7 +76,7 @@ def strongest_of_classes(
     padding: Pair = 0,
     only_largest: bool = False,
 ) -> jax.Array:
-    """The largest potential of each class at the last step, for stimuli (S, C, H, W): (S, classes) float32.
+    """The largest potential of each class at the last step, for stimuli (S, C, H, W): (S, classes) float.
 
     The features fall into as many groups of equal size as there are classes, in order. With `only_largest`, the values
     of all classes but that of the strongest neuron may be lower: a decision that asks only for this class takes half of
