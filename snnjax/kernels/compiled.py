@@ -78,8 +78,8 @@ def latencies(
 ) -> jax.Array:
     """The latencies of `integrate_and_fire`, (F, H', W') unsigned integers, in less time; pooled if `pool` is given.
 
-    `pool` holds the settings of `kernels.pool`. The compiled implementation then stops following the neurons of a
-    window once one of them has fired.
+    `pool` is a `Pooling`, with the settings of `kernels.pool`. The compiled implementation then stops following the
+    neurons of a window once one of them has fired.
     """
     checks.convolution(latency, weights, time_steps=time_steps, padding=padding)
     define = _define(neurons.latencies, time_steps, padding, stride=stride)

@@ -447,6 +447,8 @@ def learn_at_once(settings: ReadoutSettings, numbers: ReadoutNumbers, learned: A
 
     The first spikes of classes, and thresholds, which learning does not need, are computed after all stimuli.
     """
+    # Compiled for an H100, NCG launches 139 kernels for a batch of 64 stimuli this way, instead of 22 for each stimulus
+    # if they are learned one at a time.
     features, classes, batch = settings.features, settings.classes, settings.batch
     competitors, non_targets = settings.competitors, settings.non_targets
 
@@ -605,7 +607,7 @@ def learn_readout(
       sums: (F,) float, to which the weights of a neuron are rescaled after each update. None: they are not.
       threshold_rate: how fast training thresholds change.
       non_targets: the number of neurons in each class that learn to fire late for stimuli of their class too, at most
-        M - 1; 0 without `competition`.
+        M - 1: so pass 0 if a class has a single neuron. It must be 0 without `competition`.
       one_sided: as in `desired_times`.
       fractional: as in `timed_spikes`.
       batch: the number of successive stimuli whose spikes are computed with the same weights and thresholds.

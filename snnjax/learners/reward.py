@@ -128,7 +128,10 @@ class RSTDP(Learner):
         batch: int = 1,
         vote: Any = None,
     ) -> Learned:
-        """As the default, by `kernels.learn_reward` in a layer that decides without times."""
+        """As the default, by `kernels.learn_reward` in a layer that decides without times.
+
+        `vote` is not needed: layers learn from their own votes only under `Majority`, whose votes the kernel finds.
+        """
         if layer.timed or not layer.classes:
             return super().learn(layer, state, latencies, labels, learns, batch=batch, vote=vote)
         assert labels is not None
