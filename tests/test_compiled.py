@@ -147,6 +147,12 @@ def fire(latency, weights):
     return kernels.latencies(latency, weights, threshold=1.0, time_steps=STEPS)
 
 
+def test_the_pooling_of_latencies_is_settings():
+    latency = latencies_of(STEPS)[0]
+    with pytest.raises(InputError, match=r"^`pool` must be kernels\.Pooling.* got 2: write kernels\.Pooling\(2\)"):
+        kernels.latencies(latency, WEIGHTS[0], threshold=1.0, time_steps=STEPS, pool=2)
+
+
 def test_only_supported_layers_are_computed_by_compiled_code():
     mapped = jax.vmap(jax.vmap(fire, in_axes=(0, None)), in_axes=(None, 0))
     images = latencies_of(STEPS)
@@ -206,7 +212,7 @@ def test_ramps_of_images_and_networks_are_mapped_in_one_call():
     levels = np.float32([[2, 1.5, 1, 0.5, 0.25], [1.75, 1.5, 1.25, 1, 0.75]])
 
     def mapped(potential, levels):
-        pooling = native.Pooling(3, 2, (1, 1))
+        pooling = kernels.Pooling(3, 2, (1, 1))
         of_network = jax.vmap(lambda one, levels: ramp.fire_on_ramp(one, levels, pooling), in_axes=(0, None))
         return jax.vmap(of_network)(potential, levels)
 

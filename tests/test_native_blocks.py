@@ -4,7 +4,8 @@ import judge
 import numpy as np
 import pytest
 
-from snnjax.kernels.native import Pooling, sequences
+from snnjax.kernels.native import sequences
+from snnjax.kernels.spikes import Pooling
 
 pytestmark = pytest.mark.usefixtures("compiler")
 T = 7

@@ -170,4 +170,4 @@ def test_latencies_with_weights_below_0():
         found = neurons.latencies(latency, weights, threshold=conv.threshold, time_steps=255)
         np.testing.assert_array_equal(found, responses(conv, weights, latency, 255))
     with pytest.raises(ValueError, match="`window` must fit into the map of 5x6, got 7x7"):
-        native.latencies(stimuli(15)[0], weights, threshold=1.0, time_steps=15, pool=native.Pooling(7))
+        native.latencies(stimuli(15)[0], weights, threshold=1.0, time_steps=15, pool=kernels.Pooling(7))

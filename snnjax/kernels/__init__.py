@@ -39,7 +39,6 @@ from snnjax.kernels.learning import LearnedReward as LearnedReward
 from snnjax.kernels.learning import LearnedSTDP as LearnedSTDP
 from snnjax.kernels.learning import learn_reward as learn_reward
 from snnjax.kernels.learning import learn_stdp as learn_stdp
-from snnjax.kernels.native import Pooling as Pooling
 from snnjax.kernels.neurons import PositionSpikes as PositionSpikes
 from snnjax.kernels.neurons import Spikes as Spikes
 from snnjax.kernels.neurons import fire as fire
@@ -56,6 +55,7 @@ from snnjax.kernels.readout import desired_times as desired_times
 from snnjax.kernels.readout import earliest_of_classes as earliest_of_classes
 from snnjax.kernels.readout import error_stdp as error_stdp
 from snnjax.kernels.readout import learn_readout as learn_readout
+from snnjax.kernels.spikes import Pooling as Pooling
 from snnjax.kernels.spikes import latency_dtype as latency_dtype
 from snnjax.kernels.spikes import latency_to_wave as latency_to_wave
 from snnjax.kernels.spikes import linear_latency as linear_latency

@@ -17,10 +17,9 @@ from snnjax.core.checks import Bounds, Number, Pair
 from snnjax.kernels import native, neurons, plasticity
 from snnjax.kernels.backend import dispatch, supports_bytes
 from snnjax.kernels.competition import Winners, early_winners, k_winners, strongest_feature
-from snnjax.kernels.native import Pooling
 from snnjax.kernels.neurons import Spikes
 from snnjax.kernels.readout import search_spikes
-from snnjax.kernels.spikes import pad, to_unsigned
+from snnjax.kernels.spikes import Pooling, check_pool, pad, to_unsigned
 from snnjax.kernels.spikes import pool as max_pool
 
 FEW_STEPS = 2
@@ -82,6 +81,7 @@ def latencies(
     neurons of a window once one of them has fired.
     """
     checks.convolution(latency, weights, time_steps=time_steps, padding=padding)
+    check_pool(pool)
     define = _define(neurons.latencies, time_steps, padding, stride=stride)
     find = functools.partial(native.latencies, stride=stride, padding=padding, time_steps=time_steps)
     inside = None if pool is None or pool.overlaps else pool  # positions of several windows are computed once

@@ -9,9 +9,9 @@ from snnjax.core import checks
 from snnjax.core.checks import Number, Pair
 from snnjax.kernels import backend, neurons
 from snnjax.kernels.compiled import final_potentials, pooled
-from snnjax.kernels.native import Pooling, sequences
+from snnjax.kernels.native import sequences
 from snnjax.kernels.sequences import check_classes, check_sequence
-from snnjax.kernels.spikes import to_unsigned
+from snnjax.kernels.spikes import Pooling, check_pool, to_unsigned
 
 MANY_FEATURES = 64
 """Features from which the compiled form adds up integers, 64 of them side by side; with fewer, floats are faster."""
@@ -38,6 +38,7 @@ def final_latencies(
     others are silent, T. With weights of at least 0 these are the neurons that fire at any step, found in 1/T of the
     work.
     """
+    check_pool(pool)
     threshold = 0.0 if threshold is None else threshold
     layer: dict[str, Any] = dict(time_steps=time_steps, stride=stride, padding=padding)
 

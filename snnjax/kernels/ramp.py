@@ -18,7 +18,7 @@ from snnjax.core import checks
 from snnjax.core.errors import InputError
 from snnjax.kernels import backend, hebbian, native
 from snnjax.kernels.native import ramp as native_ramp
-from snnjax.kernels.spikes import latency_dtype
+from snnjax.kernels.spikes import Pooling, latency_dtype
 
 
 @checks.kernel("time_steps")
@@ -48,7 +48,7 @@ def fire_on_ramp(potential: jax.Array, levels: jax.Array) -> jax.Array:
 
 
 @checks.kernel("pool")
-def fire_pooled_on_ramp(potential: jax.Array, levels: jax.Array, pool: native.Pooling) -> jax.Array:
+def fire_pooled_on_ramp(potential: jax.Array, levels: jax.Array, pool: Pooling) -> jax.Array:
     """`fire_on_ramp` of potentials (H, W, F) float32, pooled as by `pool`: latencies (F, H', W')."""
 
     def xla(potential: jax.Array, levels: jax.Array) -> jax.Array:

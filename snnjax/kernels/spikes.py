@@ -7,7 +7,7 @@ spike, or `time_steps` where the neuron stays silent. The *wave* of SpykeTorch h
 import functools
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from jax import lax
 
 from snnjax.core import checks
 from snnjax.core.checks import Pair
-from snnjax.core.errors import InputError
+from snnjax.core.errors import InputError, wrong_type
 
 
 def latency_dtype(time_steps: int) -> jnp.dtype:
@@ -71,6 +71,43 @@ def windows(maps: jax.Array, kernel: tuple[int, ...], stride: tuple[int, ...]) -
     for row in range(kernel[0]):
         for column in range(kernel[1]):
             yield lax.slice(maps, (0, row, column), (channels, row + bottom, column + right), (1, *stride))
+
+
+class Pooling(NamedTuple):
+    """The settings of `kernels.pool`, for kernels that also do its work.
+
+    Attributes:
+      window: rows and columns, or one integer for both.
+      stride: rows and columns between neighbouring windows; None: those of the window.
+      padding: silent rows and columns on each side.
+    """
+
+    window: Pair = 1
+    stride: Pair | None = None
+    padding: Pair = 0
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether windows overlap."""
+        strides = checks.pair("stride", self.window if self.stride is None else self.stride, 1)
+        return any(step < size for step, size in zip(strides, checks.pair("window", self.window, 1), strict=True))
+
+    def of(self, shape: tuple[int, ...]) -> tuple[tuple[int, int, int], np.ndarray]:
+        """The shape of pooled maps (F, H, W), and the setting of a call that pools them."""
+        size = checks.pair("window", self.window, 1)
+        margins = checks.pair("pool padding", self.padding, 0)
+        strides = checks.pair("pool stride", size if self.stride is None else self.stride, 1)
+        padded = shape[1] + 2 * margins[0], shape[2] + 2 * margins[1]
+        checks.window("`window`", size, padded)
+        pooled = output_size(padded, size, strides)
+        return (shape[0], *pooled), np.array([*size, *strides, *margins, *pooled], np.int64)
+
+
+def check_pool(value: Any) -> None:
+    """Raises InputTypeError unless the pooling that follows a layer is `Pooling`, or None."""
+    if not isinstance(value, Pooling | None):
+        write = f"kernels.Pooling({value})" if isinstance(value, int | tuple) else ""
+        raise wrong_type("pool", "kernels.Pooling(...) or None", value, write)
 
 
 @checks.kernel("window", "stride", "padding", "time_steps")

@@ -26,7 +26,7 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,7 @@ from snnjax.core.files import atomic_write, cache_folder, lock, write_text
 from snnjax.core.sharding import vary_like
 from snnjax.kernels.competition import Winners
 from snnjax.kernels.neurons import Spikes, spike_times
-from snnjax.kernels.spikes import output_size
+from snnjax.kernels.spikes import Pooling, output_size
 
 SOURCES = sorted(Path(__file__).parent.glob("*.cc"))
 FLAGS = ("-std=c++20", "-O3", "-march=native", "-fPIC", "-shared", "-pthread", "-w")
@@ -224,7 +224,7 @@ def latencies(
     time_steps: int,
     stride: Pair = 1,
     padding: Pair = 0,
-    pool: "Pooling | None" = None,
+    pool: Pooling | None = None,
 ) -> jax.Array:
     """The latencies of `kernels.integrate_and_fire`, (F, H', W') uint8, pooled as by `kernels.pool` if at all."""
     checks.array("latency", latency, "C H W")
@@ -232,34 +232,6 @@ def latencies(
     pooled, numbers = (pool or Pooling()).of(shape)
     limits = _thresholds(threshold, weights)
     return _call("latencies", byte_array(pooled), weights, latency, limits, **settings, pool=numbers)
-
-
-class Pooling(NamedTuple):
-    """Max pooling as of `kernels.pool`.
-
-    Attributes:
-      window, stride, padding: its settings.
-    """
-
-    window: Pair = 1
-    stride: Pair | None = None
-    padding: Pair = 0
-
-    @property
-    def overlaps(self) -> bool:
-        """Whether windows overlap."""
-        strides = checks.pair("stride", self.window if self.stride is None else self.stride, 1)
-        return any(step < size for step, size in zip(strides, checks.pair("window", self.window, 1), strict=True))
-
-    def of(self, shape: tuple[int, ...]) -> tuple[tuple[int, int, int], np.ndarray]:
-        """The shape of pooled maps (F, H, W), and the setting of a call that pools them."""
-        size = checks.pair("window", self.window, 1)
-        margins = checks.pair("pool padding", self.padding, 0)
-        strides = checks.pair("pool stride", size if self.stride is None else self.stride, 1)
-        padded = shape[1] + 2 * margins[0], shape[2] + 2 * margins[1]
-        checks.window("`window`", size, padded)
-        pooled = output_size(padded, size, strides)
-        return (shape[0], *pooled), np.array([*size, *strides, *margins, *pooled], np.int64)
 
 
 def timed_spikes(

@@ -3,7 +3,8 @@
 import jax
 
 from snnjax.core import checks
-from snnjax.kernels.native import Pooling, _call, _steps, byte_array
+from snnjax.kernels.native import _call, _steps, byte_array
+from snnjax.kernels.spikes import Pooling
 
 
 def fire_on_ramp(potential: jax.Array, levels: jax.Array, pool: Pooling) -> jax.Array:

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 from snnjax.core import checks
 from snnjax.core.checks import Bounds, Number, Pair
 from snnjax.kernels.native import (
-    Pooling,
     _call,
     _ends,
     _one,
@@ -24,6 +23,7 @@ from snnjax.kernels.native import (
     int_array,
     layer,
 )
+from snnjax.kernels.spikes import Pooling
 
 
 class Layer(NamedTuple):
