@@ -378,7 +378,7 @@ def test_rules_of_ones_own_are_checked(compiler, monkeypatch):
 def test_a_run_says_which_rules_learn_without_a_compiled_kernel(tmp_path, compiler):
     """A subclass that overrides what a kernel replaces learns without it; one that adds something else does not."""
     network = tiny.plain(Images())
-    said = ["layer1 (Inherited): learning by XLA, no compiled code supports rule and settings"]
+    said = ["layer1 (Inherited): learning image by image, no compiled sequence kernel supports rule and settings"]
     for rule, backend, notes in ((Inherited(), "native", said), (Noted(), "native", []), (Inherited(), "xla", [])):
         trainer = Trainer(tiny.with_first(network, learners=rule), DIGITS, Settings((1, 1), backend=backend))
         with RunFolder(tmp_path / f"{type(rule).__name__}_{backend}", trainer) as run:

@@ -207,9 +207,10 @@ def network_digest(network: Network) -> str:
 
 
 def backend_notes(work: Trainer | Sweep) -> list[str]:
-    """A sentence on layers that learn by XLA, although the back end is native."""
+    """A sentence on layers that learn without a compiled sequence kernel, although the back end is native."""
     names = work.uncompiled() if work.settings.backend == "native" else []
-    return [f"{', '.join(names)}: learning by XLA, no compiled code supports rule and settings"] * bool(names)
+    reason = "learning image by image, no compiled sequence kernel supports rule and settings"
+    return [f"{', '.join(names)}: {reason}"] * bool(names)
 
 
 def _versions(about: Json) -> Json:

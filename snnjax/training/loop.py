@@ -296,7 +296,7 @@ class Trainer:
         runners.check_state(self.job, state)
 
     def uncompiled(self) -> list[str]:
-        """Layers that learn by XLA, with their rules."""
+        """Layers that learn without a compiled sequence kernel, with their rules."""
         return runners.uncompiled(self.job)
 
     def one_by_one(self, state: TrainState) -> list[str]:

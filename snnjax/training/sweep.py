@@ -155,7 +155,7 @@ class Sweep:
         return data | {path: _digest(array) for path, array in arrays.items()}
 
     def uncompiled(self) -> list[str]:
-        """Layers that learn by XLA, with their rules, of any variant."""
+        """Layers that learn without a compiled sequence kernel, with their rules, of any variant."""
         structures = {network.structure: network for network in self.networks}
         trainers = [Trainer(network, self.data, self.settings) for network in structures.values()]
         return [*dict.fromkeys(name for trainer in trainers for name in trainer.uncompiled())]
