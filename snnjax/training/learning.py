@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from snnjax.kernels.sequences import in_groups
 from snnjax.layers.spiking import Layer
-from snnjax.learners import Signal, Tally
+from snnjax.learners import Learner, Signal, Tally
 from snnjax.learners.order import learn_in_order
 from snnjax.learners.protocol import has_default_figures, outcome, winning_features
 from snnjax.networks import Model
@@ -121,23 +121,30 @@ def learn_batches(
     """
     rule = Supervised(phase, model)
 
+    def count(layers: dict[str, Layer], counted: Any, images: tuple[jax.Array, jax.Array]) -> tuple[Any, tuple[()]]:
+        states, tally = counted
+        outcomes, shown = images
+        carry = Carry(layers, states, tally)
+        return rule.count_outcomes(carry, jnp.where(shown, outcomes, 0), jnp.sum(shown, dtype=jnp.int32)), ()
+
     def learn_batch(carry: Carry, images: Images) -> tuple[Carry, StepResult]:
         layers, states, result = learn(carry, rule.turns(carry.tally), images)
-        outcomes = jnp.where(images.shown, outcome(result.decisions, images.labels), 0)
-        count = jnp.sum(images.shown, dtype=jnp.int32)
-        states, tally = rule.count_outcomes(Carry(layers, states, carry.tally), outcomes, count)
-        return Carry(layers, states, tally), result
+        outcomes = outcome(result.decisions, images.labels), images.shown
+        counted, _ = count(layers, (states, carry.tally), outcomes)
+        return Carry(layers, *counted), result
 
-    carry, result = in_batches(learn_batch, carry, part, phase.adapt_every)
-    return rule.end_epoch(carry, part.last), result
-
-
-def in_batches(
-    learn: Callable[[Carry, Images], tuple[Carry, StepResult]], carry: Carry, part: Slice, size: int
-) -> tuple[Carry, StepResult]:
-    """What `learn(carry, images)` makes of batches of a slice in order, the last of which is filled up."""
     images = Images(part.inputs, part.labels, part.shown)
-    return in_groups(learn, carry, images, min(size, part.size))
+    size = min(phase.adapt_every, part.size)
+    learners = [layer.conv.last_learner for layer in carry.layers.values()]
+    adapt = any(type(learner).end_batch is not Learner.end_batch for learner in learners)
+    if adapt or phase.by_turns or phase.batch > 1:
+        carry, result = in_groups(learn_batch, carry, images, size)
+    else:  # nothing changes at the end of a batch, so one call learns from the whole slice
+        layers, states, result = learn(carry, rule.turns(carry.tally), images)
+        outcomes = outcome(result.decisions, images.labels), images.shown
+        counted, _ = in_groups(functools.partial(count, layers), (states, carry.tally), outcomes, size)
+        carry = Carry(layers, *counted)
+    return rule.end_epoch(carry, part.last), result
 
 
 def learn_supervised(phase: Phase, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
@@ -157,7 +164,8 @@ def learn_supervised(phase: Phase, carry: Carry, model: Model, part: Slice) -> t
         return learn_in_order(respond, update, carry, (images.inputs, images.labels), images.shown, batch)
 
     # Images that share weights are of one batch; one after the other, batches do not matter.
-    carry, result = in_batches(learn, carry, part, part.size if phase.batch == 1 else phase.adapt_every)
+    size = part.size if phase.batch == 1 else min(phase.adapt_every, part.size)
+    carry, result = in_groups(learn, carry, Images(part.inputs, part.labels, part.shown), size)
     return rule.end_epoch(carry, part.last), result
 
 
