@@ -29,6 +29,7 @@ from snnjax.training.placement import Placement, as_array
 from snnjax.training.runners import initial_learners, learning_of
 
 CLASSES = 10
+CONSTANT = STDP(doubling=10**9)  # whose rates never change, so that all programs learn the same
 
 
 class Case(NamedTuple):
@@ -48,7 +49,7 @@ class Case(NamedTuple):
 
 
 def _features(features: int, kernel: int, threshold: float, winners: int, radius: int) -> Conv:
-    return Conv(features, kernel, threshold=threshold, competition=WTA(winners, radius), learners=STDP())
+    return Conv(features, kernel, threshold=threshold, competition=WTA(winners, radius), learners=CONSTANT)
 
 
 CASES = {
@@ -114,17 +115,17 @@ class Programs:
         if self.learner.supervised:
             labels = jnp.asarray(self.labels)
             state = self.learner.init(self.layer, np.zeros(2, np.uint32), 0)
-            given = weights, jnp.asarray(state["excess"]), latencies, labels, jnp.asarray(state["rates"])
+            given = jnp.asarray(state["excess"]), latencies, labels, jnp.asarray(state["rates"])
             rule: dict[str, Any] = dict(
                 gap=self.learner.gap, sums=jnp.asarray(state["sums"]), fractional=True, classes=CLASSES
             )
             learn = jax.jit(functools.partial(kernels.learn_readout, threshold_rate=10.0, **rule, **self.settings))
-            return lambda: learn(*given)
+            return continued(lambda weights: learn(weights, *given), weights)
         competition = self.layer.conv.competition
         race = dict(k=competition.winners, radius=competition.radius)
         rates = jnp.array([self.learner.ltp, self.learner.ltd])
         learn = jax.jit(functools.partial(kernels.learn_stdp, **race, **self.settings))
-        return lambda: learn(weights, latencies, rates)
+        return continued(lambda weights: learn(weights, latencies, rates), weights)
 
     def hand_written(self) -> Callable[[], Any]:
         """A scan over the kernels for single stimuli."""
@@ -142,7 +143,7 @@ class Programs:
             return kernels.stdp(weights, latency, won, rates, time_steps=steps), won.feature
 
         learn = jax.jit(lambda weights, latencies: jax.lax.scan(step, weights, latencies))
-        return lambda: learn(weights, latencies)
+        return continued(lambda weights: learn(weights, latencies), weights)
 
     def _scan_of_learner(self, latencies: jax.Array) -> Callable[[], Any]:
         """`forward` and `update` of a supervised learner, which are made of the kernels for single stimuli."""
@@ -155,7 +156,19 @@ class Programs:
             return jnp.argmin(spikes.time.reshape(CLASSES, -1).min(axis=1)).astype(jnp.int32)  # type: ignore[union-attr]
 
         learn = jax.jit(lambda *given: Learner.learn(self.learner, *given, vote=vote))
-        return lambda: learn(layer, state, latencies, labels, learns)
+        return continued(lambda layer: learn(layer, state, latencies, labels, learns), layer)
+
+
+def continued(learn: Callable[[Any], Any], learned: Any) -> Callable[[], Any]:
+    """A program that continues from what the call before has learned, as the trainer's epochs do."""
+    last = [learned]
+
+    def call() -> Any:
+        result = learn(last[0])
+        last[0] = result[0]
+        return result
+
+    return call
 
 
 def shortest(programs: Sequence[Callable[[], Any]], repeats: int) -> list[float]:
