@@ -194,13 +194,15 @@ def run(options: Options) -> None:
         for name, case in CASES.items():
             programs = Programs(case, options.images)
             called = programs.trainer(), programs.sequence_kernel(), programs.hand_written()
-            trainer, sequence, scanned = shortest(called, options.repeats)
+            seconds = shortest(called, options.repeats)
+            trainer, sequence, scanned = seconds
             rows.append(dict(layer=name, trainer=trainer, sequence_kernel=sequence, hand_written=scanned))
             microseconds = (f"{1e6 * value / options.images:.0f}" for value in (trainer, sequence, scanned))
             lines.append([name, *microseconds, f"{sequence / trainer:.2f}", f"{scanned / trainer:.1f}"])
     worst = max(row["sequence_kernel"] / row["trainer"] for row in rows)  # type: ignore[operator]
     middle = statistics.median(row["hand_written"] / row["trainer"] for row in rows)  # type: ignore[operator]
-    facts, caption = common.about(stimuli=f"microseconds per stimulus, {options.images:,} random stimuli")
+    unit = f"microseconds per stimulus, {options.images:,} random stimuli"
+    facts, caption = common.about(stimuli=unit)
     head = ["layer", "trainer", "sequence kernel", "hand-written scan", "sequence / trainer", "scan / trainer"]
     table = common.markdown(head, lines, caption)
     summary = dict(largest_sequence_ratio=worst, median_scan_ratio=middle)

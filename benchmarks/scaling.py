@@ -184,7 +184,8 @@ def run(options: Options) -> None:
         raise InputError(f"`dataset` must be of grey images, those of {source.name} have colours")
     backend = parts.resolve_backend(options.machine.backend, time_steps=1)
     out = options.folder("scaling")
-    about, caption = common.about(dataset=source.name, backend=f"back end {backend}", clock=f"{options.clock} time")
+    machine = dict(backend=f"back end {backend}", clock=f"{options.clock} time")
+    about, caption = common.about(dataset=source.name, **machine)
     content: common.Row = dict(about=about, usual={}, points=[])
     for model in dict.fromkeys(options.model):
         study = STUDIES[model]

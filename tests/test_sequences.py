@@ -320,7 +320,7 @@ POOLS = [None, kernels.Pooling(2), kernels.Pooling(3, 2, (0, 1))]
 LIMITS = [0.5, None, np.float32(RNG.integers(-8, 16, 64)) / 4]
 
 
-@pytest.mark.parametrize(("place", "pool", "threshold"), zip(PLACES, POOLS, LIMITS, strict=True))
+@pytest.mark.parametrize(("place", "pool", "threshold"), list(zip(PLACES, POOLS, LIMITS, strict=True)))
 def test_who_fires_at_the_last_step_is_that_of_the_judge(place, pool, threshold, compiler):
     """Pooled where windows overlap too, of thresholds that are hit exactly."""
     weights, latencies = DEEP["weights"], DEEP["latencies"]

@@ -122,11 +122,13 @@ def dispatch(supported: bool, native: Callable[..., Any], xla: Callable[..., Any
 
     uses_native = supported and current_is_native()
     # XLA computes stimuli one after the other on a CPU, where that is several times faster than side by side.
-    alone = devices.one_by_one(xla)
+    sequential_xla = devices.one_by_one(xla)
 
     @jax.custom_jvp
     def call(*arrays: Any) -> Any:
-        return lax.platform_dependent(*arrays, cpu=native, default=xla) if uses_native else alone(*arrays)
+        if uses_native:
+            return lax.platform_dependent(*arrays, cpu=native, default=xla)
+        return sequential_xla(*arrays)
 
     @call.defjvp
     def _(primals: Any, tangents: Any) -> Any:

@@ -34,9 +34,9 @@ def final_latencies(
 ) -> jax.Array:
     """Which neurons fire at all, for stimuli (S, C, H, W): (S, F, H', W') unsigned latencies, pooled as by `latencies`.
 
-    A neuron whose potential at the last step exceeds the threshold (None: 0) counts as firing at that step, T - 1; all
-    others are silent, T. With weights of at least 0 these are the neurons that fire at any step, found in 1/T of the
-    work.
+    A neuron whose potential at the last step exceeds the threshold (None: 0) counts as firing at that step, T - 1. All
+    other neurons are silent, T. If no weight is below 0, these are the neurons that fire at any step, found in 1/T of
+    the work.
     """
     check_pool(pool)
     threshold = 0.0 if threshold is None else threshold

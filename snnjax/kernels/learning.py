@@ -88,7 +88,7 @@ def update_in_order(
         return in_order(weights, won.feature, causes, rates, bounds=bounds, stabiliser=stabiliser)
 
     rule: dict[str, Any] = dict(time_steps=time_steps, stabiliser=stabiliser, stride=stride)
-    # An accelerator needs few kernels, whatever these touch.
+    # A launch costs an accelerator more than to compute all rows; a CPU touches only the rows of the winners.
     return lax.platform_dependent(weights, latencies, won, rates, bounds, cpu=one_by_one, default=at_once)
 
 
@@ -134,7 +134,7 @@ def learn_stdp(
     Args:
       latencies: (S, C, H, W) integers in 0..T, the stimuli.
       rates: (a+, a-) as of `stdp`, (2,) float for all stimuli, or (S, 2).
-      learns: (S,) bool, the stimuli to learn from; the others change nothing, and have no winners. None: all.
+      learns: (S,) bool, the stimuli to learn from; all other stimuli change nothing and have no winners. None: all.
       batch: the number of successive stimuli whose winners are found with the same weights. Accelerators need large
         batches: with 1 they compute one stimulus at a time.
     """
@@ -224,7 +224,7 @@ def learn_reward(
       labels: (S,) integers, the classes, -1 for a stimulus that is only voted on.
       reward: (2,) float, (a+, a-) after a correct vote.
       punish: (2,) float, (a+, a-) after a wrong vote.
-      learns: (S,) bool, the stimuli to vote on and to learn from; the others have the vote -1. None: all.
+      learns: (S,) bool, the stimuli to vote on and to learn from; all other stimuli have the vote -1. None: all.
       kept: (F,) bool, the features that may fire, as with dropout. None: all.
       batch: the number of successive stimuli that are voted on with the same weights.
     """

@@ -404,7 +404,8 @@ def learn_one_by_one(settings: ReadoutSettings, numbers: ReadoutNumbers, learned
     labels (S,), none below 0, and whether each is learned, (S,) bool. The results for each stimulus are the fields of
     `LearnedReadout` but for `label`, whether it is learned or not.
     """
-    classes, competitors = settings.classes, settings.competitors
+    classes = settings.classes
+    competitors = settings.competitors
 
     def respond(learned: Any, latency: jax.Array, label: jax.Array) -> tuple[Spikes, Spikes | None]:
         """All neurons at their thresholds, and those that compete at their training thresholds."""
@@ -449,8 +450,11 @@ def learn_at_once(settings: ReadoutSettings, numbers: ReadoutNumbers, learned: A
     """
     # Compiled for an H100, NCG launches 139 kernels for a batch of 64 stimuli this way, instead of 22 for each stimulus
     # if they are learned one at a time.
-    features, classes, batch = settings.features, settings.classes, settings.batch
-    competitors, non_targets = settings.competitors, settings.non_targets
+    features = settings.features
+    classes = settings.classes
+    batch = settings.batch
+    competitors = settings.competitors
+    non_targets = settings.non_targets
 
     def learn_group(learned: Any, group: Any) -> tuple[Any, Any]:
         weights, excess = learned
@@ -587,7 +591,7 @@ def learn_readout(
 
     1. All neurons fire at their thresholds, as by `timed_spikes`, which a decision can be made from.
     2. The target neurons of the label's class, if they compete and are several, fire at their training thresholds
-       instead, threshold + excess. The excess of the earliest of them rises, that of the others falls (NCG).
+       instead, threshold + excess. The excess of the earliest of these neurons rises, and that of the rest falls (NCG).
     3. With `competition` the earliest neuron of each class learns, and otherwise all neurons do: by `error_stdp`, with
        the differences between actual times and `desired_times` as errors. Then their weights are rescaled to `sums`.
 
@@ -600,9 +604,9 @@ def learn_readout(
       latencies: (S, C, H, W) integers in 0..T, the stimuli.
       labels: (S,) integers, the classes, -1 for a stimulus at which neurons only fire.
       rates: (2,) float, (a+, a-) of `error_stdp`.
-      learns: (S,) bool, the stimuli to learn from; of the others nothing is computed. None: all.
+      learns: (S,) bool, the stimuli to learn from; nothing is computed for all other stimuli. None: all.
       threshold: a number of at least 0, or an array (F,).
-      gap: the time between the desired spikes of the label's class and those of the others, as in `desired_times`.
+      gap: the time between the desired spikes of the label's class and of all other classes, as in `desired_times`.
       bounds: lower and upper bound of a weight, at least 0, so that potentials never fall.
       sums: (F,) float, to which the weights of a neuron are rescaled after each update. None: they are not.
       threshold_rate: how fast training thresholds change.
@@ -623,7 +627,8 @@ def learn_readout(
         learns = shown & (labels >= 0) & jnp.any(inputs < time_steps, axis=1)
         rows = jnp.clip(weights.reshape(len(weights), -1), *in_dtype_of(weights, *numbers.bounds))
         given = numbers, vary_like((rows, excess), stimuli, numbers), (inputs, jnp.maximum(labels, 0), learns)
-        one_by_one, at_once = (functools.partial(learn, settings) for learn in (learn_one_by_one, learn_at_once))
+        one_by_one = functools.partial(learn_one_by_one, settings)
+        at_once = functools.partial(learn_at_once, settings)
         (rows, excess), result = lax.platform_dependent(*given, cpu=one_by_one, default=at_once)
         spikes, neuron, time, error, thresholds = result
         silent = Spikes(jnp.full((), time_steps, spikes.latency.dtype), jnp.zeros((), weights.dtype), jnp.float32(1))

@@ -235,7 +235,7 @@ def learn_target_time(
       threshold: (F,) float above 0. While features learn, a neuron fires as soon as its potential reaches it (>=).
       latencies: (S, C, H, W) integers in 0..T, the stimuli.
       positions: (S, P, 2) integers, row and column of the P patches of each stimulus, among the layer's H' x W'.
-      learns: (S,) bool, the stimuli to learn from; the others change nothing. None: all.
+      learns: (S,) bool, the stimuli to learn from; all other stimuli change nothing. None: all.
       rate: of the weights.
       threshold_rate: of the thresholds.
       target_time: t*, in 0..1 of the time steps.

@@ -189,7 +189,7 @@ class Learner:
         Args:
           latencies: (S, C, H, W).
           labels: (S,) int32, -1 where nothing is to be learned; None: unsupervised.
-          learns: (S,) bool, the stimuli to learn from; the others leave the layer and the state as they are.
+          learns: (S,) bool, the stimuli to learn from; all other stimuli leave the layer and the state as they are.
           batch: the number of successive stimuli that are passed forward with the same weights.
           vote: of a deciding layer: its vote, () int32, given the `Spikes` of its response.
         """
