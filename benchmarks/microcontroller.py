@@ -11,7 +11,7 @@ import numpy as np
 
 from snnjax import SpikingNetwork, data
 from snnjax.app import console, parts
-from snnjax.app.main import call, protected
+from snnjax.app.main import command_options, protected
 from snnjax.app.shared_options import option
 from snnjax.core.errors import MissingPackageError
 from snnjax.interop import c
@@ -146,8 +146,10 @@ def table_of(level: str, per_class: Sequence[int], columns: list[list[float]]) -
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the options, by default those of the command line, and measures."""
-    call("python benchmarks/microcontroller.py", Options, arguments, run, common.STOPPED)
+    with command_options("python benchmarks/microcontroller.py", Options, arguments, common.STOPPED) as chosen:
+        run(chosen)
 
 
 if __name__ == "__main__":
-    protected(main)
+    with protected():
+        main()

@@ -18,7 +18,7 @@ import numpy as np
 
 from snnjax import Earliest, Network, kernels, stage
 from snnjax.app import console, parts
-from snnjax.app.main import call, protected
+from snnjax.app.main import command_options, protected
 from snnjax.kernels import use_backend
 from snnjax.layers import WTA, Conv
 from snnjax.learners import STDP, Learner, SupervisedSTDP, Tally
@@ -212,8 +212,10 @@ def run(options: Options) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the options, by default those of the command line, and measures."""
-    call("python benchmarks/public_kernels.py", Options, arguments, run, common.STOPPED)
+    with command_options("python benchmarks/public_kernels.py", Options, arguments, common.STOPPED) as chosen:
+        run(chosen)
 
 
 if __name__ == "__main__":
-    protected(main)
+    with protected():
+        main()

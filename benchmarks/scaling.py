@@ -13,7 +13,7 @@ import snnjax_program
 
 from snnjax import InputError, data
 from snnjax.app import console, parts
-from snnjax.app.main import call, protected
+from snnjax.app.main import command_options, protected
 from snnjax.app.shared_options import Machine, option
 from snnjax.core import devices
 from snnjax.core.errors import unknown
@@ -210,8 +210,10 @@ def run(options: Options) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the options, by default those of the command line, and measures."""
-    call("python benchmarks/scaling.py", Options, arguments, run, common.STOPPED)
+    with command_options("python benchmarks/scaling.py", Options, arguments, common.STOPPED) as chosen:
+        run(chosen)
 
 
 if __name__ == "__main__":
-    protected(main)
+    with protected():
+        main()

@@ -23,7 +23,7 @@ from snnjax_program import shown
 
 from snnjax import InputError, Network, data
 from snnjax.app import console, parts
-from snnjax.app.main import call, fail, protected
+from snnjax.app.main import command_options, fail, protected
 from snnjax.app.names import RECORDED
 from snnjax.app.shared_options import option
 from snnjax.training.build import network_for
@@ -350,8 +350,10 @@ def run(options: Options) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the options, by default those of the command line, and measures."""
-    call("python benchmarks/throughput.py", Options, arguments, run, common.STOPPED)
+    with command_options("python benchmarks/throughput.py", Options, arguments, common.STOPPED) as chosen:
+        run(chosen)
 
 
 if __name__ == "__main__":
-    protected(main)
+    with protected():
+        main()

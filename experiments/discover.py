@@ -17,7 +17,7 @@ from judging import Judge, best_of, load_rule
 
 from snnjax import InputError, data
 from snnjax.app import console, parts
-from snnjax.app.main import call, protected
+from snnjax.app.main import command_options, protected
 from snnjax.app.shared_options import option
 from snnjax.core import devices, files
 from snnjax.core.errors import MissingPackageError
@@ -124,8 +124,10 @@ def run(chosen: Search) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the options, by default those of the command line, and searches."""
-    call("python experiments/discover.py", Search, arguments, run, STOPPED)
+    with command_options("python experiments/discover.py", Search, arguments, STOPPED) as chosen:
+        run(chosen)
 
 
 if __name__ == "__main__":
-    protected(main)
+    with protected():
+        main()

@@ -82,4 +82,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    protected(main)
+    with protected():
+        main()

@@ -15,7 +15,7 @@ from result_tables import accuracies, pretrained, replication
 from snnjax import InputError, data
 from snnjax.app import options, parts, shared_options
 from snnjax.app.commands import train
-from snnjax.app.main import call, protected
+from snnjax.app.main import command_options, protected
 from snnjax.app.shared_options import option
 from snnjax.core import files
 from snnjax.core.errors import unknown
@@ -192,8 +192,10 @@ def run(chosen: Results) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the options, by default those of the command line, and makes the table."""
-    call("python experiments/results.py", Results, arguments, run, STOPPED)
+    with command_options("python experiments/results.py", Results, arguments, STOPPED) as chosen:
+        run(chosen)
 
 
 if __name__ == "__main__":
-    protected(main)
+    with protected():
+        main()

@@ -11,8 +11,8 @@ import pytest
 from command import ENVIRONMENT, STATE, begin, until
 from tiny import TRAIN
 
-from snnjax.app import interrupts
-from snnjax.app import main as program
+from snnjax.__main__ import program
+from snnjax.app import interrupts, main
 from snnjax.core import devices, files
 
 
@@ -49,7 +49,8 @@ def work():
     time.sleep(60)
 
 interrupts.RESEND_AFTER = 0.1
-main.protected(work)
+with main.protected():
+    work()
 """
 
 
@@ -71,7 +72,8 @@ def work():
     finally:
         archive.close()
 
-main.protected(work)
+with main.protected():
+    work()
 """
 """As np.savez, interrupted between two of its lines."""
 
@@ -143,7 +145,8 @@ def work():
         pathlib.Path("kept").touch()
         raise
 
-main.protected(work)
+with main.protected():
+    work()
 """
 
 
@@ -184,13 +187,13 @@ def test_only_faults_of_the_program_have_a_traceback(monkeypatch, capsys):
         monkeypatch.setattr(devices, "choose", mock.Mock(side_effect=error))
         try:
             with pytest.raises(raised) as caught:
-                program.program()
+                program()
             assert signal.getsignal(signal.SIGTERM) is not before[signal.SIGTERM], "it stops as Ctrl-C does"
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
     assert (caught.value.code, capsys.readouterr().err) == (2, "snnjax train: no disk\n")
     monkeypatch.setattr(sys, "stdout", sys.stdout)
-    with pytest.raises(SystemExit) as caught, program.user_errors("snnjax"):
+    with pytest.raises(SystemExit) as caught, main.user_errors("snnjax"):
         raise BrokenPipeError
     assert (caught.value.code, capsys.readouterr().err) == (1, ""), "whoever reads the output has seen enough"

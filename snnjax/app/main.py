@@ -4,6 +4,7 @@ Nothing heavy is imported before the options are read.
 """
 
 import contextlib
+import functools
 import importlib
 import os
 import shlex
@@ -81,12 +82,13 @@ def parse(kind: type[T], arguments: Sequence[str], program: str) -> T:
     return tyro.cli(kind, prog=program, args=list(arguments), use_underscores=True, config=settings)
 
 
-def protected(work: Callable[[], None]) -> None:
-    """Calls a program's work, which Ctrl-C and SIGTERM stop at once, without waiting for JAX's threads."""
+@contextlib.contextmanager
+def protected() -> Iterator[None]:
+    """Lets Ctrl-C and SIGTERM stop the work of a program at once, without waiting for JAX's threads."""
     interrupts.catch()
     try:
         with user_errors(Path(sys.argv[0]).name):  # errors that are not caught nearer to their cause
-            work()
+            yield
     except SystemExit as end:
         if end.code != interrupts.STOPPED:
             raise
@@ -94,22 +96,31 @@ def protected(work: Callable[[], None]) -> None:
         os._exit(interrupts.STOPPED)
 
 
+@contextlib.contextmanager
+def command(arguments: Sequence[str] | None = None) -> Iterator[Callable[[], None]]:
+    """The work of one command, by default that of the command line, to be called within the `with` block.
+
+    A context rather than a call, so that tracebacks lead from the program to the command's own code.
+    """
+    name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name in ("--version", "-V"):
+        yield functools.partial(print, f"snnjax {__version__}")
+    elif name in ("--help", "-h"):
+        lines = [f"  {name:<10} {(kind.__doc__ or '').splitlines()[0]}" for name, kind in COMMANDS.items()]
+        yield functools.partial(print, USAGE.format(commands="\n".join(lines)))
+    else:
+        with user_errors("snnjax"):
+            if name not in COMMANDS:
+                raise unknown("COMMAND", name, COMMANDS)
+        kind: Any = COMMANDS[name]
+        with command_options(f"snnjax {name}", kind, rest, _STOPPED.get(name, "")) as chosen:
+            yield functools.partial(importlib.import_module(f"snnjax.app.commands.{name}").run, chosen)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command, by default that of the command line."""
-    name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    with user_errors("snnjax"):
-        if name in ("--version", "-V"):
-            return print(f"snnjax {__version__}")
-        if name in ("--help", "-h"):
-            lines = [f"  {name:<10} {(kind.__doc__ or '').splitlines()[0]}" for name, kind in COMMANDS.items()]
-            return print(USAGE.format(commands="\n".join(lines)))
-        if name not in COMMANDS:
-            raise unknown("COMMAND", name, COMMANDS)
-
-    def work(chosen: Any) -> None:
-        importlib.import_module(f"snnjax.app.commands.{name}").run(chosen)
-
-    call(f"snnjax {name}", COMMANDS[name], rest, work, _STOPPED.get(name, ""))
+    with command(arguments) as work:
+        work()
 
 
 _KEPT = "Stopped; all but the last half minute is kept."
@@ -122,29 +133,26 @@ _STOPPED = dict(
 """Last lines of commands that Ctrl-C has stopped."""
 
 
-def call(
-    program: str, kind: type, arguments: Sequence[str] | None, work: Callable[[Any], None], stopped: str = ""
-) -> None:
-    """Reads options of a kind, by default from the command line, chooses the device and calls a program's work.
+@contextlib.contextmanager
+def command_options(
+    program: str, kind: type[T], arguments: Sequence[str] | None = None, stopped: str = ""
+) -> Iterator[T]:
+    """The options of a program, by default from the command line, for its work in the `with` block, on their device.
 
     `stopped` is the line that long work prints after Ctrl-C.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    chosen: Any = parse(kind, given, program)
+    chosen = parse(kind, given, program)
     COMMAND.set(shlex.join([*program.split(), *given]))
     with user_errors(program, stopped or "Stopped."):
         if machine := getattr(chosen, "machine", None):
             if stopped:
                 print(f"snnjax {__version__}", flush=True)  # a sign of life: JAX takes a while to import
             importlib.import_module("snnjax.core.devices").choose(machine.device)
-        work(chosen)
-
-
-def program() -> None:
-    """Runs the installed command."""
-    protected(main)
+        yield chosen
 
 
 def script(path: str) -> None:
     """Runs the script of the same name as a command."""
-    protected(lambda: main([Path(path).stem, *sys.argv[1:]]))
+    with protected():
+        main([Path(path).stem, *sys.argv[1:]])
