@@ -1,6 +1,6 @@
 """What a researcher writes with the public kernels, beside the trainer's own epoch: seconds for the same stimuli.
 
-For each layer the same stimuli are learned from in three ways: by `EpochRunner`, which trainings use; by one call of a
+For each layer the same stimuli are learned from in three ways: by `run_epoch`, which trainings use; by one call of a
 sequence kernel; and by a hand-written `jax.lax.scan` over the single-stimulus kernels.
 """
 
@@ -23,10 +23,11 @@ from snnjax.kernels import use_backend
 from snnjax.layers import WTA, Conv
 from snnjax.learners import STDP, Learner, SupervisedSTDP, Tally
 from snnjax.networks import Model
-from snnjax.training.epoch import EpochImages, EpochRunner
+from snnjax.training.epoch import EpochImages, LearningPhase
+from snnjax.training.loop import run_epoch
 from snnjax.training.phase import Carry, Phase
+from snnjax.training.phase_start import begin_learning, learning_of
 from snnjax.training.placement import Placement, as_array
-from snnjax.training.runners import initial_learners, learning_of
 
 CLASSES = 10
 CONSTANT = STDP(doubling=10**9)  # whose rates never change, so that all programs learn the same
@@ -95,18 +96,18 @@ class Programs:
         supervised = self.learner.supervised
         images = len(self.latencies)
         phase = Phase(("layer1",), images=images, supervised=supervised, adapt_every=images)
-        states = initial_learners(phase, self.model.layers, 0)
         tally = Tally(*np.zeros(5, np.int32)) if supervised else None
+        carry = Carry(*begin_learning(phase, self.model.layers, 0), tally)
         placement = Placement(1)
-        runner = EpochRunner(
+        learning = LearningPhase(
             phase=phase,
             placement=placement,
             learn=learning_of(phase, self.model.network),
-            carry=placement.stack([Carry({"layer1": self.layer}, states, tally)]),
+            carry=placement.stack([carry]),
             model=placement.stack([self.model]) if supervised else None,
             images=EpochImages(self.latencies, self.labels if supervised else None),
         )
-        return runner.run
+        return functools.partial(run_epoch, learning)
 
     def sequence_kernel(self) -> Callable[[], Any]:
         """One call of a sequence kernel."""

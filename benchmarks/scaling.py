@@ -18,7 +18,7 @@ from snnjax.app.shared_options import Machine, option
 from snnjax.core import devices
 from snnjax.core.errors import unknown
 from snnjax.networks import Network
-from snnjax.training import placement
+from snnjax.training import programs
 from snnjax.training.build import network_for
 
 Case = dict[str, int]
@@ -134,7 +134,7 @@ def network_of(model: str, case: Case, images: data.Dataset) -> Network:
 
 def measure(model: str, program: snnjax_program.Program, source: data.Dataset, repeats: int, case: Case) -> common.Row:
     """By phase: ms_per_image (the median), min, max and compile_seconds."""
-    placement.forget_programs()  # each point compiles all that it needs
+    programs.forget_programs()  # each point compiles all that it needs
     images = images_of(case, source)
     together = case["together"]
     chunks = {} if together == TOGETHER.usual else dict.fromkeys(("cpu", "gpu", "tpu"), together)

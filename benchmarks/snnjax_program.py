@@ -23,10 +23,12 @@ from snnjax.networks.decision import is_fitted
 from snnjax.networks.graph import Known
 from snnjax.runs.results_file import versions
 from snnjax.training import fitting
-from snnjax.training.epoch import EpochRunner
+from snnjax.training.epoch import LearningPhase
+from snnjax.training.loop import run_epoch
 from snnjax.training.phase import Phase
-from snnjax.training.placement import NETWORKS, Placement, Timer, count_of, place
-from snnjax.training.runners import runner_of
+from snnjax.training.phase_start import begin_phase
+from snnjax.training.placement import Placement, count_of, place
+from snnjax.training.programs import NETWORKS, Timer
 from snnjax.training.stage_cache import StageCache
 from snnjax.training.state import Settings, TrainState
 
@@ -119,9 +121,9 @@ class Program(MeasuredProgram):
     def _learn(self, number: int, phase: Phase, inputs: np.ndarray, keep: bool) -> Work:
         """An epoch of a phase that learns; with `keep`, it learns before, and later phases start from the result."""
 
-        def prepare() -> tuple[EpochRunner]:
+        def prepare() -> tuple[LearningPhase]:
             state = dataclasses.replace(self.state, phase=number)
-            return (runner_of(self.job, phase, [state] * self.networks, inputs),)
+            return (begin_phase(self.job, phase, [state] * self.networks, inputs),)
 
         def learned(result: Any) -> dict[str, Layer]:
             carry = self.job.placement.unstack(result[0])[0]
@@ -129,12 +131,12 @@ class Program(MeasuredProgram):
 
         (epoch,) = prepare()
         for _ in range(self.epochs(phase) if keep else 1):
-            last_result = epoch.run()
+            last_result = run_epoch(epoch)
         if keep:
             convs = {name: conv for _, name, conv in self.network.layers()}
             for name, layer in learned(last_result).items():
                 self.state.keep_layer(name, convs[name], np.asarray(layer.weights), jax.tree.leaves(layer.conv))
-        work = Work(len(self.data.train_images), EpochRunner.run, prepare, compile_seconds=epoch.timer.compile_seconds)
+        work = Work(len(self.data.train_images), run_epoch, prepare, compile_seconds=epoch.timer.compile_seconds)
         work.outcome = lambda result: list(learned(result).values())[-1].weights
         work.initial = lambda: self.state.weights[list(learned(last_result))[-1]]
         work.unit = epoch.phase.batch

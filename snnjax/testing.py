@@ -24,8 +24,8 @@ from snnjax.networks import Decision, Majority, Model, Network, stage
 from snnjax.training import contracts
 from snnjax.training.learning import Supervised
 from snnjax.training.phase import Carry, Phase, Slice, StepResult
+from snnjax.training.phase_start import learning_of
 from snnjax.training.placement import as_array
-from snnjax.training.runners import learning_of
 
 CLASSES = 2
 UNTIMED = Majority()

@@ -27,7 +27,7 @@ from snnjax.networks.graph import Known
 from snnjax.training.learning import Supervised
 from snnjax.training.loop import Trainer
 from snnjax.training.phase import Carry, Phase, Slice
-from snnjax.training.runners import learning_of
+from snnjax.training.phase_start import learning_of
 from snnjax.training.state import Settings, TrainState
 
 T = 15

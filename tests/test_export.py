@@ -20,8 +20,8 @@ from snnjax.networks.graph import Known
 from snnjax.training.learning import learn_deciding, learn_jointly, learn_unsupervised
 from snnjax.training.pair import learn_pair
 from snnjax.training.phase import Carry, Phase, Slice
+from snnjax.training.phase_start import learning_of
 from snnjax.training.placement import as_array
-from snnjax.training.runners import learning_of
 
 PLATFORMS = ["cuda", "tpu"]
 IMAGES = 4

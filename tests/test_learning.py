@@ -29,8 +29,8 @@ from snnjax.training.job import supervised_phase
 from snnjax.training.learning import learn_deciding, learn_supervised
 from snnjax.training.pair import learn_pair
 from snnjax.training.phase import Carry, Phase, Slice
+from snnjax.training.phase_start import learning_of
 from snnjax.training.placement import as_array
-from snnjax.training.runners import learning_of
 
 T = 15
 RNG = np.random.default_rng(0)
@@ -142,6 +142,35 @@ def test_a_rule_that_replaces_a_part_of_its_kernel_learns_without_it():
             assert type("Other", (rule,), method).learn is Learner.learn, part
             assert type("Fast", (rule,), method | dict(learn=rule.learn)).learn is rule.learn
         assert type("Noted", (rule,), dict(scalars=rule.scalars, __module__=__name__)).learn is rule.learn
+
+
+NOT_NATIVE = {
+    "STDP without a threshold": dataclasses.replace(FEATURES, threshold=None),
+    "timed RSTDP": dataclasses.replace(READOUT, learners=REWARD),
+    "NCG with padding": dataclasses.replace(RULES["NCG"], kernel=(9, 8), padding=1),
+    "STDP that fires otherwise": dataclasses.replace(
+        FEATURES, learners=snnjax.component(type("Firing", (STDP,), dict(forward=STDP.forward, __module__=__name__)))()
+    ),
+}
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize("name", [*RULES, *NOT_NATIVE])
+def test_rules_say_whether_compiled_code_computes_them(name, batch, compiler):
+    """As the program shows that learns."""
+    conv = (RULES | NOT_NATIVE)[name]
+    learner = conv.last_learner
+    layer = layer_of(conv)
+    if name == "timed RSTDP":
+        layer = dataclasses.replace(layer, timed=True)
+    state = jax.tree.map(as_array, learner.init(layer, np.array([0, 1], np.uint32), 2))
+    labels = jnp.asarray(PARTLY) if learner.supervised else None
+    decision = Earliest(fallback=True) if layer.timed else Majority()
+    learn = functools.partial(learner.learn, labels=labels, batch=batch, vote=functools.partial(vote, decision))
+    with kernels.use_backend("native"):
+        program = jax.make_jaxpr(learn)(layer, state, jnp.asarray(IMAGES), learns=jnp.asarray(LEARNS))
+    assert learner.supports_native(layer, batch) == ("snnjax_learn_" in str(program))
+    assert learner.supports_native(layer, 1) == (name in RULES)
 
 
 AROUND = vars(Learner).keys() - {"forward", "update"} | {"check", "__module__"}

@@ -9,8 +9,8 @@ from reward_judge import DEEP, ONE, RULE, THREE, WIDE, Judged, assert_judged, im
 from snnjax.core.devices import AT_ONCE
 from snnjax.data import Dataset
 from snnjax.networks import stage
-from snnjax.training.loop import Trainer
-from snnjax.training.runners import runner_of
+from snnjax.training.loop import Trainer, run_epoch
+from snnjax.training.phase_start import begin_phase
 from snnjax.training.state import Settings
 
 
@@ -91,11 +91,11 @@ def test_epochs_of_the_trainer_are_the_judges(stages, batched, compilations, mon
     state = trainer.initial_state()
     state.weights = {name: np.asarray(weights) for name, weights in network.weights().items()}
     state.phase = len(trainer.plan) - 1
-    runner = runner_of(trainer.job, trainer.plan[-1], [state], inputs)
-    _, first = runner.run()
+    learning = begin_phase(trainer.job, trainer.plan[-1], [state], inputs)
+    _, first = run_epoch(learning)
     results = [first]
-    assert compilations(lambda: results.append(runner.run()[1])) == 0, "the second epoch compiles again"
-    layers, states, tally = runner.placement.unstack(runner.carry)[0]
+    assert compilations(lambda: results.append(run_epoch(learning)[1])) == 0, "the second epoch compiles again"
+    layers, states, tally = learning.placement.unstack(learning.carry)[0]
     assert (int(tally.epoch), int(tally.seen)) == (2, 0)
     weights = {name: np.asarray(layer.weights) for name, layer in layers.items()}
     rates = np.stack([states[name]["rates"] for name in layers])

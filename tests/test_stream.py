@@ -21,7 +21,7 @@ from snnjax.core.components import leaves
 from snnjax.layers.conv import Conv
 from snnjax.networks import Images, Input, stage
 from snnjax.runs.stream import StreamState
-from snnjax.training import runners
+from snnjax.training import phase_start
 
 DATA = tiny.images()
 IMAGES = DATA.train_images
@@ -59,8 +59,8 @@ def begun(name: str, backend: str = "native") -> tuple[SpikingNetwork, SpikingNe
         trainer = Trainer(network, DATA, Settings(epochs, batch_size=BATCH, patience=0, backend=backend))
         kept = []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(runners, "decides_by_votes", lambda decision, layers: False)
-            patch.setattr(runners, "is_pair", lambda phase, network: False)
+            patch.setattr(phase_start, "decides_by_votes", lambda decision, layers: False)
+            patch.setattr(phase_start, "is_pair", lambda phase, network: False)
             state = trainer.run(trainer.initial_state(), lambda state: kept.append(dataclasses.replace(state)))
         first = next(each for each in kept if each.phase == len(trainer.plan) - 1)
         features = SpikingNetwork(first.network(trainer.network), weights=first.weights)

@@ -26,7 +26,7 @@ from snnjax.learners.protocol import default_figures
 from snnjax.networks import NETWORKS, Flatten, Input, Network, SpikingNetwork, stage
 from snnjax.networks.graph import Known
 from snnjax.runs import RunFolder
-from snnjax.training import epoch_results, runners
+from snnjax.training import epoch_results, phase_start
 from snnjax.training.advice import describe, describe_winners, diagnose_decisions, diagnose_outputs
 from snnjax.training.build import network_for
 from snnjax.training.draws import key_of
@@ -196,7 +196,7 @@ def test_a_branch_continues_from_the_images_of_the_one_before():
     state = trainer.initial_state()
     for phase, shown in enumerate((0, 0, 3 * 40 % 50)):
         state.phase = phase
-        assert [*runners.learners_at_start(trainer.job, state, 0)[0].values()] == [shown]
+        assert [*phase_start.carry_at_start(trainer.job, state, 0).states.values()] == [shown]
 
 
 def test_a_trained_network_is_trained_again_by_its_recipe(tmp_path):
@@ -222,8 +222,8 @@ def test_each_learner_of_a_layer_has_a_key_of_its_own(monkeypatch):
     assert trainer.uncompiled() == ["layer1 (STDP)", "layer1 (RSTDP)", "layer2 (RSTDP)"]
     for rule in (STDP, RSTDP):
         monkeypatch.setattr(rule, "init", lambda self, layer, key, seen: key)
-    assert runners.learners_at_start(trainer.job, trainer.initial_state(), 0)[0]["layer1"].tolist() == [0, 0]
-    keys = runners.learners_at_start(trainer.job, dataclasses.replace(trainer.initial_state(), phase=1), 0)[0]
+    assert phase_start.carry_at_start(trainer.job, trainer.initial_state(), 0).states["layer1"].tolist() == [0, 0]
+    keys = phase_start.carry_at_start(trainer.job, dataclasses.replace(trainer.initial_state(), phase=1), 0).states
     assert {name: key.tolist() for name, key in keys.items()} == dict(layer1=[1 << 16, 0], layer2=[1, 0])
 
 

@@ -220,6 +220,16 @@ class Learner:
         learned, results = learn_in_order(respond, update, (layer, state), (latencies, labels), learns, batch)
         return Learned(*learned, *results)
 
+    def supports_native(self, layer: Any, batch: int) -> bool:
+        """Whether compiled code computes `learn` on a CPU; trainings name the layers for which it does not.
+
+        By default it is taken to be so if the class has a `learn` of its own, which then calls a sequence kernel.
+
+        Args:
+          batch: as of `learn`.
+        """
+        return type(self).learn is not Learner.learn
+
     def end_batch(self, state: Any, tally: Tally) -> Any:
         """The state after a batch of `batch_size` stimuli, for supervised learners."""
         return state

@@ -156,6 +156,10 @@ class RSTDP(Learner):
         feature = learned.feature[:, None]
         return Learned(layer, state, dict(feature=feature), learned.vote, feature)
 
+    def supports_native(self, layer: Layer, batch: int) -> bool:
+        decides_untimed = bool(layer.classes) and not layer.timed
+        return decides_untimed and batch == 1 and super().supports_native(layer, batch)
+
     def end_batch(self, state: Any, tally: Tally) -> Any:
         """Adapts the rates to the fractions of right and wrong decisions, or counts these until the epoch ends."""
         counts = jnp.stack([tally.wrong, tally.correct, tally.seen])

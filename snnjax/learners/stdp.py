@@ -111,6 +111,11 @@ class STDP(Learner):
         count = jnp.sum(learns, dtype=jnp.int32)
         return Learned(layer, state + count, learned.feature, winners=learned.feature)
 
+    def supports_native(self, layer: Layer, batch: int) -> bool:
+        conv = layer.conv
+        races = is_wta(conv.competition) and conv.threshold is not None
+        return races and batch == 1 and super().supports_native(layer, batch)
+
     def seen(self, layer: Layer, latency: jax.Array) -> jax.Array:
         """The input that is learned from."""
         if not self.pointwise:

@@ -246,7 +246,7 @@ class SupervisedSTDP(Learner):
         """As the default, by `kernels.learn_readout` in a layer without padding."""
         assert labels is not None
         conv = layer.conv
-        if latencies.shape[1:] != layer.weights.shape[1:] or conv.padding not in (0, (0, 0)):
+        if not _sees_all(layer, latencies.shape[1:]):
             return super().learn(layer, state, latencies, labels, learns, batch=batch, vote=vote)
         learned = kernels.learn_readout(
             layer.weights,
@@ -272,6 +272,9 @@ class SupervisedSTDP(Learner):
         info = {name: getattr(learned, name) for name in ("neuron", "time", "error", "label", "threshold")}
         layer = dataclasses.replace(layer, weights=learned.weights)
         return Learned(layer, dict(state, excess=learned.excess), info, jax.vmap(vote)(spikes))
+
+    def supports_native(self, layer: Layer, batch: int) -> bool:
+        return _sees_all(layer, layer.input_shape) and batch == 1 and super().supports_native(layer, batch)
 
     def end_epoch(self, state: Any) -> Any:
         """Anneals the rates; resets training thresholds."""
@@ -312,3 +315,8 @@ class SupervisedSTDP(Learner):
             figures |= extremes("training_threshold", training)
             figures["thresholds"] = np.round(thresholds, 5).tolist()
         return figures
+
+
+def _sees_all(layer: Layer, input_shape: tuple[int, ...]) -> bool:
+    """Whether each neuron sees the whole input (C, H, W), without padding."""
+    return input_shape == layer.weights.shape[1:] and layer.conv.padding in (0, (0, 0))

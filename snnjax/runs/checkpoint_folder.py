@@ -17,8 +17,7 @@ from snnjax.core.components import call_of, described, described_differences, li
 from snnjax.core.errors import InputError
 from snnjax.networks import Network
 from snnjax.runs.results_file import versions
-from snnjax.training.epoch import EVERY
-from snnjax.training.loop import Trainer
+from snnjax.training.loop import SAVE_INTERVAL_S, Trainer
 from snnjax.training.state import FORMAT, current_names
 from snnjax.training.sweep import Sweep
 
@@ -139,7 +138,7 @@ class CheckpointFolder:
         files.save_checkpoint(current, arrays, meta | self._identity | dict(spent=self.seconds))
         self._sound = True
         now = time.perf_counter()
-        self._next_save = now + min(PAUSE * (now - begin), EVERY)
+        self._next_save = now + min(PAUSE * (now - begin), SAVE_INTERVAL_S)
 
     def _restore(self, arrays: Arrays, meta: Json) -> None:
         """Takes the state of a checkpoint; raises errors of several kinds if it holds none."""

@@ -30,8 +30,8 @@ from snnjax.training.fitting import FITTING_IMAGES
 from snnjax.training.job import supervised_phase
 from snnjax.training.online import Rules, StreamState, empty_memory, end_epoch, last_inputs, learn_images, learn_reward
 from snnjax.training.phase import Carry
+from snnjax.training.phase_start import begin_learning
 from snnjax.training.placement import as_array
-from snnjax.training.runners import clip_weights, initial_learners
 from snnjax.training.state import TrainState
 
 STATE_FORMAT = 2
@@ -125,9 +125,7 @@ class Stream:
             for name, layer in deciding.items():
                 threshold = layer.conv.last_learner.initial_threshold(layer, latency)
                 layers[name] = jax.tree.map(as_array, layer.with_threshold(threshold))
-        states = initial_learners(phase, layers, seed)
-        learning = {name: clip_weights(layers[name], phase) for name in phase.layers}
-        carry = Carry(learning, states, Tally(*np.zeros(5, np.int32)))
+        carry = Carry(*begin_learning(phase, layers, seed), Tally(*np.zeros(5, np.int32)))
         key = key_of(len(self._model.layers), seed)
         return StreamState(carry, empty_memory(self._rules, self._spec, key) if self._rules.memory else None)
 

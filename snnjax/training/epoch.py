@@ -1,8 +1,7 @@
-"""Epochs, slice by slice, so that progress is reported without callbacks from compiled programs."""
+"""What learns in the epochs of a phase: the program, what has been learned so far, and the images, slice by slice."""
 
 import dataclasses
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,10 +16,9 @@ from snnjax.networks.batches import decide_batch
 from snnjax.training.contracts import check_decisions
 from snnjax.training.learning import known_of
 from snnjax.training.phase import Carry, Phase, StepResult
-from snnjax.training.placement import NETWORKS, Placement, Timer, count_of, has_own, learning_program, place
+from snnjax.training.placement import Placement, count_of, has_own, place
+from snnjax.training.programs import NETWORKS, Timer, learning_program
 
-EVERY = 30.0
-"""Seconds between two states that are saved within an epoch."""
 ALIGNED = 64
 """Slices of a multiple of this begin where a CPU device takes them without a copy, see `files.empty`."""
 
@@ -40,13 +38,15 @@ class EpochImages:
     order: Callable[[int], np.ndarray | None] = lambda epoch: None
 
 
-class EpochRunner:
-    """Runs epochs over the same images; an epoch continues from the carry of the one before.
+class LearningPhase:
+    """A phase with all that its epochs need; `loop.run_epoch` runs them one after the other.
 
     Attributes:
-      carry: of the layers that learn, stacked.
-      model: the network without their weights, stacked; None where the layer alone is needed.
-      timer: of the programs.
+      program: learns from a slice, see `programs.learning_program`.
+      carry: of the layers that learn, stacked; an epoch continues from that of the one before.
+      model: the network without their weights, stacked; None if only the layer is needed.
+      timer: of the program.
+      slices: of an epoch.
     """
 
     def __init__(
@@ -64,17 +64,21 @@ class EpochRunner:
         self.phase = phase
         self.images = images
         compiled = phase._replace(name="", epochs=0)  # programs do not depend on these
-        self._program = learning_program(learn, compiled, placement.learning)
+        self.program = learning_program(learn, compiled, placement.learning)
         self.carry = place(carry, placement.learning, NETWORKS)
         self.model = place(model, placement.learning, NETWORKS)
         self.timer = Timer(phase.name)
         order = images.order(0)
         self._count = count_of(images.inputs) if order is None else order.shape[-1]
-        self._slices = slices(phase)
-        self.size = self._slices[0].stop
+        self.slices = slices(phase)
+        self.size = self.slices[0].stop
         size = sum(x.nbytes for x in jax.tree.leaves(images.inputs))
         once = order is None and size <= files.LARGE
-        self._kept = {part.start: self.place_slice(part.start) for part in self._slices} if once else {}
+        self._kept = {part.start: self.place_slice(part.start) for part in self.slices} if once else {}
+
+    def numbers(self, places: np.ndarray | None) -> np.ndarray:
+        """The numbers of the images that are shown at these `places`, without regard to mirroring."""
+        return np.arange(self._count) if places is None else places % self._count
 
     def place_slice(self, start: int, places: np.ndarray | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
         """The images from number `start` in the order of `places`, as fields of a `Slice`: per network, and shared."""
@@ -91,46 +95,9 @@ class EpochRunner:
             put("labels", self.images.labels, None if places is None else places % self._count)
         return per_network, shared
 
-    def run(
-        self,
-        number: int = 0,
-        done: int = 0,
-        before: Sequence[Mapping[str, np.ndarray]] = (),
-        report: Callable[[int, int], None] = lambda images, correct: None,
-        keep: Callable[[int, dict[str, np.ndarray]], None] = lambda done, results: None,
-    ) -> tuple[Carry, StepResult]:
-        """Learns in epoch `number`: the carry, and the results for each image, NumPy (networks, N, ...).
-
-        Infos are in the order in which the images were shown, decisions in that of the data. An interrupted epoch
-        continues after `done` images, whose results are `before`, by network and path. `report` gets the numbers of
-        images done and of correct decisions among them; `keep` is called every `EVERY` seconds, between slices, with
-        how many are done and their results.
-        """
-        before = before if done else ()
-        places = self.images.order(number)
-        numbers = np.arange(self._count) if places is None else places % self._count
-        pieces: list[StepResult] = []
-        kept = time.monotonic()
-        for start, stop in self._slices:
-            if stop <= done:
-                continue
-            begin = time.perf_counter()
-            per_network, shared = self._kept.get(start) or self.place_slice(start, places)
-            self.timer.seconds += time.perf_counter() - begin
-            first = max(start, done)  # `done` may lie within a slice
-            part = slice(first - start, stop - start)
-            last = np.bool_(stop == self.phase.images)
-            span = dict(start=np.int32(part.start), stop=np.int32(part.stop), last=last)
-            images = (stop - first) * self.placement.count
-            given = self.carry, self.model, per_network, shared | span
-            self.carry, result = self.timer.time_program(images, self._program, *given)
-            pieces.append(self._learned(result, part))
-            report(images, self._correct(pieces[-1], numbers[..., first:stop]))
-            if stop < self.phase.images and time.monotonic() - kept >= EVERY:
-                keep(stop, leaves(_joined(pieces, before)))
-                kept = time.monotonic()
-        result = _joined(pieces, before)
-        return self.carry, result if places is None else self._in_order_of_data(result, numbers)
+    def place_next(self, start: int, places: np.ndarray | None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """As `place_slice`; images that are shown in the same order in every epoch stay where they are."""
+        return self._kept.get(start) or self.place_slice(start, places)
 
     def test(self, timer: Timer, inputs: Any) -> np.ndarray:
         """Decisions on other images, (networks, N) int32, by the present weights of supervised layers.
@@ -140,20 +107,20 @@ class EpochRunner:
         model = self.model.updated(self.carry.layers)
         return self.placement.map(timer, decide_batch, model, known_of(inputs, self.phase.first), scores=False)[0]
 
-    def _learned(self, result: StepResult, part: slice) -> StepResult:
+    def learned(self, result: StepResult, part: slice) -> StepResult:
         """The results for some images of a slice, of all that a program returns."""
         size = self.phase.batch if self.phase.joint else 1  # joint learners report on batches
         rows = slice(part.start // size, -(-part.stop // size))
         return jax.tree.map(lambda x: np.asarray(x)[: self.placement.count, rows], result)
 
-    def _correct(self, result: StepResult, numbers: np.ndarray) -> int:
+    def correct(self, result: StepResult, numbers: np.ndarray) -> int:
         """How many decisions on images of these numbers are correct; 0 where there are no decisions."""
         if self.images.labels is None:
             return 0
         check_decisions(result.decisions, self.model.network.classes)
         return int(np.sum(result.decisions == self.images.labels[numbers]))
 
-    def _in_order_of_data(self, result: StepResult, numbers: np.ndarray) -> StepResult:
+    def in_order_of_data(self, result: StepResult, numbers: np.ndarray) -> StepResult:
         """Decisions from the order in which the images of these numbers were shown to that of the data."""
         if self.images.labels is None:
             return result
@@ -202,7 +169,7 @@ def _round_up(count: int, unit: int) -> int:
     return -(-count // unit) * unit
 
 
-def _joined(pieces: Sequence[StepResult], before: Sequence[Mapping[str, np.ndarray]]) -> StepResult:
+def joined(pieces: Sequence[StepResult], before: Sequence[Mapping[str, np.ndarray]]) -> StepResult:
     """The results for the images of several pieces of an epoch, and `before` them, by path for each network."""
     if before:
         expected = leaves(pieces[0]).keys()

@@ -21,7 +21,8 @@ from snnjax.training.epoch_results import take_decisions
 from snnjax.training.job import Job
 from snnjax.training.learning import known_of
 from snnjax.training.phase import Phase
-from snnjax.training.placement import Timer, count_of, has_own
+from snnjax.training.placement import count_of, has_own
+from snnjax.training.programs import Timer
 from snnjax.training.state import TrainState
 
 FITTING_IMAGES = 100

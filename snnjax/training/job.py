@@ -11,7 +11,8 @@ from snnjax.networks import Model, Network
 from snnjax.networks.decision import is_fitted
 from snnjax.training import arguments
 from snnjax.training.phase import Phase
-from snnjax.training.placement import Placement, Timer, as_array
+from snnjax.training.placement import Placement, as_array
+from snnjax.training.programs import Timer
 from snnjax.training.state import Callback, Settings, TrainState
 
 DIAGNOSED_IMAGES = 1000

@@ -2,33 +2,37 @@
 
 import dataclasses
 import functools
+import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
 from snnjax.core import checks, metrics
-from snnjax.core.components import changed_leaves
+from snnjax.core.components import changed_leaves, leaves
 from snnjax.core.errors import InputError
 from snnjax.data import Dataset
 from snnjax.kernels import use_backend
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.batches import decide_batch
 from snnjax.networks.model import check_decides, check_fitted, rounded_weights
-from snnjax.training import arguments, contracts, fitting, runners
+from snnjax.training import arguments, contracts, fitting, phase_start
 from snnjax.training import epoch_results as results
-from snnjax.training.epoch import EpochRunner
+from snnjax.training.epoch import LearningPhase, joined
 from snnjax.training.job import Job
-from snnjax.training.phase import Carry, Phase
-from snnjax.training.placement import Timer
+from snnjax.training.phase import Carry, Phase, StepResult
+from snnjax.training.programs import Timer
 from snnjax.training.stage_cache import StageCache
 from snnjax.training.start import take
 from snnjax.training.state import Callback, Settings, States, TrainState
 
 State = TypeVar("State", TrainState, States)
 """The state of one network, or a list of one state of each of several."""
+
+SAVE_INTERVAL_S = 30.0
+"""Seconds between two states that are saved within an epoch."""
 
 
 class Trainer:
@@ -119,33 +123,32 @@ class Trainer:
     def run(self, state: State, save: Callable[[State], None] = lambda state: None) -> State:
         """Trains to the end from a state, or from one of each network, all in the same phase; changes and returns it.
 
-        `save` is called with it after each epoch and phase, and within an epoch every `epoch.EVERY` seconds, when
+        `save` is called with it after each epoch and phase, and within an epoch every `SAVE_INTERVAL_S` seconds, when
         `state.shown` is above 0. Before that, raises DivergedError where a learner has led weights or numbers out of
         their range, InputError where another component is wrong.
         """
-        with use_backend(self.settings.backend):
-            return self._run(state, save)
-
-    def _run(self, state: State, save: Callable[[State], None]) -> State:
         states: Any = [state] if isinstance(state, TrainState) else state
         keep = functools.partial(save, state)
         self.cache.clear()  # of an interrupted run's inputs: these states lack their diagnoses
-        if states[0].phase < len(self.plan) and fitting.fit_encoders(self.job, states):
-            keep()
-        while states[0].phase < len(self.plan):
-            phase = self.plan[states[0].phase]
-            if not self._is_over(phase, states):
-                self._run_phase(phase, states, keep)
-            if fitting.unfitted_ramp(self.job, phase, states):
-                inputs = self._inputs(phase, states)[self.job.learned_part(phase)]
-                fitting.fit_ramps(self.job, phase, states, inputs)
-            for one in states:
-                one.phase += 1
-                one.done = 0
-                one.learning = {}
-            keep()
+        with use_backend(self.settings.backend):
+            if states[0].phase < len(self.plan) and fitting.fit_encoders(self.job, states):
+                keep()
+            for phase in self.plan[states[0].phase :]:
+                if not self._is_over(phase, states):
+                    self._run_phase(phase, states, keep)
+                self._end_phase(phase, states)
+                keep()
         self.cache.clear()
         return state
+
+    def _end_phase(self, phase: Phase, states: States) -> None:
+        if fitting.unfitted_ramp(self.job, phase, states):
+            inputs = self._inputs(phase, states)[self.job.learned_part(phase)]
+            fitting.fit_ramps(self.job, phase, states, inputs)
+        for state in states:
+            state.phase += 1
+            state.done = 0
+            state.learning = {}
 
     def _run_phase(self, phase: Phase, states: States, save: Callable[[], None]) -> None:
         if self.network.decision is None and not phase.layers:
@@ -160,14 +163,14 @@ class Trainer:
         learned_inputs = inputs[self.job.learned_part(phase)]
         if phase.supervised and not (states[0].done or states[0].shown):
             fitting.fit_thresholds(self.job, phase, states, learned_inputs)
-        runner = runners.runner_of(self.job, phase, states, learned_inputs)
+        learning = phase_start.begin_phase(self.job, phase, states, learned_inputs)
         remaining = phase.images * (phase.epochs - states[0].done) - states[0].shown
         self.job.callback.started(phase.name, remaining * len(states))
-        keep = functools.partial(self._save_within, phase, states, runner, save)
+        keep = functools.partial(self._save_within, states, learning, save)
         while not self._is_over(phase, states):
             before = [state.results for state in states]
-            learned = runner.run(states[0].done, states[0].shown, before, self.job.callback.advanced, keep)
-            timers = self._take_epoch(phase, states, runner, learned, inputs)
+            learned = run_epoch(learning, states[0].done, states[0].shown, before, self.job.callback.advanced, keep)
+            timers = self._take_epoch(states, learning, learned, inputs)
             self._report(phase, states, timers)
             save()
 
@@ -189,11 +192,11 @@ class Trainer:
         return inputs
 
     def _save_within(
-        self, phase: Phase, states: States, runner: EpochRunner, save: Callable[[], None], shown: int, result: Any
+        self, states: States, learning: LearningPhase, save: Callable[[], None], shown: int, result: Any
     ) -> None:
         """Saves an unfinished epoch, after `shown` images, with their `result`."""
-        self._take_learned(phase, states, runner.carry, shown, result)
-        self.job.finish(runner.timer, states, over=False)
+        self._take_learned(learning.phase, states, learning.carry, shown, result)
+        self.job.finish(learning.timer, states, over=False)
         save()
 
     def _take_learned(
@@ -207,9 +210,10 @@ class Trainer:
             state.results = dict(arrays)
         return carries
 
-    def _take_epoch(self, phase: Phase, states: States, runner: EpochRunner, learned: Any, inputs: Any) -> list[Timer]:
+    def _take_epoch(self, states: States, learning: LearningPhase, learned: Any, inputs: Any) -> list[Timer]:
         """Ends an epoch of each network; tests supervised layers. Returns the timers of both."""
-        timers = [runner.timer]
+        phase = learning.phase
+        timers = [learning.timer]
         carries = self._take_learned(phase, states, learned[0])
         step_results = self.job.placement.unstack(learned[1])
         diagnoses = [results.take_figures(phase, *args) for args in zip(states, carries, step_results, strict=True)]
@@ -219,7 +223,7 @@ class Trainer:
                 state.done += 1
             return timers
         timers.append(Timer(self.data.tested))
-        tested = self.job.placement.unstack(runner.test(timers[1], inputs[self.data.tested]))
+        tested = self.job.placement.unstack(learning.test(timers[1], inputs[self.data.tested]))
         for state, result, decisions, diagnosis in zip(states, step_results, tested, diagnoses, strict=True):
             results.take_decisions(phase, state, self.data, result.decisions, decisions, diagnosis)
         return timers
@@ -293,12 +297,58 @@ class Trainer:
 
     def check_state(self, state: TrainState) -> None:
         """Raises InputError unless the training can continue from a state."""
-        runners.check_state(self.job, state)
+        phase_start.check_state(self.job, state)
 
     def uncompiled(self) -> list[str]:
         """Layers that learn without a compiled sequence kernel, with their rules."""
-        return runners.uncompiled(self.job)
+        return phase_start.uncompiled(self.job)
 
     def one_by_one(self, state: TrainState) -> list[str]:
         """Layers that learn from now on from one image at a time on an accelerator, which is slow, with their rules."""
-        return runners.one_by_one(self.job, state.phase)
+        return phase_start.one_by_one(self.job, state.phase)
+
+
+def run_epoch(
+    learning: LearningPhase,
+    number: int = 0,
+    done: int = 0,
+    before: Sequence[Mapping[str, np.ndarray]] = (),
+    report: Callable[[int, int], None] = lambda images, correct: None,
+    keep: Callable[[int, dict[str, np.ndarray]], None] = lambda done, results: None,
+) -> tuple[Carry, StepResult]:
+    """Learns from the images of epoch `number`: the carry, and the results for each image, NumPy (networks, N, ...).
+
+    Infos are in the order in which the images were shown, decisions in that of the data.
+
+    Args:
+      learning: the phase; its carry is that of the epoch before, and then that of this one.
+      done: images that an interrupted epoch has learned from already.
+      before: the results for these images, by network and path.
+      report: is called with the numbers of images done and of correct decisions among them.
+      keep: is called every `SAVE_INTERVAL_S` seconds, between slices, with how many images are done and their results.
+    """
+    before = before if done else ()
+    total = learning.phase.images
+    places = learning.images.order(number)
+    numbers = learning.numbers(places)
+    pieces: list[StepResult] = []
+    kept = time.monotonic()
+    for start, stop in learning.slices:
+        if stop <= done:
+            continue
+        begin = time.perf_counter()
+        per_network, shared = learning.place_next(start, places)
+        learning.timer.seconds += time.perf_counter() - begin
+        first = max(start, done)  # `done` may lie within a slice
+        part = slice(first - start, stop - start)
+        span = dict(start=np.int32(part.start), stop=np.int32(part.stop), last=np.bool_(stop == total))
+        images = (stop - first) * learning.placement.count
+        given = learning.carry, learning.model, per_network, shared | span
+        learning.carry, result = learning.timer.time_program(images, learning.program, *given)
+        pieces.append(learning.learned(result, part))
+        report(images, learning.correct(pieces[-1], numbers[..., first:stop]))
+        if stop < total and time.monotonic() - kept >= SAVE_INTERVAL_S:
+            keep(stop, leaves(joined(pieces, before)))
+            kept = time.monotonic()
+    result = joined(pieces, before)
+    return learning.carry, result if places is None else learning.in_order_of_data(result, numbers)

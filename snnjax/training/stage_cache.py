@@ -14,7 +14,8 @@ from snnjax.networks.graph import Known
 from snnjax.training.advice import diagnose_outputs
 from snnjax.training.job import DIAGNOSED_IMAGES, Job
 from snnjax.training.phase import Phase
-from snnjax.training.placement import Placement, Timer, count_of, has_own
+from snnjax.training.placement import Placement, count_of, has_own
+from snnjax.training.programs import Timer
 from snnjax.training.state import TrainState
 
 REPORTED_SIZE = 1e9  # bytes of latencies from which a diagnosis names their place

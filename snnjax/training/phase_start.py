@@ -1,4 +1,4 @@
-"""The runners of phases: by which function layers learn, from which states of their learners."""
+"""How a phase begins: by which function its layers learn, and from which weights and states of their learners."""
 
 import dataclasses
 import functools
@@ -9,16 +9,14 @@ import jax
 import numpy as np
 
 from snnjax.core.components import with_leaves
-from snnjax.kernels import latency_dtype
 from snnjax.layers.conv import Conv
-from snnjax.layers.spiking import Layer
-from snnjax.learners import Learner, Tally
+from snnjax.learners import Tally
 from snnjax.networks import Model, Network
 from snnjax.networks.decision import decides_by_votes
 from snnjax.training import arguments, learning
 from snnjax.training import epoch_results as results
 from snnjax.training.draws import key_of, shown_order
-from snnjax.training.epoch import EpochImages, EpochRunner
+from snnjax.training.epoch import EpochImages, LearningPhase
 from snnjax.training.job import Job
 from snnjax.training.pair import is_pair, learn_pair
 from snnjax.training.phase import Carry, Phase
@@ -26,20 +24,18 @@ from snnjax.training.placement import as_array, count_of
 from snnjax.training.state import TrainState
 
 
-def runner_of(job: Job, phase: Phase, states: Sequence[TrainState], inputs: Any) -> EpochRunner:
-    """The runner of a phase's epochs, given the `StageCache.inputs` of the stages that learn in it."""
+def begin_phase(job: Job, phase: Phase, states: Sequence[TrainState], inputs: Any) -> LearningPhase:
+    """A phase before its first epoch, given the `StageCache.inputs` of the stages that learn in it."""
     models = job.models(states)
     carries = []
-    for index, (model, state) in enumerate(zip(models, states, strict=True)):
-        layers = {name: clip_weights(model.layers[name], phase) for name in phase.layers}
-        learners, tally = learners_at_start(job, state, index)
-        learners = with_leaves(learners, state.learning)
-        tally = with_leaves(tally, state.learning, "tally")
-        carries.append(Carry(layers, learners, tally))
+    for index, state in enumerate(states):
+        carry = carry_at_start(job, state, index)
+        learners = with_leaves(carry.states, state.learning)
+        carries.append(carry._replace(states=learners, tally=with_leaves(carry.tally, state.learning, "tally")))
     others = [_without_weights(model, phase.layers) for model in models]
     shown = count_of(inputs) // (1 + job.settings.mirror)
     order = functools.partial(shown_order, job.settings, job.seeds, job.plan.index(phase), shown)
-    return EpochRunner(
+    return LearningPhase(
         phase=phase,
         placement=job.placement,
         learn=learning_of(phase, job.network),
@@ -61,7 +57,34 @@ def learning_of(phase: Phase, network: Network) -> Callable[..., Any]:
     return learn_pair if is_pair(phase, network) else learning.learn_supervised
 
 
-def clip_weights(layer: Any, phase: Phase) -> Any:
+def carry_at_start(job: Job, state: TrainState, index: int) -> Carry:
+    """What network `index` has learned, and the new states of its learners, before the first image of a phase."""
+    phase = job.plan[state.phase]
+    shown = 0  # images from which earlier layers of the stage have learned
+    if not phase.supervised:
+        earlier = [other for other in job.plan[: state.phase] if other.first == phase.first]
+        shown = sum(other.epochs * other.images for other in earlier)
+    learning, learners = begin_learning(phase, job.model(state, index).layers, job.seeds[index], shown)
+    return Carry(learning, learners, Tally(*np.zeros(5, np.int32)) if phase.supervised else None)
+
+
+def begin_learning(
+    phase: Phase, layers: Mapping[str, Any], seed: int, shown: int = 0
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The layers that learn in a phase, within their bounds, and the states of their learners before the first image.
+
+    `layers` are all those of the network; `shown` is that of `Learner.init`.
+    """
+    learning = {name: _clip_weights(layers[name], phase) for name in phase.layers}
+    learners = {}
+    for name, layer in learning.items():
+        rules = layer.conv.each_learner
+        key = key_of(list(layers).index(name), seed, phase.learner % len(rules))
+        learners[name] = jax.tree.map(as_array, rules[phase.learner].init(layer, key, shown))
+    return learning, learners
+
+
+def _clip_weights(layer: Any, phase: Phase) -> Any:
     """The layer with weights within the bounds of the learner that learns in a phase, if it has any."""
     bounds = layer.conv.each_learner[phase.learner].bounds
     if bounds is None:
@@ -70,33 +93,12 @@ def clip_weights(layer: Any, phase: Phase) -> Any:
     return layer.with_weights(np.clip(layer.weights, lower, upper))
 
 
-def learners_at_start(job: Job, state: TrainState, index: int) -> tuple[dict[str, Any], Tally | None]:
-    """States of learners and the tally of network `index`, before the first image of a phase."""
-    phase = job.plan[state.phase]
-    layers = job.model(state, index).layers
-    shown = 0  # images from which earlier layers of the stage have learned
-    if not phase.supervised:
-        earlier = [other for other in job.plan[: state.phase] if other.first == phase.first]
-        shown = sum(other.epochs * other.images for other in earlier)
-    learners = initial_learners(phase, layers, job.seeds[index], shown)
-    return learners, Tally(*np.zeros(5, np.int32)) if phase.supervised else None
-
-
-def initial_learners(phase: Phase, layers: Mapping[str, Any], seed: int, shown: int = 0) -> dict[str, Any]:
-    """States of learners by layer before their first image, given all layers of the network; `shown`: see `Learner`."""
-    learners = {}
-    for name in phase.layers:
-        rules = layers[name].conv.each_learner
-        key = key_of(list(layers).index(name), seed, phase.learner % len(rules))
-        learners[name] = jax.tree.map(as_array, rules[phase.learner].init(layers[name], key, shown))
-    return learners
-
-
 def check_state(job: Job, state: TrainState) -> None:
     """Raises InputError unless the training can continue from a state."""
     arguments.check_state(job.network, state)
     if state.learning and state.phase < len(job.plan):
-        fresh = results.learning_arrays(*learners_at_start(job, state, 0))
+        carry = carry_at_start(job, state, 0)
+        fresh = results.learning_arrays(carry.states, carry.tally)
         shapes = {name: array.shape for name, array in fresh.items()}
         arguments.check_shapes(job.network, state, "learning", shapes)
 
@@ -111,22 +113,10 @@ def uncompiled(job: Job) -> list[str]:
             continue
         for name in phase.layers:
             layer = model.layers[name]
-            if not layer.conv.ramped and not _learns_natively(layer, phase):
+            learner = layer.conv.each_learner[phase.learner]
+            if not layer.conv.ramped and not learner.supports_native(layer, phase.batch):
                 names.append(_with_rule(name, layer.conv, phase))
     return names
-
-
-def _learns_natively(layer: Layer, phase: Phase) -> bool:
-    """Whether a learner has a sequence kernel, and this one a compiled implementation for a layer."""
-    learner = layer.conv.each_learner[phase.learner]
-    if type(learner).learn is Learner.learn:
-        return False
-    state = jax.tree.map(as_array, learner.init(layer, np.zeros(2, np.uint32), 0))
-    latencies = jax.ShapeDtypeStruct((1, *layer.input_shape), latency_dtype(layer.time_steps))
-    labels = jax.ShapeDtypeStruct((1,), np.int32) if phase.supervised else None
-    learns = jax.ShapeDtypeStruct((1,), np.bool_)
-    learn = functools.partial(learner.learn, batch=phase.batch, vote=lambda spikes: np.int32(0))
-    return "snnjax_learn_" in str(jax.make_jaxpr(learn)(layer, state, latencies, labels, learns))
 
 
 def one_by_one(job: Job, first: int) -> list[str]:
