@@ -10,7 +10,7 @@ import common
 import numpy as np
 
 from snnjax import SpikingNetwork, data
-from snnjax.app import console, parts
+from snnjax.app import console, shared_options
 from snnjax.app.main import command_options, protected
 from snnjax.app.shared_options import option
 from snnjax.core.errors import MissingPackageError
@@ -96,7 +96,7 @@ def has_learned(board: Any, readout: str, learned: IntegerPrototypes) -> bool:
 
 def run(options: Options) -> None:
     """Measures each program; prints and writes the tables."""
-    parts.check_least(options, bits=1, images=1, counted=1)
+    shared_options.check_least(options, bits=1, images=1, counted=1)
     try:
         from emulated import built
     except ModuleNotFoundError as error:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from snnjax import Earliest, Network, kernels, stage
-from snnjax.app import console, parts
+from snnjax.app import console, shared_options
 from snnjax.app.main import command_options, protected
 from snnjax.kernels import use_backend
 from snnjax.layers import WTA, Conv
@@ -187,7 +187,7 @@ def shortest(programs: Sequence[Callable[[], Any]], repeats: int) -> list[float]
 
 def run(options: Options) -> None:
     """Measures each layer in turn; prints and writes the table."""
-    parts.check_least(options, images=1, repeats=1)
+    shared_options.check_least(options, images=1, repeats=1)
     out = options.folder("public_kernels")
     rows = []
     lines = []

@@ -12,7 +12,7 @@ import numpy as np
 import snnjax_program
 
 from snnjax import InputError, data
-from snnjax.app import console, parts
+from snnjax.app import by_name, console, planning, shared_options
 from snnjax.app.main import command_options, protected
 from snnjax.app.shared_options import Machine, option
 from snnjax.core import devices
@@ -126,7 +126,7 @@ def images_of(case: Case, source: data.Dataset) -> data.Dataset:
 
 def network_of(model: str, case: Case, images: data.Dataset) -> Network:
     """The network with the values of this case."""
-    network = network_for(parts.published(model), images, time_steps=case["time_steps"])
+    network = network_for(by_name.published(model), images, time_steps=case["time_steps"])
     for name, axis in STUDIES[model].axes.items():
         network = axis.vary(network, case[name])
     return network
@@ -172,7 +172,7 @@ def grouped(rows: list[common.Row], key: str) -> dict[str, list[common.Row]]:
 
 def run(options: Options) -> None:
     """For each network measures each point of each axis; writes all results after each axis."""
-    parts.check_least(options, repeats=1, images=1)
+    shared_options.check_least(options, repeats=1, images=1)
     for name, choices in (("model", STUDIES), ("axes", AXES)):
         for choice in getattr(options, name):
             if choice not in choices:
@@ -182,7 +182,7 @@ def run(options: Options) -> None:
         raise InputError(f"`axes` must name some of {', '.join(options.model)}, got {', '.join(options.axes)}")
     if source.train_images.ndim > 3:
         raise InputError(f"`dataset` must be of grey images, those of {source.name} have colours")
-    backend = parts.resolve_backend(options.machine.backend, time_steps=1)
+    backend = planning.resolve_backend(options.machine.backend, time_steps=1)
     out = options.folder("scaling")
     machine = dict(backend=f"back end {backend}", clock=f"{options.clock} time")
     about, caption = common.about(dataset=source.name, **machine)

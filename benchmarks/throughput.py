@@ -22,7 +22,7 @@ from rich.console import Console
 from snnjax_program import shown
 
 from snnjax import InputError, Network, data
-from snnjax.app import console, parts
+from snnjax.app import by_name, console, shared_options
 from snnjax.app.main import command_options, fail, protected
 from snnjax.app.names import RECORDED
 from snnjax.app.shared_options import option
@@ -107,12 +107,12 @@ def prepare(options: Options) -> tuple[Options, data.Dataset]:
         options = dataclasses.replace(options, images=images, repeats=repeats, protocol=0)
         models = STUDIES[options.study].models[:1]
     options = dataclasses.replace(options, model=models)
-    parts.check_least(options, images=1, repeats=1, protocol=0)
+    shared_options.check_least(options, images=1, repeats=1, protocol=0)
     chosen = options.backend
     if not chosen or len(set(chosen)) < len(chosen):
         raise InputError(f"`backend` must be auto, xla, native or two of them, got {' '.join(chosen) or 'none'}")
     for name in models:
-        parts.published(name)
+        by_name.published(name)
     for study, its in STUDIES.items():
         if study != options.study and (wrong := [name for name in its.options if getattr(options, name)]):
             raise InputError(f"`{wrong[0]}` is for `study` {study}, got {options.study}")
@@ -214,7 +214,7 @@ def added_up(ms: dict[str, float], network: Network, images: data.Dataset, setti
 def measure_network(name: str, images: data.Dataset, options: Options, about: Row) -> Row:
     """The part of throughput.json about one network; adds versions and devices to `about`."""
     few = images.first(options.images, options.images)
-    network = network_for(parts.published(name), few)
+    network = network_for(by_name.published(name), few)
     # Layers that learn alternately change places after a batch; else all images are one batch, at the first rates.
     batch_size = -(-len(few.train_images) // (2 if network.reward_by_turns else 1))
     with contextlib.ExitStack() as stack:

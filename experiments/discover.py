@@ -16,7 +16,7 @@ from book_pictures import discovering
 from judging import Judge, best_of, load_rule
 
 from snnjax import InputError, data
-from snnjax.app import console, parts
+from snnjax.app import by_name, console, shared_options
 from snnjax.app.main import command_options, protected
 from snnjax.app.shared_options import option
 from snnjax.core import devices, files
@@ -94,7 +94,7 @@ def evolve(chosen: Search, kept: dict[str, Any], judge: Judge, save: Callable[[]
 
 def run(chosen: Search) -> None:
     """Searches for a rule, and writes the one that it found."""
-    parts.check_least(chosen, generations=1, population=2, at_once=1)
+    shared_options.check_least(chosen, generations=1, population=2, at_once=1)
     devices.choose("auto")
     rule = load_rule(chosen.rule)
     images = data.load(chosen.dataset, chosen.data_dir)
@@ -107,7 +107,7 @@ def run(chosen: Search) -> None:
     )
     chosen.out.mkdir(parents=True, exist_ok=True)
     path = chosen.out / "generations.json"
-    ready = functools.partial(parts.ready, "auto", (str(chosen.rule.resolve()),))
+    ready = functools.partial(by_name.ready, "auto", (str(chosen.rule.resolve()),))
     cluster = workers.cluster(chosen.scheduler, ready) if chosen.scheduler else contextlib.nullcontext(workers.SERIAL)
     with files.lock(chosen.out), cluster as given:
         kept: dict[str, Any] = files.read_json(path) if path.exists() else dict(about=about, generations=[], finals={})

@@ -13,7 +13,7 @@ from protocols import JPEG, TABLES, Row
 from result_tables import accuracies, pretrained, replication
 
 from snnjax import InputError, data
-from snnjax.app import options, parts, shared_options
+from snnjax.app import by_name, options, planning, shared_options
 from snnjax.app.commands import train
 from snnjax.app.main import command_options, protected
 from snnjax.app.shared_options import option
@@ -55,7 +55,7 @@ class Results:
 
 def rows_of(chosen: Results) -> list[Row]:
     """The rows that options name; raises InputError where there is no such table, network or data set."""
-    parts.check_least(chosen, seeds=1)
+    shared_options.check_least(chosen, seeds=1)
     if chosen.table not in TABLES:
         raise unknown("table", chosen.table, TABLES)
     rows = [row_of(text, chosen.table) for text in chosen.rows] or TABLES[chosen.table]
@@ -64,13 +64,13 @@ def rows_of(chosen: Results) -> list[Row]:
         raise InputError(f"`rows` of {chosen.table} must be some of {known}")
     if chosen.seeds is not None:
         rows = [dataclasses.replace(row, seeds=chosen.seeds) for row in rows]
-    if parts.resolve_backend("auto", time_steps=1) == "xla":
+    if planning.resolve_backend("auto", time_steps=1) == "xla":
         rows = [dataclasses.replace(row, backend="xla") for row in rows]
     rows = list(dict.fromkeys(rows))
     folders = folders_of(chosen.data_dir)
     for row in rows:
         if not row.model.rpartition(":")[0]:
-            parts.published(row.model, ", or FILE.py:NAME")
+            by_name.published(row.model, ", or FILE.py:NAME")
         names = (*data.DATASETS, *data.RECORDINGS, JPEG)
         if row.dataset not in names and not row.dataset.endswith(".npz"):
             raise unknown("rows", row.dataset, names, ", or an .npz file, behind MODEL:")

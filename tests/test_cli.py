@@ -18,7 +18,7 @@ from command import ENVIRONMENT, RUN, STATE, Command, called, read, refused, tab
 from tiny import TRAIN
 
 from snnjax import InputError, data
-from snnjax.app import parts
+from snnjax.app import planning
 from snnjax.app.names import MODELS
 from snnjax.core import files
 from snnjax.kernels import backend, native
@@ -191,21 +191,21 @@ def test_the_options_know_every_network():
 
 def test_a_run_goes_on_with_the_back_end_that_it_began_with(tmp_path, monkeypatch, capsys, compiler):
     """Or says why it cannot; that of a damaged run is that of the checkpoint before. Earlier ones say `native`."""
-    assert parts.resolve_backend("auto", 15, tmp_path) == "native"
+    assert planning.resolve_backend("auto", 15, tmp_path) == "native"
     began = [("native", dict(backend="native")), ("xla", dict(backend="xla"))]
     for expected, settings in [*began, ("native", dict(native=True)), ("xla", dict(native=False))]:
         files.save_checkpoint(tmp_path / "checkpoint.previous.npz", {}, dict(settings=settings))
         (tmp_path / "checkpoint.npz").write_bytes(b"damaged")
-        assert parts.resolve_backend("auto", 15, tmp_path) == expected
+        assert planning.resolve_backend("auto", 15, tmp_path) == expected
     assert capsys.readouterr().out == ""
-    assert parts.resolve_backend("auto", 256, tmp_path / "none") == "xla"
+    assert planning.resolve_backend("auto", 256, tmp_path / "none") == "xla"
     assert "at most 255 time steps, got 256" in capsys.readouterr().out
     monkeypatch.setattr(native, "load", mock.Mock(side_effect=OSError("no\ncompiler")))
-    assert parts.resolve_backend("auto", 15, tmp_path) == "xla"
+    assert planning.resolve_backend("auto", 15, tmp_path) == "xla"
     files.save_checkpoint(tmp_path / "checkpoint.npz", {}, dict(settings=dict(backend="native")))
     with pytest.raises(InputError, match=r"the run in .* began on the back end native: no compiler$"):
-        parts.resolve_backend("auto", 15, tmp_path)
-    assert parts.resolve_backend("auto", 15, tmp_path / "none") == "xla"
+        planning.resolve_backend("auto", 15, tmp_path)
+    assert planning.resolve_backend("auto", 15, tmp_path / "none") == "xla"
     assert capsys.readouterr().out == "on the back end xla: no compiler\n"
     monkeypatch.setattr("snnjax.core.devices.peers", lambda: [mock.Mock(platform="gpu")])
     assert "got the device gpu" in backend.unavailable()

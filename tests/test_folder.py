@@ -18,9 +18,8 @@ from PIL import Image
 
 import snnjax
 from snnjax import InputError
-from snnjax.app import parts, run_data, shared_options
+from snnjax.app import data_source, planning, run_data, shared_options
 from snnjax.app.commands.predict import reader_of
-from snnjax.app.commands.train import prepare
 from snnjax.data import Dataset, folder, layout, load, picture_folder, pictures, read_picture
 from snnjax.data.names import natural
 from snnjax.runs.run_folder import RunFolder
@@ -85,8 +84,8 @@ def test_a_validation_folder_is_used(tmp_path):
     assert sorted(brightness(data.validation_images)) == expected
     np.testing.assert_array_equal(data.validation_images[:, 0, 0] // 40, data.validation_labels)
     assert all(each.startswith("Valid/") for each in data.validation_files)
-    assert parts.split(data, 0.1) is data, "no others are held out"
-    assert parts.split(data, 0).validation_files is None
+    assert data_source.split(data, 0.1) is data, "no others are held out"
+    assert data_source.split(data, 0).validation_files is None
     assert picture_folder(tmp_path, test_only=True).validation_images is None
     for path in (tmp_path / "test").rglob("Bee/*"):
         path.write_bytes(b"")
@@ -173,7 +172,10 @@ def known_of(path: Path, out: Path, **how) -> tuple[dict, Dataset]:
     """The settings of a run on a folder of pictures, and its data."""
     chosen = shared_options.TrainData(dataset="folder", data_dir=path, size=(28,), **how)
     network = shared_options.Network(model=f"{tiny.__file__}:plain")
-    trainer, about, _ = prepare(network, chosen, shared_options.Training(seed=3), shared_options.Machine(backend="xla"))
+    machine = shared_options.Machine(backend="xla")
+    plan, _ = planning.plan_run(network, chosen, shared_options.Training(seed=3), machine, out=None)
+    trainer = plan.trainer()
+    about = plan.source
     with RunFolder(out, trainer, about=about) as run:
         return run.settings, trainer.data
 
@@ -354,8 +356,8 @@ def test_a_run_keeps_how_pictures_are_made_to_fit(pets):
     with pytest.raises(InputError, match=r"`fit` \(--fit\) is for pictures, not for `dataset` digits"):
         load("digits", fit="pad")
     chosen = shared_options.Data(dataset="folder", data_dir=pets, size=(12,), fit="pad")
-    settings = parts.source(shared_options.Network(), chosen) | dict(split_seed=0)
-    assert parts.load(settings).digest == padded.digest
+    settings = data_source.source(shared_options.Network(), chosen) | dict(split_seed=0)
+    assert data_source.load(settings).digest == padded.digest
     tested = run_data.load(shared_options.TestData(), settings, (12, 12), "run").images
     np.testing.assert_array_equal(tested.test_images, padded.test_images)
     cropped = run_data.load(shared_options.TestData(fit="crop"), settings, (12, 12), "run").images

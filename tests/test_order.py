@@ -10,7 +10,7 @@ import tiny
 from tiny import images, labelled, plain, trained
 
 from snnjax import Images
-from snnjax.app.commands import train
+from snnjax.app import planning
 from snnjax.app.shared_options import Data, Epochs, Machine
 from snnjax.app.shared_options import Network as Named
 from snnjax.core.devices import AT_ONCE
@@ -112,7 +112,7 @@ def test_the_command_and_python_have_the_same_defaults(monkeypatch):
         monkeypatch.setitem(NETWORKS, "own", lambda images, network=network: network)
         for given in (None, False):
             chosen = Named(model="own"), Data(), Epochs(shuffle=given), Machine()
-            settings = train.prepare(*chosen)[0].settings
+            settings = planning.plan_run(*chosen, out=None)[0].trainer().settings
             assert (settings.epochs, settings.batch_size, settings.patience) == (epochs, batch, patience)
             assert (settings.shuffle, settings.mirror) == (given is None and network.shuffle, False)
         in_python = Trainer(network, data).settings
@@ -127,4 +127,5 @@ def test_no_cpp_is_compiled_for_xla(monkeypatch):
     monkeypatch.setattr("snnjax.data.load", lambda *_: LITTLE)
     monkeypatch.setattr(native, "load", lambda: pytest.fail("compiled"))
     network = Named(model=f"{tiny.__file__}:plain")
-    assert train.prepare(network, Data(), Epochs(), Machine(backend="xla")).trainer.settings.backend == "xla"
+    plan, _ = planning.plan_run(network, Data(), Epochs(), Machine(backend="xla"), out=None)
+    assert plan.settings.backend == "xla"

@@ -14,9 +14,8 @@ from command import RUN, Command, called, read, refused, table
 from PIL import Image
 
 from snnjax import data
-from snnjax.app import console, report, shared_options
+from snnjax.app import console, planning, report, shared_options
 from snnjax.app.commands import predict
-from snnjax.app.commands.train import prepare
 from snnjax.networks import Observed
 from snnjax.networks.decision import Decided
 from snnjax.runs.trained import Trained
@@ -81,7 +80,9 @@ def test_a_run_on_data_of_ones_own_needs_no_options_afterwards(work, monkeypatch
     (work / "sets").mkdir()
     dataclasses.replace(DIGITS.first(40, 40), name="mine").save("sets/mine.npz")
     chosen = shared_options.TrainData(dataset="sets/mine.npz", validation=0)
-    _, about, path = prepare(shared_options.Network(), chosen, shared_options.Training(), shared_options.Machine())
+    options = shared_options.Network(), chosen, shared_options.Training(), shared_options.Machine()
+    plan, path = planning.plan_run(*options, out=None)
+    about = plan.source
     assert (about["dataset"], path.name) == (str(work / "sets" / "mine.npz"), "goupy2024_ncg_mine")
     known = Trained.read(RUN)
     dataclasses.replace(known, settings=about).save(f"{RUN}/weights.npz")

@@ -17,7 +17,7 @@ from same import assert_same_state, records_of, untimed
 from test_trainer import SHALLOW
 
 from snnjax import InputError, LinearSVM, Network, Settings, Sweep, Trainer, TrainState, data, stage
-from snnjax.app import console, shared_options
+from snnjax.app import console, planning, shared_options
 from snnjax.app.commands import train
 from snnjax.app.commands.sweep import table
 from snnjax.core import metrics
@@ -142,7 +142,8 @@ def test_the_command_holds_out_a_tenth_of_the_images_before_it_makes_copies():
     network = shared_options.Network(model=f"{tiny.__file__}:plain")
     for choices, counts in (({}, (36, 4)), (dict(validation=0.5), (20, 20)), (dict(augment=True), (72, 4))):
         chosen = shared_options.TrainData(train_images=40, **choices)
-        images = train.prepare(network, chosen, shared_options.Epochs(), shared_options.Machine())[0].data
+        plan, _ = planning.plan_run(network, chosen, shared_options.Epochs(), shared_options.Machine(), out=None)
+        images = plan.data
         assert (len(images.train_images), len(images.validation_images)) == counts, choices
 
 

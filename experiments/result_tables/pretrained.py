@@ -9,7 +9,7 @@ from protocols import JPEG, Row
 
 import snnjax
 from result_tables.accuracies import Json
-from snnjax.app import parts
+from snnjax.app import data_source
 from snnjax.core import files
 from snnjax.networks.quantisation import quantise
 from snnjax.runs.pretrained import CARDS, Card, cards
@@ -26,10 +26,10 @@ def record_of(row: Row, folder: Path, results: list[Json]) -> Json:
     """Packs the first run of a row into the folder `packed` beside, with its card in cards.json; returns the card."""
     result = results[0]
     settings = result["settings"]
-    images = parts.load(settings)
+    images = data_source.load(settings)
     whole = without_places(Trained.read(folder / "seed0"))
     few = with_few_bits(whole)
-    held_out = parts.learned(images, settings)
+    held_out = data_source.learned(images, settings)
     lost = accuracy(whole, held_out, "validation") - accuracy(few, held_out, "validation")
     network = few if lost <= LOST else whole
     name = f"{row.model}_{row.images}"

@@ -14,8 +14,8 @@ import jinja2
 from markupsafe import Markup, escape
 
 from snnjax import InputError
-from snnjax.app import parts
 from snnjax.app.plots import OVERSAMPLING
+from snnjax.core import files
 
 _OURS = '<meta name="generator" content="snnjax">'
 
@@ -50,11 +50,11 @@ def is_ours(path: Path) -> bool:
 
 
 def check_path(path: Path) -> None:
-    """Raises InputError unless a page's name ends in .html, and as `parts.check_new` where another file is."""
+    """Raises InputError unless a page's name ends in .html, and as `files.check_new` where another file is."""
     if path.suffix != ".html":
         raise InputError(f"`out` must end in .html, got {path}")
     if not is_ours(path):
-        parts.check_new(path)
+        files.check_new(path)
 
 
 def picture(png: bytes, caption: str, description: str) -> Markup:

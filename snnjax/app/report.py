@@ -12,7 +12,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from snnjax.app import cost_report, diagram, features, page, parts, plots
+from snnjax.app import cost_report, data_source, diagram, features, page, plots
 from snnjax.core import files
 from snnjax.core.errors import printable
 from snnjax.core.metrics import tested_part
@@ -275,7 +275,7 @@ def usage(settings: Mapping[str, Any], run: Path) -> Markup:
     imports = "".join(f" --import {shlex.quote(module)}" for module in modules)
     folder = settings.get("data_dir")
     named = [json.dumps(x) for x in (dataset or "DATA.npz", folder) if x]
-    loaded = [f"{name}={value!r}" for name, value in parts.load_options(settings).items()]
+    loaded = [f"{name}={value!r}" for name, value in data_source.load_options(settings).items()]
     return page.html.usage(
         run=shlex.quote(str(run)),
         imports=imports,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from snnjax import InputError, data
-from snnjax.app import console, parts, shared_options
+from snnjax.app import console, data_source, shared_options
 from snnjax.core.errors import printable
 from snnjax.data import Dataset
 from snnjax.data.pictures import MNIST
@@ -41,10 +41,10 @@ def load(chosen: shared_options.TestData, settings: Json, shape: tuple[int, ...]
     are the run's where they lie in the same place, or have the same digest; then the images of the run's test are
     tested. Of other folders of pictures without a test folder, all pictures are. Raises as `data.load`.
     """
-    parts.check_least(chosen, test_images=1)
-    given: dict[str, Any] = {name: getattr(chosen, name, None) for name in parts.SOURCE}
+    shared_options.check_least(chosen, test_images=1)
+    given: dict[str, Any] = {name: getattr(chosen, name, None) for name in data_source.SOURCE}
     if chosen.dataset is None:
-        given |= source_of_run({name: settings.get(name) for name in parts.SOURCE if not given[name]}, run)
+        given |= source_of_run({name: settings.get(name) for name in data_source.SOURCE if not given[name]}, run)
         if given["dataset"] is None:
             names = f"one of {', '.join((*data.DATASETS, *data.RECORDINGS))}, folder, or an .npz file"
             raise InputError(f"`dataset` must be named, since the run does not say what it was trained on: {names}")
@@ -54,15 +54,15 @@ def load(chosen: shared_options.TestData, settings: Json, shape: tuple[int, ...]
     in_place = _same(given["dataset"], settings.get("dataset")) and _same(given["data_dir"], settings.get("data_dir"))
     given["group"] = settings.get("group") if pictures else None
     given["fit"] = (chosen.fit or settings.get("fit")) if pictures else chosen.fit
-    as_split = given | {name: settings.get(name) for name in parts.SPLIT}
+    as_split = given | {name: settings.get(name) for name in data_source.SPLIT}
     if pictures and given["data_dir"]:
         images, of_run = _pictures(as_split, settings, in_place)
     elif in_place:
-        images = parts.load(as_split)
+        images = data_source.load(as_split)
         of_run = True
     else:
         images, of_run = _others(given, as_split, settings)
-    images = parts.note_fewer(images, test=chosen.test_images)
+    images = data_source.note_fewer(images, test=chosen.test_images)
     count = chosen.test_images or (settings.get("test_images") if of_run else None)
     return Tested(images.first(None, count), of_run)
 
@@ -90,20 +90,20 @@ def _pictures(given: dict[str, Any], settings: Json, in_place: bool) -> tuple[Da
     """The images of a folder of pictures, and whether they are the run's; `in_place`: it is that of the run."""
     folder = given["data_dir"]
     if in_place:
-        images = parts.load(given)
+        images = data_source.load(given)
         other_fit = (given["fit"] or "crop") != (settings.get("fit") or "crop")
         if "data" not in settings or other_fit or is_own(images, settings):
             return images, True
-        return parts.noted(images, f"{printable(str(folder))} has changed since the training: {LEAK}"), False
+        return data_source.noted(images, f"{printable(str(folder))} has changed since the training: {LEAK}"), False
     learned_pictures = settings.get("dataset") not in (*data.DATASETS, *data.RECORDINGS)
     if learned_pictures:
         with contextlib.suppress(InputError):  # a data set that cannot be split is not the run's
-            images = parts.load(given)
+            images = data_source.load(given)
             if is_own(images, settings):
-                return parts.noted(images, AS_TRAINED), True
-    images = data.picture_folder(folder, **parts.load_options(given), test_only=True)
+                return data_source.noted(images, AS_TRAINED), True
+    images = data.picture_folder(folder, **data_source.load_options(given), test_only=True)
     if learned_pictures:
-        images = parts.noted(images, f"these are not exactly the data of the training: {LEAK}")
+        images = data_source.noted(images, f"these are not exactly the data of the training: {LEAK}")
     return images, False
 
 
@@ -111,10 +111,10 @@ def _others(given: dict[str, Any], as_split: dict[str, Any], settings: Json) -> 
     """The images of a set in another place than that of the run, and whether they are the run's all the same."""
     if settings.get("folds"):
         with contextlib.suppress(InputError):  # a data set that cannot be cut as the run's is not the run's
-            fold = parts.load(as_split)
+            fold = data_source.load(as_split)
             if is_own(fold, settings):
                 return fold, True
-    images = parts.load(given)
+    images = data_source.load(given)
     return images, is_own(images, settings)
 
 
@@ -123,7 +123,7 @@ def is_own(images: Dataset, settings: Json) -> bool:
     try:
         held_out = settings["validation_images"] if images.validation_images is None else 0
         taken = settings.get("images_taken", settings["train_images"] + held_out)
-        learned = parts.learned(images, {**settings, "images_taken": taken})
+        learned = data_source.learned(images, {**settings, "images_taken": taken})
     except (ValueError, TypeError, LookupError, ArithmeticError):  # other data, or a run made in Python
         return False
     sizes = {f"{part}_images": len(getattr(learned, f"{part}_labels")) for part in ("train", "test")}

@@ -12,6 +12,7 @@ from tyro.conf import DisallowNone, UseAppendAction, arg
 
 from snnjax.app.names import DEFAULT_MODEL, ENCODERS, MODELS, NAMES
 from snnjax.core.defaults import EPOCHS_OF_FEW, FEW, FITS, SHOWN, Fit
+from snnjax.core.errors import InputError
 
 EPOCHS = (
     f"the network's own; those of published networks are {EPOCHS_OF_FEW} of the last, with fewer than {FEW:,} labelled "
@@ -31,6 +32,15 @@ def fit_option(default: str, rest: str = "") -> Any:
         "keeps all of them and adds a border in their colour"
     )
     return option(f"{{{','.join(FITS)}}}", default, help=text + rest)
+
+
+def check_least(options: object, **least: int) -> None:
+    """Raises InputError where an option, or one of its numbers, is less than the least given for it; None is not."""
+    for name, minimum in least.items():
+        value = getattr(options, name)
+        numbers = value if isinstance(value, tuple | list) else (value,)
+        if value is not None and min(numbers) < minimum:
+            raise InputError(f"`{name}` must be at least {minimum}, got {value}")
 
 
 @dataclasses.dataclass(frozen=True)

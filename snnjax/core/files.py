@@ -279,3 +279,14 @@ def cache_folder() -> Path:
     except OSError as error:
         raise OSError(f"nothing can be kept in {path} ({error}): set XDG_CACHE_HOME") from error
     return path
+
+
+def check_new(path: Path, alternatives: str = "file") -> None:
+    """Raises FileExistsError if a file exists already, FileNotFoundError if there is no folder for it.
+
+    `alternatives`: another one of which the message suggests to name.
+    """
+    if path.exists():
+        raise FileExistsError(f"{path} already exists: delete it, or name another {alternatives}")
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into")

@@ -196,9 +196,7 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         network = self._network(data, default)
         if network.first_supervised == len(network.stages):
             raise InputError(f"`network` must have layers that learn from labels, got {network.name}")
-        trainer = self._trainer(network, data)
-        trainer.plan = tuple(phase for phase in trainer.plan if not phase.supervised)
-        self.network_ = trainer.trained(trainer.run(trainer.initial_state()))
+        self.network_ = self._learned_features(network, data)
         self.classes_ = classes
         self.validation_scores_ = []
         self._forget()

@@ -18,11 +18,12 @@ from snnjax.core.errors import InputError, unknown, wrong_type
 from snnjax.core.metrics import tested_part
 from snnjax.data import Dataset
 from snnjax.data.pictures import MNIST, enlarged, is_small
-from snnjax.networks import NETWORKS, Images, Network
+from snnjax.networks import NETWORKS, Images, Network, SpikingNetwork
 from snnjax.networks.images import default_encoder
 from snnjax.networks.model import image_shape
 from snnjax.training.build import encoded_by, network_for
 from snnjax.training.loop import Trainer
+from snnjax.training.run_plan import RunPlan
 from snnjax.training.state import Callback, Settings
 
 ROUNDING = 1e-3
@@ -195,8 +196,8 @@ class SpikingEstimator(BaseEstimator):
             made = made.vary(path, number)
         return made
 
-    def _trainer(self, network: Network, data: Dataset) -> Trainer:
-        """What trains a network on a data set, by the parameters."""
+    def _plan(self, network: Network, data: Dataset) -> RunPlan:
+        """The plan of training a network on a data set, by the parameters."""
         settings = Settings.of(network, data)
         settings = dataclasses.replace(
             settings,
@@ -205,7 +206,17 @@ class SpikingEstimator(BaseEstimator):
             update_batch=self.update_batch,
             seed=self._seed(),
         )
-        return Trainer(network, data, settings, _Printed() if self.verbose else None)
+        return RunPlan(network, data, settings)
+
+    def _trainer(self, network: Network, data: Dataset) -> Trainer:
+        """What trains a network on a data set."""
+        return self._plan(network, data).trainer(_Printed() if self.verbose else None)
+
+    def _learned_features(self, network: Network, data: Dataset) -> SpikingNetwork:
+        """A network whose layers that need no labels have learned from the images of a data set."""
+        trainer = self._trainer(network, data)
+        without_labels = [phase for phase in trainer.plan if not phase.supervised]
+        return trainer.trained(trainer.run(trainer.initial_state(), phases=len(without_labels)))
 
     def _seed(self) -> int:
         seed = self.random_state

@@ -37,9 +37,7 @@ class SpikingFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Spiking
         labels = np.zeros(len(images), np.int32)
         data = Dataset("X", images, labels, images, labels)
         network = dataclasses.replace(self._network(data), classes=1)
-        trainer = self._trainer(network, data)
-        trainer.plan = tuple(phase for phase in trainer.plan if not phase.supervised)  # the others need labels
-        self.network_ = trainer.trained(trainer.run(trainer.initial_state()))
+        self.network_ = self._learned_features(network, data)
         count = network.first_supervised
         if not network.deciding:
             self._stages = None

@@ -32,7 +32,10 @@ Arrays = dict[str, np.ndarray]
 
 
 class CheckpointFolder:
-    """A folder that one run, sweep or stream locks until its `with` block ends, with the last two checkpoints."""
+    """A folder that one run, sweep or stream locks for a `with` block, with the last two checkpoints.
+
+    Nothing is created or read before the block.
+    """
 
     kind: ClassVar[str]  # what it holds, in words: one of `KINDS`
     continued_by: ClassVar[str] = "--resume"
@@ -46,10 +49,7 @@ class CheckpointFolder:
         command: str,
         notes: Iterable[str] = (),
     ):
-        """Creates, locks and reads the folder, when a subclass is ready.
-
-        `settings` are JSON data on which the result depends besides the network; `about` are kept with them.
-        """
+        """`settings` are JSON data on which the result depends besides the network; `about` are kept with them."""
         self.path = Path(path)
         self.command = command
         self.notes = [*notes]  # messages about how the work begins
@@ -69,6 +69,9 @@ class CheckpointFolder:
         self._identity: Json = json.loads(json.dumps(identity))
         self.settings: Json = self._identity["settings"] | json.loads(json.dumps(about or {}))
         self._sound = True  # whether the last checkpoint is
+
+    def __enter__(self) -> Self:
+        """Creates, locks and reads the folder."""
         if self.path.exists() and not self.path.is_dir():
             raise FileExistsError(f"{self.path} is a file, not a folder: name another folder")
         with contextlib.ExitStack() as stack:  # unlocks a folder that is refused
@@ -81,8 +84,6 @@ class CheckpointFolder:
                 raise OSError(f"{error}: name another folder (`out`)") from error
             self._read()
             self._lock = stack.pop_all()
-
-    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -28,7 +28,10 @@ ONE_BY_ONE = (
 
 
 class RunFolder(CheckpointFolder):
-    """A folder that one run locks until the `with` block ends; see its `state`, `results` ({} before) and `notes`."""
+    """A folder that one run creates and locks for a `with` block.
+
+    See its `state`, its `results`, which are {} before the run is finished, and its `notes`.
+    """
 
     kind = "a run"
 
@@ -42,14 +45,15 @@ class RunFolder(CheckpointFolder):
         command: str = "",
         draw: Callable[..., None] | None = None,
     ):
-        """Creates and locks the folder; with `resume`, continues the run that it holds.
+        """The folder of a new run or, with `resume`, of the one that it holds.
 
         `settings` are JSON data on which the result depends besides the trainer's settings and data; `about` are kept
         with them, but may differ when a run is resumed, such as where the data are; `command` is what made the run;
         `draw`, such as `snnjax.app.draw_run`, leaves the report of the finished run, given the folder's path, the
         results, the trainer, the best network, and its decisions on the test images, (N,) int32, -1 where silent.
-        Raises FileExistsError if the folder holds a run that is not to be resumed or another program has locked it,
-        InputError if that run is damaged or had other settings, OSError if the folder cannot be written.
+
+        The `with` block raises FileExistsError if the folder holds a run that is not to be resumed or another program
+        has locked it, InputError if that run is damaged or had other settings, OSError if the folder cannot be written.
         """
         self.trainer = trainer
         self._resume = resume

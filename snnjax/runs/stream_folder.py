@@ -33,7 +33,7 @@ class Course(NamedTuple):
 
 
 class StreamFolder(CheckpointFolder):
-    """A folder that one stream locks until the `with` block ends; see its `course` and `notes`."""
+    """A folder that one stream creates and locks for a `with` block; see its `course` and `notes`."""
 
     kind = "a stream"
 
@@ -47,10 +47,11 @@ class StreamFolder(CheckpointFolder):
         about: Json | None = None,
         command: str = "",
     ):
-        """Creates and locks the folder, and makes sure that a checkpoint can be written into it.
+        """The folder of a new stream or, with `resume`, of the one that it holds.
 
-        With `resume`, continues the stream that it holds. `settings` are JSON data on which the result depends besides
-        the stream and its `seed`, such as a digest of the images; other arguments and errors are as of `RunFolder`.
+        The `with` block makes sure that a checkpoint can be written into the folder. `settings` are JSON data on which
+        the result depends besides the stream and its `seed`, such as a digest of the images. All other arguments and
+        errors are as of `RunFolder`.
         """
         self.stream = stream
         self.course = Course(stream.init(seed))

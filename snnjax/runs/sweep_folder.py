@@ -29,7 +29,7 @@ GROUPS = "groups"
 
 
 class SweepFolder(CheckpointFolder):
-    """A folder that one sweep locks until the `with` block ends.
+    """A folder that one sweep creates and locks for a `with` block.
 
     It holds the weights of each network, as `snnjax.load` takes them, and sweep.json with the results. A
     sweep with the same settings and other variants adds to it and trains only those that are new; where there are
@@ -48,7 +48,7 @@ class SweepFolder(CheckpointFolder):
         command: str = "",
         draw: Callable[[Path, list[Json]], None] | None = None,
     ):
-        """Creates and locks the folder, and continues where an earlier start of the same sweep stopped.
+        """The folder of a sweep, which continues where an earlier start of the same sweep stopped.
 
         `draw`, such as `snnjax.app.draw_sweep`, draws the records of the networks into the folder, after each group.
 

@@ -120,20 +120,21 @@ class Trainer:
             state.weights = self.taken.put_into(state.weights)
         return state
 
-    def run(self, state: State, save: Callable[[State], None] = lambda state: None) -> State:
+    def run(self, state: State, save: Callable[[State], None] = lambda state: None, phases: int | None = None) -> State:
         """Trains to the end from a state, or from one of each network, all in the same phase; changes and returns it.
 
         `save` is called with it after each epoch and phase, and within an epoch every `SAVE_INTERVAL_S` seconds, when
         `state.shown` is above 0. Before that, raises DivergedError where a learner has led weights or numbers out of
-        their range, InputError where another component is wrong.
+        their range, InputError where another component is wrong. `phases` is the number of phases of the `plan` after
+        which to stop; None: all.
         """
         states: Any = [state] if isinstance(state, TrainState) else state
         keep = functools.partial(save, state)
         self.cache.clear()  # of an interrupted run's inputs: these states lack their diagnoses
         with use_backend(self.settings.backend):
-            if states[0].phase < len(self.plan) and fitting.fit_encoders(self.job, states):
+            if states[0].phase < len(self.plan[:phases]) and fitting.fit_encoders(self.job, states):
                 keep()
-            for phase in self.plan[states[0].phase :]:
+            for phase in self.plan[states[0].phase : phases]:
                 if not self._is_over(phase, states):
                     self._run_phase(phase, states, keep)
                 self._end_phase(phase, states)

@@ -3,7 +3,7 @@
 import dataclasses
 
 from snnjax import Images, InputError
-from snnjax.app import options, parts
+from snnjax.app import by_name, options, shared_options
 from snnjax.core import files
 from snnjax.encoding import COLOUR, GREY
 from snnjax.interop import pytorch
@@ -18,7 +18,7 @@ def run(chosen: options.Convert) -> None:
     destination = chosen.destination
     if not source.is_file():
         raise FileNotFoundError(f"there is no file {source}")
-    parts.check_new(destination)
+    files.check_new(destination)
     if files.is_checkpoint(source):
         trained = Trained.read(source)
         if chosen.model not in (None, trained.network.name):
@@ -32,9 +32,9 @@ def run(chosen: options.Convert) -> None:
         raise InputError(f"`model` must be named for the state_dict {source}")
     if chosen.channels not in OF_MAPS:
         raise InputError(f"`channels` must be one of {', '.join(map(str, OF_MAPS))}, got {chosen.channels}")
-    parts.check_least(chosen, classes=1)
+    shared_options.check_least(chosen, classes=1)
     encoder, shape = OF_MAPS[chosen.channels]
-    network = parts.published(chosen.model)(Images(shape, chosen.classes, encoder=encoder))
+    network = by_name.published(chosen.model)(Images(shape, chosen.classes, encoder=encoder))
     network = dataclasses.replace(network, encoder=encoder, time_steps=encoder.time_steps)
     Trained(network, pytorch.read(source, network), shape, dict(model=network.name)).save(destination)
     print(f"{destination}: weights of {network.name} for snnjax")

@@ -7,7 +7,7 @@ from typing import Any
 
 import snnjax
 from snnjax import InputError
-from snnjax.app import console, cost_report, options, parts, report, run_data
+from snnjax.app import by_name, console, cost_report, options, planning, report, run_data
 from snnjax.app.commands.predict import csv_text
 from snnjax.core import checks, files
 from snnjax.core.errors import printable
@@ -97,17 +97,19 @@ def few_bits_figures(cost: Cost, whole: Cost, bits: int) -> dict[str, Any]:
 
 def run(chosen: options.Cost) -> None:
     """Counts, prints the figures, and writes them into the run's folder and report, or into a file that is named."""
-    parts.import_all(chosen.parts.modules)
+    by_name.import_all(chosen.parts.modules)
     trained = Trained.read(chosen.run)
     check_options(chosen, trained.network)
     for path in (chosen.out, chosen.csv):
         if path is not None:
-            parts.check_new(path)
+            files.check_new(path)
     prepared = run_data.prepare(chosen, trained, chosen.run)
     images = prepared.images
-    found = parts.resolve_backend(chosen.machine.backend, trained.network.time_steps)
+    settings = planning.plan_of_trained(trained, images, chosen.machine).settings
     network = trained.spiking_network()
-    count = functools.partial(snnjax.cost, images=images.test_images, labels=images.test_labels, backend=found)
+    count = functools.partial(
+        snnjax.cost, images=images.test_images, labels=images.test_labels, backend=settings.backend
+    )
     cost = count(network)
     figures = dict(run=str(chosen.run), dataset=images.name) | cost.as_json() | energy_estimate(chosen, cost)
     few_bits = []

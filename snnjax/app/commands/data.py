@@ -5,7 +5,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from snnjax import InputError, data
-from snnjax.app import console, options, parts
+from snnjax.app import console, data_source, options
+from snnjax.core import files
 from snnjax.core.errors import printable
 
 MOST = 30  # classes that are counted one by one
@@ -48,7 +49,7 @@ def counted(images: data.Dataset) -> Table:
 def run(chosen: options.Sets) -> None:
     """Lists, downloads or looks at data sets."""
     if chosen.out is not None:
-        parts.check_new(chosen.out)
+        files.check_new(chosen.out)
         if len(chosen.dataset) != 1:
             raise InputError(f"`out` stores one data set, got {len(chosen.dataset)}")
     if not chosen.dataset:
@@ -56,7 +57,7 @@ def run(chosen: options.Sets) -> None:
     for name in chosen.dataset:
         if name in data.DATASETS and chosen.data_dir is None and data.find(name).kind == "absent":
             print(f"{name}: downloaded to {data.fetch(name)}")
-        images = parts.load(vars(chosen) | dict(dataset=name))
+        images = data_source.load(vars(chosen) | dict(dataset=name))
         print(images, *console.notes(images), sep="\n")
         console.screen().print(counted(images))
         if chosen.out is not None:

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from rich.markup import escape
 
-from snnjax import Settings, Trainer, TrainState
-from snnjax.app import console, options, parts, report, run_data
+from snnjax import TrainState
+from snnjax.app import by_name, console, options, planning, report, run_data
 from snnjax.core import files
 from snnjax.core.errors import printable
 from snnjax.networks.model import check_decides
@@ -28,15 +28,13 @@ def show(result: dict[str, Any]) -> None:
 
 def run(chosen: options.Evaluate) -> None:
     """Tests the network, prints the figures, and writes them if asked to."""
-    parts.import_all(chosen.parts.modules)
+    by_name.import_all(chosen.parts.modules)
     trained = Trained.read(chosen.run)
     check_decides(trained.network)
     if chosen.out is not None:
-        parts.check_new(chosen.out)
+        files.check_new(chosen.out)
     images = run_data.prepare(chosen, trained, chosen.run).images
-    found = parts.resolve_backend(chosen.machine.backend, trained.network.time_steps)
-    settings = Settings(epochs=(0,) * len(trained.network.stages), backend=found)
-    trainer = Trainer(trained.network, images, settings)
+    trainer = planning.plan_of_trained(trained, images, chosen.machine).trainer()
     result = dict(run=str(chosen.run), dataset=images.name, test_images=len(images.test_images))
     result |= trainer.test(TrainState(trained.weights)) | dict(class_names=list(trained.class_names))
     show(result)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from snnjax import InputError
-from snnjax.app import options, parts
+from snnjax.app import by_name, options
 from snnjax.core import checks, files
 from snnjax.core.errors import printable, shown
 from snnjax.interop import c, nir
@@ -24,7 +24,7 @@ def run(chosen: options.Export) -> None:
         raise InputError(
             f"`name` must begin with a letter, and have only ASCII letters, digits and _, got {shown(chosen.name)}"
         )
-    parts.import_all(chosen.modules)
+    by_name.import_all(chosen.modules)
     trained = Trained.read(chosen.run)
     if chosen.to == "c":
         to_c(trained, chosen)
@@ -43,7 +43,7 @@ def to_nir(trained: Trained, chosen: options.Export) -> None:
     nir.to_nir(network, neuron)  # before a folder is made for what cannot be expressed
     path = chosen.out / f"{chosen.name or trained.network.name}.nir"
     chosen.out.mkdir(parents=True, exist_ok=True)
-    parts.check_new(path, ALTERNATIVES)
+    files.check_new(path, ALTERNATIVES)
     note = nir.write(network, path, neuron)
     print_written(path, "the network, and how to read it in its metadata, `recipe`")
     if note:
@@ -61,7 +61,7 @@ def to_c(trained: Trained, chosen: options.Export) -> None:
     header = chosen.out / f"{program.name}.h"
     chosen.out.mkdir(parents=True, exist_ok=True)
     for path in (source, header):
-        parts.check_new(path, ALTERNATIVES)
+        files.check_new(path, ALTERNATIVES)
     files.write_text(source, program.source)
     files.write_text(header, program.header)
     print_written(source, f"C99, weights of {bits} bits; {header.name} declares what it does")

@@ -14,7 +14,8 @@ from rich.columns import Columns
 from rich.markup import escape
 
 from snnjax import InputError
-from snnjax.app import console, options, parts, plots, report, run_data
+from snnjax.app import by_name, console, data_source, options, plots, report, run_data
+from snnjax.core import files
 from snnjax.core.defaults import Fit
 from snnjax.core.devices import AT_ONCE
 from snnjax.core.errors import printable
@@ -70,7 +71,7 @@ def sources(chosen: options.Predict, trained: Trained) -> list[Source]:
     entries = list[Source]()
     if chosen.images:
         images = run_data.prepare(chosen, trained, chosen.run).images
-        parts.check_images(chosen.images, images)
+        data_source.check_images(chosen.images, images)
         for number in chosen.images:
             label = trained.class_names[images.test_labels[number]]
             file = printable(images.test_files[number]) if images.test_files else ""
@@ -205,18 +206,18 @@ def append(path: Path, block: Sequence[Classified], names: tuple[str, ...]) -> N
 
 def run(chosen: options.Predict) -> None:
     """Prints the network's decisions, and draws its responses or writes its scores if asked to."""
-    parts.import_all(chosen.parts.modules)
+    by_name.import_all(chosen.parts.modules)
     trained = Trained.read(chosen.run)
     check_decides(trained.network)
     images = sources(chosen, trained)
     if not images:
         raise InputError("`PICTURE` is missing: name image files or folders of them, or test images by --images")
     if chosen.csv is not None:
-        parts.check_new(chosen.csv)
+        files.check_new(chosen.csv)
     if chosen.out is not None:
         chosen.out.mkdir(parents=True, exist_ok=True)
     for drawn in filter(None, (source.drawn for source in images)):
-        parts.check_new(drawn)
+        files.check_new(drawn)
     few = len(images) <= DETAILED
     done = 0
     light = 0

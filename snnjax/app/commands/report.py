@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from snnjax import InputError
-from snnjax.app import comparisons, console, means, options, page, parts, report, run_data
+from snnjax.app import by_name, comparisons, console, data_source, means, options, page, report, run_data
 from snnjax.app.means import HEAD
 from snnjax.core import files
 from snnjax.core.errors import printable
@@ -22,7 +22,7 @@ def renew(run: Path, chosen: options.Report) -> None:
     of_run = True
     if chosen.images:
         images, of_run = run_data.prepare(chosen, trained, run)
-        parts.check_images(chosen.images, images)
+        data_source.check_images(chosen.images, images)
     figures = report.figures(results, trained.spiking_network(), images, chosen.images, of_run=of_run)
     report.write(run, results, figures)
     pictures = run / PICTURES
@@ -67,7 +67,7 @@ def expanded(path: Path) -> list[Path]:
 
 def run(chosen: options.Report) -> None:
     """Reports on one run, or compares several runs and sweeps."""
-    parts.import_all(chosen.parts.modules)
+    by_name.import_all(chosen.parts.modules)
     if not chosen.runs:
         raise InputError("`RUN` is missing: name a run folder, or several runs and sweeps to compare")
     paths = [folder for path in chosen.runs for folder in expanded(path)]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from snnjax import InputError, Stream, data
-from snnjax.app import console, interrupts, options, parts, plots, run_data
+from snnjax.app import by_name, console, data_source, interrupts, options, planning, plots, run_data, shared_options
 from snnjax.app.commands.predict import label_of, pictures_in, readable, reader_of
 from snnjax.app.main import COMMAND
 from snnjax.core import files
@@ -65,7 +65,7 @@ def pictures(chosen: options.Stream, trained: Trained) -> Pictures:
     if name not in known and not name.endswith(".npz"):
         raise unknown("PICTURES", name, known, ", an .npz file or a folder of pictures")
     size = trained.image_shape[:2] if name in data.RECORDINGS else ()
-    images = trained.matched(parts.load(dict(dataset=name, data_dir=chosen.data_dir, size=size)))
+    images = trained.matched(data_source.load(dict(dataset=name, data_dir=chosen.data_dir, size=size)))
     notes = console.notes(images)
     if run_data.is_own(images, trained.settings):
         notes.append(f"the network was trained on images of {images.name}: it knows them, which flatters")
@@ -198,13 +198,13 @@ def keep_stopped(chosen: options.Stream, trained: Trained, folder: StreamFolder)
 def run(chosen: options.Stream) -> None:
     """Decides and learns to the end or until it is stopped, and keeps what was learned."""
     begin = time.perf_counter()
-    parts.import_all(chosen.modules)
-    parts.check_least(chosen, train_images=1)
+    by_name.import_all(chosen.modules)
+    shared_options.check_least(chosen, train_images=1)
     trained = Trained.read(chosen.run)
     check_learns(trained.network)
     shown = pictures(chosen, trained)
     path = chosen.out or Path("runs") / f"stream_{trained.network.name}_{shown.name}"
-    found = parts.resolve_backend(chosen.machine.backend, trained.network.time_steps, path)
+    found = planning.resolve_backend(chosen.machine.backend, trained.network.time_steps, path)
     stream = Stream(trained.spiking_network(), chosen.memory, chosen.replays, backend=found)
     count = len(shown.labels)
     order = np.random.default_rng(chosen.seed).permutation(count) if chosen.shuffle else np.arange(count)

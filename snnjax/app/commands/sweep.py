@@ -14,8 +14,7 @@ import numpy as np
 from rich.table import Table
 
 from snnjax import InputError, Sweep
-from snnjax.app import console, options, parts, report
-from snnjax.app.commands import train
+from snnjax.app import by_name, console, options, planning, report, shared_options
 from snnjax.app.comparisons import draw_sweep
 from snnjax.app.main import COMMAND
 from snnjax.core import checks, devices
@@ -95,7 +94,7 @@ def component(option: str, path: str, name: str, own: Any) -> Any:
     table = table_of(path)
     if not table and ":" not in name:
         raise InputError(f"`{option}` must be FILE.py:NAME, no component has a name there: got {name!r}")
-    found = parts.named(option, name, table)
+    found = by_name.find(option, name, table)
     if type(own) is found:
         return own
     try:
@@ -140,7 +139,7 @@ def workers_of(chosen: options.Sweep, modules: Sequence[str]) -> contextlib.Abst
     if chosen.workers is not None and chosen.scheduler is not None:
         problem = f"`workers` are of this machine, `scheduler` {chosen.scheduler} has others"
         raise InputError(f"{problem}: take one of both")
-    ready = functools.partial(parts.ready, chosen.machine.device, tuple(modules))
+    ready = functools.partial(by_name.ready, chosen.machine.device, tuple(modules))
     if chosen.scheduler is not None:
         return workers.cluster(chosen.scheduler, ready)
     if (chosen.workers or 1) == 1:
@@ -183,31 +182,33 @@ def train_remaining(folder: SweepFolder, given: workers.Workers) -> list[dict[st
 
 def prepare(chosen: options.Sweep, fold: int | None = None) -> tuple[Sweep, dict[str, Any], Path]:
     """The sweep of a fold, the options that are kept with its results, and its folder."""
-    parts.check_least(chosen, seeds=1, at_once=1, workers=1)
+    shared_options.check_least(chosen, seeds=1, at_once=1, workers=1)
     values: dict[str, Sequence[Any]] = dict(choices(chosen))
-    parts.import_all(chosen.network.modules)
+    by_name.import_all(chosen.network.modules)
     files = {}
     for option, listed in values.items():
         for value in listed:
             if isinstance(value, str) and (file := value.rpartition(":")[0]):
-                parts.import_one(file, option)
+                by_name.import_one(file, option)
                 files[file] = option
     imported = tuple(dict.fromkeys([*chosen.network.modules, *files]))
     network = dataclasses.replace(chosen.network, modules=imported)
-    prepared = train.prepare(network, chosen.data, chosen.training, chosen.machine, chosen.out, "sweep_", fold=fold)
-    trainer = prepared.trainer
+    plan, path = planning.plan_run(
+        network, chosen.data, chosen.training, chosen.machine, out=chosen.out, kind="sweep_", fold=fold
+    )
+    trainer = plan.trainer()
     if trainer.plan[-1].epochs < 1:
         raise InputError(f"`epochs` must end with at least 1 supervised epoch, got {trainer.settings.epochs}")
     for option, listed in values.items():
         if isinstance(listed[0], str):
-            path = trainer.network.component_path(option)
-            own = trainer.network.components()[path]
-            found = {name: component(option, path, name, own) for name in listed}
+            place = trainer.network.component_path(option)
+            own = trainer.network.components()[place]
+            found = {name: component(option, place, name, own) for name in listed}
             if len(set(found.values())) < len(found):
                 raise InputError(f"`vary` must give components that differ, got {option}={','.join(listed)}")
             made = dict.fromkeys(found)
             if option == "encoder":
-                made = {name: parts.network(network, trainer.data, encoder=part) for name, part in found.items()}
+                made = {name: planning.network_of(network, trainer.data, encoder=part) for name, part in found.items()}
             values[option] = [Choice(part, name, made[name]) for name, part in found.items()]
     sweep = Sweep(
         trainer.network,
@@ -216,7 +217,7 @@ def prepare(chosen: options.Sweep, fold: int | None = None) -> tuple[Sweep, dict
         combinations_of(values, chosen.seeds),
         at_once=chosen.at_once,
     )
-    return sweep, prepared.about, prepared.path
+    return sweep, dict(plan.source), path
 
 
 def table(networks: list[dict[str, Any]], over: str = "seeds") -> Table:

@@ -1,0 +1,135 @@
+"""Data sets as options and settings name them: where they come from, and what of them a run learns and tests."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from snnjax import InputError, data
+from snnjax.app import shared_options
+from snnjax.data import Dataset
+
+SOURCE = ("dataset", "data_dir", "size", "colour", "group", "fit")  # options that say where a data set comes from
+SPLIT = ("split_seed", "folds", "fold")  # and which of its images are tested
+SHARES = ("split_seed", "folds", "labels", "validation", "draw", "augment", "ratio")  # and what a run learns of them
+
+
+def load(source: Mapping[str, Any]) -> Dataset:
+    """The data set of options or of settings, which hold the names of `SOURCE` and perhaps of `SPLIT`.
+
+    Raises as `data.load` and `Dataset.folds`.
+    """
+    options = load_options(source)
+    folds = source.get("folds")
+    if folds is None:
+        return data.load(source["dataset"], source["data_dir"], **options)
+    seed = options.pop("split_seed", 0)
+    images = data.load(source["dataset"], source["data_dir"], **options)
+    return images.folds(folds, groups=bool(source.get("group")) or None, seed=seed)[source["fold"] - 1]
+
+
+def load_options(source: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `data.load` that options or settings hold, besides the name of the data and their folder."""
+    sides = tuple(source.get("size") or ())
+    if len(sides) > 2:
+        raise InputError(f"`size` must be one number or two, height and width, got {len(sides)}")
+    given = dict(
+        size=(sides[0], sides[-1]) if sides else None,
+        colour=source.get("colour"),
+        group=source.get("group"),
+        fit=source.get("fit"),
+        split_seed=source.get("split_seed") or None,
+    )
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def source(network: shared_options.Network, chosen: shared_options.Data, fold: int | None = None) -> dict[str, Any]:
+    """The origin of a run's network and its share of the images, by which other commands find them from any folder."""
+    name = chosen.dataset
+    folder = chosen.data_dir
+    files = [named.rpartition(":")[0] for named in (network.model or "", network.encoder or "")]
+    imported = [module for module in (*network.modules, *files) if module]
+    origin = dict(
+        model=network.model,
+        imports=[str(Path(path).resolve()) if path.endswith(".py") else path for path in dict.fromkeys(imported)],
+        dataset=str(Path(name).resolve()) if name.endswith(".npz") else name,
+        data_dir=folder and str(folder.resolve()),
+        size=list(chosen.size),
+        colour=chosen.colour,
+        group=chosen.group,
+        fit=chosen.fit,
+    )
+    return origin | {name: vars(chosen)[name] for name in SHARES if name in vars(chosen)} | dict(fold=fold)
+
+
+def learned_images(origin: dict[str, Any], chosen: shared_options.Data, seed: int) -> tuple[Dataset, dict[str, Any]]:
+    """The images that a run learns from and tests, and its `source` with their number.
+
+    Raises InputError where numbers of images are below 1, or images are to be drawn and no number says how many.
+    """
+    shared_options.check_least(chosen, train_images=1, test_images=1)
+    draws = isinstance(chosen, shared_options.TrainData) and chosen.draw
+    if draws and chosen.train_images is None and origin["labels"] is None:
+        wanted = "the images of `train_images` or of `labels` (--train_images, --labels)"
+        raise InputError(f"`draw` draws {wanted}: name their number")
+    images = load(vars(chosen) | dict(fold=origin["fold"]))
+    images = note_fewer(images, train=chosen.train_images, test=chosen.test_images)
+    there = len(images.train_images)
+    taken = min(chosen.train_images or there, there)
+    labels = origin.get("labels") or 0
+    if labels > taken:
+        images = noted(images, f"--labels {labels}: there are only {taken:,} training images")
+    origin = origin | dict(images_taken=taken)
+    return learned(images, origin | dict(test_images=chosen.test_images, seed=seed)), origin
+
+
+def learned(images: Dataset, settings: Mapping[str, Any]) -> Dataset:
+    """A data set as a run with these settings learns it, given as it was read.
+
+    Of `images_taken` for training the first of each class are taken, or some that `seed` draws where `draw` is set; so
+    are those that keep their labels. Raises as `Dataset.first`, `split`, `Dataset.augment` and `Dataset.share`.
+    """
+    taken = settings["images_taken"]
+    seed = settings["seed"] if settings.get("draw", False) else None
+    images = images.first(taken, None, seed=seed).first(None, settings["test_images"])
+    labels = settings.get("labels")
+    if labels is not None:
+        images = images.keep_labels(labels, seed=seed)
+    if "validation" in settings:
+        images = split(images, settings["validation"])
+    if "ratio" in settings:
+        images = (images.augment if settings["augment"] else images.share)(settings["ratio"], settings["seed"])
+    return images
+
+
+def split(images: Dataset, validation: float) -> Dataset:
+    """A data set with a share of its training images held out; 0: none. Existing validation images are kept."""
+    if not validation:
+        return dataclasses.replace(images, validation_images=None, validation_labels=None, validation_files=None)
+    if images.validation_images is not None:
+        return images
+    try:
+        return images.hold_out(validation, seed=0)  # the same whatever the seed of the network
+    except InputError as error:
+        raise InputError(f"`validation`: {error}") from error
+
+
+def note_fewer(images: Dataset, **asked: int | None) -> Dataset:
+    """A data set with a note where it has fewer images of a part, "train" or "test", than the command asks for."""
+    for part, count in asked.items():
+        there = len(getattr(images, f"{part}_labels"))
+        if count is not None and count > there:
+            images = noted(images, f"--{part}_images {count}: there are only {there:,}")
+    return images
+
+
+def noted(images: Dataset, note: str) -> Dataset:
+    """A data set with one note more."""
+    return dataclasses.replace(images, notes=(*images.notes, note))
+
+
+def check_images(numbers: Iterable[int], images: Dataset) -> None:
+    """Raises InputError unless all are numbers of test images."""
+    last = len(images.test_images) - 1
+    if wrong := [number for number in numbers if not 0 <= number <= last]:
+        raise InputError(f"`images` must lie in 0..{last}, got {wrong[0]}")
