@@ -14,7 +14,7 @@ from snnjax import Images, Settings, SpikingNetwork, Trainer, cost, kernels
 from snnjax.core import checks
 from snnjax.core.errors import InputError, InputTypeError
 from snnjax.encoding import GREY, encode, rank_order
-from snnjax.kernels import Spikes, Winners, competition, native, neurons, plasticity, readout, target_time
+from snnjax.kernels import Spikes, Winners, competition, neurons, plasticity, readout, target_time
 
 T = 5
 LATENCY = np.arange(72, dtype=np.uint8).reshape(2, 6, 6) % (T + 1)
@@ -44,8 +44,8 @@ CALLS = {
     "final_potentials": (neurons.final_potentials, [LATENCY < T, WEIGHTS], dict(stride=1)),
     "encode": (encode, [9 * VALUES[0]], dict(time_steps=T, radius=2)),
     "rank_order": (rank_order, [VALUES], STEPS),
-    "native.latencies": (native.latencies, [LATENCY, WEIGHTS], LIMIT | dict(stride=1, padding=1)),
-    "native.winners": (native.winners, [LATENCY, WEIGHTS], LIMIT | dict(stride=1, padding=1, k=2, radius=1)),
+    "kernels.latencies": (kernels.latencies, [LATENCY, WEIGHTS], LIMIT | dict(stride=1, padding=1)),
+    "kernels.winners": (kernels.winners, [LATENCY, WEIGHTS], LIMIT | dict(stride=1, padding=1, k=2, radius=1)),
 }  # fmt: skip
 NUMBERS = {"threshold", "gap", "rate", "threshold_rate", "target_time"}
 """Settings that may be arrays, as the radius of winners may: programs are not compiled for them."""
@@ -54,7 +54,7 @@ STATIC = "make it a static argument of `jax.jit`, or a `static` field of its com
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_arrays_in_place_of_plain_settings_are_refused(name, request):
+def test_arrays_in_place_of_plain_settings_are_refused(name):
     """In one line, which says what to do, traced or not.
 
     What is right passes, even where places that nobody won hold arbitrary numbers.
@@ -71,8 +71,6 @@ def test_arrays_in_place_of_plain_settings_are_refused(name, request):
             jax.eval_shape(call, given)
         with pytest.raises(InputTypeError, match=rf"^`{setting}` must be {kind}, got an array .*{setting}.item"):
             call(given)
-    if name.startswith("native"):
-        request.getfixturevalue("compiler")
     assert jax.tree.leaves(jax.eval_shape(lambda: function(*arrays, **settings)))
 
 

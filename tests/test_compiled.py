@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import pathlib
+import traceback
 from unittest import mock
 
 import jax
@@ -16,7 +18,7 @@ from snnjax.data import digits
 from snnjax.encoding import GREY
 from snnjax.kernels import backend, native, neurons, plasticity
 from snnjax.kernels.competition import early_winners
-from snnjax.kernels.native import ramp
+from snnjax.kernels.ramp import fire_pooled_on_ramp
 from snnjax.kernels.target_time import update_weights
 from snnjax.training import programs
 
@@ -153,6 +155,26 @@ def test_the_pooling_of_latencies_is_settings():
         kernels.latencies(latency, WEIGHTS[0], threshold=1.0, time_steps=STEPS, pool=2)
 
 
+def test_few_frames_lie_between_a_kernel_and_its_compiled_implementation(monkeypatch):
+    """The check of arguments, the kernel, the choice of a back end, and the call, in two files."""
+    frames = {}
+    foreign_call = jax.ffi.ffi_call
+
+    def call(name, *args, **settings):
+        stack = [frame for frame in traceback.extract_stack() if "/snnjax/kernels/" in frame.filename]
+        frames.setdefault(name, [f"{pathlib.Path(frame.filename).name} {frame.name}" for frame in stack])
+        return foreign_call(name, *args, **settings)
+
+    monkeypatch.setattr(jax.ffi, "ffi_call", call)
+    sequence = WEIGHTS[0], latencies_of(STEPS)[:, :, 1:]  # of a shape for which no program has been compiled before
+    kernels.learn_stdp(*sequence, RATES, threshold=1.0, k=1, radius=0, time_steps=STEPS)
+    labels = np.zeros(IMAGES, np.int32)
+    kernels.learn_reward(*sequence, labels, RATES, RATES, classes=FEATURES, time_steps=STEPS)
+    for name in ("learn_stdp", "learn_reward"):
+        called = "kernel.py check_and_call", f"learning.py {name}", "kernel.py run", "kernel.py run_native"
+        assert frames[f"snnjax_{name}"] == [*called]
+
+
 def test_only_supported_layers_are_computed_by_compiled_code():
     mapped = jax.vmap(jax.vmap(fire, in_axes=(0, None)), in_axes=(None, 0))
     images = latencies_of(STEPS)
@@ -213,7 +235,7 @@ def test_ramps_of_images_and_networks_are_mapped_in_one_call():
 
     def mapped(potential, levels):
         pooling = kernels.Pooling(3, 2, (1, 1))
-        of_network = jax.vmap(lambda one, levels: ramp.fire_on_ramp(one, levels, pooling), in_axes=(0, None))
+        of_network = jax.vmap(lambda one, levels: fire_pooled_on_ramp(one, levels, pooling), in_axes=(0, None))
         return jax.vmap(of_network)(potential, levels)
 
     assert calls(mapped, potential, levels) == ["ramp"]

@@ -1,4 +1,4 @@
-"""The compiled kernels of one image: `snnjax.kernels` and `snnjax.encoding` judge them."""
+"""Kernels on the back end native, which XLA judges, and the library that they are in."""
 
 import re
 import subprocess
@@ -7,20 +7,31 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import assert_close
 from hypothesis import given
 from hypothesis import strategies as st
 
 from snnjax import kernels
 from snnjax.encoding.encoder import rank_order
-from snnjax.kernels import backend, native, plasticity
-from snnjax.kernels.native import sequences
+from snnjax.kernels import backend, native
 
 pytestmark = pytest.mark.usefixtures("compiler")
 STEPS = 5
 RNG = np.random.default_rng(0)
 RATES = np.float32([0.5, -0.25])
+
+
+def on_both(compute):
+    """What is computed on the back end native, and by XLA."""
+    with kernels.use_backend("native"):
+        found = compute()
+    with kernels.use_backend("xla"):
+        return found, compute()
+
+
 # Encoding
 
 
@@ -28,9 +39,8 @@ RATES = np.float32([0.5, -0.25])
 def test_rank_order_is_that_of_the_encoding(values, steps):
     """Of many equal values too."""
     intensities = np.float32(values + [0.0] * (60 - len(values)))
-    with kernels.use_backend("xla"):
-        expected = rank_order(intensities, time_steps=steps)
-    np.testing.assert_array_equal(native.rank_order(intensities, time_steps=steps), expected)
+    found, expected = on_both(lambda: rank_order(intensities, time_steps=steps))
+    np.testing.assert_array_equal(found, expected)
 
 
 # Layers
@@ -39,37 +49,37 @@ FEATURES = 17
 """Of two lanes of 16."""
 BATCH = RNG.integers(0, STEPS + 3, (3, 2, 6, 5)).clip(max=STEPS).astype(np.uint8)
 WEIGHTS = np.float32(RNG.integers(0, 65, (3, FEATURES, 2, 3, 2)) / 64)
-SETTINGS = dict(threshold=2.0, time_steps=STEPS)
 
 
 def learned_by_stdp(images, weights):
-    rates = np.tile(RATES, (3, 1))
     rule = dict(threshold=2.0, k=3, radius=1, time_steps=STEPS)
-    return sequences.learn_stdp(weights, images, rates, np.array([True, False, True]), **rule)
+    return kernels.learn_stdp(weights, images, RATES, np.array([True, False, True]), **rule)
 
 
 def learned_by_reward(images, weights):
-    rates = np.stack([RATES, -RATES])
-    how = dict(classes=FEATURES, time_steps=STEPS, stride=(2, 1), padding=1)
-    return sequences.learn_reward(weights, images, np.int32([0, 1, -1]), rates, np.full(3, True), **how)
+    how = dict(classes=FEATURES, time_steps=STEPS, bounds=(0.0, 1.0), stride=(2, 1), padding=1)
+    return kernels.learn_reward(weights, images, np.int32([0, 1, -1]), RATES, -RATES, **how)
 
 
 def learned_once(images, weights):
     won = kernels.Winners(np.int32([3, -1]), np.int32([1, 0]), np.int32([0, 0]), np.uint8([2, STEPS]))
-    return native.stdp(weights, images[0], won, RATES, time_steps=STEPS)
+    return kernels.stdp(weights, images[0], won, RATES, time_steps=STEPS)
 
 
 def decided(images, weights):
-    fired = sequences.final_latencies(images, weights, threshold=2.0, time_steps=STEPS)
-    return fired, sequences.strongest_of_classes(images, weights, classes=FEATURES, time_steps=STEPS)
+    many = jnp.tile(jnp.asarray(weights), (4, 1, 1, 1))  # of so many features that integers are faster
+    fired = kernels.final_latencies(images, many, threshold=2.0, time_steps=STEPS)
+    return fired, kernels.strongest_of_classes(images, weights, classes=FEATURES, time_steps=STEPS)
 
 
 @pytest.mark.parametrize("kernel", [learned_by_stdp, learned_by_reward, learned_once, decided])
 def test_contract(kernel, contract):
     """Networks with sequences of their own, then each network with each sequence, in one call."""
     images = np.stack([BATCH, BATCH[::-1], BATCH])
-    contract(kernel, [images, WEIGHTS])
-    found = jax.vmap(jax.vmap(kernel, (0, None)), (None, 0))(images, WEIGHTS)
+    with kernels.use_backend("native"):
+        contract(kernel, [images, WEIGHTS])
+    found, expected = on_both(lambda: jax.vmap(jax.vmap(kernel, (0, None)), (None, 0))(images, WEIGHTS))
+    assert_close(found, expected)
     for network in range(3):
         alone = [kernel(sequence, WEIGHTS[network]) for sequence in images]
         jax.tree.map(lambda x, *each, n=network: np.testing.assert_array_equal(x[n], np.stack(each)), found, *alone)
@@ -79,25 +89,42 @@ def test_silent_inputs_are_not_causal_to_silent_winners():
     won = kernels.Winners(np.int32([3, 16, -1]), np.int32([1, 3, 0]), np.int32([0, 3, 0]), np.uint8([STEPS, 2, STEPS]))
     rule = dict(time_steps=STEPS, stabiliser=False)
     assert (BATCH[0][:, 1:4, :2] == STEPS).any()
-    expected = plasticity.stdp(WEIGHTS[0], BATCH[0], won, RATES, **rule)
-    np.testing.assert_array_equal(native.stdp(WEIGHTS[0], BATCH[0], won, RATES, **rule), expected)
+    found, expected = on_both(lambda: kernels.stdp(WEIGHTS[0], BATCH[0], won, RATES, **rule))
+    np.testing.assert_array_equal(found, expected)
+
+
+GIVEN = dict(latency=BATCH[0], weights=WEIGHTS[0], threshold=2.0, k=3, radius=1, time_steps=STEPS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(threshold=None),
+        dict(time_steps=256, latency=np.uint16(BATCH[0])),
+        dict(latency=np.int32(BATCH[0])),
+        dict(time_steps=2),
+    ],
+)
+def test_whatever_it_does_not_support_is_computed_as_xla_does(change):
+    """No threshold, more time steps than bytes hold, and few time steps; other latencies are converted."""
+    given = GIVEN | change
+    given["latency"] = given["latency"].clip(max=given["time_steps"])
+    found, expected = on_both(lambda: kernels.winners(**given))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (dict(threshold=None), TypeError, "`threshold` must be a number on the back end native, got None"),
         (dict(threshold=np.ones(3)), ValueError, r"`threshold` .*\(17,\), got shape \(3,\)"),
         (dict(latency=BATCH[0] + np.uint8(1)), ValueError, r"`latency` must hold steps 0\.\.4, and 5 where silent"),
         (dict(time_steps=np.asarray(STEPS)), TypeError, "`time_steps` must be a plain integer, got an array"),
-        (dict(time_steps=256), ValueError, "`time_steps` must be at most 255 .*, got 256"),
-        (dict(latency=np.int32(BATCH[0])), TypeError, "float32 and uint8 .*, got float32 and int32"),
+        (dict(k=0), ValueError, "`k` must be at least 1, got 0"),
     ],
 )
 def test_bad_input(change, error, message):
-    given = dict(latency=BATCH[0], weights=WEIGHTS[0], k=3, radius=1, **SETTINGS)
-    with pytest.raises(error, match=message):
-        native.winners(**given | change)
+    with kernels.use_backend("native"), pytest.raises(error, match=message):
+        kernels.winners(**GIVEN | change)
 
 
 # The library

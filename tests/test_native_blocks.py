@@ -1,16 +1,21 @@
-"""Compiled kernels of sequences: NumPy judges them, exactly where floats hold all sums exactly."""
+"""Kernels of sequences on the back end native: NumPy judges them, exactly where floats hold all sums exactly."""
 
 import judge
 import numpy as np
 import pytest
 
-from snnjax.kernels.native import sequences
-from snnjax.kernels.spikes import Pooling
+from snnjax import kernels
+from snnjax.kernels import Pooling
 
-pytestmark = pytest.mark.usefixtures("compiler")
 T = 7
 CLASSES = 5
 IMAGES = 12
+
+
+@pytest.fixture(autouse=True)
+def native(compiler):
+    with kernels.use_backend("native"):
+        yield
 
 
 def latencies_of(inputs: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
@@ -61,7 +66,7 @@ def test_stdp_is_that_of_the_judge(name, share, k, radius, bounds):
     learns = np.arange(IMAGES) % 7 != 3
     sequence = np.float32(weights), latencies, rates, learns
     thresholds = threshold, np.full(len(weights), threshold, np.float32)
-    learned = [sequences.learn_stdp(*sequence, threshold=each, **rule) for each in thresholds]
+    learned = [kernels.learn_stdp(*sequence, threshold=each, **rule) for each in thresholds]
     features = np.full((IMAGES, k), -1)
     for at in np.flatnonzero(learns):
         seen = judge.pad(latencies[at], padding, T)
@@ -88,7 +93,7 @@ def test_final_latencies_are_those_of_the_judge(name, share, pool):
     """Neurons whose potential is exactly the threshold stay silent."""
     latencies, weights, place = made(name)
     threshold = float(np.floor(share * weights[0].size))
-    found = sequences.final_latencies(
+    found = kernels.final_latencies(
         latencies, np.float32(weights), threshold=threshold, time_steps=T, **place, pool=pool
     )
     fires = np.stack([last_potentials(image, weights, **place) > threshold for image in latencies])
@@ -102,10 +107,10 @@ def test_final_latencies_are_those_of_the_judge(name, share, pool):
 def test_weights_that_are_no_numbers_fire_nowhere():
     """And touch no memory but their own."""
     latencies, weights = np.zeros((3, 4, 2, 2), np.uint8), np.full((64, 4, 2, 2), np.nan, np.float32)
-    assert not np.nan_to_num(sequences.strongest_of_classes(latencies, weights, classes=64, time_steps=T)).any()
-    assert (np.asarray(sequences.final_latencies(latencies, weights, threshold=1.0, time_steps=T)) == T).all()
+    assert not np.nan_to_num(kernels.strongest_of_classes(latencies, weights, classes=64, time_steps=T)).any()
+    assert (np.asarray(kernels.final_latencies(latencies, weights, threshold=1.0, time_steps=T)) == T).all()
     rule = dict(threshold=1.0, k=2, radius=0, time_steps=T)
-    _, feature = sequences.learn_stdp(weights, latencies, np.ones((3, 2), np.float32), np.full(3, True), **rule)
+    _, feature = kernels.learn_stdp(weights, latencies, np.ones((3, 2), np.float32), np.full(3, True), **rule)
     assert (np.asarray(feature) == -1).all()
 
 
@@ -149,12 +154,12 @@ def test_potentials_and_votes_are_exact(name, kind):
     how = dict(classes=CLASSES, time_steps=T)
     exact = np.stack([last_potentials(image, weights, **place).max(axis=(1, 2)) for image in images])
     near = 1e-6 * np.sum(images < T) / IMAGES + 1e-4
-    found = sequences.strongest_of_classes(images, weights, **how, **place)
+    found = kernels.strongest_of_classes(images, weights, **how, **place)
     np.testing.assert_allclose(found, exact.reshape(IMAGES, CLASSES, -1).max(2), rtol=1e-5, atol=near)
-    rates, bounds = np.zeros((2, 2), np.float32), (float(weights.min()), float(weights.max()))
+    rates, bounds = np.zeros(2, np.float32), (float(weights.min()), float(weights.max()))
     learns = np.arange(IMAGES) % 5 != 3
-    learned, vote, winner = sequences.learn_reward(
-        weights, images, np.zeros(IMAGES, np.int32), rates, learns, bounds=bounds, **how, **place
+    learned, vote, winner = kernels.learn_reward(
+        weights, images, np.zeros(IMAGES, np.int32), rates, rates, learns, bounds=bounds, **how, **place
     )
     np.testing.assert_array_equal(learned, weights)
     shown = learns & (exact.max(1) > 0)
@@ -163,7 +168,7 @@ def test_potentials_and_votes_are_exact(name, kind):
     np.testing.assert_array_equal(vote, np.where(shown, winner // (len(weights) // CLASSES), -1))
     assert (exact[shown, winner[shown]] >= exact[shown].max(1) - near).all()
     assert kind != "alike" or not winner[shown].any(), "of equal ones the lowest wins"
-    only = np.asarray(sequences.strongest_of_classes(images, weights, only_largest=True, **how, **place))
+    only = np.asarray(kernels.strongest_of_classes(images, weights, only_largest=True, **how, **place))
     np.testing.assert_array_equal(only[shown].argmax(1), np.asarray(vote)[shown])
     assert ((only > 0).sum(1) == (exact.max(1) > 0)).all()
 
@@ -180,8 +185,7 @@ def test_learning_by_reward_is_that_of_the_judge(name, stabiliser, dropped):
     labels, kept = rng.integers(-1, CLASSES, len(images)).astype(np.int32), rng.random(features) >= dropped
     rates, bounds = np.float32([[0.3, -0.2], [-0.25, 0.125]]), tuple(map(float, np.float32([0.2, 0.8])))
     how = dict(classes=CLASSES, time_steps=T, kept=kept if dropped else None, bounds=bounds, stabiliser=stabiliser)
-    learns = np.full(len(images), True)
-    learned, votes, learning = sequences.learn_reward(weights, images, labels, rates, learns, **how, **place)
+    learned, votes, learning = kernels.learn_reward(weights, images, labels, *rates, **how, **place)
     for at, image in enumerate(images):
         potential = np.where(kept[:, None, None], last_potentials(image, weights, **place), -np.inf)
         winner = np.unravel_index(potential.argmax(), potential.shape)
@@ -199,7 +203,7 @@ def test_an_image_is_not_read_over_while_a_slow_layer_uses_it():
     rng, count = np.random.default_rng(6), 200
     images = np.where(rng.random((count, 64, 12, 12)) < 0.5, 0, T).astype(np.uint8)
     weights = np.float32(rng.integers(0, 65, (1, 64, 5, 5)) / 64).repeat(1000, axis=0)
-    labels, rates, learns = np.zeros(count, np.int32), np.zeros((2, 2), np.float32), np.full(count, True)
+    labels, rates, how = np.zeros(count, np.int32), np.zeros(2, np.float32), dict(bounds=(0.0, 1.0), time_steps=T)
     for _ in range(3):
-        *_, feature = sequences.learn_reward(weights, images, labels, rates, learns, classes=CLASSES, time_steps=T)
+        *_, feature = kernels.learn_reward(weights, images, labels, rates, rates, classes=CLASSES, **how)
         np.testing.assert_array_equal(feature, np.zeros(count))

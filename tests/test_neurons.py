@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from snnjax import Conv, Pool, kernels
 from snnjax.core.checks import pair
-from snnjax.kernels import latency_dtype, latency_to_wave, native, neurons, pad, pool, wave_to_latency
+from snnjax.kernels import latency_dtype, latency_to_wave, neurons, pad, pool, wave_to_latency
 from snnjax.layers.spiking import Layer
 
 WINDOWS = [  # shape, T, window, stride, padding
@@ -170,4 +170,4 @@ def test_latencies_with_weights_below_0():
         found = neurons.latencies(latency, weights, threshold=conv.threshold, time_steps=255)
         np.testing.assert_array_equal(found, responses(conv, weights, latency, 255))
     with pytest.raises(ValueError, match="`window` must fit into the map of 5x6, got 7x7"):
-        native.latencies(stimuli(15)[0], weights, threshold=1.0, time_steps=15, pool=kernels.Pooling(7))
+        kernels.latencies(stimuli(15)[0], weights, threshold=1.0, time_steps=15, pool=kernels.Pooling(7))

@@ -114,13 +114,9 @@ def test_batches_have_the_same_weights(kind, batch):
     inputs = latencies.reshape(STIMULI, -1)
     learned = learns & (labels >= 0) & (inputs < T).any(axis=1)
     begin = np.clip(arrays[0], 0, 1).reshape(len(excess), -1), excess
-    numbers = readout.ReadoutNumbers(
-        rates, *(settings[name] for name in ("threshold", "gap", "threshold_rate", "bounds", "sums"))
-    )
-    plain = {name: settings[name] for name in readout.ReadoutSettings._fields if name in settings}
-    plain = readout.ReadoutSettings(features=len(excess), batch=batch, **plain)
+    rule = readout.ReadoutRule(rates, **settings)
     stimuli = inputs, np.maximum(labels, 0), learned
-    at_once = jax.jit(readout.learn_at_once, static_argnums=0)(plain, numbers, begin, stimuli)
+    at_once = jax.jit(functools.partial(readout.learn_at_once, batch=batch))(rule, begin, stimuli)
     (weights, excess), (spikes, neuron, time, error, thresholds) = at_once
     mask = learned[:, None]
     assert_judged(

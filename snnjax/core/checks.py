@@ -4,23 +4,19 @@ Each raises InputError, a ValueError, for a wrong shape or value, and InputTypeE
 wrong type or dtype.
 """
 
-import functools
-import inspect
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax.core import sharding
 from snnjax.core.errors import InputError, InputTypeError, TooSmallError, no_integer, shown, wrong_type
 
 Pair = int | tuple[int, int]
 Number = float | np.ndarray | jax.Array
 Bounds = tuple[Number, Number]
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 LARGEST_INTEGER = 2**31 - 1
 """The largest integer that programs compute with: theirs have 32 bits."""
@@ -34,51 +30,6 @@ _KINDS: dict[str, tuple[Any, ...]] = {
     "numbers": (jnp.integer, jnp.floating, jnp.bool_),
     "real numbers": (jnp.integer, jnp.floating),
 }
-
-
-def kernel(*static: str, check: Callable[..., None] | None = None) -> Callable[[Function], Function]:
-    """Decorator: `jax.jit` with `static` arguments, after checks of the values known before tracing.
-
-    Static arguments are plain, threshold, radius and bounds lie in their ranges, latencies in 0..`time_steps`; `check`
-    is a function of all arguments by name. Values that are traced already, or lie on an accelerator, are left out. The
-    function has `lower`, `trace` and `eval_shape` of the compiled one, which check no values.
-    """
-
-    def decorate(function: Function) -> Function:
-        compiled = jax.jit(function, static_argnames=static)
-        parameters = inspect.signature(function).parameters
-        defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
-        by_value = {name: _BY_VALUE[name] for name in parameters if name in _BY_VALUE and name not in static}
-        latencies = [name for name in parameters if name in _LATENCIES] if "time_steps" in static else []
-
-        @functools.wraps(function)
-        def call(*args: Any, **settings: Any) -> Any:
-            given = defaults | dict(zip(parameters, args, strict=False)) | settings
-            for name, value in given.items():
-                refuse_masked(name, value)
-            if given.keys() == parameters.keys():  # otherwise `compiled` names the missing argument
-                for name in static:
-                    check_static(name, given[name])
-                for name, check_value in by_value.items():
-                    check_value(given[name])
-                for name in latencies:
-                    check_latency_range(name, given[name], given["time_steps"])
-                if check is not None:
-                    check(**given)
-            mesh = sharding.explicit_mesh(given)
-            if mesh is None or given.keys() != parameters.keys():
-                return compiled(*args, **settings)
-            plain = {name: given.pop(name) for name in static}
-            return sharding.call_with_auto_axes(lambda arrays: compiled(**arrays, **plain), given, mesh)
-
-        vars(call).update({name: getattr(compiled, name) for name in ("lower", "trace", "eval_shape")})
-        return call  # type: ignore[return-value]
-
-    return decorate
-
-
-_LATENCIES = ("latency", "latencies", "spikes", "patch", "patches")
-"""Arguments of kernels that hold latencies."""
 
 
 def check_static(name: str, value: Any) -> None:
@@ -331,9 +282,6 @@ def bounds(value: Bounds, least: float | None = None) -> None:
         raise InputError(f"`bounds` must be (lower, upper) with lower < upper, got {value}")
     if least is not None and known[0] is not None and not known[0] >= least:
         raise InputError(f"`bounds` must be at least {least:g}, so that potentials never fall, got {value}")
-
-
-_BY_VALUE = dict(radius=radius, threshold=threshold, bounds=bounds)
 
 
 def rates(value: Any, name: str = "rates") -> None:

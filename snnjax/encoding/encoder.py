@@ -16,10 +16,11 @@ from snnjax.core.checks import Pair
 from snnjax.core.components import component, static
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.encoding.filters import COLOURS, DIGITS, GABORS, ON_OFF_DOGS, FilterBank, filter_image
-from snnjax.kernels import exact, native
-from snnjax.kernels.backend import dispatch
+from snnjax.kernels import exact
 from snnjax.kernels.competition import pointwise_inhibition
 from snnjax.kernels.hebbian import pool_largest
+from snnjax.kernels.kernel import byte_array, dispatch, kernel, native_call
+from snnjax.kernels.native import MAX_TIME_STEPS
 from snnjax.kernels.neurons import Spikes
 from snnjax.kernels.spikes import latency_dtype
 from snnjax.layers.pool import Pool
@@ -28,7 +29,7 @@ EPSILON = 1e-12
 """By default what `local_normalization` adds to a mean."""
 
 
-@checks.kernel("radius")
+@kernel("radius")
 def local_normalization(maps: jax.Array, *, radius: int, epsilon: float = EPSILON) -> jax.Array:
     """Divides each value by the mean of its zero-padded square neighbourhood, channel by channel.
 
@@ -63,7 +64,7 @@ RANGE_BITS = 40
 """Bits between the largest intensity of an image and those that the means of `local_normalization` neglect."""
 
 
-@checks.kernel("window", "stride", "padding")
+@kernel("window", "stride", "padding")
 def max_pooling(maps: jax.Array, window: Pair, *, stride: Pair | None = None, padding: Pair = 0) -> jax.Array:
     """The largest value of each window, channel by channel; windows that do not fit are dropped.
 
@@ -93,7 +94,7 @@ def lateral_inhibition(maps: jax.Array, percents: jax.Array) -> jax.Array:
     return maps * factor
 
 
-@checks.kernel("time_steps")
+@kernel("time_steps")
 def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
     """Intensity to latency: the strongest values spike first, the same number at each step.
 
@@ -103,16 +104,16 @@ def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
     """
     checks.array("intensities", intensities, None, "floats")
     checks.time_steps(time_steps)
-    compiled = functools.partial(native.rank_order, time_steps=time_steps)
+    native = native_call("rank_order", byte_array(intensities.shape), steps=int(time_steps), rank=intensities.ndim)
     xla = functools.partial(_rank_order, time_steps=time_steps)
-    return dispatch(time_steps <= native.MOST_STEPS, compiled, xla, intensities)
+    return dispatch(time_steps <= MAX_TIME_STEPS, native, xla)(intensities.astype(jnp.float32))
 
 
 def _rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
     # No indices are sorted, several times faster than argsort: the boundaries between bins come from one sort of bare
     # values and, where a boundary splits equal values, from one sort of their positions.
     # Non-negative floats order as the integers of their bits, and integers sort fast.
-    keys = lax.bitcast_convert_type(jnp.maximum(intensities, 0).astype(jnp.float32).ravel(), jnp.int32)
+    keys = lax.bitcast_convert_type(jnp.maximum(intensities, 0).ravel(), jnp.int32)
     size = keys.size
     ascending = lax.sort(keys, is_stable=False)
     count = jnp.sum(keys > 0, dtype=jnp.int32)
@@ -152,7 +153,7 @@ def _check_image(image: Any, scale: float, **_: Any) -> None:
     checks.pixels("image", image, scale)
 
 
-@checks.kernel(*_STATIC, check=_check_image)
+@kernel(*_STATIC, check=_check_image)
 def encode(
     image: jax.Array,
     *,

@@ -6,13 +6,10 @@ XLA's implementation is the definition. The compiled one adds floats up in anoth
 import functools
 import os
 import textwrap
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jax import lax
 
 from snnjax.core import devices
 from snnjax.core.errors import InputError
@@ -91,7 +88,7 @@ def resolve(chosen: str, time_steps: int) -> str:
     return chosen
 
 
-def unavailable(time_steps: int = compiled.MOST_STEPS) -> str:
+def unavailable(time_steps: int = compiled.MAX_TIME_STEPS) -> str:
     """Why `resolve` would refuse "native", in a line; "" if it would not."""
     try:
         _check_native(time_steps)
@@ -103,35 +100,6 @@ def unavailable(time_steps: int = compiled.MOST_STEPS) -> str:
 def _check_native(time_steps: int) -> None:
     if (platform := devices.peers()[0].platform) != "cpu":
         raise InputError(f"`backend` native needs a CPU, got the device {platform}")
-    if time_steps > compiled.MOST_STEPS:
-        raise InputError(f"`backend` native supports at most {compiled.MOST_STEPS} time steps, got {time_steps}")
+    if time_steps > compiled.MAX_TIME_STEPS:
+        raise InputError(f"`backend` native supports at most {compiled.MAX_TIME_STEPS} time steps, got {time_steps}")
     compiled.load()
-
-
-def supports_bytes(weights: jax.Array, time_steps: int) -> bool:
-    """Whether weights and latencies have types that compiled implementations support."""
-    return weights.dtype == jnp.float32 and time_steps <= compiled.MOST_STEPS
-
-
-def dispatch(supported: bool, native: Callable[..., Any], xla: Callable[..., Any], *arrays: Any) -> Any:
-    """`native` of pytrees of arrays, if these are on a CPU and the present context allows it, or else `xla` of them.
-
-    It is decided where the program is lowered, so that arrays on a CPU are computed by compiled code whatever JAX's
-    default device is. Where the compiled implementation is not `supported`, and for derivatives, `xla` is used.
-    """
-
-    uses_native = supported and current_is_native()
-    # XLA computes stimuli one after the other on a CPU, where that is several times faster than side by side.
-    sequential_xla = devices.one_by_one(xla)
-
-    @jax.custom_jvp
-    def call(*arrays: Any) -> Any:
-        if uses_native:
-            return lax.platform_dependent(*arrays, cpu=native, default=xla)
-        return sequential_xla(*arrays)
-
-    @call.defjvp
-    def _(primals: Any, tangents: Any) -> Any:
-        return jax.jvp(xla, primals, tangents)
-
-    return call(*jax.tree.map(jnp.asarray, arrays))

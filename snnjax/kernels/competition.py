@@ -13,6 +13,7 @@ from snnjax.core import checks
 from snnjax.core.checks import Number, Pair
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.core.sharding import vary_like
+from snnjax.kernels.kernel import kernel
 from snnjax.kernels.neurons import PositionSpikes, Spikes, product, strongest
 from snnjax.kernels.spikes import latency_dtype, output_size
 
@@ -97,7 +98,7 @@ def _check_spikes(spikes: Any, time_steps: int, kinds: Any = (Spikes,), **_: Any
 _check_any_spikes = functools.partial(_check_spikes, kinds=(Spikes, PositionSpikes))
 
 
-@checks.kernel("time_steps", check=_check_spikes)
+@kernel("time_steps", check=_check_spikes)
 def strongest_feature(spikes: Spikes, *, time_steps: int) -> PositionSpikes:
     """The one spike of each position that pointwise inhibition leaves: earliest, then strongest, then lowest feature.
 
@@ -108,14 +109,14 @@ def strongest_feature(spikes: Spikes, *, time_steps: int) -> PositionSpikes:
     return PositionSpikes(feature, earliest, jnp.where(earliest < time_steps, potential, 0))
 
 
-@checks.kernel("time_steps", check=_check_spikes)
+@kernel("time_steps", check=_check_spikes)
 def pointwise_inhibition(spikes: Spikes, *, time_steps: int) -> Spikes:
     """`Spikes` (F, H, W) of which at each position only that of `strongest_feature` is left."""
     kept = strongest_feature(spikes, time_steps=time_steps).feature
     return _silence(spikes, lax.broadcasted_iota(jnp.int32, spikes.latency.shape, 0) != kept[None], time_steps)
 
 
-@checks.kernel("time_steps", check=_check_spikes)
+@kernel("time_steps", check=_check_spikes)
 def feature_inhibition(spikes: Spikes, inhibited: jax.Array, *, time_steps: int) -> Spikes:
     """`Spikes` (F, H, W) without the spikes of the `inhibited` features, (F,) bool."""
     checks.array("inhibited", inhibited, "F")
@@ -130,7 +131,7 @@ def _silence(spikes: Spikes, inhibited: jax.Array, time_steps: int) -> Spikes:
     return Spikes(jnp.where(inhibited, silent, spikes.latency), jnp.where(inhibited, 0, spikes.potential), time)
 
 
-@checks.kernel("k", "time_steps", check=_check_any_spikes)
+@kernel("k", "time_steps", check=_check_any_spikes)
 def k_winners(spikes: Spikes | PositionSpikes, *, k: int, radius: Number, time_steps: int) -> Winners:
     """Winner-take-all, `Winners` of (k,): each the earliest, then strongest, then lowest flat index of those left.
 
@@ -162,7 +163,7 @@ def k_winners(spikes: Spikes | PositionSpikes, *, k: int, radius: Number, time_s
     return dataclasses.replace(won, size=(height, width))
 
 
-@checks.kernel("k", "time_steps", "stride")
+@kernel("k", "time_steps", "stride")
 def early_winners(
     latency: jax.Array,
     weights: jax.Array,

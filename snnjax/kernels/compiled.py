@@ -14,34 +14,58 @@ import jax.numpy as jnp
 
 from snnjax.core import checks
 from snnjax.core.checks import Bounds, Number, Pair
-from snnjax.kernels import native, neurons, plasticity
-from snnjax.kernels.backend import dispatch, supports_bytes
+from snnjax.kernels import neurons, plasticity
 from snnjax.kernels.competition import Winners, early_winners, k_winners, strongest_feature
+from snnjax.kernels.kernel import (
+    byte_array,
+    dispatch,
+    float_array,
+    int_array,
+    kernel,
+    layer_settings,
+    native_call,
+    supports_native,
+)
 from snnjax.kernels.neurons import Spikes
 from snnjax.kernels.readout import search_spikes
-from snnjax.kernels.spikes import Pooling, check_pool, pad, to_unsigned
+from snnjax.kernels.spikes import Pooling, check_pool, layer_shape, pad, to_unsigned
 from snnjax.kernels.spikes import pool as max_pool
 
 FEW_STEPS = 2
 """Up to so many time steps XLA's products are faster: a third of the time for dense inputs and one step."""
 
 
-def supports_native(weights: jax.Array, threshold: Any, time_steps: int) -> bool:
-    """Whether the compiled implementation can compute a layer, and is faster: XLA needs one product for each step."""
-    return threshold is not None and time_steps > FEW_STEPS and supports_bytes(weights, time_steps)
-
-
 def _define(kernel: Callable[..., Any], time_steps: int, padding: Pair, **settings: Any) -> Callable[..., Any]:
-    """XLA's implementation of a kernel as a function of latencies without padding, weights and thresholds."""
+    """XLA's implementation of a kernel as a function of weights, latencies without padding, and thresholds."""
 
-    def xla(latency: jax.Array, weights: jax.Array, threshold: Any) -> Any:
+    def xla(weights: jax.Array, latency: jax.Array, threshold: Any, **numbers: Any) -> Any:
         padded = pad(latency, padding, time_steps=time_steps)
-        return kernel(padded, weights, threshold=threshold, time_steps=time_steps, **settings)
+        return kernel(padded, weights, threshold=threshold, time_steps=time_steps, **settings, **numbers)
 
     return xla
 
 
-@checks.kernel("time_steps", "stride", "padding")
+def _is_faster(weights: jax.Array, threshold: Any, time_steps: int) -> bool:
+    """Whether the compiled implementation can compute a layer, and is faster: XLA needs one product for each step."""
+    return threshold is not None and time_steps > FEW_STEPS and supports_native(weights, time_steps)
+
+
+def _prepared(
+    weights: jax.Array, latency: jax.Array, threshold: Number | None, time_steps: int, padding: Pair
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    """The arrays from which a layer's spikes are computed, after checks of their shapes and dtypes."""
+    checks.convolution(latency, weights, time_steps=time_steps, padding=padding)
+    checks.threshold(threshold, len(weights))
+    limit = None if threshold is None else jnp.asarray(threshold, weights.dtype)
+    return weights, to_unsigned(latency, time_steps=time_steps), limit
+
+
+def _native_spikes(shape: tuple[int, int, int], **layer: Any) -> Callable[..., Any]:
+    """The steps (F, H', W') at which neurons fire, and their potentials then and at the step before."""
+    return native_call("timed_spikes", (byte_array(shape), float_array(shape), float_array(shape)), **layer)
+
+
+@kernel("time_steps", "stride", "padding")
 def integrate_and_fire(
     latency: jax.Array,
     weights: jax.Array,
@@ -52,19 +76,19 @@ def integrate_and_fire(
     padding: Pair = 0,
 ) -> Spikes:
     """`fire(potentials(...))` of a layer, `Spikes` of (F, H', W'), with one step in memory at a time."""
-    checks.convolution(latency, weights, time_steps=time_steps, padding=padding)
+    arrays = _prepared(weights, latency, threshold, time_steps, padding)
+    shape = layer_shape(latency.shape, weights.shape, stride, padding)
+    follow = _native_spikes(shape, **layer_settings(time_steps, stride, padding))
+
+    def native(weights: jax.Array, latency: jax.Array, threshold: jax.Array) -> Spikes:
+        step, potential, _ = follow(weights, latency, threshold)
+        return Spikes(step, jnp.where(step < time_steps, potential, 0))
+
     xla = _define(neurons.integrate_and_fire, time_steps, padding, stride=stride)
-    follow = functools.partial(native.timed_spikes, stride=stride, padding=padding, time_steps=time_steps)
-
-    def compiled(latency: jax.Array, weights: jax.Array, threshold: Any) -> Spikes:
-        spikes = follow(to_unsigned(latency, time_steps=time_steps), weights, threshold=threshold)
-        return Spikes(spikes.latency, jnp.where(spikes.latency < time_steps, spikes.potential, 0))
-
-    supported = supports_native(weights, threshold, time_steps)
-    return dispatch(supported, compiled, xla, latency, weights, threshold)
+    return dispatch(_is_faster(weights, threshold, time_steps), native, xla)(*arrays)
 
 
-@checks.kernel("time_steps", "stride", "padding", "pool")
+@kernel("time_steps", "stride", "padding", "pool")
 def latencies(
     latency: jax.Array,
     weights: jax.Array,
@@ -80,22 +104,20 @@ def latencies(
     `pool` is a `Pooling`, with the settings of `kernels.pool`. The compiled implementation then stops following the
     neurons of a window once one of them has fired.
     """
-    checks.convolution(latency, weights, time_steps=time_steps, padding=padding)
+    arrays = _prepared(weights, latency, threshold, time_steps, padding)
     check_pool(pool)
-    define = _define(neurons.latencies, time_steps, padding, stride=stride)
-    find = functools.partial(native.latencies, stride=stride, padding=padding, time_steps=time_steps)
     inside = None if pool is None or pool.overlaps else pool  # positions of several windows are computed once
     outside = pool if inside is None else None
+    shape, pooling = (inside or Pooling()).of(layer_shape(latency.shape, weights.shape, stride, padding))
+    layer = layer_settings(time_steps, stride, padding)
+    native = native_call("latencies", byte_array(shape), pool=pooling, **layer)
+    define = _define(neurons.latencies, time_steps, padding, stride=stride)
 
-    def xla(latency: jax.Array, weights: jax.Array, threshold: Any) -> jax.Array:
-        return pooled(define(latency, weights, threshold), pool, time_steps)
+    def xla(weights: jax.Array, latency: jax.Array, threshold: jax.Array | None) -> jax.Array:
+        return pooled(define(weights, latency, threshold), inside, time_steps)
 
-    def compiled(latency: jax.Array, weights: jax.Array, threshold: Any) -> jax.Array:
-        found = find(to_unsigned(latency, time_steps=time_steps), weights, threshold=threshold, pool=inside)
-        return pooled(found, outside, time_steps)
-
-    supported = supports_native(weights, threshold, time_steps)
-    return dispatch(supported, compiled, xla, latency, weights, threshold)
+    found = dispatch(_is_faster(weights, threshold, time_steps), native, xla)(*arrays)
+    return pooled(found, outside, time_steps)
 
 
 def pooled(latency: jax.Array, pool: Pooling | None, time_steps: int) -> jax.Array:
@@ -105,25 +127,23 @@ def pooled(latency: jax.Array, pool: Pooling | None, time_steps: int) -> jax.Arr
     return max_pool(latency, pool.window, stride=pool.stride, padding=pool.padding, time_steps=time_steps)
 
 
-@checks.kernel("time_steps", "stride", "padding")
+@kernel("time_steps", "stride", "padding")
 def final_potentials(
     latency: jax.Array, weights: jax.Array, *, time_steps: int, stride: Pair = 1, padding: Pair = 0
 ) -> jax.Array:
     """Potentials at the last step, (F, H', W') float: the sums of the weights of all inputs that fire, at any step."""
     checks.convolution(latency, weights, time_steps=time_steps, padding=padding)
+    shape = layer_shape(latency.shape, weights.shape, stride, padding)
+    native = native_call("potentials", float_array(shape), **layer_settings(1, stride, padding))
 
-    def xla(latency: jax.Array, weights: jax.Array) -> jax.Array:
-        spiked = pad(latency, padding, time_steps=time_steps) < time_steps
-        return neurons.final_potentials(spiked, weights, stride=stride)
+    def xla(weights: jax.Array, at_once: jax.Array) -> jax.Array:
+        return neurons.final_potentials(pad(at_once, padding, time_steps=1) < 1, weights, stride=stride)
 
-    def compiled(latency: jax.Array, weights: jax.Array) -> jax.Array:
-        spiked = latency < time_steps
-        return native.final_potentials(spiked, weights, stride=stride, padding=padding)
-
-    return dispatch(supports_bytes(weights, time_steps), compiled, xla, latency, weights)
+    at_once = jnp.where(latency < time_steps, 0, 1).astype(jnp.uint8)  # inputs as if all fired in a single step
+    return dispatch(supports_native(weights, time_steps), native, xla)(weights, at_once)
 
 
-@checks.kernel("time_steps", "stride", "padding", "fractional")
+@kernel("time_steps", "stride", "padding", "fractional")
 def timed_spikes(
     latency: jax.Array,
     weights: jax.Array,
@@ -140,29 +160,33 @@ def timed_spikes(
     rises evenly from V(s-1) to V(s) crosses the threshold: (s + (threshold - V(s-1)) / (V(s) - V(s-1))) / T.
     Potentials begin at 0: a spike in step 0 has the time 0 if its threshold is below 0.
     """
-    checks.convolution(latency, weights, time_steps=time_steps, padding=padding)
+    arrays = _prepared(weights, latency, threshold, time_steps, padding)
+    shape = layer_shape(latency.shape, weights.shape, stride, padding)
+    follow = _native_spikes(shape, **layer_settings(time_steps, stride, padding))
+    times = functools.partial(neurons.spike_times, time_steps=int(time_steps), fractional=fractional)
     by_step = _define(neurons.timed_spikes, time_steps, padding, stride=stride, fractional=fractional)
-    follow = functools.partial(native.timed_spikes, stride=stride, padding=padding, time_steps=time_steps)
 
-    def by_search(latency: jax.Array, weights: jax.Array, threshold: Any) -> Spikes:
+    def native(weights: jax.Array, latency: jax.Array, threshold: jax.Array) -> Spikes:
+        step, potential, before = follow(weights, latency, threshold)
+        fired = step < time_steps
+        limit = threshold[:, None, None] if threshold.ndim else threshold
+        return Spikes(step, potential, jnp.where(fired, times(step, fired, before, potential, limit), 1))
+
+    def by_search(weights: jax.Array, latency: jax.Array, threshold: jax.Array) -> Spikes:
         rows = weights.reshape(len(weights), -1)
-        settings = dict(threshold=threshold, time_steps=time_steps, fractional=fractional)
+        settings: Any = dict(threshold=threshold, time_steps=time_steps, fractional=fractional)
         return jax.tree.map(lambda x: x[:, None, None], search_spikes(latency.ravel(), rows, **settings))
 
-    def xla(latency: jax.Array, weights: jax.Array, threshold: Any) -> Spikes:
+    def xla(weights: jax.Array, latency: jax.Array, threshold: jax.Array | None) -> Spikes:
         if threshold is None or latency.shape != weights.shape[1:] or checks.pair("padding", padding, 0) != (0, 0):
-            return by_step(latency, weights, threshold)
+            return by_step(weights, latency, threshold)
         # A neuron that sees the whole input is searched for in two products, if potentials never fall.
-        return jax.lax.cond(jnp.all(weights >= 0), by_search, by_step, latency, weights, threshold)
+        return jax.lax.cond(jnp.all(weights >= 0), by_search, by_step, weights, latency, threshold)
 
-    def compiled(latency: jax.Array, weights: jax.Array, threshold: Any) -> Spikes:
-        return follow(to_unsigned(latency, time_steps=time_steps), weights, threshold=threshold, fractional=fractional)
-
-    supported = supports_native(weights, threshold, time_steps)
-    return dispatch(supported, compiled, xla, latency, weights, threshold)
+    return dispatch(_is_faster(weights, threshold, time_steps), native, xla)(*arrays)
 
 
-@checks.kernel("k", "time_steps", "stride", "padding")
+@kernel("k", "time_steps", "stride", "padding")
 def winners(
     latency: jax.Array,
     weights: jax.Array,
@@ -178,36 +202,36 @@ def winners(
 
     The compiled implementation is faster than these three kernels, because it ends at the step of the last winner.
     """
-    checks.convolution(latency, weights, time_steps=time_steps, padding=padding)
+    arrays = _prepared(weights, latency, threshold, time_steps, padding)
+    places = (checks.integer("k", k, 1),)
+    results = int_array(places), int_array(places), int_array(places), byte_array(places)
+    native = native_call("winners", results, **layer_settings(time_steps, stride, padding))
     fire = _define(neurons.integrate_and_fire, time_steps, padding, stride=stride)
-    find = functools.partial(native.winners, stride=stride, padding=padding, k=k)
+    search = _define(early_winners, time_steps, padding, stride=stride, k=k)
 
-    def composed(latency: jax.Array, weights: jax.Array, threshold: Any, radius: Any) -> Winners:
-        strongest = strongest_feature(fire(latency, weights, threshold), time_steps=time_steps)
+    def composed(weights: jax.Array, latency: jax.Array, threshold: jax.Array | None, radius: jax.Array) -> Winners:
+        strongest = strongest_feature(fire(weights, latency, threshold), time_steps=time_steps)
         return k_winners(strongest, k=k, radius=radius, time_steps=time_steps)
 
-    def early(latency: jax.Array, weights: jax.Array, threshold: Any, radius: Any) -> Winners:
-        padded = pad(latency, padding, time_steps=time_steps)
-        settings = dict(threshold=threshold, k=k, radius=radius, time_steps=time_steps, stride=stride)
-        return early_winners(padded, weights, **settings)
+    def early(weights: jax.Array, latency: jax.Array, threshold: jax.Array | None, radius: jax.Array) -> Winners:
+        return search(weights, latency, threshold, radius=radius)
 
-    def on_cpu(latency: jax.Array, weights: jax.Array, threshold: Any, radius: Any) -> Winners:
-        return jax.lax.cond(jnp.all(weights >= 0), early, composed, latency, weights, threshold, radius)
+    def on_cpu(weights: jax.Array, latency: jax.Array, threshold: jax.Array | None, radius: jax.Array) -> Winners:
+        return jax.lax.cond(jnp.all(weights >= 0), early, composed, weights, latency, threshold, radius)
 
-    def xla(*arrays: Any) -> Winners:
+    def xla(*arrays: Any) -> tuple[jax.Array, ...]:
         # Winners have no derivatives, and the loops of the search cannot be transposed.
         arrays = jax.lax.stop_gradient(arrays)
-        return jax.lax.platform_dependent(*arrays, cpu=on_cpu, default=composed)
+        won = jax.lax.platform_dependent(*arrays, cpu=on_cpu, default=composed)
+        return won.feature, won.row, won.column, won.latency
 
-    def compiled(latency: jax.Array, weights: jax.Array, threshold: Any, radius: Any) -> Winners:
-        given = to_unsigned(latency, time_steps=time_steps), weights
-        return find(*given, threshold=threshold, radius=radius, time_steps=time_steps)
-
-    supported = supports_native(weights, threshold, time_steps)
-    return dispatch(supported, compiled, xla, latency, weights, threshold, radius)
+    find = dispatch(_is_faster(weights, threshold, time_steps), native, xla)
+    _, height, width = layer_shape(latency.shape, weights.shape, stride, padding)
+    feature, row, column, when = find(*arrays, jnp.asarray(radius, jnp.int32))
+    return Winners(feature, row, column, when, size=(height, width))
 
 
-@checks.kernel("stabiliser", "stride", "padding", "time_steps", check=plasticity.check_stdp)
+@kernel("stabiliser", "stride", "padding", "time_steps", check=plasticity.check_stdp)
 def stdp(
     weights: jax.Array,
     latency: jax.Array,
@@ -232,13 +256,24 @@ def stdp(
       bounds: lower and upper bound of a weight, numbers or () float. Bounds and rates take the dtype of the weights.
       stabiliser: multiplies each change by (w - lower)(upper - w), so that weights settle at the bounds.
     """
+    layer = layer_settings(time_steps, stride, padding)
+    native = native_call("stdp", float_array(weights.shape), replaced=1, stabiliser=bool(stabiliser), **layer)
     define = functools.partial(plasticity.stdp, time_steps=time_steps, stabiliser=stabiliser, stride=stride)
-    learn = functools.partial(native.stdp, time_steps=time_steps, stabiliser=stabiliser, stride=stride, padding=padding)
 
-    def xla(weights: jax.Array, latency: jax.Array, winners: Winners, rates: jax.Array, bounds: Any) -> jax.Array:
-        return define(weights, pad(latency, padding, time_steps=time_steps), winners, rates, bounds=bounds)
+    def xla(
+        weights: jax.Array,
+        latency: jax.Array,
+        feature: jax.Array,
+        row: jax.Array,
+        column: jax.Array,
+        step: jax.Array,
+        rates: jax.Array,
+        bounds: jax.Array,
+    ) -> jax.Array:
+        padded = pad(latency, padding, time_steps=time_steps)
+        return define(weights, padded, Winners(feature, row, column, step), rates, bounds=tuple(bounds))
 
-    def compiled(weights: jax.Array, latency: jax.Array, winners: Winners, rates: jax.Array, bounds: Any) -> jax.Array:
-        return learn(weights, to_unsigned(latency, time_steps=time_steps), winners, rates, bounds=bounds)
-
-    return dispatch(supports_bytes(weights, time_steps), compiled, xla, weights, latency, winners, rates, bounds)
+    won = [jnp.asarray(x, jnp.int32) for x in (winners.feature, winners.row, winners.column, winners.latency)]
+    rule = jnp.asarray(rates, weights.dtype), plasticity.bounds_array(weights, bounds)
+    learn = dispatch(supports_native(weights, time_steps), native, xla)
+    return learn(weights, to_unsigned(latency, time_steps=time_steps), *won, *rule)

@@ -5,13 +5,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from snnjax.core import checks
 from snnjax.core.checks import Number, Pair
-from snnjax.kernels import backend, neurons
+from snnjax.kernels import neurons
 from snnjax.kernels.compiled import final_potentials, pooled
-from snnjax.kernels.native import sequences
+from snnjax.kernels.kernel import (
+    byte_array,
+    dispatch,
+    float_array,
+    kernel,
+    layer_settings,
+    native_call,
+    supports_native,
+)
 from snnjax.kernels.sequences import check_classes, check_sequence
-from snnjax.kernels.spikes import Pooling, check_pool, to_unsigned
+from snnjax.kernels.spikes import Pooling, check_pool, layer_shape, to_unsigned
 
 MANY_FEATURES = 64
 """Features from which the compiled form adds up integers, 64 of them side by side; with fewer, floats are faster."""
@@ -21,7 +28,7 @@ def _check(latencies: Any, weights: Any, time_steps: int, stride: Pair, padding:
     check_sequence(weights, latencies, None, 1, time_steps=time_steps, stride=stride, padding=padding)
 
 
-@checks.kernel("time_steps", "stride", "padding", "pool", check=_check)
+@kernel("time_steps", "stride", "padding", "pool", check=_check)
 def final_latencies(
     latencies: jax.Array,
     weights: jax.Array,
@@ -39,11 +46,14 @@ def final_latencies(
     the work.
     """
     check_pool(pool)
-    threshold = 0.0 if threshold is None else threshold
+    limit = jnp.asarray(0.0 if threshold is None else threshold, weights.dtype)
     layer: dict[str, Any] = dict(time_steps=time_steps, stride=stride, padding=padding)
+    shape, pooling = (pool or Pooling()).of(layer_shape(latencies.shape, weights.shape, stride, padding))
+    result = byte_array((len(latencies), *shape))
+    native = native_call("final_latencies", result, pool=pooling, **layer_settings(**layer))
 
-    def xla(latencies: jax.Array, weights: jax.Array, threshold: Any) -> jax.Array:
-        limits = threshold if threshold.ndim == 0 else threshold[:, None, None]
+    def xla(weights: jax.Array, latencies: jax.Array, limit: jax.Array) -> jax.Array:
+        limits = limit[:, None, None] if limit.ndim else limit
 
         def fired(latency: jax.Array) -> jax.Array:
             above = final_potentials(latency, weights, **layer) > limits
@@ -51,14 +61,9 @@ def final_latencies(
 
         return jax.vmap(fired)(latencies)
 
-    def compiled(latencies: jax.Array, weights: jax.Array, threshold: Any) -> jax.Array:
-        return sequences.final_latencies(
-            to_unsigned(latencies, time_steps=time_steps), weights, threshold=threshold, pool=pool, **layer
-        )
-
-    many = jnp.ndim(threshold) == 0 and len(weights) >= MANY_FEATURES
-    supported = many and backend.supports_bytes(weights, time_steps)
-    return backend.dispatch(supported, compiled, xla, latencies, weights, threshold)
+    many = limit.ndim == 0 and len(weights) >= MANY_FEATURES
+    find = dispatch(many and supports_native(weights, time_steps), native, xla)
+    return find(weights, to_unsigned(latencies, time_steps=time_steps), limit)
 
 
 def _check_classes(latencies: Any, weights: Any, classes: int, **layer: Any) -> None:
@@ -66,7 +71,7 @@ def _check_classes(latencies: Any, weights: Any, classes: int, **layer: Any) -> 
     check_classes(len(weights), classes)
 
 
-@checks.kernel("classes", "time_steps", "stride", "padding", "only_largest", check=_check_classes)
+@kernel("classes", "time_steps", "stride", "padding", "only_largest", check=_check_classes)
 def strongest_of_classes(
     latencies: jax.Array,
     weights: jax.Array,
@@ -83,16 +88,16 @@ def strongest_of_classes(
     of all classes but that of the strongest neuron may be lower: a decision that asks only for this class takes half of
     the time.
     """
-    layer: dict[str, Any] = dict(time_steps=time_steps, stride=stride, padding=padding)
+    result = float_array((len(latencies), classes))
+    layer = layer_settings(time_steps, stride, padding)
+    decided = dict(classes=classes, only_largest=bool(only_largest))
+    native = native_call("strongest_of_classes", result, **decided, **layer)
 
-    def xla(latencies: jax.Array, weights: jax.Array) -> jax.Array:
+    def xla(weights: jax.Array, latencies: jax.Array) -> jax.Array:
         spiked = latencies < time_steps
         taps = weights.transpose(2, 3, 0, 1)
         potentials = neurons.final_potentials_of_block(spiked, taps, padding=padding, stride=stride)
         return potentials.reshape(len(latencies), classes, -1).max(axis=2)
 
-    def compiled(latencies: jax.Array, weights: jax.Array) -> jax.Array:
-        given = to_unsigned(latencies, time_steps=time_steps), weights
-        return sequences.strongest_of_classes(*given, classes=classes, only_largest=only_largest, **layer)
-
-    return backend.dispatch(backend.supports_bytes(weights, time_steps), compiled, xla, latencies, weights)
+    find = dispatch(supports_native(weights, time_steps), native, xla)
+    return find(weights, to_unsigned(latencies, time_steps=time_steps))

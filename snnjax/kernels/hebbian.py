@@ -17,6 +17,7 @@ from jax import lax
 
 from snnjax.core import checks
 from snnjax.core.checks import Number, Pair
+from snnjax.kernels.kernel import kernel
 from snnjax.kernels.plasticity import in_dtype_of
 from snnjax.kernels.spikes import windows
 
@@ -68,7 +69,7 @@ def standardised(values: jax.Array, given: Moments, *, epsilon: Number = 1e-5) -
     return (values - mean) * lax.rsqrt(variance + epsilon)
 
 
-@checks.kernel("kernel", "stride", "padding")
+@kernel("kernel", "stride", "padding")
 def reflected_patches(values: jax.Array, *, kernel: Pair, stride: Pair = 1, padding: Pair = 0) -> jax.Array:
     """The patch of values (C, H, W) at each position: (H', W', K), K row by row, column by column, channel by channel.
 
@@ -141,7 +142,7 @@ def towards_unit_norm(weights: jax.Array, change: jax.Array, *, rate: Number) ->
     return weights + rate * jnp.sqrt(jnp.abs(norm - 1) + _LEAST) * change
 
 
-@checks.kernel("window", "stride", "padding")
+@kernel("window", "stride", "padding")
 def pool_largest(values: jax.Array, window: Pair, *, stride: Pair | None = None, padding: Pair = 0) -> jax.Array:
     """The largest value of each window of (C, H, W) float, padded with 0. Sizes are as of `pool`."""
     checks.array("values", values, "C H W", "floats")

@@ -9,7 +9,6 @@ References:
 """
 
 import dataclasses
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -19,14 +18,14 @@ from jax import lax
 
 from snnjax.core import checks
 from snnjax.core.checks import Bounds, Number, Pair
-from snnjax.kernels import backend, plasticity
+from snnjax.kernels import plasticity
 from snnjax.kernels.competition import Winners, feature_inhibition, k_winners
 from snnjax.kernels.compiled import final_potentials, stdp, winners
-from snnjax.kernels.native import sequences as compiled_sequences
+from snnjax.kernels.kernel import dispatch, float_array, int_array, kernel, layer_settings, native_call, supports_native
 from snnjax.kernels.neurons import fire_at_last_step
-from snnjax.kernels.plasticity import in_dtype_of, reward_rates
+from snnjax.kernels.plasticity import bounds_array, reward_rates
 from snnjax.kernels.sequences import check_labels, check_sequence, in_groups
-from snnjax.kernels.spikes import pad, to_unsigned
+from snnjax.kernels.spikes import Pooling, layer_shape, pad, to_unsigned
 
 
 class LearnedSTDP(NamedTuple):
@@ -92,10 +91,6 @@ def update_in_order(
     return lax.platform_dependent(weights, latencies, won, rates, bounds, cpu=one_by_one, default=at_once)
 
 
-def _clipped(weights: jax.Array, bounds: Bounds) -> jax.Array:
-    return jnp.clip(weights, *in_dtype_of(weights, *bounds))
-
-
 def _check_stdp(
     weights: Any, latencies: Any, rates: Any, learns: Any, threshold: Any, k: int, batch: int, **layer: Any
 ) -> None:
@@ -110,7 +105,7 @@ def _check_stdp(
     checks.shape("rates", rates, (len(latencies), 2), "`latencies`")
 
 
-@checks.kernel("k", "stabiliser", "stride", "padding", "time_steps", "batch", check=_check_stdp)
+@kernel("k", "stabiliser", "stride", "padding", "time_steps", "batch", check=_check_stdp)
 def learn_stdp(
     weights: jax.Array,
     latencies: jax.Array,
@@ -139,12 +134,20 @@ def learn_stdp(
         batches: with 1 they compute one stimulus at a time.
     """
     count = len(latencies)
-    rates = jnp.broadcast_to(jnp.asarray(rates, weights.dtype), (count, 2))
-    learns = jnp.ones(count, bool) if learns is None else learns
     layer: dict[str, Any] = dict(time_steps=time_steps, stride=stride, padding=padding)
+    results = float_array(weights.shape), int_array((count, k))
+    native = native_call("learn_stdp", results, stabiliser=bool(stabiliser), **layer_settings(**layer))
 
-    def xla(weights: jax.Array, stimuli: Any, numbers: Any) -> LearnedSTDP:
-        threshold, radius, bounds = numbers
+    def xla(
+        weights: jax.Array,
+        latencies: jax.Array,
+        threshold: jax.Array | None,
+        radius: jax.Array,
+        rates: jax.Array,
+        bounds: jax.Array,
+        learns: jax.Array,
+    ) -> tuple[jax.Array, jax.Array]:
+        rule: dict[str, Any] = dict(bounds=tuple(bounds), stabiliser=stabiliser)
 
         def learn_group(weights: jax.Array, group: Any) -> tuple[jax.Array, jax.Array]:
             latencies, rates, learns = group
@@ -154,20 +157,22 @@ def learn_stdp(
 
             won = jax.vmap(respond)(latencies)
             won = dataclasses.replace(won, feature=jnp.where(learns[:, None], won.feature, -1))
-            rule: dict[str, Any] = dict(bounds=bounds, stabiliser=stabiliser)
             return update_in_order(weights, latencies, won, rates, **rule, **layer), won.feature
 
-        return LearnedSTDP(*in_groups(learn_group, weights, stimuli, batch))
+        return in_groups(learn_group, weights, (latencies, rates, learns), batch)
 
-    def compiled(weights: jax.Array, stimuli: Any, numbers: Any) -> LearnedSTDP:
-        threshold, radius, bounds = numbers
-        learn = functools.partial(compiled_sequences.learn_stdp, threshold=threshold, k=k, radius=radius)
-        return LearnedSTDP(*learn(weights, *stimuli, bounds=bounds, stabiliser=stabiliser, **layer))
-
-    stimuli = to_unsigned(latencies, time_steps=time_steps), rates, learns
-    numbers = threshold, radius, bounds
-    supported = batch == 1 and threshold is not None and backend.supports_bytes(weights, time_steps)
-    return backend.dispatch(supported, compiled, xla, _clipped(weights, bounds), stimuli, numbers)
+    supported = batch == 1 and threshold is not None and supports_native(weights, time_steps)
+    ends = bounds_array(weights, bounds)
+    learned = dispatch(supported, native, xla)(
+        jnp.clip(weights, *ends),
+        to_unsigned(latencies, time_steps=time_steps),
+        None if threshold is None else jnp.asarray(threshold, weights.dtype),
+        jnp.asarray(radius, jnp.int32),
+        jnp.broadcast_to(jnp.asarray(rates, weights.dtype), (count, 2)),
+        ends,
+        jnp.ones(count, bool) if learns is None else learns,
+    )
+    return LearnedSTDP(*learned)
 
 
 def _check_reward(
@@ -192,7 +197,7 @@ def _check_reward(
         checks.shape("kept", kept, weights.shape[:1], "`weights`")
 
 
-@checks.kernel("classes", "stabiliser", "stride", "padding", "time_steps", "batch", check=_check_reward)
+@kernel("classes", "stabiliser", "stride", "padding", "time_steps", "batch", check=_check_reward)
 def learn_reward(
     weights: jax.Array,
     latencies: jax.Array,
@@ -229,20 +234,29 @@ def learn_reward(
       batch: the number of successive stimuli that are voted on with the same weights.
     """
     count = len(latencies)
-    learns = jnp.ones(count, bool) if learns is None else learns
-    kept = jnp.ones(len(weights), bool) if kept is None else kept
-    layer: dict[str, Any] = dict(time_steps=time_steps, stride=stride, padding=padding)
     per_class = len(weights) // classes
+    layer: dict[str, Any] = dict(time_steps=time_steps, stride=stride, padding=padding)
+    results = float_array(weights.shape), int_array((count,)), int_array((count,))
+    decided = dict(classes=classes, stabiliser=bool(stabiliser))
+    native = native_call("learn_reward", results, **decided, **layer_settings(**layer))
 
-    def xla(weights: jax.Array, stimuli: Any, kept: jax.Array, rule: Any) -> LearnedReward:
-        rates, bounds = rule
+    def xla(
+        weights: jax.Array,
+        latencies: jax.Array,
+        labels: jax.Array,
+        rates: jax.Array,
+        bounds: jax.Array,
+        handicap: jax.Array,
+        learns: jax.Array,
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        rule: dict[str, Any] = dict(bounds=tuple(bounds), stabiliser=stabiliser)
 
         def learn_group(weights: jax.Array, group: Any) -> tuple[jax.Array, Any]:
             latencies, labels, learns = group
 
             def respond(latency: jax.Array) -> Winners:
                 spikes = fire_at_last_step(final_potentials(latency, weights, **layer), time_steps=time_steps)
-                spikes = feature_inhibition(spikes, ~kept, time_steps=time_steps)
+                spikes = feature_inhibition(spikes, handicap < 0, time_steps=time_steps)
                 return k_winners(spikes, k=1, radius=0, time_steps=time_steps)
 
             won = jax.vmap(respond)(latencies)
@@ -252,19 +266,101 @@ def learn_reward(
             feature = jnp.where(outcome == 0, -1, feature)
             won = dataclasses.replace(won, feature=feature[:, None])
             of_each = jax.vmap(lambda outcome: reward_rates(outcome, *rates))(outcome)
-            how: dict[str, Any] = dict(bounds=bounds, stabiliser=stabiliser)
-            return update_in_order(weights, latencies, won, of_each, **how, **layer), (vote, feature)
+            return update_in_order(weights, latencies, won, of_each, **rule, **layer), (vote, feature)
 
-        learned, results = in_groups(learn_group, weights, stimuli, batch)
-        return LearnedReward(learned, *results)
+        learned, (vote, feature) = in_groups(learn_group, weights, (latencies, labels, learns), batch)
+        return learned, vote, feature
 
-    def compiled(weights: jax.Array, stimuli: Any, kept: jax.Array, rule: Any) -> LearnedReward:
-        rates, bounds = rule
-        learn = functools.partial(compiled_sequences.learn_reward, classes=classes, bounds=bounds)
-        latencies, labels, learns = stimuli
-        return LearnedReward(*learn(weights, latencies, labels, rates, learns, kept, stabiliser=stabiliser, **layer))
+    ends = bounds_array(weights, bounds)
+    learned = dispatch(batch == 1 and supports_native(weights, time_steps), native, xla)(
+        jnp.clip(weights, *ends),
+        to_unsigned(latencies, time_steps=time_steps),
+        jnp.asarray(labels, jnp.int32),
+        jnp.stack([jnp.asarray(reward, weights.dtype), jnp.asarray(punish, weights.dtype)]),
+        ends,
+        _handicap(kept, len(weights)),
+        jnp.ones(count, bool) if learns is None else learns,
+    )
+    return LearnedReward(*learned)
 
-    rates = jnp.stack([jnp.asarray(reward, weights.dtype), jnp.asarray(punish, weights.dtype)])
-    stimuli = to_unsigned(latencies, time_steps=time_steps), jnp.asarray(labels, jnp.int32), learns
-    supported = batch == 1 and backend.supports_bytes(weights, time_steps)
-    return backend.dispatch(supported, compiled, xla, _clipped(weights, bounds), stimuli, kept, (rates, bounds))
+
+def _handicap(kept: jax.Array | None, features: int) -> jax.Array:
+    """What is added to the potentials of each feature, (F,): -inf to those that must not fire."""
+    return jnp.zeros(features, jnp.float32) if kept is None else jnp.where(kept, jnp.float32(0), -jnp.inf)
+
+
+class RewardLayer(NamedTuple):
+    """A layer of two that learn by reward.
+
+    Attributes:
+      weights: (F, C, kh, kw) float32, within the bounds.
+      rates: (2, 2) float32, (a+, a-) after a correct and after a wrong vote.
+      bounds: lower and upper bound of a weight.
+      stabiliser: whether each change is multiplied by (w - lower)(upper - w).
+      stride, padding: rows and columns.
+    """
+
+    weights: jax.Array
+    rates: jax.Array
+    bounds: Bounds
+    stabiliser: bool
+    stride: Pair = 1
+    padding: Pair = 0
+
+
+def learn_deep_by_reward(
+    earlier: RewardLayer,
+    deciding: RewardLayer,
+    latencies: jax.Array,
+    labels: jax.Array,
+    learns: jax.Array,
+    turns: jax.Array,
+    *,
+    threshold: Number,
+    winners: int,
+    radius: Number,
+    classes: int,
+    time_steps: int,
+    kept: jax.Array | None = None,
+    pool: Pooling | None = None,
+) -> tuple[jax.Array, ...]:
+    """As `learn_reward`, on a CPU, with a pooled layer before, whose `kernels.winners` learn from that vote.
+
+    The result is the weights of both layers, then the vote (S,), the winners (S, k), and the feature (S,), int32, that
+    has learned in the deciding layer.
+
+    `threshold`, one number, `winners` and `radius` are those of the earlier layer; `turns`, (2,) int32, says which of
+    the two layers learns: 0 does not. Latencies are uint8.
+    """
+    shape = layer_shape(latencies.shape, earlier.weights.shape, earlier.stride, earlier.padding)
+    learn = native_call(
+        "learn_deep_by_reward",
+        (
+            float_array(earlier.weights.shape),
+            float_array(deciding.weights.shape),
+            int_array(labels.shape),
+            int_array((len(labels), winners)),
+            int_array(labels.shape),
+        ),
+        earlier=layer_settings(time_steps, earlier.stride, earlier.padding)["layer"],
+        pool=(pool or Pooling()).of(shape)[1],
+        earlier_stabiliser=bool(earlier.stabiliser),
+        stabiliser=bool(deciding.stabiliser),
+        classes=classes,
+        **layer_settings(time_steps, deciding.stride, deciding.padding),
+    )
+    return learn(
+        earlier.weights,
+        deciding.weights,
+        latencies,
+        labels,
+        turns,
+        jnp.asarray(threshold, jnp.float32),
+        jnp.asarray(radius, jnp.int32),
+        earlier.rates,
+        bounds_array(earlier.weights, earlier.bounds),
+        deciding.rates,
+        bounds_array(deciding.weights, deciding.bounds),
+        _handicap(kept, len(deciding.weights)),
+        learns,
+    )

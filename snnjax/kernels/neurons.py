@@ -17,6 +17,7 @@ from jax import lax
 from snnjax.core import checks
 from snnjax.core.checks import Number, Pair
 from snnjax.core.sharding import vary_like
+from snnjax.kernels.kernel import kernel
 from snnjax.kernels.spikes import latency_dtype, output_size, windows
 
 
@@ -89,7 +90,7 @@ def unfold(
     return taps, flat, shape
 
 
-@checks.kernel("time_steps", "stride")
+@kernel("time_steps", "stride")
 def potentials(latency: jax.Array, weights: jax.Array, *, time_steps: int, stride: Pair = 1) -> jax.Array:
     """Membrane potentials at every step, (T, F, H', W'): valid cross-correlation of the spike wave with the weights."""
     taps, flat, shape = unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
@@ -98,7 +99,7 @@ def potentials(latency: jax.Array, weights: jax.Array, *, time_steps: int, strid
     return movie.reshape(time_steps, *shape)
 
 
-@checks.kernel("stride")
+@kernel("stride")
 def final_potentials(spiked: jax.Array, weights: jax.Array, *, stride: Pair = 1) -> jax.Array:
     """Potentials at the last step, (F, H', W') float, from the inputs that fired at all, (C, H, W) bool."""
     checks.array("spiked", spiked, "C H W", "booleans")
@@ -106,7 +107,7 @@ def final_potentials(spiked: jax.Array, weights: jax.Array, *, stride: Pair = 1)
     return product(flat, taps).reshape(shape)
 
 
-@checks.kernel("padding", "stride")
+@kernel("padding", "stride")
 def final_potentials_of_block(spiked: jax.Array, taps: jax.Array, *, padding: Pair = 0, stride: Pair = 1) -> jax.Array:
     """`final_potentials` of B images at once, (B, F, H', W') float, leaving out the taps that fall on padding.
 
@@ -168,7 +169,7 @@ def _spans(below: np.ndarray, size: int, stride: int) -> list[tuple[int, slice, 
     return spans
 
 
-@checks.kernel()
+@kernel()
 def fire(potentials: jax.Array, *, threshold: Number | None) -> Spikes:
     """First crossing: a neuron fires at the first step whose potential is strictly greater than the threshold.
 
@@ -212,7 +213,7 @@ def at_last_step(fired: jax.Array, time_steps: int) -> jax.Array:
     return jnp.where(fired, time_steps - 1, time_steps).astype(latency_dtype(time_steps))
 
 
-@checks.kernel("time_steps", "stride")
+@kernel("time_steps", "stride")
 def integrate_and_fire(
     latency: jax.Array, weights: jax.Array, *, threshold: Number | None, time_steps: int, stride: Pair = 1
 ) -> Spikes:
@@ -230,7 +231,7 @@ MANY_STEPS = 24
 """Time steps above which `latencies` goes input by input. Measured on two cores: 20 times faster for T = 255."""
 
 
-@checks.kernel("time_steps", "stride")
+@kernel("time_steps", "stride")
 def latencies(
     latency: jax.Array, weights: jax.Array, *, threshold: Number | None, time_steps: int, stride: Pair = 1
 ) -> jax.Array:
@@ -268,7 +269,7 @@ def latencies(
     return first.T.reshape(shape)
 
 
-@checks.kernel("time_steps", "stride", "fractional")
+@kernel("time_steps", "stride", "fractional")
 def timed_spikes(
     latency: jax.Array,
     weights: jax.Array,

@@ -16,6 +16,7 @@ from snnjax.core import checks
 from snnjax.core.checks import Bounds, Pair
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.kernels.competition import Winners, check_winners
+from snnjax.kernels.kernel import kernel
 from snnjax.kernels.spikes import output_size
 
 
@@ -47,7 +48,7 @@ def check_stdp(
     check_winners("winners", winners, positions, write, time_steps=time_steps, features=len(weights))
 
 
-@checks.kernel("kernel", "stride", check=_check_fields)
+@kernel("kernel", "stride", check=_check_fields)
 def receptive_fields(maps: jax.Array, winners: Winners, *, kernel: Pair, stride: Pair = 1) -> jax.Array:
     """What `maps` hold at the inputs of each winner, (k, C, kh, kw) of their dtype; arbitrary for empty places.
 
@@ -56,7 +57,7 @@ def receptive_fields(maps: jax.Array, winners: Winners, *, kernel: Pair, stride:
     return patches(maps, jnp.stack([winners.row, winners.column], axis=1), kernel=kernel, stride=stride)
 
 
-@checks.kernel("kernel", "stride", check=_check_differences)
+@kernel("kernel", "stride", check=_check_differences)
 def time_differences(latency: jax.Array, winners: Winners, *, kernel: Pair, stride: Pair = 1) -> jax.Array:
     """The step of each winner's spike minus those of its inputs, (k, C, kh, kw) int32, arbitrary for empty places.
 
@@ -67,7 +68,7 @@ def time_differences(latency: jax.Array, winners: Winners, *, kernel: Pair, stri
     return winners.latency.astype(jnp.int32)[:, None, None, None] - fields.astype(jnp.int32)
 
 
-@checks.kernel("kernel", "stride")
+@kernel("kernel", "stride")
 def patches(maps: jax.Array, positions: jax.Array, *, kernel: Pair, stride: Pair = 1) -> jax.Array:
     """The inputs of neurons at `positions`, (N, 2) integers: row, column; (N, C, kh, kw) of padded `maps` (C, H, W)."""
     size = (maps.shape[0], *checks.pair("kernel", kernel, 1))
@@ -80,7 +81,7 @@ def patches(maps: jax.Array, positions: jax.Array, *, kernel: Pair, stride: Pair
     return jax.vmap(patch)(positions)
 
 
-@checks.kernel("stabiliser", "stride", "time_steps")
+@kernel("stabiliser", "stride", "time_steps")
 def stdp(
     weights: jax.Array,
     latency: jax.Array,
@@ -103,7 +104,7 @@ def stdp(
     return jnp.where(jnp.any(won, axis=1)[:, None, None, None], moved, clipped)
 
 
-@checks.kernel("kernel", "stride", "time_steps")
+@kernel("kernel", "stride", "time_steps")
 def causal_inputs(
     latency: jax.Array, winners: Winners, *, kernel: Pair, time_steps: int, stride: Pair = 1
 ) -> jax.Array:
@@ -118,6 +119,11 @@ def in_dtype_of(weights: jax.Array, *settings: Any) -> tuple[jax.Array, ...]:
     return tuple(jnp.asarray(setting, weights.dtype) for setting in settings)
 
 
+def bounds_array(weights: jax.Array, bounds: Bounds) -> jax.Array:
+    """The lower and the upper bound, (2,), in the dtype of the weights."""
+    return jnp.stack(in_dtype_of(weights, *bounds))
+
+
 def _moved(rows: jax.Array, causal: jax.Array, rates: Any, bounds: Bounds, stabiliser: bool) -> jax.Array:
     """Weights (k, ...) after their update, given which of their inputs are causal."""
     lower, upper, rates = in_dtype_of(rows, *bounds, rates)
@@ -127,7 +133,7 @@ def _moved(rows: jax.Array, causal: jax.Array, rates: Any, bounds: Bounds, stabi
     return jnp.clip(rows + change, lower, upper)
 
 
-@checks.kernel("stabiliser")
+@kernel("stabiliser")
 def learned_in_order(
     weights: jax.Array,
     winners: jax.Array,
@@ -178,7 +184,7 @@ def _check_rows(weights: Any, winners: Any, rows: Any) -> None:
     checks.shape("rows", rows, expected, "`winners` and `weights`")
 
 
-@checks.kernel(check=_check_rows)
+@kernel(check=_check_rows)
 def set_rows(weights: jax.Array, winners: Winners, rows: jax.Array) -> jax.Array:
     """Puts the winners' rows, (k, ...), into the weights (F, ...); empty places change nothing."""
     beyond = jnp.where(winners.valid, winners.feature, weights.shape[0])
@@ -194,7 +200,7 @@ def _check_outcome(outcome: Any, reward: Any, punish: Any) -> None:
         raise wrong_type("outcome", "an integer", outcome, "jnp.where(right, 1, -1)")
 
 
-@checks.kernel(check=_check_outcome)
+@kernel(check=_check_outcome)
 def reward_rates(outcome: jax.Array, reward: jax.Array, punish: jax.Array) -> jax.Array:
     """The rates (2,) of one reward-modulated update (R-STDP) by `stdp`: `reward` after a correct decision, or `punish`.
 

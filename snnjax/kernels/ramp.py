@@ -16,12 +16,13 @@ import numpy as np
 
 from snnjax.core import checks
 from snnjax.core.errors import InputError
-from snnjax.kernels import backend, hebbian, native
-from snnjax.kernels.native import ramp as native_ramp
+from snnjax.kernels import hebbian
+from snnjax.kernels.kernel import byte_array, dispatch, kernel, native_call
+from snnjax.kernels.native import MAX_TIME_STEPS
 from snnjax.kernels.spikes import Pooling, latency_dtype
 
 
-@checks.kernel("time_steps")
+@kernel("time_steps")
 def remaining_steps(latency: jax.Array, *, time_steps: int) -> jax.Array:
     """T - latency, float32 of the shape of `latency`: the steps of the window that remain to a spike, 0 of silence."""
     checks.latency("latency", latency, None, time_steps=checks.time_steps(time_steps))
@@ -37,7 +38,7 @@ def _check_ramp(potential: Any, levels: Any) -> None:
         raise InputError("`levels` must fall from step to step, got levels that rise or are NaN")
 
 
-@checks.kernel(check=_check_ramp)
+@kernel(check=_check_ramp)
 def fire_on_ramp(potential: jax.Array, levels: jax.Array) -> jax.Array:
     """Latencies (...) of neurons of potentials (...) float32 at the end of the window before.
 
@@ -47,9 +48,14 @@ def fire_on_ramp(potential: jax.Array, levels: jax.Array) -> jax.Array:
     return later.astype(latency_dtype(levels.shape[0]))
 
 
-@checks.kernel("pool")
+@kernel("pool")
 def fire_pooled_on_ramp(potential: jax.Array, levels: jax.Array, pool: Pooling) -> jax.Array:
     """`fire_on_ramp` of potentials (H, W, F) float32, pooled as by `pool`: latencies (F, H', W')."""
+    checks.array("potential", potential, "H W F", "floats")
+    checks.array("levels", levels, "T", "floats")
+    height, width, features = potential.shape
+    shape, pooling = pool.of((features, height, width))
+    native = native_call("ramp", byte_array(shape), pool=pooling)
 
     def xla(potential: jax.Array, levels: jax.Array) -> jax.Array:
         maps = jnp.moveaxis(potential, -1, 0)
@@ -57,10 +63,7 @@ def fire_pooled_on_ramp(potential: jax.Array, levels: jax.Array, pool: Pooling) 
         largest = hebbian.pool_largest(maps, pool.window, stride=pool.stride, padding=pool.padding)
         return fire_on_ramp(largest, levels)
 
-    def compiled(potential: jax.Array, levels: jax.Array) -> jax.Array:
-        return native_ramp.fire_on_ramp(potential, levels, pool)
-
-    return backend.dispatch(len(levels) <= native.MOST_STEPS, compiled, xla, potential, levels)
+    return dispatch(len(levels) <= MAX_TIME_STEPS, native, xla)(potential, levels)
 
 
 def ramp_levels(highest: float, *, power: float, time_steps: int) -> np.ndarray:

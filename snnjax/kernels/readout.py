@@ -8,6 +8,7 @@ References:
   Goupy et al. 2024, Neuronal competition groups with supervised STDP for spike-based classification.
 """
 
+import dataclasses
 import functools
 import math
 from typing import Any, NamedTuple
@@ -17,12 +18,12 @@ import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from snnjax.core import checks
+from snnjax.core import checks, devices
 from snnjax.core.checks import Bounds, Number
+from snnjax.core.components import static
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.core.sharding import vary_like
-from snnjax.kernels.backend import dispatch, supports_bytes
-from snnjax.kernels.native import readout as native_readout
+from snnjax.kernels.kernel import byte_array, dispatch, float_array, int_array, kernel, native_call, supports_native
 from snnjax.kernels.neurons import Spikes, spike_times
 from snnjax.kernels.plasticity import in_dtype_of
 from snnjax.kernels.sequences import check_classes, check_labels, check_sequence, in_groups
@@ -74,7 +75,7 @@ class LearnedReadout(NamedTuple):
     threshold: jax.Array
 
 
-@checks.kernel("time_steps", "fractional")
+@kernel("time_steps", "fractional")
 def search_spikes(
     latency: jax.Array, weights: jax.Array, *, threshold: Number, time_steps: int, fractional: bool = False
 ) -> Spikes:
@@ -125,7 +126,7 @@ def _taken(values: jax.Array, index: jax.Array) -> jax.Array:
     return jnp.take_along_axis(values, index[:, None], axis=1)[:, 0]
 
 
-@checks.kernel()
+@kernel()
 def earliest(time: jax.Array, potential: jax.Array) -> jax.Array:
     """The earliest neuron along the last axis, int32: at equal times the strongest, then that of the lowest index."""
     checks.array("time", time, None, "floats")
@@ -163,7 +164,7 @@ def learning_neurons(
     return LearningNeurons(*of_earliest(spikes.time, spikes.potential, fields))
 
 
-@checks.kernel("per_class", "one_sided")
+@kernel("per_class", "one_sided")
 def desired_times(
     time: jax.Array, target: jax.Array, *, gap: Number, per_class: int, one_sided: bool = False
 ) -> jax.Array:
@@ -192,7 +193,7 @@ def desired_times(
     return jnp.where(target, early, late).astype(jnp.float32)
 
 
-@checks.kernel()
+@kernel()
 def error_stdp(
     rows: jax.Array, latency: jax.Array, spike: jax.Array, error: jax.Array, rates: jax.Array, *, bounds: Bounds
 ) -> jax.Array:
@@ -218,7 +219,7 @@ def _corrected(rows: jax.Array, causal: jax.Array, error: jax.Array, rates: jax.
     return jnp.clip(rows + change, lower, upper)
 
 
-@checks.kernel()
+@kernel()
 def rescaled(rows: jax.Array, sums: jax.Array, *, bounds: Bounds) -> jax.Array:
     """Weights (n, K) rescaled to the sums (n,), then clipped to the bounds once more; rows of zeros remain."""
     checks.array("rows", rows, "n K", "floats")
@@ -229,7 +230,7 @@ def rescaled(rows: jax.Array, sums: jax.Array, *, bounds: Bounds) -> jax.Array:
     return jnp.clip(rows * jnp.where(total > 0, sums / total, 1)[:, None], lower, upper)
 
 
-@checks.kernel()
+@kernel()
 def corrected_in_order(
     weights: jax.Array,
     latency: jax.Array,
@@ -278,7 +279,7 @@ def _rescaled_at_once(rows: jax.Array, sums: jax.Array, bounds: Bounds) -> jax.A
     return jnp.clip(rows / total * sums[:, None], lower, upper)
 
 
-@checks.kernel()
+@kernel()
 def balanced(excess: jax.Array, winner: jax.Array, rate: Any) -> jax.Array:
     """The excess of the training thresholds of m competing neurons over their thresholds, (m,), after one has won.
 
@@ -341,53 +342,48 @@ def first_of_classes(spikes: Spikes) -> Spikes:
     return Spikes(*of_earliest(spikes.time, spikes.potential, (spikes.latency, spikes.potential, spikes.time)))
 
 
-class ReadoutSettings(NamedTuple):
-    """The settings of `learn_readout` for which programs are compiled.
+def with_non_targets(training: Any, non_targets: int) -> Any:
+    """Spikes (m,) of the target neurons of a class as (1, M), in which those of its non-target neurons are 0."""
+    return jax.tree.map(lambda x: jnp.pad(x[None], ((0, 0), (non_targets, 0))), training)
 
-    Attributes:
-      features: F.
-      classes, time_steps, non_targets, competition, one_sided, fractional, batch: as of `learn_readout`.
+
+def learn_one(
+    learned: tuple[jax.Array, jax.Array],
+    latency: jax.Array,
+    label: jax.Array,
+    learns: jax.Array,
+    training: Spikes | None,
+    learning: LearningNeurons,
+    error: jax.Array,
+    *,
+    rates: jax.Array,
+    bounds: Bounds,
+    sums: jax.Array | None,
+    threshold_rate: Any,
+    classes: int,
+) -> tuple[jax.Array, jax.Array]:
+    """The weights (F, K) and the excess (F,) after one stimulus of class `label`, if it `learns`, () bool.
+
+    The neurons `learning` have learned from their errors (n,), and the target neurons of the class have competed if
+    there are `training` spikes of theirs, of (m,).
     """
-
-    features: int
-    classes: int
-    time_steps: int
-    non_targets: int
-    competition: bool
-    one_sided: bool
-    fractional: bool
-    batch: int
-
-    @property
-    def competitors(self) -> int:
-        return count_competitors(
-            self.features, self.classes, non_targets=self.non_targets, competition=self.competition
-        )
-
-    def fire(self, latency: jax.Array, weights: jax.Array, threshold: jax.Array) -> Spikes:
-        return search_spikes(
-            latency, weights, threshold=threshold, time_steps=self.time_steps, fractional=self.fractional
-        )
-
-    def by_class(self, spikes: Spikes) -> Spikes:
-        return jax.tree.map(lambda x: x.reshape(self.classes, -1), spikes)
-
-    def learning_neurons(self, spikes: Spikes, training: Spikes | None, label: jax.Array) -> LearningNeurons:
-        how: Any = dict(non_targets=self.non_targets, competition=self.competition)
-        return learning_neurons(spikes, training, label, **how)
-
-    def errors(self, neurons: LearningNeurons, gap: Any) -> jax.Array:
-        how: Any = dict(per_class=len(neurons.neuron) // self.classes, one_sided=self.one_sided)
-        return neurons.time - desired_times(neurons.time, neurons.target, gap=gap, **how)
+    weights, excess = learned
+    rows = devices.map_each(lambda neuron: weights[neuron], learning.neuron)  # on a CPU faster than one index for all
+    rows = error_stdp(rows, latency, learning.spike, error, rates, bounds=bounds)
+    if sums is not None:
+        rows = rescaled(rows, sums[learning.neuron], bounds=bounds)
+    places = jnp.where(learns, learning.neuron, len(weights))  # indices beyond the last are dropped
+    weights = weights.at[places].set(rows, mode="drop", unique_indices=True)
+    if training is not None:
+        after = balanced_class(excess, training, label, threshold_rate, classes=classes)
+        excess = jnp.where(learns, after, excess)
+    return weights, excess
 
 
-class ReadoutNumbers(NamedTuple):
-    """The numbers of `learn_readout`, for which programs are not compiled.
-
-    Attributes:
-      threshold: (F,) float.
-      rates, gap, threshold_rate, bounds, sums: as of `learn_readout`.
-    """
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ReadoutRule:
+    """The settings of `learn_readout`, by the same names; `threshold` is (F,), and other numbers are arrays ()."""
 
     rates: jax.Array
     threshold: jax.Array
@@ -395,88 +391,106 @@ class ReadoutNumbers(NamedTuple):
     threshold_rate: jax.Array
     bounds: Bounds
     sums: jax.Array | None
+    classes: int = static()
+    time_steps: int = static()
+    non_targets: int = static()
+    competition: bool = static()
+    one_sided: bool = static()
+    fractional: bool = static()
+
+    @property
+    def competitors(self) -> int:
+        """The neurons of a class that have training thresholds."""
+        how: Any = dict(non_targets=self.non_targets, competition=self.competition)
+        return count_competitors(len(self.threshold), self.classes, **how)
+
+    def fire(self, latency: jax.Array, weights: jax.Array, threshold: jax.Array) -> Spikes:
+        how: Any = dict(time_steps=self.time_steps, fractional=self.fractional)
+        return search_spikes(latency, weights, threshold=threshold, **how)
+
+    def targets_of(self, values: jax.Array, label: jax.Array) -> jax.Array:
+        """The part of values (F, ...) that belongs to the competing neurons of a class."""
+        return targets_of(values, label, self.classes, self.competitors)
+
+    def by_class(self, spikes: Spikes) -> Spikes:
+        """Spikes of (F,) as (classes, M)."""
+        return jax.tree.map(lambda x: x.reshape(self.classes, -1), spikes)
+
+    def errors(self, spikes: Spikes, training: Any, label: jax.Array) -> tuple[LearningNeurons, jax.Array]:
+        """The neurons that learn from a stimulus, and their actual minus their desired times."""
+        how: Any = dict(non_targets=self.non_targets, competition=self.competition)
+        learning = learning_neurons(spikes, training, label, **how)
+        wanted: Any = dict(per_class=len(learning.neuron) // self.classes, one_sided=self.one_sided)
+        return learning, learning.time - desired_times(learning.time, learning.target, gap=self.gap, **wanted)
 
 
-def learn_one_by_one(settings: ReadoutSettings, numbers: ReadoutNumbers, learned: Any, stimuli: Any) -> tuple[Any, Any]:
+def learn_in_order(rule: ReadoutRule, learned: Any, stimuli: Any, *, batch: int) -> tuple[Any, Any]:
     """The definition of `learn_readout`, which only touches the weights of neurons that learn, as a CPU needs it.
 
     `learned` are the weights (F, K) and the excess (F,), of which it returns new ones; `stimuli` are latencies (S, K),
     labels (S,), none below 0, and whether each is learned, (S,) bool. The results for each stimulus are the fields of
     `LearnedReadout` but for `label`, whether it is learned or not.
     """
-    classes = settings.classes
-    competitors = settings.competitors
+    how: Any = dict(rates=rule.rates, bounds=rule.bounds, sums=rule.sums)
+    how |= dict(threshold_rate=rule.threshold_rate, classes=rule.classes)
 
     def respond(learned: Any, latency: jax.Array, label: jax.Array) -> tuple[Spikes, Spikes | None]:
         """All neurons at their thresholds, and those that compete at their training thresholds."""
         weights, excess = learned
-        spikes = settings.fire(latency, weights, numbers.threshold)
-        if not competitors:
+        spikes = rule.fire(latency, weights, rule.threshold)
+        if not rule.competitors:
             return spikes, None
-        raised = targets_of(numbers.threshold + excess, label, classes, competitors)
-        return spikes, settings.fire(latency, targets_of(weights, label, classes, competitors), raised)
+        raised = rule.targets_of(rule.threshold + excess, label)
+        return spikes, rule.fire(latency, rule.targets_of(weights, label), raised)
 
-    def learn_one(learned: Any, stimulus: Any) -> tuple[Any, Any]:
-        weights, excess = learned
+    def learn(learned: Any, stimulus: Any) -> tuple[Any, Any]:
         latency, label, learns, (spikes, training) = stimulus
-        raised = jax.tree.map(lambda x: jnp.pad(x[None], ((0, 0), (settings.non_targets, 0))), training)
-        learning = settings.learning_neurons(settings.by_class(spikes), raised, label)
-        error = settings.errors(learning, numbers.gap)
-        rows = lax.map(lambda neuron: weights[neuron], learning.neuron)  # on a CPU faster than one index for all
-        rows = error_stdp(rows, latency, learning.spike, error, numbers.rates, bounds=numbers.bounds)
-        if numbers.sums is not None:
-            rows = rescaled(rows, numbers.sums[learning.neuron], bounds=numbers.bounds)
-        places = jnp.where(learns, learning.neuron, len(weights))  # indices beyond the last are dropped
-        weights = weights.at[places].set(rows, mode="drop", unique_indices=True)
-        if training is not None:
-            after = balanced_class(excess, training, label, numbers.threshold_rate, classes=classes)
-            excess = jnp.where(learns, after, excess)
-        thresholds = targets_of(numbers.threshold + excess, label, classes, competitors)
-        first = first_of_classes(settings.by_class(spikes))
-        return (weights, excess), (first, learning.neuron, learning.time, error, thresholds)
+        spikes = rule.by_class(spikes)
+        learning, error = rule.errors(spikes, with_non_targets(training, rule.non_targets), label)
+        weights, excess = learn_one(learned, latency, label, learns, training, learning, error, **how)
+        thresholds = rule.targets_of(rule.threshold + excess, label)
+        return (weights, excess), (first_of_classes(spikes), learning.neuron, learning.time, error, thresholds)
 
     def learn_group(learned: Any, group: Any) -> tuple[Any, Any]:
         latencies, labels, learns = group
         responses = lax.map(lambda stimulus: respond(learned, *stimulus), (latencies, labels))
-        return lax.scan(learn_one, learned, (latencies, labels, learns, responses))
+        return lax.scan(learn, learned, (latencies, labels, learns, responses))
 
-    return in_groups(learn_group, learned, stimuli, settings.batch)
+    return in_groups(learn_group, learned, stimuli, batch)
 
 
-def learn_at_once(settings: ReadoutSettings, numbers: ReadoutNumbers, learned: Any, stimuli: Any) -> tuple[Any, Any]:
-    """The same in few kernels, whatever rows these touch, as an accelerator needs it.
+def learn_at_once(rule: ReadoutRule, learned: Any, stimuli: Any, *, batch: int) -> tuple[Any, Any]:
+    """As `learn_in_order`, but in few kernels, whatever rows these touch, as an accelerator needs it.
 
     The first spikes of classes, and thresholds, which learning does not need, are computed after all stimuli.
     """
     # Compiled for an H100, NCG launches 139 kernels for a batch of 64 stimuli this way, instead of 22 for each stimulus
     # if they are learned one at a time.
-    features = settings.features
-    classes = settings.classes
-    batch = settings.batch
-    competitors = settings.competitors
-    non_targets = settings.non_targets
+    classes = rule.classes
+    features = len(rule.threshold)
+    per_class = features // classes
+    non_targets = rule.non_targets
 
     def learn_group(learned: Any, group: Any) -> tuple[Any, Any]:
         weights, excess = learned
         latencies, labels, learns = group
 
         def spikes_at(threshold: jax.Array) -> Any:
-            return jax.vmap(lambda latency: settings.by_class(settings.fire(latency, weights, threshold)))(latencies)
+            return jax.vmap(lambda latency: rule.by_class(rule.fire(latency, weights, threshold)))(latencies)
 
-        spikes = spikes_at(numbers.threshold)
+        spikes = spikes_at(rule.threshold)
         training: Any = None
         after = jnp.broadcast_to(excess, (batch, features))
-        if competitors:
-            training = spikes_at(numbers.threshold + excess)
-            neuron = jnp.broadcast_to(jnp.arange(features // classes, dtype=jnp.int32), training.latency.shape)
+        if rule.competitors:
+            training = spikes_at(rule.threshold + excess)
+            neuron = jnp.broadcast_to(jnp.arange(per_class, dtype=jnp.int32), training.latency.shape)
             time = jnp.where(neuron >= non_targets, training.time, jnp.inf)
             (winner,) = of_earliest(time, training.potential, (neuron - non_targets,))
             competing = (labels[:, None] == jnp.arange(classes)[None]) & learns[:, None]
             before = excess.reshape(classes, -1)[:, non_targets:]
-            after = balanced_in_order(before, competing, winner, numbers.threshold_rate)
+            after = balanced_in_order(before, competing, winner, rule.threshold_rate)
             after = jnp.pad(after, ((0, 0), (0, 0), (non_targets, 0))).reshape(batch, -1)
-        learning = jax.vmap(settings.learning_neurons)(spikes, training, labels)
-        error = jax.vmap(settings.errors, (0, None))(learning, numbers.gap)
+        learning, error = jax.vmap(rule.errors)(spikes, training, labels)
 
         def of_all(values: jax.Array) -> jax.Array:
             """From (B, n) to (B, n, M): the neuron that learns for all of its class, or each for itself."""
@@ -487,15 +501,15 @@ def learn_at_once(settings: ReadoutSettings, numbers: ReadoutNumbers, learned: A
         moved = (of_all(learning.neuron) == place) & learns[:, None, None]
         errors, moved, after = lax.optimization_barrier((of_all(error), moved, after))  # together they are one kernel
         step, errors, moved = (x.reshape(batch, -1) for x in (step, errors, moved))
-        rule = numbers.rates, numbers.sums
-        weights = corrected_in_order(weights, latencies, step, errors, moved, *rule, bounds=numbers.bounds)
+        how = rule.rates, rule.sums
+        weights = corrected_in_order(weights, latencies, step, errors, moved, *how, bounds=rule.bounds)
         return (weights, after[-1]), (spikes, learning.neuron, learning.time, error, after)
 
     learned, (spikes, neuron, time, error, after) = _in_packed_groups(learn_group, learned, stimuli, batch)
 
-    thresholds = (after + numbers.threshold[None]).reshape(len(after), classes, features // classes)
+    thresholds = (after + rule.threshold[None]).reshape(len(after), classes, per_class)
     thresholds = jnp.take_along_axis(thresholds, stimuli[1][:, None, None], axis=1)[:, 0]
-    return learned, (first_of_classes(spikes), neuron, time, error, thresholds[:, features // classes - competitors :])
+    return learned, (first_of_classes(spikes), neuron, time, error, thresholds[:, per_class - rule.competitors :])
 
 
 def _in_packed_groups(learn_group: Any, learned: Any, stimuli: Any, batch: int) -> tuple[Any, Any]:
@@ -562,7 +576,7 @@ def _check_whole(latencies: Any, weights: Any, learns: Any, threshold: Any, time
 _STATIC = "classes", "time_steps", "non_targets", "competition", "one_sided", "fractional", "batch"
 
 
-@checks.kernel(*_STATIC, check=_check_readout)
+@kernel(*_STATIC, check=_check_readout)
 def learn_readout(
     weights: jax.Array,
     excess: jax.Array,
@@ -617,25 +631,76 @@ def learn_readout(
       batch: the number of successive stimuli whose spikes are computed with the same weights and thresholds.
         Accelerators need large batches: with 1 they compute one stimulus at a time.
     """
-    settings = ReadoutSettings(
-        len(weights), classes, time_steps, non_targets, competition, one_sided, fractional, batch
+    stimuli = len(latencies)
+    features = len(weights)
+    learning = classes if competition else features
+    competitors = count_competitors(features, classes, non_targets=non_targets, competition=competition)
+    results = (
+        float_array(weights.shape),
+        float_array((features,)),
+        byte_array((stimuli, classes)),
+        float_array((stimuli, classes)),
+        float_array((stimuli, classes)),
+        int_array((stimuli, learning)),
+        float_array((stimuli, learning)),
+        float_array((stimuli, learning)),
+        int_array((stimuli,)),
+        float_array((stimuli, competitors)),
+    )
+    native = native_call(
+        "learn_readout",
+        results,
+        replaced=2,
+        classes=classes,
+        non_targets=non_targets,
+        competition=bool(competition),
+        one_sided=bool(one_sided),
+        normalise=sums is not None,
+        fractional=bool(fractional),
+        steps=int(time_steps),
     )
 
-    def by_xla(weights: jax.Array, excess: jax.Array, stimuli: Any, numbers: ReadoutNumbers) -> LearnedReadout:
-        latencies, labels, shown = stimuli
-        inputs = latencies.reshape(len(latencies), math.prod(latencies.shape[1:]))
+    def xla(
+        weights: jax.Array,
+        excess: jax.Array,
+        latencies: jax.Array,
+        labels: jax.Array,
+        shown: jax.Array,
+        threshold: jax.Array,
+        kept_sums: jax.Array,
+        numbers: jax.Array,
+    ) -> tuple[jax.Array, ...]:
+        _, _, gap, threshold_rate, lower, upper = numbers
+        rule = ReadoutRule(
+            rates=numbers[:2],
+            threshold=threshold,
+            gap=gap,
+            threshold_rate=threshold_rate,
+            bounds=(lower, upper),
+            sums=None if sums is None else kept_sums,
+            classes=classes,
+            time_steps=time_steps,
+            non_targets=non_targets,
+            competition=competition,
+            one_sided=one_sided,
+            fractional=fractional,
+        )
+        inputs = latencies.reshape(stimuli, math.prod(latencies.shape[1:]))
         learns = shown & (labels >= 0) & jnp.any(inputs < time_steps, axis=1)
-        rows = jnp.clip(weights.reshape(len(weights), -1), *in_dtype_of(weights, *numbers.bounds))
-        given = numbers, vary_like((rows, excess), stimuli, numbers), (inputs, jnp.maximum(labels, 0), learns)
-        one_by_one = functools.partial(learn_one_by_one, settings)
-        at_once = functools.partial(learn_at_once, settings)
-        (rows, excess), result = lax.platform_dependent(*given, cpu=one_by_one, default=at_once)
-        spikes, neuron, time, error, thresholds = result
-        silent = Spikes(jnp.full((), time_steps, spikes.latency.dtype), jnp.zeros((), weights.dtype), jnp.float32(1))
-        return LearnedReadout(
+        begin = vary_like((weights.reshape(features, -1), excess), (latencies, labels, shown), rule)
+        (rows, excess), (spikes, neuron, time, error, thresholds) = lax.platform_dependent(
+            rule,
+            begin,
+            (inputs, jnp.maximum(labels, 0), learns),
+            cpu=functools.partial(learn_in_order, batch=batch),
+            default=functools.partial(learn_at_once, batch=batch),
+        )
+        return (
             rows.reshape(weights.shape),
             excess,
-            jax.tree.map(lambda found, none: jnp.where(shown[:, None], found, none), spikes, silent),
+            jnp.where(shown[:, None], spikes.latency, jnp.asarray(time_steps, spikes.latency.dtype)),
+            jnp.where(shown[:, None], spikes.potential, 0),
+            jnp.where(shown[:, None], spikes.time, 1),
             jnp.where(learns[:, None], neuron, -1),
             jnp.where(learns[:, None], time, 0),
             jnp.where(learns[:, None], error, 0),
@@ -643,31 +708,20 @@ def learn_readout(
             jnp.where(learns[:, None], thresholds, 0).astype(jnp.float32),
         )
 
-    def by_native(weights: jax.Array, excess: jax.Array, stimuli: Any, numbers: ReadoutNumbers) -> LearnedReadout:
-        lower, upper = in_dtype_of(weights, *numbers.bounds)
-        rule = (*numbers.rates, numbers.gap, numbers.threshold_rate, lower, upper)
-        given = jnp.clip(weights, lower, upper), excess, *stimuli
-        learned = native_readout.learn(
-            *given,
-            threshold=numbers.threshold,
-            sums=numbers.sums,
-            numbers=jnp.stack([jnp.asarray(number, jnp.float32) for number in rule]),
-            competitors=settings.competitors,
-            classes=classes,
-            non_targets=non_targets,
-            time_steps=time_steps,
-            competition=competition,
-            one_sided=one_sided,
-            fractional=fractional,
-        )
-        return LearnedReadout(*learned)
-
-    learns = jnp.ones(len(latencies), bool) if learns is None else jnp.asarray(learns)
-    stimuli = to_unsigned(latencies, time_steps=time_steps), jnp.asarray(labels, jnp.int32), learns
-    thresholds = jnp.broadcast_to(jnp.asarray(threshold, weights.dtype), len(weights))
-    numbers = ReadoutNumbers(rates, thresholds, jnp.asarray(gap), jnp.asarray(threshold_rate), bounds, sums)
-    supported = batch == 1 and supports_bytes(weights, time_steps)
-    return dispatch(supported, by_native, by_xla, weights, jnp.asarray(excess, jnp.float32), stimuli, numbers)
+    numbers = (*rates, gap, threshold_rate, *bounds)
+    dtype = jnp.promote_types(weights.dtype, jnp.float32)
+    learned = dispatch(batch == 1 and supports_native(weights, time_steps), native, xla)(
+        jnp.clip(weights, *in_dtype_of(weights, *bounds)),
+        jnp.asarray(excess, jnp.float32),
+        to_unsigned(latencies, time_steps=time_steps),
+        jnp.asarray(labels, jnp.int32),
+        jnp.ones(stimuli, bool) if learns is None else jnp.asarray(learns),
+        jnp.broadcast_to(jnp.asarray(threshold, weights.dtype), features),
+        jnp.zeros(features, jnp.float32) if sums is None else sums,
+        jnp.stack([jnp.asarray(number, dtype) for number in numbers]),
+    )
+    new_weights, new_excess, latency, potential, time, *info = learned
+    return LearnedReadout(new_weights, new_excess, Spikes(latency, potential, time), *info)
 
 
 def _check_earliest(latencies: Any, weights: Any, threshold: Any, classes: int, time_steps: int, **_: Any) -> None:
@@ -676,7 +730,7 @@ def _check_earliest(latencies: Any, weights: Any, threshold: Any, classes: int, 
     check_classes(len(weights), classes)
 
 
-@checks.kernel("classes", "time_steps", "fractional", check=_check_earliest)
+@kernel("classes", "time_steps", "fractional", check=_check_earliest)
 def earliest_of_classes(
     latencies: jax.Array,
     weights: jax.Array,
@@ -699,7 +753,19 @@ def earliest_of_classes(
       fractional: as in `timed_spikes`.
     """
 
-    def by_xla(latencies: jax.Array, weights: jax.Array, threshold: jax.Array) -> Spikes:
+    shape = (len(latencies), classes)
+    results = byte_array(shape), float_array(shape), float_array(shape)
+    settings = dict(classes=classes, steps=int(time_steps), fractional=bool(fractional))
+    find_native = native_call("earliest_of_classes", results, **settings)
+
+    def native(weights: jax.Array, latencies: jax.Array, threshold: jax.Array) -> Spikes:
+        spikes = Spikes(*find_native(weights[None], latencies, threshold[None]))  # all stimuli share weights, threshold
+        # It follows the steps at which inputs fire; others matter to neurons below a threshold of 0.
+        below = (threshold < 0).reshape(classes, -1).any(axis=1)
+        at_once = below[None] & (latencies > 0).all(axis=(1, 2, 3))[:, None]
+        return jax.tree.map(lambda x: jnp.where(at_once, jnp.zeros_like(x), x), spikes)
+
+    def xla(weights: jax.Array, latencies: jax.Array, threshold: jax.Array) -> Spikes:
         rows = weights.reshape(len(weights), -1)
 
         def find(latency: jax.Array) -> Spikes:
@@ -711,14 +777,6 @@ def earliest_of_classes(
         one_by_one = functools.partial(lax.map, find)
         return lax.platform_dependent(latencies, cpu=one_by_one, default=jax.vmap(find))
 
-    def by_native(latencies: jax.Array, weights: jax.Array, threshold: jax.Array) -> Spikes:
-        how: Any = dict(threshold=threshold, classes=classes, time_steps=time_steps, fractional=fractional)
-        spikes = native_readout.earliest_of_classes(latencies, weights, **how)
-        # It follows the steps at which inputs fire; others matter to neurons below a threshold of 0.
-        below = jnp.broadcast_to(threshold < 0, len(weights)).reshape(classes, -1).any(axis=1)
-        at_once = below[None] & (latencies > 0).all(axis=(1, 2, 3))[:, None]
-        return jax.tree.map(lambda x: jnp.where(at_once, jnp.zeros_like(x), x), spikes)
-
-    stimuli = to_unsigned(latencies, time_steps=time_steps)
-    supported = supports_bytes(weights, time_steps)
-    return dispatch(supported, by_native, by_xla, stimuli, weights, jnp.asarray(threshold, weights.dtype))
+    thresholds = jnp.broadcast_to(jnp.asarray(threshold, weights.dtype), len(weights))
+    find = dispatch(supports_native(weights, time_steps), native, xla)
+    return find(weights, to_unsigned(latencies, time_steps=time_steps), thresholds)

@@ -17,6 +17,7 @@ from jax import lax
 from snnjax.core import checks
 from snnjax.core.checks import Pair
 from snnjax.core.errors import InputError, wrong_type
+from snnjax.kernels.kernel import kernel
 
 
 def latency_dtype(time_steps: int) -> jnp.dtype:
@@ -30,7 +31,7 @@ def to_unsigned(latency: jax.Array, *, time_steps: int) -> jax.Array:
     return latency if latency.dtype == dtype else jnp.clip(latency, 0, time_steps).astype(dtype)
 
 
-@checks.kernel("time_steps")
+@kernel("time_steps")
 def latency_to_wave(latency: jax.Array, *, time_steps: int) -> jax.Array:
     """Latencies (...) as a cumulative spike wave (T, ...) bool: a neuron that fires at step t is 1 at t, t+1, ..."""
     checks.latency("latency", latency, None, time_steps=checks.time_steps(time_steps))
@@ -48,14 +49,14 @@ def _check_wave(wave: Any) -> None:
         raise InputError(f"`wave` must stay 1 once a neuron has fired, got a later 0: for single spikes write {write}")
 
 
-@checks.kernel(check=_check_wave)
+@kernel(check=_check_wave)
 def wave_to_latency(wave: jax.Array) -> jax.Array:
     """The first steps (...), unsigned, of a cumulative spike wave (T, ...) of any dtype; T where it is silent."""
     time_steps = checks.time_steps(wave.shape[0])
     return (time_steps - jnp.count_nonzero(wave, axis=0)).astype(latency_dtype(time_steps))
 
 
-@checks.kernel("padding", "time_steps")
+@kernel("padding", "time_steps")
 def pad(latency: jax.Array, padding: Pair, *, time_steps: int) -> jax.Array:
     """Surrounds each map with silent neurons: (C, H, W) to (C, H + 2 rows, W + 2 columns) of the same dtype."""
     checks.latency("latency", latency, time_steps=checks.time_steps(time_steps))
@@ -110,7 +111,7 @@ def check_pool(value: Any) -> None:
         raise wrong_type("pool", "kernels.Pooling(...) or None", value, write)
 
 
-@checks.kernel("window", "stride", "padding", "time_steps")
+@kernel("window", "stride", "padding", "time_steps")
 def pool(
     latency: jax.Array, window: Pair, *, time_steps: int, stride: Pair | None = None, padding: Pair = 0
 ) -> jax.Array:
@@ -122,7 +123,7 @@ def pool(
     return _reduced(jnp.minimum, pad(latency, padding, time_steps=time_steps), window, stride)
 
 
-@checks.kernel("window", "stride", "padding", "time_steps")
+@kernel("window", "stride", "padding", "time_steps")
 def mean_pool(
     latency: jax.Array, window: Pair, *, time_steps: int, stride: Pair | None = None, padding: Pair = 0
 ) -> jax.Array:
@@ -152,7 +153,16 @@ def output_size(size: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[in
     return rows, columns
 
 
-@checks.kernel("time_steps")
+def layer_shape(
+    latency: tuple[int, ...], weights: tuple[int, ...], stride: Pair, padding: Pair
+) -> tuple[int, int, int]:
+    """The shape (F, H', W') of a layer's output, given the shapes (..., C, H, W) of its input and of its weights."""
+    margins = checks.pair("padding", padding, 0)
+    size = latency[-2] + 2 * margins[0], latency[-1] + 2 * margins[1]
+    return weights[0], *output_size(size, weights[2:], checks.pair("stride", stride, 1))
+
+
+@kernel("time_steps")
 def linear_latency(values: jax.Array, *, time_steps: int) -> jax.Array:
     """Values of 0..1 to latencies: 1 fires first, 0 stays silent, the time between is as long as the value is low.
 

@@ -16,8 +16,7 @@ from snnjax.core import checks
 from snnjax.core.checks import Bounds, Number, Pair
 from snnjax.core.sharding import vary_like
 from snnjax.kernels import plasticity
-from snnjax.kernels.backend import dispatch, supports_bytes
-from snnjax.kernels.native import target_time as native_target_time
+from snnjax.kernels.kernel import dispatch, float_array, int_array, kernel, layer_settings, native_call, supports_native
 from snnjax.kernels.neurons import product, strongest
 from snnjax.kernels.plasticity import in_dtype_of
 from snnjax.kernels.sequences import check_sequence
@@ -63,7 +62,7 @@ class LearnedTargetTime(NamedTuple):
     quiet: jax.Array
 
 
-@checks.kernel("time_steps")
+@kernel("time_steps")
 def first_to_fire(
     patch: jax.Array, weights: jax.Array, threshold: jax.Array, *, time_steps: int
 ) -> tuple[jax.Array, jax.Array]:
@@ -203,7 +202,7 @@ def _check_target_time(
     checks.at_least("threshold_min", numbers["threshold_min"], 0, above=True)
 
 
-@checks.kernel("time_steps", "stride", "padding", check=_check_target_time)
+@kernel("time_steps", "stride", "padding", check=_check_target_time)
 def learn_target_time(
     weights: jax.Array,
     threshold: jax.Array,
@@ -245,14 +244,23 @@ def learn_target_time(
       quiet: the number of patches in a row before the first at which inputs have fired, but no neuron. Beyond the
         paper, thresholds fall once there are more than 20 of them, since otherwise they would never fall again.
     """
-    numbers = dict(
-        rate=rate, beta=beta, threshold_rate=threshold_rate, target_time=target_time, threshold_min=threshold_min
-    )
+    per_patch = int_array(positions.shape[:2])
+    results = float_array(weights.shape), float_array(threshold.shape), per_patch, per_patch, int_array(())
+    layer = layer_settings(time_steps, stride, padding)
+    native = native_call("learn_target_time", results, most_quiet=QUIET, **layer)
 
-    def by_xla(learned: Any, latencies: jax.Array, positions: jax.Array, learns: jax.Array, rule: Any) -> Any:
-        numbers, bounds = rule
-        of_weights = {name: numbers[name] for name in ("rate", "beta")} | dict(bounds=bounds, time_steps=time_steps)
-        of_thresholds = {name: numbers[name] for name in ("threshold_rate", "target_time", "threshold_min")}
+    def xla(
+        weights: jax.Array,
+        threshold: jax.Array,
+        latencies: jax.Array,
+        positions: jax.Array,
+        learns: jax.Array,
+        numbers: jax.Array,
+        quiet: jax.Array,
+    ) -> tuple[jax.Array, ...]:
+        rate, threshold_rate, beta, target_time, threshold_min, lower, upper = numbers
+        of_weights = dict(rate=rate, beta=beta, bounds=(lower, upper))
+        of_thresholds = dict(threshold_rate=threshold_rate, target_time=target_time, threshold_min=threshold_min)
 
         def learn_one(learned: Any, stimulus: Any) -> tuple[Any, Any]:
             weights, threshold, quiet = learned
@@ -264,7 +272,7 @@ def learn_target_time(
                 patches.reshape(len(positions), -1),
                 weights.reshape(len(weights), -1),
                 threshold,
-                functools.partial(update_weights, **of_weights),
+                functools.partial(update_weights, **of_weights, time_steps=time_steps),
                 functools.partial(update_thresholds, **of_thresholds, time_steps=time_steps),
                 time_steps=time_steps,
                 quiet=quiet,
@@ -273,20 +281,20 @@ def learn_target_time(
             return after, (found.feature, found.latency)
 
         stimuli = latencies, positions, learns
-        learned, (feature, latency) = lax.scan(learn_one, vary_like(learned, stimuli, rule), stimuli)
-        return LearnedTargetTime(learned[0], learned[1], feature, latency, learned[2])
+        learned = vary_like((weights, threshold, quiet), stimuli, numbers)
+        (weights, threshold, quiet), (feature, latency) = lax.scan(learn_one, learned, stimuli)
+        return weights, threshold, feature, latency, quiet
 
-    def by_native(learned: Any, latencies: jax.Array, positions: jax.Array, learns: jax.Array, rule: Any) -> Any:
-        weights, threshold, quiet = learned
-        numbers, bounds = rule
-        settings: dict[str, Any] = numbers | dict(bounds=bounds, quiet=quiet, most_quiet=QUIET)
-        settings |= dict(time_steps=time_steps, stride=stride, padding=padding)
-        found = native_target_time.learn(weights, threshold, latencies, positions, learns, **settings)
-        return LearnedTargetTime(*found)
-
-    clipped = jnp.clip(weights, *in_dtype_of(weights, *bounds))
-    learns = jnp.ones(len(latencies), bool) if learns is None else jnp.asarray(learns)
-    stimuli = to_unsigned(latencies, time_steps=time_steps), jnp.asarray(positions, jnp.int32), learns
-    supported = supports_bytes(weights, time_steps) and threshold.dtype == jnp.float32
-    learned = clipped, threshold, jnp.asarray(quiet, jnp.int32)
-    return dispatch(supported, by_native, by_xla, learned, *stimuli, (numbers, bounds))
+    numbers = rate, threshold_rate, beta, target_time, threshold_min, *bounds
+    dtype = jnp.result_type(weights, threshold)
+    supported = supports_native(weights, time_steps) and threshold.dtype == jnp.float32
+    learned = dispatch(supported, native, xla)(
+        jnp.clip(weights, *in_dtype_of(weights, *bounds)),
+        threshold,
+        to_unsigned(latencies, time_steps=time_steps),
+        jnp.asarray(positions, jnp.int32),
+        jnp.ones(len(latencies), bool) if learns is None else jnp.asarray(learns),
+        jnp.stack([jnp.asarray(number, dtype) for number in numbers]),
+        jnp.asarray(quiet, jnp.int32),
+    )
+    return LearnedTargetTime(*learned)

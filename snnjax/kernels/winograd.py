@@ -15,6 +15,7 @@ from jax import lax
 from snnjax.core import checks
 from snnjax.core.checks import Pair
 from snnjax.kernels.hebbian import reflected
+from snnjax.kernels.kernel import kernel
 
 # From the six values of a tile to the factors of its six products, from three weights to the other factors, and from
 # products to four sums.
@@ -34,7 +35,7 @@ _SUMS = 4
 _TILE = 6
 
 
-@checks.kernel()
+@kernel()
 def tile_weights(weights: jax.Array) -> jax.Array:
     """Weights (F, C, 3, 3) float for `tiled_sums`: (6, 6, F, C)."""
     checks.array("weights", weights, "F C kh kw", "floats")
@@ -47,7 +48,7 @@ def tile_weights(weights: jax.Array) -> jax.Array:
     return jnp.stack(rows)
 
 
-@checks.kernel("padding")
+@kernel("padding")
 def tiled_sums(values: jax.Array, weights: jax.Array, *, padding: Pair = 0) -> jax.Array:
     """As `weighted_sums` of `reflected_patches` of 3x3: from values (C, H, W) float and `tile_weights` to (H', W', F).
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from snnjax import kernels
-from snnjax.core import checks, devices
+from snnjax.core import checks
 from snnjax.core.components import component, static
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.kernels import Spikes, readout
@@ -173,21 +173,28 @@ class SupervisedSTDP(Learner):
         """
         assert signal is not None
         inputs = layer.padded(latency)
-        features = layer.conv.features
+        label = jnp.maximum(signal.label, 0)
         learns = (signal.label >= 0) & jnp.any(inputs < layer.time_steps)
         spikes = jax.tree.map(lambda x: x.reshape(layer.classes, -1), response.spikes)
-        training = jax.tree.map(lambda x: jnp.pad(x[None], ((0, 0), (self.non_targets, 0))), response.training)
-        group = self.group(layer, spikes, training, jnp.maximum(signal.label, 0))
+        training = readout.with_non_targets(response.training, self.non_targets)
+        group = self.group(layer, spikes, training, label)
         error = self.errors(layer, group)
-        plain = layer.weights
-        weights = plain.reshape(features, -1)
-        old = weights if not self.competition else devices.map_each(lambda neuron: weights[neuron], group.neuron)
-        rows = kernels.error_stdp(old, inputs.reshape(-1), group.spike, error, state["rates"], bounds=self.bounds)
-        if self.normalise:
-            rows = readout.rescaled(rows, state["sums"][group.neuron], bounds=self.bounds)
-        places = jnp.where(learns, group.neuron, features)  # indices beyond the last are dropped
-        weights = weights.at[places].set(rows, mode="drop", unique_indices=True)
-        excess, threshold = self._balance(layer, state, response.training, jnp.maximum(signal.label, 0))
+        weights, excess = readout.learn_one(
+            (layer.weights.reshape(layer.conv.features, -1), state["excess"]),
+            inputs.reshape(-1),
+            label,
+            learns,
+            response.training,
+            group,
+            error,
+            rates=state["rates"],
+            bounds=self.bounds,
+            sums=state["sums"] if self.normalise else None,
+            threshold_rate=state.get("threshold_rate", 0.0),
+            classes=layer.classes,
+        )
+        thresholds = jnp.asarray(layer.conv.threshold, jnp.float32) + excess
+        threshold = readout.targets_of(thresholds, label, layer.classes, self.competitors(layer))
         info = dict(
             neuron=jnp.where(learns, group.neuron, -1),
             time=jnp.where(learns, group.time, 0),
@@ -195,17 +202,7 @@ class SupervisedSTDP(Learner):
             label=jnp.where(learns, signal.label, -1),
             threshold=jnp.where(learns, threshold, 0),
         )
-        state = dict(state, excess=jnp.where(learns, excess, state["excess"]))
-        return layer.with_weights(weights.reshape(plain.shape)), state, info
-
-    def _balance(self, layer: Layer, state: Any, training: Any, label: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The excess (F,) once the winner of a class has raised its threshold, and the thresholds (m,) of the class."""
-        excess = state["excess"]
-        if training is not None:
-            rate = state["threshold_rate"]
-            excess = readout.balanced_class(excess, training, label, rate, classes=layer.classes)
-        thresholds = jnp.asarray(layer.conv.threshold, jnp.float32) + excess
-        return excess, readout.targets_of(thresholds, label, layer.classes, self.competitors(layer))
+        return layer.with_weights(weights.reshape(layer.weights.shape)), dict(state, excess=excess), info
 
     def group(self, layer: Layer, spikes: Spikes, training: Spikes | None, label: jax.Array) -> LearningNeurons:
         """The neurons that learn from an image of class `label`, () int32, given `Spikes` of (classes, M).

@@ -7,8 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from snnjax.kernels import backend
-from snnjax.kernels.native import MOST_STEPS, sequences
+from snnjax.kernels.kernel import dispatch
+from snnjax.kernels.learning import RewardLayer, learn_deep_by_reward
+from snnjax.kernels.native import MAX_TIME_STEPS
 from snnjax.layers.conv import is_wta
 from snnjax.layers.pool import pooling
 from snnjax.layers.spiking import Layer
@@ -33,13 +34,13 @@ def is_pair(phase: Phase, network: Network) -> bool:
     before = convs[0]
     one_race = is_wta(before.competition) and before.one_threshold and before.monotone
     undropped = by_reward and before.last_learner.dropout is None
-    return undropped and one_race and type(network.decision) is Majority and network.time_steps <= MOST_STEPS
+    return undropped and one_race and type(network.decision) is Majority and network.time_steps <= MAX_TIME_STEPS
 
 
 def learn_pair(phase: Phase, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
     """As `learn_supervised`, of layers that are a pair."""
 
-    def compiled(carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
+    def native(carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
         def learn(carry: Carry, turns: Mapping[str, Any], images: Images) -> tuple[dict[str, Layer], Any, StepResult]:
             layers, result = _learn_batch(phase, carry, model, turns, images)
             return layers, carry.states, result
@@ -49,7 +50,7 @@ def learn_pair(phase: Phase, carry: Carry, model: Model, part: Slice) -> tuple[C
     def xla(carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
         return learn_supervised(phase, carry, model, part)
 
-    return backend.dispatch(phase.batch == 1, compiled, xla, carry, model, part)
+    return dispatch(phase.batch == 1, native, xla)(carry, model, part)
 
 
 def _learn_batch(
@@ -61,7 +62,7 @@ def _learn_batch(
     deciding = carry.layers[last]
     competition: Any = before.conv.competition
     threshold: Any = before.conv.threshold
-    first, second, vote, winners, feature = sequences.learn_deep_by_reward(
+    first, second, vote, winners, feature = learn_deep_by_reward(
         _described(before, carry.states[earlier]),
         _described(deciding, carry.states[last]),
         images.inputs,
@@ -84,7 +85,7 @@ def _learn_batch(
     return layers, StepResult(infos, vote)
 
 
-def _described(layer: Layer, state: Mapping[str, jax.Array]) -> sequences.Layer:
+def _described(layer: Layer, state: Mapping[str, jax.Array]) -> RewardLayer:
     conv = layer.conv
     rule = conv.last_learner
-    return sequences.Layer(layer.weights, state["rates"], rule.bounds, rule.stabiliser, conv.stride, conv.padding)
+    return RewardLayer(layer.weights, state["rates"], rule.bounds, rule.stabiliser, conv.stride, conv.padding)

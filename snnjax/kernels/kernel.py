@@ -1,0 +1,159 @@
+"""What makes a function a public kernel: checks of its arguments, and the choice between its implementations.
+
+A public kernel is a function with the decorator `kernel`. If it also has an implementation in C++, it ends with
+`dispatch(supported, native, xla)(*arrays)`, in which `native` is a `native_call`, and `xla` a function that defines
+what is computed from the same arrays.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from snnjax.core import checks, devices, sharding
+from snnjax.core.checks import Pair
+from snnjax.kernels import backend
+from snnjax.kernels import native as library
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_CHECKS = dict(radius=checks.radius, threshold=checks.threshold, bounds=checks.bounds)
+_LATENCIES = ("latency", "latencies", "spikes", "patch", "patches")
+
+
+def kernel(*static: str, check: Callable[..., None] | None = None) -> Callable[[Function], Function]:
+    """Decorator: `jax.jit` with `static` arguments, after checks of the values known before tracing.
+
+    Static arguments are plain, threshold, radius and bounds lie in their ranges, latencies in 0..`time_steps`; `check`
+    is a function of all arguments by name. Values that are traced already, or lie on an accelerator, are left out. The
+    function has `lower`, `trace` and `eval_shape` of the compiled one, which check no values.
+    """
+
+    def decorate(function: Function) -> Function:
+        compiled = jax.jit(function, static_argnames=static)
+        parameters = inspect.signature(function).parameters
+        defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
+        by_value = {name: check for name, check in _CHECKS.items() if name in parameters and name not in static}
+        latencies = [name for name in parameters if name in _LATENCIES] if "time_steps" in static else []
+
+        @functools.wraps(function)
+        def check_and_call(*args: Any, **settings: Any) -> Any:
+            given = defaults | dict(zip(parameters, args, strict=False)) | settings
+            for name, value in given.items():
+                checks.refuse_masked(name, value)
+            if given.keys() == parameters.keys():  # otherwise `compiled` names the missing argument
+                for name in static:
+                    checks.check_static(name, given[name])
+                for name, check_value in by_value.items():
+                    check_value(given[name])
+                for name in latencies:
+                    checks.check_latency_range(name, given[name], given["time_steps"])
+                if check is not None:
+                    check(**given)
+            mesh = sharding.explicit_mesh(given)
+            if mesh is None or given.keys() != parameters.keys():
+                return compiled(*args, **settings)
+            plain = {name: given.pop(name) for name in static}
+            return sharding.call_with_auto_axes(lambda arrays: compiled(**arrays, **plain), given, mesh)
+
+        vars(check_and_call).update({name: getattr(compiled, name) for name in ("lower", "trace", "eval_shape")})
+        return check_and_call  # type: ignore[return-value]
+
+    return decorate
+
+
+def dispatch(supported: bool, native: Callable[..., Any], xla: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of pytrees of arrays: `native` if these are on a CPU and the present context allows it, or `xla`.
+
+    It is decided where the program is lowered, so that arrays on a CPU are computed by compiled code whatever JAX's
+    default device is. Where the compiled implementation is not `supported`, and for derivatives, `xla` is used.
+    """
+    uses_native = supported and backend.current_is_native()
+    # XLA computes stimuli one after the other on a CPU, where that is several times faster than side by side.
+    sequential_xla = devices.one_by_one(xla)
+
+    @jax.custom_jvp
+    def run(*arrays: Any) -> Any:
+        arrays = jax.tree.map(jnp.asarray, arrays)
+        if uses_native:
+            return lax.platform_dependent(*arrays, cpu=native, default=xla)
+        return sequential_xla(*arrays)
+
+    @run.defjvp
+    def _(primals: Any, tangents: Any) -> Any:
+        return jax.jvp(xla, primals, tangents)
+
+    return run
+
+
+def supports_native(weights: jax.Array, time_steps: int) -> bool:
+    """Whether weights and latencies have types that compiled implementations support."""
+    return weights.dtype == jnp.float32 and time_steps <= library.MAX_TIME_STEPS
+
+
+float_array = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
+int_array = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.int32)
+byte_array = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.uint8)
+
+
+def layer_settings(time_steps: int, stride: Pair, padding: Pair) -> dict[str, Any]:
+    """The settings from which a C++ kernel learns how many time steps there are, and where a layer's neurons lie."""
+    margins = checks.pair("padding", padding, 0)
+    strides = checks.pair("stride", stride, 1)
+    return dict(steps=int(time_steps), layer=np.array([*margins, *strides], np.int64))
+
+
+def native_call(name: str, results: Any, /, *, replaced: int = 0, **settings: Any) -> Callable[..., Any]:
+    """A function of arrays, in the order of C++, that calls a C++ kernel: once for all stimuli of `jax.vmap`.
+
+    Latencies are uint8, without padding, weights (F, C, kh, kw) float32; each call packs them as it needs them. Under
+    `jax.vmap`, over stimuli, networks or both, the cores share the work.
+
+    Args:
+      results: the shapes and dtypes of the results, such as `float_array(shape)`: one, or a tuple.
+      replaced: the number of results that take the place of the first arrays.
+      settings: the kernel's settings: integers, booleans and NumPy arrays.
+    """
+    attributes = {key: np.int64(value) if type(value) is int else value for key, value in settings.items()}
+
+    def run_native(*arrays: jax.Array) -> Any:
+        call: Callable[..., Any] = functools.partial(
+            jax.ffi.ffi_call(
+                library.register(name),
+                results,
+                vmap_method="expand_dims",
+                input_output_aliases={index: index for index in range(replaced)},
+            ),
+            **attributes,
+        )
+        if replaced:
+            call = _with_copies(call, replaced)
+        numbers_too = [jnp.atleast_1d(array) for array in arrays]  # C++ reads a number as an array (1,)
+        return sharding.vary_like(call(*numbers_too), arrays)
+
+    return run_native
+
+
+def _with_copies(call: Callable[..., Any], replaced: int) -> Callable[..., Any]:
+    """A call that under `jax.vmap` has a copy for each stimulus of the first arguments, whose place results take."""
+
+    @jax.custom_batching.custom_vmap
+    def run(*args: jax.Array) -> Any:
+        return call(*args)
+
+    @run.def_vmap
+    def _(size: int, batched: list[bool], *args: jax.Array) -> Any:
+        copied = [batch or index < replaced for index, batch in enumerate(batched)]
+        whole = [
+            jnp.broadcast_to(x, (size, *x.shape)) if copy and not batch else x
+            for x, copy, batch in zip(args, copied, batched, strict=True)
+        ]
+        results = _with_copies(jax.vmap(call, [0 if copy else None for copy in copied]), replaced)(*whole)
+        return results, jax.tree.map(lambda _: True, results)
+
+    return run
