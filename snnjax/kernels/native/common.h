@@ -19,16 +19,14 @@
 #include <immintrin.h>
 #endif
 
-#include "xla/ffi/api/ffi.h"
-
-namespace ffi = xla::ffi;
+#include "ffi.h"
 
 namespace {
 
-using Bytes = ffi::Buffer<ffi::U8>;
-using Floats = ffi::Buffer<ffi::F32>;
-using Integers = ffi::Buffer<ffi::S32>;
-using Flags = ffi::Buffer<ffi::PRED>;
+using Bytes = ffi::Buffer<uint8_t>;
+using Floats = ffi::Buffer<float>;
+using Integers = ffi::Buffer<int32_t>;
+using Flags = ffi::Buffer<bool>;
 
 // Features are filled up to a multiple of this.
 constexpr int64_t kFilled = 16;
@@ -119,13 +117,13 @@ auto with_known(int64_t number, Use use) {
   return use.template operator()<kFirst>();
 }
 
-int64_t number(const ffi::Dictionary& settings, const char* name) { return settings.get<int64_t>(name).value(); }
+int64_t number(const ffi::Dictionary& settings, const char* name) { return settings.scalar<int64_t>(name); }
 
 auto numbers(const ffi::Dictionary& settings, const char* name) {
-  return settings.get<ffi::Span<const int64_t>>(name).value();
+  return settings.array(name);
 }
 
-bool flag(const ffi::Dictionary& settings, const char* name) { return settings.get<bool>(name).value(); }
+bool flag(const ffi::Dictionary& settings, const char* name) { return settings.scalar<bool>(name); }
 
 // Max pooling of rows and columns, strides and padding into a map of a height and width.
 struct Pool {
@@ -219,7 +217,8 @@ void transpose(const float* from, int64_t from_stride, float* to, int64_t to_str
   for (; row + 4 <= rows; row += 4) {
     int64_t column = 0;
     for (; column + 4 <= columns; column += 4) {
-      const auto line = [&](int64_t i) { return *reinterpret_cast<const Four*>(from + (row + i) * from_stride + column); };
+      const float* corner = from + row * from_stride + column;
+      const auto line = [&](int64_t i) { return *reinterpret_cast<const Four*>(corner + i * from_stride); };
       const Four a = line(0), b = line(1), c = line(2), d = line(3);
       const Four ab = SNNJAX_PICK(a, b, 0, 1, 0, 1), AB = SNNJAX_PICK(a, b, 2, 3, 2, 3);
       const Four cd = SNNJAX_PICK(c, d, 0, 1, 0, 1), CD = SNNJAX_PICK(c, d, 2, 3, 2, 3);
@@ -233,7 +232,8 @@ void transpose(const float* from, int64_t from_stride, float* to, int64_t to_str
       for (int64_t i = row; i < row + 4; ++i) to[column * to_stride + i] = from[i * from_stride + column];
   }
   for (; row < rows; ++row)
-    for (int64_t column = 0; column < columns; ++column) to[column * to_stride + row] = from[row * from_stride + column];
+    for (int64_t column = 0; column < columns; ++column)
+      to[column * to_stride + row] = from[row * from_stride + column];
 }
 
 // From [positions, stride] to [features, positions].

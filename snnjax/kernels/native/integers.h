@@ -21,8 +21,8 @@ constexpr int64_t kMaxAdds = 256;  // sums of kRowsPerAdd bytes that 16 bits hol
 typedef uint8_t Octets __attribute__((vector_size(kBlock), aligned(1), may_alias));
 typedef uint16_t Halves __attribute__((vector_size(kBlock), aligned(1), may_alias));
 
-// A layer with weights (F, C, kh, kw). Those of a neuron are packed as [kh, kw, C] when they are first asked for: in a short
-// sequence only a few neurons come close to winning, and packing all weights would take longer than everything else.
+// A layer with weights (F, C, kh, kw). Those of a neuron are packed as [kh, kw, C] when they are first asked for: in a
+// short sequence only a few neurons come close to winning, and packing all weights would take longer than the rest.
 struct IntegerLayer : Geometry {
   int32_t time_steps;
   std::vector<int32_t> places;  // [positions, taps], the pixel where each tap lies, -1 on padding
