@@ -146,11 +146,17 @@ std::pair<float, float> range(const float* weight, const float* end) {
     least = here < least ? here : least;
     most = here > most ? here : most;
   }
-  std::pair<float, float> bounds = {least[0], most[0]};
-  auto widen = [&](float low, float high) { bounds = {std::min(bounds.first, low), std::max(bounds.second, high)}; };
-  for (int64_t lane = 1; lane < kLanes; ++lane) widen(least[lane], most[lane]);
-  for (; weight < end; ++weight) widen(*weight, *weight);
-  return bounds;
+  float low = least[0];
+  float high = most[0];
+  for (int64_t lane = 1; lane < kLanes; ++lane) {
+    low = std::min<float>(low, least[lane]);
+    high = std::max<float>(high, most[lane]);
+  }
+  for (; weight < end; ++weight) {
+    low = std::min(low, *weight);
+    high = std::max(high, *weight);
+  }
+  return {low, high};
 }
 
 // The meaning of integers: weight = lower + step * integer, give or take half a step.
