@@ -12,29 +12,16 @@
 
 namespace {
 
-// The threads of XLA; a handler takes them as its first argument.
-struct Threads {
-  ffi::ThreadPool pool;
-  Threads(ffi::ThreadPool pool) : pool(pool) {}
-};
-
-}  // namespace
-
-template <>
-struct xla::ffi::CtxBinding<Threads> {
-  using Ctx = ThreadPool;
-};
-
-namespace {
+using Threads = ffi::ThreadPool;
 
 // What one stimulus has of a buffer: used like a buffer.
 template <typename T>
 struct Part {
   T* data;
-  ffi::Span<const int64_t> shape;
+  ffi::Span<int64_t> shape;
 
   T* typed_data() const { return data; }
-  ffi::Span<const int64_t> dimensions() const { return shape; }
+  ffi::Span<int64_t> dimensions() const { return shape; }
   int64_t element_count() const { return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>()); }
 };
 
@@ -129,13 +116,14 @@ class Batch {
         }
     };
     const int64_t helpers = std::min(cores(), count) - 1;
-    for (int64_t helper = 0; helper < helpers; ++helper) threads.pool.Schedule(std::function<void()>(work));
+    for (int64_t helper = 0; helper < helpers; ++helper) threads.schedule(work);
     work();
     while (progress->done < count) std::this_thread::yield();
-    return progress->failed ? ffi::Error(ffi::ErrorCode::kResourceExhausted, "out of memory") : ffi::Error::Success();
+    if (progress->failed) return {XLA_FFI_Error_Code_RESOURCE_EXHAUSTED, "out of memory"};
+    return {};
   }
 
-  const ffi::Span<const int64_t> axes_;
+  const ffi::Span<int64_t> axes_;
 };
 
 }  // namespace

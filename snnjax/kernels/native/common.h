@@ -19,16 +19,14 @@
 #include <immintrin.h>
 #endif
 
-#include "xla/ffi/api/ffi.h"
-
-namespace ffi = xla::ffi;
+#include "ffi.h"
 
 namespace {
 
-using Bytes = ffi::Buffer<ffi::U8>;
-using Floats = ffi::Buffer<ffi::F32>;
-using Integers = ffi::Buffer<ffi::S32>;
-using Flags = ffi::Buffer<ffi::PRED>;
+using Bytes = ffi::Buffer<uint8_t>;
+using Floats = ffi::Buffer<float>;
+using Integers = ffi::Buffer<int32_t>;
+using Flags = ffi::Buffer<bool>;
 
 // Features are filled up to a multiple of this.
 constexpr int64_t kFilled = 16;
@@ -119,13 +117,13 @@ auto with_known(int64_t number, Use use) {
   return use.template operator()<kFirst>();
 }
 
-int64_t number(const ffi::Dictionary& settings, const char* name) { return settings.get<int64_t>(name).value(); }
+int64_t number(const ffi::Dictionary& settings, const char* name) { return settings.scalar<int64_t>(name); }
 
 auto numbers(const ffi::Dictionary& settings, const char* name) {
-  return settings.get<ffi::Span<const int64_t>>(name).value();
+  return settings.array(name);
 }
 
-bool flag(const ffi::Dictionary& settings, const char* name) { return settings.get<bool>(name).value(); }
+bool flag(const ffi::Dictionary& settings, const char* name) { return settings.scalar<bool>(name); }
 
 // Max pooling of rows and columns, strides and padding into a map of a height and width.
 struct Pool {
@@ -200,6 +198,43 @@ void keep(const Floats& from, ffi::Result<Floats>& to) {
 
 // A result of which nothing is known yet.
 void silence(ffi::Result<Integers>& result) { std::fill_n(result->typed_data(), result->element_count(), -1); }
+
+// Four values, which are only moved: the bits of integers too.
+typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
+
+// The elements i, j of `one` and k, l of `other`.
+#ifdef __clang__
+#define SNNJAX_PICK(one, other, i, j, k, l) __builtin_shufflevector(one, other, i, j, 4 + k, 4 + l)
+#else
+#define SNNJAX_PICK(one, other, i, j, k, l) \
+  __builtin_shuffle(one, other, (int32_t __attribute__((vector_size(16)))){i, j, 4 + k, 4 + l})
+#endif
+
+// From [rows, columns] to [columns, rows], whose lines begin every so many values. Blocks of 4 x 4 take half of the
+// time that single values do, which are stored one by one.
+void transpose(const float* from, int64_t from_stride, float* to, int64_t to_stride, int64_t rows, int64_t columns) {
+  int64_t row = 0;
+  for (; row + 4 <= rows; row += 4) {
+    int64_t column = 0;
+    for (; column + 4 <= columns; column += 4) {
+      const float* corner = from + row * from_stride + column;
+      const auto line = [&](int64_t i) { return *reinterpret_cast<const Four*>(corner + i * from_stride); };
+      const Four a = line(0), b = line(1), c = line(2), d = line(3);
+      const Four ab = SNNJAX_PICK(a, b, 0, 1, 0, 1), AB = SNNJAX_PICK(a, b, 2, 3, 2, 3);
+      const Four cd = SNNJAX_PICK(c, d, 0, 1, 0, 1), CD = SNNJAX_PICK(c, d, 2, 3, 2, 3);
+      const auto put = [&](int64_t i, const Four& values) {
+        *reinterpret_cast<Four*>(to + (column + i) * to_stride + row) = values;
+      };
+      put(0, SNNJAX_PICK(ab, cd, 0, 2, 0, 2)), put(1, SNNJAX_PICK(ab, cd, 1, 3, 1, 3));
+      put(2, SNNJAX_PICK(AB, CD, 0, 2, 0, 2)), put(3, SNNJAX_PICK(AB, CD, 1, 3, 1, 3));
+    }
+    for (; column < columns; ++column)
+      for (int64_t i = row; i < row + 4; ++i) to[column * to_stride + i] = from[i * from_stride + column];
+  }
+  for (; row < rows; ++row)
+    for (int64_t column = 0; column < columns; ++column)
+      to[column * to_stride + row] = from[row * from_stride + column];
+}
 
 // From [positions, stride] to [features, positions].
 template <typename From, typename To>

@@ -21,7 +21,7 @@ struct Geometry {
   int64_t out_height = (height + 2 * above - rows) / down + 1, out_width = (width + 2 * left - columns) / right + 1;
 
   // `shape` ends with F, C, kh, kw; the setting `name` holds the padding and the strides.
-  Geometry(ffi::Span<const int64_t> shape, const ffi::Dictionary& settings, const char* name, int64_t height,
+  Geometry(ffi::Span<int64_t> shape, const ffi::Dictionary& settings, const char* name, int64_t height,
            int64_t width)
       : features(shape.last(4)[0]), channels(shape.last(4)[1]), rows(shape.last(4)[2]), columns(shape.last(4)[3]),
         height(height), width(width), above(numbers(settings, name)[0]), left(numbers(settings, name)[1]),

@@ -5,6 +5,8 @@
 
 #pragma once
 
+#include <atomic>
+#include <mutex>
 #include <utility>
 
 #include "plasticity.h"
@@ -19,14 +21,15 @@ constexpr int64_t kMaxAdds = 256;  // sums of kRowsPerAdd bytes that 16 bits hol
 typedef uint8_t Octets __attribute__((vector_size(kBlock), aligned(1), may_alias));
 typedef uint16_t Halves __attribute__((vector_size(kBlock), aligned(1), may_alias));
 
-// A layer with weights in the layout [kh, kw, F, C].
+// A layer with weights (F, C, kh, kw). Those of a neuron are packed as [kh, kw, C] when they are first asked for: in a
+// short sequence only a few neurons come close to winning, and packing all weights would take longer than the rest.
 struct IntegerLayer : Geometry {
   int32_t time_steps;
   std::vector<int32_t> places;  // [positions, taps], the pixel where each tap lies, -1 on padding
   std::vector<uint8_t> used;  // [taps], whether any position has a pixel there
 
   IntegerLayer(const Geometry& geometry, int32_t time_steps, const float* weights)
-      : Geometry(geometry), time_steps(time_steps), used(taps()), weights_(size()) {
+      : Geometry(geometry), time_steps(time_steps), used(taps()), given_(weights), memory_(size()), packed_(features) {
     for (int64_t position = 0; position < positions(); ++position)
       for (int64_t tap = 0; tap < taps(); ++tap) {
         const int64_t y = position / out_width * down - above + tap / columns;
@@ -34,36 +37,47 @@ struct IntegerLayer : Geometry {
         places.push_back(y >= 0 && y < height && x >= 0 && x < width ? y * width + x : -1);
         used[tap] |= places.back() >= 0;
       }
-    each_weight([&](float& packed, int64_t place) { packed = weights[place]; });
   }
 
-  // Writes the weights as [F, C, kh, kw].
-  void unpack(float* weights) const {
-    each_weight([&](float& packed, int64_t place) { weights[place] = packed; });
+  // The packed weights of a neuron, which may change; several threads may ask for them.
+  float* packed(int64_t feature) const {
+    float* rows = memory_.data() + feature * synapses();
+    if (!packed_[feature].load(std::memory_order_acquire)) pack(feature, rows);
+    return rows;
   }
 
-  float* row(int64_t tap, int64_t feature) const { return weights_.data() + (tap * features + feature) * channels; }
-  float* begin() const { return weights_.data(); }
-  float* end() const { return begin() + size(); }
+  // The weights as they were given.
+  const float* given() const { return given_; }
+
+  // Writes the weights of features [first, end) as they are now to `weights` (F, C, kh, kw), which may be those given.
+  void unpack(float* weights, int64_t first, int64_t end) const {
+    for (int64_t feature = first; feature < end; ++feature) {
+      const int64_t place = feature * synapses();
+      if (packed_[feature]) {
+        transpose(memory_.data() + place, channels, weights + place, taps(), taps(), channels);
+      } else if (weights != given_) {
+        std::copy_n(given_ + place, synapses(), weights + place);
+      }
+    }
+  }
+
+  void unpack(float* weights) const { unpack(weights, 0, features); }
 
   // Where a tap of a position lies, -1 on padding.
   int64_t pixel(int64_t position, int64_t tap) const { return places[position * taps() + tap]; }
 
  private:
-  // Calls `use` with each weight and its place in [F, C, kh, kw]: some channels at a time, which a cache holds.
-  template <typename Use>
-  void each_weight(Use use) const {
-    constexpr int64_t kChannels = 64;
-    for (int64_t feature = 0; feature < features; ++feature)
-      for (int64_t first = 0; first < channels; first += kChannels)
-        for (int64_t tap = 0; tap < taps(); ++tap) {
-          float* packed = row(tap, feature);
-          for (int64_t c = first; c < std::min(channels, first + kChannels); ++c)
-            use(packed[c], (feature * channels + c) * taps() + tap);
-        }
+  void pack(int64_t feature, float* rows) const {
+    const std::lock_guard<std::mutex> lock(packing_);
+    if (packed_[feature]) return;  // by another thread
+    transpose(given_ + feature * synapses(), taps(), rows, channels, channels, taps());
+    packed_[feature].store(true, std::memory_order_release);
   }
 
-  const Memory<float> weights_;
+  const float* given_;
+  const Memory<float> memory_;  // [F, kh, kw, C], arbitrary where a feature is not packed
+  mutable std::vector<std::atomic<bool>> packed_;  // [F]
+  mutable std::mutex packing_;
 };
 
 // The inputs of one image that fire.
@@ -124,20 +138,25 @@ class Inputs {
   std::vector<int32_t> channel_, end_;  // channels by pixel and step, and where each step ends, after a 0
 };
 
-// The least and the largest weight.
-std::pair<float, float> range(const IntegerLayer& layer) {
-  const float *weight = layer.begin(), *end = layer.end();
+// The least and the largest of some weights.
+std::pair<float, float> range(const float* weight, const float* end) {
   Lanes least = Lanes{} + *weight, most = least;
   for (; weight + kLanes <= end; weight += kLanes) {
     const Lanes& here = *reinterpret_cast<const Lanes*>(weight);
     least = here < least ? here : least;
     most = here > most ? here : most;
   }
-  std::pair<float, float> bounds = {least[0], most[0]};
-  auto widen = [&](float low, float high) { bounds = {std::min(bounds.first, low), std::max(bounds.second, high)}; };
-  for (int64_t lane = 1; lane < kLanes; ++lane) widen(least[lane], most[lane]);
-  for (; weight < end; ++weight) widen(*weight, *weight);
-  return bounds;
+  float low = least[0];
+  float high = most[0];
+  for (int64_t lane = 1; lane < kLanes; ++lane) {
+    low = std::min<float>(low, least[lane]);
+    high = std::max<float>(high, most[lane]);
+  }
+  for (; weight < end; ++weight) {
+    low = std::min(low, *weight);
+    high = std::max(high, *weight);
+  }
+  return {low, high};
 }
 
 // The meaning of integers: weight = lower + step * integer, give or take half a step.
@@ -159,13 +178,16 @@ class Quantised {
   explicit Quantised(const IntegerLayer& layer, float low = kSilent, float high = -kSilent)
       : blocks((layer.features + kBlock - 1) / kBlock), stride(blocks * kBlock), tap_(layer.channels * stride),
         values_(layer.taps() * tap_), bounded_(std::isfinite(high - low)) {
-    if (bounded_) fill(layer, low, high);
-    else fit(layer);
+    if (bounded_) fill(layer, layer.given(), low, high);
+    else fit(layer, layer.given());
   }
 
   // After neurons of the layer have learned: without finite bounds the scale follows the weights.
   void fit_unbounded(const IntegerLayer& layer) {
-    if (!bounded_) fit(layer);
+    if (bounded_) return;
+    const Memory<float> weights(layer.size());
+    layer.unpack(weights.data());
+    fit(layer, weights.data());
   }
 
   const uint8_t* row(int64_t tap) const { return values_.data() + place(tap, 0); }
@@ -177,30 +199,43 @@ class Quantised {
   }
 
  private:
-  void fit(const IntegerLayer& layer) {
-    const auto [least, most] = range(layer);
-    fill(layer, least, most);
+  void fit(const IntegerLayer& layer, const float* weights) {
+    const auto [least, most] = range(weights, weights + layer.size());
+    fill(layer, weights, least, most);
   }
 
-  void fill(const IntegerLayer& layer, float low, float high) {
+  // From weights (F, C, kh, kw).
+  void fill(const IntegerLayer& layer, const float* weights, float low, float high) {
     const float step = (high - low) / (kLevels - 1);
     scale = {low, step, step > 0 ? 1 / step : 0};
-    for (int64_t tap = 0; tap < layer.taps(); ++tap) {
-      if (!layer.used[tap]) continue;
-      int64_t c = 0;
-      for (; c + kLanes <= layer.channels; c += kLanes) fill_lanes(layer, tap, c);
-      if (c < layer.channels && c > 0) fill_lanes(layer, tap, layer.channels - kLanes), c = layer.channels;
-      for (; c < layer.channels; ++c)
-        for (int64_t f = 0; f < layer.features; ++f) at(f, tap, c) = scale.of(layer.row(tap, f)[c]);
-    }
+    for (int64_t synapse = 0; synapse < layer.synapses(); synapse += kLanes)
+      for (int64_t first = 0; first < layer.features; first += kBlock) fill_tile(layer, weights, first, synapse);
   }
 
-  // Of kLanes channels from `c`.
-  void fill_lanes(const IntegerLayer& layer, int64_t tap, int64_t c) {
-    for (int64_t f = 0; f < layer.features; ++f) {
-      const Steps integers = scale.of(*reinterpret_cast<const Lanes*>(layer.row(tap, f) + c));
-      uint8_t* value = &at(f, tap, c);
-      for (int64_t lane = 0; lane < kLanes; ++lane) value[lane * stride] = integers[lane];
+  // For kBlock features from `first` and kLanes synapses, which are numbered as in (C, kh, kw).
+  void fill_tile(const IntegerLayer& layer, const float* weights, int64_t first, int64_t synapse) {
+    const int64_t synapses = layer.synapses(), count = std::min(kBlock, layer.features - first);
+    const int64_t lanes = std::min(kLanes, synapses - synapse);
+    const float* from = weights + first * synapses + synapse;
+    float words[kBlock / 4][kLanes], rows[kLanes][kBlock / 4];  // of four bytes
+    for (int64_t word = 0; word < kBlock / 4; ++word) {
+      Steps four = {};  // features, as they lie in a block
+      for (int64_t byte = 0; byte < 4; ++byte) {
+        const int64_t feature = 2 * word + byte / 2 + byte % 2 * (kBlock / 2);
+        if (feature >= count) continue;
+        Lanes here = {};
+        __builtin_prefetch(from + feature * synapses + 2 * kLanes);  // too many streams for the processor to foresee
+        if (lanes == kLanes) here = *reinterpret_cast<const Lanes*>(from + feature * synapses);
+        else std::memcpy(&here, from + feature * synapses, sizeof(float) * lanes);
+        four |= (scale.of(here) & 255) << (8 * byte);
+      }
+      std::memcpy(words[word], &four, sizeof(four));
+    }
+    transpose(words[0], kLanes, rows[0], kBlock / 4, kBlock / 4, kLanes);
+    int64_t channel = synapse / layer.taps(), tap = synapse % layer.taps();
+    for (int64_t lane = 0; lane < lanes; ++lane) {
+      if (layer.used[tap]) std::memcpy(values_.data() + place(tap, channel) + first, rows[lane], kBlock);
+      if (++tap == layer.taps()) tap = 0, ++channel;
     }
   }
 

@@ -1,9 +1,14 @@
 // Kernels of single stimuli, event by event: only inputs that fire cost anything.
 //
 // Latencies are uint8, T where silent; padding never fires. Python has checked all buffers.
+//
+// Kernels with a header of their own are compiled here too: a source more takes a second to compile, however short it is,
+// because of what it includes. This way two cores also share the sources evenly.
 
 #include "events.h"
+#include "latencies.h"
 #include "plasticity.h"
+#include "ramp.h"
 
 namespace {
 
@@ -168,8 +173,10 @@ ffi::Error rank_order(Threads threads, Floats intensities, ffi::Dictionary setti
 
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_winners, winners);
-XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_timed_spikes, timed_spikes);
-XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_potentials, potentials);
-XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_stdp, stdp);
-XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_rank_order, rank_order);
+SNNJAX_KERNEL(winners)
+SNNJAX_KERNEL(timed_spikes)
+SNNJAX_KERNEL(potentials)
+SNNJAX_KERNEL(stdp)
+SNNJAX_KERNEL(rank_order)
+SNNJAX_KERNEL(latencies)
+SNNJAX_KERNEL(ramp)

@@ -84,12 +84,13 @@ class Potentials {
     const int64_t channels = layer_.channels;
     const Steps latest = Steps{} + last, all = Steps{} - 1;
     const Steps tail = kNumbers >= int32_t(kLanes - channels % kLanes);  // the last lanes that are not yet counted
+    const float* rows = layer_.packed(feature);
     for (int64_t tap = 0; tap < layer_.taps(); ++tap) {
       const int64_t pixel = layer_.pixel(position, tap);
       if (pixel < 0) continue;
-      const float* weight = layer_.row(tap, feature);
+      const float* weight = rows + tap * channels;
       const int64_t next = tap + 1;
-      if (next < layer_.taps() && layer_.pixel(position, next) >= 0) prefetch(layer_.row(next, feature), channels);
+      if (next < layer_.taps() && layer_.pixel(position, next) >= 0) prefetch(weight + channels, channels);
       const int32_t* when = inputs_->when(pixel);
       int64_t c = 0;
       auto add_up = [&](int64_t c, const Steps& counted, Lanes& sum) {
@@ -204,11 +205,12 @@ void update(const IntegerLayer& layer, Quantised& quantised, const Inputs& input
   const Scale scale = quantised.scale;
   const int64_t stride = quantised.stride;
   const Steps latest = Steps{} + last, all = Steps{} - 1, tail = kNumbers >= int32_t(kLanes - layer.channels % kLanes);
+  float* rows = layer.packed(won.feature);
   for (int64_t tap = 0; tap < layer.taps(); ++tap) {
     const int64_t pixel = layer.pixel(won.position, tap);
-    float* weights = layer.row(tap, won.feature);
+    float* weights = rows + tap * layer.channels;
     uint8_t* values = &quantised.at(won.feature, tap, 0);
-    if (tap + 1 < layer.taps()) prefetch(layer.row(tap + 1, won.feature), layer.channels);
+    if (tap + 1 < layer.taps()) prefetch(weights + layer.channels, layer.channels);
     const bool used = layer.used[tap];
     const int32_t* when = pixel < 0 ? silent.data() : inputs.when(pixel);
     auto move = [&](Lanes& weight, int64_t c, const Steps& counted) {

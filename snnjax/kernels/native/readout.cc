@@ -278,5 +278,5 @@ ffi::Error earliest_of_classes(Threads threads, Floats weights, Bytes latencies,
 
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_learn_readout, learn_readout);
-XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_earliest_of_classes, earliest_of_classes);
+SNNJAX_KERNEL(learn_readout)
+SNNJAX_KERNEL(earliest_of_classes)

@@ -421,8 +421,8 @@ ffi::Error final_latencies(Threads threads, Floats weights, Bytes latencies, Flo
 
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_learn_stdp, learn_stdp);
-XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_learn_reward, learn_reward);
-XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_learn_deep_by_reward, learn_deep_by_reward);
-XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_strongest_of_classes, strongest_of_classes);
-XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_final_latencies, final_latencies);
+SNNJAX_KERNEL(learn_stdp)
+SNNJAX_KERNEL(learn_reward)
+SNNJAX_KERNEL(learn_deep_by_reward)
+SNNJAX_KERNEL(strongest_of_classes)
+SNNJAX_KERNEL(final_latencies)

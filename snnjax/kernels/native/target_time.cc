@@ -149,4 +149,4 @@ ffi::Error learn_target_time(Threads threads, Floats weights, Floats threshold, 
 
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_learn_target_time, learn_target_time);
+SNNJAX_KERNEL(learn_target_time)

@@ -3,6 +3,8 @@
 // The potentials of a position stay in registers, and pooling costs nothing: a pooled neuron fires at the earliest step
 // of its positions.
 
+#pragma once
+
 #include "events.h"
 
 namespace {
@@ -145,5 +147,3 @@ ffi::Error latencies(Threads threads, Floats weights, Bytes latency, Floats thre
 }
 
 }  // namespace
-
-XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_latencies, latencies);

@@ -1,5 +1,7 @@
 // Neurons that fire on a ramp: from potentials at the end of a window to latencies in the next one, pooled.
 
+#pragma once
+
 #include "batch.h"
 
 namespace {
@@ -54,5 +56,3 @@ ffi::Error ramp(Threads threads, Floats potential, Floats levels, ffi::Dictionar
 }
 
 }  // namespace
-
-XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_ramp, ramp);
