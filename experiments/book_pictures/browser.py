@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageOps
+from snnjax.app.demo import page_of, teaching_page
 
 from book_pictures import deciding
 from snnjax import InputError
-from snnjax.app.demo import page_of, teaching_page
 from snnjax.app.main import main
 from snnjax.data import load
 from snnjax.runs.trained import Trained
