@@ -13,7 +13,7 @@ import ziglang
 from elftools.elf.elffile import ELFFile
 from unicorn import arm_const
 
-from snnjax.interop import c
+from snnjax.export import c
 
 FLASH = 0x0800_0000
 RAM = 0x2000_0000

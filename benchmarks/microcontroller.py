@@ -14,9 +14,9 @@ from snnjax.app import console, shared_options
 from snnjax.app.main import command_options, protected
 from snnjax.app.shared_options import option
 from snnjax.core.errors import MissingPackageError
-from snnjax.interop import c
+from snnjax.export import c
+from snnjax.export.c import IntegerPrototypes, inputs_of, integer_prototypes
 from snnjax.networks import prototypes_on, quantise
-from snnjax.networks.integer_prototypes import IntegerPrototypes, inputs_of, integer_prototypes
 from snnjax.runs import Trained
 
 LEVELS = "-Os", "-O3"

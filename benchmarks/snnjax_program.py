@@ -14,7 +14,7 @@ from spikenn_program import Readout
 
 from snnjax import InputError, Network, Trainer, data
 from snnjax.core import devices
-from snnjax.interop import pytorch
+from snnjax.export import pytorch
 from snnjax.kernels import backend
 from snnjax.layers.spiking import Layer
 from snnjax.learners import SupervisedSTDP, TargetTime

@@ -37,7 +37,7 @@ class Search:
     $ python experiments/discover.py --rule my_rule.py     by the numbers of a custom rule
 
     The same command continues where it stopped; another search needs another folder. It holds generations.json,
-    found.json, window.png, which is drawn after each generation, and window.gif.
+    found.json, and window.png, which is drawn after each generation.
     """
 
     rule: Annotated[Path, option("FILE.py", "experiments/evolved.py")] = Path(evolved.__file__)
@@ -118,7 +118,6 @@ def run(chosen: Search) -> None:
         evolve(chosen, kept, judge, save)
         found = judge.numbers(best_of(kept, judge, save))
         files.write_json(chosen.out / "found.json", found)
-        (chosen.out / "window.gif").write_bytes(discovering.animation(kept["generations"], judge))
     print(chosen.out / "found.json", found)
 
 

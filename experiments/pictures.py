@@ -1,4 +1,7 @@
-"""Makes the pictures of the book from real runs: all, or those that are named, such as `encoding.png race.png`."""
+"""Makes the pictures of the book from real runs: all, or those that are named, such as `encoding.png race.png`.
+
+Animations and screenshots are not made here: they are kept as files.
+"""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -6,9 +9,7 @@ from pathlib import Path
 
 import matplotlib
 from book_pictures import (
-    browser,
     deciding,
-    discovering,
     encoding,
     features,
     firing,
@@ -18,7 +19,6 @@ from book_pictures import (
     reports,
     speed,
     style,
-    teaching,
     windows,
 )
 
@@ -39,12 +39,6 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "reward_curve.png": learning.reward_curve,
     "race.png": deciding.race,
     "windows.png": windows.windows,
-    "taught.gif": teaching.taught,
-    "discovered.gif": discovering.discovered,
-    "demo.png": browser.demo,
-    "teach.png": browser.teach,
-    "report.png": browser.report,
-    "tensorboard.png": browser.tensorboard,
     "features.png": reports.features,
     "decision_features.png": reports.decision_features,
     "activity.png": reports.activity,

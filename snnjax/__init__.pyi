@@ -3,7 +3,7 @@ from . import core as core
 from . import data as data
 from . import encoding as encoding
 from . import estimators as estimators
-from . import interop as interop
+from . import export as export
 from . import kernels as kernels
 from . import layers as layers
 from . import learners as learners

@@ -8,7 +8,7 @@ import numpy as np
 from snnjax import STDP, Conv, Network, Pool, SoftHebb, SpikingNetwork, SupervisedSTDP, kernels, stage
 from snnjax.data import digits
 from snnjax.encoding import OnOff
-from snnjax.interop.nir import TAU
+from snnjax.export.nir import TAU
 from snnjax.layers.ramp import Ramp
 from snnjax.networks import NETWORKS, Concatenate, Earliest, EarliestSpike, Input, Known, LatestSpike
 from snnjax.training.build import network_for

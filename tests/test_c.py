@@ -14,7 +14,7 @@ from documents import blocks
 from snnjax import Conv, InputError, SpikingNetwork, cost, load
 from snnjax.data import digits
 from snnjax.encoding import COLOUR, DOG, EVENTS, GABOR, GREY, Encoder, OnOff, Pixels
-from snnjax.interop import c
+from snnjax.export import c
 from snnjax.kernels import ramp_levels
 from snnjax.kernels.neurons import spike_times
 from snnjax.layers.pool import Pool

@@ -28,9 +28,10 @@ from test_c import (
 from snnjax import SpikingNetwork, Stream, cost, stage
 from snnjax.core import files
 from snnjax.data import digits, read_handwriting
-from snnjax.interop import c, event_programs
+from snnjax.export import c
+from snnjax.export._event_programs import check_network
+from snnjax.export.c import inputs_of, integer_prototypes
 from snnjax.networks import prototypes_on, quantise
-from snnjax.networks.integer_prototypes import inputs_of, integer_prototypes
 from snnjax.runs import Trained
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
@@ -308,7 +309,7 @@ def test_refused():
             lambda: c.program(SpikingNetwork(narrow), 8, SHAPE),
             r"`kernel` of the layer .* that decides must be \(6, 6\)",
         ),
-        (lambda: event_programs.check(network, "on a page"), "`ramp` of layer2 .* must be None on a page"),
+        (lambda: check_network(network, "on a page"), "`ramp` of layer2 .* must be None on a page"),
     )
 
 

@@ -18,9 +18,10 @@ from tiny import FIRST, branches, images, labelled, plain, with_zeros
 
 import snnjax
 from snnjax import InputError, SpikingNetwork, Stream
-from snnjax.app import demo, page
+from snnjax.app.page import is_ours
 from snnjax.data import digits, load, read_handwriting, read_picture
 from snnjax.encoding import PIXELS, Encoder, OnOff, Pixels
+from snnjax.export import page
 from snnjax.kernels import ramp_levels
 from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
@@ -34,7 +35,7 @@ from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings
 
 NCG = "pretrained:goupy2024_ncg_mnist"
-TEMPLATES = pathlib.Path(demo.__file__).parent / "templates"
+TEMPLATES = pathlib.Path(page.__file__).parent / "templates"
 LAST = Conv(10, kernel=3, learners=RSTDP())
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 PROGRAM = """
@@ -160,7 +161,7 @@ def decided(network, pictures):
 
 def in_node(network, pictures, labels, bits):
     """What the script of the page of a network makes of its pictures under Node."""
-    text = demo.page_of(network, pictures, labels, bits)
+    text = page.page_of(network, pictures, labels, bits)
     (data,) = re.findall('<script type="application/json" id="data">(.*?)</script>', text)
     return json.loads(run_script("demo_simulation.js", PROGRAM, data))
 
@@ -241,7 +242,7 @@ def taught(network, data, **settings):
     """The page of a network whose features are taught, and its data."""
     came_from = dict(dataset="mnist", data_dir="folder_of_mine")
     trained = Trained(network.spec, weights_of(network), data.test_images.shape[1:], came_from, network.class_names)
-    text = demo.teaching_page(trained, data.test_images, data.test_labels, **settings)
+    text = page.teaching_page(trained, data.test_images, data.test_labels, **settings)
     (found,) = re.findall('<script type="application/json" id="data">(.*?)</script>', text)
     return text, json.loads(found)
 
@@ -351,17 +352,17 @@ def test_narrow_network_on_a_page():
     settings = dataclasses.replace(Settings.of(spec, data), epochs=(1, 1, 1, 2))
     trainer = Trainer(spec, data, settings)
     network = trainer.trained(trainer.run(trainer.initial_state()))
-    assert len(demo.page_of(network, data.test_images[:20], data.test_labels[:20])) < 3_000_000
+    assert len(page.page_of(network, data.test_images[:20], data.test_labels[:20])) < 3_000_000
     responses = in_node(network, data.test_images, data.test_labels, 8)
     assert np.array_equal([response["decision"] for response in responses], decided(network, data.test_images))
 
 
 def test_page_is_one_small_file(ncg, pictures):
     whole = np.rint(pictures[0][:20]).astype(np.uint8)
-    text = demo.page_of(ncg, whole, pictures[1][:20])
+    text = page.page_of(ncg, whole, pictures[1][:20])
     assert len(text.encode()) < 1_500_000
     assert not re.search(r"https?://|src=|@import|url\(", text)
-    assert demo.page_of(renamed(ncg, "</script>"), whole, pictures[1][:20]).count("</script>") == text.count(
+    assert page.page_of(renamed(ncg, "</script>"), whole, pictures[1][:20]).count("</script>") == text.count(
         "</script>"
     )
     assert text.count('"use strict"') == 5
@@ -377,7 +378,7 @@ def renamed(network, name):
 def test_networks_and_pictures_that_a_page_cannot_show_or_teach_are_refused(ncg, pictures):
     some, labels = pictures[0][:2], pictures[1][:2]
     with pytest.raises(InputError, match="stage 2 of branches must have one layer on a page"):
-        demo.page_of(made(branches), some, labels)
+        page.page_of(made(branches), some, labels)
     for message, arguments in {
         "`pictures` must be grey": (np.stack([some] * 3, axis=3), labels),
         r"`image` must be as those that the encoder is fitted to": (np.pad(some, ((0, 0), (0, 0), (1, 1))), labels),
@@ -386,7 +387,7 @@ def test_networks_and_pictures_that_a_page_cannot_show_or_teach_are_refused(ncg,
         r"`bits` must": (some, labels, 9),
     }.items():
         with pytest.raises(InputError, match=message):
-            demo.page_of(ncg, *arguments)
+            page.page_of(ncg, *arguments)
     data = images().first(None, 2)
     scales = made(NETWORKS["ncg_scales"], OnOff().fit(data.train_images))
     with pytest.raises(InputError, match="stage 2 of ncg_scales_prototypes must read the one before alone"):
@@ -401,7 +402,7 @@ def test_command_writes_a_page_over_its_own_alone(tmp_path, capsys):
     Command("demo").main(given)
     Command("demo").main(given)
     assert "demo.html: open it in a browser; 0." in capsys.readouterr().out
-    assert page.is_ours(out)
+    assert is_ours(out)
     assert out.read_text().count('"floats": true') == 1
     Command("demo").main([*given, "--teach"])
     assert "Teach a spiking network" in out.read_text()
@@ -452,7 +453,7 @@ def wait_for(driver, condition, seconds=30):
 def file(ncg, pictures, tmp_path_factory):
     """The page of the network, with 200 test pictures."""
     path = tmp_path_factory.mktemp("demo") / "demo.html"
-    path.write_text(demo.page_of(ncg, *pictures, centred=True))
+    path.write_text(page.page_of(ncg, *pictures, centred=True))
     return path.as_uri()
 
 
@@ -533,7 +534,7 @@ def test_drawings_are_read_as_handwriting(browser, file, tmp_path, ncg):
 
 def test_drawings_are_dark_on_light_where_pictures_are(browser, ncg, pictures, tmp_path):
     path = tmp_path / "light.html"
-    path.write_text(demo.page_of(ncg, 255 - pictures[0][:2], pictures[1][:2]))
+    path.write_text(page.page_of(ncg, 255 - pictures[0][:2], pictures[1][:2]))
     browser.get(path.as_uri())
     drawn = browser.execute_script("""
       clear();
@@ -578,7 +579,7 @@ def test_files_and_the_camera_are_decided_in_colour(browser, tmp_path):
     data = in_colour(images()).first(None, 3)
     network = made(ramps, Pixels(60), data)
     path = tmp_path / "colour.html"
-    path.write_text(demo.page_of(network, data.test_images, data.test_labels))
+    path.write_text(page.page_of(network, data.test_images, data.test_labels))
     browser.get(path.as_uri())
     pixels = np.random.default_rng(0).integers(0, 256, (70, 121, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "picture.png")

@@ -139,7 +139,8 @@ def test_a_search_continues_where_it_stopped(tmp_path, monkeypatch, capsys):
     discover.main([*options, "2"])
     assert json.loads(evolved.OWN.with_name("generations.json").read_text()) == kept
     assert records[0]["mean"] != records[1]["mean"]
-    assert Image.open(tmp_path / "whole" / "window.gif").n_frames == 2
+    with Image.open(tmp_path / "whole" / "window.png") as drawn:
+        assert drawn.width >= 620
     assert "above the start" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         discover.main(["--population", "5"])
@@ -199,9 +200,9 @@ def test_the_page_shows_the_rule_as_it_is_recorded():
     recorded = json.loads(evolved.RECORDED.read_text())
     assert [row[-1] for row in table] == [f"{value:.2f}" for value in recorded.values()]
     assert [row[1] for row in table] == [f"{value:g}" for value in judge().numbers(judge().start).values()]
-    kept = json.loads(discovering.RECORDED.read_text())
+    kept = json.loads(evolved.RECORDED.with_name("evolved_generations.json").read_text())
     finals = kept["finals"]
     best = finals["points"][np.argmax(np.mean(finals["gains"], axis=0))]
-    assert judge().numbers(best) == recorded, "the search that is drawn has found it"
+    assert judge().numbers(best) == recorded, "the recorded search has found it"
     first = evolved.recorded(Images((28, 28), 10, 60_000)).stages[0].branches[0].last_learner
     assert (first.target_time, first.late[0]) == (recorded["layer1.target_time"], recorded["layer1.late.0"])

@@ -68,7 +68,21 @@ PICTURE = in_colour(png(0))
 """In place of drawings, which take longer than all else; test_report.py has them."""
 FROM_FIXTURE = "from_fixture"  # a file in a finished run that a document may train again
 PACKAGES = [
-    f"snnjax.{name}" for name in ("kernels", "encoding", "data", "learners", "layers", "networks", "runs", "app")
+    f"snnjax.{name}"
+    for name in (
+        "kernels",
+        "encoding",
+        "data",
+        "learners",
+        "layers",
+        "networks",
+        "runs",
+        "export.c",
+        "export.nir",
+        "export.page",
+        "export.pytorch",
+        "app",
+    )
 ]
 EXTRAS = {*tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]}
 

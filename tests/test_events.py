@@ -18,11 +18,12 @@ import tiny
 from made_events import record, write_bin, write_nmnist
 
 import snnjax
-from snnjax.app import features, plots
+from snnjax.app import plots
 from snnjax.core import files
 from snnjax.core.errors import DownloadError
 from snnjax.data import RECORDINGS, Dataset, event_picture, load, recordings
 from snnjax.encoding import EVENTS, EventEncoder
+from snnjax.networks.features import drawn_back
 from snnjax.training.build import network_for
 
 tonic = pytest.importorskip("tonic.datasets")
@@ -193,7 +194,7 @@ def test_features_and_event_pictures_are_drawn_in_colours(data):
     weights = network.initial_weights()
     weights["layer1"] = np.zeros_like(weights["layer1"])
     weights["layer1"][0, 0, 2, 1] = weights["layer1"][0, 1, 2, 3] = 1  # off on the left, on on the right
-    drawn = features.drawn_back(snnjax.SpikingNetwork(network, weights=weights))["layer1"].images[0]
+    drawn = drawn_back(snnjax.SpikingNetwork(network, weights=weights))["layer1"].images[0]
     assert drawn[2, 3] == -drawn[2, 1] > 0
     picture = np.array([[[255, 0], [0, 0], [0, 255]]], np.uint8)
     assert plots.polarities(picture).tolist() == [[[0, 0, 255], [0, 0, 0], [255, 0, 0]]]

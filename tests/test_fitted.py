@@ -10,10 +10,10 @@ import pytest
 from refusals import assert_refused
 
 from snnjax import RSTDP, STDP, Conv, Network, Pool, SpikingNetwork, stage
-from snnjax.app.features import drawn_back
 from snnjax.core import devices
 from snnjax.encoding import ON_OFF, WHITENING, OnOff, Whitening, fitted
 from snnjax.kernels import linear_latency
+from snnjax.networks.features import drawn_back
 
 RNG = np.random.default_rng(0)
 SMOOTH = np.cumsum(RNG.integers(-9, 10, (7, 14, 11, 3)), axis=2).clip(-120, 120).astype(np.int32)

@@ -10,7 +10,7 @@ import pytest
 
 from snnjax import data
 from snnjax.core import files
-from snnjax.interop import pytorch
+from snnjax.export import pytorch
 from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
 from snnjax.learners import RSTDP, STDP
@@ -121,7 +121,7 @@ READERS = {
 def test_npz_files_that_promise_or_unpack_to_much_take_little_memory(tmp_path, monkeypatch, bomb, reader):
     if bomb == "unpacks" and reader == "data":
         pytest.skip("data may be as large")
-    monkeypatch.setattr(pytorch, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr("snnjax.export.pytorch._state_dict.MOST_BYTES", 1 << 20)
     path = tmp_path / "bomb.npz"
     path.write_bytes(BOMBS[bomb])
     assert peak_of(READERS[reader], path) < 4 << 20

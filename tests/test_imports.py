@@ -46,7 +46,21 @@ def printed(code: str, names: str) -> list[str]:
     return subprocess.run(program, capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
 
 
-PACKAGES = "app", "data", "encoding", "estimators", "kernels", "layers", "learners", "networks", "runs"
+PACKAGES = (
+    "app",
+    "data",
+    "encoding",
+    "estimators",
+    "export.c",
+    "export.nir",
+    "export.page",
+    "export.pytorch",
+    "kernels",
+    "layers",
+    "learners",
+    "networks",
+    "runs",
+)
 
 
 @pytest.mark.parametrize("name", PACKAGES)

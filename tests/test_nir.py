@@ -30,7 +30,7 @@ from snnjax import RSTDP, Conv, Flatten, Input, LinearSVM, Pool, SpikingNetwork,
 from snnjax.core.errors import InputError, MissingPackageError
 from snnjax.data import digits
 from snnjax.encoding import OnOff
-from snnjax.interop import nir as exchange
+from snnjax.export import nir as exchange
 from snnjax.networks import Earliest, Known, Majority
 from snnjax.runs.trained import Trained
 

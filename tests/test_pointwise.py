@@ -27,8 +27,8 @@ from snnjax import (
 from snnjax.app.report import draw_run
 from snnjax.data import Dataset
 from snnjax.encoding import PIXELS
-from snnjax.interop import nir
-from snnjax.interop.c import program
+from snnjax.export import nir
+from snnjax.export.c import program
 from snnjax.layers import WTA, Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Images, Network, stage

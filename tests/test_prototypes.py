@@ -25,11 +25,11 @@ from snnjax import (
 from snnjax.core.components import leaves, replace
 from snnjax.data import Dataset, digits
 from snnjax.encoding import PIXELS
-from snnjax.interop import event_programs
-from snnjax.interop.nir import exportable
+from snnjax.export._event_programs import check_network
+from snnjax.export.c import integer_prototypes
+from snnjax.export.nir import exportable
 from snnjax.learners import Signal
 from snnjax.networks import NETWORKS, Flatten, Input, Model, SpikingNetwork, quantise, with_prototypes
-from snnjax.networks.integer_prototypes import integer_prototypes
 from snnjax.networks.operations import firing_windows
 from snnjax.runs import RunFolder
 
@@ -237,7 +237,7 @@ def test_ncg_prototypes_is_trained_saved_reported_and_rounded(tmp_path):
     assert 0 < diagnosis["corrected"]["layer2"] < 1
     refused = "`ramp` of .*layer2.* of ncg_prototypes.* must be None"
     assert_refused(
-        (lambda: event_programs.check(network, "on a page"), refused),
+        (lambda: check_network(network, "on a page"), refused),
         (lambda: exportable(network), "`ramp` of .* for NIR"),
     )
 

@@ -14,7 +14,7 @@ from command import Command
 from snnjax.app.names import RECORDED
 from snnjax.core.errors import InputError
 from snnjax.encoding import COLOUR, GREY
-from snnjax.interop import pytorch
+from snnjax.export import pytorch
 from snnjax.layers.conv import Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Images, Network, stage

@@ -20,7 +20,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import snnjax
 from snnjax import InputError, data
 from snnjax.app import comparisons, means, page, plots, report
-from snnjax.app.features import drawn_back
 from snnjax.app.tracking import FOLDER, Tracker
 from snnjax.core import files
 from snnjax.core.errors import printable
@@ -32,6 +31,7 @@ from snnjax.layers.ramp import Ramp
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Images, Network, Observed, SpikingNetwork, stage
 from snnjax.networks.decision import Decided
+from snnjax.networks.features import drawn_back
 from snnjax.runs.results_file import misclassified, read_results, write_results
 from snnjax.runs.run_folder import RunFolder
 from snnjax.runs.sweep_folder import SweepFolder

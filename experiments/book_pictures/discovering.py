@@ -1,8 +1,6 @@
 """A rule that evolves: its window over time differences, or else its numbers, and what each generation gains."""
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import evolved
@@ -10,46 +8,20 @@ import jax
 import numpy as np
 from judging import Judge
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from PIL import Image
 
 from book_pictures import style
 from snnjax.app import plots
-from snnjax.data import digits
-from snnjax.training.workers import SERIAL
 
 DIFFERENCES = np.concatenate([np.linspace(-0.75, -0.001, 40), np.linspace(0, 0.9, 60)])
 """Of time, neuron minus input, in shares of all steps."""
 SILENT = -0.9  # where the point of silent inputs is drawn
 LIMIT = 3.2  # of windows that are drawn
-FRAME = 350  # milliseconds
-REST = 3000  # on the last frame
-
-RECORDED = Path(__file__).parents[1] / "recorded" / "evolved_generations.json"
 
 Records = Sequence[dict[str, Any]]
 
 
-def discovered() -> bytes:
-    """The search of the book."""
-    return animation(json.loads(RECORDED.read_text())["generations"], Judge(evolved, digits(), SERIAL, 1))
-
-
 def picture(records: Records, judge: Judge) -> bytes:
     """The rules of the last generation, and the gains of all."""
-    return plots.png(_figure(records, judge, len(records), _most(records)))
-
-
-def animation(records: Records, judge: Judge) -> bytes:
-    """The same, generation after generation."""
-    frames = []
-    for count in range(1, len(records) + 1):
-        figure = _figure(records[:count], judge, len(records), _most(records))
-        frames.append(style.image_of(figure).quantize(colors=32, dither=Image.Dither.NONE))
-    return style.animation(frames, FRAME, REST)
-
-
-def _figure(records: Records, judge: Judge, total: int, most: float) -> Figure:
     figure = style.sheet(2.8)
     axes: Any = figure.subplots(1, 2, width_ratios=(1.6, 1))
     draw = _draw_windows if judge.rule is evolved else _draw_numbers
@@ -57,8 +29,8 @@ def _figure(records: Records, judge: Judge, total: int, most: float) -> Figure:
     axes[0].set_title(f"generation {len(records)}")
     axes[0].axhline(0, color="0.4", linewidth=0.8)
     _draw_gains(axes[1], records)
-    axes[1].set(xlim=(0, total + 1), ylim=(-1.5, most))
-    return figure
+    axes[1].set(xlim=(0, len(records) + 1), ylim=(-1.5, _most(records)))
+    return plots.png(figure)
 
 
 def _draw_windows(axis: Axes, record: dict[str, Any], judge: Judge) -> None:

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from book_pictures import encoding, style
 from snnjax import RSTDP, STDP, Conv, Images, Network, SpikingNetwork, encode, kernels, stage
 from snnjax.app import plots
-from snnjax.app.features import drawn_back
 from snnjax.data import digits
 from snnjax.kernels import Spikes, Winners
+from snnjax.networks.features import drawn_back
 
 STEPS = encoding.STEPS
 FEATURES = 20

@@ -1,15 +1,12 @@
-"""What all pictures of the book share: sizes, colours, and how figures become files."""
+"""What all pictures of the book share: sizes and colours."""
 
-import io
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
-from PIL import Image
 
 WIDTH = 6.2  # inches, 620 pixels on a page
 
@@ -72,21 +69,6 @@ def box(axis: Axes, row: float, column: float, size: float, color: str, **settin
     """Frames the square of so many pixels around one pixel."""
     corner = column - size / 2, row - size / 2
     axis.add_patch(Rectangle(corner, size, size, fill=False, edgecolor=color, **(dict(linewidth=2) | settings)))
-
-
-def image_of(figure: Figure) -> Image.Image:
-    """A figure as a frame of an animation."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-
-
-def animation(frames: list[Image.Image], wait: int, rest: int) -> bytes:
-    """Frames of a palette as a GIF file, which begins again; waits are in milliseconds, `rest` that on the last."""
-    waits = [wait] * (len(frames) - 1) + [rest]
-    buffer = io.BytesIO()
-    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=waits, loop=0)
-    return buffer.getvalue()
 
 
 def fired(latency: np.ndarray, time_steps: int) -> np.ndarray:

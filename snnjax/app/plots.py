@@ -15,12 +15,12 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from snnjax.app.features import Drawn
 from snnjax.core.errors import printable
 from snnjax.core.files import atomic_write
 from snnjax.core.metrics import tested_part
 from snnjax.data.names import SILENT, shortened
 from snnjax.networks import Network, Observed
+from snnjax.networks.features import Drawn
 
 PARTS = (("train", "tab:blue"), ("test", "tab:orange"))
 VALIDATION = ("validation", "tab:green")

@@ -12,7 +12,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from snnjax.app import cost_report, data_source, diagram, features, page, plots
+from snnjax.app import cost_report, data_source, diagram, page, plots
 from snnjax.core import files
 from snnjax.core.errors import printable
 from snnjax.core.metrics import tested_part
@@ -20,6 +20,7 @@ from snnjax.data import Dataset
 from snnjax.data.names import shortened
 from snnjax.networks import Model, Observed, SpikingNetwork
 from snnjax.networks.decision import Decided
+from snnjax.networks.features import drawn_back
 from snnjax.runs.results_file import PAGE, PICTURES
 from snnjax.training.loop import Trainer
 
@@ -65,7 +66,7 @@ def figures(
     for diagnosis in results["diagnoses"].values():
         for name, wins in diagnosis.get("wins", {}).items():
             yield f"wins_{name}", plots.wins_picture(wins, names if name in spec.deciding else [], f"wins of {name}")
-    for name, drawn in features.drawn_back(network).items():
+    for name, drawn in drawn_back(network).items():
         rows = [f"class {x}" for x in names] if name in spec.deciding else []
         yield f"features_{name}", plots.features_picture(drawn, f"{spec.name}, features of {name}", rows)
     if data is not None:

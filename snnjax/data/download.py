@@ -1,6 +1,8 @@
 """Downloads files from mirrors: checked by size and SHA-256, resumed after a break, never half-written.
 
-Own code on top of urllib, since neither pooch 1.9 nor scikit-learn's `fetch_file` resumes, which EMNIST's 562 MB need.
+The code is our own, on top of urllib, because pooch 1.9 has one address per file and cannot resume a download, which
+the 562 MB of EMNIST need; nor can scikit-learn's `fetch_file`. With pooch, the code for resuming, for mirrors, for the
+lock between processes and for recognising login pages would remain here, in a downloader that pooch would call.
 """
 
 import contextlib

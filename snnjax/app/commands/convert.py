@@ -6,7 +6,7 @@ from snnjax import Images, InputError
 from snnjax.app import by_name, options, shared_options
 from snnjax.core import files
 from snnjax.encoding import COLOUR, GREY
-from snnjax.interop import pytorch
+from snnjax.export import pytorch
 from snnjax.runs.trained import Trained
 
 OF_MAPS = {6: (GREY, (28, 28)), 18: (COLOUR, (32, 32, 3))}  # encoders of aidinattar/snn by maps, and image shapes

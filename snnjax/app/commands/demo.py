@@ -1,8 +1,9 @@
 """`snnjax demo`: makes a page on which a trained network runs in the browser."""
 
-from snnjax.app import by_name, demo, options, page, run_data
+from snnjax.app import by_name, options, page, run_data
 from snnjax.core import files
 from snnjax.core.errors import printable
+from snnjax.export.page import page_of, teaching_page
 from snnjax.runs.trained import Trained
 
 PICTURES = 20  # test pictures on the page
@@ -18,9 +19,9 @@ def run(chosen: options.Demo) -> None:
     centred = run_data.learned_handwriting(trained)
     fit = chosen.data.fit or trained.settings.get("fit") or "crop"
     if chosen.teach:
-        text = demo.teaching_page(trained, shown.test_images, shown.test_labels, chosen.bits, centred=centred, fit=fit)
+        text = teaching_page(trained, shown.test_images, shown.test_labels, chosen.bits, centred=centred, fit=fit)
     else:
         network = trained.spiking_network()
-        text = demo.page_of(network, shown.test_images, shown.test_labels, chosen.bits, centred=centred, fit=fit)
+        text = page_of(network, shown.test_images, shown.test_labels, chosen.bits, centred=centred, fit=fit)
     files.write_text(chosen.out.absolute(), text)
     print(f"{printable(str(chosen.out))}: open it in a browser; {len(text.encode()) / 1e6:.1f} MB")

@@ -6,11 +6,10 @@ from snnjax import InputError
 from snnjax.app import by_name, options
 from snnjax.core import checks, files
 from snnjax.core.errors import printable, shown
-from snnjax.interop import c, nir
-from snnjax.interop.c.text import identifier
+from snnjax.export import c, nir
+from snnjax.export.c import MOST_CLASSES, IntegerPrototypes, identifier, integer_prototypes
 from snnjax.learners import Prototypes
 from snnjax.networks import SpikingNetwork
-from snnjax.networks.integer_prototypes import MOST_CLASSES, IntegerPrototypes, integer_prototypes
 from snnjax.networks.prototypes import PER_CLASS, prototypes_on
 from snnjax.networks.quantisation import MOST_BITS
 from snnjax.runs.trained import Trained

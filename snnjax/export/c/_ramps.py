@@ -5,10 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from snnjax.interop import event_programs
-from snnjax.interop.c.layers import pack_bits
-from snnjax.interop.c.text import Buffer, Table, unsigned
-from snnjax.interop.event_programs import Geometry, Source
+from snnjax.export._event_programs import Geometry, Source, first_within, geometry, sources
+from snnjax.export.c._layers import pack_bits
+from snnjax.export.c._text import Buffer, Table, unsigned
 from snnjax.networks import Network
 from snnjax.networks.quantisation import IntegerRampLayer
 
@@ -51,7 +50,7 @@ def code_ramps(spec: Network, integers: dict[str, IntegerRampLayer], bits: int) 
     layers = [(number, name, conv) for number, name, conv in spec.layers() if conv.ramped and name not in spec.deciding]
     count = unsigned(max((conv.features for _, _, conv in layers), default=0))  # the type of numbers of features
     for number, name, conv in layers:
-        sizes = event_programs.geometry(spec, number)
+        sizes = geometry(spec, number)
         maps = spec.input_shapes[number][0]
         layer = integers[name]
         rows = layer.weights.transpose(0, 2, 3, 1).reshape(conv.features, -1)  # kh kw C
@@ -70,10 +69,10 @@ def code_ramps(spec: Network, integers: dict[str, IntegerRampLayer], bits: int) 
 
 def code_join(spec: Network) -> CodeJoin:
     """What the first layer without a ramp reads."""
-    first = event_programs.first_within(spec)
+    first = first_within(spec)
     parts = []
     place = 0
-    for source in event_programs.sources(spec, first):
+    for source in sources(spec, first):
         parts.append((source.output, place, _pooling(source.maps, source, source.pooled, source.mean)))
         place += source.maps
     return CodeJoin(place, math.prod(spec.input_shapes[first]), parts)

@@ -4,10 +4,10 @@ import base64
 import json
 from typing import Any
 
+import jinja2
 import numpy as np
 
 from snnjax import __version__
-from snnjax.app import features, page
 from snnjax.core import checks
 from snnjax.core.defaults import Fit
 from snnjax.core.errors import InputError
@@ -16,11 +16,20 @@ from snnjax.data.pictures import background
 from snnjax.encoding import Encoder, FilterBank, OnOff, Pixels, filters, programs
 from snnjax.encoding.encoder import EPSILON
 from snnjax.encoding.fitted import ROUNDING
-from snnjax.interop import event_programs
-from snnjax.interop.c.layers import pack_bits
-from snnjax.interop.event_programs import Source, falls_back, geometry, sources, times_matter
+from snnjax.export._event_programs import (
+    Source,
+    check_features,
+    check_network,
+    check_shape,
+    falls_back,
+    geometry,
+    sources,
+    times_matter,
+)
+from snnjax.export.c._layers import pack_bits
 from snnjax.layers.conv import Conv
 from snnjax.networks import Concatenate, Network, SpikingNetwork, prototypes_on, quantise
+from snnjax.networks.features import Drawn, drawn_back
 from snnjax.networks.operations import firing_windows, synapses
 from snnjax.networks.prototypes import PER_CLASS
 from snnjax.networks.quantisation import IntegerLayer, IntegerRampLayer, integer_layers
@@ -28,6 +37,10 @@ from snnjax.runs.trained import Trained
 from snnjax.training.cost import check_labels
 
 MOST_STEPS = 65535
+
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("snnjax.export.page"), autoescape=True, undefined=jinja2.StrictUndefined
+)
 
 
 def page_of(
@@ -52,13 +65,13 @@ def page_of(
     which may join the outputs of several stages by `Concatenate`, under `Earliest` or `Majority`, with the encoder
     `Pixels`, `OnOff` or `Encoder`, the latter without pooling and inhibition.
     """
-    event_programs.check(network, "on a page")
+    check_network(network, "on a page")
     spec = network.spec
     checks.integer("time_steps", spec.time_steps, 1, MOST_STEPS)
     _check_pictures(spec, pictures, labels)
     data = _data(network, pictures, labels, bits) | dict(centred=centred, fit=fit)
     facts = dict(name=spec.name, bits=bits, steps=spec.time_steps, version=__version__, weights=_count(network))
-    return page.TEMPLATES.get_template("demo.html").render(data=data, synapses=sum(synapses(spec).values()), **facts)
+    return _TEMPLATES.get_template("demo.html").render(data=data, synapses=sum(synapses(spec).values()), **facts)
 
 
 def teaching_page(
@@ -93,14 +106,14 @@ def teaching_page(
         file=_file(trained, network, bits, fit),
     )
     facts = dict(name=trained.network.name, bits=bits, version=__version__)
-    return page.TEMPLATES.get_template("demo_teach.html").render(data=data, **facts)
+    return _TEMPLATES.get_template("demo_teach.html").render(data=data, **facts)
 
 
 def _untaught(trained: Trained, bits: int) -> SpikingNetwork:
     """The features of a network, with weights of so many bits, under a readout that has learned nothing."""
     network = prototypes_on(trained.spiking_network())
     spec = network.spec
-    event_programs.check_features(spec, "on a page")
+    check_features(spec, "on a page")
     join = spec.stages[-1].join
     if type(join) is not Concatenate:
         got = f"got {type(join).__name__}"
@@ -180,7 +193,7 @@ def _check_pictures(spec: Network, pictures: np.ndarray, labels: np.ndarray) -> 
     in_colour = len(shape) == 4 and isinstance(spec.encoder, Pixels)
     if not (len(shape) == 3 or in_colour) or not shape[0]:
         raise InputError(f"`pictures` must be grey, (N, H, W), or for Pixels (N, H, W, 3), N from 1, got {shape}")
-    event_programs.check_shape(spec, "pictures", shape[1:])
+    check_shape(spec, "pictures", shape[1:])
     check_labels(np.asarray(labels), shape[0], spec.classes)
 
 
@@ -190,7 +203,7 @@ def _data(network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray, bit
     return dict(
         _pictures(network, pictures, labels),
         bits=bits,
-        layers=_layers(network, bits, features.drawn_back(network)),
+        layers=_layers(network, bits, drawn_back(network)),
         decision=dict(
             timed=times_matter(spec),
             fallback=falls_back(spec),
@@ -219,7 +232,7 @@ def _pictures(network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray)
     )
 
 
-def _layers(network: SpikingNetwork, bits: int, seen: dict[str, features.Drawn]) -> list[dict[str, Any]]:
+def _layers(network: SpikingNetwork, bits: int, seen: dict[str, Drawn]) -> list[dict[str, Any]]:
     """The layers, each with what its features see, where that is known and it does not decide."""
     spec = network.spec
     integers = integer_layers(network, bits)
@@ -305,7 +318,7 @@ def _bank(bank: FilterBank, margin: int, scale: float) -> dict[str, Any]:
     return dict(filters=made, maps=maps, bits=filters.PIXEL_BITS, parts=filters.PIXEL_PARTS)
 
 
-def _seen(drawn: features.Drawn | None) -> dict[str, Any] | None:
+def _seen(drawn: Drawn | None) -> dict[str, Any] | None:
     """What each feature sees, as pictures in which 128 counts as nothing; None where it is not known."""
     if drawn is None:
         return None

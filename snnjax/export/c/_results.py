@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from snnjax.interop import event_programs
+from snnjax.export._event_programs import check_network, times_matter
 from snnjax.networks import SpikingNetwork
 from snnjax.networks.model import Model
 from snnjax.networks.quantisation import integer_layers, quantise
@@ -36,7 +36,7 @@ def results(network: SpikingNetwork, bits: int, images: ArrayLike) -> Results:
 
     Of a program that learns, `IntegerPrototypes.rank` gives the scores. Raises InputError as `program`.
     """
-    event_programs.check(network, "in C", ramped_readout=True)
+    check_network(network, "in C", ramped_readout=True)
     quantised = quantise(network, bits)
     layer = integer_layers(network, bits)[network.spec.names[-1][0]]
     exponent = layer.exponent if network.spec.stages[-1].ramped else -bits  # type: ignore[union-attr]
@@ -64,7 +64,7 @@ def _at_decision(model: Model, inputs: jax.Array) -> tuple[jax.Array, jax.Array]
 
     def of_image(latency: jax.Array) -> tuple[jax.Array, jax.Array]:
         (spikes,) = model.decisive_spikes(latency)
-        if not event_programs.times_matter(network):
+        if not times_matter(network):
             return jnp.full((), last, latency.dtype), spikes.potential.reshape(network.classes, -1).max(axis=1)
         step = jnp.minimum(spikes.latency.min(), last).astype(latency.dtype)
         (layer,) = model.stage(model.last)

@@ -9,8 +9,8 @@ import numpy as np
 from snnjax.encoding import Encoder, FilterBank, OnOff, Pixels, filters, programs
 from snnjax.encoding.encoder import EPSILON
 from snnjax.encoding.fitted import ROUNDING
-from snnjax.interop.c.text import Buffer, Table, floating, unsigned
-from snnjax.interop.event_programs import first_within
+from snnjax.export._event_programs import first_within
+from snnjax.export.c._text import Buffer, Table, floating, unsigned
 from snnjax.networks import Network
 
 

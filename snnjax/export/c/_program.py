@@ -11,26 +11,24 @@ import numpy as np
 from snnjax.core import checks
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.encoding import Pixels
-from snnjax.interop import event_programs
-from snnjax.interop.c import text
-from snnjax.interop.c.encoders import code_encoder, sorts
-from snnjax.interop.c.layers import code_layers, row_of_weights, time_buffers
-from snnjax.interop.c.ramped_readout import digest, known_at_start, learning_readout, ramped_readout
-from snnjax.interop.c.ramps import code_join, code_ramps, ramp_buffers
-from snnjax.interop.c.text import Table
-from snnjax.interop.event_programs import falls_back, first_within, times_matter
+from snnjax.export._event_programs import check_network, check_shape, falls_back, first_within, times_matter
+from snnjax.export.c._encoders import code_encoder, sorts
+from snnjax.export.c._integer_prototypes import IntegerPrototypes
+from snnjax.export.c._layers import code_layers, row_of_weights, time_buffers
+from snnjax.export.c._ramped_readout import digest, known_at_start, learning_readout, ramped_readout
+from snnjax.export.c._ramps import code_join, code_ramps, ramp_buffers
+from snnjax.export.c._text import Table, identifier, lines, string
 from snnjax.networks import Network, SpikingNetwork
-from snnjax.networks.integer_prototypes import IntegerPrototypes
 from snnjax.networks.quantisation import MOST_BITS, integer_layers
 
 _TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("snnjax.interop.c"),
+    loader=jinja2.PackageLoader("snnjax.export.c"),
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-_TEMPLATES.filters |= dict(lines=lambda names: text.lines([text.string(name) for name in names]))
+_TEMPLATES.filters |= dict(lines=lambda names: lines([string(name) for name in names]))
 
 MOST_STEPS = 255
 
@@ -70,18 +68,21 @@ def program(
     With `learning`, as `integer_prototypes` makes it of this network, this is the readout, and learns image by image;
     its classes may be more than those of the network.
 
-    Raises InputError as `networks.quantise`, for images of another shape, and for networks that C programs
-    cannot be: they must be chains as `event_programs.check` says, of at most 255 time steps, under `Earliest` or
-    `Majority`, with the encoder `Pixels`, `OnOff` or `Encoder`, the latter without pooling and inhibition.
+    Raises InputError as `networks.quantise`, for images of another shape, and for networks that cannot become C
+    programs: they must be chains of layers, first those with ramps, then those that fire while their inputs do, with
+    thresholds from 0. The first of the latter may join the outputs of several stages by `Concatenate`. A layer that
+    decides may have a ramp if each of its neurons sees the whole input. There may be at most 255 time steps, the
+    decision must be `Earliest` or `Majority`, and the encoder `Pixels`, `OnOff` or `Encoder`, the latter without
+    pooling and inhibition.
     """
-    event_programs.check(network, "in C", ramped_readout=True)
+    check_network(network, "in C", ramped_readout=True)
     checks.integer("time_steps", network.spec.time_steps, 1, MOST_STEPS)
     if not isinstance(image_shape, tuple):
         raise wrong_type("image_shape", "a tuple such as (28, 28)", image_shape)
-    event_programs.check_shape(network.spec, "image_shape", image_shape)
+    check_shape(network.spec, "image_shape", image_shape)
     if learning is not None:
         _check_learning(network.spec, learning)
-    values = _values(network, bits, image_shape, text.identifier(name or network.spec.name), learning)
+    values = _values(network, bits, image_shape, identifier(name or network.spec.name), learning)
     source, header = (_rendered(f"program.{end}.in", values) for end in "ch")
     return Program(values["name"], source, header, values["table_bytes"], values["ram_bytes"])
 

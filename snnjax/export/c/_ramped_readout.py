@@ -4,11 +4,11 @@ import zlib
 
 import numpy as np
 
-from snnjax.interop import event_programs
-from snnjax.interop.c.layers import CodeLayer, pack_bits
-from snnjax.interop.c.text import Buffer, Table, unsigned
+from snnjax.export._event_programs import sources
+from snnjax.export.c._integer_prototypes import LENGTH_BITS, MEAN_BITS, MOST_WINS, RATE_BITS, IntegerPrototypes
+from snnjax.export.c._layers import CodeLayer, pack_bits
+from snnjax.export.c._text import Buffer, Table, unsigned
 from snnjax.networks import Network
-from snnjax.networks.integer_prototypes import LENGTH_BITS, MEAN_BITS, MOST_WINS, RATE_BITS, IntegerPrototypes
 from snnjax.networks.quantisation import IntegerRampLayer
 
 
@@ -108,7 +108,7 @@ def _geometry(spec: Network) -> dict[str, int]:
     constants = dict(MAPS=maps, ROWS=rows, COLUMNS=columns, OUTPUT_ROWS=rows, OUTPUT_COLUMNS=columns)
     axes = dict(MARGIN=(0, 0), POOL=(1, 1), POOL_STRIDE=(1, 1))
     if not (number and spec.stages[number - 1].ramped):  # those are pooled before their spikes are sorted
-        (source,) = event_programs.sources(spec, number)
+        (source,) = sources(spec, number)
         axes = dict(MARGIN=source.margin, POOL=source.window, POOL_STRIDE=source.window_stride)
     for name, (down, right) in axes.items():
         constants |= {f"{name}_ROWS": down, f"{name}_COLUMNS": right}

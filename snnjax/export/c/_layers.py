@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from snnjax.interop.c.text import BYTES, Buffer, Table, unsigned
-from snnjax.interop.event_programs import geometry, times_matter
+from snnjax.export._event_programs import geometry, times_matter
+from snnjax.export.c._text import BYTES, Buffer, Table, unsigned
 from snnjax.layers.conv import Conv
 from snnjax.networks import Network
 from snnjax.networks.quantisation import IntegerLayer

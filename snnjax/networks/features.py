@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from snnjax import InputError, SpikingNetwork
 from snnjax.core import checks
 from snnjax.core.checks import Pair
-from snnjax.layers import Pool
-from snnjax.networks import Concatenate, EarliestSpike, Flatten, Join, LatestSpike, Network
+from snnjax.core.errors import InputError
+from snnjax.layers.pool import Pool
+from snnjax.networks.joins import Concatenate, EarliestSpike, Flatten, Join, LatestSpike
+from snnjax.networks.network import Network
+from snnjax.networks.spiking_network import SpikingNetwork
 
 
 @dataclasses.dataclass(frozen=True)

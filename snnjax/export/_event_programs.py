@@ -1,4 +1,4 @@
-"""Which networks a program can run that goes from spike to spike: in C, or on a page."""
+"""Which networks can become a program that goes from spike to spike, in C or on a page, and their geometry."""
 
 from typing import Any, NamedTuple
 
@@ -124,7 +124,7 @@ def falls_back(network: Network) -> bool:
     return not times_matter(network) or bool(getattr(network.decision, "fallback", False))
 
 
-def check(network: SpikingNetwork, place: str, *, ramped_readout: bool = False) -> None:
+def check_network(network: SpikingNetwork, place: str, *, ramped_readout: bool = False) -> None:
     """Raises InputError where a network is more than such a program has, which runs at a `place` such as "in C".
 
     It must be a chain of layers: some with ramps at first, then some that fire while their inputs do, with thresholds
@@ -144,7 +144,7 @@ def check(network: SpikingNetwork, place: str, *, ramped_readout: bool = False) 
 
 
 def check_features(spec: Network, place: str) -> None:
-    """Raises InputError as `check`, for the encoder and the stages before the last one alone."""
+    """Raises InputError as `check_network`, for the encoder and the stages before the last one alone."""
     _check_kind(spec, "encoder", ENCODERS, place)
     check_fitted(spec, "encoder")
     _check_encoder(spec, spec.encoder, place)
