@@ -14,8 +14,8 @@ from test_soft_hebb import COLOURS, network
 from tiny import FIRST, with_first
 
 from snnjax import Settings, Trainer, component, kernels
-from snnjax.core.components import replace
 from snnjax.core.errors import InputError, TooSmallError
+from snnjax.core.paths import replace
 from snnjax.encoding import Encoder
 from snnjax.kernels import winograd
 from snnjax.layers import WTA, Conv, Pool, Ramp, Standardise

@@ -17,7 +17,7 @@ from refusals import assert_refused
 
 import snnjax
 from snnjax import InputError, Network, Settings, SpikingNetwork, Stream, Trainer
-from snnjax.core.components import leaves
+from snnjax.core.paths import leaves
 from snnjax.layers.conv import Conv
 from snnjax.networks import Images, Input, stage
 from snnjax.runs.stream import StreamState

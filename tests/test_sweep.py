@@ -21,7 +21,7 @@ from test_trainer import SHALLOW
 
 from snnjax import InputError, component
 from snnjax.core import files
-from snnjax.core.components import parts
+from snnjax.core.paths import parts
 from snnjax.encoding import PIXELS, Pixels
 from snnjax.layers.conv import WTA
 from snnjax.learners import STDP

@@ -10,8 +10,9 @@ import numpy as np
 from snnjax import kernels
 from snnjax.core import checks
 from snnjax.core.checks import Pair
-from snnjax.core.components import check_component, component, leaves, static
+from snnjax.core.components import check_component, component, static
 from snnjax.core.errors import InputError, shown, wrong_type
+from snnjax.core.paths import leaves
 from snnjax.kernels import Spikes, Winners
 from snnjax.layers.pool import check_pairs, map_size
 from snnjax.layers.ramp import Ramp, Standardise

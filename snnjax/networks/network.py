@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from snnjax.core import checks, components
+from snnjax.core import checks, components, paths
 from snnjax.core.components import check_component, component, static
 from snnjax.core.errors import InputError, TooSmallError, nearest, wrong_type
 from snnjax.encoding import ImageEncoder
@@ -305,7 +305,7 @@ class Network:
         return {
             f"{name}.{path}": value
             for name, part in parts.items()
-            for path, value in components.numbers(part)
+            for path, value in paths.numbers(part)
             if not (getattr(part, "ramped", False) and path.startswith("competition."))  # without effect
         }
 
@@ -313,12 +313,12 @@ class Network:
         """All components that a sweep may replace, and tuples of some, by path: "layer1.learners", "decision"."""
         parts: dict[str, Any] = {}
         for _, name, conv in self.layers():
-            parts |= components.parts(conv, name)
+            parts |= paths.parts(conv, name)
         for number, stage in enumerate(self.stages, 1):
-            parts |= {f"stage{number}.join": stage.join} | dict(components.parts(stage.join, f"stage{number}.join"))
+            parts |= {f"stage{number}.join": stage.join} | dict(paths.parts(stage.join, f"stage{number}.join"))
         for name, part in dict(encoder=self.encoder, decision=self.decision).items():
             parts[name] = part
-            parts |= {} if part is None else components.parts(part, name)
+            parts |= {} if part is None else paths.parts(part, name)
         return parts
 
     def component_names(self) -> dict[str, str]:
@@ -367,7 +367,7 @@ class Network:
             if whole == "encoder":
                 check_component("encoder", value, "__call__", "output_shape", "time_steps")
                 return dataclasses.replace(self, encoder=value, time_steps=value.time_steps)
-            return components.replace(self, f"{part}.{rest}" if rest else part, value)
+            return paths.replace(self, f"{part}.{rest}" if rest else part, value)
         except InputError as error:
             raise InputError(f"{path}={words}: {error}") from error
 

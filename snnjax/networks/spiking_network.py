@@ -11,8 +11,8 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from snnjax.core import checks, devices
-from snnjax.core.components import with_leaves
 from snnjax.core.errors import InputError, wrong_type
+from snnjax.core.paths import with_leaves
 from snnjax.data import names
 from snnjax.networks.decision import Decided
 from snnjax.networks.graph import Known
@@ -49,7 +49,7 @@ class SpikingNetwork(nnx.Module):
 
         A description without an encoder gets the one that `Trainer` would choose for it, if there is one. Classes
         without names are "0", "1", ... `initial` are the numbers that training has changed, as they were, by
-        the paths of `components.leaves`.
+        the paths of `paths.leaves`.
         """
         if not isinstance(spec, Network):
             made = f"{spec.__name__}(...)" if callable(spec) else ""

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from snnjax.core import devices, files
-from snnjax.core.components import call_of, described, described_differences, list_differences, to_data
+from snnjax.core.codec import call_of, to_data
+from snnjax.core.differences import described, described_differences, list_differences
 from snnjax.core.errors import InputError
 from snnjax.networks import Network
 from snnjax.runs.results_file import versions

@@ -14,9 +14,11 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from snnjax.core import checks, files
-from snnjax.core.components import changed_leaves, described, described_differences, leaves, list_differences, to_data
+from snnjax.core.codec import to_data
 from snnjax.core.devices import on_host
+from snnjax.core.differences import described, described_differences, list_differences
 from snnjax.core.errors import InputError, InputTypeError, wrong_type
+from snnjax.core.paths import changed_leaves, leaves
 from snnjax.kernels import latency_dtype
 from snnjax.kernels.backend import resolve
 from snnjax.learners import Learner, Tally

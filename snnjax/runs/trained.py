@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from snnjax.core import files
-from snnjax.core.components import from_data, to_data
+from snnjax.core.codec import from_data, to_data
 from snnjax.core.errors import InputError, image_size
 from snnjax.data import Dataset
 from snnjax.data.names import checked, numbered

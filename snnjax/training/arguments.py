@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from snnjax.core.components import to_data
+from snnjax.core.codec import to_data
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.data import Dataset
 from snnjax.networks import Network

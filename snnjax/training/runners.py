@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from snnjax.core.components import with_leaves
+from snnjax.core.paths import with_leaves
 from snnjax.kernels import latency_dtype
 from snnjax.layers.conv import Conv
 from snnjax.layers.spiking import Layer

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from snnjax.core.components import differences, leaves, list_differences, to_data, with_leaves
+from snnjax.core.codec import to_data
 from snnjax.core.devices import on_host
+from snnjax.core.differences import differences, list_differences
 from snnjax.core.errors import InputError, unknown, wrong_type
+from snnjax.core.paths import leaves, with_leaves
 from snnjax.layers.conv import Conv
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.decision import is_fitted
@@ -21,7 +23,7 @@ RULES = ("competition", "learners", "weight_mean", "weight_std", "weight_range")
 """Of a layer: without effect once it has learned."""
 
 Difference = tuple[str, Any, Any]
-"""As of `components.differences`."""
+"""As of `differences.differences`."""
 Names = tuple[str, ...]
 
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, get_origin
 import numpy as np
 
 from snnjax.core import checks
-from snnjax.core.components import leaves, with_leaves
 from snnjax.core.errors import InputError, shown, wrong_type
 from snnjax.core.metrics import tested_part
+from snnjax.core.paths import leaves, with_leaves
 from snnjax.data import Dataset
 from snnjax.kernels import backend as backends
 from snnjax.layers.conv import Conv

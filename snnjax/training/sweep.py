@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from snnjax.core import checks, files
-from snnjax.core.components import call_of, is_component, to_data
+from snnjax.core.codec import call_of, to_data
+from snnjax.core.components import is_component
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.core.metrics import fractions, ranking
 from snnjax.data import Dataset
