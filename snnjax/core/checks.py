@@ -7,7 +7,7 @@ wrong type or dtype.
 import functools
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from snnjax.core import sharding
-from snnjax.core.errors import InputError, InputTypeError, TooSmallError, no_integer, shown, wrong_type
+from snnjax.core.errors import InputError, InputTypeError, TooSmallError, no_integer, shown, unknown, wrong_type
 
 Pair = int | tuple[int, int]
 Number = float | np.ndarray | jax.Array
@@ -167,6 +167,19 @@ def pixels(name: str, value: Any, scale: float = 1.0) -> None:
         raise InputError(f"`{name}` must be of 0..255, got values up to {largest:g}: multiply it by 255")
 
 
+def one_of(name: str, value: Any, known: Iterable[Any], others: str = "") -> None:
+    """One of some values; `others` are further ones in words, such as ", or an .npz file"."""
+    names = list(known)
+    if value not in names:
+        raise unknown(name, value, names, others)
+
+
+def instance(name: str, value: Any, kind: Any, expected: str, write: str = "") -> None:
+    """An instance of a class, or of one of several; `expected` says so in words, `write` is what to write instead."""
+    if not isinstance(value, kind):
+        raise wrong_type(name, expected, value, write)
+
+
 def array(name: str, value: Any, axes: str | None, kind: str | None = None) -> None:
     """An array with `axes` ("C H W"; None: any) of a kind."""
     if not isinstance(value, jax.Array | np.ndarray | np.generic):
@@ -205,16 +218,16 @@ def latency(name: str, value: Any, axes: str | None = "C H W", *, time_steps: in
         raise InputError(f"`{name}` must be of a type that can hold {time_steps}, got dtype {value.dtype}")
 
 
-def integer(name: str, value: Any, minimum: int, most: int = LARGEST_INTEGER) -> int:
-    """An integer of `minimum` to `most`, which it returns."""
+def integer(name: str, value: Any, minimum: float = -math.inf, maximum: float = LARGEST_INTEGER) -> int:
+    """An integer of `minimum` to `maximum`, which it returns."""
     if isinstance(value, jax.Array | np.ndarray):
         raise _not_plain(name, value)
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise no_integer(name, value)
     if value < minimum:
         raise InputError(f"`{name}` must be at least {minimum}, got {value}")
-    if value > most:
-        raise InputError(f"`{name}` must be at most {most}, got {shown(value)}")
+    if value > maximum:
+        raise InputError(f"`{name}` must be at most {maximum}, got {shown(value)}")
     return int(value)
 
 
@@ -248,19 +261,39 @@ def fits_32_bits(name: str, value: Any) -> None:
             raise InputError(f"`{name}` must fit into {'int32' if whole else 'float32'}, got {shown(value)}")
 
 
-def number(name: str, value: Any, least: float = 0, most: float = math.inf, *, above: bool = False) -> None:
-    """A finite number in `least`..`most`, of a component's field; with `above`, larger than `least`."""
-    if np.ndim(value):
+def number(
+    name: str,
+    value: Any,
+    minimum: float = -math.inf,
+    maximum: float = math.inf,
+    *,
+    above: float = -math.inf,
+    below: float = math.inf,
+    optional: bool = False,
+    arrays: bool = False,
+) -> None:
+    """A finite number of `minimum` to `maximum`, larger than `above` and smaller than `below`.
+
+    With `arrays` all numbers of an array must be such. With `optional` the message says that None is allowed too.
+    """
+    if np.ndim(value) and not arrays:
         raise wrong_type(name, "a number", value)
-    if least <= value <= most and math.isfinite(value) and not (above and value == least):
-        return
-    if math.isinf(most):
-        expected = f"be finite and {'above' if above else 'at least'} {least:g}"
-    elif math.isinf(least):
-        expected = f"be finite and at most {most:g}"
-    else:
-        expected = f"lie above {least:g} and up to {most:g}" if above else f"lie in {least:g}..{most:g}"
-    raise InputError(f"`{name}` must {expected}, got {value}")
+    numbers = np.asarray(value)
+    fits = np.isfinite(numbers) & (numbers >= minimum) & (numbers <= maximum) & (numbers > above) & (numbers < below)
+    if not fits.all():
+        expected = _range(minimum, maximum, above, below)
+        got = numbers[~fits][0] if np.ndim(value) else value
+        raise InputError(f"`{name}` must {'be None, or ' if optional else ''}{expected}, got {got}")
+
+
+def _range(minimum: float, maximum: float, above: float, below: float) -> str:
+    """In words what a number between these must do."""
+    if math.isfinite(minimum) and math.isfinite(maximum):
+        return f"lie in {minimum:g}..{maximum:g}"
+    if math.isfinite(above) and math.isfinite(maximum):
+        return f"lie above {above:g} and up to {maximum:g}"
+    limits = {"at least": minimum, "above": above, "at most": maximum, "below": below}
+    return " and ".join(["be finite", *(f"{words} {x:g}" for words, x in limits.items() if math.isfinite(x))])
 
 
 def real(name: str, value: Any) -> None:
@@ -280,12 +313,12 @@ def at_least(name: str, value: Any, least: float, *, above: bool = False) -> Non
         raise InputError(f"`{name}` must be {'above' if above else 'at least'} {least:g}, got {lowest:g}")
 
 
-def pair(name: str, value: Pair, minimum: int, most: int = LARGEST_INTEGER) -> tuple[int, int]:
-    """One integer of `minimum` to `most` or two; returns (rows, columns)."""
+def pair(name: str, value: Pair, minimum: int, maximum: int = LARGEST_INTEGER) -> tuple[int, int]:
+    """One integer of `minimum` to `maximum` or two; returns (rows, columns)."""
     values = value if isinstance(value, tuple | list) else (value, value)
     if len(values) != 2:
         raise InputError(f"`{name}` must be one integer or two, (rows, columns), got {value!r}")
-    return integer(name, values[0], minimum, most), integer(name, values[1], minimum, most)
+    return integer(name, values[0], minimum, maximum), integer(name, values[1], minimum, maximum)
 
 
 def time_steps(value: Any) -> int:

@@ -8,7 +8,8 @@ and loaded by any program that has imported them.
 import dataclasses
 import inspect
 import re
-from typing import Any, TypeVar, dataclass_transform
+from collections.abc import Sequence
+from typing import Any, TypedDict, TypeVar, Unpack, dataclass_transform
 
 import jax
 import numpy as np
@@ -22,32 +23,61 @@ TYPES: dict[str, type] = {}
 """All components by name, custom ones too."""
 
 
-def static(*, default: Any = dataclasses.MISSING) -> Any:
-    """A field that is structure: another value compiles another program. It must be hashable, or a NumPy array."""
-    return dataclasses.field(default=default, metadata=dict(static=True))
+class Limits(TypedDict, total=False):
+    """What a field may be limited to; see `number` and `static`."""
+
+    minimum: float
+    maximum: float
+    above: float
+    below: float
+    one_of: Sequence[Any]
 
 
-def learnable(*, default: float) -> Any:
-    """A number, or an array in its place, that learning sets: networks save it, sweeps do not vary it."""
-    return dataclasses.field(default=default, metadata=dict(learnable=True))
+def number(*, default: Any = dataclasses.MISSING, **limits: Unpack[Limits]) -> Any:
+    """A finite number, or a tuple of some, that may change without another compilation.
+
+    It is at least `minimum`, at most `maximum`, larger than `above` and smaller than `below`, if these are given. With
+    the annotation `int` it is an integer, and with `int | None` or `float | None` it may be None too.
+    """
+    return dataclasses.field(default=default, metadata=dict(limits=limits))
 
 
-def fitted(*, default: float) -> Any:
-    """A number in whose place `fit` puts an array: networks save it, sweeps do not vary it."""
-    return dataclasses.field(default=default, metadata=dict(fitted=True))
+def static(*, default: Any = dataclasses.MISSING, **limits: Unpack[Limits]) -> Any:
+    """A field that is structure: another value compiles another program. It must be hashable, or a NumPy array.
+
+    Numbers are limited as by `number`; the value can also be `one_of` several.
+    """
+    return dataclasses.field(default=default, metadata=dict(static=True, limits=limits or None))
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(static, learnable, fitted, dataclasses.field))
+def learnable(*, default: float, **limits: Unpack[Limits]) -> Any:
+    """A number, or an array in its place, that learning sets: networks save it, sweeps do not vary it.
+
+    All its numbers are finite, and limited as by `number`.
+    """
+    return dataclasses.field(default=default, metadata=dict(learnable=True, limits=limits))
+
+
+def fitted(*, default: float, **limits: Unpack[Limits]) -> Any:
+    """A number in whose place `fit` puts an array: networks save it, sweeps do not vary it.
+
+    All its numbers are finite, and limited as by `number`.
+    """
+    return dataclasses.field(default=default, metadata=dict(fitted=True, limits=limits))
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(number, static, learnable, fitted, dataclasses.field))
 def component(cls: type[T]) -> type[T]:
     """Class decorator: makes a class a frozen dataclass, a JAX pytree, and something that files can hold.
 
     Components are compared and hashed by their class and fields, arrays by their shapes and numbers.
 
     Lists become tuples, NumPy numbers become Python's, integers floats where the annotation has `float` and no
-    `int`. New values are checked: the types of numbers and strings by the annotations, the rest by the class's method
-    `check` if it has one; except where numbers are JAX arrays, or JAX rebuilds it from leaves. Raises InputError if
-    another module has a component of this name, a text of a rule is no `static` field, or a base class that is no
-    component has fields.
+    `int`. New values are checked: the types of numbers and strings by the annotations, the limits of single fields as
+    `number` and the other field specifiers declare them, and what involves several fields by the class's method `check`
+    if it has one. Nothing is checked if numbers are JAX arrays, or if JAX rebuilds the component from leaves. Raises
+    InputError if another module has a component of this name, a text of a rule is no `static` field, or a base class
+    that is no component has fields.
     """
     registered = TYPES.get(cls.__name__, cls)
     origins = [(x.__module__, x.__qualname__) for x in (registered, cls)]
@@ -178,8 +208,31 @@ def _check(value: Any) -> None:
             raise no_integer(field.name, part) if annotation == "int" else wrong_type(field.name, words, part)
         if words or not field.metadata.get("static"):
             checks.fits_32_bits(field.name, part)
+        limits = field.metadata.get("limits")
+        if limits is not None and not (part is None and annotation.endswith("| None")):
+            arrays = not {"learnable", "fitted"}.isdisjoint(field.metadata)
+            _check_limits(field.name, part, annotation, arrays, **limits)
     if check := getattr(value, "check", None):
         check()
+
+
+def _check_limits(
+    name: str, value: Any, annotation: str, arrays: bool, *, one_of: Sequence[Any] = (), **limits: Any
+) -> None:
+    """Raises InputError unless the value of a field is one of some, or its numbers lie within their limits."""
+    words = re.findall(r"\w+", annotation)
+    if one_of:
+        checks.one_of(name, value, one_of)
+    elif annotation.startswith("int | tuple[int, int]"):
+        checks.pair(name, value, **limits)
+    elif annotation.startswith("tuple"):
+        checks.instance(name, value, tuple, "a tuple of numbers")
+        for item in value:
+            _check_limits(name, item, annotation.removeprefix("tuple"), arrays, **limits)
+    elif "int" in words and "float" not in words:
+        checks.integer(name, value, **limits)
+    else:
+        checks.number(name, value, **limits, optional="None" in words, arrays=arrays)
 
 
 def check_again(value: Any) -> None:

@@ -80,8 +80,8 @@ class FilterBank:
     kernels: tuple[tuple[tuple[float, ...], ...], ...] = static()
     threshold: float | tuple[float, ...] | None = static(default=None)
     absolute: bool = static(default=False)
-    padding: int | None = static(default=None)
-    copies: int = static(default=1)
+    padding: int | None = static(default=None, minimum=0)
+    copies: int = static(default=1, minimum=1)
     reflect: bool = static(default=False)
 
     def check(self) -> None:
@@ -100,8 +100,6 @@ class FilterBank:
             raise InputError(f"`threshold` must be one number or {len(self.kernels)}, got {np.size(thresholds)}")
         if not all(np.isfinite(numbers).all() for numbers in (thresholds, *self.kernels)):
             raise InputError("`kernels` and `threshold` must be finite numbers, got NaN or infinity")
-        checks.integer("padding", self.margin, 0)
-        checks.integer("copies", self.copies, 1)
 
     def __repr__(self) -> str:
         count = len(self.kernels)

@@ -102,9 +102,7 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         if len(classes) < 2:
             raise InputError(f"`y` must hold at least 2 classes, got one class: {classes[0]}")
         data = Dataset("X", images, labels, images, labels, class_names=_class_names(classes), classes=len(classes))
-        checks.number("validation_fraction", self.validation_fraction)
-        if self.validation_fraction >= 1:
-            raise InputError(f"`validation_fraction` must be at least 0 and below 1, got {self.validation_fraction}")
+        checks.number("validation_fraction", self.validation_fraction, 0, below=1)
         if self.validation_fraction:
             if counts.max() < 2:
                 raise InputError("`validation_fraction` must be 0 where each class has one image")

@@ -136,7 +136,7 @@ class SpikingEstimator(BaseEstimator):
     def _white(self, most: float) -> float:
         """The pixel that is white, given the largest one of the training images."""
         if self.largest is not None:
-            checks.number("largest", self.largest, above=True)
+            checks.number("largest", self.largest, above=0)
             return float(self.largest)
         if most <= 1 + ROUNDING:
             return 1.0

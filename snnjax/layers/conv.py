@@ -10,11 +10,11 @@ import numpy as np
 from snnjax import kernels
 from snnjax.core import checks
 from snnjax.core.checks import Pair
-from snnjax.core.components import check_component, component, static
+from snnjax.core.components import check_component, component, number, static
 from snnjax.core.errors import InputError, shown, wrong_type
 from snnjax.core.paths import leaves
 from snnjax.kernels import Spikes, Winners
-from snnjax.layers.pool import check_pairs, map_size
+from snnjax.layers.pool import map_size
 from snnjax.layers.ramp import Ramp, Standardise
 
 
@@ -27,12 +27,8 @@ class WTA:
       radius: of lateral inhibition around a winner, in neurons; 0 inhibits none.
     """
 
-    winners: int = static(default=1)
-    radius: int = 0
-
-    def check(self) -> None:
-        checks.integer("winners", self.winners, 1)
-        checks.integer("radius", self.radius, 0)
+    winners: int = static(default=1, minimum=1)
+    radius: int = number(default=0, minimum=0)
 
     def __call__(self, spikes: Spikes, *, time_steps: int) -> Winners:
         """From `Spikes` of (F, H, W) to `Winners` of (k,)."""
@@ -68,31 +64,26 @@ class Conv:
       weights: fixed ones, (F, C, kh, kw) float32, of a layer without learners; None: they are drawn.
     """
 
-    features: int = static()
-    kernel: Pair = static()
-    padding: Pair = static(default=0)
-    stride: Pair = static(default=1)
+    features: int = static(minimum=1)
+    kernel: Pair = static(minimum=1)
+    padding: Pair = static(default=0, minimum=0)
+    stride: Pair = static(default=1, minimum=1)
     threshold: float | np.ndarray | None = None
     fractional: bool = static(default=False)
     competition: Any = WTA()
     learners: Any = ()
-    output_padding: Pair = static(default=0)
-    weight_mean: float = 0.8
-    weight_std: float = 0.05
+    output_padding: Pair = static(default=0, minimum=0)
+    weight_mean: float = number(default=0.8)
+    weight_std: float = number(default=0.05, minimum=0)
     ramp: Ramp | None = None
     standardise: Standardise | None = None
     weights: np.ndarray | None = static(default=None)
     weight_range: tuple[float, float] | None = None
 
     def check(self) -> None:
-        checks.integer("features", self.features, 1)
         checks.threshold(self.threshold, self.features)
         if self.fractional and self.threshold is not None and np.min(self.threshold) < 0:
             raise InputError(f"`threshold` must be at least 0 with `fractional`, got {self.threshold}")
-        check_pairs(self, kernel=1, padding=0, stride=1, output_padding=0)
-        if not math.isfinite(self.weight_mean):
-            raise InputError(f"`weight_mean` must be finite, got {self.weight_mean}")
-        checks.number("weight_std", self.weight_std)
         if self.weight_range is not None:
             self._check_weight_range()
         check_component("competition", self.competition, "__call__")

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax.core import checks
-from snnjax.core.components import component, learnable
+from snnjax.core.components import component, learnable, number
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.kernels import Spikes
 from snnjax.layers.conv import Conv
@@ -64,23 +63,14 @@ class Prototypes(Learner):
       length: R, the mean length of images, in windows.
     """
 
-    gap: float = 0.4
-    step: float = 0.05
-    tie: float = 0.03
-    wins: Numbers = learnable(default=0.0)
-    length: Numbers = learnable(default=0.0)
+    gap: float = number(default=0.4, minimum=0)
+    step: float = number(default=0.05, minimum=0)
+    tie: float = number(default=0.03, minimum=0, maximum=1)
+    wins: Numbers = learnable(default=0.0, minimum=0)
+    length: Numbers = learnable(default=0.0, minimum=0)
     supervised = True
     own_thresholds = True
     ramped = True
-
-    def check(self) -> None:
-        checks.number("gap", self.gap)
-        checks.number("step", self.step)
-        checks.number("tie", self.tie, most=1)
-        for name in ("wins", "length"):
-            value = np.asarray(getattr(self, name))
-            if not (np.isfinite(value).all() and np.all(value >= 0)):
-                raise InputError(f"`{name}` must be finite and at least 0, got others")
 
     def check_layer(self, name: str, conv: Conv, size: tuple[int, int], classes: int, timed: bool) -> None:
         """Raises InputError unless it can train a layer: one that decides, of one neuron a feature, as its own."""

@@ -1,7 +1,6 @@
 """Supervised STDP: S2-STDP, SSTDP, paired competing neurons (PCN) and neuronal competition groups (NCG)."""
 
 import dataclasses
-import math
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -10,7 +9,7 @@ import numpy as np
 
 from snnjax import kernels
 from snnjax.core import checks, devices
-from snnjax.core.components import component, static
+from snnjax.core.components import component, number, static
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.kernels import Spikes, readout
 from snnjax.kernels.readout import LearningNeurons
@@ -73,16 +72,16 @@ class SupervisedSTDP(Learner):
       bounds: lower and upper bound of a weight.
     """
 
-    ltp: float = 0.05
-    ltd: float = -0.1
-    gap: float = 0.03
+    ltp: float = number(default=0.05, above=0)
+    ltd: float = number(default=-0.1, maximum=0)
+    gap: float = number(default=0.03, minimum=0, maximum=1)
     competition: bool = static(default=True)
-    non_targets: int = static(default=1)
+    non_targets: int = static(default=1, minimum=0)
     one_sided: bool = static(default=False)
     normalise: bool = static(default=True)
-    threshold_rate: float = 10.0
-    threshold_annealing: float = 0.5
-    annealing: float = 0.98
+    threshold_rate: float = number(default=10.0, minimum=0)
+    threshold_annealing: float = number(default=0.5, above=0, maximum=1)
+    annealing: float = number(default=0.98, above=0, maximum=1)
     bounds: tuple[float, float] = (0.0, 1.0)
     supervised = True
     # The kernel does not know the winners, which figures of one's own come with.
@@ -90,13 +89,6 @@ class SupervisedSTDP(Learner):
 
     def check(self) -> None:
         checks.bounds(self.bounds, least=0)
-        checks.integer("non_targets", self.non_targets, 0)
-        checks.number("ltp", self.ltp, above=True)
-        checks.number("ltd", self.ltd, -math.inf, 0)
-        checks.number("gap", self.gap, most=1)
-        checks.number("threshold_rate", self.threshold_rate)
-        for name in ("threshold_annealing", "annealing"):
-            checks.number(name, getattr(self, name), most=1, above=True)
         if self.non_targets and not self.competition:
             raise InputError(f"`non_targets` must be 0 without `competition`, got {self.non_targets}")
 

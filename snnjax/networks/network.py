@@ -46,16 +46,16 @@ class Network:
     """
 
     name: str = static()
-    input_shape: tuple[int, int, int] = static()
-    classes: int = static(default=0)
+    input_shape: tuple[int, int, int] = static(minimum=1)
+    classes: int = static(default=0, minimum=0)
     stages: tuple[Stage, ...] = ()
-    time_steps: int = static(default=15)
+    time_steps: int = static(default=15, minimum=1)
     epochs: tuple[int, ...] = static(default=())
     reward_by_turns: bool = static(default=False)
     encoder: ImageEncoder | None = None
     decision: Decision | None = Majority()
     shuffle: bool = static(default=False)
-    patience: int | None = static(default=None)
+    patience: int | None = static(default=None, minimum=0)
 
     def check(self) -> None:
         self._check_fields()
@@ -82,13 +82,10 @@ class Network:
         """Raises TypeError or InputError where a field is of a wrong type or out of range."""
         if not self.name.isprintable() or {"/", "\\"} & {*self.name}:  # files and folders are named after it
             raise InputError(f"`name` must be of printable characters without / and \\, got {self.name!r}")
-        checks.time_steps(self.time_steps)
-        if not checks.integer("classes", self.classes, 0) and self.decision is not None:
+        if not self.classes and self.decision is not None:
             raise InputError("`classes` must be at least 1, got 0: give their number, or `decision=None`")
         if not isinstance(self.input_shape, tuple) or len(self.input_shape) != 3:
             raise InputError(f"`input_shape` must be (channels, rows, columns), got {self.input_shape!r}")
-        for size in self.input_shape:
-            checks.integer("input_shape", size, 1)
         if not isinstance(self.stages, tuple) or not self.stages:
             raise wrong_type("stages", "a tuple of stages", self.stages, "(stage(...),)")
         for stage in self.stages:
@@ -105,8 +102,6 @@ class Network:
         object.__setattr__(self, "epochs", checks.epochs(self.epochs))
         if len(self.epochs) not in (0, len(self.stages)):
             raise InputError(f"`epochs` must be one for each of {len(self.stages)} stages, got {self.epochs!r}")
-        if self.patience is not None:
-            checks.integer("patience", self.patience, 0)
 
     def _check_last_stage(self) -> None:
         """Raises InputError where the last stage cannot decide, or has settings that have no effect there."""

@@ -161,9 +161,9 @@ class Cost:
         `pj_accumulate` is that of a synaptic operation, `pj_multiply` that of a multiply-accumulate. Raises InputError
         where they are not finite numbers from 0, and without the latter where the network multiplies.
         """
-        checks.number("pj_accumulate", pj_accumulate)
+        checks.number("pj_accumulate", pj_accumulate, 0)
         if pj_multiply is not None:
-            checks.number("pj_multiply", pj_multiply)
+            checks.number("pj_multiply", pj_multiply, 0)
         elif self.multiply_accumulates:
             raise InputError(f"`pj_multiply` is needed too, such as 4.6: {self.network} multiplies and accumulates")
         else:

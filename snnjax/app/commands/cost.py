@@ -65,7 +65,7 @@ def check_options(chosen: options.Cost, network: Network) -> None:
         raise InputError(f"`bits` compares decisions, and {network.name} decides nothing: got {chosen.bits}")
     for name in ("pj_accumulate", "pj_multiply"):
         if getattr(chosen, name) is not None:
-            checks.number(name, getattr(chosen, name))
+            checks.number(name, getattr(chosen, name), 0)
     if chosen.pj_multiply is not None and chosen.pj_accumulate is None:
         raise InputError("`pj_multiply` needs `pj_accumulate` too, such as --pj_accumulate 0.9")
     if chosen.pj_accumulate is not None and chosen.pj_multiply is None and is_fitted(network.decision):
