@@ -168,7 +168,7 @@ def test_black_pictures_and_recordings_may_hold_small_bytes():
     checks.pixels("image", np.stack([ones, ones], axis=-1))
     for picture in (0 * ones, ones * ones[3], 2 * ones):
         encode(picture)
-    with pytest.raises(InputError, match=r"^`image` must be of 0..255, got values up to 1: multiply it by 255"):
+    with pytest.raises(InputError, match=r"^`image` must be of 0..255, got values of 0..1: multiply it by 255"):
         encode(ones)
 
 

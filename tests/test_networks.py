@@ -214,9 +214,15 @@ SOUND = Network("sound", (6, 28, 28), 10, (stage(FIRST, pool=4), stage(LAST)), e
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda net: net.set_weights(dict(layer1=np.zeros((4, 6, 5, 4)))), r"shape \(4, 6, 5, 5\), got \(4, 6, 5, 4\)"),
+        (
+            lambda net: net.set_weights(dict(layer1=np.zeros((4, 6, 5, 4)))),
+            r"shape \(4, 6, 5, 5\) of branches, got \(4, 6, 5, 4\)",
+        ),
         (lambda net: SpikingNetwork(BRANCHES, weights={}), "`weights` must be those of layer1, layer2_1, layer2_2, la"),
-        (lambda net: net.predict(np.zeros((6, 28, 27), np.uint8)), r"shape \(6, 28, 28\), got \(6, 28, 27\)"),
+        (
+            lambda net: net.predict(np.zeros((6, 28, 27), np.uint8)),
+            r"shape \(6, 28, 28\) of branches, got \(6, 28, 27\)",
+        ),
         (lambda net: net.model.observe(np.zeros((6, 28, 28), np.float32)), "`latency` must hold integer time steps"),
         (
             lambda net: SpikingNetwork(small(input_shape=(5, 28, 28))).features(IMAGE),

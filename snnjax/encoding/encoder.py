@@ -14,7 +14,7 @@ from jax import lax
 from snnjax.core import checks
 from snnjax.core.checks import Pair
 from snnjax.core.components import component, static
-from snnjax.core.errors import InputError, wrong_type
+from snnjax.core.errors import wrong_type
 from snnjax.encoding.filters import COLOURS, DIGITS, GABORS, ON_OFF_DOGS, FilterBank, filter_image
 from snnjax.kernels import exact, native
 from snnjax.kernels.backend import dispatch
@@ -209,12 +209,10 @@ class Encoder:
 
     def check(self) -> None:
         """Raises TypeError or InputError for invalid settings."""
-        if not isinstance(self.bank, FilterBank):
-            raise wrong_type("bank", "a FilterBank", self.bank)
-        if not isinstance(self.pool, Pool | None):
-            raise wrong_type("pool", "a Pool or None", self.pool, "Pool(...)")
-        if self.pool is not None and self.pool.mean:
-            raise InputError(f"`pool` of an encoder must not be of means, got {self.pool}")
+        checks.instance("bank", self.bank, FilterBank, "a FilterBank")
+        checks.instance("pool", self.pool, Pool | None, "a Pool or None", "Pool(...)")
+        if self.pool is not None:
+            checks.equal("mean of the `pool` of an encoder", self.pool.mean, False, "intensities are not averaged")
         percents = self.inhibition
         if not isinstance(percents, tuple) or not all(isinstance(x, float) for x in percents):
             raise wrong_type("inhibition", "a tuple of numbers", percents, "inhibition=(0.15, ...)")

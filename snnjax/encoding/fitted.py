@@ -18,7 +18,7 @@ from jax import lax
 from snnjax.core import checks, devices
 from snnjax.core.components import component, fitted, number, static
 from snnjax.core.errors import InputError, TooSmallError
-from snnjax.encoding.filters import PIXEL_BITS, FilterBank, correlate, grey_of, pixel_parts, planes
+from snnjax.encoding.filters import PIXEL_BITS, FilterBank, check_odd, correlate, grey_of, pixel_parts, planes
 from snnjax.kernels import exact
 from snnjax.kernels.spikes import linear_latency
 
@@ -58,8 +58,7 @@ class Calibrated:
         The same images give the same encoder.
         """
         checks.array("images", images, None)
-        if not len(images):
-            raise InputError("`images` must be at least two that differ, got none")
+        checks.some("images", images, "at least two that differ")
         bytes_each = 4 * math.prod(self._size(images.shape[1:]))
         encoder = self._with_filters(images)
         count = len(images)
@@ -146,7 +145,7 @@ class OnOff(Calibrated):
 
     def check(self) -> None:
         """Raises TypeError or InputError for invalid settings."""
-        _check_window("window", self.window)
+        check_odd("window", self.window, 3)
         if self.centre == self.surround:
             raise InputError(f"`centre` and `surround` must differ, got {self.centre} for both")
         self._check_extremes(2)
@@ -221,11 +220,12 @@ class Whitening(Calibrated):
 
     def check(self) -> None:
         """Raises TypeError or InputError for invalid settings."""
-        _check_window("window", self.window)
+        check_odd("window", self.window, 3)
         filters = np.asarray(self.filters)
         channels = len(np.atleast_1d(self.filters))
-        if self.fitted and (filters.shape != (channels, channels, self.window, self.window)):
-            raise InputError(f"`filters` must have shape (C, C, {self.window}, {self.window}), got {filters.shape}")
+        if self.fitted:
+            size = (self.window, self.window)
+            checks.shape("filters", filters, (channels, channels, *size), "(C, C, window, window)")
         self._check_extremes(2 * channels)
 
     def maps(self, image: jax.Array) -> jax.Array:
@@ -299,11 +299,6 @@ def _correlate(channels: jax.Array, taps: jax.Array) -> jax.Array:
     columns = taps.transpose(2, 0, 3, 1).reshape(n * features, n * count)
     rows = jnp.matmul(columns, shifted, precision=lax.Precision.HIGHEST).reshape(n, features, -1, width)
     return functools.reduce(jnp.add, [rows[row, :, row : row + height] for row in range(n)])
-
-
-def _check_window(name: str, value: int) -> None:
-    if checks.integer(name, value, 3) % 2 == 0:
-        raise InputError(f"`{name}` must be odd, got {value}")
 
 
 ON_OFF = OnOff()

@@ -82,29 +82,27 @@ class Conv:
 
     def check(self) -> None:
         checks.threshold(self.threshold, self.features)
-        if self.fractional and self.threshold is not None and np.min(self.threshold) < 0:
-            raise InputError(f"`threshold` must be at least 0 with `fractional`, got {self.threshold}")
+        if self.fractional and self.threshold is not None:
+            checks.number("threshold of a `fractional` layer", self.threshold, 0, arrays=True)
         if self.weight_range is not None:
             self._check_weight_range()
         check_component("competition", self.competition, "__call__")
-        if isinstance(self.competition, WTA) and self.competition.winners > self.features:
-            got = f"{self.competition.winners} of {self.features}"
-            raise InputError(f"`winners` of the competition must be at most the layer's features, got {got}")
+        if isinstance(self.competition, WTA):
+            winners = self.competition.winners
+            checks.integer("winners of the competition", winners, 1, self.features, why="the layer's features")
         for learner in self.each_learner:
             check_component("learners", learner)
             if not hasattr(learner, "own_thresholds"):  # as `snnjax.Learner` has, which layers cannot import
                 kind = type(learner).__name__
                 expected = "instances of classes that derive from snnjax.Learner"
                 raise wrong_type("learners", expected, learner, f"class {kind}(snnjax.Learner)")
-        if not isinstance(self.standardise, Standardise | None):
-            raise wrong_type("standardise", "Standardise(...) or None", self.standardise)
+        checks.instance("standardise", self.standardise, Standardise | None, "Standardise(...) or None")
         self._check_weights()
-        if not isinstance(self.ramp, Ramp | None):
-            raise wrong_type("ramp", "Ramp(...) or None", self.ramp)
+        checks.instance("ramp", self.ramp, Ramp | None, "Ramp(...) or None")
         if self.ramp is not None:
             self._check_ramp()
-        elif self.standardise is not None:
-            raise InputError("`standardise` of a layer without a `ramp` must be None: it has no effect")
+        else:
+            checks.equal("standardise of a layer without a `ramp`", self.standardise, None, "it has no effect")
 
     def _check_weight_range(self) -> None:
         """Raises InputError unless the range of the initial weights is one, and no mean and deviation are given."""
@@ -119,16 +117,16 @@ class Conv:
         if self.weights is None:
             return
         checks.array("weights", self.weights, "F C kh kw", "floats")
-        expected = (self.features, *checks.pair("kernel", self.kernel, 1))
-        if (self.weights.shape[0], *self.weights.shape[2:]) != expected:
-            shape = f"({expected[0]}, C, {expected[1]}, {expected[2]})"
-            raise InputError(f"`weights` must have shape {shape}, got {self.weights.shape}")
-        if not np.isfinite(self.weights).all():
-            raise InputError("`weights` must be finite, got others")
-        if self.learners != ():
-            raise InputError(
-                f"`weights` of a layer that learns must be None: leave out its `learners`, {self.learners}"
-            )
+        self.check_shape(self.weights)
+        checks.number("weights", self.weights, arrays=True)
+        checks.equal("learners of a layer with `weights`", self.learners, (), "such a layer does not learn")
+
+    def check_shape(self, weights: Any) -> None:
+        """Raises InputError unless weights have the shape (F, C, kh, kw) for some number C of input maps."""
+        rows, columns = checks.pair("kernel", self.kernel, 1)
+        if (weights.shape[0], *weights.shape[2:]) != (self.features, rows, columns):
+            expected = f"({self.features}, C, {rows}, {columns})"
+            raise InputError(f"`weights` must have shape {expected}, got {weights.shape}")
 
     def _check_ramp(self) -> None:
         """Raises InputError where a layer with a ramp has settings of others."""

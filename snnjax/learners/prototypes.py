@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from snnjax.core import checks
 from snnjax.core.components import component, learnable, number
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.kernels import Spikes
@@ -79,14 +80,11 @@ class Prototypes(Learner):
             raise InputError(f"{name} must decide, with one neuron a feature, for Prototypes, got {got}")
         if conv.ramp is None or conv.ramp.inhibition:
             raise wrong_type("ramp", f"Ramp(inhibition=False) for Prototypes of {name}", conv.ramp)
-        if conv.threshold is None:
-            raise wrong_type("threshold", f"0.0 for Prototypes of {name}, which learns it", None)
+        checks.given("threshold", conv.threshold, f"0.0 for Prototypes of {name}, which learns it")
         if conv.weight_mean or conv.weight_std or conv.weight_range:
             raise InputError(f"`weight_mean` and `weight_std` of {name} must be 0 for Prototypes: neurons begin silent")
-        if conv.standardise is not None:
-            raise InputError(f"`standardise` of {name} must be None for Prototypes, which centres inputs itself")
-        if np.shape(self.wins) not in ((), (conv.features,)):
-            raise InputError(f"`wins` of {name} must be of {conv.features} neurons, got {np.shape(self.wins)}")
+        checks.equal(f"standardise of {name}", conv.standardise, None, "Prototypes centres inputs itself")
+        checks.one_for_each(f"wins of {name}", self.wins, conv.features, "neurons")
 
     def prepared(self, features: int) -> "Prototypes":
         """The same with the wins of each of F neurons, (F,) float32."""

@@ -10,7 +10,7 @@ import numpy as np
 from snnjax import kernels
 from snnjax.core import checks, devices
 from snnjax.core.components import component, number, static
-from snnjax.core.errors import InputError, wrong_type
+from snnjax.core.errors import InputError
 from snnjax.kernels import Spikes, readout
 from snnjax.kernels.readout import LearningNeurons
 from snnjax.layers.conv import Conv
@@ -100,10 +100,8 @@ class SupervisedSTDP(Learner):
         if size != (1, 1):
             whole = "`kernel` must be that of the whole map, so that there is one neuron a feature"
             raise InputError(f"{name} learns by SupervisedSTDP: {whole}, got {size[0]}x{size[1]} of them")
-        if conv.threshold is None:
-            raise wrong_type("threshold", f"a number for SupervisedSTDP of {name}", None)
-        if np.min(conv.threshold) < 0:
-            raise InputError(f"`threshold` of {name} must be at least 0 for SupervisedSTDP, got {conv.threshold}")
+        checks.given("threshold", conv.threshold, f"a number for SupervisedSTDP of {name}")
+        checks.number(f"threshold of {name}", conv.threshold, 0, arrays=True)
         if self.non_targets >= conv.features // classes:
             has = f"{name} has {conv.features // classes} neurons per class"
             raise InputError(f"`non_targets` must leave a target neuron in each class, got {self.non_targets}: {has}")
@@ -210,8 +208,7 @@ class SupervisedSTDP(Learner):
     def errors(self, layer: Layer, group: LearningNeurons) -> jax.Array:
         """Actual minus desired times of the neurons that learn, (n,) float32."""
         desired = self.desired(group.time, group.target, len(group.neuron) // layer.classes)
-        if jnp.shape(desired) != group.time.shape:
-            raise InputError(f"`desired` must return times {group.time.shape}, got shape {jnp.shape(desired)}")
+        checks.shape("desired(...)", desired, group.time.shape, "the times of the neurons that learn")
         return group.time - desired
 
     def desired(self, time: jax.Array, target: jax.Array, per_class: int) -> jax.Array:

@@ -73,9 +73,9 @@ class TargetTime(Learner):
         if conv.threshold is None or not np.all(np.asarray(conv.threshold) > 0):
             got = f"got {conv.threshold}: start where a neuron fires at some patches, such as 5"
             raise InputError(f"`threshold` of {name} must be above 0 for TargetTime, {got}")
-        if conv.each_learner == (self,) and conv.competition != Conv.competition:
-            got = f"{conv.competition} has no effect, TargetTime has its own"
-            raise InputError(f"`competition` of {name} must be {Conv.competition}: {got}")
+        if conv.each_learner == (self,):
+            why = "it has no effect, TargetTime has its own"
+            checks.equal(f"competition of {name}", conv.competition, Conv.competition, why)
 
     def init(self, layer: Layer, key: np.ndarray, seen: int) -> Any:
         """The key of all random draws, the numbers of images shown and of quiet patches, and both rates."""

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from snnjax.core import checks
 from snnjax.core.components import component, fitted, number, static
-from snnjax.core.errors import InputError, unknown
+from snnjax.core.errors import InputError
 from snnjax.kernels import Spikes, exact
 
 
@@ -70,8 +71,7 @@ SPIKES, POTENTIALS, MAXIMA = READS = "spikes", "potentials", "maxima"
 
 def check_reads(decision: Any) -> None:
     """Raises InputError unless a fitted decision reads one of `READS`."""
-    if reads_of(decision) not in READS:
-        raise unknown("reads", reads_of(decision), READS)
+    checks.one_of("reads", reads_of(decision), READS)
 
 
 def reads_of(decision: Any) -> str:
