@@ -357,7 +357,7 @@ def test_what_cannot_be_a_stream_is_refused():
         (lambda: stream.init(0, "pictures"), "`images` must be"),
         (lambda: stream.learn(None, IMAGES[0], 1), "`state` must be a StreamState, got None: write stream.init"),
         (lambda: stream.learn((1, 2), IMAGES[0], 1), r"`state` must be a StreamState, got \(1, 2\)"),
-        (lambda: stream.learn(StreamState(1, 2), IMAGES[0], 1), "`state` must be a StreamState"),
+        (lambda: stream.learn(StreamState(1, 2), IMAGES[0], 1), "`state.carry` must be that of a StreamState, got 1"),
         (lambda: stream.learn(state, None, 1), "`image` must be an array, got NoneType"),
         (lambda: stream.learn(state, IMAGES[0], "1"), "`label` must hold integers"),
         (lambda: stream.end_epoch(None), "`state` must be a StreamState"),
