@@ -160,8 +160,8 @@ def pixels(name: str, value: Any, scale: float = 1.0) -> None:
 def pixel_values(name: str, values: np.ndarray, scale: float = 1.0) -> None:
     """As `pixels`, of known values of any real dtype."""
     number(name, values, arrays=True)
-    least = values.min()
-    largest = values.max()
+    least = float(values.min())
+    largest = float(values.max())
     if least < 0 or largest > 255:
         write = "divide them by 257" if 255 < largest == int(largest) <= 65535 and least >= 0 else "scale them"
     elif scale == 1 and 0 < largest <= 1 and not _may_be_dark(values):
@@ -351,10 +351,13 @@ def number(
     if np.ndim(value) and not arrays:
         raise wrong_type(name, "a number", value)
     numbers = np.asarray(value)
-    fits = np.isfinite(numbers) & (numbers >= minimum) & (numbers <= maximum) & (numbers > above) & (numbers < below)
-    if not fits.all():
+
+    def fits(x: np.ndarray) -> np.ndarray:
+        return np.isfinite(x) & (x >= minimum) & (x <= maximum) & (x > above) & (x < below)
+
+    if numbers.size and not (fits(numbers.min()) and fits(numbers.max())):  # NaN is the least and the largest
         expected = _range(minimum, maximum, above, below)
-        got = numbers[~fits][0] if np.ndim(value) else value
+        got = numbers[~fits(numbers)][0] if np.ndim(value) else value
         raise InputError(f"{title(name)} must {'be None, or ' if optional else ''}{expected}, got {got}")
 
 

@@ -229,7 +229,7 @@ def _check_limits(
         checks.instance(name, value, tuple, "a tuple of numbers")
         for item in value:
             _check_limits(name, item, annotation.removeprefix("tuple"), arrays, **limits)
-    elif "int" in words and "float" not in words:
+    elif "int" in words and "float" not in words and not arrays:
         checks.integer(name, value, **limits)
     else:
         checks.number(name, value, **limits, optional="None" in words, arrays=arrays)

@@ -107,7 +107,7 @@ class Network:
             raise InputError(f"`stages` of {self.name} must end with layers that decide: {advice}")
         if self.deciding:
             title = f"the last stage of {self.name}, which decides,"
-            checks.equal(f"pointwise of {title}", last.pointwise, False, "its neurons do not inhibit each other")
+            checks.equal(f"pointwise of {title}", last.pointwise, False)
         if not self.reads_potentials:
             return
         title = f"the last stage of {self.name}, whose potentials {type(self.decision).__name__} reads,"
