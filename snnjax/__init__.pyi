@@ -13,6 +13,7 @@ from . import testing as testing
 from . import training as training
 from .core.components import component as component
 from .core.components import fitted as fitted
+from .core.components import number as number
 from .core.components import static as static
 from .core.errors import InputError as InputError
 from .encoding import Encoder as Encoder

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from snnjax import kernels
-from snnjax.core.errors import InputError, wrong_type
+from snnjax.core import checks
+from snnjax.core.errors import InputError
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.ramp import Ramp, Standardise
 from snnjax.layers.spiking import Layer
@@ -56,8 +57,7 @@ def check_learner(
       images: number of stimuli, (C, H, W) latencies of `input_shape`, every fourth of which is silent; a multiple of
         twice the `update_batch`. A learner that is `joint` gets as many batches, and ignores the `update_batch`.
     """
-    if not isinstance(learner, Learner):
-        raise wrong_type("learner", "an instance of a class that derives from snnjax.Learner", learner)
+    checks.instance("learner", learner, Learner, "an instance of a class that derives from snnjax.Learner")
     conv = dataclasses.replace(conv or _suiting(learner, deciding, decision, input_shape), learners=learner)
     case = _Case(conv, deciding, decision, input_shape, images, update_batch, seed)
     broken: dict[str, list[str]] = {}  # names of clauses by message, which several may share

@@ -58,7 +58,7 @@ def test_a_page_that_was_changed_by_hand_is_named_and_filled_anew(monkeypatch, c
 
 def test_wrong_marks_are_refused():
     page = PAGES / "index.md"
-    with pytest.raises(InputError, match=r"`table of index.md` must be one of networks, .*, got 'network'"):
+    with pytest.raises(InputError, match=r"`table` of index.md must be one of networks, .*, got 'network'"):
         book.fill_tables(page, "<!-- table: network -->\n<!-- end -->\n")
     with pytest.raises(InputError, match=r"index.md has a table without its end"):
         book.fill_tables(page, "<!-- table: networks -->\n")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 import types
 
 import jax
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 import tiny
 
-from snnjax import Images, Settings, SpikingNetwork, Trainer, cost, kernels
+from snnjax import STDP, Images, Settings, SpikingNetwork, Trainer, component, cost, kernels, number, static
 from snnjax.core import checks
+from snnjax.core.components import learnable
 from snnjax.core.errors import InputError, InputTypeError
 from snnjax.encoding import GREY, encode, rank_order
 from snnjax.kernels import Spikes, Winners, competition, neurons, plasticity, readout, target_time
@@ -166,7 +168,7 @@ def test_black_pictures_and_recordings_may_hold_small_bytes():
     checks.pixels("image", np.stack([ones, ones], axis=-1))
     for picture in (0 * ones, ones * ones[3], 2 * ones):
         encode(picture)
-    with pytest.raises(InputError, match=r"^`image` must be of 0..255, got values up to 1: multiply it by 255"):
+    with pytest.raises(InputError, match=r"^`image` must be of 0..255, got values of 0..1: multiply it by 255"):
         encode(ones)
 
 
@@ -177,3 +179,52 @@ def test_values_of_arrays_on_accelerators_are_not_copied(monkeypatch):
     monkeypatch.setattr(type(array), "devices", lambda self: [types.SimpleNamespace(platform="gpu")])
     assert checks.concrete_values(array) is None
     np.testing.assert_array_equal(checks.concrete_values(LATENCY), LATENCY)
+
+
+@component
+class Limited(STDP):
+    """A rule whose fields have limits of all kinds."""
+
+    share: float = number(default=0.5, minimum=0, maximum=1)
+    step: float = number(default=0.1, above=0, below=2)
+    gain: float = number(default=1.0)
+    decay: float | None = number(default=None, above=0, maximum=1)
+    delay: int = number(default=2, minimum=1, maximum=5)
+    window: int | tuple[int, int] = static(default=3, minimum=1)
+    images: int | None = static(default=None, minimum=1)
+    merge: str = static(default="max", one_of=("max", "mean"))
+    counts: float | np.ndarray = learnable(default=0.0, minimum=0)
+
+
+def test_fields_within_their_limits_are_taken():
+    made = Limited(share=1, step=np.float32(1.5), decay=1.0, delay=5, window=[2, 1], counts=np.ones(3))
+    assert (made.share, made.window, made.delay) == (1.0, (2, 1), 5)
+    assert dataclasses.replace(made, decay=None, images=None).decay is None
+    assert jax.tree.map(lambda x: x - 10, Limited(share=0.25)).share == -9.75  # JAX rebuilds it without checks
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (dict(share=-0.5), "`share` must lie in 0..1, got -0.5"),
+        (dict(share=np.nan), "`share` must lie in 0..1, got nan"),
+        (dict(share="a"), "`share` must be a number, got 'a'"),
+        (dict(share=np.ones(2)), "`share` must be a number, got an array"),
+        (dict(step=0), "`step` must be finite and above 0 and below 2, got 0.0"),
+        (dict(step=2.0), "`step` must be finite and above 0 and below 2, got 2.0"),
+        (dict(gain=np.inf), "`gain` must be finite, got inf"),
+        (dict(decay=0.0), "`decay` must be None, or lie above 0 and up to 1, got 0.0"),
+        (dict(delay=6), "`delay` must be at most 5, got 6"),
+        (dict(delay=2.0), "`delay` must be an integer, got 2.0: write 2"),
+        (dict(window=0), "`window` must be at least 1, got 0"),
+        (dict(window=(1, 2, 3)), "`window` must be one integer or two"),
+        (dict(window=(1, 0)), "`window` must be at least 1, got 0"),
+        (dict(images=0), "`images` must be at least 1, got 0"),
+        (dict(images=True), "`images` must be an integer, got True"),
+        (dict(merge="maxx"), "`merge` must be one of max, mean, got 'maxx': did you mean 'max'?"),
+        (dict(counts=np.array([1.0, -2.0])), "`counts` must be finite and at least 0, got -2.0"),
+    ],
+)
+def test_fields_beyond_their_limits_are_refused(given, message):
+    with pytest.raises(InputError, match=f"^{re.escape(message)}"):
+        Limited(**given)

@@ -151,7 +151,7 @@ BROKEN = [  # the clause, methods, and the message
     (
         "results",
         dict(scalars=lambda self, state: dict(fired=np.zeros(3))),
-        "`scalars of Broken` must be a dict of numbers, got ",
+        "`scalars` of Broken must be a dict of numbers, got ",
     ),
     (
         "results",

@@ -218,7 +218,7 @@ def test_a_decision_that_is_fitted_multiplies():
     found = cost(SpikingNetwork(spec, 0), PICTURES[:2])
     assert [layer.name for layer in found.spiking] == ["layer1", "layer2"]
     assert found.multiply_accumulates == 10 * 6 * 3 * 7 + 10
-    with pytest.raises(InputError, match="`pj_multiply` is needed too"):
+    with pytest.raises(InputError, match="`pj_multiply` must be given too"):
         found.energy(0.9)
     *_, decides, last = cost_report.layers(found.as_json())[1]
     assert (decides[0], last[0]) == ("decision, multiply-accumulates", "all that spike")
@@ -243,9 +243,9 @@ def test_costs_are_shown_briefly_and_energy_is_a_sum_of_what_is_assumed():
     ("given", "words"),
     [
         (dict(images=PICTURES[0]), "`images` must be"),
-        (dict(images=PICTURES[:2] / 255), "`images` must be of 0..255, got values up to 0.99.*: multiply it by 255"),
-        (dict(images=PICTURES[:2], labels=[1]), r"`labels` must be \(2,\), one for each image"),
-        (dict(images=PICTURES[:2], labels=[0, 99]), "`labels` must lie in 0..9, got 0 to 99"),
+        (dict(images=PICTURES[:2] / 255), "`images` must be of 0..255, got values of 0..0.99.*: multiply it by 255"),
+        (dict(images=PICTURES[:2], labels=[1]), r"`labels` must have shape \(2,\) of the images, got \(1,\)"),
+        (dict(images=PICTURES[:2], labels=[0, 99]), "`labels` must lie in 0..9, got 0..99"),
         (dict(images=PICTURES[:2, :20]), "`image` must have shape"),
         (dict(network=3, images=PICTURES[:2]), "`network` must be a SpikingNetwork"),
     ],

@@ -90,7 +90,7 @@ def test_emnist_is_set_upright_and_counted_from_0(folder, split, ends):
     assert (data.classes, data.names[0], data.names[-1], len(data.names)) == (len(images), *ends, len(images))
     if split == "letters":
         (folder / "emnist-letters-test-labels-idx1-ubyte").write_bytes(idx(labels))
-        with pytest.raises(InputError, match=r"test labels must lie in 0\.\.25, got -1\.\.24"):
+        with pytest.raises(InputError, match=r"`test_labels` of emnist_letters must lie in 0\.\.25, got -1\.\.24"):
             load("emnist_letters", folder)
 
 
@@ -100,7 +100,11 @@ def test_damaged_files_are_named(folder, monkeypatch):
     for file, content, message in (
         ("train-images-idx3-ubyte", good[:-1], "must hold 256 bytes for shape (12, 5, 4), got 255"),
         ("train-images-idx3-ubyte", gzip.compress(good)[:-9], "is truncated or damaged"),
-        ("train-images-idx3-ubyte", gzip.compress(bytes(90_001)), "must hold at most 90000 bytes, unzipped"),
+        (
+            "train-images-idx3-ubyte",
+            gzip.compress(bytes(90_001)),
+            "holds 90001 bytes, unzipped, at most 90000 are read",
+        ),
         ("train-labels-idx1-ubyte", good, "must begin with the IDX magic number 00000801, got 00000803"),
         ("data_batch_1.bin", CIFAR["test_batch.bin"][0][:-1], "must hold 3073 bytes for each image, got 9218"),
     ):
@@ -195,14 +199,17 @@ NAMED = ("ant", "bee", "cow")
 WRONG = {
     "four axes": (dict(train_images=ZERO[..., None]), "`train_images` must have axes (N H W), ", "(3, 4, 4, 1)"),
     "colour and grey": (dict(test_images=np.zeros((3, 4, 4, 3), np.uint8)), "uint8 of (4, 4), test", "of (4, 4, 3)"),
-    "two labels": (dict(test_labels=np.array([0, 1])), "small: 3 test images but 2 labels"),
-    "label 3": (dict(test_labels=np.array([0, 1, 3])), "small: test labels must lie in 0..2, got 0..3"),
-    "infinite": (dict(train_images=np.where(np.eye(4), np.inf, ZERO)), "small: train images hold NaN or infinite"),
-    "of 0..1": (dict(train_images=ZERO + 1), "`train_images` must be of 0..255", "up to 1.0: multiply"),
-    "below 0": (dict(train_images=ZERO - 5), "`train_images` must be of 0..255, got -5.0..0.0"),
-    "above 255": (dict(test_images=np.full((3, 4, 4), 256)), "`test_images` must be of 0..255, got 0..256"),
+    "two labels": (
+        dict(test_labels=np.array([0, 1])),
+        "`test_labels` must be one for each of 3 images of small, got 2",
+    ),
+    "label 3": (dict(test_labels=np.array([0, 1, 3])), "`test_labels` of small must lie in 0..2, got 0..3"),
+    "infinite": (dict(train_images=np.where(np.eye(4), np.inf, ZERO)), "`train_images` must be finite, got inf"),
+    "of 0..1": (dict(train_images=ZERO + 1), "`train_images` must be of 0..255", "of 1..1: multiply"),
+    "below 0": (dict(train_images=ZERO - 5), "`train_images` must be of 0..255, got values of -5..-5"),
+    "above 255": (dict(test_images=np.full((3, 4, 4), 256)), "`test_images` must be of 0..255, got values of 256..256"),
     "float labels": (dict(test_labels=np.zeros(3)), "`test_labels` must hold integers, got dtype float64"),
-    "no rows": (dict(train_images=ZERO[:, :0]), "`train_images` must have rows and columns", "(3, 0, 4)"),
+    "no rows": (dict(train_images=ZERO[:, :0]), "`train_images` must not be empty", "(3, 0, 4)"),
     "classes without images": (dict(classes=5), "small: there are no training images of class 3, 4: add some"),
     "named ones": (dict(train_labels=np.array([1, 1, 1]), class_names=NAMED), "class 0 (ant), 2 (cow): add"),
     "a huge gap": (dict(train_labels=np.array([0, 1, 2**40]), classes=None), "2, 3, 4 and 1,099,511,627,771 more"),
@@ -382,7 +389,7 @@ def test_own_files_of_other_programs_are_read(tmp_path, monkeypatch):
     for changes, message in (
         (dict(unlabeled_images=arrays["test_images"]), "holds unlabeled_images, .* rename it unlabelled_images"),
         (dict(test_labels=None), "must hold .* test_labels, it lacks test_labels"),
-        (dict(train_images=np.zeros((12, 100, 100), np.uint8)), "it holds .* bytes, at most 100000 are read"),
+        (dict(train_images=np.zeros((12, 100, 100), np.uint8)), "it holds .* bytes, unzipped, at most 100000 are read"),
     ):
         with pytest.raises(InputError, match=rf"theirs\.npz.*{message}"):
             loaded(**changes)
@@ -408,7 +415,7 @@ def test_folds_test_each_image_once():
     ("how", "words"),
     [
         (dict(k=1), "`k` must be at least 2, got 1"),
-        (dict(k=41), r"`k` \(--folds\) must be at most 40, the images of the largest class, got 41"),
+        (dict(k=41), r"`k` must be at most 40, the images of the largest class \(--folds\), got 41"),
         (dict(k=3, groups=True), "digits: `groups` stay together where images have `train_groups` and `test_groups`"),
         (dict(k=3, seed=2**32), "`seed` must be at most 4294967295"),
     ],
@@ -419,7 +426,7 @@ def test_folds_that_cannot_be_cut(how, words):
     with pytest.raises(InputError, match=words):
         data.folds(**how)
     one_each = dataclasses.replace(data, train_groups=labels, test_groups=labels)
-    with pytest.raises(InputError, match="must be at most 1, the groups of the largest class, got 2"):
+    with pytest.raises(InputError, match=r"must be at most 1, the groups of the largest class \(--folds\), got 2"):
         one_each.folds(2)
 
 

@@ -164,7 +164,7 @@ def test_bad_input():
         (lambda: FilterBank.of([np.ones((4, 4))]), "`kernels` .*odd.*got 4 rows"),
         (lambda: FilterBank((((np.nan,),),)), "`kernels` and `threshold` must be finite"),
         (lambda: Encoder(time_steps=0), "`time_steps` must be at least 1, got 0"),
-        (lambda: Encoder(inhibition=(0.1, np.nan)), "`inhibition` must be finite numbers, got "),
+        (lambda: Encoder(inhibition=(0.1, np.nan)), "`inhibition` must be finite, got nan"),
         (lambda: GABOR.output_shape((2, 9)), r"`image` must have more than 2 rows .*got shape \(2, 9\)"),
         (lambda: Encoder(pool=Pool(13)).output_shape((12, 9)), "the map of 12x9, got 13x13"),
         (lambda: filter_image(IMAGES[0, :10], bank=LARGE), r"`image` .*more than 10 rows .*\(10, 9\)"),

@@ -225,9 +225,19 @@ def test_a_network_gets_small_images_of_the_size_that_it_is_made_for(side, time_
         (X, Y, dict(network="goupy2024_ncf"), "`network` must be one of .* did you mean 'goupy2024_ncg'"),
         (X, Y, dict(network=3), "`network` must be a name of snnjax.NETWORKS"),
         (X, Y, dict(hyperparameters={"layer9.threshold": 1}), "layer9.threshold"),
-        (X, Y, dict(validation_fraction=1), "`validation_fraction` must be at least 0 and below 1, got 1"),
-        (X, Y, dict(validation_fraction=-0.1), "`validation_fraction` must be finite and at least 0, got -0.1"),
-        (X[:10], np.arange(10), dict(validation_fraction=0.1), "`validation_fraction` must be 0"),
+        (X, Y, dict(validation_fraction=1), "`validation_fraction` must be finite and at least 0 and below 1, got 1"),
+        (
+            X,
+            Y,
+            dict(validation_fraction=-0.1),
+            "`validation_fraction` must be finite and at least 0 and below 1, got -0.1",
+        ),
+        (
+            X[:10],
+            np.arange(10),
+            dict(validation_fraction=0.1),
+            "`validation_fraction` .* a class must have at least 2 training images",
+        ),
     ],
 )
 def test_wrong_input_is_refused(images, y, given, words):
@@ -238,7 +248,7 @@ def test_wrong_input_is_refused(images, y, given, words):
 def test_other_images_than_those_of_the_training_are_refused(trained):
     with pytest.raises(InputError, match=r"pixels of 0\.\.255, got values up to 1: scale X"):
         trained.predict(X / 255)
-    with pytest.raises(InputError, match=r"shape \(28, 28\), as in training, got \(14, 56\)"):
+    with pytest.raises(InputError, match=r"`shape` of images in `X` must be \(28, 28\), got \(14, 56\)"):
         trained.predict(X.reshape(40, 14, 56))
     with pytest.raises(NotFittedError):
         classifier().predict(X)

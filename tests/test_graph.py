@@ -131,7 +131,11 @@ def test_a_stage_without_layers_is_observed_too():
         (4, Known({0: np.zeros(SHAPE, np.uint8)}), "`number` must be at most 3, got 4"),
         (-1, Known({0: np.zeros(SHAPE, np.uint8)}), "`number` must be at least 0, got -1"),
         (1, {0: np.zeros(SHAPE, np.uint8)}, "`known` must be networks.Known, got dict: write Known"),
-        (1, Known({0: np.zeros((6, 20, 28), np.uint8)}), r"`known.outputs\[0\]` must have shape \(6, 28, 28\), got"),
+        (
+            1,
+            Known({0: np.zeros((6, 20, 28), np.uint8)}),
+            r"`known.outputs\[0\]` must have shape \(6, 28, 28\) of known, got",
+        ),
         (1, Known({4: np.zeros(SHAPE, np.uint8)}), "`number in known.outputs` must be at most 3, got 4"),
         (3, Known({1: np.zeros((4, 7, 7), np.uint8)}), "`known` must have output 0, the encoded image"),
     ],

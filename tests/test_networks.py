@@ -12,7 +12,7 @@ from flax import nnx
 from shipped import NAMES, shipped
 
 from snnjax.app.names import RECORDED
-from snnjax.core import components, files
+from snnjax.core import files, paths
 from snnjax.core.errors import InputError, InputTypeError
 from snnjax.data import Dataset, digits
 from snnjax.encoding import DOG, GREY, ON_OFF, Encoder
@@ -214,9 +214,15 @@ SOUND = Network("sound", (6, 28, 28), 10, (stage(FIRST, pool=4), stage(LAST)), e
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda net: net.set_weights(dict(layer1=np.zeros((4, 6, 5, 4)))), r"shape \(4, 6, 5, 5\), got \(4, 6, 5, 4\)"),
+        (
+            lambda net: net.set_weights(dict(layer1=np.zeros((4, 6, 5, 4)))),
+            r"shape \(4, 6, 5, 5\) of branches, got \(4, 6, 5, 4\)",
+        ),
         (lambda net: SpikingNetwork(BRANCHES, weights={}), "`weights` must be those of layer1, layer2_1, layer2_2, la"),
-        (lambda net: net.predict(np.zeros((6, 28, 27), np.uint8)), r"shape \(6, 28, 28\), got \(6, 28, 27\)"),
+        (
+            lambda net: net.predict(np.zeros((6, 28, 27), np.uint8)),
+            r"shape \(6, 28, 28\) of branches, got \(6, 28, 27\)",
+        ),
         (lambda net: net.model.observe(np.zeros((6, 28, 28), np.float32)), "`latency` must hold integer time steps"),
         (
             lambda net: SpikingNetwork(small(input_shape=(5, 28, 28))).features(IMAGE),
@@ -246,13 +252,13 @@ def test_a_network_without_an_encoder_gets_that_of_the_trainer(pixel):
 
 
 def test_weights_below_the_bounds_are_refused_wherever_they_come_from(tmp_path):
-    low = components.replace(SOUND, "stages.0.branches.0.weight_mean", 0.01)
+    low = paths.replace(SOUND, "stages.0.branches.0.weight_mean", 0.01)
     trainer = Trainer(low, tiny.images(), Settings((1, 1), batch_size=20))
     for make in (low.initial_weights, lambda: SpikingNetwork(low), trainer.initial_state):
         problem = r"`weight_mean` and `weight_std` of layer1 must keep weights within its .* `weight_std` of at most "
         with pytest.raises(InputError, match=rf"{problem}0\.0013$"):
             make()
-    high = components.replace(SOUND, "stages.0.branches.0.weight_mean", 1.5)
+    high = paths.replace(SOUND, "stages.0.branches.0.weight_mean", 1.5)
     with pytest.raises(InputError, match=r"`weight_mean` of layer1 .* at most 1, its upper bound, got 1\.5"):
         high.initial_weights()
     weights = SOUND.initial_weights()

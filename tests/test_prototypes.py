@@ -22,7 +22,7 @@ from snnjax import (
     Trainer,
     stage,
 )
-from snnjax.core.components import leaves, replace
+from snnjax.core.paths import leaves, replace
 from snnjax.data import Dataset, digits
 from snnjax.encoding import PIXELS
 from snnjax.export._event_programs import check_network

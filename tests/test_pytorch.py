@@ -169,9 +169,9 @@ WEIGHT, AGAIN = "block2_2.conv.weight", "block2_2.anti_stdp.layer.weight"
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({WEIGHT: np.ones((20, 4, 3, 3))}, f"{WEIGHT} must have shape (20, 4, 5, 5), got"),
-        ({WEIGHT: with_value(1e300)}, f"{WEIGHT} must be finite, got 1 values"),
-        ({WEIGHT: with_value(-0.25)}, f"{WEIGHT} must not be negative"),
+        ({WEIGHT: np.ones((20, 4, 3, 3))}, f"`{WEIGHT}` must have shape (20, 4, 5, 5) of"),
+        ({WEIGHT: with_value(1e300)}, f"`{WEIGHT}` must be finite and at least 0, got inf"),
+        ({WEIGHT: with_value(-0.25)}, f"`{WEIGHT}` must be finite and at least 0, got -0.25"),
         ({AGAIN: np.ones((20, 4, 5, 5), np.float32)}, f"{AGAIN} must be the same as {WEIGHT}"),
         ({WEIGHT: None}, f"it lacks {WEIGHT}"),
     ],
@@ -185,8 +185,14 @@ def test_other_state_dicts_are_refused(tmp_path, tiny, change, message):
 
 def test_other_weights_are_not_written(tmp_path, tiny):
     for weights, message in (
-        (dict(layer1=tiny["block1.conv.weight"]), "`weights` must be those of layer1, layer2_1, layer2_2 in tiny"),
-        (weights_of(tiny) | dict(layer2_2=with_value(-1)), "`weights['layer2_2']` must not be negative"),
+        (
+            dict(layer1=tiny["block1.conv.weight"]),
+            "`weights` of tiny must be those of layer1, layer2_1, layer2_2, got layer1",
+        ),
+        (
+            weights_of(tiny) | dict(layer2_2=with_value(-1)),
+            "`weights['layer2_2']` must be finite and at least 0, got -1",
+        ),
     ):
         with pytest.raises(InputError, match=re.escape(message)):
             pytorch.write(tmp_path / "out.npz", TINY, weights)

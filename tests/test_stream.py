@@ -17,7 +17,7 @@ from refusals import assert_refused
 
 import snnjax
 from snnjax import InputError, Network, Settings, SpikingNetwork, Stream, Trainer
-from snnjax.core.components import leaves
+from snnjax.core.paths import leaves
 from snnjax.layers.conv import Conv
 from snnjax.networks import Images, Input, stage
 from snnjax.runs.stream import StreamState
@@ -284,11 +284,11 @@ def test_a_state_of_another_stream_is_refused(tmp_path):
     traced = jax.jit(lambda state: keeping.learn(state, IMAGES[0], 1))
     stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), kept)
     assert_refused(
-        (lambda: keeping.learn(state, IMAGES[0], 1), "`state` must come from a stream with `memory` 2, got one with 0"),
-        (lambda: plain.learn(kept, IMAGES[0], 1), "`state` must come from a stream with `memory` 0, got one with 2"),
-        (lambda: keeping.learn(more, IMAGES[0], 1), "`memory` 2, got one with 3"),
-        (lambda: larger.end_epoch(kept), "`memory` 3, got one with 2"),
-        (lambda: traced(more), "`memory` 2, got one with 3"),
+        (lambda: keeping.learn(state, IMAGES[0], 1), "`memory` of the stream that made `state` must be 2, got 0"),
+        (lambda: plain.learn(kept, IMAGES[0], 1), "`memory` of the stream that made `state` must be 0, got 2"),
+        (lambda: keeping.learn(more, IMAGES[0], 1), "`memory` of the stream that made `state` must be 2, got 3"),
+        (lambda: larger.end_epoch(kept), "`memory` of the stream that made `state` must be 3, got 2"),
+        (lambda: traced(more), "`memory` of the stream that made `state` must be 2, got 3"),
         (lambda: keeping.learn(stacked, IMAGES[0], 1), r"of one stream, got a stack of shape \(2,\): use jax.vmap"),
         (lambda: others.reward(state, IMAGES[0], 1), "`state.carry.* must be .* in this stream, got"),
         (lambda: plain.network(other), "`state.carry.* must be .* in this stream, got"),
@@ -349,15 +349,15 @@ def test_what_cannot_be_a_stream_is_refused():
         (lambda: Stream(network, memory=5), "`replays` must be at least 1 with a `memory`"),
         (lambda: Stream(network, replays=5), "`memory` must be at least 1 with `replays`"),
         (lambda: Stream(network, batch_size=0), "`batch_size` must be at least 1"),
-        (lambda: Stream(network, 10**9, 1), "`memory` must fit into the .* GiB of this machine, got 1,000,000,000"),
+        (lambda: Stream(network, 10**9, 1), "`memory` must be at most .* GiB of this machine, got 1000000000"),
         (lambda: Stream(network, backend="cpp"), "`backend` must be auto, xla or native, got 'cpp'"),
         (lambda: stream.init(1.5), "`seed` must be an integer, got 1.5"),
         (lambda: stream.init(0, IMAGES[0]), "`images` must have shape"),
-        (lambda: stream.init(0, IMAGES[:0]), "`images` must hold at least 1 image, got 0"),
+        (lambda: stream.init(0, IMAGES[:0]), "`images` must be at least 1 image, got none"),
         (lambda: stream.init(0, "pictures"), "`images` must be"),
         (lambda: stream.learn(None, IMAGES[0], 1), "`state` must be a StreamState, got None: write stream.init"),
         (lambda: stream.learn((1, 2), IMAGES[0], 1), r"`state` must be a StreamState, got \(1, 2\)"),
-        (lambda: stream.learn(StreamState(1, 2), IMAGES[0], 1), "`state` must be a StreamState"),
+        (lambda: stream.learn(StreamState(1, 2), IMAGES[0], 1), "`state.carry` must be that of a StreamState, got 1"),
         (lambda: stream.learn(state, None, 1), "`image` must be an array, got NoneType"),
         (lambda: stream.learn(state, IMAGES[0], "1"), "`label` must hold integers"),
         (lambda: stream.end_epoch(None), "`state` must be a StreamState"),

@@ -21,7 +21,7 @@ from test_trainer import SHALLOW
 
 from snnjax import InputError, component
 from snnjax.core import files
-from snnjax.core.components import parts
+from snnjax.core.paths import parts
 from snnjax.encoding import PIXELS, Pixels
 from snnjax.layers.conv import WTA
 from snnjax.learners import STDP
@@ -78,7 +78,7 @@ def test_other_numbers_compile_nothing(compilations):
         ([], "`variants` must be at least one dict, got none"),
         ([{"layer1.kernels": 3}], r"^did you mean `layer1\.kernel`\? `layer1\.kernels` .* one of .*1\.threshold"),
         ([{"layer1.radius": 1.5}], "`layer1.radius` must be an integer, got 1.5"),
-        ([{"layer1.ltp": 0.2}], r"`ltp` must lie above 0 and up to `ltp_max` \(0\.15\), got 0\.2"),
+        ([{"layer1.ltp": 0.2}], r"`ltp` must be at most `ltp_max` \(0\.15\), got 0\.2"),
         (
             [{"layer1.learners": rule, "layer1.growth": 0.5} for rule in (Exploding(), STDP())],
             "`layer1.growth` must be a number that every network of the sweep has, .* with layer1.learners=STDP: vary",
@@ -89,7 +89,7 @@ def test_other_numbers_compile_nothing(compilations):
 def test_bad_variants(variants, words):
     with pytest.raises(ValueError, match=words):
         Sweep(SHALLOW, IMAGES, SETTINGS, variants)
-    with pytest.raises(ValueError, match=r"`patience` must be 0 in a sweep, .*got 3"):
+    with pytest.raises(ValueError, match=r"`patience` must be 0, got 3: a sweep"):
         Sweep(SHALLOW, IMAGES, dataclasses.replace(SETTINGS, patience=3), SEEDS)
 
 
@@ -403,10 +403,13 @@ def test_the_folder_of_another_sweep_is_left_alone(swept, tmp_path, capsys):
     [
         (["--vary", "layer1.threshold"], "`vary` must be a name and its values"),
         (["--vary", "seed=1,2"], "`vary` must name each hyperparameter once, and no seed"),
-        (["--vary", "layer1.radius=1,1"], "`vary` must give values that differ"),
+        (["--vary", "layer1.radius=1,1"], "`vary` of layer1.radius must differ"),
         (["--epochs", 1, 0], "`epochs` must end with at least 1 supervised epoch, got (1, 0)"),
         (["--seeds", 60000, "--vary", "layer1.radius=1,2"], "must make at most 100,000 networks, got 120,000"),
-        (["--workers", 2, "--scheduler", "tcp://x:1"], "`scheduler` tcp://x:1 has others: take one of both"),
+        (
+            ["--workers", 2, "--scheduler", "tcp://x:1"],
+            "`workers` is for this machine, `scheduler` tcp://x:1 has its own, got 2",
+        ),
     ],
 )
 def test_bad_options(tmp_path, capsys, options, words):

@@ -8,7 +8,7 @@ import pathlib
 
 import numpy as np
 
-from snnjax.core import components
+from snnjax.core import paths
 from snnjax.data import Dataset, digits
 from snnjax.layers.conv import WTA, Conv
 from snnjax.learners import RSTDP, STDP, SupervisedSTDP
@@ -31,7 +31,7 @@ def images() -> Dataset:
 def with_first(network: Network, **changes) -> Network:
     """A network with another first layer."""
     first = network.stages[0].branches[0]
-    return components.replace(network, "stages.0.branches.0", dataclasses.replace(first, **changes))
+    return paths.replace(network, "stages.0.branches.0", dataclasses.replace(first, **changes))
 
 
 def with_zeros(network: Network, seed: int = 0) -> SpikingNetwork:

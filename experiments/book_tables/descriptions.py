@@ -20,7 +20,8 @@ from snnjax import NETWORKS, RSTDP, STDP, Conv, Network, Pool
 from snnjax.app import diagram
 from snnjax.app.console import markdown
 from snnjax.core import checks
-from snnjax.core.components import TYPES, call_of, is_component
+from snnjax.core.codec import call_of
+from snnjax.core.components import TYPES, is_component
 from snnjax.core.errors import unknown
 from snnjax.data.dataset import DEFAULT_ENCODERS
 from snnjax.encoding import ENCODERS, Encoder

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from snnjax.app import console
 from snnjax.app.plots import grid
-from snnjax.core.components import completed
+from snnjax.core.codec import completed
 from snnjax.core.metrics import half_interval, tested_part
 from snnjax.training.groups import listed
 

@@ -13,7 +13,6 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from snnjax import InputError
 from snnjax.app.plots import OVERSAMPLING
 from snnjax.core import files
 
@@ -51,8 +50,7 @@ def is_ours(path: Path) -> bool:
 
 def check_path(path: Path) -> None:
     """Raises InputError unless a page's name ends in .html, and as `files.check_new` where another file is."""
-    if path.suffix != ".html":
-        raise InputError(f"`out` must end in .html, got {path}")
+    files.check_suffix("out", path, ".html")
     if not is_ours(path):
         files.check_new(path)
 

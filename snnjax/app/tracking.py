@@ -6,7 +6,7 @@ import json
 import numpy as np
 from matplotlib.image import imread
 
-from snnjax.core.errors import MissingPackageError
+from snnjax.core.errors import optional_package
 from snnjax.runs.results_file import PICTURES
 from snnjax.runs.run_folder import RunFolder
 from snnjax.training.state import TrainState
@@ -20,10 +20,8 @@ class Tracker(contextlib.AbstractContextManager["Tracker"]):
 
     def __init__(self, run: RunFolder, state: TrainState):
         """Starts writing, a resumed run into the same folder; raises MissingPackageError without tensorboardX."""
-        try:
+        with optional_package("--tensorboard needs tensorboardX", "'snnjax[tensorboard]'"):
             from tensorboardX import SummaryWriter
-        except ImportError as error:
-            raise MissingPackageError("--tensorboard needs tensorboardX: pip install 'snnjax[tensorboard]'") from error
         self._run = run
         self._trainer = run.trainer
         self._noted = set[str]()

@@ -5,18 +5,19 @@ wrong type or dtype.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence, Sized
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax.core.errors import InputError, InputTypeError, TooSmallError, no_integer, shown, wrong_type
+from snnjax.core.errors import InputError, InputTypeError, TooSmallError, no_integer, shown, title, unknown, wrong_type
 
 Pair = int | tuple[int, int]
 Number = float | np.ndarray | jax.Array
 Bounds = tuple[Number, Number]
+T = TypeVar("T")
 
 LARGEST_INTEGER = 2**31 - 1
 """The largest integer that programs compute with: theirs have 32 bits."""
@@ -101,21 +102,105 @@ def pixels(name: str, value: Any, scale: float = 1.0) -> None:
     if value.dtype != jnp.uint8 and not jnp.issubdtype(value.dtype, jnp.floating):
         scaled = " * 255" if value.dtype == bool else ", scaled to 0..255 (16 bits: / 257)"
         write = f"{name}.astype(np.float32){scaled}"
-        raise InputTypeError(f"`{name}` must be uint8 or floats of 0..255, got dtype {value.dtype}: write {write}")
+        raise InputTypeError(f"{title(name)} must be uint8 or floats of 0..255, got dtype {value.dtype}: write {write}")
     values = concrete_values(value, jnp.number)
-    if values is None or not values.size:
-        return
-    if value.dtype != jnp.uint8 and not np.isfinite(values).all():
-        raise InputError(f"`{name}` must be finite, got NaN or infinite values")
-    least = values.min()
-    largest = values.max()
+    if values is not None and values.size:
+        pixel_values(name, values, scale)
+
+
+def pixel_values(name: str, values: np.ndarray, scale: float = 1.0) -> None:
+    """As `pixels`, of known values of any real dtype."""
+    number(name, values, arrays=True)
+    least = float(values.min())
+    largest = float(values.max())
     if least < 0 or largest > 255:
         write = "divide them by 257" if 255 < largest == int(largest) <= 65535 and least >= 0 else "scale them"
-        raise InputError(f"`{name}` must be of 0..255, got values of {least:g}..{largest:g}: {write}")
-    if value.dtype == jnp.uint8 and (value.shape[-1:] == (2,) or np.count_nonzero(values) == 1):
+    elif scale == 1 and 0 < largest <= 1 and not _may_be_dark(values):
+        write = "multiply it by 255"
+    else:
         return
-    if scale == 1 and 0 < largest <= 1:
-        raise InputError(f"`{name}` must be of 0..255, got values up to {largest:g}: multiply it by 255")
+    raise InputError(f"{title(name)} must be of 0..255, got values of {least:g}..{largest:g}: {write}")
+
+
+def _may_be_dark(values: np.ndarray) -> bool:
+    """Whether bytes of 0 and 1 may be an event picture, or a black picture with a single 1."""
+    return values.dtype == jnp.uint8 and (values.shape[-1:] == (2,) or np.count_nonzero(values) == 1)
+
+
+def one_of(name: str, value: Any, known: Iterable[Any], others: str = "") -> None:
+    """One of some values; `others` are further ones in words, such as ", or an .npz file"."""
+    names = list(known)
+    if value not in names:
+        raise unknown(name, value, names, others)
+
+
+def instance(name: str, value: Any, kind: Any, expected: str, write: str = "") -> None:
+    """An instance of a class, or of one of several; `expected` says so in words, `write` is what to write instead."""
+    if not isinstance(value, kind):
+        raise wrong_type(name, expected, value, write)
+
+
+def given(name: str, value: T | None, expected: str) -> T:
+    """A value that is not None, which it returns; `expected` says in words what it is."""
+    if value is None:
+        raise InputError(f"{title(name)} must be {expected}, got None")
+    return value
+
+
+def some(name: str, values: Sized, expected: str) -> None:
+    """At least one value; `expected` says in words of what kind."""
+    if not len(values):
+        raise InputError(f"{title(name)} must be {expected}, got none")
+
+
+def only_for(name: str, value: Any, kind: str, advice: str = "") -> None:
+    """None, for a setting that has an effect on another kind of thing only."""
+    if value is not None:
+        raise InputError(f"{title(name)} is for {kind}, got {_brief(value)}" + (f": {advice}" if advice else ""))
+
+
+def equal(name: str, value: Any, expected: Any, why: str = "") -> None:
+    """A setting that can have one value only; `why` says why."""
+    if value is not expected and value != expected:
+        raise InputError(f"{title(name)} must be {expected}, got {_brief(value)}" + (f": {why}" if why else ""))
+
+
+def _brief(value: Any) -> str:
+    """A setting as text, or the name of its class if that is long."""
+    return str(value) if len(str(value)) <= 80 else type(value).__name__
+
+
+def same_names(name: str, names: Iterable[str], expected: Iterable[str]) -> None:
+    """These names, in any order."""
+    if {*names} != {*expected}:
+        raise InputError(f"{title(name)} must be those of {', '.join(expected)}, got {', '.join(names)}")
+
+
+def one_for_each(name: str, value: Any, count: int, things: str) -> None:
+    """One number for all things of a kind, or an array (N,) of a number for each."""
+    if np.shape(value) not in ((), (count,)):
+        raise InputError(f"{title(name)} must be one for each of {count} {things}, got {np.shape(value)}")
+
+
+def distinct(name: str, values: Sequence[Any]) -> None:
+    """Values of which no two are the same."""
+    twice = [value for index, value in enumerate(values) if value in values[:index]]
+    if twice:
+        raise InputError(f"{title(name)} must differ, got {twice[0]!r} twice")
+
+
+def one_each(name: str, values: Sequence[Any], count: int, things: str) -> None:
+    """As many values as there are things of a kind."""
+    if len(values) != count:
+        got = f"{len(values)}: {values}" if isinstance(values, tuple) and len(values) < 10 else len(values)
+        raise InputError(f"{title(name)} must be one for each of {count} {things}, got {got}")
+
+
+def all_within(name: str, values: np.ndarray, least: int, most: int, expected: str = "") -> None:
+    """Integers of `least` to `most`, which `expected` may say in other words."""
+    if values.size and (values.min() < least or values.max() > most):
+        got = f"{values.min()}..{values.max()}" if values.ndim else values
+        raise InputError(f"{title(name)} must {expected or f'lie in {least}..{most}'}, got {got}")
 
 
 def array(name: str, value: Any, axes: str | None, kind: str | None = None) -> None:
@@ -123,49 +208,50 @@ def array(name: str, value: Any, axes: str | None, kind: str | None = None) -> N
     if not isinstance(value, jax.Array | np.ndarray | np.generic):
         expected = "" if axes is None else f" of axes ({axes})"
         write = f": write np.array({name})" if isinstance(value, tuple | list) else ""
-        raise InputTypeError(f"`{name}` must be an array{expected}, got {type(value).__name__}{write}")
+        raise InputTypeError(f"{title(name)} must be an array{expected}, got {type(value).__name__}{write}")
     refuse_masked(name, value)
     if axes is not None and value.ndim != len(axes.split()):
-        raise InputError(f"`{name}` must have axes ({axes}), got shape {value.shape}")
+        raise InputError(f"{title(name)} must have axes ({axes}), got shape {value.shape}")
     if kind and not any(jnp.issubdtype(value.dtype, dtype) for dtype in _KINDS[kind]):
-        raise InputTypeError(f"`{name}` must hold {kind}, got dtype {value.dtype}")
+        raise InputTypeError(f"{title(name)} must hold {kind}, got dtype {value.dtype}")
 
 
 def refuse_masked(name: str, value: Any) -> None:
     """Raises InputTypeError for a masked array of NumPy, of which JAX would take the masked values too."""
     if isinstance(value, np.ma.MaskedArray):
-        raise InputTypeError(f"`{name}` must be a plain array, got a masked one: fill it, as by `.filled(0)`")
+        raise InputTypeError(f"{title(name)} must be a plain array, got a masked one: fill it, as by `.filled(0)`")
 
 
 def not_empty(name: str, value: Any) -> None:
     """An array in which no axis has the length 0."""
     if 0 in value.shape:
-        raise InputError(f"`{name}` must not be empty, got shape {value.shape}")
+        raise InputError(f"{title(name)} must not be empty, got shape {value.shape}")
 
 
 def shape(name: str, value: Any, expected: Sequence[int], of: str) -> None:
-    """An array whose shape is the one `expected` of other arrays."""
-    if value.shape != expected:
-        raise InputError(f"`{name}` must have shape {expected} of {of}, got {value.shape}")
+    """An array of the shape `expected`, which is that `of` something else."""
+    if np.shape(value) != expected:
+        raise InputError(f"{title(name)} must have shape {expected} of {of}, got {np.shape(value)}")
 
 
 def latency(name: str, value: Any, axes: str | None = "C H W", *, time_steps: int = 0) -> None:
     """An array of integers with `axes` that can hold `time_steps`."""
     array(name, value, axes, "integer time steps")
     if time_steps > jnp.iinfo(value.dtype).max:
-        raise InputError(f"`{name}` must be of a type that can hold {time_steps}, got dtype {value.dtype}")
+        raise InputError(f"{title(name)} must be of a type that can hold {time_steps}, got dtype {value.dtype}")
 
 
-def integer(name: str, value: Any, minimum: int, most: int = LARGEST_INTEGER) -> int:
-    """An integer of `minimum` to `most`, which it returns."""
+def integer(
+    name: str, value: Any, minimum: float = -math.inf, maximum: float = LARGEST_INTEGER, *, why: str = ""
+) -> int:
+    """An integer of `minimum` to `maximum`, which it returns; `why` says what the maximum is."""
     if isinstance(value, jax.Array | np.ndarray):
         raise _not_plain(name, value)
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise no_integer(name, value)
-    if value < minimum:
-        raise InputError(f"`{name}` must be at least {minimum}, got {value}")
-    if value > most:
-        raise InputError(f"`{name}` must be at most {most}, got {shown(value)}")
+    if not minimum <= value <= maximum:
+        limit = f"at least {minimum}" if value < minimum else f"at most {maximum}" + (f", {why}" if why else "")
+        raise InputError(f"{title(name)} must be {limit}, got {shown(value)}")
     return int(value)
 
 
@@ -173,8 +259,7 @@ def epochs(value: Any) -> tuple[int, ...]:
     """The epochs of each stage as plain integers; a single stage may have a number that is no tuple."""
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         value = (value,)
-    if not isinstance(value, tuple | list):
-        raise wrong_type("epochs", "a tuple of integers, one for each stage", value)
+    instance("epochs", value, tuple | list, "a tuple of integers, one for each stage")
     return tuple(integer("epochs", count, 0) for count in value)
 
 
@@ -189,29 +274,52 @@ def fits_32_bits(name: str, value: Any) -> None:
         for item in value:
             fits_32_bits(name, item)
     elif isinstance(value, int) and not -LARGEST_INTEGER - 1 <= value <= LARGEST_INTEGER:
-        raise InputError(f"`{name}` must fit into int32, got {shown(value)}")
+        raise InputError(f"{title(name)} must fit into int32, got {shown(value)}")
     elif isinstance(value, float | np.ndarray) and (array := np.asarray(value)).dtype.kind in "iuf":
         whole = array.dtype.kind != "f"
         lowest = -LARGEST_INTEGER - 1 if whole else -LARGEST_FLOAT
         largest = LARGEST_INTEGER if whole else LARGEST_FLOAT
         numbers = array.astype(np.float64)  # float16 cannot hold the limits
         if np.any(((numbers < lowest) | (numbers > largest)) & np.isfinite(numbers)):
-            raise InputError(f"`{name}` must fit into {'int32' if whole else 'float32'}, got {shown(value)}")
+            raise InputError(f"{title(name)} must fit into {'int32' if whole else 'float32'}, got {shown(value)}")
 
 
-def number(name: str, value: Any, least: float = 0, most: float = math.inf, *, above: bool = False) -> None:
-    """A finite number in `least`..`most`, of a component's field; with `above`, larger than `least`."""
-    if np.ndim(value):
+def number(
+    name: str,
+    value: Any,
+    minimum: float = -math.inf,
+    maximum: float = math.inf,
+    *,
+    above: float = -math.inf,
+    below: float = math.inf,
+    optional: bool = False,
+    arrays: bool = False,
+) -> None:
+    """A finite number of `minimum` to `maximum`, larger than `above` and smaller than `below`.
+
+    With `arrays` all numbers of an array must be such. With `optional` the message says that None is allowed too.
+    """
+    if np.ndim(value) and not arrays:
         raise wrong_type(name, "a number", value)
-    if least <= value <= most and math.isfinite(value) and not (above and value == least):
-        return
-    if math.isinf(most):
-        expected = f"be finite and {'above' if above else 'at least'} {least:g}"
-    elif math.isinf(least):
-        expected = f"be finite and at most {most:g}"
-    else:
-        expected = f"lie above {least:g} and up to {most:g}" if above else f"lie in {least:g}..{most:g}"
-    raise InputError(f"`{name}` must {expected}, got {value}")
+    numbers = np.asarray(value)
+
+    def fits(x: np.ndarray) -> np.ndarray:
+        return np.isfinite(x) & (x >= minimum) & (x <= maximum) & (x > above) & (x < below)
+
+    if numbers.size and not (fits(numbers.min()) and fits(numbers.max())):  # NaN is the least and the largest
+        expected = _range(minimum, maximum, above, below)
+        got = numbers[~fits(numbers)][0] if np.ndim(value) else value
+        raise InputError(f"{title(name)} must {'be None, or ' if optional else ''}{expected}, got {got}")
+
+
+def _range(minimum: float, maximum: float, above: float, below: float) -> str:
+    """In words what a number between these must do."""
+    if math.isfinite(minimum) and math.isfinite(maximum):
+        return f"lie in {minimum:g}..{maximum:g}"
+    if math.isfinite(above) and math.isfinite(maximum):
+        return f"lie above {above:g} and up to {maximum:g}"
+    limits = {"at least": minimum, "above": above, "at most": maximum, "below": below}
+    return " and ".join(["be finite", *(f"{words} {x:g}" for words, x in limits.items() if math.isfinite(x))])
 
 
 def real(name: str, value: Any) -> None:
@@ -228,15 +336,15 @@ def at_least(name: str, value: Any, least: float, *, above: bool = False) -> Non
         return
     lowest = known.min()
     if not (lowest > least if above else lowest >= least):
-        raise InputError(f"`{name}` must be {'above' if above else 'at least'} {least:g}, got {lowest:g}")
+        raise InputError(f"{title(name)} must be {'above' if above else 'at least'} {least:g}, got {lowest:g}")
 
 
-def pair(name: str, value: Pair, minimum: int, most: int = LARGEST_INTEGER) -> tuple[int, int]:
-    """One integer of `minimum` to `most` or two; returns (rows, columns)."""
+def pair(name: str, value: Pair, minimum: int, maximum: int = LARGEST_INTEGER) -> tuple[int, int]:
+    """One integer of `minimum` to `maximum` or two; returns (rows, columns)."""
     values = value if isinstance(value, tuple | list) else (value, value)
     if len(values) != 2:
-        raise InputError(f"`{name}` must be one integer or two, (rows, columns), got {value!r}")
-    return integer(name, values[0], minimum, most), integer(name, values[1], minimum, most)
+        raise InputError(f"{title(name)} must be one integer or two, (rows, columns), got {value!r}")
+    return integer(name, values[0], minimum, maximum), integer(name, values[1], minimum, maximum)
 
 
 def time_steps(value: Any) -> int:
@@ -264,14 +372,13 @@ def threshold(value: Any, features: int | None = None) -> None:
     if np.ndim(value) > 1 or (np.ndim(value) and np.shape(value) != (features or len(value),)):
         raise InputError(f"`threshold` must have shape () or ({features or 'F'},), got shape {np.shape(value)}")
     fits_32_bits("threshold", value)
-    if isinstance(value, int | float | np.number | np.ndarray) and not np.isfinite(value).all():
-        raise InputError(f"`threshold` must be finite, got {value}")
+    if isinstance(value, int | float | np.number | np.ndarray):
+        number("threshold", value, arrays=True)
 
 
 def bounds(value: Bounds, least: float | None = None) -> None:
     """(lower, upper), numbers or arrays (), of at least `least` if that is given, in order as far as they are known."""
-    if not isinstance(value, tuple | list):
-        raise wrong_type("bounds", "(lower, upper)", value)
+    instance("bounds", value, tuple | list, "(lower, upper)")
     for bound in value:
         kind = type(bound) if isinstance(bound, int | float) else getattr(bound, "dtype", bool)
         if np.ndim(bound) or not any(jnp.issubdtype(kind, real) for real in _KINDS["real numbers"]):
@@ -287,8 +394,7 @@ def bounds(value: Bounds, least: float | None = None) -> None:
 def rates(value: Any, name: str = "rates") -> None:
     """An array (a+, a-)."""
     array(name, value, "2", "real numbers")
-    if value.shape != (2,):
-        raise InputError(f"`{name}` must be (a+, a-), of shape (2,), got shape {value.shape}")
+    shape(name, value, (2,), "(a+, a-)")
 
 
 def convolution(
@@ -307,7 +413,7 @@ def convolution(
 def fits(name: str, shape: Sequence[int], weights: str, kernel: Sequence[int]) -> None:
     """A kernel (C, kh, kw) of `weights` that slides over maps `name` of `shape` (C, H, W)."""
     if shape[0] != kernel[0]:
-        raise InputError(f"`{name}` must have the {kernel[0]} channels of `{weights}`, got {shape[0]}")
+        raise InputError(f"{title(name)} must have the {kernel[0]} channels of `{weights}`, got {shape[0]}")
     window(f"the kernel of `{weights}`", kernel[1:], shape[1:])
 
 

@@ -6,14 +6,10 @@ and loaded by any program that has imported them.
 """
 
 import dataclasses
-import hashlib
 import inspect
-import json
-import math
 import re
-import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar, dataclass_transform
+from collections.abc import Sequence
+from typing import Any, TypedDict, TypeVar, Unpack, dataclass_transform
 
 import jax
 import numpy as np
@@ -25,35 +21,63 @@ T = TypeVar("T")
 
 TYPES: dict[str, type] = {}
 """All components by name, custom ones too."""
-MOST_DIFFERENCES = 3  # that a message lists
 
 
-def static(*, default: Any = dataclasses.MISSING) -> Any:
-    """A field that is structure: another value compiles another program. It must be hashable, or a NumPy array."""
-    return dataclasses.field(default=default, metadata=dict(static=True))
+class Limits(TypedDict, total=False):
+    """What a field may be limited to; see `number` and `static`."""
+
+    minimum: float
+    maximum: float
+    above: float
+    below: float
+    one_of: Sequence[Any]
 
 
-def learnable(*, default: float) -> Any:
-    """A number, or an array in its place, that learning sets: networks save it, sweeps do not vary it."""
-    return dataclasses.field(default=default, metadata=dict(learnable=True))
+def number(*, default: Any = dataclasses.MISSING, **limits: Unpack[Limits]) -> Any:
+    """A finite number, or a tuple of some, that may change without another compilation.
+
+    It is at least `minimum`, at most `maximum`, larger than `above` and smaller than `below`, if these are given. With
+    the annotation `int` it is an integer, and with `int | None` or `float | None` it may be None too.
+    """
+    return dataclasses.field(default=default, metadata=dict(limits=limits))
 
 
-def fitted(*, default: float) -> Any:
-    """A number in whose place `fit` puts an array: networks save it, sweeps do not vary it."""
-    return dataclasses.field(default=default, metadata=dict(fitted=True))
+def static(*, default: Any = dataclasses.MISSING, **limits: Unpack[Limits]) -> Any:
+    """A field that is structure: another value compiles another program. It must be hashable, or a NumPy array.
+
+    Numbers are limited as by `number`; the value can also be `one_of` several.
+    """
+    return dataclasses.field(default=default, metadata=dict(static=True, limits=limits or None))
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(static, learnable, fitted, dataclasses.field))
+def learnable(*, default: float, **limits: Unpack[Limits]) -> Any:
+    """A number, or an array in its place, that learning sets: networks save it, sweeps do not vary it.
+
+    All its numbers are finite, and limited as by `number`.
+    """
+    return dataclasses.field(default=default, metadata=dict(learnable=True, limits=limits))
+
+
+def fitted(*, default: float, **limits: Unpack[Limits]) -> Any:
+    """A number in whose place `fit` puts an array: networks save it, sweeps do not vary it.
+
+    All its numbers are finite, and limited as by `number`.
+    """
+    return dataclasses.field(default=default, metadata=dict(fitted=True, limits=limits))
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(number, static, learnable, fitted, dataclasses.field))
 def component(cls: type[T]) -> type[T]:
     """Class decorator: makes a class a frozen dataclass, a JAX pytree, and something that files can hold.
 
     Components are compared and hashed by their class and fields, arrays by their shapes and numbers.
 
     Lists become tuples, NumPy numbers become Python's, integers floats where the annotation has `float` and no
-    `int`. New values are checked: the types of numbers and strings by the annotations, the rest by the class's method
-    `check` if it has one; except where numbers are JAX arrays, or JAX rebuilds it from leaves. Raises InputError if
-    another module has a component of this name, a text of a rule is no `static` field, or a base class that is no
-    component has fields.
+    `int`. New values are checked: the types of numbers and strings by the annotations, the limits of single fields as
+    `number` and the other field specifiers declare them, and what involves several fields by the class's method `check`
+    if it has one. Nothing is checked if numbers are JAX arrays, or if JAX rebuilds the component from leaves. Raises
+    InputError if another module has a component of this name, a text of a rule is no `static` field, or a base class
+    that is no component has fields.
     """
     registered = TYPES.get(cls.__name__, cls)
     origins = [(x.__module__, x.__qualname__) for x in (registered, cls)]
@@ -69,11 +93,11 @@ def component(cls: type[T]) -> type[T]:
             if field.metadata.get("static") and isinstance(value, jax.Array):
                 value = np.asarray(value)  # which is compared by its numbers
             object.__setattr__(self, field.name, _plain(value, floats))
-        if not any(isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(_fields(self))):
+        if not any(isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(fields_of(self))):
             _check(self)
 
     def key(self: Any) -> Any:
-        return tuple(_comparable(getattr(self, field.name)) for field in dataclasses.fields(self) if field.compare)
+        return tuple(comparable(getattr(self, field.name)) for field in dataclasses.fields(self) if field.compare)
 
     def __eq__(self: Any, other: object) -> bool:
         return key(self) == key(other) if type(other) is type(self) else NotImplemented
@@ -150,10 +174,10 @@ def _plain(value: Any, floats: bool) -> Any:
     return float(value) if floats and type(value) is int and abs(value) <= checks.LARGEST_FLOAT else value
 
 
-def _comparable(value: Any) -> Any:
+def comparable(value: Any) -> Any:
     """A field's key for comparing and hashing: of an array its shape and numbers, as tuples."""
     if isinstance(value, tuple):
-        return tuple(map(_comparable, value))
+        return tuple(map(comparable, value))
     if not isinstance(value, np.ndarray | jax.Array) or isinstance(value, jax.core.Tracer):
         return value
     return (value.shape, tuple(np.ravel(value).tolist())) if value.ndim else value.item()
@@ -184,8 +208,31 @@ def _check(value: Any) -> None:
             raise no_integer(field.name, part) if annotation == "int" else wrong_type(field.name, words, part)
         if words or not field.metadata.get("static"):
             checks.fits_32_bits(field.name, part)
+        limits = field.metadata.get("limits")
+        if limits is not None and not (part is None and annotation.endswith("| None")):
+            arrays = not {"learnable", "fitted"}.isdisjoint(field.metadata)
+            _check_limits(field.name, part, annotation, arrays, **limits)
     if check := getattr(value, "check", None):
         check()
+
+
+def _check_limits(
+    name: str, value: Any, annotation: str, arrays: bool, *, one_of: Sequence[Any] = (), **limits: Any
+) -> None:
+    """Raises InputError unless the value of a field is one of some, or its numbers lie within their limits."""
+    words = re.findall(r"\w+", annotation)
+    if one_of:
+        checks.one_of(name, value, one_of)
+    elif annotation.startswith("int | tuple[int, int]"):
+        checks.pair(name, value, **limits)
+    elif annotation.startswith("tuple"):
+        checks.instance(name, value, tuple, "a tuple of numbers")
+        for item in value:
+            _check_limits(name, item, annotation.removeprefix("tuple"), arrays, **limits)
+    elif "int" in words and "float" not in words and not arrays:
+        checks.integer(name, value, **limits)
+    else:
+        checks.number(name, value, **limits, optional="None" in words, arrays=arrays)
 
 
 def check_again(value: Any) -> None:
@@ -194,12 +241,12 @@ def check_again(value: Any) -> None:
         for item in value:
             check_again(item)
     elif is_component(value):
-        for part in _fields(value).values():
+        for part in fields_of(value).values():
             check_again(part)
         _check(value)
 
 
-def _fields(value: Any) -> dict[str, Any]:
+def fields_of(value: Any) -> dict[str, Any]:
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 
@@ -214,191 +261,6 @@ def check_component(name: str, value: object, *needs: str) -> None:
         raise InputError(f"`{name}` must have {', '.join(needs)}: {kind} lacks {', '.join(lacks)}")
 
 
-def to_data(value: Any, arrays: dict[str, np.ndarray], path: str = "") -> Any:
-    """A component as JSON data, its arrays put into `arrays` by path; raises InputError if it cannot be saved."""
-    if dataclasses.is_dataclass(value):
-        check_component(path or "value", value)
-        prefix = f"{path}." if path else ""
-        parts = {name: to_data(part, arrays, prefix + name) for name, part in _fields(value).items()}
-        return dict(type=type(value).__name__, **parts)
-    if isinstance(value, tuple):
-        return [to_data(item, arrays, f"{path}.{index}") for index, item in enumerate(value)]
-    if isinstance(value, jax.Array | np.ndarray | np.generic):
-        if value.ndim == 0:
-            return value.item()
-        arrays[path] = np.asarray(value)
-        return dict(array=path)
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    kinds = "numbers, strings, arrays, tuples and components"
-    raise InputError(f"`{path}` cannot be saved: a component holds {kinds}, got {type(value).__name__}")
-
-
-def from_data(data: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """The inverse of `to_data`, executing no code but that of imported components; raises InputError if it is none."""
-    if isinstance(data, list):
-        return tuple(from_data(item, arrays) for item in data)
-    if not isinstance(data, dict):
-        return data
-    if data.keys() == {"array"}:
-        if data["array"] not in arrays:
-            raise InputError(f"it lacks the array {data['array']!r}")
-        return arrays[data["array"]]
-    name = data.get("type")
-    if name not in TYPES:
-        first = "import the module that defines it first, in commands with --import FILE"
-        raise InputError(f"it holds a {name!r}, unknown to this program: {first}")
-    values = {key: from_data(value, arrays) for key, value in _without_gone(data).items() if key != "type"}
-    try:
-        return TYPES[name](**values)
-    except InputError:
-        raise
-    except TypeError as error:
-        raise InputError(f"it holds a {name!r} with other fields than this program's: {error}") from error
-
-
-def _without_gone(data: dict[str, Any]) -> dict[str, Any]:
-    """A component's data without fields that were None in the version that wrote it and are gone in this one."""
-    names = {field.name for field in dataclasses.fields(TYPES[data["type"]])}
-    return {key: value for key, value in data.items() if value is not None or key in names}
-
-
-def completed(data: Any) -> Any:
-    """Data of `to_data`, or several by name, with defaults for the fields that the version that wrote it lacked."""
-    if isinstance(data, list):
-        return [completed(item) for item in data]
-    if not isinstance(data, dict):
-        return data
-    kind = TYPES.get(data.get("type", ""))
-    fields = [] if kind is None else dataclasses.fields(kind)
-    missing = [field for field in fields if field.name not in data and field.default is not dataclasses.MISSING]
-    defaults = {field.name: to_data(field.default, {}) for field in missing}
-    return defaults | {name: completed(part) for name, part in data.items()}
-
-
-def described(data: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Data of `to_data` with digests of their arrays, as JSON data that `described_differences` compares."""
-    digests = {name: hashlib.sha256(np.ascontiguousarray(x).data).hexdigest()[:16] for name, x in arrays.items()}
-    return json.loads(json.dumps(dict(data=data, arrays=digests)))
-
-
-def described_differences(now: dict[str, Any], was: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """The `differences` of two that are `described`, the second one perhaps by an earlier version."""
-    arrays = differences(now["arrays"], was.get("arrays", {}))
-    return [*differences(now["data"], completed(was.get("data"))), *arrays]
-
-
-def differences(now: Any, was: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Where nested JSON data, such as those of `to_data`, differ: the path, the present value and the earlier one."""
-    if isinstance(now, dict) and isinstance(was, dict):
-        for key in {**was, **now}:
-            yield from differences(now.get(key), was.get(key), f"{path}.{key}" if path else key)
-    elif isinstance(now, list) and isinstance(was, list) and len(now) == len(was):
-        for index, pair in enumerate(zip(now, was, strict=True)):
-            yield from differences(*pair, f"{path}.{index}")
-    elif now != was:
-        yield path, now, was
-
-
-def list_differences(found: Sequence[tuple[str, Any, Any]]) -> str:
-    """The first of some `differences` in words, and the number of the others."""
-    words = []
-    for path, now, was in found[:MOST_DIFFERENCES]:
-        old = textwrap.shorten(str(was), 40, placeholder="...")
-        new = textwrap.shorten(str(now), 40, placeholder="...")
-        words.append(f"{path} {old} (now {new})")
-    more = f" and {len(found) - MOST_DIFFERENCES} more" if len(found) > MOST_DIFFERENCES else ""
-    return ", ".join(words) + more
-
-
-def numbers(value: Any, path: str = "") -> Iterator[tuple[str, int | float]]:
-    """All numbers that may vary in a component, by path: "competition.radius", "reward.0"; no nested ones."""
-    parts: dict[Any, Any] = {}
-    if dataclasses.is_dataclass(value):
-        varying = [field for field in dataclasses.fields(value) if not {"learnable", "fitted"} & field.metadata.keys()]
-        parts = {field.name: getattr(value, field.name) for field in varying}
-    elif isinstance(value, tuple) and not any(isinstance(item, tuple) for item in value):
-        parts = dict(enumerate(value))
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield path, value
-    for name, part in parts.items():
-        yield from numbers(part, f"{path}.{name}" if path else str(name))
-
-
 def is_component(value: object) -> bool:
     """Whether a value is an instance of a component class."""
     return TYPES.get(type(value).__name__) is type(value)
-
-
-def parts(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """All components in a component by path, and tuples of some: "learners", "learners.0", "competition"."""
-    if isinstance(value, tuple):
-        inner: dict[Any, Any] = {index: item for index, item in enumerate(value) if is_component(item)}
-    else:
-        inner = {name: part for name, part in _fields(value).items() if is_component(part) or isinstance(part, tuple)}
-    for name, part in inner.items():
-        whole = f"{path}.{name}" if path else str(name)
-        if not isinstance(part, tuple) or all(map(is_component, part)):
-            yield whole, part
-        yield from parts(part, whole)
-
-
-def call_of(value: Any, longest: float = math.inf) -> str:
-    """A component as a call with the arguments that are not defaults; nested calls end early if they are too long.
-
-    Arrays are shown by their shape and a digest.
-    """
-    if isinstance(value, np.ndarray | jax.Array) and np.ndim(value):
-        digest = hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()[:8]
-        return f"<array {np.shape(value)} {digest}>"
-    if isinstance(value, tuple) and any(map(is_component, value)):
-        return f"({', '.join(call_of(item, longest) for item in value)})"
-    if not is_component(value):
-        return repr(value)
-    arguments = []
-    for field in dataclasses.fields(value):
-        part = getattr(value, field.name)
-        if _comparable(part) != _comparable(field.default):
-            words = call_of(part, longest)
-            cut = is_component(part) and len(words) > longest
-            arguments.append(f"{field.name}={type(part).__name__ + '(...)' if cut else words}")
-    return f"{type(value).__name__}({', '.join(arguments)})"
-
-
-def leaves(tree: Any, name: str = "") -> dict[str, Any]:
-    """The numbers and arrays of a pytree by their dotted paths, such as "competition.radius", behind a name if given.
-
-    All files, states and options name a number by such a path. Raises InputError where two have the same.
-    """
-    by_path: dict[str, Any] = {}
-    for keys, leaf in jax.tree.leaves_with_path(tree):
-        path = ".".join(filter(None, (name, jax.tree_util.keystr(keys, simple=True, separator="."))))
-        if path in by_path:
-            raise InputError(f"`{path}` must name one number, got two: keys may hold no points")
-        by_path[path] = leaf
-    return by_path
-
-
-def with_leaves(tree: Any, new: Mapping[str, Any], name: str = "") -> Any:
-    """A pytree with some of its `leaves` replaced, by their paths; other paths are left alone."""
-    changed = [new.get(path, leaf) for path, leaf in leaves(tree, name).items()]
-    return jax.tree.unflatten(jax.tree.structure(tree), changed)
-
-
-def changed_leaves(before: Any, after: Any) -> dict[str, Any]:
-    """The `leaves` of a pytree that are others in another one of the same structure, as JSON data by their paths."""
-    changed = {}
-    for (path, was), now in zip(leaves(before).items(), jax.tree.leaves(after), strict=True):
-        if not np.array_equal(was, now):
-            changed[path] = np.asarray(was).tolist()
-    return changed
-
-
-def replace(value: Any, path: str, new: Any) -> Any:
-    """A component with another value at a path."""
-    name, _, rest = path.partition(".")
-    if not path:
-        return new
-    if isinstance(value, tuple):
-        return tuple(replace(item, rest, new) if str(index) == name else item for index, item in enumerate(value))
-    return dataclasses.replace(value, **{name: replace(getattr(value, name), rest, new)})

@@ -1,8 +1,9 @@
 """Errors that are meant for users."""
 
+import contextlib
 import difflib
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 
 class InputError(ValueError):
@@ -43,6 +44,27 @@ class DownloadError(OSError):
     """No mirror gave a file: the message gives in one line the answer of each mirror and a remedy."""
 
 
+@contextlib.contextmanager
+def explained(before: str = "", *kinds: type[Exception], advice: str = "") -> Iterator[None]:
+    """Makes an InputError of one raised within, or of an error of these kinds.
+
+    Its message is that error's, behind the words `before` and in front of `advice`.
+    """
+    try:
+        yield
+    except (InputError, *kinds) as error:  # type: ignore[misc]
+        raise InputError(": ".join(filter(None, (before, str(error), advice)))) from error
+
+
+@contextlib.contextmanager
+def optional_package(needs: str, install: str) -> Iterator[None]:
+    """Says what `needs` a package that is imported within, and how to `install` it, if it is missing."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingPackageError(f"{needs} ({error}): pip install {install}") from error
+
+
 def nearest(got: object, known: Iterable[str], likeness: float = 0.6) -> str:
     """The known name spelt most like the given one, ignoring case, or "" where none is near.
 
@@ -50,6 +72,12 @@ def nearest(got: object, known: Iterable[str], likeness: float = 0.6) -> str:
     """
     names = {str(x).lower(): str(x) for x in known}
     return next((names[match] for match in difflib.get_close_matches(str(got).lower(), names, 1, likeness)), "")
+
+
+def title(name: str) -> str:
+    """The name of an argument as messages show it: `rate`, or `rate` of layer1, from "rate of layer1"."""
+    argument, of, owner = name.partition(" of ")
+    return f"`{argument}`{of}{owner}"
 
 
 def unknown(name: str, got: object, known: Iterable[str], others: str = "") -> InputError:
@@ -60,12 +88,12 @@ def unknown(name: str, got: object, known: Iterable[str], others: str = "") -> I
     names = [str(x) for x in known]
     meant = nearest(got, names)
     question = f": did you mean {meant!r}?" if meant else ""
-    return InputError(f"`{name}` must be one of {', '.join(names)}{others}, got {got!r}{question}")
+    return InputError(f"{title(name)} must be one of {', '.join(names)}{others}, got {got!r}{question}")
 
 
 def wrong_type(name: str, expected: str, got: object, write: str = "") -> InputTypeError:
     """The error for an argument of a wrong type; `write` is the text to write instead, if known."""
-    return InputTypeError(f"`{name}` must be {expected}, got {shown(got)}" + (f": write {write}" if write else ""))
+    return InputTypeError(f"{title(name)} must be {expected}, got {shown(got)}" + (f": write {write}" if write else ""))
 
 
 def no_integer(name: str, got: object) -> InputTypeError:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from snnjax.core.errors import InputError
+from snnjax.core.errors import InputError, title
 
 _TEMPORARY = re.compile(r"\..+(\.\w+)\.[a-z0-9_]{8}\1")
 """Names of the temporary files: a dot, the file's name, eight random characters, and the file's suffix again."""
@@ -135,8 +135,7 @@ def read_npz(path: Path, kind: str, most: int = 0) -> dict[str, np.ndarray]:
     with refuse_damaged(f"{path} is damaged or no {kind}"), zipfile.ZipFile(path) as archive:
         infos = archive.infolist()
         most = max(most, path.stat().st_size)
-        if (held := sum(info.file_size for info in infos)) > most:
-            raise InputError(f"it holds {held} bytes, at most {most} are read")
+        check_size("it", sum(info.file_size for info in infos), most)
         return {info.filename.removesuffix(".npy"): _read_npy(path, archive, info) for info in infos}
 
 
@@ -245,7 +244,25 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return entries, meta
 
 
-def check_format(path: Path, meta: Mapping[str, Any], now: int, advice: str) -> None:
+def check_size(subject: str, held: int, most: int) -> None:
+    """Raises InputError where a file, whose bytes may become more when it is read, holds too many."""
+    if held > most:
+        raise InputError(f"{subject} holds {held} bytes, unzipped, at most {most} are read")
+
+
+def check_exists(path: Path) -> None:
+    """Raises FileNotFoundError unless there is a file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+
+
+def check_suffix(name: str, path: Path, *endings: str) -> None:
+    """Raises InputError unless a path ends in one of these."""
+    if path.suffix not in endings:
+        raise InputError(f"{title(name)} must end in {', '.join(endings)}, got {path}")
+
+
+def check_format(path: Path | str, meta: Mapping[str, Any], now: int, advice: str) -> None:
     """Raises InputError unless a file's data say that it is of this format, with advice."""
     if (version := meta.get("format")) != now:
         raise InputError(f"{path} was written by another version of snnjax (format {version}, now {now}): {advice}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from snnjax.core import checks
+from snnjax.core import checks, files
 from snnjax.core.errors import InputError, image_size, printable, shown
 from snnjax.core.files import atomic_write, empty, take_rows
 from snnjax.data.folds import cut_into_folds
@@ -93,9 +93,7 @@ class Dataset:
                 continue
             labels = self._check_labels(part)
             classes = classes or len(names) or max(0, int(labels.max())) + 1  # of the training labels, which come first
-            if labels.min() < 0 or labels.max() >= classes:
-                got = f"{labels.min()}..{labels.max()}"
-                raise InputError(f"{self.name}: {part} labels must lie in 0..{classes - 1}, got {got}")
+            checks.all_within(f"{part}_labels of {self.name}", labels, 0, classes - 1)
             if part == "train":
                 self._check_classes(labels, classes, names)
             object.__setattr__(self, f"{part}_labels", labels.astype(np.int32, copy=False))
@@ -116,18 +114,8 @@ class Dataset:
         if images.ndim < 3 or images.shape[3:] not in DEFAULT_ENCODERS:
             axes = "(N H W), (N H W 3) or (N H W 2)"
             raise InputError(f"`{part}_images` must have axes {axes}, got shape {images.shape}")
-        if len(images) == 0:
-            raise InputError(f"{self.name}: there are no {part} images")
-        if images.size == 0:
-            raise InputError(f"`{part}_images` must have rows and columns, got shape {images.shape}")
-        lowest = images.min(initial=0)
-        largest = images.max(initial=0)
-        if not (np.isfinite(lowest) and np.isfinite(largest)):
-            raise InputError(f"{self.name}: {part} images hold NaN or infinite values")
-        if lowest < 0 or largest > 255:
-            raise InputError(f"`{part}_images` must be of 0..255, got {lowest}..{largest}")
-        if 0 < largest <= 1:
-            raise InputError(f"`{part}_images` must be of 0..255, got values up to {largest}: multiply them by 255")
+        checks.not_empty(f"{part}_images", images)
+        checks.pixel_values(f"{part}_images", images)
         return images.astype(np.uint8, copy=False) if images.dtype.kind in "iu" else _native(images)
 
     def _check_labels(self, part: str) -> np.ndarray:
@@ -135,8 +123,7 @@ class Dataset:
         labels = getattr(self, f"{part}_labels")
         checks.array(f"{part}_labels", labels, "N", "integers")
         images = len(getattr(self, f"{part}_images"))
-        if images != len(labels):
-            raise InputError(f"{self.name}: {images} {part} images but {len(labels)} labels")
+        checks.one_each(f"{part}_labels", labels, images, f"images of {self.name}")
         return _native(labels)
 
     def _check_classes(self, labels: np.ndarray, classes: int, names: tuple[str, ...]) -> None:
@@ -157,10 +144,9 @@ class Dataset:
         groups = getattr(self, f"{part}_groups")
         checks.array(f"{part}_groups", groups, "N", "integers")
         checks.shape(f"{part}_groups", groups, getattr(self, f"{part}_labels").shape, f"`{part}_labels`")
-        count = len(self.group_names)
-        if count and not (groups.min() >= 0 and groups.max() < count):
-            got = f"{groups.min()}..{groups.max()}"
-            raise InputError(f"`{part}_groups` must lie in 0..{count - 1}, they have {count} `group_names`, got {got}")
+        if self.group_names:
+            most = len(self.group_names) - 1
+            checks.all_within(f"{part}_groups", groups, 0, most, f"lie in 0..{most}, as `group_names` are {most + 1}")
         return _native(groups)
 
     def _check_files(self, name: str) -> tuple[str, ...]:
@@ -245,8 +231,7 @@ class Dataset:
     def save(self, path: Path | str) -> None:
         """Writes an .npz file of all but name and notes, atomically; `snnjax.data.load` takes its path."""
         path = Path(path)
-        if path.suffix != ".npz":
-            raise InputError(f"`path` must end in .npz, got {path}")
+        files.check_suffix("path", path, ".npz")
         arrays: dict[str, Any] = {}
         for name in (*ARRAYS, *VALIDATION, *FILES, UNLABELLED, *GROUPS, "group_names", "class_names"):
             value = getattr(self, name)
@@ -331,8 +316,8 @@ class Dataset:
         (`train_groups`) stay in one part. Raises InputError unless `share` lies in (0, 1), there is an image or group
         to hold out, and no validation images yet.
         """
-        if isinstance(share, bool) or not isinstance(share, int | float | np.number) or not 0 < share < 1:
-            raise InputError(f"`share` of the validation images must lie between 0 and 1, got {shown(share)}")
+        checks.real("share of the validation images", share)
+        checks.number("share of the validation images", share, above=0, below=1)
         rng = np.random.default_rng(checks.seed(seed))
         if self.validation_images is not None:
             count = len(self.validation_images)

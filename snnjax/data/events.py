@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from snnjax.core import checks, files
-from snnjax.core.errors import DownloadError, InputError, MissingPackageError, unknown
+from snnjax.core.errors import DownloadError, MissingPackageError, optional_package
 from snnjax.data.dataset import Dataset
 
 
@@ -63,17 +63,14 @@ def recordings(
     FileNotFoundError if `data_dir` has no recordings, DownloadError if they cannot be downloaded, InputError if one is
     damaged.
     """
-    if name not in RECORDINGS:
-        raise unknown("name", name, RECORDINGS)
+    checks.one_of("name", name, RECORDINGS)
     source = RECORDINGS[name]
     if size is not None:
         source = source._replace(size=checks.pair("size", size, 1))
     if window is not None:
         source = source._replace(window=window)
-    try:
+    with optional_package(f"{name} needs tonic", "'snnjax[events]'"):
         import tonic.datasets
-    except ImportError as error:
-        raise MissingPackageError(f"{name} needs tonic ({error}): pip install 'snnjax[events]'") from error
     kind = getattr(tonic.datasets, source.kind)
     parts: list[dict[str, bool]] = [{"train": True}, {"train": False}] if len(source.counts) == 2 else [{}]
     if data_dir is None:
@@ -112,15 +109,13 @@ def event_picture(
     So custom recordings become a `Dataset`: `tonic.io` reads files of several cameras. Raises InputError where
     events lie outside the sensor.
     """
-    if not window > 0:
-        raise InputError(f"`window` must be positive, in microseconds, got {window}")
+    checks.at_least("window", window, 0, above=True)
     picture = np.zeros((*size, 2), np.uint8)
     if len(events) == 0:
         return picture
     x, y, t, p = (np.ravel(events[name]).astype(np.int64) for name in "xytp")
     for axis, values, limit in (("x", x, sensor[1]), ("y", y, sensor[0]), ("p", p, 2)):
-        if values.min() < 0 or values.max() >= limit:
-            raise InputError(f"`{axis}` of events must lie in 0..{limit - 1}, got {values.min()}..{values.max()}")
+        checks.all_within(f"{axis} of events", values, 0, limit - 1)
     t -= t.min()
     duration = t.max() + 1 if math.isinf(window) else window
     place = (y * size[0] // sensor[0], x * size[1] // sensor[1], p)

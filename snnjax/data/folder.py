@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from snnjax.core import checks
 from snnjax.core.defaults import FITS, Fit
-from snnjax.core.errors import InputError, image_size, printable, unknown, wrong_type
+from snnjax.core.errors import InputError, explained, image_size, printable
 from snnjax.data.dataset import Dataset
 from snnjax.data.layout import Layout, Part, Source, arranged, opened
 from snnjax.data.names import composed, natural, some
@@ -82,17 +82,14 @@ def picture_folder(
     pair = None if size is None else checks.pair("size", size, 1, LARGEST_SIZE)
     pattern = None if group is None else _compiled(group)
     checks.integer("split_seed", split_seed, 0, checks.LARGEST_SEED)
-    if fit not in FITS:
-        raise unknown("fit", fit, FITS)
+    checks.one_of("fit", fit, FITS)
     with opened(path) as source, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(PIL|joblib)\.")  # of oddities in files; unused pictures
-        try:
+        with explained(f"`data_dir` {path}"):
             layout = arranged(source.names, test_only, pattern, split_seed)
             if source.broken:
                 layout.notes.append(f"links that lead nowhere are left out: {some(source.broken)}")
             return _dataset(composed(path.resolve().name).removesuffix(".zip"), source, layout, pair, colour, fit)
-        except InputError as error:
-            raise InputError(f"`data_dir` {path}: {error}") from error
 
 
 def _dataset(name: str, source: Source, layout: Layout, size: Size | None, colour: bool | None, fit: Fit) -> Dataset:
@@ -143,12 +140,9 @@ def _grouped(numbers: list[int], names: dict[int, str]) -> str:
 
 
 def _compiled(group: Any) -> re.Pattern[str]:
-    if not isinstance(group, str):
-        raise wrong_type("group", "a regular expression", group)
-    try:
+    checks.instance("group", group, str, "a regular expression")
+    with explained(f"`group` must be a regular expression, got '{group}'", re.error):
         return re.compile(group)
-    except re.error as error:
-        raise InputError(f"`group` must be a regular expression, got '{group}': {error}") from error
 
 
 def _sample(source: Source, parts: list[Part]) -> list[Picture]:

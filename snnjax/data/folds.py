@@ -66,9 +66,8 @@ def fold_numbers(labels: np.ndarray, groups: np.ndarray | None, folds: int, seed
     units = np.arange(len(labels)) if groups is None else groups
     pairs = np.unique(np.stack([labels, units]), axis=1)
     most = int(np.bincount(pairs[0]).max())
-    if checks.integer("k", folds, 2) > most:
-        kind = "images" if groups is None else "groups"
-        raise InputError(f"`k` (--folds) must be at most {most}, the {kind} of the largest class, got {folds}")
+    kind = "images" if groups is None else "groups"
+    checks.integer("k", folds, 2, most, why=f"the {kind} of the largest class (--folds)")
     splitter = StratifiedKFold if groups is None else StratifiedGroupKFold
     parts = splitter(folds, shuffle=True, random_state=seed).split(labels, labels, groups)
     numbers = np.zeros(len(labels), int)

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from snnjax.core import checks
 from snnjax.core.errors import InputError, printable
-from snnjax.core.files import refuse_damaged
+from snnjax.core.files import check_size, refuse_damaged
 from snnjax.data.names import checked, composed, natural, some
 from snnjax.data.splits import A_FIFTH, hold_out_groups
 
@@ -70,8 +71,7 @@ def opened(path: Path) -> Iterator[Source]:
         archive = zipfile.ZipFile(path)
     with archive:
         most = max(FREE, MOST_RATIO * path.stat().st_size)
-        if (held := sum(info.file_size for info in archive.infolist())) > most:
-            raise InputError(f"`data_dir` {path} holds {held} bytes, unzipped: at most {most} are read")
+        check_size(f"`data_dir` {path}", sum(info.file_size for info in archive.infolist()), most)
         infos = {}
         for info in archive.infolist():
             parts = [part for part in _file_name(info).replace("\\", "/").split("/") if part]
@@ -124,8 +124,8 @@ def _is_hidden(name: str) -> bool:
 
 def _unzipped(archive: zipfile.ZipFile, infos: dict[str, zipfile.ZipInfo], name: str) -> io.BytesIO:
     info = infos[name]
-    if (held := info.file_size) > MOST_BYTES:
-        raise InputError(f"cannot be read: it holds {held} bytes, unzipped, at most {MOST_BYTES} are read")
+    held = info.file_size
+    check_size("cannot be read: it", held, MOST_BYTES)
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # no limit holds for the others
         raise InputError(f"cannot be read: its compression, number {info.compress_type}, is none that is read")
     with archive.open(info) as file:
@@ -174,9 +174,8 @@ def arranged(
     group_names: dict[int, str] = {}
     if group is not None and not test_only:
         groups, group_names = _number_groups(files, group)
-    if split_seed and len(sets) > 1 and not test_only:
-        wanted = "0 where there is a test folder, since nothing is drawn"
-        raise InputError(f"`split_seed` (--split_seed) must be {wanted}, got {split_seed}")
+    if len(sets) > 1 and not test_only:
+        checks.equal("split_seed", split_seed, 0, "there is a test folder, so that nothing is drawn (--split_seed)")
     rng = np.random.default_rng(split_seed)
     shuffled = [[[part[name][i] for i in rng.permutation(len(part[name]))] for name in classes] for part in sets]
     if len(shuffled) == 1 and test_only:

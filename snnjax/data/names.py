@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from snnjax.core import checks
 from snnjax.core.errors import InputError, printable
 
 SILENT = "(silent)"
@@ -29,10 +30,9 @@ def checked(names: Iterable[str], classes: int | None = None) -> tuple[str, ...]
     if wrong := [name for name in given if not isinstance(name, str) or not name.strip() or not _is_printable(name)]:
         raise InputError(f"`class_names` must be of printable characters, got {wrong[0]!r}")
     result = tuple(map(composed, given))
-    if result and classes is not None and len(result) != classes:
-        raise InputError(f"`class_names` must be one for each of {classes} classes, got {len(result)}")
-    if twice := [name for index, name in enumerate(result) if name in result[:index]]:
-        raise InputError(f"`class_names` must differ, got {twice[0]!r} twice")
+    if result and classes is not None:
+        checks.one_each("class_names", result, classes, "classes")
+    checks.distinct("class_names", result)
     if SILENT in result:
         raise InputError(f"`class_names` must not hold {SILENT!r}, which says that a network decides for none")
     return result

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from snnjax.core import checks
 from snnjax.core.defaults import FITS, Fit
-from snnjax.core.errors import InputError, image_size, unknown
+from snnjax.core.errors import InputError, image_size
 
 MOST_PIXELS = 80_000_000  # of an image file
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # readers of other formats might run programs
@@ -170,8 +171,7 @@ def read_picture(
     shape, `fit="crop"` keeps the middle; `fit="pad"` keeps the whole picture and adds a border in the median colour of
     its outermost pixels. Raises InputError if it cannot be read.
     """
-    if fit not in FITS:
-        raise unknown("fit", fit, FITS)
+    checks.one_of("fit", fit, FITS)
     picture = _read(Path(path), functools.partial(decode, shape=shape, fit=fit))
     pixels = picture.pixels
     notes = picture.notes

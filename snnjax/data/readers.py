@@ -49,6 +49,5 @@ def _read(path: Path) -> bytearray:
         stream = gzip.GzipFile(fileobj=file) if file.peek(2).startswith(b"\x1f\x8b") else file
         while len(raw) <= MOST_BYTES and (piece := stream.read(1 << 18)):
             raw += piece
-    if len(raw) > MOST_BYTES:
-        raise InputError(f"{path} must hold at most {MOST_BYTES} bytes, unzipped")
+    files.check_size(str(path), len(raw), MOST_BYTES)
     return raw

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from snnjax.core import files
+from snnjax.core import checks, files
 from snnjax.core.defaults import Fit
-from snnjax.core.errors import DownloadError, InputError, MissingPackageError, nearest, unknown, wrong_type
+from snnjax.core.errors import DownloadError, InputError, explained, nearest, optional_package
 from snnjax.data import readers
 from snnjax.data.catalogue import CATALOGUE, DATASETS, Progress, Published
 from snnjax.data.dataset import ARRAYS, FILES, GROUPS, UNLABELLED, VALIDATION, Dataset
@@ -49,8 +49,7 @@ def load(
     `data_dir` has none, DownloadError if they cannot be downloaded, MissingPackageError if tensorflow-datasets is
     needed and absent, each with a remedy.
     """
-    if not isinstance(name, str | os.PathLike):
-        raise wrong_type("dataset", "a name, or the path of an .npz file", name)
+    checks.instance("dataset", name, str | os.PathLike, "a name, or the path of an .npz file")
     name = os.fspath(name)
     if name == "folder":
         if data_dir is None:
@@ -61,9 +60,8 @@ def load(
         return recordings(name, data_dir, size=size)
     _refuse(name, size=size, colour=colour, group=group, split_seed=split_seed or None, fit=fit)
     if name == "digits" or name.endswith(".npz"):
-        if data_dir is not None:
-            advice = "for your own pictures, `dataset` must be folder (--dataset folder)"
-            raise InputError(f"`data_dir` has no effect on {name}: {advice}")
+        advice = "for your own pictures, `dataset` must be folder (--dataset folder)"
+        checks.only_for("data_dir", data_dir, f"a folder, and has no effect on {name}", advice)
         return digits() if name == "digits" else _npz_file(Path(name))
     _check(name)
     return _find_and_read(name) if data_dir is None else _read_folder(name, Path(data_dir))
@@ -72,9 +70,8 @@ def load(
 def _refuse(name: str, **options: Any) -> None:
     """Raises InputError where an option is given that this data set does not have."""
     for option, given in options.items():
-        if given is not None:
-            kinds = "pictures and recordings" if option == "size" else "pictures"
-            raise InputError(f"`{option}` (--{option}) is for {kinds}, not for `dataset` {name}")
+        kinds = "pictures and recordings" if option == "size" else "pictures"
+        checks.only_for(option, given, f"{kinds}, not for `dataset` {name}", f"leave out --{option}")
 
 
 class Location(NamedTuple):
@@ -136,8 +133,7 @@ def fetch(name: str, *, mirror: str | None = None, progress: Progress | None = N
 
 
 def _check(name: str) -> None:
-    if name not in DATASETS:
-        raise unknown("dataset", name, (*DATASETS, "folder", *RECORDINGS), ", or an .npz file")
+    checks.one_of("dataset", name, (*DATASETS, "folder", *RECORDINGS), ", or an .npz file")
 
 
 def _cached(published: Published) -> Path:
@@ -152,10 +148,8 @@ def _find_and_read(name: str) -> Dataset:
         with contextlib.suppress(FileNotFoundError):  # prepared in a version that is not read any more
             return _prepared(name, folder)
     folder = folder if folder and kind == "cache" else fetch(name)
-    try:
+    with explained(advice=f"remove {folder}, and the set is downloaded again"):
         return _own_files(name, folder)
-    except InputError as error:
-        raise InputError(f"{error}: remove {folder}, and the set is downloaded again") from error
 
 
 def _read_folder(name: str, folder: Path) -> Dataset:
@@ -183,8 +177,7 @@ def digits() -> Dataset:
 
 
 def _npz_file(path: Path) -> Dataset:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+    files.check_exists(path)
     arrays = files.read_npz(path, ".npz file", readers.MOST_BYTES)
     if lacking := [name for name in ARRAYS if name not in arrays]:
         raise InputError(f"{path} must hold {', '.join(ARRAYS)}, it lacks {', '.join(lacking)}")
@@ -203,10 +196,8 @@ def _npz_file(path: Path) -> Dataset:
             parts[name] = tuple(np.atleast_1d(array).tolist())
         elif "images" in name and array.dtype != np.uint8 and array.dtype.kind in "iuf":
             parts[name] = array.astype(np.float32, copy=False)
-    try:
+    with explained(str(path)):
         return Dataset(path.stem, **parts)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
 
 
 def _find(folder: Path, name: str) -> Path | None:
@@ -253,11 +244,9 @@ def _prepared(name: str, data_dir: Path) -> Dataset:
     )
     if not _is_prepared(name, data_dir):
         raise lacking
-    try:
+    needs = f"the prepared set {name} in {data_dir} needs the package tensorflow-datasets"
+    with optional_package(needs, "'snnjax[datasets]'"):
         import tensorflow_datasets as tfds
-    except ImportError as error:
-        needs = f"the prepared set {name} in {data_dir} needs the package tensorflow-datasets ({error})"
-        raise MissingPackageError(f"{needs}: pip install 'snnjax[datasets]'") from error
     try:
         builder = tfds.builder(entry.builder, data_dir=data_dir, file_format="array_record")
         splits = builder.as_data_source(["train", "test"])

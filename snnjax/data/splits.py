@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from snnjax.core import checks
 from snnjax.core.errors import InputError, InputTypeError, printable, shown
 from snnjax.data.names import natural, some
 
@@ -19,8 +20,7 @@ def relabel(*labels: Any) -> tuple[tuple[np.ndarray, ...], tuple[str, ...]]:
     others have classes that the first have not.
     """
     arrays = [_label_array(x) for x in labels]
-    if not arrays or len(arrays[0]) == 0:
-        raise InputError("`labels` must be of at least one image, got none")
+    checks.some("labels", arrays[0] if arrays else (), "of at least one image")
     if len({array.dtype.kind == "U" for array in arrays}) > 1:
         raise InputTypeError("`labels` must all be integers, or all text, got both")
     values = np.unique(arrays[0])

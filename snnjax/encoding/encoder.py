@@ -14,7 +14,7 @@ from jax import lax
 from snnjax.core import checks
 from snnjax.core.checks import Pair
 from snnjax.core.components import component, static
-from snnjax.core.errors import InputError, wrong_type
+from snnjax.core.errors import wrong_type
 from snnjax.encoding.filters import COLOURS, DIGITS, GABORS, ON_OFF_DOGS, FilterBank, filter_image
 from snnjax.kernels import exact
 from snnjax.kernels.competition import pointwise_inhibition
@@ -201,31 +201,23 @@ class Encoder:
     """
 
     bank: FilterBank = static(default=DIGITS)
-    time_steps: int = static(default=15)
-    radius: int | None = static(default=8)
+    time_steps: int = static(default=15, minimum=1)
+    radius: int | None = static(default=8, minimum=0)
     pool: Pool | None = static(default=None)
     inhibition: tuple[float, ...] = static(default=())
     pointwise: bool = static(default=False)
-    scale: float = static(default=1.0)
+    scale: float = static(default=1.0, above=0)
 
     def check(self) -> None:
         """Raises TypeError or InputError for invalid settings."""
-        if not isinstance(self.bank, FilterBank):
-            raise wrong_type("bank", "a FilterBank", self.bank)
-        checks.time_steps(self.time_steps)
-        if self.radius is not None:
-            checks.integer("radius", self.radius, 0)
-        if not isinstance(self.pool, Pool | None):
-            raise wrong_type("pool", "a Pool or None", self.pool, "Pool(...)")
-        if self.pool is not None and self.pool.mean:
-            raise InputError(f"`pool` of an encoder must not be of means, got {self.pool}")
+        checks.instance("bank", self.bank, FilterBank, "a FilterBank")
+        checks.instance("pool", self.pool, Pool | None, "a Pool or None", "Pool(...)")
+        if self.pool is not None:
+            checks.equal("mean of the `pool` of an encoder", self.pool.mean, False, "intensities are not averaged")
         percents = self.inhibition
         if not isinstance(percents, tuple) or not all(isinstance(x, float) for x in percents):
             raise wrong_type("inhibition", "a tuple of numbers", percents, "inhibition=(0.15, ...)")
-        if not np.isfinite(percents).all():
-            raise InputError(f"`inhibition` must be finite numbers, got {percents}")
-        if not 0 < self.scale < np.inf:
-            raise InputError(f"`scale` must be positive and finite, got {self.scale}")
+        checks.number("inhibition", percents, arrays=True)
 
     def __call__(self, image: jax.Array) -> jax.Array:
         """Encodes an image as `encode` does."""

@@ -11,7 +11,7 @@ from jax import lax
 
 from snnjax.core import checks
 from snnjax.core.components import component, static
-from snnjax.core.errors import InputError, wrong_type
+from snnjax.core.errors import InputError
 from snnjax.kernels import exact
 
 
@@ -22,8 +22,10 @@ def dog_kernel(window: int, sigma1: float, sigma2: float) -> np.ndarray:
     differ. `window` is odd, >= 3.
     """
     row, column = _offsets(window)
-    if not (sigma1 > 0 and sigma2 > 0 and sigma1 != sigma2):
-        raise InputError(f"`sigma1` and `sigma2` must be positive and differ, got {sigma1} and {sigma2}")
+    checks.number("sigma1", sigma1, above=0)
+    checks.number("sigma2", sigma2, above=0)
+    if sigma1 == sigma2:
+        raise InputError(f"`sigma1` and `sigma2` must differ, got {sigma1} for both")
     squared = row**2 + column**2
     outer, inner = (np.exp(-squared / (2 * sigma**2)) / sigma**2 for sigma in (sigma1, sigma2))
     return _balanced((outer - inner) / (2 * np.pi))
@@ -35,8 +37,7 @@ def gabor_kernel(window: int, orientation: float, div: float = 4.0) -> np.ndarra
     The orientation is in degrees, the wavelength 2 window / div pixels. `window` is odd, >= 3.
     """
     row, column = _offsets(window)
-    if not div > 0:
-        raise InputError(f"`div` must be positive, got {div}")
+    checks.number("div", div, above=0)
     wavelength = 2 * window / div
     angle = np.deg2rad(orientation)
     sigma = 0.8 * wavelength
@@ -48,9 +49,14 @@ def gabor_kernel(window: int, orientation: float, div: float = 4.0) -> np.ndarra
 
 
 def _offsets(window: int) -> np.ndarray:
-    if checks.integer("window", window, 1) % 2 == 0:
-        raise InputError(f"`window` must be odd, got {window}")
+    check_odd("window", window, 1)
     return np.mgrid[:window, :window] - window // 2
+
+
+def check_odd(name: str, value: int, least: int) -> None:
+    """Raises InputError unless a value is an odd integer of at least so much."""
+    if checks.integer(name, value, least) % 2 == 0:
+        raise InputError(f"`{name}` must be odd, got {value}")
 
 
 def _balanced(kernel: np.ndarray) -> np.ndarray:
@@ -80,28 +86,24 @@ class FilterBank:
     kernels: tuple[tuple[tuple[float, ...], ...], ...] = static()
     threshold: float | tuple[float, ...] | None = static(default=None)
     absolute: bool = static(default=False)
-    padding: int | None = static(default=None)
-    copies: int = static(default=1)
+    padding: int | None = static(default=None, minimum=0)
+    copies: int = static(default=1, minimum=1)
     reflect: bool = static(default=False)
 
     def check(self) -> None:
         """Raises TypeError or InputError for invalid settings."""
-        if not isinstance(self.kernels, tuple) or not self.kernels:
-            raise wrong_type("kernels", "one filter or several, as tuples", self.kernels, "FilterBank.of([...])")
+        expected = "one filter or several, as tuples"
+        checks.instance("kernels", self.kernels or None, tuple, expected, "FilterBank.of([...])")
         for kernel in self.kernels:
             rows = len(kernel)
             shapes = sorted({np.shape(row) for row in kernel})
-            if rows % 2 == 0 or shapes != [(rows,)]:
-                raise InputError(f"`kernels` must be square with odd sides, got {rows} rows of shapes {shapes}")
-            if rows > LARGEST_WINDOW:
-                raise InputError(f"`kernels` must have at most {LARGEST_WINDOW} rows, got {rows}")
-        thresholds = () if self.threshold is None else self.threshold
-        if thresholds != () and np.shape(thresholds) not in ((), (len(self.kernels),)):
-            raise InputError(f"`threshold` must be one number or {len(self.kernels)}, got {np.size(thresholds)}")
-        if not all(np.isfinite(numbers).all() for numbers in (thresholds, *self.kernels)):
-            raise InputError("`kernels` and `threshold` must be finite numbers, got NaN or infinity")
-        checks.integer("padding", self.margin, 0)
-        checks.integer("copies", self.copies, 1)
+            if rows % 2 == 0 or rows > LARGEST_WINDOW or shapes != [(rows,)]:
+                expected = f"square with odd sides of at most {LARGEST_WINDOW}"
+                raise InputError(f"`kernels` must be {expected}, got {rows} rows of shapes {shapes}")
+            checks.number("kernels", kernel, arrays=True)
+        if self.threshold is not None:
+            checks.one_for_each("threshold", self.threshold, len(self.kernels), "kernels")
+            checks.number("threshold", self.threshold, arrays=True)
 
     def __repr__(self) -> str:
         count = len(self.kernels)

@@ -16,9 +16,9 @@ import numpy as np
 from jax import lax
 
 from snnjax.core import checks, devices
-from snnjax.core.components import component, fitted, static
+from snnjax.core.components import component, fitted, number, static
 from snnjax.core.errors import InputError, TooSmallError
-from snnjax.encoding.filters import PIXEL_BITS, FilterBank, correlate, grey_of, pixel_parts, planes
+from snnjax.encoding.filters import PIXEL_BITS, FilterBank, check_odd, correlate, grey_of, pixel_parts, planes
 from snnjax.kernels import exact
 from snnjax.kernels.spikes import linear_latency
 
@@ -58,8 +58,7 @@ class Calibrated:
         The same images give the same encoder.
         """
         checks.array("images", images, None)
-        if not len(images):
-            raise InputError("`images` must be at least two that differ, got none")
+        checks.some("images", images, "at least two that differ")
         bytes_each = 4 * math.prod(self._size(images.shape[1:]))
         encoder = self._with_filters(images)
         count = len(images)
@@ -105,8 +104,6 @@ class Calibrated:
             raise InputError(
                 f"`minimum` and `maximum` must have one shape ({channels}, H, W), got {shapes[0]}, {shapes[1]}"
             )
-        if not (np.isfinite(self.minimum).all() and np.isfinite(self.maximum).all()):
-            raise InputError("`minimum` and `maximum` must be finite numbers, got NaN or infinity")
 
 
 @jax.jit
@@ -140,19 +137,17 @@ class OnOff(Calibrated):
     """
 
     window: int = static(default=7)
-    centre: float = static(default=1.0)
-    surround: float = static(default=2.0)
-    time_steps: int = static(default=255)
+    centre: float = static(default=1.0, above=0)
+    surround: float = static(default=2.0, above=0)
+    time_steps: int = static(default=255, minimum=1)
     minimum: Numbers = fitted(default=0.0)
     maximum: Numbers = fitted(default=0.0)
 
     def check(self) -> None:
         """Raises TypeError or InputError for invalid settings."""
-        _check_window("window", self.window)
-        if not (0 < self.centre < np.inf and 0 < self.surround < np.inf and self.centre != self.surround):
-            got = f"{self.centre} and {self.surround}"
-            raise InputError(f"`centre` and `surround` must be positive and differ, got {got}")
-        checks.time_steps(self.time_steps)
+        check_odd("window", self.window, 3)
+        if self.centre == self.surround:
+            raise InputError(f"`centre` and `surround` must differ, got {self.centre} for both")
         self._check_extremes(2)
 
     def maps(self, image: jax.Array) -> jax.Array:
@@ -216,27 +211,21 @@ class Whitening(Calibrated):
     """
 
     window: int = static(default=9)
-    epsilon: float = 0.01
-    share: float = 1.0
-    time_steps: int = static(default=255)
+    epsilon: float = number(default=0.01, above=0)
+    share: float = number(default=1.0, above=0, maximum=1)
+    time_steps: int = static(default=255, minimum=1)
     filters: Numbers = fitted(default=0.0)
     minimum: Numbers = fitted(default=0.0)
     maximum: Numbers = fitted(default=0.0)
 
     def check(self) -> None:
         """Raises TypeError or InputError for invalid settings."""
-        _check_window("window", self.window)
-        if not 0 < self.epsilon < np.inf:
-            raise InputError(f"`epsilon` must be positive and finite, got {self.epsilon}")
-        if not 0 < self.share <= 1:
-            raise InputError(f"`share` must be above 0 and at most 1, got {self.share}")
-        checks.time_steps(self.time_steps)
+        check_odd("window", self.window, 3)
         filters = np.asarray(self.filters)
         channels = len(np.atleast_1d(self.filters))
-        if self.fitted and (filters.shape != (channels, channels, self.window, self.window)):
-            raise InputError(f"`filters` must have shape (C, C, {self.window}, {self.window}), got {filters.shape}")
-        if not np.isfinite(filters).all():
-            raise InputError("`filters` must be finite numbers, got NaN or infinity")
+        if self.fitted:
+            size = (self.window, self.window)
+            checks.shape("filters", filters, (channels, channels, *size), "(C, C, window, window)")
         self._check_extremes(2 * channels)
 
     def maps(self, image: jax.Array) -> jax.Array:
@@ -310,11 +299,6 @@ def _correlate(channels: jax.Array, taps: jax.Array) -> jax.Array:
     columns = taps.transpose(2, 0, 3, 1).reshape(n * features, n * count)
     rows = jnp.matmul(columns, shifted, precision=lax.Precision.HIGHEST).reshape(n, features, -1, width)
     return functools.reduce(jnp.add, [rows[row, :, row : row + height] for row in range(n)])
-
-
-def _check_window(name: str, value: int) -> None:
-    if checks.integer(name, value, 3) % 2 == 0:
-        raise InputError(f"`{name}` must be odd, got {value}")
 
 
 ON_OFF = OnOff()

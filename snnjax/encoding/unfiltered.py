@@ -26,11 +26,7 @@ class Pixels:
       time_steps: T.
     """
 
-    time_steps: int = static(default=255)
-
-    def check(self) -> None:
-        """Raises TypeError or InputError for invalid settings."""
-        checks.time_steps(self.time_steps)
+    time_steps: int = static(default=255, minimum=1)
 
     def __call__(self, image: jax.Array) -> jax.Array:
         """From an image of 0..255, any real dtype, to (C, H, W) unsigned integers, T where silent."""
@@ -67,12 +63,8 @@ class EventEncoder:
         Both train equally well on windows of 50 ms of N-MNIST, equal counts better on windows of 105 ms.
     """
 
-    time_steps: int = static(default=15)
+    time_steps: int = static(default=15, minimum=1)
     equal_counts: bool = static(default=True)
-
-    def check(self) -> None:
-        """Raises TypeError or InputError for invalid settings."""
-        checks.time_steps(self.time_steps)
 
     def __call__(self, image: jax.Array) -> jax.Array:
         """From an event picture of any real dtype to (2, H, W) unsigned integers, T where silent."""

@@ -16,14 +16,14 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from snnjax.core import checks, files
-from snnjax.core.errors import InputError
+from snnjax.core.errors import InputError, explained
 from snnjax.data import Dataset, names
 from snnjax.estimators.estimator import SpikingEstimator, restores_on_error
 from snnjax.learners import SupervisedSTDP
 from snnjax.networks import NETWORKS, Images, Network, SpikingNetwork
 from snnjax.networks.decision import is_fitted
-from snnjax.networks.model import image_shape
-from snnjax.runs.stream import Arrays, Json, Stream, check_memory
+from snnjax.networks.model import check_decides, image_shape
+from snnjax.runs.stream import Arrays, Json, Stream, check_learns, check_memory
 from snnjax.runs.trained import Trained, weights_file
 from snnjax.training.online import Memory, StreamState
 from snnjax.training.phase import Carry
@@ -42,11 +42,12 @@ def _learns_image_by_image(classifier: Any) -> bool:
             made = made(Images())
         except (ValueError, TypeError):  # it is made for other images
             return True
-    if isinstance(made, Network) and made.decision is None:
-        raise AttributeError("`network` has no `decision`: take SpikingFeatures")
-    if isinstance(made, Network) and is_fitted(made.decision):
-        raise AttributeError(f"`network` learns by no labels but a {type(made.decision).__name__}, which is fitted")
-    return True
+    if not isinstance(made, Network) or (made.decision is not None and not is_fitted(made.decision)):
+        return True
+    got = "has no `decision`: take SpikingFeatures"
+    if made.decision is not None:
+        got = f"learns by no labels but a {type(made.decision).__name__}, which is fitted"
+    raise AttributeError(f"`network` {got}")
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -98,20 +99,16 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         """
         images, y = self._learned_images(X, y=y)
         check_classification_targets(y)
-        classes, labels, counts = np.unique(y, return_inverse=True, return_counts=True)
-        if len(classes) < 2:
-            raise InputError(f"`y` must hold at least 2 classes, got one class: {classes[0]}")
+        classes, labels = np.unique(y, return_inverse=True)
+        _check_several("y", classes)
         data = Dataset("X", images, labels, images, labels, class_names=_class_names(classes), classes=len(classes))
-        checks.number("validation_fraction", self.validation_fraction)
-        if self.validation_fraction >= 1:
-            raise InputError(f"`validation_fraction` must be at least 0 and below 1, got {self.validation_fraction}")
+        checks.number("validation_fraction", self.validation_fraction, 0, below=1)
         if self.validation_fraction:
-            if counts.max() < 2:
-                raise InputError("`validation_fraction` must be 0 where each class has one image")
-            data = data.hold_out(self.validation_fraction, seed=0)
+            with explained("`validation_fraction` holds out a share of `X`"):
+                data = data.hold_out(self.validation_fraction, seed=0)
         network = self._network(data)
-        if network.decision is None:
-            raise InputError(f"`network` must decide, got {network.name} without a `decision`: take SpikingFeatures")
+        with explained("`network` must decide, or take SpikingFeatures"):
+            check_decides(network)
         trainer = self._trainer(network, data)
         state = trainer.run(trainer.initial_state())
         self.network_ = trainer.trained(state)
@@ -148,8 +145,8 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         """
         check_memory(self.memory, self.replays)
         new = not hasattr(self, "network_")
-        if not new and self._places not in (0, self.memory):
-            raise InputError(f"`memory` must stay {self._places}, as in earlier calls, got {self.memory}")
+        if not new and self._places:
+            checks.equal("memory", self.memory, self._places, "it must stay as in earlier calls")
         checked = self._learned_images if new else self._images
         images, y = checked(X, y=y)
         known = np.unique(y) if new else self.classes_
@@ -186,16 +183,14 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
 
     def _begin(self, images: np.ndarray, classes: np.ndarray, default: str) -> None:
         """Begins with `network`, or the default one, whose layers that learn without labels learn from images."""
-        if len(classes) < 2:
-            raise InputError(f"`classes` must hold at least 2 classes, got {classes.tolist()}")
+        _check_several("classes", classes)
         if len(images) < len(classes):
             problem = f"`X` of the first `partial_fit` must hold at least {len(classes)} images, got {len(images)}"
             raise InputError(f"{problem}: layers learn from them without labels")
         any_labels = np.arange(len(images)) % len(classes)  # which no phase needs
         data = Dataset("X", images, any_labels, images, any_labels, class_names=_class_names(classes))
         network = self._network(data, default)
-        if network.first_supervised == len(network.stages):
-            raise InputError(f"`network` must have layers that learn from labels, got {network.name}")
+        check_learns(network)
         self.network_ = self._learned_features(network, data)
         self.classes_ = classes
         self.validation_scores_ = []
@@ -293,7 +288,7 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         numbered = trained.class_names == names.numbered(classes)
         of_run: dict[str, Any] = dict(classes=np.arange(classes) if numbered else trained.class_names, largest=255)
         about = trained.settings.get("estimator", of_run)
-        try:
+        with explained(f"{path} holds no classifier", AttributeError, KeyError, TypeError, ValueError):
             given: dict[str, Any] = about.get("parameters", {})
             parameters: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in given.items()}
             parameters["network"] = parameters.get("network") or network.recipe
@@ -312,9 +307,14 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
                 classifier._learning = arrays, meta
                 stream = classifier._stream()
                 classifier._learning = stream.flatten(stream.unflatten(arrays, meta))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path} holds no classifier: {error}") from error
         return classifier
+
+
+def _check_several(name: str, classes: np.ndarray) -> None:
+    """Raises InputError where there are no two classes to tell apart."""
+    if len(classes) < 2:
+        got = f"one class: {classes[0]}" if len(classes) else "none"
+        raise InputError(f"`{name}` must hold at least 2 classes, got {got}")
 
 
 def _labels_like(known: np.ndarray, labels: ArrayLike, name: str) -> np.ndarray:

@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from snnjax.core import checks
-from snnjax.core.errors import InputError, unknown, wrong_type
+from snnjax.core.errors import InputError, wrong_type
 from snnjax.core.metrics import tested_part
 from snnjax.data import Dataset
 from snnjax.data.pictures import MNIST, enlarged, is_small
@@ -116,8 +116,8 @@ class SpikingEstimator(BaseEstimator):
         """
         check_is_fitted(self)
         rows, shape = _rows(X)
-        if shape and shape != self.image_shape_:
-            raise InputError(f"`X` must be of images of shape {self.image_shape_}, as in training, got {shape}")
+        if shape:
+            checks.equal("shape of images in `X`", shape, self.image_shape_, "those of training have that")
         checked = validate_data(self, rows, reset=False, **labels)
         pixels = checked[0] if labels else checked
         self._check_range(pixels)
@@ -137,7 +137,7 @@ class SpikingEstimator(BaseEstimator):
     def _white(self, most: float) -> float:
         """The pixel that is white, given the largest one of the training images."""
         if self.largest is not None:
-            checks.number("largest", self.largest, above=True)
+            checks.number("largest", self.largest, above=0)
             return float(self.largest)
         if most <= 1 + ROUNDING:
             return 1.0
@@ -186,8 +186,7 @@ class SpikingEstimator(BaseEstimator):
         """The network for a data set, before it learns: `network`, or a default one."""
         network = default if self.network is None else self.network
         if isinstance(network, str):
-            if network not in NETWORKS:
-                raise unknown("network", network, NETWORKS)
+            checks.one_of("network", network, NETWORKS)
             network = NETWORKS[network]
         if not isinstance(network, Network) and not callable(network):
             raise wrong_type("network", "a name of snnjax.NETWORKS, a function of Images or a Network", network)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from snnjax.core import checks
-from snnjax.core.errors import InputError, wrong_type
+from snnjax.core.errors import InputError
 from snnjax.encoding import Encoder, OnOff, Pixels
 from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
@@ -131,8 +131,7 @@ def check_network(network: SpikingNetwork, place: str, *, ramped_readout: bool =
     from 0. The first of these may join the outputs of several earlier stages. With `ramped_readout`, the layer that
     decides may have a ramp, if each of its neurons sees the whole input. Weights are not checked.
     """
-    if not isinstance(network, SpikingNetwork):
-        raise wrong_type("network", "a SpikingNetwork", network, "snnjax.load(RUN)")
+    checks.instance("network", network, SpikingNetwork, "a SpikingNetwork", "snnjax.load(RUN)")
     spec = network.spec
     check_decides(spec)
     _check_kind(spec, "decision", DECISIONS, place)
@@ -185,8 +184,7 @@ def _check_stage(spec: Network, number: int, place: str) -> None:
     """Raises InputError unless stage `number` has one layer, reads what it may, and has thresholds as needed."""
     stage = spec.stages[number]
     title = f"stage {number + 1} of {spec.name}"
-    if stage.pointwise:
-        raise InputError(f"`pointwise` of {title} must be False {place}, got True")
+    checks.equal(f"pointwise of {title} {place}", stage.pointwise, False)
     decides_by_ramp = stage.ramped and number == len(spec.stages) - 1
     after_ramps = number > 0 and spec.stages[number - 1].ramped and (decides_by_ramp or not stage.ramped)
     if after_ramps and type(stage.join) is not Concatenate:

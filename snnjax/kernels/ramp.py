@@ -71,8 +71,8 @@ def ramp_levels(highest: float, *, power: float, time_steps: int) -> np.ndarray:
 
     So the steps that remain to a spike are T (potential / highest)^power, rounded down and at most T.
     """
-    checks.number("highest", highest, above=True)
-    checks.number("power", power, above=True)
+    checks.number("highest", highest, above=0)
+    checks.number("power", power, above=0)
     checks.time_steps(time_steps)
     remaining = 1 - np.arange(time_steps) / time_steps
     return (highest * remaining ** (1 / power)).astype(np.float32)

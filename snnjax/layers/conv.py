@@ -10,10 +10,11 @@ import numpy as np
 from snnjax import kernels
 from snnjax.core import checks
 from snnjax.core.checks import Pair
-from snnjax.core.components import check_component, component, leaves, static
+from snnjax.core.components import check_component, component, number, static
 from snnjax.core.errors import InputError, shown, wrong_type
+from snnjax.core.paths import leaves
 from snnjax.kernels import Spikes, Winners
-from snnjax.layers.pool import check_pairs, map_size
+from snnjax.layers.pool import map_size
 from snnjax.layers.ramp import Ramp, Standardise
 
 
@@ -26,12 +27,8 @@ class WTA:
       radius: of lateral inhibition around a winner, in neurons; 0 inhibits none.
     """
 
-    winners: int = static(default=1)
-    radius: int = 0
-
-    def check(self) -> None:
-        checks.integer("winners", self.winners, 1)
-        checks.integer("radius", self.radius, 0)
+    winners: int = static(default=1, minimum=1)
+    radius: int = number(default=0, minimum=0)
 
     def __call__(self, spikes: Spikes, *, time_steps: int) -> Winners:
         """From `Spikes` of (F, H, W) to `Winners` of (k,)."""
@@ -67,52 +64,45 @@ class Conv:
       weights: fixed ones, (F, C, kh, kw) float32, of a layer without learners; None: they are drawn.
     """
 
-    features: int = static()
-    kernel: Pair = static()
-    padding: Pair = static(default=0)
-    stride: Pair = static(default=1)
+    features: int = static(minimum=1)
+    kernel: Pair = static(minimum=1)
+    padding: Pair = static(default=0, minimum=0)
+    stride: Pair = static(default=1, minimum=1)
     threshold: float | np.ndarray | None = None
     fractional: bool = static(default=False)
     competition: Any = WTA()
     learners: Any = ()
-    output_padding: Pair = static(default=0)
-    weight_mean: float = 0.8
-    weight_std: float = 0.05
+    output_padding: Pair = static(default=0, minimum=0)
+    weight_mean: float = number(default=0.8)
+    weight_std: float = number(default=0.05, minimum=0)
     ramp: Ramp | None = None
     standardise: Standardise | None = None
     weights: np.ndarray | None = static(default=None)
     weight_range: tuple[float, float] | None = None
 
     def check(self) -> None:
-        checks.integer("features", self.features, 1)
         checks.threshold(self.threshold, self.features)
-        if self.fractional and self.threshold is not None and np.min(self.threshold) < 0:
-            raise InputError(f"`threshold` must be at least 0 with `fractional`, got {self.threshold}")
-        check_pairs(self, kernel=1, padding=0, stride=1, output_padding=0)
-        if not math.isfinite(self.weight_mean):
-            raise InputError(f"`weight_mean` must be finite, got {self.weight_mean}")
-        checks.number("weight_std", self.weight_std)
+        if self.fractional and self.threshold is not None:
+            checks.number("threshold of a `fractional` layer", self.threshold, 0, arrays=True)
         if self.weight_range is not None:
             self._check_weight_range()
         check_component("competition", self.competition, "__call__")
-        if isinstance(self.competition, WTA) and self.competition.winners > self.features:
-            got = f"{self.competition.winners} of {self.features}"
-            raise InputError(f"`winners` of the competition must be at most the layer's features, got {got}")
+        if isinstance(self.competition, WTA):
+            winners = self.competition.winners
+            checks.integer("winners of the competition", winners, 1, self.features, why="the layer's features")
         for learner in self.each_learner:
             check_component("learners", learner)
             if not hasattr(learner, "own_thresholds"):  # as `snnjax.Learner` has, which layers cannot import
                 kind = type(learner).__name__
                 expected = "instances of classes that derive from snnjax.Learner"
                 raise wrong_type("learners", expected, learner, f"class {kind}(snnjax.Learner)")
-        if not isinstance(self.standardise, Standardise | None):
-            raise wrong_type("standardise", "Standardise(...) or None", self.standardise)
+        checks.instance("standardise", self.standardise, Standardise | None, "Standardise(...) or None")
         self._check_weights()
-        if not isinstance(self.ramp, Ramp | None):
-            raise wrong_type("ramp", "Ramp(...) or None", self.ramp)
+        checks.instance("ramp", self.ramp, Ramp | None, "Ramp(...) or None")
         if self.ramp is not None:
             self._check_ramp()
-        elif self.standardise is not None:
-            raise InputError("`standardise` of a layer without a `ramp` must be None: it has no effect")
+        else:
+            checks.equal("standardise of a layer without a `ramp`", self.standardise, None, "it has no effect")
 
     def _check_weight_range(self) -> None:
         """Raises InputError unless the range of the initial weights is one, and no mean and deviation are given."""
@@ -127,16 +117,16 @@ class Conv:
         if self.weights is None:
             return
         checks.array("weights", self.weights, "F C kh kw", "floats")
-        expected = (self.features, *checks.pair("kernel", self.kernel, 1))
-        if (self.weights.shape[0], *self.weights.shape[2:]) != expected:
-            shape = f"({expected[0]}, C, {expected[1]}, {expected[2]})"
-            raise InputError(f"`weights` must have shape {shape}, got {self.weights.shape}")
-        if not np.isfinite(self.weights).all():
-            raise InputError("`weights` must be finite, got others")
-        if self.learners != ():
-            raise InputError(
-                f"`weights` of a layer that learns must be None: leave out its `learners`, {self.learners}"
-            )
+        self.check_shape(self.weights)
+        checks.number("weights", self.weights, arrays=True)
+        checks.equal("learners of a layer with `weights`", self.learners, (), "such a layer does not learn")
+
+    def check_shape(self, weights: Any) -> None:
+        """Raises InputError unless weights have the shape (F, C, kh, kw) for some number C of input maps."""
+        rows, columns = checks.pair("kernel", self.kernel, 1)
+        if (weights.shape[0], *weights.shape[2:]) != (self.features, rows, columns):
+            expected = f"({self.features}, C, {rows}, {columns})"
+            raise InputError(f"`weights` must have shape {expected}, got {weights.shape}")
 
     def _check_ramp(self) -> None:
         """Raises InputError where a layer with a ramp has settings of others."""

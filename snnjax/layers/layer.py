@@ -7,7 +7,6 @@ import jax
 
 from snnjax.core import checks
 from snnjax.core.components import static
-from snnjax.core.errors import InputError
 from snnjax.kernels import pad
 from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool, pooled_maps
@@ -32,11 +31,8 @@ class BaseLayer:
 
     def with_weights(self, weights: jax.Array) -> Self:
         """The layer with other weights, (F, C, kh, kw) float32; raises InputError for another shape."""
-        kernel = checks.pair("kernel", self.conv.kernel, 1)
         checks.array("weights", weights, "F C kh kw", "floats")
-        if (weights.shape[0], *weights.shape[2:]) != (self.conv.features, *kernel):
-            expected = f"({self.conv.features}, C, {kernel[0]}, {kernel[1]})"
-            raise InputError(f"`weights` must have shape {expected}, got {weights.shape}")
+        self.conv.check_shape(weights)
         return dataclasses.replace(self, weights=weights)
 
     def pooled(self, responses: jax.Array, pool: Pool | None) -> jax.Array:

@@ -1,7 +1,5 @@
 """Windows that slide over maps: pooling, and the sizes of the outputs."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -24,14 +22,10 @@ class Pool:
       mean: whether neurons average each window, as of `kernels.mean_pool`: of an `Input` alone.
     """
 
-    window: Pair = static()
-    stride: Pair | None = static(default=None)
-    padding: Pair = static(default=0)
+    window: Pair = static(minimum=1)
+    stride: Pair | None = static(default=None, minimum=1)
+    padding: Pair = static(default=0, minimum=0)
     mean: bool = static(default=False)
-
-    def check(self) -> None:
-        check_pairs(self, window=1, padding=0)
-        checks.pair("stride", 1 if self.stride is None else self.stride, 1)
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the pooled map."""
@@ -59,12 +53,6 @@ def pooling(pool: Pool | None, margin: Pair) -> kernels.Pooling:
     rows, columns = checks.pair("margin", margin, 0)
     top, left = checks.pair("padding", pool.padding, 0)
     return kernels.Pooling(pool.window, pool.stride, (rows + top, columns + left))
-
-
-def check_pairs(component: Any, **minimum: int) -> None:
-    """Raises InputError where a field of a component is not one integer or two, of at least the minimum given."""
-    for name, least in minimum.items():
-        checks.pair(name, getattr(component, name), least)
 
 
 def map_size(size: tuple[int, int], name: str, window: Pair, stride: Pair, padding: Pair) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import numpy as np
 from snnjax import kernels
 from snnjax.core import checks
 from snnjax.core.checks import Pair
-from snnjax.core.components import component, fitted, learnable, static
+from snnjax.core.components import component, fitted, learnable, number, static
 from snnjax.core.errors import InputError
 from snnjax.kernels import hebbian
 from snnjax.kernels.hebbian import Moments
@@ -30,22 +30,18 @@ class Standardise:
       variance: the running variance, (C,) float32; before learning 1 for all channels.
     """
 
-    epsilon: float = 0.5
+    epsilon: float = number(default=0.5, above=0)
     mean: Numbers = learnable(default=0.0)
-    variance: Numbers = learnable(default=1.0)
+    variance: Numbers = learnable(default=1.0, minimum=0)
 
     def check(self) -> None:
-        checks.number("epsilon", self.epsilon, above=True)
         shapes = np.shape(self.mean), np.shape(self.variance)
         if shapes[0] != shapes[1] or len(shapes[0]) > 1:
             raise InputError(f"`mean` and `variance` must be numbers, or (C,), got {shapes[0]} and {shapes[1]}")
-        if not np.isfinite(self.mean).all() or not np.all(np.asarray(self.variance) >= 0):
-            raise InputError("`mean` must be finite and `variance` at least 0, got others")
 
     def prepared(self, channels: int) -> "Standardise":
         """The same with moments of each channel, (C,) float32; raises InputError if their number differs."""
-        if np.shape(self.mean) not in ((), (channels,)):
-            raise InputError(f"`mean` and `variance` must be of {channels} channels, got {np.shape(self.mean)}")
+        checks.one_for_each("mean", self.mean, channels, "channels")
         ones = np.ones(channels, np.float32)
         return dataclasses.replace(self, mean=ones * self.mean, variance=ones * self.variance)
 
@@ -85,20 +81,16 @@ class Ramp:
         window in which their inputs do.
     """
 
-    power: float = 1.0
-    first: float = 0.01
+    power: float = number(default=1.0, above=0)
+    first: float = number(default=0.01, minimum=0, maximum=1)
     inhibition: bool = static(default=True)
-    dendrites: Pair = static(default=1)
-    rise: float = static(default=1.0)
+    dendrites: Pair = static(default=1, minimum=1)
+    rise: float = static(default=1.0, above=0)
     levels: Numbers = fitted(default=0.0)
 
     def check(self) -> None:
-        checks.number("power", self.power, above=True)
-        checks.number("first", self.first, most=1)
-        checks.pair("dendrites", self.dendrites, 1)
-        checks.number("rise", self.rise, above=True)
-        if self.fitted and not (np.isfinite(self.levels).all() and np.min(self.levels) > 0):
-            raise InputError("`levels` must be finite and above 0, got others")
+        if self.fitted:
+            checks.number("levels", self.levels, above=0, arrays=True)
         if self.fitted and np.any(np.diff(self.levels) > 0):
             raise InputError("`levels` must fall, got some that rise")
 
@@ -109,9 +101,7 @@ class Ramp:
 
     def check_levels(self, name: str, time_steps: int) -> None:
         """Raises InputError unless it has no levels yet, or one for each time step; `name` is that of its layer."""
-        shape = np.shape(self.levels)
-        if shape not in ((), (time_steps,)):
-            raise InputError(f"`levels` of {name} must be one for each of {time_steps} time steps, got {shape}")
+        checks.one_for_each(f"levels of {name}", self.levels, time_steps, "time steps")
 
     def rises(self, time_steps: int) -> np.ndarray:
         """What an input adds per weight, (T + 1,) float32 whole steps, by the steps that remain to it: see `rise`."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from snnjax.core import checks
-from snnjax.core.components import component, learnable
+from snnjax.core.components import component, learnable, number
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.kernels import Spikes
 from snnjax.layers.conv import Conv
@@ -64,23 +64,14 @@ class Prototypes(Learner):
       length: R, the mean length of images, in windows.
     """
 
-    gap: float = 0.4
-    step: float = 0.05
-    tie: float = 0.03
-    wins: Numbers = learnable(default=0.0)
-    length: Numbers = learnable(default=0.0)
+    gap: float = number(default=0.4, minimum=0)
+    step: float = number(default=0.05, minimum=0)
+    tie: float = number(default=0.03, minimum=0, maximum=1)
+    wins: Numbers = learnable(default=0.0, minimum=0)
+    length: Numbers = learnable(default=0.0, minimum=0)
     supervised = True
     own_thresholds = True
     ramped = True
-
-    def check(self) -> None:
-        checks.number("gap", self.gap)
-        checks.number("step", self.step)
-        checks.number("tie", self.tie, most=1)
-        for name in ("wins", "length"):
-            value = np.asarray(getattr(self, name))
-            if not (np.isfinite(value).all() and np.all(value >= 0)):
-                raise InputError(f"`{name}` must be finite and at least 0, got others")
 
     def check_layer(self, name: str, conv: Conv, size: tuple[int, int], classes: int, timed: bool) -> None:
         """Raises InputError unless it can train a layer: one that decides, of one neuron a feature, as its own."""
@@ -89,14 +80,11 @@ class Prototypes(Learner):
             raise InputError(f"{name} must decide, with one neuron a feature, for Prototypes, got {got}")
         if conv.ramp is None or conv.ramp.inhibition:
             raise wrong_type("ramp", f"Ramp(inhibition=False) for Prototypes of {name}", conv.ramp)
-        if conv.threshold is None:
-            raise wrong_type("threshold", f"0.0 for Prototypes of {name}, which learns it", None)
+        checks.given("threshold", conv.threshold, f"0.0 for Prototypes of {name}, which learns it")
         if conv.weight_mean or conv.weight_std or conv.weight_range:
             raise InputError(f"`weight_mean` and `weight_std` of {name} must be 0 for Prototypes: neurons begin silent")
-        if conv.standardise is not None:
-            raise InputError(f"`standardise` of {name} must be None for Prototypes, which centres inputs itself")
-        if np.shape(self.wins) not in ((), (conv.features,)):
-            raise InputError(f"`wins` of {name} must be of {conv.features} neurons, got {np.shape(self.wins)}")
+        checks.equal(f"standardise of {name}", conv.standardise, None, "Prototypes centres inputs itself")
+        checks.one_for_each(f"wins of {name}", self.wins, conv.features, "neurons")
 
     def prepared(self, features: int) -> "Prototypes":
         """The same with the wins of each of F neurons, (F,) float32."""

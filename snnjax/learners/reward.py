@@ -10,7 +10,7 @@ import numpy as np
 
 from snnjax import kernels
 from snnjax.core import checks
-from snnjax.core.components import component, static
+from snnjax.core.components import component, number, static
 from snnjax.core.errors import InputError
 from snnjax.kernels import plasticity
 from snnjax.layers.spiking import Layer
@@ -54,8 +54,8 @@ class RSTDP(Learner):
     punish: tuple[float, float] = (-0.004, 0.0005)
     bounds: tuple[float, float] = (0.2, 0.8)
     stabiliser: bool = static(default=False)
-    dropout: float | None = None
-    floor: float | None = None
+    dropout: float | None = number(default=None, minimum=0, below=1)
+    floor: float | None = number(default=None, minimum=0, maximum=1)
     by_epoch: bool = static(default=False)
     supervised = True
     title = "R-STDP"
@@ -68,10 +68,6 @@ class RSTDP(Learner):
             if not (0 <= sign * rates[0] < math.inf and -math.inf < sign * rates[1] <= 0):
                 signs = "at least 0 and at most 0" if sign > 0 else "at most 0 and at least 0"
                 raise InputError(f"`{name}` must be (a+, a-), {signs}, got {rates}")
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            raise InputError(f"`dropout` must be None, or at least 0 and below 1, got {self.dropout}")
-        if self.floor is not None and not 0 <= self.floor <= 1:
-            raise InputError(f"`floor` must be None, or lie in 0..1, got {self.floor}")
 
     def init(self, layer: Layer, key: np.ndarray, seen: int) -> Any:
         """`rates` (a+, a-) after reward, then after punishment, (2, 2) float32, and more as the settings need.

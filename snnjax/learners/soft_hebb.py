@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax.core import checks
-from snnjax.core.components import component, static
+from snnjax.core.components import component, number, static
 from snnjax.kernels import hebbian
 from snnjax.layers.ramp_layer import RampLayer
 from snnjax.learners.protocol import Diagnosis, Learner, Signal, UpdateResult
@@ -51,20 +50,12 @@ class SoftHebb(Learner):
         all.
     """
 
-    inverse_temperature: float = 1.0
-    rate: float = 0.01
-    momentum: float = 0.1
-    batch: int = static(default=10)
-    images: int | None = static(default=None)
+    inverse_temperature: float = number(default=1.0, above=0)
+    rate: float = number(default=0.01, minimum=0)
+    momentum: float = number(default=0.1, minimum=0, maximum=1)
+    batch: int = static(default=10, minimum=1)
+    images: int | None = static(default=None, minimum=1)
     joint = True
-
-    def check(self) -> None:
-        checks.number("inverse_temperature", self.inverse_temperature, above=True)
-        checks.number("rate", self.rate)
-        checks.number("momentum", self.momentum, most=1)
-        checks.integer("batch", self.batch, 1)
-        if self.images is not None:
-            checks.integer("images", self.images, 1)
 
     def forward(self, layer: RampLayer, state: Any, latency: jax.Array, label: jax.Array | None) -> SoftResponse:
         """The response to a batch (B, C, H, W), standardised by its own moments."""

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from typing import Any, cast
 
 import jax
@@ -12,7 +11,7 @@ import optax
 
 from snnjax import kernels
 from snnjax.core import checks
-from snnjax.core.components import component, static
+from snnjax.core.components import component, number, static
 from snnjax.core.errors import InputError
 from snnjax.kernels import Spikes, Winners
 from snnjax.layers.conv import is_wta
@@ -38,20 +37,18 @@ class STDP(Learner):
         learns, each position passes its earliest spike alone, of equally early ones that of the lowest map.
     """
 
-    ltp: float = 0.004
-    ltd: float = -0.003
-    doubling: int = 500
-    ltp_max: float = 0.15
+    ltp: float = number(default=0.004, above=0)
+    ltd: float = number(default=-0.003, maximum=0)
+    doubling: int = number(default=500, minimum=1)
+    ltp_max: float = number(default=0.15)
     bounds: tuple[float, float] = (0.0, 1.0)
     stabiliser: bool = static(default=True)
     pointwise: bool = static(default=False)
 
     def check(self) -> None:
-        checks.integer("doubling", self.doubling, 1)
         checks.bounds(self.bounds)
-        if not 0 < self.ltp <= self.ltp_max < math.inf:
-            raise InputError(f"`ltp` must lie above 0 and up to `ltp_max` ({self.ltp_max}), got {self.ltp}")
-        checks.number("ltd", self.ltd, -math.inf, 0)
+        if self.ltp > self.ltp_max:
+            raise InputError(f"`ltp` must be at most `ltp_max` ({self.ltp_max}), got {self.ltp}")
 
     def rates(self, image: jax.Array) -> jax.Array:
         """(2,) float32 (a+, a-) for image number `image`, () integer, of a layer's training, counted from 0."""

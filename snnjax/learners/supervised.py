@@ -1,7 +1,6 @@
 """Supervised STDP: S2-STDP, SSTDP, paired competing neurons (PCN) and neuronal competition groups (NCG)."""
 
 import dataclasses
-import math
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -10,8 +9,8 @@ import numpy as np
 
 from snnjax import kernels
 from snnjax.core import checks
-from snnjax.core.components import component, static
-from snnjax.core.errors import InputError, wrong_type
+from snnjax.core.components import component, number, static
+from snnjax.core.errors import InputError
 from snnjax.kernels import Spikes, readout
 from snnjax.kernels.readout import LearningNeurons
 from snnjax.layers.conv import Conv
@@ -73,16 +72,16 @@ class SupervisedSTDP(Learner):
       bounds: lower and upper bound of a weight.
     """
 
-    ltp: float = 0.05
-    ltd: float = -0.1
-    gap: float = 0.03
+    ltp: float = number(default=0.05, above=0)
+    ltd: float = number(default=-0.1, maximum=0)
+    gap: float = number(default=0.03, minimum=0, maximum=1)
     competition: bool = static(default=True)
-    non_targets: int = static(default=1)
+    non_targets: int = static(default=1, minimum=0)
     one_sided: bool = static(default=False)
     normalise: bool = static(default=True)
-    threshold_rate: float = 10.0
-    threshold_annealing: float = 0.5
-    annealing: float = 0.98
+    threshold_rate: float = number(default=10.0, minimum=0)
+    threshold_annealing: float = number(default=0.5, above=0, maximum=1)
+    annealing: float = number(default=0.98, above=0, maximum=1)
     bounds: tuple[float, float] = (0.0, 1.0)
     supervised = True
     # The kernel does not know the winners, which figures of one's own come with.
@@ -90,13 +89,6 @@ class SupervisedSTDP(Learner):
 
     def check(self) -> None:
         checks.bounds(self.bounds, least=0)
-        checks.integer("non_targets", self.non_targets, 0)
-        checks.number("ltp", self.ltp, above=True)
-        checks.number("ltd", self.ltd, -math.inf, 0)
-        checks.number("gap", self.gap, most=1)
-        checks.number("threshold_rate", self.threshold_rate)
-        for name in ("threshold_annealing", "annealing"):
-            checks.number(name, getattr(self, name), most=1, above=True)
         if self.non_targets and not self.competition:
             raise InputError(f"`non_targets` must be 0 without `competition`, got {self.non_targets}")
 
@@ -108,10 +100,8 @@ class SupervisedSTDP(Learner):
         if size != (1, 1):
             whole = "`kernel` must be that of the whole map, so that there is one neuron a feature"
             raise InputError(f"{name} learns by SupervisedSTDP: {whole}, got {size[0]}x{size[1]} of them")
-        if conv.threshold is None:
-            raise wrong_type("threshold", f"a number for SupervisedSTDP of {name}", None)
-        if np.min(conv.threshold) < 0:
-            raise InputError(f"`threshold` of {name} must be at least 0 for SupervisedSTDP, got {conv.threshold}")
+        checks.given("threshold", conv.threshold, f"a number for SupervisedSTDP of {name}")
+        checks.number(f"threshold of {name}", conv.threshold, 0, arrays=True)
         if self.non_targets >= conv.features // classes:
             has = f"{name} has {conv.features // classes} neurons per class"
             raise InputError(f"`non_targets` must leave a target neuron in each class, got {self.non_targets}: {has}")
@@ -215,8 +205,7 @@ class SupervisedSTDP(Learner):
     def errors(self, layer: Layer, group: LearningNeurons) -> jax.Array:
         """Actual minus desired times of the neurons that learn, (n,) float32."""
         desired = self.desired(group.time, group.target, len(group.neuron) // layer.classes)
-        if jnp.shape(desired) != group.time.shape:
-            raise InputError(f"`desired` must return times {group.time.shape}, got shape {jnp.shape(desired)}")
+        checks.shape("desired(...)", desired, group.time.shape, "the times of the neurons that learn")
         return group.time - desired
 
     def desired(self, time: jax.Array, target: jax.Array, per_class: int) -> jax.Array:

@@ -10,7 +10,7 @@ import numpy as np
 
 from snnjax import kernels
 from snnjax.core import checks
-from snnjax.core.components import component, static
+from snnjax.core.components import component, number, static
 from snnjax.core.errors import InputError
 from snnjax.kernels import plasticity, target_time
 from snnjax.layers.conv import Conv
@@ -54,34 +54,28 @@ class TargetTime(Learner):
       patches: random patches learned from each time that an image is shown.
     """
 
-    target_time: float = 0.75
-    rate: float = 0.1
-    beta: float = 1.0
-    threshold_rate: float = 1.0
-    threshold_min: float = 2.0
-    annealing: float = 0.95
+    target_time: float = number(default=0.75, minimum=0, maximum=1)
+    rate: float = number(default=0.1, minimum=0)
+    beta: float = number(default=1.0, minimum=0)
+    threshold_rate: float = number(default=1.0, minimum=0)
+    threshold_min: float = number(default=2.0, above=0)
+    annealing: float = number(default=0.95, above=0, maximum=1)
     bounds: tuple[float, float] = (0.0, 1.0)
-    patches: int = static(default=1)
+    patches: int = static(default=1, minimum=1)
     own_thresholds = True
     in_learn = frozenset({"forward", "update", "update_weights", "update_thresholds"})
 
     def check(self) -> None:
-        checks.integer("patches", self.patches, 1)
         checks.bounds(self.bounds, least=0)
-        checks.number("target_time", self.target_time, most=1)
-        checks.number("annealing", self.annealing, most=1, above=True)
-        for name in ("rate", "beta", "threshold_rate"):
-            checks.number(name, getattr(self, name))
-        checks.number("threshold_min", self.threshold_min, above=True)
 
     def check_layer(self, name: str, conv: Conv, size: tuple[int, int], classes: int, timed: bool) -> None:
         """Raises InputError where a layer has no threshold above 0, or a competition that has no effect."""
         if conv.threshold is None or not np.all(np.asarray(conv.threshold) > 0):
             got = f"got {conv.threshold}: start where a neuron fires at some patches, such as 5"
             raise InputError(f"`threshold` of {name} must be above 0 for TargetTime, {got}")
-        if conv.each_learner == (self,) and conv.competition != Conv.competition:
-            got = f"{conv.competition} has no effect, TargetTime has its own"
-            raise InputError(f"`competition` of {name} must be {Conv.competition}: {got}")
+        if conv.each_learner == (self,):
+            why = "it has no effect, TargetTime has its own"
+            checks.equal(f"competition of {name}", conv.competition, Conv.competition, why)
 
     def init(self, layer: Layer, key: np.ndarray, seen: int) -> Any:
         """The key of all random draws, the numbers of images shown and of quiet patches, and both rates."""

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from snnjax.core import checks
-from snnjax.core.components import component, fitted, static
-from snnjax.core.errors import InputError, unknown
+from snnjax.core.components import component, fitted, number, static
+from snnjax.core.errors import InputError
 from snnjax.kernels import Spikes, exact
 
 
@@ -71,8 +71,7 @@ SPIKES, POTENTIALS, MAXIMA = READS = "spikes", "potentials", "maxima"
 
 def check_reads(decision: Any) -> None:
     """Raises InputError unless a fitted decision reads one of `READS`."""
-    if reads_of(decision) not in READS:
-        raise unknown("reads", reads_of(decision), READS)
+    checks.one_of("reads", reads_of(decision), READS)
 
 
 def reads_of(decision: Any) -> str:
@@ -192,19 +191,15 @@ class LinearSVM:
       intercepts: (classes,) float32; 0 before the fit.
     """
 
-    C: float = 2.4
-    tolerance: float = 0.1
-    iterations: int = 100
+    C: float = number(default=2.4, above=0)
+    tolerance: float = number(default=0.1, above=0)
+    iterations: int = number(default=100, minimum=1)
     coefficients: np.ndarray | float = fitted(default=0.0)
     intercepts: np.ndarray | float = fitted(default=0.0)
-    reads: str = static(default=SPIKES)
+    reads: str = static(default=SPIKES, one_of=READS)
     timed: ClassVar[bool] = True
 
     def check(self) -> None:
-        checks.number("C", self.C, above=True)
-        checks.number("tolerance", self.tolerance, above=True)
-        checks.integer("iterations", self.iterations, 1)
-        check_reads(self)
         shapes = np.shape(self.coefficients), np.shape(self.intercepts)
         if shapes != ((), ()) and (len(shapes[0]) != 4 or shapes[1] != shapes[0][:1]):
             raise InputError(f"`coefficients` must be (classes, F, H, W) and `intercepts` (classes,), got {shapes}")

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from snnjax.core.errors import InputError, nearest, wrong_type
+from snnjax.core import checks
+from snnjax.core.errors import InputError, nearest
 from snnjax.kernels import latency_dtype
 from snnjax.networks.joins import Concatenate, EarliestSpike, LatestSpike
 from snnjax.networks.stage import ENCODER, Input, Stage
@@ -112,12 +113,10 @@ class Graph(NamedTuple):
         except (TypeError, ValueError, LookupError) as error:
             given = " and ".join(str(shape) for shape in shapes)
             raise InputError(f"`join` {name} does not take inputs of {given}: {error}") from error
-        if not isinstance(joined, jax.ShapeDtypeStruct):
-            raise wrong_type("join(...)", "an array (C, H, W)", joined)
+        checks.instance("join(...)", joined, jax.ShapeDtypeStruct, "an array (C, H, W)")
         if joined.ndim != 3:
             raise InputError(f"`join` must make an input of (C, H, W), got {joined.shape}")
-        if joined.dtype != maps[0].dtype:
-            raise InputError(f"`join` must keep the type of its maps, {maps[0].dtype}, got {joined.dtype}")
+        checks.equal("dtype of join(...)", joined.dtype, maps[0].dtype, "that of its maps")
         return joined.shape
 
     def map_shapes(self, number: int, outputs: Sequence[Shape]) -> list[Shape]:
@@ -150,13 +149,11 @@ def check(network: str, stages: tuple[Stage, ...]) -> None:
         for source in stage.inputs:
             if source.stage in earlier:
                 continue
-            if source.stage in names:
-                raise InputError(
-                    f"{title} must be earlier stages ({', '.join(earlier)}), got {source.stage}: no cycles"
-                )
             meant = nearest(source.stage, earlier)
-            question = f"did you mean {meant!r}? " if meant else ""
-            raise InputError(f"{question}{title} must name some of {', '.join(earlier)}, got {source.stage!r}")
+            advice = f": did you mean {meant!r}?" if meant else ""
+            if source.stage in names:
+                advice = ": no cycles"
+            raise InputError(f"{title} must be earlier stages ({', '.join(earlier)}), got {source.stage}{advice}")
         _check_reads(graph, number, network)
     read = {output for number in range(len(stages)) for output in graph.sources(number)}
     for number in range(1, len(stages)):
@@ -167,9 +164,7 @@ def check(network: str, stages: tuple[Stage, ...]) -> None:
 def _check_reads(graph: Graph, number: int, network: str) -> None:
     """Raises InputError where a stage reads an output twice, or joins a single one."""
     stage = graph.stages[number]
-    if len({*stage.inputs}) < len(stage.inputs):
-        title = f"`inputs` of stage {number + 1} of {network}"
-        raise InputError(f"{title} must differ, got {', '.join(each.stage for each in stage.inputs)}")
+    checks.distinct(f"inputs of stage {number + 1} of {network}", stage.inputs)
     if len(stage.inputs) < 2 and isinstance(stage.join, EarliestSpike | LatestSpike):
         name = type(stage.join).__name__
         raise InputError(f"`join` of stage {number + 1} of {network} reads a single input: {name} has no effect")

@@ -5,7 +5,7 @@ from typing import Any
 
 from snnjax.core import checks
 from snnjax.core.defaults import EPOCHS_OF_FEW, FEW, SHOWN
-from snnjax.core.errors import InputError, wrong_type
+from snnjax.core.errors import InputError
 from snnjax.data.dataset import DEFAULT_ENCODERS, Dataset
 from snnjax.encoding import ImageEncoder
 from snnjax.networks.model import image_shape
@@ -83,8 +83,7 @@ class Images:
     def input_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of the images, encoded by `suitable_encoder`."""
         shape: Any = self.suitable_encoder.output_shape(self.shape)
-        if not isinstance(shape, tuple | list):
-            raise wrong_type("encoder.output_shape(...)", "(C, H, W)", shape)
+        checks.instance("encoder.output_shape(...)", shape, tuple | list, "(C, H, W)")
         return tuple(shape)
 
 
@@ -106,8 +105,7 @@ def with_default_encoder(network: Network) -> Network:
 
 def check_images(images: Any) -> None:
     """Raises InputError unless a network's function is given `Images`."""
-    if not isinstance(images, Images):
-        raise wrong_type("images", "Images", images, "Images((28, 28), classes=10)")
+    checks.instance("images", images, Images, "Images", "Images((28, 28), classes=10)")
 
 
 MNIST = Images()

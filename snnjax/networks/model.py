@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from snnjax import kernels
 from snnjax.core import checks, devices
-from snnjax.core.errors import InputError, wrong_type
+from snnjax.core.errors import InputError
 from snnjax.kernels import Spikes, exact
 from snnjax.layers.pool import pooled_maps
 from snnjax.layers.ramp_layer import RampLayer
@@ -41,8 +41,7 @@ class Model:
     def of(cls, network: Network, weights: Weights) -> "Model":
         """A network with weights by layer name; raises InputError where one is missing, and as `check_weights`."""
         check_weights(network, weights)
-        if weights.keys() != network.weight_shapes.keys():
-            raise InputError(f"`weights` must be those of {', '.join(network.weight_shapes)}, got {', '.join(weights)}")
+        checks.same_names("weights", weights, network.weight_shapes)
         steps = network.time_steps
         layers: dict[str, Any] = {}
         for number, name, conv in network.layers():
@@ -228,20 +227,17 @@ class Model:
 
     def _check_known(self, number: int, most: int, known: Known) -> None:
         checks.integer("number", number, 0, most)
-        if not isinstance(known, Known):
-            raise wrong_type("known", "networks.Known", known, "Known({0: latency})")
+        checks.instance("known", known, Known, "networks.Known", "Known({0: latency})")
         outputs = self.network.shapes
         inputs = (*self.network.input_shapes, outputs[-1])  # the last one of a fitted decision
         for name, values, shapes in (("outputs", known.outputs, outputs), ("inputs", known.inputs, inputs)):
             for key, value in values.items():
                 checks.integer(f"number in known.{name}", key, 0, len(shapes) - 1)
-                if np.shape(value) != shapes[key]:
-                    raise InputError(f"`known.{name}[{key}]` must have shape {shapes[key]}, got {np.shape(value)}")
+                checks.shape(f"known.{name}[{key}]", value, shapes[key], self.network.name)
 
     def _check_input(self, latency: jax.Array) -> None:
         checks.latency("latency", latency, time_steps=self.network.time_steps)
-        if latency.shape != self.network.input_shape:
-            raise InputError(f"`latency` must have shape {self.network.input_shape}, got {latency.shape}")
+        checks.shape("latency", latency, self.network.input_shape, self.network.name)
 
     def observe(self, latency: jax.Array) -> "Observed":
         """The network's response to the latencies (C, H, W) of one image, layer by layer."""
@@ -311,10 +307,8 @@ def check_weights(network: Network, weights: Weights) -> None:
     shapes = network.weight_shapes
     convs = {name: conv for _, name, conv in network.layers()}
     for name, value in weights.items():
-        if name not in shapes:
-            raise InputError(f"`weights` must name layers of {network.name} ({', '.join(shapes)}), got {name!r}")
-        if value.shape != shapes[name]:
-            raise InputError(f"`weights[{name!r}]` must have shape {shapes[name]}, got {value.shape}")
+        checks.one_of(f"weights of {network.name}", name, shapes)
+        checks.shape(f"weights[{name!r}]", value, shapes[name], network.name)
         if convs[name].monotone and not isinstance(value, jax.core.Tracer) and not np.all(np.asarray(value) >= 0):
             least = np.asarray(value).min()
             raise InputError(f"`weights[{name!r}]` must be at least 0 as the layer's bounds, got {least}")
@@ -331,8 +325,7 @@ def rounded_weights(network: Network, weights: Weights) -> dict[str, np.ndarray]
     rounded = {}
     for name, value in weights.items():
         weight = np.asarray(value)
-        if not np.isfinite(weight).all():
-            raise InputError(f"`weights[{name!r}]` must be finite, got {weight[~np.isfinite(weight)][0]}")
+        checks.number(f"weights[{name!r}]", weight, arrays=True)
         rounded[name] = weight if name in network.ramped else exact.round_for_exact_sums(weight)
     return rounded
 
@@ -367,9 +360,11 @@ def check_image(network: Network, image: Any, *, batch: bool = False, name: str 
         return
     if shape := image_shape(network, image.shape[-1:]):
         axes = ", ".join(map(str, shape))
-        raise InputError(f"`{name}` must have shape {shape}, or (N, {axes}) for several, got {image.shape}")
-    becomes = f", which becomes {given}" if given else ""
-    raise InputError(f"`{name}` must become an input of shape {input_shape}, got {image.shape}{becomes}")
+        problem = f"must have shape {shape}, or (N, {axes}) for several, got {image.shape}"
+    else:
+        becomes = f", which becomes {given}" if given else ""
+        problem = f"must become an input of shape {input_shape}, got {image.shape}{becomes}"
+    raise InputError(f"`{name}` {problem}")
 
 
 def image_shape(network: Network, *channels: tuple[int, ...]) -> tuple[int, ...]:

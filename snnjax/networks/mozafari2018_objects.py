@@ -45,8 +45,8 @@ def mozafari2018_objects(images: Images = PICTURES, *, kernel: float = 0.9, thre
     unless `kernel` is above 0 and at most 1, and `threshold` above 0 and finite.
     """
     check_images(images)
-    checks.number("kernel", kernel, most=1, above=True)
-    checks.number("threshold", threshold, above=True)
+    checks.number("kernel", kernel, maximum=1, above=0)
+    checks.number("threshold", threshold, above=0)
     step = max(1, round(min(images.shape[:2]) / ROWS))
     pool = Pool(step + 1, stride=step, padding=step // 2) if step > 1 else None
     encoder = images.encoder or dataclasses.replace(GABOR, pool=pool)

@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from snnjax.core import checks, components
+from snnjax.core import checks, components, paths
 from snnjax.core.components import check_component, component, static
-from snnjax.core.errors import InputError, TooSmallError, nearest, wrong_type
+from snnjax.core.errors import InputError, TooSmallError, explained, nearest
 from snnjax.encoding import ImageEncoder
 from snnjax.layers.conv import Conv
 from snnjax.networks import graph
@@ -46,22 +46,22 @@ class Network:
     """
 
     name: str = static()
-    input_shape: tuple[int, int, int] = static()
-    classes: int = static(default=0)
+    input_shape: tuple[int, int, int] = static(minimum=1)
+    classes: int = static(default=0, minimum=0)
     stages: tuple[Stage, ...] = ()
-    time_steps: int = static(default=15)
+    time_steps: int = static(default=15, minimum=1)
     epochs: tuple[int, ...] = static(default=())
     reward_by_turns: bool = static(default=False)
     encoder: ImageEncoder | None = None
     decision: Decision | None = Majority()
     shuffle: bool = static(default=False)
-    patience: int | None = static(default=None)
+    patience: int | None = static(default=None, minimum=0)
 
     def check(self) -> None:
         self._check_fields()
         pool = self.stages[-1].pool
-        if pool is not None and self.deciding:
-            raise InputError(f"`pool` of the last stage of {self.name} must be None, it has no effect: got {pool}")
+        if self.deciding:
+            checks.equal(f"pool of the last stage of {self.name}", pool, None, "it has no effect")
         graph.check(self.name, self.stages)
         self._check_last_stage()
         for _, name, conv in self.layers():
@@ -82,31 +82,22 @@ class Network:
         """Raises TypeError or InputError where a field is of a wrong type or out of range."""
         if not self.name.isprintable() or {"/", "\\"} & {*self.name}:  # files and folders are named after it
             raise InputError(f"`name` must be of printable characters without / and \\, got {self.name!r}")
-        checks.time_steps(self.time_steps)
-        if not checks.integer("classes", self.classes, 0) and self.decision is not None:
+        if not self.classes and self.decision is not None:
             raise InputError("`classes` must be at least 1, got 0: give their number, or `decision=None`")
         if not isinstance(self.input_shape, tuple) or len(self.input_shape) != 3:
             raise InputError(f"`input_shape` must be (channels, rows, columns), got {self.input_shape!r}")
-        for size in self.input_shape:
-            checks.integer("input_shape", size, 1)
-        if not isinstance(self.stages, tuple) or not self.stages:
-            raise wrong_type("stages", "a tuple of stages", self.stages, "(stage(...),)")
+        checks.instance("stages", self.stages or None, tuple, "a tuple of stages", "(stage(...),)")
         for stage in self.stages:
-            if not isinstance(stage, Stage):
-                raise wrong_type("stages", "a tuple of stages", stage, "(stage(Conv(...)), ...)")
+            checks.instance("stages", stage, Stage, "a tuple of stages", "(stage(Conv(...)), ...)")
         if self.decision is not None:
             check_component("decision", self.decision, "timed", "scores", "decide", *_fitting(self.decision))
             check_reads(self.decision)
         if self.encoder is not None:
             check_component("encoder", self.encoder, "__call__", "output_shape", "time_steps", *_fitting(self.encoder))
-            if self.encoder.time_steps != self.time_steps:
-                got = f"{self.time_steps} and {self.encoder.time_steps} of `encoder`"
-                raise InputError(f"`time_steps` must be that of the encoder, got {got}")
+            checks.equal("time_steps", self.time_steps, self.encoder.time_steps, "that of the `encoder`")
         object.__setattr__(self, "epochs", checks.epochs(self.epochs))
-        if len(self.epochs) not in (0, len(self.stages)):
-            raise InputError(f"`epochs` must be one for each of {len(self.stages)} stages, got {self.epochs!r}")
-        if self.patience is not None:
-            checks.integer("patience", self.patience, 0)
+        if self.epochs:
+            checks.one_each("epochs", self.epochs, len(self.stages), "stages")
 
     def _check_last_stage(self) -> None:
         """Raises InputError where the last stage cannot decide, or has settings that have no effect there."""
@@ -114,23 +105,23 @@ class Network:
         if not last.branches and self.decision is not None and not is_fitted(self.decision):
             advice = "take a `decision` that is fitted, or None for a network that decides nothing"
             raise InputError(f"`stages` of {self.name} must end with layers that decide: {advice}")
-        if self.deciding and last.pointwise:
-            raise InputError(f"`pointwise` of the last stage of {self.name}, which decides, must be False")
+        if self.deciding:
+            title = f"the last stage of {self.name}, which decides,"
+            checks.equal(f"pointwise of {title}", last.pointwise, False)
         if not self.reads_potentials:
             return
         title = f"the last stage of {self.name}, whose potentials {type(self.decision).__name__} reads,"
         if not last.branches or last.ramped:
             raise InputError(f"`branches` of {title} must be layers without a `ramp`")
-        if last.pool is not None and reads_of(self.decision) == MAXIMA:
-            raise InputError(f"`pool` of {title} must be None, since it reads maxima of whole maps: got {last.pool}")
-        if last.pointwise:
-            raise InputError(f"`pointwise` of {title} must be False: neurons do not fire there")
+        if reads_of(self.decision) == MAXIMA:
+            checks.equal(f"pool of {title}", last.pool, None, "it reads maxima of whole maps")
+        checks.equal(f"pointwise of {title}", last.pointwise, False, "neurons do not fire there")
 
     def _check_layer(self, name: str, conv: Conv) -> None:
         """Raises InputError where a layer has learners or settings that have no place in it."""
         conv.check()
-        if conv.fractional and name not in self.deciding:
-            raise InputError(f"`fractional` of {name}, which does not decide, must be False: True has no effect")
+        if name not in self.deciding:
+            checks.equal(f"fractional of {name}, which does not decide,", conv.fractional, False, "it has no effect")
         supervised = [learner.supervised for learner in conv.each_learner]
         kinds = ", ".join(type(learner).__name__ for learner in conv.each_learner)
         if name in self.deciding:
@@ -144,14 +135,17 @@ class Network:
             raise InputError(f"`learners` of {name} must be unsupervised, got {got}: {advice}")
         if conv.ramp:
             conv.ramp.check_levels(name, self.time_steps)
-            if name not in self.deciding and conv.ramp.rise != 1:
-                raise InputError(f"`rise` of {name}, which does not decide, must be 1, got {conv.ramp.rise:g}")
+            if name not in self.deciding:
+                checks.equal(f"rise of {name}, which does not decide,", conv.ramp.rise, 1)
         if conv.joint and not conv.ramped:
             raise InputError(f"{name}, which learns by {type(conv.joint).__name__}, must have a `ramp`, such as Ramp()")
         if conv.joint and (len(supervised) > 1 or any(supervised)):
-            raise InputError(f"`learners` of {name} must be one alone where it learns from batches, got {kinds}")
-        if sum(supervised) > 1 or supervised != sorted(supervised):
-            raise InputError(f"`learners` of {name} must be unsupervised but for the last, got {kinds}")
+            expected = "one alone where it learns from batches"
+        elif sum(supervised) > 1 or supervised != sorted(supervised):
+            expected = "unsupervised but for the last"
+        else:
+            return
+        raise InputError(f"`learners` of {name} must be {expected}, got {kinds}")
 
     @property
     def ramped(self) -> list[str]:
@@ -305,7 +299,7 @@ class Network:
         return {
             f"{name}.{path}": value
             for name, part in parts.items()
-            for path, value in components.numbers(part)
+            for path, value in paths.numbers(part)
             if not (getattr(part, "ramped", False) and path.startswith("competition."))  # without effect
         }
 
@@ -313,12 +307,12 @@ class Network:
         """All components that a sweep may replace, and tuples of some, by path: "layer1.learners", "decision"."""
         parts: dict[str, Any] = {}
         for _, name, conv in self.layers():
-            parts |= components.parts(conv, name)
+            parts |= paths.parts(conv, name)
         for number, stage in enumerate(self.stages, 1):
-            parts |= {f"stage{number}.join": stage.join} | dict(components.parts(stage.join, f"stage{number}.join"))
+            parts |= {f"stage{number}.join": stage.join} | dict(paths.parts(stage.join, f"stage{number}.join"))
         for name, part in dict(encoder=self.encoder, decision=self.decision).items():
             parts[name] = part
-            parts |= {} if part is None else components.parts(part, name)
+            parts |= {} if part is None else paths.parts(part, name)
         return parts
 
     def component_names(self) -> dict[str, str]:
@@ -345,8 +339,7 @@ class Network:
             return self._replaced(self.component_path(path), value, path, type(value).__name__)
         numbers = self.hyperparameters()
         whole = _whole_path(path, numbers)
-        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-            raise wrong_type(path, "a number", value)
+        checks.real(path, value)
         number: Any = value
         kind = int if isinstance(numbers[whole], int) else float
         finite = abs(number) <= float(np.finfo(np.float32).max)
@@ -363,13 +356,11 @@ class Network:
                 part = f"stages.{number}.branches.{names.index(part)}"
             elif part == f"stage{number + 1}":
                 part = f"stages.{number}"
-        try:
+        with explained(f"{path}={words}"):
             if whole == "encoder":
                 check_component("encoder", value, "__call__", "output_shape", "time_steps")
                 return dataclasses.replace(self, encoder=value, time_steps=value.time_steps)
-            return components.replace(self, f"{part}.{rest}" if rest else part, value)
-        except InputError as error:
-            raise InputError(f"{path}={words}: {error}") from error
+            return paths.replace(self, f"{part}.{rest}" if rest else part, value)
 
 
 def _fitting(part: Any) -> tuple[str, ...]:
@@ -397,15 +388,18 @@ def _whole_path(path: str, paths: Iterable[str]) -> str:
     matches = matching_paths(path, paths)
     if len(matches) == 1:
         return matches[0]
-    if matches:
-        raise InputError(f"`{path}` must name one of {', '.join(matches)}")
+    question, names = ("", matches) if matches else _nearest_paths(path, paths)
+    raise InputError(f"{question}`{path}` must name one of {', '.join(names)}")
+
+
+def _nearest_paths(path: str, paths: Iterable[str]) -> tuple[str, list[str]]:
+    """A question whether one of `paths` is meant by a path that names none, or "", and the paths that may be listed."""
     ends = {f"{full.partition('.')[0]}.{full.rpartition('.')[2]}": full for full in paths}
     ends |= {full: full for full in paths}
     meant = nearest(path, ends)
     question = f"did you mean `{ends[meant]}`? " if meant else ""
     few = [full for full in paths if sum(piece.isdigit() for piece in full.split(".")) < 3]  # not all filters
-    few = [full for full in few if full.startswith(f"{path.partition('.')[0]}.")] or few
-    raise InputError(f"{question}`{path}` must name one of {', '.join(few)}")
+    return question, [full for full in few if full.startswith(f"{path.partition('.')[0]}.")] or few
 
 
 def output_shape(stage: Stage, shape: Shape, *, joined: bool) -> Shape:

@@ -92,7 +92,5 @@ def _check_memory(spec: Network, per_class: int) -> None:
     (name,) = spec.deciding
     _, *inputs = spec.weight_shapes[name]
     of_class = spec.classes * math.prod(inputs) * _BYTES  # for one neuron of each class
-    if per_class * of_class > files.MEMORY:
-        most = files.MEMORY // of_class
-        fits = f"at most {most:,}, so that {spec.classes} classes fit into {files.MEMORY / 2**30:.1f} GiB of memory"
-        raise InputError(f"`per_class` must be {fits}, got {per_class:,}: {PER_CLASS} are the default")
+    fits = f"so that {spec.classes} classes fit into {files.MEMORY / 2**30:.1f} GiB of memory (default {PER_CLASS})"
+    checks.integer("per_class", per_class, 1, files.MEMORY // of_class, why=fits)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from snnjax.core.errors import InputError
+from snnjax.core import checks
 from snnjax.encoding import DOG
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.pool import Pool
@@ -122,8 +122,7 @@ def resnet2024(images: Images = MNIST, *, merge: str = "logical_and") -> Network
     each position, whatever the weights are.
     """
     check_images(images)
-    if merge not in MERGES:
-        raise InputError(f"`merge` must be one of {', '.join(MERGES)}, got {merge!r}")
+    checks.one_of("merge", merge, MERGES)
     around = Conv(THIRD.features, kernel=1, threshold=0, weights=np.ones((THIRD.features, SECOND.features, 1, 1)))
     stages = (
         FIRST,

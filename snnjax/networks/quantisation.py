@@ -75,8 +75,7 @@ def integer_layers(network: SpikingNetwork, bits: int) -> dict[str, IntegerLayer
             layers[name] = _integer_ramp(name, ramps[name], bits)
             continue
         values = np.asarray(weights[name], np.float64)
-        if values.min() < 0:
-            raise InputError(f"`weights` of {name} must be at least 0 for weights of few bits, got {values.min():.4g}")
+        checks.at_least(f"weights of {name} in few bits", values, 0)
         unit = (values.max() or 1.0) / (2**bits - 1)
         threshold = 0.0 if conv.threshold is None else np.asarray(conv.threshold, np.float64)
         limits = np.clip(np.floor(threshold / unit), -1, _HIGHEST).astype(np.int64)
@@ -86,8 +85,7 @@ def integer_layers(network: SpikingNetwork, bits: int) -> dict[str, IntegerLayer
 
 def _integer_ramp(name: str, layer: RampLayer, bits: int) -> IntegerRampLayer:
     """A layer with a ramp in integers; each feature has the unit that rounds its weights least."""
-    if bits < 2:
-        raise InputError(f"`bits` must be at least 2 for {name}, whose weights have both signs, got {bits}")
+    checks.integer(f"bits of {name}, whose weights have both signs,", bits, 2)
     if not (layer.ramp.fitted or layer.classes):
         raise InputError(f"`ramp` of {name} must be fitted, got Ramp before its `fit`: train the network first")
     integrator = layer.frozen().integrator

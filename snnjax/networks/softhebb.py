@@ -9,7 +9,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from snnjax.core.errors import InputError
+from snnjax.core import checks
 from snnjax.encoding import PIXELS
 from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
@@ -44,8 +44,8 @@ def goupy2024_softhebb(images: Images = CIFAR10, *, features: Sequence[int] = (9
     They are five where fewer than 5,000 images have labels.
     """
     check_images(images)
-    if not isinstance(features, Sequence) or len(features) != len(LAYERS):
-        raise InputError(f"`features` must be {len(LAYERS)} numbers, those of each layer, got {features!r}")
+    checks.instance("features", features, Sequence, f"{len(LAYERS)} numbers, one for each layer")
+    checks.one_each("features", features, len(LAYERS), "layers")
     encoder = images.encoder or PIXELS
     shape = encoder.output_shape(images.shape)
     stages: list[Stage] = []

@@ -11,8 +11,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from snnjax.core import checks, devices
-from snnjax.core.components import with_leaves
-from snnjax.core.errors import InputError, wrong_type
+from snnjax.core.paths import with_leaves
 from snnjax.data import names
 from snnjax.networks.decision import Decided
 from snnjax.networks.graph import Known
@@ -49,11 +48,10 @@ class SpikingNetwork(nnx.Module):
 
         A description without an encoder gets the one that `Trainer` would choose for it, if there is one. Classes
         without names are "0", "1", ... `initial` are the numbers that training has changed, as they were, by
-        the paths of `components.leaves`.
+        the paths of `paths.leaves`.
         """
-        if not isinstance(spec, Network):
-            made = f"{spec.__name__}(...)" if callable(spec) else ""
-            raise wrong_type("spec", "a Network", spec, made)
+        made = f"{getattr(spec, '__name__', '')}(...)" if callable(spec) else ""
+        checks.instance("spec", spec, Network, "a Network", made)
         spec = with_default_encoder(spec)
         self.class_names = names.checked(class_names, spec.classes) or names.numbered(spec.classes)
         layers = Model.of(spec, spec.initial_weights(seed) if weights is None else weights).layers
@@ -127,8 +125,8 @@ class SpikingNetwork(nnx.Module):
         Raises InputError for images that the encoder does not take.
         """
         last = len(self.spec.stages) - bool(self.spec.deciding)
-        if stages is not None and checks.integer("stages", stages, 0) > last:
-            raise InputError(f"`stages` must be at most {last}, those before the decision, got {stages}")
+        if stages is not None:
+            checks.integer("stages", stages, 0, last, why="those before the decision")
         end = last if stages is None else stages
         ramped = [name for number, name, conv in self.spec.layers() if conv.ramped and number < end]
         check_fitted(self.spec, "encoder", *ramped)

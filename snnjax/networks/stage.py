@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from snnjax.core import checks
 from snnjax.core.components import check_component, component, static
-from snnjax.core.errors import InputError, wrong_type
+from snnjax.core.errors import InputError
 from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
 from snnjax.networks.joins import Concatenate, Join
@@ -29,8 +30,7 @@ class Input:
     pool: Pool | None = static(default=None)
 
     def check(self) -> None:
-        if not isinstance(self.pool, Pool | None):
-            raise wrong_type("pool", "a Pool or None", self.pool, "Input(..., pool=Pool(2))")
+        checks.instance("pool", self.pool, Pool | None, "a Pool or None", "Input(..., pool=Pool(2))")
 
     @property
     def averages(self) -> bool:
@@ -60,29 +60,23 @@ class Stage:
     pointwise: bool = static(default=False)
 
     def check(self) -> None:
-        if not isinstance(self.branches, tuple):
-            raise wrong_type("branches", "Conv layers", self.branches, "stage(Conv(...))")
+        checks.instance("branches", self.branches, tuple, "Conv layers", "stage(Conv(...))")
         for conv in self.branches:
-            if not isinstance(conv, Conv):
-                raise wrong_type("branches", "Conv layers", conv, "stage(Conv(...), Conv(...))")
+            checks.instance("branches", conv, Conv, "Conv layers", "stage(Conv(...), Conv(...))")
         if not self.branches and not self.inputs:
             raise InputError(
                 "`branches` of a stage must be one Conv layer or several, or it must have `inputs`: got none"
             )
-        if not isinstance(self.pool, Pool | None):
-            raise wrong_type("pool", "an integer, a Pool or None", self.pool)
+        checks.instance("pool", self.pool, Pool | None, "an integer, a Pool or None")
         if len({conv.ramped for conv in self.branches}) > 1:
             raise InputError("`branches` of a stage must all have a `ramp`, or none, got both kinds")
-        if self.pool is not None and self.pool.mean:
-            raise InputError(
-                f"`pool` of a stage must not be of means, got {self.pool}: give its reader Input(..., pool=...)"
-            )
+        if self.pool is not None:
+            advice = "give its reader Input(..., pool=...)"
+            checks.equal("mean of the `pool` of a stage", self.pool.mean, False, advice)
         for source in self.inputs if isinstance(self.inputs, tuple) else (self.inputs,):
-            if not isinstance(source, Input):
-                raise wrong_type("inputs", "names of stages, or Input(...)", source, 'inputs=("stage1", "stage2")')
+            checks.instance("inputs", source, Input, "names of stages, or Input(...)", 'inputs=("stage1", "stage2")')
         check_component("join", self.join, "__call__")
-        if not isinstance(self.pointwise, bool):
-            raise wrong_type("pointwise", "True or False", self.pointwise)
+        checks.instance("pointwise", self.pointwise, bool, "True or False")
         if self.pointwise and (self.ramped or not self.branches):
             got = "layers with a `ramp`" if self.ramped else "none"
             raise InputError(f"`pointwise` of a stage must be False unless it has layers without a `ramp`, got {got}")

@@ -13,8 +13,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from snnjax.core import devices, files
-from snnjax.core.components import call_of, described, described_differences, list_differences, to_data
-from snnjax.core.errors import InputError
+from snnjax.core.codec import call_of, to_data
+from snnjax.core.differences import described, described_differences, list_differences
+from snnjax.core.errors import InputError, explained
 from snnjax.networks import Network
 from snnjax.runs.results_file import versions
 from snnjax.training.loop import SAVE_INTERVAL_S, Trainer
@@ -122,11 +123,12 @@ class CheckpointFolder:
         """Raises FileExistsError where the folder holds one of these files or a checkpoint, unless that is resumed."""
         existing = [name for name in (*names, CHECKPOINT, PREVIOUS) if (self.path / name).exists()]
         if existing and not resume:
-            holds = f"{self.path} already holds {self.kind} ({', '.join(existing)})"
-            raise FileExistsError(f"{holds}: `resume` (--resume) it, or name another folder")
-        if existing and not self.saved:
-            problem = f"{self.path} holds {', '.join(existing)} but no {CHECKPOINT} to go on from"
-            raise FileExistsError(f"{problem}: name another folder")
+            problem = f"already holds {self.kind} ({', '.join(existing)}): `resume` (--resume) it, or"
+        elif existing and not self.saved:
+            problem = f"holds {', '.join(existing)} but no {CHECKPOINT} to go on from:"
+        else:
+            return
+        raise FileExistsError(f"{self.path} {problem} name another folder")
 
     def _save_checkpoint(self, arrays: Arrays, meta: Json) -> None:
         """Writes a checkpoint and keeps the one before, in case the new one is damaged later."""
@@ -161,10 +163,8 @@ class CheckpointFolder:
             self._spent = float(meta.get("spent", 0.0))
             if damaged:
                 self.notes.append(f"{'; '.join(damaged)}; going on from {path.name}, the state before")
-            try:
+            with explained(f"{path} holds no state to go on from", KeyError, TypeError, AttributeError):
                 self._restore(arrays, meta)
-            except (KeyError, TypeError, AttributeError, InputError) as error:
-                raise InputError(f"{path} holds no state to go on from: {error}") from error
             return
         if damaged:
             raise InputError(f"{'; '.join(damaged)}: there is nothing to go on from, name another folder")

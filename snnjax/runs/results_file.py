@@ -11,7 +11,7 @@ import numpy as np
 
 import snnjax
 from snnjax.core import files
-from snnjax.core.errors import InputError
+from snnjax.core.errors import InputError, explained
 from snnjax.data import Dataset
 from snnjax.data.names import name_of
 from snnjax.runs.trained import STREAM, SWEEP, WEIGHTS, finished_file
@@ -33,17 +33,21 @@ def read_results(run: Path) -> Json:
     if (run / STREAM).exists():
         raise InputError(f"{run} is the folder of a stream: look at {run / STREAM}; its network is in {run / WEIGHTS}")
     anew = "delete it, and `resume` writes it anew"
-    try:
-        results = files.read_json(path)
-    except InputError as error:
-        raise InputError(f"{error}: {anew}") from error
-    if not isinstance(results, dict):
-        raise InputError(f"{path} is damaged, it holds no results: {anew}")
+    results = _read(path, set(), anew)
     files.check_format(path, results, FORMAT, f"read it with that version, or {run}/{PAGE}")
     digest = results.pop("digest", None)
     if digest != _digest(results):
         raise InputError(f"{path} is damaged, its digest is another: {anew}")
     return results | dict(settings=current_names(results["settings"]))
+
+
+def _read(path: Path, names: set[str], anew: str) -> Json:
+    """The JSON object of a file, which has these names; raises InputError, with advice, if there is none."""
+    with explained(advice=anew):
+        results = files.read_json(path)
+        if not isinstance(results, dict) or not names <= results.keys():
+            raise InputError(f"{path} is damaged, it holds no results")
+    return results
 
 
 def is_sweep(path: Path) -> bool:
@@ -55,12 +59,7 @@ def read_sweep(folder: Path) -> Json:
     """Reads a sweep's sweep.json; raises InputError if it is damaged, or holds no trained network."""
     path = folder / SWEEP
     anew = "delete it, and the command of the sweep writes it again"
-    try:
-        results = files.read_json(path)
-    except InputError as error:
-        raise InputError(f"{error}: {anew}") from error
-    if not isinstance(results, dict) or not {"settings", "about", "networks"} <= results.keys():
-        raise InputError(f"{path} is damaged, it holds no results: {anew}")
+    results = _read(path, {"settings", "about", "networks"}, anew)
     if not any(network["epochs"] for network in results["networks"]):
         raise InputError(f"{path} holds no network that was trained to the end")
     return results | dict(settings=current_names(results["settings"]))

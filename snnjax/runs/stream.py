@@ -14,9 +14,11 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from snnjax.core import checks, files
-from snnjax.core.components import changed_leaves, described, described_differences, leaves, list_differences, to_data
+from snnjax.core.codec import to_data
 from snnjax.core.devices import on_host
-from snnjax.core.errors import InputError, InputTypeError, wrong_type
+from snnjax.core.differences import described, described_differences, list_differences
+from snnjax.core.errors import InputError, explained
+from snnjax.core.paths import changed_leaves, leaves
 from snnjax.kernels import latency_dtype
 from snnjax.kernels.backend import resolve
 from snnjax.learners import Learner, Tally
@@ -73,8 +75,9 @@ class Stream:
           batch_size: images learned, replays among them, after which supervised learners adapt, as of `Settings`.
           backend: "auto", "xla" or "native", as of `Settings`.
         """
-        if not isinstance(network, SpikingNetwork):
-            raise wrong_type("network", "a SpikingNetwork", network, "snnjax.load(run), or SpikingNetwork(description)")
+        checks.instance(
+            "network", network, SpikingNetwork, "a SpikingNetwork", "snnjax.load(run), or SpikingNetwork(description)"
+        )
         self.start = network
         spec = on_host(network.spec)
         check_learns(spec)
@@ -108,8 +111,7 @@ class Stream:
         if images is not None:
             images = np.asarray(images)
             check_image(self._spec, images, batch=True, name="images")
-            if not len(images):
-                raise InputError("`images` must hold at least 1 image, got 0")
+            checks.some("images", images, "at least 1 image")
         return jax.tree.map(jnp.asarray, self._initial(seed, images))
 
     def _initial(self, seed: int, images: np.ndarray | None = None) -> StreamState:
@@ -138,18 +140,15 @@ class Stream:
 
     def _check_state(self, state: Any) -> None:
         """Raises InputError unless a state, traced or not, is one of a stream such as this one."""
-        if not isinstance(state, StreamState) or not isinstance(state.carry, Carry):
-            raise wrong_type("state", "a StreamState", state, "stream.init()")
+        checks.instance("state", state, StreamState, "a StreamState", "stream.init()")
+        checks.instance("state.carry", state.carry, Carry, "that of a StreamState", "stream.init().carry")
         expected = self._blank
         if _fits(state, expected):
             return
         if shape := np.shape(state.carry.tally.seen):
             raise InputError(f"`state` must be that of one stream, got a stack of shape {shape}: use jax.vmap")
         memory = 0 if state.memory is None else state.memory.places
-        if memory != self._rules.memory:
-            raise InputError(
-                f"`state` must come from a stream with `memory` {self._rules.memory}, got one with {memory}"
-            )
+        checks.equal("memory of the stream that made `state`", memory, self._rules.memory, "this stream has that")
         _check_leaves(state, expected)
         raise InputError("`state` must come from a stream of the same network, got one of another")
 
@@ -262,10 +261,8 @@ class Stream:
         """
         _check_path(path)
         arrays, meta = files.load_checkpoint(Path(path))
-        try:
+        with explained(str(path)):
             return self.unflatten(arrays, meta)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
 
     def flatten(self, state: StreamState) -> tuple[Arrays, Json]:
         """The arrays of a state by name, which do not depend on the kernels, and JSON data: what a file needs to hold.
@@ -282,10 +279,7 @@ class Stream:
         about = meta.get("stream")
         if not isinstance(about, dict):
             raise InputError("it holds no state of a stream")
-        if (version := about.get("format")) != STATE_FORMAT:
-            raise InputError(
-                f"it was written by another version of snnjax (format {version}, now {STATE_FORMAT}): use that version"
-            )
+        files.check_format("it", about, STATE_FORMAT, "use that version")
         if found := described_differences(self._features, about.get("features", {})):
             problem = "it holds the state of a stream whose network has another encoder or other features"
             raise InputError(f"{problem}: {list_differences(found)}")
@@ -344,47 +338,41 @@ def _integers(name: str, value: Any, shape: tuple[int, ...], least: int, most: i
     """An array of integers of this shape in `least`..`most`, as far as they are known."""
     values = value if isinstance(value, jax.Array) else np.asarray(value)
     checks.array(name, values, None, "integers")
-    if values.shape != shape:
-        raise InputError(f"`{name}` must have shape {shape}, one for each image, got {values.shape}")
+    checks.shape(name, values, shape, "the images")
     known = checks.concrete_values(values, jnp.integer)
-    if known is not None and known.size and not least <= known.min() <= known.max() <= most:
-        got = f"{known.min()}..{known.max()}" if known.ndim else known
-        raise InputError(f"`{name}` must {expected}, got {got}")
+    if known is not None:
+        checks.all_within(name, known, least, most, expected)
     return values
 
 
 def _check_path(path: Any) -> None:
-    if not isinstance(path, str | os.PathLike):
-        raise wrong_type("path", "the path of a file", path)
+    checks.instance("path", path, str | os.PathLike, "the path of a file")
 
 
 def _json(name: str, value: Any) -> Json:
     """A mapping as JSON data."""
-    if not isinstance(value, Mapping):
-        raise wrong_type(name, "a dictionary", value)
-    try:
+    checks.instance(name, value, Mapping, "a dictionary")
+    with explained(f"`{name}` must be JSON data", TypeError, ValueError):
         return json.loads(json.dumps(dict(value)))
-    except (TypeError, ValueError) as error:
-        raise InputTypeError(f"`{name}` must be JSON data: {error}") from error
 
 
 def _check_size(network: Network, rules: Rules) -> None:
     """Raises InputError unless the machine can hold the memory."""
     size = np.dtype(latency_dtype(network.time_steps)).itemsize
-    needed = network.classes * rules.memory * math.prod(network.input_shapes[rules.phase.first]) * size
-    if needed > files.MEMORY:
-        got = f"got {rules.memory:,}, which need {needed / 2**30:,.1f} GiB"
-        raise InputError(f"`memory` must fit into the {files.MEMORY / 2**30:,.1f} GiB of this machine, {got}")
+    of_class = network.classes * math.prod(network.input_shapes[rules.phase.first]) * size
+    fits = f"so that it fits into the {files.MEMORY / 2**30:,.1f} GiB of this machine"
+    checks.integer("memory", rules.memory, 0, files.MEMORY // of_class, why=fits)
 
 
 def check_learns(network: Network) -> None:
     """Raises InputError unless a network has layers that learn from labels."""
-    problem = "`network` must have layers that learn from labels, got one"
     if network.decision is None:
-        advice = "put a readout on it by `networks.prototypes_on(network, classes)`"
-        raise InputError(f"{problem} without a decision: {advice}")
-    if is_fitted(network.decision):
-        raise InputError(f"{problem} whose {type(network.decision).__name__} is fitted")
+        got = "without a decision: put a readout on it by `networks.prototypes_on(network, classes)`"
+    elif is_fitted(network.decision):
+        got = f"whose {type(network.decision).__name__} is fitted"
+    else:
+        return
+    raise InputError(f"`network` must have layers that learn from labels, got one {got}")
 
 
 def _check_known(state: StreamState) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from snnjax import Network
 from snnjax.core import files
-from snnjax.core.components import changed_leaves, completed, differences, list_differences
+from snnjax.core.codec import completed
+from snnjax.core.differences import differences, list_differences
 from snnjax.core.errors import InputError
+from snnjax.core.paths import changed_leaves
 from snnjax.runs.checkpoint_folder import (
     CHECKPOINT,
     Arrays,

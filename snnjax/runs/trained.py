@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from snnjax.core import files
-from snnjax.core.components import from_data, to_data
+from snnjax.core import checks, files
+from snnjax.core.codec import from_data, to_data
 from snnjax.core.errors import InputError, image_size
 from snnjax.data import Dataset
 from snnjax.data.names import checked, numbered
@@ -85,11 +85,11 @@ class Trained:
             if tuple(network.encoder.output_shape(image_shape)) != network.input_shape:
                 raise InputError("its encoder does not make what its network takes")
             decides = network.decision is not None
-            if decides and not meta["class_names"]:  # as many as it says that there are would be made
-                raise InputError("it has no names of classes")
+            if decides:  # as many as it says that there are would be made
+                checks.some("class_names", meta["class_names"], "the names of its classes")
             weights = {name: _restored(name, arrays) for name in shapes}
-            if (sizes := {name: value.shape for name, value in weights.items()}) != shapes:
-                raise InputError(f"`weights` must be {shapes}, got {sizes}")  # before anything is made in these shapes
+            sizes = {name: value.shape for name, value in weights.items()}
+            checks.equal("weights", sizes, shapes)  # before anything is made in these shapes
             settings = current_names(meta["settings"])
             trained = cls(network, weights, image_shape, settings, meta["class_names"], dict(meta.get("initial", {})))
             trained.spiking_network()
@@ -113,8 +113,7 @@ class Trained:
             raise InputError(f"the network takes images {takes}, those of {data.name} are {image_size(shape)}")
         if self.network.decision is None:
             return data
-        if data.classes != self.network.classes:
-            raise InputError(f"the network has {self.network.classes} classes, {data.name} has {data.classes}")
+        checks.equal(f"classes of {data.name}", data.classes, self.network.classes, "the network has these")
         ours = self.class_names
         theirs = data.names
         if {*ours} == {*theirs}:
@@ -166,12 +165,14 @@ def finished_file(run: Path, name: str) -> Path:
         return path
     if not run.exists():
         meant = f": did you mean {pretrained.PREFIX}{run}?" if str(run) in pretrained.cards() else ""
-        raise FileNotFoundError(f"there is no run {run}{meant}")
-    if (run / SWEEP).exists():
+        problem = f"there is no run {run}{meant}"
+    elif (run / SWEEP).exists():
         use = f"`evaluate` and `predict` take one of its files, such as {run / 'weights_000.npz'}"
-        raise FileNotFoundError(f"{run} is the folder of a sweep, whose results are in {run / SWEEP}; {use}")
-    finish = "`resume`, or its command with --resume, finishes one"
-    raise FileNotFoundError(f"{run} holds no {name}: a run writes it last; {finish}")
+        problem = f"{run} is the folder of a sweep, whose results are in {run / SWEEP}; {use}"
+    else:
+        finish = "`resume`, or its command with --resume, finishes one"
+        problem = f"{run} holds no {name}: a run writes it last; {finish}"
+    raise FileNotFoundError(problem)
 
 
 def load(run: Path | str) -> SpikingNetwork:

@@ -3,8 +3,9 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from snnjax.core.components import to_data
-from snnjax.core.errors import InputError, wrong_type
+from snnjax.core import checks
+from snnjax.core.codec import to_data
+from snnjax.core.errors import InputError
 from snnjax.data import Dataset
 from snnjax.networks import Network
 from snnjax.networks.images import default_encoder
@@ -14,35 +15,29 @@ from snnjax.training.state import Callback, Settings, TrainState
 
 def check_types(networks: Sequence[object], data: object, settings: object, callback: object = None) -> None:
     """Raises InputError where an argument of a training is of another type."""
-    if not networks:
-        raise InputError("`network` must be a Network, or at least one of several, got none")
+    checks.some("network", networks, "a Network, or at least one of several")
     for network in networks:
-        if not isinstance(network, Network):
-            made = "network.spec" if hasattr(network, "spec") else f"{getattr(network, '__name__', 'Network')}(...)"
-            raise wrong_type("network", "a Network", network, made)
-    if not isinstance(data, Dataset):
-        arrays = "name, train_images, train_labels, test_images, test_labels"
-        raise wrong_type("data", "a Dataset", data, f"snnjax.data.Dataset({arrays})")
-    if not isinstance(settings, Settings | None):
-        raise wrong_type("settings", "Settings or None", settings, "Settings(epochs=(...))")
-    if not isinstance(callback, Callback | None):
-        raise wrong_type("callback", "a Callback or None", callback)
+        made = "network.spec" if hasattr(network, "spec") else f"{getattr(network, '__name__', 'Network')}(...)"
+        checks.instance("network", network, Network, "a Network", made)
+    arrays = "name, train_images, train_labels, test_images, test_labels"
+    checks.instance("data", data, Dataset, "a Dataset", f"snnjax.data.Dataset({arrays})")
+    checks.instance("settings", settings, Settings | None, "Settings or None", "Settings(epochs=(...))")
+    checks.instance("callback", callback, Callback | None, "a Callback or None")
 
 
 def check_networks(networks: Sequence[Network], data: Dataset, settings: Settings, seeds: Sequence[int]) -> None:
     """Raises InputError unless networks can train side by side on these data."""
-    if not networks or len(seeds) != len(networks):
-        raise InputError(f"`seeds` must be one for each network, got {len(seeds)} of {len(networks)}")
-    if len(networks) > 1 and settings.patience:
-        raise InputError(f"`patience` of several networks, which stop together, must be 0, got {settings.patience}")
+    checks.one_each("seeds", seeds, len(networks), "networks")
+    if len(networks) > 1:
+        checks.equal("patience", settings.patience, 0, "several networks stop together")
     network = networks[0]
     network.check()  # JAX rebuilds components without it
     to_data(network, {})  # what cannot be saved is refused before training
     if len({x.structure for x in networks}) > 1:
         raise InputError("`networks` must differ in numbers alone, got several structures: train them by a Sweep")
-    if network.decision is not None and data.classes != network.classes:
-        problem = f"the network has {network.classes} classes, {data.name} has {data.classes}"
-        raise InputError(f"{problem}: make it with classes={data.classes}")
+    if network.decision is not None:
+        advice = f"{data.name} has {data.classes}, make it with classes={data.classes}"
+        checks.equal("classes of the network", network.classes, data.classes, advice)
     check_parts(network, data.train_images)
     if settings.mirror and (width := data.train_images.shape[2]) < 2:
         raise InputError(f"`mirror` takes images of at least 2 columns, those of {data.name} have {width}")

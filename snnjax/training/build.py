@@ -9,7 +9,7 @@ import jax
 
 from snnjax.core import checks
 from snnjax.core.components import check_component
-from snnjax.core.errors import InputError, TooSmallError, image_size, wrong_type
+from snnjax.core.errors import InputError, TooSmallError, image_size
 from snnjax.data import Dataset
 from snnjax.encoding import ImageEncoder
 from snnjax.networks import Images, Network
@@ -65,11 +65,8 @@ def with_time_steps(encoder: Any, time_steps: int | None) -> Any:
     if time_steps is None or checks.time_steps(time_steps) == encoder.time_steps:
         return encoder
     if "time_steps" not in (field.name for field in dataclasses.fields(encoder)):
-        kind = type(encoder).__name__
-        steps = encoder.time_steps
-        raise InputError(
-            f"`time_steps` must be {steps}, those of the encoder {kind}, which takes no others: {time_steps}"
-        )
+        why = f"the encoder {type(encoder).__name__} takes no others"
+        checks.equal("time_steps", time_steps, encoder.time_steps, why)
     return dataclasses.replace(encoder, time_steps=time_steps)
 
 
@@ -88,6 +85,5 @@ def _made(make: Callable[[Images], Network], images: Images, data_name: str) -> 
     except TooSmallError as error:
         size = image_size(images.shape[:2])
         raise TooSmallError(f"{error}; images of {data_name} are {size}: take a larger `size`") from error
-    if not isinstance(network, Network):
-        raise wrong_type(f"{name}(images)", "a Network", network)
+    checks.instance(f"{name}(images)", network, Network, "a Network")
     return network

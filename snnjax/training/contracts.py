@@ -10,8 +10,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from snnjax.core import checks
 from snnjax.core.components import check_again
-from snnjax.core.errors import InputError, InputTypeError, image_size, shown, wrong_type
+from snnjax.core.errors import InputError, InputTypeError, explained, image_size, shown, wrong_type
 from snnjax.kernels import Spikes, Winners, latency_dtype
 from snnjax.layers.spiking import Layer
 from snnjax.learners import Diagnosis, Learner, Signal, Tally
@@ -39,8 +40,7 @@ def check_parts(network: Network, images: np.ndarray) -> None:
         if _is_custom(conv.competition):
             subject = f"competition(...) of {name}"
             winners = jax.eval_shape(lambda layer, inputs: layer.winners(inputs), layer, inputs)
-            if not isinstance(winners, Winners):
-                raise wrong_type(subject, "kernels.Winners", winners)
+            checks.instance(subject, winners, Winners, "kernels.Winners")
             for field in ("feature", "row", "column"):
                 _expect(f"{subject}.{field}", getattr(winners, field), _array(winners.feature.shape[:1], np.int32))
         for learner in filter(_is_custom, conv.each_learner):
@@ -56,8 +56,7 @@ def check_encoder(network: Network, image: jax.ShapeDtypeStruct) -> None:
     encoder: Any = network.encoder
     expected = _array(network.input_shape, latency_dtype(network.time_steps))
     shape = encoder.output_shape(image.shape)
-    if not isinstance(shape, tuple | list):
-        raise wrong_type("encoder.output_shape(...)", "(C, H, W)", shape)
+    checks.instance("encoder.output_shape(...)", shape, tuple | list, "(C, H, W)")
     if tuple(shape) != network.input_shape:
         problem = f"the network takes {network.input_shape}, images {image_size(image.shape)} become {tuple(shape)}"
         raise InputError(f"{problem}: make it with input_shape={tuple(shape)}, or with another `encoder`")
@@ -97,8 +96,7 @@ def checked_fit(part: Any, *data: Any) -> Any:
             write = f"mark what is fitted, as {name}: np.ndarray | float = snnjax.fitted(default=0.0)"
             raise InputError(f"`fit` of {kind} must not change `{name}`, which sweeps may vary: {write}")
     for path, leaf in jax.tree.leaves_with_path(returned):
-        if not np.isfinite(leaf).all():
-            raise InputError(f"`fit` of {kind} must return finite numbers, got others in {jax.tree_util.keystr(path)}")
+        checks.number(f"{path_text(path).removeprefix('.')} of the {kind} that `fit` returns", leaf, arrays=True)
     return returned
 
 
@@ -191,8 +189,7 @@ def _kind(array: Any) -> str:
 
 def check_decisions(decisions: np.ndarray, classes: int) -> None:
     """Raises InputError where a decision was for no class."""
-    if decisions.size and not -1 <= (least := decisions.min()) <= (most := decisions.max()) < classes:
-        raise InputError(f"`decision.decide(scores)` must be 0..{classes - 1}, or -1, got {least}..{most}")
+    checks.all_within("decision.decide(scores)", decisions, -1, classes - 1, f"be 0..{classes - 1}, or -1")
 
 
 def check_scores(scores: np.ndarray) -> None:
@@ -204,14 +201,12 @@ def check_scores(scores: np.ndarray) -> None:
 
 def checked_diagnosis(kind: str, returned: Any) -> Diagnosis:
     """The result of `diagnose` of a learner, with numbers of NumPy as Python's; raises InputError if it is no JSON."""
-    if not isinstance(returned, dict):
-        raise wrong_type(f"diagnose of {kind}", "a dict of figures", returned, "dict(wins=[...])")
+    checks.instance(f"diagnose of {kind}", returned, dict, "a dict of figures", "dict(wins=[...])")
     if "words" in returned:
         raise InputError(f"`diagnose` of {kind} must give figures alone, got `words`: sentences are made of figures")
-    try:
+    expected = f"`diagnose` of {kind} must be JSON data (numbers, strings, lists, dicts)"
+    with explained(expected, TypeError, ValueError):
         return json.loads(json.dumps(returned, default=_plain))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"`diagnose` of {kind} must be JSON data (numbers, strings, lists, dicts): {error}") from error
 
 
 def checked_scalars(kind: str, returned: Any) -> dict[str, float]:
@@ -234,15 +229,12 @@ def check_learned(network: Network, name: str, state: TrainState, learner: Learn
     `state` is that after epoch `state.done`, counted from 0, `before` the weights before it.
     """
     weights = state.weights[name]
-    try:
+    with explained(f"`update` of {type(learner).__name__} left {name} invalid in epoch {state.done + 1}"):
         check_range(learner, weights, before)
         check_weights(network, {name: weights})
         if any(path.startswith(f"{name}.") for path in state.numbers):
             learned = {key: conv for _, key, conv in state.network(network).layers()}
             check_again(learned[name])
-    except InputError as error:
-        where = f"`update` of {type(learner).__name__} left {name} invalid in epoch {state.done + 1}"
-        raise InputError(f"{where}: {error}") from error
 
 
 def check_range(learner: Learner, weights: np.ndarray, before: np.ndarray) -> None:
@@ -250,8 +242,8 @@ def check_range(learner: Learner, weights: np.ndarray, before: np.ndarray) -> No
     lower, upper = learner.bounds or (-np.inf, np.inf)
     least = lower - 1e-6 * max(1.0, abs(lower))
     most = upper + 1e-6 * max(1.0, abs(upper))  # room for rounding
-    if not np.isfinite(weights).all():
-        raise InputError(f"`weights` must be finite, got {weights[~np.isfinite(weights)][0]}: take smaller rates")
+    with explained(advice="take smaller rates"):
+        checks.number("weights", weights, arrays=True)
     if np.any((weights < np.minimum(before, least)) | (weights > np.maximum(before, most))):  # initial ones may be
         got = f"{weights.min():.8g}..{weights.max():.8g}: clip them, by jnp.clip"
         raise InputError(f"`weights` must lie within its `bounds`, {lower:g}..{upper:g}, got {got}")

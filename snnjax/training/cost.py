@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from snnjax.core import checks
-from snnjax.core.errors import InputError, wrong_type
+from snnjax.core.errors import InputError
 from snnjax.kernels import backend as backends
 from snnjax.kernels import use_backend
 from snnjax.networks import Network, SpikingNetwork
@@ -162,13 +162,12 @@ class Cost:
         `pj_accumulate` is that of a synaptic operation, `pj_multiply` that of a multiply-accumulate. Raises InputError
         where they are not finite numbers from 0, and without the latter where the network multiplies.
         """
-        checks.number("pj_accumulate", pj_accumulate)
-        if pj_multiply is not None:
-            checks.number("pj_multiply", pj_multiply)
-        elif self.multiply_accumulates:
-            raise InputError(f"`pj_multiply` is needed too, such as 4.6: {self.network} multiplies and accumulates")
-        else:
+        checks.number("pj_accumulate", pj_accumulate, 0)
+        if not self.multiply_accumulates and pj_multiply is None:
             pj_multiply = 0.0
+        needs = f"given too, as {self.network} multiplies and accumulates, such as 4.6"
+        pj_multiply = checks.given("pj_multiply", pj_multiply, needs)
+        checks.number("pj_multiply", pj_multiply, 0)
         return (self.effective_operations * pj_accumulate + self.multiply_accumulates * pj_multiply) / 1000
 
     def as_json(self) -> dict[str, Any]:
@@ -228,8 +227,7 @@ def cost(network: SpikingNetwork, images: ArrayLike, labels: ArrayLike | None = 
     Counts are those of NeuroBench; what the encoder takes is not counted. Raises InputError where images or labels do
     not fit, or the network is not fitted, and InputTypeError for images of other dtypes.
     """
-    if not isinstance(network, SpikingNetwork):
-        raise wrong_type("network", "a SpikingNetwork", network, "snnjax.load(RUN)")
+    checks.instance("network", network, SpikingNetwork, "a SpikingNetwork", "snnjax.load(RUN)")
     spec = network.spec
     check_fitted(spec)
     if spec.decision is None:
@@ -264,11 +262,9 @@ def cost(network: SpikingNetwork, images: ArrayLike, labels: ArrayLike | None = 
 
 def check_labels(labels: np.ndarray, count: int, classes: int) -> None:
     """Raises InputError unless there is a label for each of `count` images, of so many classes."""
-    if labels.shape != (count,):
-        raise InputError(f"`labels` must be ({count},), one for each image, got {labels.shape}")
+    checks.shape("labels", labels, (count,), "the images")
     checks.array("labels", labels, "N", "integers")
-    if labels.min() < 0 or labels.max() >= classes:
-        raise InputError(f"`labels` must lie in 0..{classes - 1}, got {labels.min()} to {labels.max()}")
+    checks.all_within("labels", labels, 0, classes - 1)
 
 
 def moments(time_steps: int) -> tuple[int, ...]:

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 
 from snnjax.core import files
-from snnjax.core.components import leaves, with_leaves
 from snnjax.core.devices import AT_ONCE
 from snnjax.core.errors import InputError
+from snnjax.core.paths import leaves, with_leaves
 from snnjax.networks.batches import decide_batch
 from snnjax.training.contracts import check_decisions
 from snnjax.training.learning import known_of

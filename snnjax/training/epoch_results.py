@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from snnjax.core.components import leaves
 from snnjax.core.errors import DivergedError, InputError
 from snnjax.core.metrics import fractions
+from snnjax.core.paths import leaves
 from snnjax.data import Dataset
 from snnjax.learners import Diagnosis
 from snnjax.learners.protocol import default_figures, has_default_figures

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from snnjax.core import checks, files
-from snnjax.core.components import from_data
+from snnjax.core.codec import from_data
 from snnjax.core.errors import DivergedError, InputError
 from snnjax.core.metrics import fractions
 from snnjax.data import Dataset
@@ -32,7 +32,7 @@ class Group:
     Attributes:
       places: of the networks among the variants of the sweep.
       variants: what is special about each, with its seed, as records have it.
-      network: what they have in common, with the components that their variants name, as data of `components.to_data`.
+      network: what they have in common, with the components that their variants name, as data of `codec.to_data`.
       arrays: its arrays.
       file: keeps their states while they train, in processes that see its folder; None: nothing does.
     """

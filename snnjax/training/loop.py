@@ -11,8 +11,8 @@ import jax
 import numpy as np
 
 from snnjax.core import checks, metrics
-from snnjax.core.components import changed_leaves, leaves
 from snnjax.core.errors import InputError
+from snnjax.core.paths import changed_leaves, leaves
 from snnjax.data import Dataset
 from snnjax.kernels import use_backend
 from snnjax.networks import Network, SpikingNetwork

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from snnjax.core.components import with_leaves
+from snnjax.core.paths import with_leaves
 from snnjax.layers.conv import Conv
 from snnjax.learners import Tally
 from snnjax.networks import Model, Network

@@ -7,9 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from snnjax.core.components import differences, leaves, list_differences, to_data, with_leaves
+from snnjax.core import checks
+from snnjax.core.codec import to_data
 from snnjax.core.devices import on_host
-from snnjax.core.errors import InputError, unknown, wrong_type
+from snnjax.core.differences import differences, list_differences
+from snnjax.core.errors import InputError
+from snnjax.core.paths import leaves, with_leaves
 from snnjax.layers.conv import Conv
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.decision import is_fitted
@@ -21,7 +24,7 @@ RULES = ("competition", "learners", "weight_mean", "weight_std", "weight_range")
 """Of a layer: without effect once it has learned."""
 
 Difference = tuple[str, Any, Any]
-"""As of `components.differences`."""
+"""As of `differences.differences`."""
 Names = tuple[str, ...]
 
 
@@ -95,8 +98,7 @@ def take(
     or where the input, the time steps, the encoder or the layers differ in more than what was learned or fitted, and
     how.
     """
-    if not isinstance(start, SpikingNetwork):
-        raise wrong_type("start", "a SpikingNetwork", start, "snnjax.load(run)")
+    checks.instance("start", start, SpikingNetwork, "a SpikingNetwork", "snnjax.load(run)")
     trained = on_host(start.spec)
     recipe = on_host(start.recipe)
     shared = min(network.first_supervised, trained.first_supervised)
@@ -161,12 +163,14 @@ def _check_added(network: Network, names: Names, trained: Names) -> None:
     """Raises InputError unless a network can keep all trained classes and gets new ones."""
     if is_fitted(network.decision):
         got = f"got {type(network.decision).__name__}, which is fitted anew: leave it out"
-        raise InputError(f"`add_classes` (--add_classes) is for layers that decide, {got}")
-    if gone := _lacking(trained, names):
-        kept = "must keep the classes of `start` (--from)"
-        raise InputError(f"`add_classes` (--add_classes) {kept}, the data lack {_listed(gone)}")
-    if len(names) == len(trained):
-        raise InputError("`add_classes` (--add_classes) is for data with new classes, got those of `start`")
+        problem = f"is for layers that decide, {got}"
+    elif gone := _lacking(trained, names):
+        problem = f"must keep the classes of `start` (--from), the data lack {_listed(gone)}"
+    elif len(names) == len(trained):
+        problem = "is for data with new classes, got those of `start`"
+    else:
+        return
+    raise InputError(f"`add_classes` (--add_classes) {problem}")
 
 
 def _learning(network: Network, shared: int, stages: int, learn: Sequence[str] | None) -> Names:
@@ -176,8 +180,7 @@ def _learning(network: Network, shared: int, stages: int, learn: Sequence[str] |
         return tuple(name for name, stage in able.items() if stage >= shared)
     known = {name_of(stage + 1): stage for stage in able.values()}
     for name in learn:
-        if name not in known:
-            raise unknown("learn", name, known)
+        checks.one_of("learn", name, known)
     needed = [name for name, stage in known.items() if stage >= stages or network.names[stage] == network.deciding]
     if lacking := _lacking(needed, learn):
         got = f"got {', '.join(learn)}: stages that decide or begin anew must learn"

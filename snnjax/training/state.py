@@ -8,9 +8,9 @@ from typing import Any, ClassVar, get_origin
 import numpy as np
 
 from snnjax.core import checks
-from snnjax.core.components import leaves, with_leaves
-from snnjax.core.errors import InputError, shown, wrong_type
+from snnjax.core.errors import InputError, shown
 from snnjax.core.metrics import tested_part
+from snnjax.core.paths import leaves, with_leaves
 from snnjax.data import Dataset
 from snnjax.kernels import backend as backends
 from snnjax.layers.conv import Conv
@@ -54,15 +54,13 @@ class Settings:
 
     def __post_init__(self) -> None:
         self._set("epochs", checks.epochs(self.epochs))
-        if not self.epochs:
-            raise InputError("`epochs` must be one for each stage, got none")
+        checks.some("epochs", self.epochs, "one for each stage")
         for name, minimum in (("batch_size", 1), ("patience", 0), ("update_batch", 1)):
             self._set(name, checks.integer(name, getattr(self, name), minimum))
         self._set("seed", checks.seed(self.seed))
         backends.check_choice("backend", self.backend)
         for name in ("shuffle", "mirror"):
-            if not isinstance(value := getattr(self, name), bool):
-                raise wrong_type(name, "True or False", value)
+            checks.instance(name, getattr(self, name), bool, "True or False")
 
     @classmethod
     def of(cls, network: Network, data: Dataset) -> "Settings":

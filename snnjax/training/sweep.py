@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from snnjax.core import checks, files
-from snnjax.core.components import call_of, is_component, to_data
-from snnjax.core.errors import InputError, wrong_type
+from snnjax.core.codec import call_of, to_data
+from snnjax.core.components import is_component
+from snnjax.core.errors import InputError, explained, wrong_type
 from snnjax.core.metrics import fractions, ranking
 from snnjax.data import Dataset
 from snnjax.networks import Images, Network
+from snnjax.networks.model import check_decides
 from snnjax.networks.network import matching_paths
 from snnjax.training.arguments import check_types, with_encoder
 from snnjax.training.build import encoded_by
@@ -83,14 +85,12 @@ class Sweep:
     def __post_init__(self) -> None:
         """Raises InputError where a variant names what cannot vary, or a value that it cannot have."""
         check_types([self.network], self.data, self.settings)
-        if not isinstance(self.settings, Settings):
-            write = "dataclasses.replace(Settings.of(network, data), patience=0)"
-            raise wrong_type("settings", "Settings", self.settings, write)
+        write = "dataclasses.replace(Settings.of(network, data), patience=0)"
+        checks.instance("settings", self.settings, Settings, "Settings", write)
         checks.integer("at_once", self.at_once, 1)
         if not isinstance(self.variants, Sequence) or not all(isinstance(x, Mapping) for x in self.variants):
             raise wrong_type("variants", "a list of dicts", self.variants, '[{"layer1.threshold": 15.0}, ...]')
-        if not self.variants:
-            raise InputError("`variants` must be at least one dict, got none")
+        checks.some("variants", self.variants, "at least one dict")
         self.labels = [{path: _label(value) for path, value in variant.items()} for variant in self.variants]
         places: dict[Any, int] = {}
         self._bases = list[Network]()  # the network with the components of each choice
@@ -103,9 +103,9 @@ class Sweep:
                 self._bases.append(self._with_components(parts))
             self._base_of.append(places[chosen])
         self.variants = [{path: _plain(value) for path, value in variant.items()} for variant in self.variants]
-        if any(base.decision is None for base in self._bases):
-            advice = "give it a `decision`, such as LinearSVM(), or train each network by a Trainer"
-            raise InputError(f"`decision` of {self.network.name} is None, and a sweep compares accuracies: {advice}")
+        for base in self._bases:
+            with explained("a sweep compares accuracies", advice="or train each network by a Trainer"):
+                check_decides(base)
         self._check_numbers()
         bases = [self._bases[base] for base in self._base_of]
         numbers = zip(bases, map(numbers_of, self.labels), strict=True)
@@ -115,8 +115,7 @@ class Sweep:
         for network, seed in zip(self.networks, self.seeds, strict=True):
             network.check_initial_weights(seed)
         self._seeded = [label | dict(seed=seed) for label, seed in zip(self.labels, self.seeds, strict=True)]
-        if patience := self.settings.patience:
-            raise InputError(f"`patience` must be 0 in a sweep, which compares whole trainings, got {patience}")
+        checks.equal("patience", self.settings.patience, 0, "a sweep compares whole trainings")
 
     def _check_numbers(self) -> None:
         """Raises InputError where a number varies that networks have with some components and not with others."""

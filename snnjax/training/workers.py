@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from snnjax.core import checks, devices
-from snnjax.core.errors import InputError, MissingPackageError
+from snnjax.core.errors import InputError, optional_package
 from snnjax.training.groups import Group, Outcome
 from snnjax.training.state import Callback
 
@@ -184,11 +184,9 @@ def cluster(address: str, prepare: Callable[[], Any] = ON_ANY_DEVICE, patience: 
     Raises MissingPackageError without distributed, OSError where no scheduler answers within `patience` seconds, has no
     workers, or goes away, InputError where a worker takes several groups at a time.
     """
-    try:
+    with optional_package("a scheduler needs distributed", "'snnjax[cluster]'"):
         from distributed import Client
         from distributed.scheduler import KilledWorker
-    except ImportError as error:
-        raise MissingPackageError(f"a scheduler needs distributed: pip install 'snnjax[cluster]' ({error})") from error
     try:
         client = Client(address, timeout=patience, set_as_default=False)
     except (OSError, ValueError) as error:

@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from snnjax import Images, InputError
+from snnjax import Images
 from snnjax.app import by_name, options, shared_options
-from snnjax.core import files
+from snnjax.core import checks, files
 from snnjax.encoding import COLOUR, GREY
 from snnjax.export import pytorch
 from snnjax.runs.trained import Trained
@@ -16,25 +16,21 @@ def run(chosen: options.Convert) -> None:
     """Converts in the direction that the source calls for."""
     source = chosen.source
     destination = chosen.destination
-    if not source.is_file():
-        raise FileNotFoundError(f"there is no file {source}")
+    files.check_exists(source)
     files.check_new(destination)
     if files.is_checkpoint(source):
         trained = Trained.read(source)
-        if chosen.model not in (None, trained.network.name):
-            raise InputError(f"`model` must be that of {source}, {trained.network.name}, got {chosen.model}")
+        if chosen.model is not None:
+            checks.equal("model", chosen.model, trained.network.name, f"that of {source}")
         pytorch.write(destination, trained.network, trained.weights)
         print(f"{destination}: state_dict of {trained.network.name} for aidinattar/snn")
         return
-    if destination.suffix != ".npz":
-        raise InputError(f"`destination` must end in .npz for weights from {source}, got {destination}")
-    if chosen.model is None:
-        raise InputError(f"`model` must be named for the state_dict {source}")
-    if chosen.channels not in OF_MAPS:
-        raise InputError(f"`channels` must be one of {', '.join(map(str, OF_MAPS))}, got {chosen.channels}")
+    files.check_suffix(f"destination of weights from {source}", destination, ".npz")
+    model = checks.given("model", chosen.model, f"named for the state_dict {source}")
+    checks.one_of("channels", chosen.channels, OF_MAPS)
     shared_options.check_least(chosen, classes=1)
     encoder, shape = OF_MAPS[chosen.channels]
-    network = by_name.published(chosen.model)(Images(shape, chosen.classes, encoder=encoder))
+    network = by_name.published(model)(Images(shape, chosen.classes, encoder=encoder))
     network = dataclasses.replace(network, encoder=encoder, time_steps=encoder.time_steps)
     Trained(network, pytorch.read(source, network), shape, dict(model=network.name)).save(destination)
     print(f"{destination}: weights of {network.name} for snnjax")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import snnjax
-from snnjax import InputError
 from snnjax.app import by_name, console, cost_report, options, planning, report, run_data
 from snnjax.app.commands.predict import csv_text
 from snnjax.core import checks, files
@@ -61,16 +60,16 @@ def check_options(chosen: options.Cost, network: Network) -> None:
     """Raises InputError for wrong numbers of bits, and where an assumption on energy is missing or wrong."""
     for bits in chosen.bits:
         checks.integer("bits", bits, 1, MOST_BITS)
-    if chosen.bits and network.decision is None:
-        raise InputError(f"`bits` compares decisions, and {network.name} decides nothing: got {chosen.bits}")
+    if network.decision is None:
+        checks.only_for("bits", chosen.bits or None, f"networks that decide, not for {network.name}")
     for name in ("pj_accumulate", "pj_multiply"):
         if getattr(chosen, name) is not None:
-            checks.number(name, getattr(chosen, name))
-    if chosen.pj_multiply is not None and chosen.pj_accumulate is None:
-        raise InputError("`pj_multiply` needs `pj_accumulate` too, such as --pj_accumulate 0.9")
-    if chosen.pj_accumulate is not None and chosen.pj_multiply is None and is_fitted(network.decision):
-        needs = f"{network.name} multiplies and accumulates"
-        raise InputError(f"`pj_accumulate` needs `pj_multiply` too, such as --pj_multiply 4.6: {needs}")
+            checks.number(name, getattr(chosen, name), 0)
+    if chosen.pj_multiply is not None:
+        checks.given("pj_accumulate", chosen.pj_accumulate, "given too, such as --pj_accumulate 0.9")
+    if chosen.pj_accumulate is not None and is_fitted(network.decision):
+        needs = f"given too, as {network.name} multiplies and accumulates, such as --pj_multiply 4.6"
+        checks.given("pj_multiply", chosen.pj_multiply, needs)
 
 
 def energy_estimate(chosen: options.Cost, cost: Cost) -> dict[str, Any]:

@@ -33,10 +33,8 @@ def run(chosen: options.Export) -> None:
 
 def to_nir(trained: Trained, chosen: options.Export) -> None:
     """Writes NETWORK.nir."""
-    if chosen.bits is not None:
-        raise InputError(f"`bits` is for --to c, NIR has weights of {nir.BITS} bits: got {chosen.bits}")
-    if chosen.learn:
-        raise InputError("`learn` is for --to c")
+    checks.only_for("bits", chosen.bits, "--to c", f"NIR has weights of {nir.BITS} bits")
+    checks.only_for("learn", chosen.learn or None, "--to c")
     neuron = chosen.neuron or "IF"
     network = trained.spiking_network()
     nir.to_nir(network, neuron)  # before a folder is made for what cannot be expressed
@@ -51,8 +49,7 @@ def to_nir(trained: Trained, chosen: options.Export) -> None:
 
 def to_c(trained: Trained, chosen: options.Export) -> None:
     """Writes NETWORK.c and NETWORK.h."""
-    if chosen.neuron is not None:
-        raise InputError(f"`neuron` is for --to nir, got {chosen.neuron}")
+    checks.only_for("neuron", chosen.neuron, "--to nir")
     bits = MOST_BITS if chosen.bits is None else chosen.bits
     network, learning = with_learning(trained.spiking_network(), chosen)
     program = c.program(network, bits, trained.image_shape, name=chosen.name, learning=learning)
@@ -74,8 +71,7 @@ def with_learning(network: SpikingNetwork, chosen: options.Export) -> tuple[Spik
     """The network that is written and, with --learn, its readout, which learns."""
     if not chosen.learn:
         for name in ("classes", "per_class"):
-            if (given := getattr(chosen, name)) is not None:
-                raise InputError(f"`{name}` is for --learn, got {given}")
+            checks.only_for(name, getattr(chosen, name), "--learn")
         return network, None
     spec = network.spec
     if chosen.classes is not None:

@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from snnjax import InputError
 from snnjax.app import by_name, console, data_source, options, plots, report, run_data
-from snnjax.core import files
+from snnjax.core import checks, files
 from snnjax.core.defaults import Fit
 from snnjax.core.devices import AT_ONCE
 from snnjax.core.errors import printable
@@ -210,8 +210,7 @@ def run(chosen: options.Predict) -> None:
     trained = Trained.read(chosen.run)
     check_decides(trained.network)
     images = sources(chosen, trained)
-    if not images:
-        raise InputError("`PICTURE` is missing: name image files or folders of them, or test images by --images")
+    checks.some("PICTURE", images, "image files or folders of them, or test images named by --images")
     if chosen.csv is not None:
         files.check_new(chosen.csv)
     if chosen.out is not None:

@@ -1,7 +1,7 @@
 """`snnjax pretrained`: lists the networks that come with snnjax."""
 
 from snnjax.app import console, options
-from snnjax.core.errors import unknown
+from snnjax.core import checks
 from snnjax.runs import pretrained
 from snnjax.runs.pretrained import Card
 
@@ -14,8 +14,7 @@ def run(chosen: options.Pretrained) -> None:
     cards = pretrained.cards()
     if chosen.name is None:
         return listing(cards)
-    if chosen.name not in cards:
-        raise unknown("NAME", chosen.name, cards)
+    checks.one_of("NAME", chosen.name, cards)
     for name, value in cards[chosen.name]._asdict().items():
         print(f"{NAMES.get(name, name.replace('_', ' '))}: {value}")
 

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from snnjax import InputError
 from snnjax.app import by_name, comparisons, console, data_source, means, options, page, report, run_data
 from snnjax.app.means import HEAD
-from snnjax.core import files
+from snnjax.core import checks, files
 from snnjax.core.errors import printable
 from snnjax.runs.results_file import PAGE, PICTURES, RESULTS, is_sweep, read_results, read_sweep
 from snnjax.runs.trained import Trained
@@ -14,8 +13,7 @@ from snnjax.runs.trained import Trained
 
 def renew(run: Path, chosen: options.Report) -> None:
     """Draws the pictures of one run that need no data, and the images asked for, and writes its page."""
-    if chosen.out is not None:
-        raise InputError(f"`out` is for several runs: the page of one is {run / PAGE}, got {chosen.out}")
+    checks.only_for("out", chosen.out, "several runs", f"the page of one is {run / PAGE}")
     results = read_results(run)
     trained = Trained.read(run)
     images = None
@@ -31,15 +29,13 @@ def renew(run: Path, chosen: options.Report) -> None:
 
 def compare(chosen: options.Report, paths: Sequence[Path]) -> None:
     """Compares runs and sweeps in a table and on a page; writes over an earlier page of ours, and over nothing else."""
-    if chosen.images:
-        raise InputError("`images` are drawn of one run, got several, or a sweep")
+    checks.only_for("images", chosen.images or None, "one run, not for several, or a sweep")
     out = chosen.out or (Path("runs/comparison.html") if len(paths) > 1 else paths[0] / PAGE)
     if chosen.out is None:
         out.parent.mkdir(exist_ok=True)
     page.check_path(out)
     sources = {str(path): read_sweep(path) if is_sweep(path) else read_results(path) for path in paths}
-    if len(sources) < len(paths):
-        raise InputError(f"`RUN` must name runs that differ, got {', '.join(map(str, paths))}")
+    checks.distinct("RUN", list(map(str, paths)))
     screen = console.screen()
     names = (printable(f"{number}: {run}") for number, run in enumerate(sources, 1))
     screen.print("runs", *names, sep="\n", markup=False)
@@ -68,8 +64,7 @@ def expanded(path: Path) -> list[Path]:
 def run(chosen: options.Report) -> None:
     """Reports on one run, or compares several runs and sweeps."""
     by_name.import_all(chosen.parts.modules)
-    if not chosen.runs:
-        raise InputError("`RUN` is missing: name a run folder, or several runs and sweeps to compare")
+    checks.some("RUN", chosen.runs, "a run folder, or several runs and sweeps to compare")
     paths = [folder for path in chosen.runs for folder in expanded(path)]
     if len(paths) == 1 and not is_sweep(paths[0]):
         renew(paths[0], chosen)

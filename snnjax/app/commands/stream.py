@@ -16,8 +16,8 @@ from snnjax import InputError, Stream, data
 from snnjax.app import by_name, console, data_source, interrupts, options, planning, plots, run_data, shared_options
 from snnjax.app.commands.predict import label_of, pictures_in, readable, reader_of
 from snnjax.app.main import COMMAND
-from snnjax.core import files
-from snnjax.core.errors import printable, unknown
+from snnjax.core import checks, files
+from snnjax.core.errors import printable
 from snnjax.runs.results_file import RESULTS, versions
 from snnjax.runs.stream import check_learns
 from snnjax.runs.stream_folder import StreamFolder
@@ -62,8 +62,8 @@ def pictures(chosen: options.Stream, trained: Trained) -> Pictures:
     if Path(name).is_dir():
         return _of_folder(chosen, trained, Path(name))
     known = (*data.DATASETS, *data.RECORDINGS)
-    if name not in known and not name.endswith(".npz"):
-        raise unknown("PICTURES", name, known, ", an .npz file or a folder of pictures")
+    if not name.endswith(".npz"):
+        checks.one_of("PICTURES", name, known, ", an .npz file or a folder of pictures")
     size = trained.image_shape[:2] if name in data.RECORDINGS else ()
     images = trained.matched(data_source.load(dict(dataset=name, data_dir=chosen.data_dir, size=size)))
     notes = console.notes(images)

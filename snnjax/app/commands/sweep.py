@@ -37,20 +37,20 @@ def choices(chosen: options.Sweep) -> dict[str, list[float] | list[str]]:
     values: dict[str, list[float] | list[str]] = {}
     for option in chosen.vary:
         name, _, listed = option.partition("=")
-        if name in ("seed", *values):
-            raise InputError(f"`vary` must name each hyperparameter once, and no seed (--seeds does), got {option!r}")
         parts = listed.split(",")
-        if not all(parts):
-            wanted = (
-                "a name and its values without blanks, as layer1.threshold=10,15 or layer1.learners=STDP,FILE.py:NAME"
-            )
-            raise InputError(f"`vary` must be {wanted}, got {option!r}")
         numeric = [is_number(part) for part in parts]
-        if any(numeric) and not all(numeric):
-            raise InputError(f"`vary` must give numbers or names of components, got both in {option!r}")
+        wanted = ""
+        if name in ("seed", *values):
+            wanted = "name each hyperparameter once, and no seed (--seeds does)"
+        elif not all(parts):
+            examples = "layer1.threshold=10,15 or layer1.learners=STDP,FILE.py:NAME"
+            wanted = f"be a name and its values without blanks, as {examples}"
+        elif any(numeric) and not all(numeric):
+            wanted = "give numbers or names of components, not both"
+        if wanted:
+            raise InputError(f"`vary` must {wanted}, got {option!r}")
         values[name] = [float(part) for part in parts] if all(numeric) else parts
-        if len(set(values[name])) < len(values[name]):
-            raise InputError(f"`vary` must give values that differ, got {option!r}")
+        checks.distinct(f"vary of {name}", values[name])
     if (count := chosen.seeds * math.prod(map(len, values.values()))) > MOST:
         raise InputError(f"`seeds` and `vary` must make at most {MOST:,} networks, got {count:,}")
     return values
@@ -136,9 +136,8 @@ def accuracy_of(outcome: Outcome) -> str:
 
 def workers_of(chosen: options.Sweep, modules: Sequence[str]) -> contextlib.AbstractContextManager[workers.Workers]:
     """The workers that options ask for, which import the user's modules first; by default, this process."""
-    if chosen.workers is not None and chosen.scheduler is not None:
-        problem = f"`workers` are of this machine, `scheduler` {chosen.scheduler} has others"
-        raise InputError(f"{problem}: take one of both")
+    if chosen.scheduler is not None:
+        checks.only_for("workers", chosen.workers, f"this machine, `scheduler` {chosen.scheduler} has its own")
     ready = functools.partial(by_name.ready, chosen.machine.device, tuple(modules))
     if chosen.scheduler is not None:
         return workers.cluster(chosen.scheduler, ready)
@@ -204,8 +203,7 @@ def prepare(chosen: options.Sweep, fold: int | None = None) -> tuple[Sweep, dict
             place = trainer.network.component_path(option)
             own = trainer.network.components()[place]
             found = {name: component(option, place, name, own) for name in listed}
-            if len(set(found.values())) < len(found):
-                raise InputError(f"`vary` must give components that differ, got {option}={','.join(listed)}")
+            checks.distinct(f"vary of {option}", [*found.values()])
             made = dict.fromkeys(found)
             if option == "encoder":
                 made = {name: planning.network_of(network, trainer.data, encoder=part) for name, part in found.items()}

@@ -225,8 +225,7 @@ def integer_prototypes(network: SpikingNetwork, bits: int = 8, *, classes: int |
     (layer,) = network.model.stage(network.model.last)
     conv = layer.conv
     learner = conv.last_learner
-    if not isinstance(learner, Prototypes):
-        raise InputError(f"the readout of {network.spec.name} must learn as Prototypes, got {type(learner).__name__}")
+    checks.instance(f"learners of the readout of {network.spec.name}", learner, Prototypes, "Prototypes")
     if learner.is_corrected(layer):
         advice = "train it for one epoch (--epochs), or use an empty one, prototypes_on(network) (--per_class)"
         raise InputError(f"the readout of {network.spec.name} has corrected errors, learning would undo that: {advice}")

@@ -9,7 +9,7 @@ import jinja2
 import numpy as np
 
 from snnjax.core import checks
-from snnjax.core.errors import InputError, wrong_type
+from snnjax.core.errors import InputError
 from snnjax.encoding import Pixels
 from snnjax.export._event_programs import check_network, check_shape, falls_back, first_within, times_matter
 from snnjax.export.c._encoders import code_encoder, sorts
@@ -77,8 +77,7 @@ def program(
     """
     check_network(network, "in C", ramped_readout=True)
     checks.integer("time_steps", network.spec.time_steps, 1, MOST_STEPS)
-    if not isinstance(image_shape, tuple):
-        raise wrong_type("image_shape", "a tuple such as (28, 28)", image_shape)
+    checks.instance("image_shape", image_shape, tuple, "a tuple such as (28, 28)")
     check_shape(network.spec, "image_shape", image_shape)
     if learning is not None:
         _check_learning(network.spec, learning)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from snnjax.core import checks, files
-from snnjax.core.errors import InputError, MissingPackageError, unknown, wrong_type
+from snnjax.core.errors import InputError, optional_package
 from snnjax.export.nir._nodes import TAU, Builder, Convolution, Neuron, Source, common_threshold, square
 from snnjax.kernels import exact
 from snnjax.layers.conv import Conv
@@ -42,8 +42,7 @@ def to_nir(network: SpikingNetwork, neuron: Neuron = "IF") -> "NIRGraph":
     whether spikes lie within steps. Raises as `exportable`, InputError for another `neuron`, and MissingPackageError
     without the package nir.
     """
-    if neuron not in NEURONS:
-        raise unknown("neuron", neuron, NEURONS)
+    checks.one_of("neuron", neuron, NEURONS)
     builder = Builder(_package(), neuron)
     exported = exportable(network)
     spec = exported.spec
@@ -81,8 +80,7 @@ def exportable(network: SpikingNetwork) -> SpikingNetwork:
     the decision is computed; it is the whole network if there are none. Raises InputError where later stages cannot be
     expressed, parts are not fitted, or weights are not finite.
     """
-    if not isinstance(network, SpikingNetwork):
-        raise wrong_type("network", "a SpikingNetwork", network, "snnjax.load(...)")
+    checks.instance("network", network, SpikingNetwork, "a SpikingNetwork", "snnjax.load(...)")
     spec = network.spec
     check_decides(spec)
     check_fitted(spec)
@@ -354,10 +352,8 @@ def _decision(spec: Network) -> str:
 
 def _package() -> Any:
     """The package nir."""
-    try:
+    with optional_package("NIR needs the package nir", "'snnjax[nir]'"):
         import nir
-    except ImportError as error:
-        raise MissingPackageError(f"NIR needs the package nir ({error}): pip install 'snnjax[nir]'") from error
     return nir
 
 

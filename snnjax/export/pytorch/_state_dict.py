@@ -8,11 +8,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
-from snnjax.core import files
-from snnjax.core.errors import InputError, MissingPackageError
+from snnjax.core import checks, files
+from snnjax.core.errors import InputError, MissingPackageError, explained, optional_package
 from snnjax.data.names import some
 from snnjax.layers.conv import Conv
 from snnjax.learners import RSTDP, STDP
@@ -51,7 +50,8 @@ def read(path: Path | str, spec: Network) -> dict[str, np.ndarray]:
     for _, layer, conv in spec.layers():
         block = blocks[layer]
         name = _tensor(block)
-        weights[layer] = _checked(f"{path}: {name}", entries[name], shapes[layer], conv)
+        with explained(str(path)):
+            weights[layer] = _checked(name, entries[name], shapes[layer], conv)
         for rule in _rules(conv):
             duplicate = f"{block}.{rule}.layer.weight"
             if duplicate in entries and not np.array_equal(entries[duplicate], entries[name]):
@@ -83,8 +83,7 @@ def state_dict(spec: Network, weights: Mapping[str, Any]) -> dict[str, np.ndarra
     layers, or weights that are misshapen, no floats, not finite or, where the learning rule forbids it, negative.
     """
     shapes = spec.weight_shapes
-    if weights.keys() != shapes.keys():
-        raise InputError(f"`weights` must be those of {', '.join(shapes)} in {spec.name}, got {_some(weights)}")
+    checks.same_names(f"weights of {spec.name}", weights, shapes)
     limits = [x.ltp_max for _, _, conv in spec.layers() for x in conv.each_learner if isinstance(x, STDP)]
     entries = {"max_ap": np.array([max(limits, default=STDP.ltp_max)], np.float32)}
     blocks = blocks_of(spec)
@@ -94,7 +93,7 @@ def state_dict(spec: Network, weights: Mapping[str, Any]) -> dict[str, np.ndarra
                 f"{layer} of {spec.name} must fire while its inputs do, as all layers do there, but has a `ramp`"
             )
         block = blocks[layer]
-        weight = _checked(f"`weights[{layer!r}]`", weights[layer], shapes[layer], conv)
+        weight = _checked(f"weights[{layer!r}]", weights[layer], shapes[layer], conv)
         entries[_tensor(block)] = weight
         for rule, rates in _rules(conv).items():
             for feature in range(conv.features):
@@ -138,16 +137,11 @@ def _rules(conv: Conv) -> dict[str, tuple[float, float]]:
 def _checked(name: str, value: Any, shape: tuple[int, ...], conv: Conv) -> np.ndarray:
     """The weights of a layer as float32."""
     array = np.asarray(value)
-    if array.shape != shape:
-        raise InputError(f"{name} must have shape {shape}, got {array.shape}")
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise InputError(f"{name} must hold floats, got dtype {array.dtype}")
+    checks.shape(name, array, shape, "the layer's weights")
+    checks.array(name, array, None, "floats")
     with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused
         array = array.astype(np.float32)
-    if not np.isfinite(array).all():
-        raise InputError(f"{name} must be finite, got {np.sum(~np.isfinite(array))} values that are not")
-    if conv.monotone and array.min() < 0:
-        raise InputError(f"{name} must not be negative, as its learning rule keeps it, got {array.min()}")
+    checks.number(name, array, 0 if conv.monotone else -np.inf, arrays=True)
     return array
 
 
@@ -190,11 +184,7 @@ def _torch(path: Path) -> ModuleType | None:
     """The package that a .pth or .pt file needs; None for .npz."""
     if path.suffix == ".npz":
         return None
-    if path.suffix not in (".pth", ".pt"):
-        raise InputError(f"`path` must end in .npz, .pth, .pt, got {path}")
-    try:
+    files.check_suffix("path", path, ".npz", ".pth", ".pt")
+    with optional_package(f"{path} needs PyTorch", "'snnjax[torch]', or use an .npz"):
         import torch
-    except ImportError as error:
-        need = f"{path} needs PyTorch ({error}): pip install 'snnjax[torch]', or use an .npz"
-        raise MissingPackageError(need) from error
     return torch

@@ -1,0 +1,48 @@
+"""The differences of two descriptions, given as the JSON data of `codec.to_data`."""
+
+import hashlib
+import json
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from snnjax.core.codec import completed
+
+MOST_DIFFERENCES = 3  # that a message lists
+
+
+def described(data: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Data of `to_data` with digests of their arrays, as JSON data that `described_differences` compares."""
+    digests = {name: hashlib.sha256(np.ascontiguousarray(x).data).hexdigest()[:16] for name, x in arrays.items()}
+    return json.loads(json.dumps(dict(data=data, arrays=digests)))
+
+
+def described_differences(now: dict[str, Any], was: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """The `differences` of two that are `described`, the second one perhaps by an earlier version."""
+    arrays = differences(now["arrays"], was.get("arrays", {}))
+    return [*differences(now["data"], completed(was.get("data"))), *arrays]
+
+
+def differences(now: Any, was: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where nested JSON data, such as those of `to_data`, differ: the path, the present value and the earlier one."""
+    if isinstance(now, dict) and isinstance(was, dict):
+        for key in {**was, **now}:
+            yield from differences(now.get(key), was.get(key), f"{path}.{key}" if path else key)
+    elif isinstance(now, list) and isinstance(was, list) and len(now) == len(was):
+        for index, pair in enumerate(zip(now, was, strict=True)):
+            yield from differences(*pair, f"{path}.{index}")
+    elif now != was:
+        yield path, now, was
+
+
+def list_differences(found: Sequence[tuple[str, Any, Any]]) -> str:
+    """The first of some `differences` in words, and the number of the others."""
+    words = []
+    for path, now, was in found[:MOST_DIFFERENCES]:
+        old = textwrap.shorten(str(was), 40, placeholder="...")
+        new = textwrap.shorten(str(now), 40, placeholder="...")
+        words.append(f"{path} {old} (now {new})")
+    more = f" and {len(found) - MOST_DIFFERENCES} more" if len(found) > MOST_DIFFERENCES else ""
+    return ", ".join(words) + more
