@@ -104,9 +104,9 @@ def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
     """
     checks.array("intensities", intensities, None, "floats")
     checks.time_steps(time_steps)
-    native = native_call("rank_order", byte_array(intensities.shape), steps=int(time_steps), rank=intensities.ndim)
+    run_native = native_call("rank_order", byte_array(intensities.shape), steps=int(time_steps), rank=intensities.ndim)
     xla = functools.partial(_rank_order, time_steps=time_steps)
-    return dispatch(time_steps <= MAX_TIME_STEPS, native, xla)(intensities.astype(jnp.float32))
+    return dispatch(time_steps <= MAX_TIME_STEPS, run_native, xla)(intensities.astype(jnp.float32))
 
 
 def _rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:

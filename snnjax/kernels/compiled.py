@@ -80,12 +80,12 @@ def integrate_and_fire(
     shape = layer_shape(latency.shape, weights.shape, stride, padding)
     follow = _native_spikes(shape, **layer_settings(time_steps, stride, padding))
 
-    def native(weights: jax.Array, latency: jax.Array, threshold: jax.Array) -> Spikes:
+    def run_native(weights: jax.Array, latency: jax.Array, threshold: jax.Array) -> Spikes:
         step, potential, _ = follow(weights, latency, threshold)
         return Spikes(step, jnp.where(step < time_steps, potential, 0))
 
     xla = _define(neurons.integrate_and_fire, time_steps, padding, stride=stride)
-    return dispatch(_is_faster(weights, threshold, time_steps), native, xla)(*arrays)
+    return dispatch(_is_faster(weights, threshold, time_steps), run_native, xla)(*arrays)
 
 
 @kernel("time_steps", "stride", "padding", "pool")
@@ -110,13 +110,13 @@ def latencies(
     outside = pool if inside is None else None
     shape, pooling = (inside or Pooling()).of(layer_shape(latency.shape, weights.shape, stride, padding))
     layer = layer_settings(time_steps, stride, padding)
-    native = native_call("latencies", byte_array(shape), pool=pooling, **layer)
+    run_native = native_call("latencies", byte_array(shape), pool=pooling, **layer)
     define = _define(neurons.latencies, time_steps, padding, stride=stride)
 
     def xla(weights: jax.Array, latency: jax.Array, threshold: jax.Array | None) -> jax.Array:
         return pooled(define(weights, latency, threshold), inside, time_steps)
 
-    found = dispatch(_is_faster(weights, threshold, time_steps), native, xla)(*arrays)
+    found = dispatch(_is_faster(weights, threshold, time_steps), run_native, xla)(*arrays)
     return pooled(found, outside, time_steps)
 
 
@@ -134,13 +134,13 @@ def final_potentials(
     """Potentials at the last step, (F, H', W') float: the sums of the weights of all inputs that fire, at any step."""
     checks.convolution(latency, weights, time_steps=time_steps, padding=padding)
     shape = layer_shape(latency.shape, weights.shape, stride, padding)
-    native = native_call("potentials", float_array(shape), **layer_settings(1, stride, padding))
+    run_native = native_call("potentials", float_array(shape), **layer_settings(1, stride, padding))
 
     def xla(weights: jax.Array, at_once: jax.Array) -> jax.Array:
         return neurons.final_potentials(pad(at_once, padding, time_steps=1) < 1, weights, stride=stride)
 
     at_once = jnp.where(latency < time_steps, 0, 1).astype(jnp.uint8)  # inputs as if all fired in a single step
-    return dispatch(supports_native(weights, time_steps), native, xla)(weights, at_once)
+    return dispatch(supports_native(weights, time_steps), run_native, xla)(weights, at_once)
 
 
 @kernel("time_steps", "stride", "padding", "fractional")
@@ -166,7 +166,7 @@ def timed_spikes(
     times = functools.partial(neurons.spike_times, time_steps=int(time_steps), fractional=fractional)
     by_step = _define(neurons.timed_spikes, time_steps, padding, stride=stride, fractional=fractional)
 
-    def native(weights: jax.Array, latency: jax.Array, threshold: jax.Array) -> Spikes:
+    def run_native(weights: jax.Array, latency: jax.Array, threshold: jax.Array) -> Spikes:
         step, potential, before = follow(weights, latency, threshold)
         fired = step < time_steps
         limit = threshold[:, None, None] if threshold.ndim else threshold
@@ -183,7 +183,7 @@ def timed_spikes(
         # A neuron that sees the whole input is searched for in two products, if potentials never fall.
         return jax.lax.cond(jnp.all(weights >= 0), by_search, by_step, weights, latency, threshold)
 
-    return dispatch(_is_faster(weights, threshold, time_steps), native, xla)(*arrays)
+    return dispatch(_is_faster(weights, threshold, time_steps), run_native, xla)(*arrays)
 
 
 @kernel("k", "time_steps", "stride", "padding")
@@ -205,7 +205,7 @@ def winners(
     arrays = _prepared(weights, latency, threshold, time_steps, padding)
     places = (checks.integer("k", k, 1),)
     results = int_array(places), int_array(places), int_array(places), byte_array(places)
-    native = native_call("winners", results, **layer_settings(time_steps, stride, padding))
+    run_native = native_call("winners", results, **layer_settings(time_steps, stride, padding))
     fire = _define(neurons.integrate_and_fire, time_steps, padding, stride=stride)
     search = _define(early_winners, time_steps, padding, stride=stride, k=k)
 
@@ -225,7 +225,7 @@ def winners(
         won = jax.lax.platform_dependent(*arrays, cpu=on_cpu, default=composed)
         return won.feature, won.row, won.column, won.latency
 
-    find = dispatch(_is_faster(weights, threshold, time_steps), native, xla)
+    find = dispatch(_is_faster(weights, threshold, time_steps), run_native, xla)
     _, height, width = layer_shape(latency.shape, weights.shape, stride, padding)
     feature, row, column, when = find(*arrays, jnp.asarray(radius, jnp.int32))
     return Winners(feature, row, column, when, size=(height, width))
@@ -257,7 +257,7 @@ def stdp(
       stabiliser: multiplies each change by (w - lower)(upper - w), so that weights settle at the bounds.
     """
     layer = layer_settings(time_steps, stride, padding)
-    native = native_call("stdp", float_array(weights.shape), replaced=1, stabiliser=bool(stabiliser), **layer)
+    run_native = native_call("stdp", float_array(weights.shape), replaced=1, stabiliser=bool(stabiliser), **layer)
     define = functools.partial(plasticity.stdp, time_steps=time_steps, stabiliser=stabiliser, stride=stride)
 
     def xla(
@@ -275,5 +275,5 @@ def stdp(
 
     won = [jnp.asarray(x, jnp.int32) for x in (winners.feature, winners.row, winners.column, winners.latency)]
     rule = jnp.asarray(rates, weights.dtype), plasticity.bounds_array(weights, bounds)
-    learn = dispatch(supports_native(weights, time_steps), native, xla)
+    learn = dispatch(supports_native(weights, time_steps), run_native, xla)
     return learn(weights, to_unsigned(latency, time_steps=time_steps), *won, *rule)

@@ -50,7 +50,7 @@ def final_latencies(
     layer: dict[str, Any] = dict(time_steps=time_steps, stride=stride, padding=padding)
     shape, pooling = (pool or Pooling()).of(layer_shape(latencies.shape, weights.shape, stride, padding))
     result = byte_array((len(latencies), *shape))
-    native = native_call("final_latencies", result, pool=pooling, **layer_settings(**layer))
+    run_native = native_call("final_latencies", result, pool=pooling, **layer_settings(**layer))
 
     def xla(weights: jax.Array, latencies: jax.Array, limit: jax.Array) -> jax.Array:
         limits = limit[:, None, None] if limit.ndim else limit
@@ -62,7 +62,7 @@ def final_latencies(
         return jax.vmap(fired)(latencies)
 
     many = limit.ndim == 0 and len(weights) >= MANY_FEATURES
-    find = dispatch(many and supports_native(weights, time_steps), native, xla)
+    find = dispatch(many and supports_native(weights, time_steps), run_native, xla)
     return find(weights, to_unsigned(latencies, time_steps=time_steps), limit)
 
 
@@ -91,7 +91,7 @@ def strongest_of_classes(
     result = float_array((len(latencies), classes))
     layer = layer_settings(time_steps, stride, padding)
     decided = dict(classes=classes, only_largest=bool(only_largest))
-    native = native_call("strongest_of_classes", result, **decided, **layer)
+    run_native = native_call("strongest_of_classes", result, **decided, **layer)
 
     def xla(weights: jax.Array, latencies: jax.Array) -> jax.Array:
         spiked = latencies < time_steps
@@ -99,5 +99,5 @@ def strongest_of_classes(
         potentials = neurons.final_potentials_of_block(spiked, taps, padding=padding, stride=stride)
         return potentials.reshape(len(latencies), classes, -1).max(axis=2)
 
-    find = dispatch(supports_native(weights, time_steps), native, xla)
+    find = dispatch(supports_native(weights, time_steps), run_native, xla)
     return find(weights, to_unsigned(latencies, time_steps=time_steps))

@@ -136,7 +136,7 @@ def learn_stdp(
     count = len(latencies)
     layer: dict[str, Any] = dict(time_steps=time_steps, stride=stride, padding=padding)
     results = float_array(weights.shape), int_array((count, k))
-    native = native_call("learn_stdp", results, stabiliser=bool(stabiliser), **layer_settings(**layer))
+    run_native = native_call("learn_stdp", results, stabiliser=bool(stabiliser), **layer_settings(**layer))
 
     def xla(
         weights: jax.Array,
@@ -163,7 +163,7 @@ def learn_stdp(
 
     supported = batch == 1 and threshold is not None and supports_native(weights, time_steps)
     ends = bounds_array(weights, bounds)
-    learned = dispatch(supported, native, xla)(
+    learned = dispatch(supported, run_native, xla)(
         jnp.clip(weights, *ends),
         to_unsigned(latencies, time_steps=time_steps),
         None if threshold is None else jnp.asarray(threshold, weights.dtype),
@@ -238,7 +238,7 @@ def learn_reward(
     layer: dict[str, Any] = dict(time_steps=time_steps, stride=stride, padding=padding)
     results = float_array(weights.shape), int_array((count,)), int_array((count,))
     decided = dict(classes=classes, stabiliser=bool(stabiliser))
-    native = native_call("learn_reward", results, **decided, **layer_settings(**layer))
+    run_native = native_call("learn_reward", results, **decided, **layer_settings(**layer))
 
     def xla(
         weights: jax.Array,
@@ -272,7 +272,7 @@ def learn_reward(
         return learned, vote, feature
 
     ends = bounds_array(weights, bounds)
-    learned = dispatch(batch == 1 and supports_native(weights, time_steps), native, xla)(
+    learned = dispatch(batch == 1 and supports_native(weights, time_steps), run_native, xla)(
         jnp.clip(weights, *ends),
         to_unsigned(latencies, time_steps=time_steps),
         jnp.asarray(labels, jnp.int32),

@@ -55,7 +55,7 @@ def fire_pooled_on_ramp(potential: jax.Array, levels: jax.Array, pool: Pooling) 
     checks.array("levels", levels, "T", "floats")
     height, width, features = potential.shape
     shape, pooling = pool.of((features, height, width))
-    native = native_call("ramp", byte_array(shape), pool=pooling)
+    run_native = native_call("ramp", byte_array(shape), pool=pooling)
 
     def xla(potential: jax.Array, levels: jax.Array) -> jax.Array:
         maps = jnp.moveaxis(potential, -1, 0)
@@ -63,7 +63,7 @@ def fire_pooled_on_ramp(potential: jax.Array, levels: jax.Array, pool: Pooling) 
         largest = hebbian.pool_largest(maps, pool.window, stride=pool.stride, padding=pool.padding)
         return fire_on_ramp(largest, levels)
 
-    return dispatch(len(levels) <= MAX_TIME_STEPS, native, xla)(potential, levels)
+    return dispatch(len(levels) <= MAX_TIME_STEPS, run_native, xla)(potential, levels)
 
 
 def ramp_levels(highest: float, *, power: float, time_steps: int) -> np.ndarray:

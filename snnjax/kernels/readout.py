@@ -647,7 +647,7 @@ def learn_readout(
         int_array((stimuli,)),
         float_array((stimuli, competitors)),
     )
-    native = native_call(
+    run_native = native_call(
         "learn_readout",
         results,
         replaced=2,
@@ -710,7 +710,7 @@ def learn_readout(
 
     numbers = (*rates, gap, threshold_rate, *bounds)
     dtype = jnp.promote_types(weights.dtype, jnp.float32)
-    learned = dispatch(batch == 1 and supports_native(weights, time_steps), native, xla)(
+    learned = dispatch(batch == 1 and supports_native(weights, time_steps), run_native, xla)(
         jnp.clip(weights, *in_dtype_of(weights, *bounds)),
         jnp.asarray(excess, jnp.float32),
         to_unsigned(latencies, time_steps=time_steps),
@@ -758,7 +758,7 @@ def earliest_of_classes(
     settings = dict(classes=classes, steps=int(time_steps), fractional=bool(fractional))
     find_native = native_call("earliest_of_classes", results, **settings)
 
-    def native(weights: jax.Array, latencies: jax.Array, threshold: jax.Array) -> Spikes:
+    def run_native(weights: jax.Array, latencies: jax.Array, threshold: jax.Array) -> Spikes:
         spikes = Spikes(*find_native(weights[None], latencies, threshold[None]))  # all stimuli share weights, threshold
         # It follows the steps at which inputs fire; others matter to neurons below a threshold of 0.
         below = (threshold < 0).reshape(classes, -1).any(axis=1)
@@ -778,5 +778,5 @@ def earliest_of_classes(
         return lax.platform_dependent(latencies, cpu=one_by_one, default=jax.vmap(find))
 
     thresholds = jnp.broadcast_to(jnp.asarray(threshold, weights.dtype), len(weights))
-    find = dispatch(supports_native(weights, time_steps), native, xla)
+    find = dispatch(supports_native(weights, time_steps), run_native, xla)
     return find(weights, to_unsigned(latencies, time_steps=time_steps), thresholds)

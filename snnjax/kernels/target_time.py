@@ -247,7 +247,7 @@ def learn_target_time(
     per_patch = int_array(positions.shape[:2])
     results = float_array(weights.shape), float_array(threshold.shape), per_patch, per_patch, int_array(())
     layer = layer_settings(time_steps, stride, padding)
-    native = native_call("learn_target_time", results, most_quiet=QUIET, **layer)
+    run_native = native_call("learn_target_time", results, most_quiet=QUIET, **layer)
 
     def xla(
         weights: jax.Array,
@@ -288,7 +288,7 @@ def learn_target_time(
     numbers = rate, threshold_rate, beta, target_time, threshold_min, *bounds
     dtype = jnp.result_type(weights, threshold)
     supported = supports_native(weights, time_steps) and threshold.dtype == jnp.float32
-    learned = dispatch(supported, native, xla)(
+    learned = dispatch(supported, run_native, xla)(
         jnp.clip(weights, *in_dtype_of(weights, *bounds)),
         threshold,
         to_unsigned(latencies, time_steps=time_steps),

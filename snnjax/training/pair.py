@@ -40,7 +40,7 @@ def is_pair(phase: Phase, network: Network) -> bool:
 def learn_pair(phase: Phase, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
     """As `learn_supervised`, of layers that are a pair."""
 
-    def native(carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
+    def run_native(carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
         def learn(carry: Carry, turns: Mapping[str, Any], images: Images) -> tuple[dict[str, Layer], Any, StepResult]:
             layers, result = _learn_batch(phase, carry, model, turns, images)
             return layers, carry.states, result
@@ -50,7 +50,7 @@ def learn_pair(phase: Phase, carry: Carry, model: Model, part: Slice) -> tuple[C
     def xla(carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
         return learn_supervised(phase, carry, model, part)
 
-    return dispatch(phase.batch == 1, native, xla)(carry, model, part)
+    return dispatch(phase.batch == 1, run_native, xla)(carry, model, part)
 
 
 def _learn_batch(

@@ -211,7 +211,7 @@ typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
 #endif
 
 // From [rows, columns] to [columns, rows], whose lines begin every so many values. Blocks of 4 x 4 take half of the
-// time that single values do, which are stored one by one.
+// time that single values do, which are written one by one.
 void transpose(const float* from, int64_t from_stride, float* to, int64_t to_stride, int64_t rows, int64_t columns) {
   int64_t row = 0;
   for (; row + 4 <= rows; row += 4) {

@@ -84,7 +84,7 @@ class Potentials {
     const int64_t channels = layer_.channels;
     const Steps latest = Steps{} + last, all = Steps{} - 1;
     const Steps tail = kNumbers >= int32_t(kLanes - channels % kLanes);  // the last lanes that are not yet counted
-    const float* rows = layer_.packed(feature);
+    const float* rows = layer_.packed_rows(feature);
     for (int64_t tap = 0; tap < layer_.taps(); ++tap) {
       const int64_t pixel = layer_.pixel(position, tap);
       if (pixel < 0) continue;
@@ -205,7 +205,7 @@ void update(const IntegerLayer& layer, Quantised& quantised, const Inputs& input
   const Scale scale = quantised.scale;
   const int64_t stride = quantised.stride;
   const Steps latest = Steps{} + last, all = Steps{} - 1, tail = kNumbers >= int32_t(kLanes - layer.channels % kLanes);
-  float* rows = layer.packed(won.feature);
+  float* rows = layer.packed_rows(won.feature);
   for (int64_t tap = 0; tap < layer.taps(); ++tap) {
     const int64_t pixel = layer.pixel(won.position, tap);
     float* weights = rows + tap * layer.channels;
