@@ -50,5 +50,5 @@ def summary(name: str, values: list[float]) -> Row:
 
 def about(**facts: str) -> tuple[Row, str]:
     """These facts about a measurement with its device, date and versions; all but the versions in one line."""
-    facts |= dict(device=devices.name_of(devices.peers()[0]), date=str(datetime.date.today()))
+    facts |= dict(device=devices.name_of(devices.local_devices()[0]), date=str(datetime.date.today()))
     return dict(facts, versions=versions()), ", ".join(facts.values())

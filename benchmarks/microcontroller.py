@@ -122,7 +122,7 @@ def run(options: Options) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 board = built(program, Path(folder), level, options.floats)
             found, column = measured(board, images, labels, options.counted)
-            alike = learned is None or has_learned(board, network.spec.names[-1][0], learned)
+            alike = learned is None or has_learned(board, network.network.names[-1][0], learned)
             if found != decisions or not alike:
                 raise RuntimeError(f"{level}, {neurons} per class: decisions or weights are not those of Python")
             columns[level].append(column)

@@ -21,13 +21,13 @@ from snnjax.app import console, shared_options
 from snnjax.app.main import command_options, protected
 from snnjax.kernels import use_backend
 from snnjax.layers import WTA, Conv
-from snnjax.learners import STDP, Learner, SupervisedSTDP, Tally
+from snnjax.learners import STDP, DecisionCounts, Learner, SupervisedSTDP
 from snnjax.networks import Model
 from snnjax.training.epoch import EpochImages, LearningPhase
 from snnjax.training.loop import run_epoch
 from snnjax.training.phase import Carry, Phase
 from snnjax.training.phase_start import begin_learning, learning_of
-from snnjax.training.placement import Placement, as_array
+from snnjax.training.placement import Placement, to_32_bits
 
 CLASSES = 10
 CONSTANT = STDP(doubling=10**9)  # whose rates never change, so that all programs learn the same
@@ -86,7 +86,7 @@ class Programs:
         conv = case.conv
         decision = Earliest(fallback=True) if conv.last_learner.supervised else None
         network = Network("layer", case.shape, CLASSES, (stage(conv),), case.time_steps, decision=decision)
-        self.model: Model = jax.tree.map(as_array, Model.of(network, network.initial_weights(0)))
+        self.model: Model = jax.tree.map(to_32_bits, Model.of(network, network.initial_weights(0)))
         self.layer = self.model.layers["layer1"]
         self.learner: Any = conv.last_learner
         self.settings: dict[str, Any] = dict(threshold=conv.threshold, time_steps=case.time_steps)
@@ -96,7 +96,7 @@ class Programs:
         supervised = self.learner.supervised
         images = len(self.latencies)
         phase = Phase(("layer1",), images=images, supervised=supervised, adapt_every=images)
-        tally = Tally(*np.zeros(5, np.int32)) if supervised else None
+        tally = DecisionCounts(*np.zeros(5, np.int32)) if supervised else None
         carry = Carry(*begin_learning(phase, self.model.layers, 0), tally)
         placement = Placement(1)
         learning = LearningPhase(

@@ -60,7 +60,7 @@ def inputs_of_readout(network: Network, features: int) -> Network:
 
 IMAGES = Axis("images", (50, 200, 400, 800), 200)
 ROWS = Axis("rows of the image", (14, 28, 42, 56), 28)
-TOGETHER = Axis("images at a time", (1, 8, 64, 512), devices.AT_ONCE["cpu"])
+TOGETHER = Axis("images at a time", (1, 8, 64, 512), devices.BATCH_SIZES["cpu"])
 STUDIES = {
     "mozafari2018": Study(
         snnjax_program.Program,
@@ -89,7 +89,7 @@ STUDIES = {
     ),
 }
 """By model, the phases that are measured and the axes. The same images train and test. `together` is the size of chunks
-in phases that do not learn; `AT_ONCE` where another quantity grows."""
+in phases that do not learn; `BATCH_SIZES` where another quantity grows."""
 AXES = tuple(dict.fromkeys(name for study in STUDIES.values() for name in study.axes))
 TITLE = "least milliseconds per image (compiling s)"
 CLOCKS = dict(wall=time.perf_counter, cpu=time.process_time)
@@ -138,7 +138,7 @@ def measure(model: str, program: snnjax_program.Program, source: data.Dataset, r
     images = images_of(case, source)
     together = case["together"]
     chunks = {} if together == TOGETHER.usual else dict.fromkeys(("cpu", "gpu", "tpu"), together)
-    with mock.patch.dict(devices.AT_ONCE, chunks):
+    with mock.patch.dict(devices.BATCH_SIZES, chunks):
         program.prepare((network_of(model, case, images), images, case["images"], None))
         results = {}
         for phase in STUDIES[model].phases:

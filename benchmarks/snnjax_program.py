@@ -20,7 +20,7 @@ from snnjax.layers.spiking import Layer
 from snnjax.learners import SupervisedSTDP, TargetTime
 from snnjax.networks.batches import decide_batch, encode_batch, output_batch
 from snnjax.networks.decision import is_fitted
-from snnjax.networks.graph import Known
+from snnjax.networks.graph import Activations
 from snnjax.runs.results_file import versions
 from snnjax.training import fitting
 from snnjax.training.epoch import LearningPhase
@@ -110,7 +110,7 @@ class Program(MeasuredProgram):
 
     def _test(self, latencies: np.ndarray, output: int) -> None:
         """Adds decisions, given an output of each test image."""
-        known = Known({output: latencies})
+        known = Activations({output: latencies})
         self._map("test", known, decide_batch, scores=False)
         self.works["test"].outcome = lambda result: result[0][0]  # the decisions
 
@@ -192,7 +192,7 @@ class TargetTimeReadout(Program):
         learned = learn.outcome
         learn.outcome = lambda result: by_neuron(learned(result))
         learn.initial = lambda: self.task().weights
-        self.features = self._map("outputs", Known({0: self.encoded}), output_batch, number=1)[0]
+        self.features = self._map("outputs", Activations({0: self.encoded}), output_batch, number=1)[0]
         self._test(self.features[len(images.train_images) :], output=1)
         works = (encode, patch, self.works["outputs"], learn, self.works["test"])
         self.works = dict(zip(self.PHASES, works, strict=True))
@@ -238,7 +238,7 @@ class SoftHebb(Program):
         self.works["learn"] = self._learn(0, first, pixels, keep=False)
         if fitting.unfitted_ramp(self.job, first, [self.state]):
             fitting.fit_ramps(self.job, first, [self.state] * self.networks, pixels)
-        self._map("features", Known({0: pixels}), output_batch, number=1)
+        self._map("features", Activations({0: pixels}), output_batch, number=1)
         return self.works
 
 

@@ -70,7 +70,7 @@ def by_gradients(features: SpikingNetwork, mnist: Dataset, orders: Orders) -> li
 
 def unit(features: SpikingNetwork, images: np.ndarray) -> np.ndarray:
     """Steps that remain after the spikes of features, a row for each image, at a length of 1."""
-    rows = features.spec.time_steps - np.asarray(features.features(images), np.float32).reshape(len(images), -1)
+    rows = features.network.time_steps - np.asarray(features.features(images), np.float32).reshape(len(images), -1)
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
 
 
@@ -80,7 +80,7 @@ def trained(features: SpikingNetwork, mnist: Dataset, order: np.ndarray) -> list
     labels = mnist.train_labels[order]
     known = dict(train_images=images, train_labels=labels, validation_images=images, validation_labels=labels)
     data = dataclasses.replace(mnist, **known)
-    trainer = Trainer(with_prototypes(features.recipe.with_classes(10)), data, start=features)
+    trainer = Trainer(with_prototypes(features.untrained.with_classes(10)), data, start=features)
     return [accuracy(trainer.trained(trainer.run(trainer.initial_state()))(mnist.test_images), mnist)]
 
 

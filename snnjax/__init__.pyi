@@ -28,13 +28,13 @@ from .layers import Ramp as Ramp
 from .layers import Standardise as Standardise
 from .learners import RSTDP as RSTDP
 from .learners import STDP as STDP
+from .learners import DecisionCounts as DecisionCounts
 from .learners import Learner as Learner
 from .learners import Prototypes as Prototypes
 from .learners import Response as Response
 from .learners import Signal as Signal
 from .learners import SoftHebb as SoftHebb
 from .learners import SupervisedSTDP as SupervisedSTDP
-from .learners import Tally as Tally
 from .learners import TargetTime as TargetTime
 from .networks import NETWORKS as NETWORKS
 from .networks import Concatenate as Concatenate

@@ -20,13 +20,13 @@ from snnjax.core.errors import InputError
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.ramp import Ramp, Standardise
 from snnjax.layers.spiking import Layer
-from snnjax.learners import RSTDP, Learner, Tally
+from snnjax.learners import RSTDP, DecisionCounts, Learner
 from snnjax.networks import Decision, Majority, Model, Network, stage
 from snnjax.training import contracts
 from snnjax.training.learning import Supervised
-from snnjax.training.phase import Carry, Phase, Slice, StepResult
+from snnjax.training.phase import Carry, ImageBatch, Phase, StepResult
 from snnjax.training.phase_start import learning_of
-from snnjax.training.placement import as_array
+from snnjax.training.placement import to_32_bits
 
 CLASSES = 2
 UNTIMED = Majority()
@@ -154,7 +154,7 @@ class _Case:
         states = {}
         for index, (name, layer) in enumerate(layers.items()):
             states[name] = _arrays(layer.conv.learners.init(layer, np.array([index, 0], np.uint32), 0))
-        return model, Carry(layers, states, Tally(*jnp.zeros(5, jnp.int32)) if supervised else None)
+        return model, Carry(layers, states, DecisionCounts(*jnp.zeros(5, jnp.int32)) if supervised else None)
 
     def learn(
         self, carry: Carry, latencies: Any, start: Any, stop: Any, last: Any, batch: int = 1, rest: int = 0
@@ -162,7 +162,7 @@ class _Case:
         """The carry after learning from the images from number `start` to before `stop`, and the result for each."""
         phase = self.phase._replace(images=rest) if self.joint else self.phase._replace(batch=batch)
         span = jnp.int32(start), jnp.int32(stop), jnp.bool_(last)
-        part = Slice(jnp.asarray(latencies), *span, jnp.asarray(self.labels))
+        part = ImageBatch(jnp.asarray(latencies), *span, jnp.asarray(self.labels))
         return self.learning(phase, carry, self.model, part)
 
 
@@ -177,7 +177,7 @@ def _rule(carry: Any) -> Any:
 
 
 def _arrays(tree: Any) -> Any:
-    return jax.tree.map(lambda x: jnp.asarray(as_array(x)), tree)
+    return jax.tree.map(lambda x: jnp.asarray(to_32_bits(x)), tree)
 
 
 def _same(result: Any, expected: Any, exact: bool, words: str) -> None:

@@ -17,7 +17,7 @@ import tiny
 from PIL import Image
 
 from snnjax.core import files
-from snnjax.core.devices import AT_ONCE
+from snnjax.core.devices import BATCH_SIZES
 from snnjax.data import digits
 from snnjax.runs import checkpoint_folder
 
@@ -134,7 +134,7 @@ def work(finished: pathlib.Path, monkeypatch: pytest.MonkeyPatch, tmp_path: path
     (tmp_path / "bad.png").write_bytes(b"no picture")
     drawn = (finished / "pictures" / "weights.png").read_bytes()
     monkeypatch.setattr(plots, "png", lambda figure: drawn)
-    monkeypatch.setitem(AT_ONCE, "cpu", 4)
+    monkeypatch.setitem(BATCH_SIZES, "cpu", 4)
     return tmp_path
 
 

@@ -10,7 +10,7 @@ from snnjax.data import digits
 from snnjax.encoding import OnOff
 from snnjax.export.nir import TAU
 from snnjax.layers.ramp import Ramp
-from snnjax.networks import NETWORKS, Concatenate, Earliest, EarliestSpike, Input, Known, LatestSpike
+from snnjax.networks import NETWORKS, Activations, Concatenate, Earliest, EarliestSpike, Input, LatestSpike
 from snnjax.training.build import network_for
 
 DENSITIES = dict(goupy2024_ncg=0.2, mozafari2018=0.4)  # of weights that are not 0, so that features differ
@@ -20,22 +20,22 @@ def made(name, time_steps=None):
     """A published network for digits with random weights, under which decisions vary; thresholds differ by feature."""
     data = digits()
     encoder = OnOff(time_steps=time_steps) if name == "goupy2024_ncg" and time_steps else None
-    spec = network_for(NETWORKS[name], data, encoder)
-    if hasattr(spec.encoder, "fit"):
-        spec = dataclasses.replace(spec, encoder=spec.encoder.fit(data.train_images))
+    network = network_for(NETWORKS[name], data, encoder)
+    if hasattr(network.encoder, "fit"):
+        network = dataclasses.replace(network, encoder=network.encoder.fit(data.train_images))
     random = np.random.default_rng(2)
     weights = {}
-    for layer, shape in spec.weight_shapes.items():
+    for layer, shape in network.weight_shapes.items():
         weights[layer] = np.float32(random.random(shape) * (random.random(shape) < DENSITIES[name]))
-    first, *others, last = spec.stages
+    first, *others, last = network.stages
     if last.branches[0].threshold is not None:
         threshold = last.branches[0].threshold / 5
         last = stage(dataclasses.replace(last.branches[0], threshold=threshold, fractional=False))  # whatever T
     (conv,) = first.branches
     thresholds = (conv.threshold * random.uniform(0.9, 1.1, conv.features)).astype(np.float32)
     first = dataclasses.replace(first, branches=(dataclasses.replace(conv, threshold=thresholds),))
-    spec = dataclasses.replace(spec, stages=(first, *others, last))
-    return SpikingNetwork(spec, weights=weights, class_names=[f"digit {number}" for number in range(10)])
+    network = dataclasses.replace(network, stages=(first, *others, last))
+    return SpikingNetwork(network, weights=weights, class_names=[f"digit {number}" for number in range(10)])
 
 
 def decided(network, latency):
@@ -131,16 +131,20 @@ BEHIND = {
 def network_of(stages, size=(12, 12), **changes):
     """A network on 2 maps of a size, with random weights where none are given."""
     settings = dict(time_steps=9, decision=Earliest(fallback=True)) | changes
-    spec = Network("made", (2, *size), 4, tuple(stages), **settings)
+    network = Network("made", (2, *size), 4, tuple(stages), **settings)
     random = np.random.default_rng(3)
-    weights = {name: random.random(shape, np.float32) for name, shape in spec.weight_shapes.items()}
-    given = {name: conv.weights for _, name, conv in spec.layers() if conv.weights is not None}
-    return SpikingNetwork(spec, weights=weights | given)
+    weights = {name: random.random(shape, np.float32) for name, shape in network.weight_shapes.items()}
+    given = {name: conv.weights for _, name, conv in network.layers() if conv.weights is not None}
+    return SpikingNetwork(network, weights=weights | given)
 
 
 def random_latencies(network, count=12):
-    spec = network.spec
-    return np.random.default_rng(4).integers(0, spec.time_steps + 1, (count, *spec.input_shape)).astype(np.uint8)
+    description = network.network
+    return (
+        np.random.default_rng(4)
+        .integers(0, description.time_steps + 1, (count, *description.input_shape))
+        .astype(np.uint8)
+    )
 
 
 def cumulative(latency, time_steps):
@@ -161,8 +165,8 @@ def responses_of(network, latency):
 
     @jax.jit
     def response(image):
-        inputs = layer.padded(model.input_of(model.last, Known({0: image})))
-        how = dict(time_steps=network.spec.time_steps, stride=layer.conv.stride)
+        inputs = layer.padded(model.input_of(model.last, Activations({0: image})))
+        how = dict(time_steps=network.network.time_steps, stride=layer.conv.stride)
         return kernels.potentials(inputs, layer.weights, **how), model.predict(image).decision
 
     potentials, decisions = zip(*(response(image) for image in latency), strict=True)

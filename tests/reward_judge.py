@@ -17,11 +17,11 @@ import numpy as np
 from snnjax import kernels
 from snnjax.encoding import GABOR
 from snnjax.layers.conv import WTA, Conv
-from snnjax.learners import RSTDP, STDP, Tally
+from snnjax.learners import RSTDP, STDP, DecisionCounts
 from snnjax.networks import Majority, Model, Network, SpikingNetwork, stage
 from snnjax.training.learning import learn_deciding, learn_supervised
 from snnjax.training.pair import learn_pair
-from snnjax.training.phase import Carry, Phase, Slice
+from snnjax.training.phase import Carry, ImageBatch, Phase
 
 T = 15
 CLASSES = 3
@@ -42,15 +42,15 @@ ALL = dict(dropout=0.25, floor=0.25, by_epoch=True)
 def network_of(*stages, dyadic=(256, 768), by_turns=False, decision=None) -> SpikingNetwork:
     """A network with weights of `dyadic` / 1024; what enters the layers that learn is given, and never encoded."""
     how = dict(encoder=dataclasses.replace(GABOR, pool=None), decision=decision or Majority())
-    spec = Network("small", (4, 6, 6), CLASSES, stages, T, reward_by_turns=by_turns, **how)
+    network = Network("small", (4, 6, 6), CLASSES, stages, T, reward_by_turns=by_turns, **how)
     rng = np.random.default_rng(0)
-    weights = {name: np.float32(rng.integers(*dyadic, shape) / 1024) for name, shape in spec.weight_shapes.items()}
-    return SpikingNetwork(spec, weights=weights)
+    weights = {name: np.float32(rng.integers(*dyadic, shape) / 1024) for name, shape in network.weight_shapes.items()}
+    return SpikingNetwork(network, weights=weights)
 
 
 def images_of(network: SpikingNetwork, silent: slice = slice(10, 20, 3)) -> tuple[np.ndarray, np.ndarray]:
     """Inputs of the first stage that learns by reward, some of them silent, and labels that follow from them."""
-    shape, rng = network.spec.input_shapes[network.spec.first_supervised], np.random.default_rng(1)
+    shape, rng = network.network.input_shapes[network.network.first_supervised], np.random.default_rng(1)
     labels = rng.integers(0, CLASSES, 68, np.int32)  # in batches of 8 or 16, the last batch is one of 4
     latencies = rng.integers(0, 5 * T, (68, *shape))
     bright = np.arange(shape[0]) % CLASSES == labels[:, None]
@@ -79,8 +79,8 @@ def judged(network, inputs, labels, batch_size: int, epochs: int, batched: int =
 
     `kept`: for each epoch, by layer, the features that may fire.
     """
-    spec = network.spec
-    rules = {name: rule_of(conv) for _, name, conv in spec.layers() if rule_of(conv)}
+    description = network.network
+    rules = {name: rule_of(conv) for _, name, conv in description.layers() if rule_of(conv)}
     guessing = [(1, 1) if rule.floor is None else (1 - 1 / CLASSES, 1 / CLASSES) for rule in rules.values()]
     first = np.stack([rates(rule, *shares) for rule, shares in zip(rules.values(), guessing, strict=True)])
     result = Judged({name: np.float64(w) for name, w in network.weights().items()}, first, [])
@@ -90,7 +90,7 @@ def judged(network, inputs, labels, batch_size: int, epochs: int, batched: int =
 
     def learns(index: int, epoch: int, batch: int) -> bool:
         turn_of_the_first = epoch == 0 and batch % 2 == 0
-        return not spec.reward_by_turns or (index == 0) == turn_of_the_first
+        return not description.reward_by_turns or (index == 0) == turn_of_the_first
 
     for epoch in range(epochs):
         result.decisions.append([])
@@ -100,7 +100,7 @@ def judged(network, inputs, labels, batch_size: int, epochs: int, batched: int =
                 if (number - start) % batched == 0:
                     group = inputs[number : min(number + batched, start + batch_size)]
                     left = (kept or [{}] * epochs)[epoch]
-                    looked = [judged_decision(spec, result.weights, latency, left) for latency in group]
+                    looked = [judged_decision(description, result.weights, latency, left) for latency in group]
                 decision, plastic = looked[(number - start) % batched]
                 result.decisions[-1].append(decision)
                 for index, (name, seen, winners, vote) in enumerate(plastic):
@@ -129,15 +129,15 @@ def rates(rule: RSTDP, wrong: float, right: float) -> np.ndarray:
     return np.array([rule.reward, rule.punish]) * shares[:, None]
 
 
-def judged_decision(spec: Network, weights: dict[str, np.ndarray], latency: np.ndarray, kept=None):
+def judged_decision(network: Network, weights: dict[str, np.ndarray], latency: np.ndarray, kept=None):
     """Decision, and for each layer that learns: name, what it saw, its winners, the vote that counts."""
     kept = {name: (kept or {}).get(name, np.ones(len(x), bool))[:, None, None] for name, x in weights.items()}
-    if spec.decision.timed:
-        return judged_first(spec, weights, latency, kept)
-    plastic, votes, last = [], [], len(spec.stages) - 1
-    for number, (names, each) in enumerate(zip(spec.names, spec.stages, strict=True)):
+    if network.decision.timed:
+        return judged_first(network, weights, latency, kept)
+    plastic, votes, last = [], [], len(network.stages) - 1
+    for number, (names, each) in enumerate(zip(network.names, network.stages, strict=True)):
         outputs = []
-        for name, conv in zip(names, each.branches, strict=True) if number >= spec.first_supervised else ():
+        for name, conv in zip(names, each.branches, strict=True) if number >= network.first_supervised else ():
             seen = judge.pad(latency, (conv.padding, conv.padding), T)
             if number == last:  # the last step is all that counts
                 spikes = judge.fire(judge.potentials(seen // T, weights[name], 1) * kept[name], None)
@@ -157,17 +157,17 @@ def judged_decision(spec: Network, weights: dict[str, np.ndarray], latency: np.n
     return decision, [(*layer, next(own) if decides else decision) for *layer, decides in plastic]
 
 
-def judged_first(spec: Network, weights: dict[str, np.ndarray], latency: np.ndarray, kept):
+def judged_first(network: Network, weights: dict[str, np.ndarray], latency: np.ndarray, kept):
     """`judged_decision` by the earliest, then strongest neuron of deciding layers, which are all there is."""
     plastic, firsts = [], []
-    for name, conv in zip(spec.names[0], spec.stages[0].branches, strict=True):
+    for name, conv in zip(network.names[0], network.stages[0].branches, strict=True):
         seen = judge.pad(latency, (conv.padding, conv.padding), T)
         potential = judge.potentials(seen, weights[name], T) * kept[name]
         fired, at_spike = judge.fire(potential, conv.threshold)
         (winner,) = judge.k_winners(fired, at_spike, 1, 0, T) or [None]
         if winner:
             first = (fired[winner], -at_spike[winner])
-        elif spec.decision.fallback and potential[-1].max() > 0:
+        elif network.decision.fallback and potential[-1].max() > 0:
             (winner,) = judge.k_winners(*judge.fire(potential[-1:], None), 1, 0, 1)
             first = (T, -potential[-1][winner])
         vote = winner[0] * CLASSES // conv.features if winner else -1
@@ -197,15 +197,19 @@ def program(way: str, phase: Phase, *given: Any) -> Any:
 
 def start_of(network: SpikingNetwork, batch_size: int, batch: int = 1) -> tuple[Phase, Model, Carry]:
     """What learns, the model, and the carry before the first image."""
-    spec, model, key = network.spec, network.model, np.zeros(2, np.uint32)
-    names = tuple(name for _, name, conv in spec.layers() if rule_of(conv))
-    how = dict(batch=batch, by_turns=spec.reward_by_turns, supervised=True, adapt_every=batch_size)
+    description, model, key = network.network, network.model, np.zeros(2, np.uint32)
+    names = tuple(name for _, name, conv in description.layers() if rule_of(conv))
+    how = dict(batch=batch, by_turns=description.reward_by_turns, supervised=True, adapt_every=batch_size)
     layers = {name: model.layers[name] for name in names}
     states = {name: jax.tree.map(jnp.asarray, x.conv.last_learner.init(x, key, 0)) for name, x in layers.items()}
-    return Phase(names, spec.first_supervised, **how), model, Carry(layers, states, Tally(*jnp.zeros(5, jnp.int32)))
+    return (
+        Phase(names, description.first_supervised, **how),
+        model,
+        Carry(layers, states, DecisionCounts(*jnp.zeros(5, jnp.int32))),
+    )
 
 
-AT_ONCE = 32
+BATCH_SIZES = 32
 """Images of a slice, of whole batches."""
 
 
@@ -220,16 +224,16 @@ def learn(network, inputs, labels, batch_size: int, epochs: int, way="image by i
         decisions.append([])
         if kept is not None:
             kept.append({name: np.asarray(state["kept"]) for name, state in carry.states.items() if "kept" in state})
-        for first in range(0, len(labels), AT_ONCE):
-            count = min(AT_ONCE, len(labels) - first)
+        for first in range(0, len(labels), BATCH_SIZES):
+            count = min(BATCH_SIZES, len(labels) - first)
             middle = int(rng.integers(1, count)) // batch * batch
             for start, stop in ((0, middle), (middle, count)):
-                images = rng.integers(0, T + 1, (AT_ONCE, *inputs.shape[1:]), np.uint8)
-                known = rng.integers(0, CLASSES, AT_ONCE, np.int32)
+                images = rng.integers(0, T + 1, (BATCH_SIZES, *inputs.shape[1:]), np.uint8)
+                known = rng.integers(0, CLASSES, BATCH_SIZES, np.int32)
                 images[start:stop] = inputs[first + start : first + stop]
                 known[start:stop] = labels[first + start : first + stop]
                 where = jnp.int32(start), jnp.int32(stop), jnp.bool_(first + stop == len(labels))
-                carry, found = program(way, phase, carry, model, Slice(images, *where, known))
+                carry, found = program(way, phase, carry, model, ImageBatch(images, *where, known))
                 decisions[-1] += np.asarray(found.decisions)[start:stop].tolist()
     layers, states, tally = carry
     assert int(tally.epoch) == epochs

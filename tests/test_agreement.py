@@ -20,13 +20,13 @@ from snnjax.data import Dataset, load
 from snnjax.encoding import encode
 from snnjax.kernels import Winners
 from snnjax.layers.spiking import Layer
-from snnjax.learners import STDP, Tally, winner_of_class
+from snnjax.learners import STDP, DecisionCounts, winner_of_class
 from snnjax.networks import NETWORKS, Model, Network
 from snnjax.networks.batches import decide_batch
-from snnjax.networks.graph import Known
+from snnjax.networks.graph import Activations
 from snnjax.training.learning import Supervised
 from snnjax.training.loop import Trainer
-from snnjax.training.phase import Carry, Phase, Slice
+from snnjax.training.phase import Carry, ImageBatch, Phase
 from snnjax.training.phase_start import learning_of
 from snnjax.training.state import Settings, TrainState
 
@@ -54,7 +54,7 @@ def mnist(shared) -> Dataset:
 class Recorded:
     """A recorded run of the reference, by our names of the layers."""
 
-    spec: Network
+    network: Network
     arrays: dict[str, np.ndarray]
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -64,7 +64,7 @@ class Recorded:
     def weights(self) -> dict[str, np.ndarray]:
         """The weights at the end; a tensor that is not recorded is as it was before."""
         moments = [
-            {name: self.tensor(at, name) for _, name, _ in self.spec.layers()} for at in ("final", "stdp", "init")
+            {name: self.tensor(at, name) for _, name, _ in self.network.layers()} for at in ("final", "stdp", "init")
         ]
         return {name: next(at[name] for at in moments if at[name] is not None) for name in moments[0]}
 
@@ -75,7 +75,7 @@ class Recorded:
         return [tuple(place) for place in self.arrays[f"{step}/winners"].tolist()]
 
     def model(self) -> Model:
-        return Model.of(self.spec, {name: jnp.asarray(weights) for name, weights in self.weights.items()})
+        return Model.of(self.network, {name: jnp.asarray(weights) for name, weights in self.weights.items()})
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def winners_of(winners: Winners) -> list[tuple[int, ...]]:
 def assert_learned(run: Recorded, step: str, name: str, before, after, winners, doubt: np.ndarray) -> None:
     """The features of a layer that changed are those recorded, and so are their weights but for 3 `doubtful` inputs."""
     rows, weights = run.tensor(f"{step}/rows", name), run.tensor(f"{step}/weights", name)
-    size, padding = before.shape[2:], next(layer.padding for _, at, layer in run.spec.layers() if at == name)
+    size, padding = before.shape[2:], next(layer.padding for _, at, layer in run.network.layers() if at == name)
     seen = np.pad(doubt, ((0, 0), (padding, padding), (padding, padding)))
     excused = 0
     for feature, row, column in winners:
@@ -112,7 +112,7 @@ def assert_learned(run: Recorded, step: str, name: str, before, after, winners, 
 @pytest.mark.parametrize("run", WITH_A_RUN, indirect=True)
 def test_decisions_by_the_weights_as_recorded(run, mnist, compiler):
     """By compiled kernels: how XLA adds up depends on its version, and decided 3 of 500 otherwise in one network."""
-    trainer = Trainer(run.spec, mnist, Settings((0,) * len(run.spec.stages)))
+    trainer = Trainer(run.network, mnist, Settings((0,) * len(run.network.stages)))
     decide = jax.jit(lambda model, images: decide_batch(model, images, encode=True)[0])
     with kernels.use_backend("native"):
         decisions = decide(trainer.job.model(TrainState(run.weights)), mnist.test_images[:500])
@@ -137,7 +137,7 @@ ON_THE_THRESHOLD = {
 
 def output_of(model: Model, stage: int, latency: jax.Array) -> jax.Array:
     """The output of a stage that reads the one before alone."""
-    return model.output_of(stage + 1, Known({stage: latency}))
+    return model.output_of(stage + 1, Activations({stage: latency}))
 
 
 def doubtful(model: Model, stage: int, latency: jax.Array) -> np.ndarray:
@@ -181,7 +181,7 @@ def assert_single_steps_of_stdp(run: Recorded) -> None:
 def step_of_stdp(run: Recorded, name: str, layer: Layer, image: str, step: str, latency, doubt: np.ndarray) -> None:
     expected = run.winners(f"steps/{image}/{step}")
     winners, spikes = winners_of(layer.winners(latency)), layer.spikes(latency)
-    rank, *either = EQUALLY_STRONG.get((run.spec.name, image, step), (len(expected),))
+    rank, *either = EQUALLY_STRONG.get((run.network.name, image, step), (len(expected),))
     assert winners[:rank] == expected[:rank]
     if either:
         assert winners[rank] in either
@@ -202,13 +202,13 @@ def step_of_stdp(run: Recorded, name: str, layer: Layer, image: str, step: str, 
 )
 def test_single_steps_of_reward(run):
     """Of one layer, of two of which one reads the other, and of several side by side that vote."""
-    model, first = run.model(), run.spec.first_supervised
-    names = tuple(name for _, name, conv in run.spec.layers() if any(each.supervised for each in conv.each_learner))
+    model, first = run.model(), run.network.first_supervised
+    names = tuple(name for _, name, conv in run.network.layers() if any(each.supervised for each in conv.each_learner))
     layers = {name: model.layers[name] for name in names}
     states = {
         name: jax.tree.map(jnp.asarray, x.conv.last_learner.init(x, np.zeros(2), 0)) for name, x in layers.items()
     }
-    carry = Carry(layers, states, Tally(*jnp.zeros(5, jnp.int32)))
+    carry = Carry(layers, states, DecisionCounts(*jnp.zeros(5, jnp.int32)))
     phase = Phase(names, first, supervised=True, adapt_every=1000)
     learn = learning_of(phase, model.network)
 
@@ -221,7 +221,7 @@ def test_single_steps_of_reward(run):
             for name in names
         ]
         span = jnp.int32(0), jnp.int32(1), jnp.bool_(True)
-        part = Slice(latency[None], *span, label[None])
+        part = ImageBatch(latency[None], *span, label[None])
         after, learned = learn(phase, carry, model, part)
         return learned.decisions[0], winners, {name: layer.weights for name, layer in after.layers.items()}
 
@@ -229,7 +229,7 @@ def test_single_steps_of_reward(run):
         latency = encode(run["steps/images"][int(image)])
         for stage in range(first):
             latency, doubt = output_of(model, stage, latency), doubtful(model, stage, latency)
-        for neuron, when in ON_THE_THRESHOLD.get((run.spec.name, image), {}).items():
+        for neuron, when in ON_THE_THRESHOLD.get((run.network.name, image), {}).items():
             latency = latency.at[neuron].set(when)
         here = f"steps/{image}"
         decided = int(run[f"{here}/decision"])

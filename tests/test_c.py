@@ -137,11 +137,11 @@ def test_input_that_ends_within_an_image_is_an_error(tmp_path):
     assert result.stderr.decode() == f"The input ends with 3 bytes, an image has {np.prod(SHAPE)}.\n"
 
 
-def drawn(spec, small=0.5):
+def drawn(network, small=0.5):
     """A network with weights most of which are small or large, as those that STDP makes."""
     random = np.random.default_rng(0)
-    weights = {name: random.beta(0.3, small, shape) for name, shape in spec.weight_shapes.items()}
-    return SpikingNetwork(spec, weights={name: values.astype(np.float32) for name, values in weights.items()})
+    weights = {name: random.beta(0.3, small, shape) for name, shape in network.weight_shapes.items()}
+    return SpikingNetwork(network, weights={name: values.astype(np.float32) for name, values in weights.items()})
 
 
 @functools.cache
@@ -149,10 +149,10 @@ def network(name):
     """A network of which each class is decided for."""
     if name == "pixels":
         return drawn(pixels())
-    spec = network_for(NETWORKS[name], digits())
+    network = network_for(NETWORKS[name], digits())
     if name == "goupy2024_ncg":
-        return drawn(dataclasses.replace(spec, encoder=spec.encoder.fit(digits().train_images)))
-    return drawn(spec, small=1.0)
+        return drawn(dataclasses.replace(network, encoder=network.encoder.fit(digits().train_images)))
+    return drawn(network, small=1.0)
 
 
 def readout(features=20, **settings):
@@ -173,7 +173,7 @@ def agree(network, bits, target, images):
     found = results(target, images)
     expected = cost(quantise(network, bits), images)
     np.testing.assert_array_equal(found[:, 0], expected.decisions[:, -1])
-    last = network.spec.time_steps - 1
+    last = network.network.time_steps - 1
     first = np.full(len(images), last) if expected.first_spike is None else expected.first_spike
     np.testing.assert_array_equal(found[:, 1], np.minimum(first, last))
     at_end = found[:, 1] == last
@@ -233,9 +233,9 @@ GEOMETRIES = dict(
 @pytest.mark.parametrize("name", GEOMETRIES)
 def test_geometry(name, tmp_path):
     """Strides, padding, windows that overlap or leave gaps, several positions of the last layer, colour, depth."""
-    spec = GEOMETRIES[name]
-    images = (COLOURED if spec.input_shape[0] == 3 else IMAGES)[:60]
-    made = drawn(spec)
+    network = GEOMETRIES[name]
+    images = (COLOURED if network.input_shape[0] == 3 else IMAGES)[:60]
+    made = drawn(network)
     target = compiled(c.program(made, 5, images.shape[1:]), tmp_path, *SANITISED)
     check_decisions(made, 5, target, np.concatenate([images, np.zeros_like(images[:1])]))
 
@@ -272,7 +272,7 @@ def test_latencies_are_those_of_the_encoder(encoder, images, tmp_path):
 def test_hidden_layer_without_weights(tmp_path):
     """All of its weights are rounded to 0: the network stays silent."""
     made = network("goupy2024_ncg")
-    silent = SpikingNetwork(made.spec, weights={name: values * 0 for name, values in made.weights().items()})
+    silent = SpikingNetwork(made.network, weights={name: values * 0 for name, values in made.weights().items()})
     agree(silent, 8, compiled(c.program(silent, 8, SHAPE), tmp_path, *SANITISED), IMAGES[:2])
 
 
@@ -281,7 +281,7 @@ def test_counts_end_with_the_decision(tmp_path):
     made = network("goupy2024_ncg")
     found = results(compiled(c.program(made, 4, SHAPE), tmp_path, *FAST), IMAGES[:4])
     model = quantise(made, 4).model
-    assert found[:, 1].max() < made.spec.time_steps - 1
+    assert found[:, 1].max() < made.network.time_steps - 1
 
     @jax.jit
     def latencies(image):
@@ -318,8 +318,8 @@ def test_the_first_programs_of_the_page_compile(tmp_path):
 def test_names_in_c(tmp_path):
     """Names that mean something else in C; the network's own name becomes that of its files."""
     names = ('"', "\\", "??/", "%d", "é", "<", "1", "a" * 200, "*/", "'")
-    spec = dataclasses.replace(pixels(), name="2 words?")
-    made = SpikingNetwork(spec, weights=drawn(spec).weights(), class_names=names)
+    network = dataclasses.replace(pixels(), name="2 words?")
+    made = SpikingNetwork(network, weights=drawn(network).weights(), class_names=names)
     program = c.program(made, 1, SHAPE)
     assert program.name == "network_2_words_"
     printed = answers(compiled(program, tmp_path, *FAST, main=PRINTED_NAMES), IMAGES[:0])
@@ -361,11 +361,11 @@ def deep(*stages, **settings):
     return dataclasses.replace(pixels(), stages=stages, **settings)
 
 
-def balanced(spec):
+def balanced(network):
     """A network whose layers with a ramp have weights of both signs."""
-    drawn_weights = drawn(spec).weights()
-    own = {name: value for name, value in spec.initial_weights(0).items() if name in spec.ramped}
-    return SpikingNetwork(spec, weights=drawn_weights | own)
+    drawn_weights = drawn(network).weights()
+    own = {name: value for name, value in network.initial_weights(0).items() if name in network.ramped}
+    return SpikingNetwork(network, weights=drawn_weights | own)
 
 
 READOUT = stage(readout(kernel=4, threshold=30.0, fractional=True))
@@ -495,10 +495,10 @@ REFUSED = {
 def test_refused_networks(message):
     settings = REFUSED[message]
     encoder = settings.get("encoder") or Pixels(20)
-    spec = dataclasses.replace(pixels(time_steps=encoder.time_steps), encoder=None)
-    spec = dataclasses.replace(spec, **(dict(encoder=encoder) | settings))
+    network = dataclasses.replace(pixels(time_steps=encoder.time_steps), encoder=None)
+    network = dataclasses.replace(network, **(dict(encoder=encoder) | settings))
     with pytest.raises(InputError, match=message):
-        c.program(drawn(spec), 4, SHAPE)
+        c.program(drawn(network), 4, SHAPE)
 
 
 def test_refused_arguments():
@@ -511,11 +511,13 @@ def test_refused_arguments():
     with pytest.raises(TypeError, match="`image_shape` must be a tuple"):
         c.program(made, 4, 28)
     with pytest.raises(TypeError, match="`network` must be a SpikingNetwork"):
-        c.program(made.spec, 4, SHAPE)
+        c.program(made.network, 4, SHAPE)
 
 
 def test_negative_weights_are_refused():
-    spec = pixels(Conv(6, 5, threshold=8.0))
-    weights = {name: -np.asarray(value) if name == "layer1" else value for name, value in drawn(spec).weights().items()}
+    network = pixels(Conv(6, 5, threshold=8.0))
+    weights = {
+        name: -np.asarray(value) if name == "layer1" else value for name, value in drawn(network).weights().items()
+    }
     with pytest.raises(InputError, match="`weights` of layer1 must be at least 0"):
-        c.program(SpikingNetwork(spec, weights=weights), 4, SHAPE)
+        c.program(SpikingNetwork(network, weights=weights), 4, SHAPE)

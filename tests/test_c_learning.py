@@ -293,9 +293,9 @@ def test_the_source_compiles_as_cpp(tmp_path):
 def test_refused():
     network = taught("pixels")
     other = integer_prototypes(taught("three_layers"))
-    spec = network.spec
-    part = dataclasses.replace(spec.stages[-1].branches[0], kernel=5, stride=2)
-    narrow = dataclasses.replace(spec, stages=(*spec.stages[:-1], stage(part)))
+    description = network.network
+    part = dataclasses.replace(description.stages[-1].branches[0], kernel=5, stride=2)
+    narrow = dataclasses.replace(description, stages=(*description.stages[:-1], stage(part)))
     assert_refused(
         (lambda: c.program(network, 8, SHAPE, learning=other), "`learning` must be made of"),
         (lambda: integer_prototypes(drawn(pixels())), "must learn as Prototypes, got SupervisedSTDP"),
@@ -358,9 +358,9 @@ def test_the_program_of_the_page_learns_saves_and_loads(tmp_path, capsys, monkey
 
 def test_features_without_a_decision_learn_as_many_classes_as_are_given(tmp_path, capsys):
     """A readout is put on their last stage; they have no number of classes of their own."""
-    spec = pixels()
-    made = drawn(dataclasses.replace(spec, classes=0, stages=spec.stages[:1], decision=None, epochs=()))
-    Trained(made.spec, made.weights(), SHAPE).save(tmp_path / "weights.npz")
+    network = pixels()
+    made = drawn(dataclasses.replace(network, classes=0, stages=network.stages[:1], decision=None, epochs=()))
+    Trained(made.network, made.weights(), SHAPE).save(tmp_path / "weights.npz")
     given = [tmp_path / "weights.npz", "--to", "c", "--learn", "--out", tmp_path / "made"]
     assert "`classes` must be at least 1, and pixels has none" in refused(Command("export"), capsys, *given)
     assert "`classes` must be at most 256, got 257" in refused(Command("export"), capsys, *given, "--classes", 257)

@@ -146,7 +146,7 @@ def test_wrong_rows_winners_and_images_are_refused(call, error, argument):
 def test_images_of_other_dtypes_are_refused_under_jit_too(dtype, write):
     images = np.eye(28, dtype=dtype)[None]
     network = SpikingNetwork(dataclasses.replace(tiny.plain(Images()), encoder=GREY))
-    trainer = Trainer(network.spec, tiny.images(), Settings((0, 1)))
+    trainer = Trainer(network.network, tiny.images(), Settings((0, 1)))
     for call, given in (
         (encode, images[0]),
         (jax.jit(encode), images[0]),

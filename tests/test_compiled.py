@@ -391,7 +391,7 @@ def test_networks_follow_the_same_rules():
     assert calls(jax.vmap(network), image[None], platform="cuda") == []
 
     def strength(weights):
-        features = SpikingNetwork(network.spec, weights=weights).features(image)
+        features = SpikingNetwork(network.network, weights=weights).features(image)
         return jnp.sum(features.astype(jnp.float32))
 
     gradient = jax.grad(strength)(network.weights())

@@ -115,7 +115,7 @@ def wrap_around(self, layer, state, latency, response, signal):
     """Takes an early input for a late one."""
     winners = response.winners
     later = winners.latency[:, None, None, None] - layer.receptive_fields(latency, winners) > 0
-    return layer.with_rows(winners, jnp.where(later, 0.25, 0.75)), state, winners.feature
+    return layer.with_weights_of(winners, jnp.where(later, 0.25, 0.75)), state, winners.feature
 
 
 def remember(self, layer, key, seen):
@@ -126,8 +126,8 @@ def wrap_winners(self, layer, state, latency, response, signal):
     """Takes the difference between two winners, and remembers a latency."""
     winners = response.winners
     later = winners.latency[0] - winners.latency[1] > 0
-    rows = jnp.where(later, 0.25, 0.75) * jnp.ones_like(layer.rows_of(winners))
-    return layer.with_rows(winners, rows), jnp.maximum(state, latency.min()), winners.feature
+    rows = jnp.where(later, 0.25, 0.75) * jnp.ones_like(layer.weights_of(winners))
+    return layer.with_weights_of(winners, rows), jnp.maximum(state, latency.min()), winners.feature
 
 
 BROKEN = [  # the clause, methods, and the message
@@ -304,7 +304,7 @@ class Traced(Learner):
     def update(self, layer, state, latency, response, signal):
         state = 0.5 * state + (latency < layer.time_steps)
         seen = layer.receptive_fields(state, response.winners)
-        return layer.with_rows(response.winners, seen), state, ()
+        return layer.with_weights_of(response.winners, seen), state, ()
 
 
 def test_rules_know_the_shape_of_the_input():
@@ -332,8 +332,8 @@ class Inherited(STDP):
     def update(self, layer, state, latency, response, signal):
         winners = response.winners
         early = layer.receptive_fields(latency, winners) < 5
-        old = layer.rows_of(winners)
-        layer = layer.with_rows(winners, old + 0.05 * (early - old))
+        old = layer.weights_of(winners)
+        layer = layer.with_weights_of(winners, old + 0.05 * (early - old))
         layer = layer.with_threshold(layer.conv.threshold + 0.125 * winners.valid.any())
         return layer, state, winners.feature
 
@@ -386,8 +386,8 @@ def test_a_run_says_which_rules_learn_without_a_compiled_kernel(tmp_path, compil
     network = tiny.labelled(Images())
     for update_batch, left in ((1, []), (4, ["layer1 (STDP)", "layer2 (SupervisedSTDP)"])):
         settings = Settings((1, 1), update_batch=update_batch, patience=0, backend="native")
-        assert Trainer(network, DIGITS, settings).uncompiled() == left
-        assert Sweep(network, DIGITS, settings, [dict(seed=1)]).uncompiled() == left
+        assert Trainer(network, DIGITS, settings).layers_without_native() == left
+        assert Sweep(network, DIGITS, settings, [dict(seed=1)]).layers_without_native() == left
 
 
 @component

@@ -21,7 +21,7 @@ from snnjax.encoding import Pixels
 from snnjax.layers import Pool, Ramp
 from snnjax.learners import SoftHebb, SupervisedSTDP
 from snnjax.networks import Earliest, Input
-from snnjax.networks.graph import Known
+from snnjax.networks.graph import Activations
 from snnjax.networks.operations import fan_out, firing_windows
 from snnjax.networks.quantisation import quantise
 from snnjax.training.build import network_for
@@ -62,18 +62,18 @@ observe = jax.jit(lambda model, image: model.observe(model.encode(image)))
 
 @pytest.mark.parametrize("name", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_spikes_of_all_networks_are_those_observed(name):
-    spec = RAMPS if name == RAMPS.name else shipped(name)
-    network = with_zeros(spec)
+    description = RAMPS if name == RAMPS.name else shipped(name)
+    network = with_zeros(description)
     found = cost(network, PICTURES[:2])
     if found.spiking:
-        assert (len(found.steps), found.steps[-1]) == (min(spec.time_steps, 20), spec.time_steps - 1)
+        assert (len(found.steps), found.steps[-1]) == (min(description.time_steps, 20), description.time_steps - 1)
     for number, picture in enumerate(PICTURES[:2]):
         observed = observe(network.model, picture)
         assert found.decisions[number, -1] == observed.decided.decision
         latencies = {layer: np.asarray(x) for layer, x in observed.latencies.items()}
-        assert found.input_spikes[number] == np.sum(latencies["input"] < spec.time_steps)
+        assert found.input_spikes[number] == np.sum(latencies["input"] < description.time_steps)
         for layer in found.spiking:
-            assert layer.spikes[number] == np.sum(latencies[layer.name] < spec.time_steps), layer.name
+            assert layer.spikes[number] == np.sum(latencies[layer.name] < description.time_steps), layer.name
     assert (found.multiply_accumulates > 0) == (name == "kheradpisheh2018")
 
 
@@ -105,7 +105,7 @@ def test_operations_of_layers_with_ramps_are_counted_one_by_one(bits):
     found = cost(network, PICTURES)
     for index, layer in enumerate(found.layers[:2]):
         inputs = np.asarray(network.features(PICTURES[:1], index))[0]
-        conv = network.spec.stages[index].branches[0]
+        conv = network.network.stages[index].branches[0]
         weights = np.asarray(network.weights()[layer.name])
         weights = weights - weights.mean(axis=0) * conv.ramp.inhibition
         operations, synapses = counted(inputs, weights, conv)
@@ -150,15 +150,15 @@ def test_operations_are_sums_of_convolutions():
     """Of who fires with where there are weights; in a dense program of all inputs with all weights at each step."""
     network = made(labelled)
     model = network.model
-    steps = network.spec.time_steps
+    steps = network.network.time_steps
     found = cost(network, PICTURES)
 
     @jax.jit
     def operations(latency):
         fired, dense, neurons = [], [], []
         for index, layer in enumerate(found.layers):
-            inputs = model.input_of(index, Known({0: latency}))[None]
-            conv = network.spec.stages[index].branches[0]
+            inputs = model.input_of(index, Activations({0: latency}))[None]
+            conv = network.network.stages[index].branches[0]
             weights = model.layers[layer.name].weights
             how = dict(window_strides=(1, 1), padding=[(conv.padding, conv.padding)] * 2)
             ones = jnp.ones(inputs.shape), jnp.ones(weights.shape)
@@ -180,7 +180,7 @@ def test_operations_are_sums_of_convolutions():
 def test_decisions_after_a_step_are_those_on_what_came_until_then(make):
     network = made(make)
     model = network.model
-    steps = network.spec.time_steps
+    steps = network.network.time_steps
     predict = jax.jit(model.predict)
     found = cost(network, PICTURES)
     for number, picture in enumerate(PICTURES):
@@ -214,8 +214,8 @@ def test_compiled_kernels_and_those_of_xla_count_the_same(compiler):
 
 def test_a_decision_that_is_fitted_multiplies():
     decision = LinearSVM(coefficients=np.ones((10, 6, 3, 7), np.float32), intercepts=np.zeros(10, np.float32))
-    spec = Network("fitted", (1, 28, 28), 10, (ONE, TWO), STEPS, encoder=Pixels(STEPS), decision=decision)
-    found = cost(SpikingNetwork(spec, 0), PICTURES[:2])
+    network = Network("fitted", (1, 28, 28), 10, (ONE, TWO), STEPS, encoder=Pixels(STEPS), decision=decision)
+    found = cost(SpikingNetwork(network, 0), PICTURES[:2])
     assert [layer.name for layer in found.spiking] == ["layer1", "layer2"]
     assert found.multiply_accumulates == 10 * 6 * 3 * 7 + 10
     with pytest.raises(InputError, match="`pj_multiply` must be given too"):

@@ -200,7 +200,7 @@ def ncg():
 def test_simulation_is_python(make, bits):
     network = make()
     data = images().first(None, 20)
-    if network.spec.input_shape[0] == 3:
+    if network.network.input_shape[0] == 3:
         data = in_colour(data)
     responses = in_node(network, data.test_images, data.test_labels, bits)
     small = quantise(network, bits)
@@ -216,9 +216,11 @@ def test_simulation_is_python(make, bits):
     spikes = np.array([response["spikes"] for response in responses]).T
     assert np.array_equal(spikes, [cost.input_spikes, *(layer.spikes for layer in cost.layers)])
     if cost.first_spike is not None:
-        steps = np.minimum(cost.first_spike, network.spec.time_steps - 1)
-        windows = len(network.spec.ramped)  # before the last one
-        assert np.array_equal([response["step"] for response in responses], steps + windows * network.spec.time_steps)
+        steps = np.minimum(cost.first_spike, network.network.time_steps - 1)
+        windows = len(network.network.ramped)  # before the last one
+        assert np.array_equal(
+            [response["step"] for response in responses], steps + windows * network.network.time_steps
+        )
 
 
 @pytest.mark.skipif(not shutil.which("node"), reason="no Node")
@@ -241,7 +243,7 @@ def test_pictures_are_resized_as_by_predict(size, fit, function, tmp_path):
 def taught(network, data, **settings):
     """The page of a network whose features are taught, and its data."""
     came_from = dict(dataset="mnist", data_dir="folder_of_mine")
-    trained = Trained(network.spec, weights_of(network), data.test_images.shape[1:], came_from, network.class_names)
+    trained = Trained(network.network, weights_of(network), data.test_images.shape[1:], came_from, network.class_names)
     text = page.teaching_page(trained, data.test_images, data.test_labels, **settings)
     (found,) = re.findall('<script type="application/json" id="data">(.*?)</script>', text)
     return text, json.loads(found)
@@ -279,20 +281,20 @@ def test_what_a_page_learns_is_python(make, colour, bits, tmp_path):
         assert len(set(decisions)) == len(kept)
     (tmp_path / "taught.npz").write_bytes(base64.b64decode(made_there["files"][0]))
     network = snnjax.load(tmp_path / "taught.npz")
-    (deciding,) = network.spec.deciding
+    (deciding,) = network.network.deciding
     weights = weights_of(network)
-    begun = SpikingNetwork(network.recipe, weights=weights | {deciding: 0 * weights[deciding]})
+    begun = SpikingNetwork(network.untrained, weights=weights | {deciding: 0 * weights[deciding]})
     stream = Stream(begun)
     _, state = stream.learn(stream.init(), data.test_images, labels)
     expected = stream.network(state)
-    conv, expected_conv = (each.spec.stages[-1].branches[0] for each in (network, expected))
+    conv, expected_conv = (each.network.stages[-1].branches[0] for each in (network, expected))
     assert np.array_equal(conv.learners.wins, expected_conv.learners.wins)
     np.testing.assert_allclose(conv.learners.length, expected_conv.learners.length, rtol=1e-5)
     np.testing.assert_allclose(conv.threshold, expected_conv.threshold, rtol=1e-4, atol=1e-2)
     np.testing.assert_allclose(weights[deciding], weights_of(expected)[deciding], atol=1e-5)
     assert np.array_equal(quantise(make(), bits).weights()["layer1"], network.weights()["layer1"])
     assert Trained.read(tmp_path / "taught.npz").settings == dict(dataset="mnist")
-    assert network.recipe.stages[-1].branches[0].learners.wins == 0
+    assert network.untrained.stages[-1].branches[0].learners.wins == 0
     assert not made_there["right"][0]
     assert np.mean(made_there["right"][20:]) > 0.5
 
@@ -348,9 +350,9 @@ def test_weights_are_on_a_page_once_in_few_bits(bits):
 def test_narrow_network_on_a_page():
     """Trained on few digits with colours, it decides as in Python, and the page stays small."""
     data = in_colour(digits().first(200, 50))
-    spec = NETWORKS["softhebb_narrow"](Images.of(data))
-    settings = dataclasses.replace(Settings.of(spec, data), epochs=(1, 1, 1, 2))
-    trainer = Trainer(spec, data, settings)
+    description = NETWORKS["softhebb_narrow"](Images.of(data))
+    settings = dataclasses.replace(Settings.of(description, data), epochs=(1, 1, 1, 2))
+    trainer = Trainer(description, data, settings)
     network = trainer.trained(trainer.run(trainer.initial_state()))
     assert len(page.page_of(network, data.test_images[:20], data.test_labels[:20])) < 3_000_000
     responses = in_node(network, data.test_images, data.test_labels, 8)
@@ -372,7 +374,7 @@ def test_page_is_one_small_file(ncg, pictures):
 def renamed(network, name):
     """The network with another name of its first class."""
     names = (name, *network.class_names[1:])
-    return SpikingNetwork(network.spec, weights=network.weights(), class_names=names)
+    return SpikingNetwork(network.network, weights=network.weights(), class_names=names)
 
 
 def test_networks_and_pictures_that_a_page_cannot_show_or_teach_are_refused(ncg, pictures):

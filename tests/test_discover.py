@@ -44,7 +44,7 @@ def learned(rule: Learner, data: Dataset, epochs: int = 2) -> tuple[np.ndarray, 
     stages = dataclasses.replace(network.stages[0], branches=(first,)), network.stages[1]
     trainer = Trainer(dataclasses.replace(network, stages=stages), data)
     state = trainer.run(trainer.initial_state())
-    return state.weights["layer1"], trainer.trained(state).spec.stages[0].branches[0].threshold
+    return state.weights["layer1"], trainer.trained(state).network.stages[0].branches[0].threshold
 
 
 def test_target_times_are_one_of_the_rules():

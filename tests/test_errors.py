@@ -38,7 +38,7 @@ WRONG_TYPES = [
     (lambda: changed(stages=(DECIDING,)), "stages", "Conv: write (stage(Conv("),
     (lambda: SpikingNetwork(NETWORK).predict([1]), "latency", "list"),
     (lambda: Trainer(NETWORK, DIGITS.train_images, SETTINGS), "data", "an array float32[40,28,28]: write snnjax."),
-    (lambda: Trainer(SpikingNetwork(NETWORK), DIGITS, SETTINGS), "network", "SpikingNetwork: write network.spec"),
+    (lambda: Trainer(SpikingNetwork(NETWORK), DIGITS, SETTINGS), "network", "SpikingNetwork: write network.network"),
 ]
 WRONG_VALUES = [
     (lambda: Sweep(NETWORK, DIGITS, SETTINGS, [{"seed": 1}]), "patience", "5"),

@@ -76,7 +76,7 @@ def test_fit_is_a_training_whose_best_epoch_is_chosen_without_test_images(held_o
 
 def test_any_number_of_images(trained, monkeypatch):
     expected = trained.predict(X)
-    monkeypatch.setitem(snnjax.core.devices.AT_ONCE, "cpu", 8)  # 16 on the two devices of the tests
+    monkeypatch.setitem(snnjax.core.devices.BATCH_SIZES, "cpu", 8)  # 16 on the two devices of the tests
     for count in (1, 3, 16, 17, 40):
         np.testing.assert_array_equal(trained.predict(X[:count]), expected[:count])
         np.testing.assert_array_equal(trained.predict(X[-count:]), expected[-count:])
@@ -195,8 +195,8 @@ def test_a_network_gets_small_images_of_the_size_that_it_is_made_for(side, time_
     network = Network("small", (6, side, side), 10, (stage(last),), time_steps, decision=decision, epochs=(1,))
     model = kind(network=network).fit(SMALL, Y)
     assert model.enlarged_ == (side == 28)
-    assert model.network_.spec.input_shape == (6, side, side)
-    assert model.network_.spec.time_steps == time_steps
+    assert model.network_.network.input_shape == (6, side, side)
+    assert model.network_.network.time_steps == time_steps
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_copies(trained, tmp_path):
     named.save(tmp_path / "model.npz")
     loaded = SpikingClassifier.load(tmp_path / "model.npz")
     np.testing.assert_array_equal(loaded.decision_function(X), expected)
-    assert loaded.get_params() == named.get_params() | dict(network=named.network_.recipe)
+    assert loaded.get_params() == named.get_params() | dict(network=named.network_.untrained)
     np.testing.assert_array_equal(clone(loaded).fit(X, Y).decision_function(X), expected)
     pretrained = SpikingClassifier.load("pretrained:goupy2024_ncg_mnist")
     np.testing.assert_array_equal(pretrained.classes_, np.arange(10))

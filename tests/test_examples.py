@@ -129,7 +129,7 @@ def test_own_parts_learn_and_are_swept_reported_and_loaded(name, tmp_path, monke
     network, data = snnjax.load(run), digits().first(None, 200)
     decisions = jax.jit(lambda images: jax.lax.map(network, images))(data.test_images)
     assert np.mean(np.asarray(decisions) == data.test_labels) == results["test"]["accuracy"]
-    assert snnjax.load(paths[-1]).spec.hyperparameters()[path] == values[-1]
+    assert snnjax.load(paths[-1]).network.hyperparameters()[path] == values[-1]
 
 
 def test_the_page_on_papers_shows_the_network_of_its_example():

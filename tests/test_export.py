@@ -14,14 +14,14 @@ from shipped import shipped
 
 from snnjax.core import devices
 from snnjax.encoding import GREY
-from snnjax.learners import Tally
+from snnjax.learners import DecisionCounts
 from snnjax.networks import Model, batches
-from snnjax.networks.graph import Known
+from snnjax.networks.graph import Activations
 from snnjax.training.learning import learn_deciding, learn_jointly, learn_unsupervised
 from snnjax.training.pair import learn_pair
-from snnjax.training.phase import Carry, Phase, Slice
+from snnjax.training.phase import Carry, ImageBatch, Phase
 from snnjax.training.phase_start import learning_of
-from snnjax.training.placement import as_array
+from snnjax.training.placement import to_32_bits
 
 PLATFORMS = ["cuda", "tpu"]
 IMAGES = 4
@@ -48,12 +48,12 @@ def model_of(name: str) -> Model:
     network = shipped(name)
     network = network if network.encoder else dataclasses.replace(network, encoder=GREY)
     weights = {layer: np.zeros(shape, np.float32) for layer, shape in network.weight_shapes.items()}
-    return jax.tree.map(as_array, Model.of(network, weights))
+    return jax.tree.map(to_32_bits, Model.of(network, weights))
 
 
 def entering(model: Model, stage: int) -> np.ndarray:
     """Latencies that enter a stage."""
-    known = Known({0: np.zeros(model.network.input_shape, np.uint8)})
+    known = Activations({0: np.zeros(model.network.input_shape, np.uint8)})
     shape = jax.eval_shape(functools.partial(model.input_of, stage), known)
     return np.zeros((IMAGES, *shape.shape), shape.dtype)
 
@@ -69,11 +69,11 @@ def test_decisions_and_times_of_images(name):
     assert_exported(decide, model, np.zeros((IMAGES, 28, 28), np.uint8))
     if name in ("majority2024", "softhebb_narrow"):
         forward = functools.partial(batches.input_batch, number=model.last)
-        assert_exported(lambda model, latencies: forward(model, Known({0: latencies})), model, entering(model, 0))
+        assert_exported(lambda model, latencies: forward(model, Activations({0: latencies})), model, entering(model, 0))
 
 
-def slice_of(inputs: np.ndarray) -> Slice:
-    return Slice(inputs, np.int32(0), np.int32(IMAGES), np.bool_(True), np.zeros(IMAGES, np.int32))
+def slice_of(inputs: np.ndarray) -> ImageBatch:
+    return ImageBatch(inputs, np.int32(0), np.int32(IMAGES), np.bool_(True), np.zeros(IMAGES, np.int32))
 
 
 def test_layers_that_learn_from_batches():
@@ -110,7 +110,7 @@ def test_layers_that_learn(name, layer, batch, learn):
     assert learning_of(phase, model.network) is learn
     layers = {each: model.layers[each] for each in stages}
     states = {each: x.conv.each_learner[learner].init(x, np.zeros(2, np.uint32), 0) for each, x in layers.items()}
-    tally = None if layer else Tally(*[np.int32(0)] * 5)
-    carry = jax.tree.map(as_array, Carry(layers, states, tally))
+    tally = None if layer else DecisionCounts(*[np.int32(0)] * 5)
+    carry = jax.tree.map(to_32_bits, Carry(layers, states, tally))
     part = slice_of(entering(model, phase.first))
     assert_exported(functools.partial(learn, phase), carry, None if layer else model, part)

@@ -17,7 +17,7 @@ from command import ENVIRONMENT
 
 from snnjax import Settings, data
 from snnjax.core import files
-from snnjax.core.devices import AT_ONCE
+from snnjax.core.devices import BATCH_SIZES
 from snnjax.core.files import atomic_write, lock
 from snnjax.training.build import network_for
 
@@ -160,7 +160,7 @@ def test_a_large_array_is_in_a_file_that_goes_with_it(tmp_path, monkeypatch):
 def test_a_set_in_files_trains_as_one_in_memory(tmp_path, monkeypatch):
     """Read from an .npz file, a share held out; in several slices, shuffled and mirrored."""
     IMAGES.save(tmp_path / "many.npz")
-    monkeypatch.setitem(AT_ONCE, "learned", 20)
+    monkeypatch.setitem(BATCH_SIZES, "learned", 20)
 
     def trained() -> tuple[data.Dataset, list, dict]:
         images = data.load(tmp_path / "many.npz").hold_out(0.1, seed=0)

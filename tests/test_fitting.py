@@ -70,9 +70,9 @@ SPECS = {
 SETTINGS = Settings((1, 2), patience=0, batch_size=20)
 
 
-def trainer_of(spec: Network, images=IMAGES, callback: Callback | None = None, **others) -> Trainer:
-    settings = dataclasses.replace(SETTINGS, epochs=SETTINGS.epochs[: len(spec.stages)], **others)
-    return Trainer(spec, images, settings, callback)
+def trainer_of(network: Network, images=IMAGES, callback: Callback | None = None, **others) -> Trainer:
+    settings = dataclasses.replace(SETTINGS, epochs=SETTINGS.epochs[: len(network.stages)], **others)
+    return Trainer(network, images, settings, callback)
 
 
 def trained(trainer: Trainer) -> snnjax.TrainState:
@@ -106,7 +106,7 @@ def test_predictions_are_those_of_the_network_and_the_best_epoch(case, tmp_path,
     record = state.epochs[state.best_epoch]["test"]
     assert fractions(decisions, IMAGES.test_labels) == pytest.approx(record)
     assert record["accuracy"] > dict(encoder=0, both=0.15, own=0.3)[name], "more than chance"
-    Trained(trainer.trained(state).spec, state.trained.weights, (28, 28)).save(tmp_path / "weights.npz")
+    Trained(trainer.trained(state).network, state.trained.weights, (28, 28)).save(tmp_path / "weights.npz")
     with monkeypatch.context() as patch:
         for module in [module for module in sys.modules if module.startswith(("sklearn", "scipy.sparse"))]:
             patch.setitem(sys.modules, module, None)
@@ -115,8 +115,10 @@ def test_predictions_are_those_of_the_network_and_the_best_epoch(case, tmp_path,
 
 
 def test_what_is_not_fitted_yet_says_so(tmp_path):
-    for part, spec in dict(encoder=SPECS["both"], decision=dataclasses.replace(SPECS["both"], encoder=FITTED)).items():
-        trainer = trainer_of(spec)
+    for part, network in dict(
+        encoder=SPECS["both"], decision=dataclasses.replace(SPECS["both"], encoder=FITTED)
+    ).items():
+        trainer = trainer_of(network)
         state = trainer.initial_state()
         for call in (
             lambda: trainer.predict(state, IMAGES.test_images),
@@ -172,17 +174,17 @@ def test_a_fitted_encoder_is_taken_with_the_layers(case):
     other = Trainer(SPECS[name], images, trainer.settings, start=start)
     again = trained(other)
     assert len(FITS) == fits
-    np.testing.assert_array_equal(other.trained(again).spec.encoder.maximum, state.numbers["encoder.maximum"])
+    np.testing.assert_array_equal(other.trained(again).network.encoder.maximum, state.numbers["encoder.maximum"])
     assert all(phase["name"] != "fit encoder" and not phase["name"].startswith("STDP") for phase in again.phases)
 
 
 def test_swept_networks_end_as_they_end_alone(tmp_path):
     before = len(FITS)
-    spec = SPECS["own"]
+    network = SPECS["own"]
     held_out = digits().first(80, 40).hold_out(0.5, 0)
     variants = [{"encoder.gamma": 0.5}, {"encoder.gamma": 1.0}, {"encoder.gamma": 0.5, "seed": 1}]
     ordered = dict(shuffle=True, mirror=True)
-    sweep = Sweep(spec, held_out, trainer_of(spec, **ordered).settings, variants)
+    sweep = Sweep(network, held_out, trainer_of(network, **ordered).settings, variants)
     with SweepFolder(tmp_path, sweep) as folder:
         records = folder.run()
     assert len(FITS) - before == 2, "encoders that agree are fitted once"

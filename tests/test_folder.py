@@ -168,7 +168,7 @@ def test_folds_test_each_group_once(tmp_path):
     assert not any(note.startswith("only 2 groups") for note in folds[1].notes), "of the test images before"
 
 
-def known_of(path: Path, out: Path, **how) -> tuple[dict, Dataset]:
+def activations_of(path: Path, out: Path, **how) -> tuple[dict, Dataset]:
     """The settings of a run on a folder of pictures, and its data."""
     chosen = shared_options.TrainData(dataset="folder", data_dir=path, size=(28,), **how)
     network = shared_options.Network(model=f"{tiny.__file__}:plain")
@@ -186,7 +186,7 @@ def known_of(path: Path, out: Path, **how) -> tuple[dict, Dataset]:
 def test_a_moved_folder_is_known_by_its_digest(tmp_path, count, how):
     """Else the network would be tested on pictures that it has learned."""
     path = by_object(tmp_path / "things")
-    known, learned = known_of(path, tmp_path / "run", group=r"^o\d+", test_images=6, validation=0.25, **how)
+    known, learned = activations_of(path, tmp_path / "run", group=r"^o\d+", test_images=6, validation=0.25, **how)
     assert len(learned.train_images) == count, "of the 20 or 32 that are not tested, a quarter is held out"
     images, own = run_data.load(shared_options.TestData(), known, (28, 28), "RUN")
     assert (images.test_files, own) == (learned.test_files, True), "of the same groups"
@@ -204,7 +204,7 @@ def test_a_moved_folder_is_known_by_its_digest(tmp_path, count, how):
 def test_other_pictures_may_be_those_of_the_training(tmp_path):
     """All are tested, however many the run was tested on, and it is said."""
     path = by_object(tmp_path / "things")
-    known, _ = known_of(path, tmp_path / "run", test_images=6)
+    known, _ = activations_of(path, tmp_path / "run", test_images=6)
     images = load("folder", path, size=28)
     assert run_data.is_own(images, known)
     shutil.copytree(path, tmp_path / "more")

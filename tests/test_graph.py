@@ -22,7 +22,7 @@ from snnjax.networks import (
     SpikingNetwork,
     stage,
 )
-from snnjax.networks.graph import Known
+from snnjax.networks.graph import Activations
 
 T = 15
 SHAPE = (6, 28, 28)
@@ -96,7 +96,7 @@ def test_a_stage_reads_the_outputs_of_earlier_ones(join, last, expected):
         return maps.reshape(len(maps), 3, 2, 3, 2).min(axis=(2, 4))
 
     read = [earliest_of(x) for x in (second, first, second)]
-    np.testing.assert_array_equal(model.output_of(3, Known({0: latency})), read[0])
+    np.testing.assert_array_equal(model.output_of(3, Activations({0: latency})), read[0])
     np.testing.assert_array_equal(jax.jit(type(model).forward)(model, latency), expected(read))
     seen = model.observe(latency).latencies
     np.testing.assert_array_equal(seen["layer3"], second)
@@ -128,16 +128,16 @@ def test_a_stage_without_layers_is_observed_too():
 @pytest.mark.parametrize(
     ("number", "known", "message"),
     [
-        (4, Known({0: np.zeros(SHAPE, np.uint8)}), "`number` must be at most 3, got 4"),
-        (-1, Known({0: np.zeros(SHAPE, np.uint8)}), "`number` must be at least 0, got -1"),
+        (4, Activations({0: np.zeros(SHAPE, np.uint8)}), "`number` must be at most 3, got 4"),
+        (-1, Activations({0: np.zeros(SHAPE, np.uint8)}), "`number` must be at least 0, got -1"),
         (1, {0: np.zeros(SHAPE, np.uint8)}, "`known` must be networks.Known, got dict: write Known"),
         (
             1,
-            Known({0: np.zeros((6, 20, 28), np.uint8)}),
+            Activations({0: np.zeros((6, 20, 28), np.uint8)}),
             r"`known.outputs\[0\]` must have shape \(6, 28, 28\) of known, got",
         ),
-        (1, Known({4: np.zeros(SHAPE, np.uint8)}), "`number in known.outputs` must be at most 3, got 4"),
-        (3, Known({1: np.zeros((4, 7, 7), np.uint8)}), "`known` must have output 0, the encoded image"),
+        (1, Activations({4: np.zeros(SHAPE, np.uint8)}), "`number in known.outputs` must be at most 3, got 4"),
+        (3, Activations({1: np.zeros((4, 7, 7), np.uint8)}), "`known` must have output 0, the encoded image"),
     ],
 )
 def test_what_is_known_must_fit_and_be_enough(number, known, message):

@@ -15,7 +15,7 @@ from snnjax.encoding import PIXELS
 from snnjax.layers import Conv, Pool
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Input, Model, Network, stage
-from snnjax.networks.graph import Known
+from snnjax.networks.graph import Activations
 
 ENCODER = dataclasses.replace(PIXELS, time_steps=T)
 
@@ -89,7 +89,7 @@ def test_what_enters_the_last_phase_is_what_the_model_computes(name, backend, co
     if not network.graph.outputs_entering(first, len(network.stages) - 1):
         model = jax.tree.map(jnp.asarray, Model.of(trainer.network, state.weights))
         for part, images in dict(train=data.train_images, test=data.test_images).items():
-            expected = [model.input_of(first, Known({0: model.encode(x)})) for x in images[:3]]
+            expected = [model.input_of(first, Activations({0: model.encode(x)})) for x in images[:3]]
             same = np.asarray(entered[part])[0, :3] < network.time_steps, np.asarray(expected) < network.time_steps
             np.testing.assert_array_equal(*same)
             assert 0 < np.mean(same) < 1, "the case tells nothing"

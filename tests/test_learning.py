@@ -16,11 +16,11 @@ import tiny
 
 import snnjax
 from snnjax import kernels
-from snnjax.core.devices import AT_ONCE
+from snnjax.core.devices import BATCH_SIZES
 from snnjax.data import Dataset
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.spiking import Layer
-from snnjax.learners import RSTDP, STDP, Learner, SupervisedSTDP, Tally, TargetTime
+from snnjax.learners import RSTDP, STDP, DecisionCounts, Learner, SupervisedSTDP, TargetTime
 from snnjax.networks import Earliest, Majority, Model, Network, stage
 from snnjax.networks.decision import votes_of
 from snnjax.runs.run_folder import ONE_BY_ONE, RunFolder
@@ -28,9 +28,9 @@ from snnjax.training.epoch import slices
 from snnjax.training.job import supervised_phase
 from snnjax.training.learning import learn_deciding, learn_supervised
 from snnjax.training.pair import learn_pair
-from snnjax.training.phase import Carry, Phase, Slice
+from snnjax.training.phase import Carry, ImageBatch, Phase
 from snnjax.training.phase_start import learning_of
-from snnjax.training.placement import as_array
+from snnjax.training.placement import to_32_bits
 
 T = 15
 RNG = np.random.default_rng(0)
@@ -80,7 +80,7 @@ def layer_of(conv: Conv) -> Layer:
     drawn = np.random.default_rng(1).integers(16, 48, (conv.features, 2, *np.broadcast_to(conv.kernel, 2))) / 64
     classes = 3 if learner.supervised else 0
     layer = Layer(conv.prepared(2), np.float32(drawn), T, conv.monotone, classes, timed, input_shape=(2, 7, 6))
-    return jax.tree.map(lambda x: jnp.asarray(as_array(x)), layer)
+    return jax.tree.map(lambda x: jnp.asarray(to_32_bits(x)), layer)
 
 
 def vote(decision: Any, spikes: Any) -> jax.Array:
@@ -103,7 +103,7 @@ def test_rules_learn_as_they_do_from_one_stimulus_after_the_other(name, batch, c
     """From those that are chosen, on both back ends: the layer, the state, votes, info and winners."""
     conv = RULES[name]
     layer = layer_of(dataclasses.replace(conv, learners=noted(conv.last_learner)))
-    state = jax.tree.map(as_array, layer.conv.last_learner.init(layer, np.array([0, 1], np.uint32), 2))
+    state = jax.tree.map(to_32_bits, layer.conv.last_learner.init(layer, np.array([0, 1], np.uint32), 2))
     run = functools.partial(learned, layer, state, LEARNS, name=name, batch=batch)
     expected = run(by_default=True, backend="xla")
     assert np.mean(expected.layer.weights != layer.weights) > 0.2, "hardly anything is learned"
@@ -163,7 +163,7 @@ def test_rules_say_whether_compiled_code_computes_them(name, batch, compiler):
     layer = layer_of(conv)
     if name == "timed RSTDP":
         layer = dataclasses.replace(layer, timed=True)
-    state = jax.tree.map(as_array, learner.init(layer, np.array([0, 1], np.uint32), 2))
+    state = jax.tree.map(to_32_bits, learner.init(layer, np.array([0, 1], np.uint32), 2))
     labels = jnp.asarray(PARTLY) if learner.supervised else None
     decision = Earliest(fallback=True) if layer.timed else Majority()
     learn = functools.partial(learner.learn, labels=labels, batch=batch, vote=functools.partial(vote, decision))
@@ -256,17 +256,17 @@ def test_deciding_layers_learn_from_batches_as_image_by_image(name, compiler):
     by_turns = name == "by turns"
     network = Network("deciding", (2, 7, 6), 3, (each,), T, decision=decision, reward_by_turns=by_turns)
     drawn = {key: RNG.integers(16, 48, shape) / 64 for key, shape in network.weight_shapes.items()}
-    model = jax.tree.map(as_array, Model.of(network, {key: np.float32(x) for key, x in drawn.items()}))
+    model = jax.tree.map(to_32_bits, Model.of(network, {key: np.float32(x) for key, x in drawn.items()}))
     names = tuple(model.layers)
     phase = Phase(names, batch=batch, by_turns=by_turns, supervised=True, adapt_every=8)
     assert learning_of(phase, network) is learn_deciding
     states = {}
     for key, layer in model.layers.items():
-        states[key] = jax.tree.map(as_array, layer.conv.last_learner.init(layer, np.zeros(2, np.uint32), 0))
+        states[key] = jax.tree.map(to_32_bits, layer.conv.last_learner.init(layer, np.zeros(2, np.uint32), 0))
     programs = [jax.jit(functools.partial(learn, phase)) for learn in (learn_deciding, learn_supervised)]
-    carries = [Carry(model.layers, states, Tally(*np.zeros(5, np.int32)))] * 2
+    carries = [Carry(model.layers, states, DecisionCounts(*np.zeros(5, np.int32)))] * 2
     for start, stop, last in ((0, 12, False), (12, 20, False), (20, 23, True)):
-        part = Slice(IMAGES, np.int32(start), np.int32(stop), np.bool_(last), LABELS)
+        part = ImageBatch(IMAGES, np.int32(start), np.int32(stop), np.bool_(last), LABELS)
         (found, one), (expected, other) = (
             learn(carry, model, part) for learn, carry in zip(programs, carries, strict=True)
         )
@@ -291,7 +291,7 @@ def test_slices_end_with_batches_or_hold_images_of_one(images, adapt_every, batc
     for part in parts:
         aligned = part.start % adapt_every == 0 and part.stop % adapt_every in (0, images % adapt_every)
         assert aligned or part.start // adapt_every == (part.stop - 1) // adapt_every
-    assert parts[0].stop <= 2 * max(AT_ONCE["learned"], min(adapt_every, AT_ONCE["learned"]), batch)
+    assert parts[0].stop <= 2 * max(BATCH_SIZES["learned"], min(adapt_every, BATCH_SIZES["learned"]), batch)
 
 
 DATA = tiny.images()
@@ -379,4 +379,4 @@ def test_layers_that_learn_by_compiled_kernels_are_not_reported(compiler):
         (timed, 1, ["layer2 (RSTDP)", "layer3 (RSTDP)"]),
     ):
         trainer = snnjax.Trainer(given, DATA, snnjax.Settings((1, 1, 1), update_batch=batch, patience=0))
-        assert trainer.uncompiled() == reported
+        assert trainer.layers_without_native() == reported

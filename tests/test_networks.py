@@ -22,7 +22,7 @@ from snnjax.layers.ramp import Ramp
 from snnjax.learners import RSTDP, STDP, SoftHebb
 from snnjax.networks import NETWORKS, Earliest, Images, Model, Network, PlasticWeight, SpikingNetwork, stage
 from snnjax.networks.batches import decide_batch, only_firing_matters
-from snnjax.networks.graph import Known
+from snnjax.networks.graph import Activations
 from snnjax.networks.model import rounded_weights
 from snnjax.runs.trained import Trained, load
 from snnjax.training.loop import Trainer
@@ -73,30 +73,30 @@ def test_shipped_networks_are_those_that_were_measured(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_shipped_networks_decide_and_take_other_sizes_classes_and_encoders(name):
     assert name in GOLDEN
-    spec = shipped(name)
-    assert spec.name == name
-    assert len(spec.epochs) == len(spec.stages)
-    decided = jax.eval_shape(SpikingNetwork(spec), jax.ShapeDtypeStruct((28, 28), np.uint8))
+    network = shipped(name)
+    assert network.name == name
+    assert len(network.epochs) == len(network.stages)
+    decided = jax.eval_shape(SpikingNetwork(network), jax.ShapeDtypeStruct((28, 28), np.uint8))
     assert (decided.shape, decided.dtype) == ((), np.int32)
     with pytest.raises(InputError, match=r"`images` must be Images, got \(28, 28\): write Images"):
         NETWORKS[name]((28, 28))
     shape = (34, 30, 3) if "goupy" in name else (34, 30)
-    spec = NETWORKS[name](Images(shape, 3, encoder=DOG if name in RECORDED else None))
-    if spec.deciding:
-        assert {conv.features % 3 for conv in spec.stages[-1].branches} == {0}
+    network = NETWORKS[name](Images(shape, 3, encoder=DOG if name in RECORDED else None))
+    if network.deciding:
+        assert {conv.features % 3 for conv in network.stages[-1].branches} == {0}
     if name in RECORDED:
-        assert {conv.features for conv in spec.stages[-1].branches} == {30 if name == "deeper2024" else 60}
-        assert spec.input_shape == (2, 34, 30)
+        assert {conv.features for conv in network.stages[-1].branches} == {30 if name == "deeper2024" else 60}
+        assert network.input_shape == (2, 34, 30)
         return
-    assert spec.input_shape == spec.encoder.output_shape(shape)
-    again = NETWORKS[name](Images(shape, 3, encoder=dataclasses.replace(spec.encoder, time_steps=9)))
+    assert network.input_shape == network.encoder.output_shape(shape)
+    again = NETWORKS[name](Images(shape, 3, encoder=dataclasses.replace(network.encoder, time_steps=9)))
     assert again.time_steps == 9
 
 
 def test_several_images_are_decided_as_each_alone(network, latencies):
     """On both back ends, also in parts of many images, and by `jax.vmap`."""
-    spec = dataclasses.replace(network.spec, encoder=GREY, time_steps=GREY.time_steps)
-    module = SpikingNetwork(spec, weights=network.weights())
+    description = dataclasses.replace(network.network, encoder=GREY, time_steps=GREY.time_steps)
+    module = SpikingNetwork(description, weights=network.weights())
     images = digits().test_images[:20]
     for function in (module, module.scores, module.features, functools.partial(module.features, stages=1)):
         alone = np.stack([function(image) for image in images])
@@ -114,16 +114,16 @@ def test_several_images_are_decided_as_each_alone(network, latencies):
 def test_initial_weights_may_be_uniformly_distributed(tmp_path):
     """In the same range of a network that is saved and read; the other layer is drawn as before."""
     uniform = Conv(64, kernel=5, threshold=15, weight_range=(0.25, 0.75), learners=STDP())
-    spec = dataclasses.replace(SOUND, stages=(stage(uniform, pool=4), stage(LAST)))
-    weights = spec.initial_weights(3)
+    network = dataclasses.replace(SOUND, stages=(stage(uniform, pool=4), stage(LAST)))
+    weights = network.initial_weights(3)
     assert weights["layer1"].dtype == np.float32
     counts, _ = np.histogram(weights["layer1"], 5, (0.25, 0.75))
     np.testing.assert_allclose(counts / weights["layer1"].size, 0.2, atol=0.01)
     np.testing.assert_allclose([weights["layer2"].mean(), weights["layer2"].std()], [0.8, 0.05], atol=0.01)
-    Trained(spec, weights, (28, 28)).save(tmp_path / "weights.npz")
-    assert load(tmp_path / "weights.npz").spec.stages[0] == spec.stages[0]
+    Trained(network, weights, (28, 28)).save(tmp_path / "weights.npz")
+    assert load(tmp_path / "weights.npz").network.stages[0] == network.stages[0]
     with pytest.raises(InputError, match=r"`weight_range` of layer1 must lie within its bounds, got \(-0.1, 0.75\)"):
-        spec.vary("layer1.weight_range.0", -0.1).initial_weights()
+        network.vary("layer1.weight_range.0", -0.1).initial_weights()
 
 
 def test_there_is_one_initialiser(network):
@@ -184,7 +184,7 @@ def test_the_last_step_decides_and_batches_are_images_one_by_one(network, latenc
         assert OBSERVE(model, latency).decided.decision == decisions[-1]
     assert 0 < np.mean(shares) < 1, "the case tells nothing"
     assert only_firing_matters(model)
-    assert jax.jit(decide_batch)(model, Known({0: latencies}))[0].tolist() == decisions
+    assert jax.jit(decide_batch)(model, Activations({0: latencies}))[0].tolist() == decisions
     assert len({*decisions}) > 2, "the case tells nothing"
 
 
@@ -198,12 +198,12 @@ def test_signed_weights_are_propagated_in_time():
     network.set_weights({name: np.float32(rows)[:, :, None, None] for name, rows in weights.items()})
     latency = np.uint8([[0, 3], [3, 0]]).reshape(2, 1, 2)
     model = network.model
-    known = Known({0: latency})
+    known = Activations({0: latency})
     assert model.output_of(2, known).tolist() == [[[0, T]]]
     assert (model.output_of(3, known) < T).tolist() == [[[True, False]]] * 3
     decision = network.predict(latency)
     assert decision >= 0
-    assert decide_batch(model, Known({0: latency[None]}))[0] == decision
+    assert decide_batch(model, Activations({0: latency[None]}))[0] == decision
 
 
 FIRST = Conv(4, kernel=5, threshold=15, competition=WTA(2), learners=(STDP(), RSTDP(bounds=(0, 1))))
@@ -246,8 +246,8 @@ def test_a_network_without_an_encoder_gets_that_of_the_trainer(pixel):
     described = small(input_shape=data.input_shape, time_steps=11)
     trainer = Trainer(described, data, Settings((0,)))
     network = SpikingNetwork(described)
-    assert network.spec.encoder == trainer.network.encoder
-    assert network.spec.encoder.time_steps == 11
+    assert network.network.encoder == trainer.network.encoder
+    assert network.network.encoder.time_steps == 11
     assert network(images[0]).shape == ()
 
 

@@ -31,7 +31,7 @@ from snnjax.core.errors import InputError, MissingPackageError
 from snnjax.data import digits
 from snnjax.encoding import OnOff
 from snnjax.export import nir as exchange
-from snnjax.networks import Earliest, Known, Majority
+from snnjax.networks import Activations, Earliest, Majority
 from snnjax.runs.trained import Trained
 
 nir = pytest.importorskip("nir")
@@ -53,7 +53,7 @@ def published():
 
 
 def assert_same_network(network, expected):
-    assert network.spec == expected.spec
+    assert network.network == expected.network
     assert network.class_names == expected.class_names
     for name, weights in expected.weights().items():
         np.testing.assert_array_equal(network.weights()[name], weights)
@@ -69,7 +69,7 @@ def test_a_file_holds_what_was_exported(name, neuron, tmp_path):
     graph = nir.read(path)
     for layer, weights in exported.weights().items():
         np.testing.assert_array_equal(graph.nodes[layer].weight, weights)
-    assert int(graph.metadata["time_steps"]) == network.spec.time_steps
+    assert int(graph.metadata["time_steps"]) == network.network.time_steps
     assert json.loads(graph.metadata["class_names"]) == [*network.class_names]
     recipe = graph.metadata["recipe"]
     named = dict(goupy2024_ncg="by the encoder OnOff(window=7, ", mozafari2018="by the encoder Encoder(bank=")
@@ -84,7 +84,7 @@ def test_rounding_changes_little():
     exported = exchange.exportable(network)
     for name, weights in network.weights().items():
         np.testing.assert_allclose(exported.weights()[name], weights, rtol=0, atol=2.0**-11)
-    before, after = (each.spec.stages[0].branches[0].threshold for each in (network, exported))
+    before, after = (each.network.stages[0].branches[0].threshold for each in (network, exported))
     np.testing.assert_allclose(after, before, rtol=0, atol=2.0**-12)
 
 
@@ -103,15 +103,15 @@ def test_potentials_that_equal_a_threshold_still_do_not_fire():
 def test_sums_are_exact_whatever_the_weights(scale):
     network = made("mozafari2018")
     stages = []
-    for each in network.spec.stages:
+    for each in network.network.stages:
         convs = [
             x if x.threshold is None else dataclasses.replace(x, threshold=x.threshold * scale) for x in each.branches
         ]
         bounds = [dataclasses.replace(x, learners=tuple(unbounded(y) for y in x.each_learner)) for x in convs]
         stages.append(dataclasses.replace(each, branches=tuple(bounds)))
-    spec = dataclasses.replace(network.spec, stages=tuple(stages))
+    description = dataclasses.replace(network.network, stages=tuple(stages))
     scaled = {name: np.asarray(weights) * np.float32(scale) for name, weights in network.weights().items()}
-    graph = exchange.to_nir(SpikingNetwork(spec, weights=scaled))
+    graph = exchange.to_nir(SpikingNetwork(description, weights=scaled))
     for node in graph.nodes.values():
         if type(node).__name__ != "Conv2d":
             continue
@@ -137,7 +137,7 @@ def test_others_decide_the_same_with_the_same_potentials(name, reader, published
     network, latency, expected, decisions = published[name]
     path = tmp_path / "network.nir"
     exchange.write(network, path, "LIF")
-    potentials = read_by(reader, nir.read(path), cumulative(latency, network.spec.time_steps))
+    potentials = read_by(reader, nir.read(path), cumulative(latency, network.network.time_steps))
     np.testing.assert_array_equal(potentials, expected)
     np.testing.assert_array_equal(exchange.decide(potentials, nir.read(path).metadata), decisions)
     assert len({*decisions.tolist()}) >= 3
@@ -149,7 +149,7 @@ def test_graphs_of_stages(name):
     latency = random_latencies(network)
     expected, decisions = responses_of(network, latency)
     assert len(np.unique(expected)) > 50
-    frames = cumulative(latency, network.spec.time_steps)
+    frames = cumulative(latency, network.network.time_steps)
     for neuron in exchange.NEURONS:
         graph = exchange.to_nir(network, neuron)
         assert ("form no chain" in graph.metadata["note"]) == (name not in CHAINS)
@@ -166,7 +166,7 @@ def test_the_readout_of_oblong_images_is_padded_to_a_square():
         assert graph.nodes["layer2"].weight.shape[2] == graph.nodes["layer2"].weight.shape[3]
         latency = random_latencies(network, count=4)
         expected, decisions = responses_of(network, latency)
-        np.testing.assert_array_equal(judged(graph, cumulative(latency, network.spec.time_steps)), expected)
+        np.testing.assert_array_equal(judged(graph, cumulative(latency, network.network.time_steps)), expected)
         np.testing.assert_array_equal(exchange.decide(expected, graph.metadata), decisions)
 
 
@@ -177,7 +177,7 @@ def test_snntorch_reads_graphs(name):
         pytest.importorskip(package)
     network = exchange.exportable(network_of(GRAPHS[name]))
     latency = random_latencies(network)
-    frames = cumulative(latency, network.spec.time_steps)
+    frames = cumulative(latency, network.network.time_steps)
     potentials = read_by("snntorch", exchange.to_nir(network, "LIF"), frames)
     np.testing.assert_array_equal(potentials, responses_of(network, latency)[0])
 
@@ -198,7 +198,7 @@ def test_the_recipe_decides_as_snnjax(changes, fallback):
     stages = stage(FIRST, pool=2), stage(dataclasses.replace(LAST, **changes))
     network = exchange.exportable(network_of(stages, decision=Earliest(fallback=fallback)))
     latency = random_latencies(network)
-    latency[0] = network.spec.time_steps  # silent
+    latency[0] = network.network.time_steps  # silent
     metadata = exchange.to_nir(network).metadata
     potentials, expected = responses_of(network, latency)
     decisions = exchange.decide(potentials, metadata)
@@ -217,7 +217,7 @@ def test_a_deciding_layer_may_have_negative_weights():
     expected, decisions = responses_of(exported, latency)
     assert expected.min() < 0
     graph = exchange.to_nir(exported)
-    np.testing.assert_array_equal(judged(graph, cumulative(latency, exported.spec.time_steps)), expected)
+    np.testing.assert_array_equal(judged(graph, cumulative(latency, exported.network.time_steps)), expected)
     np.testing.assert_array_equal(exchange.decide(expected, graph.metadata), decisions)
 
 
@@ -231,16 +231,16 @@ def test_the_export_begins_behind_layers_with_ramps(name, tmp_path):
     note = exchange.write(network, path)
     exported = exchange.exportable(network)
     assert f"that stage {first + 1} of made reads" in note
-    assert str(exported.spec.input_shape) in note
+    assert str(exported.network.input_shape) in note
     graph = nir.read(path)
     assert graph.metadata["note"] == note
     assert "by the encoder OnOff(window=7, centre=1.0, surround=2.0, time_steps=9) and" in graph.metadata["recipe"]
-    assert exported.spec.input_shape == network.spec.input_shapes[first]
+    assert exported.network.input_shape == network.network.input_shapes[first]
     images = random_latencies(network, count=4)
     model = network.model
-    known = jax.jit(jax.vmap(lambda image: model.input_of(first, Known({0: image}))))(images)
+    known = jax.jit(jax.vmap(lambda image: model.input_of(first, Activations({0: image}))))(images)
     np.testing.assert_array_equal(decided(exported, known), decided(network, images))
-    potentials = judged(graph, cumulative(np.asarray(known), exported.spec.time_steps))
+    potentials = judged(graph, cumulative(np.asarray(known), exported.network.time_steps))
     np.testing.assert_array_equal(potentials, responses_of(exported, known)[0])
 
 
@@ -281,7 +281,7 @@ def test_fitted_decisions_and_wrong_arguments_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"neuron.*IF, LIF.*'lif'"):
         exchange.to_nir(network, "lif")
     with pytest.raises(TypeError, match="SpikingNetwork"):
-        exchange.to_nir(network.spec)
+        exchange.to_nir(network.network)
     (tmp_path / "taken.nir").write_text("kept")
     with pytest.raises(FileExistsError, match=r"taken\.nir"):
         exchange.write(network, tmp_path / "taken.nir")
@@ -310,7 +310,7 @@ def run_folder(tmp_path, monkeypatch):
     folder = tmp_path / "runs" / "goupy2024_ncg_digits"
     folder.mkdir(parents=True)
     weights = {name: np.asarray(values) for name, values in network.weights().items()}
-    Trained(network.spec, weights, (28, 28)).save(folder / "weights.npz")
+    Trained(network.network, weights, (28, 28)).save(folder / "weights.npz")
     monkeypatch.chdir(tmp_path)
     return folder
 

@@ -13,7 +13,7 @@ from snnjax import Images
 from snnjax.app import planning
 from snnjax.app.shared_options import Data, Epochs, Machine
 from snnjax.app.shared_options import Network as Named
-from snnjax.core.devices import AT_ONCE
+from snnjax.core.devices import BATCH_SIZES
 from snnjax.data import Dataset
 from snnjax.kernels import native
 from snnjax.layers.conv import Conv
@@ -64,7 +64,7 @@ def test_each_image_comes_once_in_an_order_of_the_seed_the_phase_and_the_epoch()
 )
 def test_an_epoch_is_one_of_the_images_in_that_order(network, how, monkeypatch):
     """To the last bit, as if the data had come so; by each rule, in slices of which one is short."""
-    monkeypatch.setitem(AT_ONCE, "learned", 12)
+    monkeypatch.setitem(BATCH_SIZES, "learned", 12)
     for phase, epochs in enumerate([(1, 0), (0, 1)]):
         settings = settings_of(epochs, seed=3, **how)
         found = trained(network, LITTLE, settings)

@@ -96,8 +96,8 @@ def test_a_network_is_chosen_by_the_number_of_images_and_whether_classes_may_be_
     monkeypatch.setitem(snnjax.networks.NETWORKS, "goupy2024_ncg", tiny.labelled)
     monkeypatch.setattr(snnjax.estimators.classifier, "MANY", many)
     model = classifier(network=None)
-    assert model.partial_fit(X[:16], Y[:16], classes).network_.spec.name == begun
-    assert clone(model).fit(X, Y).network_.spec.name == "labelled"
+    assert model.partial_fit(X[:16], Y[:16], classes).network_.network.name == begun
+    assert clone(model).fit(X, Y).network_.network.name == "labelled"
 
 
 def pickled(model: SpikingClassifier, folder) -> SpikingClassifier:

@@ -33,7 +33,7 @@ from snnjax.layers import WTA, Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Images, Network, stage
 from snnjax.networks.batches import input_batch
-from snnjax.networks.graph import Known
+from snnjax.networks.graph import Activations
 from snnjax.runs.run_folder import RunFolder
 from snnjax.training.cost import cost
 
@@ -98,7 +98,7 @@ def test_one_spike_passes_at_each_position_of_a_stage(backend, compiler):
     weights = exact_weights(network)
     model = SpikingNetwork(network, weights=weights).model
     with kernels.use_backend(backend):
-        outputs = jax.jit(lambda images: input_batch(model, Known({0: images}), number=1))(LATENCIES)
+        outputs = jax.jit(lambda images: input_batch(model, Activations({0: images}), number=1))(LATENCIES)
     expected = np.stack([judged(image, weights) for image in LATENCIES])
     np.testing.assert_array_equal(outputs, expected)
     seen = jax.jit(model.observe)(LATENCIES[0])
@@ -237,7 +237,7 @@ def test_a_network_without_a_decision_learns_features(learned):
     assert results["diagnoses"]["outputs of stage 2"]["firing"]["layer2"] > 0
     assert "STDP layer2" in (path / "report.html").read_text()
     network = snnjax.load(path)
-    assert network.spec.decision is None
+    assert network.network.decision is None
     assert np.asarray(network.features(IMAGES)).shape == (32, 5, 3, 3)
     np.testing.assert_array_equal(network.features(IMAGES), network.features(IMAGES, 2))
     with pytest.raises(InputError, match="`decision` of features is None, so that the network decides nothing: call"):

@@ -22,8 +22,8 @@ NCG = "goupy2024_ncg_mnist"
 
 
 def network(make=labelled):
-    spec = network_for(make, images())
-    return SpikingNetwork(spec, weights=spec.initial_weights(1))
+    network = network_for(make, images())
+    return SpikingNetwork(network, weights=network.initial_weights(1))
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def test_weights_of_few_bits_are_integers(bits):
         np.testing.assert_array_equal(np.asarray(weights) * 2**bits, layers[name].weights)
         assert layers[name].weights.max() == 2**bits - 1
         unit = np.asarray(whole.weights()[name]).max() / (2**bits - 1)
-        threshold = whole.spec.stages[stage].branches[0].threshold
+        threshold = whole.network.stages[stage].branches[0].threshold
         np.testing.assert_array_equal(layers[name].threshold, threshold // unit)
     if bits == 8:
         found, expected = (snnjax.cost(each, images().test_images).decisions[:, -1] for each in (few, whole))
@@ -152,9 +152,9 @@ def test_weights_of_few_bits_are_integers(bits):
 
 
 def test_thresholds_that_no_sum_reaches_stay_so():
-    spec = network_for(labelled, images())
-    first = dataclasses.replace(spec.stages[0], branches=(Conv(4, kernel=5, padding=2, threshold=1e30),))
-    high = SpikingNetwork(dataclasses.replace(spec, stages=(first, *spec.stages[1:])))
+    network = network_for(labelled, images())
+    first = dataclasses.replace(network.stages[0], branches=(Conv(4, kernel=5, padding=2, threshold=1e30),))
+    high = SpikingNetwork(dataclasses.replace(network, stages=(first, *network.stages[1:])))
     assert integer_layers(high, 8)["layer1"].threshold.min() == 2**53
     assert snnjax.cost(quantise(high, 8), images().test_images[:2]).spikes.max() == 0
 
@@ -172,7 +172,7 @@ def test_weights_below_zero_and_other_numbers_of_bits_are_refused():
 def test_weights_of_few_bits_take_a_byte_each(tmp_path):
     sizes = []
     for each in (network(), quantise(network(), 8)):
-        trained = Trained(each.spec, {name: np.asarray(x) for name, x in each.weights().items()}, (28, 28))
+        trained = Trained(each.network, {name: np.asarray(x) for name, x in each.weights().items()}, (28, 28))
         trained.save(tmp_path / "weights.npz")
         sizes.append((tmp_path / "weights.npz").stat().st_size)
         read = Trained.read(tmp_path / "weights.npz")

@@ -54,11 +54,11 @@ SPEC = Network("kinds", (3, 4, 4), CLASSES, (stage(READOUT),), time_steps=255, e
 LATENCIES = np.asarray(SpikingNetwork(SPEC).features(PICTURES, 0))
 
 
-def trained(data=DATA, epochs=3, spec=SPEC):
+def trained(data=DATA, epochs=3, network=SPEC):
     """The network at the end of some epochs, and its state."""
-    trainer = Trainer(spec, data, Settings((epochs,), patience=0))
+    trainer = Trainer(network, data, Settings((epochs,), patience=0))
     state = trainer.run(trainer.initial_state())
-    return SpikingNetwork(state.network(spec), weights=state.weights), state
+    return SpikingNetwork(state.network(network), weights=state.weights), state
 
 
 def inputs_of(network, images):
@@ -108,7 +108,7 @@ def test_learns_by_the_equations(epochs):
     weights, threshold, wins, corrected = rule(inputs_of(network, DATA.train_images), DATA.train_labels, epochs)
     assert (corrected > 0) == (epochs > 1)
     assert np.sum(wins > 1) > CLASSES
-    conv = network.spec.stages[0].branches[0]
+    conv = network.network.stages[0].branches[0]
     np.testing.assert_allclose(network.weights()["layer1"].reshape(CLASSES, PER_CLASS, -1), weights, atol=1e-5)
     np.testing.assert_allclose(np.reshape(conv.threshold, threshold.shape), threshold, rtol=1e-4, atol=1e-2)
     np.testing.assert_array_equal(np.reshape(conv.learners.wins, wins.shape), wins)
@@ -175,7 +175,7 @@ def test_learning_goes_on_from_a_file(tmp_path):
     with RunFolder(tmp_path / "run", Trainer(SPEC, first, Settings((1,), patience=0))) as run:
         run.run()
     loaded = snnjax.load(tmp_path / "run")
-    trainer = Trainer(loaded.spec, second, Settings((1,), patience=0))
+    trainer = Trainer(loaded.network, second, Settings((1,), patience=0))
     with pytest.warns(UserWarning, match="as if it had learned already"):
         state = trainer.initial_state()
     state.weights = {name: np.asarray(values) for name, values in loaded.weights().items()}
@@ -190,15 +190,15 @@ def test_what_has_been_corrected_is_corrected_further():
     """A stream changes the thresholds of no neuron; new classes and integers that learn are refused."""
     network, _ = trained(epochs=3)
     stream = snnjax.Stream(network)
-    before = network.spec.stages[0].branches[0]
+    before = network.network.stages[0].branches[0]
     _, state = stream.learn(stream.init(), PICTURES[45:], LABELS[45:])
     after = stream.network(state)
     for field in ("threshold", "learners.wins"):
-        np.testing.assert_array_equal(leaves(after.spec.stages[0].branches[0])[field], leaves(before)[field])
+        np.testing.assert_array_equal(leaves(after.network.stages[0].branches[0])[field], leaves(before)[field])
     assert np.mean(np.asarray(after(PICTURES)) == LABELS) > 0.9
     assert not np.array_equal(after.weights()["layer1"], network.weights()["layer1"])
     wins = np.where(np.arange(CLASSES * PER_CLASS) < PER_CLASS, 0, before.learners.wins)
-    unseen = replace(network.spec, "stages.0.branches.0.learners.wins", wins)
+    unseen = replace(network.network, "stages.0.branches.0.learners.wins", wins)
     assert_refused(
         (lambda: snnjax.Stream(SpikingNetwork(unseen, weights=network.weights())).init(), "takes no new classes"),
         (lambda: integer_prototypes(network), "has corrected errors, learning would undo that"),
@@ -218,8 +218,8 @@ def test_a_stream_of_means_equals_an_epoch():
 
 def test_ncg_prototypes_is_trained_saved_reported_and_rounded(tmp_path):
     data = digits()
-    spec = NETWORKS["ncg_prototypes"](Images.of(data))
-    trainer = Trainer(spec, data, dataclasses.replace(Settings.of(spec, data), epochs=(1, 2)))
+    description = NETWORKS["ncg_prototypes"](Images.of(data))
+    trainer = Trainer(description, data, dataclasses.replace(Settings.of(description, data), epochs=(1, 2)))
     with RunFolder(tmp_path / "run", trainer, draw=snnjax.app.draw_run) as run:
         results = run.run()
     assert results["test"]["accuracy"] > 0.9
@@ -231,7 +231,7 @@ def test_ncg_prototypes_is_trained_saved_reported_and_rounded(tmp_path):
     assert np.mean(rounded == decisions) > 0.98
     counted = snnjax.cost(network, data.test_images[:20], data.test_labels[:20])
     assert 0 < counted.layers[-1].spikes.max() <= 50
-    assert firing_windows(network.spec) == (0, 0, 0)
+    assert firing_windows(network.network) == (0, 0, 0)
     diagnosis = results["diagnoses"]["Prototypes"]
     assert sum(diagnosis["wins"]["layer2"]) == len(data.train_images)
     assert 0 < diagnosis["corrected"]["layer2"] < 1
@@ -257,7 +257,7 @@ def test_with_prototypes_keeps_what_is_read():
 def test_decision_needs_no_levels_and_times_matter():
     """A later spike adds less, though every input fires: the decision is not that of who fires alone."""
     network, _ = trained()
-    assert isinstance(network.spec.decision, Majority)
+    assert isinstance(network.network.decision, Majority)
     decisions = np.asarray(network(PICTURES))
     late = np.asarray(network(np.where(PICTURES > 0, 200, 0).astype(np.uint8)))
     assert np.mean(decisions == LABELS) > 0.9 > np.mean(late == LABELS)

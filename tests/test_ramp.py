@@ -104,16 +104,16 @@ def deep(time_steps):
     ]
     outputs = random.integers(0, time_steps + 1, (3, 3, 12, 10)).astype(kernels.latency_dtype(time_steps))
     images = outputs
-    spec = Network("deep", (3, 12, 10), 2, tuple(stages), time_steps=time_steps, decision=Earliest(fallback=True))
-    weights = spec.initial_weights(0)
-    for number, name in enumerate(spec.ramped):
+    network = Network("deep", (3, 12, 10), 2, tuple(stages), time_steps=time_steps, decision=Earliest(fallback=True))
+    weights = network.initial_weights(0)
+    for number, name in enumerate(network.ramped):
         conv = stages[number].branches[0]
         potential = np.stack([end_of_window(conv, weights[name], latency, time_steps) for latency in outputs])
         conv = dataclasses.replace(conv, ramp=conv.ramp.fit(potential, time_steps))
         stages[number] = dataclasses.replace(stages[number], branches=(conv,))
         fired = next_window(potential, conv.ramp.levels)
         outputs = np.stack([output_of(conv, stages[number].pool, latency, time_steps) for latency in fired])
-    return SpikingNetwork(dataclasses.replace(spec, stages=tuple(stages)), weights=weights), images
+    return SpikingNetwork(dataclasses.replace(network, stages=tuple(stages)), weights=weights), images
 
 
 @jax.jit

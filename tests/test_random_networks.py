@@ -54,15 +54,17 @@ class Moving(Learner):
     def update(self, layer, state, latency, response, signal):
         winners = response.winners
         early = layer.receptive_fields(latency, winners) < self.early
-        rows = layer.rows_of(winners)
+        rows = layer.weights_of(winners)
         if self.kind == 0:
-            layer = layer.with_rows(winners, jnp.clip(rows + self.rate * jnp.where(early, 1, -1), 0, 1))
+            layer = layer.with_weights_of(winners, jnp.clip(rows + self.rate * jnp.where(early, 1, -1), 0, 1))
         elif self.kind == 1:
             drop = self.rate * winners.valid.any()
-            layer = layer.with_weights(jnp.clip(layer.weights - drop / 8, 0, 1)).with_rows(winners, early.astype(float))
+            layer = layer.with_weights(jnp.clip(layer.weights - drop / 8, 0, 1)).with_weights_of(
+                winners, early.astype(float)
+            )
         else:
             raised = layer.conv.threshold + self.rate * winners.valid.sum()
-            layer = layer.with_rows(winners, jnp.where(early, 1 - rows, rows)).with_threshold(raised)
+            layer = layer.with_weights_of(winners, jnp.where(early, 1 - rows, rows)).with_threshold(raised)
         return layer, state, winners.feature
 
     @property

@@ -12,7 +12,7 @@ from snnjax.data import digits
 from snnjax.encoding import encode
 from snnjax.learners import Signal
 from snnjax.networks import Model, Network, deeper2024, resnet2024
-from snnjax.networks.graph import Known
+from snnjax.networks.graph import Activations
 
 GRAPHS = np.load(pathlib.Path(__file__).parent / "golden" / "graphs.npz")
 RECORDED = {
@@ -75,7 +75,7 @@ def test_single_steps_are_those_of_the_pytorch_code(name):
         for place, (number, layer_name) in enumerate(learning, 1):
             step = f"{name}/{image}/{place}"
             layer = model.layers[layer_name]
-            read = model.input_of(number, Known({0: latency}))
+            read = model.input_of(number, Activations({0: latency}))
             learner = layer.conv.last_learner
             state = jax.tree.map(jnp.asarray, learner.init(layer, np.zeros(2, np.uint32), 0))
             response = learner.forward(layer, state, read, None)

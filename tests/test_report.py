@@ -440,8 +440,8 @@ FILES = tuple(f"{number}.png" for number in range(40))
 def trained(tmp_path_factory):
     """The folder of a run, its images as from a folder of pictures, and its trainer."""
     images = dataclasses.replace(tiny.images(), class_names=NAMES, test_files=FILES)
-    spec = dataclasses.replace(tiny.plain(Images.of(images)), encoder=images.encoder)
-    trainer = Trainer(spec, images, snnjax.Settings((0, 0), patience=0))
+    network = dataclasses.replace(tiny.plain(Images.of(images)), encoder=images.encoder)
+    trainer = Trainer(network, images, snnjax.Settings((0, 0), patience=0))
     run = tmp_path_factory.mktemp("named") / "run"
     with RunFolder(run, trainer, {}, draw=report.draw_run) as folder:
         folder.run()
@@ -465,7 +465,7 @@ def test_pictures_show_the_names(trained):
     run, images, _ = trained
     network = snnjax.load(run)
     drawn = dict(report.figures(read_results(run), network, images, [3]))
-    short = [shortened(name, plots.MOST_LETTERS) for name in NAMES]
+    short = [shortened(name, plots.MAX_LETTERS) for name in NAMES]
     (axis,) = drawn["confusion"].axes
     assert [each.get_text() for each in axis.get_xticklabels()] == [*short, "(silent)"]
     assert [each.get_text() for each in axis.get_yticklabels()] == short
@@ -518,14 +518,14 @@ def test_deep_weights_go_through_pooling_strides_and_branches(stride):
     shifted = dict(padding=2 - stride, output_padding=1)  # the same place by less padding of the input
     large = Conv(3, kernel=5, stride=stride, threshold=1, learners=STDP(), **shifted)
     last = Conv(2, kernel=3, padding=1, learners=RSTDP())
-    spec = Network("deep", (1, 36, 36), 2, (stage(small, large, pool=Pool(3)), stage(last)), encoder=ENCODER)
-    for layer, each in drawn_back(SpikingNetwork(spec, 0)).items():
-        assert len(each.images) == spec.weight_shapes[layer][0]
+    network = Network("deep", (1, 36, 36), 2, (stage(small, large, pool=Pool(3)), stage(last)), encoder=ENCODER)
+    for layer, each in drawn_back(SpikingNetwork(network, 0)).items():
+        assert len(each.images) == network.weight_shapes[layer][0]
         np.testing.assert_allclose((each.images**2).sum(axis=(1, 2)), 1, rtol=1e-6)
     weights = dict(layer1_1=single((2, 1, 3, 3), 1, 0, 1, 1), layer1_2=single((3, 1, 5, 5), 2, 0, 2, 2))
     for channel in (1, 4):  # the features of either branch that look at the pixel below them
         weights["layer2"] = single((2, 5, 3, 3), 0, channel, 2, 1)
-        drawn = drawn_back(SpikingNetwork(spec, weights=weights))
+        drawn = drawn_back(SpikingNetwork(network, weights=weights))
         image, origin = drawn["layer2"].images[0], drawn["layer2"].origin
         bright = np.argwhere(image > 0.5 * image.max()) + origin
         np.testing.assert_allclose(bright.mean(axis=0), [stride * (1 * 3 + 1), stride * (0 * 3 + 1)])
@@ -536,9 +536,9 @@ def test_deep_weights_go_through_pooling_strides_and_branches(stride):
 def test_a_neuron_with_dendrites_sees_what_all_of_them_see():
     first = Conv(2, 3, padding=1, ramp=Ramp(dendrites=(2, 3)), weight_mean=0.0)
     last = Conv(2, kernel=3, padding=1, learners=RSTDP())
-    spec = Network("dendrites", (1, 36, 36), 2, (stage(first), stage(last)), encoder=ENCODER)
+    network = Network("dendrites", (1, 36, 36), 2, (stage(first), stage(last)), encoder=ENCODER)
     weights = dict(layer1=single((2, 1, 3, 3), 1, 0, 1, 1), layer2=single((2, 2, 3, 3), 0, 1, 1, 2))
-    drawn = drawn_back(SpikingNetwork(spec, weights=weights))
+    drawn = drawn_back(SpikingNetwork(network, weights=weights))
     assert tuple(drawn["layer1"].pitch) == tuple(drawn["layer2"].pitch) == (2, 3)
     for layer, feature, corner in (("layer1", 1, (0, 0)), ("layer2", 0, (0, 3))):
         bright = np.argwhere(drawn[layer].images[feature] > 0.1) + drawn[layer].origin

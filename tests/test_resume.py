@@ -22,7 +22,7 @@ from tiny import images, plain
 import snnjax
 from snnjax import Images
 from snnjax.core import devices, files
-from snnjax.core.devices import AT_ONCE
+from snnjax.core.devices import BATCH_SIZES
 from snnjax.layers.conv import Conv
 from snnjax.layers.ramp import Ramp, Standardise
 from snnjax.learners import STDP, SoftHebb, TargetTime
@@ -43,10 +43,10 @@ def small() -> Network:
     return plain(Images())
 
 
-def trainer_of(spec: Network | None = None, epochs=(2, 3), seed: int = 0, **others) -> Trainer:
+def trainer_of(network: Network | None = None, epochs=(2, 3), seed: int = 0, **others) -> Trainer:
     """By default that of the run `finished`."""
     settings = Settings(epochs, **dict(batch_size=20, patience=0, seed=seed) | others)
-    return Trainer(spec or small(), images(), settings)
+    return Trainer(network or small(), images(), settings)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def trainer_of(spec: Network | None = None, epochs=(2, 3), seed: int = 0, **othe
 def test_layers_that_learn_alone_go_on_within_an_epoch(changes, backend, monkeypatch, compiler):
     """Of two networks side by side, interrupted twice; progress is of what remains to be learned from."""
     monkeypatch.setattr(loop, "SAVE_INTERVAL_S", 0.0)
-    monkeypatch.setitem(AT_ONCE, "learned", 12)
+    monkeypatch.setitem(BATCH_SIZES, "learned", 12)
     monkeypatch.setattr(epoch, "ALIGNED", 4)
     first, last = small().stages
     conv = dataclasses.replace(first.branches[0], **changes)
@@ -84,7 +84,7 @@ def test_layers_that_learn_alone_go_on_within_an_epoch(changes, backend, monkeyp
 
     with pytest.raises(KeyboardInterrupt):
         made.run(states, save)
-    monkeypatch.setitem(AT_ONCE, "learned", 20)  # so that the state is from within a slice
+    monkeypatch.setitem(BATCH_SIZES, "learned", 20)  # so that the state is from within a slice
     progress = {}
     callback = Callback()
     callback.started = progress.__setitem__
@@ -163,7 +163,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(folder, trainer, finis
     for name in ("epochs", "diagnoses", "curves", "phase", "done"):
         assert getattr(state, name) == expected_meta[name], name
     assert results["test"] == json.loads((finished / "results.json").read_text())["test"]
-    assert snnjax.load(folder).spec == trainer.network
+    assert snnjax.load(folder).network == trainer.network
     for name in (CHECKPOINT, PREVIOUS):
         (folder / name).write_bytes(b"damaged")
     with pytest.raises(ValueError, match=r"damaged.*damaged.*nothing to go on from, name another folder"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from reward_judge import DEEP, ONE, RULE, THREE, WIDE, Judged, assert_judged, images_of, judged, learn, network_of
 
-from snnjax.core.devices import AT_ONCE
+from snnjax.core.devices import BATCH_SIZES
 from snnjax.data import Dataset
 from snnjax.networks import stage
 from snnjax.training.loop import Trainer, run_epoch
@@ -80,14 +80,14 @@ def test_earlier_layers_learn_by_the_decision(stages, by_turns, ways, compiler):
 )
 def test_epochs_of_the_trainer_are_the_judges(stages, batched, compilations, monkeypatch):
     """Weights out of bounds are pulled in before the first image; the second slice of an epoch is short."""
-    monkeypatch.setitem(AT_ONCE, "learned", SLICE)
+    monkeypatch.setitem(BATCH_SIZES, "learned", SLICE)
     network = network_of(*stages, dyadic=(700, 1100))
     inputs, labels = images_of(network, silent=slice(0, SLICE + 2))
     expected = judged(network, inputs, labels, 8, epochs=2, batched=batched)
     images = np.zeros((len(labels), 6, 6), np.uint8)
-    data = Dataset("none", images, labels, images, labels, network.spec.classes)
+    data = Dataset("none", images, labels, images, labels, network.network.classes)
     epochs = (0,) * (len(stages) - 1) + (2,)
-    trainer = Trainer(network.spec, data, Settings(epochs, batch_size=8, update_batch=batched))
+    trainer = Trainer(network.network, data, Settings(epochs, batch_size=8, update_batch=batched))
     state = trainer.initial_state()
     state.weights = {name: np.asarray(weights) for name, weights in network.weights().items()}
     state.phase = len(trainer.plan) - 1

@@ -21,7 +21,7 @@ from snnjax.layers.ramp_layer import RampLayer
 from snnjax.learners import RSTDP, STDP, SoftHebb, SupervisedSTDP
 from snnjax.networks import NETWORKS, Earliest, Images, Majority, Network, SpikingNetwork, stage
 from snnjax.networks.batches import output_batch
-from snnjax.networks.graph import Known
+from snnjax.networks.graph import Activations
 from snnjax.runs import RunFolder
 from snnjax.training import draws
 
@@ -56,9 +56,9 @@ def network(batch=4, images=None, rate=0.01):
     return Network("soft", (3, 8, 8), 2, (*stages, stage(readout)), **settings)
 
 
-def trained(spec, images=COLOURS, **settings):
+def trained(network, images=COLOURS, **settings):
     """The state at the end of a training."""
-    return tiny.trained(spec, images, Settings(**dict(epochs=spec.epochs, patience=0, shuffle=True) | settings))
+    return tiny.trained(network, images, Settings(**dict(epochs=network.epochs, patience=0, shuffle=True) | settings))
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def learned_batch(weights, running, values, *, kernel, tau, rate, epsilon=1e-5, 
     batch = hebbian.moments(values)
     standardised = jax.vmap(lambda x: hebbian.standardised(x, batch, epsilon=epsilon))(values)
     patches = jax.vmap(lambda x: hebbian.reflected_patches(x, kernel=kernel, padding=kernel // 2))(standardised)
-    rows = rows_of(weights)
+    rows = weights_of(weights)
     sums = hebbian.weighted_sums(patches, rows)
     inputs, flat = (x.reshape(-1, x.shape[-1]) for x in (patches, sums))
     signed = hebbian.soft_competition(flat, inverse_temperature=tau)
@@ -92,7 +92,7 @@ def learned_batch(weights, running, values, *, kernel, tau, rate, epsilon=1e-5, 
     return rows.reshape(features, *size, channels).transpose(0, 3, 1, 2), moved, sums, signed.reshape(sums.shape)
 
 
-def rows_of(weights):
+def weights_of(weights):
     """Weights (F, C, k, k) as (F, K)."""
     return weights.transpose(0, 2, 3, 1).reshape(len(weights), -1)
 
@@ -154,7 +154,7 @@ def test_layers_learn_one_after_the_other_from_the_images_shown_first(images, le
     model = trainer.trained(state).model
     encoded = jax.jit(jax.vmap(PIXELS))(COLOURS.train_images)
     for number, name in enumerate(LAYERS):
-        weights, moments = written_out(number, output_batch(model, Known({0: encoded}), number=number), images)
+        weights, moments = written_out(number, output_batch(model, Activations({0: encoded}), number=number), images)
         layer = model.layers[name]
         close(layer.weights, np.asarray(weights), 1e-4)
         for moment, expected in zip(layer.conv.standardise.moments, moments, strict=True):
@@ -250,16 +250,16 @@ def test_a_fit_must_give_a_level_for_each_step():
 
 def test_levels_are_fitted_after_no_epoch_too_and_kept(tmp_path):
     """By a class of one's own, to the potentials of training images."""
-    spec = tiny.with_first(network(), ramp=Linear())
-    trainer = Trainer(spec, COLOURS, Settings((0, 0, 1), patience=0))
+    description = tiny.with_first(network(), ramp=Linear())
+    trainer = Trainer(description, COLOURS, Settings((0, 0, 1), patience=0))
     with RunFolder(tmp_path, trainer) as run:
         run.finish(trainer.run(run.start(), run.save))
     found = snnjax.load(tmp_path)
-    np.testing.assert_array_equal(found.weights()["layer1"], spec.initial_weights(0)["layer1"])
+    np.testing.assert_array_equal(found.weights()["layer1"], description.initial_weights(0)["layer1"])
     latency = jax.jit(jax.vmap(PIXELS))(COLOURS.train_images)
     potential = jax.jit(jax.vmap(found.model.layers["layer1"].potentials))(latency)
     levels = Linear().fit(np.asarray(potential), 255).levels
-    close(found.spec.stages[0].branches[0].ramp.levels, levels)
+    close(found.network.stages[0].branches[0].ramp.levels, levels)
 
 
 def test_levels_are_fitted_again_where_a_layer_learns_on(learned):
@@ -272,9 +272,9 @@ def test_levels_are_fitted_again_where_a_layer_learns_on(learned):
     found = again.trained(again.run(again.initial_state()))
     latency = jax.jit(jax.vmap(PIXELS))(COLOURS.train_images)
     potential = jax.jit(jax.vmap(found.model.layers["layer1"].potentials))(latency)
-    ramp = found.spec.stages[0].branches[0].ramp
+    ramp = found.network.stages[0].branches[0].ramp
     close(ramp.levels, ramp.fit(np.asarray(potential), 255).levels)
-    assert not np.array_equal(ramp.levels, before.spec.stages[0].branches[0].ramp.levels)
+    assert not np.array_equal(ramp.levels, before.network.stages[0].branches[0].ramp.levels)
 
 
 def test_untrained_networks_have_no_levels():

@@ -22,14 +22,14 @@ THRESHOLDS = dataclasses.replace(
 DEEPER = Conv(20, kernel=2, threshold=2, learners=STDP())
 
 
-def trainer_of(spec: Network, *epochs: int, **others) -> Trainer:
-    return Trainer(spec, IMAGES, Settings(epochs, batch_size=20, patience=0, seed=1), **others)
+def trainer_of(network: Network, *epochs: int, **others) -> Trainer:
+    return Trainer(network, IMAGES, Settings(epochs, batch_size=20, patience=0, seed=1), **others)
 
 
 def test_layers_are_taken_with_learned_thresholds_and_a_deeper_layer_learns(tmp_path):
     """Stopped within the deeper layer, the run ends as one that was not."""
-    spec = dataclasses.replace(PLAIN, stages=(stage(THRESHOLDS, pool=7), LAST))
-    first = trainer_of(spec, 1, 0)
+    network = dataclasses.replace(PLAIN, stages=(stage(THRESHOLDS, pool=7), LAST))
+    first = trainer_of(network, 1, 0)
     trained = first.trained(first.run(first.initial_state()))
     taken = trained.model.layers["layer1"]
     assert np.unique(taken.conv.threshold).size > 1
@@ -70,7 +70,7 @@ ALONE = dataclasses.replace(PLAIN, stages=(stage(dataclasses.replace(LAST.branch
 
 
 @pytest.mark.parametrize(
-    ("spec", "difference"),
+    ("network", "difference"),
     [
         (changed(dataclasses.replace(CONV, features=5)), r"layer1\.features 4 \(now 5\)$"),
         (changed(dataclasses.replace(CONV, threshold=40)), r"layer1\.threshold 50\.0 \(now 40\.0\)"),
@@ -81,12 +81,12 @@ ALONE = dataclasses.replace(PLAIN, stages=(stage(dataclasses.replace(LAST.branch
         (LARGE, r"input 6x28x28 \(now 6x30x30\)"),
     ],
 )
-def test_differences_are_named(finished, spec, difference):
-    more = [(0, 0)] + 2 * [(0, spec.input_shape[1] - 28)]
+def test_differences_are_named(finished, network, difference):
+    more = [(0, 0)] + 2 * [(0, network.input_shape[1] - 28)]
     images = {part: np.pad(getattr(IMAGES, part), more) for part in ("train_images", "test_images")}
     data = dataclasses.replace(IMAGES, **images)
     with pytest.raises(InputError, match=rf"`start` \(--from\) must fit layer1.* of plain, it has {difference}"):
-        Trainer(spec, data, Settings((1,) * len(spec.stages)), start=snnjax.load(finished))
+        Trainer(network, data, Settings((1,) * len(network.stages)), start=snnjax.load(finished))
 
 
 def test_networks_without_common_layers_are_refused(finished):
@@ -103,7 +103,7 @@ def test_what_a_rule_has_learned_is_no_difference(finished):
     """A number, too, such as one threshold of all features."""
     trained = snnjax.load(finished)
     place = "stages.0.branches.0.threshold"
-    learned = changed(dataclasses.replace(CONV, threshold=40.0), encoder=trained.spec.encoder)
+    learned = changed(dataclasses.replace(CONV, threshold=40.0), encoder=trained.network.encoder)
     start = SpikingNetwork(learned, weights=trained.weights(), initial={place: 50.0})
     trainer = trainer_of(PLAIN, 1, 1, start=start)
     assert trainer.network.stages[0].branches[0].threshold == 40.0
@@ -125,21 +125,21 @@ def of_classes(*names: str) -> snnjax.data.Dataset:
 
 
 def trained_on(data: snnjax.data.Dataset, **others) -> SpikingNetwork:
-    spec = PLAIN.with_classes(data.classes)
-    trainer = Trainer(spec, data, Settings((1, 1), batch_size=20, patience=0, seed=1), **others)
+    network = PLAIN.with_classes(data.classes)
+    trainer = Trainer(network, data, Settings((1, 1), batch_size=20, patience=0, seed=1), **others)
     return trainer.trained(trainer.run(trainer.initial_state()))
 
 
 def neurons(network: SpikingNetwork, name: str) -> np.ndarray:
     """The weights of the neurons of a class."""
     weights = np.asarray(network.weights()["layer2"])
-    return weights.reshape(network.spec.classes, -1, *weights.shape[1:])[network.class_names.index(name)]
+    return weights.reshape(network.network.classes, -1, *weights.shape[1:])[network.class_names.index(name)]
 
 
 def test_a_readout_goes_on_with_the_same_classes_in_any_order():
     first = trained_on(of_classes("a1", "b2", "c3"))
     data = of_classes("c3", "a1", "b2")
-    trainer = Trainer(first.recipe, data, Settings((1, 1), batch_size=20, patience=0), start=first)
+    trainer = Trainer(first.untrained, data, Settings((1, 1), batch_size=20, patience=0), start=first)
     state = trainer.initial_state()
     assert [phase.layers for phase in trainer.plan] == [("layer2",)]
     begun = SpikingNetwork(trainer.network, weights=state.weights, class_names=data.names)
@@ -153,16 +153,16 @@ def test_a_readout_goes_on_with_the_same_classes_in_any_order():
 def test_new_classes_get_neurons_of_their_own():
     first = trained_on(of_classes("b1", "d2"))
     data = of_classes("a0", "b1", "c3", "d2")
-    spec = first.recipe.with_classes(4)
+    network = first.untrained.with_classes(4)
     how = dict(settings=Settings((1, 1), batch_size=20, patience=0, seed=3), start=first)
-    trainer = Trainer(spec, data, **how, add_classes=True)
+    trainer = Trainer(network, data, **how, add_classes=True)
     begun = SpikingNetwork(trainer.network, weights=trainer.initial_state().weights, class_names=data.names)
     for name in ("b1", "d2"):
         np.testing.assert_array_equal(neurons(begun, name), neurons(first, name))
-    drawn = SpikingNetwork(spec, weights=spec.initial_weights(3), class_names=data.names)
+    drawn = SpikingNetwork(network, weights=network.initial_weights(3), class_names=data.names)
     for name in ("a0", "c3"):
         np.testing.assert_array_equal(neurons(begun, name), neurons(drawn, name))
-    anew = Trainer(spec, data, **how)
+    anew = Trainer(network, data, **how)
     assert anew.taken.why == "other classes, with a0, c3: --add_classes would keep what was learned"
     np.testing.assert_array_equal(anew.initial_state().weights["layer2"], drawn.weights()["layer2"])
 
@@ -170,17 +170,17 @@ def test_new_classes_get_neurons_of_their_own():
 def test_the_stages_that_are_named_go_on():
     """With their learned thresholds."""
     data = of_classes("a0", "b1")
-    spec = dataclasses.replace(PLAIN, stages=(stage(THRESHOLDS, pool=7), LAST)).with_classes(2)
+    network = dataclasses.replace(PLAIN, stages=(stage(THRESHOLDS, pool=7), LAST)).with_classes(2)
     settings = Settings((1, 1), batch_size=20, patience=0)
-    trainer = Trainer(spec, data, settings)
+    trainer = Trainer(network, data, settings)
     first = trainer.trained(trainer.run(trainer.initial_state()))
-    again = Trainer(spec, data, settings, start=first, learn=("stage1", "stage2"))
+    again = Trainer(network, data, settings, start=first, learn=("stage1", "stage2"))
     assert [phase.layers for phase in again.plan] == [("layer1",), ("layer2",)]
-    learned = first.spec.stages[0].branches[0].threshold
+    learned = first.network.stages[0].branches[0].threshold
     np.testing.assert_array_equal(again.network.stages[0].branches[0].threshold, learned)
     ended = again.trained(again.run(again.initial_state()))
-    assert not np.array_equal(ended.spec.stages[0].branches[0].threshold, learned)
-    assert ended.recipe == first.recipe
+    assert not np.array_equal(ended.network.stages[0].branches[0].threshold, learned)
+    assert ended.untrained == first.untrained
     for name, weights in first.weights().items():
         assert not np.array_equal(ended.weights()[name], weights)
 
@@ -196,11 +196,11 @@ def test_numbers_of_neurons_move_and_grow_with_the_classes():
     """Whatever they are; and a run says that classes come in another order."""
     data = of_classes("a0", "c2", "b1")
     counting = dataclasses.replace(LAST.branches[0], features=4, learners=Counting(wins=np.arange(4.0)))
-    spec = dataclasses.replace(PLAIN, classes=2, stages=(FIRST, stage(counting)), encoder=data.encoder)
+    network = dataclasses.replace(PLAIN, classes=2, stages=(FIRST, stage(counting)), encoder=data.encoder)
     with pytest.raises(InputError, match=r"`learners\.wins` of a layer that decides must be one number"):
-        spec.with_classes(3)
-    first = SpikingNetwork(spec, class_names=("b1", "a0"), initial={"stages.1.branches.0.learners.wins": 0.0})
-    trainer = Trainer(first.recipe.with_classes(3), data, Settings((1, 1)), start=first, add_classes=True)
+        network.with_classes(3)
+    first = SpikingNetwork(network, class_names=("b1", "a0"), initial={"stages.1.branches.0.learners.wins": 0.0})
+    trainer = Trainer(first.untrained.with_classes(3), data, Settings((1, 1)), start=first, add_classes=True)
     assert trainer.network.stages[1].branches[0].learners.wins.tolist() == [2, 3, 0, 0, 0, 1]
     weights = first.weights()["layer2"]
     np.testing.assert_array_equal(trainer.initial_state().weights["layer2"][[4, 5, 0, 1]], weights)
@@ -212,13 +212,13 @@ def test_a_layer_that_learned_from_reward_may_stay_as_it_is():
     """Then the others take no turns with it."""
     rewarded = Conv(20, kernel=2, threshold=2, learners=RSTDP())
     stages = FIRST, stage(rewarded), stage(dataclasses.replace(LAST.branches[0], kernel=3))
-    spec = dataclasses.replace(PLAIN, stages=stages, epochs=(), reward_by_turns=True, encoder=IMAGES.encoder)
-    first = SpikingNetwork(spec)
-    trainer = trainer_of(spec, 0, 0, 1, start=first, learn=("stage3",))
+    network = dataclasses.replace(PLAIN, stages=stages, epochs=(), reward_by_turns=True, encoder=IMAGES.encoder)
+    first = SpikingNetwork(network)
+    trainer = trainer_of(network, 0, 0, 1, start=first, learn=("stage3",))
     assert [(phase.layers, phase.first, phase.by_turns) for phase in trainer.plan] == [(("layer3",), 2, False)]
     ended = trainer.trained(trainer.run(trainer.initial_state())).weights()
     assert not np.array_equal(ended["layer3"], first.weights()["layer3"])
-    assert [phase.by_turns for phase in trainer_of(spec, 0, 0, 1, start=first).plan] == [True]
+    assert [phase.by_turns for phase in trainer_of(network, 0, 0, 1, start=first).plan] == [True]
 
 
 @pytest.mark.parametrize(
@@ -233,6 +233,6 @@ def test_a_layer_that_learned_from_reward_may_stay_as_it_is():
 def test_what_cannot_go_on_is_refused(names, options, error):
     first = trained_on(of_classes("a0", "b1"))
     with pytest.raises(InputError, match=error):
-        Trainer(first.recipe, of_classes(*names), start=first, **options)
+        Trainer(first.untrained, of_classes(*names), start=first, **options)
     with pytest.raises(InputError, match=r"`learn` .* need `start` \(--from\), got none"):
-        Trainer(first.recipe, of_classes("a0", "b1"), **options)
+        Trainer(first.untrained, of_classes("a0", "b1"), **options)

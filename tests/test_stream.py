@@ -89,8 +89,8 @@ def test_a_stream_is_an_epoch_of_a_training(name, backend):
     for layer in learned:
         np.testing.assert_array_equal(ended.carry.layers[layer].weights, expected.weights()[layer], layer)
         assert not np.array_equal(ended.carry.layers[layer].weights, state.carry.layers[layer].weights)
-    numbers = leaves(expected.spec)
-    for path, value in leaves(stream.network(ended).spec).items():
+    numbers = leaves(expected.network)
+    for path, value in leaves(stream.network(ended).network).items():
         np.testing.assert_array_equal(value, numbers[path], path)
 
 
@@ -151,9 +151,9 @@ def test_a_reward_teaches_what_the_label_would():
 
 def test_a_layer_that_voted_otherwise_learns_nothing_from_a_reward():
     start = begun("plain")[0]
-    first, last = start.spec.stages
+    first, last = start.network.stages
     (conv,) = last.branches
-    network = dataclasses.replace(start.spec, stages=(first, stage(conv, dataclasses.replace(conv, features=30))))
+    network = dataclasses.replace(start.network, stages=(first, stage(conv, dataclasses.replace(conv, features=30))))
     weights = network.initial_weights(1) | dict(layer1=start.weights()["layer1"])
     stream = Stream(SpikingNetwork(network, weights=weights), backend="native")
     state = stream.init()
@@ -246,7 +246,7 @@ def test_a_saved_stream_goes_on(tmp_path):
     loaded = snnjax.load(tmp_path / "weights.npz")
     assert_same(loaded.weights(), network.weights())
     assert loaded.class_names == names
-    assert loaded.recipe == network.recipe
+    assert loaded.untrained == network.untrained
     further = Stream(loaded)
     assert_same(further.network(further.init()).weights(), loaded.weights())
     broken = jax.tree.map(lambda x: x * np.nan if x.dtype == np.float32 else x, state)
@@ -265,7 +265,7 @@ def test_a_state_goes_on_from_a_file_or_a_pickle_as_if_it_had_not_stopped(name, 
     stream.save_state(half, tmp_path / "state.npz")
     arrays, meta = stream.flatten(half)
     assert meta["stream"]["format"] == 2
-    shapes = stream.start.spec.weight_shapes
+    shapes = stream.start.network.weight_shapes
     assert arrays["stream/carry.layers.layer2.weights"].shape == shapes["layer2"], "whatever the kernels"
     fresh = Stream(begun(name, backend)[0], batch_size=BATCH, backend=backend, memory=memory, replays=memory)
     older = {re.sub(r"(carry\.layers\..*)\.weights$", r"\1.stored", name): array for name, array in arrays.items()}
@@ -298,7 +298,7 @@ def test_a_state_of_another_stream_is_refused(tmp_path):
     keeping.save_state(kept, tmp_path / "kept.npz")
     keeping.save(kept, tmp_path / "network.npz")
     changed = begun("labelled")[0].weights() | dict(layer1=np.zeros_like(begun("labelled")[0].weights()["layer1"]))
-    elsewhere = Stream(SpikingNetwork(begun("labelled")[0].spec, weights=changed), 2, 1)
+    elsewhere = Stream(SpikingNetwork(begun("labelled")[0].network, weights=changed), 2, 1)
     assert_refused(
         (lambda: plain.load_state(tmp_path / "kept.npz"), "the state must have no memory"),
         (
@@ -335,8 +335,8 @@ def test_numbers_that_rules_learn_are_kept(tmp_path):
     state = state._replace(carry=state.carry._replace(layers=dict(layer2=layer)))
     stream.save(state, tmp_path / "weights.npz")
     loaded = snnjax.load(tmp_path / "weights.npz")
-    assert loaded.spec.stages[1].branches[0].learners.rate == 0.25
-    assert loaded.recipe.stages[1].branches[0].learners.rate == 0.05
+    assert loaded.network.stages[1].branches[0].learners.rate == 0.25
+    assert loaded.untrained.stages[1].branches[0].learners.rate == 0.05
 
 
 def test_what_cannot_be_a_stream_is_refused():
@@ -344,7 +344,7 @@ def test_what_cannot_be_a_stream_is_refused():
     stream, state = made()
     svm = snnjax.load("pretrained:kheradpisheh2018_mnist")
     assert_refused(
-        (lambda: Stream(network.spec), "`network` must be a SpikingNetwork, got Network: write snnjax.load"),
+        (lambda: Stream(network.network), "`network` must be a SpikingNetwork, got Network: write snnjax.load"),
         (lambda: Stream(svm), "`network` must have layers that learn from labels, got one whose LinearSVM is fitted"),
         (lambda: Stream(network, memory=5), "`replays` must be at least 1 with a `memory`"),
         (lambda: Stream(network, replays=5), "`memory` must be at least 1 with `replays`"),

@@ -18,13 +18,13 @@ from snnjax import Conv, InputError, Settings, SupervisedSTDP, Trainer, kernels
 from snnjax.data import Dataset
 from snnjax.kernels import readout
 from snnjax.layers.spiking import Layer
-from snnjax.learners import Tally
+from snnjax.learners import DecisionCounts
 from snnjax.networks import NETWORKS, Earliest, Model, Network, stage
 from snnjax.training.advice import describe
 from snnjax.training.build import network_for
 from snnjax.training.learning import learn_deciding, learn_supervised
-from snnjax.training.phase import Carry, Phase, Slice
-from snnjax.training.placement import as_array
+from snnjax.training.phase import Carry, ImageBatch, Phase
+from snnjax.training.placement import to_32_bits
 
 HERE = pathlib.Path(__file__)
 # All recorded cases, where the data of tests/test_agreement.py are at hand; the three largest are not kept here.
@@ -45,7 +45,7 @@ def recorded_case(name: str) -> tuple[Model, dict[str, np.ndarray]]:
     stages = (stage(Conv(len(weights), 1, threshold=threshold, learners=learner)),)
     how = dict(decision=Earliest(fallback=True), time_steps=int(steps))
     network = Network("golden", weights.shape[1:], int(classes), stages, **how)
-    return jax.tree.map(as_array, Model.of(network, {"layer1": weights})), arrays
+    return jax.tree.map(to_32_bits, Model.of(network, {"layer1": weights})), arrays
 
 
 def drawn(size: tuple[int, int], count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -75,7 +75,7 @@ def test_pictures_of_other_sizes_are_learned(size, compiler):
     assert state.epochs[-1]["test"]["silent"] == 0
     assert state.epochs[-1]["test"]["accuracy"] > 0.75
     given = network.stages[-1].branches[0].threshold
-    fitted = trainer.trained(state).spec.stages[-1].branches[0].threshold
+    fitted = trainer.trained(state).network.stages[-1].branches[0].threshold
     assert fitted < given
     assert f"the threshold {given:g} becomes {fitted:g}" in state.diagnoses["start of layer2"]["words"][0]
 
@@ -86,7 +86,7 @@ OTHERS = sorted({name.split("/")[1] for name in GOLDEN.files} - {*FEW})
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def program(by_kernel: bool, carry: Carry, model: Model, part: Slice) -> Any:
+def program(by_kernel: bool, carry: Carry, model: Model, part: ImageBatch) -> Any:
     """What a training learns, by the compiled kernel, or by XLA image by image."""
     phase = Phase(("layer1",), supervised=True, adapt_every=4)
     with kernels.use_backend("native" if by_kernel else "xla"):
@@ -107,11 +107,11 @@ def test_recorded_decisions_times_and_weights(name, by_kernel, compiler):
     labels, known = recorded["labels"].astype(np.int32), recorded["weights_after"]
     after = dict(zip(range(6) if len(known) == 6 else (0, 5), known, strict=True))
     layer = model.layers["layer1"]
-    states = jax.tree.map(as_array, layer.conv.last_learner.init(layer, np.zeros(2, np.uint32), 0))
-    carry = Carry(model.layers, dict(layer1=states), Tally(*np.zeros(5, np.int32)))
+    states = jax.tree.map(to_32_bits, layer.conv.last_learner.init(layer, np.zeros(2, np.uint32), 0))
+    carry = Carry(model.layers, dict(layer1=states), DecisionCounts(*np.zeros(5, np.int32)))
     images = recorded["latency"][:, :, None, None]
     for at in range(6):
-        part = Slice(images, np.int32(at), np.int32(at + 1), np.bool_(False), labels)
+        part = ImageBatch(images, np.int32(at), np.int32(at + 1), np.bool_(False), labels)
         carry, found = program(by_kernel, carry, model, part)
         assert found.decisions[at] == recorded["decisions"][at]
         info = jax.tree.map(lambda x, at=at: np.asarray(x[at]), found.infos["layer1"])
@@ -209,7 +209,7 @@ def test_the_earliest_of_each_class_decide_as_all_neurons(name, compiler):
     layer = Layer(conv.prepared(2), weights, 15, conv.monotone, classes=2, timed=True)
     latencies = random.integers(0, 60, (8, 2, 5, 5)).clip(max=15).astype(np.uint8)
     latencies[3] = 15
-    traced = jax.tree.map(as_array, layer)
+    traced = jax.tree.map(to_32_bits, layer)
     scores = jax.vmap(lambda spikes: Earliest(fallback=True).scores(spikes, 2))
     for backend in ("xla", "native"):
         with kernels.use_backend(backend):

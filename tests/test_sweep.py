@@ -117,8 +117,8 @@ def test_networks_that_learning_leaves_invalid_are_named_and_the_others_continue
     callback.invalid = problems.append
     variants = [{"seed": 0, GROWTH: 1e30}, {"seed": 1}, {"seed": 2}]
     growing = stage(dataclasses.replace(tiny.FIRST, learners=Exploding(doubling=50)), pool=7)
-    spec = dataclasses.replace(SHALLOW, stages=(growing, SHALLOW.stages[1]))
-    sweep = Sweep(spec, IMAGES, SETTINGS, variants, callback)
+    description = dataclasses.replace(SHALLOW, stages=(growing, SHALLOW.stages[1]))
+    sweep = Sweep(description, IMAGES, SETTINGS, variants, callback)
     save, load = Group.save, Group.load
     begun = []
 

@@ -219,17 +219,19 @@ def test_what_does_not_fit_is_refused():
 
 def test_compiled_kernels_learn_the_same(tmp_path, compiler):
     """As does any `update_batch`: each patch is learned from by what was learned from the one before."""
-    spec = network(MOVING, pool=3, stride=2, threshold=np.float32([8, 10, 12, 9]), learners=TargetTime(patches=3))
-    trainer = Trainer(spec, DIGITS, Settings((2, 0), backend="xla", update_batch=4))
+    description = network(
+        MOVING, pool=3, stride=2, threshold=np.float32([8, 10, 12, 9]), learners=TargetTime(patches=3)
+    )
+    trainer = Trainer(description, DIGITS, Settings((2, 0), backend="xla", update_batch=4))
     plain = trainer.run(trainer.initial_state())
-    fast = tiny.trained(spec, DIGITS, Settings((2, 0), backend="native"))
+    fast = tiny.trained(description, DIGITS, Settings((2, 0), backend="native"))
     np.testing.assert_allclose(fast.weights["layer1"], plain.weights["layer1"], atol=1e-5)
     (path,) = plain.numbers
     np.testing.assert_allclose(fast.numbers[path], plain.numbers[path], rtol=1e-4)
     found, expected = (state.diagnoses["TargetTime layer1"] for state in (fast, plain))
     assert found["wins"] == expected["wins"]
     assert sum(found["wins"]["layer1"]) + round(found["silent"]["layer1"] * 120) == 120
-    Trained(trainer.trained(plain).spec, plain.weights, (28, 28)).save(tmp_path / "weights.npz")
+    Trained(trainer.trained(plain).network, plain.weights, (28, 28)).save(tmp_path / "weights.npz")
     saved = Trained.read(tmp_path).network.stages[0].branches[0].threshold
     assert len({8, 10, 12, 9, *np.asarray(saved).tolist()}) == 8
     np.testing.assert_array_equal(saved, plain.numbers[path])

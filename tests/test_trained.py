@@ -51,8 +51,8 @@ NETWORKS = {
 def saved(tmp_path_factory) -> tuple[pathlib.Path, dict[str, Trained], dict[str, list[int]]]:
     """The folder of trained networks, the networks, and what they decide before they are saved."""
     folder, networks, decisions = tmp_path_factory.mktemp("trained"), {}, {}
-    for name, (spec, images) in NETWORKS.items():
-        trainer, draw = Trainer(spec, images, Settings((0, 0))), np.random.default_rng(1)
+    for name, (network, images) in NETWORKS.items():
+        trainer, draw = Trainer(network, images, Settings((0, 0))), np.random.default_rng(1)
         state = trainer.initial_state()
         state.weights = {layer: draw.random(x.shape, np.float32) ** 3 for layer, x in state.weights.items()}
         state.weights["layer1"] *= dict(colour=0.3, own=1.5)[name]  # so that some fire and some do not
@@ -68,7 +68,7 @@ def test_a_network_decides_after_loading_as_before(saved, name):
     """It takes images, for which its encoder and its time steps come with it."""
     folder, networks, decisions = saved
     loaded = snnjax.load(folder / name)
-    assert jax.tree.structure(loaded.spec) == jax.tree.structure(networks[name].network)
+    assert jax.tree.structure(loaded.network) == jax.tree.structure(networks[name].network)
     assert len(set(decisions[name])) > 1
     assert jax.jit(jax.vmap(loaded))(NETWORKS[name][1].test_images).tolist() == decisions[name]
 
@@ -128,7 +128,7 @@ def test_files_with_a_field_that_is_gone_are_read(saved, tmp_path):
     arrays, meta = files.load_checkpoint(saved[0] / "colour" / "weights.npz")
     meta["network"]["stages"][-1]["branches"][0].update(gone=None)
     files.save_checkpoint(tmp_path / "weights.npz", arrays, meta)
-    assert snnjax.load(tmp_path).spec == snnjax.load(saved[0] / "colour").spec
+    assert snnjax.load(tmp_path).network == snnjax.load(saved[0] / "colour").network
 
 
 def test_parts_that_are_no_components_are_refused_at_once():

@@ -24,7 +24,7 @@ from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, convergence
 from snnjax.learners.protocol import default_figures
 from snnjax.networks import NETWORKS, Flatten, Input, Network, SpikingNetwork, stage
-from snnjax.networks.graph import Known
+from snnjax.networks.graph import Activations
 from snnjax.runs import RunFolder
 from snnjax.training import epoch_results, phase_start
 from snnjax.training.advice import describe, describe_winners, diagnose_decisions, diagnose_outputs
@@ -98,18 +98,18 @@ def test_bounds_that_allow_other_kernels_are_no_mere_numbers():
     path = "layer1.learners.bounds.0"
     rough = dataclasses.replace(tiny.FIRST, threshold=3, learners=STDP(ltp=0.1, ltd=-0.3, stabiliser=False))
     last = dataclasses.replace(DECIDING, learners=REWARDED)
-    spec = dataclasses.replace(SHALLOW, stages=(stage(rough, pool=7), stage(last)))
+    network = dataclasses.replace(SHALLOW, stages=(stage(rough, pool=7), stage(last)))
     states = []
-    for group in Sweep(spec, DATA, settings, [{path: 0.0}, {path: -1.0}]).groups():
+    for group in Sweep(network, DATA, settings, [{path: 0.0}, {path: -1.0}]).groups():
         trainer = group.trainer(DATA, settings, None, [0])
         states.append(trainer.run(trainer.initial_state()).trained)
-    other = spec.vary(path, -1.0)
+    other = network.vary(path, -1.0)
     alone = tiny.trained(other, DATA, settings).trained
     for name, weights in alone.weights.items():
         np.testing.assert_allclose(states[1].weights[name], weights, atol=1e-6)
     assert alone.weights["layer1"].min() < -0.5 < states[0].weights["layer1"].min()
     with pytest.raises(ValueError, match="`networks` must differ in numbers alone"):
-        Trainer([spec, other], DATA, settings)
+        Trainer([network, other], DATA, settings)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_callbacks_hear_of_every_image_and_of_what_phases_show():
     assert 0 < sum(learned["wins"]["layer1"]) <= 40 * 2, "of one epoch, two winners to an image"
     assert learned["convergence"]["layer1"] == convergence(state.weights["layer1"])
     model = SpikingNetwork(trainer.network, weights=state.weights).model
-    latencies = jax.vmap(lambda image: model.output_of(1, Known({0: model.encode(image)})))(DATA.train_images)
+    latencies = jax.vmap(lambda image: model.output_of(1, Activations({0: model.encode(image)})))(DATA.train_images)
     share = np.mean(np.array(latencies) < SHALLOW.time_steps)
     assert shown["outputs of stage 1"]["firing"]["layer1"] == pytest.approx(share)
 
@@ -201,15 +201,15 @@ def test_a_branch_continues_from_the_images_of_the_one_before():
 
 def test_a_trained_network_is_trained_again_by_its_recipe(tmp_path):
     """Its description holds the thresholds that it has learned, from which nothing fires."""
-    spec = dataclasses.replace(network_for(NETWORKS["goupy2024_s2stdp"], DATA), epochs=(1, 2))
-    trainer = Trainer(spec, DATA)
+    network = dataclasses.replace(network_for(NETWORKS["goupy2024_s2stdp"], DATA), epochs=(1, 2))
+    trainer = Trainer(network, DATA)
     with RunFolder(tmp_path / "run", trainer) as run:
         results = run.run()
     loaded = load(tmp_path / "run")
-    assert loaded.spec != trainer.network
-    with pytest.warns(UserWarning, match=r"numbers that are learned in layer1.*`load\(run\)\.recipe`"):
-        Trainer(loaded.spec, DATA).initial_state()
-    again = Trainer(loaded.recipe, DATA)
+    assert loaded.network != trainer.network
+    with pytest.warns(UserWarning, match=r"numbers that are learned in layer1.*`load\(run\)\.untrained`"):
+        Trainer(loaded.network, DATA).initial_state()
+    again = Trainer(loaded.untrained, DATA)
     assert again.network == trainer.network
     state = again.run(again.initial_state())
     assert state.epochs == results["epochs"]
@@ -219,7 +219,7 @@ def test_a_trained_network_is_trained_again_by_its_recipe(tmp_path):
 def test_each_learner_of_a_layer_has_a_key_of_its_own(monkeypatch):
     trainer = Trainer(BY_TURNS, DATA, Settings((1, 1), update_batch=2**31 - 1, backend="xla"))
     assert trainer.plan[0].batch == 40, "of no more images than there are"
-    assert trainer.uncompiled() == ["layer1 (STDP)", "layer1 (RSTDP)", "layer2 (RSTDP)"]
+    assert trainer.layers_without_native() == ["layer1 (STDP)", "layer1 (RSTDP)", "layer2 (RSTDP)"]
     for rule in (STDP, RSTDP):
         monkeypatch.setattr(rule, "init", lambda self, layer, key, seen: key)
     assert phase_start.carry_at_start(trainer.job, trainer.initial_state(), 0).states["layer1"].tolist() == [0, 0]
@@ -261,10 +261,10 @@ def test_plainly_bad_thresholds_are_named():
     won[0] = 1
     assert "15 is too high" in figures_of(tiny.FIRST, np.full(4, 0.8), won)[1]
     branches = stage(tiny.FIRST, dataclasses.replace(tiny.FIRST, threshold=0.01), pool=7)
-    spec = dataclasses.replace(SHALLOW, stages=(branches, SHALLOW.stages[1]))
+    network = dataclasses.replace(SHALLOW, stages=(branches, SHALLOW.stages[1]))
     fired = np.arange(10 * 8 * 49).reshape(10, 8, 7, 7) % 3 == 0
     fired[:, 4:] = True
-    diagnosis = diagnose_outputs(spec, 0, fired, {})
+    diagnosis = diagnose_outputs(network, 0, fired, {})
     assert [word for word in diagnosis["words"] if "too" in word] == [
         "the threshold 0.01 of layer1_2 is too low: nearly every neuron fires"
     ]
@@ -357,8 +357,8 @@ def test_a_first_stage_that_pools_or_joins_is_predicted_as_it_is_called():
         (dict(inputs="encoder", join=Flatten()), 1),
     ):
         last = stage(Conv(20, kernel, weight_mean=0.5, learners=REWARDED), **join)
-        spec = Network("first", (1, 28, 28), 10, (last,), encoder=Pixels(15))
-        trainer = Trainer(spec, DATA, Settings((1,), batch_size=20))
+        description = Network("first", (1, 28, 28), 10, (last,), encoder=Pixels(15))
+        trainer = Trainer(description, DATA, Settings((1,), batch_size=20))
         state = trainer.run(trainer.initial_state())
         decisions, _ = trainer.predict(state, DATA.test_images)
         network = trainer.trained(state)
@@ -370,7 +370,7 @@ def test_several_networks_are_trained_and_described_each_by_itself():
     networks = [SHALLOW, SHALLOW.vary("layer1.threshold", 5.0)]
     trainer = Trainer(networks, DATA, Settings((1, 1), patience=0))
     states = trainer.run([trainer.initial_state(index) for index in range(2)])
-    assert [trainer.trained(state, index).spec.stages for index, state in enumerate(states)] == [
+    assert [trainer.trained(state, index).network.stages for index, state in enumerate(states)] == [
         network.stages for network in networks
     ]
     for refused, message in (

@@ -19,42 +19,42 @@ DATA = tiny.images()
 FEW = DATA.keep_labels(20)
 
 
-def rows_of(images: np.ndarray) -> set[bytes]:
+def weights_of(images: np.ndarray) -> set[bytes]:
     return {image.tobytes() for image in images}
 
 
 def test_the_labels_of_some_images_are_kept():
     assert str(FEW) == "Dataset(digits: 20 training, 20 unlabelled and 40 test images, 28 high, 28 wide, 10 classes)"
     assert np.bincount(FEW.train_labels).tolist() == [2] * 10
-    assert rows_of(FEW.all_images) == rows_of(DATA.train_images)
+    assert weights_of(FEW.all_images) == weights_of(DATA.train_images)
     np.testing.assert_array_equal(FEW.train_images, DATA.first(20, None).train_images)
     drawn = DATA.keep_labels(20, seed=3)
     np.testing.assert_array_equal(drawn.train_images, DATA.first(20, None, seed=3).train_images)
     held = FEW.hold_out(0.5, seed=0)
     assert len(held.all_images) == 30, "held-out images are not learned from"
     assert DATA.keep_labels(40) is DATA
-    assert rows_of(FEW.keep_labels(10).all_images) == rows_of(DATA.train_images)
+    assert weights_of(FEW.keep_labels(10).all_images) == weights_of(DATA.train_images)
 
 
 def test_a_readout_learns_from_labelled_images_alone():
-    spec = tiny.labelled(Images.of(FEW))
+    network = tiny.labelled(Images.of(FEW))
     settings = Settings((1, 2), shuffle=False)
     states = []
 
     def save(state: TrainState) -> None:
         states.append(copy.deepcopy(state))
 
-    trainer = Trainer(spec, FEW, settings)
+    trainer = Trainer(network, FEW, settings)
     state = trainer.run(trainer.initial_state(), save)
 
     in_order = [np.flatnonzero((DATA.train_images == image).all(axis=(1, 2)))[0] for image in FEW.all_images]
     everything = dataclasses.replace(DATA, train_images=FEW.all_images, train_labels=DATA.train_labels[in_order])
-    other = Trainer(spec, everything, settings)
+    other = Trainer(network, everything, settings)
     features = other.run(other.initial_state()).weights["layer1"]
     np.testing.assert_array_equal(state.weights["layer1"], features)
 
     fixed = dataclasses.replace(tiny.FIRST, learners=(), weights=features)
-    readout = dataclasses.replace(spec, stages=(stage(fixed, pool=7), spec.stages[1]))
+    readout = dataclasses.replace(network, stages=(stage(fixed, pool=7), network.stages[1]))
     alone = Trainer(readout, dataclasses.replace(FEW, unlabelled_images=None), settings)
     expected = alone.run(alone.initial_state())
     np.testing.assert_array_equal(state.weights["layer2"], expected.weights["layer2"])

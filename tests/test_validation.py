@@ -34,8 +34,8 @@ FITTED = Network("fitted", (2, 28, 28), 10, (FIRST,), time_steps=255, encoder=ON
 """An encoder and a machine that are fitted to the images."""
 
 
-def trained(images: Dataset, spec: Network = SHALLOW) -> TrainState:
-    trainer = Trainer(spec, images, dataclasses.replace(QUICK, epochs=QUICK.epochs[: len(spec.stages)]))
+def trained(images: Dataset, network: Network = SHALLOW) -> TrainState:
+    trainer = Trainer(network, images, dataclasses.replace(QUICK, epochs=QUICK.epochs[: len(network.stages)]))
     return trainer.run(trainer.initial_state())
 
 
@@ -116,20 +116,20 @@ def test_what_cannot_be_held_out_is_refused(call, words):
         call()
 
 
-@pytest.mark.parametrize("spec", [SHALLOW, FITTED], ids=lambda spec: spec.name)
-def test_the_test_images_have_no_influence(spec):
+@pytest.mark.parametrize("network", [SHALLOW, FITTED], ids=lambda network: network.name)
+def test_the_test_images_have_no_influence(network):
     """Neither on what is learned and fitted, nor on the epoch that counts as the best."""
-    expected = trained(HELD_OUT, spec)
+    expected = trained(HELD_OUT, network)
     extremes = np.zeros_like(HELD_OUT.test_images)
     extremes[::2] = 255
     labels = np.random.default_rng(0).permutation(HELD_OUT.test_labels)
-    assert_same_state(trained(changed(test_images=extremes, test_labels=labels), spec), expected)
+    assert_same_state(trained(changed(test_images=extremes, test_labels=labels), network), expected)
     assert [*expected.epochs[0]] == ["epoch", "train", "validation"]
-    brighter = trained(changed(validation_images=extremes), spec)
+    brighter = trained(changed(validation_images=extremes), network)
     assert brighter.epochs != expected.epochs
     for path, numbers in (expected.numbers | expected.weights).items():
         np.testing.assert_array_equal((brighter.numbers | brighter.weights)[path], numbers, path)
-    if spec is FITTED:
+    if network is FITTED:
         assert {path.split(".")[0] for path in expected.numbers} == {"encoder", "decision"}
         maximum = expected.network(FITTED).encoder.maximum
         np.testing.assert_array_equal(maximum, ON_OFF.fit(HELD_OUT.train_images).maximum)

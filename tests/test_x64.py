@@ -24,11 +24,11 @@ DATA = Dataset("noise", PICTURES[0], np.arange(20) % 4, PICTURES[1], np.arange(2
 IMAGES = Images.of(DATA)
 
 
-def with_features(spec: Network, count: int) -> Network:
+def with_features(network: Network, count: int) -> Network:
     """The network with so many features in all layers that learn without labels, and thresholds to match."""
     stages = []
     share = 1.0
-    for each in spec.stages:
+    for each in network.stages:
         (conv,) = each.branches
         if conv.last_learner.supervised:
             conv = dataclasses.replace(conv, threshold=conv.threshold * share)
@@ -36,7 +36,7 @@ def with_features(spec: Network, count: int) -> Network:
             share = count / conv.features
             conv = dataclasses.replace(conv, features=count)
         stages.append(dataclasses.replace(each, branches=(conv,)))
-    return dataclasses.replace(spec, stages=tuple(stages))
+    return dataclasses.replace(network, stages=tuple(stages))
 
 
 FIRST = dataclasses.replace(tiny.FIRST, threshold=10)
@@ -55,10 +55,10 @@ NETWORKS = {
 SLOW = list(NETWORKS)[1:]
 
 
-def results(spec: Network, backend: str) -> dict[str, np.ndarray]:
+def results(description: Network, backend: str) -> dict[str, np.ndarray]:
     """What a network learns, how it decides, what that costs, and the latencies of an encoder that filters."""
-    epochs = (1,) * (len(spec.stages) - 1) + (2,)
-    trainer = Trainer(spec, DATA, Settings(epochs, batch_size=10, patience=0, backend=backend))
+    epochs = (1,) * (len(description.stages) - 1) + (2,)
+    trainer = Trainer(description, DATA, Settings(epochs, batch_size=10, patience=0, backend=backend))
     initial = trainer.initial_state().weights
     state = trainer.run(trainer.initial_state())
     for name, weights in state.weights.items():

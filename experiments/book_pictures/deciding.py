@@ -23,7 +23,7 @@ def network() -> SpikingNetwork:
 def raster() -> bytes:
     """Every spike that one image causes in a trained network: input, features, readout; the first spike decides."""
     model = network().model
-    steps = network().spec.time_steps
+    steps = network().network.time_steps
     image = model.encode(encoding.digit())
     readout = model.observe(image).latencies["layer2"]
     layers = [np.asarray(each).reshape(len(each), -1) for each in (image, model.forward(image), readout)]
@@ -40,8 +40,8 @@ def raster() -> bytes:
     for axis, name in zip(axes, ("input", "features,\npooled", "readout"), strict=True):
         axis.axvline(decided, color=style.ON, linewidth=1, linestyle=":")
         axis.set(ylabel=f"{name}\n(neuron)", xlim=(0, steps))
-    group = len(layers[2]) // network().spec.classes
-    axes[2].set_yticks(range(group // 2, len(layers[2]), 2 * group), range(0, network().spec.classes, 2))
+    group = len(layers[2]) // network().network.classes
+    axes[2].set_yticks(range(group // 2, len(layers[2]), 2 * group), range(0, network().network.classes, 2))
     axes[2].set_ylabel("readout\n(class)")
     word = f"decides for {first // group} at step {decided} "
     axes[2].text(decided - 3, first, word, color=style.ON, ha="right", va="center")
@@ -52,18 +52,18 @@ def raster() -> bytes:
 
 def _dots(axis: Axes, latency: np.ndarray, color: str, label: str, start: int, size: float = 1.5) -> None:
     """Draws a dot for each spike, of neurons (F, N) whose numbers begin at `start`."""
-    fired = style.fired(latency.ravel(), network().spec.time_steps)
+    fired = style.fired(latency.ravel(), network().network.time_steps)
     axis.plot(fired, start + np.arange(len(fired)), ".", markersize=size, color=color, label=label)
 
 
 def courses() -> np.ndarray:
     """The largest potential of each class at each step, as a share of the threshold: (classes, T)."""
-    spec = network().spec
+    description = network().network
     model = network().model
     seen = model.forward(model.encode(encoding.digit()))
-    potentials = kernels.potentials(seen, network().weights()["layer2"], time_steps=spec.time_steps)
-    shares = np.asarray(potentials).reshape(spec.time_steps, spec.classes, -1).max(axis=2).T
-    return shares / np.max(np.asarray(spec.stages[-1].branches[0].threshold))
+    potentials = kernels.potentials(seen, network().weights()["layer2"], time_steps=description.time_steps)
+    shares = np.asarray(potentials).reshape(description.time_steps, description.classes, -1).max(axis=2).T
+    return shares / np.max(np.asarray(description.stages[-1].branches[0].threshold))
 
 
 def race() -> bytes:

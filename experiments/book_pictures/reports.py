@@ -49,7 +49,7 @@ def activity() -> bytes:
     image = mnist().test_images[0]
     response = report.observe(network.model, image)
     title = f"MNIST's first test image: {report.decided(response.decided, network.class_names)}"
-    return plots.png(plots.activity_picture(image, response, network.spec, title, network.class_names))
+    return plots.png(plots.activity_picture(image, response, network.network, title, network.class_names))
 
 
 def costs_in_time() -> bytes:

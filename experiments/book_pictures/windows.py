@@ -12,7 +12,7 @@ from snnjax.app import plots
 from snnjax.data import digits
 from snnjax.encoding import PIXELS
 from snnjax.kernels import hebbian
-from snnjax.networks import Earliest, Known, Model
+from snnjax.networks import Activations, Earliest, Model
 
 STEPS = 255
 IMAGE = 3  # of the test images, a seven
@@ -57,7 +57,7 @@ def model() -> Model:
 def followed(image: Any) -> Neuron:
     """The neuron of the second layer that its inputs excite most, of those that fire in the middle of their window."""
     layer = model().layers[SHOWN].frozen()
-    inputs = model().output_of(1, Known({0: image}))
+    inputs = model().output_of(1, Activations({0: image}))
     fired = np.moveaxis(np.asarray(layer.responses(inputs)), 0, -1)
     threshold = np.asarray(layer.integrator.threshold)
     rise = np.asarray(layer.potentials(inputs)) + threshold
@@ -105,7 +105,7 @@ def _potential(axis: Axes, neuron: Neuron) -> None:
 
 def _raster(axis: Axes, image: Any) -> None:
     """Draws each spike of the input, of both layers, pooled, and of the readout, in the window in which it falls."""
-    known = Known({0: image})
+    known = Activations({0: image})
     readout = np.asarray(model().observe(image).latencies["layer3"], np.int64).ravel()
     rows = (
         ("input", 0, image, "0.25"),

@@ -34,13 +34,13 @@ class TraceSTDP(Learner):
         earlier = layer.receptive_fields(state, winners) * self.decayed(step)  # what earlier images have left
         since = layer.time_differences(latency, winners)  # steps since an input fired, below 0 if it has not yet
         trace = earlier + jnp.where(since >= 0, self.decayed(since), 0)
-        old = layer.rows_of(winners)
+        old = layer.weights_of(winners)
         new = jnp.clip(old + self.rate * (trace - self.target), *self.bounds)
 
         remaining = layer.time_steps - latency.astype(jnp.float32)  # 0 if an input is silent
         left = jnp.where(remaining > 0, self.decayed(remaining), 0)
         state = state * self.decayed(layer.time_steps) + left
-        return layer.with_rows(winners, new), state, ()
+        return layer.with_weights_of(winners, new), state, ()
 
     def decayed(self, steps):
         return jnp.exp(-steps / self.tau)

@@ -33,8 +33,8 @@ class EarlyInputs(Learner):
         winners = response.winners
         early = layer.receptive_fields(latency, winners) < self.early
         rate = self.rate / (1 + state[winners.feature] / self.settles)
-        old = layer.rows_of(winners)
-        layer = layer.with_rows(winners, old + rate[:, None, None, None] * (early - old))
+        old = layer.weights_of(winners)
+        layer = layer.with_weights_of(winners, old + rate[:, None, None, None] * (early - old))
         return layer, state.at[winners.feature].add(winners.valid), winners.feature
 
 

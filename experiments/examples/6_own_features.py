@@ -54,7 +54,7 @@ class PrincipalComponents(Learner):
         rows = layer.rows()
         patches, sums = response
         change = (sums.T @ patches - jnp.tril(sums.T @ sums) @ rows) / len(sums)
-        return layer.with_all_rows(rows + self.rate * change).with_moments_of(latency, 0.1), state, ()
+        return layer.with_all_weights(rows + self.rate * change).with_moments_of(latency, 0.1), state, ()
 
     def diagnose(self, layer, info):
         rows = layer.weights.reshape(len(layer.weights), -1)

@@ -35,13 +35,13 @@ class AdamInputs(Learner):
 
     def update(self, layer, state, latency, response, signal):
         winners = response.winners
-        old = layer.rows_of(winners)
+        old = layer.weights_of(winners)
         early = layer.receptive_fields(latency, winners) < layer.time_steps // 3
         adam = jax.tree.map(lambda x: x[winners.feature], state)
         change, adam = jax.vmap(self.optimiser().update)(old - early, adam)
         place = jnp.where(winners.valid, winners.feature, layer.conv.features)  # nowhere, if nobody won
         state = jax.tree.map(lambda x, new: x.at[place].set(new, mode="drop"), state, adam)
-        return layer.with_rows(winners, jnp.clip(old + change, *self.bounds)), state, winners.feature
+        return layer.with_weights_of(winners, jnp.clip(old + change, *self.bounds)), state, winners.feature
 
 
 FEATURES = Conv(16, kernel=7, padding=3, threshold=30, competition=WTA(3, radius=3), learners=AdamInputs())

@@ -67,7 +67,7 @@ def with_few_bits(network: Trained) -> Trained:
     """A trained network with weights of few bits."""
     small = quantise(network.spiking_network(), BITS)
     weights = {name: np.asarray(values) for name, values in small.weights().items()}
-    return dataclasses.replace(network, network=small.spec, weights=weights)
+    return dataclasses.replace(network, network=small.network, weights=weights)
 
 
 def accuracy(network: Trained, images: snnjax.data.Dataset, part: str) -> float:

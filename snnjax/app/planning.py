@@ -75,7 +75,7 @@ def network_of(
         for name in ("encoder", "time_steps"):
             if (value := getattr(chosen, name)) is not None:
                 raise InputError(f"`{name}` must be that of `start` (--from), got {value}: leave --{name} out")
-        return start.recipe.with_classes(images.classes)
+        return start.untrained.with_classes(images.classes)
     if encoder is None and chosen.encoder is not None:
         encoder = by_name.find("encoder", chosen.encoder, ENCODERS)
     make = by_name.find("model", chosen.model or DEFAULT_MODEL, NETWORKS)

@@ -27,7 +27,7 @@ VALIDATION = ("validation", "tab:green")
 OVERSAMPLING = 1.6  # pixels of a picture for each of the page that shows it, 100 an inch
 WIDTH = 10.0  # inches of the widest pictures, which fill a page
 MISCLASSIFIED = 24  # images on their sheet
-MOST_LETTERS = 18  # of the name of a class in a figure
+MAX_LETTERS = 18  # of the name of a class in a figure
 LETTER = 0.075  # inches of each letter
 
 WINDOW = 500  # images over which the accuracy of a stream is taken
@@ -79,7 +79,7 @@ def features_picture(drawn: Drawn, title: str, rows: Sequence[str] = ()) -> Figu
         sheet = np.nan_to_num((sheet + 1) / 2, nan=1.0)
     lines = -(-len(images) // columns)
     size = min(0.9, (WIDTH - 0.8) / columns)
-    names = [shortened(name, MOST_LETTERS) for name in rows] or [str(row * columns) for row in range(lines)]
+    names = [shortened(name, MAX_LETTERS) for name in rows] or [str(row * columns) for row in range(lines)]
     margin = 0.3 + LETTER * max(map(len, names))
     figure, (axis,) = grid(1, 1, columns * size + margin, lines * size * height / width + 0.7)
     axis.imshow(sheet, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
@@ -215,7 +215,7 @@ def wins_picture(wins: Sequence[int], classes: Sequence[str], title: str) -> Fig
         axis.set(xlabel="features, sorted", ylabel="wins")
     else:
         table = np.reshape(wins, (len(classes), -1))
-        names = [shortened(name, MOST_LETTERS) for name in classes]
+        names = [shortened(name, MAX_LETTERS) for name in classes]
         width = 1.2 + LETTER * max(map(len, names)) + max(2.5, 0.36 * table.shape[1])
         figure, (axis,) = grid(1, 1, min(width, WIDTH), 0.9 + 0.28 * len(classes))
         drawn = axis.imshow(table, cmap="Blues", vmin=0, aspect="auto")
@@ -236,7 +236,7 @@ def confusion_picture(test: dict[str, Any], names: Sequence[str]) -> Figure:
     images = np.array(test["classes"]["images"])
     classes = len(matrix)
     whole = np.concatenate([matrix, (images - matrix.sum(axis=1))[:, None]], axis=1)
-    shown = [*(shortened(name, MOST_LETTERS) for name in names), SILENT]
+    shown = [*(shortened(name, MAX_LETTERS) for name in names), SILENT]
     longest = max(map(len, shown[:-1]))
     turned = longest > 3
     cell = max(0.42, min(0.8, 4.5 / classes))

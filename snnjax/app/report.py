@@ -53,8 +53,8 @@ def figures(
     """Figures: results of a run, preferred stimuli of features, responses to test images, `of_run` or others."""
     if results["epochs"]:
         yield "history", plots.history_picture(results["epochs"], results["best_epoch"])
-    spec = network.spec
-    yield "graph", diagram.picture(spec)
+    description = network.network
+    yield "graph", diagram.picture(description)
     names = results["class_names"]
     if results["test"]:
         yield "confusion", plots.confusion_picture(results["test"], names)
@@ -65,10 +65,13 @@ def figures(
                 yield f"curves_{name}", plots.curves_picture(curves, f"{rule}: {name}")
     for diagnosis in results["diagnoses"].values():
         for name, wins in diagnosis.get("wins", {}).items():
-            yield f"wins_{name}", plots.wins_picture(wins, names if name in spec.deciding else [], f"wins of {name}")
+            yield (
+                f"wins_{name}",
+                plots.wins_picture(wins, names if name in description.deciding else [], f"wins of {name}"),
+            )
     for name, drawn in drawn_back(network).items():
-        rows = [f"class {x}" for x in names] if name in spec.deciding else []
-        yield f"features_{name}", plots.features_picture(drawn, f"{spec.name}, features of {name}", rows)
+        rows = [f"class {x}" for x in names] if name in description.deciding else []
+        yield f"features_{name}", plots.features_picture(drawn, f"{description.name}, features of {name}", rows)
     if data is not None:
         of_others = "" if of_run else f" of {shortened(printable(data.name), 60)}"
         prefix = "" if of_run else re.sub(r"[^\w.-]", "_", data.name)[:60] + "_"
@@ -78,9 +81,9 @@ def figures(
             response = observe(network.model, image)
             file = f" ({shortened(printable(data.test_files[number]), 60)})" if data.test_files else ""
             title = f"test image {number}{of_others}{file}, label {names[label]}"
-            if spec.decision is not None:
+            if description.decision is not None:
                 title += f": {decided(response.decided, names)}"
-            yield f"image_{prefix}{number:05}", plots.activity_picture(image, response, spec, title, names)
+            yield f"image_{prefix}{number:05}", plots.activity_picture(image, response, description, title, names)
 
 
 _KINDS = {
@@ -336,5 +339,7 @@ def errors(records: Sequence[Mapping[str, Any]]) -> Markup:
 def phases(results: dict[str, Any]) -> Rows:
     """Figures of each phase in a results.json: the heads of a table and its rows."""
     keys = dict(images=",", compile_seconds=".1f", seconds=".1f", images_per_second=",.0f")
-    rows = [[phase["name"], *(format(phase[key], spec) for key, spec in keys.items())] for phase in results["phases"]]
+    rows = [
+        [phase["name"], *(format(phase[key], network) for key, network in keys.items())] for phase in results["phases"]
+    ]
     return ["phase", "images", "compiling s", "running s", "images/s"], rows

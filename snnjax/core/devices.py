@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from snnjax.core import files
 from snnjax.core.errors import InputError
 
-AT_ONCE = dict(
+BATCH_SIZES = dict(
     learned=1000,  # images, about, that a program learns from between two reports of progress
     cpu=512,  # the most images that a core takes of those that do not depend on each other, one by one
     gpu=128,  # the same of a GPU, all together
@@ -72,7 +72,7 @@ def take_share(folder: Path, count: int) -> FileLock | None:
     return None
 
 
-def peers() -> np.ndarray:
+def local_devices() -> np.ndarray:
     """All devices of this process of the kind that arrays live on by default, first the one that they live on."""
     with jax.ensure_compile_time_eval():
         first = next(iter(jnp.zeros(()).devices()))
@@ -85,13 +85,13 @@ def map_each(function: Callable[[Any], Any], items: Any) -> Any:
     The patches of one image stay in the cache of a core, patches of several do not (measured: 3 times slower with 32);
     and XLA spreads a batched computation over the cores, which costs small items more than it saves.
     """
-    alone = peers()[0].platform == "cpu"
+    alone = local_devices()[0].platform == "cpu"
     return jax.lax.map(function, items, batch_size=None if alone else len(jax.tree.leaves(items)[0]))
 
 
 def one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function that takes one item after the other under `jax.vmap` on a CPU, for the reasons of `map_each`."""
-    return jax.custom_batching.sequential_vmap(function) if peers()[0].platform == "cpu" else function
+    return jax.custom_batching.sequential_vmap(function) if local_devices()[0].platform == "cpu" else function
 
 
 def in_blocks(function: Callable[[Any, Any], jax.Array], size: int) -> Callable[[Any, Any], jax.Array]:
@@ -101,7 +101,7 @@ def in_blocks(function: Callable[[Any, Any], jax.Array], size: int) -> Callable[
     bit for one item, which is repeated, and for any number of them under `jax.vmap`. Both arguments
     are pytrees of arrays. On an accelerator it is the function itself.
     """
-    if peers()[0].platform != "cpu":
+    if local_devices()[0].platform != "cpu":
         return function
 
     @jax.custom_batching.sequential_vmap

@@ -10,7 +10,7 @@ import numpy as np
 
 from snnjax.core.codec import completed
 
-MOST_DIFFERENCES = 3  # that a message lists
+MAX_LISTED_DIFFERENCES = 3  # that a message lists
 
 
 def described(data: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -40,9 +40,9 @@ def differences(now: Any, was: Any, path: str = "") -> Iterator[tuple[str, Any, 
 def list_differences(found: Sequence[tuple[str, Any, Any]]) -> str:
     """The first of some `differences` in words, and the number of the others."""
     words = []
-    for path, now, was in found[:MOST_DIFFERENCES]:
+    for path, now, was in found[:MAX_LISTED_DIFFERENCES]:
         old = textwrap.shorten(str(was), 40, placeholder="...")
         new = textwrap.shorten(str(now), 40, placeholder="...")
         words.append(f"{path} {old} (now {new})")
-    more = f" and {len(found) - MOST_DIFFERENCES} more" if len(found) > MOST_DIFFERENCES else ""
+    more = f" and {len(found) - MAX_LISTED_DIFFERENCES} more" if len(found) > MAX_LISTED_DIFFERENCES else ""
     return ", ".join(words) + more

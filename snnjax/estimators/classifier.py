@@ -35,7 +35,7 @@ MANY = 20_000
 
 def _learns_image_by_image(classifier: Any) -> bool:
     """Whether its network has layers that learn from labels; raises AttributeError where its decision is fitted."""
-    network = classifier.network_.spec if hasattr(classifier, "network_") else classifier.network
+    network = classifier.network_.network if hasattr(classifier, "network_") else classifier.network
     made = NETWORKS.get(network, network) if isinstance(network, str) else network
     if not isinstance(made, Network) and callable(made):
         try:
@@ -202,21 +202,21 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         Returns the memory with places for the new classes.
         """
         start = self.network_
-        rules = {type(conv.last_learner) for _, name, conv in start.spec.layers() if name in start.spec.deciding}
+        rules = {type(conv.last_learner) for _, name, conv in start.network.layers() if name in start.network.deciding}
         if SupervisedSTDP in rules and not self.memory:
             advice = "begin with network='ncg_prototypes', or keep a `memory`"
             warnings.warn(
-                f"the readout of {start.spec.name} forgets classes while it learns new ones: {advice}", stacklevel=4
+                f"the readout of {start.network.name} forgets classes while it learns new ones: {advice}", stacklevel=4
             )
         every = names.numbered(len(classes))
         places = np.searchsorted(classes, self.classes_)
         known = SpikingNetwork(
-            start.spec,
+            start.network,
             weights=start.weights(),
             class_names=tuple(every[place] for place in places),
             initial=start.initial,
         )
-        grown = start.recipe.with_classes(len(classes))
+        grown = start.untrained.with_classes(len(classes))
         taken = take(grown, every, known, add_classes=True)
         weights = taken.put_into(grown.initial_weights(self._seed()))
         shown = _class_names(classes)
@@ -262,9 +262,9 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         )
         network = self.network_
         trained = Trained(
-            network.spec,
+            network.network,
             {name: np.asarray(weights) for name, weights in network.weights().items()},
-            image_shape(network.spec, self.image_shape_[2:]),
+            image_shape(network.network, self.image_shape_[2:]),
             settings=dict(estimator=about),
             class_names=network.class_names,
             initial=network.initial,
@@ -291,7 +291,7 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         with explained(f"{path} holds no classifier", AttributeError, KeyError, TypeError, ValueError):
             given: dict[str, Any] = about.get("parameters", {})
             parameters: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in given.items()}
-            parameters["network"] = parameters.get("network") or network.recipe
+            parameters["network"] = parameters.get("network") or network.untrained
             classifier = cls(**parameters)
             classifier.classes_ = np.array(about["classes"], about.get("dtype"))
             classifier.image_shape_ = tuple(map(int, about.get("image_shape", trained.image_shape)))

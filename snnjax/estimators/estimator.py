@@ -28,7 +28,7 @@ from snnjax.training.state import Callback, Settings
 
 ROUNDING = 1e-3
 """The share of the white pixel by which others may be above it, or below 0: a quarter of a grey level of 255."""
-MOST_OUTSIDE = 0.1
+MAX_OUTSIDE_SHARE = 0.1
 """The share of pixels that may be outside of the range of the training images: more of them have another range."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -154,7 +154,7 @@ class SpikingEstimator(BaseEstimator):
         """
         margin = ROUNDING * self.largest_
         outside = np.count_nonzero((pixels < -margin) | (pixels > self.largest_ + margin))
-        if outside > MOST_OUTSIDE * np.count_nonzero(pixels):
+        if outside > MAX_OUTSIDE_SHARE * np.count_nonzero(pixels):
             raise self._negative(pixels) if pixels.min() < -margin else self._too_large(pixels)
         if outside:
             known = f"0..{self.largest_:g}, the range of the training images"

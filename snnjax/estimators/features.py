@@ -58,6 +58,6 @@ class SpikingFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Spiking
         """
         images = self._images(X)
         latencies = np.asarray(self.network_.features(images, self._stages))
-        if self.network_.spec.reads_potentials:
+        if self.network_.network.reads_potentials:
             return latencies.reshape(len(latencies), -1)
-        return 1 - latencies.reshape(len(latencies), -1) / np.float32(self.network_.spec.time_steps)
+        return 1 - latencies.reshape(len(latencies), -1) / np.float32(self.network_.network.time_steps)

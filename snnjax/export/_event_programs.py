@@ -132,33 +132,35 @@ def check_network(network: SpikingNetwork, place: str, *, ramped_readout: bool =
     decides may have a ramp, if each of its neurons sees the whole input. Weights are not checked.
     """
     checks.instance("network", network, SpikingNetwork, "a SpikingNetwork", "snnjax.load(RUN)")
-    spec = network.spec
-    check_decides(spec)
-    _check_kind(spec, "decision", DECISIONS, place)
-    if spec.stages[-1].ramped and not ramped_readout:
-        name = spec.names[-1][0]
-        raise InputError(f"`ramp` of {name} of {spec.name}, which decides, must be None {place}: take another readout")
-    check_features(spec, place)
-    _check_stage(spec, len(spec.stages) - 1, place)
+    description = network.network
+    check_decides(description)
+    _check_kind(description, "decision", DECISIONS, place)
+    if description.stages[-1].ramped and not ramped_readout:
+        name = description.names[-1][0]
+        raise InputError(
+            f"`ramp` of {name} of {description.name}, which decides, must be None {place}: take another readout"
+        )
+    check_features(description, place)
+    _check_stage(description, len(description.stages) - 1, place)
 
 
-def check_features(spec: Network, place: str) -> None:
+def check_features(network: Network, place: str) -> None:
     """Raises InputError as `check_network`, for the encoder and the stages before the last one alone."""
-    _check_kind(spec, "encoder", ENCODERS, place)
-    check_fitted(spec, "encoder")
-    _check_encoder(spec, spec.encoder, place)
-    for number in range(len(spec.stages) - 1):
-        _check_stage(spec, number, place)
+    _check_kind(network, "encoder", ENCODERS, place)
+    check_fitted(network, "encoder")
+    _check_encoder(network, network.encoder, place)
+    for number in range(len(network.stages) - 1):
+        _check_stage(network, number, place)
 
 
-def _check_kind(spec: Network, name: str, kinds: tuple[type, ...], place: str) -> None:
+def _check_kind(network: Network, name: str, kinds: tuple[type, ...], place: str) -> None:
     """Raises InputError unless the part of a network of this name is of one of some classes."""
-    part = getattr(spec, name)
+    part = getattr(network, name)
     if type(part) in kinds:
         return
     expected = ", ".join(kind.__name__ for kind in kinds)
     got = f"got {type(part).__name__}: {ADVICE[name]}"
-    raise InputError(f"`{name}` of {spec.name} must be one of {expected} {place}, {got}")
+    raise InputError(f"`{name}` of {network.name} must be one of {expected} {place}, {got}")
 
 
 def check_shape(network: Network, option: str, shape: tuple[int, ...]) -> None:
@@ -169,7 +171,7 @@ def check_shape(network: Network, option: str, shape: tuple[int, ...]) -> None:
         raise InputError(f"`{option}` must become {network.input_shape}, the input of {network.name}, got {got}")
 
 
-def _check_encoder(spec: Network, encoder: Any, place: str) -> None:
+def _check_encoder(network: Network, encoder: Any, place: str) -> None:
     """Raises InputError where an `Encoder` does more than filters, local normalisation and rank order."""
     if not isinstance(encoder, Encoder):
         return
@@ -177,46 +179,46 @@ def _check_encoder(spec: Network, encoder: Any, place: str) -> None:
     settings |= {"bank.absolute": encoder.bank.absolute, "bank.reflect": encoder.bank.reflect}
     for name, value in settings.items():
         if value:
-            raise InputError(f"`encoder` of {spec.name} must do without `{name}` {place}, got {value}")
+            raise InputError(f"`encoder` of {network.name} must do without `{name}` {place}, got {value}")
 
 
-def _check_stage(spec: Network, number: int, place: str) -> None:
+def _check_stage(network: Network, number: int, place: str) -> None:
     """Raises InputError unless stage `number` has one layer, reads what it may, and has thresholds as needed."""
-    stage = spec.stages[number]
-    title = f"stage {number + 1} of {spec.name}"
+    stage = network.stages[number]
+    title = f"stage {number + 1} of {network.name}"
     checks.equal(f"pointwise of {title} {place}", stage.pointwise, False)
-    decides_by_ramp = stage.ramped and number == len(spec.stages) - 1
-    after_ramps = number > 0 and spec.stages[number - 1].ramped and (decides_by_ramp or not stage.ramped)
+    decides_by_ramp = stage.ramped and number == len(network.stages) - 1
+    after_ramps = number > 0 and network.stages[number - 1].ramped and (decides_by_ramp or not stage.ramped)
     if after_ramps and type(stage.join) is not Concatenate:
         raise InputError(f"`join` of {title} must be Concatenate() {place}, got {type(stage.join).__name__}")
-    readable = after_ramps or spec.graph.plain(number) or (decides_by_ramp and _pools_alone(spec, number))
-    if not readable or number not in spec.graph.sources(number):
+    readable = after_ramps or network.graph.plain(number) or (decides_by_ramp and _pools_alone(network, number))
+    if not readable or number not in network.graph.sources(number):
         raise InputError(f"{title} must read the one before alone {place}, got `inputs` {stage.inputs}")
     if len(stage.branches) != 1:
         raise InputError(f"{title} must have one layer {place}, got {len(stage.branches)}")
     (conv,) = stage.branches
     if decides_by_ramp:
-        _check_ramped_readout(spec, conv, place)
+        _check_ramped_readout(network, conv, place)
     elif conv.ramped:
-        if number and not spec.stages[number - 1].ramped:
+        if number and not network.stages[number - 1].ramped:
             raise InputError(f"{title} must fire while its inputs do {place}, got a `ramp` after a layer without")
     elif conv.threshold is None:
-        if number < len(spec.stages) - 1:
+        if number < len(network.stages) - 1:
             raise InputError(f"`threshold` of {title} must be a number {place}, got None")
     elif np.min(conv.threshold) < 0:
         raise InputError(f"`threshold` of {title} must be at least 0 {place}, got {np.min(conv.threshold):.4g}")
 
 
-def _pools_alone(spec: Network, number: int) -> bool:
+def _pools_alone(network: Network, number: int) -> bool:
     """Whether a stage reads a single output, through the earliest spikes of windows."""
-    reads = spec.graph.reads(number)
-    return len(reads) == 1 and not reads[0][1].averages and type(spec.stages[number].join) is Concatenate
+    reads = network.graph.reads(number)
+    return len(reads) == 1 and not reads[0][1].averages and type(network.stages[number].join) is Concatenate
 
 
-def _check_ramped_readout(spec: Network, conv: Conv, place: str) -> None:
+def _check_ramped_readout(network: Network, conv: Conv, place: str) -> None:
     """Raises InputError unless each neuron of a deciding layer with a ramp sees the whole input."""
-    size = spec.input_shapes[-1][1:]
+    size = network.input_shapes[-1][1:]
     kernel = checks.pair("kernel", conv.kernel, 1)
     if kernel != size or checks.pair("padding", conv.padding, 0) != (0, 0):
         got = f"{kernel}, padding {conv.padding}"
-        raise InputError(f"`kernel` of the layer of {spec.name} that decides must be {size} {place}, got {got}")
+        raise InputError(f"`kernel` of the layer of {network.name} that decides must be {size} {place}, got {got}")

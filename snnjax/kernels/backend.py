@@ -98,7 +98,7 @@ def unavailable(time_steps: int = compiled.MAX_TIME_STEPS) -> str:
 
 
 def _check_native(time_steps: int) -> None:
-    if (platform := devices.peers()[0].platform) != "cpu":
+    if (platform := devices.local_devices()[0].platform) != "cpu":
         raise InputError(f"`backend` native needs a CPU, got the device {platform}")
     if time_steps > compiled.MAX_TIME_STEPS:
         raise InputError(f"`backend` native supports at most {compiled.MAX_TIME_STEPS} time steps, got {time_steps}")

@@ -25,7 +25,7 @@ _FEW = 16  # channels: with fewer, tiles are not faster
 class RampLayer(BaseLayer):
     """A layer of neurons that fire in the window after that of their inputs: see `kernels.ramp`.
 
-    Joint learners use `batch_sums`, `rows`, `with_all_rows` and `with_moments_of`.
+    Joint learners use `batch_sums`, `rows`, `with_all_weights` and `with_moments_of`.
 
     Attributes:
       integrator: of a layer that is `frozen`.
@@ -92,7 +92,7 @@ class RampLayer(BaseLayer):
         """The weights as a row for each feature, (F, K) float32, in the order of `hebbian.reflected_patches`."""
         return self.weights.transpose(0, 2, 3, 1).reshape(self.conv.features, -1)
 
-    def with_all_rows(self, rows: jax.Array) -> "RampLayer":
+    def with_all_weights(self, rows: jax.Array) -> "RampLayer":
         """The layer with new weights, (F, K) in the order of `rows`; raises InputError for another shape."""
         checks.array("rows", rows, "F K", "floats")
         features, channels, *kernel = self.weights.shape
@@ -128,7 +128,7 @@ class RampLayer(BaseLayer):
 
     def _fits_tiles(self) -> bool:
         _, channels, *kernel = self.weights.shape
-        on_cpu = devices.peers()[0].platform == "cpu"
+        on_cpu = devices.local_devices()[0].platform == "cpu"
         return on_cpu and kernel == [3, 3] and self.conv.stride in (1, (1, 1)) and channels >= _FEW
 
     def potentials(self, inputs: jax.Array) -> jax.Array:

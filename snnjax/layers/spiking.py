@@ -21,7 +21,8 @@ from snnjax.layers.pool import Pool, pooling
 class Layer(BaseLayer):
     """A layer of spiking neurons. It takes latencies.
 
-    Rules read `weights` and `rows_of`, and make new layers by `with_rows`, `with_weights` and `with_threshold`.
+    Rules read `weights` and `weights_of`, and make new layers by `with_weights`, `with_weights_of` and
+    `with_threshold`.
 
     Attributes:
       monotone: as of `Conv`.
@@ -150,11 +151,11 @@ class Layer(BaseLayer):
         kernel = self.conv.kernel
         return kernels.time_differences(self.padded(latency), winners, kernel=kernel, stride=self.conv.stride)
 
-    def rows_of(self, winners: Winners) -> jax.Array:
+    def weights_of(self, winners: Winners) -> jax.Array:
         """The weights of the winners' features, (k, C, kh, kw) float32; arbitrary ones for a winner of feature -1."""
         return self.weights[winners.feature]
 
-    def with_rows(self, winners: Winners, rows: jax.Array) -> "Layer":
+    def with_weights_of(self, winners: Winners, rows: jax.Array) -> "Layer":
         """The layer with new weights of the winners' features, (k, C, kh, kw); a winner of feature -1 changes none."""
         return self.with_weights(kernels.set_rows(self.weights, winners, rows))
 

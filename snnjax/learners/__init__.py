@@ -2,12 +2,12 @@
 custom; see `Learner`."""
 
 from snnjax.core import public
+from snnjax.learners.protocol import DecisionCounts as DecisionCounts
 from snnjax.learners.protocol import Diagnosis as Diagnosis
 from snnjax.learners.protocol import Learned as Learned
 from snnjax.learners.protocol import Learner as Learner
 from snnjax.learners.protocol import Response as Response
 from snnjax.learners.protocol import Signal as Signal
-from snnjax.learners.protocol import Tally as Tally
 from snnjax.learners.protocol import UpdateResult as UpdateResult
 from snnjax.learners.protocol import convergence as convergence
 from snnjax.learners.protocol import winner_of_class as winner_of_class

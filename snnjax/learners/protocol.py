@@ -44,7 +44,7 @@ class Signal(NamedTuple):
     vote: jax.Array
 
 
-class Tally(NamedTuple):
+class DecisionCounts(NamedTuple):
     """The network's decisions since the last batch ended, and the batches and epochs before.
 
     Attributes:
@@ -89,7 +89,7 @@ class Learner:
     learner that has a sequence kernel overrides it.
 
     A learner that is `joint` needs its `batch` of B stimuli as a whole: `forward` and `update` get (B, C, H, W), in an
-    epoch's last batch fewer, and its `info` is of a batch. `RampLayer` has `batch_sums`, `rows`, `with_all_rows` and
+    epoch's last batch fewer, and its `info` is of a batch. `RampLayer` has `batch_sums`, `rows`, `with_all_weights` and
     `with_moments_of` for it.
 
     Attributes:
@@ -230,7 +230,7 @@ class Learner:
         """
         return type(self).learn is not Learner.learn
 
-    def end_batch(self, state: Any, tally: Tally) -> Any:
+    def end_batch(self, state: Any, tally: DecisionCounts) -> Any:
         """The state after a batch of `batch_size` stimuli, for supervised learners."""
         return state
 

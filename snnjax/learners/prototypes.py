@@ -139,7 +139,7 @@ class Prototypes(Learner):
         rows = rows + (rate + self.step * errors)[:, None] * image[None] - rate[:, None] * rows
         taught = self._counted(layer, rows, own, neuron == winner, length)
         conv = jax.tree.map(lambda new, old: jnp.where(teaches, new, old), taught, layer.conv)
-        layer = dataclasses.replace(layer, conv=conv).with_all_rows(rows)
+        layer = dataclasses.replace(layer, conv=conv).with_all_weights(rows)
         first = jnp.where(learns, winner, -1).astype(jnp.int32)
         return layer, state, dict(winner=first, corrected=jnp.any(errors != 0))
 

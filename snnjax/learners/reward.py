@@ -15,12 +15,12 @@ from snnjax.core.errors import InputError
 from snnjax.kernels import plasticity
 from snnjax.layers.spiking import Layer
 from snnjax.learners.protocol import (
+    DecisionCounts,
     Diagnosis,
     Learned,
     Learner,
     Response,
     Signal,
-    Tally,
     UpdateResult,
     convergence,
     count_wins,
@@ -156,7 +156,7 @@ class RSTDP(Learner):
         decides_untimed = bool(layer.classes) and not layer.timed
         return decides_untimed and batch == 1 and super().supports_native(layer, batch)
 
-    def end_batch(self, state: Any, tally: Tally) -> Any:
+    def end_batch(self, state: Any, tally: DecisionCounts) -> Any:
         """Adapts the rates to the fractions of right and wrong decisions, or counts these until the epoch ends."""
         counts = jnp.stack([tally.wrong, tally.correct, tally.seen])
         if self.by_epoch:

@@ -75,7 +75,7 @@ class SoftHebb(Learner):
             wins=jnp.bincount(jnp.argmax(sums, axis=1), length=len(new)).astype(jnp.int32),
             change=jnp.sqrt(jnp.sum(jnp.square(new - old)) / jnp.maximum(jnp.sum(jnp.square(old)), 1e-30)),
         )
-        return layer.with_all_rows(new).with_moments_of(latency, self.momentum), state, info
+        return layer.with_all_weights(new).with_moments_of(latency, self.momentum), state, info
 
     def diagnose(self, layer: RampLayer, info: Any) -> Diagnosis:
         """Distance of the norms from 1, how evenly positions are won, and whether the layer has moved."""

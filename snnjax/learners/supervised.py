@@ -25,9 +25,9 @@ from snnjax.learners.protocol import (
     extremes,
 )
 
-REACHED = 0.75
+MAX_THRESHOLD_RATIO = 0.75
 """The most that a threshold may be of the potential of a neuron with mean weights; published ones are 0.4 to 0.6."""
-LOWERED = 0.5
+FALLBACK_THRESHOLD_RATIO = 0.5
 """The share that a higher one is lowered to; 0.75 leaves pictures of thin lines unlearned."""
 
 
@@ -125,16 +125,17 @@ class SupervisedSTDP(Learner):
         )
 
     def initial_threshold(self, layer: Layer, latency: np.ndarray) -> Any:
-        """That of the description or, where it is above `REACHED`, `LOWERED` of the potential at the median input.
+        """That of the description, or a lower one if no neuron would ever fire, as in large line drawings.
 
-        Otherwise no neuron would ever fire where few of many inputs do, as in large pictures of thin lines.
+        A threshold above `MAX_THRESHOLD_RATIO` of the potential at the median input becomes
+        `FALLBACK_THRESHOLD_RATIO` of it.
         """
         fired = np.median(np.sum(latency < layer.time_steps, axis=(1, 2, 3)))
         potential = np.float32(fired * np.mean(layer.weights))
         threshold = np.asarray(layer.conv.threshold)
-        if not fired or np.all(threshold <= REACHED * potential):
+        if not fired or np.all(threshold <= MAX_THRESHOLD_RATIO * potential):
             return layer.conv.threshold
-        return np.minimum(threshold, LOWERED * potential)
+        return np.minimum(threshold, FALLBACK_THRESHOLD_RATIO * potential)
 
     def forward(self, layer: Layer, state: Any, latency: jax.Array, label: jax.Array | None) -> TimedResponse:
         """The spikes at the threshold, and those of the class `label` at the training thresholds."""

@@ -7,7 +7,7 @@ from snnjax.networks.decision import FittedDecision as FittedDecision
 from snnjax.networks.decision import LinearSVM as LinearSVM
 from snnjax.networks.decision import Majority as Majority
 from snnjax.networks.goupy2024 import goupy2024_ncg, goupy2024_pcn, goupy2024_s2stdp, goupy2024_sstdp, ncg_scales
-from snnjax.networks.graph import Known as Known
+from snnjax.networks.graph import Activations as Activations
 from snnjax.networks.images import Images as Images
 from snnjax.networks.joins import Concatenate as Concatenate
 from snnjax.networks.joins import EarliestSpike as EarliestSpike

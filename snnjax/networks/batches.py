@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from snnjax.core import devices
 from snnjax.kernels import Spikes
 from snnjax.networks.decision import Decided, decide
-from snnjax.networks.graph import Known
+from snnjax.networks.graph import Activations
 from snnjax.networks.model import Model
 
 
@@ -18,7 +18,7 @@ def encode_batch(model: Model, images: jax.Array) -> jax.Array:
     return devices.map_each(model.encode, images)
 
 
-def input_batch(model: Model, known: Known, *, number: int) -> jax.Array:
+def input_batch(model: Model, known: Activations, *, number: int) -> jax.Array:
     """`Model.input_of` of images, of which (B, ...) are known."""
     if number in known.inputs:
         return known.inputs[number]
@@ -29,7 +29,7 @@ def input_batch(model: Model, known: Known, *, number: int) -> jax.Array:
     return jax.vmap(functools.partial(model.input_of, number))(known)
 
 
-def output_batch(model: Model, known: Known, *, number: int) -> jax.Array:
+def output_batch(model: Model, known: Activations, *, number: int) -> jax.Array:
     """`Model.output_of` of images, of which (B, ...) are known."""
     if number in known.outputs:
         return known.outputs[number]
@@ -44,7 +44,7 @@ def decide_batch(
     `inputs` are what is known of images, (B, ...); with `encode`, images as in `encode_batch`. Without `scores` those
     may be wrong, but for that of the decision of each layer.
     """
-    known = Known({0: encode_batch(model, inputs)}) if encode else inputs
+    known = Activations({0: encode_batch(model, inputs)}) if encode else inputs
     latencies = _decisive_inputs(model, known)
     decided = decide_inputs(model, latencies, scores=scores)
     return decided.decision, decided.scores
@@ -66,7 +66,7 @@ def only_firing_matters(model: Model) -> bool:
     return chain and monotone and bool(network.deciding) and not times_matter
 
 
-def _decisive_inputs(model: Model, known: Known) -> jax.Array:
+def _decisive_inputs(model: Model, known: Activations) -> jax.Array:
     """What the deciding layers read, (B, C, H, W); with its times only where these matter."""
     if not only_firing_matters(model):
         return input_batch(model, known, number=model.last)
@@ -92,7 +92,7 @@ def decide_inputs(model: Model, latencies: jax.Array, *, scores: bool) -> Decide
     return jax.vmap(lambda x: decide(model.network.decision, x, model.network.classes))(spikes)
 
 
-def potentials_batch(model: Model, known: Known) -> jax.Array:
+def potentials_batch(model: Model, known: Activations) -> jax.Array:
     """The potentials that the decision reads, (B, F, H, W) float32, of images, of which (B, ...) are known."""
     inputs = input_batch(model, known, number=model.last)
     return devices.map_each(lambda latencies: model.decisive_spikes(latencies)[0].potential, inputs)

@@ -36,21 +36,21 @@ def drawn_back(network: SpikingNetwork) -> dict[str, Drawn]:
     Where the encoder has no `bank` of filters, or no method of that name that makes one of so many maps, each of its
     maps is drawn as the pixel at the same place. Filters with colours, (F, n, n, 3), make coloured images.
     """
-    spec = network.spec
+    description = network.network
     weights = {name: np.asarray(x) for name, x in network.weights().items()}
-    bank = getattr(spec.encoder, "bank", None)
-    bank = bank(spec.input_shape[0]) if callable(bank) else bank
-    filters = np.ones((spec.input_shape[0], 1, 1)) if bank is None else bank.weights
+    bank = getattr(description.encoder, "bank", None)
+    bank = bank(description.input_shape[0]) if callable(bank) else bank
+    filters = np.ones((description.input_shape[0], 1, 1)) if bank is None else bank.weights
     margin = 0 if bank is None else bank.margin
     inputs = Drawn(_unit(filters), np.array([-margin, -margin]), np.array([1, 1]), np.ones(len(filters)))
     drawn: dict[str, Drawn] = {}
     outputs: list[Drawn | None] = [inputs]
-    for number, (names, stage) in enumerate(zip(spec.names, spec.stages, strict=True)):
-        maps = _read(spec, number, outputs)
-        shapes = spec.graph.map_shapes(number, spec.shapes)
+    for number, (names, stage) in enumerate(zip(description.names, description.stages, strict=True)):
+        maps = _read(description, number, outputs)
+        shapes = description.graph.map_shapes(number, description.shapes)
         branches = []
         for name, conv in zip(names, stage.branches, strict=True):
-            if number and name in spec.deciding:
+            if number and name in description.deciding:
                 weights[name] = weights[name] - weights[name].mean(axis=0)
             contrasts = weights[name] - weights[name].mean(axis=(1, 2, 3), keepdims=True)
             shares = _shares(stage.join, contrasts, shapes)
@@ -73,10 +73,10 @@ def drawn_back(network: SpikingNetwork) -> dict[str, Drawn]:
     return drawn
 
 
-def _read(spec: Network, number: int, outputs: Sequence[Drawn | None]) -> list[Drawn]:
+def _read(network: Network, number: int, outputs: Sequence[Drawn | None]) -> list[Drawn]:
     """The maps that stage `number` reads, given all earlier outputs; none if one of them is not known."""
     maps = []
-    for output, source in spec.graph.reads(number):
+    for output, source in network.graph.reads(number):
         drawn = outputs[output]
         if drawn is None:
             return []

@@ -18,7 +18,7 @@ from snnjax.networks.stage import ENCODER, Input, Stage
 Shape = tuple[int, int, int]
 
 
-class Known(NamedTuple):
+class Activations(NamedTuple):
     """What is known of an image, from which stages are computed.
 
     Attributes:

@@ -17,7 +17,7 @@ from snnjax.layers.pool import pooled_maps
 from snnjax.layers.ramp_layer import RampLayer
 from snnjax.layers.spiking import Layer
 from snnjax.networks.decision import MAXIMA, Decided, decide, reads_of, unfitted
-from snnjax.networks.graph import Known, name_of
+from snnjax.networks.graph import Activations, name_of
 from snnjax.networks.network import Network
 
 Weights = Mapping[str, Any]
@@ -79,14 +79,14 @@ class Model:
 
     def forward(self, latency: jax.Array) -> jax.Array:
         """What `decide` takes, given an encoded image: latencies (C, H, W)."""
-        return self.input_of(self.last, Known({0: latency}))
+        return self.input_of(self.last, Activations({0: latency}))
 
     def features(self, latency: jax.Array) -> jax.Array:
         """What the decision reads of an encoded image: latencies (C, H, W), or float32 potentials (F, H, W)."""
         inputs = self.forward(latency)
         return self.decisive_spikes(inputs)[0].potential if self.network.reads_potentials else inputs
 
-    def input_of(self, number: int, known: Known) -> jax.Array:
+    def input_of(self, number: int, known: Activations) -> jax.Array:
         """What stage `number` reads, joined, (C, H, W), given what is known of an image.
 
         Raises InputError unless `number` is that of a stage, from 0, and what is known has its shapes and is enough.
@@ -97,13 +97,13 @@ class Model:
         sources = self.network.graph.sources(number)
         stages = self.network.graph.path_to(sources, *known).stages
 
-        def compute(model: "Model", known: Known) -> jax.Array:
+        def compute(model: "Model", known: Activations) -> jax.Array:
             outputs = model._outputs(stages, known)
             return model.joined(number, [outputs[source] for source in sources])
 
         return self._in_blocks(compute, stages, known)
 
-    def output_of(self, number: int, known: Known) -> jax.Array:
+    def output_of(self, number: int, known: Activations) -> jax.Array:
         """Output `number`, (F, H, W), 0 for the encoded image, given what is known.
 
         Raises InputError as `input_of`.
@@ -112,7 +112,7 @@ class Model:
         stages = self.network.graph.path_to({number}, *known).stages
         return self._in_blocks(lambda model, known: model._outputs(stages, known)[number], stages, known)
 
-    def _outputs(self, stages: set[int], known: Known) -> dict[int, jax.Array]:
+    def _outputs(self, stages: set[int], known: Activations) -> dict[int, jax.Array]:
         """The known outputs, and those of some stages, by number."""
         outputs = dict(known.outputs)
         for number in sorted(stages):
@@ -133,14 +133,14 @@ class Model:
             return self.join(number, self.responses(number, inputs))
         return jnp.concatenate([layer.outputs(inputs, stage.pool) for layer in layers])
 
-    def _in_blocks(self, compute: Callable[..., jax.Array], stages: set[int], known: Known) -> jax.Array:
+    def _in_blocks(self, compute: Callable[..., jax.Array], stages: set[int], known: Activations) -> jax.Array:
         """`compute` of the model and of what is known; in blocks of images if some of the stages have ramps."""
         ramped = [number for number in sorted(stages) if self.network.stages[number].ramped]
         if not ramped:
             return compute(self, known)
         names = [name for number in ramped for name in self.network.names[number]]
         frozen = {name: self.layers[name].frozen() for name in names}
-        return devices.in_blocks(compute, devices.AT_ONCE["ramp"])(
+        return devices.in_blocks(compute, devices.BATCH_SIZES["ramp"])(
             jax.tree.map(jnp.asarray, self.updated(frozen)), known
         )
 
@@ -225,9 +225,9 @@ class Model:
         self._check_input(latency)
         return self.decide(self.forward(latency))
 
-    def _check_known(self, number: int, most: int, known: Known) -> None:
+    def _check_known(self, number: int, most: int, known: Activations) -> None:
         checks.integer("number", number, 0, most)
-        checks.instance("known", known, Known, "networks.Known", "Known({0: latency})")
+        checks.instance("known", known, Activations, "networks.Known", "Known({0: latency})")
         outputs = self.network.shapes
         inputs = (*self.network.input_shapes, outputs[-1])  # the last one of a fitted decision
         for name, values, shapes in (("outputs", known.outputs, outputs), ("inputs", known.inputs, inputs)):
@@ -258,7 +258,7 @@ class Model:
 
 def _in_blocks(compute: Callable[..., jax.Array], layer: RampLayer, inputs: jax.Array) -> jax.Array:
     """`compute` of a layer that does not learn and of an input, in blocks of images."""
-    return devices.in_blocks(compute, devices.AT_ONCE["ramp"])(jax.tree.map(jnp.asarray, layer.frozen()), inputs)
+    return devices.in_blocks(compute, devices.BATCH_SIZES["ramp"])(jax.tree.map(jnp.asarray, layer.frozen()), inputs)
 
 
 class Observed(NamedTuple):

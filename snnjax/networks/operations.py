@@ -24,7 +24,7 @@ from snnjax.layers.conv import Conv
 from snnjax.layers.layer import BaseLayer
 from snnjax.layers.ramp_layer import RampLayer
 from snnjax.networks.batches import decide_inputs, encode_batch, input_batch
-from snnjax.networks.graph import Known
+from snnjax.networks.graph import Activations
 from snnjax.networks.model import Model
 from snnjax.networks.network import Network
 
@@ -111,7 +111,7 @@ def averaging_neurons(network: Network) -> int:
 def count_batch(model: Model, images: jax.Array, *, steps: tuple[int, ...]) -> Counts:
     """`Counts` of images (B, ...), with decisions after each of K steps."""
     network = model.network
-    known = Known({0: encode_batch(model, images)})
+    known = Activations({0: encode_batch(model, images)})
     fired = dict(input=known.outputs[0])
     effective: dict[str, jax.Array] = {}
     for number, names in enumerate(network.names[: model.last]):

@@ -78,19 +78,21 @@ def prototypes_on(trained: SpikingNetwork, classes: int | None = None, *, per_cl
 
     Silent until it learns, as in a `Stream`. Raises InputError if its weights would not fit into the memory.
     """
-    features = trained.spec if classes is None else trained.spec.with_classes(checks.integer("classes", classes, 1))
-    spec = with_prototypes(features, per_class=per_class)
-    _check_memory(spec, per_class)
+    features = (
+        trained.network if classes is None else trained.network.with_classes(checks.integer("classes", classes, 1))
+    )
+    network = with_prototypes(features, per_class=per_class)
+    _check_memory(network, per_class)
     learned = trained.weights()
-    weights = spec.initial_weights()
-    weights |= {name: np.asarray(learned[name]) for name in weights if name not in spec.deciding}
-    return SpikingNetwork(spec, weights=weights, class_names=trained.class_names if classes is None else ())
+    weights = network.initial_weights()
+    weights |= {name: np.asarray(learned[name]) for name in weights if name not in network.deciding}
+    return SpikingNetwork(network, weights=weights, class_names=trained.class_names if classes is None else ())
 
 
-def _check_memory(spec: Network, per_class: int) -> None:
+def _check_memory(network: Network, per_class: int) -> None:
     """Raises InputError, with the largest `per_class` that is possible, if a readout would not fit into the memory."""
-    (name,) = spec.deciding
-    _, *inputs = spec.weight_shapes[name]
-    of_class = spec.classes * math.prod(inputs) * _BYTES  # for one neuron of each class
-    fits = f"so that {spec.classes} classes fit into {files.MEMORY / 2**30:.1f} GiB of memory (default {PER_CLASS})"
+    (name,) = network.deciding
+    _, *inputs = network.weight_shapes[name]
+    of_class = network.classes * math.prod(inputs) * _BYTES  # for one neuron of each class
+    fits = f"so that {network.classes} classes fit into {files.MEMORY / 2**30:.1f} GiB of memory (default {PER_CLASS})"
     checks.integer("per_class", per_class, 1, files.MEMORY // of_class, why=fits)

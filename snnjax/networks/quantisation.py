@@ -13,8 +13,8 @@ from snnjax.layers.ramp import Standardise
 from snnjax.layers.ramp_layer import RampLayer
 from snnjax.networks.spiking_network import SpikingNetwork
 
-MOST_BITS = 8
-MOST_SHIFT = 15  # between the units of two features of a layer with a ramp
+MAX_BITS = 8
+MAX_SHIFT = 15  # between the units of two features of a layer with a ramp
 _EXACT = 2**24  # up to here all integers are float32
 _HIGHEST = 2.0**53  # threshold: no sum of weights is as large
 
@@ -29,7 +29,7 @@ class IntegerRampLayer(NamedTuple):
     Attributes:
       weights: (F, C, kh, kw) int8, at most 2^(bits - 1) - 1 in magnitude.
       threshold: (F,) int64.
-      shift: (F,) int64, from 0 to `MOST_SHIFT` and what large sums need.
+      shift: (F,) int64, from 0 to `MAX_SHIFT` and what large sums need.
       levels: (T,) int64, falling; () of a deciding layer, which has none.
       exponent: one unit of a potential is 2^exponent.
     """
@@ -65,12 +65,12 @@ def integer_layers(network: SpikingNetwork, bits: int) -> dict[str, IntegerLayer
     are rounded down, since sums are integers. Raises InputError for other than 1 to 8 bits, of one bit with a ramp, and
     where weights without a ramp are below 0.
     """
-    checks.integer("bits", bits, 1, MOST_BITS)
+    checks.integer("bits", bits, 1, MAX_BITS)
     layers: dict[str, IntegerLayer | IntegerRampLayer] = {}
     weights = network.weights()
-    made = network.model.layers if network.spec.ramped else {}
+    made = network.model.layers if network.network.ramped else {}
     ramps = {name: layer for name, layer in made.items() if layer.conv.ramped}
-    for _, name, conv in network.spec.layers():
+    for _, name, conv in network.network.layers():
         if name in ramps:
             layers[name] = _integer_ramp(name, ramps[name], bits)
             continue
@@ -114,7 +114,7 @@ def _integer_ramp(name: str, layer: RampLayer, bits: int) -> IntegerRampLayer:
         return sums * dendrites > _EXACT
 
     largest = np.abs(rows).max(axis=1)
-    weakest = (largest.max() or 1.0) * 2.0**-MOST_SHIFT
+    weakest = (largest.max() or 1.0) * 2.0**-MAX_SHIFT
     fitting = np.ceil(np.log2(np.maximum(largest, weakest) / most))  # the largest weight is not clipped
     exponents = np.where(error(fitting - 1) < error(fitting), fitting - 1, fitting).astype(np.int64)
     inexact = beyond(exponents)
@@ -146,16 +146,16 @@ def quantise(network: SpikingNetwork, bits: int) -> SpikingNetwork:
     """
     layers = integer_layers(network, bits)
     unit = 2.0**-bits
-    spec = network.spec
+    description = network.network
     weights: dict[str, np.ndarray] = {}
     for name, layer in layers.items():
         units = unit if isinstance(layer, IntegerLayer) else layer.units[:, None, None, None]
         weights[name] = (layer.weights * units).astype(np.float32)
     stages = []
-    for names, stage in zip(spec.names, spec.stages, strict=True):
+    for names, stage in zip(description.names, description.stages, strict=True):
         branches = [_with_integers(conv, layers[name], unit) for name, conv in zip(names, stage.branches, strict=True)]
         stages.append(dataclasses.replace(stage, branches=tuple(branches)))
-    described = dataclasses.replace(spec, stages=tuple(stages))
+    described = dataclasses.replace(description, stages=tuple(stages))
     return SpikingNetwork(described, weights=weights, class_names=network.class_names)
 
 

@@ -14,7 +14,7 @@ from snnjax.core import checks, devices
 from snnjax.core.paths import with_leaves
 from snnjax.data import names
 from snnjax.networks.decision import Decided
-from snnjax.networks.graph import Known
+from snnjax.networks.graph import Activations
 from snnjax.networks.images import with_default_encoder
 from snnjax.networks.model import Model, Weights, check_decides, check_fitted, check_image, check_weights, is_batch
 from snnjax.networks.network import Network
@@ -37,7 +37,7 @@ class SpikingNetwork(nnx.Module):
 
     def __init__(
         self,
-        spec: Network,
+        network: Network,
         seed: int = 0,
         *,
         weights: Weights | None = None,
@@ -50,50 +50,50 @@ class SpikingNetwork(nnx.Module):
         without names are "0", "1", ... `initial` are the numbers that training has changed, as they were, by
         the paths of `paths.leaves`.
         """
-        made = f"{getattr(spec, '__name__', '')}(...)" if callable(spec) else ""
-        checks.instance("spec", spec, Network, "a Network", made)
-        spec = with_default_encoder(spec)
-        self.class_names = names.checked(class_names, spec.classes) or names.numbered(spec.classes)
-        layers = Model.of(spec, spec.initial_weights(seed) if weights is None else weights).layers
+        made = f"{getattr(network, '__name__', '')}(...)" if callable(network) else ""
+        checks.instance("network", network, Network, "a Network", made)
+        network = with_default_encoder(network)
+        self.class_names = names.checked(class_names, network.classes) or names.numbered(network.classes)
+        layers = Model.of(network, network.initial_weights(seed) if weights is None else weights).layers
         for name, layer in layers.items():
             setattr(self, name, PlasticWeight(jnp.asarray(layer.weights, jnp.float32)))
         self._initial = tuple((initial or {}).items())
-        leaves, self._structure = jax.tree.flatten(spec)
+        leaves, self._structure = jax.tree.flatten(network)
         self._numbers = tuple(None if isinstance(leaf, np.ndarray | jax.Array) else leaf for leaf in leaves)
         self._arrays = nnx.List([nnx.Variable(jnp.asarray(x)) for x in leaves if isinstance(x, np.ndarray | jax.Array)])
 
     @property
-    def spec(self) -> Network:
+    def network(self) -> Network:
         """The network's description."""
         arrays = iter(self._arrays)
         return jax.tree.unflatten(self._structure, [next(arrays)[...] if x is None else x for x in self._numbers])
 
     @property
-    def recipe(self) -> Network:
+    def untrained(self) -> Network:
         """The description before training: thresholds as they were set, nothing fitted. Train this one again.
 
-        It is `spec` itself where nothing is known of that, as of a file of an earlier version.
+        It is `network` itself where nothing is known of that, as of a file of an earlier version.
         """
         as_leaves = {path: np.array(x, np.float32) if isinstance(x, list) else x for path, x in self._initial}
-        return with_leaves(self.spec, as_leaves)
+        return with_leaves(self.network, as_leaves)
 
     @property
     def initial(self) -> dict[str, Any]:
-        """The numbers of `spec` that training has changed, as they were, by path."""
+        """The numbers of `network` that training has changed, as they were, by path."""
         return dict(self._initial)
 
     @property
     def model(self) -> Model:
         """The network as a plain pytree."""
-        return Model.of(self.spec, self.weights())
+        return Model.of(self.network, self.weights())
 
     def weights(self) -> dict[str, jax.Array]:
         """(F, C, kh, kw) float32 of each layer, by its name."""
-        return {name: getattr(self, name)[...] for name in self.spec.weight_shapes}
+        return {name: getattr(self, name)[...] for name in self.network.weight_shapes}
 
     def set_weights(self, weights: Weights) -> None:
         """Sets the weights of the layers named; raises as `check_weights`."""
-        check_weights(self.spec, weights)
+        check_weights(self.network, weights)
         for name, value in weights.items():
             getattr(self, name)[...] = jnp.asarray(value, jnp.float32)
 
@@ -111,8 +111,8 @@ class SpikingNetwork(nnx.Module):
 
     def decide(self, images: ArrayLike) -> Decided:
         """The decision on an image, or several, and the scores of the classes; raises as a call does."""
-        check_decides(self.spec)
-        check_fitted(self.spec)
+        check_decides(self.network)
+        check_fitted(self.network)
         return self._of_images(_decide, images)
 
     def features(self, images: ArrayLike, stages: int | None = None) -> jax.Array:
@@ -124,12 +124,12 @@ class SpikingNetwork(nnx.Module):
         `stages=0` they are the encoded image.
         Raises InputError for images that the encoder does not take.
         """
-        last = len(self.spec.stages) - bool(self.spec.deciding)
+        last = len(self.network.stages) - bool(self.network.deciding)
         if stages is not None:
             checks.integer("stages", stages, 0, last, why="those before the decision")
         end = last if stages is None else stages
-        ramped = [name for number, name, conv in self.spec.layers() if conv.ramped and number < end]
-        check_fitted(self.spec, "encoder", *ramped)
+        ramped = [name for number, name, conv in self.network.layers() if conv.ramped and number < end]
+        check_fitted(self.network, "encoder", *ramped)
         return self._of_images(_features, images, stages)
 
     def _of_images(self, function: Callable[..., Any], images: ArrayLike, *settings: Any) -> Any:
@@ -137,13 +137,13 @@ class SpikingNetwork(nnx.Module):
 
         Several are filled up to one of few numbers, so that few programs are compiled.
         """
-        batch = is_batch(self.spec, images)
-        check_image(self.spec, images, batch=batch)
+        batch = is_batch(self.network, images)
+        check_image(self.network, images, batch=batch)
         compute = functools.partial(_compute, function, self.model, settings=settings, encode=True, batch=batch)
         if not batch:
             return compute(jnp.asarray(images))
         count = np.shape(images)[0]
-        missing = filled_up(count) - count
+        missing = padded_batch_size(count) - count
         pad = np.pad if isinstance(images, np.ndarray) else jnp.pad
         filled = pad(images, [(0, missing), *[(0, 0)] * (np.ndim(images) - 1)])
         return jax.tree.map(lambda x: x[:count], compute(jnp.asarray(filled)))
@@ -157,18 +157,18 @@ class SpikingNetwork(nnx.Module):
 
         Of several, (N, C, H, W), it is (N,).
         """
-        check_decides(self.spec)
-        check_fitted(self.spec, "decision", *self.spec.ramped)
+        check_decides(self.network)
+        check_fitted(self.network, "decision", *self.network.ramped)
         checks.latency("latency", latency, None)
         return _compute(_decide, self.model, latency, settings=(), encode=False, batch=np.ndim(latency) == 4).decision
 
 
 def at_once() -> int:
     """How many images the device takes together."""
-    return devices.AT_ONCE.get(devices.peers()[0].platform, devices.AT_ONCE["gpu"])
+    return devices.BATCH_SIZES.get(devices.local_devices()[0].platform, devices.BATCH_SIZES["gpu"])
 
 
-def filled_up(count: int) -> int:
+def padded_batch_size(count: int) -> int:
     """The number to which so many images are filled up, so that few programs are compiled.
 
     A power of two up to what the device takes together, or a multiple of that.
@@ -182,7 +182,7 @@ def _decide(model: Model, latency: jax.Array) -> Decided:
 
 
 def _features(model: Model, latency: jax.Array, stages: int | None) -> jax.Array:
-    return model.features(latency) if stages is None else model.output_of(stages, Known({0: latency}))
+    return model.features(latency) if stages is None else model.output_of(stages, Activations({0: latency}))
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames=("settings", "encode", "batch"))

@@ -59,7 +59,7 @@ class CheckpointFolder:
         self._next_save = 0.0  # when the next checkpoint is due
         arrays: Arrays = {}
         data = to_data(network, arrays)
-        self.device = devices.name_of(devices.peers()[0])
+        self.device = devices.name_of(devices.local_devices()[0])
         identity = dict(
             settings=settings,
             network=described(data, arrays),
@@ -208,7 +208,7 @@ def network_digest(network: Network) -> str:
 
 def backend_notes(work: Trainer | Sweep) -> list[str]:
     """A sentence on layers that learn without a compiled sequence kernel, although the back end is native."""
-    names = work.uncompiled() if work.settings.backend == "native" else []
+    names = work.layers_without_native() if work.settings.backend == "native" else []
     reason = "learning image by image, no compiled sequence kernel supports rule and settings"
     return [f"{', '.join(names)}: {reason}"] * bool(names)
 

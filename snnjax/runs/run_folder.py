@@ -162,7 +162,7 @@ class RunFolder(CheckpointFolder):
             components=trainer.network.component_names(),
             hyperparameters=start,
             trained_hyperparameters={
-                name: value for name, value in network.spec.hyperparameters().items() if value != start.get(name)
+                name: value for name, value in network.network.hyperparameters().items() if value != start.get(name)
             },
             versions=versions(),
             device=self.device,
@@ -181,7 +181,7 @@ class RunFolder(CheckpointFolder):
             results["command"] = self.command
         shape = data.train_images.shape[1:]
         weights = state.trained.weights
-        trained = Trained(network.spec, weights, shape, self.settings, network.class_names, network.initial)
+        trained = Trained(network.network, weights, shape, self.settings, network.class_names, network.initial)
         trained.save(self.path / WEIGHTS)
         if self._draw:
             results["seconds"] = self.seconds  # until then, for the report

@@ -21,11 +21,11 @@ from snnjax.core.errors import InputError, explained
 from snnjax.core.paths import changed_leaves, leaves
 from snnjax.kernels import latency_dtype
 from snnjax.kernels.backend import resolve
-from snnjax.learners import Learner, Tally
+from snnjax.learners import DecisionCounts, Learner
 from snnjax.networks import Model, Network, SpikingNetwork
 from snnjax.networks.decision import is_fitted
 from snnjax.networks.model import check_fitted, check_image, image_shape, is_batch, rounded_weights
-from snnjax.networks.spiking_network import filled_up
+from snnjax.networks.spiking_network import padded_batch_size
 from snnjax.runs.trained import Trained
 from snnjax.training.draws import key_of
 from snnjax.training.fitting import FITTING_IMAGES
@@ -33,7 +33,7 @@ from snnjax.training.job import supervised_phase
 from snnjax.training.online import Rules, StreamState, empty_memory, end_epoch, last_inputs, learn_images, learn_reward
 from snnjax.training.phase import Carry
 from snnjax.training.phase_start import begin_learning
-from snnjax.training.placement import as_array
+from snnjax.training.placement import to_32_bits
 from snnjax.training.state import TrainState
 
 STATE_FORMAT = 2
@@ -79,19 +79,19 @@ class Stream:
             "network", network, SpikingNetwork, "a SpikingNetwork", "snnjax.load(run), or SpikingNetwork(description)"
         )
         self.start = network
-        spec = on_host(network.spec)
-        check_learns(spec)
-        check_fitted(spec)
+        description = on_host(network.network)
+        check_learns(description)
+        check_fitted(description)
         check_memory(memory, replays)
         self._rules = Rules(
-            phase=supervised_phase(spec)._replace(adapt_every=checks.integer("batch_size", batch_size, 1)),
-            backend=resolve(backend, spec.time_steps),
+            phase=supervised_phase(description)._replace(adapt_every=checks.integer("batch_size", batch_size, 1)),
+            backend=resolve(backend, description.time_steps),
             memory=memory,
             replays=replays,
         )
-        _check_size(spec, self._rules)
-        self._spec = spec
-        model = jax.tree.map(as_array, Model.of(spec, network.weights()))
+        _check_size(description, self._rules)
+        self._spec = description
+        model = jax.tree.map(to_32_bits, Model.of(description, network.weights()))
         self._model = jax.tree.map(jnp.asarray, model)
 
     @property
@@ -126,8 +126,8 @@ class Stream:
             latency = np.asarray(last_inputs(self._rules, self._model, some))
             for name, layer in deciding.items():
                 threshold = layer.conv.last_learner.initial_threshold(layer, latency)
-                layers[name] = jax.tree.map(as_array, layer.with_threshold(threshold))
-        carry = Carry(*begin_learning(phase, layers, seed), Tally(*np.zeros(5, np.int32)))
+                layers[name] = jax.tree.map(to_32_bits, layer.with_threshold(threshold))
+        carry = Carry(*begin_learning(phase, layers, seed), DecisionCounts(*np.zeros(5, np.int32)))
         key = key_of(len(self._model.layers), seed)
         return StreamState(carry, empty_memory(self._rules, self._spec, key) if self._rules.memory else None)
 
@@ -170,7 +170,7 @@ class Stream:
             decisions, learned = learn_images(self._rules, self._model, state, one, labels[None])
             return decisions[0], learned
         count = len(labels)
-        missing = filled_up(count) - count
+        missing = padded_batch_size(count) - count
         pad = np.pad if isinstance(image, np.ndarray) else jnp.pad
         images = jnp.asarray(pad(image, [(0, missing), *[(0, 0)] * (np.ndim(image) - 1)]))
         labels = jnp.pad(labels, (0, missing), constant_values=-1)
@@ -220,12 +220,12 @@ class Stream:
         convs = {name: conv for _, name, conv in self._spec.layers()}
         for name, layer in state.carry.layers.items():
             learned.keep_layer(name, convs[name], np.asarray(layer.weights), jax.tree.leaves(layer.conv))
-        spec = learned.network(self._spec)
+        network = learned.network(self._spec)
         return SpikingNetwork(
-            spec,
-            weights=rounded_weights(spec, learned.weights),
+            network,
+            weights=rounded_weights(network, learned.weights),
             class_names=self.start.class_names,
-            initial=changed_leaves(self._spec, spec) | self.start.initial,
+            initial=changed_leaves(self._spec, network) | self.start.initial,
         )
 
     def save(self, state: StreamState, path: Path | str, settings: Mapping[str, Any] | None = None) -> None:
@@ -236,10 +236,10 @@ class Stream:
         _check_path(path)
         network = self.network(state)
         weights = {name: np.asarray(values) for name, values in network.weights().items()}
-        spec = on_host(network.spec)
-        shape = image_shape(spec)
+        description = on_host(network.network)
+        shape = image_shape(description)
         about = _json("settings", settings or {})
-        Trained(spec, weights, shape, about, network.class_names, network.initial).save(path)
+        Trained(description, weights, shape, about, network.class_names, network.initial).save(path)
 
     def save_state(self, state: StreamState, path: Path | str) -> None:
         """Writes a state as an .npz file: the layers that learn, the states of their learners, and the memory.

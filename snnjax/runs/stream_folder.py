@@ -58,7 +58,7 @@ class StreamFolder(CheckpointFolder):
         self._resume = resume
         start = {name: np.asarray(weights) for name, weights in stream.start.weights().items()}
         fixed = stream.settings | dict(seed=seed, start=f"sha256:{files.digest(start).hex()}")
-        super().__init__(path, on_host(stream.start.spec), settings | fixed, about, command)
+        super().__init__(path, on_host(stream.start.network), settings | fixed, about, command)
 
     def _read(self) -> None:
         self._check_existing(self._resume, WEIGHTS, RESULTS)

@@ -17,7 +17,7 @@ def check_types(networks: Sequence[object], data: object, settings: object, call
     """Raises InputError where an argument of a training is of another type."""
     checks.some("network", networks, "a Network, or at least one of several")
     for network in networks:
-        made = "network.spec" if hasattr(network, "spec") else f"{getattr(network, '__name__', 'Network')}(...)"
+        made = "network.network" if hasattr(network, "network") else f"{getattr(network, '__name__', 'Network')}(...)"
         checks.instance("network", network, Network, "a Network", made)
     arrays = "name, train_images, train_labels, test_images, test_labels"
     checks.instance("data", data, Dataset, "a Dataset", f"snnjax.data.Dataset({arrays})")

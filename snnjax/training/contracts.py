@@ -15,11 +15,11 @@ from snnjax.core.components import check_again
 from snnjax.core.errors import InputError, InputTypeError, explained, image_size, shown, wrong_type
 from snnjax.kernels import Spikes, Winners, latency_dtype
 from snnjax.layers.spiking import Layer
-from snnjax.learners import Diagnosis, Learner, Signal, Tally
+from snnjax.learners import DecisionCounts, Diagnosis, Learner, Signal
 from snnjax.networks import Model, Network
 from snnjax.networks.decision import is_fitted, unfitted
 from snnjax.networks.model import check_weights
-from snnjax.training.placement import as_array
+from snnjax.training.placement import to_32_bits
 from snnjax.training.state import TrainState
 
 _array: Any = jax.ShapeDtypeStruct  # stands in for an array
@@ -36,7 +36,7 @@ def check_parts(network: Network, images: np.ndarray) -> None:
             continue
         inputs = _array(network.input_shapes[number], latencies)
         zeros = {key: np.zeros(shape, np.float32) for key, shape in network.weight_shapes.items()}
-        layer: Any = jax.tree.map(as_array, Model.of(network, zeros).layers[name])  # shapes alone matter
+        layer: Any = jax.tree.map(to_32_bits, Model.of(network, zeros).layers[name])  # shapes alone matter
         if _is_custom(conv.competition):
             subject = f"competition(...) of {name}"
             winners = jax.eval_shape(lambda layer, inputs: layer.winners(inputs), layer, inputs)
@@ -112,7 +112,7 @@ def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct,
     signal = Signal(_INTEGER, _INTEGER, _INTEGER) if learner.supervised else None
     if joint:
         latency = _array((learner.batch, *latency.shape), latency.dtype)
-    state = jax.tree.map(as_array, learner.init(layer, np.zeros(2, np.uint32), 0))
+    state = jax.tree.map(to_32_bits, learner.init(layer, np.zeros(2, np.uint32), 0))
     response = _traced(learner, "forward", kind, layer, state, latency, label)
     if layer.classes and learner.supervised and not isinstance(getattr(response, "spikes", None), Spikes):
         raise InputError(f"`forward` of {kind}, which decides, must return a Response with `spikes`, got {response}")
@@ -124,7 +124,7 @@ def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct,
     _expect(f"update(...)[1] of {kind}, the state,", returned[1], state)
     _expect(f"end_epoch(state) of {kind}", _traced(learner, "end_epoch", kind, state), state)
     if learner.supervised:
-        tally = Tally(*[_INTEGER] * 5)
+        tally = DecisionCounts(*[_INTEGER] * 5)
         _expect(f"end_batch(state, tally) of {kind}", _traced(learner, "end_batch", kind, state, tally), state)
 
 
@@ -133,7 +133,7 @@ HINTS = {
     "Layer object has no attribute": "layers without a ramp lack it",
     "has no attribute winners": "`forward` must return a Response: write Response(winners)",
     "has no attribute spikes": "`forward` must return a Response: write Response(spikes=spikes)",
-    "unexpected keyword argument weights": "write `layer.with_weights(...)` or `layer.with_rows(winners, ...)`",
+    "unexpected keyword argument weights": "write `layer.with_weights(...)` or `layer.with_weights_of(winners, ...)`",
     "forward() ": "write forward(self, layer, state, latency, label)",
     "update() ": "write update(self, layer, state, latency, response, signal)",
     "not a valid JAX type": "return numbers and arrays alone; `diagnose` may return texts",

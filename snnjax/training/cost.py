@@ -16,7 +16,7 @@ from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.decision import is_fitted
 from snnjax.networks.model import Model, check_fitted, rounded_weights
 from snnjax.networks.operations import averaging_neurons, connections, count_batch, firing_windows, synapses
-from snnjax.training.placement import Placement, as_array
+from snnjax.training.placement import Placement, to_32_bits
 from snnjax.training.programs import Timer
 
 MOMENTS = 20
@@ -228,35 +228,35 @@ def cost(network: SpikingNetwork, images: ArrayLike, labels: ArrayLike | None = 
     not fit, or the network is not fitted, and InputTypeError for images of other dtypes.
     """
     checks.instance("network", network, SpikingNetwork, "a SpikingNetwork", "snnjax.load(RUN)")
-    spec = network.spec
-    check_fitted(spec)
-    if spec.decision is None:
+    description = network.network
+    check_fitted(description)
+    if description.decision is None:
         labels = None  # there are no decisions to compare with them
     pictures = np.asarray(images)
-    checks.pixels("images", pictures, getattr(spec.encoder, "scale", 1.0))
+    checks.pixels("images", pictures, getattr(description.encoder, "scale", 1.0))
     if pictures.ndim < 3 or not len(pictures):
         raise InputError(f"`images` must be (N, H, W) or (N, H, W, 3), N from 1, got {pictures.shape}")
     wanted = None if labels is None else np.asarray(labels)
     if wanted is not None:
-        check_labels(wanted, len(pictures), spec.classes)
-    weights = rounded_weights(spec, {name: np.asarray(value) for name, value in network.weights().items()})
-    model: Model = jax.tree.map(as_array, Model.of(spec, weights))
-    steps = () if spec.decision is None else moments(spec.time_steps)
-    with use_backend(backends.resolve(backend, spec.time_steps)):
+        check_labels(wanted, len(pictures), description.classes)
+    weights = rounded_weights(description, {name: np.asarray(value) for name, value in network.weights().items()})
+    model: Model = jax.tree.map(to_32_bits, Model.of(description, weights))
+    steps = () if description.decision is None else moments(description.time_steps)
+    with use_backend(backends.resolve(backend, description.time_steps)):
         counts = _counted(model, pictures, steps)
     first = None
-    if spec.deciding and spec.timed:
-        first = np.min([counts.spikes[name][:, 1] for name in spec.deciding], axis=0)
+    if description.deciding and description.timed:
+        first = np.min([counts.spikes[name][:, 1] for name in description.deciding], axis=0)
     return Cost(
-        network=spec.name,
-        time_steps=spec.time_steps,
+        network=description.name,
+        time_steps=description.time_steps,
         input_spikes=counts.spikes["input"][:, 0],
         layers=_layers(model, counts, len(pictures)),
         steps=np.array(steps, np.int64),
         decisions=np.asarray(counts.decisions),
         first_spike=first,
         labels=wanted,
-        averaging_neurons=averaging_neurons(spec),
+        averaging_neurons=averaging_neurons(description),
     )
 
 

@@ -9,12 +9,12 @@ import jax
 import numpy as np
 
 from snnjax.core import files
-from snnjax.core.devices import AT_ONCE
+from snnjax.core.devices import BATCH_SIZES
 from snnjax.core.errors import InputError
 from snnjax.core.paths import leaves, with_leaves
 from snnjax.networks.batches import decide_batch
 from snnjax.training.contracts import check_decisions
-from snnjax.training.learning import known_of
+from snnjax.training.learning import activations_of
 from snnjax.training.phase import Carry, Phase, StepResult
 from snnjax.training.placement import Placement, count_of, has_own, place
 from snnjax.training.programs import NETWORKS, Timer, learning_program
@@ -81,7 +81,7 @@ class LearningPhase:
         return np.arange(self._count) if places is None else places % self._count
 
     def place_slice(self, start: int, places: np.ndarray | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The images from number `start` in the order of `places`, as fields of a `Slice`: per network, and shared."""
+        """The images from number `start` in the order of `places`: fields of `ImageBatch`, per network and shared."""
         per_network: dict[str, Any] = {}
         shared: dict[str, Any] = {}
         several = places is not None and places.ndim == 2
@@ -105,7 +105,7 @@ class LearningPhase:
         `inputs` are those of the phase for these images.
         """
         model = self.model.updated(self.carry.layers)
-        return self.placement.map(timer, decide_batch, model, known_of(inputs, self.phase.first), scores=False)[0]
+        return self.placement.map(timer, decide_batch, model, activations_of(inputs, self.phase.first), scores=False)[0]
 
     def learned(self, result: StepResult, part: slice) -> StepResult:
         """The results for some images of a slice, of all that a program returns."""
@@ -141,12 +141,12 @@ class Part(NamedTuple):
 
 
 def slices(phase: Phase) -> list[Part]:
-    """The slices of an epoch, about as long as `AT_ONCE` says, so that few images are padded; the first is the longest.
+    """The slices of an epoch, about as long as `BATCH_SIZES` says, so that few images are padded; the first is longest.
 
     They begin where groups of images that share weights begin and, of layers that adapt after each batch, each of them
     ends with a batch or holds a part of one.
     """
-    about = AT_ONCE["learned"]
+    about = BATCH_SIZES["learned"]
     total = phase.images
     if phase.supervised and phase.adapt_every > about:
         size = _round_up(-(-phase.adapt_every // round(phase.adapt_every / about)), phase.batch)

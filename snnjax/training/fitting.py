@@ -19,7 +19,7 @@ from snnjax.training import contracts
 from snnjax.training.advice import diagnose_threshold
 from snnjax.training.epoch_results import take_decisions
 from snnjax.training.job import Job
-from snnjax.training.learning import known_of
+from snnjax.training.learning import activations_of
 from snnjax.training.phase import Phase
 from snnjax.training.placement import count_of, has_own
 from snnjax.training.programs import Timer
@@ -77,7 +77,7 @@ def unfitted_ramp(job: Job, phase: Phase, states: Sequence[TrainState]) -> bool:
 
 @jax.jit
 def _potentials(layer: RampLayer, inputs: jax.Array) -> jax.Array:
-    return jax.lax.map(layer.frozen().potentials, inputs, batch_size=devices.AT_ONCE["ramp"])
+    return jax.lax.map(layer.frozen().potentials, inputs, batch_size=devices.BATCH_SIZES["ramp"])
 
 
 def fit_thresholds(job: Job, phase: Phase, states: Sequence[TrainState], inputs: Any) -> None:
@@ -88,7 +88,7 @@ def fit_thresholds(job: Job, phase: Phase, states: Sequence[TrainState], inputs:
         rules = {type(layer.conv.last_learner) for layer in layers.values()}
         if all(rule.initial_threshold is Learner.initial_threshold for rule in rules):
             continue
-        known = known_of(_some_of(inputs, index, FITTING_IMAGES), phase.first)
+        known = activations_of(_some_of(inputs, index, FITTING_IMAGES), phase.first)
         latency = np.asarray(input_batch(model, known, number=model.last))
         for conv, (name, layer) in zip(network.stages[-1].branches, layers.items(), strict=True):
             threshold = layer.conv.last_learner.initial_threshold(layer, latency)
@@ -124,7 +124,7 @@ def fit_decisions(
     all_labels = np.tile(labels, count_of(inputs["train"]) // len(labels))  # mirror images come after the images
     evidence = inputs["train"]
     if job.network.reads_potentials:
-        known = known_of(evidence, phase.first)
+        known = activations_of(evidence, phase.first)
         evidence = job.placement.map(potentials, potentials_batch, job.placement.stack(job.models(states)), known)
     job.callback.started(fit.name, len(all_labels) * len(states))
     for state, network, values in zip(states, job.networks, evidence, strict=True):
@@ -139,7 +139,7 @@ def fit_decisions(
     parts[job.data.tested] = inputs[job.data.tested]
     decided = {}
     for part, images in parts.items():
-        known = known_of(images, phase.first)
+        known = activations_of(images, phase.first)
         decided[part], _ = job.placement.map(timers[part], decide_batch, model, known)
         contracts.check_decisions(decided[part], job.network.classes)
     for state, trained, tested in zip(states, decided["train"], decided[job.data.tested], strict=True):

@@ -11,7 +11,7 @@ from snnjax.networks import Model, Network
 from snnjax.networks.decision import is_fitted
 from snnjax.training import arguments
 from snnjax.training.phase import Phase
-from snnjax.training.placement import Placement, as_array
+from snnjax.training.placement import Placement, to_32_bits
 from snnjax.training.programs import Timer
 from snnjax.training.state import Callback, Settings, TrainState
 
@@ -72,7 +72,7 @@ class Job:
 
     def model(self, state: TrainState, index: int = 0) -> Model:
         """Network number `index` with the weights of a state, all numbers of 32 bits."""
-        return jax.tree.map(as_array, Model.of(state.network(self.networks[index]), state.weights))
+        return jax.tree.map(to_32_bits, Model.of(state.network(self.networks[index]), state.weights))
 
     def models(self, states: Sequence[TrainState]) -> list[Model]:
         """All networks with their weights."""

@@ -13,16 +13,16 @@ import jax.numpy as jnp
 
 from snnjax.kernels.sequences import in_groups
 from snnjax.layers.spiking import Layer
-from snnjax.learners import Learner, Signal, Tally
+from snnjax.learners import DecisionCounts, Learner, Signal
 from snnjax.learners.order import learn_in_order
 from snnjax.learners.protocol import has_default_figures, outcome, winning_features
 from snnjax.networks import Model
 from snnjax.networks.decision import Decided, decide, majority, votes_of
-from snnjax.networks.graph import Known
-from snnjax.training.phase import Carry, Phase, Slice, StepResult
+from snnjax.networks.graph import Activations
+from snnjax.training.phase import Carry, ImageBatch, Phase, StepResult
 
 
-def learn_unsupervised(phase: Phase, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, StepResult]:
+def learn_unsupervised(phase: Phase, carry: Carry, model: Model | None, part: ImageBatch) -> tuple[Carry, StepResult]:
     """One layer learns without labels."""
     (name,) = phase.layers
     layer = carry.layers[name]
@@ -33,7 +33,7 @@ def learn_unsupervised(phase: Phase, carry: Carry, model: Model | None, part: Sl
     return end_epoch(phase, carry, part.last), StepResult({name: learned.info}, winners=winners)
 
 
-def learn_jointly(phase: Phase, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, StepResult]:
+def learn_jointly(phase: Phase, carry: Carry, model: Model | None, part: ImageBatch) -> tuple[Carry, StepResult]:
     """One layer learns without labels, from whole batches."""
     batch = phase.batch
     rest = phase.images % batch  # images in the last batch of an epoch, 0 if it is whole
@@ -66,7 +66,7 @@ def learn_jointly(phase: Phase, carry: Carry, model: Model | None, part: Slice) 
     return end_epoch(phase, learned[0], part.last), StepResult(learned[1])
 
 
-def learn_deciding(phase: Phase, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
+def learn_deciding(phase: Phase, carry: Carry, model: Model, part: ImageBatch) -> tuple[Carry, StepResult]:
     """The deciding layers learn, each from its own votes, under a decision that depends only on these."""
     decision: Any = model.network.decision
     classes = model.network.classes
@@ -101,7 +101,7 @@ class Images(NamedTuple):
     """Images of a batch.
 
     Attributes:
-      inputs: (S, C, H, W), as of `Slice`.
+      inputs: (S, C, H, W), as of `ImageBatch`.
       labels: (S,) int32, the classes.
       shown: (S,) bool, the images that are learned from.
     """
@@ -112,7 +112,7 @@ class Images(NamedTuple):
 
 
 def learn_batches(
-    phase: Phase, carry: Carry, model: Model, part: Slice, learn: Callable[..., Any]
+    phase: Phase, carry: Carry, model: Model, part: ImageBatch, learn: Callable[..., Any]
 ) -> tuple[Carry, StepResult]:
     """Supervised layers learn from a slice by `learn`, which is called for each batch, since learners adapt after it.
 
@@ -147,7 +147,7 @@ def learn_batches(
     return rule.end_epoch(carry, part.last), result
 
 
-def learn_supervised(phase: Phase, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
+def learn_supervised(phase: Phase, carry: Carry, model: Model, part: ImageBatch) -> tuple[Carry, StepResult]:
     """All supervised layers learn, from labels and from the network's decisions, image by image."""
     rule = Supervised(phase, model)
 
@@ -169,9 +169,9 @@ def learn_supervised(phase: Phase, carry: Carry, model: Model, part: Slice) -> t
     return rule.end_epoch(carry, part.last), result
 
 
-def known_of(inputs: Any, first: int) -> Known:
+def activations_of(inputs: Any, first: int) -> Activations:
     """What is known of images, given the inputs of a phase whose first stage is number `first`."""
-    return inputs if isinstance(inputs, Known) else Known(inputs={first: inputs})
+    return inputs if isinstance(inputs, Activations) else Activations(inputs={first: inputs})
 
 
 def end_epoch(phase: Phase, carry: Carry, last: jax.Array) -> Carry:
@@ -201,9 +201,9 @@ class Supervised(NamedTuple):
     model: Model
 
     def respond(self, carry: Carry, image: Any, label: jax.Array) -> _Passed:
-        """Passes an image forward, one of the inputs of a `Slice`."""
+        """Passes an image forward, one of the inputs of a `ImageBatch`."""
         model = self.model.updated(carry.layers)
-        known = known_of(image, self.phase.first)
+        known = activations_of(image, self.phase.first)
         inputs: dict[str, jax.Array] = {}
         responses: dict[str, Any] = {}
         for stage in range(self.phase.first, model.last + 1):
@@ -258,15 +258,17 @@ class Supervised(NamedTuple):
         names = self.phase.layers
         return {name: not self.phase.by_turns or (first if name == names[0] else ~first) for name in names}
 
-    def count_outcomes(self, carry: Carry, outcomes: jax.Array, images: Any) -> tuple[Any, Tally]:
+    def count_outcomes(self, carry: Carry, outcomes: jax.Array, images: Any) -> tuple[Any, DecisionCounts]:
         """Counts the outcomes of some images, and ends the batch after its last image: new states and tally."""
         tally = carry.tally
         right = jnp.sum(outcomes > 0, dtype=jnp.int32)
         wrong = jnp.sum(outcomes < 0, dtype=jnp.int32)
-        tally = Tally(tally.correct + right, tally.wrong + wrong, tally.seen + images, tally.batch, tally.epoch)
+        tally = DecisionCounts(
+            tally.correct + right, tally.wrong + wrong, tally.seen + images, tally.batch, tally.epoch
+        )
         return self._end_batch(tally.seen >= self.phase.adapt_every, carry._replace(tally=tally))
 
-    def _end_batch(self, last: jax.Array, carry: Carry) -> tuple[Any, Tally]:
+    def _end_batch(self, last: jax.Array, carry: Carry) -> tuple[Any, DecisionCounts]:
         """Ends a batch if `last`; of layers that learn by turns, only those of the next batch adapt."""
         tally = carry.tally
         zero = jnp.zeros_like(tally.seen)
@@ -275,7 +277,7 @@ class Supervised(NamedTuple):
             state = carry.states[name]
             learner = carry.layers[name].conv.last_learner
             adapted[name] = where(turn, learner.end_batch(state, tally), state)
-        after = adapted, Tally(zero, zero, zero, tally.batch + 1, tally.epoch)
+        after = adapted, DecisionCounts(zero, zero, zero, tally.batch + 1, tally.epoch)
         return where(last, after, (carry.states, tally))
 
     def end_epoch(self, carry: Carry, last: jax.Array) -> Carry:

@@ -114,7 +114,7 @@ class Trainer:
         """The state of network `index` before the first image."""
         if learned := self._learned_before():
             problem = f"`network` has numbers that are learned in {', '.join(learned)}, as if it had learned already"
-            warnings.warn(f"{problem}: to train it from the start, take `load(run).recipe`", stacklevel=2)
+            warnings.warn(f"{problem}: to train it from the start, take `load(run).untrained`", stacklevel=2)
         state = TrainState(self.job.networks[index].initial_weights(self.job.seeds[index]))
         if self.taken is not None:
             state.weights = self.taken.put_into(state.weights)
@@ -300,9 +300,9 @@ class Trainer:
         """Raises InputError unless the training can continue from a state."""
         phase_start.check_state(self.job, state)
 
-    def uncompiled(self) -> list[str]:
+    def layers_without_native(self) -> list[str]:
         """Layers that learn without a compiled sequence kernel, with their rules."""
-        return phase_start.uncompiled(self.job)
+        return phase_start.layers_without_native(self.job)
 
     def one_by_one(self, state: TrainState) -> list[str]:
         """Layers that learn from now on from one image at a time on an accelerator, which is slow, with their rules."""

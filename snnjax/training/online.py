@@ -14,7 +14,7 @@ import numpy as np
 from snnjax.core.devices import one_by_one
 from snnjax.kernels import latency_dtype, use_backend
 from snnjax.networks import Model, Network
-from snnjax.networks.graph import Known
+from snnjax.networks.graph import Activations
 from snnjax.networks.spiking_network import at_once
 from snnjax.training.learning import Supervised
 from snnjax.training.phase import Carry, Phase
@@ -59,7 +59,7 @@ class StreamState(NamedTuple):
     """What changes while a stream learns.
 
     Attributes:
-      carry: the layers that learn, the states of their learners, and the `Tally` of decisions.
+      carry: the layers that learn, the states of their learners, and the `DecisionCounts` of decisions.
       memory: of earlier images; None where there is none.
     """
 
@@ -74,7 +74,7 @@ def empty_memory(rules: Rules, network: Network, key: np.ndarray) -> Memory:
     first = rules.phase.first
     inputs: Any = np.zeros((*each, *network.input_shapes[first]), dtype)
     if outputs := _entering(network, first):
-        inputs = Known({number: np.zeros((*each, *network.shapes[number]), dtype) for number in outputs})
+        inputs = Activations({number: np.zeros((*each, *network.shapes[number]), dtype) for number in outputs})
     return Memory(inputs, jnp.zeros(network.classes, jnp.int32), jnp.asarray(key))
 
 
@@ -159,13 +159,13 @@ def _rule(rules: Rules, model: Model) -> Supervised:
 
 
 def _inputs(rules: Rules, model: Model, image: jax.Array) -> Any:
-    """What the layers that learn are computed from: the input of the first, or else `Known` outputs before it."""
-    known = Known({0: model.encode(image)})
+    """What the layers that learn are computed from: the input of the first, or else `Activations` outputs before it."""
+    known = Activations({0: model.encode(image)})
     first = rules.phase.first
     outputs = _entering(model.network, first)
     if not outputs:
         return model.input_of(first, known)
-    return Known({number: model.output_of(number, known) for number in outputs})
+    return Activations({number: model.output_of(number, known) for number in outputs})
 
 
 @_by_back_end

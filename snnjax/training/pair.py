@@ -17,7 +17,7 @@ from snnjax.learners import RSTDP
 from snnjax.learners.protocol import has_default_figures
 from snnjax.networks import Majority, Model, Network
 from snnjax.training.learning import Images, learn_batches, learn_supervised
-from snnjax.training.phase import Carry, Phase, Slice, StepResult
+from snnjax.training.phase import Carry, ImageBatch, Phase, StepResult
 
 
 def is_pair(phase: Phase, network: Network) -> bool:
@@ -37,17 +37,17 @@ def is_pair(phase: Phase, network: Network) -> bool:
     return undropped and one_race and type(network.decision) is Majority and network.time_steps <= MAX_TIME_STEPS
 
 
-def learn_pair(phase: Phase, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
+def learn_pair(phase: Phase, carry: Carry, model: Model, part: ImageBatch) -> tuple[Carry, StepResult]:
     """As `learn_supervised`, of layers that are a pair."""
 
-    def run_native(carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
+    def run_native(carry: Carry, model: Model, part: ImageBatch) -> tuple[Carry, StepResult]:
         def learn(carry: Carry, turns: Mapping[str, Any], images: Images) -> tuple[dict[str, Layer], Any, StepResult]:
             layers, result = _learn_batch(phase, carry, model, turns, images)
             return layers, carry.states, result
 
         return learn_batches(phase, carry, model, part, learn)
 
-    def xla(carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
+    def xla(carry: Carry, model: Model, part: ImageBatch) -> tuple[Carry, StepResult]:
         return learn_supervised(phase, carry, model, part)
 
     return dispatch(phase.batch == 1, run_native, xla)(carry, model, part)

@@ -47,7 +47,7 @@ class Carry(NamedTuple):
     Attributes:
       layers: those that learn, by name.
       states: of their learners, by name.
-      tally: the `Tally` of the network's decisions, where layers learn supervised; None elsewhere.
+      tally: the `DecisionCounts` of the network's decisions, where layers learn supervised; None elsewhere.
     """
 
     layers: dict[str, Layer]
@@ -55,12 +55,12 @@ class Carry(NamedTuple):
     tally: Any = None
 
 
-class Slice(NamedTuple):
+class ImageBatch(NamedTuple):
     """Images of an epoch that enter a program at once, some of which are learned from.
 
     Attributes:
-      inputs: (S, C, H, W), what the phase's first stage reads; or `Known`, the outputs (S, F, H, W) that stages read
-        from before it, where later ones do too.
+      inputs: (S, C, H, W), what the phase's first stage reads; or `Activations`, the outputs (S, F, H, W) that stages
+        read from before it, where later ones do too.
       start, stop: () int32, the images from number `start` to before `stop` are learned from.
       last: () bool, whether the epoch ends with them.
       labels: (S,) int32, where layers learn supervised.

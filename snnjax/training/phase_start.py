@@ -10,7 +10,7 @@ import numpy as np
 
 from snnjax.core.paths import with_leaves
 from snnjax.layers.conv import Conv
-from snnjax.learners import Tally
+from snnjax.learners import DecisionCounts
 from snnjax.networks import Model, Network
 from snnjax.networks.decision import decides_by_votes
 from snnjax.training import arguments, learning
@@ -20,7 +20,7 @@ from snnjax.training.epoch import EpochImages, LearningPhase
 from snnjax.training.job import Job
 from snnjax.training.pair import is_pair, learn_pair
 from snnjax.training.phase import Carry, Phase
-from snnjax.training.placement import as_array, count_of
+from snnjax.training.placement import count_of, to_32_bits
 from snnjax.training.state import TrainState
 
 
@@ -65,7 +65,7 @@ def carry_at_start(job: Job, state: TrainState, index: int) -> Carry:
         earlier = [other for other in job.plan[: state.phase] if other.first == phase.first]
         shown = sum(other.epochs * other.images for other in earlier)
     learning, learners = begin_learning(phase, job.model(state, index).layers, job.seeds[index], shown)
-    return Carry(learning, learners, Tally(*np.zeros(5, np.int32)) if phase.supervised else None)
+    return Carry(learning, learners, DecisionCounts(*np.zeros(5, np.int32)) if phase.supervised else None)
 
 
 def begin_learning(
@@ -80,7 +80,7 @@ def begin_learning(
     for name, layer in learning.items():
         rules = layer.conv.each_learner
         key = key_of(list(layers).index(name), seed, phase.learner % len(rules))
-        learners[name] = jax.tree.map(as_array, rules[phase.learner].init(layer, key, shown))
+        learners[name] = jax.tree.map(to_32_bits, rules[phase.learner].init(layer, key, shown))
     return learning, learners
 
 
@@ -103,10 +103,10 @@ def check_state(job: Job, state: TrainState) -> None:
         arguments.check_shapes(job.network, state, "learning", shapes)
 
 
-def uncompiled(job: Job) -> list[str]:
+def layers_without_native(job: Job) -> list[str]:
     """Spiking layers that learn without a compiled sequence kernel: "layer1 (Rule)", ..."""
     zeros = {name: np.zeros(shape, np.float32) for name, shape in job.network.weight_shapes.items()}
-    model = jax.tree.map(as_array, Model.of(job.network, zeros))  # shapes alone matter
+    model = jax.tree.map(to_32_bits, Model.of(job.network, zeros))  # shapes alone matter
     names = []
     for phase in job.plan:
         if phase.batch == 1 and phase.layers and is_pair(phase, job.network):

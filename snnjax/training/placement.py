@@ -25,12 +25,12 @@ class Placement:
     """
 
     def __init__(self, count: int):
-        peers = devices.peers()
+        local_devices = devices.local_devices()
         axes = ("networks", "images")
         self.count = count
-        self.platform = peers[0].platform
-        self.learning = Mesh(peers[:count, None], axes)
-        self.mapping = self.learning if count > 1 else Mesh(peers[None], axes)
+        self.platform = local_devices[0].platform
+        self.learning = Mesh(local_devices[:count, None], axes)
+        self.mapping = self.learning if count > 1 else Mesh(local_devices[None], axes)
 
     def stack(self, trees: Sequence[Any]) -> Any:
         """The trees of all networks as one; the last one is repeated to fill the devices."""
@@ -87,7 +87,7 @@ class Placement:
         per_network = has_own(images)
         total = count_of(images)
         sharing = self.mapping.shape["images"]
-        at_once = devices.AT_ONCE.get(self.platform, devices.AT_ONCE["gpu"])
+        at_once = devices.BATCH_SIZES.get(self.platform, devices.BATCH_SIZES["gpu"])
         chunks = -(-total // (at_once * sharing))
         chunk = -(-total // (chunks * sharing)) * sharing  # so that few are padded
         program = mapping_program(function, self.mapping, per_network, **static)
@@ -120,7 +120,7 @@ def place(values: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
     return jax.device_put(values, NamedSharding(mesh, spec))
 
 
-def as_array(leaf: Any) -> Any:
+def to_32_bits(leaf: Any) -> Any:
     """A number or an array as the programs take it: of 32 bits."""
     array = np.asarray(leaf)
     return array.astype(dict(f=np.float32, i=np.int32).get(array.dtype.kind, array.dtype))[()]

@@ -10,14 +10,14 @@ from jax.sharding import Mesh, PartitionSpec
 
 from snnjax.core import devices
 from snnjax.kernels import backend
-from snnjax.training.phase import Phase, Slice
+from snnjax.training.phase import ImageBatch, Phase
 
 SHARED = PartitionSpec()
 NETWORKS = PartitionSpec("networks")
 IMAGES = PartitionSpec("images")
 BOTH = PartitionSpec("networks", "images")
 
-MOST_PROGRAMS = 64
+MAX_PROGRAMS = 64
 PROGRAMS: dict[Any, Any] = {}  # by program, back end, and types of its arguments; the oldest first
 
 
@@ -41,7 +41,7 @@ class Timer:
         types = [(x.shape, x.dtype, getattr(x, "sharding", None)) for x in leaves]
         key = program, backend.current_is_native(), structure, *types
         if key not in PROGRAMS:
-            if len(PROGRAMS) == MOST_PROGRAMS:
+            if len(PROGRAMS) == MAX_PROGRAMS:
                 del PROGRAMS[next(iter(PROGRAMS))]
             PROGRAMS[key] = program.lower(*args).compile()
         begin = time.perf_counter()
@@ -83,18 +83,18 @@ def forget_programs() -> None:
 def learning_program(step: Callable[..., Any], phase: Phase, mesh: Mesh) -> Any:
     """A jitted function of (carry, model, per_network, shared): for each network `step(phase, carry, model, slice)`.
 
-    `per_network` are the fields of its `Slice` that differ between networks, `shared` the others.
+    `per_network` are the fields of its `ImageBatch` that differ between networks, `shared` the others.
     """
 
     def of_device(carry: Any, model: Any, per_network: dict[str, Any], shared: dict[str, Any]) -> Any:
         def of_network(item: Any) -> Any:
             carry, model, per_network = item
-            return step(phase, carry, model, Slice(**per_network, **shared))
+            return step(phase, carry, model, ImageBatch(**per_network, **shared))
 
         if len(jax.tree.leaves(carry)[0]) > 1:
             return devices.map_each(of_network, (carry, model, per_network))
         carry, model, per_network = jax.tree.map(lambda x: x[0], (carry, model, per_network))
-        return jax.tree.map(lambda x: x[None], step(phase, carry, model, Slice(**per_network, **shared)))
+        return jax.tree.map(lambda x: x[None], step(phase, carry, model, ImageBatch(**per_network, **shared)))
 
     specs = (NETWORKS, NETWORKS, NETWORKS, SHARED)
     spread = jax.shard_map(of_device, mesh=mesh, in_specs=specs, out_specs=NETWORKS, check_vma=False)

@@ -10,7 +10,7 @@ import numpy as np
 from snnjax.core import files
 from snnjax.core.errors import InputError
 from snnjax.networks.batches import encode_batch, input_batch, output_batch
-from snnjax.networks.graph import Known
+from snnjax.networks.graph import Activations
 from snnjax.training.advice import diagnose_outputs
 from snnjax.training.job import DIAGNOSED_IMAGES, Job
 from snnjax.training.phase import Phase
@@ -38,8 +38,8 @@ class StageCache:
     def inputs(self, phase: Phase, part: str, states: Sequence[TrainState]) -> Any:
         """What enters the layers that learn in a phase, of a part of the images.
 
-        What enters are the latencies that the phase's first stage reads, joined, or `Known` outputs where later stages
-        read earlier ones too. They are (N, C, H, W) of encoders that agree, (networks, N, C, H, W) otherwise; with
+        These are the latencies that the phase's first stage reads, joined, or `Activations` if later stages read
+        earlier outputs too. They are (N, C, H, W) of encoders that agree, (networks, N, C, H, W) otherwise; with
         `mirror`, where images are learned from, (2N, ...): their mirror images come last.
         """
         first = phase.first
@@ -97,13 +97,13 @@ class StageCache:
                 del kept[other]
         return {number: values for number, (_, values) in kept.items()}
 
-    def _known(self, outputs: Mapping[int, np.ndarray], numbers: Iterable[int]) -> Known:
+    def _known(self, outputs: Mapping[int, np.ndarray], numbers: Iterable[int]) -> Activations:
         """Some outputs, (networks, N, ...) all of them if one is."""
         known = {number: outputs[number] for number in numbers}
         if any(map(has_own, known.values())):
             shape = (len(self.job.networks),)
             known = {n: x if has_own(x) else np.broadcast_to(x, shape + x.shape) for n, x in known.items()}
-        return Known(known)
+        return Activations(known)
 
     def _encode(self, part: str, states: Sequence[TrainState]) -> None:
         """Keeps the encoded images of a part, and those tested too, unless some outputs of them are kept."""
@@ -153,7 +153,7 @@ class StageCache:
         part: str,
         states: Sequence[TrainState],
         function: Callable[..., jax.Array],
-        known: Known,
+        known: Activations,
         number: int,
     ) -> np.ndarray:
         """`input_batch` or `output_batch` of what is known of the images of a part, (networks, N, C, H, W)."""
@@ -179,7 +179,7 @@ class StageCache:
         outputs = self._outputs(part, number - 1, states)
         known = self._known(outputs, self.network.graph.path_to({number}, outputs).outputs)
         first = {key: x[:, : phase.images] if has_own(x) else x[: phase.images] for key, x in known.outputs.items()}
-        values = self._compute(phase.name, part, states, output_batch, Known(first), number)
+        values = self._compute(phase.name, part, states, output_batch, Activations(first), number)
         self._diagnose_outputs(number, values, states)
 
     def _diagnose_outputs(self, stage: int, values: np.ndarray, states: Sequence[TrainState]) -> None:

@@ -28,7 +28,7 @@ Difference = tuple[str, Any, Any]
 Names = tuple[str, ...]
 
 
-class Taken(NamedTuple):
+class WarmStart(NamedTuple):
     """What a training takes from a trained network.
 
     Attributes:
@@ -89,7 +89,7 @@ def take(
     start: SpikingNetwork,
     learn: Sequence[str] | None = None,
     add_classes: bool = False,
-) -> Taken:
+) -> WarmStart:
     """What a network for classes of these names takes from a trained one.
 
     It takes the layers before the first that needs labels. Where the classes are the same, or `add_classes` says that
@@ -99,8 +99,8 @@ def take(
     how.
     """
     checks.instance("start", start, SpikingNetwork, "a SpikingNetwork", "snnjax.load(run)")
-    trained = on_host(start.spec)
-    recipe = on_host(start.recipe)
+    trained = on_host(start.network)
+    recipe = on_host(start.untrained)
     shared = min(network.first_supervised, trained.first_supervised)
     whole = max(len(network.stages), len(trained.stages))
     if add_classes:
@@ -128,7 +128,7 @@ def take(
     frozen = tuple(name for name in taken if name not in learning)
     rules = [found for found in _differing(network, recipe, compared) if found[0].partition(".")[0] in frozen]
     places = ("encoder.", *(f"stages.{stage}." for stage in range(stages)))
-    return Taken(
+    return WarmStart(
         network=dataclasses.replace(network, encoder=trained.encoder, stages=tuple(described)),
         weights={name: np.asarray(weights) for name, weights in start.weights().items() if name in taken},
         class_names=class_names,
@@ -195,7 +195,7 @@ def _continued(network: Network, number: int, start: SpikingNetwork, class_names
     branches = []
     for index, conv in enumerate(stage.branches):
         initial = leaves(conv.prepared(channels))
-        trained = on_host(start.spec.stages[number].branches[index])
+        trained = on_host(start.network.stages[number].branches[index])
         learned = {}
         for path, value in leaves(trained).items():
             changed = np.ndim(value) or f"stages.{number}.branches.{index}.{path}" in start.initial

@@ -153,11 +153,11 @@ class Sweep:
         data: dict[str, Any] = {path: to_data(value, arrays, path) for path, value in parts.items()}
         return data | {path: _digest(array) for path, array in arrays.items()}
 
-    def uncompiled(self) -> list[str]:
+    def layers_without_native(self) -> list[str]:
         """Layers that learn without a compiled sequence kernel, with their rules, of any variant."""
         structures = {network.structure: network for network in self.networks}
         trainers = [Trainer(network, self.data, self.settings) for network in structures.values()]
-        return [*dict.fromkeys(name for trainer in trainers for name in trainer.uncompiled())]
+        return [*dict.fromkeys(name for trainer in trainers for name in trainer.layers_without_native())]
 
     def groups(self, done: Collection[int] = (), folder: Path | None = None, workers: int = 1) -> list[Group]:
         """The groups that are still to be trained: first those that have left states in a folder, then all others.

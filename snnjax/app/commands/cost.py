@@ -13,7 +13,7 @@ from snnjax.core.errors import printable
 from snnjax.data.names import name_of
 from snnjax.networks import Network
 from snnjax.networks.decision import is_fitted
-from snnjax.networks.quantisation import MOST_BITS, quantise
+from snnjax.networks.quantisation import MAX_BITS, quantise
 from snnjax.runs.results_file import PICTURES, RESULTS, read_results
 from snnjax.runs.trained import STREAM, Trained
 from snnjax.training.cost import Cost, summary
@@ -59,7 +59,7 @@ def write_images(path: Path, cost: Cost, names: tuple[str, ...]) -> None:
 def check_options(chosen: options.Cost, network: Network) -> None:
     """Raises InputError for wrong numbers of bits, and where an assumption on energy is missing or wrong."""
     for bits in chosen.bits:
-        checks.integer("bits", bits, 1, MOST_BITS)
+        checks.integer("bits", bits, 1, MAX_BITS)
     if network.decision is None:
         checks.only_for("bits", chosen.bits or None, f"networks that decide, not for {network.name}")
     for name in ("pj_accumulate", "pj_multiply"):

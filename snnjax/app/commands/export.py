@@ -11,7 +11,7 @@ from snnjax.export.c import MOST_CLASSES, IntegerPrototypes, identifier, integer
 from snnjax.learners import Prototypes
 from snnjax.networks import SpikingNetwork
 from snnjax.networks.prototypes import PER_CLASS, prototypes_on
-from snnjax.networks.quantisation import MOST_BITS
+from snnjax.networks.quantisation import MAX_BITS
 from snnjax.runs.trained import Trained
 
 ALTERNATIVES = "folder (--out) or name (--name)"
@@ -50,7 +50,7 @@ def to_nir(trained: Trained, chosen: options.Export) -> None:
 def to_c(trained: Trained, chosen: options.Export) -> None:
     """Writes NETWORK.c and NETWORK.h."""
     checks.only_for("neuron", chosen.neuron, "--to nir")
-    bits = MOST_BITS if chosen.bits is None else chosen.bits
+    bits = MAX_BITS if chosen.bits is None else chosen.bits
     network, learning = with_learning(trained.spiking_network(), chosen)
     program = c.program(network, bits, trained.image_shape, name=chosen.name, learning=learning)
     source = chosen.out / f"{program.name}.c"
@@ -73,14 +73,14 @@ def with_learning(network: SpikingNetwork, chosen: options.Export) -> tuple[Spik
         for name in ("classes", "per_class"):
             checks.only_for(name, getattr(chosen, name), "--learn")
         return network, None
-    spec = network.spec
+    description = network.network
     if chosen.classes is not None:
         checks.integer("classes", chosen.classes, 1, MOST_CLASSES)  # before so many are made
-    rules = [type(conv.last_learner) for _, name, conv in spec.layers() if name in spec.deciding]
+    rules = [type(conv.last_learner) for _, name, conv in description.layers() if name in description.deciding]
     replaced = rules != [Prototypes] or chosen.per_class is not None
     if replaced:
         neurons = PER_CLASS if chosen.per_class is None else chosen.per_class
-        network = prototypes_on(network, None if spec.classes else chosen.classes, per_class=neurons)
+        network = prototypes_on(network, None if description.classes else chosen.classes, per_class=neurons)
     learning = integer_prototypes(network, classes=chosen.classes)
     if replaced:
         print(f"The readout is replaced by an empty one, prototypes per class: {neurons}.")

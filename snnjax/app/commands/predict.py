@@ -17,7 +17,7 @@ from snnjax import InputError
 from snnjax.app import by_name, console, data_source, options, plots, report, run_data
 from snnjax.core import checks, files
 from snnjax.core.defaults import Fit
-from snnjax.core.devices import AT_ONCE
+from snnjax.core.devices import BATCH_SIZES
 from snnjax.core.errors import printable
 from snnjax.data.layout import READ
 from snnjax.data.names import SILENT, composed, name_of
@@ -152,7 +152,7 @@ def predict(model: Model, images: jax.Array) -> Decided:
 
 def classified(model: Model, images: Sequence[Source], closely: bool) -> Iterator[list[Classified]]:
     """The images that can be read, by blocks; `closely`: with the responses of all layers, image by image."""
-    size = min(len(images), DETAILED if closely else AT_ONCE["cpu"])
+    size = min(len(images), DETAILED if closely else BATCH_SIZES["cpu"])
     for start in range(0, len(images), size):
         block = []
         for source in images[start : start + size]:

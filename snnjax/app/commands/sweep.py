@@ -143,7 +143,7 @@ def workers_of(chosen: options.Sweep, modules: Sequence[str]) -> contextlib.Abst
         return workers.cluster(chosen.scheduler, ready)
     if (chosen.workers or 1) == 1:
         return contextlib.nullcontext(workers.SERIAL)
-    if (platform := devices.peers()[0].platform) != "cpu":
+    if (platform := devices.local_devices()[0].platform) != "cpu":
         raise InputError(f"`workers` share the cores of a CPU, got the device {platform}: take 1, or `device` cpu")
     return workers.processes(checks.integer("workers", chosen.workers, 1), ready)
 

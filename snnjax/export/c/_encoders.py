@@ -50,42 +50,42 @@ class CodeEncoder(NamedTuple):
     filters: tuple[CodeFilter, ...] = ()
 
 
-def sorts(spec: Network) -> bool:
+def sorts(network: Network) -> bool:
     """Whether the program sorts inputs by latencies: `Encoder` sorts its own by strength."""
-    return type(spec.encoder) is not Encoder or first_within(spec) > 0
+    return type(network.encoder) is not Encoder or first_within(network) > 0
 
 
-def code_encoder(spec: Network, image_shape: tuple[int, ...]) -> CodeEncoder:
+def code_encoder(network: Network, image_shape: tuple[int, ...]) -> CodeEncoder:
     """The encoder of a network on images of a shape."""
-    count = int(np.prod(spec.input_shape))
-    maps, rows, columns = spec.input_shape
+    count = int(np.prod(network.input_shape))
+    maps, rows, columns = network.input_shape
     shape = dict(IMAGE_ROWS=image_shape[0], IMAGE_COLUMNS=image_shape[1], PLANES=filters.planes(image_shape))
     shape |= dict(MAPS=maps, ROWS=rows, COLUMNS=columns, INPUTS=count)
     makers: dict[type, Any] = {Pixels: _pixels, OnOff: _on_off, Encoder: _ranked}
-    made: CodeEncoder = makers[type(spec.encoder)](spec, shape)
-    most = max(count, int(np.prod(spec.input_shapes[first_within(spec)])))  # of what is sorted, once or twice
+    made: CodeEncoder = makers[type(network.encoder)](network, shape)
+    most = max(count, int(np.prod(network.input_shapes[first_within(network)])))  # of what is sorted, once or twice
     kind = unsigned(most)
     events: tuple[Buffer, ...] = (
         Buffer("events", kind, (most,), "Inputs that fire, in the order of time."),
-        Buffer("starts", kind, (spec.time_steps + 1,), "The place in `events` of the first spike of each step."),
+        Buffer("starts", kind, (network.time_steps + 1,), "The place in `events` of the first spike of each step."),
     )
-    if sorts(spec):
+    if sorts(network):
         events += (Buffer("latencies", "uint8_t", (most,), "The step of each input, STEPS where silent."),)
     constants = {name: str(value) for name, value in shape.items()} | made.constants
     return made._replace(constants=constants, buffers=(*events, *made.buffers))
 
 
-def _pixels(spec: Network, _: dict[str, int]) -> CodeEncoder:
+def _pixels(network: Network, _: dict[str, int]) -> CodeEncoder:
     """`Pixels`: a table of the latency of each value of a pixel."""
     values = jnp.arange(256, dtype=jnp.uint8).reshape(16, 16)
-    latencies = np.asarray(jax.jit(spec.encoder)(values)).ravel()  # type: ignore[arg-type]
+    latencies = np.asarray(jax.jit(network.encoder)(values)).ravel()  # type: ignore[arg-type]
     table = Table("latency_of", "uint8_t", latencies, "The step at which a pixel fires, by its value.")
     return CodeEncoder("pixels.c.in", {}, (table,), ())
 
 
-def _on_off(spec: Network, shape: dict[str, int]) -> CodeEncoder:
+def _on_off(network: Network, shape: dict[str, int]) -> CodeEncoder:
     """`OnOff`: a filter, and the range of each output over the training images."""
-    encoder: Any = spec.encoder
+    encoder: Any = network.encoder
     bank = _bank(encoder.bank, shape["PLANES"], encoder.window // 2, 1 / (255 * shape["PLANES"]))
     minimum = np.ravel(encoder.minimum)
     span = programs.span(encoder).ravel()
@@ -97,9 +97,9 @@ def _on_off(spec: Network, shape: dict[str, int]) -> CodeEncoder:
     return bank._replace(template="on_off.c.in", constants=constants, tables=bank.tables + tables)
 
 
-def _ranked(spec: Network, shape: dict[str, int]) -> CodeEncoder:
+def _ranked(network: Network, shape: dict[str, int]) -> CodeEncoder:
     """`Encoder`: filters with thresholds, local normalisation, and rank order."""
-    encoder: Any = spec.encoder
+    encoder: Any = network.encoder
     bank = _bank(encoder.bank, shape["PLANES"], encoder.bank.margin, encoder.scale)
     thresholds = programs.map_thresholds(encoder.bank)
     table = Table("map_threshold", "float", thresholds, "Outputs below it are 0, by map.")

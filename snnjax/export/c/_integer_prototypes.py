@@ -11,10 +11,10 @@ from snnjax.learners import Prototypes
 from snnjax.networks.spiking_network import SpikingNetwork
 
 LEAST_BITS = 4
-MOST_BITS = 16
+MAX_BITS = 16
 MOST_WINS = 2**16 - 1
 MOST_CLASSES = 256
-MOST_STEPS = 255
+MAX_TIME_STEPS = 255
 MEAN_BITS = 4
 """Inputs less their means are multiples of 2^-4 steps."""
 LENGTH_BITS = 8
@@ -211,7 +211,7 @@ def length_of(image: np.ndarray) -> int:
 
 def inputs_of(network: SpikingNetwork, images: np.ndarray) -> np.ndarray:
     """The steps that remain to what a readout reads of images (N, ...), (N, H, W, C) uint8."""
-    return (network.spec.time_steps - np.asarray(network.features(images)).transpose(0, 2, 3, 1)).astype(np.uint8)
+    return (network.network.time_steps - np.asarray(network.features(images)).transpose(0, 2, 3, 1)).astype(np.uint8)
 
 
 def integer_prototypes(network: SpikingNetwork, bits: int = 8, *, classes: int | None = None) -> IntegerPrototypes:
@@ -221,30 +221,32 @@ def integer_prototypes(network: SpikingNetwork, bits: int = 8, *, classes: int |
     Raises InputError if it has, if errors were corrected after the first epoch, and if 64 bits are too few for so many
     inputs.
     """
-    checks.integer("bits", bits, LEAST_BITS, MOST_BITS)
+    checks.integer("bits", bits, LEAST_BITS, MAX_BITS)
+    description = network.network
     (layer,) = network.model.stage(network.model.last)
     conv = layer.conv
     learner = conv.last_learner
-    checks.instance(f"learners of the readout of {network.spec.name}", learner, Prototypes, "Prototypes")
+    checks.instance(f"learners of the readout of {description.name}", learner, Prototypes, "Prototypes")
     if learner.is_corrected(layer):
         advice = "train it for one epoch (--epochs), or use an empty one, prototypes_on(network) (--per_class)"
-        raise InputError(f"the readout of {network.spec.name} has corrected errors, learning would undo that: {advice}")
-    spec = network.spec
-    checks.integer("time_steps", spec.time_steps, 1, MOST_STEPS)
-    count = spec.classes if classes is None else checks.integer("classes", classes, 1, MOST_CLASSES)
+        raise InputError(f"the readout of {description.name} has corrected errors, learning would undo that: {advice}")
+    checks.integer("time_steps", description.time_steps, 1, MAX_TIME_STEPS)
+    count = description.classes if classes is None else checks.integer("classes", classes, 1, MOST_CLASSES)
     wins = np.minimum(np.rint(np.asarray(learner.wins)), MOST_WINS).astype(np.int64)
-    if count < spec.classes and wins.any():
+    if count < description.classes and wins.any():
         advice = "or use an empty one, prototypes_on(network) (--per_class)"
         got = f"got {count}: {advice}"
-        raise InputError(f"`classes` must be at least {spec.classes}, as the readout of {spec.name} has learned, {got}")
-    neurons = conv.features // spec.classes
-    more = max(count - spec.classes, 0) * neurons
+        raise InputError(
+            f"`classes` must be at least {description.classes}, as the readout of {description.name} has learned, {got}"
+        )
+    neurons = conv.features // description.classes
+    more = max(count - description.classes, 0) * neurons
     rows = np.asarray(layer.rows(), np.float64)[: count * neurons]
     shift = bits - 1 + math.floor(math.log2(math.sqrt(rows.shape[1]) / _WIDTH))
-    largest = math.log2(spec.time_steps * math.sqrt(rows.shape[1]))  # potential, of 2^-(shift + MEAN_BITS) steps
+    largest = math.log2(description.time_steps * math.sqrt(rows.shape[1]))  # potential, of 2^-(shift + MEAN_BITS) steps
     if max(2 * shift + LENGTH_BITS, shift + MEAN_BITS + LENGTH_BITS + RATE_BITS) + largest >= 63:
         raise InputError(f"`bits` must be fewer for {rows.shape[1]:,} inputs, or 64 bits overflow: got {bits}")
-    mean_length = float(learner.length) * spec.time_steps
+    mean_length = float(learner.length) * description.time_steps
     relative = np.asarray(conv.threshold, np.float64) / (mean_length or 1.0)
     most = 2 ** (bits - 1) - 1
     weights = np.clip(np.rint(rows * 2.0**shift), -most, most).astype(np.int64)
@@ -259,5 +261,5 @@ def integer_prototypes(network: SpikingNetwork, bits: int = 8, *, classes: int |
         bits=bits,
         shift=shift,
         tie=round(learner.tie * 2**RATE_BITS),
-        rises=layer.ramp.rises(spec.time_steps).astype(np.uint8),
+        rises=layer.ramp.rises(description.time_steps).astype(np.uint8),
     )

@@ -38,15 +38,15 @@ class CodeLayer(NamedTuple):
         return self.name.upper()
 
 
-def code_layers(spec: Network, integers: dict[str, IntegerLayer], bits: int) -> list[CodeLayer]:
+def code_layers(network: Network, integers: dict[str, IntegerLayer], bits: int) -> list[CodeLayer]:
     """The layers of a chain of stages without ramps, in order."""
     layers = []
-    for number, name, conv in spec.layers():
+    for number, name, conv in network.layers():
         if conv.ramped:
             continue
-        pool = spec.stages[number].pool
-        deciding = name in spec.deciding
-        constants = _geometry(spec, number, conv)
+        pool = network.stages[number].pool
+        deciding = name in network.deciding
+        constants = _geometry(network, number, conv)
         by_input = integers[name].weights.transpose(1, 2, 3, 0).reshape(-1, conv.features)  # C kh kw F
         if deciding:
             constants |= dict(ROW_BYTES=-(-conv.features * bits // 8))
@@ -54,7 +54,7 @@ def code_layers(spec: Network, integers: dict[str, IntegerLayer], bits: int) -> 
         else:
             tables = _weights_above_0(name, by_input)
         kind = "uint32_t"
-        if not deciding or times_matter(spec):
+        if not deciding or times_matter(network):
             thresholds = _reachable(integers[name])
             if not deciding:
                 kind = unsigned(int(thresholds.max()) + len(_MARKS))
@@ -69,14 +69,14 @@ _MARKS = "FIRED", "FIRES"
 """Largest numbers of a type: of neurons that have fired, and that are about to."""
 
 
-def _geometry(spec: Network, number: int, conv: Conv) -> dict[str, int]:
+def _geometry(network: Network, number: int, conv: Conv) -> dict[str, int]:
     """The numbers of the layer of stage `number`, by name."""
-    sizes = geometry(spec, number)
+    sizes = geometry(network, number)
     axes = dict(KERNEL_=sizes.kernel, STRIDE_=sizes.stride, PADDING_=sizes.padding, MARGIN_=sizes.margin)
     axes |= {"": sizes.size, "OUTPUT_": sizes.output}
-    if spec.stages[number].pool is not None:
+    if network.stages[number].pool is not None:
         axes |= dict(POOL_=sizes.window, POOL_STRIDE_=sizes.window_stride)
-    constants = dict(MAPS=spec.input_shapes[number][0], FEATURES=conv.features)
+    constants = dict(MAPS=network.input_shapes[number][0], FEATURES=conv.features)
     for name, (rows, columns) in axes.items():
         constants |= {f"{name}ROWS": rows, f"{name}COLUMNS": columns}
     return constants
@@ -136,10 +136,10 @@ def row_of_weights(most: int, bits: int) -> Buffer:
     return Buffer("row_of_weights", "uint8_t", (most + 8 // bits - 1,), "Unpacked weights of a row.")
 
 
-def time_buffers(spec: Network, readout: CodeLayer) -> tuple[Buffer, ...]:
+def time_buffers(network: Network, readout: CodeLayer) -> tuple[Buffer, ...]:
     """What crossings of thresholds within a step need."""
     shape = readout.buffers[0].shape
     return (
         Buffer("potentials_before", "uint32_t", shape, "Potentials before the present step."),
-        Buffer("crossings", "crossing", (spec.classes,), "The earliest one of each class, and the potential then."),
+        Buffer("crossings", "crossing", (network.classes,), "The earliest one of each class, and the potential then."),
     )

@@ -19,7 +19,7 @@ from snnjax.export.c._ramped_readout import digest, known_at_start, learning_rea
 from snnjax.export.c._ramps import code_join, code_ramps, ramp_buffers
 from snnjax.export.c._text import Table, identifier, lines, string
 from snnjax.networks import Network, SpikingNetwork
-from snnjax.networks.quantisation import MOST_BITS, integer_layers
+from snnjax.networks.quantisation import MAX_BITS, integer_layers
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("snnjax.export.c"),
@@ -30,7 +30,7 @@ _TEMPLATES = jinja2.Environment(
 )
 _TEMPLATES.filters |= dict(lines=lambda names: lines([string(name) for name in names]))
 
-MOST_STEPS = 255
+MAX_TIME_STEPS = 255
 
 
 class Program(NamedTuple):
@@ -76,22 +76,22 @@ def program(
     pooling and inhibition.
     """
     check_network(network, "in C", ramped_readout=True)
-    checks.integer("time_steps", network.spec.time_steps, 1, MOST_STEPS)
+    checks.integer("time_steps", network.network.time_steps, 1, MAX_TIME_STEPS)
     checks.instance("image_shape", image_shape, tuple, "a tuple such as (28, 28)")
-    check_shape(network.spec, "image_shape", image_shape)
+    check_shape(network.network, "image_shape", image_shape)
     if learning is not None:
-        _check_learning(network.spec, learning)
-    values = _values(network, bits, image_shape, identifier(name or network.spec.name), learning)
+        _check_learning(network.network, learning)
+    values = _values(network, bits, image_shape, identifier(name or network.network.name), learning)
     source, header = (_rendered(f"program.{end}.in", values) for end in "ch")
     return Program(values["name"], source, header, values["table_bytes"], values["ram_bytes"])
 
 
-def _check_learning(spec: Network, learning: IntegerPrototypes) -> None:
+def _check_learning(network: Network, learning: IntegerPrototypes) -> None:
     """Raises InputError unless it is for the last layer of a network."""
-    inputs = math.prod(spec.input_shapes[-1])
-    if not spec.stages[-1].ramped or learning.weights.shape[1] != inputs:
+    inputs = math.prod(network.input_shapes[-1])
+    if not network.stages[-1].ramped or learning.weights.shape[1] != inputs:
         got = f"weights of {learning.weights.shape[1]} inputs"
-        raise InputError(f"`learning` must be made of {spec.name}, with a readout of {inputs} inputs, got {got}")
+        raise InputError(f"`learning` must be made of {network.name}, with a readout of {inputs} inputs, got {got}")
 
 
 def _rendered(template: str, values: dict[str, Any]) -> str:
@@ -107,30 +107,30 @@ def _values(
     learning: IntegerPrototypes | None,
 ) -> dict[str, Any]:
     """The values that the templates take, by name."""
-    spec: Network = network.spec
+    description: Network = network.network
     integers: dict[str, Any] = integer_layers(network, bits)
-    ramps = code_ramps(spec, integers, bits)
-    layers = code_layers(spec, integers, bits)
+    ramps = code_ramps(description, integers, bits)
+    layers = code_layers(description, integers, bits)
     if learning is not None:
-        layers.append(learning_readout(spec, learning))
-    elif spec.stages[-1].ramped:
-        layers.append(ramped_readout(spec, integers[spec.names[-1][0]], bits))
-    encoder = code_encoder(spec, image_shape)
+        layers.append(learning_readout(description, learning))
+    elif description.stages[-1].ramped:
+        layers.append(ramped_readout(description, integers[description.names[-1][0]], bits))
+    encoder = code_encoder(description, image_shape)
     tables = [*encoder.tables]
     for tables_of_layer in [layer.tables for layer in ramps] + [layer.tables for layer in layers]:
         tables += tables_of_layer
     buffers = [*encoder.buffers, *(buffer for layer in layers for buffer in layer.buffers)]
     if ramps:
-        buffers += ramp_buffers(spec, ramps)
+        buffers += ramp_buffers(description, ramps)
     packed_rows = [layer.constants["size"] for layer in ramps]
     if learning is None:
         packed_rows.append(layers[-1].constants["INPUTS" if layers[-1].ramped else "FEATURES"])
-    if packed_rows and bits < MOST_BITS:
+    if packed_rows and bits < MAX_BITS:
         buffers.append(row_of_weights(max(packed_rows), bits))
-    timed = times_matter(spec)
-    fractional = timed and spec.stages[-1].branches[0].fractional
+    timed = times_matter(description)
+    fractional = timed and description.stages[-1].branches[0].fractional
     if fractional:
-        buffers += time_buffers(spec, layers[-1])
+        buffers += time_buffers(description, layers[-1])
     class_names = list(network.class_names)
     starts: tuple[Table, ...] = ()
     if learning is not None:
@@ -143,26 +143,26 @@ def _values(
         upper=name.upper(),
         bits=bits,
         classes=class_names,
-        steps=spec.time_steps,
+        steps=description.time_steps,
         layout=" x ".join(f"{size} {axis}" for axis, size in image.items()),
         image_bytes=math.prod(image_shape),
         encoder=encoder,
-        sorts=sorts(spec),
-        floats=not isinstance(spec.encoder, Pixels),
+        sorts=sorts(description),
+        floats=not isinstance(description.encoder, Pixels),
         ramps=ramps,
         synapses=ramps[0].tables[-1].kind if ramps else "",
-        join=code_join(spec),
-        columns=spec.input_shapes[first_within(spec)][2],
+        join=code_join(description),
+        columns=description.input_shapes[first_within(description)][2],
         layers=layers,
         hidden=layers[:-1],
         readout=layers[-1],
         following={layer.name: following for layer, following in itertools.pairwise(layers)},
         score_type="uint64_t" if layers[-1].ramped and learning is None else "uint32_t",
-        score_text=_score_text(spec, learning is not None),
+        score_text=_score_text(description, learning is not None),
         timed=timed,
         fractional=fractional,
-        reciprocal=int((np.float32(1) / np.float32(spec.time_steps)).view(np.uint32)),
-        fallback=falls_back(spec),
+        reciprocal=int((np.float32(1) / np.float32(description.time_steps)).view(np.uint32)),
+        fallback=falls_back(description),
         unpacks=bool(packed_rows),
         tables=[*tables, *starts],
         buffers=buffers,
@@ -175,7 +175,7 @@ def _values(
     )
 
 
-def _score_text(spec: Network, learns: bool) -> tuple[str, ...]:
+def _score_text(network: Network, learns: bool) -> tuple[str, ...]:
     """What the score of a class is, as lines of a comment that begins with some words."""
     if learns:
         return (
@@ -183,7 +183,7 @@ def _score_text(spec: Network, learns: bool) -> tuple[str, ...]:
             "largest potential: 65536 (1 - d^2 / 2), where d is the distance between these weights and the image at a",
             "length of 1. It is at most 65536, and 0 if it would be negative or if the image is blank.",
         )
-    if spec.stages[-1].ramped:
+    if network.stages[-1].ramped:
         return (
             "The score of a class is the largest potential of its neurons, in the smallest unit of the",
             "readout; 0 if no potential is above 0.",

@@ -12,33 +12,33 @@ from snnjax.networks import Network
 from snnjax.networks.quantisation import IntegerRampLayer
 
 
-def ramped_readout(spec: Network, layer: IntegerRampLayer, bits: int) -> CodeLayer:
+def ramped_readout(network: Network, layer: IntegerRampLayer, bits: int) -> CodeLayer:
     """The layer with its weights as they are."""
-    name = spec.names[-1][0]
+    name = network.names[-1][0]
     rows = layer.weights.transpose(0, 2, 3, 1).reshape(len(layer.weights), -1)  # kh kw C
     offset = 2 ** (bits - 1) - 1
-    constants = _geometry(spec) | dict(
+    constants = _geometry(network) | dict(
         FEATURES=len(rows), ROW_BYTES=-(-rows.shape[1] * bits // 8), OFFSET=offset, INPUTS=rows.shape[1]
     )
     weights = pack_bits((rows.astype(np.int16) + offset).astype(np.uint8), bits)
     synapses = np.count_nonzero(rows, axis=0)
-    (conv,) = spec.stages[-1].branches
+    (conv,) = network.stages[-1].branches
     assert conv.ramp is not None
     tables = (
         Table(f"{name}_weights", "uint8_t", weights, f"Weights + {offset}, by feature, {_ORDER}."),
         Table(f"{name}_thresholds", "int32_t", layer.threshold, "Subtracted from sums, by feature."),
         Table(f"{name}_shifts", "uint8_t", layer.shift, "Potentials are moved by so many bits, by feature."),
         Table(f"{name}_synapses", unsigned(len(rows)), synapses, f"Features whose weight is not 0, by {_ORDER}."),
-        _rises(conv.ramp.rises(spec.time_steps).astype(np.uint8)),
+        _rises(conv.ramp.rises(network.time_steps).astype(np.uint8)),
     )
     return CodeLayer(name, "int64_t", False, constants, tables, (_inputs(name, rows.shape[1]),), ramped=True)
 
 
-def learning_readout(spec: Network, layer: IntegerPrototypes) -> CodeLayer:
+def learning_readout(network: Network, layer: IntegerPrototypes) -> CodeLayer:
     """The layer with weights in memory, which learn."""
-    name = spec.names[-1][0]
+    name = network.names[-1][0]
     features, inputs = layer.weights.shape
-    constants = _geometry(spec) | dict(
+    constants = _geometry(network) | dict(
         FEATURES=features,
         INPUTS=inputs,
         NEURONS=layer.neurons,
@@ -101,14 +101,14 @@ def _inputs(name: str, count: int) -> Buffer:
     return Buffer(f"{name}_inputs", "uint8_t", (count,), "What each input adds per weight, 0 of silence.")
 
 
-def _geometry(spec: Network) -> dict[str, int]:
+def _geometry(network: Network) -> dict[str, int]:
     """How the layer reads spikes, by the names of other layers: through windows of one neuron if not pooled."""
-    number = len(spec.stages) - 1
-    maps, rows, columns = spec.input_shapes[number]
+    number = len(network.stages) - 1
+    maps, rows, columns = network.input_shapes[number]
     constants = dict(MAPS=maps, ROWS=rows, COLUMNS=columns, OUTPUT_ROWS=rows, OUTPUT_COLUMNS=columns)
     axes = dict(MARGIN=(0, 0), POOL=(1, 1), POOL_STRIDE=(1, 1))
-    if not (number and spec.stages[number - 1].ramped):  # those are pooled before their spikes are sorted
-        (source,) = sources(spec, number)
+    if not (number and network.stages[number - 1].ramped):  # those are pooled before their spikes are sorted
+        (source,) = sources(network, number)
         axes = dict(MARGIN=source.margin, POOL=source.window, POOL_STRIDE=source.window_stride)
     for name, (down, right) in axes.items():
         constants |= {f"{name}_ROWS": down, f"{name}_COLUMNS": right}

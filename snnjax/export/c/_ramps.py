@@ -44,18 +44,20 @@ class CodeJoin(NamedTuple):
     sources: list[tuple[int, int, dict[str, int]]]
 
 
-def code_ramps(spec: Network, integers: dict[str, IntegerRampLayer], bits: int) -> list[CodeRamp]:
+def code_ramps(network: Network, integers: dict[str, IntegerRampLayer], bits: int) -> list[CodeRamp]:
     """The layers with ramps that do not decide, in order."""
     ramps = []
-    layers = [(number, name, conv) for number, name, conv in spec.layers() if conv.ramped and name not in spec.deciding]
+    layers = [
+        (number, name, conv) for number, name, conv in network.layers() if conv.ramped and name not in network.deciding
+    ]
     count = unsigned(max((conv.features for _, _, conv in layers), default=0))  # the type of numbers of features
     for number, name, conv in layers:
-        sizes = geometry(spec, number)
-        maps = spec.input_shapes[number][0]
+        sizes = geometry(network, number)
+        maps = network.input_shapes[number][0]
         layer = integers[name]
         rows = layer.weights.transpose(0, 2, 3, 1).reshape(conv.features, -1)  # kh kw C
         constants = dict(maps=maps, features=conv.features, size=rows.shape[1])
-        constants |= _axes(dict(input=spec.input_shapes[number][1:], to=sizes.size, dendrite=sizes.dendrites))
+        constants |= _axes(dict(input=network.input_shapes[number][1:], to=sizes.size, dendrite=sizes.dendrites))
         constants |= _axes(dict(kernel=sizes.kernel, stride=sizes.stride, padding=sizes.padding))
         constants |= dict(row_bytes=-(-rows.shape[1] * bits // 8), offset=2 ** (bits - 1) - 1)
         pool = _pooling(conv.features, sizes, sizes.output)
@@ -67,18 +69,18 @@ def code_ramps(spec: Network, integers: dict[str, IntegerRampLayer], bits: int) 
     return ramps
 
 
-def code_join(spec: Network) -> CodeJoin:
+def code_join(network: Network) -> CodeJoin:
     """What the first layer without a ramp reads."""
-    first = first_within(spec)
+    first = first_within(network)
     parts = []
     place = 0
-    for source in sources(spec, first):
+    for source in sources(network, first):
         parts.append((source.output, place, _pooling(source.maps, source, source.pooled, source.mean)))
         place += source.maps
-    return CodeJoin(place, math.prod(spec.input_shapes[first]), parts)
+    return CodeJoin(place, math.prod(network.input_shapes[first]), parts)
 
 
-def ramp_buffers(spec: Network, ramps: list[CodeRamp]) -> list[Buffer]:
+def ramp_buffers(network: Network, ramps: list[CodeRamp]) -> list[Buffer]:
     """Outputs of the stages that have ramps and of the encoder, and what their layers compute with."""
     each = [layer.constants for layer in ramps]
     neurons = max(layer["to_rows"] * layer["to_columns"] * layer["features"] for layer in each)
@@ -87,7 +89,7 @@ def ramp_buffers(spec: Network, ramps: list[CodeRamp]) -> list[Buffer]:
     neurons_in_row = max(layer["to_columns"] * layer["features"] for layer in each)
     outputs = [
         Buffer(f"output{number}", "uint8_t", (math.prod(shape),), "Steps that remain to each spike, 0 of silence.")
-        for number, shape in enumerate(spec.shapes[: len(ramps) + 1])
+        for number, shape in enumerate(network.shapes[: len(ramps) + 1])
     ]
     return [
         *outputs,

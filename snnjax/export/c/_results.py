@@ -38,13 +38,13 @@ def results(network: SpikingNetwork, bits: int, images: ArrayLike) -> Results:
     """
     check_network(network, "in C", ramped_readout=True)
     quantised = quantise(network, bits)
-    layer = integer_layers(network, bits)[network.spec.names[-1][0]]
-    exponent = layer.exponent if network.spec.stages[-1].ramped else -bits  # type: ignore[union-attr]
+    layer = integer_layers(network, bits)[network.network.names[-1][0]]
+    exponent = layer.exponent if network.network.stages[-1].ramped else -bits  # type: ignore[union-attr]
     inputs = quantised.features(images)
     decision = np.asarray(quantised.decide(images).decision, np.int64)
     found = _at_decision(quantised.model, inputs)
     step, potentials = jax.tree.map(np.asarray, found)
-    classes = np.arange(network.spec.classes)
+    classes = np.arange(network.network.classes)
     scores: np.ndarray = np.maximum(potentials.astype(np.float64) * 2.0**-exponent, 0).astype(np.int64)
     decided = decision[:, None] == classes
     others = np.where(decided, 0, scores)

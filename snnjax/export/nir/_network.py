@@ -45,15 +45,15 @@ def to_nir(network: SpikingNetwork, neuron: Neuron = "IF") -> "NIRGraph":
     checks.one_of("neuron", neuron, NEURONS)
     builder = Builder(_package(), neuron)
     exported = exportable(network)
-    spec = exported.spec
+    description = exported.network
     weights = {name: np.asarray(value) for name, value in exported.weights().items()}
-    outputs = [builder.add_input(spec.input_shape)]
-    for number in range(len(spec.stages)):
-        source = _add_joined(builder, spec, number, outputs)
-        outputs.append(_add_stage(builder, spec, number, source, weights))
+    outputs = [builder.add_input(description.input_shape)]
+    for number in range(len(description.stages)):
+        source = _add_joined(builder, description, number, outputs)
+        outputs.append(_add_stage(builder, description, number, source, weights))
     builder.add_output(outputs[-1])
-    words = _note(network.spec, spec, chain=builder.is_chain)
-    return builder.graph(dict(note=words) | _metadata(exported, neuron, network.spec))
+    words = _note(network.network, description, chain=builder.is_chain)
+    return builder.graph(dict(note=words) | _metadata(exported, neuron, network.network))
 
 
 def write(network: SpikingNetwork, path: Path | str, neuron: Neuron = "IF") -> str:
@@ -81,32 +81,36 @@ def exportable(network: SpikingNetwork) -> SpikingNetwork:
     expressed, parts are not fitted, or weights are not finite.
     """
     checks.instance("network", network, SpikingNetwork, "a SpikingNetwork", "snnjax.load(...)")
-    spec = network.spec
-    check_decides(spec)
-    check_fitted(spec)
-    _check_decision(spec)
-    first = _first_stage(spec)
-    _check_squares(spec, first)
-    weights = {name: value.astype(np.float64) for name, value in rounded_weights(spec, network.weights()).items()}
-    for number, name, conv in spec.layers():
-        if number >= first and spec.stages[number].pointwise:
+    description = network.network
+    check_decides(description)
+    check_fitted(description)
+    _check_decision(description)
+    first = _first_stage(description)
+    _check_squares(description, first)
+    weights = {
+        name: value.astype(np.float64) for name, value in rounded_weights(description, network.weights()).items()
+    }
+    for number, name, conv in description.layers():
+        if number >= first and description.stages[number].pointwise:
             got = "True: NIR has no inhibition between neurons that fire once"
-            raise InputError(f"`pointwise` of stage {number + 1} of {spec.name} must be False for NIR, got {got}")
-        if number >= first and name not in spec.deciding:
-            _check_hidden(spec, name, conv, weights[name])
+            raise InputError(
+                f"`pointwise` of stage {number + 1} of {description.name} must be False for NIR, got {got}"
+            )
+        if number >= first and name not in description.deciding:
+            _check_hidden(description, name, conv, weights[name])
     rounded = {}
     stages = []
-    for names, stage in zip(spec.names[first:], spec.stages[first:], strict=True):
+    for names, stage in zip(description.names[first:], description.stages[first:], strict=True):
         branches = []
         for name, conv in zip(names, stage.branches, strict=True):
-            decides = name in spec.deciding
+            decides = name in description.deciding
             rounded[name], threshold = _rounded(weights[name], conv.threshold, decides=decides)
             branches.append(dataclasses.replace(conv, threshold=threshold))
         stages.append(dataclasses.replace(stage, branches=tuple(branches)))
     if not first:
-        spec = dataclasses.replace(spec, stages=tuple(stages))
-        return SpikingNetwork(spec, weights=rounded, class_names=network.class_names)
-    tail = _tail(spec, first, stages)
+        description = dataclasses.replace(description, stages=tuple(stages))
+        return SpikingNetwork(description, weights=rounded, class_names=network.class_names)
+    tail = _tail(description, first, stages)
     renamed = dict(zip((name for _, name, _ in tail.layers()), rounded.values(), strict=True))
     return SpikingNetwork(tail, weights=renamed, class_names=network.class_names)
 
@@ -139,71 +143,77 @@ def _of_classes(values: np.ndarray, metadata: dict[str, Any]) -> np.ndarray:
     return values.reshape(len(values), int(metadata["classes"]), -1)
 
 
-def _tail(spec: Network, first: int, stages: list[Any]) -> Network:
+def _tail(network: Network, first: int, stages: list[Any]) -> Network:
     """The network of the last stages, from stage `first` on, whose joined input is its encoded image."""
     inputs = () if stages[0].branches else (Input(ENCODER),)
     moved = [dataclasses.replace(stages[0], inputs=inputs, join=Concatenate())]
     for stage in stages[1:]:
         reads = [dataclasses.replace(each, stage=name_of(number_of(each.stage) - first)) for each in stage.inputs]
         moved.append(dataclasses.replace(stage, inputs=tuple(reads)))
-    shape = spec.input_shapes[first]
-    return dataclasses.replace(spec, input_shape=shape, stages=tuple(moved), epochs=spec.epochs[first:], encoder=None)
+    shape = network.input_shapes[first]
+    return dataclasses.replace(
+        network, input_shape=shape, stages=tuple(moved), epochs=network.epochs[first:], encoder=None
+    )
 
 
-def _first_stage(spec: Network) -> int:
+def _first_stage(network: Network) -> int:
     """The stage from 0 at which the export begins; raises InputError where one behind it joins in another way."""
-    graph = spec.graph
-    last = len(spec.stages) - 1
+    graph = network.graph
+    last = len(network.stages) - 1
     first = 0
-    for number, stage in enumerate(spec.stages):
+    for number, stage in enumerate(network.stages):
         if stage.ramped:
             first = number + 1
     while first > 0 and graph.outputs_entering(first, last):  # none enters the last stage but what it reads
         first += 1
     for number in range(first + (first > 0), last + 1):
-        join = spec.stages[number].join
+        join = network.stages[number].join
         if type(join) not in _JOINS:
             names = ", ".join(kind.__name__ for kind in _JOINS)
             got = type(join).__name__
-            raise InputError(f"`join` of stage {number + 1} of {spec.name} must be one of {names} for NIR, got {got}")
+            raise InputError(
+                f"`join` of stage {number + 1} of {network.name} must be one of {names} for NIR, got {got}"
+            )
     return first
 
 
-def _check_decision(spec: Network) -> None:
+def _check_decision(network: Network) -> None:
     """Raises InputError unless a single layer decides, by potentials that a reader can compare."""
-    if type(spec.decision) not in (Majority, Earliest):
-        got = type(spec.decision).__name__
-        raise InputError(f"`decision` of {spec.name} must be Earliest or Majority for NIR, got {got}")
-    if len(spec.deciding) != 1:
-        got = f"{len(spec.deciding)}: readers of NIR take one output"
-        raise InputError(f"{spec.name} must have one layer that decides for NIR, got {got}")
-    if spec.stages[-1].ramped:
-        raise InputError(f"`ramp` of the layer of {spec.name} that decides must be None for NIR: take another readout")
+    if type(network.decision) not in (Majority, Earliest):
+        got = type(network.decision).__name__
+        raise InputError(f"`decision` of {network.name} must be Earliest or Majority for NIR, got {got}")
+    if len(network.deciding) != 1:
+        got = f"{len(network.deciding)}: readers of NIR take one output"
+        raise InputError(f"{network.name} must have one layer that decides for NIR, got {got}")
+    if network.stages[-1].ramped:
+        raise InputError(
+            f"`ramp` of the layer of {network.name} that decides must be None for NIR: take another readout"
+        )
 
 
-def _check_hidden(spec: Network, name: str, conv: Conv, weights: np.ndarray) -> None:
+def _check_hidden(network: Network, name: str, conv: Conv, weights: np.ndarray) -> None:
     """Raises InputError where a layer that does not decide cannot be told by the inputs that have fired so far."""
     if weights.min() < 0:
         why = "NIR has no neurons that fire once, and this one could fall silent again"
-        raise InputError(f"`weights` of {name} of {spec.name} must be at least 0, got {weights.min():.4g}: {why}")
+        raise InputError(f"`weights` of {name} of {network.name} must be at least 0, got {weights.min():.4g}: {why}")
     if conv.threshold is None:
-        raise InputError(f"`threshold` of {name} of {spec.name} must be a number for NIR, got None")
+        raise InputError(f"`threshold` of {name} of {network.name} must be a number for NIR, got None")
 
 
-def _check_squares(spec: Network, first: int) -> None:
+def _check_squares(network: Network, first: int) -> None:
     """Raises InputError if NIR cannot express a kernel or a pooling window, from stage `first` on."""
-    for number, stage in enumerate(spec.stages[first:], first):
-        size = spec.input_shapes[number][1:]
-        for name, conv in zip(spec.names[number], stage.branches, strict=True):
-            square(size, f"`kernel` of {name} of {spec.name}", conv.kernel, conv.stride, conv.padding)
+    for number, stage in enumerate(network.stages[first:], first):
+        size = network.input_shapes[number][1:]
+        for name, conv in zip(network.names[number], stage.branches, strict=True):
+            square(size, f"`kernel` of {name} of {network.name}", conv.kernel, conv.stride, conv.padding)
         begins_joined = 0 < first == number  # the file begins with what this stage reads
-        reads = [] if begins_joined else spec.graph.reads(number)
-        pools = [(spec.shapes[output], each.pool) for output, each in reads]
+        reads = [] if begins_joined else network.graph.reads(number)
+        pools = [(network.shapes[output], each.pool) for output, each in reads]
         unpooled = dataclasses.replace(stage, pool=None)
-        pools.append((output_shape(unpooled, spec.input_shapes[number], joined=True), stage.pool))
+        pools.append((output_shape(unpooled, network.input_shapes[number], joined=True), stage.pool))
         for shape, pool in pools:
             if pool is not None:
-                name = f"`window` of a pool of stage {number + 1} of {spec.name}"
+                name = f"`window` of a pool of stage {number + 1} of {network.name}"
                 square(shape[1:], name, pool.window, pool.stride or pool.window, pool.padding)
 
 
@@ -232,31 +242,31 @@ def _rounded(weights: np.ndarray, threshold: Any, *, decides: bool) -> tuple[np.
     return values, limits.astype(np.float32) if np.ndim(threshold) else float(limits)
 
 
-def _add_joined(builder: Builder, spec: Network, number: int, outputs: list[str]) -> str:
+def _add_joined(builder: Builder, network: Network, number: int, outputs: list[str]) -> str:
     """Adds the pooling and the join of what stage `number` reads; returns the node with it."""
     sources = []
-    for index, (output, each) in enumerate(spec.graph.reads(number), 1):
+    for index, (output, each) in enumerate(network.graph.reads(number), 1):
         source = outputs[output]
         if each.pool is not None:
             source = builder.add_pool(f"stage{number + 1}_input{index}", source, each.pool)
         sources.append(source)
     if len(sources) == 1:
         return sources[0]
-    join = spec.stages[number].join
+    join = network.stages[number].join
     name = f"stage{number + 1}_join"
     if isinstance(join, Concatenate):
         return builder.add_concatenation(name, list(map(Source, sources)))
     return builder.add_count(name, sources, len(sources) if isinstance(join, LatestSpike) else 1)
 
 
-def _add_stage(builder: Builder, spec: Network, number: int, source: str, weights: dict[str, np.ndarray]) -> str:
+def _add_stage(builder: Builder, network: Network, number: int, source: str, weights: dict[str, np.ndarray]) -> str:
     """Adds the layers and the pooling of a stage; returns the node with its output."""
-    stage = spec.stages[number]
+    stage = network.stages[number]
     branches = []
-    for name, conv in zip(spec.names[number], stage.branches, strict=True):
+    for name, conv in zip(network.names[number], stage.branches, strict=True):
         windows = checks.pair("stride", conv.stride, 1), checks.pair("padding", conv.padding, 0)
         convolution = Convolution(name, source, weights[name], *windows)
-        if name in spec.deciding:
+        if name in network.deciding:
             return builder.add_convolution(convolution)
         threshold = np.broadcast_to(np.asarray(conv.threshold, np.float64), conv.features)
         node = builder.add_layer(name, [convolution], threshold)
@@ -271,18 +281,18 @@ def _add_stage(builder: Builder, spec: Network, number: int, source: str, weight
 
 def _metadata(exported: SpikingNetwork, neuron: Neuron, whole: Network) -> dict[str, Any]:
     """The metadata of `to_nir` but the note."""
-    spec = exported.spec
-    described = spec if len(spec.stages) == len(whole.stages) else dataclasses.replace(spec, encoder=None)
+    network = exported.network
+    described = network if len(network.stages) == len(whole.stages) else dataclasses.replace(network, encoder=None)
     metadata: dict[str, Any] = dict(
         recipe=_recipe(described, neuron, whole.encoder),
-        time_steps=spec.time_steps,
-        classes=spec.classes,
+        time_steps=network.time_steps,
+        classes=network.classes,
         class_names=json.dumps(exported.class_names),
     )
-    (conv,) = spec.stages[-1].branches
-    if isinstance(spec.decision, Earliest) and conv.threshold is not None:
+    (conv,) = network.stages[-1].branches
+    if isinstance(network.decision, Earliest) and conv.threshold is not None:
         metadata["threshold"] = np.float32(np.broadcast_to(conv.threshold, conv.features))
-        metadata |= dict(fallback=spec.decision.fallback, fractional=conv.fractional)
+        metadata |= dict(fallback=network.decision.fallback, fractional=conv.fractional)
     return metadata
 
 
@@ -306,21 +316,22 @@ _STEPS = {
 }
 
 
-def _recipe(spec: Network, neuron: Neuron, encoder: Any) -> str:
+def _recipe(network: Network, neuron: Neuron, encoder: Any) -> str:
     """How a reader gets from an image to a decision, as text. `encoder` is that of the whole network."""
     made = ""
     if encoder is not None:
-        before = "" if spec.encoder is not None else " and the stages before the file, which its note names"
+        before = "" if network.encoder is not None else " and the stages before the file, which its note names"
         made = f" snnjax computes them from an image by the encoder {_named(encoder)}{before}."
-    features = spec.stages[-1].branches[0].features
+    features = network.stages[-1].branches[0].features
     lines = (
-        f"Input: latencies {spec.input_shape}, the step of the spike of each input, {spec.time_steps} where it is"
+        f"Input: latencies {network.input_shape}, the step of the spike of each input, {network.time_steps} where it is"
         f" silent.{made}",
-        f"At each step t = 0..{spec.time_steps - 1} the input is 1.0 where latency <= t, else 0.0: all spikes so far.",
-        _STEPS[neuron].format(tau=TAU, seconds=TAU * spec.time_steps),
-        f"Output: V(t), the potentials of {spec.names[-1][0]}, {spec.shapes[-1]}. Feature f, the first axis, belongs to"
-        f" class f // {features // spec.classes}.",
-        _decision(spec),
+        f"At each step t = 0..{network.time_steps - 1} the input is 1.0 where latency <= t, else 0.0: all spikes so"
+        " far.",
+        _STEPS[neuron].format(tau=TAU, seconds=TAU * network.time_steps),
+        f"Output: V(t), the potentials of {network.names[-1][0]}, {network.shapes[-1]}. Feature f, the first axis,"
+        f" belongs to class f // {features // network.classes}.",
+        _decision(network),
     )
     return "\n".join(lines)
 
@@ -334,18 +345,17 @@ def _named(encoder: Any) -> str:
     return f"{type(encoder).__name__}({', '.join(settings)})"
 
 
-def _decision(spec: Network) -> str:
+def _decision(network: Network) -> str:
     """The line of the recipe that says how a network decides."""
-    last = (
-        f"the class of the largest V({spec.time_steps - 1}), the lowest among equals, if it is above 0, otherwise none"
-    )
-    conv = spec.stages[-1].branches[0]
-    if not isinstance(spec.decision, Earliest) or conv.threshold is None:
+    largest = f"the largest V({network.time_steps - 1}), the lowest among equals"
+    last = f"the class of {largest}, if it is above 0, otherwise none"
+    conv = network.stages[-1].branches[0]
+    if not isinstance(network.decision, Earliest) or conv.threshold is None:
         return f"Decision: {last}."
     fires = "a neuron fires at the first t with V(t) > threshold[f], which the metadata have"
     if conv.fractional:
         fires += ", at the time t + (threshold[f] - V(t-1)) / (V(t) - V(t-1)), with V(-1) = 0"
-    silent = last if spec.decision.fallback else "none"
+    silent = last if network.decision.fallback else "none"
     equal = "at equal times the largest V(t) at its t, then the lowest class"
     return f"Decision: {fires}. The class of the earliest; {equal}. If no neuron fires: {silent}."
 

@@ -36,7 +36,7 @@ from snnjax.networks.quantisation import IntegerLayer, IntegerRampLayer, integer
 from snnjax.runs.trained import Trained
 from snnjax.training.cost import check_labels
 
-MOST_STEPS = 65535
+MAX_TIME_STEPS = 65535
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("snnjax.export.page"), autoescape=True, undefined=jinja2.StrictUndefined
@@ -66,12 +66,14 @@ def page_of(
     `Pixels`, `OnOff` or `Encoder`, the latter without pooling and inhibition.
     """
     check_network(network, "on a page")
-    spec = network.spec
-    checks.integer("time_steps", spec.time_steps, 1, MOST_STEPS)
-    _check_pictures(spec, pictures, labels)
+    description = network.network
+    checks.integer("time_steps", description.time_steps, 1, MAX_TIME_STEPS)
+    _check_pictures(description, pictures, labels)
     data = _data(network, pictures, labels, bits) | dict(centred=centred, fit=fit)
-    facts = dict(name=spec.name, bits=bits, steps=spec.time_steps, version=__version__, weights=_count(network))
-    return _TEMPLATES.get_template("demo.html").render(data=data, synapses=sum(synapses(spec).values()), **facts)
+    facts = dict(
+        name=description.name, bits=bits, steps=description.time_steps, version=__version__, weights=_count(network)
+    )
+    return _TEMPLATES.get_template("demo.html").render(data=data, synapses=sum(synapses(description).values()), **facts)
 
 
 def teaching_page(
@@ -92,9 +94,9 @@ def teaching_page(
     Raises InputError as `page_of`, but for the layers that are not on the page, and for fewer than 2 bits.
     """
     network = _untaught(trained, bits)
-    spec = network.spec
-    checks.integer("time_steps", spec.time_steps, 1, MOST_STEPS)
-    _check_pictures(spec, pictures, labels)
+    description = network.network
+    checks.integer("time_steps", description.time_steps, 1, MAX_TIME_STEPS)
+    _check_pictures(description, pictures, labels)
     data = dict(
         _pictures(network, pictures, labels),
         bits=bits,
@@ -102,7 +104,7 @@ def teaching_page(
         decision=None,
         centred=centred,
         fit=fit,
-        readout=_readout(spec),
+        readout=_readout(description),
         file=_file(trained, network, bits, fit),
     )
     facts = dict(name=trained.network.name, bits=bits, version=__version__)
@@ -112,24 +114,26 @@ def teaching_page(
 def _untaught(trained: Trained, bits: int) -> SpikingNetwork:
     """The features of a network, with weights of so many bits, under a readout that has learned nothing."""
     network = prototypes_on(trained.spiking_network())
-    spec = network.spec
-    check_features(spec, "on a page")
-    join = spec.stages[-1].join
+    description = network.network
+    check_features(description, "on a page")
+    join = description.stages[-1].join
     if type(join) is not Concatenate:
         got = f"got {type(join).__name__}"
-        raise InputError(f"`join` of stage {len(spec.stages)} of {spec.name} must be Concatenate() on a page, {got}")
+        raise InputError(
+            f"`join` of stage {len(description.stages)} of {description.name} must be Concatenate() on a page, {got}"
+        )
     return quantise(network, bits)
 
 
-def _readout(spec: Network) -> dict[str, Any]:
+def _readout(network: Network) -> dict[str, Any]:
     """What the readout reads, and what the rule `Prototypes` has beside the numbers that it learns."""
-    conv: Any = spec.stages[-1].branches[0]
+    conv: Any = network.stages[-1].branches[0]
     return dict(
-        input=spec.input_shapes[-1],
-        reads=[_read(source) for source in sources(spec, len(spec.stages) - 1)],
+        input=network.input_shapes[-1],
+        reads=[_read(source) for source in sources(network, len(network.stages) - 1)],
         per_class=PER_CLASS,
         tie=conv.learners.tie,
-        risen=conv.ramp.rises(spec.time_steps)[::-1].tolist(),  # by latency
+        risen=conv.ramp.rises(network.time_steps)[::-1].tolist(),  # by latency
     )
 
 
@@ -138,12 +142,12 @@ def _file(trained: Trained, network: SpikingNetwork, bits: int, fit: Fit) -> dic
 
     The page makes the weights of the features in this file from those that it computes with, by their units.
     """
-    spec = network.spec
-    path = f"stages.{len(spec.stages) - 1}.branches.0"
+    description = network.network
+    path = f"stages.{len(description.stages) - 1}.branches.0"
     own = {name: f"{path}.{name}" for name in ("threshold", "learners.wins", "learners.length")}
     dataset = trained.settings.get("dataset")
     untaught = Trained(
-        spec,
+        description,
         {name: np.asarray(values) for name, values in network.weights().items()},
         trained.image_shape,
         dict(dataset=dataset) if dataset in DATASETS else dict(fit=fit),  # no folders, since pages are shared
@@ -156,10 +160,10 @@ def _file(trained: Trained, network: SpikingNetwork, bits: int, fit: Fit) -> dic
     layer["learners"] |= dict(wins=dict(array=own["learners.wins"]), length="@length")
     meta["network"]["classes"] = "@classes"
     meta["class_names"] = "@class_names"
-    (name,) = spec.deciding
+    (name,) = description.deciding
     kept = {key: values for key, values in arrays.items() if key.split(" ")[0] != name and not key.startswith(path)}
     integers = integer_layers(network, bits)
-    numbers = {layer: number for number, layer, _ in spec.layers()}
+    numbers = {layer: number for number, layer, _ in description.layers()}
     made = {}
     for key, values in kept.items():
         layer, _, as_bytes = key.partition(" ")
@@ -187,44 +191,44 @@ def _array(values: np.ndarray) -> dict[str, Any]:
     return dict(dtype=values.dtype.str, shape=values.shape, data=_base64(values, values.dtype))
 
 
-def _check_pictures(spec: Network, pictures: np.ndarray, labels: np.ndarray) -> None:
+def _check_pictures(network: Network, pictures: np.ndarray, labels: np.ndarray) -> None:
     """Raises InputError unless pictures and their labels are as the network takes them."""
     shape = np.shape(pictures)
-    in_colour = len(shape) == 4 and isinstance(spec.encoder, Pixels)
+    in_colour = len(shape) == 4 and isinstance(network.encoder, Pixels)
     if not (len(shape) == 3 or in_colour) or not shape[0]:
         raise InputError(f"`pictures` must be grey, (N, H, W), or for Pixels (N, H, W, 3), N from 1, got {shape}")
-    check_shape(spec, "pictures", shape[1:])
-    check_labels(np.asarray(labels), shape[0], spec.classes)
+    check_shape(network, "pictures", shape[1:])
+    check_labels(np.asarray(labels), shape[0], network.classes)
 
 
 def _data(network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray, bits: int) -> dict[str, Any]:
     """The network and the pictures as JSON data; arrays are in base64."""
-    spec = network.spec
+    description = network.network
     return dict(
         _pictures(network, pictures, labels),
         bits=bits,
         layers=_layers(network, bits, drawn_back(network)),
         decision=dict(
-            timed=times_matter(spec),
-            fallback=falls_back(spec),
-            fractional=spec.stages[-1].branches[0].fractional,
+            timed=times_matter(description),
+            fallback=falls_back(description),
+            fractional=description.stages[-1].branches[0].fractional,
         ),
     )
 
 
 def _pictures(network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """The pictures, the names of their classes, and the encoder."""
-    spec = network.spec
+    description = network.network
     pixels = np.asarray(pictures, np.float32)
     whole = bool(np.all(pixels == np.rint(pixels)))
     return dict(
-        steps=spec.time_steps,
-        end=spec.time_steps * (firing_windows(spec)[-1] + 1),
+        steps=description.time_steps,
+        end=description.time_steps * (firing_windows(description)[-1] + 1),
         classes=list(network.class_names),
         picture=list(pixels.shape[1:3]),
         colour=pixels.ndim == 4,
-        input=list(spec.input_shape),
-        encoder=_ENCODERS[type(spec.encoder)](spec),
+        input=list(description.input_shape),
+        encoder=_ENCODERS[type(description.encoder)](description),
         pictures=[_base64(picture, np.uint8 if whole else np.float32) for picture in pixels],
         floats=not whole,
         light=background(pixels) == "light",
@@ -234,29 +238,31 @@ def _pictures(network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray)
 
 def _layers(network: SpikingNetwork, bits: int, seen: dict[str, Drawn]) -> list[dict[str, Any]]:
     """The layers, each with what its features see, where that is known and it does not decide."""
-    spec = network.spec
+    description = network.network
     integers = integer_layers(network, bits)
-    begins = [spec.time_steps * window for window in firing_windows(spec)]
+    begins = [description.time_steps * window for window in firing_windows(description)]
     return [
         dict(
-            _layer(spec, number, conv, integers[name], bits),
+            _layer(description, number, conv, integers[name], bits),
             name=name,
-            seen=None if name in spec.deciding else _seen(seen.get(name)),
+            seen=None if name in description.deciding else _seen(seen.get(name)),
             begin=begins[number + 1],
-            inputs_begin=begins[number + 1] - spec.time_steps * conv.ramped,
+            inputs_begin=begins[number + 1] - description.time_steps * conv.ramped,
         )
-        for number, name, conv in spec.layers()
+        for number, name, conv in description.layers()
     ]
 
 
-def _layer(spec: Network, number: int, conv: Conv, layer: IntegerLayer | IntegerRampLayer, bits: int) -> dict[str, Any]:
+def _layer(
+    network: Network, number: int, conv: Conv, layer: IntegerLayer | IntegerRampLayer, bits: int
+) -> dict[str, Any]:
     """The geometry, weights and thresholds of a layer and of what it reads; pooling is by windows of one without."""
     offset = 2 ** (bits - 1) if isinstance(layer, IntegerRampLayer) else 0  # weights with a ramp have both signs
     weights = (layer.weights.transpose(1, 2, 3, 0).astype(np.int16) + offset).astype(np.uint8)  # C kh kw F
     return dict(
-        geometry(spec, number)._asdict(),
-        reads=[_read(source) for source in sources(spec, number)],
-        input=spec.input_shapes[number],
+        geometry(network, number)._asdict(),
+        reads=[_read(source) for source in sources(network, number)],
+        input=network.input_shapes[number],
         features=conv.features,
         weights=_base64(pack_bits(weights.reshape(1, -1), bits), np.uint8),
         offset=offset,
@@ -279,23 +285,23 @@ def _ramp(layer: IntegerRampLayer) -> dict[str, Any]:
     )
 
 
-def _pixels(spec: Network) -> dict[str, Any]:
+def _pixels(network: Network) -> dict[str, Any]:
     """`Pixels` as JSON data."""
     return dict(kind="pixels")
 
 
-def _on_off(spec: Network) -> dict[str, Any]:
+def _on_off(network: Network) -> dict[str, Any]:
     """`OnOff` as JSON data: a filter, and the range of each output over the training pictures."""
-    encoder: Any = spec.encoder
+    encoder: Any = network.encoder
     ranges = dict(minimum=_base64(encoder.minimum, np.float32), span=_base64(programs.span(encoder), np.float32))
     bank = _bank(encoder.bank, encoder.window // 2, 1 / 255)
     return dict(kind="on_off", edge=True, rounding=float(np.float32(ROUNDING))) | ranges | bank
 
 
-def _rank_order(spec: Network) -> dict[str, Any]:
+def _rank_order(network: Network) -> dict[str, Any]:
     """`Encoder` as JSON data: filters with thresholds, local normalisation, rank order."""
-    encoder: Any = spec.encoder
-    _, rows, columns = spec.input_shape
+    encoder: Any = network.encoder
+    _, rows, columns = network.input_shape
     bank = encoder.bank
     data = dict(kind="rank_order", edge=False, radius=encoder.radius, epsilon=float(np.float32(EPSILON)))
     data |= dict(thresholds=programs.map_thresholds(bank).tolist())

@@ -23,8 +23,8 @@ _WEIGHT = ".conv.weight"
 _FIXED = "skip_connection"
 
 
-def read(path: Path | str, spec: Network) -> dict[str, np.ndarray]:
-    """The weights in a file, .npz, .pth or .pt, of a network `spec`: (F, C, kh, kw) float32 for each layer by name.
+def read(path: Path | str, network: Network) -> dict[str, np.ndarray]:
+    """The weights in a file, .npz, .pth or .pt, of a network `network`: (F, C, kh, kw) float32 for each layer by name.
 
     The file holds a whole state_dict or its convolution weights alone. Learning rates in it are ignored: it lacks the
     counters that they belong to, and a network decides without them.
@@ -36,18 +36,18 @@ def read(path: Path | str, spec: Network) -> dict[str, np.ndarray]:
     # Until October 2024 a rule's layer was called conv_layer.
     entries = {name.replace("stdp.conv_layer.", "stdp.layer."): value for name, value in _entries(path).items()}
     actual = entries.keys()
-    shapes = spec.weight_shapes
-    expected = set(state_dict(spec, {layer: np.zeros(shape, np.float32) for layer, shape in shapes.items()}))
-    blocks = blocks_of(spec)
+    shapes = network.weight_shapes
+    expected = set(state_dict(network, {layer: np.zeros(shape, np.float32) for layer, shape in shapes.items()}))
+    blocks = blocks_of(network)
     alone = {_tensor(block) for block in blocks.values()}
     if entries and all(name in alone or name.endswith(_WEIGHT) for name in entries):
         expected = alone
     differences = {"it lacks": expected - actual, "it has the unknown": actual - expected}
     reasons = [f"{problem} {_some(names)}" for problem, names in differences.items() if names]
     if reasons:
-        raise InputError(f"{path} is no state_dict of {spec.name}: {', '.join(reasons)}")
+        raise InputError(f"{path} is no state_dict of {network.name}: {', '.join(reasons)}")
     weights = {}
-    for _, layer, conv in spec.layers():
+    for _, layer, conv in network.layers():
         block = blocks[layer]
         name = _tensor(block)
         with explained(str(path)):
@@ -59,7 +59,7 @@ def read(path: Path | str, spec: Network) -> dict[str, np.ndarray]:
     return weights
 
 
-def write(path: Path | str, spec: Network, weights: Mapping[str, Any]) -> None:
+def write(path: Path | str, network: Network, weights: Mapping[str, Any]) -> None:
     """Writes the file of a whole `state_dict`, .npz, .pth or .pt, atomically; raises as `read` does.
 
     aidinattar/snn loads it by `model.load_state_dict(torch.load(path))`; an .npz by
@@ -67,7 +67,7 @@ def write(path: Path | str, spec: Network, weights: Mapping[str, Any]) -> None:
     """
     path = Path(path)
     torch = _torch(path)
-    entries = state_dict(spec, weights)
+    entries = state_dict(network, weights)
     with files.atomic_write(path) as temporary, temporary.open("wb") as file:
         if torch is None:
             np.savez(file, **entries)  # type: ignore[arg-type]
@@ -76,21 +76,21 @@ def write(path: Path | str, spec: Network, weights: Mapping[str, Any]) -> None:
             torch.save({name: tensors[id(value)] for name, value in entries.items()}, file)
 
 
-def state_dict(spec: Network, weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The PyTorch network's state_dict, float32 by name: `weights` ((F, C, kh, kw) by layer), rates as `spec` has them.
+def state_dict(network: Network, weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The PyTorch network's state_dict, float32 by name: `weights` (F, C, kh, kw) by layer, rates of the `network`.
 
     A layer that learns by STDP and then by reward (deepr2024) has the rates of the latter. Raises InputError for other
     layers, or weights that are misshapen, no floats, not finite or, where the learning rule forbids it, negative.
     """
-    shapes = spec.weight_shapes
-    checks.same_names(f"weights of {spec.name}", weights, shapes)
-    limits = [x.ltp_max for _, _, conv in spec.layers() for x in conv.each_learner if isinstance(x, STDP)]
+    shapes = network.weight_shapes
+    checks.same_names(f"weights of {network.name}", weights, shapes)
+    limits = [x.ltp_max for _, _, conv in network.layers() for x in conv.each_learner if isinstance(x, STDP)]
     entries = {"max_ap": np.array([max(limits, default=STDP.ltp_max)], np.float32)}
-    blocks = blocks_of(spec)
-    for _, layer, conv in spec.layers():
+    blocks = blocks_of(network)
+    for _, layer, conv in network.layers():
         if conv.ramped:
             raise InputError(
-                f"{layer} of {spec.name} must fire while its inputs do, as all layers do there, but has a `ramp`"
+                f"{layer} of {network.name} must fire while its inputs do, as all layers do there, but has a `ramp`"
             )
         block = blocks[layer]
         weight = _checked(f"weights[{layer!r}]", weights[layer], shapes[layer], conv)
@@ -103,12 +103,12 @@ def state_dict(spec: Network, weights: Mapping[str, Any]) -> dict[str, np.ndarra
     return entries
 
 
-def blocks_of(spec: Network) -> dict[str, str]:
+def blocks_of(network: Network) -> dict[str, str]:
     """Each layer's name in aidinattar/snn, where only stages that learn count; fixed layers are skip connections."""
     blocks: dict[str, str] = {}
     learning = 0
     fixed = 0
-    for names, stage in zip(spec.names, spec.stages, strict=True):
+    for names, stage in zip(network.names, network.stages, strict=True):
         if any(conv.each_learner for conv in stage.branches):
             learning += 1
             block = f"block{learning}"
