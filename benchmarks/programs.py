@@ -44,7 +44,7 @@ class Task(NamedTuple):
     labels: np.ndarray  # (N,)
     test_labels: np.ndarray  # (M,)
     weights: dict[str, np.ndarray]  # by the PyTorch program's name of the layer
-    batch_size: int  # of the reward phase
+    adapt_every: int  # of the reward phase
 
 
 @dataclasses.dataclass

@@ -53,9 +53,9 @@ class Program(MeasuredProgram):
             if not phase.rewarded:
                 model.train_unsupervised(train, phase.stage + 1, *phase.branch)
                 return convolution(model, phase.layer).weight.cpu()
-            for batch in zip(train.split(task.batch_size), labels.split(task.batch_size), strict=True):
+            for batch in zip(train.split(task.adapt_every), labels.split(task.adapt_every), strict=True):
                 correct, wrong, _ = model.train_rl(*batch, layer_idx=task.stages)
-                if task.batch_size < count:
+                if task.adapt_every < count:
                     rates = (wrong * 0.004, wrong * -0.003, correct * 0.0005, correct * -0.004)
                     model.update_learning_rates(*rates, layer_idx=task.stages)
             return convolution(model, phase.layer).weight.cpu()

@@ -116,7 +116,7 @@ class Options(common.Options):
 
 def images_of(case: Case, source: data.Dataset) -> data.Dataset:
     """Images of `source` in the case's number (repeated if there are too few) and size."""
-    source = source.first(case["images"], None)
+    source = source.subset(case["images"], None)
     size = source.train_images.shape[1]
     nearest = np.arange(case["map_size"]) * size // case["map_size"]
     images = np.resize(source.train_images, (case["images"], size, size))[:, nearest][:, :, nearest]

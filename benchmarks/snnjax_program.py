@@ -90,10 +90,10 @@ class Program(MeasuredProgram):
 
     def _begin(self, task: Given) -> None:
         """A training whose encoders are fitted, without any phase."""
-        self.network, self.data, self.batch_size, trained = task
+        self.network, self.data, self.adapt_every, trained = task
         # No epochs are planned, so learners count the images that they have seen from 0 in every phase.
         epochs = (0,) * len(self.network.stages)
-        settings = Settings(epochs, self.batch_size, 0, update_batch=self.update_batch)
+        settings = Settings(epochs, self.adapt_every, 0, update_batch=self.update_batch)
         trainer = Trainer([self.network] * self.networks, self.data, settings)
         self.job = trainer.job
         self.cache = StageCache(self.job)
@@ -158,7 +158,7 @@ class Program(MeasuredProgram):
         described = (network.name, network.classes, network.time_steps, learned, learning)
         stimuli = (self.images, self.encoded, images.train_labels, images.test_labels)
         weights = {blocks[name]: value for name, value in self.state.weights.items()}
-        return Task(*described, *stimuli, weights, self.batch_size)
+        return Task(*described, *stimuli, weights, self.adapt_every)
 
     def trained(self) -> TrainState:
         """The state of the trained network, from which all programs start."""

@@ -180,11 +180,11 @@ def alike(ours: np.ndarray, theirs: np.ndarray, start: np.ndarray | None = None)
 def whole_training(network: Network, images: data.Dataset, rows: list[Row], options: Options) -> list[Row]:
     """Seconds of a whole training of each program: snnjax's measured, with all compilation; the others' added up."""
     *most, reward = PROTOCOL
-    images = images.first(*most)
+    images = images.subset(*most)
     epochs = (*network.epochs[:-1], reward)
     trainings = list[Row]()
     count = dict(train_images=len(images.train_images), test_images=len(images.test_images))
-    settings = Settings(epochs, batch_size=min(1000, count["train_images"]), patience=0)
+    settings = Settings(epochs, adapt_every=min(1000, count["train_images"]), patience=0)
     backends = {name: backend for backend, name in SNNJAX.items()}
     for program in dict.fromkeys(row["program"] for row in rows):
         if program in SNNJAX.values():
@@ -213,10 +213,10 @@ def added_up(ms: dict[str, float], network: Network, images: data.Dataset, setti
 
 def measure_network(name: str, images: data.Dataset, options: Options, about: Row) -> Row:
     """The part of throughput.json about one network; adds versions and devices to `about`."""
-    few = images.first(options.images, options.images)
+    few = images.subset(options.images, options.images)
     network = network_for(by_name.published(name), few)
     # Layers that learn alternately change places after a batch; else all images are one batch, at the first rates.
-    batch_size = -(-len(few.train_images) // (2 if network.reward_by_turns else 1))
+    adapt_every = -(-len(few.train_images) // (2 if network.reward_by_turns else 1))
     with contextlib.ExitStack() as stack:
         workers = start(options, stack)
         first = workers[0]
@@ -224,10 +224,10 @@ def measure_network(name: str, images: data.Dataset, options: Options, about: Ro
         for worker in workers:
             about["versions"] |= worker.about["versions"]
             about["devices"][worker.name] = worker.about["device"]
-        first.prepare((network, few, batch_size, None))
+        first.prepare((network, few, adapt_every, None))
         for worker in workers[1:]:
             if worker.name in SNNJAX.values():
-                worker.prepare((network, few, batch_size, first.ask("trained")))
+                worker.prepare((network, few, adapt_every, first.ask("trained")))
             else:
                 worker.prepare(first.ask("task"))
         rows = measure(workers, options.repeats)

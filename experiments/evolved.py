@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from snnjax import Images, InputError, Network, TargetTime, component, stage
+from snnjax import ImageSpec, InputError, Network, TargetTime, component, stage
 from snnjax.layers.spiking import Layer
 from snnjax.learners.protocol import Diagnosis
 from snnjax.networks import goupy2024_ncg, goupy2024_s2stdp
@@ -115,12 +115,12 @@ TARGET_TIMES = Evolved(
 
 
 def network_with(
-    images: Images,
+    images: ImageSpec,
     rule: TargetTime,
     name: str = "evolved",
     epochs: tuple[int, int] = EPOCHS,
     features: int = FEATURES,
-    published: Callable[[Images], Network] = goupy2024_ncg,
+    published: Callable[[ImageSpec], Network] = goupy2024_ncg,
 ) -> Network:
     """A network of Goupy et al. with a rule for its features, of which it has fewer, and with fewer patches and epochs.
 
@@ -138,32 +138,32 @@ def network_with(
     return dataclasses.replace(network, name=name, stages=stages, epochs=epochs, patience=0)
 
 
-def searched(images: Images) -> tuple[Network, ...]:
+def searched(images: ImageSpec) -> tuple[Network, ...]:
     """The networks that judge a rule, each from a seed of its own."""
     return tuple(network_with(images, Evolved(), epochs=BRIEF, features=features) for features in (FEATURES, WIDE))
 
 
-def start(images: Images) -> Network:
+def start(images: ImageSpec) -> Network:
     """The network that learns by the rule from which evolution starts, plain STDP."""
     return network_with(images, Evolved(), "evolved_start")
 
 
-def target_times(images: Images) -> Network:
+def target_times(images: ImageSpec) -> Network:
     """The network that learns by target times, as one of the rules."""
     return network_with(images, TARGET_TIMES, "evolved_target_times")
 
 
-def s2stdp(images: Images) -> Network:
+def s2stdp(images: ImageSpec) -> Network:
     """The same, but its readout learns by S2-STDP."""
     return network_with(images, TARGET_TIMES, "evolved_s2stdp", published=goupy2024_s2stdp)
 
 
-def recorded(images: Images) -> Network:
+def recorded(images: ImageSpec) -> Network:
     """The network that learns by the rule of the book."""
     return varied(network_with(images, Evolved(), "evolved_recorded"), json.loads(RECORDED.read_text()))
 
 
-def own(images: Images) -> Network:
+def own(images: ImageSpec) -> Network:
     """The network that learns by the rule in runs/discover."""
     if not OWN.is_file():
         raise InputError(f"there is no {OWN}: python experiments/discover.py makes it")

@@ -16,7 +16,7 @@ from sklearn.svm import LinearSVC
 
 import snnjax
 from snnjax.data import Dataset
-from snnjax.networks import Images, Network, goupy2024_ncg, with_prototypes
+from snnjax.networks import ImageSpec, Network, goupy2024_ncg, with_prototypes
 
 COUNTS = 1, 2, 5, 10, 50
 """Labels a class."""
@@ -66,7 +66,7 @@ def unit(values: np.ndarray) -> np.ndarray:
 def decisions(data: Dataset, test: np.ndarray) -> dict[str, np.ndarray]:
     """Those of each readout on the test images, whose latencies are `test`."""
     latencies = np.asarray(START.features(data.train_images))
-    ncg = goupy2024_ncg(Images.of(data))
+    ncg = goupy2024_ncg(ImageSpec.of(data))
     prototypes = with_prototypes(ncg)
     once = dataclasses.replace(prototypes, epochs=(*prototypes.epochs[:-1], 1))
     found = {

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from snnjax import Images, InputError, Settings, Sweep
+from snnjax import ImageSpec, InputError, Settings, Sweep
 from snnjax.app import by_name
 from snnjax.data import Dataset
 from snnjax.training.groups import varied
@@ -28,7 +28,7 @@ class Judge:
     """Judges rules at points, whose coordinates are the numbers in steps from their starts.
 
     Attributes:
-      rule: a module with the `NUMBERS` that vary, and `searched`, a function from `Images` to networks: each rule is
+      rule: a module with the `NUMBERS` that vary, and `searched`, a function from `ImageSpec` to networks: each rule is
         trained in each of these, from a seed of its own.
       images: whose training images are drawn.
       workers: that train.
@@ -63,7 +63,7 @@ class Judge:
 
     def learner(self, point: Any) -> Any:
         """The learner of the first layer, with the numbers at a point."""
-        network = varied(self.rule.searched(Images.of(self.images))[0], self.numbers(point))
+        network = varied(self.rule.searched(ImageSpec.of(self.images))[0], self.numbers(point))
         return network.stages[0].branches[0].last_learner
 
     def gains(self, points: Any, draw: int) -> np.ndarray:
@@ -73,7 +73,7 @@ class Judge:
         """
         images = draw_images(self.images, draw)
         rules = [self.numbers(point) for point in (self.start, *points)]
-        networks = self.rule.searched(Images.of(images))
+        networks = self.rule.searched(ImageSpec.of(images))
         accuracies = []
         for number, network in enumerate(networks):
             variants = [rule | dict(seed=draw * len(networks) + number) for rule in rules]

@@ -25,7 +25,7 @@ class Row:
     mirror: bool = False  # training images at random
     backend: Literal["native", "xla"] = "native"
     epochs: tuple[int, ...] = ()  # of each stage; (): the network's own
-    batch_size: int | None = None  # as the option of `snnjax train`, as are the next three
+    adapt_every: int | None = None  # as the option of `snnjax train`, as are the next three
     shuffle: bool | None = None
     patience: int | None = None
     update_batch: int = 1
@@ -48,7 +48,7 @@ def recorded_run(model: str) -> Row:
         in_order=True,
         validation=0,
         epochs=(*NETWORKS[model]().epochs[:-1], 4),
-        batch_size=1_000,
+        adapt_every=1_000,
         shuffle=False,
         patience=0,
     )

@@ -142,7 +142,7 @@ def options_of(row: Row, seed: int, chosen: Results) -> options.Train:
         ),
         training=shared_options.Training(
             epochs=row.epochs,
-            batch_size=row.batch_size,
+            adapt_every=row.adapt_every,
             shuffle=row.shuffle,
             patience=row.patience,
             seed=seed,
@@ -159,7 +159,7 @@ def first_images(row: Row, place: Path | None, out: Path) -> Path:
     path = out / f"{row.dataset}_{row.train_images}_{row.test_images}.npz"
     if not path.exists():
         out.mkdir(parents=True, exist_ok=True)
-        data.load(row.dataset, place).first(row.train_images, row.test_images, in_order=True).save(path)
+        data.load(row.dataset, place).subset(row.train_images, row.test_images, in_order=True).save(path)
     return path
 
 

@@ -41,7 +41,7 @@ from .networks import Concatenate as Concatenate
 from .networks import Earliest as Earliest
 from .networks import EarliestSpike as EarliestSpike
 from .networks import Flatten as Flatten
-from .networks import Images as Images
+from .networks import ImageSpec as ImageSpec
 from .networks import Input as Input
 from .networks import LatestSpike as LatestSpike
 from .networks import LinearSVM as LinearSVM

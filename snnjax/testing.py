@@ -55,7 +55,7 @@ def check_learner(
       deciding: whether the layer decides between two classes; otherwise it is in the stage before the last.
       decision: how the network decides; under a timed one, such as `Earliest`, `conv` may have a threshold.
       images: number of stimuli, (C, H, W) latencies of `input_shape`, every fourth of which is silent; a multiple of
-        twice the `update_batch`. A learner that is `joint` gets as many batches, and ignores the `update_batch`.
+        twice the `update_batch`. A learner that is `minibatch` gets as many batches, and ignores the `update_batch`.
     """
     checks.instance("learner", learner, Learner, "an instance of a class that derives from snnjax.Learner")
     conv = dataclasses.replace(conv or _suiting(learner, deciding, decision, input_shape), learners=learner)
@@ -83,7 +83,7 @@ def _message(learner: Learner, error: Exception) -> str:
 
 def _suiting(learner: Learner, deciding: bool, decision: Decision, input_shape: tuple[int, int, int]) -> Conv:
     """A layer that learners of this kind can train."""
-    if learner.joint:
+    if learner.minibatch:
         return Conv(2 * CLASSES, 3, padding=1, ramp=Ramp(), standardise=Standardise())
     if learner.ramped:
         return Conv(2 * CLASSES, input_shape[1:], threshold=0.0, weight_mean=0.0, weight_std=0.0, ramp=PLAIN)
@@ -113,10 +113,10 @@ class _Case:
         self.network = Network("check", input_shape, CLASSES, tuple(stages), decision=decision)
         self.learner = conv.each_learner[0]
         steps = self.network.time_steps
-        self.joint = self.learner.joint
-        self.few = self.learner.batch if self.joint else 2  # images that a check learns from
-        self.batches = (1,) if self.joint else (1, update_batch)
-        images *= self.learner.batch if self.joint else 1
+        self.minibatch = self.learner.minibatch
+        self.few = self.learner.batch if self.minibatch else 2  # images that a check learns from
+        self.batches = (1,) if self.minibatch else (1, update_batch)
+        images *= self.learner.batch if self.minibatch else 1
         latencies = random.integers(0, 2 * steps, (images, *input_shape)).clip(max=steps)
         latencies[1::4] = steps
         self.latencies = latencies.astype(np.uint8)
@@ -131,7 +131,7 @@ class _Case:
             self.respond: Any = rule.respond
             self.update: Any = rule.update
         else:
-            self.phase = Phase(("layer1",), learner=0, batch=self.learner.batch, joint=self.joint)
+            self.phase = Phase(("layer1",), learner=0, batch=self.learner.batch, minibatch=self.minibatch)
             self.respond = lambda carry, *given: _rule(carry).forward(_layer(carry), carry.states["layer1"], *given)
             self.update = self._update
         self.learning = learning_of(self.phase, self.network)
@@ -160,7 +160,7 @@ class _Case:
         self, carry: Carry, latencies: Any, start: Any, stop: Any, last: Any, batch: int = 1, rest: int = 0
     ) -> tuple[Carry, StepResult]:
         """The carry after learning from the images from number `start` to before `stop`, and the result for each."""
-        phase = self.phase._replace(images=rest) if self.joint else self.phase._replace(batch=batch)
+        phase = self.phase._replace(images=rest) if self.minibatch else self.phase._replace(batch=batch)
         span = jnp.int32(start), jnp.int32(stop), jnp.bool_(last)
         part = ImageBatch(jnp.asarray(latencies), *span, jnp.asarray(self.labels))
         return self.learning(phase, carry, self.model, part)
@@ -207,7 +207,7 @@ def _results(case: _Case) -> None:
     carry, result = case.compiled(before, case.latencies, 0, len(case.latencies), True)
     carries = [carry]
     fewer = case.few - 1
-    if case.joint and fewer:  # an epoch's last batch
+    if case.minibatch and fewer:  # an epoch's last batch
         short, _ = case.compiled(before, case.latencies, 0, fewer, True, rest=fewer)
         carries.append(short)
     for path, leaf in jax.tree.leaves_with_path(carries):
@@ -253,7 +253,7 @@ def _silence(case: _Case) -> None:
         layer = _layer(after)
         try:
             _same(layer.weights, before.weights, True, f"a silent stimulus changes the weights{when}")
-            if not case.joint:  # which may follow the moments of its inputs
+            if not case.minibatch:  # which may follow the moments of its inputs
                 _same(layer.conv, before.conv, True, f"a silent stimulus changes numbers of the layer{when}")
         except AssertionError as error:
             raise AssertionError(f"{str(error).strip()}\n{_UNINTENDED}") from error
@@ -267,7 +267,7 @@ class: acts_on_silence = True"""
 
 def _signs(case: _Case) -> None:
     """Differences of latencies keep their sign: from latencies of int32 it learns the same."""
-    if case.joint:
+    if case.minibatch:
         return
     update = jax.jit(case.update)
     carry = case.carries[0]
@@ -328,7 +328,7 @@ def _resume_batches(case: _Case, batch: int) -> None:
 
 def _order(case: _Case) -> None:
     """`forward` of B stimuli with the same weights, then `update` one by one, written out as a loop."""
-    if case.joint:
+    if case.minibatch:
         return
     for batch in case.batches:
         _order_batches(case, batch)

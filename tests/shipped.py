@@ -22,7 +22,7 @@ def shipped(name: str) -> Network:
     """A network by its name; those of the PyTorch code have six input maps and no encoder."""
     if name in RECORDED:
         return NETWORKS[name]()
-    data = digits().first(60, 20)
+    data = digits().subset(60, 20)
     network = network_for(NETWORKS[name], data)
     if unfitted(network.encoder):
         network = dataclasses.replace(network, encoder=network.encoder.fit(data.train_images))

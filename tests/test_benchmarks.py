@@ -174,13 +174,13 @@ def test_bad_options_end_with_one_line(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_recorded_runs_are_repeated_on_the_same_images(table, tmp_path):
-    few = dict(dataset="digits", train_images=40, test_images=20, batch_size=40, backend="xla", seeds=2)
+    few = dict(dataset="digits", train_images=40, test_images=20, adapt_every=40, backend="xla", seeds=2)
     row = dataclasses.replace(protocols.recorded_run("mozafari2018"), **few)
     record = table("replication", row)
     images = data.load(tmp_path / "digits_40_20.npz")
-    assert images.digest == data.digits().first(40, 20, in_order=True).digest, "not of all classes alike"
+    assert images.digest == data.digits().subset(40, 20, in_order=True).digest, "not of all classes alike"
     settings = json.loads((tmp_path / record["runs"] / "seed1" / "results.json").read_text())["settings"]
-    assert (settings["train_images"], settings["shuffle"], settings["batch_size"]) == (40, False, 40)
+    assert (settings["train_images"], settings["shuffle"], settings["adapt_every"]) == (40, False, 40)
     assert np.shape(record["test"]["seeds"]) == (2, 4)
     np.testing.assert_allclose(record["test"]["mean"], np.mean(record["test"]["seeds"], axis=0))
     assert replication.line_of(record).endswith("seeds: 2; aidinattar/snn, one run: 79.2 %")

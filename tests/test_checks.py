@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny
 
-from snnjax import STDP, Images, Settings, SpikingNetwork, Trainer, component, cost, kernels, number, static
+from snnjax import STDP, ImageSpec, Settings, SpikingNetwork, Trainer, component, cost, kernels, number, static
 from snnjax.core import checks
 from snnjax.core.components import learnable
 from snnjax.core.errors import InputError, InputTypeError
@@ -145,7 +145,7 @@ def test_wrong_rows_winners_and_images_are_refused(call, error, argument):
 @pytest.mark.parametrize(("dtype", "write"), [("uint16", ", scaled to 0..255"), ("int32", ", "), ("bool", " [*] 255")])
 def test_images_of_other_dtypes_are_refused_under_jit_too(dtype, write):
     images = np.eye(28, dtype=dtype)[None]
-    network = SpikingNetwork(dataclasses.replace(tiny.plain(Images()), encoder=GREY))
+    network = SpikingNetwork(dataclasses.replace(tiny.plain(ImageSpec()), encoder=GREY))
     trainer = Trainer(network.network, tiny.images(), Settings((0, 1)))
     for call, given in (
         (encode, images[0]),

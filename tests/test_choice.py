@@ -11,7 +11,7 @@ import tiny
 from command import Command, refused
 from documents import rows
 
-from snnjax import Images, data
+from snnjax import ImageSpec, data
 from snnjax.app import names
 from snnjax.core.errors import InputError, TooSmallError
 from snnjax.data import Dataset
@@ -20,11 +20,11 @@ from snnjax.networks import Network, mozafari2018, mozafari2018_objects
 from snnjax.runs.trained import Trained
 from snnjax.training.build import network_for
 
-DIGITS = data.digits().first(40, 20)
+DIGITS = data.digits().subset(40, 20)
 PICTURES = Dataset("pictures", *[np.zeros((12, 32, 30, 3), np.uint8), np.arange(12) % 3] * 2, classes=3)
 
 
-def plain(images: Images, **others) -> Network:
+def plain(images: ImageSpec, **others) -> Network:
     return dataclasses.replace(tiny.plain(images), **others)
 
 
@@ -39,12 +39,12 @@ def test_a_function_is_given_the_images():
 
     assert network_for(plain, PICTURES).encoder == COLOUR
     assert network_for(make, PICTURES).encoder == WHITENING
-    assert seen == [Images((32, 30, 3), 3, 12)] == [Images.of(PICTURES)]
+    assert seen == [ImageSpec((32, 30, 3), 3, 12)] == [ImageSpec.of(PICTURES)]
     assert seen[0].input_shape == PICTURES.input_shape == (18, 34, 32)
     network_for(make, PICTURES.hold_out(0.25, 0))
     assert (seen[1].count, seen[1].held_out) == (12, 3), "those held out count too"
     assert network_for(make, DIGITS, DOG).input_shape == (2, 28, 28)
-    assert seen[2] == Images((28, 28), 10, 40, DOG)
+    assert seen[2] == ImageSpec((28, 28), 10, 40, DOG)
     assert network_for(make, DIGITS, time_steps=31).time_steps == 31
     assert seen[4].encoder.time_steps == 31, "a network with an encoder of its own may depend on its time steps"
 
@@ -57,14 +57,14 @@ def test_encoders_and_time_steps():
         (15, DOG, {}, DOG),
         (30, None, dict(encoder=ON_OFF, time_steps=99), dataclasses.replace(ON_OFF, time_steps=99)),
     ):
-        network = plain(Images(encoder=expected), time_steps=time_steps, encoder=encoder)
+        network = plain(ImageSpec(encoder=expected), time_steps=time_steps, encoder=encoder)
         made = network_for(lambda images: network, DIGITS, **chosen)
         assert (made.encoder, made.time_steps) == (expected, expected.time_steps)
 
 
-def small(_: Images) -> Network:
+def small(_: ImageSpec) -> Network:
     """A network for images of 28x28, whatever there are."""
-    return tiny.plain(Images())
+    return tiny.plain(ImageSpec())
 
 
 ROWS = dataclasses.replace(DIGITS, train_images=DIGITS.train_images[:, :8], test_images=DIGITS.test_images[:, :8])
@@ -132,4 +132,4 @@ def test_help_and_readme_name_the_encoders_there_are():
 @pytest.mark.parametrize(("name", "value"), [("kernel", 1.01), ("kernel", 0), ("threshold", np.inf)])
 def test_shares_that_cannot_be_are_refused(name, value):
     with pytest.raises(InputError, match=f"`{name}` must .*above 0.*, got {value}"):
-        mozafari2018_objects(Images((40, 40), 2), **{name: value})
+        mozafari2018_objects(ImageSpec((40, 40), 2), **{name: value})

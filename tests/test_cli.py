@@ -47,7 +47,7 @@ def test_a_run_leaves_its_files(finished):
     results = read(finished)
     assert results["command"] == shlex.join(["snnjax", "train", *TRAIN, "--out", str(finished)])
     settings = dict(model=TRAIN[1], imports=[TRAIN[1].removesuffix(":plain")], dataset="digits", encoder="grey")
-    settings |= dict(time_steps=15, epochs=[2, 3], batch_size=20, patience=0, images_taken=40, test_images=40)
+    settings |= dict(time_steps=15, epochs=[2, 3], adapt_every=20, patience=0, images_taken=40, test_images=40)
     assert results["settings"].items() >= settings.items()
     assert results["versions"]["jax"] == jax.__version__
     shown = {phase["name"]: phase["images"] for phase in results["phases"]}
@@ -142,7 +142,7 @@ def test_folds_are_trained_one_after_the_other_and_tested_again_as_they_were(tmp
     folds = DIGITS.folds(2, seed=3)
     results = [read("runs/fold1"), read("runs/fold2")]
     for result, fold in zip(results, folds, strict=True):
-        learned = fold.first(40, 40).hold_out(0.1, 0)
+        learned = fold.subset(40, 40).hold_out(0.1, 0)
         assert result["settings"]["data"] == f"sha256:{learned.digest}"
     accuracies = np.array([100 * result["test"]["accuracy"] for result in results])
     half = 12.706 * abs(accuracies[0] - accuracies[1]) / 2
@@ -329,7 +329,7 @@ def test_networks_and_rules_of_ones_own_are_named_on_the_command_line(work, caps
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "snnjax evaluate: there is no file none.npz\n")
     for model, words in {
         "rules.py:networks": "`model` rules.py:networks: rules.py has no 'networks': did you mean 'network'?",
-        "rules.py:NUMBER": "must be a Network, or a function of `Images`, got 3",
+        "rules.py:NUMBER": "must be a Network, or a function of `ImageSpec`, got 3",
         "bad.py:mine": "bad.py, line 2: `threshold` must be",
         "rule.py:mine": "there is no file rule.py",
         "no.such:mine": "`model` must name a Python file or a module, got 'no.such'",

@@ -13,7 +13,7 @@ import pytest
 import tiny
 from conftest import assert_close
 
-from snnjax import Images, InputError, SpikingNetwork, kernels
+from snnjax import ImageSpec, InputError, SpikingNetwork, kernels
 from snnjax.data import digits
 from snnjax.encoding import GREY
 from snnjax.kernels import backend, native, neurons, plasticity
@@ -385,7 +385,7 @@ def test_below_a_threshold_of_0_neurons_fire_at_time_0(threshold):
 
 def test_networks_follow_the_same_rules():
     """One that gives its images to a GPU, and one with derivatives."""
-    network = SpikingNetwork(dataclasses.replace(tiny.plain(Images()), encoder=GREY))
+    network = SpikingNetwork(dataclasses.replace(tiny.plain(ImageSpec()), encoder=GREY))
     image = digits().test_images[0]
     assert calls(jax.vmap(network), image[None])
     assert calls(jax.vmap(network), image[None], platform="cuda") == []

@@ -13,7 +13,7 @@ import snnjax
 from snnjax import (
     NETWORKS,
     Earliest,
-    Images,
+    ImageSpec,
     Network,
     Settings,
     SpikingNetwork,
@@ -46,7 +46,7 @@ class Homeostatic(Learner):
     rate: float = 0.125
     bounds: tuple[float, float] = (0.0, 1.0)
 
-    def init(self, layer, key, seen):
+    def init(self, layer, key, images_seen):
         return dict(key=key, fired=np.int32(0))
 
     def forward(self, layer, state, latency, label):
@@ -298,7 +298,7 @@ def test_winners_of_a_layer_see_its_padding():
 class Traced(Learner):
     """Remembers for each input how often it fired; the winner's weights become what they see of that."""
 
-    def init(self, layer, key, seen):
+    def init(self, layer, key, images_seen):
         return np.zeros(layer.input_shape, np.float32)
 
     def update(self, layer, state, latency, response, signal):
@@ -309,13 +309,13 @@ class Traced(Learner):
 
 def test_rules_know_the_shape_of_the_input():
     """That of the stage, also of a later one, and of a layer with a ramp; other shapes are refused."""
-    network = tiny.branches(Images())
+    network = tiny.branches(ImageSpec())
     layers = SpikingNetwork(network).model.layers
     for number, name, _ in network.layers():
         assert layers[name].input_shape == network.input_shapes[number]
-    (deep,) = SpikingNetwork(NETWORKS["softhebb_narrow"](Images((32, 32, 3)))).model.layers["layer2"].input_shape[:1]
+    (deep,) = SpikingNetwork(NETWORKS["softhebb_narrow"](ImageSpec((32, 32, 3)))).model.layers["layer2"].input_shape[:1]
     assert deep == 48
-    trained = tiny.trained(tiny.with_first(tiny.plain(Images()), learners=Traced()), DIGITS, Settings((1, 0)))
+    trained = tiny.trained(tiny.with_first(tiny.plain(ImageSpec()), learners=Traced()), DIGITS, Settings((1, 0)))
     assert trained.weights["layer1"].max() > 1.5, "an input fired at two images in a row"
     with pytest.raises(
         InputError, match=r"`maps` must have shape \(6, 28, 28\) of the layer's input, got \(4, 28, 28\)"
@@ -358,7 +358,7 @@ class Noted(STDP):
 class Drifting(Inherited):
     """All weights go on moving once something was learned, as with one optimiser for all of them."""
 
-    def init(self, layer, key, seen):
+    def init(self, layer, key, images_seen):
         return np.float32(0)
 
     def update(self, layer, state, latency, response, signal):
@@ -377,13 +377,13 @@ def test_rules_of_ones_own_are_checked(compiler, monkeypatch):
 
 def test_a_run_says_which_rules_learn_without_a_compiled_kernel(tmp_path, compiler):
     """A subclass that overrides what a kernel replaces learns without it; one that adds something else does not."""
-    network = tiny.plain(Images())
+    network = tiny.plain(ImageSpec())
     said = ["layer1 (Inherited): learning image by image, no compiled sequence kernel supports rule and settings"]
     for rule, backend, notes in ((Inherited(), "native", said), (Noted(), "native", []), (Inherited(), "xla", [])):
         trainer = Trainer(tiny.with_first(network, learners=rule), DIGITS, Settings((1, 1), backend=backend))
         with RunFolder(tmp_path / f"{type(rule).__name__}_{backend}", trainer) as run:
             assert run.notes == notes
-    network = tiny.labelled(Images())
+    network = tiny.labelled(ImageSpec())
     for update_batch, left in ((1, []), (4, ["layer1 (STDP)", "layer2 (SupervisedSTDP)"])):
         settings = Settings((1, 1), update_batch=update_batch, patience=0, backend="native")
         assert Trainer(network, DIGITS, settings).layers_without_native() == left

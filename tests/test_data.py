@@ -264,7 +264,7 @@ def test_the_digest_tells_data_apart():
     data = small()
     images = data.train_images.copy()
     images[1, 2, 3] = 9
-    others = [small(train_images=images), small(test_images=images), data.first(None, 2)]
+    others = [small(train_images=images), small(test_images=images), data.subset(None, 2)]
     others += [small(train_labels=data.train_labels[::-1]), small(test_labels=data.train_labels[::-1])]
     assert len({data.digest, *(other.digest for other in others)}) == 6
     swapped = {name: getattr(data, name).astype(getattr(data, name).dtype.newbyteorder(">")) for name in ARRAYS}
@@ -274,7 +274,7 @@ def test_the_digest_tells_data_apart():
 def test_names_of_classes_and_notes_stay_with_the_images():
     data = small(classes=None, class_names=NAMED, notes=("one",))
     assert data.digest == small().digest
-    for other in (data, data.first(3, 2), data.share(1.0, 0), data.augment(1.0, 0)):
+    for other in (data, data.subset(3, 2), data.share(1.0, 0), data.augment(1.0, 0)):
         assert other.names == other.class_names == NAMED
         assert other.notes == ("one",)
     assert small(test_labels=np.array([0, 0, 2])).classes == 3, "test images may lack a class"
@@ -292,20 +292,20 @@ def sorted_set() -> Dataset:
 def test_fewer_images_are_of_all_classes_alike():
     """The first ones, or some that are drawn by a seed."""
     whole = sorted_set()
-    data = whole.first(10, 5)
+    data = whole.subset(10, 5)
     assert brightness(data.train_images) == [2, 3, 4, 5, 6, 7, 62, 63, 64, 92], "the first ones, in order"
     assert data.train_labels.tolist() == [0] * 6 + [1] * 3 + [2]
     assert data.test_labels.tolist() == [0, 0, 0, 1, 2]
-    assert np.bincount(whole.first(4, 7).test_labels).tolist() == [4, 2, 1]
-    assert whole.first(100, 2000).digest == whole.digest
-    first = digits().first(40, None, in_order=True)
+    assert np.bincount(whole.subset(4, 7).test_labels).tolist() == [4, 2, 1]
+    assert whole.subset(100, 2000).digest == whole.digest
+    first = digits().subset(40, None, in_order=True)
     np.testing.assert_array_equal(first.train_images, digits().train_images[:40])
-    for draw in (lambda seed: whole.share(0.2, seed), lambda seed: whole.first(20, 20, seed=seed)):
+    for draw in (lambda seed: whole.share(0.2, seed), lambda seed: whole.subset(20, 20, seed=seed)):
         drawn, again, other = map(draw, (0, 0, 2**64 - 1))
         assert drawn.digest == again.digest != other.digest
         assert np.bincount(drawn.train_labels).tolist() == [12, 6, 2]
         assert np.all(np.diff(brightness(drawn.train_images)) > 0), "in their order, none twice"
-        assert brightness(drawn.train_images) != brightness(whole.first(20, None).train_images)
+        assert brightness(drawn.train_images) != brightness(whole.subset(20, None).train_images)
     assert np.bincount(drawn.test_labels).tolist() == [12, 6, 2]
     assert brightness(drawn.train_images) != brightness(drawn.test_images)
     assert len(whole.share(0.559, 0).train_labels) == 55
@@ -316,10 +316,10 @@ def test_fewer_images_are_of_all_classes_alike():
 def test_parts_that_cannot_be_are_refused():
     whole = sorted_set()
     for call, message in (
-        (lambda: whole.first(-1, None), "`train_images` must be at least 1, got -1"),
-        (lambda: whole.first(2, None), "`train_images` must be at least 3, .* sorted, got 2"),
-        (lambda: whole.first(10, None, in_order=True), "no training images of class 1, 2: add some"),
-        (lambda: whole.first(20, None, seed=-1), "`seed` must be at least 0, got -1"),
+        (lambda: whole.subset(-1, None), "`train_images` must be at least 1, got -1"),
+        (lambda: whole.subset(2, None), "`train_images` must be at least 3, .* sorted, got 2"),
+        (lambda: whole.subset(10, None, in_order=True), "no training images of class 1, 2: add some"),
+        (lambda: whole.subset(20, None, seed=-1), "`seed` must be at least 0, got -1"),
         (lambda: whole.share(0.02, 0), r"`ratio` must leave each of 3 classes .*, got 0\.02 of 100"),
         (lambda: whole.share(0, 0), r"`ratio` must lie in \(0, 1\], got 0, "),
         (lambda: whole.save("mine.npy"), "`path` must end in .npz, got mine.npy"),
@@ -333,7 +333,7 @@ def test_names_of_files_stay_with_their_images(tmp_path):
     held = whole.hold_out(0.2, 0)
     held.save(tmp_path / "held.npz")
     copies = whole.augment(0.5, 0)
-    for data in (whole.first(20, 30), whole.first(20, 30, seed=1), held, copies, load(tmp_path / "held.npz")):
+    for data in (whole.subset(20, 30), whole.subset(20, 30, seed=1), held, copies, load(tmp_path / "held.npz")):
         for part in ("train", "test", "validation") if data.validation_files else ("train", "test"):
             named = np.array([int(name.removesuffix(".png")) for name in getattr(data, f"{part}_files")])
             same = getattr(data, f"{part}_images")[:, 0, 0] == named + 2

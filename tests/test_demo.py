@@ -27,7 +27,7 @@ from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
 from snnjax.layers.ramp import Ramp, Standardise
 from snnjax.learners import RSTDP
-from snnjax.networks import NETWORKS, Earliest, Images, Input, Network, stage
+from snnjax.networks import NETWORKS, Earliest, ImageSpec, Input, Network, stage
 from snnjax.networks.quantisation import quantise
 from snnjax.runs.trained import Trained
 from snnjax.training.build import network_for
@@ -199,7 +199,7 @@ def ncg():
 )
 def test_simulation_is_python(make, bits):
     network = make()
-    data = images().first(None, 20)
+    data = images().subset(None, 20)
     if network.network.input_shape[0] == 3:
         data = in_colour(data)
     responses = in_node(network, data.test_images, data.test_labels, bits)
@@ -261,7 +261,7 @@ def weights_of(network):
 )
 def test_what_a_page_learns_is_python(make, colour, bits, tmp_path):
     """Weights, wins, thresholds and decisions; those of a page that has forgotten a class, too."""
-    data = images().first(None, 40)
+    data = images().subset(None, 40)
     if colour:
         data = in_colour(data)
     labels = data.test_labels % 3
@@ -302,7 +302,7 @@ def test_what_a_page_learns_is_python(make, colour, bits, tmp_path):
 @pytest.mark.skipif(not shutil.which("node"), reason="no Node")
 def test_what_a_stream_has_continued_is_opened(ncg, tmp_path):
     """What Python learned from a file of a page goes on there, unless it is corrected or of other features."""
-    data = images().first(None, 40)
+    data = images().subset(None, 40)
     _, found = taught(ncg, data)
     given = dict(page=found, pictures=data.test_images.reshape(40, -1).tolist())
     lesson = given | dict(labels=(data.test_labels % 3).tolist(), names=["a", "b", "c"])
@@ -334,7 +334,7 @@ def opened_there(given, path):
 @pytest.mark.parametrize("bits", [8, 3])
 def test_weights_are_on_a_page_once_in_few_bits(bits):
     """The weights in the file of a taught network are those that the page computes with."""
-    _, found = taught(made(ramps, Pixels(60), in_colour(images())), in_colour(images().first(None, 2)), bits=bits)
+    _, found = taught(made(ramps, Pixels(60), in_colour(images())), in_colour(images().subset(None, 2)), bits=bits)
     assert found["layers"]
     for layer in found["layers"]:
         count = layer["input"][0] * np.prod(layer["kernel"]) * layer["features"]
@@ -349,8 +349,8 @@ def test_weights_are_on_a_page_once_in_few_bits(bits):
 @pytest.mark.skipif(not shutil.which("node"), reason="no Node")
 def test_narrow_network_on_a_page():
     """Trained on few digits with colours, it decides as in Python, and the page stays small."""
-    data = in_colour(digits().first(200, 50))
-    description = NETWORKS["softhebb_narrow"](Images.of(data))
+    data = in_colour(digits().subset(200, 50))
+    description = NETWORKS["softhebb_narrow"](ImageSpec.of(data))
     settings = dataclasses.replace(Settings.of(description, data), epochs=(1, 1, 1, 2))
     trainer = Trainer(description, data, settings)
     network = trainer.trained(trainer.run(trainer.initial_state()))
@@ -390,7 +390,7 @@ def test_networks_and_pictures_that_a_page_cannot_show_or_teach_are_refused(ncg,
     }.items():
         with pytest.raises(InputError, match=message):
             page.page_of(ncg, *arguments)
-    data = images().first(None, 2)
+    data = images().subset(None, 2)
     scales = made(NETWORKS["ncg_scales"], OnOff().fit(data.train_images))
     with pytest.raises(InputError, match="stage 2 of ncg_scales_prototypes must read the one before alone"):
         taught(scales, data)
@@ -578,7 +578,7 @@ def test_no_page_scrolls_sideways(browser, file, width):
 
 
 def test_files_and_the_camera_are_decided_in_colour(browser, tmp_path):
-    data = in_colour(images()).first(None, 3)
+    data = in_colour(images()).subset(None, 3)
     network = made(ramps, Pixels(60), data)
     path = tmp_path / "colour.html"
     path.write_text(page.page_of(network, data.test_images, data.test_labels))
@@ -795,7 +795,7 @@ def test_page_of_a_lesson_on_a_phone(browser, lesson_file, scheme):
 
 
 def test_pictures_in_colour_are_taught(browser, tmp_path):
-    data = in_colour(images()).first(None, 3)
+    data = in_colour(images()).subset(None, 3)
     path = tmp_path / "colour.html"
     path.write_text(taught(made(ramps, Pixels(60), data), data)[0])
     browser.get(path.as_uri())

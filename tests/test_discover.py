@@ -15,7 +15,7 @@ from documents import blocks, rows
 from judging import Judge
 from PIL import Image
 
-from snnjax import Images, InputError, Learner, TargetTime, Trainer
+from snnjax import ImageSpec, InputError, Learner, TargetTime, Trainer
 from snnjax.app import by_name
 from snnjax.core import components, files
 from snnjax.data import Dataset, digits
@@ -39,7 +39,7 @@ def shorten(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def learned(rule: Learner, data: Dataset, epochs: int = 2) -> tuple[np.ndarray, np.ndarray]:
     """Weights and thresholds of features that have learned by a rule."""
-    network = evolved.network_with(Images.of(data), evolved.Evolved(), epochs=(epochs, 0), features=8)
+    network = evolved.network_with(ImageSpec.of(data), evolved.Evolved(), epochs=(epochs, 0), features=8)
     first = dataclasses.replace(network.stages[0].branches[0], learners=rule)
     stages = dataclasses.replace(network.stages[0], branches=(first,)), network.stages[1]
     trainer = Trainer(dataclasses.replace(network, stages=stages), data)
@@ -48,7 +48,7 @@ def learned(rule: Learner, data: Dataset, epochs: int = 2) -> tuple[np.ndarray, 
 
 
 def test_target_times_are_one_of_the_rules():
-    data = digits().first(300, 10)
+    data = digits().subset(300, 10)
     how = dict(annealing=0.3, patches=4)
     weights, threshold = learned(dataclasses.replace(evolved.TARGET_TIMES, **how), data)
     expected = learned(TargetTime(target_time=evolved.TARGET_TIMES.target_time, **how), data)
@@ -57,7 +57,7 @@ def test_target_times_are_one_of_the_rules():
 
 
 def test_without_homeostasis_thresholds_stay():
-    threshold = learned(evolved.Evolved(), digits().first(100, 10))[1]
+    threshold = learned(evolved.Evolved(), digits().subset(100, 10))[1]
     np.testing.assert_array_equal(threshold, threshold[0])
 
 
@@ -67,7 +67,7 @@ def test_rules_keep_the_contract():
 
 
 def test_each_number_matters():
-    data = digits().first(100, 10)
+    data = digits().subset(100, 10)
     point = np.full(11, 0.2)
     expected = learned(judge().learner(point), data)
     for step in np.eye(11):
@@ -145,7 +145,7 @@ def test_a_search_continues_where_it_stopped(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         discover.main(["--population", "5"])
     assert "runs/discover has a search with other population" in capsys.readouterr().err
-    found = evolved.own(Images.of(digits())).stages[0].branches[0].last_learner
+    found = evolved.own(ImageSpec.of(digits())).stages[0].branches[0].last_learner
     assert found.target_time == json.loads(evolved.OWN.read_text())["layer1.target_time"] != evolved.Evolved.target_time
 
 
@@ -192,7 +192,7 @@ def test_trainings_that_fail_are_reported(capsys):
 def test_a_rule_that_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="discover"):
-        evolved.own(Images((28, 28), 10, 100))
+        evolved.own(ImageSpec((28, 28), 10, 100))
 
 
 def test_the_page_shows_the_rule_as_it_is_recorded():
@@ -204,5 +204,5 @@ def test_the_page_shows_the_rule_as_it_is_recorded():
     finals = kept["finals"]
     best = finals["points"][np.argmax(np.mean(finals["gains"], axis=0))]
     assert judge().numbers(best) == recorded, "the recorded search has found it"
-    first = evolved.recorded(Images((28, 28), 10, 60_000)).stages[0].branches[0].last_learner
+    first = evolved.recorded(ImageSpec((28, 28), 10, 60_000)).stages[0].branches[0].last_learner
     assert (first.target_time, first.late[0]) == (recorded["layer1.target_time"], recorded["layer1.late.0"])

@@ -10,7 +10,7 @@ import pytest
 import tiny
 from reward_judge import ALL, CLASSES, RULE, T, assert_judged, images_of, judged, learn, network_of
 
-from snnjax import Earliest, Images, Network, Settings, Trainer, stage
+from snnjax import Earliest, ImageSpec, Network, Settings, Trainer, stage
 from snnjax.core.errors import InputError
 from snnjax.kernels import Spikes
 from snnjax.layers.conv import Conv
@@ -65,7 +65,7 @@ def test_features_are_dropped_anew_each_epoch_by_a_key_of_the_layer():
 
 
 def network_with(**settings) -> Network:
-    plain = tiny.plain(Images())
+    plain = tiny.plain(ImageSpec())
     last = plain.stages[1].branches[0]
     return dataclasses.replace(plain, stages=(plain.stages[0], stage(with_rule(last, **settings))))
 
@@ -75,7 +75,7 @@ def test_only_learning_drops_features():
     records = []
     for dropout in (0.0, 0.75):
         still = network_with(reward=(0, 0), punish=(0, 0), bounds=(0, 2), dropout=dropout)
-        trainer = Trainer(still, tiny.images(), Settings((1, 2), batch_size=20, patience=0))
+        trainer = Trainer(still, tiny.images(), Settings((1, 2), adapt_every=20, patience=0))
         records.append([found for found in trainer.run(trainer.initial_state()).epochs if "test" in found])
     (plain, _), (first, second) = records
     assert plain["test"] == first["test"] == second["test"]

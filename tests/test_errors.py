@@ -16,13 +16,13 @@ from snnjax import RSTDP, STDP, Conv, Network, Settings, Sweep, Trainer, compone
 from snnjax.core import errors
 from snnjax.core.errors import InputError
 from snnjax.encoding import Pixels
-from snnjax.networks import Images, SpikingNetwork
+from snnjax.networks import ImageSpec, SpikingNetwork
 from snnjax.runs.trained import Trained
 
 DIGITS = tiny.images()
-NETWORK = tiny.plain(Images())
+NETWORK = tiny.plain(ImageSpec())
 DECIDING = NETWORK.stages[1].branches[0]
-SETTINGS = Settings((1, 1), batch_size=20)
+SETTINGS = Settings((1, 1), adapt_every=20)
 
 
 def changed(first: Conv = tiny.FIRST, deciding: Conv = DECIDING, **changes) -> Network:
@@ -69,7 +69,7 @@ def test_lists_and_numbers_of_numpy_are_as_good_as_pythons():
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     assert type(found.classes) is int
     assert Settings((2**31 - 1,), seed=np.uint64(2**64 - 1)).seed == 2**64 - 1
-    settings = Settings([np.int64(1), 2], batch_size=np.int32(7), seed=np.uint8(3))
+    settings = Settings([np.int64(1), 2], adapt_every=np.int32(7), seed=np.uint8(3))
     assert settings == Settings((1, 2), 7, seed=3)
     assert json.loads(json.dumps(dataclasses.asdict(settings)))["epochs"] == [1, 2]
     assert Settings(epochs=3).epochs == Settings(epochs=np.int64(3)).epochs == (3,)
@@ -97,7 +97,7 @@ def rule(change, **members) -> Callable[[], Network]:
         layer, state = change(layer, state)
         return layer, state, response.winners.feature
 
-    def init(self, layer, key, seen):
+    def init(self, layer, key, images_seen):
         return np.zeros(3, np.float32)
 
     members = dict(update=update, init=init) | members

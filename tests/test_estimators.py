@@ -18,7 +18,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 import snnjax
 from snnjax import (
     Earliest,
-    Images,
+    ImageSpec,
     InputError,
     LinearSVM,
     Network,
@@ -61,7 +61,7 @@ def test_fit_is_a_training_whose_best_epoch_is_chosen_without_test_images(held_o
     data = Dataset("X", X, Y, X, Y)
     if held_out:
         data = data.hold_out(held_out, seed=0)
-    network = tiny.labelled(Images.of(data))
+    network = tiny.labelled(ImageSpec.of(data))
     trainer = Trainer(network, data, dataclasses.replace(Settings.of(network, data), seed=3))
     state = trainer.run(trainer.initial_state())
     expected = trainer.trained(state).weights()
@@ -295,7 +295,7 @@ def test_features_are_those_of_the_trainer_and_need_no_labels(network):
     features = SpikingFeatures(network).fit(X)
     made = features.transform(X)
     data = Dataset("X", X, Y, X, Y)
-    described = network(Images.of(data))
+    described = network(ImageSpec.of(data))
     trainer = Trainer(described, data, dataclasses.replace(Settings.of(described, data), backend="native"))
     trained = trainer.trained(trainer.run(trainer.initial_state()))
     number = described.first_supervised
@@ -320,7 +320,7 @@ def test_progress_is_printed_when_asked_for(capsys):
     assert "epoch 3: accuracy " in printed
 
 
-def points(images: Images) -> Network:
+def points(images: ImageSpec) -> Network:
     """A linear machine on the latencies of pixels: scikit-learn's checks have a few numbers in place of an image."""
     shape = POINTS.output_shape(images.shape)
     stages = (stage(inputs="encoder"),)

@@ -126,7 +126,7 @@ def test_own_parts_learn_and_are_swept_reported_and_loaded(name, tmp_path, monke
     with pytest.raises(InputError, match="unknown to this program: import the module that defines it first"):
         snnjax.load(run)
     runpy.run_path(script)
-    network, data = snnjax.load(run), digits().first(None, 200)
+    network, data = snnjax.load(run), digits().subset(None, 200)
     decisions = jax.jit(lambda images: jax.lax.map(network, images))(data.test_images)
     assert np.mean(np.asarray(decisions) == data.test_labels) == results["test"]["accuracy"]
     assert snnjax.load(paths[-1]).network.hyperparameters()[path] == values[-1]

@@ -17,7 +17,7 @@ from snnjax.encoding import GREY
 from snnjax.learners import DecisionCounts
 from snnjax.networks import Model, batches
 from snnjax.networks.graph import Activations
-from snnjax.training.learning import learn_deciding, learn_jointly, learn_unsupervised
+from snnjax.training.learning import learn_deciding, learn_minibatches, learn_unsupervised
 from snnjax.training.pair import learn_pair
 from snnjax.training.phase import Carry, ImageBatch, Phase
 from snnjax.training.phase_start import learning_of
@@ -81,8 +81,8 @@ def test_layers_that_learn_from_batches():
     model = model_of("softhebb_narrow")
     for number, name in enumerate(model.network.ramped):
         carry = Carry({name: model.layers[name]}, {name: ()})
-        phase = Phase((name,), number, learner=0, batch=IMAGES - 1, joint=True, images=IMAGES)
-        assert_exported(functools.partial(learn_jointly, phase), carry, None, slice_of(entering(model, number)))
+        phase = Phase((name,), number, learner=0, batch=IMAGES - 1, minibatch=True, images=IMAGES)
+        assert_exported(functools.partial(learn_minibatches, phase), carry, None, slice_of(entering(model, number)))
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def test_a_set_in_files_trains_as_one_in_memory(tmp_path, monkeypatch):
 
     def trained() -> tuple[data.Dataset, list, dict]:
         images = data.load(tmp_path / "many.npz").hold_out(0.1, seed=0)
-        settings = Settings((1, 2), batch_size=20, patience=0, shuffle=True, mirror=True)
+        settings = Settings((1, 2), adapt_every=20, patience=0, shuffle=True, mirror=True)
         state = tiny.trained(PLAIN, images, settings)
         return images, state.epochs, state.weights
 

@@ -10,7 +10,7 @@ import pytest
 import tiny
 
 import snnjax
-from snnjax import Callback, Images, InputError, LinearSVM, Network, Settings, Sweep, Trainer, component
+from snnjax import Callback, ImageSpec, InputError, LinearSVM, Network, Settings, Sweep, Trainer, component
 from snnjax.core import files
 from snnjax.core.metrics import fractions
 from snnjax.data import digits
@@ -58,8 +58,8 @@ class Nearest(LinearSVM):
 
 ENCODER = Counted(time_steps=15)
 FITTED = ENCODER.fit(IMAGES.train_images)
-PLAIN = tiny.plain(Images(encoder=ENCODER))
-BRANCHES = tiny.branches(Images(encoder=ENCODER))
+PLAIN = tiny.plain(ImageSpec(encoder=ENCODER))
+BRANCHES = tiny.branches(ImageSpec(encoder=ENCODER))
 EXTRACTED = BRANCHES.stages[:2]
 FIRST = stage(dataclasses.replace(tiny.FIRST, threshold=8, features=8), pool=4)
 SPECS = {
@@ -67,7 +67,7 @@ SPECS = {
     "both": Network("both", (2, 28, 28), 10, EXTRACTED, encoder=ENCODER, decision=LinearSVM()),
     "own": Network("own", (2, 28, 28), 10, (FIRST,), encoder=ENCODER, decision=Nearest()),
 }
-SETTINGS = Settings((1, 2), patience=0, batch_size=20)
+SETTINGS = Settings((1, 2), patience=0, adapt_every=20)
 
 
 def trainer_of(network: Network, images=IMAGES, callback: Callback | None = None, **others) -> Trainer:
@@ -89,11 +89,11 @@ def case(request) -> tuple[str, Trainer, snnjax.TrainState]:
 def test_a_run_that_fits_is_one_with_an_encoder_fitted_before(case):
     """To the images learned from; all that is learned and scored agrees, number by number."""
     name, _, state = case
-    for numbers in (state.numbers, state.best_numbers):
+    for numbers in (state.learned_params, state.best_params):
         np.testing.assert_array_equal(numbers["encoder.minimum"], FITTED.minimum)
         np.testing.assert_array_equal(numbers["encoder.maximum"], FITTED.maximum)
-    assert "encoder.gamma" not in state.numbers, "it has not changed"
-    assert (state.numbers["encoder.maximum"] != ENCODER.fit(IMAGES.test_images).maximum).any()
+    assert "encoder.gamma" not in state.learned_params, "it has not changed"
+    assert (state.learned_params["encoder.maximum"] != ENCODER.fit(IMAGES.test_images).maximum).any()
     expected = trained(trainer_of(dataclasses.replace(SPECS[name], encoder=FITTED)))
     jax.tree.map(np.testing.assert_array_equal, state.weights, expected.weights)
     assert state.epochs == expected.epochs
@@ -174,14 +174,14 @@ def test_a_fitted_encoder_is_taken_with_the_layers(case):
     other = Trainer(SPECS[name], images, trainer.settings, start=start)
     again = trained(other)
     assert len(FITS) == fits
-    np.testing.assert_array_equal(other.trained(again).network.encoder.maximum, state.numbers["encoder.maximum"])
+    np.testing.assert_array_equal(other.trained(again).network.encoder.maximum, state.learned_params["encoder.maximum"])
     assert all(phase["name"] != "fit encoder" and not phase["name"].startswith("STDP") for phase in again.phases)
 
 
 def test_swept_networks_end_as_they_end_alone(tmp_path):
     before = len(FITS)
     network = SPECS["own"]
-    held_out = digits().first(80, 40).hold_out(0.5, 0)
+    held_out = digits().subset(80, 40).hold_out(0.5, 0)
     variants = [{"encoder.gamma": 0.5}, {"encoder.gamma": 1.0}, {"encoder.gamma": 0.5, "seed": 1}]
     ordered = dict(shuffle=True, mirror=True)
     sweep = Sweep(network, held_out, trainer_of(network, **ordered).settings, variants)

@@ -75,7 +75,7 @@ def test_what_enters_the_last_phase_is_what_the_model_computes(name, backend, co
     """For training and for test images; a decision that asks only who fires gets the same ones."""
     network = dataclasses.replace(CASES[name], encoder=Shades())
     data = tiny.images()
-    trainer = Trainer(network, data, Settings((1,) * len(network.stages), batch_size=20, backend=backend))
+    trainer = Trainer(network, data, Settings((1,) * len(network.stages), adapt_every=20, backend=backend))
     entered = {}
     inputs = trainer.cache.inputs
 
@@ -104,7 +104,7 @@ def test_a_stage_that_passes_on_what_it_reads_changes_nothing():
     for stages in ((first, last), (first, stage(inputs="stage1"), last)):
         network = Network("plain", SHAPE, 10, stages, encoder=Shades())
         (deciding,) = network.deciding
-        trainer = Trainer(network, tiny.images(), Settings((1,) * len(stages), batch_size=20))
+        trainer = Trainer(network, tiny.images(), Settings((1,) * len(stages), adapt_every=20))
         state = trainer.initial_state()
         state.weights = state.weights | {deciding: initial}
         state = trainer.run(state)

@@ -304,7 +304,7 @@ def test_weights_are_clipped_when_a_phase_begins():
     first = dataclasses.replace(tiny.FIRST, threshold=1e6, weight_mean=0.6, learners=rules)
     stages = stage(first, pool=7), stage(Conv(20, kernel=4, learners=still))
     network = Network("clipped", (6, 28, 28), 10, stages)
-    trainer = snnjax.Trainer(network, DATA, snnjax.Settings((1, 1), batch_size=20, patience=0))
+    trainer = snnjax.Trainer(network, DATA, snnjax.Settings((1, 1), adapt_every=20, patience=0))
     state = trainer.initial_state()
     given = {name: np.float32(RNG.uniform(0, 1.5, x.shape)) for name, x in state.weights.items()}
     state.weights = dict(given)
@@ -360,7 +360,7 @@ def test_a_training_says_where_one_image_at_a_time_is_slow(tmp_path):
         trainer = snnjax.Trainer(Network("taken", (6, 4, 4), 2, stages), images, settings)
         for platform, slow in (("cpu", []), ("gpu", one_by_one)):
             trainer.job.placement.platform = platform
-            assert trainer.one_by_one(trainer.initial_state()) == slow
+            assert trainer.sequential_layers(trainer.initial_state()) == slow
             with RunFolder(tmp_path / f"{batch}_{platform}", trainer) as run:
                 run.start()
                 assert run.notes.count(f"layer1 (STDP), layer2 (RSTDP): {ONE_BY_ONE}") == bool(slow)

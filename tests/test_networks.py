@@ -20,7 +20,7 @@ from snnjax.kernels.exact import round_for_exact_sums
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.ramp import Ramp
 from snnjax.learners import RSTDP, STDP, SoftHebb
-from snnjax.networks import NETWORKS, Earliest, Images, Model, Network, PlasticWeight, SpikingNetwork, stage
+from snnjax.networks import NETWORKS, Earliest, ImageSpec, Model, Network, PlasticWeight, SpikingNetwork, stage
 from snnjax.networks.batches import decide_batch, only_firing_matters
 from snnjax.networks.graph import Activations
 from snnjax.networks.model import rounded_weights
@@ -30,7 +30,7 @@ from snnjax.training.state import Settings, TrainState
 
 T = 15
 SHAPE = (2, 12, 12)
-BRANCHES = tiny.branches(Images())
+BRANCHES = tiny.branches(ImageSpec())
 DECISION = Conv(6, kernel=3, padding=1, learners=RSTDP())
 SMALL = Network("small", SHAPE, 3, (stage(DECISION),))
 GOLDEN = dict(line.split(": ", 1) for line in (pathlib.Path(__file__).parent / "golden" / "networks.txt").open())
@@ -65,7 +65,7 @@ def test_shipped_networks_are_those_that_were_measured(name):
 
     Whoever changes one trains it anew; then `str` of the network goes into golden/networks.txt.
     """
-    made = eval(name, dict(NETWORKS, Images=Images, ON_OFF=ON_OFF, replace=dataclasses.replace))
+    made = eval(name, dict(NETWORKS, ImageSpec=ImageSpec, ON_OFF=ON_OFF, replace=dataclasses.replace))
     network = made if isinstance(made, Network) else made()
     assert " ".join(str(network).split()) == GOLDEN[name].rstrip("\n")
 
@@ -78,10 +78,10 @@ def test_shipped_networks_decide_and_take_other_sizes_classes_and_encoders(name)
     assert len(network.epochs) == len(network.stages)
     decided = jax.eval_shape(SpikingNetwork(network), jax.ShapeDtypeStruct((28, 28), np.uint8))
     assert (decided.shape, decided.dtype) == ((), np.int32)
-    with pytest.raises(InputError, match=r"`images` must be Images, got \(28, 28\): write Images"):
+    with pytest.raises(InputError, match=r"`images` must be an ImageSpec, got \(28, 28\): write ImageSpec"):
         NETWORKS[name]((28, 28))
     shape = (34, 30, 3) if "goupy" in name else (34, 30)
-    network = NETWORKS[name](Images(shape, 3, encoder=DOG if name in RECORDED else None))
+    network = NETWORKS[name](ImageSpec(shape, 3, encoder=DOG if name in RECORDED else None))
     if network.deciding:
         assert {conv.features % 3 for conv in network.stages[-1].branches} == {0}
     if name in RECORDED:
@@ -89,7 +89,7 @@ def test_shipped_networks_decide_and_take_other_sizes_classes_and_encoders(name)
         assert network.input_shape == (2, 34, 30)
         return
     assert network.input_shape == network.encoder.output_shape(shape)
-    again = NETWORKS[name](Images(shape, 3, encoder=dataclasses.replace(network.encoder, time_steps=9)))
+    again = NETWORKS[name](ImageSpec(shape, 3, encoder=dataclasses.replace(network.encoder, time_steps=9)))
     assert again.time_steps == 9
 
 
@@ -253,7 +253,7 @@ def test_a_network_without_an_encoder_gets_that_of_the_trainer(pixel):
 
 def test_weights_below_the_bounds_are_refused_wherever_they_come_from(tmp_path):
     low = paths.replace(SOUND, "stages.0.branches.0.weight_mean", 0.01)
-    trainer = Trainer(low, tiny.images(), Settings((1, 1), batch_size=20))
+    trainer = Trainer(low, tiny.images(), Settings((1, 1), adapt_every=20))
     for make in (low.initial_weights, lambda: SpikingNetwork(low), trainer.initial_state):
         problem = r"`weight_mean` and `weight_std` of layer1 must keep weights within its .* `weight_std` of at most "
         with pytest.raises(InputError, match=rf"{problem}0\.0013$"):

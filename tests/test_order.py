@@ -9,7 +9,7 @@ import pytest
 import tiny
 from tiny import images, labelled, plain, trained
 
-from snnjax import Images
+from snnjax import ImageSpec
 from snnjax.app import planning
 from snnjax.app.shared_options import Data, Epochs, Machine
 from snnjax.app.shared_options import Network as Named
@@ -25,11 +25,11 @@ from snnjax.training.state import Settings
 
 BOTH = dict(shuffle=True, mirror=True)
 LITTLE = images()
-PLAIN = plain(Images())
+PLAIN = plain(ImageSpec())
 
 
 def settings_of(epochs: tuple[int, ...], **others) -> Settings:
-    return Settings(epochs, **dict(batch_size=20, patience=0) | others)
+    return Settings(epochs, **dict(adapt_every=20, patience=0) | others)
 
 
 def shown(data: Dataset, places: np.ndarray) -> Dataset:
@@ -59,7 +59,7 @@ def test_each_image_comes_once_in_an_order_of_the_seed_the_phase_and_the_epoch()
 
 @pytest.mark.parametrize(
     ("network", "how"),
-    [(PLAIN, dict(shuffle=True, backend="xla")), (labelled(Images()), BOTH)],
+    [(PLAIN, dict(shuffle=True, backend="xla")), (labelled(ImageSpec()), BOTH)],
     ids=["STDP and R-STDP, of XLA", "STDP and labels"],
 )
 def test_an_epoch_is_one_of_the_images_in_that_order(network, how, monkeypatch):
@@ -113,7 +113,7 @@ def test_the_command_and_python_have_the_same_defaults(monkeypatch):
         for given in (None, False):
             chosen = Named(model="own"), Data(), Epochs(shuffle=given), Machine()
             settings = planning.plan_run(*chosen, out=None)[0].trainer().settings
-            assert (settings.epochs, settings.batch_size, settings.patience) == (epochs, batch, patience)
+            assert (settings.epochs, settings.adapt_every, settings.patience) == (epochs, batch, patience)
             assert (settings.shuffle, settings.mirror) == (given is None and network.shuffle, False)
         in_python = Trainer(network, data).settings
         assert (

@@ -10,7 +10,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import estimator_checks
 
 import snnjax
-from snnjax import Earliest, Images, InputError, LinearSVM, Network, SpikingClassifier, Stream, SupervisedSTDP, stage
+from snnjax import Earliest, ImageSpec, InputError, LinearSVM, Network, SpikingClassifier, Stream, SupervisedSTDP, stage
 from snnjax.encoding import Pixels
 from snnjax.kernels import use_backend
 from snnjax.layers.conv import Conv
@@ -188,7 +188,7 @@ def test_a_refused_call_changes_nothing():
     assert not hasattr(classifier(network="kheradpisheh2018"), "partial_fit")
 
 
-def decided_by_an_svm(images: Images) -> Network:
+def decided_by_an_svm(images: ImageSpec) -> Network:
     if images.count > 100:
         raise InputError("made for few images")
     features = stage(tiny.FIRST, pool=7)
@@ -248,7 +248,7 @@ def test_labels_that_classes_cannot_hold_are_refused(known, new):
         classifier().partial_fit(X, -Y.astype(int) % -2, classes=[np.uint64(2**64 - 1)])
 
 
-def numbers(images: Images) -> Network:
+def numbers(images: ImageSpec) -> Network:
     """A readout of a few numbers in place of an image, as scikit-learn's checks have."""
     shape = PIXELS.output_shape(images.shape)
     last = Conv(2 * images.classes, kernel=shape[1:], threshold=0.3, weight_mean=0.5, learners=SupervisedSTDP())

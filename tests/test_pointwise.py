@@ -31,7 +31,7 @@ from snnjax.export import nir
 from snnjax.export.c import program
 from snnjax.layers import WTA, Conv
 from snnjax.learners import RSTDP, STDP
-from snnjax.networks import Images, Network, stage
+from snnjax.networks import ImageSpec, Network, stage
 from snnjax.networks.batches import input_batch
 from snnjax.networks.graph import Activations
 from snnjax.runs.run_folder import RunFolder
@@ -126,7 +126,7 @@ def test_all_ways_to_train_and_decide_are_the_same(learners, compiler):
     for backend in ("xla", "native"):
         for batch in (1, 8):
             network = deep(pointwise=True, learners=learners)
-            trainer = Trainer(network, DATA, Settings((1, 2), batch_size=8, update_batch=batch, backend=backend))
+            trainer = Trainer(network, DATA, Settings((1, 2), adapt_every=8, update_batch=batch, backend=backend))
             state = trainer.initial_state()
             state.weights = exact_weights(network)
             state = trainer.run(state)
@@ -208,7 +208,7 @@ def test_potentials_that_are_much_alike_are_learned():
 # Networks that decide nothing
 
 
-def features(images: Images = Images((10, 10), 3)) -> Network:  # noqa: B008
+def features(images: ImageSpec = ImageSpec((10, 10), 3)) -> Network:  # noqa: B008
     """Two layers that learn without labels; `tests/test_pointwise.py:features` names it."""
     first = dataclasses.replace(FIRST, threshold=1.0)
     encoder = dataclasses.replace(PIXELS, time_steps=T)

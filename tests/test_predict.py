@@ -33,7 +33,7 @@ def test_a_run_is_evaluated_as_at_its_end(work, capsys):
             matrix[int(row["label"]), int(row["number"])] += 1
         if row["class"] != row["label"]:
             wrong.append(dict(image=number, file=None, label=row["label"], decision=row["class"]))
-    assert f"test image 3 of digits, label {DIGITS.first(40, 40).test_labels[3]}: " in out
+    assert f"test image 3 of digits, label {DIGITS.subset(40, 40).test_labels[3]}: " in out
     assert results["test"]["confusion_matrix"] == matrix.tolist()
     assert results["test"]["accuracy"] == pytest.approx(np.trace(matrix) / 40)
     assert results["misclassified"] == wrong
@@ -78,7 +78,7 @@ def test_another_background_than_that_of_the_training_is_noted(work, learned, li
 def test_a_run_on_data_of_ones_own_needs_no_options_afterwards(work, monkeypatch, capsys):
     """The run says where the data are, and from whichever folder; that of a run made in Python does not."""
     (work / "sets").mkdir()
-    dataclasses.replace(DIGITS.first(40, 40), name="mine").save("sets/mine.npz")
+    dataclasses.replace(DIGITS.subset(40, 40), name="mine").save("sets/mine.npz")
     chosen = shared_options.TrainData(dataset="sets/mine.npz", validation=0)
     options = shared_options.Network(), chosen, shared_options.Training(), shared_options.Machine()
     plan, path = planning.plan_run(*options, out=None)

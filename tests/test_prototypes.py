@@ -12,7 +12,7 @@ from refusals import assert_refused
 import snnjax
 from snnjax import (
     Conv,
-    Images,
+    ImageSpec,
     Majority,
     Network,
     Pool,
@@ -183,7 +183,7 @@ def test_learning_goes_on_from_a_file(tmp_path):
     _, at_once = trained(dataclasses.replace(DATA, train_images=PICTURES, train_labels=LABELS), epochs=1)
     np.testing.assert_allclose(state.weights["layer1"], at_once.weights["layer1"], atol=1e-6)
     for path in ("layer1.threshold", "layer1.learners.wins", "layer1.learners.length"):
-        np.testing.assert_allclose(state.numbers[path], at_once.numbers[path], rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(state.learned_params[path], at_once.learned_params[path], rtol=1e-4, atol=1e-3)
 
 
 def test_what_has_been_corrected_is_corrected_further():
@@ -218,7 +218,7 @@ def test_a_stream_of_means_equals_an_epoch():
 
 def test_ncg_prototypes_is_trained_saved_reported_and_rounded(tmp_path):
     data = digits()
-    description = NETWORKS["ncg_prototypes"](Images.of(data))
+    description = NETWORKS["ncg_prototypes"](ImageSpec.of(data))
     trainer = Trainer(description, data, dataclasses.replace(Settings.of(description, data), epochs=(1, 2)))
     with RunFolder(tmp_path / "run", trainer, draw=snnjax.app.draw_run) as run:
         results = run.run()

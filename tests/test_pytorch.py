@@ -17,7 +17,7 @@ from snnjax.encoding import COLOUR, GREY
 from snnjax.export import pytorch
 from snnjax.layers.conv import Conv
 from snnjax.learners import RSTDP, STDP
-from snnjax.networks import NETWORKS, Images, Network, stage
+from snnjax.networks import NETWORKS, ImageSpec, Network, stage
 from snnjax.networks.model import rounded_weights
 from snnjax.runs.trained import Trained
 
@@ -264,8 +264,8 @@ def test_other_torch_files_are_refused(torch, tmp_path, monkeypatch):
 
 
 CONVERT = Command("convert")
-SPEC = dataclasses.replace(NETWORKS["deep2024"](Images((28, 28), 2, encoder=GREY)), encoder=GREY)
-COLOURED = NETWORKS["mozafari2018"](Images((32, 32, 3), encoder=COLOUR))
+SPEC = dataclasses.replace(NETWORKS["deep2024"](ImageSpec((28, 28), 2, encoder=GREY)), encoder=GREY)
+COLOURED = NETWORKS["mozafari2018"](ImageSpec((32, 32, 3), encoder=COLOUR))
 COLOURED = dataclasses.replace(COLOURED, encoder=COLOUR, time_steps=COLOUR.time_steps)
 
 

@@ -193,7 +193,7 @@ def images(random: np.random.Generator, network: Network) -> Dataset:
 
 def trained(network: Network, data: Dataset, weights: dict[str, np.ndarray], backend: str) -> tuple[Trainer, Any]:
     epochs = (1,) * len(network.stages)
-    trainer = Trainer(network, data, Settings(epochs, batch_size=1000, patience=0, backend=backend))
+    trainer = Trainer(network, data, Settings(epochs, adapt_every=1000, patience=0, backend=backend))
     state = trainer.initial_state()
     state.weights = dict(weights)
     return trainer, trainer.run(state)

@@ -20,7 +20,7 @@ from snnjax.encoding import Encoder
 from snnjax.kernels import winograd
 from snnjax.layers import WTA, Conv, Pool, Ramp, Standardise
 from snnjax.learners import RSTDP, STDP, Prototypes, SoftHebb, SupervisedSTDP, TargetTime
-from snnjax.networks import NETWORKS, Earliest, EarliestSpike, Images, LinearSVM, Majority, Network, stage
+from snnjax.networks import NETWORKS, Earliest, EarliestSpike, ImageSpec, LinearSVM, Majority, Network, stage
 
 SHAPE = (6, 28, 28)
 RAMPED = dict(ramp=Ramp(), learners=SoftHebb())
@@ -80,7 +80,7 @@ def readout(kernel=28, decision=Earliest(fallback=True), **changes) -> Network: 
 def moving(**changes) -> Network:
     """A network whose first layer learns thresholds."""
     settings = dict(competition=Conv.competition, learners=TargetTime())
-    return with_first(tiny.plain(Images()), **settings | changes)
+    return with_first(tiny.plain(ImageSpec()), **settings | changes)
 
 
 RAMPED_LAYER = Conv(4, 3, ramp=Ramp(), learners=SoftHebb(), weight_mean=0.0)
@@ -114,7 +114,7 @@ REFUSED = [
     (lambda: layer_of(CONV).with_threshold(np.zeros(2, np.float32)), "`threshold` must have shape"),
     (lambda: layer_of(CONV).spikes(LATENCIES[0][:1]), "must have the 2 channels of `weights`, got 1"),
     # Networks
-    (lambda: NETWORKS["deep2024"](Images((5, 5))), r"^deep2024 on input \(6, 5, 5\): stage \d: .* the map of "),
+    (lambda: NETWORKS["deep2024"](ImageSpec((5, 5))), r"^deep2024 on input \(6, 5, 5\): stage \d: .* the map of "),
     (lambda: before(stage(LAYER, pool=12)), "stage 1: .* into the map of 10x10, got 12x12"),
     (lambda: before(stage(LARGER, pool=8), stage(LAYER)), "stage 2: .* the map of 1x1, got 3x3"),
     (lambda: before(stage(LAYER, LARGER)), r"stage 1: branches must .*, got \[\(8, 8\), \(10, 10\)\]"),
@@ -147,8 +147,8 @@ REFUSED = [
     (lambda: with_first(SMALL, output_padding=(0, 2)), "`output_padding` of layer1, which decides, must be 0"),
     (lambda: small(name="a/../../esc"), "`name` must be of printable characters"),
     (lambda: with_first(SMALL, learners=(RSTDP(), STDP())), "`learners` of layer1 must be unsupervised but for"),
-    (lambda: Images((6, 28, 28)), r"`shape` of images must be .*, got \(6, 28, 28\)"),
-    (lambda: Images(count=0), "`count` must be at least 1, got 0"),
+    (lambda: ImageSpec((6, 28, 28)), r"`shape` of images must be .*, got \(6, 28, 28\)"),
+    (lambda: ImageSpec(count=0), "`count` must be at least 1, got 0"),
     (lambda: STDP(doubling=0), "`doubling` must be at least 1, got 0"),
     (lambda: STDP(ltp=0), "`ltp` must be finite and above 0, got 0"),
     (lambda: STDP(ltp=0.2), r"`ltp` must be at most `ltp_max` \(0.15\), got 0.2"),

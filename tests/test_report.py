@@ -29,7 +29,7 @@ from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
 from snnjax.layers.ramp import Ramp
 from snnjax.learners import RSTDP, STDP
-from snnjax.networks import Images, Network, Observed, SpikingNetwork, stage
+from snnjax.networks import ImageSpec, Network, Observed, SpikingNetwork, stage
 from snnjax.networks.decision import Decided
 from snnjax.networks.features import drawn_back
 from snnjax.runs.results_file import misclassified, read_results, write_results
@@ -129,7 +129,7 @@ def test_a_confusion_matrix_fills_its_picture(names):
 
 def test_a_response_is_drawn_map_by_map():
     """Early spikes by step, counted for each step, silence left blank; the largest score."""
-    network = dataclasses.replace(tiny.plain(Images()), encoder=data.digits().encoder)
+    network = dataclasses.replace(tiny.plain(ImageSpec()), encoder=data.digits().encoder)
     latencies = dict(input=np.full((6, 28, 28), 15), layer1=np.full((4, 4, 4), 15), layer2=np.full((20, 1, 1), 15))
     latencies["input"][0, :7] = 3
     latencies["layer1"][2, 1, 1] = 9
@@ -213,7 +213,7 @@ def test_the_numbers_of_the_network_of_each_class_and_phase_are_listed(results, 
     """Those that training has changed twice."""
     assert results["trained_hyperparameters"] == {}, "these learners change none"
     assert report.numbers(results)[0] == ["number", "at the start"]
-    trainer = Trainer(tiny.plain(Images()), tiny.images(), Settings((0, 0)))
+    trainer = Trainer(tiny.plain(ImageSpec()), tiny.images(), Settings((0, 0)))
     state = TrainState(trainer.initial_state().weights, {"layer1.threshold": np.float32(35)}, phase=2)
     with RunFolder(tmp_path / "run", trainer) as folder:
         head, rows = report.numbers(folder.finish(state))
@@ -310,7 +310,7 @@ def test_runs_that_differ_only_in_seed_or_fold_are_one_row(results):
     def run(**settings) -> dict:
         return results | dict(settings=results["settings"] | settings)
 
-    runs = [run(seed=1), run(seed=2), run(seed=2), run(seed=3, batch_size=7)]
+    runs = [run(seed=1), run(seed=2), run(seed=2), run(seed=3, adapt_every=7)]
     assert [row.sources for row in means.rows_of(runs)] == [[1, 2], [3], [4]]
     assert [row.sources for row in means.rows_of([run(seed=1), run(seed=2, data="sha256:1")])] == [[1], [2]]
     assert [row.sources for row in means.rows_of([run(draw=True, seed=1), run(draw=True, seed=2, data="")])] == [[1, 2]]
@@ -324,7 +324,7 @@ def test_runs_that_differ_only_in_seed_or_fold_are_one_row(results):
 def test_networks_that_are_not_alike_are_in_rows_of_their_own(tmp_path):
     """Another pool, which is no hyperparameter; of sweeps, another component of the same name; but not other epochs."""
     images = tiny.images()
-    network = tiny.plain(Images.of(images))
+    network = tiny.plain(ImageSpec.of(images))
     first, last = network.stages
     pooled = dataclasses.replace(network, stages=(dataclasses.replace(first, pool=Pool(7, stride=6)), last))
     longer = dataclasses.replace(network, epochs=(9, 9))
@@ -403,7 +403,7 @@ def test_what_tensorboard_reads_of_a_run(tmp_path):
     digits = tiny.images()
     held_out = dict(validation_images=digits.test_images[:20], validation_labels=digits.test_labels[:20])
     digits = dataclasses.replace(digits, **held_out)
-    trainer = Trainer(tiny.plain(Images.of(digits)), digits, Settings((2, 3), batch_size=20, patience=0))
+    trainer = Trainer(tiny.plain(ImageSpec.of(digits)), digits, Settings((2, 3), adapt_every=20, patience=0))
     with RunFolder(tmp_path, trainer, dict(model="plain", seed=0), resume=False, draw=draw) as run:
         start = run.start()
         with Tracker(run, start) as tracker:
@@ -440,7 +440,7 @@ FILES = tuple(f"{number}.png" for number in range(40))
 def trained(tmp_path_factory):
     """The folder of a run, its images as from a folder of pictures, and its trainer."""
     images = dataclasses.replace(tiny.images(), class_names=NAMES, test_files=FILES)
-    network = dataclasses.replace(tiny.plain(Images.of(images)), encoder=images.encoder)
+    network = dataclasses.replace(tiny.plain(ImageSpec.of(images)), encoder=images.encoder)
     trainer = Trainer(network, images, snnjax.Settings((0, 0), patience=0))
     run = tmp_path_factory.mktemp("named") / "run"
     with RunFolder(run, trainer, {}, draw=report.draw_run) as folder:

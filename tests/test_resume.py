@@ -20,7 +20,7 @@ from same import assert_same_state
 from tiny import images, plain
 
 import snnjax
-from snnjax import Images
+from snnjax import ImageSpec
 from snnjax.core import devices, files
 from snnjax.core.devices import BATCH_SIZES
 from snnjax.layers.conv import Conv
@@ -40,12 +40,12 @@ RAMPED = dict(ramp=Ramp(), standardise=Standardise(), weight_mean=0.0)
 
 
 def small() -> Network:
-    return plain(Images())
+    return plain(ImageSpec())
 
 
 def trainer_of(network: Network | None = None, epochs=(2, 3), seed: int = 0, **others) -> Trainer:
     """By default that of the run `finished`."""
-    settings = Settings(epochs, **dict(batch_size=20, patience=0, seed=seed) | others)
+    settings = Settings(epochs, **dict(adapt_every=20, patience=0, seed=seed) | others)
     return Trainer(network or small(), images(), settings)
 
 
@@ -68,7 +68,7 @@ def test_layers_that_learn_alone_go_on_within_an_epoch(changes, backend, monkeyp
     conv = dataclasses.replace(first.branches[0], **changes)
     convs = [dataclasses.replace(conv, threshold=threshold) for threshold in (8.0, 9.0)]
     networks = [dataclasses.replace(small(), stages=(stage(each, pool=7), last)) for each in convs]
-    made = Trainer(networks, images(), Settings((2, 0), batch_size=20, patience=0, backend=backend))
+    made = Trainer(networks, images(), Settings((2, 0), adapt_every=20, patience=0, backend=backend))
     expected = made.run([made.initial_state(index) for index in range(2)])
     states = [made.initial_state(index) for index in range(2)]
     kept = []

@@ -87,7 +87,7 @@ def test_epochs_of_the_trainer_are_the_judges(stages, batched, compilations, mon
     images = np.zeros((len(labels), 6, 6), np.uint8)
     data = Dataset("none", images, labels, images, labels, network.network.classes)
     epochs = (0,) * (len(stages) - 1) + (2,)
-    trainer = Trainer(network.network, data, Settings(epochs, batch_size=8, update_batch=batched))
+    trainer = Trainer(network.network, data, Settings(epochs, adapt_every=8, update_batch=batched))
     state = trainer.initial_state()
     state.weights = {name: np.asarray(weights) for name, weights in network.weights().items()}
     state.phase = len(trainer.plan) - 1

@@ -19,7 +19,7 @@ from snnjax.kernels import hebbian, remaining_steps
 from snnjax.layers import Conv, Pool, Ramp, Standardise
 from snnjax.layers.ramp_layer import RampLayer
 from snnjax.learners import RSTDP, STDP, SoftHebb, SupervisedSTDP
-from snnjax.networks import NETWORKS, Earliest, Images, Majority, Network, SpikingNetwork, stage
+from snnjax.networks import NETWORKS, Earliest, ImageSpec, Majority, Network, SpikingNetwork, stage
 from snnjax.networks.batches import output_batch
 from snnjax.networks.graph import Activations
 from snnjax.runs import RunFolder
@@ -216,8 +216,8 @@ def test_layers_without_a_ramp_may_come_before():
 @pytest.mark.slow
 def test_digits_are_learned():
     """Real data, with features from one pass: random ones reach 77 %."""
-    images = data.digits().first(400, 200)
-    state = trained(NETWORKS["softhebb_narrow"](Images.of(images)), images, epochs=(1, 1, 1, 4))
+    images = data.digits().subset(400, 200)
+    state = trained(NETWORKS["softhebb_narrow"](ImageSpec.of(images)), images, epochs=(1, 1, 1, 4))
     assert state.epochs[-1]["test"]["accuracy"] > 0.9
 
 

@@ -13,7 +13,7 @@ from snnjax.core.components import component, learnable
 from snnjax.runs.run_folder import RunFolder
 
 IMAGES = tiny.images()
-PLAIN = tiny.plain(snnjax.Images())
+PLAIN = tiny.plain(snnjax.ImageSpec())
 FIRST, LAST = PLAIN.stages
 CONV = FIRST.branches[0]
 THRESHOLDS = dataclasses.replace(
@@ -23,7 +23,7 @@ DEEPER = Conv(20, kernel=2, threshold=2, learners=STDP())
 
 
 def trainer_of(network: Network, *epochs: int, **others) -> Trainer:
-    return Trainer(network, IMAGES, Settings(epochs, batch_size=20, patience=0, seed=1), **others)
+    return Trainer(network, IMAGES, Settings(epochs, adapt_every=20, patience=0, seed=1), **others)
 
 
 def test_layers_are_taken_with_learned_thresholds_and_a_deeper_layer_learns(tmp_path):
@@ -126,7 +126,7 @@ def of_classes(*names: str) -> snnjax.data.Dataset:
 
 def trained_on(data: snnjax.data.Dataset, **others) -> SpikingNetwork:
     network = PLAIN.with_classes(data.classes)
-    trainer = Trainer(network, data, Settings((1, 1), batch_size=20, patience=0, seed=1), **others)
+    trainer = Trainer(network, data, Settings((1, 1), adapt_every=20, patience=0, seed=1), **others)
     return trainer.trained(trainer.run(trainer.initial_state()))
 
 
@@ -139,7 +139,7 @@ def neurons(network: SpikingNetwork, name: str) -> np.ndarray:
 def test_a_readout_goes_on_with_the_same_classes_in_any_order():
     first = trained_on(of_classes("a1", "b2", "c3"))
     data = of_classes("c3", "a1", "b2")
-    trainer = Trainer(first.untrained, data, Settings((1, 1), batch_size=20, patience=0), start=first)
+    trainer = Trainer(first.untrained, data, Settings((1, 1), adapt_every=20, patience=0), start=first)
     state = trainer.initial_state()
     assert [phase.layers for phase in trainer.plan] == [("layer2",)]
     begun = SpikingNetwork(trainer.network, weights=state.weights, class_names=data.names)
@@ -154,7 +154,7 @@ def test_new_classes_get_neurons_of_their_own():
     first = trained_on(of_classes("b1", "d2"))
     data = of_classes("a0", "b1", "c3", "d2")
     network = first.untrained.with_classes(4)
-    how = dict(settings=Settings((1, 1), batch_size=20, patience=0, seed=3), start=first)
+    how = dict(settings=Settings((1, 1), adapt_every=20, patience=0, seed=3), start=first)
     trainer = Trainer(network, data, **how, add_classes=True)
     begun = SpikingNetwork(trainer.network, weights=trainer.initial_state().weights, class_names=data.names)
     for name in ("b1", "d2"):
@@ -171,7 +171,7 @@ def test_the_stages_that_are_named_go_on():
     """With their learned thresholds."""
     data = of_classes("a0", "b1")
     network = dataclasses.replace(PLAIN, stages=(stage(THRESHOLDS, pool=7), LAST)).with_classes(2)
-    settings = Settings((1, 1), batch_size=20, patience=0)
+    settings = Settings((1, 1), adapt_every=20, patience=0)
     trainer = Trainer(network, data, settings)
     first = trainer.trained(trainer.run(trainer.initial_state()))
     again = Trainer(network, data, settings, start=first, learn=("stage1", "stage2"))

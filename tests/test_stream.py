@@ -19,7 +19,7 @@ import snnjax
 from snnjax import InputError, Network, Settings, SpikingNetwork, Stream, Trainer
 from snnjax.core.paths import leaves
 from snnjax.layers.conv import Conv
-from snnjax.networks import Images, Input, stage
+from snnjax.networks import ImageSpec, Input, stage
 from snnjax.runs.stream import StreamState
 from snnjax.training import phase_start
 
@@ -29,14 +29,14 @@ LABELS = DATA.train_labels
 BATCH = 16  # the last one of an epoch is short
 
 
-def of_teacher(images: Images) -> Network:
+def of_teacher(images: ImageSpec) -> Network:
     """A readout that learns by a rule of a user's."""
     network = tiny.plain(images)
     last = Conv(2 * images.classes, kernel=4, learners=own_classes.Teacher())
     return dataclasses.replace(network, name="teacher", stages=(network.stages[0], stage(last)))
 
 
-def deep(images: Images) -> Network:
+def deep(images: ImageSpec) -> Network:
     """Two layers learn from rewards, the second of which reads the encoded image too."""
     network = tiny.plain(images)
     rule = network.stages[1].branches[0].learners
@@ -54,9 +54,9 @@ BEGUN: dict[tuple[str, str], tuple[SpikingNetwork, SpikingNetwork]] = {}
 def begun(name: str, backend: str = "native") -> tuple[SpikingNetwork, SpikingNetwork]:
     """A network whose features have learned, and the same after two epochs of its readout image by image."""
     if (name, backend) not in BEGUN:
-        network = NETWORKS[name](Images.of(DATA))
+        network = NETWORKS[name](ImageSpec.of(DATA))
         epochs = *[1] * (len(network.stages) - 1), 2
-        trainer = Trainer(network, DATA, Settings(epochs, batch_size=BATCH, patience=0, backend=backend))
+        trainer = Trainer(network, DATA, Settings(epochs, adapt_every=BATCH, patience=0, backend=backend))
         kept = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(phase_start, "decides_by_votes", lambda decision, layers: False)
@@ -70,7 +70,7 @@ def begun(name: str, backend: str = "native") -> tuple[SpikingNetwork, SpikingNe
 
 
 def made(name: str = "labelled", backend: str = "native", **how) -> tuple[Stream, StreamState]:
-    stream = Stream(begun(name, backend)[0], batch_size=BATCH, backend=backend, **how)
+    stream = Stream(begun(name, backend)[0], adapt_every=BATCH, backend=backend, **how)
     return stream, stream.init(0, IMAGES)
 
 
@@ -267,7 +267,7 @@ def test_a_state_goes_on_from_a_file_or_a_pickle_as_if_it_had_not_stopped(name, 
     assert meta["stream"]["format"] == 2
     shapes = stream.start.network.weight_shapes
     assert arrays["stream/carry.layers.layer2.weights"].shape == shapes["layer2"], "whatever the kernels"
-    fresh = Stream(begun(name, backend)[0], batch_size=BATCH, backend=backend, memory=memory, replays=memory)
+    fresh = Stream(begun(name, backend)[0], adapt_every=BATCH, backend=backend, memory=memory, replays=memory)
     older = {re.sub(r"(carry\.layers\..*)\.weights$", r"\1.stored", name): array for name, array in arrays.items()}
     kept = fresh.load_state(tmp_path / "state.npz"), pickle.loads(pickle.dumps(half)), copy.deepcopy(half)
     kept += (fresh.unflatten(older, meta),)
@@ -311,7 +311,7 @@ def test_a_state_of_another_stream_is_refused(tmp_path):
     )
     with pytest.raises(FileNotFoundError):
         keeping.load_state(tmp_path / "nothing.npz")
-    differing = Stream(keeping.start, 2, replays=3, batch_size=BATCH + 1)
+    differing = Stream(keeping.start, 2, replays=3, adapt_every=BATCH + 1)
     assert_same(differing.load_state(tmp_path / "kept.npz"), kept)  # which depends on neither
 
 
@@ -348,7 +348,7 @@ def test_what_cannot_be_a_stream_is_refused():
         (lambda: Stream(svm), "`network` must have layers that learn from labels, got one whose LinearSVM is fitted"),
         (lambda: Stream(network, memory=5), "`replays` must be at least 1 with a `memory`"),
         (lambda: Stream(network, replays=5), "`memory` must be at least 1 with `replays`"),
-        (lambda: Stream(network, batch_size=0), "`batch_size` must be at least 1"),
+        (lambda: Stream(network, adapt_every=0), "`adapt_every` must be at least 1"),
         (lambda: Stream(network, 10**9, 1), "`memory` must be at most .* GiB of this machine, got 1000000000"),
         (lambda: Stream(network, backend="cpp"), "`backend` must be auto, xla or native, got 'cpp'"),
         (lambda: stream.init(1.5), "`seed` must be an integer, got 1.5"),

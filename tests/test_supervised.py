@@ -173,8 +173,8 @@ class TwoTimes(SupervisedSTDP):
 
 
 def test_a_custom_readout_is_tested_by_compiled_kernels(compiler):
-    data = snnjax.data.digits().first(60, 40)
-    network = NETWORKS["goupy2024_pcn"](snnjax.Images.of(data))
+    data = snnjax.data.digits().subset(60, 40)
+    network = NETWORKS["goupy2024_pcn"](snnjax.ImageSpec.of(data))
     last = dataclasses.replace(network.stages[1].branches[0], learners=TwoTimes(0.02, -0.02))
     network = dataclasses.replace(network, stages=(network.stages[0], stage(last)))
     trainer, plain_trainer = (

@@ -37,7 +37,7 @@ from snnjax.training.sweep import Choice, Sweep, SweepState
 from snnjax.training.workers import Workers
 
 IMAGES = tiny.images()
-SETTINGS = Settings((1, 2), batch_size=20, patience=0)
+SETTINGS = Settings((1, 2), adapt_every=20, patience=0)
 SEEDS = [{"seed": seed} for seed in range(2)]
 GROWTH = "layer1.growth"
 
@@ -169,7 +169,7 @@ def test_states_of_other_groups_are_left_alone(tmp_path):
     second.save(begun[1], {})
     assert places(sweep, folder=folder) == [[1], [0]]
     assert places(sweep, folder=folder, done=[1]) == [[0]]
-    for change in (dict(settings=Settings((2, 2), patience=0)), dict(data=IMAGES.first(39, 30))):
+    for change in (dict(settings=Settings((2, 2), patience=0)), dict(data=IMAGES.subset(39, 30))):
         assert places(dataclasses.replace(together, **change), folder=folder) == [[0, 1]], change.keys()
     dataclasses.replace(first, file=second.file).save(begun[0], {})
     assert places(together, folder=folder) == [[0, 1]], "of another network"
@@ -394,8 +394,8 @@ def test_the_command_trains_what_is_new_or_lost(swept, tmp_path, capsys):
 
 
 def test_the_folder_of_another_sweep_is_left_alone(swept, tmp_path, capsys):
-    said = refused(Command("sweep"), capsys, *SWEPT, "--batch_size", 7, "--out", swept[0])
-    assert f"the sweep in {swept[0]} cannot be resumed with other settings or data: it had batch_size 20" in said
+    said = refused(Command("sweep"), capsys, *SWEPT, "--adapt_every", 7, "--out", swept[0])
+    assert f"the sweep in {swept[0]} cannot be resumed with other settings or data: it had adapt_every 20" in said
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from conftest import assert_close
 from refusals import assert_refused
 from test_compiled import calls
 
-from snnjax import Conv, Images, Layer, Network, Settings, TargetTime, Trainer, kernels, stage
+from snnjax import Conv, ImageSpec, Layer, Network, Settings, TargetTime, Trainer, kernels, stage
 from snnjax.runs.trained import Trained
 from snnjax.training.advice import describe
 
@@ -24,7 +24,7 @@ MOVING = dataclasses.replace(tiny.FIRST, threshold=10.0, competition=Conv.compet
 
 
 def network(first: Conv, pool: int = 7, **settings) -> Network:
-    plain, changed = tiny.plain(Images()), dataclasses.replace(first, **settings)
+    plain, changed = tiny.plain(ImageSpec()), dataclasses.replace(first, **settings)
     return dataclasses.replace(plain, stages=(stage(changed, pool=pool), plain.stages[1]))
 
 
@@ -226,15 +226,15 @@ def test_compiled_kernels_learn_the_same(tmp_path, compiler):
     plain = trainer.run(trainer.initial_state())
     fast = tiny.trained(description, DIGITS, Settings((2, 0), backend="native"))
     np.testing.assert_allclose(fast.weights["layer1"], plain.weights["layer1"], atol=1e-5)
-    (path,) = plain.numbers
-    np.testing.assert_allclose(fast.numbers[path], plain.numbers[path], rtol=1e-4)
+    (path,) = plain.learned_params
+    np.testing.assert_allclose(fast.learned_params[path], plain.learned_params[path], rtol=1e-4)
     found, expected = (state.diagnoses["TargetTime layer1"] for state in (fast, plain))
     assert found["wins"] == expected["wins"]
     assert sum(found["wins"]["layer1"]) + round(found["silent"]["layer1"] * 120) == 120
     Trained(trainer.trained(plain).network, plain.weights, (28, 28)).save(tmp_path / "weights.npz")
     saved = Trained.read(tmp_path).network.stages[0].branches[0].threshold
     assert len({8, 10, 12, 9, *np.asarray(saved).tolist()}) == 8
-    np.testing.assert_array_equal(saved, plain.numbers[path])
+    np.testing.assert_array_equal(saved, plain.learned_params[path])
 
 
 def test_patches_lie_everywhere_equally_often():

@@ -22,7 +22,7 @@ from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings
 
 FIRST = Conv(4, kernel=5, padding=2, threshold=15, competition=WTA(2, radius=3), learners=STDP())
-DIGITS = data.digits().first(20, 12)
+DIGITS = data.digits().subset(20, 12)
 
 
 def network(shape: tuple[int, int, int], kernel: int, **others) -> Network:

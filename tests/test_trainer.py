@@ -14,7 +14,7 @@ import tiny
 from refusals import assert_refused
 from same import assert_same_state
 
-from snnjax import Images, component, load
+from snnjax import ImageSpec, component, load
 from snnjax.core import files, metrics
 from snnjax.core.errors import InputError
 from snnjax.encoding import Pixels
@@ -36,8 +36,8 @@ from snnjax.training.state import Callback, Settings, TrainState
 from snnjax.training.sweep import Sweep
 
 SHAPE = (6, 28, 28)
-SHALLOW = tiny.plain(Images())
-BRANCHES = tiny.branches(Images())
+SHALLOW = tiny.plain(ImageSpec())
+BRANCHES = tiny.branches(ImageSpec())
 DECIDING = SHALLOW.stages[-1].branches[0]
 REWARDED = RSTDP(bounds=(0, 1))
 """Initial weights lie within its bounds: no other program learns until they do."""
@@ -58,8 +58,8 @@ def test_a_run_that_failed_begins_anew_or_continues_as_if_it_had_not_stopped(tmp
 
     Images come in orders of the epochs; the features of the next epoch that may fire are part of the state.
     """
-    data = DATA.first(20, 40)  # and their mirror images: the encoder is compiled for 40
-    settings = Settings((0, 2, 2), batch_size=10, patience=0, update_batch=8, shuffle=True, mirror=True)
+    data = DATA.subset(20, 40)  # and their mirror images: the encoder is compiled for 40
+    settings = Settings((0, 2, 2), adapt_every=10, patience=0, update_batch=8, shuffle=True, mirror=True)
     trainer = Trainer(LATE, data, settings)
     initial = trainer.initial_state()
     expected = trainer.run(trainer.initial_state())
@@ -87,14 +87,14 @@ def test_a_run_that_failed_begins_anew_or_continues_as_if_it_had_not_stopped(tmp
 @pytest.mark.slow
 def test_a_layer_that_waits_for_its_turn_stays_outside_the_bounds():
     """The decision layer learns from the second batch on, and its initial weights reach above its bounds till then."""
-    for batch_size in (16, 1000):
-        state = tiny.trained(BY_TURNS, DATA, Settings((1, 2), batch_size=batch_size, patience=0))
-        assert state.weights["layer2"].max() <= DECIDING.learners.bounds[1], batch_size
+    for adapt_every in (16, 1000):
+        state = tiny.trained(BY_TURNS, DATA, Settings((1, 2), adapt_every=adapt_every, patience=0))
+        assert state.weights["layer2"].max() <= DECIDING.learners.bounds[1], adapt_every
 
 
 def test_bounds_that_allow_other_kernels_are_no_mere_numbers():
     """Weights that may become negative need other programs, whichever network comes first in a sweep."""
-    settings = Settings((1, 1), batch_size=20, patience=0)
+    settings = Settings((1, 1), adapt_every=20, patience=0)
     path = "layer1.learners.bounds.0"
     rough = dataclasses.replace(tiny.FIRST, threshold=3, learners=STDP(ltp=0.1, ltd=-0.3, stabiliser=False))
     last = dataclasses.replace(DECIDING, learners=REWARDED)
@@ -128,7 +128,7 @@ def test_patience_and_the_best_network(monkeypatch, accuracies, patience, length
         return dict(truth, accuracy=next(script)) if labels is DATA.test_labels else truth
 
     monkeypatch.setattr(epoch_results, "fractions", fractions)
-    trainer = Trainer(SHALLOW, DATA, Settings((2, 8), batch_size=20, patience=patience))
+    trainer = Trainer(SHALLOW, DATA, Settings((2, 8), adapt_every=20, patience=patience))
     seen = []
     state = trainer.run(trainer.initial_state(), lambda state: seen.append(dict(state.weights)))
     assert (len(state.epochs), state.best_epoch) == (length, best)
@@ -148,7 +148,7 @@ def test_callbacks_hear_of_every_image_and_of_what_phases_show():
     callback.advanced = advanced
     callback.tested = epochs.append
     callback.diagnosed = shown.__setitem__
-    trainer = Trainer(SHALLOW, DATA, Settings((2, 3), batch_size=20), callback)
+    trainer = Trainer(SHALLOW, DATA, Settings((2, 3), adapt_every=20), callback)
     state = trainer.run(trainer.initial_state())
     images = {"encode": 80, "STDP layer1": 80, "outputs of stage 1": 40, "outputs of stage 1, test": 40}
     assert heard == promised == images | {"R-STDP": 120}
@@ -173,7 +173,7 @@ LOW = dataclasses.replace(DATA, train_images=DATA.train_images[:, 1:], test_imag
 def test_bad_arguments_are_named():
     assert_refused(
         (lambda: Trainer(SHALLOW, DATA, Settings((1, 2, 3))), r"`epochs` must be 2 numbers for plain, got 3"),
-        (lambda: Settings((1, 1), batch_size=0), "`batch_size` .*got 0"),
+        (lambda: Settings((1, 1), adapt_every=0), "`adapt_every` .*got 0"),
         (lambda: Settings((1, 1), seed=-1), "`seed` .*got -1"),
         (lambda: Trainer(SHALLOW, WIDE, Settings((1, 1))), "the network has 10 classes, digits has 11"),
         (lambda: Trainer(SHALLOW, LOW, Settings((1, 1))), r"takes \(6, 28, 28\), .*become \(6, 27, 28\)"),
@@ -326,7 +326,7 @@ class WithFigures(own_classes.Hebb):
 
 def test_winners_of_custom_rules_are_counted_whatever_they_report():
     """Of features and of readouts; a rule's own figures replace them. Rules of the library have theirs alone."""
-    network = tiny.with_first(tiny.plain(Images()), learners=own_classes.Hebb())
+    network = tiny.with_first(tiny.plain(ImageSpec()), learners=own_classes.Hebb())
     last = Conv(20, kernel=4, learners=own_classes.Teacher())
     custom = dataclasses.replace(network, stages=(network.stages[0], stage(last)))
     trainer = Trainer(custom, DATA, Settings((1, 1), patience=0, update_batch=3))
@@ -346,7 +346,7 @@ def test_winners_of_custom_rules_are_counted_whatever_they_report():
     assert found["wins"] == dict(layer1=[1, 2, 3, 4])
     assert found["silent_images"] == features["silent_images"]
     assert any(words.startswith("lateness of layer1 is ") for words in found["words"])
-    plain = tiny.trained(tiny.plain(Images()), DATA, Settings((1, 1), patience=0))
+    plain = tiny.trained(tiny.plain(ImageSpec()), DATA, Settings((1, 1), patience=0))
     assert not any("silent_images" in figures for figures in plain.diagnoses.values())
 
 
@@ -358,7 +358,7 @@ def test_a_first_stage_that_pools_or_joins_is_predicted_as_it_is_called():
     ):
         last = stage(Conv(20, kernel, weight_mean=0.5, learners=REWARDED), **join)
         description = Network("first", (1, 28, 28), 10, (last,), encoder=Pixels(15))
-        trainer = Trainer(description, DATA, Settings((1,), batch_size=20))
+        trainer = Trainer(description, DATA, Settings((1,), adapt_every=20))
         state = trainer.run(trainer.initial_state())
         decisions, _ = trainer.predict(state, DATA.test_images)
         network = trainer.trained(state)

@@ -9,7 +9,7 @@ import tiny
 from command import Command
 from same import assert_same_state
 
-from snnjax import Images, InputError, Settings, Trainer, TrainState
+from snnjax import ImageSpec, InputError, Settings, Trainer, TrainState
 from snnjax.app.commands import train
 from snnjax.data import load
 from snnjax.networks import stage
@@ -27,9 +27,9 @@ def test_the_labels_of_some_images_are_kept():
     assert str(FEW) == "Dataset(digits: 20 training, 20 unlabelled and 40 test images, 28 high, 28 wide, 10 classes)"
     assert np.bincount(FEW.train_labels).tolist() == [2] * 10
     assert weights_of(FEW.all_images) == weights_of(DATA.train_images)
-    np.testing.assert_array_equal(FEW.train_images, DATA.first(20, None).train_images)
+    np.testing.assert_array_equal(FEW.train_images, DATA.subset(20, None).train_images)
     drawn = DATA.keep_labels(20, seed=3)
-    np.testing.assert_array_equal(drawn.train_images, DATA.first(20, None, seed=3).train_images)
+    np.testing.assert_array_equal(drawn.train_images, DATA.subset(20, None, seed=3).train_images)
     held = FEW.hold_out(0.5, seed=0)
     assert len(held.all_images) == 30, "held-out images are not learned from"
     assert DATA.keep_labels(40) is DATA
@@ -37,7 +37,7 @@ def test_the_labels_of_some_images_are_kept():
 
 
 def test_a_readout_learns_from_labelled_images_alone():
-    network = tiny.labelled(Images.of(FEW))
+    network = tiny.labelled(ImageSpec.of(FEW))
     settings = Settings((1, 2), shuffle=False)
     states = []
 
@@ -99,7 +99,7 @@ def test_unlabelled_images_are_kept_in_a_file(tmp_path):
             lambda: dataclasses.replace(DATA, unlabelled_images=np.zeros((3, 4, 4), np.uint8)),
             r"training images are float32 of \(28, 28\), unlabelled images uint8 of \(4, 4\)",
         ),
-        (lambda: Images(unlabelled=-1), "`unlabelled` must be at least 0, got -1"),
+        (lambda: ImageSpec(unlabelled=-1), "`unlabelled` must be at least 0, got -1"),
     ],
 )
 def test_labels_that_cannot_be_kept_are_refused(make, error):

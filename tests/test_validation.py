@@ -27,8 +27,8 @@ from snnjax.runs.results_file import read_results
 from snnjax.runs.sweep_folder import SweepFolder
 from snnjax.runs.trained import Trained
 
-HELD_OUT = digits().first(80, 40).hold_out(0.5, 0)
-QUICK = Settings((1, 3), batch_size=20, patience=0)
+HELD_OUT = digits().subset(80, 40).hold_out(0.5, 0)
+QUICK = Settings((1, 3), adapt_every=20, patience=0)
 FIRST = stage(dataclasses.replace(tiny.FIRST, threshold=8), pool=7)
 FITTED = Network("fitted", (2, 28, 28), 10, (FIRST,), time_steps=255, encoder=ON_OFF, decision=LinearSVM())
 """An encoder and a machine that are fitted to the images."""
@@ -127,10 +127,10 @@ def test_the_test_images_have_no_influence(network):
     assert [*expected.epochs[0]] == ["epoch", "train", "validation"]
     brighter = trained(changed(validation_images=extremes), network)
     assert brighter.epochs != expected.epochs
-    for path, numbers in (expected.numbers | expected.weights).items():
-        np.testing.assert_array_equal((brighter.numbers | brighter.weights)[path], numbers, path)
+    for path, numbers in (expected.learned_params | expected.weights).items():
+        np.testing.assert_array_equal((brighter.learned_params | brighter.weights)[path], numbers, path)
     if network is FITTED:
-        assert {path.split(".")[0] for path in expected.numbers} == {"encoder", "decision"}
+        assert {path.split(".")[0] for path in expected.learned_params} == {"encoder", "decision"}
         maximum = expected.network(FITTED).encoder.maximum
         np.testing.assert_array_equal(maximum, ON_OFF.fit(HELD_OUT.train_images).maximum)
 

@@ -16,12 +16,12 @@ from snnjax.encoding import GREY, Pixels
 from snnjax.kernels.backend import resolve
 from snnjax.layers.conv import WTA, Conv
 from snnjax.learners import RSTDP
-from snnjax.networks import Images, goupy2024_softhebb, ncg_scales, stage
+from snnjax.networks import ImageSpec, goupy2024_softhebb, ncg_scales, stage
 
 RNG = np.random.default_rng(0)
 PICTURES = RNG.integers(0, 256, (2, 20, 14, 14), np.uint8)
 DATA = Dataset("noise", PICTURES[0], np.arange(20) % 4, PICTURES[1], np.arange(20) % 4)
-IMAGES = Images.of(DATA)
+IMAGES = ImageSpec.of(DATA)
 
 
 def with_features(network: Network, count: int) -> Network:
@@ -58,7 +58,7 @@ SLOW = list(NETWORKS)[1:]
 def results(description: Network, backend: str) -> dict[str, np.ndarray]:
     """What a network learns, how it decides, what that costs, and the latencies of an encoder that filters."""
     epochs = (1,) * (len(description.stages) - 1) + (2,)
-    trainer = Trainer(description, DATA, Settings(epochs, batch_size=10, patience=0, backend=backend))
+    trainer = Trainer(description, DATA, Settings(epochs, adapt_every=10, patience=0, backend=backend))
     initial = trainer.initial_state().weights
     state = trainer.run(trainer.initial_state())
     for name, weights in state.weights.items():

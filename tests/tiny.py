@@ -12,20 +12,20 @@ from snnjax.core import paths
 from snnjax.data import Dataset, digits
 from snnjax.layers.conv import WTA, Conv
 from snnjax.learners import RSTDP, STDP, SupervisedSTDP
-from snnjax.networks import Earliest, Images, Network, SpikingNetwork, stage
+from snnjax.networks import Earliest, ImageSpec, Network, SpikingNetwork, stage
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings, TrainState
 
 FIRST = Conv(4, kernel=5, padding=2, threshold=15, competition=WTA(2, radius=3), learners=STDP(doubling=50))
 
 TRAIN = ["--model", f"{pathlib.Path(__file__)}:plain", "--train_images", "40", "--test_images", "40"]
-TRAIN += ["--epochs", "2", "3", "--batch_size", "20", "--validation", "0", "--device", "cpu"]
+TRAIN += ["--epochs", "2", "3", "--adapt_every", "20", "--validation", "0", "--device", "cpu"]
 """What `snnjax train` is given for the run of the fixture `finished`."""
 
 
 def images() -> Dataset:
     """Forty training images and forty test images of scikit-learn's digits."""
-    return digits().first(40, 40)
+    return digits().subset(40, 40)
 
 
 def with_first(network: Network, **changes) -> Network:
@@ -49,7 +49,7 @@ def trained(network: Network, data: Dataset, settings: Settings) -> TrainState:
     return trainer.run(trainer.initial_state())
 
 
-def plain(images: Images) -> Network:
+def plain(images: ImageSpec) -> Network:
     """A layer that learns by STDP, and a decision layer that learns by R-STDP.
 
     Its threshold leaves some images silent, and the others differ: in the run `finished` the best epoch is not the last
@@ -60,7 +60,7 @@ def plain(images: Images) -> Network:
     return Network("plain", images.input_shape, images.classes, (stage(first, pool=7), stage(last)), epochs=(2, 3))
 
 
-def labelled(images: Images) -> Network:
+def labelled(images: ImageSpec) -> Network:
     """A layer that learns by STDP, and a readout that learns from labels."""
     last = Conv(2 * images.classes, kernel=4, threshold=8, weight_mean=0.5, learners=SupervisedSTDP(0.05, -0.1))
     stages = stage(FIRST, pool=7), stage(last)
@@ -68,7 +68,7 @@ def labelled(images: Images) -> Network:
     return Network("labelled", images.input_shape, images.classes, stages, decision=decision, epochs=(2, 3))
 
 
-def branches(images: Images) -> Network:
+def branches(images: ImageSpec) -> Network:
     """Two layers side by side between the first and the decision layer."""
     fast = STDP(doubling=50)
     one = Conv(6, kernel=2, threshold=2, competition=WTA(4, radius=1), learners=fast)

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from book_pictures import encoding, style
-from snnjax import RSTDP, STDP, Conv, Images, Network, SpikingNetwork, encode, kernels, stage
+from snnjax import RSTDP, STDP, Conv, ImageSpec, Network, SpikingNetwork, encode, kernels, stage
 from snnjax.app import plots
 from snnjax.data import digits
 from snnjax.kernels import Spikes, Winners
@@ -82,7 +82,7 @@ def course() -> Course:
 @functools.cache
 def _network() -> Network:
     """The layer in a network that can be drawn, which needs a second one to decide."""
-    images = Images.of(digits())
+    images = ImageSpec.of(digits())
     conv = Conv(FEATURES, kernel=KERNEL, padding=MARGIN, threshold=THRESHOLD, learners=RULE)
     stages = (stage(conv, pool=4), stage(Conv(images.classes, kernel=7, learners=RSTDP())))
     return Network("features", images.input_shape, images.classes, stages, encoder=digits().encoder)

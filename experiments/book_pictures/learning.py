@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from book_pictures import style
-from snnjax import NETWORKS, Images, Settings, Trainer
+from snnjax import NETWORKS, ImageSpec, Settings, Trainer
 from snnjax.app import plots
 from snnjax.data import digits
 
@@ -15,8 +15,8 @@ EPOCHS = (7, 7, 40)  # 10,000 images for each layer of features, then reward
 def reward_curve() -> bytes:
     """Accuracy of mozafari2018 on scikit-learn's digits, in training and validation, after each epoch of reward."""
     data = digits().hold_out(0.1, seed=0)
-    settings = Settings(epochs=EPOCHS, batch_size=100, patience=0)
-    trainer = Trainer(NETWORKS["mozafari2018"](Images.of(data)), data, settings)
+    settings = Settings(epochs=EPOCHS, adapt_every=100, patience=0)
+    trainer = Trainer(NETWORKS["mozafari2018"](ImageSpec.of(data)), data, settings)
     state = trainer.run(trainer.initial_state())
     decisions, _ = trainer.predict(state, data.test_images)
     tested = 100 * float(np.mean(decisions == data.test_labels))

@@ -14,7 +14,7 @@ python experiments/examples/11_delayed_reward.py
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax import STDP, WTA, Conv, Images, Learner, Network, Settings, Trainer, component, stage, static
+from snnjax import STDP, WTA, Conv, ImageSpec, Learner, Network, Settings, Trainer, component, stage, static
 from snnjax.data import digits
 from snnjax.learners import winner_of_class
 
@@ -34,7 +34,7 @@ class DelayedReward(Learner):
     acts_on_silence = True
     bounds = (0.2, 0.8)
 
-    def init(self, layer, key, seen):
+    def init(self, layer, key, images_seen):
         return dict(
             trace=np.zeros(layer.weights.shape, np.float32),
             rewards=np.zeros(self.delay + 1, np.int32),  # the newest first; 0: the network was silent
@@ -66,7 +66,7 @@ def network_for(images, rule):
 
 def main():
     data = digits()
-    network = network_for(Images.of(data), DelayedReward())
+    network = network_for(ImageSpec.of(data), DelayedReward())
     trainer = Trainer(network, data, Settings(epochs=(3, 30), shuffle=True, patience=0))
     state = trainer.run(trainer.initial_state())
     for epoch in (1, 3, 10, 30):

@@ -11,7 +11,7 @@ python experiments/examples/12_presynaptic_traces.py
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax import WTA, Conv, Images, Learner, LinearSVM, Network, Settings, Trainer, component, stage
+from snnjax import WTA, Conv, ImageSpec, Learner, LinearSVM, Network, Settings, Trainer, component, stage
 from snnjax.data import digits
 
 
@@ -25,7 +25,7 @@ class TraceSTDP(Learner):
 
     bounds = (0.0, 1.0)
 
-    def init(self, layer, key, seen):
+    def init(self, layer, key, images_seen):
         return np.zeros(layer.input_shape, np.float32)
 
     def update(self, layer, state, latency, response, signal):
@@ -53,9 +53,9 @@ def network_for(images):
 
 
 def main():
-    data = digits().first(600, 300)
+    data = digits().subset(600, 300)
     for name, epochs in {"random weights": 0, "after learning": 2}.items():
-        trainer = Trainer(network_for(Images.of(data)), data, Settings((epochs,)))
+        trainer = Trainer(network_for(ImageSpec.of(data)), data, Settings((epochs,)))
         state = trainer.run(trainer.initial_state())
         print(f"{name}: test accuracy {state.epochs[-1]['test']['accuracy']:.1%}")
 

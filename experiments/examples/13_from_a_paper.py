@@ -7,7 +7,7 @@ Kheradpisheh et al. 2018 (arXiv 1611.01421), has pointwise inhibition, and its S
 python experiments/examples/13_from_a_paper.py
 """
 
-from snnjax import STDP, WTA, Conv, Images, LinearSVM, Network, Settings, TargetTime, Trainer, stage
+from snnjax import STDP, WTA, Conv, ImageSpec, LinearSVM, Network, Settings, TargetTime, Trainer, stage
 from snnjax.data import digits
 from snnjax.encoding import DOG, OnOff
 
@@ -46,9 +46,9 @@ def kheradpisheh2018_potentials(images, reads="potentials", pool=2):
 
 
 def main():
-    data = digits().first(300, 300)
+    data = digits().subset(300, 300)
     for name, epochs in {"random weights": (0, 0), "after learning": (20, 20)}.items():
-        trainer = Trainer(falez2019(Images.of(data)), data, Settings(epochs))
+        trainer = Trainer(falez2019(ImageSpec.of(data)), data, Settings(epochs))
         state = trainer.run(trainer.initial_state())
         print(f"{name}: test accuracy {state.epochs[-1]['test']['accuracy']:.1%}")
 

@@ -26,7 +26,7 @@ class EarlyInputs(Learner):
 
     bounds = (0.0, 1.0)  # of the weights; a lower bound of at least 0 allows faster kernels
 
-    def init(self, layer, key, seen):
+    def init(self, layer, key, images_seen):
         return np.zeros(layer.conv.features, np.int32)
 
     def update(self, layer, state, latency, response, signal):
@@ -43,8 +43,8 @@ NETWORK = Network("own_rule", (6, 28, 28), 10, (stage(FEATURES, pool=4), stage(C
 
 
 def main(folder="runs/own_rule"):
-    data = digits().first(400, 200)
-    settings = Settings(epochs=(2, 6), batch_size=50, patience=0)
+    data = digits().subset(400, 200)
+    settings = Settings(epochs=(2, 6), adapt_every=50, patience=0)
     with RunFolder(f"{folder}/run", Trainer(NETWORK, data, settings), resume=True, draw=draw_run) as run:
         print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path}/report.html")
     print("decision and label:", load(f"{folder}/run")(data.test_images[0]), data.test_labels[0])

@@ -28,6 +28,6 @@ class Words(Callback):
             print(f"epoch {record['epoch'] + 1}: training {train:.1%}, test {test:.1%}")
 
 
-trainer = Trainer(network, digits().first(600, 200), Settings(epochs=(2, 9), batch_size=100), Words())
+trainer = Trainer(network, digits().subset(600, 200), Settings(epochs=(2, 9), adapt_every=100), Words())
 state = trainer.run(trainer.initial_state())
 print(f"best test accuracy {state.epochs[state.best_epoch]['test']['accuracy']:.1%}")

@@ -15,7 +15,7 @@ stages = (
     stage(Conv(100, kernel=3, padding=1, threshold=10, competition=WTA(8, radius=1), learners=rule), pool=3),
 )
 network = Network("features", input_shape=(6, 28, 28), classes=10, stages=stages, decision=LinearSVM(C=0.01))
-data = digits().first(600, 300)
+data = digits().subset(600, 300)
 
 for name, epochs in {"random weights": (0, 0), "after STDP": (3, 4)}.items():
     trainer = Trainer(network, data, Settings(epochs))

@@ -31,7 +31,7 @@ features = Conv(12, 5, padding=2, threshold=12, competition=WTA(4, radius=3), le
 decision = Conv(20, kernel=8, learners=RSTDP())  # 10 features for each class; each sees the whole image
 stages = stage(features, pool=4), stage(decision)
 network = Network(data.name, input_shape=data.input_shape, classes=data.classes, stages=stages)
-trainer = Trainer(network, data, Settings(epochs=(3, 10), batch_size=50, patience=0))
+trainer = Trainer(network, data, Settings(epochs=(3, 10), adapt_every=50, patience=0))
 state = trainer.run(trainer.initial_state())
 for record in state.epochs[::3]:
     train = record["train"]["accuracy"]

@@ -8,7 +8,7 @@ import sys
 
 import jax.numpy as jnp
 
-from snnjax import Images, Settings, SupervisedSTDP, Sweep, Trainer, component, load, stage
+from snnjax import ImageSpec, Settings, SupervisedSTDP, Sweep, Trainer, component, load, stage
 from snnjax.app import draw_run, draw_sweep
 from snnjax.data import digits
 from snnjax.networks import goupy2024_pcn
@@ -35,9 +35,9 @@ def network(images):
 
 
 def main(folder="runs/own_readout"):
-    data = digits().first(400, 200)
+    data = digits().subset(400, 200)
     settings = Settings(epochs=(5, 10), patience=0, shuffle=True)
-    pcn = network(Images.of(data))
+    pcn = network(ImageSpec.of(data))
     with RunFolder(f"{folder}/run", Trainer(pcn, data, settings), resume=True, draw=draw_run) as run:
         print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path}/report.html")
     print("decision and label:", load(f"{folder}/run")(data.test_images[0]), data.test_labels[0])

@@ -44,7 +44,7 @@ class PrincipalComponents(Learner):
     rate: float = 0.02
     batch: int = static(default=10)
 
-    joint = True  # it learns from whole batches
+    minibatch = True  # it learns from whole batches
 
     def forward(self, layer, state, latency, label):
         patches, sums = layer.batch_sums(latency)  # standardised by the moments of the batch
@@ -85,7 +85,7 @@ NETWORK = Network(
 
 
 def main():
-    trainer = Trainer(NETWORK, digits(), Settings(epochs=(2, 15), batch_size=100, patience=0, shuffle=True))
+    trainer = Trainer(NETWORK, digits(), Settings(epochs=(2, 15), adapt_every=100, patience=0, shuffle=True))
     state = trainer.run(trainer.initial_state())
     oblique = state.diagnoses["PrincipalComponents layer1"]["oblique"]["layer1"]
     print(f"products of components of layer1 are {oblique:.3f} off 1 and 0")

@@ -30,7 +30,7 @@ class AdamInputs(Learner):
     def optimiser(self):
         return optax.adam(optax.exponential_decay(self.rate, self.halving, 0.5))
 
-    def init(self, layer, key, seen):
+    def init(self, layer, key, images_seen):
         return jax.vmap(self.optimiser().init)(layer.weights)
 
     def update(self, layer, state, latency, response, signal):
@@ -49,8 +49,8 @@ NETWORK = Network("optax_rule", (6, 28, 28), 10, (stage(FEATURES, pool=4), stage
 
 
 def main(folder="runs/optax_rule"):
-    data = digits().first(400, 200)
-    settings = Settings(epochs=(2, 6), batch_size=50, patience=0)
+    data = digits().subset(400, 200)
+    settings = Settings(epochs=(2, 6), adapt_every=50, patience=0)
     with RunFolder(f"{folder}/run", Trainer(NETWORK, data, settings), resume=True, draw=draw_run) as run:
         print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path}/report.html")
     variants = [{"layer1.rate": rate} for rate in (0.03, 0.1, 0.3)]

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from snnjax import NETWORKS, Images, InputError, Network
+from snnjax import NETWORKS, ImageSpec, InputError, Network
 from snnjax.core import devices
 from snnjax.core.errors import nearest, unknown
 from snnjax.encoding import ENCODERS
@@ -64,7 +64,7 @@ def import_one(module: str, option: str = "import") -> ModuleType:
 _imported: dict[Path, ModuleType] = {}
 
 
-def published(model: str, others: str = "") -> Callable[[Images], Network]:
+def published(model: str, others: str = "") -> Callable[[ImageSpec], Network]:
     """The function of a published network; raises InputError for another name, saying what `others` may be named."""
     if model not in NETWORKS:
         raise unknown("model", model, NETWORKS, others)

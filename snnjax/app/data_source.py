@@ -87,11 +87,11 @@ def learned(images: Dataset, settings: Mapping[str, Any]) -> Dataset:
     """A data set as a run with these settings learns it, given as it was read.
 
     Of `images_taken` for training the first of each class are taken, or some that `seed` draws where `draw` is set; so
-    are those that keep their labels. Raises as `Dataset.first`, `split`, `Dataset.augment` and `Dataset.share`.
+    are those that keep their labels. Raises as `Dataset.subset`, `split`, `Dataset.augment` and `Dataset.share`.
     """
     taken = settings["images_taken"]
     seed = settings["seed"] if settings.get("draw", False) else None
-    images = images.first(taken, None, seed=seed).first(None, settings["test_images"])
+    images = images.subset(taken, None, seed=seed).subset(None, settings["test_images"])
     labels = settings.get("labels")
     if labels is not None:
         images = images.keep_labels(labels, seed=seed)

@@ -83,7 +83,7 @@ def network_of(
         unchanged = encoder is None and chosen.time_steps is None
         return make if unchanged else encoded_by(make, images, encoder, chosen.time_steps)
     if not callable(make):
-        raise InputError(f"`model` {chosen.model} must be a Network, or a function of `Images`, got {make!r}")
+        raise InputError(f"`model` {chosen.model} must be a Network, or a function of `ImageSpec`, got {make!r}")
     return network_for(make, images, encoder, chosen.time_steps)
 
 

@@ -64,7 +64,7 @@ def load(chosen: shared_options.TestData, settings: Json, shape: tuple[int, ...]
         images, of_run = _others(given, as_split, settings)
     images = data_source.note_fewer(images, test=chosen.test_images)
     count = chosen.test_images or (settings.get("test_images") if of_run else None)
-    return Tested(images.first(None, count), of_run)
+    return Tested(images.subset(None, count), of_run)
 
 
 def learned_handwriting(trained: Trained) -> bool:

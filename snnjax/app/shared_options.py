@@ -147,7 +147,7 @@ class Epochs:
 
     epochs: Annotated[tuple[int, ...], option("N ...", EPOCHS)] = ()
     """epochs of each stage, the supervised ones last"""
-    batch_size: Annotated[int | None, option("N", "1000; 100 on few images")] = None
+    adapt_every: Annotated[int | None, option("N", "1000; 100 on few images")] = None
     """images after which the rates of supervised learners adapt"""
     shuffle: Annotated[DisallowNone[bool | None], option("", "the network's own")] = None
     """show the images in a new order each epoch"""

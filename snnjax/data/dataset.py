@@ -240,7 +240,7 @@ class Dataset:
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.savez(file, classes=np.int32(self.classes), **arrays)
 
-    def first(
+    def subset(
         self, train: int | None, test: int | None, *, seed: int | None = None, in_order: bool = False
     ) -> "Dataset":
         """At most `train` training and `test` test images, of each class as large a share as of all; None keeps all.

@@ -20,7 +20,7 @@ from snnjax.core.errors import InputError, explained
 from snnjax.data import Dataset, names
 from snnjax.estimators.estimator import SpikingEstimator, restores_on_error
 from snnjax.learners import SupervisedSTDP
-from snnjax.networks import NETWORKS, Images, Network, SpikingNetwork
+from snnjax.networks import NETWORKS, ImageSpec, Network, SpikingNetwork
 from snnjax.networks.decision import is_fitted
 from snnjax.networks.model import check_decides, image_shape
 from snnjax.runs.stream import Arrays, Json, Stream, check_learns, check_memory
@@ -39,7 +39,7 @@ def _learns_image_by_image(classifier: Any) -> bool:
     made = NETWORKS.get(network, network) if isinstance(network, str) else network
     if not isinstance(made, Network) and callable(made):
         try:
-            made = made(Images())
+            made = made(ImageSpec())
         except (ValueError, TypeError):  # it is made for other images
             return True
     if not isinstance(made, Network) or (made.decision is not None and not is_fitted(made.decision)):
@@ -59,7 +59,7 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
     searches and cross-validation are those of scikit-learn.
 
     Attributes:
-      network: a name of `NETWORKS`, a function of `Images` that returns a Network, or a Network. None: goupy2024_ncg
+      network: a name of `NETWORKS`, a function of `ImageSpec` that returns a Network, or a Network. None: goupy2024_ncg
         in `fit`; ncg_prototypes in `partial_fit`, or goupy2024_ncg if its first call gets `classes` and at least 20,000
         images.
       epochs: of each stage, see `Settings`; None: those of the network.

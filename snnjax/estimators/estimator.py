@@ -18,7 +18,7 @@ from snnjax.core.errors import InputError, wrong_type
 from snnjax.core.metrics import tested_part
 from snnjax.data import Dataset
 from snnjax.data.pictures import MNIST, enlarged, is_small
-from snnjax.networks import NETWORKS, Images, Network, SpikingNetwork
+from snnjax.networks import NETWORKS, ImageSpec, Network, SpikingNetwork
 from snnjax.networks.images import default_encoder
 from snnjax.networks.model import image_shape
 from snnjax.training.build import encoded_by, network_for
@@ -68,7 +68,7 @@ class SpikingEstimator(BaseEstimator):
       update_batch, random_state, verbose: as of `SpikingClassifier`.
     """
 
-    network: str | Network | Callable[[Images], Network] | None = None
+    network: str | Network | Callable[[ImageSpec], Network] | None = None
     _: dataclasses.KW_ONLY
     epochs: tuple[int, ...] | int | None = None
     image_shape: tuple[int, ...] | None = None
@@ -96,7 +96,7 @@ class SpikingEstimator(BaseEstimator):
         name = "The shape of images in `X`" if shape else "`image_shape`"
         found = f"{name} must be (H, W) or (H, W, 3){example}, got {given} for {pixels.shape[1]} pixels"
         try:
-            self.image_shape_ = Images(pixels[:1].reshape(1, *given).shape[1:]).shape  # type: ignore[misc]
+            self.image_shape_ = ImageSpec(pixels[:1].reshape(1, *given).shape[1:]).shape  # type: ignore[misc]
         except (ValueError, TypeError) as error:
             raise InputError(found) from error
         self.enlarged_ = self._enlarges()
@@ -189,7 +189,7 @@ class SpikingEstimator(BaseEstimator):
             checks.one_of("network", network, NETWORKS)
             network = NETWORKS[network]
         if not isinstance(network, Network) and not callable(network):
-            raise wrong_type("network", "a name of snnjax.NETWORKS, a function of Images or a Network", network)
+            raise wrong_type("network", "a name of snnjax.NETWORKS, a function of `ImageSpec` or a Network", network)
         made = encoded_by(network, data) if isinstance(network, Network) else network_for(network, data)
         for path, number in (self.hyperparameters or {}).items():
             made = made.vary(path, number)

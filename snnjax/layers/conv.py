@@ -132,8 +132,8 @@ class Conv:
         """Raises InputError where a layer with a ramp has settings of others."""
         self.check_idle("a layer with a `ramp`", "fractional", "competition")
         for learner in self.each_learner:
-            if not (learner.joint or learner.ramped):
-                got = f"got {type(learner).__name__}, which learns from spikes (`joint = True`: from batches)"
+            if not (learner.minibatch or learner.ramped):
+                got = f"got {type(learner).__name__}, which learns from spikes (`minibatch = True`: from batches)"
                 raise InputError(f"`learners` of a layer with a `ramp` must be such as SoftHebb, {got}")
 
     def check_idle(self, name: str, *fields: str) -> None:
@@ -168,9 +168,9 @@ class Conv:
         return self.ramp is not None
 
     @property
-    def joint(self) -> Any:
+    def minibatch(self) -> Any:
         """The learner that learns from whole batches; None: there is none."""
-        return next((learner for learner in self.each_learner if learner.joint), None)
+        return next((learner for learner in self.each_learner if learner.minibatch), None)
 
     def prepared(self, channels: int) -> "Conv":
         """The layer on `channels` maps with arrays for the numbers that learn.

@@ -25,7 +25,7 @@ _FEW = 16  # channels: with fewer, tiles are not faster
 class RampLayer(BaseLayer):
     """A layer of neurons that fire in the window after that of their inputs: see `kernels.ramp`.
 
-    Joint learners use `batch_sums`, `rows`, `with_all_weights` and `with_moments_of`.
+    Minibatch learners use `batch_sums`, `rows`, `with_all_weights` and `with_moments_of`.
 
     Attributes:
       integrator: of a layer that is `frozen`.

@@ -88,8 +88,8 @@ class Learner:
     weights or numbers then, unless the learner `acts_on_silence`. `learn` does this for a sequence of stimuli. A
     learner that has a sequence kernel overrides it.
 
-    A learner that is `joint` needs its `batch` of B stimuli as a whole: `forward` and `update` get (B, C, H, W), in an
-    epoch's last batch fewer, and its `info` is of a batch. `RampLayer` has `batch_sums`, `rows`, `with_all_weights` and
+    A `minibatch` learner needs its `batch` of B stimuli as a whole: `forward` and `update` get (B, C, H, W), and fewer
+    stimuli in an epoch's last batch, and its `info` is of a batch. `RampLayer` has `batch_sums`, `rows`, `with_all_weights` and
     `with_moments_of` for it.
 
     Attributes:
@@ -105,10 +105,10 @@ class Learner:
       acts_on_silence: whether it may change weights or numbers after a stimulus for which no neuron wins, as rules do
         whose weights decay or whose rewards arrive later. All trainings call `update` for such a stimulus in any case;
         `snnjax.testing.check_learner` takes a change for a mistake unless it is declared.
-      joint: whether it learns from whole batches.
-      ramped: whether it is for layers with a `ramp`, as joint learners are.
-      batch: B of a joint learner.
-      images: the most that a joint learner learns from in an epoch, the first shown; None: all.
+      minibatch: whether it learns from whole batches.
+      ramped: whether it is for layers with a `ramp`, as minibatch learners are.
+      batch: B of a minibatch learner.
+      images: the most that a minibatch learner learns from in an epoch, the first shown; None: all.
     """
 
     supervised: ClassVar[bool] = False
@@ -117,7 +117,7 @@ class Learner:
     in_learn: ClassVar[frozenset[str]] = frozenset({"forward", "update"})
     rewarded: ClassVar[bool] = False
     acts_on_silence: ClassVar[bool] = False
-    joint: ClassVar[bool] = False
+    minibatch: ClassVar[bool] = False
     ramped: ClassVar[bool] = False
     bounds: tuple[float, float] | None = None
     batch: int = 1
@@ -140,10 +140,10 @@ class Learner:
         """The same for a layer of F features, with arrays in place of the numbers that learning sets."""
         return self
 
-    def init(self, layer: Any, key: np.ndarray, seen: int) -> Any:
+    def init(self, layer: Any, key: np.ndarray, images_seen: int) -> Any:
         """The state before the first stimulus, a pytree of arrays, from a raw `jax.random` key of its own, (2,) uint32.
 
-        `seen`: number of stimuli that earlier branches of the stage have learned from.
+        `images_seen`: number of stimuli that earlier branches of the stage have learned from.
         """
         return ()
 
@@ -184,7 +184,7 @@ class Learner:
     ) -> Learned:
         """Learns from a sequence of stimuli in order, by default by `forward` and `update` of each.
 
-        A joint learner has no use for it.
+        A minibatch learner has no use for it.
 
         Args:
           latencies: (S, C, H, W).
@@ -231,7 +231,7 @@ class Learner:
         return type(self).learn is not Learner.learn
 
     def end_batch(self, state: Any, tally: DecisionCounts) -> Any:
-        """The state after a batch of `batch_size` stimuli, for supervised learners."""
+        """The state after a batch of `adapt_every` stimuli, for supervised learners."""
         return state
 
     def end_epoch(self, state: Any) -> Any:
@@ -299,7 +299,7 @@ def default_figures(layer: Any, bounds: tuple[float, float] | None, features: np
     """Figures of an epoch that do not depend on the rule, from the layer after it and a learner's `bounds`.
 
     `features` (N, k) are those of the winners of each image, -1 in empty places; None if they are not known, as of
-    joint learners. In a deciding layer the winner is the first neuron of the class that the layer voted for.
+    minibatch learners. In a deciding layer the winner is the first neuron of the class that the layer voted for.
 
     They are `weights_mean`; with bounds `at_bounds`, the share of weights that lie at one of them or within 1 % of
     their distance; with winners `silent_images`, the share of images for which no neuron won, and `count_wins`.

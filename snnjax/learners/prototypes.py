@@ -90,7 +90,7 @@ class Prototypes(Learner):
         """The same with the wins of each of F neurons, (F,) float32."""
         return dataclasses.replace(self, wins=np.ones(features, np.float32) * self.wins)
 
-    def init(self, layer: RampLayer, key: np.ndarray, seen: int) -> Any:
+    def init(self, layer: RampLayer, key: np.ndarray, images_seen: int) -> Any:
         """The epochs that it has learned, () int32: 1 where errors have been corrected already.
 
         Raises InputError where that is so, and a class has no images yet.

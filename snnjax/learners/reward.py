@@ -69,7 +69,7 @@ class RSTDP(Learner):
                 signs = "at least 0 and at most 0" if sign > 0 else "at most 0 and at least 0"
                 raise InputError(f"`{name}` must be (a+, a-), {signs}, got {rates}")
 
-    def init(self, layer: Layer, key: np.ndarray, seen: int) -> Any:
+    def init(self, layer: Layer, key: np.ndarray, images_seen: int) -> Any:
         """`rates` (a+, a-) after reward, then after punishment, (2, 2) float32, and more as the settings need.
 
         With `by_epoch` that is `counts`, (3,) int32, wrong and right decisions, and images, of the epoch so far; with

@@ -55,7 +55,7 @@ class SoftHebb(Learner):
     momentum: float = number(default=0.1, minimum=0, maximum=1)
     batch: int = static(default=10, minimum=1)
     images: int | None = static(default=None, minimum=1)
-    joint = True
+    minibatch = True
 
     def forward(self, layer: RampLayer, state: Any, latency: jax.Array, label: jax.Array | None) -> SoftResponse:
         """The response to a batch (B, C, H, W), standardised by its own moments."""

@@ -56,12 +56,12 @@ class STDP(Learner):
         rate = jnp.minimum(self.ltp * doubled, self.ltp_max)
         return jnp.stack([rate, rate * (self.ltd / self.ltp)]).astype(jnp.float32)
 
-    def init(self, layer: Layer, key: np.ndarray, seen: int) -> Any:
+    def init(self, layer: Layer, key: np.ndarray, images_seen: int) -> Any:
         """The number of images learned from, () int32, so that branches double their rates in step with their stage."""
-        return np.int32(seen % int(self.doubling))
+        return np.int32(images_seen % int(self.doubling))
 
     def forward(self, layer: Layer, state: Any, latency: jax.Array, label: jax.Array | None) -> Any:
-        return super().forward(layer, state, self.seen(layer, latency), label)
+        return super().forward(layer, state, self.learning_input(layer, latency), label)
 
     def update(
         self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None
@@ -69,7 +69,9 @@ class STDP(Learner):
         """The winners learn; info is their features, (k,) int32, -1 where no neuron won."""
         winners = cast(Winners, response.winners)
         rates = self.rates(state)
-        layer = layer.learn(self.seen(layer, latency), winners, rates, bounds=self.bounds, stabiliser=self.stabiliser)
+        layer = layer.learn(
+            self.learning_input(layer, latency), winners, rates, bounds=self.bounds, stabiliser=self.stabiliser
+        )
         return layer, state + 1, winners.feature
 
     def learn(
@@ -91,7 +93,7 @@ class STDP(Learner):
         number = state + jnp.cumsum(learns, dtype=jnp.int32) - learns  # of images learned from before each
         learned = kernels.learn_stdp(
             layer.weights,
-            jax.vmap(functools.partial(self.seen, layer))(latencies),
+            jax.vmap(functools.partial(self.learning_input, layer))(latencies),
             jax.vmap(self.rates)(number),
             learns,
             threshold=conv.threshold,
@@ -113,7 +115,7 @@ class STDP(Learner):
         races = is_wta(conv.competition) and conv.threshold is not None
         return races and batch == 1 and super().supports_native(layer, batch)
 
-    def seen(self, layer: Layer, latency: jax.Array) -> jax.Array:
+    def learning_input(self, layer: Layer, latency: jax.Array) -> jax.Array:
         """The input that is learned from."""
         if not self.pointwise:
             return latency

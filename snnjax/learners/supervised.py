@@ -111,7 +111,7 @@ class SupervisedSTDP(Learner):
         how: Any = dict(non_targets=self.non_targets, competition=self.competition)
         return readout.count_competitors(layer.conv.features, layer.classes, **how)
 
-    def init(self, layer: Layer, key: np.ndarray, seen: int) -> Any:
+    def init(self, layer: Layer, key: np.ndarray, images_seen: int) -> Any:
         """The rates, the excess (F,) of training thresholds over the layer's, and the sums (F,) of weights: float32.
 
         It has a `threshold_rate` only where there are training thresholds.

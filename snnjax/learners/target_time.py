@@ -77,7 +77,7 @@ class TargetTime(Learner):
             why = "it has no effect, TargetTime has its own"
             checks.equal(f"competition of {name}", conv.competition, Conv.competition, why)
 
-    def init(self, layer: Layer, key: np.ndarray, seen: int) -> Any:
+    def init(self, layer: Layer, key: np.ndarray, images_seen: int) -> Any:
         """The key of all random draws, the numbers of images shown and of quiet patches, and both rates."""
         rates = np.array([self.rate, self.threshold_rate], np.float32)
         return dict(key=np.asarray(key, np.uint32), shown=np.uint32(0), quiet=np.int32(0), rates=rates)

@@ -8,7 +8,7 @@ from snnjax.networks.decision import LinearSVM as LinearSVM
 from snnjax.networks.decision import Majority as Majority
 from snnjax.networks.goupy2024 import goupy2024_ncg, goupy2024_pcn, goupy2024_s2stdp, goupy2024_sstdp, ncg_scales
 from snnjax.networks.graph import Activations as Activations
-from snnjax.networks.images import Images as Images
+from snnjax.networks.images import ImageSpec as ImageSpec
 from snnjax.networks.joins import Concatenate as Concatenate
 from snnjax.networks.joins import EarliestSpike as EarliestSpike
 from snnjax.networks.joins import Flatten as Flatten
@@ -46,6 +46,6 @@ _DEEP = (goupy2024_softhebb, softhebb_narrow)
 _OTHERS = (kheradpisheh2018, mozafari2018_objects, ncg_prototypes)
 
 NETWORKS = {make.__name__: make for make in (*_RECORDED, *_SUPERVISED, *_OTHERS, *_DEEP)}
-"""From a name to a function of `Images`."""
+"""From a name to a function of `ImageSpec`."""
 
 __all__ = public.names(vars())

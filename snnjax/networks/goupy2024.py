@@ -17,7 +17,7 @@ from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
 from snnjax.learners import SupervisedSTDP, TargetTime
 from snnjax.networks.decision import Earliest
-from snnjax.networks.images import CIFAR10, MNIST, Images, check_images
+from snnjax.networks.images import CIFAR10, MNIST, ImageSpec, check_images
 from snnjax.networks.joins import Flatten
 from snnjax.networks.network import Network
 from snnjax.networks.stage import stage
@@ -55,22 +55,22 @@ NCG = SupervisedSTDP(0.05, -0.1, gap=0.03, threshold_rate=10.0, threshold_anneal
 NCG_COLOUR = SupervisedSTDP(0.1, -0.1, gap=0.005, threshold_rate=5.0, threshold_annealing=0.5)
 
 
-def goupy2024_sstdp(images: Images = MNIST) -> Network:
+def goupy2024_sstdp(images: ImageSpec = MNIST) -> Network:
     """One neuron a class; the right one is to be early, all others late (SSTDP)."""
     return _network("goupy2024_sstdp", images, SSTDP, neurons=1, threshold=200, features=LATER)
 
 
-def goupy2024_s2stdp(images: Images = MNIST) -> Network:
+def goupy2024_s2stdp(images: ImageSpec = MNIST) -> Network:
     """One neuron a class, each brought to its desired time (S2-STDP)."""
     return _network("goupy2024_s2stdp", images, S2STDP, neurons=1, threshold=250)
 
 
-def goupy2024_pcn(images: Images = MNIST) -> Network:
+def goupy2024_pcn(images: ImageSpec = MNIST) -> Network:
     """A pair of competing neurons per class, one for its images and one for all others (PCN)."""
     return _network("goupy2024_pcn", images, PCN, neurons=2, threshold=250)
 
 
-def goupy2024_ncg(images: Images = MNIST) -> Network:
+def goupy2024_ncg(images: ImageSpec = MNIST) -> Network:
     """Five competing neurons per class, four of which share its images by thresholds that adapt (NCG)."""
     check_images(images)
     if images.shape[2:] != (3,):
@@ -79,7 +79,7 @@ def goupy2024_ncg(images: Images = MNIST) -> Network:
     return _network("goupy2024_ncg", images, NCG_COLOUR, neurons=5, threshold=threshold, inputs=12544, epochs=60)
 
 
-def ncg_scales(images: Images = CIFAR10) -> Network:
+def ncg_scales(images: ImageSpec = CIFAR10) -> Network:
     """As goupy2024_ncg, with features of 5x5 and 7x7 and ten neurons per class."""
     network = goupy2024_ncg(images)
     plain: Any = network.stages[0].branches[0]
@@ -108,7 +108,7 @@ def ncg_scales(images: Images = CIFAR10) -> Network:
 
 def _network(
     name: str,
-    images: Images,
+    images: ImageSpec,
     learner: SupervisedSTDP,
     *,
     neurons: int,

@@ -30,7 +30,7 @@ class Activations(NamedTuple):
     inputs: dict[int, Any] = {}  # noqa: RUF012
 
 
-class Path(NamedTuple):
+class ComputePlan(NamedTuple):
     """How outputs come of others.
 
     Attributes:
@@ -78,7 +78,7 @@ class Graph(NamedTuple):
             return ()
         return self.outputs_for(range(first, last + 1), first)
 
-    def path_to(self, wanted: Collection[int], outputs: Collection[int], inputs: Collection[int] = ()) -> "Path":
+    def path_to(self, wanted: Collection[int], outputs: Collection[int], inputs: Collection[int] = ()) -> "ComputePlan":
         """The path to the outputs wanted from the known `outputs` and `inputs`, of these numbers.
 
         Raises InputError where these are not enough.
@@ -93,7 +93,7 @@ class Graph(NamedTuple):
                 reached |= {*self.sources(number - 1)}
         if 0 in reached and 0 not in outputs:
             raise InputError("`known` must have output 0, the encoded image, or else all that is computed from it")
-        return Path(stages, reached & {*outputs})
+        return ComputePlan(stages, reached & {*outputs})
 
     def input_shape(self, number: int, outputs: Sequence[Shape], time_steps: int) -> Shape:
         """(C, H, W) of what stage `number` reads, given the shapes of all earlier `outputs`."""

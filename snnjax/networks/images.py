@@ -13,7 +13,7 @@ from snnjax.networks.network import Network
 
 
 @dataclasses.dataclass(frozen=True)
-class Images:
+class ImageSpec:
     """The images that a network is made for: the first argument of each function that makes one.
 
     Raises InputError for a shape that no images have, and numbers below 1.
@@ -43,7 +43,7 @@ class Images:
         checks.integer("held_out", self.held_out, 0, self.count)
 
     @classmethod
-    def of(cls, data: Dataset, encoder: ImageEncoder | None = None) -> "Images":
+    def of(cls, data: Dataset, encoder: ImageEncoder | None = None) -> "ImageSpec":
         """The images of a data set."""
         held_out = 0 if data.validation_images is None else len(data.validation_images)
         unlabelled = 0 if data.unlabelled_images is None else len(data.unlabelled_images)
@@ -104,9 +104,9 @@ def with_default_encoder(network: Network) -> Network:
 
 
 def check_images(images: Any) -> None:
-    """Raises InputError unless a network's function is given `Images`."""
-    checks.instance("images", images, Images, "Images", "Images((28, 28), classes=10)")
+    """Raises InputError unless a network's function is given `ImageSpec`."""
+    checks.instance("images", images, ImageSpec, "an ImageSpec", "ImageSpec((28, 28), classes=10)")
 
 
-MNIST = Images()
-CIFAR10 = Images((32, 32, 3), count=50_000)
+MNIST = ImageSpec()
+CIFAR10 = ImageSpec((32, 32, 3), count=50_000)

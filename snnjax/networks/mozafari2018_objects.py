@@ -12,11 +12,11 @@ from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
 from snnjax.learners import RSTDP
 from snnjax.networks.decision import Earliest
-from snnjax.networks.images import Images, check_images
+from snnjax.networks.images import ImageSpec, check_images
 from snnjax.networks.network import Network
 from snnjax.networks.stage import stage
 
-PICTURES = Images((128, 128), classes=2)
+PICTURES = ImageSpec((128, 128), classes=2)
 RULE = RSTDP(
     reward=(0.01, -0.0035),
     punish=(-0.01, 0.0006),
@@ -31,7 +31,7 @@ ROWS = 29
 """About so many rows or columns the shorter side has after pooling: 27 of 160, 32 of 128 as published."""
 
 
-def mozafari2018_objects(images: Images = PICTURES, *, kernel: float = 0.9, threshold: float = 0.4) -> Network:
+def mozafari2018_objects(images: ImageSpec = PICTURES, *, kernel: float = 0.9, threshold: float = 0.4) -> Network:
     """One layer that learns by reward, ten features per class, each of which sees most of the picture.
 
     Its encoder is that of four Gabor filters unless another is given; pooling, kernel and threshold grow with the

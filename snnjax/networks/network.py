@@ -137,9 +137,11 @@ class Network:
             conv.ramp.check_levels(name, self.time_steps)
             if name not in self.deciding:
                 checks.equal(f"rise of {name}, which does not decide,", conv.ramp.rise, 1)
-        if conv.joint and not conv.ramped:
-            raise InputError(f"{name}, which learns by {type(conv.joint).__name__}, must have a `ramp`, such as Ramp()")
-        if conv.joint and (len(supervised) > 1 or any(supervised)):
+        if conv.minibatch and not conv.ramped:
+            raise InputError(
+                f"{name}, which learns by {type(conv.minibatch).__name__}, must have a `ramp`, such as Ramp()"
+            )
+        if conv.minibatch and (len(supervised) > 1 or any(supervised)):
             expected = "one alone where it learns from batches"
         elif sum(supervised) > 1 or supervised != sorted(supervised):
             expected = "unsupervised but for the last"

@@ -14,7 +14,7 @@ from snnjax.learners import Prototypes
 from snnjax.networks.decision import Majority
 from snnjax.networks.goupy2024 import goupy2024_ncg
 from snnjax.networks.graph import name_of
-from snnjax.networks.images import MNIST, Images
+from snnjax.networks.images import MNIST, ImageSpec
 from snnjax.networks.network import Network
 from snnjax.networks.spiking_network import SpikingNetwork
 from snnjax.networks.stage import Input, Stage
@@ -29,7 +29,7 @@ _BYTES = 24
 """Memory that a weight of a new readout takes while it is made: drawn as float64, and as float32 in several places."""
 
 
-def ncg_prototypes(images: Images = MNIST) -> Network:
+def ncg_prototypes(images: ImageSpec = MNIST) -> Network:
     """The features of goupy2024_ncg under five prototypes a class."""
     return dataclasses.replace(with_prototypes(goupy2024_ncg(images)), name="ncg_prototypes")
 

@@ -18,7 +18,7 @@ from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.pool import Pool
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks.decision import LinearSVM
-from snnjax.networks.images import MNIST, Images, check_images
+from snnjax.networks.images import MNIST, ImageSpec, check_images
 from snnjax.networks.joins import Concatenate, EarliestSpike, Join, LatestSpike
 from snnjax.networks.network import Network
 from snnjax.networks.stage import Input, Stage, stage
@@ -35,58 +35,58 @@ def _deciding(classes: int, *kernels: int) -> Stage:
     return stage(*(Conv(20 * classes, kernel, padding=2, learners=RSTDP()) for kernel in kernels))
 
 
-def _network(name: str, images: Images, stages: tuple[Stage, ...], **settings: Any) -> Network:
+def _network(name: str, images: ImageSpec, stages: tuple[Stage, ...], **settings: Any) -> Network:
     """A network with the encoder that suits the images."""
     encoder = images.suitable_encoder
     shape = images.input_shape
     return Network(name, shape, images.classes, stages, encoder.time_steps, encoder=encoder, **settings)
 
 
-def _shallow(name: str, images: Images, *kernels: int) -> Network:
+def _shallow(name: str, images: ImageSpec, *kernels: int) -> Network:
     check_images(images)
     stages = (FIRST, stage(dataclasses.replace(SECOND, features=250), pool=3), _deciding(images.classes, *kernels))
     return _network(name, images, stages, epochs=images.epochs(2, 4, supervised=100))
 
 
-def _deep(name: str, images: Images, *third: Conv, second: Conv = SECOND, **settings: Any) -> Network:
+def _deep(name: str, images: ImageSpec, *third: Conv, second: Conv = SECOND, **settings: Any) -> Network:
     check_images(images)
     stages = (FIRST, stage(second, pool=2), stage(*third, pool=3), _deciding(images.classes, 5))
     return _network(name, images, stages, epochs=images.epochs(2, 4, 4, supervised=10), **settings)
 
 
-def mozafari2018(images: Images = MNIST) -> Network:
+def mozafari2018(images: ImageSpec = MNIST) -> Network:
     """Two STDP layers and one deciding layer."""
     return _shallow("mozafari2018", images, 5)
 
 
-def majority2024(images: Images = MNIST) -> Network:
+def majority2024(images: ImageSpec = MNIST) -> Network:
     """As mozafari2018, with three deciding layers, each rewarded by its own vote: see `Majority`."""
     return _shallow("majority2024", images, 3, 5, 7)
 
 
-def deep2024(images: Images = MNIST) -> Network:
+def deep2024(images: ImageSpec = MNIST) -> Network:
     """Three STDP layers and one deciding layer."""
     return _deep("deep2024", images, THIRD)
 
 
-def deepr2024(images: Images = MNIST) -> Network:
+def deepr2024(images: ImageSpec = MNIST) -> Network:
     """As deep2024; layers 3 and 4 learn by reward from every image, layer 3 with its own winners."""
     return _deep("deepr2024", images, REWARDED)
 
 
-def deepr2024_2(images: Images = MNIST) -> Network:
+def deepr2024_2(images: ImageSpec = MNIST) -> Network:
     """As deepr2024; layer 3 learns by reward in every other batch of the first epoch, layer 4 in all other batches."""
     return _deep("deepr2024_2", images, REWARDED, reward_by_turns=True)
 
 
-def inception2024(images: Images = MNIST) -> Network:
+def inception2024(images: ImageSpec = MNIST) -> Network:
     """As deep2024, with three kernel sizes side by side in the third stage."""
     margins = {3: 0, 5: 1, 7: 2}  # output padding by kernel size, so that the maps are of one size
     third = (dataclasses.replace(THIRD, features=100, kernel=k, output_padding=m) for k, m in margins.items())
     return _deep("inception2024", images, *third, second=dataclasses.replace(SECOND, features=75))
 
 
-def deeper2024(images: Images = MNIST) -> Network:
+def deeper2024(images: ImageSpec = MNIST) -> Network:
     """Four STDP layers, all of kernels 3x3, and one deciding layer of half as many features."""
     check_images(images)
     fourth = dataclasses.replace(THIRD, features=200, padding=2, threshold=1, competition=WTA(20, radius=1))
@@ -115,7 +115,7 @@ earlier of its two inputs.
 """
 
 
-def resnet2024(images: Images = MNIST, *, merge: str = "logical_and") -> Network:
+def resnet2024(images: ImageSpec = MNIST, *, merge: str = "logical_and") -> Network:
     """As deep2024, with a skip connection around its third layer; `merge` is one of `MERGES`.
 
     The connection is a fixed layer. Its weights are positive and its threshold is 0: it passes on the first spike at
@@ -135,7 +135,7 @@ def resnet2024(images: Images = MNIST, *, merge: str = "logical_and") -> Network
     return _network("resnet2024", images, stages, epochs=images.epochs(2, 4, 4, 0, 0, supervised=10))
 
 
-def kheradpisheh2018(images: Images = MNIST) -> Network:
+def kheradpisheh2018(images: ImageSpec = MNIST) -> Network:
     """Two STDP layers under a linear support vector machine, with the encoder `DOG` unless one is given."""
     check_images(images)
     encoder = images.encoder or DOG

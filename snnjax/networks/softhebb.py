@@ -16,7 +16,7 @@ from snnjax.layers.pool import Pool
 from snnjax.layers.ramp import Ramp, Standardise
 from snnjax.learners import SoftHebb, SupervisedSTDP
 from snnjax.networks.decision import Earliest
-from snnjax.networks.images import CIFAR10, Images, check_images
+from snnjax.networks.images import CIFAR10, ImageSpec, check_images
 from snnjax.networks.network import Network
 from snnjax.networks.stage import Input, Stage, stage
 
@@ -38,7 +38,7 @@ NEURONS_OF_FEW = 5  # where few images have labels
 SHARE = 920 / 24576  # of the inputs of a neuron, its threshold
 
 
-def goupy2024_softhebb(images: Images = CIFAR10, *, features: Sequence[int] = (96, 384, 1536)) -> Network:
+def goupy2024_softhebb(images: ImageSpec = CIFAR10, *, features: Sequence[int] = (96, 384, 1536)) -> Network:
     """Three layers, each with its number of `features`, all read by ten competing neurons per class.
 
     They are five where fewer than 5,000 images have labels.
@@ -91,6 +91,6 @@ def goupy2024_softhebb(images: Images = CIFAR10, *, features: Sequence[int] = (9
     )
 
 
-def softhebb_narrow(images: Images = CIFAR10) -> Network:
+def softhebb_narrow(images: ImageSpec = CIFAR10) -> Network:
     """As goupy2024_softhebb with 48, 96 and 384 features: a tenth of the work."""
     return dataclasses.replace(goupy2024_softhebb(images, features=(48, 96, 384)), name="softhebb_narrow")

@@ -65,7 +65,7 @@ class RunFolder(CheckpointFolder):
         if trainer.taken is not None:
             start = dict(
                 start=f"sha256:{files.digest(trainer.taken.weights).hex()}",
-                learn=[*trainer.taken.continued, *trainer.taken.anew],
+                learn=[*trainer.taken.continued, *trainer.taken.reinitialised],
             )
         fixed = (settings or {}) | start | training_settings(trainer)
         super().__init__(path, trainer.network, fixed, about, command, backend_notes(trainer))
@@ -90,7 +90,7 @@ class RunFolder(CheckpointFolder):
             self.notes.append(f"going on with epoch {state.done + 1} of {plan[state.phase].name}{progress}")
         if not self.state and self.trainer.taken:
             self.notes += self.trainer.taken.notes(self._source)
-        if not self.results and (names := self.trainer.one_by_one(state)):
+        if not self.results and (names := self.trainer.sequential_layers(state)):
             self.notes.append(f"{', '.join(names)}: {ONE_BY_ONE}")
         return state
 
@@ -110,7 +110,7 @@ class RunFolder(CheckpointFolder):
             class_names=list(taken.trained_names),
             frozen=list(taken.frozen),
             continued=list(taken.continued),
-            anew=list(taken.anew),
+            anew=list(taken.reinitialised),
         )
 
     def run(self) -> Json:

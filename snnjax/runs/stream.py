@@ -62,7 +62,7 @@ class Stream:
         memory: int = 0,
         replays: int = 0,
         *,
-        batch_size: int = 100,
+        adapt_every: int = 100,
         backend: str = "auto",
     ):
         """Raises InputError where the network has an encoder or a decision to be fitted, or numbers are wrong.
@@ -72,7 +72,7 @@ class Stream:
           memory: M, the newest images of each class, which are kept as latencies.
           replays: images, drawn from the memory, that are learned again after each image: of a class drawn among those
             seen so far, then of one of its images that are kept.
-          batch_size: images learned, replays among them, after which supervised learners adapt, as of `Settings`.
+          adapt_every: images learned, replays among them, after which supervised learners adapt, as of `Settings`.
           backend: "auto", "xla" or "native", as of `Settings`.
         """
         checks.instance(
@@ -84,7 +84,7 @@ class Stream:
         check_fitted(description)
         check_memory(memory, replays)
         self._rules = Rules(
-            phase=supervised_phase(description)._replace(adapt_every=checks.integer("batch_size", batch_size, 1)),
+            phase=supervised_phase(description)._replace(adapt_every=checks.integer("adapt_every", adapt_every, 1)),
             backend=resolve(backend, description.time_steps),
             memory=memory,
             replays=replays,
@@ -99,7 +99,7 @@ class Stream:
         """What results depend on besides the network, the images and the seed, by name."""
         rules = self._rules
         settings = {name: getattr(rules, name) for name in ("memory", "replays", "backend")}
-        return dict(settings, batch_size=rules.phase.adapt_every)
+        return dict(settings, adapt_every=rules.phase.adapt_every)
 
     def init(self, seed: int = 0, images: ArrayLike | None = None) -> StreamState:
         """The state before the first image, by the seed of what learners and the memory draw.
@@ -253,7 +253,7 @@ class Stream:
     def load_state(self, path: Path | str) -> StreamState:
         """The state that `save_state` has written, or `snnjax stream` as checkpoint.npz; executes no code.
 
-        The stream may have another `replays` or `batch_size` than the one that wrote the file. A state does not depend
+        The stream may have another `replays` or `adapt_every` than the one that wrote the file. A state does not depend
         on them: they apply to the images that are learned from then on.
 
         Raises FileNotFoundError without the file, InputError where it is damaged, holds no state, or one of a stream

@@ -12,19 +12,19 @@ from snnjax.core.components import check_component
 from snnjax.core.errors import InputError, TooSmallError, image_size
 from snnjax.data import Dataset
 from snnjax.encoding import ImageEncoder
-from snnjax.networks import Images, Network
+from snnjax.networks import ImageSpec, Network
 from snnjax.training.contracts import check_encoder
 
 
 def network_for(
-    make: Callable[[Images], Network],
+    make: Callable[[ImageSpec], Network],
     data: Dataset,
     encoder: ImageEncoder | None = None,
     time_steps: int | None = None,
 ) -> Network:
     """A network made for the images of a data set, by a function such as those of `NETWORKS`, with an encoder.
 
-    The function is called with `Images` alone; their `encoder` is the one given, or None. It is called again where it
+    The function is called with an `ImageSpec`, whose `encoder` is the one given, or None. It is called again if it
     chose an encoder and other `time_steps` are given.
 
     The network's encoder is the one given, or else its own, or else that of the data. Time steps are those given, or
@@ -34,7 +34,7 @@ def network_for(
     """
     if encoder is not None:
         encoder = with_time_steps(encoder, time_steps)
-    images = Images.of(data, encoder)
+    images = ImageSpec.of(data, encoder)
     network = _made(make, images, data.name)
     if encoder is None and network.encoder is not None and time_steps is not None:
         encoder = with_time_steps(network.encoder, time_steps)  # the network may depend on them
@@ -70,7 +70,7 @@ def with_time_steps(encoder: Any, time_steps: int | None) -> Any:
     return dataclasses.replace(encoder, time_steps=time_steps)
 
 
-def _made(make: Callable[[Images], Network], images: Images, data_name: str) -> Network:
+def _made(make: Callable[[ImageSpec], Network], images: ImageSpec, data_name: str) -> Network:
     """The network that a function makes; raises InputError where it takes something else, or makes something else."""
     name = getattr(make, "__name__", type(make).__name__)
     takes: Any = ""
@@ -78,7 +78,7 @@ def _made(make: Callable[[Images], Network], images: Images, data_name: str) -> 
         takes = inspect.signature(make)
         takes.bind(images)
     except (TypeError, ValueError) as error:  # a ValueError where there is no signature
-        expected = "a function of `Images`, with defaults for all other arguments"
+        expected = "a function of `ImageSpec`, with defaults for all other arguments"
         raise InputError(f"`model` must be {expected}, got {name}{takes}: {error}") from error
     try:
         network = make(images)

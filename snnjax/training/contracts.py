@@ -107,10 +107,10 @@ def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct,
     if type(learner).update is Learner.update:
         needs = "`update(self, layer, state, latency, response, signal)`, which returns (layer, state, info)"
         raise InputError(f"{type(learner).__name__} must have a method {needs}")
-    joint = layer.conv.joint is not None
+    minibatch = layer.conv.minibatch is not None
     label = _INTEGER if learner.supervised else None
     signal = Signal(_INTEGER, _INTEGER, _INTEGER) if learner.supervised else None
-    if joint:
+    if minibatch:
         latency = _array((learner.batch, *latency.shape), latency.dtype)
     state = jax.tree.map(to_32_bits, learner.init(layer, np.zeros(2, np.uint32), 0))
     response = _traced(learner, "forward", kind, layer, state, latency, label)
@@ -232,7 +232,7 @@ def check_learned(network: Network, name: str, state: TrainState, learner: Learn
     with explained(f"`update` of {type(learner).__name__} left {name} invalid in epoch {state.done + 1}"):
         check_range(learner, weights, before)
         check_weights(network, {name: weights})
-        if any(path.startswith(f"{name}.") for path in state.numbers):
+        if any(path.startswith(f"{name}.") for path in state.learned_params):
             learned = {key: conv for _, key, conv in state.network(network).layers()}
             check_again(learned[name])
 

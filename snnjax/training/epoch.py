@@ -109,7 +109,7 @@ class LearningPhase:
 
     def learned(self, result: StepResult, part: slice) -> StepResult:
         """The results for some images of a slice, of all that a program returns."""
-        size = self.phase.batch if self.phase.joint else 1  # joint learners report on batches
+        size = self.phase.batch if self.phase.minibatch else 1  # minibatch learners report on batches
         rows = slice(part.start // size, -(-part.stop // size))
         return jax.tree.map(lambda x: np.asarray(x)[: self.placement.count, rows], result)
 

@@ -78,7 +78,7 @@ def take_decisions(
     state.epochs.append(record)
     if state.best_epoch == state.done:
         state.best = dict(state.weights)
-        state.best_numbers = dict(state.numbers)
+        state.best_params = dict(state.learned_params)
     state.done += 1
 
 

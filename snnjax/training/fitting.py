@@ -48,7 +48,7 @@ def fit_encoders(job: Job, states: Sequence[TrainState]) -> bool:
             result = timer.time_call(len(images), contracts.checked_fit, encoder, images)
             fitted[encoder] = jax.tree.leaves(result)
             job.callback.advanced(len(images), 0)
-        states[index].keep_numbers("encoder", encoder, fitted[encoder])
+        states[index].keep_params("encoder", encoder, fitted[encoder])
         contracts.check_encoder(states[index].network(networks[index]), image)
     job.finish(timer, states)
     return True
@@ -63,7 +63,7 @@ def fit_ramps(job: Job, phase: Phase, states: Sequence[TrainState], inputs: Any)
         ramp = contracts.checked_fit(layer.ramp, potentials, network.time_steps)
         ramp.check_levels(name, network.time_steps)
         conv = next(conv for _, other, conv in network.layers() if other == name)
-        state.keep_numbers(name, conv, jax.tree.leaves(dataclasses.replace(layer.conv, ramp=ramp)))
+        state.keep_params(name, conv, jax.tree.leaves(dataclasses.replace(layer.conv, ramp=ramp)))
 
 
 def unfitted_ramp(job: Job, phase: Phase, states: Sequence[TrainState]) -> bool:
@@ -94,7 +94,7 @@ def fit_thresholds(job: Job, phase: Phase, states: Sequence[TrainState], inputs:
             threshold = layer.conv.last_learner.initial_threshold(layer, latency)
             if np.array_equal(threshold, layer.conv.threshold):
                 continue
-            state.keep_numbers(name, conv, jax.tree.leaves(layer.with_threshold(threshold).conv))
+            state.keep_params(name, conv, jax.tree.leaves(layer.with_threshold(threshold).conv))
             title = f"start of {name}"
             state.diagnoses[title] = diagnose_threshold(layer.conv.threshold, threshold)
             if len(states) == 1:
@@ -130,7 +130,7 @@ def fit_decisions(
     for state, network, values in zip(states, job.networks, evidence, strict=True):
         about = values, all_labels.astype(np.int32), network.classes, network.time_steps
         fitted = fit.time_call(len(all_labels), contracts.checked_fit, network.decision, *about)
-        state.keep_numbers("decision", network.decision, jax.tree.leaves(fitted))
+        state.keep_params("decision", network.decision, jax.tree.leaves(fitted))
         contracts.check_decision(state.network(network))
         job.callback.advanced(len(all_labels), 0)
     model = job.placement.stack(job.models(states))

@@ -105,14 +105,14 @@ def plan(network: Network, data: Dataset, settings: Settings, frozen: Sequence[s
         for index, learner in enumerate(conv.each_learner):
             if learner.supervised or name in frozen:
                 continue
-            shown = min(images, (learner.images if learner.joint else None) or images)
+            shown = min(images, (learner.images if learner.minibatch else None) or images)
             phases.append(
                 Phase(
                     (name,),
                     stage,
                     index,
-                    batch=min(learner.batch if learner.joint else settings.update_batch, shown),
-                    joint=learner.joint,
+                    batch=min(learner.batch if learner.minibatch else settings.update_batch, shown),
+                    minibatch=learner.minibatch,
                     images=shown,
                     name=f"{_title(learner)} {name}",
                     epochs=epochs[stage],
@@ -126,7 +126,7 @@ def plan(network: Network, data: Dataset, settings: Settings, frozen: Sequence[s
         return *phases, Phase((), stages, images=min(DIAGNOSED_IMAGES, images), name="features")
     last = supervised_phase(network, frozen)._replace(
         batch=min(settings.update_batch, labelled),
-        adapt_every=settings.batch_size,
+        adapt_every=settings.adapt_every,
         images=labelled,
         name=_title(network.stages[-1].branches[0].last_learner),
         epochs=epochs[-1],

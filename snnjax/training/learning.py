@@ -1,6 +1,6 @@
 """What a part of an epoch does to the layers that learn: one layer without labels, or all supervised layers.
 
-Each of `learn_unsupervised`, `learn_jointly`, `learn_deciding` and `learn_supervised` is a pure function
+Each of `learn_unsupervised`, `learn_minibatches`, `learn_deciding` and `learn_supervised` is a pure function
 `learn(phase, carry, model, part)` that returns a new `Carry` and a `StepResult`.
 """
 
@@ -33,7 +33,7 @@ def learn_unsupervised(phase: Phase, carry: Carry, model: Model | None, part: Im
     return end_epoch(phase, carry, part.last), StepResult({name: learned.info}, winners=winners)
 
 
-def learn_jointly(phase: Phase, carry: Carry, model: Model | None, part: ImageBatch) -> tuple[Carry, StepResult]:
+def learn_minibatches(phase: Phase, carry: Carry, model: Model | None, part: ImageBatch) -> tuple[Carry, StepResult]:
     """One layer learns without labels, from whole batches."""
     batch = phase.batch
     rest = phase.images % batch  # images in the last batch of an epoch, 0 if it is whole

@@ -105,7 +105,7 @@ class Trainer:
         names = []
         for _, name, conv in self.network.layers():
             given = conv.own_thresholds and conv.threshold is not None and np.ndim(conv.threshold)
-            moments = conv.joint and conv.standardise is not None and np.ndim(conv.standardise.mean)
+            moments = conv.minibatch and conv.standardise is not None and np.ndim(conv.standardise.mean)
             if name in learning and (given or moments):
                 names.append(name)
         return names
@@ -254,7 +254,7 @@ class Trainer:
             described = best.network(network)
             check_decides(described)
             check_fitted(described)
-            rounded.append(TrainState(rounded_weights(described, best.weights), best.numbers))
+            rounded.append(TrainState(rounded_weights(described, best.weights), best.learned_params))
         models = self.job.placement.stack(self.job.models(rounded))
         with use_backend(self.settings.backend):
             decisions, scores = self.job.placement.map(Timer(""), decide_batch, models, images, encode=True)
@@ -304,9 +304,9 @@ class Trainer:
         """Layers that learn without a compiled sequence kernel, with their rules."""
         return phase_start.layers_without_native(self.job)
 
-    def one_by_one(self, state: TrainState) -> list[str]:
+    def sequential_layers(self, state: TrainState) -> list[str]:
         """Layers that learn from now on from one image at a time on an accelerator, which is slow, with their rules."""
-        return phase_start.one_by_one(self.job, state.phase)
+        return phase_start.sequential_layers(self.job, state.phase)
 
 
 def run_epoch(

@@ -18,12 +18,12 @@ class Phase(NamedTuple):
       layers: names of those that learn, in order.
       first: number of the stage that the inputs enter.
       learner: index among a layer's learners of the one that learns.
-      batch: images that are passed forward with the same weights; of joint learners, their batch.
+      batch: images that are passed forward with the same weights; of minibatch learners, their batch.
       by_turns: as of `Network.reward_by_turns`.
-      joint: whether the layer learns from whole batches.
+      minibatch: whether the layer learns from whole batches.
       images: of an epoch.
       supervised: whether labels are needed.
-      adapt_every: images after which supervised learners adapt, as of `Settings.batch_size`.
+      adapt_every: images after which supervised learners adapt, as of `Settings.adapt_every`.
       name: as in messages and reports, such as "STDP layer1".
       epochs: passes over the images.
     """
@@ -33,7 +33,7 @@ class Phase(NamedTuple):
     learner: int = -1
     batch: int = 1
     by_turns: bool = False
-    joint: bool = False
+    minibatch: bool = False
     images: int = 0
     supervised: bool = False
     adapt_every: int = 1
@@ -88,7 +88,7 @@ class StepResult(NamedTuple):
     """The results of a step for S images, 0 for images that it has not learned from.
 
     Attributes:
-      infos: the info of each learner by the name of its layer, (S, ...); of joint learners, of batches.
+      infos: the info of each learner by the name of its layer, (S, ...); of minibatch learners, of batches.
       decisions: (S,) int32, -1 where silent, where layers learn supervised.
       winners: the features of the winners, (S, k) int32, by the name of the layer, for the `default_figures` of custom
         learners; None if there are none.

@@ -47,8 +47,8 @@ def begin_phase(job: Job, phase: Phase, states: Sequence[TrainState], inputs: An
 
 def learning_of(phase: Phase, network: Network) -> Callable[..., Any]:
     """The function of `snnjax.training.learning` by which the layers of a phase learn."""
-    if phase.joint:
-        return learning.learn_jointly
+    if phase.minibatch:
+        return learning.learn_minibatches
     if not phase.supervised:
         return learning.learn_unsupervised
     only_deciding = phase.layers == network.deciding
@@ -119,14 +119,14 @@ def layers_without_native(job: Job) -> list[str]:
     return names
 
 
-def one_by_one(job: Job, first: int) -> list[str]:
+def sequential_layers(job: Job, first: int) -> list[str]:
     """Layers that learn from one image at a time on an accelerator, from phase `first` on: "layer1 (Rule)", ..."""
     if job.placement.platform == "cpu":
         return []
     convs = {name: conv for _, name, conv in job.network.layers()}
     names = []
     for phase in job.plan[first:]:
-        if phase.batch == 1 and phase.epochs and not phase.joint:
+        if phase.batch == 1 and phase.epochs and not phase.minibatch:
             names += [_with_rule(name, convs[name], phase) for name in phase.layers]
     return names
 

@@ -38,7 +38,7 @@ class WarmStart(NamedTuple):
       trained_names: those of the trained network's classes.
       frozen: names of the layers that are taken and do not learn.
       continued: names of those that are taken and learn, from what they have learned already.
-      anew: names of all others.
+      reinitialised: names of all other layers.
       why: they begin anew, in words; "" if there are none.
       rules: how frozen layers have learned otherwise than the network asked for would, in words; "" if in no way.
       initial: the numbers that the layers taken and the encoder had before they learned, by path, as of
@@ -51,7 +51,7 @@ class WarmStart(NamedTuple):
     trained_names: Names
     frozen: Names
     continued: Names
-    anew: Names
+    reinitialised: Names
     why: str
     rules: str
     initial: dict[str, Any]
@@ -69,8 +69,8 @@ class WarmStart(NamedTuple):
                 notes.append(f"new neurons for {_listed(new)}")
             if [name for name in self.class_names if name not in new] != [*self.trained_names]:
                 notes.append("classes are in another order than there: neurons move with their classes")
-        if self.anew:
-            notes.append(f"beginning anew: {', '.join(self.anew)} ({self.why})")
+        if self.reinitialised:
+            notes.append(f"beginning anew: {', '.join(self.reinitialised)} ({self.why})")
         if is_fitted(self.network.decision):
             notes.append(f"{type(self.network.decision).__name__} is fitted anew")
         return notes
@@ -135,7 +135,7 @@ def take(
         trained_names=start.class_names,
         frozen=frozen,
         continued=tuple(name for name in taken if name in learning),
-        anew=tuple(name for stage, name, _ in network.layers() if stage >= stages),
+        reinitialised=tuple(name for stage, name, _ in network.layers() if stage >= stages),
         why=why,
         rules=list_differences(rules),
         initial={path: number for path, number in start.initial.items() if path.startswith(places)},

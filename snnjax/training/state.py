@@ -15,7 +15,7 @@ from snnjax.data import Dataset
 from snnjax.kernels import backend as backends
 from snnjax.layers.conv import Conv
 from snnjax.learners import Diagnosis
-from snnjax.networks import Images, Network
+from snnjax.networks import ImageSpec, Network
 
 FORMAT = 5
 """Of the data of `TrainState.flatten`, and of the results made of it: another one is refused."""
@@ -31,11 +31,11 @@ class Settings:
     Attributes:
       epochs: of each stage, in order; a single stage may have a plain number. If layers decide, the last number is that
         of supervised learning.
-      batch_size: images after which the rates of supervised learners adapt.
+      adapt_every: images after which the rates of supervised learners adapt.
       patience: stops once the best epoch, the last among equals, is more than this many epochs old; 0: never.
       seed: of the initial weights, and of what `shuffle` and `mirror` draw: 0 to 2**64 - 1.
       update_batch: B, images passed forward with the same weights, before their updates are applied in order; all of an
-        epoch where there are fewer. Supervised learners adapt after `batch_size` images, with which a group ends too.
+        epoch where there are fewer. Supervised learners adapt after `adapt_every` images, with which a group ends too.
       backend: "xla"; "native", compiled implementations in C++ for a CPU, whose rounding may depend on the processor;
         or "auto", which is "native" if it is available. A `Trainer` replaces "auto" by the one that it uses.
       shuffle: shows the images in a new order each epoch, of every phase; otherwise in the order of the data.
@@ -44,7 +44,7 @@ class Settings:
     """
 
     epochs: tuple[int, ...]
-    batch_size: int = 1000
+    adapt_every: int = 1000
     patience: int = 5
     seed: int = 0
     update_batch: int = 1
@@ -55,7 +55,7 @@ class Settings:
     def __post_init__(self) -> None:
         self._set("epochs", checks.epochs(self.epochs))
         checks.some("epochs", self.epochs, "one for each stage")
-        for name, minimum in (("batch_size", 1), ("patience", 0), ("update_batch", 1)):
+        for name, minimum in (("adapt_every", 1), ("patience", 0), ("update_batch", 1)):
             self._set(name, checks.integer(name, getattr(self, name), minimum))
         self._set("seed", checks.seed(self.seed))
         backends.check_choice("backend", self.backend)
@@ -67,13 +67,13 @@ class Settings:
         """The defaults for a network on a data set: the network's own, where it has any.
 
         Epochs that it lacks are one of each stage that learns without labels and ten supervised ones; more where few
-        images have labels: see `Images.epochs`. Then rates adapt after 100 images, and training never stops early.
+        images have labels: see `ImageSpec.epochs`. Then rates adapt after 100 images, and training never stops early.
         """
-        images = Images.of(data)
+        images = ImageSpec.of(data)
         patience = 0 if images.few else cls.patience
         return cls(
             network.epochs or _default_epochs(network, images),
-            batch_size=100 if images.few else cls.batch_size,
+            adapt_every=100 if images.few else cls.adapt_every,
             patience=patience if network.patience is None else network.patience,
             shuffle=network.shuffle,
         )
@@ -89,14 +89,19 @@ class Settings:
 
 
 def current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as a file holds them, by the names of this version: earlier ones wrote `native`, True or False."""
+    """Settings as a file holds them, by the names of this version.
+
+    Earlier versions wrote `native`, True or False, for the back end, and `batch_size` for `adapt_every`.
+    """
     named = dict(settings)
+    if "batch_size" in named:
+        named["adapt_every"] = named.pop("batch_size")
     if "native" in named:
         named["backend"] = "native" if named.pop("native") else "xla"
     return named
 
 
-def _default_epochs(network: Network, images: Images) -> tuple[int, ...]:
+def _default_epochs(network: Network, images: ImageSpec) -> tuple[int, ...]:
     """Epochs of each stage of a network that states none."""
     learning = [int(any(conv.each_learner for conv in stage.branches)) for stage in network.stages]
     if network.deciding:
@@ -110,15 +115,15 @@ class TrainState:
 
     Attributes:
       weights: (F, C, kh, kw) float32, by layer name.
-      numbers: numbers that learners have changed, and the arrays of an encoder or a decision that is fitted, by path:
-        "layer1.threshold", "encoder.maximum".
+      learned_params: numbers that learners have changed, and the arrays of an encoder or a decision that is fitted, by
+        path: "layer1.threshold", "encoder.maximum".
       phase: index of the current phase in the plan.
       done: its completed epochs.
       shown: images of the next epoch that have been learned from already.
       results: of these images, by path.
       learning: the states of its learners, and the tally, once it has begun.
       best: `weights` of the best network so far; empty before the first supervised epoch.
-      best_numbers: its `numbers`.
+      best_params: its `learned_params`.
       phases: the record of each, as `Callback.finished` gets it, with its images.
       epochs: supervised ones: epoch, and the accuracy, wrong and silent of train and test, as fractions; of validation
         instead of test where the data have such images.
@@ -127,14 +132,14 @@ class TrainState:
     """
 
     weights: Arrays
-    numbers: Arrays = field(default_factory=dict)
+    learned_params: Arrays = field(default_factory=dict)
     phase: int = 0
     done: int = 0
     shown: int = 0
     results: Arrays = field(default_factory=dict)
     learning: Arrays = field(default_factory=dict)
     best: Arrays = field(default_factory=dict)
-    best_numbers: Arrays = field(default_factory=dict)
+    best_params: Arrays = field(default_factory=dict)
     phases: list[dict[str, Any]] = field(default_factory=list)
     epochs: list[dict[str, Any]] = field(default_factory=list)
     diagnoses: dict[str, Diagnosis] = field(default_factory=dict)
@@ -142,11 +147,11 @@ class TrainState:
 
     _GROUPS: ClassVar = {  # of arrays: their names in files, and the fields
         "weights": "weights",
-        "numbers": "numbers",
+        "numbers": "learned_params",
         "found": "results",
         "learning": "learning",
         "best": "best",
-        "best_numbers": "best_numbers",
+        "best_numbers": "best_params",
     }
 
     def flatten(self) -> tuple[Arrays, dict[str, Any]]:
@@ -184,17 +189,17 @@ class TrainState:
     @property
     def trained(self) -> "TrainState":
         """The best network, or the present one before the first test: weights and numbers alone."""
-        return TrainState(self.best, self.best_numbers) if self.best else TrainState(self.weights, self.numbers)
+        return TrainState(self.best, self.best_params) if self.best else TrainState(self.weights, self.learned_params)
 
     def network(self, network: Network) -> Network:
         """The network's description with the numbers that learning has changed."""
-        if not self.numbers:
+        if not self.learned_params:
             return network
         places: dict[str, str] = {}
         for stage, names in enumerate(network.names):
             places |= {name: f"stages.{stage}.branches.{branch}" for branch, name in enumerate(names)}
         new = {}
-        for path, number in self.numbers.items():
+        for path, number in self.learned_params.items():
             part, _, rest = path.partition(".")
             new[f"{places.get(part, part)}.{rest}"] = number.item() if np.ndim(number) == 0 else number
         return with_leaves(network, new)
@@ -202,14 +207,14 @@ class TrainState:
     def keep_layer(self, name: str, conv: Conv, weights: np.ndarray, numbers: list[np.ndarray]) -> None:
         """Takes the weights and the numbers of a layer that has learned; `conv` is its initial description."""
         self.weights = self.weights | {name: weights}
-        self.keep_numbers(name, conv, numbers)
+        self.keep_params(name, conv, numbers)
 
-    def keep_numbers(self, name: str, part: Any, numbers: list[Any]) -> None:
+    def keep_params(self, name: str, part: Any, numbers: list[Any]) -> None:
         """Takes the numbers of a layer, or of "encoder" or "decision"; `part` is its initial description."""
-        self.numbers = {path: x for path, x in self.numbers.items() if not path.startswith(f"{name}.")}
+        self.learned_params = {path: x for path, x in self.learned_params.items() if not path.startswith(f"{name}.")}
         for (path, was), now in zip(leaves(part, name).items(), map(np.asarray, numbers), strict=True):
             if not np.array_equal(np.asarray(was, now.dtype), now):
-                self.numbers[path] = now
+                self.learned_params[path] = now
 
 
 States = list[TrainState]

@@ -17,7 +17,7 @@ from snnjax.core.components import is_component
 from snnjax.core.errors import InputError, explained, wrong_type
 from snnjax.core.metrics import fractions, ranking
 from snnjax.data import Dataset
-from snnjax.networks import Images, Network
+from snnjax.networks import ImageSpec, Network
 from snnjax.networks.model import check_decides
 from snnjax.networks.network import matching_paths
 from snnjax.training.arguments import check_types, with_encoder
@@ -140,7 +140,7 @@ class Sweep:
             network = chosen.network
         elif chosen is not None:
             encoder = _plain(chosen)
-            shape = Images.of(self.data, encoder).input_shape
+            shape = ImageSpec.of(self.data, encoder).input_shape
             network = encoded_by(dataclasses.replace(network, input_shape=shape), self.data, encoder)
         for path, part in others.items():
             network = network.vary(path, _plain(part))

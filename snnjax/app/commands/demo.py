@@ -15,7 +15,7 @@ def run(chosen: options.Demo) -> None:
     trained = Trained.read(chosen.run)
     page.check_path(chosen.out)
     prepared = run_data.prepare(chosen, trained, chosen.run)
-    shown = prepared.images.first(None, PICTURES)
+    shown = prepared.images.subset(None, PICTURES)
     centred = run_data.learned_handwriting(trained)
     fit = chosen.data.fit or trained.settings.get("fit") or "crop"
     if chosen.teach:

@@ -69,7 +69,7 @@ def pictures(chosen: options.Stream, trained: Trained) -> Pictures:
     notes = console.notes(images)
     if run_data.is_own(images, trained.settings):
         notes.append(f"the network was trained on images of {images.name}: it knows them, which flatters")
-    images = images.first(chosen.train_images, None)
+    images = images.subset(chosen.train_images, None)
     return Pictures(images.name, images.train_labels, images.train_images.__getitem__, notes, images.digest)
 
 
