@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax import Earliest, Network, kernels, stage
+from snnjax import Network, kernels, stage
 from snnjax.app import console, shared_options
 from snnjax.app.main import command_options, protected
 from snnjax.kernels import use_backend
 from snnjax.layers import WTA, Conv
 from snnjax.learners import STDP, DecisionCounts, Learner, SupervisedSTDP
-from snnjax.networks import Model
+from snnjax.networks import Earliest, Model
 from snnjax.training.epoch import EpochImages, LearningPhase
 from snnjax.training.loop import run_epoch
 from snnjax.training.phase import Carry, Phase

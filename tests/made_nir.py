@@ -5,11 +5,12 @@ import dataclasses
 import jax
 import numpy as np
 
-from snnjax import STDP, Conv, Network, Pool, SoftHebb, SpikingNetwork, SupervisedSTDP, kernels, stage
+from snnjax import STDP, Conv, Network, Pool, SpikingNetwork, SupervisedSTDP, kernels, stage
 from snnjax.data import digits
 from snnjax.encoding import OnOff
 from snnjax.export.nir import TAU
 from snnjax.layers.ramp import Ramp
+from snnjax.learners import SoftHebb
 from snnjax.networks import NETWORKS, Activations, Concatenate, Earliest, EarliestSpike, Input, LatestSpike
 from snnjax.training.build import network_for
 
@@ -117,7 +118,7 @@ GRAPHS = {
 }
 
 
-LEVELS = kernels.ramp_levels(12.0, power=1.0, time_steps=9)
+LEVELS = kernels.ramp.ramp_levels(12.0, power=1.0, time_steps=9)
 RAMPED = stage(Conv(6, 3, ramp=Ramp(levels=LEVELS), learners=SoftHebb()), pool=2)
 AROUND = Input("encoder", pool=Pool(4, stride=2))
 BEHIND = {

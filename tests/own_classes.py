@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax import Learner, Response, component, kernels, static
+from snnjax import Learner, component, kernels, static
+from snnjax.learners import Response
 
 
 @component

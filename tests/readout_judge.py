@@ -51,7 +51,7 @@ def learn(
     fractional: bool,
     batch: int,
 ) -> tuple[Any, ...]:
-    """The fields of `kernels.LearnedReadout`, its spikes as a tuple, given weights (F, K) and latencies (S, K)."""
+    """The fields of `LearnedReadout`, its spikes as a tuple, given weights (F, K) and latencies (S, K)."""
     weights = np.clip(np.float64(weights), *bounds)
     excess = np.float64(excess)
     features = len(weights)

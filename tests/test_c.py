@@ -15,8 +15,8 @@ from snnjax import Conv, InputError, SpikingNetwork, cost, load
 from snnjax.data import digits
 from snnjax.encoding import COLOUR, DOG, EVENTS, GABOR, GREY, Encoder, OnOff, Pixels
 from snnjax.export import c
-from snnjax.kernels import ramp_levels
 from snnjax.kernels.neurons import spike_times
+from snnjax.kernels.ramp import ramp_levels
 from snnjax.layers.pool import Pool
 from snnjax.layers.ramp import Ramp, Standardise
 from snnjax.learners import RSTDP, STDP, SupervisedSTDP

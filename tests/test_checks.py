@@ -127,7 +127,7 @@ IN_ORDER = WEIGHTS, np.zeros((2, 1), int), np.zeros((2, 2, 2, 3, 3), bool), RATE
 @pytest.mark.parametrize(
     ("call", "error", "argument"),
     [
-        (lambda: kernels.set_rows(WEIGHTS, SHORT, ROWS), InputError, "rows"),
+        (lambda: kernels.plasticity.set_rows(WEIGHTS, SHORT, ROWS), InputError, "rows"),
         (lambda: kernels.stdp(WEIGHTS[:1], LATENCY, SHORT, RATES, **STEPS), InputError, "winners.feature"),
         (lambda: kernels.stdp(WEIGHTS, LATENCY, BEYOND, RATES, **STEPS), InputError, "winners.feature"),
         (lambda: plasticity.learned_in_order(*IN_ORDER), InputError, "causal"),

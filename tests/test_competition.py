@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from test_neurons import assert_spikes
 
 from snnjax import kernels
-from snnjax.kernels import Spikes, Winners, integrate_and_fire, k_winners, set_rows, stdp, strongest_feature
+from snnjax.kernels import Spikes, Winners, integrate_and_fire, k_winners, stdp, strongest_feature
 from snnjax.kernels.competition import early_winners
+from snnjax.kernels.plasticity import set_rows
 
 MAPS = [
     ((4, 4, 3), 5, 3),

@@ -35,7 +35,7 @@ RATES = np.float32([0.5, -0.25])
 def latencies_of(time_steps):
     """Latencies of images, exactly T where silent."""
     values = RNG.integers(0, time_steps + 3, (IMAGES, *SIZE)).clip(max=time_steps)
-    return values.astype(kernels.latency_dtype(time_steps))
+    return values.astype(kernels.spikes.latency_dtype(time_steps))
 
 
 def padded(latency, time_steps):
@@ -240,7 +240,7 @@ def test_ramps_of_images_and_networks_are_mapped_in_one_call():
 
     assert calls(mapped, potential, levels) == ["ramp"]
     for network, images in enumerate(potential):
-        fired = kernels.fire_on_ramp(images, levels[network]).transpose(0, 3, 1, 2)
+        fired = kernels.ramp.fire_on_ramp(images, levels[network]).transpose(0, 3, 1, 2)
         pooled = [kernels.pool(image, 3, stride=2, padding=1, time_steps=STEPS) for image in fired]
         np.testing.assert_array_equal(mapped(potential, levels)[network], pooled)
 
@@ -276,8 +276,8 @@ def test_latencies_out_of_range_are_silent_or_of_the_first_step(case):
             winners=found(kernels.winners(latency, WEIGHTS[0], k=3, radius=1, **layer)),
             learned=kernels.stdp(WEIGHTS[0], latency, won, RATES, time_steps=MANY),
             learned_by_xla=plasticity.stdp(WEIGHTS[0], latency, won, RATES, time_steps=MANY),
-            pooled=kernels.mean_pool(latency, 2, time_steps=MANY).astype(int),
-            remaining=kernels.remaining_steps(latency, time_steps=MANY),
+            pooled=kernels.spikes.mean_pool(latency, 2, time_steps=MANY).astype(int),
+            remaining=kernels.ramp.remaining_steps(latency, time_steps=MANY),
             gradient=jax.grad(strength)(WEIGHTS[0]),
         )
 
@@ -346,7 +346,7 @@ def test_bounds_and_rates_take_the_dtype_of_the_weights(precision):
         return dict(
             stdp=kernels.stdp(weights, latency, won, rates, time_steps=STEPS, bounds=bounds),
             by_xla=plasticity.stdp(weights, latency, won, rates, time_steps=STEPS, bounds=bounds),
-            error_stdp=kernels.error_stdp(rows, inputs, inputs[:FEATURES], error, rates, bounds=bounds),
+            error_stdp=kernels.readout.error_stdp(rows, inputs, inputs[:FEATURES], error, rates, bounds=bounds),
             patches=update_weights(rows[0], inputs, inputs[0], rate=rates[0], beta=1, bounds=bounds, time_steps=STEPS),
         )
 

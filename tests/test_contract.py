@@ -12,7 +12,6 @@ import tiny
 import snnjax
 from snnjax import (
     NETWORKS,
-    Earliest,
     ImageSpec,
     Network,
     Settings,
@@ -31,6 +30,7 @@ from snnjax.kernels import Winners
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, Learner, Prototypes, Response, SoftHebb, SupervisedSTDP, TargetTime
+from snnjax.networks import Earliest
 from snnjax.runs import RunFolder
 from snnjax.testing import check_learner
 from snnjax.training.sweep import Sweep

@@ -13,14 +13,14 @@ from command import Command
 from shipped import ALIKE, NAMES, shipped
 from tiny import images, labelled, plain, with_zeros
 
-from snnjax import Conv, InputError, LinearSVM, Network, SpikingNetwork, cost, kernels, load, stage
+from snnjax import Conv, InputError, Network, SpikingNetwork, cost, kernels, load, stage
 from snnjax.app import cost_report
 from snnjax.app.names import RECORDED
 from snnjax.data import digits
 from snnjax.encoding import Pixels
 from snnjax.layers import Pool, Ramp
 from snnjax.learners import SoftHebb, SupervisedSTDP
-from snnjax.networks import Earliest, Input
+from snnjax.networks import Earliest, Input, LinearSVM
 from snnjax.networks.graph import Activations
 from snnjax.networks.operations import fan_out, firing_windows
 from snnjax.networks.quantisation import quantise
@@ -46,7 +46,7 @@ STEPS = 31
 
 
 def ramp_layer(features, kernel, highest, dendrites=1, **geometry):
-    ramp = Ramp(dendrites=dendrites, levels=kernels.ramp_levels(highest, power=1.0, time_steps=STEPS))
+    ramp = Ramp(dendrites=dendrites, levels=kernels.ramp.ramp_levels(highest, power=1.0, time_steps=STEPS))
     return Conv(features, kernel, learners=SoftHebb(), weight_mean=0.0, ramp=ramp, **geometry)
 
 

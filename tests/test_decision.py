@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 from sklearn.svm import LinearSVC
 
-from snnjax import InputError, Settings, Trainer, TrainState
+from snnjax import InputError, Settings, Trainer
 from snnjax.core import devices
 from snnjax.data import Dataset
 from snnjax.encoding import PIXELS
-from snnjax.kernels import Spikes, ramp_levels
+from snnjax.kernels import Spikes
+from snnjax.kernels.ramp import ramp_levels
 from snnjax.layers import WTA, Conv, Ramp, Standardise
 from snnjax.learners import RSTDP, STDP, SoftHebb, SupervisedSTDP
 from snnjax.networks import Earliest, LinearSVM, Majority, Network, stage
 from snnjax.networks.decision import decide, votes_of
+from snnjax.training import TrainState
 
 RANDOM = np.random.default_rng(0)
 LABELS = np.arange(19, dtype=np.int32) % 2

@@ -22,7 +22,7 @@ from snnjax.app.page import is_ours
 from snnjax.data import digits, load, read_handwriting, read_picture
 from snnjax.encoding import PIXELS, Encoder, OnOff, Pixels
 from snnjax.export import page
-from snnjax.kernels import ramp_levels
+from snnjax.kernels.ramp import ramp_levels
 from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
 from snnjax.layers.ramp import Ramp, Standardise

@@ -10,12 +10,13 @@ import pytest
 import tiny
 from reward_judge import ALL, CLASSES, RULE, T, assert_judged, images_of, judged, learn, network_of
 
-from snnjax import Earliest, ImageSpec, Network, Settings, Trainer, stage
+from snnjax import ImageSpec, Network, Settings, Trainer, stage
 from snnjax.core.errors import InputError
 from snnjax.kernels import Spikes
 from snnjax.layers.conv import Conv
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, DecisionCounts, winner_of_class
+from snnjax.networks import Earliest
 from snnjax.training.advice import describe
 
 FIRST = Conv(9, kernel=3, padding=1, threshold=10.0, learners=RULE)

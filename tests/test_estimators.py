@@ -17,10 +17,8 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import snnjax
 from snnjax import (
-    Earliest,
     ImageSpec,
     InputError,
-    LinearSVM,
     Network,
     Settings,
     SpikingClassifier,
@@ -33,6 +31,7 @@ from snnjax.data import Dataset
 from snnjax.data.pictures import enlarged
 from snnjax.encoding import Pixels
 from snnjax.layers.conv import Conv
+from snnjax.networks import Earliest, LinearSVM
 
 DATA = tiny.images()
 X = DATA.train_images

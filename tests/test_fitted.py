@@ -12,7 +12,7 @@ from refusals import assert_refused
 from snnjax import RSTDP, STDP, Conv, Network, Pool, SpikingNetwork, stage
 from snnjax.core import devices
 from snnjax.encoding import ON_OFF, WHITENING, OnOff, Whitening, fitted
-from snnjax.kernels import linear_latency
+from snnjax.kernels.spikes import linear_latency
 from snnjax.networks.features import drawn_back
 
 RNG = np.random.default_rng(0)

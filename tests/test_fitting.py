@@ -10,16 +10,17 @@ import pytest
 import tiny
 
 import snnjax
-from snnjax import Callback, ImageSpec, InputError, LinearSVM, Network, Settings, Sweep, Trainer, component
+from snnjax import ImageSpec, InputError, Network, Settings, Sweep, Trainer, component
 from snnjax.core import files
 from snnjax.core.metrics import fractions
 from snnjax.data import digits
 from snnjax.encoding import OnOff
-from snnjax.networks import stage
+from snnjax.networks import LinearSVM, stage
 from snnjax.runs.checkpoint_folder import CHECKPOINT
 from snnjax.runs.run_folder import RunFolder
 from snnjax.runs.sweep_folder import SweepFolder
 from snnjax.runs.trained import Trained
+from snnjax.training import Callback
 
 IMAGES = tiny.images()
 FITS: list[int] = []
@@ -75,12 +76,12 @@ def trainer_of(network: Network, images=IMAGES, callback: Callback | None = None
     return Trainer(network, images, settings, callback)
 
 
-def trained(trainer: Trainer) -> snnjax.TrainState:
+def trained(trainer: Trainer) -> snnjax.training.TrainState:
     return trainer.run(trainer.initial_state())
 
 
 @pytest.fixture(scope="module", params=SPECS)
-def case(request) -> tuple[str, Trainer, snnjax.TrainState]:
+def case(request) -> tuple[str, Trainer, snnjax.training.TrainState]:
     """A network's name, its trainer and its state after training."""
     trainer = trainer_of(SPECS[request.param])
     return request.param, trainer, trained(trainer)

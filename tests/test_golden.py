@@ -8,7 +8,8 @@ import pytest
 
 from snnjax import kernels
 from snnjax.encoding import COLOUR, DIGITS, dog_kernel, encode, gabor_kernel, lateral_inhibition, local_normalization
-from snnjax.kernels import PositionSpikes, Spikes, Winners, neurons
+from snnjax.kernels import Spikes, Winners, neurons
+from snnjax.kernels.neurons import PositionSpikes
 
 DOGS = [(n, first / 9, second / 9) for n in (3, 7, 13) for first, second in ((n, 2 * n), (2 * n, n))]
 PARAMS = ("time_steps", "kernel", "threshold", "k", "radius", "ltp", "ltd", "stabiliser", "lower", "upper")

@@ -9,8 +9,8 @@ import pytest
 from conftest import assert_close
 
 from snnjax import kernels
-from snnjax.kernels import PositionSpikes, Spikes, Winners, competition, exact, neurons
-from snnjax.kernels.neurons import MANY_STEPS
+from snnjax.kernels import Spikes, Winners, competition, exact, neurons
+from snnjax.kernels.neurons import MANY_STEPS, PositionSpikes
 
 RNG = np.random.default_rng(0)
 T = 5
@@ -57,7 +57,7 @@ LEARNING = dict(time_steps=T, stabiliser=True)
 
 
 def error_stdp(matrix, vector, spike, error, rates, bounds):
-    return kernels.error_stdp(matrix, vector, spike, error, rates, bounds=bounds)
+    return kernels.readout.error_stdp(matrix, vector, spike, error, rates, bounds=bounds)
 
 
 KERNELS = {
@@ -73,8 +73,8 @@ KERNELS = {
     "latencies": (neurons.latencies, "latency weights threshold", STEPS),
     "latencies, many steps": (neurons.latencies, "latency weights threshold", dict(time_steps=MANY_STEPS + 1)),
     "timed_spikes": (kernels.timed_spikes, "latency weights threshold", dict(fractional=True, **STEPS)),
-    "remaining_steps": (kernels.remaining_steps, "latency", STEPS),
-    "fire_on_ramp": (kernels.fire_on_ramp, "potential levels", {}),
+    "remaining_steps": (kernels.ramp.remaining_steps, "latency", STEPS),
+    "fire_on_ramp": (kernels.ramp.fire_on_ramp, "potential levels", {}),
     "strongest_feature": (kernels.strongest_feature, "spikes", STEPS),
     "pointwise_inhibition": (kernels.pointwise_inhibition, "spikes", STEPS),
     "feature_inhibition": (kernels.feature_inhibition, "spikes inhibited", STEPS),
@@ -82,7 +82,7 @@ KERNELS = {
     "early_winners": (competition.early_winners, "latency weights threshold", COMPETITION),
     "k_winners of places": (lambda places: kernels.k_winners(places, **COMPETITION), "places", {}),
     "stdp": (kernels.stdp, "weights latency winners rates bounds", LEARNING),
-    "set_rows": (kernels.set_rows, "weights winners rows", {}),
+    "set_rows": (kernels.plasticity.set_rows, "weights winners rows", {}),
     "reward_rates": (kernels.reward_rates, "outcome reward punish", {}),
     "desired_times": (kernels.desired_times, "time target", dict(gap=0.25, per_class=2)),
     "error_stdp": (error_stdp, "matrix vector spike error rates bounds", {}),

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from snnjax import Conv, Pool, kernels
 from snnjax.core.checks import pair
-from snnjax.kernels import latency_dtype, latency_to_wave, neurons, pad, pool, wave_to_latency
+from snnjax.kernels import latency_to_wave, neurons, pad, pool, wave_to_latency
+from snnjax.kernels.spikes import latency_dtype
 from snnjax.layers.spiking import Layer
 
 WINDOWS = [  # shape, T, window, stride, padding

@@ -26,12 +26,12 @@ from made_nir import (
     responses_of,
 )
 
-from snnjax import RSTDP, Conv, Flatten, Input, LinearSVM, Pool, SpikingNetwork, stage
+from snnjax import RSTDP, Conv, Pool, SpikingNetwork, stage
 from snnjax.core.errors import InputError, MissingPackageError
 from snnjax.data import digits
 from snnjax.encoding import OnOff
 from snnjax.export import nir as exchange
-from snnjax.networks import Activations, Earliest, Majority
+from snnjax.networks import Activations, Earliest, Flatten, Input, LinearSVM, Majority
 from snnjax.runs.trained import Trained
 
 nir = pytest.importorskip("nir")

@@ -10,10 +10,11 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import estimator_checks
 
 import snnjax
-from snnjax import Earliest, ImageSpec, InputError, LinearSVM, Network, SpikingClassifier, Stream, SupervisedSTDP, stage
+from snnjax import ImageSpec, InputError, Network, SpikingClassifier, Stream, SupervisedSTDP, stage
 from snnjax.encoding import Pixels
 from snnjax.kernels import use_backend
 from snnjax.layers.conv import Conv
+from snnjax.networks import Earliest, LinearSVM
 
 DATA = tiny.images()
 X = DATA.train_images

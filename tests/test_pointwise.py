@@ -13,7 +13,6 @@ from sklearn.svm import LinearSVC
 import snnjax
 from snnjax import (
     InputError,
-    LinearSVM,
     Settings,
     SpikingClassifier,
     SpikingFeatures,
@@ -21,7 +20,6 @@ from snnjax import (
     Stream,
     Sweep,
     Trainer,
-    TrainState,
     kernels,
 )
 from snnjax.app.report import draw_run
@@ -31,10 +29,11 @@ from snnjax.export import nir
 from snnjax.export.c import program
 from snnjax.layers import WTA, Conv
 from snnjax.learners import RSTDP, STDP
-from snnjax.networks import ImageSpec, Network, stage
+from snnjax.networks import ImageSpec, LinearSVM, Network, stage
 from snnjax.networks.batches import input_batch
 from snnjax.networks.graph import Activations
 from snnjax.runs.run_folder import RunFolder
+from snnjax.training import TrainState
 from snnjax.training.cost import cost
 
 T = 15

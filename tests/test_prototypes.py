@@ -10,26 +10,16 @@ import pytest
 from refusals import assert_refused
 
 import snnjax
-from snnjax import (
-    Conv,
-    ImageSpec,
-    Majority,
-    Network,
-    Pool,
-    Prototypes,
-    Ramp,
-    Settings,
-    Trainer,
-    stage,
-)
+from snnjax import Conv, ImageSpec, Network, Pool, Settings, Trainer, stage
 from snnjax.core.paths import leaves, replace
 from snnjax.data import Dataset, digits
 from snnjax.encoding import PIXELS
 from snnjax.export._event_programs import check_network
 from snnjax.export.c import integer_prototypes
 from snnjax.export.nir import exportable
-from snnjax.learners import Signal
-from snnjax.networks import NETWORKS, Flatten, Input, Model, SpikingNetwork, quantise, with_prototypes
+from snnjax.layers import Ramp
+from snnjax.learners import Prototypes, Signal
+from snnjax.networks import NETWORKS, Flatten, Input, Majority, Model, SpikingNetwork, quantise, with_prototypes
 from snnjax.networks.operations import firing_windows
 from snnjax.runs import RunFolder
 

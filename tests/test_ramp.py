@@ -102,7 +102,7 @@ def deep(time_steps):
         stage(layer(16, 5, 1, ramp=Ramp(dendrites=(1, 2)), output_padding=(1, 0)), pool=Pool((2, 1), 1, (1, 0))),
         stage(last),
     ]
-    outputs = random.integers(0, time_steps + 1, (3, 3, 12, 10)).astype(kernels.latency_dtype(time_steps))
+    outputs = random.integers(0, time_steps + 1, (3, 3, 12, 10)).astype(kernels.spikes.latency_dtype(time_steps))
     images = outputs
     network = Network("deep", (3, 12, 10), 2, tuple(stages), time_steps=time_steps, decision=Earliest(fallback=True))
     weights = network.initial_weights(0)
@@ -156,7 +156,7 @@ def test_each_spike_is_simulated(bits, time_steps):
             first, second = (output_of(conv, described.pool, fired, time_steps) for fired in (early, late))
             for form in outputs:
                 assert np.all((first <= form[image]) & (form[image] <= second))
-                assert form.dtype == kernels.latency_dtype(time_steps)
+                assert form.dtype == kernels.spikes.latency_dtype(time_steps)
     if bits:
         np.testing.assert_array_equal(last, layers[-1][2][0])
 
@@ -165,7 +165,7 @@ def test_thresholds_make_up_for_rounded_weights():
     """What a neuron adds up of mean inputs is what it was, within half a unit, also when weights are rounded twice."""
     mean = np.float32(RNG.integers(20, 200, 8))
     standardise = Standardise(mean=mean, variance=400 + 0 * mean)
-    ramp = Ramp(levels=kernels.ramp_levels(20.0, power=1.0, time_steps=255))
+    ramp = Ramp(levels=kernels.ramp.ramp_levels(20.0, power=1.0, time_steps=255))
     conv = Conv(12, 3, ramp=ramp, standardise=standardise, weight_mean=0.0)
     weights = np.float32(RNG.normal(size=(12, 8, 3, 3)))
     readout = stage(Conv(6, 1, threshold=1.0, learners=SupervisedSTDP()))
@@ -205,13 +205,13 @@ def test_the_program_of_the_page_simulates_a_network_exactly():
 def test_neurons_fire_at_the_first_level_that_they_reach():
     """Also at one of several equal levels, and at the first and the last one."""
     for time_steps in (1, 7, 255, 256):
-        levels = kernels.ramp_levels(2.0, power=0.7, time_steps=time_steps)
+        levels = kernels.ramp.ramp_levels(2.0, power=0.7, time_steps=time_steps)
         levels[3:5] = levels[3:4]
         potential = np.concatenate([levels, np.nextafter(levels, np.float32(-9)), np.float32([9, 0, -1])])[None]
         expected = [next((step for step, level in enumerate(levels) if x >= level), time_steps) for x in potential[0]]
-        found = kernels.fire_on_ramp(potential, levels)
+        found = kernels.ramp.fire_on_ramp(potential, levels)
         np.testing.assert_array_equal(found, [expected])
-        assert found.dtype == kernels.latency_dtype(time_steps)
+        assert found.dtype == kernels.spikes.latency_dtype(time_steps)
 
 
 @pytest.mark.parametrize("pool", [Pool(2, mean=True), Pool((3, 2), stride=(2, 1), padding=(1, 0), mean=True)])
@@ -235,22 +235,24 @@ def test_averaging_neurons_are_simulated(pool):
 @pytest.mark.parametrize("power", [0.7, 1.0, 1.4])
 def test_what_remains_of_the_window_is_a_power_of_the_potential(power):
     """Rounded down, and at most all of it."""
-    levels = kernels.ramp_levels(3.0, power=power, time_steps=20)
+    levels = kernels.ramp.ramp_levels(3.0, power=power, time_steps=20)
     assert levels.dtype == np.float32
     potential = np.float32(RNG.uniform(0, 4, 200))
     exact = np.minimum(20 * (potential / 3.0) ** power, 20)
-    remaining = kernels.remaining_steps(kernels.fire_on_ramp(potential, levels), time_steps=20)
+    remaining = kernels.ramp.remaining_steps(kernels.ramp.fire_on_ramp(potential, levels), time_steps=20)
     np.testing.assert_array_equal(remaining, np.floor(exact))
 
 
 def test_levels_are_fitted_to_potentials_above_zero():
     potential = np.float32(np.concatenate([RNG.uniform(0.001, 5, 1000), -np.ones(500)])).reshape(5, 3, 10, 10)
     ramp = Ramp(first=0.2).fit(potential, 31)
-    fired = kernels.fire_on_ramp(potential, ramp.levels)
+    fired = kernels.ramp.fire_on_ramp(potential, ramp.levels)
     assert np.mean(fired[potential > 0] == 0) == pytest.approx(0.2, abs=0.002)
     assert ramp.fitted
     assert not Ramp().fitted
-    np.testing.assert_array_equal(Ramp().fit(-potential[:0], 4).levels, kernels.ramp_levels(1.0, power=1, time_steps=4))
+    np.testing.assert_array_equal(
+        Ramp().fit(-potential[:0], 4).levels, kernels.ramp.ramp_levels(1.0, power=1, time_steps=4)
+    )
 
 
 @pytest.mark.parametrize(

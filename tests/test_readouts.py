@@ -45,7 +45,7 @@ def made(kind, time_steps=T, seed=1, count=STIMULI, **settings):
     latencies[::9] = time_steps
     late = rng.random(count) < 0.2  # neurons stay silent
     latencies[late] = np.where(rng.random(latencies[late].shape) < 0.8, time_steps, latencies[late])
-    latencies = latencies.astype(kernels.latency_dtype(time_steps))
+    latencies = latencies.astype(kernels.spikes.latency_dtype(time_steps))
     labels = np.int32(rng.integers(-1, classes, count))
     learns = rng.random(count) < 0.8
     arrays = weights, np.zeros(features, np.float32), latencies, labels, np.float32([0.05, -0.1]), learns

@@ -66,7 +66,7 @@ def reading(**second) -> Network:
 
 def with_levels(count: int) -> Network:
     """A network of 15 time steps whose ramp has so many levels."""
-    ramp = Ramp(levels=kernels.ramp_levels(1.0, power=1.0, time_steps=count))
+    ramp = Ramp(levels=kernels.ramp.ramp_levels(1.0, power=1.0, time_steps=count))
     readout = stage(Conv(4, 3, threshold=1.0, learners=SupervisedSTDP()))
     stages = (stage(Conv(2, 1, ramp=ramp, weight_mean=0.0)), readout)
     return Network("levels", (1, 3, 3), 2, stages, time_steps=15, decision=Earliest())
@@ -192,7 +192,7 @@ REFUSED = [
     (lambda: Ramp(levels=np.float32([2, 0])), "`levels` must be finite and above 0"),
     (lambda: Ramp(levels=np.float32([1, 2])), "`levels` must fall"),
     (lambda: with_levels(7), r"`levels` of layer1 must be one for each of 15 time steps, got \(7,\)"),
-    (lambda: kernels.fire_on_ramp(jnp.ones(3), jnp.ones(())), "`levels`"),
+    (lambda: kernels.ramp.fire_on_ramp(jnp.ones(3), jnp.ones(())), "`levels`"),
     (lambda: winograd.tiled_sums(jnp.ones((2, 6, 6)), jnp.ones((6, 6, 4, 3))), r"`weights` .* \(6, 6, 4, 2\)"),
     (lambda: with_first(SOFT, learners=(SoftHebb(), SoftHebb())), "one alone where it learns from batches"),
     (

@@ -10,7 +10,8 @@ import pytest
 from command import ENVIRONMENT
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from snnjax import encode, kernels
+from snnjax import kernels
+from snnjax.encoding import encode
 from snnjax.kernels import backend, competition, readout
 
 STEPS = 15
@@ -41,8 +42,8 @@ def of_one(image, weights):
         timed=kernels.timed_spikes(latency, weights, fractional=True, **LAYER),
         winners=[won, kernels.k_winners(kernels.pointwise_inhibition(spikes, time_steps=STEPS), **competing)],
         early=competition.early_winners(latency, weights, threshold=5.0, **competing),
-        ramp=kernels.fire_on_ramp(spikes.potential, np.linspace(9, 1, STEPS, dtype=np.float32)),
-        corrected=kernels.error_stdp(rows, inputs, inputs[:5], rows[:, 0], RATES, bounds=(0.0, 1.0)),
+        ramp=kernels.ramp.fire_on_ramp(spikes.potential, np.linspace(9, 1, STEPS, dtype=np.float32)),
+        corrected=kernels.readout.error_stdp(rows, inputs, inputs[:5], rows[:, 0], RATES, bounds=(0.0, 1.0)),
         readout=readout.search_spikes(inputs, rows, threshold=5.0, time_steps=STEPS),
         taught=kernels.learn_readout(weights, ZEROS, latency[None, :, :3, :3], LABEL, RATES, **READOUT, **LAYER),
         earliest=kernels.earliest_of_classes(latency[None, :, :3, :3], weights, classes=5, **LAYER),

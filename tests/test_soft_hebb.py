@@ -15,7 +15,8 @@ from snnjax import InputError, Settings, Sweep, Trainer, data
 from snnjax.app import draw_run, plots
 from snnjax.data import Dataset
 from snnjax.encoding import PIXELS
-from snnjax.kernels import hebbian, remaining_steps
+from snnjax.kernels import hebbian
+from snnjax.kernels.ramp import remaining_steps
 from snnjax.layers import Conv, Pool, Ramp, Standardise
 from snnjax.layers.ramp_layer import RampLayer
 from snnjax.learners import RSTDP, STDP, SoftHebb, SupervisedSTDP

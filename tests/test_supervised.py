@@ -236,7 +236,10 @@ STDP = dict(rows=ROWS, latency=FIVE, spike=np.uint8([1, 2, 3]), error=TIMES, rat
     [
         (lambda: kernels.desired_times(TIMES, TIMES[1:] > 0, **RULE), r"`target` .*of `time`, got \(2,\)"),
         (lambda: kernels.desired_times(TIMES, TIMES > 0, **RULE | dict(per_class=0)), "`per_class` must be at least 1"),
-        (lambda: kernels.error_stdp(**STDP | dict(rows=ROWS[:2])), r"`rows` .*\(3, 5\) of `spike` and `latency`, got"),
+        (
+            lambda: kernels.readout.error_stdp(**STDP | dict(rows=ROWS[:2])),
+            r"`rows` .*\(3, 5\) of `spike`",
+        ),
     ],
 )
 def test_bad_input_of_the_kernels(call, message):

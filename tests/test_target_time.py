@@ -12,7 +12,8 @@ from conftest import assert_close
 from refusals import assert_refused
 from test_compiled import calls
 
-from snnjax import Conv, ImageSpec, Layer, Network, Settings, TargetTime, Trainer, kernels, stage
+from snnjax import Conv, ImageSpec, Network, Settings, TargetTime, Trainer, kernels, stage
+from snnjax.layers import Layer
 from snnjax.runs.trained import Trained
 from snnjax.training.advice import describe
 

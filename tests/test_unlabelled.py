@@ -9,11 +9,12 @@ import tiny
 from command import Command
 from same import assert_same_state
 
-from snnjax import ImageSpec, InputError, Settings, Trainer, TrainState
+from snnjax import ImageSpec, InputError, Settings, Trainer
 from snnjax.app.commands import train
 from snnjax.data import load
 from snnjax.networks import stage
 from snnjax.runs.results_file import read_results
+from snnjax.training import TrainState
 
 DATA = tiny.images()
 FEW = DATA.keep_labels(20)

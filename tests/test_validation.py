@@ -16,16 +16,18 @@ from command import Command
 from same import assert_same_state, records_of, untimed
 from test_trainer import SHALLOW
 
-from snnjax import InputError, LinearSVM, Network, Settings, Sweep, Trainer, TrainState, data, stage
+from snnjax import InputError, Network, Settings, Sweep, Trainer, data, stage
 from snnjax.app import console, planning, shared_options
 from snnjax.app.commands import train
 from snnjax.app.commands.sweep import table
 from snnjax.core import metrics
 from snnjax.data import Dataset, digits
 from snnjax.encoding import ON_OFF
+from snnjax.networks import LinearSVM
 from snnjax.runs.results_file import read_results
 from snnjax.runs.sweep_folder import SweepFolder
 from snnjax.runs.trained import Trained
+from snnjax.training import TrainState
 
 HELD_OUT = digits().subset(80, 40).hold_out(0.5, 0)
 QUICK = Settings((1, 3), adapt_every=20, patience=0)

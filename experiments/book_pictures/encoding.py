@@ -10,10 +10,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
 from book_pictures import style
-from snnjax import encode
 from snnjax.app import plots
 from snnjax.data import read_handwriting
-from snnjax.encoding import DIGITS, filter_image
+from snnjax.encoding import DIGITS, encode, filter_image
 
 STEPS = 15
 DIGIT = Path(__file__).parents[1] / "docs" / "pictures" / "digit.png"

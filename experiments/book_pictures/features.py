@@ -9,9 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from book_pictures import encoding, style
-from snnjax import RSTDP, STDP, Conv, ImageSpec, Network, SpikingNetwork, encode, kernels, stage
+from snnjax import RSTDP, STDP, Conv, ImageSpec, Network, SpikingNetwork, kernels, stage
 from snnjax.app import plots
 from snnjax.data import digits
+from snnjax.encoding import encode
 from snnjax.kernels import Spikes, Winners
 from snnjax.networks.features import drawn_back
 

@@ -7,11 +7,13 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from book_pictures import style
-from snnjax import Conv, Network, Pool, Ramp, Settings, SoftHebb, Standardise, SupervisedSTDP, Trainer, stage
+from snnjax import Conv, Network, Pool, Settings, SupervisedSTDP, Trainer, stage
 from snnjax.app import plots
 from snnjax.data import digits
 from snnjax.encoding import PIXELS
 from snnjax.kernels import hebbian
+from snnjax.layers import Ramp, Standardise
+from snnjax.learners import SoftHebb
 from snnjax.networks import Activations, Earliest, Model
 
 STEPS = 255

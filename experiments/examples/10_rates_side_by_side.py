@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax import encode, kernels
+from snnjax import kernels
 from snnjax.data import digits
+from snnjax.encoding import encode
 
 STEPS = 15
 LAYER = dict(threshold=15, time_steps=STEPS, padding=2)

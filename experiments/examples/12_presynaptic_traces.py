@@ -11,8 +11,9 @@ python experiments/examples/12_presynaptic_traces.py
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax import WTA, Conv, ImageSpec, Learner, LinearSVM, Network, Settings, Trainer, component, stage
+from snnjax import WTA, Conv, ImageSpec, Learner, Network, Settings, Trainer, component, stage
 from snnjax.data import digits
+from snnjax.networks import LinearSVM
 
 
 @component

@@ -7,9 +7,10 @@ Kheradpisheh et al. 2018 (arXiv 1611.01421), has pointwise inhibition, and its S
 python experiments/examples/13_from_a_paper.py
 """
 
-from snnjax import STDP, WTA, Conv, ImageSpec, LinearSVM, Network, Settings, TargetTime, Trainer, stage
+from snnjax import STDP, WTA, Conv, ImageSpec, Network, Settings, TargetTime, Trainer, stage
 from snnjax.data import digits
 from snnjax.encoding import DOG, OnOff
+from snnjax.networks import LinearSVM
 
 
 def falez2019(images):

@@ -3,8 +3,9 @@
 python experiments/examples/2_own_network.py
 """
 
-from snnjax import RSTDP, STDP, WTA, Callback, Conv, Network, Settings, Trainer, stage
+from snnjax import RSTDP, STDP, WTA, Conv, Network, Settings, Trainer, stage
 from snnjax.data import digits
+from snnjax.training import Callback
 
 fast = STDP(doubling=200)
 small = Conv(12, kernel=3, padding=1, threshold=6, competition=WTA(5, radius=2), learners=fast)

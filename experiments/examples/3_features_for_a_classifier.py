@@ -6,8 +6,9 @@ it is saved with the network, which decides for one image or many like any other
 python experiments/examples/3_features_for_a_classifier.py
 """
 
-from snnjax import STDP, WTA, Conv, LinearSVM, Network, Settings, Trainer, stage
+from snnjax import STDP, WTA, Conv, Network, Settings, Trainer, stage
 from snnjax.data import digits
+from snnjax.networks import LinearSVM
 
 rule = STDP(doubling=300)
 stages = (

@@ -12,22 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax import (
-    Conv,
-    Earliest,
-    Learner,
-    Network,
-    Ramp,
-    Settings,
-    Standardise,
-    SupervisedSTDP,
-    Trainer,
-    component,
-    stage,
-)
-from snnjax.core.components import static
+from snnjax import Conv, Learner, Network, Settings, SupervisedSTDP, Trainer, component, stage, static
 from snnjax.data import digits
 from snnjax.encoding import PIXELS
+from snnjax.layers import Ramp, Standardise
+from snnjax.networks import Earliest
 
 
 class BatchResponse(NamedTuple):

@@ -3,8 +3,9 @@
 python experiments/examples/8_skip_connection.py
 """
 
-from snnjax import STDP, WTA, Conv, Input, LinearSVM, Network, Pool, Settings, Trainer, stage
+from snnjax import STDP, WTA, Conv, Network, Pool, Settings, Trainer, stage
 from snnjax.data import digits
+from snnjax.networks import Input, LinearSVM
 
 fast = STDP(doubling=200)
 POOLED = Input("stage1", pool=Pool(2))  # for this reader alone

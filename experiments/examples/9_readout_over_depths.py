@@ -4,19 +4,22 @@ python experiments/examples/9_readout_over_depths.py
 """
 
 import snnjax
-from snnjax import Conv, Input, Network, Pool, Ramp, Settings, SoftHebb, SupervisedSTDP, Trainer, stage
+from snnjax import Conv, Network, Pool, Settings, SupervisedSTDP, Trainer, stage
 from snnjax.data import digits
+from snnjax.layers import Ramp
+from snnjax.learners import SoftHebb
+from snnjax.networks import Input
 
 DEPTHS = (
     Input("stage1", pool=Pool(4)),  # 16 maps of 14x14 become 3x3
     Input("stage2", pool=Pool(2)),  # 32 maps of 7x7 become 3x3
     Input("stage3"),  # 64 maps of 3x3
 )
-DECISION = snnjax.Earliest(fallback=True)
+DECISION = snnjax.networks.Earliest(fallback=True)
 
 
 def features(count):
-    neurons = dict(ramp=Ramp(0.7), standardise=snnjax.Standardise(), weight_mean=0.0, weight_std=1.0)
+    neurons = dict(ramp=Ramp(0.7), standardise=snnjax.layers.Standardise(), weight_mean=0.0, weight_std=1.0)
     return stage(Conv(count, kernel=3, padding=1, learners=SoftHebb(batch=10), **neurons), pool=2)
 
 

@@ -12,12 +12,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from snnjax import Callback
 from snnjax.app import diagram, report
 from snnjax.core import checks
 from snnjax.core.metrics import half_interval, tested_part
 from snnjax.data import Dataset
 from snnjax.runs.run_folder import RunFolder
+from snnjax.training import Callback
 from snnjax.training.groups import Group, Outcome
 
 _INTERVAL = 10.0  # seconds between the lines of a phase in a log file

@@ -44,6 +44,7 @@ from snnjax.encoding.unfiltered import EVENTS as EVENTS
 from snnjax.encoding.unfiltered import PIXELS as PIXELS
 from snnjax.encoding.unfiltered import EventEncoder as EventEncoder
 from snnjax.encoding.unfiltered import Pixels as Pixels
+from snnjax.kernels.spikes import linear_latency as linear_latency
 
 ENCODERS: dict[str, Any] = dict(
     grey=GREY, colour=COLOUR, dog=DOG, gabor=GABOR, on_off=ON_OFF, whitening=WHITENING, pixels=PIXELS, events=EVENTS

@@ -34,7 +34,7 @@ class FittedEncoder(ImageEncoder, Protocol):
 
     Attributes:
       fitted: whether `fit` has made it. Until then the fields that it fits hold a number such as 0.0, so this may be
-        `np.ndim(self.mean) > 0`. They are marked by `snnjax.fitted`, and saved with the network.
+        `np.ndim(self.mean) > 0`. They are marked by `snnjax.networks.fitted`, and saved with the network.
     """
 
     @property

@@ -58,7 +58,7 @@ class Source(NamedTuple):
       margin: silent rows and columns on each side of it.
       window, window_stride: of the pooling; (1, 1) without.
       pooled: of a pooled map.
-      mean: whether neurons average each window, as of `kernels.mean_pool`.
+      mean: whether neurons average each window, as of `kernels.spikes.mean_pool`.
     """
 
     output: int

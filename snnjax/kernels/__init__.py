@@ -35,35 +35,21 @@ from snnjax.kernels.compiled import timed_spikes as timed_spikes
 from snnjax.kernels.compiled import winners as winners
 from snnjax.kernels.decisions import final_latencies as final_latencies
 from snnjax.kernels.decisions import strongest_of_classes as strongest_of_classes
-from snnjax.kernels.learning import LearnedReward as LearnedReward
-from snnjax.kernels.learning import LearnedSTDP as LearnedSTDP
 from snnjax.kernels.learning import learn_reward as learn_reward
 from snnjax.kernels.learning import learn_stdp as learn_stdp
-from snnjax.kernels.neurons import PositionSpikes as PositionSpikes
 from snnjax.kernels.neurons import Spikes as Spikes
 from snnjax.kernels.neurons import fire as fire
 from snnjax.kernels.neurons import potentials as potentials
 from snnjax.kernels.plasticity import receptive_fields as receptive_fields
 from snnjax.kernels.plasticity import reward_rates as reward_rates
-from snnjax.kernels.plasticity import set_rows as set_rows
-from snnjax.kernels.plasticity import time_differences as time_differences
-from snnjax.kernels.ramp import fire_on_ramp as fire_on_ramp
-from snnjax.kernels.ramp import ramp_levels as ramp_levels
-from snnjax.kernels.ramp import remaining_steps as remaining_steps
-from snnjax.kernels.readout import LearnedReadout as LearnedReadout
 from snnjax.kernels.readout import desired_times as desired_times
 from snnjax.kernels.readout import earliest_of_classes as earliest_of_classes
-from snnjax.kernels.readout import error_stdp as error_stdp
 from snnjax.kernels.readout import learn_readout as learn_readout
 from snnjax.kernels.spikes import Pooling as Pooling
-from snnjax.kernels.spikes import latency_dtype as latency_dtype
 from snnjax.kernels.spikes import latency_to_wave as latency_to_wave
-from snnjax.kernels.spikes import linear_latency as linear_latency
-from snnjax.kernels.spikes import mean_pool as mean_pool
 from snnjax.kernels.spikes import pad as pad
 from snnjax.kernels.spikes import pool as pool
 from snnjax.kernels.spikes import wave_to_latency as wave_to_latency
-from snnjax.kernels.target_time import LearnedTargetTime as LearnedTargetTime
 from snnjax.kernels.target_time import learn_target_time as learn_target_time
 
 __all__ = public.names(vars())

@@ -19,7 +19,7 @@ class Pool:
       window: rows and columns; one integer for both.
       stride: rows and columns between neighbouring windows; by default those of the window.
       padding: silent rows and columns added to the input.
-      mean: whether neurons average each window, as of `kernels.mean_pool`: of an `Input` alone.
+      mean: whether neurons average each window, as of `kernels.spikes.mean_pool`: of an `Input` alone.
     """
 
     window: Pair = static(minimum=1)
@@ -43,7 +43,7 @@ def pooled_maps(maps: jax.Array, pool: Pool | None, time_steps: int) -> jax.Arra
     """Latencies (C, H, W), pooled if `pool` is given: as it says."""
     if pool is None:
         return maps
-    pooling = kernels.mean_pool if pool.mean else kernels.pool
+    pooling = kernels.spikes.mean_pool if pool.mean else kernels.pool
     return pooling(maps, pool.window, stride=pool.stride, padding=pool.padding, time_steps=time_steps)
 
 

@@ -21,7 +21,7 @@ Numbers = float | np.ndarray
 class Standardise:
     """Inputs of a layer with a `ramp`, standardised channel by channel with running moments.
 
-    An input is what remains of its window, `kernels.remaining_steps`. A learner such as `SoftHebb` moves the moments
+    An input is what remains of its window, `remaining_steps`. A learner such as `SoftHebb` moves the moments
     towards those of each batch that it learns from.
 
     Attributes:
@@ -65,8 +65,8 @@ class Ramp:
     """The threshold of neurons that fire in the window after that of their inputs: it falls step by step.
 
     A neuron fires at the first step t at which its potential at the end of the window before is at least `levels[t]`.
-    See `kernels.fire_on_ramp`. The levels are fitted to the potentials of training images once the layer has learned:
-    they fall as (1 - t / T)^(1 / power), so that the next layer reads the potential^power. Another fall is a subclass
+    The levels are fitted to the potentials of training images once the layer has learned: they fall as (1 - t /
+    T)^(1 / power), so that the next layer reads the potential^power. Another fall is a subclass
     with its own `fit`.
 
     Attributes:
@@ -112,4 +112,6 @@ class Ramp:
         """The same with levels for the potentials (...) float32 of training images."""
         above = potential[potential > 0]
         highest = float(np.quantile(above, 1 - self.first)) if above.size else 1.0
-        return dataclasses.replace(self, levels=kernels.ramp_levels(highest, power=self.power, time_steps=time_steps))
+        return dataclasses.replace(
+            self, levels=kernels.ramp.ramp_levels(highest, power=self.power, time_steps=time_steps)
+        )

@@ -51,7 +51,7 @@ class RampLayer(BaseLayer):
         """The patches of B inputs (B, C, H, W) at each position, and their weighted sums, before inhibition.
 
         (B, H', W', K) and (B, H', W', F) float32, as of `reflected_patches` and `weighted_sums` of `kernels.hebbian`;
-        inputs are `kernels.remaining_steps`, standardised by the moments of this batch if at all.
+        inputs are `kernels.ramp.remaining_steps`, standardised by the moments of this batch if at all.
         """
         values = self._remaining(batch)
         standardise = self.conv.standardise
@@ -65,7 +65,7 @@ class RampLayer(BaseLayer):
         return jax.vmap(sums)(values)
 
     def _remaining(self, latency: jax.Array) -> jax.Array:
-        remaining = kernels.remaining_steps(latency, time_steps=self.time_steps)
+        remaining = kernels.ramp.remaining_steps(latency, time_steps=self.time_steps)
         if self.ramp.rise == 1:
             return remaining
         return jnp.asarray(self.ramp.rises(self.time_steps))[remaining.astype(jnp.int32)]
@@ -155,7 +155,7 @@ class RampLayer(BaseLayer):
 
     def responses(self, inputs: jax.Array) -> jax.Array:
         """The latencies of its neurons, (F, H', W') unsigned."""
-        return jnp.moveaxis(kernels.fire_on_ramp(self.potentials(inputs), self.levels), -1, 0)
+        return jnp.moveaxis(kernels.ramp.fire_on_ramp(self.potentials(inputs), self.levels), -1, 0)
 
     def deciding_spikes(self, inputs: jax.Array) -> Spikes:
         """`Spikes` of (F, H', W') of a deciding layer: of the neurons above 0 at the end of the window."""

@@ -144,12 +144,14 @@ class Layer(BaseLayer):
         return kernels.receptive_fields(padded, winners, kernel=self.conv.kernel, stride=self.conv.stride)
 
     def time_differences(self, latency: jax.Array, winners: Winners) -> jax.Array:
-        """The step of each winner's spike minus those of its inputs, as in `kernels.time_differences`.
+        """The step of each winner's spike minus those of its inputs, as in `kernels.plasticity.time_differences`.
 
         (k, C, kh, kw) int32, for which differences of latencies, which are unsigned, have the wrong sign.
         """
         kernel = self.conv.kernel
-        return kernels.time_differences(self.padded(latency), winners, kernel=kernel, stride=self.conv.stride)
+        return kernels.plasticity.time_differences(
+            self.padded(latency), winners, kernel=kernel, stride=self.conv.stride
+        )
 
     def weights_of(self, winners: Winners) -> jax.Array:
         """The weights of the winners' features, (k, C, kh, kw) float32; arbitrary ones for a winner of feature -1."""
@@ -157,7 +159,7 @@ class Layer(BaseLayer):
 
     def with_weights_of(self, winners: Winners, rows: jax.Array) -> "Layer":
         """The layer with new weights of the winners' features, (k, C, kh, kw); a winner of feature -1 changes none."""
-        return self.with_weights(kernels.set_rows(self.weights, winners, rows))
+        return self.with_weights(kernels.plasticity.set_rows(self.weights, winners, rows))
 
     def padded(self, latency: jax.Array) -> jax.Array:
         """The input with the layer's padding."""

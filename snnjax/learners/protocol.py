@@ -89,8 +89,8 @@ class Learner:
     learner that has a sequence kernel overrides it.
 
     A `minibatch` learner needs its `batch` of B stimuli as a whole: `forward` and `update` get (B, C, H, W), and fewer
-    stimuli in an epoch's last batch, and its `info` is of a batch. `RampLayer` has `batch_sums`, `rows`, `with_all_weights` and
-    `with_moments_of` for it.
+    stimuli in an epoch's last batch. Its `info` is of a batch. For such learners `RampLayer` has `batch_sums`, `rows`,
+    `with_all_weights` and `with_moments_of`.
 
     Attributes:
       supervised: whether it needs a reward or a label for each stimulus. Unsupervised layers learn one after the other,

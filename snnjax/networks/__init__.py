@@ -1,11 +1,13 @@
 """The networks, as data; `NETWORKS` holds them by name."""
 
 from snnjax.core import public
+from snnjax.core.components import fitted as fitted
 from snnjax.networks.decision import Decision as Decision
 from snnjax.networks.decision import Earliest as Earliest
 from snnjax.networks.decision import FittedDecision as FittedDecision
 from snnjax.networks.decision import LinearSVM as LinearSVM
 from snnjax.networks.decision import Majority as Majority
+from snnjax.networks.features import drawn_back as drawn_back
 from snnjax.networks.goupy2024 import goupy2024_ncg, goupy2024_pcn, goupy2024_s2stdp, goupy2024_sstdp, ncg_scales
 from snnjax.networks.graph import Activations as Activations
 from snnjax.networks.images import ImageSpec as ImageSpec

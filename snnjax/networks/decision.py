@@ -50,7 +50,7 @@ class FittedDecision(Decision, Protocol):
 
     Attributes:
       fitted: whether `fit` has made it. Until then the fields that it fits hold a number such as 0.0, so this may be
-        `np.ndim(self.coefficients) > 0`. They are marked by `snnjax.fitted`, and saved with the network.
+        `np.ndim(self.coefficients) > 0`. They are marked by `snnjax.networks.fitted`, and saved with the network.
     """
 
     @property

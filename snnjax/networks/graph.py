@@ -11,7 +11,7 @@ import jax
 
 from snnjax.core import checks
 from snnjax.core.errors import InputError, nearest
-from snnjax.kernels import latency_dtype
+from snnjax.kernels.spikes import latency_dtype
 from snnjax.networks.joins import Concatenate, EarliestSpike, LatestSpike
 from snnjax.networks.stage import ENCODER, Input, Stage
 

@@ -19,8 +19,8 @@ from snnjax.core.devices import on_host
 from snnjax.core.differences import described, described_differences, list_differences
 from snnjax.core.errors import InputError, explained
 from snnjax.core.paths import changed_leaves, leaves
-from snnjax.kernels import latency_dtype
 from snnjax.kernels.backend import resolve
+from snnjax.kernels.spikes import latency_dtype
 from snnjax.learners import DecisionCounts, Learner
 from snnjax.networks import Model, Network, SpikingNetwork
 from snnjax.networks.decision import is_fitted

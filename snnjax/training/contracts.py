@@ -13,7 +13,8 @@ import numpy as np
 from snnjax.core import checks
 from snnjax.core.components import check_again
 from snnjax.core.errors import InputError, InputTypeError, explained, image_size, shown, wrong_type
-from snnjax.kernels import Spikes, Winners, latency_dtype
+from snnjax.kernels import Spikes, Winners
+from snnjax.kernels.spikes import latency_dtype
 from snnjax.layers.spiking import Layer
 from snnjax.learners import DecisionCounts, Diagnosis, Learner, Signal
 from snnjax.networks import Model, Network
@@ -93,7 +94,7 @@ def checked_fit(part: Any, *data: Any) -> Any:
         raise InputError(f"`fit` of {kind} must return {write}, got {shown(returned)}")
     for name in sorted(field.name for field in dataclasses.fields(part) if not field.metadata.get("fitted")):
         if not all(map(np.array_equal, *(jax.tree.leaves(getattr(x, name)) for x in (part, returned)))):
-            write = f"mark what is fitted, as {name}: np.ndarray | float = snnjax.fitted(default=0.0)"
+            write = f"mark what is fitted, as {name}: np.ndarray | float = snnjax.networks.fitted(default=0.0)"
             raise InputError(f"`fit` of {kind} must not change `{name}`, which sweeps may vary: {write}")
     for path, leaf in jax.tree.leaves_with_path(returned):
         checks.number(f"{path_text(path).removeprefix('.')} of the {kind} that `fit` returns", leaf, arrays=True)

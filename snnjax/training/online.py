@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from snnjax.core.devices import one_by_one
-from snnjax.kernels import latency_dtype, use_backend
+from snnjax.kernels import use_backend
+from snnjax.kernels.spikes import latency_dtype
 from snnjax.networks import Model, Network
 from snnjax.networks.graph import Activations
 from snnjax.networks.spiking_network import at_once

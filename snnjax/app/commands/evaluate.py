@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 from rich.markup import escape
 
-from snnjax import TrainState
 from snnjax.app import by_name, console, options, planning, report, run_data
 from snnjax.core import files
 from snnjax.core.errors import printable
 from snnjax.networks.model import check_decides
 from snnjax.runs.trained import Trained
+from snnjax.training import TrainState
 
 
 def show(result: dict[str, Any]) -> None:
