@@ -196,8 +196,8 @@ def _first_crossings(potential_at: Callable[[Any], jax.Array], arrays: Any, thre
 
     neurons = jax.eval_shape(potential_at, 0)
     checks.threshold(threshold, neurons.shape[0])
-    # Compared in the dtype of the potentials: a threshold of a wider dtype that rounds to a potential may still lie below
-    # it, so that the neuron would fire.
+    # Compared in the dtype of the potentials: a threshold of a wider dtype that rounds to a potential may still lie
+    # below it, so that the neuron would fire.
     threshold = jnp.asarray(threshold, neurons.dtype)
     if threshold.ndim:
         threshold = threshold.reshape(-1, *(1,) * (neurons.ndim - 1))
