@@ -78,6 +78,8 @@ class StageCache:
         """The outputs before a stage from which it and later ones are computed, by number; others are dropped."""
         graph = self.network.graph
         end = len(self.network.stages)
+        # Stages after the next one may read an output too, through skip connections: it would otherwise be computed
+        # again.
         wanted = graph.outputs_for(range(stage, end + 1), stage)
         kept = self._kept.setdefault(part, {})
         for number in list(kept):
@@ -133,6 +135,8 @@ class StageCache:
             return images
         both = files.empty((2 * len(images), *images.shape[1:]), images.dtype)
         both[: len(images)] = images
+        # Axis 2 holds the columns. The last axis is that of colours in colour images, so `...` would exchange red and
+        # blue.
         both[len(images) :] = images[:, :, ::-1]
         return both
 

@@ -166,6 +166,7 @@ def _end_after(parent: int, folder: Path) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     shutil.rmtree(folder, ignore_errors=True)
+    # `sys.exit` would end only this thread.
     os._exit(1)
 
 
