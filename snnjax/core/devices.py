@@ -55,8 +55,10 @@ def choose(name: str) -> jax.Device:
         with contextlib.suppress(OSError):
             jax.config.update("jax_compilation_cache_dir", str(files.cache_folder() / f"programs-{kind}"))
             # By default JAX keeps only programs that take at least a second to compile. All programs of a training of
-            # mozafari2018 together take 1.2 s, so that nearly none would be kept.
+            # mozafari2018 together take 1.2 s, so that hardly any would be kept.
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+            # 0, the default, may be replaced by a least size that depends on the file system; -1 keeps programs of any
+            # size.
             jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return devices[0]
 
