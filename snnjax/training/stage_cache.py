@@ -27,6 +27,8 @@ class StageCache:
     def __init__(self, job: Job):
         self.job = job
         self.network = job.network
+        # Latencies, not spike waves: of one byte each they take 282 MB for the encoded images of MNIST, waves of 15
+        # steps 4.2 GB.
         self._kept: dict[str, dict[int, tuple[str, np.ndarray]]] = {}  # by part and number: key and values of outputs
         self._last_joined: dict[Any, np.ndarray] = {}  # what the present stage reads, joined, by its key
 
