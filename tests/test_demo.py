@@ -384,8 +384,8 @@ def test_networks_and_pictures_that_a_page_cannot_show_or_teach_are_refused(ncg,
     for message, arguments in {
         "`pictures` must be grey": (np.stack([some] * 3, axis=3), labels),
         r"`image` must be as those that the encoder is fitted to": (np.pad(some, ((0, 0), (0, 0), (1, 1))), labels),
-        r"`labels` must be \(2,\)": (some, labels[:1]),
-        r"`labels` must lie in 0..9, got 10 to 11": (some, np.array([10, 11])),
+        r"`labels` must have shape \(2,\)": (some, labels[:1]),
+        r"`labels` must lie in 0..9, got 10..11": (some, np.array([10, 11])),
         r"`bits` must": (some, labels, 9),
     }.items():
         with pytest.raises(InputError, match=message):
@@ -394,7 +394,7 @@ def test_networks_and_pictures_that_a_page_cannot_show_or_teach_are_refused(ncg,
     scales = made(NETWORKS["ncg_scales"], OnOff().fit(data.train_images))
     with pytest.raises(InputError, match="stage 2 of ncg_scales_prototypes must read the one before alone"):
         taught(scales, data)
-    with pytest.raises(InputError, match="`bits` must be at least 2"):
+    with pytest.raises(InputError, match=r"`bits` of layer2, .* must be at least 2"):
         taught(ncg, data, bits=1)
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from snnjax import ImageSpec, InputError, Learner, TargetTime, Trainer
 from snnjax.app import by_name
-from snnjax.core import components, files
+from snnjax.core import codec, components, files
 from snnjax.data import Dataset, digits
 from snnjax.testing import check_learner
 from snnjax.training.workers import SERIAL
@@ -155,7 +155,9 @@ def test_a_custom_rule_is_searched_and_drawn_by_its_numbers(tmp_path, monkeypatc
     shorten(monkeypatch)
     monkeypatch.setattr(judging, "DRAWS", 1)
     monkeypatch.setattr(discovering, "_draw_windows", pytest.fail)
-    monkeypatch.setattr(components, "TYPES", dict(components.TYPES))
+    types = dict(components.TYPES)
+    monkeypatch.setattr(components, "TYPES", types)
+    monkeypatch.setattr(codec, "TYPES", types)
     own_rule = dict(blocks(PAGE))["python"]
     (tmp_path / "own_rule.py").write_text(own_rule)
     options = ["--rule", "own_rule.py", "--population", "2", "--generations", "1", "--search", "random"]

@@ -42,7 +42,7 @@ import snnjax
 from snnjax import data, kernels
 from snnjax.app import by_name, names, plots
 from snnjax.app.main import COMMANDS, main, parse
-from snnjax.core import components
+from snnjax.core import codec, components
 from snnjax.kernels import backend
 
 SCRIPTS = {
@@ -229,7 +229,9 @@ def folder(tmp_path, monkeypatch, checkout):
     shutil.copytree(checkout, tmp_path, symlinks=True, dirs_exist_ok=True)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(plots, "png", lambda figure: PICTURE)
-    monkeypatch.setattr(components, "TYPES", dict(components.TYPES))  # two documents define EarlyInputs
+    types_of_components = dict(components.TYPES)  # two documents define EarlyInputs
+    monkeypatch.setattr(components, "TYPES", types_of_components)
+    monkeypatch.setattr(codec, "TYPES", types_of_components)
     monkeypatch.setitem(sys.modules, "snippets", types.ModuleType("snippets"))
     monkeypatch.setattr(by_name, "_imported", {})  # files whose components another document has registered
     monkeypatch.chdir(tmp_path)

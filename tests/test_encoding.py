@@ -162,7 +162,7 @@ def test_bad_input():
     assert_refused(
         (lambda: dog_kernel(4, 1.0, 2.0), "`window` must be odd, got 4"),
         (lambda: FilterBank.of([np.ones((4, 4))]), "`kernels` .*odd.*got 4 rows"),
-        (lambda: FilterBank((((np.nan,),),)), "`kernels` and `threshold` must be finite"),
+        (lambda: FilterBank((((np.nan,),),)), "`kernels` must be finite"),
         (lambda: Encoder(time_steps=0), "`time_steps` must be at least 1, got 0"),
         (lambda: Encoder(inhibition=(0.1, np.nan)), "`inhibition` must be finite, got nan"),
         (lambda: GABOR.output_shape((2, 9)), r"`image` must have more than 2 rows .*got shape \(2, 9\)"),

@@ -12,7 +12,7 @@ from made_files import png
 
 import snnjax
 from snnjax.app import plots
-from snnjax.core import components, files
+from snnjax.core import codec, components, files
 from snnjax.core.errors import InputError
 from snnjax.data import digits
 from snnjax.testing import check_learner
@@ -94,7 +94,9 @@ def test_rules_with_traces_keep_the_contract(name, rule, deciding):
 def test_own_parts_learn_and_are_swept_reported_and_loaded(name, tmp_path, monkeypatch):
     path, values, first_phase = OWN[name]
     known, script = components.TYPES, str(EXAMPLES / f"{name}.py")
-    monkeypatch.setattr(components, "TYPES", dict(known))
+    types = dict(known)
+    monkeypatch.setattr(components, "TYPES", types)
+    monkeypatch.setattr(codec, "TYPES", types)
     monkeypatch.setattr(plots, "png", lambda figure: png(0))  # drawings take longer than all else
     main = runpy.run_path(script)["main"]
     run, sweep = tmp_path / "run", tmp_path / "sweep"
@@ -122,7 +124,9 @@ def test_own_parts_learn_and_are_swept_reported_and_loaded(name, tmp_path, monke
     assert page.count("data:image/png;base64,") == len(pictures)
     assert f"{results['test']['accuracy']:.2%}" in page
 
-    monkeypatch.setattr(components, "TYPES", dict(known))
+    types = dict(known)
+    monkeypatch.setattr(components, "TYPES", types)
+    monkeypatch.setattr(codec, "TYPES", types)
     with pytest.raises(InputError, match="unknown to this program: import the module that defines it first"):
         snnjax.load(run)
     runpy.run_path(script)

@@ -207,7 +207,7 @@ def test_swept_networks_end_as_they_end_alone(tmp_path):
         (lambda right: dataclasses.replace(right, gamma=0.5), "`fit` of Counted must not change `gamma`"),
         (
             lambda right: dataclasses.replace(right, minimum=jnp.full((2, 28, 28), jnp.nan)),
-            "must return finite .* in .min",
+            "`minimum` of the Counted that `fit` returns must be finite",
         ),
     ],
 )

@@ -264,9 +264,9 @@ def test_what_uses_features_and_what_needs_a_decision(learned, tmp_path, capsys)
     estimator = SpikingFeatures(features, image_shape=(10, 10), epochs=(1, 1)).fit(IMAGES.reshape(32, -1))
     assert estimator.transform(IMAGES.reshape(32, -1)).shape == (32, estimator._n_features_out)
     refusals = {
-        "`network` must decide, got features": lambda: SpikingClassifier(features, image_shape=(10, 10)).fit(
-            IMAGES.reshape(32, -1), LABELS
-        ),
+        "`network` must decide, or take SpikingFeatures: `decision` of features": lambda: SpikingClassifier(
+            features, image_shape=(10, 10)
+        ).fit(IMAGES.reshape(32, -1), LABELS),
         "`network` must have layers that learn from labels, got one without a decision": lambda: Stream(network),
         "a sweep compares accuracies": lambda: Sweep(features(), DATA, Settings((1, 1), patience=0), [{"seed": 0}]),
         "is None, so that the network decides nothing": lambda: nir.exportable(network),

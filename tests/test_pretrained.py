@@ -77,7 +77,9 @@ def test_the_commands_name_them(capsys):
     assert "did you mean 'goupy2024_ncg_mnist'?" in refused(Command("pretrained"), capsys, "goupy2024_ncg_mnst")
     said = refused(Command("predict"), capsys, "pretrained:nothing", "digit.png")
     assert "`pretrained` must be one of" in said
-    assert "`PICTURE` is missing" in refused(Command("predict"), capsys, f"pretrained:{NCG}")
+    assert "`PICTURE` must be image files or folders of them" in refused(
+        Command("predict"), capsys, f"pretrained:{NCG}"
+    )
     with pytest.raises(FileNotFoundError, match=f"did you mean pretrained:{NCG}?"):
         snnjax.load(NCG)
     with pytest.raises(InputError, match="`pretrained` must be one of"):
@@ -165,7 +167,7 @@ def test_weights_below_zero_and_other_numbers_of_bits_are_refused():
             quantise(network(), bits)
     below = network(plain)
     below.layer2[...] = -below.layer2[...]
-    with pytest.raises(InputError, match="`weights` of layer2 must be at least 0"):
+    with pytest.raises(InputError, match="`weights` of layer2 in few bits must be at least 0"):
         quantise(below, 8)
 
 

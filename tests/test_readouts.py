@@ -312,7 +312,7 @@ def test_what_does_not_fit_is_refused():
         (wrong(learns=np.int32(learns)), "`learns` must hold booleans, got dtype int32"),
         (wrong(excess=excess[1:]), r"`excess` must have shape \(15,\) of `weights`, got \(14,\)"),
         (wrong(sums=np.ones(3, np.float32)), r"`sums` must have shape \(15,\) of `weights`, got \(3,\)"),
-        (wrong(rates=rates[:1]), r"`rates` must be \(a\+, a-\)"),
+        (wrong(rates=rates[:1]), r"`rates` must have shape \(2,\) of \(a\+, a-\)"),
         (wrong(classes=4), "`classes` must divide the 15 features of `weights`, got 4"),
         (wrong(non_targets=5), "`non_targets` must be at most 4, got 5"),
         (wrong(competition=False), "`non_targets` must be 0 without `competition`, got 1"),

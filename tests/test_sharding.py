@@ -83,7 +83,7 @@ def check():
             found = jax.jit(spread if kind is AxisType.Auto else mapped)(*batch)
         jax.tree.map(np.testing.assert_array_equal, found, expected)
         assert all(len(leaf.sharding.device_set) == 4 for leaf in jax.tree.leaves(found))
-        assert {leaf.sharding.network[0] for leaf in jax.tree.leaves(found)} == {"devices"}
+        assert {leaf.sharding.spec[0] for leaf in jax.tree.leaves(found)} == {"devices"}
 
 
 @pytest.mark.parametrize("chosen", ["native", "xla"])

@@ -162,7 +162,7 @@ def test_times_that_a_rule_desires_are_checked():
     spikes = kernels.Spikes(np.uint8(time * 15), np.ones((3, 2), np.float32), time)
     group = InColumns(non_targets=0).group(layer, spikes, None, np.int32(1))
     assert group.neuron.tolist() == [0, 3, 4], "the earliest of each class"
-    with pytest.raises(InputError, match=r"`desired` must return times \(3,\), got shape \(3, 1\)"):
+    with pytest.raises(InputError, match=r"`desired\(\.\.\.\)` must have shape \(3,\) of the times .*, got \(3, 1\)"):
         InColumns().errors(layer, group)
 
 

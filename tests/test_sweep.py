@@ -314,7 +314,7 @@ def test_the_command_compares_components_by_name(tmp_path, monkeypatch, capsys):
             "layer1.learners=STPD,RSTDP",
             "`layer1.learners` must be one of .*STDP.*, or FILE.py:NAME, got 'STPD': did you",
         ),
-        ("layer1.learners=STDP,3", "`vary` must give numbers or names of components, got both"),
+        ("layer1.learners=STDP,3", "`vary` must give numbers or names of components, not both, got"),
         ("layer1.learnings=STDP", "did you mean `layer1.learners`?"),
         (
             "layer1.learners=nofile.py:Own",

@@ -81,7 +81,10 @@ def test_names_of_classes_are_one_for_each_and_those_of_the_data(saved, tmp_path
     network = snnjax.load(tmp_path)
     assert [network.class_name(decision) for decision in (3, np.int32(0), -1)] == ["d", "a", "(silent)"]
     arrays, meta = files.load_checkpoint(tmp_path / "weights.npz")
-    for wrong, message in ((["a"], "one for each of 10"), ([], "no names of classes")):
+    for wrong, message in (
+        (["a"], "one for each of 10"),
+        ([], "`class_names` must be the names of its classes, got none"),
+    ):
         files.save_checkpoint(tmp_path / "weights.npz", arrays, meta | dict(class_names=wrong))
         with pytest.raises(ValueError, match=rf"weights\.npz holds no trained network: .*{message}"):
             snnjax.load(tmp_path)
@@ -95,7 +98,7 @@ def test_names_of_classes_are_one_for_each_and_those_of_the_data(saved, tmp_path
     np.testing.assert_array_equal(matched.test_labels, eight_and_nine[PICTURES.test_labels])
     np.testing.assert_array_equal(matched.train_labels, eight_and_nine[PICTURES.train_labels])
     many = dict(train_images=np.resize(SPOTS, (20, *SPOTS.shape[1:])), train_labels=np.arange(20), classes=20)
-    with pytest.raises(ValueError, match="the network has 10 classes, pictures has 20"):
+    with pytest.raises(ValueError, match="`classes` of pictures must be 10, got 20: the network has these"):
         trained.matched(dataclasses.replace(PICTURES, **many))
 
 

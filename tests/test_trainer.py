@@ -175,9 +175,15 @@ def test_bad_arguments_are_named():
         (lambda: Trainer(SHALLOW, DATA, Settings((1, 2, 3))), r"`epochs` must be 2 numbers for plain, got 3"),
         (lambda: Settings((1, 1), adapt_every=0), "`adapt_every` .*got 0"),
         (lambda: Settings((1, 1), seed=-1), "`seed` .*got -1"),
-        (lambda: Trainer(SHALLOW, WIDE, Settings((1, 1))), "the network has 10 classes, digits has 11"),
+        (
+            lambda: Trainer(SHALLOW, WIDE, Settings((1, 1))),
+            "`classes` of the network must be 11, got 10: digits has 11",
+        ),
         (lambda: Trainer(SHALLOW, LOW, Settings((1, 1))), r"takes \(6, 28, 28\), .*become \(6, 27, 28\)"),
-        (lambda: Trainer([SHALLOW, SHALLOW], DATA, Settings((1, 1)), seeds=[1]), "`seeds` .*got 1 of 2"),
+        (
+            lambda: Trainer([SHALLOW, SHALLOW], DATA, Settings((1, 1)), seeds=[1]),
+            "`seeds` must be one for each of 2 networks, got 1",
+        ),
     )
 
 
@@ -375,7 +381,10 @@ def test_several_networks_are_trained_and_described_each_by_itself():
     ]
     for refused, message in (
         (lambda: Trainer([], DATA), "got none"),
-        (lambda: Trainer(networks, DATA, Settings((1, 1))), "`patience` of several networks.* got 5"),
+        (
+            lambda: Trainer(networks, DATA, Settings((1, 1))),
+            "`patience` must be 0, got 5: several networks stop together",
+        ),
         (lambda: Trainer(networks, DATA, start=trainer.trained(states[0])), "`start` is for one network, got 2"),
     ):
         with pytest.raises(InputError, match=message):

@@ -105,7 +105,7 @@ def changed(**parts) -> Dataset:
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: digits().hold_out(0, 0), "`share` of the validation images must lie between 0 and 1, got 0"),
+        (lambda: digits().hold_out(0, 0), "`share` of the validation images must be .* above 0 and below 1, got 0"),
         (lambda: of_labels(np.arange(3)).hold_out(0.1, 0), "few: .* at least 2 training images"),
         (lambda: of_labels(PAIR, train_groups=PAIR).hold_out(0.2, 0), "a class must have at least 2 groups"),
         (lambda: HELD_OUT.hold_out(0.1, 0), "digits has 40 validation images already"),

@@ -386,7 +386,16 @@ def learn_one(
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ReadoutRule:
-    """The settings of `learn_readout`, by the same names; `threshold` is (F,), and other numbers are arrays ()."""
+    """The settings of `learn_readout`, by the same names.
+
+    Attributes:
+      rates: (2,) float.
+      threshold: (F,) float.
+      gap, threshold_rate: () float.
+      bounds: two () floats.
+      sums: (F,) float, or None.
+      classes, time_steps, non_targets, competition, one_sided, fractional: plain numbers, True or False.
+    """
 
     rates: jax.Array
     threshold: jax.Array

@@ -17,12 +17,19 @@ from snnjax.networks.spiking_network import SpikingNetwork
 
 @dataclasses.dataclass(frozen=True)
 class Drawn:
-    """The stimulus that each feature map of a layer is selective to, in pixels of the image."""
+    """The stimulus that each feature map of a layer is selective to, in pixels of the image.
 
-    images: np.ndarray  # (F, h, w[, 3]), light where the feature wants light; each of Euclidean norm 1
-    origin: np.ndarray  # (2,) row and column in the image of `images[:, 0, 0]` for the neuron at row 0, column 0
-    pitch: np.ndarray  # (2,) rows and columns in the image between neighbouring neurons
-    strengths: np.ndarray  # (F,) root mean square of a feature's contrasts: small where nothing has been learned
+    Attributes:
+      images: (F, h, w[, 3]), light where the feature wants light; each of Euclidean norm 1.
+      origin: (2,) row and column in the image of `images[:, 0, 0]` for the neuron at row 0, column 0.
+      pitch: (2,) rows and columns in the image between neighbouring neurons.
+      strengths: (F,) root mean square of a feature's contrasts: small where nothing has been learned.
+    """
+
+    images: np.ndarray
+    origin: np.ndarray
+    pitch: np.ndarray
+    strengths: np.ndarray
 
 
 def drawn_back(network: SpikingNetwork) -> dict[str, Drawn]:
