@@ -32,7 +32,9 @@ from snnjax.training.programs import NETWORKS, Timer
 from snnjax.training.stage_cache import StageCache
 from snnjax.training.state import Settings, TrainState
 
-PREPARED = 3000  # images that each layer learns from first: the given ones repeatedly, up to ten times
+# Images that each layer learns from first: the given ones repeatedly, up to ten times. With random weights other
+# numbers of neurons would fire, on which the time depends.
+PREPARED = 3000
 Given = tuple[Network, data.Dataset, int, TrainState | None]
 """Task: network, images, batch size of the reward phase, and the state of the trained network, if any."""
 

@@ -53,7 +53,9 @@ SNNJAX = dict(xla=XLA, native=NATIVE)
 TRAINING = "whole training"
 ORDER = ("encode", "STDP", "TargetTime", "one", "outputs", "R-STDP", "SupervisedSTDP", "learn", "features", "test")
 """First words of the phases, in the order of a training."""
-PAUSE = 0.3  # seconds between the turns of two programs: the threads of the last one may still spin
+# Seconds between the turns of two programs: threads of the last one may still spin, and PyTorch can be ten times slower
+# or more while others use the cores.
+PAUSE = 0.3
 ALIKE = 0.9  # minimum share of decisions that agree with the reference's
 EQUAL = 1e-5  # maximum difference of equal weights; an update changes a weight by hundreds of times more
 PROTOCOL = (6000, 2000, 20)  # images of the reference's recorded runs, and more reward epochs than theirs
@@ -148,6 +150,7 @@ def measure(workers: list[Worker], repeats: int) -> list[Row]:
     taking_part = {phase: [worker for worker in workers if phase in worker.phases] for phase in workers[0].phases}
     for repeat in range(repeats + 1):  # the first does not count
         for phase, turn in taking_part.items():
+            # Another program begins in each repeat, so that none always follows the same one.
             first = repeat % len(turn)
             for worker in turn[first:] + turn[:first]:
                 time.sleep(PAUSE if len(turn) > 1 else 0)

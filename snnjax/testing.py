@@ -146,7 +146,9 @@ class _Case:
         weights = {}
         for _, name, conv in self.network.layers():
             lower, upper = conv.learners.bounds or (0.0, 1.0)
-            place = random.integers(13, 52, self.network.weight_shapes[name]) / 64  # so that sums are exact
+            # Multiples of 1/64 add up exactly in float32, so that programs which add in another order must give the
+            # same results.
+            place = random.integers(13, 52, self.network.weight_shapes[name]) / 64
             weights[name] = np.float32(lower + (upper - lower) * place)
         model = _arrays(Model.of(self.network, weights))
         supervised = self.learner.supervised

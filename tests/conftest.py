@@ -23,6 +23,7 @@ from snnjax.runs import checkpoint_folder
 
 checkpoint_folder.PAUSE = 0  # epochs of tests are short, and what is saved after them is tested
 
+# Arrays of different ranks that are broadcast against each other usually lack an axis by mistake.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 2)  # so that images are really spread over devices
 
@@ -36,6 +37,7 @@ for name, value in dict(
     jax.config.update(name, value)
     os.environ[name.upper()] = str(value)
 
+# The first example of a test compiles, so there is no deadline; each run draws the same cases, so that failures recur.
 hypothesis.settings.register_profile("snnjax", deadline=None, max_examples=30, derandomize=True, database=None)
 hypothesis.settings.load_profile("snnjax")
 

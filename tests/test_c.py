@@ -519,5 +519,5 @@ def test_negative_weights_are_refused():
     weights = {
         name: -np.asarray(value) if name == "layer1" else value for name, value in drawn(network).weights().items()
     }
-    with pytest.raises(InputError, match="`weights` of layer1 must be at least 0"):
+    with pytest.raises(InputError, match=r"`weights` of layer1 .*must be at least 0"):
         c.program(SpikingNetwork(network, weights=weights), 4, SHAPE)

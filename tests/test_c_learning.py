@@ -298,7 +298,7 @@ def test_refused():
     narrow = dataclasses.replace(description, stages=(*description.stages[:-1], stage(part)))
     assert_refused(
         (lambda: c.program(network, 8, SHAPE, learning=other), "`learning` must be made of"),
-        (lambda: integer_prototypes(drawn(pixels())), "must learn as Prototypes, got SupervisedSTDP"),
+        (lambda: integer_prototypes(drawn(pixels())), "must be Prototypes, got SupervisedSTDP"),
         (lambda: integer_prototypes(network, 3), "`bits` must be at least 4"),
         (lambda: integer_prototypes(network, classes=0), "`classes` must be at least 1"),
         (
@@ -382,8 +382,8 @@ def test_more_neurons_than_memory_are_refused(tmp_path, capsys, monkeypatch):
     given = ["pretrained:goupy2024_ncg_mnist", "--to", "c", "--learn", "--out", tmp_path / "made"]
     error = refused(Command("export"), capsys, *given, "--per_class", 100_000)
     inputs = 10 * 128 * 5 * 5 * 24  # bytes of one neuron of each class
-    assert f"`per_class` must be at most {2**30 // inputs:,}, so that 10 classes fit into 1.0 GiB of memory" in error
-    assert "got 100,000" in error
+    assert f"`per_class` must be at most {2**30 // inputs}, so that 10 classes fit into 1.0 GiB of memory" in error
+    assert "got 100000" in error
     assert not (tmp_path / "made").exists()
 
 

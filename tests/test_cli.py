@@ -207,7 +207,7 @@ def test_a_run_goes_on_with_the_back_end_that_it_began_with(tmp_path, monkeypatc
         planning.resolve_backend("auto", 15, tmp_path)
     assert planning.resolve_backend("auto", 15, tmp_path / "none") == "xla"
     assert capsys.readouterr().out == "on the back end xla: no compiler\n"
-    monkeypatch.setattr("snnjax.core.devices.peers", lambda: [mock.Mock(platform="gpu")])
+    monkeypatch.setattr("snnjax.core.devices.local_devices", lambda: [mock.Mock(platform="gpu")])
     assert "got the device gpu" in backend.unavailable()
 
 
@@ -252,14 +252,14 @@ def test_a_run_goes_on_with_the_back_end_that_it_began_with(tmp_path, monkeypatc
         (["stream", RUN, "runs"], "`PICTURES` runs must have a folder for each class, named after it"),
         (["stream", RUN, "digits", "--memory", 3], "`replays` must be at least 1 with a `memory`"),
         (["stream", RUN, "digits", "--train_images", 0], "`train_images` must be at least 1, got 0"),
-        (["cost", RUN, "--pj_multiply", 4.6], "`pj_multiply` needs `pj_accumulate` too"),
+        (["cost", RUN, "--pj_multiply", 4.6], "`pj_accumulate` must be given too, such as --pj_accumulate 0.9"),
         (["cost", RUN, "--csv", "no/folder.csv"], "there is no folder no"),
         (["export", "pretrained:kheradpisheh2018_mnist", "--to", "c", "--out", "new"], "LinearSVM"),
         (["export", NCG, "--to", "c", "--bits", 9, "--out", "new"], "`bits` must be"),
         (["export", NCG, "--to", "c", "--name", "../mine", "--out", "new"], "`name` must begin with a letter"),
         (["export", NCG, "--to", "c", "--neuron", "LIF", "--out", "new"], "`neuron` is for --to nir, got LIF"),
         (["export", NCG, "--to", "nir", "--bits", 3, "--out", "new"], "`bits` is for --to c"),
-        (["convert", WEIGHTS, "out.npz", "--model", "deep"], "`model` must be that of .*weights.npz, .*, got deep"),
+        (["convert", WEIGHTS, "out.npz", "--model", "deep"], "`model` must be plain, got deep: that of .*weights.npz"),
         (["convert", "odd.npz", "out.npz"], "`model` must be named for the state_dict odd.npz, got None"),
         (["convert", WEIGHTS, "out.txt"], "`path` must end in .npz, .pth, .pt, got out.txt"),
         (["convert", "odd.npz", "out.pth"], "`destination` of weights from odd.npz must end in .npz, got out.pth"),

@@ -219,7 +219,7 @@ def test_the_environment_variable_is_checked(monkeypatch):
 
 def test_arrays_on_a_cpu_are_computed_by_compiled_code_whatever_the_default_device(monkeypatch):
     """What begins on the default device, such as a training, follows that."""
-    monkeypatch.setattr("snnjax.core.devices.peers", lambda: [mock.Mock(platform="gpu")])
+    monkeypatch.setattr("snnjax.core.devices.local_devices", lambda: [mock.Mock(platform="gpu")])
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     image = latencies_of(STEPS)[0][:, 1:]  # of a shape for which no program has been compiled before
     assert calls(fire, image, WEIGHTS[0]) == ["latencies"]

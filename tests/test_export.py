@@ -31,7 +31,7 @@ BLOCK = 2
 @pytest.fixture(autouse=True)
 def accelerator(monkeypatch):
     """Programs take the form that they have on an accelerator, where images are mapped all at once."""
-    monkeypatch.setattr(devices, "peers", lambda: np.array([types.SimpleNamespace(platform="gpu")]))
+    monkeypatch.setattr(devices, "local_devices", lambda: np.array([types.SimpleNamespace(platform="gpu")]))
 
 
 def assert_exported(function: Callable[..., Any], *arguments: Any) -> None:

@@ -169,7 +169,7 @@ def test_a_refused_call_changes_nothing():
         assert vars(new) == parameters
     model = new.partial_fit(X[:16], Y[:16], classes=np.arange(10))
     for given, words in [
-        (dict(X=X[:1, :5], y=[1]), "`X` must be of images of shape"),
+        (dict(X=X[:1, :5], y=[1]), r"`shape` of images in `X` must be \(28, 28\), got \(5, 28\)"),
         (dict(X=X[:1], y=["x"]), "`y` must hold labels like 0 of int64, got 'x' of <U1"),
         (dict(X=X[:1], y=[11], classes=["x"]), "`classes` must hold labels like 0 of int64, got 'x' of <U1"),
     ]:
@@ -182,7 +182,7 @@ def test_a_refused_call_changes_nothing():
     model.set_params(replays=1).partial_fit(X[:16], Y[:16])
     before = dict(vars(model.set_params(memory=3)))
     names = model.network_.class_names
-    with pytest.raises(ValueError, match="`memory` must stay 2, as in earlier calls, got 3"):
+    with pytest.raises(ValueError, match="`memory` must be 2, got 3: it must stay as in earlier calls"):
         model.partial_fit(X[:1], [11])
     assert vars(model) == before
     assert model.network_.class_names == names
@@ -198,7 +198,7 @@ def decided_by_an_svm(images: ImageSpec) -> Network:
 
 def test_a_network_without_a_readout_is_refused_before_it_learns(capsys):
     model = classifier(network=decided_by_an_svm, verbose=True)
-    with pytest.raises(ValueError, match="`network` must have layers that learn from labels, got by_svm"):
+    with pytest.raises(ValueError, match="`network` must have layers that learn from labels, got one"):
         model.partial_fit(X[:16], Y[:16], classes=np.arange(10))
     assert capsys.readouterr().out == ""
 

@@ -65,6 +65,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
         finally:
             os._exit(STOPPED)
     resend = threading.Timer(RESEND_AFTER, os.kill, (os.getpid(), number))
+    # Otherwise Python would wait for the timer before it ends.
     resend.daemon = True
     resend.start()
     raise KeyboardInterrupt

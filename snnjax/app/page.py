@@ -21,6 +21,8 @@ _OURS = '<meta name="generator" content="snnjax">'
 
 def _breakable(text: str) -> Markup:
     """Text that may continue on another line within a path or a name."""
+    # Escaped first, because Markup is inserted as it is: HTML in the names of classes and files would get into the
+    # page.
     return Markup(re.sub(r"(?<=\w)([/._]+)(?=\D)", r"\1<wbr>", str(escape(text))))
 
 

@@ -306,7 +306,8 @@ def number(
     def fits(x: np.ndarray) -> np.ndarray:
         return np.isfinite(x) & (x >= minimum) & (x <= maximum) & (x > above) & (x < below)
 
-    if numbers.size and not (fits(numbers.min()) and fits(numbers.max())):  # NaN is the least and the largest
+    # Only the extremes are looked at: masks of all numbers would cost time and memory for large arrays. A NaN is both.
+    if numbers.size and not (fits(numbers.min()) and fits(numbers.max())):
         expected = _range(minimum, maximum, above, below)
         got = numbers[~fits(numbers)][0] if np.ndim(value) else value
         raise InputError(f"{title(name)} must {'be None, or ' if optional else ''}{expected}, got {got}")

@@ -88,7 +88,9 @@ def component(cls: type[T]) -> type[T]:
     def __post_init__(self: Any) -> None:
         for field in dataclasses.fields(self):
             kinds = re.findall(r"\w+", str(field.type))
-            floats = "float" in kinds and "int" not in kinds  # so that 15 and 15.0 are the same leaf
+            # A leaf that is an integer has another dtype, so that threshold=15 and threshold=15.0 would compile two
+            # programs.
+            floats = "float" in kinds and "int" not in kinds
             value = getattr(self, field.name)
             if field.metadata.get("static") and isinstance(value, jax.Array):
                 value = np.asarray(value)  # which is compared by its numbers
@@ -125,9 +127,11 @@ def _register(cls: Any) -> None:
 
     def flatten(value: Any) -> tuple[Any, Any]:
         parts = [(jax.tree_util.GetAttrKey(name), getattr(value, name)) for name in leaves]
+        # JAX compares and hashes the structure of a pytree to find compiled programs, which NumPy arrays do not allow.
         return parts, tuple(_Constant.of(getattr(value, name)) for name in structure)
 
     def unflatten(kept: Any, parts: Any) -> Any:
+        # Not `cls(...)`: JAX also rebuilds components from tracers and placeholders, which the checks would refuse.
         value = object.__new__(cls)
         constants = (part.array if isinstance(part, _Constant) else part for part in kept)
         value.__dict__.update(zip((*structure, *leaves), (*constants, *parts), strict=True))

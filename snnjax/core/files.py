@@ -39,6 +39,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.touch(exist_ok=False)
         yield temporary
         with temporary.open("rb+") as file:
+            # The contents must be on the disk before the rename: after a power cut, `path` could otherwise be an empty
+            # file.
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
@@ -101,11 +103,15 @@ def lock(folder: Path, waiting: Callable[[], object] | None = None) -> Iterator[
         warnings.warn(f"{folder} cannot be locked ({error}): let no other run write into it", stacklevel=3)
     try:
         if held.is_locked:
+            # Only the holder of the lock knows that temporary files are those of killed runs: others may still be
+            # written.
             clear(folder)
         yield
     finally:
         if held.is_locked:
-            with contextlib.suppress(OSError):  # Windows removes no open file
+            # The file is removed while the lock is still held: after the release it may be the lock of another run.
+            # Windows removes no open file.
+            with contextlib.suppress(OSError):
                 path.unlink()
         held.release()
 
@@ -175,6 +181,8 @@ def _memory() -> int:
 
         limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
         sizes += [limit for limit in limits if limit != resource.RLIM_INFINITY]
+    # In a container the memory is limited by its control group, version 2 or 1; `sysconf` gives that of the whole
+    # machine.
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):
             sizes.append(int(Path(path).read_text()))
@@ -185,7 +193,8 @@ MEMORY = _memory()
 """Bytes of memory that there are for this program."""
 LARGE = MEMORY // 4
 """Bytes of an array above which it is kept in a file rather than in memory."""
-_ALIGNED = 64  # where JAX takes an array of the host as it is
+# On a CPU, JAX uses an array of the host in place if it begins at a multiple of 64 bytes, and copies it otherwise.
+_ALIGNED = 64
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -201,7 +210,9 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
                 os.posix_fallocate(file.fileno(), 0, size)  # a full disk later would kill the program
             else:
                 file.truncate(size)
-            return np.frombuffer(mmap.mmap(file.fileno(), size), kind).reshape(shape)  # other processes get a copy
+            # Not np.memmap: joblib passes one to other processes by the name of its file, and this file has none. Of
+            # this array they get a copy.
+            return np.frombuffer(mmap.mmap(file.fileno(), size), kind).reshape(shape)
     raw = np.empty(size + _ALIGNED, np.uint8)
     start = -raw.ctypes.data % _ALIGNED
     return raw[start : start + size].view(kind).reshape(shape)
@@ -220,6 +231,7 @@ def take_rows(array: np.ndarray, places: np.ndarray, axis: int = 0) -> np.ndarra
     """`np.take` of known places, made as by `empty`."""
     shape = list(array.shape)
     shape[axis] = len(places)
+    # With the default mode "raise", NumPy would buffer the whole result before it writes it into `out`.
     return np.take(array, places, axis, out=empty(tuple(shape), array.dtype), mode="clip")
 
 

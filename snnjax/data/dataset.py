@@ -363,12 +363,14 @@ class Dataset:
         total = len(self.train_labels)
         order = rng.permutation(total + len(copied))
         mixed = self.part_fields("train", np.concatenate([np.arange(total), copied])[order])
+        # Copies must follow their labels, which this order has shuffled.
         mixed["train_images"][order >= total] = altered[order[order >= total] - total]
         return dataclasses.replace(self, **mixed)
 
 
 def _native(array: Any) -> np.ndarray:
     """The same array in the byte order of the machine."""
+    # JAX refuses arrays of the other byte order, which files may hold.
     return np.asanyarray(array).astype(array.dtype.newbyteorder("="), copy=False)
 
 

@@ -89,6 +89,8 @@ def _receive(file: File, mirrors: list[str], part: Path, report: Progress) -> No
                 if hashlib.file_digest(whole, "sha256").hexdigest() == file.sha256:
                     return
             part.unlink()
+            # After a resumed download the first part may have been wrong, so the mirror is asked again; a whole file
+            # would be wrong again.
             reasons[mirror] = _Refused("its SHA-256 is not that of the published file", again=resumed)
         mirrors = [mirror for mirror in mirrors if reasons[mirror].again]
         tries = 0 if _size(part) > most else tries + 1
@@ -105,6 +107,7 @@ def _append(address: str, file: File, part: Path, report: Progress) -> None:
     with _network_errors(again=start > 0):
         response = urlopen(Request(address, headers=headers), timeout=TIMEOUT)
     with response, part.open("ab") as out:
+        # A server that ignores the range sends the file from its beginning.
         start = start if response.status == 206 else 0
         promised = response.headers["Content-Length"]
         if promised not in (None, str(file.size - start)):  # such as a network's page to log in

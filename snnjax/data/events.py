@@ -121,6 +121,8 @@ def event_picture(
     place = (y * size[0] // sensor[0], x * size[1] // sensor[1], p)
     value = 255 - np.floor(255 * t / duration)
     kept = t < duration
+    # Plain indexing would keep one of several events at a pixel; of all of them the earliest counts, whose value is the
+    # largest.
     np.maximum.at(picture, tuple(indices[kept] for indices in place), value[kept].astype(np.uint8))
     return picture
 

@@ -251,6 +251,7 @@ def _centred(ink: np.ndarray) -> np.ndarray:
     small = small / small.max()
     weight = small.sum()
     height, width = MNIST
+    # The mass of a pixel lies in its middle, at 0.5: by their corners characters would be centred half a pixel off.
     top = round(height / 2 - (small.sum(axis=1) @ (np.arange(rows) + 0.5)) / weight)
     left = round(width / 2 - (small.sum(axis=0) @ (np.arange(columns) + 0.5)) / weight)
     top = min(max(top, 0), height - rows)

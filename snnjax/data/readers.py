@@ -47,6 +47,7 @@ def _read(path: Path) -> bytearray:
     raw = bytearray()
     with files.refuse_damaged(f"{path} is truncated or damaged"), path.open("rb") as file:
         stream = gzip.GzipFile(fileobj=file) if file.peek(2).startswith(b"\x1f\x8b") else file
+        # In pieces up to the limit, because a gzipped file of a few kilobytes may unpack to any size.
         while len(raw) <= MOST_BYTES and (piece := stream.read(1 << 18)):
             raw += piece
     files.check_size(str(path), len(raw), MOST_BYTES)

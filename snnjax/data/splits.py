@@ -54,6 +54,7 @@ def stratified_indices(labels: np.ndarray, count: int, rng: np.random.Generator 
 def _by_class(labels: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
     """The places of all images, class after class; at random within it if there is an `rng`."""
     order = np.arange(len(labels)) if rng is None else rng.permutation(len(labels))
+    # Stable, because without an `rng` it is the first images of each class that are taken.
     return order[np.argsort(labels[order], kind="stable")]
 
 

@@ -297,6 +297,7 @@ def _correlate(image: jax.Array, group: TapGroup) -> jax.Array:
     padded = [jnp.pad(row, ((0, 0), (0, spare))) for row in rows]
     starts = range(0, count * tile, tile)
     tiles = [jnp.concatenate([row[:, start : start + len(band[0])] for row in padded], axis=1) for start in starts]
+    # Sums are exact only if products keep all 24 bits: the default precision of accelerators rounds factors to fewer.
     sums = jnp.matmul(
         jnp.concatenate(tiles), band.reshape(-1, features * parts * tile), precision=lax.Precision.HIGHEST
     )
@@ -319,6 +320,8 @@ def distinct_kernels(bank: FilterBank, largest: int) -> DistinctKernels:
         squares = np.maximum(np.square(earlier).sum(axis=(1, 2)), np.finfo(float).tiny)
         factor = np.tensordot(earlier, kernel, 2) / squares
         differences = np.abs(kernel - factor[:, None, None] * earlier).max(axis=(1, 2))
+        # On and off centre differ only by a factor below 0, so that half of the filters of the digit networks need not
+        # be applied.
         same = np.flatnonzero(differences <= _ROUNDING * np.abs(kernel).max())
         if len(same):
             kept[index] = same[0]

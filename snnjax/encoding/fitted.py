@@ -265,6 +265,7 @@ class Whitening(Calibrated):
 def whitening_filters(images: np.ndarray, patch: int, epsilon: float, share: float) -> np.ndarray:
     """The filters of `Whitening`, (C, C, patch, patch) float32, from images (N, H, W[, C]) of 0..255."""
     views = np.lib.stride_tricks.sliding_window_view(images, (patch, patch), axis=(1, 2))
+    # A fixed seed, because a training that is resumed may fit its encoder again, and must get the same filters.
     places = np.random.default_rng(0).integers(0, views.shape[:3], (PATCHES, 3))
     values = views[0, 0, 0].size
     total = np.zeros(values)
@@ -276,8 +277,10 @@ def whitening_filters(images: np.ndarray, patch: int, epsilon: float, share: flo
         products += flat.T @ flat
     mean = total / PATCHES
     variances, components = np.linalg.eigh(products / PATCHES - np.outer(mean, mean))
-    kept = max(1, round(share * values))  # the last ones are the largest
+    # `eigh` sorts variances in ascending order: the components to keep are the last ones.
+    kept = max(1, round(share * values))
     components = components[:, -kept:]
+    # Rounding may carry the least variances below 0.
     scale = 1 / np.sqrt(np.maximum(variances[-kept:], 0) + epsilon)
     channels = values // patch**2
     middles = patch**2 * np.arange(channels) + patch**2 // 2

@@ -33,6 +33,8 @@ class Pixels:
         checks.array("image", image, None)
         self.output_shape(image.shape)
         pixels = jnp.moveaxis(jnp.atleast_3d(image.astype(jnp.float32)), -1, 0)
+        # (255 - p) T is an integer, and its division by 255 is exact where it has no remainder. 1 - p / 255 would be
+        # rounded, and `floor` might then give the step before.
         step = jnp.floor((255 - jnp.clip(pixels, 0, 255)) * self.time_steps / 255)
         latency = jnp.where(pixels > 0, jnp.minimum(step, self.time_steps - 1), self.time_steps)
         return latency.astype(latency_dtype(self.time_steps))

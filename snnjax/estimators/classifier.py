@@ -105,6 +105,7 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         checks.number("validation_fraction", self.validation_fraction, 0, below=1)
         if self.validation_fraction:
             with explained("`validation_fraction` holds out a share of `X`"):
+                # Not by `random_state`, so that networks of several seeds are compared on the same images.
                 data = data.hold_out(self.validation_fraction, seed=0)
         network = self._network(data)
         with explained("`network` must decide, or take SpikingFeatures"):
@@ -153,6 +154,7 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         y = _labels_like(known, y, "y")
         every = np.union1d(known, y)
         if classes is not None:
+            # Without the conversion, NumPy's union of numbers and text would turn all labels into text.
             every = np.union1d(every, _labels_like(every, classes, "classes"))
         if new:
             many = classes is not None and len(images) >= MANY
@@ -190,6 +192,7 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         any_labels = np.arange(len(images)) % len(classes)  # which no phase needs
         data = Dataset("X", images, any_labels, images, any_labels, class_names=_class_names(classes))
         network = self._network(data, default)
+        # Checked before the features learn, which takes long, rather than after it.
         check_learns(network)
         self.network_ = self._learned_features(network, data)
         self.classes_ = classes
@@ -325,6 +328,8 @@ def _labels_like(known: np.ndarray, labels: ArrayLike, name: str) -> np.ndarray:
     narrow = known.dtype.kind in "iu" and np.can_cast(known.dtype, np.int64)  # without loss: not of uint64
     same = given
     try:
+        # NumPy's union of signed and unsigned 64-bit integers holds floats, so labels of another kind are converted
+        # first.
         if given.dtype.kind != known.dtype.kind:
             with np.errstate(invalid="ignore"):
                 same = given.astype(known.dtype.kind if text else np.int64 if narrow else known.dtype)

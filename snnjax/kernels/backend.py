@@ -19,6 +19,8 @@ CHOICES = ("auto", "xla", "native")
 VARIABLE = "SNNJAX_BACKEND"
 """The environment variable that holds the choice outside of `use_backend`, read when snnjax is imported."""
 
+# JAX's caches of traced and compiled programs have a user context in their key. With a plain variable, a function that
+# is already compiled would keep the back end of the context in which it was first called.
 _context = jax.make_user_context(os.environ.get(VARIABLE) or "auto")
 
 

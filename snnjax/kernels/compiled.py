@@ -139,7 +139,8 @@ def final_potentials(
     def xla(weights: jax.Array, at_once: jax.Array) -> jax.Array:
         return neurons.final_potentials(pad(at_once, padding, time_steps=1) < 1, weights, stride=stride)
 
-    at_once = jnp.where(latency < time_steps, 0, 1).astype(jnp.uint8)  # inputs as if all fired in a single step
+    # Inputs as if all fired in a single step, because C++ goes through the whole input once for each step.
+    at_once = jnp.where(latency < time_steps, 0, 1).astype(jnp.uint8)
     return dispatch(supports_native(weights, time_steps), run_native, xla)(weights, at_once)
 
 
@@ -222,6 +223,9 @@ def winners(
     def xla(*arrays: Any) -> tuple[jax.Array, ...]:
         # Winners have no derivatives, and the loops of the search cannot be transposed.
         arrays = jax.lax.stop_gradient(arrays)
+        # On a CPU, all steps in one product took 8.2 and 9.8 ms for an image (layers 1 and 2 of mozafari2018), and the
+        # search that stops early 0.17 and 0.27 ms. An accelerator must not stop early: it would synchronise with the
+        # host at each condition that depends on data.
         won = jax.lax.platform_dependent(*arrays, cpu=on_cpu, default=composed)
         return won.feature, won.row, won.column, won.latency
 
@@ -274,6 +278,7 @@ def stdp(
         return define(weights, padded, Winners(feature, row, column, step), rates, bounds=tuple(bounds))
 
     won = [jnp.asarray(x, jnp.int32) for x in (winners.feature, winners.row, winners.column, winners.latency)]
+    # Arrays instead of static settings, so that other rates or bounds do not recompile anything.
     rule = jnp.asarray(rates, weights.dtype), plasticity.bounds_array(weights, bounds)
     learn = dispatch(supports_native(weights, time_steps), run_native, xla)
     return learn(weights, to_unsigned(latency, time_steps=time_steps), *won, *rule)

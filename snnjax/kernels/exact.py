@@ -49,6 +49,8 @@ def round_for_exact_sums(values: np.ndarray, largest: float = 1) -> np.ndarray:
     unit = max(2.0 ** np.floor(np.log2(max(largest_sum(values), tiny) * largest) - MANTISSA), tiny)
     while True:
         rounded = np.round(values / values.dtype.type(unit)) * values.dtype.type(unit)
+        # Values that are rounded up may carry the largest sum beyond what float32 holds exactly; then the next unit is
+        # tried.
         if largest_sum(rounded) * largest <= unit * 2.0**MANTISSA:
             return rounded
         unit *= 2
@@ -87,6 +89,7 @@ def product(left: jax.Array, right: jax.Array) -> jax.Array:
     count = -(-MANTISSA // bits)
     lefts = jnp.stack(split(left, bits, count))
     rights = jnp.stack(split(right, bits, count))
+    # Sums are exact only if products keep all 24 bits: the default precision of accelerators rounds factors to fewer.
     sums = jnp.einsum("imk,jk->ijm", lefts, rights, precision=lax.Precision.HIGHEST)
     pairs = sorted((i + j, i, j) for i in range(count) for j in range(count) if i + j <= count)
     return add(sums[i, j] for _, i, j in reversed(pairs))

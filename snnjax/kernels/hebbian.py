@@ -92,6 +92,8 @@ def reflected(values: jax.Array, padding: Pair) -> jax.Array:
     needed = [margin + 1 for margin in margins]
     checks.window("the padding that is reflected, and a row and column,", needed, values.shape[1:])
     both_sides = [(margin, margin) for margin in margins]
+    # Channels come last, so that all values of a pixel are copied at once into a patch: features of deep layers take up
+    # to a third less time.
     return jnp.pad(values.transpose(1, 2, 0), [*both_sides, (0, 0)], mode="reflect")
 
 

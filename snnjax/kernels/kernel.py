@@ -119,6 +119,7 @@ def native_call(name: str, results: Any, /, *, replaced: int = 0, **settings: An
       replaced: the number of results that take the place of the first arrays.
       settings: the kernel's settings: integers, booleans and NumPy arrays.
     """
+    # Not `isinstance`: a bool is an int too, but C++ reads flags as booleans and refuses integers.
     attributes = {key: np.int64(value) if type(value) is int else value for key, value in settings.items()}
 
     def run_native(*arrays: jax.Array) -> Any:
@@ -126,6 +127,8 @@ def native_call(name: str, results: Any, /, *, replaced: int = 0, **settings: An
             jax.ffi.ffi_call(
                 library.register(name),
                 results,
+                # An argument that all stimuli share keeps an axis of size 1. "broadcast_all" would copy the weights for
+                # each stimulus, and C++ would pack each copy.
                 vmap_method="expand_dims",
                 input_output_aliases={index: index for index in range(replaced)},
             ),
@@ -148,6 +151,8 @@ def _with_copies(call: Callable[..., Any], replaced: int) -> Callable[..., Any]:
 
     @run.def_vmap
     def _(size: int, batched: list[bool], *args: jax.Array) -> Any:
+        # "expand_dims" alone would give a shared argument an axis of size 1, but a result that takes its place has one
+        # of `size`.
         copied = [batch or index < replaced for index, batch in enumerate(batched)]
         whole = [
             jnp.broadcast_to(x, (size, *x.shape)) if copy and not batch else x

@@ -161,6 +161,8 @@ def learn_stdp(
 
         return in_groups(learn_group, weights, (latencies, rates, learns), batch)
 
+    # Compiled code learns from single stimuli only. Batches gain nothing on a CPU: on two cores, layer 2 of
+    # mozafari2018 learned from 32,800 images a second one by one, and from 23,000 to 24,000 in batches of 16 or more.
     supported = batch == 1 and threshold is not None and supports_native(weights, time_steps)
     ends = bounds_array(weights, bounds)
     learned = dispatch(supported, run_native, xla)(
@@ -272,6 +274,8 @@ def learn_reward(
         return learned, vote, feature
 
     ends = bounds_array(weights, bounds)
+    # Compiled code learns from single stimuli only, 20,000 images a second on two cores (mozafari2018). No batch size
+    # was faster: the best reached 13,300, by a product for the whole batch.
     learned = dispatch(batch == 1 and supports_native(weights, time_steps), run_native, xla)(
         jnp.clip(weights, *ends),
         to_unsigned(latencies, time_steps=time_steps),

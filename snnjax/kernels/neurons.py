@@ -68,6 +68,8 @@ def strongest(
 
 def product(weights: jax.Array, spiked: jax.Array) -> jax.Array:
     """Matrix product of floats and spikes, of any dtype, at the highest precision of the device."""
+    # The default precision of accelerators rounds weights to bfloat16 or TF32, and rounding decides who fires: trained
+    # weights lie near 0 and 1, so that potentials lie near integer thresholds.
     return jnp.matmul(weights, spiked.astype(weights.dtype), precision=lax.Precision.HIGHEST)
 
 
@@ -194,6 +196,8 @@ def _first_crossings(potential_at: Callable[[Any], jax.Array], arrays: Any, thre
 
     neurons = jax.eval_shape(potential_at, 0)
     checks.threshold(threshold, neurons.shape[0])
+    # Compared in the dtype of the potentials: a threshold of a wider dtype that rounds to a potential may still lie
+    # below it, so that the neuron would fire.
     threshold = jnp.asarray(threshold, neurons.dtype)
     if threshold.ndim:
         threshold = threshold.reshape(-1, *(1,) * (neurons.ndim - 1))
@@ -241,6 +245,8 @@ def latencies(
     many sums as inputs fire, instead of one for each step. Floats are then added up in another order.
     """
     size = math.prod(weights.shape[1:])
+    # The last condition: sorting needs a step and the number of an input in one integer, and JAX has only 32 bits by
+    # default.
     if threshold is None or time_steps <= MANY_STEPS or (time_steps + 1) * size > np.iinfo(np.int32).max:
         firing = integrate_and_fire(latency, weights, threshold=threshold, time_steps=time_steps, stride=stride)
         return firing.latency
@@ -256,6 +262,8 @@ def latencies(
     def fire(index: jax.Array, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         first, potential = state
         now = step[:, index]
+        # Potentials count only once all inputs of a step have fired: with weights below 0 they may exceed the threshold
+        # between two inputs of one step, and be below it at its end.
         last = (index == size - 1) | (step[:, jnp.minimum(index + 1, size - 1)] > step[:, index])
         potential += gains[tap[:, index]]
         fires = (potential > limits) & (last & (now < time_steps))[:, None]
@@ -263,6 +271,8 @@ def latencies(
 
     # Below a threshold of 0 neurons fire without any input.
     start = jnp.where((limits < 0) & (step[:, :1] > 0), 0, silent)
+    # All positions are followed up to the number of inputs that fire in the fullest field: 25 of 50 in the layer of
+    # goupy2024_ncg.
     used = jnp.max(jnp.sum(step < time_steps, axis=1))
     nothing = vary_like((start, jnp.zeros(start.shape, weights.dtype)), latency, weights, limits)
     first = lax.fori_loop(0, used, fire, nothing)[0]
@@ -314,7 +324,9 @@ def spike_times(
     fractional: bool,
 ) -> jax.Array:
     """Times as of `timed_spikes`, float32, of neurons that fire at `step`, from potentials `before` it and at it."""
-    rises = fires & (before <= limits)  # not so at the first step, below a threshold of 0
+    # Potentials begin at 0, so below a threshold of 0 they exceed it before the first step. There the line through both
+    # potentials would cross the threshold before the image begins.
+    rises = fires & (before <= limits)
     within = jnp.where(rises, (limits - before) / jnp.where(rises, potential - before, 1), 0)
     late = step + within if fractional else step
     # A product, which XLA makes of a division by a constant anyway: so compiled kernels can round the same way.

@@ -65,6 +65,7 @@ def time_differences(latency: jax.Array, winners: Winners, *, kernel: Pair, stri
     at step T. `latency` is padded, as by `pad`.
     """
     fields = receptive_fields(latency, winners, kernel=kernel, stride=stride)
+    # Latencies are unsigned: their differences would wrap around instead of falling below 0.
     return winners.latency.astype(jnp.int32)[:, None, None, None] - fields.astype(jnp.int32)
 
 
@@ -99,6 +100,8 @@ def stdp(
     causal = causal_inputs(latency, winners, kernel=kernel, stride=stride, time_steps=time_steps)
     moved = _moved(weights, causal[jnp.argmax(won, axis=1)], rates, bounds, stabiliser)
     lower, upper = in_dtype_of(weights, *bounds)
+    # As in SpykeTorch, the update of any feature clips the whole layer, so that initial weights outside the bounds are
+    # pulled in by the first one.
     clipped = jnp.where(winners.valid.any(), jnp.clip(weights, lower, upper), weights)
     # All weights in one kernel: XLA copies them all if the winners' rows are taken out and put back.
     return jnp.where(jnp.any(won, axis=1)[:, None, None, None], moved, clipped)
@@ -110,6 +113,8 @@ def causal_inputs(
 ) -> jax.Array:
     """The causal inputs of each winner, (k, C, kh, kw) bool: inputs that fired no later than the winner."""
     fields = receptive_fields(latency, winners, kernel=kernel, stride=stride)
+    # A winner may be silent itself, at step T, if a decision falls back to potentials. Without this mask, silent inputs
+    # would be causal to it. Inputs of the winner's own step are causal, because its potential includes them.
     fired = fields < time_steps
     return fired & (fields.astype(jnp.int32) <= winners.latency.astype(jnp.int32)[:, None, None, None])
 
@@ -187,6 +192,7 @@ def _check_rows(weights: Any, winners: Any, rows: Any) -> None:
 @kernel(check=_check_rows)
 def set_rows(weights: jax.Array, winners: Winners, rows: jax.Array) -> jax.Array:
     """Puts the winners' rows, (k, ...), into the weights (F, ...); empty places change nothing."""
+    # An index beyond the last feature is dropped, but -1 would be the last feature.
     beyond = jnp.where(winners.valid, winners.feature, weights.shape[0])
     return weights.at[beyond].set(rows.astype(weights.dtype), mode="drop")
 

@@ -183,6 +183,7 @@ def desired_times(
     count = time.shape[0]
     fired = time < 1
     mean = jnp.sum(jnp.where(fired, time, 0)) / jnp.maximum(jnp.sum(fired), 1)
+    # The late neurons are to fire at `base + gap * per_class / count`, which must not lie beyond the end of the image.
     latest = 1 - gap * per_class / count
     base = jnp.where(jnp.any(fired), jnp.minimum(mean, latest), latest)
     early = base - gap * (count - per_class) / count
@@ -372,7 +373,9 @@ def learn_one(
     rows = error_stdp(rows, latency, learning.spike, error, rates, bounds=bounds)
     if sums is not None:
         rows = rescaled(rows, sums[learning.neuron], bounds=bounds)
-    places = jnp.where(learns, learning.neuron, len(weights))  # indices beyond the last are dropped
+    # Where nothing is learned, the rows go to an index beyond the last, which JAX drops. Selecting between the old and
+    # the new weights instead would go through all of them for each stimulus.
+    places = jnp.where(learns, learning.neuron, len(weights))
     weights = weights.at[places].set(rows, mode="drop", unique_indices=True)
     if training is not None:
         after = balanced_class(excess, training, label, threshold_rate, classes=classes)

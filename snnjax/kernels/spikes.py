@@ -22,12 +22,14 @@ from snnjax.kernels.kernel import kernel
 
 def latency_dtype(time_steps: int) -> jnp.dtype:
     """The smallest unsigned integer type that holds latencies 0..time_steps."""
+    # Not up to 256 steps: silence is the number T itself, and 256 would be step 0 in a byte.
     return jnp.dtype(jnp.uint8 if time_steps <= 255 else jnp.uint16 if time_steps <= 65535 else jnp.uint32)
 
 
 def to_unsigned(latency: jax.Array, *, time_steps: int) -> jax.Array:
     """Latencies of any integer type as those of `latency_dtype`, in which all from `time_steps` on are silent."""
     dtype = latency_dtype(time_steps)
+    # Without clipping, a latency of 256 would become 0 in a byte: silence would fire first.
     return latency if latency.dtype == dtype else jnp.clip(latency, 0, time_steps).astype(dtype)
 
 
@@ -132,6 +134,7 @@ def mean_pool(
     Each adds up the steps that remain to the spikes of its pooling window, and fires the earlier the more they are:
     latency = T - floor(sum of (T - input) / inputs), T where that is 0 steps. Shapes and dtypes are as of `pool`.
     """
+    # In 32 bits, because the sum of a window does not fit the bytes of latencies.
     padded = pad(latency, padding, time_steps=time_steps).astype(jnp.int32)
     remaining = time_steps - jnp.clip(padded, 0, time_steps)
     sums = _reduced(jnp.add, remaining, window, stride)

@@ -82,7 +82,9 @@ def first_to_fire(
 
     first = jnp.int32(0)
     step = jnp.int32(time_steps)
-    for _ in range(time_steps.bit_length()):  # bisection: potentials never fall
+    # Potentials never fall, so the first step at which any neuron fires can be bisected: 255 time steps take nine
+    # products.
+    for _ in range(time_steps.bit_length()):
         middle = (first + step) // 2
         fired = (potential(middle) >= threshold).any()
         first = jnp.where(fired, first, jnp.minimum(middle + 1, step))

@@ -31,6 +31,7 @@ _OF_VALUES = np.array(
 )
 _OF_WEIGHTS = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
 _OF_PRODUCTS = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
+# Tiles for 2x2 sums, of 16 products for 4, were no faster, nor were larger blocks that share the weights of a product.
 _SUMS = 4
 _TILE = 6
 
@@ -63,6 +64,8 @@ def tiled_sums(values: jax.Array, weights: jax.Array, *, padding: Pair = 0) -> j
     height = padded.shape[0] - 2
     width = padded.shape[1] - 2
     whole = jnp.pad(padded, ((0, -height % _SUMS), (0, -width % _SUMS), (0, 0)))
+    # The six rows of a tile take turns in a loop: the results are the same bits as of one product for all, but
+    # compilation takes 3.9 instead of 7.1 s, and an image of goupy2024_softhebb 3.3 instead of 3.7 ms.
     rows = lax.map(_row_sums, (jnp.stack(_factors(whole, axis=0)), weights))  # (6, H'/4, W'/4, 4, F)
     tiles = jnp.stack(_combined(_OF_PRODUCTS, rows), axis=1)  # (H'/4, 4, W'/4, 4, F)
     return tiles.reshape(_SUMS * tiles.shape[0], _SUMS * tiles.shape[2], -1)[:height, :width]

@@ -235,4 +235,6 @@ class Conv:
         if self.weights is not None:
             return bool(np.min(self.weights) >= 0)
         bounds = [learner.bounds for learner in self.each_learner]
+        # A single learner that allows weights below 0 is enough to let potentials fall again. Then a neuron that fires
+        # early may be below its threshold at the last step.
         return bool(bounds) and all(pair is not None and pair[0] >= 0 for pair in bounds)

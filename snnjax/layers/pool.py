@@ -52,6 +52,7 @@ def pooling(pool: Pool | None, margin: Pair) -> kernels.Pooling:
     pool = pool or Pool(1)
     rows, columns = checks.pair("margin", margin, 0)
     top, left = checks.pair("padding", pool.padding, 0)
+    # Both margins are silent, so kernels can pool as if there were one margin of their sum.
     return kernels.Pooling(pool.window, pool.stride, (rows + top, columns + left))
 
 

@@ -106,11 +106,14 @@ class Ramp:
     def rises(self, time_steps: int) -> np.ndarray:
         """What an input adds per weight, (T + 1,) float32 whole steps, by the steps that remain to it: see `rise`."""
         shares = np.arange(time_steps + 1) / time_steps
+        # Whole steps, so that a readout of integer weights has exact sums, as the exported C programs compute them.
         return np.rint(time_steps * shares**self.rise).astype(np.float32)
 
     def fit(self, potential: np.ndarray, time_steps: int) -> "Ramp":
         """The same with levels for the potentials (...) float32 of training images."""
         above = potential[potential > 0]
+        # A fixed level for all images. With the largest potential of each image as the highest level, half of the
+        # spikes of a second layer came after step 242 of 255, so that most of the window went unused.
         highest = float(np.quantile(above, 1 - self.first)) if above.size else 1.0
         return dataclasses.replace(
             self, levels=kernels.ramp.ramp_levels(highest, power=self.power, time_steps=time_steps)

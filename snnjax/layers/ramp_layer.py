@@ -82,6 +82,7 @@ class RampLayer(BaseLayer):
         values = self._remaining(batch)
         moved = hebbian.moved_moments(standardise.moments, hebbian.moments(values), values, momentum=momentum)
         standardise = dataclasses.replace(standardise, **moved._asdict())
+        # An integrator made before has the old moments in its weights and thresholds, and `potentials` would use it.
         return dataclasses.replace(self, conv=dataclasses.replace(self.conv, standardise=standardise), integrator=None)
 
     def with_weights(self, weights: jax.Array) -> "RampLayer":
@@ -122,6 +123,8 @@ class RampLayer(BaseLayer):
         tiles = None
         if self.conv.threshold is not None:
             threshold = threshold + jnp.asarray(self.conv.threshold)
+        # All layers of goupy2024_softhebb take 1.58 instead of 2.46 ms for an image. Tiles pay off only in a layer that
+        # does not learn: transforming the weights of its third layer takes 40 ms, which would be due after each batch.
         elif self._fits_tiles():
             tiles = winograd.tile_weights(self._maps(weights))
         return dataclasses.replace(self, integrator=Integrator(weights, threshold, tiles))

@@ -52,12 +52,16 @@ class STDP(Learner):
 
     def rates(self, image: jax.Array) -> jax.Array:
         """(2,) float32 (a+, a-) for image number `image`, () integer, of a layer's training, counted from 0."""
+        # The + 1 is the reference's: it counts an image before it learns from it, so that number 499 already has
+        # doubled rates.
         doubled = optax.exponential_decay(1.0, 1, 2.0, staircase=True)((image + 1) / self.doubling)
         rate = jnp.minimum(self.ltp * doubled, self.ltp_max)
         return jnp.stack([rate, rate * (self.ltd / self.ltp)]).astype(jnp.float32)
 
     def init(self, layer: Layer, key: np.ndarray, images_seen: int) -> Any:
         """The number of images learned from, () int32, so that branches double their rates in step with their stage."""
+        # As in the reference, the count of images runs on from branch to branch, but each branch begins with the
+        # initial rates.
         return np.int32(images_seen % int(self.doubling))
 
     def forward(self, layer: Layer, state: Any, latency: jax.Array, label: jax.Array | None) -> Any:
@@ -90,7 +94,9 @@ class STDP(Learner):
         competition = conv.competition
         if not is_wta(competition):
             return super().learn(layer, state, latencies, labels, learns, batch=batch)
-        number = state + jnp.cumsum(learns, dtype=jnp.int32) - learns  # of images learned from before each
+        # The number of images learned from before each. Those that are left out do not count: a training that was
+        # stopped goes on within a slice, and would otherwise double its rates too early.
+        number = state + jnp.cumsum(learns, dtype=jnp.int32) - learns
         learned = kernels.learn_stdp(
             layer.weights,
             jax.vmap(functools.partial(self.learning_input, layer))(latencies),

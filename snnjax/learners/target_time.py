@@ -59,6 +59,7 @@ class TargetTime(Learner):
     beta: float = number(default=1.0, minimum=0)
     threshold_rate: float = number(default=1.0, minimum=0)
     threshold_min: float = number(default=2.0, above=0)
+    # For 100 epochs. 60 epochs at 0.92 and 20 at 0.8 came out alike.
     annealing: float = number(default=0.95, above=0, maximum=1)
     bounds: tuple[float, float] = (0.0, 1.0)
     patches: int = static(default=1, minimum=1)
@@ -84,6 +85,8 @@ class TargetTime(Learner):
 
     def positions(self, state: Any, shown: jax.Array, size: tuple[int, int]) -> jax.Array:
         """Where the patches of image number `shown` lie among H' x W' positions, (patches, 2) int32: row, column."""
+        # The key of an image comes from its number, so that the patches of a whole sequence can be drawn at once, and a
+        # training that was stopped goes on with the patches it would have had.
         key = jax.random.fold_in(state["key"], shown)
         place = jax.random.randint(key, (self.patches,), 0, size[0] * size[1], jnp.int32)
         return jnp.stack(jnp.divmod(place, size[1]), axis=1)

@@ -159,7 +159,8 @@ class Earliest:
 _FAINT = 2.0**-60  # brings potentials below the score 2**-24 of the latest spike, in their order
 
 
-_ROWS = 1000  # images that become sparse at once
+# Images that become sparse at once: as float64, the latencies of all of them would take eight times their memory.
+_ROWS = 1000
 _NEVER = np.finfo(np.float32).min  # margin of a class without images
 
 
@@ -242,6 +243,7 @@ class LinearSVM:
         # tolerance of 0.1 would stop it before anything is learned from potentials that are much alike.
         dual = self.reads == SPIKES or len(labels) <= inputs.shape[1]
         tolerance = self.tolerance if dual else self.tolerance / 100
+        # A fixed seed, since a resumed run may fit a second time and must get the same coefficients.
         machine = LinearSVC(C=self.C, tol=tolerance, max_iter=self.iterations, dual=dual, random_state=0)
         with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
             return machine.fit(inputs, labels)

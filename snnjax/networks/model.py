@@ -280,6 +280,7 @@ def _inhibited(layers: Sequence[Any], spikes: Sequence[Spikes]) -> list[jax.Arra
     margins = [checks.pair("padding", layer.conv.output_padding, 0) for layer in layers]
     latencies = [kernels.pad(x.latency, margin, time_steps=steps) for x, margin in zip(spikes, margins, strict=True)]
     potentials = [_zeros_around(x.potential, margin) for x, margin in zip(spikes, margins, strict=True)]
+    # The potentials are needed too: of equally early neurons at a position, the one with the largest potential fires.
     joined = Spikes(jnp.concatenate(latencies), jnp.concatenate(potentials))
     kept = kernels.pointwise_inhibition(joined, time_steps=steps).latency
     ends = np.cumsum([layer.conv.features for layer in layers])[:-1]

@@ -55,6 +55,7 @@ def fan_out(conv: Conv, connected: Any, size: tuple[int, int]) -> jax.Array:
 
     def sums(inputs: jax.Array) -> jax.Array:
         padded = jnp.pad(inputs, [(0, 0), *margins], mode="reflect" if conv.ramped else "constant")
+        # By default GPUs and TPUs round the inputs of convolutions to TF32 or bfloat16, which cannot hold these counts.
         return lax.conv_general_dilated(padded[None], taps, strides, "VALID", precision=lax.Precision.HIGHEST)[0, 0]
 
     inputs = jax.ShapeDtypeStruct((taps.shape[1], *size), jnp.float32)

@@ -24,14 +24,19 @@ from snnjax.networks.network import Network
 from snnjax.networks.stage import Input, Stage, stage
 
 FIRST = stage(Conv(30, kernel=5, padding=2, threshold=15, competition=WTA(5, radius=3), learners=STDP()), pool=2)
+# Thresholds of 14 or 20, another radius, fewer winners or 16 epochs made a linear readout of this layer no more
+# accurate on MNIST (with 250 features: 96.6 % held out at best, as with these settings).
 SECOND = Conv(150, kernel=3, padding=1, threshold=10, competition=WTA(8, radius=1), learners=STDP())
 THIRD = Conv(250, kernel=3, padding=1, threshold=50, competition=WTA(15, radius=1), learners=STDP())
 REWARD = RSTDP(reward=(0.001, -0.00075), punish=(-0.001, 0.000125), bounds=(0.0, 1.0))
+# As in aidinattar/snn, this layer has no inhibition radius and no stabiliser.
 REWARDED = dataclasses.replace(THIRD, competition=WTA(15), learners=(STDP(stabiliser=False), REWARD))
 
 
 def _deciding(classes: int, *kernels: int) -> Stage:
     """Layers of 20 features for each class, one for each kernel size."""
+    # 40 features per class were no better: 91.2 instead of 92.8 % of held-out images of MNIST after 10 epochs of
+    # reward.
     return stage(*(Conv(20 * classes, kernel, padding=2, learners=RSTDP()) for kernel in kernels))
 
 
@@ -45,6 +50,8 @@ def _network(name: str, images: ImageSpec, stages: tuple[Stage, ...], **settings
 def _shallow(name: str, images: ImageSpec, *kernels: int) -> Network:
     check_images(images)
     stages = (FIRST, stage(dataclasses.replace(SECOND, features=250), pool=3), _deciding(images.classes, *kernels))
+    # 680 epochs of reward, as in SpykeTorch's script, take mozafari2018 from 96.0 to 96.5 % on MNIST, in seven times
+    # the time.
     return _network(name, images, stages, epochs=images.epochs(2, 4, supervised=100))
 
 
@@ -115,6 +122,8 @@ earlier of its two inputs.
 """
 
 
+# The default is the most accurate merge: after four epochs of reward on 6,000 images of MNIST, 70.8 % of 500 other
+# images are right with `logical_and`, 55.2 % with `add` and 14.8 % with `logical_or`.
 def resnet2024(images: ImageSpec = MNIST, *, merge: str = "logical_and") -> Network:
     """As deep2024, with a skip connection around its third layer; `merge` is one of `MERGES`.
 

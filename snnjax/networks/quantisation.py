@@ -106,6 +106,8 @@ def _integer_ramp(name: str, layer: RampLayer, bits: int) -> IntegerRampLayer:
 
     def threshold(exponents: np.ndarray) -> np.ndarray:
         """That of the rounded weights: their mean sum is that of the weights."""
+        # Without this, rounding shifts all spikes of a feature: in a 4-bit readout of SoftHebb features such thresholds
+        # raised held-out accuracy from 74.0 to 74.7 %.
         errors = rounded(exponents) - rows / 2.0 ** exponents[:, None]
         return np.rint(exact / 2.0**exponents + (errors * means).sum(axis=1))
 
@@ -128,6 +130,7 @@ def _integer_ramp(name: str, layer: RampLayer, bits: int) -> IntegerRampLayer:
         rounded(exponents).reshape(features, *kernel, channels).transpose(0, 3, 1, 2).astype(np.int8),
         threshold(exponents).astype(np.int64),
         exponents - least,
+        # Potentials are integers: they reach a level exactly if they reach the next integer above it.
         np.ceil(np.minimum(levels, _HIGHEST)).astype(np.int64),
         least,
     )

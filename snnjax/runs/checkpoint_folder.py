@@ -26,6 +26,7 @@ from snnjax.training.sweep import Sweep
 CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
 KINDS = dict(phase="a run", others="a sweep", stream="a stream")
 """What a checkpoint holds, by a name that only the data of this kind have."""
+# Saving takes at most a twentieth of the time. A checkpoint takes 0.03 s, an epoch of 6,000 images may take only 0.3 s.
 PAUSE = 20
 """Time between two saves, as a multiple of the time that the first of them took."""
 
@@ -135,10 +136,13 @@ class CheckpointFolder:
         """Writes a checkpoint and keeps the one before, in case the new one is damaged later."""
         begin = time.perf_counter()
         current = self.path / CHECKPOINT
+        # A damaged checkpoint must not take the place of the sound one before it.
         if current.exists() and self._sound:
             with contextlib.suppress(OSError), files.atomic_write(self.path / PREVIOUS) as temporary:
                 temporary.unlink()
-                os.link(current, temporary)  # not on every file system
+                # A link rather than a rename, so that there is a checkpoint at every moment. Not all file systems have
+                # links.
+                os.link(current, temporary)
         files.save_checkpoint(current, arrays, meta | self._identity | dict(spent=self.seconds))
         self._sound = True
         now = time.perf_counter()

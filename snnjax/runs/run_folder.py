@@ -189,6 +189,7 @@ class RunFolder(CheckpointFolder):
             results["seconds"] = self.seconds  # until then, for the report
             self._draw(self.path, results, trainer, network, decisions)
         results["seconds"] = self.seconds
+        # Written last: a run that has results.json and its weights is taken for a finished one.
         write_results(self.path, results)
         self.results = results
         return results

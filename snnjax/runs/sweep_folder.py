@@ -93,6 +93,7 @@ class SweepFolder(CheckpointFolder):
 
     def run(self, workers: Workers = SERIAL) -> list[Json]:
         """Trains the remaining groups, and returns `networks`."""
+        # Networks of other variants have files in this folder too, which must not be written over.
         used = {record.get("weights") for record in [*self.others, *self.state.done.values()]}
         free = (name for name in map("weights_{:03d}.npz".format, itertools.count()) if name not in used)
         self._names = {index: next(free) for index in range(len(self.sweep.variants)) if index not in self.state.done}

@@ -9,6 +9,7 @@ from snnjax.training.state import Settings
 
 def key_of(number: int, seed: int, learner: int = 0) -> np.ndarray:
     """The random key of learner number `learner` of layer `number`, (2,) uint32."""
+    # Each of several rules of a layer has a key of its own: with the same key they would draw the same numbers.
     number += learner << 16
     if seed < 1 << 32:
         return np.array([number, seed], np.uint32)

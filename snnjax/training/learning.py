@@ -254,6 +254,8 @@ class Supervised(NamedTuple):
 
     def turns(self, tally: Any, ahead: int = 0) -> dict[str, Any]:
         """Whether each layer learns in this batch, or in one ahead, () bool by name."""
+        # As in aidinattar/snn: the first layer learns in every other batch of epoch 0 and, since the sum is above 0
+        # from then on, never again.
         first = tally.epoch + (tally.batch + ahead) % 2 == 0
         names = self.phase.layers
         return {name: not self.phase.by_turns or (first if name == names[0] else ~first) for name in names}
@@ -273,6 +275,7 @@ class Supervised(NamedTuple):
         tally = carry.tally
         zero = jnp.zeros_like(tally.seen)
         adapted = {}
+        # As in aidinattar/snn, the rates adapt by the turn of the next batch, not by that of the batch that ends.
         for name, turn in self.turns(tally, ahead=1).items():
             state = carry.states[name]
             learner = carry.layers[name].conv.last_learner

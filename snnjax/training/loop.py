@@ -165,6 +165,8 @@ class Trainer:
         if phase.supervised and not (states[0].done or states[0].shown):
             fitting.fit_thresholds(self.job, phase, states, learned_inputs)
         learning = phase_start.begin_phase(self.job, phase, states, learned_inputs)
+        # An interrupted epoch has shown some images already: without subtracting them, the progress bar would not reach
+        # its end.
         remaining = phase.images * (phase.epochs - states[0].done) - states[0].shown
         self.job.callback.started(phase.name, remaining * len(states))
         keep = functools.partial(self._save_within, states, learning, save)
@@ -179,6 +181,7 @@ class Trainer:
         """Whether a phase has had all its epochs, or has not improved for too long."""
         state = states[0]
         patience = self.settings.patience if phase.supervised else 0
+        # As in aidinattar/snn, a training stops once its best epoch lies more than `patience` epochs back, not as many.
         return state.done >= phase.epochs or 0 < patience < state.done - 1 - state.best_epoch
 
     def _inputs(self, phase: Phase, states: States) -> dict[str, Any]:

@@ -76,6 +76,7 @@ def empty_memory(rules: Rules, network: Network, key: np.ndarray) -> Memory:
     inputs: Any = np.zeros((*each, *network.input_shapes[first]), dtype)
     if outputs := _entering(network, first):
         inputs = Activations({number: np.zeros((*each, *network.shapes[number]), dtype) for number in outputs})
+    # A raw key: a typed key cannot become a NumPy array, and a state with one could not be saved.
     return Memory(inputs, jnp.zeros(network.classes, jnp.int32), jnp.asarray(key))
 
 
@@ -193,6 +194,7 @@ def _replay(rules: Rules, rule: Supervised, carry: Carry, memory: Memory) -> tup
     key, *keys = jax.random.split(memory.key, rules.replays + 1)
 
     def learn(index: jax.Array, carry: Carry) -> Carry:
+        # Each replay has a key of its own: with a common key, all of them would draw the same image.
         of_class, of_place = jax.random.split(jnp.stack(keys)[index])
         label = jax.random.categorical(of_class, jnp.where(held > 0, 0.0, -jnp.inf)).astype(jnp.int32)
         place = jax.random.randint(of_place, (), 0, jnp.maximum(held[label], 1))

@@ -33,6 +33,7 @@ def is_pair(phase: Phase, network: Network) -> bool:
     by_reward = all(type(rule).learn is RSTDP.learn and not has_default_figures(rule) for rule in rules)
     before = convs[0]
     one_race = is_wta(before.competition) and before.one_threshold and before.monotone
+    # The compiled call can drop out features of the deciding layer (`kept`), but not of the layer before it.
     undropped = by_reward and before.last_learner.dropout is None
     return undropped and one_race and type(network.decision) is Majority and network.time_steps <= MAX_TIME_STEPS
 

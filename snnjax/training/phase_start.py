@@ -30,6 +30,7 @@ def begin_phase(job: Job, phase: Phase, states: Sequence[TrainState], inputs: An
     carries = []
     for index, state in enumerate(states):
         carry = carry_at_start(job, state, index)
+        # A resumed phase continues with the rates and random keys that were saved, not with those of a new phase.
         learners = with_leaves(carry.states, state.learning)
         carries.append(carry._replace(states=learners, tally=with_leaves(carry.tally, state.learning, "tally")))
     others = [_without_weights(model, phase.layers) for model in models]
@@ -86,6 +87,7 @@ def begin_learning(
 
 def _clip_weights(layer: Any, phase: Phase) -> Any:
     """The layer with weights within the bounds of the learner that learns in a phase, if it has any."""
+    # A layer may learn by several rules in turn, whose bounds may differ: those of the rule of this phase apply.
     bounds = layer.conv.each_learner[phase.learner].bounds
     if bounds is None:
         return layer

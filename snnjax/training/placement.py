@@ -98,6 +98,8 @@ class Placement:
             placed = self.place_images(images, start, chunk, self.mapping)
             result = timer.time_program(count * self.count, program, models, placed)
             if whole is None:
+                # Outputs are written once, in place: to collect the chunks and concatenate them would take twice the
+                # memory, and all of it in memory where `files.empty` uses a file.
                 whole = jax.tree.map(lambda x: files.empty((self.count, total, *x.shape[2:]), x.dtype), result)
             for values, part in zip(jax.tree.leaves(whole), jax.tree.leaves(result), strict=True):
                 values[:, start : start + count] = np.asarray(part)[: self.count, :count]

@@ -39,12 +39,16 @@ class Timer:
         start = time.perf_counter()
         leaves, structure = jax.tree.flatten(args)
         types = [(x.shape, x.dtype, getattr(x, "sharding", None)) for x in leaves]
+        # The back end is chosen while a program is traced, and a compiled program refuses arrays that lie on other
+        # devices, so both belong to the key.
         key = program, backend.current_is_native(), structure, *types
         if key not in PROGRAMS:
             if len(PROGRAMS) == MAX_PROGRAMS:
                 del PROGRAMS[next(iter(PROGRAMS))]
+            # Compiled apart from the call, so that the times of phases do not include compilation.
             PROGRAMS[key] = program.lower(*args).compile()
         begin = time.perf_counter()
+        # Calls return before the device has finished: without waiting, only the start of the work would be timed.
         result = jax.block_until_ready(PROGRAMS[key](*args))
         self.seconds += time.perf_counter() - begin
         self.compile_seconds += begin - start
@@ -98,6 +102,7 @@ def learning_program(step: Callable[..., Any], phase: Phase, mesh: Mesh) -> Any:
 
     specs = (NETWORKS, NETWORKS, NETWORKS, SHARED)
     spread = jax.shard_map(of_device, mesh=mesh, in_specs=specs, out_specs=NETWORKS, check_vma=False)
+    # The carry is donated, so that the weights are updated in place rather than copied for each slice.
     return jax.jit(spread, donate_argnums=0)
 
 

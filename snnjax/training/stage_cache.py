@@ -27,6 +27,8 @@ class StageCache:
     def __init__(self, job: Job):
         self.job = job
         self.network = job.network
+        # Latencies, not spike waves: of one byte each they take 282 MB for the encoded images of MNIST, waves of 15
+        # steps 4.2 GB.
         self._kept: dict[str, dict[int, tuple[str, np.ndarray]]] = {}  # by part and number: key and values of outputs
         self._last_joined: dict[Any, np.ndarray] = {}  # what the present stage reads, joined, by its key
 
@@ -78,6 +80,8 @@ class StageCache:
         """The outputs before a stage from which it and later ones are computed, by number; others are dropped."""
         graph = self.network.graph
         end = len(self.network.stages)
+        # Stages after the next one may read an output too, through skip connections: it would otherwise be computed
+        # again.
         wanted = graph.outputs_for(range(stage, end + 1), stage)
         kept = self._kept.setdefault(part, {})
         for number in list(kept):
@@ -133,6 +137,8 @@ class StageCache:
             return images
         both = files.empty((2 * len(images), *images.shape[1:]), images.dtype)
         both[: len(images)] = images
+        # Axis 2 holds the columns. The last axis is that of colours in colour images, so `...` would exchange red and
+        # blue.
         both[len(images) :] = images[:, :, ::-1]
         return both
 

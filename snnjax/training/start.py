@@ -121,6 +121,8 @@ def take(
         wanted = f"{', '.join(taken)} of {network.name}"
         raise InputError(f"`start` (--from) must fit {wanted}, it has {list_differences(misfits)}")
     learning = _learning(network, shared, stages, learn)
+    # From the trained network, since learned thresholds and fitted ramps are part of its description, not of its
+    # weights.
     described = [*trained.stages[:stages], *network.stages[stages:]]
     for stage in range(stages):
         if {*network.names[stage]} & {*learning}:
@@ -199,6 +201,7 @@ def _continued(network: Network, number: int, start: SpikingNetwork, class_names
         learned = {}
         for path, value in leaves(trained).items():
             changed = np.ndim(value) or f"stages.{number}.branches.{index}.{path}" in start.initial
+            # The levels of a ramp belong to the weights that they were fitted to, and the weights go on changing.
             if changed and path in initial and not path.startswith("ramp."):
                 learned[path] = value
         if network.names[number] == network.deciding:

@@ -87,6 +87,8 @@ class Workers:
                 future.cancel()
 
 
+# The default, since one process spreads its networks over the cores as well: four networks of mozafari2018 on 1,000
+# digits took 154 s in one process and 157 s in two.
 SERIAL = Workers()
 """This process, one group after the other."""
 
@@ -166,6 +168,7 @@ def _end_after(parent: int, folder: Path) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     shutil.rmtree(folder, ignore_errors=True)
+    # `sys.exit` would end only this thread.
     os._exit(1)
 
 

@@ -95,6 +95,7 @@ def run(_: options.Doctor) -> None:
     failed = False
     for name, well, result in findings():
         shown.add_row(MARKS[well], name, escape(result))
+        # None stands for optional parts that are absent, which is no failure.
         failed |= well is False
     screen = console.screen()
     screen.print(f"[bold]snnjax {snnjax.__version__}[/] in {escape(str(Path(snnjax.__file__).parent))}")

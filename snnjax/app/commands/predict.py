@@ -112,6 +112,7 @@ def reader_of(
     """
     if run_data.learned_handwriting(trained) and not chosen.as_is:
         return functools.partial(read_handwriting, invert=chosen.invert)
+    # Pictures of a network that was trained on padded ones are padded too: cropped, they would be of another kind.
     fit = fit or trained.settings.get("fit") or "crop"
     return functools.partial(read_picture, shape=trained.image_shape, invert=chosen.invert, fit=fit)
 

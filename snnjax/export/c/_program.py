@@ -161,6 +161,8 @@ def _values(
         score_text=_score_text(description, learning is not None),
         timed=timed,
         fractional=fractional,
+        # The program multiplies by 1 / STEPS, as XLA does in place of a division by a constant: a division would round
+        # otherwise.
         reciprocal=int((np.float32(1) / np.float32(description.time_steps)).view(np.uint32)),
         fallback=falls_back(description),
         unpacks=bool(packed_rows),

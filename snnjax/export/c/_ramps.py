@@ -61,6 +61,7 @@ def code_ramps(network: Network, integers: dict[str, IntegerRampLayer], bits: in
         constants |= _axes(dict(kernel=sizes.kernel, stride=sizes.stride, padding=sizes.padding))
         constants |= dict(row_bytes=-(-rows.shape[1] * bits // 8), offset=2 ** (bits - 1) - 1)
         pool = _pooling(conv.features, sizes, sizes.output)
+        # In int16, because weights of 8 bits with their offset go up to 254.
         weights = pack_bits((rows.astype(np.int16) + constants["offset"]).astype(np.uint8), bits)
         tables = _tables(name, layer, weights, constants["offset"])
         synapses = np.count_nonzero(rows, axis=0)

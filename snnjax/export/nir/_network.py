@@ -227,6 +227,8 @@ def _rounded(weights: np.ndarray, threshold: Any, *, decides: bool) -> tuple[np.
     given = np.zeros(1) if threshold is None else np.asarray(threshold, np.float64)
     while True:
         multiples = np.rint(weights / unit) * unit
+        # Thresholds lie half a unit between sums: some readers fire at V > threshold, some at V >= threshold, and sums
+        # could be equal. This changed 0 and 1 of 360 decisions of two networks.
         limits = np.floor(given / unit) * unit + unit / 2
         sums = np.abs(multiples).sum(axis=(1, 2, 3))
         numbers = [sums.max() / 2, np.abs(limits).max()]

@@ -162,12 +162,15 @@ class Builder:
     def add_layer(self, name: str, convs: Sequence[Convolution], threshold: np.ndarray) -> str:
         """Neurons that fire where the sum of some convolutions is above `threshold`, (F,)."""
         sums = np.sum([conv.weights.sum(axis=(1, 2, 3), dtype=np.float64) for conv in convs], axis=0)
+        # Several readers take one threshold for all neurons of a layer, so the features' own ones go into the biases.
         level = common_threshold(sums, threshold)
         neurons = f"{name}_neurons"
         for index, conv in enumerate(convs):
             source = self.add_convolution(conv, 0.0 if index else level - threshold)
             self.edges.append((source, neurons))
         ones = np.ones(self.shapes[source], np.float32)
+        # Neurons without memory, because one that fires once cannot be expressed: norse, snnTorch, sinabs and spyx
+        # ignore a v_reset of -1e9, and SpikingJelly starts there.
         if self.neuron == "IF":
             self.nodes[neurons] = self.package.IF(r=ones, v_threshold=level * ones)
         else:
@@ -182,6 +185,8 @@ class Builder:
         window = checks.pair("window", pool.window, 1)
         stride = checks.pair("stride", pool.stride or pool.window, 1)
         padding = checks.pair("padding", pool.padding, 0)
+        # A dense convolution: no pooling node is read by all of norse, snnTorch, sinabs, spyx, SpikingJelly and
+        # jaxpike, nor are grouped convolutions.
         weights = np.eye(features)[:, :, None, None] * np.ones(window)
         name = f"{name}_pool"
         return self.add_layer(name, [Convolution(name, source, weights, stride, padding)], np.full(features, 0.5))

@@ -24,6 +24,8 @@ from snnjax.core import devices
 from snnjax.core.files import atomic_write, cache_folder, lock, write_text
 
 SOURCES = sorted(Path(__file__).parent.glob("*.cc"))
+# No -ffast-math: it assumes that no float is infinite or NaN, but features that fill up a block never fire because
+# their thresholds are infinite, and weights that are NaN must fire nowhere.
 FLAGS = ("-std=c++20", "-O3", "-march=native", "-fPIC", "-shared", "-pthread", "-w")
 MAX_TIME_STEPS = 255  # latencies are bytes
 
@@ -59,6 +61,8 @@ def _sources() -> list[str]:
 
 def library() -> Path:
     """The compiled library, one for each source, jaxlib and processor; compiled anew where its digest is another."""
+    # The features of the processor are part of the name because of -march=native: a cache folder may be shared by
+    # machines, and a processor that lacks an instruction kills the program.
     made_of = f"{_sources()} {FLAGS} {jax.lib.__version__} {devices.processor_features()}"
     path = cache_folder() / f"kernels-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.so"
     digest = path.with_suffix(".sha256")
@@ -75,6 +79,7 @@ def _build(path: Path, digest: Path) -> None:
     print("snnjax compiles its C++ kernels, once: this takes up to a minute", file=sys.stderr, flush=True)
     with atomic_write(path) as library, tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
         objects = [Path(folder) / f"{source.stem}.o" for source in SOURCES]
+        # The sources are compiled at the same time. Without `list` an error of the compiler would never be raised.
         list(pool.map(lambda source, made: _compile([*command, "-c"], [source], made), SOURCES, objects))
         _compile(command, objects, library)
         made = _digest(library)

@@ -50,6 +50,7 @@ class Batch {
     for (int64_t axis = axes_.size() - 1; axis >= 0; --axis) {
       const int64_t place = index % axes_[axis];
       index /= axes_[axis];
+      // An argument that all stimuli share has the size 1 along this axis, and its part is the same for all.
       if (shape[axis] > 1) part.data += place * stride;
       stride *= shape[axis];
     }
@@ -108,6 +109,8 @@ class Batch {
       std::atomic<bool> failed{false};
     };
     const auto progress = std::make_shared<Progress>();
+    // A helper may begin after this call has returned. So it owns a share of `progress`, in which it finds no index
+    // left, and never touches `use`, which is gone by then.
     const auto work = [progress, count, &use] {
       for (int64_t index; (index = progress->begun++) < count; ++progress->done) try {
           use(index);

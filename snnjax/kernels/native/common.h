@@ -31,6 +31,7 @@ using Flags = ffi::Buffer<bool>;
 // Features are filled up to a multiple of this.
 constexpr int64_t kFilled = 16;
 // Features processed at once, as many as a register holds: GCC 12 compares wider vectors one element after the other.
+// Under AVX2, vectors of 16 made latencies take twice as long, and readouts eleven times.
 #if defined(__AVX512F__)
 constexpr int64_t kLanes = 16;
 #elif defined(__AVX2__)
@@ -38,6 +39,8 @@ constexpr int64_t kLanes = 8;
 #else
 constexpr int64_t kLanes = 4;
 #endif
+// `aligned(4)`: rows of buffers begin anywhere. `may_alias`: the same memory is also read as single floats and as
+// integers.
 typedef float Lanes __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
 typedef int32_t Steps __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
 constexpr float kSilent = -std::numeric_limits<float>::infinity();
@@ -168,6 +171,7 @@ class Memory {
   T* data() const { return reinterpret_cast<T*>(memory_.get()); }
 
  private:
+  // Rows that begin with a line made learning by reward 15 to 20 % faster. Huge pages made no difference.
   struct alignas(64) Line {
     uint8_t bytes[64];
   };

@@ -68,6 +68,8 @@ class Competition {
       Neuron next = spikes_.back();
       spikes_.pop_back();
       if (inhibited(next.position)) continue;
+      // Only a neuron whose upper bound is the largest of all is added up exactly. With exact potentials of all, an
+      // image of deepr2024 took 0.152 instead of 0.127 ms.
       if (next.feature == kUnknown) {
         race_.resolve(step, next);
         spikes_.push_back(next);

@@ -25,6 +25,8 @@ class EventLayer {
 
   // All inputs of one step fire.
   void advance(int64_t step) {
+    // Loops of known length for the layers of the published digit networks: 30, 75, 100, 150, 200 and 250 features, in
+    // blocks of 16.
     with_known<1, 2, 5, 7, 10, 13, 16, 0>(stride / kFilled, [&]<int64_t kRows>() {
       advance_by<kRows * kFilled / kLanes>(step);
     });
@@ -37,6 +39,8 @@ class EventLayer {
   template <int64_t kBlocks>
   void advance_by(int64_t step) {
     const int64_t width = geometry_.width, size = geometry_.pixels(), count = geometry_.inputs();
+    // Eight latencies are compared at once, because hardly any fires at a given step: of an encoded digit, 24 % of the
+    // inputs fire at all, and 1.6 % at the first step.
     const uint64_t same = 0x0101010101010101u * step;
     int64_t index = 0;
     for (; index + 8 <= count; index += 8) {
@@ -96,6 +100,7 @@ struct Limits {
   // The thresholds of features filled up to `stride`, in memory slot kSlot; those that fill up never fire.
   template <int kSlot>
   float* filled_up(int64_t features, int64_t stride) const {
+    // Their potentials stay 0, which is above a threshold below 0: with any finite threshold they could win.
     float* limits = filled<kSlot, float>(stride, std::numeric_limits<float>::infinity());
     for (int64_t f = 0; f < features; ++f) limits[f] = values[shared ? 0 : f];
     return limits;

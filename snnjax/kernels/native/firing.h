@@ -14,6 +14,7 @@ constexpr int kRows = 8;  // neurons whose potentials are added up side by side
 // Where to begin following neurons: so many times sqrt(n) inputs before the n that reach a threshold if all weights are
 // equal. The image, the weights and the sums that a learner keeps decide it, so that a run that was stopped rounds as
 // one that was not.
+// With the first at 0.95 n, an image of goupy2024_ncg took 0.0091 instead of 0.0079 ms.
 constexpr float kEarlier[] = {2.5f, 7.5f, 15.0f};
 constexpr int64_t kLeastShare = 16;  // to go through less than a 16th of the inputs one by one is faster
 constexpr float kNever = std::numeric_limits<float>::infinity();
@@ -54,6 +55,8 @@ struct Inputs {
     when = latency;
     int32_t fired = 0;
     for (int64_t i = 0; i < size; ++i) {
+      // Without a branch, since which inputs fire is unpredictable. Only the third that fires is sorted: with all of
+      // them, an image of goupy2024_ncg took 0.0110 instead of 0.0084 ms.
       spiking[fired] = i;
       fired += latency[i] < time_steps;
     }
@@ -99,6 +102,8 @@ struct DenseLayer {
   Spike fired(int32_t neuron, int32_t step, float before, float now, float threshold) const {
     const bool rises = before <= threshold;  // not so at the first step, below a threshold of 0
     const float late = fractional && rises ? step + (threshold - before) / (now - before) : step;
+    // A product instead of a division, because XLA makes one of it too, and both back ends must round alike. At most
+    // the float before 1: rounding must not make silence of a spike at the end of the last step.
     return {neuron, step, std::min(late * (1.0f / time_steps), std::nextafter(1.0f, 0.0f)), now};
   }
 
@@ -136,6 +141,8 @@ int64_t begin_late(const DenseLayer& layer, const Inputs& in, int32_t first, con
     if (passed == tried) continue;
     if (!passed || in.steps[passed - 1].end * kLeastShare < layer.inputs) break;
     tried = passed;
+    // Going through the rows once up to here, and spike by spike only from here on, takes 0.078 instead of 0.14 ms with
+    // 24,576 inputs and 50 neurons. Potentials at several steps in one pass were slower.
     potentials<kCount>(layer, in, first, in.steps[passed - 1].step, sum);
     bool any = false;
     for (int r = 0; r < kCount; ++r) any |= sum[r] > limits[r];
@@ -157,6 +164,8 @@ bool integrate(const DenseLayer& layer, const Inputs& in, int32_t first, int32_t
   bool stopped = false;
   const int64_t passed = begin_late<kCount>(layer, in, first, limits, sum);
   const int32_t* input = in.inputs.data() + (passed ? in.steps[passed - 1].end : 0);
+  // Step `last` included: if neurons of earlier blocks have fired then, a stronger one of this block may still fire
+  // with them and win.
   for (auto it = in.steps.begin() + passed; it != in.steps.end() && it->step <= last; ++it) {
     const auto [step, end] = *it;
     for (int r = 0; r < kCount; ++r) before[r] = sum[r];

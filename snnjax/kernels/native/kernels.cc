@@ -125,8 +125,10 @@ ffi::Error stdp(Threads threads, Floats weights, Bytes latency, Integers feature
     for (int64_t place = 0; place < features.element_count(); ++place) {
       const int64_t won = features.data[place];
       any |= won >= 0;
+      // Features beyond the last learn nothing, as by XLA. Here they would write behind the weights.
       if (won < 0 || won >= layer.features) continue;
       float* of_feature = learned + won * layer.synapses();
+      // A winner may be silent, at step T, as silent inputs are: these must not be causal to it.
       learn_feature(layer, of_feature, stimulus, rows[place], columns[place], std::min(steps[place], last), rule);
     }
     if (any) clip(learned, layer.size(), rule.lower, rule.upper);
@@ -139,6 +141,7 @@ void share(uint64_t* first, uint64_t* end, int64_t bin, int64_t step, int64_t la
     for (; first != end; ++first) latency[*first & 0xffffffffu] = step;
     return;
   }
+  // The order within a step does not matter, so that bins are split in halves instead of sorted.
   const int64_t middle = (step + last) / 2;
   if ((middle - step) * bin >= end - first) return share(first, end, bin, step, middle, latency);
   uint64_t* half = first + (middle - step) * bin;

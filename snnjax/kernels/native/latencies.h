@@ -101,6 +101,7 @@ int64_t enough_inputs(const float* weights, int64_t rows, int64_t stride, int64_
     most = std::max(most, largest(row, size));
   for (int64_t f = 0; f < size; ++f) least = std::min(least, limits[f]);
   if (least < 0) return 0;
+  // Above 1 rounding may carry a sum above n times the largest weight, hence the 1e-4.
   const double largest = most <= 1 ? 1 : most * (1 + 1e-4);
   return static_cast<int64_t>(std::min(std::floor(least / largest), 1e9)) + 1;
 }

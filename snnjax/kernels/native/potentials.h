@@ -99,6 +99,9 @@ class Potentials {
       };
       for (; c + 2 * kLanes <= channels; c += 2 * kLanes) add_up(c, all, sums[0]), add_up(c + kLanes, all, sums[1]);
       if (c + kLanes <= channels) add_up(c, all, sums[0]), c += kLanes;
+      // The last channels are a whole register too, which overlaps the one before. Together with candidates that are
+      // found by registers, this brought an image from 0.063 to 0.048 ms (mozafari2018) and from 0.127 to 0.090
+      // (deepr2024).
       if (c < channels && channels >= kLanes) add_up(channels - kLanes, tail, sums[1]), c = channels;
       for (; c < channels; ++c) rest += when[c] <= last ? weight[c] : 0.0f;
     }
@@ -120,6 +123,7 @@ class Potentials {
     const float most = ::largest(potential + first, end - first);
     const float enough = margin(position) + rounding_ * active_[position];
     if (most == kSilent || !(most + enough >= best.potential)) return;
+    // The likeliest neuron is added up first, so that fewer others could still exceed `best`.
     const int64_t likely = std::find(potential + first, potential + end, most) - potential;
     compare(likely);
     auto compare_others = [&](int64_t f) {
@@ -147,6 +151,8 @@ class Potentials {
       while (channel < end) {
         if (room == 0) add_runs(run, position), flush(position), run = runs_.data(), room = kMaxAdds;
         const int32_t* last = std::min<const int32_t*>(end, channel + room * kRowsPerAdd);
+        // Inputs are collected as runs of a tap and then added up together. With inputs read ahead and updates that
+        // compute addresses once, this brought an image of deepr2024 from 0.080 to 0.059 ms.
         *run++ = {channel, last, quantised_.row(tap)};
         room -= (last - channel + 1) / kRowsPerAdd;
         channel = last;
@@ -171,6 +177,9 @@ class Potentials {
 
   // Adds up the runs before `end`.
   void add_runs(const Run* end, int64_t position) {
+    // All inputs of a position at a time, four blocks of features at a time. It is 5 to 10 % slower to go through a
+    // layer block by block so that its integers stay in the first cache, and to go through it tap by tap takes 0.070
+    // instead of 0.067 ms.
     for (int64_t block = 0; block < quantised_.blocks; block += 4) {
       uint16_t* sums = sums_.data() + position * quantised_.stride + block * kBlock;
       with_known<1, 2, 3, 4>(quantised_.blocks - block, [&]<int64_t kBlocks>() {
@@ -259,6 +268,8 @@ class IntegerRace {
 
   const Geometry& layer() const { return layer_; }
   void arrive(int32_t step) { potentials_.arrive(step); }
+  // The bound from the last look, plus the most that later inputs can add, spares most looks: STDP takes 0.024 instead
+  // of 0.027 ms for an image in a second layer, and 0.043 instead of 0.061 in a third.
   bool may_spike(int64_t position) const { return !fired_[position] && potentials_.ceiling(position) > threshold_; }
 
   bool spike(int64_t position, int32_t step, Neuron& neuron) {

@@ -97,7 +97,10 @@ class Learning {
     for (now_ = 0; now_ < end_; ++now_) {
       const int64_t stimulus = stimuli_[now_];
       label_ = labels[stimulus];
+      // By the equations, a silent image would add gap a+ to all weights of its class.
       learns_ = label_ >= 0 && !inputs_of(now_).steps.empty();
+      // The cores meet once per stimulus, and the free one reads the next inputs: 0.14 instead of 0.27 ms with 24,576
+      // inputs and 50 neurons.
       tasks_.run(layer_.classes + (now_ + 1 < end_));
       for (int32_t group = 0; group < layer_.classes; ++group)
         results.earliest.put(stimulus * layer_.classes + group, first_[group]);
@@ -109,6 +112,7 @@ class Learning {
   }
 
  private:
+  // Three turns are in use at once: one whose neurons still move, the present one, and the next one, which is read.
   Inputs& inputs_of(int64_t turn) { return inputs_[turn % 3]; }
 
   // The inputs of the next stimulus.

@@ -105,6 +105,8 @@ ffi::Error learn_stdp(Threads threads, Floats weights, Bytes latencies, Floats t
                                static_cast<int32_t>(number(settings, "steps")), batch.part(rates, 2, i).data, bound,
                                flag(settings, "stabiliser"), batch.part(weights, 4, i).data,
                                batch.part(*learned, 4, i).data, batch.part(*winners, 2, i)};
+    // Bounds of a position's potentials are compared with one threshold only. Without finite bounds of weights, the
+    // scale of the integers would have to be fitted again after each update.
     const bool integers = learning.threshold.element_count() == 1 && std::isfinite(bound[1] - bound[0]) &&
                           geometry.features * geometry.channels >= kLarge;
     if (integers) learn_by_integers(sequence, learning);
@@ -128,6 +130,8 @@ class Search {
     std::fill(least_.begin(), least_.end(), kSilent);
     bounded_ = 0;
     for (const int64_t p : order_)
+      // Winners reach 0.77 of the 0.8 that a synapse can give, so that the number of inputs rules out positions: 6.5 of
+      // mozafari2018's 16 were added up on average, though late in a training none can be left out.
       if (potentials_.upper_bound(active_[p]) >= *std::min_element(least_.begin(), least_.end())) bound(p);
     for (int64_t g = 0; g < groups_; ++g) found_[g] = strongest(g);
     return found_.data();
@@ -190,6 +194,8 @@ class Outputs {
       bound(potentials, cell);
       for (int64_t first = 0; first < layer_.features; first += kLanes) {
         auto lanes = [&](const std::vector<float>& values) { return *reinterpret_cast<const Lanes*>(&values[first]); };
+        // Floats are added up only between these bounds: tests of a third layer take 0.021 instead of 0.059 ms, and
+        // R-STDP of deepr2024 half of the time.
         const Steps sure = lanes(lower_) > threshold_, possible = lanes(upper_) > threshold_;
         auto fire = [&](int64_t lane) { out[(first + lane) * cells + cell] = when_; };
         each_lane(sure, fire);
@@ -326,6 +332,8 @@ ffi::Error learn_deep_by_reward(Threads threads, Floats before, Floats weights, 
     const auto learn_from = [&](int64_t image, const Inputs& inputs) {
       race.begin(inputs);
       competition.find(steps);
+      // The output comes from the sums of the competition, which are only completed here: 8 % faster than sums of its
+      // own, measured with floats.
       race.potentials().arrive(steps - 1);
       outputs.write(race.potentials(), pooled.data());
       between.read(pooled.data());
@@ -377,6 +385,7 @@ ffi::Error strongest_of_classes(Threads threads, Floats weights, Bytes latencies
   const Geometry geometry = geometry_of(weights, latencies, settings);
   const IntegerWeights prepared(geometry, number(settings, "steps"), batch, weights, threads);
   const int64_t classes = number(settings, "classes"), size = geometry.features / classes;
+  // With one group, a test while mozafari2018 trains takes 0.027 instead of 0.053 ms for an image.
   const int64_t groups = flag(settings, "only_largest") ? 1 : classes;
   const std::vector<float> open(geometry.features, 0.0f);
   std::fill_n(potential->typed_data(), potential->element_count(), 0.0f);

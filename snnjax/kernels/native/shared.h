@@ -17,6 +17,7 @@ class SharedTasks {
  public:
   SharedTasks(std::function<void(int32_t)> task, bool alone) : task_(std::move(task)) {
     ++live_;
+    // `deferred` is for when no thread can be started: this thread then does all tasks, and nothing is thrown.
     if (!alone && core_left()) other_ = std::async(std::launch::async | std::launch::deferred, [this] { help(); });
   }
 
