@@ -8,7 +8,7 @@ this.
 
 import lazy_loader
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"
 
 # What `__init__.pyi` imports is imported when it is first used: the command line answers before JAX is there.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

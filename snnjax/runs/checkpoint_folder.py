@@ -17,6 +17,7 @@ from snnjax.core.codec import call_of, to_data
 from snnjax.core.differences import described, described_differences, list_differences
 from snnjax.core.errors import InputError, explained
 from snnjax.networks import Network
+from snnjax.runs.earlier import advice_on
 from snnjax.runs.results_file import versions
 from snnjax.training.loop import SAVE_INTERVAL_S, Trainer
 from snnjax.training.state import FORMAT, current_names
@@ -167,7 +168,8 @@ class CheckpointFolder:
             self._spent = float(meta.get("spent", 0.0))
             if damaged:
                 self.notes.append(f"{'; '.join(damaged)}; going on from {path.name}, the state before")
-            with explained(f"{path} holds no state to go on from", KeyError, TypeError, AttributeError):
+            advice = self._advice_on(meta)
+            with explained(f"{path} holds no state to go on from", KeyError, TypeError, AttributeError, advice=advice):
                 self._restore(arrays, meta)
             return
         if damaged:
@@ -186,9 +188,14 @@ class CheckpointFolder:
             problem = f"the {noun} in {self.path} cannot be resumed with other settings or data"
             raise InputError(f"{problem}: it had {changes}")
         if found := described_differences(expected["network"], meta.get("network", {})):
-            raise InputError(f"{path} is of another network: name another folder, it has {list_differences(found)}")
+            problem = f"{path} is of another network: name another folder, it has {list_differences(found)}"
+            raise InputError(": ".join(filter(None, (problem, self._advice_on(meta)))))
         if changes := _changes(_versions(expected), _versions(meta)):
             self.notes.append(f"the {noun} began with {changes}: results may differ slightly")
+
+    def _advice_on(self, meta: Json) -> str:
+        """What to do about the checkpoint with these data if it cannot be continued; "" if this version wrote it."""
+        return advice_on(meta, self.kind.removeprefix("a "), self.path, self.command)
 
 
 def training_settings(work: Trainer | Sweep) -> Json:

@@ -15,6 +15,7 @@ from snnjax.runs.checkpoint_folder import (
     network_digest,
     training_settings,
 )
+from snnjax.runs.earlier import check_winners
 from snnjax.runs.results_file import PAGE, PICTURES, RESULTS, misclassified, read_results, versions, write_results
 from snnjax.runs.trained import WEIGHTS, Trained
 from snnjax.training.loop import Trainer
@@ -80,6 +81,7 @@ class RunFolder(CheckpointFolder):
     def _restore(self, arrays: Arrays, meta: Json) -> None:
         self.state = TrainState.unflatten(arrays, meta)
         self.trainer.check_state(self.state)
+        check_winners(self.trainer, self.state, meta)
 
     def start(self) -> TrainState:
         """The state to begin with: the saved one, or the initial one."""

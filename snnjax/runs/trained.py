@@ -14,6 +14,7 @@ from snnjax.data.names import checked, numbered
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.model import check_fitted, rounded_weights
 from snnjax.runs import pretrained
+from snnjax.runs.earlier import check_components
 from snnjax.training.state import current_names
 
 WEIGHTS, SWEEP = "weights.npz", "sweep.json"  # in the folder of a run, and of a sweep
@@ -76,6 +77,7 @@ class Trained:
         if "image_shape" not in meta:
             raise InputError(f"{path} holds no trained network: name a run folder, or the {WEIGHTS} in it")
         files.check_format(path, meta, WEIGHTS_FORMAT, "load it with that version")
+        check_components(path, meta)
         try:
             network = from_data(meta["network"], arrays)
             if not isinstance(network, Network) or network.encoder is None:
