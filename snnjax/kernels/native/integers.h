@@ -40,7 +40,7 @@ struct IntegerLayer : Geometry {
   }
 
   // The packed weights of a neuron, which may change; several threads may ask for them.
-  float* packed(int64_t feature) const {
+  float* packed_rows(int64_t feature) const {
     float* rows = memory_.data() + feature * synapses();
     if (!packed_[feature].load(std::memory_order_acquire)) pack(feature, rows);
     return rows;
