@@ -13,6 +13,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from snnjax.app import cost_report, data_source, diagram, page, plots
+from snnjax.app.run_text import Rows, back_end, duration, order, phases
 from snnjax.core import files
 from snnjax.core.errors import printable
 from snnjax.core.metrics import tested_part
@@ -27,7 +28,6 @@ from snnjax.training.loop import Trainer
 LISTED = 50  # misclassified images on the page
 
 Named = tuple[str, Figure]
-Rows = tuple[list[str], list[list[str]]]
 
 
 @jax.jit
@@ -257,18 +257,6 @@ def result(results: dict[str, Any]) -> Markup:
     return page.html.result(cards, head, rows, facts, results.get("command"))
 
 
-def order(settings: Mapping[str, Any]) -> str:
-    """In which order images were shown, and whether mirrored, in words; "" where neither."""
-    shuffled = "images come in a new order each epoch" * settings.get("shuffle", False)
-    mirrored = "each image is mirrored left-right or not, at random" * settings.get("mirror", False)
-    return ", ".join(filter(None, (shuffled, mirrored)))
-
-
-def back_end(settings: Mapping[str, Any]) -> str:
-    """The back end of a run in words."""
-    return f"back end {settings['backend']}"
-
-
 def usage(settings: Mapping[str, Any], run: Path) -> Markup:
     """Instructions to use the network of a run with these settings, as HTML."""
     dataset = settings.get("dataset")
@@ -285,14 +273,6 @@ def usage(settings: Mapping[str, Any], run: Path) -> Markup:
         path=json.dumps(str(run)),
         source=", ".join([*named, *loaded]),
     )
-
-
-def duration(seconds: float) -> str:
-    """A time in words."""
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def plain_text(value: Any) -> str:
@@ -331,10 +311,3 @@ def errors(records: Sequence[Mapping[str, Any]]) -> Markup:
         keys.remove("file")
     rows = [[printable(str(record[key])) for key in keys] for record in records[:LISTED]]
     return page.html.misclassified([f"test {keys[0]}", *keys[1:]], rows, len(records))
-
-
-def phases(results: dict[str, Any]) -> Rows:
-    """Figures of each phase in a results.json: the heads of a table and its rows."""
-    keys = dict(images=",", compile_seconds=".1f", seconds=".1f", images_per_second=",.0f")
-    rows = [[phase["name"], *(format(phase[key], spec) for key, spec in keys.items())] for phase in results["phases"]]
-    return ["phase", "images", "compiling s", "running s", "images/s"], rows
