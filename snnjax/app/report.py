@@ -1,9 +1,11 @@
 """The report of a run: its pictures, and report.html, which holds them and the results in one file."""
 
+import itertools
 import json
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from snnjax.core.errors import printable
 from snnjax.core.metrics import tested_part
 from snnjax.data import Dataset
 from snnjax.data.names import shortened
+from snnjax.kernels import backend, use_backend
 from snnjax.networks import Model, Observed, SpikingNetwork
 from snnjax.networks.decision import Decided
 from snnjax.networks.features import drawn_back
@@ -50,7 +53,28 @@ def figures(
     *,
     of_run: bool = True,
 ) -> Iterator[Named]:
-    """Figures: results of a run, preferred stimuli of features, responses to test images, `of_run` or others."""
+    """Figures: results of a run, preferred stimuli of features, responses to test images, `of_run` or others.
+
+    The responses are computed, for which JAX compiles a program, while the caller draws the other figures.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        shown = {} if data is None else {number: data.test_images[number] for number in images}
+        chosen = backend.current()
+        responses = {number: pool.submit(_respond, network, image, chosen) for number, image in shown.items()}
+        yield from of_results(results, network)
+        if data is not None:
+            for number, response in responses.items():
+                yield of_image(results, network, data, number, response.result(), of_run=of_run)
+
+
+def _respond(network: SpikingNetwork, image: np.ndarray, chosen: str) -> Observed:
+    """The response to an image, on the back end that was chosen in another thread."""
+    with use_backend(chosen):
+        return observe(network.model, image)
+
+
+def of_results(results: dict[str, Any], network: SpikingNetwork) -> Iterator[Named]:
+    """Figures of what a run has measured, and of the preferred stimuli of features."""
     if results["epochs"]:
         yield "history", plots.history_picture(results["epochs"], results["best_epoch"])
     spec = network.spec
@@ -69,18 +93,23 @@ def figures(
     for name, drawn in drawn_back(network).items():
         rows = [f"class {x}" for x in names] if name in spec.deciding else []
         yield f"features_{name}", plots.features_picture(drawn, f"{spec.name}, features of {name}", rows)
-    if data is not None:
-        of_others = "" if of_run else f" of {shortened(printable(data.name), 60)}"
-        prefix = "" if of_run else re.sub(r"[^\w.-]", "_", data.name)[:60] + "_"
-        for number in images:
-            image = data.test_images[number]
-            label = data.test_labels[number]
-            response = observe(network.model, image)
-            file = f" ({shortened(printable(data.test_files[number]), 60)})" if data.test_files else ""
-            title = f"test image {number}{of_others}{file}, label {names[label]}"
-            if spec.decision is not None:
-                title += f": {decided(response.decided, names)}"
-            yield f"image_{prefix}{number:05}", plots.activity_picture(image, response, spec, title, names)
+
+
+def of_image(
+    results: dict[str, Any], network: SpikingNetwork, data: Dataset, number: int, response: Observed, *, of_run: bool
+) -> Named:
+    """The figure of the response to a test image, of the run's data or of others."""
+    spec = network.spec
+    names = results["class_names"]
+    of_others = "" if of_run else f" of {shortened(printable(data.name), 60)}"
+    prefix = "" if of_run else re.sub(r"[^\w.-]", "_", data.name)[:60] + "_"
+    image = data.test_images[number]
+    label = data.test_labels[number]
+    file = f" ({shortened(printable(data.test_files[number]), 60)})" if data.test_files else ""
+    title = f"test image {number}{of_others}{file}, label {names[label]}"
+    if spec.decision is not None:
+        title += f": {decided(response.decided, names)}"
+    return f"image_{prefix}{number:05}", plots.activity_picture(image, response, spec, title, names)
 
 
 _KINDS = {
@@ -151,7 +180,7 @@ def draw_run(
     if len(decisions):
         kinds = np.where(decisions < 0, 2, decisions != data.test_labels)  # right, wrong, silent
         examples = np.unique(kinds, return_index=True)[1].tolist()  # the first image of each kind
-    write(run, results, [*drawn, *figures(results, network, data, examples)])
+    write(run, results, itertools.chain(drawn, figures(results, network, data, examples)))
 
 
 def write(run: Path, results: dict[str, Any], figures: Iterable[Named]) -> None:
