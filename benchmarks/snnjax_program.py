@@ -47,10 +47,17 @@ class MeasuredPlacement(Placement):
         self.works = works
 
     def map(
-        self, timer: Timer, function: Any, models: Any, images: Any, report: Any = lambda *_: None, **static: Any
+        self,
+        timer: Timer,
+        function: Any,
+        models: Any,
+        images: Any,
+        report: Any = lambda *_: None,
+        at_least: int = 0,
+        **static: Any,
     ) -> Any:
         placed = place(models, self.mapping, NETWORKS)
-        run = functools.partial(super().map, timer, function, placed, images, **static)
+        run = functools.partial(super().map, timer, function, placed, images, at_least=at_least, **static)
         outputs = run()
         work = Work(count_of(images), run, compile_seconds=timer.compile_seconds)
         work.outcome = operator.itemgetter(0)  # of the first network

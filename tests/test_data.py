@@ -14,6 +14,8 @@ import pytest
 import scipy.ndimage
 from made_files import CIFAR, EMNIST, FILES, RNG, UPRIGHT, brightness, idx, png
 from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
 from snnjax.core.errors import InputError, MissingPackageError
 from snnjax.data import DATASETS, RECORDINGS, Dataset, digits, find, load, readers, relabel
@@ -55,7 +57,15 @@ def network(monkeypatch) -> mock.Mock:
 
 
 def test_digits():
+    raw = load_digits()
+    numbers = np.arange(len(raw.target))
+    train, test = train_test_split(numbers, test_size=0.2, random_state=0, stratify=raw.target)
+    images = enlarged(raw.images * (255 / 16))
     data = digits()
+    np.testing.assert_array_equal(data.train_images, images[train])
+    np.testing.assert_array_equal(data.test_images, images[test])
+    np.testing.assert_array_equal(data.train_labels, raw.target[train])
+    np.testing.assert_array_equal(data.test_labels, raw.target[test])
     assert (data.train_images.dtype, data.encoder, data.input_shape) == (np.float32, GREY, (6, 28, 28))
     images = np.concatenate([data.train_images, data.test_images])
     assert (images.min(), images.max()) == (0, 255)

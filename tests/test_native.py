@@ -141,14 +141,14 @@ def source(tmp_path, monkeypatch):
 
 
 def test_it_is_compiled_once_also_for_programs_that_need_it_at_once(source, tmp_path, monkeypatch):
-    run, compiled = subprocess.run, []
+    run, compiled = subprocess.Popen, []
 
     def run_slowly(command, **how):
         time.sleep(0.2)
         compiled.append(command)
         return run(command, **how)
 
-    monkeypatch.setattr(subprocess, "run", run_slowly)
+    monkeypatch.setattr(subprocess, "Popen", run_slowly)
     with ThreadPoolExecutor() as pool:
         (path,) = {*pool.map(lambda _: native.library(), range(4))}
     files = {path.name, path.with_suffix(".sha256").name}
@@ -168,6 +168,7 @@ def test_it_is_compiled_once_also_for_programs_that_need_it_at_once(source, tmp_
 def test_what_the_compiler_says_is_told(source, tmp_path, monkeypatch):
     source.write_text("nonsense;")
     monkeypatch.setattr(native, "load", native.load.__wrapped__)
+    monkeypatch.setattr(native, "begin", native.begin.__wrapped__)
     line = backend.unavailable()
     assert "did not compile" in line
     assert "nonsense" in line

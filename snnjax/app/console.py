@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from snnjax.app import diagram, report
+from snnjax.app import diagram, run_text
 from snnjax.core import checks
 from snnjax.core.metrics import half_interval, tested_part
 from snnjax.data import Dataset
@@ -76,7 +76,7 @@ def times(count: int) -> str:
 
 def left(seconds: float) -> str:
     """An estimate of the time that is left, in words."""
-    return f"about {seconds:.0f} s left" if seconds < 100 else f"about {report.duration(seconds)} left"
+    return f"about {seconds:.0f} s left" if seconds < 100 else f"about {run_text.duration(seconds)} left"
 
 
 def each_fold(folds: int) -> Iterator[int]:
@@ -213,8 +213,8 @@ def header(run: RunFolder) -> None:
         f"[bold]{escape(run.trainer.network.name)}[/] on {escape(data.name)}: {data.counts}, "
         f"epochs {' '.join(map(str, settings.epochs))}, seed {settings.seed}"
     )
-    order = report.order(run.settings)
-    where = f"on {run.device}, {report.back_end(run.settings)}; into {run.path}"
+    order = run_text.order(run.settings)
+    where = f"on {run.device}, {run_text.back_end(run.settings)}; into {run.path}"
     console.print(*notes(data), *[order] * bool(order), where, *run.notes, sep="\n", markup=False)
     console.print(table(diagram.HEAD, [diagram.rows(run.trainer.network)], "stages", left=3))
 
@@ -224,7 +224,7 @@ def summary(run: RunFolder) -> None:
     console = screen()
     results = run.results
     best = results["best_epoch"]
-    head, phases = report.phases(results)
+    head, phases = run_text.phases(results)
     console.print(table(head, [phases], "phases"))
     planned = run.trainer.plan[-1].epochs
     done = len(results["epochs"])

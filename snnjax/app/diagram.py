@@ -1,17 +1,20 @@
 """The graph of a network's stages, as the rows of a table and as a picture."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.text import Text
-
-from snnjax.app.plots import WIDTH
 from snnjax.core import checks
 from snnjax.layers import Conv
 from snnjax.networks import Concatenate, Input, Network
 from snnjax.networks.graph import name_of
+
+if TYPE_CHECKING:  # the table comes before a training, and Matplotlib is imported while it runs
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 HEAD = ("stage", "reads", "layers", "input", "output", "parameters")
 COLUMN = 2.1  # inches between stages that follow each other
@@ -46,6 +49,10 @@ def rows(network: Network) -> list[list[str]]:
 
 def picture(network: Network) -> Figure:
     """The encoder and all stages as boxes, from left to right, with an arrow to each from what it reads."""
+    from matplotlib.figure import Figure
+
+    from snnjax.app.plots import WIDTH
+
     places = _places(network)
     columns = 1 + int(max(column for column, _ in places))
     lowest = min(row for _, row in places)

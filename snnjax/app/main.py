@@ -148,7 +148,9 @@ def command_options(
         if machine := getattr(chosen, "machine", None):
             if stopped:
                 print(f"snnjax {__version__}", flush=True)  # a sign of life: JAX takes a while to import
-            importlib.import_module("snnjax.core.devices").choose(machine.device)
+            device = importlib.import_module("snnjax.core.devices").choose(machine.device)
+            if device.platform == "cpu" and hasattr(machine, "backend"):
+                importlib.import_module("snnjax.kernels.backend").prepare(machine.backend)
         yield chosen
 
 

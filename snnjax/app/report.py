@@ -1,9 +1,11 @@
 """The report of a run: its pictures, and report.html, which holds them and the results in one file."""
 
+import itertools
 import json
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,13 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from snnjax.app import cost_report, data_source, diagram, page, plots
+from snnjax.app.run_text import Rows, back_end, duration, order, phases
 from snnjax.core import files
 from snnjax.core.errors import printable
 from snnjax.core.metrics import tested_part
 from snnjax.data import Dataset
 from snnjax.data.names import shortened
+from snnjax.kernels import backend, use_backend
 from snnjax.networks import Model, Observed, SpikingNetwork
 from snnjax.networks.decision import Decided
 from snnjax.networks.features import drawn_back
@@ -27,7 +31,6 @@ from snnjax.training.loop import Trainer
 LISTED = 50  # misclassified images on the page
 
 Named = tuple[str, Figure]
-Rows = tuple[list[str], list[list[str]]]
 
 
 @jax.jit
@@ -50,7 +53,28 @@ def figures(
     *,
     of_run: bool = True,
 ) -> Iterator[Named]:
-    """Figures: results of a run, preferred stimuli of features, responses to test images, `of_run` or others."""
+    """Figures: results of a run, preferred stimuli of features, responses to test images, `of_run` or others.
+
+    The responses are computed, for which JAX compiles a program, while the caller draws the other figures.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        shown = {} if data is None else {number: data.test_images[number] for number in images}
+        chosen = backend.current()
+        responses = {number: pool.submit(_respond, network, image, chosen) for number, image in shown.items()}
+        yield from of_results(results, network)
+        if data is not None:
+            for number, response in responses.items():
+                yield of_image(results, network, data, number, response.result(), of_run=of_run)
+
+
+def _respond(network: SpikingNetwork, image: np.ndarray, chosen: str) -> Observed:
+    """The response to an image, on the back end that was chosen in another thread."""
+    with use_backend(chosen):
+        return observe(network.model, image)
+
+
+def of_results(results: dict[str, Any], network: SpikingNetwork) -> Iterator[Named]:
+    """Figures of what a run has measured, and of the preferred stimuli of features."""
     if results["epochs"]:
         yield "history", plots.history_picture(results["epochs"], results["best_epoch"])
     description = network.network
@@ -72,18 +96,23 @@ def figures(
     for name, drawn in drawn_back(network).items():
         rows = [f"class {x}" for x in names] if name in description.deciding else []
         yield f"features_{name}", plots.features_picture(drawn, f"{description.name}, features of {name}", rows)
-    if data is not None:
-        of_others = "" if of_run else f" of {shortened(printable(data.name), 60)}"
-        prefix = "" if of_run else re.sub(r"[^\w.-]", "_", data.name)[:60] + "_"
-        for number in images:
-            image = data.test_images[number]
-            label = data.test_labels[number]
-            response = observe(network.model, image)
-            file = f" ({shortened(printable(data.test_files[number]), 60)})" if data.test_files else ""
-            title = f"test image {number}{of_others}{file}, label {names[label]}"
-            if description.decision is not None:
-                title += f": {decided(response.decided, names)}"
-            yield f"image_{prefix}{number:05}", plots.activity_picture(image, response, description, title, names)
+
+
+def of_image(
+    results: dict[str, Any], network: SpikingNetwork, data: Dataset, number: int, response: Observed, *, of_run: bool
+) -> Named:
+    """The figure of the response to a test image, of the run's data or of others."""
+    description = network.network
+    names = results["class_names"]
+    of_others = "" if of_run else f" of {shortened(printable(data.name), 60)}"
+    prefix = "" if of_run else re.sub(r"[^\w.-]", "_", data.name)[:60] + "_"
+    image = data.test_images[number]
+    label = data.test_labels[number]
+    file = f" ({shortened(printable(data.test_files[number]), 60)})" if data.test_files else ""
+    title = f"test image {number}{of_others}{file}, label {names[label]}"
+    if description.decision is not None:
+        title += f": {decided(response.decided, names)}"
+    return f"image_{prefix}{number:05}", plots.activity_picture(image, response, description, title, names)
 
 
 _KINDS = {
@@ -154,7 +183,7 @@ def draw_run(
     if len(decisions):
         kinds = np.where(decisions < 0, 2, decisions != data.test_labels)  # right, wrong, silent
         examples = np.unique(kinds, return_index=True)[1].tolist()  # the first image of each kind
-    write(run, results, [*drawn, *figures(results, network, data, examples)])
+    write(run, results, itertools.chain(drawn, figures(results, network, data, examples)))
 
 
 def write(run: Path, results: dict[str, Any], figures: Iterable[Named]) -> None:
@@ -260,18 +289,6 @@ def result(results: dict[str, Any]) -> Markup:
     return page.html.result(cards, head, rows, facts, results.get("command"))
 
 
-def order(settings: Mapping[str, Any]) -> str:
-    """In which order images were shown, and whether mirrored, in words; "" where neither."""
-    shuffled = "images come in a new order each epoch" * settings.get("shuffle", False)
-    mirrored = "each image is mirrored left-right or not, at random" * settings.get("mirror", False)
-    return ", ".join(filter(None, (shuffled, mirrored)))
-
-
-def back_end(settings: Mapping[str, Any]) -> str:
-    """The back end of a run in words."""
-    return f"back end {settings['backend']}"
-
-
 def usage(settings: Mapping[str, Any], run: Path) -> Markup:
     """Instructions to use the network of a run with these settings, as HTML."""
     dataset = settings.get("dataset")
@@ -288,14 +305,6 @@ def usage(settings: Mapping[str, Any], run: Path) -> Markup:
         path=json.dumps(str(run)),
         source=", ".join([*named, *loaded]),
     )
-
-
-def duration(seconds: float) -> str:
-    """A time in words."""
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def plain_text(value: Any) -> str:
@@ -334,12 +343,3 @@ def errors(records: Sequence[Mapping[str, Any]]) -> Markup:
         keys.remove("file")
     rows = [[printable(str(record[key])) for key in keys] for record in records[:LISTED]]
     return page.html.misclassified([f"test {keys[0]}", *keys[1:]], rows, len(records))
-
-
-def phases(results: dict[str, Any]) -> Rows:
-    """Figures of each phase in a results.json: the heads of a table and its rows."""
-    keys = dict(images=",", compile_seconds=".1f", seconds=".1f", images_per_second=",.0f")
-    rows = [
-        [phase["name"], *(format(phase[key], network) for key, network in keys.items())] for phase in results["phases"]
-    ]
-    return ["phase", "images", "compiling s", "running s", "images/s"], rows

@@ -18,6 +18,8 @@ from snnjax.data.folder import picture_folder
 from snnjax.data.pictures import enlarged
 from snnjax.data.readers import read_cifar, read_idx
 
+DIGITS = Path(__file__).with_name("digits.npz")
+
 
 def load(
     name: str | os.PathLike[str],
@@ -165,14 +167,16 @@ def digits() -> Dataset:
     """scikit-learn's 1,797 digits of 8x8, enlarged bilinearly to 24x24 and centred in 28x28.
 
     A fifth is for testing; the split is stratified and always the same.
-    """
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
 
-    raw = load_digits()
-    images = enlarged(raw.images * (255 / 16))
-    labels = raw.target.astype(np.int32)
-    train, test = train_test_split(np.arange(len(labels)), test_size=0.2, random_state=0, stratify=labels)
+    They come from "Optical Recognition of Handwritten Digits" by E. Alpaydin and C. Kaynak, 1998, UCI Machine Learning
+    Repository, CC BY 4.0. The file holds the numbers of the images of both parts too, in the order of scikit-learn's
+    `train_test_split`: to import that takes a second, which is a tenth of a short training.
+    """
+    raw = files.read_npz(DIGITS, "digits", readers.MOST_BYTES)
+    images = enlarged(raw["images"] * (255 / 16))
+    labels = raw["labels"].astype(np.int32)
+    train = raw["train"]
+    test = raw["test"]
     return Dataset("digits", images[train], labels[train], images[test], labels[test])
 
 

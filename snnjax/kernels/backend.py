@@ -64,6 +64,12 @@ def current_is_native() -> bool:
     return chosen != "xla" and _compiles()
 
 
+def prepare(chosen: str) -> None:
+    """Begins to compile the C++ sources, in a thread, if a choice of the back end on a CPU needs them."""
+    if "xla" not in (chosen, current()):
+        compiled.begin()
+
+
 @functools.cache
 def _compiles() -> bool:
     """Whether the C++ sources can be compiled, which is tried once in a process."""

@@ -77,19 +77,22 @@ class Placement:
         models: Any,
         images: Any,
         report: Callable[[int, int], None] = lambda images, correct: None,
+        at_least: int = 0,
         **static: Any,
     ) -> Any:
         """`function` of (model, images, **static), such as those of `snnjax.networks.batches`, chunk by chunk.
 
         `images` are an array, or a tree of arrays, all of which or none each network has of its own.
-        Results are NumPy arrays of (networks, N, ...). `report` gets the number of images done, and 0.
+        Results are NumPy arrays of (networks, N, ...). `report` gets the number of images done, and 0. Fewer images
+        than `at_least` are filled up with zeros, for the program that so many images take.
         """
         per_network = has_own(images)
         total = count_of(images)
         sharing = self.mapping.shape["images"]
         at_once = devices.BATCH_SIZES.get(self.platform, devices.BATCH_SIZES["gpu"])
-        chunks = -(-total // (at_once * sharing))
-        chunk = -(-total // (chunks * sharing)) * sharing  # so that few are padded
+        planned = max(total, at_least)
+        chunks = -(-planned // (at_once * sharing))
+        chunk = -(-planned // (chunks * sharing)) * sharing  # so that few are padded
         program = mapping_program(function, self.mapping, per_network, **static)
         models = place(models, self.mapping, NETWORKS)
         whole = None

@@ -123,9 +123,10 @@ class StageCache:
         timer = Timer("encode")
         stacked = placement.stack(models[: placement.count])
         self.job.callback.started("encode", sum(map(len, images.values())) * placement.count)
+        most = max(map(len, images.values()))  # a second program takes longer to compile than a part to fill up
         for name, values in images.items():
             advanced = self.job.callback.advanced
-            latencies = placement.map(timer, encode_batch, stacked, values, advanced)
+            latencies = placement.map(timer, encode_batch, stacked, values, advanced, at_least=most)
             self._check_latencies("encoder(image)`", latencies)
             self._kept.setdefault(name, {})[0] = self._key(states, 0), latencies[0] if shared else latencies
         self.job.finish(timer, states)

@@ -14,7 +14,7 @@ import numpy as np
 from rich.table import Table
 
 from snnjax import InputError, Sweep
-from snnjax.app import by_name, console, options, planning, report, shared_options
+from snnjax.app import by_name, console, options, planning, run_text, shared_options
 from snnjax.app.comparisons import draw_sweep
 from snnjax.app.main import COMMAND
 from snnjax.core import checks, devices
@@ -306,9 +306,9 @@ def run_one(chosen: options.Sweep, fold: int | None = None) -> list[dict[str, An
         folder = stack.enter_context(SweepFolder(path, sweep, about=about, command=COMMAND.get(), draw=draw_sweep))
         given = stack.enter_context(workers_of(chosen, about["imports"]))
         count = f"{len(sweep.networks)} networks, {len(sweep.networks) - len(folder.state.done)} to be trained"
-        back_end = report.back_end(folder.settings)
+        back_end = run_text.back_end(folder.settings)
         head = f"{sweep.network.name} on {sweep.data.name}: {count}, {back_end}; into {path}"
-        order = [report.order(folder.settings)] * bool(report.order(folder.settings))
+        order = [run_text.order(folder.settings)] * bool(run_text.order(folder.settings))
         screen.print(head, *console.notes(sweep.data), *order, *folder.notes, sep="\n", markup=False)
         with folder.explain_losses():
             networks = train_remaining(folder, given)

@@ -1,6 +1,8 @@
 """`snnjax train`: trains one network into a run folder."""
 
 import contextlib
+import importlib
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -11,8 +13,6 @@ import numpy as np
 from snnjax import InputError
 from snnjax.app import console, options, planning
 from snnjax.app.main import COMMAND
-from snnjax.app.report import draw_run
-from snnjax.app.tracking import Tracker
 from snnjax.core import files, metrics
 from snnjax.runs.run_folder import RunFolder
 
@@ -38,13 +38,14 @@ def train(chosen: options.Train, fold: int | None = None) -> tuple[Path, dict[st
     trainer.network.check_initial_weights(trainer.settings.seed)
     resume = chosen.run.resume
     command = COMMAND.get().replace(" --resume", "")  # so that it makes the run again
-    with RunFolder(path, trainer, resume=resume, about=dict(plan.source), command=command, draw=draw_run) as folder:
+    with RunFolder(path, trainer, resume=resume, about=dict(plan.source), command=command, draw=draw) as folder:
         folder.since = begin  # reading the data takes time too
         if resume and not folder.state:
             folder.notes.append("it holds no run yet: one begins")
         state = folder.start()
         console.header(folder)
         if not folder.results:
+            threading.Thread(target=import_report).start()
             with (
                 folder.explain_losses(),
                 console.Bars() as trainer.callback,
@@ -52,10 +53,26 @@ def train(chosen: options.Train, fold: int | None = None) -> tuple[Path, dict[st
             ):
                 save = folder.save
                 if chosen.run.tensorboard:
+                    from snnjax.app.tracking import Tracker
+
                     save = stack.enter_context(Tracker(folder, state)).save
                 folder.finish(trainer.run(state, save))
         console.summary(folder)
         return folder.path, folder.results
+
+
+def import_report() -> None:
+    """Imports what only the end of a training needs: a second of work, which the training does not wait for."""
+    for name in ("sklearn.metrics", "snnjax.app.report"):
+        with contextlib.suppress(ImportError):  # raised again where it is needed
+            importlib.import_module(name)
+
+
+def draw(*run: Any) -> None:
+    """Draws the report of a run, as `draw_run`."""
+    from snnjax.app.report import draw_run
+
+    draw_run(*run)
 
 
 def run(chosen: options.Train) -> None:

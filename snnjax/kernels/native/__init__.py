@@ -10,13 +10,16 @@ import functools
 import hashlib
 import importlib.util
 import os
+import secrets
 import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -33,7 +36,25 @@ MAX_TIME_STEPS = 255  # latencies are bytes
 @functools.cache
 def load() -> ctypes.CDLL:
     """The library of the kernels; compiles them if no earlier run has, or raises OSError."""
-    return ctypes.CDLL(str(library()))
+    return ctypes.CDLL(str(begin().result()))
+
+
+@functools.cache
+def begin() -> Future[Path]:
+    """Begins to look for the library, and to compile it if need be, in a thread that no program waits for to end.
+
+    The commands begin before they import what else they need, which takes a third of the time of the compilers.
+    """
+    found: Future[Path] = Future()
+
+    def find() -> None:
+        try:
+            found.set_result(library())
+        except BaseException as error:
+            found.set_exception(error)
+
+    threading.Thread(target=find, daemon=True).start()
+    return found
 
 
 @functools.cache
@@ -77,12 +98,18 @@ def _build(path: Path, digest: Path) -> None:
     """Compiles the library, and writes its digest."""
     command = [*compiler(), *FLAGS, "-I", jax.ffi.include_dir()]
     print("snnjax compiles its C++ kernels, once: this takes up to a minute", file=sys.stderr, flush=True)
-    with atomic_write(path) as library, tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
-        objects = [Path(folder) / f"{source.stem}.o" for source in SOURCES]
-        # The sources are compiled at the same time. Without `list` an error of the compiler would never be raised.
-        list(pool.map(lambda source, made: _compile([*command, "-c"], [source], made), SOURCES, objects))
-        _compile(command, objects, library)
-        made = _digest(library)
+    # Of the names of temporary files, which the next program that builds removes if this one is killed.
+    objects = [path.with_name(f".{source.stem}.o.{secrets.token_hex(4)}.o") for source in SOURCES]
+    try:
+        # The sources are compiled at the same time, which takes two cores half of the time.
+        with atomic_write(path) as library:
+            pairs = zip(objects, SOURCES, strict=True)
+            _compile([[*command, "-c", "-o", str(made), str(source)] for made, source in pairs])
+            _compile([[*command, "-o", str(library), *map(str, objects)]])
+            made = _digest(library)
+    finally:
+        for file in objects:
+            file.unlink(missing_ok=True)
     write_text(digest, made)  # after the library: a program killed in between leaves one that is made anew
 
 
@@ -95,7 +122,16 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _compile(command: list[str], sources: list[Path], made: Path) -> None:
-    done = subprocess.run([*command, "-o", str(made), *map(str, sources)], capture_output=True, text=True)
-    if done.returncode:
-        raise OSError(f"the C++ sources did not compile, {command[0]} said: {done.stderr.strip()[-2000:]}")
+def _compile(commands: Sequence[Sequence[str]]) -> None:
+    """Runs compilers at the same time; raises OSError unless all succeed."""
+    streams: Any = dict(stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    processes = [subprocess.Popen(command, **streams) for command in commands]
+    try:
+        for command, process in zip(commands, processes, strict=True):
+            _, said = process.communicate()
+            if process.returncode:
+                raise OSError(f"the C++ sources did not compile, {command[0]} said: {said.strip()[-2000:]}")
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
