@@ -116,6 +116,7 @@ def test_a_file_that_is_imported_already_is_not_read_again():
 
 
 @jax.numpy_rank_promotion("allow")  # evosax needs it
+@pytest.mark.slow
 def test_a_search_continues_where_it_stopped(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shorten(monkeypatch)

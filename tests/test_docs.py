@@ -161,6 +161,7 @@ def assert_signatures(shown: str) -> None:
             assert re.search(rf"[( ]{name}: [\w.|\[\], ]+{equals}", signature), (kind, name)
 
 
+@pytest.mark.slow
 def test_the_site_is_built_without_a_warning_and_has_all_public_names(tmp_path):
     (command,) = [line for line in all_commands("experiments/docs/contributing/index.md") if line.startswith("mkdocs ")]
     words = [*shlex.split(command), "--site-dir", tmp_path]  # --quiet would hide warnings

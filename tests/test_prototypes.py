@@ -207,7 +207,7 @@ def test_a_stream_of_means_equals_an_epoch():
 
 
 def test_ncg_prototypes_is_trained_saved_reported_and_rounded(tmp_path):
-    data = digits()
+    data = digits().subset(700, 300)
     description = NETWORKS["ncg_prototypes"](ImageSpec.of(data))
     trainer = Trainer(description, data, dataclasses.replace(Settings.of(description, data), epochs=(1, 2)))
     with RunFolder(tmp_path / "run", trainer, draw=snnjax.app.draw_run) as run:
