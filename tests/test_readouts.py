@@ -289,6 +289,16 @@ def test_weights_keep_their_dtype(kind):
     assert [x.dtype for x in floats] == [np.float16, np.float16, *[np.float32] * 4]
 
 
+@pytest.mark.parametrize("backend", ["native", "xla"])
+def test_sums_may_be_of_another_dtype(backend):
+    arrays, settings = made("NCG", count=3)
+    half = settings["sums"].astype(np.float16)
+    with kernels.use_backend(backend):
+        found = kernels.learn_readout(*arrays, **settings | dict(sums=half))
+        expected = kernels.learn_readout(*arrays, **settings | dict(sums=half.astype(np.float32)))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
 def test_what_does_not_fit_is_refused():
     arrays, settings = made("NCG")
     names = "weights", "excess", "latencies", "labels", "rates", "learns"

@@ -729,7 +729,7 @@ def learn_readout(
         jnp.asarray(labels, jnp.int32),
         jnp.ones(stimuli, bool) if learns is None else jnp.asarray(learns),
         jnp.broadcast_to(jnp.asarray(threshold, weights.dtype), features),
-        jnp.zeros(features, jnp.float32) if sums is None else sums,
+        jnp.zeros(features, weights.dtype) if sums is None else jnp.asarray(sums, weights.dtype),
         jnp.stack([jnp.asarray(number, dtype) for number in numbers]),
     )
     new_weights, new_excess, latency, potential, time, *info = learned
