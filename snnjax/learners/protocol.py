@@ -1,6 +1,7 @@
 """The protocol of learners, and functions for their diagnoses."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -125,9 +126,9 @@ class Learner:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if "rewarded" not in vars(cls) and {"forward", "update"} & vars(cls).keys():
+        if _overrides(cls, {"forward", "update"}, "rewarded"):
             cls.rewarded = False
-        if "learn" not in vars(cls) and cls.in_learn & vars(cls).keys():
+        if _overrides(cls, cls.in_learn, "learn"):
             cls.learn = Learner.learn  # type: ignore[method-assign]
 
     def check_layer(self, name: str, conv: Conv, size: tuple[int, int], classes: int, timed: bool) -> None:
@@ -194,10 +195,13 @@ class Learner:
           vote: of a deciding layer: its vote, () int32, given the `Spikes` of its response.
         """
 
-        place = next((place for place, rule in enumerate(layer.conv.each_learner) if rule is self), -1)
+        rules = [*enumerate(layer.conv.each_learner)]
+        # A layer that JAX has rebuilt, as `jax.jit` does with its arguments, holds another object in place of this one.
+        places = [place for place, rule in rules if rule is self][:1]
+        places = places or [place for place, rule in rules if type(rule) is type(self)]
 
         def rule_of(layer: Any) -> Learner:  # a rule may have changed its own numbers
-            return layer.conv.each_learner[place]
+            return layer.conv.each_learner[places[0]] if len(places) == 1 else self
 
         def respond(learned: Any, stimulus: Any) -> Any:
             layer, state = learned
@@ -249,6 +253,12 @@ class Learner:
         Figures are added to those of `default_figures`, which every custom learner has, or replace them.
         """
         return {}
+
+
+def _overrides(cls: type, methods: Iterable[str], name: str) -> bool:
+    """Whether a class, or a mixin of it, overrides some of the `methods` of the class whose attribute it inherits."""
+    nearer = itertools.takewhile(lambda kind: name not in vars(kind), cls.__mro__)
+    return any(method in vars(kind) for kind in nearer for method in methods)
 
 
 def outcome(decision: jax.Array, label: jax.Array) -> jax.Array:
