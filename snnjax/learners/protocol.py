@@ -1,13 +1,13 @@
 """The protocol of learners, and functions for their diagnoses."""
 
-import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from snnjax.core.components import overrides
 from snnjax.kernels import Spikes, Winners
 from snnjax.kernels.neurons import strongest
 from snnjax.layers.conv import Conv
@@ -126,9 +126,9 @@ class Learner:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if _overrides(cls, {"forward", "update"}, "rewarded"):
+        if overrides(cls, {"forward", "update"}, "rewarded"):
             cls.rewarded = False
-        if _overrides(cls, cls.in_learn, "learn"):
+        if overrides(cls, cls.in_learn, "learn"):
             cls.learn = Learner.learn  # type: ignore[method-assign]
 
     def check_layer(self, name: str, conv: Conv, size: tuple[int, int], classes: int, timed: bool) -> None:
@@ -253,12 +253,6 @@ class Learner:
         Figures are added to those of `default_figures`, which every custom learner has, or replace them.
         """
         return {}
-
-
-def _overrides(cls: type, methods: Iterable[str], name: str) -> bool:
-    """Whether a class, or a mixin of it, overrides some of the `methods` of the class whose attribute it inherits."""
-    nearer = itertools.takewhile(lambda kind: name not in vars(kind), cls.__mro__)
-    return any(method in vars(kind) for kind in nearer for method in methods)
 
 
 def outcome(decision: jax.Array, label: jax.Array) -> jax.Array:
