@@ -19,7 +19,7 @@ from snnjax.kernels.ramp import ramp_levels
 from snnjax.layers import WTA, Conv, Ramp, Standardise
 from snnjax.learners import RSTDP, STDP, SoftHebb, SupervisedSTDP
 from snnjax.networks import Earliest, LinearSVM, Majority, Network, stage
-from snnjax.networks.decision import decide, votes_of
+from snnjax.networks.decision import decide, decides_by_votes, votes_of
 from snnjax.training import TrainState
 
 RANDOM = np.random.default_rng(0)
@@ -116,6 +116,17 @@ def test_the_majority_of_layers_decides_or_else_the_middle_one():
         scores = np.eye(3, dtype=np.float32)[votes] * (np.array(votes) >= 0)[:, None]
         assert votes_of(scores).tolist() == votes
         assert Majority().decide(scores) == expected, votes
+
+
+@pytest.mark.parametrize("kind", [Majority, Earliest])
+def test_own_scores_are_made_from_all_neurons_also_those_of_a_mixin(kind):
+    own = dict(scores=lambda self, spikes, classes: spikes.potential.reshape(classes, -1).sum(axis=1))
+    for other in (type("Own", (kind,), own), type("Mixed", (type("Mixin", (), own), kind), {})):
+        assert other.decisive_spikes is not kind.decisive_spikes
+        assert not decides_by_votes(other(), 1)
+    other = type("Deciding", (type("Mixin", (), dict(decide=kind.decide)), kind), {})
+    assert other.decisive_spikes is kind.decisive_spikes
+    assert not decides_by_votes(other(), 1)
 
 
 # The linear support vector machine

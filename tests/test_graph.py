@@ -130,7 +130,7 @@ def test_a_stage_without_layers_is_observed_too():
     [
         (4, Activations({0: np.zeros(SHAPE, np.uint8)}), "`number` must be at most 3, got 4"),
         (-1, Activations({0: np.zeros(SHAPE, np.uint8)}), "`number` must be at least 0, got -1"),
-        (1, {0: np.zeros(SHAPE, np.uint8)}, "`known` must be networks.Known, got dict: write Known"),
+        (1, {0: np.zeros(SHAPE, np.uint8)}, "`known` must be networks.Activations, got dict: write Activations"),
         (
             1,
             Activations({0: np.zeros((6, 20, 28), np.uint8)}),

@@ -141,7 +141,25 @@ def test_a_rule_that_replaces_a_part_of_its_kernel_learns_without_it():
             method = {part: getattr(rule, part), "__module__": __name__}
             assert type("Other", (rule,), method).learn is Learner.learn, part
             assert type("Fast", (rule,), method | dict(learn=rule.learn)).learn is rule.learn
+            mixed = type("Mixed", (type("Mixin", (), method), rule), dict(__module__=__name__))
+            assert mixed.learn is Learner.learn, part
+            assert mixed.rewarded == (rule.rewarded and part not in ("forward", "update")), part
         assert type("Noted", (rule,), dict(scalars=rule.scalars, __module__=__name__)).learn is rule.learn
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_rule_learns_by_itself_in_a_layer_that_jax_has_rebuilt(place):
+    """Not by the other rule of the layer, nor by one of another class."""
+    for other in (dataclasses.replace(EXACT, ltp=1 / 8), REWARD):
+        rules = [EXACT, EXACT]
+        rules[1 - place] = other
+        layer = layer_of(dataclasses.replace(FEATURES, learners=EXACT))
+        layer = dataclasses.replace(layer, conv=dataclasses.replace(layer.conv, learners=tuple(rules)))
+        learn = functools.partial(Learner.learn, rules[place], state=jnp.int32(0), labels=None)
+        given = dict(latencies=jnp.asarray(IMAGES), learns=jnp.asarray(LEARNS))
+        expected = learn(layer, **given).layer.weights
+        assert np.any(expected != layer.weights)
+        np.testing.assert_array_equal(jax.jit(learn)(layer, **given).layer.weights, expected)
 
 
 NOT_NATIVE = {

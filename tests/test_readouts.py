@@ -289,6 +289,29 @@ def test_weights_keep_their_dtype(kind):
     assert [x.dtype for x in floats] == [np.float16, np.float16, *[np.float32] * 4]
 
 
+def test_neurons_that_do_not_compete_keep_their_excess():
+    """On accelerators as on a CPU."""
+    arrays, settings = made("NCG of 11 neurons", fractional=True)
+    weights, _, latencies, labels, rates, _ = arrays
+    begin = np.clip(weights, 0, 1).reshape(len(weights), -1), np.linspace(0.5, 1, len(weights), dtype=np.float32)
+    stimuli = latencies.reshape(STIMULI, -1), np.maximum(labels, 0), labels >= 0
+    rule = readout.ReadoutRule(rates, **settings)
+    ways = readout.learn_in_order, readout.learn_at_once
+    expected, found = (jax.jit(functools.partial(learn, batch=4))(rule, begin, stimuli)[0] for learn in ways)
+    np.testing.assert_array_equal(expected[1].reshape(2, -1)[:, :2], begin[1].reshape(2, -1)[:, :2])
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["native", "xla"])
+def test_sums_may_be_of_another_dtype(backend):
+    arrays, settings = made("NCG", count=3)
+    half = settings["sums"].astype(np.float16)
+    with kernels.use_backend(backend):
+        found = kernels.learn_readout(*arrays, **settings | dict(sums=half))
+        expected = kernels.learn_readout(*arrays, **settings | dict(sums=half.astype(np.float32)))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
 def test_what_does_not_fit_is_refused():
     arrays, settings = made("NCG")
     names = "weights", "excess", "latencies", "labels", "rates", "learns"

@@ -7,8 +7,9 @@ and loaded by any program that has imported them.
 
 import dataclasses
 import inspect
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypedDict, TypeVar, Unpack, dataclass_transform
 
 import jax
@@ -248,6 +249,12 @@ def check_again(value: Any) -> None:
         for part in fields_of(value).values():
             check_again(part)
         _check(value)
+
+
+def overrides(cls: type, methods: Iterable[str], name: str) -> bool:
+    """Whether a class, or a mixin of it, overrides some of the `methods` of the class whose attribute it inherits."""
+    nearer = itertools.takewhile(lambda kind: name not in vars(kind), cls.__mro__)
+    return any(method in vars(kind) for kind in nearer for method in methods)
 
 
 def fields_of(value: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Pure, jitted kernels on single stimuli, whose batches come from `jax.vmap`, and kernels that learn from sequences.
+"""Pure, jitted kernels on single stimuli, whose batches come from `jax.vmap`, and kernels on sequences of stimuli.
 
 Arguments, unless a function says otherwise:
 

@@ -499,9 +499,10 @@ def learn_at_once(rule: ReadoutRule, learned: Any, stimuli: Any, *, batch: int) 
             time = jnp.where(neuron >= non_targets, training.time, jnp.inf)
             (winner,) = of_earliest(time, training.potential, (neuron - non_targets,))
             competing = (labels[:, None] == jnp.arange(classes)[None]) & learns[:, None]
-            before = excess.reshape(classes, -1)[:, non_targets:]
-            after = balanced_in_order(before, competing, winner, rule.threshold_rate)
-            after = jnp.pad(after, ((0, 0), (0, 0), (non_targets, 0))).reshape(batch, -1)
+            others, before = jnp.split(excess.reshape(classes, -1), [non_targets], axis=1)
+            competed = balanced_in_order(before, competing, winner, rule.threshold_rate)
+            others = jnp.broadcast_to(others, (batch, *others.shape))
+            after = jnp.concatenate([others, competed], axis=2).reshape(batch, -1)
         learning, error = jax.vmap(rule.errors)(spikes, training, labels)
 
         def of_all(values: jax.Array) -> jax.Array:
@@ -729,7 +730,7 @@ def learn_readout(
         jnp.asarray(labels, jnp.int32),
         jnp.ones(stimuli, bool) if learns is None else jnp.asarray(learns),
         jnp.broadcast_to(jnp.asarray(threshold, weights.dtype), features),
-        jnp.zeros(features, jnp.float32) if sums is None else sums,
+        jnp.zeros(features, weights.dtype) if sums is None else jnp.asarray(sums, weights.dtype),
         jnp.stack([jnp.asarray(number, dtype) for number in numbers]),
     )
     new_weights, new_excess, latency, potential, time, *info = learned

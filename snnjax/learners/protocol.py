@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from snnjax.core.components import overrides
 from snnjax.kernels import Spikes, Winners
 from snnjax.kernels.neurons import strongest
 from snnjax.layers.conv import Conv
@@ -125,9 +126,9 @@ class Learner:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if "rewarded" not in vars(cls) and {"forward", "update"} & vars(cls).keys():
+        if overrides(cls, {"forward", "update"}, "rewarded"):
             cls.rewarded = False
-        if "learn" not in vars(cls) and cls.in_learn & vars(cls).keys():
+        if overrides(cls, cls.in_learn, "learn"):
             cls.learn = Learner.learn  # type: ignore[method-assign]
 
     def check_layer(self, name: str, conv: Conv, size: tuple[int, int], classes: int, timed: bool) -> None:
@@ -194,10 +195,13 @@ class Learner:
           vote: of a deciding layer: its vote, () int32, given the `Spikes` of its response.
         """
 
-        place = next((place for place, rule in enumerate(layer.conv.each_learner) if rule is self), -1)
+        rules = [*enumerate(layer.conv.each_learner)]
+        # A layer that JAX has rebuilt, as `jax.jit` does with its arguments, holds another object in place of this one.
+        places = [place for place, rule in rules if rule is self][:1]
+        places = places or [place for place, rule in rules if type(rule) is type(self)]
 
         def rule_of(layer: Any) -> Learner:  # a rule may have changed its own numbers
-            return layer.conv.each_learner[place]
+            return layer.conv.each_learner[places[0]] if len(places) == 1 else self
 
         def respond(learned: Any, stimulus: Any) -> Any:
             layer, state = learned

@@ -93,7 +93,7 @@ class STDP(Learner):
         conv = layer.conv
         competition = conv.competition
         if not is_wta(competition):
-            return super().learn(layer, state, latencies, labels, learns, batch=batch)
+            return super().learn(layer, state, latencies, labels, learns, batch=batch, vote=vote)
         # The number of images learned from before each. Those that are left out do not count: a training that was
         # stopped goes on within a slice, and would otherwise double its rates too early.
         number = state + jnp.cumsum(learns, dtype=jnp.int32) - learns

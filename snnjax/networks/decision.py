@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from snnjax.core import checks
-from snnjax.core.components import component, fitted, number, static
+from snnjax.core.components import component, fitted, number, overrides, static
 from snnjax.core.errors import InputError
 from snnjax.kernels import Spikes, exact
 
@@ -279,9 +279,9 @@ def decides_by_votes(decision: Decision | None, layers: int) -> bool:
 
 def _require_all(kind: Any) -> None:
     """Gives a subclass whose scores or decision depend on more than its parent's all that they may depend on."""
-    if {"scores", "decide"} & vars(kind).keys():
+    if overrides(kind, {"scores", "decide"}, "voters"):
         kind.voters = 0
-    if "scores" in vars(kind):
+    if overrides(kind, {"scores"}, "decisive_spikes"):
         kind.decisive_spikes = _of_all_neurons
 
 

@@ -227,7 +227,7 @@ class Model:
 
     def _check_known(self, number: int, most: int, known: Activations) -> None:
         checks.integer("number", number, 0, most)
-        checks.instance("known", known, Activations, "networks.Known", "Known({0: latency})")
+        checks.instance("known", known, Activations, "networks.Activations", "Activations({0: latency})")
         outputs = self.network.shapes
         inputs = (*self.network.input_shapes, outputs[-1])  # the last one of a fitted decision
         for name, values, shapes in (("outputs", known.outputs, outputs), ("inputs", known.inputs, inputs)):

@@ -61,11 +61,6 @@ class Job:
         """The first one: all have its structure."""
         return self.networks[0]
 
-    @property
-    def native(self) -> bool:
-        """Whether the back end is the compiled one."""
-        return self.settings.backend == "native"
-
     def learned_part(self, phase: Phase) -> str:
         """The part of `images` that a phase learns from."""
         return "train" if phase.supervised else self.unsupervised

@@ -156,8 +156,8 @@ def learn_supervised(phase: Phase, carry: Carry, model: Model, part: ImageBatch)
         return rule.respond(carry, image, label)
 
     def update(carry: Carry, stimulus: Any, passed: Any) -> tuple[Carry, StepResult]:
-        image, label = stimulus
-        return rule.update(carry, image, label, passed)
+        _, label = stimulus
+        return rule.update(carry, label, passed)
 
     def learn(carry: Carry, images: Images) -> tuple[Carry, StepResult]:
         batch = min(phase.batch, len(images.shown))
@@ -201,7 +201,7 @@ class Supervised(NamedTuple):
     model: Model
 
     def respond(self, carry: Carry, image: Any, label: jax.Array) -> _Passed:
-        """Passes an image forward, one of the inputs of a `ImageBatch`."""
+        """Passes an image forward, one of the inputs of an `ImageBatch`."""
         model = self.model.updated(carry.layers)
         known = activations_of(image, self.phase.first)
         inputs: dict[str, jax.Array] = {}
@@ -216,12 +216,12 @@ class Supervised(NamedTuple):
         spikes = [responses[name].spikes for name in model.network.names[model.last]]
         return _Passed(inputs, responses, decide(model.network.decision, spikes, model.network.classes))
 
-    def update(self, carry: Carry, image: jax.Array, label: jax.Array, passed: _Passed) -> tuple[Carry, StepResult]:
-        """Learns from it."""
+    def update(self, carry: Carry, label: jax.Array, passed: _Passed) -> tuple[Carry, StepResult]:
+        """Learns from an image of class `label`, given what `respond` returned."""
         return self._update(carry, passed, label, functools.partial(outcome, label=label))
 
     def update_by_reward(self, carry: Carry, reward: jax.Array, passed: _Passed) -> tuple[Carry, StepResult]:
-        """Learns from it without a label: () int32, 1 where the decision was right, -1 wrong, 0 nothing to be learned.
+        """As `update` without a label: `reward`, () int32, is 1 where the decision was right, -1 wrong, 0 neither.
 
         A layer that voted otherwise than the network decided learns nothing.
         """

@@ -179,7 +179,7 @@ def _learn(
     passed = rule.respond(state.carry, inputs, label)
 
     def teach(state: StreamState) -> StreamState:
-        carry, _ = rule.update(state.carry, inputs, label, passed)
+        carry, _ = rule.update(state.carry, label, passed)
         if state.memory is None:
             return state._replace(carry=carry)
         carry, memory = _replay(rules, rule, carry, state.memory)
@@ -199,7 +199,7 @@ def _replay(rules: Rules, rule: Supervised, carry: Carry, memory: Memory) -> tup
         label = jax.random.categorical(of_class, jnp.where(held > 0, 0.0, -jnp.inf)).astype(jnp.int32)
         place = jax.random.randint(of_place, (), 0, jnp.maximum(held[label], 1))
         inputs = jax.tree.map(lambda x: x[label, place], memory.inputs)
-        return rule.update(carry, inputs, label, rule.respond(carry, inputs, label))[0]
+        return rule.update(carry, label, rule.respond(carry, inputs, label))[0]
 
     count = jnp.where(jnp.any(held > 0), rules.replays, 0)
     return jax.lax.fori_loop(0, count, learn, carry), memory._replace(key=key)

@@ -302,7 +302,7 @@ def _note(whole: Network, part: Network, *, chain: bool) -> str:
     """What a file leaves out of a network, and whether few readers can run it; "" if neither."""
     notes = []
     if first := len(whole.stages) - len(part.stages):
-        how = f"snnjax computes them by model.input_of({first}, Known({{0: latency}}))"
+        how = f"snnjax computes them by model.input_of({first}, Activations({{0: latency}}))"
         shape = f"latencies of shape {part.input_shape}"
         notes.append(f"The file begins with the {shape} that stage {first + 1} of {whole.name} reads: {how}.")
     if not chain:
