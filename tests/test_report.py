@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import snnjax
 from snnjax import InputError, data
-from snnjax.app import comparisons, drawing, means, page, plots, report, run_text
+from snnjax.app import comparisons, means, page, plots, report, run_text
 from snnjax.app.tracking import FOLDER, Tracker
 from snnjax.core import files
 from snnjax.core.errors import printable
@@ -543,37 +543,3 @@ def test_a_neuron_with_dendrites_sees_what_all_of_them_see():
     for layer, feature, corner in (("layer1", 1, (0, 0)), ("layer2", 0, (0, 3))):
         bright = np.argwhere(drawn[layer].images[feature] > 0.1) + drawn[layer].origin
         np.testing.assert_array_equal(bright, [(y, x) for y in range(2) for x in range(corner[1], corner[1] + 3)])
-
-
-def test_a_second_process_draws_the_same_pictures(tmp_path):
-    """Also if it ends too early, or cannot take a figure."""
-
-    def figure(number):
-        made, (axis,) = plots.grid(1, 1, 2, 2)
-        axis.plot([0, number])
-        return made
-
-    drawn = []
-
-    def draw(path, made):
-        drawn.append(path)
-        plots.write(path, made)
-
-    with drawing.Drawers(draw) as drawers:
-        if drawers._second is None:
-            pytest.skip("there is one core")
-        drawers._second._reply.result()
-        drawers.write(tmp_path / "1.png", figure(1))
-        assert (drawn, drawers._second._reply.result()) == ([], plots.png(figure(1)))
-        unknown = figure(2)
-        unknown.unknown = lambda: None
-        drawers.write(tmp_path / "2.png", unknown)
-        drawers._second._reply.result()
-        drawers._second._process.kill()
-        drawers.write(tmp_path / "3.png", figure(3))
-    assert drawn == [tmp_path / "2.png", tmp_path / "3.png"]
-    for number in (1, 2, 3):
-        assert (tmp_path / f"{number}.png").read_bytes() == plots.png(figure(number))
-    with drawing.Drawers(draw) as drawers:
-        pass
-    assert drawers._second._process.returncode is not None, "the block waits for no process that is not ready"

@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from snnjax.app.drawing import OVERSAMPLING
+from snnjax.app.plots import OVERSAMPLING
 from snnjax.core import files
 
 _OURS = '<meta name="generator" content="snnjax">'

@@ -1,6 +1,7 @@
 """Figures of one network: how it learned, the preferred stimuli of its features, and its response to an image."""
 
 import functools
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,14 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from snnjax.app.drawing import png, write_picture
 from snnjax.core.errors import printable
+from snnjax.core.files import atomic_write
 from snnjax.core.metrics import tested_part
 from snnjax.data.names import SILENT, shortened
 from snnjax.networks import Network, Observed
@@ -22,6 +24,7 @@ from snnjax.networks.features import Drawn
 
 PARTS = (("train", "tab:blue"), ("test", "tab:orange"))
 VALIDATION = ("validation", "tab:green")
+OVERSAMPLING = 1.6  # pixels of a picture for each of the page that shows it, 100 an inch
 WIDTH = 10.0  # inches of the widest pictures, which fill a page
 MISCLASSIFIED = 24  # images on their sheet
 MAX_LETTERS = 18  # of the name of a class in a figure
@@ -33,8 +36,17 @@ _WHOLE = functools.partial(MaxNLocator, integer=True, min_n_ticks=1)  # ticks at
 
 
 def write(path: Path, figure: Figure) -> None:
-    """Draws a figure into a PNG file, whole or not at all."""
-    write_picture(path, png(figure))
+    """Writes a figure as a PNG file, whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(png(figure))
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as a PNG file. `Figure.savefig` would draw it twice."""
+    buffer = io.BytesIO()
+    figure.set_dpi(100 * OVERSAMPLING)
+    FigureCanvasAgg(figure).print_png(buffer)
+    return buffer.getvalue()
 
 
 def layout() -> ConstrainedLayoutEngine:

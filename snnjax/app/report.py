@@ -15,7 +15,6 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from snnjax.app import cost_report, data_source, diagram, page, plots
-from snnjax.app.drawing import Drawers
 from snnjax.app.run_text import Rows, back_end, duration, order, phases
 from snnjax.core import files
 from snnjax.core.errors import printable
@@ -192,9 +191,8 @@ def write(run: Path, results: dict[str, Any], figures: Iterable[Named]) -> None:
     folder = run / PICTURES
     pictures = dict[str, Markup]()
     folder.mkdir(exist_ok=True)
-    with Drawers(plots.write) as drawers:
-        for name, figure in figures:
-            drawers.write(folder / f"{name}.png", figure)
+    for name, figure in figures:
+        plots.write(folder / f"{name}.png", figure)
     for kind, (section, caption, looks) in _KINDS.items():
         for path in sorted(folder.glob(f"{kind}*.png")):
             which = path.stem.partition("_")[2]
