@@ -66,7 +66,7 @@ def test_a_readout_learns_from_labelled_images_alone():
 
 
 def test_a_run_with_few_labels_is_tested_as_it_was_trained(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(train, "draw_run", lambda *_: None)
+    monkeypatch.setattr(train, "draw", lambda *_: None)
     given = ["--model", tiny.TRAIN[1].replace(":plain", ":labelled"), "--train_images", "40", "--test_images", "40"]
     given += ["--labels", "20", "--draw", "--epochs", "1", "2", "--device", "cpu", "--out", tmp_path / "run"]
     Command("train").main([*given, "--mirror", "--shuffle"])

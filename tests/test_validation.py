@@ -157,7 +157,7 @@ def run(tmp_path_factory) -> tuple[pathlib.Path, list[str], str]:
     command = [*tiny.TRAIN[:2], "--dataset", str(path / "kept.npz"), *tiny.TRAIN[6:], "--validation", "0.1"]
     command += ["--shuffle", "--mirror", "--patience", "0", "--out", str(path / "run")]
     with contextlib.redirect_stdout(io.StringIO()) as out, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "draw_run", lambda *_: None)
+        patch.setattr(train, "draw", lambda *_: None)
         Command("train").main(command)
     return path / "run", command, " ".join(out.getvalue().split())
 
