@@ -120,7 +120,7 @@ def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct,
     returned = _traced(learner, "update", kind, layer, state, latency, response, signal)
     if not isinstance(returned, tuple) or len(returned) != 3:
         got = f"a tuple of {len(returned)}" if isinstance(returned, tuple) else shown(returned)
-        raise InputTypeError(f"`update of {kind}` must be (layer, state, info), got {got}")
+        raise InputTypeError(f"`update` of {kind} must be (layer, state, info), got {got}")
     _expect(f"update(...)[0] of {kind}, the layer,", returned[0], layer)
     _expect(f"update(...)[1] of {kind}, the state,", returned[1], state)
     _expect(f"end_epoch(state) of {kind}", _traced(learner, "end_epoch", kind, state), state)
@@ -130,6 +130,8 @@ def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct,
 
 
 HINTS = {
+    "has no attribute rows_of": "version 0.7 calls it `weights_of`",
+    "has no attribute with_rows": "version 0.7 calls it `with_weights_of`",
     "RampLayer object has no attribute": "layers with a ramp lack it",
     "Layer object has no attribute": "layers without a ramp lack it",
     "has no attribute winners": "`forward` must return a Response: write Response(winners)",
