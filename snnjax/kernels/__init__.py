@@ -16,8 +16,7 @@ layer, where their values are known: values on an accelerator, and under `jax.ji
 checked. Positions of a layer are H' = (H + 2 padding - kh) // stride + 1 rows, and W' columns.
 
 For arrays on a CPU, `integrate_and_fire`, `latencies`, `timed_spikes`, `final_potentials`, `winners`, `stdp` and all
-kernels on sequences use a compiled implementation. `use_backend("xla")`, or the environment variable
-SNNJAX_BACKEND=xla, selects that of XLA.
+kernels on sequences use a compiled implementation. `use_backend("xla")` selects that of XLA.
 """
 
 from snnjax.core import public
