@@ -129,7 +129,7 @@ class _Case:
             self.phase = Phase(tuple(model.layers), supervised=True, adapt_every=update_batch)
             rule = Supervised(self.phase, model)
             self.respond: Any = rule.respond
-            self.update: Any = rule.update
+            self.update: Any = lambda carry, latency, label, response: rule.update(carry, label, response)
         else:
             self.phase = Phase(("layer1",), learner=0, batch=self.learner.batch, minibatch=self.minibatch)
             self.respond = lambda carry, *given: _rule(carry).forward(_layer(carry), carry.states["layer1"], *given)
