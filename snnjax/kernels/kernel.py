@@ -38,7 +38,7 @@ def kernel(*static: str, check: Callable[..., None] | None = None) -> Callable[[
         compiled = jax.jit(function, static_argnames=static)
         parameters = inspect.signature(function).parameters
         defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
-        by_value = {name: check for name, check in _CHECKS.items() if name in parameters and name not in static}
+        by_value = {name: _CHECKS[name] for name in parameters if name in _CHECKS and name not in static}
         latencies = [name for name in parameters if name in _LATENCIES] if "time_steps" in static else []
 
         @functools.wraps(function)
