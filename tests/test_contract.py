@@ -252,7 +252,7 @@ def test_both_back_ends_compute_the_layer_of_the_definition(name, compiler):
             with kernels.use_backend(chosen):
                 (*found, winners, timed), last = computed(latency)
                 there = np.asarray(winners.valid)
-                won = jax.tree.map(lambda x, there=there: np.where(there, x, -1), winners)
+                won = jax.tree.map(lambda x, there=there: np.where(there, np.int64(x), -1), winners)
                 results[chosen] = found, timed, last, won
         jax.tree.map(np.testing.assert_array_equal, results["native"], results["xla"])
         with kernels.use_backend("xla"):
