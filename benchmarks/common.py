@@ -48,7 +48,12 @@ def summary(name: str, values: list[float]) -> Row:
     return {name: statistics.median(values), "min": min(values), "max": max(values)}
 
 
-def about(**facts: str) -> tuple[Row, str]:
-    """These facts about a measurement with its device, date and versions; all but the versions in one line."""
+def about(**facts: str) -> Row:
+    """These facts about a measurement, with its device, date and versions."""
     facts |= dict(device=devices.name_of(devices.local_devices()[0]), date=str(datetime.date.today()))
-    return dict(facts, versions=versions()), ", ".join(facts.values())
+    return dict(facts, versions=versions())
+
+
+def caption(facts: Row) -> str:
+    """The facts of `about` in one line, without the versions."""
+    return ", ".join(value for name, value in facts.items() if name != "versions")

@@ -127,8 +127,9 @@ def run(options: Options) -> None:
                 raise RuntimeError(f"{level}, {neurons} per class: decisions or weights are not those of Python")
             columns[level].append(column)
     counted = f"{len(images)} images of {options.dataset}, the last {options.counted} counted"
-    facts, caption = common.about(network=f"{options.run}, {options.bits} bits", images=counted, floats=options.floats)
-    table = "\n".join([*(table_of(level, options.per_class, columns[level]) for level in LEVELS), NOTE, caption, ""])
+    facts = common.about(network=f"{options.run}, {options.bits} bits", images=counted, floats=options.floats)
+    tables = [table_of(level, options.per_class, columns[level]) for level in LEVELS]
+    table = "\n".join([*tables, NOTE, common.caption(facts), ""])
     content = dict(about=facts, rows=ROWS, per_class=[None, *options.per_class], columns=columns)
     written = common.write(out, "microcontroller", content, table)
     console.screen().print(table, written, sep="\n", markup=False)

@@ -203,9 +203,9 @@ def run(options: Options) -> None:
     worst = max(row["sequence_kernel"] / row["trainer"] for row in rows)  # type: ignore[operator]
     middle = statistics.median(row["hand_written"] / row["trainer"] for row in rows)  # type: ignore[operator]
     unit = f"microseconds per stimulus, {options.images:,} random stimuli"
-    facts, caption = common.about(stimuli=unit)
+    facts = common.about(stimuli=unit)
     head = ["layer", "trainer", "sequence kernel", "hand-written scan", "sequence / trainer", "scan / trainer"]
-    table = common.markdown(head, lines, caption)
+    table = common.markdown(head, lines, common.caption(facts))
     summary = dict(largest_sequence_ratio=worst, median_scan_ratio=middle)
     written = common.write(out, "public_kernels", dict(about=facts, layers=rows, summary=summary), table)
     console.screen().print(table, written, sep="\n", markup=False)

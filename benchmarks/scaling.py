@@ -185,7 +185,7 @@ def run(options: Options) -> None:
     backend = planning.resolve_backend(options.machine.backend, time_steps=1)
     out = options.folder("scaling")
     machine = dict(backend=f"back end {backend}", clock=f"{options.clock} time")
-    about, caption = common.about(dataset=source.name, **machine)
+    about = common.about(dataset=source.name, **machine)
     content: common.Row = dict(about=about, usual={}, points=[])
     for model in dict.fromkeys(options.model):
         study = STUDIES[model]
@@ -203,7 +203,7 @@ def run(options: Options) -> None:
                 where = dict(model=model, axis=name, label=axis.label, value=value)
                 content["points"] += [where | dict(phase=phase) | row for phase, row in measured[key].items()]
             tables = [table_of(network, points) for network, points in grouped(content["points"], "model").items()]
-            table = "\n".join([*tables, f"{TITLE}; {caption}", ""])
+            table = "\n".join([*tables, f"{TITLE}; {common.caption(about)}", ""])
             written = common.write(out, "scaling", content, table)
     console.screen().print(table, written, sep="\n", markup=False)
 

@@ -54,7 +54,7 @@ TRAINING = "whole training"
 ORDER = ("encode", "STDP", "TargetTime", "one", "outputs", "R-STDP", "SupervisedSTDP", "learn", "features", "test")
 """First words of the phases, in the order of a training."""
 # Seconds between the turns of two programs: threads of the last one may still spin, and PyTorch can be ten times slower
-# or more while others use the cores.
+# or more while other programs use the cores.
 PAUSE = 0.3
 ALIKE = 0.9  # minimum share of decisions that agree with the reference's
 EQUAL = 1e-5  # maximum difference of equal weights; an update changes a weight by hundreds of times more

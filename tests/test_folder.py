@@ -356,7 +356,8 @@ def test_a_run_keeps_how_pictures_are_made_to_fit(pets):
     with pytest.raises(InputError, match=r"`fit` is for pictures, not for `dataset` digits"):
         load("digits", fit="pad")
     chosen = shared_options.Data(dataset="folder", data_dir=pets, size=(12,), fit="pad")
-    settings = data_source.source(shared_options.Network(), chosen) | dict(split_seed=0)
+    read = data_source.read_images(chosen)
+    settings = data_source.source(shared_options.Network(), chosen, read) | dict(split_seed=0)
     assert data_source.load(settings).digest == padded.digest
     tested = run_data.load(shared_options.TestData(), settings, (12, 12), "run").images
     np.testing.assert_array_equal(tested.test_images, padded.test_images)

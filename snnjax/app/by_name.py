@@ -64,10 +64,13 @@ def import_one(module: str, option: str = "import") -> ModuleType:
 _imported: dict[Path, ModuleType] = {}
 
 
-def published(model: str, others: str = "") -> Callable[[ImageSpec], Network]:
-    """The function of a published network; raises InputError for another name, saying what `others` may be named."""
+def published(model: str, alternatives: str = "") -> Callable[[ImageSpec], Network]:
+    """The function of a published network.
+
+    Raises InputError for another name; its message lists the networks, and then the `alternatives` in words.
+    """
     if model not in NETWORKS:
-        raise unknown("model", model, NETWORKS, others)
+        raise unknown("model", model, NETWORKS, alternatives)
     return NETWORKS[model]
 
 

@@ -43,8 +43,13 @@ def load_options(source: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def source(network: shared_options.Network, chosen: shared_options.Data, fold: int | None = None) -> dict[str, Any]:
-    """The origin of a run's network and its share of the images, by which other commands find them from any folder."""
+def source(
+    network: shared_options.Network, chosen: shared_options.Data, images: Dataset, fold: int | None = None
+) -> dict[str, Any]:
+    """The origin of a run's network and its share of the images, by which other commands find them from any folder.
+
+    `images` are those of `read_images`.
+    """
     name = chosen.dataset
     folder = chosen.data_dir
     files = [named.rpartition(":")[0] for named in (network.model or "", network.encoder or "")]
@@ -58,29 +63,34 @@ def source(network: shared_options.Network, chosen: shared_options.Data, fold: i
         colour=chosen.colour,
         group=chosen.group,
         fit=chosen.fit,
+        images_taken=_taken(chosen, images),
+        fold=fold,
     )
-    return origin | {name: vars(chosen)[name] for name in SHARES if name in vars(chosen)} | dict(fold=fold)
+    return origin | {name: vars(chosen)[name] for name in SHARES if name in vars(chosen)}
 
 
-def learned_images(origin: dict[str, Any], chosen: shared_options.Data, seed: int) -> tuple[Dataset, dict[str, Any]]:
-    """The images that a run learns from and tests, and its `source` with their number.
+def read_images(chosen: shared_options.Data, fold: int | None = None) -> Dataset:
+    """The data set that options name, with notes if it has fewer images than they ask for.
 
     Raises InputError where numbers of images are below 1, or images are to be drawn and no number says how many.
     """
     shared_options.check_least(chosen, train_images=1, test_images=1)
-    draws = isinstance(chosen, shared_options.TrainData) and chosen.draw
-    if draws and chosen.train_images is None and origin["labels"] is None:
+    labels = getattr(chosen, "labels", None)
+    if getattr(chosen, "draw", False) and chosen.train_images is None and labels is None:
         wanted = "the images of `train_images` or of `labels` (--train_images, --labels)"
         raise InputError(f"`draw` draws {wanted}: name their number")
-    images = load(vars(chosen) | dict(fold=origin["fold"]))
+    images = load(vars(chosen) | dict(fold=fold))
     images = note_fewer(images, train=chosen.train_images, test=chosen.test_images)
-    there = len(images.train_images)
-    taken = min(chosen.train_images or there, there)
-    labels = origin.get("labels") or 0
-    if labels > taken:
+    taken = _taken(chosen, images)
+    if labels is not None and labels > taken:
         images = noted(images, f"--labels {labels}: there are only {taken:,} training images")
-    origin = origin | dict(images_taken=taken)
-    return learned(images, origin | dict(test_images=chosen.test_images, seed=seed)), origin
+    return images
+
+
+def _taken(chosen: shared_options.Data, images: Dataset) -> int:
+    """The number of training images that options take of a data set."""
+    there = len(images.train_images)
+    return min(chosen.train_images or there, there)
 
 
 def learned(images: Dataset, settings: Mapping[str, Any]) -> Dataset:

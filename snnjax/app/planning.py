@@ -39,9 +39,10 @@ def plan_run(
     parts.
     """
     by_name.import_all(chosen_network.modules)
-    source = data_source.source(chosen_network, chosen_data, fold)
+    read = data_source.read_images(chosen_data, fold)
+    source = data_source.source(chosen_network, chosen_data, read, fold)
     seed = getattr(training, "seed", 0)
-    images, source = data_source.learned_images(source, chosen_data, seed)
+    images = data_source.learned(read, source | dict(test_images=chosen_data.test_images, seed=seed))
     trained = None if start.run is None else _read_start(start.run, images)
     network = with_encoder(network_of(chosen_network, images, trained), images)
     path = out or Path("runs") / f"{kind}{network.name}_{images.name}"

@@ -53,7 +53,9 @@ def figures(
     *,
     of_run: bool = True,
 ) -> Iterator[Named]:
-    """Figures: results of a run, preferred stimuli of features, responses to test images, `of_run` or others.
+    """Figures of the results, of the preferred stimuli of features, and of responses to test images.
+
+    `of_run` says whether the test images belong to the run.
 
     The responses are computed, for which JAX compiles a program, while the caller draws the other figures.
     """
@@ -101,7 +103,7 @@ def of_results(results: dict[str, Any], network: SpikingNetwork) -> Iterator[Nam
 def of_image(
     results: dict[str, Any], network: SpikingNetwork, data: Dataset, number: int, response: Observed, *, of_run: bool
 ) -> Named:
-    """The figure of the response to a test image, of the run's data or of others."""
+    """The figure of the response to a test image; `of_run` says whether the image belongs to the run."""
     description = network.network
     names = results["class_names"]
     of_others = "" if of_run else f" of {shortened(printable(data.name), 60)}"

@@ -127,11 +127,11 @@ def _may_be_dark(values: np.ndarray) -> bool:
     return values.dtype == jnp.uint8 and (values.shape[-1:] == (2,) or np.count_nonzero(values) == 1)
 
 
-def one_of(name: str, value: Any, known: Iterable[Any], others: str = "") -> None:
-    """One of some values; `others` are further ones in words, such as ", or an .npz file"."""
+def one_of(name: str, value: Any, known: Iterable[Any], alternatives: str = "") -> None:
+    """One of some values; `alternatives` are further possible values in words, such as ", or an .npz file"."""
     names = list(known)
     if value not in names:
-        raise unknown(name, value, names, others)
+        raise unknown(name, value, names, alternatives)
 
 
 def instance(name: str, value: Any, kind: Any, expected: str, write: str = "") -> None:

@@ -38,7 +38,7 @@ def differences(now: Any, was: Any, path: str = "") -> Iterator[tuple[str, Any, 
 
 
 def list_differences(found: Sequence[tuple[str, Any, Any]]) -> str:
-    """The first of some `differences` in words, and the number of the others."""
+    """The first of some `differences` in words, and the number of all further ones."""
     words = []
     for path, now, was in found[:MAX_LISTED_DIFFERENCES]:
         old = textwrap.shorten(str(was), 40, placeholder="...")

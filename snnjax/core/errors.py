@@ -80,15 +80,15 @@ def title(name: str) -> str:
     return f"`{argument}`{of}{owner}"
 
 
-def unknown(name: str, got: object, known: Iterable[str], others: str = "") -> InputError:
+def unknown(name: str, got: object, known: Iterable[str], alternatives: str = "") -> InputError:
     """The error for an argument that must be one of the `known` names, with the one that may be meant.
 
-    `others` names other possible values, such as ", or an .npz file".
+    `alternatives` are further possible values in words, such as ", or an .npz file".
     """
     names = [str(x) for x in known]
     meant = nearest(got, names)
     question = f": did you mean {meant!r}?" if meant else ""
-    return InputError(f"{title(name)} must be one of {', '.join(names)}{others}, got {got!r}{question}")
+    return InputError(f"{title(name)} must be one of {', '.join(names)}{alternatives}, got {got!r}{question}")
 
 
 def wrong_type(name: str, expected: str, got: object, write: str = "") -> InputTypeError:

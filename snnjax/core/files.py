@@ -103,8 +103,7 @@ def lock(folder: Path, waiting: Callable[[], object] | None = None) -> Iterator[
         warnings.warn(f"{folder} cannot be locked ({error}): let no other run write into it", stacklevel=3)
     try:
         if held.is_locked:
-            # Only the holder of the lock knows that temporary files are those of killed runs: others may still be
-            # written.
+            # Without the lock, a temporary file may be one that another program is still writing.
             clear(folder)
         yield
     finally:

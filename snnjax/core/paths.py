@@ -26,7 +26,7 @@ def leaves(tree: Any, name: str = "") -> dict[str, Any]:
 
 
 def with_leaves(tree: Any, new: Mapping[str, Any], name: str = "") -> Any:
-    """A pytree with some of its `leaves` replaced, by their paths; other paths are left alone."""
+    """A pytree with some of its `leaves` replaced, by their paths; all other leaves stay as they are."""
     changed = [new.get(path, leaf) for path, leaf in leaves(tree, name).items()]
     return jax.tree.unflatten(jax.tree.structure(tree), changed)
 

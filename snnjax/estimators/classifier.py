@@ -99,7 +99,8 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         """
         images, y = self._learned_images(X, y=y)
         check_classification_targets(y)
-        classes, labels = np.unique(y, return_inverse=True)
+        classes = np.unique(y)
+        labels = np.searchsorted(classes, y)
         _check_several("y", classes)
         data = Dataset("X", images, labels, images, labels, class_names=_class_names(classes), classes=len(classes))
         checks.number("validation_fraction", self.validation_fraction, 0, below=1)

@@ -145,7 +145,7 @@ def check_network(network: SpikingNetwork, place: str, *, ramped_readout: bool =
 
 
 def check_features(network: Network, place: str) -> None:
-    """Raises InputError as `check_network`, for the encoder and the stages before the last one alone."""
+    """Raises InputError as `check_network`, but checks only the encoder and the stages before the last one."""
     _check_kind(network, "encoder", ENCODERS, place)
     check_fitted(network, "encoder")
     _check_encoder(network, network.encoder, place)

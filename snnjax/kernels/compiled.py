@@ -7,7 +7,7 @@ Floats are added up in another order, which decides near-ties.
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -60,9 +60,24 @@ def _prepared(
     return weights, to_unsigned(latency, time_steps=time_steps), limit
 
 
-def _native_spikes(shape: tuple[int, int, int], **layer: Any) -> Callable[..., Any]:
-    """The steps (F, H', W') at which neurons fire, and their potentials then and at the step before."""
-    return native_call("timed_spikes", (byte_array(shape), float_array(shape), float_array(shape)), **layer)
+class _Crossings(NamedTuple):
+    """Where potentials cross the thresholds of a layer.
+
+    Attributes:
+      step: (F, H', W') uint8, the step at which each neuron fires, T for none.
+      potential: (F, H', W') float32, its potential then, or the last one of a silent neuron.
+      before: (F, H', W') float32, its potential at the step before.
+    """
+
+    step: jax.Array
+    potential: jax.Array
+    before: jax.Array
+
+
+def _native_crossings(shape: tuple[int, int, int], **layer: Any) -> Callable[..., _Crossings]:
+    """The C++ kernel that finds the `_Crossings` of a layer, as a function of weights, latencies and thresholds."""
+    call = native_call("timed_spikes", (byte_array(shape), float_array(shape), float_array(shape)), **layer)
+    return lambda *arrays: _Crossings(*call(*arrays))
 
 
 @kernel("time_steps", "stride", "padding")
@@ -78,11 +93,11 @@ def integrate_and_fire(
     """`fire(potentials(...))` of a layer, `Spikes` of (F, H', W'), with one step in memory at a time."""
     arrays = _prepared(weights, latency, threshold, time_steps, padding)
     shape = layer_shape(latency.shape, weights.shape, stride, padding)
-    follow = _native_spikes(shape, **layer_settings(time_steps, stride, padding))
+    find_crossings = _native_crossings(shape, **layer_settings(time_steps, stride, padding))
 
     def run_native(weights: jax.Array, latency: jax.Array, threshold: jax.Array) -> Spikes:
-        step, potential, _ = follow(weights, latency, threshold)
-        return Spikes(step, jnp.where(step < time_steps, potential, 0))
+        found = find_crossings(weights, latency, threshold)
+        return Spikes(found.step, jnp.where(found.step < time_steps, found.potential, 0))
 
     xla = _define(neurons.integrate_and_fire, time_steps, padding, stride=stride)
     return dispatch(_is_faster(weights, threshold, time_steps), run_native, xla)(*arrays)
@@ -108,9 +123,9 @@ def latencies(
     check_pool(pool)
     inside = None if pool is None or pool.overlaps else pool  # positions of several windows are computed once
     outside = pool if inside is None else None
-    shape, pooling = (inside or Pooling()).of(layer_shape(latency.shape, weights.shape, stride, padding))
+    maps = (inside or Pooling()).of(layer_shape(latency.shape, weights.shape, stride, padding))
     layer = layer_settings(time_steps, stride, padding)
-    run_native = native_call("latencies", byte_array(shape), pool=pooling, **layer)
+    run_native = native_call("latencies", byte_array(maps.shape), pool=maps.setting, **layer)
     define = _define(neurons.latencies, time_steps, padding, stride=stride)
 
     def xla(weights: jax.Array, latency: jax.Array, threshold: jax.Array | None) -> jax.Array:
@@ -163,15 +178,16 @@ def timed_spikes(
     """
     arrays = _prepared(weights, latency, threshold, time_steps, padding)
     shape = layer_shape(latency.shape, weights.shape, stride, padding)
-    follow = _native_spikes(shape, **layer_settings(time_steps, stride, padding))
+    find_crossings = _native_crossings(shape, **layer_settings(time_steps, stride, padding))
     times = functools.partial(neurons.spike_times, time_steps=int(time_steps), fractional=fractional)
     by_step = _define(neurons.timed_spikes, time_steps, padding, stride=stride, fractional=fractional)
 
     def run_native(weights: jax.Array, latency: jax.Array, threshold: jax.Array) -> Spikes:
-        step, potential, before = follow(weights, latency, threshold)
-        fired = step < time_steps
+        found = find_crossings(weights, latency, threshold)
+        fired = found.step < time_steps
         limit = threshold[:, None, None] if threshold.ndim else threshold
-        return Spikes(step, potential, jnp.where(fired, times(step, fired, before, potential, limit), 1))
+        time = times(found.step, fired, found.before, found.potential, limit)
+        return Spikes(found.step, found.potential, jnp.where(fired, time, 1))
 
     def by_search(weights: jax.Array, latency: jax.Array, threshold: jax.Array) -> Spikes:
         rows = weights.reshape(len(weights), -1)

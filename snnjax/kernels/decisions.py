@@ -48,9 +48,9 @@ def final_latencies(
     check_pool(pool)
     limit = jnp.asarray(0.0 if threshold is None else threshold, weights.dtype)
     layer: dict[str, Any] = dict(time_steps=time_steps, stride=stride, padding=padding)
-    shape, pooling = (pool or Pooling()).of(layer_shape(latencies.shape, weights.shape, stride, padding))
-    result = byte_array((len(latencies), *shape))
-    run_native = native_call("final_latencies", result, pool=pooling, **layer_settings(**layer))
+    maps = (pool or Pooling()).of(layer_shape(latencies.shape, weights.shape, stride, padding))
+    result = byte_array((len(latencies), *maps.shape))
+    run_native = native_call("final_latencies", result, pool=maps.setting, **layer_settings(**layer))
 
     def xla(weights: jax.Array, latencies: jax.Array, limit: jax.Array) -> jax.Array:
         limits = limit[:, None, None] if limit.ndim else limit

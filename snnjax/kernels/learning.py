@@ -347,7 +347,7 @@ def learn_deep_by_reward(
             int_array(labels.shape),
         ),
         earlier=layer_settings(time_steps, earlier.stride, earlier.padding)["layer"],
-        pool=(pool or Pooling()).of(shape)[1],
+        pool=(pool or Pooling()).of(shape).setting,
         earlier_stabiliser=bool(earlier.stabiliser),
         stabiliser=bool(deciding.stabiliser),
         classes=classes,

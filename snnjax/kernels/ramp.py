@@ -54,8 +54,8 @@ def fire_pooled_on_ramp(potential: jax.Array, levels: jax.Array, pool: Pooling) 
     checks.array("potential", potential, "H W F", "floats")
     checks.array("levels", levels, "T", "floats")
     height, width, features = potential.shape
-    shape, pooling = pool.of((features, height, width))
-    run_native = native_call("ramp", byte_array(shape), pool=pooling)
+    maps = pool.of((features, height, width))
+    run_native = native_call("ramp", byte_array(maps.shape), pool=maps.setting)
 
     def xla(potential: jax.Array, levels: jax.Array) -> jax.Array:
         maps = jnp.moveaxis(potential, -1, 0)

@@ -773,7 +773,7 @@ def earliest_of_classes(
 
     def run_native(weights: jax.Array, latencies: jax.Array, threshold: jax.Array) -> Spikes:
         spikes = Spikes(*find_native(weights[None], latencies, threshold[None]))  # all stimuli share weights, threshold
-        # It follows the steps at which inputs fire; others matter to neurons below a threshold of 0.
+        # It follows the steps at which inputs fire; the other steps matter only to neurons with a threshold below 0.
         below = (threshold < 0).reshape(classes, -1).any(axis=1)
         at_once = below[None] & (latencies > 0).all(axis=(1, 2, 3))[:, None]
         return jax.tree.map(lambda x: jnp.where(at_once, jnp.zeros_like(x), x), spikes)

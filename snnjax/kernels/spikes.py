@@ -95,15 +95,27 @@ class Pooling(NamedTuple):
         strides = checks.pair("stride", self.window if self.stride is None else self.stride, 1)
         return any(step < size for step, size in zip(strides, checks.pair("window", self.window, 1), strict=True))
 
-    def of(self, shape: tuple[int, ...]) -> tuple[tuple[int, int, int], np.ndarray]:
-        """The shape of pooled maps (F, H, W), and the setting of a call that pools them."""
+    def of(self, shape: tuple[int, ...]) -> "PooledMaps":
+        """Maps of the shape (F, H, W), pooled."""
         size = checks.pair("window", self.window, 1)
         margins = checks.pair("pool padding", self.padding, 0)
         strides = checks.pair("pool stride", size if self.stride is None else self.stride, 1)
         padded = shape[1] + 2 * margins[0], shape[2] + 2 * margins[1]
         checks.window("`window`", size, padded)
         pooled = output_size(padded, size, strides)
-        return (shape[0], *pooled), np.array([*size, *strides, *margins, *pooled], np.int64)
+        return PooledMaps((shape[0], *pooled), np.array([*size, *strides, *margins, *pooled], np.int64))
+
+
+class PooledMaps(NamedTuple):
+    """Maps after a `Pooling`.
+
+    Attributes:
+      shape: (F, H', W').
+      setting: of a C++ kernel that pools them, (8,) int64.
+    """
+
+    shape: tuple[int, int, int]
+    setting: np.ndarray
 
 
 def check_pool(value: Any) -> None:

@@ -19,7 +19,7 @@ class Pool:
       window: rows and columns; one integer for both.
       stride: rows and columns between neighbouring windows; by default those of the window.
       padding: silent rows and columns added to the input.
-      mean: whether neurons average each window, as of `kernels.spikes.mean_pool`: of an `Input` alone.
+      mean: whether neurons average each window, as of `kernels.spikes.mean_pool`: only in an `Input`.
     """
 
     window: Pair = static(minimum=1)

@@ -25,7 +25,7 @@ from snnjax.networks.stage import stage
 LEARNED_PATCHES = 60_000
 """Patches that the features learn from in an epoch, however few images there are."""
 POOL = Pool(4)
-# Held-out images of CIFAR-10 with ten neurons per class: 66.1 % with features of 5x5 alone, 66.4 % with 3x3 beside
+# Held-out images of CIFAR-10 with ten neurons per class: 66.1 % with only 5x5 features, 66.4 % with 3x3 features beside
 # them, 66.8 % with 7x7.
 SIZES = (5, 7)
 """Rows and columns of the features of ncg_scales."""

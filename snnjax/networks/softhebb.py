@@ -36,7 +36,7 @@ EPSILON = 0.5 / 255**2  # of `Standardise`, in squared windows
 # Weights, threshold and its rate are half of those tried first, which needed 20 epochs for 78.4 % of held-out images of
 # CIFAR-10; with these, 12 epochs gave 78.5 %, with an A+ of 0.2 or 0.8 77.7 and 78.0 %.
 READOUT = SupervisedSTDP(0.4, -0.2, gap=0.005, annealing=0.91, threshold_rate=10.0, threshold_annealing=0.6)
-# softhebb_narrow, held-out images of CIFAR-10: 74.1 % with all three layers, 72.9 % with the third alone. Maps of 8x8
+# softhebb_narrow, held-out images of CIFAR-10: 74.1 % with all three layers, 72.9 % with only the third. Maps of 8x8
 # from the second gave 73.4 %, the largest activity of a window instead of the mean 73.9 %.
 DEPTHS = (Input("stage1", pool=Pool(4, mean=True)), Input("stage2", pool=Pool(2, mean=True)), Input("stage3"))
 """What the readout reads: maps of one size."""

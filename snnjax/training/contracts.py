@@ -37,7 +37,7 @@ def check_parts(network: Network, images: np.ndarray) -> None:
             continue
         inputs = _array(network.input_shapes[number], latencies)
         zeros = {key: np.zeros(shape, np.float32) for key, shape in network.weight_shapes.items()}
-        layer: Any = jax.tree.map(to_32_bits, Model.of(network, zeros).layers[name])  # shapes alone matter
+        layer: Any = jax.tree.map(to_32_bits, Model.of(network, zeros).layers[name])  # only the shapes matter
         if _is_custom(conv.competition):
             subject = f"competition(...) of {name}"
             winners = jax.eval_shape(lambda layer, inputs: layer.winners(inputs), layer, inputs)

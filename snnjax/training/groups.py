@@ -138,7 +138,7 @@ def _run(
     if len(states) != len(numbers) or not all(_fits(trainer, state) for state in states):
         # It has not begun, or the file was damaged.
         states = [trainer.initial_state(index) for index in range(len(numbers))]
-    # The trainer changes states in place. If networks diverge, the others continue from this copy.
+    # The trainer changes states in place. If some networks diverge, the remaining ones continue from this copy.
     saved = copy.deepcopy(states)
 
     def save(states: list[TrainState]) -> None:

@@ -108,7 +108,7 @@ def check_state(job: Job, state: TrainState) -> None:
 def layers_without_native(job: Job) -> list[str]:
     """Spiking layers that learn without a compiled sequence kernel: "layer1 (Rule)", ..."""
     zeros = {name: np.zeros(shape, np.float32) for name, shape in job.network.weight_shapes.items()}
-    model = jax.tree.map(to_32_bits, Model.of(job.network, zeros))  # shapes alone matter
+    model = jax.tree.map(to_32_bits, Model.of(job.network, zeros))  # only the shapes matter
     names = []
     for phase in job.plan:
         if phase.batch == 1 and phase.layers and is_pair(phase, job.network):

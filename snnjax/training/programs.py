@@ -87,7 +87,7 @@ def forget_programs() -> None:
 def learning_program(step: Callable[..., Any], phase: Phase, mesh: Mesh) -> Any:
     """A jitted function of (carry, model, per_network, shared): for each network `step(phase, carry, model, slice)`.
 
-    `per_network` are the fields of its `ImageBatch` that differ between networks, `shared` the others.
+    `per_network` are the fields of its `ImageBatch` that differ between networks, `shared` all other fields.
     """
 
     def of_device(carry: Any, model: Any, per_network: dict[str, Any], shared: dict[str, Any]) -> Any:

@@ -126,7 +126,8 @@ def decide(potentials: np.ndarray, metadata: dict[str, Any]) -> np.ndarray:
     before = np.pad(values, ((0, 0), (1, 0), (0, 0), (0, 0)))[:, :-1]
     fires = values > threshold
     step = fires.argmax(axis=1)[:, None]
-    at_spike, below = (np.take_along_axis(each, step, axis=1)[:, 0] for each in (values, before))
+    at_spike = np.take_along_axis(values, step, axis=1)[:, 0]
+    below = np.take_along_axis(before, step, axis=1)[:, 0]
     fraction = (threshold - below) / np.where(at_spike > below, at_spike - below, 1) * bool(metadata["fractional"])
     time = np.where(fires.any(axis=1), step[:, 0] + fraction, np.inf)
     for image, first in enumerate(time.min(axis=(1, 2))):

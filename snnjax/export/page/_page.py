@@ -67,8 +67,7 @@ def page_of(
     """
     check_network(network, "on a page")
     description = network.network
-    checks.integer("time_steps", description.time_steps, 1, MAX_TIME_STEPS)
-    _check_pictures(description, pictures, labels)
+    _check_contents(description, pictures, labels)
     data = _data(network, pictures, labels, bits) | dict(centred=centred, fit=fit)
     facts = dict(
         name=description.name, bits=bits, steps=description.time_steps, version=__version__, weights=_count(network)
@@ -95,8 +94,7 @@ def teaching_page(
     """
     network = _untaught(trained, bits)
     description = network.network
-    checks.integer("time_steps", description.time_steps, 1, MAX_TIME_STEPS)
-    _check_pictures(description, pictures, labels)
+    _check_contents(description, pictures, labels)
     data = dict(
         _pictures(network, pictures, labels),
         bits=bits,
@@ -191,8 +189,9 @@ def _array(values: np.ndarray) -> dict[str, Any]:
     return dict(dtype=values.dtype.str, shape=values.shape, data=_base64(values, values.dtype))
 
 
-def _check_pictures(network: Network, pictures: np.ndarray, labels: np.ndarray) -> None:
-    """Raises InputError unless pictures and their labels are as the network takes them."""
+def _check_contents(network: Network, pictures: np.ndarray, labels: np.ndarray) -> None:
+    """Raises InputError unless a page can simulate the time steps, and the network takes the pictures and labels."""
+    checks.integer("time_steps", network.time_steps, 1, MAX_TIME_STEPS)
     shape = np.shape(pictures)
     in_colour = len(shape) == 4 and isinstance(network.encoder, Pixels)
     if not (len(shape) == 3 or in_colour) or not shape[0]:

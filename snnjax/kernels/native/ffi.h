@@ -148,7 +148,7 @@ class ThreadPool {
  public:
   explicit ThreadPool(Frame& frame) : call_(frame.call) {}
 
-  // Does a task on any thread, on this one if XLA has no others.
+  // Does a task on any thread, on this one if XLA has no other thread.
   void schedule(std::function<void()> task) {
     auto* const owned = new std::function<void()>(std::move(task));
     const auto perform = [](void* data) {
