@@ -1,8 +1,8 @@
-"""The library of kernels in C++ for CPUs, which `snnjax.kernels.kernel` calls: how it is built and loaded.
+"""The libraries of kernels in C++ for CPUs, which `snnjax.kernels.kernel` calls: how they are built and loaded.
 
-The first use compiles the C++ sources for the processor at hand and keeps the library in the user's cache folder, or
-raises OSError. The kernels process only inputs that fire, event by event. They add floats up in another order than XLA,
-which decides near-ties.
+The first use compiles the C++ sources for this machine's processor and keeps the libraries in the user's cache folder,
+or raises OSError. The kernels process only inputs that fire, event by event. They add floats up in another order than
+XLA, which decides near-ties.
 """
 
 import ctypes
@@ -10,7 +10,6 @@ import functools
 import hashlib
 import importlib.util
 import os
-import secrets
 import shlex
 import shutil
 import subprocess
@@ -26,34 +25,38 @@ import jax
 from snnjax.core import devices
 from snnjax.core.files import atomic_write, cache_folder, lock, write_text
 
-SOURCES = sorted(Path(__file__).parent.glob("*.cc"))
+# Each source becomes a library of its own, because a program then waits only for the kernels that it calls. The first
+# one takes a second, and shows whether the compiler works; it takes five times as long to compile the last one.
+SOURCES = [Path(__file__).with_name(f"{name}.cc") for name in ("target_time", "kernels", "readout", "sequences")]
 # No -ffast-math: it assumes that no float is infinite or NaN, but features that fill up a block never fire because
 # their thresholds are infinite, and weights that are NaN must fire nowhere.
 FLAGS = ("-std=c++20", "-O3", "-march=native", "-fPIC", "-shared", "-pthread", "-w")
 MAX_TIME_STEPS = 255  # latencies are bytes
 
 
-@functools.cache
-def load() -> ctypes.CDLL:
-    """The library of the kernels; compiles them if no earlier run has, or raises OSError."""
-    return ctypes.CDLL(str(begin().result()))
+def load(source: Path | None = None) -> ctypes.CDLL:
+    """The library of a source, by default of the first; compiles it if no earlier run has, or raises OSError."""
+    return ctypes.CDLL(str(begin()[source or SOURCES[0]].result()))
 
 
 @functools.cache
-def begin() -> Future[Path]:
-    """Begins to look for the library, and to compile it if need be, in a thread that no program waits for to end.
+def begin() -> dict[Path, Future[Path]]:
+    """Begins to look for the library of each source, and to compile those that are missing, in threads.
 
-    The commands begin before they import what else they need, which takes a third of the time of the compilers.
+    The commands begin before they import what else they need, and JAX compiles programs meanwhile.
     """
-    found: Future[Path] = Future()
+    found: dict[Path, Future[Path]] = {source: Future() for source in SOURCES}
+    turns = threading.Semaphore(os.cpu_count() or 1)  # the first sources are ready sooner than if all were compiled
 
-    def find() -> None:
+    def find(source: Path) -> None:
         try:
-            found.set_result(library())
+            with turns:
+                found[source].set_result(library(source))
         except BaseException as error:
-            found.set_exception(error)
+            found[source].set_exception(error)
 
-    threading.Thread(target=find, daemon=True).start()
+    for source in SOURCES:
+        threading.Thread(target=find, args=(source,)).start()
     return found
 
 
@@ -61,7 +64,8 @@ def begin() -> Future[Path]:
 def register(name: str) -> str:
     """The name by which XLA knows a kernel from now on."""
     symbol = f"snnjax_{name}"
-    jax.ffi.register_ffi_target(symbol, jax.ffi.pycapsule(getattr(load(), symbol)), platform="cpu")
+    source = next(source for source in SOURCES if f"\nSNNJAX_KERNEL({name})" in source.read_text())
+    jax.ffi.register_ffi_target(symbol, jax.ffi.pycapsule(getattr(load(source), symbol)), platform="cpu")
     return symbol
 
 
@@ -76,62 +80,44 @@ def compiler() -> list[str]:
     raise OSError("the back end native needs a C++ compiler: install g++ or clang, or pip install 'snnjax[native]'")
 
 
-def _sources() -> list[str]:
-    return [path.read_text() for kind in ("*.cc", "*.h") for path in sorted(Path(__file__).parent.glob(kind))]
-
-
-def library() -> Path:
-    """The compiled library, one for each source, jaxlib and processor; compiled anew where its digest is another."""
+def library(source: Path) -> Path:
+    """The compiled library of a source, one for each jaxlib and processor; it is compiled again if it is damaged."""
     # The features of the processor are part of the name because of -march=native: a cache folder may be shared by
     # machines, and a processor that lacks an instruction kills the program.
-    made_of = f"{_sources()} {FLAGS} {jax.lib.__version__} {devices.processor_features()}"
-    path = cache_folder() / f"kernels-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.so"
-    digest = path.with_suffix(".sha256")
-    if not _is_sound(path, digest):
-        with lock(path.parent, waiting=lambda: None):
-            if not _is_sound(path, digest):  # no other program has compiled it meanwhile
-                _build(path, digest)
+    texts = [path.read_text() for path in (source, *sorted(source.parent.glob("*.h")))]
+    made_of = f"{texts} {FLAGS} {jax.lib.__version__} {devices.processor_features()}"
+    folder = cache_folder() / f"{source.stem}-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}"
+    folder.mkdir(exist_ok=True)
+    path = folder / "kernels.so"
+    if not _is_sound(path):
+        with lock(folder, waiting=lambda: None):
+            if not _is_sound(path):  # no other program has compiled it meanwhile
+                _build(path, source)
     return path
 
 
-def _build(path: Path, digest: Path) -> None:
-    """Compiles the library, and writes its digest."""
-    command = [*compiler(), *FLAGS, "-I", jax.ffi.include_dir()]
-    print("snnjax compiles its C++ kernels, once: this takes up to a minute", file=sys.stderr, flush=True)
-    # Of the names of temporary files, which the next program that builds removes if this one is killed.
-    objects = [path.with_name(f".{source.stem}.o.{secrets.token_hex(4)}.o") for source in SOURCES]
-    try:
-        # The sources are compiled at the same time, which takes two cores half of the time.
-        with atomic_write(path) as library:
-            pairs = zip(objects, SOURCES, strict=True)
-            _compile([[*command, "-c", "-o", str(made), str(source)] for made, source in pairs])
-            _compile([[*command, "-o", str(library), *map(str, objects)]])
-            made = _digest(library)
-    finally:
-        for file in objects:
-            file.unlink(missing_ok=True)
-    write_text(digest, made)  # after the library: a program killed in between leaves one that is made anew
+def _build(path: Path, source: Path) -> None:
+    """Compiles the library of a source, and writes its digest; raises OSError if the compiler fails."""
+    if source == SOURCES[0]:
+        print("snnjax compiles its C++ kernels, once: this takes up to a minute", file=sys.stderr, flush=True)
+    with atomic_write(path) as made:
+        command = [*compiler(), *FLAGS, "-I", jax.ffi.include_dir(), "-o", str(made), str(source)]
+        run = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if run.returncode:
+            raise OSError(f"the C++ sources did not compile, {command[0]} said: {run.stderr.strip()[-2000:]}")
+        digest = _digest(made)
+    write_text(_digest_file(path), digest)  # after the library: a program killed in between leaves one without
 
 
-def _is_sound(path: Path, digest: Path) -> bool:
-    """Whether a file has the SHA-256 that another one holds."""
+def _is_sound(path: Path) -> bool:
+    """Whether a library has the SHA-256 that was written beside it."""
+    digest = _digest_file(path)
     return path.is_file() and digest.is_file() and digest.read_bytes() == _digest(path).encode()
+
+
+def _digest_file(path: Path) -> Path:
+    return path.with_suffix(".sha256")
 
 
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _compile(commands: Sequence[Sequence[str]]) -> None:
-    """Runs compilers at the same time; raises OSError unless all succeed."""
-    streams: Any = dict(stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    processes = [subprocess.Popen(command, **streams) for command in commands]
-    try:
-        for command, process in zip(commands, processes, strict=True):
-            _, said = process.communicate()
-            if process.returncode:
-                raise OSError(f"the C++ sources did not compile, {command[0]} said: {said.strip()[-2000:]}")
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
