@@ -24,8 +24,10 @@ from snnjax.core import devices
 from snnjax.core.files import atomic_write, cache_folder, lock, write_text
 
 # Each source becomes a library of its own, because a program then waits only for the kernels that it calls. The first
-# one takes a second, and shows whether the compiler works; it takes five times as long to compile the last one.
-SOURCES = [Path(__file__).with_name(f"{name}.cc") for name in ("target_time", "kernels", "readout", "sequences")]
+# one takes a second, and shows whether the compiler works.
+SOURCES = [Path(__file__).with_name(f"{name}.cc") for name in ("target_time", "kernels", "readout")]
+# It takes five times as long, and only networks with STDP call it: it is not compiled before they do.
+STDP_SOURCE = Path(__file__).with_name("sequences.cc")
 # No -ffast-math: it assumes that no float is infinite or NaN, but features that fill up a block never fire because
 # their thresholds are infinite, and weights that are NaN must fire nowhere.
 FLAGS = ("-std=c++20", "-O3", "-march=native", "-fPIC", "-shared", "-pthread", "-w")
@@ -34,27 +36,35 @@ MAX_TIME_STEPS = 255  # latencies are bytes
 
 def load(source: Path | None = None) -> ctypes.CDLL:
     """The library of a source, by default of the first; compiles it if no earlier run has, or raises OSError."""
-    return ctypes.CDLL(str(begin()[source or SOURCES[0]].result()))
+    begin()
+    return ctypes.CDLL(str(_find(source or SOURCES[0]).result()))
 
 
-@functools.cache
-def begin() -> dict[Path, Future[Path]]:
-    """Begins to look for the library of each source, and to compile those that are missing, in threads.
+def begin() -> None:
+    """Begins to look for the libraries, and to compile those that are missing, in threads.
 
     The commands begin before they import what else they need, and JAX compiles programs meanwhile.
     """
-    found: dict[Path, Future[Path]] = {source: Future() for source in SOURCES}
-    turns = threading.Semaphore(os.cpu_count() or 1)  # the first sources are ready sooner than if all were compiled
-
-    def find(source: Path) -> None:
-        try:
-            with turns:
-                found[source].set_result(library(source))
-        except BaseException as error:
-            found[source].set_exception(error)
-
     for source in SOURCES:
-        threading.Thread(target=find, args=(source,)).start()
+        _find(source)
+
+
+_turns = threading.Semaphore(os.cpu_count() or 1)  # the first libraries are ready sooner than if all were compiled
+
+
+@functools.cache
+def _find(source: Path) -> Future[Path]:
+    """The library of a source, which a thread looks for or compiles."""
+    found: Future[Path] = Future()
+
+    def find() -> None:
+        try:
+            with _turns:
+                found.set_result(library(source))
+        except BaseException as error:
+            found.set_exception(error)
+
+    threading.Thread(target=find).start()
     return found
 
 
@@ -62,7 +72,7 @@ def begin() -> dict[Path, Future[Path]]:
 def register(name: str) -> str:
     """The name by which XLA knows a kernel from now on."""
     symbol = f"snnjax_{name}"
-    source = next(source for source in SOURCES if f"\nSNNJAX_KERNEL({name})" in source.read_text())
+    source = next(source for source in (*SOURCES, STDP_SOURCE) if f"\nSNNJAX_KERNEL({name})" in source.read_text())
     jax.ffi.register_ffi_target(symbol, jax.ffi.pycapsule(getattr(load(source), symbol)), platform="cpu")
     return symbol
 
@@ -96,8 +106,9 @@ def library(source: Path) -> Path:
 
 def _build(path: Path, source: Path) -> None:
     """Compiles the library of a source, and writes its digest; raises OSError if the compiler fails."""
-    if source == SOURCES[0]:
-        print("snnjax compiles its C++ kernels, once: this takes up to a minute", file=sys.stderr, flush=True)
+    if source in (SOURCES[0], STDP_SOURCE):
+        kernels = "C++ kernels of STDP" if source == STDP_SOURCE else "C++ kernels"
+        print(f"snnjax compiles its {kernels}, once: this takes up to a minute", file=sys.stderr, flush=True)
     with atomic_write(path) as made:
         command = [*compiler(), *FLAGS, "-I", jax.ffi.include_dir(), "-o", str(made), str(source)]
         run = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
