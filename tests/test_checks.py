@@ -228,3 +228,11 @@ def test_fields_within_their_limits_are_taken():
 def test_fields_beyond_their_limits_are_refused(given, message):
     with pytest.raises(InputError, match=f"^{re.escape(message)}"):
         Limited(**given)
+
+
+def test_a_default_beyond_its_limits_is_refused_with_the_class():
+    class Doubtful:
+        share: float = number(default=2, minimum=0, maximum=1)
+
+    with pytest.raises(InputError, match=r"^default of a field of Doubtful: `share` must lie in 0\.\.1, got 2"):
+        component(Doubtful)

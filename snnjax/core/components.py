@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from snnjax.core import checks
-from snnjax.core.errors import InputError, no_integer, wrong_type
+from snnjax.core.errors import InputError, explained, no_integer, wrong_type
 
 T = TypeVar("T")
 
@@ -77,8 +77,8 @@ def component(cls: type[T]) -> type[T]:
     `int`. New values are checked: the types of numbers and strings by the annotations, the limits of single fields as
     `number` and the other field specifiers declare them, and what involves several fields by the class's method `check`
     if it has one. Nothing is checked if numbers are JAX arrays, or if JAX rebuilds the component from leaves. Raises
-    InputError if another module has a component of this name, a text of a rule is no `static` field, or a base class
-    that is no component has fields.
+    InputError if another module has a component of this name, a text of a rule is no `static` field, a default lies
+    outside of the limits of its field, or a base class that is no component has fields.
     """
     registered = TYPES.get(cls.__name__, cls)
     origins = [(x.__module__, x.__qualname__) for x in (registered, cls)]
@@ -116,6 +116,9 @@ def component(cls: type[T]) -> type[T]:
             raise InputError(
                 f"`{field.name}` of {cls.__name__} must be `static`, as it is text: {field.name}: str = static()"
             )
+        if field.default is not dataclasses.MISSING:
+            with explained(f"default of a field of {cls.__name__}"):
+                _check_declared(field, field.default)
     _register(cls)
     TYPES[cls.__name__] = cls
     return cls
@@ -213,12 +216,18 @@ def _check(value: Any) -> None:
             raise no_integer(field.name, part) if annotation == "int" else wrong_type(field.name, words, part)
         if words or not field.metadata.get("static"):
             checks.fits_32_bits(field.name, part)
-        limits = field.metadata.get("limits")
-        if limits is not None and not (part is None and annotation.endswith("| None")):
-            arrays = not {"learnable", "fitted"}.isdisjoint(field.metadata)
-            _check_limits(field.name, part, annotation, arrays, **limits)
+        _check_declared(field, part)
     if check := getattr(value, "check", None):
         check()
+
+
+def _check_declared(field: dataclasses.Field[Any], value: Any) -> None:
+    """Raises InputError unless the value of a field lies within the limits that its field specifier declares."""
+    annotation = inspect.formatannotation(field.type).strip("'")
+    limits = field.metadata.get("limits")
+    if limits is not None and not (value is None and annotation.endswith("| None")):
+        arrays = not {"learnable", "fitted"}.isdisjoint(field.metadata)
+        _check_limits(field.name, value, annotation, arrays, **limits)
 
 
 def _check_limits(
