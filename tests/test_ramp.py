@@ -11,6 +11,7 @@ from documents import blocks
 
 from snnjax import kernels, load
 from snnjax.core import checks
+from snnjax.core.errors import InputError, InputTypeError
 from snnjax.kernels import hebbian, winograd
 from snnjax.layers import Conv, Pool, Ramp, Standardise
 from snnjax.layers.pool import pooled_maps
@@ -212,6 +213,32 @@ def test_neurons_fire_at_the_first_level_that_they_reach():
         found = kernels.ramp.fire_on_ramp(potential, levels)
         np.testing.assert_array_equal(found, [expected])
         assert found.dtype == kernels.spikes.latency_dtype(time_steps)
+
+
+@pytest.mark.parametrize(
+    ("potential", "levels"), [("float16", "float16"), ("float16", "float32"), ("float32", "float16")]
+)
+def test_potentials_and_levels_of_other_dtypes_fire_by_xla(compiler, potential, levels):
+    """The compiled implementation only reads float32, whichever of the two is another dtype."""
+    potentials = np.arange(-8, 24).reshape(4, 4, 2).astype(potential) / 8
+    falling = np.linspace(2, 0.5, 7).astype(levels)
+    with kernels.use_backend("native"):
+        found = kernels.ramp.fire_pooled_on_ramp(potentials, falling, kernels.Pooling(2))
+    fired = kernels.ramp.fire_on_ramp(potentials, falling).transpose(2, 0, 1)
+    np.testing.assert_array_equal(found, kernels.pool(fired, 2, time_steps=7))
+    assert len(np.unique(found)) > 2
+
+
+def test_levels_are_checked_before_potentials_are_pooled():
+    def fire(levels):
+        return kernels.ramp.fire_pooled_on_ramp(np.zeros((4, 4, 2), np.float32), levels, kernels.Pooling(2))
+
+    with pytest.raises(InputError, match="`levels` must fall from step to step"):
+        fire(np.float32([0.5, 1, 2]))
+    with pytest.raises(InputError, match="`levels` must not be empty"):
+        fire(np.float32([]))
+    with pytest.raises(InputTypeError, match="`levels` must hold floats, got dtype int64"):
+        fire(np.arange(3)[::-1])
 
 
 @pytest.mark.parametrize("pool", [Pool(2, mean=True), Pool((3, 2), stride=(2, 1), padding=(1, 0), mean=True)])

@@ -91,9 +91,9 @@ def dispatch(supported: bool, native: Callable[..., Any], xla: Callable[..., Any
     return run
 
 
-def supports_native(weights: jax.Array, time_steps: int) -> bool:
-    """Whether weights and latencies have types that compiled implementations support."""
-    return weights.dtype == jnp.float32 and time_steps <= library.MAX_TIME_STEPS
+def supports_native(values: jax.Array, time_steps: int) -> bool:
+    """Whether values, such as weights, and latencies have types that compiled implementations support."""
+    return values.dtype == jnp.float32 and time_steps <= library.MAX_TIME_STEPS
 
 
 float_array = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)

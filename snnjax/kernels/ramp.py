@@ -17,8 +17,7 @@ import numpy as np
 from snnjax.core import checks
 from snnjax.core.errors import InputError
 from snnjax.kernels import hebbian
-from snnjax.kernels.kernel import byte_array, dispatch, kernel, native_call
-from snnjax.kernels.native import MAX_TIME_STEPS
+from snnjax.kernels.kernel import byte_array, dispatch, kernel, native_call, supports_native
 from snnjax.kernels.spikes import Pooling, latency_dtype
 
 
@@ -48,11 +47,14 @@ def fire_on_ramp(potential: jax.Array, levels: jax.Array) -> jax.Array:
     return later.astype(latency_dtype(levels.shape[0]))
 
 
-@kernel("pool")
+def _check_pooled_ramp(potential: Any, levels: Any, **_: Any) -> None:
+    checks.array("potential", potential, "H W F", "floats")
+    _check_ramp(potential, levels)
+
+
+@kernel("pool", check=_check_pooled_ramp)
 def fire_pooled_on_ramp(potential: jax.Array, levels: jax.Array, pool: Pooling) -> jax.Array:
     """`fire_on_ramp` of potentials (H, W, F) float32, pooled as by `pool`: latencies (F, H', W')."""
-    checks.array("potential", potential, "H W F", "floats")
-    checks.array("levels", levels, "T", "floats")
     height, width, features = potential.shape
     maps = pool.of((features, height, width))
     run_native = native_call("ramp", byte_array(maps.shape), pool=maps.setting)
@@ -63,7 +65,8 @@ def fire_pooled_on_ramp(potential: jax.Array, levels: jax.Array, pool: Pooling) 
         largest = hebbian.pool_largest(maps, pool.window, stride=pool.stride, padding=pool.padding)
         return fire_on_ramp(largest, levels)
 
-    return dispatch(len(levels) <= MAX_TIME_STEPS, run_native, xla)(potential, levels)
+    supported = supports_native(potential, len(levels)) and levels.dtype == jnp.float32
+    return dispatch(supported, run_native, xla)(potential, levels)
 
 
 def ramp_levels(highest: float, *, power: float, time_steps: int) -> np.ndarray:
