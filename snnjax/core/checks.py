@@ -176,8 +176,15 @@ def same_names(name: str, names: Iterable[str], expected: Iterable[str]) -> None
         raise InputError(f"{title(name)} must be those of {', '.join(expected)}, got {', '.join(names)}")
 
 
-def one_for_each(name: str, value: Any, count: int, things: str) -> None:
-    """One number for all things of a kind, or an array (N,) of a number for each."""
+def length(name: str, values: Sequence[Any], count: int, things: str) -> None:
+    """A sequence of `count` values, one for each of some things."""
+    if len(values) != count:
+        got = f"{len(values)}: {values}" if isinstance(values, tuple) and len(values) < 10 else len(values)
+        raise InputError(f"{title(name)} must be one for each of {count} {things}, got {got}")
+
+
+def scalar_or_vector(name: str, value: Any, count: int, things: str) -> None:
+    """A number that applies to all of `count` things, or an array (count,) with a number for each."""
     if np.shape(value) not in ((), (count,)):
         raise InputError(f"{title(name)} must be one for each of {count} {things}, got {np.shape(value)}")
 
@@ -187,13 +194,6 @@ def distinct(name: str, values: Sequence[Any]) -> None:
     twice = [value for index, value in enumerate(values) if value in values[:index]]
     if twice:
         raise InputError(f"{title(name)} must differ, got {twice[0]!r} twice")
-
-
-def one_each(name: str, values: Sequence[Any], count: int, things: str) -> None:
-    """As many values as there are things of a kind."""
-    if len(values) != count:
-        got = f"{len(values)}: {values}" if isinstance(values, tuple) and len(values) < 10 else len(values)
-        raise InputError(f"{title(name)} must be one for each of {count} {things}, got {got}")
 
 
 def all_within(name: str, values: np.ndarray, least: int, most: int, expected: str = "") -> None:

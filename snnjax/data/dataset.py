@@ -123,7 +123,7 @@ class Dataset:
         labels = getattr(self, f"{part}_labels")
         checks.array(f"{part}_labels", labels, "N", "integers")
         images = len(getattr(self, f"{part}_images"))
-        checks.one_each(f"{part}_labels", labels, images, f"images of {self.name}")
+        checks.length(f"{part}_labels", labels, images, f"images of {self.name}")
         return _native(labels)
 
     def _check_classes(self, labels: np.ndarray, classes: int, names: tuple[str, ...]) -> None:

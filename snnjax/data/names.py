@@ -31,7 +31,7 @@ def checked(names: Iterable[str], classes: int | None = None) -> tuple[str, ...]
         raise InputError(f"`class_names` must be of printable characters, got {wrong[0]!r}")
     result = tuple(map(composed, given))
     if result and classes is not None:
-        checks.one_each("class_names", result, classes, "classes")
+        checks.length("class_names", result, classes, "classes")
     checks.distinct("class_names", result)
     if SILENT in result:
         raise InputError(f"`class_names` must not hold {SILENT!r}, which says that a network decides for none")

@@ -102,7 +102,7 @@ class FilterBank:
                 raise InputError(f"`kernels` must be {expected}, got {rows} rows of shapes {shapes}")
             checks.number("kernels", kernel, arrays=True)
         if self.threshold is not None:
-            checks.one_for_each("threshold", self.threshold, len(self.kernels), "kernels")
+            checks.scalar_or_vector("threshold", self.threshold, len(self.kernels), "kernels")
             checks.number("threshold", self.threshold, arrays=True)
 
     def __repr__(self) -> str:

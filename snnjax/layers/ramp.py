@@ -41,7 +41,7 @@ class Standardise:
 
     def prepared(self, channels: int) -> "Standardise":
         """The same with moments of each channel, (C,) float32; raises InputError if their number differs."""
-        checks.one_for_each("mean", self.mean, channels, "channels")
+        checks.scalar_or_vector("mean", self.mean, channels, "channels")
         ones = np.ones(channels, np.float32)
         return dataclasses.replace(self, mean=ones * self.mean, variance=ones * self.variance)
 
@@ -101,7 +101,7 @@ class Ramp:
 
     def check_levels(self, name: str, time_steps: int) -> None:
         """Raises InputError unless it has no levels yet, or one for each time step; `name` is that of its layer."""
-        checks.one_for_each(f"levels of {name}", self.levels, time_steps, "time steps")
+        checks.scalar_or_vector(f"levels of {name}", self.levels, time_steps, "time steps")
 
     def rises(self, time_steps: int) -> np.ndarray:
         """What an input adds per weight, (T + 1,) float32 whole steps, by the steps that remain to it: see `rise`."""

@@ -84,7 +84,7 @@ class Prototypes(Learner):
         if conv.weight_mean or conv.weight_std or conv.weight_range:
             raise InputError(f"`weight_mean` and `weight_std` of {name} must be 0 for Prototypes: neurons begin silent")
         checks.equal(f"standardise of {name}", conv.standardise, None, "Prototypes centres inputs itself")
-        checks.one_for_each(f"wins of {name}", self.wins, conv.features, "neurons")
+        checks.scalar_or_vector(f"wins of {name}", self.wins, conv.features, "neurons")
 
     def prepared(self, features: int) -> "Prototypes":
         """The same with the wins of each of F neurons, (F,) float32."""

@@ -97,7 +97,7 @@ class Network:
             checks.equal("time_steps", self.time_steps, self.encoder.time_steps, "that of the `encoder`")
         object.__setattr__(self, "epochs", checks.epochs(self.epochs))
         if self.epochs:
-            checks.one_each("epochs", self.epochs, len(self.stages), "stages")
+            checks.length("epochs", self.epochs, len(self.stages), "stages")
 
     def _check_last_stage(self) -> None:
         """Raises InputError where the last stage cannot decide, or has settings that have no effect there."""

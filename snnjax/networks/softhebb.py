@@ -58,7 +58,7 @@ def goupy2024_softhebb(images: ImageSpec = CIFAR10, *, features: Sequence[int] =
     """
     check_images(images)
     checks.instance("features", features, Sequence, f"{len(LAYERS)} numbers, one for each layer")
-    checks.one_each("features", features, len(LAYERS), "layers")
+    checks.length("features", features, len(LAYERS), "layers")
     encoder = images.encoder or PIXELS
     shape = encoder.output_shape(images.shape)
     stages: list[Stage] = []

@@ -27,7 +27,7 @@ def check_types(networks: Sequence[object], data: object, settings: object, call
 
 def check_networks(networks: Sequence[Network], data: Dataset, settings: Settings, seeds: Sequence[int]) -> None:
     """Raises InputError unless networks can train side by side on these data."""
-    checks.one_each("seeds", seeds, len(networks), "networks")
+    checks.length("seeds", seeds, len(networks), "networks")
     if len(networks) > 1:
         checks.equal("patience", settings.patience, 0, "several networks stop together")
     network = networks[0]
