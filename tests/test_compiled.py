@@ -217,6 +217,16 @@ def test_the_environment_variable_is_checked(monkeypatch):
         fire(latencies_of(STEPS)[0][:, 2:], WEIGHTS[0])
 
 
+def test_the_environment_variable_of_version_0_6_is_refused(monkeypatch):
+    """Unless the present one is set too, which is then followed."""
+    monkeypatch.setenv("SNNJAX_KERNELS", "xla")
+    monkeypatch.delenv("SNNJAX_BACKEND", raising=False)
+    with pytest.raises(InputError, match="the environment variable `SNNJAX_KERNELS` is now `SNNJAX_BACKEND`: set that"):
+        backend.current()
+    monkeypatch.setenv("SNNJAX_BACKEND", "xla")
+    assert backend.current() == "auto"  # it was read when snnjax was imported
+
+
 def test_arrays_on_a_cpu_are_computed_by_compiled_code_whatever_the_default_device(monkeypatch):
     """What begins on the default device, such as a training, follows that."""
     monkeypatch.setattr("snnjax.core.devices.local_devices", lambda: [mock.Mock(platform="gpu")])

@@ -18,6 +18,8 @@ from snnjax.kernels import native as compiled
 CHOICES = ("auto", "xla", "native")
 VARIABLE = "SNNJAX_BACKEND"
 """The environment variable that holds the choice outside of `use_backend`, read when snnjax is imported."""
+EARLIER_VARIABLE = "SNNJAX_KERNELS"
+"""Its name in version 0.6."""
 
 # JAX's caches of traced and compiled programs have a user context in their key. With a plain variable, a function that
 # is already compiled would keep the back end of the context in which it was first called.
@@ -52,6 +54,8 @@ def check_choice(name: str, chosen: Any) -> None:
 
 def current() -> str:
     """The choice of the present context, or of the environment variable."""
+    if os.environ.get(EARLIER_VARIABLE) and not os.environ.get(VARIABLE):
+        raise InputError(f"the environment variable `{EARLIER_VARIABLE}` is now `{VARIABLE}`: set that instead")
     check_choice(VARIABLE, _context.value)
     return _context.value
 
