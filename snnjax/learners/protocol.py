@@ -11,7 +11,7 @@ from snnjax.core.components import overrides
 from snnjax.kernels import Spikes, Winners
 from snnjax.kernels.neurons import strongest
 from snnjax.layers.conv import Conv
-from snnjax.learners.order import learn_in_order
+from snnjax.learners.sequence import learn_from_sequence
 
 UpdateResult = tuple[Any, Any, Any]
 """The new layer and state, and info."""
@@ -221,7 +221,7 @@ class Learner:
             winners = winning_features(layer, response, voted) if has_default_figures(self) else None
             return (layer, state), (info, voted, winners)
 
-        learned, results = learn_in_order(respond, update, (layer, state), (latencies, labels), learns, batch)
+        learned, results = learn_from_sequence(respond, update, (layer, state), (latencies, labels), learns, batch)
         return Learned(*learned, *results)
 
     def supports_native(self, layer: Any, batch: int) -> bool:

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from snnjax.kernels.sequences import in_groups
 from snnjax.layers.spiking import Layer
 from snnjax.learners import DecisionCounts, Learner, Signal
-from snnjax.learners.order import learn_in_order
 from snnjax.learners.protocol import has_default_figures, outcome, winning_features
+from snnjax.learners.sequence import learn_from_sequence
 from snnjax.networks import Model
 from snnjax.networks.decision import Decided, decide, majority, votes_of
 from snnjax.networks.graph import Activations
@@ -161,7 +161,7 @@ def learn_supervised(phase: Phase, carry: Carry, model: Model, part: ImageBatch)
 
     def learn(carry: Carry, images: Images) -> tuple[Carry, StepResult]:
         batch = min(phase.batch, len(images.shown))
-        return learn_in_order(respond, update, carry, (images.inputs, images.labels), images.shown, batch)
+        return learn_from_sequence(respond, update, carry, (images.inputs, images.labels), images.shown, batch)
 
     # Images that share weights are of one batch; one after the other, batches do not matter.
     size = part.size if phase.batch == 1 else min(phase.adapt_every, part.size)

@@ -1,4 +1,4 @@
-"""Learning from stimuli in order, by functions that learn from one."""
+"""Learning from a sequence of stimuli, by functions that respond to one stimulus and learn from one."""
 
 import functools
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 
-def learn_in_order(
+def learn_from_sequence(
     respond: Callable[[Any, Any], Any],
     update: Callable[[Any, Any, Any], tuple[Any, Any]],
     learned: Any,
