@@ -16,7 +16,7 @@ from snnjax.core import checks
 from snnjax.core.components import learnable
 from snnjax.core.errors import InputError, InputTypeError
 from snnjax.encoding import GREY, encode, rank_order
-from snnjax.kernels import Spikes, Winners, competition, neurons, plasticity, readout, target_time
+from snnjax.kernels import Spikes, Winners, competition, first_spikes, neurons, plasticity, target_time
 
 T = 5
 LATENCY = np.arange(72, dtype=np.uint8).reshape(2, 6, 6) % (T + 1)
@@ -38,7 +38,7 @@ CALLS = {
     "timed_spikes": (kernels.timed_spikes, [LATENCY, WEIGHTS], FIRING | dict(fractional=True)),
     "latencies": (neurons.latencies, [LATENCY, WEIGHTS], FIRING),
     "early_winners": (competition.early_winners, [LATENCY, WEIGHTS], FIRING | dict(k=2, radius=1)),
-    "search_spikes": (readout.search_spikes, [FLAT, MATRIX], LIMIT | dict(fractional=True)),
+    "search_spikes": (first_spikes.search_spikes, [FLAT, MATRIX], LIMIT | dict(fractional=True)),
     "k_winners": (kernels.k_winners, [SPIKES], dict(k=2, radius=1, time_steps=T)),
     "causal_inputs": (plasticity.causal_inputs, [LATENCY, WINNERS], dict(kernel=3, stride=1, time_steps=T)),
     "stdp": (kernels.stdp, [WEIGHTS, LATENCY, WINNERS, RATES], LEARNING),

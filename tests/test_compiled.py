@@ -356,7 +356,7 @@ def test_bounds_and_rates_take_the_dtype_of_the_weights(precision):
         return dict(
             stdp=kernels.stdp(weights, latency, won, rates, time_steps=STEPS, bounds=bounds),
             by_xla=plasticity.stdp(weights, latency, won, rates, time_steps=STEPS, bounds=bounds),
-            error_stdp=kernels.readout.error_stdp(rows, inputs, inputs[:FEATURES], error, rates, bounds=bounds),
+            error_stdp=kernels.supervised.error_stdp(rows, inputs, inputs[:FEATURES], error, rates, bounds=bounds),
             patches=update_weights(rows[0], inputs, inputs[0], rate=rates[0], beta=1, bounds=bounds, time_steps=STEPS),
         )
 

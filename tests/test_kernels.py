@@ -57,7 +57,7 @@ LEARNING = dict(time_steps=T, stabiliser=True)
 
 
 def error_stdp(matrix, vector, spike, error, rates, bounds):
-    return kernels.readout.error_stdp(matrix, vector, spike, error, rates, bounds=bounds)
+    return kernels.supervised.error_stdp(matrix, vector, spike, error, rates, bounds=bounds)
 
 
 KERNELS = {

@@ -13,7 +13,10 @@ from refusals import assert_refused
 from test_compiled import calls
 
 from snnjax import kernels
-from snnjax.kernels import readout
+from snnjax.kernels._readout_accelerator import learn_on_accelerator
+from snnjax.kernels._readout_rule import ReadoutRule, ReadoutSettings
+from snnjax.kernels._readout_xla import learn_on_cpu
+from snnjax.kernels.readout import LearnedReadout
 
 pytestmark = pytest.mark.usefixtures("compiler")
 T = 15
@@ -64,7 +67,7 @@ def judged(arrays, settings, batch=1):
     weights, excess, latencies, *rest = arrays
     flat = weights.reshape(len(weights), -1), excess, latencies.reshape(len(latencies), -1), *rest
     after, excess, spikes, *results = readout_judge.learn(*flat, batch=batch, **settings)
-    return readout.LearnedReadout(after.reshape(weights.shape), excess, kernels.Spikes(*spikes), *results)
+    return LearnedReadout(after.reshape(weights.shape), excess, kernels.Spikes(*spikes), *results)
 
 
 def assert_judged(found, expected):
@@ -102,6 +105,12 @@ def test_what_is_learned_is_that_of_the_judge(kind, time_steps, fractional, back
     assert_judged(kernels.learn_readout(*wide, **settings), expected)
 
 
+def rule_of(rates, *, sums, **settings):
+    """The `ReadoutRule` of the arguments of `learn_readout`."""
+    numbers = {name: settings.pop(name) for name in ("threshold", "gap", "threshold_rate", "bounds")}
+    return ReadoutRule(rates, **numbers, sums=sums, settings=ReadoutSettings(**settings, normalise=sums is not None))
+
+
 @pytest.mark.parametrize(("kind", "batch"), [*(("NCG", batch) for batch in range(1, 6)), ("SSTDP", 4)])
 def test_batches_have_the_same_weights(kind, batch):
     """The last group is short; on accelerators as on a CPU."""
@@ -114,13 +123,13 @@ def test_batches_have_the_same_weights(kind, batch):
     inputs = latencies.reshape(STIMULI, -1)
     learned = learns & (labels >= 0) & (inputs < T).any(axis=1)
     begin = np.clip(arrays[0], 0, 1).reshape(len(excess), -1), excess
-    rule = readout.ReadoutRule(rates, **settings)
+    rule = rule_of(rates, **settings)
     stimuli = inputs, np.maximum(labels, 0), learned
-    at_once = jax.jit(functools.partial(readout.learn_at_once, batch=batch))(rule, begin, stimuli)
-    (weights, excess), (spikes, neuron, time, error, thresholds) = at_once
+    learn = jax.jit(functools.partial(learn_on_accelerator, batch=batch))
+    (weights, excess), (spikes, neuron, time, error, thresholds) = learn(rule, begin, stimuli)
     mask = learned[:, None]
     assert_judged(
-        readout.LearnedReadout(
+        LearnedReadout(
             weights.reshape(arrays[0].shape),
             excess,
             jax.tree.map(lambda x, none: np.where(learns[:, None], x, none), spikes, kernels.Spikes(T, 0, 1)),
@@ -295,8 +304,8 @@ def test_neurons_that_do_not_compete_keep_their_excess():
     weights, _, latencies, labels, rates, _ = arrays
     begin = np.clip(weights, 0, 1).reshape(len(weights), -1), np.linspace(0.5, 1, len(weights), dtype=np.float32)
     stimuli = latencies.reshape(STIMULI, -1), np.maximum(labels, 0), labels >= 0
-    rule = readout.ReadoutRule(rates, **settings)
-    ways = readout.learn_in_order, readout.learn_at_once
+    rule = rule_of(rates, **settings)
+    ways = learn_on_cpu, learn_on_accelerator
     expected, found = (jax.jit(functools.partial(learn, batch=4))(rule, begin, stimuli)[0] for learn in ways)
     np.testing.assert_array_equal(expected[1].reshape(2, -1)[:, :2], begin[1].reshape(2, -1)[:, :2])
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-6)

@@ -12,7 +12,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from snnjax import kernels
 from snnjax.encoding import encode
-from snnjax.kernels import backend, competition, readout
+from snnjax.kernels import backend, competition, first_spikes
 
 STEPS = 15
 RNG = np.random.default_rng(0)
@@ -43,8 +43,8 @@ def of_one(image, weights):
         winners=[won, kernels.k_winners(kernels.pointwise_inhibition(spikes, time_steps=STEPS), **competing)],
         early=competition.early_winners(latency, weights, threshold=5.0, **competing),
         ramp=kernels.ramp.fire_on_ramp(spikes.potential, np.linspace(9, 1, STEPS, dtype=np.float32)),
-        corrected=kernels.readout.error_stdp(rows, inputs, inputs[:5], rows[:, 0], RATES, bounds=(0.0, 1.0)),
-        readout=readout.search_spikes(inputs, rows, threshold=5.0, time_steps=STEPS),
+        corrected=kernels.supervised.error_stdp(rows, inputs, inputs[:5], rows[:, 0], RATES, bounds=(0.0, 1.0)),
+        readout=first_spikes.search_spikes(inputs, rows, threshold=5.0, time_steps=STEPS),
         taught=kernels.learn_readout(weights, ZEROS, latency[None, :, :3, :3], LABEL, RATES, **READOUT, **LAYER),
         earliest=kernels.earliest_of_classes(latency[None, :, :3, :3], weights, classes=5, **LAYER),
         patches=kernels.learn_target_time(weights, ZEROS + 1, latency[None], PLACE, **TARGET, time_steps=STEPS),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import snnjax
 from snnjax import Conv, InputError, Settings, SupervisedSTDP, Trainer, kernels
 from snnjax.data import Dataset
-from snnjax.kernels import readout
+from snnjax.kernels import supervised
 from snnjax.layers.spiking import Layer
 from snnjax.learners import DecisionCounts
 from snnjax.networks import NETWORKS, Earliest, Model, Network, stage
@@ -143,7 +143,7 @@ def test_a_search_finds_the_spikes_of_all_steps(readout, fractional):
     latency, weights, steps, threshold = readout
     how = dict(threshold=threshold, time_steps=steps, fractional=fractional)
     expected = kernels.timed_spikes(latency[:, None, None], weights[:, :, None, None], **how)
-    found = kernels.readout.search_spikes(latency, weights, **how)
+    found = kernels.first_spikes.search_spikes(latency, weights, **how)
     np.testing.assert_array_equal(found.latency, expected.latency[:, 0, 0])
     np.testing.assert_array_equal(found.potential, expected.potential[:, 0, 0])
     np.testing.assert_allclose(found.time, expected.time[:, 0, 0], rtol=1e-6)
@@ -220,7 +220,7 @@ def test_the_earliest_of_each_class_decide_as_all_neurons(name, compiler):
 
 
 def test_rows_without_weights_remain():
-    found = readout.rescaled(np.float32([[0, 0], [1, 1], [0.5, 0]]), np.float32([1, 1, 2]), bounds=(0.0, 1.0))
+    found = supervised.rescaled(np.float32([[0, 0], [1, 1], [0.5, 0]]), np.float32([1, 1, 2]), bounds=(0.0, 1.0))
     np.testing.assert_array_equal(found, [[0, 0], [0.5, 0.5], [1, 0]])
 
 
@@ -237,7 +237,7 @@ STDP = dict(rows=ROWS, latency=FIVE, spike=np.uint8([1, 2, 3]), error=TIMES, rat
         (lambda: kernels.desired_times(TIMES, TIMES[1:] > 0, **RULE), r"`target` .*of `time`, got \(2,\)"),
         (lambda: kernels.desired_times(TIMES, TIMES > 0, **RULE | dict(per_class=0)), "`per_class` must be at least 1"),
         (
-            lambda: kernels.readout.error_stdp(**STDP | dict(rows=ROWS[:2])),
+            lambda: kernels.supervised.error_stdp(**STDP | dict(rows=ROWS[:2])),
             r"`rows` .*\(3, 5\) of `spike`",
         ),
     ],

@@ -16,6 +16,7 @@ from snnjax.core import checks
 from snnjax.core.checks import Bounds, Number, Pair
 from snnjax.kernels import neurons, plasticity
 from snnjax.kernels.competition import Winners, early_winners, k_winners, strongest_feature
+from snnjax.kernels.first_spikes import search_spikes
 from snnjax.kernels.kernel import (
     byte_array,
     dispatch,
@@ -27,7 +28,6 @@ from snnjax.kernels.kernel import (
     supports_native,
 )
 from snnjax.kernels.neurons import Spikes
-from snnjax.kernels.readout import search_spikes
 from snnjax.kernels.spikes import Pooling, check_pool, layer_shape, pad, to_unsigned
 from snnjax.kernels.spikes import pool as max_pool
 
@@ -191,8 +191,8 @@ def timed_spikes(
 
     def by_search(weights: jax.Array, latency: jax.Array, threshold: jax.Array) -> Spikes:
         rows = weights.reshape(len(weights), -1)
-        settings: Any = dict(threshold=threshold, time_steps=time_steps, fractional=fractional)
-        return jax.tree.map(lambda x: x[:, None, None], search_spikes(latency.ravel(), rows, **settings))
+        spikes = search_spikes(latency.ravel(), rows, threshold=threshold, time_steps=time_steps, fractional=fractional)
+        return jax.tree.map(lambda x: x[:, None, None], spikes)
 
     def xla(weights: jax.Array, latency: jax.Array, threshold: jax.Array | None) -> Spikes:
         if threshold is None or latency.shape != weights.shape[1:] or checks.pair("padding", padding, 0) != (0, 0):

@@ -1,13 +1,17 @@
-"""What decides, for many stimuli at once: which neurons of a layer fire, and the strongest neuron of each class."""
+"""What decides, for many stimuli at once: which neurons fire, and the strongest or earliest neuron of each class."""
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
+from snnjax.core import checks
 from snnjax.core.checks import Number, Pair
 from snnjax.kernels import neurons
 from snnjax.kernels.compiled import final_potentials, pooled
+from snnjax.kernels.first_spikes import first_of_classes, search_spikes
 from snnjax.kernels.kernel import (
     byte_array,
     dispatch,
@@ -17,7 +21,8 @@ from snnjax.kernels.kernel import (
     native_call,
     supports_native,
 )
-from snnjax.kernels.sequences import check_classes, check_sequence
+from snnjax.kernels.neurons import Spikes
+from snnjax.kernels.sequences import check_classes, check_sequence, check_whole_inputs
 from snnjax.kernels.spikes import Pooling, check_pool, layer_shape, to_unsigned
 
 MANY_FEATURES = 64
@@ -47,16 +52,17 @@ def final_latencies(
     """
     check_pool(pool)
     limit = jnp.asarray(0.0 if threshold is None else threshold, weights.dtype)
-    layer: dict[str, Any] = dict(time_steps=time_steps, stride=stride, padding=padding)
     maps = (pool or Pooling()).of(layer_shape(latencies.shape, weights.shape, stride, padding))
     result = byte_array((len(latencies), *maps.shape))
-    run_native = native_call("final_latencies", result, pool=maps.setting, **layer_settings(**layer))
+    layer = layer_settings(time_steps, stride, padding)
+    run_native = native_call("final_latencies", result, pool=maps.setting, **layer)
 
     def xla(weights: jax.Array, latencies: jax.Array, limit: jax.Array) -> jax.Array:
         limits = limit[:, None, None] if limit.ndim else limit
 
         def fired(latency: jax.Array) -> jax.Array:
-            above = final_potentials(latency, weights, **layer) > limits
+            potentials = final_potentials(latency, weights, time_steps=time_steps, stride=stride, padding=padding)
+            above = potentials > limits
             return pooled(neurons.at_last_step(above, time_steps), pool, time_steps)
 
         return jax.vmap(fired)(latencies)
@@ -66,8 +72,10 @@ def final_latencies(
     return find(weights, to_unsigned(latencies, time_steps=time_steps), limit)
 
 
-def _check_classes(latencies: Any, weights: Any, classes: int, **layer: Any) -> None:
-    _check(latencies, weights, **{name: layer[name] for name in ("time_steps", "stride", "padding")})
+def _check_classes(
+    latencies: Any, weights: Any, classes: int, time_steps: int, stride: Pair, padding: Pair, **_: Any
+) -> None:
+    _check(latencies, weights, time_steps, stride, padding)
     check_classes(len(weights), classes)
 
 
@@ -90,8 +98,7 @@ def strongest_of_classes(
     """
     result = float_array((len(latencies), classes))
     layer = layer_settings(time_steps, stride, padding)
-    decided = dict(classes=classes, only_largest=bool(only_largest))
-    run_native = native_call("strongest_of_classes", result, **decided, **layer)
+    run_native = native_call("strongest_of_classes", result, classes=classes, only_largest=bool(only_largest), **layer)
 
     def xla(weights: jax.Array, latencies: jax.Array) -> jax.Array:
         spiked = latencies < time_steps
@@ -101,3 +108,65 @@ def strongest_of_classes(
 
     find = dispatch(supports_native(weights, time_steps), run_native, xla)
     return find(weights, to_unsigned(latencies, time_steps=time_steps))
+
+
+def _check_earliest(latencies: Any, weights: Any, threshold: Any, classes: int, time_steps: int, **_: Any) -> None:
+    check_whole_inputs(latencies, weights, None, threshold, time_steps, 1)
+    checks.at_least("weights", weights, 0)
+    check_classes(len(weights), classes)
+
+
+@kernel("classes", "time_steps", "fractional", check=_check_earliest)
+def earliest_of_classes(
+    latencies: jax.Array,
+    weights: jax.Array,
+    *,
+    threshold: Number,
+    classes: int,
+    time_steps: int,
+    fractional: bool = False,
+) -> Spikes:
+    """The earliest neuron of each class of a readout, for each of S stimuli: `Spikes` of (S, classes) with times.
+
+    At equal times it is the strongest neuron. If no neuron of a class fires, the latency is T, the time 1, and the
+    potential the largest at the last step.
+
+    Args:
+      latencies: (S, C, H, W) integers in 0..T, the stimuli.
+      weights: (F, C, H, W) float, at least 0, one neuron per feature that sees the whole input. The features form as
+        many groups of equal size as there are classes, in order.
+      threshold: a number, or an array (F,). A neuron below a threshold of 0 fires at the first step.
+      fractional: as in `timed_spikes`.
+    """
+    shape = (len(latencies), classes)
+    find_native = native_call(
+        "earliest_of_classes",
+        (byte_array(shape), float_array(shape), float_array(shape)),
+        classes=classes,
+        steps=int(time_steps),
+        fractional=bool(fractional),
+    )
+
+    def run_native(weights: jax.Array, latencies: jax.Array, threshold: jax.Array) -> Spikes:
+        spikes = Spikes(*find_native(weights[None], latencies, threshold[None]))  # all stimuli share weights, threshold
+        # It follows the steps at which inputs fire; the other steps matter only to neurons with a threshold below 0.
+        below = (threshold < 0).reshape(classes, -1).any(axis=1)
+        at_once = below[None] & (latencies > 0).all(axis=(1, 2, 3))[:, None]
+        return jax.tree.map(lambda x: jnp.where(at_once, jnp.zeros_like(x), x), spikes)
+
+    def xla(weights: jax.Array, latencies: jax.Array, threshold: jax.Array) -> Spikes:
+        rows = weights.reshape(len(weights), -1)
+
+        def find(latency: jax.Array) -> Spikes:
+            spikes = search_spikes(
+                latency.reshape(-1), rows, threshold=threshold, time_steps=time_steps, fractional=fractional
+            )
+            return first_of_classes(jax.tree.map(lambda x: x.reshape(classes, -1), spikes))
+
+        # One by one on a CPU, whose caches hold the products of one stimulus.
+        one_by_one = functools.partial(lax.map, find)
+        return lax.platform_dependent(latencies, cpu=one_by_one, default=jax.vmap(find))
+
+    thresholds = jnp.broadcast_to(jnp.asarray(threshold, weights.dtype), len(weights))
+    find = dispatch(supports_native(weights, time_steps), run_native, xla)
+    return find(weights, to_unsigned(latencies, time_steps=time_steps), thresholds)

@@ -9,7 +9,7 @@ from jax import lax
 
 from snnjax.core import checks
 from snnjax.core.checks import Pair
-from snnjax.core.errors import InputError
+from snnjax.core.errors import InputError, wrong_type
 from snnjax.core.sharding import vary_like
 
 
@@ -35,6 +35,15 @@ def check_sequence(
     if learns is not None:
         checks.array("learns", learns, "S", "booleans")
         checks.shape("learns", learns, latencies.shape[:1], "`latencies`")
+
+
+def check_whole_inputs(latencies: Any, weights: Any, learns: Any, threshold: Any, time_steps: int, batch: int) -> None:
+    """Raises InputError or InputTypeError unless the weights see whole stimuli, and fit to thresholds."""
+    check_sequence(weights, latencies, learns, batch, time_steps=time_steps)
+    checks.shape("weights", weights, (len(weights), *latencies.shape[1:]), "`latencies`")
+    if threshold is None:
+        raise wrong_type("threshold", "a number or an array (F,)", None)
+    checks.threshold(threshold, len(weights))
 
 
 def check_labels(labels: Any, latencies: Any, features: int, classes: int) -> None:

@@ -11,8 +11,8 @@ from snnjax import kernels
 from snnjax.core import checks
 from snnjax.core.components import component, number, static
 from snnjax.core.errors import InputError
-from snnjax.kernels import Spikes, readout
-from snnjax.kernels.readout import LearningNeurons
+from snnjax.kernels import Spikes, supervised
+from snnjax.kernels.supervised import LearningNeurons
 from snnjax.layers.conv import Conv
 from snnjax.layers.spiking import Layer
 from snnjax.learners.protocol import (
@@ -108,8 +108,9 @@ class SupervisedSTDP(Learner):
 
     def competitors(self, layer: Layer) -> int:
         """m, the target neurons of a class that have training thresholds; 0 where they would have no effect."""
-        how: Any = dict(non_targets=self.non_targets, competition=self.competition)
-        return readout.count_competitors(layer.conv.features, layer.classes, **how)
+        return supervised.count_competitors(
+            layer.conv.features, layer.classes, non_targets=self.non_targets, competition=self.competition
+        )
 
     def init(self, layer: Layer, key: np.ndarray, images_seen: int) -> Any:
         """The rates, the excess (F,) of training thresholds over the layer's, and the sums (F,) of weights: float32.
@@ -145,8 +146,8 @@ class SupervisedSTDP(Learner):
         if not count:
             return TimedResponse(spikes, None)
         place = jnp.maximum(label, 0), layer.classes, count  # class 0 where there is no label
-        weights = readout.targets_of(layer.weights, *place)
-        threshold = readout.targets_of(layer.conv.threshold + state["excess"], *place)
+        weights = supervised.targets_of(layer.weights, *place)
+        threshold = supervised.targets_of(layer.conv.threshold + state["excess"], *place)
         conv = dataclasses.replace(layer.conv, features=count)
         competing = dataclasses.replace(layer, conv=conv).with_weights(weights)
         return TimedResponse(spikes, jax.tree.map(jnp.ravel, competing.timed_spikes(latency, threshold)))
@@ -167,10 +168,10 @@ class SupervisedSTDP(Learner):
         label = jnp.maximum(signal.label, 0)
         learns = (signal.label >= 0) & jnp.any(inputs < layer.time_steps)
         spikes = jax.tree.map(lambda x: x.reshape(layer.classes, -1), response.spikes)
-        training = readout.with_non_targets(response.training, self.non_targets)
+        training = supervised.with_non_targets(response.training, self.non_targets)
         group = self.group(layer, spikes, training, label)
         error = self.errors(layer, group)
-        weights, excess = readout.learn_one(
+        weights, excess = supervised.learn_one(
             (layer.weights.reshape(layer.conv.features, -1), state["excess"]),
             inputs.reshape(-1),
             label,
@@ -185,7 +186,7 @@ class SupervisedSTDP(Learner):
             classes=layer.classes,
         )
         thresholds = jnp.asarray(layer.conv.threshold, jnp.float32) + excess
-        threshold = readout.targets_of(thresholds, label, layer.classes, self.competitors(layer))
+        threshold = supervised.targets_of(thresholds, label, layer.classes, self.competitors(layer))
         info = dict(
             neuron=jnp.where(learns, group.neuron, -1),
             time=jnp.where(learns, group.time, 0),
@@ -200,8 +201,9 @@ class SupervisedSTDP(Learner):
 
         `training`: spikes at the training thresholds, of (classes or 1, M); only target neurons of the label matter.
         """
-        how: Any = dict(non_targets=self.non_targets, competition=self.competition)
-        return readout.learning_neurons(spikes, training, label, **how)
+        return supervised.learning_neurons(
+            spikes, training, label, non_targets=self.non_targets, competition=self.competition
+        )
 
     def errors(self, layer: Layer, group: LearningNeurons) -> jax.Array:
         """Actual minus desired times of the neurons that learn, (n,) float32."""
