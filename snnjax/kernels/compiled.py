@@ -74,8 +74,11 @@ class _Crossings(NamedTuple):
     before: jax.Array
 
 
-def _native_crossings(shape: tuple[int, int, int], **layer: Any) -> Callable[..., _Crossings]:
+def _native_crossings(
+    shape: tuple[int, int, int], time_steps: int, stride: Pair, padding: Pair
+) -> Callable[..., _Crossings]:
     """The C++ kernel that finds the `_Crossings` of a layer, as a function of weights, latencies and thresholds."""
+    layer = layer_settings(time_steps, stride, padding)
     call = native_call("timed_spikes", (byte_array(shape), float_array(shape), float_array(shape)), **layer)
     return lambda *arrays: _Crossings(*call(*arrays))
 
@@ -93,7 +96,7 @@ def integrate_and_fire(
     """`fire(potentials(...))` of a layer, `Spikes` of (F, H', W'), with one step in memory at a time."""
     arrays = _prepared(weights, latency, threshold, time_steps, padding)
     shape = layer_shape(latency.shape, weights.shape, stride, padding)
-    find_crossings = _native_crossings(shape, **layer_settings(time_steps, stride, padding))
+    find_crossings = _native_crossings(shape, time_steps, stride, padding)
 
     def run_native(weights: jax.Array, latency: jax.Array, threshold: jax.Array) -> Spikes:
         found = find_crossings(weights, latency, threshold)
@@ -178,7 +181,7 @@ def timed_spikes(
     """
     arrays = _prepared(weights, latency, threshold, time_steps, padding)
     shape = layer_shape(latency.shape, weights.shape, stride, padding)
-    find_crossings = _native_crossings(shape, **layer_settings(time_steps, stride, padding))
+    find_crossings = _native_crossings(shape, time_steps, stride, padding)
     times = functools.partial(neurons.spike_times, time_steps=int(time_steps), fractional=fractional)
     by_step = _define(neurons.timed_spikes, time_steps, padding, stride=stride, fractional=fractional)
 

@@ -9,6 +9,7 @@ References:
 """
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -70,8 +71,12 @@ def update_in_order(
     """Weights within the bounds after the updates of B stimuli (B, C, H, W) in order, given their winners (B, k)."""
 
     def one_by_one(weights: jax.Array, latencies: jax.Array, won: Winners, rates: jax.Array, bounds: Any) -> jax.Array:
+        learn = functools.partial(
+            stdp, bounds=bounds, time_steps=time_steps, stabiliser=stabiliser, stride=stride, padding=padding
+        )
+
         def update(weights: jax.Array, stimulus: Any) -> tuple[jax.Array, None]:
-            return stdp(weights, *stimulus, bounds=bounds, padding=padding, **rule), None
+            return learn(weights, *stimulus), None
 
         return lax.scan(update, weights, (latencies, won, rates))[0]
 
@@ -86,16 +91,24 @@ def update_in_order(
         in_order = plasticity.learned_in_order
         return in_order(weights, won.feature, causes, rates, bounds=bounds, stabiliser=stabiliser)
 
-    rule: dict[str, Any] = dict(time_steps=time_steps, stabiliser=stabiliser, stride=stride)
     # A launch costs an accelerator more than to compute all rows; a CPU touches only the rows of the winners.
     return lax.platform_dependent(weights, latencies, won, rates, bounds, cpu=one_by_one, default=at_once)
 
 
 def _check_stdp(
-    weights: Any, latencies: Any, rates: Any, learns: Any, threshold: Any, k: int, batch: int, **layer: Any
+    weights: Any,
+    latencies: Any,
+    rates: Any,
+    learns: Any,
+    threshold: Any,
+    k: int,
+    time_steps: int,
+    stride: Pair,
+    padding: Pair,
+    batch: int,
+    **_: Any,
 ) -> None:
-    layer = {name: layer[name] for name in ("time_steps", "stride", "padding")}
-    check_sequence(weights, latencies, learns, batch, **layer)
+    check_sequence(weights, latencies, learns, batch, time_steps=time_steps, stride=stride, padding=padding)
     checks.integer("k", k, 1)
     checks.threshold(threshold, len(weights))
     if np.ndim(rates) < 2:
@@ -134,9 +147,9 @@ def learn_stdp(
         batches: with 1 they compute one stimulus at a time.
     """
     count = len(latencies)
-    layer: dict[str, Any] = dict(time_steps=time_steps, stride=stride, padding=padding)
+    layer = layer_settings(time_steps, stride, padding)
     results = float_array(weights.shape), int_array((count, k))
-    run_native = native_call("learn_stdp", results, stabiliser=bool(stabiliser), **layer_settings(**layer))
+    run_native = native_call("learn_stdp", results, stabiliser=bool(stabiliser), **layer)
 
     def xla(
         weights: jax.Array,
@@ -147,17 +160,29 @@ def learn_stdp(
         bounds: jax.Array,
         learns: jax.Array,
     ) -> tuple[jax.Array, jax.Array]:
-        rule: dict[str, Any] = dict(bounds=tuple(bounds), stabiliser=stabiliser)
+        find_winners = functools.partial(
+            winners,
+            threshold=threshold,
+            k=k,
+            radius=radius,
+            time_steps=time_steps,
+            stride=stride,
+            padding=padding,
+        )
+        update = functools.partial(
+            update_in_order,
+            bounds=tuple(bounds),
+            time_steps=time_steps,
+            stabiliser=stabiliser,
+            stride=stride,
+            padding=padding,
+        )
 
         def learn_group(weights: jax.Array, group: Any) -> tuple[jax.Array, jax.Array]:
             latencies, rates, learns = group
-
-            def respond(latency: jax.Array) -> Winners:
-                return winners(latency, weights, threshold=threshold, k=k, radius=radius, **layer)
-
-            won = jax.vmap(respond)(latencies)
+            won = jax.vmap(lambda latency: find_winners(latency, weights))(latencies)
             won = dataclasses.replace(won, feature=jnp.where(learns[:, None], won.feature, -1))
-            return update_in_order(weights, latencies, won, rates, **rule, **layer), won.feature
+            return update(weights, latencies, won, rates), won.feature
 
         return in_groups(learn_group, weights, (latencies, rates, learns), batch)
 
@@ -186,11 +211,13 @@ def _check_reward(
     learns: Any,
     kept: Any,
     classes: int,
+    time_steps: int,
+    stride: Pair,
+    padding: Pair,
     batch: int,
-    **layer: Any,
+    **_: Any,
 ) -> None:
-    layer = {name: layer[name] for name in ("time_steps", "stride", "padding")}
-    check_sequence(weights, latencies, learns, batch, **layer)
+    check_sequence(weights, latencies, learns, batch, time_steps=time_steps, stride=stride, padding=padding)
     check_labels(labels, latencies, len(weights), classes)
     checks.rates(reward, "reward")
     checks.rates(punish, "punish")
@@ -237,10 +264,9 @@ def learn_reward(
     """
     count = len(latencies)
     per_class = len(weights) // classes
-    layer: dict[str, Any] = dict(time_steps=time_steps, stride=stride, padding=padding)
+    layer = layer_settings(time_steps, stride, padding)
     results = float_array(weights.shape), int_array((count,)), int_array((count,))
-    decided = dict(classes=classes, stabiliser=bool(stabiliser))
-    run_native = native_call("learn_reward", results, **decided, **layer_settings(**layer))
+    run_native = native_call("learn_reward", results, classes=classes, stabiliser=bool(stabiliser), **layer)
 
     def xla(
         weights: jax.Array,
@@ -251,13 +277,21 @@ def learn_reward(
         handicap: jax.Array,
         learns: jax.Array,
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        rule: dict[str, Any] = dict(bounds=tuple(bounds), stabiliser=stabiliser)
+        add_up = functools.partial(final_potentials, time_steps=time_steps, stride=stride, padding=padding)
+        update = functools.partial(
+            update_in_order,
+            bounds=tuple(bounds),
+            time_steps=time_steps,
+            stabiliser=stabiliser,
+            stride=stride,
+            padding=padding,
+        )
 
         def learn_group(weights: jax.Array, group: Any) -> tuple[jax.Array, Any]:
             latencies, labels, learns = group
 
             def respond(latency: jax.Array) -> Winners:
-                spikes = fire_at_last_step(final_potentials(latency, weights, **layer), time_steps=time_steps)
+                spikes = fire_at_last_step(add_up(latency, weights), time_steps=time_steps)
                 spikes = feature_inhibition(spikes, handicap < 0, time_steps=time_steps)
                 return k_winners(spikes, k=1, radius=0, time_steps=time_steps)
 
@@ -268,7 +302,7 @@ def learn_reward(
             feature = jnp.where(outcome == 0, -1, feature)
             won = dataclasses.replace(won, feature=feature[:, None])
             of_each = jax.vmap(lambda outcome: reward_rates(outcome, *rates))(outcome)
-            return update_in_order(weights, latencies, won, of_each, **rule, **layer), (vote, feature)
+            return update(weights, latencies, won, of_each), (vote, feature)
 
         learned, (vote, feature) = in_groups(learn_group, weights, (latencies, labels, learns), batch)
         return learned, vote, feature

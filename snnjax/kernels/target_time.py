@@ -261,8 +261,16 @@ def learn_target_time(
         quiet: jax.Array,
     ) -> tuple[jax.Array, ...]:
         rate, threshold_rate, beta, target_time, threshold_min, lower, upper = numbers
-        of_weights = dict(rate=rate, beta=beta, bounds=(lower, upper))
-        of_thresholds = dict(threshold_rate=threshold_rate, target_time=target_time, threshold_min=threshold_min)
+        change_weights = functools.partial(
+            update_weights, rate=rate, beta=beta, bounds=(lower, upper), time_steps=time_steps
+        )
+        change_thresholds = functools.partial(
+            update_thresholds,
+            threshold_rate=threshold_rate,
+            target_time=target_time,
+            threshold_min=threshold_min,
+            time_steps=time_steps,
+        )
 
         def learn_one(learned: Any, stimulus: Any) -> tuple[Any, Any]:
             weights, threshold, quiet = learned
@@ -274,8 +282,8 @@ def learn_target_time(
                 patches.reshape(len(positions), -1),
                 weights.reshape(len(weights), -1),
                 threshold,
-                functools.partial(update_weights, **of_weights, time_steps=time_steps),
-                functools.partial(update_thresholds, **of_thresholds, time_steps=time_steps),
+                change_weights,
+                change_thresholds,
                 time_steps=time_steps,
                 quiet=quiet,
             )

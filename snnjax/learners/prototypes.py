@@ -1,7 +1,7 @@
 """Prototypes: neurons that move towards the images of their class, the first that fires the furthest."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -163,7 +163,7 @@ class Prototypes(Learner):
         threshold: Any = layer.conv.threshold
         threshold = jnp.where(own, nearest, threshold * (mean_length / jnp.maximum(before, _TINY)))
         wins = wins + (own & ((wins == 0) | wins_now))
-        learner = dataclasses.replace(self, **dict[str, Any](wins=wins, length=mean_length))
+        learner = dataclasses.replace(self, wins=cast(Any, wins), length=cast(Any, mean_length))
         return dataclasses.replace(layer.conv, threshold=threshold, learners=layer.conv.as_learners((learner,)))
 
     def diagnose(self, layer: RampLayer, info: Any) -> Diagnosis:
