@@ -12,10 +12,11 @@ from snnjax.kernels.supervised import LearningNeurons, count_competitors, desire
 
 
 class ReadoutSettings(NamedTuple):
-    """The settings of `learn_readout` that programs are compiled for, by the same names.
+    """The arguments of `learn_readout` that programs are compiled for.
 
     Attributes:
-      normalise: whether weights are rescaled, which `sums` says.
+      classes, time_steps, non_targets, competition, one_sided, fractional: the arguments of the same names.
+      normalise: whether weights are rescaled, which they are if there are `sums`.
     """
 
     classes: int
@@ -52,7 +53,11 @@ class ReadoutInputs(NamedTuple):
 
 
 class StimulusResults(NamedTuple):
-    """The fields of `LearnedReadout` for each stimulus but `label`, whether it is learned from or not."""
+    """What is found for each of S stimuli, whether it is learned from or not.
+
+    Attributes:
+      spikes, neuron, time, error, threshold: the fields of `LearnedReadout` of the same names.
+    """
 
     spikes: Spikes
     neuron: jax.Array
@@ -72,6 +77,7 @@ class ReadoutRule:
       gap, threshold_rate: () float.
       bounds: two () floats.
       sums: (F,) float, or None.
+      settings: the other arguments, plain numbers, True or False.
     """
 
     rates: jax.Array
