@@ -148,7 +148,7 @@ class Program(MeasuredProgram):
         work = Work(len(self.data.train_images), run_epoch, prepare, compile_seconds=epoch.timer.compile_seconds)
         work.outcome = lambda result: list(learned(result).values())[-1].weights
         work.initial = lambda: self.state.weights[list(learned(last_result))[-1]]
-        work.unit = epoch.phase.batch
+        work.unit = epoch.phase.minibatch_size or epoch.phase.update_batch
         return work
 
     def task(self) -> Any:

@@ -115,7 +115,7 @@ class _Case:
         steps = self.network.time_steps
         self.minibatch = self.learner.minibatch
         self.few = self.learner.batch if self.minibatch else 2  # images that a check learns from
-        self.batches = (1,) if self.minibatch else (1, update_batch)
+        self.update_batches = (1,) if self.minibatch else (1, update_batch)
         images *= self.learner.batch if self.minibatch else 1
         latencies = random.integers(0, 2 * steps, (images, *input_shape)).clip(max=steps)
         latencies[1::4] = steps
@@ -124,14 +124,14 @@ class _Case:
         model, carry = self._start(random)
         self.model = model
         self.carries = [carry, self._start(random)[1]]
-        self.compiled = jax.jit(self.learn, static_argnames=("batch", "rest"))
+        self.compiled = jax.jit(self.learn, static_argnames=("update_batch", "rest"))
         if self.learner.supervised:
             self.phase = Phase(tuple(model.layers), supervised=True, adapt_every=update_batch)
             rule = Supervised(self.phase, model)
             self.respond: Any = rule.respond
             self.update: Any = lambda carry, latency, label, response: rule.update(carry, label, response)
         else:
-            self.phase = Phase(("layer1",), learner=0, batch=self.learner.batch, minibatch=self.minibatch)
+            self.phase = Phase(("layer1",), learner=0, minibatch_size=self.learner.batch if self.minibatch else 0)
             self.respond = lambda carry, *given: _rule(carry).forward(_layer(carry), carry.states["layer1"], *given)
             self.update = self._update
         self.learning = learning_of(self.phase, self.network)
@@ -159,13 +159,13 @@ class _Case:
         return model, Carry(layers, states, DecisionCounts(*jnp.zeros(5, jnp.int32)) if supervised else None)
 
     def learn(
-        self, carry: Carry, latencies: Any, start: Any, stop: Any, last: Any, batch: int = 1, rest: int = 0
+        self, carry: Carry, latencies: Any, start: Any, stop: Any, last: Any, update_batch: int = 1, rest: int = 0
     ) -> tuple[Carry, StepResult]:
         """The carry after learning from the images from number `start` to before `stop`, and the result for each."""
-        phase = self.phase._replace(images=rest) if self.minibatch else self.phase._replace(batch=batch)
-        span = jnp.int32(start), jnp.int32(stop), jnp.bool_(last)
-        part = ImageBatch(jnp.asarray(latencies), *span, jnp.asarray(self.labels))
-        return self.learning(phase, carry, self.model, part)
+        phase = self.phase._replace(images=rest) if self.minibatch else self.phase._replace(update_batch=update_batch)
+        learned = jnp.int32(start), jnp.int32(stop), jnp.bool_(last)
+        batch = ImageBatch(jnp.asarray(latencies), *learned, jnp.asarray(self.labels))
+        return self.learning(phase, carry, self.model, batch)
 
 
 def _layer(carry: Any) -> Layer:
@@ -223,10 +223,10 @@ def _results(case: _Case) -> None:
 
 
 def _jit(case: _Case) -> None:
-    part = case.carries[0], case.latencies, 0, case.few, False
-    result = case.compiled(*part)
+    given = case.carries[0], case.latencies, 0, case.few, False
+    result = case.compiled(*given)
     with jax.disable_jit():
-        expected = case.learn(*part)
+        expected = case.learn(*given)
     _same(result, expected, False, "with `jax.jit` it learns otherwise than without")
 
 
@@ -314,17 +314,17 @@ def _learned(case: _Case, backend: str) -> tuple[Layer, Any]:
 
 
 def _resume(case: _Case) -> None:
-    for batch in case.batches:
-        _resume_batches(case, batch)
+    for update_batch in case.update_batches:
+        _resume_with(case, update_batch)
 
 
-def _resume_batches(case: _Case, batch: int) -> None:
+def _resume_with(case: _Case, update_batch: int) -> None:
     carry = case.carries[0]
     images = len(case.latencies)
-    whole, _ = case.compiled(carry, case.latencies, 0, images, True, batch=batch)
-    half, _ = case.compiled(carry, case.latencies, 0, images // 2, False, batch=batch)
+    whole, _ = case.compiled(carry, case.latencies, 0, images, True, update_batch=update_batch)
+    half, _ = case.compiled(carry, case.latencies, 0, images // 2, False, update_batch=update_batch)
     saved = jax.tree.map(np.array, half)
-    resumed, _ = case.compiled(saved, case.latencies, images // 2, images, True, batch=batch)
+    resumed, _ = case.compiled(saved, case.latencies, images // 2, images, True, update_batch=update_batch)
     _same(resumed, whole, True, "resumed in the middle of an epoch, it learns otherwise than without the interruption")
 
 
@@ -332,22 +332,22 @@ def _order(case: _Case) -> None:
     """`forward` of B stimuli with the same weights, then `update` one by one, written out as a loop."""
     if case.minibatch:
         return
-    for batch in case.batches:
-        _order_batches(case, batch)
+    for update_batch in case.update_batches:
+        _order_with(case, update_batch)
 
 
-def _order_batches(case: _Case, batch: int) -> None:
+def _order_with(case: _Case, update_batch: int) -> None:
     carry = case.carries[0]
     images = list(zip(case.latencies, case.labels, strict=True))
     respond = jax.jit(case.respond)
     update = jax.jit(case.update)
-    result, _ = case.compiled(carry, case.latencies, 0, len(images), False, batch=batch)
-    for start in range(0, len(images), batch):
-        group = images[start : start + batch]
+    result, _ = case.compiled(carry, case.latencies, 0, len(images), False, update_batch=update_batch)
+    for start in range(0, len(images), update_batch):
+        group = images[start : start + update_batch]
         responses = [respond(carry, *image) for image in group]
         for image, response in zip(group, responses, strict=True):
             carry, _ = update(carry, *image, response)
-    _same(result, carry, False, f"with `update_batch` {batch} it is not `forward`, then `update`")
+    _same(result, carry, False, f"with `update_batch` {update_batch} it is not `forward`, then `update`")
 
 
 CLAUSES = dict(

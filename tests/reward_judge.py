@@ -195,11 +195,13 @@ def program(way: str, phase: Phase, *given: Any) -> Any:
         return function(phase, *given)
 
 
-def start_of(network: SpikingNetwork, batch_size: int, batch: int = 1) -> tuple[Phase, Model, Carry]:
+def start_of(network: SpikingNetwork, adapt_every: int, update_batch: int = 1) -> tuple[Phase, Model, Carry]:
     """What learns, the model, and the carry before the first image."""
     description, model, key = network.network, network.model, np.zeros(2, np.uint32)
     names = tuple(name for _, name, conv in description.layers() if rule_of(conv))
-    how = dict(batch=batch, by_turns=description.reward_by_turns, supervised=True, adapt_every=batch_size)
+    how = dict(
+        update_batch=update_batch, by_turns=description.reward_by_turns, supervised=True, adapt_every=adapt_every
+    )
     layers = {name: model.layers[name] for name in names}
     states = {name: jax.tree.map(jnp.asarray, x.conv.last_learner.init(x, key, 0)) for name, x in layers.items()}
     return (
@@ -209,27 +211,29 @@ def start_of(network: SpikingNetwork, batch_size: int, batch: int = 1) -> tuple[
     )
 
 
-BATCH_SIZES = 32
-"""Images of a slice, of whole batches."""
+BATCH_SIZE = 32
+"""Images of a batch, of whole intervals."""
 
 
-def learn(network, inputs, labels, batch_size: int, epochs: int, way="image by image", kept=None, batch=1) -> Judged:
-    """An epoch slice by slice, each of which is interrupted; images that are not its turn neither teach nor count.
+def learn(
+    network, inputs, labels, adapt_every: int, epochs: int, way="image by image", kept=None, update_batch=1
+) -> Judged:
+    """An epoch batch by batch, each of which is interrupted; images that are not its turn neither teach nor count.
 
     The features that may fire in each epoch are added to `kept`.
     """
-    phase, model, carry = start_of(network, batch_size, batch)
+    phase, model, carry = start_of(network, adapt_every, update_batch)
     decisions, rng = [], np.random.default_rng(2)
     for _ in range(epochs):
         decisions.append([])
         if kept is not None:
             kept.append({name: np.asarray(state["kept"]) for name, state in carry.states.items() if "kept" in state})
-        for first in range(0, len(labels), BATCH_SIZES):
-            count = min(BATCH_SIZES, len(labels) - first)
-            middle = int(rng.integers(1, count)) // batch * batch
+        for first in range(0, len(labels), BATCH_SIZE):
+            count = min(BATCH_SIZE, len(labels) - first)
+            middle = int(rng.integers(1, count)) // update_batch * update_batch
             for start, stop in ((0, middle), (middle, count)):
-                images = rng.integers(0, T + 1, (BATCH_SIZES, *inputs.shape[1:]), np.uint8)
-                known = rng.integers(0, CLASSES, BATCH_SIZES, np.int32)
+                images = rng.integers(0, T + 1, (BATCH_SIZE, *inputs.shape[1:]), np.uint8)
+                known = rng.integers(0, CLASSES, BATCH_SIZE, np.int32)
                 images[start:stop] = inputs[first + start : first + stop]
                 known[start:stop] = labels[first + start : first + stop]
                 where = jnp.int32(start), jnp.int32(stop), jnp.bool_(first + stop == len(labels))
@@ -237,7 +241,7 @@ def learn(network, inputs, labels, batch_size: int, epochs: int, way="image by i
                 decisions[-1] += np.asarray(found.decisions)[start:stop].tolist()
     layers, states, tally = carry
     assert int(tally.epoch) == epochs
-    assert int(tally.batch) == epochs * -(-len(labels) // batch_size)
+    assert int(tally.batch) == epochs * -(-len(labels) // adapt_every)
     assert int(tally.seen) == 0
     weights = {name: np.asarray(layer.weights) for name, layer in layers.items()}
     return Judged(weights, np.stack([states[name]["rates"] for name in layers]), decisions)

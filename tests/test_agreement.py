@@ -221,8 +221,8 @@ def test_single_steps_of_reward(run):
             for name in names
         ]
         span = jnp.int32(0), jnp.int32(1), jnp.bool_(True)
-        part = ImageBatch(latency[None], *span, label[None])
-        after, learned = learn(phase, carry, model, part)
+        batch = ImageBatch(latency[None], *span, label[None])
+        after, learned = learn(phase, carry, model, batch)
         return learned.decisions[0], winners, {name: layer.weights for name, layer in after.layers.items()}
 
     for image in "015":

@@ -25,7 +25,7 @@ from snnjax.training.placement import to_32_bits
 
 PLATFORMS = ["cuda", "tpu"]
 IMAGES = 4
-BLOCK = 2
+UPDATE_BATCH = 2
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,7 @@ def test_decisions_and_times_of_images(name):
         assert_exported(lambda model, latencies: forward(model, Activations({0: latencies})), model, entering(model, 0))
 
 
-def slice_of(inputs: np.ndarray) -> ImageBatch:
+def batch_of(inputs: np.ndarray) -> ImageBatch:
     return ImageBatch(inputs, np.int32(0), np.int32(IMAGES), np.bool_(True), np.zeros(IMAGES, np.int32))
 
 
@@ -81,24 +81,24 @@ def test_layers_that_learn_from_batches():
     model = model_of("softhebb_narrow")
     for number, name in enumerate(model.network.ramped):
         carry = Carry({name: model.layers[name]}, {name: ()})
-        phase = Phase((name,), number, learner=0, batch=IMAGES - 1, minibatch=True, images=IMAGES)
-        assert_exported(functools.partial(learn_minibatches, phase), carry, None, slice_of(entering(model, number)))
+        phase = Phase((name,), number, learner=0, minibatch_size=IMAGES - 1, images=IMAGES)
+        assert_exported(functools.partial(learn_minibatches, phase), carry, None, batch_of(entering(model, number)))
 
 
 @pytest.mark.parametrize(
-    ("name", "layer", "batch", "learn"),
+    ("name", "layer", "update_batch", "learn"),
     [
         ("mozafari2018", "layer1", 1, learn_unsupervised),
-        ("goupy2024_ncg", "layer1", BLOCK, learn_unsupervised),
+        ("goupy2024_ncg", "layer1", UPDATE_BATCH, learn_unsupervised),
         ("deepr2024", "", 1, learn_pair),
-        ("deepr2024", "", BLOCK, learn_pair),
+        ("deepr2024", "", UPDATE_BATCH, learn_pair),
         ("mozafari2018_objects", "", 1, learn_deciding),
         ("mozafari2018", "", 1, learn_deciding),
-        ("majority2024", "", BLOCK, learn_deciding),
-        ("goupy2024_ncg", "", BLOCK, learn_deciding),
+        ("majority2024", "", UPDATE_BATCH, learn_deciding),
+        ("goupy2024_ncg", "", UPDATE_BATCH, learn_deciding),
     ],
 )
-def test_layers_that_learn(name, layer, batch, learn):
+def test_layers_that_learn(name, layer, update_batch, learn):
     """One without labels, or all that learn from them, by the function that a training takes."""
     model, learner = model_of(name), 0 if layer else -1
     stages = {each: stage for stage, each, _ in model.network.layers() if each == layer}
@@ -106,11 +106,11 @@ def test_layers_that_learn(name, layer, batch, learn):
         stages = {each: stage for stage, each, conv in model.network.layers() if conv.last_learner.supervised}
     by_turns = model.network.reward_by_turns and not layer
     how = dict(supervised=not layer, adapt_every=3, by_turns=by_turns)
-    phase = Phase(tuple(stages), min(stages.values()), learner, batch, **how)
+    phase = Phase(tuple(stages), min(stages.values()), learner, update_batch, **how)
     assert learning_of(phase, model.network) is learn
     layers = {each: model.layers[each] for each in stages}
     states = {each: x.conv.each_learner[learner].init(x, np.zeros(2, np.uint32), 0) for each, x in layers.items()}
     tally = None if layer else DecisionCounts(*[np.int32(0)] * 5)
     carry = jax.tree.map(to_32_bits, Carry(layers, states, tally))
-    part = slice_of(entering(model, phase.first))
-    assert_exported(functools.partial(learn, phase), carry, None if layer else model, part)
+    batch = batch_of(entering(model, phase.first))
+    assert_exported(functools.partial(learn, phase), carry, None if layer else model, batch)

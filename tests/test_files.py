@@ -158,7 +158,7 @@ def test_a_large_array_is_in_a_file_that_goes_with_it(tmp_path, monkeypatch):
 
 
 def test_a_set_in_files_trains_as_one_in_memory(tmp_path, monkeypatch):
-    """Read from an .npz file, a share held out; in several slices, shuffled and mirrored."""
+    """Read from an .npz file, a share held out; in several batches, shuffled and mirrored."""
     IMAGES.save(tmp_path / "many.npz")
     monkeypatch.setitem(BATCH_SIZES, "learned", 20)
 

@@ -24,7 +24,7 @@ from snnjax.learners import RSTDP, STDP, DecisionCounts, Learner, SupervisedSTDP
 from snnjax.networks import Earliest, Majority, Model, Network, stage
 from snnjax.networks.decision import votes_of
 from snnjax.runs.run_folder import ONE_BY_ONE, RunFolder
-from snnjax.training.epoch import slices
+from snnjax.training.epoch import batches_of
 from snnjax.training.job import supervised_phase
 from snnjax.training.learning import learn_deciding, learn_supervised
 from snnjax.training.pair import learn_pair
@@ -269,14 +269,14 @@ DECIDING = {
 
 @pytest.mark.parametrize("name", DECIDING)
 def test_deciding_layers_learn_from_batches_as_image_by_image(name, compiler):
-    """From slices that begin and end within a batch, too; the last batch of an epoch is short."""
-    each, decision, batch = DECIDING[name]
+    """From batches that begin and end within an interval, too; the last interval of an epoch is short."""
+    each, decision, update_batch = DECIDING[name]
     by_turns = name == "by turns"
     network = Network("deciding", (2, 7, 6), 3, (each,), T, decision=decision, reward_by_turns=by_turns)
     drawn = {key: RNG.integers(16, 48, shape) / 64 for key, shape in network.weight_shapes.items()}
     model = jax.tree.map(to_32_bits, Model.of(network, {key: np.float32(x) for key, x in drawn.items()}))
     names = tuple(model.layers)
-    phase = Phase(names, batch=batch, by_turns=by_turns, supervised=True, adapt_every=8)
+    phase = Phase(names, update_batch=update_batch, by_turns=by_turns, supervised=True, adapt_every=8)
     assert learning_of(phase, network) is learn_deciding
     states = {}
     for key, layer in model.layers.items():
@@ -284,9 +284,9 @@ def test_deciding_layers_learn_from_batches_as_image_by_image(name, compiler):
     programs = [jax.jit(functools.partial(learn, phase)) for learn in (learn_deciding, learn_supervised)]
     carries = [Carry(model.layers, states, DecisionCounts(*np.zeros(5, np.int32)))] * 2
     for start, stop, last in ((0, 12, False), (12, 20, False), (20, 23, True)):
-        part = ImageBatch(IMAGES, np.int32(start), np.int32(stop), np.bool_(last), LABELS)
+        batch = ImageBatch(IMAGES, np.int32(start), np.int32(stop), np.bool_(last), LABELS)
         (found, one), (expected, other) = (
-            learn(carry, model, part) for learn, carry in zip(programs, carries, strict=True)
+            learn(carry, model, batch) for learn, carry in zip(programs, carries, strict=True)
         )
         carries = [found, expected]
         exact = name not in ("a readout", "no thresholds", "the earliest")
@@ -299,17 +299,17 @@ def test_deciding_layers_learn_from_batches_as_image_by_image(name, compiler):
 
 
 @pytest.mark.parametrize("images", [1, 40, 100, 777, 5000])
-@pytest.mark.parametrize(("adapt_every", "batch"), [(1, 1), (20, 1), (64, 8), (1000, 1), (1000, 32), (9999, 1)])
-def test_slices_end_with_batches_or_hold_images_of_one(images, adapt_every, batch):
-    phase = Phase(("layer1",), supervised=True, images=images, adapt_every=adapt_every, batch=batch)
-    parts = slices(phase)
-    assert [part.start for part in parts] == [0, *(part.stop for part in parts[:-1])]
-    assert parts[-1].stop == images
-    assert max(part.stop - part.start for part in parts) == parts[0].stop
-    for part in parts:
-        aligned = part.start % adapt_every == 0 and part.stop % adapt_every in (0, images % adapt_every)
-        assert aligned or part.start // adapt_every == (part.stop - 1) // adapt_every
-    assert parts[0].stop <= 2 * max(BATCH_SIZES["learned"], min(adapt_every, BATCH_SIZES["learned"]), batch)
+@pytest.mark.parametrize(("adapt_every", "update_batch"), [(1, 1), (20, 1), (64, 8), (1000, 1), (1000, 32), (9999, 1)])
+def test_batches_end_with_intervals_or_lie_within_one(images, adapt_every, update_batch):
+    phase = Phase(("layer1",), supervised=True, images=images, adapt_every=adapt_every, update_batch=update_batch)
+    batches = batches_of(phase)
+    assert [batch.start for batch in batches] == [0, *(batch.stop for batch in batches[:-1])]
+    assert batches[-1].stop == images
+    assert max(batch.stop - batch.start for batch in batches) == batches[0].stop
+    for batch in batches:
+        aligned = batch.start % adapt_every == 0 and batch.stop % adapt_every in (0, images % adapt_every)
+        assert aligned or batch.start // adapt_every == (batch.stop - 1) // adapt_every
+    assert batches[0].stop <= 2 * max(BATCH_SIZES["learned"], min(adapt_every, BATCH_SIZES["learned"]), update_batch)
 
 
 DATA = tiny.images()

@@ -63,7 +63,7 @@ def test_each_image_comes_once_in_an_order_of_the_seed_the_phase_and_the_epoch()
     ids=["STDP and R-STDP, of XLA", "STDP and labels"],
 )
 def test_an_epoch_is_one_of_the_images_in_that_order(network, how, monkeypatch):
-    """To the last bit, as if the data had come so; by each rule, in slices of which one is short."""
+    """To the last bit, as if the data had come so; by each rule, in batches of which one is short."""
     monkeypatch.setitem(BATCH_SIZES, "learned", 12)
     for phase, epochs in enumerate([(1, 0), (0, 1)]):
         settings = settings_of(epochs, seed=3, **how)

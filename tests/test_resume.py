@@ -84,7 +84,7 @@ def test_layers_that_learn_alone_go_on_within_an_epoch(changes, backend, monkeyp
 
     with pytest.raises(KeyboardInterrupt):
         made.run(states, save)
-    monkeypatch.setitem(BATCH_SIZES, "learned", 20)  # so that the state is from within a slice
+    monkeypatch.setitem(BATCH_SIZES, "learned", 20)  # so that the state is from within a batch
     progress = {}
     callback = Callback()
     callback.started = progress.__setitem__

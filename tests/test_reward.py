@@ -45,7 +45,7 @@ def test_images_one_by_one_and_in_sequences_are_the_judges(deciding, by_turns, b
     made = np.array(expected.decisions[0])
     if deciding is ROUGH:
         at_once = judged(network, inputs, labels, batch_size, epochs=2, batched=16)
-        assert_judged(learn(network, inputs, labels, batch_size, 2, "sequences", batch=16), at_once)
+        assert_judged(learn(network, inputs, labels, batch_size, 2, "sequences", update_batch=16), at_once)
         assert np.sum(made != at_once.decisions[0]) > 8, "no image changes how the next ones are decided"
     assert min(np.sum(made == labels), np.sum((made >= 0) & (made != labels))) >= 8, "the case tells nothing"
     assert np.sum(made < 0) >= 4
@@ -79,7 +79,7 @@ def test_earlier_layers_learn_by_the_decision(stages, by_turns, ways, compiler):
     [((ONE,), 6), ((THREE,), 1), (DEEP, 6)],
 )
 def test_epochs_of_the_trainer_are_the_judges(stages, batched, compilations, monkeypatch):
-    """Weights out of bounds are pulled in before the first image; the second slice of an epoch is short."""
+    """Weights out of bounds are pulled in before the first image; the second batch of an epoch is short."""
     monkeypatch.setitem(BATCH_SIZES, "learned", SLICE)
     network = network_of(*stages, dyadic=(700, 1100))
     inputs, labels = images_of(network, silent=slice(0, SLICE + 2))

@@ -111,8 +111,8 @@ def test_recorded_decisions_times_and_weights(name, by_kernel, compiler):
     carry = Carry(model.layers, dict(layer1=states), DecisionCounts(*np.zeros(5, np.int32)))
     images = recorded["latency"][:, :, None, None]
     for at in range(6):
-        part = ImageBatch(images, np.int32(at), np.int32(at + 1), np.bool_(False), labels)
-        carry, found = program(by_kernel, carry, model, part)
+        batch = ImageBatch(images, np.int32(at), np.int32(at + 1), np.bool_(False), labels)
+        carry, found = program(by_kernel, carry, model, batch)
         assert found.decisions[at] == recorded["decisions"][at]
         info = jax.tree.map(lambda x, at=at: np.asarray(x[at]), found.infos["layer1"])
         np.testing.assert_allclose(info["time"], recorded["times"][at][info["neuron"]], rtol=0, atol=1e-6)

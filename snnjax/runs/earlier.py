@@ -48,7 +48,7 @@ def check_winners(trainer: Trainer, state: TrainState, meta: Mapping[str, Any]) 
     convs = {name: conv for _, name, conv in trainer.network.layers()}
     for name in phase.layers:
         learner = convs[name].each_learner[phase.learner]
-        if has_default_figures(learner) and not phase.minibatch and f"winners.{name}" not in state.results:
+        if has_default_figures(learner) and not phase.minibatch_size and f"winners.{name}" not in state.results:
             raise InputError(f"it was saved within an epoch of {type(learner).__name__}, without the winners of {name}")
 
 

@@ -1,4 +1,4 @@
-"""What learns in the epochs of a phase: the program, what has been learned so far, and the images, slice by slice."""
+"""What learns in the epochs of a phase: the program, what has been learned so far, and the images, batch by batch."""
 
 import dataclasses
 import math
@@ -20,7 +20,7 @@ from snnjax.training.placement import Placement, count_of, has_own, place
 from snnjax.training.programs import NETWORKS, Timer, learning_program
 
 ALIGNED = 64
-"""Slices of a multiple of this begin where a CPU device takes them without a copy, see `files.empty`."""
+"""Batches of a multiple of this begin where a CPU device uses them without a copy, see `files.empty`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +42,11 @@ class LearningPhase:
     """A phase with all that its epochs need; `loop.run_epoch` runs them one after the other.
 
     Attributes:
-      program: learns from a slice, see `programs.learning_program`.
+      program: learns from a batch, see `programs.learning_program`.
       carry: of the layers that learn, stacked; an epoch continues from that of the one before.
       model: the network without their weights, stacked; None if only the layer is needed.
       timer: of the program.
-      slices: of an epoch.
+      batches: of an epoch.
     """
 
     def __init__(
@@ -70,17 +70,17 @@ class LearningPhase:
         self.timer = Timer(phase.name)
         order = images.order(0)
         self._count = count_of(images.inputs) if order is None else order.shape[-1]
-        self.slices = slices(phase)
-        self.size = self.slices[0].stop
+        self.batches = batches_of(phase)
+        self.size = self.batches[0].stop
         size = sum(x.nbytes for x in jax.tree.leaves(images.inputs))
         once = order is None and size <= files.LARGE
-        self._kept = {part.start: self.place_slice(part.start) for part in self.slices} if once else {}
+        self._kept = {batch.start: self.place_batch(batch.start) for batch in self.batches} if once else {}
 
     def numbers(self, places: np.ndarray | None) -> np.ndarray:
         """The numbers of the images that are shown at these `places`, without regard to mirroring."""
         return np.arange(self._count) if places is None else places % self._count
 
-    def place_slice(self, start: int, places: np.ndarray | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    def place_batch(self, start: int, places: np.ndarray | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
         """The images from number `start` in the order of `places`: fields of `ImageBatch`, per network and shared."""
         per_network: dict[str, Any] = {}
         shared: dict[str, Any] = {}
@@ -96,8 +96,8 @@ class LearningPhase:
         return per_network, shared
 
     def place_next(self, start: int, places: np.ndarray | None) -> tuple[dict[str, Any], dict[str, Any]]:
-        """As `place_slice`; images that are shown in the same order in every epoch stay where they are."""
-        return self._kept.get(start) or self.place_slice(start, places)
+        """As `place_batch`; images that are shown in the same order in every epoch stay where they are."""
+        return self._kept.get(start) or self.place_batch(start, places)
 
     def test(self, timer: Timer, inputs: Any) -> np.ndarray:
         """Decisions on other images, (networks, N) int32, by the present weights of supervised layers.
@@ -107,10 +107,10 @@ class LearningPhase:
         model = self.model.updated(self.carry.layers)
         return self.placement.map(timer, decide_batch, model, activations_of(inputs, self.phase.first), scores=False)[0]
 
-    def learned(self, result: StepResult, part: slice) -> StepResult:
-        """The results for some images of a slice, of all that a program returns."""
-        size = self.phase.batch if self.phase.minibatch else 1  # minibatch learners report on batches
-        rows = slice(part.start // size, -(-part.stop // size))
+    def learned(self, result: StepResult, images: slice) -> StepResult:
+        """The results for some images of a batch, of all that a program returns."""
+        size = self.phase.minibatch_size or 1  # minibatch learners report on minibatches
+        rows = slice(images.start // size, -(-images.stop // size))
         return jax.tree.map(lambda x: np.asarray(x)[: self.placement.count, rows], result)
 
     def correct(self, result: StepResult, numbers: np.ndarray) -> int:
@@ -128,8 +128,8 @@ class LearningPhase:
         return result._replace(decisions=np.take_along_axis(result.decisions, back, axis=1))
 
 
-class Part(NamedTuple):
-    """Images of an epoch that a program learns from at once.
+class BatchRange(NamedTuple):
+    """Which images of an epoch one call of a program learns from.
 
     Attributes:
       start: the number of the first one.
@@ -140,28 +140,28 @@ class Part(NamedTuple):
     stop: int
 
 
-def slices(phase: Phase) -> list[Part]:
-    """The slices of an epoch, about as long as `BATCH_SIZES` says, so that few images are padded; the first is longest.
+def batches_of(phase: Phase) -> list[BatchRange]:
+    """The batches of an epoch, about as large as `BATCH_SIZES` says, so that few images are padded.
 
-    They begin where groups of images that share weights begin and, of layers that adapt after each batch, each of them
-    ends with a batch or holds a part of one.
+    The first is the largest. They begin where images that share weights, or a minibatch, begin. Of layers that adapt
+    after an interval of `adapt_every` images, each batch ends with an interval or lies within one.
     """
     about = BATCH_SIZES["learned"]
     total = phase.images
     if phase.supervised and phase.adapt_every > about:
-        size = _round_up(-(-phase.adapt_every // round(phase.adapt_every / about)), phase.batch)
+        size = _round_up(-(-phase.adapt_every // round(phase.adapt_every / about)), phase.update_batch)
         size = min(size, total)
-        batches = range(0, total, phase.adapt_every)
-        starts = [start for first in batches for start in range(first, min(first + phase.adapt_every, total), size)]
+        intervals = range(0, total, phase.adapt_every)
+        starts = [start for first in intervals for start in range(first, min(first + phase.adapt_every, total), size)]
     else:
-        unit = min(phase.adapt_every, total) if phase.supervised else phase.batch
+        unit = min(phase.adapt_every, total) if phase.supervised else phase.minibatch_size or phase.update_batch
         count = max(1, round(total / about))
         if not phase.supervised and count > 1 and count * math.lcm(unit, ALIGNED) <= total:
             unit = math.lcm(unit, ALIGNED)
         size = _round_up(-(-total // count), unit)
         starts = list(range(0, total, size))
     stops = [*starts[1:], total]
-    return [Part(start, stop) for start, stop in zip(starts, stops, strict=True)]
+    return [BatchRange(start, stop) for start, stop in zip(starts, stops, strict=True)]
 
 
 def _round_up(count: int, unit: int) -> int:
@@ -169,13 +169,13 @@ def _round_up(count: int, unit: int) -> int:
     return -(-count // unit) * unit
 
 
-def joined(pieces: Sequence[StepResult], before: Sequence[Mapping[str, np.ndarray]]) -> StepResult:
-    """The results for the images of several pieces of an epoch, and `before` them, by path for each network."""
+def joined(results: Sequence[StepResult], before: Sequence[Mapping[str, np.ndarray]]) -> StepResult:
+    """The results for the images of several batches, and `before` them, by path for each network."""
     if before:
-        expected = leaves(pieces[0]).keys()
+        expected = leaves(results[0]).keys()
         for arrays in before:
             if arrays.keys() != expected:
                 raise InputError(f"`results` must hold {', '.join(expected)}, got {', '.join(arrays)}")
         earlier = jax.tree.map(lambda *values: np.stack(values), *before)
-        pieces = [with_leaves(pieces[0], earlier), *pieces]
-    return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *pieces)
+        results = [with_leaves(results[0], earlier), *results]
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays, axis=1), *results)

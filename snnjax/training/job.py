@@ -106,8 +106,8 @@ def plan(network: Network, data: Dataset, settings: Settings, frozen: Sequence[s
                     (name,),
                     stage,
                     index,
-                    batch=min(learner.batch if learner.minibatch else settings.update_batch, shown),
-                    minibatch=learner.minibatch,
+                    update_batch=min(settings.update_batch, shown),
+                    minibatch_size=min(learner.batch, shown) if learner.minibatch else 0,
                     images=shown,
                     name=f"{_title(learner)} {name}",
                     epochs=epochs[stage],
@@ -120,7 +120,7 @@ def plan(network: Network, data: Dataset, settings: Settings, frozen: Sequence[s
     if network.decision is None:
         return *phases, Phase((), stages, images=min(DIAGNOSED_IMAGES, images), name="features")
     last = supervised_phase(network, frozen)._replace(
-        batch=min(settings.update_batch, labelled),
+        update_batch=min(settings.update_batch, labelled),
         adapt_every=settings.adapt_every,
         images=labelled,
         name=_title(network.stages[-1].branches[0].last_learner),

@@ -1,7 +1,7 @@
-"""What a part of an epoch does to the layers that learn: one layer without labels, or all supervised layers.
+"""What a batch of images does to the layers that learn: one layer without labels, or all supervised layers.
 
 Each of `learn_unsupervised`, `learn_minibatches`, `learn_deciding` and `learn_supervised` is a pure function
-`learn(phase, carry, model, part)` that returns a new `Carry` and a `StepResult`.
+`learn(phase, carry, model, batch)` that returns a new `Carry` and a `StepResult`.
 """
 
 import functools
@@ -22,25 +22,25 @@ from snnjax.networks.graph import Activations
 from snnjax.training.phase import Carry, ImageBatch, Phase, StepResult
 
 
-def learn_unsupervised(phase: Phase, carry: Carry, model: Model | None, part: ImageBatch) -> tuple[Carry, StepResult]:
+def learn_unsupervised(phase: Phase, carry: Carry, model: Model | None, batch: ImageBatch) -> tuple[Carry, StepResult]:
     """One layer learns without labels."""
     (name,) = phase.layers
     layer = carry.layers[name]
     learner = layer.conv.each_learner[phase.learner]
-    learned = learner.learn(layer, carry.states[name], part.inputs, None, part.shown, batch=phase.batch)
+    learned = learner.learn(layer, carry.states[name], batch.inputs, None, batch.shown, batch=phase.update_batch)
     winners = {name: learned.winners} if has_default_figures(learner) else None
     carry = Carry({name: learned.layer}, {name: learned.state})
-    return end_epoch(phase, carry, part.last), StepResult({name: learned.info}, winners=winners)
+    return end_epoch(phase, carry, batch.last), StepResult({name: learned.info}, winners=winners)
 
 
-def learn_minibatches(phase: Phase, carry: Carry, model: Model | None, part: ImageBatch) -> tuple[Carry, StepResult]:
-    """One layer learns without labels, from whole batches."""
-    batch = phase.batch
-    rest = phase.images % batch  # images in the last batch of an epoch, 0 if it is whole
+def learn_minibatches(phase: Phase, carry: Carry, model: Model | None, batch: ImageBatch) -> tuple[Carry, StepResult]:
+    """One layer learns without labels, from whole minibatches."""
+    size = phase.minibatch_size
+    rest = phase.images % size  # images in the last minibatch of an epoch, 0 if it is whole
 
-    def learn(learned: tuple[Carry, Any], start: jax.Array, size: int) -> tuple[Carry, Any]:
+    def learn(learned: tuple[Carry, Any], start: jax.Array, count: int) -> tuple[Carry, Any]:
         carry, all_infos = learned
-        inputs = jax.lax.dynamic_slice_in_dim(part.inputs, start, size)
+        inputs = jax.lax.dynamic_slice_in_dim(batch.inputs, start, count)
         (name,) = phase.layers
         layer = carry.layers[name]
         learner = layer.conv.each_learner[phase.learner]
@@ -50,23 +50,23 @@ def learn_minibatches(phase: Phase, carry: Carry, model: Model | None, part: Ima
         infos = {name: info}
         if all_infos is None:
             return carry, infos
-        put = functools.partial(jax.lax.dynamic_update_index_in_dim, index=start // batch, axis=0)
+        put = functools.partial(jax.lax.dynamic_update_index_in_dim, index=start // size, axis=0)
         return carry, jax.tree.map(put, all_infos, infos)
 
-    _, info = jax.eval_shape(lambda: learn((carry, None), jnp.int32(0), rest or batch))
-    batches = -(-part.size // batch)
-    learned = carry, jax.tree.map(lambda x: jnp.zeros((batches, *x.shape), x.dtype), info)
-    whole = part.stop - (part.stop - part.start) % batch
+    _, info = jax.eval_shape(lambda: learn((carry, None), jnp.int32(0), rest or size))
+    minibatches = -(-batch.size // size)
+    learned = carry, jax.tree.map(lambda x: jnp.zeros((minibatches, *x.shape), x.dtype), info)
+    whole = batch.stop - (batch.stop - batch.start) % size
     learned = jax.lax.fori_loop(
-        part.start // batch, whole // batch, lambda number, x: learn(x, number * batch, batch), learned
+        batch.start // size, whole // size, lambda number, x: learn(x, number * size, size), learned
     )
     if rest:
-        short = functools.partial(learn, start=whole, size=rest)
-        learned = jax.lax.cond(whole < part.stop, short, lambda x: x, learned)
-    return end_epoch(phase, learned[0], part.last), StepResult(learned[1])
+        short = functools.partial(learn, start=whole, count=rest)
+        learned = jax.lax.cond(whole < batch.stop, short, lambda x: x, learned)
+    return end_epoch(phase, learned[0], batch.last), StepResult(learned[1])
 
 
-def learn_deciding(phase: Phase, carry: Carry, model: Model, part: ImageBatch) -> tuple[Carry, StepResult]:
+def learn_deciding(phase: Phase, carry: Carry, model: Model, batch: ImageBatch) -> tuple[Carry, StepResult]:
     """The deciding layers learn, each from its own votes, under a decision that depends only on these."""
     decision: Any = model.network.decision
     classes = model.network.classes
@@ -83,7 +83,9 @@ def learn_deciding(phase: Phase, carry: Carry, model: Model, part: ImageBatch) -
         for name, turn in turns.items():
             layer = carry.layers[name]
             labels = jnp.where(turn, images.labels, -1)
-            teach = functools.partial(layer.conv.last_learner.learn, batch=min(phase.batch, len(labels)), vote=vote)
+            teach = functools.partial(
+                layer.conv.last_learner.learn, batch=min(phase.update_batch, len(labels)), vote=vote
+            )
             learned = teach(layer, carry.states[name], images.inputs, labels, images.shown)
             layers[name] = learned.layer
             states[name] = learned.state
@@ -94,11 +96,11 @@ def learn_deciding(phase: Phase, carry: Carry, model: Model, part: ImageBatch) -
         decisions = jax.vmap(majority, (1, None))(jnp.stack(votes), classes)
         return layers, states, StepResult(infos, decisions, winners or None)
 
-    return learn_batches(phase, carry, model, part, learn)
+    return learn_intervals(phase, carry, model, batch, learn)
 
 
 class Images(NamedTuple):
-    """Images of a batch.
+    """Some images of a batch, between two adaptations of the learners.
 
     Attributes:
       inputs: (S, C, H, W), as of `ImageBatch`.
@@ -111,13 +113,14 @@ class Images(NamedTuple):
     shown: jax.Array
 
 
-def learn_batches(
-    phase: Phase, carry: Carry, model: Model, part: ImageBatch, learn: Callable[..., Any]
+def learn_intervals(
+    phase: Phase, carry: Carry, model: Model, batch: ImageBatch, learn: Callable[..., Any]
 ) -> tuple[Carry, StepResult]:
-    """Supervised layers learn from a slice by `learn`, which is called for each batch, since learners adapt after it.
+    """Supervised layers learn by `learn`, which is called for each interval of `adapt_every` images of a batch.
 
-    A slice begins with a batch, or holds images of only one. `learn(carry, turns, images)` gets which layers learn, by
-    name, and the `Images` of the batch; it returns the layers, the states of their learners and a `StepResult`.
+    Learners adapt at the end of an interval. A batch begins with an interval, or lies within one.
+    `learn(carry, turns, images)` gets which layers learn, by name, and the `Images` of the interval; it returns the
+    layers, the states of their learners and a `StepResult`.
     """
     rule = Supervised(phase, model)
 
@@ -127,27 +130,27 @@ def learn_batches(
         carry = Carry(layers, states, tally)
         return rule.count_outcomes(carry, jnp.where(shown, outcomes, 0), jnp.sum(shown, dtype=jnp.int32)), ()
 
-    def learn_batch(carry: Carry, images: Images) -> tuple[Carry, StepResult]:
+    def learn_interval(carry: Carry, images: Images) -> tuple[Carry, StepResult]:
         layers, states, result = learn(carry, rule.turns(carry.tally), images)
         outcomes = outcome(result.decisions, images.labels), images.shown
         counted, _ = count(layers, (states, carry.tally), outcomes)
         return Carry(layers, *counted), result
 
-    images = Images(part.inputs, part.labels, part.shown)
-    size = min(phase.adapt_every, part.size)
+    images = Images(batch.inputs, batch.labels, batch.shown)
+    size = min(phase.adapt_every, batch.size)
     learners = [layer.conv.last_learner for layer in carry.layers.values()]
     adapt = any(type(learner).end_batch is not Learner.end_batch for learner in learners)
-    if adapt or phase.by_turns or phase.batch > 1:
-        carry, result = in_groups(learn_batch, carry, images, size)
-    else:  # nothing changes at the end of a batch, so one call learns from the whole slice
+    if adapt or phase.by_turns or phase.update_batch > 1:
+        carry, result = in_groups(learn_interval, carry, images, size)
+    else:  # nothing changes at the end of an interval, so one call learns from the whole batch
         layers, states, result = learn(carry, rule.turns(carry.tally), images)
         outcomes = outcome(result.decisions, images.labels), images.shown
         counted, _ = in_groups(functools.partial(count, layers), (states, carry.tally), outcomes, size)
         carry = Carry(layers, *counted)
-    return rule.end_epoch(carry, part.last), result
+    return rule.end_epoch(carry, batch.last), result
 
 
-def learn_supervised(phase: Phase, carry: Carry, model: Model, part: ImageBatch) -> tuple[Carry, StepResult]:
+def learn_supervised(phase: Phase, carry: Carry, model: Model, batch: ImageBatch) -> tuple[Carry, StepResult]:
     """All supervised layers learn, from labels and from the network's decisions, image by image."""
     rule = Supervised(phase, model)
 
@@ -160,13 +163,13 @@ def learn_supervised(phase: Phase, carry: Carry, model: Model, part: ImageBatch)
         return rule.update(carry, label, passed)
 
     def learn(carry: Carry, images: Images) -> tuple[Carry, StepResult]:
-        batch = min(phase.batch, len(images.shown))
-        return learn_from_sequence(respond, update, carry, (images.inputs, images.labels), images.shown, batch)
+        update_batch = min(phase.update_batch, len(images.shown))
+        return learn_from_sequence(respond, update, carry, (images.inputs, images.labels), images.shown, update_batch)
 
-    # Images that share weights are of one batch; one after the other, batches do not matter.
-    size = part.size if phase.batch == 1 else min(phase.adapt_every, part.size)
-    carry, result = in_groups(learn, carry, Images(part.inputs, part.labels, part.shown), size)
-    return rule.end_epoch(carry, part.last), result
+    # Images that share weights lie in one interval; if no images do, intervals do not matter here.
+    size = batch.size if phase.update_batch == 1 else min(phase.adapt_every, batch.size)
+    carry, result = in_groups(learn, carry, Images(batch.inputs, batch.labels, batch.shown), size)
+    return rule.end_epoch(carry, batch.last), result
 
 
 def activations_of(inputs: Any, first: int) -> Activations:
@@ -253,29 +256,29 @@ class Supervised(NamedTuple):
         return Carry(layers, states, tally), StepResult(infos, decision, winners or None)
 
     def turns(self, tally: Any, ahead: int = 0) -> dict[str, Any]:
-        """Whether each layer learns in this batch, or in one ahead, () bool by name."""
-        # As in aidinattar/snn: the first layer learns in every other batch of epoch 0 and, since the sum is above 0
+        """Whether each layer learns in this interval, or in one ahead, () bool by name."""
+        # As in aidinattar/snn: the first layer learns in every other interval of epoch 0 and, since the sum is above 0
         # from then on, never again.
         first = tally.epoch + (tally.batch + ahead) % 2 == 0
         names = self.phase.layers
         return {name: not self.phase.by_turns or (first if name == names[0] else ~first) for name in names}
 
     def count_outcomes(self, carry: Carry, outcomes: jax.Array, images: Any) -> tuple[Any, DecisionCounts]:
-        """Counts the outcomes of some images, and ends the batch after its last image: new states and tally."""
+        """Counts the outcomes of some images, and ends the interval after its last image: new states and tally."""
         tally = carry.tally
         right = jnp.sum(outcomes > 0, dtype=jnp.int32)
         wrong = jnp.sum(outcomes < 0, dtype=jnp.int32)
         tally = DecisionCounts(
             tally.correct + right, tally.wrong + wrong, tally.seen + images, tally.batch, tally.epoch
         )
-        return self._end_batch(tally.seen >= self.phase.adapt_every, carry._replace(tally=tally))
+        return self._end_interval(tally.seen >= self.phase.adapt_every, carry._replace(tally=tally))
 
-    def _end_batch(self, last: jax.Array, carry: Carry) -> tuple[Any, DecisionCounts]:
-        """Ends a batch if `last`; of layers that learn by turns, only those of the next batch adapt."""
+    def _end_interval(self, last: jax.Array, carry: Carry) -> tuple[Any, DecisionCounts]:
+        """Ends an interval if `last`; of layers that learn by turns, only those of the next interval adapt."""
         tally = carry.tally
         zero = jnp.zeros_like(tally.seen)
         adapted = {}
-        # As in aidinattar/snn, the rates adapt by the turn of the next batch, not by that of the batch that ends.
+        # As in aidinattar/snn, the rates adapt by the turn of the next interval, not by that of the one that ends.
         for name, turn in self.turns(tally, ahead=1).items():
             state = carry.states[name]
             learner = carry.layers[name].conv.last_learner
@@ -284,8 +287,8 @@ class Supervised(NamedTuple):
         return where(last, after, (carry.states, tally))
 
     def end_epoch(self, carry: Carry, last: jax.Array) -> Carry:
-        """The carry, after an epoch if `last`: its last batch may be short."""
-        states, tally = self._end_batch(last & (carry.tally.seen > 0), carry)
+        """The carry, after an epoch if `last`: its last interval may be short."""
+        states, tally = self._end_interval(last & (carry.tally.seen > 0), carry)
         return end_epoch(self.phase, Carry(carry.layers, states, tally._replace(epoch=tally.epoch + last)), last)
 
 

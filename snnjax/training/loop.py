@@ -329,30 +329,30 @@ def run_epoch(
       done: images that an interrupted epoch has learned from already.
       before: the results for these images, by network and path.
       report: is called with the numbers of images done and of correct decisions among them.
-      keep: is called every `SAVE_INTERVAL_S` seconds, between slices, with how many images are done and their results.
+      keep: is called every `SAVE_INTERVAL_S` seconds, between batches, with how many images are done and their results.
     """
     before = before if done else ()
     total = learning.phase.images
     places = learning.images.order(number)
     numbers = learning.numbers(places)
-    pieces: list[StepResult] = []
+    results_of_batches: list[StepResult] = []
     kept = time.monotonic()
-    for start, stop in learning.slices:
+    for start, stop in learning.batches:
         if stop <= done:
             continue
         begin = time.perf_counter()
         per_network, shared = learning.place_next(start, places)
         learning.timer.seconds += time.perf_counter() - begin
-        first = max(start, done)  # `done` may lie within a slice
-        part = slice(first - start, stop - start)
-        span = dict(start=np.int32(part.start), stop=np.int32(part.stop), last=np.bool_(stop == total))
+        first = max(start, done)  # `done` may lie within a batch
+        learned = slice(first - start, stop - start)
+        bounds = dict(start=np.int32(learned.start), stop=np.int32(learned.stop), last=np.bool_(stop == total))
         images = (stop - first) * learning.placement.count
-        given = learning.carry, learning.model, per_network, shared | span
+        given = learning.carry, learning.model, per_network, shared | bounds
         learning.carry, result = learning.timer.time_program(images, learning.program, *given)
-        pieces.append(learning.learned(result, part))
-        report(images, learning.correct(pieces[-1], numbers[..., first:stop]))
+        results_of_batches.append(learning.learned(result, learned))
+        report(images, learning.correct(results_of_batches[-1], numbers[..., first:stop]))
         if stop < total and time.monotonic() - kept >= SAVE_INTERVAL_S:
-            keep(stop, leaves(joined(pieces, before)))
+            keep(stop, leaves(joined(results_of_batches, before)))
             kept = time.monotonic()
-    result = joined(pieces, before)
+    result = joined(results_of_batches, before)
     return learning.carry, result if places is None else learning.in_order_of_data(result, numbers)

@@ -116,8 +116,8 @@ def learn_images(
     size = min(at_once(), len(images))
     learn = one_by_one(functools.partial(_learn, rules))  # each stream as alone, bit for bit
 
-    def learn_block(state: StreamState, block: Any) -> tuple[StreamState, jax.Array]:
-        images, labels = block
+    def learn_group(state: StreamState, group: Any) -> tuple[StreamState, jax.Array]:
+        images, labels = group
         inputs = jax.vmap(functools.partial(_inputs, rules, model))(images)
 
         def learn_next(state: StreamState, item: Any) -> tuple[StreamState, jax.Array]:
@@ -126,8 +126,8 @@ def learn_images(
 
         return jax.lax.scan(learn_next, state, (inputs, labels))
 
-    blocks = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), (images, labels))
-    learned, decisions = jax.lax.scan(learn_block, state, blocks)
+    groups = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), (images, labels))
+    learned, decisions = jax.lax.scan(learn_group, state, groups)
     return decisions.ravel(), learned
 
 

@@ -1,4 +1,4 @@
-"""A layer and the deciding layer after it, which both learn by reward: on a CPU they learn from a batch in one call."""
+"""A layer and the deciding layer after it, which both learn by reward: on a CPU one call learns from all images."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP
 from snnjax.learners.protocol import has_default_figures
 from snnjax.networks import Majority, Model, Network
-from snnjax.training.learning import Images, learn_batches, learn_supervised
+from snnjax.training.learning import Images, learn_intervals, learn_supervised
 from snnjax.training.phase import Carry, ImageBatch, Phase, StepResult
 
 
@@ -38,26 +38,26 @@ def is_pair(phase: Phase, network: Network) -> bool:
     return undropped and one_race and type(network.decision) is Majority and network.time_steps <= MAX_TIME_STEPS
 
 
-def learn_pair(phase: Phase, carry: Carry, model: Model, part: ImageBatch) -> tuple[Carry, StepResult]:
+def learn_pair(phase: Phase, carry: Carry, model: Model, batch: ImageBatch) -> tuple[Carry, StepResult]:
     """As `learn_supervised`, of layers that are a pair."""
 
-    def run_native(carry: Carry, model: Model, part: ImageBatch) -> tuple[Carry, StepResult]:
+    def run_native(carry: Carry, model: Model, batch: ImageBatch) -> tuple[Carry, StepResult]:
         def learn(carry: Carry, turns: Mapping[str, Any], images: Images) -> tuple[dict[str, Layer], Any, StepResult]:
-            layers, result = _learn_batch(phase, carry, model, turns, images)
+            layers, result = _learn_interval(phase, carry, model, turns, images)
             return layers, carry.states, result
 
-        return learn_batches(phase, carry, model, part, learn)
+        return learn_intervals(phase, carry, model, batch, learn)
 
-    def xla(carry: Carry, model: Model, part: ImageBatch) -> tuple[Carry, StepResult]:
-        return learn_supervised(phase, carry, model, part)
+    def xla(carry: Carry, model: Model, batch: ImageBatch) -> tuple[Carry, StepResult]:
+        return learn_supervised(phase, carry, model, batch)
 
-    return dispatch(phase.batch == 1, run_native, xla)(carry, model, part)
+    return dispatch(phase.update_batch == 1, run_native, xla)(carry, model, batch)
 
 
-def _learn_batch(
+def _learn_interval(
     phase: Phase, carry: Carry, model: Model, turns: Mapping[str, Any], images: Images
 ) -> tuple[dict[str, Layer], StepResult]:
-    """Both layers learn from images of one batch."""
+    """Both layers learn from the images of one interval."""
     earlier, last = phase.layers
     before = carry.layers[earlier]
     deciding = carry.layers[last]

@@ -18,9 +18,9 @@ class Phase(NamedTuple):
       layers: names of those that learn, in order.
       first: number of the stage that the inputs enter.
       learner: index among a layer's learners of the one that learns.
-      batch: images that are passed forward with the same weights; of minibatch learners, their batch.
+      update_batch: images that are passed forward with the same weights, as of `Settings.update_batch`.
       by_turns: as of `Network.reward_by_turns`.
-      minibatch: whether the layer learns from whole batches.
+      minibatch_size: images after which a minibatch learner changes its weights; 0 for all other learners.
       images: of an epoch.
       supervised: whether labels are needed.
       adapt_every: images after which supervised learners adapt, as of `Settings.adapt_every`.
@@ -31,9 +31,9 @@ class Phase(NamedTuple):
     layers: tuple[str, ...]
     first: int = 0
     learner: int = -1
-    batch: int = 1
+    update_batch: int = 1
     by_turns: bool = False
-    minibatch: bool = False
+    minibatch_size: int = 0
     images: int = 0
     supervised: bool = False
     adapt_every: int = 1
@@ -42,7 +42,7 @@ class Phase(NamedTuple):
 
 
 class Carry(NamedTuple):
-    """Layers that learn and states of learners, which go from slice to slice.
+    """Layers that learn and states of learners, which go from batch to batch.
 
     Attributes:
       layers: those that learn, by name.
@@ -56,7 +56,7 @@ class Carry(NamedTuple):
 
 
 class ImageBatch(NamedTuple):
-    """Images of an epoch that enter a program at once, some of which are learned from.
+    """The images of an epoch that one call of a program gets; it learns from some of them.
 
     Attributes:
       inputs: (S, C, H, W), what the phase's first stage reads; or `Activations`, the outputs (S, F, H, W) that stages
@@ -85,10 +85,10 @@ class ImageBatch(NamedTuple):
 
 
 class StepResult(NamedTuple):
-    """The results of a step for S images, 0 for images that it has not learned from.
+    """The results for the S images of a batch, 0 for images that were not learned from.
 
     Attributes:
-      infos: the info of each learner by the name of its layer, (S, ...); of minibatch learners, of batches.
+      infos: the info of each learner by the name of its layer, (S, ...); of minibatch learners, of minibatches.
       decisions: (S,) int32, -1 where silent, where layers learn supervised.
       winners: the features of the winners, (S, k) int32, by the name of the layer, for the `default_figures` of custom
         learners; None if there are none.

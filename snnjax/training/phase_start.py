@@ -48,7 +48,7 @@ def begin_phase(job: Job, phase: Phase, states: Sequence[TrainState], inputs: An
 
 def learning_of(phase: Phase, network: Network) -> Callable[..., Any]:
     """The function of `snnjax.training.learning` by which the layers of a phase learn."""
-    if phase.minibatch:
+    if phase.minibatch_size:
         return learning.learn_minibatches
     if not phase.supervised:
         return learning.learn_unsupervised
@@ -111,12 +111,12 @@ def layers_without_native(job: Job) -> list[str]:
     model = jax.tree.map(to_32_bits, Model.of(job.network, zeros))  # only the shapes matter
     names = []
     for phase in job.plan:
-        if phase.batch == 1 and phase.layers and is_pair(phase, job.network):
+        if phase.update_batch == 1 and phase.layers and is_pair(phase, job.network):
             continue
         for name in phase.layers:
             layer = model.layers[name]
             learner = layer.conv.each_learner[phase.learner]
-            if not layer.conv.ramped and not learner.supports_native(layer, phase.batch):
+            if not layer.conv.ramped and not learner.supports_native(layer, phase.update_batch):
                 names.append(_with_rule(name, layer.conv, phase))
     return names
 
@@ -128,7 +128,7 @@ def sequential_layers(job: Job, first: int) -> list[str]:
     convs = {name: conv for _, name, conv in job.network.layers()}
     names = []
     for phase in job.plan[first:]:
-        if phase.batch == 1 and phase.epochs and not phase.minibatch:
+        if phase.update_batch == 1 and phase.epochs and not phase.minibatch_size:
             names += [_with_rule(name, convs[name], phase) for name in phase.layers]
     return names
 

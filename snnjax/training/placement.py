@@ -51,15 +51,15 @@ class Placement:
         if not isinstance(values, np.ndarray):
             return jax.tree.map(lambda x: self.place_images(x, start, size, mesh, places), values)
         per_network = has_own(values)
-        part = slice(start, start + size)
+        batch = slice(start, start + size)
         if places is not None and places.ndim == 2:
             arrays = values if per_network else [values] * len(places)
-            values = np.stack([x[row] for x, row in zip(arrays, places[:, part], strict=True)])
+            values = np.stack([x[row] for x, row in zip(arrays, places[:, batch], strict=True)])
             per_network = True
         elif places is not None:
-            values = files.take_rows(values, places[part], axis=int(per_network))
+            values = files.take_rows(values, places[batch], axis=int(per_network))
         else:
-            values = values[:, part] if per_network else values[part]
+            values = values[:, batch] if per_network else values[batch]
         shape = list(values.shape)
         shape[int(per_network)] = size
         if per_network:
@@ -80,7 +80,7 @@ class Placement:
         at_least: int = 0,
         **static: Any,
     ) -> Any:
-        """`function` of (model, images, **static), such as those of `snnjax.networks.batches`, chunk by chunk.
+        """`function` of (model, images, **static), such as those of `snnjax.networks.batches`, batch by batch.
 
         `images` are an array, or a tree of arrays, all of which or none each network has of its own.
         Results are NumPy arrays of (networks, N, ...). `report` gets the number of images done, and 0. Fewer images
@@ -91,21 +91,21 @@ class Placement:
         sharing = self.mapping.shape["images"]
         at_once = devices.BATCH_SIZES.get(self.platform, devices.BATCH_SIZES["gpu"])
         planned = max(total, at_least)
-        chunks = -(-planned // (at_once * sharing))
-        chunk = -(-planned // (chunks * sharing)) * sharing  # so that few are padded
+        batches = -(-planned // (at_once * sharing))
+        batch_size = -(-planned // (batches * sharing)) * sharing  # so that few are padded
         program = mapping_program(function, self.mapping, per_network, **static)
         models = place(models, self.mapping, NETWORKS)
         whole = None
-        for start in range(0, total, chunk):
-            count = min(chunk, total - start)
-            placed = self.place_images(images, start, chunk, self.mapping)
+        for start in range(0, total, batch_size):
+            count = min(batch_size, total - start)
+            placed = self.place_images(images, start, batch_size, self.mapping)
             result = timer.time_program(count * self.count, program, models, placed)
             if whole is None:
-                # Outputs are written once, in place: to collect the chunks and concatenate them would take twice the
+                # Outputs are written once, in place: to collect the batches and concatenate them would take twice the
                 # memory, and all of it in memory where `files.empty` uses a file.
                 whole = jax.tree.map(lambda x: files.empty((self.count, total, *x.shape[2:]), x.dtype), result)
-            for values, part in zip(jax.tree.leaves(whole), jax.tree.leaves(result), strict=True):
-                values[:, start : start + count] = np.asarray(part)[: self.count, :count]
+            for values, of_batch in zip(jax.tree.leaves(whole), jax.tree.leaves(result), strict=True):
+                values[:, start : start + count] = np.asarray(of_batch)[: self.count, :count]
             report(count * self.count, 0)
         return whole
 

@@ -84,8 +84,8 @@ def forget_programs() -> None:
 
 
 @functools.lru_cache(maxsize=256)
-def learning_program(step: Callable[..., Any], phase: Phase, mesh: Mesh) -> Any:
-    """A jitted function of (carry, model, per_network, shared): for each network `step(phase, carry, model, slice)`.
+def learning_program(learn: Callable[..., Any], phase: Phase, mesh: Mesh) -> Any:
+    """A jitted function of (carry, model, per_network, shared): for each network `learn(phase, carry, model, batch)`.
 
     `per_network` are the fields of its `ImageBatch` that differ between networks, `shared` all other fields.
     """
@@ -93,16 +93,16 @@ def learning_program(step: Callable[..., Any], phase: Phase, mesh: Mesh) -> Any:
     def of_device(carry: Any, model: Any, per_network: dict[str, Any], shared: dict[str, Any]) -> Any:
         def of_network(item: Any) -> Any:
             carry, model, per_network = item
-            return step(phase, carry, model, ImageBatch(**per_network, **shared))
+            return learn(phase, carry, model, ImageBatch(**per_network, **shared))
 
         if len(jax.tree.leaves(carry)[0]) > 1:
             return devices.map_each(of_network, (carry, model, per_network))
         carry, model, per_network = jax.tree.map(lambda x: x[0], (carry, model, per_network))
-        return jax.tree.map(lambda x: x[None], step(phase, carry, model, ImageBatch(**per_network, **shared)))
+        return jax.tree.map(lambda x: x[None], learn(phase, carry, model, ImageBatch(**per_network, **shared)))
 
     specs = (NETWORKS, NETWORKS, NETWORKS, SHARED)
     spread = jax.shard_map(of_device, mesh=mesh, in_specs=specs, out_specs=NETWORKS, check_vma=False)
-    # The carry is donated, so that the weights are updated in place rather than copied for each slice.
+    # The carry is donated, so that the weights are updated in place rather than copied for each batch.
     return jax.jit(spread, donate_argnums=0)
 
 

@@ -152,19 +152,19 @@ def predict(model: Model, images: jax.Array) -> Decided:
 
 
 def classified(model: Model, images: Sequence[Source], closely: bool) -> Iterator[list[Classified]]:
-    """The images that can be read, by blocks; `closely`: with the responses of all layers, image by image."""
+    """The images that can be read, by batches; `closely`: with the responses of all layers, image by image."""
     size = min(len(images), DETAILED if closely else BATCH_SIZES["cpu"])
     for start in range(0, len(images), size):
-        block = []
+        batch = []
         for source in images[start : start + size]:
             if read := source.read():
-                block.append((source, *read))
+                batch.append((source, *read))
         if closely:
-            yield [Classified(*entry, report.observe(model, entry[1])) for entry in block]
-        elif block:
-            same = np.resize([pixels for _, pixels, _ in block], (size, *block[0][1].shape))  # one program for all
+            yield [Classified(*entry, report.observe(model, entry[1])) for entry in batch]
+        elif batch:
+            same = np.resize([pixels for _, pixels, _ in batch], (size, *batch[0][1].shape))  # one program for all
             responses = (Observed({}, Decided(*x)) for x in zip(*map(np.asarray, predict(model, same)), strict=True))
-            yield [Classified(*entry, response) for entry, response in zip(block, responses, strict=False)]
+            yield [Classified(*entry, response) for entry, response in zip(batch, responses, strict=False)]
 
 
 def show(image: Classified, network: Network, names: Sequence[str]) -> None:
@@ -191,14 +191,14 @@ def show(image: Classified, network: Network, names: Sequence[str]) -> None:
     console.screen().print(Columns(tables))
 
 
-def append(path: Path, block: Sequence[Classified], names: tuple[str, ...]) -> None:
+def append(path: Path, batch: Sequence[Classified], names: tuple[str, ...]) -> None:
     """Adds decisions and scores to a CSV file, so that a stopped command leaves the earlier ones."""
     new = not path.exists()
     with path.open("a", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         if new:
             writer.writerow(["image", "file", "label", "class", "number", *(f"score {name}" for name in names)])
-        for image in block:
+        for image in batch:
             decision = int(image.response.decided.decision)
             scores = np.asarray(image.response.decided.scores).tolist()
             texts = map(csv_text, (image.source.image, image.source.file, image.source.label, name_of(decision, names)))
@@ -224,8 +224,8 @@ def run(chosen: options.Predict) -> None:
     labelled = list[tuple[str, str]]()  # labels and decisions
     names = trained.class_names
     network = trained.network
-    for block in classified(trained.spiking_network().model, images, few or chosen.out is not None):
-        for image in block:
+    for batch in classified(trained.spiking_network().model, images, few or chosen.out is not None):
+        for image in batch:
             decided = report.decided(image.response.decided, names)
             if few:
                 show(image, network, names)
@@ -236,11 +236,11 @@ def run(chosen: options.Predict) -> None:
                 figure = plots.activity_picture(image.pixels, image.response, network, title, names)
                 plots.write(image.source.drawn, figure)
                 print(f"  drawn into {printable(str(image.source.drawn))}")
-        if chosen.csv is not None and block:
-            append(chosen.csv, block, names)
-        done += len(block)
-        light += sum(is_light(image.pixels) for image in block)
-        decisions = ((image.source.label, name_of(int(image.response.decided.decision), names)) for image in block)
+        if chosen.csv is not None and batch:
+            append(chosen.csv, batch, names)
+        done += len(batch)
+        light += sum(is_light(image.pixels) for image in batch)
+        decisions = ((image.source.label, name_of(int(image.response.decided.decision), names)) for image in batch)
         labelled += [(label, decision) for label, decision in decisions if label]
     if not done:
         raise InputError(f"none of {len(images):,} pictures can be read")

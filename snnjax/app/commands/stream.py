@@ -23,7 +23,7 @@ from snnjax.runs.stream import check_learns
 from snnjax.runs.stream_folder import StreamFolder
 from snnjax.runs.trained import STREAM, WEIGHTS, Trained
 
-BLOCK = 64  # images between two looks at the accuracy
+BATCH_SIZE = 64  # images that learn in one call, after which the accuracy is shown
 BAR = "decide, then learn"
 
 
@@ -112,8 +112,8 @@ def _digest(folder: Path, paths: Sequence[Path], labels: Sequence[str]) -> str:
 
 def learn(folder: StreamFolder, shown: Pictures, order: np.ndarray, bars: console.Bars) -> None:
     """Lets a stream go on learning from images in an order, shows how it goes, and saves it now and then."""
-    for start in range(folder.course.shown, len(order), BLOCK):
-        numbers = order[start : start + BLOCK]
+    for start in range(folder.course.shown, len(order), BATCH_SIZE):
+        numbers = order[start : start + BATCH_SIZE]
         read = {number: shown.read(number) for number in numbers.tolist()}
         images = {number: image for number, image in read.items() if image is not None}
         course = folder.course._replace(shown=start + len(numbers))
@@ -159,7 +159,7 @@ def keep(chosen: options.Stream, trained: Trained, folder: StreamFolder) -> None
     folder.stream.save(course.state, folder.path / WEIGHTS, source)
     right = course.right
     plots.write(folder.path / STREAM, plots.stream_picture(right))
-    ends = np.arange(BLOCK, len(right) + BLOCK, BLOCK).clip(max=len(right))
+    ends = np.arange(BATCH_SIZE, len(right) + BATCH_SIZE, BATCH_SIZE).clip(max=len(right))
     results = dict(
         run=str(chosen.run),
         pictures=chosen.pictures,
