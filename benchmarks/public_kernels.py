@@ -96,8 +96,8 @@ class Programs:
         supervised = self.learner.supervised
         images = len(self.latencies)
         phase = Phase(("layer1",), images=images, supervised=supervised, adapt_every=images)
-        tally = DecisionCounts(*np.zeros(5, np.int32)) if supervised else None
-        carry = Carry(*begin_learning(phase, self.model.layers, 0), tally)
+        counts = DecisionCounts(*np.zeros(5, np.int32)) if supervised else None
+        carry = Carry(*begin_learning(phase, self.model.layers, 0), counts)
         placement = Placement(1)
         learning = LearningPhase(
             phase=phase,

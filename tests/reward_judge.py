@@ -239,10 +239,10 @@ def learn(
                 where = jnp.int32(start), jnp.int32(stop), jnp.bool_(first + stop == len(labels))
                 carry, found = program(way, phase, carry, model, ImageBatch(images, *where, known))
                 decisions[-1] += np.asarray(found.decisions)[start:stop].tolist()
-    layers, states, tally = carry
-    assert int(tally.epoch) == epochs
-    assert int(tally.batch) == epochs * -(-len(labels) // adapt_every)
-    assert int(tally.seen) == 0
+    layers, states, counts = carry
+    assert int(counts.epoch) == epochs
+    assert int(counts.batch) == epochs * -(-len(labels) // adapt_every)
+    assert int(counts.seen) == 0
     weights = {name: np.asarray(layer.weights) for name, layer in layers.items()}
     return Judged(weights, np.stack([states[name]["rates"] for name in layers]), decisions)
 

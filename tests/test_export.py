@@ -110,7 +110,7 @@ def test_layers_that_learn(name, layer, update_batch, learn):
     assert learning_of(phase, model.network) is learn
     layers = {each: model.layers[each] for each in stages}
     states = {each: x.conv.each_learner[learner].init(x, np.zeros(2, np.uint32), 0) for each, x in layers.items()}
-    tally = None if layer else DecisionCounts(*[np.int32(0)] * 5)
-    carry = jax.tree.map(to_32_bits, Carry(layers, states, tally))
+    counts = None if layer else DecisionCounts(*[np.int32(0)] * 5)
+    carry = jax.tree.map(to_32_bits, Carry(layers, states, counts))
     batch = batch_of(entering(model, phase.first))
     assert_exported(functools.partial(learn, phase), carry, None if layer else model, batch)

@@ -95,8 +95,8 @@ def test_epochs_of_the_trainer_are_the_judges(stages, batched, compilations, mon
     _, first = run_epoch(learning)
     results = [first]
     assert compilations(lambda: results.append(run_epoch(learning)[1])) == 0, "the second epoch compiles again"
-    layers, states, tally = learning.placement.unstack(learning.carry)[0]
-    assert (int(tally.epoch), int(tally.seen)) == (2, 0)
+    layers, states, counts = learning.placement.unstack(learning.carry)[0]
+    assert (int(counts.epoch), int(counts.seen)) == (2, 0)
     weights = {name: np.asarray(layer.weights) for name, layer in layers.items()}
     rates = np.stack([states[name]["rates"] for name in layers])
     assert_judged(Judged(weights, rates, [found.decisions[0].tolist() for found in results]), expected)

@@ -130,8 +130,8 @@ def test_it_decides_before_it_learns_and_without_a_label_only_decides():
     for image, label in zip(IMAGES[::3], LABELS[::3], strict=True):
         _, expected = stream.learn(expected, image, label)
     assert_same(ended, expected)
-    assert int(ended.carry.tally.batch) == 0
-    assert int(ended.carry.tally.seen) == 14
+    assert int(ended.carry.counts.batch) == 0
+    assert int(ended.carry.counts.seen) == 14
 
 
 def test_a_reward_teaches_what_the_label_would():
@@ -143,7 +143,7 @@ def test_a_reward_teaches_what_the_label_would():
         assert again == decision
         _, state = stream.learn(state, image, label)
     assert_same(rewarded, state)
-    assert int(state.carry.tally.batch) == 1
+    assert int(state.carry.counts.batch) == 1
     stream, state = made("labelled")
     with pytest.raises(InputError, match=r"`reward` is for learners such as RSTDP, got SupervisedSTDP of layer2"):
         stream.reward(state, IMAGES[0], 1)
@@ -223,7 +223,7 @@ def test_what_is_in_the_memory_is_learned_again():
     first = np.flatnonzero(LABELS == 3)[0]
     others = np.flatnonzero(LABELS != 3)[:4]
     _, state = stream.learn(state, IMAGES[first], 3)
-    assert int(state.carry.tally.seen) == 1, "nothing to replay yet"
+    assert int(state.carry.counts.seen) == 1, "nothing to replay yet"
     plain, expected = made("plain")
     _, expected = plain.learn(expected, IMAGES[first], 3)
     _, learned = stream.learn(state, IMAGES[others[0]], LABELS[others[0]])
@@ -233,7 +233,7 @@ def test_what_is_in_the_memory_is_learned_again():
     seen = learned
     for index in others[1:]:
         _, seen = stream.learn(seen, IMAGES[index], LABELS[index])
-    assert int(seen.carry.tally.seen) == 9
+    assert int(seen.carry.counts.seen) == 9
 
 
 def test_a_saved_stream_goes_on(tmp_path):

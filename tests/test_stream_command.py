@@ -60,7 +60,7 @@ def test_a_data_set_is_decided_then_learned_in_an_order_by_seed(work, capsys):
     line = refused(Command("train"), capsys, *tiny.TRAIN, "--out", "streamed", "--resume")
     assert "streamed holds a stream, not a run: name another folder" in line
     state = stream.load_state("streamed/checkpoint.npz")
-    assert int(state.carry.tally.seen) == 40
+    assert int(state.carry.counts.seen) == 40
 
 
 def test_a_folder_of_pictures_names_the_classes(work, capsys):

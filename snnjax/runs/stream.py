@@ -34,7 +34,7 @@ from snnjax.training.online import Rules, StreamState, empty_memory, end_epoch, 
 from snnjax.training.phase import Carry
 from snnjax.training.phase_start import begin_learning
 from snnjax.training.placement import to_32_bits
-from snnjax.training.state import TrainState
+from snnjax.training.state import TrainState, current_path
 
 STATE_FORMAT = 2
 """Of the data of `Stream.flatten`: another one is refused."""
@@ -145,7 +145,7 @@ class Stream:
         expected = self._blank
         if _fits(state, expected):
             return
-        if shape := np.shape(state.carry.tally.seen):
+        if shape := np.shape(state.carry.counts.seen):
             raise InputError(f"`state` must be that of one stream, got a stack of shape {shape}: use jax.vmap")
         memory = 0 if state.memory is None else state.memory.places
         checks.equal("memory of the stream that made `state`", memory, self._rules.memory, "this stream has that")
@@ -330,7 +330,7 @@ def _check_leaves(state: StreamState, expected: StreamState) -> None:
 
 def _path(name: str) -> str:
     """The path of a leaf of a state from its name in a file; earlier versions called weights `stored`."""
-    path = name.removeprefix(_PREFIX)
+    path = current_path(name.removeprefix(_PREFIX))
     return f"{path.removesuffix('.stored')}.weights" if path.endswith(".stored") else path
 
 

@@ -125,8 +125,8 @@ def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct,
     _expect(f"update(...)[1] of {kind}, the state,", returned[1], state)
     _expect(f"end_epoch(state) of {kind}", _traced(learner, "end_epoch", kind, state), state)
     if learner.supervised:
-        tally = DecisionCounts(*[_INTEGER] * 5)
-        _expect(f"end_batch(state, tally) of {kind}", _traced(learner, "end_batch", kind, state, tally), state)
+        counts = DecisionCounts(*[_INTEGER] * 5)
+        _expect(f"end_batch(state, counts) of {kind}", _traced(learner, "end_batch", kind, state, counts), state)
 
 
 HINTS = {

@@ -26,7 +26,7 @@ def take_learned(phase: Phase, states: States, networks: Sequence[Network], carr
     cause = None
     for index, (state, network, carry) in enumerate(zip(states, networks, carries, strict=True)):
         convs = {name: conv for _, name, conv in network.layers()}
-        state.learning = learning_arrays(carry.states, carry.tally)
+        state.learning = learning_arrays(carry.states, carry.counts)
         try:
             for name, layer in carry.layers.items():
                 before = state.weights[name]
@@ -82,7 +82,7 @@ def take_decisions(
     state.done += 1
 
 
-def learning_arrays(states: Any, tally: Any) -> dict[str, np.ndarray]:
+def learning_arrays(states: Any, counts: Any) -> dict[str, np.ndarray]:
     """The states of learners, by name of the layer, and the network's decisions, as arrays by path."""
-    arrays = leaves(states) | leaves(tally, "tally")
+    arrays = leaves(states) | leaves(counts, "counts")
     return {path: np.asarray(leaf) for path, leaf in arrays.items()}

@@ -125,15 +125,15 @@ def learn_intervals(
     rule = Supervised(phase, model)
 
     def count(layers: dict[str, Layer], counted: Any, images: tuple[jax.Array, jax.Array]) -> tuple[Any, tuple[()]]:
-        states, tally = counted
+        states, counts = counted
         outcomes, shown = images
-        carry = Carry(layers, states, tally)
+        carry = Carry(layers, states, counts)
         return rule.count_outcomes(carry, jnp.where(shown, outcomes, 0), jnp.sum(shown, dtype=jnp.int32)), ()
 
     def learn_interval(carry: Carry, images: Images) -> tuple[Carry, StepResult]:
-        layers, states, result = learn(carry, rule.turns(carry.tally), images)
+        layers, states, result = learn(carry, rule.turns(carry.counts), images)
         outcomes = outcome(result.decisions, images.labels), images.shown
-        counted, _ = count(layers, (states, carry.tally), outcomes)
+        counted, _ = count(layers, (states, carry.counts), outcomes)
         return Carry(layers, *counted), result
 
     images = Images(batch.inputs, batch.labels, batch.shown)
@@ -143,9 +143,9 @@ def learn_intervals(
     if adapt or phase.by_turns or phase.update_batch > 1:
         carry, result = in_groups(learn_interval, carry, images, size)
     else:  # nothing changes at the end of an interval, so one call learns from the whole batch
-        layers, states, result = learn(carry, rule.turns(carry.tally), images)
+        layers, states, result = learn(carry, rule.turns(carry.counts), images)
         outcomes = outcome(result.decisions, images.labels), images.shown
-        counted, _ = in_groups(functools.partial(count, layers), (states, carry.tally), outcomes, size)
+        counted, _ = in_groups(functools.partial(count, layers), (states, carry.counts), outcomes, size)
         carry = Carry(layers, *counted)
     return rule.end_epoch(carry, batch.last), result
 
@@ -244,7 +244,7 @@ class Supervised(NamedTuple):
         states: dict[str, Any] = {}
         infos: dict[str, Any] = {}
         winners: dict[str, Any] = {}
-        for name, turn in self.turns(carry.tally).items():
+        for name, turn in self.turns(carry.counts).items():
             vote = votes.get(name, decision)  # layers before the last learn from the network's decision
             signal = Signal(reward_of(vote) * turn, jnp.where(turn, label, -1), vote)
             before = carry.layers[name]
@@ -252,44 +252,44 @@ class Supervised(NamedTuple):
             layers[name], states[name], infos[name] = before.conv.last_learner.update(before, *given, signal)
             if has_default_figures(before.conv.last_learner):
                 winners[name] = winning_features(before, passed.responses[name], vote)
-        states, tally = self.count_outcomes(Carry(layers, states, carry.tally), reward_of(decision), 1)
-        return Carry(layers, states, tally), StepResult(infos, decision, winners or None)
+        states, counts = self.count_outcomes(Carry(layers, states, carry.counts), reward_of(decision), 1)
+        return Carry(layers, states, counts), StepResult(infos, decision, winners or None)
 
-    def turns(self, tally: Any, ahead: int = 0) -> dict[str, Any]:
+    def turns(self, counts: Any, ahead: int = 0) -> dict[str, Any]:
         """Whether each layer learns in this interval, or in one ahead, () bool by name."""
         # As in aidinattar/snn: the first layer learns in every other interval of epoch 0 and, since the sum is above 0
         # from then on, never again.
-        first = tally.epoch + (tally.batch + ahead) % 2 == 0
+        first = counts.epoch + (counts.batch + ahead) % 2 == 0
         names = self.phase.layers
         return {name: not self.phase.by_turns or (first if name == names[0] else ~first) for name in names}
 
     def count_outcomes(self, carry: Carry, outcomes: jax.Array, images: Any) -> tuple[Any, DecisionCounts]:
-        """Counts the outcomes of some images, and ends the interval after its last image: new states and tally."""
-        tally = carry.tally
+        """Counts the outcomes of some images, and ends the interval after its last image: new states and counts."""
+        counts = carry.counts
         right = jnp.sum(outcomes > 0, dtype=jnp.int32)
         wrong = jnp.sum(outcomes < 0, dtype=jnp.int32)
-        tally = DecisionCounts(
-            tally.correct + right, tally.wrong + wrong, tally.seen + images, tally.batch, tally.epoch
+        counts = DecisionCounts(
+            counts.correct + right, counts.wrong + wrong, counts.seen + images, counts.batch, counts.epoch
         )
-        return self._end_interval(tally.seen >= self.phase.adapt_every, carry._replace(tally=tally))
+        return self._end_interval(counts.seen >= self.phase.adapt_every, carry._replace(counts=counts))
 
     def _end_interval(self, last: jax.Array, carry: Carry) -> tuple[Any, DecisionCounts]:
         """Ends an interval if `last`; of layers that learn by turns, only those of the next interval adapt."""
-        tally = carry.tally
-        zero = jnp.zeros_like(tally.seen)
+        counts = carry.counts
+        zero = jnp.zeros_like(counts.seen)
         adapted = {}
         # As in aidinattar/snn, the rates adapt by the turn of the next interval, not by that of the one that ends.
-        for name, turn in self.turns(tally, ahead=1).items():
+        for name, turn in self.turns(counts, ahead=1).items():
             state = carry.states[name]
             learner = carry.layers[name].conv.last_learner
-            adapted[name] = where(turn, learner.end_batch(state, tally), state)
-        after = adapted, DecisionCounts(zero, zero, zero, tally.batch + 1, tally.epoch)
-        return where(last, after, (carry.states, tally))
+            adapted[name] = where(turn, learner.end_batch(state, counts), state)
+        after = adapted, DecisionCounts(zero, zero, zero, counts.batch + 1, counts.epoch)
+        return where(last, after, (carry.states, counts))
 
     def end_epoch(self, carry: Carry, last: jax.Array) -> Carry:
         """The carry, after an epoch if `last`: its last interval may be short."""
-        states, tally = self._end_interval(last & (carry.tally.seen > 0), carry)
-        return end_epoch(self.phase, Carry(carry.layers, states, tally._replace(epoch=tally.epoch + last)), last)
+        states, counts = self._end_interval(last & (carry.counts.seen > 0), carry)
+        return end_epoch(self.phase, Carry(carry.layers, states, counts._replace(epoch=counts.epoch + last)), last)
 
 
 def where(condition: jax.Array, new: Any, old: Any) -> Any:

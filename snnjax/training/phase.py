@@ -47,12 +47,12 @@ class Carry(NamedTuple):
     Attributes:
       layers: those that learn, by name.
       states: of their learners, by name.
-      tally: the `DecisionCounts` of the network's decisions, where layers learn supervised; None elsewhere.
+      counts: the `DecisionCounts` of the network's decisions, where layers learn supervised; None elsewhere.
     """
 
     layers: dict[str, Layer]
     states: dict[str, Any]
-    tally: Any = None
+    counts: Any = None
 
 
 class ImageBatch(NamedTuple):

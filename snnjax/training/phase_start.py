@@ -32,7 +32,7 @@ def begin_phase(job: Job, phase: Phase, states: Sequence[TrainState], inputs: An
         carry = carry_at_start(job, state, index)
         # A resumed phase continues with the rates and random keys that were saved, not with those of a new phase.
         learners = with_leaves(carry.states, state.learning)
-        carries.append(carry._replace(states=learners, tally=with_leaves(carry.tally, state.learning, "tally")))
+        carries.append(carry._replace(states=learners, counts=with_leaves(carry.counts, state.learning, "counts")))
     others = [_without_weights(model, phase.layers) for model in models]
     shown = count_of(inputs) // (1 + job.settings.mirror)
     order = functools.partial(shown_order, job.settings, job.seeds, job.plan.index(phase), shown)
@@ -100,7 +100,7 @@ def check_state(job: Job, state: TrainState) -> None:
     arguments.check_state(job.network, state)
     if state.learning and state.phase < len(job.plan):
         carry = carry_at_start(job, state, 0)
-        fresh = results.learning_arrays(carry.states, carry.tally)
+        fresh = results.learning_arrays(carry.states, carry.counts)
         shapes = {name: array.shape for name, array in fresh.items()}
         arguments.check_shapes(job.network, state, "learning", shapes)
 

@@ -1,6 +1,7 @@
 """Settings of a training, its plan, and its state."""
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any, ClassVar, get_origin
@@ -101,6 +102,11 @@ def current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
     return named
 
 
+def current_path(path: str) -> str:
+    """The path of an array of a state as a file holds it, by the names of this version; earlier ones wrote `tally`."""
+    return re.sub(r"^(learning/|carry\.)tally\.", r"\1counts.", path)
+
+
 def _default_epochs(network: Network, images: ImageSpec) -> tuple[int, ...]:
     """Epochs of each stage of a network that states none."""
     learning = [int(any(conv.each_learner for conv in stage.branches)) for stage in network.stages]
@@ -121,7 +127,7 @@ class TrainState:
       done: its completed epochs.
       shown: images of the next epoch that have been learned from already.
       results: of these images, by path.
-      learning: the states of its learners, and the tally, once it has begun.
+      learning: the states of its learners, and the `DecisionCounts`, once it has begun.
       best: `weights` of the best network so far; empty before the first supervised epoch.
       best_params: its `learned_params`.
       phases: the record of each, as `Callback.finished` gets it, with its images.
@@ -166,7 +172,7 @@ class TrainState:
         """The inverse of `flatten`; raises InputError where arrays or data are wrong."""
         parts: dict[str, Any] = {attribute: {} for attribute in cls._GROUPS.values()}
         for path, array in arrays.items():
-            group, _, name = path.partition("/")
+            group, _, name = current_path(path).partition("/")
             if group not in cls._GROUPS:
                 raise InputError(f"the state of a training holds no array {path!r}")
             parts[cls._GROUPS[group]][name] = array
