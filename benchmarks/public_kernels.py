@@ -23,10 +23,9 @@ from snnjax.kernels import use_backend
 from snnjax.layers import WTA, Conv
 from snnjax.learners import STDP, DecisionCounts, Learner, SupervisedSTDP
 from snnjax.networks import Earliest, Model
-from snnjax.training.epoch import EpochImages, LearningPhase
-from snnjax.training.loop import run_epoch
-from snnjax.training.phase import Carry, Phase
-from snnjax.training.phase_start import begin_learning, learning_of
+from snnjax.training.job import Phase
+from snnjax.training.learning import Carry, learning_of
+from snnjax.training.learning_phase import EpochImages, LearningPhase, begin_learning
 from snnjax.training.placement import Placement, to_32_bits
 
 CLASSES = 10
@@ -107,7 +106,7 @@ class Programs:
             model=placement.stack([self.model]) if supervised else None,
             images=EpochImages(self.latencies, self.labels if supervised else None),
         )
-        return functools.partial(run_epoch, learning)
+        return learning.run_epoch
 
     def sequence_kernel(self) -> Callable[[], Any]:
         """One call of a sequence kernel."""

@@ -18,8 +18,8 @@ from snnjax.app.shared_options import Machine, option
 from snnjax.core import devices
 from snnjax.core.errors import unknown
 from snnjax.networks import Network
-from snnjax.training import programs
-from snnjax.training.build import network_for
+from snnjax.training.learning_phase import forget_programs
+from snnjax.training.run_plan import network_for
 
 Case = dict[str, int]
 """A value of each axis of a network."""
@@ -134,7 +134,7 @@ def network_of(model: str, case: Case, images: data.Dataset) -> Network:
 
 def measure(model: str, program: snnjax_program.Program, source: data.Dataset, repeats: int, case: Case) -> common.Row:
     """By phase: ms_per_image (the median), min, max and compile_seconds."""
-    programs.forget_programs()  # each point compiles all that it needs
+    forget_programs()  # each point compiles all that it needs
     images = images_of(case, source)
     together = case["together"]
     chunks = {} if together == TOGETHER.usual else dict.fromkeys(("cpu", "gpu", "tpu"), together)

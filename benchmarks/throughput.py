@@ -26,8 +26,8 @@ from snnjax.app import by_name, console, shared_options
 from snnjax.app.main import command_options, fail, protected
 from snnjax.app.names import RECORDED
 from snnjax.app.shared_options import option
-from snnjax.training.build import network_for
 from snnjax.training.job import plan
+from snnjax.training.run_plan import network_for
 from snnjax.training.state import Settings
 
 

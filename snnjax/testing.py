@@ -23,9 +23,8 @@ from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, DecisionCounts, Learner
 from snnjax.networks import Decision, Majority, Model, Network, stage
 from snnjax.training import contracts
-from snnjax.training.learning import Supervised
-from snnjax.training.phase import Carry, ImageBatch, Phase, StepResult
-from snnjax.training.phase_start import learning_of
+from snnjax.training.job import Phase
+from snnjax.training.learning import Carry, ImageBatch, StepResult, Supervised, learning_of
 from snnjax.training.placement import to_32_bits
 
 CLASSES = 2

@@ -12,7 +12,7 @@ from snnjax.export.nir import TAU
 from snnjax.layers.ramp import Ramp
 from snnjax.learners import SoftHebb
 from snnjax.networks import NETWORKS, Activations, Concatenate, Earliest, EarliestSpike, Input, LatestSpike
-from snnjax.training.build import network_for
+from snnjax.training.run_plan import network_for
 
 DENSITIES = dict(goupy2024_ncg=0.2, mozafari2018=0.4)  # of weights that are not 0, so that features differ
 

@@ -19,9 +19,8 @@ from snnjax.encoding import GABOR
 from snnjax.layers.conv import WTA, Conv
 from snnjax.learners import RSTDP, STDP, DecisionCounts
 from snnjax.networks import Majority, Model, Network, SpikingNetwork, stage
-from snnjax.training.learning import learn_deciding, learn_supervised
-from snnjax.training.pair import learn_pair
-from snnjax.training.phase import Carry, ImageBatch, Phase
+from snnjax.training.job import Phase
+from snnjax.training.learning import Carry, ImageBatch, learn_deciding, learn_pair, learn_supervised
 
 T = 15
 CLASSES = 3

@@ -10,7 +10,7 @@ from snnjax.data import digits
 from snnjax.layers.conv import Conv
 from snnjax.networks import NETWORKS, Network
 from snnjax.networks.decision import is_fitted, unfitted
-from snnjax.training.build import network_for
+from snnjax.training.run_plan import network_for
 
 NAMES = tuple(NETWORKS)
 ALIKE = ("deep2024", "deepr2024_2", "goupy2024_pcn", "goupy2024_s2stdp")

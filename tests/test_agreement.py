@@ -24,10 +24,9 @@ from snnjax.learners import STDP, DecisionCounts, winner_of_class
 from snnjax.networks import NETWORKS, Model, Network
 from snnjax.networks.batches import decide_batch
 from snnjax.networks.graph import Activations
-from snnjax.training.learning import Supervised
+from snnjax.training.job import Phase
+from snnjax.training.learning import Carry, ImageBatch, Supervised, learning_of
 from snnjax.training.loop import Trainer
-from snnjax.training.phase import Carry, ImageBatch, Phase
-from snnjax.training.phase_start import learning_of
 from snnjax.training.state import Settings, TrainState
 
 T = 15

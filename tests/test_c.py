@@ -24,7 +24,7 @@ from snnjax.networks import NETWORKS, Earliest, Input, LinearSVM, Majority, Netw
 from snnjax.networks.joins import Flatten
 from snnjax.networks.operations import fan_out
 from snnjax.networks.quantisation import quantise
-from snnjax.training.build import network_for
+from snnjax.training.run_plan import network_for
 
 COMPILER = shutil.which("gcc") or shutil.which("cc")
 needs_cpp = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")

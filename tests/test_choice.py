@@ -18,7 +18,7 @@ from snnjax.data import Dataset
 from snnjax.encoding import COLOUR, DOG, ENCODERS, GABOR, ON_OFF, WHITENING, Encoder
 from snnjax.networks import Network, mozafari2018, mozafari2018_objects
 from snnjax.runs.trained import Trained
-from snnjax.training.build import network_for
+from snnjax.training.run_plan import network_for
 
 DIGITS = data.digits().subset(40, 20)
 PICTURES = Dataset("pictures", *[np.zeros((12, 32, 30, 3), np.uint8), np.arange(12) % 3] * 2, classes=3)

@@ -24,7 +24,7 @@ from snnjax.networks import Earliest, Input, LinearSVM
 from snnjax.networks.graph import Activations
 from snnjax.networks.operations import fan_out, firing_windows
 from snnjax.networks.quantisation import quantise
-from snnjax.training.build import network_for
+from snnjax.training.run_plan import network_for
 
 PICTURES = digits().test_images[:8]
 

@@ -30,8 +30,8 @@ from snnjax.learners import RSTDP
 from snnjax.networks import NETWORKS, Earliest, ImageSpec, Input, Network, stage
 from snnjax.networks.quantisation import quantise
 from snnjax.runs.trained import Trained
-from snnjax.training.build import network_for
 from snnjax.training.loop import Trainer
+from snnjax.training.run_plan import network_for
 from snnjax.training.state import Settings
 
 NCG = "pretrained:goupy2024_ncg_mnist"

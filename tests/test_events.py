@@ -24,7 +24,7 @@ from snnjax.core.errors import DownloadError
 from snnjax.data import RECORDINGS, Dataset, event_picture, load, recordings
 from snnjax.encoding import EVENTS, EventEncoder
 from snnjax.networks.features import drawn_back
-from snnjax.training.build import network_for
+from snnjax.training.run_plan import network_for
 
 tonic = pytest.importorskip("tonic.datasets")
 

@@ -17,10 +17,16 @@ from snnjax.encoding import GREY
 from snnjax.learners import DecisionCounts
 from snnjax.networks import Model, batches
 from snnjax.networks.graph import Activations
-from snnjax.training.learning import learn_deciding, learn_minibatches, learn_unsupervised
-from snnjax.training.pair import learn_pair
-from snnjax.training.phase import Carry, ImageBatch, Phase
-from snnjax.training.phase_start import learning_of
+from snnjax.training.job import Phase
+from snnjax.training.learning import (
+    Carry,
+    ImageBatch,
+    learn_deciding,
+    learn_minibatches,
+    learn_pair,
+    learn_unsupervised,
+    learning_of,
+)
 from snnjax.training.placement import to_32_bits
 
 PLATFORMS = ["cuda", "tpu"]

@@ -19,7 +19,7 @@ from snnjax import Settings, data
 from snnjax.core import files
 from snnjax.core.devices import BATCH_SIZES
 from snnjax.core.files import atomic_write, lock
-from snnjax.training.build import network_for
+from snnjax.training.run_plan import network_for
 
 
 def test_what_was_written_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):

@@ -24,12 +24,9 @@ from snnjax.learners import RSTDP, STDP, DecisionCounts, Learner, SupervisedSTDP
 from snnjax.networks import Earliest, Majority, Model, Network, stage
 from snnjax.networks.decision import votes_of
 from snnjax.runs.run_folder import ONE_BY_ONE, RunFolder
-from snnjax.training.epoch import batches_of
-from snnjax.training.job import supervised_phase
-from snnjax.training.learning import learn_deciding, learn_supervised
-from snnjax.training.pair import learn_pair
-from snnjax.training.phase import Carry, ImageBatch, Phase
-from snnjax.training.phase_start import learning_of
+from snnjax.training.job import Phase, supervised_phase
+from snnjax.training.learning import Carry, ImageBatch, learn_deciding, learn_pair, learn_supervised, learning_of
+from snnjax.training.learning_phase import batches_of
 from snnjax.training.placement import to_32_bits
 
 T = 15

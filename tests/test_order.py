@@ -19,7 +19,7 @@ from snnjax.kernels import native
 from snnjax.layers.conv import Conv
 from snnjax.learners import RSTDP
 from snnjax.networks import NETWORKS, Network, stage
-from snnjax.training.draws import shown_order
+from snnjax.training.learning_phase import shown_order
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings
 

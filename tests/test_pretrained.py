@@ -15,7 +15,7 @@ from snnjax import Conv, InputError, SpikingNetwork
 from snnjax.data import digits, read_handwriting
 from snnjax.networks.quantisation import integer_layers, quantise
 from snnjax.runs import Trained, pretrained
-from snnjax.training.build import network_for
+from snnjax.training.run_plan import network_for
 
 CARDS = pretrained.cards()
 NCG = "goupy2024_ncg_mnist"

@@ -24,7 +24,7 @@ from snnjax.networks import NETWORKS, Earliest, ImageSpec, Majority, Network, Sp
 from snnjax.networks.batches import output_batch
 from snnjax.networks.graph import Activations
 from snnjax.runs import RunFolder
-from snnjax.training import draws
+from snnjax.training import learning_phase
 
 GOLDEN = np.load(pathlib.Path(__file__).parent / "golden" / "softhebb.npz")
 RNG = np.random.default_rng(0)
@@ -136,7 +136,7 @@ def written_out(number, inputs, images):
     running = hebbian.Moments(*np.float32([[0], [1]] * np.ones(weights.shape[1])))
     rule = conv.learners
     how = dict(kernel=3, tau=rule.inverse_temperature, rate=rule.rate, epsilon=conv.standardise.epsilon)
-    order = draws.shown_order(Settings((1, 1, 3), shuffle=True), [0], number, 53, 0)[:images]
+    order = learning_phase.shown_order(Settings((1, 1, 3), shuffle=True), [0], number, 53, 0)[:images]
     for at in range(0, images, 4):
         batch = remaining_steps(inputs[order[at : at + 4]], time_steps=255)
         weights, running, *_ = learned_batch(weights, running, batch, **how)

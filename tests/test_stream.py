@@ -21,7 +21,7 @@ from snnjax.core.paths import leaves
 from snnjax.layers.conv import Conv
 from snnjax.networks import ImageSpec, Input, stage
 from snnjax.runs.stream import StreamState
-from snnjax.training import phase_start
+from snnjax.training import learning
 
 DATA = tiny.images()
 IMAGES = DATA.train_images
@@ -59,8 +59,8 @@ def begun(name: str, backend: str = "native") -> tuple[SpikingNetwork, SpikingNe
         trainer = Trainer(network, DATA, Settings(epochs, adapt_every=BATCH, patience=0, backend=backend))
         kept = []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(phase_start, "decides_by_votes", lambda decision, layers: False)
-            patch.setattr(phase_start, "is_pair", lambda phase, network: False)
+            patch.setattr(learning, "decides_by_votes", lambda decision, layers: False)
+            patch.setattr(learning, "is_pair", lambda phase, network: False)
             state = trainer.run(trainer.initial_state(), lambda state: kept.append(dataclasses.replace(state)))
         first = next(each for each in kept if each.phase == len(trainer.plan) - 1)
         features = SpikingNetwork(first.network(trainer.network), weights=first.weights)

@@ -21,10 +21,10 @@ from snnjax.layers.spiking import Layer
 from snnjax.learners import DecisionCounts
 from snnjax.networks import NETWORKS, Earliest, Model, Network, stage
 from snnjax.training.advice import describe
-from snnjax.training.build import network_for
-from snnjax.training.learning import learn_deciding, learn_supervised
-from snnjax.training.phase import Carry, ImageBatch, Phase
+from snnjax.training.job import Phase
+from snnjax.training.learning import Carry, ImageBatch, learn_deciding, learn_supervised
 from snnjax.training.placement import to_32_bits
+from snnjax.training.run_plan import network_for
 
 HERE = pathlib.Path(__file__)
 # All recorded cases, where the data of tests/test_agreement.py are at hand; the three largest are not kept here.

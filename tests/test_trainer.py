@@ -26,12 +26,12 @@ from snnjax.learners.protocol import default_figures
 from snnjax.networks import NETWORKS, Flatten, Input, Network, SpikingNetwork, stage
 from snnjax.networks.graph import Activations
 from snnjax.runs import RunFolder
-from snnjax.training import epoch_results, phase_start
+from snnjax.training import epoch_results, learning_phase
 from snnjax.training.advice import describe, describe_winners, diagnose_decisions, diagnose_outputs
-from snnjax.training.build import network_for
-from snnjax.training.draws import key_of
 from snnjax.training.groups import named
+from snnjax.training.learning_phase import key_of
 from snnjax.training.loop import Trainer
+from snnjax.training.run_plan import network_for
 from snnjax.training.state import Callback, Settings, TrainState
 from snnjax.training.sweep import Sweep
 
@@ -202,7 +202,7 @@ def test_a_branch_continues_from_the_images_of_the_one_before():
     state = trainer.initial_state()
     for phase, shown in enumerate((0, 0, 3 * 40 % 50)):
         state.phase = phase
-        assert [*phase_start.carry_at_start(trainer.job, state, 0).states.values()] == [shown]
+        assert [*learning_phase.carry_at_start(trainer.job, state, 0).states.values()] == [shown]
 
 
 def test_a_trained_network_is_trained_again_by_its_recipe(tmp_path):
@@ -228,8 +228,8 @@ def test_each_learner_of_a_layer_has_a_key_of_its_own(monkeypatch):
     assert trainer.layers_without_native() == ["layer1 (STDP)", "layer1 (RSTDP)", "layer2 (RSTDP)"]
     for rule in (STDP, RSTDP):
         monkeypatch.setattr(rule, "init", lambda self, layer, key, seen: key)
-    assert phase_start.carry_at_start(trainer.job, trainer.initial_state(), 0).states["layer1"].tolist() == [0, 0]
-    keys = phase_start.carry_at_start(trainer.job, dataclasses.replace(trainer.initial_state(), phase=1), 0).states
+    assert learning_phase.carry_at_start(trainer.job, trainer.initial_state(), 0).states["layer1"].tolist() == [0, 0]
+    keys = learning_phase.carry_at_start(trainer.job, dataclasses.replace(trainer.initial_state(), phase=1), 0).states
     assert {name: key.tolist() for name, key in keys.items()} == dict(layer1=[1 << 16, 0], layer2=[1, 0])
 
 

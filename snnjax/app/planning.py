@@ -12,12 +12,11 @@ from snnjax.data import Dataset
 from snnjax.data.pictures import background
 from snnjax.encoding import ENCODERS, ImageEncoder
 from snnjax.kernels import backend
+from snnjax.networks.images import with_encoder
 from snnjax.runs.checkpoint_folder import backend_of
 from snnjax.runs.pretrained import PREFIX
 from snnjax.runs.trained import Trained
-from snnjax.training.arguments import with_encoder
-from snnjax.training.build import encoded_by, network_for
-from snnjax.training.run_plan import RunPlan
+from snnjax.training.run_plan import RunPlan, encoded_by, network_for
 
 NO_START = shared_options.Start()
 

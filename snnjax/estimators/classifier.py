@@ -25,8 +25,8 @@ from snnjax.networks.decision import is_fitted
 from snnjax.networks.model import check_decides, image_shape
 from snnjax.runs.stream import Arrays, Json, Stream, check_learns, check_memory
 from snnjax.runs.trained import Trained, weights_file
+from snnjax.training.learning import Carry
 from snnjax.training.online import Memory, StreamState
-from snnjax.training.phase import Carry
 from snnjax.training.start import take
 
 MANY = 20_000

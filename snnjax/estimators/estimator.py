@@ -21,9 +21,8 @@ from snnjax.data.pictures import MNIST, enlarged, is_small
 from snnjax.networks import NETWORKS, ImageSpec, Network, SpikingNetwork
 from snnjax.networks.images import default_encoder
 from snnjax.networks.model import image_shape
-from snnjax.training.build import encoded_by, network_for
 from snnjax.training.loop import Trainer
-from snnjax.training.run_plan import RunPlan
+from snnjax.training.run_plan import RunPlan, encoded_by, network_for
 from snnjax.training.state import Callback, Settings
 
 ROUNDING = 1e-3

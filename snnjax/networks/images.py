@@ -92,6 +92,13 @@ def default_encoder(network: Network, pixel: tuple[int, ...]) -> ImageEncoder:
     return dataclasses.replace(DEFAULT_ENCODERS[pixel], time_steps=network.time_steps)
 
 
+def with_encoder(network: Network, data: Dataset) -> Network:
+    """The network with an encoder: its own, or that of the data."""
+    if network.encoder is not None:
+        return network
+    return dataclasses.replace(network, encoder=default_encoder(network, data.train_images.shape[3:]))
+
+
 def with_default_encoder(network: Network) -> Network:
     """The network with the `default_encoder` that makes its input, if it names none; without, if there is none."""
     if network.encoder is not None:

@@ -21,19 +21,18 @@ from snnjax.core.errors import InputError, explained
 from snnjax.core.paths import changed_leaves, leaves
 from snnjax.kernels.backend import resolve
 from snnjax.kernels.spikes import latency_dtype
-from snnjax.learners import DecisionCounts, Learner
-from snnjax.networks import Model, Network, SpikingNetwork
+from snnjax.learners import DecisionCounts
+from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.decision import is_fitted
 from snnjax.networks.model import check_fitted, check_image, image_shape, is_batch, rounded_weights
 from snnjax.networks.spiking_network import padded_batch_size
 from snnjax.runs.trained import Trained
-from snnjax.training.draws import key_of
-from snnjax.training.fitting import FITTING_IMAGES
+from snnjax.training.fitting import FITTING_IMAGES, choose_thresholds
 from snnjax.training.job import supervised_phase
+from snnjax.training.learning import Carry
+from snnjax.training.learning_phase import begin_learning, key_of
 from snnjax.training.online import Rules, StreamState, empty_memory, end_epoch, last_inputs, learn_images, learn_reward
-from snnjax.training.phase import Carry
-from snnjax.training.phase_start import begin_learning
-from snnjax.training.placement import to_32_bits
+from snnjax.training.placement import model_of, to_32_bits
 from snnjax.training.state import TrainState, current_path
 
 STATE_FORMAT = 2
@@ -91,8 +90,7 @@ class Stream:
         )
         _check_size(description, self._rules)
         self._spec = description
-        model = jax.tree.map(to_32_bits, Model.of(description, network.weights()))
-        self._model = jax.tree.map(jnp.asarray, model)
+        self._model = jax.tree.map(jnp.asarray, model_of(description, network.weights()))
 
     @property
     def settings(self) -> Json:
@@ -119,14 +117,10 @@ class Stream:
         seed = checks.seed(seed)
         phase = self._rules.phase
         layers = dict(self._model.layers)
-        deciding = {name: layers[name] for name in self._spec.deciding}
-        rules = {type(layer.conv.last_learner) for layer in deciding.values()}
-        if images is not None and any(rule.initial_threshold is not Learner.initial_threshold for rule in rules):
+        if images is not None:
             some = jnp.asarray(images[:FITTING_IMAGES])
-            latency = np.asarray(last_inputs(self._rules, self._model, some))
-            for name, layer in deciding.items():
-                threshold = layer.conv.last_learner.initial_threshold(layer, latency)
-                layers[name] = jax.tree.map(to_32_bits, layer.with_threshold(threshold))
+            chosen = choose_thresholds(self._model, lambda: last_inputs(self._rules, self._model, some))
+            layers |= jax.tree.map(to_32_bits, chosen)
         carry = Carry(*begin_learning(phase, layers, seed), DecisionCounts(*np.zeros(5, np.int32)))
         key = key_of(len(self._model.layers), seed)
         return StreamState(carry, empty_memory(self._rules, self._spec, key) if self._rules.memory else None)

@@ -17,10 +17,10 @@ from snnjax.kernels import Spikes, Winners
 from snnjax.kernels.spikes import latency_dtype
 from snnjax.layers.spiking import Layer
 from snnjax.learners import DecisionCounts, Diagnosis, Learner, Signal
-from snnjax.networks import Model, Network
+from snnjax.networks import Network
 from snnjax.networks.decision import is_fitted, unfitted
 from snnjax.networks.model import check_weights
-from snnjax.training.placement import to_32_bits
+from snnjax.training.placement import blank_model, to_32_bits
 from snnjax.training.state import TrainState
 
 _array: Any = jax.ShapeDtypeStruct  # stands in for an array
@@ -36,8 +36,7 @@ def check_parts(network: Network, images: np.ndarray) -> None:
         if not any(map(_is_custom, (conv.competition, *conv.each_learner))):
             continue
         inputs = _array(network.input_shapes[number], latencies)
-        zeros = {key: np.zeros(shape, np.float32) for key, shape in network.weight_shapes.items()}
-        layer: Any = jax.tree.map(to_32_bits, Model.of(network, zeros).layers[name])  # only the shapes matter
+        layer: Any = blank_model(network).layers[name]
         if _is_custom(conv.competition):
             subject = f"competition(...) of {name}"
             winners = jax.eval_shape(lambda layer, inputs: layer.winners(inputs), layer, inputs)

@@ -16,8 +16,7 @@ from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.decision import is_fitted
 from snnjax.networks.model import Model, check_fitted, rounded_weights
 from snnjax.networks.operations import averaging_neurons, connections, count_batch, firing_windows, synapses
-from snnjax.training.placement import Placement, to_32_bits
-from snnjax.training.programs import Timer
+from snnjax.training.placement import Placement, Timer, model_of
 
 MOMENTS = 20
 """Steps, evenly spaced, after each of which the network decides; all steps where there are fewer."""
@@ -240,7 +239,7 @@ def cost(network: SpikingNetwork, images: ArrayLike, labels: ArrayLike | None = 
     if wanted is not None:
         check_labels(wanted, len(pictures), description.classes)
     weights = rounded_weights(description, {name: np.asarray(value) for name, value in network.weights().items()})
-    model: Model = jax.tree.map(to_32_bits, Model.of(description, weights))
+    model = model_of(description, weights)
     steps = () if description.decision is None else moments(description.time_steps)
     with use_backend(backends.resolve(backend, description.time_steps)):
         counts = _counted(model, pictures, steps)

@@ -16,7 +16,8 @@ from snnjax.learners.protocol import default_figures, has_default_figures
 from snnjax.networks import Network
 from snnjax.training import contracts
 from snnjax.training.advice import describe, describe_winners, diagnose_decisions
-from snnjax.training.phase import Carry, Phase, StepResult
+from snnjax.training.job import Phase
+from snnjax.training.learning import Carry, StepResult
 from snnjax.training.state import States, TrainState
 
 

@@ -4,7 +4,8 @@ Their arrays are kept in the states.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,17 +13,17 @@ import numpy as np
 
 from snnjax.core import devices
 from snnjax.layers.ramp_layer import RampLayer
+from snnjax.layers.spiking import Layer
 from snnjax.learners import Learner
+from snnjax.networks import Model
 from snnjax.networks.batches import decide_batch, input_batch, potentials_batch
 from snnjax.networks.decision import unfitted
 from snnjax.training import contracts
 from snnjax.training.advice import diagnose_threshold
 from snnjax.training.epoch_results import take_decisions
-from snnjax.training.job import Job
+from snnjax.training.job import Job, Phase
 from snnjax.training.learning import activations_of
-from snnjax.training.phase import Phase
-from snnjax.training.placement import count_of, has_own
-from snnjax.training.programs import Timer
+from snnjax.training.placement import Timer, count_of, has_own
 from snnjax.training.state import TrainState
 
 FITTING_IMAGES = 100
@@ -84,21 +85,33 @@ def fit_thresholds(job: Job, phase: Phase, states: Sequence[TrainState], inputs:
     """Lets the learners of deciding layers choose their thresholds, by some `inputs` of a phase, as of `StageCache`."""
     for index, (network, state) in enumerate(zip(job.networks, states, strict=True)):
         model = job.model(state, index)
-        layers = {name: model.layers[name] for name in network.deciding}
-        rules = {type(layer.conv.last_learner) for layer in layers.values()}
-        if all(rule.initial_threshold is Learner.initial_threshold for rule in rules):
-            continue
         known = activations_of(_some_of(inputs, index, FITTING_IMAGES), phase.first)
-        latency = np.asarray(input_batch(model, known, number=model.last))
-        for conv, (name, layer) in zip(network.stages[-1].branches, layers.items(), strict=True):
-            threshold = layer.conv.last_learner.initial_threshold(layer, latency)
-            if np.array_equal(threshold, layer.conv.threshold):
+        chosen = choose_thresholds(model, functools.partial(input_batch, model, known, number=model.last))
+        convs = dict(zip(network.deciding, network.stages[-1].branches, strict=True))
+        for name, layer in chosen.items():
+            before: Any = model.layers[name].conv.threshold
+            after: Any = layer.conv.threshold
+            if np.array_equal(after, before):
                 continue
-            state.keep_params(name, conv, jax.tree.leaves(layer.with_threshold(threshold).conv))
+            state.keep_params(name, convs[name], jax.tree.leaves(layer.conv))
             title = f"start of {name}"
-            state.diagnoses[title] = diagnose_threshold(layer.conv.threshold, threshold)
+            state.diagnoses[title] = diagnose_threshold(before, after)
             if len(states) == 1:
                 job.callback.diagnosed(title, state.diagnoses[title])
+
+
+def choose_thresholds(model: Model, inputs: Callable[[], Any]) -> dict[str, Layer]:
+    """The deciding layers with the thresholds that their learners choose, by name; {} if no learner chooses any.
+
+    `inputs` gives what these layers read of some images, (N, C, H, W) latencies; it is only called if that is needed.
+    """
+    layers = {name: model.layers[name] for name in model.network.deciding}
+    rules = {type(layer.conv.last_learner) for layer in layers.values()}
+    if all(rule.initial_threshold is Learner.initial_threshold for rule in rules):
+        return {}
+    latencies = np.asarray(inputs())
+    thresholds = {name: x.conv.last_learner.initial_threshold(x, latencies) for name, x in layers.items()}
+    return {name: layer.with_threshold(thresholds[name]) for name, layer in layers.items()}
 
 
 def _some_of(inputs: Any, index: int, most: int) -> Any:

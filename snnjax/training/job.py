@@ -1,22 +1,54 @@
-"""What a training is about: networks of one structure, the data that they learn from, how, and in which phases."""
+"""What a training is about: networks of one structure, their data, how they learn, and in which phases; all checked."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-import jax
-
+from snnjax.core import checks
+from snnjax.core.codec import to_data
 from snnjax.core.errors import InputError
 from snnjax.data import Dataset
 from snnjax.networks import Model, Network
 from snnjax.networks.decision import is_fitted
-from snnjax.training import arguments
-from snnjax.training.phase import Phase
-from snnjax.training.placement import Placement, to_32_bits
-from snnjax.training.programs import Timer
+from snnjax.networks.images import with_encoder
+from snnjax.training.contracts import check_parts
+from snnjax.training.placement import Placement, Timer, model_of
 from snnjax.training.state import Callback, Settings, TrainState
 
 DIAGNOSED_IMAGES = 1000
 """Images whose outputs of a stage are described in a diagnosis."""
+
+
+class Phase(NamedTuple):
+    """A part of a training: what learns, and from how many images.
+
+    One layer learns without labels, or all supervised layers. Without `layers`, the decision is fitted or, if the
+    network has none, its features are described.
+
+    Attributes:
+      layers: names of those that learn, in order.
+      first: number of the stage that the inputs enter.
+      learner: index among a layer's learners of the one that learns.
+      update_batch: images that are passed forward with the same weights, as of `Settings.update_batch`.
+      by_turns: as of `Network.reward_by_turns`.
+      minibatch_size: images after which a minibatch learner changes its weights; 0 for all other learners.
+      images: of an epoch.
+      supervised: whether labels are needed.
+      adapt_every: images after which supervised learners adapt, as of `Settings.adapt_every`.
+      name: as in messages and reports, such as "STDP layer1".
+      epochs: passes over the images.
+    """
+
+    layers: tuple[str, ...]
+    first: int = 0
+    learner: int = -1
+    update_batch: int = 1
+    by_turns: bool = False
+    minibatch_size: int = 0
+    images: int = 0
+    supervised: bool = False
+    adapt_every: int = 1
+    name: str = ""
+    epochs: int = 1
 
 
 class Job:
@@ -44,8 +76,8 @@ class Job:
         frozen: Sequence[str] = (),
     ):
         """Raises InputError if networks, data and settings do not fit, OSError if C++ cannot be compiled."""
-        self.networks = [arguments.with_encoder(network, data) for network in networks]
-        arguments.check_networks(self.networks, data, settings, seeds)
+        self.networks = [with_encoder(network, data) for network in networks]
+        check_networks(self.networks, data, settings, seeds)
         self.data = data
         self.settings = settings.resolved(self.networks)
         self.seeds = seeds
@@ -67,7 +99,7 @@ class Job:
 
     def model(self, state: TrainState, index: int = 0) -> Model:
         """Network number `index` with the weights of a state, all numbers of 32 bits."""
-        return jax.tree.map(to_32_bits, Model.of(state.network(self.networks[index]), state.weights))
+        return model_of(state.network(self.networks[index]), state.weights)
 
     def models(self, states: Sequence[TrainState]) -> list[Model]:
         """All networks with their weights."""
@@ -142,3 +174,47 @@ def supervised_phase(network: Network, frozen: Sequence[str] = ()) -> Phase:
 
 def _title(learner: Any) -> str:
     return learner.title or type(learner).__name__
+
+
+def check_types(networks: Sequence[object], data: object, settings: object, callback: object = None) -> None:
+    """Raises InputError where an argument of a training is of another type."""
+    checks.some("network", networks, "a Network, or at least one of several")
+    for network in networks:
+        made = "network.network" if hasattr(network, "network") else f"{getattr(network, '__name__', 'Network')}(...)"
+        checks.instance("network", network, Network, "a Network", made)
+    arrays = "name, train_images, train_labels, test_images, test_labels"
+    checks.instance("data", data, Dataset, "a Dataset", f"snnjax.data.Dataset({arrays})")
+    checks.instance("settings", settings, Settings | None, "Settings or None", "Settings(epochs=(...))")
+    checks.instance("callback", callback, Callback | None, "a Callback or None")
+
+
+def check_networks(networks: Sequence[Network], data: Dataset, settings: Settings, seeds: Sequence[int]) -> None:
+    """Raises InputError unless networks can train side by side on these data."""
+    checks.length("seeds", seeds, len(networks), "networks")
+    if len(networks) > 1:
+        checks.equal("patience", settings.patience, 0, "several networks stop together")
+    network = networks[0]
+    network.check()  # JAX rebuilds components without it
+    to_data(network, {})  # what cannot be saved is refused before training
+    if len({x.structure for x in networks}) > 1:
+        raise InputError("`networks` must differ in numbers alone, got several structures: train them by a Sweep")
+    if network.decision is not None:
+        advice = f"{data.name} has {data.classes}, make it with classes={data.classes}"
+        checks.equal("classes of the network", network.classes, data.classes, advice)
+    check_parts(network, data.train_images)
+    if settings.mirror and (width := data.train_images.shape[2]) < 2:
+        raise InputError(f"`mirror` takes images of at least 2 columns, those of {data.name} have {width}")
+
+
+def check_weights(network: Network, state: TrainState) -> None:
+    """Raises InputError unless the weights of a state are those of a network."""
+    check_shapes(network, state, "weights", network.weight_shapes)
+    if state.best:
+        check_shapes(network, state, "best", network.weight_shapes)
+
+
+def check_shapes(network: Network, state: TrainState, group: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises InputError unless a group of a state's arrays has these shapes."""
+    actual = {name: array.shape for name, array in getattr(state, group).items()}
+    if actual != shapes:
+        raise InputError(f"`{group}` must hold {shapes} for {network.name}, got {actual}")

@@ -1,9 +1,11 @@
 """What a batch of images does to the layers that learn: one layer without labels, or all supervised layers.
 
-Each of `learn_unsupervised`, `learn_minibatches`, `learn_deciding` and `learn_supervised` is a pure function
-`learn(phase, carry, model, batch)` that returns a new `Carry` and a `StepResult`.
+Each of `learn_unsupervised`, `learn_minibatches`, `learn_deciding`, `learn_pair` and `learn_supervised` is a pure
+function `learn(phase, carry, model, batch)` that returns a new `Carry` and a `StepResult`; `learning_of` says which
+of them a phase uses.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -11,15 +13,90 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from snnjax.kernels.kernel import dispatch
+from snnjax.kernels.learning import RewardLayer, learn_deep_by_reward
+from snnjax.kernels.native import MAX_TIME_STEPS
 from snnjax.kernels.sequences import in_groups
+from snnjax.layers.conv import is_wta
+from snnjax.layers.pool import pooling
 from snnjax.layers.spiking import Layer
-from snnjax.learners import DecisionCounts, Learner, Signal
+from snnjax.learners import RSTDP, DecisionCounts, Learner, Signal
 from snnjax.learners.protocol import has_default_figures, outcome, winning_features
 from snnjax.learners.sequence import learn_from_sequence
-from snnjax.networks import Model
-from snnjax.networks.decision import Decided, decide, majority, votes_of
+from snnjax.networks import Majority, Model, Network
+from snnjax.networks.decision import Decided, decide, decides_by_votes, majority, votes_of
 from snnjax.networks.graph import Activations
-from snnjax.training.phase import Carry, ImageBatch, Phase, StepResult
+from snnjax.training.job import Phase
+
+
+class Carry(NamedTuple):
+    """Layers that learn and states of learners, which go from batch to batch.
+
+    Attributes:
+      layers: those that learn, by name.
+      states: of their learners, by name.
+      counts: the `DecisionCounts` of the network's decisions, where layers learn supervised; None elsewhere.
+    """
+
+    layers: dict[str, Layer]
+    states: dict[str, Any]
+    counts: Any = None
+
+
+class ImageBatch(NamedTuple):
+    """The images of an epoch that one call of a program gets; it learns from some of them.
+
+    Attributes:
+      inputs: (S, C, H, W), what the phase's first stage reads; or `Activations`, the outputs (S, F, H, W) that stages
+        read from before it, where later ones do too.
+      start, stop: () int32, the images from number `start` to before `stop` are learned from.
+      last: () bool, whether the epoch ends with them.
+      labels: (S,) int32, where layers learn supervised.
+    """
+
+    inputs: Any
+    start: jax.Array
+    stop: jax.Array
+    last: jax.Array
+    labels: Any = None
+
+    @property
+    def shown(self) -> jax.Array:
+        """Which images are learned from, (S,) bool."""
+        numbers = jnp.arange(self.size)
+        return (numbers >= self.start) & (numbers < self.stop)
+
+    @property
+    def size(self) -> int:
+        """S."""
+        return len(jax.tree.leaves(self.inputs)[0])
+
+
+class StepResult(NamedTuple):
+    """The results for the S images of a batch, 0 for images that were not learned from.
+
+    Attributes:
+      infos: the info of each learner by the name of its layer, (S, ...); of minibatch learners, of minibatches.
+      decisions: (S,) int32, -1 where silent, where layers learn supervised.
+      winners: the features of the winners, (S, k) int32, by the name of the layer, for the `default_figures` of custom
+        learners; None if there are none.
+    """
+
+    infos: dict[str, Any]
+    decisions: Any = None
+    winners: dict[str, Any] | None = None
+
+
+def learning_of(phase: Phase, network: Network) -> Callable[..., Any]:
+    """The function of this module by which the layers of a phase learn."""
+    if phase.minibatch_size:
+        return learn_minibatches
+    if not phase.supervised:
+        return learn_unsupervised
+    only_deciding = phase.layers == network.deciding
+    if only_deciding and decides_by_votes(network.decision, len(network.deciding)):
+        return learn_deciding
+    return learn_pair if is_pair(phase, network) else learn_supervised
 
 
 def learn_unsupervised(phase: Phase, carry: Carry, model: Model | None, batch: ImageBatch) -> tuple[Carry, StepResult]:
@@ -295,3 +372,75 @@ class Supervised(NamedTuple):
 def where(condition: jax.Array, new: Any, old: Any) -> Any:
     """`jnp.where` of two trees."""
     return jax.tree.map(lambda one, other: jnp.where(condition, one, other), new, old)
+
+
+def is_pair(phase: Phase, network: Network) -> bool:
+    """Whether a layer with `WTA` and the deciding layer learn by `RSTDP`, and no other layer lies on their way."""
+    last = len(network.stages) - 1
+    if phase.first != last - 1 or len(phase.layers) != 2:
+        return False
+    convs = [conv for stage in network.stages[phase.first :] for conv in stage.branches]
+    chain = network.graph.plain(last) and network.graph.sources(last) == (last,)
+    if len(convs) != 2 or not chain or network.stages[phase.first].pointwise:
+        return False
+    rules = [conv.last_learner for conv in convs]
+    by_reward = all(type(rule).learn is RSTDP.learn and not has_default_figures(rule) for rule in rules)
+    before = convs[0]
+    one_race = is_wta(before.competition) and before.one_threshold and before.monotone
+    # The compiled call can drop out features of the deciding layer (`kept`), but not of the layer before it.
+    undropped = by_reward and before.last_learner.dropout is None
+    return undropped and one_race and type(network.decision) is Majority and network.time_steps <= MAX_TIME_STEPS
+
+
+def learn_pair(phase: Phase, carry: Carry, model: Model, batch: ImageBatch) -> tuple[Carry, StepResult]:
+    """As `learn_supervised`, of layers that are a pair."""
+
+    def run_native(carry: Carry, model: Model, batch: ImageBatch) -> tuple[Carry, StepResult]:
+        def learn(carry: Carry, turns: Mapping[str, Any], images: Images) -> tuple[dict[str, Layer], Any, StepResult]:
+            layers, result = _learn_interval(phase, carry, model, turns, images)
+            return layers, carry.states, result
+
+        return learn_intervals(phase, carry, model, batch, learn)
+
+    def xla(carry: Carry, model: Model, batch: ImageBatch) -> tuple[Carry, StepResult]:
+        return learn_supervised(phase, carry, model, batch)
+
+    return dispatch(phase.update_batch == 1, run_native, xla)(carry, model, batch)
+
+
+def _learn_interval(
+    phase: Phase, carry: Carry, model: Model, turns: Mapping[str, Any], images: Images
+) -> tuple[dict[str, Layer], StepResult]:
+    """Both layers learn from the images of one interval."""
+    earlier, last = phase.layers
+    before = carry.layers[earlier]
+    deciding = carry.layers[last]
+    competition: Any = before.conv.competition
+    threshold: Any = before.conv.threshold
+    first, second, vote, winners, feature = learn_deep_by_reward(
+        _described(before, carry.states[earlier]),
+        _described(deciding, carry.states[last]),
+        images.inputs,
+        images.labels,
+        images.shown,
+        jnp.stack([jnp.asarray(turn, jnp.int32) for turn in turns.values()]),
+        threshold=threshold,
+        winners=competition.winners,
+        radius=competition.radius,
+        classes=deciding.classes,
+        time_steps=deciding.time_steps,
+        kept=carry.states[last].get("kept"),
+        pool=pooling(model.network.stages[phase.first].pool, before.conv.output_padding),
+    )
+    layers = {
+        earlier: dataclasses.replace(before, weights=first),
+        last: dataclasses.replace(deciding, weights=second),
+    }
+    infos: dict[str, Any] = {earlier: dict(feature=winners), last: dict(feature=feature[:, None])}
+    return layers, StepResult(infos, vote)
+
+
+def _described(layer: Layer, state: Mapping[str, jax.Array]) -> RewardLayer:
+    conv = layer.conv
+    rule = conv.last_learner
+    return RewardLayer(layer.weights, state["rates"], rule.bounds, rule.stabiliser, conv.stride, conv.padding)

@@ -2,9 +2,8 @@
 
 import dataclasses
 import functools
-import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -12,27 +11,26 @@ import numpy as np
 
 from snnjax.core import checks, metrics
 from snnjax.core.errors import InputError
-from snnjax.core.paths import changed_leaves, leaves
+from snnjax.core.paths import changed_leaves
 from snnjax.data import Dataset
 from snnjax.kernels import use_backend
+from snnjax.layers.conv import Conv
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.batches import decide_batch
+from snnjax.networks.images import with_encoder
 from snnjax.networks.model import check_decides, check_fitted, rounded_weights
-from snnjax.training import arguments, contracts, fitting, phase_start
+from snnjax.training import contracts, fitting
 from snnjax.training import epoch_results as results
-from snnjax.training.epoch import LearningPhase, joined
-from snnjax.training.job import Job
-from snnjax.training.phase import Carry, Phase, StepResult
-from snnjax.training.programs import Timer
+from snnjax.training.job import Job, Phase, check_shapes, check_types, check_weights
+from snnjax.training.learning import Carry, is_pair
+from snnjax.training.learning_phase import LearningPhase, begin_phase, carry_at_start
+from snnjax.training.placement import Timer, blank_model
 from snnjax.training.stage_cache import StageCache
 from snnjax.training.start import take
 from snnjax.training.state import Callback, Settings, States, TrainState
 
 State = TypeVar("State", TrainState, States)
 """The state of one network, or a list of one state of each of several."""
-
-SAVE_INTERVAL_S = 30.0
-"""Seconds between two states that are saved within an epoch."""
 
 
 class Trainer:
@@ -41,11 +39,7 @@ class Trainer:
     `run` continues from any state that it has left. Several networks stop together: `settings.patience` must be 0.
 
     Attributes:
-      job: what is trained.
-      network: the description, as it is trained; of several, the first.
-      data: the data set.
-      settings: of the training.
-      plan: the phases, in order.
+      job: what is trained: networks, data, settings and phases.
       taken: what is taken from a trained network; None: nothing.
       cache: of the inputs of each stage.
     """
@@ -71,12 +65,12 @@ class Trainer:
         from the first that needs labels on. Raises InputError where `start` has other layers than the network.
         """
         networks: list[Any] = list(network) if isinstance(network, list | tuple) else [network]
-        arguments.check_types(networks, data, settings, callback)
+        check_types(networks, data, settings, callback)
         self.taken = None
         if start is not None:
             if len(networks) > 1:
                 raise InputError(f"`start` is for one network, got {len(networks)}")
-            described = arguments.with_encoder(networks[0], data)
+            described = with_encoder(networks[0], data)
             self.taken = take(described, data.names, start, learn, add_classes)
             if self.taken.rules:
                 layers = ", ".join(self.taken.frozen)
@@ -91,19 +85,44 @@ class Trainer:
         seeds = [settings.seed] * len(networks) if seeds is None else list(seeds)
         frozen = () if self.taken is None else self.taken.frozen
         self.job = Job(networks, data, settings, seeds, callback or Callback(), frozen)
-        self.network = self.job.network
-        self.data = data
-        self.settings = self.job.settings
-        self.plan = self.job.plan
         self.cache = StageCache(self.job)
+
+    @property
+    def network(self) -> Network:
+        """The description, as it is trained; of several, the first."""
+        return self.job.network
+
+    @property
+    def data(self) -> Dataset:
+        """The data set."""
+        return self.job.data
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the training."""
+        return self.job.settings
+
+    @property
+    def plan(self) -> tuple[Phase, ...]:
+        """The phases of the training, in order."""
+        return self.job.plan
+
+    @property
+    def callback(self) -> Callback:
+        """Receives the training's events; another one may be set."""
+        return self.job.callback
+
+    @callback.setter
+    def callback(self, callback: Callback) -> None:
+        self.job.callback = callback
 
     def _learned_before(self) -> list[str]:
         """The layers that learn thresholds or moments, and are given one for each feature or channel to begin with."""
-        learning = {name for phase in self.plan if phase.epochs for name in phase.layers}
+        learning = {name for phase in self.job.plan if phase.epochs for name in phase.layers}
         if self.taken is not None:
             learning -= self.taken.weights.keys()
         names = []
-        for _, name, conv in self.network.layers():
+        for _, name, conv in self.job.network.layers():
             given = conv.own_thresholds and conv.threshold is not None and np.ndim(conv.threshold)
             moments = conv.minibatch and conv.standardise is not None and np.ndim(conv.standardise.mean)
             if name in learning and (given or moments):
@@ -131,10 +150,10 @@ class Trainer:
         states: Any = [state] if isinstance(state, TrainState) else state
         keep = functools.partial(save, state)
         self.cache.clear()  # of an interrupted run's inputs: these states lack their diagnoses
-        with use_backend(self.settings.backend):
-            if states[0].phase < len(self.plan[:phases]) and fitting.fit_encoders(self.job, states):
+        with use_backend(self.job.settings.backend):
+            if states[0].phase < len(self.job.plan[:phases]) and fitting.fit_encoders(self.job, states):
                 keep()
-            for phase in self.plan[states[0].phase : phases]:
+            for phase in self.job.plan[states[0].phase : phases]:
                 if not self._is_over(phase, states):
                     self._run_phase(phase, states, keep)
                 self._end_phase(phase, states)
@@ -152,7 +171,7 @@ class Trainer:
             state.learning = {}
 
     def _run_phase(self, phase: Phase, states: States, save: Callable[[], None]) -> None:
-        if self.network.decision is None and not phase.layers:
+        if self.job.network.decision is None and not phase.layers:
             self.cache.diagnose_features(phase, states)
             return
         inputs = self._inputs(phase, states)
@@ -164,7 +183,7 @@ class Trainer:
         learned_inputs = inputs[self.job.learned_part(phase)]
         if phase.supervised and not (states[0].done or states[0].shown):
             fitting.fit_thresholds(self.job, phase, states, learned_inputs)
-        learning = phase_start.begin_phase(self.job, phase, states, learned_inputs)
+        learning = begin_phase(self.job, phase, states, learned_inputs)
         # An interrupted epoch has shown some images already: without subtracting them, the progress bar would not reach
         # its end.
         remaining = phase.images * (phase.epochs - states[0].done) - states[0].shown
@@ -172,7 +191,8 @@ class Trainer:
         keep = functools.partial(self._save_within, states, learning, save)
         while not self._is_over(phase, states):
             before = [state.results for state in states]
-            learned = run_epoch(learning, states[0].done, states[0].shown, before, self.job.callback.advanced, keep)
+            report = self.job.callback.advanced
+            learned = learning.run_epoch(states[0].done, states[0].shown, before, report, keep)
             timers = self._take_epoch(states, learning, learned, inputs)
             self._report(phase, states, timers)
             save()
@@ -180,7 +200,7 @@ class Trainer:
     def _is_over(self, phase: Phase, states: States) -> bool:
         """Whether a phase has had all its epochs, or has not improved for too long."""
         state = states[0]
-        patience = self.settings.patience if phase.supervised else 0
+        patience = self.job.settings.patience if phase.supervised else 0
         # As in aidinattar/snn, a training stops once its best epoch lies more than `patience` epochs back, not as many.
         return state.done >= phase.epochs or 0 < patience < state.done - 1 - state.best_epoch
 
@@ -191,7 +211,7 @@ class Trainer:
             return {learned: self.cache.inputs(phase, learned, states)}
         if self.job.unsupervised != learned:
             self.cache.clear(self.job.unsupervised)
-        inputs = {part: self.cache.inputs(phase, part, states) for part in (learned, self.data.tested)}
+        inputs = {part: self.cache.inputs(phase, part, states) for part in (learned, self.job.data.tested)}
         self.cache.clear()
         return inputs
 
@@ -226,10 +246,10 @@ class Trainer:
                 state.diagnoses[phase.name] = diagnosis
                 state.done += 1
             return timers
-        timers.append(Timer(self.data.tested))
-        tested = self.job.placement.unstack(learning.test(timers[1], inputs[self.data.tested]))
+        timers.append(Timer(self.job.data.tested))
+        tested = self.job.placement.unstack(learning.test(timers[1], inputs[self.job.data.tested]))
         for state, result, decisions, diagnosis in zip(states, step_results, tested, diagnoses, strict=True):
-            results.take_decisions(phase, state, self.data, result.decisions, decisions, diagnosis)
+            results.take_decisions(phase, state, self.job.data, result.decisions, decisions, diagnosis)
         return timers
 
     def _report(self, phase: Phase, states: States, timers: list[Timer]) -> None:
@@ -250,7 +270,7 @@ class Trainer:
         N) and (networks, N, classes). Raises InputError where images are not of 0..255, where a state is from before
         the fit of an encoder, a ramp or a decision, or a custom decision returns invalid values.
         """
-        checks.pixels("images", images, getattr(self.network.encoder, "scale", 1.0))
+        checks.pixels("images", images, getattr(self.job.network.encoder, "scale", 1.0))
         states = [state] if isinstance(state, TrainState) else state
         rounded = []
         for best, network in zip([state.trained for state in states], self.job.networks, strict=True):
@@ -259,9 +279,9 @@ class Trainer:
             check_fitted(described)
             rounded.append(TrainState(rounded_weights(described, best.weights), best.learned_params))
         models = self.job.placement.stack(self.job.models(rounded))
-        with use_backend(self.settings.backend):
+        with use_backend(self.job.settings.backend):
             decisions, scores = self.job.placement.map(Timer(""), decide_batch, models, images, encode=True)
-        contracts.check_decisions(decisions, self.network.classes)
+        contracts.check_decisions(decisions, self.job.network.classes)
         contracts.check_scores(scores)
         return (decisions[0], scores[0]) if isinstance(state, TrainState) else (decisions, scores)
 
@@ -275,84 +295,57 @@ class Trainer:
 
     def test_with_decisions(self, state: TrainState) -> tuple[dict[str, Any], np.ndarray]:
         """What `test` returns, and the decision on each test image, (N,) int32, -1 where silent."""
-        decisions, scores = self.predict(state, self.data.test_images)
-        return metrics.report(decisions, self.data.test_labels, scores), decisions
+        decisions, scores = self.predict(state, self.job.data.test_images)
+        return metrics.report(decisions, self.job.data.test_labels, scores), decisions
 
     def trained(self, state: TrainState, index: int = 0) -> SpikingNetwork:
         """The best network of a state of network `index`, ready to call on images."""
         best = state.trained
         described = self.job.networks[index]
         network = best.network(described)
-        names = () if described.decision is None else self.data.names
+        names = () if described.decision is None else self.job.data.names
         initial = changed_leaves(described, network)
         if self.taken is not None:
             initial |= self.taken.initial
         weights = rounded_weights(network, best.weights)
         return SpikingNetwork(network, weights=weights, class_names=names, initial=initial)
 
-    @property
-    def callback(self) -> Callback:
-        """Receives the training's events; another one may be set."""
-        return self.job.callback
-
-    @callback.setter
-    def callback(self, callback: Callback) -> None:
-        self.job.callback = callback
-
     def check_state(self, state: TrainState) -> None:
         """Raises InputError unless the training can continue from a state."""
-        phase_start.check_state(self.job, state)
+        network = self.job.network
+        check_weights(network, state)
+        if state.learning and state.phase < len(self.job.plan):
+            carry = carry_at_start(self.job, state, 0)
+            fresh = results.learning_arrays(carry.states, carry.counts)
+            shapes = {name: array.shape for name, array in fresh.items()}
+            check_shapes(network, state, "learning", shapes)
 
     def layers_without_native(self) -> list[str]:
-        """Layers that learn without a compiled sequence kernel, with their rules."""
-        return phase_start.layers_without_native(self.job)
+        """Spiking layers that learn without a compiled sequence kernel, with their rules: "layer1 (Rule)", ..."""
+        layers = blank_model(self.job.network).layers
+        names = []
+        for phase in self.job.plan:
+            if phase.update_batch == 1 and phase.layers and is_pair(phase, self.job.network):
+                continue
+            for name in phase.layers:
+                layer = layers[name]
+                learner = layer.conv.each_learner[phase.learner]
+                if not layer.conv.ramped and not learner.supports_native(layer, phase.update_batch):
+                    names.append(_with_rule(name, layer.conv, phase))
+        return names
 
     def sequential_layers(self, state: TrainState) -> list[str]:
         """Layers that learn from now on from one image at a time on an accelerator, which is slow, with their rules."""
-        return phase_start.sequential_layers(self.job, state.phase)
+        if self.job.placement.platform == "cpu":
+            return []
+        convs = {name: conv for _, name, conv in self.job.network.layers()}
+        names = []
+        for phase in self.job.plan[state.phase :]:
+            if phase.update_batch == 1 and phase.epochs and not phase.minibatch_size:
+                names += [_with_rule(name, convs[name], phase) for name in phase.layers]
+        return names
 
 
-def run_epoch(
-    learning: LearningPhase,
-    number: int = 0,
-    done: int = 0,
-    before: Sequence[Mapping[str, np.ndarray]] = (),
-    report: Callable[[int, int], None] = lambda images, correct: None,
-    keep: Callable[[int, dict[str, np.ndarray]], None] = lambda done, results: None,
-) -> tuple[Carry, StepResult]:
-    """Learns from the images of epoch `number`: the carry, and the results for each image, NumPy (networks, N, ...).
-
-    Infos are in the order in which the images were shown, decisions in that of the data.
-
-    Args:
-      learning: the phase; its carry is that of the epoch before, and then that of this one.
-      done: images that an interrupted epoch has learned from already.
-      before: the results for these images, by network and path.
-      report: is called with the numbers of images done and of correct decisions among them.
-      keep: is called every `SAVE_INTERVAL_S` seconds, between batches, with how many images are done and their results.
-    """
-    before = before if done else ()
-    total = learning.phase.images
-    places = learning.images.order(number)
-    numbers = learning.numbers(places)
-    results_of_batches: list[StepResult] = []
-    kept = time.monotonic()
-    for start, stop in learning.batches:
-        if stop <= done:
-            continue
-        begin = time.perf_counter()
-        per_network, shared = learning.place_next(start, places)
-        learning.timer.seconds += time.perf_counter() - begin
-        first = max(start, done)  # `done` may lie within a batch
-        learned = slice(first - start, stop - start)
-        bounds = dict(start=np.int32(learned.start), stop=np.int32(learned.stop), last=np.bool_(stop == total))
-        images = (stop - first) * learning.placement.count
-        given = learning.carry, learning.model, per_network, shared | bounds
-        learning.carry, result = learning.timer.time_program(images, learning.program, *given)
-        results_of_batches.append(learning.learned(result, learned))
-        report(images, learning.correct(results_of_batches[-1], numbers[..., first:stop]))
-        if stop < total and time.monotonic() - kept >= SAVE_INTERVAL_S:
-            keep(stop, leaves(joined(results_of_batches, before)))
-            kept = time.monotonic()
-    result = joined(results_of_batches, before)
-    return learning.carry, result if places is None else learning.in_order_of_data(result, numbers)
+def _with_rule(name: str, conv: Conv, phase: Phase) -> str:
+    """The layer of this name, with the rule by which it learns in a phase."""
+    return f"{name} ({type(conv.each_learner[phase.learner]).__name__})"

@@ -17,8 +17,8 @@ from snnjax.kernels.spikes import latency_dtype
 from snnjax.networks import Model, Network
 from snnjax.networks.graph import Activations
 from snnjax.networks.spiking_network import at_once
-from snnjax.training.learning import Supervised
-from snnjax.training.phase import Carry, Phase
+from snnjax.training.job import Phase
+from snnjax.training.learning import Carry, Supervised
 
 
 class Rules(NamedTuple):

@@ -1,6 +1,8 @@
-"""Where arrays lie: networks are spread over the devices, or the images of a single network are."""
+"""Networks and images on the devices: where their arrays lie, and the compiled programs, which are kept and timed."""
 
-from collections.abc import Callable, Sequence
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -8,7 +10,70 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from snnjax.core import devices, files
-from snnjax.training.programs import BOTH, IMAGES, NETWORKS, SHARED, Timer, mapping_program
+from snnjax.kernels import backend
+from snnjax.networks import Model, Network
+
+SHARED = PartitionSpec()
+NETWORKS = PartitionSpec("networks")
+IMAGES = PartitionSpec("images")
+BOTH = PartitionSpec("networks", "images")
+
+MAX_PROGRAMS = 64
+PROGRAMS: dict[Any, Any] = {}  # by program, back end, and types of its arguments; the oldest first
+
+
+class Timer:
+    """Adds up the images and seconds of a phase's programs, compilation apart."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.reset()
+
+    def reset(self) -> None:
+        """Starts again from zero."""
+        self.images = 0
+        self.seconds = 0.0
+        self.compile_seconds = 0.0
+
+    def time_program(self, images: int, program: Any, *args: Any) -> Any:
+        """Runs a jitted function over this number of images, to its end; compiles it first, once for each shape."""
+        start = time.perf_counter()
+        leaves, structure = jax.tree.flatten(args)
+        types = [(x.shape, x.dtype, getattr(x, "sharding", None)) for x in leaves]
+        # The back end is chosen while a program is traced, and a compiled program refuses arrays that lie on other
+        # devices, so both belong to the key.
+        key = program, backend.current_is_native(), structure, *types
+        if key not in PROGRAMS:
+            if len(PROGRAMS) == MAX_PROGRAMS:
+                del PROGRAMS[next(iter(PROGRAMS))]
+            # Compiled apart from the call, so that the times of phases do not include compilation.
+            PROGRAMS[key] = program.lower(*args).compile()
+        begin = time.perf_counter()
+        # Calls return before the device has finished: without waiting, only the start of the work would be timed.
+        result = jax.block_until_ready(PROGRAMS[key](*args))
+        self.seconds += time.perf_counter() - begin
+        self.compile_seconds += begin - start
+        self.images += images
+        return result
+
+    def time_call(self, images: int, function: Callable[..., Any], *args: Any) -> Any:
+        """Calls a function of the host over this number of images."""
+        start = time.perf_counter()
+        result = function(*args)
+        self.seconds += time.perf_counter() - start
+        self.images += images
+        return result
+
+    def add_to(self, records: list[dict[str, Any]]) -> dict[str, Any]:
+        """Adds to the record of this name, which a resumed phase continues; returns it."""
+        record = next((x for x in records if x["name"] == self.name), None)
+        if record is None:
+            record = dict[str, Any](name=self.name)
+            records.append(record)
+        totals = {key: record.get(key, 0) + getattr(self, key) for key in ("images", "seconds", "compile_seconds")}
+        rate = totals["images"] / totals["seconds"] if totals["seconds"] else 0.0
+        record |= {key: round(total, 6) for key, total in totals.items()} | dict(images_per_second=round(rate, 1))
+        return record
 
 
 class Placement:
@@ -125,7 +190,46 @@ def place(values: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
     return jax.device_put(values, NamedSharding(mesh, spec))
 
 
+def model_of(network: Network, weights: Mapping[str, Any]) -> Model:
+    """A network with its weights as the programs take it: all numbers of 32 bits."""
+    return jax.tree.map(to_32_bits, Model.of(network, weights))
+
+
+def blank_model(network: Network) -> Model:
+    """As `model_of`, for use where only the shapes matter: the weights are 0."""
+    return model_of(network, {name: np.zeros(shape, np.float32) for name, shape in network.weight_shapes.items()})
+
+
 def to_32_bits(leaf: Any) -> Any:
     """A number or an array as the programs take it: of 32 bits."""
     array = np.asarray(leaf)
     return array.astype(dict(f=np.float32, i=np.int32).get(array.dtype.kind, array.dtype))[()]
+
+
+def spread(
+    of_device: Callable[..., Any], mesh: Mesh, in_specs: tuple[PartitionSpec, ...], out_specs: PartitionSpec
+) -> Any:
+    """A function that each device of a mesh computes with its share of the arrays."""
+    # JAX's check of which values vary between devices refuses a loop that starts from constants and ends with learned
+    # values, as those of SoftHebb and R-STDP do and custom rules may. Devices exchange no values here, so that there is
+    # nothing to check.
+    return jax.shard_map(of_device, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+
+
+@functools.lru_cache(maxsize=256)
+def mapping_program(function: Callable[..., Any], mesh: Mesh, per_network: bool, **static: Any) -> Any:
+    """A jitted function of (models, images): for each network, `function(model, images, **static)`."""
+
+    def of_device(models: Any, images: Any) -> Any:
+        trees = (models, images) if per_network else (models, None)
+
+        def of_network(item: Any) -> Any:
+            model, network_images = item
+            return function(model, network_images if per_network else images, **static)
+
+        if len(jax.tree.leaves(trees)[0]) > 1:
+            return devices.map_each(of_network, trees)
+        return jax.tree.map(lambda x: x[None], of_network(jax.tree.map(lambda x: x[0], trees)))
+
+    specs = (NETWORKS, BOTH if per_network else IMAGES)
+    return jax.jit(spread(of_device, mesh, specs, BOTH))

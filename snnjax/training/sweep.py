@@ -18,12 +18,13 @@ from snnjax.core.errors import InputError, explained, wrong_type
 from snnjax.core.metrics import fractions, ranking
 from snnjax.data import Dataset
 from snnjax.networks import ImageSpec, Network
+from snnjax.networks.images import with_encoder
 from snnjax.networks.model import check_decides
 from snnjax.networks.network import matching_paths
-from snnjax.training.arguments import check_types, with_encoder
-from snnjax.training.build import encoded_by
 from snnjax.training.groups import Group, Variant, named, numbers_of, train, varied
+from snnjax.training.job import check_types
 from snnjax.training.loop import Trainer
+from snnjax.training.run_plan import encoded_by
 from snnjax.training.state import FORMAT, Callback, Settings, TrainState
 from snnjax.training.workers import SERIAL, Workers
 

@@ -1,0 +1,362 @@
+"""A phase in which layers learn: how it begins, and how its epochs go, batch by batch."""
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from snnjax.core import devices, files
+from snnjax.core.errors import InputError
+from snnjax.core.paths import leaves, with_leaves
+from snnjax.learners import DecisionCounts
+from snnjax.networks import Model
+from snnjax.networks.batches import decide_batch
+from snnjax.training.contracts import check_decisions
+from snnjax.training.job import Job, Phase
+from snnjax.training.learning import Carry, ImageBatch, StepResult, activations_of, learning_of
+from snnjax.training.placement import (
+    NETWORKS,
+    PROGRAMS,
+    SHARED,
+    Placement,
+    Timer,
+    count_of,
+    has_own,
+    mapping_program,
+    place,
+    spread,
+    to_32_bits,
+)
+from snnjax.training.state import Settings, TrainState
+
+SAVE_INTERVAL_S = 30.0
+"""Seconds between two states that are saved within an epoch."""
+ALIGNED = 64
+"""Batches of a multiple of this begin where a CPU device uses them without a copy, see `files.empty`."""
+
+
+def begin_phase(job: Job, phase: Phase, states: Sequence[TrainState], inputs: Any) -> "LearningPhase":
+    """A phase before its first epoch, given the `StageCache.inputs` of the stages that learn in it."""
+    models = job.models(states)
+    carries = []
+    for index, state in enumerate(states):
+        carry = carry_at_start(job, state, index)
+        # A resumed phase continues with the rates and random keys that were saved, not with those of a new phase.
+        learners = with_leaves(carry.states, state.learning)
+        carries.append(carry._replace(states=learners, counts=with_leaves(carry.counts, state.learning, "counts")))
+    others = [_without_weights(model, phase.layers) for model in models]
+    shown = count_of(inputs) // (1 + job.settings.mirror)
+    order = functools.partial(shown_order, job.settings, job.seeds, job.plan.index(phase), shown)
+    return LearningPhase(
+        phase=phase,
+        placement=job.placement,
+        learn=learning_of(phase, job.network),
+        carry=job.placement.stack(carries),
+        model=job.placement.stack(others) if phase.supervised else None,
+        images=EpochImages(inputs, job.data.train_labels.astype(np.int32) if phase.supervised else None, order),
+    )
+
+
+def carry_at_start(job: Job, state: TrainState, index: int) -> Carry:
+    """What network `index` has learned, and the new states of its learners, before the first image of a phase."""
+    phase = job.plan[state.phase]
+    shown = 0  # images from which earlier layers of the stage have learned
+    if not phase.supervised:
+        earlier = [other for other in job.plan[: state.phase] if other.first == phase.first]
+        shown = sum(other.epochs * other.images for other in earlier)
+    learning, learners = begin_learning(phase, job.model(state, index).layers, job.seeds[index], shown)
+    return Carry(learning, learners, DecisionCounts(*np.zeros(5, np.int32)) if phase.supervised else None)
+
+
+def begin_learning(
+    phase: Phase, layers: Mapping[str, Any], seed: int, shown: int = 0
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The layers that learn in a phase, within their bounds, and the states of their learners before the first image.
+
+    `layers` are all those of the network; `shown` is that of `Learner.init`.
+    """
+    learning = {name: _clip_weights(layers[name], phase) for name in phase.layers}
+    learners = {}
+    for name, layer in learning.items():
+        rules = layer.conv.each_learner
+        key = key_of(list(layers).index(name), seed, phase.learner % len(rules))
+        learners[name] = jax.tree.map(to_32_bits, rules[phase.learner].init(layer, key, shown))
+    return learning, learners
+
+
+def _clip_weights(layer: Any, phase: Phase) -> Any:
+    """The layer with weights within the bounds of the learner that learns in a phase, if it has any."""
+    # A layer may learn by several rules in turn, whose bounds may differ: those of the rule of this phase apply.
+    bounds = layer.conv.each_learner[phase.learner].bounds
+    if bounds is None:
+        return layer
+    lower, upper = map(np.float32, bounds)
+    return layer.with_weights(np.clip(layer.weights, lower, upper))
+
+
+def _without_weights(model: Model, names: Iterable[str]) -> Model:
+    """The model without the weights of layers that learn, which are in the carry of their program."""
+    nothing: Any = np.zeros((0, 0, 0, 0), np.float32)
+    return model.updated({name: dataclasses.replace(model.layers[name], weights=nothing) for name in names})
+
+
+def key_of(number: int, seed: int, learner: int = 0) -> np.ndarray:
+    """The random key of learner number `learner` of layer `number`, (2,) uint32."""
+    # Each of several rules of a layer has a key of its own: with the same key they would draw the same numbers.
+    number += learner << 16
+    if seed < 1 << 32:
+        return np.array([number, seed], np.uint32)
+    return np.random.SeedSequence((number, seed)).generate_state(2)
+
+
+def shown_order(settings: Settings, seeds: Sequence[int], phase: int, images: int, epoch: int) -> np.ndarray | None:
+    """The order of images: (images,) integers, (networks, images) if seeds differ; None: all in their order.
+
+    A number from `images` on stands for a mirror image. It depends on nothing but the seed, the numbers of phase and
+    epoch, and of images, so that a resumed training continues in the same order.
+    """
+    if not (settings.shuffle or settings.mirror):
+        return None
+
+    def of_seed(seed: int) -> np.ndarray:
+        random = np.random.default_rng((seed, phase, epoch))
+        order = random.permutation(images)
+        mirrored = random.integers(2, size=images)
+        return (order if settings.shuffle else np.arange(images)) + images * settings.mirror * mirrored
+
+    orders = {seed: of_seed(seed) for seed in seeds}
+    return np.stack([orders[seed] for seed in seeds]) if len(orders) > 1 else orders[seeds[0]]
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochImages:
+    """The images that an epoch learns from.
+
+    Attributes:
+      inputs: (N, C, H, W), or (networks, N, C, H, W); or of 2N images, see `shown_order`. Or a tree of such arrays.
+      labels: (N,) int32 of supervised learning, None elsewhere.
+      order: of the number of an epoch: `shown_order`; those shown first are learned from, as many as the phase takes.
+    """
+
+    inputs: Any
+    labels: np.ndarray | None = None
+    order: Callable[[int], np.ndarray | None] = lambda epoch: None
+
+
+class BatchRange(NamedTuple):
+    """Which images of an epoch one call of a program learns from.
+
+    Attributes:
+      start: the number of the first one.
+      stop: the number after that of the last one.
+    """
+
+    start: int
+    stop: int
+
+
+class LearningPhase:
+    """A phase with all that its epochs need.
+
+    Attributes:
+      program: learns from a batch, see `learning_program`.
+      carry: of the layers that learn, stacked; an epoch continues from that of the one before.
+      model: the network without their weights, stacked; None if only the layer is needed.
+      timer: of the program.
+      batches: of an epoch.
+    """
+
+    def __init__(
+        self,
+        *,
+        phase: Phase,
+        placement: Placement,
+        learn: Callable[..., Any],
+        carry: Carry,
+        model: Any,
+        images: EpochImages,
+    ):
+        """`learn` is one of the functions of `snnjax.training.learning`; trees are stacked."""
+        self.placement = placement
+        self.phase = phase
+        self.images = images
+        compiled = phase._replace(name="", epochs=0)  # programs do not depend on these
+        self.program = learning_program(learn, compiled, placement.learning)
+        self.carry = place(carry, placement.learning, NETWORKS)
+        self.model = place(model, placement.learning, NETWORKS)
+        self.timer = Timer(phase.name)
+        order = images.order(0)
+        self._count = count_of(images.inputs) if order is None else order.shape[-1]
+        self.batches = batches_of(phase)
+        size = sum(x.nbytes for x in jax.tree.leaves(images.inputs))
+        once = order is None and size <= files.LARGE
+        self._kept = {batch.start: self._place_batch(batch.start) for batch in self.batches} if once else {}
+
+    def run_epoch(
+        self,
+        number: int = 0,
+        done: int = 0,
+        before: Sequence[Mapping[str, np.ndarray]] = (),
+        report: Callable[[int, int], None] = lambda images, correct: None,
+        save: Callable[[int, dict[str, np.ndarray]], None] = lambda done, results: None,
+    ) -> tuple[Carry, StepResult]:
+        """Learns from the images of epoch `number`: the carry, and the results for each image, (networks, N, ...).
+
+        Results are NumPy arrays: infos in the order in which the images were shown, decisions in that of the data.
+
+        Args:
+          done: images that an interrupted epoch has learned from already.
+          before: the results for these images, by network and path.
+          report: is called with the numbers of images done and of correct decisions among them.
+          save: is called every `SAVE_INTERVAL_S` seconds, between batches, with how many images are done and their
+            results.
+        """
+        before = before if done else ()
+        places = self.images.order(number)
+        results: list[StepResult] = []
+        saved = time.monotonic()
+        for batch in self.batches:
+            if batch.stop <= done:
+                continue
+            first = max(batch.start, done)  # `done` may lie within a batch
+            results.append(self._learn_batch(batch, first, places))
+            report((batch.stop - first) * self.placement.count, self._correct(results[-1], first, batch.stop, places))
+            if batch.stop < self.phase.images and time.monotonic() - saved >= SAVE_INTERVAL_S:
+                save(batch.stop, leaves(joined(results, before)))
+                saved = time.monotonic()
+        return self.carry, self._in_order_of_data(joined(results, before), places)
+
+    def _learn_batch(self, batch: BatchRange, first: int, places: np.ndarray | None) -> StepResult:
+        """Learns from the images of a batch from number `first` of the epoch on; returns the results for these."""
+        begin = time.perf_counter()
+        per_network, shared = self._kept.get(batch.start) or self._place_batch(batch.start, places)
+        self.timer.seconds += time.perf_counter() - begin
+        start = first - batch.start
+        stop = batch.stop - batch.start
+        last = np.bool_(batch.stop == self.phase.images)
+        shared = shared | dict(start=np.int32(start), stop=np.int32(stop), last=last)
+        images = (stop - start) * self.placement.count
+        given = self.carry, self.model, per_network, shared
+        self.carry, result = self.timer.time_program(images, self.program, *given)
+        size = self.phase.minibatch_size or 1  # minibatch learners report on minibatches
+        learned = slice(start // size, -(-stop // size))
+        return jax.tree.map(lambda x: np.asarray(x)[: self.placement.count, learned], result)
+
+    def _place_batch(self, start: int, places: np.ndarray | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The images from number `start` in the order of `places`: fields of `ImageBatch`, per network and shared."""
+        per_network: dict[str, Any] = {}
+        shared: dict[str, Any] = {}
+        several = places is not None and places.ndim == 2
+
+        def put(name: str, values: Any, places: np.ndarray | None) -> None:
+            placed = self.placement.place_images(values, start, self.batches[0].stop, self.placement.learning, places)
+            (per_network if several or has_own(values) else shared)[name] = placed
+
+        put("inputs", self.images.inputs, places)
+        if self.images.labels is not None:
+            put("labels", self.images.labels, None if places is None else self._numbers(places))
+        return per_network, shared
+
+    def _numbers(self, places: np.ndarray | None) -> np.ndarray:
+        """The numbers of the images that are shown at these `places`, without regard to mirroring."""
+        return np.arange(self._count) if places is None else places % self._count
+
+    def _correct(self, result: StepResult, first: int, stop: int, places: np.ndarray | None) -> int:
+        """How many decisions on images `first` to before `stop` are correct; 0 where there are no decisions."""
+        if self.images.labels is None:
+            return 0
+        check_decisions(result.decisions, self.model.network.classes)
+        numbers = self._numbers(places)[..., first:stop]
+        return int(np.sum(result.decisions == self.images.labels[numbers]))
+
+    def _in_order_of_data(self, result: StepResult, places: np.ndarray | None) -> StepResult:
+        """Decisions from the order in which the images were shown to that of the data."""
+        if self.images.labels is None or places is None:
+            return result
+        back = np.broadcast_to(np.argsort(self._numbers(places), axis=-1), result.decisions.shape)
+        return result._replace(decisions=np.take_along_axis(result.decisions, back, axis=1))
+
+    def test(self, timer: Timer, inputs: Any) -> np.ndarray:
+        """Decisions on other images, (networks, N) int32, by the present weights of supervised layers.
+
+        `inputs` are those of the phase for these images.
+        """
+        model = self.model.updated(self.carry.layers)
+        return self.placement.map(timer, decide_batch, model, activations_of(inputs, self.phase.first), scores=False)[0]
+
+
+def batches_of(phase: Phase) -> list[BatchRange]:
+    """The batches of an epoch, about as large as `BATCH_SIZES` says, so that few images are padded.
+
+    The first is the largest. They begin where images that share weights, or a minibatch, begin. Of layers that adapt
+    after an interval of `adapt_every` images, each batch ends with an interval or lies within one.
+    """
+    about = devices.BATCH_SIZES["learned"]
+    total = phase.images
+    if phase.supervised and phase.adapt_every > about:
+        size = _round_up(-(-phase.adapt_every // round(phase.adapt_every / about)), phase.update_batch)
+        size = min(size, total)
+        intervals = range(0, total, phase.adapt_every)
+        starts = [start for first in intervals for start in range(first, min(first + phase.adapt_every, total), size)]
+    else:
+        unit = min(phase.adapt_every, total) if phase.supervised else phase.minibatch_size or phase.update_batch
+        count = max(1, round(total / about))
+        if not phase.supervised and count > 1 and count * math.lcm(unit, ALIGNED) <= total:
+            unit = math.lcm(unit, ALIGNED)
+        size = _round_up(-(-total // count), unit)
+        starts = list(range(0, total, size))
+    stops = [*starts[1:], total]
+    return [BatchRange(start, stop) for start, stop in zip(starts, stops, strict=True)]
+
+
+def _round_up(count: int, unit: int) -> int:
+    """The least multiple of a unit that is at least the count."""
+    return -(-count // unit) * unit
+
+
+def joined(results: Sequence[StepResult], before: Sequence[Mapping[str, np.ndarray]]) -> StepResult:
+    """The results for the images of several batches, and `before` them, by path for each network."""
+    if before:
+        expected = leaves(results[0]).keys()
+        for arrays in before:
+            if arrays.keys() != expected:
+                raise InputError(f"`results` must hold {', '.join(expected)}, got {', '.join(arrays)}")
+        earlier = jax.tree.map(lambda *values: np.stack(values), *before)
+        results = [with_leaves(results[0], earlier), *results]
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays, axis=1), *results)
+
+
+@functools.lru_cache(maxsize=256)
+def learning_program(learn: Callable[..., Any], phase: Phase, mesh: Mesh) -> Any:
+    """A jitted function of (carry, model, per_network, shared): for each network `learn(phase, carry, model, batch)`.
+
+    `per_network` are the fields of its `ImageBatch` that differ between networks, `shared` all other fields.
+    """
+
+    def of_device(carry: Any, model: Any, per_network: dict[str, Any], shared: dict[str, Any]) -> Any:
+        def of_network(item: Any) -> Any:
+            carry, model, per_network = item
+            return learn(phase, carry, model, ImageBatch(**per_network, **shared))
+
+        if len(jax.tree.leaves(carry)[0]) > 1:
+            return devices.map_each(of_network, (carry, model, per_network))
+        carry, model, per_network = jax.tree.map(lambda x: x[0], (carry, model, per_network))
+        return jax.tree.map(lambda x: x[None], learn(phase, carry, model, ImageBatch(**per_network, **shared)))
+
+    specs = (NETWORKS, NETWORKS, NETWORKS, SHARED)
+    # The carry is donated, so that the weights are updated in place rather than copied for each batch.
+    return jax.jit(spread(of_device, mesh, specs, NETWORKS), donate_argnums=0)
+
+
+def forget_programs() -> None:
+    """Forgets compiled programs, so that the seconds of the next training are with all compilation."""
+    PROGRAMS.clear()
+    for cache in (learning_program, mapping_program):
+        cache.cache_clear()
+    jax.clear_caches()
