@@ -16,7 +16,7 @@ from book_pictures import discovering
 from judging import Judge, best_of, load_rule
 
 from snnjax import InputError, data
-from snnjax.app import by_name, console, shared_options
+from snnjax.app import console, planning, shared_options
 from snnjax.app.main import command_options, protected
 from snnjax.app.shared_options import option
 from snnjax.core import devices, files
@@ -107,7 +107,7 @@ def run(chosen: Search) -> None:
     )
     chosen.out.mkdir(parents=True, exist_ok=True)
     path = chosen.out / "generations.json"
-    ready = functools.partial(by_name.ready, "auto", (str(chosen.rule.resolve()),))
+    ready = functools.partial(planning.ready, "auto", (str(chosen.rule.resolve()),))
     cluster = workers.cluster(chosen.scheduler, ready) if chosen.scheduler else contextlib.nullcontext(workers.SERIAL)
     with files.lock(chosen.out), cluster as given:
         kept: dict[str, Any] = files.read_json(path) if path.exists() else dict(about=about, generations=[], finals={})

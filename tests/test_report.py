@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import snnjax
 from snnjax import InputError, data
-from snnjax.app import comparisons, means, page, plots, report, run_text
+from snnjax.app import comparisons, console, means, page, plots, report
 from snnjax.app.tracking import FOLDER, Tracker
 from snnjax.core import files
 from snnjax.core.errors import printable
@@ -225,7 +225,7 @@ def test_the_numbers_of_the_network_of_each_class_and_phase_are_listed(results, 
     assert head == ["class", "images", "precision", "recall", "F1", "ROC AUC"]
     assert rows == [["a", "1,200", "1.000", "0.250", "0.400", "0.750"], ["b", "1", "0.500", "", "", "0.625"]]
     figures = dict(name="encode", images=1234, compile_seconds=1.5, seconds=2.0, images_per_second=617.0)
-    head, [row] = run_text.phases(dict(phases=[figures]))
+    head, [row] = console.phases(dict(phases=[figures]))
     shown = {"phase": "encode", "images": "1,234", "compiling s": "1.5", "running s": "2.0", "images/s": "617"}
     assert dict(zip(head, row, strict=True)) == shown
 

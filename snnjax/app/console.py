@@ -1,9 +1,9 @@
-"""Progress bars and tables of the commands."""
+"""What commands print: progress bars, tables, and the words and rows that reports share with them."""
 
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from snnjax.app import diagram, run_text
+from snnjax.app import diagram
 from snnjax.core import checks
 from snnjax.core.metrics import half_interval, tested_part
 from snnjax.data import Dataset
@@ -20,6 +20,8 @@ from snnjax.runs.run_folder import RunFolder
 from snnjax.training import Callback
 from snnjax.training.groups import Group, Outcome
 
+Rows = tuple[list[str], list[list[str]]]
+"""The heads of a table, and its rows."""
 _INTERVAL = 10.0  # seconds between the lines of a phase in a log file
 
 
@@ -53,6 +55,33 @@ def notes(images: Dataset) -> list[str]:
     return [re.sub(r"`[^`]*` \((--\w+)\)", r"\1", note) for note in images.notes]
 
 
+def order(settings: Mapping[str, Any]) -> str:
+    """In which order images were shown, and whether mirrored, in words; "" where neither."""
+    shuffled = "images come in a new order each epoch" * settings.get("shuffle", False)
+    mirrored = "each image is mirrored left-right or not, at random" * settings.get("mirror", False)
+    return ", ".join(filter(None, (shuffled, mirrored)))
+
+
+def back_end(settings: Mapping[str, Any]) -> str:
+    """The back end of a run in words."""
+    return f"back end {settings['backend']}"
+
+
+def duration(seconds: float) -> str:
+    """A time in words."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def phases(results: dict[str, Any]) -> Rows:
+    """Figures of each phase in a results.json: the heads of a table and its rows."""
+    keys = dict(images=",", compile_seconds=".1f", seconds=".1f", images_per_second=",.0f")
+    rows = [[phase["name"], *(format(phase[key], spec) for key, spec in keys.items())] for phase in results["phases"]]
+    return ["phase", "images", "compiling s", "running s", "images/s"], rows
+
+
 MEAN = "mean ± half of its 95 % interval (Student's t), and standard deviation (sd)"
 
 
@@ -76,7 +105,7 @@ def times(count: int) -> str:
 
 def left(seconds: float) -> str:
     """An estimate of the time that is left, in words."""
-    return f"about {seconds:.0f} s left" if seconds < 100 else f"about {run_text.duration(seconds)} left"
+    return f"about {seconds:.0f} s left" if seconds < 100 else f"about {duration(seconds)} left"
 
 
 def each_fold(folds: int) -> Iterator[int]:
@@ -213,9 +242,9 @@ def header(run: RunFolder) -> None:
         f"[bold]{escape(run.trainer.network.name)}[/] on {escape(data.name)}: {data.counts}, "
         f"epochs {' '.join(map(str, settings.epochs))}, seed {settings.seed}"
     )
-    order = run_text.order(run.settings)
-    where = f"on {run.device}, {run_text.back_end(run.settings)}; into {run.path}"
-    console.print(*notes(data), *[order] * bool(order), where, *run.notes, sep="\n", markup=False)
+    shown = order(run.settings)
+    where = f"on {run.device}, {back_end(run.settings)}; into {run.path}"
+    console.print(*notes(data), *[shown] * bool(shown), where, *run.notes, sep="\n", markup=False)
     console.print(table(diagram.HEAD, [diagram.rows(run.trainer.network)], "stages", left=3))
 
 
@@ -224,8 +253,8 @@ def summary(run: RunFolder) -> None:
     console = screen()
     results = run.results
     best = results["best_epoch"]
-    head, phases = run_text.phases(results)
-    console.print(table(head, [phases], "phases"))
+    head, rows = phases(results)
+    console.print(table(head, [rows], "phases"))
     planned = run.trainer.plan[-1].epochs
     done = len(results["epochs"])
     if results["test"] and done < planned:

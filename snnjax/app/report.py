@@ -15,7 +15,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from snnjax.app import cost_report, data_source, diagram, page, plots
-from snnjax.app.run_text import Rows, back_end, duration, order, phases
+from snnjax.app.console import Rows, back_end, duration, order, phases
 from snnjax.core import files
 from snnjax.core.errors import printable
 from snnjax.core.metrics import tested_part

@@ -14,7 +14,7 @@ import numpy as np
 from rich.table import Table
 
 from snnjax import InputError, Sweep
-from snnjax.app import by_name, console, options, planning, run_text, shared_options
+from snnjax.app import console, options, planning, shared_options
 from snnjax.app.comparisons import draw_sweep
 from snnjax.app.main import COMMAND
 from snnjax.core import checks, devices
@@ -94,7 +94,7 @@ def component(option: str, path: str, name: str, own: Any) -> Any:
     table = table_of(path)
     if not table and ":" not in name:
         raise InputError(f"`{option}` must be FILE.py:NAME, no component has a name there: got {name!r}")
-    found = by_name.find(option, name, table)
+    found = planning.find(option, name, table)
     if type(own) is found:
         return own
     try:
@@ -138,7 +138,7 @@ def workers_of(chosen: options.Sweep, modules: Sequence[str]) -> contextlib.Abst
     """The workers that options ask for, which import the user's modules first; by default, this process."""
     if chosen.scheduler is not None:
         checks.only_for("workers", chosen.workers, f"this machine, `scheduler` {chosen.scheduler} has its own")
-    ready = functools.partial(by_name.ready, chosen.machine.device, tuple(modules))
+    ready = functools.partial(planning.ready, chosen.machine.device, tuple(modules))
     if chosen.scheduler is not None:
         return workers.cluster(chosen.scheduler, ready)
     if (chosen.workers or 1) == 1:
@@ -183,12 +183,12 @@ def prepare(chosen: options.Sweep, fold: int | None = None) -> tuple[Sweep, dict
     """The sweep of a fold, the options that are kept with its results, and its folder."""
     shared_options.check_least(chosen, seeds=1, at_once=1, workers=1)
     values: dict[str, Sequence[Any]] = dict(choices(chosen))
-    by_name.import_all(chosen.network.modules)
+    planning.import_all(chosen.network.modules)
     files = {}
     for option, listed in values.items():
         for value in listed:
             if isinstance(value, str) and (file := value.rpartition(":")[0]):
-                by_name.import_one(file, option)
+                planning.import_one(file, option)
                 files[file] = option
     imported = tuple(dict.fromkeys([*chosen.network.modules, *files]))
     network = dataclasses.replace(chosen.network, modules=imported)
@@ -306,9 +306,9 @@ def run_one(chosen: options.Sweep, fold: int | None = None) -> list[dict[str, An
         folder = stack.enter_context(SweepFolder(path, sweep, about=about, command=COMMAND.get(), draw=draw_sweep))
         given = stack.enter_context(workers_of(chosen, about["imports"]))
         count = f"{len(sweep.networks)} networks, {len(sweep.networks) - len(folder.state.done)} to be trained"
-        back_end = run_text.back_end(folder.settings)
+        back_end = console.back_end(folder.settings)
         head = f"{sweep.network.name} on {sweep.data.name}: {count}, {back_end}; into {path}"
-        order = [run_text.order(folder.settings)] * bool(run_text.order(folder.settings))
+        order = [console.order(folder.settings)] * bool(console.order(folder.settings))
         screen.print(head, *console.notes(sweep.data), *order, *folder.notes, sep="\n", markup=False)
         with folder.explain_losses():
             networks = train_remaining(folder, given)
