@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -60,19 +61,24 @@ class CheckpointFolder:
         self.since = time.perf_counter()  # when this command began
         self._spent = 0.0  # seconds of the commands before it
         self._next_save = 0.0  # when the next checkpoint is due
-        arrays: Arrays = {}
-        data = to_data(network, arrays)
+        self._arrays: Arrays = {}
+        self._network = to_data(network, self._arrays)
+        self._settings: Json = json.loads(json.dumps(settings))
         self.device = devices.name_of(devices.local_devices()[0])
+        self.settings: Json = self._settings | json.loads(json.dumps(about or {}))
+        self._sound = True  # whether the last checkpoint is
+
+    @functools.cached_property
+    def _identity(self) -> Json:
+        """What a checkpoint is compared by before it is continued."""
         identity = dict(
-            settings=settings,
-            network=described(data, arrays),
+            settings=self._settings,
+            network=described(self._network, self._arrays),
             format=FORMAT,
             versions=versions(),
             device=self.device,
         )
-        self._identity: Json = json.loads(json.dumps(identity))
-        self.settings: Json = self._identity["settings"] | json.loads(json.dumps(about or {}))
-        self._sound = True  # whether the last checkpoint is
+        return json.loads(json.dumps(identity))
 
     def __enter__(self) -> Self:
         """Creates, locks and reads the folder."""
