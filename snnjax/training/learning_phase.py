@@ -48,8 +48,7 @@ def begin_phase(job: Job, phase: Phase, states: Sequence[TrainState], inputs: An
     for index, state in enumerate(states):
         carry = carry_at_start(job, state, index)
         # A resumed phase continues with the rates and random keys that were saved, not with those of a new phase.
-        learners = with_leaves(carry.states, state.learning)
-        carries.append(carry._replace(states=learners, counts=with_leaves(carry.counts, state.learning, "counts")))
+        carries.append(_resumed(carry, state.learning) if state.learning else carry)
     others = [_without_weights(model, phase.layers) for model in models]
     shown = count_of(inputs) // (1 + job.settings.mirror)
     order = functools.partial(shown_order, job.settings, job.seeds, job.plan.index(phase), shown)
@@ -61,6 +60,12 @@ def begin_phase(job: Job, phase: Phase, states: Sequence[TrainState], inputs: An
         model=job.placement.stack(others) if phase.supervised else None,
         images=EpochImages(inputs, job.data.train_labels.astype(np.int32) if phase.supervised else None, order),
     )
+
+
+def _resumed(carry: Carry, learning: Mapping[str, np.ndarray]) -> Carry:
+    """The carry of a new phase with the states of learners and the counts that were saved within it."""
+    learners = with_leaves(carry.states, learning)
+    return carry._replace(states=learners, counts=with_leaves(carry.counts, learning, "counts"))
 
 
 def carry_at_start(job: Job, state: TrainState, index: int) -> Carry:
