@@ -22,11 +22,11 @@ from snnjax.app.main import command_options, protected
 from snnjax.kernels import use_backend
 from snnjax.layers import WTA, Conv
 from snnjax.learners import STDP, DecisionCounts, Learner, SupervisedSTDP
-from snnjax.networks import Earliest, Model
+from snnjax.networks import Earliest
 from snnjax.training.job import Phase
 from snnjax.training.learning import Carry, learning_of
 from snnjax.training.learning_phase import EpochImages, LearningPhase, begin_learning
-from snnjax.training.placement import Placement, to_32_bits
+from snnjax.training.placement import Placement, model_of
 
 CLASSES = 10
 CONSTANT = STDP(doubling=10**9)  # whose rates never change, so that all programs learn the same
@@ -85,7 +85,7 @@ class Programs:
         conv = case.conv
         decision = Earliest(fallback=True) if conv.last_learner.supervised else None
         network = Network("layer", case.shape, CLASSES, (stage(conv),), case.time_steps, decision=decision)
-        self.model: Model = jax.tree.map(to_32_bits, Model.of(network, network.initial_weights(0)))
+        self.model = model_of(network, network.initial_weights(0))
         self.layer = self.model.layers["layer1"]
         self.learner: Any = conv.last_learner
         self.settings: dict[str, Any] = dict(threshold=conv.threshold, time_steps=case.time_steps)

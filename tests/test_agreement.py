@@ -219,8 +219,8 @@ def test_single_steps_of_reward(run):
             winner_of_class(layers[name], found[name].spikes, votes[name]) if name in votes else found[name].winners
             for name in names
         ]
-        span = jnp.int32(0), jnp.int32(1), jnp.bool_(True)
-        batch = ImageBatch(latency[None], *span, label[None])
+        bounds = jnp.int32(0), jnp.int32(1), jnp.bool_(True)
+        batch = ImageBatch(latency[None], *bounds, label[None])
         after, learned = learn(phase, carry, model, batch)
         return learned.decisions[0], winners, {name: layer.weights for name, layer in after.layers.items()}
 

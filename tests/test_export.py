@@ -27,7 +27,7 @@ from snnjax.training.learning import (
     learn_unsupervised,
     learning_of,
 )
-from snnjax.training.placement import to_32_bits
+from snnjax.training.placement import model_of, to_32_bits
 
 PLATFORMS = ["cuda", "tpu"]
 IMAGES = 4
@@ -49,12 +49,12 @@ def assert_exported(function: Callable[..., Any], *arguments: Any) -> None:
 
 
 @functools.cache
-def model_of(name: str) -> Model:
+def shipped_model(name: str) -> Model:
     """A shipped network with an encoder, and NumPy arrays as numbers."""
     network = shipped(name)
     network = network if network.encoder else dataclasses.replace(network, encoder=GREY)
     weights = {layer: np.zeros(shape, np.float32) for layer, shape in network.weight_shapes.items()}
-    return jax.tree.map(to_32_bits, Model.of(network, weights))
+    return model_of(network, weights)
 
 
 def entering(model: Model, stage: int) -> np.ndarray:
@@ -70,7 +70,7 @@ def entering(model: Model, stage: int) -> np.ndarray:
 )
 def test_decisions_and_times_of_images(name):
     """By the encoder, all stages and the decision, of which this is one network of each kind."""
-    model = model_of(name)
+    model = shipped_model(name)
     decide = functools.partial(batches.decide_batch, encode=True)
     assert_exported(decide, model, np.zeros((IMAGES, 28, 28), np.uint8))
     if name in ("majority2024", "softhebb_narrow"):
@@ -84,7 +84,7 @@ def batch_of(inputs: np.ndarray) -> ImageBatch:
 
 def test_layers_that_learn_from_batches():
     """Of an epoch whose last batch is short."""
-    model = model_of("softhebb_narrow")
+    model = shipped_model("softhebb_narrow")
     for number, name in enumerate(model.network.ramped):
         carry = Carry({name: model.layers[name]}, {name: ()})
         phase = Phase((name,), number, learner=0, minibatch_size=IMAGES - 1, images=IMAGES)
@@ -106,7 +106,7 @@ def test_layers_that_learn_from_batches():
 )
 def test_layers_that_learn(name, layer, update_batch, learn):
     """One without labels, or all that learn from them, by the function that a training takes."""
-    model, learner = model_of(name), 0 if layer else -1
+    model, learner = shipped_model(name), 0 if layer else -1
     stages = {each: stage for stage, each, _ in model.network.layers() if each == layer}
     if not layer:
         stages = {each: stage for stage, each, conv in model.network.layers() if conv.last_learner.supervised}

@@ -21,13 +21,13 @@ from snnjax.data import Dataset
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, DecisionCounts, Learner, SupervisedSTDP, TargetTime
-from snnjax.networks import Earliest, Majority, Model, Network, stage
+from snnjax.networks import Earliest, Majority, Network, stage
 from snnjax.networks.decision import votes_of
 from snnjax.runs.run_folder import ONE_BY_ONE, RunFolder
 from snnjax.training.job import Phase, supervised_phase
 from snnjax.training.learning import Carry, ImageBatch, learn_deciding, learn_pair, learn_supervised, learning_of
 from snnjax.training.learning_phase import batches_of
-from snnjax.training.placement import to_32_bits
+from snnjax.training.placement import model_of, to_32_bits
 
 T = 15
 RNG = np.random.default_rng(0)
@@ -271,7 +271,7 @@ def test_deciding_layers_learn_from_batches_as_image_by_image(name, compiler):
     by_turns = name == "by turns"
     network = Network("deciding", (2, 7, 6), 3, (each,), T, decision=decision, reward_by_turns=by_turns)
     drawn = {key: RNG.integers(16, 48, shape) / 64 for key, shape in network.weight_shapes.items()}
-    model = jax.tree.map(to_32_bits, Model.of(network, {key: np.float32(x) for key, x in drawn.items()}))
+    model = model_of(network, {key: np.float32(x) for key, x in drawn.items()})
     names = tuple(model.layers)
     phase = Phase(names, update_batch=update_batch, by_turns=by_turns, supervised=True, adapt_every=8)
     assert learning_of(phase, network) is learn_deciding

@@ -23,7 +23,7 @@ from snnjax.networks import NETWORKS, Earliest, Model, Network, stage
 from snnjax.training.advice import describe
 from snnjax.training.job import Phase
 from snnjax.training.learning import Carry, ImageBatch, learn_deciding, learn_supervised
-from snnjax.training.placement import to_32_bits
+from snnjax.training.placement import model_of, to_32_bits
 from snnjax.training.run_plan import network_for
 
 HERE = pathlib.Path(__file__)
@@ -45,7 +45,7 @@ def recorded_case(name: str) -> tuple[Model, dict[str, np.ndarray]]:
     stages = (stage(Conv(len(weights), 1, threshold=threshold, learners=learner)),)
     how = dict(decision=Earliest(fallback=True), time_steps=int(steps))
     network = Network("golden", weights.shape[1:], int(classes), stages, **how)
-    return jax.tree.map(to_32_bits, Model.of(network, {"layer1": weights})), arrays
+    return model_of(network, {"layer1": weights}), arrays
 
 
 def drawn(size: tuple[int, int], count: int) -> tuple[np.ndarray, np.ndarray]:
