@@ -26,6 +26,7 @@ from snnjax.networks import Earliest
 from snnjax.training.job import Phase
 from snnjax.training.learning import Carry, learning_of
 from snnjax.training.learning_phase import EpochImages, LearningPhase, begin_learning
+from snnjax.training.loop import run_epoch
 from snnjax.training.placement import Placement, model_of
 
 CLASSES = 10
@@ -106,7 +107,7 @@ class Programs:
             model=placement.stack([self.model]) if supervised else None,
             images=EpochImages(self.latencies, self.labels if supervised else None),
         )
-        return learning.run_epoch
+        return functools.partial(run_epoch, learning)
 
     def sequence_kernel(self) -> Callable[[], Any]:
         """One call of a sequence kernel."""

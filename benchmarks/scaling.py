@@ -18,7 +18,7 @@ from snnjax.app.shared_options import Machine, option
 from snnjax.core import devices
 from snnjax.core.errors import unknown
 from snnjax.networks import Network
-from snnjax.training.learning_phase import forget_programs
+from snnjax.training.learning import forget_programs
 from snnjax.training.run_plan import network_for
 
 Case = dict[str, int]

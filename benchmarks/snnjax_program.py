@@ -25,6 +25,7 @@ from snnjax.runs.results_file import versions
 from snnjax.training import fitting
 from snnjax.training.job import Phase
 from snnjax.training.learning_phase import LearningPhase, begin_phase
+from snnjax.training.loop import run_epoch
 from snnjax.training.placement import NETWORKS, Placement, Timer, count_of, place
 from snnjax.training.stage_cache import StageCache
 from snnjax.training.state import Settings, TrainState
@@ -137,13 +138,13 @@ class Program(MeasuredProgram):
 
         (epoch,) = prepare()
         for _ in range(self.epochs(phase) if keep else 1):
-            last_result = epoch.run_epoch()
+            last_result = run_epoch(epoch)
         if keep:
             convs = {name: conv for _, name, conv in self.network.layers()}
             for name, layer in learned(last_result).items():
                 self.state.keep_layer(name, convs[name], np.asarray(layer.weights), jax.tree.leaves(layer.conv))
         images = len(self.data.train_images)
-        work = Work(images, LearningPhase.run_epoch, prepare, compile_seconds=epoch.timer.compile_seconds)
+        work = Work(images, run_epoch, prepare, compile_seconds=epoch.timer.compile_seconds)
         work.outcome = lambda result: list(learned(result).values())[-1].weights
         work.initial = lambda: self.state.weights[list(learned(last_result))[-1]]
         work.unit = epoch.phase.minibatch_size or epoch.phase.update_batch

@@ -20,7 +20,7 @@ from snnjax.app.shared_options import option
 from snnjax.core import files
 from snnjax.core.errors import unknown
 from snnjax.data.catalogue import CATALOGUE
-from snnjax.training.learning_phase import forget_programs
+from snnjax.training.learning import forget_programs
 
 STOPPED = "Stopped; all but the last half minute is kept. The same command continues."
 LONGEST = 100  # letters of the name of a table

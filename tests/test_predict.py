@@ -136,7 +136,7 @@ def test_folders_of_pictures_are_decided_on_in_blocks(work, monkeypatch, capsys)
     monkeypatch.setattr(predict, "read_picture", stopped)
     with pytest.raises(MemoryError):
         called(capsys, "predict", RUN, "many", "--csv", "some.csv")
-    assert table("some.csv") == rows[:7], "a block of three, without the broken one, and one of four"
+    assert table("some.csv") == rows[:7], "a batch of three, without the broken one, and one of four"
     monkeypatch.chdir("many/two")
     called(capsys, "predict", work / RUN, "0.png", "../two/1.png", "--csv", "near.csv")
     assert [row["label"] for row in table("near.csv")] == ["two", "two"]

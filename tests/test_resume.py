@@ -31,7 +31,7 @@ from snnjax.runs import checkpoint_folder
 from snnjax.runs.checkpoint_folder import CHECKPOINT, PREVIOUS
 from snnjax.runs.run_folder import RunFolder
 from snnjax.runs.trained import Trained
-from snnjax.training import learning_phase
+from snnjax.training import learning_phase, loop
 from snnjax.training.loop import Trainer
 from snnjax.training.state import FORMAT, Callback, Settings, TrainState
 
@@ -61,7 +61,7 @@ def trainer_of(network: Network | None = None, epochs=(2, 3), seed: int = 0, **o
 )
 def test_layers_that_learn_alone_go_on_within_an_epoch(changes, backend, monkeypatch, compiler):
     """Of two networks side by side, interrupted twice; progress is of what remains to be learned from."""
-    monkeypatch.setattr(learning_phase, "SAVE_INTERVAL_S", 0.0)
+    monkeypatch.setattr(loop, "SAVE_INTERVAL_S", 0.0)
     monkeypatch.setitem(BATCH_SIZES, "learned", 12)
     monkeypatch.setattr(learning_phase, "ALIGNED", 4)
     first, last = small().stages

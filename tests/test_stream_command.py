@@ -73,12 +73,12 @@ def test_a_folder_of_pictures_names_the_classes(work, capsys):
     shutil.rmtree("runs/stream_plain_shown")
 
 
-BLOCK = 16
+BATCH_SIZE = 16
 STREAMED = [RUN, "digits", "--train_images", 40, "--memory", 2, "--replays", 1]
 
 
-def at_block(monkeypatch, number, action) -> None:
-    """Lets `action` run before a stream learns from a block of 16 images, the first of which is number 0."""
+def at_batch(monkeypatch, number, action) -> None:
+    """Lets `action` run before a stream learns from a batch of 16 images, the first of which is number 0."""
     learn = Stream.learn
     calls = itertools.count()
 
@@ -87,7 +87,7 @@ def at_block(monkeypatch, number, action) -> None:
             action()
         return learn(self, state, image, label)
 
-    monkeypatch.setattr(command, "BLOCK", BLOCK)
+    monkeypatch.setattr(command, "BATCH_SIZE", BATCH_SIZE)
     monkeypatch.setattr(Stream, "learn", learned)
 
 
@@ -116,13 +116,13 @@ def test_a_stopped_stream_goes_on_as_if_it_had_not_stopped(work, capsys, monkeyp
     """What was learned before an interrupt or an error is kept; a kill leaves the last checkpoint."""
     out = work / "stopped"
     with monkeypatch.context() as patch:
-        at_block(patch, 2, stop(error))
-        patch.setattr(checkpoint_folder, "PAUSE", 1000)  # only the first block is saved while it learns
+        at_batch(patch, 2, stop(error))
+        patch.setattr(checkpoint_folder, "PAUSE", 1000)  # only the first batch is saved while it learns
         with pytest.raises(SystemExit):
             STREAM.main([*STREAMED, "--out", out])
     printed = capsys.readouterr()
     _, meta = files.load_checkpoint(out / "checkpoint.npz")
-    assert (meta["images"], meta["shown"]) == (kept * BLOCK, kept * BLOCK)
+    assert (meta["images"], meta["shown"]) == (kept * BATCH_SIZE, kept * BATCH_SIZE)
     if kept == 2:
         assert read(out)["images"] == 32
         assert not np.array_equal(snnjax.load(out).weights()["layer2"], snnjax.load(RUN).weights()["layer2"])
@@ -135,7 +135,7 @@ def test_a_stopped_stream_goes_on_as_if_it_had_not_stopped(work, capsys, monkeyp
     line = refused(STREAM, capsys, RUN, "digits", "--train_images", 30, "--resume", "--out", out)
     assert "images 40 (now 30), memory 2 (now 0), replays 1 (now 0)" in line
     said = called(capsys, "stream", *STREAMED, "--resume", "--out", out)
-    assert f"going on after {kept * BLOCK} images" in said
+    assert f"going on after {kept * BATCH_SIZE} images" in said
     arrays, meta = files.load_checkpoint(out / "checkpoint.npz")
     expected, right = whole
     for name, array in expected.items():
@@ -156,7 +156,7 @@ def test_one_stream_at_a_time_has_a_folder(work, capsys, monkeypatch):
         lines.append(refused(STREAM, capsys, *STREAMED, "--out", "shared"))
         raise KeyboardInterrupt
 
-    at_block(monkeypatch, 0, second)
+    at_batch(monkeypatch, 0, second)
     with pytest.raises(SystemExit):
         STREAM.main([*STREAMED, "--out", "shared"])
     assert "another run is writing into shared: name another folder" in lines[0]
@@ -184,7 +184,7 @@ def test_a_full_disk_is_found_at_once_and_later_costs_half_a_minute(work, capsys
                     raise error
 
             patch.setattr(checkpoint_folder, "PAUSE", 0)
-            at_block(patch, 1, fill)
+            at_batch(patch, 1, fill)
             with pytest.raises(SystemExit) as caught:
                 STREAM.main([*STREAMED, "--out", "full"])
             line = capsys.readouterr().err

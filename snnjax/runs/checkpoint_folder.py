@@ -20,8 +20,7 @@ from snnjax.core.errors import InputError, explained
 from snnjax.networks import Network
 from snnjax.runs.earlier import advice_on
 from snnjax.runs.results_file import versions
-from snnjax.training.learning_phase import SAVE_INTERVAL_S
-from snnjax.training.loop import Trainer
+from snnjax.training.loop import SAVE_INTERVAL_S, Trainer
 from snnjax.training.state import FORMAT, current_names
 from snnjax.training.sweep import Sweep
 

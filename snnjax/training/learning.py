@@ -2,7 +2,7 @@
 
 Each of `learn_unsupervised`, `learn_minibatches`, `learn_deciding`, `learn_pair` and `learn_supervised` is a pure
 function `learn(phase, carry, model, batch)` that returns a new `Carry` and a `StepResult`; `learning_of` says which
-of them a phase uses.
+of them a phase uses, and `learning_program` compiles it.
 """
 
 import dataclasses
@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
+from snnjax.core import devices
 from snnjax.kernels.kernel import dispatch
 from snnjax.kernels.learning import RewardLayer, learn_deep_by_reward
 from snnjax.kernels.native import MAX_TIME_STEPS
@@ -27,6 +29,7 @@ from snnjax.networks import Majority, Model, Network
 from snnjax.networks.decision import Decided, decide, decides_by_votes, majority, votes_of
 from snnjax.networks.graph import Activations
 from snnjax.training.job import Phase
+from snnjax.training.placement import NETWORKS, PROGRAMS, SHARED, mapping_program, spread
 
 
 class Carry(NamedTuple):
@@ -97,6 +100,36 @@ def learning_of(phase: Phase, network: Network) -> Callable[..., Any]:
     if only_deciding and decides_by_votes(network.decision, len(network.deciding)):
         return learn_deciding
     return learn_pair if is_pair(phase, network) else learn_supervised
+
+
+@functools.lru_cache(maxsize=256)
+def learning_program(learn: Callable[..., Any], phase: Phase, mesh: Mesh) -> Any:
+    """A jitted function of (carry, model, per_network, shared): for each network `learn(phase, carry, model, batch)`.
+
+    `per_network` are the fields of its `ImageBatch` that differ between networks, `shared` all other fields.
+    """
+
+    def of_device(carry: Any, model: Any, per_network: dict[str, Any], shared: dict[str, Any]) -> Any:
+        def of_network(item: Any) -> Any:
+            carry, model, per_network = item
+            return learn(phase, carry, model, ImageBatch(**per_network, **shared))
+
+        if len(jax.tree.leaves(carry)[0]) > 1:
+            return devices.map_each(of_network, (carry, model, per_network))
+        carry, model, per_network = jax.tree.map(lambda x: x[0], (carry, model, per_network))
+        return jax.tree.map(lambda x: x[None], learn(phase, carry, model, ImageBatch(**per_network, **shared)))
+
+    specs = (NETWORKS, NETWORKS, NETWORKS, SHARED)
+    # The carry is donated, so that the weights are updated in place rather than copied for each batch.
+    return jax.jit(spread(of_device, mesh, specs, NETWORKS), donate_argnums=0)
+
+
+def forget_programs() -> None:
+    """Forgets compiled programs, so that the seconds of the next training are with all compilation."""
+    PROGRAMS.clear()
+    for cache in (learning_program, mapping_program):
+        cache.cache_clear()
+    jax.clear_caches()
 
 
 def learn_unsupervised(phase: Phase, carry: Carry, model: Model | None, batch: ImageBatch) -> tuple[Carry, StepResult]:

@@ -1,4 +1,4 @@
-"""A phase in which layers learn: how it begins, and how its epochs go, batch by batch."""
+"""A phase in which layers learn: how it begins, its batches of images, and what its program has learned so far."""
 
 import dataclasses
 import functools
@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from snnjax.core import devices, files
 from snnjax.core.errors import InputError
@@ -19,24 +18,10 @@ from snnjax.networks import Model
 from snnjax.networks.batches import decide_batch
 from snnjax.training.contracts import check_decisions
 from snnjax.training.job import Job, Phase
-from snnjax.training.learning import Carry, ImageBatch, StepResult, activations_of, learning_of
-from snnjax.training.placement import (
-    NETWORKS,
-    PROGRAMS,
-    SHARED,
-    Placement,
-    Timer,
-    count_of,
-    has_own,
-    mapping_program,
-    place,
-    spread,
-    to_32_bits,
-)
+from snnjax.training.learning import Carry, StepResult, activations_of, learning_of, learning_program
+from snnjax.training.placement import NETWORKS, Placement, Timer, count_of, has_own, place, to_32_bits
 from snnjax.training.state import Settings, TrainState
 
-SAVE_INTERVAL_S = 30.0
-"""Seconds between two states that are saved within an epoch."""
 ALIGNED = 64
 """Batches of a multiple of this begin where a CPU device uses them without a copy, see `files.empty`."""
 
@@ -167,10 +152,10 @@ class BatchRange(NamedTuple):
 
 
 class LearningPhase:
-    """A phase with all that its epochs need.
+    """A phase with all that its epochs need; `loop.run_epoch` runs them one after the other.
 
     Attributes:
-      program: learns from a batch, see `learning_program`.
+      program: learns from a batch, see `learning.learning_program`.
       carry: of the layers that learn, stacked; an epoch continues from that of the one before.
       model: the network without their weights, stacked; None if only the layer is needed.
       timer: of the program.
@@ -203,54 +188,23 @@ class LearningPhase:
         once = order is None and size <= files.LARGE
         self._kept = {batch.start: self._place_batch(batch.start) for batch in self.batches} if once else {}
 
-    def run_epoch(
-        self,
-        number: int = 0,
-        done: int = 0,
-        before: Sequence[Mapping[str, np.ndarray]] = (),
-        report: Callable[[int, int], None] = lambda images, correct: None,
-        save: Callable[[int, dict[str, np.ndarray]], None] = lambda done, results: None,
-    ) -> tuple[Carry, StepResult]:
-        """Learns from the images of epoch `number`: the carry, and the results for each image, (networks, N, ...).
+    def arguments(self, batch: BatchRange, first: int, places: np.ndarray | None) -> tuple[Any, ...]:
+        """The arguments of the program for a batch, of which it learns from the images from number `first` on.
 
-        Results are NumPy arrays: infos in the order in which the images were shown, decisions in that of the data.
-
-        Args:
-          done: images that an interrupted epoch has learned from already.
-          before: the results for these images, by network and path.
-          report: is called with the numbers of images done and of correct decisions among them.
-          save: is called every `SAVE_INTERVAL_S` seconds, between batches, with how many images are done and their
-            results.
+        `places` is the order of the images of the epoch.
         """
-        before = before if done else ()
-        places = self.images.order(number)
-        results: list[StepResult] = []
-        saved = time.monotonic()
-        for batch in self.batches:
-            if batch.stop <= done:
-                continue
-            first = max(batch.start, done)  # `done` may lie within a batch
-            results.append(self._learn_batch(batch, first, places))
-            report((batch.stop - first) * self.placement.count, self._correct(results[-1], first, batch.stop, places))
-            if batch.stop < self.phase.images and time.monotonic() - saved >= SAVE_INTERVAL_S:
-                save(batch.stop, leaves(joined(results, before)))
-                saved = time.monotonic()
-        return self.carry, self._in_order_of_data(joined(results, before), places)
-
-    def _learn_batch(self, batch: BatchRange, first: int, places: np.ndarray | None) -> StepResult:
-        """Learns from the images of a batch from number `first` of the epoch on; returns the results for these."""
         begin = time.perf_counter()
         per_network, shared = self._kept.get(batch.start) or self._place_batch(batch.start, places)
         self.timer.seconds += time.perf_counter() - begin
-        start = first - batch.start
-        stop = batch.stop - batch.start
         last = np.bool_(batch.stop == self.phase.images)
-        shared = shared | dict(start=np.int32(start), stop=np.int32(stop), last=last)
-        images = (stop - start) * self.placement.count
-        given = self.carry, self.model, per_network, shared
-        self.carry, result = self.timer.time_program(images, self.program, *given)
+        bounds = dict(start=np.int32(first - batch.start), stop=np.int32(batch.stop - batch.start), last=last)
+        return self.carry, self.model, per_network, shared | bounds
+
+    def take(self, returned: tuple[Carry, StepResult], batch: BatchRange, first: int) -> StepResult:
+        """Takes over the carry that the program has returned; gives the results for the images from `first` on."""
+        self.carry, result = returned
         size = self.phase.minibatch_size or 1  # minibatch learners report on minibatches
-        learned = slice(start // size, -(-stop // size))
+        learned = slice((first - batch.start) // size, -((batch.start - batch.stop) // size))
         return jax.tree.map(lambda x: np.asarray(x)[: self.placement.count, learned], result)
 
     def _place_batch(self, start: int, places: np.ndarray | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -272,7 +226,7 @@ class LearningPhase:
         """The numbers of the images that are shown at these `places`, without regard to mirroring."""
         return np.arange(self._count) if places is None else places % self._count
 
-    def _correct(self, result: StepResult, first: int, stop: int, places: np.ndarray | None) -> int:
+    def correct(self, result: StepResult, first: int, stop: int, places: np.ndarray | None) -> int:
         """How many decisions on images `first` to before `stop` are correct; 0 where there are no decisions."""
         if self.images.labels is None:
             return 0
@@ -280,7 +234,7 @@ class LearningPhase:
         numbers = self._numbers(places)[..., first:stop]
         return int(np.sum(result.decisions == self.images.labels[numbers]))
 
-    def _in_order_of_data(self, result: StepResult, places: np.ndarray | None) -> StepResult:
+    def in_order_of_data(self, result: StepResult, places: np.ndarray | None) -> StepResult:
         """Decisions from the order in which the images were shown to that of the data."""
         if self.images.labels is None or places is None:
             return result
@@ -335,33 +289,3 @@ def joined(results: Sequence[StepResult], before: Sequence[Mapping[str, np.ndarr
         earlier = jax.tree.map(lambda *values: np.stack(values), *before)
         results = [with_leaves(results[0], earlier), *results]
     return jax.tree.map(lambda *arrays: np.concatenate(arrays, axis=1), *results)
-
-
-@functools.lru_cache(maxsize=256)
-def learning_program(learn: Callable[..., Any], phase: Phase, mesh: Mesh) -> Any:
-    """A jitted function of (carry, model, per_network, shared): for each network `learn(phase, carry, model, batch)`.
-
-    `per_network` are the fields of its `ImageBatch` that differ between networks, `shared` all other fields.
-    """
-
-    def of_device(carry: Any, model: Any, per_network: dict[str, Any], shared: dict[str, Any]) -> Any:
-        def of_network(item: Any) -> Any:
-            carry, model, per_network = item
-            return learn(phase, carry, model, ImageBatch(**per_network, **shared))
-
-        if len(jax.tree.leaves(carry)[0]) > 1:
-            return devices.map_each(of_network, (carry, model, per_network))
-        carry, model, per_network = jax.tree.map(lambda x: x[0], (carry, model, per_network))
-        return jax.tree.map(lambda x: x[None], learn(phase, carry, model, ImageBatch(**per_network, **shared)))
-
-    specs = (NETWORKS, NETWORKS, NETWORKS, SHARED)
-    # The carry is donated, so that the weights are updated in place rather than copied for each batch.
-    return jax.jit(spread(of_device, mesh, specs, NETWORKS), donate_argnums=0)
-
-
-def forget_programs() -> None:
-    """Forgets compiled programs, so that the seconds of the next training are with all compilation."""
-    PROGRAMS.clear()
-    for cache in (learning_program, mapping_program):
-        cache.cache_clear()
-    jax.clear_caches()

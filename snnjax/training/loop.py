@@ -2,8 +2,9 @@
 
 import dataclasses
 import functools
+import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 
 from snnjax.core import checks, metrics
 from snnjax.core.errors import InputError
-from snnjax.core.paths import changed_leaves
+from snnjax.core.paths import changed_leaves, leaves
 from snnjax.data import Dataset
 from snnjax.kernels import use_backend
 from snnjax.layers.conv import Conv
@@ -22,8 +23,8 @@ from snnjax.networks.model import check_decides, check_fitted, rounded_weights
 from snnjax.training import contracts, fitting
 from snnjax.training import epoch_results as results
 from snnjax.training.job import Job, Phase, check_shapes, check_types, check_weights
-from snnjax.training.learning import Carry, is_pair
-from snnjax.training.learning_phase import LearningPhase, begin_phase, carry_at_start
+from snnjax.training.learning import Carry, StepResult, is_pair
+from snnjax.training.learning_phase import LearningPhase, begin_phase, carry_at_start, joined
 from snnjax.training.placement import Timer, blank_model
 from snnjax.training.stage_cache import StageCache
 from snnjax.training.start import take
@@ -31,6 +32,10 @@ from snnjax.training.state import Callback, Settings, States, TrainState
 
 State = TypeVar("State", TrainState, States)
 """The state of one network, or a list of one state of each of several."""
+
+
+SAVE_INTERVAL_S = 30.0
+"""Seconds between two states that are saved within an epoch."""
 
 
 class Trainer:
@@ -192,7 +197,7 @@ class Trainer:
         while not self._is_over(phase, states):
             before = [state.results for state in states]
             report = self.job.callback.advanced
-            learned = learning.run_epoch(states[0].done, states[0].shown, before, report, keep)
+            learned = run_epoch(learning, states[0].done, states[0].shown, before, report, keep)
             timers = self._take_epoch(states, learning, learned, inputs)
             self._report(phase, states, timers)
             save()
@@ -349,3 +354,42 @@ class Trainer:
 def _with_rule(name: str, conv: Conv, phase: Phase) -> str:
     """The layer of this name, with the rule by which it learns in a phase."""
     return f"{name} ({type(conv.each_learner[phase.learner]).__name__})"
+
+
+def run_epoch(
+    learning: LearningPhase,
+    number: int = 0,
+    done: int = 0,
+    before: Sequence[Mapping[str, np.ndarray]] = (),
+    report: Callable[[int, int], None] = lambda images, correct: None,
+    save: Callable[[int, dict[str, np.ndarray]], None] = lambda done, results: None,
+) -> tuple[Carry, StepResult]:
+    """Learns from the images of epoch `number`: the carry, and the results for each image, NumPy (networks, N, ...).
+
+    Infos are in the order in which the images were shown, decisions in that of the data.
+
+    Args:
+      learning: the phase; its carry is that of the epoch before, and then that of this one.
+      done: images that an interrupted epoch has learned from already.
+      before: the results for these images, by network and path.
+      report: is called with the numbers of images done and of correct decisions among them.
+      save: is called every `SAVE_INTERVAL_S` seconds, between batches, with how many images are done and their results.
+    """
+    before = before if done else ()
+    places = learning.images.order(number)
+    results_of_batches: list[StepResult] = []
+    saved = time.monotonic()
+    for batch in learning.batches:
+        if batch.stop <= done:
+            continue
+        first = max(batch.start, done)  # `done` may lie within a batch
+        images = (batch.stop - first) * learning.placement.count
+        arguments = learning.arguments(batch, first, places)
+        returned = learning.timer.time_program(images, learning.program, *arguments)
+        result = learning.take(returned, batch, first)
+        report(images, learning.correct(result, first, batch.stop, places))
+        results_of_batches.append(result)
+        if batch.stop < learning.phase.images and time.monotonic() - saved >= SAVE_INTERVAL_S:
+            save(batch.stop, leaves(joined(results_of_batches, before)))
+            saved = time.monotonic()
+    return learning.carry, learning.in_order_of_data(joined(results_of_batches, before), places)
