@@ -426,11 +426,11 @@ def is_pair(phase: Phase, network: Network) -> bool:
 
 
 def learn_pair(phase: Phase, carry: Carry, model: Model, batch: ImageBatch) -> tuple[Carry, StepResult]:
-    """As `learn_supervised`, of layers that are a pair."""
+    """As `learn_supervised`, of two layers that are a pair: on a CPU both learn in one compiled call."""
 
     def run_native(carry: Carry, model: Model, batch: ImageBatch) -> tuple[Carry, StepResult]:
         def learn(carry: Carry, turns: Mapping[str, Any], images: Images) -> tuple[dict[str, Layer], Any, StepResult]:
-            layers, result = _learn_interval(phase, carry, model, turns, images)
+            layers, result = _learn_both(phase, carry, model, turns, images)
             return layers, carry.states, result
 
         return learn_intervals(phase, carry, model, batch, learn)
@@ -441,7 +441,7 @@ def learn_pair(phase: Phase, carry: Carry, model: Model, batch: ImageBatch) -> t
     return dispatch(phase.update_batch == 1, run_native, xla)(carry, model, batch)
 
 
-def _learn_interval(
+def _learn_both(
     phase: Phase, carry: Carry, model: Model, turns: Mapping[str, Any], images: Images
 ) -> tuple[dict[str, Layer], StepResult]:
     """Both layers learn from the images of one interval."""
@@ -451,8 +451,8 @@ def _learn_interval(
     competition: Any = before.conv.competition
     threshold: Any = before.conv.threshold
     first, second, vote, winners, feature = learn_deep_by_reward(
-        _described(before, carry.states[earlier]),
-        _described(deciding, carry.states[last]),
+        _reward_layer(before, carry.states[earlier]),
+        _reward_layer(deciding, carry.states[last]),
         images.inputs,
         images.labels,
         images.shown,
@@ -473,7 +473,7 @@ def _learn_interval(
     return layers, StepResult(infos, vote)
 
 
-def _described(layer: Layer, state: Mapping[str, jax.Array]) -> RewardLayer:
+def _reward_layer(layer: Layer, state: Mapping[str, jax.Array]) -> RewardLayer:
     conv = layer.conv
     rule = conv.last_learner
     return RewardLayer(layer.weights, state["rates"], rule.bounds, rule.stabiliser, conv.stride, conv.padding)
