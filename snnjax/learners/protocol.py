@@ -234,7 +234,7 @@ class Learner:
         """
         return type(self).learn is not Learner.learn
 
-    def end_batch(self, state: Any, tally: DecisionCounts) -> Any:
+    def end_batch(self, state: Any, counts: DecisionCounts) -> Any:
         """The state after a batch of `adapt_every` stimuli, for supervised learners."""
         return state
 

@@ -162,12 +162,12 @@ class RSTDP(Learner):
         decides_untimed = bool(layer.classes) and not layer.timed
         return decides_untimed and batch == 1 and super().supports_native(layer, batch)
 
-    def end_batch(self, state: Any, tally: DecisionCounts) -> Any:
+    def end_batch(self, state: Any, counts: DecisionCounts) -> Any:
         """Adapts the rates to the fractions of right and wrong decisions, or counts these until the epoch ends."""
-        counts = jnp.stack([tally.wrong, tally.correct, tally.seen])
+        decisions = jnp.stack([counts.wrong, counts.correct, counts.seen])
         if self.by_epoch:
-            return dict(state, counts=state["counts"] + counts)
-        return dict(state, rates=self._adapted(counts))
+            return dict(state, counts=state["counts"] + decisions)
+        return dict(state, rates=self._adapted(decisions))
 
     def end_epoch(self, state: Any) -> Any:
         """Adapts the rates `by_epoch`, and draws the features that `dropout` keeps in the next epoch."""

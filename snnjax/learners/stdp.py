@@ -95,7 +95,7 @@ class STDP(Learner):
         if not is_wta(competition):
             return super().learn(layer, state, latencies, labels, learns, batch=batch, vote=vote)
         # The number of images learned from before each. Those that are left out do not count: a training that was
-        # stopped goes on within a slice, and would otherwise double its rates too early.
+        # stopped goes on within a batch, and would otherwise double its rates too early.
         number = state + jnp.cumsum(learns, dtype=jnp.int32) - learns
         learned = kernels.learn_stdp(
             layer.weights,
