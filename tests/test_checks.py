@@ -230,9 +230,17 @@ def test_fields_beyond_their_limits_are_refused(given, message):
         Limited(**given)
 
 
-def test_a_default_beyond_its_limits_is_refused_with_the_class():
+@pytest.mark.parametrize(
+    ("default", "message"),
+    [
+        (2, r"`share` must lie in 0\.\.1, got 2"),
+        (None, "`share` must be a number, got None"),
+        ("half", "`share` must be a number, got 'half'"),
+    ],
+)
+def test_a_default_that_its_field_would_refuse_is_refused_with_the_class(default, message):
     class Doubtful:
-        share: float = number(default=2, minimum=0, maximum=1)
+        share: float = number(default=default, minimum=0, maximum=1)
 
-    with pytest.raises(InputError, match=r"^default of a field of Doubtful: `share` must lie in 0\.\.1, got 2"):
+    with pytest.raises(InputError, match=f"^default of a field of Doubtful: {message}"):
         component(Doubtful)

@@ -168,13 +168,21 @@ def test_it_is_compiled_once_also_for_programs_that_need_it_at_once(source, tmp_
 
 def test_what_the_compiler_says_is_told(source, tmp_path, monkeypatch):
     source.write_text("nonsense;")
-    native._find.cache_clear()
     line = backend.unavailable()
     assert "did not compile" in line
     assert "nonsense" in line
     assert "\n" not in line
     (folder,) = (tmp_path / "snnjax").iterdir()
     assert not [*folder.iterdir()]
+
+
+def test_what_did_not_compile_is_tried_again(source):
+    """Such as after Ctrl-C in a notebook, which stops the compiler too."""
+    source.write_text("nonsense;")
+    with pytest.raises(OSError, match=r"the C\+\+ source kernels\.cc did not compile"):
+        native.load(source)
+    source.write_text('extern "C" int one() { return 1; }')
+    assert native.load(source).one() == 1
 
 
 def test_without_a_compiler_it_says_what_to_install(tmp_path, monkeypatch):

@@ -88,14 +88,7 @@ def component(cls: type[T]) -> type[T]:
 
     def __post_init__(self: Any) -> None:
         for field in dataclasses.fields(self):
-            kinds = re.findall(r"\w+", str(field.type))
-            # A leaf that is an integer has another dtype, so that threshold=15 and threshold=15.0 would compile two
-            # programs.
-            floats = "float" in kinds and "int" not in kinds
-            value = getattr(self, field.name)
-            if field.metadata.get("static") and isinstance(value, jax.Array):
-                value = np.asarray(value)  # which is compared by its numbers
-            object.__setattr__(self, field.name, _plain(value, floats))
+            object.__setattr__(self, field.name, _kept(field, getattr(self, field.name)))
         if not any(isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(fields_of(self))):
             _check(self)
 
@@ -118,7 +111,7 @@ def component(cls: type[T]) -> type[T]:
             )
         if field.default is not dataclasses.MISSING:
             with explained(f"default of a field of {cls.__name__}"):
-                _check_declared(field, field.default)
+                _check_field(field, _kept(field, field.default))
     _register(cls)
     TYPES[cls.__name__] = cls
     return cls
@@ -174,6 +167,15 @@ def _check_bases(cls: type) -> None:
             raise InputError(f"`{base.__name__}`, a base of {cls.__name__}, has fields ({', '.join(lost)}): {advice}")
 
 
+def _kept(field: dataclasses.Field[Any], value: Any) -> Any:
+    """The value that a field keeps of what it is given."""
+    if field.metadata.get("static") and isinstance(value, jax.Array):
+        value = np.asarray(value)  # which is compared by its numbers
+    kinds = re.findall(r"\w+", str(field.type))
+    # A leaf that is an integer has another dtype, so that threshold=15 and threshold=15.0 would compile two programs.
+    return _plain(value, floats="float" in kinds and "int" not in kinds)
+
+
 def _plain(value: Any, floats: bool) -> Any:
     if type(value) in (tuple, list):
         return tuple(_plain(item, floats) for item in value)
@@ -202,30 +204,30 @@ _KINDS: dict[str, tuple[Any, str]] = {
 }
 """The types of fields with these annotations, and words for them."""
 
+_OPTIONAL = re.compile(r"\b(None|Optional)\b")
+
 
 def _check(value: Any) -> None:
     """Raises InputError unless the fields of a component are of their types, and as its `check` wants them."""
     for field in dataclasses.fields(value):
-        annotation = inspect.formatannotation(field.type).strip("'")
-        part = getattr(value, field.name)
-        kind, words = _KINDS.get(annotation, (object, ""))
-        fits = isinstance(part, kind) and (annotation == "bool" or not words or not isinstance(part, bool))
-        if annotation == "tuple[float, float]":
-            fits = fits and len(part) == 2 and all(isinstance(number, _NUMBER) for number in part)
-        if not fits:
-            raise no_integer(field.name, part) if annotation == "int" else wrong_type(field.name, words, part)
-        if words or not field.metadata.get("static"):
-            checks.fits_32_bits(field.name, part)
-        _check_declared(field, part)
+        _check_field(field, getattr(value, field.name))
     if check := getattr(value, "check", None):
         check()
 
 
-def _check_declared(field: dataclasses.Field[Any], value: Any) -> None:
-    """Raises InputError unless the value of a field lies within the limits that its field specifier declares."""
+def _check_field(field: dataclasses.Field[Any], value: Any) -> None:
+    """Raises InputError unless the value of a field has the type of its annotation, and lies within its limits."""
     annotation = inspect.formatannotation(field.type).strip("'")
+    kind, words = _KINDS.get(annotation, (object, ""))
+    fits = isinstance(value, kind) and (annotation == "bool" or not words or not isinstance(value, bool))
+    if annotation == "tuple[float, float]":
+        fits = fits and len(value) == 2 and all(isinstance(number, _NUMBER) for number in value)
+    if not fits:
+        raise no_integer(field.name, value) if annotation == "int" else wrong_type(field.name, words, value)
+    if words or not field.metadata.get("static"):
+        checks.fits_32_bits(field.name, value)
     limits = field.metadata.get("limits")
-    if limits is not None and not (value is None and annotation.endswith("| None")):
+    if limits is not None and not (value is None and _OPTIONAL.search(annotation)):
         arrays = not {"learnable", "fitted"}.isdisjoint(field.metadata)
         _check_limits(field.name, value, annotation, arrays, **limits)
 
@@ -246,7 +248,7 @@ def _check_limits(
     elif "int" in words and "float" not in words and not arrays:
         checks.integer(name, value, **limits)
     else:
-        checks.number(name, value, **limits, optional="None" in words, arrays=arrays)
+        checks.number(name, value, **limits, optional=_OPTIONAL.search(annotation) is not None, arrays=arrays)
 
 
 def check_again(value: Any) -> None:

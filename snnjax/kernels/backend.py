@@ -53,8 +53,11 @@ def check_choice(name: str, chosen: Any) -> None:
 
 
 def current() -> str:
-    """The choice of the present context, or of the environment variable."""
-    if os.environ.get(EARLIER_VARIABLE) and not os.environ.get(VARIABLE):
+    """The choice of the present context, or of the environment variable.
+
+    Raises InputError if the variable makes another choice, or only that of version 0.6 is set.
+    """
+    if _context.value == "auto" and os.environ.get(EARLIER_VARIABLE) and not os.environ.get(VARIABLE):
         raise InputError(f"the environment variable `{EARLIER_VARIABLE}` is now `{VARIABLE}`: set that instead")
     check_choice(VARIABLE, _context.value)
     return _context.value

@@ -9,6 +9,7 @@ import ctypes
 import functools
 import hashlib
 import importlib.util
+import itertools
 import os
 import shlex
 import shutil
@@ -26,8 +27,8 @@ from snnjax.core.files import atomic_write, cache_folder, lock, write_text
 # Each source becomes a library of its own, because a program then waits only for the kernels that it calls. The first
 # one takes a second, and shows whether the compiler works.
 SOURCES = [Path(__file__).with_name(f"{name}.cc") for name in ("target_time", "kernels", "readout")]
-# It takes five times as long, and only networks with STDP call it: it is not compiled before they do.
-STDP_SOURCE = Path(__file__).with_name("sequences.cc")
+# It takes the longest, and trainings without STDP layers do not call it: it is not compiled before it is needed.
+SEQUENCES = Path(__file__).with_name("sequences.cc")
 # No -ffast-math: it assumes that no float is infinite or NaN, but features that fill up a block never fire because
 # their thresholds are infinite, and weights that are NaN must fire nowhere.
 FLAGS = ("-std=c++20", "-O3", "-march=native", "-fPIC", "-shared", "-pthread", "-w")
@@ -49,30 +50,35 @@ def begin() -> None:
         _find(source)
 
 
+_found: dict[Path, Future[Path]] = {}
 _turns = threading.Semaphore(os.cpu_count() or 1)  # the first libraries are ready sooner than if all were compiled
+_builds = itertools.count()
 
 
-@functools.cache
 def _find(source: Path) -> Future[Path]:
-    """The library of a source, which a thread looks for or compiles."""
-    found: Future[Path] = Future()
-
-    def find() -> None:
-        try:
-            with _turns:
-                found.set_result(library(source))
-        except BaseException as error:
-            found.set_exception(error)
-
-    threading.Thread(target=find).start()
+    """The library of a source, which a thread looks for or compiles; again if the last attempt has failed."""
+    found = _found.get(source)
+    if found is None or (found.done() and found.exception()):  # such as by Ctrl-C, which stops the compiler too
+        found = _found[source] = Future()
+        # No program waits for the thread to end.
+        threading.Thread(target=_fulfil, args=(found, source), daemon=True).start()
     return found
+
+
+def _fulfil(found: Future[Path], source: Path) -> None:
+    """Gives a library, or the error, to those that wait for it."""
+    try:
+        with _turns:
+            found.set_result(library(source))
+    except BaseException as error:
+        found.set_exception(error)
 
 
 @functools.cache
 def register(name: str) -> str:
     """The name by which XLA knows a kernel from now on."""
     symbol = f"snnjax_{name}"
-    source = next(source for source in (*SOURCES, STDP_SOURCE) if f"\nSNNJAX_KERNEL({name})" in source.read_text())
+    (source,) = (source for source in (*SOURCES, SEQUENCES) if f"\nSNNJAX_KERNEL({name})\n" in source.read_text())
     jax.ffi.register_ffi_target(symbol, jax.ffi.pycapsule(getattr(load(source), symbol)), platform="cpu")
     return symbol
 
@@ -106,14 +112,15 @@ def library(source: Path) -> Path:
 
 def _build(path: Path, source: Path) -> None:
     """Compiles the library of a source, and writes its digest; raises OSError if the compiler fails."""
-    if source in (SOURCES[0], STDP_SOURCE):
-        kernels = "C++ kernels of STDP" if source == STDP_SOURCE else "C++ kernels"
-        print(f"snnjax compiles its {kernels}, once: this takes up to a minute", file=sys.stderr, flush=True)
+    if next(_builds) == 0 or source == SEQUENCES:
+        which = "C++ kernels of sequences" if source == SEQUENCES else "C++ kernels"
+        print(f"snnjax compiles its {which}, once: this takes up to a minute", file=sys.stderr, flush=True)
     with atomic_write(path) as made:
         command = [*compiler(), *FLAGS, "-I", jax.ffi.include_dir(), "-o", str(made), str(source)]
         run = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         if run.returncode:
-            raise OSError(f"the C++ sources did not compile, {command[0]} said: {run.stderr.strip()[-2000:]}")
+            said = run.stderr.strip()[-2000:] or f"nothing, and ended with status {run.returncode}"
+            raise OSError(f"the C++ source {source.name} did not compile, {command[0]} said: {said}")
         digest = _digest(made)
     write_text(_digest_file(path), digest)  # after the library: a program killed in between leaves one without
 
