@@ -218,7 +218,8 @@ def measure_network(name: str, images: data.Dataset, options: Options, about: Ro
     """The part of throughput.json about one network; adds versions and devices to `about`."""
     few = images.subset(options.images, options.images)
     network = network_for(planning.published(name), few)
-    # Layers that learn alternately change places after a batch; else all images are one batch, at the first rates.
+    # Layers that learn alternately change places after an interval; otherwise all images are one interval, at the first
+    # rates.
     adapt_every = -(-len(few.train_images) // (2 if network.reward_by_turns else 1))
     with contextlib.ExitStack() as stack:
         workers = start(options, stack)

@@ -240,7 +240,7 @@ def learn(
                 decisions[-1] += np.asarray(found.decisions)[start:stop].tolist()
     layers, states, counts = carry
     assert int(counts.epoch) == epochs
-    assert int(counts.batch) == epochs * -(-len(labels) // adapt_every)
+    assert int(counts.interval) == epochs * -(-len(labels) // adapt_every)
     assert int(counts.seen) == 0
     weights = {name: np.asarray(layer.weights) for name, layer in layers.items()}
     return Judged(weights, np.stack([states[name]["rates"] for name in layers]), decisions)

@@ -50,6 +50,7 @@ def in_names_of_06(path: pathlib.Path) -> None:
 
 
 def test_the_settings_of_a_run_a_network_and_a_sweep_are_read_by_their_new_names(folder):
+    arrays = {name.replace("counts.interval", "counts.batch"): array for name, array in arrays.items()}
     found = [
         read_results(folder / "run")["settings"],
         Trained.read(folder / "run").settings,

@@ -61,7 +61,7 @@ def test_features_are_dropped_anew_each_epoch_by_a_key_of_the_layer():
         assert mask.mean() == pytest.approx(0.75, abs=0.03)
     agree = [np.mean(one == two) for index, one in enumerate(masks) for two in masks[:index]]
     np.testing.assert_allclose(agree, 0.75**2 + 0.25**2, atol=0.04)
-    adapted = rule.end_batch(state, DecisionCounts(*jnp.int32([1, 1, 2, 0, 0])))
+    adapted = rule.end_interval(state, DecisionCounts(*jnp.int32([1, 1, 2, 0, 0])))
     np.testing.assert_array_equal(adapted["kept"], masks[0])
 
 

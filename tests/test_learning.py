@@ -292,7 +292,7 @@ def test_deciding_layers_learn_from_batches_as_image_by_image(name, compiler):
         assert_same(*shown, exact)
     for key, layer in expected.layers.items():
         assert np.any(layer.weights != model.layers[key].weights)
-    assert int(expected.counts.batch) == 3
+    assert int(expected.counts.interval) == 3
 
 
 @pytest.mark.parametrize("images", [1, 40, 100, 777, 5000])

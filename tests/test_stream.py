@@ -130,7 +130,7 @@ def test_it_decides_before_it_learns_and_without_a_label_only_decides():
     for image, label in zip(IMAGES[::3], LABELS[::3], strict=True):
         _, expected = stream.learn(expected, image, label)
     assert_same(ended, expected)
-    assert int(ended.carry.counts.batch) == 0
+    assert int(ended.carry.counts.interval) == 0
     assert int(ended.carry.counts.seen) == 14
 
 
@@ -143,7 +143,7 @@ def test_a_reward_teaches_what_the_label_would():
         assert again == decision
         _, state = stream.learn(state, image, label)
     assert_same(rewarded, state)
-    assert int(state.carry.counts.batch) == 1
+    assert int(state.carry.counts.interval) == 1
     stream, state = made("labelled")
     with pytest.raises(InputError, match=r"`reward` is for learners such as RSTDP, got SupervisedSTDP of layer2"):
         stream.reward(state, IMAGES[0], 1)

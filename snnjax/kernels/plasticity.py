@@ -219,7 +219,7 @@ def reward_rates(outcome: jax.Array, reward: jax.Array, punish: jax.Array) -> ja
 def adapted_rates(base: jax.Array, fraction: jax.Array) -> jax.Array:
     """Adaptive rates (Mozafari et al. 2018): rewards shrink as errors become rare, punishments as successes do.
 
-    `base`, (..., 2) float, (a+, a-), times `fraction`, () float: of the last batch, the share of wrong decisions for
+    `base`, (..., 2) float, (a+, a-), times `fraction`, () float: of the last interval, the share of wrong decisions for
     reward rates, of correct ones for punish rates.
     """
     return base * fraction

@@ -46,20 +46,22 @@ class Signal(NamedTuple):
 
 
 class DecisionCounts(NamedTuple):
-    """The network's decisions since the last batch ended, and the batches and epochs before.
+    """The network's decisions since the last interval ended, and the intervals and epochs before.
+
+    An interval is `adapt_every` images, after which supervised learners adapt.
 
     Attributes:
       correct: () int32, images of right decisions.
       wrong: () int32, images of wrong decisions.
       seen: () int32, images: correct, wrong and silent.
-      batch: () int32, batches done in all epochs.
+      interval: () int32, intervals done in all epochs.
       epoch: () int32, epochs done.
     """
 
     correct: jax.Array
     wrong: jax.Array
     seen: jax.Array
-    batch: jax.Array
+    interval: jax.Array
     epoch: jax.Array
 
 
@@ -234,8 +236,8 @@ class Learner:
         """
         return type(self).learn is not Learner.learn
 
-    def end_batch(self, state: Any, counts: DecisionCounts) -> Any:
-        """The state after a batch of `adapt_every` stimuli, for supervised learners."""
+    def end_interval(self, state: Any, counts: DecisionCounts) -> Any:
+        """The state after an interval of `adapt_every` stimuli, for supervised learners."""
         return state
 
     def end_epoch(self, state: Any) -> Any:

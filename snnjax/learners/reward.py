@@ -32,11 +32,11 @@ from snnjax.learners.protocol import (
 class RSTDP(Learner):
     """R-STDP (Mozafari et al. 2018): STDP of the winners after a right decision, anti-STDP after a wrong one.
 
-    After each batch the rates of reward become their base times the fraction of wrong decisions, those of punishment
-    their base times the fraction of right ones. In a deciding layer the earliest, then strongest neuron of the class
-    that the layer voted for wins, and its vote is rewarded; elsewhere the competition finds the winners, and the
-    network's decision is rewarded. Under an untimed decision all that fire do so at the last step. The paper is [arXiv
-    1705.09132](https://arxiv.org/abs/1705.09132).
+    After each interval of `adapt_every` images the rates of reward become their base times the fraction of wrong
+    decisions, those of punishment their base times the fraction of right ones. In a deciding layer the earliest, then
+    strongest neuron of the class that the layer voted for wins, and its vote is rewarded; elsewhere the competition
+    finds the winners, and the network's decision is rewarded. Under an untimed decision all that fire do so at the last
+    step. The paper is [arXiv 1705.09132](https://arxiv.org/abs/1705.09132).
 
     Attributes:
       reward: base rates (a+, a-) after a right decision, a+ >= 0 >= a-.
@@ -47,7 +47,8 @@ class RSTDP(Learner):
         draws nothing. In layers before the last it cannot win, but later layers see its spikes. Tests use all features.
       floor: with it, rates are base * (floor + (1 - floor) * fraction), and those of a deciding layer begin with the
         fractions of guessing, 1 - 1/classes wrong and 1/classes right; None: 0, and the base rates before they adapt.
-      by_epoch: whether rates adapt after each epoch, by all its decisions, as published, instead of after each batch.
+      by_epoch: whether rates adapt after each epoch, by all its decisions, as published, not after each
+        interval.
     """
 
     # On 6,000 held-out images of MNIST, these rates and bounds reach 92.8 % after 10 epochs (mozafari2018). A reward a-
@@ -162,7 +163,7 @@ class RSTDP(Learner):
         decides_untimed = bool(layer.classes) and not layer.timed
         return decides_untimed and batch == 1 and super().supports_native(layer, batch)
 
-    def end_batch(self, state: Any, counts: DecisionCounts) -> Any:
+    def end_interval(self, state: Any, counts: DecisionCounts) -> Any:
         """Adapts the rates to the fractions of right and wrong decisions, or counts these until the epoch ends."""
         decisions = jnp.stack([counts.wrong, counts.correct, counts.seen])
         if self.by_epoch:

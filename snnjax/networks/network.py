@@ -36,7 +36,7 @@ class Network:
       time_steps: T.
       epochs: default epochs of each stage, in order; a single stage may have a plain number. If layers decide, the last
         number is that of supervised learning.
-      reward_by_turns: in the first epoch the first supervised layer and all others learn in alternate batches, later
+      reward_by_turns: in the first epoch the first supervised layer and all others learn in alternate intervals, later
         only the others do. By default all learn together.
       encoder: makes latencies of images; None: one that suits the images of the training set.
       decision: how the last stage decides; None: the network decides nothing. Then all layers learn without labels, and

@@ -82,7 +82,7 @@ def deepr2024(images: ImageSpec = MNIST) -> Network:
 
 
 def deepr2024_2(images: ImageSpec = MNIST) -> Network:
-    """As deepr2024; layer 3 learns by reward in every other batch of the first epoch, layer 4 in all other batches."""
+    """As deepr2024; layer 3 learns by reward in every other interval of the first epoch, layer 4 in the rest."""
     return _deep("deepr2024_2", images, REWARDED, reward_by_turns=True)
 
 

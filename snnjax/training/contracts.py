@@ -125,7 +125,7 @@ def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct,
     _expect(f"end_epoch(state) of {kind}", _traced(learner, "end_epoch", kind, state), state)
     if learner.supervised:
         counts = DecisionCounts(*[_INTEGER] * 5)
-        _expect(f"end_batch(state, counts) of {kind}", _traced(learner, "end_batch", kind, state, counts), state)
+        _expect(f"end_interval(state, counts) of {kind}", _traced(learner, "end_interval", kind, state, counts), state)
 
 
 HINTS = {

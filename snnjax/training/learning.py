@@ -249,7 +249,7 @@ def learn_intervals(
     images = Images(batch.inputs, batch.labels, batch.shown)
     size = min(phase.adapt_every, batch.size)
     learners = [layer.conv.last_learner for layer in carry.layers.values()]
-    adapt = any(type(learner).end_batch is not Learner.end_batch for learner in learners)
+    adapt = any(type(learner).end_interval is not Learner.end_interval for learner in learners)
     if adapt or phase.by_turns or phase.update_batch > 1:
         carry, result = in_groups(learn_interval, carry, images, size)
     else:  # nothing changes at the end of an interval, so one call learns from the whole batch
@@ -369,7 +369,7 @@ class Supervised(NamedTuple):
         """Whether each layer learns in this interval, or in one ahead, () bool by name."""
         # As in aidinattar/snn: the first layer learns in every other interval of epoch 0 and, since the sum is above 0
         # from then on, never again.
-        first = counts.epoch + (counts.batch + ahead) % 2 == 0
+        first = counts.epoch + (counts.interval + ahead) % 2 == 0
         names = self.phase.layers
         return {name: not self.phase.by_turns or (first if name == names[0] else ~first) for name in names}
 
@@ -379,7 +379,7 @@ class Supervised(NamedTuple):
         right = jnp.sum(outcomes > 0, dtype=jnp.int32)
         wrong = jnp.sum(outcomes < 0, dtype=jnp.int32)
         counts = DecisionCounts(
-            counts.correct + right, counts.wrong + wrong, counts.seen + images, counts.batch, counts.epoch
+            counts.correct + right, counts.wrong + wrong, counts.seen + images, counts.interval, counts.epoch
         )
         return self._end_interval(counts.seen >= self.phase.adapt_every, carry._replace(counts=counts))
 
@@ -392,8 +392,8 @@ class Supervised(NamedTuple):
         for name, turn in self.turns(counts, ahead=1).items():
             state = carry.states[name]
             learner = carry.layers[name].conv.last_learner
-            adapted[name] = where(turn, learner.end_batch(state, counts), state)
-        after = adapted, DecisionCounts(zero, zero, zero, counts.batch + 1, counts.epoch)
+            adapted[name] = where(turn, learner.end_interval(state, counts), state)
+        after = adapted, DecisionCounts(zero, zero, zero, counts.interval + 1, counts.epoch)
         return where(last, after, (carry.states, counts))
 
     def end_epoch(self, carry: Carry, last: jax.Array) -> Carry:

@@ -103,8 +103,12 @@ def current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def current_path(path: str) -> str:
-    """The path of an array of a state as a file holds it, by the names of this version; earlier ones wrote `tally`."""
-    return re.sub(r"^(learning/|carry\.)tally\.", r"\1counts.", path)
+    """The path of an array of a state as a file holds it, by the names of this version.
+
+    Earlier versions wrote `tally` for `counts`, and `batch` for its `interval`.
+    """
+    path = re.sub(r"^(learning/|carry\.)tally\.", r"\1counts.", path)
+    return re.sub(r"^(learning/|carry\.)counts\.batch$", r"\1counts.interval", path)
 
 
 def _default_epochs(network: Network, images: ImageSpec) -> tuple[int, ...]:
