@@ -49,7 +49,7 @@ def learn(
     competition: bool,
     one_sided: bool,
     fractional: bool,
-    batch: int,
+    update_batch: int,
 ) -> tuple[Any, ...]:
     """The fields of `LearnedReadout`, its spikes as a tuple, given weights (F, K) and latencies (S, K)."""
     weights = np.clip(np.float64(weights), *bounds)
@@ -72,8 +72,8 @@ def learn(
     def fired(stimulus: int, limits: np.ndarray) -> dict[int, Spike]:
         return {f: fire(latencies[stimulus], weights[f], limits[f], time_steps, fractional) for f in range(features)}
 
-    for start in range(0, stimuli, batch):
-        group = range(start, min(start + batch, stimuli))
+    for start in range(0, stimuli, update_batch):
+        group = range(start, min(start + update_batch, stimuli))
         usual = {stimulus: fired(stimulus, threshold) for stimulus in group}
         raised = {stimulus: fired(stimulus, threshold + excess) for stimulus in group}
         for stimulus in group:

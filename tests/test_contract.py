@@ -341,8 +341,8 @@ class Inherited(STDP):
 class Peeping(Inherited):
     """A rule that has a fast way of learning, which is another one."""
 
-    def learn(self, layer, state, latencies, labels, learns, *, batch=1, vote=None):
-        return STDP.learn(self, layer, state, latencies, labels, learns, batch=batch)
+    def learn(self, layer, state, latencies, labels, learns, *, update_batch=1, vote=None):
+        return STDP.learn(self, layer, state, latencies, labels, learns, update_batch=update_batch)
 
 
 @component

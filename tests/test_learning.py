@@ -84,27 +84,33 @@ def vote(decision: Any, spikes: Any) -> jax.Array:
     return votes_of(decision.scores(spikes, 3)[None])[0]
 
 
-@functools.partial(jax.jit, static_argnames=("name", "by_default", "batch", "backend"))
-def learned(layer: Layer, state: Any, learns: jax.Array, *, name: str, by_default: bool, batch: int, backend: str):
+@functools.partial(jax.jit, static_argnames=("name", "by_default", "update_batch", "backend"))
+def learned(
+    layer: Layer, state: Any, learns: jax.Array, *, name: str, by_default: bool, update_batch: int, backend: str
+):
     learner = layer.conv.last_learner
     learn = functools.partial(Learner.learn, learner) if by_default else learner.learn
     labels = jnp.asarray(PARTLY) if learner.supervised else None
     decision = Earliest(fallback=True) if layer.timed else Majority()
     with kernels.use_backend(backend):
         images = jnp.asarray(IMAGES)
-        return learn(layer, state, images, labels, learns, batch=batch, vote=functools.partial(vote, decision))
+        return learn(
+            layer, state, images, labels, learns, update_batch=update_batch, vote=functools.partial(vote, decision)
+        )
 
 
-@pytest.mark.parametrize(("name", "batch"), [*((name, 1) for name in RULES), ("STDP", 5), ("RSTDP", 5), ("NCG", 5)])
-def test_rules_learn_as_they_do_from_one_stimulus_after_the_other(name, batch, compiler):
+@pytest.mark.parametrize(
+    ("name", "update_batch"), [*((name, 1) for name in RULES), ("STDP", 5), ("RSTDP", 5), ("NCG", 5)]
+)
+def test_rules_learn_as_they_do_from_one_stimulus_after_the_other(name, update_batch, compiler):
     """From those that are chosen, on both back ends: the layer, the state, votes, info and winners."""
     conv = RULES[name]
     layer = layer_of(dataclasses.replace(conv, learners=noted(conv.last_learner)))
     state = jax.tree.map(to_32_bits, layer.conv.last_learner.init(layer, np.array([0, 1], np.uint32), 2))
-    run = functools.partial(learned, layer, state, LEARNS, name=name, batch=batch)
+    run = functools.partial(learned, layer, state, LEARNS, name=name, update_batch=update_batch)
     expected = run(by_default=True, backend="xla")
     assert np.mean(expected.layer.weights != layer.weights) > 0.2, "hardly anything is learned"
-    for backend in BACKENDS if batch == 1 else ("xla",):
+    for backend in BACKENDS if update_batch == 1 else ("xla",):
         found = run(by_default=False, backend=backend)
         assert_same(found[:2], expected[:2], exact=name in EXACTLY)
         results = [jax.tree.map(lambda x: x[LEARNS], (each.info, each.vote)) for each in (found, expected)]
@@ -169,9 +175,9 @@ NOT_NATIVE = {
 }
 
 
-@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize("update_batch", [1, 5])
 @pytest.mark.parametrize("name", [*RULES, *NOT_NATIVE])
-def test_rules_say_whether_compiled_code_computes_them(name, batch, compiler):
+def test_rules_say_whether_compiled_code_computes_them(name, update_batch, compiler):
     """As the program shows that learns."""
     conv = (RULES | NOT_NATIVE)[name]
     learner = conv.last_learner
@@ -181,10 +187,12 @@ def test_rules_say_whether_compiled_code_computes_them(name, batch, compiler):
     state = jax.tree.map(to_32_bits, learner.init(layer, np.array([0, 1], np.uint32), 2))
     labels = jnp.asarray(PARTLY) if learner.supervised else None
     decision = Earliest(fallback=True) if layer.timed else Majority()
-    learn = functools.partial(learner.learn, labels=labels, batch=batch, vote=functools.partial(vote, decision))
+    learn = functools.partial(
+        learner.learn, labels=labels, update_batch=update_batch, vote=functools.partial(vote, decision)
+    )
     with kernels.use_backend("native"):
         program = jax.make_jaxpr(learn)(layer, state, jnp.asarray(IMAGES), learns=jnp.asarray(LEARNS))
-    assert learner.supports_native(layer, batch) == ("snnjax_learn_" in str(program))
+    assert learner.supports_native(layer, update_batch) == ("snnjax_learn_" in str(program))
     assert learner.supports_native(layer, 1) == (name in RULES)
 
 

@@ -63,10 +63,10 @@ def made(kind, time_steps=T, seed=1, count=STIMULI, **settings):
     return arrays, defaults | rule | settings
 
 
-def judged(arrays, settings, batch=1):
+def judged(arrays, settings, update_batch=1):
     weights, excess, latencies, *rest = arrays
     flat = weights.reshape(len(weights), -1), excess, latencies.reshape(len(latencies), -1), *rest
-    after, excess, spikes, *results = readout_judge.learn(*flat, batch=batch, **settings)
+    after, excess, spikes, *results = readout_judge.learn(*flat, update_batch=update_batch, **settings)
     return LearnedReadout(after.reshape(weights.shape), excess, kernels.Spikes(*spikes), *results)
 
 
@@ -111,13 +111,13 @@ def rule_of(rates, *, sums, **settings):
     return ReadoutRule(rates, **numbers, sums=sums, settings=ReadoutSettings(**settings, normalise=sums is not None))
 
 
-@pytest.mark.parametrize(("kind", "batch"), [*(("NCG", batch) for batch in range(1, 6)), ("SSTDP", 4)])
-def test_batches_have_the_same_weights(kind, batch):
+@pytest.mark.parametrize(("kind", "update_batch"), [*(("NCG", size) for size in range(1, 6)), ("SSTDP", 4)])
+def test_batches_have_the_same_weights(kind, update_batch):
     """The last group is short; on accelerators as on a CPU."""
     arrays, settings = made(kind, fractional=True)
-    expected = judged(arrays, settings, batch)
+    expected = judged(arrays, settings, update_batch)
     with kernels.use_backend("xla"):
-        found = kernels.learn_readout(*arrays, batch=batch, **settings)
+        found = kernels.learn_readout(*arrays, update_batch=update_batch, **settings)
     assert_judged(found, expected)
     _, excess, latencies, labels, rates, learns = arrays
     inputs = latencies.reshape(STIMULI, -1)
@@ -125,7 +125,7 @@ def test_batches_have_the_same_weights(kind, batch):
     begin = np.clip(arrays[0], 0, 1).reshape(len(excess), -1), excess
     rule = rule_of(rates, **settings)
     stimuli = inputs, np.maximum(labels, 0), learned
-    learn = jax.jit(functools.partial(learn_on_accelerator, batch=batch))
+    learn = jax.jit(functools.partial(learn_on_accelerator, update_batch=update_batch))
     (weights, excess), (spikes, neuron, time, error, thresholds) = learn(rule, begin, stimuli)
     mask = learned[:, None]
     assert_judged(
@@ -293,7 +293,7 @@ def test_weights_keep_their_dtype(kind):
     """So do the potentials; times and thresholds are float32."""
     arrays, settings = made(kind, count=3)
     given = arrays[0].astype(np.float16), *arrays[1:]
-    found = jax.eval_shape(functools.partial(kernels.learn_readout, batch=2, **settings), *given)
+    found = jax.eval_shape(functools.partial(kernels.learn_readout, update_batch=2, **settings), *given)
     floats = found.weights, found.spikes.potential, found.spikes.time, found.excess, found.error, found.threshold
     assert [x.dtype for x in floats] == [np.float16, np.float16, *[np.float32] * 4]
 
@@ -306,7 +306,7 @@ def test_neurons_that_do_not_compete_keep_their_excess():
     stimuli = latencies.reshape(STIMULI, -1), np.maximum(labels, 0), labels >= 0
     rule = rule_of(rates, **settings)
     ways = learn_on_cpu, learn_on_accelerator
-    expected, found = (jax.jit(functools.partial(learn, batch=4))(rule, begin, stimuli)[0] for learn in ways)
+    expected, found = (jax.jit(functools.partial(learn, update_batch=4))(rule, begin, stimuli)[0] for learn in ways)
     np.testing.assert_array_equal(expected[1].reshape(2, -1)[:, :2], begin[1].reshape(2, -1)[:, :2])
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-6)
 
@@ -353,8 +353,8 @@ def test_what_does_not_fit_is_refused():
         (wrong(bounds=(-1.0, 1.0)), "`bounds` must be at least 0, so that potentials never fall"),
         (wrong(gap="wide"), "`gap` must be a number or an array"),
         (wrong(threshold_rate=excess), "`threshold_rate` must be a number or an array"),
-        (wrong(batch=0), "`batch` must be at least 1, got 0"),
-        (wrong(batch=np.asarray(2)), "`batch` must be a plain integer, got an array"),
+        (wrong(update_batch=0), "`update_batch` must be at least 1, got 0"),
+        (wrong(update_batch=np.asarray(2)), "`update_batch` must be a plain integer, got an array"),
         (beyond(weights=-weights), "`weights` must be at least 0, got -2"),
         (beyond(classes=2), "`classes` must divide the 15 features of `weights`, got 2"),
         (beyond(threshold=None), "`threshold` must be a number or an array"),

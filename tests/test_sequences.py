@@ -58,8 +58,8 @@ STDP = {
     "no threshold": EXACT | dict(threshold=None),
     "unbounded": EXACT | dict(bounds=(0.0, np.inf)),
     "rates of each": EXACT | dict(rates=EACH),
-    "batches of 3": EXACT | dict(batch=3, rates=EACH),
-    "batches of 16 and stabiliser": EXACT | dict(batch=16, stabiliser=True, rates=4 * QUICK),
+    "batches of 3": EXACT | dict(update_batch=3, rates=EACH),
+    "batches of 16 and stabiliser": EXACT | dict(update_batch=16, stabiliser=True, rates=4 * QUICK),
     "many features": EXACT | dict(threshold=8.0, k=1),
 }
 LARGE = stimuli(12, 32, 3, 4)
@@ -86,7 +86,7 @@ def judged_stdp(
     bounds: tuple[float, float] = (0.0, 1.0),
     stride: Any = 1,
     padding: Any = 0,
-    batch: int = 1,
+    update_batch: int = 1,
 ) -> tuple[np.ndarray, list[list[int]]]:
     """The weights, and the features that won, stimulus after stimulus."""
     stride, padding = pairs(stride, padding)
@@ -94,7 +94,7 @@ def judged_stdp(
     weights = np.clip(np.float64(weights), *bounds)
     shown, features = weights, []
     for number, latency in enumerate(latencies):
-        shown = shown if number % batch else weights
+        shown = shown if number % update_batch else weights
         padded = judge.pad(latency, padding, T)
         fired, potential = judge.fire(judge.potentials(padded, shown, T, stride), threshold)
         left = judge.pointwise_inhibition(fired, potential, T)
@@ -122,8 +122,8 @@ def test_stdp_is_that_of_the_judge(name, compiler):
     moved = np.abs(expected - weights.clip(*settings.get("bounds", (0, 1))))
     assert moved.max() > 0.05, "hardly anything was learned"
     assert sum(feature[0] < 0 for feature in features) > np.sum(~learns), "no stimulus is silent"
-    if "batch" in settings:
-        alone = {key: x for key, x in settings.items() if key not in ("rates", "batch")}
+    if "update_batch" in settings:
+        alone = {key: x for key, x in settings.items() if key not in ("rates", "update_batch")}
         assert judged_stdp(*given, **alone)[1] != features, "the case tells nothing"
 
 
@@ -155,7 +155,7 @@ REWARDS = {
     "stabiliser": REWARD | dict(stabiliser=True, padding=1),
     "strided, some kept": REWARD | dict(stride=(2, 1), kept=np.arange(6) % 4 > 0, bounds=(-1.0, 1.0)),
     "one feature of each class": REWARD | dict(classes=6, padding=(0, 1)),
-    "batches of 5": REWARD | dict(batch=5, bounds=(-2.0, 2.0)),
+    "batches of 5": REWARD | dict(update_batch=5, bounds=(-2.0, 2.0)),
     "unbounded": REWARD | dict(bounds=(-np.inf, np.inf)),
     "unbounded above": REWARD | dict(bounds=(0.25, np.inf)),
 }
@@ -175,7 +175,7 @@ def judged_reward(
     kept: Any = True,
     stride: Any = 1,
     padding: Any = 0,
-    batch: int = 1,
+    update_batch: int = 1,
 ) -> tuple[np.ndarray, list[int], list[int]]:
     """The weights, votes, and the features that learned, stimulus after stimulus."""
     stride, padding = pairs(stride, padding)
@@ -183,7 +183,7 @@ def judged_reward(
     kept = np.broadcast_to(kept, len(weights))[:, None, None]
     shown, votes, features = weights, [], []
     for number, (latency, label) in enumerate(zip(latencies, labels, strict=True)):
-        shown = shown if number % batch else weights
+        shown = shown if number % update_batch else weights
         padded = judge.pad(latency, padding, T)
         potential = judge.potentials(padded // T, shown, 1, stride) * kept
         winners = judge.k_winners(*judge.fire(potential, None), 1, 0, 1) if learns[number] else []
@@ -216,8 +216,8 @@ def test_reward_is_that_of_the_judge(name, compiler):
     assert outcomes == {True, False}, "the case tells nothing"
     assert np.abs(expected - weights).max() > 0.1
     assert len({*votes} - {-1}) > 1
-    if "batch" in settings:
-        alone = {key: x for key, x in settings.items() if key != "batch"}
+    if "update_batch" in settings:
+        alone = {key: x for key, x in settings.items() if key != "update_batch"}
         assert judged_reward(weights, IMAGES, LABELS, LEARNS, **alone)[1] != votes
 
 
@@ -288,7 +288,7 @@ REFUSED = [
     ),
     ("mask", dict(learns=MASKS[0, 1:]), r"`learns` must have shape \(9,\)"),
     ("indices", dict(learns=np.arange(9)), "`learns` must hold booleans"),
-    ("batch", dict(batch=0), "`batch` must be at least 1, got 0"),
+    ("update_batch", dict(update_batch=0), "`update_batch` must be at least 1, got 0"),
     ("rates", dict(rates=np.zeros((8, 2), np.float32)), r"`rates` must have shape \(9, 2\)"),
     ("k", dict(k=0), "`k`"),
     ("threshold", dict(threshold=np.zeros(5, np.float32)), "`threshold`"),

@@ -24,7 +24,9 @@ _UNROLLED = 16
 """Stimuli whose thresholds `balanced_in_order` moves at once."""
 
 
-def learn_on_accelerator(rule: ReadoutRule, learned: Any, stimuli: Any, *, batch: int) -> tuple[Any, StimulusResults]:
+def learn_on_accelerator(
+    rule: ReadoutRule, learned: Any, stimuli: Any, *, update_batch: int
+) -> tuple[Any, StimulusResults]:
     """As `learn_on_cpu`, but in few kernels, whatever rows these touch, as an accelerator needs it.
 
     The first spikes of classes, and thresholds, which learning does not need, are computed after all stimuli.
@@ -32,7 +34,7 @@ def learn_on_accelerator(rule: ReadoutRule, learned: Any, stimuli: Any, *, batch
     # Compiled for an H100, NCG launches 139 kernels for a batch of 64 stimuli this way, instead of 22 for each stimulus
     # if they are learned one at a time.
     learn_group = functools.partial(_learn_group, rule)
-    learned, (spikes, neuron, time, error, after) = _in_packed_groups(learn_group, learned, stimuli, batch)
+    learned, (spikes, neuron, time, error, after) = _in_packed_groups(learn_group, learned, stimuli, update_batch)
     classes = rule.settings.classes
     per_class = len(rule.threshold) // classes
     thresholds = (after + rule.threshold[None]).reshape(len(after), classes, per_class)
@@ -152,11 +154,11 @@ def balanced_in_order(excess: jax.Array, own: jax.Array, winner: jax.Array, rate
     return lax.scan(one, excess, (own, winner), unroll=min(len(own), _UNROLLED))[1]
 
 
-def _in_packed_groups(learn_group: Any, learned: Any, stimuli: Any, batch: int) -> tuple[Any, Any]:
+def _in_packed_groups(learn_group: Any, learned: Any, stimuli: Any, update_batch: int) -> tuple[Any, Any]:
     """`in_groups`, in which the results of a group travel as one array, which is one kernel on an accelerator."""
 
     def first_group(values: jax.Array) -> jax.Array:
-        return jnp.pad(values, [(0, batch), *[(0, 0)] * (values.ndim - 1)])[:batch]
+        return jnp.pad(values, [(0, update_batch), *[(0, 0)] * (values.ndim - 1)])[:update_batch]
 
     _, results = jax.eval_shape(lambda: learn_group(learned, jax.tree.map(first_group, stimuli)))
     _, unpack = ravel_pytree(jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), results))
@@ -165,5 +167,5 @@ def _in_packed_groups(learn_group: Any, learned: Any, stimuli: Any, batch: int) 
         learned, results = learn_group(learned, stimuli)
         return learned, jax.vmap(lambda result: ravel_pytree(result)[0])(results)
 
-    learned, values = in_groups(flattened, learned, stimuli, batch)
+    learned, values = in_groups(flattened, learned, stimuli, update_batch)
     return learned, jax.vmap(unpack)(values)

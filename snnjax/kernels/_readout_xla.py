@@ -17,7 +17,7 @@ from snnjax.kernels.sequences import in_groups
 from snnjax.kernels.supervised import learn_one, with_non_targets
 
 
-def learn_by_xla(settings: ReadoutSettings, *arrays: jax.Array, batch: int) -> tuple[jax.Array, ...]:
+def learn_by_xla(settings: ReadoutSettings, *arrays: jax.Array, update_batch: int) -> tuple[jax.Array, ...]:
     """The results of `learn_readout` in the order of C++, given the arrays of `ReadoutInputs`."""
     inputs = ReadoutInputs(*arrays)
     weights = inputs.weights
@@ -31,8 +31,8 @@ def learn_by_xla(settings: ReadoutSettings, *arrays: jax.Array, batch: int) -> t
         rule,
         vary_like(begin, (latencies, inputs.labels, shown), rule),
         (flat, jnp.maximum(inputs.labels, 0), learns),
-        cpu=functools.partial(learn_on_cpu, batch=batch),
-        default=functools.partial(learn_on_accelerator, batch=batch),
+        cpu=functools.partial(learn_on_cpu, update_batch=update_batch),
+        default=functools.partial(learn_on_accelerator, update_batch=update_batch),
     )
     spikes = results.spikes
     return (
@@ -49,7 +49,7 @@ def learn_by_xla(settings: ReadoutSettings, *arrays: jax.Array, batch: int) -> t
     )
 
 
-def learn_on_cpu(rule: ReadoutRule, learned: Any, stimuli: Any, *, batch: int) -> tuple[Any, StimulusResults]:
+def learn_on_cpu(rule: ReadoutRule, learned: Any, stimuli: Any, *, update_batch: int) -> tuple[Any, StimulusResults]:
     """The definition of `learn_readout`, which only touches the weights of neurons that learn, as a CPU needs it.
 
     `learned` are the weights (F, K) and the excess (F,), of which it returns new ones; `stimuli` are latencies (S, K),
@@ -92,4 +92,4 @@ def learn_on_cpu(rule: ReadoutRule, learned: Any, stimuli: Any, *, batch: int) -
         responses = lax.map(lambda stimulus: respond(learned, *stimulus), (latencies, labels))
         return lax.scan(learn, learned, (latencies, labels, learns, responses))
 
-    return in_groups(learn_group, learned, stimuli, batch)
+    return in_groups(learn_group, learned, stimuli, update_batch)

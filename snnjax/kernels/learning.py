@@ -105,10 +105,10 @@ def _check_stdp(
     time_steps: int,
     stride: Pair,
     padding: Pair,
-    batch: int,
+    update_batch: int,
     **_: Any,
 ) -> None:
-    check_sequence(weights, latencies, learns, batch, time_steps=time_steps, stride=stride, padding=padding)
+    check_sequence(weights, latencies, learns, update_batch, time_steps=time_steps, stride=stride, padding=padding)
     checks.integer("k", k, 1)
     checks.threshold(threshold, len(weights))
     if np.ndim(rates) < 2:
@@ -118,7 +118,7 @@ def _check_stdp(
     checks.shape("rates", rates, (len(latencies), 2), "`latencies`")
 
 
-@kernel("k", "stabiliser", "stride", "padding", "time_steps", "batch", check=_check_stdp)
+@kernel("k", "stabiliser", "stride", "padding", "time_steps", "update_batch", check=_check_stdp)
 def learn_stdp(
     weights: jax.Array,
     latencies: jax.Array,
@@ -133,7 +133,7 @@ def learn_stdp(
     stabiliser: bool = True,
     stride: Pair = 1,
     padding: Pair = 0,
-    batch: int = 1,
+    update_batch: int = 1,
 ) -> LearnedSTDP:
     """A layer learns by STDP from stimuli in their order: for each one `winners`, then `stdp`.
 
@@ -143,8 +143,8 @@ def learn_stdp(
       latencies: (S, C, H, W) integers in 0..T, the stimuli.
       rates: (a+, a-) as of `stdp`, (2,) float for all stimuli, or (S, 2).
       learns: (S,) bool, the stimuli to learn from; all other stimuli change nothing and have no winners. None: all.
-      batch: the number of successive stimuli whose winners are found with the same weights. Accelerators need large
-        batches: with 1 they compute one stimulus at a time.
+      update_batch: the number of successive stimuli whose winners are found with the same weights. Accelerators need
+        large numbers: with 1 they compute one stimulus at a time.
     """
     count = len(latencies)
     layer = layer_settings(time_steps, stride, padding)
@@ -184,11 +184,11 @@ def learn_stdp(
             won = dataclasses.replace(won, feature=jnp.where(learns[:, None], won.feature, -1))
             return update(weights, latencies, won, rates), won.feature
 
-        return in_groups(learn_group, weights, (latencies, rates, learns), batch)
+        return in_groups(learn_group, weights, (latencies, rates, learns), update_batch)
 
     # Compiled code learns from single stimuli only. Batches gain nothing on a CPU: on two cores, layer 2 of
     # mozafari2018 learned from 32,800 images a second one by one, and from 23,000 to 24,000 in batches of 16 or more.
-    supported = batch == 1 and threshold is not None and supports_native(weights, time_steps)
+    supported = update_batch == 1 and threshold is not None and supports_native(weights, time_steps)
     ends = bounds_array(weights, bounds)
     learned = dispatch(supported, run_native, xla)(
         jnp.clip(weights, *ends),
@@ -214,10 +214,10 @@ def _check_reward(
     time_steps: int,
     stride: Pair,
     padding: Pair,
-    batch: int,
+    update_batch: int,
     **_: Any,
 ) -> None:
-    check_sequence(weights, latencies, learns, batch, time_steps=time_steps, stride=stride, padding=padding)
+    check_sequence(weights, latencies, learns, update_batch, time_steps=time_steps, stride=stride, padding=padding)
     check_labels(labels, latencies, len(weights), classes)
     checks.rates(reward, "reward")
     checks.rates(punish, "punish")
@@ -226,7 +226,7 @@ def _check_reward(
         checks.shape("kept", kept, weights.shape[:1], "`weights`")
 
 
-@kernel("classes", "stabiliser", "stride", "padding", "time_steps", "batch", check=_check_reward)
+@kernel("classes", "stabiliser", "stride", "padding", "time_steps", "update_batch", check=_check_reward)
 def learn_reward(
     weights: jax.Array,
     latencies: jax.Array,
@@ -242,7 +242,7 @@ def learn_reward(
     stabiliser: bool = False,
     stride: Pair = 1,
     padding: Pair = 0,
-    batch: int = 1,
+    update_batch: int = 1,
 ) -> LearnedReward:
     """A deciding layer learns by R-STDP from stimuli and their labels, in order.
 
@@ -260,7 +260,7 @@ def learn_reward(
       punish: (2,) float, (a+, a-) after a wrong vote.
       learns: (S,) bool, the stimuli to vote on and to learn from; all other stimuli have the vote -1. None: all.
       kept: (F,) bool, the features that may fire, as with dropout. None: all.
-      batch: the number of successive stimuli that are voted on with the same weights.
+      update_batch: the number of successive stimuli that are voted on with the same weights.
     """
     count = len(latencies)
     per_class = len(weights) // classes
@@ -304,13 +304,13 @@ def learn_reward(
             of_each = jax.vmap(lambda outcome: reward_rates(outcome, *rates))(outcome)
             return update(weights, latencies, won, of_each), (vote, feature)
 
-        learned, (vote, feature) = in_groups(learn_group, weights, (latencies, labels, learns), batch)
+        learned, (vote, feature) = in_groups(learn_group, weights, (latencies, labels, learns), update_batch)
         return learned, vote, feature
 
     ends = bounds_array(weights, bounds)
-    # Compiled code learns from single stimuli only, 20,000 images a second on two cores (mozafari2018). No batch size
-    # was faster: the best reached 13,300, by a product for the whole batch.
-    learned = dispatch(batch == 1 and supports_native(weights, time_steps), run_native, xla)(
+    # Compiled code learns from single stimuli only, 20,000 images a second on two cores (mozafari2018). No number
+    # of stimuli with the same weights was faster: the best reached 13,300, by one product for all of them.
+    learned = dispatch(update_batch == 1 and supports_native(weights, time_steps), run_native, xla)(
         jnp.clip(weights, *ends),
         to_unsigned(latencies, time_steps=time_steps),
         jnp.asarray(labels, jnp.int32),

@@ -70,10 +70,10 @@ def _check_readout(
     threshold_rate: Any,
     non_targets: int,
     competition: bool,
-    batch: int,
+    update_batch: int,
     **_: Any,
 ) -> None:
-    check_whole_inputs(latencies, weights, learns, threshold, time_steps, batch)
+    check_whole_inputs(latencies, weights, learns, threshold, time_steps, update_batch)
     checks.at_least("threshold", threshold, 0)
     check_labels(labels, latencies, len(weights), classes)
     checks.rates(rates)
@@ -89,7 +89,7 @@ def _check_readout(
         raise InputError(f"`non_targets` must be 0 without `competition`, got {non_targets}")
 
 
-_STATIC = "classes", "time_steps", "non_targets", "competition", "one_sided", "fractional", "batch"
+_STATIC = "classes", "time_steps", "non_targets", "competition", "one_sided", "fractional", "update_batch"
 
 
 @kernel(*_STATIC, check=_check_readout)
@@ -112,7 +112,7 @@ def learn_readout(
     competition: bool = True,
     one_sided: bool = False,
     fractional: bool = False,
-    batch: int = 1,
+    update_batch: int = 1,
 ) -> LearnedReadout:
     """A readout learns by supervised STDP from stimuli and their labels, in order (Goupy et al. 2024).
 
@@ -144,8 +144,8 @@ def learn_readout(
         M - 1: so pass 0 if a class has a single neuron. It must be 0 without `competition`.
       one_sided: as in `desired_times`.
       fractional: as in `timed_spikes`.
-      batch: the number of successive stimuli whose spikes are computed with the same weights and thresholds.
-        Accelerators need large batches: with 1 they compute one stimulus at a time.
+      update_batch: the number of successive stimuli whose spikes are computed with the same weights and thresholds.
+        Accelerators need large numbers: with 1 they compute one stimulus at a time.
     """
     settings = ReadoutSettings(
         classes=classes,
@@ -167,8 +167,8 @@ def learn_readout(
         numbers=_stacked(*rates, gap, threshold_rate, *bounds, dtype=jnp.promote_types(weights.dtype, jnp.float32)),
     )
     run_native = _native_readout(settings, inputs)
-    xla = functools.partial(learn_by_xla, settings, batch=batch)
-    learned = dispatch(batch == 1 and supports_native(weights, time_steps), run_native, xla)(*inputs)
+    xla = functools.partial(learn_by_xla, settings, update_batch=update_batch)
+    learned = dispatch(update_batch == 1 and supports_native(weights, time_steps), run_native, xla)(*inputs)
     new_weights, new_excess, latency, potential, time, *info = learned
     return LearnedReadout(new_weights, new_excess, Spikes(latency, potential, time), *info)
 

@@ -17,14 +17,14 @@ def check_sequence(
     weights: Any,
     latencies: Any,
     learns: Any,
-    batch: int,
+    update_batch: int,
     *,
     time_steps: int,
     stride: Pair = 1,
     padding: Pair = 0,
 ) -> None:
     """Raises InputError or InputTypeError unless stimuli (S, C, H, W) fit the weights, and a mask fits the stimuli."""
-    checks.integer("batch", batch, 1)
+    checks.integer("update_batch", update_batch, 1)
     checks.latency("latencies", latencies, "S C H W", time_steps=checks.time_steps(time_steps))
     checks.array("weights", weights, "F C kh kw", "floats")
     checks.not_empty("weights", weights)
@@ -37,9 +37,11 @@ def check_sequence(
         checks.shape("learns", learns, latencies.shape[:1], "`latencies`")
 
 
-def check_whole_inputs(latencies: Any, weights: Any, learns: Any, threshold: Any, time_steps: int, batch: int) -> None:
+def check_whole_inputs(
+    latencies: Any, weights: Any, learns: Any, threshold: Any, time_steps: int, update_batch: int
+) -> None:
     """Raises InputError or InputTypeError unless the weights see whole stimuli, and fit to thresholds."""
-    check_sequence(weights, latencies, learns, batch, time_steps=time_steps)
+    check_sequence(weights, latencies, learns, update_batch, time_steps=time_steps)
     checks.shape("weights", weights, (len(weights), *latencies.shape[1:]), "`latencies`")
     if threshold is None:
         raise wrong_type("threshold", "a number or an array (F,)", None)
@@ -62,18 +64,18 @@ def check_classes(features: int, classes: int) -> None:
         raise InputError(f"`classes` must divide the {features} features of `weights`, got {classes}")
 
 
-def in_groups(learn_group: Callable[..., Any], learned: Any, stimuli: Any, batch: int) -> tuple[Any, Any]:
-    """What `learn_group(learned, group)` makes of groups of `batch` stimuli in order, and the results of each stimulus.
+def in_groups(learn_group: Callable[..., Any], learned: Any, stimuli: Any, update_batch: int) -> tuple[Any, Any]:
+    """What `learn_group(learned, group)` makes of groups of `update_batch` stimuli, and the results of each stimulus.
 
     `stimuli` is a pytree of (S, ...) arrays, in which a boolean one says which stimuli are learned from: the last group
     is filled up with zeros.
     """
     count = len(jax.tree.leaves(stimuli)[0])
-    missing = -count % batch
+    missing = -count % update_batch
 
     def group(values: jax.Array) -> jax.Array:
         padded = jnp.pad(values, [(0, missing), *[(0, 0)] * (values.ndim - 1)])
-        return padded.reshape(len(padded) // batch, batch, *values.shape[1:])
+        return padded.reshape(len(padded) // update_batch, update_batch, *values.shape[1:])
 
     learned, results = lax.scan(learn_group, vary_like(learned, stimuli), jax.tree.map(group, stimuli))
     return learned, jax.tree.map(lambda x: x.reshape(count + missing, *x.shape[2:])[:count], results)

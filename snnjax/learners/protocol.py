@@ -182,7 +182,7 @@ class Learner:
         labels: jax.Array | None,
         learns: jax.Array,
         *,
-        batch: int = 1,
+        update_batch: int = 1,
         vote: Callable[[Spikes], jax.Array] | None = None,
     ) -> Learned:
         """Learns from a sequence of stimuli in order, by default by `forward` and `update` of each.
@@ -193,7 +193,7 @@ class Learner:
           latencies: (S, C, H, W).
           labels: (S,) int32, -1 where nothing is to be learned; None: unsupervised.
           learns: (S,) bool, the stimuli to learn from; all other stimuli leave the layer and the state as they are.
-          batch: the number of successive stimuli that are passed forward with the same weights.
+          update_batch: the number of successive stimuli that are passed forward with the same weights.
           vote: of a deciding layer: its vote, () int32, given the `Spikes` of its response.
         """
 
@@ -223,16 +223,18 @@ class Learner:
             winners = winning_features(layer, response, voted) if has_default_figures(self) else None
             return (layer, state), (info, voted, winners)
 
-        learned, results = learn_from_sequence(respond, update, (layer, state), (latencies, labels), learns, batch)
+        learned, results = learn_from_sequence(
+            respond, update, (layer, state), (latencies, labels), learns, update_batch
+        )
         return Learned(*learned, *results)
 
-    def supports_native(self, layer: Any, batch: int) -> bool:
+    def supports_native(self, layer: Any, update_batch: int) -> bool:
         """Whether compiled code computes `learn` on a CPU; trainings name the layers for which it does not.
 
         By default it is taken to be so if the class has a `learn` of its own, which then calls a sequence kernel.
 
         Args:
-          batch: as of `learn`.
+          update_batch: as of `learn`.
         """
         return type(self).learn is not Learner.learn
 

@@ -128,7 +128,7 @@ class RSTDP(Learner):
         labels: jax.Array | None,
         learns: jax.Array,
         *,
-        batch: int = 1,
+        update_batch: int = 1,
         vote: Any = None,
     ) -> Learned:
         """As the default, by `kernels.learn_reward` in a layer that decides without times.
@@ -136,7 +136,7 @@ class RSTDP(Learner):
         `vote` is not needed: layers learn from their own votes only under `Majority`, whose votes the kernel finds.
         """
         if layer.timed or not layer.classes:
-            return super().learn(layer, state, latencies, labels, learns, batch=batch, vote=vote)
+            return super().learn(layer, state, latencies, labels, learns, update_batch=update_batch, vote=vote)
         assert labels is not None
         reward, punish = state["rates"]
         learned = kernels.learn_reward(
@@ -153,15 +153,15 @@ class RSTDP(Learner):
             stabiliser=self.stabiliser,
             stride=layer.conv.stride,
             padding=layer.conv.padding,
-            batch=batch,
+            update_batch=update_batch,
         )
         layer = dataclasses.replace(layer, weights=learned.weights)
         feature = learned.feature[:, None]
         return Learned(layer, state, dict(feature=feature), learned.vote, feature)
 
-    def supports_native(self, layer: Layer, batch: int) -> bool:
+    def supports_native(self, layer: Layer, update_batch: int) -> bool:
         decides_untimed = bool(layer.classes) and not layer.timed
-        return decides_untimed and batch == 1 and super().supports_native(layer, batch)
+        return decides_untimed and update_batch == 1 and super().supports_native(layer, update_batch)
 
     def end_interval(self, state: Any, counts: DecisionCounts) -> Any:
         """Adapts the rates to the fractions of right and wrong decisions, or counts these until the epoch ends."""

@@ -14,7 +14,7 @@ def learn_from_sequence(
     learned: Any,
     stimuli: Any,
     learns: jax.Array,
-    batch: int = 1,
+    update_batch: int = 1,
 ) -> tuple[Any, Any]:
     """What has been learned after the stimuli that `learns` selects, in order, and the results for each, (S, ...).
 
@@ -24,7 +24,8 @@ def learn_from_sequence(
       learned: what has been learned before, a pytree of arrays.
       stimuli: a pytree of (S, ...) arrays.
       learns: (S,) bool; results for the other stimuli are 0.
-      batch: the number of successive stimuli whose responses come from the same weights; the last group may be shorter.
+      update_batch: the number of successive stimuli whose responses come from the same weights; the last group may be
+        shorter.
     """
     count = len(learns)
 
@@ -49,19 +50,19 @@ def learn_from_sequence(
         return jax.lax.fori_loop(0, jnp.sum(selected), learn_next, state)
 
     def learn_group(number: jax.Array, state: Any) -> Any:
-        first = number * batch
-        indices = jnp.minimum(first + jnp.arange(batch), count - 1)
+        first = number * update_batch
+        indices = jnp.minimum(first + jnp.arange(update_batch), count - 1)
         responses = jax.vmap(lambda index: respond(state[0], stimulus_of(index)))(indices)
-        return learn_selected(first, batch, state, lambda place, _: jax.tree.map(lambda x: x[place], responses))
+        return learn_selected(first, update_batch, state, lambda place, _: jax.tree.map(lambda x: x[place], responses))
 
     stimulus = jax.eval_shape(stimulus_of, jnp.int32(0))
     response = jax.eval_shape(respond, learned, stimulus)
     _, result = jax.eval_shape(update, learned, stimulus, response)
     state = learned, jax.tree.map(lambda x: jnp.zeros((count, *x.shape), x.dtype), result)
-    padded = jnp.pad(learns, (0, -count % batch))
-    if batch == 1:
+    padded = jnp.pad(learns, (0, -count % update_batch))
+    if update_batch == 1:
         return learn_selected(jnp.int32(0), count, state, lambda place, state: respond(state[0], stimulus_of(place)))
-    groups = jnp.any(padded.reshape(-1, batch), axis=1)
+    groups = jnp.any(padded.reshape(-1, update_batch), axis=1)
     # Groups before the first and after the last one that is learned from are left out.
     end = jnp.max(jnp.where(groups, jnp.arange(len(groups)) + 1, 0))
     return jax.lax.fori_loop(jnp.argmax(groups), end, learn_group, state)

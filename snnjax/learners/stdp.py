@@ -86,14 +86,14 @@ class STDP(Learner):
         labels: jax.Array | None,
         learns: jax.Array,
         *,
-        batch: int = 1,
+        update_batch: int = 1,
         vote: Any = None,
     ) -> Learned:
         """As the default, by `kernels.learn_stdp` if the winners are those of `WTA`."""
         conv = layer.conv
         competition = conv.competition
         if not is_wta(competition):
-            return super().learn(layer, state, latencies, labels, learns, batch=batch, vote=vote)
+            return super().learn(layer, state, latencies, labels, learns, update_batch=update_batch, vote=vote)
         # The number of images learned from before each. Those that are left out do not count: a training that was
         # stopped goes on within a batch, and would otherwise double its rates too early.
         number = state + jnp.cumsum(learns, dtype=jnp.int32) - learns
@@ -110,16 +110,16 @@ class STDP(Learner):
             stabiliser=self.stabiliser,
             stride=conv.stride,
             padding=conv.padding,
-            batch=batch,
+            update_batch=update_batch,
         )
         layer = dataclasses.replace(layer, weights=learned.weights)
         count = jnp.sum(learns, dtype=jnp.int32)
         return Learned(layer, state + count, learned.feature, winners=learned.feature)
 
-    def supports_native(self, layer: Layer, batch: int) -> bool:
+    def supports_native(self, layer: Layer, update_batch: int) -> bool:
         conv = layer.conv
         races = is_wta(conv.competition) and conv.threshold is not None
-        return races and batch == 1 and super().supports_native(layer, batch)
+        return races and update_batch == 1 and super().supports_native(layer, update_batch)
 
     def learning_input(self, layer: Layer, latency: jax.Array) -> jax.Array:
         """The input that is learned from."""

@@ -229,14 +229,14 @@ class SupervisedSTDP(Learner):
         labels: jax.Array | None,
         learns: jax.Array,
         *,
-        batch: int = 1,
+        update_batch: int = 1,
         vote: Any = None,
     ) -> Learned:
         """As the default, by `kernels.learn_readout` in a layer without padding."""
         assert labels is not None
         conv = layer.conv
         if not _sees_all(layer, latencies.shape[1:]):
-            return super().learn(layer, state, latencies, labels, learns, batch=batch, vote=vote)
+            return super().learn(layer, state, latencies, labels, learns, update_batch=update_batch, vote=vote)
         learned = kernels.learn_readout(
             layer.weights,
             state["excess"],
@@ -255,15 +255,17 @@ class SupervisedSTDP(Learner):
             competition=self.competition,
             one_sided=self.one_sided,
             fractional=conv.fractional,
-            batch=batch,
+            update_batch=update_batch,
         )
         spikes = jax.tree.map(lambda x: x[..., None, None], learned.spikes)
         info = {name: getattr(learned, name) for name in ("neuron", "time", "error", "label", "threshold")}
         layer = dataclasses.replace(layer, weights=learned.weights)
         return Learned(layer, dict(state, excess=learned.excess), info, jax.vmap(vote)(spikes))
 
-    def supports_native(self, layer: Layer, batch: int) -> bool:
-        return _sees_all(layer, layer.input_shape) and batch == 1 and super().supports_native(layer, batch)
+    def supports_native(self, layer: Layer, update_batch: int) -> bool:
+        return (
+            _sees_all(layer, layer.input_shape) and update_batch == 1 and super().supports_native(layer, update_batch)
+        )
 
     def end_epoch(self, state: Any) -> Any:
         """Anneals the rates; resets training thresholds."""

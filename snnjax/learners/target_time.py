@@ -156,7 +156,7 @@ class TargetTime(Learner):
         labels: jax.Array | None,
         learns: jax.Array,
         *,
-        batch: int = 1,
+        update_batch: int = 1,
         vote: Any = None,
     ) -> Learned:
         """As the default, by `kernels.learn_target_time`."""

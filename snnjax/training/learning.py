@@ -137,7 +137,7 @@ def learn_unsupervised(phase: Phase, carry: Carry, model: Model | None, batch: I
     (name,) = phase.layers
     layer = carry.layers[name]
     learner = layer.conv.each_learner[phase.learner]
-    learned = learner.learn(layer, carry.states[name], batch.inputs, None, batch.shown, batch=phase.update_batch)
+    learned = learner.learn(layer, carry.states[name], batch.inputs, None, batch.shown, update_batch=phase.update_batch)
     winners = {name: learned.winners} if has_default_figures(learner) else None
     carry = Carry({name: learned.layer}, {name: learned.state})
     return end_epoch(phase, carry, batch.last), StepResult({name: learned.info}, winners=winners)
@@ -194,7 +194,7 @@ def learn_deciding(phase: Phase, carry: Carry, model: Model, batch: ImageBatch) 
             layer = carry.layers[name]
             labels = jnp.where(turn, images.labels, -1)
             teach = functools.partial(
-                layer.conv.last_learner.learn, batch=min(phase.update_batch, len(labels)), vote=vote
+                layer.conv.last_learner.learn, update_batch=min(phase.update_batch, len(labels)), vote=vote
             )
             learned = teach(layer, carry.states[name], images.inputs, labels, images.shown)
             layers[name] = learned.layer
