@@ -35,6 +35,8 @@ from snnjax.kernels.compiled import winners as winners
 from snnjax.kernels.decisions import earliest_of_classes as earliest_of_classes
 from snnjax.kernels.decisions import final_latencies as final_latencies
 from snnjax.kernels.decisions import strongest_of_classes as strongest_of_classes
+from snnjax.kernels.learning import LearnedReward as LearnedReward
+from snnjax.kernels.learning import LearnedSTDP as LearnedSTDP
 from snnjax.kernels.learning import learn_reward as learn_reward
 from snnjax.kernels.learning import learn_stdp as learn_stdp
 from snnjax.kernels.neurons import Spikes as Spikes
@@ -42,6 +44,7 @@ from snnjax.kernels.neurons import fire as fire
 from snnjax.kernels.neurons import potentials as potentials
 from snnjax.kernels.plasticity import receptive_fields as receptive_fields
 from snnjax.kernels.plasticity import reward_rates as reward_rates
+from snnjax.kernels.readout import LearnedReadout as LearnedReadout
 from snnjax.kernels.readout import learn_readout as learn_readout
 from snnjax.kernels.spikes import Pooling as Pooling
 from snnjax.kernels.spikes import latency_to_wave as latency_to_wave
@@ -49,6 +52,7 @@ from snnjax.kernels.spikes import pad as pad
 from snnjax.kernels.spikes import pool as pool
 from snnjax.kernels.spikes import wave_to_latency as wave_to_latency
 from snnjax.kernels.supervised import desired_times as desired_times
+from snnjax.kernels.target_time import LearnedTargetTime as LearnedTargetTime
 from snnjax.kernels.target_time import learn_target_time as learn_target_time
 
 __all__ = public.names(vars())

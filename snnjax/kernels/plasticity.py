@@ -52,7 +52,8 @@ def check_stdp(
 def receptive_fields(maps: jax.Array, winners: Winners, *, kernel: Pair, stride: Pair = 1) -> jax.Array:
     """What `maps` hold at the inputs of each winner, (k, C, kh, kw) of their dtype; arbitrary for empty places.
 
-    `maps`, (C, H, W), are latencies, or other values of each input such as traces, of any dtype. They are padded.
+    `maps`, (C, H, W), are latencies, or other values of each input such as traces, of any dtype. Pass them
+    padded, as by `kernels.pad`, if the layer has padding.
     """
     return patches(maps, jnp.stack([winners.row, winners.column], axis=1), kernel=kernel, stride=stride)
 

@@ -122,8 +122,9 @@ def learn_readout(
     1. All neurons fire at their thresholds, as by `timed_spikes`, which a decision can be made from.
     2. The target neurons of the label's class, if they compete and are several, fire at their training thresholds
        instead, threshold + excess. The excess of the earliest of these neurons rises, and that of the rest falls (NCG).
-    3. With `competition` the earliest neuron of each class learns, and otherwise all neurons do: by `error_stdp`, with
-       the differences between actual times and `desired_times` as errors. Then their weights are rescaled to `sums`.
+    3. With `competition` the earliest neuron of each class learns, and otherwise all neurons do: by
+       `snnjax.kernels.supervised.error_stdp`, with the differences between actual times and `desired_times` as errors.
+       Then their weights are rescaled to `sums`.
 
     Nothing is learned from a stimulus without spikes, nor from one with the label -1. The weights are clipped to the
     bounds before the first stimulus, and whenever they have changed.
@@ -133,7 +134,7 @@ def learn_readout(
       excess: (F,) float32, by which training thresholds exceed thresholds; zeros at the beginning.
       latencies: (S, C, H, W) integers in 0..T, the stimuli.
       labels: (S,) integers, the classes, -1 for a stimulus at which neurons only fire.
-      rates: (2,) float, (a+, a-) of `error_stdp`.
+      rates: (2,) float, (a+, a-) of `snnjax.kernels.supervised.error_stdp`.
       learns: (S,) bool, the stimuli to learn from; nothing is computed for all other stimuli. None: all.
       threshold: a number of at least 0, or an array (F,).
       gap: the time between the desired spikes of the label's class and of all other classes, as in `desired_times`.

@@ -225,9 +225,10 @@ def learn_target_time(
 ) -> LearnedTargetTime:
     """Features with target times learn from patches of stimuli, in order (Falez et al. 2019).
 
-    A patch is what a neuron at one of the layer's positions sees. For each one `learn_patches` learns by
-    `update_weights` and `update_thresholds`: the first neuron to fire learns by multiplicative STDP, and all thresholds
-    adapt until winners fire at the target time and all features win equally often.
+    A patch is what a neuron at one of the layer's positions sees. For each one the first neuron to fire learns by
+    multiplicative STDP (`snnjax.kernels.target_time.update_weights`), and all thresholds adapt until winners fire at
+    the target time and all features win equally often (`snnjax.kernels.target_time.update_thresholds`). Patches follow
+    each other as in `snnjax.kernels.target_time.learn_patches`.
 
     The weights are clipped to the bounds before the first stimulus.
 

@@ -36,7 +36,7 @@ class TargetTime(Learner):
     has its own threshold. While it learns, it fires as soon as its potential reaches that (>=); afterwards it must
     exceed it (>), as in all layers. Thresholds adapt so that winners fire at the target time and all win equally often;
     the winner's weights change by multiplicative STDP. The equations are those of
-    `kernels.target_time.update_weights` and `update_thresholds`. If no neuron fires, nothing changes, but for
+    `snnjax.kernels.target_time.update_weights` and `update_thresholds`. If no neuron fires, nothing changes, but for
     thresholds that are too high for many patches in a row. Patches are learned from one by one, whatever the
     `update_batch`. The layer's `competition` plays no part. The paper is [arXiv 1904.01908](https://arxiv.org/abs/1904.01908).
 
