@@ -54,7 +54,7 @@ def check_learner(
       deciding: whether the layer decides between two classes; otherwise it is in the stage before the last.
       decision: how the network decides; under a timed one, such as `Earliest`, `conv` may have a threshold.
       images: number of stimuli, (C, H, W) latencies of `input_shape`, every fourth of which is silent; a multiple of
-        twice the `update_batch`. A learner that is `minibatch` gets as many batches, and ignores the `update_batch`.
+        twice the `update_batch`. A minibatch learner gets as many minibatches, and ignores the `update_batch`.
     """
     checks.instance("learner", learner, Learner, "an instance of a class that derives from snnjax.Learner")
     conv = dataclasses.replace(conv or _suiting(learner, deciding, decision, input_shape), learners=learner)
@@ -82,7 +82,7 @@ def _message(learner: Learner, error: Exception) -> str:
 
 def _suiting(learner: Learner, deciding: bool, decision: Decision, input_shape: tuple[int, int, int]) -> Conv:
     """A layer that learners of this kind can train."""
-    if learner.minibatch:
+    if learner.minibatch_size:
         return Conv(2 * CLASSES, 3, padding=1, ramp=Ramp(), standardise=Standardise())
     if learner.ramped:
         return Conv(2 * CLASSES, input_shape[1:], threshold=0.0, weight_mean=0.0, weight_std=0.0, ramp=PLAIN)
@@ -112,10 +112,10 @@ class _Case:
         self.network = Network("check", input_shape, CLASSES, tuple(stages), decision=decision)
         self.learner = conv.each_learner[0]
         steps = self.network.time_steps
-        self.minibatch = self.learner.minibatch
-        self.few = self.learner.batch if self.minibatch else 2  # images that a check learns from
-        self.update_batches = (1,) if self.minibatch else (1, update_batch)
-        images *= self.learner.batch if self.minibatch else 1
+        self.minibatch_size = self.learner.minibatch_size
+        self.few = self.minibatch_size or 2  # images that a check learns from
+        self.update_batches = (1,) if self.minibatch_size else (1, update_batch)
+        images *= self.minibatch_size or 1
         latencies = random.integers(0, 2 * steps, (images, *input_shape)).clip(max=steps)
         latencies[1::4] = steps
         self.latencies = latencies.astype(np.uint8)
@@ -130,7 +130,7 @@ class _Case:
             self.respond: Any = rule.respond
             self.update: Any = lambda carry, latency, label, response: rule.update(carry, label, response)
         else:
-            self.phase = Phase(("layer1",), learner=0, minibatch_size=self.learner.batch if self.minibatch else 0)
+            self.phase = Phase(("layer1",), learner=0, minibatch_size=self.minibatch_size)
             self.respond = lambda carry, *given: _rule(carry).forward(_layer(carry), carry.states["layer1"], *given)
             self.update = self._update
         self.learning = learning_of(self.phase, self.network)
@@ -161,7 +161,10 @@ class _Case:
         self, carry: Carry, latencies: Any, start: Any, stop: Any, last: Any, update_batch: int = 1, rest: int = 0
     ) -> tuple[Carry, StepResult]:
         """The carry after learning from the images from number `start` to before `stop`, and the result for each."""
-        phase = self.phase._replace(images=rest) if self.minibatch else self.phase._replace(update_batch=update_batch)
+        if self.minibatch_size:
+            phase = self.phase._replace(images=rest)
+        else:
+            phase = self.phase._replace(update_batch=update_batch)
         learned = jnp.int32(start), jnp.int32(stop), jnp.bool_(last)
         batch = ImageBatch(jnp.asarray(latencies), *learned, jnp.asarray(self.labels))
         return self.learning(phase, carry, self.model, batch)
@@ -208,7 +211,7 @@ def _results(case: _Case) -> None:
     carry, result = case.compiled(before, case.latencies, 0, len(case.latencies), True)
     carries = [carry]
     fewer = case.few - 1
-    if case.minibatch and fewer:  # an epoch's last batch
+    if case.minibatch_size and fewer:  # an epoch's last minibatch
         short, _ = case.compiled(before, case.latencies, 0, fewer, True, rest=fewer)
         carries.append(short)
     for path, leaf in jax.tree.leaves_with_path(carries):
@@ -254,7 +257,7 @@ def _silence(case: _Case) -> None:
         layer = _layer(after)
         try:
             _same(layer.weights, before.weights, True, f"a silent stimulus changes the weights{when}")
-            if not case.minibatch:  # which may follow the moments of its inputs
+            if not case.minibatch_size:  # which may follow the moments of its inputs
                 _same(layer.conv, before.conv, True, f"a silent stimulus changes numbers of the layer{when}")
         except AssertionError as error:
             raise AssertionError(f"{str(error).strip()}\n{_UNINTENDED}") from error
@@ -268,7 +271,7 @@ class: acts_on_silence = True"""
 
 def _signs(case: _Case) -> None:
     """Differences of latencies keep their sign: from latencies of int32 it learns the same."""
-    if case.minibatch:
+    if case.minibatch_size:
         return
     update = jax.jit(case.update)
     carry = case.carries[0]
@@ -329,7 +332,7 @@ def _resume_with(case: _Case, update_batch: int) -> None:
 
 def _order(case: _Case) -> None:
     """`forward` of B stimuli with the same weights, then `update` one by one, written out as a loop."""
-    if case.minibatch:
+    if case.minibatch_size:
         return
     for update_batch in case.update_batches:
         _order_with(case, update_batch)

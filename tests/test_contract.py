@@ -80,7 +80,7 @@ LEARNERS = {
         dict(conv=Conv(5, (3, 2), stride=(2, 1), padding=(1, 0), threshold=np.float32([1, 2, 1.5, 3, 2.5]))),
     ),
     "SupervisedSTDP": (SupervisedSTDP(), dict(deciding=True, decision=Earliest(fallback=True))),
-    "SoftHebb": (SoftHebb(batch=3), dict()),
+    "SoftHebb": (SoftHebb(minibatch_size=3), dict()),
     "Prototypes": (Prototypes(), dict(deciding=True)),
 }
 

@@ -18,8 +18,12 @@ import snnjax
 from snnjax import Conv, ImageSpec, Settings, Stream, Sweep, TargetTime, Trainer, stage
 from snnjax.app.main import COMMANDS, main, parse
 from snnjax.core import components, files
+from snnjax.core.codec import from_data, to_data
+from snnjax.core.differences import described, described_differences
 from snnjax.core.errors import InputError
 from snnjax.core.paths import replace
+from snnjax.layers import Ramp
+from snnjax.learners import SoftHebb
 from snnjax.runs import RunFolder, StreamFolder, SweepFolder, Trained
 from snnjax.runs.checkpoint_folder import CHECKPOINT
 from snnjax.runs.earlier import current_command
@@ -40,17 +44,17 @@ def trainer_of(network: snnjax.Network | None = None) -> Trainer:
     return Trainer(network or plain(ImageSpec()), images(), Settings((2, 3), **SETTINGS))
 
 
-def in_names_of_06(path: pathlib.Path) -> None:
-    """Gives the settings in a file the names that they had in version 0.6."""
+def in_earlier_names(path: pathlib.Path) -> None:
+    """Gives the settings and counts in a file the names that they had between version 0.6 and this one."""
     arrays, meta = files.load_checkpoint(path)
     settings = dict(meta["settings"])
     settings["batch_size"] = settings.pop("adapt_every")
     settings["native"] = settings.pop("backend") == "native"
+    arrays = {name.replace("counts.interval", "counts.batch"): array for name, array in arrays.items()}
     files.save_checkpoint(path, arrays, meta | dict(settings=settings))
 
 
 def test_the_settings_of_a_run_a_network_and_a_sweep_are_read_by_their_new_names(folder):
-    arrays = {name.replace("counts.interval", "counts.batch"): array for name, array in arrays.items()}
     found = [
         read_results(folder / "run")["settings"],
         Trained.read(folder / "run").settings,
@@ -113,7 +117,7 @@ def test_the_checkpoint_of_a_stream_is_continued(tmp_path):
         _, state = stream.learn(folder.course.state, images().train_images[0], 1)
         folder.course = folder.course._replace(state=state, shown=1, images=1)
         folder.save()
-    in_names_of_06(tmp_path / CHECKPOINT)
+    in_earlier_names(tmp_path / CHECKPOINT)
     with StreamFolder(tmp_path, stream, {}, resume=True) as folder:
         assert folder.notes == ["going on after 1 images"]
     with (
@@ -121,6 +125,15 @@ def test_the_checkpoint_of_a_stream_is_continued(tmp_path):
         StreamFolder(tmp_path, Stream(network, adapt_every=21, backend="xla"), {}, resume=True),
     ):
         pass
+
+
+def test_a_soft_hebb_layer_is_read_and_compared_by_the_new_name_of_its_field():
+    conv = Conv(4, kernel=3, padding=1, ramp=Ramp(), learners=SoftHebb(minibatch_size=4))
+    present = to_data(conv, {})
+    earlier = to_data(conv, {})
+    earlier["learners"]["batch"] = earlier["learners"].pop("minibatch_size")
+    assert from_data(earlier, {}) == conv
+    assert described_differences(described(present, {}), described(earlier, {})) == []
 
 
 def refusal_of(path: pathlib.Path, trainer: Trainer, command: str = "") -> str:

@@ -77,7 +77,7 @@ def test_own_features(capsys):
     assert float(oblique) < 0.1
     assert percents(printed)[-1] > 93
     rule = runpy.run_path(str(EXAMPLES / "6_own_features.py"))["PrincipalComponents"]
-    check_learner(rule(batch=3))
+    check_learner(rule(minibatch_size=3))
 
 
 @pytest.mark.slow

@@ -86,7 +86,7 @@ def features(random: np.random.Generator, time_steps: int) -> Conv:
     )
     kind = pick(random, "STDP", "STDP", "Moving", "Moving", "TargetTime", "SoftHebb")
     if kind == "SoftHebb":
-        rule = SoftHebb(batch=pick(random, 3, 6))
+        rule = SoftHebb(minibatch_size=pick(random, 3, 6))
         return Conv(**sizes, learners=rule, ramp=Ramp(0.75), standardise=Standardise(), weight_mean=0.0, weight_std=1.0)
     if kind == "TargetTime":
         return Conv(**sizes, threshold=2.0, learners=TargetTime(patches=pick(random, 1, 3)))

@@ -55,7 +55,7 @@ def trainer_of(network: Network | None = None, epochs=(2, 3), seed: int = 0, **o
         (dict(learners=STDP(doubling=20)), "xla"),
         (dict(learners=own_classes.Hebb()), "native"),
         (dict(learners=TargetTime(threshold_min=0.5), competition=Conv.competition), "native"),
-        (dict(learners=SoftHebb(batch=4), competition=Conv.competition, **RAMPED), "native"),
+        (dict(learners=SoftHebb(minibatch_size=4), competition=Conv.competition, **RAMPED), "native"),
     ],
     ids=["STDP, of XLA", "custom", "TargetTime", "SoftHebb"],
 )

@@ -47,7 +47,7 @@ def close(found, expected, tolerance=1e-4):
 
 def network(batch=4, images=None, rate=0.01):
     """Two layers with ramps under a readout, for images of 8x8 in three colours."""
-    rule = SoftHebb(rate=rate, batch=batch, images=images)
+    rule = SoftHebb(rate=rate, minibatch_size=batch, images=images)
     both = dict(padding=1, weight_mean=0.0, ramp=Ramp(0.7), standardise=Standardise())
     first = Conv(6, 3, **both, learners=rule, weight_std=2.0)
     second = Conv(8, 3, **both, learners=dataclasses.replace(rule, rate=2 * rate))

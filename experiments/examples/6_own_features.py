@@ -1,4 +1,4 @@
-"""A custom rule that learns features from whole batches, as `SoftHebb` does.
+"""A custom rule that learns features from minibatches, as `SoftHebb` does.
 
 Each feature moves towards the patches that it responds to, minus the part that it and earlier features explain,
 so that the features become the principal components of patches (Sanger 1989).
@@ -20,7 +20,7 @@ from snnjax.networks import Earliest
 
 
 class BatchResponse(NamedTuple):
-    """The response to a batch: what the rule learns from."""
+    """The response to a minibatch: what the rule learns from."""
 
     patches: jax.Array  # (positions of all images, K)
     sums: jax.Array  # (positions, F)
@@ -31,12 +31,10 @@ class PrincipalComponents(Learner):
     """w += rate (mean of u patch - lower triangle of (mean of u u) w), u = w patch."""
 
     rate: float = 0.02
-    batch: int = static(default=10)
-
-    minibatch = True  # it learns from whole batches
+    minibatch_size: int = static(default=10)  # it learns from so many images at once
 
     def forward(self, layer, state, latency, label):
-        patches, sums = layer.batch_sums(latency)  # standardised by the moments of the batch
+        patches, sums = layer.batch_sums(latency)  # standardised by the moments of the minibatch
         return BatchResponse(*(x.reshape(-1, x.shape[-1]) for x in (patches, sums)))
 
     def update(self, layer, state, latency, response, signal):

@@ -20,7 +20,7 @@ DECISION = snnjax.networks.Earliest(fallback=True)
 
 def features(count):
     neurons = dict(ramp=Ramp(0.7), standardise=snnjax.layers.Standardise(), weight_mean=0.0, weight_std=1.0)
-    return stage(Conv(count, kernel=3, padding=1, learners=SoftHebb(batch=10), **neurons), pool=2)
+    return stage(Conv(count, kernel=3, padding=1, learners=SoftHebb(minibatch_size=10), **neurons), pool=2)
 
 
 def network(depths):

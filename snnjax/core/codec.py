@@ -11,6 +11,9 @@ import numpy as np
 from snnjax.core.components import TYPES, check_component, comparable, fields_of, is_component
 from snnjax.core.errors import InputError
 
+_RENAMED = {"SoftHebb": {"batch": "minibatch_size"}}
+"""The present names of fields that earlier versions wrote by other names, by the type of the component."""
+
 
 def to_data(value: Any, arrays: dict[str, np.ndarray], path: str = "") -> Any:
     """A component as JSON data, its arrays put into `arrays` by path; raises InputError if it cannot be saved."""
@@ -46,13 +49,19 @@ def from_data(data: Any, arrays: dict[str, np.ndarray]) -> Any:
     if name not in TYPES:
         first = "import the module that defines it first, in commands with --import FILE"
         raise InputError(f"it holds a {name!r}, unknown to this program: {first}")
-    values = {key: from_data(value, arrays) for key, value in _without_gone(data).items() if key != "type"}
+    values = {key: from_data(value, arrays) for key, value in _without_gone(_renamed(data)).items() if key != "type"}
     try:
         return TYPES[name](**values)
     except InputError:
         raise
     except TypeError as error:
         raise InputError(f"it holds a {name!r} with other fields than this program's: {error}") from error
+
+
+def _renamed(data: dict[str, Any]) -> dict[str, Any]:
+    """A component's data with the present names of its fields."""
+    names = _RENAMED.get(data.get("type", ""), {})
+    return {names.get(key, key): value for key, value in data.items()}
 
 
 def _without_gone(data: dict[str, Any]) -> dict[str, Any]:
@@ -62,11 +71,15 @@ def _without_gone(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def completed(data: Any) -> Any:
-    """Data of `to_data`, or several by name, with defaults for the fields that the version that wrote it lacked."""
+    """Data of `to_data`, or several by name, with the present names of fields, and defaults for those that are missing.
+
+    A field is missing if the version that wrote the data lacked it.
+    """
     if isinstance(data, list):
         return [completed(item) for item in data]
     if not isinstance(data, dict):
         return data
+    data = _renamed(data)
     kind = TYPES.get(data.get("type", ""))
     fields = [] if kind is None else dataclasses.fields(kind)
     missing = [field for field in fields if field.name not in data and field.default is not dataclasses.MISSING]

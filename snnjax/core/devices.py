@@ -28,7 +28,7 @@ BATCH_SIZES = dict(
 )
 """How many images programs take at once, which changes no result but how layers with ramps round.
 
-Other sizes are part of what is computed: `Settings.adapt_every` and `update_batch`, and `Learner.batch`.
+Other sizes are part of what is computed: `Settings.adapt_every` and `update_batch`, and `Learner.minibatch_size`.
 """
 
 

@@ -132,8 +132,8 @@ class Conv:
         """Raises InputError where a layer with a ramp has settings of others."""
         self.check_idle("a layer with a `ramp`", "fractional", "competition")
         for learner in self.each_learner:
-            if not (learner.minibatch or learner.ramped):
-                got = f"got {type(learner).__name__}, which learns from spikes (`minibatch = True`: from batches)"
+            if not (learner.minibatch_size or learner.ramped):
+                got = f"got {type(learner).__name__}, which learns from spikes (`minibatch_size` 0)"
                 raise InputError(f"`learners` of a layer with a `ramp` must be such as SoftHebb, {got}")
 
     def check_idle(self, name: str, *fields: str) -> None:
@@ -169,8 +169,8 @@ class Conv:
 
     @property
     def minibatch(self) -> Any:
-        """The learner that learns from whole batches; None: there is none."""
-        return next((learner for learner in self.each_learner if learner.minibatch), None)
+        """The learner that learns from whole minibatches; None: there is none."""
+        return next((learner for learner in self.each_learner if learner.minibatch_size), None)
 
     def prepared(self, channels: int) -> "Conv":
         """The layer on `channels` maps with arrays for the numbers that learn.

@@ -91,9 +91,9 @@ class Learner:
     weights or numbers then, unless the learner `acts_on_silence`. `learn` does this for a sequence of stimuli. A
     learner that has a sequence kernel overrides it.
 
-    A `minibatch` learner needs its `batch` of B stimuli as a whole: `forward` and `update` get (B, C, H, W), and fewer
-    stimuli in an epoch's last batch. Its `info` is of a batch. For such learners `RampLayer` has `batch_sums`, `rows`,
-    `with_all_weights` and `with_moments_of`.
+    A minibatch learner, one with a `minibatch_size` B above 0, needs B stimuli as a whole: `forward` and `update` get
+    (B, C, H, W), and fewer stimuli in an epoch's last minibatch. Its `info` is of a minibatch. For such learners
+    `RampLayer` has `batch_sums`, `rows`, `with_all_weights` and `with_moments_of`.
 
     Attributes:
       supervised: whether it needs a reward or a label for each stimulus. Unsupervised layers learn one after the other,
@@ -108,9 +108,8 @@ class Learner:
       acts_on_silence: whether it may change weights or numbers after a stimulus for which no neuron wins, as rules do
         whose weights decay or whose rewards arrive later. All trainings call `update` for such a stimulus in any case;
         `snnjax.testing.check_learner` takes a change for a mistake unless it is declared.
-      minibatch: whether it learns from whole batches.
       ramped: whether it is for layers with a `ramp`, as minibatch learners are.
-      batch: B of a minibatch learner.
+      minibatch_size: B, the number of stimuli of a minibatch; 0: it learns from single stimuli.
       images: the most that a minibatch learner learns from in an epoch, the first shown; None: all.
     """
 
@@ -120,10 +119,9 @@ class Learner:
     in_learn: ClassVar[frozenset[str]] = frozenset({"forward", "update"})
     rewarded: ClassVar[bool] = False
     acts_on_silence: ClassVar[bool] = False
-    minibatch: ClassVar[bool] = False
     ramped: ClassVar[bool] = False
     bounds: tuple[float, float] | None = None
-    batch: int = 1
+    minibatch_size: int = 0
     images: int | None = None
 
     def __init_subclass__(cls) -> None:

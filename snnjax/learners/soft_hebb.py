@@ -15,7 +15,7 @@ SETTLED = 0.05  # distance of a weight vector's norm from 1 below which it has s
 
 
 class SoftResponse(NamedTuple):
-    """The response of a layer with a ramp to a batch of B stimuli, N = B H' W' positions.
+    """The response of a layer with a ramp to a minibatch of B stimuli, N = B H' W' positions.
 
     Attributes:
       patches: (N, K) float32, the inputs of each position, standardised.
@@ -28,7 +28,7 @@ class SoftResponse(NamedTuple):
 
 @component
 class SoftHebb(Learner):
-    """Soft winner-take-all Hebbian learning (SoftHebb: Moraitis et al. 2022, Journé et al. 2023), of a batch at once.
+    """Soft winner-take-all Hebbian learning from minibatches (SoftHebb: Moraitis et al. 2022, Journé et al. 2023).
 
     At each position the features compete by a softmax of their weighted sums u; the winner moves towards its input,
     all others away from it, and weight vectors settle at a norm of 1:
@@ -36,16 +36,16 @@ class SoftHebb(Learner):
       a = +-softmax(inverse_temperature u), + of the largest u; change = sum of a (patch - u w), its largest entry 1;
       w += rate sqrt(| |w| - 1 |) change
 
-    Inputs of a layer with `standardise` are standardised by the moments of the batch, which its running ones follow.
-    Standardised batches without any contrast change no weights. The papers are [doi
+    Inputs of a layer with `standardise` are standardised by the moments of the minibatch, which its running moments
+    follow. Standardised minibatches without any contrast change no weights. The papers are [doi
     10.1088/2634-4386/aca710](https://doi.org/10.1088/2634-4386/aca710) and [arXiv
     2209.11883](https://arxiv.org/abs/2209.11883).
 
     Attributes:
       inverse_temperature: tau; the larger, the more the winner takes.
       rate: eta, of the weights.
-      momentum: of the running moments, which move by it towards those of a batch.
-      batch: B, stimuli of a batch.
+      momentum: of the running moments, which move by it towards those of a minibatch.
+      minibatch_size: B, the number of stimuli of a minibatch.
       images: of each epoch to learn from, at most, those shown first, which should be of all classes (`shuffle`); None:
         all.
     """
@@ -53,19 +53,19 @@ class SoftHebb(Learner):
     inverse_temperature: float = number(default=1.0, above=0)
     rate: float = number(default=0.01, minimum=0)
     momentum: float = number(default=0.1, minimum=0, maximum=1)
-    batch: int = static(default=10, minimum=1)
+    minibatch_size: int = static(default=10, minimum=1)
     images: int | None = static(default=None, minimum=1)
     minibatch = True
 
     def forward(self, layer: RampLayer, state: Any, latency: jax.Array, label: jax.Array | None) -> SoftResponse:
-        """The response to a batch (B, C, H, W), standardised by its own moments."""
+        """The response to a minibatch (B, C, H, W), standardised by its own moments."""
         patches, sums = layer.batch_sums(latency)
         return SoftResponse(*(x.reshape(-1, x.shape[-1]) for x in (patches, sums)))
 
     def update(
         self, layer: RampLayer, state: Any, latency: jax.Array, response: Any, signal: Signal | None
     ) -> UpdateResult:
-        """Learns from a batch. Info: `wins` (F,) int32, of positions, and `change` () float32, relative, of weights."""
+        """Learns from a minibatch. Info: `wins` (F,) int32, of positions; `change` () float32, relative, of weights."""
         old = layer.rows()
         sums = response.sums
         signed = hebbian.soft_competition(sums, inverse_temperature=self.inverse_temperature)

@@ -142,7 +142,7 @@ class Network:
                 f"{name}, which learns by {type(conv.minibatch).__name__}, must have a `ramp`, such as Ramp()"
             )
         if conv.minibatch and (len(supervised) > 1 or any(supervised)):
-            expected = "one alone where it learns from batches"
+            expected = "one alone where it learns from minibatches"
         elif sum(supervised) > 1 or supervised != sorted(supervised):
             expected = "unsupervised but for the last"
         else:

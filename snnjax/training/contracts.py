@@ -111,7 +111,7 @@ def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct,
     label = _INTEGER if learner.supervised else None
     signal = Signal(_INTEGER, _INTEGER, _INTEGER) if learner.supervised else None
     if minibatch:
-        latency = _array((learner.batch, *latency.shape), latency.dtype)
+        latency = _array((learner.minibatch_size, *latency.shape), latency.dtype)
     state = jax.tree.map(to_32_bits, learner.init(layer, np.zeros(2, np.uint32), 0))
     response = _traced(learner, "forward", kind, layer, state, latency, label)
     if layer.classes and learner.supervised and not isinstance(getattr(response, "spikes", None), Spikes):

@@ -132,14 +132,14 @@ def plan(network: Network, data: Dataset, settings: Settings, frozen: Sequence[s
         for index, learner in enumerate(conv.each_learner):
             if learner.supervised or name in frozen:
                 continue
-            shown = min(images, (learner.images if learner.minibatch else None) or images)
+            shown = min(images, (learner.images if learner.minibatch_size else None) or images)
             phases.append(
                 Phase(
                     (name,),
                     stage,
                     index,
                     update_batch=min(settings.update_batch, shown),
-                    minibatch_size=min(learner.batch, shown) if learner.minibatch else 0,
+                    minibatch_size=min(learner.minibatch_size, shown),
                     images=shown,
                     name=f"{_title(learner)} {name}",
                     epochs=epochs[stage],
