@@ -374,6 +374,29 @@ def test_rules_of_ones_own_are_checked(compiler, monkeypatch):
         check_learner(Drifting())
 
 
+@pytest.mark.parametrize(
+    ("base", "name", "advice"),
+    [
+        (Learner, "end_batch", "rename it to `end_interval`"),
+        (RSTDP, "end_batch", "rename it to `end_interval`"),
+        (Learner, "joint", "declare a `minibatch_size`"),
+        (Learner, "native", "`supports_native` says whether"),
+        (STDP, "seen", "rename it to `learning_input`"),
+        (Inherited, "seen", "rename it to `learning_input`"),
+        (TargetTime, "rule", "override `update_weights` or `update_thresholds`"),
+        (TargetTime, "learned", "override `update_weights` or `update_thresholds`"),
+        (SoftHebb, "batch", "rename it to `minibatch_size`"),
+    ],
+)
+def test_names_of_version_06_are_refused_where_a_rule_is_defined(base, name, advice):
+    """Also of a mixin; other rules may have a field of a name that had a meaning in one rule only."""
+    with pytest.raises(InputError, match=f"`{name}` of Old is a name of version 0.6, which has no effect: .*{advice}"):
+        type("Old", (base,), {name: None})
+    with pytest.raises(InputError, match=f"`{name}` of Mixed is"):
+        type("Mixed", (type("Mixin", (), {name: None}), base), {})
+    assert type("Own", (Learner,), dict(seen=1, rule=2, learned=3, batch=4)).seen == 1
+
+
 def test_a_run_says_which_rules_learn_without_a_compiled_kernel(tmp_path, compiler):
     """A subclass that overrides what a kernel replaces learns without it; one that adds something else does not."""
     network = tiny.plain(ImageSpec())

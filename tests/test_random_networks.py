@@ -49,7 +49,6 @@ class Moving(Learner):
     early: int = 5
     kind: int = static(default=0)
     bounds = (0.0, 1.0)
-    native = True
 
     def update(self, layer, state, latency, response, signal):
         winners = response.winners

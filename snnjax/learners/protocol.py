@@ -1,6 +1,6 @@
 """The protocol of learners, and functions for their diagnoses."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from snnjax.core.components import overrides
+from snnjax.core.errors import InputError
 from snnjax.kernels import Spikes, Winners
 from snnjax.kernels.neurons import strongest
 from snnjax.layers.conv import Conv
@@ -124,8 +125,17 @@ class Learner:
     minibatch_size: int = 0
     images: int | None = None
 
+    # Names of version 0.6, and what to do instead. A subclass is refused if it has one of them, because nothing uses it
+    # any more.
+    _without_effect: ClassVar[Mapping[str, str]] = {
+        "end_batch": "rename it to `end_interval`",
+        "joint": "declare a `minibatch_size`, the number of images that were its `batch`",
+        "native": "delete it, `supports_native` says whether a rule has a compiled kernel",
+    }
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        _check_names(cls)
         if overrides(cls, {"forward", "update"}, "rewarded"):
             cls.rewarded = False
         if overrides(cls, cls.in_learn, "learn"):
@@ -255,6 +265,14 @@ class Learner:
         Figures are added to those of `default_figures`, which every custom learner has, or replace them.
         """
         return {}
+
+
+def _check_names(cls: type) -> None:
+    """Raises InputError if a rule has an attribute that only version 0.6 used."""
+    for kind in cls.__mro__:
+        for name, advice in vars(kind).get("_without_effect", {}).items():
+            if hasattr(cls, name):
+                raise InputError(f"`{name}` of {cls.__name__} is a name of version 0.6, which has no effect: {advice}")
 
 
 def outcome(decision: jax.Array, label: jax.Array) -> jax.Array:

@@ -1,6 +1,6 @@
 """Soft winner-take-all Hebbian learning of layers with ramps."""
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +55,7 @@ class SoftHebb(Learner):
     momentum: float = number(default=0.1, minimum=0, maximum=1)
     minibatch_size: int = static(default=10, minimum=1)
     images: int | None = static(default=None, minimum=1)
-    minibatch = True
+    _without_effect: ClassVar = {"batch": "rename it to `minibatch_size`"}
 
     def forward(self, layer: RampLayer, state: Any, latency: jax.Array, label: jax.Array | None) -> SoftResponse:
         """The response to a minibatch (B, C, H, W), standardised by its own moments."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +44,8 @@ class STDP(Learner):
     bounds: tuple[float, float] = (0.0, 1.0)
     stabiliser: bool = static(default=True)
     pointwise: bool = static(default=False)
+
+    _without_effect: ClassVar = {"seen": "rename it to `learning_input`"}
 
     def check(self) -> None:
         checks.bounds(self.bounds)

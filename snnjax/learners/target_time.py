@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -65,6 +65,9 @@ class TargetTime(Learner):
     patches: int = static(default=1, minimum=1)
     own_thresholds = True
     in_learn = frozenset({"forward", "update", "update_weights", "update_thresholds"})
+    _without_effect: ClassVar = dict.fromkeys(
+        ("rule", "learned"), "override `update_weights` or `update_thresholds` instead"
+    )
 
     def check(self) -> None:
         checks.bounds(self.bounds, least=0)
