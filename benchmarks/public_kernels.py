@@ -99,15 +99,15 @@ class Programs:
         counts = DecisionCounts(*np.zeros(5, np.int32)) if supervised else None
         carry = Carry(*begin_learning(phase, self.model.layers, 0), counts)
         placement = Placement(1)
-        learning = LearningPhase(
+        learning_phase = LearningPhase(
             phase=phase,
             placement=placement,
             learn=learning_of(phase, self.model.network),
             carry=placement.stack([carry]),
             model=placement.stack([self.model]) if supervised else None,
-            images=EpochImages(self.latencies, self.labels if supervised else None),
+            images=EpochImages(self.latencies, images, self.labels if supervised else None),
         )
-        return functools.partial(run_epoch, learning)
+        return functools.partial(run_epoch, learning_phase)
 
     def sequence_kernel(self) -> Callable[[], Any]:
         """One call of a sequence kernel."""

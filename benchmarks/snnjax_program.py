@@ -54,7 +54,7 @@ class MeasuredPlacement(Placement):
         at_least: int = 0,
         **static: Any,
     ) -> Any:
-        placed = place(models, self.mapping, NETWORKS)
+        placed = place(models, self.mapping_mesh, NETWORKS)
         run = functools.partial(super().map, timer, function, placed, images, at_least=at_least, **static)
         outputs = run()
         work = Work(count_of(images), run, compile_seconds=timer.compile_seconds)
@@ -136,18 +136,18 @@ class Program(MeasuredProgram):
             carry = self.job.placement.unstack(result[0])[0]
             return carry.layers
 
-        (epoch,) = prepare()
+        (learning_phase,) = prepare()
         for _ in range(self.epochs(phase) if keep else 1):
-            last_result = run_epoch(epoch)
+            last_result = run_epoch(learning_phase)
         if keep:
             convs = {name: conv for _, name, conv in self.network.layers()}
             for name, layer in learned(last_result).items():
                 self.state.keep_layer(name, convs[name], np.asarray(layer.weights), jax.tree.leaves(layer.conv))
         images = len(self.data.train_images)
-        work = Work(images, run_epoch, prepare, compile_seconds=epoch.timer.compile_seconds)
+        work = Work(images, run_epoch, prepare, compile_seconds=learning_phase.timer.compile_seconds)
         work.outcome = lambda result: list(learned(result).values())[-1].weights
         work.initial = lambda: self.state.weights[list(learned(last_result))[-1]]
-        work.unit = epoch.phase.minibatch_size or epoch.phase.update_batch
+        work.unit = phase.minibatch_size or phase.update_batch
         return work
 
     def task(self) -> Any:

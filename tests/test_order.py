@@ -19,7 +19,7 @@ from snnjax.kernels import native
 from snnjax.layers.conv import Conv
 from snnjax.learners import RSTDP
 from snnjax.networks import NETWORKS, Network, stage
-from snnjax.training.learning_phase import shown_order
+from snnjax.training.learning_phase import epoch_orders, shown_order
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings
 
@@ -54,7 +54,7 @@ def test_each_image_comes_once_in_an_order_of_the_seed_the_phase_and_the_epoch()
     np.testing.assert_array_equal(shuffled, orders[0] % 1000)
     mirrored = shown_order(Settings((1,), mirror=True), [0], 0, 1000, 0)
     np.testing.assert_array_equal(mirrored % 1000, np.arange(1000))
-    assert shown_order(Settings((1,)), [0, 1], 0, 1000, 0) is None
+    assert epoch_orders(Settings((1,)), [0, 1], 0, 1000) is None
 
 
 @pytest.mark.parametrize(
@@ -68,9 +68,9 @@ def test_an_epoch_is_one_of_the_images_in_that_order(network, how, monkeypatch):
     for phase, epochs in enumerate([(1, 0), (0, 1)]):
         settings = settings_of(epochs, seed=3, **how)
         found = trained(network, LITTLE, settings)
-        places = shown_order(settings, [3], phase, 40, 0)
+        order = shown_order(settings, [3], phase, 40, 0)
         in_order = dataclasses.replace(settings, shuffle=False, mirror=False)
-        expected = trained(network, shown(LITTLE, places), in_order)
+        expected = trained(network, shown(LITTLE, order), in_order)
         jax.tree.map(np.testing.assert_array_equal, found.weights, expected.weights)
         assert found.epochs == expected.epochs
         layer = f"layer{phase + 1}"

@@ -91,11 +91,11 @@ def test_epochs_of_the_trainer_are_the_judges(stages, batched, compilations, mon
     state = trainer.initial_state()
     state.weights = {name: np.asarray(weights) for name, weights in network.weights().items()}
     state.phase = len(trainer.plan) - 1
-    learning = begin_phase(trainer.job, trainer.plan[-1], [state], inputs)
-    _, first = run_epoch(learning)
+    learning_phase = begin_phase(trainer.job, trainer.plan[-1], [state], inputs)
+    _, first = run_epoch(learning_phase)
     results = [first]
-    assert compilations(lambda: results.append(run_epoch(learning)[1])) == 0, "the second epoch compiles again"
-    layers, states, counts = learning.placement.unstack(learning.carry)[0]
+    assert compilations(lambda: results.append(run_epoch(learning_phase)[1])) == 0, "the second epoch compiles again"
+    layers, states, counts = learning_phase.placement.unstack(learning_phase.carry)[0]
     assert (int(counts.epoch), int(counts.seen)) == (2, 0)
     weights = {name: np.asarray(layer.weights) for name, layer in layers.items()}
     rates = np.stack([states[name]["rates"] for name in layers])

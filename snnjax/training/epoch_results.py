@@ -1,4 +1,4 @@
-"""The results of epochs, taken into the states of networks: weights and numbers, figures, decisions."""
+"""Records the results of an epoch in the states of the networks: weights and numbers, figures, decisions."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ from snnjax.training.learning import Carry, StepResult
 from snnjax.training.state import States, TrainState
 
 
-def take_learned(phase: Phase, states: States, networks: Sequence[Network], carries: Sequence[Carry]) -> None:
-    """Takes what `networks`, as first described, have learned; raises DivergedError where some are invalid."""
+def record_learned(phase: Phase, states: States, networks: Sequence[Network], carries: Sequence[Carry]) -> None:
+    """Records what the untrained `networks` have learned; raises DivergedError if some of it is invalid."""
     errors: dict[int, str] = {}
     cause = None
     for index, (state, network, carry) in enumerate(zip(states, networks, carries, strict=True)):
@@ -40,8 +40,8 @@ def take_learned(phase: Phase, states: States, networks: Sequence[Network], carr
         raise DivergedError(errors) from cause
 
 
-def take_figures(phase: Phase, state: TrainState, carry: Carry, result: StepResult) -> Diagnosis:
-    """Takes the figures of each layer's learner into the curves; returns them by layer, with sentences about them."""
+def record_figures(phase: Phase, state: TrainState, carry: Carry, result: StepResult) -> Diagnosis:
+    """Adds the figures of each layer's learner to the curves; returns them by layer, with sentences about them."""
     diagnosis: Diagnosis = {}
     words: list[str] = []
     curves = state.curves.setdefault(phase.name, {})
@@ -66,10 +66,10 @@ def take_figures(phase: Phase, state: TrainState, carry: Carry, result: StepResu
     return diagnosis | dict(words=words)
 
 
-def take_decisions(
+def record_decisions(
     phase: Phase, state: TrainState, data: Dataset, trained: Any, tested: Any, learners: Diagnosis
 ) -> None:
-    """Ends a supervised epoch, given the decisions on the training images and on those tested."""
+    """Records the end of a supervised epoch, given the decisions on the training images and on those tested."""
     state.diagnoses[phase.name] = diagnose_decisions(data.names, trained, learners)
     record = {
         "epoch": state.done,

@@ -20,7 +20,7 @@ from snnjax.networks.batches import decide_batch, input_batch, potentials_batch
 from snnjax.networks.decision import unfitted
 from snnjax.training import contracts
 from snnjax.training.advice import diagnose_threshold
-from snnjax.training.epoch_results import take_decisions
+from snnjax.training.epoch_results import record_decisions
 from snnjax.training.job import Job, Phase
 from snnjax.training.learning import activations_of
 from snnjax.training.placement import Timer, count_of, has_own
@@ -117,9 +117,9 @@ def choose_thresholds(model: Model, inputs: Callable[[], Any]) -> dict[str, Laye
 def _some_of(inputs: Any, index: int, most: int) -> Any:
     """The inputs of some images, `most` or fewer, evenly spread over all, for network `index`."""
     count = count_of(inputs)
-    places = np.linspace(0, count - 1, min(most, count)).astype(int)
+    chosen = np.linspace(0, count - 1, min(most, count)).astype(int)
     own = has_own(inputs)
-    return jax.tree.map(lambda values: (values[index] if own else values)[places], inputs)
+    return jax.tree.map(lambda values: (values[index] if own else values)[chosen], inputs)
 
 
 def fit_decisions(
@@ -156,5 +156,5 @@ def fit_decisions(
         decided[part], _ = job.placement.map(timers[part], decide_batch, model, known)
         contracts.check_decisions(decided[part], job.network.classes)
     for state, trained, tested in zip(states, decided["train"], decided[job.data.tested], strict=True):
-        take_decisions(phase, state, job.data, trained, tested, {})
+        record_decisions(phase, state, job.data, trained, tested, {})
     return [*[potentials] * job.network.reads_potentials, fit, *timers.values()]

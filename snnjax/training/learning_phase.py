@@ -35,49 +35,50 @@ def begin_phase(job: Job, phase: Phase, states: Sequence[TrainState], inputs: An
         # A resumed phase continues with the rates and random keys that were saved, not with those of a new phase.
         carries.append(_resumed(carry, state.learning) if state.learning else carry)
     others = [_without_weights(model, phase.layers) for model in models]
-    shown = count_of(inputs) // (1 + job.settings.mirror)
-    order = functools.partial(shown_order, job.settings, job.seeds, job.plan.index(phase), shown)
+    count = count_of(inputs) // (1 + job.settings.mirror)
+    labels = job.data.train_labels.astype(np.int32) if phase.supervised else None
+    order = epoch_orders(job.settings, job.seeds, job.plan.index(phase), count)
     return LearningPhase(
         phase=phase,
         placement=job.placement,
         learn=learning_of(phase, job.network),
         carry=job.placement.stack(carries),
         model=job.placement.stack(others) if phase.supervised else None,
-        images=EpochImages(inputs, job.data.train_labels.astype(np.int32) if phase.supervised else None, order),
+        images=EpochImages(inputs, count, labels, order),
     )
 
 
-def _resumed(carry: Carry, learning: Mapping[str, np.ndarray]) -> Carry:
-    """The carry of a new phase with the states of learners and the counts that were saved within it."""
-    learners = with_leaves(carry.states, learning)
-    return carry._replace(states=learners, counts=with_leaves(carry.counts, learning, "counts"))
+def _resumed(carry: Carry, arrays: Mapping[str, np.ndarray]) -> Carry:
+    """The carry of a new phase with the `arrays` of learners and counts that were saved within it, by path."""
+    learners = with_leaves(carry.states, arrays)
+    return carry._replace(states=learners, counts=with_leaves(carry.counts, arrays, "counts"))
 
 
 def carry_at_start(job: Job, state: TrainState, index: int) -> Carry:
     """What network `index` has learned, and the new states of its learners, before the first image of a phase."""
     phase = job.plan[state.phase]
-    shown = 0  # images from which earlier layers of the stage have learned
+    images_seen = 0  # by earlier layers of the stage
     if not phase.supervised:
         earlier = [other for other in job.plan[: state.phase] if other.first == phase.first]
-        shown = sum(other.epochs * other.images for other in earlier)
-    learning, learners = begin_learning(phase, job.model(state, index).layers, job.seeds[index], shown)
-    return Carry(learning, learners, DecisionCounts(*np.zeros(5, np.int32)) if phase.supervised else None)
+        images_seen = sum(other.epochs * other.images for other in earlier)
+    layers, learners = begin_learning(phase, job.model(state, index).layers, job.seeds[index], images_seen)
+    return Carry(layers, learners, DecisionCounts(*np.zeros(5, np.int32)) if phase.supervised else None)
 
 
 def begin_learning(
-    phase: Phase, layers: Mapping[str, Any], seed: int, shown: int = 0
+    phase: Phase, all_layers: Mapping[str, Any], seed: int, images_seen: int = 0
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The layers that learn in a phase, within their bounds, and the states of their learners before the first image.
 
-    `layers` are all those of the network; `shown` is that of `Learner.init`.
+    `all_layers` are those of the network; `images_seen` is that of `Learner.init`.
     """
-    learning = {name: _clip_weights(layers[name], phase) for name in phase.layers}
+    layers = {name: _clip_weights(all_layers[name], phase) for name in phase.layers}
     learners = {}
-    for name, layer in learning.items():
+    for name, layer in layers.items():
         rules = layer.conv.each_learner
-        key = key_of(list(layers).index(name), seed, phase.learner % len(rules))
-        learners[name] = jax.tree.map(to_32_bits, rules[phase.learner].init(layer, key, shown))
-    return learning, learners
+        key = key_of(list(all_layers).index(name), seed, phase.learner % len(rules))
+        learners[name] = jax.tree.map(to_32_bits, rules[phase.learner].init(layer, key, images_seen))
+    return layers, learners
 
 
 def _clip_weights(layer: Any, phase: Phase) -> Any:
@@ -105,14 +106,21 @@ def key_of(number: int, seed: int, learner: int = 0) -> np.ndarray:
     return np.random.SeedSequence((number, seed)).generate_state(2)
 
 
-def shown_order(settings: Settings, seeds: Sequence[int], phase: int, images: int, epoch: int) -> np.ndarray | None:
-    """The order of images: (images,) integers, (networks, images) if seeds differ; None: all in their order.
+def epoch_orders(
+    settings: Settings, seeds: Sequence[int], phase: int, images: int
+) -> Callable[[int], np.ndarray] | None:
+    """`shown_order` as a function of the epoch; None if the images are shown in the order of the data."""
+    if not (settings.shuffle or settings.mirror):
+        return None
+    return functools.partial(shown_order, settings, seeds, phase, images)
+
+
+def shown_order(settings: Settings, seeds: Sequence[int], phase: int, images: int, epoch: int) -> np.ndarray:
+    """The order in which images are shown: (images,) integers, (networks, images) if seeds differ.
 
     A number from `images` on stands for a mirror image. It depends on nothing but the seed, the numbers of phase and
     epoch, and of images, so that a resumed training continues in the same order.
     """
-    if not (settings.shuffle or settings.mirror):
-        return None
 
     def of_seed(seed: int) -> np.ndarray:
         random = np.random.default_rng((seed, phase, epoch))
@@ -130,13 +138,24 @@ class EpochImages:
 
     Attributes:
       inputs: (N, C, H, W), or (networks, N, C, H, W); or of 2N images, see `shown_order`. Or a tree of such arrays.
+      count: N, the number of images without their mirror images.
       labels: (N,) int32 of supervised learning, None elsewhere.
-      order: of the number of an epoch: `shown_order`; those shown first are learned from, as many as the phase takes.
+      order: a function of the epoch that gives the `shown_order` of its images; None: the order of the data. A phase
+        learns from the images that are shown first, if it learns from fewer than N.
     """
 
     inputs: Any
+    count: int
     labels: np.ndarray | None = None
-    order: Callable[[int], np.ndarray | None] = lambda epoch: None
+    order: Callable[[int], np.ndarray] | None = None
+
+    def order_in(self, epoch: int) -> np.ndarray | None:
+        """The order of the images in an epoch, as of `shown_order`; None: the order of the data."""
+        return None if self.order is None else self.order(epoch)
+
+    def numbers(self, order: np.ndarray | None) -> np.ndarray:
+        """The numbers of the images in this order, without regard to mirroring."""
+        return np.arange(self.count) if order is None else order % self.count
 
 
 class BatchRange(NamedTuple):
@@ -177,68 +196,62 @@ class LearningPhase:
         self.phase = phase
         self.images = images
         compiled = phase._replace(name="", epochs=0)  # programs do not depend on these
-        self.program = learning_program(learn, compiled, placement.learning)
-        self.carry = place(carry, placement.learning, NETWORKS)
-        self.model = place(model, placement.learning, NETWORKS)
+        self.program = learning_program(learn, compiled, placement.learning_mesh)
+        self.carry = place(carry, placement.learning_mesh, NETWORKS)
+        self.model = place(model, placement.learning_mesh, NETWORKS)
         self.timer = Timer(phase.name)
-        order = images.order(0)
-        self._count = count_of(images.inputs) if order is None else order.shape[-1]
         self.batches = batches_of(phase)
         size = sum(x.nbytes for x in jax.tree.leaves(images.inputs))
-        once = order is None and size <= files.LARGE
+        once = images.order is None and size <= files.LARGE
         self._kept = {batch.start: self._place_batch(batch.start) for batch in self.batches} if once else {}
 
-    def arguments(self, batch: BatchRange, first: int, places: np.ndarray | None) -> tuple[Any, ...]:
-        """The arguments of the program for a batch, of which it learns from the images from number `first` on.
+    def learn_batch(self, batch: BatchRange, first: int, order: np.ndarray | None) -> tuple[StepResult, int]:
+        """Learns from the images of a batch from number `first` on: their results, and how many decisions are correct.
 
-        `places` is the order of the images of the epoch.
+        The carry becomes the one after these images. `order` is that of all images of the epoch.
         """
         begin = time.perf_counter()
-        per_network, shared = self._kept.get(batch.start) or self._place_batch(batch.start, places)
+        per_network, shared = self._kept.get(batch.start) or self._place_batch(batch.start, order)
         self.timer.seconds += time.perf_counter() - begin
         last = np.bool_(batch.stop == self.phase.images)
-        bounds = dict(start=np.int32(first - batch.start), stop=np.int32(batch.stop - batch.start), last=last)
-        return self.carry, self.model, per_network, shared | bounds
-
-    def take(self, returned: tuple[Carry, StepResult], batch: BatchRange, first: int) -> StepResult:
-        """Takes over the carry that the program has returned; gives the results for the images from `first` on."""
-        self.carry, result = returned
+        shared = shared | dict(start=np.int32(first - batch.start), stop=np.int32(batch.stop - batch.start), last=last)
+        images = (batch.stop - first) * self.placement.count
+        arguments = self.carry, self.model, per_network, shared
+        self.carry, result = self.timer.time_program(images, self.program, *arguments)
         size = self.phase.minibatch_size or 1  # minibatch learners report on minibatches
         learned = slice((first - batch.start) // size, -((batch.start - batch.stop) // size))
-        return jax.tree.map(lambda x: np.asarray(x)[: self.placement.count, learned], result)
+        result = jax.tree.map(lambda x: np.asarray(x)[: self.placement.count, learned], result)
+        return result, self._correct(result, first, batch.stop, order)
 
-    def _place_batch(self, start: int, places: np.ndarray | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The images from number `start` in the order of `places`: fields of `ImageBatch`, per network and shared."""
+    def _place_batch(self, start: int, order: np.ndarray | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The images from number `start` in this order: fields of `ImageBatch`, per network and shared."""
         per_network: dict[str, Any] = {}
         shared: dict[str, Any] = {}
-        several = places is not None and places.ndim == 2
+        orders_differ = order is not None and order.ndim == 2
 
-        def put(name: str, values: Any, places: np.ndarray | None) -> None:
-            placed = self.placement.place_images(values, start, self.batches[0].stop, self.placement.learning, places)
-            (per_network if several or has_own(values) else shared)[name] = placed
+        def put(name: str, values: Any, order: np.ndarray | None) -> None:
+            mesh = self.placement.learning_mesh
+            placed = self.placement.place_images(values, start, self.batches[0].stop, mesh, order)
+            (per_network if orders_differ or has_own(values) else shared)[name] = placed
 
-        put("inputs", self.images.inputs, places)
+        put("inputs", self.images.inputs, order)
         if self.images.labels is not None:
-            put("labels", self.images.labels, None if places is None else self._numbers(places))
+            put("labels", self.images.labels, None if order is None else self.images.numbers(order))
         return per_network, shared
 
-    def _numbers(self, places: np.ndarray | None) -> np.ndarray:
-        """The numbers of the images that are shown at these `places`, without regard to mirroring."""
-        return np.arange(self._count) if places is None else places % self._count
-
-    def correct(self, result: StepResult, first: int, stop: int, places: np.ndarray | None) -> int:
-        """How many decisions on images `first` to before `stop` are correct; 0 where there are no decisions."""
+    def _correct(self, result: StepResult, first: int, stop: int, order: np.ndarray | None) -> int:
+        """How many decisions on images `first` to before `stop` are correct; 0 if there are no decisions."""
         if self.images.labels is None:
             return 0
         check_decisions(result.decisions, self.model.network.classes)
-        numbers = self._numbers(places)[..., first:stop]
+        numbers = self.images.numbers(order)[..., first:stop]
         return int(np.sum(result.decisions == self.images.labels[numbers]))
 
-    def in_order_of_data(self, result: StepResult, places: np.ndarray | None) -> StepResult:
-        """Decisions from the order in which the images were shown to that of the data."""
-        if self.images.labels is None or places is None:
+    def in_order_of_data(self, result: StepResult, order: np.ndarray | None) -> StepResult:
+        """The results with decisions in the order of the data, given the order in which the images were shown."""
+        if self.images.labels is None or order is None:
             return result
-        back = np.broadcast_to(np.argsort(self._numbers(places), axis=-1), result.decisions.shape)
+        back = np.broadcast_to(np.argsort(self.images.numbers(order), axis=-1), result.decisions.shape)
         return result._replace(decisions=np.take_along_axis(result.decisions, back, axis=1))
 
     def test(self, timer: Timer, inputs: Any) -> np.ndarray:

@@ -123,14 +123,14 @@ class Trainer:
 
     def _learned_before(self) -> list[str]:
         """The layers that learn thresholds or moments, and are given one for each feature or channel to begin with."""
-        learning = {name for phase in self.job.plan if phase.epochs for name in phase.layers}
+        learned = {name for phase in self.job.plan if phase.epochs for name in phase.layers}
         if self.taken is not None:
-            learning -= self.taken.weights.keys()
+            learned -= self.taken.weights.keys()
         names = []
         for _, name, conv in self.job.network.layers():
             given = conv.own_thresholds and conv.threshold is not None and np.ndim(conv.threshold)
             moments = conv.minibatch and conv.standardise is not None and np.ndim(conv.standardise.mean)
-            if name in learning and (given or moments):
+            if name in learned and (given or moments):
                 names.append(name)
         return names
 
@@ -188,17 +188,17 @@ class Trainer:
         learned_inputs = inputs[self.job.learned_part(phase)]
         if phase.supervised and not (states[0].done or states[0].shown):
             fitting.fit_thresholds(self.job, phase, states, learned_inputs)
-        learning = begin_phase(self.job, phase, states, learned_inputs)
-        # An interrupted epoch has shown some images already: without subtracting them, the progress bar would not reach
-        # its end.
+        learning_phase = begin_phase(self.job, phase, states, learned_inputs)
+        # An interrupted epoch has learned from some images already: without subtracting them, the progress bar would
+        # not reach its end.
         remaining = phase.images * (phase.epochs - states[0].done) - states[0].shown
         self.job.callback.started(phase.name, remaining * len(states))
-        keep = functools.partial(self._save_within, states, learning, save)
+        keep = functools.partial(self._save_within, states, learning_phase, save)
         while not self._is_over(phase, states):
             before = [state.results for state in states]
             report = self.job.callback.advanced
-            learned = run_epoch(learning, states[0].done, states[0].shown, before, report, keep)
-            timers = self._take_epoch(states, learning, learned, inputs)
+            learned = run_epoch(learning_phase, states[0].done, states[0].shown, before, report, keep)
+            timers = self._record_epoch(states, learning_phase, learned, inputs)
             self._report(phase, states, timers)
             save()
 
@@ -221,40 +221,48 @@ class Trainer:
         return inputs
 
     def _save_within(
-        self, states: States, learning: LearningPhase, save: Callable[[], None], shown: int, result: Any
+        self, states: States, learning_phase: LearningPhase, save: Callable[[], None], images_done: int, result: Any
     ) -> None:
-        """Saves an unfinished epoch, after `shown` images, with their `result`."""
-        self._take_learned(learning.phase, states, learning.carry, shown, result)
-        self.job.finish(learning.timer, states, over=False)
+        """Saves an unfinished epoch, after `images_done` images, with their `result`."""
+        self._record_learned(learning_phase.phase, states, learning_phase.carry, images_done, result)
+        self.job.finish(learning_phase.timer, states, over=False)
         save()
 
-    def _take_learned(
-        self, phase: Phase, states: States, carry: Carry, shown: int = 0, result: Any = ()
+    def _record_learned(
+        self, phase: Phase, states: States, carry: Carry, images_done: int = 0, result: Any = ()
     ) -> list[Carry]:
-        """Takes what networks have learned into their states, with the results of an unfinished epoch; unstacked."""
+        """Records in the states what the networks have learned, which it returns, one carry per network.
+
+        In an unfinished epoch, `images_done` is the number of its images so far, and `result` is that for these images.
+        """
         carries = self.job.placement.unstack(carry)
-        results.take_learned(phase, states, self.job.networks, carries)
+        results.record_learned(phase, states, self.job.networks, carries)
         for state, arrays in zip(states, self.job.placement.unstack(result), strict=True):
-            state.shown = shown
+            state.shown = images_done
             state.results = dict(arrays)
         return carries
 
-    def _take_epoch(self, states: States, learning: LearningPhase, learned: Any, inputs: Any) -> list[Timer]:
-        """Ends an epoch of each network; tests supervised layers. Returns the timers of both."""
-        phase = learning.phase
-        timers = [learning.timer]
-        carries = self._take_learned(phase, states, learned[0])
+    def _record_epoch(
+        self, states: States, learning_phase: LearningPhase, learned: tuple[Carry, StepResult], inputs: Any
+    ) -> list[Timer]:
+        """Ends an epoch of each network, given what `run_epoch` returned; tests supervised layers.
+
+        Returns the timers of the epoch and of the test.
+        """
+        phase = learning_phase.phase
+        timers = [learning_phase.timer]
+        carries = self._record_learned(phase, states, learned[0])
         step_results = self.job.placement.unstack(learned[1])
-        diagnoses = [results.take_figures(phase, *args) for args in zip(states, carries, step_results, strict=True)]
+        diagnoses = [results.record_figures(phase, *args) for args in zip(states, carries, step_results, strict=True)]
         if not phase.supervised:
             for state, diagnosis in zip(states, diagnoses, strict=True):
                 state.diagnoses[phase.name] = diagnosis
                 state.done += 1
             return timers
         timers.append(Timer(self.job.data.tested))
-        tested = self.job.placement.unstack(learning.test(timers[1], inputs[self.job.data.tested]))
+        tested = self.job.placement.unstack(learning_phase.test(timers[1], inputs[self.job.data.tested]))
         for state, result, decisions, diagnosis in zip(states, step_results, tested, diagnoses, strict=True):
-            results.take_decisions(phase, state, self.job.data, result.decisions, decisions, diagnosis)
+            results.record_decisions(phase, state, self.job.data, result.decisions, decisions, diagnosis)
         return timers
 
     def _report(self, phase: Phase, states: States, timers: list[Timer]) -> None:
@@ -357,39 +365,37 @@ def _with_rule(name: str, conv: Conv, phase: Phase) -> str:
 
 
 def run_epoch(
-    learning: LearningPhase,
-    number: int = 0,
-    done: int = 0,
+    learning_phase: LearningPhase,
+    epoch: int = 0,
+    images_done: int = 0,
     before: Sequence[Mapping[str, np.ndarray]] = (),
     report: Callable[[int, int], None] = lambda images, correct: None,
-    save: Callable[[int, dict[str, np.ndarray]], None] = lambda done, results: None,
+    save: Callable[[int, dict[str, np.ndarray]], None] = lambda images_done, results: None,
 ) -> tuple[Carry, StepResult]:
-    """Learns from the images of epoch `number`: the carry, and the results for each image, NumPy (networks, N, ...).
+    """Learns from the images of an epoch: the carry, and the results for each image, NumPy (networks, N, ...).
 
     Infos are in the order in which the images were shown, decisions in that of the data.
 
     Args:
-      learning: the phase; its carry is that of the epoch before, and then that of this one.
-      done: images that an interrupted epoch has learned from already.
+      learning_phase: the phase; its carry is that of the epoch before, and then that of this one.
+      epoch: the number of the epoch, from 0.
+      images_done: the number of images that an interrupted epoch has learned from already.
       before: the results for these images, by network and path.
       report: is called with the numbers of images done and of correct decisions among them.
       save: is called every `SAVE_INTERVAL_S` seconds, between batches, with how many images are done and their results.
     """
-    before = before if done else ()
-    places = learning.images.order(number)
+    before = before if images_done else ()
+    order = learning_phase.images.order_in(epoch)
     results_of_batches: list[StepResult] = []
     saved = time.monotonic()
-    for batch in learning.batches:
-        if batch.stop <= done:
+    for batch in learning_phase.batches:
+        if batch.stop <= images_done:
             continue
-        first = max(batch.start, done)  # `done` may lie within a batch
-        images = (batch.stop - first) * learning.placement.count
-        arguments = learning.arguments(batch, first, places)
-        returned = learning.timer.time_program(images, learning.program, *arguments)
-        result = learning.take(returned, batch, first)
-        report(images, learning.correct(result, first, batch.stop, places))
+        first = max(batch.start, images_done)  # an interrupted epoch may have ended within a batch
+        result, correct = learning_phase.learn_batch(batch, first, order)
+        report((batch.stop - first) * learning_phase.placement.count, correct)
         results_of_batches.append(result)
-        if batch.stop < learning.phase.images and time.monotonic() - saved >= SAVE_INTERVAL_S:
+        if batch.stop < learning_phase.phase.images and time.monotonic() - saved >= SAVE_INTERVAL_S:
             save(batch.stop, leaves(joined(results_of_batches, before)))
             saved = time.monotonic()
-    return learning.carry, learning.in_order_of_data(joined(results_of_batches, before), places)
+    return learning_phase.carry, learning_phase.in_order_of_data(joined(results_of_batches, before), order)

@@ -85,8 +85,8 @@ class Placement:
     Attributes:
       count: of the networks.
       platform: of the devices, such as "cpu".
-      mapping: the mesh of programs that do not learn.
-      learning: of those that learn.
+      mapping_mesh: the mesh of programs that do not learn.
+      learning_mesh: the mesh of programs that learn.
     """
 
     def __init__(self, count: int):
@@ -94,12 +94,12 @@ class Placement:
         axes = ("networks", "images")
         self.count = count
         self.platform = local_devices[0].platform
-        self.learning = Mesh(local_devices[:count, None], axes)
-        self.mapping = self.learning if count > 1 else Mesh(local_devices[None], axes)
+        self.learning_mesh = Mesh(local_devices[:count, None], axes)
+        self.mapping_mesh = self.learning_mesh if count > 1 else Mesh(local_devices[None], axes)
 
     def stack(self, trees: Sequence[Any]) -> Any:
         """The trees of all networks as one; the last one is repeated to fill the devices."""
-        padded = [*trees, *[trees[-1]] * (-len(trees) % self.learning.size)]
+        padded = [*trees, *[trees[-1]] * (-len(trees) % self.learning_mesh.size)]
         leaves = [np.stack(arrays) for arrays in zip(*map(jax.tree.leaves, padded), strict=True)]
         return jax.tree.unflatten(jax.tree.structure(trees[0]), leaves)
 
@@ -108,30 +108,30 @@ class Placement:
         tree = jax.tree.map(np.asarray, tree)
         return [jax.tree.map(lambda x, index=index: x[index], tree) for index in range(self.count)]
 
-    def place_images(self, values: Any, start: int, size: int, mesh: Mesh, places: np.ndarray | None = None) -> Any:
+    def place_images(self, values: Any, start: int, size: int, mesh: Mesh, order: np.ndarray | None = None) -> Any:
         """Puts `size` images of an array or a tree from number `start` on the devices of a mesh, filled up with zeros.
 
-        They come in the order of `places`, if given: (N,), or (networks, N) where orders differ.
+        They come in the given `order`, if any: (N,), or (networks, N) if orders differ.
         """
         if not isinstance(values, np.ndarray):
-            return jax.tree.map(lambda x: self.place_images(x, start, size, mesh, places), values)
+            return jax.tree.map(lambda x: self.place_images(x, start, size, mesh, order), values)
         per_network = has_own(values)
         batch = slice(start, start + size)
-        if places is not None and places.ndim == 2:
-            arrays = values if per_network else [values] * len(places)
-            values = np.stack([x[row] for x, row in zip(arrays, places[:, batch], strict=True)])
+        if order is not None and order.ndim == 2:
+            arrays = values if per_network else [values] * len(order)
+            values = np.stack([x[row] for x, row in zip(arrays, order[:, batch], strict=True)])
             per_network = True
-        elif places is not None:
-            values = files.take_rows(values, places[batch], axis=int(per_network))
+        elif order is not None:
+            values = files.take_rows(values, order[batch], axis=int(per_network))
         else:
             values = values[:, batch] if per_network else values[batch]
         shape = list(values.shape)
         shape[int(per_network)] = size
         if per_network:
-            shape[0] += -shape[0] % self.learning.size
+            shape[0] += -shape[0] % self.learning_mesh.size
         if shape != list(values.shape):
             values = np.pad(values, [(0, new - old) for old, new in zip(values.shape, shape, strict=True)])
-        if mesh is self.mapping:
+        if mesh is self.mapping_mesh:
             return place(values, mesh, BOTH if per_network else IMAGES)
         return place(values, mesh, NETWORKS if per_network else SHARED)  # all devices learn from all images
 
@@ -153,17 +153,17 @@ class Placement:
         """
         per_network = has_own(images)
         total = count_of(images)
-        sharing = self.mapping.shape["images"]
+        sharing = self.mapping_mesh.shape["images"]
         at_once = devices.BATCH_SIZES.get(self.platform, devices.BATCH_SIZES["gpu"])
         planned = max(total, at_least)
         batches = -(-planned // (at_once * sharing))
         batch_size = -(-planned // (batches * sharing)) * sharing  # so that few are padded
-        program = mapping_program(function, self.mapping, per_network, **static)
-        models = place(models, self.mapping, NETWORKS)
+        program = mapping_program(function, self.mapping_mesh, per_network, **static)
+        models = place(models, self.mapping_mesh, NETWORKS)
         whole = None
         for start in range(0, total, batch_size):
             count = min(batch_size, total - start)
-            placed = self.place_images(images, start, batch_size, self.mapping)
+            placed = self.place_images(images, start, batch_size, self.mapping_mesh)
             result = timer.time_program(count * self.count, program, models, placed)
             if whole is None:
                 # Outputs are written once, in place: to collect the batches and concatenate them would take twice the
