@@ -124,7 +124,7 @@ def plan(network: Network, data: Dataset, settings: Settings, frozen: Sequence[s
         raise InputError(f"`epochs` must be {stages} numbers for {network.name}, got {len(epochs)}: {epochs}")
     labelled = len(data.train_images)
     unlabelled = 0 if data.unlabelled_images is None else len(data.unlabelled_images)
-    images = labelled + unlabelled
+    total = labelled + unlabelled
     phases: list[Phase] = []
     for stage, name, conv in network.layers():
         if conv.ramp and conv.learners == () and not conv.ramp.fitted:
@@ -132,15 +132,15 @@ def plan(network: Network, data: Dataset, settings: Settings, frozen: Sequence[s
         for index, learner in enumerate(conv.each_learner):
             if learner.supervised or name in frozen:
                 continue
-            shown = min(images, (learner.images if learner.minibatch_size else None) or images)
+            images = min(total, (learner.images if learner.minibatch_size else None) or total)
             phases.append(
                 Phase(
                     (name,),
                     stage,
                     index,
-                    update_batch=min(settings.update_batch, shown),
-                    minibatch_size=min(learner.minibatch_size, shown),
-                    images=shown,
+                    update_batch=min(settings.update_batch, images),
+                    minibatch_size=min(learner.minibatch_size, images),
+                    images=images,
                     name=f"{_title(learner)} {name}",
                     epochs=epochs[stage],
                 )
@@ -150,7 +150,7 @@ def plan(network: Network, data: Dataset, settings: Settings, frozen: Sequence[s
         fit = Phase((), first, images=labelled, supervised=True, name=f"fit {type(network.decision).__name__}")
         return *phases, fit
     if network.decision is None:
-        return *phases, Phase((), stages, images=min(DIAGNOSED_IMAGES, images), name="features")
+        return *phases, Phase((), stages, images=min(DIAGNOSED_IMAGES, total), name="features")
     last = supervised_phase(network, frozen)._replace(
         update_batch=min(settings.update_batch, labelled),
         adapt_every=settings.adapt_every,

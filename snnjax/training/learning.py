@@ -64,8 +64,8 @@ class ImageBatch(NamedTuple):
     labels: Any = None
 
     @property
-    def shown(self) -> jax.Array:
-        """Which images are learned from, (S,) bool."""
+    def learns(self) -> jax.Array:
+        """Whether each image is learned from, (S,) bool."""
         numbers = jnp.arange(self.size)
         return (numbers >= self.start) & (numbers < self.stop)
 
@@ -137,7 +137,9 @@ def learn_unsupervised(phase: Phase, carry: Carry, model: Model | None, batch: I
     (name,) = phase.layers
     layer = carry.layers[name]
     learner = layer.conv.each_learner[phase.learner]
-    learned = learner.learn(layer, carry.states[name], batch.inputs, None, batch.shown, update_batch=phase.update_batch)
+    learned = learner.learn(
+        layer, carry.states[name], batch.inputs, None, batch.learns, update_batch=phase.update_batch
+    )
     winners = {name: learned.winners} if has_default_figures(learner) else None
     carry = Carry({name: learned.layer}, {name: learned.state})
     return end_epoch(phase, carry, batch.last), StepResult({name: learned.info}, winners=winners)
@@ -196,7 +198,7 @@ def learn_deciding(phase: Phase, carry: Carry, model: Model, batch: ImageBatch) 
             teach = functools.partial(
                 layer.conv.last_learner.learn, update_batch=min(phase.update_batch, len(labels)), vote=vote
             )
-            learned = teach(layer, carry.states[name], images.inputs, labels, images.shown)
+            learned = teach(layer, carry.states[name], images.inputs, labels, images.learns)
             layers[name] = learned.layer
             states[name] = learned.state
             infos[name] = learned.info
@@ -215,12 +217,12 @@ class Images(NamedTuple):
     Attributes:
       inputs: (S, C, H, W), as of `ImageBatch`.
       labels: (S,) int32, the classes.
-      shown: (S,) bool, the images that are learned from.
+      learns: (S,) bool, whether each image is learned from.
     """
 
     inputs: jax.Array
     labels: jax.Array
-    shown: jax.Array
+    learns: jax.Array
 
 
 def learn_intervals(
@@ -236,17 +238,17 @@ def learn_intervals(
 
     def count(layers: dict[str, Layer], counted: Any, images: tuple[jax.Array, jax.Array]) -> tuple[Any, tuple[()]]:
         states, counts = counted
-        outcomes, shown = images
+        outcomes, learns = images
         carry = Carry(layers, states, counts)
-        return rule.count_outcomes(carry, jnp.where(shown, outcomes, 0), jnp.sum(shown, dtype=jnp.int32)), ()
+        return rule.count_outcomes(carry, jnp.where(learns, outcomes, 0), jnp.sum(learns, dtype=jnp.int32)), ()
 
     def learn_interval(carry: Carry, images: Images) -> tuple[Carry, StepResult]:
         layers, states, result = learn(carry, rule.turns(carry.counts), images)
-        outcomes = outcome(result.decisions, images.labels), images.shown
+        outcomes = outcome(result.decisions, images.labels), images.learns
         counted, _ = count(layers, (states, carry.counts), outcomes)
         return Carry(layers, *counted), result
 
-    images = Images(batch.inputs, batch.labels, batch.shown)
+    images = Images(batch.inputs, batch.labels, batch.learns)
     size = min(phase.adapt_every, batch.size)
     learners = [layer.conv.last_learner for layer in carry.layers.values()]
     adapt = any(type(learner).end_interval is not Learner.end_interval for learner in learners)
@@ -254,7 +256,7 @@ def learn_intervals(
         carry, result = in_groups(learn_interval, carry, images, size)
     else:  # nothing changes at the end of an interval, so one call learns from the whole batch
         layers, states, result = learn(carry, rule.turns(carry.counts), images)
-        outcomes = outcome(result.decisions, images.labels), images.shown
+        outcomes = outcome(result.decisions, images.labels), images.learns
         counted, _ = in_groups(functools.partial(count, layers), (states, carry.counts), outcomes, size)
         carry = Carry(layers, *counted)
     return rule.end_epoch(carry, batch.last), result
@@ -273,12 +275,12 @@ def learn_supervised(phase: Phase, carry: Carry, model: Model, batch: ImageBatch
         return rule.update(carry, label, passed)
 
     def learn(carry: Carry, images: Images) -> tuple[Carry, StepResult]:
-        update_batch = min(phase.update_batch, len(images.shown))
-        return learn_from_sequence(respond, update, carry, (images.inputs, images.labels), images.shown, update_batch)
+        update_batch = min(phase.update_batch, len(images.learns))
+        return learn_from_sequence(respond, update, carry, (images.inputs, images.labels), images.learns, update_batch)
 
     # Images that share weights lie in one interval; if no images do, intervals do not matter here.
     size = batch.size if phase.update_batch == 1 else min(phase.adapt_every, batch.size)
-    carry, result = in_groups(learn, carry, Images(batch.inputs, batch.labels, batch.shown), size)
+    carry, result = in_groups(learn, carry, Images(batch.inputs, batch.labels, batch.learns), size)
     return rule.end_epoch(carry, batch.last), result
 
 
@@ -455,7 +457,7 @@ def _learn_both(
         _reward_layer(deciding, carry.states[last]),
         images.inputs,
         images.labels,
-        images.shown,
+        images.learns,
         jnp.stack([jnp.asarray(turn, jnp.int32) for turn in turns.values()]),
         threshold=threshold,
         winners=competition.winners,

@@ -197,7 +197,14 @@ class Trainer:
         while not self._is_over(phase, states):
             before = [state.results for state in states]
             report = self.job.callback.advanced
-            learned = run_epoch(learning_phase, states[0].done, states[0].shown, before, report, keep)
+            learned = run_epoch(
+                learning_phase,
+                epoch=states[0].done,
+                images_done=states[0].shown,
+                before=before,
+                report=report,
+                save=keep,
+            )
             timers = self._record_epoch(states, learning_phase, learned, inputs)
             self._report(phase, states, timers)
             save()

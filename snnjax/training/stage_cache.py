@@ -113,7 +113,7 @@ class StageCache:
         decides = self.network.decision is not None
         if decides and part != self.job.data.tested and not self._kept.get(self.job.data.tested):
             parts.append(self.job.data.tested)
-        images = {name: self._shown(name) for name in parts}
+        images = {name: self._images_of(name) for name in parts}
         models = self.job.models(states)
         codes = [jax.tree.leaves(model.network.encoder) for model in models]
         shared = all(np.array_equal(a, b) for code in codes for a, b in zip(code, codes[0], strict=True))
@@ -129,8 +129,8 @@ class StageCache:
             self._kept.setdefault(name, {})[0] = self._key(states, 0), latencies[0] if shared else latencies
         self.job.finish(timer, states)
 
-    def _shown(self, part: str) -> np.ndarray:
-        """The images of a part; with their mirror images, where these are learned from too."""
+    def _images_of(self, part: str) -> np.ndarray:
+        """The images of a part, followed by their mirror images if these are learned from too."""
         images = self.job.images[part]
         if not self.job.settings.mirror or part == self.job.data.tested:
             return images
