@@ -86,7 +86,7 @@ class Program(MeasuredProgram):
             raise InputError(f"`model` {network.name} has a decision that is fitted, which is not measured")
         self._begin(task)
         self.encoded = self._map("encode", self.images, encode_batch)[0]
-        for number, phase in enumerate(self.job.plan):
+        for number, phase in enumerate(self.job.phases):
             before = {*self.works}
             inputs = self.cache.inputs(phase, "train", [self.state] * self.networks)
             for name in self.works.keys() - before:
@@ -157,7 +157,7 @@ class Program(MeasuredProgram):
         blocks = pytorch.blocks_of(network)
         last = list(self.state.weights)[-1]
         learning = []
-        for phase in self.job.plan:
+        for phase in self.job.phases:
             name = last if phase.supervised else phase.layers[0]
             names = network.names[phase.first]
             branch = () if phase.supervised or len(names) == 1 else (names.index(name),)
@@ -241,7 +241,7 @@ class SoftHebb(Program):
         if not network.ramped:
             raise InputError(f"`model` {network.name} has no SoftHebb layers")
         self._begin(task)
-        first = self.job.plan[0]
+        first = self.job.phases[0]
         pixels = self.cache.inputs(first, "train", [self.state])
         self.works["learn"] = self._learn(0, first, pixels, keep=False)
         if fitting.unfitted_ramp(self.job, first, [self.state]):

@@ -26,7 +26,7 @@ from snnjax.app import console, planning, shared_options
 from snnjax.app.main import command_options, fail, protected
 from snnjax.app.names import RECORDED
 from snnjax.app.shared_options import option
-from snnjax.training.job import plan
+from snnjax.training.job import phases_of
 from snnjax.training.run_plan import network_for
 from snnjax.training.state import Settings
 
@@ -210,7 +210,7 @@ def added_up(ms: dict[str, float], network: Network, images: data.Dataset, setti
     """Seconds of a whole training from milliseconds per image of its phases: all images once, then each epoch."""
     train = len(images.train_images)
     test = len(images.test_images)
-    learning = sum(phase.epochs * train * ms[shown(phase.name)] for phase in plan(network, images, settings))
+    learning = sum(phase.epochs * train * ms[shown(phase.name)] for phase in phases_of(network, images, settings))
     return ((train + test) * ms["encode"] + learning + settings.epochs[-1] * test * ms["test"]) / 1e3
 
 

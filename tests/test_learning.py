@@ -372,7 +372,7 @@ def test_two_layers_learn_in_one_call_only_if_nothing_else_matters(name):
 def test_a_layer_without_a_learner_does_not_learn():
     stages = stage(Conv(4, 3, threshold=3)), stage(Conv(10, 3, learners=RSTDP()))
     trainer = snnjax.Trainer(Network("fixed", (6, 28, 28), 10, stages), DATA, snnjax.Settings((5, 5)))
-    assert [(phase.layers, phase.first) for phase in trainer.plan] == [(("layer2",), 1)]
+    assert [(phase.layers, phase.first) for phase in trainer.job.phases] == [(("layer2",), 1)]
 
 
 def test_a_training_says_where_one_image_at_a_time_is_slow(tmp_path):

@@ -89,7 +89,7 @@ def test_recordings_and_colour_are_mirrored_too(channels):
 
     def inputs(data: Dataset, part: str, mirror: bool) -> np.ndarray:
         trainer = Trainer(network, data, Settings((1,), mirror=mirror))
-        return trainer.cache.inputs(trainer.plan[-1], part, [trainer.initial_state()])
+        return trainer.cache.inputs(trainer.job.phases[-1], part, [trainer.initial_state()])
 
     swapped = dataclasses.replace(data, test_images=pictures[:, :, ::-1])
     expected = [inputs(swapped, part, mirror=False) for part in ("train", "test")]

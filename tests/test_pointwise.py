@@ -231,7 +231,7 @@ def learned(tmp_path_factory):
 
 def test_a_network_without_a_decision_learns_features(learned):
     path, results, trainer = learned
-    assert [phase.name for phase in trainer.plan] == ["STDP layer1", "STDP layer2", "features"]
+    assert [phase.name for phase in trainer.job.phases] == ["STDP layer1", "STDP layer2", "features"]
     assert (results["test"], results["epochs"], results["best_epoch"]) == (None, [], -1)
     assert results["diagnoses"]["outputs of stage 2"]["firing"]["layer2"] > 0
     assert "STDP layer2" in (path / "report.html").read_text()
@@ -280,7 +280,7 @@ def test_what_uses_features_and_what_needs_a_decision(learned, tmp_path, capsys)
     assert "`network` must have layers that learn from labels, got one without a decision" in line
     decided = dataclasses.replace(features(), name="decided", classes=3, decision=LinearSVM(C=1.0))
     trained = Trainer(decided, DATA, Settings((1, 1)), start=network)
-    assert [phase.name for phase in trained.plan] == ["fit LinearSVM"]
+    assert [phase.name for phase in trained.job.phases] == ["fit LinearSVM"]
     state = trained.run(trained.initial_state())
     np.testing.assert_array_equal(state.weights["layer2"], network.weights()["layer2"])
     assert state.epochs[-1]["train"]["accuracy"] > 1 / 3

@@ -90,8 +90,8 @@ def test_epochs_of_the_trainer_are_the_judges(stages, batched, compilations, mon
     trainer = Trainer(network.network, data, Settings(epochs, adapt_every=8, update_batch=batched))
     state = trainer.initial_state()
     state.weights = {name: np.asarray(weights) for name, weights in network.weights().items()}
-    state.phase = len(trainer.plan) - 1
-    learning_phase = begin_phase(trainer.job, trainer.plan[-1], [state], inputs)
+    state.phase = len(trainer.job.phases) - 1
+    learning_phase = begin_phase(trainer.job, trainer.job.phases[-1], [state], inputs)
     _, first = run_epoch(learning_phase)
     results = [first]
     assert compilations(lambda: results.append(run_epoch(learning_phase)[1])) == 0, "the second epoch compiles again"

@@ -141,7 +141,7 @@ def test_a_readout_goes_on_with_the_same_classes_in_any_order():
     data = of_classes("c3", "a1", "b2")
     trainer = Trainer(first.untrained, data, Settings((1, 1), adapt_every=20, patience=0), start=first)
     state = trainer.initial_state()
-    assert [phase.layers for phase in trainer.plan] == [("layer2",)]
+    assert [phase.layers for phase in trainer.job.phases] == [("layer2",)]
     begun = SpikingNetwork(trainer.network, weights=state.weights, class_names=data.names)
     for name in data.names:
         np.testing.assert_array_equal(neurons(begun, name), neurons(first, name))
@@ -175,7 +175,7 @@ def test_the_stages_that_are_named_go_on():
     trainer = Trainer(network, data, settings)
     first = trainer.trained(trainer.run(trainer.initial_state()))
     again = Trainer(network, data, settings, start=first, learn=("stage1", "stage2"))
-    assert [phase.layers for phase in again.plan] == [("layer1",), ("layer2",)]
+    assert [phase.layers for phase in again.job.phases] == [("layer1",), ("layer2",)]
     learned = first.network.stages[0].branches[0].threshold
     np.testing.assert_array_equal(again.network.stages[0].branches[0].threshold, learned)
     ended = again.trained(again.run(again.initial_state()))
@@ -215,10 +215,10 @@ def test_a_layer_that_learned_from_reward_may_stay_as_it_is():
     network = dataclasses.replace(PLAIN, stages=stages, epochs=(), reward_by_turns=True, encoder=IMAGES.encoder)
     first = SpikingNetwork(network)
     trainer = trainer_of(network, 0, 0, 1, start=first, learn=("stage3",))
-    assert [(phase.layers, phase.first, phase.by_turns) for phase in trainer.plan] == [(("layer3",), 2, False)]
+    assert [(phase.layers, phase.first, phase.by_turns) for phase in trainer.job.phases] == [(("layer3",), 2, False)]
     ended = trainer.trained(trainer.run(trainer.initial_state())).weights()
     assert not np.array_equal(ended["layer3"], first.weights()["layer3"])
-    assert [phase.by_turns for phase in trainer_of(network, 0, 0, 1, start=first).plan] == [True]
+    assert [phase.by_turns for phase in trainer_of(network, 0, 0, 1, start=first).job.phases] == [True]
 
 
 @pytest.mark.parametrize(

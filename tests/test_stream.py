@@ -62,7 +62,7 @@ def begun(name: str, backend: str = "native") -> tuple[SpikingNetwork, SpikingNe
             patch.setattr(learning, "decides_by_votes", lambda decision, layers: False)
             patch.setattr(learning, "is_pair", lambda phase, network: False)
             state = trainer.run(trainer.initial_state(), lambda state: kept.append(dataclasses.replace(state)))
-        first = next(each for each in kept if each.phase == len(trainer.plan) - 1)
+        first = next(each for each in kept if each.phase == len(trainer.job.phases) - 1)
         features = SpikingNetwork(first.network(trainer.network), weights=first.weights)
         learned = SpikingNetwork(state.network(trainer.network), weights=state.weights)
         BEGUN[name, backend] = features, learned

@@ -65,7 +65,7 @@ def test_a_run_that_failed_begins_anew_or_continues_as_if_it_had_not_stopped(tmp
     expected = trainer.run(trainer.initial_state())
     for name, weights in expected.weights.items():
         assert np.any(weights != initial.weights[name]), f"{name} has learned nothing"
-    for at in range(len(trainer.plan) + 4):
+    for at in range(len(trainer.job.phases) + 4):
         trainer = Trainer(LATE, data, settings)
         saved = []
 
@@ -224,7 +224,7 @@ def test_a_trained_network_is_trained_again_by_its_recipe(tmp_path):
 
 def test_each_learner_of_a_layer_has_a_key_of_its_own(monkeypatch):
     trainer = Trainer(BY_TURNS, DATA, Settings((1, 1), update_batch=2**31 - 1, backend="xla"))
-    assert trainer.plan[0].update_batch == 40, "of no more images than there are"
+    assert trainer.job.phases[0].update_batch == 40, "of no more images than there are"
     assert trainer.layers_without_native() == ["layer1 (STDP)", "layer1 (RSTDP)", "layer2 (RSTDP)"]
     for rule in (STDP, RSTDP):
         monkeypatch.setattr(rule, "init", lambda self, layer, key, seen: key)

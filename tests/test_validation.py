@@ -179,7 +179,9 @@ def test_a_run_keeps_and_says_what_it_has_validated_and_tested(run, capsys):
     assert [float(row["validation_acc"]) for row in rows] == [each["accuracy"] for each in validated]
     assert [float(row["validation_loss"]) for row in rows] == [each["wrong"] for each in validated]
     assert f"{validated[best]['accuracy']:.2%} of 40 images (best of 3 epochs: number {best + 1})" in printed
-    planned = SimpleNamespace(path=folder, results=results, trainer=SimpleNamespace(plan=[SimpleNamespace(epochs=9)]))
+    planned = SimpleNamespace(
+        path=folder, results=results, trainer=SimpleNamespace(job=SimpleNamespace(phases=[SimpleNamespace(epochs=9)]))
+    )
     console.summary(planned)
     stopped = f"stopped after 3 of 9 epochs: none was better since number {best + 1} (--patience 0)"
     assert stopped in " ".join(capsys.readouterr().out.split())

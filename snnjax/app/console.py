@@ -255,7 +255,7 @@ def summary(run: RunFolder) -> None:
     best = results["best_epoch"]
     head, rows = phases(results)
     console.print(table(head, [rows], "phases"))
-    planned = run.trainer.plan[-1].epochs
+    planned = run.trainer.job.phases[-1].epochs
     done = len(results["epochs"])
     if results["test"] and done < planned:
         patience = results["settings"]["patience"]

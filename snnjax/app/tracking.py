@@ -48,14 +48,14 @@ class Tracker(contextlib.AbstractContextManager["Tracker"]):
         if state.done and not state.shown:
             self._note_epoch(state)
         for name, diagnosis in state.diagnoses.items():
-            if name not in self._noted and not (state.done and name == self._trainer.plan[state.phase].name):
+            if name not in self._noted and not (state.done and name == self._trainer.job.phases[state.phase].name):
                 self._noted.add(name)
                 self._scalars({f"{layer}/spike_density": x for layer, x in diagnosis.get("firing", {}).items()}, 0)
                 self._writer.add_text("diagnosis/" + name.replace(" ", "_"), "; ".join(diagnosis["words"]))
         self._writer.flush()
 
     def _note_epoch(self, state: TrainState) -> None:
-        phase = self._trainer.plan[state.phase]
+        phase = self._trainer.job.phases[state.phase]
         diagnosis = state.diagnoses[phase.name]
         for name, curves in state.curves.get(phase.name, {}).items():
             self._scalars({f"{name}/{key}": values[-1] for key, values in curves.items()}, state.done)

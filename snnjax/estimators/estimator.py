@@ -213,7 +213,7 @@ class SpikingEstimator(BaseEstimator):
     def _learned_features(self, network: Network, data: Dataset) -> SpikingNetwork:
         """A network whose layers that need no labels have learned from the images of a data set."""
         trainer = self._trainer(network, data)
-        without_labels = [phase for phase in trainer.plan if not phase.supervised]
+        without_labels = [phase for phase in trainer.job.phases if not phase.supervised]
         return trainer.trained(trainer.run(trainer.initial_state(), phases=len(without_labels)))
 
     def _seed(self) -> int:

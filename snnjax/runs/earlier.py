@@ -44,7 +44,7 @@ def check_winners(trainer: Trainer, state: TrainState, meta: Mapping[str, Any]) 
     """Raises InputError if version 0.6 left a state within an epoch of a custom rule, as it did not record winners."""
     if not state.shown or not str(meta.get("versions", {}).get("snnjax")).startswith("0.6."):
         return
-    phase = trainer.plan[state.phase]
+    phase = trainer.job.phases[state.phase]
     convs = {name: conv for _, name, conv in trainer.network.layers()}
     for name in phase.layers:
         learner = convs[name].each_learner[phase.learner]

@@ -86,10 +86,10 @@ class RunFolder(CheckpointFolder):
     def start(self) -> TrainState:
         """The state to begin with: the saved one, or the initial one."""
         state = self.state or self.trainer.initial_state()
-        plan = self.trainer.plan
-        if self.state and not self.results and state.phase < len(plan):
+        phases = self.trainer.job.phases
+        if self.state and not self.results and state.phase < len(phases):
             progress = f", after {state.shown:,} of its images" if state.shown else ""
-            self.notes.append(f"going on with epoch {state.done + 1} of {plan[state.phase].name}{progress}")
+            self.notes.append(f"going on with epoch {state.done + 1} of {phases[state.phase].name}{progress}")
         if not self.state and self.trainer.taken:
             self.notes += self.trainer.taken.notes(self._source)
         if not self.results and (names := self.trainer.sequential_layers(state)):

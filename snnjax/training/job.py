@@ -60,7 +60,7 @@ class Job:
       settings: of the training.
       seeds: of the initial weights of each network.
       callback: receives the training's events.
-      plan: the phases of the training, in order.
+      phases: the phases of the training, in order.
       placement: of the networks on devices.
       unsupervised: the part of the images that layers learn from without labels: "train"; "all" if some lack labels.
       images: the parts that are learned from or tested, by name.
@@ -82,7 +82,7 @@ class Job:
         self.settings = settings.resolved(self.networks)
         self.seeds = seeds
         self.callback = callback
-        self.plan = plan(self.network, data, settings, frozen)
+        self.phases = phases_of(self.network, data, settings, frozen)
         self.placement = Placement(len(networks))
         self.unsupervised = "train" if data.unlabelled_images is None else "all"
         parts = dict.fromkeys(("train", self.unsupervised, data.tested))
@@ -113,7 +113,7 @@ class Job:
             self.callback.finished(records[0])
 
 
-def plan(network: Network, data: Dataset, settings: Settings, frozen: Sequence[str] = ()) -> tuple[Phase, ...]:
+def phases_of(network: Network, data: Dataset, settings: Settings, frozen: Sequence[str] = ()) -> tuple[Phase, ...]:
     """The phases of a training in order; layers of the names `frozen` do not learn.
 
     Raises InputError unless `settings.epochs` is one number for each stage.

@@ -37,7 +37,7 @@ def begin_phase(job: Job, phase: Phase, states: Sequence[TrainState], inputs: An
     others = [_without_weights(model, phase.layers) for model in models]
     count = count_of(inputs) // (1 + job.settings.mirror)
     labels = job.data.train_labels.astype(np.int32) if phase.supervised else None
-    order = epoch_orders(job.settings, job.seeds, job.plan.index(phase), count)
+    order = epoch_orders(job.settings, job.seeds, job.phases.index(phase), count)
     return LearningPhase(
         phase=phase,
         placement=job.placement,
@@ -56,10 +56,10 @@ def _resumed(carry: Carry, arrays: Mapping[str, np.ndarray]) -> Carry:
 
 def carry_at_start(job: Job, state: TrainState, index: int) -> Carry:
     """What network `index` has learned, and the new states of its learners, before the first image of a phase."""
-    phase = job.plan[state.phase]
+    phase = job.phases[state.phase]
     images_seen = 0  # by earlier layers of the stage
     if not phase.supervised:
-        earlier = [other for other in job.plan[: state.phase] if other.first == phase.first]
+        earlier = [other for other in job.phases[: state.phase] if other.first == phase.first]
         images_seen = sum(other.epochs * other.images for other in earlier)
     layers, learners = begin_learning(phase, job.model(state, index).layers, job.seeds[index], images_seen)
     return Carry(layers, learners, DecisionCounts(*np.zeros(5, np.int32)) if phase.supervised else None)

@@ -1,4 +1,4 @@
-"""The training loop: takes networks through the phases of their plan, epoch by epoch."""
+"""The training loop: networks learn phase by phase and epoch by epoch."""
 
 import dataclasses
 import functools
@@ -108,11 +108,6 @@ class Trainer:
         return self.job.settings
 
     @property
-    def plan(self) -> tuple[Phase, ...]:
-        """The phases of the training, in order."""
-        return self.job.plan
-
-    @property
     def callback(self) -> Callback:
         """Receives the training's events; another one may be set."""
         return self.job.callback
@@ -123,7 +118,7 @@ class Trainer:
 
     def _learned_before(self) -> list[str]:
         """The layers that learn thresholds or moments, and are given one for each feature or channel to begin with."""
-        learned = {name for phase in self.job.plan if phase.epochs for name in phase.layers}
+        learned = {name for phase in self.job.phases if phase.epochs for name in phase.layers}
         if self.taken is not None:
             learned -= self.taken.weights.keys()
         names = []
@@ -149,16 +144,16 @@ class Trainer:
 
         `save` is called with it after each epoch and phase, and within an epoch every `SAVE_INTERVAL_S` seconds, when
         `state.shown` is above 0. Before that, raises DivergedError where a learner has led weights or numbers out of
-        their range, InputError where another component is wrong. `phases` is the number of phases of the `plan` after
+        their range, InputError where another component is wrong. `phases` is the number of the job's phases after
         which to stop; None: all.
         """
         states: Any = [state] if isinstance(state, TrainState) else state
         keep = functools.partial(save, state)
         self.cache.clear()  # of an interrupted run's inputs: these states lack their diagnoses
         with use_backend(self.job.settings.backend):
-            if states[0].phase < len(self.job.plan[:phases]) and fitting.fit_encoders(self.job, states):
+            if states[0].phase < len(self.job.phases[:phases]) and fitting.fit_encoders(self.job, states):
                 keep()
-            for phase in self.job.plan[states[0].phase : phases]:
+            for phase in self.job.phases[states[0].phase : phases]:
                 if not self._is_over(phase, states):
                     self._run_phase(phase, states, keep)
                 self._end_phase(phase, states)
@@ -334,7 +329,7 @@ class Trainer:
         """Raises InputError unless the training can continue from a state."""
         network = self.job.network
         check_weights(network, state)
-        if state.learning and state.phase < len(self.job.plan):
+        if state.learning and state.phase < len(self.job.phases):
             carry = carry_at_start(self.job, state, 0)
             fresh = results.learning_arrays(carry.states, carry.counts)
             shapes = {name: array.shape for name, array in fresh.items()}
@@ -344,7 +339,7 @@ class Trainer:
         """Spiking layers that learn without a compiled sequence kernel, with their rules: "layer1 (Rule)", ..."""
         layers = blank_model(self.job.network).layers
         names = []
-        for phase in self.job.plan:
+        for phase in self.job.phases:
             if phase.update_batch == 1 and phase.layers and is_pair(phase, self.job.network):
                 continue
             for name in phase.layers:
@@ -360,7 +355,7 @@ class Trainer:
             return []
         convs = {name: conv for _, name, conv in self.job.network.layers()}
         names = []
-        for phase in self.job.plan[state.phase :]:
+        for phase in self.job.phases[state.phase :]:
             if phase.update_batch == 1 and phase.epochs and not phase.minibatch_size:
                 names += [_with_rule(name, convs[name], phase) for name in phase.layers]
         return names

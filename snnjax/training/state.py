@@ -1,4 +1,4 @@
-"""Settings of a training, its plan, and its state."""
+"""The settings of a training, its state, and its callbacks."""
 
 import dataclasses
 import re
@@ -127,7 +127,7 @@ class TrainState:
       weights: (F, C, kh, kw) float32, by layer name.
       learned_params: numbers that learners have changed, and the arrays of an encoder or a decision that is fitted, by
         path: "layer1.threshold", "encoder.maximum".
-      phase: index of the current phase in the plan.
+      phase: index of the current phase among those of the job.
       done: its completed epochs.
       shown: images of the next epoch that have been learned from already.
       results: of these images, by path.

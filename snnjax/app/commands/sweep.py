@@ -196,7 +196,7 @@ def prepare(chosen: options.Sweep, fold: int | None = None) -> tuple[Sweep, dict
         network, chosen.data, chosen.training, chosen.machine, out=chosen.out, kind="sweep_", fold=fold
     )
     trainer = plan.trainer()
-    if trainer.plan[-1].epochs < 1:
+    if trainer.job.phases[-1].epochs < 1:
         raise InputError(f"`epochs` must end with at least 1 supervised epoch, got {trainer.settings.epochs}")
     for option, listed in values.items():
         if isinstance(listed[0], str):
