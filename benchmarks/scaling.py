@@ -12,7 +12,7 @@ import numpy as np
 import snnjax_program
 
 from snnjax import InputError, data
-from snnjax.app import console, planning, shared_options
+from snnjax.app import console, lookup, planning, shared_options
 from snnjax.app.main import command_options, protected
 from snnjax.app.shared_options import Machine, option
 from snnjax.core import devices
@@ -126,7 +126,7 @@ def images_of(case: Case, source: data.Dataset) -> data.Dataset:
 
 def network_of(model: str, case: Case, images: data.Dataset) -> Network:
     """The network with the values of this case."""
-    network = network_for(planning.published(model), images, time_steps=case["time_steps"])
+    network = network_for(lookup.published(model), images, time_steps=case["time_steps"])
     for name, axis in STUDIES[model].axes.items():
         network = axis.vary(network, case[name])
     return network

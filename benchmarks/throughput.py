@@ -22,7 +22,7 @@ from rich.console import Console
 from snnjax_program import shown
 
 from snnjax import InputError, Network, data
-from snnjax.app import console, planning, shared_options
+from snnjax.app import console, lookup, shared_options
 from snnjax.app.main import command_options, fail, protected
 from snnjax.app.names import RECORDED
 from snnjax.app.shared_options import option
@@ -114,7 +114,7 @@ def prepare(options: Options) -> tuple[Options, data.Dataset]:
     if not chosen or len(set(chosen)) < len(chosen):
         raise InputError(f"`backend` must be auto, xla, native or two of them, got {' '.join(chosen) or 'none'}")
     for name in models:
-        planning.published(name)
+        lookup.published(name)
     for study, its in STUDIES.items():
         if study != options.study and (wrong := [name for name in its.options if getattr(options, name)]):
             raise InputError(f"`{wrong[0]}` is for `study` {study}, got {options.study}")
@@ -217,7 +217,7 @@ def added_up(ms: dict[str, float], network: Network, images: data.Dataset, setti
 def measure_network(name: str, images: data.Dataset, options: Options, about: Row) -> Row:
     """The part of throughput.json about one network; adds versions and devices to `about`."""
     few = images.subset(options.images, options.images)
-    network = network_for(planning.published(name), few)
+    network = network_for(lookup.published(name), few)
     # Layers that learn alternately change places after an interval; otherwise all images are one interval, at the first
     # rates.
     adapt_every = -(-len(few.train_images) // (2 if network.reward_by_turns else 1))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from snnjax import ImageSpec, InputError, Settings, Sweep
-from snnjax.app import planning
+from snnjax.app import lookup
 from snnjax.data import Dataset
 from snnjax.training.groups import varied
 from snnjax.training.workers import Workers
@@ -113,7 +113,7 @@ def best_of(kept: dict[str, Any], judge: Judge, save: Callable[[], None]) -> np.
 
 def load_rule(path: Path) -> ModuleType:
     """The `rule` of a `Judge`, from a Python file."""
-    rule = planning.import_one(str(path), "rule")
+    rule = lookup.import_one(str(path), "rule")
     for name in ("NUMBERS", "searched"):
         if not hasattr(rule, name):
             raise InputError(f"`rule` must be a file with NUMBERS and searched, {path} has no {name}")

@@ -13,7 +13,7 @@ from protocols import JPEG, TABLES, Row
 from result_tables import accuracies, pretrained, replication
 
 from snnjax import InputError, data
-from snnjax.app import options, planning, shared_options
+from snnjax.app import lookup, options, planning, shared_options
 from snnjax.app.commands import train
 from snnjax.app.main import command_options, protected
 from snnjax.app.shared_options import option
@@ -70,7 +70,7 @@ def rows_of(chosen: Results) -> list[Row]:
     folders = folders_of(chosen.data_dir)
     for row in rows:
         if not row.model.rpartition(":")[0]:
-            planning.published(row.model, ", or FILE.py:NAME")
+            lookup.published(row.model, ", or FILE.py:NAME")
         names = (*data.DATASETS, *data.RECORDINGS, JPEG)
         if row.dataset not in names and not row.dataset.endswith(".npz"):
             raise unknown("rows", row.dataset, names, ", or an .npz file, behind MODEL:")

@@ -16,7 +16,7 @@ from judging import Judge
 from PIL import Image
 
 from snnjax import ImageSpec, InputError, Learner, TargetTime, Trainer
-from snnjax.app import planning
+from snnjax.app import lookup
 from snnjax.core import codec, components, files
 from snnjax.data import Dataset, digits
 from snnjax.testing import check_learner
@@ -112,7 +112,7 @@ def test_gains_are_those_above_the_start(monkeypatch):
 
 
 def test_a_file_that_is_imported_already_is_not_read_again():
-    assert planning.import_one(evolved.__file__) is evolved
+    assert lookup.import_one(evolved.__file__) is evolved
 
 
 @jax.numpy_rank_promotion("allow")  # evosax needs it

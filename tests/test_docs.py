@@ -40,7 +40,7 @@ from shipped import ALIKE
 
 import snnjax
 from snnjax import data, kernels
-from snnjax.app import names, planning, plots
+from snnjax.app import lookup, names, plots
 from snnjax.app.main import COMMANDS, main, parse
 from snnjax.core import codec, components
 from snnjax.kernels import backend
@@ -234,7 +234,7 @@ def folder(tmp_path, monkeypatch, checkout):
     monkeypatch.setattr(components, "TYPES", types_of_components)
     monkeypatch.setattr(codec, "TYPES", types_of_components)
     monkeypatch.setitem(sys.modules, "snippets", types.ModuleType("snippets"))
-    monkeypatch.setattr(planning, "_imported", {})  # files whose components another document has registered
+    monkeypatch.setattr(lookup, "_imported", {})  # files whose components another document has registered
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     sys.modules.pop("1_own_rule", None)  # as its component is forgotten too

@@ -1,20 +1,15 @@
 """From the options of a command to the plan of a run: what they name, and the settings that follow from them."""
 
 import dataclasses
-import importlib
-import importlib.util
-import sys
-import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from snnjax import NETWORKS, ImageSpec, InputError, Network, Settings, SpikingNetwork
-from snnjax.app import data_source, shared_options
+from snnjax import NETWORKS, InputError, Network, Settings, SpikingNetwork
+from snnjax.app import data_source, lookup, shared_options
 from snnjax.app.names import DEFAULT_MODEL
 from snnjax.core import devices
-from snnjax.core.errors import image_size, nearest, unknown
+from snnjax.core.errors import image_size
 from snnjax.data import Dataset
 from snnjax.data.pictures import background
 from snnjax.encoding import ENCODERS, ImageEncoder
@@ -44,7 +39,7 @@ def plan_run(
     `fold` is the number of the part that is tested, from 1, which has a folder in that one; None: all is not cut into
     parts.
     """
-    import_all(chosen_network.modules)
+    lookup.import_all(chosen_network.modules)
     read = data_source.read_images(chosen_data, fold)
     source = data_source.source(chosen_network, chosen_data, read, fold)
     seed = getattr(training, "seed", 0)
@@ -84,8 +79,8 @@ def network_of(
                 raise InputError(f"`{name}` must be that of `start` (--from), got {value}: leave --{name} out")
         return start.untrained.with_classes(images.classes)
     if encoder is None and chosen.encoder is not None:
-        encoder = find("encoder", chosen.encoder, ENCODERS)
-    make = find("model", chosen.model or DEFAULT_MODEL, NETWORKS)
+        encoder = lookup.find("encoder", chosen.encoder, ENCODERS)
+    make = lookup.find("model", chosen.model or DEFAULT_MODEL, NETWORKS)
     if isinstance(make, Network):
         unchanged = encoder is None and chosen.time_steps is None
         return make if unchanged else encoded_by(make, images, encoder, chosen.time_steps)
@@ -139,7 +134,7 @@ def _about(
         about["from"] = str(start.run) if str(start.run).startswith(PREFIX) else str(start.run.resolve())
     return about | dict(
         model=chosen.model or network.name,
-        encoder=chosen.encoder or encoder_name(network.encoder),
+        encoder=chosen.encoder or lookup.encoder_name(network.encoder),
         time_steps=network.time_steps,
         background=background(images.train_images),
     )
@@ -148,80 +143,4 @@ def _about(
 def ready(device: str, modules: Iterable[str]) -> None:
     """Makes a process ready to train: its device, and the user's modules."""
     devices.choose(device)
-    import_all(modules)
-
-
-def import_all(modules: Iterable[str]) -> None:
-    """Imports the user's modules, which may define components; raises InputError where there is none."""
-    for module in modules:
-        import_one(module)
-
-
-def import_one(module: str, option: str = "import") -> ModuleType:
-    """A module of the user's, by the path of its file or by name; raises InputError if there is none."""
-    if not module.endswith(".py"):
-        try:
-            return importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            raise InputError(f"`{option}` must name a Python file or a module, got {module!r}: {error}") from error
-    path = Path(module).resolve()
-    if not path.is_file():
-        raise InputError(f"`{option}` must name a Python file or a module: there is no file {module}")
-    known = getattr(sys.modules.get(path.stem), "__file__", None)
-    if known and Path(known).resolve() == path:  # imported by name
-        return sys.modules[path.stem]
-    if path not in _imported:  # its components are registered once
-        name = path.stem if path.stem not in sys.modules else f"{path.stem}_{len(_imported)}"
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = loaded = importlib.util.module_from_spec(spec)
-        sys.path.append(str(path.parent))  # for modules in the same folder
-        try:
-            spec.loader.exec_module(loaded)
-        except BaseException as error:
-            del sys.modules[name]
-            if isinstance(error, InputError):
-                frames = traceback.extract_tb(error.__traceback__)
-                line = max((frame.lineno or 0 for frame in frames if frame.filename == str(path)), default=0)
-                raise InputError(f"{module}, line {line}: {error}") from error
-            raise
-        _imported[path] = loaded
-    return _imported[path]
-
-
-_imported: dict[Path, ModuleType] = {}
-
-
-def published(model: str, alternatives: str = "") -> Callable[[ImageSpec], Network]:
-    """The function of a published network.
-
-    Raises InputError for another name; its message lists the networks, and then the `alternatives` in words.
-    """
-    if model not in NETWORKS:
-        raise unknown("model", model, NETWORKS, alternatives)
-    return NETWORKS[model]
-
-
-def find(option: str, name: str, table: Mapping[str, Any]) -> Any:
-    """An entry of a table by its name, or of a file of the user's, as FILE.py:NAME; raises InputError without one."""
-    file, _, attribute = name.rpartition(":")
-    if not file:
-        if name not in table:
-            raise unknown(option, name, table, ", or FILE.py:NAME")
-        return table[name]
-    module = import_one(file, option)
-    if (part := getattr(module, attribute, None)) is None:
-        names = (name for name, value in vars(module).items() if not isinstance(value, ModuleType))
-        meant = nearest(attribute, names)
-        question = f": did you mean {meant!r}?" if meant else ""
-        raise InputError(f"`{option}` {name}: {file} has no {attribute!r}{question}")
-    return part
-
-
-def encoder_name(encoder: Any) -> str:
-    """The name of an encoder, whatever its time steps, or that of its class."""
-    for name, other in ENCODERS.items():
-        if type(other) is type(encoder) and dataclasses.replace(other, time_steps=encoder.time_steps) == encoder:
-            return name
-    return type(encoder).__name__
+    lookup.import_all(modules)

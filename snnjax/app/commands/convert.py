@@ -3,7 +3,7 @@
 import dataclasses
 
 from snnjax import ImageSpec
-from snnjax.app import options, planning, shared_options
+from snnjax.app import lookup, options, shared_options
 from snnjax.core import checks, files
 from snnjax.encoding import COLOUR, GREY
 from snnjax.export import pytorch
@@ -30,7 +30,7 @@ def run(chosen: options.Convert) -> None:
     checks.one_of("channels", chosen.channels, OF_MAPS)
     shared_options.check_least(chosen, classes=1)
     encoder, shape = OF_MAPS[chosen.channels]
-    network = planning.published(model)(ImageSpec(shape, chosen.classes, encoder=encoder))
+    network = lookup.published(model)(ImageSpec(shape, chosen.classes, encoder=encoder))
     network = dataclasses.replace(network, encoder=encoder, time_steps=encoder.time_steps)
     Trained(network, pytorch.read(source, network), shape, dict(model=network.name)).save(destination)
     print(f"{destination}: weights of {network.name} for snnjax")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import snnjax
-from snnjax.app import console, cost_report, options, planning, report, run_data
+from snnjax.app import console, cost_report, lookup, options, planning, report, run_data
 from snnjax.app.commands.predict import csv_text
 from snnjax.core import checks, files
 from snnjax.core.errors import printable
@@ -96,7 +96,7 @@ def few_bits_figures(cost: Cost, whole: Cost, bits: int) -> dict[str, Any]:
 
 def run(chosen: options.Cost) -> None:
     """Counts, prints the figures, and writes them into the run's folder and report, or into a file that is named."""
-    planning.import_all(chosen.parts.modules)
+    lookup.import_all(chosen.parts.modules)
     trained = Trained.read(chosen.run)
     check_options(chosen, trained.network)
     for path in (chosen.out, chosen.csv):

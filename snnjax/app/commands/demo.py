@@ -1,6 +1,6 @@
 """`snnjax demo`: makes a page on which a trained network runs in the browser."""
 
-from snnjax.app import options, page, planning, run_data
+from snnjax.app import lookup, options, page, run_data
 from snnjax.core import files
 from snnjax.core.errors import printable
 from snnjax.export.page import page_of, teaching_page
@@ -11,7 +11,7 @@ PICTURES = 20  # test pictures on the page
 
 def run(chosen: options.Demo) -> None:
     """Writes the page; it replaces an earlier page of ours, and nothing else."""
-    planning.import_all(chosen.parts.modules)
+    lookup.import_all(chosen.parts.modules)
     trained = Trained.read(chosen.run)
     page.check_path(chosen.out)
     prepared = run_data.prepare(chosen, trained, chosen.run)

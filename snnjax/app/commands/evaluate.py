@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from rich.markup import escape
 
-from snnjax.app import console, options, planning, report, run_data
+from snnjax.app import console, lookup, options, planning, report, run_data
 from snnjax.core import files
 from snnjax.core.errors import printable
 from snnjax.networks.model import check_decides
@@ -28,7 +28,7 @@ def show(result: dict[str, Any]) -> None:
 
 def run(chosen: options.Evaluate) -> None:
     """Tests the network, prints the figures, and writes them if asked to."""
-    planning.import_all(chosen.parts.modules)
+    lookup.import_all(chosen.parts.modules)
     trained = Trained.read(chosen.run)
     check_decides(trained.network)
     if chosen.out is not None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from snnjax import InputError
-from snnjax.app import options, planning
+from snnjax.app import lookup, options
 from snnjax.core import checks, files
 from snnjax.core.errors import printable, shown
 from snnjax.export import c, nir
@@ -23,7 +23,7 @@ def run(chosen: options.Export) -> None:
         raise InputError(
             f"`name` must begin with a letter, and have only ASCII letters, digits and _, got {shown(chosen.name)}"
         )
-    planning.import_all(chosen.modules)
+    lookup.import_all(chosen.modules)
     trained = Trained.read(chosen.run)
     if chosen.to == "c":
         to_c(trained, chosen)

@@ -14,7 +14,7 @@ from rich.columns import Columns
 from rich.markup import escape
 
 from snnjax import InputError
-from snnjax.app import console, data_source, options, planning, plots, report, run_data
+from snnjax.app import console, data_source, lookup, options, plots, report, run_data
 from snnjax.core import checks, files
 from snnjax.core.defaults import Fit
 from snnjax.core.devices import BATCH_SIZES
@@ -207,7 +207,7 @@ def append(path: Path, batch: Sequence[Classified], names: tuple[str, ...]) -> N
 
 def run(chosen: options.Predict) -> None:
     """Prints the network's decisions, and draws its responses or writes its scores if asked to."""
-    planning.import_all(chosen.parts.modules)
+    lookup.import_all(chosen.parts.modules)
     trained = Trained.read(chosen.run)
     check_decides(trained.network)
     images = sources(chosen, trained)

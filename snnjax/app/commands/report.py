@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from snnjax.app import comparisons, console, data_source, means, options, page, planning, report, run_data
+from snnjax.app import comparisons, console, data_source, lookup, means, options, page, report, run_data
 from snnjax.app.means import HEAD
 from snnjax.core import checks, files
 from snnjax.core.errors import printable
@@ -63,7 +63,7 @@ def expanded(path: Path) -> list[Path]:
 
 def run(chosen: options.Report) -> None:
     """Reports on one run, or compares several runs and sweeps."""
-    planning.import_all(chosen.parts.modules)
+    lookup.import_all(chosen.parts.modules)
     checks.some("RUN", chosen.runs, "a run folder, or several runs and sweeps to compare")
     paths = [folder for path in chosen.runs for folder in expanded(path)]
     if len(paths) == 1 and not is_sweep(paths[0]):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from snnjax import InputError, Stream, data
-from snnjax.app import console, data_source, interrupts, options, planning, plots, run_data, shared_options
+from snnjax.app import console, data_source, interrupts, lookup, options, planning, plots, run_data, shared_options
 from snnjax.app.commands.predict import label_of, pictures_in, readable, reader_of
 from snnjax.app.main import COMMAND
 from snnjax.core import checks, files
@@ -198,7 +198,7 @@ def keep_stopped(chosen: options.Stream, trained: Trained, folder: StreamFolder)
 def run(chosen: options.Stream) -> None:
     """Decides and learns to the end or until it is stopped, and keeps what was learned."""
     begin = time.perf_counter()
-    planning.import_all(chosen.modules)
+    lookup.import_all(chosen.modules)
     shared_options.check_least(chosen, train_images=1)
     trained = Trained.read(chosen.run)
     check_learns(trained.network)

@@ -14,7 +14,7 @@ import numpy as np
 from rich.table import Table
 
 from snnjax import InputError, Sweep
-from snnjax.app import console, options, planning, shared_options
+from snnjax.app import console, lookup, options, planning, shared_options
 from snnjax.app.comparisons import draw_sweep
 from snnjax.app.main import COMMAND
 from snnjax.core import checks, devices
@@ -94,7 +94,7 @@ def component(option: str, path: str, name: str, own: Any) -> Any:
     table = table_of(path)
     if not table and ":" not in name:
         raise InputError(f"`{option}` must be FILE.py:NAME, no component has a name there: got {name!r}")
-    found = planning.find(option, name, table)
+    found = lookup.find(option, name, table)
     if type(own) is found:
         return own
     try:
@@ -183,12 +183,12 @@ def prepare(chosen: options.Sweep, fold: int | None = None) -> tuple[Sweep, dict
     """The sweep of a fold, the options that are kept with its results, and its folder."""
     shared_options.check_least(chosen, seeds=1, at_once=1, workers=1)
     values: dict[str, Sequence[Any]] = dict(choices(chosen))
-    planning.import_all(chosen.network.modules)
+    lookup.import_all(chosen.network.modules)
     files = {}
     for option, listed in values.items():
         for value in listed:
             if isinstance(value, str) and (file := value.rpartition(":")[0]):
-                planning.import_one(file, option)
+                lookup.import_one(file, option)
                 files[file] = option
     imported = tuple(dict.fromkeys([*chosen.network.modules, *files]))
     network = dataclasses.replace(chosen.network, modules=imported)
