@@ -163,7 +163,7 @@ def test_new_classes_get_neurons_of_their_own():
     for name in ("a0", "c3"):
         np.testing.assert_array_equal(neurons(begun, name), neurons(drawn, name))
     anew = Trainer(network, data, **how)
-    assert anew.taken.why == "other classes, with a0, c3: --add_classes would keep what was learned"
+    assert anew.warm_start.why == "other classes, with a0, c3: --add_classes would keep what was learned"
     np.testing.assert_array_equal(anew.initial_state().weights["layer2"], drawn.weights()["layer2"])
 
 
@@ -205,7 +205,7 @@ def test_numbers_of_neurons_move_and_grow_with_the_classes():
     weights = first.weights()["layer2"]
     np.testing.assert_array_equal(trainer.initial_state().weights["layer2"][[4, 5, 0, 1]], weights)
     sentences = ["new neurons for c2", "classes are in another order than there: neurons move with their classes"]
-    assert trainer.taken.notes("there")[2:] == sentences
+    assert trainer.warm_start.notes("there")[2:] == sentences
 
 
 def test_a_layer_that_learned_from_reward_may_stay_as_it_is():

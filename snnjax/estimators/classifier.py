@@ -27,7 +27,7 @@ from snnjax.runs.stream import Arrays, Json, Stream, check_learns, check_memory
 from snnjax.runs.trained import Trained, weights_file
 from snnjax.training.learning import Carry
 from snnjax.training.online import Memory, StreamState
-from snnjax.training.start import take
+from snnjax.training.start import WarmStart
 
 MANY = 20_000
 """Images of the first `partial_fit` from which on goupy2024_ncg learns better from each once than prototypes do."""
@@ -221,10 +221,11 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
             initial=start.initial,
         )
         grown = start.untrained.with_classes(len(classes))
-        taken = take(grown, every, known, add_classes=True)
-        weights = taken.put_into(grown.initial_weights(self._seed()))
-        shown = _class_names(classes)
-        self.network_ = SpikingNetwork(taken.network, weights=weights, class_names=shown, initial=taken.initial)
+        warm_start = WarmStart.of(grown, every, known, add_classes=True)
+        weights = warm_start.put_into(grown.initial_weights(self._seed()))
+        self.network_ = SpikingNetwork(
+            warm_start.network, weights=weights, class_names=_class_names(classes), initial=warm_start.initial
+        )
         self.classes_ = classes
         return None if memory is None else _with_classes(memory, places, len(classes))
 

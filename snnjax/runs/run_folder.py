@@ -63,10 +63,10 @@ class RunFolder(CheckpointFolder):
         self.results: Json = {}  # contents of results.json, once the run is finished
         self._saved_phase = -1  # of the state that was saved last
         start: Json = dict(start=None)
-        if trainer.taken is not None:
+        if trainer.warm_start is not None:
             start = dict(
-                start=f"sha256:{files.digest(trainer.taken.weights).hex()}",
-                learn=[*trainer.taken.continued, *trainer.taken.reinitialised],
+                start=f"sha256:{files.digest(trainer.warm_start.weights).hex()}",
+                learn=[*trainer.warm_start.continued, *trainer.warm_start.reinitialised],
             )
         fixed = (settings or {}) | start | training_settings(trainer)
         super().__init__(path, trainer.network, fixed, about, command, backend_notes(trainer))
@@ -90,8 +90,8 @@ class RunFolder(CheckpointFolder):
         if self.state and not self.results and state.phase < len(phases):
             progress = f", after {state.shown:,} of its images" if state.shown else ""
             self.notes.append(f"going on with epoch {state.done + 1} of {phases[state.phase].name}{progress}")
-        if not self.state and self.trainer.taken:
-            self.notes += self.trainer.taken.notes(self._source)
+        if not self.state and self.trainer.warm_start:
+            self.notes += self.trainer.warm_start.notes(self._source)
         if not self.results and (names := self.trainer.sequential_layers(state)):
             self.notes.append(f"{', '.join(names)}: {ONE_BY_ONE}")
         return state
@@ -103,16 +103,16 @@ class RunFolder(CheckpointFolder):
 
     def _start_record(self) -> Json:
         """Where the training started, and what it took from there; {} without."""
-        taken = self.trainer.taken
-        if taken is None:
+        warm_start = self.trainer.warm_start
+        if warm_start is None:
             return {}
         return dict(
             source=self._source,
             sha256=self.settings["start"].removeprefix("sha256:"),
-            class_names=list(taken.trained_names),
-            frozen=list(taken.frozen),
-            continued=list(taken.continued),
-            anew=list(taken.reinitialised),
+            class_names=list(warm_start.trained_names),
+            frozen=list(warm_start.frozen),
+            continued=list(warm_start.continued),
+            anew=list(warm_start.reinitialised),
         )
 
     def run(self) -> Json:

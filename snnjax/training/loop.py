@@ -27,7 +27,7 @@ from snnjax.training.learning import Carry, StepResult, is_pair
 from snnjax.training.learning_phase import LearningPhase, begin_phase, carry_at_start, joined
 from snnjax.training.placement import Timer, blank_model
 from snnjax.training.stage_cache import StageCache
-from snnjax.training.start import take
+from snnjax.training.start import WarmStart
 from snnjax.training.state import Callback, Settings, States, TrainState
 
 State = TypeVar("State", TrainState, States)
@@ -45,7 +45,7 @@ class Trainer:
 
     Attributes:
       job: what is trained: networks, data, settings and phases.
-      taken: what is taken from a trained network; None: nothing.
+      warm_start: what the training starts with, from a trained network; None: only initial weights.
       cache: of the inputs of each stage.
     """
 
@@ -71,16 +71,16 @@ class Trainer:
         """
         networks: list[Any] = list(network) if isinstance(network, list | tuple) else [network]
         check_types(networks, data, settings, callback)
-        self.taken = None
+        self.warm_start = None
         if start is not None:
             if len(networks) > 1:
                 raise InputError(f"`start` is for one network, got {len(networks)}")
-            described = with_encoder(networks[0], data)
-            self.taken = take(described, data.names, start, learn, add_classes)
-            if self.taken.rules:
-                layers = ", ".join(self.taken.frozen)
-                warnings.warn(f"`start` gives {layers}, of other settings: {self.taken.rules}", stacklevel=2)
-            networks = [self.taken.network]
+            encoded = with_encoder(networks[0], data)
+            self.warm_start = WarmStart.of(encoded, data.names, start, learn, add_classes)
+            if self.warm_start.rules:
+                layers = ", ".join(self.warm_start.frozen)
+                warnings.warn(f"`start` gives {layers}, of other settings: {self.warm_start.rules}", stacklevel=2)
+            networks = [self.warm_start.network]
         elif learn is not None or add_classes:
             raise InputError("`learn` (--learn) and `add_classes` (--add_classes) need `start` (--from), got none")
         if settings is None:
@@ -88,13 +88,13 @@ class Trainer:
             if len(networks) > 1:
                 settings = dataclasses.replace(settings, patience=0)
         seeds = [settings.seed] * len(networks) if seeds is None else list(seeds)
-        frozen = () if self.taken is None else self.taken.frozen
+        frozen = () if self.warm_start is None else self.warm_start.frozen
         self.job = Job(networks, data, settings, seeds, callback or Callback(), frozen)
         self.cache = StageCache(self.job)
 
     @property
     def network(self) -> Network:
-        """The description, as it is trained; of several, the first."""
+        """The network before it learns; of several, the first."""
         return self.job.network
 
     @property
@@ -119,8 +119,8 @@ class Trainer:
     def _learned_before(self) -> list[str]:
         """The layers that learn thresholds or moments, and are given one for each feature or channel to begin with."""
         learned = {name for phase in self.job.phases if phase.epochs for name in phase.layers}
-        if self.taken is not None:
-            learned -= self.taken.weights.keys()
+        if self.warm_start is not None:
+            learned -= self.warm_start.weights.keys()
         names = []
         for _, name, conv in self.job.network.layers():
             given = conv.own_thresholds and conv.threshold is not None and np.ndim(conv.threshold)
@@ -135,8 +135,8 @@ class Trainer:
             problem = f"`network` has numbers that are learned in {', '.join(learned)}, as if it had learned already"
             warnings.warn(f"{problem}: to train it from the start, take `load(run).untrained`", stacklevel=2)
         state = TrainState(self.job.networks[index].initial_weights(self.job.seeds[index]))
-        if self.taken is not None:
-            state.weights = self.taken.put_into(state.weights)
+        if self.warm_start is not None:
+            state.weights = self.warm_start.put_into(state.weights)
         return state
 
     def run(self, state: State, save: Callable[[State], None] = lambda state: None, phases: int | None = None) -> State:
@@ -289,10 +289,10 @@ class Trainer:
         states = [state] if isinstance(state, TrainState) else state
         rounded = []
         for best, network in zip([state.trained for state in states], self.job.networks, strict=True):
-            described = best.network(network)
-            check_decides(described)
-            check_fitted(described)
-            rounded.append(TrainState(rounded_weights(described, best.weights), best.learned_params))
+            learned = best.network(network)
+            check_decides(learned)
+            check_fitted(learned)
+            rounded.append(TrainState(rounded_weights(learned, best.weights), best.learned_params))
         models = self.job.placement.stack(self.job.models(rounded))
         with use_backend(self.job.settings.backend):
             decisions, scores = self.job.placement.map(Timer(""), decide_batch, models, images, encode=True)
@@ -316,12 +316,12 @@ class Trainer:
     def trained(self, state: TrainState, index: int = 0) -> SpikingNetwork:
         """The best network of a state of network `index`, ready to call on images."""
         best = state.trained
-        described = self.job.networks[index]
-        network = best.network(described)
-        names = () if described.decision is None else self.job.data.names
-        initial = changed_leaves(described, network)
-        if self.taken is not None:
-            initial |= self.taken.initial
+        untrained = self.job.networks[index]
+        network = best.network(untrained)
+        names = () if untrained.decision is None else self.job.data.names
+        initial = changed_leaves(untrained, network)
+        if self.warm_start is not None:
+            initial |= self.warm_start.initial
         weights = rounded_weights(network, best.weights)
         return SpikingNetwork(network, weights=weights, class_names=names, initial=initial)
 

@@ -1,4 +1,4 @@
-"""Training that starts from a trained network: which layers it takes, and which of them keep learning."""
+"""Training that starts from a trained network: which layers it shares, and which of them keep learning."""
 
 import dataclasses
 import textwrap
@@ -29,19 +29,19 @@ Names = tuple[str, ...]
 
 
 class WarmStart(NamedTuple):
-    """What a training takes from a trained network.
+    """What a training starts with instead of initial weights: the layers of a trained network.
 
     Attributes:
-      network: the description that is trained: with the encoder and the stages that are taken.
-      weights: (F, C, kh, kw) float32 of the layers that are taken, by name, as the trained network has them.
+      network: the network that is trained, with the encoder and the stages of the trained one that it shares.
+      weights: (F, C, kh, kw) float32 of the shared layers, by name, as the trained network has them.
       class_names: of the data.
       trained_names: those of the trained network's classes.
-      frozen: names of the layers that are taken and do not learn.
-      continued: names of those that are taken and learn, from what they have learned already.
+      frozen: names of the shared layers that do not learn.
+      continued: names of the shared layers that learn, from what they have learned already.
       reinitialised: names of all other layers.
       why: they begin anew, in words; "" if there are none.
       rules: how frozen layers have learned otherwise than the network asked for would, in words; "" if in no way.
-      initial: the numbers that the layers taken and the encoder had before they learned, by path, as of
+      initial: the numbers that the shared layers and the encoder had before they learned, by path, as of
         `SpikingNetwork`.
     """
 
@@ -56,8 +56,71 @@ class WarmStart(NamedTuple):
     rules: str
     initial: dict[str, Any]
 
+    @classmethod
+    def of(
+        cls,
+        network: Network,
+        class_names: Names,
+        start: SpikingNetwork,
+        learn: Sequence[str] | None = None,
+        add_classes: bool = False,
+    ) -> "WarmStart":
+        """What a network for classes of these names shares with a trained one.
+
+        It shares the layers before the first that needs labels. If the classes are the same, or `add_classes` says that
+        there are more, it shares all other layers as well, if they are the same, and these keep learning. `learn` names
+        the stages that learn, by default those from the first that needs labels on. Raises InputError if there is
+        nothing to share, or if the input, the time steps, the encoder or the layers differ in more than what was
+        learned or fitted, and says how.
+        """
+        checks.instance("start", start, SpikingNetwork, "a SpikingNetwork", "snnjax.load(run)")
+        trained = on_host(start.network)
+        untrained = on_host(start.untrained)
+        shared = min(network.first_supervised, trained.first_supervised)
+        whole = max(len(network.stages), len(trained.stages))
+        if add_classes:
+            _check_added(network, class_names, start.class_names)
+            untrained = untrained.with_classes(len(class_names))
+            why = ""
+        else:
+            why = _other_classes(class_names, start.class_names)
+            if not why and _misfits(network, untrained, whole):
+                why = "other layers"
+        stages = shared if why else len(network.stages)
+        shared_layers = [name for stage, name, _ in network.layers() if stage < stages]
+        if not shared_layers:
+            got = f"{trained.name} for {network.name}, {why}"
+            raise InputError(
+                f"`start` (--from) must share layers that learn without labels with the network, got {got}"
+            )
+        compared = shared if why else whole
+        if misfits := _misfits(network, untrained, compared):
+            wanted = f"{', '.join(shared_layers)} of {network.name}"
+            raise InputError(f"`start` (--from) must fit {wanted}, it has {list_differences(misfits)}")
+        learning = _learning(network, shared, stages, learn)
+        # From the trained network, since learned thresholds and fitted ramps lie in its stages, not in its weights.
+        new_stages = [*trained.stages[:stages], *network.stages[stages:]]
+        for stage in range(stages):
+            if {*network.names[stage]} & {*learning}:
+                new_stages[stage] = _continued(network, stage, start, class_names)
+        frozen = tuple(name for name in shared_layers if name not in learning)
+        rules = [found for found in _differing(network, untrained, compared) if found[0].partition(".")[0] in frozen]
+        places = ("encoder.", *(f"stages.{stage}." for stage in range(stages)))
+        return cls(
+            network=dataclasses.replace(network, encoder=trained.encoder, stages=tuple(new_stages)),
+            weights={name: np.asarray(weights) for name, weights in start.weights().items() if name in shared_layers},
+            class_names=class_names,
+            trained_names=start.class_names,
+            frozen=frozen,
+            continued=tuple(name for name in shared_layers if name in learning),
+            reinitialised=tuple(name for stage, name, _ in network.layers() if stage >= stages),
+            why=why,
+            rules=list_differences(rules),
+            initial={path: number for path, number in start.initial.items() if path.startswith(places)},
+        )
+
     def notes(self, source: str) -> list[str]:
-        """What is taken from a network of this origin, and what becomes of it, in sentences."""
+        """What comes from a trained network of this origin, and what becomes of it, in sentences."""
         notes = []
         if self.frozen:
             rules = f", with {self.rules}" if self.rules else ""
@@ -76,72 +139,11 @@ class WarmStart(NamedTuple):
         return notes
 
     def put_into(self, weights: Arrays) -> Arrays:
-        """The initial weights of all layers by name, with those that are taken in their place."""
+        """The initial weights of all layers by name, with those of shared layers replaced by the trained ones."""
         arranged = weights | self.weights
         for name in {*self.network.deciding} & {*self.continued}:
             arranged[name] = _arranged(self.weights[name], weights[name], self.class_names, self.trained_names)
         return arranged
-
-
-def take(
-    network: Network,
-    class_names: Names,
-    start: SpikingNetwork,
-    learn: Sequence[str] | None = None,
-    add_classes: bool = False,
-) -> WarmStart:
-    """What a network for classes of these names takes from a trained one.
-
-    It takes the layers before the first that needs labels. Where the classes are the same, or `add_classes` says that
-    there are more, it takes all others as well, if they are the same, and these keep learning. `learn` names the stages
-    that learn, by default those from the first that needs labels on. Raises InputError where there is nothing to take,
-    or where the input, the time steps, the encoder or the layers differ in more than what was learned or fitted, and
-    how.
-    """
-    checks.instance("start", start, SpikingNetwork, "a SpikingNetwork", "snnjax.load(run)")
-    trained = on_host(start.network)
-    recipe = on_host(start.untrained)
-    shared = min(network.first_supervised, trained.first_supervised)
-    whole = max(len(network.stages), len(trained.stages))
-    if add_classes:
-        _check_added(network, class_names, start.class_names)
-        recipe = recipe.with_classes(len(class_names))
-        why = ""
-    else:
-        why = _other_classes(class_names, start.class_names)
-        if not why and _misfits(network, recipe, whole):
-            why = "other layers"
-    stages = shared if why else len(network.stages)
-    taken = [name for stage, name, _ in network.layers() if stage < stages]
-    if not taken:
-        got = f"{trained.name} for {network.name}, {why}"
-        raise InputError(f"`start` (--from) must share layers that learn without labels with the network, got {got}")
-    compared = shared if why else whole
-    if misfits := _misfits(network, recipe, compared):
-        wanted = f"{', '.join(taken)} of {network.name}"
-        raise InputError(f"`start` (--from) must fit {wanted}, it has {list_differences(misfits)}")
-    learning = _learning(network, shared, stages, learn)
-    # From the trained network, since learned thresholds and fitted ramps are part of its description, not of its
-    # weights.
-    described = [*trained.stages[:stages], *network.stages[stages:]]
-    for stage in range(stages):
-        if {*network.names[stage]} & {*learning}:
-            described[stage] = _continued(network, stage, start, class_names)
-    frozen = tuple(name for name in taken if name not in learning)
-    rules = [found for found in _differing(network, recipe, compared) if found[0].partition(".")[0] in frozen]
-    places = ("encoder.", *(f"stages.{stage}." for stage in range(stages)))
-    return WarmStart(
-        network=dataclasses.replace(network, encoder=trained.encoder, stages=tuple(described)),
-        weights={name: np.asarray(weights) for name, weights in start.weights().items() if name in taken},
-        class_names=class_names,
-        trained_names=start.class_names,
-        frozen=frozen,
-        continued=tuple(name for name in taken if name in learning),
-        reinitialised=tuple(name for stage, name, _ in network.layers() if stage >= stages),
-        why=why,
-        rules=list_differences(rules),
-        initial={path: number for path, number in start.initial.items() if path.startswith(places)},
-    )
 
 
 def _lacking(names: Sequence[str], others: Sequence[str]) -> list[str]:
@@ -176,7 +178,7 @@ def _check_added(network: Network, names: Names, trained: Names) -> None:
 
 
 def _learning(network: Network, shared: int, stages: int, learn: Sequence[str] | None) -> Names:
-    """The names of the layers that learn, of a network that takes the first `stages`; see `take`."""
+    """The names of the layers that learn, of a network that takes the first `stages`; see `WarmStart.of`."""
     able = {name: stage for stage, name, conv in network.layers() if conv.each_learner}
     if learn is None:
         return tuple(name for name, stage in able.items() if stage >= shared)
@@ -225,11 +227,11 @@ def _arranged(trained: Any, initial: Any, names: Names, trained_names: Names) ->
     return values.reshape(-1, *shape[2:])
 
 
-def _differing(network: Network, recipe: Network, stages: int) -> list[Difference]:
+def _differing(network: Network, untrained: Network, stages: int) -> list[Difference]:
     """The `differences` of the first stages of two networks that have not learned."""
     now: Arrays = {}
     was: Arrays = {}
-    found = differences(_described(network, stages, now), _described(recipe, stages, was))
+    found = differences(_as_data(network, stages, now), _as_data(untrained, stages, was))
     differing = [difference for difference in found if not _is_learned(*difference)]
     for path in now.keys() & was.keys():
         if not np.array_equal(now[path], was[path]):
@@ -237,10 +239,10 @@ def _differing(network: Network, recipe: Network, stages: int) -> list[Differenc
     return differing
 
 
-def _misfits(network: Network, recipe: Network, stages: int) -> list[Difference]:
+def _misfits(network: Network, untrained: Network, stages: int) -> list[Difference]:
     """The differences of the first stages of two networks that no training can leave aside."""
     layers = {name: conv for _, name, conv in network.layers()}
-    return [found for found in _differing(network, recipe, stages) if not _is_of_rule(found[0], layers)]
+    return [found for found in _differing(network, untrained, stages) if not _is_of_rule(found[0], layers)]
 
 
 def _is_learned(path: str, now: Any, was: Any) -> bool:
@@ -255,7 +257,7 @@ def _is_of_rule(path: str, layers: Mapping[str, Conv]) -> bool:
     return name in layers and (field in RULES or (field == "threshold" and layers[name].own_thresholds))
 
 
-def _described(network: Network, stages: int, arrays: Arrays) -> dict[str, Any]:
+def _as_data(network: Network, stages: int, arrays: Arrays) -> dict[str, Any]:
     """What the outputs of the first stages depend on, as JSON data by name; arrays are put into `arrays`."""
     parts: dict[str, Any] = dict(
         input="x".join(map(str, network.input_shape)),
