@@ -26,9 +26,10 @@ from snnjax.training import fitting
 from snnjax.training.job import Phase
 from snnjax.training.learning_phase import LearningPhase, begin_phase
 from snnjax.training.loop import run_epoch
-from snnjax.training.placement import NETWORKS, Placement, Timer, count_of, place
+from snnjax.training.placement import NETWORKS, Placement, count_of, place
 from snnjax.training.stage_cache import StageCache
 from snnjax.training.state import Settings, TrainState
+from snnjax.training.timer import Timer
 
 # Images that each layer learns from first: the given ones repeatedly, up to ten times. With random weights other
 # numbers of neurons would fire, on which the time depends.

@@ -150,7 +150,7 @@ def device() -> Iterator[None]:
 @pytest.fixture
 def compilations(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Counts the programs that XLA compiles while a function is called, as if no test had run before."""
-    monkeypatch.setattr("snnjax.training.placement.PROGRAMS", {})
+    monkeypatch.setattr("snnjax.training.timer.PROGRAMS", {})
 
     def count(function: Callable[[], Any]) -> int:
         before = programs["compiled"]

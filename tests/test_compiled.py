@@ -20,7 +20,7 @@ from snnjax.kernels import backend, native, neurons, plasticity
 from snnjax.kernels.competition import early_winners
 from snnjax.kernels.ramp import fire_pooled_on_ramp
 from snnjax.kernels.target_time import update_weights
-from snnjax.training import placement
+from snnjax.training import timer
 
 pytestmark = pytest.mark.usefixtures("compiler")
 RNG = np.random.default_rng(0)
@@ -203,12 +203,12 @@ def test_the_context_chooses_the_back_end(monkeypatch):
 
 
 def test_programs_that_are_kept_by_key_are_those_of_a_back_end(monkeypatch):
-    monkeypatch.setattr(placement, "PROGRAMS", {})
+    monkeypatch.setattr(timer, "PROGRAMS", {})
     program = jax.jit(fire)
     for chosen in ("xla", "native", "auto", "xla"):
         with kernels.use_backend(chosen):
-            placement.Timer("").time_program(IMAGES, program, latencies_of(STEPS)[0], WEIGHTS[0])
-    assert ["snnjax_latencies" in kept.as_text() for kept in placement.PROGRAMS.values()] == [False, True]
+            timer.Timer("").time_program(IMAGES, program, latencies_of(STEPS)[0], WEIGHTS[0])
+    assert ["snnjax_latencies" in kept.as_text() for kept in timer.PROGRAMS.values()] == [False, True]
 
 
 def test_the_environment_variable_is_checked(monkeypatch):

@@ -16,7 +16,8 @@ from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.decision import is_fitted
 from snnjax.networks.model import Model, check_fitted, rounded_weights
 from snnjax.networks.operations import averaging_neurons, connections, count_batch, firing_windows, synapses
-from snnjax.training.placement import Placement, Timer, model_of
+from snnjax.training.placement import Placement, model_of
+from snnjax.training.timer import Timer
 
 MOMENTS = 20
 """Steps, evenly spaced, after each of which the network decides; all steps where there are fewer."""

@@ -23,8 +23,9 @@ from snnjax.training.advice import diagnose_threshold
 from snnjax.training.epoch_results import record_decisions
 from snnjax.training.job import Job, Phase
 from snnjax.training.learning import activations_of
-from snnjax.training.placement import Timer, count_of, has_own
+from snnjax.training.placement import count_of, has_own
 from snnjax.training.state import TrainState
+from snnjax.training.timer import Timer
 
 FITTING_IMAGES = 100
 """Images from whose inputs the thresholds of deciding layers are chosen."""

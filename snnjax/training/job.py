@@ -11,8 +11,9 @@ from snnjax.networks import Model, Network
 from snnjax.networks.decision import is_fitted
 from snnjax.networks.images import with_encoder
 from snnjax.training.contracts import check_parts
-from snnjax.training.placement import Placement, Timer, model_of
+from snnjax.training.placement import Placement, model_of
 from snnjax.training.state import Callback, Settings, TrainState
+from snnjax.training.timer import Timer
 
 DIAGNOSED_IMAGES = 1000
 """Images whose outputs of a stage are described in a diagnosis."""

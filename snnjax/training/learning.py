@@ -29,7 +29,8 @@ from snnjax.networks import Majority, Model, Network
 from snnjax.networks.decision import Decided, decide, decides_by_votes, majority, votes_of
 from snnjax.networks.graph import Activations
 from snnjax.training.job import Phase
-from snnjax.training.placement import NETWORKS, PROGRAMS, SHARED, mapping_program, spread
+from snnjax.training.placement import NETWORKS, SHARED, mapping_program, spread
+from snnjax.training.timer import PROGRAMS
 
 
 class Carry(NamedTuple):
@@ -305,11 +306,11 @@ class _Passed(NamedTuple):
 
 
 class Supervised(NamedTuple):
-    """Learning of supervised layers.
+    """How all supervised layers learn from an image, and when their learners adapt.
 
     Attributes:
-      phase: names them.
-      model: the network; layers of the carry take the place of its own.
+      phase: names these layers.
+      model: the network; the layers of a carry replace its own.
     """
 
     phase: Phase

@@ -19,8 +19,9 @@ from snnjax.networks.batches import decide_batch
 from snnjax.training.contracts import check_decisions
 from snnjax.training.job import Job, Phase
 from snnjax.training.learning import Carry, StepResult, activations_of, learning_of, learning_program
-from snnjax.training.placement import NETWORKS, Placement, Timer, count_of, has_own, place, to_32_bits
+from snnjax.training.placement import NETWORKS, Placement, count_of, has_own, place, to_32_bits
 from snnjax.training.state import Settings, TrainState
+from snnjax.training.timer import Timer
 
 ALIGNED = 64
 """Batches of a multiple of this begin where a CPU device uses them without a copy, see `files.empty`."""

@@ -25,10 +25,11 @@ from snnjax.training import epoch_results as results
 from snnjax.training.job import Job, Phase, check_shapes, check_types, check_weights
 from snnjax.training.learning import Carry, StepResult, is_pair
 from snnjax.training.learning_phase import LearningPhase, begin_phase, carry_at_start, joined
-from snnjax.training.placement import Timer, blank_model
+from snnjax.training.placement import blank_model
 from snnjax.training.stage_cache import StageCache
 from snnjax.training.start import WarmStart
 from snnjax.training.state import Callback, Settings, States, TrainState
+from snnjax.training.timer import Timer
 
 State = TypeVar("State", TrainState, States)
 """The state of one network, or a list of one state of each of several."""

@@ -1,7 +1,6 @@
-"""Networks and images on the devices: where their arrays lie, and the compiled programs, which are kept and timed."""
+"""Networks and images on the devices: where their arrays lie, and the programs that map networks over images."""
 
 import functools
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,70 +9,13 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from snnjax.core import devices, files
-from snnjax.kernels import backend
 from snnjax.networks import Model, Network
+from snnjax.training.timer import Timer
 
 SHARED = PartitionSpec()
 NETWORKS = PartitionSpec("networks")
 IMAGES = PartitionSpec("images")
 BOTH = PartitionSpec("networks", "images")
-
-MAX_PROGRAMS = 64
-PROGRAMS: dict[Any, Any] = {}  # by program, back end, and types of its arguments; the oldest first
-
-
-class Timer:
-    """Adds up the images and seconds of a phase's programs, compilation apart."""
-
-    def __init__(self, name: str):
-        self.name = name
-        self.reset()
-
-    def reset(self) -> None:
-        """Starts again from zero."""
-        self.images = 0
-        self.seconds = 0.0
-        self.compile_seconds = 0.0
-
-    def time_program(self, images: int, program: Any, *args: Any) -> Any:
-        """Runs a jitted function over this number of images, to its end; compiles it first, once for each shape."""
-        start = time.perf_counter()
-        leaves, structure = jax.tree.flatten(args)
-        types = [(x.shape, x.dtype, getattr(x, "sharding", None)) for x in leaves]
-        # The back end is chosen while a program is traced, and a compiled program refuses arrays that lie on other
-        # devices, so both belong to the key.
-        key = program, backend.current_is_native(), structure, *types
-        if key not in PROGRAMS:
-            if len(PROGRAMS) == MAX_PROGRAMS:
-                del PROGRAMS[next(iter(PROGRAMS))]
-            # Compiled apart from the call, so that the times of phases do not include compilation.
-            PROGRAMS[key] = program.lower(*args).compile()
-        begin = time.perf_counter()
-        # Calls return before the device has finished: without waiting, only the start of the work would be timed.
-        result = jax.block_until_ready(PROGRAMS[key](*args))
-        self.seconds += time.perf_counter() - begin
-        self.compile_seconds += begin - start
-        self.images += images
-        return result
-
-    def time_call(self, images: int, function: Callable[..., Any], *args: Any) -> Any:
-        """Calls a function of the host over this number of images."""
-        start = time.perf_counter()
-        result = function(*args)
-        self.seconds += time.perf_counter() - start
-        self.images += images
-        return result
-
-    def add_to(self, records: list[dict[str, Any]]) -> dict[str, Any]:
-        """Adds to the record of this name, which a resumed phase continues; returns it."""
-        record = next((x for x in records if x["name"] == self.name), None)
-        if record is None:
-            record = dict[str, Any](name=self.name)
-            records.append(record)
-        totals = {key: record.get(key, 0) + getattr(self, key) for key in ("images", "seconds", "compile_seconds")}
-        rate = totals["images"] / totals["seconds"] if totals["seconds"] else 0.0
-        record |= {key: round(total, 6) for key, total in totals.items()} | dict(images_per_second=round(rate, 1))
-        return record
 
 
 class Placement:

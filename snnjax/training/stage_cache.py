@@ -13,8 +13,9 @@ from snnjax.networks.batches import encode_batch, input_batch, output_batch
 from snnjax.networks.graph import Activations
 from snnjax.training.advice import diagnose_outputs
 from snnjax.training.job import DIAGNOSED_IMAGES, Job, Phase
-from snnjax.training.placement import Placement, Timer, count_of, has_own
+from snnjax.training.placement import Placement, count_of, has_own
 from snnjax.training.state import TrainState
+from snnjax.training.timer import Timer
 
 REPORTED_SIZE = 1e9  # bytes of latencies from which a diagnosis names their place
 
