@@ -104,9 +104,9 @@ def with_default_encoder(network: Network) -> Network:
     if network.encoder is not None:
         return network
     for pixel in DEFAULT_ENCODERS:
-        described = dataclasses.replace(network, encoder=default_encoder(network, pixel))
-        if image_shape(described, pixel):
-            return described
+        encoded = dataclasses.replace(network, encoder=default_encoder(network, pixel))
+        if image_shape(encoded, pixel):
+            return encoded
     return network
 
 

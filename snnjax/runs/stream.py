@@ -78,19 +78,18 @@ class Stream:
             "network", network, SpikingNetwork, "a SpikingNetwork", "snnjax.load(run), or SpikingNetwork(description)"
         )
         self.start = network
-        description = on_host(network.network)
-        check_learns(description)
-        check_fitted(description)
+        self._network = on_host(network.network)
+        check_learns(self._network)
+        check_fitted(self._network)
         check_memory(memory, replays)
         self._rules = Rules(
-            phase=supervised_phase(description)._replace(adapt_every=checks.integer("adapt_every", adapt_every, 1)),
-            backend=resolve(backend, description.time_steps),
+            phase=supervised_phase(self._network)._replace(adapt_every=checks.integer("adapt_every", adapt_every, 1)),
+            backend=resolve(backend, self._network.time_steps),
             memory=memory,
             replays=replays,
         )
-        _check_size(description, self._rules)
-        self._spec = description
-        self._model = jax.tree.map(jnp.asarray, model_of(description, network.weights()))
+        _check_size(self._network, self._rules)
+        self._model = jax.tree.map(jnp.asarray, model_of(self._network, network.weights()))
 
     @property
     def settings(self) -> Json:
@@ -108,7 +107,7 @@ class Stream:
         """
         if images is not None:
             images = np.asarray(images)
-            check_image(self._spec, images, batch=True, name="images")
+            check_image(self._network, images, batch=True, name="images")
             checks.some("images", images, "at least 1 image")
         return jax.tree.map(jnp.asarray, self._initial(seed, images))
 
@@ -123,7 +122,7 @@ class Stream:
             layers |= jax.tree.map(to_32_bits, chosen)
         carry = Carry(*begin_learning(phase, layers, seed), DecisionCounts(*np.zeros(5, np.int32)))
         key = key_of(len(self._model.layers), seed)
-        return StreamState(carry, empty_memory(self._rules, self._spec, key) if self._rules.memory else None)
+        return StreamState(carry, empty_memory(self._rules, self._network, key) if self._rules.memory else None)
 
     @functools.cached_property
     def _blank(self) -> StreamState:
@@ -156,8 +155,8 @@ class Stream:
         take, for labels of no class, and where a new encoder or ramp is not fitted.
         """
         self._check_state(state)
-        batch = is_batch(self._spec, image)
-        check_image(self._spec, image, batch=batch)
+        batch = is_batch(self._network, image)
+        check_image(self._network, image, batch=batch)
         labels = jnp.asarray(self._labels(label, np.shape(image)[: int(batch)]), jnp.int32)
         if not batch:
             one = jnp.asarray(image)[None]
@@ -174,7 +173,7 @@ class Stream:
     def _labels(self, label: Any, shape: tuple[int, ...]) -> Any:
         if label is None:
             return np.full(shape, -1)
-        last = self._spec.classes - 1
+        last = self._network.classes - 1
         return _integers("label", label, shape, -1, last, f"lie in 0..{last}, or be -1")
 
     def reward(self, state: StreamState, image: ArrayLike, reward: ArrayLike) -> tuple[jax.Array, StreamState]:
@@ -188,10 +187,10 @@ class Stream:
             if not learner.rewarded:
                 kind = type(learner).__name__
                 raise InputError(f"`reward` is for learners such as RSTDP, got {kind} of {name}: give `learn` a label")
-        if is_batch(self._spec, image):
+        if is_batch(self._network, image):
             got = f"got {np.shape(image)}: each decision earns a reward of its own"
             raise InputError(f"`image` must be a single one, of shape {np.shape(image)[1:]}, {got}")
-        check_image(self._spec, image)
+        check_image(self._network, image)
         rewards = _integers("reward", reward, (), -1, 1, "be 1, -1 or 0")
         return learn_reward(self._rules, self._model, state, jnp.asarray(image), jnp.asarray(rewards, jnp.int32))
 
@@ -211,15 +210,15 @@ class Stream:
         _check_known(state)
         self._check_state(state)
         learned = TrainState({name: np.asarray(weights) for name, weights in self.start.weights().items()})
-        convs = {name: conv for _, name, conv in self._spec.layers()}
+        convs = {name: conv for _, name, conv in self._network.layers()}
         for name, layer in state.carry.layers.items():
             learned.keep_layer(name, convs[name], np.asarray(layer.weights), jax.tree.leaves(layer.conv))
-        network = learned.network(self._spec)
+        network = learned.network(self._network)
         return SpikingNetwork(
             network,
             weights=rounded_weights(network, learned.weights),
             class_names=self.start.class_names,
-            initial=changed_leaves(self._spec, network) | self.start.initial,
+            initial=changed_leaves(self._network, network) | self.start.initial,
         )
 
     def save(self, state: StreamState, path: Path | str, settings: Mapping[str, Any] | None = None) -> None:
@@ -228,12 +227,11 @@ class Stream:
         A stream from this file begins with an empty memory, and with new states of learners: `save_state` keeps both.
         """
         _check_path(path)
-        network = self.network(state)
-        weights = {name: np.asarray(values) for name, values in network.weights().items()}
-        description = on_host(network.network)
-        shape = image_shape(description)
+        learned = self.network(state)
+        weights = {name: np.asarray(values) for name, values in learned.weights().items()}
+        network = on_host(learned.network)
         about = _json("settings", settings or {})
-        Trained(description, weights, shape, about, network.class_names, network.initial).save(path)
+        Trained(network, weights, image_shape(network), about, learned.class_names, learned.initial).save(path)
 
     def save_state(self, state: StreamState, path: Path | str) -> None:
         """Writes a state as an .npz file: the layers that learn, the states of their learners, and the memory.
@@ -294,8 +292,8 @@ class Stream:
     def _features(self) -> Json:
         """The encoder and the layers that do not learn, `described` with their weights."""
         arrays = {name: np.asarray(weights) for name, weights in self.start.weights().items()}
-        parts: Json = dict(encoder=to_data(self._spec.encoder, arrays, "encoder"))
-        for _, name, conv in self._spec.layers():
+        parts: Json = dict(encoder=to_data(self._network.encoder, arrays, "encoder"))
+        for _, name, conv in self._network.layers():
             if name in self._rules.phase.layers:
                 del arrays[name]
             else:
@@ -377,7 +375,7 @@ def _check_known(state: StreamState) -> None:
 
 
 def check_memory(memory: int, replays: int) -> None:
-    """Raises InputError unless images are kept and learned again, or neither."""
+    """Raises InputError unless images are kept and replayed, or neither."""
     checks.integer("memory", memory, 0)
     if checks.integer("replays", replays, 0) and not memory:
         raise InputError(f"`memory` must be at least 1 with `replays`, got 0 and {replays}")

@@ -170,7 +170,7 @@ class Sweep:
         def group(places: Sequence[int]) -> Group:
             variants = tuple(self._seeded[index] for index in places)
             file = None if folder is None else folder.resolve() / self._file_name(places)
-            return Group(tuple(places), variants, *self._described[self._base_of[places[0]]], file)
+            return Group(tuple(places), variants, *self._bases_as_data[self._base_of[places[0]]], file)
 
         groups = list[Group]()
         by_structure = dict[Any, list[int]]()
@@ -184,19 +184,19 @@ class Sweep:
         return [*groups, *map(group, _cut([*by_structure.values()], self.at_once, workers - len(groups)))]
 
     @functools.cached_property
-    def _described(self) -> list[tuple[Any, dict[str, np.ndarray]]]:
+    def _bases_as_data(self) -> list[tuple[Any, dict[str, np.ndarray]]]:
         """The bases as JSON data, each with its arrays."""
-        described = []
+        bases = []
         for base in self._bases:
             arrays: dict[str, np.ndarray] = {}
-            described.append((to_data(base, arrays), arrays))
-        return described
+            bases.append((to_data(base, arrays), arrays))
+        return bases
 
     @functools.cached_property
     def _common(self) -> list[list[Any]]:
         """All that the states of each base depend on, as JSON data."""
         common = []
-        for network, arrays in self._described:
+        for network, arrays in self._bases_as_data:
             digests = {name: _digest(array) for name, array in arrays.items()}
             common.append([FORMAT, network, digests, dataclasses.asdict(self.settings), self.data.digest])
         return common
@@ -226,8 +226,8 @@ class Sweep:
     ) -> SweepState:
         """Trains all networks from a state, which it changes and returns; `save` is called with it after each group.
 
-        `keep` is called with place, description and state of each trained network; it returns more for its record.
-        `load` gives description and best weights of a place again; without it, `SweepState.trained` keeps them.
+        `keep` is called with place, network and state of each trained network; it returns more for its record.
+        `load` gives network and best weights of a place again; without it, `SweepState.trained` keeps them.
         `folder` is one, created if need be, where groups in training keep their states, to continue from. Raises the
         error that stopped a group first, once the others that were handed out have ended.
         """
@@ -251,8 +251,8 @@ class Sweep:
                 if trained and load is None:
                     sweep.trained[index] = trained.trained
                 parts = self.components(index)
-                described = dict(components=parts) if parts else {}
-                sweep.done[index] = dict(variant=self.labels[index], **described, **record, **kept)
+                components = dict(components=parts) if parts else {}
+                sweep.done[index] = dict(variant=self.labels[index], **components, **record, **kept)
             save(sweep)
             if group.file:
                 group.file.unlink(missing_ok=True)
