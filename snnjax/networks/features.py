@@ -43,21 +43,24 @@ def drawn_back(network: SpikingNetwork) -> dict[str, Drawn]:
     Where the encoder has no `bank` of filters, or no method of that name that makes one of so many maps, each of its
     maps is drawn as the pixel at the same place. Filters with colours, (F, n, n, 3), make coloured images.
     """
-    description = network.network
-    weights = {name: np.asarray(x) for name, x in network.weights().items()}
-    bank = getattr(description.encoder, "bank", None)
-    bank = bank(description.input_shape[0]) if callable(bank) else bank
-    filters = np.ones((description.input_shape[0], 1, 1)) if bank is None else bank.weights
+    return _drawn_back(network.network, {name: np.asarray(x) for name, x in network.weights().items()})
+
+
+def _drawn_back(network: Network, weights: dict[str, np.ndarray]) -> dict[str, Drawn]:
+    """`drawn_back` of a network with its weights, which it changes."""
+    bank = getattr(network.encoder, "bank", None)
+    bank = bank(network.input_shape[0]) if callable(bank) else bank
+    filters = np.ones((network.input_shape[0], 1, 1)) if bank is None else bank.weights
     margin = 0 if bank is None else bank.margin
     inputs = Drawn(_unit(filters), np.array([-margin, -margin]), np.array([1, 1]), np.ones(len(filters)))
     drawn: dict[str, Drawn] = {}
     outputs: list[Drawn | None] = [inputs]
-    for number, (names, stage) in enumerate(zip(description.names, description.stages, strict=True)):
-        maps = _read(description, number, outputs)
-        shapes = description.graph.map_shapes(number, description.shapes)
+    for number, (names, stage) in enumerate(zip(network.names, network.stages, strict=True)):
+        maps = _read(network, number, outputs)
+        shapes = network.graph.map_shapes(number, network.shapes)
         branches = []
         for name, conv in zip(names, stage.branches, strict=True):
-            if number and name in description.deciding:
+            if number and name in network.deciding:
                 weights[name] = weights[name] - weights[name].mean(axis=0)
             contrasts = weights[name] - weights[name].mean(axis=(1, 2, 3), keepdims=True)
             shares = _shares(stage.join, contrasts, shapes)

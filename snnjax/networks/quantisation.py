@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from snnjax.core.errors import InputError
 from snnjax.layers.conv import Conv
 from snnjax.layers.ramp import Standardise
 from snnjax.layers.ramp_layer import RampLayer
+from snnjax.networks.network import Network
 from snnjax.networks.spiking_network import SpikingNetwork
 
 MAX_BITS = 8
@@ -149,21 +151,27 @@ def quantise(network: SpikingNetwork, bits: int) -> SpikingNetwork:
     """
     layers = integer_layers(network, bits)
     unit = 2.0**-bits
-    description = network.network
     weights: dict[str, np.ndarray] = {}
     for name, layer in layers.items():
         units = unit if isinstance(layer, IntegerLayer) else layer.units[:, None, None, None]
         weights[name] = (layer.weights * units).astype(np.float32)
+    integer_network = _network_with_integers(network.network, layers, unit)
+    return SpikingNetwork(integer_network, weights=weights, class_names=network.class_names)
+
+
+def _network_with_integers(
+    network: Network, layers: Mapping[str, IntegerLayer | IntegerRampLayer], unit: float
+) -> Network:
+    """The network with the thresholds that its layers have in integers, in multiples of their units."""
     stages = []
-    for names, stage in zip(description.names, description.stages, strict=True):
+    for names, stage in zip(network.names, network.stages, strict=True):
         branches = [_with_integers(conv, layers[name], unit) for name, conv in zip(names, stage.branches, strict=True)]
         stages.append(dataclasses.replace(stage, branches=tuple(branches)))
-    described = dataclasses.replace(description, stages=tuple(stages))
-    return SpikingNetwork(described, weights=weights, class_names=network.class_names)
+    return dataclasses.replace(network, stages=tuple(stages))
 
 
 def _with_integers(conv: Conv, layer: IntegerLayer | IntegerRampLayer, unit: float) -> Conv:
-    """The description of a layer with the threshold that it has in integers, in multiples of its unit."""
+    """A layer with the threshold that it has in integers, in multiples of its unit."""
     if isinstance(layer, IntegerRampLayer):
         return _with_integer_ramp(conv, layer)
     if conv.threshold is None:

@@ -46,7 +46,7 @@ class SpikingNetwork(nnx.Module):
     ):
         """Takes the weights given, or draws `Network.initial_weights`; raises InputError where they do not fit.
 
-        A description without an encoder gets the one that `Trainer` would choose for it, if there is one. Classes
+        A network without an encoder gets the one that `Trainer` would choose for it, if there is one. Classes
         without names are "0", "1", ... `initial` are the numbers that training has changed, as they were, by
         the paths of `paths.leaves`.
         """
@@ -64,13 +64,13 @@ class SpikingNetwork(nnx.Module):
 
     @property
     def network(self) -> Network:
-        """The network's description."""
+        """The `Network`: its encoder, its stages with what they have learned besides the weights, and its decision."""
         arrays = iter(self._arrays)
         return jax.tree.unflatten(self._structure, [next(arrays)[...] if x is None else x for x in self._numbers])
 
     @property
     def untrained(self) -> Network:
-        """The description before training: thresholds as they were set, nothing fitted. Train this one again.
+        """The `Network` before training: thresholds as they were set, nothing fitted. Train this one again.
 
         It is `network` itself where nothing is known of that, as of a file of an earlier version.
         """

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -228,35 +229,40 @@ def cost(network: SpikingNetwork, images: ArrayLike, labels: ArrayLike | None = 
     not fit, or the network is not fitted, and InputTypeError for images of other dtypes.
     """
     checks.instance("network", network, SpikingNetwork, "a SpikingNetwork", "snnjax.load(RUN)")
-    description = network.network
-    check_fitted(description)
-    if description.decision is None:
+    check_fitted(network.network)
+    weights = {name: np.asarray(value) for name, value in network.weights().items()}
+    return _cost(network.network, weights, np.asarray(images), labels, backend)
+
+
+def _cost(
+    network: Network, weights: Mapping[str, np.ndarray], images: np.ndarray, labels: ArrayLike | None, backend: str
+) -> Cost:
+    """`cost` of a network with its weights."""
+    if network.decision is None:
         labels = None  # there are no decisions to compare with them
-    pictures = np.asarray(images)
-    checks.pixels("images", pictures, getattr(description.encoder, "scale", 1.0))
-    if pictures.ndim < 3 or not len(pictures):
-        raise InputError(f"`images` must be (N, H, W) or (N, H, W, 3), N from 1, got {pictures.shape}")
+    checks.pixels("images", images, getattr(network.encoder, "scale", 1.0))
+    if images.ndim < 3 or not len(images):
+        raise InputError(f"`images` must be (N, H, W) or (N, H, W, 3), N from 1, got {images.shape}")
     wanted = None if labels is None else np.asarray(labels)
     if wanted is not None:
-        check_labels(wanted, len(pictures), description.classes)
-    weights = rounded_weights(description, {name: np.asarray(value) for name, value in network.weights().items()})
-    model = model_of(description, weights)
-    steps = () if description.decision is None else moments(description.time_steps)
-    with use_backend(backends.resolve(backend, description.time_steps)):
-        counts = _counted(model, pictures, steps)
+        check_labels(wanted, len(images), network.classes)
+    model = model_of(network, rounded_weights(network, weights))
+    steps = () if network.decision is None else moments(network.time_steps)
+    with use_backend(backends.resolve(backend, network.time_steps)):
+        counts = _counted(model, images, steps)
     first = None
-    if description.deciding and description.timed:
-        first = np.min([counts.spikes[name][:, 1] for name in description.deciding], axis=0)
+    if network.deciding and network.timed:
+        first = np.min([counts.spikes[name][:, 1] for name in network.deciding], axis=0)
     return Cost(
-        network=description.name,
-        time_steps=description.time_steps,
+        network=network.name,
+        time_steps=network.time_steps,
         input_spikes=counts.spikes["input"][:, 0],
-        layers=_layers(model, counts, len(pictures)),
+        layers=_layers(model, counts, len(images)),
         steps=np.array(steps, np.int64),
         decisions=np.asarray(counts.decisions),
         first_spike=first,
         labels=wanted,
-        averaging_neurons=averaging_neurons(description),
+        averaging_neurons=averaging_neurons(network),
     )
 
 

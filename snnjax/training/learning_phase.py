@@ -175,11 +175,14 @@ class LearningPhase:
     """A phase with all that its epochs need; `loop.run_epoch` runs them one after the other.
 
     Attributes:
+      phase: the layers that learn, and from how many images.
+      placement: puts networks and images on the devices.
+      images: the images of an epoch.
       program: learns from a batch, see `learning.learning_program`.
-      carry: of the layers that learn, stacked; an epoch continues from that of the one before.
-      model: the network without their weights, stacked; None if only the layer is needed.
-      timer: of the program.
-      batches: of an epoch.
+      carry: the stacked carry of the layers that learn; an epoch continues from that of the epoch before.
+      model: the stacked network without the weights of these layers; None if only the layer is needed.
+      timer: measures the program.
+      batches: the batches of an epoch.
     """
 
     def __init__(

@@ -198,11 +198,11 @@ class TrainState:
 
     @property
     def trained(self) -> "TrainState":
-        """The best network, or the present one before the first test: weights and numbers alone."""
+        """The best network, or the present one before the first test: only its weights and numbers."""
         return TrainState(self.best, self.best_params) if self.best else TrainState(self.weights, self.learned_params)
 
     def network(self, network: Network) -> Network:
-        """The network's description with the numbers that learning has changed."""
+        """The network with the numbers that learning has changed, given the untrained one."""
         if not self.learned_params:
             return network
         places: dict[str, str] = {}
@@ -215,12 +215,12 @@ class TrainState:
         return with_leaves(network, new)
 
     def keep_layer(self, name: str, conv: Conv, weights: np.ndarray, numbers: list[np.ndarray]) -> None:
-        """Takes the weights and the numbers of a layer that has learned; `conv` is its initial description."""
+        """Records the weights and the numbers of a layer that has learned; `conv` is the untrained layer."""
         self.weights = self.weights | {name: weights}
         self.keep_params(name, conv, numbers)
 
     def keep_params(self, name: str, part: Any, numbers: list[Any]) -> None:
-        """Takes the numbers of a layer, or of "encoder" or "decision"; `part` is its initial description."""
+        """Records the numbers of a layer, or of "encoder" or "decision"; `part` is the untrained one."""
         self.learned_params = {path: x for path, x in self.learned_params.items() if not path.startswith(f"{name}.")}
         for (path, was), now in zip(leaves(part, name).items(), map(np.asarray, numbers), strict=True):
             if not np.array_equal(np.asarray(was, now.dtype), now):
