@@ -1,0 +1,134 @@
+"""SpikingJelly's own network on MNIST: one layer that learns by `STDPLearner`, new in release 2.0.0.
+
+Recipe: spikingjelly/activation_based/examples/plasticity/stdp_mnist.py in the wheel of spikingjelly 2.0.0 (Apache-2.0),
+written again from its equations and settings on SpikingJelly's API. Left out: the untrained network that the example
+simulates beside the learning one, and checkpoints. Changed: classes are assigned from at most 5,000 training images
+instead of 5,000 others, so that all simulators learn from the same images.
+"""
+
+import numpy as np
+import recipe
+
+RUN = recipe.Run(
+    "spikingjelly",
+    simulator="SpikingJelly",
+    recipe="spikingjelly/activation_based/examples/plasticity/stdp_mnist.py",
+    url="https://pypi.org/project/spikingjelly/2.0.0/",
+    licence="Apache-2.0",
+    assignment="most active neurons, assigned after training from training images",
+    neuron="784 regular inputs, one layer of LIF with filtered current, fast and slow adaptation, recurrent inhibition",
+    time_steps=700,
+    spikes="many",
+)
+
+import math
+
+import torch
+from spikingjelly.activation_based import learning, neuron
+from torch import nn
+
+torch.manual_seed(RUN.seed)
+torch.set_grad_enabled(False)
+torch.set_num_threads(recipe.THREADS)
+NEURONS = RUN.options.neurons or 3200
+RUN.about["neurons"] = NEURONS
+STEPS = 700
+BATCH = 32
+ASSIGNED = 5000
+
+# recipe
+RATE = 0.00229619779275505  # of potentiation and of depression
+HOMEOSTASIS = 0.007774997243242785
+INHIBITION = 0.09978118161925603
+TARGET = 120 / (NEURONS * STEPS)  # spikes of a neuron in a time step
+
+
+class Population(nn.Module):
+    """LIF neurons that inhibit one another, become tired, and keep a mean rate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.membrane = neuron.SimpleLIFNode(tau=100.0, decay_input=True, v_threshold=0.01)
+        self.bias = -0.01 * torch.rand(NEURONS)
+        self.gain = torch.ones(NEURONS)
+
+    def start(self, images: int) -> None:
+        self.membrane.reset()
+        self.spikes, self.current, self.tired, self.waits = torch.zeros(4, images, NEURONS)
+
+    def forward(self, field: torch.Tensor) -> torch.Tensor:
+        drive = self.gain * (field - field.mean(1, keepdim=True))
+        drive -= INHIBITION * (self.spikes.sum(1, keepdim=True) - self.spikes)
+        self.current += (drive - self.current) / 5
+        self.membrane.neuronal_charge(self.current + self.bias - self.tired)
+        ready = self.waits <= 0
+        self.membrane.v = self.membrane.v * ready
+        self.spikes = ((self.membrane.v >= 0.01) & ready).float()
+        self.membrane.neuronal_reset(self.spikes)
+        self.waits = torch.where(self.spikes > 0, 5.0, (self.waits - 1).clamp_min(0))
+        self.tired = math.exp(-1 / 200) * self.tired + 0.01 * self.spikes
+        if self.training:
+            self.bias += HOMEOSTASIS * (TARGET - self.spikes.mean(0))
+        return self.spikes
+
+
+def variance() -> torch.Tensor:
+    """Of each neuron's input, relative to the others', over the training images."""
+    relative = weight - weight.mean(0, keepdim=True)
+    return (relative @ covariance * relative).sum(1)
+
+
+synapse = nn.Linear(784, NEURONS, bias=False)
+weight = synapse.weight.data.uniform_(0, 1)
+weight *= 78.4 / weight.sum(1, keepdim=True)
+population = Population()
+learner = learning.STDPLearner(
+    "s", synapse, population, 20.0, 20.0, f_pre=lambda w: RATE * w, f_post=lambda w: RATE * (1 - w)
+)
+covariance = torch.cov(torch.from_numpy(RUN.train_images.reshape(-1, 784).T.astype(np.float32) / 255))
+reference = variance()
+
+
+def respond(images: np.ndarray, learn: bool = False) -> np.ndarray:
+    """Spike counts, (batch, neurons)."""
+    pixels = torch.from_numpy(images.reshape(-1, 784).astype(np.float32) / 255)
+    encoder = neuron.SimpleIFNode(v_threshold=1.0, v_reset=None)
+    encoder.v = torch.rand(pixels.shape)
+    population.start(len(images))
+    counts = torch.zeros(len(images), NEURONS)
+    for _ in range(STEPS):
+        inputs = encoder(0.064 * pixels)
+        counts += population(synapse(inputs))
+        if learn:
+            weight.add_(learner.step(on_grad=False, scale=1 / len(images))).clamp_(0, 1)
+            weight.mul_(78.4 / weight.sum(1, keepdim=True)).clamp_(0, 1)
+            # end
+            if RUN.late():
+                RUN.cut = True
+                break
+            # recipe
+    if learn:
+        population.gain = (reference / variance()).sqrt()
+        learner.reset()
+    return counts.numpy()
+
+
+for index in RUN.phase("train", RUN.permutation(), BATCH):
+    respond(RUN.train_images[index], learn=True)
+learner.disable()
+population.eval()
+
+order = RUN.permutation()[:ASSIGNED]
+responses = np.concatenate([respond(RUN.train_images[index]) for index in RUN.phase("label", order, BATCH)])
+assigned = recipe.assign(responses, RUN.train_labels[order[: len(responses)]])
+features = []
+for index in RUN.phase("test", np.arange(len(RUN.test_labels)), BATCH):
+    features.append(respond(RUN.test_images[index]))
+# end
+
+counts = np.concatenate(features)
+inputs = 0.064 / 255 * STEPS * float(RUN.test_images[: len(counts)].sum())  # a regular encoder: expected spikes
+outputs = float(counts.sum())
+synops = inputs * NEURONS + outputs * (NEURONS - 1)
+RUN.finish(recipe.vote(counts, assigned), spikes=inputs + outputs, synops=synops)
+RUN.save_features(order, responses, counts)

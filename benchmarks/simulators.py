@@ -1,0 +1,335 @@
+"""Compares STDP across simulators: each trains by its own published recipe on the same images, one after the other.
+
+experiments/docs/speed/simulators.md has the results, and says what is not like for like.
+"""
+
+import collections
+import dataclasses
+import hashlib
+import re
+import subprocess
+import sys
+import threading
+import tomllib
+import venv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import common
+import numpy as np
+import simulator_tables
+from common import Row
+
+from snnjax import data
+from snnjax.app import console
+from snnjax.app.main import command_options, protected
+from snnjax.app.shared_options import option
+from snnjax.core import files
+from snnjax.core.errors import unknown
+
+RECIPES = Path(__file__).parent / "recipes"
+SETTINGS = RECIPES / "simulators.toml"
+ERRORS = 12  # last lines of a failed program that are kept
+STARTING = 300.0  # seconds for the imports and the compilation of a program
+GRACE = 2.5  # times the budget, after which a program that does not stop is ended
+STRENGTHS = (0.01, 0.1, 1.0)  # of the regularisation of the linear readout, of which held-out images choose
+
+
+class Protocol(NamedTuple):
+    """The images that every simulator gets, and how long it may take."""
+
+    dataset: str
+    train: int
+    test: int
+    seconds: float  # for training and testing
+    seeds: int
+
+    def words(self) -> str:
+        """The images in words."""
+        return f"{self.train:,} training and {self.test:,} test images, at most {self.seconds:g} s for each recipe"
+
+
+PROTOCOLS = {
+    "digits": Protocol("digits", 1437, 360, 60, 1),
+    "small": Protocol("mnist", 6000, 10_000, 600, 3),
+    "full": Protocol("mnist", 60_000, 10_000, 6 * 3600, 1),
+}
+
+
+class Recipe(NamedTuple):
+    """A program that trains and tests one network of one simulator.
+
+    Attributes:
+      program: its file in the folder recipes.
+      environment: the name of the virtual environment that has the simulator; "" is the one that runs snnjax.
+      arguments: of the program, besides those that all get.
+      checkout: the repository on GitHub that the program imports, where no registry has the simulator.
+      given: the name of the recipe from whose features the program learns.
+    """
+
+    program: str
+    environment: str = ""
+    arguments: tuple[str, ...] = ()
+    checkout: str = ""
+    given: str = ""
+
+
+class Environment(NamedTuple):
+    """The packages of a virtual environment; `no_deps` are installed after the rest, without what they ask for."""
+
+    packages: tuple[str, ...] = ()
+    no_deps: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Compare STDP across simulators: accuracy, seconds and memory, each by its own published recipe.
+
+    $ python benchmarks/simulators.py --protocol digits         every simulator for at most a minute
+    $ python benchmarks/simulators.py --data_dir DIR            6,000 images of MNIST, ten minutes each
+    """
+
+    protocol: Literal["digits", "small", "full"] = "small"
+    """digits: scikit-learn's digits, a minute each; small: 6,000 images of MNIST, ten minutes each, up to three seeds;
+    full: 60,000 images, hours"""
+    only: Annotated[tuple[str, ...], option("NAME ...", "all")] = ()
+    """names of the recipes to run, as the table has them"""
+    data_dir: Annotated[Path | None, option("DIR", "the cache folder, downloaded if need be")] = None
+    """folder of MNIST"""
+    checkouts: Annotated[Path | None, option("DIR", "none")] = None
+    """folder with checkouts of repositories that no registry has, as DIR/OWNER/NAME"""
+    seconds: Annotated[float | None, option("S", "those of the protocol")] = None
+    """how long a simulator may take for training and testing"""
+    seeds: Annotated[int | None, option("N", "those of the protocol")] = None
+    """number of seeds of a recipe that finishes in time"""
+    out: Annotated[Path | None, option("DIR", "runs/simulators_PROTOCOL")] = None
+    """folder to write into; the same command continues there"""
+
+
+def settings() -> tuple[dict[str, Environment], dict[str, Recipe], dict[str, str]]:
+    """Of simulators.toml: environments, recipes by name, and the reasons of simulators without one."""
+    with SETTINGS.open("rb") as file:
+        content = tomllib.load(file)
+    environments = {name: Environment(**tuples(table)) for name, table in content["environments"].items()}
+    recipes = {name: Recipe(**tuples(table)) for name, table in content["recipes"].items()}
+    return environments, recipes, content["without"]
+
+
+def tuples(table: Row) -> Row:
+    """A table of a TOML file with tuples instead of lists."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+
+
+def write_images(path: Path, protocol: Protocol, data_dir: Path | None) -> None:
+    """Writes the images of a protocol for all programs: a recorded permutation of the training images, and tests."""
+    source = data.load(protocol.dataset, data_dir)
+    chosen = np.random.default_rng(0).permutation(len(source.train_images))[: protocol.train]
+    arrays = dict(
+        train_images=np.rint(source.train_images[chosen]).astype(np.uint8),
+        train_labels=source.train_labels[chosen],
+        train_numbers=chosen,
+        test_images=np.rint(source.test_images[: protocol.test]).astype(np.uint8),
+        test_labels=source.test_labels[: protocol.test],
+    )
+    with files.atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def python_of(name: str, environment: Environment) -> Path:
+    """The Python of a virtual environment in the cache folder, made if need be; RuntimeError if that fails."""
+    if not name:
+        return Path(sys.executable)
+    digest = hashlib.sha256(f"{sys.version} {environment}".encode()).hexdigest()[:12]
+    folder = files.cache_folder() / "simulators" / f"{name}-{digest}"
+    python = folder / "bin" / "python"
+    complete = folder / "complete"
+    if not complete.exists():
+        venv.create(folder, clear=True, with_pip=True)
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        run([*pip, *environment.packages])
+        if environment.no_deps:
+            run([*pip, "--no-deps", *environment.no_deps])
+        complete.touch()
+    return python
+
+
+def run(command: Sequence[str], seconds: float | None = None) -> None:
+    """Runs a program and shows what it prints; RuntimeError with its last lines if it fails, or takes too long."""
+    lines = collections.deque[str](maxlen=ERRORS)
+    late = threading.Event()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+
+        def end() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(seconds or threading.TIMEOUT_MAX, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            for line in process.stdout or ():
+                lines.append(line.rstrip())
+                print(f"  {lines[-1]}", flush=True)
+            status = process.wait()
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            timer.cancel()
+    if late.is_set():
+        raise RuntimeError(f"it was stopped after {seconds:.0f} s, because it did not stop itself")
+    if status:
+        raise RuntimeError(" / ".join(line for line in lines if line) or f"it ended with status {status}")
+
+
+class Benchmark:
+    """The recipes of a command, whose results lie in a folder, a file for each recipe and seed."""
+
+    def __init__(self, options: Options):
+        self.options = options
+        protocol = PROTOCOLS[options.protocol]
+        self.protocol = protocol._replace(
+            seconds=options.seconds or protocol.seconds, seeds=options.seeds or protocol.seeds
+        )
+        self.environments, self.recipes, self.without = settings()
+        for name in options.only:
+            if name not in self.recipes:
+                raise unknown("only", name, self.recipes)
+        self.out = options.out or Path("runs") / f"simulators_{options.protocol}"
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.images = self.out / "images.npz"
+        if not self.images.exists():
+            write_images(self.images, self.protocol, options.data_dir)
+
+    def run_all(self) -> Iterator[str]:
+        """Runs what has no result yet, and leaves a result or a reason for each recipe; yields each recipe's name."""
+        chosen = self.options.only or tuple(self.recipes)
+        for number, name in enumerate(chosen, 1):
+            for seed in range(self.protocol.seeds):
+                path = self.result_of(name, seed)
+                if not path.exists() or "reason" in files.read_json(path):
+                    print(f"{name}, seed {seed}: recipe {number} of {len(chosen)}", flush=True)
+                    self.run_recipe(name, seed, path)
+                if not files.read_json(path).get("finished"):
+                    break  # further seeds would not finish either
+            self.compare_features(name)
+            yield name
+
+    def result_of(self, name: str, seed: int) -> Path:
+        """The file of the result of a recipe."""
+        return self.out / f"{re.sub('[^a-z0-9]+', '_', name.lower())}-{seed}.json"
+
+    def features_of(self, name: str) -> Path:
+        """The file of the features of a recipe with its first seed."""
+        return self.result_of(name, 0).with_suffix(".features.npz")
+
+    def run_recipe(self, name: str, seed: int, path: Path) -> None:
+        """Runs a recipe, which writes its result; writes the reason if it cannot."""
+        recipe = self.recipes[name]
+        seconds = self.protocol.seconds
+        try:
+            python = python_of(recipe.environment, self.environments.get(recipe.environment, Environment()))
+            command = [str(python), str(RECIPES / recipe.program), *recipe.arguments]
+            if recipe.checkout:
+                command += ["--checkout", str(self.checkout(recipe.checkout))]
+            if recipe.given:
+                command += ["--given", str(self.features_of(recipe.given))]
+            command += ["--images", str(self.images), "--out", str(path), "--seed", str(seed)]
+            command += ["--seconds", str(seconds)]
+            if seed == 0:
+                command += ["--features", str(self.features_of(name))]
+            run(command, GRACE * seconds + STARTING)
+        except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
+            files.write_json(path, dict(name=name, seed=seed, reason=str(error)))
+            return
+        files.write_json(path, files.read_json(path) | dict(name=name))
+
+    def checkout(self, repository: str) -> Path:
+        """The checkout of a repository; RuntimeError if there is none."""
+        folder = (self.options.checkouts or Path("checkouts")) / repository
+        if not folder.is_dir():
+            where = "--checkouts DIR" if self.options.checkouts is None else str(folder)
+            raise RuntimeError(f"no registry has it: clone github.com/{repository} as DIR/{repository}, {where}")
+        return folder
+
+    def compare_features(self, name: str) -> None:
+        """Adds to a result the accuracy of a linear readout on the features, if the recipe has written any."""
+        path = self.result_of(name, 0)
+        result = files.read_json(path)
+        features = self.features_of(name)
+        if features.exists() and "readout" not in result:
+            with np.load(features) as arrays:
+                result["readout"] = linear_readout(**arrays)
+            files.write_json(path, result)
+
+    def results(self) -> list[Row]:
+        """All results, in the order of the recipes."""
+        paths = [self.result_of(name, seed) for name in self.recipes for seed in range(self.protocol.seeds)]
+        return [files.read_json(path) for path in paths if path.exists()]
+
+
+def linear_readout(
+    train_features: np.ndarray, train_labels: np.ndarray, test_features: np.ndarray, test_labels: np.ndarray
+) -> Row:
+    """The test accuracy of scikit-learn's logistic regression on features, whose strength held-out images choose."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import train_test_split
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import MaxAbsScaler
+
+    def accuracy(strength: float, train: tuple[Any, Any], test: tuple[Any, Any]) -> float:
+        model = make_pipeline(MaxAbsScaler(), LogisticRegression(C=strength, max_iter=300))
+        return float(model.fit(*train).score(*test))
+
+    train, held_out, train_classes, held_out_classes = train_test_split(
+        train_features, train_labels, test_size=1 / 6, random_state=0, stratify=train_labels
+    )
+    scores = {c: accuracy(c, (train, train_classes), (held_out, held_out_classes)) for c in STRENGTHS}
+    best = max(scores, key=scores.__getitem__)
+    return dict(
+        accuracy=accuracy(best, (train_features, train_labels), (test_features, test_labels)),
+        strength=best,
+        features=train_features.shape[1],
+        train_images=len(train_labels),
+        test_images=len(test_labels),
+    )
+
+
+def write_tables(benchmark: Benchmark, out: Path) -> str:
+    """Writes all results and their tables; returns the tables."""
+    results = benchmark.results()
+    about = common.about(protocol=benchmark.options.protocol, images=benchmark.protocol.words())
+    content = dict(about=about, without=benchmark.without, results=results)
+    parts = [
+        simulator_tables.results_table(results, common.caption(about)),
+        simulator_tables.features_table(results),
+        simulator_tables.recipes_table(results),
+        "\n".join(f"- {line}" for line in simulator_tables.reasons(results, benchmark.without)),
+    ]
+    table = "\n".join(parts)
+    common.write(out, "simulators", content, table)
+    return table
+
+
+def compare(options: Options) -> None:
+    """Runs all recipes that have no result yet, then writes and prints the tables."""
+    benchmark = Benchmark(options)
+    with files.lock(benchmark.out):
+        for _ in benchmark.run_all():
+            table = write_tables(benchmark, benchmark.out)
+    screen = console.screen()
+    written = f"{benchmark.out}: simulators.json, simulators.md"
+    screen.print(table, "experiments/docs/speed/simulators.md explains the columns.", written, sep="\n", markup=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Reads the options, by default those of the command line, and compares."""
+    program = "python benchmarks/simulators.py"
+    with command_options(program, Options, arguments, "Stopped; the same command continues.") as chosen:
+        compare(chosen)
+
+
+if __name__ == "__main__":
+    with protected():
+        main()
