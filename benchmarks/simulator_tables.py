@@ -14,7 +14,7 @@ RESULTS = (
     "recipe",
     "test accuracy, %",
     "classes by",
-    "images learned",
+    "images shown",
     "training, s",
     "images/s",
     "test, ms/image",
@@ -67,6 +67,13 @@ def training_seconds(row: Row) -> float:
     return float(row["train_seconds"] + (row["label_seconds"] or 0))
 
 
+def images_shown(row: Row) -> str:
+    """How many images were shown in training, each time counted, of how many where there was no time for all."""
+    shown = f"{row['train_presentations']:,}"
+    planned = row.get("train_presentations_planned", row["train_presentations"])
+    return shown if planned == row["train_presentations"] else f"{shown} of {planned:,}"
+
+
 def results_table(results: Iterable[Row], *notes: str) -> str:
     """Accuracy, time, memory and activity of each recipe."""
     lines = []
@@ -78,9 +85,9 @@ def results_table(results: Iterable[Row], *notes: str) -> str:
                 name,
                 percent([row["accuracy"] for row in rows]) + ("" if tested else f" of {first['test_images']:,}"),
                 first["assignment"],
-                f"{first['train_images']:,}" + ("" if first["finished"] else f" of {first['train_presentations']:,}"),
+                images_shown(first),
                 number(mean_of(rows, training_seconds)),
-                number(mean_of(rows, lambda row: row["train_images"] / row["train_seconds"])),
+                number(mean_of(rows, lambda row: row["train_presentations"] / row["train_seconds"])),
                 number(mean_of(rows, lambda row: 1e3 * row["test_seconds"] / row["test_images"])),
                 number(mean_of(rows, lambda row: row["peak_memory_mb"])),
                 number(mean_of(rows, lambda row: row["spikes_per_image"])),

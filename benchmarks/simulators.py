@@ -1,6 +1,6 @@
 """Compares STDP across simulators: each trains by its own published recipe on the same images, one after the other.
 
-experiments/docs/speed/simulators.md has the results, and says what is not like for like.
+The programs in the folder recipes say what each recipe is, and what was changed in it.
 """
 
 import collections
@@ -320,7 +320,7 @@ def compare(options: Options) -> None:
             table = write_tables(benchmark, benchmark.out)
     screen = console.screen()
     written = f"{benchmark.out}: simulators.json, simulators.md"
-    screen.print(table, "experiments/docs/speed/simulators.md explains the columns.", written, sep="\n", markup=False)
+    screen.print(table, written, sep="\n", markup=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
