@@ -31,6 +31,7 @@ import numpy as np
 import pytest
 import results
 import scaling
+import simulators
 import throughput
 from conftest import made_once
 from documents import DOCUMENTS, ROOT, all_commands, blocks, code, commands, prose, rows, text_of
@@ -46,6 +47,7 @@ from snnjax.core import codec, components
 from snnjax.kernels import backend
 
 SCRIPTS = {
+    "benchmarks/simulators.py": simulators.Options,
     "benchmarks/throughput.py": throughput.Options,
     "benchmarks/scaling.py": scaling.Options,
     "benchmarks/microcontroller.py": microcontroller.Options,
