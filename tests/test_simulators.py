@@ -139,6 +139,14 @@ def test_features_are_compared_by_one_readout():
     assert "| whole | 5 | 120 | 100.0 |" in table
 
 
+def test_too_few_features_are_not_compared(recipes, tmp_path):
+    simulators.main([*recipes, "--only", "whole"])
+    arrays = dict(train_features=np.ones((30, 2)), train_labels=np.arange(30) % 10)
+    np.savez(tmp_path / "out" / "whole-0.features.npz", **arrays, test_features=np.ones((1, 2)), test_labels=[1])
+    simulators.main([*recipes, "--only", "whole"])
+    assert "readout" not in results_of(tmp_path, "whole-0")
+
+
 def test_a_result_that_is_cut_short_says_so():
     row = RESULT | dict(name="slow", finished=False, train_presentations=90, train_presentations_planned=200)
     table = simulator_tables.results_table([row])

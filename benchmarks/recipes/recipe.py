@@ -189,7 +189,7 @@ class Run:
             label_seconds=self.seconds.get("label"),
             test_seconds=self.seconds.get("test"),
             cpu_seconds=self.cpu_seconds,
-            peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            peak_memory_mb=peak_memory(),
             spikes_per_image=spikes / tested if spikes is not None and tested else None,
             synops_per_image=synops / tested if synops is not None and tested else None,
             finished=tested == len(self.test_labels) and self.counts.get("train") == self.planned.get("train"),
@@ -211,6 +211,18 @@ class Run:
             test_features=np.asarray(test, np.float32).reshape(len(test), -1),
             test_labels=self.test_labels[: len(test)],
         )
+
+
+def peak_memory() -> float:
+    """The largest resident memory of this process, in MB.
+
+    Not `ru_maxrss` where there is another way: on Linux it begins with the memory of the program that started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def assign(counts: np.ndarray, labels: np.ndarray) -> np.ndarray:
