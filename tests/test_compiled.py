@@ -195,7 +195,7 @@ def test_the_context_chooses_the_back_end(monkeypatch):
             assert called()
         assert not called()
     assert called()
-    with pytest.raises(InputError, match="`backend` must be auto, xla or native, got 'cpu'"):
+    with pytest.raises(InputError, match="`backend` must be one of auto, xla, native, got 'cpu'"):
         kernels.use_backend("cpu")
     monkeypatch.setattr(native, "load", mock.Mock(side_effect=OSError("no compiler")))
     with pytest.raises(OSError, match="no compiler"):
@@ -213,7 +213,7 @@ def test_programs_that_are_kept_by_key_are_those_of_a_back_end(monkeypatch):
 
 def test_the_environment_variable_is_checked(monkeypatch):
     monkeypatch.setattr(backend, "_context", jax.make_user_context("no"))
-    with pytest.raises(InputError, match="`SNNJAX_BACKEND` must be auto, xla or native, got 'no'"):
+    with pytest.raises(InputError, match="`SNNJAX_BACKEND` must be one of auto, xla, native, got 'no'"):
         fire(latencies_of(STEPS)[0][:, 2:], WEIGHTS[0])
 
 

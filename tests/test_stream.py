@@ -350,7 +350,7 @@ def test_what_cannot_be_a_stream_is_refused():
         (lambda: Stream(network, replays=5), "`memory` must be at least 1 with `replays`"),
         (lambda: Stream(network, adapt_every=0), "`adapt_every` must be at least 1"),
         (lambda: Stream(network, 10**9, 1), "`memory` must be at most .* GiB of this machine, got 1000000000"),
-        (lambda: Stream(network, backend="cpp"), "`backend` must be auto, xla or native, got 'cpp'"),
+        (lambda: Stream(network, backend="cpp"), "`backend` must be one of auto, xla, native, got 'cpp'"),
         (lambda: stream.init(1.5), "`seed` must be an integer, got 1.5"),
         (lambda: stream.init(0, IMAGES[0]), "`images` must have shape"),
         (lambda: stream.init(0, IMAGES[:0]), "`images` must be at least 1 image, got none"),

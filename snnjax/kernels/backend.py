@@ -7,11 +7,10 @@ import functools
 import os
 import textwrap
 from contextlib import AbstractContextManager
-from typing import Any
 
 import jax
 
-from snnjax.core import devices
+from snnjax.core import checks, devices
 from snnjax.core.errors import InputError
 from snnjax.kernels import native as compiled
 
@@ -39,17 +38,11 @@ def use_backend(chosen: str) -> AbstractContextManager[None]:
 
     Raises InputError for another choice, and OSError for "native" if the C++ sources cannot be compiled.
     """
-    check_choice("backend", chosen)
+    checks.one_of("backend", chosen, CHOICES)
     if chosen == "native":
         compiled.load()
         chosen = "auto"  # which computes the same from here on, by the same programs
     return _context(chosen)
-
-
-def check_choice(name: str, chosen: Any) -> None:
-    """Raises InputError unless a setting of this name is one of the back ends."""
-    if chosen not in CHOICES:
-        raise InputError(f"`{name}` must be {', '.join(CHOICES[:-1])} or {CHOICES[-1]}, got {chosen!r}")
 
 
 def current() -> str:
@@ -59,7 +52,7 @@ def current() -> str:
     """
     if _context.value == "auto" and os.environ.get(EARLIER_VARIABLE) and not os.environ.get(VARIABLE):
         raise InputError(f"the environment variable `{EARLIER_VARIABLE}` is now `{VARIABLE}`: set that instead")
-    check_choice(VARIABLE, _context.value)
+    checks.one_of(VARIABLE, _context.value, CHOICES)
     return _context.value
 
 
@@ -93,7 +86,7 @@ def resolve(chosen: str, time_steps: int) -> str:
     "auto" is the choice of the present context. Raises InputError or OSError where "native" is chosen, but the device
     is no CPU, there are more time steps than bytes can hold, or the C++ sources cannot be compiled.
     """
-    check_choice("backend", chosen)
+    checks.one_of("backend", chosen, CHOICES)
     if chosen == "auto":
         chosen = current()
     if chosen == "auto":

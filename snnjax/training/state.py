@@ -59,7 +59,7 @@ class Settings:
         for name, minimum in (("adapt_every", 1), ("patience", 0), ("update_batch", 1)):
             self._set(name, checks.integer(name, getattr(self, name), minimum))
         self._set("seed", checks.seed(self.seed))
-        backends.check_choice("backend", self.backend)
+        checks.one_of("backend", self.backend, backends.CHOICES)
         for name in ("shuffle", "mirror"):
             checks.instance(name, getattr(self, name), bool, "True or False")
 
