@@ -13,7 +13,7 @@ RUN = recipe.Run(
     "spikingjelly",
     simulator="SpikingJelly",
     recipe="spikingjelly/activation_based/examples/plasticity/stdp_mnist.py",
-    url="https://pypi.org/project/spikingjelly/2.0.0/",
+    url="https://github.com/fangwei123456/spikingjelly",
     licence="Apache-2.0",
     assignment="most active neurons, assigned after training from training images",
     neuron="784 regular inputs, one layer of LIF with filtered current, fast and slow adaptation, recurrent inhibition",
