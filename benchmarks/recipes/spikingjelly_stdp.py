@@ -3,7 +3,7 @@
 Recipe: spikingjelly/activation_based/examples/plasticity/stdp_mnist.py in the wheel of spikingjelly 2.0.0 (Apache-2.0),
 written again from its equations and settings on SpikingJelly's API. Left out: the untrained network that the example
 simulates beside the learning one, and checkpoints. Changed: classes are assigned from at most 5,000 training images
-instead of 5,000 others, so that all simulators learn from the same images.
+instead of 5,000 held-out images, so that all simulators learn from the same images.
 """
 
 import numpy as np
@@ -54,7 +54,10 @@ class Population(nn.Module):
 
     def start(self, images: int) -> None:
         self.membrane.reset()
-        self.spikes, self.current, self.tired, self.waits = torch.zeros(4, images, NEURONS)
+        self.spikes = torch.zeros(images, NEURONS)
+        self.current = torch.zeros(images, NEURONS)
+        self.tired = torch.zeros(images, NEURONS)
+        self.waits = torch.zeros(images, NEURONS)
 
     def forward(self, field: torch.Tensor) -> torch.Tensor:
         drive = self.gain * (field - field.mean(1, keepdim=True))
@@ -73,7 +76,7 @@ class Population(nn.Module):
 
 
 def variance() -> torch.Tensor:
-    """Of each neuron's input, relative to the others', over the training images."""
+    """The variance over the training images of each neuron's input, from which the mean over neurons is subtracted."""
     relative = weight - weight.mean(0, keepdim=True)
     return (relative @ covariance * relative).sum(1)
 

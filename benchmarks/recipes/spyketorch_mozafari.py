@@ -83,7 +83,8 @@ spikes = synops = 0.0
 some = RUN.test_images[:50]
 for image in some:
     wave = encode(image)
-    first, second = (model(wave, layer)[0] for layer in (1, 2))
+    first = model(wave, 1)[0]
+    second = model(wave, 2)[0]
     pooled = [float(functional.pooling(one, size, size)[-1].sum()) for one, size in ((first, 2), (second, 3))]
     spikes += float(wave[-1].sum() + first[-1].sum() + second[-1].sum())
     synops += float(wave[-1].sum()) * 25 * 30 + pooled[0] * 9 * 250 + pooled[1] * 25 * 200

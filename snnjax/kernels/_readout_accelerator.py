@@ -71,8 +71,11 @@ def _learn_group(rule: ReadoutRule, learned: Any, group: Any) -> tuple[Any, Any]
     step = of_all(learning.spike)
     place = jnp.arange(features).reshape(1, *step.shape[1:])
     moved = (of_all(learning.neuron) == place) & learns[:, None, None]
-    errors, moved, after = lax.optimization_barrier((of_all(error), moved, after))  # together they are one kernel
-    step, errors, moved = (x.reshape(after.shape) for x in (step, errors, moved))
+    # Behind the barrier they are computed together, by one kernel.
+    errors, moved, after = lax.optimization_barrier((of_all(error), moved, after))
+    step = step.reshape(after.shape)
+    errors = errors.reshape(after.shape)
+    moved = moved.reshape(after.shape)
     weights = corrected_in_order(weights, latencies, step, errors, moved, rule.rates, rule.sums, bounds=rule.bounds)
     return (weights, after[-1]), (spikes, learning.neuron, learning.time, error, after)
 
@@ -88,10 +91,10 @@ def _excess_in_order(
     time = jnp.where(neuron >= non_targets, training.time, jnp.inf)
     (winner,) = of_earliest(time, training.potential, (neuron - non_targets,))
     competing = (labels[:, None] == jnp.arange(classes)[None]) & learns[:, None]
-    others, before = jnp.split(excess.reshape(classes, -1), [non_targets], axis=1)
-    competed = balanced_in_order(before, competing, winner, rule.threshold_rate)
-    others = jnp.broadcast_to(others, (len(labels), *others.shape))
-    return jnp.concatenate([others, competed], axis=2).reshape(len(labels), -1)
+    by_class = excess.reshape(classes, -1)
+    competed = balanced_in_order(by_class[:, non_targets:], competing, winner, rule.threshold_rate)
+    unchanged = jnp.broadcast_to(by_class[:, :non_targets], (len(labels), classes, non_targets))
+    return jnp.concatenate([unchanged, competed], axis=2).reshape(len(labels), -1)
 
 
 @kernel()

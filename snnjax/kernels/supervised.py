@@ -66,9 +66,10 @@ def desired_times(
 ) -> jax.Array:
     """The times (n,) at which the n neurons that learn from an image should fire, given their times (n,).
 
-    Of each class n_t = `per_class` neurons learn. From the mean time of those that fire, at most 1 - gap n_t/n, the
-    target neurons of the label's class, `target` (n,) bool, are to fire earlier by gap (n - n_t)/n, all others later by
-    gap n_t/n (S2-STDP). `one_sided`: earlier target neurons and later others are left alone (SSTDP).
+    In each class n_t = `per_class` neurons learn. The reference is the mean time of the neurons that fire, at most
+    1 - gap n_t/n. The target neurons of the label's class, `target` (n,) bool, should fire earlier than it by
+    gap (n - n_t)/n, and all other neurons later by gap n_t/n (S2-STDP). With `one_sided`, target neurons that fire even
+    earlier and other neurons that fire even later should keep their times (SSTDP).
     """
     checks.array("time", time, "n", "floats")
     checks.array("target", target, "n", "booleans")
@@ -94,7 +95,7 @@ def desired_times(
 def error_stdp(
     rows: jax.Array, latency: jax.Array, spike: jax.Array, error: jax.Array, rates: jax.Array, *, bounds: Bounds
 ) -> jax.Array:
-    """STDP in proportion to the error e of a spike's time: w += e a+ for inputs up to the spike, e a- for the others.
+    """STDP in proportion to the error e of a spike's time: w += e a+ for inputs up to the spike, w += e a- after it.
 
     From weights (n, K) of n neurons that fire at the steps `spike` (n,), T where silent, with errors (n,), actual minus
     desired time, and rates (2,) (a+, a-), to new weights (n, K), clipped to the bounds. To silent neurons all inputs
@@ -152,7 +153,7 @@ def with_non_targets(training: Any, non_targets: int) -> Any:
 def balanced(excess: jax.Array, winner: jax.Array, rate: Any) -> jax.Array:
     """The excess of the training thresholds of m competing neurons over their thresholds, (m,), after one has won.
 
-    The winner's rises by rate (m - 1)/m, those of the others fall by rate/m, down to 0 (NCG).
+    The winner's excess rises by rate (m - 1)/m. That of each other neuron falls by rate/m, but not below 0 (NCG).
     """
     checks.array("excess", excess, "m", "floats")
     checks.array("winner", winner, "", "integers")
