@@ -46,6 +46,8 @@ CHEAP = (
     "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters,xla_cpu_disable_loop_unrolling",
 )
 """Flags of XLA with which tests spend less time on compiling; a benchmark compiles as users do."""
+CHEAPEST = (*CHEAP, "--xla_backend_optimization_level=0")
+"""Those of fast tests. At this level, programs that compute the same differ in the last bit."""
 
 
 def pytest_collection_finish() -> None:
@@ -54,9 +56,9 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(100_000)
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Sets how XLA compiles, here and in programs that tests start."""
-    os.environ.setdefault("XLA_FLAGS", " ".join(CHEAP))
+    os.environ.setdefault("XLA_FLAGS", " ".join(CHEAPEST if config.option.markexpr == "not slow" else CHEAP))
 
 
 programs = dict(compiled=0)

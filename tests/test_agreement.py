@@ -29,6 +29,8 @@ from snnjax.training.learning import Carry, ImageBatch, Supervised, learning_of
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings, TrainState
 
+pytestmark = pytest.mark.slow
+
 T = 15
 WITH_A_RUN = [name for name in RECORDED if name not in ("resnet2024", "deeper2024")]
 """tests/test_recorded_graphs.py holds the others to the reference."""

@@ -34,7 +34,7 @@ from snnjax.export.c import inputs_of, integer_prototypes
 from snnjax.networks import prototypes_on, quantise
 from snnjax.runs import Trained
 
-pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")]
 
 PAGE = "experiments/docs/howto/export_c.md"
 DATA = digits()

@@ -133,6 +133,7 @@ def test_a_finished_run_goes_on_with_the_same_data_alone(work, finished, capsys)
     jax.tree.map(np.testing.assert_array_equal, Trained.read(RUN).weights, Trained.read(finished).weights)
 
 
+@pytest.mark.slow
 def test_folds_are_trained_one_after_the_other_and_tested_again_as_they_were(tmp_path, monkeypatch, capsys):
     """By train and by sweep; evaluation finds the images of the fold, also in another place."""
     monkeypatch.chdir(tmp_path)

@@ -302,6 +302,7 @@ def test_latencies_out_of_range_are_silent_or_of_the_first_step(case):
 PRECISIONS = {"float16": (np.float16, False), "float32 under x64": (np.float32, True)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_thresholds_take_the_dtype_of_the_weights(precision):
     """The potential is the nearest number to 0.1 in that dtype, and above another number that rounds to it."""
@@ -341,6 +342,7 @@ def test_thresholds_take_the_dtype_of_the_weights(precision):
         assert not jax.grad(strength)(weights).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_bounds_and_rates_take_the_dtype_of_the_weights(precision):
     """So an update keeps it, whatever the dtype of the numbers, and computes as with numbers of that dtype."""

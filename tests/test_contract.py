@@ -435,6 +435,7 @@ class HalvingReadout(Halving):
         return layer.with_weights(share * layer.weights), state, ()
 
 
+@pytest.mark.slow
 def test_all_trainings_let_a_rule_act_on_silent_images(compiler):
     """Both back ends, batches, sweeps and streams: weights are halved as often as images are silent."""
     check_learner(Halving())

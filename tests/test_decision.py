@@ -43,6 +43,7 @@ NETWORKS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
 def test_decisions_are_the_same_everywhere(network, compiler):
     shown = []

@@ -34,6 +34,8 @@ from snnjax.training.loop import Trainer
 from snnjax.training.run_plan import network_for
 from snnjax.training.state import Settings
 
+pytestmark = pytest.mark.slow
+
 NCG = "pretrained:goupy2024_ncg_mnist"
 TEMPLATES = pathlib.Path(page.__file__).parent / "templates"
 LAST = Conv(10, kernel=3, learners=RSTDP())

@@ -22,6 +22,8 @@ from snnjax.data import Dataset, digits
 from snnjax.testing import check_learner
 from snnjax.training.workers import SERIAL
 
+pytestmark = pytest.mark.slow
+
 PAGE = "experiments/docs/learn/discovery.md"
 
 

@@ -29,6 +29,8 @@ from snnjax.runs.checkpoint_folder import CHECKPOINT
 from snnjax.runs.earlier import current_command
 from snnjax.runs.results_file import read_results, read_sweep
 
+pytestmark = pytest.mark.slow
+
 RECORDED = pathlib.Path(__file__).parent / "golden" / "version_0_6"
 SETTINGS = dict(adapt_every=20, patience=0, backend="xla")
 FINISH = "snnjax 0.6.0 wrote it, finish the run with that version; or move"

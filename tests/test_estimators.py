@@ -278,6 +278,7 @@ def test_copies(trained, tmp_path):
         SpikingClassifier.load(tmp_path / "none")
 
 
+@pytest.mark.slow
 def test_searches_and_cross_validation():
     y = Y % 2
     scores = cross_val_score(classifier(), X, y, cv=2)
@@ -332,6 +333,7 @@ POINTS = Pixels(1000)
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", [classifier, SpikingFeatures])
+@pytest.mark.slow
 def test_contract_of_scikit_learn(kind):
     estimator = kind(network=points, image_shape=(1, -1), enlarge=False)
     names = []

@@ -69,7 +69,12 @@ CASES = {
 
 @pytest.mark.parametrize(
     ("name", "backend"),
-    [("concatenated", "native"), ("own", "native"), ("back", "xla"), ("fixed behind a supervised one", "native")],
+    [
+        pytest.param("concatenated", "native", marks=pytest.mark.slow),
+        ("own", "native"),
+        pytest.param("back", "xla", marks=pytest.mark.slow),
+        ("fixed behind a supervised one", "native"),
+    ],
 )
 def test_what_enters_the_last_phase_is_what_the_model_computes(name, backend, compiler):
     """For training and for test images; a decision that asks only who fires gets the same ones."""

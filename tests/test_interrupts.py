@@ -16,7 +16,7 @@ from snnjax.app import interrupts, main
 from snnjax.core import devices, files
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("sent", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_an_interrupt_leaves_a_checkpoint(tmp_path, sent):
     """A real Ctrl-C in the middle of the last phase, or a kill, which may leave a temporary file."""
     process = begin("train", *TRAIN, "--epochs", 1, 100000, "--patience", 0, "--out", tmp_path / "out")

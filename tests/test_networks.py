@@ -93,6 +93,7 @@ def test_shipped_networks_decide_and_take_other_sizes_classes_and_encoders(name)
     assert again.time_steps == 9
 
 
+@pytest.mark.slow
 def test_several_images_are_decided_as_each_alone(network, latencies):
     """On both back ends, also in parts of many images, and by `jax.vmap`."""
     description = dataclasses.replace(network.network, encoder=GREY, time_steps=GREY.time_steps)

@@ -34,6 +34,8 @@ from snnjax.export import nir as exchange
 from snnjax.networks import Activations, Earliest, Flatten, Input, LinearSVM, Majority
 from snnjax.runs.trained import Trained
 
+pytestmark = pytest.mark.slow
+
 nir = pytest.importorskip("nir")
 PAGE = Path(__file__).parents[1] / "experiments" / "docs" / "howto" / "export_nir.md"
 COUNT = 50

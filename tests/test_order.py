@@ -23,6 +23,8 @@ from snnjax.training.learning_phase import epoch_orders, shown_order
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings
 
+pytestmark = pytest.mark.slow
+
 BOTH = dict(shuffle=True, mirror=True)
 LITTLE = images()
 PLAIN = plain(ImageSpec())

@@ -110,7 +110,7 @@ def saved(model: SpikingClassifier, folder) -> SpikingClassifier:
     return SpikingClassifier.load(folder / "model.npz")
 
 
-@pytest.mark.parametrize("copied", [pickled, saved])
+@pytest.mark.parametrize("copied", [pytest.param(pickled, marks=pytest.mark.slow), saved])
 def test_memory_and_learners_go_on_from_call_to_call(copied, tmp_path):
     model = classifier(network=tiny.plain, memory=4, replays=2).fit(X, Y)
     stream = Stream(model.network_, memory=4, replays=2)
@@ -120,8 +120,10 @@ def test_memory_and_learners_go_on_from_call_to_call(copied, tmp_path):
     np.testing.assert_array_equal(model.network_.weights()["layer2"], stream.network(state).weights()["layer2"])
 
 
-@pytest.mark.parametrize("backends", [("native", "xla"), ("xla", "native")], ids=str)
-@pytest.mark.parametrize("copied", [pickled, saved])
+@pytest.mark.parametrize(
+    "backends", [("native", "xla"), pytest.param(("xla", "native"), marks=pytest.mark.slow)], ids=str
+)
+@pytest.mark.parametrize("copied", [pytest.param(pickled, marks=pytest.mark.slow), saved])
 @pytest.mark.filterwarnings("ignore:the network stays silent")
 def test_copies_go_on_with_another_back_end(copied, backends, compiler, tmp_path):
     with use_backend(backends[0]):

@@ -115,7 +115,7 @@ def deep(*, pointwise: bool, learners: Any) -> Network:
     return Network("deep", (1, 10, 10), 3, stages, T, encoder=dataclasses.replace(PIXELS, time_steps=T))
 
 
-@pytest.mark.parametrize("learners", [EXACT, DEEP_RULE], ids=["STDP", "reward"])
+@pytest.mark.parametrize("learners", [EXACT, pytest.param(DEEP_RULE, marks=pytest.mark.slow)], ids=["STDP", "reward"])
 def test_all_ways_to_train_and_decide_are_the_same(learners, compiler):
     """Also where the layer before the deciding one learns by reward, for which there is a fast step without inhibition.
 
@@ -153,7 +153,14 @@ def reading(reads: str, **last) -> Network:
 
 
 @pytest.mark.filterwarnings("ignore:Liblinear failed to converge")
-@pytest.mark.parametrize(("reads", "pool"), [("potentials", None), ("potentials", 2), ("maxima", None)])
+@pytest.mark.parametrize(
+    ("reads", "pool"),
+    [
+        pytest.param("potentials", None, marks=pytest.mark.slow),
+        ("potentials", 2),
+        pytest.param("maxima", None, marks=pytest.mark.slow),
+    ],
+)
 def test_a_machine_reads_potentials_of_the_last_step(reads, pool, compiler):
     """Whatever the threshold of the last layer; divided by the largest they are the inputs of `LinearSVC`."""
     network = reading(reads, pool=pool)

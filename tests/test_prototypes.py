@@ -23,6 +23,8 @@ from snnjax.networks import NETWORKS, Flatten, Input, Majority, Model, SpikingNe
 from snnjax.networks.operations import firing_windows
 from snnjax.runs import RunFolder
 
+pytestmark = pytest.mark.slow
+
 CLASSES = 3
 PER_CLASS = 4
 RNG = np.random.default_rng(0)

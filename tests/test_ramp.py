@@ -135,7 +135,15 @@ def computed(model, image):
 
 
 @pytest.mark.usefixtures("compiler")
-@pytest.mark.parametrize(("bits", "time_steps"), [(8, 255), (2, 15), (None, 15), (None, 300)])
+@pytest.mark.parametrize(
+    ("bits", "time_steps"),
+    [
+        pytest.param(8, 255, marks=pytest.mark.slow),
+        (2, 15),
+        (None, 15),
+        pytest.param(None, 300, marks=pytest.mark.slow),
+    ],
+)
 def test_each_spike_is_simulated(bits, time_steps):
     """On both back ends, all latencies are the same, since sums of integers are exact.
 

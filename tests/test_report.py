@@ -448,6 +448,7 @@ def trained(tmp_path_factory):
     return run, images, trainer
 
 
+@pytest.mark.slow
 def test_runs_and_sweeps_keep_the_names(trained):
     run, images, trainer = trained
     assert json.loads((run / "results.json").read_text())["class_names"] == list(NAMES)

@@ -52,10 +52,14 @@ def trainer_of(network: Network | None = None, epochs=(2, 3), seed: int = 0, **o
 @pytest.mark.parametrize(
     ("changes", "backend"),
     [
-        (dict(learners=STDP(doubling=20)), "xla"),
+        pytest.param(dict(learners=STDP(doubling=20)), "xla", marks=pytest.mark.slow),
         (dict(learners=own_classes.Hebb()), "native"),
         (dict(learners=TargetTime(threshold_min=0.5), competition=Conv.competition), "native"),
-        (dict(learners=SoftHebb(minibatch_size=4), competition=Conv.competition, **RAMPED), "native"),
+        pytest.param(
+            dict(learners=SoftHebb(minibatch_size=4), competition=Conv.competition, **RAMPED),
+            "native",
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["STDP, of XLA", "custom", "TargetTime", "SoftHebb"],
 )

@@ -27,7 +27,7 @@ ROUGH = with_rule(ONE, reward=(200 / 256, -16 / 256), punish=(-64 / 256, 200 / 2
 @pytest.mark.parametrize(
     ("deciding", "by_turns", "batch_sizes"),
     [
-        pytest.param(ROUGH, False, (4, 16), id="one branch"),
+        pytest.param(ROUGH, False, (4, 16), id="one branch", marks=pytest.mark.slow),
         pytest.param(THREE, False, (8,), id="three branches", marks=pytest.mark.slow),
         pytest.param(with_rule(THREE, dropout=0.25, floor=0.25), True, (8,), id="three by turns, dropout and a floor"),
     ],

@@ -263,6 +263,7 @@ def test_networks_and_sequences_side_by_side_are_a_loop(name, backend, contract,
         assert called == (backend == "native")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNING)
 def test_derivatives_are_those_of_xla(name, compiler):
     def total(weights, rates, learn=LEARNING[name]):

@@ -14,6 +14,8 @@ from snnjax import kernels
 from snnjax.encoding import encode
 from snnjax.kernels import backend, competition, first_spikes
 
+pytestmark = pytest.mark.slow
+
 STEPS = 15
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (8, 9, 9), np.uint8)

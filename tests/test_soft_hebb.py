@@ -143,7 +143,7 @@ def written_out(number, inputs, images):
     return weights, running
 
 
-@pytest.mark.parametrize("images", [9, 53])
+@pytest.mark.parametrize("images", [pytest.param(9, marks=pytest.mark.slow), 53])
 def test_layers_learn_one_after_the_other_from_the_images_shown_first(images, learned):
     """Each from the last outputs of the one before, as written out; the readout learns from all images."""
     trainer, state, _ = learned
@@ -163,6 +163,7 @@ def test_layers_learn_one_after_the_other_from_the_images_shown_first(images, le
         assert not np.allclose(state.weights[name], network().initial_weights(0)[name])
 
 
+@pytest.mark.slow
 def test_a_sweep_is_each_network_alone(learned):
     varied = {"layer1.learners.inverse_temperature": 0.5, "layer2.ramp.power": 1.4}
     sweep = Sweep(network(), COLOURS, Settings((1, 1, 3), patience=0, shuffle=True), [varied, {}])

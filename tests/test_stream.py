@@ -74,11 +74,20 @@ def made(name: str = "labelled", backend: str = "native", **how) -> tuple[Stream
     return stream, stream.init(0, IMAGES)
 
 
+CASES = [
+    ("labelled", "native"),
+    ("plain", "native"),
+    *(pytest.param(name, "native", marks=pytest.mark.slow) for name in ("branches", "teacher", "deep")),
+    # Equal to the last bit, which XLA's programs are at the optimisation level of users, but not at that of fast tests.
+    pytest.param("labelled", "xla", marks=pytest.mark.slow),
+]
+
+
 def assert_same(one, other) -> None:
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
-@pytest.mark.parametrize(("name", "backend"), [*((name, "native") for name in NETWORKS), ("labelled", "xla")])
+@pytest.mark.parametrize(("name", "backend"), CASES)
 def test_a_stream_is_an_epoch_of_a_training(name, backend):
     stream, state = made(name, backend)
     _, first = stream.learn(state, IMAGES, LABELS)
@@ -100,6 +109,7 @@ def test_a_scan_over_images_learns_as_they_do_together():
     assert_same(scanned(state, IMAGES, LABELS)[::-1], stream.learn(state, IMAGES, LABELS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["labelled", "plain"])
 def test_streams_side_by_side_are_single_ones(name):
     stream, state = made(name, memory=2, replays=1)
@@ -256,7 +266,12 @@ def test_a_saved_stream_goes_on(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "backend", "memory"),
-    [("labelled", "native", 2), ("labelled", "xla", 0), ("deep", "native", 2), ("teacher", "native", 0)],
+    [
+        ("labelled", "native", 2),
+        pytest.param("labelled", "xla", 0, marks=pytest.mark.slow),
+        pytest.param("deep", "native", 2, marks=pytest.mark.slow),
+        ("teacher", "native", 0),
+    ],
 )
 def test_a_state_goes_on_from_a_file_or_a_pickle_as_if_it_had_not_stopped(name, backend, memory, tmp_path):
     stream, state = made(name, backend, memory=memory, replays=memory)

@@ -109,7 +109,11 @@ def whole(work):
 
 @pytest.mark.parametrize(
     ("error", "kept"),
-    [(KeyboardInterrupt(), 2), (OSError("the disk of the pictures is gone"), 2), (SystemExit(9), 1)],
+    [
+        (KeyboardInterrupt(), 2),
+        (OSError("the disk of the pictures is gone"), 2),
+        pytest.param(SystemExit(9), 1, marks=pytest.mark.slow),
+    ],
     ids=["interrupt", "error", "kill"],
 )
 def test_a_stopped_stream_goes_on_as_if_it_had_not_stopped(work, capsys, monkeypatch, whole, error, kept):

@@ -282,6 +282,7 @@ def test_paths_of_components():
         Sweep(SHALLOW, IMAGES, SETTINGS, [{"layer1.learners": "STDP"}])
 
 
+@pytest.mark.slow
 def test_the_command_compares_components_by_name(tmp_path, monkeypatch, capsys):
     """The network's own by its class, others from a file; records of a rule that has changed are refused."""
     monkeypatch.chdir(tmp_path)

@@ -18,6 +18,8 @@ from snnjax.layers.conv import WTA, Conv
 from snnjax.learners import RSTDP
 from snnjax.networks import ImageSpec, goupy2024_softhebb, ncg_scales, stage
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(0)
 PICTURES = RNG.integers(0, 256, (2, 20, 14, 14), np.uint8)
 DATA = Dataset("noise", PICTURES[0], np.arange(20) % 4, PICTURES[1], np.arange(20) % 4)
