@@ -16,14 +16,15 @@ RESULTS = (
     "classes by",
     "images shown",
     "training, s",
-    "images/s",
+    "classes, s",
+    "training images/s",
     "test, ms/image",
     "memory, MB",
     "spikes/image",
     "synaptic operations/image",
-    "lines",
+    "statements",
 )
-FEATURES = ("recipe", "features", "training images", "logistic regression, test accuracy, %")
+FEATURES = ("recipe", "features", "training images", "test images", "logistic regression, test accuracy, %")
 RECIPES = ("recipe", "neurons", "time steps", "spikes of a neuron", "its source", "version", "licence")
 
 
@@ -41,12 +42,17 @@ def measured(results: Iterable[Row]) -> dict[str, list[Row]]:
     return by_recipe(ran)
 
 
-def percent(accuracies: Sequence[float]) -> str:
-    """Mean and half of its 95 % interval over seeds, or a single accuracy, in percent."""
+def percent(accuracies: Sequence[float], tested: int) -> str:
+    """Mean and half of its 95 % interval in percent: over seeds, or of one seed over the images tested."""
     values = 100 * np.array(accuracies)
     if len(values) == 1:
-        return f"{values[0]:.1f}"
+        return f"{values[0]:.1f} ± {100 * binomial_interval(accuracies[0], tested):.1f}"
     return f"{values.mean():.1f} ± {half_interval(values):.1f}"
+
+
+def binomial_interval(share: float, count: int) -> float:
+    """Half of the 95 % interval of a share of independent images."""
+    return 1.96 * float(np.sqrt(share * (1 - share) / count))
 
 
 def mean_of(rows: Sequence[Row], value: Callable[[Row], float | None]) -> float | None:
@@ -67,6 +73,28 @@ def training_seconds(row: Row) -> float:
     return float(row["train_seconds"] + (row["label_seconds"] or 0))
 
 
+def accuracy(rows: Sequence[Row]) -> str:
+    """The accuracy of a recipe, how many images it tested if not all, and a second score if it has one."""
+    first = rows[0]
+    text = percent([row["accuracy"] for row in rows], first["test_images"])
+    if first["test_images"] < first["test_images_planned"]:
+        text += f" of {first['test_images']:,}"
+    if "accuracy_proportion" in first:
+        text += f" ({100 * np.mean([row['accuracy_proportion'] for row in rows]):.1f} by proportion weighting)"
+    return text
+
+
+def classes_by(row: Row) -> str:
+    """How a recipe assigns classes, and from how many images where it shows some for that."""
+    count = row["label_images"]
+    return row["assignment"] if count is None else f"{row['assignment']}; from {count:,} images"
+
+
+def seconds_of(row: Row) -> float:
+    """Of training and testing."""
+    return training_seconds(row) + float(row["test_seconds"])
+
+
 def images_shown(row: Row) -> str:
     """How many images were shown in training, each time counted, of how many where there was no time for all."""
     shown = f"{row['train_presentations']:,}"
@@ -79,32 +107,33 @@ def results_table(results: Iterable[Row], *notes: str) -> str:
     lines = []
     for name, rows in measured(results).items():
         first = rows[0]
-        tested = len({row["test_images"] for row in rows}) == 1 and first["finished"]
         lines.append(
             [
                 name,
-                percent([row["accuracy"] for row in rows]) + ("" if tested else f" of {first['test_images']:,}"),
-                first["assignment"],
+                accuracy(rows),
+                classes_by(first),
                 images_shown(first),
-                number(mean_of(rows, training_seconds)),
-                number(mean_of(rows, lambda row: row["train_presentations"] / row["train_seconds"])),
+                number(mean_of(rows, lambda row: row["train_seconds"])),
+                number(mean_of(rows, lambda row: row["label_seconds"])),
+                number(mean_of(rows, lambda row: row["train_images"] / row["train_seconds"])),
                 number(mean_of(rows, lambda row: 1e3 * row["test_seconds"] / row["test_images"])),
                 number(mean_of(rows, lambda row: row["peak_memory_mb"])),
                 number(mean_of(rows, lambda row: row["spikes_per_image"])),
                 number(mean_of(rows, lambda row: row["synops_per_image"])),
-                str(first["recipe_lines"]),
+                str(first["recipe_statements"]),
             ]
         )
     return markdown(RESULTS, lines, *notes)
 
 
-def features_table(results: Iterable[Row]) -> str:
-    """The accuracy of one linear readout on the features of all recipes."""
+def features_table(results: Iterable[Row], pixels: Row) -> str:
+    """The accuracy of one linear readout on the features of all recipes, and on the `pixels` of the images."""
+    readouts = {name: first["readout"] for name, (first, *_) in measured(results).items() if "readout" in first}
     lines = []
-    for name, (first, *_) in measured(results).items():
-        if readout := first.get("readout"):
-            accuracy = percent([readout["accuracy"]])
-            lines.append([name, f"{readout['features']:,}", f"{readout['train_images']:,}", accuracy])
+    for name, readout in (readouts | {"the pixels, without a network": pixels}).items():
+        accuracy = percent([readout["accuracy"]], readout["test_images"])
+        tested = f"{readout['test_images']:,}"
+        lines.append([name, f"{readout['features']:,}", f"{readout['train_images']:,}", tested, accuracy])
     return markdown(FEATURES, lines)
 
 

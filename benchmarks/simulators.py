@@ -6,9 +6,11 @@ The programs in the folder recipes say what each recipe is, and what was changed
 import collections
 import dataclasses
 import hashlib
+import os
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import tomllib
 import venv
@@ -34,6 +36,7 @@ ERRORS = 12  # last lines of a failed program that are kept
 STARTING = 300.0  # seconds for the imports and the compilation of a program
 GRACE = 2.5  # times the budget, after which a program that does not stop is ended
 FEW = 20  # training images of a class without which no readout is compared
+PARTS = ("train", "test")
 STRENGTHS = (0.01, 0.1, 1.0)  # of the regularisation of the linear readout, of which held-out images choose
 
 
@@ -43,7 +46,7 @@ class Protocol(NamedTuple):
     dataset: str
     train: int
     test: int
-    seconds: float  # for training and testing
+    seconds: float  # for training and testing, and further seeds have what the first leaves
     seeds: int
 
     def words(self) -> str:
@@ -67,6 +70,7 @@ class Recipe(NamedTuple):
       arguments: of the program, besides those that all get.
       checkout: the repository on GitHub that the program imports, where no registry has the simulator.
       given: the name of the recipe from whose features the program learns.
+      untrained: whether the unsupervised layers keep their initial weights: a control.
     """
 
     program: str
@@ -74,6 +78,7 @@ class Recipe(NamedTuple):
     arguments: tuple[str, ...] = ()
     checkout: str = ""
     given: str = ""
+    untrained: bool = False
 
 
 class Environment(NamedTuple):
@@ -101,9 +106,9 @@ class Options:
     checkouts: Annotated[Path | None, option("DIR", "none")] = None
     """folder with checkouts of repositories that no registry has, as DIR/OWNER/NAME"""
     seconds: Annotated[float | None, option("S", "those of the protocol")] = None
-    """how long a simulator may take for training and testing"""
+    """how long a recipe may take for training and testing, with all its seeds"""
     seeds: Annotated[int | None, option("N", "those of the protocol")] = None
-    """number of seeds of a recipe that finishes in time"""
+    """number of seeds of a recipe for which the time suffices"""
     out: Annotated[Path | None, option("DIR", "runs/simulators_PROTOCOL")] = None
     """folder to write into; the same command continues there"""
 
@@ -126,12 +131,13 @@ def write_images(path: Path, protocol: Protocol, data_dir: Path | None) -> None:
     """Writes the images of a protocol for all programs: a recorded permutation of the training images, and tests."""
     source = data.load(protocol.dataset, data_dir)
     chosen = np.random.default_rng(0).permutation(len(source.train_images))[: protocol.train]
+    tested = np.random.default_rng(1).permutation(len(source.test_images))[: protocol.test]  # some test only the first
     arrays = dict(
         train_images=np.rint(source.train_images[chosen]).astype(np.uint8),
         train_labels=source.train_labels[chosen],
         train_numbers=chosen,
-        test_images=np.rint(source.test_images[: protocol.test]).astype(np.uint8),
-        test_labels=source.test_labels[: protocol.test],
+        test_images=np.rint(source.test_images[tested]).astype(np.uint8),
+        test_labels=source.test_labels[tested],
     )
     with files.atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
@@ -155,11 +161,15 @@ def python_of(name: str, environment: Environment) -> Path:
     return python
 
 
-def run(command: Sequence[str], seconds: float | None = None) -> None:
-    """Runs a program and shows what it prints; RuntimeError with its last lines if it fails, or takes too long."""
+def run(command: Sequence[str], seconds: float | None = None, **variables: str) -> None:
+    """Runs a program with variables of its environment, and shows what it prints.
+
+    Raises RuntimeError with its last lines if it fails, or takes too long.
+    """
+    env = os.environ | variables
     lines = collections.deque[str](maxlen=ERRORS)
     late = threading.Event()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env) as process:
 
         def end() -> None:
             late.set()
@@ -207,15 +217,27 @@ class Benchmark:
         """Runs what has no result yet, and leaves a result or a reason for each recipe; yields each recipe's name."""
         chosen = self.options.only or tuple(self.recipes)
         for number, name in enumerate(chosen, 1):
-            for seed in range(self.protocol.seeds):
+            for seed in range(self.seeds_of(name)):
                 path = self.result_of(name, seed)
                 if not path.exists() or "reason" in files.read_json(path):
                     print(f"{name}, seed {seed}: recipe {number} of {len(chosen)}", flush=True)
                     self.run_recipe(name, seed, path)
-                if not files.read_json(path).get("finished"):
-                    break  # further seeds would not finish either
+                if not self.time_for_another(name, seed + 1):
+                    break
             self.compare_features(name)
             yield name
+
+    def seeds_of(self, name: str) -> int:
+        """The number of seeds of a recipe for which the time suffices; a control has one."""
+        return 1 if self.recipes[name].untrained else self.protocol.seeds
+
+    def time_for_another(self, name: str, seeds: int) -> bool:
+        """Whether one more seed of a recipe would finish in the time of the protocol, which all seeds share."""
+        results = [files.read_json(self.result_of(name, seed)) for seed in range(seeds)]
+        if not all(result.get("finished") for result in results):
+            return False
+        used = sum(map(simulator_tables.seconds_of, results))
+        return used * (seeds + 1) <= self.protocol.seconds * seeds
 
     def result_of(self, name: str, seed: int) -> Path:
         """The file of the result of a recipe."""
@@ -235,12 +257,17 @@ class Benchmark:
             if recipe.checkout:
                 command += ["--checkout", str(self.checkout(recipe.checkout))]
             if recipe.given:
+                if not self.features_of(recipe.given).exists():
+                    raise RuntimeError(f"it learns from the features of {recipe.given}, which has left none")
                 command += ["--given", str(self.features_of(recipe.given))]
+            if recipe.untrained:
+                command += ["--untrained"]
             command += ["--images", str(self.images), "--out", str(path), "--seed", str(seed)]
             command += ["--seconds", str(seconds)]
             if seed == 0:
                 command += ["--features", str(self.features_of(name))]
-            run(command, GRACE * seconds + STARTING)
+            with tempfile.TemporaryDirectory() as cache:  # so that each seed compiles anew
+                run(command, GRACE * seconds + STARTING, XDG_CACHE_HOME=cache)
         except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
             files.write_json(path, dict(name=name, seed=seed, reason=str(error)))
             return
@@ -266,10 +293,24 @@ class Benchmark:
                 result["readout"] = linear_readout(**arrays)
             files.write_json(path, result)
 
+    def readout_of_pixels(self) -> Row:
+        """The accuracy of the same readout on the images themselves: what features have to exceed."""
+        path = self.out / "pixels.json"
+        if not path.exists():
+            with np.load(self.images) as images:
+                train, test = (flat(images[f"{part}_images"]) for part in PARTS)
+                files.write_json(path, linear_readout(train, images["train_labels"], test, images["test_labels"]))
+        return files.read_json(path)
+
     def results(self) -> list[Row]:
         """All results, in the order of the recipes."""
         paths = [self.result_of(name, seed) for name in self.recipes for seed in range(self.protocol.seeds)]
         return [files.read_json(path) for path in paths if path.exists()]
+
+
+def flat(images: np.ndarray) -> np.ndarray:
+    """Images as rows of pixels of 0..1."""
+    return images.reshape(len(images), -1).astype(np.float32) / 255
 
 
 def linear_readout(
@@ -303,10 +344,11 @@ def write_tables(benchmark: Benchmark, out: Path) -> str:
     """Writes all results and their tables; returns the tables."""
     results = benchmark.results()
     about = common.about(protocol=benchmark.options.protocol, images=benchmark.protocol.words())
-    content = dict(about=about, without=benchmark.without, results=results)
+    pixels = benchmark.readout_of_pixels()
+    content = dict(about=about, without=benchmark.without, pixels=pixels, results=results)
     parts = [
         simulator_tables.results_table(results, common.caption(about)),
-        simulator_tables.features_table(results),
+        simulator_tables.features_table(results, pixels),
         simulator_tables.recipes_table(results),
         "\n".join(f"- {line}" for line in simulator_tables.reasons(results, benchmark.without)),
     ]

@@ -180,10 +180,11 @@ def alike(ours: np.ndarray, theirs: np.ndarray, start: np.ndarray | None = None)
     return float(equal.mean()) if equal.size else 1.0
 
 
-def whole_training(network: Network, images: data.Dataset, rows: list[Row], options: Options) -> list[Row]:
+def whole_training(name: str, images: data.Dataset, rows: list[Row], options: Options) -> list[Row]:
     """Seconds of a whole training of each program: snnjax's measured, with all compilation; the others' added up."""
     *most, reward = PROTOCOL
     images = images.subset(*most)
+    network = network_for(lookup.published(name), images)
     epochs = (*network.epochs[:-1], reward)
     trainings = list[Row]()
     count = dict(train_images=len(images.train_images), test_images=len(images.test_images))
@@ -235,7 +236,7 @@ def measure_network(name: str, images: data.Dataset, options: Options, about: Ro
             else:
                 worker.prepare(first.ask("task"))
         rows = measure(workers, options.repeats)
-    protocol = whole_training(network, images, rows, options) if options.protocol else []
+    protocol = whole_training(name, images, rows, options) if options.protocol else []
     return dict(network=name, phases=rows, protocol=protocol)
 
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from book_tables import descriptions, recorded
+from book_tables import descriptions, recorded, simulators, speed
 from book_tables.places import DOCS, PICTURES, TOP
 
 from snnjax import NETWORKS, InputError
@@ -29,6 +29,12 @@ TABLES: dict[str, Callable[[Path, str], str]] = {
         recorded.notes,
         recorded.replication,
         recorded.trained,
+        speed.speed_ups,
+        speed.speed_phases,
+        simulators.simulators,
+        simulators.simulator_features,
+        simulators.simulator_recipes,
+        simulators.simulators_without,
         descriptions.drawing,
         descriptions.layers,
         descriptions.training,

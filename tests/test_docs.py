@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tomllib
 import types
+from statistics import median
 from typing import Any
 
 import discover
@@ -33,6 +34,7 @@ import results
 import scaling
 import simulators
 import throughput
+from book_tables import recorded, speed
 from conftest import made_once
 from documents import DOCUMENTS, ROOT, all_commands, blocks, code, commands, prose, rows, text_of
 from made_files import in_colour, png, write_idx
@@ -301,22 +303,30 @@ def test_the_main_page_and_the_citation_are_of_this_version():
 
 
 def test_speed_on_the_main_page_is_that_of_the_benchmarks():
-    """The least and the most over the networks that the reference has, of trainings without the exception."""
-    table = rows("experiments/docs/notes/speed.md", "network")
-    starts = [index for index, row in enumerate(table) if row[0]][: len(names.RECORDED)]
-    assert [table[index][0] for index in starts] == [*names.RECORDED]
-    ours = [table[index] for index in starts]
-    speed_ups = [table[index + 2] for index in starts]
-    assert {row[1] for row in ours} == {"snnjax, native, ms per image"}
-    assert {row[1] for row in speed_ups} == {"speed-up over reference"}
-    training, tests = ([float(row[column]) for row in speed_ups] for column in (-1, -2))
-    seconds = [float(row[-1].removesuffix(" s")) for row in ours]
+    """The least and the most over the networks that the reference has, without the exception."""
+    measured = {row.network: row for row in speed.measured()}
+    assert [*measured] == [*names.RECORDED]
+    exception = measured.pop(speed.EXCEPTION)
+    rows = measured.values()
+    epochs = [value for row in rows for value in (*row.stdp_epochs, median(row.epochs["R-STDP"]))]
+    trainings = [median(row.training) for row in rows]
+    tests = [median(row.speed_ups["test"]) for row in rows]
+    seconds = [median(row.seconds) for row in rows]
     words = " ".join(text_of("README.md").split())
-    *most, exception = sorted(training)
-    assert f"{int(most[0])} to {most[-1]:.0f} times as fast" in words
-    assert f"and one, resnet2024, {exception:,.0f} times" in words
+    assert f"{min(trainings):.0f} to {max(trainings):.0f} times as fast" in words
+    assert f"single epochs {min(epochs):.0f} to {max(epochs):.0f} times" in words
+    assert f"resnet2024, {median(exception.training):,.0f} times" in words
     assert f"Tests are {min(tests):.0f} to {max(tests):.0f} times as fast" in words
-    assert f"takes {min(seconds):g} to {max(seconds):g} seconds" in words
+    assert f"takes {min(seconds):.0f} to {max(seconds):.0f} seconds" in words
+
+
+def test_recorded_trainings_have_the_epochs_that_the_pages_state():
+    for run in recorded.recorded("throughput")["runs"]:
+        for network in run["networks"]:
+            for training in network["protocol"]:
+                first, *further, reward = training["epochs"]
+                assert (first, {*further} - {0}, reward) == (2, {4}, 20)
+                assert (training["train_images"], training["test_images"]) == (6000, 2000)
 
 
 def test_every_kernel_has_an_example():

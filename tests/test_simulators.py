@@ -24,12 +24,14 @@ RESULT = dict(
     train_presentations=90,
     train_seconds=3.0,
     label_seconds=None,
+    label_images=None,
     test_images=10,
+    test_images_planned=10,
     test_seconds=0.5,
     peak_memory_mb=100.0,
     spikes_per_image=None,
     synops_per_image=1234.5,
-    recipe_lines=12,
+    recipe_statements=12,
     finished=True,
 )
 
@@ -64,6 +66,10 @@ environment = "missing"
 program = "program.py"
 checkout = "owner/name"
 
+[recipes.readout]
+program = "program.py"
+given = "broken"
+
 [without]
 Another = "it has no recipe."
 """
@@ -92,16 +98,23 @@ def test_each_recipe_leaves_a_result_or_a_reason_and_the_rest_continue(recipes, 
     out = tmp_path / "out"
     content = json.loads((out / "simulators.json").read_text())
     # The second seed does not finish in time, so that there is no third one.
-    names = ["whole", "whole", "broken", "not installed", "elsewhere"]
+    names = ["whole", "whole", "broken", "not installed", "elsewhere", "readout"]
     assert [result["name"] for result in content["results"]] == names
     reasons = {result["name"]: result["reason"] for result in content["results"] if "reason" in result}
     assert reasons["broken"] == "no such neuron"
     assert "neurons-1.0" in reasons["not installed"]
     assert "clone github.com/owner/name" in reasons["elsewhere"]
+    assert reasons["readout"] == "it learns from the features of broken, which has left none"
     table = (out / "simulators.md").read_text()
-    assert "| whole | 50.0 ± 0.0 | most active neurons | 90 | 3 | 30 | 50 | 100 |  | 1,234 | 12 |" in table
+    assert "| whole | 50.0 ± 0.0 | most active neurons | 90 | 3 |  | 30 | 50 | 100 |  | 1,234 | 12 |" in table
     assert "- Another: it has no recipe." in table
     assert table in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("seconds", "seeds"), [("6", 1), ("8", 2)])  # each seed takes 3.5 s
+def test_seeds_share_the_time_of_the_protocol(recipes, tmp_path, seconds, seeds):
+    simulators.main([*recipes, "--only", "whole", "--seeds", "2", "--seconds", seconds])
+    assert len(json.loads((tmp_path / "out" / "simulators.json").read_text())["results"]) == seeds
 
 
 def test_what_is_measured_is_not_measured_again(recipes, tmp_path):
@@ -135,8 +148,9 @@ def test_features_are_compared_by_one_readout():
     found = simulators.linear_readout(features, labels, features[:30], labels[:30])
     assert found["accuracy"] == 1
     assert (found["features"], found["train_images"], found["test_images"]) == (5, 120, 30)
-    table = simulator_tables.features_table([RESULT | dict(name="whole", readout=found)])
-    assert "| whole | 5 | 120 | 100.0 |" in table
+    table = simulator_tables.features_table([RESULT | dict(name="whole", readout=found)], found | dict(accuracy=0.5))
+    assert "| whole | 5 | 120 | 30 | 100.0 ± 0.0 |" in table
+    assert "| the pixels, without a network | 5 | 120 | 30 | 50.0 ± 17.9 |" in table
 
 
 def test_too_few_features_are_not_compared(recipes, tmp_path):
@@ -148,9 +162,51 @@ def test_too_few_features_are_not_compared(recipes, tmp_path):
 
 
 def test_a_result_that_is_cut_short_says_so():
-    row = RESULT | dict(name="slow", finished=False, train_presentations=90, train_presentations_planned=200)
+    planned = dict(train_presentations_planned=200, test_images_planned=40)
+    row = RESULT | dict(name="slow", finished=False, label_images=30, label_seconds=2.0, **planned)
     table = simulator_tables.results_table([row])
-    assert "| slow | 50.0 of 10 | most active neurons | 90 of 200 |" in table
+    assert "| slow | 50.0 ± 31.0 of 10 | most active neurons; from 30 images | 90 of 200 | 3 | 2 |" in table
+
+
+RUN = """
+import sys
+sys.path.insert(0, FOLDER)
+import recipe
+RUN = recipe.Run("numpy", simulator="none")
+# recipe
+def learn(index):
+    '''What is not a statement.'''
+    if OWN_CRITERION:
+        RUN.enough()
+
+
+for index in RUN.phase("train", RUN.presentations(120), 30):
+    learn(index)
+# end
+labels = RUN.train_labels[:0]
+for index in RUN.phase("test", range(len(RUN.test_labels)), 7):
+    labels = RUN.test_labels[: index.stop]
+RUN.finish(labels, spikes=3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "criterion", "shown", "finished"),
+    [("60", False, "120 of 120", True), ("60", True, "30 of 30", True), ("0", False, "30 of 120", False)],
+)
+def test_a_recipe_ends_with_its_images_its_criterion_or_its_time(tmp_path, seconds, criterion, shown, finished):
+    images = {f"{part}_images": np.zeros((60, 28, 28), np.uint8) for part in ("train", "test")}
+    labels = {f"{part}_labels": np.arange(60) % 10 for part in ("train", "test")}
+    np.savez(tmp_path / "images.npz", **images, **labels)
+    program = tmp_path / "program.py"
+    program.write_text(RUN.replace("FOLDER", repr(str(simulators.RECIPES))).replace("OWN_CRITERION", str(criterion)))
+    options = ["--images", str(tmp_path / "images.npz"), "--out", str(tmp_path / "out.json"), "--seconds", seconds]
+    simulators.run([sys.executable, str(program), *options])
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert f"{result['train_presentations']} of {result['train_presentations_planned']}" == shown
+    assert result["finished"] == finished
+    assert result["test_images"] == (60 if seconds == "60" else 7)
+    assert (result["accuracy"], result["spikes_per_image"], result["recipe_statements"]) == (1, 3, 5)
 
 
 def test_the_recipes_that_exist_are_those_of_the_table():

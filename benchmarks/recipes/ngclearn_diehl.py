@@ -38,6 +38,9 @@ from ngcsimlib.operations import Summation
 NEURONS = RUN.options.neurons or 100
 RUN.about["neurons"] = NEURONS
 STEPS = 200
+ASSIGNED = 2000  # training images from which classes are assigned, as in Brian2's recipe
+SYNCHRONISED = 50  # images, after which the clock waits for JAX
+COUNTED = 100  # test images whose events are counted, after the clock
 
 # recipe
 keys = iter(jax.random.split(jax.random.PRNGKey(RUN.seed), 8))
@@ -79,48 +82,61 @@ with Context("diehl_cook"):
     exc.s >> learned.postSpike
 
     advance = MethodProcess(name="advance")
+    observe = MethodProcess(name="observe")  # the same, for the counts of events
     for part in (learned, down, up, pixels, exc, inh, before, after):
         advance >> part.advance_state
+        observe >> part.advance_state
     reset = MethodProcess(name="reset")
     for part in (pixels, exc, inh, before, after, learned, down, up):
         reset >> part.reset
     evolve = MethodProcess(name="evolve") >> learned.evolve
     learn = JointProcess(name="learn") >> advance >> evolve
-    advance.watch(exc.s, pixels.outputs, inh.s)
-steps = {process: jnp.array(process.pack_rows(STEPS, t=lambda t: t, dt=1.0)) for process in (advance, learn)}
+    advance.watch(exc.s)
+    observe.watch(exc.s, pixels.outputs, inh.s)
+steps = {process: jnp.array(process.pack_rows(STEPS, t=lambda t: t, dt=1.0)) for process in (advance, learn, observe)}
 
 
 def respond(image: np.ndarray, process: MethodProcess | JointProcess = advance) -> list:
-    """Spikes of the excitatory neurons, the inputs and the inhibitory neurons, each (time, 1, units)."""
+    """Spikes that the process watches, each (time, 1, units), first those of the excitatory neurons."""
     reset.run()
     pixels.inputs.set(jnp.asarray(image.reshape(1, 784) / 255.0))
     stateManager.state, spikes = process.scan(steps[process])
     return spikes
 
 
-for (index,) in RUN.phase("train", RUN.permutation()):
-    respond(RUN.train_images[index], learn)
+for shown, (index,) in enumerate(RUN.phase("train", RUN.presentations(10_000))):
+    respond(RUN.train_images[index], advance if RUN.options.untrained else learn)
     learned.weights.set(normalize_matrix(learned.weights.get(), 78.4, order=1, axis=0))
     # end
-    jax.block_until_ready(learned.weights.get())
+    if shown % SYNCHRONISED == 0:
+        jax.block_until_ready(learned.weights.get())
+    # recipe
+thresholds = exc.thr_theta.get()
 
 
-def count(spikes: list) -> np.ndarray:
-    return np.asarray(spikes[0].sum((0, 1)))
+def count(image: np.ndarray) -> np.ndarray:
+    """Spikes of each excitatory neuron, with the thresholds that it has learned."""
+    exc.thr_theta.set(thresholds)
+    return np.asarray(respond(image)[0].sum((0, 1)))
 
 
 order = RUN.permutation()
-responses = np.array([count(respond(RUN.train_images[index])) for (index,) in RUN.phase("label", order)])
-assigned = recipe.assign(responses, RUN.train_labels[order[: len(responses)]])
+responses = [count(RUN.train_images[index]) for (index,) in RUN.phase("label", order[:ASSIGNED])]
+assigned = recipe.assign(np.array(responses), RUN.train_labels[order[: len(responses)]])
+features = np.array([count(RUN.test_images[index]) for (index,) in RUN.phase("test", np.arange(len(RUN.test_labels)))])
+# end
 
-features = []
-totals = dict(spikes=0.0, synops=0.0)
-for (index,) in RUN.phase("test", np.arange(len(RUN.test_labels))):
-    spikes = respond(RUN.test_images[index])
-    features.append(count(spikes))
-    exc_count, in_count, inh_count = (float((one > 0).sum()) for one in spikes)
-    totals["spikes"] += exc_count + in_count + inh_count
-    totals["synops"] += in_count * NEURONS + exc_count + inh_count * (NEURONS - 1)
-
-RUN.finish(recipe.vote(np.array(features), assigned), **totals)
-RUN.save_features(order, responses, np.array(features))
+events = np.zeros(3)
+for image in RUN.test_images[:COUNTED]:
+    exc.thr_theta.set(thresholds)
+    events += [float((one > 0).sum()) for one in respond(image, observe)]
+outputs, inputs, inhibitory = events / len(RUN.test_images[:COUNTED])
+RUN.finish(
+    recipe.vote(features, assigned),
+    spikes=outputs + inputs + inhibitory,
+    synops=inputs * NEURONS + outputs + inhibitory * (NEURONS - 1),
+)
+if RUN.options.features:
+    further = order[len(responses) :]
+    responses += [count(RUN.train_images[index]) for (index,) in RUN.phase("features", further)]
+    RUN.save_features(order, np.array(responses), features)

@@ -3,10 +3,10 @@
 It needs only NumPy, so that it runs in the environment of every simulator. Import it before the simulator, because
 importing it limits the process to two threads.
 
-A program has a budget of `--seconds`. Training may take 60 % of it, the responses from which classes are assigned 15 %,
-and testing has what is left. A phase that is out of time ends early, and the result says how many images it had. The
-responses of the training images for `--features` are computed afterwards, with half the budget again, outside the
-measured time.
+A program has a budget of `--seconds`. By default, training may take 60 % of it, the responses from which classes are
+assigned 15 %, and testing has what is left. A phase that is out of time ends early, and the result says how many images
+it had. The responses of the training images for `--features` are computed afterwards, outside the measured time, with a
+quarter of the budget again.
 """
 
 import os
@@ -14,12 +14,13 @@ import os
 THREADS = 2
 for _name in ("OMP", "MKL", "OPENBLAS", "NUMBA", "NUMEXPR"):
     os.environ[f"{_name}_NUM_THREADS"] = str(THREADS)
-# Threads that wait spin by default, and beside another busy program they cost PyTorch a factor of 8 here.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# OpenMP's threads spin while they wait. On an idle machine this makes PyTorch up to 1.6 times as fast; beside another
+# busy program it costs a factor of 8.
 if hasattr(os, "sched_setaffinity"):  # JAX has no setting of its own
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
 
 import argparse
+import ast
 import contextlib
 import ctypes
 import importlib.metadata
@@ -42,7 +43,7 @@ if hasattr(ctypes.CDLL(None), "mallopt"):
 
 STARTED = time.perf_counter()
 CLASSES = 10
-ENDS = dict(train=0.6, label=0.75, test=1.0, features=1.5)  # of the budget
+ENDS = dict(train=0.6, label=0.75, test=1.0, features=1.25)  # of the budget
 
 
 def arguments() -> argparse.Namespace:
@@ -58,6 +59,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--neurons", type=int, help="instead of the recipe's number, where it is an option")
     parser.add_argument("--checkout", type=Path, help="a repository's folder, for simulators outside the registry")
     parser.add_argument("--network", help="the network, where the simulator has several")
+    parser.add_argument("--untrained", action="store_true", help="a control without STDP; thresholds still adapt")
     parser.add_argument("--given", type=Path, help="npz of another recipe's --features, for a readout on them")
     return parser.parse_args()
 
@@ -65,8 +67,11 @@ def arguments() -> argparse.Namespace:
 class Run:
     """One measured run of a recipe."""
 
-    def __init__(self, package: str | None, **about: Any):
-        """`package` is the distribution's name in the registry; `about` are fields of the result."""
+    def __init__(self, package: str | None, training: float = ENDS["train"], **about: Any):
+        """`package` is the distribution's name in the registry; `about` are fields of the result.
+
+        `training` is the share of the budget that training may take.
+        """
         self.options = arguments()
         with np.load(self.options.images) as data:
             self.train_images = data["train_images"]
@@ -77,6 +82,7 @@ class Run:
         self.rng = np.random.default_rng(self.seed)
         self.about = about
         self.package = package
+        self.ends = ENDS | dict(train=training)
         self.seconds: dict[str, float] = {}
         self.cpu_seconds: dict[str, float] = {}
         self.counts: dict[str, int] = {}
@@ -84,11 +90,19 @@ class Run:
         self.learned: set[int] = set()
         self.planned: dict[str, int] = {}
         self.begin = 0.0
-        self.end = float("inf")  # of the current phase
+        self.converged = False
 
-    def permutation(self, epochs: int = 1) -> np.ndarray:
-        """Indices of the training images, shuffled in each epoch."""
-        return np.concatenate([self.rng.permutation(len(self.train_labels)) for _ in range(epochs)])
+    def permutation(self) -> np.ndarray:
+        """Indices of the training images in a random order."""
+        return self.rng.permutation(len(self.train_labels))
+
+    def presentations(self, published: int) -> np.ndarray:
+        """Indices of the training images for as many presentations as the recipe is published with, or all once.
+
+        Where the recipe had more images, these are shown several times, in a new order each time.
+        """
+        count = max(published, len(self.train_labels))
+        return np.concatenate([self.permutation() for _ in range(-(-count // len(self.train_labels)))])[:count]
 
     def phase(self, name: str, order: np.ndarray, batch: int = 1) -> Iterator[np.ndarray]:
         """Yields indices, `batch` at a time, until all had their turn or the phase is out of time.
@@ -99,7 +113,11 @@ class Run:
         self.begin = self.begin or now
         if not self.seconds:
             self.about["setup_seconds"] = now - STARTED
-        yield from self._until(name, order, batch, self.begin + ENDS[name] * self.options.seconds)
+        yield from self._until(name, order, batch, self.begin + self.ends[name] * self.options.seconds)
+
+    def enough(self) -> None:
+        """Ends the current phase after this batch by the recipe's own criterion; what is left was not planned then."""
+        self.converged = True
 
     @contextlib.contextmanager
     def also(self, name: str) -> Iterator[None]:
@@ -117,7 +135,7 @@ class Run:
         now = time.perf_counter()
         self.begin = self.begin or now
         self.about["setup_seconds"] = now - STARTED
-        end = self.begin + ENDS["train"] * self.options.seconds
+        end = self.begin + self.ends["train"] * self.options.seconds
         left = sum(layers.values())
         for name, share in layers.items():
             now = time.perf_counter()
@@ -126,33 +144,26 @@ class Run:
                 yield name, index
             left -= share
 
-    def late(self) -> bool:
-        """Whether the current phase is out of time: for recipes whose single batch takes minutes.
-
-        A batch that is left early does not count as learned.
-        """
-        return time.perf_counter() > self.end
-
     def _until(self, name: str, order: np.ndarray, batch: int, end: float, label: str = "") -> Iterator[np.ndarray]:
         start = time.perf_counter()
         cpu = time.process_time()
         shown = start
         done = 0
-        self.end = end
-        self.cut = False
         for first in range(0, len(order), batch):
             index = order[first : first + batch]
             yield index
-            if not self.cut:
-                done += len(index)
-                if name == "train":
-                    self.learned.update(index.tolist())
+            done += len(index)
+            if name == "train":
+                self.learned.update(index.tolist())
             now = time.perf_counter()
             if now - shown > 5:
                 print(f"{name} {label} {done}/{len(order)} {now - start:.0f} s", file=sys.stderr, flush=True)
                 shown = now
-            if now > end or self.cut:
+            if self.converged:
+                order = order[:done]
+            if now > end or self.converged:
                 break
+        self.converged = False
         self.seconds[name] = self.seconds.get(name, 0) + time.perf_counter() - start
         self.cpu_seconds[name] = self.cpu_seconds.get(name, 0) + time.process_time() - cpu
         self.counts[name] = self.counts.get(name, 0) + done
@@ -169,7 +180,11 @@ class Run:
         synops: float | None = None,
         **more: Any,
     ) -> None:
-        """Writes the result; `predicted` are the classes of the first test images, `spikes` and `synops` their sums."""
+        """Writes the result.
+
+        `predicted` are the classes of the first test images, `spikes` and `synops` events of a test image on average.
+        Training that took longer than its share, because it could not be ended, is not finished.
+        """
         tested = len(predicted)
         result = dict(self.about, version=importlib.metadata.version(self.package) if self.package else None)
         result |= dict(
@@ -184,16 +199,19 @@ class Run:
             train_presentations_by_layer=self.by_layer or None,
             label_images=self.counts.get("label"),
             test_images=tested,
+            test_images_planned=len(self.test_labels),
             accuracy=float(np.mean(np.asarray(predicted) == self.test_labels[:tested])) if tested else None,
             train_seconds=self.seconds.get("train"),
             label_seconds=self.seconds.get("label"),
             test_seconds=self.seconds.get("test"),
             cpu_seconds=self.cpu_seconds,
             peak_memory_mb=peak_memory(),
-            spikes_per_image=spikes / tested if spikes is not None and tested else None,
-            synops_per_image=synops / tested if synops is not None and tested else None,
-            finished=tested == len(self.test_labels) and self.counts.get("train") == self.planned.get("train"),
-            recipe_lines=recipe_lines(Path(sys.argv[0])),
+            spikes_per_image=spikes,
+            synops_per_image=synops,
+            finished=tested == len(self.test_labels)
+            and self.counts == self.planned
+            and self.seconds["train"] <= self.ends["train"] * self.options.seconds,
+            recipe_statements=recipe_statements(Path(sys.argv[0])),
             **more,
         )
         self.options.out.write_text(json.dumps(result, indent=1, default=float) + "\n")
@@ -241,13 +259,21 @@ def vote(counts: np.ndarray, assigned: np.ndarray) -> np.ndarray:
     return np.where(means.any(0), means.argmax(0), -1)
 
 
-def recipe_lines(path: Path) -> int:
-    """Lines of code between `# recipe` and `# end`, without blank lines and comments."""
-    count = 0
-    inside = False
-    for line in map(str.strip, path.read_text().splitlines()):
-        if line in ("# recipe", "# end"):
-            inside = line == "# recipe"
-        elif inside and line and not line.startswith("#"):
-            count += 1
-    return count
+def recipe_statements(path: Path) -> int:
+    """Statements between `# recipe` and `# end`, without docstrings, and those of `assign` and `vote` if it uses them.
+
+    Statements, because lines depend on how a program is formatted.
+    """
+    source = path.read_text()
+    marks = [number for number, line in enumerate(source.splitlines(), 1) if line.strip() in ("# recipe", "# end")]
+    ranges = list(zip(marks[::2], marks[1::2], strict=True))
+    own = sum(any(first < line < last for first, last in ranges) for line in statement_lines(ast.parse(source)))
+    shared = ast.parse(Path(__file__).read_text()).body
+    used = [part for part in shared if isinstance(part, ast.FunctionDef) and f"recipe.{part.name}(" in source]
+    return own + sum(len(statement_lines(part)) for part in used)
+
+
+def statement_lines(tree: ast.AST) -> list[int]:
+    """The line of each statement, without docstrings."""
+    found = [part for part in ast.walk(tree) if isinstance(part, ast.stmt)]
+    return [part.lineno for part in found if not (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))]

@@ -105,19 +105,14 @@ def respond(images: np.ndarray, learn: bool = False) -> np.ndarray:
         if learn:
             weight.add_(learner.step(on_grad=False, scale=1 / len(images))).clamp_(0, 1)
             weight.mul_(78.4 / weight.sum(1, keepdim=True)).clamp_(0, 1)
-            # end
-            if RUN.late():
-                RUN.cut = True
-                break
-            # recipe
     if learn:
         population.gain = (reference / variance()).sqrt()
         learner.reset()
     return counts.numpy()
 
 
-for index in RUN.phase("train", RUN.permutation(), BATCH):
-    respond(RUN.train_images[index], learn=True)
+for index in RUN.phase("train", RUN.presentations(50_000), BATCH):
+    respond(RUN.train_images[index], learn=not RUN.options.untrained)
 learner.disable()
 population.eval()
 
@@ -130,8 +125,9 @@ for index in RUN.phase("test", np.arange(len(RUN.test_labels)), BATCH):
 # end
 
 counts = np.concatenate(features)
-inputs = 0.064 / 255 * STEPS * float(RUN.test_images[: len(counts)].sum())  # a regular encoder: expected spikes
-outputs = float(counts.sum())
+# A regular encoder, so the expected spikes are its spikes, but for one.
+inputs = 0.064 / 255 * STEPS * float(RUN.test_images[: len(counts)].sum(axis=(1, 2)).mean())
+outputs = float(counts.sum(axis=1).mean())
 synops = inputs * NEURONS + outputs * (NEURONS - 1)
 RUN.finish(recipe.vote(counts, assigned), spikes=inputs + outputs, synops=synops)
 RUN.save_features(order, responses, counts)

@@ -61,7 +61,7 @@ def times(images: np.ndarray) -> np.ndarray:
 
 
 seen = dict(first=0, second=0)
-for name, index in RUN.stages(dict(first=1, second=3), RUN.permutation(), BATCH):
+for name, index in RUN.stages(dict(first=1, second=3), RUN.presentations(60_000), BATCH):
     spikes = encode(RUN.train_images[index])
     if name == "first":
         learn(first, spikes, 16, 3, 5)
@@ -97,8 +97,8 @@ def count(spikes: spyker.SparseTensor) -> float:
 inputs = encode(RUN.test_images[:BATCH])
 hidden = pooled(inputs)
 outputs = second(hidden, 5)
-scale = sum(map(len, predicted)) / len(RUN.test_images[:BATCH])
-spikes = sum(map(count, (inputs, first(inputs, 16), outputs))) * scale
-synops = (count(inputs) * 25 * 100 + count(hidden) * 9 * 200) * scale
+counted = len(RUN.test_images[:BATCH])
+spikes = sum(map(count, (inputs, first(inputs, 16), outputs))) / counted
+synops = (count(inputs) * 25 * 100 + count(hidden) * 9 * 200) / counted
 RUN.finish(np.concatenate(predicted), spikes=spikes, synops=synops)
 RUN.save_features(order, features, np.concatenate(tested))

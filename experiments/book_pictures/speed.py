@@ -1,8 +1,10 @@
-"""How many times as fast snnjax is, from the tables of the page on speed."""
+"""How many times as fast snnjax is: recorded runs beside the reference, and the table of other programs."""
 
 import re
+import statistics
 
 from book_tables.places import DOCS
+from book_tables.speed import measured
 
 from book_pictures import style
 from snnjax.app import plots
@@ -12,13 +14,13 @@ REFERENCE = "aidinattar/snn"
 
 
 def speed_ups() -> bytes:
-    """The speed-ups over other programs on one scale: a dot for each network, a bar for each range."""
-    trainings, tests = reference_speed_ups()
-    figure = style.sheet(2.6)
+    """The speed-ups over other programs on one scale: a dot for each network or layer, a bar for each range."""
+    figure = style.sheet(2.9)
     axis = figure.subplots()
-    rows = [f"{REFERENCE}: training", f"{REFERENCE}: test"]
-    axis.plot(trainings, [0] * len(trainings), "o", color=style.ON, alpha=0.7)
-    axis.plot(tests, [1] * len(tests), "o", color=style.ON, alpha=0.7)
+    rows: list[str] = []
+    for part, values in reference_speed_ups().items():
+        axis.plot(values, [len(rows)] * len(values), "o", color=style.ON, alpha=0.7)
+        rows.append(f"{REFERENCE}: {part}")
     for name, low, high in other_speed_ups():
         axis.plot((low, high), (len(rows), len(rows)), color=style.OFF, linewidth=7, solid_capstyle="butt")
         rows.append(name)
@@ -30,22 +32,22 @@ def speed_ups() -> bytes:
     return plots.png(figure)
 
 
-def cells_below(head: str) -> list[list[str]]:
-    """The cells of the rows of the table whose head begins so."""
-    table = PAGE.read_text(encoding="utf-8").partition(f"| {head} |")[2].partition("\n\n")[0]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
-
-
-def reference_speed_ups() -> tuple[list[float], list[float]]:
-    """Those of the trainings and of the tests of all networks."""
-    rows = cells_below("network")
-    return [float(row[4]) for row in rows], [float(row[2]) for row in rows]
+def reference_speed_ups() -> dict[str, list[float]]:
+    """Medians over the runs, for all networks: whole trainings, single epochs of learning layers, and tests."""
+    rows = measured()
+    return {
+        "whole training": [statistics.median(row.training) for row in rows],
+        "single epoch": [statistics.median(values) for row in rows for values in row.epochs.values()],
+        "test": [statistics.median(row.speed_ups["test"]) for row in rows],
+    }
 
 
 def other_speed_ups() -> list[tuple[str, float, float]]:
     """A short name, the least and the greatest speed-up of each other program."""
     found = []
-    for program, work, range_of, _ in cells_below("other program"):
+    table = PAGE.read_text(encoding="utf-8").partition("| other program |")[2].partition("\n\n")[0]
+    for line in table.splitlines()[2:]:
+        program, work, range_of, _ = (cell.strip() for cell in line.strip("|").split("|"))
         low, high = (float(limit) for limit in range_of.split(" to "))
         name = re.match(r"\w+", program)[0]  # type: ignore[index]
         found.append((f"{name}: {work}", low, high))

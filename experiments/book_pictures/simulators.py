@@ -1,0 +1,72 @@
+"""STDP across simulators, from the recorded results of benchmarks/simulators.py."""
+
+import numpy as np
+from book_tables.recorded import Row, recorded
+from book_tables.simulators import tables
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from book_pictures import style
+from snnjax.app import plots
+from snnjax.core.metrics import half_interval
+
+OURS = "snnjax"
+ONCE = "others, neurons that fire at most once"
+OFTEN = "others, neurons that fire many times"
+COLORS = {OURS: style.ON, ONCE: style.GREEN, OFTEN: style.OFF}
+BESIDE = {
+    "snnjax softhebb_narrow": (0, 12),
+    "snnjax goupy2024_ncg": (-7, 0),
+    "snnjax kheradpisheh2018": (-4, -12),
+    "SpikeNN": (7, -7),
+    "SpykeTorch (aidinattar/snn)": (-7, 3),
+    "BindsNET, batches of 32": (-7, -4),
+    "BindsNET, batches of 32, 400 neurons": (-7, 5),
+    "Spyker": (-7, 0),
+}
+"""Where the name of a recipe stands beside its point, in points to the right and up, if not at its right."""
+TICKS = (0, 50, 70, 80, 90, 95, 97, 98, 99)
+
+
+def accuracy_over_seconds() -> bytes:
+    """Test accuracy over seconds of training, a point for each recipe; hollow where it ran out of time."""
+    figure = style.sheet(4.4)
+    axis = figure.subplots()
+    for name, rows in tables.measured(recorded("simulators")["results"]).items():
+        if not name.endswith("untrained"):
+            draw_recipe(axis, name, rows)
+    # By equal factors of the error, since most recipes lie near 100 %.
+    axis.set_yscale("function", functions=(lambda x: -np.log(101 - np.minimum(x, 100)), lambda y: 101 - np.exp(-y)))
+    axis.set(xscale="log", xlabel="training, s", ylabel="test accuracy, %", ylim=(0, 99.2), xlim=(6, 700))
+    axis.set_xticks((10, 30, 100, 300), ("10", "30", "100", "300"))
+    axis.set_yticks(TICKS, [str(tick) for tick in TICKS])
+    axis.minorticks_off()
+    axis.grid(alpha=0.3)
+    kinds = [Line2D([], [], marker="o", linestyle="", color=color, label=kind) for kind, color in COLORS.items()]
+    axis.legend(handles=kinds, loc="lower left", fontsize=8)
+    return plots.png(figure)
+
+
+def draw_recipe(axis: Axes, name: str, rows: list[Row]) -> None:
+    """Draws the point of a recipe, with the interval over its seeds, and its name."""
+    seconds = float(np.mean([tables.training_seconds(row) for row in rows]))
+    accuracies = 100 * np.array([row["accuracy"] for row in rows])
+    kind = OURS if name.startswith(OURS) else ONCE if rows[0]["spikes"] == "at most one" else OFTEN
+    color = COLORS[kind]
+    interval = (
+        half_interval(accuracies)
+        if len(rows) > 1
+        else 100 * tables.binomial_interval(rows[0]["accuracy"], rows[0]["test_images"])
+    )
+    filling = color if rows[0]["finished"] else "white"
+    axis.errorbar(seconds, accuracies.mean(), interval, fmt="o", color=color, markerfacecolor=filling, capsize=2)
+    right, up = BESIDE.get(name, (6, 0))
+    axis.annotate(
+        name.removeprefix(f"{OURS} "),
+        (seconds, accuracies.mean()),
+        (right, up),
+        textcoords="offset points",
+        fontsize=8,
+        ha="right" if right < 0 else "left" if right else "center",
+        va="center",
+    )

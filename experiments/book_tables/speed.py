@@ -1,0 +1,136 @@
+"""Tables of how many times as fast snnjax is as aidinattar/snn, from repeated runs of benchmarks/throughput.py."""
+
+import dataclasses
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from book_tables.places import network_link
+from book_tables.recorded import Row, recorded
+from snnjax.app.console import markdown
+
+REFERENCE = "reference"
+EXCEPTION = "resnet2024"
+"""The network for which the reference spends most of its time on collecting garbage."""
+TRAINING = "whole training"
+PHASES = ("encode", "STDP 1", "STDP 2", "STDP 3", "STDP 4", "STDP 3_1", "STDP 3_2", "STDP 3_3", "R-STDP", "test")
+"""Of all networks, in the order of a training."""
+
+ByPhase = dict[str, list[float]]
+"""By the name of a phase, a number for each run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What the runs measured for one network, a number for each run.
+
+    Attributes:
+      network: its name.
+      ms: milliseconds per image of snnjax.
+      in_training: milliseconds per image of snnjax in a whole training.
+      speed_ups: over the reference. Learning phases read the outputs of frozen layers, which are computed before.
+      epochs: the same for learning phases, if a single epoch computes these outputs.
+      seconds: whole trainings of snnjax, with compilation.
+      training: speed-ups of whole trainings.
+    """
+
+    network: str
+    ms: ByPhase = dataclasses.field(default_factory=lambda: defaultdict(list))
+    in_training: ByPhase = dataclasses.field(default_factory=lambda: defaultdict(list))
+    speed_ups: ByPhase = dataclasses.field(default_factory=lambda: defaultdict(list))
+    epochs: ByPhase = dataclasses.field(default_factory=lambda: defaultdict(list))
+    seconds: list[float] = dataclasses.field(default_factory=list)
+    training: list[float] = dataclasses.field(default_factory=list)
+
+    @property
+    def stdp_epochs(self) -> list[float]:
+        """The median speed-up of an epoch of each layer that learns by STDP."""
+        return [statistics.median(values) for name, values in self.epochs.items() if name.startswith("STDP")]
+
+
+def measured() -> list[Measured]:
+    """The measurements of all networks."""
+    runs = recorded("throughput")["runs"]
+    return [_of_network(parts) for parts in zip(*(run["networks"] for run in runs), strict=True)]
+
+
+def _of_network(parts: Sequence[Row]) -> Measured:
+    """Collects the measurements of one network, a part of each run."""
+    found = Measured(parts[0]["network"])
+    for part in parts:
+        frozen = 0.0  # milliseconds per image for the outputs of frozen layers so far
+        ours = 0.0
+        for row in part["phases"]:
+            name = row["phase"]
+            if row["program"] != REFERENCE:
+                ours = row["ms_per_image"]
+                if row["once"]:
+                    frozen += ours
+                else:
+                    found.ms[name].append(ours)
+            elif not row["once"]:
+                found.speed_ups[name].append(row["ms_per_image"] / ours)
+                if name not in ("encode", "test"):
+                    found.epochs[name].append(row["ms_per_image"] / (ours + frozen))
+        whole, theirs = part["protocol"]
+        for name, value in whole["ms_per_image"].items():
+            found.in_training[name].append(value)
+        found.seconds.append(whole["seconds"])
+        found.training.append(theirs["ratio"])
+    return found
+
+
+def spread(values: Iterable[float], digits: int = 0) -> str:
+    """The median, and the least and greatest of the runs."""
+    numbers = sorted(values)
+    low, middle, high = (f"{value:,.{digits}f}" for value in (numbers[0], statistics.median(numbers), numbers[-1]))
+    return f"{middle} ({low} to {high})"
+
+
+def speed_ups(page: Path, _: str) -> str:
+    """Speed-ups of tests, single epochs and whole trainings over the reference."""
+    head = ("network", "test", "STDP epoch", "R-STDP epoch", TRAINING, "seconds of a training", "ms of a test")
+    lines = []
+    for row in measured():
+        cells = [
+            network_link(page, row.network),
+            spread(row.speed_ups["test"]),
+            f"{min(row.stdp_epochs):.0f} to {max(row.stdp_epochs):.0f}",
+            spread(row.epochs["R-STDP"]),
+            spread(row.training),
+            spread(row.seconds, 1),
+            f"{statistics.median(row.ms['test']):.3f}",
+        ]
+        lines.append(cells)
+    return markdown(head, lines, f"*{conditions()}*").strip()
+
+
+def speed_phases(_: Path, __: str) -> str:
+    """Milliseconds and speed-ups of all phases: medians over the runs."""
+    lines = []
+    for row in measured():
+        entries = {
+            "snnjax, native, ms per image": (row.ms, 3, f"{statistics.median(row.seconds):.1f} s"),
+            "in its whole training": (row.in_training, 3, ""),
+            "speed-up over the reference": (row.speed_ups, 0, f"{statistics.median(row.training):,.0f}"),
+            "the same, one epoch alone": (row.epochs, 0, ""),
+        }
+        for index, (label, (values, digits, whole)) in enumerate(entries.items()):
+            cells = [f"{statistics.median(values[name]):,.{digits}f}" if values[name] else "" for name in PHASES]
+            lines.append(["" if index else row.network, label, *cells, whole])
+    return markdown(("network", "", *PHASES, TRAINING), lines, f"*{conditions()}*").strip()
+
+
+def conditions() -> str:
+    """Data, machine and versions of the runs."""
+    runs = recorded("throughput")["runs"]
+    about = runs[0]["about"]
+    versions = about["versions"]
+    train, test = about["images"]
+    listed = ", ".join(f"{name} {versions[name]}" for name in ("snnjax", "jax", "torch"))
+    days = " and ".join(sorted({run["about"]["date"] for run in runs}))
+    return (
+        f"MNIST, {train} training and {test} test images; medians of {len(runs)} runs of the benchmark, in brackets the"
+        f" least and the greatest; {about['processor']}, {days}; {listed}."
+    )
