@@ -24,7 +24,7 @@ BESIDE = {
     "BindsNET, batches of 32, 400 neurons": (-7, 5),
     "Spyker": (-7, 0),
 }
-"""Where the name of a recipe stands beside its point, in points to the right and up, if not at its right."""
+"""Where the name of a recipe stands beside its point, in points right and up, if not at its right."""
 TICKS = (0, 50, 70, 80, 90, 95, 97, 98, 99)
 
 

@@ -36,5 +36,5 @@ def simulators_without(_: Path, __: str) -> str:
     record = recorded("simulators")
     recipes = tomllib.loads((TOP / "benchmarks" / "recipes" / "simulators.toml").read_text())["recipes"]
     missing = [name for name in recipes if name not in tables.by_recipe(record["results"])]
-    later = [f"{', '.join(missing)}: measured later."] if missing else []
+    later = [f"{'; '.join(missing)}: measured later."] if missing else []
     return format_list([*later, *tables.reasons(record["results"], record["without"])])
