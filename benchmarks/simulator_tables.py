@@ -141,7 +141,7 @@ def recipes_table(results: Iterable[Row]) -> str:
     """What each recipe simulates, and where it is published."""
     lines = []
     for name, (first, *_) in measured(results).items():
-        source = f"[{first['recipe']}]({first['url']})"
+        source = f"[{first['recipe']}]({first['url']})" if first["url"] else first["recipe"]
         lines.append(
             [
                 name,

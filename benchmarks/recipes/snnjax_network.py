@@ -18,8 +18,8 @@ NETWORKS = dict(
 RUN = recipe.Run(
     "snnjax",
     simulator="snnjax",
-    recipe="README.md",
-    url="../../../README.md",
+    recipe="README.md, In Python",
+    url=None,
     licence="MIT",
     spikes="at most one",
 )
