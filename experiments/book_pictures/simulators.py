@@ -16,13 +16,14 @@ OFTEN = "others, neurons that fire many times"
 COLORS = {OURS: style.ON, ONCE: style.GREEN, OFTEN: style.OFF}
 BESIDE = {
     "snnjax softhebb_narrow": (0, 12),
-    "snnjax goupy2024_ncg": (-7, 0),
+    "snnjax goupy2024_ncg": (0, 22),
     "snnjax kheradpisheh2018": (-4, -12),
     "SpikeNN": (7, -7),
     "SpykeTorch (aidinattar/snn)": (-7, 3),
     "BindsNET, batches of 32": (-7, -4),
-    "BindsNET, batches of 32, 400 neurons": (-7, 5),
+    "BindsNET, batches of 32, 400 neurons": (-7, 9),
     "Spyker": (-7, 0),
+    "ngc-learn": (-7, -1),
 }
 """Where the name of a recipe stands beside its point, in points right and up, if not at its right."""
 TICKS = (0, 50, 70, 80, 90, 95, 97, 98, 99)
