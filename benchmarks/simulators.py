@@ -266,7 +266,7 @@ class Benchmark:
             command += ["--seconds", str(seconds)]
             if seed == 0:
                 command += ["--features", str(self.features_of(name))]
-            with tempfile.TemporaryDirectory() as cache:  # so that each seed compiles anew
+            with tempfile.TemporaryDirectory() as cache:  # each seed starts without compiled programs
                 run(command, GRACE * seconds + STARTING, XDG_CACHE_HOME=cache)
         except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
             files.write_json(path, dict(name=name, seed=seed, reason=str(error)))

@@ -66,16 +66,16 @@ def respond(images: np.ndarray) -> torch.Tensor:
     return monitor.get("s").permute(1, 0, 2)
 
 
-assigned = -torch.ones(NEURONS)
-proportions = torch.zeros(NEURONS, 10)
-rates = torch.zeros(NEURONS, 10)
+# The class of each neuron, the share of each class in its spikes, and its mean response to each class.
+assignment = (-torch.ones(NEURONS), torch.zeros(NEURONS, 10), torch.zeros(NEURONS, 10))
 window: list[torch.Tensor] = []
 labels: list[int] = []
 
 
 def assign() -> None:
-    global assigned, proportions, rates
-    assigned, proportions, rates = assign_labels(torch.cat(window), torch.tensor(labels), 10, rates)
+    """Assigns classes to neurons by the responses and labels since the last time."""
+    global assignment
+    assignment = assign_labels(torch.cat(window), torch.tensor(labels), 10, assignment[2])
     window.clear()
     labels.clear()
 
@@ -94,10 +94,10 @@ for index in RUN.phase("test", np.arange(len(RUN.test_labels)), BATCH):
     features.append(respond(RUN.test_images[index]).sum(1, keepdim=True))
 with RUN.also("test"):
     counts = torch.cat(features)  # (N, 1, neurons), which both decisions sum over time
-    predicted = all_activity(counts, assigned, 10).numpy()
+    predicted = all_activity(counts, assignment[0], 10).numpy()
 # end
 
-weighted = proportion_weighting(counts, assigned, proportions, 10).numpy()
+weighted = proportion_weighting(counts, *assignment[:2], 10).numpy()
 monitors = [Monitor(network.layers[name], ["s"], time=TIME) for name in ("X", "Ai")]
 for number, other in enumerate(monitors):
     network.add_monitor(other, name=str(number))

@@ -11,10 +11,10 @@ from snnjax.app import plots
 from snnjax.core.metrics import half_interval
 
 OURS = "snnjax"
-ONCE = "others, neurons that fire at most once"
-OFTEN = "others, neurons that fire many times"
+ONCE = "other simulators, neurons fire at most once"
+OFTEN = "other simulators, neurons fire many times"
 COLORS = {OURS: style.ON, ONCE: style.GREEN, OFTEN: style.OFF}
-BESIDE = {
+OFFSETS = {
     "snnjax softhebb_narrow": (0, 12),
     "snnjax goupy2024_ncg": (0, 22),
     "snnjax kheradpisheh2018": (-4, -12),
@@ -25,7 +25,9 @@ BESIDE = {
     "Spyker": (-7, 0),
     "ngc-learn": (-7, -1),
 }
-"""Where the name of a recipe stands beside its point, in points right and up, if not at its right."""
+"""Distances of a recipe's name from its point, in points to the right and up, unless the default suits it."""
+ALIGNMENT = {-1: "right", 0: "center", 1: "left"}
+"""Of a name, by the sign of its distance to the right."""
 TICKS = (0, 50, 70, 80, 90, 95, 97, 98, 99)
 
 
@@ -61,13 +63,13 @@ def draw_recipe(axis: Axes, name: str, rows: list[Row]) -> None:
     )
     filling = color if rows[0]["finished"] else "white"
     axis.errorbar(seconds, accuracies.mean(), interval, fmt="o", color=color, markerfacecolor=filling, capsize=2)
-    right, up = BESIDE.get(name, (6, 0))
+    offset = OFFSETS.get(name, (6, 0))
     axis.annotate(
         name.removeprefix(f"{OURS} "),
         (seconds, accuracies.mean()),
-        (right, up),
+        offset,
         textcoords="offset points",
         fontsize=8,
-        ha="right" if right < 0 else "left" if right else "center",
+        ha=ALIGNMENT[np.sign(offset[0])],
         va="center",
     )

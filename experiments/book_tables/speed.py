@@ -83,9 +83,8 @@ def _of_network(parts: Sequence[Row]) -> Measured:
 
 def spread(values: Iterable[float], digits: int = 0) -> str:
     """The median, and the least and greatest of the runs."""
-    numbers = sorted(values)
-    low, middle, high = (f"{value:,.{digits}f}" for value in (numbers[0], statistics.median(numbers), numbers[-1]))
-    return f"{middle} ({low} to {high})"
+    numbers = list(values)
+    return "{:,.{d}f} ({:,.{d}f} to {:,.{d}f})".format(statistics.median(numbers), min(numbers), max(numbers), d=digits)
 
 
 def speed_ups(page: Path, _: str) -> str:
@@ -114,7 +113,7 @@ def speed_phases(_: Path, __: str) -> str:
             "snnjax, native, ms per image": (row.ms, 3, f"{statistics.median(row.seconds):.1f} s"),
             "in its whole training": (row.in_training, 3, ""),
             "speed-up over the reference": (row.speed_ups, 0, f"{statistics.median(row.training):,.0f}"),
-            "the same, one epoch alone": (row.epochs, 0, ""),
+            "speed-up of a single epoch": (row.epochs, 0, ""),
         }
         for index, (label, (values, digits, whole)) in enumerate(entries.items()):
             cells = [f"{statistics.median(values[name]):,.{digits}f}" if values[name] else "" for name in PHASES]
