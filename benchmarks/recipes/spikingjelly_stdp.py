@@ -111,6 +111,10 @@ def respond(images: np.ndarray, learn: bool = False) -> np.ndarray:
     return counts.numpy()
 
 
+# end
+if RUN.options.untrained:
+    learner.disable()  # without steps, it would keep the spikes of all images
+# recipe
 for index in RUN.phase("train", RUN.presentations(50_000), BATCH):
     respond(RUN.train_images[index], learn=not RUN.options.untrained)
 learner.disable()
