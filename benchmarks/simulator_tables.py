@@ -95,11 +95,11 @@ def seconds_of(row: Row) -> float:
     return training_seconds(row) + float(row["test_seconds"])
 
 
-def images_shown(row: Row) -> str:
-    """How many images were shown in training, each time counted, of how many where there was no time for all."""
-    shown = f"{row['train_presentations']:,}"
-    planned = row.get("train_presentations_planned", row["train_presentations"])
-    return shown if planned == row["train_presentations"] else f"{shown} of {planned:,}"
+def images_shown(rows: Sequence[Row]) -> str:
+    """How many images were shown in training, each time counted, of how many if there was no time for all: the mean."""
+    mean = np.mean([row["train_presentations"] for row in rows])
+    planned = np.mean([row.get("train_presentations_planned", row["train_presentations"]) for row in rows])
+    return f"{mean:,.0f}" if planned == mean else f"{mean:,.0f} of {planned:,.0f}"
 
 
 def results_table(results: Iterable[Row], *notes: str) -> str:
@@ -112,7 +112,7 @@ def results_table(results: Iterable[Row], *notes: str) -> str:
                 name,
                 accuracy(rows),
                 classes_by(first),
-                images_shown(first),
+                images_shown(rows),
                 number(mean_of(rows, lambda row: row["train_seconds"])),
                 number(mean_of(rows, lambda row: row["label_seconds"])),
                 number(mean_of(rows, lambda row: row["train_images"] / row["train_seconds"])),

@@ -34,7 +34,7 @@ from bindsnet.models import DiehlAndCook2015
 from bindsnet.network.monitors import Monitor
 
 torch.manual_seed(RUN.seed)
-torch.set_num_threads(max(1, recipe.THREADS - 1) if SINGLE else recipe.THREADS)  # as each of the examples does
+torch.set_num_threads(recipe.THREADS)
 NEURONS = RUN.options.neurons or 100
 RUN.about["neurons"] = NEURONS
 ORDER = RUN.presentations(60_000)

@@ -149,4 +149,7 @@ for picture in pictures:
 inputs, exc, inh = (float(network[f"{name}_count"].num_spikes) / len(pictures) for name in names)
 synops = inputs * NEURONS + exc + inh * (NEURONS - 1)
 RUN.finish(recipe.vote(np.array(features), assigned), spikes=inputs + exc + inh, synops=synops)
-RUN.save_features(order, responses, np.array(features))
+if RUN.options.features:
+    later = order[len(responses) :]
+    observed += [respond(network, RUN.train_images[index]) for (index,) in RUN.phase("features", later)]
+    RUN.save_features(order, np.array(observed), np.array(features))

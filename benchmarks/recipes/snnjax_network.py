@@ -27,14 +27,13 @@ name = RUN.options.network
 neurons, readout = NETWORKS[name]
 RUN.about |= dict(neuron=f"integrate-and-fire without leak: {neurons}", assignment=f"supervised readout: {readout}")
 
-from snnjax import NETWORKS as networks
 from snnjax import SpikingClassifier, SpikingFeatures, cost
 
-*unsupervised, supervised = networks[name]().epochs
-EPOCHS = (*[0] * len(unsupervised), supervised) if RUN.options.untrained else None
+# A rate of 0 leaves the weights of the features as they began, while their thresholds adapt.
+CHANGED = {"layer1.learners.rate": 0.0} if RUN.options.untrained else None
 
 # recipe
-classifier = SpikingClassifier(name, epochs=EPOCHS, random_state=RUN.seed)
+classifier = SpikingClassifier(name, random_state=RUN.seed, hyperparameters=CHANGED)
 for index in RUN.phase("train", np.arange(len(RUN.train_labels)), len(RUN.train_labels)):
     classifier.fit(RUN.train_images[index], RUN.train_labels[index])
 for index in RUN.phase("test", np.arange(len(RUN.test_labels)), len(RUN.test_labels)):
@@ -45,7 +44,7 @@ trained = classifier.network_.network
 held_out = int(len(RUN.train_labels) * classifier.validation_fraction)
 learned = len(RUN.train_labels) - held_out
 RUN.learned = set(range(learned))
-epochs = EPOCHS or trained.epochs
+epochs = trained.epochs
 if trained.deciding:  # these layers may stop early
     epochs = (*epochs[:-1], len(classifier.validation_scores_))
 RUN.counts["train"] = RUN.planned["train"] = sum(epochs) * learned
@@ -53,6 +52,6 @@ RUN.about["time_steps"] = trained.time_steps
 costs = cost(classifier.network_, RUN.test_images)
 RUN.finish(np.asarray(predicted), spikes=float(costs.spikes.mean()), synops=float(costs.effective_operations.mean()))
 if RUN.options.features:
-    features = SpikingFeatures(name, epochs=EPOCHS, random_state=RUN.seed).fit(RUN.train_images)
+    features = SpikingFeatures(name, random_state=RUN.seed, hyperparameters=CHANGED).fit(RUN.train_images)
     order = np.arange(len(RUN.train_labels))
     RUN.save_features(order, features.transform(RUN.train_images), features.transform(RUN.test_images))

@@ -120,8 +120,9 @@ for index in RUN.phase("train", RUN.presentations(50_000), BATCH):
 learner.disable()
 population.eval()
 
-order = RUN.permutation()[:ASSIGNED]
-responses = np.concatenate([respond(RUN.train_images[index]) for index in RUN.phase("label", order, BATCH)])
+order = RUN.permutation()
+observed = [respond(RUN.train_images[index]) for index in RUN.phase("label", order[:ASSIGNED], BATCH)]
+responses = np.concatenate(observed)
 assigned = recipe.assign(responses, RUN.train_labels[order[: len(responses)]])
 features = []
 for index in RUN.phase("test", np.arange(len(RUN.test_labels)), BATCH):
@@ -134,4 +135,7 @@ inputs = 0.064 / 255 * STEPS * float(RUN.test_images[: len(counts)].sum(axis=(1,
 outputs = float(counts.sum(axis=1).mean())
 synops = inputs * NEURONS + outputs * (NEURONS - 1)
 RUN.finish(recipe.vote(counts, assigned), spikes=inputs + outputs, synops=synops)
-RUN.save_features(order, responses, counts)
+if RUN.options.features:
+    later = order[len(responses) :]
+    observed += [respond(RUN.train_images[index]) for index in RUN.phase("features", later, BATCH)]
+    RUN.save_features(order, np.concatenate(observed), counts)

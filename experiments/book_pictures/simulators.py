@@ -13,7 +13,12 @@ from snnjax.core.metrics import half_interval
 OURS = "snnjax"
 ONCE = "other simulators, neurons fire at most once"
 OFTEN = "other simulators, neurons fire many times"
-COLORS = {OURS: style.ON, ONCE: style.GREEN, OFTEN: style.OFF}
+GREY = "0.5"
+LITTLE = "other simulators, learned from fewer than 1,000 images"
+COLORS = {OURS: style.ON, ONCE: style.GREEN, OFTEN: style.OFF, LITTLE: GREY}
+UNPUBLISHED = "untrained", "100 neurons"
+"""The ends of the names of recipes that are not drawn: controls, and a setting that was not published."""
+FEW = 1000  # images, from fewer of which a recipe has learned little
 OFFSETS = {
     "snnjax softhebb_narrow": (0, 12),
     "snnjax goupy2024_ncg": (0, 22),
@@ -25,7 +30,6 @@ OFFSETS = {
     "Spyker": (-7, 0),
     "ngc-learn": (-7, -1),
     "SpikingJelly": (7, 0),
-    "SpikingJelly, 100 neurons": (-7, -3),
     "BindsNET": (7, -5),
 }
 """Distances of a recipe's name from its point, in points to the right and up, unless the default suits it."""
@@ -39,11 +43,17 @@ def accuracy_over_seconds() -> bytes:
     figure = style.sheet(4.4)
     axis = figure.subplots()
     for name, rows in tables.measured(recorded("simulators")["results"]).items():
-        if not name.endswith("untrained"):
+        if not name.endswith(UNPUBLISHED):
             draw_recipe(axis, name, rows)
     # By equal factors of the error, since most recipes lie near 100 %.
     axis.set_yscale("function", functions=(lambda x: -np.log(101 - np.minimum(x, 100)), lambda y: 101 - np.exp(-y)))
-    axis.set(xscale="log", xlabel="training, s", ylabel="test accuracy, %", ylim=(0, 99.2), xlim=(6, 1000))
+    axis.set(
+        xscale="log",
+        xlabel="training and assigning classes, s",
+        ylabel="test accuracy, %",
+        ylim=(0, 99.2),
+        xlim=(6, 1000),
+    )
     axis.set_xticks((10, 30, 100, 300), ("10", "30", "100", "300"))
     axis.set_yticks(TICKS, [str(tick) for tick in TICKS])
     axis.minorticks_off()
@@ -53,12 +63,20 @@ def accuracy_over_seconds() -> bytes:
     return plots.png(figure)
 
 
+def kind_of(name: str, row: Row) -> str:
+    """The kind of a recipe, one of `COLORS`."""
+    if name.startswith(OURS):
+        return OURS
+    if row["train_images"] < FEW:
+        return LITTLE
+    return ONCE if row["spikes"] == "at most one" else OFTEN
+
+
 def draw_recipe(axis: Axes, name: str, rows: list[Row]) -> None:
     """Draws the point of a recipe, with the interval over its seeds, and its name."""
     seconds = float(np.mean([tables.training_seconds(row) for row in rows]))
     accuracies = 100 * np.array([row["accuracy"] for row in rows])
-    kind = OURS if name.startswith(OURS) else ONCE if rows[0]["spikes"] == "at most one" else OFTEN
-    color = COLORS[kind]
+    color = COLORS[kind_of(name, rows[0])]
     interval = (
         half_interval(accuracies)
         if len(rows) > 1
