@@ -202,7 +202,7 @@ def _same(result: Any, expected: Any, exact: bool, words: str) -> None:
 def _shapes(case: _Case) -> None:
     """The learner's results have the shapes and dtypes that the trainer needs."""
     latency = jax.ShapeDtypeStruct(case.latencies.shape[1:], case.latencies.dtype)
-    contracts.check_learner(case.learner, _layer(case.carries[0]), latency, "layer1")
+    contracts.check_learner(case.learner, _layer(case.carries[0]), latency, "layer1", CLASSES)
 
 
 def _results(case: _Case) -> None:

@@ -28,7 +28,7 @@ from snnjax.core.errors import InputError, InputTypeError
 from snnjax.kernels import Winners
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.spiking import Layer
-from snnjax.learners import RSTDP, STDP, Learner, Prototypes, Response, SoftHebb, SupervisedSTDP, TargetTime
+from snnjax.learners import RSTDP, STDP, Learner, LocalError, Prototypes, Response, SoftHebb, SupervisedSTDP, TargetTime
 from snnjax.networks import Earliest
 from snnjax.runs import RunFolder
 from snnjax.testing import check_learner
@@ -81,6 +81,8 @@ LEARNERS = {
     ),
     "SupervisedSTDP": (SupervisedSTDP(), dict(deciding=True, decision=Earliest(fallback=True))),
     "SoftHebb": (SoftHebb(minibatch_size=3), dict()),
+    "LocalError": (LocalError(parts=2, minibatch_size=3), dict()),
+    "LocalError, random feedback": (LocalError(feedback="random", dropout=0.0, minibatch_size=3), dict()),
     "Prototypes": (Prototypes(), dict(deciding=True)),
 }
 

@@ -71,6 +71,17 @@ def test_composed_kernels_learn(name, first, last, capsys):
 
 
 @pytest.mark.slow
+def test_a_loss_of_ones_own(capsys):
+    printed = output("16_loss_of_a_layer", capsys)
+    heads = percents(printed)
+    assert heads[1] > heads[0] > 50
+    assert heads[4] > heads[3] > 50
+    assert min(heads[2], heads[5]) > 93
+    rule = runpy.run_path(str(EXAMPLES / "16_loss_of_a_layer.py"))["MarginError"]
+    check_learner(rule(minibatch_size=3))
+
+
+@pytest.mark.slow
 def test_own_features(capsys):
     printed = output("6_own_features", capsys)
     (oblique,) = re.findall(r"products of components of layer1 are (0\.\d+) off", printed)

@@ -76,7 +76,7 @@ def layer_of(conv: Conv) -> Layer:
     timed = isinstance(learner, SupervisedSTDP)
     drawn = np.random.default_rng(1).integers(16, 48, (conv.features, 2, *np.broadcast_to(conv.kernel, 2))) / 64
     classes = 3 if learner.supervised else 0
-    layer = Layer(conv.prepared(2), np.float32(drawn), T, conv.monotone, classes, timed, input_shape=(2, 7, 6))
+    layer = Layer(conv.prepared(2, 2), np.float32(drawn), T, conv.monotone, classes, timed, input_shape=(2, 7, 6))
     return jax.tree.map(lambda x: jnp.asarray(to_32_bits(x)), layer)
 
 

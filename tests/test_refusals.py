@@ -194,7 +194,6 @@ REFUSED = [
     (lambda: with_levels(7), r"`levels` of layer1 must be one for each of 15 time steps, got \(7,\)"),
     (lambda: kernels.ramp.fire_on_ramp(jnp.ones(3), jnp.ones(())), "`levels`"),
     (lambda: winograd.tiled_sums(jnp.ones((2, 6, 6)), jnp.ones((6, 6, 4, 3))), r"`weights` .* \(6, 6, 4, 2\)"),
-    (lambda: with_first(SOFT, learners=(SoftHebb(), SoftHebb())), "one alone where it learns from minibatches"),
     (
         lambda: Trainer(with_first(SOFT, learners=()), COLOURS, Settings((1, 1, 3))),
         "which does not learn, must have its",

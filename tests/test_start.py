@@ -91,9 +91,7 @@ def test_differences_are_named(finished, network, difference):
 
 def test_networks_without_common_layers_are_refused(finished):
     trained = snnjax.load(finished)
-    with pytest.raises(
-        InputError, match=r"must share layers that learn without labels with the network, got plain for"
-    ):
+    with pytest.raises(InputError, match=r"must share layers before the readout with the network, got plain for"):
         trainer_of(ALONE, 1, start=trained)
     with pytest.raises(TypeError, match=r"`start` must be a SpikingNetwork, got .*: write snnjax\.load\(run\)"):
         trainer_of(PLAIN, 1, 1, start=finished)

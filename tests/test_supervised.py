@@ -206,7 +206,7 @@ def test_the_earliest_of_each_class_decide_as_all_neurons(name, compiler):
     random = np.random.default_rng(0)
     kernel = np.broadcast_to(conv.kernel, 2)
     weights = np.float32(random.integers(-40 if name == "signed" else 0, 40, (4, 2, *kernel)) / 64)
-    layer = Layer(conv.prepared(2), weights, 15, conv.monotone, classes=2, timed=True)
+    layer = Layer(conv.prepared(2, 2), weights, 15, conv.monotone, classes=2, timed=True)
     latencies = random.integers(0, 60, (8, 2, 5, 5)).clip(max=15).astype(np.uint8)
     latencies[3] = 15
     traced = jax.tree.map(to_32_bits, layer)

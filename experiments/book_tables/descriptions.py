@@ -31,6 +31,7 @@ RULES = {
     "STDP": "stdp.md",
     "TargetTime": "target_times.md",
     "SoftHebb": "softhebb.md",
+    "LocalError": "local_errors.md",
     "RSTDP": "reward.md",
     "SupervisedSTDP": "supervised.md",
     "Prototypes": "prototypes.md",

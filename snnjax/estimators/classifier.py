@@ -159,7 +159,8 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
             every = np.union1d(every, _labels_like(every, classes, "classes"))
         if new:
             many = classes is not None and len(images) >= MANY
-            self._begin(images, every, "goupy2024_ncg" if many else "ncg_prototypes")
+            labels = np.searchsorted(every, y)
+            self._begin(images, labels, every, "goupy2024_ncg" if many else "ncg_prototypes")
         carry, memory = self._earlier()
         if len(every) > len(self.classes_):
             memory = self._grow(every, memory)
@@ -184,15 +185,17 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         """A stream that takes the state which earlier calls of `partial_fit` have left."""
         return Stream(self.network_, self._places, min(self._places, 1))
 
-    def _begin(self, images: np.ndarray, classes: np.ndarray, default: str) -> None:
-        """Begins with `network`, or the default one, whose layers that learn without labels learn from images."""
+    def _begin(self, images: np.ndarray, labels: np.ndarray, classes: np.ndarray, default: str) -> None:
+        """Begins with `network`, or the default one, whose layers that do not decide learn from images."""
         _check_several("classes", classes)
         if len(images) < len(classes):
             problem = f"`X` of the first `partial_fit` must hold at least {len(classes)} images, got {len(images)}"
-            raise InputError(f"{problem}: layers learn from them without labels")
-        any_labels = np.arange(len(images)) % len(classes)  # which no phase needs
+            raise InputError(f"{problem}: the layers before the readout learn from them")
+        any_labels = np.arange(len(images)) % len(classes)
         data = Dataset("X", images, any_labels, images, any_labels, class_names=_class_names(classes))
         network = self._network(data, default)
+        if network.labelled:  # for all other layers, images of some classes may be missing
+            data = dataclasses.replace(data, train_labels=labels, test_labels=labels)
         # Checked before the features learn, which takes long, rather than after it.
         check_learns(network)
         self.network_ = self._learned_features(network, data)

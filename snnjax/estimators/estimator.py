@@ -211,10 +211,10 @@ class SpikingEstimator(BaseEstimator):
         return self._plan(network, data).trainer(_Printed() if self.verbose else None)
 
     def _learned_features(self, network: Network, data: Dataset) -> SpikingNetwork:
-        """A network whose layers that need no labels have learned from the images of a data set."""
+        """A network whose layers that do not learn from decisions have learned from the images of a data set."""
         trainer = self._trainer(network, data)
-        without_labels = [phase for phase in trainer.job.phases if not phase.supervised]
-        return trainer.trained(trainer.run(trainer.initial_state(), phases=len(without_labels)))
+        earlier = [phase for phase in trainer.job.phases if not phase.supervised]
+        return trainer.trained(trainer.run(trainer.initial_state(), phases=len(earlier)))
 
     def _seed(self) -> int:
         seed = self.random_state

@@ -8,13 +8,14 @@ import numpy as np
 from jax.typing import ArrayLike
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
+from snnjax.core.errors import InputError
 from snnjax.data import Dataset
 from snnjax.estimators.estimator import SpikingEstimator, restores_on_error
 
 
 @dataclasses.dataclass(eq=False, repr=False)
 class SpikingFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SpikingEstimator):
-    """The layers of a network before the first that learns from labels, as features for a classifier.
+    """The layers of a network before the first supervised one, as features for a classifier.
 
     All layers of a network without a decision (`decision=None`), or with one that is fitted, are features.
 
@@ -37,6 +38,10 @@ class SpikingFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Spiking
         labels = np.zeros(len(images), np.int32)
         data = Dataset("X", images, labels, images, labels)
         network = dataclasses.replace(self._network(data), classes=1)
+        if network.labelled:
+            got = f"got {network.name}, in which {', '.join(network.labelled)} learn from labels"
+            advice = "take SpikingClassifier, whose `network_.features(images)` they are"
+            raise InputError(f"`network` must have layers that learn without labels, {got}: {advice}")
         self.network_ = self._learned_features(network, data)
         count = network.first_supervised
         if not network.deciding:

@@ -144,6 +144,11 @@ def towards_unit_norm(weights: jax.Array, change: jax.Array, *, rate: Number) ->
     return weights + rate * jnp.sqrt(jnp.abs(norm - 1) + _LEAST) * change
 
 
+def relative_change(old: jax.Array, new: jax.Array) -> jax.Array:
+    """The length of the change of weights, relative to that of the old ones: () float32."""
+    return jnp.sqrt(jnp.sum(jnp.square(new - old)) / jnp.maximum(jnp.sum(jnp.square(old)), _TINY))
+
+
 @kernel("window", "stride", "padding")
 def pool_largest(values: jax.Array, window: Pair, *, stride: Pair | None = None, padding: Pair = 0) -> jax.Array:
     """The largest value of each window of (C, H, W) float, padded with 0. Sizes are as of `pool`."""

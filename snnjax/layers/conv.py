@@ -169,16 +169,16 @@ class Conv:
 
     @property
     def minibatch(self) -> Any:
-        """The learner that learns from whole minibatches; None: there is none."""
+        """The first learner that learns from whole minibatches; None: there is none."""
         return next((learner for learner in self.each_learner if learner.minibatch_size), None)
 
-    def prepared(self, channels: int) -> "Conv":
-        """The layer on `channels` maps with arrays for the numbers that learn.
+    def prepared(self, channels: int, classes: int) -> "Conv":
+        """The layer on `channels` maps, in a network of some classes, with arrays for the numbers that learn.
 
         They are a threshold for each feature, (F,) float32, if a learner needs that, the moments of inputs, and what
         learners keep. Weights that were given are left out: a layer has its own.
         """
-        learners = tuple(learner.prepared(self.features) for learner in self.each_learner)
+        learners = tuple(learner.prepared(self.features, classes) for learner in self.each_learner)
         standardise = self.standardise
         threshold = self.threshold
         if standardise is not None:

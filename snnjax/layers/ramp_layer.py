@@ -25,7 +25,7 @@ _FEW = 16  # channels: with fewer, tiles are not faster
 class RampLayer(BaseLayer):
     """A layer of neurons that fire in the window after that of their inputs: see `kernels.ramp`.
 
-    Minibatch learners use `batch_sums`, `rows`, `with_all_weights` and `with_moments_of`.
+    Minibatch learners use `batch_sums`, `activities`, `rows`, `with_all_weights` and `with_moments_of`.
 
     Attributes:
       integrator: of a layer that is `frozen`.
@@ -63,6 +63,16 @@ class RampLayer(BaseLayer):
             return patches, hebbian.weighted_sums(patches, self.rows())
 
         return jax.vmap(sums)(values)
+
+    def activities(self, batch: jax.Array, rows: jax.Array) -> jax.Array:
+        """The potentials of B inputs (B, C, H, W), or 0 where they are negative: (B, H', W', F) float32.
+
+        They are those of a layer with the weights `rows`, (F, K) in the order of `rows()`, in which they are
+        differentiable. Inputs are standardised by the moments of this batch. Later layers read activities through the
+        ramp, which rounds and limits them, and through pooling.
+        """
+        layer = self.with_all_weights(rows).with_moments_of(batch, 1.0).frozen()
+        return jnp.maximum(jax.vmap(layer.potentials)(batch), 0)
 
     def _remaining(self, latency: jax.Array) -> jax.Array:
         remaining = kernels.ramp.remaining_steps(latency, time_steps=self.time_steps)

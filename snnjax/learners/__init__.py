@@ -1,7 +1,8 @@
-"""Rules by which layers learn: `STDP`, `TargetTime`, `SoftHebb`, `RSTDP`, `SupervisedSTDP`, `Prototypes`,
-custom; see `Learner`."""
+"""Rules by which layers learn: `STDP`, `TargetTime`, `SoftHebb`, `LocalError`, `RSTDP`, `SupervisedSTDP`,
+`Prototypes`, custom; see `Learner`."""
 
 from snnjax.core import public
+from snnjax.learners.local_error import LocalError as LocalError
 from snnjax.learners.protocol import DecisionCounts as DecisionCounts
 from snnjax.learners.protocol import Diagnosis as Diagnosis
 from snnjax.learners.protocol import Learned as Learned

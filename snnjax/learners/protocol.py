@@ -93,8 +93,9 @@ class Learner:
     learner that has a sequence kernel overrides it.
 
     A minibatch learner, one with a `minibatch_size` B above 0, needs B stimuli as a whole: `forward` and `update` get
-    (B, C, H, W), and fewer stimuli in an epoch's last minibatch. Its `info` is of a minibatch. For such learners
-    `RampLayer` has `batch_sums`, `rows`, `with_all_weights` and `with_moments_of`.
+    (B, C, H, W), and fewer stimuli in an epoch's last minibatch. If it is `labelled`, `label` and the fields of
+    `signal` are (B,). Its `info` is of a minibatch. For such learners `RampLayer` has `batch_sums`, `activities`,
+    `rows`, `with_all_weights` and `with_moments_of`.
 
     Attributes:
       supervised: whether it needs a reward or a label for each stimulus. Unsupervised layers learn one after the other,
@@ -112,6 +113,8 @@ class Learner:
       ramped: whether it is for layers with a `ramp`, as minibatch learners are.
       minibatch_size: B, the number of stimuli of a minibatch; 0: it learns from single stimuli.
       images: the most that a minibatch learner learns from in an epoch, the first shown; None: all.
+      labelled: whether a minibatch learner needs the label of each stimulus. Its layer then learns only from labelled
+        images. As all layers that do not decide, it learns after the layers before it.
     """
 
     supervised: ClassVar[bool] = False
@@ -121,6 +124,7 @@ class Learner:
     rewarded: ClassVar[bool] = False
     acts_on_silence: ClassVar[bool] = False
     ramped: ClassVar[bool] = False
+    labelled: ClassVar[bool] = False
     bounds: tuple[float, float] | None = None
     minibatch_size: int = 0
     images: int | None = None
@@ -147,8 +151,15 @@ class Learner:
         `classes`: of a deciding layer, 0 elsewhere; `timed`: as of the network's decision.
         """
 
-    def prepared(self, features: int) -> "Learner":
-        """The same for a layer of F features, with arrays in place of the numbers that learning sets."""
+    def prepared(self, features: int, classes: int) -> "Learner":
+        """The same for a layer of F features in a network of some classes, with arrays for the numbers that it learns.
+
+        `classes` is 0 in a network without a decision.
+        """
+        return self
+
+    def deployed(self) -> "Learner":
+        """The same without numbers that only learning needs, for a network that is quantised and exported."""
         return self
 
     def init(self, layer: Any, key: np.ndarray, images_seen: int) -> Any:
@@ -205,13 +216,10 @@ class Learner:
           vote: of a deciding layer: its vote, () int32, given the `Spikes` of its response.
         """
 
-        rules = [*enumerate(layer.conv.each_learner)]
-        # A layer that JAX has rebuilt, as `jax.jit` does with its arguments, holds another object in place of this one.
-        places = [place for place, rule in rules if rule is self][:1]
-        places = places or [place for place, rule in rules if type(rule) is type(self)]
+        place = self.place_in(layer)
 
         def rule_of(layer: Any) -> Learner:  # a rule may have changed its own numbers
-            return layer.conv.each_learner[places[0]] if len(places) == 1 else self
+            return self if place is None else layer.conv.each_learner[place]
 
         def respond(learned: Any, stimulus: Any) -> Any:
             layer, state = learned
@@ -235,6 +243,14 @@ class Learner:
             respond, update, (layer, state), (latencies, labels), learns, update_batch
         )
         return Learned(*learned, *results)
+
+    def place_in(self, layer: Any) -> int | None:
+        """The number of this learner among those of a layer; None if several of them are of its class."""
+        rules = [*enumerate(layer.conv.each_learner)]
+        # A layer that JAX has rebuilt, as `jax.jit` does with its arguments, holds another object in place of this one.
+        places = [place for place, rule in rules if rule is self][:1]
+        places = places or [place for place, rule in rules if type(rule) is type(self)]
+        return places[0] if len(places) == 1 else None
 
     def supports_native(self, layer: Any, update_batch: int) -> bool:
         """Whether compiled code computes `learn` on a CPU; trainings name the layers for which it does not.

@@ -86,7 +86,7 @@ class Prototypes(Learner):
         checks.equal(f"standardise of {name}", conv.standardise, None, "Prototypes centres inputs itself")
         checks.scalar_or_vector(f"wins of {name}", self.wins, conv.features, "neurons")
 
-    def prepared(self, features: int) -> "Prototypes":
+    def prepared(self, features: int, classes: int) -> "Prototypes":
         """The same with the wins of each of F neurons, (F,) float32."""
         return dataclasses.replace(self, wins=np.ones(features, np.float32) * self.wins)
 

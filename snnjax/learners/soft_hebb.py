@@ -73,7 +73,7 @@ class SoftHebb(Learner):
         new = hebbian.towards_unit_norm(old, change, rate=self.rate)
         info = dict(
             wins=jnp.bincount(jnp.argmax(sums, axis=1), length=len(new)).astype(jnp.int32),
-            change=jnp.sqrt(jnp.sum(jnp.square(new - old)) / jnp.maximum(jnp.sum(jnp.square(old)), 1e-30)),
+            change=hebbian.relative_change(old, new),
         )
         return layer.with_all_weights(new).with_moments_of(latency, self.momentum), state, info
 

@@ -37,7 +37,7 @@ class Decision(Protocol):
 
 
 class FittedDecision(Decision, Protocol):
-    """A decision that is fitted to what the last stage makes of images; all layers learn without labels.
+    """A decision that is fitted to what the last stage makes of images, once all layers have learned.
 
     It reads one of three things, which its attribute `reads` names. Without this attribute it reads spikes.
 

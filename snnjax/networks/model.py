@@ -45,7 +45,7 @@ class Model:
         steps = network.time_steps
         layers: dict[str, Any] = {}
         for number, name, conv in network.layers():
-            prepared = conv.prepared(weights[name].shape[1])
+            prepared = conv.prepared(weights[name].shape[1], network.classes)
             classes = network.classes if name in network.deciding else 0
             shape = network.input_shapes[number]
             given = prepared, weights[name], steps

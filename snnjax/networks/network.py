@@ -123,11 +123,16 @@ class Network:
         if name not in self.deciding:
             checks.equal(f"fractional of {name}, which does not decide,", conv.fractional, False, "it has no effect")
         supervised = [learner.supervised for learner in conv.each_learner]
+        needing_labels = [
+            learner
+            for learner in conv.each_learner
+            if learner.supervised or (learner.labelled and self.decision is None)
+        ]
         kinds = ", ".join(type(learner).__name__ for learner in conv.each_learner)
         if name in self.deciding:
             self._check_deciding(name, conv, supervised)
-        elif not self.deciding and any(supervised):
-            kind = type(conv.last_learner).__name__
+        elif not self.deciding and needing_labels:
+            kind = type(needing_labels[0]).__name__
             got = f"{kind} under {type(self.decision).__name__}, which is fitted"
             if self.decision is None:
                 got = f"{kind} in a network without a `decision`, which has no labels"
@@ -141,8 +146,10 @@ class Network:
             raise InputError(
                 f"{name}, which learns by {type(conv.minibatch).__name__}, must have a `ramp`, such as Ramp()"
             )
-        if conv.minibatch and (len(supervised) > 1 or any(supervised)):
-            expected = "one alone where it learns from minibatches"
+        in_minibatches = [learner.minibatch_size > 0 for learner in conv.each_learner]
+        several_of_a_kind = len({type(learner) for learner in conv.each_learner}) < len(conv.each_learner)
+        if conv.minibatch and (any(supervised) or not all(in_minibatches) or several_of_a_kind):
+            expected = "unsupervised, of different classes and all with a `minibatch_size` where one has it"
         elif sum(supervised) > 1 or supervised != sorted(supervised):
             expected = "unsupervised but for the last"
         else:
@@ -217,6 +224,12 @@ class Network:
         """Number of the first stage that learns supervised, of stages where none does."""
         supervised = (n for n, _, conv in self.layers() if any(learner.supervised for learner in conv.each_learner))
         return next(supervised, len(self.stages))
+
+    @property
+    def labelled(self) -> tuple[str, ...]:
+        """Names of the layers that learn from labels by themselves, as of `Learner.labelled`."""
+        layers = self.layers()
+        return tuple(name for _, name, conv in layers if any(learner.labelled for learner in conv.each_learner))
 
     @property
     def deciding(self) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ def ncg_prototypes(images: ImageSpec = MNIST) -> Network:
 
 
 def with_prototypes(network: Network, *, per_class: int = PER_CLASS) -> Network:
-    """The layers of a network that learn without labels, under neurons that learn as `Prototypes`.
+    """The layers of a network before its readout, under neurons that learn as `Prototypes`.
 
     A readout of a single map reads the earliest spike of each 2x2 neighbours. Train it with `start` to take what a
     trained network has learned.

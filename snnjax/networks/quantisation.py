@@ -196,4 +196,5 @@ def _with_integer_ramp(conv: Conv, layer: IntegerRampLayer) -> Conv:
         threshold=threshold.astype(np.float32),
         standardise=standardise,
         ramp=dataclasses.replace(conv.ramp, inhibition=False),
+        learners=conv.as_learners(tuple(learner.deployed() for learner in conv.each_learner)),
     )

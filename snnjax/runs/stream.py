@@ -46,7 +46,7 @@ Json = dict[str, Any]
 class Stream:
     """Learning image by image, from a trained network or a new one: `learn` decides, then learns from the label.
 
-    It is the plain step of a training on one image: layers that learn from labels or rewards keep learning, in one
+    It is the plain step of a training on one image: supervised layers keep learning from labels or rewards, in one
     pass; those before stay as they are. `learn`, `reward` and `end_epoch` are pure, jitted, and can be scanned and
     vmapped over streams, whose states are stacked, with images of their own or the same for all. States can be pickled;
     `save_state` writes one into a file that holds no code.

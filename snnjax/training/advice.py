@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from snnjax.layers.conv import Conv
-from snnjax.learners import RSTDP, STDP, Diagnosis, Prototypes, SoftHebb, SupervisedSTDP, TargetTime
+from snnjax.learners import RSTDP, STDP, Diagnosis, LocalError, Prototypes, SoftHebb, SupervisedSTDP, TargetTime
 from snnjax.networks import Network
 from snnjax.networks.graph import name_of
 
@@ -122,6 +122,17 @@ def _of_soft_hebb(name: str, layer: Any, learner: SoftHebb, figures: Figures) ->
     return words
 
 
+def _of_local_error(name: str, layer: Any, learner: LocalError, figures: Figures) -> list[str]:
+    words = [
+        f"the head of {name} was right for {percent(figures['head_right'])} of the images while it learned, its mean "
+        f"loss was {figures['loss']:.3g}",
+        f"{percent(figures['active'])} of the activities of {name} were above 0",
+    ]
+    if figures["moved"] < STILL:
+        words.append(f"{name} has not moved: try a higher `rate`")
+    return words
+
+
 def _of_reward(name: str, layer: Any, learner: RSTDP, figures: Figures) -> list[str]:
     dropped = ", dropped ones among them" if learner.dropout and figures["never_won"] else ""
     words = [
@@ -192,6 +203,7 @@ _SENTENCES: dict[Any, Callable[..., list[str]]] = {
     STDP: _of_stdp,
     TargetTime: _of_target_time,
     SoftHebb: _of_soft_hebb,
+    LocalError: _of_local_error,
     RSTDP: _of_reward,
     SupervisedSTDP: _of_supervised,
     Prototypes: _of_prototypes,

@@ -44,7 +44,7 @@ def check_parts(network: Network, images: np.ndarray) -> None:
             for field in ("feature", "row", "column"):
                 _expect(f"{subject}.{field}", getattr(winners, field), _array(winners.feature.shape[:1], np.int32))
         for learner in filter(_is_custom, conv.each_learner):
-            check_learner(learner, layer, inputs, name)
+            check_learner(learner, layer, inputs, name, network.classes)
 
 
 def _is_custom(part: object) -> bool:
@@ -100,18 +100,18 @@ def checked_fit(part: Any, *data: Any) -> Any:
     return returned
 
 
-def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct, name: str) -> None:
+def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct, name: str, classes: int) -> None:
     """Raises InputError unless a learner of a layer keeps shapes and dtypes."""
     kind = f"{type(learner).__name__} of {name}"
-    learner = learner.prepared(layer.conv.features)
+    learner = learner.prepared(layer.conv.features, classes)
     if type(learner).update is Learner.update:
         needs = "`update(self, layer, state, latency, response, signal)`, which returns (layer, state, info)"
         raise InputError(f"{type(learner).__name__} must have a method {needs}")
-    minibatch = layer.conv.minibatch is not None
     label = _INTEGER if learner.supervised else None
-    signal = Signal(_INTEGER, _INTEGER, _INTEGER) if learner.supervised else None
-    if minibatch:
+    if learner.minibatch_size:
         latency = _array((learner.minibatch_size, *latency.shape), latency.dtype)
+        label = _array((learner.minibatch_size,), np.int32) if learner.labelled else None
+    signal = None if label is None else Signal(label, label, label)
     state = jax.tree.map(to_32_bits, learner.init(layer, np.zeros(2, np.uint32), 0))
     response = _traced(learner, "forward", kind, layer, state, latency, label)
     if layer.classes and learner.supervised and not isinstance(getattr(response, "spikes", None), Spikes):

@@ -69,10 +69,13 @@ def fit_ramps(job: Job, phase: Phase, states: Sequence[TrainState], inputs: Any)
 
 
 def unfitted_ramp(job: Job, phase: Phase, states: Sequence[TrainState]) -> bool:
-    """Whether the layer of a phase without labels has a ramp that is to be fitted once it has learned."""
+    """Whether the layer that has learned in a phase has a ramp that is to be fitted now: it learns no more after it."""
     if phase.supervised or not phase.layers:
         return False
     (name,) = phase.layers
+    later = job.phases[job.phases.index(phase) + 1 :]
+    if any(name in other.layers for other in later):
+        return False
     conv = job.model(states[0]).layers[name].conv
     return conv.ramped and not conv.ramp.fitted
 

@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
+
 from snnjax.core import checks
 from snnjax.core.codec import to_data
 from snnjax.core.errors import InputError
@@ -11,7 +14,7 @@ from snnjax.networks import Model, Network
 from snnjax.networks.decision import is_fitted
 from snnjax.networks.images import with_encoder
 from snnjax.training.contracts import check_parts
-from snnjax.training.placement import Placement, model_of
+from snnjax.training.placement import Placement, has_own, model_of
 from snnjax.training.state import Callback, Settings, TrainState
 from snnjax.training.timer import Timer
 
@@ -22,8 +25,8 @@ DIAGNOSED_IMAGES = 1000
 class Phase(NamedTuple):
     """A part of a training: what learns, and from how many images.
 
-    One layer learns without labels, or all supervised layers. Without `layers`, the decision is fitted or, if the
-    network has none, its features are described.
+    One layer learns by itself, or all supervised layers from the decisions. Without `layers`, the decision is fitted
+    or, if the network has none, its features are described.
 
     Attributes:
       layers: names of those that learn, in order.
@@ -33,7 +36,8 @@ class Phase(NamedTuple):
       by_turns: as of `Network.reward_by_turns`.
       minibatch_size: images after which a minibatch learner changes its weights; 0 for all other learners.
       images: of an epoch.
-      supervised: whether labels are needed.
+      labelled: whether a layer learns by itself, but from labelled images only, as of `Learner.labelled`.
+      supervised: whether layers learn from decisions, or the decision is fitted.
       adapt_every: images after which supervised learners adapt, as of `Settings.adapt_every`.
       name: as in messages and reports, such as "STDP layer1".
       epochs: passes over the images.
@@ -46,6 +50,7 @@ class Phase(NamedTuple):
     by_turns: bool = False
     minibatch_size: int = 0
     images: int = 0
+    labelled: bool = False
     supervised: bool = False
     adapt_every: int = 1
     name: str = ""
@@ -98,6 +103,22 @@ class Job:
         """The part of `images` that a phase learns from."""
         return "train" if phase.supervised else self.unsupervised
 
+    def labelled_inputs(self, inputs: Any) -> Any:
+        """The inputs of the images with labels, which come first, given those of the `unsupervised` part.
+
+        Mirror images, if there are any, come after the images in both.
+        """
+        labelled = len(self.data.train_images)
+        total = len(self.images[self.unsupervised])
+
+        def of_each(values: np.ndarray) -> np.ndarray:
+            axis = int(has_own(values))
+            parts = np.split(values, range(total, values.shape[axis], total), axis)
+            kept = [part[:, :labelled] if axis else part[:labelled] for part in parts]
+            return np.concatenate(kept, axis) if len(kept) > 1 else kept[0]
+
+        return inputs if labelled == total else jax.tree.map(of_each, inputs)
+
     def model(self, state: TrainState, index: int = 0) -> Model:
         """Network number `index` with the weights of a state, all numbers of 32 bits."""
         return model_of(state.network(self.networks[index]), state.weights)
@@ -133,7 +154,8 @@ def phases_of(network: Network, data: Dataset, settings: Settings, frozen: Seque
         for index, learner in enumerate(conv.each_learner):
             if learner.supervised or name in frozen:
                 continue
-            images = min(total, (learner.images if learner.minibatch_size else None) or total)
+            available = labelled if learner.labelled else total
+            images = min(available, (learner.images if learner.minibatch_size else None) or available)
             phases.append(
                 Phase(
                     (name,),
@@ -142,6 +164,7 @@ def phases_of(network: Network, data: Dataset, settings: Settings, frozen: Seque
                     update_batch=min(settings.update_batch, images),
                     minibatch_size=min(learner.minibatch_size, images),
                     images=images,
+                    labelled=learner.labelled,
                     name=f"{_title(learner)} {name}",
                     epochs=epochs[stage],
                 )

@@ -1,4 +1,4 @@
-"""What a batch of images does to the layers that learn: one layer without labels, or all supervised layers.
+"""What a batch of images does to the layers that learn: one layer by itself, or all supervised layers.
 
 Each of `learn_unsupervised`, `learn_minibatches`, `learn_deciding`, `learn_pair` and `learn_supervised` is a pure
 function `learn(phase, carry, model, batch)` that returns a new `Carry` and a `StepResult`; `learning_of` says which
@@ -55,7 +55,7 @@ class ImageBatch(NamedTuple):
         read from before it, where later ones do too.
       start, stop: () int32, the images from number `start` to before `stop` are learned from.
       last: () bool, whether the epoch ends with them.
-      labels: (S,) int32, where layers learn supervised.
+      labels: (S,) int32, where layers learn from labels.
     """
 
     inputs: Any
@@ -147,7 +147,7 @@ def learn_unsupervised(phase: Phase, carry: Carry, model: Model | None, batch: I
 
 
 def learn_minibatches(phase: Phase, carry: Carry, model: Model | None, batch: ImageBatch) -> tuple[Carry, StepResult]:
-    """One layer learns without labels, from whole minibatches."""
+    """One layer learns by itself from whole minibatches, with their labels if its learner is `labelled`."""
     size = phase.minibatch_size
     rest = phase.images % size  # images in the last minibatch of an epoch, 0 if it is whole
 
@@ -157,8 +157,10 @@ def learn_minibatches(phase: Phase, carry: Carry, model: Model | None, batch: Im
         (name,) = phase.layers
         layer = carry.layers[name]
         learner = layer.conv.each_learner[phase.learner]
-        response = learner.forward(layer, carry.states[name], inputs, None)
-        layer, state, info = learner.update(layer, carry.states[name], inputs, response, None)
+        labels = jax.lax.dynamic_slice_in_dim(batch.labels, start, count) if learner.labelled else None
+        signal = None if labels is None else Signal(jnp.zeros_like(labels), labels, jnp.full_like(labels, -1))
+        response = learner.forward(layer, carry.states[name], inputs, labels)
+        layer, state, info = learner.update(layer, carry.states[name], inputs, response, signal)
         carry = Carry({name: layer}, {name: state})
         infos = {name: info}
         if all_infos is None:

@@ -36,8 +36,10 @@ def begin_phase(job: Job, phase: Phase, states: Sequence[TrainState], inputs: An
         # A resumed phase continues with the rates and random keys that were saved, not with those of a new phase.
         carries.append(_resumed(carry, state.learning) if state.learning else carry)
     others = [_without_weights(model, phase.layers) for model in models]
+    if phase.labelled:
+        inputs = job.labelled_inputs(inputs)
     count = count_of(inputs) // (1 + job.settings.mirror)
-    labels = job.data.train_labels.astype(np.int32) if phase.supervised else None
+    labels = job.data.train_labels.astype(np.int32) if phase.supervised or phase.labelled else None
     order = epoch_orders(job.settings, job.seeds, job.phases.index(phase), count)
     return LearningPhase(
         phase=phase,
@@ -140,7 +142,7 @@ class EpochImages:
     Attributes:
       inputs: (N, C, H, W), or (networks, N, C, H, W); or of 2N images, see `shown_order`. Or a tree of such arrays.
       count: N, the number of images without their mirror images.
-      labels: (N,) int32 of supervised learning, None elsewhere.
+      labels: (N,) int32, where layers learn from labels; None elsewhere.
       order: a function of the epoch that gives the `shown_order` of its images; None: the order of the data. A phase
         learns from the images that are shown first, if it learns from fewer than N.
     """
@@ -245,15 +247,16 @@ class LearningPhase:
 
     def _correct(self, result: StepResult, first: int, stop: int, order: np.ndarray | None) -> int:
         """How many decisions on images `first` to before `stop` are correct; 0 if there are no decisions."""
-        if self.images.labels is None:
+        if result.decisions is None:
             return 0
         check_decisions(result.decisions, self.model.network.classes)
+        assert self.images.labels is not None
         numbers = self.images.numbers(order)[..., first:stop]
         return int(np.sum(result.decisions == self.images.labels[numbers]))
 
     def in_order_of_data(self, result: StepResult, order: np.ndarray | None) -> StepResult:
         """The results with decisions in the order of the data, given the order in which the images were shown."""
-        if self.images.labels is None or order is None:
+        if result.decisions is None or order is None:
             return result
         back = np.broadcast_to(np.argsort(self.images.numbers(order), axis=-1), result.decisions.shape)
         return result._replace(decisions=np.take_along_axis(result.decisions, back, axis=1))

@@ -65,10 +65,10 @@ class Trainer:
 
         Settings are those of `Settings.of`, unless others are given. `seeds` are for the initial weights of each
         network, by default the one in the settings. `start` is a trained network, as `snnjax.load` returns it: its
-        encoder and its layers before the first that needs labels are taken as they are. With the same classes, its
+        encoder and its layers before the first supervised one are taken as they are. With the same classes, its
         other layers keep learning from what they have learned; with others they begin anew, unless `add_classes` keeps
         their neurons and gives them new ones for new classes. `learn` names the stages that learn, by default those
-        from the first that needs labels on. Raises InputError where `start` has other layers than the network.
+        from the first supervised one on. Raises InputError where `start` has other layers than the network.
         """
         networks: list[Any] = list(network) if isinstance(network, list | tuple) else [network]
         check_types(networks, data, settings, callback)

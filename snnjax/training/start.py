@@ -67,9 +67,9 @@ class WarmStart(NamedTuple):
     ) -> "WarmStart":
         """What a network for classes of these names shares with a trained one.
 
-        It shares the layers before the first that needs labels. If the classes are the same, or `add_classes` says that
+        It shares the layers before the first supervised one. If the classes are the same, or `add_classes` says that
         there are more, it shares all other layers as well, if they are the same, and these keep learning. `learn` names
-        the stages that learn, by default those from the first that needs labels on. Raises InputError if there is
+        the stages that learn, by default those from the first supervised one on. Raises InputError if there is
         nothing to share, or if the input, the time steps, the encoder or the layers differ in more than what was
         learned or fitted, and says how.
         """
@@ -90,9 +90,7 @@ class WarmStart(NamedTuple):
         shared_layers = [name for stage, name, _ in network.layers() if stage < stages]
         if not shared_layers:
             got = f"{trained.name} for {network.name}, {why}"
-            raise InputError(
-                f"`start` (--from) must share layers that learn without labels with the network, got {got}"
-            )
+            raise InputError(f"`start` (--from) must share layers before the readout with the network, got {got}")
         compared = shared if why else whole
         if misfits := _misfits(network, untrained, compared):
             wanted = f"{', '.join(shared_layers)} of {network.name}"
@@ -196,17 +194,20 @@ def _continued(network: Network, number: int, start: SpikingNetwork, class_names
     """A stage of a network with the numbers that its layers have learned; ramps are to be fitted anew."""
     stage = network.stages[number]
     channels = network.input_shapes[number][0]
+    deciding = network.names[number] == network.deciding
+    of_classes = () if deciding or class_names == start.class_names else ("learners.",)
     branches = []
     for index, conv in enumerate(stage.branches):
-        initial = leaves(conv.prepared(channels))
+        initial = leaves(conv.prepared(channels, network.classes))
         trained = on_host(start.network.stages[number].branches[index])
         learned = {}
         for path, value in leaves(trained).items():
             changed = np.ndim(value) or f"stages.{number}.branches.{index}.{path}" in start.initial
             # The levels of a ramp belong to the weights that they were fitted to, and the weights go on changing.
-            if changed and path in initial and not path.startswith("ramp."):
+            # The head of a `LocalError` belongs to the classes, and so may what other rules keep.
+            if changed and path in initial and not path.startswith(("ramp.", *of_classes)):
                 learned[path] = value
-        if network.names[number] == network.deciding:
+        if deciding:
             for path in learned.keys() & trained.numbers_of_features:
                 learned[path] = _arranged(learned[path], initial[path], class_names, start.class_names)
         branches.append(with_leaves(conv, learned))
