@@ -337,7 +337,7 @@ def test_what_is_refused():
         (lambda: tiny.with_first(network(), learners=mixed.learners), "unsupervised, of different classes and all"),
         (
             lambda: SpikingFeatures(network()).fit(IMAGES.train_images),
-            "got local, in which layer1, layer2 learn from",
+            r"`layers` of local that learn from labels must be \(\), got \('layer1', 'layer2'\)",
         ),
         (lambda: LocalError(feedback="none"), "`feedback` must be one of transposed, random"),
         (lambda: LocalError(dropout=1.0), "`dropout` must"),

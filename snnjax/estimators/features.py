@@ -8,7 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
-from snnjax.core.errors import InputError
+from snnjax.core import checks
 from snnjax.data import Dataset
 from snnjax.estimators.estimator import SpikingEstimator, restores_on_error
 
@@ -38,10 +38,8 @@ class SpikingFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Spiking
         labels = np.zeros(len(images), np.int32)
         data = Dataset("X", images, labels, images, labels)
         network = dataclasses.replace(self._network(data), classes=1)
-        if network.labelled:
-            got = f"got {network.name}, in which {', '.join(network.labelled)} learn from labels"
-            advice = "take SpikingClassifier, whose `network_.features(images)` they are"
-            raise InputError(f"`network` must have layers that learn without labels, {got}: {advice}")
+        advice = "take SpikingClassifier, and its `network_.features(images)`"
+        checks.equal(f"layers of {network.name} that learn from labels", network.labelled, (), advice)
         self.network_ = self._learned_features(network, data)
         count = network.first_supervised
         if not network.deciding:
