@@ -164,7 +164,7 @@ def test_dropout_hides_a_share_of_the_heads_inputs():
 @pytest.mark.parametrize(
     "ramp", [Ramp(), Ramp(inhibition=False), Ramp(dendrites=2)], ids=["plain", "free", "dendrites"]
 )
-@pytest.mark.parametrize("channels", [3, 16])
+@pytest.mark.parametrize("channels", [3, pytest.param(16, marks=pytest.mark.slow)])
 def test_activities_are_potentials_above_0(channels, ramp, threshold):
     """Those of a layer whose running moments are the minibatch's."""
     layer, _, _, latency, _ = case(PLAIN, channels)
@@ -223,7 +223,7 @@ def test_the_head_is_saved_and_decisions_do_not_use_it(learned, tmp_path):
     np.testing.assert_array_equal(other(IMAGES.test_images), found(IMAGES.test_images))
 
 
-@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("mirror", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_only_labelled_images_teach_it(mirror):
     """A SoftHebb layer before it learns from all images."""
     few = IMAGES.keep_labels(20)
@@ -241,6 +241,7 @@ def test_only_labelled_images_teach_it(mirror):
     assert same != mirror, "mirror images of the labelled ones teach it too, if any"
 
 
+@pytest.mark.slow
 def test_a_layer_may_begin_with_soft_hebb():
     """The levels of its ramp are fitted once, to what both rules have made of it."""
     both = SoftHebb(minibatch_size=4), dataclasses.replace(RULE, rate=0.0005)
@@ -300,6 +301,7 @@ def test_a_run_that_was_stopped_within_an_epoch_goes_on(tmp_path, monkeypatch):
         np.testing.assert_array_equal(state.weights[name], weights)
 
 
+@pytest.mark.slow
 def test_layers_of_a_network_of_other_classes_start_without_its_head(learned):
     trainer, state = learned
     three = dataclasses.replace(IMAGES, train_labels=np.arange(53) % 3, test_labels=np.arange(53) % 3, classes=3)
@@ -313,6 +315,7 @@ def test_layers_of_a_network_of_other_classes_start_without_its_head(learned):
     assert after.network.stages[0].branches[0].learners.head.shape == (2, 2, 6, 3)
 
 
+@pytest.mark.slow
 def test_the_first_partial_fit_teaches_it_by_the_labels():
     classifier = SpikingClassifier(network(), random_state=0)
     classifier.partial_fit(IMAGES.train_images, IMAGES.train_labels)
