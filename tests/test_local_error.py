@@ -11,7 +11,7 @@ import tiny
 from refusals import assert_refused
 
 import snnjax
-from snnjax import Settings, Sweep, Trainer
+from snnjax import ImageSpec, Settings, Sweep, Trainer
 from snnjax.core import paths
 from snnjax.data import Dataset
 from snnjax.encoding import PIXELS
@@ -42,6 +42,13 @@ class Plain(LocalError):
 
     def optimizer(self, rate):
         return optax.sgd(rate)
+
+
+@snnjax.component
+class LabelledSTDP(STDP):
+    """A rule that learns from single stimuli, and cannot get labels."""
+
+    labelled = True
 
 
 PLAIN = Plain(rate=0.5, parts=2, minibatch_size=4, dropout=0.0)
@@ -336,6 +343,10 @@ def test_what_is_refused():
         (lambda: network(decision=None), "in a network without a `decision`, which has no labels"),
         (lambda: tiny.with_first(network(), ramp=None, standardise=None, threshold=1.0), "must have a `ramp`"),
         (lambda: tiny.with_first(network(), learners=spiking.learners), "must be such as SoftHebb, got STDP"),
+        (
+            lambda: tiny.with_first(tiny.plain(ImageSpec()), learners=LabelledSTDP()),
+            "`minibatch_size` of LabelledSTDP, which is `labelled`, must be at least 1, got 0",
+        ),
         (lambda: tiny.with_first(network(), learners=twice), "unsupervised, of different classes and all with a"),
         (lambda: tiny.with_first(network(), learners=mixed.learners), "unsupervised, of different classes and all"),
         (

@@ -1,4 +1,4 @@
-"""Two layers learn from labels, each by the error of its own head, under a loss of your own.
+"""Two layers learn from labels with a custom loss: each layer minimises the loss of its own linear head.
 
 `LocalError` trains a layer by the cross entropy of a linear head. Here a margin replaces it: the score of the label
 must exceed every other score by 1.
@@ -50,7 +50,8 @@ def main():
         trainer = Trainer(network(rule), digits(), settings)
         state = trainer.run(trainer.initial_state())
         name = type(rule).__name__
-        first, second = (state.curves[f"{name} {layer}"][layer]["head_right"][-1] for layer in ("layer1", "layer2"))
+        first = state.curves[f"{name} layer1"]["layer1"]["head_right"][-1]
+        second = state.curves[f"{name} layer2"]["layer2"]["head_right"][-1]
         print(f"{name}: in their last epoch the heads were right for {first:.1%} and {second:.1%} of the images")
         print(f"test accuracy {state.epochs[-1]['test']['accuracy']:.1%}")
 

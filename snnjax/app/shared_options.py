@@ -173,7 +173,7 @@ class Start:
 
     run: Annotated[Path | None, option("RUN", "none", name="from")] = None
     """continue from this run folder, weights.npz or pretrained:NAME, with its network unless --model names another:
-    layers before the first supervised one stay as they are; others keep learning, or begin anew for other classes"""
+    layers before the first supervised one stay as they are; later layers keep learning, or restart if classes differ"""
     add_classes: bool = False
     """with --from: keep what was learned of its classes, and add neurons for the new classes of the data"""
     learn: Annotated[tuple[str, ...], option("STAGE ...", "from the first supervised one on")] = ()

@@ -19,7 +19,10 @@ def part_means(maps: jax.Array, *, parts: int) -> jax.Array:
     Where H or W is no multiple of `parts`, neighbouring parts share a row or column, as in adaptive average pooling.
     """
     checks.array("maps", maps, "B H W F", "floats")
-    down, right = (_averages(size, checks.integer("parts", parts, 1)) for size in maps.shape[1:3])
+    checks.integer("parts", parts, 1)
+    _, height, width, _ = maps.shape
+    down = _averages(height, parts)
+    right = _averages(width, parts)
     return jnp.einsum("ph, bhwf, qw -> bpqf", down, maps, right, precision=jax.lax.Precision.HIGHEST)
 
 

@@ -123,9 +123,10 @@ class LocalError(Learner):
 
         parameters = self._parameters(layer)
         (loss, (scores, activities)), gradient = jax.value_and_grad(error, has_aux=True)(parameters)
-        changes, optimizer = self.optimizer(state["rate"]).update(gradient, state["optimizer"], parameters)
+        optimizer = self.optimizer(state["rate"])
+        changes, optimizer_state = optimizer.update(gradient, state["optimizer"], parameters)
         learned = optax.apply_updates(parameters, changes)
-        state = dict(state, minibatches=state["minibatches"] + 1, optimizer=optimizer)
+        state = dict(state, minibatches=state["minibatches"] + 1, optimizer=optimizer_state)
         info = dict(
             right=jnp.mean(jnp.argmax(scores, axis=1) == labels, dtype=jnp.float32),
             loss=loss,

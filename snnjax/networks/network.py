@@ -146,6 +146,10 @@ class Network:
             raise InputError(
                 f"{name}, which learns by {type(conv.minibatch).__name__}, must have a `ramp`, such as Ramp()"
             )
+        for learner in conv.each_learner:
+            if learner.labelled:
+                title = f"minibatch_size of {type(learner).__name__}, which is `labelled`,"
+                checks.integer(title, learner.minibatch_size, 1)
         in_minibatches = [learner.minibatch_size > 0 for learner in conv.each_learner]
         several_of_a_kind = len({type(learner) for learner in conv.each_learner}) < len(conv.each_learner)
         if conv.minibatch and (any(supervised) or not all(in_minibatches) or several_of_a_kind):
