@@ -156,6 +156,28 @@ def recipes_table(results: Iterable[Row]) -> str:
     return markdown(RECIPES, lines)
 
 
+def repeats_table(results: Iterable[Row], repeats: dict[str, list[Row]]) -> str:
+    """Accuracy and seconds of training of recipes that were measured again, a column for each of the runs."""
+    first = measured(results)
+    runs = [{row["recipe"]: row for row in rows} for rows in repeats.values()]
+    lines = []
+    for name in dict.fromkeys(name for run in runs for name in run):
+        rows = first[name]
+        seconds = mean_of(rows, lambda row: float(row["train_seconds"]))
+        cells = [repeat_cell(accuracy(rows), seconds, all(row["finished"] for row in rows))]
+        for run in runs:
+            row = run.get(name)
+            cells.append(repeat_cell(row["accuracy"], row["seconds"], row["complete"]) if row else "")
+        lines.append([name, *cells])
+    return markdown(("recipe", "first run, %", *(f"{run}, %" for run in repeats)), lines)
+
+
+def repeat_cell(accuracy: str, seconds: float | None, complete: bool) -> str:
+    """Accuracy and seconds of a recipe in one run."""
+    assert seconds is not None
+    return f"{accuracy}; {seconds:.0f} s{', out of time' * (not complete)}"
+
+
 def reasons(results: Iterable[Row], without: dict[str, str]) -> list[str]:
     """Sentences on the simulators that have no row, and why."""
     failed = [f"{row['name']}: {row['reason']}" for row in results if "reason" in row]

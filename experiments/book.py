@@ -34,6 +34,7 @@ TABLES: dict[str, Callable[[Path, str], str]] = {
         simulators.simulators,
         simulators.simulator_features,
         simulators.simulator_recipes,
+        simulators.simulator_repeats,
         simulators.simulators_without,
         descriptions.drawing,
         descriptions.layers,

@@ -31,6 +31,12 @@ def simulator_recipes(_: Path, __: str) -> str:
     return tables.recipes_table(recorded("simulators")["results"]).strip()
 
 
+def simulator_repeats(_: Path, __: str) -> str:
+    """Accuracy and seconds of training of the recipes that were measured again, beside those of the first run."""
+    record = recorded("simulators")
+    return tables.repeats_table(record["results"], record["repeats"]).strip()
+
+
 def simulators_without(_: Path, __: str) -> str:
     """The simulators that have no row, and why."""
     record = recorded("simulators")
