@@ -3,8 +3,12 @@
 import dataclasses
 import datetime
 import statistics
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
+
+import jax
 
 from snnjax import data
 from snnjax.app.console import markdown as markdown
@@ -28,12 +32,17 @@ class Options:
     """folder to write into"""
 
     def folder(self, name: str) -> Path:
-        """Creates the output folder; OSError if it cannot be created or already holds NAME.json."""
-        out = self.out or Path("runs") / f"{name}_{datetime.datetime.now():%Y%m%d-%H%M%S}"
-        if (out / f"{name}.json").exists():
-            raise FileExistsError(f"{out} already holds measurements ({name}.json): name another --out")
-        out.mkdir(parents=True, exist_ok=True)
-        return out
+        """As `output_folder`."""
+        return output_folder(self.out, name)
+
+
+def output_folder(out: Path | None, name: str) -> Path:
+    """Creates the output folder; OSError if it cannot be created or already holds NAME.json."""
+    out = out or Path("runs") / f"{name}_{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    if (out / f"{name}.json").exists():
+        raise FileExistsError(f"{out} already holds measurements ({name}.json): name another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    return out
 
 
 def write(out: Path, name: str, content: Row, table: str) -> str:
@@ -46,6 +55,19 @@ def write(out: Path, name: str, content: Row, table: str) -> str:
 def summary(name: str, values: list[float]) -> Row:
     """Median, under this name, min and max."""
     return {name: statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def shortest(programs: Sequence[Callable[[], Any]], repeats: int) -> list[float]:
+    """Seconds of the fastest of some calls of each program, which take turns, after one that compiles."""
+    for program in programs:
+        jax.block_until_ready(program())
+    seconds: list[list[float]] = [[] for _ in programs]
+    for _ in range(repeats):
+        for program, measured in zip(programs, seconds, strict=True):
+            start = time.perf_counter()
+            jax.block_until_ready(program())
+            measured.append(time.perf_counter() - start)
+    return [min(measured) for measured in seconds]
 
 
 def about(**facts: str) -> Row:

@@ -7,7 +7,6 @@ sequence kernel; and by a hand-written `jax.lax.scan` over the single-stimulus k
 import dataclasses
 import functools
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -172,19 +171,6 @@ def continued(learn: Callable[[Any], Any], learned: Any) -> Callable[[], Any]:
     return call
 
 
-def shortest(programs: Sequence[Callable[[], Any]], repeats: int) -> list[float]:
-    """Seconds of the fastest of some calls of each program, which take turns, after one that compiles."""
-    for program in programs:
-        jax.block_until_ready(program())
-    seconds: list[list[float]] = [[] for _ in programs]
-    for _ in range(repeats):
-        for program, measured in zip(programs, seconds, strict=True):
-            start = time.perf_counter()
-            jax.block_until_ready(program())
-            measured.append(time.perf_counter() - start)
-    return [min(measured) for measured in seconds]
-
-
 def run(options: Options) -> None:
     """Measures each layer in turn; prints and writes the table."""
     shared_options.check_least(options, images=1, repeats=1)
@@ -195,7 +181,7 @@ def run(options: Options) -> None:
         for name, case in CASES.items():
             programs = Programs(case, options.images)
             called = programs.trainer(), programs.sequence_kernel(), programs.hand_written()
-            seconds = shortest(called, options.repeats)
+            seconds = common.shortest(called, options.repeats)
             trainer, sequence, scanned = seconds
             rows.append(dict(layer=name, trainer=trainer, sequence_kernel=sequence, hand_written=scanned))
             microseconds = (f"{1e6 * value / options.images:.0f}" for value in (trainer, sequence, scanned))

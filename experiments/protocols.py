@@ -61,6 +61,7 @@ S2STDP = "goupy2024_s2stdp"
 SSTDP = "goupy2024_sstdp"
 SOFTHEBB = "goupy2024_softhebb"
 NARROW = "softhebb_narrow"
+LOCAL = "local_narrow"
 SIZES = (100, 1_000, 10_000, None)
 FEW_LABELS = (100, 1_000, 10_000)
 MORE_SIZES = (100, 1_000, 3_000, 10_000, 30_000, None)
@@ -91,6 +92,7 @@ TABLES: dict[str, tuple[Row, ...]] = {
         Row(SCALES, JPEG, mirror=True, least=66.4),
         Row(SOFTHEBB, JPEG, mirror=True, least=78.8),
         Row(NARROW, JPEG, mirror=True, least=74.0),
+        Row(LOCAL, JPEG, mirror=True),
     ),
     "efficiency": (
         *(Row(NCG, "mnist", train_images=count) for count in SIZES),

@@ -6,6 +6,8 @@ import pathlib
 import re
 import sys
 
+import backpropagation
+import local_errors
 import microcontroller
 import numpy as np
 import protocols
@@ -83,6 +85,30 @@ def test_programs_run_on_an_emulated_processor(tmp_path, capsys):
     assert (tmp_path / "microcontroller.md").read_text() in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_backpropagation_learns_digits(tmp_path, capsys):
+    out = tmp_path / "backpropagation"
+    backpropagation.main(["--epochs", "4", "--seeds", "2", "--mirror", "--out", str(out)])
+    content = json.loads((out / "backpropagation.json").read_text())
+    assert [trained["seed"] for trained in content["trained"]] == [0, 1]
+    assert content["accuracy"]["mean"] > 0.9
+    assert (out / "backpropagation.md").read_text() in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_steps_of_local_errors_and_of_backpropagation_are_measured(tmp_path, capsys):
+    local_errors.main(["--repeats", "1", "--out", str(tmp_path)])
+    steps = json.loads((tmp_path / "local_errors.json").read_text())["steps"]
+    assert [*steps] == ["layer1", "layer2", "layer3", "backpropagation"]
+    # Positions, minibatch, features, inputs of a position; a multiplication and an addition.
+    assert steps["layer1"]["operations"] == 32 * 32 * 128 * 48 * (3 * 5 * 5) * 2
+    assert steps["layer3"]["operations"] == 8 * 8 * 128 * 384 * (96 * 3 * 3) * 2
+    assert min(step["memory"] for step in steps.values()) > 0
+    for name in ("layer1", "layer2", "layer3"):
+        assert 0 < steps[name]["forward"] < steps[name]["gradient"]
+    assert (tmp_path / "local_errors.md").read_text() in capsys.readouterr().out
+
+
 def test_bad_options_give_one_clear_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "emulated", None)
     monkeypatch.chdir(tmp_path)
@@ -94,6 +120,10 @@ def test_bad_options_give_one_clear_line(tmp_path, capsys, monkeypatch):
         (throughput, "--study readout --spikenn .", "is no checkout of ggoupy/SpikeNN"),
         (throughput, "--study readout --model mozafari2018 --out out", "is no readout by SupervisedSTDP on"),
         (scaling, "--model mozafari2018 --axes neurons", "`axes` must name some of mozafari2018"),
+        (local_errors, "--model softhebb_narrow", "`model` must have layers that learn by LocalError"),
+        (backpropagation, "--epochs 0", "`epochs` must be at least 1, got 0"),
+        (backpropagation, "--validation 0", "`validation` must be above 0"),
+        (backpropagation, "--features 3 5", "`features` must"),
         (microcontroller, "--out out", "pip install 'snnjax[microcontroller]'"),
     ):
         with pytest.raises(SystemExit, match="2"):

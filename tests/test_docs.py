@@ -24,8 +24,10 @@ import types
 from statistics import median
 from typing import Any
 
+import backpropagation
 import discover
 import jax
+import local_errors
 import made_events
 import microcontroller
 import numpy as np
@@ -50,6 +52,8 @@ from snnjax.kernels import backend
 
 SCRIPTS = {
     "benchmarks/simulators.py": simulators.Options,
+    "benchmarks/local_errors.py": local_errors.Options,
+    "benchmarks/backpropagation.py": backpropagation.Options,
     "benchmarks/throughput.py": throughput.Options,
     "benchmarks/scaling.py": scaling.Options,
     "benchmarks/microcontroller.py": microcontroller.Options,

@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import local_variants
 import numpy as np
 import optax
 import pytest
@@ -19,7 +20,7 @@ from snnjax.estimators import SpikingClassifier, SpikingFeatures
 from snnjax.kernels import local_error
 from snnjax.layers import Conv, Pool, Ramp, Standardise
 from snnjax.learners import STDP, LocalError, Prototypes, Signal, SoftHebb, SupervisedSTDP
-from snnjax.networks import Earliest, Model, Network, SpikingNetwork, quantise, stage
+from snnjax.networks import Earliest, Model, Network, SpikingNetwork, local_errors, quantise, stage
 from snnjax.networks.batches import output_batch
 from snnjax.networks.graph import Activations
 from snnjax.runs import RunFolder
@@ -89,6 +90,16 @@ def test_parts_are_those_of_adaptive_pooling(size, parts):
             np.testing.assert_allclose(found[:, row, column], maps[:, *inside].mean((1, 2)), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(("shape", "size"), [((8, 6), 2), ((7, 5), 3), ((4, 4), 1), ((2, 3), 4)])
+def test_the_largest_of_each_block_is_seen(shape, size):
+    maps = RNG.normal(size=(2, *shape, 3)).astype(np.float32)
+    found = local_error.block_maxima(maps, size=size)
+    assert found.shape == (2, -(-shape[0] // size), -(-shape[1] // size), 3)
+    for row, column in np.ndindex(found.shape[1:3]):
+        block = maps[:, row * size : (row + 1) * size, column * size : (column + 1) * size]
+        np.testing.assert_array_equal(found[:, row, column], block.max((1, 2)))
+
+
 def case(learner, channels=3):
     """The first layer of a network with a head that is not 0, its state, and a minibatch with labels."""
     description = network(learner)
@@ -118,15 +129,16 @@ def direct_activities(layer, weights, latency):
 
 
 @pytest.mark.parametrize("channels", [3, 16])
-@pytest.mark.parametrize("feedback", ["transposed", "random"])
-def test_weights_follow_the_gradient_of_the_loss_of_their_own_head(feedback, channels):
+@pytest.mark.parametrize(("feedback", "block"), [("transposed", 1), ("random", 1), ("transposed", 2)])
+def test_weights_follow_the_gradient_of_the_loss_of_their_own_head(feedback, block, channels):
     """Of 3 channels by patches, of 16 by tiles; random feedback replaces the head only in the backward pass."""
-    layer, rule, state, latency, signal = case(dataclasses.replace(PLAIN, feedback=feedback), channels)
+    layer, rule, state, latency, signal = case(dataclasses.replace(PLAIN, feedback=feedback, block=block), channels)
     after, state_after, info = jax.jit(lambda *given: rule.update(*given))(layer, state, latency, None, signal)
 
     def means(weights):
         maps = direct_activities(layer, weights, latency)
-        return maps.reshape(4, 2, 4, 2, 4, -1).mean((2, 4))
+        maxima = maps.reshape(4, 8 // block, block, 8 // block, block, -1).max((2, 4))
+        return maxima.reshape(4, 2, 4 // block, 2, 4 // block, -1).mean((2, 4))
 
     def loss_of_scores(scores):
         wanted = 0.95 * jax.nn.one_hot(signal.label, 2) + 0.05 / 2
@@ -372,3 +384,36 @@ def test_outputs_are_what_the_head_has_seen(learned):
     # The moments of all images are those of the last minibatches only nearly.
     assert np.mean(np.abs(remaining - expected)) < 10
     assert np.corrcoef(remaining.ravel(), expected.ravel())[0, 1] > 0.95
+
+
+# The networks
+
+
+def test_layers_learn_for_more_epochs_where_fewer_images_have_labels():
+    made = {count: local_errors.local_narrow(ImageSpec((32, 32, 3), count=count)) for count in (100, 10_000, 50_000)}
+    assert made[50_000].epochs[:3] == local_errors.EPOCHS
+    for fewer, more in ((100, 10_000), (10_000, 50_000)):
+        for epochs, epochs_of_more in zip(made[fewer].epochs[:3], made[more].epochs[:3], strict=True):
+            assert epochs_of_more < epochs <= 100
+    for network in made.values():
+        for number, epochs in enumerate(network.epochs[:3]):
+            last = network.stages[number].branches[0].learners.annealing ** (epochs - 1)
+            assert last == pytest.approx(local_errors.FINAL_RATE_RATIO, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("variant", "rules"),
+    [
+        (local_errors.local_wide, [(LocalError,)] * 3),
+        (local_variants.labels_last, [(SoftHebb,), (SoftHebb,), (LocalError,)]),
+        (local_variants.softhebb_first, [(SoftHebb, LocalError)] * 3),
+        (local_variants.random_feedback, [(LocalError,)] * 3),
+    ],
+)
+def test_variants_learn_by_the_rules_that_their_names_say(variant, rules):
+    made = variant(ImageSpec((32, 32, 3), count=50_000))
+    assert made.name == variant.__name__
+    layers = [part.branches[0] for part in made.stages[:3]]
+    assert [tuple(map(type, conv.each_learner)) for conv in layers] == rules
+    feedback = {learner.feedback for conv in layers for learner in conv.each_learner if isinstance(learner, LocalError)}
+    assert feedback == {"random" if variant is local_variants.random_feedback else "transposed"}

@@ -12,7 +12,7 @@ from documents import blocks
 from snnjax import kernels, load
 from snnjax.core import checks
 from snnjax.core.errors import InputError, InputTypeError
-from snnjax.kernels import hebbian, winograd
+from snnjax.kernels import hebbian, local_error, winograd
 from snnjax.layers import Conv, Pool, Ramp, Standardise
 from snnjax.layers.pool import pooled_maps
 from snnjax.learners import SupervisedSTDP
@@ -300,3 +300,25 @@ def test_sums_by_tiles_are_those_of_patches(shape, padding):
     expected = hebbian.weighted_sums(patches, weights.transpose(0, 2, 3, 1).reshape(5, -1))
     found = winograd.tiled_sums(maps, winograd.tile_weights(weights), padding=padding)
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("shape", "padding"), [((20, 7, 9), 1), ((16, 8, 8), 1), ((3, 5, 6), 0), ((16, 4, 3), (2, 0)), ((2, 70, 66), 1)]
+)
+@pytest.mark.parametrize("tiled", [False, True])
+def test_differentiable_sums_have_the_gradient_of_weighted_sums(shape, padding, tiled):
+    """On maps of several sizes, the last of them larger than what a CPU computes at a time."""
+    maps = np.float32(RNG.random((6, *shape)))
+    weights = np.float32(RNG.normal(size=(5, 9 * shape[0])))
+
+    def expected_sums(weights):
+        patches = jax.vmap(lambda values: hebbian.reflected_patches(values, kernel=3, padding=padding))(maps)
+        return hebbian.weighted_sums(patches, weights)
+
+    windows = local_error.Windows(3, padding=padding, tiled=tiled)
+    expected, expected_gradient = jax.vjp(expected_sums, weights)
+    found, gradient = jax.vjp(lambda weights: local_error.differentiable_sums(maps, weights, windows), weights)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    error = np.float32(RNG.normal(size=expected.shape))
+    for wanted, got in zip(expected_gradient(error), gradient(error), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=2e-5 * np.abs(wanted).max())

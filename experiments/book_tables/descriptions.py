@@ -40,6 +40,7 @@ RULES = {
 COMPETITIONS = {
     "TargetTime": "the first neuron of a patch",
     "SoftHebb": "soft, at each position",
+    "LocalError": "none",
     "RSTDP": "one neuron of the class decided for",
     "Prototypes": "within each class",
 }

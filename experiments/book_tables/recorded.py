@@ -22,8 +22,12 @@ TIMED = ("network", "images", "test accuracy, %", "seeds", "published, %", "seco
 DATA = {"digits": "scikit-learn's digits", "mnist": "MNIST", "cifar10-jpeg": "CIFAR-10 (JPEG)"}
 SHOWN_FIRST = ("goupy2024_ncg", "goupy2024_softhebb", "softhebb_narrow", "kheradpisheh2018", "mozafari2018")
 """The networks of the main page."""
-MADE_FOR = {"mozafari2018_objects": "larger images", "ncg_prototypes": "few labels"}
-"""Networks that have not learned all of MNIST."""
+MADE_FOR = {
+    "mozafari2018_objects": "larger images",
+    "ncg_prototypes": "few labels",
+    "local_narrow": "photographs with labels",
+}
+"""Networks without recorded results."""
 WHOLE = {"digits": 1_293, "mnist": 54_000, "cifar10-jpeg": 45_000}
 """Training images of each set, without those held out."""
 FIGURES_NOTES = (
@@ -182,7 +186,7 @@ def networks(page: Path, data: str) -> str:
             continue
         mnist = best_row(name, "mnist")
         cifar = best_row(name, "cifar10-jpeg")
-        made_for = f"made for {MADE_FOR.get(name)}"
+        made_for = f"made for {MADE_FOR[name]}" if name in MADE_FOR else ""
         cells = [accuracy_of(mnist) if mnist else made_for, accuracy_of(cifar) if cifar else ""]
         lines.append([network_link(page, name), layers_by_rule(NETWORKS[name]()), *cells, source])
     return markdown(head, lines).strip()

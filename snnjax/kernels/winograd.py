@@ -71,6 +71,35 @@ def tiled_sums(values: jax.Array, weights: jax.Array, *, padding: Pair = 0) -> j
     return tiles.reshape(_SUMS * tiles.shape[0], _SUMS * tiles.shape[2], -1)[:height, :width]
 
 
+@kernel("padding")
+def tiled_gradient(values: jax.Array, error: jax.Array, *, padding: Pair = 0) -> jax.Array:
+    """The gradient of `tile_weights`, (6, 6, F, C), from B stimuli with values (B, C, H, W) float.
+
+    `error` is the gradient of their `tiled_sums`, (B, H', W', F).
+    """
+    checks.array("values", values, "B C H W", "floats")
+    checks.array("error", error, "B H W F", "floats")
+    padded = jax.vmap(functools.partial(reflected, padding=padding))(values)
+    height, width = error.shape[1:3]
+    checks.shape("values", padded, (len(error), height + 2, width + 2, values.shape[1]), "`error`, padded")
+    beyond = [(0, 0), (0, -height % _SUMS), (0, -width % _SUMS), (0, 0)]
+    rows = jnp.stack(_factors(jnp.pad(padded, beyond), axis=1))
+    tiles = jnp.pad(error, beyond)
+    tiles = tiles.reshape(len(tiles), tiles.shape[1] // _SUMS, _SUMS, tiles.shape[2] // _SUMS, _SUMS, -1)
+    errors = jnp.stack(_combined(_OF_PRODUCTS.T, jnp.moveaxis(tiles, 2, 0)))
+    return lax.map(_row_gradient, (rows, errors))
+
+
+def _row_gradient(row_and_error: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """The gradient of weights, (6, F, C), from one row of values, (B, H'/4, W, C), and error, (B, H'/4, W'/4, 4, F)."""
+    row, error = row_and_error
+    factors = jnp.stack(_factors(row, axis=2))
+    errors = jnp.stack(_combined(_OF_PRODUCTS.T, jnp.moveaxis(error, 3, 0)))
+    factors, errors = lax.optimization_barrier((factors, errors))  # XLA would compute them anew
+    contracted = ((1, 2, 3), (1, 2, 3)), ((0,), (0,))
+    return lax.dot_general(errors, factors, contracted, precision=lax.Precision.HIGHEST)
+
+
 def _row_sums(row_and_weights: tuple[jax.Array, jax.Array]) -> jax.Array:
     """Four sums a tile, (H'/4, W'/4, 4, F), from one row of its values, (H'/4, W, C), and weights, (6, F, C)."""
     row, weights = row_and_weights

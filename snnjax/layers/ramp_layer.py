@@ -12,6 +12,7 @@ from snnjax.core import checks, devices
 from snnjax.core.components import static
 from snnjax.kernels import Spikes, hebbian, neurons, winograd
 from snnjax.kernels import ramp as ramp_kernels
+from snnjax.kernels.local_error import Windows, differentiable_sums
 from snnjax.kernels.ramp import Integrator
 from snnjax.layers.layer import BaseLayer
 from snnjax.layers.pool import Pool, pooling
@@ -72,7 +73,12 @@ class RampLayer(BaseLayer):
         ramp, which rounds and limits them, and through pooling.
         """
         layer = self.with_all_weights(rows).with_moments_of(batch, 1.0).frozen()
-        return jnp.maximum(jax.vmap(layer.potentials)(batch), 0)
+        assert layer.integrator is not None
+        weights, threshold, tiles = layer.integrator
+        windows = Windows(self.conv.kernel, self.conv.stride, self.conv.padding, tiled=tiles is not None)
+        sums = differentiable_sums(self._remaining(batch), weights, windows)
+        potentials = jax.vmap(lambda stimulus: self._summed(stimulus - threshold[None, None]))(sums)
+        return jnp.maximum(potentials, 0)
 
     def _remaining(self, latency: jax.Array) -> jax.Array:
         remaining = kernels.ramp.remaining_steps(latency, time_steps=self.time_steps)

@@ -19,7 +19,8 @@ from snnjax.learners.protocol import Diagnosis, Learner, Response, Signal, Updat
 class LocalError(Learner):
     """A layer with a ramp learns from minibatches and their labels, by the error of a linear head of its own.
 
-    The head reads the layer's activities, averaged over `parts` x `parts` of the map, and gives a score to each class.
+    The head reads the layer's activities, the largest of each `block`, averaged over `parts` x `parts` of the map, and
+    gives a score to each class.
     Its error, softmax - label, goes back through the head and through the slope of this layer's neurons, and no
     further: no error passes between layers (Nøkland and Eidnes 2019). The weights of layer and head follow the two
     gradients by an optimiser of optax. The rule uses gradients within a layer; it is not STDP. Decisions of the network
@@ -37,6 +38,8 @@ class LocalError(Learner):
       smoothing: the share of a label that is spread over all classes.
       dropout: the share of the head's inputs that are left out, drawn for each image. It lowers the share of images for
         which the head is right while it learns.
+      block: rows and columns of the blocks of the map of which the head sees the largest activity, as pooling passes it
+        on; 1: it sees all.
       parts: rows and columns of the averaged map that the head reads.
       feedback: the weights by which the error passes back from the head: "transposed", its own, or "random", fixed
         ones.
@@ -52,6 +55,7 @@ class LocalError(Learner):
     weight_decay: float = number(default=0.01, minimum=0)
     smoothing: float = number(default=0.05, minimum=0, below=1)
     dropout: float = number(default=0.3, minimum=0, below=1)
+    block: int = static(default=1, minimum=1)
     parts: int = static(default=4, minimum=1)
     feedback: str = static(default="transposed", one_of=("transposed", "random"))
     momentum: float = number(default=0.1, minimum=0, maximum=1)
@@ -138,7 +142,8 @@ class LocalError(Learner):
 
     def _scores(self, state: Any, activities: jax.Array, head: jax.Array) -> jax.Array:
         """The head's scores, (B, classes), of activities (B, H, W, F), some of whose means it does not see."""
-        means = local_error.part_means(activities, parts=self.parts)
+        maxima = local_error.block_maxima(activities, size=self.block)
+        means = local_error.part_means(maxima, parts=self.parts)
         key = jax.random.fold_in(state["key"], state["minibatches"])
         means *= jax.random.bernoulli(key, 1 - self.dropout, means.shape) / (1 - self.dropout)
         if self.feedback == "transposed":
