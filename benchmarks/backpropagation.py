@@ -1,9 +1,10 @@
 """Trains the layers of local_narrow by backpropagation, without spikes, in flax: a baseline for local rules.
 
-Sizes, padding, pooling and initial weights are those of the network, and the inputs of each layer are standardised
-without learned scales. The head and its settings are those of `LocalError`: dropout, smoothed labels, AdamW. What
-differs: the rate falls after each minibatch, not each epoch; images that do not fill a minibatch wait for the next
-epoch; activities are not rounded to spike times; and the linear head decides, which reads the third layer alone.
+Sizes, padding, pooling and the variance of the initial weights are those of the network, and the inputs of each layer
+are standardised without learned scales. The head has the settings of `LocalError`: dropout, smoothed labels, AdamW.
+There are four differences: the learning rate falls after each minibatch instead of each epoch; the last, incomplete
+minibatch of an epoch is left out; activities are not rounded to spike times; and the decision is that of the linear
+head, which reads only the third layer.
 """
 
 import dataclasses
@@ -114,7 +115,7 @@ class Training:
         self.state = self.optimizer.init(self.variables["params"])
 
     def learn_epoch(self, epoch: int) -> None:
-        """Learns from each training image once, but for those that do not fill a minibatch."""
+        """Learns once from each training image, except those of the incomplete last minibatch."""
         random = np.random.default_rng([self.seed, epoch])
         order = random.permutation(len(self.images.train_labels))
         size = RULE.minibatch_size
@@ -172,7 +173,7 @@ def batches(images: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def train(options: Options, images: Dataset, seed: int) -> Row:
-    """Trains a network; the accuracies of the epoch that was the best on held-out images, the last among equals."""
+    """Trains a network; returns the accuracies of the epoch that is best on held-out images, the later one in a tie."""
     training = Training(options, images, seed)
     best = dict(validation=-1.0)
     seconds = 0.0

@@ -58,7 +58,7 @@ def summary(name: str, values: list[float]) -> Row:
 
 
 def shortest(programs: Sequence[Callable[[], Any]], repeats: int) -> list[float]:
-    """Seconds of the fastest of some calls of each program, which take turns, after one that compiles."""
+    """Seconds of the fastest call of each program. The programs take turns, after a first call that compiles."""
     for program in programs:
         jax.block_until_ready(program())
     seconds: list[list[float]] = [[] for _ in programs]

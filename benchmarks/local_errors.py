@@ -1,6 +1,6 @@
 """Measures a step of learning by local errors, layer by layer, and a step of backpropagation: time, speed and memory.
 
-Each step learns from a minibatch of random spikes; those of the layer below are not computed. The work of a layer is
+Each step learns from a minibatch of random spikes; the layer below is not computed. The work of a layer is
 counted as that of direct convolutions: one product forward, and one backward, for the gradient of its weights.
 Winograd's tiles need fewer multiplications, so that a layer may exceed the machine's peak. Memory is that of XLA's
 buffers for intermediate results.
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from common import Row
 
-from snnjax import InputError, Network
+from snnjax import NETWORKS, InputError, Network
 from snnjax.app import console, lookup, shared_options
 from snnjax.app.main import command_options, protected
 from snnjax.app.shared_options import option
@@ -48,7 +48,7 @@ class Options:
     """Measure a step of learning by local errors, layer by layer, and a step of backpropagation.
 
     $ python benchmarks/local_errors.py
-    $ python benchmarks/local_errors.py --model local_wide
+    $ python benchmarks/local_errors.py --model experiments/local_variants.py:random_feedback
     """
 
     model: Annotated[str, option("NAME", help="a network whose layers learn by LocalError")] = "local_narrow"
@@ -123,39 +123,47 @@ def measured_backpropagation(network: Network, repeats: int) -> Row:
 
 
 def peak() -> float:
-    """Multiplications and additions of the product of two large matrices of float32, in a second."""
+    """The rate of a product of two large matrices of float32, in FLOP/s."""
     matrix = jnp.ones((PEAK_SIZE, PEAK_SIZE))
     product = Program(lambda left, right: jnp.matmul(left, right, precision="highest"), matrix, matrix)
     (seconds,) = common.shortest([product], repeats=5)
     return 2.0 * PEAK_SIZE**3 / seconds
 
 
-def cells_of(name: str, row: Row, largest: float) -> list[str]:
+def cells_of(name: str, row: Row, peak_rate: float) -> list[str]:
     """A line of the table."""
     step = f"{1e3 * row['step']:.0f}"
     memory = f"{row['memory'] / 1e6:.0f}"
     if "operations" not in row:
         return [name, "", "", step, "", "", "", memory]
-    ahead = row["operations"] / row["forward"]
-    back = row["operations"] / (row["gradient"] - row["forward"])
-    milliseconds = f"{1e3 * row['forward']:.0f}", f"{1e3 * row['gradient']:.0f}", step
-    return [name, *milliseconds, f"{ahead / 1e9:.0f}", f"{back / 1e9:.0f}", f"{back / largest:.2f}", memory]
+    forward_rate = row["operations"] / row["forward"]
+    backward_rate = row["operations"] / (row["gradient"] - row["forward"])
+    return [
+        name,
+        f"{1e3 * row['forward']:.0f}",
+        f"{1e3 * row['gradient']:.0f}",
+        step,
+        f"{forward_rate / 1e9:.0f}",
+        f"{backward_rate / 1e9:.0f}",
+        f"{backward_rate / peak_rate:.2f}",
+        memory,
+    ]
 
 
 def run(options: Options) -> None:
     """Measures each layer, then backpropagation; prints and writes the table."""
     shared_options.check_least(options, repeats=1)
-    network = lookup.published(options.model)(CIFAR10)
+    network = lookup.find("model", options.model, NETWORKS)(CIFAR10)
     if not network.labelled:
         raise InputError(f"`model` must have layers that learn by LocalError, got {options.model}")
     out = common.output_folder(options.out, NAME)
-    largest = peak()
+    peak_rate = peak()
     rows = {name: measured_layer(network, name, options.repeats) for name in network.labelled}
     rows["backpropagation"] = measured_backpropagation(network, options.repeats)
-    facts = common.about(model=options.model, peak=f"a product of matrices reaches {largest / 1e9:.0f} GFLOP/s")
-    lines = [cells_of(name, row, largest) for name, row in rows.items()]
+    facts = common.about(model=options.model, peak=f"a product of matrices reaches {peak_rate / 1e9:.0f} GFLOP/s")
+    lines = [cells_of(name, row, peak_rate) for name, row in rows.items()]
     table = common.markdown(COLUMNS, lines, common.caption(facts))
-    written = common.write(out, NAME, dict(about=facts, peak=largest, steps=rows), table)
+    written = common.write(out, NAME, dict(about=facts, peak=peak_rate, steps=rows), table)
     console.screen().print(table, written, sep="\n", markup=False)
 
 

@@ -157,25 +157,29 @@ def recipes_table(results: Iterable[Row]) -> str:
 
 
 def repeats_table(results: Iterable[Row], repeats: dict[str, list[Row]]) -> str:
-    """Accuracy and seconds of training of recipes that were measured again, a column for each of the runs."""
+    """Accuracy and seconds of training of the recipes that were measured again, with a column for each run."""
     first = measured(results)
     runs = [{row["recipe"]: row for row in rows} for rows in repeats.values()]
     lines = []
     for name in dict.fromkeys(name for run in runs for name in run):
         rows = first[name]
-        seconds = mean_of(rows, lambda row: float(row["train_seconds"]))
-        cells = [repeat_cell(accuracy(rows), seconds, all(row["finished"] for row in rows))]
+        seconds = float(np.mean([row["train_seconds"] for row in rows]))
+        complete = all(row["finished"] for row in rows)
+        cells = [repeat_cell(accuracy(rows), seconds, complete)]
         for run in runs:
-            row = run.get(name)
-            cells.append(repeat_cell(row["accuracy"], row["seconds"], row["complete"]) if row else "")
+            cell = ""
+            if name in run:
+                row = run[name]
+                cell = repeat_cell(row["accuracy"], row["seconds"], row["complete"])
+            cells.append(cell)
         lines.append([name, *cells])
-    return markdown(("recipe", "first run, %", *(f"{run}, %" for run in repeats)), lines)
+    return markdown(("recipe", "first run", *repeats), lines)
 
 
-def repeat_cell(accuracy: str, seconds: float | None, complete: bool) -> str:
+def repeat_cell(accuracy: str, seconds: float, complete: bool) -> str:
     """Accuracy and seconds of a recipe in one run."""
-    assert seconds is not None
-    return f"{accuracy}; {seconds:.0f} s{', out of time' * (not complete)}"
+    cell = f"{accuracy}; {seconds:.0f} s"
+    return cell if complete else f"{cell}, out of time"
 
 
 def reasons(results: Iterable[Row], without: dict[str, str]) -> list[str]:

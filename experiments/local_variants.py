@@ -1,4 +1,4 @@
-"""Variants of local_narrow that its page compares: labels only in the last layer, a start by SoftHebb, other feedback.
+"""Variants of local_narrow for comparison: labels only in the third layer, a start by SoftHebb, random feedback.
 
 snnjax train --model experiments/local_variants.py:labels_last --dataset cifar10 --mirror
 """
@@ -20,7 +20,7 @@ def labels_last(images: ImageSpec) -> Network:
 
 
 def softhebb_first(images: ImageSpec) -> Network:
-    """Each layer learns by SoftHebb first, from all images, and then by the error of its head."""
+    """Each layer learns by SoftHebb first, from 15,000 images in all its epochs, and then by the error of its head."""
     without = softhebb_narrow(images)
     network = local_narrow(images)
     pairs = zip(without.stages[:-1], network.stages[:-1], network.epochs[:-1], strict=True)
@@ -47,7 +47,7 @@ def _with_layer(stage: Stage, conv: Conv) -> Stage:
 def _softhebb_then_local(before: Stage, after: Stage, epochs: int) -> Stage:
     """A stage with the initial weights and the rule of one, and then the rule and the ramp of another.
 
-    Both rules run in every epoch of the stage, so SoftHebb's images are divided among the epochs.
+    Each rule has a phase with all epochs of the stage, so SoftHebb's images are divided among them.
     """
     soft = _layer(before)
     (rule,) = soft.each_learner

@@ -389,7 +389,7 @@ def test_outputs_are_what_the_head_has_seen(learned):
 # The networks
 
 
-def test_layers_learn_for_more_epochs_where_fewer_images_have_labels():
+def test_layers_learn_for_more_epochs_if_fewer_images_have_labels():
     made = {count: local_errors.local_narrow(ImageSpec((32, 32, 3), count=count)) for count in (100, 10_000, 50_000)}
     assert made[50_000].epochs[:3] == local_errors.EPOCHS
     for fewer, more in ((100, 10_000), (10_000, 50_000)):

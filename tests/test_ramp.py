@@ -303,21 +303,26 @@ def test_sums_by_tiles_are_those_of_patches(shape, padding):
 
 
 @pytest.mark.parametrize(
-    ("shape", "padding"), [((20, 7, 9), 1), ((16, 8, 8), 1), ((3, 5, 6), 0), ((16, 4, 3), (2, 0)), ((2, 70, 66), 1)]
+    ("shape", "padding"), [((20, 7, 9), 1), ((16, 8, 8), 1), ((3, 5, 6), 0), ((2, 40, 50), 1), ((2, 70, 66), 1)]
 )
 @pytest.mark.parametrize("tiled", [False, True])
-def test_differentiable_sums_have_the_gradient_of_weighted_sums(shape, padding, tiled):
-    """On maps of several sizes, the last of them larger than what a CPU computes at a time."""
+def test_sums_of_batches_have_the_gradient_of_weighted_sums(shape, padding, tiled):
+    """On maps of several sizes, of which a CPU computes one, two, or all stimuli at once."""
     maps = np.float32(RNG.random((6, *shape)))
-    weights = np.float32(RNG.normal(size=(5, 9 * shape[0])))
+    weights = np.float32(RNG.normal(size=(5, shape[0], 3, 3)))
+    settings = local_error.PatchSettings(3, padding=padding)
 
-    def expected_sums(weights):
-        patches = jax.vmap(lambda values: hebbian.reflected_patches(values, kernel=3, padding=padding))(maps)
-        return hebbian.weighted_sums(patches, weights)
+    def rows(weights):
+        return weights.transpose(0, 2, 3, 1).reshape(5, -1)
 
-    windows = local_error.Windows(3, padding=padding, tiled=tiled)
-    expected, expected_gradient = jax.vjp(expected_sums, weights)
-    found, gradient = jax.vjp(lambda weights: local_error.differentiable_sums(maps, weights, windows), weights)
+    def found_sums(weights):
+        if tiled:
+            return local_error.tiled_patch_sums(maps, winograd.tile_weights(weights), padding)
+        return local_error.patch_sums(maps, rows(weights), settings)
+
+    patches = settings.patches(maps)
+    expected, expected_gradient = jax.vjp(lambda weights: hebbian.weighted_sums(patches, rows(weights)), weights)
+    found, gradient = jax.vjp(found_sums, weights)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
     error = np.float32(RNG.normal(size=expected.shape))
     for wanted, got in zip(expected_gradient(error), gradient(error), strict=True):

@@ -44,7 +44,7 @@ COMPETITIONS = {
     "RSTDP": "one neuron of the class decided for",
     "Prototypes": "within each class",
 }
-"""Of rules that have a competition of their own."""
+"""The competition of rules that do not use `Conv.competition`."""
 LONGEST_CALL = 60  # characters of a default
 
 

@@ -1,4 +1,4 @@
-"""What a layer with a linear readout of its own computes: differentiable sums, and their means over parts of the map.
+"""What a layer with a head of its own computes: weighted sums with gradients, block maxima, and means of parts.
 
 References:
   Nøkland and Eidnes 2019, Training neural networks with local error signals (arXiv 1901.06656).
@@ -6,6 +6,7 @@ References:
 
 import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -25,20 +26,18 @@ from snnjax.kernels.kernel import kernel
 _POSITIONS = 4096
 
 
-class Windows(NamedTuple):
-    """Where the patches of a map lie, and how their weighted sums are computed.
+class PatchSettings(NamedTuple):
+    """The kernel, stride and padding by which patches are cut from a map.
 
     Attributes:
       kernel: rows and columns of a patch.
-      stride: from one to the next.
-      padding: margins, by reflection.
-      tiled: whether sums are computed by Winograd's tiles, for patches of 3x3.
+      stride: rows and columns between neighbouring patches.
+      padding: rows and columns added on each side by reflection.
     """
 
     kernel: Pair
     stride: Pair = 1
     padding: Pair = 0
-    tiled: bool = False
 
     def patches(self, values: jax.Array) -> jax.Array:
         """The patches of values (B, C, H, W): (B, H', W', K)."""
@@ -47,57 +46,68 @@ class Windows(NamedTuple):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def differentiable_sums(values: jax.Array, weights: jax.Array, windows: Windows) -> jax.Array:
-    """The sums of patches of values (B, C, H, W) float weighted by (F, K), as of `weighted_sums`: (B, H', W', F).
+def patch_sums(values: jax.Array, weights: jax.Array, settings: PatchSettings) -> jax.Array:
+    """The sums of the patches of values (B, C, H, W) float, weighted by (F, K): (B, H', W', F).
 
-    They are differentiable in the weights alone: the values count as constants.
+    Only the weights have a gradient: the values count as constants.
     """
-    if windows.tiled:
-        tiles = _tiles(weights)
-        return jax.vmap(lambda stimulus: winograd.tiled_sums(stimulus, tiles, padding=windows.padding))(values)
-    shape = jax.eval_shape(windows.patches, values)
-    sums = lax.map(lambda group: weighted_sums(windows.patches(group), weights), _groups(values, shape))
+    positions = math.prod(jax.eval_shape(settings.patches, values).shape[1:3])
+    groups = _groups(values, positions)
+    sums = lax.map(lambda group: weighted_sums(settings.patches(group), weights), groups)
     return sums.reshape(len(values), *sums.shape[2:])
 
 
-def _forward(values: jax.Array, weights: jax.Array, windows: Windows) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return differentiable_sums(values, weights, windows), (values, weights)
-
-
-def _backward(windows: Windows, given: tuple[jax.Array, jax.Array], error: jax.Array) -> tuple[jax.Array, jax.Array]:
-    values, weights = given
-
-    def gradient(values: jax.Array, error: jax.Array) -> jax.Array:
-        """Of the weights, or of their tiles."""
-        if windows.tiled:
-            return winograd.tiled_gradient(values, error, padding=windows.padding)
+def _patch_gradient(settings: PatchSettings, values: jax.Array, error: jax.Array) -> tuple[None, jax.Array]:
+    def of_group(values: jax.Array, error: jax.Array) -> jax.Array:
         positions = ((0, 1, 2), (0, 1, 2)), ((), ())
-        return lax.dot_general(error, windows.patches(values), positions, precision=lax.Precision.HIGHEST)
+        return lax.dot_general(error, settings.patches(values), positions, precision=lax.Precision.HIGHEST)
 
-    groups = _groups(values, error), _groups(error, error)
-    start = jnp.zeros(jax.eval_shape(gradient, *(group[0] for group in groups)).shape, weights.dtype)
+    return None, _summed_over_groups(of_group, values, error)
+
+
+patch_sums.defvjp(
+    lambda values, weights, settings: (patch_sums(values, weights, settings), values),
+    _patch_gradient,
+)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def tiled_patch_sums(values: jax.Array, tiles: jax.Array, padding: Pair) -> jax.Array:
+    """As `patch_sums` of patches of 3x3, from `winograd.tile_weights`: only they have a gradient."""
+    return jax.vmap(lambda stimulus: winograd.tiled_sums(stimulus, tiles, padding=padding))(values)
+
+
+def _tiles_gradient(padding: Pair, values: jax.Array, error: jax.Array) -> tuple[None, jax.Array]:
+    return None, _summed_over_groups(functools.partial(winograd.tiled_gradient, padding=padding), values, error)
+
+
+tiled_patch_sums.defvjp(
+    lambda values, tiles, padding: (tiled_patch_sums(values, tiles, padding), values),
+    _tiles_gradient,
+)
+
+
+def _summed_over_groups(
+    gradient: Callable[[jax.Array, jax.Array], jax.Array], values: jax.Array, error: jax.Array
+) -> jax.Array:
+    """The sum of the gradients that groups of stimuli give, from values (B, C, H, W) and error (B, H', W', F)."""
+    positions = math.prod(error.shape[1:3])
+    groups = _groups(values, positions), _groups(error, positions)
+    of_group = jax.eval_shape(gradient, *(group[0] for group in groups))
+    start = jnp.zeros(of_group.shape, of_group.dtype)
     total, _ = lax.scan(lambda total, group: (total + gradient(*group), None), start, groups)
-    if windows.tiled:
-        _, of_tiles = jax.vjp(_tiles, weights)
-        (total,) = of_tiles(total)
-    return jnp.zeros_like(values), total
+    return total
 
 
-differentiable_sums.defvjp(_forward, _backward)
-
-
-def _tiles(weights: jax.Array) -> jax.Array:
-    """`winograd.tile_weights` of weights (F, K)."""
-    return winograd.tile_weights(weights.reshape(len(weights), 3, 3, -1).transpose(0, 3, 1, 2))
-
-
-def _groups(arrays: jax.Array, maps: jax.Array | jax.ShapeDtypeStruct) -> jax.Array:
-    """Arrays (B, ...), of stimuli with maps (B, H', W', F), in groups that are computed at once: (B / G, G, ...)."""
+def _groups(arrays: jax.Array, positions: int) -> jax.Array:
+    """Arrays (B, ...), of stimuli with so many positions each, in groups that are computed at once: (B / G, G, ...)."""
     count = len(arrays)
+    size = count
     if devices.local_devices()[0].platform == "cpu":
-        at_once = max(1, _POSITIONS // math.prod(maps.shape[1:3]))
-        count = math.gcd(count, at_once)
-    return arrays.reshape(len(arrays) // count, count, *arrays.shape[1:])
+        largest = max(1, _POSITIONS // positions)
+        # The largest divisor: by the greatest common one 128 stimuli with maps of 7x7 would be computed one by one.
+        size = max(size for size in range(1, min(largest, count) + 1) if count % size == 0)
+    return arrays.reshape(count // size, size, *arrays.shape[1:])
 
 
 @kernel("parts")

@@ -73,9 +73,9 @@ def tiled_sums(values: jax.Array, weights: jax.Array, *, padding: Pair = 0) -> j
 
 @kernel("padding")
 def tiled_gradient(values: jax.Array, error: jax.Array, *, padding: Pair = 0) -> jax.Array:
-    """The gradient of `tile_weights`, (6, 6, F, C), from B stimuli with values (B, C, H, W) float.
+    """The gradient with respect to the tile weights of `tiled_sums`, (6, 6, F, C), summed over B stimuli.
 
-    `error` is the gradient of their `tiled_sums`, (B, H', W', F).
+    Their values are (B, C, H, W) float, and `error`, (B, H', W', F) float, is the gradient with respect to their sums.
     """
     checks.array("values", values, "B C H W", "floats")
     checks.array("error", error, "B H W F", "floats")
@@ -95,7 +95,7 @@ def _row_gradient(row_and_error: tuple[jax.Array, jax.Array]) -> jax.Array:
     row, error = row_and_error
     factors = jnp.stack(_factors(row, axis=2))
     errors = jnp.stack(_combined(_OF_PRODUCTS.T, jnp.moveaxis(error, 3, 0)))
-    factors, errors = lax.optimization_barrier((factors, errors))  # XLA would compute them anew
+    factors, errors = lax.optimization_barrier((factors, errors))  # XLA would compute them again
     contracted = ((1, 2, 3), (1, 2, 3)), ((0,), (0,))
     return lax.dot_general(errors, factors, contracted, precision=lax.Precision.HIGHEST)
 
@@ -103,7 +103,7 @@ def _row_gradient(row_and_error: tuple[jax.Array, jax.Array]) -> jax.Array:
 def _row_sums(row_and_weights: tuple[jax.Array, jax.Array]) -> jax.Array:
     """Four sums a tile, (H'/4, W'/4, 4, F), from one row of its values, (H'/4, W, C), and weights, (6, F, C)."""
     row, weights = row_and_weights
-    factors = lax.optimization_barrier(jnp.stack(_factors(row, axis=1)))  # XLA would compute them anew
+    factors = lax.optimization_barrier(jnp.stack(_factors(row, axis=1)))  # XLA would compute them again
     products = lax.dot_general(factors, weights, (((3,), (2,)), ((0,), (0,))), precision=lax.Precision.HIGHEST)
     return jnp.stack(_combined(_OF_PRODUCTS, products), axis=2)
 

@@ -19,12 +19,11 @@ from snnjax.learners.protocol import Diagnosis, Learner, Response, Signal, Updat
 class LocalError(Learner):
     """A layer with a ramp learns from minibatches and their labels, by the error of a linear head of its own.
 
-    The head reads the layer's activities, the largest of each `block`, averaged over `parts` x `parts` of the map, and
-    gives a score to each class.
-    Its error, softmax - label, goes back through the head and through the slope of this layer's neurons, and no
-    further: no error passes between layers (Nøkland and Eidnes 2019). The weights of layer and head follow the two
-    gradients by an optimiser of optax. The rule uses gradients within a layer; it is not STDP. Decisions of the network
-    do not use the head.
+    The head reads the layer's activities: the largest of each `block` x `block` positions, averaged over `parts` x
+    `parts` of the map. It gives a score to each class. Its error, softmax - label, goes back through the head and
+    through the slope of this layer's neurons, and no further: no error passes between layers (Nøkland and Eidnes 2019).
+    The weights of layer and head follow the two gradients by an optimiser of optax. The rule uses gradients within a
+    layer; it is not STDP. Decisions of the network do not use the head.
 
     Inputs of a layer with `standardise` are standardised by the moments of the minibatch, which its running moments
     follow. The paper is [arXiv 1901.06656](https://arxiv.org/abs/1901.06656).
@@ -38,8 +37,8 @@ class LocalError(Learner):
       smoothing: the share of a label that is spread over all classes.
       dropout: the share of the head's inputs that are left out, drawn for each image. It lowers the share of images for
         which the head is right while it learns.
-      block: rows and columns of the blocks of the map of which the head sees the largest activity, as pooling passes it
-        on; 1: it sees all.
+      block: rows and columns of the blocks, without overlap, of which the head reads only the largest activity; 1: it
+        reads all.
       parts: rows and columns of the averaged map that the head reads.
       feedback: the weights by which the error passes back from the head: "transposed", its own, or "random", fixed
         ones.
@@ -141,7 +140,7 @@ class LocalError(Learner):
         return layer.with_all_weights(learned["weights"]).with_moments_of(latency, self.momentum), state, info
 
     def _scores(self, state: Any, activities: jax.Array, head: jax.Array) -> jax.Array:
-        """The head's scores, (B, classes), of activities (B, H, W, F), some of whose means it does not see."""
+        """The head's scores, (B, classes), of activities (B, H, W, F), with dropout of its inputs."""
         maxima = local_error.block_maxima(activities, size=self.block)
         means = local_error.part_means(maxima, parts=self.parts)
         key = jax.random.fold_in(state["key"], state["minibatches"])
