@@ -192,6 +192,11 @@ def train(options: Options, images: Dataset, seed: int) -> Row:
     return dict(best, seed=seed, seconds=seconds)
 
 
+def cells_of(row: Row) -> list[str]:
+    """A line of the table."""
+    return [str(row["seed"]), f"{row['test']:.2%}", str(row["epoch"]), f"{row['seconds']:.0f}"]
+
+
 def run(options: Options) -> None:
     """Trains from each seed; prints the table, and writes it after each."""
     shared_options.check_least(options, epochs=1, seeds=1, features=1)
@@ -206,7 +211,7 @@ def run(options: Options) -> None:
     trained = list[Row]()
     for seed in range(options.seeds):
         trained.append(train(options, images, seed))
-        lines = [[row["seed"], f"{row['test']:.2%}", row["epoch"], f"{row['seconds']:.0f}"] for row in trained]
+        lines = [cells_of(row) for row in trained]
         table = common.markdown(["seed", "test accuracy", "best epoch", "seconds"], lines, common.caption(facts))
         accuracy = metrics.spread(np.array([row["test"] for row in trained]))
         written = common.write(out, NAME, dict(about=facts, trained=trained, accuracy=accuracy), table)

@@ -88,10 +88,11 @@ def test_programs_run_on_an_emulated_processor(tmp_path, capsys):
 @pytest.mark.slow
 def test_backpropagation_learns_digits(tmp_path, capsys):
     out = tmp_path / "backpropagation"
-    backpropagation.main(["--epochs", "4", "--seeds", "2", "--mirror", "--out", str(out)])
+    options = "--features 12 16 24 --epochs 6 --seeds 2 --out"
+    backpropagation.main([*options.split(), str(out)])
     content = json.loads((out / "backpropagation.json").read_text())
     assert [trained["seed"] for trained in content["trained"]] == [0, 1]
-    assert content["accuracy"]["mean"] > 0.9
+    assert content["accuracy"]["mean"] > 0.8
     assert (out / "backpropagation.md").read_text() in capsys.readouterr().out
 
 
