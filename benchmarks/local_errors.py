@@ -78,7 +78,7 @@ def forward(layer: RampLayer, latencies: jax.Array) -> jax.Array:
 
 def gradient(layer: RampLayer, latencies: jax.Array, error: jax.Array) -> jax.Array:
     """The gradient of a layer's weights, given that of its activities."""
-    _, backward = jax.vjp(lambda rows: layer.activities(latencies, rows), layer.rows())
+    backward = jax.vjp(lambda rows: layer.activities(latencies, rows), layer.rows())[1]
     return backward(error)[0]
 
 

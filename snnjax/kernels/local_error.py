@@ -95,8 +95,11 @@ def _summed_over_groups(
     groups = _groups(values, positions), _groups(error, positions)
     of_group = jax.eval_shape(gradient, *(group[0] for group in groups))
     start = jnp.zeros(of_group.shape, of_group.dtype)
-    total, _ = lax.scan(lambda total, group: (total + gradient(*group), None), start, groups)
-    return total
+
+    def add(total: jax.Array, group: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        return total + gradient(*group), None
+
+    return lax.scan(add, start, groups)[0]
 
 
 def _groups(arrays: jax.Array, positions: int) -> jax.Array:

@@ -93,9 +93,9 @@ def tiled_gradient(values: jax.Array, error: jax.Array, *, padding: Pair = 0) ->
 def _row_gradient(row_and_error: tuple[jax.Array, jax.Array]) -> jax.Array:
     """The gradient of weights, (6, F, C), from one row of values, (B, H'/4, W, C), and error, (B, H'/4, W'/4, 4, F)."""
     row, error = row_and_error
-    factors = jnp.stack(_factors(row, axis=2))
-    errors = jnp.stack(_combined(_OF_PRODUCTS.T, jnp.moveaxis(error, 3, 0)))
-    factors, errors = lax.optimization_barrier((factors, errors))  # XLA would compute them again
+    # Without the barriers XLA would compute both again.
+    factors = lax.optimization_barrier(jnp.stack(_factors(row, axis=2)))
+    errors = lax.optimization_barrier(jnp.stack(_combined(_OF_PRODUCTS.T, jnp.moveaxis(error, 3, 0))))
     contracted = ((1, 2, 3), (1, 2, 3)), ((0,), (0,))
     return lax.dot_general(errors, factors, contracted, precision=lax.Precision.HIGHEST)
 
