@@ -8,9 +8,10 @@ import dataclasses
 from snnjax import ImageSpec, Network
 from snnjax.layers import Conv
 from snnjax.networks import Stage, local_narrow, softhebb_narrow
+from snnjax.networks.images import CIFAR10
 
 
-def labels_last(images: ImageSpec) -> Network:
+def labels_last(images: ImageSpec = CIFAR10) -> Network:
     """The first two layers learn without labels, by SoftHebb, the third by the error of its head."""
     without = softhebb_narrow(images)
     network = local_narrow(images)
@@ -19,7 +20,7 @@ def labels_last(images: ImageSpec) -> Network:
     return dataclasses.replace(network, name="labels_last", stages=stages, epochs=epochs)
 
 
-def softhebb_first(images: ImageSpec) -> Network:
+def softhebb_first(images: ImageSpec = CIFAR10) -> Network:
     """Each layer learns by SoftHebb first, from 15,000 images in all its epochs, and then by the error of its head."""
     without = softhebb_narrow(images)
     network = local_narrow(images)
@@ -28,7 +29,7 @@ def softhebb_first(images: ImageSpec) -> Network:
     return dataclasses.replace(network, name="softhebb_first", stages=(*stages, network.stages[-1]))
 
 
-def random_feedback(images: ImageSpec) -> Network:
+def random_feedback(images: ImageSpec = CIFAR10) -> Network:
     """The error passes back from each head through fixed random weights."""
     network = local_narrow(images)
     stages = [_with_layer(stage, _random(_layer(stage))) for stage in network.stages[:-1]]

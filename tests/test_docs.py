@@ -257,7 +257,7 @@ def run(line: str) -> None:
     if name in ("train", "sweep"):
         chosen = options_of(line)
         model = chosen.network.model or names.DEFAULT_MODEL
-        stages = chosen.training.epochs or snnjax.NETWORKS[model]().epochs
+        stages = chosen.training.epochs or lookup.find("model", model, snnjax.NETWORKS)().epochs
         words += ["--train_images", "40", "--test_images", "20", "--epochs", *["1"] * len(stages)]
         words += ["--seeds", "2"] * (name == "sweep")
     if name == "train":
