@@ -29,7 +29,7 @@ from snnjax.core import checks, metrics
 from snnjax.data import Dataset
 from snnjax.kernels.local_error import part_means
 from snnjax.learners import LocalError
-from snnjax.networks.local_errors import FINAL_RATE_RATIO
+from snnjax.networks.local_errors import FINAL_RATE_RATIO, INITIAL_RATIO
 from snnjax.networks.softhebb import EPSILON, LAYERS
 
 NAME = "backpropagation"
@@ -55,6 +55,8 @@ class Options(common.Options):
     """of the three layers; those of local_wide are 96 384 1536"""
     epochs: int = 10
     """passes over the training images"""
+    rate: float = RULE.rate
+    """the learning rate of the first minibatch, of which that of the last is a tenth"""
     mirror: bool = False
     """show each image mirrored left-right or not, at random, in each epoch"""
     seeds: int = 1
@@ -86,7 +88,7 @@ class Layers(nn.Module):
                 use_bias=False,
                 use_scale=False,
             )
-            initial = nn.initializers.he_normal()
+            initial = nn.initializers.variance_scaling(2 * INITIAL_RATIO**2, "fan_in", "truncated_normal")
             conv = nn.Conv(count, (kernel, kernel), padding="REFLECT", use_bias=False, kernel_init=initial)
             maps = nn.relu(conv(standardise(maps)))
             if pool is not None:
@@ -108,7 +110,7 @@ class Training:
         self.seed = seed
         self.layers = Layers(options.features, images.classes)
         self.updates = options.epochs * (len(images.train_labels) // RULE.minibatch_size)
-        rate = optax.exponential_decay(RULE.rate, self.updates, FINAL_RATE_RATIO)
+        rate = optax.exponential_decay(options.rate, self.updates, FINAL_RATE_RATIO)
         self.optimizer = optax.adamw(rate, weight_decay=RULE.weight_decay)
         example = as_floats(images.train_images[:1])
         self.variables: Variables = self.layers.init(jax.random.key(seed), example, learning=False)
@@ -201,6 +203,7 @@ def run(options: Options) -> None:
     """Trains from each seed; prints the table, and writes it after each."""
     shared_options.check_least(options, epochs=1, seeds=1, features=1)
     checks.length("features", options.features, len(LAYERS), "layers")
+    checks.at_least("rate", options.rate, 0, above=True)
     source = dict(dataset=options.dataset, data_dir=options.data_dir, size=options.size)
     images = data_source.split(data_source.load(source), options.validation)
     if images.validation_images is None:

@@ -123,6 +123,7 @@ def test_bad_options_give_one_clear_line(tmp_path, capsys, monkeypatch):
         (scaling, "--model mozafari2018 --axes neurons", "`axes` must name some of mozafari2018"),
         (local_errors, "--model softhebb_narrow", "`model` must have layers that learn by LocalError"),
         (backpropagation, "--epochs 0", "`epochs` must be at least 1, got 0"),
+        (backpropagation, "--rate 0", "`rate` must be above 0, got 0"),
         (backpropagation, "--validation 0", "`validation` must be above 0"),
         (backpropagation, "--features 3 5", "`features` must"),
         (microcontroller, "--out out", "pip install 'snnjax[microcontroller]'"),

@@ -199,6 +199,35 @@ def test_activities_are_potentials_above_0(channels, ramp, threshold):
         np.testing.assert_allclose(found, direct_activities(layer, weights, latency), rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("channels", [3, pytest.param(16, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("shape", "block"), [((6, 7, 9), 2), ((6, 40, 50), 4), ((4, 70, 66), 1)])
+def test_largest_activities_of_blocks_have_the_gradient_of_a_maximum(shape, block, channels):
+    """On maps of several sizes, of which a CPU computes all stimuli, two, or one at once."""
+    layer = case(PLAIN, channels)[0]
+    count, height, width = shape
+    latency = RNG.integers(0, 256, (count, channels, height, width)).astype(np.uint8)
+
+    def expected_maxima(rows):
+        other = layer.with_all_weights(rows).with_moments_of(latency, 1.0)
+        activities = jnp.maximum(jnp.stack([other.potentials(each) for each in latency]), 0)
+        window = (1, block, block, 1)
+        beyond = [(0, 0), (0, -height % block), (0, -width % block), (0, 0)]
+        return jax.lax.reduce_window(activities, -jnp.inf, jax.lax.max, window, window, beyond)
+
+    rows = RNG.normal(0, 0.2, layer.rows().shape).astype(np.float32)
+    found, gradient = jax.vjp(lambda rows: layer.activities(latency, rows, block), rows)
+    expected, expected_gradient = jax.vjp(expected_maxima, rows)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
+    error = np.float32(RNG.normal(size=expected.shape))
+    for wanted, got in zip(expected_gradient(error), gradient(error), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-3 * np.abs(wanted).max())
+
+
+def test_the_gradient_of_a_maximum_goes_to_the_first_of_equal_values():
+    gradient = jax.grad(lambda maps: local_error.block_maxima(maps, size=2).sum())(jnp.ones((1, 3, 2, 1)))
+    np.testing.assert_array_equal(gradient[0, :, :, 0], [[1, 0], [0, 0], [1, 0]])
+
+
 def test_another_optimiser_keeps_the_contract():
     check_learner(PLAIN)
 

@@ -302,12 +302,9 @@ def test_sums_by_tiles_are_those_of_patches(shape, padding):
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize(
-    ("shape", "padding"), [((20, 7, 9), 1), ((16, 8, 8), 1), ((3, 5, 6), 0), ((2, 40, 50), 1), ((2, 70, 66), 1)]
-)
+@pytest.mark.parametrize(("shape", "padding"), [((20, 7, 9), 1), ((16, 8, 8), 1), ((3, 5, 6), 0)])
 @pytest.mark.parametrize("tiled", [False, True])
 def test_sums_of_batches_have_the_gradient_of_weighted_sums(shape, padding, tiled):
-    """On maps of several sizes, of which a CPU computes one, two, or all stimuli at once."""
     maps = np.float32(RNG.random((6, *shape)))
     weights = np.float32(RNG.normal(size=(5, shape[0], 3, 3)))
     settings = local_error.PatchSettings(3, padding=padding)

@@ -5,8 +5,6 @@ References:
 """
 
 import functools
-import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -14,16 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from snnjax.core import checks, devices
+from snnjax.core import checks
 from snnjax.core.checks import Pair
 from snnjax.kernels import winograd
 from snnjax.kernels.hebbian import reflected_patches, weighted_sums
 from snnjax.kernels.kernel import kernel
-
-# Positions that a CPU computes at a time, so that their patches stay in its cache. The gradients of the first two
-# layers of local_narrow take 23 and 31 ms for 128 stimuli, instead of 42 and 56 ms for all at once. That of the second
-# takes 129 ms where JAX derives it from `tiled_sums`.
-_POSITIONS = 4096
 
 
 class PatchSettings(NamedTuple):
@@ -49,20 +42,15 @@ class PatchSettings(NamedTuple):
 def patch_sums(values: jax.Array, weights: jax.Array, settings: PatchSettings) -> jax.Array:
     """The sums of the patches of values (B, C, H, W) float, weighted by (F, K): (B, H', W', F).
 
-    Only the weights have a gradient: the values count as constants.
+    Only the weights have a gradient: the values count as constants. Their patches, which take more memory, are cut anew
+    for the gradient.
     """
-    positions = math.prod(jax.eval_shape(settings.patches, values).shape[1:3])
-    groups = _groups(values, positions)
-    sums = lax.map(lambda group: weighted_sums(settings.patches(group), weights), groups)
-    return sums.reshape(len(values), *sums.shape[2:])
+    return weighted_sums(settings.patches(values), weights)
 
 
 def _patch_gradient(settings: PatchSettings, values: jax.Array, error: jax.Array) -> tuple[None, jax.Array]:
-    def of_group(values: jax.Array, error: jax.Array) -> jax.Array:
-        positions = ((0, 1, 2), (0, 1, 2)), ((), ())
-        return lax.dot_general(error, settings.patches(values), positions, precision=lax.Precision.HIGHEST)
-
-    return None, _summed_over_groups(of_group, values, error)
+    positions = ((0, 1, 2), (0, 1, 2)), ((), ())
+    return None, lax.dot_general(error, settings.patches(values), positions, precision=lax.Precision.HIGHEST)
 
 
 patch_sums.defvjp(
@@ -78,39 +66,13 @@ def tiled_patch_sums(values: jax.Array, tiles: jax.Array, padding: Pair) -> jax.
 
 
 def _tiles_gradient(padding: Pair, values: jax.Array, error: jax.Array) -> tuple[None, jax.Array]:
-    return None, _summed_over_groups(functools.partial(winograd.tiled_gradient, padding=padding), values, error)
+    return None, winograd.tiled_gradient(values, error, padding=padding)
 
 
 tiled_patch_sums.defvjp(
     lambda values, tiles, padding: (tiled_patch_sums(values, tiles, padding), values),
     _tiles_gradient,
 )
-
-
-def _summed_over_groups(
-    gradient: Callable[[jax.Array, jax.Array], jax.Array], values: jax.Array, error: jax.Array
-) -> jax.Array:
-    """The sum of the gradients that groups of stimuli give, from values (B, C, H, W) and error (B, H', W', F)."""
-    positions = math.prod(error.shape[1:3])
-    groups = _groups(values, positions), _groups(error, positions)
-    of_group = jax.eval_shape(gradient, *(group[0] for group in groups))
-    start = jnp.zeros(of_group.shape, of_group.dtype)
-
-    def add(total: jax.Array, group: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        return total + gradient(*group), None
-
-    return lax.scan(add, start, groups)[0]
-
-
-def _groups(arrays: jax.Array, positions: int) -> jax.Array:
-    """Arrays (B, ...), of stimuli with so many positions each, in groups that are computed at once: (B / G, G, ...)."""
-    count = len(arrays)
-    size = count
-    if devices.local_devices()[0].platform == "cpu":
-        largest = max(1, _POSITIONS // positions)
-        # The largest divisor: by the greatest common one 128 stimuli with maps of 7x7 would be computed one by one.
-        size = max(size for size in range(1, min(largest, count) + 1) if count % size == 0)
-    return arrays.reshape(count // size, size, *arrays.shape[1:])
 
 
 @kernel("parts")
@@ -132,16 +94,45 @@ def part_means(maps: jax.Array, *, parts: int) -> jax.Array:
 
 @kernel("size")
 def block_maxima(maps: jax.Array, *, size: int) -> jax.Array:
-    """The maxima of maps (B, H, W, F) float in blocks of size x size: (B, H', W', F), H' and W' rounded up."""
+    """The maxima of maps (B, H, W, F) float in blocks of size x size: (B, H', W', F), H' and W' rounded up.
+
+    The gradient of a maximum goes to the first of equal values, row by row.
+    """
     checks.array("maps", maps, "B H W F", "floats")
     checks.integer("size", size, 1)
     if size == 1:
         return maps
+    beyond = [(0, 0), (0, -maps.shape[1] % size), (0, -maps.shape[2] % size), (0, 0)]
+    return _block_maxima(jnp.pad(maps, beyond, constant_values=-jnp.inf), size)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _block_maxima(maps: jax.Array, size: int) -> jax.Array:
+    """Those of maps whose rows and columns are multiples of `size`."""
+    return _maxima_and_places(maps, size)[0]
+
+
+def _maxima_and_places(maps: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+    """The maximum of each block, and its place in the block, row by row: (B, H / size, W / size, F)."""
     count, height, width, features = maps.shape
-    beyond = [(0, 0), (0, -height % size), (0, -width % size), (0, 0)]
-    whole = jnp.pad(maps, beyond, constant_values=-jnp.inf)
-    blocks = whole.reshape(count, whole.shape[1] // size, size, whole.shape[2] // size, size, features)
-    return blocks.max(axis=(2, 4))
+    blocks = maps.reshape(count, height // size, size, width // size, size, features)
+    largest = blocks[:, :, 0, :, 0]
+    place = jnp.zeros(largest.shape, jnp.int32)
+    for number in range(1, size * size):
+        value = blocks[:, :, number // size, :, number % size]
+        place = jnp.where(value > largest, number, place)
+        largest = jnp.maximum(value, largest)
+    return largest, place.astype(np.min_scalar_type(size * size))
+
+
+def _blocks_gradient(size: int, place: jax.Array, error: jax.Array) -> tuple[jax.Array]:
+    number = jnp.arange(size * size, dtype=place.dtype).reshape(1, 1, size, 1, size, 1)
+    blocks = jnp.where(place[:, :, None, :, None] == number, error[:, :, None, :, None], 0)
+    count, height, width, features = place.shape
+    return (blocks.reshape(count, size * height, size * width, features),)
+
+
+_block_maxima.defvjp(_maxima_and_places, _blocks_gradient)
 
 
 def _averages(size: int, parts: int) -> np.ndarray:

@@ -12,13 +12,14 @@ from snnjax.core import checks, devices
 from snnjax.core.components import static
 from snnjax.kernels import Spikes, hebbian, neurons, winograd
 from snnjax.kernels import ramp as ramp_kernels
-from snnjax.kernels.local_error import PatchSettings, patch_sums, tiled_patch_sums
+from snnjax.kernels.local_error import PatchSettings, block_maxima, patch_sums, tiled_patch_sums
 from snnjax.kernels.ramp import Integrator
 from snnjax.layers.layer import BaseLayer
 from snnjax.layers.pool import Pool, pooling
 from snnjax.layers.ramp import Ramp
 
 _FEW = 16  # channels: with fewer, tiles are not faster
+_POSITIONS = 4096  # of inputs that a CPU computes at a time, so that what they need stays in its cache
 
 
 @jax.tree_util.register_dataclass
@@ -65,24 +66,30 @@ class RampLayer(BaseLayer):
 
         return jax.vmap(sums)(values)
 
-    def activities(self, batch: jax.Array, rows: jax.Array) -> jax.Array:
+    def activities(self, batch: jax.Array, rows: jax.Array, block: int = 1) -> jax.Array:
         """The potentials of B inputs (B, C, H, W), or 0 where they are negative: (B, H', W', F) float32.
 
         They are those of a layer with the weights `rows`, (F, K) in the order of `rows()`, in which they are
         differentiable. Inputs are standardised by the moments of this batch. Later layers read activities through the
-        ramp, which rounds and limits them, and through pooling.
+        ramp, which rounds and limits them, and through pooling. With a `block` above 1, only the largest activity of
+        each block x block positions is returned.
         """
         layer = self.with_all_weights(rows).with_moments_of(batch, 1.0).frozen()
         assert layer.integrator is not None
         weights, threshold, tiles = layer.integrator
-        values = self._remaining(batch)
         conv = self.conv
-        if tiles is None:
-            sums = patch_sums(values, weights, PatchSettings(conv.kernel, conv.stride, conv.padding))
-        else:
-            sums = tiled_patch_sums(values, tiles, conv.padding)
-        potentials = jax.vmap(lambda stimulus: self._summed(stimulus - threshold[None, None]))(sums)
-        return jnp.maximum(potentials, 0)
+
+        def activities(values: jax.Array) -> jax.Array:
+            if tiles is None:
+                sums = patch_sums(values, weights, PatchSettings(conv.kernel, conv.stride, conv.padding))
+            else:
+                sums = tiled_patch_sums(values, tiles, conv.padding)
+            potentials = jax.vmap(lambda stimulus: self._summed(stimulus - threshold[None, None]))(sums)
+            return jnp.maximum(block_maxima(potentials, size=block), 0)
+
+        groups = _groups(self._remaining(batch))
+        found = jax.lax.map(activities, groups)
+        return found.reshape(len(batch), *found.shape[2:])
 
     def _remaining(self, latency: jax.Array) -> jax.Array:
         remaining = kernels.ramp.remaining_steps(latency, time_steps=self.time_steps)
@@ -194,3 +201,14 @@ class RampLayer(BaseLayer):
         return ramp_kernels.fire_pooled_on_ramp(
             self.potentials(inputs), self.levels, pooling(pool, self.conv.output_padding)
         )
+
+
+def _groups(inputs: jax.Array) -> jax.Array:
+    """Inputs (B, C, H, W) in groups that are computed at once: (B / G, G, C, H, W)."""
+    count, _, height, width = inputs.shape
+    size = count
+    if devices.local_devices()[0].platform == "cpu":
+        largest = max(1, _POSITIONS // (height * width))
+        # The largest divisor: by the greatest common one 128 stimuli with maps of 7x7 would be computed one by one.
+        size = max(size for size in range(1, min(largest, count) + 1) if count % size == 0)
+    return inputs.reshape(count // size, size, *inputs.shape[1:])

@@ -114,13 +114,13 @@ class LocalError(Learner):
         """Learns from a minibatch.
 
         Info, () float32 each: `right`, the share of stimuli whose label had the head's highest score; `loss`; `active`,
-        the share of activities above 0; `change`, relative, of the layer's weights.
+        the share of the head's activities above 0; `change`, relative, of the layer's weights.
         """
         assert signal is not None
         labels = signal.label
 
         def error(parameters: dict[str, Any]) -> tuple[jax.Array, Any]:
-            activities = layer.activities(latency, parameters["weights"])
+            activities = layer.activities(latency, parameters["weights"], self.block)
             scores = self._scores(state, activities, parameters["head"])
             return self.loss(scores, labels), (scores, activities)
 
@@ -141,8 +141,7 @@ class LocalError(Learner):
 
     def _scores(self, state: Any, activities: jax.Array, head: jax.Array) -> jax.Array:
         """The head's scores, (B, classes), of activities (B, H, W, F), with dropout of its inputs."""
-        maxima = local_error.block_maxima(activities, size=self.block)
-        means = local_error.part_means(maxima, parts=self.parts)
+        means = local_error.part_means(activities, parts=self.parts)
         key = jax.random.fold_in(state["key"], state["minibatches"])
         means *= jax.random.bernoulli(key, 1 - self.dropout, means.shape) / (1 - self.dropout)
         if self.feedback == "transposed":

@@ -126,7 +126,7 @@ def _of_local_error(name: str, layer: Any, learner: LocalError, figures: Figures
     words = [
         f"the head of {name} was right for {percent(figures['head_right'])} of the images while it learned, its mean "
         f"loss was {figures['loss']:.3g}",
-        f"{percent(figures['active'])} of the activities of {name} were above 0",
+        f"{percent(figures['active'])} of the activities that its head read were above 0",
     ]
     if figures["moved"] < STILL:
         words.append(f"{name} has not moved: try a higher `rate`")
