@@ -24,7 +24,7 @@ from snnjax.app.main import command_options, protected
 from snnjax.app.shared_options import option
 from snnjax.data import Dataset
 from snnjax.layers.ramp_layer import RampLayer
-from snnjax.learners import Signal
+from snnjax.learners import LocalError, Signal
 from snnjax.networks import Model
 from snnjax.networks.images import CIFAR10
 
@@ -71,14 +71,21 @@ class Program:
         return self.compiled(*self.arguments)
 
 
+def activities(layer: RampLayer, latencies: jax.Array, rows: jax.Array) -> jax.Array:
+    """The activities that the head of a layer reads, of a layer with these weights."""
+    learner = layer.conv.last_learner
+    assert isinstance(learner, LocalError)
+    return layer.activities(latencies, rows, learner.block)
+
+
 def forward(layer: RampLayer, latencies: jax.Array) -> jax.Array:
-    """The activities of a layer."""
-    return layer.activities(latencies, layer.rows())
+    """The activities that the head of a layer reads."""
+    return activities(layer, latencies, layer.rows())
 
 
 def gradient(layer: RampLayer, latencies: jax.Array, error: jax.Array) -> jax.Array:
-    """The gradient of a layer's weights, given that of its activities."""
-    backward = jax.vjp(lambda rows: layer.activities(latencies, rows), layer.rows())[1]
+    """The gradient of a layer's weights, given that of the activities that its head reads."""
+    backward = jax.vjp(lambda rows: activities(layer, latencies, rows), layer.rows())[1]
     return backward(error)[0]
 
 

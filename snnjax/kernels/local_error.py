@@ -42,8 +42,8 @@ class PatchSettings(NamedTuple):
 def patch_sums(values: jax.Array, weights: jax.Array, settings: PatchSettings) -> jax.Array:
     """The sums of the patches of values (B, C, H, W) float, weighted by (F, K): (B, H', W', F).
 
-    Only the weights have a gradient: the values count as constants. Their patches, which take more memory, are cut anew
-    for the gradient.
+    Only the weights have a gradient: the values count as constants. The gradient computes their patches again, because
+    patches take much more memory than values.
     """
     return weighted_sums(settings.patches(values), weights)
 
