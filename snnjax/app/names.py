@@ -13,7 +13,7 @@ RECORDED = (
 """The networks of aidinattar/snn, of which there are recorded runs."""
 DEFAULT_MODEL = "goupy2024_ncg"
 SUPERVISED = ("goupy2024_sstdp", "goupy2024_s2stdp", "goupy2024_pcn", "goupy2024_ncg", "ncg_scales")
-DEEP = ("goupy2024_softhebb", "softhebb_narrow", "local_narrow")
+DEEP = ("goupy2024_softhebb", "softhebb_narrow", "local_wide", "local_narrow")
 MODELS = (*RECORDED, *SUPERVISED, "kheradpisheh2018", "mozafari2018_objects", "ncg_prototypes", *DEEP)
 DATASETS = (
     "digits",

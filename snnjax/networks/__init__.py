@@ -16,7 +16,7 @@ from snnjax.networks.joins import EarliestSpike as EarliestSpike
 from snnjax.networks.joins import Flatten as Flatten
 from snnjax.networks.joins import Join as Join
 from snnjax.networks.joins import LatestSpike as LatestSpike
-from snnjax.networks.local_errors import local_narrow
+from snnjax.networks.local_errors import local_narrow, local_wide
 from snnjax.networks.model import Model as Model
 from snnjax.networks.model import Observed as Observed
 from snnjax.networks.mozafari2018_objects import mozafari2018_objects
@@ -45,7 +45,7 @@ from snnjax.networks.stage import stage as stage
 
 _RECORDED = (mozafari2018, deep2024, deepr2024, deepr2024_2, inception2024, majority2024, resnet2024, deeper2024)
 _SUPERVISED = (goupy2024_sstdp, goupy2024_s2stdp, goupy2024_pcn, goupy2024_ncg, ncg_scales)
-_DEEP = (goupy2024_softhebb, softhebb_narrow, local_narrow)
+_DEEP = (goupy2024_softhebb, softhebb_narrow, local_wide, local_narrow)
 _OTHERS = (kheradpisheh2018, mozafari2018_objects, ncg_prototypes)
 
 NETWORKS = {make.__name__: make for make in (*_RECORDED, *_SUPERVISED, *_OTHERS, *_DEEP)}
