@@ -13,7 +13,7 @@ from snnjax.networks.decision import is_fitted, unfitted
 from snnjax.training.run_plan import network_for
 
 NAMES = tuple(NETWORKS)
-ALIKE = ("deep2024", "deepr2024_2", "goupy2024_pcn", "goupy2024_s2stdp")
+ALIKE = ("deep2024", "deepr2024_2", "goupy2024_pcn", "goupy2024_s2stdp", "local_wide")
 """Made of the same kinds of layers and learners as another shipped network, in other numbers."""
 
 
