@@ -9,7 +9,7 @@ import pytest
 from book_pictures import encoding
 from book_tables import descriptions, recorded
 from book_tables.places import PAGES, page_of
-from documents import rows
+from documents import BOOK, ROOT, rows, text_of
 from PIL import Image, ImageChops, ImageStat
 
 from snnjax import InputError, learners
@@ -42,6 +42,14 @@ def test_each_rule_has_a_page_with_its_settings():
         table = rows(f"experiments/docs/networks/{page}", "setting")
         default = {row[0].strip("`"): row[2].strip("`") for row in table if len(row) == 4}
         assert default == {field.name: repr(field.default) for field in dataclasses.fields(getattr(learners, name))}
+
+
+def test_the_gallery_has_each_picture_and_each_example():
+    gallery = text_of("experiments/docs/gallery.md")
+    shown = {*re.findall(r'src="pictures/([\w.]+)"', gallery)}
+    assert shown == {path.name for path in (BOOK / "pictures").iterdir() if path.is_file()}
+    listed = {*re.findall(r"`experiments/examples/(\w+)\.py`", gallery)}
+    assert listed == {path.stem for path in (ROOT / "experiments" / "examples").glob("*.py")}
 
 
 def test_a_page_that_was_changed_by_hand_is_named_and_filled_anew(monkeypatch, capsys):

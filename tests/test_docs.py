@@ -62,7 +62,7 @@ SCRIPTS = {
 }
 OTHERS = (
     "python3 -m venv|python -m pytest|python experiments/(few_labels|new_classes).py$|dask (scheduler|worker) |"
-    "mkdocs build |tensorboard --logdir runs$|git clone |cc |./teach "
+    "jupyter lab |mkdocs build |tensorboard --logdir runs$|git clone |cc |./teach "
 )
 """What CI does before these tests run, or other tests do."""
 FINISHED = (

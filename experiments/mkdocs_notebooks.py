@@ -1,0 +1,22 @@
+"""A hook of mkdocs: the site has a copy of each notebook, and links of pages lead to it."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+FOLDER = Path(__file__).parent / "notebooks"
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Adds the notebooks to the files of the site."""
+    for path in sorted(FOLDER.glob("*.ipynb")):
+        files.append(File.generated(config, f"notebooks/{path.name}", abs_src_path=str(path)))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Leads to the copies, which are in the folder of the pages, not beside it."""
+    return re.sub(r"\]\(\.\./((?:\.\./)*notebooks/)", r"](\1", markdown)
