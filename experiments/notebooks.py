@@ -93,6 +93,9 @@ def _from_notebooks(link: str, page: str) -> str:
     """A link of a page to a file of the project, as it is from the folder of the notebooks."""
     path, hash_sign, section = link.partition("#")
     target = (BOOK / page).parent / path if path else BOOK / page
+    for name, made_from in PAGES.items():
+        if not section and target.resolve() == (BOOK / made_from).resolve():
+            return f"{name}.ipynb"
     return f"{Path(os.path.relpath(target, FOLDER)).as_posix()}{hash_sign}{section}"
 
 
