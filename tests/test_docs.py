@@ -30,6 +30,7 @@ import jax
 import local_errors
 import made_events
 import microcontroller
+import notebooks
 import numpy as np
 import pytest
 import results
@@ -38,7 +39,7 @@ import simulators
 import throughput
 from book_tables import recorded, speed
 from conftest import made_once
-from documents import DOCUMENTS, ROOT, all_commands, blocks, code, commands, prose, rows, text_of
+from documents import DOCUMENTS, ROOT, all_commands, blocks, code, commands, masked, prose, rows, text_of
 from made_files import in_colour, png, write_idx
 from PIL import Image
 from shipped import ALIKE
@@ -72,6 +73,8 @@ FINISHED = (
 )
 ELSEWHERE = ("export_nir", *ALIKE)
 """Pages of which test_nir.py runs the code, and of networks that are like others in all but numbers."""
+NOTEBOOKS = [f"experiments/docs/{page}" for page in notebooks.PAGES.values()]
+"""Pages whose code test_notebooks.py runs."""
 PICTURE = in_colour(png(0))
 """In place of drawings, which take longer than all else; test_report.py has them."""
 FROM_FIXTURE = "from_fixture"  # a file in a finished run that a document may train again
@@ -267,11 +270,6 @@ def run(line: str) -> None:
     main([name, *(path for word in words for path in sorted(glob.glob(word)) or [word])])
 
 
-def masked(text: str) -> str:
-    """An output without its numbers, which depend on the processor."""
-    return " ".join(re.sub(r"[\d.,-]+", "#", text).split())
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("document", [each for each in DOCUMENTS if pathlib.Path(each).stem not in ELSEWHERE])
 def test_commands_and_snippets_run(document, folder):
@@ -279,7 +277,7 @@ def test_commands_and_snippets_run(document, folder):
     names: dict[str, Any] = dict(__name__="snippets")
     printed = ""
     for language, text in blocks(document):
-        if language == "python":
+        if language == "python" and document not in NOTEBOOKS:
             with jax.numpy_rank_promotion("allow"), contextlib.redirect_stdout(io.StringIO()) as output:
                 exec(compile(text, document, "exec"), names)
             printed = output.getvalue()
