@@ -18,5 +18,5 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Leads to the copies, which are in the folder of the pages, not beside it."""
+    """Makes links to notebooks lead to the copies, which are in the folder of the pages."""
     return re.sub(r"\]\(\.\./((?:\.\./)*notebooks/)", r"](\1", markdown)

@@ -41,6 +41,9 @@ import snnjax
 os.chdir(Path(snnjax.__file__).parents[1])  # the top folder of the checkout, where the files are that the code reads"""
 HIDDEN = dict(tags=["solution"], jupyter=dict(source_hidden=True, outputs_hidden=True))
 """Metadata of a cell with a solution."""
+BEGIN = "<details"
+END = "</details>"
+"""What encloses a solution on a page."""
 SHELL = "%%sh\n"
 """How jupytext marks the cell of a command."""
 RESULT = re.compile(r"^```\n.*?^```$", re.MULTILINE | re.DOTALL)
@@ -58,9 +61,13 @@ def notebook(name: str) -> nbformat.NotebookNode:
     in_solution = False
     for cell in jupytext.reads((BOOK / page).read_text(), "md").cells:
         if cell.cell_type == "markdown":
-            explanation, end, rest = cell.source.rpartition("</details>") if in_solution else ("", "", cell.source)
-            in_solution = "<details" in rest or (in_solution and not end)
-            cell.source = f"{_folded(_text(explanation, page))}{_text(rest, page)}"
+            text = cell.source
+            explanation = ""
+            if in_solution and END in text:
+                explanation, text = text.split(END)
+                in_solution = False
+            in_solution = in_solution or BEGIN in text
+            cell.source = _folded(_text(explanation, page)) + _text(text, page)
         elif cell.source.startswith(SHELL):
             command = cell.source.removeprefix(SHELL)
             cells.append(nbformat.v4.new_markdown_cell(f"```sh\n{command}\n```"))
