@@ -4,10 +4,12 @@ import json
 import pathlib
 import re
 import runpy
+import sys
 
 import jax
 import numpy as np
 import pytest
+from made_examples import prepare_omniglot, write_omniglot
 from made_files import png
 
 import snnjax
@@ -30,9 +32,10 @@ def percents(text: str) -> list[float]:
     return [float(value) for value in re.findall(r"(\d+\.\d)%", text)]
 
 
-def output(name: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """What the example of this name prints."""
-    with jax.numpy_rank_promotion("allow"):
+def output(name: str, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What the example of this name prints, with these arguments."""
+    with jax.numpy_rank_promotion("allow"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [name, *arguments])
         runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
     return capsys.readouterr().out
 
@@ -79,6 +82,32 @@ def test_a_loss_of_ones_own(capsys):
     assert min(heads[2], heads[5]) > 93
     rule = runpy.run_path(str(EXAMPLES / "16_loss_of_a_layer.py"))["MarginError"]
     check_learner(rule(minibatch_size=3))
+
+
+@pytest.mark.slow
+def test_characters_are_learned_from_one_drawing_each(tmp_path, capsys):
+    write_omniglot(tmp_path)
+    printed = output("15_one_example", capsys, str(tmp_path), "--runs", "3")
+    assert printed.count("20 characters, 1 to learn") == 4
+    assert max(percents(printed)) < 15
+
+
+def test_prepared_drawings_are_those_of_the_folder(tmp_path, capsys):
+    write_omniglot(tmp_path / "stored")
+    prepare_omniglot(tmp_path / "stored", tmp_path / "prepared")
+    background = runpy.run_path(str(EXAMPLES / "15_one_example.py"))["background"]
+    for part in ("small1", "small2"):
+        stored, prepared = (
+            [{drawing.tobytes() for drawing in character} for alphabet in read.values() for character in alphabet]
+            for read in (background(tmp_path / "stored", part), background(tmp_path / "prepared", part))
+        )
+        assert len(stored) == len(prepared) == 20
+        assert all(character in prepared for character in stored)
+
+
+def test_data_that_are_missing_are_described(tmp_path, capsys):
+    with pytest.raises(SystemExit, match=f"{tmp_path} does not contain the data that --help names"):
+        output("15_one_example", capsys, str(tmp_path))
 
 
 @pytest.mark.slow

@@ -1,0 +1,100 @@
+"""One-shot classification of Omniglot (Lake et al. 2015): new characters after one drawing of each.
+
+Features learn from other alphabets by SoftHebb, without labels. Prototypes learn one drawing of each new character.
+FOLDER contains run01 to run20, images_background_small1 and images_background_small2, unpacked from python/ of
+github.com/brendenlake/omniglot; omniglot as prepared by tensorflow-datasets may replace the last two.
+"""
+
+import argparse
+import itertools
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from snnjax import RSTDP, Conv, Network, Pool, SpikingFeatures, Stream, encoding, layers, learners, networks, stage
+
+
+def characters(images):
+    learned = dict(learners=learners.SoftHebb(1.0, 0.08), ramp=layers.Ramp(4.0), standardise=layers.Standardise())
+    features = Conv(48, kernel=7, padding=3, weight_mean=0.0, weight_std=3.6, **learned)
+    regions = networks.Input("stage1", pool=Pool(10, stride=4, padding=3, mean=True))
+    stages = stage(features), stage(Conv(images.classes, kernel=8, learners=RSTDP()), inputs=regions)
+    return Network("characters", (1, 32, 32), images.classes, stages, 255, epochs=(1, 1), encoder=encoding.PIXELS)
+
+
+def normalised(picture):
+    """A drawing as (32, 32) uint8, white on black, its ink moved to the centre and scaled to a fixed spread."""
+    drawing = 1 - np.asarray(picture, np.float32) / 255
+    ink = np.argwhere(drawing > 0.5)
+    scale = ink.std(axis=0).mean() / 9
+    soft = ndimage.gaussian_filter(255 * drawing, 0.6 * scale)
+    return ndimage.affine_transform(soft, (scale, scale), ink.mean(axis=0) - scale * 15.5, (32, 32), np.uint8, order=1)
+
+
+def read(paths):
+    return np.stack([normalised(Image.open(path).convert("L")) for path in paths])
+
+
+def background(folder, part):
+    """The drawings of each alphabet: (characters, 20, 32, 32) uint8."""
+    if (folder / "omniglot").exists():
+        import tensorflow_datasets as tfds
+
+        source = tfds.builder("omniglot", data_dir=folder, file_format="array_record").as_data_source(part)
+        records = sorted(source, key=lambda record: record["label"])
+        alphabets = np.array([record["alphabet"] for record in records])
+        drawings = np.stack([normalised(record["image"][..., 0]) for record in records])
+    else:
+        paths = sorted(path for each in (folder / f"images_background_{part}").iterdir() for path in each.glob("*/*"))
+        alphabets, drawings = np.array([path.parts[-3] for path in paths]), read(paths)
+    return {each: drawings[alphabets == each].reshape(-1, 20, 32, 32) for each in np.unique(alphabets).tolist()}
+
+
+def published(folder):
+    """The 20 runs of Lake et al.: images to learn, (20, 1, 32, 32), images to decide on, (20, 32, 32), their labels."""
+    for run in range(1, 21):
+        tests, answers = np.reshape((folder / f"run{run:02}/class_labels.txt").read_text().split(), (-1, 2)).T
+        examples, labels = np.unique(answers, return_inverse=True)
+        yield read(folder / name for name in examples)[:, None], read(folder / name for name in tests), labels
+
+
+def drawn(alphabets, ways, shots, runs, random):
+    """Such runs of random characters of one alphabet and random drawings of each."""
+    for _ in range(runs):
+        alphabet = random.permutation(alphabets[random.integers(len(alphabets))])[:ways]
+        drawings = np.stack([random.permutation(each)[: shots + 1] for each in alphabet])
+        yield drawings[:, 1:], drawings[:, 0], np.arange(ways)
+
+
+def report(title, features, runs):
+    wrong = []
+    for examples, tests, labels in runs:
+        ways, shots = examples.shape[:2]
+        stream = Stream(networks.prototypes_on(features, ways, per_class=1))
+        _, state = stream.learn(stream.init(), np.concatenate(examples), np.repeat(np.arange(ways), shots))
+        wrong.extend(np.asarray(stream.network(state)(tests)) != labels)
+    print(f"{title}, {ways} characters, {shots} to learn: {np.mean(wrong):.1%} of {len(wrong):,} decisions are wrong")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument("--runs", type=int, default=100, metavar="N", help="random runs of each kind (100)")
+    options = parser.parse_args()
+    try:
+        sets = {part: background(options.folder, part) for part in ("small1", "small2")}
+        runs = [*published(options.folder)]
+    except (OSError, ImportError) as problem:
+        raise SystemExit(f"{options.folder} does not contain the data that --help names: {problem}") from None
+    for part, other in itertools.permutations(sets):
+        features = SpikingFeatures(characters).fit(np.concatenate([*sets[part].values()]).reshape(-1, 32, 32)).network_
+        report(f"features of {part}, published runs", features, runs)
+        for ways, shots in (20, 1), (20, 5), (5, 1), (5, 5):
+            unseen = [each for name, each in sets[other].items() if name not in sets[part] and len(each) >= ways]
+            report("random runs", features, drawn(unseen, ways, shots, options.runs, np.random.default_rng(0)))
+
+
+if __name__ == "__main__":
+    main()
