@@ -61,8 +61,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("XLA_FLAGS", " ".join(CHEAPEST if config.option.markexpr == "not slow" else CHEAP))
 
 
-programs = dict(compiled=0)
-"""How many programs this process has compiled, or read from the cache."""
+programs = dict(compiled=0, checked=0)
+"""How many programs this process has compiled, or read from the cache, and how many it had at the last check."""
 
 
 def count_program(event: str, _: float, **__: Any) -> None:
@@ -72,13 +72,14 @@ def count_program(event: str, _: float, **__: Any) -> None:
 jax.monitoring.register_event_duration_secs_listener(count_program)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def forgotten() -> Iterator[None]:
+def pytest_runtest_teardown() -> None:
     """Drops compiled programs before the process runs out of memory maps, when XLA would abort it.
 
     Each program needs several; Linux allows a process 65,530.
     """
-    yield
+    if programs["compiled"] < programs["checked"] + 100:
+        return
+    programs["checked"] = programs["compiled"]
     maps = pathlib.Path("/proc/self/maps")
     if not maps.exists() or maps.read_bytes().count(b"\n") > 40_000:
         jax.clear_caches()

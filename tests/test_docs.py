@@ -62,8 +62,8 @@ SCRIPTS = {
     "experiments/results.py": results.Results,
 }
 OTHERS = (
-    "python3 -m venv|python -m pytest|python experiments/(few_labels|new_classes).py$|python experiments/examples/|dask (scheduler|worker) |"
-    "jupyter lab |mkdocs build |tensorboard --logdir runs$|git clone |cc |./teach "
+    "python3 -m venv|python -m pytest|python experiments/(few_labels|new_classes).py$|python experiments/examples/|"
+    "dask (scheduler|worker) |jupyter lab |mkdocs build |tensorboard --logdir runs$|git clone |cc |./teach "
 )
 """What CI does before these tests run, or other tests do."""
 FINISHED = (

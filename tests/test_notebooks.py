@@ -1,16 +1,16 @@
 """The notebooks are those of their pages, have figures and exercises, and run from top to bottom."""
 
+import json
+import os
 import re
+import subprocess
+import sys
 
-import jax
-import matplotlib
-import matplotlib.pyplot as plt
 import nbformat
 import notebooks
 import pytest
+import run_notebook
 from documents import blocks, masked, text_of
-from IPython.terminal.interactiveshell import TerminalInteractiveShell
-from IPython.utils.capture import capture_output
 
 PAGE = """# Title
 
@@ -95,36 +95,21 @@ def test_pages_become_cells(tmp_path, monkeypatch):
     ]
 
 
-@pytest.fixture
-def shell(tmp_path, monkeypatch):
-    """What executes the cells of a notebook, without the sockets that Jupyter needs, which some machines refuse."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "settings"))
-    backend = matplotlib.get_backend()
-    shell = TerminalInteractiveShell.instance()
-    shell.display_formatter.active_types = ["text/plain", "image/png"]
-    shell.enable_matplotlib("inline")
-    with jax.numpy_rank_promotion("allow"):
-        yield shell
-    shell.reset()
-    plt.switch_backend(backend)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "page"), notebooks.PAGES.items())
-def test_notebooks_run_show_figures_and_print_what_the_page_says(name, page, shell):
+def test_notebooks_run_show_figures_and_print_what_the_page_says(name, page, tmp_path):
     """Numbers depend on the processor: only the words are compared."""
-    shown = {}
-    for cell in nbformat.read(notebooks.FOLDER / f"{name}.ipynb", 4).cells:
-        if cell.cell_type == "code":
-            with capture_output() as shown[cell.source]:
-                result = shell.run_cell(cell.source)
-            result.raise_error()
-    assert any("image/png" in each.data for output in shown.values() for each in output.outputs)
+    command = [sys.executable, run_notebook.__file__, str(notebooks.FOLDER / f"{name}.ipynb")]
+    settings = dict(os.environ, IPYTHONDIR=str(tmp_path / "settings"))
+    done = subprocess.run(command, cwd=tmp_path, env=settings, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    cells = json.loads(done.stdout)
+    assert sum(cell["figures"] for cell in cells) > 0
+    outputs = {cell["source"]: cell["printed"] for cell in cells}
     printed = ""
     for language, text in blocks(f"experiments/docs/{page}"):
         if language == "python":
-            printed = shown[text.strip()].stdout
+            printed = outputs[text.strip()]
         elif language == "" and printed and page.startswith("learn/"):
             assert masked(text) == masked(printed)
             printed = ""
