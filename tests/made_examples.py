@@ -70,7 +70,7 @@ def prepare_omniglot(stored: Path, folder: Path) -> None:
                 first = 20 * (part == "small2")
                 for path in (stored / f"images_background_{part}").rglob("*.png"):
                     content = io.BytesIO()
-                    Image.open(path).convert("RGB").save(content, "png")
+                    Image.open(path).convert("1").save(content, "png")  # a bit a pixel, as the real ones
                     content.seek(0)
                     label = first + int(path.stem.split("_")[0])
                     yield f"{part} {path.stem}", dict(alphabet=first // 20, image=content, label=label)

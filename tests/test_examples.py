@@ -4,6 +4,7 @@ import json
 import pathlib
 import re
 import runpy
+import shutil
 import sys
 
 import jax
@@ -105,7 +106,10 @@ def test_prepared_drawings_are_those_of_the_folder(tmp_path, capsys):
         assert all(character in prepared for character in stored)
 
 
-def test_data_that_are_missing_are_described(tmp_path, capsys):
+@pytest.mark.parametrize("missing", ["run07", "images_background_small2"])
+def test_data_that_are_missing_are_described(missing, tmp_path, capsys):
+    write_omniglot(tmp_path)
+    shutil.rmtree(tmp_path / missing)
     with pytest.raises(SystemExit, match=f"{tmp_path} does not contain the data that --help names"):
         output("15_one_example", capsys, str(tmp_path))
 

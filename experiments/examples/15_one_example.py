@@ -1,12 +1,10 @@
-"""One-shot classification of Omniglot (Lake et al. 2015): new characters after one drawing of each.
+"""New characters of Omniglot from one drawing of each (Lake et al. 2015), by spiking features and prototypes.
 
-Features learn from other alphabets by SoftHebb, without labels. Prototypes learn one drawing of each new character.
-FOLDER contains run01 to run20, images_background_small1 and images_background_small2, unpacked from python/ of
-github.com/brendenlake/omniglot; omniglot as prepared by tensorflow-datasets may replace the last two.
+Unpack python/images_background_small1.zip, python/images_background_small2.zip and python/one-shot-classification/
+all_runs.zip of github.com/brendenlake/omniglot into FOLDER. tensorflow-datasets' omniglot may replace the first two.
 """
 
 import argparse
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +24,7 @@ def characters(images):
 
 def normalised(picture):
     """A drawing as (32, 32) uint8, white on black, its ink moved to the centre and scaled to a fixed spread."""
-    drawing = 1 - np.asarray(picture, np.float32) / 255
+    drawing = 1 - picture / np.float32(picture.max())  # the ground is 255, or 1 in files of one bit a pixel
     ink = np.argwhere(drawing > 0.5)
     scale = ink.std(axis=0).mean() / 9
     soft = ndimage.gaussian_filter(255 * drawing, 0.6 * scale)
@@ -34,12 +32,12 @@ def normalised(picture):
 
 
 def read(paths):
-    return np.stack([normalised(Image.open(path).convert("L")) for path in paths])
+    return np.stack([normalised(np.array(Image.open(path).convert("L"))) for path in paths])
 
 
 def background(folder, part):
     """The drawings of each alphabet: (characters, 20, 32, 32) uint8."""
-    if (folder / "omniglot").exists():
+    if (folder / "omniglot/3.0.0").exists():
         import tensorflow_datasets as tfds
 
         source = tfds.builder("omniglot", data_dir=folder, file_format="array_record").as_data_source(part)
@@ -47,15 +45,17 @@ def background(folder, part):
         alphabets = np.array([record["alphabet"] for record in records])
         drawings = np.stack([normalised(record["image"][..., 0]) for record in records])
     else:
-        paths = sorted(path for each in (folder / f"images_background_{part}").iterdir() for path in each.glob("*/*"))
-        alphabets, drawings = np.array([path.parts[-3] for path in paths]), read(paths)
+        paths = sorted((folder / f"images_background_{part}").glob("*/*/*.png"))
+        alphabets = np.array([path.parts[-3] for path in paths])
+        drawings = read(paths)
     return {each: drawings[alphabets == each].reshape(-1, 20, 32, 32) for each in np.unique(alphabets).tolist()}
 
 
 def published(folder):
     """The 20 runs of Lake et al.: images to learn, (20, 1, 32, 32), images to decide on, (20, 32, 32), their labels."""
     for run in range(1, 21):
-        tests, answers = np.reshape((folder / f"run{run:02}/class_labels.txt").read_text().split(), (-1, 2)).T
+        names = (folder / f"run{run:02}/class_labels.txt").read_text().split()
+        tests, answers = np.reshape(names, (-1, 2)).T
         examples, labels = np.unique(answers, return_inverse=True)
         yield read(folder / name for name in examples)[:, None], read(folder / name for name in tests), labels
 
@@ -84,11 +84,11 @@ def main():
     parser.add_argument("--runs", type=int, default=100, metavar="N", help="random runs of each kind (100)")
     options = parser.parse_args()
     try:
-        sets = {part: background(options.folder, part) for part in ("small1", "small2")}
         runs = [*published(options.folder)]
-    except (OSError, ImportError) as problem:
+        sets = {part: background(options.folder, part) for part in ("small1", "small2")}
+    except (OSError, ImportError, ValueError) as problem:
         raise SystemExit(f"{options.folder} does not contain the data that --help names: {problem}") from None
-    for part, other in itertools.permutations(sets):
+    for part, other in zip(sets, reversed(sets), strict=True):
         features = SpikingFeatures(characters).fit(np.concatenate([*sets[part].values()]).reshape(-1, 32, 32)).network_
         report(f"features of {part}, published runs", features, runs)
         for ways, shots in (20, 1), (20, 5), (5, 1), (5, 5):
