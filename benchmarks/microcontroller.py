@@ -30,8 +30,8 @@ ROWS = (
     "multiplications among these",
 )
 NOTE = (
-    "Decisions and weights are those of Python. Multiplications are those of integers. Instructions are not cycles: "
-    "loads and branches take up to three on a Cortex-M4, divisions up to twelve, and flash may make it wait."
+    "Decisions and weights are the same as in Python. Multiplications are integer multiplications. Instructions are not"
+    " cycles: on a Cortex-M4, loads and branches take up to three cycles, divisions up to twelve; flash may stall it."
 )
 
 

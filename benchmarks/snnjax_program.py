@@ -237,7 +237,7 @@ class SoftHebb(Program):
     """The first layer by SoftHebb: its learning in one pass from the initial weights, and its outputs."""
 
     def phases(self, task: Given) -> dict[str, Work]:
-        """Learning and features; raises InputError where there are no such layers."""
+        """Learning and features; raises InputError if there are no such layers."""
         network = task[0]
         if not network.ramped:
             raise InputError(f"`model` {network.name} has no SoftHebb layers")

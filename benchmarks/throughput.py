@@ -1,4 +1,4 @@
-"""Measures the phases of a training in milliseconds per image, alone or beside other programs, which take turns.
+"""Measures the phases of a training run in milliseconds per image, optionally in alternation with other programs.
 
 experiments/docs/notes/speed.md explains what is measured and what is not like for like.
 """
@@ -63,7 +63,7 @@ PROTOCOL = (6000, 2000, 20)  # images of the reference's recorded runs, and more
 
 @dataclasses.dataclass(frozen=True)
 class Options(common.Options):
-    """Measure the phases of a training in milliseconds per image, alone or beside other programs, which take turns.
+    """Measure the phases of a training run in milliseconds per image, optionally in alternation with other programs.
 
     $ python benchmarks/throughput.py --short                   one network, within a minute
     $ python benchmarks/throughput.py --reference DIR           with a checkout of github.com/aidinattar/snn
@@ -79,18 +79,17 @@ class Options(common.Options):
     images: int = 300
     """number of training images, and of test images"""
     repeats: int = 5
-    """how often each phase is measured, after a run that does not count"""
+    """how often each phase is measured, after one run that is not counted"""
     reference: Annotated[Path | None, option("DIR", "none")] = None
-    """checkout of github.com/aidinattar/snn, to measure side by side"""
+    """checkout of github.com/aidinattar/snn, for a comparison"""
     spikenn: Annotated[Path | None, option("DIR", "none")] = None
-    """checkout of github.com/ggoupy/SpikeNN, to measure side by side"""
+    """checkout of github.com/ggoupy/SpikeNN, for a comparison"""
     backend: tuple[Literal["auto", "xla", "native"], ...] = ("auto",)
-    """snnjax's back ends; auto is the one that trainings use by default.
-    Everything is compared with the first"""
+    """back ends of snnjax; auto is the default of training runs. Everything is compared with the first one"""
     protocol: int = 0
-    """number of whole trainings, up to two minutes each; 0 for none"""
+    """number of complete training runs, up to two minutes each; 0: none"""
     short: bool = False
-    """the study's first network, 60 images and 2 repeats at most, no whole trainings"""
+    """only the study's first network, at most 60 images and 2 repeats, and no complete training runs"""
 
     def snnjax(self, backend: str) -> Worker:
         """Starts one of our programs, which is named after its back end."""
@@ -336,7 +335,7 @@ def run(options: Options) -> None:
     about: Row = dict(date=str(datetime.date.today()), dataset=images.name, images=counts, repeats=options.repeats)
     about |= dict(load=os.getloadavg()[0], versions={}, devices={})
     if about["load"] > 1:
-        screen.print(f"[yellow]Others are at work here (load {about['load']:.1f}): times and ratios mean little.[/]")
+        screen.print(f"[yellow]Other programs are running (load {about['load']:.1f}): figures are unreliable.[/]")
     results: list[Row] = []
     for name in options.model:
         results.append(measure_network(name, images, options, about))

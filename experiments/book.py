@@ -46,7 +46,7 @@ TABLES: dict[str, Callable[[Path, str], str]] = {
 
 
 def fill_tables(page: Path, text: str) -> str:
-    """The text of a page with all its tables; raises InputError where it names one that there is not."""
+    """The text of a page with all its tables; raises InputError if it names one that there is not."""
 
     def fill(match: re.Match[str]) -> str:
         if match["name"] not in TABLES:

@@ -1,9 +1,9 @@
 """Readouts that learn from few labels of MNIST, on the features of a shipped network: a table for the book.
 
-The features of pretrained:goupy2024_ncg_mnist are taken as they are. Each draw takes so many images of each class of
-the training images from number 10,000 on, since the settings were chosen on earlier ones. Accuracies are of all test
-images. The last epoch counts, but for "NCG, a tenth held out": it learns from nine of ten labels, and the others choose
-its epoch, as `snnjax train --labels` does.
+The features of pretrained:goupy2024_ncg_mnist are used as they are. Each draw selects a number of images of each class
+from the training images from number 10,000 on, because the settings were chosen on earlier ones. Accuracies are those
+on all test images after the last epoch. Only "NCG, a tenth held out" differs: it learns from nine tenths of the labels,
+and its epoch is selected on the remaining tenth, as in `snnjax train --labels`.
 """
 
 import argparse
@@ -19,16 +19,16 @@ from snnjax.data import Dataset
 from snnjax.networks import ImageSpec, Network, goupy2024_ncg, with_prototypes
 
 COUNTS = 1, 2, 5, 10, 50
-"""Labels a class."""
+"""Labels per class."""
 DRAWS = 10
 FIRST = 10_000
 START = snnjax.load("pretrained:goupy2024_ncg_mnist")
 NAMES = tuple(f"digit {digit}" for digit in range(10))
-"""Other names than those of the network: so its readout begins anew."""
+"""These names differ from those of the network, so that its readout is reinitialised."""
 
 
 def drawn(mnist: Dataset, count: int, draw: int) -> Dataset:
-    """So many training images of each class, in random order."""
+    """`count` training images of each class, in random order."""
     random = np.random.default_rng(draw)
     of_classes = [FIRST + np.flatnonzero(mnist.train_labels[FIRST:] == digit) for digit in range(10)]
     chosen = random.permutation(np.concatenate([random.choice(x, count, replace=False) for x in of_classes]))

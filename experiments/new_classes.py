@@ -1,8 +1,8 @@
-"""Digits that come one class after another, each image once: a table for the book.
+"""Digits that are learned one class after another, each image once: a table for the book.
 
-Features learn from pictures of the digits 0 to 4 alone. A readout of prototypes, without a class to begin with, then
-sees 100 other pictures of each of these in random order, and after them 100 of a 5, of a 6, and so on, each once.
-Accuracies are of all test images, of all ten digits. "mixed": the same 1,000 pictures in random order.
+Features learn only from images of the digits 0 to 4. A readout of prototypes, which has no classes at first, is then
+shown 100 other images of each of these digits in random order, followed by 100 images of a 5, of a 6, and so on, each
+image once. Accuracies are those on all test images of all ten digits. "mixed": the same 1,000 images in random order.
 """
 
 import argparse
@@ -20,11 +20,11 @@ from snnjax.data import Dataset
 from snnjax.networks import prototypes_on, with_prototypes
 
 SEEDS = 3
-FIRST = 5  # digits that features learn from
-LEARNED = 10_000  # images that they learn from, from those before `REST`
+FIRST = 5  # digits from which features learn
+LEARNED = 10_000  # images from which they learn, out of those before `REST`
 REST = 40_000
 EACH = 100
-MEMORY = 20  # latencies of a class
+MEMORY = 20  # latencies per class
 
 Orders = list[np.ndarray]
 """Numbers of training images, of those that come one part after the other."""

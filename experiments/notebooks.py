@@ -27,7 +27,7 @@ PAGES = {
     "reward": "learn/reward.md",
     "labels": "learn/labels.md",
     "streams": "learn/streams.md",
-    "few_labels": "howto/few_labels.md",
+    "few_labels": "networks/few_labels.md",
     "custom_rule": "howto/custom_rule.md",
     "spyketorch": "coming_from/spyketorch.md",
 }

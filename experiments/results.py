@@ -54,7 +54,7 @@ class Results:
 
 
 def rows_of(chosen: Results) -> list[Row]:
-    """The rows that options name; raises InputError where there is no such table, network or data set."""
+    """The rows that options name; raises InputError if there is no such table, network or data set."""
     shared_options.check_least(chosen, seeds=1)
     if chosen.table not in TABLES:
         raise unknown("table", chosen.table, TABLES)

@@ -1,9 +1,9 @@
 """Convolutional spiking networks with local learning, in JAX.
 
-`snnjax.kernels` and `snnjax.encoding` are pure functions on single stimuli. A `Network` is data: stages of `Conv`
-layers, each with learners such as `STDP` and `SupervisedSTDP`, an encoder and a decision. `Trainer` trains it,
-`Sweep` many of its kind; `load` gives the network that a run has trained. `component` makes custom classes part of all
-this.
+`snnjax.kernels` and `snnjax.encoding` contain pure functions of single stimuli. A `Network` is a description: stages of
+`Conv` layers, each with learners such as `STDP` and `SupervisedSTDP`, an encoder and a decision. `Trainer` trains a
+network, and `Sweep` trains many variants of one. `load` returns the network that a run has trained. With `component`,
+custom classes can be used in the same way as those of the library.
 """
 
 import lazy_loader

@@ -263,10 +263,10 @@ def _silence(case: _Case) -> None:
             raise AssertionError(f"{str(error).strip()}\n{_UNINTENDED}") from error
 
 
-_UNINTENDED = """Without a winner there is nothing that most rules should learn, so this is probably a mistake: an empty
-place among the winners, whose feature is -1, is taken for the last feature, or an optimiser goes on moving all weights.
-If the rule is meant to act on silent images, as weights that decay or rewards that arrive later do, declare in its
-class: acts_on_silence = True"""
+_UNINTENDED = """Without a winner, most rules should learn nothing, so this is probably a mistake. Perhaps the rule
+takes an empty place among the winners, whose feature is -1, for the last feature, or an optimiser continues to move all
+weights. If the rule is meant to act on silent images, for example because weights decay or because rewards arrive
+later, declare this in its class: acts_on_silence = True"""
 
 
 def _signs(case: _Case) -> None:

@@ -137,7 +137,7 @@ ON_THE_THRESHOLD = {
 
 
 def output_of(model: Model, stage: int, latency: jax.Array) -> jax.Array:
-    """The output of a stage that reads the one before alone."""
+    """The output of a stage that reads only the stage before it."""
     return model.output_of(stage + 1, Activations({stage: latency}))
 
 

@@ -475,7 +475,7 @@ REFUSED = {
         decision=LinearSVM(), stages=(FIRST,)
     ),
     "stage 1 of pixels must have one layer in C, got 2": dict(stages=(BESIDE, LAST)),
-    "stage 2 of pixels must read the one before alone in C, got `inputs` .*pool": dict(
+    "stage 2 of pixels must read only the stage before it in C, got `inputs` .*pool": dict(
         stages=(stage(Conv(6, 5, threshold=8.0)), stage(readout(kernel=6), inputs=Input("stage1", pool=Pool(4))))
     ),
     "`threshold` of stage 1 of pixels must be a number in C, got None": dict(stages=(stage(Conv(6, 5), pool=4), LAST)),

@@ -143,7 +143,7 @@ def test_layers_with_ramps_fire_window_after_window():
         assert layer.spikes[number] == len(fired) > 2
         assert layer.first_spike[number] == fired[0]
         assert layer.median_spike[number] == fired[(len(fired) - 1) // 2]
-    assert cost_report.facts(found.as_json())["steps before the deciding window"] == "62, which add to these"
+    assert cost_report.facts(found.as_json())["steps before the deciding window"] == "62, in addition to these"
     assert cost_report.times(found.as_json())[1][1][:3] == ["layer2", "62 to 92", f"{layer.first_spike.mean():.1f}"]
 
 
@@ -269,7 +269,7 @@ def test_the_command_prints_writes_and_reports(run, capsys, tmp_path):
     assert written["effective_operations"]["mean"] == found.effective_operations.mean()
     assert f"{found.effective_operations.mean():,.0f} per image" in out
     nanojoules = found.effective_operations.mean() * 0.9e-3
-    assert f"{nanojoules:,.1f} nJ per image, if 0.9 pJ per synaptic operation are all that counts" in out
+    assert f"{nanojoules:,.1f} nJ per image, assuming 0.9 pJ per synaptic operation and nothing else" in out
     rows = list(csv.DictReader((tmp_path / "costs.csv").open()))
     assert [int(row["operations of layer1"]) for row in rows] == found.layers[0].effective_operations.tolist()
     assert [int(row["decided for good"]) for row in rows] == found.settled.tolist()

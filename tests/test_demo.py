@@ -394,7 +394,7 @@ def test_networks_and_pictures_that_a_page_cannot_show_or_teach_are_refused(ncg,
             page.page_of(ncg, *arguments)
     data = images().subset(None, 2)
     scales = made(NETWORKS["ncg_scales"], OnOff().fit(data.train_images))
-    with pytest.raises(InputError, match="stage 2 of ncg_scales_prototypes must read the one before alone"):
+    with pytest.raises(InputError, match="stage 2 of ncg_scales_prototypes must read only the stage before it"):
         taught(scales, data)
     with pytest.raises(InputError, match=r"`bits` of layer2, .* must be at least 2"):
         taught(ncg, data, bits=1)

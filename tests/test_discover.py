@@ -24,7 +24,7 @@ from snnjax.training.workers import SERIAL
 
 pytestmark = pytest.mark.slow
 
-PAGE = "experiments/docs/learn/discovery.md"
+PAGE = "experiments/docs/notes/discovery.md"
 
 
 def judge() -> Judge:

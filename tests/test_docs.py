@@ -315,11 +315,25 @@ def test_speed_on_the_main_page_is_that_of_the_benchmarks():
     tests = [median(row.speed_ups["test"]) for row in rows]
     seconds = [median(row.seconds) for row in rows]
     words = " ".join(text_of("README.md").split())
-    assert f"{min(trainings):.0f} to {max(trainings):.0f} times as fast" in words
+    assert words.count(f"{min(trainings):.0f} to {max(trainings):.0f} times as fast") == 2  # at the top and in Speed
     assert f"single epochs {min(epochs):.0f} to {max(epochs):.0f} times" in words
     assert f"resnet2024, {median(exception.training):,.0f} times" in words
     assert f"Tests are {min(tests):.0f} to {max(tests):.0f} times as fast" in words
     assert f"takes {min(seconds):.0f} to {max(seconds):.0f} seconds" in words
+
+
+def test_the_accuracies_at_the_top_of_the_main_page_are_recorded():
+    def row(network, source):
+        recorded_rows = recorded.recorded("results")["rows"]
+        runs = [each for each in recorded_rows if (each["network"], each["data"]) == (network, source)]
+        return max(runs, key=lambda each: (each["train_images"], each["seeds"]))
+
+    words = " ".join(text_of("README.md").split())
+    mnist = row("goupy2024_ncg", "mnist")
+    cifar10 = row("goupy2024_softhebb", "cifar10-jpeg")
+    training = f"after a training run of {mnist['seconds']} seconds"
+    assert f"**{mnist['mean']:.1f} %** test accuracy on MNIST, {training}" in words
+    assert f"**{cifar10['mean']:.1f} %** test accuracy on CIFAR-10" in words
 
 
 def test_recorded_trainings_have_the_epochs_that_the_pages_state():

@@ -114,8 +114,9 @@ def test_pictures_of_a_group_stay_together(tmp_path, group):
     path = by_object(tmp_path / "things", objects=10)
     for each in (path, packed(path)):
         data = load("folder", each, group=group)
-        assert data.notes[:2] == (FIFTH, "80 pictures are of 10 groups, such as 'o0' and 'o1'"), "of both classes"
-        few = "only 2 groups tested, and the accuracy depends on which: o3, o8; `folds` (--folds) tests all in turn"
+        assert data.notes[:2] == (FIFTH, "80 pictures belong to 10 groups, such as 'o0' and 'o1'"), "of both classes"
+        few = "only 2 groups tested, and the accuracy depends on which: o3, o8"
+        few += "; `folds` (--folds) tests all groups in turn"
         assert data.notes[2:] == (few,)
         assert data.test_group_names == ("o3", "o8")
         assert not {*np.mod(brightness(data.train_images), 100)} & {*np.mod(brightness(data.test_images), 100)}
@@ -126,7 +127,7 @@ def test_pictures_of_a_group_stay_together(tmp_path, group):
 def test_a_picture_that_does_not_match_is_a_group_of_its_own(tmp_path):
     fill(tmp_path / "train", dict.fromkeys("ab", 10))
     data = load("folder", tmp_path / "train", group="^[01]")
-    assert data.notes[1].startswith("4 pictures are of 2 groups, such as '0' and '1'; 16 that `group` does not match")
+    assert data.notes[1].startswith("4 pictures belong to 2 groups, such as '0' and '1'; each of the 16 pictures")
     assert len(np.unique(data.train_groups)) + len({*brightness(data.test_images)} - {40, 41}) >= 16
     fill(tmp_path / "test", dict.fromkeys("ab", 2))
     shared = "2 groups have pictures in train/ and in other folders, which makes the test easier"
@@ -164,7 +165,8 @@ def test_folds_test_each_group_once(tmp_path):
         assert sorted({*fold.train_files} | {*fold.test_files}) == sorted(data.train_files + data.test_files)
     assert sorted(name for fold in folds for name in fold.test_group_names) == [f"o{number}" for number in range(10)]
     named = ", ".join(folds[1].test_group_names)
-    assert folds[1].notes[-1] == f"training and test images are cut anew: part 2 of 5 is for testing, of groups {named}"
+    again = "training and test images are split again: part 2 of 5 is for testing"
+    assert folds[1].notes[-1] == f"{again}, of groups {named}"
     assert not any(note.startswith("only 2 groups") for note in folds[1].notes), "of the test images before"
 
 
@@ -511,5 +513,5 @@ def test_hostile_and_damaged_zip_files(pets, tmp_path, monkeypatch):
     monkeypatch.setattr(layout, "FREE", 1_000_000)
     with pytest.raises(snnjax.InputError, match=r"bomb\.zip holds 5000\d+ bytes, unzipped, at most \d+ are read"):
         load("folder", path)
-    with pytest.raises(snnjax.InputError, match="cannot be read: its compression, number 12, is none that is read"):
+    with pytest.raises(snnjax.InputError, match="cannot be read: its compression, number 12, is not supported"):
         load("folder", packed(pets, zipfile.ZIP_BZIP2))

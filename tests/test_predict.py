@@ -88,7 +88,7 @@ def test_a_run_on_data_of_ones_own_needs_no_options_afterwards(work, monkeypatch
     dataclasses.replace(known, settings=about).save(f"{RUN}/weights.npz")
     monkeypatch.chdir("sets")
     run, expected = f"../{RUN}", read(work / RUN)["test"]
-    assert f"data: {work}/sets/mine.npz, as {run} says" in called(capsys, "evaluate", run, "--out", "figures.json")
+    assert f"data: {work}/sets/mine.npz, as in {run}" in called(capsys, "evaluate", run, "--out", "figures.json")
     assert json.loads(pathlib.Path("figures.json").read_text()).items() >= expected.items()
     os.rename("mine.npz", "moved.npz")
     assert f"there is no file {work}/sets/mine.npz" in refused(Command("evaluate"), capsys, run)
@@ -126,7 +126,7 @@ def test_folders_of_pictures_are_decided_on_in_blocks(work, monkeypatch, capsys)
     assert (rows[-1]["class"], rows[-1]["number"]) == ("(silent)", "-1")
     right = sum(row["class"] == row["label"] for row in rows)
     silent = sum(row["class"] == "(silent)" for row in rows if row["label"])
-    assert " ".join(out.split()).endswith(f"{right} of 6 as labelled, {silent} silent")
+    assert " ".join(out.split()).endswith(f"{right} of 6 agree with their labels, {silent} silent")
 
     def stopped(path, **settings):
         if path.name == "z_black.png":

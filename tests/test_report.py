@@ -202,7 +202,7 @@ def test_results_are_read_as_written_or_refused(run, tmp_path):
     assert read_results(run) == {name: each for name, each in written.items() if name != "digest"}
     for change, message in (
         (dict(format=FORMAT - 1), rf"another version of snnjax \(format {FORMAT - 1}, now {FORMAT}\): read it"),
-        (dict(seconds=1.0), r"results\.json is damaged, its digest is another: delete it"),
+        (dict(seconds=1.0), r"results\.json is damaged, its digest does not match: delete it"),
     ):
         (tmp_path / "results.json").write_text(json.dumps(written | change))
         with pytest.raises(InputError, match=message):

@@ -41,7 +41,7 @@ def test_layers_are_taken_with_learned_thresholds_and_a_deeper_layer_learns(tmp_
         results = run.run()
     rule = "with layer1.learners.threshold_min 0.5 (now 0.25)"
     source = run.settings["start"]
-    assert run.notes == [f"layer1 as learned by {source}, {rule}", "beginning anew: layer2, layer3 (other layers)"]
+    assert run.notes == [f"layer1 as learned by {source}, {rule}", "reinitialised: layer2, layer3 (other layers)"]
     layers = dict(frozen=["layer1"], continued=[], anew=["layer2", "layer3"])
     names = list(map(str, range(10)))
     assert results["start"] == dict(source=source, sha256=source[7:], class_names=names, **layers)

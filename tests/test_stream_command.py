@@ -131,7 +131,7 @@ def test_a_stopped_stream_goes_on_as_if_it_had_not_stopped(work, capsys, monkeyp
         assert read(out)["images"] == 32
         assert not np.array_equal(snnjax.load(out).weights()["layer2"], snnjax.load(RUN).weights()["layer2"])
     if isinstance(error, KeyboardInterrupt):
-        advice = "Go on with the same command and --resume."
+        advice = "Continue with the same command and --resume."
         assert f"Stopped after 32 images; what was learned is kept in {out}. {advice}" in printed.out
     assert "already holds a stream" in refused(STREAM, capsys, *STREAMED, "--out", out)
     line = refused(STREAM, capsys, *STREAMED, "--seed", 1, "--resume", "--out", out)

@@ -108,7 +108,7 @@ def test_bounds_that_allow_other_kernels_are_no_mere_numbers():
     for name, weights in alone.weights.items():
         np.testing.assert_allclose(states[1].weights[name], weights, atol=1e-6)
     assert alone.weights["layer1"].min() < -0.5 < states[0].weights["layer1"].min()
-    with pytest.raises(ValueError, match="`networks` must differ in numbers alone"):
+    with pytest.raises(ValueError, match="`networks` must differ only in numbers"):
         Trainer([network, other], DATA, settings)
 
 

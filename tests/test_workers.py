@@ -42,7 +42,7 @@ class Started:
         os.killpg(self.process.pid, signal.SIGINT)
         status, out, err = self.end()
         assert (status, err) == (130, "")
-        assert "Stopped; all but the last half minute is kept. The same command goes on." in out
+        assert "Stopped; all but the last half minute is kept. The same command continues." in out
 
     def end(self) -> tuple[int, str, str]:
         """Its exit status, and what it has printed; nobody trains on."""

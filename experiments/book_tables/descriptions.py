@@ -34,7 +34,7 @@ RULES = {
     "LocalError": "local_errors.md",
     "RSTDP": "reward.md",
     "SupervisedSTDP": "supervised.md",
-    "Prototypes": "prototypes.md",
+    "Prototypes": "few_labels.md",
 }
 """The pages with the equations of the rules."""
 COMPETITIONS = {

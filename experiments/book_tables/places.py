@@ -16,7 +16,7 @@ SHARED = {
     "goupy2024_ncg": ("ncg_scales",),
     "goupy2024_softhebb": ("softhebb_narrow",),
     "local_errors": ("local_narrow", "local_wide"),
-    "prototypes": ("ncg_prototypes",),
+    "few_labels": ("ncg_prototypes",),
     "mozafari2018": ("mozafari2018_objects",),
     "pytorch_networks": RECORDED[1:],  # mozafari2018 has a page of its own
 }

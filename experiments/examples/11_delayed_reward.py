@@ -1,9 +1,10 @@
 """R-STDP whose reward arrives three images later: an eligibility trace remembers which synapses have been active.
 
 Each image marks the synapses of the neuron that has decided. The marks decay from image to image, and a reward
-changes all weights in proportion to them, whichever images they are from. The part of a reward that was expected, its
-running mean, changes nothing, so that the marks of all other images cancel out in the long run: see Frémaux & Gerstner
-2016 (doi 10.3389/fncir.2015.00085). For the same reason images are shown in a new order in each epoch.
+changes all weights in proportion to them, regardless of the images from which they come. The running mean of the
+rewards, which is the expected part, is subtracted, so that the marks of all other images cancel out in the long run:
+see Frémaux & Gerstner 2016 (doi 10.3389/fncir.2015.00085). For the same reason, images are shown in a new order in each
+epoch.
 
 A silent image marks nothing, but the trace decays, and the reward of an earlier image may arrive and change weights.
 Therefore the rule declares that it acts on silent images.

@@ -1,9 +1,9 @@
 """STDP with presynaptic traces: a winner's weights follow traces of its inputs, which outlast an image.
 
 Each input has a trace, which grows by 1 when the input fires and decays exponentially, as in Diehl & Cook 2015 (doi
-10.3389/fncom.2015.00099). When a neuron wins, a weight changes in proportion to the trace of its input less a target,
-so that inputs which have not fired for long lose weight. Images follow each other without a pause. The state of the
-rule is the traces at the end of the image, of the shape of the input.
+10.3389/fncom.2015.00099). When a neuron wins, each weight changes in proportion to the trace of its input minus a
+target, so that the weights of inputs that have not fired for a long time decrease. Images follow each other without a
+pause. The state of the rule contains the traces at the end of the image, in the shape of the input.
 
 python experiments/examples/12_presynaptic_traces.py
 """

@@ -1,7 +1,7 @@
-"""A plasticity rule of your own: a component with a method `update`, which the trainer uses like any other.
+"""A custom plasticity rule: a component with a method `update`, which the trainer uses like any other rule.
 
-The weights of a winner move towards 1 for inputs that fired early and towards 0 for the others. A feature that has won
-often moves less and less, so that it keeps what it has learned.
+The weights of a winner move towards 1 for inputs that fired early, and towards 0 for all other inputs. The more often a
+feature has won, the less it moves, so that it keeps what it has learned.
 
 python experiments/examples/1_own_rule.py [FOLDER, by default runs/own_rule]
 """

@@ -1,4 +1,4 @@
-"""A network of your own: layers as data, two branches side by side, and a callback that prints how training goes.
+"""A custom network: layers as data, two branches side by side, and a callback that prints the progress of training.
 
 python experiments/examples/2_own_network.py
 """

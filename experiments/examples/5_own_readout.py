@@ -1,4 +1,4 @@
-"""A rule of your own for a readout: the desired times of supervised STDP do not depend on the other neurons.
+"""A custom rule for a readout: supervised STDP in which desired times do not depend on the other neurons.
 
 python experiments/examples/5_own_readout.py [FOLDER, by default runs/own_readout]
 """
@@ -17,7 +17,7 @@ from snnjax.runs import RunFolder, SweepFolder
 
 @component
 class FixedTimes(SupervisedSTDP):
-    """Target neurons of the label's class are to fire at one time or earlier, all others at another or later."""
+    """Target neurons of the label's class should fire at one time or earlier, all other neurons at another or later."""
 
     early: float = 0.6  # shares of all time steps
     late: float = 0.9

@@ -1,7 +1,8 @@
 """A custom rule that learns by an optimiser of optax: the state of the optimiser is the state of the rule.
 
-Each feature has an Adam of its own, whose rate halves with its wins. The gradient is that of the squared distance
-between a winner's weights and 1 for inputs that fired in the first third of the time, 0 for the others.
+Each feature has its own Adam optimiser, whose rate halves with the wins of the feature. The gradient is that of the
+squared distance between a winner's weights and their targets: 1 for inputs that fired in the first third of the time
+steps, 0 for all other inputs.
 
 python experiments/examples/7_optax_rule.py [FOLDER, by default runs/optax_rule]
 """
@@ -39,7 +40,7 @@ class AdamInputs(Learner):
         early = layer.receptive_fields(latency, winners) < layer.time_steps // 3
         adam = jax.tree.map(lambda x: x[winners.feature], state)
         change, adam = jax.vmap(self.optimiser().update)(old - early, adam)
-        place = jnp.where(winners.valid, winners.feature, layer.conv.features)  # nowhere, if nobody won
+        place = jnp.where(winners.valid, winners.feature, layer.conv.features)  # out of range without a winner
         state = jax.tree.map(lambda x, new: x.at[place].set(new, mode="drop"), state, adam)
         return layer.with_weights_of(winners, jnp.clip(old + change, *self.bounds)), state, winners.feature
 

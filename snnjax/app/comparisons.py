@@ -108,9 +108,9 @@ def logarithmic(axis: Axes) -> None:
 
 
 def course(results: dict[str, Any]) -> Course:
-    """Accuracies of a run over time; without epochs, that of the untrained network alone.
+    """The accuracies of a run over time; without epochs, only that of the untrained network.
 
-    Seconds are those of all phases, compilation included. They are measured by phase: epochs count as equally long.
+    The seconds include all phases and compilation. They are measured for each phase; its epochs count as equally long.
     """
     epochs = results["epochs"]
     phases = results["phases"]

@@ -31,7 +31,7 @@ def screen() -> Console:
 
 
 def table(head: Iterable[str], sections: Iterable[Iterable[Iterable[str]]], title: str = "", left: int = 1) -> Table:
-    """A table with rules between sections of rows; the first `left` columns hold words, the others numbers.
+    """A table with rules between sections of rows; the first `left` columns contain words, all other columns numbers.
 
     On a narrow screen, long words continue on the next line: nothing is cut.
     """

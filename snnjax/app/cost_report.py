@@ -112,7 +112,7 @@ def facts(cost: Json) -> dict[str, str]:
         "weights": f"{cost['footprint_bytes'] / 1000:,.0f} kB as float32",
         "first readout spike": "",
         "decided for good": "",
-        "steps before the deciding window": f"{before:,}, which add to these" if before else "",
+        "steps before the deciding window": f"{before:,}, in addition to these" if before else "",
     }
     if cost["dense_operations"]:
         share = effective / cost["dense_operations"]
@@ -135,7 +135,7 @@ def energy(estimate: Json) -> str:
     assumed = f"{estimate['pj_accumulate']:g} pJ per synaptic operation"
     if multiply is not None:
         assumed += f" and {multiply:g} pJ per multiply-accumulate"
-    return f"{estimate['nanojoules']['mean']:,.1f} nJ per image, if {assumed} are all that counts"
+    return f"{estimate['nanojoules']['mean']:,.1f} nJ per image, assuming {assumed} and nothing else"
 
 
 def section(run: Path) -> Markup:
@@ -148,7 +148,7 @@ def section(run: Path) -> Markup:
         figures = page.html.costs(facts(cost), *layers(cost), *moments(cost), *few_bits(cost))
         return Markup(figures + page.html.table(*times(cost)))
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
-        raise InputError(f"{path} holds no costs: delete it, and `snnjax cost {run}` writes it anew") from error
+        raise InputError(f"{path} contains no costs: delete it, and `snnjax cost {run}` writes it again") from error
 
 
 def picture(cost: Json) -> Figure:

@@ -72,7 +72,7 @@ def source(
 def read_images(chosen: shared_options.Data, fold: int | None = None) -> Dataset:
     """The data set that options name, with notes if it has fewer images than they ask for.
 
-    Raises InputError where numbers of images are below 1, or images are to be drawn and no number says how many.
+    Raises InputError if numbers of images are below 1, or images are to be drawn and no number says how many.
     """
     shared_options.check_least(chosen, train_images=1, test_images=1)
     labels = getattr(chosen, "labels", None)

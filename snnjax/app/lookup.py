@@ -16,7 +16,7 @@ from snnjax.encoding import ENCODERS
 
 
 def import_all(modules: Iterable[str]) -> None:
-    """Imports the user's modules, which may define components; raises InputError where there is none."""
+    """Imports the user's modules, which may define components; raises InputError if there is none."""
     for module in modules:
         import_one(module)
 

@@ -125,10 +125,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 _KEPT = "Stopped; all but the last half minute is kept."
 _STOPPED = dict(
-    train=f"{_KEPT} Go on with the same command and --resume.",
-    sweep=f"{_KEPT} The same command goes on.",
-    stream="Stopped; what was learned is kept. Go on with the same command and --resume.",
-    data="Stopped; what has been downloaded is kept. The same command goes on.",
+    train=f"{_KEPT} Continue with the same command and --resume.",
+    sweep=f"{_KEPT} The same command continues.",
+    stream="Stopped; what was learned is kept. Continue with the same command and --resume.",
+    data="Stopped; what has been downloaded is kept. The same command continues.",
 )
 """Last lines of commands that Ctrl-C has stopped."""
 

@@ -112,7 +112,7 @@ def _accuracies(network: Json, data: str | None) -> Accuracies:
 def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Heads and cells: mean, interval and deviation of each row on each part, and its difference from the first row.
 
-    Each value of a sweep is on a line of its own.
+    Each value of a sweep is on a separate line.
     """
     parts = [part for part in PARTS if any(row.tested(part) for row in rows)]
     head = [*HEAD, *(title for part in parts for title in (f"{part}, %", f"{part}, minus row 1"))]

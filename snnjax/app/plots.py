@@ -161,7 +161,7 @@ def stream_picture(right: np.ndarray) -> Figure:
 
 
 def whole_numbers(axis: Axes, first: float, last: float) -> None:
-    """Makes the horizontal axis one of whole numbers, even where there is one alone."""
+    """Labels the horizontal axis with whole numbers, even if there is only one."""
     gap = max(0.5, 0.03 * (last - first))
     axis.set_xlim(first - gap, last + gap)
     axis.xaxis.set_major_locator(_WHOLE())
@@ -188,7 +188,7 @@ CURVES = dict(
     norm_distance="mean distance of norms from 1",
     moved="sum of relative changes, in an epoch",
 )
-"""Titles of some figures of learners; others have their names."""
+"""Titles of some figures of learners; the title of any other figure is its name."""
 
 
 def curves_picture(curves: Mapping[str, Sequence[float]], title: str) -> Figure:

@@ -120,7 +120,7 @@ def of_image(
 _KINDS = {
     "history": (
         "Accuracy by epoch",
-        "Images decided right, and left silent, by epoch",
+        "Share of images that are decided correctly, and for which the network is silent, by epoch",
         "Curves over the epochs",
     ),
     "confusion": (
@@ -130,29 +130,30 @@ _KINDS = {
     ),
     "misclassified": (
         "Misclassified",
-        "The first test images that the network decides wrongly or not at all: label and decision",
+        "The first test images for which the decision is wrong or missing, with label and decision",
         "Small images with their names, labels and decisions",
     ),
     "curves": (
         "Learning, epoch by epoch",
-        "What each layer showed after each epoch; T is the number of time steps",
+        "Figures of each layer after each epoch; T is the number of time steps",
         "Small curves over the epochs, one for each figure",
     ),
     "wins": (
         "Winners",
-        "How often each feature won in the last epoch; one that never wins is of no use. In readouts by NCG and PCN the"
-        " first neuron of each class is to fire late for all images, the others early for their class",
+        "How often each feature won in the last epoch; a feature that never wins is useless. In NCG and PCN readouts,"
+        " the first neuron of each class should fire late for all images, and the others early for their class",
         "Bars, or a table of classes and neurons",
     ),
     "features": (
         "Features",
-        "What each feature is selective to, drawn back into the image: light where it wants light, in colour where it"
-        " wants that colour",
+        "The stimulus to which each feature is selective, projected back to the image: bright where it responds to"
+        " bright pixels, and coloured where it responds to a colour",
         "A sheet of small images, one for each feature",
     ),
     "cost": (
         "Costs and time",
-        "Accuracy if the input ends at a step; when the readout first fires, and from when on the decision stays",
+        "Accuracy if the input ends at a step; the time of the first readout spike, and the time after which the"
+        " decision no longer changes",
         "A curve over the time steps, and histograms of time steps",
     ),
     "graph": (
@@ -163,12 +164,12 @@ _KINDS = {
     "weights": ("Weights", "Weights before and after training", "Histograms of the weights of each layer"),
     "image": (
         "Responses to images",
-        "When each neuron fires, layer by layer; silent ones are grey. Where the decision is made by the largest"
-        " potential, deciding neurons count as firing at the last step if theirs is above 0",
+        "When each neuron fires, layer by layer; silent neurons are grey. If the largest potential decides, deciding"
+        " neurons with a potential above 0 count as firing at the last step",
         "The image, the score of each class, and maps of the spikes of each layer",
     ),
 }
-"""By the first word of a picture's file name: its section, its caption, and a description of its looks."""
+"""The section, the caption and a description of each picture, by the first word of its file name."""
 
 
 def draw_run(

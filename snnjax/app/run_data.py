@@ -1,4 +1,4 @@
-"""The data that a trained network is tested on: the data of its training, or others."""
+"""The data that a trained network is tested on: those that it was trained with, or other data."""
 
 import contextlib
 from collections.abc import Mapping
@@ -79,10 +79,10 @@ def source_of_run(source: dict[str, Any], run: Path | str) -> dict[str, Any]:
     path = folder or name
     option = "data_dir" if folder else "dataset"
     if folder and not Path(folder).exists():
-        where = "say where they are by `data_dir` (--data_dir)"
+        where = "give their new place as `data_dir` (--data_dir)"
         raise FileNotFoundError(f"the data of {run} are no longer in {folder}: {where}")
     if folder or name.endswith(".npz"):
-        print(printable(f"data: {path}, as {run} says; --{option} names others"))
+        print(printable(f"data: {path}, as in {run}; for other data, use --{option}"))
     return source
 
 

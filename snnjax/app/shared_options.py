@@ -21,7 +21,7 @@ EPOCHS = (
 
 
 def option(metavar: str, default: str | None = None, **rest: Any) -> Any:
-    """An option in the help: the name of its value, and the default in words where it depends on others."""
+    """An option in the help: the name of its value, and a text for the default if it depends on other options."""
     return arg(metavar=metavar, help_behavior_hint=f"(default: {default})" if default else default, **rest)
 
 
@@ -35,7 +35,7 @@ def fit_option(default: str, rest: str = "") -> Any:
 
 
 def check_least(options: object, **least: int) -> None:
-    """Raises InputError where an option, or one of its numbers, is less than the least given for it; None is not."""
+    """Raises InputError if an option, or one of its numbers, is less than the least given for it; None is not."""
     for name, minimum in least.items():
         value = getattr(options, name)
         numbers = value if isinstance(value, tuple | list) else (value,)
@@ -77,7 +77,7 @@ class Network(Imports):
 
 @dataclasses.dataclass(frozen=True)
 class TestData:
-    """What to test on: by default what the network was trained on."""
+    """The test data; by default the data set on which the network was trained."""
 
     __test__ = False  # no test of pytest's
 
@@ -85,11 +85,11 @@ class TestData:
         str | None,
         option("NAME", "that of the training", help=NAMES),
     ] = None
-    data_dir: Annotated[Path | None, option("DIR", "the cache folder, downloaded if need be")] = None
-    """folder of the set's files; for `--dataset folder`, the folder or .zip file of pictures"""
+    data_dir: Annotated[Path | None, option("DIR", "the cache folder, downloaded if necessary")] = None
+    """folder of the data set's files; for `--dataset folder`, the folder or .zip file of pictures"""
     fit: Annotated[Fit | None, fit_option("as in the training")] = None
     test_images: Annotated[int | None, option("N", "as in the training; all of another data set")] = None
-    """use only N test images, of all classes alike"""
+    """use only N test images, stratified by class"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,12 +103,13 @@ class Data(TestData):
     colour: Annotated[DisallowNone[bool | None], option("", "as most pictures")] = None
     """read pictures (`--dataset folder`) in colour; networks made for grey images learn less from it"""
     group: Annotated[str | None, option("REGEX", "none")] = None
-    """what of a picture's file name, without folders, names the object or person that it shows, as "obj\\d+": pictures
-    with the same text there, of whichever classes, are all for training, all held out, or all for testing"""
+    """matches, in a picture's file name without folders, the object or person that it shows, such as "obj\\d+".
+    Pictures with the same text form a group, regardless of their class, and are used only for training, only for
+    validation, or only for testing"""
     train_images: Annotated[int | None, option("N", "all")] = None
-    """use only N training images, of all classes alike: the first ones of each"""
+    """use only N training images, stratified by class: the first ones of each class"""
     test_images: Annotated[int | None, option("N", "all")] = None
-    """use only N test images, of all classes alike: the first ones of each"""
+    """use only N test images, stratified by class: the first ones of each class"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,17 +117,18 @@ class SplitData(Data):
     """What to learn."""
 
     split_seed: Annotated[int, option("N")] = 0
-    """draws the test pictures (`--dataset folder`), or with --group their groups, where no folder holds them; and the
-    parts of --folds"""
+    """seed for drawing the test pictures (`--dataset folder`), or with --group their groups, if there is no test
+    folder, and for drawing the parts of --folds"""
     folds: Annotated[int | None, option("K", "none")] = None
-    """cut all labelled images, or with --group their groups, into K parts, and train K times: each part is tested once,
-    by a network that has learned from the others, in the folders fold1, fold2, ..."""
+    """split all labelled images, or with --group their groups, into K parts, and train K times, in the folders fold1,
+    fold2, ...: each part is tested once, by a network that has learned from the other parts"""
     validation: Annotated[float, option("SHARE")] = 0.1
-    """share of the training images to hold out, the same whatever the seed: they choose the best epoch, and when to
-    stop; the test images are used only once, at the end. 0: none; the test images choose, which is too optimistic"""
+    """share of the training images to hold out, the same ones for every seed. The best epoch and the time to stop are
+    chosen on them, and the test images are used only once, at the end. 0: none; then the test images are used for the
+    choice, and the test accuracy is too optimistic"""
     labels: Annotated[int | None, option("N", "all")] = None
-    """use the labels of only N training images, of all classes alike: the first ones of each; layers that learn without
-    labels learn from all images that are not held out"""
+    """use the labels of only N training images, stratified by class: the first ones of each class; layers that learn
+    without labels learn from all images that are not held out"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +136,7 @@ class TrainData(SplitData):
     """What to learn."""
 
     draw: bool = False
-    """draw the images of --train_images, or of --labels, by --seed, instead of the first ones"""
+    """draw the images of --train_images or --labels at random, by --seed, instead of using the first ones"""
     augment: bool = False
     """add copies of the training images, rotated by up to 30 degrees and mirrored"""
     ratio: Annotated[float, option("SHARE")] = 1.0
@@ -148,7 +150,7 @@ class Epochs:
     epochs: Annotated[tuple[int, ...], option("N ...", EPOCHS)] = ()
     """epochs of each stage, the supervised ones last"""
     adapt_every: Annotated[int | None, option("N", "1000; 100 on few images")] = None
-    """images after which the rates of supervised learners adapt"""
+    """number of images after which the rates of supervised learners are adapted"""
     shuffle: Annotated[DisallowNone[bool | None], option("", "the network's own")] = None
     """show the images in a new order each epoch"""
     mirror: bool = False
@@ -160,11 +162,11 @@ class Training(Epochs):
     """How to train."""
 
     patience: Annotated[int | None, option("N", "the network's own, or 5; 0 on few images")] = None
-    """stop when the best epoch, the last among equals, is older than N epochs; 0: never"""
+    """stop when the best epoch (in a tie, the latest) is older than N epochs; 0: never"""
     seed: Annotated[int, option("N")] = 0
-    """of the initial weights, --shuffle, --mirror, --draw, --ratio and --augment, from 0 to 2^64 - 1"""
+    """seed for the initial weights, --shuffle, --mirror, --draw, --ratio and --augment, from 0 to 2^64 - 1"""
     update_batch: Annotated[int, option("N")] = 1
-    """images whose winners are found with the same weights, before any update"""
+    """number of images whose winners are found with the same weights, before any update"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +179,8 @@ class Start:
     add_classes: bool = False
     """with --from: keep what was learned of its classes, and add neurons for the new classes of the data"""
     learn: Annotated[tuple[str, ...], option("STAGE ...", "from the first supervised one on")] = ()
-    """with --from: the stages that learn, as stage1 stage2; all others stay as they are, their outputs computed once"""
+    """with --from: the stages that learn, as stage1 stage2; all other stages stay as they are, and their outputs are
+    computed once"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +196,7 @@ class Machine(Device):
     """Where to run."""
 
     backend: Literal["auto", "xla", "native"] = "auto"
-    """native is C++ compiled for this CPU, several times as fast as xla; auto is native if that is available"""
+    """native is C++ compiled for this CPU, several times as fast as xla; auto is native if it is available"""
 
 
 @dataclasses.dataclass(frozen=True)

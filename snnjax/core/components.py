@@ -138,7 +138,7 @@ def _register(cls: Any) -> None:
 
 
 class _Constant:
-    """An array in the structure of a pytree, equal to others of the same numbers."""
+    """An array in the structure of a pytree, which equals every array with the same numbers."""
 
     def __init__(self, array: np.ndarray):
         self.array = array
@@ -157,7 +157,7 @@ class _Constant:
 
 
 def _check_bases(cls: type) -> None:
-    """Raises InputError where a base class of a user's has fields, but is no component: they would be lost."""
+    """Raises InputError if a base class of a user's has fields, but is no component: they would be lost."""
     for base in cls.__mro__[1:]:
         if dataclasses.is_dataclass(base) or base.__module__.startswith(("snnjax.", "typing", "builtins")):
             continue

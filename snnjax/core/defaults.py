@@ -9,6 +9,6 @@ FITS: tuple[Fit, ...] = get_args(Fit)
 FEW = 5_000
 """Training images, held-out ones included, below which networks learn for more epochs and never stop early."""
 SHOWN = 10_000
-"""Images that a layer is shown to learn from without labels, where there are few."""
+"""How many images are shown to a layer that learns without labels, if the data set is small."""
 EPOCHS_OF_FEW = 100
-"""Supervised epochs, where few images have labels."""
+"""The number of supervised epochs if few images have labels."""

@@ -35,11 +35,11 @@ Other sizes are part of what is computed: `Settings.adapt_every` and `update_bat
 def choose(name: str) -> jax.Device:
     """Makes the first device of a kind the default ("auto": an accelerator if there is one), each CPU core a device.
 
-    Unless JAX has a folder for compiled programs, it gets the user's. Raises InputError where there is no such device.
+    Unless JAX has a folder for compiled programs, it gets the user's. Raises InputError if there is no such device.
     """
     with contextlib.suppress(RuntimeError):  # jax has started already, and keeps its devices
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        # Each core takes images of its own. On a single device XLA spreads every batched operation over the cores,
+        # Each core processes its own images. On a single device XLA spreads every batched operation over the cores,
         # which costs these small operations more than it saves.
         jax.config.update("jax_num_cpu_devices", cores)
     try:
@@ -96,11 +96,11 @@ def local_devices() -> np.ndarray:
 def map_each(function: Callable[[Any], Any], items: Any) -> Any:
     """`function` of each item in a tree of (B, ...): all at once on an accelerator, one by one on a CPU.
 
-    The patches of one image stay in the cache of a core, patches of several do not (measured: 3 times slower with 32);
-    and XLA spreads a batched computation over the cores, which costs small items more than it saves.
+    The patches of one image stay in the cache of a core, those of several images do not (measured: 3 times slower with
+    32 images). In addition, XLA distributes a batched computation over the cores, which does not pay for small items.
     """
-    alone = local_devices()[0].platform == "cpu"
-    return jax.lax.map(function, items, batch_size=None if alone else len(jax.tree.leaves(items)[0]))
+    one_by_one = local_devices()[0].platform == "cpu"
+    return jax.lax.map(function, items, batch_size=None if one_by_one else len(jax.tree.leaves(items)[0]))
 
 
 def one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:

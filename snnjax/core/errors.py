@@ -107,7 +107,7 @@ _ARRAYS = dict(Tracer="a traced", ArrayImpl="an array", ndarray="an array")
 
 
 def shown(value: object) -> str:
-    """A value as messages show it: short ones themselves, of arrays dtype and shape, of others the type."""
+    """A value as messages show it: a short value itself, the dtype and shape of an array, otherwise the type."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
     for kind, word in _ARRAYS.items():

@@ -117,7 +117,7 @@ def lock(folder: Path, waiting: Callable[[], object] | None = None) -> Iterator[
 
 @contextlib.contextmanager
 def refuse_damaged(words: str) -> Iterator[None]:
-    """Raises InputError, `words` and the reason, where a reader fails at a file's content, whatever it raises.
+    """Raises InputError, with `words` and the reason, if a reader fails at a file's content, whatever it raises.
 
     Errors of disk or memory, and of packages that are missing, remain.
     """
@@ -165,7 +165,7 @@ def _read_npy(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np
 
 
 def read_json(path: Path) -> Any:
-    """The JSON data of a file; raises OSError, or InputError where it holds none."""
+    """The JSON data of a file; raises OSError, or InputError if it holds none."""
     with refuse_damaged(f"{path} is damaged"):
         return json.loads(path.read_bytes())
 
@@ -256,7 +256,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def check_size(subject: str, held: int, most: int) -> None:
-    """Raises InputError where a file, whose bytes may become more when it is read, holds too many."""
+    """Raises InputError if a file, whose bytes may become more when it is read, holds too many."""
     if held > most:
         raise InputError(f"{subject} holds {held} bytes, unzipped, at most {most} are read")
 

@@ -50,10 +50,10 @@ def ranking_accuracy(network: Mapping[str, Any]) -> float:
 
 
 def ranking(networks: Sequence[Mapping[str, Any]]) -> list[list[int]]:
-    """The indices of the networks of each combination, which differ in their seeds alone, given the records of a sweep.
+    """The indices of the networks of each combination, given the records of a sweep; they differ only in their seeds.
 
-    The combination with the best mean `ranking_accuracy` comes first, the earlier one among equals. Networks without
-    supervised epochs have no place, and combinations with networks that learning left invalid come last.
+    The combination with the best mean `ranking_accuracy` comes first; in a tie, the earlier one. Networks without
+    supervised epochs are not ranked. Combinations with networks that learning made invalid come last.
     """
     combinations: dict[Any, list[int]] = {}
     invalid = set()
@@ -106,8 +106,8 @@ def comparable_scores(decisions: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Scores (N, classes) of N images on one scale, float64, given their decisions, (N,) integers.
 
     A score s, given the largest score m of the image's other classes, becomes s / (s + m) for the class of the
-    decision and -m / (s + m) for all others, so that the images decided for a class come before all other images.
-    Where both are 0 it becomes 1/2 or -1/2, at silent images 0.
+    decision and -m / (s + m) for every other class, so that the images decided for a class rank before all other
+    images. If both scores are 0, it becomes 1/2 or -1/2; for silent images it becomes 0.
     """
     exact = np.asarray(scores, np.float64)
     *_, second, largest = np.sort(np.pad(exact, ((0, 0), (1, 0))), axis=1).T[:, :, None]

@@ -14,7 +14,7 @@ from snnjax.core.errors import InputError
 def leaves(tree: Any, name: str = "") -> dict[str, Any]:
     """The numbers and arrays of a pytree by their dotted paths, such as "competition.radius", behind a name if given.
 
-    All files, states and options name a number by such a path. Raises InputError where two have the same.
+    All files, states and options name a number by such a path. Raises InputError if two have the same.
     """
     by_path: dict[str, Any] = {}
     for keys, leaf in jax.tree.leaves_with_path(tree):
@@ -32,7 +32,7 @@ def with_leaves(tree: Any, new: Mapping[str, Any], name: str = "") -> Any:
 
 
 def changed_leaves(before: Any, after: Any) -> dict[str, Any]:
-    """The `leaves` of a pytree that are others in another one of the same structure, as JSON data by their paths."""
+    """The `leaves` of `before` that differ in `after`, a pytree of the same structure, as JSON data by their paths."""
     changed = {}
     for (path, was), now in zip(leaves(before).items(), jax.tree.leaves(after), strict=True):
         if not np.array_equal(was, now):

@@ -30,27 +30,27 @@ class Dataset:
     """Images with their labels.
 
     Attributes:
-      name: shown in messages and reports.
+      name: the name in messages and reports.
       train_images: (N, H, W) grey, (N, H, W, 3) colour or (N, H, W, 2) event pictures (see `EventEncoder`), integers or
         floats of 0..255; integers become uint8.
       train_labels: (N,) int32 of 0..classes-1. Each class has training images; `relabel` numbers classes from 0
         without gaps.
       test_images: as `train_images`.
       test_labels: as `train_labels`.
-      classes: their number. None: that of `class_names`, or else the highest training label + 1.
-      class_names: one for each class, in order; or none.
-      notes: sentences on data left out or altered when the images were read.
-      validation_images: as in training, to choose the best epoch by and to stop early; None: the test images serve
-        for this too.
+      classes: the number of classes. None: the number of `class_names`, or else the highest training label + 1.
+      class_names: the name of each class, in order; or none.
+      notes: sentences about data that were left out or changed when the images were read.
+      validation_images: held-out images, as `train_images`, on which the best epoch is selected and early stopping is
+        based; None: the test images are used for this.
       validation_labels: as `train_labels`.
       train_files: the name of each image's file, relative to the folder; or None.
       test_files: as `train_files`.
       validation_files: as `train_files`.
-      train_groups: (N,) integers, the same for training images that `hold_out` and `folds` must keep together; or None.
-      test_groups: as `train_groups`, by the same numbers.
+      train_groups: (N,) integers, equal for training images that `hold_out` and `folds` must keep together; or None.
+      test_groups: as `train_groups`, with the same numbers.
       group_names: the name of each group, by its number; or none.
-      unlabelled_images: more training images, of which no class is known; or None. Layers that learn without labels
-        learn from these too, after the others unless images are shuffled.
+      unlabelled_images: additional training images without labels; or None. Layers that learn without labels use them
+        too, after the labelled images unless images are shuffled.
     """
 
     name: str
@@ -108,7 +108,7 @@ class Dataset:
                 object.__setattr__(self, f"{part}_groups", self._check_groups(part))
 
     def _check_images(self, part: str) -> np.ndarray:
-        """The images of a part, uint8 or floats in the machine's byte order; raises InputError where they are wrong."""
+        """The images of a part, uint8 or floats in the machine's byte order; raises InputError if they are invalid."""
         images = getattr(self, f"{part}_images")
         checks.array(f"{part}_images", images, None, "numbers")
         if images.ndim < 3 or images.shape[3:] not in DEFAULT_ENCODERS:
@@ -119,7 +119,7 @@ class Dataset:
         return images.astype(np.uint8, copy=False) if images.dtype.kind in "iu" else _native(images)
 
     def _check_labels(self, part: str) -> np.ndarray:
-        """The labels of a part in the byte order of the machine; raises InputError unless there is one an image."""
+        """The labels of a part in the machine's byte order; raises InputError unless there is one for each image."""
         labels = getattr(self, f"{part}_labels")
         checks.array(f"{part}_labels", labels, "N", "integers")
         images = len(getattr(self, f"{part}_images"))
@@ -127,7 +127,7 @@ class Dataset:
         return _native(labels)
 
     def _check_classes(self, labels: np.ndarray, classes: int, names: tuple[str, ...]) -> None:
-        """Raises InputError where a class has no training images."""
+        """Raises InputError if a class has no training images."""
         present = np.unique(labels)
         if (count := classes - len(present)) == 0:
             return
@@ -174,12 +174,12 @@ class Dataset:
 
     @property
     def tested(self) -> str:
-        """The part that is tested after each epoch, to choose the best one by: "validation" if there is any, "test"."""
+        """The part on which the best epoch is selected: "validation" if there are such images, otherwise "test"."""
         return "test" if self.validation_images is None else "validation"
 
     @property
     def all_images(self) -> np.ndarray:
-        """The training images; where there are unlabelled ones, these behind them, in a new array."""
+        """The training images, followed by the unlabelled images if there are any (in a new array)."""
         if self.unlabelled_images is None:
             return self.train_images
         labelled = len(self.train_images)
@@ -190,12 +190,12 @@ class Dataset:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The name of each class: `class_names`, or "0", "1", ... where none were given."""
+        """The name of each class: `class_names`, or "0", "1", ... if none were given."""
         return self.class_names or numbered(self.classes)
 
     @property
     def test_group_names(self) -> tuple[str, ...]:
-        """The names of the groups of the test images, or their numbers, in order; none where images have no groups."""
+        """The names of the groups of the test images, or their numbers, in order; empty if images have no groups."""
         if self.test_groups is None:
             return ()
         numbers = np.unique(self.test_groups).tolist()
@@ -217,7 +217,7 @@ class Dataset:
         return _digest(*(getattr(self, name) for name in (*ARRAYS, *VALIDATION, UNLABELLED)))
 
     def part_fields(self, part: str, places: np.ndarray, into: str = "") -> dict[str, Any]:
-        """The fields of a part, of the images at these places, as fields of the part `into`, by default itself."""
+        """The fields of a part for the images at these indices, as fields of the part `into`, by default the same."""
         into = into or part
         files: tuple[str, ...] | None = getattr(self, f"{part}_files")
         taken: dict[str, Any] = {f"{into}_files": files and tuple(files[place] for place in places)}
@@ -229,7 +229,7 @@ class Dataset:
         return taken
 
     def save(self, path: Path | str) -> None:
-        """Writes an .npz file of all but name and notes, atomically; `snnjax.data.load` takes its path."""
+        """Writes everything except name and notes to an .npz file, atomically; `snnjax.data.load` reads it."""
         path = Path(path)
         files.check_suffix("path", path, ".npz")
         arrays: dict[str, Any] = {}
@@ -243,11 +243,12 @@ class Dataset:
     def subset(
         self, train: int | None, test: int | None, *, seed: int | None = None, in_order: bool = False
     ) -> "Dataset":
-        """At most `train` training and `test` test images, of each class as large a share as of all; None keeps all.
+        """At most `train` training images and `test` test images, stratified by class; None keeps all.
 
-        The first ones of each class are taken, or some that `seed` draws; they keep their order. Each class has one at
-        least, unless there are fewer test images than classes. With `in_order` the first ones are taken as they come,
-        whatever their class. Unlabelled images all stay. Raises InputError where a class would have no training images.
+        The first images of each class are used, or with a `seed` images that are drawn at random; they keep their
+        order. Each class keeps at least one image, unless there are fewer test images than classes. With `in_order`,
+        the first images of the data set are used, regardless of their class. All unlabelled images are kept. Raises
+        InputError if a class would have no training images.
         """
         changes: dict[str, Any] = {}
         for part, count in (("train", train), ("test", test)):
@@ -260,21 +261,21 @@ class Dataset:
         return dataclasses.replace(self, **changes)
 
     def _check_all_classes(self, argument: str, count: int) -> None:
-        """Raises InputError where so few training images cannot be of all classes."""
+        """Raises InputError if there are fewer training images than classes."""
         if count < self.classes:
             wanted = f"at least {self.classes}, one of each class of {self.name}"
             raise InputError(f"`{argument}` must be {wanted}, got {count}")
 
     def _chosen(self, part: str, count: int, seed: int | None) -> np.ndarray:
-        """The places of the `count` images of a part that `first` takes."""
+        """The indices of the `count` images of a part that `subset` selects."""
         stream = dict(train=0, test=1)[part]
         rng = None if seed is None else np.random.default_rng([checks.seed(seed), stream])
         return stratified_indices(getattr(self, f"{part}_labels"), count, rng)
 
     def keep_labels(self, count: int, *, seed: int | None = None) -> "Dataset":
-        """Keeps the labels of `count` training images, as `first` takes them; the others become unlabelled ones.
+        """Keeps the labels of `count` training images, selected as by `subset`; all other images become unlabelled.
 
-        Raises InputError as `first`, and where images have groups, which unlabelled ones cannot keep to.
+        Raises InputError as `subset`, and if images have groups, because unlabelled images have none.
         """
         if self.train_groups is not None:
             raise InputError(f"{self.name}: `labels` cannot be left out where images have groups (--group)")
@@ -289,7 +290,7 @@ class Dataset:
         return dataclasses.replace(self, **self.part_fields("train", places), unlabelled_images=unlabelled)
 
     def share(self, ratio: float, seed: int) -> "Dataset":
-        """A random share of the training images, the same for each class, in order, and all unlabelled ones.
+        """A random, stratified share of the training images, in order, and all unlabelled images.
 
         Raises InputError if `ratio` is not in (0, 1] or leaves a class without images.
         """
@@ -302,7 +303,7 @@ class Dataset:
         return dataclasses.replace(self, **self.part_fields("train", places))
 
     def _draw(self, ratio: float, seed: int) -> np.ndarray:
-        """The indices of a random share of the training images, the same for each class, in order."""
+        """The indices of a random, stratified share of the training images, in order."""
         total = len(self.train_labels)
         count = int(ratio * total) if 0 < ratio <= 1 else 0
         if count == 0:
@@ -310,11 +311,11 @@ class Dataset:
         return stratified_indices(self.train_labels, count, np.random.default_rng(checks.seed(seed)))
 
     def hold_out(self, share: float, seed: int) -> "Dataset":
-        """Makes a random share of the training images, of each class about that share, the validation images.
+        """Holds out a random, stratified share of the training images as validation images.
 
-        Both parts keep their order, at least one image is held out, and each class keeps one. Images of the same group
-        (`train_groups`) stay in one part. Raises InputError unless `share` lies in (0, 1), there is an image or group
-        to hold out, and no validation images yet.
+        Both parts keep their order, at least one image is held out, and each class keeps at least one training image.
+        Images of the same group (`train_groups`) stay together. Raises InputError unless `share` lies in (0, 1), there
+        is an image or group to hold out, and there are no validation images yet.
         """
         checks.real("share of the validation images", share)
         checks.number("share of the validation images", share, above=0, below=1)
@@ -339,22 +340,22 @@ class Dataset:
         return dataclasses.replace(self, **kept, **held, notes=(*self.notes, note))
 
     def folds(self, k: int, *, groups: bool | None = None, seed: int = 0) -> "list[Dataset]":
-        """Cuts training and test images into k parts: k data sets that each test another part, and learn the others.
+        """Splits training and test images into k parts: k data sets, each of which has a different part for testing.
 
         Each image is tested once, and each part has about the same share of each class. With `groups`, images of one
-        group (`train_groups`, `test_groups`) are in one part; None: where there are groups. `seed`, up to 2**32 - 1,
-        draws the parts, by scikit-learn's StratifiedKFold or StratifiedGroupKFold. Validation and unlabelled images
-        stay. Raises InputError where no class has k images or groups, where groups are asked for and unknown, and where
-        a part would leave a class without training images.
+        group (`train_groups`, `test_groups`) are in one part; with None, this is so if there are groups. The parts are
+        drawn by scikit-learn's StratifiedKFold or StratifiedGroupKFold, with the `seed`, up to 2**32 - 1. Validation
+        and unlabelled images are the same in all data sets. Raises InputError if no class has k images or groups, if
+        groups are requested but unknown, or if a class would have no training images.
         """
         return cut_into_folds(self, k, groups=groups, seed=seed)
 
     def augment(self, ratio: float, seed: int) -> "Dataset":
-        """Adds altered copies of a random share of the labelled training images, the same for each class, and shuffles.
+        """Adds altered copies of a random, stratified share of the labelled training images, and shuffles all.
 
-        A copy is rotated by up to 30 degrees either way (nearest pixel, black beyond the border), then mirrored left to
-        right and top to bottom, each with probability 1/2; it keeps file name and group. Raises InputError if `ratio`
-        is not in (0, 1] or leaves none.
+        A copy is rotated by up to 30 degrees in either direction (nearest pixel, black beyond the border), then flipped
+        horizontally and vertically, each with probability 1/2. It keeps its file name and group. Raises InputError if
+        `ratio` is not in (0, 1], or if no image would be copied.
         """
         copied = self._draw(ratio, seed)
         (stream,) = np.random.SeedSequence(seed).spawn(1)  # independent of the one that `share` draws from

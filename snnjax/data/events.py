@@ -106,7 +106,7 @@ def event_picture(
       size: rows and columns of the picture; of a pixel the first event of several counts.
       window: in microseconds from the first event; if infinite, as long as the recording.
 
-    So custom recordings become a `Dataset`: `tonic.io` reads files of several cameras. Raises InputError where
+    So custom recordings become a `Dataset`: `tonic.io` reads files of several cameras. Raises InputError if
     events lie outside the sensor.
     """
     checks.at_least("window", window, 0, above=True)

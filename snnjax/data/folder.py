@@ -63,20 +63,22 @@ def picture_folder(
       size: rows and columns of the images, or one number for both. Pictures are resized keeping their proportions, as
         `fit` says. None: the pictures' own, if all are equal and at most 512; else 32.
       colour: whether images have colour, (H, W, 3), or are grey, (H, W). None: as most pictures.
-      group: a regular expression that finds in the name of a picture's file, without folders, the group that it is of,
-        such as an object or a person: its first group in parentheses, or else all that it matches. Pictures with the
-        same text there are one group, also where they are of several classes, and are all for training, all for
-        testing, or all held out by `Dataset.hold_out`. `Dataset.test_group_names` are those of the test pictures.
-      split_seed: another one draws other test pictures, or groups; 0 to 2**64 - 1.
-      fit: what is done to pictures of other proportions than the images: "crop" takes their middle, "pad" takes all of
-        them and adds a border in the colour of theirs, the median of their outermost pixels.
-      test_only: for a network trained on other pictures: without a test folder all are for testing. No others are read,
-        and the training images are the test images.
+      group: a regular expression that matches, in a picture's file name without its folders, the group of the picture,
+        such as an object or a person: the first group in parentheses or, without one, the whole match. Pictures with
+        the same text belong to one group, even if they are of several classes. A group is used only for training, only
+        for testing, or only for validation (`Dataset.hold_out`). `Dataset.test_group_names` are the names of the groups
+        for testing.
+      split_seed: the seed for drawing the test pictures or groups, 0 to 2**64 - 1.
+      fit: how pictures are adapted whose proportions differ from those of the images: "crop" uses their middle, "pad"
+        uses the whole picture and adds a border in the colour of its edge, the median of its outermost pixels.
+      test_only: for a network trained on other pictures. Without a test folder, all pictures are for testing. Only the
+        test pictures are read, and they also serve as the training images of the data set.
 
-    The data set is named as the folder and has the names of the files; its `notes` report omissions and changes.
-    Raises FileNotFoundError if there is nothing at `data_dir`; InputError if it holds no pictures of at least two
-    classes, other classes for testing than for training, or no training picture of a class that can be read, or where
-    `group` is no regular expression or matches no picture, or there is a test folder and another `split_seed` than 0.
+    The data set has the name of the folder and the names of the files; its `notes` report omissions and changes.
+    Raises FileNotFoundError if there is nothing at `data_dir`. Raises InputError if the pictures are of fewer than two
+    classes, if the classes for testing differ from those for training, if no training picture of a class can be read,
+    if `group` is not a regular expression or matches no picture, or if `split_seed` is not 0 although there is a test
+    folder.
     """
     path = Path(data_dir)
     pair = None if size is None else checks.pair("size", size, 1, LARGEST_SIZE)
@@ -130,13 +132,13 @@ def _dataset(name: str, source: Source, layout: Layout, size: Size | None, colou
 
 
 def _grouped(numbers: list[int], names: dict[int, str]) -> str:
-    """A note on the groups of the pictures that were read, given the number of each one's, and the groups' names."""
+    """A note on the groups of the pictures that were read, given the group number of each and the groups' names."""
     texts = sorted({names[number] for number in numbers if number in names}, key=natural)
-    alone = len(np.setdiff1d(numbers, [*names]))
+    single = len(np.setdiff1d(numbers, [*names]))
     examples = " and ".join(f"'{printable(name)}'" for name in texts[:2])
-    ending = f"; {alone:,} that `group` does not match are groups of their own" if alone else ""
+    ending = f"; each of the {single:,} pictures that `group` does not match is its own group" if single else ""
     such = f", such as {examples}" if examples else ""
-    return f"{len(numbers) - alone:,} pictures are of {len(texts):,} group{'s' * (len(texts) != 1)}{such}{ending}"
+    return f"{len(numbers) - single:,} pictures belong to {len(texts):,} group{'s' * (len(texts) != 1)}{such}{ending}"
 
 
 def _compiled(group: Any) -> re.Pattern[str]:

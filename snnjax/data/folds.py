@@ -1,4 +1,4 @@
-"""Data sets that test another part of the same images each, in turn."""
+"""Cross-validation: data sets in which a different part of the same images is for testing."""
 
 import dataclasses
 import warnings
@@ -29,7 +29,7 @@ def cut_into_folds(data: "Dataset", k: int, *, groups: bool | None, seed: int) -
 
 
 def _pooled(data: "Dataset") -> "Dataset":
-    """The data set with its test images among the training images too, behind them."""
+    """The data set with its test images appended to the training images."""
     fields: dict[str, Any] = {}
     for name in ("images", "labels", "groups"):
         train = getattr(data, f"train_{name}")
@@ -43,10 +43,10 @@ def _pooled(data: "Dataset") -> "Dataset":
 
 
 def _tested_on(data: "Dataset", tested: np.ndarray, part: str) -> "Dataset":
-    """The data set with the training images for testing that are marked, (N,) booleans, which make a `part`."""
+    """The data set whose test images are the marked training images, (N,) booleans; `part` names them in a note."""
     kept = data.part_fields("train", np.flatnonzero(~tested))
     test = data.part_fields("train", np.flatnonzero(tested), "test")
-    note = f"training and test images are cut anew: {part} is for testing"
+    note = f"training and test images are split again: {part} is for testing"
     fold = dataclasses.replace(data, **kept, **test)
     if names := fold.test_group_names:
         note += f", of groups {some(names)}"
@@ -56,10 +56,10 @@ def _tested_on(data: "Dataset", tested: np.ndarray, part: str) -> "Dataset":
 
 
 def fold_numbers(labels: np.ndarray, groups: np.ndarray | None, folds: int, seed: int) -> np.ndarray:
-    """The fold, from 0, that tests each image, (N,): of each class as many images a fold as can be.
+    """The fold, from 0, in which each image is tested, (N,), stratified by class.
 
-    Images of one group, which have the same number in `groups`, are in one fold. By StratifiedKFold or
-    StratifiedGroupKFold of scikit-learn. Raises InputError where no class has as many images, or groups, as folds.
+    Images of one group, which have the same number in `groups`, are in one fold. The folds are those of StratifiedKFold
+    or StratifiedGroupKFold in scikit-learn. Raises InputError if no class has as many images, or groups, as folds.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 

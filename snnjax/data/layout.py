@@ -52,8 +52,8 @@ class Layout(NamedTuple):
     """Pictures by part and group."""
 
     classes: list[str]
-    parts: list[Part]  # training, test and perhaps validation; or test alone
-    groups: dict[str, int]  # by a picture's name the number of its group, of pictures that stay together
+    parts: list[Part]  # training, test and perhaps validation; or only test
+    groups: dict[str, int]  # the number of a picture's group, by the picture's name; a group stays together
     group_names: dict[int, str]  # the text that the pictures of a group share, by its number
     notes: list[str]  # on pictures left out, and the test pictures without a test folder
 
@@ -126,10 +126,10 @@ def _unzipped(archive: zipfile.ZipFile, infos: dict[str, zipfile.ZipInfo], name:
     info = infos[name]
     held = info.file_size
     check_size("cannot be read: it", held, MOST_BYTES)
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # no limit holds for the others
-        raise InputError(f"cannot be read: its compression, number {info.compress_type}, is none that is read")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # no size limit works for other types
+        raise InputError(f"cannot be read: its compression, number {info.compress_type}, is not supported")
     with archive.open(info) as file:
-        return io.BytesIO(file.read(held))  # no more, even where the archive holds more than it says
+        return io.BytesIO(file.read(held))  # no more, even if the archive contains more than it declares
 
 
 class _File(NamedTuple):
@@ -142,14 +142,15 @@ class _File(NamedTuple):
 def arranged(
     names: list[str], test_only: bool = False, group: re.Pattern[str] | None = None, split_seed: int = 0
 ) -> Layout:
-    """Sorts pictures by class and purpose, in an order that depends on nothing but their names and `split_seed`.
+    """Sorts pictures by class and purpose, in an order that depends only on their names and `split_seed`.
 
-    Without a test folder a fifth of each class is for testing, or all if they are `test_only`. `group` finds in the
-    names of files which pictures stay together. InputError where there are no two classes, others for testing
-    than for training, no picture that `group` matches, or nothing for `split_seed` to draw.
+    Without a test folder, a fifth of each class is for testing, or all pictures if they are `test_only`. `group`
+    matches the part of a file name by which pictures stay together. Raises InputError if there are fewer than two
+    classes, if the classes for testing differ from those for training, if `group` matches no picture, or if there is
+    nothing for `split_seed` to draw.
     """
     if len(names) > MOST_ENTRIES:
-        advice = "name the folder that holds the pictures alone"
+        advice = "give the path of the folder that contains only the pictures"
         raise InputError(f"it holds more than {MOST_ENTRIES:,} files and folders: {advice}")
     pictures = list(filter(_is_picture, names))
     if not pictures:
@@ -241,7 +242,7 @@ def _check_same_classes(train: str, first: dict[str, list[str]], other: str, sec
 def _number_groups(files: list[_File], group: re.Pattern[str]) -> tuple[dict[str, int], dict[int, str]]:
     """The number of each picture's group, by the picture's name, and the text of each group, by its number.
 
-    A picture whose file name does not match is a group of its own, without a text.
+    A picture whose file name does not match forms a separate group, without a text.
     """
     numbers: dict[tuple[bool, str], int] = {}
     by_name: dict[str, int] = {}

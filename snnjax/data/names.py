@@ -22,7 +22,7 @@ def numbered(classes: int) -> tuple[str, ...]:
 def checked(names: Iterable[str], classes: int | None = None) -> tuple[str, ...]:
     """The names of classes as a tuple, which may be empty, their characters composed (Unicode's form NFC).
 
-    Raises InputError where they are no names, or not so many as there are classes, if that is known.
+    Raises InputError if they are no names, or not so many as there are classes, if that is known.
     """
     if isinstance(names, str):
         raise InputError(f"`class_names` must be a tuple of names, got the text {names!r}")

@@ -24,7 +24,7 @@ BOX = 20  # rows and columns that a character fills
 MNIST = (28, 28)
 ENLARGED = 24  # rows or columns, the larger number of both, to which small images are enlarged
 SAMPLE = 1000
-MIXED = 0.1  # share of images with another background than the others
+MIXED = 0.1  # share of images whose background differs from that of most images
 
 
 class Picture(NamedTuple):
@@ -94,7 +94,7 @@ def _padded(plain: Any, height: int, width: int) -> Any:
 
 @contextlib.contextmanager
 def _refused() -> Iterator[None]:
-    """Raises InputError, a sentence that lacks its subject, where a reader fails at a file."""
+    """Raises InputError, whose message is a sentence without its subject, if a reader fails at a file."""
     from PIL import UnidentifiedImageError
 
     try:
@@ -134,7 +134,7 @@ def _opened(file: Path | io.BytesIO, least: int, behind: str = "black") -> Opene
         values = np.asarray(whole).astype(np.int64)
         largest = int(values.max())
         whole = Image.fromarray((values.clip(0, 65535) // 257).astype(np.uint8))
-    elif deep:  # in colour: Pillow reads the upper bytes alone
+    elif deep:  # in colour: Pillow reads only the upper bytes
         largest = 256 * int(np.asarray(whole.convert("RGB")).max()) + 255
     if transparent and np.asarray(whole := whole.convert("RGBA"))[..., 3].min() < 255:
         if behind == "contrast":

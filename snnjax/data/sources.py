@@ -70,7 +70,7 @@ def load(
 
 
 def _refuse(name: str, **options: Any) -> None:
-    """Raises InputError where an option is given that this data set does not have."""
+    """Raises InputError if an option is given that this data set does not have."""
     for option, given in options.items():
         kinds = "pictures and recordings" if option == "size" else "pictures"
         checks.only_for(option, given, f"{kinds}, not for `dataset` {name}", f"leave out --{option}")

@@ -1,4 +1,4 @@
-"""Images to take or hold out of a data set: the same share of each class, and groups kept together."""
+"""Stratified selections of images from a data set, in which groups stay together."""
 
 from typing import Any
 
@@ -16,8 +16,8 @@ def relabel(*labels: Any) -> tuple[tuple[np.ndarray, ...], tuple[str, ...]]:
       labels: (N,) integers or text; the first array is of training and has all classes.
 
     Returns them as int32 of 0..C-1 in the order of the old labels, and the names of the C classes, the old labels as
-    text: `(train, test), names = relabel(train, test)`, then `Dataset(..., class_names=names)`. Raises InputError where
-    others have classes that the first have not.
+    text: `(train, test), names = relabel(train, test)`, then `Dataset(..., class_names=names)`. Raises InputError if a
+    later array has classes that the first one lacks.
     """
     arrays = [_label_array(x) for x in labels]
     checks.some("labels", arrays[0] if arrays else (), "of at least one image")
@@ -42,7 +42,7 @@ def _label_array(labels: Any) -> np.ndarray:
 
 
 def stratified_indices(labels: np.ndarray, count: int, rng: np.random.Generator | None = None) -> np.ndarray:
-    """The places of `count` images in order, of each class a share as large as of all, at least one if enough.
+    """The indices of `count` images in order, stratified by class, with at least one image per class if possible.
 
     They are the first ones of each class, or drawn by `rng`.
     """
@@ -52,14 +52,14 @@ def stratified_indices(labels: np.ndarray, count: int, rng: np.random.Generator 
 
 
 def _by_class(labels: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
-    """The places of all images, class after class; at random within it if there is an `rng`."""
+    """The indices of all images, class after class; in random order within a class if there is an `rng`."""
     order = np.arange(len(labels)) if rng is None else rng.permutation(len(labels))
     # Stable, because without an `rng` it is the first images of each class that are taken.
     return order[np.argsort(labels[order], kind="stable")]
 
 
 def _shares(sizes: np.ndarray, count: int) -> np.ndarray:
-    """How many images of each class make `count`, given how many it has: by the largest remainder, at least one."""
+    """How `count` images are shared by the classes, given their sizes: by the largest remainder, at least one each."""
     total = sizes.sum()
     least = (sizes > 0) * (count >= np.count_nonzero(sizes))
     shares = np.maximum(count * sizes // total, least)
@@ -73,9 +73,9 @@ def _shares(sizes: np.ndarray, count: int) -> np.ndarray:
 
 
 def hold_out(labels: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Images to hold out, (N,) booleans: of each class about that share, never all of one.
+    """Images to hold out, (N,) booleans: about this share of each class, but never all images of a class.
 
-    None are if no class has two images.
+    Nothing is held out if no class has two images.
     """
     total = len(labels)
     ordered = _by_class(labels, rng)
@@ -87,7 +87,7 @@ def hold_out(labels: np.ndarray, share: float, rng: np.random.Generator) -> np.n
 
 
 def _pick(ordered: np.ndarray, count: int, total: int) -> np.ndarray:
-    """Which of `total` places are chosen: `count` of the `ordered` ones, at even distances."""
+    """Which of `total` indices are chosen: `count` of the `ordered` ones, at even distances."""
     chosen = np.zeros(total, bool)
     count = min(count, len(ordered))
     chosen[ordered[(2 * np.arange(count) + 1) * len(ordered) // (2 * max(count, 1))]] = True
@@ -97,7 +97,7 @@ def _pick(ordered: np.ndarray, count: int, total: int) -> np.ndarray:
 def hold_out_groups(labels: np.ndarray, groups: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
     """As `hold_out`, but images of one group, which have the same number in `groups`, stay together.
 
-    Of each class at least one group is held out and one is left, where that is possible.
+    If possible, at least one group of each class is held out, and at least one is not.
     """
     names, group_of = np.unique(groups, return_inverse=True)
     pairs, counts = np.unique(np.stack([group_of, labels]), axis=1, return_counts=True)
@@ -145,4 +145,4 @@ def note_groups(names: tuple[str, ...]) -> list[str]:
     if len(names) >= FEW_GROUPS:
         return [f"{len(names):,} groups are tested: {some(names)}"]
     few = f"only {len(names)} group{'s' * (len(names) > 1)} tested, and the accuracy depends on which"
-    return [f"{few}: {printable(', '.join(names))}; `folds` (--folds) tests all in turn"]
+    return [f"{few}: {printable(', '.join(names))}; `folds` (--folds) tests all groups in turn"]

@@ -1,7 +1,7 @@
 """From an image to the latencies of its first spikes (S1/C1): filters, thresholds, local normalisation, rank order.
 
-Encoders that are fitted to the training images, `OnOff` and `Whitening`, make linear latencies of calibrated pixels.
-Of a recording by an event camera, the first events are the spikes: see `EventEncoder`.
+The encoders `OnOff` and `Whitening` are fitted to the training images, and convert calibrated pixels to linear
+latencies. For recordings of an event camera, the spikes are the first events: see `EventEncoder`.
 
 Wrong types and dtypes raise TypeError, wrong shapes and values InputError.
 

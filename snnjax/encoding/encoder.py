@@ -1,4 +1,4 @@
-"""From an image to latencies: filters, normalisation, pooling, inhibition, rank order; the encoder that does it all."""
+"""From an image to latencies: filters, normalisation, pooling, inhibition, rank order, and their combination."""
 
 import dataclasses
 import functools
@@ -55,7 +55,7 @@ def _neighbourhoods(maps: jax.Array, radius: int) -> jax.Array:
 
 
 def bits_of_parts(radius: int, size: tuple[int, int]) -> int:
-    """Bits of the parts of a value whose sums over neighbourhoods in a map of a size, (H, W), are exact."""
+    """How many bits the parts of a value may have, so that sums over neighbourhoods in a map (H, W) are exact."""
     most = min((2 * radius + 1) ** 2, math.prod(size))
     return max(1, exact.MANTISSA - (most - 1).bit_length())
 
@@ -66,10 +66,10 @@ RANGE_BITS = 40
 
 @kernel("window", "stride", "padding")
 def max_pooling(maps: jax.Array, window: Pair, *, stride: Pair | None = None, padding: Pair = 0) -> jax.Array:
-    """The largest value of each window, channel by channel; windows that do not fit are dropped.
+    """The largest value of each window, channel by channel; incomplete windows are dropped.
 
-    From (C, H, W) float, with `padding` rows and columns of zeros on each side, to (C, H', W'), as `kernels.pool` has
-    it for latencies. The stride is the size of the window by default.
+    Maps (C, H, W) float, with `padding` rows and columns of zeros on each side, to (C, H', W'), with the same shapes as
+    `kernels.pool` for latencies. The default stride is the size of the window.
     """
     checks.array("maps", maps, "C H W", "floats")
     return pool_largest(maps, window, stride=stride, padding=padding)
@@ -79,8 +79,8 @@ def max_pooling(maps: jax.Array, window: Pair, *, stride: Pair | None = None, pa
 def lateral_inhibition(maps: jax.Array, percents: jax.Array) -> jax.Array:
     """Raises each value by a share of itself for every smaller neighbour (Kheradpisheh et al. 2018).
 
-    An optional step before `rank_order`. Maps are (C, H, W) float in and out, `percents` (D,) float: the share for a
-    neighbour at Chebyshev distance 1, 2, ... D.
+    This is an optional step before `rank_order`. Maps are (C, H, W) float in and out. `percents`, (D,) float, are the
+    shares for neighbours at the Chebyshev distances 1, 2, ... D, in percent.
     """
     checks.array("maps", maps, "C H W", "floats")
     checks.array("percents", percents, "D")
@@ -96,11 +96,11 @@ def lateral_inhibition(maps: jax.Array, percents: jax.Array) -> jax.Array:
 
 @kernel("time_steps")
 def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
-    """Intensity to latency: the strongest values spike first, the same number at each step.
+    """Converts intensities to latencies: the strongest values spike first, and equally many at each step.
 
-    With n values above zero and bins of n // T, the value of rank r (descending; equal values in order of flat index)
-    spikes at step r // bin; the last n - T bin stay silent. With n < T, each spikes at its own step.
-    Intensities are (...) float32, none negative; latencies (...) unsigned integers, T where silent.
+    With n values above 0 and a bin size of n // T, the value of rank r (in descending order, equal values in order of
+    their flat index) spikes at step r // bin. The last n - T bin values are silent. If n < T, each value spikes at a
+    different step. Intensities are (...) float32, none negative; latencies are (...) unsigned integers, T for silent.
     """
     checks.array("intensities", intensities, None, "floats")
     checks.time_steps(time_steps)
@@ -124,7 +124,7 @@ def _rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
     greater, at_least = (size - jnp.searchsorted(ascending, boundaries, side=side) for side in ("right", "left"))
 
     def by_position() -> jax.Array:
-        """Bins where a boundary splits equal values: the values from position `first` on come after it."""
+        """The bins if a boundary splits equal values: the values from position `first` on lie behind it."""
         below = keys[None] < boundaries[:, None]
         equal = keys[None] == boundaries[:, None]
         boundary = jnp.arange(time_steps, dtype=jnp.int32)
@@ -166,13 +166,14 @@ def encode(
     pointwise: bool = False,
     scale: float = 1.0,
 ) -> jax.Array:
-    """Encodes an image as latencies: `filter_image`, the chosen ones of three steps, `rank_order` over all maps.
+    """Encodes an image as latencies: `filter_image`, up to three optional steps, then `rank_order` over all maps.
 
-    The steps are `local_normalization` unless `radius` is None, `max_pooling`, and `lateral_inhibition` by percents.
-    Filters' outputs below 0 are silent. With `pointwise` only the first, then strongest spike of each position is left.
+    The optional steps are `local_normalization` (unless `radius` is None), `max_pooling`, and `lateral_inhibition` by
+    percents. Filter outputs below 0 are silent. With `pointwise`, only the first spike at each position remains, in a
+    tie the strongest.
 
-    From (H, W) or (H, W, 3), uint8 or floats of 0..255, times `scale`, to (F, H', W') unsigned integers, T if silent;
-    constant images are silent but for their border. Raises InputError where known pixels are NaN, infinite or of 0..1,
+    Maps (H, W) or (H, W, 3), uint8 or floats in 0..255, times `scale`, to (F, H', W') unsigned integers, T for silent.
+    Constant images are silent except at their border. Raises InputError if known pixels are NaN, infinite or in 0..1,
     and InputTypeError for other dtypes.
     """
     checks.array("image", image, None)
@@ -194,11 +195,12 @@ class Encoder:
     Attributes:
       bank: the filters and their thresholds.
       time_steps: T.
-      radius: of the local normalisation, in pixels; None for none.
+      radius: the radius of the local normalisation, in pixels; None: no normalisation.
       pool: max pooling of intensities, or None.
-      inhibition: percents of the lateral inhibition among intensities at distance 1, 2, ...; () for none.
-      pointwise: whether only one map, that of the first, then strongest spike, fires at each position.
-      scale: factor of pixels of 0..255, applied before thresholds; of colour images, planes are added up.
+      inhibition: the percents of lateral inhibition for neighbours at distance 1, 2, ...; (): no inhibition.
+      pointwise: whether only one map fires at each position: that of the first spike, in a tie of the strongest.
+      scale: the factor by which pixels in 0..255 are multiplied before thresholds apply. The planes of colour images
+        are summed.
     """
 
     bank: FilterBank = static(default=DIGITS)
@@ -226,7 +228,7 @@ class Encoder:
         return encode(image, **settings)
 
     def output_shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
-        """As `FilterBank.output_shape`, of the latencies."""
+        """As `FilterBank.output_shape`, but the shape of the latencies."""
         shape = self.bank.output_shape(image_shape)
         if self.pool is None:
             return shape

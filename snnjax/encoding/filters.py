@@ -18,8 +18,8 @@ from snnjax.kernels import exact
 def dog_kernel(window: int, sigma1: float, sigma2: float) -> np.ndarray:
     """A difference of Gaussians with zero mean and maximum 1, (window, window) float32.
 
-    The Gaussian of standard deviation `sigma1`, in pixels, is added, that of `sigma2` subtracted; both are positive and
-    differ. `window` is odd, >= 3.
+    It is the Gaussian with the standard deviation `sigma1`, in pixels, minus that with `sigma2`; both must be positive,
+    and must differ. `window` must be odd, and at least 3.
     """
     row, column = _offsets(window)
     checks.number("sigma1", sigma1, above=0)
@@ -34,7 +34,7 @@ def dog_kernel(window: int, sigma1: float, sigma2: float) -> np.ndarray:
 def gabor_kernel(window: int, orientation: float, div: float = 4.0) -> np.ndarray:
     """A Gabor filter with zero mean and maximum 1, (window, window) float32.
 
-    The orientation is in degrees, the wavelength 2 window / div pixels. `window` is odd, >= 3.
+    The orientation is in degrees, and the wavelength is 2 window / div pixels. `window` must be odd, and at least 3.
     """
     row, column = _offsets(window)
     checks.number("div", div, above=0)
@@ -54,7 +54,7 @@ def _offsets(window: int) -> np.ndarray:
 
 
 def check_odd(name: str, value: int, least: int) -> None:
-    """Raises InputError unless a value is an odd integer of at least so much."""
+    """Raises InputError unless a value is an odd integer of at least `least`."""
     if checks.integer(name, value, least) % 2 == 0:
         raise InputError(f"`{name}` must be odd, got {value}")
 
@@ -75,12 +75,12 @@ class FilterBank:
     """Filters with their thresholds, the first step of the encoding.
 
     Attributes:
-      kernels: the filters, (n, n) each with n odd and at most 127; smaller ones are zero-padded to the largest.
-      threshold: outputs below it become 0; one number, one for each kernel, or None for no threshold.
-      absolute: takes the absolute value of the outputs, after the threshold.
-      padding: rows and columns added on each side of the image; by default as many as keep the image's size.
-      copies: how many times each output is repeated, side by side.
-      reflect: whether the padding reflects the image, rather than zeros, which filters see as an edge.
+      kernels: the filters, (n, n) each, with n odd and at most 127; smaller ones are zero-padded to the largest size.
+      threshold: outputs below the threshold become 0; one number, a number for each kernel, or None for no threshold.
+      absolute: whether the absolute values of the outputs are used, after the threshold.
+      padding: rows and columns added on each side of the image; by default so many that the size does not change.
+      copies: how often each output is repeated, as consecutive maps.
+      reflect: whether the image is padded by reflection instead of zeros, which act like an edge.
     """
 
     kernels: tuple[tuple[tuple[float, ...], ...], ...] = static()
@@ -121,7 +121,7 @@ class FilterBank:
         copies: int = 1,
         reflect: bool = False,
     ) -> "FilterBank":
-        """A bank of (n, n) arrays, such as `dog_kernel` returns."""
+        """A bank with (n, n) arrays, such as those from `dog_kernel`."""
         for kernel in kernels:
             checks.array("kernels", kernel, "n n")
         rows = tuple(tuple(map(tuple, kernel.tolist())) for kernel in kernels)
@@ -134,7 +134,7 @@ class FilterBank:
 
     @property
     def weights(self) -> np.ndarray:
-        """(F, n, n) float32, one for each output, n the largest window."""
+        """(F, n, n) float32, one filter for each output, where n is the largest window."""
         padded = [np.pad(kernel, (self.window - len(kernel)) // 2) for kernel in self.kernels]
         return np.repeat(padded, self.copies, axis=0).astype(np.float32)
 
@@ -144,7 +144,7 @@ class FilterBank:
         return self.window // 2 if self.padding is None else self.padding
 
     def output_shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
-        """(F, H', W') of the outputs for images (H, W) or (H, W, 3); raises InputError where they do not fit."""
+        """(F, H', W') of the outputs for images (H, W) or (H, W, 3); raises InputError if they do not fit."""
         planes(image_shape)
         growth = 2 * self.margin - self.window + 1
         height, width = (size + growth for size in image_shape[:2])
@@ -155,7 +155,7 @@ class FilterBank:
 
 
 def planes(image_shape: tuple[int, ...]) -> int:
-    """1 for images (H, W), 3 for (H, W, 3); raises InputError for other shapes."""
+    """The number of planes: 1 for images (H, W), 3 for (H, W, 3); raises InputError for other shapes."""
     if len(image_shape) not in (2, 3) or tuple(image_shape[2:]) not in ((), (3,)):
         raise InputError(f"`image` must have axes (H W 3) or (H W), got shape {image_shape}")
     return len(image_shape[2:]) * 2 + 1
@@ -186,11 +186,11 @@ GABORS = FilterBank.of(
 def filter_image(image: jax.Array, *, bank: FilterBank = DIGITS, scale: float = 1.0) -> jax.Array:
     """Filters an image by cross-correlation and applies the thresholds, if any: (F, H', W') float32.
 
-    The image is (H, W) or (H, W, 3) of 0..255, any real dtype, times `scale`; colour planes are added up.
+    The image is (H, W) or (H, W, 3) in 0..255, of any real dtype, times `scale`; colour planes are summed.
 
-    Outputs do not depend on the device or on how many images are filtered at a time: parts of them are added up
-    exactly, then in a fixed order. Equal surroundings have equal outputs, and a filter whose mean is zero gives exactly
-    0 where an image is constant. Floats are rounded to 24 bits of the largest.
+    Outputs do not depend on the device or on how many images are filtered at a time, because partial sums are exact and
+    then added in a fixed order. Equal neighbourhoods have equal outputs, and a filter with zero mean gives exactly 0
+    where an image is constant. Floats are rounded to 24 bits of the largest one.
     """
     checks.array("image", image, None)
     bank.output_shape(image.shape)  # raises where the image does not fit
@@ -217,14 +217,14 @@ def grey_of(image: jax.Array) -> tuple[jax.Array, int]:
 
 
 def pixel_parts(pixels: jax.Array, dtype: jnp.dtype, bits: int = PIXEL_BITS) -> list[jax.Array]:
-    """Pixels (...) float32, which were of a `dtype`, as exact parts of so many bits; pixels of uint8 are one part."""
+    """Pixels (...) float32, originally of a `dtype`, as exact parts of `bits` bits; uint8 pixels are a single part."""
     return [pixels] if dtype == jnp.uint8 else exact.split(pixels, bits, PIXEL_PARTS)
 
 
 def correlate(grey: jax.Array, dtype: jnp.dtype, bits: int, bank: FilterBank, scale: float) -> jax.Array:
     """Valid cross-correlation of an image (H, W) with a bank's kernels, times `scale`: (F, H', W') float32, exactly.
 
-    The image, of a `dtype` and then of `grey_of`, is split into parts of so many bits.
+    The image, originally of a `dtype` and then converted by `grey_of`, is split into parts of `bits` bits.
     """
     kernels = distinct_kernels(bank, 2**bits)
     images = pixel_parts(grey, dtype, bits)
@@ -244,7 +244,8 @@ class TapGroup(NamedTuple):
     """Kernels of one size, as exact parts.
 
     Attributes:
-      taps: (parts, F, rows, n) float32; of kernels that are the same upside down only the rows up to the middle.
+      taps: (parts, F, rows, n) float32; for kernels that equal their vertical mirror image, only the rows up to the
+        middle one.
       window: n.
     """
 
@@ -264,12 +265,12 @@ class TapGroup(NamedTuple):
 
 
 class DistinctKernels(NamedTuple):
-    """The kernels of a bank but for multiples of others.
+    """The distinct kernels of a bank, without those that are multiples of another one.
 
     Attributes:
-      groups: of kernels of one size.
-      places: of each kernel of the bank, the place of its multiple among those of all groups, (F,).
-      factors: of each kernel of the bank, the factor of this, (F,) float32.
+      groups: the distinct kernels, grouped by size.
+      places: for each kernel of the bank, the index among all groups of the kernel that it is a multiple of, (F,).
+      factors: for each kernel of the bank, the factor, (F,) float32.
     """
 
     groups: list[TapGroup]
@@ -310,7 +311,7 @@ _ROUNDING = 1e-6  # differences to ignore, relative to a kernel's largest value:
 
 @functools.cache
 def distinct_kernels(bank: FilterBank, largest: int) -> DistinctKernels:
-    """The `DistinctKernels` of a bank, for images of integers up to `largest`."""
+    """The `DistinctKernels` of a bank, for images with integer values up to `largest`."""
     kernels = bank.weights[:: bank.copies].astype(np.float64)
     firsts: list[int] = []
     kept = np.zeros(len(kernels), int)
@@ -350,7 +351,7 @@ def _size(kernel: np.ndarray) -> int:
 
 
 def _rounded(kernel: np.ndarray) -> np.ndarray:
-    """A kernel rounded to `TAP_BITS`, with a sum of exactly 0 if it is meant to have that."""
+    """A kernel rounded to `TAP_BITS`, with a sum of exactly 0 if its sum is 0 up to rounding."""
     if not kernel.any():
         return kernel
     rounded = exact.round_to_bits(kernel, TAP_BITS)

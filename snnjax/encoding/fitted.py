@@ -32,10 +32,10 @@ Numbers = float | np.ndarray
 
 @jax.jit
 def calibrate(maps: jax.Array, minimum: jax.Array, maximum: jax.Array) -> jax.Array:
-    """Each map and pixel by itself from its minimum..maximum to 0..1, clipped; 0 where these are equal.
+    """Rescales each pixel of each map from its minimum..maximum to 0..1, clipped; 0 if both are equal.
 
-    Maps, of filtered images in 0..1, minimum and maximum are (C, H, W) float. Differences of up to 1e-5 are of
-    rounding, and count as none: otherwise pixels that never change would fire at random.
+    The maps (of filtered images in 0..1), the minimum and the maximum are (C, H, W) float. Differences of up to 1e-5
+    are caused by rounding and count as 0, because otherwise pixels that never change would fire at random.
     """
     checks.array("maps", maps, "C H W", "floats")
     above = maps - minimum
@@ -53,7 +53,7 @@ class Calibrated:
         return np.ndim(self.maximum) > 0
 
     def fit(self: Any, images: np.ndarray) -> Any:
-        """The same encoder, fitted to images (N, H, W) or (N, H, W, 3) of 0..255; raises InputError if all are equal.
+        """The same encoder, fitted to images (N, H, W) or (N, H, W, 3) in 0..255; raises InputError if all are equal.
 
         The same images give the same encoder.
         """
@@ -76,7 +76,7 @@ class Calibrated:
         return dataclasses.replace(encoder, minimum=minimum, maximum=maximum)
 
     def __call__(self: Any, image: jax.Array) -> jax.Array:
-        """From an image of 0..255, any real dtype, to unsigned integers, T where silent, of `output_shape`."""
+        """Maps an image in 0..255, of any real dtype, to unsigned integers of `output_shape`, T for silent."""
         checks.array("image", image, None)
         if not self.fitted:
             kind = type(self).__name__
@@ -87,7 +87,8 @@ class Calibrated:
     def output_shape(self: Any, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
         """The shape of the latencies of images (H, W) or (H, W, 3).
 
-        Raises InputError for other shapes, images smaller than a patch, and a size that it is not fitted to.
+        Raises InputError for other shapes, for images smaller than a patch, and for a size that differs from that of
+        the images in `fit`.
         """
         shape = self._size(image_shape)
         if self.fitted and shape != np.shape(self.maximum):
@@ -121,19 +122,19 @@ def _extremes(encoder: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 @component
 class OnOff(Calibrated):
-    """On and off centre by a difference of Gaussians, each pixel calibrated to the training images, as latencies.
+    """On-centre and off-centre responses of a difference of Gaussians as latencies, calibrated to the training images.
 
-    `encoder.fit(images)` calibrates it; `encoder(image)` returns (2, H, W) `linear_latency` of the positive part of
-    the filtered image and of its negative part. Colour planes are averaged, borders are replicated. Sums are as exact
-    as those of `filter_image`.
+    `encoder.fit(images)` calibrates the encoder. `encoder(image)` returns `linear_latency`, (2, H, W), of the positive
+    and of the negative part of the filtered image, after each pixel has been rescaled to its range in the training
+    images. Colour planes are averaged, and borders are replicated. Sums are as exact as those of `filter_image`.
 
     Attributes:
       window: rows and columns of the filter, odd.
-      centre: standard deviation of the inner Gaussian, in pixels; it has the sum 1.
-      surround: the same of the outer one.
+      centre: the standard deviation of the inner Gaussian, in pixels; its sum is 1.
+      surround: the standard deviation of the outer Gaussian, in pixels; its sum is 1.
       time_steps: T.
-      minimum: of each part and pixel over the training images, (2, H, W) float32; 0.0 until fitted.
-      maximum: the same.
+      minimum: the minimum of each part and pixel over the training images, (2, H, W) float32; 0.0 until fitted.
+      maximum: the maximum, in the same form.
     """
 
     window: int = static(default=7)
@@ -190,24 +191,24 @@ class Filters(NamedTuple):
 
 @component
 class Whitening(Calibrated):
-    """Pixels decorrelated from their surroundings, each calibrated to the training images, as latencies.
+    """Whitened pixels as latencies, calibrated to the training images.
 
-    `encoder.fit(images)` finds the filters and calibrates it; `encoder(image)` returns (2 C, H, W) `linear_latency`,
-    C = 1 grey or 3 colours: the positive parts of all filtered channels, then the negative ones. Borders are
-    replicated.
+    `encoder.fit(images)` computes the filters and calibrates the encoder. `encoder(image)` returns `linear_latency`,
+    (2 C, H, W), with C = 1 for grey images or 3 for colours: the positive parts of all filtered channels, then the
+    negative parts. Borders are replicated.
 
-    The filters are those of zero-phase component analysis. Of random patches of training images, each value minus its
-    mean, with covariance U diag(s) U', W = U diag(1 / sqrt(s + epsilon)) U': the filter of a channel is the response of
-    W to an impulse of this channel in the middle of the patch, minus its mean.
+    The filters are those of zero-phase component analysis (ZCA). From random patches of training images, minus their
+    mean, the covariance U diag(s) U' is computed, and W = U diag(1 / sqrt(s + epsilon)) U'. The filter of a channel is
+    the response of W to an impulse in this channel in the middle of the patch, minus its mean.
 
     Attributes:
       window: rows and columns of the patches and filters, odd.
       epsilon: added to the variances of images in 0..1.
-      share: of the principal components to keep, those of largest variance, above 0 and up to 1.
+      share: the share of the principal components that are kept, those with the largest variance; above 0, at most 1.
       time_steps: T.
       filters: (C, C, window, window) float32, by output and input channel; 0.0 until fitted.
-      minimum: of each part and pixel over the training images, (2 C, H, W) float32; 0.0 until fitted.
-      maximum: the same.
+      minimum: the minimum of each part and pixel over the training images, (2 C, H, W) float32; 0.0 until fitted.
+      maximum: the maximum, in the same form.
     """
 
     window: int = static(default=9)

@@ -1,4 +1,4 @@
-"""Encoders without filters: pixels as latencies, or the first events of a recording."""
+"""Encoders without filters: latencies of pixels, or of the first events of a recording."""
 
 import functools
 
@@ -17,10 +17,10 @@ from snnjax.kernels.spikes import latency_dtype
 
 @component
 class Pixels:
-    """Each pixel of each colour plane as one input, bright ones first, black ones silent.
+    """Each pixel of each colour plane is an input: bright pixels fire early, black ones are silent.
 
-    `encoder(image)` returns (1, H, W) or (3, H, W) latencies, min(floor((1 - p / 255) T), T - 1) of a pixel p above 0:
-    with 255 time steps every value of 0..255 has its own.
+    `encoder(image)` returns (1, H, W) or (3, H, W) latencies, min(floor((1 - p / 255) T), T - 1) for a pixel p above 0.
+    With 255 time steps, each value in 0..255 has a different latency.
 
     Attributes:
       time_steps: T.
@@ -29,7 +29,7 @@ class Pixels:
     time_steps: int = static(default=255, minimum=1)
 
     def __call__(self, image: jax.Array) -> jax.Array:
-        """From an image of 0..255, any real dtype, to (C, H, W) unsigned integers, T where silent."""
+        """Maps an image in 0..255, of any real dtype, to (C, H, W) unsigned integers, T for silent."""
         checks.array("image", image, None)
         self.output_shape(image.shape)
         pixels = jnp.moveaxis(jnp.atleast_3d(image.astype(jnp.float32)), -1, 0)
@@ -44,7 +44,7 @@ class Pixels:
         return Filters(np.ones((1, 1, 1)) if channels == 1 else np.eye(channels)[:, None, None], 0)
 
     def output_shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
-        """(C, H, W) for images (H, W) or (H, W, 3); raises InputError for others."""
+        """(C, H, W) for images of shape (H, W) or (H, W, 3); raises InputError for any other shape."""
         return planes(image_shape), image_shape[0], image_shape[1]
 
 
@@ -56,20 +56,22 @@ PIXELS = Pixels()
 class EventEncoder:
     """First-spike latencies of a recording, given as an event picture: `encoder(picture)` returns (2, H, W).
 
-    An event picture, (H, W, 2) of 0..255, holds when the first off event (0) and the first on event (1) of each pixel
-    came: from 255 at the beginning of the recording's window down to 1 at its end; 0 where none came.
+    An event picture, (H, W, 2) in 0..255, contains the time of the first off event (channel 0) and of the first on
+    event (channel 1) of each pixel: from 255 at the beginning of the recording's window down to 1 at its end; 0 if
+    there was no event.
 
     Attributes:
       time_steps: T.
-      equal_counts: the same number of spikes at each step, as `rank_order` has it; otherwise, steps of equal duration.
-        Both train equally well on windows of 50 ms of N-MNIST, equal counts better on windows of 105 ms.
+      equal_counts: whether equally many spikes occur at each step, as with `rank_order`; otherwise all steps have the
+        same duration. On N-MNIST, both train equally well with windows of 50 ms, and equal counts better with windows
+        of 105 ms.
     """
 
     time_steps: int = static(default=15, minimum=1)
     equal_counts: bool = static(default=True)
 
     def __call__(self, image: jax.Array) -> jax.Array:
-        """From an event picture of any real dtype to (2, H, W) unsigned integers, T where silent."""
+        """Maps an event picture of any real dtype to (2, H, W) unsigned integers, T for silent."""
         checks.array("image", image, "H W 2")
         self.output_shape(image.shape)
         return _latencies(image, self.time_steps, self.equal_counts)
@@ -82,7 +84,7 @@ class EventEncoder:
 
     @property
     def bank(self) -> FilterBank:
-        """The filters of the two maps, of one pixel: something darker, something brighter."""
+        """The filters of the two maps, of one pixel each: a change to darker, and a change to brighter."""
         return FilterBank.of([np.full((1, 1), sign) for sign in (-1.0, 1.0)])
 
 

@@ -1,6 +1,6 @@
-"""Estimators of scikit-learn: networks that classify images, and layers that make features of them.
+"""Estimators for scikit-learn: networks that classify images, and layers that transform images to features.
 
-They do what `Trainer` does, on labels, pixels and arrays as users of scikit-learn have them.
+They do what `Trainer` does, with labels, pixels and arrays in the forms that users of scikit-learn have.
 """
 
 from snnjax.core import public

@@ -34,7 +34,7 @@ MANY = 20_000
 
 
 def _learns_image_by_image(classifier: Any) -> bool:
-    """Whether its network has layers that learn from labels; raises AttributeError where its decision is fitted."""
+    """Whether its network has layers that learn from labels; raises AttributeError if its decision is fitted."""
     network = classifier.network_.network if hasattr(classifier, "network_") else classifier.network
     made = NETWORKS.get(network, network) if isinstance(network, str) else network
     if not isinstance(made, Network) and callable(made):
@@ -52,7 +52,7 @@ def _learns_image_by_image(classifier: Any) -> bool:
 
 @dataclasses.dataclass(eq=False, repr=False)
 class SpikingClassifier(ClassifierMixin, SpikingEstimator):
-    """A network that classifies images: (n, H, W) grey, (n, H, W, 3) in colour, or (n, H * W) as rows of pixels.
+    """A network that classifies images: (n, H, W) grey, (n, H, W, 3) colour, or (n, H * W) rows of pixels.
 
     `fit` does what `Trainer(network, data)` does. A tenth of the images of each class is held out, and the best epoch
     is selected on them, as in `snnjax train`. `partial_fit` does what `Stream` does. `score`, clones, pipelines,
@@ -62,27 +62,27 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
       network: a name of `NETWORKS`, a function of `ImageSpec` that returns a Network, or a Network. None: goupy2024_ncg
         in `fit`; ncg_prototypes in `partial_fit`, or goupy2024_ncg if its first call gets `classes` and at least 20,000
         images.
-      epochs: of each stage, see `Settings`; None: those of the network.
+      epochs: the number of epochs of each stage, see `Settings`; None: the network's default.
       image_shape: (H, W) or (H, W, 3) of the images in X of (n, H * W); one number may be -1, as in `numpy.reshape`.
         None: they are grey squares, so that 64 pixels are 8x8.
       enlarge: whether images whose longer side has fewer than 24 pixels are enlarged to 24 pixels and centred in 28x28,
         as by `snnjax.data.digits`. A `network` that is a Network gets enlarged images only if it is made for 28x28.
-      largest: the pixel that is white; 0 is black. None: 1 if the training images are of 0..1, and 255 if their largest
-        pixel is in 128..255. Otherwise it is their largest pixel, with a warning.
+      largest: the value of a white pixel; 0 is black. None: 1 if the training images lie in 0..1, and 255 if their
+        largest pixel lies in 128..255. Otherwise it is their largest pixel, with a warning.
       hyperparameters: numbers of the network by path, see `Network.hyperparameters`.
       mirror: see `Settings`.
       update_batch: see `Settings`.
-      random_state: seed of weights and order of images; None or a RandomState: draws one.
-      verbose: prints a line for each phase and for each epoch that learns from labels.
-      validation_fraction: share of the images of each class that is held out, below 1. 0: none, and the best epoch is
-        selected by the accuracy on the training images.
-      memory, replays: of `partial_fit`, see `Stream`.
+      random_state: the seed for the weights and the order of the images; None or a RandomState: a seed is drawn.
+      verbose: whether a line is printed for each phase and for each epoch that learns from labels.
+      validation_fraction: the share of the images of each class that is held out, below 1. 0: none, and the best epoch
+        is selected by the accuracy on the training images.
+      memory, replays: used by `partial_fit`, see `Stream`.
       network_: the `SpikingNetwork` that has learned.
       classes_: (classes,) the labels, sorted.
       validation_scores_: accuracy, after each epoch that learns from labels, on the images that the best epoch is
         selected on.
-      image_shape_, largest_, n_features_in_: (H, W) or (H, W, 3), the pixel that is white, number of pixels of an
-        image in X.
+      image_shape_, largest_, n_features_in_: (H, W) or (H, W, 3), the value of a white pixel, and the number of pixels
+        of an image in X.
       enlarged_: whether images are enlarged to 28x28 before the network gets them.
     """
 
@@ -94,8 +94,8 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Learns from images and their labels (n,), text or numbers.
 
-        Raises InputError if pixels are not in 0..`largest`, there is only one class, or parameters do not fit. The
-        classifier is then as it was before.
+        Raises InputError if pixels are not in 0..`largest`, if there is only one class, or if parameters do not fit.
+        The classifier then stays as it was.
         """
         images, y = self._learned_images(X, y=y)
         check_classification_targets(y)
@@ -120,7 +120,7 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         return self
 
     def _forget(self) -> None:
-        """Ends what `partial_fit` has begun."""
+        """Discards the state of `partial_fit`."""
         self._learning: tuple[Arrays, Json] | None = None  # as of `Stream.flatten`, which suits every back end
         self._places = 0  # of the memory
 
@@ -133,17 +133,18 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         network: its other layers, and the parts that are fitted to images, learn from the X of this call without
         labels, and then stay as they are. Call it with several hundred images or more.
 
-        `classes` are labels that later calls will bring, in addition to those of y. Labels may be new in later calls
-        too: the readout then gets neurons for them and keeps what it has learned of all other classes. Learners begin
-        again, and the memory stays.
+        `classes` are labels that will occur in later calls, in addition to those of y. Later calls may also contain
+        labels that were not announced: the readout then gets neurons for them and keeps what it has learned of all
+        other classes. Learners restart, and the memory is kept.
 
-        Each image is learned once. Prototypes are made for this: after 100 of the 8x8 digits, ncg_prototypes decides
-        91.9 % of other digits correctly, and goupy2024_ncg 61.3 %. When five classes are followed by five others, one
-        call for each, the accuracy on the first five falls from 98.0 to 95.7 % with ncg_prototypes, and from 95.6 to
-        8.9 % with goupy2024_ncg, or from 97.2 to 92.8 % with `memory=20` and `replays=2`.
+        Each image is learned once. Prototypes are made for this: after 100 of the 8x8 digits, ncg_prototypes classifies
+        91.9 % of the remaining digits correctly, and goupy2024_ncg 61.3 %. If the first call contains five classes and
+        the second one the other five, the accuracy on the first five falls from 98.0 to 95.7 % with ncg_prototypes, and
+        from 95.6 to 8.9 % with goupy2024_ncg, or from 97.2 to 92.8 % with `memory=20` and `replays=2`.
 
-        Raises InputError as `fit`, where X of the first call holds fewer images than there are classes, where labels
-        are of another type than before, and where the readout cannot take new classes. Then nothing has changed.
+        Raises InputError in the cases of `fit`, if X of the first call contains fewer images than there are classes, if
+        the type of the labels has changed, or if the readout cannot learn new classes. In all these cases the estimator
+        stays as it was.
         """
         check_memory(self.memory, self.replays)
         new = not hasattr(self, "network_")
@@ -176,17 +177,17 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         return self
 
     def _earlier(self) -> tuple[Carry | None, Memory | None]:
-        """What earlier calls of `partial_fit` have left: the layers that learn, and the memory."""
+        """The state that earlier calls of `partial_fit` have left: the layers that learn, and the memory."""
         if self._learning is None:
             return None, None
         return self._stream().unflatten(*self._learning)
 
     def _stream(self) -> Stream:
-        """A stream that takes the state which earlier calls of `partial_fit` have left."""
+        """A stream that can continue from the state that earlier calls of `partial_fit` have left."""
         return Stream(self.network_, self._places, min(self._places, 1))
 
     def _begin(self, images: np.ndarray, labels: np.ndarray, classes: np.ndarray, default: str) -> None:
-        """Begins with `network`, or the default one, whose layers that do not decide learn from images."""
+        """Creates `network`, or the default network; its layers that do not decide learn from images."""
         _check_several("classes", classes)
         if len(images) < len(classes):
             problem = f"`X` of the first `partial_fit` must hold at least {len(classes)} images, got {len(images)}"
@@ -204,7 +205,7 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         self._forget()
 
     def _grow(self, classes: np.ndarray, memory: Memory | None) -> Memory | None:
-        """Adds neurons for new classes to the readout, which keeps what it has learned of the others.
+        """Adds neurons for new classes to the readout, which keeps what it has learned of the known classes.
 
         Returns the memory with places for the new classes.
         """
@@ -248,7 +249,7 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         return self.classes_[decisions]
 
     def decision_function(self, X: ArrayLike) -> np.ndarray:
-        """Scores (n, classes), all 0 where the network stays silent; of two classes their difference, (n,)."""
+        """Scores (n, classes), all 0 if the network stays silent; for two classes their difference, (n,)."""
         scores = self._decide(X)[1]
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
@@ -256,7 +257,7 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
         """Writes an .npz file, without pickle, that `SpikingClassifier.load`, `snnjax.load` and `snnjax predict` read.
 
         It contains the memory and the states of the learners, so that `partial_fit` continues as if the program had not
-        stopped. For `snnjax.load` and `snnjax predict` the network takes images as they are once enlarged, of 28x28.
+        stopped. If images are enlarged, `snnjax.load` and `snnjax predict` expect enlarged images of 28x28.
         """
         check_is_fitted(self)
         about: dict[str, Any] = dict(
@@ -286,9 +287,9 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """The classifier that `save` wrote, or one of the network of a run, as `snnjax.load` takes it.
+        """The classifier that `save` wrote, or a classifier with the network of a run, in any form of `snnjax.load`.
 
-        The network of a run has its class names as labels, or 0, 1, ... if they have none. Raises as `snnjax.load`.
+        For the network of a run, the labels are its class names, or 0, 1, ... if it has none. Raises as `snnjax.load`.
         """
         trained = Trained.read(path)
         network = trained.spiking_network()
@@ -319,14 +320,14 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
 
 
 def _check_several(name: str, classes: np.ndarray) -> None:
-    """Raises InputError where there are no two classes to tell apart."""
+    """Raises InputError if there are no two classes to tell apart."""
     if len(classes) < 2:
         got = f"one class: {classes[0]}" if len(classes) else "none"
         raise InputError(f"`{name}` must hold at least 2 classes, got {got}")
 
 
 def _labels_like(known: np.ndarray, labels: ArrayLike, name: str) -> np.ndarray:
-    """Labels in the type of those that are known, or in a wider integer type; raises InputError for other types."""
+    """Labels in the type of the known ones, or in a wider integer type; raises InputError for any other type."""
     given = column_or_1d(labels)
     check_classification_targets(given)
     text = known.dtype.kind in "OUS"
@@ -349,7 +350,7 @@ def _labels_like(known: np.ndarray, labels: ArrayLike, name: str) -> np.ndarray:
 
 
 def _with_classes(memory: Memory, places: np.ndarray, classes: int) -> Memory:
-    """A memory of so many classes, among which those that it had are at some places."""
+    """A memory with this number of classes, in which the previous classes have the given indices."""
 
     def at_places(values: Any) -> Any:
         grown = np.zeros((classes, *values.shape[1:]), values.dtype)
@@ -360,12 +361,12 @@ def _with_classes(memory: Memory, places: np.ndarray, classes: int) -> Memory:
 
 
 def _plain(value: Any) -> Any:
-    """A number of NumPy as one of Python; None in place of what JSON has not, such as a Network."""
+    """A NumPy number as a Python number; None for a value that JSON cannot represent, such as a Network."""
     return value.item() if isinstance(value, np.generic) else None
 
 
 def _class_names(labels: np.ndarray) -> tuple[str, ...]:
-    """The labels as names of classes; none where they cannot be such."""
+    """The labels as class names; none if they cannot be class names."""
     try:
         return names.checked(map(str, labels.tolist()))
     except InputError:

@@ -1,4 +1,4 @@
-"""What the estimators have in common."""
+"""The base class of the estimators."""
 
 import dataclasses
 import functools
@@ -26,9 +26,9 @@ from snnjax.training.run_plan import RunPlan, encoded_by, network_for
 from snnjax.training.state import Callback, Settings
 
 ROUNDING = 1e-3
-"""The share of the white pixel by which others may be above it, or below 0: a quarter of a grey level of 255."""
+"""How far a pixel may be above white or below 0, as a share of white: a quarter of one of 255 grey levels."""
 MAX_OUTSIDE_SHARE = 0.1
-"""The share of pixels that may be outside of the range of the training images: more of them have another range."""
+"""The share of pixels that may lie outside the range of the training images. If there are more, the range is wrong."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -49,7 +49,7 @@ def restores_on_error(method: Method) -> Method:
 
 
 class _Printed(Callback):
-    """Prints a line for each phase of a training, and one for each epoch that learns from labels."""
+    """Prints a line for each phase of a training run, and for each epoch that learns from labels."""
 
     def finished(self, record: Mapping[str, Any]) -> None:
         print(f"{record['name']}: {record['images']:,} images in {record['seconds']:.1f} s")
@@ -60,7 +60,7 @@ class _Printed(Callback):
 
 @dataclasses.dataclass(eq=False, repr=False)
 class SpikingEstimator(BaseEstimator):
-    """What both estimators have in common: parameters, images, the training, and the network's responses.
+    """The base class of both estimators: parameters, images, training, and the responses of the network.
 
     Attributes:
       network, epochs, image_shape, enlarge, largest, hyperparameters, mirror: as of `SpikingClassifier`.
@@ -86,7 +86,7 @@ class SpikingEstimator(BaseEstimator):
         return tags
 
     def _learned_images(self, X: ArrayLike, **labels: Any) -> Any:
-        """Images to learn from, as of `_images`; if labels are given, a pair of images and labels."""
+        """Images to learn from, as returned by `_images`; with labels, a pair of images and labels."""
         rows, shape = _rows(X)
         checked = validate_data(self, rows, **labels)
         pixels = checked[0] if labels else checked
@@ -134,7 +134,7 @@ class SpikingEstimator(BaseEstimator):
         return image_shape(encoded, channels) == (*MNIST, *channels)
 
     def _white(self, most: float) -> float:
-        """The pixel that is white, given the largest one of the training images."""
+        """The value of a white pixel, given the largest pixel of the training images."""
         if self.largest is not None:
             checks.number("largest", self.largest, above=0)
             return float(self.largest)
@@ -147,9 +147,9 @@ class SpikingEstimator(BaseEstimator):
         return float(most)
 
     def _check_range(self, pixels: np.ndarray) -> None:
-        """Raises InputError where pixels (N, H * W) have another range than the training images, 0..`largest_`.
+        """Raises InputError if the range of pixels (N, H * W) differs from that of the training images, 0..`largest_`.
 
-        Warns of some that lie outside, which are clipped, and of images that are dark.
+        Warns if a few pixels lie outside and are clipped, and if images are dark.
         """
         margin = ROUNDING * self.largest_
         outside = np.count_nonzero((pixels < -margin) | (pixels > self.largest_ + margin))
@@ -173,7 +173,7 @@ class SpikingEstimator(BaseEstimator):
         return InputError(f"`X` must hold pixels of 0..{self.largest_:g}, {got}")
 
     def _scaled(self, pixels: np.ndarray) -> np.ndarray:
-        """Images of 0..255 as the network takes them, given pixels (N, H * W)."""
+        """Images in 0..255 for the network, given pixels (N, H * W)."""
         if self.largest_ == 255 and pixels.dtype.kind in "iu":
             bright = pixels.clip(0, 255).astype(np.uint8)
         else:
@@ -182,7 +182,7 @@ class SpikingEstimator(BaseEstimator):
         return enlarged(images) if self.enlarged_ else images
 
     def _network(self, data: Dataset, default: str = "goupy2024_ncg") -> Network:
-        """The network for a data set, before it learns: `network`, or a default one."""
+        """The untrained network for a data set: `network`, or the default network."""
         network = default if self.network is None else self.network
         if isinstance(network, str):
             checks.one_of("network", network, NETWORKS)
@@ -195,7 +195,7 @@ class SpikingEstimator(BaseEstimator):
         return made
 
     def _plan(self, network: Network, data: Dataset) -> RunPlan:
-        """The plan of training a network on a data set, by the parameters."""
+        """The plan for training a network on a data set, according to the parameters."""
         settings = Settings.of(network, data)
         settings = dataclasses.replace(
             settings,
@@ -207,7 +207,7 @@ class SpikingEstimator(BaseEstimator):
         return RunPlan(network, data, settings)
 
     def _trainer(self, network: Network, data: Dataset) -> Trainer:
-        """What trains a network on a data set."""
+        """The trainer of a network on a data set."""
         return self._plan(network, data).trainer(_Printed() if self.verbose else None)
 
     def _learned_features(self, network: Network, data: Dataset) -> SpikingNetwork:
@@ -222,13 +222,13 @@ class SpikingEstimator(BaseEstimator):
 
 
 def _square(pixels: int) -> tuple[int, int] | None:
-    """(H, W) of a square image of so many pixels, if there is one."""
+    """(H, W) of a square image with this number of pixels, if there is one."""
     side = math.isqrt(pixels)
     return (side, side) if side * side == pixels else None
 
 
 def _rows(X: Any) -> tuple[Any, tuple[int, ...]]:
-    """Images as rows of pixels, (n, H * W), and the shape of an image; anything else as it is, and ()."""
+    """Images as rows of pixels, (n, H * W), and the shape of an image; any other value unchanged, and ()."""
     shape = tuple(X.shape) if hasattr(X, "shape") else np.asarray(X).shape
     if len(shape) < 3:
         return X, ()

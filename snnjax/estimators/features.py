@@ -1,4 +1,4 @@
-"""The layers of a network that learn without labels, as features for a classifier."""
+"""A transformer whose features are the outputs of layers that learn without labels."""
 
 import dataclasses
 import math
@@ -15,9 +15,9 @@ from snnjax.estimators.estimator import SpikingEstimator, restores_on_error
 
 @dataclasses.dataclass(eq=False, repr=False)
 class SpikingFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SpikingEstimator):
-    """The layers of a network before the first supervised one, as features for a classifier.
+    """Transforms images to features for a classifier: the output of the layers before the first supervised one.
 
-    All layers of a network without a decision (`decision=None`), or with one that is fitted, are features.
+    If the network has no decision (`decision=None`), or a fitted one, these are all layers.
 
     Attributes:
       network, epochs, image_shape, enlarge, largest, hyperparameters, mirror: as of `SpikingClassifier`.
@@ -33,7 +33,7 @@ class SpikingFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Spiking
 
     @restores_on_error
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
-        """Learns from images, as `SpikingClassifier` takes them, without their labels; raises as it does."""
+        """Learns from images without their labels; accepts and raises the same as `SpikingClassifier.fit`."""
         images = self._learned_images(X)
         labels = np.zeros(len(images), np.int32)
         data = Dataset("X", images, labels, images, labels)
@@ -55,7 +55,7 @@ class SpikingFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Spiking
         return self
 
     def transform(self, X: ArrayLike) -> np.ndarray:
-        """Features (n, F * H * W) float32: 1 - t / T of a neuron that fires at t, 0 of one that stays silent.
+        """Features (n, F * H * W) float32: 1 - t / T for a neuron that fires at step t, 0 for a silent neuron.
 
         If the network's decision is fitted to potentials, they are these potentials.
         """

@@ -125,7 +125,7 @@ def falls_back(network: Network) -> bool:
 
 
 def check_network(network: SpikingNetwork, place: str, *, ramped_readout: bool = False) -> None:
-    """Raises InputError where a network is more than such a program has, which runs at a `place` such as "in C".
+    """Raises InputError if a network is more than such a program has, which runs at a `place` such as "in C".
 
     It must be a chain of layers: some with ramps at first, then some that fire while their inputs do, with thresholds
     from 0. The first of these may join the outputs of several earlier stages. With `ramped_readout`, the layer that
@@ -138,7 +138,7 @@ def check_network(network: SpikingNetwork, place: str, *, ramped_readout: bool =
     if description.stages[-1].ramped and not ramped_readout:
         name = description.names[-1][0]
         raise InputError(
-            f"`ramp` of {name} of {description.name}, which decides, must be None {place}: take another readout"
+            f"`ramp` of {name} of {description.name}, which decides, must be None {place}: use another readout"
         )
     check_features(description, place)
     _check_stage(description, len(description.stages) - 1, place)
@@ -172,7 +172,7 @@ def check_shape(network: Network, option: str, shape: tuple[int, ...]) -> None:
 
 
 def _check_encoder(network: Network, encoder: Any, place: str) -> None:
-    """Raises InputError where an `Encoder` does more than filters, local normalisation and rank order."""
+    """Raises InputError if an `Encoder` does more than filters, local normalisation and rank order."""
     if not isinstance(encoder, Encoder):
         return
     settings = dict(pool=encoder.pool, inhibition=encoder.inhibition, pointwise=encoder.pointwise)
@@ -193,7 +193,7 @@ def _check_stage(network: Network, number: int, place: str) -> None:
         raise InputError(f"`join` of {title} must be Concatenate() {place}, got {type(stage.join).__name__}")
     readable = after_ramps or network.graph.plain(number) or (decides_by_ramp and _pools_alone(network, number))
     if not readable or number not in network.graph.sources(number):
-        raise InputError(f"{title} must read the one before alone {place}, got `inputs` {stage.inputs}")
+        raise InputError(f"{title} must read only the stage before it {place}, got `inputs` {stage.inputs}")
     if len(stage.branches) != 1:
         raise InputError(f"{title} must have one layer {place}, got {len(stage.branches)}")
     (conv,) = stage.branches

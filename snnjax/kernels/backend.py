@@ -83,7 +83,7 @@ def _compiles() -> bool:
 def resolve(chosen: str, time_steps: int) -> str:
     """The back end of a computation that begins on JAX's default device, such as a training: "native" or "xla".
 
-    "auto" is the choice of the present context. Raises InputError or OSError where "native" is chosen, but the device
+    "auto" is the choice of the present context. Raises InputError or OSError if "native" is chosen, but the device
     is no CPU, there are more time steps than bytes can hold, or the C++ sources cannot be compiled.
     """
     checks.one_of("backend", chosen, CHOICES)

@@ -21,15 +21,15 @@ from snnjax.kernels.spikes import latency_dtype, output_size
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Winners:
-    """The neurons that learn, in the order in which they won; empty places hold feature -1.
+    """The neurons that learn, in the order in which they won; unused entries have feature -1.
 
     Attributes:
-      feature: (k,) int32, -1 where no neuron won.
+      feature: (k,) int32, -1 for unused entries.
       row: (k,) int32.
       column: (k,) int32.
       latency: (k,) integers, the step of the winner's spike.
-      size: rows and columns of positions of the layer, if known. It is part of the structure of the pytree: to take
-        winners of two layers for each other, as in `jax.lax.cond`, set it to None by `dataclasses.replace`.
+      size: rows and columns of positions of the layer, if known. It is part of the structure of the pytree. To exchange
+        winners of layers of different size, for example in `jax.lax.cond`, set it to None with `dataclasses.replace`.
     """
 
     feature: jax.Array
@@ -40,7 +40,7 @@ class Winners:
 
     @property
     def valid(self) -> jax.Array:
-        """(k,) bool: the places that were won."""
+        """(k,) bool: whether an entry is a winner."""
         return self.feature >= 0
 
 
@@ -53,9 +53,9 @@ def check_winners(
     time_steps: int = 0,
     features: int | None = None,
 ) -> None:
-    """Raises InputError unless it holds `Winners` of (k,), as far as known on a map of `size`, in `time_steps`.
+    """Raises InputError unless these are `Winners` of (k,) that, as far as is known, fit on a map of `size`.
 
-    `write` is the advice in the message where the map is too small; `features` is the number of the layer, if known.
+    `write` is the advice in the message if the map is too small; `features` is the number of features, if known.
     """
     if not isinstance(winners, Winners):
         raise wrong_type(name, "Winners", winners)
@@ -100,9 +100,10 @@ _check_any_spikes = functools.partial(_check_spikes, kinds=(Spikes, PositionSpik
 
 @kernel("time_steps", check=_check_spikes)
 def strongest_feature(spikes: Spikes, *, time_steps: int) -> PositionSpikes:
-    """The one spike of each position that pointwise inhibition leaves: earliest, then strongest, then lowest feature.
+    """The spike of each position that passes pointwise inhibition: the earliest one.
 
-    From `Spikes` of (F, H, W) to `PositionSpikes` of (H, W); silent positions hold some feature.
+    Among equally early spikes it is the one with the largest potential, and in a tie that of the lowest feature. Maps
+    `Spikes` of (F, H, W) to `PositionSpikes` of (H, W); the feature of a silent position is arbitrary.
     """
     earliest = spikes.latency.min(axis=0)
     potential, feature = strongest(spikes.potential, spikes.latency == earliest[None])
@@ -111,7 +112,7 @@ def strongest_feature(spikes: Spikes, *, time_steps: int) -> PositionSpikes:
 
 @kernel("time_steps", check=_check_spikes)
 def pointwise_inhibition(spikes: Spikes, *, time_steps: int) -> Spikes:
-    """`Spikes` (F, H, W) of which at each position only that of `strongest_feature` is left."""
+    """`Spikes` (F, H, W) in which only the spike of `strongest_feature` remains at each position."""
     kept = strongest_feature(spikes, time_steps=time_steps).feature
     return _silence(spikes, lax.broadcasted_iota(jnp.int32, spikes.latency.shape, 0) != kept[None], time_steps)
 
@@ -133,10 +134,12 @@ def _silence(spikes: Spikes, inhibited: jax.Array, time_steps: int) -> Spikes:
 
 @kernel("k", "time_steps", check=_check_any_spikes)
 def k_winners(spikes: Spikes | PositionSpikes, *, k: int, radius: Number, time_steps: int) -> Winners:
-    """Winner-take-all, `Winners` of (k,): each the earliest, then strongest, then lowest flat index of those left.
+    """Winner-take-all: selects up to k winners one after another, `Winners` of (k,).
 
-    A winner removes its whole feature map and, if radius > 0, all neurons within `radius` rows and columns of it.
-    `spikes` is (F, H, W), or the (H, W) of `strongest_feature`: pointwise inhibition first, then the same competition.
+    Each winner is the earliest of the remaining neurons; among equally early ones it is that with the largest
+    potential, and in a tie that with the lowest flat index. A winner removes its whole feature map and, if `radius` is
+    above 0, all neurons within `radius` rows and columns. `spikes` is (F, H, W), or the result of `strongest_feature`,
+    (H, W), for pointwise inhibition before the competition.
     """
     checks.integer("k", k, 1)
     shape = spikes.latency.shape
@@ -179,9 +182,9 @@ def early_winners(
 ) -> Winners:
     """`k_winners` of `strongest_feature`, without the steps after the last winner: `Winners` of (k,), for weights >= 0.
 
-    At each step it evaluates only positions that can matter: they have not fired, no winner inhibits them, and their
-    inputs would suffice to cross the threshold if all weights were as large as the largest. Its loops depend on the
-    data, which suits a CPU alone.
+    At each step, only positions that can matter are evaluated: positions that have not fired, that no winner inhibits,
+    and whose inputs would suffice to cross the threshold if all weights were as large as the largest one. The loops
+    depend on the data, so that this function is only suitable for CPUs.
     """
     checks.integer("k", k, 1)
     checks.convolution(latency, weights, time_steps=checks.time_steps(time_steps))
@@ -229,9 +232,10 @@ def _strongest_features(
     strides: tuple[int, int],
     width: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """The largest potential and its feature at the candidate positions, (P,) bool, a few at a time; -inf elsewhere.
+    """The largest potential and its feature at the candidate positions, (P,) bool; -inf at all other positions.
 
-    Of thresholds (F,), potentials not above theirs count as -inf.
+    A few positions are computed at a time. With thresholds (F,), a potential that does not exceed its threshold counts
+    as -inf.
     """
     size = candidates.size
     # Not more positions at once: that was slower for layers of 100 to 250 features.
@@ -266,7 +270,7 @@ def _strongest_features(
 def _take_winners(
     start: Any, step: jax.Array, potential: jax.Array, feature: jax.Array, radius: Number, width: int
 ) -> Any:
-    """The state of `early_winners`, from `start`, after the strongest neurons that fire at a step, (P,), have won."""
+    """The state of `early_winners` after the strongest neurons that fire at a step, (P,), have won, from `start`."""
     size = potential.size
     number = lax.iota(jnp.int32, size)
     row, column = jnp.divmod(number, width)

@@ -1,8 +1,8 @@
-"""Kernels that have a compiled implementation for CPUs; what they compute is defined by that of XLA.
+"""Kernels with a compiled implementation for CPUs. The reference for their results is the XLA implementation.
 
-The compiled implementation supports layers of 3 to 255 time steps with a threshold and float32 weights. `jax.vmap` over
-stimuli, networks or both calls it once, and all cores share the work. Derivatives are those of XLA's implementation.
-Floats are added up in another order, which decides near-ties.
+The compiled implementation supports layers with 3 to 255 time steps, a threshold and float32 weights. `jax.vmap` over
+stimuli, networks or both calls it once, and all cores share the work. Derivatives are those of the XLA implementation.
+Floats are summed in a different order, so that near-ties may be decided differently.
 """
 
 import functools
@@ -46,7 +46,7 @@ def _define(kernel: Callable[..., Any], time_steps: int, padding: Pair, **settin
 
 
 def _is_faster(weights: jax.Array, threshold: Any, time_steps: int) -> bool:
-    """Whether the compiled implementation can compute a layer, and is faster: XLA needs one product for each step."""
+    """Whether the compiled implementation supports a layer and is faster: XLA needs one product for each step."""
     return threshold is not None and time_steps > FEW_STEPS and supports_native(weights, time_steps)
 
 
@@ -61,12 +61,12 @@ def _prepared(
 
 
 class _Crossings(NamedTuple):
-    """Where potentials cross the thresholds of a layer.
+    """When the potentials of a layer cross their thresholds.
 
     Attributes:
-      step: (F, H', W') uint8, the step at which each neuron fires, T for none.
-      potential: (F, H', W') float32, its potential then, or the last one of a silent neuron.
-      before: (F, H', W') float32, its potential at the step before.
+      step: (F, H', W') uint8, the step at which each neuron fires; T if it is silent.
+      potential: (F, H', W') float32, the potential at that step, or the last potential of a silent neuron.
+      before: (F, H', W') float32, the potential one step earlier.
     """
 
     step: jax.Array
@@ -93,7 +93,7 @@ def integrate_and_fire(
     stride: Pair = 1,
     padding: Pair = 0,
 ) -> Spikes:
-    """`fire(potentials(...))` of a layer, `Spikes` of (F, H', W'), with one step in memory at a time."""
+    """`fire(potentials(...))` of a layer, `Spikes` of (F, H', W'), holding one step in memory at a time."""
     arrays = _prepared(weights, latency, threshold, time_steps, padding)
     shape = layer_shape(latency.shape, weights.shape, stride, padding)
     find_crossings = _native_crossings(shape, time_steps, stride, padding)
@@ -117,10 +117,10 @@ def latencies(
     padding: Pair = 0,
     pool: Pooling | None = None,
 ) -> jax.Array:
-    """The latencies of `integrate_and_fire`, (F, H', W') unsigned integers, in less time; pooled if `pool` is given.
+    """The latencies of `integrate_and_fire`, (F, H', W') unsigned integers; faster, since it returns no potentials.
 
-    `pool` is a `Pooling`, with the settings of `kernels.pool`. The compiled implementation then stops following the
-    neurons of a window once one of them has fired.
+    If `pool` is given, the latencies are pooled. It is a `Pooling`, with the settings of `kernels.pool`. The compiled
+    implementation then stops computing the neurons of a window once one of them has fired.
     """
     arrays = _prepared(weights, latency, threshold, time_steps, padding)
     check_pool(pool)
@@ -175,9 +175,10 @@ def timed_spikes(
 ) -> Spikes:
     """`integrate_and_fire`, `Spikes` of (F, H', W') with times, and with the last potentials of silent neurons.
 
-    Times are latency / T, 1 where silent. With `fractional` a spike lies within its step s, where a potential that
-    rises evenly from V(s-1) to V(s) crosses the threshold: (s + (threshold - V(s-1)) / (V(s) - V(s-1))) / T.
-    Potentials begin at 0: a spike in step 0 has the time 0 if its threshold is below 0.
+    A time is latency / T, or 1 for a silent neuron. With `fractional`, the time lies within the step s of the spike: it
+    is the time at which a potential that rises linearly from V(s-1) to V(s) crosses the threshold,
+    (s + (threshold - V(s-1)) / (V(s) - V(s-1))) / T. Potentials start at 0. A spike at step 0 has the time 0 if the
+    threshold is below 0.
     """
     arrays = _prepared(weights, latency, threshold, time_steps, padding)
     shape = layer_shape(latency.shape, weights.shape, stride, padding)
@@ -220,7 +221,7 @@ def winners(
 ) -> Winners:
     """The winners of a layer, `Winners` of (k,): `k_winners(strongest_feature(integrate_and_fire(...)))`.
 
-    The compiled implementation is faster than these three kernels, because it ends at the step of the last winner.
+    The compiled implementation is faster than the three kernels, because it stops at the step of the last winner.
     """
     arrays = _prepared(weights, latency, threshold, time_steps, padding)
     places = (checks.integer("k", k, 1),)
@@ -269,8 +270,8 @@ def stdp(
 ) -> jax.Array:
     """The weights after one STDP update: each winner moves its feature's weights towards the inputs that made it fire.
 
-    A synapse is causal if its input fired at all and no later than the winner: its weight changes by a+, others by a-.
-    If there is any winner, all weights are clipped to the bounds.
+    A synapse is causal if its input fired, and no later than the winner. Weights of causal synapses change by a+, all
+    other weights of the winner's feature by a-. If there is any winner, all weights are clipped to the bounds.
 
     Args:
       winners: `Winners` of (k,), of distinct features.

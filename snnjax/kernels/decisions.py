@@ -1,4 +1,4 @@
-"""What decides, for many stimuli at once: which neurons fire, and the strongest or earliest neuron of each class."""
+"""Kernels for decisions on many stimuli at once: which neurons fire, and each class's strongest or earliest neuron."""
 
 import functools
 from typing import Any
@@ -44,11 +44,11 @@ def final_latencies(
     padding: Pair = 0,
     pool: Pooling | None = None,
 ) -> jax.Array:
-    """Which neurons fire at all, for stimuli (S, C, H, W): (S, F, H', W') unsigned latencies, pooled as by `latencies`.
+    """Which neurons fire at any step, for stimuli (S, C, H, W): (S, F, H', W') unsigned latencies, T - 1 or T.
 
-    A neuron whose potential at the last step exceeds the threshold (None: 0) counts as firing at that step, T - 1. All
-    other neurons are silent, T. If no weight is below 0, these are the neurons that fire at any step, found in 1/T of
-    the work.
+    A neuron whose potential at the last step exceeds the threshold (None: 0) is reported to fire at that step, T - 1.
+    All other neurons are silent, T. If no weight is below 0, these are the neurons that fire at any step, found with
+    1/T of the work. The result is pooled as by `latencies`.
     """
     check_pool(pool)
     limit = jnp.asarray(0.0 if threshold is None else threshold, weights.dtype)
@@ -92,9 +92,9 @@ def strongest_of_classes(
 ) -> jax.Array:
     """The largest potential of each class at the last step, for stimuli (S, C, H, W): (S, classes) float.
 
-    The features fall into as many groups of equal size as there are classes, in order. With `only_largest`, the values
-    of all classes but that of the strongest neuron may be lower: a decision that asks only for this class takes half of
-    the time.
+    The features form as many groups of equal size as there are classes, in order. With `only_largest`, only the value
+    of the class with the strongest neuron is exact, and the values of all other classes may be too low. A decision that
+    needs only this class then takes half of the time.
     """
     result = float_array((len(latencies), classes))
     layer = layer_settings(time_steps, stride, padding)
@@ -128,13 +128,13 @@ def earliest_of_classes(
 ) -> Spikes:
     """The earliest neuron of each class of a readout, for each of S stimuli: `Spikes` of (S, classes) with times.
 
-    At equal times it is the strongest neuron. If no neuron of a class fires, the latency is T, the time 1, and the
-    potential the largest at the last step.
+    Among equally early neurons it is the strongest one. If no neuron of a class fires, the latency is T, the time is 1,
+    and the potential is the largest one at the last step.
 
     Args:
       latencies: (S, C, H, W) integers in 0..T, the stimuli.
-      weights: (F, C, H, W) float, at least 0, one neuron per feature that sees the whole input. The features form as
-        many groups of equal size as there are classes, in order.
+      weights: (F, C, H, W) float, at least 0, with one neuron per feature, which reads the whole input. The features
+        form as many groups of equal size as there are classes, in order.
       threshold: a number, or an array (F,). A neuron below a threshold of 0 fires at the first step.
       fractional: as in `timed_spikes`.
     """

@@ -1,6 +1,7 @@
 """Soft winner-take-all Hebbian learning (SoftHebb), and the weighted sums of patches that it learns from.
 
-N positions, of all images of a batch, see patches of K values; F features share them. Weights are (F, K) float32.
+There are N positions, in all images of a batch. At each of them, F features read a patch of K values. Weights are
+(F, K) float32.
 
 References:
   Moraitis et al. 2022, SoftHebb: Bayesian inference in unsupervised Hebbian soft winner-take-all networks.
@@ -40,7 +41,7 @@ class Moments(NamedTuple):
 
 @jax.jit
 def moments(values: jax.Array) -> Moments:
-    """`Moments` of values (B, C, H, W) float over images and places, the variance biased."""
+    """`Moments` of values (B, C, H, W) float over images and positions, with the biased variance."""
     checks.array("values", values, "B C H W", "floats")
     origin = values[:1, :, :1, :1]  # so that the mean of equal values is theirs, without rounding
     mean = (origin + (values - origin).mean(axis=(0, 2, 3), keepdims=True)).ravel()
@@ -49,10 +50,10 @@ def moments(values: jax.Array) -> Moments:
 
 @jax.jit
 def moved_moments(running: Moments, batch: Moments, values: jax.Array, *, momentum: Number) -> Moments:
-    """Running moments after a batch with these moments of its values (B, C, H, W).
+    """Running moments after a batch of values (B, C, H, W) with the given moments.
 
-    They move towards it by `momentum`, in 0..1. Its variance counts as unbiased; a single value a channel has none, and
-    leaves the running one.
+    They move towards the moments of the batch at the rate `momentum`, 0..1, whose variance is converted to the unbiased
+    one. If there is only one value per channel, the running variance does not change.
     """
     checks.array("values", values, "B C H W", "floats")
     count = values.size // values.shape[1]
@@ -63,7 +64,7 @@ def moved_moments(running: Moments, batch: Moments, values: jax.Array, *, moment
 
 @jax.jit
 def standardised(values: jax.Array, given: Moments, *, epsilon: Number = 1e-5) -> jax.Array:
-    """Values (C, H, W) float less the mean of their channel, by the root of its variance plus `epsilon` > 0."""
+    """Values (C, H, W) float minus their channel's mean, divided by the root of its variance plus `epsilon` > 0."""
     checks.array("values", values, "C H W", "floats")
     mean, variance = (jnp.asarray(moment)[:, None, None] for moment in given)
     return (values - mean) * lax.rsqrt(variance + epsilon)
@@ -98,7 +99,7 @@ def reflected(values: jax.Array, padding: Pair) -> jax.Array:
 
 
 def _windows(maps: jax.Array, kernel: tuple[int, int], stride: tuple[int, int]) -> Iterator[jax.Array]:
-    """As `windows`, of maps (H, W, C), of which C values in a row are copied at once."""
+    """As `windows`, for maps (H, W, C), which allow C consecutive values to be copied at once."""
     return (view.transpose(1, 2, 0) for view in windows(maps.transpose(2, 0, 1), kernel, stride))
 
 
@@ -115,8 +116,8 @@ def weighted_sums(patches: jax.Array, weights: jax.Array) -> jax.Array:
 def soft_competition(sums: jax.Array, *, inverse_temperature: Number) -> jax.Array:
     """The share of each feature in learning from a position: a, (N, F) float32, from u, (N, F).
 
-    a = softmax(inverse_temperature u) over the features, negative for all but the one of the largest u, the lowest
-    among equals: it moves towards the patch, the others away from it.
+    a = softmax(inverse_temperature u) over the features, with a negative sign for all features except the one with the
+    largest u (in a tie, the lowest): this feature moves towards the patch, all other features move away from it.
     """
     checks.array("sums", sums, "N F", "floats")
     (inverse_temperature,) = in_dtype_of(sums, inverse_temperature)
@@ -127,9 +128,10 @@ def soft_competition(sums: jax.Array, *, inverse_temperature: Number) -> jax.Arr
 
 @jax.jit
 def hebbian_change(patches: jax.Array, sums: jax.Array, signed: jax.Array, weights: jax.Array) -> jax.Array:
-    """The direction in which weights (F, K) learn from N positions: (F, K), its largest entry 1 or -1, or all 0.
+    """The direction in which weights (F, K) learn from N positions: (F, K), with a largest magnitude of 1, or all 0.
 
-    Summed over positions a (patch - u w), a = `signed` (N, F), u = `sums` (N, F), divided by the largest magnitude.
+    It is the sum over positions of a (patch - u w), with a = `signed` (N, F) and u = `sums` (N, F), divided by its
+    largest magnitude.
     """
     pulled = lax.dot_general(signed, patches, (((0,), (0,)), ((), ())), precision=lax.Precision.HIGHEST)
     change = pulled - jnp.sum(signed * sums, axis=0)[:, None] * weights
@@ -138,14 +140,14 @@ def hebbian_change(patches: jax.Array, sums: jax.Array, signed: jax.Array, weigh
 
 @jax.jit
 def towards_unit_norm(weights: jax.Array, change: jax.Array, *, rate: Number) -> jax.Array:
-    """Weights (F, K) after a change (F, K), whose step is `rate` times the root of how far the norm of w is from 1."""
+    """Weights (F, K) after a change (F, K) with a step of rate sqrt(| |w| - 1 |), which brings the norm of w to 1."""
     (rate,) = in_dtype_of(weights, rate)
     norm = jnp.sqrt(jnp.sum(jnp.square(weights), axis=1, keepdims=True))
     return weights + rate * jnp.sqrt(jnp.abs(norm - 1) + _LEAST) * change
 
 
 def relative_change(old: jax.Array, new: jax.Array) -> jax.Array:
-    """The length of the change of weights, relative to that of the old ones: () float32."""
+    """The norm of the change of weights, relative to the norm of the old weights: () float32."""
     return jnp.sqrt(jnp.sum(jnp.square(new - old)) / jnp.maximum(jnp.sum(jnp.square(old)), _TINY))
 
 
@@ -159,5 +161,5 @@ def pool_largest(values: jax.Array, window: Pair, *, stride: Pair | None = None,
     steps = checks.pair("stride", size if stride is None else stride, 1)
     tall = functools.reduce(jnp.maximum, _windows(padded, (size[0], 1), (steps[0], 1)))
     pooled = functools.reduce(jnp.maximum, _windows(tall, (1, size[1]), (1, steps[1])))
-    # XLA for CPUs would pool anew wherever the values are used, in each window of the next layer.
+    # On CPUs, XLA would compute the pooling again for each window of the next layer in which a value is used.
     return lax.platform_dependent(pooled, cpu=lax.optimization_barrier, default=lambda x: x).transpose(2, 0, 1)

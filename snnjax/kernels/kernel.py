@@ -151,8 +151,8 @@ def _with_copies(call: Callable[..., Any], replaced: int) -> Callable[..., Any]:
 
     @run.def_vmap
     def _(size: int, batched: list[bool], *args: jax.Array) -> Any:
-        # "expand_dims" alone would give a shared argument an axis of size 1, but a result that takes its place has one
-        # of `size`.
+        # With only "expand_dims", a shared argument would get an axis of size 1, but a result that replaces it has an
+        # axis of size `size`.
         copied = [batch or index < replaced for index, batch in enumerate(batched)]
         whole = [
             jnp.broadcast_to(x, (size, *x.shape)) if copy and not batch else x

@@ -1,4 +1,4 @@
-"""What a layer with a head of its own computes: weighted sums with gradients, block maxima, and means of parts.
+"""What a layer with its own head computes: weighted sums with gradients, block maxima, and means of parts.
 
 References:
   Nøkland and Eidnes 2019, Training neural networks with local error signals (arXiv 1901.06656).
@@ -42,8 +42,8 @@ class PatchSettings(NamedTuple):
 def patch_sums(values: jax.Array, weights: jax.Array, settings: PatchSettings) -> jax.Array:
     """The sums of the patches of values (B, C, H, W) float, weighted by (F, K): (B, H', W', F).
 
-    Only the weights have a gradient: the values count as constants. The gradient computes their patches again, because
-    patches take much more memory than values.
+    Only the weights have a gradient; the values are treated as constants. For the gradient, the patches are computed
+    again, because they need much more memory than the values.
     """
     return weighted_sums(settings.patches(values), weights)
 
@@ -61,7 +61,7 @@ patch_sums.defvjp(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def tiled_patch_sums(values: jax.Array, tiles: jax.Array, padding: Pair) -> jax.Array:
-    """As `patch_sums` of patches of 3x3, from `winograd.tile_weights`: only they have a gradient."""
+    """As `patch_sums` for 3x3 patches, given `winograd.tile_weights`; only these have a gradient."""
     return jax.vmap(lambda stimulus: winograd.tiled_sums(stimulus, tiles, padding=padding))(values)
 
 
@@ -79,7 +79,7 @@ tiled_patch_sums.defvjp(
 def part_means(maps: jax.Array, *, parts: int) -> jax.Array:
     """The means of maps (B, H, W, F) float over parts x parts of their area: (B, parts, parts, F).
 
-    Where H or W is no multiple of `parts`, neighbouring parts share a row or column, as in adaptive average pooling.
+    If H or W is not a multiple of `parts`, neighbouring parts share a row or column, as in adaptive average pooling.
     """
     checks.array("maps", maps, "B H W F", "floats")
     checks.integer("parts", parts, 1)
@@ -108,12 +108,12 @@ def block_maxima(maps: jax.Array, *, size: int) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _block_maxima(maps: jax.Array, size: int) -> jax.Array:
-    """Those of maps whose rows and columns are multiples of `size`."""
+    """The block maxima of maps whose rows and columns are multiples of `size`."""
     return _maxima_and_places(maps, size)[0]
 
 
 def _maxima_and_places(maps: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
-    """The maximum of each block, and its place in the block, row by row: (B, H / size, W / size, F)."""
+    """The maximum of each block, and its index within the block, row by row: (B, H / size, W / size, F) each."""
     count, height, width, features = maps.shape
     blocks = maps.reshape(count, height // size, size, width // size, size, features)
     largest = blocks[:, :, 0, :, 0]

@@ -50,20 +50,20 @@ def check_stdp(
 
 @kernel("kernel", "stride", check=_check_fields)
 def receptive_fields(maps: jax.Array, winners: Winners, *, kernel: Pair, stride: Pair = 1) -> jax.Array:
-    """What `maps` hold at the inputs of each winner, (k, C, kh, kw) of their dtype; arbitrary for empty places.
+    """The values of `maps` at the inputs of each winner, (k, C, kh, kw) of the same dtype.
 
-    `maps`, (C, H, W), are latencies, or other values of each input such as traces, of any dtype. Pass them
-    padded, as by `kernels.pad`, if the layer has padding.
+    `maps`, (C, H, W) of any dtype, contains latencies, or other values of each input such as traces. If the layer has
+    padding, pass padded maps (`kernels.pad`). The result is arbitrary for unused entries.
     """
     return patches(maps, jnp.stack([winners.row, winners.column], axis=1), kernel=kernel, stride=stride)
 
 
 @kernel("kernel", "stride", check=_check_differences)
 def time_differences(latency: jax.Array, winners: Winners, *, kernel: Pair, stride: Pair = 1) -> jax.Array:
-    """The step of each winner's spike minus those of its inputs, (k, C, kh, kw) int32, arbitrary for empty places.
+    """The step of each winner's spike minus that of each of its inputs, (k, C, kh, kw) int32.
 
-    Inputs that fired before the winner have positive differences, later ones negative; silent inputs count as firing
-    at step T. `latency` is padded, as by `pad`.
+    Inputs that fired before the winner have positive differences, later ones negative differences; silent inputs count
+    as firing at step T. The result is arbitrary for unused entries. `latency` is padded, as by `pad`.
     """
     fields = receptive_fields(latency, winners, kernel=kernel, stride=stride)
     # Latencies are unsigned: their differences would wrap around instead of falling below 0.
@@ -131,7 +131,7 @@ def bounds_array(weights: jax.Array, bounds: Bounds) -> jax.Array:
 
 
 def _moved(rows: jax.Array, causal: jax.Array, rates: Any, bounds: Bounds, stabiliser: bool) -> jax.Array:
-    """Weights (k, ...) after their update, given which of their inputs are causal."""
+    """The updated weights (k, ...), given which of their inputs are causal."""
     lower, upper, rates = in_dtype_of(rows, *bounds, rates)
     change = jnp.where(causal, rates[0], rates[1])
     if stabiliser:
@@ -149,15 +149,15 @@ def learned_in_order(
     bounds: Bounds = (0.0, 1.0),
     stabiliser: bool = True,
 ) -> jax.Array:
-    """The weights (F, C, kh, kw), which lie within the bounds, after the updates of B stimuli in their order.
+    """The weights (F, C, kh, kw), which lie within the bounds, after the updates for B stimuli in order.
 
-    Features do not depend on each other: each stimulus updates all of them that won in it at once, and several stimuli
-    make one kernel on an accelerator.
+    Features do not depend on each other: for each stimulus, all features that won are updated at once, and on an
+    accelerator several stimuli share a kernel.
 
     Args:
-      winners: (B, k) int32, distinct features, -1 in empty places.
-      causal: (B, k, C, kh, kw) bool, as of `causal_inputs`.
-      rates: (B, 2) float, (a+, a-) of each stimulus.
+      winners: (B, k) int32, distinct features, -1 for unused entries.
+      causal: (B, k, C, kh, kw) bool, from `causal_inputs`.
+      rates: (B, 2) float, (a+, a-) for each stimulus.
     """
     checks.array("weights", weights, "F C kh kw", "floats")
     checks.array("winners", winners, "B k", "integers")
@@ -192,7 +192,7 @@ def _check_rows(weights: Any, winners: Any, rows: Any) -> None:
 
 @kernel(check=_check_rows)
 def set_rows(weights: jax.Array, winners: Winners, rows: jax.Array) -> jax.Array:
-    """Puts the winners' rows, (k, ...), into the weights (F, ...); empty places change nothing."""
+    """Writes the winners' weights, (k, ...), into the weights (F, ...); unused entries change nothing."""
     # An index beyond the last feature is dropped, but -1 would be the last feature.
     beyond = jnp.where(winners.valid, winners.feature, weights.shape[0])
     return weights.at[beyond].set(rows.astype(weights.dtype), mode="drop")
@@ -219,8 +219,7 @@ def reward_rates(outcome: jax.Array, reward: jax.Array, punish: jax.Array) -> ja
 @jax.jit
 def adapted_rates(base: jax.Array, fraction: jax.Array) -> jax.Array:
     """Adaptive rates (Mozafari et al. 2018): rewards shrink as errors become rare, punishments as successes do.
-
-    `base`, (..., 2) float, (a+, a-), times `fraction`, () float: of the last interval, the share of wrong decisions for
-    reward rates, of correct ones for punish rates.
+    Returns `base`, (..., 2) float, (a+, a-), times `fraction`, () float. For reward rates this is the share of wrong
+    decisions in the last interval, for punishment rates the share of correct ones.
     """
     return base * fraction

@@ -1,7 +1,7 @@
 """Spikes as latencies: the two forms of a stimulus, padding and pooling.
 
-A neuron fires at most once in a stimulus, so all its spikes are one integer, the *latency*: the time step of the
-spike, or `time_steps` where the neuron stays silent. The *wave* of SpykeTorch holds the same as T binary frames.
+A neuron fires at most once during a stimulus, so that its activity is a single integer, the *latency*: the time step of
+the spike, or `time_steps` if the neuron stays silent. The *wave* of SpykeTorch represents the same as T binary frames.
 """
 
 import functools
@@ -21,13 +21,13 @@ from snnjax.kernels.kernel import kernel
 
 
 def latency_dtype(time_steps: int) -> jnp.dtype:
-    """The smallest unsigned integer type that holds latencies 0..time_steps."""
+    """The smallest unsigned integer type that can represent latencies 0..time_steps."""
     # Not up to 256 steps: silence is the number T itself, and 256 would be step 0 in a byte.
     return jnp.dtype(jnp.uint8 if time_steps <= 255 else jnp.uint16 if time_steps <= 65535 else jnp.uint32)
 
 
 def to_unsigned(latency: jax.Array, *, time_steps: int) -> jax.Array:
-    """Latencies of any integer type as those of `latency_dtype`, in which all from `time_steps` on are silent."""
+    """Latencies of any integer type converted to `latency_dtype`; values from `time_steps` on become silent."""
     dtype = latency_dtype(time_steps)
     # Without clipping, a latency of 256 would become 0 in a byte: silence would fire first.
     return latency if latency.dtype == dtype else jnp.clip(latency, 0, time_steps).astype(dtype)
@@ -53,7 +53,7 @@ def _check_wave(wave: Any) -> None:
 
 @kernel(check=_check_wave)
 def wave_to_latency(wave: jax.Array) -> jax.Array:
-    """The first steps (...), unsigned, of a cumulative spike wave (T, ...) of any dtype; T where it is silent."""
+    """The latencies (...), unsigned, of a cumulative spike wave (T, ...) of any dtype; T for silent neurons."""
     time_steps = checks.time_steps(wave.shape[0])
     return (time_steps - jnp.count_nonzero(wave, axis=0)).astype(latency_dtype(time_steps))
 
@@ -67,7 +67,7 @@ def pad(latency: jax.Array, padding: Pair, *, time_steps: int) -> jax.Array:
 
 
 def windows(maps: jax.Array, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Iterator[jax.Array]:
-    """For each tap of a sliding window, row by row, its inputs at every position: (C, H', W') views of (C, H, W)."""
+    """For each element of a sliding window, row by row, its inputs at all positions: (C, H', W') views of (C, H, W)."""
     channels, height, width = maps.shape
     bottom = (height - kernel[0]) // stride[0] * stride[0] + 1
     right = (width - kernel[1]) // stride[1] * stride[1] + 1
@@ -77,11 +77,11 @@ def windows(maps: jax.Array, kernel: tuple[int, ...], stride: tuple[int, ...]) -
 
 
 class Pooling(NamedTuple):
-    """The settings of `kernels.pool`, for kernels that also do its work.
+    """The settings of `kernels.pool`, for kernels that also pool their results.
 
     Attributes:
       window: rows and columns, or one integer for both.
-      stride: rows and columns between neighbouring windows; None: those of the window.
+      stride: rows and columns between neighbouring windows; None: the size of the window.
       padding: silent rows and columns on each side.
     """
 
@@ -129,7 +129,7 @@ def check_pool(value: Any) -> None:
 def pool(
     latency: jax.Array, window: Pair, *, time_steps: int, stride: Pair | None = None, padding: Pair = 0
 ) -> jax.Array:
-    """Max pooling of the spike wave: the earliest spike of each window passes. Windows that do not fit are dropped.
+    """Max pooling of the spike wave: each window passes on its earliest spike. Incomplete windows are dropped.
 
     From (C, H, W), padded as by `pad`, to (C, H', W') of the same dtype, H' = (H + 2 padding - window) // stride + 1.
     The stride is the size of the window by default.
@@ -141,10 +141,11 @@ def pool(
 def mean_pool(
     latency: jax.Array, window: Pair, *, time_steps: int, stride: Pair | None = None, padding: Pair = 0
 ) -> jax.Array:
-    """Mean pooling, by neurons that fire in the window of time after that of their inputs.
+    """Mean pooling, by neurons that fire in the time window after that of their inputs.
 
-    Each adds up the steps that remain to the spikes of its pooling window, and fires the earlier the more they are:
-    latency = T - floor(sum of (T - input) / inputs), T where that is 0 steps. Shapes and dtypes are as of `pool`.
+    Each neuron sums the steps that remain after the spikes of its inputs, T - input, and fires the earlier, the larger
+    the sum is: latency = T - floor(sum of (T - input) / number of inputs). It is silent (T) if this mean is below 1.
+    Shapes and dtypes are those of `pool`.
     """
     # In 32 bits, because the sum of a window does not fit the bytes of latencies.
     padded = pad(latency, padding, time_steps=time_steps).astype(jnp.int32)
@@ -163,7 +164,7 @@ def _reduced(join: Callable[..., jax.Array], padded: jax.Array, window: Pair, st
 
 
 def output_size(size: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, ...]) -> tuple[int, int]:
-    """Rows and columns of the positions that a window takes on a map."""
+    """The numbers of rows and columns of positions at which a window fits on a map."""
     rows, columns = ((length - taken) // step + 1 for length, taken, step in zip(size, kernel, stride, strict=True))
     return rows, columns
 
@@ -179,9 +180,9 @@ def layer_shape(
 
 @kernel("time_steps")
 def linear_latency(values: jax.Array, *, time_steps: int) -> jax.Array:
-    """Values of 0..1 to latencies: 1 fires first, 0 stays silent, the time between is as long as the value is low.
+    """Encodes values as latencies that fall linearly: 1 fires at the first step, and 0 stays silent.
 
-    From (...) float, clipped to 0..1, to (...) unsigned integers, min(floor((1 - value) T), T - 1), T where silent.
+    Maps (...) float, clipped to 0..1, to (...) unsigned integers, min(floor((1 - value) T), T - 1), or T for silent.
     """
     checks.array("values", values, None, "floats")
     dtype = latency_dtype(checks.time_steps(time_steps))

@@ -34,7 +34,7 @@ class Patches(NamedTuple):
       threshold: (F,) float32, after the last patch.
       feature: (N,) int32, the winner of each patch, -1 where no neuron fired.
       latency: (N,) int32, the step of the winner's spike, T where no neuron fired.
-      quiet: () int32, the last patches in a row at which inputs fired, but no neuron.
+      quiet: () int32, the number of latest consecutive patches at which inputs fired but no neuron did.
     """
 
     weights: jax.Array
@@ -52,7 +52,7 @@ class LearnedTargetTime(NamedTuple):
       threshold: (F,), after the last stimulus.
       feature: (S, P) int32, the winner of each patch, -1 where no neuron fired or nothing was learned.
       latency: (S, P) int32, the step of the winner's spike, T where no neuron fired or nothing was learned.
-      quiet: () int32, the last patches in a row at which inputs fired, but no neuron.
+      quiet: () int32, the number of latest consecutive patches at which inputs fired but no neuron did.
     """
 
     weights: jax.Array
@@ -66,11 +66,11 @@ class LearnedTargetTime(NamedTuple):
 def first_to_fire(
     patch: jax.Array, weights: jax.Array, threshold: jax.Array, *, time_steps: int
 ) -> tuple[jax.Array, jax.Array]:
-    """The neuron that reaches its threshold first, then of the largest potential, then of the lowest index.
+    """The neuron that reaches its threshold first; in a tie, that with the largest potential, then the lowest index.
 
     A neuron fires at the first input spike that brings its potential to its threshold or above it. `patch` is (K,)
-    latencies, `weights` (F, K) >= 0 and `threshold` (F,) > 0 float. The feature and step, () int32, are -1
-    and T where no neuron fires.
+    latencies, `weights` (F, K) >= 0 and `threshold` (F,) > 0 float. Returns the feature and the step, () int32 each, or
+    -1 and T if no neuron fires.
     """
     checks.latency("patch", patch, "K", time_steps=checks.time_steps(time_steps))
     checks.array("weights", weights, "F K", "floats")
@@ -104,14 +104,14 @@ def learn_patches(
     time_steps: int,
     quiet: Number = 0,
 ) -> Patches:
-    """Learns from patches (N, K), latencies, in order: `Patches`; weights are (F, K) float32, thresholds (F,) float32.
+    """Learns from patches (N, K) of latencies, in order: `Patches`; weights (F, K) and thresholds (F,) are float32.
 
-    For each patch `first_to_fire` wins. Its weights (K,) become `update_weights(weights, patch, step)`, and all
-    thresholds `update_thresholds(threshold, feature, step)`. If no neuron fires, nothing changes.
+    The neuron that `first_to_fire` finds wins a patch. Its weights (K,) become `update_weights(weights, patch, step)`,
+    and all thresholds become `update_thresholds(threshold, feature, step)`. If no neuron fires, nothing changes.
 
-    Beyond the paper: after `QUIET` patches in a row at which inputs fire, but no neuron, thresholds change at each
-    further one as after a spike of feature -1 at T, since otherwise they would never fall again. `quiet` is the number
-    of such patches before the first one.
+    This goes beyond the paper: after `QUIET` consecutive patches at which inputs fire but no neuron does, each further
+    such patch changes the thresholds like a spike of feature -1 at T, because otherwise they would never fall again.
+    `quiet` is the number of such patches immediately before the first one.
     """
     checks.array("patches", patches, "N K")
 
@@ -142,8 +142,9 @@ def update_weights(
 ) -> jax.Array:
     """The winner's weights (K,) after a patch (K,) at which it fired at `step`, by multiplicative STDP.
 
-    w += rate exp(-beta w) where the input fired at `step` or before it, w -= rate exp(-beta (1 - w)) elsewhere, w the
-    weight's place between its bounds; clipped to them.
+    Weights of inputs that fired at `step` or earlier change by w += rate exp(-beta w), all other weights by
+    w -= rate exp(-beta (1 - w)). In the exponents, w is the position of the weight between its bounds, 0..1. Weights
+    are clipped to their bounds.
     """
     lower, upper, rate, beta = in_dtype_of(weights, *bounds, rate, beta)
     place = (weights - lower) / (upper - lower)
@@ -162,10 +163,11 @@ def update_thresholds(
     threshold_min: Number,
     time_steps: int,
 ) -> jax.Array:
-    """All thresholds (F,) after a patch at which `feature` fired, -1 for none, at t = step / T.
+    """All thresholds (F,) after a patch at which `feature` (-1: none) fired at the time t = step / T.
 
-    All fall by threshold_rate (t - target_time); the winner's rises by threshold_rate, those of the F - 1 others fall
-    by threshold_rate / (F - 1); none below threshold_min. One feature alone just follows t.
+    Every threshold falls by threshold_rate (t - target_time). In addition, the winner's threshold rises by
+    threshold_rate, and the thresholds of the other F - 1 features fall by threshold_rate / (F - 1). None falls below
+    threshold_min. If F is 1, only the first change applies.
     """
     threshold_rate, target_time, threshold_min = in_dtype_of(threshold, threshold_rate, target_time, threshold_min)
     count = len(threshold)
@@ -225,10 +227,10 @@ def learn_target_time(
 ) -> LearnedTargetTime:
     """Features with target times learn from patches of stimuli, in order (Falez et al. 2019).
 
-    A patch is what a neuron at one of the layer's positions sees. For each one the first neuron to fire learns by
-    multiplicative STDP (`snnjax.kernels.target_time.update_weights`), and all thresholds adapt until winners fire at
-    the target time and all features win equally often (`snnjax.kernels.target_time.update_thresholds`). Patches follow
-    each other as in `snnjax.kernels.target_time.learn_patches`.
+    A patch is the input of a neuron at one of the layer's positions. For each patch, the first neuron to fire learns by
+    multiplicative STDP (`snnjax.kernels.target_time.update_weights`), and all thresholds are adapted so that winners
+    come to fire at the target time, and all features equally often (`snnjax.kernels.target_time.update_thresholds`).
+    The patches are processed as by `snnjax.kernels.target_time.learn_patches`.
 
     The weights are clipped to the bounds before the first stimulus.
 
@@ -238,14 +240,15 @@ def learn_target_time(
       latencies: (S, C, H, W) integers in 0..T, the stimuli.
       positions: (S, P, 2) integers, row and column of the P patches of each stimulus, among the layer's H' x W'.
       learns: (S,) bool, the stimuli to learn from; all other stimuli change nothing. None: all.
-      rate: of the weights.
-      threshold_rate: of the thresholds.
-      target_time: t*, in 0..1 of the time steps.
-      beta: how much the change of a weight shrinks on its way to a bound.
+      rate: the learning rate of the weights.
+      threshold_rate: the learning rate of the thresholds.
+      target_time: t*, as a share of the time steps, 0..1.
+      beta: how strongly changes of a weight shrink as it approaches a bound.
       threshold_min: the lowest threshold, above 0.
       bounds: lower and upper bound of a weight, at least 0.
-      quiet: the number of patches in a row before the first at which inputs have fired, but no neuron. Beyond the
-        paper, thresholds fall once there are more than 20 of them, since otherwise they would never fall again.
+      quiet: the number of consecutive patches, immediately before the first one, at which inputs have fired but no
+        neuron has. This goes beyond the paper: thresholds fall once there are more than 20 such patches, because
+        otherwise they would never fall again.
     """
     per_patch = int_array(positions.shape[:2])
     results = float_array(weights.shape), float_array(threshold.shape), per_patch, per_patch, int_array(())

@@ -37,7 +37,7 @@ class WTA:
 
 
 def is_wta(competition: Any) -> TypeGuard[WTA]:
-    """Whether the winners are those of `WTA`; a subclass may choose others."""
+    """Whether the competition selects the winners as `WTA` does; a subclass may select them differently."""
     return isinstance(competition, WTA) and type(competition).__call__ is WTA.__call__
 
 
@@ -48,20 +48,22 @@ class Conv:
     Attributes:
       features: F, the number of feature maps.
       kernel: rows and columns of the kernel; one integer for both.
-      padding: rows and columns added to the input: silent, or those of a layer with a `ramp` reflected.
+      padding: rows and columns added at each edge of the input. They are silent; in a layer with a `ramp`, they are the
+        input reflected at its edge.
       stride: input rows and columns between neighbouring neurons.
-      threshold: of firing, or an array (F,) of one for each feature; with None, as in a deciding layer, neurons above 0
-        fire at the last step. With a `ramp`, what its levels are above; None is 0.
-      fractional: whether spikes of a deciding layer lie within their time steps, as in `kernels.timed_spikes`.
-      competition: who may learn: a component called as `WTA`, from `Spikes` to `Winners` of distinct features.
-      learners: one learner, or several, unsupervised ones first.
+      threshold: the firing threshold, or an array (F,) with one for each feature. With None, as in a deciding layer,
+        neurons with a potential above 0 fire at the last step. With a `ramp`, the offset of its levels; None is 0.
+      fractional: whether spikes of a deciding layer have times within a time step, as in `kernels.timed_spikes`.
+      competition: which neurons may learn: a component called as `WTA`, which maps `Spikes` to `Winners` of distinct
+        features.
+      learners: one learner, or several, the unsupervised ones first.
       output_padding: silent rows and columns added to the output, to join branches of different size.
-      weight_mean: mean of the initial weights, which are normally distributed.
-      weight_std: their standard deviation.
-      weight_range: lowest and highest initial weight, where these are uniformly distributed instead; or None.
-      ramp: `Ramp`, of neurons that fire in the window after that of their inputs; None: they fire within it.
-      standardise: `Standardise`, of the inputs of a layer with a `ramp`; None: they are not standardised.
-      weights: fixed ones, (F, C, kh, kw) float32, of a layer without learners; None: they are drawn.
+      weight_mean: the mean of the initial weights, which are normally distributed.
+      weight_std: the standard deviation of the initial weights.
+      weight_range: the lowest and the highest initial weight if these are uniformly distributed; otherwise None.
+      ramp: a `Ramp` if neurons fire in the window after that of their inputs; None: they fire in the same window.
+      standardise: a `Standardise` for the inputs of a layer with a `ramp`; None: they are not standardised.
+      weights: fixed weights, (F, C, kh, kw) float32, of a layer without learners; None: initial weights are drawn.
     """
 
     features: int = static(minimum=1)
@@ -113,7 +115,7 @@ class Conv:
         self.check_idle("a layer with a `weight_range`", "weight_mean", "weight_std")
 
     def _check_weights(self) -> None:
-        """Raises InputError where weights that are given do not fit, or would learn."""
+        """Raises InputError if weights that are given do not fit, or would learn."""
         if self.weights is None:
             return
         checks.array("weights", self.weights, "F C kh kw", "floats")
@@ -129,7 +131,7 @@ class Conv:
             raise InputError(f"`weights` must have shape {expected}, got {weights.shape}")
 
     def _check_ramp(self) -> None:
-        """Raises InputError where a layer with a ramp has settings of others."""
+        """Raises InputError if a layer with a ramp has settings that apply only to layers without a ramp."""
         self.check_idle("a layer with a `ramp`", "fractional", "competition")
         for learner in self.each_learner:
             if not (learner.minibatch_size or learner.ramped):
@@ -137,7 +139,7 @@ class Conv:
                 raise InputError(f"`learners` of a layer with a `ramp` must be such as SoftHebb, {got}")
 
     def check_idle(self, name: str, *fields: str) -> None:
-        """Raises InputError where a field that has no effect in a layer of this name does not have its default."""
+        """Raises InputError if a field that has no effect in a layer of this name does not have its default."""
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         for field in fields:
             value = getattr(self, field)
@@ -159,7 +161,7 @@ class Conv:
 
     @property
     def last_learner(self) -> Any:
-        """The last learner: the supervised one, where a layer has one."""
+        """The last learner: the supervised one, if the layer has one."""
         return self.each_learner[-1]
 
     @property

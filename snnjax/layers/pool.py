@@ -57,7 +57,7 @@ def pooling(pool: Pool | None, margin: Pair) -> kernels.Pooling:
 
 
 def map_size(size: tuple[int, int], name: str, window: Pair, stride: Pair, padding: Pair) -> tuple[int, int]:
-    """Rows and columns of a map after a window named `name`; raises TooSmallError where the window does not fit."""
+    """Rows and columns of a map after a window named `name`; raises TooSmallError if the window does not fit."""
     rows, columns = checks.pair("padding", padding, 0)
     kernel = checks.pair("kernel", window, 1)
     padded = size[0] + 2 * rows, size[1] + 2 * columns

@@ -62,21 +62,21 @@ class Standardise:
 
 @component
 class Ramp:
-    """The threshold of neurons that fire in the window after that of their inputs: it falls step by step.
+    """A threshold that falls step by step, for neurons that fire in the window after that of their inputs.
 
-    A neuron fires at the first step t at which its potential at the end of the window before is at least `levels[t]`.
-    The levels are fitted to the potentials of training images once the layer has learned: they fall as (1 - t /
-    T)^(1 / power), so that the next layer reads the potential^power. Another fall is a subclass
-    with its own `fit`.
+    A neuron fires at the first step t at which its potential, as of the end of the previous window, is at least
+    `levels[t]`. The levels are fitted to the potentials of training images once the layer has learned. They fall as
+    (1 - t / T)^(1 / power), so that the next layer reads the potential to the power of `power`. A subclass with its own
+    `fit` can let them fall differently.
 
     Attributes:
-      power: p.
+      power: p, the exponent.
       first: the share of the neurons with a potential above 0 that fire at the first step.
-      inhibition: whether the mean over the features at its position is subtracted from each potential.
-      dendrites: rows and columns of neighbouring positions whose potentials, where above 0, each neuron adds up, a
-        dendrite for each; one integer for both. 1: a neuron at each position.
+      inhibition: whether the mean over the features at the same position is subtracted from each potential.
+      dendrites: rows and columns of neighbouring positions that share a neuron; one integer for both. The neuron has a
+        dendrite for each position, and adds up their potentials as far as they are above 0. 1: a neuron per position.
       rise: q: an input that fires u steps before the end of the window adds its weight times T (u / T)^q, rounded to
-        whole steps. Below 1 its current decays after the spike. Of deciding layers alone.
+        whole steps. If q is below 1, its current decays after the spike. Only for deciding layers.
       levels: (T,) float32, falling, above 0; fitted, except in deciding layers, whose neurons fire at the end of the
         window in which their inputs do.
     """

@@ -1,4 +1,4 @@
-"""Learning from labels within a layer: the error of a linear readout of its own."""
+"""Learning from labels within a layer, through the error of the layer's own linear readout."""
 
 import dataclasses
 from typing import Any, cast
@@ -17,35 +17,35 @@ from snnjax.learners.protocol import Diagnosis, Learner, Response, Signal, Updat
 
 @component
 class LocalError(Learner):
-    """A layer with a ramp learns from minibatches and their labels, by the error of a linear head of its own.
+    """A layer with a ramp learns from labelled minibatches, through the error of its own linear head.
 
-    The head reads the layer's activities: the largest of each `block` x `block` positions, averaged over `parts` x
-    `parts` of the map. It gives a score to each class. Its error, softmax - label, goes back through the head and
-    through the slope of this layer's neurons, and no further: no error passes between layers (Nøkland and Eidnes 2019).
-    The weights of layer and head follow the two gradients by an optimiser of optax. The rule uses gradients within a
-    layer; it is not STDP. Decisions of the network do not use the head.
+    The head reads the activities of the layer: the largest one in each block of `block` x `block` positions, averaged
+    over `parts` x `parts` parts of the map. It computes a score for each class. Its error, softmax minus label, is
+    propagated back through the head and the slope of the neurons of this layer, and no further: no error passes between
+    layers (Nøkland and Eidnes 2019). An optimiser of optax updates the weights of the layer and of the head. The rule
+    uses gradients within a layer; it is not STDP. The decisions of the network do not use the head.
 
-    Inputs of a layer with `standardise` are standardised by the moments of the minibatch, which its running moments
-    follow. The paper is [arXiv 1901.06656](https://arxiv.org/abs/1901.06656).
+    If the layer has `standardise`, its inputs are standardised by the moments of the minibatch, and its running moments
+    follow these. The paper is [arXiv 1901.06656](https://arxiv.org/abs/1901.06656).
 
-    A subclass learns by another error if it overrides `loss`, or by another optimiser if it overrides `optimizer`.
+    A subclass can override `loss` to learn from another error, or `optimizer` to use another optimiser.
 
     Attributes:
       rate: the learning rate of the first epoch.
-      annealing: after each epoch the rate is multiplied by it.
-      weight_decay: of AdamW, relative to the rate.
-      smoothing: the share of a label that is spread over all classes.
-      dropout: the share of the head's inputs that are left out, drawn for each image. It lowers the share of images for
-        which the head is right while it learns.
-      block: rows and columns of the blocks, without overlap, of which the head reads only the largest activity; 1: it
-        reads all.
+      annealing: the factor by which the rate is multiplied after each epoch.
+      weight_decay: the weight decay of AdamW, relative to the rate.
+      smoothing: the share of a label that is spread evenly over all classes.
+      dropout: the share of the head's inputs that are dropped, drawn for each image. It lowers the accuracy that is
+        reported for the head during learning.
+      block: rows and columns of the blocks, without overlap, of which the head reads only the largest activity. With 1,
+        it reads all activities.
       parts: rows and columns of the averaged map that the head reads.
-      feedback: the weights by which the error passes back from the head: "transposed", its own, or "random", fixed
-        ones.
-      momentum: of the running moments, which move by it towards those of a minibatch.
-      minibatch_size: B, the number of stimuli of a minibatch.
-      images: the most to learn from in an epoch, those shown first, which should be of all classes (`shuffle`); None:
-        all.
+      feedback: the weights through which the error passes back from the head: "transposed", the head's own weights, or
+        "random", fixed random weights.
+      momentum: the rate at which the running moments approach those of a minibatch.
+      minibatch_size: B, the number of stimuli in a minibatch.
+      images: the largest number of images to learn from in an epoch. These are the first ones shown, and should be of
+        all classes (`shuffle`); None: all images.
       head: the weights of the head, (parts, parts, F, classes) float32; zero before learning.
     """
 

@@ -24,8 +24,8 @@ class Response(NamedTuple):
     """A layer's response to one stimulus, before anything is learned from it.
 
     Attributes:
-      winners: `Winners` of (k,): who may learn; None of a deciding layer with the default `forward`.
-      spikes: `Spikes` of (F, H', W') of a deciding layer, which the decision is made from; None elsewhere.
+      winners: `Winners` of (k,), the neurons that may learn; None in a deciding layer with the default `forward`.
+      spikes: `Spikes` of (F, H', W') of a deciding layer, on which the decision is based; None in all other layers.
     """
 
     winners: Winners = None  # type: ignore[assignment]  # a rule knows which of them its `forward` gives
@@ -36,9 +36,10 @@ class Signal(NamedTuple):
     """The teaching signal of a supervised learner for one stimulus.
 
     Attributes:
-      reward: () int32: 1 the decision was right, -1 wrong, 0 silent or nothing to be learned.
-      label: () int32, the class; -1 where nothing is to be learned, or a reward is all that is known.
-      vote: () int32, the class that a deciding layer voted for, -1 where it was silent; elsewhere the decision.
+      reward: () int32, 1 if the decision was right, -1 if it was wrong, 0 if the network was silent or nothing should
+        be learned.
+      label: () int32, the class; -1 if nothing should be learned, or if only the reward is known.
+      vote: () int32, the class that a deciding layer voted for, -1 if it was silent; in all other layers the decision.
     """
 
     reward: jax.Array
@@ -47,16 +48,16 @@ class Signal(NamedTuple):
 
 
 class DecisionCounts(NamedTuple):
-    """The network's decisions since the last interval ended, and the intervals and epochs before.
+    """Counts of the network's decisions in the current interval, and of completed intervals and epochs.
 
-    An interval is `adapt_every` images, after which supervised learners adapt.
+    An interval has `adapt_every` images, after which supervised learners adapt.
 
     Attributes:
-      correct: () int32, images of right decisions.
-      wrong: () int32, images of wrong decisions.
-      seen: () int32, images: correct, wrong and silent.
-      interval: () int32, intervals done in all epochs.
-      epoch: () int32, epochs done.
+      correct: () int32, the number of images that were decided correctly.
+      wrong: () int32, the number of images that were decided wrongly.
+      seen: () int32, the number of all images, including those for which the network was silent.
+      interval: () int32, the number of completed intervals, in all epochs.
+      epoch: () int32, the number of completed epochs.
     """
 
     correct: jax.Array
@@ -67,14 +68,14 @@ class DecisionCounts(NamedTuple):
 
 
 class Learned(NamedTuple):
-    """The result of learning from a sequence of S stimuli; values for stimuli that were left out are arbitrary.
+    """The result of learning from a sequence of S stimuli; values for stimuli that were skipped are arbitrary.
 
     Attributes:
-      layer: after the last stimulus.
-      state: after the last stimulus.
-      info: of `update`, (S, ...).
-      vote: (S,) int32, the class that a deciding layer voted for, -1 where it was silent; None elsewhere.
-      winners: (S, k) int32, the features of the winners, -1 in empty places; None if they are not known.
+      layer: the layer after the last stimulus.
+      state: the state after the last stimulus.
+      info: the info returned by `update`, stacked: (S, ...).
+      vote: (S,) int32, the class that a deciding layer voted for, -1 if it was silent; None in all other layers.
+      winners: (S, k) int32, the features of the winners, -1 for unused entries; None if they are not known.
     """
 
     layer: Any
@@ -85,36 +86,38 @@ class Learned(NamedTuple):
 
 
 class Learner:
-    """The protocol of a component that learns, with defaults; `forward` to `end_epoch` are pure, jitted and vmapped.
+    """The protocol of a component that learns, with defaults.
 
-    For each stimulus `forward` computes the response, then `update` learns; with `update_batch` B, B stimuli are passed
-    forward with the same weights, then learned in order. `update` is called for silent stimuli too, but must not change
-    weights or numbers then, unless the learner `acts_on_silence`. `learn` does this for a sequence of stimuli. A
-    learner that has a sequence kernel overrides it.
+    The methods from `forward` to `end_epoch` are pure, and are jitted and vmapped. For each stimulus, `forward`
+    computes the response, and `update` learns from it. With an `update_batch` of B, the responses to B stimuli are
+    computed with the same weights before these stimuli are learned in order. `update` is also called for stimuli for
+    which no neuron wins, but must not change weights or numbers in this case, unless the learner `acts_on_silence`.
+    `learn` does all this for a sequence of stimuli; a learner that has a sequence kernel overrides it.
 
-    A minibatch learner, one with a `minibatch_size` B above 0, needs B stimuli as a whole: `forward` and `update` get
-    (B, C, H, W), and fewer stimuli in an epoch's last minibatch. If it is `labelled`, `label` and the fields of
-    `signal` are (B,). Its `info` is of a minibatch. For such learners `RampLayer` has `batch_sums`, `activities`,
-    `rows`, `with_all_weights` and `with_moments_of`.
+    A minibatch learner has a `minibatch_size` B above 0 and learns from B stimuli at once: `forward` and `update`
+    receive (B, C, H, W), and possibly fewer stimuli in the last minibatch of an epoch. If the learner is `labelled`,
+    `label` and the fields of `signal` are (B,). Its `info` describes a minibatch. `RampLayer` offers `batch_sums`,
+    `activities`, `rows`, `with_all_weights` and `with_moments_of` for such learners.
 
     Attributes:
-      supervised: whether it needs a reward or a label for each stimulus. Unsupervised layers learn one after the other,
-        then all supervised ones at once.
+      supervised: whether it needs a reward or a label for each stimulus. Unsupervised layers learn one after another,
+        then all supervised layers learn together.
       bounds: (lower, upper), if it keeps weights within bounds; lower >= 0 allows faster kernels.
-      own_thresholds: whether it needs a threshold for each feature: a single one is then that of all at first.
-      title: name of its phase; "": that of its class.
-      in_learn: the names of methods whose work `learn` does by itself. A subclass that overrides one of them, but not
-        `learn`, learns by the default `learn`.
-      rewarded: whether `signal.reward` and `signal.vote` are all that it learns from, so that it needs no label. Such a
-        subclass with its own `forward` or `update` must declare it again.
-      acts_on_silence: whether it may change weights or numbers after a stimulus for which no neuron wins, as rules do
-        whose weights decay or whose rewards arrive later. All trainings call `update` for such a stimulus in any case;
-        `snnjax.testing.check_learner` takes a change for a mistake unless it is declared.
-      ramped: whether it is for layers with a `ramp`, as minibatch learners are.
-      minibatch_size: B, the number of stimuli of a minibatch; 0: it learns from single stimuli.
-      images: the most that a minibatch learner learns from in an epoch, the first shown; None: all.
+      own_thresholds: whether it needs a threshold for each feature. A single number then serves as the initial
+        threshold of all features.
+      title: the name of its phase; "": the name of its class.
+      in_learn: the names of the methods that `learn` does not call because it does their work itself. If a subclass
+        overrides one of them, but not `learn`, the default `learn` is used.
+      rewarded: whether it learns only from `signal.reward` and `signal.vote`, so that it needs no label. A subclass
+        with its own `forward` or `update` must declare this again.
+      acts_on_silence: whether it may change weights or numbers after a stimulus for which no neuron wins, as a rule
+        does whose weights decay or whose rewards arrive later. `update` is called for such a stimulus in any case.
+        `snnjax.testing.check_learner` reports a change as a mistake unless this is declared.
+      ramped: whether it trains layers with a `ramp`, as minibatch learners do.
+      minibatch_size: B, the number of stimuli in a minibatch; 0: it learns from single stimuli.
+      images: the largest number of images that a minibatch learner uses in an epoch, the first ones shown; None: all.
       labelled: whether a minibatch learner needs the label of each stimulus. Its layer then learns only from labelled
-        images. As all layers that do not decide, it learns after the layers before it.
+        images. Like all layers that do not decide, it learns after the layers before it.
     """
 
     supervised: ClassVar[bool] = False
@@ -159,37 +162,38 @@ class Learner:
         return self
 
     def deployed(self) -> "Learner":
-        """The same without numbers that only learning needs, for a network that is quantised and exported."""
+        """The same without the numbers that are needed only for learning, for quantised and exported networks."""
         return self
 
     def init(self, layer: Any, key: np.ndarray, images_seen: int) -> Any:
-        """The state before the first stimulus, a pytree of arrays, from a raw `jax.random` key of its own, (2,) uint32.
+        """The state before the first stimulus, a pytree of arrays; `key` is a raw `jax.random` key, (2,) uint32.
 
         `images_seen`: number of stimuli that earlier branches of the stage have learned from.
         """
         return ()
 
     def initial_threshold(self, layer: Any, latency: np.ndarray) -> Any:
-        """The threshold with which a deciding layer begins, given some of its inputs, (N, C, H, W) latencies.
+        """The initial threshold of a deciding layer, given some of its inputs, (N, C, H, W) latencies.
 
-        On the host, outside of jit. By default that of its description.
+        It is computed on the host, outside of jit. The default is the threshold of the layer's description.
         """
         return layer.conv.threshold
 
     def forward(self, layer: Any, state: Any, latency: jax.Array, label: jax.Array | None) -> Any:
-        """The response to one stimulus, (C, H, W) latencies; that of a deciding layer must have `spikes`.
+        """The response to one stimulus, (C, H, W) latencies; the response of a deciding layer must have `spikes`.
 
-        `label`, () int32, saves work for other classes; the decision must not depend on it. None: unsupervised.
+        `label`, () int32, may be used to avoid work for other classes, but the decision must not depend on it. It is
+        None for unsupervised learners.
         """
         if self.supervised and layer.classes:
             return Response(spikes=layer.deciding_spikes(latency))
         return Response(layer.winners(latency))
 
     def update(self, layer: Any, state: Any, latency: jax.Array, response: Any, signal: Signal | None) -> UpdateResult:
-        """Learns from one stimulus: the new layer and state, and info, a pytree of small arrays for `diagnose`.
+        """Learns from one stimulus. Returns the new layer, the new state, and a pytree of small arrays for `diagnose`.
 
-        `response` is that of `forward`; `signal` is None for unsupervised learners. The layer's weights and the numbers
-        of its description may change, shapes may not.
+        `response` is the result of `forward`; `signal` is None for unsupervised learners. The weights of the layer and
+        the numbers of its description may change, but not their shapes.
         """
         raise NotImplementedError(f"{type(self).__name__} must have a method `update`")
 
@@ -204,16 +208,16 @@ class Learner:
         update_batch: int = 1,
         vote: Callable[[Spikes], jax.Array] | None = None,
     ) -> Learned:
-        """Learns from a sequence of stimuli in order, by default by `forward` and `update` of each.
+        """Learns from a sequence of stimuli in order; by default, `forward` and `update` are called for each.
 
-        A minibatch learner has no use for it.
+        It is not used for minibatch learners.
 
         Args:
           latencies: (S, C, H, W).
-          labels: (S,) int32, -1 where nothing is to be learned; None: unsupervised.
-          learns: (S,) bool, the stimuli to learn from; all other stimuli leave the layer and the state as they are.
-          update_batch: the number of successive stimuli that are passed forward with the same weights.
-          vote: of a deciding layer: its vote, () int32, given the `Spikes` of its response.
+          labels: (S,) int32, -1 if nothing should be learned; None for unsupervised learners.
+          learns: (S,) bool, the stimuli to learn from; all other stimuli leave the layer and the state unchanged.
+          update_batch: the number of successive stimuli whose responses are computed with the same weights.
+          vote: for a deciding layer, a function from the `Spikes` of its response to its vote, () int32.
         """
 
         place = self.place_in(layer)
@@ -245,7 +249,7 @@ class Learner:
         return Learned(*learned, *results)
 
     def place_in(self, layer: Any) -> int | None:
-        """The number of this learner among those of a layer; None if several of them are of its class."""
+        """The index of this learner among those of a layer; None if several of them have its class."""
         rules = [*enumerate(layer.conv.each_learner)]
         # A layer that JAX has rebuilt, as `jax.jit` does with its arguments, holds another object in place of this one.
         places = [place for place, rule in rules if rule is self][:1]
@@ -253,9 +257,9 @@ class Learner:
         return places[0] if len(places) == 1 else None
 
     def supports_native(self, layer: Any, update_batch: int) -> bool:
-        """Whether compiled code computes `learn` on a CPU; trainings name the layers for which it does not.
+        """Whether compiled code computes `learn` on a CPU; a training run reports the layers for which it does not.
 
-        By default it is taken to be so if the class has a `learn` of its own, which then calls a sequence kernel.
+        By default this is assumed if the class defines its own `learn`, which then calls a sequence kernel.
 
         Args:
           update_batch: as of `learn`.
@@ -275,10 +279,10 @@ class Learner:
         return {}
 
     def diagnose(self, layer: Any, info: Any) -> Diagnosis:
-        """Figures of an epoch by name, from NumPy arrays: the layer after it, its weights (F, C, kh, kw), and infos.
+        """Figures of an epoch, by name, given NumPy arrays: the layer after it, its weights (F, C, kh, kw), and infos.
 
-        Infos are (N, ...), in the order in which the images were shown. `snnjax.training.advice` has the sentences.
-        Figures are added to those of `default_figures`, which every custom learner has, or replace them.
+        Infos are (N, ...), in the order in which the images were shown. The figures are added to those of
+        `default_figures`, or replace them. `snnjax.training.advice` composes sentences from them.
         """
         return {}
 
@@ -292,14 +296,14 @@ def _check_names(cls: type) -> None:
 
 
 def outcome(decision: jax.Array, label: jax.Array) -> jax.Array:
-    """1 where a decision is right, -1 where it is wrong, 0 where the network or the layer is silent."""
+    """1 if a decision is right, -1 if it is wrong, 0 if the network or the layer is silent."""
     return jnp.where(decision < 0, 0, jnp.where(decision == label, 1, -1))
 
 
 def winning_features(layer: Any, response: Any, vote: jax.Array | None) -> jax.Array | None:
-    """The features of a response's winners, (k,) int32, -1 in empty places; None if it has none.
+    """The features of a response's winners, (k,) int32, -1 for unused entries; None if it has no winners.
 
-    In a deciding layer they are those of the neuron that its vote follows.
+    In a deciding layer, the winner is the neuron that determines the vote.
     """
     winners = getattr(response, "winners", None)
     spikes = getattr(response, "spikes", None)
@@ -309,10 +313,10 @@ def winning_features(layer: Any, response: Any, vote: jax.Array | None) -> jax.A
 
 
 def winner_of_class(layer: Any, spikes: Spikes, vote: jax.Array) -> Winners:
-    """The earliest neuron of one class, then the strongest, then the lowest flat index: `Winners` of (1,).
+    """The earliest neuron of one class, `Winners` of (1,); ties are broken by potential, then by the lowest flat index.
 
-    Where none of them fired, though the layer voted, as a decision that falls back to potentials does, it is the
-    strongest, at step T.
+    If none of them fired although the layer voted, because its decision falls back to potentials, it is the strongest
+    neuron, at step T.
     """
     features, rows, columns = spikes.latency.shape
     group = jnp.arange(features) // (features // layer.classes)
@@ -338,8 +342,8 @@ def has_default_figures(learner: Learner) -> bool:
 def default_figures(layer: Any, bounds: tuple[float, float] | None, features: np.ndarray | None) -> Diagnosis:
     """Figures of an epoch that do not depend on the rule, from the layer after it and a learner's `bounds`.
 
-    `features` (N, k) are those of the winners of each image, -1 in empty places; None if they are not known, as of
-    minibatch learners. In a deciding layer the winner is the first neuron of the class that the layer voted for.
+    `features` (N, k) are the features of the winners of each image, -1 for unused entries; None if they are not known,
+    as for minibatch learners. In a deciding layer the winner is the first neuron of the class that the layer voted for.
 
     They are `weights_mean`; with bounds `at_bounds`, the share of weights that lie at one of them or within 1 % of
     their distance; with winners `silent_images`, the share of images for which no neuron won, and `count_wins`.
@@ -357,18 +361,18 @@ def default_figures(layer: Any, bounds: tuple[float, float] | None, features: np
 
 
 def convergence(weights: np.ndarray, bounds: tuple[float, float] = (0.0, 1.0)) -> float:
-    """Mean w(1-w), w the weight's place between its bounds: 0 where all have reached one of them."""
+    """The mean of w (1 - w), where w is the position of a weight between its bounds, 0..1; 0 if all are at a bound."""
     lower, upper = map(float, bounds)
     place = (np.asarray(weights, np.float64) - lower) / (upper - lower)
     return float(np.mean(np.clip(place * (1 - place), 0, None)))  # initial weights may lie beyond the bounds
 
 
 def count_wins(features: np.ndarray, count: int) -> dict[str, Any]:
-    """Figures of the features of winners, -1 where no neuron won: how often each of `count` features has won."""
+    """Figures that tell how often each of `count` features has won, given the winners' features, -1 for none."""
     wins = np.bincount(features[features >= 0], minlength=count)
     return dict(never_won=int(np.sum(wins == 0)), wins=wins.tolist())
 
 
 def extremes(name: str, values: np.ndarray) -> dict[str, float]:
-    """Figures of the least, the mean and the largest of some values, which are drawn over the epochs."""
+    """Figures of the smallest, the mean and the largest of some values, which are plotted over the epochs."""
     return {f"{name}_{kind}": float(getattr(np, kind)(values)) for kind in ("min", "mean", "max")}

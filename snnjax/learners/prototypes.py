@@ -39,27 +39,29 @@ class PrototypeResponse(NamedTuple):
 
 @component
 class Prototypes(Learner):
-    """Neurons become means of images of their class, each of those that it wins; for few labels, and for streams.
+    """Each neuron stores the mean of the images that it wins: a readout for few labels and for streams.
 
-    For a deciding layer of M neurons a class with a ramp, which see the whole input. An image is x: what its inputs add
-    up to, less the mean over the features at each position, at a length of 1. In the first epoch, or a stream, the
-    neuron k of the label's class with the largest potential wins: w_k += (x - w_k) / (n_k + 1), n_k its wins so far.
-    Of those whose potentials lie within the `tie` the one with the fewest wins does, so that all share the images.
-    Neurons of the class that have never won alone stay the mean of all its images. Nothing but the label's class
-    changes, so that classes may come one after another. Thresholds are -T R (1 - |w|^2) / 2, where R is the mean length
-    of images before they have a length of 1, so that the nearest neuron has the largest potential. Neurons of classes
-    without images are silent.
+    This rule trains a deciding layer with a ramp and with M neurons per class, each of which reads the whole input. An
+    image is represented by a vector x: the time for which each input has been active, minus the mean over the features
+    at its position, scaled to length 1. In the first epoch, and in a stream, the neuron k of the label's class with the
+    largest potential wins and learns w_k += (x - w_k) / (n_k + 1), where n_k is the number of its earlier wins. If the
+    potentials of several neurons differ by less than the `tie`, the one with the fewest wins is chosen, so that all
+    neurons get a share of the images. A neuron that has not yet won an image by itself stores the mean of all images of
+    its class. Only neurons of the label's class change, so that classes may be learned one after another. The
+    thresholds are -T R (1 - |w|^2) / 2, where R is the mean length of the images before they are scaled, so that the
+    neuron nearest to the image has the largest potential. Neurons of classes without images are silent.
 
-    In later epochs, which need images that are kept, errors are corrected: where the label's class does not win by the
-    `gap`, its first neuron learns w += step x, the first of all others w -= step x. A readout that has been corrected
-    is corrected from the start when it learns again, and takes no new classes: its neurons are no means any more.
+    In later epochs, for which the images must be kept, errors are corrected: if the label's class does not lead by the
+    `gap`, its strongest neuron learns w += step x, and the strongest neuron of all other classes w -= step x. A readout
+    that has been corrected is corrected from the start when it learns again. It does not accept new classes, because
+    its neurons are no longer means.
 
-    Silent images, and labels of -1, change nothing.
+    Silent images and labels of -1 change nothing.
 
     Attributes:
       gap: g, the lead over all other classes below which an error is corrected, as a share of the length of the image.
-      step: h, of a correction.
-      tie: the difference of potentials that counts as none, as a share of the length of the image.
+      step: h, the size of a correction.
+      tie: the difference below which potentials count as equal, as a share of the length of the image.
       wins: how many images each neuron has won, (F,) float32; the first image of a class counts for all of its neurons.
       length: R, the mean length of images, in windows.
     """
@@ -93,7 +95,7 @@ class Prototypes(Learner):
     def init(self, layer: RampLayer, key: np.ndarray, images_seen: int) -> Any:
         """The epochs that it has learned, () int32: 1 where errors have been corrected already.
 
-        Raises InputError where that is so, and a class has no images yet.
+        Raises InputError if that is so, and a class has no images yet.
         """
         corrected = self.is_corrected(layer)
         of_class = np.broadcast_to(self.wins, layer.conv.features).reshape(layer.classes, -1)
@@ -144,7 +146,10 @@ class Prototypes(Learner):
         return layer, state, dict(winner=first, corrected=jnp.any(errors != 0))
 
     def _errors(self, wins: jax.Array, own: jax.Array, potential: jax.Array, potential_of_unit: Any) -> jax.Array:
-        """1 of the first neuron of the label's class, -1 of the first of all others, (F,) float32, if it is close."""
+        """The signs of a correction, (F,) float32: 1 for the label's class, -1 for its rival, or 0 if none is needed.
+
+        Both are the strongest neurons: that of the label's class, and that of all other classes.
+        """
         neuron = jnp.arange(len(own))
         candidates = jnp.where(own & (wins > 0), potential, -jnp.inf)
         others = jnp.where(~own & (wins > 0), potential, -jnp.inf)
@@ -185,10 +190,11 @@ def _image(layer: RampLayer, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _rates(wins: jax.Array, own: jax.Array, wins_now: jax.Array) -> jax.Array:
-    """How far each neuron moves towards an image, (F,) float32, from its wins, and whether it is of its class, or wins.
+    """How far each neuron moves towards an image, (F,) float32.
 
-    The winner becomes the mean of the images that it has won, and neurons that have won the first image alone, with all
-    others of their class, that of the images of their class.
+    The winner becomes the mean of the images that it has won. Neurons of its class that have only won the first image,
+    which counts for all of them, become the mean of all images of the class. `own` marks the neurons of the image's
+    class, and `wins_now` the winner.
     """
     images = jnp.sum(jnp.where(own, wins - 1, 0)) + 2  # of the class, with this one
     shared = jnp.where(wins == 1, 1 / images, 0)

@@ -32,22 +32,25 @@ from snnjax.learners.protocol import (
 class RSTDP(Learner):
     """R-STDP (Mozafari et al. 2018): STDP of the winners after a right decision, anti-STDP after a wrong one.
 
-    After each interval of `adapt_every` images the rates of reward become their base times the fraction of wrong
-    decisions, those of punishment their base times the fraction of right ones. In a deciding layer the earliest, then
-    strongest neuron of the class that the layer voted for wins, and its vote is rewarded; elsewhere the competition
-    finds the winners, and the network's decision is rewarded. Under an untimed decision all that fire do so at the last
-    step. The paper is [arXiv 1705.09132](https://arxiv.org/abs/1705.09132).
+    After each interval of `adapt_every` images, the reward rates are set to their base rates times the fraction of
+    wrong decisions, and the punishment rates to their base rates times the fraction of right decisions. In a deciding
+    layer, the winner is the earliest neuron of the class that the layer voted for (among equally early ones the
+    strongest), and the layer's vote is rewarded or punished. In all other layers, the competition determines the
+    winners, and the decision of the network is rewarded or punished. With an untimed decision, all neurons that fire do
+    so at the last step. The paper is [arXiv 1705.09132](https://arxiv.org/abs/1705.09132).
 
     Attributes:
       reward: base rates (a+, a-) after a right decision, a+ >= 0 >= a-.
       punish: base rates (a+, a-) after a wrong decision, a+ <= 0 <= a-.
       bounds: lower and upper bound of a weight.
       stabiliser: multiplies each change by (w - lower)(upper - w).
-      dropout: probability of a feature that it cannot fire while the layer learns, drawn anew for each epoch; None
-        draws nothing. In layers before the last it cannot win, but later layers see its spikes. Tests use all features.
-      floor: with it, rates are base * (floor + (1 - floor) * fraction), and those of a deciding layer begin with the
-        fractions of guessing, 1 - 1/classes wrong and 1/classes right; None: 0, and the base rates before they adapt.
-      by_epoch: whether rates adapt after each epoch, by all its decisions, as published, not after each
+      dropout: the probability that a feature cannot fire while the layer learns, drawn again for each epoch; None:
+        nothing is drawn. In layers before the last, such a feature cannot win, but later layers receive its spikes.
+        Tests use all features.
+      floor: if given, rates are base * (floor + (1 - floor) * fraction), and a deciding layer starts with the fractions
+        of random guessing, 1 - 1/classes wrong and 1/classes right. None: the floor is 0, and the base rates apply
+        until they are adapted.
+      by_epoch: whether rates are adapted after each epoch, by all its decisions, as in the paper, instead of after each
         interval.
     """
 

@@ -30,24 +30,25 @@ class SoftResponse(NamedTuple):
 class SoftHebb(Learner):
     """Soft winner-take-all Hebbian learning from minibatches (SoftHebb: Moraitis et al. 2022, Journé et al. 2023).
 
-    At each position the features compete by a softmax of their weighted sums u; the winner moves towards its input,
-    all others away from it, and weight vectors settle at a norm of 1:
+    At each position, the features compete through a softmax of their weighted sums u. The winner moves towards its
+    input, all other features move away from it, and the norm of each weight vector converges to 1:
 
-      a = +-softmax(inverse_temperature u), + of the largest u; change = sum of a (patch - u w), its largest entry 1;
+      a = +-softmax(inverse_temperature u), + for the largest u;
+      change = sum of a (patch - u w), scaled so that its largest entry is 1;
       w += rate sqrt(| |w| - 1 |) change
 
-    Inputs of a layer with `standardise` are standardised by the moments of the minibatch, which its running moments
-    follow. Standardised minibatches without any contrast change no weights. The papers are [doi
+    If the layer has `standardise`, its inputs are standardised by the moments of the minibatch, and its running moments
+    follow these. Standardised minibatches without any contrast change no weights. The papers are [doi
     10.1088/2634-4386/aca710](https://doi.org/10.1088/2634-4386/aca710) and [arXiv
     2209.11883](https://arxiv.org/abs/2209.11883).
 
     Attributes:
-      inverse_temperature: tau; the larger, the more the winner takes.
-      rate: eta, of the weights.
-      momentum: of the running moments, which move by it towards those of a minibatch.
-      minibatch_size: B, the number of stimuli of a minibatch.
-      images: of each epoch to learn from, at most, those shown first, which should be of all classes (`shuffle`); None:
-        all.
+      inverse_temperature: tau; the larger it is, the larger is the winner's share.
+      rate: eta, the learning rate of the weights.
+      momentum: the rate at which the running moments approach those of a minibatch.
+      minibatch_size: B, the number of stimuli in a minibatch.
+      images: the largest number of images to learn from in an epoch. These are the first ones shown, and should be of
+        all classes (`shuffle`); None: all images.
     """
 
     inverse_temperature: float = number(default=1.0, above=0)

@@ -21,20 +21,20 @@ from snnjax.learners.protocol import Diagnosis, Learned, Learner, Signal, Update
 
 @component
 class STDP(Learner):
-    """STDP of the winners' features (Kheradpisheh et al. 2018): a+ doubles periodically, a- keeps its ratio to it.
+    """STDP of the winners' features (Kheradpisheh et al. 2018), with rates that double periodically.
 
-    The paper is [arXiv 1611.01421](https://arxiv.org/abs/1611.01421).
+    The ratio of a- to a+ stays constant. The paper is [arXiv 1611.01421](https://arxiv.org/abs/1611.01421).
 
     Attributes:
-      ltp: initial a+, of potentiation.
-      ltd: initial a-, of depression, at most 0.
-      doubling: images after which a+ doubles. Image i, counted from 0, has 2 to the power of floor((i + 1) / doubling)
-        times the initial rates.
+      ltp: initial value of a+, the rate of potentiation.
+      ltd: initial value of a-, the rate of depression, at most 0.
+      doubling: the number of images after which the rates double. The rates for image i, counted from 0, are the
+        initial ones times 2 to the power of floor((i + 1) / doubling).
       ltp_max: upper limit of a+.
       bounds: lower and upper bound of a weight.
       stabiliser: multiplies each change by (w - lower)(upper - w).
-      pointwise: whether the input goes through pointwise inhibition, as in Kheradpisheh et al. 2018: while the layer
-        learns, each position passes its earliest spike alone, of equally early ones that of the lowest map.
+      pointwise: whether pointwise inhibition is applied to the input while the layer learns, as in Kheradpisheh et al.
+        2018: only the earliest spike at each position is passed on; among equally early spikes, that of the lowest map.
     """
 
     ltp: float = number(default=0.004, above=0)
@@ -96,8 +96,8 @@ class STDP(Learner):
         competition = conv.competition
         if not is_wta(competition):
             return super().learn(layer, state, latencies, labels, learns, update_batch=update_batch, vote=vote)
-        # The number of images learned from before each. Those that are left out do not count: a training that was
-        # stopped goes on within a batch, and would otherwise double its rates too early.
+        # The number of images learned before each one. Images that are skipped do not count: a resumed training run may
+        # continue in the middle of a batch, and its rates would otherwise double too early.
         number = state + jnp.cumsum(learns, dtype=jnp.int32) - learns
         learned = kernels.learn_stdp(
             layer.weights,

@@ -48,27 +48,30 @@ class TimedResponse(NamedTuple):
 class SupervisedSTDP(Learner):
     """STDP with a desired spike time for each neuron (Goupy et al. 2024): w += (t - d) a+ or (t - d) a-.
 
-    For a deciding layer of M neurons per class that see the whole input; its decision has times, as `Earliest` does.
-    A threshold that initial neurons would hardly reach is lowered before the first image, see `initial_threshold`.
-    Target neurons of the label's class are to fire earlier than the mean time of those that learn, all others later, as
-    in `kernels.desired_times`. The defaults are NCG (M = 5). PCN is M = 2 (then there are no training thresholds);
-    S2-STDP has neither competition nor non-target neurons (M = 1); SSTDP is also one-sided, and does not normalise. The
-    papers are those on [NCG](https://ggoupy.github.io/publication/2024-ncg), [PCN and
+    This rule trains a deciding layer with M neurons per class, each of which reads the whole input, and whose decision
+    depends on spike times, as `Earliest` does. If the initial neurons would hardly reach the threshold, it is lowered
+    before the first image; see `initial_threshold`. Target neurons of the label's class should fire earlier than the
+    mean time of the neurons that learn, and all other neurons later, as in `kernels.desired_times`. The defaults are
+    those of NCG (M = 5). PCN has M = 2 and no training thresholds. S2-STDP has neither competition nor non-target
+    neurons (M = 1). SSTDP is like S2-STDP, but one-sided and without normalisation. The papers are those on
+    [NCG](https://ggoupy.github.io/publication/2024-ncg), [PCN and
     S2-STDP](https://doi.org/10.3389/fnins.2024.1401690), and
     [SSTDP](https://doi.org/10.3389/fnins.2021.756876).
 
     Attributes:
-      ltp: a+ of inputs up to the spike, above 0.
-      ltd: a- of later and silent inputs, at most 0.
-      gap: g, the time between the desired spikes of the label's class and of the others, as a share of all T steps.
-      competition: whether the earliest neuron of each class learns, instead of all neurons.
-      non_targets: neurons of each class, its first, that learn to fire late for images of their class too.
-      one_sided: whether target neurons that fire early and others that fire late are left alone.
+      ltp: a+, the rate for inputs up to the spike, above 0.
+      ltd: a-, the rate for later and silent inputs, at most 0.
+      gap: g, the time between the desired spikes of the label's class and of the other classes, as a share of T.
+      competition: whether only the earliest neuron of each class learns, instead of all neurons.
+      non_targets: the number of neurons of each class, its first ones, that learn to fire late even for images of their
+        own class.
+      one_sided: whether target neurons that fire too early, and other neurons that fire too late, learn nothing.
       normalise: whether weights are rescaled to their initial sum after each update.
-      threshold_rate: eta, of the training thresholds: of the target neurons of the label's class that of the winner
-        rises, the others fall. They only apply to images of that class, and begin each epoch at the layer's threshold.
-      threshold_annealing: factor of `threshold_rate` after each epoch.
-      annealing: factor of a+ and a- after each epoch.
+      threshold_rate: eta, the learning rate of the training thresholds of target neurons. At an image of their class,
+        the threshold of the winner rises, and those of the other target neurons fall. Training thresholds apply only to
+        images of that class, and are reset to the threshold of the layer at the start of each epoch.
+      threshold_annealing: the factor by which `threshold_rate` is multiplied after each epoch.
+      annealing: the factor by which a+ and a- are multiplied after each epoch.
       bounds: lower and upper bound of a weight.
     """
 
@@ -84,7 +87,7 @@ class SupervisedSTDP(Learner):
     annealing: float = number(default=0.98, above=0, maximum=1)
     bounds: tuple[float, float] = (0.0, 1.0)
     supervised = True
-    # The kernel does not know the winners, which figures of one's own come with.
+    # The kernel does not return the winners, on which the figures of a subclass may depend.
     in_learn = frozenset({"forward", "update", "competitors", "group", "errors", "desired", "diagnose"})
 
     def check(self) -> None:
@@ -214,10 +217,10 @@ class SupervisedSTDP(Learner):
     def desired(self, time: jax.Array, target: jax.Array, per_class: int) -> jax.Array:
         """The times at which the neurons that learn should fire, (n,) float32, shares of T: `kernels.desired_times`.
 
-        A subclass may desire others; `gap` and `one_sided` act here alone. The n neurons come class after class,
-        `per_class` of each. `time` (n,) float32 are the times at which they fire, 1 where silent, those of target
-        neurons of the label's class at their training thresholds; `target` (n,) bool are these target neurons, none
-        where a non-target neuron of the class was earlier.
+        A subclass may return other times; `gap` and `one_sided` have no other use. The n neurons are ordered by class,
+        with `per_class` neurons for each. `time` (n,) float32 contains the times at which they fire, 1 for silent ones;
+        for target neurons of the label's class these are times at their training thresholds. `target` (n,) bool marks
+        these target neurons; it marks none if a non-target neuron of the class was earlier.
         """
         return kernels.desired_times(time, target, gap=self.gap, per_class=per_class, one_sided=self.one_sided)
 

@@ -30,28 +30,29 @@ from snnjax.learners.protocol import (
 
 @component
 class TargetTime(Learner):
-    """Features with target times (Falez et al. 2019): all see a patch of the input, the first to fire wins and learns.
+    """Features that learn to fire at a target time (Falez et al. 2019), from random patches of the input.
 
-    A patch is what one of the layer's positions sees, padding included; all positions are equally likely. Each neuron
-    has its own threshold. While it learns, it fires as soon as its potential reaches that (>=); afterwards it must
-    exceed it (>), as in all layers. Thresholds adapt so that winners fire at the target time and all win equally often;
-    the winner's weights change by multiplicative STDP. The equations are those of
-    `snnjax.kernels.target_time.update_weights` and `update_thresholds`. If no neuron fires, nothing changes, but for
-    thresholds that are too high for many patches in a row. Patches are learned from one by one, whatever the
-    `update_batch`. The layer's `competition` plays no part. The paper is [arXiv 1904.01908](https://arxiv.org/abs/1904.01908).
+    A patch is the input of a neuron at one position of the layer, including padding; all positions are equally likely.
+    All features read the patch, and the first one to fire wins and learns. Each feature has its own threshold. While it
+    learns, it fires as soon as its potential reaches the threshold (>=); afterwards the potential must exceed it (>),
+    as in all layers. The thresholds are adapted so that winners come to fire at the target time, and all features
+    equally often. The winner's weights change by multiplicative STDP. The equations are those of
+    `snnjax.kernels.target_time.update_weights` and `update_thresholds`. If no neuron fires, nothing changes, except
+    that thresholds fall after many such patches in a row. Patches are learned one by one, regardless of `update_batch`.
+    The layer's `competition` is not used. The paper is [arXiv 1904.01908](https://arxiv.org/abs/1904.01908).
 
-    A subclass learns by another rule if it overrides `update_weights` or `update_thresholds`. It needs a `diagnose` of
-    its own if it overrides the latter, or if its `update` returns another info.
+    A subclass can override `update_weights` or `update_thresholds` to learn by another rule. It needs its own
+    `diagnose` if it overrides the latter, or if its `update` returns a different info.
 
     Attributes:
-      target_time: t*, in 0..1 of the time steps.
-      rate: initial a, of the weights.
-      beta: how much the change of a weight shrinks on its way to a bound.
-      threshold_rate: initial rate of the thresholds.
-      threshold_min: the least threshold.
-      annealing: after each epoch both rates are multiplied by it.
+      target_time: t*, as a share of the time steps, 0..1.
+      rate: a, the initial learning rate of the weights.
+      beta: how strongly changes of a weight shrink as it approaches a bound.
+      threshold_rate: the initial learning rate of the thresholds.
+      threshold_min: the lowest threshold.
+      annealing: the factor by which both rates are multiplied after each epoch.
       bounds: lower and upper bound of a weight.
-      patches: random patches learned from each time that an image is shown.
+      patches: the number of random patches that are learned each time an image is shown.
     """
 
     target_time: float = number(default=0.75, minimum=0, maximum=1)
@@ -73,7 +74,7 @@ class TargetTime(Learner):
         checks.bounds(self.bounds, least=0)
 
     def check_layer(self, name: str, conv: Conv, size: tuple[int, int], classes: int, timed: bool) -> None:
-        """Raises InputError where a layer has no threshold above 0, or a competition that has no effect."""
+        """Raises InputError if a layer has no threshold above 0, or a competition that has no effect."""
         if conv.threshold is None or not np.all(np.asarray(conv.threshold) > 0):
             got = f"got {conv.threshold}: start where a neuron fires at some patches, such as 5"
             raise InputError(f"`threshold` of {name} must be above 0 for TargetTime, {got}")
@@ -88,8 +89,8 @@ class TargetTime(Learner):
 
     def positions(self, state: Any, shown: jax.Array, size: tuple[int, int]) -> jax.Array:
         """Where the patches of image number `shown` lie among H' x W' positions, (patches, 2) int32: row, column."""
-        # The key of an image comes from its number, so that the patches of a whole sequence can be drawn at once, and a
-        # training that was stopped goes on with the patches it would have had.
+        # The key of an image is derived from its number, so that the patches of a whole sequence can be drawn at once,
+        # and a resumed training run draws the same patches as an uninterrupted one.
         key = jax.random.fold_in(state["key"], shown)
         place = jax.random.randint(key, (self.patches,), 0, size[0] * size[1], jnp.int32)
         return jnp.stack(jnp.divmod(place, size[1]), axis=1)

@@ -15,31 +15,33 @@ from snnjax.kernels import Spikes, exact
 
 
 class Decision(Protocol):
-    """A component of two pure functions. Each layer of the last stage has equally many features per class, in order.
+    """A component that decides from the spikes of the last stage, with two pure functions: `scores` and `decide`.
 
-    One that also has `fit` is fitted to the outputs of the stages: see `FittedDecision`.
+    Each layer of the last stage has the same number of features for each class, in order. A decision with an additional
+    method `fit` is fitted to the output of the last stage: see `FittedDecision`.
 
     Attributes:
-      timed: whether it needs to know when neurons fire: `Spikes` then have times, and the last potentials of silent
-        neurons. If not, neurons above 0 fire at the last step, without a threshold, which takes 1/T of the work.
+      timed: whether it depends on spike times. `Spikes` then have times, and potentials of silent neurons are those of
+        the last step. Otherwise thresholds are ignored, and neurons with a potential above 0 fire at the last step,
+        which needs 1/T of the work.
     """
 
     timed: ClassVar[bool]
 
     def scores(self, spikes: Spikes, classes: int) -> jax.Array:
-        """The evidence for each class, (classes,) finite float32 >= 0, from `Spikes` of (F, H, W) of one layer.
+        """The score of each class, (classes,) finite float32 >= 0, from the `Spikes` of one layer, (F, H, W).
 
-        The layer votes for the class with the most, the lowest among equals; for none if all are 0.
+        The layer votes for the class with the highest score, in a tie for the lowest class; for none if all are 0.
         """
 
     def decide(self, scores: jax.Array) -> jax.Array:
-        """The class, () int32, -1 for none, from the scores of each deciding layer, (layers, classes)."""
+        """The class, () int32, or -1 for none, from the scores of all deciding layers, (layers, classes)."""
 
 
 class FittedDecision(Decision, Protocol):
-    """A decision that is fitted to what the last stage makes of images, once all layers have learned.
+    """A decision that is fitted to the output of the last stage for the training images, once all layers have learned.
 
-    It reads one of three things, which its attribute `reads` names. Without this attribute it reads spikes.
+    Its attribute `reads` names one of three inputs. Without this attribute it reads spikes.
 
     - `SPIKES`, "spikes": the pooled outputs of the last stage. `scores` gets `Spikes` of (F, H, W), with times, and
       potentials of 0.
@@ -49,19 +51,20 @@ class FittedDecision(Decision, Protocol):
     - `MAXIMA`, "maxima": the largest potential of each feature over its whole map: `Spikes` of (F, 1, 1).
 
     Attributes:
-      fitted: whether `fit` has made it. Until then the fields that it fits hold a number such as 0.0, so this may be
-        `np.ndim(self.coefficients) > 0`. They are marked by `snnjax.networks.fitted`, and saved with the network.
+      fitted: whether it has been fitted. Fields that `fit` determines are declared with `snnjax.networks.fitted`, and
+        are saved with the network. Before the fit they contain a number such as 0.0, so that this attribute may be
+        `np.ndim(self.coefficients) > 0`.
     """
 
     @property
     def fitted(self) -> bool: ...
 
     def fit(self, values: np.ndarray, labels: np.ndarray, classes: int, time_steps: int) -> "FittedDecision":
-        """The same component with its arrays, from what it reads of the training images: no other field may change.
+        """The same component with fitted arrays, given its input for the training images; no other field may change.
 
-        `values` are (N, F, H, W). Of spikes they are latencies, unsigned integers, `time_steps` where silent; of
-        potentials float32; of maxima float32 with H = W = 1. `labels` are (N,) int32. The same data must give the same
-        arrays: a run may fit twice.
+        `values` are (N, F, H, W): latencies for spikes, unsigned integers with `time_steps` for silent neurons; float32
+        for potentials; float32 with H = W = 1 for maxima. `labels` are (N,) int32. The same data must give the same
+        arrays, because a run may fit twice.
         """
 
 
@@ -75,7 +78,7 @@ def check_reads(decision: Any) -> None:
 
 
 def reads_of(decision: Any) -> str:
-    """What a fitted decision reads of the last stage, one of `READS`."""
+    """The input of a fitted decision, one of `READS`."""
     return getattr(decision, "reads", SPIKES)
 
 
@@ -93,7 +96,8 @@ def unfitted(part: Any) -> bool:
 class Majority:
     """Each layer votes for the class of its strongest neuron.
 
-    The class of most votes wins if two agree, the lowest among equals; otherwise the middle layer's, L // 2 from 0.
+    If at least two layers agree, the class with the most votes wins, in a tie the lowest class. Otherwise the vote of
+    the middle layer decides: that with index L // 2 of L layers, from 0.
     """
 
     timed: ClassVar[bool] = False
@@ -108,25 +112,27 @@ class Majority:
         return spikes.potential.reshape(classes, -1).max(axis=1)
 
     def decisive_spikes(self, layer: Any, latencies: jax.Array, *, scores: bool) -> Spikes:
-        """`Spikes` of (S, classes, 1, 1) from which the scores of a layer for stimuli (S, C, H, W) follow.
+        """`Spikes` of (S, classes, 1, 1) that determine the scores of a layer for stimuli (S, C, H, W).
 
-        Without `scores`, maybe only the largest of them.
+        If `scores` is false, they may determine only the highest score.
         """
         return layer.strongest_of_classes(latencies, only_largest=not scores)
 
     def decide(self, scores: jax.Array) -> jax.Array:
-        """The class of most votes, () int32."""
+        """The class with the most votes, () int32."""
         return majority(votes_of(scores), scores.shape[1])
 
 
 @component
 class Earliest:
-    """The class of the earliest neuron; at equal times the largest potential decides, then the lowest class.
+    """The class of the earliest neuron; ties are broken by the largest potential, then by the lowest class.
 
-    The score of a class is 1 - t of its earliest neuron, raised by units in the last place to order equal times.
+    The score of a class is 1 - t for the time t of its earliest neuron. Units in the last place are added to order
+    classes with equal times.
 
     Attributes:
-      fallback: whether the largest last potential decides where no neuron fires, instead of none.
+      fallback: whether the largest potential at the last step decides if no neuron fires; otherwise there is no
+        decision.
     """
 
     fallback: bool = static(default=False)
@@ -138,7 +144,7 @@ class Earliest:
         _require_all(cls)
 
     def scores(self, spikes: Spikes, classes: int) -> jax.Array:
-        """(classes,) float32, 0 where silent; with `fallback` below all that fire, in the order of potentials."""
+        """(classes,) float32, 0 for silent classes; with `fallback`, these have small scores in order of potential."""
         time, potential = (x.reshape(classes, -1) for x in (spikes.time, spikes.potential))  # type: ignore[union-attr]
         first = time.min(axis=1)
         largest = jnp.where(time == first[:, None], potential, -jnp.inf).max(axis=1)
@@ -148,7 +154,7 @@ class Earliest:
         return jnp.where(first < 1, fired, jnp.maximum(largest, 0) * _FAINT if self.fallback else 0)
 
     def decisive_spikes(self, layer: Any, latencies: jax.Array, *, scores: bool) -> Spikes:
-        """`Spikes` of (S, ...), of as many neurons per class, from which the scores for stimuli (S, C, H, W) follow."""
+        """`Spikes` (S, ...) that determine the scores for stimuli (S, C, H, W), with equally many neurons per class."""
         return layer.earliest_of_classes(latencies)
 
     def decide(self, scores: jax.Array) -> jax.Array:
@@ -166,28 +172,29 @@ _NEVER = np.finfo(np.float32).min  # margin of a class without images
 
 @component
 class LinearSVM:
-    """The class of the largest margin of a linear support vector machine (SVM), fitted to what the last stage makes.
+    """A linear support vector machine (SVM) that is fitted to the output of the last stage; the largest margin decides.
 
-    By default the SVM reads spikes. A neuron counts as 1 - t, with t = latency / T, and as 0 if it stays silent: that
-    is the mean of its spike wave, which is 1 from its spike on, over the T steps. In SpykeTorch the SVM reads the
-    maximum of the wave over time instead: which neurons fired.
+    By default the SVM reads spikes. The value of a neuron is 1 - t, with t = latency / T, or 0 if it is silent. This is
+    the mean over the T steps of its spike wave, which is 1 from the spike on. In SpykeTorch, the SVM reads the maximum
+    of the wave over time instead, which only says whether the neuron fired.
 
     In Kheradpisheh et al. 2018 ([arXiv 1611.01421](https://arxiv.org/abs/1611.01421)), the neurons of the last layer
     have an infinite threshold in tests, and the SVM reads the largest potential of each map: `reads="maxima"`. With
-    `reads="potentials"` it reads the potential of each neuron, or the largest in each window of the stage's `pool`.
-    Potentials are divided by the largest one of the training images before the fit, and the coefficients afterwards, so
-    that C means the same for all layers.
+    `reads="potentials"` it reads the potential of each neuron, or the largest one in each window of the stage's `pool`.
+    Before the fit, potentials are divided by the largest one for the training images, and after the fit the
+    coefficients are, so that C has the same meaning for all layers.
 
-    `LinearSVC` of scikit-learn fits the SVM, each class against the rest, with a squared hinge loss. Its inputs are
-    sparse: some 28 bytes for each value of the training images that is not 0. The score of a class is log(1 +
-    exp(margin)). If no neuron has fired, or all potentials are 0, all scores are 0: no class. C = 2.4 is that of
-    SpykeTorch.
+    The SVM is fitted by scikit-learn's `LinearSVC`, one class against the rest, with a squared hinge loss. Its inputs
+    are sparse: about 28 bytes for each non-zero value of the training images. The score of a class is
+    log(1 + exp(margin)). If no neuron has fired, or all potentials are 0, all scores are 0, and there is no decision.
+    The default C = 2.4 is that of SpykeTorch.
 
     Attributes:
       reads: "spikes", "potentials" or "maxima", as described for `FittedDecision`.
-      C: how much errors count against the size of the coefficients.
-      tolerance: at which the fit stops; a hundredth of it for potentials, if there are more images than inputs.
-      iterations: passes over the training images, at most; more passes change little.
+      C: the weight of errors relative to the size of the coefficients.
+      tolerance: the tolerance at which the fit stops; a hundredth of it for potentials if there are more images than
+        inputs.
+      iterations: the largest number of passes over the training images; more passes change little.
       coefficients: (classes, F, H, W) float32; 0 before the fit.
       intercepts: (classes,) float32; 0 before the fit.
     """
@@ -207,11 +214,11 @@ class LinearSVM:
 
     @property
     def fitted(self) -> bool:
-        """Whether `fit` has made it."""
+        """Whether it has been fitted."""
         return np.ndim(self.coefficients) > 0
 
     def fit(self, values: np.ndarray, labels: np.ndarray, classes: int, time_steps: int) -> "LinearSVM":
-        """The SVM fitted to what it reads, (N, F, H, W), and labels (N,); it never chooses a class without images."""
+        """The SVM fitted to inputs (N, F, H, W) and labels (N,); a class without images is never chosen."""
         from scipy import sparse
 
         coefficients = np.zeros((classes, *values.shape[1:]), np.float32)
@@ -249,7 +256,7 @@ class LinearSVM:
             return machine.fit(inputs, labels)
 
     def scores(self, spikes: Spikes, classes: int) -> jax.Array:
-        """(classes,) float32, the largest above 0 unless all are silent."""
+        """(classes,) float32; the largest is above 0 unless all inputs are silent."""
         values: jax.Array = spikes.potential
         if self.reads == SPIKES:
             values = 1 - spikes.time  # type: ignore[operator,assignment]
@@ -263,7 +270,7 @@ class LinearSVM:
         return jnp.where(jnp.any(values != 0), scores, 0).astype(jnp.float32)
 
     def decide(self, scores: jax.Array) -> jax.Array:
-        """The class of the largest score, () int32."""
+        """The class with the highest score, () int32."""
         return votes_of(scores)[0]
 
 
@@ -273,12 +280,12 @@ def _of_all_neurons(decision: Any, layer: Any, latencies: jax.Array, *, scores: 
 
 
 def decides_by_votes(decision: Decision | None, layers: int) -> bool:
-    """Whether a decision with so many deciding layers is the `majority` of their votes, whatever their scores."""
+    """Whether a decision with this number of deciding layers depends only on their votes, through `majority`."""
     return layers <= getattr(decision, "voters", 0)
 
 
 def _require_all(kind: Any) -> None:
-    """Gives a subclass whose scores or decision depend on more than its parent's all that they may depend on."""
+    """Makes a subclass read all spikes if it overrides `scores` or `decide`, since these may depend on any of them."""
     if overrides(kind, {"scores", "decide"}, "voters"):
         kind.voters = 0
     if overrides(kind, {"scores"}, "decisive_spikes"):
@@ -293,7 +300,7 @@ def majority(votes: jax.Array, classes: int) -> jax.Array:
 
 
 def votes_of(scores: jax.Array) -> jax.Array:
-    """The vote of each deciding layer, (layers,) int32, -1 where it is silent, from scores (layers, classes)."""
+    """The vote of each deciding layer, (layers,) int32, -1 if it is silent, from scores (layers, classes)."""
     return jnp.where(scores.max(axis=1) > 0, jnp.argmax(scores, axis=1), -1).astype(jnp.int32)
 
 
@@ -302,8 +309,8 @@ class Decided(NamedTuple):
 
     Attributes:
       decision: () int32, the class, -1 if the network stays silent.
-      votes: (deciding layers,) int32, the class that each votes for, -1 where it is silent.
-      scores: (classes,) float32, added up over the deciding layers.
+      votes: (deciding layers,) int32, the class that each layer votes for, -1 if it is silent.
+      scores: (classes,) float32, the sum over the deciding layers.
     """
 
     decision: jax.Array

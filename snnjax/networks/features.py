@@ -1,4 +1,4 @@
-"""The stimuli that features of a layer are selective to, drawn back into the image through all layers before it."""
+"""The stimuli to which the features of a layer are selective, projected back through all earlier layers."""
 
 import dataclasses
 import math
@@ -17,10 +17,10 @@ from snnjax.networks.spiking_network import SpikingNetwork
 
 @dataclasses.dataclass(frozen=True)
 class Drawn:
-    """The stimulus that each feature map of a layer is selective to, in pixels of the image.
+    """The stimulus to which each feature map of a layer is selective, in pixels of the image.
 
     Attributes:
-      images: (F, h, w[, 3]), light where the feature wants light; each of Euclidean norm 1.
+      images: (F, h, w[, 3]), bright where the feature responds to bright pixels; each with a Euclidean norm of 1.
       origin: (2,) row and column in the image of `images[:, 0, 0]` for the neuron at row 0, column 0.
       pitch: (2,) rows and columns in the image between neighbouring neurons.
       strengths: (F,) root mean square of a feature's contrasts: small where nothing has been learned.
@@ -33,15 +33,15 @@ class Drawn:
 
 
 def drawn_back(network: SpikingNetwork) -> dict[str, Drawn]:
-    """Every layer's features as images: each weight adds the stimulus of its input, at its place.
+    """The features of every layer as images: each weight adds the stimulus of its input, at the position of the input.
 
-    A weight counts by its contrast, its difference from the mean of its feature: equal weights show nothing. In
-    layers that decide, whose features are similar, the mean feature is subtracted first. The input of a pooling window
-    is spread over all places in it, and so is that of a neuron's dendrites. Compare Kheradpisheh et al. 2018, Neural
-    Networks 99, Fig. 4.
+    A weight contributes by its contrast, its difference from the mean weight of the feature, so that equal weights show
+    nothing. In layers that decide, whose features are similar, the mean feature is subtracted first. The input of a
+    pooling window is spread over all positions in the window, and likewise that of a neuron's dendrites. Compare
+    Kheradpisheh et al. 2018, Neural Networks 99, Fig. 4.
 
-    Where the encoder has no `bank` of filters, or no method of that name that makes one of so many maps, each of its
-    maps is drawn as the pixel at the same place. Filters with colours, (F, n, n, 3), make coloured images.
+    If the encoder has no method `bank` that returns a filter for each of its maps, each map is drawn as the pixel at
+    the same position. Filters with colours, (F, n, n, 3), give colour images.
     """
     return _drawn_back(network.network, {name: np.asarray(x) for name, x in network.weights().items()})
 

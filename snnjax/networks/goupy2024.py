@@ -25,8 +25,8 @@ from snnjax.networks.stage import stage
 LEARNED_PATCHES = 60_000
 """Patches that the features learn from in an epoch, however few images there are."""
 POOL = Pool(4)
-# Held-out images of CIFAR-10 with ten neurons per class: 66.1 % with only 5x5 features, 66.4 % with 3x3 features beside
-# them, 66.8 % with 7x7.
+# Accuracy on held-out images of CIFAR-10 with ten neurons per class: 66.1 % with only 5x5 features, 66.4 % with 3x3
+# features in addition, 66.8 % with 7x7 features in addition.
 SIZES = (5, 7)
 """Rows and columns of the features of ncg_scales."""
 OF_IMAGES: dict[tuple[int, ...], ImageEncoder] = {
@@ -63,7 +63,7 @@ NCG_COLOUR = SupervisedSTDP(0.1, -0.1, gap=0.005, threshold_rate=5.0, threshold_
 
 
 def goupy2024_sstdp(images: ImageSpec = MNIST) -> Network:
-    """One neuron a class; the right one is to be early, all others late (SSTDP)."""
+    """One neuron per class: that of the label should fire early, all other neurons late (SSTDP)."""
     return _network("goupy2024_sstdp", images, SSTDP, neurons=1, threshold=200, features=LATER)
 
 
@@ -73,7 +73,7 @@ def goupy2024_s2stdp(images: ImageSpec = MNIST) -> Network:
 
 
 def goupy2024_pcn(images: ImageSpec = MNIST) -> Network:
-    """A pair of competing neurons per class, one for its images and one for all others (PCN)."""
+    """A pair of competing neurons per class, one for images of the class and one for all other images (PCN)."""
     return _network("goupy2024_pcn", images, PCN, neurons=2, threshold=250)
 
 

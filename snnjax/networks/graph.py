@@ -31,7 +31,7 @@ class Activations(NamedTuple):
 
 
 class ComputePlan(NamedTuple):
-    """How outputs come of others.
+    """Which stages to compute, and from which known outputs.
 
     Attributes:
       stages: numbers of the stages to compute, from 0.
@@ -81,7 +81,7 @@ class Graph(NamedTuple):
     def path_to(self, wanted: Collection[int], outputs: Collection[int], inputs: Collection[int] = ()) -> "ComputePlan":
         """The path to the outputs wanted from the known `outputs` and `inputs`, of these numbers.
 
-        Raises InputError where these are not enough.
+        Raises InputError if these are not enough.
         """
         stages: set[int] = set()
         reached = {*wanted}
@@ -135,12 +135,12 @@ def name_of(output: int) -> str:
 
 
 def number_of(name: str) -> int:
-    """The number of the output of a name; raises ValueError where it is none."""
+    """The number of the output of a name; raises ValueError if it is none."""
     return 0 if name == ENCODER else int(name.removeprefix("stage"))
 
 
 def check(network: str, stages: tuple[Stage, ...]) -> None:
-    """Raises InputError where stages read what is not there, what they cannot take, or where one is read by none."""
+    """Raises InputError if stages read what is not there, what they cannot take, or where one is read by none."""
     graph = Graph(stages)
     names = [name_of(number) for number in range(len(stages) + 1)]
     for number, stage in enumerate(stages):
@@ -162,7 +162,7 @@ def check(network: str, stages: tuple[Stage, ...]) -> None:
 
 
 def _check_reads(graph: Graph, number: int, network: str) -> None:
-    """Raises InputError where a stage reads an output twice, or joins a single one."""
+    """Raises InputError if a stage reads an output twice, or joins a single one."""
     stage = graph.stages[number]
     checks.distinct(f"inputs of stage {number + 1} of {network}", stage.inputs)
     if len(stage.inputs) < 2 and isinstance(stage.join, EarliestSpike | LatestSpike):

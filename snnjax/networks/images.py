@@ -1,4 +1,4 @@
-"""Images that a network is made for, as far as the function that makes it must know them."""
+"""A description of the images for which a network is made."""
 
 import dataclasses
 from typing import Any
@@ -14,17 +14,17 @@ from snnjax.networks.network import Network
 
 @dataclasses.dataclass(frozen=True)
 class ImageSpec:
-    """The images that a network is made for: the first argument of each function that makes one.
+    """The images for which a network is made: the first argument of each function that returns a network.
 
-    Raises InputError for a shape that no images have, and numbers below 1.
+    Raises InputError for a shape that images cannot have, and for numbers below 1.
 
     Attributes:
-      shape: (H, W) grey, (H, W, 3) colour or (H, W, 2) event pictures.
-      classes: number of classes.
-      count: number of training images with labels, including those held out.
-      encoder: the one that the user chose; None: the network's own, or else one that suits the images.
-      unlabelled: number of further training images, without labels.
-      held_out: how many of the labelled ones are held out for validation.
+      shape: (H, W) for grey images, (H, W, 3) for colour images, or (H, W, 2) for event pictures.
+      classes: the number of classes.
+      count: the number of training images with labels, including those held out.
+      encoder: the encoder that the user chose; None: that of the network, or else one that suits the images.
+      unlabelled: the number of additional training images without labels.
+      held_out: how many of the labelled images are held out for validation.
     """
 
     shape: tuple[int, ...] = (28, 28)
@@ -57,14 +57,14 @@ class ImageSpec:
 
     @property
     def few(self) -> bool:
-        """Whether few of them have labels."""
+        """Whether only few images have labels."""
         return self.count < FEW
 
     def epochs(self, *unsupervised: int, supervised: int | None = None) -> tuple[int, ...]:
-        """Epochs of each stage: those given, or others where `few` images have labels.
+        """The number of epochs of each stage: the given numbers, unless only a `few` images have labels.
 
-        Supervised ones are then 100. Stages that learn without labels, for more than 0 epochs, are shown 10,000 images
-        where all images are less than 5,000.
+        In that case there are 100 supervised epochs. If there are fewer than 5,000 images in total, a stage that learns
+        without labels also gets more epochs, so that it sees 10,000 images; a stage with 0 epochs keeps them.
         """
         shown = self.total - self.held_out
         if self.few and shown < FEW:
@@ -88,7 +88,7 @@ class ImageSpec:
 
 
 def default_encoder(network: Network, pixel: tuple[int, ...]) -> ImageEncoder:
-    """The encoder of a network that names none, for images whose pixels have this shape: (), (3,) or (2,)."""
+    """The encoder for a network without one, for images whose pixels have this shape: (), (3,) or (2,)."""
     return dataclasses.replace(DEFAULT_ENCODERS[pixel], time_steps=network.time_steps)
 
 
@@ -100,7 +100,7 @@ def with_encoder(network: Network, data: Dataset) -> Network:
 
 
 def with_default_encoder(network: Network) -> Network:
-    """The network with the `default_encoder` that makes its input, if it names none; without, if there is none."""
+    """The network with an encoder: its own, or the `default_encoder` that produces its input, if there is one."""
     if network.encoder is not None:
         return network
     for pixel in DEFAULT_ENCODERS:
@@ -111,7 +111,7 @@ def with_default_encoder(network: Network) -> Network:
 
 
 def check_images(images: Any) -> None:
-    """Raises InputError unless a network's function is given `ImageSpec`."""
+    """Raises InputError unless the argument of a function that makes a network is an `ImageSpec`."""
     checks.instance("images", images, ImageSpec, "an ImageSpec", "ImageSpec((28, 28), classes=10)")
 
 

@@ -1,4 +1,4 @@
-"""Joins: they make one input of the maps that a stage reads."""
+"""Joins, which combine the maps that a stage reads into one input."""
 
 from typing import Protocol
 
@@ -11,18 +11,18 @@ from snnjax.core.errors import InputError
 
 
 class Join(Protocol):
-    """A component that makes one input of the maps that a stage reads, in their order; a pure function."""
+    """A component that combines the maps that a stage reads, in order, into one input; a pure function."""
 
     def __call__(self, *maps: jax.Array, time_steps: int) -> jax.Array:
-        """From latencies (C, H, W) each to (C', H', W'), unsigned integers.
+        """Maps several arrays of latencies, (C, H, W) each, to one, (C', H', W'), unsigned integers.
 
-        Raises InputError where maps do not fit each other.
+        Raises InputError if their shapes do not fit each other.
         """
 
 
 @component
 class Concatenate:
-    """The maps of all inputs, in their order: channels add up. Rows and columns must be the same."""
+    """Concatenates the maps of all inputs along the channels, in order; their rows and columns must be equal."""
 
     def __call__(self, *maps: jax.Array, time_steps: int) -> jax.Array:
         """From (C_i, H, W) to (sum of C_i, H, W)."""
@@ -34,7 +34,7 @@ class Concatenate:
 
 @component
 class EarliestSpike:
-    """Each neuron fires with the first of its inputs, one in each map (a logical or of spike waves)."""
+    """Each neuron fires with the first of its inputs, one from each map (the logical or of their spike waves)."""
 
     def __call__(self, *maps: jax.Array, time_steps: int) -> jax.Array:
         """From latencies (C, H, W) each to latencies (C, H, W)."""
@@ -43,7 +43,7 @@ class EarliestSpike:
 
 @component
 class LatestSpike:
-    """Each neuron fires with the last of its inputs, one in each map, if all fire (a logical and of spike waves)."""
+    """Each neuron fires with the last of its inputs, one from each map, if all fire (the logical and of the waves)."""
 
     def __call__(self, *maps: jax.Array, time_steps: int) -> jax.Array:
         """From latencies (C, H, W) each to latencies (C, H, W)."""
@@ -52,7 +52,7 @@ class LatestSpike:
 
 @component
 class Flatten:
-    """All neurons of all inputs as channels of a single position: for layers with a kernel of 1 that see whole maps."""
+    """All neurons of all inputs become channels of one position, so that a kernel of 1 reads whole maps."""
 
     def __call__(self, *maps: jax.Array, time_steps: int) -> jax.Array:
         """From (C_i, H_i, W_i) to (sum of C_i * H_i * W_i, 1, 1)."""

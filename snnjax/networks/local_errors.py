@@ -1,8 +1,8 @@
-"""Deep features with labels in every layer, each of which learns by the error of a linear head of its own.
+"""Deep networks that learn from labels in every layer, each through the error of its own linear head.
 
 The networks have the layers, the pooling and the readout of `goupy2024_softhebb`. Their layers learn by local errors
-(Nøkland and Eidnes 2019, [arXiv 1901.06656](https://arxiv.org/abs/1901.06656)): by gradients within a layer, none of
-which passes to another layer. Every neuron fires at most once.
+(Nøkland and Eidnes 2019, [arXiv 1901.06656](https://arxiv.org/abs/1901.06656)): by gradients that stay within a layer.
+Every neuron fires at most once.
 """
 
 import dataclasses

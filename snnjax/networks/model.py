@@ -27,7 +27,7 @@ Weights = Mapping[str, Any]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A network with its weights. Its methods take one stimulus; batches come from `jax.vmap`.
+    """A network with its weights. Its methods accept a single stimulus; use `jax.vmap` for batches.
 
     Attributes:
       network: its description.
@@ -39,7 +39,7 @@ class Model:
 
     @classmethod
     def of(cls, network: Network, weights: Weights) -> "Model":
-        """A network with weights by layer name; raises InputError where one is missing, and as `check_weights`."""
+        """A network with weights by layer name; raises InputError if weights are missing, and as `check_weights`."""
         check_weights(network, weights)
         checks.same_names("weights", weights, network.weight_shapes)
         steps = network.time_steps
@@ -57,9 +57,10 @@ class Model:
 
     @property
     def last(self) -> int:
-        """Number of the stage whose layers decide, or whose potentials a `FittedDecision` reads.
+        """The number of the stage whose layers decide, or whose potentials a `FittedDecision` reads.
 
-        The number of stages if the decision reads spikes, or if there is none: what they read is the last output.
+        It is the number of stages if the decision reads spikes, or if there is no decision: then the last output is
+        read.
         """
         return len(self.network.stages) - bool(self.network.evidence)
 
@@ -78,18 +79,19 @@ class Model:
         return encoder(jnp.asarray(image))
 
     def forward(self, latency: jax.Array) -> jax.Array:
-        """What `decide` takes, given an encoded image: latencies (C, H, W)."""
+        """The input of `decide` for an encoded image: latencies (C, H, W)."""
         return self.input_of(self.last, Activations({0: latency}))
 
     def features(self, latency: jax.Array) -> jax.Array:
-        """What the decision reads of an encoded image: latencies (C, H, W), or float32 potentials (F, H, W)."""
+        """The input of the decision for an encoded image: latencies (C, H, W), or float32 potentials (F, H, W)."""
         inputs = self.forward(latency)
         return self.decisive_spikes(inputs)[0].potential if self.network.reads_potentials else inputs
 
     def input_of(self, number: int, known: Activations) -> jax.Array:
-        """What stage `number` reads, joined, (C, H, W), given what is known of an image.
+        """The joined input of stage `number`, (C, H, W), given some known outputs for an image.
 
-        Raises InputError unless `number` is that of a stage, from 0, and what is known has its shapes and is enough.
+        Raises InputError unless there is a stage with this number, from 0, and the known outputs have the right shapes
+        and are sufficient.
         """
         self._check_known(number, self.last, known)
         if number in known.inputs:
@@ -104,7 +106,7 @@ class Model:
         return self._in_blocks(compute, stages, known)
 
     def output_of(self, number: int, known: Activations) -> jax.Array:
-        """Output `number`, (F, H, W), 0 for the encoded image, given what is known.
+        """The output with this number, (F, H, W), where 0 is the encoded image, given some known outputs.
 
         Raises InputError as `input_of`.
         """
@@ -124,7 +126,7 @@ class Model:
         return outputs
 
     def _output(self, number: int, inputs: jax.Array) -> jax.Array:
-        """The output of stage `number` from what it reads, joined."""
+        """The output of stage `number` for its joined input."""
         layers = self.stage(number)
         if not layers:
             return self.join(number, [inputs])
@@ -134,7 +136,7 @@ class Model:
         return jnp.concatenate([layer.outputs(inputs, stage.pool) for layer in layers])
 
     def _in_blocks(self, compute: Callable[..., jax.Array], stages: set[int], known: Activations) -> jax.Array:
-        """`compute` of the model and of what is known; in blocks of images if some of the stages have ramps."""
+        """`compute` of the model and of the known outputs; in blocks of images if some stages have ramps."""
         ramped = [number for number in sorted(stages) if self.network.stages[number].ramped]
         if not ramped:
             return compute(self, known)
@@ -145,7 +147,7 @@ class Model:
         )
 
     def responses(self, number: int, inputs: jax.Array) -> list[jax.Array]:
-        """The responses of the layers of a stage to what it reads, (C, H, W); of one without layers, this itself.
+        """The responses of the layers of a stage to its input, (C, H, W); for a stage without layers, the input itself.
 
         They are latencies after the pointwise inhibition of the stage. Layers with ramps round as in decisions.
         """
@@ -157,7 +159,7 @@ class Model:
         return [_in_blocks(RampLayer.responses, layer, inputs) for layer in layers]
 
     def join(self, number: int, responses: Sequence[jax.Array]) -> jax.Array:
-        """The output of a stage from its `responses`: side by side, pooled."""
+        """The output of a stage from its `responses`, which are concatenated, then pooled."""
         pool = self.network.stages[number].pool
         layers = self.stage(number)
         if not layers:
@@ -166,7 +168,7 @@ class Model:
         return jnp.concatenate([layer.pooled(response, pool) for layer, response in pairs])
 
     def joined(self, number: int, outputs: Sequence[jax.Array]) -> jax.Array:
-        """What stage `number` reads, joined, from the outputs that it reads, in its order."""
+        """The joined input of stage `number`, from the outputs that it reads, in order."""
         graph = self.network.graph
         if graph.plain(number):
             return outputs[0]
@@ -181,9 +183,9 @@ class Model:
         return decide(self.network.decision, self.decisive_spikes(latency), self.network.classes)
 
     def decisive_spikes(self, latency: jax.Array) -> list[Spikes]:
-        """The evidence for the decision: `Spikes` of each deciding layer, or of what a `FittedDecision` reads.
+        """The `Spikes` on which the decision is based: of each deciding layer, or the input of a `FittedDecision`.
 
-        Without a decision, the `Spikes` of the features.
+        Without a decision, they are the `Spikes` of the features.
         """
         if self.network.reads_potentials:
             return [self._silent_spikes(latency)]
@@ -206,7 +208,7 @@ class Model:
         return {name: jnp.full_like(values, silent, latency.dtype) for name, values in potentials.items()}
 
     def _silent_spikes(self, latency: jax.Array) -> Spikes:
-        """The final potentials of the last stage's layers, pooled, or the largest of each map; none has fired."""
+        """The final potentials of the last stage's layers, pooled, or the largest of each map, as silent `Spikes`."""
         layers = self.stage(self.last)
         potentials = [layer.potentials(latency) for layer in layers]
         if reads_of(self.network.decision) == MAXIMA:
@@ -265,8 +267,9 @@ class Observed(NamedTuple):
     """The network's response to one image.
 
     Attributes:
-      latencies: (F, H, W) of the input and of each layer, by name, before pooling, and of each stage without layers by
-        its name; of deciding layers under a decision that is not `timed` the last step where potentials are above 0.
+      latencies: (F, H, W) of the input and of each layer, by name, before pooling, and of each stage without layers, by
+        the name of the stage. If the decision is not `timed`, deciding neurons with a potential above 0 fire at the
+        last step.
       decided: the decision; -1, without votes and scores, if the network has none.
     """
 
@@ -297,14 +300,14 @@ def _zeros_around(maps: jax.Array, margin: tuple[int, int]) -> jax.Array:
 
 
 def check_decides(network: Network) -> None:
-    """Raises InputError where a network has no decision."""
+    """Raises InputError if a network has no decision."""
     if network.decision is None:
         advice = "call `features`, or train it with a `decision`, such as LinearSVM()"
         raise InputError(f"`decision` of {network.name} is None, so that the network decides nothing: {advice}")
 
 
 def check_weights(network: Network, weights: Weights) -> None:
-    """Raises InputError for an unknown name, weights of another shape, or below 0 where bounds rule that out."""
+    """Raises InputError for an unknown name, for weights of another shape, or for weights below their lower bound."""
     shapes = network.weight_shapes
     convs = {name: conv for _, name, conv in network.layers()}
     for name, value in weights.items():
@@ -316,11 +319,11 @@ def check_weights(network: Network, weights: Weights) -> None:
 
 
 def rounded_weights(network: Network, weights: Weights) -> dict[str, np.ndarray]:
-    """The weights by layer, (F, C, kh, kw) float32, such that layers add up any of them exactly in float32.
+    """The weights by layer, (F, C, kh, kw) float32, rounded so that the sum of any of them is exact in float32.
 
-    So a decision does not depend on the order in which a program adds them up. They change by at most 2^-23 of the
-    largest sum of the weights of a neuron; those of layers with a ramp stay. Raises InputError as `check_weights`, and
-    where weights are not finite.
+    Decisions then do not depend on the order in which a program sums them. Weights change by at most 2^-23 of the
+    largest sum of the weights of a neuron; those of layers with a ramp do not change. Raises InputError as
+    `check_weights`, and if weights are not finite.
     """
     check_weights(network, weights)
     rounded = {}
@@ -332,9 +335,9 @@ def rounded_weights(network: Network, weights: Weights) -> dict[str, np.ndarray]
 
 
 def check_fitted(network: Network, *names: str) -> None:
-    """Raises InputError where parts of a network must be fitted first: "encoder", "decision", layers by name.
+    """Raises InputError if parts of a network must be fitted first: "encoder", "decision", layers by name.
 
-    By default all that it has. The ramps of deciding layers need no fit.
+    By default all parts are checked. The ramps of deciding layers need no fit.
     """
     convs = {name: conv for _, name, conv in network.layers()}
     for name in names or ("encoder", "decision", *network.ramped):
@@ -349,7 +352,7 @@ def check_fitted(network: Network, *names: str) -> None:
 
 
 def check_image(network: Network, image: Any, *, batch: bool = False, name: str = "image") -> None:
-    """Raises InputError unless the encoder makes the network's input of an image, or of each of a batch (N, ...)."""
+    """Raises InputError unless the encoder converts an image, or each of a batch (N, ...), to the network's input."""
     encoder = network.encoder
     if encoder is None:
         advice = "give the Network one, or call `predict` with latencies"
@@ -369,9 +372,9 @@ def check_image(network: Network, image: Any, *, batch: bool = False, name: str 
 
 
 def image_shape(network: Network, *channels: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of images that the network's encoder takes: with these channels, or grey, in colour, or of events.
+    """The shape of images that the network's encoder accepts, with the given channels, or grey, colour or events.
 
-    () where none is found.
+    It is () if no such shape is found.
     """
     rows, columns = network.input_shape[1:]
     for last in (*channels, (), (3,), (2,)):
@@ -383,13 +386,13 @@ def image_shape(network: Network, *channels: tuple[int, ...]) -> tuple[int, ...]
 
 
 def is_batch(network: Network, images: Any) -> bool:
-    """Whether images are several, (N, ...), for the network's encoder, rather than one."""
+    """Whether images are a batch, (N, ...), for the network's encoder, rather than a single image."""
     shapes = [_encoded(network.encoder, shape) for shape in (np.shape(images), np.shape(images)[1:])]
     return shapes[0] != network.input_shape == shapes[1]
 
 
 def _encoded(encoder: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of an encoder's output for an image of this shape, () if it takes none."""
+    """The shape of an encoder's output for an image of this shape; () if the shape is not supported."""
     try:
         return tuple(encoder.output_shape(shape))
     except (ValueError, TypeError, IndexError, AttributeError):  # custom encoders may raise any of these

@@ -23,26 +23,26 @@ _FAR = 8  # standard deviations that hardly any weight lies away from the mean
 
 @component
 class Network:
-    """A network: stages, each of which reads earlier ones.
+    """A network: stages, each of which reads earlier stages.
 
-    Its last stage decides which class an image shows, or a decision is fitted to that stage, or nothing decides.
+    The last stage decides which class an image shows, or a decision is fitted to its output, or there is no decision.
 
     Attributes:
-      name: as on the command line; runs are named after it.
+      name: the name, as on the command line; runs are named after it.
       input_shape: (C, H, W) of the encoded image.
-      classes: number of classes; each deciding layer has the same number of features for each, in order. It has no
-        effect, and may be left out, if `decision` is None.
+      classes: the number of classes; each deciding layer has the same number of features for each of them, in order. If
+        `decision` is None, it has no effect and may be left out.
       stages: the last one decides, or feeds a `FittedDecision`; if `decision` is None, its outputs are the features.
-      time_steps: T.
-      epochs: default epochs of each stage, in order; a single stage may have a plain number. If layers decide, the last
-        number is that of supervised learning.
-      reward_by_turns: in the first epoch the first supervised layer and all others learn in alternate intervals, later
-        only the others do. By default all learn together.
-      encoder: makes latencies of images; None: one that suits the images of the training set.
+      time_steps: T, the number of time steps of an encoded image.
+      epochs: the default number of epochs of each stage, in order; a single stage may have a plain number. If layers
+        decide, the last number is that of supervised learning.
+      reward_by_turns: if true, the first supervised layer and the later ones learn in alternate intervals during the
+        first epoch, and only the later ones learn after that. By default all of them learn together.
+      encoder: converts images to latencies; None: an encoder that suits the images of the training set.
       decision: how the last stage decides; None: the network decides nothing. Then all layers learn without labels, and
-        what the last stage makes of an image are its features; see `SpikingNetwork.features`.
-      shuffle: whether images come in a new order each epoch by default; see `Settings`.
-      patience: default patience of `Settings`; None: that of the command line.
+        the features of an image are the output of the last stage; see `SpikingNetwork.features`.
+      shuffle: whether images are shown in a new order in each epoch by default; see `Settings`.
+      patience: the default patience in `Settings`; None: that of the command line.
     """
 
     name: str = static()
@@ -79,7 +79,7 @@ class Network:
                 learner.check_layer(name, conv, output, classes, self.timed)
 
     def _check_fields(self) -> None:
-        """Raises TypeError or InputError where a field is of a wrong type or out of range."""
+        """Raises TypeError or InputError if a field has a wrong type or is out of range."""
         if not self.name.isprintable() or {"/", "\\"} & {*self.name}:  # files and folders are named after it
             raise InputError(f"`name` must be of printable characters without / and \\, got {self.name!r}")
         if not self.classes and self.decision is not None:
@@ -100,7 +100,7 @@ class Network:
             checks.length("epochs", self.epochs, len(self.stages), "stages")
 
     def _check_last_stage(self) -> None:
-        """Raises InputError where the last stage cannot decide, or has settings that have no effect there."""
+        """Raises InputError if the last stage cannot decide, or has settings that have no effect there."""
         last = self.stages[-1]
         if not last.branches and self.decision is not None and not is_fitted(self.decision):
             advice = "take a `decision` that is fitted, or None for a network that decides nothing"
@@ -118,7 +118,7 @@ class Network:
         checks.equal(f"pointwise of {title}", last.pointwise, False, "neurons do not fire there")
 
     def _check_layer(self, name: str, conv: Conv) -> None:
-        """Raises InputError where a layer has learners or settings that have no place in it."""
+        """Raises InputError if a layer has learners or settings that it cannot use."""
         conv.check()
         if name not in self.deciding:
             checks.equal(f"fractional of {name}, which does not decide,", conv.fractional, False, "it has no effect")
@@ -220,12 +220,12 @@ class Network:
 
     @property
     def structure(self) -> Any:
-        """The part that programs are compiled for: networks of the same structure differ in numbers alone."""
+        """What a compiled program depends on. Networks with the same structure differ only in their numbers."""
         return jax.tree.structure(self), tuple(conv.monotone for _, _, conv in self.layers())
 
     @property
     def first_supervised(self) -> int:
-        """Number of the first stage that learns supervised, of stages where none does."""
+        """The number of the first stage that learns supervised; the number of stages if none does."""
         supervised = (n for n, _, conv in self.layers() if any(learner.supervised for learner in conv.each_learner))
         return next(supervised, len(self.stages))
 
@@ -237,7 +237,7 @@ class Network:
 
     @property
     def deciding(self) -> tuple[str, ...]:
-        """Names of the layers that decide, those of the last stage; none under a `FittedDecision` or no decision."""
+        """Names of the layers that decide, those of the last stage; none if the decision is fitted or None."""
         return () if self.decision is None or is_fitted(self.decision) else self.names[-1]
 
     @property
@@ -247,12 +247,12 @@ class Network:
 
     @property
     def reads_potentials(self) -> bool:
-        """Whether its decision is fitted to potentials of the last stage, whose neurons then do not fire."""
+        """Whether the decision is fitted to potentials of the last stage, whose neurons then do not fire."""
         return is_fitted(self.decision) and reads_of(self.decision) != SPIKES
 
     @property
     def evidence(self) -> tuple[str, ...]:
-        """Names of the layers whose responses the decision reads: those that decide, or whose potentials it reads."""
+        """Names of the layers that the decision reads: the layers that decide, or whose potentials it is fitted to."""
         return self.names[-1] if self.reads_potentials else self.deciding
 
     @property
@@ -273,9 +273,9 @@ class Network:
                 yield number, name, branch
 
     def with_classes(self, classes: int) -> "Network":
-        """The network for another number of classes: the layers that decide keep as many neurons for each.
+        """The network for another number of classes; the layers that decide keep their number of neurons per class.
 
-        Raises InputError where they have an array of a number for each feature.
+        Raises InputError if such a layer has an array with a number for each feature.
         """
         if checks.integer("classes", classes, 1) == self.classes:
             return self
@@ -290,7 +290,7 @@ class Network:
         return dataclasses.replace(conv, features=conv.features // self.classes * classes)
 
     def initial_weights(self, seed: int = 0) -> dict[str, np.ndarray]:
-        """(F, C, kh, kw) float32 of each layer, given or drawn; raises InputError outside of bounds."""
+        """(F, C, kh, kw) float32 of each layer, given or drawn; raises InputError if they exceed their bounds."""
         random = np.random.default_rng(checks.seed(seed))
         shapes = self.weight_shapes
         weights = {}
@@ -304,7 +304,7 @@ class Network:
         return weights
 
     def check_initial_weights(self, seed: int) -> None:
-        """Raises InputError where `initial_weights` would; draws none where they lie far within their bounds."""
+        """Raises InputError if `initial_weights` would; draws no weights that lie far within their bounds."""
         for _, _, conv in self.layers():
             may_leave = conv.monotone and conv.weight_mean < _FAR * conv.weight_std
             if conv.weights is None and (may_leave or conv.weight_mean > conv.upper_bound):
@@ -323,7 +323,7 @@ class Network:
         }
 
     def components(self) -> dict[str, Any]:
-        """All components that a sweep may replace, and tuples of some, by path: "layer1.learners", "decision"."""
+        """All components, and tuples of them, that a sweep may replace, by path: "layer1.learners", "decision"."""
         parts: dict[str, Any] = {}
         for _, name, conv in self.layers():
             parts |= paths.parts(conv, name)
@@ -343,16 +343,16 @@ class Network:
         return names
 
     def component_path(self, path: str) -> str:
-        """The whole path of one of its `components`; raises InputError where the path names none, or several."""
+        """The whole path of one of its `components`; raises InputError if the path names none, or several."""
         return _whole_path(path, self.components())
 
     def vary(self, path: str, value: Any) -> "Network":
         """The network with one of its `hyperparameters`, or of its `components`, changed.
 
-        A unique end of the path is enough ("radius"). So is the layer with such an end ("layer1.radius"). Another
-        encoder must make maps of the same shape; the network takes its time steps.
+        A unique end of the path is sufficient ("radius"), or the layer and such an end ("layer1.radius"). Another
+        encoder must produce maps of the same shape; the network adopts its number of time steps.
 
-        Raises InputError where the path names none of them or several, or the part cannot have this value.
+        Raises InputError if the path matches none of them or several, or if the part cannot have this value.
         """
         if components.is_component(value):
             return self._replaced(self.component_path(path), value, path, type(value).__name__)
@@ -403,7 +403,7 @@ def matching_paths(path: str, paths: Iterable[str]) -> list[str]:
 
 
 def _whole_path(path: str, paths: Iterable[str]) -> str:
-    """The one of `paths` that a path or its unique end names; raises InputError where there is none, or several."""
+    """The one of `paths` that a path or its unique end names; raises InputError if there is none, or several."""
     matches = matching_paths(path, paths)
     if len(matches) == 1:
         return matches[0]
@@ -422,7 +422,7 @@ def _nearest_paths(path: str, paths: Iterable[str]) -> tuple[str, list[str]]:
 
 
 def output_shape(stage: Stage, shape: Shape, *, joined: bool) -> Shape:
-    """(F, H, W) of the output of a stage that reads (C, H, W); raises InputError where `joined` sizes differ."""
+    """(F, H, W) of the output of a stage that reads (C, H, W); raises InputError if `joined` sizes differ."""
     sizes = set()
     for branch in stage.branches:
         output = branch.output_size((shape[1], shape[2]))
@@ -436,7 +436,7 @@ def output_shape(stage: Stage, shape: Shape, *, joined: bool) -> Shape:
 
 
 def _check_drawn(name: str, conv: Conv, drawn: np.ndarray) -> None:
-    """Raises InputError where initial weights would leave their bounds, with numbers that would not."""
+    """Raises InputError if initial weights would exceed their bounds, with a suggestion of numbers that would not."""
     highest = conv.upper_bound
     if conv.weight_range is not None:
         if conv.weight_range[1] > highest or (conv.monotone and conv.weight_range[0] < 0):

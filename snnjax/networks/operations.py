@@ -61,7 +61,7 @@ def fan_out(conv: Conv, connected: Any, size: tuple[int, int]) -> jax.Array:
     inputs = jax.ShapeDtypeStruct((taps.shape[1], *size), jnp.float32)
     rows, columns = np.multiply(conv.output_size(size), conv.ramp.dendrites if conv.ramp else 1)
     positions = np.zeros(conv.positions(size), np.float32)
-    positions[:rows, :columns] = 1  # dendrites leave others over
+    positions[:rows, :columns] = 1  # positions at the edge that no complete group of dendrites covers stay 0
     (synapses,) = jax.linear_transpose(sums, inputs)(positions)
     return synapses
 

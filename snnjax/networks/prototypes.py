@@ -30,15 +30,15 @@ _BYTES = 24
 
 
 def ncg_prototypes(images: ImageSpec = MNIST) -> Network:
-    """The features of goupy2024_ncg under five prototypes a class."""
+    """The features of goupy2024_ncg with a readout of five prototypes per class."""
     return dataclasses.replace(with_prototypes(goupy2024_ncg(images)), name="ncg_prototypes")
 
 
 def with_prototypes(network: Network, *, per_class: int = PER_CLASS) -> Network:
-    """The layers of a network before its readout, under neurons that learn as `Prototypes`.
+    """The layers of a network before its readout, with a new readout that learns by `Prototypes`.
 
-    A readout of a single map reads the earliest spike of each 2x2 neighbours. Train it with `start` to take what a
-    trained network has learned.
+    If a single stage is read, the readout reads the earliest spike of each block of 2x2 positions. To reuse the layers
+    of a trained network, pass it to the `Trainer` as `start`.
     """
     checks.integer("per_class", per_class, 1)
     if not network.classes:
@@ -74,9 +74,10 @@ def with_prototypes(network: Network, *, per_class: int = PER_CLASS) -> Network:
 
 
 def prototypes_on(trained: SpikingNetwork, classes: int | None = None, *, per_class: int = PER_CLASS) -> SpikingNetwork:
-    """A trained network whose new readout, of its own classes or of so many others, is to learn: see `with_prototypes`.
+    """A trained network with a new, empty readout of prototypes, as `with_prototypes` describes it.
 
-    Silent until it learns, as in a `Stream`. Raises InputError if its weights would not fit into the memory.
+    The readout has the classes of the trained network or, with `classes`, as many other classes. It is silent until it
+    learns, for example in a `Stream`. Raises InputError if its weights would not fit into memory.
     """
     features = (
         trained.network if classes is None else trained.network.with_classes(checks.integer("classes", classes, 1))

@@ -1,9 +1,10 @@
-"""Published digit networks of spikes alone.
+"""Published networks for digit recognition, all of whose layers use only spikes.
 
-kheradpisheh2018 is that of Kheradpisheh et al. 2018 (Neural Networks 99), STDP-based spiking deep convolutional neural
-networks for object recognition, as SpykeTorch has it but for its decision: the machine sees when neurons fire, that of
-SpykeTorch who fired ([arXiv 1611.01421](https://arxiv.org/abs/1611.01421)). mozafari2018 is that of Mozafari et al.
-2019 ([arXiv 1804.00227](https://arxiv.org/abs/1804.00227)), the others are those of
+kheradpisheh2018 is the network of Kheradpisheh et al. 2018 (STDP-based spiking deep convolutional neural networks for
+object recognition, Neural Networks 99, [arXiv 1611.01421](https://arxiv.org/abs/1611.01421)) as implemented in
+SpykeTorch, except for the decision: here the support vector machine reads when each neuron fires, whereas SpykeTorch's
+reads only which neurons fire. mozafari2018 is the network of Mozafari et al. 2019
+([arXiv 1804.00227](https://arxiv.org/abs/1804.00227)). All other networks are those of
 [aidinattar/snn](https://github.com/aidinattar/snn).
 """
 

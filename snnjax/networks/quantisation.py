@@ -1,4 +1,4 @@
-"""Networks with weights of few bits, whose potentials are sums of integers."""
+"""Quantised networks, whose weights have a few bits and whose potentials are sums of integers."""
 
 import dataclasses
 import math
@@ -24,15 +24,15 @@ _HIGHEST = 2.0**53  # threshold: no sum of weights is as large
 class IntegerRampLayer(NamedTuple):
     """A layer with a ramp in integers: a neuron fires at the first step t at which its potential is levels[t] or more.
 
-    Its potential is (sum of weights (T - latency) - threshold) 2^shift; those of several dendrites are added up where
-    they are above 0. Without 2^shift, sums and every part of them are at most 2^24 in magnitude for any input, so that
-    float32 has them exactly.
+    The potential is (sum of weights (T - latency) - threshold) 2^shift; if there are several dendrites, their positive
+    potentials are summed. Without the factor 2^shift, all sums and partial sums have a magnitude of at most 2^24 for
+    any input, so that float32 represents them exactly.
 
     Attributes:
       weights: (F, C, kh, kw) int8, at most 2^(bits - 1) - 1 in magnitude.
       threshold: (F,) int64.
-      shift: (F,) int64, from 0 to `MAX_SHIFT` and what large sums need.
-      levels: (T,) int64, falling; () of a deciding layer, which has none.
+      shift: (F,) int64, at least 0, and at most `MAX_SHIFT` plus the number of bits that large sums need.
+      levels: (T,) int64, falling; () for a deciding layer, which has none.
       exponent: one unit of a potential is 2^exponent.
     """
 
@@ -49,11 +49,11 @@ class IntegerRampLayer(NamedTuple):
 
 
 class IntegerLayer(NamedTuple):
-    """A layer in integers: a neuron fires where the sum of its weights at inputs that have fired is above `threshold`.
+    """A layer in integers: a neuron fires once the sum of the weights of inputs that have fired exceeds `threshold`.
 
     Attributes:
       weights: (F, C, kh, kw) uint8, 0 to 2^bits - 1.
-      threshold: (F,) int64; -1 of a feature whose threshold is below 0, 0 where the layer has none.
+      threshold: (F,) int64; -1 for a feature whose threshold is below 0, and 0 if the layer has no threshold.
     """
 
     weights: np.ndarray
@@ -63,9 +63,9 @@ class IntegerLayer(NamedTuple):
 def integer_layers(network: SpikingNetwork, bits: int) -> dict[str, IntegerLayer | IntegerRampLayer]:
     """Each layer of a network in integers, by its name.
 
-    A layer's largest weight becomes 2^bits - 1; with a ramp, each feature has a power of two as its unit. Thresholds
-    are rounded down, since sums are integers. Raises InputError for other than 1 to 8 bits, of one bit with a ramp, and
-    where weights without a ramp are below 0.
+    The largest weight of a layer becomes 2^bits - 1; in a layer with a ramp, the unit of each feature is a power of
+    two. Thresholds are rounded down, since sums are integers. Raises InputError if `bits` is not in 1..8, if it is 1
+    and a layer has a ramp, or if a layer without a ramp has weights below 0.
     """
     checks.integer("bits", bits, 1, MAX_BITS)
     layers: dict[str, IntegerLayer | IntegerRampLayer] = {}
@@ -86,7 +86,7 @@ def integer_layers(network: SpikingNetwork, bits: int) -> dict[str, IntegerLayer
 
 
 def _integer_ramp(name: str, layer: RampLayer, bits: int) -> IntegerRampLayer:
-    """A layer with a ramp in integers; each feature has the unit that rounds its weights least."""
+    """A layer with a ramp in integers; each feature has the unit with the smallest rounding error of its weights."""
     checks.integer(f"bits of {name}, whose weights have both signs,", bits, 2)
     if not (layer.ramp.fitted or layer.classes):
         raise InputError(f"`ramp` of {name} must be fitted, got Ramp before its `fit`: train the network first")
@@ -107,7 +107,7 @@ def _integer_ramp(name: str, layer: RampLayer, bits: int) -> IntegerRampLayer:
         return np.square(rounded(exponents) * 2.0 ** exponents[:, None] - rows).sum(axis=1)
 
     def threshold(exponents: np.ndarray) -> np.ndarray:
-        """That of the rounded weights: their mean sum is that of the weights."""
+        """The threshold for the rounded weights, with which their mean sum equals that of the original weights."""
         # Without this, rounding shifts all spikes of a feature: in a 4-bit readout of SoftHebb features such thresholds
         # raised held-out accuracy from 74.0 to 74.7 %.
         errors = rounded(exponents) - rows / 2.0 ** exponents[:, None]
@@ -145,9 +145,10 @@ def _largest_sums(integers: np.ndarray, threshold: np.ndarray, time_steps: int) 
 
 
 def quantise(network: SpikingNetwork, bits: int) -> SpikingNetwork:
-    """The network of the `integer_layers` of a network; raises InputError as these.
+    """The network with the weights and thresholds of its `integer_layers`; raises InputError as these.
 
-    Weights are multiples of 2^-bits, those of a feature with a ramp multiples of its unit, so that all sums are exact.
+    Weights are multiples of 2^-bits or, in a layer with a ramp, multiples of the unit of their feature, so that all
+    sums are exact.
     """
     layers = integer_layers(network, bits)
     unit = 2.0**-bits
@@ -162,7 +163,7 @@ def quantise(network: SpikingNetwork, bits: int) -> SpikingNetwork:
 def _network_with_integers(
     network: Network, layers: Mapping[str, IntegerLayer | IntegerRampLayer], unit: float
 ) -> Network:
-    """The network with the thresholds that its layers have in integers, in multiples of their units."""
+    """The network with the integer thresholds of its layers, in multiples of their units."""
     stages = []
     for names, stage in zip(network.names, network.stages, strict=True):
         branches = [_with_integers(conv, layers[name], unit) for name, conv in zip(names, stage.branches, strict=True)]
@@ -171,7 +172,7 @@ def _network_with_integers(
 
 
 def _with_integers(conv: Conv, layer: IntegerLayer | IntegerRampLayer, unit: float) -> Conv:
-    """A layer with the threshold that it has in integers, in multiples of its unit."""
+    """A layer with its integer threshold, in multiples of its unit."""
     if isinstance(layer, IntegerRampLayer):
         return _with_integer_ramp(conv, layer)
     if conv.threshold is None:

@@ -1,4 +1,4 @@
-"""Deep features without labels: soft winner-take-all Hebbian layers under a first-spike readout of all of them.
+"""Deep features without labels: soft winner-take-all Hebbian layers, all of which a first-spike readout reads.
 
 Three layers learn by SoftHebb (Journé et al. 2023, [arXiv 2209.11883](https://arxiv.org/abs/2209.11883)); their neurons
 fire in the window after that of their inputs. The readout is NCG ([Goupy et al.
@@ -52,9 +52,9 @@ SHARE = 920 / 24576
 
 
 def goupy2024_softhebb(images: ImageSpec = CIFAR10, *, features: Sequence[int] = (96, 384, 1536)) -> Network:
-    """Three layers, each with its number of `features`, all read by ten competing neurons per class.
+    """Three layers with these numbers of `features`, all of which the readout reads.
 
-    They are five where fewer than 5,000 images have labels.
+    The readout has ten competing neurons per class, or five if fewer than 5,000 images have labels.
     """
     check_images(images)
     checks.instance("features", features, Sequence, f"{len(LAYERS)} numbers, one for each layer")

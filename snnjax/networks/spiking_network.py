@@ -25,14 +25,14 @@ class PlasticWeight(nnx.Variable):
 
 
 class SpikingNetwork(nnx.Module):
-    """A network with its weights as a flax module. Its methods take one image, or several along a first axis.
+    """A network with its weights, as a flax module. Its methods accept one image, or several along a first axis.
 
-    `snnjax.kernels.use_backend` selects the back end, as for kernels, also under `jax.jit` and `jax.vmap`.
+    As for kernels, the back end is selected by `snnjax.kernels.use_backend`, also under `jax.jit` and `jax.vmap`.
 
-    The weights are variables named as the layers: `network.layer1[...]` is (F, C, kh, kw) float32.
+    The weights are variables that are named after the layers: `network.layer1[...]` is (F, C, kh, kw) float32.
 
     Attributes:
-      class_names: one for each class.
+      class_names: the name of each class.
     """
 
     def __init__(
@@ -44,11 +44,11 @@ class SpikingNetwork(nnx.Module):
         class_names: Sequence[str] = (),
         initial: Mapping[str, Any] | None = None,
     ):
-        """Takes the weights given, or draws `Network.initial_weights`; raises InputError where they do not fit.
+        """Uses the given weights, or draws `Network.initial_weights`; raises InputError if the weights do not fit.
 
         A network without an encoder gets the one that `Trainer` would choose for it, if there is one. Classes
-        without names are "0", "1", ... `initial` are the numbers that training has changed, as they were, by
-        the paths of `paths.leaves`.
+        without names are called "0", "1", ... `initial` contains the original values of the numbers that training has
+        changed, by the paths of `paths.leaves`.
         """
         made = f"{getattr(network, '__name__', '')}(...)" if callable(network) else ""
         checks.instance("network", network, Network, "a Network", made)
@@ -64,22 +64,23 @@ class SpikingNetwork(nnx.Module):
 
     @property
     def network(self) -> Network:
-        """The `Network`: its encoder, its stages with what they have learned besides the weights, and its decision."""
+        """The `Network`: its encoder, its stages with all that they have learned except the weights, its decision."""
         arrays = iter(self._arrays)
         return jax.tree.unflatten(self._structure, [next(arrays)[...] if x is None else x for x in self._numbers])
 
     @property
     def untrained(self) -> Network:
-        """The `Network` before training: thresholds as they were set, nothing fitted. Train this one again.
+        """The `Network` as it was before training, with its original thresholds and without fitted parts.
 
-        It is `network` itself where nothing is known of that, as of a file of an earlier version.
+        Use it to train the network again. If the original values are unknown, as in files of an earlier version, it is
+        the same as `network`.
         """
         as_leaves = {path: np.array(x, np.float32) if isinstance(x, list) else x for path, x in self._initial}
         return with_leaves(self.network, as_leaves)
 
     @property
     def initial(self) -> dict[str, Any]:
-        """The numbers of `network` that training has changed, as they were, by path."""
+        """The original values of the numbers of `network` that training has changed, by path."""
         return dict(self._initial)
 
     @property
@@ -98,10 +99,11 @@ class SpikingNetwork(nnx.Module):
             getattr(self, name)[...] = jnp.asarray(value, jnp.float32)
 
     def __call__(self, images: ArrayLike) -> jax.Array:
-        """The class of an image as its encoder takes it, uint8 or floats of 0..255: () int32, -1 if silent.
+        """The class of an image: () int32, -1 if the network is silent.
 
-        Of several images, (N, ...), it is (N,). Raises InputError without an encoder, for images of another shape, for
-        pixels known to be of 0..1, and InputTypeError for another dtype.
+        An image is uint8 or float, in 0..255, and has the shape that the encoder accepts. For several images, (N, ...),
+        the result is (N,). Raises InputError if there is no encoder, if images have another shape, or if their pixels
+        are known to lie in 0..1; InputTypeError if they have another dtype.
         """
         return self.decide(images).decision
 
@@ -118,11 +120,11 @@ class SpikingNetwork(nnx.Module):
     def features(self, images: ArrayLike, stages: int | None = None) -> jax.Array:
         """The output of stage number `stages` for an image, such as for a custom classifier: (C, H, W).
 
-        Of several images, (N, C, H, W). These are latencies, unsigned integers, equal to the number of time steps if a
-        neuron is silent. By default they are what the decision reads or, without a decision, the output of the last
-        stage. If the decision reads potentials, they are these: float32, (F, H, W), or (F, 1, 1) of maxima. With
-        `stages=0` they are the encoded image.
-        Raises InputError for images that the encoder does not take.
+        For several images it is (N, C, H, W). The features are latencies, unsigned integers, equal to the number of
+        time steps if a neuron is silent. By default they are the input of the decision or, without a decision, the
+        output of the last stage. If the decision reads potentials, the features are these potentials, float32,
+        (F, H, W), or their maxima, (F, 1, 1). With `stages=0` they are the encoded image. Raises InputError for images
+        that the encoder does not accept.
         """
         last = len(self.network.stages) - bool(self.network.deciding)
         if stages is not None:
@@ -133,9 +135,9 @@ class SpikingNetwork(nnx.Module):
         return self._of_images(_features, images, stages)
 
     def _of_images(self, function: Callable[..., Any], images: ArrayLike, *settings: Any) -> Any:
-        """A function of the model and one encoded image, of an image or several.
+        """The result of a function of the model and one encoded image, for one image or several.
 
-        Several are filled up to one of few numbers, so that few programs are compiled.
+        A batch is padded to one of a few sizes, so that few programs are compiled.
         """
         batch = is_batch(self.network, images)
         check_image(self.network, images, batch=batch)
@@ -149,7 +151,7 @@ class SpikingNetwork(nnx.Module):
         return jax.tree.map(lambda x: x[:count], compute(jnp.asarray(filled)))
 
     def class_name(self, decision: int | jax.Array) -> str:
-        """The name of the class that was decided for, "(silent)" for -1; of one decision, outside of jit."""
+        """The name of the class of a decision, "(silent)" for -1; only for a single decision, outside of jit."""
         return names.name_of(int(decision), self.class_names)
 
     def predict(self, latency: jax.Array) -> jax.Array:
@@ -169,9 +171,9 @@ def at_once() -> int:
 
 
 def padded_batch_size(count: int) -> int:
-    """The number to which so many images are filled up, so that few programs are compiled.
+    """The size to which a batch with so many images is padded, so that few programs are compiled.
 
-    A power of two up to what the device takes together, or a multiple of that.
+    It is a power of two up to the number that the device processes together, or a multiple of that number.
     """
     most = at_once()
     return -(-count // most) * most if count > most else 1 << max(count - 1, 0).bit_length()

@@ -23,7 +23,7 @@ class Input:
 
     Attributes:
       stage: its name: "stage1", "stage2", ..., or "encoder".
-      pool: pooling of its maps for this reader alone, after the pooling of the stage itself; or None.
+      pool: an additional pooling that applies only to this input, after the pooling of the stage itself; or None.
     """
 
     stage: str = static()
@@ -40,17 +40,17 @@ class Input:
 
 @component
 class Stage:
-    """Layers side by side on the same input; their outputs are joined feature after feature, then pooled.
+    """Layers side by side that read the same input; their outputs are concatenated along the features, then pooled.
 
     Attributes:
-      branches: the layers; none: the input itself is pooled, such as for a decision that is fitted.
-      pool: pooling of the joined maps, or None; None of deciding layers.
-      inputs: the earlier stages that it reads; none: the stage before, or the encoder.
-      join: makes one input of several: a component such as `Concatenate`.
-      pointwise: whether at each position of the joined maps only the earliest spike passes, before they are pooled. Of
-        equally early spikes the one with the highest potential passes, then that of the lowest feature. This applies
-        whenever the stage is read: in tests, and while later stages learn. While the stage itself learns, its
-        `competition` decides which neurons learn.
+      branches: the layers; without layers, the input itself is pooled, for example for a fitted decision.
+      pool: the pooling of the concatenated maps, or None; always None for deciding layers.
+      inputs: the earlier stages that are read; if empty, the previous stage, or the encoder.
+      join: combines several inputs into one: a component such as `Concatenate`.
+      pointwise: whether only the earliest spike passes at each position of the concatenated maps, before they are
+        pooled. Among equally early spikes it is the one with the highest potential, and in a tie that of the lowest
+        feature. This applies whenever the stage is read: in tests, and while later stages learn. While the stage itself
+        learns, its `competition` determines which neurons learn.
     """
 
     branches: tuple[Conv, ...] = ()
@@ -94,11 +94,11 @@ def stage(
     join: Join = CONCATENATE,
     pointwise: bool = False,
 ) -> Stage:
-    """A stage of one layer or of several branches, with pooling after it, by an integer of the largest.
+    """A stage with one layer or several branches, and an optional pooling; an integer stands for max pooling.
 
-    `inputs` are the earlier stages that it reads, by name ("stage1", "encoder") or as `Input`, by default the one
-    before; `join` makes one of several. With `pointwise`, only one spike passes at each position, as described in
-    `Stage`. Raises InputError for a part of a wrong type or without effect.
+    `inputs` are the earlier stages to read, by name ("stage1", "encoder") or as `Input`; the default is the previous
+    stage. `join` combines several inputs into one. With `pointwise`, only one spike passes at each position, as
+    described in `Stage`. Raises InputError if a part has a wrong type or no effect.
     """
     integer = isinstance(pool, int | np.integer) and not isinstance(pool, bool)
     pooling: Any = Pool(int(pool)) if integer else pool  # type: ignore[arg-type]

@@ -182,7 +182,7 @@ class CheckpointFolder:
             raise InputError(f"{'; '.join(damaged)}: there is nothing to go on from, name another folder")
 
     def _check(self, path: Path, meta: Json) -> None:
-        """Raises InputError where a checkpoint is of another run; notes other versions or another device."""
+        """Raises InputError if a checkpoint is of another run; notes other versions or another device."""
         expected = self._identity
         settings = current_names(meta.get("settings", {}))
         noun = self.kind.removeprefix("a ")

@@ -32,18 +32,18 @@ def read_results(run: Path) -> Json:
     path = finished_file(run, RESULTS)
     if (run / STREAM).exists():
         raise InputError(f"{run} is the folder of a stream: look at {run / STREAM}; its network is in {run / WEIGHTS}")
-    anew = "delete it, and `resume` writes it anew"
-    results = _read(path, set(), anew)
+    advice = "delete it, and `resume` writes it again"
+    results = _read(path, set(), advice)
     files.check_format(path, results, FORMAT, f"read it with that version, or {run}/{PAGE}")
     digest = results.pop("digest", None)
     if digest != _digest(results):
-        raise InputError(f"{path} is damaged, its digest is another: {anew}")
+        raise InputError(f"{path} is damaged, its digest does not match: {advice}")
     return results | dict(settings=current_names(results["settings"]))
 
 
-def _read(path: Path, names: set[str], anew: str) -> Json:
+def _read(path: Path, names: set[str], advice: str) -> Json:
     """The JSON object of a file, which has these names; raises InputError, with advice, if there is none."""
-    with explained(advice=anew):
+    with explained(advice=advice):
         results = files.read_json(path)
         if not isinstance(results, dict) or not names <= results.keys():
             raise InputError(f"{path} is damaged, it holds no results")
@@ -58,8 +58,8 @@ def is_sweep(path: Path) -> bool:
 def read_sweep(folder: Path) -> Json:
     """Reads a sweep's sweep.json; raises InputError if it is damaged, or holds no trained network."""
     path = folder / SWEEP
-    anew = "delete it, and the command of the sweep writes it again"
-    results = _read(path, {"settings", "about", "networks"}, anew)
+    advice = "delete it, and the command of the sweep writes it again"
+    results = _read(path, {"settings", "about", "networks"}, advice)
     if not any(network["epochs"] for network in results["networks"]):
         raise InputError(f"{path} holds no network that was trained to the end")
     return results | dict(settings=current_names(results["settings"]))

@@ -46,10 +46,10 @@ Json = dict[str, Any]
 class Stream:
     """Learning image by image, from a trained network or a new one: `learn` decides, then learns from the label.
 
-    It is the plain step of a training on one image: supervised layers keep learning from labels or rewards, in one
-    pass; those before stay as they are. `learn`, `reward` and `end_epoch` are pure, jitted, and can be scanned and
-    vmapped over streams, whose states are stacked, with images of their own or the same for all. States can be pickled;
-    `save_state` writes one into a file that holds no code.
+    Each step corresponds to the step of a training run with one image: supervised layers continue to learn from labels
+    or rewards, and the layers before them stay as they are. `learn`, `reward` and `end_epoch` are pure and jitted. They
+    can be scanned, and vmapped over streams whose states are stacked, with separate images or the same ones for all.
+    States can be pickled; `save_state` writes a state into a file that contains no code.
 
     Attributes:
       start: the network before the first image.
@@ -64,15 +64,16 @@ class Stream:
         adapt_every: int = 100,
         backend: str = "auto",
     ):
-        """Raises InputError where the network has an encoder or a decision to be fitted, or numbers are wrong.
+        """Raises InputError if an encoder or a decision of the network must be fitted first, or if numbers are invalid.
 
         Args:
-          network: as of `snnjax.load`; a new one is `SpikingNetwork(description)`.
-          memory: M, the newest images of each class, which are kept as latencies.
-          replays: images, drawn from the memory, that are learned again after each image: of a class drawn among those
-            seen so far, then of one of its images that are kept.
-          adapt_every: images learned, replays among them, after which supervised learners adapt, as of `Settings`.
-          backend: "auto", "xla" or "native", as of `Settings`.
+          network: a trained network, as returned by `snnjax.load`, or a new one, `SpikingNetwork(description)`.
+          memory: M, how many of the latest images of each class are kept, as latencies.
+          replays: the number of images from the memory that are learned again after each image. For each of them, a
+            class is drawn among those seen so far, then one of its images in the memory.
+          adapt_every: the number of learned images, including replays, after which supervised learners adapt, as in
+            `Settings`.
+          backend: "auto", "xla" or "native", as in `Settings`.
         """
         checks.instance(
             "network", network, SpikingNetwork, "a SpikingNetwork", "snnjax.load(run), or SpikingNetwork(description)"
@@ -93,17 +94,17 @@ class Stream:
 
     @property
     def settings(self) -> Json:
-        """What results depend on besides the network, the images and the seed, by name."""
+        """The settings on which results depend, in addition to the network, the images and the seed, by name."""
         rules = self._rules
         settings = {name: getattr(rules, name) for name in ("memory", "replays", "backend")}
         return dict(settings, adapt_every=rules.phase.adapt_every)
 
     def init(self, seed: int = 0, images: ArrayLike | None = None) -> StreamState:
-        """The state before the first image, by the seed of what learners and the memory draw.
+        """The state before the first image. The seed is used for all random draws of the learners and of the memory.
 
-        A readout that has not learned yet needs some `images`, (N, ...) like those to come: learners choose the
-        thresholds of deciding layers by up to 100 of them, as in a training. Raises InputError for images that the
-        network does not take.
+        If the readout has not learned yet, pass some `images`, (N, ...), that are similar to the ones to come: learners
+        choose the thresholds of deciding layers from up to 100 of them, as in a training run. Raises InputError for
+        images that the network does not accept.
         """
         if images is not None:
             images = np.asarray(images)
@@ -148,11 +149,11 @@ class Stream:
     def learn(
         self, state: StreamState, image: ArrayLike, label: ArrayLike | None = None
     ) -> tuple[jax.Array, StreamState]:
-        """The class decided for an image, () int32, -1 where silent, then the state once it has learned from its label.
+        """Decides on an image, then learns from its label. Returns the class, () int32, -1 if silent, and the state.
 
-        `label`, () integer, is -1 or None where it is not known: it only decides. Of several images (N, ...) with
-        labels (N,), learned in their order, decisions are (N,). Raises InputError for images that the network does not
-        take, for labels of no class, and where a new encoder or ramp is not fitted.
+        `label`, () integer, is -1 or None if it is not known; then nothing is learned. Several images (N, ...) with
+        labels (N,) are learned in order, and the decisions are (N,). Raises InputError for images that the network does
+        not accept, for labels that are no class, and if a new encoder or ramp is not fitted.
         """
         self._check_state(state)
         batch = is_batch(self._network, image)
@@ -177,9 +178,9 @@ class Stream:
         return _integers("label", label, shape, -1, last, f"lie in 0..{last}, or be -1")
 
     def reward(self, state: StreamState, image: ArrayLike, reward: ArrayLike) -> tuple[jax.Array, StreamState]:
-        """As `learn` from an image, from a reward for what is decided: () integer, 1 right, -1 wrong, 0 neither.
+        """As `learn`, but from a reward for the decision instead of a label: () integer, 1 right, -1 wrong, 0 neither.
 
-        Raises InputError where a learner needs labels (`Learner.rewarded`), and as `learn`.
+        Raises InputError if a learner needs labels (`Learner.rewarded`), and as `learn`.
         """
         self._check_state(state)
         for name in self._rules.phase.layers:
@@ -188,24 +189,24 @@ class Stream:
                 kind = type(learner).__name__
                 raise InputError(f"`reward` is for learners such as RSTDP, got {kind} of {name}: give `learn` a label")
         if is_batch(self._network, image):
-            got = f"got {np.shape(image)}: each decision earns a reward of its own"
+            got = f"got {np.shape(image)}: each decision earns its own reward"
             raise InputError(f"`image` must be a single one, of shape {np.shape(image)[1:]}, {got}")
         check_image(self._network, image)
         rewards = _integers("reward", reward, (), -1, 1, "be 1, -1 or 0")
         return learn_reward(self._rules, self._model, state, jnp.asarray(image), jnp.asarray(rewards, jnp.int32))
 
     def end_epoch(self, state: StreamState) -> StreamState:
-        """The state once learners have done what follows an epoch, such as to anneal rates or to draw a new dropout.
+        """The state after the learners have ended an epoch, for example by annealing rates or drawing a new dropout.
 
-        A stream has no epochs: without it rates stay as they are.
+        A stream has no epochs by itself: if this method is not called, rates stay as they are.
         """
         self._check_state(state)
         return end_epoch(self._rules, self._model, state)
 
     def network(self, state: StreamState) -> SpikingNetwork:
-        """The network with what has been learned, rounded as `load` gives it; raises InputError where that is invalid.
+        """The network with all that it has learned, rounded as by `load`; raises InputError if its weights are invalid.
 
-        Outside of jit.
+        Call it outside of jit.
         """
         _check_known(state)
         self._check_state(state)
@@ -222,9 +223,10 @@ class Stream:
         )
 
     def save(self, state: StreamState, path: Path | str, settings: Mapping[str, Any] | None = None) -> None:
-        """Writes `network` as an .npz file that `snnjax.load` and all commands read, with `settings`, JSON data.
+        """Writes `network` to an .npz file that `snnjax.load` and all commands read, with `settings`, JSON data.
 
-        A stream from this file begins with an empty memory, and with new states of learners: `save_state` keeps both.
+        A stream from this file starts with an empty memory and with new states of the learners; `save_state` keeps
+        both.
         """
         _check_path(path)
         learned = self.network(state)
@@ -236,8 +238,8 @@ class Stream:
     def save_state(self, state: StreamState, path: Path | str) -> None:
         """Writes a state as an .npz file: the layers that learn, the states of their learners, and the memory.
 
-        `load_state` reads it, with the same results from then on as if the stream had not stopped, bit for bit. Outside
-        of jit.
+        With the state that `load_state` reads from it, all further results are bit-identical to those of a stream that
+        was not interrupted. Call it outside of jit.
         """
         _check_path(path)
         files.save_checkpoint(Path(path), *self.flatten(state))
@@ -245,11 +247,11 @@ class Stream:
     def load_state(self, path: Path | str) -> StreamState:
         """The state that `save_state` has written, or `snnjax stream` as checkpoint.npz; executes no code.
 
-        The stream may have another `replays` or `adapt_every` than the one that wrote the file. A state does not depend
-        on them: they apply to the images that are learned from then on.
+        `replays` and `adapt_every` of this stream may differ from those of the stream that wrote the file. The state
+        does not depend on them; they apply to the images that are learned from now on.
 
-        Raises FileNotFoundError without the file, InputError where it is damaged, holds no state, or one of a stream
-        with another `memory` or with other layers.
+        Raises FileNotFoundError if there is no such file. Raises InputError if it is damaged, if it contains no state,
+        or if the state is that of a stream with a different `memory` or different layers.
         """
         _check_path(path)
         arrays, meta = files.load_checkpoint(Path(path))
@@ -257,9 +259,9 @@ class Stream:
             return self.unflatten(arrays, meta)
 
     def flatten(self, state: StreamState) -> tuple[Arrays, Json]:
-        """The arrays of a state by name, which do not depend on the kernels, and JSON data: what a file needs to hold.
+        """The arrays of a state by name, which do not depend on the kernels, and JSON data, for saving it in a file.
 
-        All names begin with "stream", so that the same file can hold more. Outside of jit.
+        All names start with "stream", so that the same file can contain other arrays. Call it outside of jit.
         """
         _check_known(state)
         self._check_state(state)
@@ -290,7 +292,7 @@ class Stream:
 
     @functools.cached_property
     def _features(self) -> Json:
-        """The encoder and the layers that do not learn, `described` with their weights."""
+        """The encoder and the layers that do not learn, with their weights, in the form of `described`."""
         arrays = {name: np.asarray(weights) for name, weights in self.start.weights().items()}
         parts: Json = dict(encoder=to_data(self._network.encoder, arrays, "encoder"))
         for _, name, conv in self._network.layers():
@@ -311,7 +313,7 @@ def _fits(state: StreamState, expected: StreamState) -> bool:
 
 
 def _check_leaves(state: StreamState, expected: StreamState) -> None:
-    """Raises InputError where arrays of a state have other shapes or dtypes than expected, and says which."""
+    """Raises InputError, with their names, if arrays of a state do not have the expected shapes or dtypes."""
     given = {path: f"{jnp.result_type(leaf)}{list(np.shape(leaf))}" for path, leaf in leaves(state).items()}
     wanted = {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves(expected).items()}
     for path in sorted(given.keys() | wanted.keys()):
@@ -321,7 +323,7 @@ def _check_leaves(state: StreamState, expected: StreamState) -> None:
 
 
 def _path(name: str) -> str:
-    """The path of a leaf of a state from its name in a file; earlier versions called weights `stored`."""
+    """The path of a leaf of a state, from its name in a file; in earlier versions, weights were called `stored`."""
     path = current_path(name.removeprefix(_PREFIX))
     return f"{path.removesuffix('.stored')}.weights" if path.endswith(".stored") else path
 
@@ -368,7 +370,7 @@ def check_learns(network: Network) -> None:
 
 
 def _check_known(state: StreamState) -> None:
-    """Raises InputError where a state has values that are only known once a traced program runs."""
+    """Raises InputError if a state has traced values, which are unknown until the program runs."""
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(state)):
         advice = "call `save`, `save_state`, `flatten` and `network` outside of jax.jit, jax.vmap and jax.lax.scan"
         raise InputError(f"`state` must have known values, got traced ones: {advice}")

@@ -33,9 +33,9 @@ GROUPS = "groups"
 class SweepFolder(CheckpointFolder):
     """A folder that one sweep creates and locks for a `with` block.
 
-    It holds the weights of each network, as `snnjax.load` takes them, and sweep.json with the results. A
-    sweep with the same settings and other variants adds to it and trains only those that are new; where there are
-    validation images, the best combination of its variants alone has a test result in the end.
+    It contains the weights of each network, which `snnjax.load` reads, and the results in sweep.json. A sweep with the
+    same settings and other variants adds to it, and trains only the new variants. If there are validation images, only
+    the best combination has a test result in the end.
     """
 
     kind = "a sweep"
@@ -85,7 +85,7 @@ class SweepFolder(CheckpointFolder):
             else:
                 self.others.append(record)
                 if self.sweep.data.tested == "validation":
-                    record.pop("test", None)  # the best combination of these variants alone has one
+                    record.pop("test", None)  # only the best combination of these variants has one
 
     def groups(self, workers: int = 1) -> list[Group]:
         """The groups that remain to be trained, by this number of workers."""

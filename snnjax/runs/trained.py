@@ -29,12 +29,12 @@ class Trained:
 
     Attributes:
       network: the description, with its encoder.
-      weights: (F, C, kh, kw) float32 by layer, as `rounded_weights` has them: so all programs decide the same, on any
-        device if no layer has a ramp.
-      image_shape: (H, W), (H, W, 3) in colour, (H, W, 2) of events.
-      settings: of the run, as in its results.json.
-      class_names: one for each class; "0", "1", ... where none are given.
-      initial: the numbers of the description that training has changed, as they were, by path.
+      weights: (F, C, kh, kw) float32 by layer, rounded by `rounded_weights`, so that all programs make the same
+        decisions; if no layer has a ramp, this holds for all devices.
+      image_shape: (H, W), or (H, W, 3) for colour images, or (H, W, 2) for events.
+      settings: the settings of the run, as in its results.json.
+      class_names: the name of each class; "0", "1", ... if none were given.
+      initial: the original values of the numbers of the description that training has changed, by path.
     """
 
     network: Network
@@ -71,7 +71,7 @@ class Trained:
 
     @classmethod
     def read(cls, run: Path | str) -> "Trained":
-        """Reads a run folder's weights, or such a file itself, executing no code in it; raises as `load`."""
+        """Reads the weights of a run folder, or such a file, without executing code from it; raises as `load`."""
         path = weights_file(run)
         arrays, meta = files.load_checkpoint(path)
         if "image_shape" not in meta:
@@ -106,8 +106,8 @@ class Trained:
     def matched(self, data: Dataset) -> Dataset:
         """A data set with its classes in the network's order, by their names.
 
-        Raises InputError unless it has images of the shape that the network takes, and the same classes. Their names
-        may differ where they are "0", "1", ... on one side: then they have the same order.
+        Raises InputError unless its images have the shape that the network expects, and its classes are the same. The
+        names may differ if they are "0", "1", ... on one side; then the order is the same.
         """
         shape = data.test_images.shape[1:]
         if self.image_shape != shape:
@@ -141,7 +141,7 @@ def _in_order(data: Dataset, class_names: tuple[str, ...]) -> Dataset:
 
 
 def _stored(name: str, weights: np.ndarray) -> tuple[str, np.ndarray]:
-    """A layer's weights as a file holds them, by name: as bytes, where all are multiples of 1/256 from 0 to below 1."""
+    """A layer's weights as saved in a file, by name: as bytes if all are multiples of 1/256 from 0 to below 1."""
     # Networks with 8-bit weights, as those that come with snnjax, need a quarter of the space this way.
     steps = weights * 256
     if np.all((steps >= 0) & (steps < 256) & (steps == np.rint(steps))):
@@ -150,7 +150,7 @@ def _stored(name: str, weights: np.ndarray) -> tuple[str, np.ndarray]:
 
 
 def _restored(name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
-    """The weights of a layer, of the arrays of a file."""
+    """The weights of a layer, from the arrays of a file."""
     saved = arrays.get(f"{name}{_BYTES}")
     return arrays[name] if saved is None else saved.astype(np.float32) / 256
 
@@ -162,7 +162,7 @@ def weights_file(run: Path | str) -> Path:
 
 
 def finished_file(run: Path, name: str) -> Path:
-    """A file that a finished run leaves in its folder; raises FileNotFoundError where there is none."""
+    """A file that is in the folder of each finished run; raises FileNotFoundError if there is none."""
     path = run / name
     if path.exists():
         return path
@@ -181,11 +181,10 @@ def finished_file(run: Path, name: str) -> Path:
 def load(run: Path | str) -> SpikingNetwork:
     """The network that a run has trained, given its folder or its weights.npz: call it on an image, jit it, vmap it.
 
-    Those that come with snnjax are named as "pretrained:goupy2024_ncg_mnist"; `snnjax pretrained` lists them.
+    The networks that come with snnjax have names such as "pretrained:goupy2024_ncg_mnist"; `snnjax pretrained` lists
+    them. `network.class_name(network(image))` is the name of the class, and `network.class_names` are all names.
 
-    `network.class_name(network(image))` names the class, `network.class_names` all of them.
-
-    Raises FileNotFoundError if there is no such run or it is not finished, InputError if the file is damaged, holds
-    something else, or a component that this program has not imported.
+    Raises FileNotFoundError if there is no such run, or if it is not finished. Raises InputError if the file is
+    damaged, if it contains no network, or if it needs a component that this program has not imported.
     """
     return Trained.read(run).spiking_network()

@@ -1,4 +1,4 @@
-"""Meaning of a phase's figures, in sentences, and advice where they are bad."""
+"""Sentences that explain the figures of a phase, with advice if they are bad."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -25,7 +25,7 @@ STILL = 1e-3  # a layer whose weights have moved less, relative to their size, h
 
 
 def describe(name: str, layer: Any, learner: Any, figures: Figures) -> list[str]:
-    """Sentences about the figures that a learner of a layer `name` has diagnosed; plain ones of a custom learner."""
+    """Sentences about the figures that a learner of a layer `name` has diagnosed; generic ones for a custom learner."""
     for kind, sentences in _SENTENCES.items():
         if isinstance(learner, kind) and type(learner).diagnose is kind.diagnose:
             return sentences(name, layer, learner, figures)
@@ -82,7 +82,7 @@ def _of_target_time(name: str, layer: Any, learner: TargetTime, figures: Figures
     span = f"{threshold.min():.2f}..{threshold.max():.2f}, mean {threshold.mean():.2f}"
     silent = f"no neuron fired at {percent(figures['silent'])} of the patches"
     if not sum(figures["wins"]):
-        falling = "thresholds fall as long as inputs fire, so take more epochs, or start from a lower threshold"
+        falling = "thresholds fall as long as inputs fire, so train for more epochs, or start from a lower threshold"
         return [silent, f"thresholds of {name} lie in {span}", f"nothing is learned yet: {falling}"]
     moving = f"still moving: by {percent(drift)} in half an epoch" if drift > DRIFT else "settled"
     words = [
@@ -112,8 +112,8 @@ def _of_soft_hebb(name: str, layer: Any, learner: SoftHebb, figures: Figures) ->
         f"weight vectors of {name} have norms of {least:.3g}..{largest:.3g}, {figures['norm_distance']:.2g} from 1 on "
         f"average: {settled} of {count} have settled",
         _never_won(figures, "features"),
-        f"positions are won with an evenness of {figures['evenness']:.2f} (1: all features alike, 0: always the same), "
-        f"the most by one feature are {percent(most)}",
+        f"the evenness of wins is {figures['evenness']:.2f} (1: all features win equally often, 0: always the same "
+        f"one), and the feature with the most wins has {percent(most)} of them",
     ]
     if figures["moved"] < STILL:
         words.append(f"{name} has not moved: try a higher `rate`, or images with more contrast")
@@ -150,8 +150,8 @@ def _of_reward(name: str, layer: Any, learner: RSTDP, figures: Figures) -> list[
     if layer.conv.threshold is not None and silent > SILENT_SHARE:
         words.append(f"{_threshold(layer.conv)} of {name} is too high: try a lower one")
     elif layer.conv.threshold is not None and early > AT_FIRST_STEP:
-        come = f"{percent(early)} of the first spikes come at the first step"
-        words.append(f"{_threshold(layer.conv)} of {name} is too low: {come}")
+        first = f"{percent(early)} of the first spikes occur at the first step"
+        words.append(f"{_threshold(layer.conv)} of {name} is too low: {first}")
     return words
 
 
@@ -167,7 +167,7 @@ def _of_supervised(name: str, layer: Any, learner: SupervisedSTDP, figures: Figu
     wins = figures["wins"]
     words = [
         _untaught(figures),
-        f"{percent(silent)} of the neurons that learned from an image were silent, the others fired at "
+        f"{percent(silent)} of the neurons that learned from an image were silent; the neurons that fired did so at "
         f"{mean:.3f} T on average, {missed:.3f} T from their desired times",
         _never_won(figures, "neurons"),
     ]
@@ -177,7 +177,7 @@ def _of_supervised(name: str, layer: Any, learner: SupervisedSTDP, figures: Figu
     if silent > SILENT_SHARE:
         words.append(f"{_threshold(layer.conv)} is too high: try a lower one")
     elif figures["taught"][0] and mean < EARLY:
-        fire = "neurons fire at the first steps, whatever comes later: try a higher one"
+        fire = "neurons fire at the first steps, regardless of later inputs: try a higher one"
         words.append(f"{_threshold(layer.conv)} is too low: {fire}")
     elif missed > MISSED:
         words.append("desired times are not reached: try more epochs, higher rates or another threshold")
@@ -191,11 +191,11 @@ def _of_prototypes(name: str, layer: Any, learner: Prototypes, figures: Figures)
     wins = np.asarray(figures["wins"])
     words = [
         _untaught(figures),
-        f"{percent(figures['corrected'])} of the others were corrected",
+        f"{percent(figures['corrected'])} of the remaining images were corrected",
         f"{np.sum(wins == 0)} of {len(wins)} neurons of {name} won no image, and are means of their classes",
     ]
     if unseen:
-        words.append(f"{unseen} neurons of {name} are of classes without images, and silent")
+        words.append(f"{unseen} neurons of {name} are silent, because their classes had no images")
     return words
 
 
@@ -233,7 +233,7 @@ def _convergence(figures: Figures) -> str:
 def diagnose_outputs(network: Network, stage: int, fired: np.ndarray, open_: Mapping[str, float]) -> Diagnosis:
     """Findings on the pooled outputs of a stage, `fired` (N, F, H, W) bool; `open_`: mean w(1-w) by layer, if known.
 
-    Of a stage without layers they are named after the stage.
+    For a stage without layers, they are named after the stage.
     """
     convs = dict(zip(network.names[stage], network.stages[stage].branches, strict=True))
     ends = np.cumsum([conv.features for conv in convs.values()])
@@ -241,7 +241,7 @@ def diagnose_outputs(network: Network, stage: int, fired: np.ndarray, open_: Map
     firing = {name: float(np.mean(x)) for name, x in zip(convs or [name_of(stage + 1)], parts, strict=True)}
     silent = float(np.mean(~fired.any(axis=(1, 2, 3))))
     words = [f"{percent(share)} of the neurons of {name} fire, after pooling" for name, share in firing.items()]
-    words.append(f"{percent(silent)} of {len(fired):,} images leave all silent")
+    words.append(f"all are silent for {percent(silent)} of {len(fired):,} images")
     for name, conv in convs.items():
         if conv.ramped:
             continue  # it has no threshold
@@ -254,7 +254,7 @@ def diagnose_outputs(network: Network, stage: int, fired: np.ndarray, open_: Map
             words.append(f"{_threshold(conv)} of {name} is too high: try a lower one")
     for number, name, conv in network.layers():
         if number <= stage and conv.standardise and np.all(conv.standardise.variance == 1):
-            words.append(f"no learner has moved the moments that standardise {name}: one with a `rate` of 0 may do")
+            words.append(f"no learner has set the moments that standardise {name}: a `rate` of 0 is sufficient")
     return dict(silent=silent, firing=firing, words=words)
 
 
@@ -274,19 +274,19 @@ def diagnose_decisions(names: Sequence[str], decisions: np.ndarray, learners: Di
     counts = np.bincount(decisions[decisions >= 0], minlength=len(names))
     never = [name for name, count in zip(names, counts, strict=True) if count == 0]
     words = [
-        f"the network stayed silent at {percent(silent)} of the images",
+        f"the network was silent for {percent(silent)} of the images",
         f"{len(never)} of {len(names)} classes were never predicted" + listed(never),
         *learners.get("words", []),
     ]
     if silent > SILENT_SHARE:
-        words.append("too little reaches the deciding layer: see whether the layers before fire")
+        words.append("the deciding layer receives too few spikes: check whether the layers before it fire")
     elif len(never) and learners:
         words.append("some classes are never chosen: more epochs, or more features per class, may help")
     return learners | dict(silent=silent, never_decided=len(never), decided=counts.tolist(), words=words)
 
 
 def percent(share: float) -> str:
-    """A share in percent, with a digit after the point where it is small."""
+    """A share in percent, with a digit after the point if it is small."""
     return f"{100 * share:.{0 if share == 0 or share > 0.1 else 1}f} %"
 
 

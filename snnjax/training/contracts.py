@@ -28,7 +28,7 @@ _INTEGER = _array((), np.int32)
 
 
 def check_parts(network: Network, images: np.ndarray) -> None:
-    """Raises InputError where a part of a network returns values that the others cannot take, given images (N, ...)."""
+    """Raises InputError if a part of a network returns values that another part cannot use, given images (N, ...)."""
     check_encoder(network, _array(images.shape[1:], images.dtype))
     check_decision(network)
     latencies = latency_dtype(network.time_steps)
@@ -138,7 +138,7 @@ HINTS = {
     "unexpected keyword argument weights": "write `layer.with_weights(...)` or `layer.with_weights_of(winners, ...)`",
     "forward() ": "write forward(self, layer, state, latency, label)",
     "update() ": "write update(self, layer, state, latency, response, signal)",
-    "not a valid JAX type": "return numbers and arrays alone; `diagnose` may return texts",
+    "not a valid JAX type": "return only numbers and arrays; `diagnose` may also return texts",
 }
 """By words of an error that a learner raises, without quotes: what to do about it; the first that fits."""
 
@@ -146,7 +146,7 @@ HINTS = {
 def _traced(learner: Any, method: str, kind: str, *arguments: Any) -> Any:
     """The result of a learner's method, as shapes and dtypes; its numbers are traced, as they are in training.
 
-    Raises InputError where the method does, where it treats traced values as plain numbers, and by `HINTS`.
+    Raises InputError if the method does, or if it uses traced values like plain numbers; `HINTS` adds advice.
     """
     try:
         return jax.eval_shape(lambda traced, *given: getattr(traced, method)(*given), learner, *arguments)
@@ -190,12 +190,12 @@ def _kind(array: Any) -> str:
 
 
 def check_decisions(decisions: np.ndarray, classes: int) -> None:
-    """Raises InputError where a decision was for no class."""
+    """Raises InputError if a decision was for no class."""
     checks.all_within("decision.decide(scores)", decisions, -1, classes - 1, f"be 0..{classes - 1}, or -1")
 
 
 def check_scores(scores: np.ndarray) -> None:
-    """Raises InputError where the score of a class is negative or no finite number: metrics could not compare them."""
+    """Raises InputError if the score of a class is negative or no finite number: metrics could not compare them."""
     if (wrong := scores[~(np.isfinite(scores) & (scores >= 0))]).size:
         write = "take jnp.maximum(scores, 0), for example" if wrong[0] < 0 else "divide by no sum that may be 0"
         raise InputError(f"`decision.scores(...)` must be finite and at least 0, got {wrong[0]}: {write}")
@@ -205,7 +205,8 @@ def checked_diagnosis(kind: str, returned: Any) -> Diagnosis:
     """The result of `diagnose` of a learner, with numbers of NumPy as Python's; raises InputError if it is no JSON."""
     checks.instance(f"diagnose of {kind}", returned, dict, "a dict of figures", "dict(wins=[...])")
     if "words" in returned:
-        raise InputError(f"`diagnose` of {kind} must give figures alone, got `words`: sentences are made of figures")
+        why = "the sentences of the report are composed from the figures"
+        raise InputError(f"`diagnose` of {kind} must return only figures, got the key `words`: {why}")
     expected = f"`diagnose` of {kind} must be JSON data (numbers, strings, lists, dicts)"
     with explained(expected, TypeError, ValueError):
         return json.loads(json.dumps(returned, default=_plain))
@@ -226,7 +227,7 @@ def _plain(value: Any) -> Any:
 
 
 def check_learned(network: Network, name: str, state: TrainState, learner: Learner, before: np.ndarray) -> None:
-    """Raises InputError where a learner has led a layer's weights out of its bounds, or left values no file could hold.
+    """Raises InputError if a learner has led a layer's weights out of its bounds, or left values no file could hold.
 
     `state` is that after epoch `state.done`, counted from 0, `before` the weights before it.
     """

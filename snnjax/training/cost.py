@@ -33,13 +33,14 @@ class LayerCost(NamedTuple):
       neurons: their number, before pooling.
       weights: their number.
       nonzero_weights: the number of weights that are not 0.
-      effective_operations: operations of each image, (N,) int64: synaptic ones, made at spikes and non-zero weights
-        alone, or the multiply-accumulates of a decision that is fitted.
-      dense_operations: operations of an image, made for all synapses at each of T steps.
-      window: in which it fires, from 0, of T steps each.
-      spikes: of each image, (N,) int64; None of a decision that is fitted.
-      first_spike: of each image, (N,) int64, the step of its first spike in its window, T where it is silent, or None.
-      median_spike: the same, after which half of its spikes have come.
+      effective_operations: operations for each image, (N,) int64: synaptic operations, counted only where the input
+        spikes and the weight is not 0, or the multiply-accumulates of a fitted decision.
+      dense_operations: operations for one image if all synapses are computed at each of T steps.
+      window: the number of the window in which the layer fires, from 0; a window has T steps.
+      spikes: the number of spikes for each image, (N,) int64; None for a fitted decision.
+      first_spike: the step of the first spike within the window, for each image, (N,) int64; T if the layer is silent.
+        None for a fitted decision.
+      median_spike: the step by which half of the spikes have occurred, in the same form.
     """
 
     name: str
@@ -225,7 +226,7 @@ def cost(network: SpikingNetwork, images: ArrayLike, labels: ArrayLike | None = 
     """What a trained network costs on images (N, H, W), or (N, H, W, 3) as its encoder takes them.
 
     Images are uint8 or floats of 0..255, `labels` (N,); `backend` is "auto", "xla" or "native", as of `Settings`.
-    Counts are those of NeuroBench; what the encoder takes is not counted. Raises InputError where images or labels do
+    Counts are those of NeuroBench; what the encoder takes is not counted. Raises InputError if images or labels do
     not fit, or the network is not fitted, and InputTypeError for images of other dtypes.
     """
     checks.instance("network", network, SpikingNetwork, "a SpikingNetwork", "snnjax.load(RUN)")

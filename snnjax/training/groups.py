@@ -46,7 +46,7 @@ class Group:
     def trainer(self, data: Dataset, settings: Settings, callback: Callback | None, numbers: Sequence[int]) -> Trainer:
         """The trainer of some of the networks, by their numbers in the group.
 
-        Raises InputError where they hold a component that is not imported.
+        Raises InputError if they hold a component that is not imported.
         """
         network = from_data(self.network, self.arrays)
         variants = [self.variants[index] for index in numbers]
@@ -55,9 +55,9 @@ class Group:
         return Trainer(networks, data, settings, callback, seeds=seeds)
 
     def load(self) -> tuple[list[TrainState], dict[int, str]]:
-        """The states in the file of the networks in training, in order, and why the others ended, by number.
+        """The saved states of the networks still in training, in order, and the errors of those that failed, by number.
 
-        Nothing where there is no file, or a damaged one.
+        Both are empty if there is no file, or if it is damaged.
         """
         with contextlib.suppress(FileNotFoundError, LookupError, TypeError, ValueError, AttributeError):
             if self.file:
@@ -71,7 +71,7 @@ class Group:
         return [], {}
 
     def save(self, states: Sequence[TrainState], errors: Mapping[int, str]) -> None:
-        """Writes the file, where its folder is."""
+        """Writes the file, if its folder exists."""
         if self.file and self.file.parent.is_dir():
             parts = [state.flatten() for state in states]
             arrays = {f"{index}/{name}": value for index, (part, _) in enumerate(parts) for name, value in part.items()}
@@ -100,7 +100,7 @@ class Outcome:
 def train(data: Dataset, settings: Settings, group: Group, callback: Callback | None = None) -> Outcome:
     """Trains the networks of a group to the end, from the states in its file if there are any.
 
-    Where learning leaves some invalid, the others continue without them.
+    If learning makes some networks invalid, the remaining ones continue without them.
     """
     tests = []
     over = False
@@ -130,10 +130,10 @@ def train(data: Dataset, settings: Settings, group: Group, callback: Callback | 
 def _run(
     group: Group, trainer: Trainer, numbers: Sequence[int], states: list[TrainState], errors: dict[int, str]
 ) -> tuple[list[TrainState], bool]:
-    """Trains the networks of these numbers in a group from their states; returns the states, and whether they ended.
+    """Trains the networks with these numbers in a group; returns their states, and whether the training is complete.
 
-    They have not where learning leaves some invalid: then the states are those of the others when they were saved last,
-    and `errors` get the reasons.
+    It is not complete if learning has made some networks invalid. Then the states are the last saved ones of the
+    remaining networks, and the reasons are added to `errors`.
     """
     if len(states) != len(numbers) or not all(_fits(trainer, state) for state in states):
         # It has not begun, or the file was damaged.
@@ -188,7 +188,7 @@ def numbers_of(variant: Variant) -> Variant:
 def varied(network: Network, variant: Variant) -> Network:
     """A network with the numbers of a variant; its components must be those of the network already.
 
-    Raises InputError where it names what cannot vary, or a value that it cannot have.
+    Raises InputError if it names what cannot vary, or a value that it cannot have.
     """
     for name, value in variant.items():
         if name == "seed":

@@ -201,7 +201,7 @@ def _title(learner: Any) -> str:
 
 
 def check_types(networks: Sequence[object], data: object, settings: object, callback: object = None) -> None:
-    """Raises InputError where an argument of a training is of another type."""
+    """Raises InputError if an argument of a training is of another type."""
     checks.some("network", networks, "a Network, or at least one of several")
     for network in networks:
         made = "network.network" if hasattr(network, "network") else f"{getattr(network, '__name__', 'Network')}(...)"
@@ -221,7 +221,7 @@ def check_networks(networks: Sequence[Network], data: Dataset, settings: Setting
     network.check()  # JAX rebuilds components without it
     to_data(network, {})  # what cannot be saved is refused before training
     if len({x.structure for x in networks}) > 1:
-        raise InputError("`networks` must differ in numbers alone, got several structures: train them by a Sweep")
+        raise InputError("`networks` must differ only in numbers, got several structures: train them with a Sweep")
     if network.decision is not None:
         advice = f"{data.name} has {data.classes}, make it with classes={data.classes}"
         checks.equal("classes of the network", network.classes, data.classes, advice)

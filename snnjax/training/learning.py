@@ -39,7 +39,7 @@ class Carry(NamedTuple):
     Attributes:
       layers: those that learn, by name.
       states: of their learners, by name.
-      counts: the `DecisionCounts` of the network's decisions, where layers learn supervised; None elsewhere.
+      counts: the `DecisionCounts` of the network's decisions if layers learn supervised; otherwise None.
     """
 
     layers: dict[str, Layer]
@@ -55,7 +55,7 @@ class ImageBatch(NamedTuple):
         read from before it, where later ones do too.
       start, stop: () int32, the images from number `start` to before `stop` are learned from.
       last: () bool, whether the epoch ends with them.
-      labels: (S,) int32, where layers learn from labels.
+      labels: (S,) int32, if layers learn from labels.
     """
 
     inputs: Any
@@ -81,7 +81,7 @@ class StepResult(NamedTuple):
 
     Attributes:
       infos: the info of each learner by the name of its layer, (S, ...); of minibatch learners, of minibatches.
-      decisions: (S,) int32, -1 where silent, where layers learn supervised.
+      decisions: (S,) int32, -1 if the network is silent; only if layers learn supervised.
       winners: the features of the winners, (S, k) int32, by the name of the layer, for the `default_figures` of custom
         learners; None if there are none.
     """

@@ -102,7 +102,7 @@ def _without_weights(model: Model, names: Iterable[str]) -> Model:
 
 def key_of(number: int, seed: int, learner: int = 0) -> np.ndarray:
     """The random key of learner number `learner` of layer `number`, (2,) uint32."""
-    # Each of several rules of a layer has a key of its own: with the same key they would draw the same numbers.
+    # If a layer has several rules, each has its own key: with the same key they would draw the same numbers.
     number += learner << 16
     if seed < 1 << 32:
         return np.array([number, seed], np.uint32)
@@ -142,7 +142,7 @@ class EpochImages:
     Attributes:
       inputs: (N, C, H, W), or (networks, N, C, H, W); or of 2N images, see `shown_order`. Or a tree of such arrays.
       count: N, the number of images without their mirror images.
-      labels: (N,) int32, where layers learn from labels; None elsewhere.
+      labels: (N,) int32 if layers learn from labels; otherwise None.
       order: a function of the epoch that gives the `shown_order` of its images; None: the order of the data. A phase
         learns from the images that are shown first, if it learns from fewer than N.
     """

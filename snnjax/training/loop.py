@@ -63,12 +63,13 @@ class Trainer:
     ):
         """Raises InputError unless network, data and settings fit, OSError if `backend` native cannot be compiled.
 
-        Settings are those of `Settings.of`, unless others are given. `seeds` are for the initial weights of each
-        network, by default the one in the settings. `start` is a trained network, as `snnjax.load` returns it: its
-        encoder and its layers before the first supervised one are taken as they are. With the same classes, its
-        other layers keep learning from what they have learned; with others they begin anew, unless `add_classes` keeps
-        their neurons and gives them new ones for new classes. `learn` names the stages that learn, by default those
-        from the first supervised one on. Raises InputError where `start` has other layers than the network.
+        `settings` defaults to `Settings.of(network, data)`. `seeds` contains the seed of each network's initial
+        weights; the default is the seed in the settings. `start` is a trained network, as `snnjax.load` returns it. Its
+        encoder and its layers before the first supervised one are used as they are. If the data have the same classes,
+        its later layers continue to learn. If the classes differ, these layers are reinitialised, unless `add_classes`
+        is set: then they keep their neurons and get additional ones for the new classes. `learn` names the stages that
+        learn; the default is the first supervised stage and all later ones. Raises InputError if the layers of `start`
+        differ from those of the network.
         """
         networks: list[Any] = list(network) if isinstance(network, list | tuple) else [network]
         check_types(networks, data, settings, callback)
@@ -144,8 +145,8 @@ class Trainer:
         """Trains to the end from a state, or from one of each network, all in the same phase; changes and returns it.
 
         `save` is called with it after each epoch and phase, and within an epoch every `SAVE_INTERVAL_S` seconds, when
-        `state.shown` is above 0. Before that, raises DivergedError where a learner has led weights or numbers out of
-        their range, InputError where another component is wrong. `phases` is the number of the job's phases after
+        `state.shown` is above 0. Before that, raises DivergedError if a learner has led weights or numbers out of
+        their range, InputError if another component is wrong. `phases` is the number of the job's phases after
         which to stop; None: all.
         """
         states: Any = [state] if isinstance(state, TrainState) else state
@@ -213,7 +214,7 @@ class Trainer:
         return state.done >= phase.epochs or 0 < patience < state.done - 1 - state.best_epoch
 
     def _inputs(self, phase: Phase, states: States) -> dict[str, Any]:
-        """`StageCache.inputs` of a phase by part: of one part alone where layers learn without labels."""
+        """`StageCache.inputs` of a phase by part; only one part if the layers learn without labels."""
         learned = self.job.learned_part(phase)
         if not phase.supervised:
             return {learned: self.cache.inputs(phase, learned, states)}
@@ -283,7 +284,7 @@ class Trainer:
         """Decisions and scores of the best network of a state on N images like those of the data, as it is saved.
 
         (N,) int32, -1 where silent, and (N, classes) float32, the score of each class; of several states, (networks,
-        N) and (networks, N, classes). Raises InputError where images are not of 0..255, where a state is from before
+        N) and (networks, N, classes). Raises InputError if images are not of 0..255, where a state is from before
         the fit of an encoder, a ramp or a decision, or a custom decision returns invalid values.
         """
         checks.pixels("images", images, getattr(self.job.network.encoder, "scale", 1.0))

@@ -114,7 +114,7 @@ def learn_images(
 ) -> tuple[jax.Array, StreamState]:
     """Learns from images in their order; layers that do not learn take as many at once as the device does."""
     size = min(at_once(), len(images))
-    learn = one_by_one(functools.partial(_learn, rules))  # each stream as alone, bit for bit
+    learn = one_by_one(functools.partial(_learn, rules))  # each stream gives the same bits as without the other streams
 
     def learn_group(state: StreamState, group: Any) -> tuple[StreamState, jax.Array]:
         images, labels = group
@@ -194,7 +194,7 @@ def _replay(rules: Rules, rule: Supervised, carry: Carry, memory: Memory) -> tup
     key, *keys = jax.random.split(memory.key, rules.replays + 1)
 
     def learn(index: jax.Array, carry: Carry) -> Carry:
-        # Each replay has a key of its own: with a common key, all of them would draw the same image.
+        # Each replay has its own key: with a common key, all of them would draw the same image.
         of_class, of_place = jax.random.split(jnp.stack(keys)[index])
         label = jax.random.categorical(of_class, jnp.where(held > 0, 0.0, -jnp.inf)).astype(jnp.int32)
         place = jax.random.randint(of_place, (), 0, jnp.maximum(held[label], 1))

@@ -22,7 +22,7 @@ class Placement:
     """Networks of one structure on the devices; trees of them have a leading axis of networks, also of a single one.
 
     They learn on as many devices as there are networks; images of a single network that does not learn are spread over
-    all devices. Images are (N, ...), or (networks, N, C, H, W) where each network has latencies of its own.
+    all devices. Images are (N, ...), or (networks, N, C, H, W) if each network has its own latencies.
 
     Attributes:
       count: of the networks.
@@ -89,7 +89,7 @@ class Placement:
     ) -> Any:
         """`function` of (model, images, **static), such as those of `snnjax.networks.batches`, batch by batch.
 
-        `images` are an array, or a tree of arrays, all of which or none each network has of its own.
+        `images` are an array or a tree of arrays. Either each network has its own, or all networks share them.
         Results are NumPy arrays of (networks, N, ...). `report` gets the number of images done, and 0. Fewer images
         than `at_least` are filled up with zeros, for the program that so many images take.
         """
@@ -118,7 +118,7 @@ class Placement:
 
 
 def has_own(images: Any) -> bool:
-    """Whether each network has latencies of its own, (networks, N, C, H, W), in an array or a tree of arrays."""
+    """Whether each network has its own latencies, (networks, N, C, H, W), in an array or a tree of arrays."""
     return jax.tree.leaves(images)[0].ndim == 5
 
 

@@ -1,4 +1,4 @@
-"""The plan of a run: a network made for a data set, with its encoder and time steps, and how it learns from them."""
+"""The plan of a run: a network for a data set, with its encoder and time steps, and the settings of its training."""
 
 import dataclasses
 import inspect
@@ -20,16 +20,16 @@ from snnjax.training.state import Callback, Settings
 
 @dataclasses.dataclass(frozen=True)
 class RunPlan:
-    """All that a run depends on.
+    """Everything on which a run depends.
 
     Attributes:
-      network: the network, before it learns.
+      network: the untrained network.
       data: the images.
-      settings: of the training.
+      settings: the settings of the training.
       start: the trained network to start from; None: the network learns from scratch.
-      learn: with `start`, the stages that learn, as of `Trainer`.
-      add_classes: with `start`, whether its classes are kept and new ones are added, as of `Trainer`.
-      source: JSON data by which other programs find the network and the images again.
+      learn: with `start`, the stages that learn, as for `Trainer`.
+      add_classes: with `start`, whether its classes are kept and new ones are added, as for `Trainer`.
+      source: JSON data with which other programs can find the network and the images again.
     """
 
     network: Network
@@ -41,7 +41,7 @@ class RunPlan:
     source: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def trainer(self, callback: Callback | None = None) -> Trainer:
-        """What trains the network; raises as `Trainer`."""
+        """The trainer of the network; raises as `Trainer`."""
         return Trainer(
             self.network,
             self.data,
@@ -59,15 +59,15 @@ def network_for(
     encoder: ImageEncoder | None = None,
     time_steps: int | None = None,
 ) -> Network:
-    """A network made for the images of a data set, by a function such as those of `NETWORKS`, with an encoder.
+    """A network for the images of a data set, made by a function such as those in `NETWORKS`, with an encoder.
 
-    The function is called with an `ImageSpec`, whose `encoder` is the one given, or None. It is called again if it
-    chose an encoder and other `time_steps` are given.
+    The function is called with an `ImageSpec`, whose `encoder` is the given one, or None. It is called again if it
+    chose an encoder and different `time_steps` are given.
 
-    The network's encoder is the one given, or else its own, or else that of the data. Time steps are those given, or
-    else those of the network, if it has an encoder or others than the default, or else those of the encoder.
-    Raises InputError where it is no such function, the images are too small, or the encoder does not make what the
-    network takes.
+    The encoder of the network is the given one, or else that of the network, or else that of the data. The number of
+    time steps is the given one; or else that of the network, if it has an encoder or if its number is not the default;
+    or else that of the encoder. Raises InputError if this is not such a function, if the images are too small, or if
+    the encoder does not produce the input of the network.
     """
     if encoder is not None:
         encoder = with_time_steps(encoder, time_steps)
@@ -97,24 +97,24 @@ def encoded_by(
 
 
 def with_time_steps(encoder: Any, time_steps: int | None) -> Any:
-    """An encoder with other time steps, if they are given; raises InputError where it cannot have others."""
+    """An encoder with the given number of time steps; raises InputError if the number of this encoder is fixed."""
     check_component("encoder", encoder, "__call__", "output_shape", "time_steps")
     if time_steps is None or checks.time_steps(time_steps) == encoder.time_steps:
         return encoder
     if "time_steps" not in (field.name for field in dataclasses.fields(encoder)):
-        why = f"the encoder {type(encoder).__name__} takes no others"
+        why = f"the encoder {type(encoder).__name__} has a fixed number"
         checks.equal("time_steps", time_steps, encoder.time_steps, why)
     return dataclasses.replace(encoder, time_steps=time_steps)
 
 
 def _made(make: Callable[[ImageSpec], Network], images: ImageSpec, data_name: str) -> Network:
-    """The network that a function makes; raises InputError where it takes something else, or makes something else."""
+    """The network that a function makes; raises InputError if its argument or its result is something else."""
     name = getattr(make, "__name__", type(make).__name__)
     takes: Any = ""
     try:
         takes = inspect.signature(make)
         takes.bind(images)
-    except (TypeError, ValueError) as error:  # a ValueError where there is no signature
+    except (TypeError, ValueError) as error:  # a ValueError if there is no signature
         expected = "a function of `ImageSpec`, with defaults for all other arguments"
         raise InputError(f"`model` must be {expected}, got {name}{takes}: {error}") from error
     try:

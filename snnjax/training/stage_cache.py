@@ -41,7 +41,7 @@ class StageCache:
 
         These are the latencies that the phase's first stage reads, joined, or `Activations` if later stages read
         earlier outputs too. They are (N, C, H, W) of encoders that agree, (networks, N, C, H, W) otherwise; with
-        `mirror`, where images are learned from, (2N, ...): their mirror images come last.
+        `mirror`, for images to learn from, (2N, ...): their mirror images come last.
         """
         first = phase.first
         self._last_joined = {key: values for key, values in self._last_joined.items() if key[1] == first}
@@ -69,14 +69,14 @@ class StageCache:
         return self._last_joined[key]
 
     def _check_latencies(self, title: str, latencies: np.ndarray) -> None:
-        """Raises InputError where a custom part has returned later steps than there are; `title` ends its name."""
+        """Raises InputError if a custom part has returned later steps than there are; `title` ends its name."""
         steps = self.network.time_steps
         largest = latencies.max()
         if largest > steps:
             raise InputError(f"`{title} must be 0..{steps - 1}, or {steps} where silent, got {largest}")
 
     def _outputs(self, part: str, stage: int, states: Sequence[TrainState]) -> dict[int, np.ndarray]:
-        """The outputs before a stage from which it and later ones are computed, by number; others are dropped."""
+        """The earlier outputs that a stage and its successors need, by stage number; all other outputs are dropped."""
         graph = self.network.graph
         end = len(self.network.stages)
         # Stages after the next one may read an output too, through skip connections: it would otherwise be computed

@@ -39,8 +39,9 @@ class WarmStart(NamedTuple):
       frozen: names of the shared layers that do not learn.
       continued: names of the shared layers that learn, from what they have learned already.
       reinitialised: names of all other layers.
-      why: they begin anew, in words; "" if there are none.
-      rules: how frozen layers have learned otherwise than the network asked for would, in words; "" if in no way.
+      why: a text that says why the layers in `reinitialised` start from initial weights; "" if there are none.
+      rules: a text that says how the rules by which frozen layers have learned differ from those of the network to be
+        trained; "" if they do not differ.
       initial: the numbers that the shared layers and the encoder had before they learned, by path, as of
         `SpikingNetwork`.
     """
@@ -131,9 +132,9 @@ class WarmStart(NamedTuple):
             if [name for name in self.class_names if name not in new] != [*self.trained_names]:
                 notes.append("classes are in another order than there: neurons move with their classes")
         if self.reinitialised:
-            notes.append(f"beginning anew: {', '.join(self.reinitialised)} ({self.why})")
+            notes.append(f"reinitialised: {', '.join(self.reinitialised)} ({self.why})")
         if is_fitted(self.network.decision):
-            notes.append(f"{type(self.network.decision).__name__} is fitted anew")
+            notes.append(f"{type(self.network.decision).__name__} is fitted again")
         return notes
 
     def put_into(self, weights: Arrays) -> Arrays:
@@ -144,9 +145,9 @@ class WarmStart(NamedTuple):
         return arranged
 
 
-def _lacking(names: Sequence[str], others: Sequence[str]) -> list[str]:
-    """The names that are not among the others."""
-    return [name for name in names if name not in others]
+def _lacking(names: Sequence[str], present: Sequence[str]) -> list[str]:
+    """The names that are not among those present, in order."""
+    return [name for name in names if name not in present]
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -164,7 +165,7 @@ def _other_classes(names: Names, trained: Names) -> str:
 def _check_added(network: Network, names: Names, trained: Names) -> None:
     """Raises InputError unless a network can keep all trained classes and gets new ones."""
     if is_fitted(network.decision):
-        got = f"got {type(network.decision).__name__}, which is fitted anew: leave it out"
+        got = f"got {type(network.decision).__name__}, which is fitted again in any case: leave it out"
         problem = f"is for layers that decide, {got}"
     elif gone := _lacking(trained, names):
         problem = f"must keep the classes of `start` (--from), the data lack {_listed(gone)}"
@@ -185,13 +186,13 @@ def _learning(network: Network, shared: int, stages: int, learn: Sequence[str] |
         checks.one_of("learn", name, known)
     needed = [name for name, stage in known.items() if stage >= stages or network.names[stage] == network.deciding]
     if lacking := _lacking(needed, learn):
-        got = f"got {', '.join(learn)}: stages that decide or begin anew must learn"
+        got = f"got {', '.join(learn)}: stages that decide or are reinitialised must learn"
         raise InputError(f"`learn` (--learn) must name {', '.join(lacking)} too, {got}")
     return tuple(name for name, stage in able.items() if name_of(stage + 1) in learn)
 
 
 def _continued(network: Network, number: int, start: SpikingNetwork, class_names: Names) -> Stage:
-    """A stage of a network with the numbers that its layers have learned; ramps are to be fitted anew."""
+    """A stage of a network with the numbers that its layers have learned; its ramps will be fitted again."""
     stage = network.stages[number]
     channels = network.input_shapes[number][0]
     deciding = network.names[number] == network.deciding

@@ -1,4 +1,4 @@
-"""The settings of a training, its state, and its callbacks."""
+"""The settings of a training run, its state, and its callbacks."""
 
 import dataclasses
 import re
@@ -27,21 +27,23 @@ Arrays = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Settings that the result of a training depends on, besides network and data.
+    """The settings on which the result of a training run depends, in addition to the network and the data.
 
     Attributes:
-      epochs: of each stage, in order; a single stage may have a plain number. If layers decide, the last number is that
-        of supervised learning.
-      adapt_every: images after which the rates of supervised learners adapt.
-      patience: stops once the best epoch, the last among equals, is more than this many epochs old; 0: never.
-      seed: of the initial weights, and of what `shuffle` and `mirror` draw: 0 to 2**64 - 1.
-      update_batch: B, images passed forward with the same weights, before their updates are applied in order; all of an
-        epoch where there are fewer. Supervised learners adapt after `adapt_every` images, with which a group ends too.
+      epochs: the number of epochs of each stage, in order; a single stage may have a plain number. If layers decide,
+        the last number is that of supervised learning.
+      adapt_every: the number of images after which the rates of supervised learners are adapted.
+      patience: training stops once the best epoch (in a tie, the latest) is older than this number of epochs; 0: never.
+      seed: the seed for the initial weights, and for the draws of `shuffle` and `mirror`: 0 to 2**64 - 1.
+      update_batch: B, the number of images whose responses are computed with the same weights, before their updates are
+        applied in order; fewer at the end of an epoch, and of each interval of `adapt_every` images.
       backend: "xla"; "native", compiled implementations in C++ for a CPU, whose rounding may depend on the processor;
-        or "auto", which is "native" if it is available. A `Trainer` replaces "auto" by the one that it uses.
-      shuffle: shows the images in a new order each epoch, of every phase; otherwise in the order of the data.
-      mirror: shows each image mirrored left-right or not, at random, in each epoch of every phase. What the layers make
-        of both is computed once and kept: twice the memory of the images, and of their latencies at each stage.
+        or "auto", which is "native" if it is available. A `Trainer` replaces "auto" by the back end that it uses.
+      shuffle: whether images are shown in a new order in each epoch of every phase, instead of in the order of the
+        data.
+      mirror: whether each image is shown mirrored left-right or not, at random, in each epoch of every phase. The
+        outputs of the layers for both are computed once and kept, which doubles the memory for the images and for their
+        latencies at each stage.
     """
 
     epochs: tuple[int, ...]
@@ -65,10 +67,11 @@ class Settings:
 
     @classmethod
     def of(cls, network: Network, data: Dataset) -> "Settings":
-        """The defaults for a network on a data set: the network's own, where it has any.
+        """The default settings for a network on a data set, including those that the network defines.
 
-        Epochs that it lacks are one of each stage that learns without labels and ten supervised ones; more where few
-        images have labels: see `ImageSpec.epochs`. Then rates adapt after 100 images, and training never stops early.
+        If the network defines no epochs, the default is one epoch for each stage that learns without labels, and ten
+        supervised epochs. If few images have labels, there are more epochs (see `ImageSpec.epochs`), rates are adapted
+        after 100 images, and training never stops early.
         """
         images = ImageSpec.of(data)
         patience = 0 if images.few else cls.patience
@@ -85,12 +88,12 @@ class Settings:
         return dataclasses.replace(self, backend=backends.resolve(self.backend, time_steps))
 
     def _set(self, name: str, value: Any) -> None:
-        """Sets a field to a plain value: NumPy's integers are no JSON data."""
+        """Sets a field to a plain value, because JSON cannot represent NumPy's integers."""
         object.__setattr__(self, name, value)
 
 
 def current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as a file holds them, by the names of this version.
+    """Settings from a file, with the names of this version.
 
     Earlier versions wrote `native`, True or False, for the back end, and `batch_size` for `adapt_every`.
     """
@@ -103,7 +106,7 @@ def current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def current_path(path: str) -> str:
-    """The path of an array of a state as a file holds it, by the names of this version.
+    """The path of an array of a state from a file, with the names of this version.
 
     Earlier versions wrote `tally` for `counts`, and `batch` for its `interval`.
     """
@@ -112,7 +115,7 @@ def current_path(path: str) -> str:
 
 
 def _default_epochs(network: Network, images: ImageSpec) -> tuple[int, ...]:
-    """Epochs of each stage of a network that states none."""
+    """The epochs of each stage of a network that defines none."""
     learning = [int(any(conv.each_learner for conv in stage.branches)) for stage in network.stages]
     if network.deciding:
         return images.epochs(*learning[:-1], supervised=10)
@@ -125,19 +128,19 @@ class TrainState:
 
     Attributes:
       weights: (F, C, kh, kw) float32, by layer name.
-      learned_params: numbers that learners have changed, and the arrays of an encoder or a decision that is fitted, by
-        path: "layer1.threshold", "encoder.maximum".
-      phase: index of the current phase among those of the job.
-      done: its completed epochs.
-      shown: images of the next epoch that have been learned from already.
-      results: of these images, by path.
-      learning: the states of its learners, and the `DecisionCounts`, once it has begun.
-      best: `weights` of the best network so far; empty before the first supervised epoch.
-      best_params: its `learned_params`.
-      phases: the record of each, as `Callback.finished` gets it, with its images.
-      epochs: supervised ones: epoch, and the accuracy, wrong and silent of train and test, as fractions; of validation
-        instead of test where the data have such images.
-      diagnoses: `Diagnosis` of each phase's last epoch, by its name.
+      learned_params: the numbers that learners have changed, and the arrays of a fitted encoder or decision, by path:
+        "layer1.threshold", "encoder.maximum".
+      phase: the index of the current phase among those of the job.
+      done: the number of completed epochs of this phase.
+      shown: the number of images of the current epoch that have been learned already.
+      results: the results for these images, by path.
+      learning: the states of the learners of this phase, and the `DecisionCounts`, once it has started.
+      best: the `weights` of the best network so far; empty before the first supervised epoch.
+      best_params: the `learned_params` of the best network so far.
+      phases: the record of each completed phase, as passed to `Callback.finished`, with its number of images.
+      epochs: a record of each supervised epoch: its number, and for train and test the fractions accuracy, wrong and
+        silent; validation instead of test if there are validation images.
+      diagnoses: the `Diagnosis` of the last epoch of each phase, by the name of the phase.
       curves: by phase and layer, the numbers of the diagnosis and of `Learner.scalars` after each epoch, by name.
     """
 
@@ -173,7 +176,7 @@ class TrainState:
 
     @classmethod
     def unflatten(cls, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> "TrainState":
-        """The inverse of `flatten`; raises InputError where arrays or data are wrong."""
+        """The inverse of `flatten`; raises InputError if arrays or data are wrong."""
         parts: dict[str, Any] = {attribute: {} for attribute in cls._GROUPS.values()}
         for path, array in arrays.items():
             group, _, name = current_path(path).partition("/")
@@ -189,16 +192,16 @@ class TrainState:
 
     @property
     def best_epoch(self) -> int:
-        """Number of the epoch with the best accuracy, the later one among equals; -1 before the first.
+        """The number of the epoch with the best accuracy, in a tie the latest; -1 before the first epoch.
 
-        Validation images decide if there are any, else the test images.
+        The accuracy is that on the validation images if there are any, otherwise that on the test images.
         """
         accuracies = [record[tested_part(record)]["accuracy"] for record in self.epochs]
         return max(range(len(accuracies)), key=lambda index: (accuracies[index], index), default=-1)
 
     @property
     def trained(self) -> "TrainState":
-        """The best network, or the present one before the first test: only its weights and numbers."""
+        """The weights and numbers of the best network, or of the current one before the first test."""
         return TrainState(self.best, self.best_params) if self.best else TrainState(self.weights, self.learned_params)
 
     def network(self, network: Network) -> Network:
@@ -220,7 +223,7 @@ class TrainState:
         self.keep_params(name, conv, numbers)
 
     def keep_params(self, name: str, part: Any, numbers: list[Any]) -> None:
-        """Records the numbers of a layer, or of "encoder" or "decision"; `part` is the untrained one."""
+        """Records the numbers of a layer, or of "encoder" or "decision"; `part` is the untrained component."""
         self.learned_params = {path: x for path, x in self.learned_params.items() if not path.startswith(f"{name}.")}
         for (path, was), now in zip(leaves(part, name).items(), map(np.asarray, numbers), strict=True):
             if not np.array_equal(np.asarray(was, now.dtype), now):
@@ -232,22 +235,25 @@ States = list[TrainState]
 
 
 class Callback:
-    """Receives a training's events; does nothing by itself."""
+    """Receives the events of a training run. The methods of this base class do nothing."""
 
     def started(self, phase: str, images: int) -> None:
-        """A phase of `images` images begins."""
+        """A phase with `images` images starts."""
 
     def advanced(self, images: int, correct: int) -> None:
-        """More images are done, `correct` of them decided correctly."""
+        """Some more images are done; `correct` of them were decided correctly."""
 
     def finished(self, record: dict[str, Any]) -> None:
         """A phase has ended: its name, seconds, compile_seconds and images_per_second."""
 
     def tested(self, record: dict[str, Any]) -> None:
-        """A supervised epoch has ended: see `TrainState.epochs`; of many networks, the mean accuracies."""
+        """A supervised epoch has ended: see `TrainState.epochs`; for several networks, the mean accuracies."""
 
     def invalid(self, problem: str) -> None:
-        """Learning has left one of several networks invalid, whose training ends; the others continue as saved last."""
+        """Learning has made one of several networks invalid, and its training ends.
+
+        The remaining networks continue from their last saved states.
+        """
 
     def diagnosed(self, phase: str, diagnosis: Diagnosis) -> None:
         """The diagnosis of a phase that has ended: see `TrainState.diagnoses`."""

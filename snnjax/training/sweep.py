@@ -1,4 +1,4 @@
-"""The training of many networks of one kind; networks that differ in numbers alone share a program."""
+"""The training of many networks of one kind. Networks that differ only in numbers share a compiled program."""
 
 import contextlib
 import dataclasses
@@ -30,12 +30,13 @@ from snnjax.training.workers import SERIAL, Workers
 
 
 class Choice(NamedTuple):
-    """A component of a variant that records name by words of its own, in place of a call.
+    """A component of a variant, with the name that records use for it instead of the call that creates it.
 
     Attributes:
       component: the component.
-      words: what records call it.
-      network: of an encoder, the network that is made for it; by default it stays the same but for the encoder's maps.
+      words: its name in records.
+      network: if the component is an encoder, the network for this encoder; by default the network of the sweep,
+        adapted to the encoder's maps.
     """
 
     component: Any
@@ -45,11 +46,12 @@ class Choice(NamedTuple):
 
 @dataclasses.dataclass
 class SweepState:
-    """The state of a sweep; networks go by their places among the variants.
+    """The state of a sweep. A network is identified by its index among the variants.
 
     Attributes:
-      done: records of the trained networks, and of networks that learning has left invalid, by place.
-      trained: the best network of each trained one, by place, unless it is kept elsewhere: weights and numbers alone.
+      done: the records of the networks that have been trained, or whose learning produced invalid weights, by index.
+      trained: the weights and numbers of each trained network at its best epoch, by index, unless they are kept
+        elsewhere.
     """
 
     done: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
@@ -58,21 +60,21 @@ class SweepState:
 
 @dataclasses.dataclass(eq=False)
 class Sweep:
-    """Trains variants of a network by the loop that trains each alone; on a CPU bit for bit the same.
+    """Trains variants of a network with the loop that trains a single network; on a CPU the results are bit-identical.
 
-    Where there are validation images, they rank the combinations, by `metrics.ranking`, and the networks of the best
-    one alone are tested, when all are trained. The training of a network ends where learning leaves it invalid,
-    such as weights that are no numbers: its record has no epochs, but an "error" that says what is wrong.
+    If there are validation images, the combinations are ranked on them by `metrics.ranking`, and after all training
+    runs only the networks of the best combination are tested. The training of a network ends if learning makes it
+    invalid, for example by weights that are NaN. Its record then has no epochs, but an "error" that says what is wrong.
 
     Attributes:
-      network: what the variants have in common.
-      data: the data set that all learn.
-      settings: of all networks; `patience` must be 0, and a variant's own "seed" replaces the one here.
-      variants: what is special about each network: a seed, numbers and components, by path.
+      network: the network from which the variants are derived.
+      data: the data set from which all variants learn.
+      settings: the settings of all networks. `patience` must be 0, and the "seed" of a variant replaces the seed here.
+      variants: how each network differs from `network`: its seed, numbers and components, by path.
       callback: receives the start and the end of each group, and the events of groups trained in this process.
-      at_once: networks of one program at most.
+      at_once: the largest number of networks in one program.
       networks: the descriptions of the variants, in order.
-      labels: the variants as records have them: components in words.
+      labels: the variants as they appear in records, with names for components.
       seeds: of the variants.
     """
 
@@ -84,7 +86,7 @@ class Sweep:
     at_once: int = 16
 
     def __post_init__(self) -> None:
-        """Raises InputError where a variant names what cannot vary, or a value that it cannot have."""
+        """Raises InputError if a variant names what cannot vary, or a value that it cannot have."""
         check_types([self.network], self.data, self.settings)
         write = "dataclasses.replace(Settings.of(network, data), patience=0)"
         checks.instance("settings", self.settings, Settings, "Settings", write)
@@ -119,7 +121,7 @@ class Sweep:
         checks.equal("patience", self.settings.patience, 0, "a sweep compares whole trainings")
 
     def _check_numbers(self) -> None:
-        """Raises InputError where a number varies that networks have with some components and not with others."""
+        """Raises InputError if a number that varies exists only with some of the varied components."""
         numbers = [base.hyperparameters() for base in self._bases]
         for base, label in zip(self._base_of, self.labels, strict=True):
             for name in numbers_of(label):
@@ -161,10 +163,10 @@ class Sweep:
         return [*dict.fromkeys(name for trainer in trainers for name in trainer.layers_without_native())]
 
     def groups(self, done: Collection[int] = (), folder: Path | None = None, workers: int = 1) -> list[Group]:
-        """The groups that are still to be trained: first those that have left states in a folder, then all others.
+        """The groups that are still to be trained: first those with saved states in a folder, then all other groups.
 
-        Where there are networks enough, they are at least as many as workers. Raises InputError where the network holds
-        a part that cannot be saved.
+        There are at least as many groups as workers, provided that there are enough networks. Raises InputError if the
+        network contains a component that cannot be saved.
         """
 
         def group(places: Sequence[int]) -> Group:
@@ -224,12 +226,12 @@ class Sweep:
         folder: Path | None = None,
         workers: Workers = SERIAL,
     ) -> SweepState:
-        """Trains all networks from a state, which it changes and returns; `save` is called with it after each group.
+        """Trains all networks from a state, which is changed and returned; `save` is called with it after each group.
 
-        `keep` is called with place, network and state of each trained network; it returns more for its record.
-        `load` gives network and best weights of a place again; without it, `SweepState.trained` keeps them.
-        `folder` is one, created if need be, where groups in training keep their states, to continue from. Raises the
-        error that stopped a group first, once the others that were handed out have ended.
+        `keep` is called with the index, the network and the state of each trained network, and returns additional
+        entries for its record. `load` returns the network and its best weights for an index; without it, they are kept
+        in `SweepState.trained`. `folder` is where groups save their states during training, so that they can continue;
+        it is created if necessary. If a group fails, its error is raised after the groups that have started are done.
         """
         sweep = state or SweepState()
         errors = list[Exception]()

@@ -184,8 +184,8 @@ def _prepare_process(folder: Path, count: int, prepare: Callable[[], Any]) -> No
 def cluster(address: str, prepare: Callable[[], Any] = ON_ANY_DEVICE, patience: float = 10.0) -> Iterator[Workers]:
     """The workers of a Dask scheduler, later ones too; Dask trains the group of a lost worker elsewhere.
 
-    Raises MissingPackageError without distributed, OSError where no scheduler answers within `patience` seconds, has no
-    workers, or goes away, InputError where a worker takes several groups at a time.
+    Raises MissingPackageError without distributed, OSError if no scheduler answers within `patience` seconds, has no
+    workers, or goes away, InputError if a worker takes several groups at a time.
     """
     with optional_package("a scheduler needs distributed", "'snnjax[cluster]'"):
         from distributed import Client

@@ -82,7 +82,7 @@ def energy_estimate(chosen: options.Cost, cost: Cost) -> dict[str, Any]:
 
 
 def few_bits_figures(cost: Cost, whole: Cost, bits: int) -> dict[str, Any]:
-    """Accuracy, bytes and operations of a network with weights of few bits, beside the whole one, as JSON data."""
+    """Accuracy, bytes and operations of a quantised network and of the original network, as JSON data."""
     assert cost.accuracy is not None
     return dict(
         bits=bits,

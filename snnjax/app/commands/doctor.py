@@ -26,7 +26,7 @@ EXTRAS = {
     "cluster": ("distributed", "`snnjax sweep --scheduler`"),
     "nir": ("nir", "export to NIR"),
     "datasets": ("tensorflow_datasets", "data sets that tensorflow-datasets has prepared"),
-    "native": ("ziglang", "a C++ compiler, where the system has none"),
+    "native": ("ziglang", "a C++ compiler, if the system has none"),
     "docs": ("mkdocs", "the book as a site: `mkdocs build --strict -f experiments/mkdocs.yml`"),
 }
 """By the name of an extra: the package it installs, and its purpose."""

@@ -62,7 +62,7 @@ class Source(NamedTuple):
     image: str  # in the CSV file: its path, or the number of a test image
     file: str  # its path, or the name of a test image's file, "" where it is not known
     label: str  # the name of its class, "" where it is not known
-    drawn: Path | None  # the file that its response is drawn into, where that is asked for
+    drawn: Path | None  # the file for a drawing of its response, if requested
     read: Callable[[], Read | None]  # None: it cannot be read
 
 
@@ -252,4 +252,4 @@ def run(chosen: options.Predict) -> None:
     if labelled:
         right = sum(label == decision for label, decision in labelled)
         silent = sum(decision == SILENT for _, decision in labelled)
-        print(f"{right:,} of {len(labelled):,} as labelled, {silent:,} silent")
+        print(f"{right:,} of {len(labelled):,} agree with their labels, {silent:,} silent")

@@ -56,7 +56,7 @@ def accuracy_of(right: np.ndarray) -> str:
 def pictures(chosen: options.Stream, trained: Trained) -> Pictures:
     """The pictures of a folder, with the nearest folder named after a class as label, or a data set's training images.
 
-    Raises InputError where none has a label, or the data set has other classes than the network.
+    Raises InputError if none has a label, or the data set has other classes than the network.
     """
     name = chosen.pictures
     if Path(name).is_dir():
@@ -185,7 +185,7 @@ def keep_stopped(chosen: options.Stream, trained: Trained, folder: StreamFolder)
     last_line = "Stopped before anything was learned."
     if folder.course.images:
         kept = f"Stopped after {folder.course.shown:,} images; what was learned is kept in {folder.path}."
-        last_line = printable(f"{kept} Go on with the same command and --resume.")
+        last_line = printable(f"{kept} Continue with the same command and --resume.")
     interrupts.LAST_LINE.set(last_line)
     try:
         with folder.explain_losses():

@@ -87,7 +87,7 @@ def table_of(path: str) -> Mapping[str, Any]:
 
 
 def component(option: str, path: str, name: str, own: Any) -> Any:
-    """The component that a value of `--vary` names, where the network has its `own`; raises InputError without one.
+    """The component that a value of `--vary` names, in place of the network's `own`; raises InputError without one.
 
     A class is that of the network's own component, or else called without arguments.
     """
@@ -219,7 +219,7 @@ def prepare(chosen: options.Sweep, fold: int | None = None) -> tuple[Sweep, dict
 
 
 def table(networks: list[dict[str, Any]], over: str = "seeds") -> Table:
-    """Accuracies of each combination over its seeds, and folds, the best first; in test, where all are tested."""
+    """Accuracies of each combination over its seeds and folds, the best first; on test images if all are tested."""
     names = [name for name in networks[0]["variant"] if name != "seed"]
     combinations = ranking(networks)
     lines = []
@@ -271,7 +271,7 @@ def problems(networks: list[dict[str, Any]]) -> list[str]:
     for network in networks:
         variant = named(network["variant"])
         if "error" in network:
-            lines.append(f"{network['error']}; another folder (`out`) trains it anew")
+            lines.append(f"{network['error']}; to train it again, choose another folder (`out`)")
         elif silent := [x for x in network["diagnoses"].values() if max(shares(x)) > SILENT_SHARE]:
             lines.append(f"{variant}: {'; '.join(dict.fromkeys(x['words'][-1] for x in silent))}")
         for title, diagnosis in network.get("diagnoses", {}).items():

@@ -101,7 +101,7 @@ def _all_weights(name: str, rows: np.ndarray, bits: int) -> tuple[Table, ...]:
 
 
 def _weights_above_0(name: str, rows: np.ndarray) -> tuple[Table, ...]:
-    """The tables of the weights above 0 among (n, F), by input: STDP leaves few, and a spike reads no others."""
+    """The tables of the weights above 0 among (n, F), by input: STDP leaves few of them, and a spike reads no more."""
     inputs, features = rows.nonzero()
     weights = rows[inputs, features]
     starts = np.append(0, np.count_nonzero(rows, axis=1).cumsum())

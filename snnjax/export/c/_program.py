@@ -95,7 +95,7 @@ def _check_learning(network: Network, learning: IntegerPrototypes) -> None:
 
 
 def _rendered(template: str, values: dict[str, Any]) -> str:
-    """The text of a template with values, with one blank line at most between others."""
+    """The text of a template with values, in which blank lines are never adjacent."""
     return re.sub(r"\n{3,}", "\n\n", _TEMPLATES.get_template(template).render(values)).lstrip()
 
 

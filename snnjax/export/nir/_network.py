@@ -34,7 +34,7 @@ _JOINS = (Concatenate, EarliestSpike, LatestSpike)
 def to_nir(network: SpikingNetwork, neuron: Neuron = "IF") -> "NIRGraph":
     """A network as NIR, with all that its reader needs to know in the graph's metadata; `exportable` is its network.
 
-    IF neurons have no leak: each (image, step) is a sample of its own. LIF neurons forget within a step of `TAU`
+    IF neurons have no leak: each (image, step) is a separate sample. LIF neurons forget within a step of `TAU`
     seconds: the steps of an image follow each other.
 
     Metadata: `recipe` and `note`, texts; `time_steps`; `classes`; `class_names`, a list as JSON; where the first spike
@@ -77,7 +77,7 @@ def exportable(network: SpikingNetwork) -> SpikingNetwork:
     """The part of a network that NIR can express, with weights and thresholds rounded as in its file.
 
     It begins with what a stage reads, the first one at and behind which no layer has a ramp, and from which
-    the decision is computed; it is the whole network if there are none. Raises InputError where later stages cannot be
+    the decision is computed; it is the whole network if there are none. Raises InputError if later stages cannot be
     expressed, parts are not fitted, or weights are not finite.
     """
     checks.instance("network", network, SpikingNetwork, "a SpikingNetwork", "snnjax.load(...)")
@@ -158,7 +158,7 @@ def _tail(network: Network, first: int, stages: list[Any]) -> Network:
 
 
 def _first_stage(network: Network) -> int:
-    """The stage from 0 at which the export begins; raises InputError where one behind it joins in another way."""
+    """The stage from 0 at which the export begins; raises InputError if one behind it joins in another way."""
     graph = network.graph
     last = len(network.stages) - 1
     first = 0
@@ -188,12 +188,12 @@ def _check_decision(network: Network) -> None:
         raise InputError(f"{network.name} must have one layer that decides for NIR, got {got}")
     if network.stages[-1].ramped:
         raise InputError(
-            f"`ramp` of the layer of {network.name} that decides must be None for NIR: take another readout"
+            f"`ramp` of the layer of {network.name} that decides must be None for NIR: use another readout"
         )
 
 
 def _check_hidden(network: Network, name: str, conv: Conv, weights: np.ndarray) -> None:
-    """Raises InputError where a layer that does not decide cannot be told by the inputs that have fired so far."""
+    """Raises InputError if a layer that does not decide cannot be told by the inputs that have fired so far."""
     if weights.min() < 0:
         why = "NIR has no neurons that fire once, and this one could fall silent again"
         raise InputError(f"`weights` of {name} of {network.name} must be at least 0, got {weights.min():.4g}: {why}")
@@ -308,12 +308,12 @@ def _note(whole: Network, part: Network, *, chain: bool) -> str:
         notes.append(f"The file begins with the {shape} that stage {first + 1} of {whole.name} reads: {how}.")
     if not chain:
         wrong = "norse 1.1, sinabs 3.1 and spyx 1.0 run them in a wrong order, without an error"
-        notes.append(f"The nodes form no chain: {wrong}; snnTorch 1.0 and SpikingJelly 2.0 run them right.")
+        notes.append(f"The nodes form no chain: {wrong}; snnTorch 1.0 and SpikingJelly 2.0 run them correctly.")
     return " ".join(notes)
 
 
 _STEPS = {
-    "IF": "The IF neurons must start from 0 at each step: give each step of each image as a sample of its own.",
+    "IF": "The IF neurons must start from 0 at each step: pass each step of each image as a separate sample.",
     "LIF": "Simulate the steps one after the other with dt = {tau} s, the time constant tau of the LIF neurons, which"
     " forget within a step: an image lasts {seconds:g} s.",
 }
@@ -350,7 +350,7 @@ def _named(encoder: Any) -> str:
 
 def _decision(network: Network) -> str:
     """The line of the recipe that says how a network decides."""
-    largest = f"the largest V({network.time_steps - 1}), the lowest among equals"
+    largest = f"the largest V({network.time_steps - 1}), in a tie the lowest class"
     last = f"the class of {largest}, if it is above 0, otherwise none"
     conv = network.stages[-1].branches[0]
     if not isinstance(network.decision, Earliest) or conv.threshold is None:

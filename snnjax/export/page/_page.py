@@ -124,7 +124,7 @@ def _untaught(trained: Trained, bits: int) -> SpikingNetwork:
 
 
 def _readout(network: Network) -> dict[str, Any]:
-    """What the readout reads, and what the rule `Prototypes` has beside the numbers that it learns."""
+    """What the readout reads, and the settings of the rule `Prototypes` that are not learned."""
     conv: Any = network.stages[-1].branches[0]
     return dict(
         input=network.input_shapes[-1],
@@ -236,7 +236,7 @@ def _pictures(network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray)
 
 
 def _layers(network: SpikingNetwork, bits: int, seen: dict[str, Drawn]) -> list[dict[str, Any]]:
-    """The layers, each with what its features see, where that is known and it does not decide."""
+    """The layers, each with what its features see, if this is known and the layer does not decide."""
     description = network.network
     integers = integer_layers(network, bits)
     begins = [description.time_steps * window for window in firing_windows(description)]
@@ -276,7 +276,7 @@ def _read(source: Source) -> dict[str, Any]:
 
 
 def _ramp(layer: IntegerRampLayer) -> dict[str, Any]:
-    """What a layer with a ramp has beside its weights."""
+    """What a layer with a ramp has in addition to its weights."""
     return dict(
         thresholds=layer.threshold.tolist(),
         factors=(2**layer.shift).tolist(),

@@ -24,13 +24,14 @@ _FIXED = "skip_connection"
 
 
 def read(path: Path | str, network: Network) -> dict[str, np.ndarray]:
-    """The weights in a file, .npz, .pth or .pt, of a network `network`: (F, C, kh, kw) float32 for each layer by name.
+    """The weights of a network in a .npz, .pth or .pt file: (F, C, kh, kw) float32 for each layer, by name.
 
-    The file holds a whole state_dict or its convolution weights alone. Learning rates in it are ignored: it lacks the
-    counters that they belong to, and a network decides without them.
+    The file contains a whole state_dict, or only its convolution weights. Learning rates in it are ignored, because the
+    counters that belong to them are not in the file, and decisions do not depend on them.
 
-    Raises OSError if the file cannot be opened, InputError if it is damaged, no state_dict or another network's, or
-    weights are wrong as in `state_dict`; ImportError if it needs torch, and that is missing or too old to be safe.
+    Raises OSError if the file cannot be opened; InputError if it is damaged, if it contains no state_dict or that of
+    another network, or if weights are wrong as in `state_dict`; ImportError if it needs torch, and torch is not
+    installed or too old to be safe.
     """
     path = Path(path)
     # Until October 2024 a rule's layer was called conv_layer.
@@ -39,9 +40,9 @@ def read(path: Path | str, network: Network) -> dict[str, np.ndarray]:
     shapes = network.weight_shapes
     expected = set(state_dict(network, {layer: np.zeros(shape, np.float32) for layer, shape in shapes.items()}))
     blocks = blocks_of(network)
-    alone = {_tensor(block) for block in blocks.values()}
-    if entries and all(name in alone or name.endswith(_WEIGHT) for name in entries):
-        expected = alone
+    convolutions = {_tensor(block) for block in blocks.values()}
+    if entries and all(name in convolutions or name.endswith(_WEIGHT) for name in entries):
+        expected = convolutions
     differences = {"it lacks": expected - actual, "it has the unknown": actual - expected}
     reasons = [f"{problem} {_some(names)}" for problem, names in differences.items() if names]
     if reasons:
@@ -80,7 +81,7 @@ def state_dict(network: Network, weights: Mapping[str, Any]) -> dict[str, np.nda
     """The PyTorch network's state_dict, float32 by name: `weights` (F, C, kh, kw) by layer, rates of the `network`.
 
     A layer that learns by STDP and then by reward (deepr2024) has the rates of the latter. Raises InputError for other
-    layers, or weights that are misshapen, no floats, not finite or, where the learning rule forbids it, negative.
+    layers, or weights that have the wrong shape or dtype, are not finite, or are negative although the rule forbids it.
     """
     shapes = network.weight_shapes
     checks.same_names(f"weights of {network.name}", weights, shapes)
@@ -104,7 +105,7 @@ def state_dict(network: Network, weights: Mapping[str, Any]) -> dict[str, np.nda
 
 
 def blocks_of(network: Network) -> dict[str, str]:
-    """Each layer's name in aidinattar/snn, where only stages that learn count; fixed layers are skip connections."""
+    """Each layer's name in aidinattar/snn, which counts only stages that learn; fixed layers are skip connections."""
     blocks: dict[str, str] = {}
     learning = 0
     fixed = 0

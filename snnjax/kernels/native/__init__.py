@@ -24,7 +24,7 @@ import jax
 from snnjax.core import devices
 from snnjax.core.files import atomic_write, cache_folder, lock, write_text
 
-# Each source becomes a library of its own, because a program then waits only for the kernels that it calls. The first
+# Each source becomes a separate library, because a program then waits only for the kernels that it calls. The first
 # one takes a second, and shows whether the compiler works.
 SOURCES = [Path(__file__).with_name(f"{name}.cc") for name in ("target_time", "kernels", "readout")]
 # It takes the longest, and trainings without STDP layers do not call it: it is not compiled before it is needed.
@@ -126,7 +126,7 @@ def _build(path: Path, source: Path) -> None:
 
 
 def _is_sound(path: Path) -> bool:
-    """Whether a library has the SHA-256 that was written beside it."""
+    """Whether a library has the SHA-256 that was written next to it."""
     digest = _digest_file(path)
     return path.is_file() and digest.is_file() and digest.read_bytes() == _digest(path).encode()
 

@@ -123,7 +123,7 @@ class Potentials {
     const float most = ::largest(potential + first, end - first);
     const float enough = margin(position) + rounding_ * active_[position];
     if (most == kSilent || !(most + enough >= best.potential)) return;
-    // The likeliest neuron is added up first, so that fewer others could still exceed `best`.
+    // The likeliest neuron is summed first, so that fewer of the remaining neurons could still exceed `best`.
     const int64_t likely = std::find(potential + first, potential + end, most) - potential;
     compare(likely);
     auto compare_others = [&](int64_t f) {

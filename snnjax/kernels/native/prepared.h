@@ -14,8 +14,8 @@ constexpr int64_t kAhead = 16;
 constexpr int64_t kMost = 1 << 16;  // inputs of an image, so that caches hold the images ahead
 
 // Calls `use(image, inputs)` for the images of `latencies` [S, C, H, W] that `learns` [S] names, with inputs that `read`
-// their latencies; `local` is copied. If this sequence runs `alone` and there are more cores, another thread reads images
-// ahead; one that it has not read in time, because its core is busy, is read at once: no thread waits for it.
+// their latencies; `local` is copied. If this is the only sequence (`alone`) and there are more cores, another thread
+// reads images ahead. An image that it has not read in time, because its core is busy, is read at once: no thread waits.
 template <typename Inputs, typename Use>
 void each_image(Inputs local, const BytePart& latencies, const bool* learns, bool alone, Use use) {
   const int64_t inputs = latencies.element_count() / std::max<int64_t>(1, latencies.shape[0]);
@@ -42,7 +42,7 @@ void each_image(Inputs local, const BytePart& latencies, const bool* learns, boo
   };
   std::future<void> other;
   // `deferred` is for when no thread can be started. The task then never runs, and this thread reads all images itself;
-  // with `async` alone the call would throw.
+  // with only `async` the call would throw.
   if (helped) other = std::async(std::launch::async | std::launch::deferred, read_ahead);
   for (int64_t image = 0; image < end; ++image) {
     now = image;

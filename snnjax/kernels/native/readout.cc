@@ -11,7 +11,7 @@ namespace {
 
 constexpr int64_t kFew = 16;  // fewer stimuli are not worth another thread
 
-// w += gain of inputs up to `step`, loss of the others, clipped to the bounds. Returns the sum.
+// w += gain for inputs up to `step`, w += loss for all other inputs, clipped to the bounds. Returns the sum.
 float update(float* row, const uint8_t* latency, int64_t size, int32_t step, float gain, float loss, float lower,
              float upper) {
   Lanes sums[2] = {};
@@ -70,8 +70,9 @@ struct Results {
   float *time, *error, *threshold;
 };
 
-// Learns stimulus after stimulus. Two cores share the classes: at each stimulus, the neurons of a class that have
-// learned from the one before move first, then all of the class are followed, while their weights are at hand.
+// Learns stimulus after stimulus. Two cores share the classes. At each stimulus, the neurons of a class that have learned
+// from the previous stimulus move first; then the potentials of the whole class are computed, while its weights are in
+// the cache.
 class Learning {
  public:
   // `sums` are those to which weights are rescaled, if the rule does.

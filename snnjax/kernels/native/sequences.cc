@@ -1,8 +1,8 @@
 // Sequences of stimuli: layers that learn by STDP, or by reward from the vote of a deciding layer's strongest neuron, and
 // decisions. Python has checked all buffers.
 //
-// `learns` names the stimuli to learn from; nothing is computed for the others, of which winners and votes are -1. Weights
-// lie within their bounds.
+// `learns` marks the stimuli to learn from. Nothing is computed for any other stimulus; its winners and votes are -1.
+// Weights lie within their bounds.
 
 #include "events.h"
 #include "potentials.h"

@@ -11,7 +11,7 @@
 
 namespace {
 
-// Tasks by number, which are done by this thread from the first on and, where a core is left for it, by a second thread
+// Tasks by number, which are done by this thread from the first on and, if there is a free core, by a second thread
 // from the last on. They may not throw, and only read shared data.
 class SharedTasks {
  public:
