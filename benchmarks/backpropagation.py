@@ -37,7 +37,7 @@ TEST_BATCH_SIZE = 500
 RULE = LocalError()
 
 Variables = Any
-"""Parameters and running moments, as flax has them."""
+"""Parameters and running moments in the format of flax."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,21 +52,21 @@ class Options(common.Options):
     size: Annotated[tuple[int, ...], option("PIXELS", "their own")] = ()
     """height and width of pictures (`--dataset folder`)"""
     features: tuple[int, ...] = (48, 96, 384)
-    """of the three layers; those of local_wide are 96 384 1536"""
+    """numbers of features of the three layers; those of local_wide are 96 384 1536"""
     epochs: int = 10
     """passes over the training images"""
     rate: float = RULE.rate
-    """the learning rate of the first minibatch, of which that of the last is a tenth"""
+    """the learning rate of the first minibatch; it falls to a tenth at the last minibatch"""
     mirror: bool = False
-    """show each image mirrored left-right or not, at random, in each epoch"""
+    """mirror each image left-right at random in each epoch"""
     seeds: int = 1
-    """number of trainings, from seeds 0, 1, ..."""
+    """number of training runs, with seeds 0, 1, ..."""
     validation: float = 0.1
-    """share of the training images to hold out; the best epoch is selected on these"""
+    """share of the training images to hold out; the best epoch is selected on held-out images"""
 
 
 class Layers(nn.Module):
-    """Three convolutions under a linear head.
+    """Three convolutions and a linear head.
 
     Attributes:
       features: the number of feature maps of each convolution.
@@ -78,7 +78,7 @@ class Layers(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, learning: bool) -> jax.Array:
-        """The scores (B, classes) of images (B, H, W, C) float32 of 0..1."""
+        """The scores (B, classes) of images (B, H, W, C), float32 in 0..1."""
         maps = images
         for count, (kernel, _, _, ramp, pool) in zip(self.features, LAYERS, strict=True):
             standardise = nn.BatchNorm(
@@ -102,7 +102,7 @@ class Layers(nn.Module):
 
 
 class Training:
-    """A network, its optimiser, and what they have learned."""
+    """A network and its optimiser, with their learned parameters and states."""
 
     def __init__(self, options: Options, images: Dataset, seed: int):
         self.options = options
@@ -135,7 +135,7 @@ class Training:
     def update(
         self, variables: Variables, state: Any, images: jax.Array, labels: jax.Array, key: jax.Array
     ) -> tuple[Variables, Any]:
-        """One step of the optimiser on a minibatch of uint8 images."""
+        """Takes one step of the optimiser on a minibatch of uint8 images; returns the new variables and state."""
 
         def loss(parameters: Any) -> tuple[jax.Array, Any]:
             scores, moments = self.layers.apply(
@@ -163,13 +163,13 @@ class Training:
 
 
 def as_floats(images: Any) -> jax.Array:
-    """Images (B, H, W) or (B, H, W, C) of 0..255 as (B, H, W, C) float32 of 0..1."""
+    """Converts images (B, H, W) or (B, H, W, C) with values 0..255 to (B, H, W, C) float32 in 0..1."""
     floats = jnp.asarray(images, jnp.float32) / 255
     return floats if floats.ndim == 4 else floats[..., None]
 
 
 def batches(images: np.ndarray) -> Iterator[np.ndarray]:
-    """The images in batches of at most `TEST_BATCH_SIZE`."""
+    """Yields the images in batches of at most `TEST_BATCH_SIZE`."""
     for first in range(0, len(images), TEST_BATCH_SIZE):
         yield images[first : first + TEST_BATCH_SIZE]
 
@@ -195,12 +195,12 @@ def train(options: Options, images: Dataset, seed: int) -> Row:
 
 
 def cells_of(row: Row) -> list[str]:
-    """A line of the table."""
+    """The cells of a line of the table."""
     return [str(row["seed"]), f"{row['test']:.2%}", str(row["epoch"]), f"{row['seconds']:.0f}"]
 
 
 def run(options: Options) -> None:
-    """Trains from each seed; prints the table, and writes it after each."""
+    """Trains with each seed; writes the table after each training run, and prints it at the end."""
     shared_options.check_least(options, epochs=1, seeds=1, features=1)
     checks.length("features", options.features, len(LAYERS), "layers")
     checks.at_least("rate", options.rate, 0, above=True)

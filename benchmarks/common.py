@@ -1,4 +1,4 @@
-"""Shared by the benchmarks: options, the output folder, tables."""
+"""Options, output folders and tables that the benchmarks share."""
 
 import dataclasses
 import datetime
@@ -23,7 +23,7 @@ Row = dict[str, Any]  # JSON data of a measurement
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Options of all benchmarks."""
+    """The options of all benchmarks."""
 
     dataset: Annotated[str, option("NAME", help=f"the data set: {', '.join(data.DATASETS)}")] = "digits"
     data_dir: Annotated[Path | None, option("DIR", "the cache folder, downloaded if need be")] = None
@@ -32,7 +32,7 @@ class Options:
     """folder to write into"""
 
     def folder(self, name: str) -> Path:
-        """As `output_folder`."""
+        """Creates the output folder, as `output_folder` does."""
         return output_folder(self.out, name)
 
 
@@ -53,12 +53,12 @@ def write(out: Path, name: str, content: Row, table: str) -> str:
 
 
 def summary(name: str, values: list[float]) -> Row:
-    """Median, under this name, min and max."""
+    """The median of values, with `name` as its key, their min and their max."""
     return {name: statistics.median(values), "min": min(values), "max": max(values)}
 
 
 def shortest(programs: Sequence[Callable[[], Any]], repeats: int) -> list[float]:
-    """Seconds of the fastest call of each program. The programs take turns, after a first call that compiles."""
+    """The seconds of the fastest call of each program; programs take turns, after a first call that compiles."""
     for program in programs:
         jax.block_until_ready(program())
     seconds: list[list[float]] = [[] for _ in programs]

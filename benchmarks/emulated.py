@@ -1,4 +1,4 @@
-"""A Cortex-M4 with a C program, emulated by unicorn; compiled by the clang of ziglang."""
+"""An emulated Cortex-M4 that runs a C program: unicorn emulates it, and the clang of ziglang compiles the program."""
 
 import collections
 import functools
@@ -17,11 +17,11 @@ from snnjax.export import c
 
 FLASH = 0x0800_0000
 RAM = 0x2000_0000
-CALLER = 0x2080_0000  # the image and the result, then the stack
-SIZE = 0x0080_0000  # of each of the three
-RETURN = CALLER - 0x1000  # where calls return to
-UNTOUCHED = 0xA5  # of the stack
-STACK = 0x1_0000
+CALLER = 0x2080_0000  # memory for the image and the result, then the stack
+SIZE = 0x0080_0000  # size of each of the three regions, in bytes
+RETURN = CALLER - 0x1000  # address to which calls return
+UNTOUCHED = 0xA5  # value of unused bytes of the stack
+STACK = 0x1_0000  # bytes
 STRING_H = """#include <stddef.h>
 void *memcpy(void *restrict to, const void *restrict from, size_t count);
 void *memset(void *to, int value, size_t count);
@@ -40,13 +40,13 @@ TARGETS = {
     "hard": ("-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m4+vfp4d16sp"),
     "soft": ("-target", "thumb-freestanding-eabi", "-mcpu=cortex_m4"),
 }
-"""By how floats are computed: by the processor, or by functions of the compiler."""
+"""Compiler options if floats are computed by the processor ("hard"), or by functions of the compiler ("soft")."""
 INSTRUCTION = re.compile(rb"(?s).[\xe8-\xff]..|..")
-MULTIPLICATION = re.compile(rb"(?s)[^\x90-\x9f\xb0-\xbf]\xfb..|[\x40-\x7f]\x43")  # divisions are among the others
+MULTIPLICATION = re.compile(rb"(?s)[^\x90-\x9f\xb0-\xbf]\xfb..|[\x40-\x7f]\x43")  # divisions are excluded
 
 
 def built(program: c.Program, folder: Path, level: str, floats: str) -> "Board":
-    """Compiles a program, at a level of optimisation, and puts it into the memory of a processor."""
+    """Compiles a program at a level of optimisation, and loads it into the memory of a `Board`."""
     texts = {f"{program.name}.c": program.source, f"{program.name}.h": program.header}
     for name, text in (texts | {"string.h": STRING_H, "sections.ld": SECTIONS}).items():
         (folder / name).write_text(text)
@@ -66,13 +66,13 @@ def built(program: c.Program, folder: Path, level: str, floats: str) -> "Board":
 
 
 class Board:
-    """An emulated Cortex-M4 with a program.
+    """An emulated Cortex-M4 with a loaded program.
 
     Attributes:
-      flash: bytes of code, constants, and values at the start.
+      flash: bytes of code, constants and initial values.
       memory: bytes of static memory, without the stack.
-      symbols: address and size of each function and array, by name.
-      counts: whether the instructions of calls are counted, with those that a condition skips.
+      symbols: the address and size of each function and array, by name.
+      counts: whether the instructions of calls are counted, including instructions that a condition skips.
     """
 
     def __init__(self, path: Path) -> None:
@@ -95,7 +95,7 @@ class Board:
         self._blocks = collections.Counter[tuple[int, int]]()
 
     def run(self, function: str, image: np.ndarray, *numbers: int) -> tuple[int, int, int]:
-        """Calls a function of an image, numbers and a result: the decision, instructions, and multiplications."""
+        """Calls a function with an image and numbers; returns the decision, instructions and multiplications."""
         result = CALLER + SIZE // 2
         self.machine.mem_write(CALLER, image.tobytes())
         for register, value in enumerate((CALLER, *numbers, result)):
@@ -106,7 +106,7 @@ class Board:
         hook = None
         if self.counts:
             hook = self.machine.hook_add(unicorn.UC_HOOK_BLOCK, self._count)
-            self.machine.ctl_flush_tb()  # what was translated before calls no hook
+            self.machine.ctl_flush_tb()  # code that was translated earlier would not call the hook
         self.machine.emu_start(self.symbols[function][0] | 1, RETURN)
         if hook is not None:
             self.machine.hook_del(hook)
@@ -125,13 +125,13 @@ class Board:
         return bytes(self.machine.mem_read(*self.symbols[symbol]))
 
     def stack(self) -> int:
-        """The bytes of stack that calls have used at most."""
+        """The maximum number of bytes of the stack that calls have used."""
         content = self.machine.mem_read(CALLER + SIZE - STACK, STACK)
         return len(bytes(content).lstrip(bytes([UNTOUCHED])))
 
 
 @functools.cache
 def counted(code: bytes) -> tuple[int, int]:
-    """Instructions of Thumb code, and how many of them multiply integers."""
+    """The number of instructions in Thumb code, and the number of integer multiplications among them."""
     instructions = INSTRUCTION.findall(code)
     return len(instructions), len([each for each in instructions if MULTIPLICATION.fullmatch(each)])

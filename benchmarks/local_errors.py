@@ -29,7 +29,7 @@ from snnjax.networks import Model
 from snnjax.networks.images import CIFAR10
 
 NAME = "local_errors"
-PEAK_SIZE = 2048  # rows and columns of the matrices whose product gives the machine's peak
+PEAK_SIZE = 2048  # rows and columns of the matrices whose product determines the machine's peak rate
 STOPPED = "Stopped."
 COLUMNS = (
     "step",
@@ -53,13 +53,13 @@ class Options:
 
     model: Annotated[str, option("NAME", help="a network whose layers learn by LocalError")] = "local_narrow"
     repeats: int = 5
-    """measurements of each program, in turn, of which the shortest counts"""
+    """number of measurements of each program, in turn; the shortest counts"""
     out: Annotated[Path | None, option("DIR", "runs/local_errors_TIME")] = None
     """folder to write into"""
 
 
 class Program:
-    """A compiled program with its arguments, and the bytes of its intermediate results, 0 where they are unknown."""
+    """A compiled program with its arguments, and the bytes of its intermediate results, 0 if they are unknown."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any):
         self.arguments = arguments
@@ -72,7 +72,7 @@ class Program:
 
 
 def activities(layer: RampLayer, latencies: jax.Array, rows: jax.Array) -> jax.Array:
-    """The activities that the head of a layer reads, of a layer with these weights."""
+    """The activities that the head of a layer reads, if the layer had these weights."""
     learner = layer.conv.last_learner
     assert isinstance(learner, LocalError)
     return layer.activities(latencies, rows, learner.block)
@@ -84,18 +84,18 @@ def forward(layer: RampLayer, latencies: jax.Array) -> jax.Array:
 
 
 def gradient(layer: RampLayer, latencies: jax.Array, error: jax.Array) -> jax.Array:
-    """The gradient of a layer's weights, given that of the activities that its head reads."""
+    """The gradient of a layer's weights, given the gradient of the activities that its head reads."""
     backward = jax.vjp(lambda rows: activities(layer, latencies, rows), layer.rows())[1]
     return backward(error)[0]
 
 
 def learn(layer: RampLayer, state: Any, latencies: jax.Array, signal: Signal) -> Any:
-    """The layer and the state of its learner after a minibatch."""
+    """Returns the layer and the state of its learner after learning from a minibatch."""
     return layer.conv.last_learner.update(layer, state, latencies, None, signal)[:2]
 
 
 def measured_layer(network: Network, name: str, repeats: int) -> Row:
-    """Seconds, work and memory of a layer."""
+    """Measures the seconds, operations and memory of a layer."""
     layer: Any = Model.of(network, network.initial_weights(0)).layers[name]
     learner = layer.conv.last_learner
     random = np.random.default_rng(0)
@@ -116,7 +116,7 @@ def measured_layer(network: Network, name: str, repeats: int) -> Row:
 
 
 def measured_backpropagation(network: Network, repeats: int) -> Row:
-    """Seconds and memory of a step through layers of the same sizes, for a minibatch of as many images."""
+    """Measures the seconds and memory of a backpropagation step with layers and a minibatch of the same sizes."""
     features = tuple(stage.branches[0].features for stage in network.stages[:-1])
     channels, *size = network.input_shape
     images = np.zeros((backpropagation.RULE.minibatch_size, *size, channels), np.uint8)
@@ -130,7 +130,7 @@ def measured_backpropagation(network: Network, repeats: int) -> Row:
 
 
 def peak() -> float:
-    """The rate of a product of two large matrices of float32, in FLOP/s."""
+    """The rate at which two large float32 matrices are multiplied, in FLOP/s."""
     matrix = jnp.ones((PEAK_SIZE, PEAK_SIZE))
     product = Program(lambda left, right: jnp.matmul(left, right, precision="highest"), matrix, matrix)
     (seconds,) = common.shortest([product], repeats=5)
@@ -138,7 +138,7 @@ def peak() -> float:
 
 
 def cells_of(name: str, row: Row, peak_rate: float) -> list[str]:
-    """A line of the table."""
+    """The cells of a line of the table."""
     step = f"{1e3 * row['step']:.0f}"
     memory = f"{row['memory'] / 1e6:.0f}"
     if "operations" not in row:
@@ -167,7 +167,7 @@ def run(options: Options) -> None:
     peak_rate = peak()
     rows = {name: measured_layer(network, name, options.repeats) for name in network.labelled}
     rows["backpropagation"] = measured_backpropagation(network, options.repeats)
-    facts = common.about(model=options.model, peak=f"a product of matrices reaches {peak_rate / 1e9:.0f} GFLOP/s")
+    facts = common.about(model=options.model, peak=f"a matrix product reaches {peak_rate / 1e9:.0f} GFLOP/s")
     lines = [cells_of(name, row, peak_rate) for name, row in rows.items()]
     table = common.markdown(COLUMNS, lines, common.caption(facts))
     written = common.write(out, NAME, dict(about=facts, peak=peak_rate, steps=rows), table)

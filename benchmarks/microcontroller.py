@@ -1,4 +1,4 @@
-"""Exported C programs on an emulated Cortex-M4: memory, and the instructions of decisions and of learning steps."""
+"""Measures exported C programs on an emulated Cortex-M4: memory, and instructions per decision and learning step."""
 
 import dataclasses
 import tempfile
@@ -51,15 +51,15 @@ class Options(common.Options):
     images: int = 40
     """test images on which each program decides, and from which it learns"""
     counted: int = 2
-    """the last so many of them are those whose instructions are counted"""
+    """number of final images for which instructions are counted"""
     floats: Literal["hard", "soft"] = "hard"
-    """whether the processor computes with floats"""
+    """hard: the processor computes with floats; soft: functions of the compiler do"""
 
 
 def learned_in_python(
     network: SpikingNetwork, prototypes: IntegerPrototypes, images: np.ndarray, labels: np.ndarray
 ) -> tuple[list[int], IntegerPrototypes]:
-    """Decisions, each before its image is learned, and what is learned at last."""
+    """The decisions, each of which is made before its image is learned, and the prototypes at the end."""
     decisions = []
     for inputs, label in zip(inputs_of(network, images), labels, strict=True):
         decisions.append(prototypes.decide(inputs))
@@ -68,7 +68,7 @@ def learned_in_python(
 
 
 def measured(board: Any, images: np.ndarray, labels: np.ndarray, counted: int) -> tuple[list[int], list[float]]:
-    """Runs a program on all images: its decisions, and the numbers of `ROWS`, means of the images that are counted."""
+    """Runs a program on all images; returns its decisions, and the values of `ROWS`, as means over counted images."""
     decisions = []
     counts = []
     for number, (image, label) in enumerate(zip(images, labels, strict=True)):
@@ -84,7 +84,7 @@ def measured(board: Any, images: np.ndarray, labels: np.ndarray, counted: int) -
 
 
 def has_learned(board: Any, readout: str, learned: IntegerPrototypes) -> bool:
-    """Whether a program has learned this, bit for bit."""
+    """Whether a program has learned the same state as in Python, bit for bit."""
     state: dict[str, Any] = {
         f"{readout}_weights": learned.weights.astype(np.int8),
         "wins": learned.wins.astype(np.uint16),

@@ -1,7 +1,7 @@
-"""Measured programs, each in a separate process, so that thread pools are separate too.
+"""Runs each measured program in a separate process, so that thread pools are separate too.
 
-Such a process runs this file (a `multiprocessing.Process` would import the parent's main module, and JAX with it) and
-loads only the program that it measures.
+The process runs this file and loads only the program that it measures. A `multiprocessing.Process` would import the
+main module of the parent, and with it JAX.
 """
 
 import contextlib
@@ -26,24 +26,24 @@ class Learning(NamedTuple):
 
     name: str
     stage: int
-    layer: str  # where rewarded, the last one
+    layer: str  # the last layer if the phase is rewarded
     branch: tuple[int, ...]  # its number, if the stage has several
     rewarded: bool
 
 
 class Task(NamedTuple):
-    """The task of the other programs after snnjax: the same images, and the weights that snnjax has learned."""
+    """The task of the programs compared with snnjax: the same images, and the weights that snnjax has learned."""
 
     network: str
     classes: int
     time_steps: int
     stages: int
-    learning: list[Learning]  # in the order of a training
+    learning: list[Learning]  # in the order of a training run
     images: np.ndarray  # (N + M, H, W) training images, then test images
     latencies: np.ndarray  # (N + M, C, H, W) uint8, as snnjax encodes them
     labels: np.ndarray  # (N,)
     test_labels: np.ndarray  # (M,)
-    weights: dict[str, np.ndarray]  # by the PyTorch program's name of the layer
+    weights: dict[str, np.ndarray]  # by the name of the layer in the PyTorch program
     adapt_every: int  # of the reward phase
 
 
@@ -51,19 +51,19 @@ class Task(NamedTuple):
 class Work:
     """One phase of one program."""
 
-    images: int  # of one run
-    run: Callable[..., Any]  # what is timed, with the arguments that `prepare` returns
+    images: int  # number of images of one run
+    run: Callable[..., Any]  # the timed function, called with the arguments that `prepare` returns
     prepare: Callable[[], tuple[Any, ...]] = tuple  # fresh arguments: all repeats start from the same weights
-    outcome: Callable[[Any], Any] = np.asarray  # what all programs should agree on, from the result of `run`
-    initial: Callable[[], Any] = lambda: None  # weights that have this outcome without learning
-    compile_seconds: float = 0.0  # spent before
-    unit: int = 0  # images at a time of a phase of snnjax that learns
-    once: bool = False  # the result serves all epochs; the other programs compute it anew for each image
-    result: Any = None  # of the last run
+    outcome: Callable[[Any], Any] = np.asarray  # the part of the result on which all programs should agree
+    initial: Callable[[], Any] = lambda: None  # the outcome if nothing were learned: the initial weights
+    compile_seconds: float = 0.0  # spent before the measurement
+    unit: int = 0  # number of images at a time in a learning phase of snnjax
+    once: bool = False  # whether the result serves all epochs; other programs recompute it
+    result: Any = None  # the result of the last run
 
 
 class MeasuredProgram:
-    """Base of the classes `Program`, which prepare their phases for a task: `phases`, by name."""
+    """Base class of measured programs; `phases` prepares the phases for a task, by name."""
 
     about: dict[str, Any]  # versions and device
     phases: Callable[[Any], dict[str, Work]]
@@ -76,7 +76,7 @@ class MeasuredProgram:
         return {phase: {key: getattr(work, key) for key in keys} for phase, work in self.works.items()}
 
     def measure(self, phase: str) -> float:
-        """Milliseconds per image of one run by the clock, to the end of the device's work."""
+        """The milliseconds per image of one run, until the device has finished its work."""
         work = self.works[phase]
         work.result = None
         arguments = work.prepare()
@@ -90,17 +90,18 @@ class MeasuredProgram:
         return np.asarray(self.works[phase].outcome(self.works[phase].result))
 
     def initial(self, phase: str) -> np.ndarray | None:
-        """The weights that a phase starts from, if it learns."""
+        """The weights from which a phase starts, if it learns."""
         return self.works[phase].initial()
 
     def finish(self, result: Any) -> None:
-        """Waits for the device, where calls return before the work is done."""
+        """Waits for the device, if calls return before the work is done."""
 
 
 class Worker(contextlib.AbstractContextManager["Worker"]):
-    """The parent's end of a program; ValueError if it refuses a request, RuntimeError if it fails or ends.
+    """The connection of the parent process to a program.
 
-    `kind` is "MODULE:CLASS", a `MeasuredProgram` of these arguments.
+    `kind` is "MODULE:CLASS", a `MeasuredProgram` that receives the arguments. Raises ValueError if the program refuses
+    a request, and RuntimeError if it fails or ends.
     """
 
     def __init__(self, name: str, kind: str, *arguments: Any):
@@ -120,11 +121,11 @@ class Worker(contextlib.AbstractContextManager["Worker"]):
             raise
 
     def prepare(self, task: Any) -> None:
-        """Prepares the phases: `phases` then holds their images, compile_seconds and once."""
+        """Prepares the phases; afterwards, `phases` holds their images, compile_seconds and once."""
         self.phases = self.ask("prepare", task)
 
     def ask(self, question: str, *arguments: Any) -> Any:
-        """The answer of the program's method of this name."""
+        """Calls the method of this name of the program, and returns its answer."""
         try:
             self._pipe.send((question, arguments))
             answer = self._pipe.recv()
@@ -135,13 +136,13 @@ class Worker(contextlib.AbstractContextManager["Worker"]):
         return answer
 
     def __exit__(self, *_: object) -> None:
-        """Ends the process."""
+        """Closes the connection, and waits for the process to end."""
         self._pipe.close()
         self._process.wait()
 
 
 def serve(kind: str, pipe: Connection) -> None:
-    """Answers questions until the parent hangs up."""
+    """Answers the requests of the parent until it closes the connection."""
     program: Any = None
     with contextlib.suppress(EOFError, KeyboardInterrupt):
         while True:
@@ -162,5 +163,5 @@ def serve(kind: str, pipe: Connection) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(1, str(Path(__file__).parents[1]))  # measures this snnjax, even where another one is installed
+    sys.path.insert(1, str(Path(__file__).parents[1]))  # measures this snnjax, even if another one is installed
     serve(sys.argv[1], Connection(int(sys.argv[2])))

@@ -1,7 +1,8 @@
-"""What a researcher writes with the public kernels, beside the trainer's own epoch: seconds for the same stimuli.
+"""Compares programs that are written with the public kernels with an epoch of the trainer.
 
-For each layer the same stimuli are learned from in three ways: by `run_epoch`, which trainings use; by one call of a
-sequence kernel; and by a hand-written `jax.lax.scan` over the single-stimulus kernels.
+For each layer, the seconds of learning from the same stimuli are measured in three ways: with `run_epoch`, which
+training runs use; with one call of a sequence kernel; and with a hand-written `jax.lax.scan` over the kernels for
+single stimuli.
 """
 
 import dataclasses
@@ -29,15 +30,15 @@ from snnjax.training.loop import run_epoch
 from snnjax.training.placement import Placement, model_of
 
 CLASSES = 10
-CONSTANT = STDP(doubling=10**9)  # whose rates never change, so that all programs learn the same
+CONSTANT = STDP(doubling=10**9)  # its rates never change, so that all programs learn the same
 
 
 class Case(NamedTuple):
     """A layer that learns.
 
     Attributes:
-      conv: its description.
-      shape: (C, H, W) of its stimuli.
+      conv: the description of the layer.
+      shape: the shape of a stimulus, (C, H, W).
       time_steps: T.
       silent: the share of inputs that do not fire.
     """
@@ -65,16 +66,16 @@ CASES = {
 
 @dataclasses.dataclass(frozen=True)
 class Options(common.Options):
-    """Options of the benchmark."""
+    """Compare programs that are written with the public kernels with an epoch of the trainer."""
 
     images: int = 1000
-    """number of stimuli, random latencies"""
+    """number of stimuli, which are random latencies"""
     repeats: int = 5
-    """measurements of each program, in turn, of which the shortest counts"""
+    """number of measurements of each program, in turn; the shortest counts"""
 
 
 class Programs:
-    """The three programs for a layer, each a function without arguments that learns from all stimuli."""
+    """The three programs for a layer. Each is a function without arguments that learns from all stimuli."""
 
     def __init__(self, case: Case, images: int):
         random = np.random.default_rng(0)
@@ -91,7 +92,7 @@ class Programs:
         self.settings: dict[str, Any] = dict(threshold=conv.threshold, time_steps=case.time_steps)
 
     def trainer(self) -> Callable[[], Any]:
-        """The trainer's own epoch."""
+        """An epoch of the trainer."""
         supervised = self.learner.supervised
         images = len(self.latencies)
         phase = Phase(("layer1",), images=images, supervised=supervised, adapt_every=images)
@@ -146,7 +147,7 @@ class Programs:
         return continued(lambda weights: learn(weights, latencies), weights)
 
     def _scan_of_learner(self, latencies: jax.Array) -> Callable[[], Any]:
-        """`forward` and `update` of a supervised learner, which are made of the kernels for single stimuli."""
+        """A scan over `forward` and `update` of a supervised learner, which use the kernels for single stimuli."""
         state = jax.tree.map(jnp.asarray, self.learner.init(self.layer, np.zeros(2, np.uint32), 0))
         layer = jax.tree.map(jnp.asarray, self.layer)
         labels = jnp.asarray(self.labels)
@@ -160,7 +161,7 @@ class Programs:
 
 
 def continued(learn: Callable[[Any], Any], learned: Any) -> Callable[[], Any]:
-    """A program that continues from what the call before has learned, as the trainer's epochs do."""
+    """A program that continues from the result of its previous call, as the epochs of the trainer do."""
     last = [learned]
 
     def call() -> Any:
@@ -172,7 +173,7 @@ def continued(learn: Callable[[Any], Any], learned: Any) -> Callable[[], Any]:
 
 
 def run(options: Options) -> None:
-    """Measures each layer in turn; prints and writes the table."""
+    """Measures one layer after another; prints and writes the table."""
     shared_options.check_least(options, images=1, repeats=1)
     out = options.folder("public_kernels")
     rows = []

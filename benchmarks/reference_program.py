@@ -10,23 +10,23 @@ from typing import Any
 import numpy as np
 from programs import Learning, MeasuredProgram, Task, Work
 
-# Window and standard deviations of the encoder's filters, differences of Gaussians.
+# Window size and standard deviations of the encoder's filters, which are differences of Gaussians.
 DOG = [(size, near * size / 9, far * size / 9) for size in (3, 7, 13) for near, far in ((1, 2), (2, 1))]
 CLASSES = dict(mozafari2018="MozafariMNIST2018", deep2024="DeepSNN", deepr2024="DeepRSNN", deepr2024_2="DeepRSNN2")
 CLASSES |= dict(inception2024="InceptionSNN", majority2024="MajoritySNN", resnet2024="ResSNN", deeper2024="DeeperSNN")
 OPTIONS = dict(resnet2024=dict(method="logical_and"))
-"""By network, as ours is built: its own default does not do what it says."""
+"""Arguments by network, as the network of snnjax is built; the default of the reference does not do what it says."""
 
 
 class Program(MeasuredProgram):
-    """The reference on "cpu" or "cuda"; ValueError if there is no such device."""
+    """The reference program on "cpu" or "cuda"; raises ValueError if there is no such device."""
 
     def __init__(self, folder: Path, device: str):
         sys.path.insert(0, str(folder.resolve()))
         modules = ("torch", "s1c1", "SpykeTorch.utils")
         self.torch, self.s1c1, self.utils = map(importlib.import_module, modules)
         if device == "cuda" and not self.torch.cuda.is_available():
-            raise ValueError("its PyTorch sees no GPU: install one that does, or take `device` cpu")
+            raise ValueError("its PyTorch finds no GPU: install a version that does, or use `device` cpu")
         self.torch.set_grad_enabled(False)
         self.device = device
         where = self.torch.cuda.get_device_name() if device == "cuda" else f"{self.torch.get_num_threads()} threads"
@@ -34,7 +34,7 @@ class Program(MeasuredProgram):
         self.about = dict(versions=versions, device=f"{device}: {where}")
 
     def phases(self, task: Task) -> dict[str, Work]:
-        """The phases by their names in snnjax, with the weights of our network."""
+        """The phases by their names in snnjax, with the weights of the network of snnjax."""
         filters = self.utils.Filter([self.utils.DoGKernel(*kernel) for kernel in DOG], padding=6, thresholds=50)
         encode = self.s1c1.S1C1(filters, timesteps=task.time_steps)
         count = len(task.labels)
@@ -67,7 +67,7 @@ class Program(MeasuredProgram):
 
         def fresh(rewarded: bool = False) -> tuple[Any]:
             copied = copy.deepcopy(model)
-            if rewarded and hasattr(copied, "reset_learning_rates"):  # deepr2024's, as its training program does
+            if rewarded and hasattr(copied, "reset_learning_rates"):  # as the training program of deepr2024 does
                 copied.reset_learning_rates(3)
             return (copied,)
 

@@ -1,4 +1,4 @@
-"""How the time per image grows with what a training is made of: images, features, map size, time steps and more."""
+"""Measures how the time per image depends on the size of a training run: images, features, map size, time steps, ..."""
 
 import dataclasses
 import time
@@ -22,15 +22,15 @@ from snnjax.training.learning import forget_programs
 from snnjax.training.run_plan import network_for
 
 Case = dict[str, int]
-"""A value of each axis of a network."""
+"""A value for each axis of a study."""
 
 
 class Axis(NamedTuple):
-    """A quantity that grows."""
+    """A quantity that is varied."""
 
     label: str
     values: tuple[int, ...]
-    usual: int  # where another quantity grows
+    usual: int  # the value while another quantity is varied
     vary: Callable[[Network, int], Network] = lambda network, value: network
 
 
@@ -42,17 +42,17 @@ class Study(NamedTuple):
     axes: dict[str, Axis]
 
     def usual(self, images: int) -> Case:
-        """The case from which each axis departs."""
+        """The case in which every axis has its usual value."""
         return {name: axis.usual for name, axis in self.axes.items()} | dict(images=images)
 
 
 def parameter(path: str, times: int = 1) -> Callable[[Network, int], Network]:
-    """Sets a parameter of a network to `times` the value."""
+    """A function that sets a parameter of a network to `times` the value."""
     return lambda network, value: network.vary(path, times * value)
 
 
 def inputs_of_readout(network: Network, features: int) -> Network:
-    """Varies the features that a readout sees, and its threshold in proportion."""
+    """Varies the number of features that a readout reads, and its threshold in proportion."""
     values = network.hyperparameters()
     threshold = values["layer2.threshold"] * features / values["layer1.features"]
     return network.vary("layer1.features", features).vary("layer2.threshold", threshold)
@@ -88,34 +88,34 @@ STUDIES = {
         ),
     ),
 }
-"""By model, the phases that are measured and the axes. The same images train and test. `together` is the size of chunks
-in phases that do not learn; `BATCH_SIZES` where another quantity grows."""
+"""The measured phases and the axes of each model. The same images are used for training and testing. `together` is the
+batch size in phases that do not learn; it is that of `BATCH_SIZES` while another quantity is varied."""
 AXES = tuple(dict.fromkeys(name for study in STUDIES.values() for name in study.axes))
-TITLE = "least milliseconds per image (compiling s)"
+TITLE = "minimum milliseconds per image (seconds of compilation)"
 CLOCKS = dict(wall=time.perf_counter, cpu=time.process_time)
 
 
 @dataclasses.dataclass(frozen=True)
 class Options(common.Options):
-    """Measure how the time per image grows with what a training is made of: images, features, map size, time steps, ...
+    """Measure how the time per image depends on the size of a training run: images, features, map size, time steps, ...
 
     $ python benchmarks/scaling.py                        both networks
     $ python benchmarks/scaling.py --backend xla --model goupy2024_ncg --axes neurons patches
     """
 
     model: Annotated[tuple[str, ...], option("NAME ...", help=f"networks: {', '.join(STUDIES)}")] = tuple(STUDIES)
-    axes: Annotated[tuple[str, ...], option("AXIS ...", help=f"what grows: {', '.join(AXES)}")] = AXES
+    axes: Annotated[tuple[str, ...], option("AXIS ...", help=f"quantities to vary: {', '.join(AXES)}")] = AXES
     repeats: int = 3
-    """how often each point is measured"""
+    """number of measurements of each point"""
     images: int = IMAGES.usual
-    """number of images, where another thing grows"""
+    """number of images while another quantity is varied"""
     machine: Machine = field(default_factory=Machine)
     clock: Literal["wall", "cpu"] = "wall"
-    """cpu: the seconds of all cores of a CPU, where other programs share them"""
+    """cpu: CPU time summed over all cores, for machines on which other programs run too"""
 
 
 def images_of(case: Case, source: data.Dataset) -> data.Dataset:
-    """Images of `source` in the case's number (repeated if there are too few) and size."""
+    """The images of `source`, resized and repeated to the image size and number of this case."""
     source = source.subset(case["images"], None)
     size = source.train_images.shape[1]
     nearest = np.arange(case["map_size"]) * size // case["map_size"]
@@ -133,8 +133,8 @@ def network_of(model: str, case: Case, images: data.Dataset) -> Network:
 
 
 def measure(model: str, program: snnjax_program.Program, source: data.Dataset, repeats: int, case: Case) -> common.Row:
-    """By phase: ms_per_image (the median), min, max and compile_seconds."""
-    forget_programs()  # each point compiles all that it needs
+    """Measures a case; returns ms_per_image (the median), min, max and compile_seconds by phase."""
+    forget_programs()  # so that each point compiles all its programs
     images = images_of(case, source)
     together = case["together"]
     chunks = {} if together == TOGETHER.usual else dict.fromkeys(("cpu", "gpu", "tpu"), together)
@@ -149,14 +149,14 @@ def measure(model: str, program: snnjax_program.Program, source: data.Dataset, r
 
 
 def growth(points: list[common.Row]) -> float:
-    """The exponent e of a power law through points of one phase, least ms per image ~ value^e."""
+    """The exponent e of a power law through the points of one phase, minimum ms per image ~ value^e."""
     values = np.log([point["value"] for point in points])
     ms = np.log([point["min"] for point in points])
     return float(np.polyfit(values, ms, 1)[0]) if len(points) > 1 else 0.0
 
 
 def table_of(model: str, points: list[common.Row]) -> str:
-    """For each axis a line a value, the least of all repeats, then how each phase grows."""
+    """The table of a network: for each axis, a line per value with the minimum of all repeats, then the exponents."""
     lines = list[list[str]]()
     for label, of_axis in grouped(points, "label").items():
         for value, row in grouped(of_axis, "value").items():
@@ -166,12 +166,12 @@ def table_of(model: str, points: list[common.Row]) -> str:
 
 
 def grouped(rows: list[common.Row], key: str) -> dict[str, list[common.Row]]:
-    """Rows by the value of a key, in order."""
+    """Groups rows by the value of a key, in order."""
     return {value: [row for row in rows if row[key] == value] for value in dict.fromkeys(row[key] for row in rows)}
 
 
 def run(options: Options) -> None:
-    """For each network measures each point of each axis; writes all results after each axis."""
+    """Measures each point of each axis for each network; writes all results after each axis."""
     shared_options.check_least(options, repeats=1, images=1)
     for name, choices in (("model", STUDIES), ("axes", AXES)):
         for choice in getattr(options, name):
@@ -181,7 +181,7 @@ def run(options: Options) -> None:
     if not any(name in STUDIES[model].axes for model in options.model for name in options.axes):
         raise InputError(f"`axes` must name some of {', '.join(options.model)}, got {', '.join(options.axes)}")
     if source.train_images.ndim > 3:
-        raise InputError(f"`dataset` must be of grey images, those of {source.name} have colours")
+        raise InputError(f"`dataset` must have grey images, but {source.name} has colour images")
     backend = planning.resolve_backend(options.machine.backend, time_steps=1)
     out = options.folder("scaling")
     machine = dict(backend=f"back end {backend}", clock=f"{options.clock} time")

@@ -1,4 +1,4 @@
-"""The tables of benchmarks/simulators.py, in Markdown, from the results of its programs."""
+"""Makes the Markdown tables of benchmarks/simulators.py from the results of its programs."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -25,11 +25,11 @@ RESULTS = (
     "statements",
 )
 FEATURES = ("recipe", "features", "training images", "test images", "logistic regression, test accuracy, %")
-RECIPES = ("recipe", "neurons", "time steps", "spikes of a neuron", "its source", "version", "licence")
+RECIPES = ("recipe", "neurons", "time steps", "spikes per neuron", "source", "version", "licence")
 
 
 def by_recipe(results: Iterable[Row]) -> dict[str, list[Row]]:
-    """The results of each recipe, by its name, one for each seed; those without a result hold a `reason`."""
+    """The results of each recipe, by name, one for each seed; a recipe that could not be run has a `reason`."""
     found: dict[str, list[Row]] = {}
     for result in results:
         found.setdefault(result["name"], []).append(result)
@@ -43,7 +43,7 @@ def measured(results: Iterable[Row]) -> dict[str, list[Row]]:
 
 
 def percent(accuracies: Sequence[float], tested: int) -> str:
-    """Mean and half of its 95 % interval in percent: over seeds, or of one seed over the images tested."""
+    """The mean and half its 95 % interval in percent: over seeds, or for a single seed over the tested images."""
     values = 100 * np.array(accuracies)
     if len(values) == 1:
         return f"{values[0]:.1f} ± {100 * binomial_interval(accuracies[0], tested):.1f}"
@@ -51,30 +51,30 @@ def percent(accuracies: Sequence[float], tested: int) -> str:
 
 
 def binomial_interval(share: float, count: int) -> float:
-    """Half of the 95 % interval of a share of independent images."""
+    """Half the width of the 95 % interval of a share of independent images."""
     return 1.96 * float(np.sqrt(share * (1 - share) / count))
 
 
 def mean_of(rows: Sequence[Row], value: Callable[[Row], float | None]) -> float | None:
-    """The mean of a value over the seeds; None where it was not measured."""
+    """The mean of a value over the seeds; None if it was not measured."""
     values = [value(row) for row in rows]
     return None if None in values else float(np.mean([x for x in values if x is not None]))
 
 
 def number(value: float | None) -> str:
-    """A number with three digits, or an empty cell."""
+    """A number with three significant digits, or an empty cell for None."""
     if value is None:
         return ""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def training_seconds(row: Row) -> float:
-    """Of learning, and of the responses to training images from which classes are assigned."""
+    """The seconds of learning, plus those of the responses to training images from which classes are assigned."""
     return float(row["train_seconds"] + (row["label_seconds"] or 0))
 
 
 def accuracy(rows: Sequence[Row]) -> str:
-    """The accuracy of a recipe, how many images it tested if not all, and a second score if it has one."""
+    """The accuracy of a recipe, the number of tested images if it is not all, and the second score, if any."""
     first = rows[0]
     text = percent([row["accuracy"] for row in rows], first["test_images"])
     if first["test_images"] < first["test_images_planned"]:
@@ -85,25 +85,25 @@ def accuracy(rows: Sequence[Row]) -> str:
 
 
 def classes_by(row: Row) -> str:
-    """How a recipe assigns classes, and from how many images where it shows some for that."""
+    """How a recipe assigns classes, and from how many images, if it shows images for this purpose."""
     count = row["label_images"]
     return row["assignment"] if count is None else f"{row['assignment']}; from {count:,} images"
 
 
 def seconds_of(row: Row) -> float:
-    """Of training and testing."""
+    """The seconds of training and testing."""
     return training_seconds(row) + float(row["test_seconds"])
 
 
 def images_shown(rows: Sequence[Row]) -> str:
-    """How many images were shown in training, each time counted, of how many if there was no time for all: the mean."""
+    """The mean number of image presentations in training, and the planned number if time did not suffice for all."""
     mean = np.mean([row["train_presentations"] for row in rows])
     planned = np.mean([row.get("train_presentations_planned", row["train_presentations"]) for row in rows])
     return f"{mean:,.0f}" if planned == mean else f"{mean:,.0f} of {planned:,.0f}"
 
 
 def results_table(results: Iterable[Row], *notes: str) -> str:
-    """Accuracy, time, memory and activity of each recipe."""
+    """The table of accuracy, time, memory and activity of each recipe."""
     lines = []
     for name, rows in measured(results).items():
         first = rows[0]
@@ -127,7 +127,7 @@ def results_table(results: Iterable[Row], *notes: str) -> str:
 
 
 def features_table(results: Iterable[Row], pixels: Row) -> str:
-    """The accuracy of one linear readout on the features of all recipes, and on the `pixels` of the images."""
+    """The table of the accuracy of the same linear readout on the features of each recipe, and on the `pixels`."""
     readouts = {name: first["readout"] for name, (first, *_) in measured(results).items() if "readout" in first}
     lines = []
     for name, readout in (readouts | {"the pixels, without a network": pixels}).items():
@@ -138,7 +138,7 @@ def features_table(results: Iterable[Row], pixels: Row) -> str:
 
 
 def recipes_table(results: Iterable[Row]) -> str:
-    """What each recipe simulates, and where it is published."""
+    """The table of the neurons that each recipe simulates, and of its source."""
     lines = []
     for name, (first, *_) in measured(results).items():
         source = f"[{first['recipe']}]({first['url']})" if first["url"] else first["recipe"]
@@ -157,7 +157,7 @@ def recipes_table(results: Iterable[Row]) -> str:
 
 
 def repeats_table(results: Iterable[Row], repeats: dict[str, list[Row]]) -> str:
-    """Accuracy and seconds of training of the recipes that were measured again, with a column for each run."""
+    """The table of accuracy and training time of recipes that were measured again, with a column for each run."""
     first = measured(results)
     runs = [{row["recipe"]: row for row in rows} for rows in repeats.values()]
     lines = []
@@ -177,12 +177,12 @@ def repeats_table(results: Iterable[Row], repeats: dict[str, list[Row]]) -> str:
 
 
 def repeat_cell(accuracy: str, seconds: float, complete: bool) -> str:
-    """Accuracy and seconds of a recipe in one run."""
+    """The cell with accuracy and seconds of a recipe in one run."""
     cell = f"{accuracy}; {seconds:.0f} s"
     return cell if complete else f"{cell}, out of time"
 
 
 def reasons(results: Iterable[Row], without: dict[str, str]) -> list[str]:
-    """Sentences on the simulators that have no row, and why."""
+    """Lines that name the simulators that have no row, with the reasons."""
     failed = [f"{row['name']}: {row['reason']}" for row in results if "reason" in row]
     return [*failed, *(f"{name}: {reason}" for name, reason in without.items())]

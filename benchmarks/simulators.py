@@ -1,6 +1,6 @@
-"""Compares STDP across simulators: each trains by its own published recipe on the same images, one after the other.
+"""Compares STDP across simulators: each trains with its own published recipe on the same images, one after another.
 
-The programs in the folder recipes say what each recipe is, and what was changed in it.
+The programs in the folder recipes document each recipe and the changes made to it.
 """
 
 import collections
@@ -32,26 +32,26 @@ from snnjax.core.errors import unknown
 
 RECIPES = Path(__file__).parent / "recipes"
 SETTINGS = RECIPES / "simulators.toml"
-ERRORS = 12  # last lines of a failed program that are kept
+ERRORS = 12  # number of last lines of a failed program to keep
 STARTING = 300.0  # seconds for the imports and the compilation of a program
-GRACE = 2.5  # times the budget, after which a program that does not stop is ended
-FEW = 20  # training images of a class without which no readout is compared
+GRACE = 2.5  # a program that exceeds its budget by this factor is killed
+FEW = 20  # minimum number of training images per class for a comparison of readouts
 PARTS = ("train", "test")
-STRENGTHS = (0.01, 0.1, 1.0)  # values of C of the linear readout; the best on held-out images is used
-STRONGEST = 1000.0  # larger values of C than these are tried up to this one, as long as they are better
+STRENGTHS = (0.01, 0.1, 1.0)  # values of C for the linear readout; the best one on held-out images is used
+STRONGEST = 1000.0  # larger values of C are tried up to this one, as long as they are better
 
 
 class Protocol(NamedTuple):
-    """The images that every simulator gets, and how long it may take."""
+    """The images that every simulator receives, and the time that it may take."""
 
     dataset: str
     train: int
     test: int
-    seconds: float  # for training and testing, and further seeds have what the first leaves
+    seconds: float  # for training and testing with all seeds
     seeds: int
 
     def words(self) -> str:
-        """The images in words."""
+        """A description of the images and the time limit."""
         return f"{self.train:,} training and {self.test:,} test images, at most {self.seconds:g} s for each recipe"
 
 
@@ -66,12 +66,12 @@ class Recipe(NamedTuple):
     """A program that trains and tests one network of one simulator.
 
     Attributes:
-      program: its file in the folder recipes.
+      program: the name of the program's file in the folder recipes.
       environment: the name of the virtual environment that has the simulator; "" is the one that runs snnjax.
-      arguments: of the program, besides those that all get.
-      checkout: the repository on GitHub that the program imports, where no registry has the simulator.
+      arguments: arguments of the program, in addition to those that all programs receive.
+      checkout: the GitHub repository that the program imports if the simulator is in no package registry.
       given: the name of the recipe from whose features the program learns.
-      untrained: whether the unsupervised layers keep their initial weights: a control.
+      untrained: whether the unsupervised layers keep their initial weights, as a control.
     """
 
     program: str
@@ -83,7 +83,7 @@ class Recipe(NamedTuple):
 
 
 class Environment(NamedTuple):
-    """The packages of a virtual environment; `no_deps` are installed after the rest, without what they ask for."""
+    """The packages of a virtual environment; `no_deps` are installed last, without their dependencies."""
 
     packages: tuple[str, ...] = ()
     no_deps: tuple[str, ...] = ()
@@ -91,7 +91,7 @@ class Environment(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Compare STDP across simulators: accuracy, seconds and memory, each by its own published recipe.
+    """Compare accuracy, time and memory of STDP across simulators, each with its own published recipe.
 
     $ python benchmarks/simulators.py --protocol digits         every simulator for at most a minute
     $ python benchmarks/simulators.py --data_dir DIR            6,000 images of MNIST, ten minutes each
@@ -101,21 +101,21 @@ class Options:
     """digits: scikit-learn's digits, a minute each; small: 6,000 images of MNIST, ten minutes each, up to three seeds;
     full: 60,000 images, hours"""
     only: Annotated[tuple[str, ...], option("NAME ...", "all")] = ()
-    """names of the recipes to run, as the table has them"""
+    """names of the recipes to run, as in the table"""
     data_dir: Annotated[Path | None, option("DIR", "the cache folder, downloaded if need be")] = None
     """folder of MNIST"""
     checkouts: Annotated[Path | None, option("DIR", "none")] = None
-    """folder with checkouts of repositories that no registry has, as DIR/OWNER/NAME"""
+    """folder with checkouts, as DIR/OWNER/NAME, of simulators that are in no package registry"""
     seconds: Annotated[float | None, option("S", "those of the protocol")] = None
-    """how long a recipe may take for training and testing, with all its seeds"""
+    """time limit of a recipe for training and testing with all its seeds"""
     seeds: Annotated[int | None, option("N", "those of the protocol")] = None
-    """number of seeds of a recipe for which the time suffices"""
+    """number of seeds of a recipe, if the time suffices for all of them"""
     out: Annotated[Path | None, option("DIR", "runs/simulators_PROTOCOL")] = None
     """folder to write into; the same command continues there"""
 
 
 def settings() -> tuple[dict[str, Environment], dict[str, Recipe], dict[str, str]]:
-    """Of simulators.toml: environments, recipes by name, and the reasons of simulators without one."""
+    """Reads simulators.toml: environments, recipes by name, and the reasons why simulators have no recipe."""
     with SETTINGS.open("rb") as file:
         content = tomllib.load(file)
     environments = {name: Environment(**tuples(table)) for name, table in content["environments"].items()}
@@ -124,15 +124,15 @@ def settings() -> tuple[dict[str, Environment], dict[str, Recipe], dict[str, str
 
 
 def tuples(table: Row) -> Row:
-    """A table of a TOML file with tuples instead of lists."""
+    """Converts the lists in a table of a TOML file to tuples."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
 
 
 def write_images(path: Path, protocol: Protocol, data_dir: Path | None) -> None:
-    """Writes the images of a protocol for all programs: a recorded permutation of the training images, and tests."""
+    """Writes the images of a protocol for all programs: training and test images, each in a fixed random order."""
     source = data.load(protocol.dataset, data_dir)
     chosen = np.random.default_rng(0).permutation(len(source.train_images))[: protocol.train]
-    tested = np.random.default_rng(1).permutation(len(source.test_images))[: protocol.test]  # some test only the first
+    tested = np.random.default_rng(1).permutation(len(source.test_images))[: protocol.test]  # some use only the first
     arrays = dict(
         train_images=np.rint(source.train_images[chosen]).astype(np.uint8),
         train_labels=source.train_labels[chosen],
@@ -145,7 +145,10 @@ def write_images(path: Path, protocol: Protocol, data_dir: Path | None) -> None:
 
 
 def python_of(name: str, environment: Environment) -> Path:
-    """The Python of a virtual environment in the cache folder, made if need be; RuntimeError if that fails."""
+    """The Python of a virtual environment in the cache folder, which is created if it does not exist.
+
+    Raises RuntimeError if that fails.
+    """
     if not name:
         return Path(sys.executable)
     digest = hashlib.sha256(f"{sys.version} {environment}".encode()).hexdigest()[:12]
@@ -163,9 +166,9 @@ def python_of(name: str, environment: Environment) -> Path:
 
 
 def run(command: Sequence[str], seconds: float | None = None, **variables: str) -> None:
-    """Runs a program with variables of its environment, and shows what it prints.
+    """Runs a program with these environment variables, and prints its output.
 
-    Raises RuntimeError with its last lines if it fails, or takes too long.
+    Raises RuntimeError with its last lines if it fails, or if it takes too long.
     """
     env = os.environ | variables
     lines = collections.deque[str](maxlen=ERRORS)
@@ -196,7 +199,7 @@ def run(command: Sequence[str], seconds: float | None = None, **variables: str) 
 
 
 class Benchmark:
-    """The recipes of a command, whose results lie in a folder, a file for each recipe and seed."""
+    """The recipes of a command, whose results are in a folder with a file for each recipe and seed."""
 
     def __init__(self, options: Options):
         self.options = options
@@ -215,7 +218,7 @@ class Benchmark:
             write_images(self.images, self.protocol, options.data_dir)
 
     def run_all(self) -> Iterator[str]:
-        """Runs what has no result yet, and leaves a result or a reason for each recipe; yields each recipe's name."""
+        """Runs the recipes that have no result yet, and writes a result or a reason; yields the name of each recipe."""
         chosen = self.options.only or tuple(self.recipes)
         for number, name in enumerate(chosen, 1):
             for seed in range(self.seeds_of(name)):
@@ -229,7 +232,7 @@ class Benchmark:
             yield name
 
     def seeds_of(self, name: str) -> int:
-        """The number of seeds of a recipe for which the time suffices; a control has one."""
+        """The number of seeds of a recipe, if the time suffices for all of them; a control has one."""
         return 1 if self.recipes[name].untrained else self.protocol.seeds
 
     def time_for_all(self, name: str) -> bool:
@@ -240,11 +243,11 @@ class Benchmark:
         return simulator_tables.seconds_of(first) * self.seeds_of(name) <= self.protocol.seconds
 
     def result_of(self, name: str, seed: int) -> Path:
-        """The file of the result of a recipe."""
+        """The result file of a recipe and a seed."""
         return self.out / f"{re.sub('[^a-z0-9]+', '_', name.lower())}-{seed}.json"
 
     def features_of(self, name: str) -> Path:
-        """The file of the features of a recipe with its first seed."""
+        """The file with the features of a recipe for its first seed."""
         return self.result_of(name, 0).with_suffix(".features.npz")
 
     def run_recipe(self, name: str, seed: int, path: Path) -> None:
@@ -258,14 +261,14 @@ class Benchmark:
                 command += ["--checkout", str(self.checkout(recipe.checkout))]
             if recipe.given:
                 if not self.features_of(recipe.given).exists():
-                    raise RuntimeError(f"it learns from the features of {recipe.given}, which has left none")
+                    raise RuntimeError(f"it learns from the features of {recipe.given}, which has written none")
                 command += ["--given", str(self.features_of(recipe.given))]
             if recipe.untrained:
                 command += ["--untrained"]
             command += ["--images", str(self.images), "--seed", str(seed), "--seconds", str(seconds)]
             if seed == 0:
                 command += ["--features", str(self.features_of(name))]
-            with tempfile.TemporaryDirectory() as cache:  # each seed starts without compiled programs
+            with tempfile.TemporaryDirectory() as cache:  # an empty cache: each seed starts without compiled programs
                 written = Path(cache) / "result.json"
                 run([*command, "--out", str(written)], GRACE * seconds + STARTING, XDG_CACHE_HOME=cache)
                 result = files.read_json(written)
@@ -275,7 +278,7 @@ class Benchmark:
         files.write_json(path, result | dict(name=name))
 
     def checkout(self, repository: str) -> Path:
-        """The checkout of a repository; RuntimeError if there is none."""
+        """The folder of the checkout of a repository; raises RuntimeError if there is none."""
         folder = (self.options.checkouts or Path("checkouts")) / repository
         if not folder.is_dir():
             where = "--checkouts DIR" if self.options.checkouts is None else str(folder)
@@ -290,12 +293,12 @@ class Benchmark:
         if features.exists() and "readout" not in result:
             with np.load(features) as arrays:
                 if min(np.bincount(arrays["train_labels"], minlength=10)) < FEW:
-                    return  # training was out of time
+                    return  # training ran out of time
                 result["readout"] = linear_readout(**arrays)
             files.write_json(path, result)
 
     def readout_of_pixels(self) -> Row:
-        """The accuracy of the same readout on the images themselves: what features have to exceed."""
+        """The accuracy of the same readout on the pixels of the images, which features should exceed."""
         path = self.out / "pixels.json"
         if not path.exists():
             with np.load(self.images) as images:
@@ -310,7 +313,7 @@ class Benchmark:
 
 
 def flat(images: np.ndarray) -> np.ndarray:
-    """Images as rows of pixels of 0..1."""
+    """Images as rows of pixels in 0..1."""
     return images.reshape(len(images), -1).astype(np.float32) / 255
 
 

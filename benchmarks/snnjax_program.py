@@ -1,4 +1,4 @@
-"""Measured snnjax: the programs of its training engine, and whole trainings."""
+"""The measured programs of snnjax: the programs of its training engine, and whole training runs."""
 
 import dataclasses
 import functools
@@ -31,15 +31,15 @@ from snnjax.training.stage_cache import StageCache
 from snnjax.training.state import Settings, TrainState
 from snnjax.training.timer import Timer
 
-# Images that each layer learns from first: the given ones repeatedly, up to ten times. With random weights other
-# numbers of neurons would fire, on which the time depends.
+# Number of images from which each layer first learns: the given images repeatedly, up to ten times. With random
+# weights, a different number of neurons would fire, on which the time depends.
 PREPARED = 3000
 Given = tuple[Network, data.Dataset, int, TrainState | None]
-"""Task: network, images, batch size of the reward phase, and the state of the trained network, if any."""
+"""A task: network, images, `adapt_every` of the reward phase, and the state of the trained network, if any."""
 
 
 class MeasuredPlacement(Placement):
-    """Adds each program that does not learn to `works`, as a phase of its own."""
+    """A placement that adds each program that does not learn to `works`, as a separate phase."""
 
     def __init__(self, count: int, works: dict[str, Work]):
         super().__init__(count)
@@ -59,15 +59,15 @@ class MeasuredPlacement(Placement):
         run = functools.partial(super().map, timer, function, placed, images, at_least=at_least, **static)
         outputs = run()
         work = Work(count_of(images), run, compile_seconds=timer.compile_seconds)
-        work.outcome = operator.itemgetter(0)  # of the first network
+        work.outcome = operator.itemgetter(0)  # the output of the first network
         self.works[timer.name] = work
         return outputs
 
 
 class Program(MeasuredProgram):
-    """snnjax on a kind of device and a back end."""
+    """snnjax on one kind of device, with one back end."""
 
-    networks = 1  # which train side by side, from the same state
+    networks = 1  # number of networks that train side by side, from the same state
     update_batch = 1
 
     def __init__(self, device: str, chosen: str = "xla"):
@@ -75,16 +75,16 @@ class Program(MeasuredProgram):
         self.backend = backend.resolve(chosen, 1)
         backend.use_backend(self.backend).__enter__()  # until the process ends
         if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-            jax.config.update("jax_enable_compilation_cache", False)  # compilation is measured too
+            jax.config.update("jax_enable_compilation_cache", False)  # since compilation is measured too
         self.about = dict(versions=versions(), device=devices.name_of(self.device), platform=self.device.platform)
         self.about["backend"] = self.backend
         self.about["processor"] = devices.name_of(jax.devices("cpu")[0]).removeprefix("cpu: ")
 
     def phases(self, task: Given) -> dict[str, Work]:
-        """The compiled phases. They start from the state in `task`; with none, the network learns a little first."""
+        """The compiled phases, which start from the state in `task`. Without one, the network first learns a little."""
         network, images, _, trained = task
         if is_fitted(network.decision):
-            raise InputError(f"`model` {network.name} has a decision that is fitted, which is not measured")
+            raise InputError(f"`model` {network.name} has a fitted decision, which cannot be measured")
         self._begin(task)
         self.encoded = self._map("encode", self.images, encode_batch)[0]
         for number, phase in enumerate(self.job.phases):
@@ -97,7 +97,7 @@ class Program(MeasuredProgram):
         return self.works
 
     def _begin(self, task: Given) -> None:
-        """A training whose encoders are fitted, without any phase."""
+        """Prepares a training run and fits its encoders, without running any phase."""
         self.network, self.data, self.adapt_every, trained = task
         # No epochs are planned, so learners count the images that they have seen from 0 in every phase.
         epochs = (0,) * len(self.network.stages)
@@ -117,17 +117,17 @@ class Program(MeasuredProgram):
         return self.job.placement.map(Timer(name), kind, model, images, **static)
 
     def _test(self, latencies: np.ndarray, output: int) -> None:
-        """Adds decisions, given an output of each test image."""
+        """Adds the phase "test", in which decisions are made from an output of each test image."""
         known = Activations({output: latencies})
         self._map("test", known, decide_batch, scores=False)
         self.works["test"].outcome = lambda result: result[0][0]  # the decisions
 
     def epochs(self, phase: Phase) -> int:
-        """Number of epochs that the network first learns in a phase."""
+        """The number of epochs for which the network first learns in a phase."""
         return min(10, -(-PREPARED // len(self.data.train_images)))
 
     def _learn(self, number: int, phase: Phase, inputs: np.ndarray, keep: bool) -> Work:
-        """An epoch of a phase that learns; with `keep`, it learns before, and later phases start from the result."""
+        """An epoch of a learning phase; with `keep`, it first learns, and later phases start from the result."""
 
         def prepare() -> tuple[LearningPhase]:
             state = dataclasses.replace(self.state, phase=number)
@@ -152,7 +152,7 @@ class Program(MeasuredProgram):
         return work
 
     def task(self) -> Any:
-        """The task of the other programs, after the network has learned."""
+        """The task for the other programs, after the network has learned."""
         network = self.network
         images = self.data
         blocks = pytorch.blocks_of(network)
@@ -174,7 +174,7 @@ class Program(MeasuredProgram):
         return self.state
 
     def train(self, network: Network, images: data.Dataset, settings: Settings) -> dict[str, Any]:
-        """A whole training from images to the last epoch: seconds, compile_seconds, accuracy, ms_per_image by phase."""
+        """Measures a whole training run: seconds, compile_seconds, accuracy, and ms_per_image by phase."""
         start = time.perf_counter()
         trainer = Trainer(network, images, settings)
         state = trainer.run(trainer.initial_state())
@@ -186,16 +186,16 @@ class Program(MeasuredProgram):
 
 
 class TargetTimeReadout(Program):
-    """Target-time features, which learn for as many epochs as in a training, and a readout, tested on them."""
+    """Target-time features, which first learn for as many epochs as in a training run, and a readout on them."""
 
     PHASES = ("encode", "one patch", "outputs", "learn", "test")
 
     def phases(self, task: Given) -> dict[str, Work]:
-        """The compiled phases, by `PHASES`; raises InputError unless the network is a readout on such features."""
+        """The compiled phases, named as in `PHASES`; raises InputError if the network has other rules."""
         network, images, *_ = task
         self.learners = [learner for _, _, conv in network.layers() for learner in conv.each_learner]
         if [type(learner) for learner in self.learners] != [TargetTime, SupervisedSTDP]:
-            raise InputError(f"`model` {network.name} is no readout by SupervisedSTDP on features by TargetTime")
+            raise InputError(f"`model` {network.name} is not a SupervisedSTDP readout on TargetTime features")
         encode, patch, _, learn, _ = super().phases(task).values()
         patch.images *= self.learners[0].patches
         learned = learn.outcome
@@ -211,7 +211,7 @@ class TargetTimeReadout(Program):
         return super().epochs(phase) if phase.supervised else self.network.epochs[phase.first]
 
     def task(self) -> Readout:
-        """The task of another program, on these features and from these weights."""
+        """The task for another program, with these features and weights."""
         *_, (_, _, conv) = self.network.layers()
         rule = self.learners[1]
         images = self.data
@@ -234,10 +234,10 @@ class TargetTimeReadout(Program):
 
 
 class SoftHebb(Program):
-    """The first layer by SoftHebb: its learning in one pass from the initial weights, and its outputs."""
+    """The first SoftHebb layer: learning in one epoch from the initial weights, and its outputs."""
 
     def phases(self, task: Given) -> dict[str, Work]:
-        """Learning and features; raises InputError if there are no such layers."""
+        """The phases "learn" and "features"; raises InputError if there are no SoftHebb layers."""
         network = task[0]
         if not network.ramped:
             raise InputError(f"`model` {network.name} has no SoftHebb layers")

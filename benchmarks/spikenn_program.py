@@ -1,4 +1,4 @@
-"""The measured program SpikeNN, imported from a checkout of github.com/ggoupy/SpikeNN: its readout, on the CPU."""
+"""The measured readout of SpikeNN on the CPU, imported from a checkout of github.com/ggoupy/SpikeNN."""
 
 import importlib
 import importlib.metadata
@@ -12,26 +12,26 @@ from programs import MeasuredProgram, Work
 
 
 class Readout(NamedTuple):
-    """A readout that learns: its inputs, its weights at the start, and its rule."""
+    """A readout that learns: its inputs, its initial weights, and its rule."""
 
     latencies: np.ndarray  # (N + M, inputs) uint8, training images, then test images
     time_steps: int
     labels: np.ndarray  # (N,)
     test_labels: np.ndarray  # (M,)
-    weights: np.ndarray  # (neurons, inputs), neurons of a class side by side
+    weights: np.ndarray  # (neurons, inputs), the neurons of a class are adjacent
     classes: int
     threshold: float
     gap: float
     rates: tuple[float, float]
-    non_targets: int = 0  # of the neurons of each class
-    competition: bool = False  # within each class
-    ranges: bool = False  # desired times are bounds, as in SSTDP
-    rescaled: bool = True  # weights keep their sum
-    threshold_rate: float = 0.0  # of the training thresholds, as in NCG
+    non_targets: int = 0  # number of non-target neurons of each class
+    competition: bool = False  # whether neurons compete within each class
+    ranges: bool = False  # whether desired times are bounds, as in SSTDP
+    rescaled: bool = True  # whether weights keep their sum
+    threshold_rate: float = 0.0  # learning rate of the training thresholds, as in NCG
 
 
 class Program(MeasuredProgram):
-    """SpikeNN on sparse spikes, for which it is made; its functions are compiled before anything is measured."""
+    """SpikeNN with sparse spikes, for which it is designed; its functions are compiled before the measurement."""
 
     def __init__(self, folder: Path):
         sys.path[:0] = [str(folder.resolve()), str(folder.resolve() / "app")]
@@ -77,14 +77,14 @@ class Program(MeasuredProgram):
         }
 
     def spikes(self, times: np.ndarray, labels: np.ndarray) -> Any:
-        """Images as SpikeNN's sparse data set; all classes must occur, since it numbers only those that do."""
+        """Images as a sparse data set of SpikeNN; all classes must occur, since only these are numbered."""
         dataset = self.dataset.SpikingDataset.from_numpy(times, labels, max_time=1)
         dataset.labels = labels.astype(dataset.labels.dtype)
         return dataset
 
 
 def configuration(task: Readout) -> dict[str, Any]:
-    """The settings of one epoch in SpikeNN's own format."""
+    """The settings of one epoch in the format of SpikeNN."""
     layer = dict(
         n_neurons=len(task.weights),
         firing_threshold=task.threshold,

@@ -1,6 +1,6 @@
 """Measures the phases of a training run in milliseconds per image, optionally in alternation with other programs.
 
-experiments/docs/notes/speed.md explains what is measured and what is not like for like.
+experiments/docs/notes/speed.md explains what is measured, and where the comparison is not like for like.
 """
 
 import collections
@@ -32,11 +32,11 @@ from snnjax.training.state import Settings
 
 
 class Study(NamedTuple):
-    """Networks that are measured in one way, and the programs to compare."""
+    """Networks that are measured in the same way, and the programs with which they are compared."""
 
     models: tuple[str, ...]
-    program: str  # snnjax's, which prepares the phases
-    options: tuple[str, ...]  # for this study alone
+    program: str  # class of the snnjax program, which prepares the phases
+    options: tuple[str, ...]  # options that apply only to this study
 
 
 STUDIES = {
@@ -45,16 +45,16 @@ STUDIES = {
     "softhebb": Study(("goupy2024_softhebb", "softhebb_narrow"), "SoftHebb", ()),
 }
 CHECKOUTS = dict(reference=("aidinattar/snn", "model/mozafari2018.py"), spikenn=("ggoupy/SpikeNN", "spikenn/snn.py"))
-"""By option, the repository on GitHub, and a file in it."""
+"""The GitHub repository of each option, and a file in it."""
 XLA = "snnjax, XLA"
 NATIVE = "snnjax, native"
 SNNJAX = dict(xla=XLA, native=NATIVE)
-"""Names of snnjax in the tables, by back end."""
+"""The names of snnjax in the tables, by back end."""
 TRAINING = "whole training"
 ORDER = ("encode", "STDP", "TargetTime", "one", "outputs", "R-STDP", "SupervisedSTDP", "learn", "features", "test")
-"""First words of the phases, in the order of a training."""
-# Seconds between the turns of two programs: threads of the last one may still spin, and PyTorch can be ten times slower
-# or more while other programs use the cores.
+"""The first words of the names of phases, in the order of a training run."""
+# Seconds between the turns of two programs: threads of the previous program may still spin, and PyTorch can be ten or
+# more times slower while other programs use the cores.
 PAUSE = 0.3
 ALIKE = 0.9  # minimum share of decisions that agree with the reference's
 EQUAL = 1e-5  # maximum difference of equal weights; an update changes a weight by hundreds of times more
@@ -71,28 +71,28 @@ class Options(common.Options):
     """
 
     device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
-    """where to run; the parent process takes no device"""
+    """device of the measured programs; the parent process uses none"""
     study: Literal["reward", "readout", "softhebb"] = "reward"
     """networks that learn by reward, or readouts on target-time features, or SoftHebb layers"""
-    model: Annotated[tuple[str, ...], option("NAME ...", "those of the study, of `reward` the reference's eight")] = ()
-    """the networks"""
+    model: Annotated[tuple[str, ...], option("NAME ...", "those of the study")] = ()
+    """names of the networks; those of the study `reward` are the eight of the reference"""
     images: int = 300
     """number of training images, and of test images"""
     repeats: int = 5
-    """how often each phase is measured, after one run that is not counted"""
+    """number of measurements of each phase, after one run that is not counted"""
     reference: Annotated[Path | None, option("DIR", "none")] = None
     """checkout of github.com/aidinattar/snn, for a comparison"""
     spikenn: Annotated[Path | None, option("DIR", "none")] = None
     """checkout of github.com/ggoupy/SpikeNN, for a comparison"""
     backend: tuple[Literal["auto", "xla", "native"], ...] = ("auto",)
-    """back ends of snnjax; auto is the default of training runs. Everything is compared with the first one"""
+    """back ends of snnjax; auto is the default of training runs. All programs are compared with the first one"""
     protocol: int = 0
     """number of complete training runs, up to two minutes each; 0: none"""
     short: bool = False
     """only the study's first network, at most 60 images and 2 repeats, and no complete training runs"""
 
     def snnjax(self, backend: str) -> Worker:
-        """Starts one of our programs, which is named after its back end."""
+        """Starts a program of snnjax, which is named after its back end."""
         kind = f"snnjax_program:{STUDIES[self.study].program}"
         worker = Worker("snnjax", kind, "cpu" if backend == "native" else self.device, backend)
         worker.name = SNNJAX[worker.about["backend"]]
@@ -100,7 +100,7 @@ class Options(common.Options):
 
 
 def prepare(options: Options) -> tuple[Options, data.Dataset]:
-    """The options in force, and all images; InputError or OSError if options or data are bad."""
+    """The effective options, and all images; raises InputError or OSError if options or data are invalid."""
     models = options.model or STUDIES[options.study].models
     if options.short:
         images = min(options.images, 60)
@@ -116,13 +116,13 @@ def prepare(options: Options) -> tuple[Options, data.Dataset]:
         lookup.published(name)
     for study, its in STUDIES.items():
         if study != options.study and (wrong := [name for name in its.options if getattr(options, name)]):
-            raise InputError(f"`{wrong[0]}` is for `study` {study}, got {options.study}")
+            raise InputError(f"`{wrong[0]}` applies only to `study` {study}, got {options.study}")
     for name, (repository, file) in CHECKOUTS.items():
         if (folder := getattr(options, name)) and not (folder / file).is_file():
-            raise InputError(f"`{name}` {folder} is no checkout of {repository} (no {file})")
+            raise InputError(f"`{name}` {folder} is not a checkout of {repository}: it has no {file}")
     source = data.load(options.dataset, options.data_dir)
     if options.reference and source.train_images.ndim > 3:
-        raise InputError(f"the reference is measured on grey images only, those of {source.name} have colours")
+        raise InputError(f"`reference` requires grey images, but {source.name} has colour images")
     return options, source
 
 
@@ -130,7 +130,7 @@ def start(options: Options, stack: contextlib.ExitStack) -> list[Worker]:
     """Starts the programs, snnjax first; `stack` ends them."""
     workers = [stack.enter_context(options.snnjax(backend)) for backend in options.backend]
     if len({worker.name for worker in workers}) < len(workers):
-        raise InputError(f"`backend` must be different ones, got auto and {workers[0].about['backend']}")
+        raise InputError(f"`backend` must name different back ends, got auto and {workers[0].about['backend']}")
     others: list[tuple[Any, ...]] = []
     if options.reference:
         device = "cuda" if workers[0].about["platform"] == "gpu" else "cpu"
@@ -141,15 +141,15 @@ def start(options: Options, stack: contextlib.ExitStack) -> list[Worker]:
 
 
 def measure(workers: list[Worker], repeats: int) -> list[Row]:
-    """A row for each phase and program: milliseconds per image, ratio to snnjax, share of equal outcomes.
+    """Measures a row for each phase and program: milliseconds per image, ratio to snnjax, share of equal outcomes.
 
-    The programs, snnjax first, take turns phase by phase. Learning starts from the first one's weights.
+    The programs, snnjax first, take turns in each phase. Learning starts from the weights of the first program.
     """
     times: dict[tuple[str, str], list[float]] = collections.defaultdict(list)
     taking_part = {phase: [worker for worker in workers if phase in worker.phases] for phase in workers[0].phases}
     for repeat in range(repeats + 1):  # the first does not count
         for phase, turn in taking_part.items():
-            # Another program begins in each repeat, so that none always follows the same one.
+            # Each repeat begins with a different program, so that no program always follows the same one.
             first = repeat % len(turn)
             for worker in turn[first:] + turn[:first]:
                 time.sleep(PAUSE if len(turn) > 1 else 0)
@@ -170,7 +170,7 @@ def measure(workers: list[Worker], repeats: int) -> list[Row]:
 
 
 def alike(ours: np.ndarray, theirs: np.ndarray, start: np.ndarray | None = None) -> float:
-    """The share of latencies or decisions that agree; of weights, of those that either program changed from `start`."""
+    """The share of equal latencies, decisions or weights, without weights that neither program changed from `start`."""
     ours = np.asarray(ours, float)
     theirs = np.asarray(theirs, float)
     equal = abs(ours - theirs) <= EQUAL
@@ -180,7 +180,7 @@ def alike(ours: np.ndarray, theirs: np.ndarray, start: np.ndarray | None = None)
 
 
 def whole_training(name: str, images: data.Dataset, rows: list[Row], options: Options) -> list[Row]:
-    """Seconds of a whole training of each program: snnjax's measured, with all compilation; the others' added up."""
+    """The seconds of a whole training run: measured for snnjax, with compilation, and added up for other programs."""
     *most, reward = PROTOCOL
     images = images.subset(*most)
     network = network_for(lookup.published(name), images)
@@ -193,7 +193,7 @@ def whole_training(name: str, images: data.Dataset, rows: list[Row], options: Op
         if program in SNNJAX.values():
             runs = []
             for _ in range(options.protocol):
-                with options.snnjax(backends[program]) as worker:  # in a new process, so that nothing is compiled yet
+                with options.snnjax(backends[program]) as worker:  # a new process, in which nothing is compiled yet
                     runs.append(worker.ask("train", network, images, settings))
             compiling = statistics.median(run["compile_seconds"] for run in runs)
             row = dict(runs[0], how="measured", compile_seconds=compiling)
@@ -207,7 +207,10 @@ def whole_training(name: str, images: data.Dataset, rows: list[Row], options: Op
 
 
 def added_up(ms: dict[str, float], network: Network, images: data.Dataset, settings: Settings) -> float:
-    """Seconds of a whole training from milliseconds per image of its phases: all images once, then each epoch."""
+    """The seconds of a whole training run, calculated from the milliseconds per image of its phases.
+
+    All images are encoded once; each epoch counts fully, and each epoch of the last stage includes a test.
+    """
     train = len(images.train_images)
     test = len(images.test_images)
     learning = sum(phase.epochs * train * ms[shown(phase.name)] for phase in phases_of(network, images, settings))
@@ -215,11 +218,11 @@ def added_up(ms: dict[str, float], network: Network, images: data.Dataset, setti
 
 
 def measure_network(name: str, images: data.Dataset, options: Options, about: Row) -> Row:
-    """The part of throughput.json about one network; adds versions and devices to `about`."""
+    """Measures one network for throughput.json; adds versions and devices to `about`."""
     few = images.subset(options.images, options.images)
     network = network_for(lookup.published(name), few)
-    # Layers that learn alternately change places after an interval; otherwise all images are one interval, at the first
-    # rates.
+    # Layers that learn alternately take turns after each interval. Otherwise all images form one interval, in which the
+    # initial rates apply.
     adapt_every = -(-len(few.train_images) // (2 if network.reward_by_turns else 1))
     with contextlib.ExitStack() as stack:
         workers = start(options, stack)
@@ -254,7 +257,7 @@ def show(result: Row, screen: Console) -> None:
 
 
 def values_of(result: Row, key: str) -> dict[str, dict[str, float]]:
-    """Values by program and phase; ratios of the whole training too, but not of what is computed once."""
+    """Values by program and phase; ratios include the whole training run, but not phases that are computed once."""
     values: dict[str, dict[str, float]] = {}
     for row in result["phases"] + (result["protocol"] if key == "ratio" else []):
         if row[key] is not None and not (key == "ratio" and row.get("once")):
@@ -263,7 +266,7 @@ def values_of(result: Row, key: str) -> dict[str, dict[str, float]]:
 
 
 def markdown(results: list[Row], about: Row) -> str:
-    """A table of networks by phases: milliseconds of snnjax, and its speed-up over the others."""
+    """The table of networks and phases: milliseconds of snnjax, and its speed-ups over the other programs."""
     names = {row["phase"] for result in results for row in result["phases"] if not row["once"]}
     columns = sorted(names, key=lambda name: (ORDER.index(name.split()[0]), name))
     columns += [TRAINING] * any(result["protocol"] for result in results)
@@ -278,7 +281,7 @@ def markdown(results: list[Row], about: Row) -> str:
 
 
 def entries(result: Row) -> Iterator[tuple[str, dict[str, str]]]:
-    """The lines of the table about one network: label, and cells by phase."""
+    """Yields the lines of the table for one network: a label, and cells by phase."""
     times = values_of(result, "ms_per_image")
     ratios = values_of(result, "ratio")
     trainings = {row["program"]: row for row in result["protocol"]}
@@ -296,7 +299,7 @@ def entries(result: Row) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def speed_ups(ratios: dict[str, dict[str, float]], program: str) -> dict[str, str]:
-    """By phase, the speed-up of snnjax over a program, and that of snnjax on the back end native."""
+    """The speed-up of snnjax over a program by phase, followed by that of the back end "native"."""
     native = ratios.get(NATIVE, {})
     cells = {}
     for phase, ratio in ratios[program].items():
@@ -305,7 +308,7 @@ def speed_ups(ratios: dict[str, dict[str, float]], program: str) -> dict[str, st
 
 
 def caption(about: Row) -> str:
-    """Data, repeats, date, devices and versions in a line."""
+    """A line with the data set, repeats, date, devices and versions."""
     versions = about["versions"]
     processor = about["processor"]
     train, test = about["images"]
@@ -318,7 +321,7 @@ def caption(about: Row) -> str:
 
 @contextlib.contextmanager
 def failing() -> Iterator[None]:
-    """Ends with a message where a measured program refuses, status 2, or fails, status 1."""
+    """Exits with a message if a measured program refuses a request, with status 2, or fails, with status 1."""
     try:
         yield
     except (ValueError, RuntimeError) as error:
@@ -327,7 +330,7 @@ def failing() -> Iterator[None]:
 
 @failing()
 def run(options: Options) -> None:
-    """Measures one network after the other; prints and writes all results after each."""
+    """Measures one network after another; prints and writes all results after each network."""
     options, images = prepare(options)
     out = options.folder("throughput")
     screen = console.screen()

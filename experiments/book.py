@@ -1,7 +1,7 @@
 """Fills the tables and drawings of the book from recorded results and from the descriptions of the networks.
 
-A table stands between `<!-- table: NAME ARGUMENT -->` and `<!-- end -->` in a page; `TABLES` has the names.
-Some tables take several arguments, such as the networks of a page.
+A table stands between `<!-- table: NAME ARGUMENT -->` and `<!-- end -->` in a page. The names are the keys of `TABLES`.
+Some tables accept several arguments, such as the networks of a page.
 """
 
 import argparse
@@ -24,9 +24,7 @@ TABLES: dict[str, Callable[[Path, str], str]] = {
     table.__name__: table
     for table in (
         recorded.networks,
-        recorded.results,
         recorded.figures,
-        recorded.notes,
         recorded.replication,
         recorded.trained,
         speed.speed_ups,
@@ -42,11 +40,11 @@ TABLES: dict[str, Callable[[Path, str], str]] = {
         descriptions.settings,
     )
 }
-"""By the names that stand in the pages; each gets the page and its argument."""
+"""The functions that make the tables, by the names used in pages. Each receives the page and the argument."""
 
 
 def fill_tables(page: Path, text: str) -> str:
-    """The text of a page with all its tables; raises InputError if it names one that there is not."""
+    """Returns the text of a page with all its tables filled; raises InputError if a table does not exist."""
 
     def fill(match: re.Match[str]) -> str:
         if match["name"] not in TABLES:
@@ -73,7 +71,7 @@ def outdated_files() -> Iterator[tuple[Path, str]]:
 
 
 def update_files(check: bool) -> list[str]:
-    """Writes the outdated files, or only finds them; returns their names."""
+    """Writes the outdated files, or with `check` only finds them; returns their names."""
     names = []
     for path, text in outdated_files():
         names.append(path.relative_to(TOP).as_posix())
@@ -84,9 +82,9 @@ def update_files(check: bool) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Reads the options, by default those of the command line; 1 where a check fails."""
+    """Runs the command with these arguments, by default those of the command line; returns 1 if a check fails."""
     parser = argparse.ArgumentParser("python experiments/book.py", description=__doc__.partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where a file would change")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file would change")
     options = parser.parse_args(arguments)
     try:
         names = update_files(options.check)
@@ -94,8 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if options.check and names:
-        words = "are not what recorded results and networks say: run python experiments/book.py"
-        print(f"{', '.join(names)} {words}", file=sys.stderr)
+        print(f"out of date: {', '.join(names)}; run python experiments/book.py", file=sys.stderr)
         return 1
     print("nothing to change" if not names else f"written: {', '.join(names)}")
     return 0

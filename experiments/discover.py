@@ -1,4 +1,4 @@
-"""Evolves a learning rule: the numbers of experiments/evolved.py, from plain STDP on, or those of a custom rule."""
+"""Evolves the numbers of a learning rule: experiments/evolved.py, starting from plain STDP, or a custom rule."""
 
 import contextlib
 import dataclasses
@@ -23,40 +23,40 @@ from snnjax.core import devices, files
 from snnjax.core.errors import MissingPackageError
 from snnjax.training import workers
 
-INITIAL_STD = 0.6  # of CMA-ES, in steps
-REACH = 2.0  # of random rules, in steps to each side of the start
+INITIAL_STD = 0.6  # initial standard deviation of CMA-ES, in steps
+REACH = 2.0  # range of random rules, in steps to each side of the start
 STOPPED = "Stopped; complete generations are kept. The same command continues."
 
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """Evolve a learning rule: each generation is trained side by side, and judged on other images.
+    """Evolve a learning rule. All rules of a generation are trained side by side, and judged on other images.
 
     $ python experiments/discover.py --dataset mnist --out runs/discover_mnist
     $ python experiments/discover.py                       on scikit-learn's digits
-    $ python experiments/discover.py --rule my_rule.py     by the numbers of a custom rule
+    $ python experiments/discover.py --rule my_rule.py     varies the numbers of a custom rule
 
-    The same command continues where it stopped; another search needs another folder. It holds generations.json,
-    found.json, and window.png, which is drawn after each generation.
+    The same command continues where it stopped; another search needs another folder. The folder contains
+    generations.json, found.json, and window.png, which is drawn after each generation.
     """
 
     rule: Annotated[Path, option("FILE.py", "experiments/evolved.py")] = Path(evolved.__file__)
-    """Python file with `NUMBERS`, which vary, and `searched`, which makes the networks that judge"""
+    """Python file that defines `NUMBERS`, which are varied, and `searched`, which makes the networks that judge"""
     dataset: Annotated[str, option("NAME")] = "digits"
     data_dir: Annotated[Path | None, option("DIR", "the cache folder, downloaded if need be")] = None
     search: Literal["evolution", "random"] = "evolution"
-    """random: rules are drawn evenly, up to two steps to each side of the start"""
+    """random: rules are drawn uniformly, up to two steps to each side of the start"""
     generations: Annotated[int, option("N")] = 28
-    population: Annotated[int, option("N", help="rules of a generation")] = 24
+    population: Annotated[int, option("N", help="number of rules in a generation")] = 24
     seed: Annotated[int, option("N")] = 0
-    at_once: Annotated[int, option("N", help="networks of one program at most")] = 64
+    at_once: Annotated[int, option("N", help="maximum number of networks that train in one program")] = 64
     scheduler: Annotated[str | None, option("ADDRESS", "this process trains")] = None
-    """a Dask scheduler, whose workers train"""
+    """address of a Dask scheduler, whose workers train"""
     out: Annotated[Path, option("DIR")] = evolved.OWN.parent
 
 
 def evolve(chosen: Search, kept: dict[str, Any], judge: Judge, save: Callable[[], None]) -> None:
-    """Adds the generations that remain to those that are kept; saves and draws after each."""
+    """Adds the missing generations to the ones that were kept; saves and draws after each generation."""
     try:
         from evosax.algorithms import CMA_ES  # starts JAX
     except ImportError as error:
@@ -93,7 +93,7 @@ def evolve(chosen: Search, kept: dict[str, Any], judge: Judge, save: Callable[[]
 
 
 def run(chosen: Search) -> None:
-    """Searches for a rule, and writes the one that it found."""
+    """Searches for a rule, and writes the rule that it has found."""
     shared_options.check_least(chosen, generations=1, population=2, at_once=1)
     devices.choose("auto")
     rule = load_rule(chosen.rule)
@@ -112,7 +112,8 @@ def run(chosen: Search) -> None:
     with files.lock(chosen.out), cluster as given:
         kept: dict[str, Any] = files.read_json(path) if path.exists() else dict(about=about, generations=[], finals={})
         if other := [name for name in about if kept["about"].get(name) != about[name]]:
-            raise InputError(f"`out` must be another folder: {chosen.out} has a search with other {', '.join(other)}")
+            different = ", ".join(other)
+            raise InputError(f"`out` must be another folder: {chosen.out} holds a search with a different {different}")
         judge = Judge(rule, images, given, chosen.at_once)
         save = functools.partial(files.write_json, path, kept)
         evolve(chosen, kept, judge, save)

@@ -1,7 +1,7 @@
-"""A rule for features as eleven numbers, from STDP on, and networks that learn by it: `discover.py` evolves them.
+"""A rule for features with eleven numbers, which `discover.py` evolves from plain STDP, and networks that use it.
 
-snnjax train --model experiments/evolved.py:recorded --dataset mnist    by the rule of the book
-snnjax train --model experiments/evolved.py:own --dataset mnist         by that of runs/discover/found.json
+snnjax train --model experiments/evolved.py:recorded --dataset mnist    uses the rule of the book
+snnjax train --model experiments/evolved.py:own --dataset mnist         uses the rule in runs/discover/found.json
 """
 
 import dataclasses
@@ -21,15 +21,15 @@ from snnjax.training.groups import varied
 
 RECORDED = Path(__file__).parent / "recorded" / "evolved_rule.json"
 OWN = Path("runs/discover/found.json")
-"""Where `discover.py` writes by default."""
+"""The file that `discover.py` writes by default."""
 FEATURES = 32
 WIDE = 128
-"""Features of the second network that judges a rule."""
-PATCHES = 20_000  # of an epoch, or one of each image if there are more
+"""The number of features of the second network that judges a rule."""
+PATCHES = 20_000  # patches in an epoch, or one per image if there are more images
 EPOCHS = (4, 20)
 BRIEF = (4, 6)
-"""Epochs of the trainings that judge a rule."""
-NUMBERS = {  # that are searched, as of `--vary`: where each starts, a step of it, and the bounds
+"""Epochs of the training runs that judge a rule."""
+NUMBERS = {  # the numbers that vary, by paths as in `--vary`: the start, a step, and both bounds of each
     "layer1.causal.0": (1.0, 0.5, -5.0, 5.0),
     "layer1.causal.1": (1.0, 0.5, -5.0, 5.0),
     "layer1.causal.2": (1.0, 0.5, -5.0, 5.0),
@@ -46,18 +46,20 @@ NUMBERS = {  # that are searched, as of `--vary`: where each starts, a step of i
 
 @component
 class Evolved(TargetTime):
-    """STDP at the winner of a patch, with a window over time differences; the defaults are plain STDP.
+    """STDP for the winner of a patch, with a window over time differences; the defaults give plain STDP.
 
-    w += rate window(t - t_input) exp(-beta v) (4 w (1 - w))^stabiliser, where v is w for a window above 0 and 1 - w
-    below it, of weights in 0..1. Thresholds move as those of `TargetTime`, which is one of these rules:
-    `TARGET_TIMES`. It needs two features or more.
+    Weights lie in 0..1 and learn w += rate window(t - t_input) exp(-beta v) (4 w (1 - w))^stabiliser, where v is w if
+    the window is above 0, and 1 - w otherwise. Thresholds move as in `TargetTime`, which is a special case of this
+    rule: `TARGET_TIMES`. The layer needs at least two features.
 
     Attributes:
-      causal: the window for inputs that fired with the neuron, T/2 and T before it; linear between.
-      late: the window for inputs that fired just after the neuron, and T/2 after it or later.
-      silent: the window for inputs that did not fire.
-      stabiliser: the power of the factor 4 w (1 - w) of changes.
-      rivalry: how far the winner's threshold rises, and those of the others fall, F - 1 times less each.
+      causal: the window for inputs that fire together with the neuron, T/2 before it, and T before it; it is linear in
+        between.
+      late: the window for inputs that fire just after the neuron, and T/2 or more after it.
+      silent: the window for inputs that do not fire.
+      stabiliser: the exponent of the factor 4 w (1 - w) of changes.
+      rivalry: the rise of the winner's threshold. The threshold of each of the F - 1 other features falls by this
+        number divided by F - 1.
     """
 
     target_time: float = 0.5
@@ -89,7 +91,7 @@ class Evolved(TargetTime):
         return jnp.maximum(threshold + moved, self.threshold_min)
 
     def window(self, difference: Any) -> jax.Array:
-        """The window at differences of time, neuron minus input, in shares of T."""
+        """The window at differences between the spike times of neuron and input, in shares of T."""
 
         def near(place: float) -> jax.Array:
             return jnp.maximum(1 - 2 * jnp.abs(difference - place), 0)
@@ -122,9 +124,9 @@ def network_with(
     features: int = FEATURES,
     published: Callable[[ImageSpec], Network] = goupy2024_ncg,
 ) -> Network:
-    """A network of Goupy et al. with a rule for its features, of which it has fewer, and with fewer patches and epochs.
+    """A network of Goupy et al. with this rule for its features, and with fewer features, patches and epochs.
 
-    The rates of the rule fall to a tenth within `epochs`.
+    The rates of the rule fall to a tenth within its `epochs`.
     """
     network = published(images)
     first: Any = network.stages[0].branches[0]
@@ -139,32 +141,32 @@ def network_with(
 
 
 def searched(images: ImageSpec) -> tuple[Network, ...]:
-    """The networks that judge a rule, each from a seed of its own."""
+    """The networks that judge a rule, each of which is trained with a different seed."""
     return tuple(network_with(images, Evolved(), epochs=BRIEF, features=features) for features in (FEATURES, WIDE))
 
 
 def start(images: ImageSpec) -> Network:
-    """The network that learns by the rule from which evolution starts, plain STDP."""
+    """The network with the rule from which evolution starts, plain STDP."""
     return network_with(images, Evolved(), "evolved_start")
 
 
 def target_times(images: ImageSpec) -> Network:
-    """The network that learns by target times, as one of the rules."""
+    """The network with target times, expressed as one of these rules."""
     return network_with(images, TARGET_TIMES, "evolved_target_times")
 
 
 def s2stdp(images: ImageSpec) -> Network:
-    """The same, but its readout learns by S2-STDP."""
+    """The network of `target_times` with a readout that learns by S2-STDP."""
     return network_with(images, TARGET_TIMES, "evolved_s2stdp", published=goupy2024_s2stdp)
 
 
 def recorded(images: ImageSpec) -> Network:
-    """The network that learns by the rule of the book."""
+    """The network with the rule of the book."""
     return varied(network_with(images, Evolved(), "evolved_recorded"), json.loads(RECORDED.read_text()))
 
 
 def own(images: ImageSpec) -> Network:
-    """The network that learns by the rule in runs/discover."""
+    """The network with the rule in runs/discover; raises InputError if there is none."""
     if not OWN.is_file():
-        raise InputError(f"there is no {OWN}: python experiments/discover.py makes it")
+        raise InputError(f"there is no file {OWN}: run python experiments/discover.py, which writes it")
     return varied(network_with(images, Evolved(), "evolved_own"), json.loads(OWN.read_text()))

@@ -41,30 +41,30 @@ def drawn(mnist: Dataset, count: int, draw: int) -> Dataset:
 
 
 def to_the_end(data: Dataset) -> Dataset:
-    """Data of which the labelled images choose the epoch: nearly always the last."""
+    """Data in which the epoch is selected on the labelled images themselves, nearly always the last epoch."""
     return dataclasses.replace(data, validation_images=data.train_images, validation_labels=data.train_labels)
 
 
 def readout(network: Network, data: Dataset) -> np.ndarray:
-    """Decisions on the test images of a readout trained on the features."""
+    """The decisions of a readout, trained on the features, on the test images."""
     trainer = snnjax.Trainer(network, data, start=START)
     trained = trainer.trained(trainer.run(trainer.initial_state()))
     return np.asarray(trained(data.test_images))
 
 
 def machine(kind: type, train: np.ndarray, data: Dataset, test: np.ndarray) -> np.ndarray:
-    """Decisions on test rows of a classifier of scikit-learn, with its own settings."""
+    """The decisions of a scikit-learn classifier with default settings on the rows of `test`."""
     return kind().fit(unit(train), data.train_labels).predict(unit(test))
 
 
 def unit(values: np.ndarray) -> np.ndarray:
-    """Rows of a length of 1."""
+    """Values as one row per image, scaled to length 1."""
     rows = values.reshape(len(values), -1).astype(np.float32)
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
 
 
 def decisions(data: Dataset, test: np.ndarray) -> dict[str, np.ndarray]:
-    """Those of each readout on the test images, whose latencies are `test`."""
+    """The decisions of each readout on the test images, whose latencies are `test`."""
     latencies = np.asarray(START.features(data.train_images))
     ncg = goupy2024_ncg(ImageSpec.of(data))
     prototypes = with_prototypes(ncg)
@@ -84,7 +84,7 @@ def decisions(data: Dataset, test: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    """Prints a line for each number of labels and each readout: mean and standard deviation over the draws."""
+    """Prints the mean and standard deviation over the draws for each number of labels and each readout."""
     parser = argparse.ArgumentParser("python experiments/few_labels.py", description=__doc__)
     parser.add_argument("folder", nargs="?", help="the folder of MNIST; by default MNIST is downloaded")
     mnist = snnjax.data.load("mnist", parser.parse_args().folder)

@@ -1,4 +1,4 @@
-"""Judges learning rules whose numbers vary: all of a generation are trained side by side on a draw of images."""
+"""Judges learning rules whose numbers vary: all rules of a generation are trained side by side on a draw of images."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -15,24 +15,24 @@ from snnjax.training.groups import varied
 from snnjax.training.workers import Workers
 
 POOL = 10_000  # training images from which a draw takes its images
-LEARNED = 2_000  # of a draw, at most
-JUDGED = 4_000  # others of a draw, at most
+LEARNED = 2_000  # maximum number of images of a draw from which networks learn
+JUDGED = 4_000  # maximum number of further images of a draw, on which networks are judged
 
 FINALISTS = 7  # rules that are judged again
-DRAWS = 5  # on so many draws, and the best of them on as many more
-FIRST_DRAW = 1000  # from this number on
+DRAWS = 5  # draws on which finalists are judged; the best finalist is then judged on as many further draws
+FIRST_DRAW = 1000  # number of the first of these draws
 
 
 @dataclasses.dataclass(frozen=True)
 class Judge:
-    """Judges rules at points, whose coordinates are the numbers in steps from their starts.
+    """Judges rules at points, whose coordinates are distances of the numbers from their starts, in steps.
 
     Attributes:
-      rule: a module with the `NUMBERS` that vary, and `searched`, a function from `ImageSpec` to networks: each rule is
-        trained in each of these, from a seed of its own.
-      images: whose training images are drawn.
-      workers: that train.
-      at_once: the number of networks in one program at most.
+      rule: a module with the `NUMBERS` that vary, and `searched`, a function from `ImageSpec` to networks. Each rule is
+        trained in each of these networks, with a different seed for each network.
+      images: the data set from whose training images draws are made.
+      workers: the workers that train.
+      at_once: the maximum number of networks in one program.
     """
 
     rule: ModuleType
@@ -42,12 +42,12 @@ class Judge:
 
     @property
     def table(self) -> np.ndarray:
-        """Starts, steps, lower and upper bounds of all numbers, (4, numbers)."""
+        """The starts, steps, lower bounds and upper bounds of all numbers, (4, numbers)."""
         return np.array([*self.rule.NUMBERS.values()]).T
 
     @property
     def start(self) -> np.ndarray:
-        """The point of the start."""
+        """The point from which the search starts."""
         return np.zeros(len(self.rule.NUMBERS), np.float32)
 
     def nearest(self, points: Any) -> np.ndarray:
@@ -67,9 +67,9 @@ class Judge:
         return network.stages[0].branches[0].last_learner
 
     def gains(self, points: Any, draw: int) -> np.ndarray:
-        """(N,) mean accuracies of rules at points less that of the start, on one draw.
+        """The mean accuracies of rules at points minus that of the start, on one draw, (N,).
 
-        A training that fails counts as accuracy 0.
+        A training run that fails counts as accuracy 0.
         """
         images = draw_images(self.images, draw)
         rules = [self.numbers(point) for point in (self.start, *points)]
@@ -88,7 +88,7 @@ class Judge:
 
 
 def best_of(kept: dict[str, Any], judge: Judge, save: Callable[[], None]) -> np.ndarray:
-    """Of the last mean and the best of all generations, the point that is best on other draws."""
+    """The point that is best on other draws, among the last mean and the best points of all generations."""
     points = np.concatenate([record["points"] for record in kept["generations"]])
     gains = np.concatenate([record["gains"] for record in kept["generations"]])
     finalists = np.stack([kept["generations"][-1]["mean"], *points[np.argsort(-gains)[: FINALISTS - 1]]])
@@ -100,37 +100,37 @@ def best_of(kept: dict[str, Any], judge: Judge, save: Callable[[], None]) -> np.
         for draw in range(len(finals[name]), DRAWS):
             finals[name].append(judge.gains(points, first + draw).tolist())
             save()
-            print(f"judged the best again on draw {draw + 1} of {DRAWS}", flush=True)
+            print(f"judged the best rules again on draw {draw + 1} of {DRAWS}", flush=True)
         return np.mean(finals[name], axis=0)
 
     again = judge_again("gains", finalists, FIRST_DRAW)
     best = finalists[np.argmax(again)]
     of_best = judge_again("best", [best], FIRST_DRAW + DRAWS)[0]
     print(f"judged again: last mean {again[0]:+.2%}, best rules", *(f"{gain:+.2%}" for gain in again[1:]))
-    print(f"the best of all on other draws: {of_best:+.2%} above the start")
+    print(f"the best rule on further draws: {of_best:+.2%} above the start")
     return best
 
 
 def load_rule(path: Path) -> ModuleType:
-    """The `rule` of a `Judge`, from a Python file."""
+    """Loads the `rule` of a `Judge` from a Python file."""
     rule = lookup.import_one(str(path), "rule")
     for name in ("NUMBERS", "searched"):
         if not hasattr(rule, name):
-            raise InputError(f"`rule` must be a file with NUMBERS and searched, {path} has no {name}")
+            raise InputError(f"`rule` must be a file that defines NUMBERS and searched, but {path} has no {name}")
     return rule
 
 
 def report_failures(trainings: Sequence[Any]) -> None:
-    """Prints how many failed, and why one did; raises InputError if the first did, that of the start."""
+    """Prints how many training runs failed, and one reason; raises InputError if the first one failed, the start."""
     errors = [training["error"] for training in trainings if not training["epochs"]]
     if not trainings[0]["epochs"]:
-        raise InputError(f"`rule` must start with numbers by which a network learns: {errors[0]}")
+        raise InputError(f"`rule` must start from numbers with which a network can learn: {errors[0]}")
     if errors:
-        print(f"{len(errors)} of {len(trainings)} trainings failed and count as 0 %: {errors[0]}")
+        print(f"{len(errors)} of {len(trainings)} training runs failed and count as 0 %: {errors[0]}")
 
 
 def draw_images(images: Dataset, draw: int) -> Dataset:
-    """Some training images to learn from, and others that judge in the place of test images."""
+    """A data set of some training images, with further training images in place of the test images."""
     pool = np.random.default_rng(0).permutation(len(images.train_labels))[:POOL]
     order = np.random.default_rng(draw).permutation(pool)
     count = min(LEARNED, len(order) // 3)

@@ -1,4 +1,4 @@
-"""Variants of local_narrow for comparison: labels only in the third layer, a start by SoftHebb, random feedback.
+"""Variants of local_narrow for comparison: labels only in the third layer, SoftHebb first, and random feedback.
 
 snnjax train --model experiments/local_variants.py:labels_last --dataset cifar10 --mirror
 """
@@ -12,7 +12,7 @@ from snnjax.networks.images import CIFAR10
 
 
 def labels_last(images: ImageSpec = CIFAR10) -> Network:
-    """The first two layers learn without labels, by SoftHebb, the third by the error of its head."""
+    """The first two layers learn by SoftHebb, without labels, and the third layer by the error of its head."""
     without = softhebb_narrow(images)
     network = local_narrow(images)
     stages = (*without.stages[:2], *network.stages[2:])
@@ -21,7 +21,7 @@ def labels_last(images: ImageSpec = CIFAR10) -> Network:
 
 
 def softhebb_first(images: ImageSpec = CIFAR10) -> Network:
-    """Each layer learns by SoftHebb first, from 15,000 images in all its epochs, and then by the error of its head."""
+    """Each layer learns by SoftHebb first, from 15,000 images in all epochs together, then by the error of its head."""
     without = softhebb_narrow(images)
     network = local_narrow(images)
     pairs = zip(without.stages[:-1], network.stages[:-1], network.epochs[:-1], strict=True)
@@ -46,9 +46,9 @@ def _with_layer(stage: Stage, conv: Conv) -> Stage:
 
 
 def _softhebb_then_local(before: Stage, after: Stage, epochs: int) -> Stage:
-    """A stage with the initial weights and the rule of one, and then the rule and the ramp of another.
+    """A stage with the initial weights and the rule of `before`, followed by the rule and the ramp of `after`.
 
-    Each rule has a phase with all epochs of the stage, so SoftHebb's images are divided among them.
+    Each rule has a phase with all epochs of the stage, so that SoftHebb's images are divided among the epochs.
     """
     soft = _layer(before)
     (rule,) = soft.each_learner

@@ -1,4 +1,4 @@
-"""A hook of mkdocs: the site has a copy of each notebook, and links of pages lead to it."""
+"""An mkdocs hook that copies the notebooks to the site and makes the links in pages point to the copies."""
 
 import re
 from pathlib import Path
@@ -18,5 +18,5 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Makes links to notebooks lead to the copies, which are in the folder of the pages."""
+    """Makes links to notebooks point to the copies, which are in the folder of the pages."""
     return re.sub(r"\]\(\.\./((?:\.\./)*notebooks/)", r"](\1", markdown)

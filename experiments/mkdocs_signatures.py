@@ -1,4 +1,4 @@
-"""An extension of griffe: components show the signature that Python gives them, with all defaults."""
+"""A griffe extension that shows components with their actual signatures, including all defaults."""
 
 import importlib
 import inspect
@@ -8,7 +8,7 @@ from typing import Any
 
 import griffe
 
-sys.path.append(str(Path(__file__).parent))  # mkdocs reads this file without its folder
+sys.path.append(str(Path(__file__).parent))  # mkdocs imports this file without adding its folder to the path
 
 from book_tables.descriptions import format_default
 
@@ -19,7 +19,7 @@ KINDS: dict[Any, griffe.ParameterKind] = {
 
 
 class Signatures(griffe.Extension):
-    """Gives components and named tuples the `__init__` that griffe does not see."""
+    """Adds the generated `__init__` of components and named tuples, which griffe cannot see."""
 
     def on_class(self, *, cls: griffe.Class, **_: Any) -> None:
         """Adds `__init__` to a component or a named tuple."""
@@ -30,7 +30,7 @@ class Signatures(griffe.Extension):
 
 
 def constructor(cls: griffe.Class) -> griffe.Function:
-    """The `__init__` of a class, from its signature."""
+    """The `__init__` of a class, made from its signature."""
     kind = getattr(importlib.import_module(cls.module.path), cls.name)
     parameters = [griffe.Parameter("self", kind=griffe.ParameterKind.positional_or_keyword)]
     for name, parameter in inspect.signature(kind).parameters.items():
@@ -47,7 +47,7 @@ def constructor(cls: griffe.Class) -> griffe.Function:
 
 
 def annotation_of(cls: griffe.Class, name: str, parameter: inspect.Parameter) -> Any:
-    """As the class has it, with links, or as Python shows it for an inherited field."""
+    """The annotation of a field as written in the class, with links; for an inherited field as Python formats it."""
     field = cls.members.get(name)
     if isinstance(field, griffe.Attribute):
         return field.annotation

@@ -1,4 +1,4 @@
-"""A hook of mkdocs: the footer of each page shows the version of snnjax."""
+"""An mkdocs hook that shows the version of snnjax in the footer of each page."""
 
 from importlib.metadata import version
 
@@ -6,6 +6,6 @@ from mkdocs.config.defaults import MkDocsConfig
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Puts the version into the footer, where themes show a copyright."""
+    """Puts the version in the place of the copyright notice, which themes show in the footer."""
     config.copyright = f"snnjax {version('snnjax')}"
     return config

@@ -24,14 +24,14 @@ FIRST = 5  # digits from which features learn
 LEARNED = 10_000  # images from which they learn, out of those before `REST`
 REST = 40_000
 EACH = 100
-MEMORY = 20  # latencies per class
+MEMORY = 20  # images per class whose latencies are kept
 
 Orders = list[np.ndarray]
-"""Numbers of training images, of those that come one part after the other."""
+"""The indices of training images in each part of a stream; the parts are shown one after another."""
 
 
 def arriving(labels: np.ndarray, seed: int) -> Orders:
-    """The pictures to come: of the first digits together, then of each digit."""
+    """The parts of the stream: images of the first digits together, then images of each further digit."""
     random = np.random.default_rng(seed)
     of_digits = [REST + np.flatnonzero(labels[REST:] == digit) for digit in range(10)]
     drawn = [random.choice(numbers, EACH, replace=False) for numbers in of_digits]
@@ -39,13 +39,14 @@ def arriving(labels: np.ndarray, seed: int) -> Orders:
 
 
 def accuracy(decided: ArrayLike, mnist: Dataset) -> float:
+    """The share of correct decisions on the test images, in %."""
     return 100 * float(np.mean(decided == mnist.test_labels))
 
 
 def streamed(
     features: SpikingNetwork, mnist: Dataset, orders: Orders, per_class: int = 5, memory: int = 0
 ) -> list[float]:
-    """Accuracies of a readout of prototypes after each part."""
+    """The accuracies of a prototype readout after each part."""
     new = prototypes_on(features, classes=10, per_class=per_class)
     stream = Stream(new, memory, replays=min(memory, 1))
     state = stream.init()
@@ -57,7 +58,7 @@ def streamed(
 
 
 def by_gradients(features: SpikingNetwork, mnist: Dataset, orders: Orders) -> list[float]:
-    """Accuracies of `SGDClassifier` on the features, which learns pictures one by one, after each part."""
+    """The accuracies after each part of an `SGDClassifier`, which learns from the features of one image at a time."""
     machine = SGDClassifier(random_state=0)
     test = unit(features, mnist.test_images)
     course = []
@@ -69,13 +70,13 @@ def by_gradients(features: SpikingNetwork, mnist: Dataset, orders: Orders) -> li
 
 
 def unit(features: SpikingNetwork, images: np.ndarray) -> np.ndarray:
-    """Steps that remain after the spikes of features, a row for each image, at a length of 1."""
+    """The time steps that remain after the spikes of the features, as one row per image, scaled to length 1."""
     rows = features.network.time_steps - np.asarray(features.features(images), np.float32).reshape(len(images), -1)
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
 
 
 def trained(features: SpikingNetwork, mnist: Dataset, order: np.ndarray) -> list[float]:
-    """The accuracy of a readout of prototypes trained on all pictures, with corrections to the last epoch."""
+    """The accuracy of a prototype readout that is trained on all images, including the epochs of corrections."""
     images = mnist.train_images[order]
     labels = mnist.train_labels[order]
     known = dict(train_images=images, train_labels=labels, validation_images=images, validation_labels=labels)
@@ -85,7 +86,7 @@ def trained(features: SpikingNetwork, mnist: Dataset, order: np.ndarray) -> list
 
 
 def ways(mnist: Dataset, seed: int) -> dict[str, list[float]]:
-    """Accuracies of each way to learn, after each part."""
+    """The accuracies of each way to learn, after each part."""
     seen = np.flatnonzero(mnist.train_labels[:REST] < FIRST)[:LEARNED]
     features = SpikingFeatures(random_state=seed).fit(mnist.train_images[seen]).network_
     orders = arriving(mnist.train_labels, seed)
@@ -102,7 +103,7 @@ def ways(mnist: Dataset, seed: int) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    """Prints a line for each way to learn: means over the seeds, and the standard deviation of the last."""
+    """Prints the mean accuracies over the seeds for each way to learn, and the standard deviation of the last one."""
     parser = argparse.ArgumentParser("python experiments/new_classes.py", description=__doc__)
     parser.add_argument("folder", nargs="?", help="the folder of MNIST; by default MNIST is downloaded")
     mnist = snnjax.data.load("mnist", parser.parse_args().folder)

@@ -1,7 +1,7 @@
-"""Makes the notebooks of `experiments/notebooks` from pages of the book: all, or those that are named.
+"""Makes the notebooks in `experiments/notebooks` from pages of the book: all notebooks, or only the named ones.
 
-The page is the only source. Its Python becomes cells, while commands of the shell stay text. Printed results are left
-out, since a notebook shows its own. Solutions of exercises are hidden until they are opened.
+The page is the only source. Its Python code becomes code cells, while shell commands remain text. Printed results are
+left out, since a notebook shows its own output. Solutions of exercises are hidden until they are opened.
 """
 
 import argparse
@@ -31,7 +31,7 @@ PAGES = {
     "custom_rule": "howto/custom_rule.md",
     "spyketorch": "coming_from/spyketorch.md",
 }
-"""The page of each notebook."""
+"""The page from which each notebook is made."""
 FIRST = """\
 import os
 from pathlib import Path
@@ -40,12 +40,12 @@ import snnjax
 
 os.chdir(Path(snnjax.__file__).parents[1])  # the top folder of the checkout, where the files are that the code reads"""
 HIDDEN = dict(tags=["solution"], jupyter=dict(source_hidden=True, outputs_hidden=True))
-"""Metadata of a cell with a solution."""
+"""The metadata of a cell with a solution."""
 BEGIN = "<details"
 END = "</details>"
-"""What encloses a solution on a page."""
+"""`BEGIN` and `END` enclose a solution on a page."""
 SHELL = "%%sh\n"
-"""How jupytext marks the cell of a command."""
+"""The first line of a cell with a shell command, as jupytext writes it."""
 RESULT = re.compile(r"^```\n.*?^```$", re.MULTILINE | re.DOTALL)
 EQUATION = re.compile(r"^```math\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMENT = re.compile(r"<!--.*?-->")
@@ -54,7 +54,7 @@ TO_NOTEBOOK = re.compile(r"^\[[^]]*\]\(\S*/notebooks/\S*\).*$", re.MULTILINE)
 
 
 def notebook(name: str) -> nbformat.NotebookNode:
-    """The notebook of this name, without outputs."""
+    """Makes the notebook of this name, without outputs."""
     page = PAGES[name]
     origin = f"Made from the page [{page}](../docs/{page}). Run it in a checkout of snnjax."
     cells = [nbformat.v4.new_markdown_cell(origin), nbformat.v4.new_code_cell(FIRST)]
@@ -83,12 +83,12 @@ def notebook(name: str) -> nbformat.NotebookNode:
 
 
 def _folded(explanation: str) -> str:
-    """The text below the code of a solution, hidden until it is opened; nothing if there is none."""
+    """The explanation below the code of a solution, hidden until it is opened; "" if there is none."""
     return f"<details>\n<summary>Explanation</summary>\n\n{explanation}\n\n</details>\n\n" if explanation else ""
 
 
 def _text(source: str, page: str) -> str:
-    """The text of a page, as notebooks show it."""
+    """Converts the text of a page for a notebook."""
     text = COMMENT.sub("", RESULT.sub("", TO_NOTEBOOK.sub("", source)))
     text = EQUATION.sub(r"$$\n\1$$", text)
     text = LINK.sub(lambda found: f"]({_from_notebooks(found[1], page)})", text)
@@ -97,7 +97,7 @@ def _text(source: str, page: str) -> str:
 
 
 def _from_notebooks(link: str, page: str) -> str:
-    """A link of a page to a file of the project, as it is from the folder of the notebooks."""
+    """Converts a link from a page into a link from the folder of the notebooks."""
     path, hash_sign, section = link.partition("#")
     target = (BOOK / page).parent / path if path else BOOK / page
     for name, made_from in PAGES.items():
@@ -107,12 +107,12 @@ def _from_notebooks(link: str, page: str) -> str:
 
 
 def text_of(name: str) -> str:
-    """The file of a notebook, without outputs."""
+    """The content of a notebook file, without outputs."""
     return f"{nbformat.writes(notebook(name))}\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Makes the notebooks that options name, by default those of the command line, or all."""
+    """Makes the named notebooks, or all if none is named; arguments are by default those of the command line."""
     parser = argparse.ArgumentParser("python experiments/notebooks.py", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(PAGES)}")
     names = parser.parse_args(arguments).names or [*PAGES]

@@ -1,6 +1,6 @@
-"""Makes the pictures of the book from real runs: all, or those that are named, such as `encoding.png race.png`.
+"""Makes the pictures of the book from real runs: all pictures, or only named ones, such as `encoding.png race.png`.
 
-Animations and screenshots are not made here: they are kept as files.
+Animations and screenshots are not made here; they are only kept as files.
 """
 
 import argparse
@@ -51,11 +51,11 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "graph_depths.png": reports.graph_depths,
     "graph_resnet2024.png": reports.graph_resnet2024,
 }
-"""What makes each file; its docstring says what one sees."""
+"""The function that makes each file; its docstring describes the picture."""
 
 
 def write(file: str, folder: Path) -> Path:
-    """Makes one picture; returns its path."""
+    """Makes one picture and returns its path."""
     with matplotlib.rc_context(style.RC):
         content = PICTURES[file]()
     path = folder / file
@@ -65,7 +65,7 @@ def write(file: str, folder: Path) -> Path:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Makes the pictures that options name, by default those of the command line, or all."""
+    """Makes the named pictures, or all if none is named; arguments are by default those of the command line."""
     parser = argparse.ArgumentParser("python experiments/pictures.py", description=__doc__)
     parser.add_argument("files", nargs="*", metavar="FILE", help=f"any of {', '.join(PICTURES)}")
     files = parser.parse_args(arguments).files or [*PICTURES]

@@ -1,4 +1,4 @@
-"""The tables of results as data: their rows, and published figures."""
+"""The rows of the tables of results, and published accuracies to compare with."""
 
 import dataclasses
 from typing import Literal, NamedTuple
@@ -12,34 +12,34 @@ JPEG = "cifar10-jpeg"  # a folder of pictures: slightly lossy copies of CIFAR-10
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """Runs of one network on one data set, which differ in their seeds alone."""
+    """Runs of one network on one data set that differ only in their seeds."""
 
     model: str  # as the option of `snnjax train`
-    dataset: str  # as there, or cifar10-jpeg
-    train_images: int | None = None  # equally many of each class, held-out ones included; None: all
+    dataset: str  # as the option of `snnjax train`, or cifar10-jpeg
+    train_images: int | None = None  # equally many of each class, including held-out images; None: all
     test_images: int | None = None  # equally many of each class; None: all
     in_order: bool = False  # the first images of the data set, however many of each class
-    labels: int | None = None  # of so many of them, equally many of each class; None: of all
-    drawn: bool = False  # by the seed, rather than the first ones
-    validation: float = 0.1  # share of the training images that is held out
-    mirror: bool = False  # training images at random
+    labels: int | None = None  # number of labelled training images, equally many of each class; None: all
+    drawn: bool = False  # whether labelled images are drawn at random by the seed; otherwise they are the first ones
+    validation: float = 0.1  # share of the training images to hold out
+    mirror: bool = False  # whether training images are mirrored at random
     backend: Literal["native", "xla"] = "native"
-    epochs: tuple[int, ...] = ()  # of each stage; (): the network's own
-    adapt_every: int | None = None  # as the option of `snnjax train`, as are the next three
+    epochs: tuple[int, ...] = ()  # epochs of each stage; (): those of the network
+    adapt_every: int | None = None  # this and the next three are as the options of `snnjax train`
     shuffle: bool | None = None
     patience: int | None = None
     update_batch: int = 1
     seeds: int = 5  # number of runs
-    least: float | None = None  # what the mean test accuracy should reach, in %; None: as it comes
+    least: float | None = None  # minimum mean test accuracy to reach, in %; None: none
 
     @property
     def images(self) -> str:
-        """The data set that the images are of."""
+        """The name of the original data set of the images."""
         return "cifar10" if self.dataset == JPEG else self.dataset
 
 
 def recorded_run(model: str) -> Row:
-    """The protocol of the recorded run of aidinattar/snn, which tests each epoch on the test images."""
+    """The protocol of a recorded run of aidinattar/snn, in which each epoch is tested on the test images."""
     return Row(
         model,
         "mnist",
@@ -79,7 +79,7 @@ TABLES: dict[str, tuple[Row, ...]] = {
         Row("kheradpisheh2018", "mnist", least=98.0),
         Row(SOFTHEBB, "mnist", least=99.2),
         Row(NARROW, "mnist"),
-        Row("mozafari2018", "mnist", epochs=(2, 4, 400), patience=40, seeds=1, least=96.5),  # an hour
+        Row("mozafari2018", "mnist", epochs=(2, 4, 400), patience=40, seeds=1, least=96.5),  # takes an hour
         *(
             Row(f"{name}2024", "mnist", seeds=1)
             for name in ("deep", "deepr", "inception", "majority", "resnet", "deeper")
@@ -119,7 +119,7 @@ TABLES: dict[str, tuple[Row, ...]] = {
 
 
 class Published(NamedTuple):
-    """A test accuracy in %, of one of our networks or of another to compare with it."""
+    """A published test accuracy in %, of a network of snnjax or of another network to compare it with."""
 
     beside: str
     dataset: str
@@ -160,7 +160,7 @@ PUBLISHED = (
 def published(row: Row) -> list[Published]:
     """The published accuracies to compare with a row; for JPEG copies, those of the original images.
 
-    There are none of features of more images than have labels.
+    There are none for rows in which features learn from more images than have labels.
     """
     if row.labels is not None:
         return []

@@ -1,4 +1,4 @@
-"""Trains the networks of a table from several seeds, and writes their results with figures to compare with."""
+"""Trains the networks of a table with several seeds, and writes their results with accuracies to compare with."""
 
 import dataclasses
 import os
@@ -23,14 +23,14 @@ from snnjax.data.catalogue import CATALOGUE
 from snnjax.training.learning import forget_programs
 
 STOPPED = "Stopped; all but the last half minute is kept. The same command continues."
-LONGEST = 100  # letters of the name of a table
+LONGEST = 100  # maximum number of characters in the name of a table
 KINDS = {"replication": replication, "pretrained": pretrained}
-"""What makes the records of tables that are not of `accuracies`."""
+"""The modules that make the records of the tables for which `accuracies` does not."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """Train the networks of a table of results from several seeds each, and write the results.
+    """Train the networks of a table of results with several seeds each, and write the results.
 
     $ python experiments/results.py                                      on scikit-learn's digits
     $ python experiments/results.py --table mnist                        takes hours
@@ -43,18 +43,18 @@ class Results:
 
     table: Annotated[str, option("NAME", help=f"one of {', '.join(TABLES)}")] = "digits"
     rows: Annotated[tuple[str, ...], option("MODEL:DATASET ...", "those of the table")] = ()
-    """only these rows, of any table or new ones; a row keeps the settings that it has in a table"""
-    seeds: Annotated[int | None, option("N", "each row's own, 5 where a run is short")] = None
-    """runs of each row, with seeds 0, 1, ..."""
+    """only these rows, from any table or new ones; a row keeps the settings that it has in a table"""
+    seeds: Annotated[int | None, option("N", "those of each row, 5 if a run is short")] = None
+    """number of runs of each row, with seeds 0, 1, ..."""
     data_dir: Annotated[tuple[str, ...], option("SET=DIR ...", "the cache folder, downloaded if need be")] = ()
-    """folders of the data sets, as mnist=DIR; cifar10-jpeg, a folder or .zip file of pictures, needs one"""
+    """folders of the data sets, for example mnist=DIR; required for cifar10-jpeg, a folder or .zip file of pictures"""
     machine: shared_options.Device = field(default_factory=shared_options.Device)
     out: Annotated[Path, option("DIR")] = Path("runs/results")
     """folder of all runs and tables"""
 
 
 def rows_of(chosen: Results) -> list[Row]:
-    """The rows that options name; raises InputError if there is no such table, network or data set."""
+    """The rows that the options select; raises InputError for an unknown table, network or data set."""
     shared_options.check_least(chosen, seeds=1)
     if chosen.table not in TABLES:
         raise unknown("table", chosen.table, TABLES)
@@ -76,12 +76,12 @@ def rows_of(chosen: Results) -> list[Row]:
             raise unknown("rows", row.dataset, names, ", or an .npz file, behind MODEL:")
         if row.dataset == JPEG and JPEG not in folders:
             wanted = f"{JPEG}=DIR, a folder of pictures or a .zip file of one"
-            raise InputError(f"`data_dir` must say where {JPEG} is, as {wanted}")
+            raise InputError(f"`data_dir` must name the folder of {JPEG}: {wanted}")
     return rows
 
 
 def row_of(text: str, table: str) -> Row:
-    """The row that MODEL:DATASET names, MODEL perhaps FILE.py:NAME: of a table, or else of another that has one."""
+    """The row for MODEL:DATASET, from this table, from another table, or new; MODEL may be FILE.py:NAME."""
     model, _, dataset = text.rpartition(":")
     if not model or not dataset:
         raise InputError(f"`rows` must be MODEL:DATASET, got {text!r}")
@@ -90,15 +90,15 @@ def row_of(text: str, table: str) -> Row:
 
 
 def folders_of(data_dir: Sequence[str]) -> dict[str, Path]:
-    """The folder of each data set that options such as mnist=DIR name."""
+    """The folder of each data set, given options such as mnist=DIR."""
     pairs = [text.partition("=") for text in data_dir]
     if wrong := ["".join(pair) for pair in pairs if not pair[0] or not pair[2]]:
-        raise InputError(f"`data_dir` must be SET=DIR, as mnist=DIR, got {wrong[0]!r}")
+        raise InputError(f"`data_dir` must be SET=DIR, for example mnist=DIR, got {wrong[0]!r}")
     return {name: Path(folder) for name, _, folder in pairs}
 
 
 def name_of(row: Row) -> str:
-    """Folder name of a row's runs, from all that they depend on but their seeds."""
+    """The name of the folder of a row's runs, made from all settings except the seeds."""
     marks = [Path(row.model).name, Path(row.dataset).name, row.train_images, row.in_order and "in_order"]
     marks += [row.labels and f"labels{row.labels}", row.drawn and "drawn", row.mirror and "mirrored"]
     marks += [row.backend == "xla" and "xla", *row.epochs, row.update_batch > 1 and f"batch{row.update_batch}"]
@@ -107,7 +107,7 @@ def name_of(row: Row) -> str:
 
 
 def table_name(chosen: Results, rows: Sequence[Row]) -> str:
-    """The name of a table's files: from the table or its rows, and from the number of seeds."""
+    """The name of a table's files, made from the table or its rows, and from the number of seeds."""
     marks = list[Any]()
     if chosen.table in KINDS or not chosen.rows:
         marks.append(chosen.table)
@@ -123,7 +123,7 @@ def joined(marks: Iterable[Any]) -> str:
 
 
 def options_of(row: Row, seed: int, chosen: Results) -> options.Train:
-    """The options of one run, as `snnjax train` has them."""
+    """The options of `snnjax train` for one run."""
     place = folders_of(chosen.data_dir).get(row.dataset)
     dataset = "folder" if row.dataset == JPEG else row.dataset
     if row.in_order:
@@ -155,7 +155,7 @@ def options_of(row: Row, seed: int, chosen: Results) -> options.Train:
 
 
 def first_images(row: Row, place: Path | None, out: Path) -> Path:
-    """The file of the first images of a row's data set, however many of each class; written if there is none."""
+    """The file with the first images of a row's data set, whatever their classes; writes it if it does not exist."""
     path = out / f"{row.dataset}_{row.train_images}_{row.test_images}.npz"
     if not path.exists():
         out.mkdir(parents=True, exist_ok=True)
@@ -164,7 +164,7 @@ def first_images(row: Row, place: Path | None, out: Path) -> Path:
 
 
 def validation_of(row: Row) -> float:
-    """The share of the images that is held out: none where each class has a single one, if there are ten classes."""
+    """The share of images to hold out; 0 if there is no more than one image per class (unknown data: 10 classes)."""
     count = row.labels or row.train_images
     classes = CATALOGUE[row.dataset].classes if row.dataset in CATALOGUE else 10
     single = count is not None and count <= classes
@@ -177,17 +177,17 @@ def run(chosen: Results) -> None:
     kind = KINDS.get(chosen.table, accuracies)
     path = chosen.out / f"{table_name(chosen, rows)}.json"
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_enable_compilation_cache", False)  # each run's seconds are with all compilation
+        jax.config.update("jax_enable_compilation_cache", False)  # the seconds of each run include all compilation
     records: list[dict[str, Any]] = []
     for row in rows:
         results = []
         for seed in range(row.seeds):
-            forget_programs()  # each run compiles its own, as a command does
+            forget_programs()  # each run compiles its programs, as a command does
             results.append(train.train(options_of(row, seed, chosen))[1])
         records.append(kind.record_of(row, chosen.out / name_of(row), results))
         files.write_json(path, dict(table=path.stem, rows=records))
         print(kind.line_of(records[-1]), flush=True)
-    print(f"{path}, and beside it a folder for each row with its runs")
+    print(f"{path}, and next to it a folder with the runs of each row")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -118,8 +118,8 @@ def test_bad_options_give_one_clear_line(tmp_path, capsys, monkeypatch):
     for module, arguments, complaint in (
         (throughput, "--images 0", "`images` must be at least 1, got 0"),
         (throughput, "--short --out held", "already holds measurements"),
-        (throughput, "--study readout --spikenn .", "is no checkout of ggoupy/SpikeNN"),
-        (throughput, "--study readout --model mozafari2018 --out out", "is no readout by SupervisedSTDP on"),
+        (throughput, "--study readout --spikenn .", "is not a checkout of ggoupy/SpikeNN"),
+        (throughput, "--study readout --model mozafari2018 --out out", "is not a SupervisedSTDP readout on"),
         (scaling, "--model mozafari2018 --axes neurons", "`axes` must name some of mozafari2018"),
         (local_errors, "--model softhebb_narrow", "`model` must have layers that learn by LocalError"),
         (backpropagation, "--epochs 0", "`epochs` must be at least 1, got 0"),
@@ -197,7 +197,7 @@ def test_bad_options_end_with_one_line(tmp_path, capsys):
     for wrong, message in (
         ("--table mnis", "`table` must be one of digits, mnist, .*, got 'mnis'"),
         ("--rows mozafari2018", "`rows` must be MODEL:DATASET, got 'mozafari2018'"),
-        ("--rows mozafari2018:cifar10-jpeg", "`data_dir` must say where cifar10-jpeg is, as cifar10-jpeg=DIR"),
+        ("--rows mozafari2018:cifar10-jpeg", "`data_dir` must name the folder of cifar10-jpeg: cifar10-jpeg=DIR"),
         ("--table replication --rows goupy2024_ncg:mnist", "`rows` of replication must be some of mozafari2018:mnist"),
     ):
         assert re.search(message, refused(COMMAND, capsys, *wrong.split(), "--out", tmp_path / "out"))

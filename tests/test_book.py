@@ -60,7 +60,7 @@ def test_a_page_that_was_changed_by_hand_is_named_and_filled_anew(monkeypatch, c
     assert book.fill_tables(page, changed) == text
     monkeypatch.setattr(book, "outdated_files", lambda: iter([(page, changed)]))
     assert book.main(["--check"]) == 1
-    assert "networks/goupy2024_ncg.md are not what" in capsys.readouterr().err
+    assert "out of date: experiments/docs/networks/goupy2024_ncg.md" in capsys.readouterr().err
     assert page.read_text() == text
 
 

@@ -297,13 +297,13 @@ def test_refused():
     part = dataclasses.replace(description.stages[-1].branches[0], kernel=5, stride=2)
     narrow = dataclasses.replace(description, stages=(*description.stages[:-1], stage(part)))
     assert_refused(
-        (lambda: c.program(network, 8, SHAPE, learning=other), "`learning` must be made of"),
+        (lambda: c.program(network, 8, SHAPE, learning=other), "`learning` must be made from"),
         (lambda: integer_prototypes(drawn(pixels())), "must be Prototypes, got SupervisedSTDP"),
         (lambda: integer_prototypes(network, 3), "`bits` must be at least 4"),
         (lambda: integer_prototypes(network, classes=0), "`classes` must be at least 1"),
         (
             lambda: integer_prototypes(trained("pixels", 60), classes=9),
-            "`classes` must be at least 10, as the readout of .* has learned, got 9",
+            "`classes` must be at least 10, because the readout of .* has learned these classes, got 9",
         ),
         (
             lambda: c.program(SpikingNetwork(narrow), 8, SHAPE),

@@ -70,8 +70,8 @@ def test_a_stopped_run_goes_on(finished, work, monkeypatch, capsys):
     save, again = RunFolder.save, [*TRAIN, "--out", "stopped", "--resume"]
     for count, names, note in (
         (1, STATE[:1], "it holds no run yet"),
-        (2, STATE[:2], "going on with epoch 2 of STDP layer1\n"),
-        (1, STATE, "going on with epoch 1 of R-STDP\n"),
+        (2, STATE[:2], "continuing with epoch 2 of STDP layer1\n"),
+        (1, STATE, "continuing with epoch 1 of R-STDP\n"),
     ):
         left = iter(range(count))
 

@@ -402,7 +402,7 @@ def test_names_of_version_06_are_refused_where_a_rule_is_defined(base, name, adv
 def test_a_run_says_which_rules_learn_without_a_compiled_kernel(tmp_path, compiler):
     """A subclass that overrides what a kernel replaces learns without it; one that adds something else does not."""
     network = tiny.plain(ImageSpec())
-    said = ["layer1 (Inherited): learning image by image, no compiled sequence kernel supports rule and settings"]
+    said = ["layer1 (Inherited): learning image by image, as no compiled sequence kernel supports rule and settings"]
     for rule, backend, notes in ((Inherited(), "native", said), (Noted(), "native", []), (Inherited(), "xla", [])):
         trainer = Trainer(tiny.with_first(network, learners=rule), DIGITS, Settings((1, 1), backend=backend))
         with RunFolder(tmp_path / f"{type(rule).__name__}_{backend}", trainer) as run:

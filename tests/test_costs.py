@@ -222,7 +222,7 @@ def test_a_decision_that_is_fitted_multiplies():
     with pytest.raises(InputError, match="`pj_multiply` must be given too"):
         found.energy(0.9)
     *_, decides, last = cost_report.layers(found.as_json())[1]
-    assert (decides[0], last[0]) == ("decision, multiply-accumulates", "all that spike")
+    assert (decides[0], last[0]) == ("decision, multiply-accumulates", "all spiking layers")
 
 
 def test_costs_are_shown_briefly_and_energy_is_a_sum_of_what_is_assumed():

@@ -195,7 +195,7 @@ def test_nothing_is_downloaded_for_a_folder_that_was_named(tmp_path, network, mo
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)  # importing it would take seconds
     with pytest.raises(FileNotFoundError, match=f"{tmp_path} .* nor a set .* prepared .*emnist-balanced-test-labels"):
         load("emnist_balanced", tmp_path)
-    with pytest.raises(FileNotFoundError, match=re.escape(f"`data_dir` {tmp_path / 'nowhere'} is no folder")):
+    with pytest.raises(FileNotFoundError, match=re.escape(f"`data_dir` {tmp_path / 'nowhere'} is not a folder")):
         load("mnist", tmp_path / "nowhere")
     assert not network.called, "the network was asked"
     assert not list(tmp_path.iterdir())

@@ -147,7 +147,7 @@ def test_a_search_continues_where_it_stopped(tmp_path, monkeypatch, capsys):
     assert "above the start" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         discover.main(["--population", "5"])
-    assert "runs/discover has a search with other population" in capsys.readouterr().err
+    assert "runs/discover holds a search with a different population" in capsys.readouterr().err
     found = evolved.own(ImageSpec.of(digits())).stages[0].branches[0].last_learner
     assert found.target_time == json.loads(evolved.OWN.read_text())["layer1.target_time"] != evolved.Evolved.target_time
 
@@ -172,7 +172,7 @@ def test_a_custom_rule_is_searched_and_drawn_by_its_numbers(tmp_path, monkeypatc
         own_rule.replace("layer1.power", "layer1.delta").replace("PowerLaw", "Other")
     )
     options[1] = "other_rule.py"
-    for more, expected in (([], "a search with other rule"), (["--out", "other"], "layer1.delta")):
+    for more, expected in (([], "a search with a different rule"), (["--out", "other"], "layer1.delta")):
         capsys.readouterr()
         with pytest.raises(SystemExit):
             discover.main([*options, *more])
@@ -189,8 +189,8 @@ def test_trainings_that_fail_are_reported(capsys):
     good = dict(epochs=[1])
     bad = dict(epochs=[], error="nan")
     judging.report_failures([good, bad, good])
-    assert "1 of 3 trainings failed and count as 0 %: nan" in capsys.readouterr().out
-    with pytest.raises(InputError, match="must start with numbers by which a network learns: nan"):
+    assert "1 of 3 training runs failed and count as 0 %: nan" in capsys.readouterr().out
+    with pytest.raises(InputError, match="must start from numbers with which a network can learn: nan"):
         judging.report_failures([bad, good])
 
 

@@ -86,8 +86,8 @@ def test_runs_and_sweeps_are_compared(folder, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("name", "note"),
     [
-        ("stopped", "going on with epoch 3 of R-STDP"),
-        ("within_epoch", "going on with epoch 1 of R-STDP, after 32 of its images"),
+        ("stopped", "continuing with epoch 3 of R-STDP"),
+        ("within_epoch", "continuing with epoch 1 of R-STDP, after 32 of its images"),
     ],
 )
 def test_a_run_is_continued_to_the_same_end(folder, name, note):
@@ -121,7 +121,7 @@ def test_the_checkpoint_of_a_stream_is_continued(tmp_path):
         folder.save()
     in_earlier_names(tmp_path / CHECKPOINT)
     with StreamFolder(tmp_path, stream, {}, resume=True) as folder:
-        assert folder.notes == ["going on after 1 images"]
+        assert folder.notes == ["continuing after 1 images"]
     with (
         pytest.raises(InputError, match=r"other settings or data: it had adapt_every 20 \(now 21\)"),
         StreamFolder(tmp_path, Stream(network, adapt_every=21, backend="xla"), {}, resume=True),
@@ -155,7 +155,7 @@ def test_a_run_that_cannot_be_continued_is_refused_with_the_command_that_begins_
     assert found.endswith(f"{FINISH} {path} away, and begin again: snnjax train --model timed")
     path = folder / "stopped"
     found = refusal_of(path, trainer_of(replace(network, "stages.0.branches.0.threshold", 40.0)))
-    assert "is of another network" in found
+    assert "belongs to another network" in found
     assert found.endswith("finish the run with that version; or begin again in another folder")
     arrays, meta = files.load_checkpoint(folder / "within_epoch" / CHECKPOINT)
     own = replace(network, "stages.0.branches.0.learners", own_classes.Hebb())

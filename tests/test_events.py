@@ -157,7 +157,7 @@ def test_recordings_that_are_missing_or_damaged_are_named(tmp_path):
         write_bin(path, *record(DIGITS.train_images[0], np.random.default_rng(0)))
     assert [path.name for path in tmp_path.iterdir()] == ["NMNIST"], "nothing was downloaded"
     test.write_bytes(bytes([200, 3, 0, 0, 0]))
-    with pytest.raises(snnjax.InputError, match=f"{test} is damaged or no recording of NMNIST: "):
+    with pytest.raises(snnjax.InputError, match=f"{test} is damaged or not a recording of NMNIST: "):
         load("nmnist", tmp_path)
 
 

@@ -275,7 +275,7 @@ def test_16_bits_and_transparency(tmp_path):
         Image.new("RGBA", (5, 5), (255, 255, 255, 128)).save(tmp_path / name / "clear.png")
     data = load("folder", tmp_path)
     assert sorted(brightness(data.train_images) + brightness(data.test_images)) == [128, 128, 200, 200]
-    notes = {"2 of 4 pictures: transparent pixels taken as black", "2 of 4 pictures: 16 bits a pixel taken as 8"}
+    notes = {"2 of 4 pictures: transparent pixels became black", "2 of 4 pictures: 16 bits per pixel were reduced to 8"}
     assert {*data.notes[1:]} == notes
 
 
@@ -293,7 +293,7 @@ def test_16_bits_and_transparency(tmp_path):
             ": no value exceeds 4,000 of 65,535, so they become nearly black: if values have 12 ",
         ),
         ((200, 4096), np.uint16, "$"),
-        ((200, 70000), np.int32, ", larger values as white: the largest is 70,000"),
+        ((200, 70000), np.int32, ", and larger values to white: the largest is 70,000"),
     ],
 )
 def test_the_largest_value_of_16_bits_is_named_where_it_is_small_or_too_large(tmp_path, values, dtype, words):
@@ -302,7 +302,7 @@ def test_the_largest_value_of_16_bits_is_named_where_it_is_small_or_too_large(tm
         (tmp_path / name).mkdir(exist_ok=True)
         Image.fromarray(np.full((5, 5), values[place], dtype)).save(tmp_path / name / f"{place}.tif")
     (note,) = load("folder", tmp_path).notes[1:]
-    assert re.match(f"4 of 4 pictures: 16 bits a pixel taken as 8{words}", note)
+    assert re.match(f"4 of 4 pictures: 16 bits per pixel were reduced to 8{words}", note)
     _, notes = read_picture(tmp_path / "a" / "0.tif", (5, 5))
     assert "exceeds 200 of 65,535" in notes[0]
 
@@ -334,7 +334,7 @@ def test_padding_keeps_all_of_a_picture(tmp_path):
         expected = np.full((30, 30), 7, np.uint8)
         expected[10:20] = pixels[::2, ::2]
         np.testing.assert_array_equal(seen.T if name == "tall" else seen, expected)
-        assert notes[0].endswith("to 30 high, 30 wide, 67 % of that a border to keep its proportions")
+        assert notes[0].endswith("to 30 high, 30 wide, 67 % of the image added as a border to keep its proportions")
     colours = np.stack([pixels, pixels + 1, pixels + 2], axis=-1)
     Image.fromarray(colours).save(tmp_path / "small.png")
     seen, _ = read_picture(tmp_path / "small.png", (60, 120, 3), fit="pad")
@@ -379,7 +379,7 @@ def test_the_size_that_pictures_have(pets, monkeypatch):
         monkeypatch.setattr(folder, "SAMPLE", sample)
         data = load("folder", pets)
         assert data.train_images.shape == (13, 32, 32)
-        assert data.notes[1].startswith("pictures of several sizes or large ones are made 32 high, 32 wide: `size` (")
+        assert data.notes[1].startswith("sizes differ or are large, so that pictures are resized to 32 high, 32 ")
     assert load("folder", pets, size=12).notes[1:] == (
         "15 of 16 pictures: enlarged, the smallest from 7 high, 9 wide",
         "1 of 16 pictures: more than 25 % cut off to keep their proportions; "
@@ -391,7 +391,7 @@ def test_the_size_that_pictures_have(pets, monkeypatch):
 
 
 def test_colour_is_as_most_pictures_are(pets):
-    notes = ("", "some are grey: all are taken as grey", "all are taken in colour", "the pictures are taken in colour")
+    notes = ("", "some are grey: all are read in grey", "all are read in colour", "the pictures are read in colour")
     for coloured, words in enumerate(notes):
         for path in (pets / name / f"{number}.png" for name in CLASSES[:coloured] for number in range(5)):
             Image.new("RGB", (9, 7), (90, 20, 20)).save(path)
@@ -428,7 +428,7 @@ def test_what_is_no_picture_is_left_out(pets, tmp_path, monkeypatch):
         picture(1).save(tmp_path / "sets" / "test" / f"{number}.png")
     assert load("folder", tmp_path / "sets").notes == (
         "train/ and test/ are used; left out: other/",
-        "pictures in no class's folder are left out: test/0.png, test/1.png, test/2.png and 2 more",
+        "pictures outside the folders of classes are left out: test/0.png, test/1.png, test/2.png and 2 more",
         "folders without pictures are left out: cow",
     )
     monkeypatch.setattr(layout, "MOST_ENTRIES", 10)
@@ -453,7 +453,7 @@ def test_pictures_that_cannot_be_read_are_named(pets, monkeypatch):
         assert np.bincount(np.concatenate([data.train_labels, data.test_labels])).tolist() == [4, 5, 5]
         np.testing.assert_array_equal(data.train_images[:, 0, 0] // 40, data.train_labels)
         assert data.notes[1].startswith("4 of 18 pictures are left out: ant 2/a.png ")
-        assert "; ant 2/b.heic is no image that can be read, of PNG, JPEG, GIF, BMP, TIFF, WEBP, PPM" in data.notes[1]
+        assert "; ant 2/b.heic is not an image that can be read (PNG, JPEG, GIF, BMP, TIFF, WEBP, PPM)" in data.notes[1]
     for number in range(1, 5):
         (bad / f"{number}.png").write_bytes(b"")
     with pytest.raises(snnjax.InputError, match=r": 8 of 18 pictures are left.*; no training picture of ant 2 can be"):
@@ -464,7 +464,7 @@ def test_pictures_that_cannot_be_read_are_named(pets, monkeypatch):
     ("names", "words"),
     [
         ("a.txt", "there are no pictures in it \\(.png, .jpg"),
-        ("cat/1.png cat/2.png", "each of several classes, got those of one: cat"),
+        ("cat/1.png cat/2.png", "each of several classes, got only one class: cat"),
         ("cat/1.png cat/2.png dog/1.png", "a class must have at least 2 pictures,.* got 1 of dog"),
         ("train/a/1.png train/b/1.png test/A/1.png test/b/1.png", "same classes: train/ lacks A, test/ lacks a"),
         ("train/a/1.png train/b/1.png test/1.png", "test/ must hold a folder for each class as train/ does"),

@@ -118,12 +118,12 @@ def test_ink_on_transparent_paper_is_seen(tmp_path):
     drawn[30:60, 40:50, 3] = 255
     Image.fromarray(drawn).save(tmp_path / "drawn.png")
     pixels, notes = read_handwriting(tmp_path / "drawn.png")
-    assert notes[0] == "transparent pixels taken as white"
+    assert notes[0] == "transparent pixels became white"
     assert pixels.any(axis=1).sum() == 20
     drawn[..., :3] = 255
     Image.fromarray(drawn).save(tmp_path / "chalk.png")
     chalk, notes = read_handwriting(tmp_path / "chalk.png")
-    assert notes[0] == "transparent pixels taken as black"
+    assert notes[0] == "transparent pixels became black"
     np.testing.assert_array_equal(chalk, pixels)
 
 
@@ -133,7 +133,7 @@ def test_blank_paper_is_refused(tmp_path):
     with pytest.raises(InputError, match="shows no ink"):
         read_handwriting(tmp_path / "blank.png")
     Image.new("RGBA", (50, 50), (0, 0, 0, 0)).save(tmp_path / "clear.png")
-    with pytest.raises(InputError, match=r"no ink on its background \(transparent pixels taken as black\)"):
+    with pytest.raises(InputError, match=r"no ink on its background \(transparent pixels became black\)"):
         read_handwriting(tmp_path / "clear.png")
 
 

@@ -193,7 +193,7 @@ def test_what_has_been_corrected_is_corrected_further():
     unseen = replace(network.network, "stages.0.branches.0.learners.wins", wins)
     assert_refused(
         (lambda: snnjax.Stream(SpikingNetwork(unseen, weights=network.weights())).init(), "takes no new classes"),
-        (lambda: integer_prototypes(network), "has corrected errors, learning would undo that"),
+        (lambda: integer_prototypes(network), "has corrected errors, which learning image by image would undo"),
     )
 
 

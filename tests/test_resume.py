@@ -154,7 +154,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(folder, trainer, finis
         state, (note,) = opened(folder, trainer)
         assert len(state.epochs) == 1
         assert "damaged" in note
-        assert "going on from checkpoint.previous.npz" in note
+        assert "continuing from checkpoint.previous.npz" in note
         assert contents(folder) == before
     with RunFolder(folder, trainer, SETTINGS, resume=True) as run:
         state = trainer.run(run.start(), run.save)

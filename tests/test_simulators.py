@@ -104,7 +104,7 @@ def test_each_recipe_leaves_a_result_or_a_reason_and_the_rest_continue(recipes, 
     assert reasons["broken"] == "no such neuron"
     assert "neurons-1.0" in reasons["not installed"]
     assert "clone github.com/owner/name" in reasons["elsewhere"]
-    assert reasons["readout"] == "it learns from the features of broken, which has left none"
+    assert reasons["readout"] == "it learns from the features of broken, which has written none"
     table = (out / "simulators.md").read_text()
     assert "| whole | 50.0 ± 0.0 | most active neurons | 90 | 3 |  | 30 | 50 | 100 |  | 1,234 | 12 |" in table
     assert "- Another: it has no recipe." in table

@@ -66,7 +66,7 @@ def test_a_data_set_is_decided_then_learned_in_an_order_by_seed(work, capsys):
 def test_a_folder_of_pictures_names_the_classes(work, capsys):
     pictures(work / "shown")
     out = called(capsys, "stream", RUN, "shown", "--no_shuffle", "--memory", 2, "--replays", 1)
-    assert "2 of 8 pictures lie in no folder named after a class: they are only decided" in out
+    assert "2 of 8 pictures are in no folder named after a class: the network decides, but does not" in out
     assert "7 images, 6 with labels: accuracy" in out
     results = read("runs/stream_plain_shown")
     assert (results["settings"]["memory"], results["labelled"], results["images"]) == (2, 6, 7)
@@ -139,7 +139,7 @@ def test_a_stopped_stream_goes_on_as_if_it_had_not_stopped(work, capsys, monkeyp
     line = refused(STREAM, capsys, RUN, "digits", "--train_images", 30, "--resume", "--out", out)
     assert "images 40 (now 30), memory 2 (now 0), replays 1 (now 0)" in line
     said = called(capsys, "stream", *STREAMED, "--resume", "--out", out)
-    assert f"going on after {kept * BATCH_SIZE} images" in said
+    assert f"continuing after {kept * BATCH_SIZE} images" in said
     arrays, meta = files.load_checkpoint(out / "checkpoint.npz")
     expected, right = whole
     for name, array in expected.items():
@@ -148,7 +148,7 @@ def test_a_stopped_stream_goes_on_as_if_it_had_not_stopped(work, capsys, monkeyp
     assert (read(out)["images"], read(out)["accuracy"]) == (40, right.mean())
     assert "--resume" not in read(out)["command"]
     said = called(capsys, "stream", *STREAMED, "--resume", "--out", out)
-    assert "going on after 40 images nothing is left to learn: the stream is finished 40 images, 40 with labels" in said
+    assert "continuing after 40 images nothing is left to learn: the stream is finished 40 images, 40 with" in said
     assert "img/s" not in said
 
 
@@ -199,7 +199,7 @@ def test_a_full_disk_is_found_at_once_and_later_costs_half_a_minute(work, capsys
         assert advice in line
         assert files.load_checkpoint(work / "full" / "checkpoint.npz")[1]["images"] == 16
     moved = shutil.copytree("full", "elsewhere")
-    assert "going on after 16 images" in called(capsys, "stream", *STREAMED, "--resume", "--out", moved)
+    assert "continuing after 16 images" in called(capsys, "stream", *STREAMED, "--resume", "--out", moved)
 
 
 def test_other_pictures_are_another_stream(work, capsys):

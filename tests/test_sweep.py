@@ -389,7 +389,7 @@ def test_the_command_trains_what_is_new_or_lost(swept, tmp_path, capsys):
     shutil.copytree(swept[0], copied, dirs_exist_ok=True)
     (copied / CHECKPOINT).write_bytes((copied / CHECKPOINT).read_bytes()[:-7])
     printed = run_again(copied, capsys)
-    assert f"going on from {PREVIOUS}, the state before" in printed
+    assert f"continuing from {PREVIOUS}, the previous state" in printed
     assert "4 networks, 2 to be trained" in printed
     assert untimed(records_of(copied)) == untimed(before)
 

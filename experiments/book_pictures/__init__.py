@@ -1,1 +1,1 @@
-"""How the pictures of the book are made; `experiments/pictures.py` writes them."""
+"""The functions that draw the pictures of the book; `experiments/pictures.py` writes the files."""

@@ -1,4 +1,4 @@
-"""How a trained network decides: its spikes, and the race of its classes."""
+"""Pictures of a trained network that decides: its spikes, and the race between its classes."""
 
 import functools
 
@@ -11,17 +11,17 @@ from snnjax import SpikingNetwork, kernels
 from snnjax.app import plots
 
 NAME = "pretrained:goupy2024_ncg_mnist"
-OTHERS = "0.7"  # colour of the classes that are not named
+OTHERS = "0.7"  # colour of the classes that have no label of their own
 
 
 @functools.cache
 def network() -> SpikingNetwork:
-    """A network that comes with snnjax: features with target times, and a readout that learned by labels."""
+    """A network that is shipped with snnjax: target-time features, and a readout trained with labels."""
     return snnjax.load(NAME)
 
 
 def raster() -> bytes:
-    """Every spike that one image causes in a trained network: input, features, readout; the first spike decides."""
+    """All spikes of input, features and readout for one image; the first spike of the readout is the decision."""
     model = network().model
     steps = network().network.time_steps
     image = model.encode(encoding.digit())
@@ -51,7 +51,7 @@ def raster() -> bytes:
 
 
 def _dots(axis: Axes, latency: np.ndarray, color: str, label: str, start: int, size: float = 1.5) -> None:
-    """Draws a dot for each spike, of neurons (F, N) whose numbers begin at `start`."""
+    """Draws a dot for each spike of neurons (F, N), which are numbered from `start`."""
     fired = style.fired(latency.ravel(), network().network.time_steps)
     axis.plot(fired, start + np.arange(len(fired)), ".", markersize=size, color=color, label=label)
 
@@ -96,5 +96,5 @@ def race() -> bytes:
 
 
 def _runner(axis: Axes, course: np.ndarray, color: str, name: str) -> None:
-    """Draws the potential of a class up to the decision."""
+    """Draws the potential of a class up to the time of the decision."""
     axis.plot(course, color=color, linewidth=2.2 if color != OTHERS else 1.5, label=name)

@@ -1,4 +1,4 @@
-"""A rule that evolves: its window over time differences, or else its numbers, and what each generation gains."""
+"""The picture of an evolving rule: its window over time differences, or its numbers, and the gains of generations."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,15 +13,15 @@ from book_pictures import style
 from snnjax.app import plots
 
 DIFFERENCES = np.concatenate([np.linspace(-0.75, -0.001, 40), np.linspace(0, 0.9, 60)])
-"""Of time, neuron minus input, in shares of all steps."""
-SILENT = -0.9  # where the point of silent inputs is drawn
-LIMIT = 3.2  # of windows that are drawn
+"""Differences between the spike times of neuron and input, as shares of all time steps."""
+SILENT = -0.9  # position of the point for silent inputs
+LIMIT = 3.2  # largest absolute value of a window that is drawn
 
 Records = Sequence[dict[str, Any]]
 
 
 def picture(records: Records, judge: Judge) -> bytes:
-    """The rules of the last generation, and the gains of all."""
+    """The rules of the last generation, and the gains of all generations."""
     figure = style.sheet(2.8)
     axes: Any = figure.subplots(1, 2, width_ratios=(1.6, 1))
     draw = _draw_windows if judge.rule is evolved else _draw_numbers
@@ -34,42 +34,42 @@ def picture(records: Records, judge: Judge) -> bytes:
 
 
 def _draw_windows(axis: Axes, record: dict[str, Any], judge: Judge) -> None:
-    """Those of a generation's rules, of the start and of the mean."""
+    """Draws the windows of the rules of a generation, of the start and of the mean."""
     for point in record["points"]:
         _draw_window(axis, judge.learner(point), color="0.8", linewidth=0.7)
     _draw_window(axis, judge.learner(judge.start), color=style.ON, linestyle="--")
     _draw_window(axis, judge.learner(record["mean"]), color=style.OFF, linewidth=2)
     axis.set(xlim=(-1, 0.95), ylim=(-LIMIT, LIMIT), ylabel="window")
     axis.set_xticks((SILENT, -0.5, 0, 0.5), ("silent", "-T/2", "0", "T/2"))
-    axis.set_xlabel("the neuron fires so long after the input")
+    axis.set_xlabel("spike time of the neuron minus that of the input")
 
 
 def _draw_numbers(axis: Axes, record: dict[str, Any], judge: Judge) -> None:
-    """Those of a generation's rules, and of the mean."""
+    """Draws the numbers of the rules of a generation, and of the mean."""
     axis.plot(np.transpose(record["points"]), color="0.8", linewidth=0.7)
     axis.plot(record["mean"], color=style.OFF, linewidth=2)
-    axis.set(ylabel="steps from the start")
+    axis.set(ylabel="distance from the start, steps")
     axis.set_xticks(range(len(judge.start)), judge.rule.NUMBERS, rotation=30, ha="right")
 
 
 def _draw_gains(axis: Axes, records: Records) -> None:
-    """The best and the median of each generation."""
+    """Draws the best gain and the median gain of each generation."""
     gains = 100 * np.array([record["gains"] for record in records])
     numbers = np.arange(1, len(records) + 1)
     axis.axhline(0, color=style.ON, linestyle="--")
     axis.plot(numbers, gains.max(axis=1), ".", color="0.6", label="best")
     axis.plot(numbers, np.median(gains, axis=1), color=style.OFF, label="median")
-    axis.set(xlabel="generation", ylabel="above the start, points")
+    axis.set(xlabel="generation", ylabel="gain over the start, points")
     axis.legend(loc="lower right")
 
 
 def _most(records: Records) -> float:
-    """The upper end of the axis of gains, in points; lower ones than -1.5 are not drawn."""
+    """The upper end of the axis of gains, in percentage points; gains below -1.5 are not drawn."""
     return 100 * max(0, *(max(record["gains"]) for record in records)) + 0.3
 
 
 def _draw_window(axis: Axes, rule: Any, **line: Any) -> None:
-    """The window of a rule, and a point for silent inputs."""
+    """Draws the window of a rule, and a point for silent inputs."""
     with jax.default_device(jax.devices("cpu")[0]):
         heights = np.asarray(rule.window(DIFFERENCES))
     for part in (DIFFERENCES < 0, DIFFERENCES >= 0):

@@ -1,4 +1,4 @@
-"""How an image becomes spikes."""
+"""The picture of the encoding: how an image becomes spikes."""
 
 import functools
 from pathlib import Path
@@ -22,18 +22,18 @@ KINDS = {"on": style.ON, "off": style.OFF}
 
 @functools.cache
 def digit() -> np.ndarray:
-    """The image that the pictures follow, a handwritten 5: (28, 28) of 0..255."""
+    """The image that is used in the pictures, a handwritten 5: (28, 28), values 0..255."""
     return read_handwriting(DIGIT)[0]
 
 
 @functools.cache
 def latencies() -> np.ndarray:
-    """The latencies of the image, (6, 28, 28): on and off at each of three scales."""
+    """The latencies of the image, (6, 28, 28): on and off contrasts at each of three scales."""
     return np.asarray(encode(jnp.asarray(digit())))
 
 
 def encoded() -> bytes:
-    """A digit, its contrasts at three scales, and the latencies of the spikes that they become."""
+    """A digit, its contrasts at three scales, and the latencies of the resulting spikes."""
     figure = style.sheet(2.45, 0.02)
     grid = figure.add_gridspec(2, 7, width_ratios=(1.6, *[1] * 6))
     style.show_digit(figure.add_subplot(grid[:, 0]), digit(), "image")
@@ -52,14 +52,14 @@ def encoded() -> bytes:
 
 
 def show_latency(axis: Axes, latency: np.ndarray) -> ScalarMappable:
-    """Draws the latencies of one map in colours; returns what a colour bar needs."""
+    """Draws the latencies of one map in colour; returns the mappable for a colour bar."""
     drawn = axis.imshow(style.fired(latency, STEPS), cmap="viridis", vmin=0, vmax=STEPS - 1)
     style.bare(axis)
     return drawn
 
 
 def time_bar(figure: Figure, drawn: ScalarMappable, axes: np.ndarray, label: str) -> None:
-    """Draws the colours of the time steps below some axes."""
+    """Draws the colour bar of the time steps below some axes."""
     bar = figure.colorbar(drawn, ax=axes, location="bottom", aspect=45, pad=0.02, ticks=range(0, STEPS, 2))
     bar.set_label(label)
     bar.outline.set_visible(False)

@@ -1,4 +1,4 @@
-"""A layer that learns by STDP: how its neurons fire and compete, and how its features grow."""
+"""Pictures of an STDP layer: how its neurons fire and compete, and how its features develop."""
 
 import functools
 from typing import Any, NamedTuple
@@ -27,23 +27,23 @@ CROP = 3  # pixels on each side that only the widest filters reach
 RULE = STDP(doubling=200)
 EPOCHS = 3
 SEED = 1
-MOMENTS = (0, 400, 700, 1000, 1500, 4000)  # images, of the rows of the still picture
+MOMENTS = (0, 400, 700, 1000, 1500, 4000)  # training images, one entry for each row of the picture
 
 
 class Course(NamedTuple):
-    """How a layer has learned from N images."""
+    """The course of a layer that learns from N images."""
 
-    weights: np.ndarray  # (N + 1, F, C, kh, kw), before the first image and after each
-    features: np.ndarray  # (N, k) that won, -1 for none
+    weights: np.ndarray  # (N + 1, F, C, kh, kw), before the first image and after each image
+    features: np.ndarray  # (N, k), the features that won, -1 for unused entries
 
 
 class Competition(NamedTuple):
-    """The response of a layer to one image, and who learns.
+    """The response of a layer to one image, and the neurons that learn.
 
     Attributes:
-      seen: the latencies of the input, with its margin.
-      spikes: of all neurons.
-      inhibited: those that remain, one at a position.
+      seen: the latencies of the padded input.
+      spikes: the spikes of all neurons.
+      inhibited: the spikes after lateral inhibition, at most one per position.
       winners: the neurons that learn.
     """
 
@@ -54,7 +54,7 @@ class Competition(NamedTuple):
 
 
 def compete(weights: Any, latency: Any) -> Competition:
-    """The padded input of the layer, its spikes, those that lateral inhibition leaves, and the winners."""
+    """Computes the padded input of the layer, its spikes before and after lateral inhibition, and the winners."""
     seen = kernels.pad(latency, MARGIN, time_steps=STEPS)
     spikes = kernels.integrate_and_fire(seen, weights, threshold=THRESHOLD, time_steps=STEPS)
     inhibited = kernels.pointwise_inhibition(spikes, time_steps=STEPS)
@@ -72,7 +72,7 @@ def _learn_from(state: Any, latency: Any) -> Any:
 
 @functools.cache
 def course() -> Course:
-    """The layer learns from scikit-learn's digits, image after image."""
+    """Trains the layer on scikit-learn's digits, one image after another."""
     start = np.random.default_rng(SEED).normal(0.8, 0.05, (FEATURES, 6, KERNEL, KERNEL)).astype(np.float32)
     latencies = jax.jit(jax.vmap(encode))(digits().train_images)
     images = jnp.concatenate([latencies] * EPOCHS)
@@ -82,7 +82,7 @@ def course() -> Course:
 
 @functools.cache
 def _network() -> Network:
-    """The layer in a network that can be drawn, which needs a second one to decide."""
+    """A network that contains the layer, and a second layer that decides, as drawing functions require."""
     images = ImageSpec.of(digits())
     conv = Conv(FEATURES, kernel=KERNEL, padding=MARGIN, threshold=THRESHOLD, learners=RULE)
     stages = (stage(conv, pool=4), stage(Conv(images.classes, kernel=7, learners=RSTDP())))
@@ -90,37 +90,37 @@ def _network() -> Network:
 
 
 def drawn(number: int) -> np.ndarray:
-    """The features after so many images in pixels, (F, 11, 11): 1 is the strongest contrast of the last ones."""
+    """The features after `number` images as pixels, (F, 11, 11); 1 is the strongest contrast of the final features."""
     return _stimuli(number) / np.abs(_stimuli(len(course().features))).max(axis=(1, 2), keepdims=True)
 
 
 @functools.cache
 def _stimuli(number: int) -> np.ndarray:
-    """The features after so many images, faint where they have learned little."""
+    """The features after `number` images; features that have learned little are faint."""
     weights = _network().initial_weights() | {"layer1": course().weights[number]}
     features = drawn_back(SpikingNetwork(_network(), weights=weights))["layer1"]
     return (features.images * features.strengths[:, None, None])[:, CROP:-CROP, CROP:-CROP]
 
 
 def show_feature(axis: Axes, image: np.ndarray, title: str = "") -> None:
-    """Draws what a feature sees: light where it wants light, grey where it does not mind."""
+    """Draws a feature: light for pixels that should be light, grey for pixels that do not matter."""
     axis.imshow(image, cmap="gray", vmin=-1, vmax=1)
     style.bare(axis, title)
 
 
 def growing() -> bytes:
-    """Features of a layer before learning and after more and more images: edges and bars come out of grey."""
+    """Features of a layer before learning and after increasing numbers of images: edges and bars emerge from grey."""
     figure = style.sheet(3.75, 0.01)
     for line, number in zip(figure.subplots(len(MOMENTS), 10), MOMENTS, strict=True):
         for axis, image in zip(line, drawn(number), strict=False):
             show_feature(axis, image)
         line[0].set_ylabel(f"{number:,}" if number else "before", rotation=0, ha="right", va="center")
-    figure.suptitle("What ten features look for, after so many images", fontsize=9.5)
+    figure.suptitle("Ten features after different numbers of training images", fontsize=9.5)
     return plots.png(figure)
 
 
 def spread() -> np.ndarray:
-    """The mean w(1-w) of each feature, (N + 1, F), before the first image and after each."""
+    """The mean w(1-w) of each feature, (N + 1, F), before the first image and after each image."""
     weights = course().weights
     return np.mean(weights * (1 - weights), axis=(2, 3, 4))
 

@@ -1,4 +1,4 @@
-"""How the neurons of a trained layer fire, and which of them win."""
+"""Pictures of a trained layer: how its neurons fire, and which of them win."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,11 +13,11 @@ from snnjax.kernels import Winners
 Place = tuple[int, int]
 
 COLOURS = (style.ON, style.OFF, style.GREEN, style.ORANGE, style.PURPLE)
-APART = 7  # pixels at least between neurons that are shown
+APART = 7  # minimum distance between the neurons shown, in pixels
 
 
 def potentials() -> bytes:
-    """Three neurons of one feature add up the weights of their inputs: two reach the threshold, one never does."""
+    """The potentials of three neurons of one feature: two of them reach the threshold, and one does not."""
     weights = features.course().weights[-1]
     response = features.compete(weights, encoding.latencies())
     courses = np.asarray(kernels.potentials(response.seen, weights, time_steps=STEPS))
@@ -27,10 +27,10 @@ def potentials() -> bytes:
     figure = style.sheet(2.9)
     grid = figure.add_gridspec(2, 2, width_ratios=(1, 2), height_ratios=(2.6, 1))
     picture = figure.add_subplot(grid[0, 0])
-    style.show_digit(picture, encoding.digit(), "windows of three neurons")
+    style.show_digit(picture, encoding.digit(), "three receptive fields")
     look = figure.add_subplot(grid[1, 0])
     features.show_feature(look, features.drawn(len(features.course().features))[feature])
-    look.set_title("what all three look for", y=-0.45)
+    look.set_title("feature of all three", y=-0.45)
     axis = figure.add_subplot(grid[:, 1])
     axis.axhline(THRESHOLD, color="0.4", linestyle="--", linewidth=1)
     axis.text(STEPS - 1, THRESHOLD - 0.3, "threshold", color="0.3", ha="right", va="top")
@@ -43,7 +43,7 @@ def potentials() -> bytes:
 
 
 def _three(latency: np.ndarray, last: np.ndarray) -> list[Place]:
-    """Places of a neuron that fires early, of one that fires late and of one that stays silent, apart of each other."""
+    """The positions of an early, a late and a silent neuron, at some distance from each other."""
     early = np.where(latency < STEPS, -latency.astype(float), -np.inf)
     late = np.where((latency < STEPS - 2) & (latency > 4), latency.astype(float), -np.inf)
     silent = np.where(latency == STEPS, -np.abs(last - 0.6 * THRESHOLD), -np.inf)
@@ -59,7 +59,7 @@ def _three(latency: np.ndarray, last: np.ndarray) -> list[Place]:
 
 
 def _course(axis: Axes, course: np.ndarray, spike: int, color: str) -> None:
-    """Draws the potential of a neuron, up to its spike in full and then pale, and says what it does."""
+    """Draws the potential of a neuron, which is pale after its spike, with a label that tells when it fires."""
     axis.plot(course, "-", color=color, linewidth=1.2, alpha=0.3)
     name = f"fires at step {spike}" if spike < STEPS else "stays silent"
     axis.plot(course[: spike + 1], "o-", color=color, markersize=3.5, linewidth=2, label=name)
@@ -68,7 +68,7 @@ def _course(axis: Axes, course: np.ndarray, spike: int, color: str) -> None:
 
 
 def winners() -> bytes:
-    """Which neurons win: the first of each position, then the five earliest, each of another feature and place."""
+    """All spikes, the first spike at each position, and the five winners, which differ in feature and position."""
     weights = features.course().weights[-1]
     response = features.compete(weights, encoding.latencies())
     spikes = response.spikes
@@ -85,11 +85,11 @@ def winners() -> bytes:
     above.colorbar(drawn, cax=bars[0], orientation="horizontal", label="features at a position")
     left = np.asarray(inhibited.latency)
     drawn = encoding.show_latency(first, left.min(axis=0))
-    first.set_title(f"{(left < STEPS).sum()} remain, one a position")
+    first.set_title(f"{(left < STEPS).sum()} remain, one per position")
     above.colorbar(drawn, cax=bars[1], orientation="horizontal", label="time step", ticks=range(0, STEPS, 7))
     style.show_digit(picture, encoding.digit(), f"{WINNERS} win")
     words.axis("off")
-    words.text(0.5, 1.2, "dotted: no other neuron\nwins here", ha="center", va="top", transform=words.transAxes)
+    words.text(0.5, 1.2, "dotted: no other neuron\ncan win here", ha="center", va="top", transform=words.transAxes)
     for bar in bars:
         bar.spines[:].set_visible(False)
     _winners(picture, below, won)
@@ -97,7 +97,7 @@ def winners() -> bytes:
 
 
 def _winners(picture: Axes, below: SubFigure, won: Winners) -> None:
-    """Frames what each winner sees, and draws what it looks for."""
+    """Frames the receptive field of each winner, and draws its feature."""
     numbers = zip(*(np.asarray(each).tolist() for each in (won.feature, won.row, won.column, won.latency)), strict=True)
     looks = features.drawn(len(features.course().features))
     axes = below.subplots(1, WINNERS)

@@ -1,4 +1,4 @@
-"""What a layer does, as a drawing."""
+"""A drawing that explains what a layer computes."""
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
@@ -6,9 +6,9 @@ from matplotlib.patches import Rectangle
 from book_pictures import style
 from snnjax.app import plots
 
-SHIFT = 0.16  # between the maps of a stack
+SHIFT = 0.16  # offset between the maps of a stack
 POTENTIAL = ((0, 0), (0.25, 0), (0.4, 0.3), (0.6, 0.3), (0.8, 0.55), (1.0, 0.55), (1.15, 1.0))
-"""Time and potential of a neuron up to its spike."""
+"""Pairs of time and potential of a neuron up to its spike."""
 
 
 def layer() -> bytes:
@@ -30,7 +30,7 @@ def layer() -> bytes:
 
 
 def draw_maps(axis: Axes, left: float, size: float, count: int, label: str) -> None:
-    """A stack of square maps, the first one in front."""
+    """Draws a stack of square maps with the first one in front."""
     for index in reversed(range(count)):
         corner = left + SHIFT * index, SHIFT * index
         axis.add_patch(Rectangle(corner, size, size, facecolor="white", edgecolor=style.OFF))
@@ -38,7 +38,7 @@ def draw_maps(axis: Axes, left: float, size: float, count: int, label: str) -> N
 
 
 def draw_potential(axis: Axes, left: float) -> None:
-    """The potential of a neuron, which fires where it reaches the threshold."""
+    """Draws the potential of a neuron, which fires when it reaches the threshold."""
     times = [left + 1.5 * time for time, _ in POTENTIAL]
     heights = [1.8 * height for _, height in POTENTIAL]
     axis.plot(times, heights, color=style.ON, linewidth=2)

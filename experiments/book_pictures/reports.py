@@ -1,4 +1,4 @@
-"""Pictures that reports of snnjax have: of a run, of costs, of graphs."""
+"""Pictures from the reports of snnjax: training runs, costs and graphs."""
 
 import functools
 import importlib
@@ -28,23 +28,23 @@ def of_training() -> dict[str, bytes]:
 
 
 def features() -> bytes:
-    """The features of the first layer after `snnjax train`: edges, bars and spots, light where they want light."""
+    """The features of the first layer after `snnjax train`: edges, bars and spots, light where light is expected."""
     return of_training()["features_layer1"]
 
 
 def decision_features() -> bytes:
-    """The neurons of the readout after `snnjax train`, class by class: in many the digit can be recognised."""
+    """The neurons of the readout after `snnjax train`, ordered by class; in many the digit can be recognised."""
     return of_training()["features_layer2"]
 
 
 @functools.cache
 def mnist() -> Dataset:
-    """MNIST, downloaded where it is missing."""
+    """MNIST, which is downloaded if it is not in the cache folder."""
     return load("mnist")
 
 
 def activity() -> bytes:
-    """A seven, the spikes of the input and of both layers coloured by time, and the scores of the classes."""
+    """A seven, the spikes of the input and of both layers, coloured by time, and the scores of the classes."""
     network = deciding.network()
     image = mnist().test_images[0]
     response = report.observe(network.model, image)
@@ -53,7 +53,7 @@ def activity() -> bytes:
 
 
 def costs_in_time() -> bytes:
-    """Accuracy against the step at which the input ends, first readout spikes, and last changes of decisions."""
+    """Accuracy over the time step at which the input ends, first readout spikes, and last changes of decisions."""
     cost = snnjax.cost(deciding.network(), mnist().test_images, mnist().test_labels)
     return plots.png(cost_report.picture(cost.as_json()))
 
@@ -64,7 +64,7 @@ def graph_skip() -> bytes:
 
 
 def graph_depths() -> bytes:
-    """The graph of example 9: three stages of features in a row, all of which the readout reads."""
+    """The graph of example 9: three successive feature stages, all of which the readout reads."""
     example = _example("9_readout_over_depths")
     return _graph(example.network(example.DEPTHS))
 
@@ -79,6 +79,6 @@ def _graph(network: Network) -> bytes:
 
 
 def _example(name: str) -> Any:
-    """The module of an example, whose name begins with a number."""
+    """The module of an example, which cannot be imported by a statement because its name begins with a number."""
     sys.path.insert(0, str(EXAMPLES))
     return importlib.import_module(name)

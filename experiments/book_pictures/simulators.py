@@ -1,4 +1,4 @@
-"""STDP across simulators, from the recorded results of benchmarks/simulators.py."""
+"""The picture that compares STDP across simulators, from the recorded results of benchmarks/simulators.py."""
 
 import numpy as np
 from book_tables.recorded import Row, recorded
@@ -14,11 +14,11 @@ OURS = "snnjax"
 ONCE = "other simulators, neurons fire at most once"
 OFTEN = "other simulators, neurons fire many times"
 GREY = "0.5"
-LITTLE = "other simulators, learned from fewer than 1,000 images"
+LITTLE = "other simulators, trained on fewer than 1,000 images"
 COLORS = {OURS: style.ON, ONCE: style.GREEN, OFTEN: style.OFF, LITTLE: GREY}
 UNPUBLISHED = "untrained", "100 neurons"
-"""The ends of the names of recipes that are not drawn: controls, and a setting that was not published."""
-FEW = 1000  # images, from fewer of which a recipe has learned little
+"""Recipes whose names end like this are not drawn: controls, and a setting that was not published."""
+FEW = 1000  # recipes that were trained on fewer images have learned little
 OFFSETS = {
     "snnjax softhebb_narrow": (0, 12),
     "snnjax goupy2024_ncg": (0, 22),
@@ -32,24 +32,24 @@ OFFSETS = {
     "SpikingJelly": (7, 0),
     "BindsNET": (7, -5),
 }
-"""Distances of a recipe's name from its point, in points to the right and up, unless the default suits it."""
+"""Offsets of the names of recipes from their points, in points to the right and up, if not the default."""
 ALIGNMENT = {-1: "right", 0: "center", 1: "left"}
-"""Of a name, by the sign of its distance to the right."""
+"""The alignment of a name, by the sign of its horizontal offset."""
 TICKS = (0, 50, 70, 80, 90, 95, 97, 98, 99)
 
 
 def accuracy_over_seconds() -> bytes:
-    """Test accuracy over seconds of training, a point for each recipe; hollow where it ran out of time."""
+    """Test accuracy over training time, with a point for each recipe, which is hollow if it ran out of time."""
     figure = style.sheet(4.4)
     axis = figure.subplots()
     for name, rows in tables.measured(recorded("simulators")["results"]).items():
         if not name.endswith(UNPUBLISHED):
             draw_recipe(axis, name, rows)
-    # By equal factors of the error, since most recipes lie near 100 %.
+    # Equal distances are equal factors of the error, since most recipes are near 100 %.
     axis.set_yscale("function", functions=(lambda x: -np.log(101 - np.minimum(x, 100)), lambda y: 101 - np.exp(-y)))
     axis.set(
         xscale="log",
-        xlabel="training and assigning classes, s",
+        xlabel="time to train and to assign classes, s",
         ylabel="test accuracy, %",
         ylim=(0, 99.2),
         xlim=(6, 1000),
@@ -64,7 +64,7 @@ def accuracy_over_seconds() -> bytes:
 
 
 def kind_of(name: str, row: Row) -> str:
-    """The kind of a recipe, one of `COLORS`."""
+    """The kind of a recipe, a key of `COLORS`."""
     if name.startswith(OURS):
         return OURS
     if row["train_images"] < FEW:
@@ -73,7 +73,7 @@ def kind_of(name: str, row: Row) -> str:
 
 
 def draw_recipe(axis: Axes, name: str, rows: list[Row]) -> None:
-    """Draws the point of a recipe, with the interval over its seeds, and its name."""
+    """Draws the point of a recipe with its name and the interval over its seeds, or over test images for one seed."""
     seconds = float(np.mean([tables.training_seconds(row) for row in rows]))
     accuracies = 100 * np.array([row["accuracy"] for row in rows])
     color = COLORS[kind_of(name, rows[0])]

@@ -1,4 +1,4 @@
-"""How many times as fast snnjax is: recorded runs beside the reference, and the table of other programs."""
+"""The picture of speed-ups of snnjax, from recorded runs of the reference and from the table of other programs."""
 
 import re
 import statistics
@@ -14,7 +14,7 @@ REFERENCE = "aidinattar/snn"
 
 
 def speed_ups() -> bytes:
-    """The speed-ups over other programs on one scale: a dot for each network or layer, a bar for each range."""
+    """Speed-ups over other programs on one scale, with a dot for each network or layer and a bar for each range."""
     figure = style.sheet(2.9)
     axis = figure.subplots()
     rows: list[str] = []
@@ -25,7 +25,7 @@ def speed_ups() -> bytes:
         axis.plot((low, high), (len(rows), len(rows)), color=style.OFF, linewidth=7, solid_capstyle="butt")
         rows.append(name)
     axis.axvline(1, color="0.5", linestyle=":")
-    axis.set(xscale="log", xlim=(0.9, 5000), xlabel="times as fast as the other program", ylim=(len(rows) - 0.5, -0.5))
+    axis.set(xscale="log", xlim=(0.9, 5000), xlabel="speed-up over the other program", ylim=(len(rows) - 0.5, -0.5))
     axis.set_xticks((1, 10, 100, 1000), ("1", "10", "100", "1,000"))
     axis.set_yticks(range(len(rows)), rows)
     axis.grid(axis="x", alpha=0.3)
@@ -33,7 +33,7 @@ def speed_ups() -> bytes:
 
 
 def reference_speed_ups() -> dict[str, list[float]]:
-    """Medians over the runs, for all networks: whole trainings, single epochs of learning layers, and tests."""
+    """Median speed-ups for all networks: whole training runs, single epochs of learning layers, and tests."""
     rows = measured()
     return {
         "whole training": [statistics.median(row.training) for row in rows],
@@ -43,7 +43,7 @@ def reference_speed_ups() -> dict[str, list[float]]:
 
 
 def other_speed_ups() -> list[tuple[str, float, float]]:
-    """A short name, the least and the greatest speed-up of each other program."""
+    """A short name, the minimum and the maximum speed-up of each other program, read from the page."""
     found = []
     table = PAGE.read_text(encoding="utf-8").partition("| other program |")[2].partition("\n\n")[0]
     for line in table.splitlines()[2:]:

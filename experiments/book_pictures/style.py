@@ -1,4 +1,4 @@
-"""What all pictures of the book share: sizes and colours."""
+"""Sizes, colours and helpers that all pictures of the book share."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ from matplotlib.patches import Rectangle
 
 WIDTH = 6.2  # inches, 620 pixels on a page
 
-ON = "#D55E00"  # vermilion; all colours are told apart by colour-blind people (Okabe and Ito)
+ON = "#D55E00"  # vermilion; colour-blind people can distinguish all of these colours (Okabe and Ito)
 OFF = "#0072B2"  # blue
 GREEN = "#009E73"
 ORANGE = "#E69F00"
 PURPLE = "#CC79A7"
 QUIET = "0.72"
-SILENT = "0.93"  # ground of maps, where a neuron stays silent
+SILENT = "0.93"  # background of maps, which marks silent neurons
 
 RC: Any = {
     "axes.edgecolor": "0.4",
@@ -33,20 +33,20 @@ RC: Any = {
     "xtick.labelsize": 9,
     "ytick.labelsize": 9,
 }
-"""Settings of matplotlib under which figures are made."""
+"""The settings of matplotlib with which the figures are made."""
 
 
 def sheet(height: float, space: float | None = None) -> Figure:
-    """An empty figure over the width of a page, so many inches high, with a margin for dark pages.
+    """An empty figure of the width of a page and of this height in inches, with a margin for dark pages.
 
-    `space` is that between its parts, as a share of their size.
+    `space` is the space between its parts, as a share of their size.
     """
     layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1, wspace=space, hspace=space)
     return Figure(figsize=(WIDTH, height), layout=layout)
 
 
 def parts(figure: Figure, above: float, below: float) -> tuple[SubFigure, SubFigure]:
-    """The upper and the lower part of a figure, of such shares of its height."""
+    """Divides a figure into an upper and a lower part with these height ratios."""
     halves: Any = figure.subfigures(2, 1, height_ratios=(above, below))
     return halves[0], halves[1]
 
@@ -60,17 +60,17 @@ def bare(axis: Axes, title: str = "", **settings: Any) -> None:
 
 
 def show_digit(axis: Axes, image: np.ndarray, title: str = "") -> None:
-    """Draws a grey image of 0..255."""
+    """Draws a grey image with values 0..255."""
     axis.imshow(image, cmap="gray", vmin=0, vmax=255)
     bare(axis, title)
 
 
 def box(axis: Axes, row: float, column: float, size: float, color: str, **settings: Any) -> None:
-    """Frames the square of so many pixels around one pixel."""
+    """Frames a square of `size` pixels around one pixel."""
     corner = column - size / 2, row - size / 2
     axis.add_patch(Rectangle(corner, size, size, fill=False, edgecolor=color, **(dict(linewidth=2) | settings)))
 
 
 def fired(latency: np.ndarray, time_steps: int) -> np.ndarray:
-    """Latencies to be drawn: NaN where a neuron stays silent."""
+    """Latencies for drawing, with NaN for silent neurons."""
     return np.where(latency < time_steps, latency, np.nan)

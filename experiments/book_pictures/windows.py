@@ -1,4 +1,4 @@
-"""How layers with ramps fire: each in the window after that of its inputs."""
+"""The picture of layers with ramps, each of which fires in the window after that of its inputs."""
 
 import functools
 from typing import Any, NamedTuple
@@ -17,18 +17,18 @@ from snnjax.learners import SoftHebb
 from snnjax.networks import Activations, Earliest, Model
 
 STEPS = 255
-IMAGE = 3  # of the test images, a seven
-SHOWN = "layer2"  # whose neuron the upper part follows
+IMAGE = 3  # index of a test image, which shows a seven
+SHOWN = "layer2"  # the layer of the neuron in the upper part
 WINDOWS = 3
 KERNEL = 3
 
 
 class Neuron(NamedTuple):
-    """The window of the inputs of one neuron.
+    """One neuron in the window of its inputs.
 
     Attributes:
-      course: (T + 1,), its potential at the beginning of each step and at the end.
-      spike: its latency in the next window.
+      course: (T + 1,), the potential at the beginning of each time step and at the end.
+      spike: the latency of its spike in the next window.
     """
 
     course: np.ndarray
@@ -36,7 +36,7 @@ class Neuron(NamedTuple):
 
 
 def description() -> Network:
-    """Two layers with ramps under a readout."""
+    """The network: two layers with ramps, and a readout."""
 
     def features(count: int) -> Conv:
         weights: Any = dict(weight_mean=0.0, weight_std=1.0)
@@ -57,7 +57,7 @@ def model() -> Model:
 
 
 def followed(image: Any) -> Neuron:
-    """The neuron of the second layer that its inputs excite most, of those that fire in the middle of their window."""
+    """The most strongly excited neuron of the second layer that fires in the middle of its window."""
     layer = model().layers[SHOWN].frozen()
     inputs = model().output_of(1, Activations({0: image}))
     fired = np.moveaxis(np.asarray(layer.responses(inputs)), 0, -1)
@@ -74,7 +74,7 @@ def followed(image: Any) -> Neuron:
 
 
 def windows() -> bytes:
-    """A potential rises while its inputs fire and meets the ramp in the next window; below, all spikes."""
+    """A potential rises while the inputs fire, and meets the ramp in the next window; below it, all spikes."""
     image = model().encode(digits().test_images[IMAGE])
     figure = style.sheet(5.2, 0.02)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.3))
@@ -92,7 +92,7 @@ def windows() -> bytes:
 
 
 def _potential(axis: Axes, neuron: Neuron) -> None:
-    """Draws the window of a neuron's inputs, and the next one up to its spike."""
+    """Draws the potential of a neuron in the window of its inputs, and in the next window up to its spike."""
     start = 2 * STEPS
     levels = np.asarray(model().layers[SHOWN].ramp.levels)
     steps = np.arange(STEPS)
@@ -106,7 +106,7 @@ def _potential(axis: Axes, neuron: Neuron) -> None:
 
 
 def _raster(axis: Axes, image: Any) -> None:
-    """Draws each spike of the input, of both layers, pooled, and of the readout, in the window in which it falls."""
+    """Draws the spikes of the input, of both pooled layers and of the readout, each in its window."""
     known = Activations({0: image})
     readout = np.asarray(model().observe(image).latencies["layer3"], np.int64).ravel()
     rows = (

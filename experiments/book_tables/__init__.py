@@ -1,1 +1,1 @@
-"""The tables of the book: of recorded results, and of the descriptions of networks."""
+"""The tables of the book, which are made from recorded results and from the descriptions of networks."""

@@ -1,4 +1,4 @@
-"""Tables and drawings of networks, from their descriptions."""
+"""Tables and drawings of networks, made from their descriptions."""
 
 import dataclasses
 import hashlib
@@ -36,27 +36,27 @@ RULES = {
     "SupervisedSTDP": "supervised.md",
     "Prototypes": "few_labels.md",
 }
-"""The pages with the equations of the rules."""
+"""The page with the equations of each rule."""
 COMPETITIONS = {
-    "TargetTime": "the first neuron of a patch",
+    "TargetTime": "the first neuron to fire for a patch",
     "SoftHebb": "soft, at each position",
     "LocalError": "none",
-    "RSTDP": "one neuron of the class decided for",
+    "RSTDP": "one neuron of the decided class",
     "Prototypes": "within each class",
 }
 """The competition of rules that do not use `Conv.competition`."""
-LONGEST_CALL = 60  # characters of a default
+LONGEST_CALL = 60  # characters; longer calls are shown without arguments
 
 
 def make_network(name: str) -> Network:
-    """A network for the images that its function has as default."""
+    """A published network, for the images that are the default of its function."""
     if name not in NETWORKS:
         raise unknown("network", name, NETWORKS)
     return NETWORKS[name]()
 
 
 def layers_by_rule(network: Network) -> str:
-    """How many layers learn by each rule, and a fitted decision."""
+    """The number of layers that learn by each rule, and the class of the decision if it is fitted."""
     count = Counter(type(each).__name__ for _, _, conv in network.layers() for each in conv.each_learner)
     words = [f"{number} {rule}" for rule, number in count.items()]
     words += [type(network.decision).__name__] * hasattr(network.decision, "fit")
@@ -64,7 +64,7 @@ def layers_by_rule(network: Network) -> str:
 
 
 def drawing(page: Path, names: str) -> str:
-    """The picture of the stages of one network, or of several with their names."""
+    """The drawing of the stages of one network, or the drawings of several networks with their names."""
     if " " in names:
         return "\n\n".join(f"{name}:\n{drawing(page, name)}" for name in names.split())
     (name,) = names.split()
@@ -75,7 +75,7 @@ def drawing(page: Path, names: str) -> str:
 
 
 def layers(page: Path, names: str) -> str:
-    """A row for each layer of one network, or of several."""
+    """The table of the layers of one network, or of several networks."""
     head = ["stage", "inputs", "features", "kernel", "threshold", "competition", "rule", "neurons", "pooling"]
     if not names.count(" "):
         return markdown(head, rows_of_layers(names)).strip()
@@ -101,7 +101,7 @@ def rows_of_layers(name: str) -> list[list[str]]:
 
 
 def layer_cells(network: Network, number: int, conv: Conv) -> list[str]:
-    """The cells of a layer from its features to its neurons."""
+    """The cells of a layer from the column "features" to the column "neurons"."""
     maps = conv.output_size(network.input_shapes[number][1:])
     rules = [f"[{name}]({RULES[name]})" for name in (type(rule).__name__ for rule in conv.each_learner)]
     return [
@@ -115,7 +115,7 @@ def layer_cells(network: Network, number: int, conv: Conv) -> list[str]:
 
 
 def threshold_of(conv: Conv) -> str:
-    """The threshold of a layer, or its ramp and what else differs from one neuron a position."""
+    """The threshold of a layer, or its ramp and the number of its dendrites if there are several per neuron."""
     if conv.ramp is None:
         return "none" if conv.threshold is None else f"{conv.threshold:.6g}"
     if conv.own_thresholds:
@@ -126,7 +126,7 @@ def threshold_of(conv: Conv) -> str:
 
 
 def competition_of(network: Network, number: int, conv: Conv) -> str:
-    """Who may learn, in words."""
+    """The competition of a layer, which selects the neurons that learn, in words."""
     rules = conv.each_learner
     if not rules:
         return ""
@@ -141,7 +141,7 @@ def competition_of(network: Network, number: int, conv: Conv) -> str:
 
 
 def pooling_of(pool: Pool | None) -> str:
-    """The window of a pool, and what else differs from its default."""
+    """The window of a pool, and its stride and padding if they differ from the defaults."""
     if pool is None:
         return ""
     words = [format_shape(checks.pair("window", pool.window, 1))]
@@ -153,7 +153,7 @@ def pooling_of(pool: Pool | None) -> str:
 
 
 def training(page: Path, names: str) -> str:
-    """Encoder, epochs, decision, rules and the like; of several networks, what differs is in a second table."""
+    """The table of a network's settings; the settings in which several networks differ are in a second table."""
     settings = [settings_of(name) for name in names.split()]
     rules = [rules_of(name) for name in names.split()]
     shared = {key: value for key, value in settings[0].items() if all(value == each[key] for each in settings)}
@@ -170,7 +170,7 @@ def training(page: Path, names: str) -> str:
 
 
 def settings_of(name: str) -> dict[str, str]:
-    """The settings of a network in words, without those of its rules."""
+    """The settings of a network in words, except those of its rules."""
     network = make_network(name)
     images = inspect.signature(NETWORKS[name]).parameters["images"].default
     kind = {(): "grey", (3,): "colour", (2,): "events"}[images.shape[2:]]
@@ -179,9 +179,9 @@ def settings_of(name: str) -> dict[str, str]:
         "images": f"{format_shape(images.shape[:2])}, {kind}, {images.classes} classes",
         "encoder": encoder_of(network, images.shape[2:]),
         "time steps": str(network.time_steps),
-        "epochs": ", ".join(f"{count} of {name_of(at + 1)}" for at, count in enumerate(network.epochs) if count),
-        "order of the images": "new in each epoch" if network.shuffle else "as they come",
-        "patience": "5, the default of the command" if network.patience is None else patience,
+        "epochs": ", ".join(f"{count} for {name_of(at + 1)}" for at, count in enumerate(network.epochs) if count),
+        "order of the images": "shuffled in each epoch" if network.shuffle else "that of the data set",
+        "patience": "5, the default of `snnjax train`" if network.patience is None else patience,
         "decision": f"`{call_of(network.decision, LONGEST_CALL)}`",
         "initial weights": "; ".join(f"{name} {initial_weights_of(conv)}" for _, name, conv in network.layers()),
         "weights": f"{sum(map(math.prod, network.weight_shapes.values())):,}",
@@ -189,7 +189,7 @@ def settings_of(name: str) -> dict[str, str]:
 
 
 def initial_weights_of(conv: Conv) -> str:
-    """How they are drawn: between two numbers, or by a mean and a standard deviation."""
+    """The distribution of the initial weights: a range, or a mean and a standard deviation."""
     if conv.weight_range:
         low, high = conv.weight_range
         return f"{low:g} to {high:g}, uniform"
@@ -197,13 +197,13 @@ def initial_weights_of(conv: Conv) -> str:
 
 
 def rules_of(name: str) -> list[tuple[str, str]]:
-    """The rules of each layer of a network, as calls with the settings that are not defaults."""
+    """Pairs of a layer and a rule, as a call with the settings that differ from the defaults."""
     layers = make_network(name).layers()
     return [(layer, f"`{call_of(rule, LONGEST_CALL)}`") for _, layer, conv in layers for rule in conv.each_learner]
 
 
 def settings(page: Path, name: str) -> str:
-    """The settings of a rule, an encoder or another component: types, defaults and what they are, from its class."""
+    """The table of the settings of a component, such as a rule or an encoder: types, defaults and descriptions."""
     kind = TYPES[name]
     explained = explanations(kind)
     lines = []
@@ -212,11 +212,11 @@ def settings(page: Path, name: str) -> str:
         shown = "required" if required else f"`{format_default(field.default)}`"
         types = " or ".join(f"`{each}`" for each in inspect.formatannotation(field.type).split(" | "))
         lines.append([f"`{field.name}`", types, shown, explained[field.name]])
-    return markdown(("setting", "type", "default", "what it is"), lines).strip()
+    return markdown(("setting", "type", "default", "description"), lines).strip()
 
 
 def explanations(kind: type) -> dict[str, str]:
-    """What the docstrings of a class and of its bases say of each field."""
+    """The description of each field, from the docstrings of a class and of its base classes."""
     found: dict[str, str] = {}
     for each in reversed(kind.__mro__):
         attributes = inspect.cleandoc(each.__doc__ or "").partition("Attributes:")[2]
@@ -226,7 +226,7 @@ def explanations(kind: type) -> dict[str, str]:
 
 
 def encoder_of(network: Network, axes: tuple[int, ...]) -> str:
-    """The option of a network's encoder, and what differs from it."""
+    """The option that selects a network's encoder, and its pooling if it differs; otherwise the encoder as a call."""
     encoder: Any = network.encoder or DEFAULT_ENCODERS[axes]
     for name, known in ENCODERS.items():
         if encoder == known:
@@ -238,7 +238,7 @@ def encoder_of(network: Network, axes: tuple[int, ...]) -> str:
 
 
 def format_default(value: Any) -> str:
-    """A value as Python has it, a function by its name; a component as a call, without arguments that are long."""
+    """A value as in Python code: a function by its name, a component as a call, without its arguments if it is long."""
     if inspect.isroutine(value):
         return str(value.__name__).replace("<lambda>", "...")
     if not is_component(value):
@@ -253,7 +253,7 @@ def format_shape(shape: Iterable[int]) -> str:
 
 
 def draw_svg(network: Network) -> str:
-    """The stages of a network as SVG, with a digest of what is drawn."""
+    """The stages of a network as SVG, with a digest of the drawn content."""
     buffer = io.StringIO()
     metadata = {"Date": None, "Creator": None, "Description": digest_of(network)}
     with matplotlib.rc_context({"svg.hashsalt": "snnjax", "svg.fonttype": "path"}):
@@ -262,6 +262,6 @@ def draw_svg(network: Network) -> str:
 
 
 def digest_of(network: Network) -> str:
-    """Of what a drawing shows: another version of matplotlib draws the same with other bytes."""
+    """The digest of a drawing's content; its bytes also depend on the version of matplotlib."""
     shown = json.dumps([network.input_shape, diagram.rows(network)])
     return hashlib.sha256(shown.encode()).hexdigest()

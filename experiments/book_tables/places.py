@@ -1,4 +1,4 @@
-"""Where files of the book lie, and links between them."""
+"""The paths of the files of the book, and links between them."""
 
 import os
 from pathlib import Path
@@ -18,9 +18,9 @@ SHARED = {
     "local_errors": ("local_narrow", "local_wide"),
     "few_labels": ("ncg_prototypes",),
     "mozafari2018": ("mozafari2018_objects",),
-    "pytorch_networks": RECORDED[1:],  # mozafari2018 has a page of its own
+    "pytorch_networks": RECORDED[1:],  # mozafari2018 has its own page
 }
-"""Networks that have a section of a page, not a page of their own."""
+"""Networks that are described in a section of a shared page, by the name of that page."""
 
 
 def page_of(name: str) -> Path:
@@ -37,5 +37,5 @@ def network_link(page: Path, name: str) -> str:
 
 
 def relative(page: Path, target: Path) -> str:
-    """The path of a file as a link in a page has it."""
+    """The path of a file relative to a page, as used in links."""
     return Path(os.path.relpath(target, page.parent)).as_posix()

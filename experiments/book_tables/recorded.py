@@ -13,7 +13,6 @@ from book_tables.places import TOP, network_link
 from snnjax import NETWORKS
 from snnjax.app.console import markdown
 from snnjax.core import files
-from snnjax.core.errors import unknown
 from snnjax.core.metrics import half_interval
 
 RECORDED = TOP / "experiments" / "recorded"
@@ -21,23 +20,18 @@ CARDS = TOP / "snnjax" / "runs" / "pretrained" / "cards.json"
 TIMED = ("network", "images", "test accuracy, %", "seeds", "published, %", "seconds", "back end")
 DATA = {"digits": "scikit-learn's digits", "mnist": "MNIST", "cifar10-jpeg": "CIFAR-10 (JPEG)"}
 SHOWN_FIRST = ("goupy2024_ncg", "goupy2024_softhebb", "local_narrow", "kheradpisheh2018", "mozafari2018")
-"""The networks of the main page."""
+"""The networks in the table of the main page."""
 MADE_FOR = {
     "mozafari2018_objects": "larger images",
     "ncg_prototypes": "few labels",
     "local_wide": "photographs with labels",
 }
-"""Networks without recorded results."""
+"""Networks without recorded results, with the purpose for which each was made."""
 WHOLE = {"digits": 1_293, "mnist": 54_000, "cifar10-jpeg": 45_000}
-"""Training images of each set, without those held out."""
-FIGURES_NOTES = (
-    "Images: those learned from, nine tenths of those given. The others are held out and choose the best epoch.",
-    "The test images are used once, at the end.",
-    "Test accuracy: the mean over the seeds and half of its 95 % interval (Student's t), then the standard deviation "
-    "(sd) over the seeds, by which a single run differs from the mean. A single seed has neither.",
-    "Accuracies of single seeds were not recorded. The standard deviations are calculated from the rounded intervals.",
+"""The number of training images of each data set, without held-out images."""
+JPEG_NOTE = (
+    "CIFAR-10 (JPEG): slightly lossy copies of the images. The published accuracies were measured on the original ones."
 )
-JPEG_NOTE = "CIFAR-10 (JPEG): slightly lossy copies; published figures are of the original images."
 
 Row = dict[str, Any]
 
@@ -49,31 +43,31 @@ def recorded(name: str) -> Row:
 
 
 def accuracy_of(row: Row) -> str:
-    """Mean, interval and standard deviation of a row; of one seed only the accuracy."""
+    """Mean, interval and standard deviation of a row; for a single seed only the accuracy."""
     if row["interval"] is None:
         return f"{row['mean']:.2f}"
     return f"{row['mean']:.2f} ± {row['interval']:.2f}, sd {deviation_of(row):.2f}"
 
 
 def deviation_of(row: Row) -> float:
-    """The standard deviation over the seeds of a row, calculated from its interval: no file has the single values."""
+    """The standard deviation over the seeds of a row, calculated from its interval: single values are not recorded."""
     example = np.arange(float(row["seeds"]))
     return float(row["interval"] * example.std(ddof=1) / half_interval(example))
 
 
 def seconds_of(row: Row) -> str:
-    """Seconds with the mark of their machine, "" where none were recorded."""
+    """The seconds of a row with the mark of its machine, or "" if none were recorded."""
     seconds = row["seconds"]
     return "" if seconds is None else f"{seconds}{recorded('results')['machines'][row['machine']]['mark']}"
 
 
 def data_of(row: Row) -> str:
-    """The data of a row, in words."""
+    """The data set of a row, in words."""
     return DATA[row["data"]] + ", mirrored" * row["mirrored"]
 
 
 def figures_of(row: Row) -> list[str]:
-    """The cells of a row behind network and data, as the end of `TIMED` names them."""
+    """The cells of a row after network and data set, in the order of `TIMED`."""
     published = [f"{entry['accuracy']:g} [{entry['source']}]" for entry in row["published"]]
     return [
         f"{row['train_images']:,}",
@@ -86,8 +80,8 @@ def figures_of(row: Row) -> list[str]:
 
 
 def notes_of(rows: Sequence[Row]) -> list[str]:
-    """What the columns of tables of results are, machines and sources."""
-    notes = [f"Seconds: a whole run, from reading the data to its report. {machines_of(rows)}"]
+    """Notes on the columns of a table of results, on its machines and on its sources."""
+    notes = [f"Seconds: the wall time of a run, from reading the data to writing its report. {machines_of(rows)}"]
     if any(row["data"] == "cifar10-jpeg" for row in rows):
         notes.append(JPEG_NOTE)
     days = sorted({row["date"] for row in rows})
@@ -97,7 +91,7 @@ def notes_of(rows: Sequence[Row]) -> list[str]:
 
 
 def row_notes(rows: Sequence[Row], name_row: Callable[[Row], str]) -> list[str]:
-    """What is to be known of single rows; once, where it is the same of several."""
+    """The notes on single rows; a note that several rows share is listed once, with all their names."""
     named: dict[str, list[str]] = {}
     for row in rows:
         if note := row["note"]:
@@ -107,51 +101,30 @@ def row_notes(rows: Sequence[Row], name_row: Callable[[Row], str]) -> list[str]:
 
 
 def machines_of(rows: Sequence[Row]) -> str:
-    """The machines of rows with their marks, as sentences."""
+    """Sentences that explain the marks of the machines on which rows were measured."""
     machines = recorded("results")["machines"]
     names = sorted({row["machine"] for row in rows if row["machine"]}, key=[*machines].index)
     return " ".join(f"{machines[name]['mark'] or 'No mark'}: {machines[name]['words']}." for name in names)
 
 
 def format_list(notes: Iterable[str]) -> str:
-    """A list below a table."""
+    """Notes as a Markdown list below a table."""
     return "\n".join(map(format_item, notes))
 
 
 def format_item(text: str) -> str:
-    """An item of a list, wrapped."""
+    """An item of a Markdown list, wrapped."""
     escaped = text.replace("*", "\\*")
     return textwrap.fill(f"- {escaped}", 120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def data_and_images(row: Row) -> str:
-    """The data of a row and their number, for notes."""
+    """The data set of a row and the number of training images, for notes."""
     return f"{data_of(row)}, {row['train_images']:,} images"
 
 
-def name_of_row(row: Row) -> str:
-    """The network of a row, for notes."""
-    return str(row["network"])
-
-
-def results(page: Path, data: str) -> str:
-    """All training images of a data set, or with "fewer" the rows of fewer images."""
-    rows = recorded("results")["rows"]
-    chosen = [row for row in rows if (row["train_images"] == WHOLE[row["data"]]) == (data != "fewer")]
-    if data == "fewer":
-        head = (TIMED[0], "data", *TIMED[1:])
-        lines = [[network_link(page, row["network"]), data_of(row), *figures_of(row)] for row in chosen]
-        return markdown(head, lines, format_list(row_notes(chosen, name_of_row))).strip()
-    of_data = [row for row in chosen if row["data"] == data]
-    if not of_data:
-        raise unknown("results", data, [*DATA, "fewer"])
-    links = [f"{network_link(page, row['network'])}{', mirrored' * row['mirrored']}" for row in of_data]
-    lines = [[name, *figures_of(row)] for name, row in zip(links, of_data, strict=True)]
-    return markdown(TIMED, lines, format_list(row_notes(of_data, name_of_row))).strip()
-
-
 def figures(page: Path, names: str) -> str:
-    """The results of one network, or of several."""
+    """The table of the results of one network, or of several networks."""
     rows = [row for name in names.split() for row in recorded("results")["rows"] if row["network"] == name]
     several = " " in names
     head = ("network", "data", *TIMED[1:]) if several else ("data", *TIMED[1:])
@@ -161,24 +134,19 @@ def figures(page: Path, names: str) -> str:
 
 
 def network_data_and_images(row: Row) -> str:
-    """The network of a row, its data and their number, for notes."""
+    """The network of a row, its data set and the number of training images, for notes."""
     return f"{row['network']}, {data_and_images(row)}"
 
 
-def notes(page: Path, _: str) -> str:
-    """What the columns of all tables of results are."""
-    return format_list([*FIGURES_NOTES, *notes_of(recorded("results")["rows"])])
-
-
 def best_row(name: str, data: str) -> Row | None:
-    """The row of a network and all images of a data set: on the back end native, of mirrored images if there are."""
+    """The row of a network trained on a whole data set: preferably on back end "native" and with mirrored images."""
     rows = [row for row in recorded("results")["rows"] if (row["network"], row["data"]) == (name, data)]
     whole = [row for row in rows if row["train_images"] == WHOLE[data]]
     return max(whole, key=lambda row: (row["backend"] == "native", row["mirrored"]), default=None)
 
 
 def networks(page: Path, data: str) -> str:
-    """All networks with their figures; with "mnist" those that are shown first, with figures of MNIST alone."""
+    """The table of all networks with their test accuracies, or with "mnist" only of the networks in `SHOWN_FIRST`."""
     head = ["network", "layers by rule", "MNIST, test, %", "CIFAR-10, test, %", "based on"]
     lines = []
     for name, source in recorded("networks")["based_on"].items():
@@ -193,7 +161,7 @@ def networks(page: Path, data: str) -> str:
 
 
 def replication(page: Path, _: str) -> str:
-    """The runs of aidinattar/snn beside those of snnjax."""
+    """The table that compares the recorded runs of aidinattar/snn with those of snnjax."""
     head = (
         "network",
         "aidinattar/snn, one run",
@@ -218,8 +186,8 @@ def replication(page: Path, _: str) -> str:
 
 
 def trained(page: Path, _: str) -> str:
-    """The pretrained networks."""
-    head = ("name", "network", "data", "bits", "test accuracy, %", "file, kB")
+    """The table of the pretrained networks."""
+    head = ("name", "network", "data", "bits", "test accuracy, %", "file size, kB")
     lines = []
     for name, card in files.read_json(CARDS).items():
         cells = [f"`{name}`", network_link(page, card["model"]), card["data"], str(card["bits"])]

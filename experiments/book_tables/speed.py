@@ -1,4 +1,4 @@
-"""Tables of how many times as fast snnjax is as aidinattar/snn, from repeated runs of benchmarks/throughput.py."""
+"""Tables of the speed-up of snnjax over aidinattar/snn, from repeated runs of benchmarks/throughput.py."""
 
 import dataclasses
 import statistics
@@ -12,27 +12,28 @@ from snnjax.app.console import markdown
 
 REFERENCE = "reference"
 EXCEPTION = "resnet2024"
-"""The network for which the reference spends most of its time on collecting garbage."""
+"""The network for which the reference spends most of its time on garbage collection."""
 TRAINING = "whole training"
 PHASES = ("encode", "STDP 1", "STDP 2", "STDP 3", "STDP 4", "STDP 3_1", "STDP 3_2", "STDP 3_3", "R-STDP", "test")
-"""Of all networks, in the order of a training."""
+"""The phases of all networks, in the order of a training run."""
 
 ByPhase = dict[str, list[float]]
-"""By the name of a phase, a number for each run."""
+"""A number for each run, keyed by the name of a phase."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What the runs measured for one network, a number for each run.
+    """The measurements of one network, with a number for each run.
 
     Attributes:
-      network: its name.
+      network: the name of the network.
       ms: milliseconds per image of snnjax.
-      in_training: milliseconds per image of snnjax in a whole training.
-      speed_ups: over the reference. Learning phases read the outputs of frozen layers, which are computed before.
-      epochs: the same for learning phases, if a single epoch computes these outputs.
-      seconds: whole trainings of snnjax, with compilation.
-      training: speed-ups of whole trainings.
+      in_training: milliseconds per image of snnjax within a whole training run.
+      speed_ups: speed-ups over the reference. The outputs of frozen layers, which learning phases read, are computed
+        beforehand.
+      epochs: speed-ups of learning phases if a single epoch also computes these outputs.
+      seconds: the duration of whole training runs of snnjax, including compilation.
+      training: speed-ups of whole training runs.
     """
 
     network: str
@@ -45,7 +46,7 @@ class Measured:
 
     @property
     def stdp_epochs(self) -> list[float]:
-        """The median speed-up of an epoch of each layer that learns by STDP."""
+        """The median speed-up of an epoch for each STDP layer."""
         return [statistics.median(values) for name, values in self.epochs.items() if name.startswith("STDP")]
 
 
@@ -56,7 +57,7 @@ def measured() -> list[Measured]:
 
 
 def _of_network(parts: Sequence[Row]) -> Measured:
-    """Collects the measurements of one network, a part of each run."""
+    """Collects the measurements of one network from its part of each run."""
     found = Measured(parts[0]["network"])
     for part in parts:
         frozen = 0.0  # milliseconds per image for the outputs of frozen layers so far
@@ -82,14 +83,14 @@ def _of_network(parts: Sequence[Row]) -> Measured:
 
 
 def spread(values: Iterable[float], digits: int = 0) -> str:
-    """The median, and the least and greatest of the runs."""
+    """The median over the runs, followed by the minimum and the maximum in parentheses."""
     numbers = list(values)
     return "{:,.{d}f} ({:,.{d}f} to {:,.{d}f})".format(statistics.median(numbers), min(numbers), max(numbers), d=digits)
 
 
 def speed_ups(page: Path, _: str) -> str:
-    """Speed-ups of tests, single epochs and whole trainings over the reference."""
-    head = ("network", "test", "STDP epoch", "R-STDP epoch", TRAINING, "seconds of a training", "ms of a test")
+    """The table of speed-ups over the reference for tests, single epochs and whole training runs."""
+    head = ("network", "test", "STDP epoch", "R-STDP epoch", TRAINING, "training, s", "test, ms/image")
     lines = []
     for row in measured():
         cells = [
@@ -106,7 +107,7 @@ def speed_ups(page: Path, _: str) -> str:
 
 
 def speed_phases(_: Path, __: str) -> str:
-    """Milliseconds and speed-ups of all phases: medians over the runs."""
+    """The table of milliseconds per image and speed-ups of all phases: medians over the runs."""
     lines = []
     for row in measured():
         entries = {
@@ -122,7 +123,7 @@ def speed_phases(_: Path, __: str) -> str:
 
 
 def conditions() -> str:
-    """Data, machine and versions of the runs."""
+    """The data set, the machine and the versions of the runs, as a caption."""
     runs = recorded("throughput")["runs"]
     about = runs[0]["about"]
     versions = about["versions"]
@@ -130,6 +131,6 @@ def conditions() -> str:
     listed = ", ".join(f"{name} {versions[name]}" for name in ("snnjax", "jax", "torch"))
     days = " and ".join(sorted({run["about"]["date"] for run in runs}))
     return (
-        f"MNIST, {train} training and {test} test images; medians of {len(runs)} runs of the benchmark, in brackets the"
-        f" least and the greatest; {about['processor']}, {days}; {listed}."
+        f"MNIST, {train} training and {test} test images; medians of {len(runs)} runs of the benchmark,"
+        f" with the minimum and maximum in parentheses; {about['processor']}, {days}; {listed}."
     )

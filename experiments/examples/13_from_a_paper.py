@@ -1,7 +1,8 @@
-"""Published networks that do not ship, from parts that do: Falez et al. 2019 (arXiv 1904.01908) and another.
+"""Two published networks that are not shipped, built from parts that are.
 
-On and off centre filters, two layers of target-time features, and a linear SVM. It prints what learning adds on few
-digits; experiments/docs/howto/from_a_paper.md explains each setting, and trains it on MNIST. The other network, of
+The first network, of Falez et al. 2019 (arXiv 1904.01908), has on and off centre filters, two layers of target-time
+features, and a linear SVM. The example prints what learning adds on a small number of digits;
+experiments/docs/howto/from_a_paper.md explains each setting and trains the network on MNIST. The second network, of
 Kheradpisheh et al. 2018 (arXiv 1611.01421), has pointwise inhibition, and its SVM reads potentials.
 
 python experiments/examples/13_from_a_paper.py

@@ -1,4 +1,4 @@
-"""New characters of Omniglot from one drawing of each (Lake et al. 2015), by spiking features and prototypes.
+"""Learns new Omniglot characters from one drawing of each (Lake et al. 2015), with spiking features and prototypes.
 
 Unpack python/images_background_small1.zip, python/images_background_small2.zip and python/one-shot-classification/
 all_runs.zip of github.com/brendenlake/omniglot into FOLDER. tensorflow-datasets' omniglot may replace the first two.
@@ -23,8 +23,8 @@ def characters(images):
 
 
 def normalised(picture):
-    """A drawing as (32, 32) uint8, white on black, its ink moved to the centre and scaled to a fixed spread."""
-    drawing = 1 - picture / np.float32(picture.max())  # the ground is 255, or 1 in files of one bit a pixel
+    """A drawing as (32, 32) uint8, white on black, with its ink centred and scaled to a fixed spread."""
+    drawing = 1 - picture / np.float32(picture.max())  # the background is 255, or 1 in files with one bit per pixel
     ink = np.argwhere(drawing > 0.5)
     scale = ink.std(axis=0).mean() / 9
     soft = ndimage.gaussian_filter(255 * drawing, 0.6 * scale)
@@ -52,7 +52,7 @@ def background(folder, part):
 
 
 def published(folder):
-    """The 20 runs of Lake et al.: images to learn, (20, 1, 32, 32), images to decide on, (20, 32, 32), their labels."""
+    """The 20 runs of Lake et al.: images to learn, (20, 1, 32, 32), images to classify, (20, 32, 32), their labels."""
     for run in range(1, 21):
         names = (folder / f"run{run:02}/class_labels.txt").read_text().split()
         tests, answers = np.reshape(names, (-1, 2)).T
@@ -61,7 +61,7 @@ def published(folder):
 
 
 def drawn(alphabets, ways, shots, runs, random):
-    """Such runs of random characters of one alphabet and random drawings of each."""
+    """Similar runs with random characters of one alphabet and random drawings of each character."""
     for _ in range(runs):
         alphabet = random.permutation(alphabets[random.integers(len(alphabets))])[:ways]
         drawings = np.stack([random.permutation(each)[: shots + 1] for each in alphabet])

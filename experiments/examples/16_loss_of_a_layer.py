@@ -19,7 +19,7 @@ from snnjax.networks import Earliest
 
 @component
 class MarginError(LocalError):
-    """Scores within the margin of that of the label are errors, squared."""
+    """Scores that come closer to the score of the label than the margin count as errors, which are squared."""
 
     margin: float = number(default=1.0, above=0)
 
@@ -31,7 +31,7 @@ class MarginError(LocalError):
 
 
 def network(rule):
-    """Two layers that learn by a rule, under a readout that learns by supervised STDP."""
+    """Two layers that learn by a rule, and a readout that learns by supervised STDP."""
     both = dict(padding=1, learners=rule, ramp=Ramp(), standardise=Standardise(), weight_mean=0.0)
     last = dict(threshold=60.0, weight_mean=0.15, weight_std=0.01, fractional=True)
     readout = Conv(50, kernel=7, learners=SupervisedSTDP(gap=0.01), **last)

@@ -1,7 +1,7 @@
-"""STDP layers as a feature extractor under a classifier of scikit-learn, as in Kheradpisheh et al. 2018.
+"""STDP layers as a feature extractor for a scikit-learn classifier, as in Kheradpisheh et al. 2018.
 
-DoG filters, two layers that learn by STDP without labels, and a linear SVM on their outputs, as a part of the network:
-it is saved with the network, which decides for one image or many like any other.
+The network has DoG filters, two layers that learn by STDP without labels, and a linear SVM on their outputs. The SVM is
+a part of the network and saved with it, so that the network decides for single images and batches like any other.
 
 python experiments/examples/3_features_for_a_classifier.py
 """

@@ -1,4 +1,4 @@
-"""Two classes of your own images, told apart by learning from reward: rings and crosses, drawn here at random.
+"""Two classes of your own images, learned from reward; here they are rings and crosses that are drawn at random.
 
 python experiments/examples/4_two_classes_of_pictures.py
 """
@@ -10,7 +10,7 @@ from snnjax.data import Dataset
 
 
 def picture(kind, random):
-    """A ring (0) or a cross (1) of random size, place and brightness, (32, 32) uint8."""
+    """A ring (0) or a cross (1) of random size, position and brightness, (32, 32) uint8."""
     row = random.uniform(12, 20)
     column = random.uniform(12, 20)
     size = random.uniform(6, 10)
@@ -28,7 +28,7 @@ images = np.stack([picture(kind, random) for kind in labels])
 data = Dataset("rings_and_crosses", images[:300], labels[:300], images[300:], labels[300:], classes=2)
 
 features = Conv(12, 5, padding=2, threshold=12, competition=WTA(4, radius=3), learners=STDP(doubling=150))
-decision = Conv(20, kernel=8, learners=RSTDP())  # 10 features for each class; each sees the whole image
+decision = Conv(20, kernel=8, learners=RSTDP())  # 10 features for each class; each reads the whole image
 stages = stage(features, pool=4), stage(decision)
 network = Network(data.name, input_shape=data.input_shape, classes=data.classes, stages=stages)
 trainer = Trainer(network, data, Settings(epochs=(3, 10), adapt_every=50, patience=0))

@@ -20,7 +20,7 @@ from snnjax.networks import Earliest
 
 
 class BatchResponse(NamedTuple):
-    """The response to a minibatch: what the rule learns from."""
+    """The response to a minibatch, from which the rule learns."""
 
     patches: jax.Array  # (positions of all images, K)
     sums: jax.Array  # (positions, F)
@@ -31,7 +31,7 @@ class PrincipalComponents(Learner):
     """w += rate (mean of u patch - lower triangle of (mean of u u) w), u = w patch."""
 
     rate: float = 0.02
-    minibatch_size: int = static(default=10)  # it learns from so many images at once
+    minibatch_size: int = static(default=10)  # number of images from which it learns at once
 
     def forward(self, layer, state, latency, label):
         patches, sums = layer.batch_sums(latency)  # standardised by the moments of the minibatch

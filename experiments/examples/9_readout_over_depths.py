@@ -24,7 +24,7 @@ def features(count):
 
 
 def network(depths):
-    """The network whose readout sees these depths, one after the other: 64 or 112 maps of 3x3."""
+    """A network whose readout reads these depths, concatenated: 64 or 112 maps of 3x3."""
     weights = dict(weight_mean=0.15, weight_std=0.01)
     readout = Conv(50, kernel=3, threshold=30.0, fractional=True, learners=SupervisedSTDP(gap=0.01), **weights)
     stages = (features(16), features(32), features(64), stage(readout, inputs=depths))

@@ -1,1 +1,1 @@
-"""Records and a line for each row of a table, from the results of its runs: a module for each kind of table."""
+"""Makes a record and a line for each row of a table from the results of its runs, in a module per kind of table."""

@@ -1,4 +1,4 @@
-"""Test accuracies beside published figures."""
+"""Tables of test accuracies, compared with published ones."""
 
 import dataclasses
 import statistics
@@ -18,7 +18,7 @@ Json = dict[str, Any]
 
 
 def record_of(row: Row, folder: Path, results: list[Json]) -> Json:
-    """The `results` of a row's runs, which lie in a folder: accuracies as fractions, seconds of whole runs."""
+    """The record of a row, from the `results` of its runs in a folder: accuracies as fractions, seconds of runs."""
     accuracies = np.array([result["test"]["accuracy"] for result in results])
     return dict(
         row=dataclasses.asdict(row),
@@ -37,7 +37,7 @@ def record_of(row: Row, folder: Path, results: list[Json]) -> Json:
 
 
 def rates_of(results: list[Json]) -> dict[str, float]:
-    """Images a second of each phase, the median of the runs."""
+    """The images per second of each phase, as medians over the runs."""
     rates: dict[str, list[float]] = {}
     for result in results:
         for phase in result["phases"]:
@@ -46,7 +46,7 @@ def rates_of(results: list[Json]) -> dict[str, float]:
 
 
 def line_of(record: Json) -> str:
-    """The mean accuracy of a row, in %, and whether it should be larger."""
+    """A line with the mean accuracy of a row in %, and a remark if it is below its target."""
     accuracies = 100 * np.array(record["accuracies"])
     least = record["row"]["least"]
     below = f", below the {least:g} % that it should reach" if least is not None and accuracies.mean() < least else ""

@@ -1,4 +1,4 @@
-"""The networks that come with snnjax: packed from runs, and compared with their cards."""
+"""The networks that are shipped with snnjax: packs them from runs, and compares them with their cards."""
 
 import dataclasses
 import hashlib
@@ -16,14 +16,14 @@ from snnjax.runs.pretrained import CARDS, Card, cards
 from snnjax.runs.trained import Trained
 
 BITS = 8
-WHOLE = 32  # bits of weights as they were trained
-LOST = 0.01  # of the accuracy, by weights of few bits: with more, a network keeps its weights
-APART = 0.005  # accuracies of two trainings on different processors
+WHOLE = 32  # bits of weights that are not quantised
+LOST = 0.01  # maximum loss of accuracy by quantisation; if the loss is larger, weights are not quantised
+APART = 0.005  # maximum difference between the accuracies of two training runs on different processors
 DATA = {"mnist": "MNIST", JPEG: "CIFAR-10, JPEG copies, mirrored"}
 
 
 def record_of(row: Row, folder: Path, results: list[Json]) -> Json:
-    """Packs the first run of a row into the folder `packed` beside, with its card in cards.json; returns the card."""
+    """Packs the first run of a row into the folder `packed`, with its card in cards.json; returns the card."""
     result = results[0]
     settings = result["settings"]
     images = data_source.load(settings)
@@ -58,20 +58,20 @@ def record_of(row: Row, folder: Path, results: list[Json]) -> Json:
 
 
 def without_places(network: Trained) -> Trained:
-    """A trained network whose settings do not say where its data were."""
+    """A copy of a trained network without the folder of its data in the settings."""
     settings = {key: value for key, value in network.settings.items() if key != "data_dir"}
     return dataclasses.replace(network, settings=settings)
 
 
 def with_few_bits(network: Trained) -> Trained:
-    """A trained network with weights of few bits."""
+    """A copy of a trained network with quantised weights."""
     small = quantise(network.spiking_network(), BITS)
     weights = {name: np.asarray(values) for name, values in small.weights().items()}
     return dataclasses.replace(network, network=small.network, weights=weights)
 
 
 def accuracy(network: Trained, images: snnjax.data.Dataset, part: str) -> float:
-    """The share of the images of a part, "validation" or "test", that a network decides right."""
+    """The share of the images of a part, "validation" or "test", that a network classifies correctly."""
     labels = getattr(images, f"{part}_labels")
     shares = snnjax.cost(network.spiking_network(), getattr(images, f"{part}_images"), labels).accuracy
     assert shares is not None
@@ -79,7 +79,7 @@ def accuracy(network: Trained, images: snnjax.data.Dataset, part: str) -> float:
 
 
 def line_of(record: Json) -> str:
-    """The test accuracy of a packed network, beside that of the one that comes with snnjax."""
+    """A line with the test accuracy of a packed network, compared with that of the shipped network."""
     name = record["name"]
     line = f"{name}: {record['test_accuracy']:.2%} of the test images"
     shipped = cards().get(name)

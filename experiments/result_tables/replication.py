@@ -1,4 +1,4 @@
-"""The recorded runs of aidinattar/snn, repeated from several seeds."""
+"""The recorded runs of aidinattar/snn, repeated with several seeds."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ PARTS = ("train", "test")
 
 
 def record_of(row: Row, folder: Path, results: list[Json]) -> Json:
-    """The accuracies of all epochs and seeds as fractions, beside those recorded, and the mean time of a run."""
+    """The accuracies of all epochs and seeds as fractions, with the recorded ones, and the mean duration of a run."""
     reference = files.read_json(REFERENCE)["networks"][row.model]
     seconds = [sum(phase["seconds"] + phase["compile_seconds"] for phase in result["phases"]) for result in results]
     record: dict[str, Any] = dict(
@@ -37,7 +37,7 @@ def record_of(row: Row, folder: Path, results: list[Json]) -> Json:
 
 
 def line_of(record: Json) -> str:
-    """The test accuracy after the last epoch, in %, beside that of aidinattar/snn."""
+    """A line with the test accuracy after the last epoch in %, compared with that of aidinattar/snn."""
     accuracies = 100 * np.array(record["test"]["seeds"])[:, -1]
     theirs = 100 * record["test"]["reference"][-1]
     ours = f"{console.mean_of(accuracies, 1)} % of the test images, seeds: {len(accuracies)}"

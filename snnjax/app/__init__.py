@@ -1,4 +1,4 @@
-"""The command line: options, commands, and the reports that they draw."""
+"""The command line: its options and commands, and the reports that they write."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Comparisons of runs: a page, and figures by epoch and time, and in a sweep."""
+"""Comparisons of runs and sweeps: an HTML page, and figures over epochs, over time, and over what a sweep varies."""
 
 import functools
 import math
@@ -23,17 +23,17 @@ from snnjax.training.groups import words
 
 
 class Course(NamedTuple):
-    """Accuracies of a run over time, fractions of one."""
+    """The accuracies of a run over time, in 0..1."""
 
     epochs: Sequence[float]
     seconds: Sequence[float]
     train: Sequence[float]
     tested: Sequence[float]
-    part: str  # that was tested: "validation" or "test"
+    part: str  # the part that was tested: "validation" or "test"
 
 
 def comparison_picture(courses: Mapping[str, Course]) -> Figure:
-    """Test or validation accuracies of several runs, and dashed those of training, by epoch and by time."""
+    """The validation or test accuracies of several runs over epochs and over time, with dashed training accuracies."""
     figure, axes = grid(2, 1, 6.6, 3.4, 0.22 * len(courses), sharey=True)
     lines: list[Line2D] = []
     for color, course in zip(colors(len(courses)), courses.values(), strict=True):
@@ -58,9 +58,9 @@ def comparison_picture(courses: Mapping[str, Course]) -> Figure:
 
 
 def draw_sweep(folder: Path, networks: list[dict[str, Any]]) -> None:
-    """Draws sweep.png: the `ranking_accuracy` of networks, as in sweep.json, over each number that varies.
+    """Draws sweep.png into a folder: the `ranking_accuracy` of networks over each value that varies.
 
-    Some of the networks have epochs.
+    `networks` are records as in sweep.json; at least one of them must have epochs.
     """
     variants = [network["variant"] for network in networks]
     shared = [name for name in variants[0] if all(name in variant for variant in variants)]
@@ -90,17 +90,17 @@ def draw_sweep(folder: Path, networks: list[dict[str, Any]]) -> None:
 
 
 def colors(count: int) -> Iterable[Any]:
-    """A colour for each of so many courses."""
+    """A colour for each of `count` curves."""
     return (colormaps["tab10"](i) if count <= 10 else colormaps["turbo"](i / (count - 1)) for i in range(count))
 
 
 def endings(names: Iterable[str], longest: int = 70) -> list[str]:
-    """Names for a picture: the last letters of long ones, which may be paths."""
+    """Names for a picture: only the last letters of names that are longer than `longest`, which may be paths."""
     return [name if len(name) <= longest else f"…{name[1 - longest :]}" for name in names]
 
 
 def logarithmic(axis: Axes) -> None:
-    """Makes the horizontal axis logarithmic, with its ticks in plain numbers."""
+    """Makes the horizontal axis logarithmic, and labels its ticks with plain numbers."""
     axis.set_xscale("log")
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter("{x:,g}")
@@ -108,14 +108,15 @@ def logarithmic(axis: Axes) -> None:
 
 
 def course(results: dict[str, Any]) -> Course:
-    """The accuracies of a run over time; without epochs, only that of the untrained network.
+    """The accuracies of a run over time; if there are no supervised epochs, only the test accuracy.
 
-    The seconds include all phases and compilation. They are measured for each phase; its epochs count as equally long.
+    The seconds include all phases and compilation. They are measured per phase; the epochs of a phase are assumed to be
+    equally long.
     """
     epochs = results["epochs"]
     phases = results["phases"]
     total = sum(phase["seconds"] + phase["compile_seconds"] for phase in phases)
-    learning = sum(phase["seconds"] for phase in phases[-2:])  # supervised, and its test
+    learning = sum(phase["seconds"] for phase in phases[-2:])  # the supervised phase and the test
     if not epochs:
         return Course([0], [total], [math.nan], [_tested(results, "accuracy", math.nan)], "test")
     seconds = np.linspace(total - learning, total, len(epochs) + 1)[1:]
@@ -137,30 +138,30 @@ _COMPARED: dict[str, tuple[Any, str, Callable[[dict[str, Any]], float | None]]] 
     "running, s": (min, ".1f", lambda run: sum(phase["seconds"] for phase in run["phases"])),
     "compiling, s": (min, ".1f", lambda run: sum(phase["compile_seconds"] for phase in run["phases"])),
 }
-"""The rows of a comparison: how the best is chosen, the format, and the value in a results.json."""
+"""The rows of a comparison: how the best value is selected, the format, and the value in a results.json."""
 
 
 def _tested(results: dict[str, Any], figure: str, other: Any = None, *, scale: float = 1) -> Any:
-    """A figure of the test, times a scale; `other` for a network that decides nothing."""
+    """A figure of the test, multiplied by `scale`; `other` for a network without a decision."""
     return scale * results["test"][figure] if results["test"] else other
 
 
 def _accuracy(results: dict[str, Any], part: str, epoch: str = "") -> float | None:
-    """The accuracy in % of a part in an epoch, by default the last one; None if it was not tested."""
+    """The accuracy on a part in an epoch, by default the last one, in %; None if the part was not tested."""
     epochs = results["epochs"]
     record = epochs[results[epoch] if epoch else -1] if epochs else {}
     return 100 * record[part]["accuracy"] if part in record else None
 
 
 def runs_of(sources: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Those of several results.json and sweep.json that are of runs, by their numbers from 1."""
+    """The results.json among several results.json and sweep.json, by their numbers from 1."""
     return {str(number): source for number, source in enumerate(sources.values(), 1) if "networks" not in source}
 
 
 def compared(results: Mapping[str, dict[str, Any]]) -> tuple[list[list[str]], list[list[int]]]:
-    """The figures of several results.json by name: rows of a table, and the places of the best cells in each row.
+    """The figures of several results.json: the rows of a table, and the columns of the best cells in each row.
 
-    Where all are equal, none is the best.
+    If all values in a row are equal, none of them is marked as the best.
     """
     rows = []
     best = []
@@ -177,9 +178,10 @@ def compared(results: Mapping[str, dict[str, Any]]) -> tuple[list[list[str]], li
 
 
 def differing(sources: Mapping[str, dict[str, Any]]) -> list[list[str]]:
-    """Differences in networks, settings, devices and versions of several results.json and sweep.json: rows of a table.
+    """The networks, settings, devices and versions in which runs and sweeps differ: the rows of a table.
 
-    The settings of a sweep are those that its networks have in common, and all values of what it varies.
+    `sources` are several results.json and sweep.json, by name. The column of a sweep has the settings that are common
+    to its networks, and all values of the numbers and components that it varies.
     """
     abouts = [source.get("about", source) for source in sources.values()]
     parameters = [_parameters(source) for source in sources.values()]
@@ -202,7 +204,7 @@ def differing(sources: Mapping[str, dict[str, Any]]) -> list[list[str]]:
 
 
 def _parameters(source: dict[str, Any]) -> dict[str, Any]:
-    """The components and numbers of a results.json or sweep.json by path; of what a sweep varies, all values."""
+    """The components and numbers of a results.json or sweep.json, by path; with all values that a sweep uses."""
     about = source.get("about", source)
     parameters: dict[str, Any] = about.get("components", {}) | about.get("hyperparameters", {})
     variants = [network["variant"] for network in source.get("networks", [])]
@@ -212,7 +214,7 @@ def _parameters(source: dict[str, Any]) -> dict[str, Any]:
         own = parameters.get(path)
         values = [variant.get(name, own) for variant in variants if own is not None or name in variant]
         if any(isinstance(value, str) for value in values):  # components, whose parts and numbers differ
-            several = re.sub(r"\.\d+$", "", path)  # the tuple that it is in
+            several = re.sub(r"\.\d+$", "", path)  # the tuple that contains it
             parameters = {key: x for key, x in parameters.items() if key != several and not key.startswith(f"{path}.")}
             values = [re.sub(r"^[^(]*:(?=\w+$)", "", str(value)) for value in values]  # the name of FILE.py:NAME
         elif own is not None:
@@ -222,7 +224,7 @@ def _parameters(source: dict[str, Any]) -> dict[str, Any]:
 
 
 def comparison_page(sources: Mapping[str, dict[str, Any]]) -> str:
-    """The page that compares runs and sweeps, given their results.json and sweep.json by name."""
+    """The HTML page that compares runs and sweeps, given their results.json and sweep.json by name."""
     numbers = [str(number) for number in range(1, len(sources) + 1)]
     names = dict(zip(numbers, sources, strict=True))
     runs = runs_of(sources)
@@ -254,7 +256,7 @@ def comparison_page(sources: Mapping[str, dict[str, Any]]) -> str:
 
 
 def _courses(courses: Mapping[str, Course], runs: Mapping[str, dict[str, Any]]) -> Markup:
-    """The picture of accuracies over time, as HTML."""
+    """The picture of the accuracies over time, as HTML."""
     tested = dict.fromkeys(x.part for x in courses.values())
     caption = (
         f"Accuracy on the {' or '.join(tested)} images, and dashed on the training images while the network learned, "

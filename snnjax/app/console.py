@@ -1,4 +1,4 @@
-"""What commands print: progress bars, tables, and the words and rows that reports share with them."""
+"""The output of commands: progress bars and tables, and the texts and rows that reports share with them."""
 
 import re
 import sys
@@ -26,14 +26,14 @@ _INTERVAL = 10.0  # seconds between the lines of a phase in a log file
 
 
 def screen() -> Console:
-    """The console for results: it wraps no lines, and gives tables 120 columns in a file."""
+    """The console for results, which does not wrap lines; tables have up to 120 columns if the output is a file."""
     return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 
 
 def table(head: Iterable[str], sections: Iterable[Iterable[Iterable[str]]], title: str = "", left: int = 1) -> Table:
     """A table with rules between sections of rows; the first `left` columns contain words, all other columns numbers.
 
-    On a narrow screen, long words continue on the next line: nothing is cut.
+    On a narrow screen, long cells continue on the next line, so that nothing is cut off.
     """
     columns = [Column(name, justify="left" if i < left else "right", overflow="fold") for i, name in enumerate(head)]
     shown = Table(*columns, title=title or None, title_justify="left")
@@ -45,30 +45,30 @@ def table(head: Iterable[str], sections: Iterable[Iterable[Iterable[str]]], titl
 
 
 def markdown(head: Sequence[str], lines: Iterable[Sequence[str]], *notes: str) -> str:
-    """A Markdown table with notes below."""
+    """A Markdown table, with notes below it."""
     table = (f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *lines))
     return "\n".join([*table, "", *notes, ""])
 
 
 def notes(images: Dataset) -> list[str]:
-    """The notes on a data set; where they name an argument and its option, only the option."""
+    """The notes about a data set; if a note names an argument and its option, only the option is kept."""
     return [re.sub(r"`[^`]*` \((--\w+)\)", r"\1", note) for note in images.notes]
 
 
 def order(settings: Mapping[str, Any]) -> str:
-    """In which order images were shown, and whether mirrored, in words; "" where neither."""
-    shuffled = "images come in a new order each epoch" * settings.get("shuffle", False)
+    """A text that says whether images are shuffled or mirrored; "" if they are neither."""
+    shuffled = "images are shown in a new order each epoch" * settings.get("shuffle", False)
     mirrored = "each image is mirrored left-right or not, at random" * settings.get("mirror", False)
     return ", ".join(filter(None, (shuffled, mirrored)))
 
 
 def back_end(settings: Mapping[str, Any]) -> str:
-    """The back end of a run in words."""
+    """The back end of a run, as text."""
     return f"back end {settings['backend']}"
 
 
 def duration(seconds: float) -> str:
-    """A time in words."""
+    """A time in seconds, minutes or hours, as text."""
     if seconds < 100:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)
@@ -76,7 +76,7 @@ def duration(seconds: float) -> str:
 
 
 def phases(results: dict[str, Any]) -> Rows:
-    """Figures of each phase in a results.json: the heads of a table and its rows."""
+    """Images and times of each phase in a results.json: the heads of a table and its rows."""
     keys = dict(images=",", compile_seconds=".1f", seconds=".1f", images_per_second=",.0f")
     rows = [[phase["name"], *(format(phase[key], spec) for key, spec in keys.items())] for phase in results["phases"]]
     return ["phase", "images", "compiling s", "running s", "images/s"], rows
@@ -86,7 +86,7 @@ MEAN = "mean ± half of its 95 % interval (Student's t), and standard deviation 
 
 
 def mean_of(values: np.ndarray, digits: int) -> str:
-    """The mean of values; of several also half of its 95 % interval, and their standard deviation."""
+    """The mean of values as text; for several values, with half of its 95 % interval and the standard deviation."""
     if len(values) == 1:
         return f"{values.mean():.{digits}f}"
     interval = f"± {half_interval(values):.{digits}f}"
@@ -94,22 +94,22 @@ def mean_of(values: np.ndarray, digits: int) -> str:
 
 
 def in_lines(cell: str) -> str:
-    """A cell of a table with a mean on one line and its standard deviation on the next."""
+    """Splits the text of `mean_of` into two lines, the second of which has the standard deviation."""
     return cell.replace(", ", "\n")
 
 
 def times(count: int) -> str:
-    """How often, in words."""
+    """A number of times, as text: "once" or "3 times"."""
     return "once" if count == 1 else f"{count:,} times"
 
 
 def left(seconds: float) -> str:
-    """An estimate of the time that is left, in words."""
+    """An estimate of the remaining time, as text."""
     return f"about {seconds:.0f} s left" if seconds < 100 else f"about {duration(seconds)} left"
 
 
 def each_fold(folds: int) -> Iterator[int]:
-    """The numbers of folds from 1; a line comes before the work on each, with an estimate of the time left."""
+    """Iterates over the folds, numbered from 1; prints a line for each, with an estimate of the remaining time."""
     begin = time.perf_counter()
     for fold in range(1, checks.integer("folds", folds, 2) + 1):
         remaining = ""
@@ -121,10 +121,10 @@ def each_fold(folds: int) -> Iterator[int]:
 
 
 class Bars(Callback):
-    """A bar for each phase with images/s and the running accuracy; in a file, a line now and then."""
+    """A progress bar for each phase, with images/s and accuracies; if the output is a file, occasional lines."""
 
     def __init__(self, heading: Callable[[Group], str] = str) -> None:
-        """`heading` gives the words above the bars of a sweep's group."""
+        """`heading` returns the line above the bars for a group of a sweep."""
         self.console = screen()
         self._heading = heading
         self._progress = self._bars()
@@ -155,15 +155,15 @@ class Bars(Callback):
         self._progress.start()
 
     def print(self, words: str) -> None:
-        """Prints words above the bars."""
+        """Prints a line above the bars."""
         self.console.print(words, markup=False)
 
     def add(self, name: str, total: int, note: str = "") -> None:
-        """Begins a bar."""
+        """Starts a new bar."""
         self._progress.add_task(name, total=total, rate="", note=note)
 
     def advance(self, count: int) -> None:
-        """Moves the last bar on."""
+        """Advances the last bar by `count`."""
         self._progress.update(self._task.id, advance=count)
 
     @property
@@ -177,7 +177,7 @@ class Bars(Callback):
         task = self._task
         now = time.perf_counter()
         if not task.completed:
-            self._start = self._printed = now  # the first report ends the compilation
+            self._start = self._printed = now  # compilation ends before the first report
             self._progress.update(task.id, note="")
         self.advance(images)
         if now - self._start > 0.5:
@@ -194,7 +194,7 @@ class Bars(Callback):
         self.note(f"epoch {record['epoch'] + 1}: train {train:.1%} {part} {tested:.1%}")
 
     def note(self, words: str) -> None:
-        """Writes words behind the last bar."""
+        """Shows a text at the end of the last bar."""
         self._progress.update(self._task.id, note=words)
 
     def invalid(self, problem: str) -> None:
@@ -218,7 +218,7 @@ class Bars(Callback):
 
 
 class Programs(Bars):
-    """A bar of the networks that are trained by workers, and a line as each program begins and ends."""
+    """A progress bar for networks that workers train, with a line for the start and the end of each program."""
 
     def __init__(self, networks: int, heading: Callable[[Group], str], ending: Callable[[Outcome], str]) -> None:
         super().__init__(heading)
@@ -234,7 +234,7 @@ class Programs(Bars):
 
 
 def header(run: RunFolder) -> None:
-    """Prints the network, data, device and folder of a run, and how it begins."""
+    """Prints the network, the data, the device and the folder of a run, its notes, and a table of its stages."""
     console = screen()
     data = run.trainer.data
     settings = run.trainer.settings
@@ -249,7 +249,7 @@ def header(run: RunFolder) -> None:
 
 
 def summary(run: RunFolder) -> None:
-    """Prints phases and the test result of a finished run."""
+    """Prints the phases, the test result and the files of a finished run."""
     console = screen()
     results = run.results
     best = results["best_epoch"]
@@ -272,13 +272,13 @@ def summary(run: RunFolder) -> None:
         scores(results["test"], note)
     else:
         name = run.trainer.network.name
-        console.print(f"{name} decides nothing: `snnjax.load(run).features(images)` has its features", markup=False)
+        console.print(f"{name} has no decision: `snnjax.load(run).features(images)` returns its features", markup=False)
     files = ", ".join(sorted(path.name for path in run.path.iterdir() if path.name[0] != "."))
     console.print(f"{run.path}: {files}", markup=False)
 
 
 def scores(test: dict[str, Any], note: str = "") -> None:
-    """Prints the results of `metrics.report`, in two lines."""
+    """Prints the results of `metrics.report` in two lines."""
     area = "" if test["roc_auc"] is None else f", ROC AUC {test['roc_auc']:.4f}"
     screen().print(
         f"[bold]test accuracy {test['accuracy']:.2%}[/], wrong {test['wrong']:.2%}, silent {test['silent']:.2%}{note}\n"

@@ -1,4 +1,4 @@
-"""The costs of a network for people: tables, sentences and a picture of the figures of `snnjax.cost`."""
+"""Presents the results of `snnjax.cost` as tables, sentences and a picture."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ Rows = tuple[list[str], list[list[str]]]
 
 
 def layers(cost: Json) -> Rows:
-    """What each layer costs: the heads of a table and its rows, that of all layers last."""
+    """The cost of each layer, and of all spiking layers in the last row: the heads of a table and its rows."""
     head = ["layer", "neurons", "weights", "not 0", "kB", "spikes", "least", "most", "operations", "dense"]
     rows = [_layer(layer) for layer in cost["layers"]]
     spiking = [layer for layer in cost["layers"] if layer["spikes"]]
@@ -28,11 +28,11 @@ def layers(cost: Json) -> Rows:
         return head, rows
     sums = {key: sum(layer[key] for layer in spiking) for key in ("neurons", "weights", "nonzero_weights", "bytes")}
     counts = {key: cost[key] for key in ("spikes", "effective_operations", "dense_operations")}
-    return head, [*rows, _layer(dict(name="all that spike") | sums | counts)]
+    return head, [*rows, _layer(dict(name="all spiking layers") | sums | counts)]
 
 
 def _layer(layer: Json) -> list[str]:
-    """The cells of one layer, or of all."""
+    """The cells of a row, for one layer or for all spiking layers."""
     spikes = layer["spikes"]
     return [
         layer["name"] if spikes else f"{layer['name']}, multiply-accumulates",
@@ -49,10 +49,10 @@ def _layer(layer: Json) -> list[str]:
 
 
 def times(cost: Json) -> Rows:
-    """When each layer fires, in steps of its window: the heads of a table and its rows."""
+    """The mean spike times of each layer, in steps of its window: the heads of a table and its rows."""
     rows = []
     for layer in cost["layers"]:
-        if not layer.get("first_spike"):  # it is silent, multiplies, or was counted by an earlier version
+        if not layer.get("first_spike"):  # the layer is silent or multiplies, or an earlier version counted
             continue
         start = layer["window"] * cost["time_steps"]
         window = f"{start:,} to {start + cost['time_steps'] - 1:,}"
@@ -61,7 +61,7 @@ def times(cost: Json) -> Rows:
 
 
 def moments(cost: Json) -> Rows:
-    """What is decided after each step of the deciding window: the heads of a table and its rows, none without steps."""
+    """The decisions after each step of the deciding window: the heads of a table and its rows; empty without steps."""
     if "steps" not in cost:
         return [], []
     known = "accuracy" in cost
@@ -81,7 +81,7 @@ def moments(cost: Json) -> Rows:
 
 
 def few_bits(cost: Json) -> Rows:
-    """What weights of few bits bring: the heads of a table and its rows."""
+    """Accuracy and cost with quantised weights: the heads of a table and its rows."""
     head = ["bits", "accuracy", "same decisions", "kB of layers", "spikes", "operations"]
     estimated = all("energy" in figures for figures in cost.get("few_bits", []))
     if estimated:
@@ -98,7 +98,7 @@ def few_bits(cost: Json) -> Rows:
 
 
 def facts(cost: Json) -> dict[str, str]:
-    """The main figures in words, by name."""
+    """The main figures as texts, by name; a text is "" if it does not apply."""
     effective = cost["effective_operations"]["mean"]
     averaging = cost.get("averaging_neurons", 0)
     before = cost["layers"][-1].get("window", 0) * cost["time_steps"]
@@ -130,7 +130,7 @@ def facts(cost: Json) -> dict[str, str]:
 
 
 def energy(estimate: Json) -> str:
-    """An estimate of energy in words, with what it assumes."""
+    """An estimate of the energy as text, with its assumptions."""
     multiply = estimate["pj_multiply"]
     assumed = f"{estimate['pj_accumulate']:g} pJ per synaptic operation"
     if multiply is not None:
@@ -139,7 +139,7 @@ def energy(estimate: Json) -> str:
 
 
 def section(run: Path) -> Markup:
-    """The costs of a run as HTML; nothing if they have not been counted. Raises InputError if the file is damaged."""
+    """The costs of a run as HTML; empty if they have not been counted. Raises InputError if the file is damaged."""
     path = run / COSTS
     if not path.exists():
         return Markup()
@@ -152,7 +152,7 @@ def section(run: Path) -> Markup:
 
 
 def picture(cost: Json) -> Figure:
-    """Accuracy against the time available, and when the readout first fires and the decision last changes."""
+    """The accuracy over the time steps, and histograms of the first readout spike and the last change of decision."""
     figure, (curve, times) = plots.grid(2, 2, plots.WIDTH / 2, 3.2)
     steps = np.array(cost["steps"])
     known = "accuracy" in cost
@@ -168,7 +168,7 @@ def _draw_times(axis: Axes, cost: Json, steps: np.ndarray) -> None:
     """Draws histograms of the first readout spike and of the last change of the decision."""
     edges = [0, *(steps + 1)]
     if "first_spike_images" in cost:
-        images = np.add.reduceat(cost["first_spike_images"][:-1], edges[:-1])  # those that stay silent come last
+        images = np.add.reduceat(cost["first_spike_images"][:-1], edges[:-1])  # the last entry counts silent images
         axis.stairs(images, edges, fill=True, color="tab:orange", label="first readout spike")
     axis.stairs(cost["settled_images"], edges, color="tab:blue", linewidth=1.5, label="decided for good")
     axis.set(xlabel="time step", ylabel="images")

@@ -1,4 +1,4 @@
-"""Data sets as options and settings name them: where they come from, and what of them a run learns and tests."""
+"""Loads the data set that options or settings describe, and selects the images that a run learns and tests."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -9,15 +9,15 @@ from snnjax import InputError, data
 from snnjax.app import shared_options
 from snnjax.data import Dataset
 
-SOURCE = ("dataset", "data_dir", "size", "colour", "group", "fit")  # options that say where a data set comes from
-SPLIT = ("split_seed", "folds", "fold")  # and which of its images are tested
-SHARES = ("split_seed", "folds", "labels", "validation", "draw", "augment", "ratio")  # and what a run learns of them
+SOURCE = ("dataset", "data_dir", "size", "colour", "group", "fit")  # options for the origin of a data set
+SPLIT = ("split_seed", "folds", "fold")  # options and settings that select its test images
+SHARES = ("split_seed", "folds", "labels", "validation", "draw", "augment", "ratio")  # options that select the images
 
 
 def load(source: Mapping[str, Any]) -> Dataset:
-    """The data set of options or of settings, which hold the names of `SOURCE` and perhaps of `SPLIT`.
+    """Loads the data set that options or settings describe, by the names in `SOURCE` and, optionally, in `SPLIT`.
 
-    Raises as `data.load` and `Dataset.folds`.
+    Raises errors as `data.load` and `Dataset.folds`.
     """
     options = load_options(source)
     folds = source.get("folds")
@@ -29,7 +29,7 @@ def load(source: Mapping[str, Any]) -> Dataset:
 
 
 def load_options(source: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `data.load` that options or settings hold, besides the name of the data and their folder."""
+    """The arguments of `data.load` in options or settings, without the name and the folder of the data set."""
     sides = tuple(source.get("size") or ())
     if len(sides) > 2:
         raise InputError(f"`size` must be one number or two, height and width, got {len(sides)}")
@@ -46,9 +46,9 @@ def load_options(source: Mapping[str, Any]) -> dict[str, Any]:
 def source(
     network: shared_options.Network, chosen: shared_options.Data, images: Dataset, fold: int | None = None
 ) -> dict[str, Any]:
-    """The origin of a run's network and its share of the images, by which other commands find them from any folder.
+    """The origin of a run's network and images, from which other commands load them again, in any working directory.
 
-    `images` are those of `read_images`.
+    `images` is the result of `read_images`.
     """
     name = chosen.dataset
     folder = chosen.data_dir
@@ -70,9 +70,9 @@ def source(
 
 
 def read_images(chosen: shared_options.Data, fold: int | None = None) -> Dataset:
-    """The data set that options name, with notes if it has fewer images than they ask for.
+    """Loads the data set that options describe, and adds notes if it has fewer images than requested.
 
-    Raises InputError if numbers of images are below 1, or images are to be drawn and no number says how many.
+    Raises InputError if a number of images is below 1, or if images should be drawn but their number is not given.
     """
     shared_options.check_least(chosen, train_images=1, test_images=1)
     labels = getattr(chosen, "labels", None)
@@ -88,16 +88,17 @@ def read_images(chosen: shared_options.Data, fold: int | None = None) -> Dataset
 
 
 def _taken(chosen: shared_options.Data, images: Dataset) -> int:
-    """The number of training images that options take of a data set."""
+    """The number of training images of a data set that options select."""
     there = len(images.train_images)
     return min(chosen.train_images or there, there)
 
 
 def learned(images: Dataset, settings: Mapping[str, Any]) -> Dataset:
-    """A data set as a run with these settings learns it, given as it was read.
+    """The data set that a run with these settings learns and tests, given the data set as it was loaded.
 
-    Of `images_taken` for training the first of each class are taken, or some that `seed` draws where `draw` is set; so
-    are those that keep their labels. Raises as `Dataset.subset`, `split`, `Dataset.augment` and `Dataset.share`.
+    The first `images_taken` training images, stratified by class, are used, or if `draw` is set, images that are drawn
+    with `seed`; the images that keep their labels are selected in the same way. Raises errors as `Dataset.subset`,
+    `split`, `Dataset.augment` and `Dataset.share`.
     """
     taken = settings["images_taken"]
     seed = settings["seed"] if settings.get("draw", False) else None
@@ -113,19 +114,19 @@ def learned(images: Dataset, settings: Mapping[str, Any]) -> Dataset:
 
 
 def split(images: Dataset, validation: float) -> Dataset:
-    """A data set with a share of its training images held out; 0: none. Existing validation images are kept."""
+    """A data set with a share of its training images held out, unless it has validation images; 0: none at all."""
     if not validation:
         return dataclasses.replace(images, validation_images=None, validation_labels=None, validation_files=None)
     if images.validation_images is not None:
         return images
     try:
-        return images.hold_out(validation, seed=0)  # the same whatever the seed of the network
+        return images.hold_out(validation, seed=0)  # the same images for every seed of the network
     except InputError as error:
         raise InputError(f"`validation`: {error}") from error
 
 
 def note_fewer(images: Dataset, **asked: int | None) -> Dataset:
-    """A data set with a note where it has fewer images of a part, "train" or "test", than the command asks for."""
+    """A data set with a note if a part, "train" or "test", has fewer images than the command requests."""
     for part, count in asked.items():
         there = len(getattr(images, f"{part}_labels"))
         if count is not None and count > there:
@@ -134,12 +135,12 @@ def note_fewer(images: Dataset, **asked: int | None) -> Dataset:
 
 
 def noted(images: Dataset, note: str) -> Dataset:
-    """A data set with one note more."""
+    """A data set with one more note."""
     return dataclasses.replace(images, notes=(*images.notes, note))
 
 
 def check_images(numbers: Iterable[int], images: Dataset) -> None:
-    """Raises InputError unless all are numbers of test images."""
+    """Raises InputError unless all numbers are indices of test images."""
     last = len(images.test_images) - 1
     if wrong := [number for number in numbers if not 0 <= number <= last]:
         raise InputError(f"`images` must lie in 0..{last}, got {wrong[0]}")

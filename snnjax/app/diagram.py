@@ -1,4 +1,4 @@
-"""The graph of a network's stages, as the rows of a table and as a picture."""
+"""Shows the graph of a network's stages as a table and as a picture."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from snnjax.layers import Conv
 from snnjax.networks import Concatenate, Input, Network
 from snnjax.networks.graph import name_of
 
-if TYPE_CHECKING:  # the table comes before a training, and Matplotlib is imported while it runs
+if TYPE_CHECKING:  # the table precedes training, during which Matplotlib is imported
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.text import Text
 
 HEAD = ("stage", "reads", "layers", "input", "output", "parameters")
-COLUMN = 2.1  # inches between stages that follow each other
-ROW = 1.0  # inches between stages side by side
-BEND = 0.35  # of an arrow that passes over stages: its height is so many halves of its length
+COLUMN = 2.1  # inches between successive stages
+ROW = 1.0  # inches between parallel stages
+BEND = 0.35  # height of an arrow that passes over other stages, as a multiple of half its length
 
 
 def rows(network: Network) -> list[list[str]]:
-    """A row for each stage, as `HEAD` names its cells."""
+    """A row for each stage, with the cells that `HEAD` names."""
     graph = network.graph
     shapes = network.weight_shapes
     inputs = network.input_shapes
@@ -48,7 +48,7 @@ def rows(network: Network) -> list[list[str]]:
 
 
 def picture(network: Network) -> Figure:
-    """The encoder and all stages as boxes, from left to right, with an arrow to each from what it reads."""
+    """A figure of the encoder and all stages as boxes, from left to right, with arrows from their inputs."""
     from matplotlib.figure import Figure
 
     from snnjax.app.plots import WIDTH
@@ -74,7 +74,7 @@ def picture(network: Network) -> Figure:
 
 
 def _places(network: Network) -> list[tuple[float, float]]:
-    """Column and row of the encoder and of each stage: a stage is one column behind the last stage that it reads."""
+    """Column and row of the encoder and of each stage; a stage is one column to the right of its last input."""
     columns = [0]
     for number in range(len(network.stages)):
         columns.append(1 + max(columns[source] for source in network.graph.sources(number)))
@@ -82,19 +82,19 @@ def _places(network: Network) -> list[tuple[float, float]]:
 
 
 def _bend(start: float, end: float, inches: float) -> float:
-    """The height in rows of an arrow between two columns that are so many inches wide, 0 where it is straight."""
+    """The height, in rows, of an arrow between two columns that are `inches` wide; 0 if the arrow is straight."""
     return BEND * inches * (end - start) / 2 / ROW if end - start > 1 else 0.0
 
 
 def _box(axis: Axes, network: Network, output: int, place: tuple[float, float]) -> Text:
-    """Draws the encoder or a stage."""
+    """Draws the box of the encoder or of a stage."""
     lines = [name_of(output), *([_kind(network, output - 1)] if output else []), _size(network.shapes[output])]
     box = dict(boxstyle="round", facecolor="white", edgecolor="0.4")
     return axis.text(*place, "\n".join(lines), ha="center", va="center", fontsize=8, bbox=box, parse_math=False)
 
 
 def _arrow(axis: Axes, source: Text, target: Text, bend: float, label: str) -> None:
-    """Draws an arrow between two boxes, and a label at its middle."""
+    """Draws an arrow between two boxes, with a label in the middle."""
     start = source.get_position()
     end = target.get_position()
     style = dict(
@@ -109,12 +109,12 @@ def _arrow(axis: Axes, source: Text, target: Text, bend: float, label: str) -> N
     axis.annotate("", end, start, arrowprops=style)
     middle = (start[0] + end[0]) / 2
     height = (start[1] + end[1]) / 2 + bend
-    ground = dict(facecolor="white", edgecolor="none", pad=0.6)  # over the arrows that pass behind it
+    ground = dict(facecolor="white", edgecolor="none", pad=0.6)  # hides the arrows behind it
     axis.text(middle, height + 0.06, label, ha="center", va="bottom", fontsize=6.5, bbox=ground if label else None)
 
 
 def _kind(network: Network, number: int) -> str:
-    """The join of a stage, if it has one, and how its layers learn."""
+    """The join of a stage, if it has one, and the learning rules of its layers."""
     stage = network.stages[number]
     kinds = ", ".join(dict.fromkeys(_learning(conv) for conv in stage.branches)) or "no layers"
     if len(stage.branches) > 1:
@@ -124,7 +124,7 @@ def _kind(network: Network, number: int) -> str:
 
 
 def _join(network: Network, number: int) -> str:
-    """The type of a stage's join, "" if it only passes on a single input."""
+    """The type of a stage's join; "" if it only passes on a single input."""
     join = network.stages[number].join
     single = len(network.graph.reads(number)) == 1
     return "" if single and isinstance(join, Concatenate) else type(join).__name__
@@ -148,7 +148,7 @@ def _input(source: Input) -> str:
 
 
 def _changes(source: Input) -> list[str]:
-    """How an output changes on its way to a reader: pooled, or not at all."""
+    """The changes to an output before a stage reads it: pooling, or none."""
     changes = []
     if source.pool is not None:
         window = _size(checks.pair("window", source.pool.window, 1))

@@ -1,6 +1,6 @@
-"""How Ctrl-C, SIGTERM and a closed terminal end a program: at once and in one line, from its first import on.
+"""Ends a program on Ctrl-C, SIGTERM or a closed terminal, at once and with a single line, even during its imports.
 
-Little is imported here: the handlers are set before anything that takes long.
+This module imports little, because the handlers are set before any slow import.
 """
 
 import os
@@ -15,17 +15,17 @@ STOPPED = 130  # exit status after Ctrl-C
 RESEND_AFTER = 2.0  # seconds until an interrupt that did not end the program is sent again
 
 INTERRUPTED = threading.Event()
-"""Set once a signal has interrupted the program: errors of the code that it interrupted are of no interest."""
+"""Set once a signal has interrupted the program, so that errors of the interrupted code can be ignored."""
 
 TERMINALS: list[int] = []
-"""The outputs of the program, 1 and 2, that go to a terminal."""
+"""The file descriptors, of 1 and 2, that are connected to a terminal."""
 
 LAST_LINE: ContextVar[str] = ContextVar("LAST_LINE", default="Stopped.")
-"""What the program prints when it is stopped."""
+"""The last line that the program prints when it is stopped."""
 
 
 def catch() -> None:
-    """Lets Ctrl-C, SIGTERM and a terminal that is closed interrupt the program."""
+    """Sets the handlers, so that Ctrl-C, SIGTERM and closing the terminal interrupt the program."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # background jobs of a shell ignore it
         signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -36,27 +36,27 @@ def catch() -> None:
 
 
 def ignore() -> None:
-    """Lets nothing interrupt the end of an interrupted program."""
+    """Ignores further signals, so that an interrupted program can finish its work."""
     for number in signal.valid_signals():
         if signal.getsignal(number) in (_interrupt, _hang_up):
             signal.signal(number, signal.SIG_IGN)
 
 
 def stop() -> NoReturn:
-    """Ends an interrupted program; nothing may interrupt that."""
+    """Ends an interrupted program; further signals are ignored."""
     ignore()
     line = f"\n{LAST_LINE.get()}"
     try:
         print(line, flush=True)
-    except RuntimeError:  # the signal came while the program was printing, within which it cannot print again
+    except RuntimeError:  # the signal interrupted a print, during which printing is impossible
         os.write(1, f"{line}\n".encode())
     raise SystemExit(STOPPED) from None
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Interrupts the program, and sends the signal again later: third-party code may swallow the exception.
+    """Interrupts the program, and sends the signal again later, because third-party code may swallow the exception.
 
-    While a module is imported it ends the program at once: compiled modules such as NumPy's may crash by an exception.
+    During an import, the program ends at once, because an exception may crash compiled modules such as NumPy's.
     """
     INTERRUPTED.set()
     if _imports(frame):
@@ -65,14 +65,14 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
         finally:
             os._exit(STOPPED)
     resend = threading.Timer(RESEND_AFTER, os.kill, (os.getpid(), number))
-    # Otherwise Python would wait for the timer before it ends.
+    # Otherwise, Python would wait for the timer before it exits.
     resend.daemon = True
     resend.start()
     raise KeyboardInterrupt
 
 
 def _hang_up(number: int, frame: FrameType | None) -> None:
-    """Interrupts the program as its terminal is closed: what it prints from then on is lost, instead of an error."""
+    """Interrupts the program when its terminal is closed; further output is discarded rather than causing errors."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for terminal in TERMINALS:
         os.dup2(nowhere, terminal)
@@ -80,13 +80,13 @@ def _hang_up(number: int, frame: FrameType | None) -> None:
 
 
 def _imports(frame: FrameType | None) -> bool:
-    """Whether a frame runs within an import."""
+    """Whether a frame runs during an import."""
     while frame and not frame.f_code.co_filename.startswith("<frozen importlib"):
         frame = frame.f_back
     return frame is not None
 
 
 def _unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Hides errors in callbacks of the interpreter once the program is interrupted: the signal is sent again."""
+    """Hides errors in callbacks of the interpreter after an interrupt, because the signal is sent again."""
     if not INTERRUPTED.is_set():
         sys.__unraisablehook__(unraisable)

@@ -1,4 +1,4 @@
-"""Looks up what an option names: published networks, encoders and other components, and the user's own modules."""
+"""Finds the networks, encoders, other components and custom modules that options name."""
 
 import dataclasses
 import importlib
@@ -16,13 +16,13 @@ from snnjax.encoding import ENCODERS
 
 
 def import_all(modules: Iterable[str]) -> None:
-    """Imports the user's modules, which may define components; raises InputError if there is none."""
+    """Imports custom modules, which may define components; raises InputError if a module does not exist."""
     for module in modules:
         import_one(module)
 
 
 def import_one(module: str, option: str = "import") -> ModuleType:
-    """A module of the user's, by the path of its file or by name; raises InputError if there is none."""
+    """Imports a custom module, by the path of its file or by name; raises InputError if it does not exist."""
     if not module.endswith(".py"):
         try:
             return importlib.import_module(module)
@@ -34,7 +34,7 @@ def import_one(module: str, option: str = "import") -> ModuleType:
     known = getattr(sys.modules.get(path.stem), "__file__", None)
     if known and Path(known).resolve() == path:  # imported by name
         return sys.modules[path.stem]
-    if path not in _imported:  # its components are registered once
+    if path not in _imported:  # a second import would register its components twice
         name = path.stem if path.stem not in sys.modules else f"{path.stem}_{len(_imported)}"
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None
@@ -58,9 +58,9 @@ _imported: dict[Path, ModuleType] = {}
 
 
 def published(model: str, alternatives: str = "") -> Callable[[ImageSpec], Network]:
-    """The function of a published network.
+    """The function that makes a published network.
 
-    Raises InputError for another name; its message lists the networks, and then the `alternatives` in words.
+    Raises InputError if the name is unknown; the message lists the networks, followed by the text `alternatives`.
     """
     if model not in NETWORKS:
         raise unknown("model", model, NETWORKS, alternatives)
@@ -68,7 +68,7 @@ def published(model: str, alternatives: str = "") -> Callable[[ImageSpec], Netwo
 
 
 def find(option: str, name: str, table: Mapping[str, Any]) -> Any:
-    """An entry of a table by its name, or of a file of the user's, as FILE.py:NAME; raises InputError without one."""
+    """Finds an entry of a table by name, or in a custom file as FILE.py:NAME; raises InputError if there is none."""
     file, _, attribute = name.rpartition(":")
     if not file:
         if name not in table:
@@ -84,7 +84,7 @@ def find(option: str, name: str, table: Mapping[str, Any]) -> Any:
 
 
 def encoder_name(encoder: Any) -> str:
-    """The name of an encoder, whatever its time steps, or that of its class."""
+    """The name of an encoder, regardless of its time steps; or of its class, if it is not a published encoder."""
     for name, other in ENCODERS.items():
         if type(other) is type(encoder) and dataclasses.replace(other, time_steps=encoder.time_steps) == encoder:
             return name

@@ -1,6 +1,6 @@
-"""The command `snnjax`: reads the options, and calls the module of `snnjax.app.commands` that does the work.
+"""The command `snnjax`: reads the options, and calls the module in `snnjax.app.commands` that does the work.
 
-Nothing heavy is imported before the options are read.
+No slow import takes place before the options are read.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ COMMANDS: dict[str, type] = {
     "data": options.Sets,
     "doctor": options.Doctor,
 }
-"""The options of each command; its work is `run` in the module of the same name."""
+"""The options of each command; its work is done by `run` in the module of the same name."""
 
 USAGE = """usage: snnjax COMMAND [OPTIONS]
 
@@ -48,22 +48,22 @@ Convolutional spiking networks with local learning, in JAX.
 snnjax COMMAND --help explains the options of a command; snnjax --version prints the version."""
 
 COMMAND: ContextVar[str] = ContextVar("COMMAND", default="")
-"""The command that runs, as a person would type it."""
+"""The command that is being run, as a user would type it."""
 
 
 def fail(program: str, message: object, status: int = 2) -> NoReturn:
-    """Ends the program with one line on the error stream and an exit status."""
+    """Prints one line to the error stream, and ends the program with an exit status."""
     print(f"{program}: {printable(' '.join(str(message).split()))}", file=sys.stderr)
     raise SystemExit(status)
 
 
 @contextlib.contextmanager
 def user_errors(program: str, stopped: str = "Stopped.") -> Iterator[None]:
-    """Ends the program with one line on wrong options, files or data, and with the line `stopped` on Ctrl-C."""
+    """Ends the program with one line if options, files or data are invalid, and with the line `stopped` on Ctrl-C."""
     before = interrupts.LAST_LINE.set(stopped)
     try:
         yield
-    except BrokenPipeError:  # whoever reads the output has seen enough
+    except BrokenPipeError:  # the reader of the output has closed it
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (Python flushes it at exit)
         raise SystemExit(1) from None
     except (Exception, KeyboardInterrupt) as error:
@@ -77,17 +77,17 @@ def user_errors(program: str, stopped: str = "Stopped.") -> Iterator[None]:
 
 
 def parse(kind: type[T], arguments: Sequence[str], program: str) -> T:
-    """Options from the command line as a dataclass; wrong ones end the program and say what was expected."""
+    """Parses options into a dataclass; if they are invalid, ends the program with a message about what is expected."""
     settings = (tyro.conf.OmitArgPrefixes,)
     return tyro.cli(kind, prog=program, args=list(arguments), use_underscores=True, config=settings)
 
 
 @contextlib.contextmanager
 def protected() -> Iterator[None]:
-    """Lets Ctrl-C and SIGTERM stop the work of a program at once, without waiting for JAX's threads."""
+    """A context in which Ctrl-C and SIGTERM stop the program at once, without waiting for JAX's threads."""
     interrupts.catch()
     try:
-        with user_errors(Path(sys.argv[0]).name):  # errors that are not caught nearer to their cause
+        with user_errors(Path(sys.argv[0]).name):  # errors that are not caught closer to their cause
             yield
     except SystemExit as end:
         if end.code != interrupts.STOPPED:
@@ -98,9 +98,9 @@ def protected() -> Iterator[None]:
 
 @contextlib.contextmanager
 def command(arguments: Sequence[str] | None = None) -> Iterator[Callable[[], None]]:
-    """The work of one command, by default that of the command line, to be called within the `with` block.
+    """A context with a function that does the work of a command, by default of the command on the command line.
 
-    A context rather than a call, so that tracebacks lead from the program to the command's own code.
+    It is a context rather than a call, so that tracebacks lead directly from the program to the code of the command.
     """
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("--version", "-V"):
@@ -118,7 +118,7 @@ def command(arguments: Sequence[str] | None = None) -> Iterator[Callable[[], Non
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs one command, by default that of the command line."""
+    """Runs a command, by default the one on the command line."""
     with command(arguments) as work:
         work()
 
@@ -130,16 +130,16 @@ _STOPPED = dict(
     stream="Stopped; what was learned is kept. Continue with the same command and --resume.",
     data="Stopped; what has been downloaded is kept. The same command continues.",
 )
-"""Last lines of commands that Ctrl-C has stopped."""
+"""The last lines of commands that are stopped by Ctrl-C."""
 
 
 @contextlib.contextmanager
 def command_options(
     program: str, kind: type[T], arguments: Sequence[str] | None = None, stopped: str = ""
 ) -> Iterator[T]:
-    """The options of a program, by default from the command line, for its work in the `with` block, on their device.
+    """A context with the options of a program, by default from the command line, in which it uses the chosen device.
 
-    `stopped` is the line that long work prints after Ctrl-C.
+    `stopped` is the last line that a long command prints after Ctrl-C.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     chosen = parse(kind, given, program)
@@ -147,7 +147,7 @@ def command_options(
     with user_errors(program, stopped or "Stopped."):
         if machine := getattr(chosen, "machine", None):
             if stopped:
-                print(f"snnjax {__version__}", flush=True)  # a sign of life: JAX takes a while to import
+                print(f"snnjax {__version__}", flush=True)  # printed first, because importing JAX takes a while
             device = importlib.import_module("snnjax.core.devices").choose(machine.device)
             if device.platform == "cpu" and hasattr(machine, "backend"):
                 importlib.import_module("snnjax.kernels.backend").prepare(machine.backend)
@@ -155,6 +155,6 @@ def command_options(
 
 
 def script(path: str) -> None:
-    """Runs the script of the same name as a command."""
+    """Runs the command that has the same name as a script."""
     with protected():
         main([Path(path).stem, *sys.argv[1:]])

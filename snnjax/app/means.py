@@ -1,4 +1,4 @@
-"""Means over the seeds and folds of runs and sweeps, with intervals, and paired differences between them."""
+"""Means over the seeds and folds of runs and sweeps, with confidence intervals, and paired differences."""
 
 import dataclasses
 import json
@@ -23,12 +23,12 @@ HEAD = ("row", "runs", "what varies", "seeds")
 
 
 class Accuracies(NamedTuple):
-    """What a trained network has reached, in %; None: it was not tested on this part.
+    """The accuracies of a trained network, in %; None if it was not tested on this part.
 
     Attributes:
-      validation: of its best epoch, on held-out images.
-      test: of the network of that epoch, on the test images.
-      data: the digest of all its images.
+      validation: the accuracy of the best epoch on held-out images.
+      test: the accuracy of the network of this epoch on the test images.
+      data: the digest of all images of the run.
     """
 
     validation: float | None
@@ -41,10 +41,10 @@ class Row:
     """Networks that differ only in their seed and fold.
 
     Attributes:
-      varied: the values of a sweep that they have in common, each with its name.
-      sources: the numbers, from 1, of the runs and sweeps that they are of.
-      networks: accuracies by seed and fold.
-      invalid: how many networks learning has left invalid.
+      varied: the values of the varied hyperparameters, each with its name; empty for runs.
+      sources: the numbers, from 1, of the runs and sweeps from which the networks come.
+      networks: the accuracies, by seed and fold.
+      invalid: the number of networks that became invalid during training.
     """
 
     varied: list[str]
@@ -53,20 +53,20 @@ class Row:
     invalid: int = 0
 
     def values(self, part: str, keys: Iterable[tuple[int, int]] | None = None) -> np.ndarray:
-        """The accuracies on a part, in %: of all networks, or of those with these seeds and folds."""
+        """The accuracies on a part, in %, of all networks, or only of those with these seeds and folds."""
         chosen = self.networks if keys is None else keys
         values = [getattr(self.networks[key], part) for key in chosen]
         return np.array([value for value in values if value is not None])
 
     def tested(self, part: str) -> set[tuple[int, int]]:
-        """The seeds and folds of the networks that were tested on a part."""
+        """The seeds and folds of all networks that were tested on a part."""
         return {key for key, accuracies in self.networks.items() if getattr(accuracies, part) is not None}
 
 
 def rows_of(sources: Iterable[Json]) -> list[Row]:
     """The rows of a table of means, given several results.json and sweep.json in order.
 
-    Networks that differ only in seed and fold are in one row, but no two with the same seed and fold.
+    Networks that differ only in seed and fold are in the same row, unless they have the same seed and fold.
     """
     rows: dict[tuple[str, int], Row] = {}
     for number, source in enumerate(sources, 1):
@@ -88,7 +88,7 @@ def rows_of(sources: Iterable[Json]) -> list[Row]:
 
 
 def _configuration(source: Json, network: Json, variant: Mapping[str, Any]) -> str:
-    """All that a network's result depends on but its seed and fold, as text."""
+    """Everything except seed and fold on which the result of a network depends, as text."""
     settings = {name: value for name, value in source["settings"].items() if name not in ("seed", "fold")}
     if source["settings"].get("fold") is not None:
         settings = {name: value for name, value in settings.items() if name not in (*SIZES, "data")}
@@ -105,14 +105,15 @@ def _accuracies(network: Json, data: str | None) -> Accuracies:
     if network["epochs"]:
         best = network["epochs"][network["best_epoch"]]
         validation = 100 * best["validation"]["accuracy"] if tested_part(best) == "validation" else None
-    tested = network.get("test")  # None of a network without a decision, too
+    tested = network.get("test")  # it is also None for a network without a decision
     return Accuracies(validation, 100 * tested["accuracy"] if tested else None, data)
 
 
 def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Heads and cells: mean, interval and deviation of each row on each part, and its difference from the first row.
+    """The heads and the cells of the table of means.
 
-    Each value of a sweep is on a separate line.
+    For each part there is the mean with its interval and the standard deviation, and the difference from the first row.
+    Within a cell, each varied value is on a separate line.
     """
     parts = [part for part in PARTS if any(row.tested(part) for row in rows)]
     head = [*HEAD, *(title for part in parts for title in (f"{part}, %", f"{part}, minus row 1"))]
@@ -130,9 +131,10 @@ def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 
 
 def difference(row: Row, other: Row, part: str) -> str:
-    """The mean difference between two rows over the seeds and folds that both have, its interval, and their number.
+    """The mean difference between two rows over their common seeds and folds, its interval, and the number of pairs.
 
-    Networks with the same seed are no pair if their images differ; nothing where there is no pair for this reason.
+    Networks with the same seed are not a pair if their images differ; the result is "" if there is no pair for this
+    reason.
     """
     both = sorted(row.tested(part) & other.tested(part))
     common = [key for key in both if row.networks[key].data == other.networks[key].data]
@@ -144,7 +146,7 @@ def difference(row: Row, other: Row, part: str) -> str:
 
 
 def in_ranges(numbers: Sequence[int]) -> str:
-    """Numbers in words, neighbours as a range: "1-5, 7"."""
+    """Numbers as text, with ranges for successive numbers: "1-5, 7"."""
     ranges: list[list[int]] = []
     for number in numbers:
         if ranges and number == ranges[-1][-1] + 1:
@@ -155,7 +157,10 @@ def in_ranges(numbers: Sequence[int]) -> str:
 
 
 def picture(rows: Sequence[Row]) -> Figure:
-    """The accuracy of each network as a dot, row by row, with the mean and its interval: in test, if all have one."""
+    """A figure with the accuracy of each network as a dot, row by row, with the mean and its interval.
+
+    It shows test accuracies if all rows have one, and otherwise validation accuracies.
+    """
     part = "test" if all(row.tested("test") for row in rows) else "validation"
     figure, (axis,) = grid(1, 1, 7, 0.9 + 0.34 * len(rows))
     labels = []

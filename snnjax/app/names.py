@@ -1,4 +1,4 @@
-"""The names that options take, known without what they name, so that `--help` answers at once."""
+"""The names that options accept, listed here so that `--help` need not import the networks and encoders."""
 
 RECORDED = (
     "mozafari2018",
@@ -10,7 +10,7 @@ RECORDED = (
     "resnet2024",
     "deeper2024",
 )
-"""The networks of aidinattar/snn, of which there are recorded runs."""
+"""The networks of aidinattar/snn for which there are recorded runs."""
 DEFAULT_MODEL = "goupy2024_ncg"
 SUPERVISED = ("goupy2024_sstdp", "goupy2024_s2stdp", "goupy2024_pcn", "goupy2024_ncg", "ncg_scales")
 DEEP = ("goupy2024_softhebb", "softhebb_narrow", "local_wide", "local_narrow")
@@ -26,7 +26,7 @@ DATASETS = (
     "cifar10",
 )
 RECORDINGS = ("nmnist", "pokerdvs", "dvs_gesture", "cifar10dvs", "ncaltech101", "asl_dvs")
-"""Of event cameras; they need the package tonic."""
+"""The event-camera data sets, which need the package tonic."""
 
 ENCODERS = ("grey", "colour", "dog", "gabor", "on_off", "whitening", "pixels", "events")
 

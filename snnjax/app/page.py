@@ -1,6 +1,6 @@
-"""HTML pages that are one file each: a style, sections with links to them, tables and pictures.
+"""Self-contained HTML pages: a single file with its style, sections with links to them, tables and pictures.
 
-All HTML is in the templates of this folder; values that Jinja2 inserts are escaped.
+All HTML is in the templates in this folder; Jinja2 escapes the values that it inserts.
 """
 
 import base64
@@ -20,9 +20,9 @@ _OURS = '<meta name="generator" content="snnjax">'
 
 
 def _breakable(text: str) -> Markup:
-    """Text that may continue on another line within a path or a name."""
-    # Escaped first, because Markup is inserted as it is: HTML in the names of classes and files would get into the
-    # page.
+    """Text in which line breaks are allowed within paths and names."""
+    # The text is escaped first, because Markup is inserted unchanged: otherwise HTML in the names of classes and files
+    # would become part of the page.
     return Markup(re.sub(r"(?<=\w)([/._]+)(?=\D)", r"\1<wbr>", str(escape(text))))
 
 
@@ -40,24 +40,24 @@ html: Any = TEMPLATES.get_template("parts.html").module
 
 
 def page(title: str, sections: Mapping[str, Markup]) -> str:
-    """A whole HTML file with links to its sections, HTML by heading; empty ones are left out."""
+    """A complete HTML page with links to its sections, given their contents by heading; empty sections are left out."""
     filled = {heading: content for heading, content in sections.items() if content}
     return TEMPLATES.get_template("page.html").render(title=title, sections=filled)
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file is a page that `page` made."""
+    """Whether a file was written from the result of `page`."""
     return path.is_file() and _OURS in path.read_text(errors="replace")[:1000]
 
 
 def check_path(path: Path) -> None:
-    """Raises InputError unless a page's name ends in .html, and as `files.check_new` where another file is."""
+    """Raises InputError unless the name of a page ends in .html, and as `files.check_new` if it is some other file."""
     files.check_suffix("out", path, ".html")
     if not is_ours(path):
         files.check_new(path)
 
 
 def picture(png: bytes, caption: str, description: str) -> Markup:
-    """A PNG file as HTML that holds it, with a description for readers who do not see it."""
+    """HTML with an embedded PNG file, a caption, and a description for readers who cannot see the picture."""
     width, height = (round(pixels / OVERSAMPLING) for pixels in struct.unpack(">2I", png[16:24]))
     return html.picture(base64.b64encode(png).decode(), width, height, caption, description)

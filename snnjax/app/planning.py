@@ -1,4 +1,4 @@
-"""From the options of a command to the plan of a run: what they name, and the settings that follow from them."""
+"""Makes the plan of a run from the options of a command: the network, the data, and the settings."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -34,10 +34,10 @@ def plan_run(
     kind: str = "",
     fold: int | None = None,
 ) -> tuple[RunPlan, Path]:
-    """The plan of a run with these options, and its folder: `out` if given, or else named by `kind`, network and data.
+    """The plan of a run with these options, and its folder.
 
-    `fold` is the number of the part that is tested, from 1, which has a folder in that one; None: all is not cut into
-    parts.
+    The folder is `out` if it is given; otherwise its name consists of `kind`, network and data. `fold` is the number,
+    from 1, of the part that is tested, for which there is a subfolder; None if the data are not split into folds.
     """
     lookup.import_all(chosen_network.modules)
     read = data_source.read_images(chosen_data, fold)
@@ -55,7 +55,7 @@ def plan_run(
 
 
 def plan_of_trained(trained: Trained, images: Dataset, machine: shared_options.Machine) -> RunPlan:
-    """The plan of a run that only tests a trained network."""
+    """The plan of a run that only tests a trained network, without training it."""
     network = trained.network
     epochs = (0,) * len(network.stages)
     return RunPlan(network, images, Settings(epochs, backend=resolve_backend(machine.backend, network.time_steps)))
@@ -67,10 +67,10 @@ def network_of(
     start: SpikingNetwork | None = None,
     encoder: ImageEncoder | None = None,
 ) -> Network:
-    """A published network by its name, or the user's as FILE.py:NAME, for the images of a data set.
+    """The network that options name, a published or a custom one (FILE.py:NAME), for the images of a data set.
 
-    Without a name it is that of `start`, before it learned, for the classes of the images. `encoder` replaces the one
-    that is chosen.
+    If the options name no network, it is the untrained network of `start`, for the classes of the images. `encoder`
+    takes precedence over the encoder in the options.
     """
     shared_options.check_least(chosen, time_steps=1)
     if chosen.model is None and start is not None:
@@ -90,9 +90,10 @@ def network_of(
 
 
 def resolve_backend(chosen: str, time_steps: int, path: Path | None = None) -> str:
-    """The back end, "native" or "xla": as `chosen` or, by "auto", as the run in a folder has it, if there is one.
+    """The back end to use, "native" or "xla".
 
-    Otherwise prints why "auto" is not "native". Raises InputError if it is not available to a run that needs it.
+    This is `chosen` or, for "auto", the back end of the run in the folder `path`, if there is one. If "auto" turns out
+    to be "xla", the reason is printed. Raises InputError if a back end is not available that the run requires.
     """
     began = backend_of(path) if path and chosen == "auto" else "auto"
     if began == "native" and (why := backend.unavailable(time_steps)):
@@ -106,7 +107,7 @@ def resolve_backend(chosen: str, time_steps: int, path: Path | None = None) -> s
 
 
 def _read_start(run: Path, images: Dataset) -> SpikingNetwork:
-    """The network to start from; raises InputError unless it takes images of this shape."""
+    """Reads the network to start from; raises InputError unless it expects images of the same shape."""
     trained = Trained.read(run)
     shape = images.train_images.shape[1:]
     if trained.image_shape != shape:
@@ -118,7 +119,7 @@ def _read_start(run: Path, images: Dataset) -> SpikingNetwork:
 
 
 def _settings(network: Network, images: Dataset, training: shared_options.Epochs, chosen_backend: str) -> Settings:
-    """The settings of a run: the options that are given, and the defaults."""
+    """The settings of a run: the given options, and defaults for all other settings."""
     settings = Settings.of(network, images)
     options_of_settings = {name: value for name, value in vars(training).items() if name in vars(settings)}
     given = {name: value for name, value in options_of_settings.items() if value not in (None, ())}
@@ -128,7 +129,7 @@ def _settings(network: Network, images: Dataset, training: shared_options.Epochs
 def _about(
     chosen: shared_options.Network, network: Network, images: Dataset, start: shared_options.Start
 ) -> dict[str, Any]:
-    """What else is kept with a run's results: names of the network and its encoder, and where it started."""
+    """Further data for the results of a run: names of the network and its encoder, and the run it started from."""
     about: dict[str, Any] = {}
     if start.run is not None:
         about["from"] = str(start.run) if str(start.run).startswith(PREFIX) else str(start.run.resolve())
@@ -141,6 +142,6 @@ def _about(
 
 
 def ready(device: str, modules: Iterable[str]) -> None:
-    """Makes a process ready to train: its device, and the user's modules."""
+    """Prepares a process for training: selects the device, and imports custom modules."""
     devices.choose(device)
     lookup.import_all(modules)

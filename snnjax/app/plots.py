@@ -1,4 +1,4 @@
-"""Figures of one network: how it learned, the preferred stimuli of its features, and its response to an image."""
+"""Figures of a single network: its learning curves, the preferred stimuli of its features, its response to images."""
 
 import functools
 import io
@@ -24,25 +24,25 @@ from snnjax.networks.features import Drawn
 
 PARTS = (("train", "tab:blue"), ("test", "tab:orange"))
 VALIDATION = ("validation", "tab:green")
-OVERSAMPLING = 1.6  # pixels of a picture for each of the page that shows it, 100 an inch
-WIDTH = 10.0  # inches of the widest pictures, which fill a page
-MISCLASSIFIED = 24  # images on their sheet
-MAX_LETTERS = 18  # of the name of a class in a figure
-LETTER = 0.075  # inches of each letter
+OVERSAMPLING = 1.6  # pixels of a picture per pixel of the page that shows it, which has 100 pixels per inch
+WIDTH = 10.0  # width of the widest pictures, which fill a page, in inches
+MISCLASSIFIED = 24  # maximum number of images in the picture of misclassified images
+MAX_LETTERS = 18  # maximum length of the name of a class in a figure
+LETTER = 0.075  # width of a letter in inches
 
-WINDOW = 500  # images over which the accuracy of a stream is taken
+WINDOW = 500  # number of images over which the recent accuracy of a stream is computed
 
 _WHOLE = functools.partial(MaxNLocator, integer=True, min_n_ticks=1)  # ticks at whole numbers
 
 
 def write(path: Path, figure: Figure) -> None:
-    """Writes a figure as a PNG file, whole or not at all."""
+    """Writes a figure as a PNG file, atomically."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(png(figure))
 
 
 def png(figure: Figure) -> bytes:
-    """A figure as a PNG file. `Figure.savefig` would draw it twice."""
+    """The contents of a PNG file with a figure. `Figure.savefig` would draw the figure twice."""
     buffer = io.BytesIO()
     figure.set_dpi(100 * OVERSAMPLING)
     FigureCanvasAgg(figure).print_png(buffer)
@@ -50,14 +50,17 @@ def png(figure: Figure) -> bytes:
 
 
 def layout() -> ConstrainedLayoutEngine:
-    """Leaves a margin around a figure, so that no title touches its edge."""
+    """A layout engine that leaves a margin around a figure, so that no title touches its edge."""
     return ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
 
 
 def grid(
     count: int, columns: int, width: float, height: float, extra: float = 0, sharey: bool = False
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of plots in so many columns, each `width` by `height` inches, and `extra` inches higher."""
+    """A figure with `count` plots in up to `columns` columns, and its axes.
+
+    Each plot is `width` by `height` inches; the figure is `extra` inches higher.
+    """
     columns = min(columns, count)
     lines = -(-count // columns)
     figure = Figure(figsize=(width * columns, height * lines + extra), layout=layout())
@@ -68,7 +71,10 @@ def grid(
 
 
 def features_picture(drawn: Drawn, title: str, rows: Sequence[str] = ()) -> Figure:
-    """A contact sheet of features; with names for its `rows`, features that have learned little stay faint."""
+    """A figure of all features, side by side.
+
+    If its `rows` have names, the contrast depends on the strength of a feature: those that learned little are faint.
+    """
     images = drawn.images
     strengths = drawn.strengths if rows else np.ones(len(drawn.images))
     columns = len(images) // len(rows) if rows else min(len(images), 10 if len(images) <= 50 else 25)
@@ -93,7 +99,10 @@ def features_picture(drawn: Drawn, title: str, rows: Sequence[str] = ()) -> Figu
 
 
 def tiled(images: np.ndarray, columns: int) -> tuple[np.ndarray, tuple[int, int]]:
-    """Images (N, h, w[, 3]) in rows of `columns`, NaN between: the sheet, and its rows and columns for each image."""
+    """Arranges images (N, h, w[, 3]) in rows of `columns`, separated by NaN.
+
+    Returns the sheet, and the numbers of rows and columns of it that an image takes up, with its margin.
+    """
     count, height, width, *colours = images.shape
     gap = 1 + max(height, width) // 16
     lines = -(-count // columns)
@@ -105,7 +114,7 @@ def tiled(images: np.ndarray, columns: int) -> tuple[np.ndarray, tuple[int, int]
 
 
 def misclassified_picture(images: np.ndarray, records: Sequence[Mapping[str, Any]]) -> Figure:
-    """The first of the `misclassified` test images of a results.json, each with its name, label and decision."""
+    """A figure of the first `misclassified` test images of a results.json, with their names, labels and decisions."""
     shown = records[:MISCLASSIFIED]
     figure, axes = grid(len(shown), 6, WIDTH / 6, 2.2)
     for axis, record in zip(axes, shown, strict=True):
@@ -118,13 +127,16 @@ def misclassified_picture(images: np.ndarray, records: Sequence[Mapping[str, Any
 
 
 def draw_image(axis: Axes, image: np.ndarray) -> None:
-    """Draws an image of 0..255, grey, in colour or of events."""
+    """Draws a grey image, a colour image or an event picture, with values in 0..255."""
     pixels = polarities(image) if image.shape[2:] == (2,) else image
     axis.imshow(pixels / 255, cmap="gray", vmin=0, vmax=1)
 
 
 def history_picture(epochs: list[dict[str, Any]], best: int) -> Figure:
-    """Accuracy and silence by epoch, in training and validation or test; `epochs` as in results.json."""
+    """The shares of right and silent images by epoch, in training and in validation or test.
+
+    `epochs` are those of a results.json; `best` is the index of the best epoch, which is marked.
+    """
     figure, (axis,) = grid(1, 1, 6.6, 4)
     marker = "o" if len(epochs) <= 30 else ""
     plot = functools.partial(axis.plot, range(1, len(epochs) + 1), marker=marker, markersize=4)
@@ -147,7 +159,7 @@ def history_picture(epochs: list[dict[str, Any]], best: int) -> Figure:
 
 
 def stream_picture(right: np.ndarray) -> Figure:
-    """The accuracy of all decisions so far and of the last ones, given which were right, (N,) bool."""
+    """The accuracies of all decisions so far and of recent decisions, given which decisions were right, (N,) bool."""
     figure, (axis,) = grid(1, 1, 6.6, 4)
     counts = np.arange(1, len(right) + 1)
     total = np.cumsum(right)
@@ -168,8 +180,8 @@ def whole_numbers(axis: Axes, first: float, last: float) -> None:
 
 
 def legend(place: Figure | Axes, handles: Sequence[Line2D], names: Iterable[str], **settings: Any) -> None:
-    """A legend of names that may hold any characters."""
-    shown = [f" {name}" if name.startswith("_") else name for name in names]  # a legend leaves such names out
+    """Adds a legend with names that may contain any characters."""
+    shown = [f" {name}" if name.startswith("_") else name for name in names]  # Matplotlib leaves such names out
     for text in place.legend(handles, shown, fontsize=9, **settings).get_texts():
         text.set_parse_math(False)
 
@@ -192,7 +204,7 @@ CURVES = dict(
 
 
 def curves_picture(curves: Mapping[str, Sequence[float]], title: str) -> Figure:
-    """Each figure of a layer over the epochs of a phase, in a separate panel."""
+    """The figures of a layer over the epochs of a phase, each in a separate panel."""
     figure, axes = grid(len(curves), 4, WIDTH / 4, 1.7, 0.5)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left", parse_math=False)
     for axis, (name, values) in zip(axes, curves.items(), strict=True):
@@ -208,7 +220,7 @@ def curves_picture(curves: Mapping[str, Sequence[float]], title: str) -> Figure:
 
 
 def wins_picture(wins: Sequence[int], classes: Sequence[str], title: str) -> Figure:
-    """The wins of each feature: sorted bars; of a deciding layer, with names of its classes, neuron by neuron."""
+    """The wins of each feature, as sorted bars; or for a deciding layer, given its classes, as a table of neurons."""
     if not classes:
         figure, (axis,) = grid(1, 1, WIDTH / 2, 2.6)
         axis.bar(range(len(wins)), np.sort(wins)[::-1], width=1)
@@ -231,7 +243,7 @@ def wins_picture(wins: Sequence[int], classes: Sequence[str], title: str) -> Fig
 
 
 def confusion_picture(test: dict[str, Any], names: Sequence[str]) -> Figure:
-    """The confusion matrix of `metrics.report`, and the silent images of each class, given its name."""
+    """The confusion matrix of `metrics.report` with a column for silent images, given the names of the classes."""
     matrix = np.array(test["confusion_matrix"])
     images = np.array(test["classes"]["images"])
     classes = len(matrix)
@@ -240,7 +252,7 @@ def confusion_picture(test: dict[str, Any], names: Sequence[str]) -> Figure:
     longest = max(map(len, shown[:-1]))
     turned = longest > 3
     cell = max(0.42, min(0.8, 4.5 / classes))
-    # Cells are square: what the names leave of another size of the figure would be an empty margin.
+    # The cells are square; in a figure of any other size, there would be an empty margin.
     width = 0.75 + LETTER * longest + cell * (classes + 1)
     height = 0.75 + LETTER * max(longest, len(SILENT)) * turned + cell * classes
     figure, (axis,) = grid(1, 1, width, height)
@@ -255,14 +267,14 @@ def confusion_picture(test: dict[str, Any], names: Sequence[str]) -> Figure:
 
 
 def _write_numbers(axis: Axes, numbers: np.ndarray, dark: np.ndarray, places: Iterable[Any]) -> None:
-    """Writes numbers of a table into its cells at some places, (row, column), in white where a cell is dark."""
+    """Writes the numbers of a table into its cells at these places, (row, column); in white if a cell is dark."""
     for row, column in places:
         color = "white" if dark[row, column] else "black"
         axis.text(column, row, str(numbers[row, column]), ha="center", va="center", fontsize=8, color=color)
 
 
 def _label(axis: Axis, places: Iterable[float], names: Sequence[str], **how: Any) -> None:
-    """Writes names along an axis as they are, a dollar sign too."""
+    """Writes names along an axis unchanged, even if they contain dollar signs."""
     axis.set_ticks([*places], [*names], **(dict(fontsize=8) | how))
     for label in axis.get_ticklabels():
         label.set_parse_math(False)
@@ -283,14 +295,14 @@ def weights_picture(before: dict[str, np.ndarray], after: dict[str, np.ndarray])
 
 
 def polarities(image: np.ndarray) -> np.ndarray:
-    """An event picture, (H, W, 2), in colours, (H, W, 3): on events red, off events blue, both violet."""
+    """Converts an event picture, (H, W, 2), to colours, (H, W, 3): on events are red, off events blue, both violet."""
     return np.stack([image[..., 1], np.zeros_like(image[..., 0]), image[..., 0]], axis=-1)
 
 
 def activity_picture(
     image: np.ndarray, response: Observed, network: Network, title: str, names: Sequence[str] = ()
 ) -> Figure:
-    """A network's response to one image, (H, W), (H, W, 3) or (H, W, 2): latencies, and scores of classes by name."""
+    """The response to an image, (H, W), (H, W, 3) or (H, W, 2): the latencies, and the scores of the classes."""
     layers = {name: np.where(np.asarray(x) < network.time_steps, x, np.nan) for name, x in response.latencies.items()}
     steps = int(max(np.nanmax(x, initial=0) for x in layers.values())) + 1  # up to the last spike
     sheets = {name: tiled(x, len(x) if len(x) <= 8 else round(np.sqrt(3.2 * len(x))))[0] for name, x in layers.items()}
@@ -321,7 +333,7 @@ def activity_picture(
 
 
 def _draw_scores(axis: Axes, scores: np.ndarray, names: Sequence[str]) -> None:
-    """Draws the score of each class as a dot, the largest one in orange."""
+    """Draws the score of each class as a dot, with the largest score in orange."""
     winner = int(np.argmax(scores))
     axis.plot(scores, "o", color="0.6")
     axis.plot(winner, scores[winner], "o", color="tab:orange")
@@ -334,7 +346,7 @@ def _draw_scores(axis: Axes, scores: np.ndarray, names: Sequence[str]) -> None:
 
 
 def _draw_counts(axis: Axes, latency: np.ndarray, steps: int) -> None:
-    """Draws how many neurons of each map of a layer spike at each step."""
+    """Draws the number of neurons in each map of a layer that spike at each time step."""
     spikes = (latency.reshape(len(latency), 1, -1) == np.arange(steps)[:, None]).sum(axis=2)
     axis.imshow(spikes, aspect="auto", cmap="Greys", interpolation="nearest", norm="asinh")
     axis.set_title("spikes of each map at each step", fontsize=9)

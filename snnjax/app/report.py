@@ -1,4 +1,4 @@
-"""The report of a run: its pictures, and report.html, which holds them and the results in one file."""
+"""The report of a run: its pictures, and report.html, which contains them and the results in a single file."""
 
 import itertools
 import json
@@ -28,19 +28,19 @@ from snnjax.networks.features import drawn_back
 from snnjax.runs.results_file import PAGE, PICTURES
 from snnjax.training.loop import Trainer
 
-LISTED = 50  # misclassified images on the page
+LISTED = 50  # maximum number of misclassified images in the table on the page
 
 Named = tuple[str, Figure]
 
 
 @jax.jit
 def observe(model: Model, image: jax.Array) -> Observed:
-    """The network's response to one image of 0..255, (H, W), (H, W, 3) or (H, W, 2), layer by layer."""
+    """The response of a network to an image with values in 0..255, (H, W), (H, W, 3) or (H, W, 2), layer by layer."""
     return model.observe(model.encode(image))
 
 
 def decided(outcome: Decided, names: Sequence[str]) -> str:
-    """The decision in words, given the name of each class."""
+    """The decision as text, given the names of the classes."""
     decision = int(outcome.decision)
     return "the network stays silent" if decision < 0 else f"class {names[decision]}"
 
@@ -53,11 +53,10 @@ def figures(
     *,
     of_run: bool = True,
 ) -> Iterator[Named]:
-    """Figures of the results, of the preferred stimuli of features, and of responses to test images.
+    """Figures of the results of a run, of the preferred stimuli of features, and of responses to test images.
 
-    `of_run` says whether the test images belong to the run.
-
-    The responses are computed, for which JAX compiles a program, while the caller draws the other figures.
+    `images` are the indices of the test images, and `of_run` says whether these belong to the run. The responses are
+    computed in another thread while the caller draws the other figures, because JAX compiles a program for them.
     """
     with ThreadPoolExecutor(1) as pool:
         shown = {} if data is None else {number: data.test_images[number] for number in images}
@@ -70,13 +69,13 @@ def figures(
 
 
 def _respond(network: SpikingNetwork, image: np.ndarray, chosen: str) -> Observed:
-    """The response to an image, on the back end that was chosen in another thread."""
+    """The response to an image, computed on the back end that is used in the calling thread."""
     with use_backend(chosen):
         return observe(network.model, image)
 
 
 def of_results(results: dict[str, Any], network: SpikingNetwork) -> Iterator[Named]:
-    """Figures of what a run has measured, and of the preferred stimuli of features."""
+    """Figures of the results of a run, and of the preferred stimuli of its features."""
     if results["epochs"]:
         yield "history", plots.history_picture(results["epochs"], results["best_epoch"])
     description = network.network
@@ -175,7 +174,15 @@ _KINDS = {
 def draw_run(
     run: Path, results: dict[str, Any], trainer: Trainer, network: SpikingNetwork, decisions: np.ndarray
 ) -> None:
-    """Draws the report of a finished run, given the best network and its decisions: all pictures, and report.html."""
+    """Writes the report of a finished run, all pictures and report.html.
+
+    Args:
+      run: the folder of the run.
+      results: the contents of its results.json.
+      trainer: the trainer of the run.
+      network: the best network.
+      decisions: its decisions on the test images, (N,) int32, -1 if silent.
+    """
     data = trainer.data
     before = trainer.initial_state().weights
     after = {name: np.asarray(layer.weights) for name, layer in network.model.layers.items()}
@@ -190,7 +197,7 @@ def draw_run(
 
 
 def write(run: Path, results: dict[str, Any], figures: Iterable[Named]) -> None:
-    """Writes figures of a run, and report.html with the results and all pictures of the run."""
+    """Writes figures of a run, then report.html with the results and all pictures of the run."""
     folder = run / PICTURES
     pictures = dict[str, Markup]()
     folder.mkdir(exist_ok=True)
@@ -208,9 +215,9 @@ def write(run: Path, results: dict[str, Any], figures: Iterable[Named]) -> None:
 
 
 def run_page(results: dict[str, Any], run: Path, pictures: Mapping[str, Markup] | None = None) -> str:
-    """The page of a run in a folder, with pictures as HTML by section.
+    """The HTML page of a run in a folder, given its pictures as HTML, by section.
 
-    Raises errors of many kinds if `results` do not come from a results.json.
+    Raises various errors if `results` do not come from a results.json.
     """
     settings = results["settings"] | dict(device=results["device"]) | results["versions"]
     shown = dict(pictures or {})
@@ -235,7 +242,7 @@ def run_page(results: dict[str, Any], run: Path, pictures: Mapping[str, Markup] 
 
 
 def origin(results: dict[str, Any]) -> Markup:
-    """The run that a training started from, and what became of its layers, drawn as HTML; nothing without one."""
+    """The run from which training started, and the treatment of its layers, as HTML; empty if there was none."""
     start = results.get("start")
     if not start:
         return Markup()
@@ -244,7 +251,7 @@ def origin(results: dict[str, Any]) -> Markup:
 
 
 def result(results: dict[str, Any]) -> Markup:
-    """The figures of a run, what was trained, and the command, as HTML."""
+    """The main figures of a run, facts about it, and its command, as HTML."""
     test = results["test"]
     best = results["best_epoch"]
     epochs = results["epochs"]
@@ -293,7 +300,7 @@ def result(results: dict[str, Any]) -> Markup:
 
 
 def usage(settings: Mapping[str, Any], run: Path) -> Markup:
-    """Instructions to use the network of a run with these settings, as HTML."""
+    """Instructions for using the network of a run with these settings, as HTML."""
     dataset = settings.get("dataset")
     modules = settings.get("imports", [])
     imports = "".join(f" --import {shlex.quote(module)}" for module in modules)
@@ -311,12 +318,12 @@ def usage(settings: Mapping[str, Any], run: Path) -> Markup:
 
 
 def plain_text(value: Any) -> str:
-    """A setting as text."""
+    """The value of a setting as text."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def numbers(results: dict[str, Any]) -> Rows:
-    """The numbers of a network, and where training has changed some, these too: the heads of a table and its rows."""
+    """The numbers of a network before and, if some have changed, after training: the heads of a table and its rows."""
     start = results.get("hyperparameters", {})
     columns = {"at the start": start}
     if end := results.get("trained_hyperparameters"):
@@ -325,13 +332,13 @@ def numbers(results: dict[str, Any]) -> Rows:
 
 
 def of_classes(results: dict[str, Any]) -> Markup:
-    """The table of `classes` as HTML; nothing for a network that decides nothing."""
+    """The table of `classes` as HTML; empty for a network without a decision."""
     test = results["test"]
     return page.html.classes(*classes(test, results["class_names"])) if test else Markup()
 
 
 def classes(test: dict[str, Any], names: Sequence[str]) -> Rows:
-    """Figures of each class by `metrics.report`, given their names: the heads of a table and its rows."""
+    """The figures of `metrics.report` for each class, given their names: the heads of a table and its rows."""
     columns = [test["classes"][name] for name in ("precision", "recall", "f1", "roc_auc")]
     cells = [["" if value is None else f"{value:.3f}" for value in column] for column in columns]
     rows = zip([f"{count:,}" for count in test["classes"]["images"]], *cells, strict=True)
@@ -340,7 +347,7 @@ def classes(test: dict[str, Any], names: Sequence[str]) -> Rows:
 
 
 def errors(records: Sequence[Mapping[str, Any]]) -> Markup:
-    """A table of the first misclassified test images of a results.json, as HTML."""
+    """The table of the first misclassified test images of a results.json, as HTML."""
     keys = ["image", "file", "label", "decision"]
     if all(record["file"] is None for record in records):
         keys.remove("file")

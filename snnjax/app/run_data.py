@@ -1,4 +1,4 @@
-"""The data that a trained network is tested on: those that it was trained with, or other data."""
+"""Loads the data on which a trained network is tested: the data set of its training, or other data."""
 
 import contextlib
 from collections.abc import Mapping
@@ -12,21 +12,21 @@ from snnjax.data import Dataset
 from snnjax.data.pictures import MNIST
 from snnjax.runs.trained import Trained
 
-LEAK = "pictures of the training may be among those tested"
-AS_TRAINED = "these are the data of the training: its test images are tested"
+LEAK = "training pictures may be among the test pictures"
+AS_TRAINED = "these are the data of the training run: only its test images are used"
 
 Json = Mapping[str, Any]
 
 
 class Tested(NamedTuple):
-    """Test images."""
+    """The images on which a network is tested."""
 
     images: Dataset
-    of_run: bool  # whether they are the run's test images, or the first of them
+    of_run: bool  # whether they are the test images of the run, or the first of them
 
 
 def prepare(chosen: shared_options.OfRun, trained: Trained, run: Path) -> Tested:
-    """The images to test a run's network on; prints the notes on them. Raises as `load` and `Trained.matched`."""
+    """Loads the images on which to test a network, and prints notes; raises as `load` and `Trained.matched`."""
     tested = load(chosen.data, trained.settings, trained.image_shape, run)
     tested = tested._replace(images=trained.matched(tested.images))
     for note in console.notes(tested.images):
@@ -35,11 +35,12 @@ def prepare(chosen: shared_options.OfRun, trained: Trained, run: Path) -> Tested
 
 
 def load(chosen: shared_options.TestData, settings: Json, shape: tuple[int, ...], run: Path | str) -> Tested:
-    """The test images that options name, or the ones in a run's `settings` where they name none.
+    """Loads the test images that options name or, if they name none, those in the `settings` of a run.
 
-    Where the data of the run lie is printed. Pictures and recordings become images of `shape`, (H, W, ...). The data
-    are the run's where they lie in the same place, or have the same digest; then the images of the run's test are
-    tested. Of other folders of pictures without a test folder, all pictures are. Raises as `data.load`.
+    The location of the data is printed if it comes from the settings. Pictures and recordings are converted to images
+    of `shape`, (H, W, ...). The data belong to the run if they are in the same place or have the same digest; then the
+    test images are those of the run. Of other folders of pictures without a test folder, all pictures are used. Raises
+    errors as `data.load`.
     """
     shared_options.check_least(chosen, test_images=1)
     given: dict[str, Any] = {name: getattr(chosen, name, None) for name in data_source.SOURCE}
@@ -68,12 +69,15 @@ def load(chosen: shared_options.TestData, settings: Json, shape: tuple[int, ...]
 
 
 def learned_handwriting(trained: Trained) -> bool:
-    """Whether a network has learned characters, scaled and centred as those of MNIST."""
+    """Whether a network was trained on characters that are scaled and centred as in MNIST."""
     return trained.settings.get("dataset") in data.HANDWRITING and trained.image_shape == MNIST
 
 
 def source_of_run(source: dict[str, Any], run: Path | str) -> dict[str, Any]:
-    """The origin of the data that a run names, printed if it is a path; raises FileNotFoundError."""
+    """Prints the path of a run's data, if there is one; raises FileNotFoundError if the folder does not exist.
+
+    Returns `source`, which contains the names of `data_source.SOURCE`.
+    """
     folder = source.get("data_dir")
     name = source.get("dataset") or ""
     path = folder or name
@@ -87,7 +91,10 @@ def source_of_run(source: dict[str, Any], run: Path | str) -> dict[str, Any]:
 
 
 def _pictures(given: dict[str, Any], settings: Json, in_place: bool) -> tuple[Dataset, bool]:
-    """The images of a folder of pictures, and whether they are the run's; `in_place`: it is that of the run."""
+    """The images of a folder of pictures, and whether they belong to the run.
+
+    `in_place` says whether the folder has the same path as the folder of the run.
+    """
     folder = given["data_dir"]
     if in_place:
         images = data_source.load(given)
@@ -97,20 +104,20 @@ def _pictures(given: dict[str, Any], settings: Json, in_place: bool) -> tuple[Da
         return data_source.noted(images, f"{printable(str(folder))} has changed since the training: {LEAK}"), False
     learned_pictures = settings.get("dataset") not in (*data.DATASETS, *data.RECORDINGS)
     if learned_pictures:
-        with contextlib.suppress(InputError):  # a data set that cannot be split is not the run's
+        with contextlib.suppress(InputError):  # a data set that cannot be split is not that of the run
             images = data_source.load(given)
             if is_own(images, settings):
                 return data_source.noted(images, AS_TRAINED), True
     images = data.picture_folder(folder, **data_source.load_options(given), test_only=True)
     if learned_pictures:
-        images = data_source.noted(images, f"these are not exactly the data of the training: {LEAK}")
+        images = data_source.noted(images, f"these are not exactly the data of the training run: {LEAK}")
     return images, False
 
 
 def _others(given: dict[str, Any], as_split: dict[str, Any], settings: Json) -> tuple[Dataset, bool]:
-    """The images of a set in another place than that of the run, and whether they are the run's all the same."""
+    """The images of a data set that is not in the place of the run's data, and whether they belong to the run."""
     if settings.get("folds"):
-        with contextlib.suppress(InputError):  # a data set that cannot be cut as the run's is not the run's
+        with contextlib.suppress(InputError):  # a data set that cannot be split so is not that of the run
             fold = data_source.load(as_split)
             if is_own(fold, settings):
                 return fold, True
@@ -119,12 +126,12 @@ def _others(given: dict[str, Any], as_split: dict[str, Any], settings: Json) -> 
 
 
 def is_own(images: Dataset, settings: Json) -> bool:
-    """Whether a data set, as it was read, is the one that a run with these settings has learned from, by its digest."""
+    """Whether a data set, as it was loaded, is the data set of a run with these settings; the digests are compared."""
     try:
         held_out = settings["validation_images"] if images.validation_images is None else 0
         taken = settings.get("images_taken", settings["train_images"] + held_out)
         learned = data_source.learned(images, {**settings, "images_taken": taken})
-    except (ValueError, TypeError, LookupError, ArithmeticError):  # other data, or a run made in Python
+    except (ValueError, TypeError, LookupError, ArithmeticError):  # different data, or a run from Python
         return False
     sizes = {f"{part}_images": len(getattr(learned, f"{part}_labels")) for part in ("train", "test")}
     same_sizes = all(settings[name] == size for name, size in sizes.items())  # digests of large sets take long
@@ -132,7 +139,7 @@ def is_own(images: Dataset, settings: Json) -> bool:
 
 
 def _same(one: Path | str | None, other: str | None) -> bool:
-    """Whether two names of a data set or folder are the same, or lead to the same place."""
+    """Whether two names of a data set or folder are equal, or lead to the same place."""
     if one is None or other is None:
         return one is other
     return Path(one).resolve() == Path(other).resolve()

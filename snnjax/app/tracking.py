@@ -1,4 +1,4 @@
-"""A run in TensorBoard: scalars and histograms after each epoch, pictures at its end."""
+"""Writes a run for TensorBoard: scalars and histograms after each epoch, and pictures at the end."""
 
 import contextlib
 import json
@@ -12,14 +12,17 @@ from snnjax.runs.run_folder import RunFolder
 from snnjax.training.state import TrainState
 
 FOLDER = "tensorboard"
-DRAWN = 1_000_000  # winners in a histogram, about; of more, one stands for several
+DRAWN = 1_000_000  # approximate maximum number of winners in a histogram; if there are more, counts are scaled
 
 
 class Tracker(contextlib.AbstractContextManager["Tracker"]):
-    """Writes event files into the folder `tensorboard` of a run, with each state that it saves."""
+    """Writes event files into the folder `tensorboard` of a run whenever a state of the run is saved."""
 
     def __init__(self, run: RunFolder, state: TrainState):
-        """Starts writing, a resumed run into the same folder; raises MissingPackageError without tensorboardX."""
+        """Starts writing; a resumed run continues in the same folder.
+
+        Raises MissingPackageError if tensorboardX is not installed.
+        """
         with optional_package("--tensorboard needs tensorboardX", "'snnjax[tensorboard]'"):
             from tensorboardX import SummaryWriter
         self._run = run
@@ -30,9 +33,9 @@ class Tracker(contextlib.AbstractContextManager["Tracker"]):
         self._note(state)
 
     def __exit__(self, *_: object) -> None:
-        """Writes the pictures of the run, and its final test, if it is finished."""
+        """Writes the pictures of the run and, if it is finished, its final test."""
         if (results := self._run.results) and self._trainer.data.tested != "test":
-            tested = results["test"] or {}  # None of a network that decides nothing
+            tested = results["test"] or {}  # it is None for a network without a decision
             test = {f"{name}/test": tested[name] for name in ("accuracy", "wrong", "silent") if name in tested}
             self._scalars(test, results["best_epoch"] + 1)
         for path in sorted((self._run.path / PICTURES).glob("[!.]*.png")):
@@ -40,7 +43,7 @@ class Tracker(contextlib.AbstractContextManager["Tracker"]):
         self._writer.close()
 
     def save(self, state: TrainState) -> None:
-        """Saves a state of the run, and writes the results of its last epoch and of earlier phases."""
+        """Saves a state of the run, and writes the results of its last epoch and of completed phases."""
         self._run.save(state)
         self._note(state)
 

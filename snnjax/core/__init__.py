@@ -1,1 +1,1 @@
-"""The foundations of all rooms: errors, checks, files, components, devices, metrics."""
+"""The foundations of all other packages: errors, checks, files, components, devices and metrics."""

@@ -1,7 +1,7 @@
 """Checks of users' arguments: of types, shapes and dtypes, which cost nothing under `jax.jit`, and of known values.
 
-Each raises InputError, a ValueError, for a wrong shape or value, and InputTypeError, which is a TypeError too, for a
-wrong type or dtype.
+Each check raises InputError, which is a ValueError, for a wrong shape or value, and InputTypeError, which is also a
+TypeError, for a wrong type or dtype.
 """
 
 import math
@@ -20,7 +20,7 @@ Bounds = tuple[Number, Number]
 T = TypeVar("T")
 
 LARGEST_INTEGER = 2**31 - 1
-"""The largest integer that programs compute with: theirs have 32 bits."""
+"""The largest integer in compiled programs, whose integers have 32 bits."""
 LARGEST_SEED = 2**64 - 1
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
 _KINDS: dict[str, tuple[Any, ...]] = {
@@ -34,7 +34,7 @@ _KINDS: dict[str, tuple[Any, ...]] = {
 
 
 def check_static(name: str, value: Any) -> None:
-    """A setting that programs are compiled for: no array, and hashable."""
+    """Checks a setting that programs are compiled for: it must be hashable, and must not be an array."""
     for part in value if isinstance(value, tuple | list) else (value,):
         if isinstance(part, jax.Array | np.ndarray):
             raise _not_plain(name, part)
@@ -46,7 +46,7 @@ def check_static(name: str, value: Any) -> None:
 
 
 def _not_plain(name: str, value: jax.Array | np.ndarray) -> InputTypeError:
-    """The error for an array, traced or not, in place of a number that a program is compiled for."""
+    """The error for an array, traced or not, that was given instead of a number that a program is compiled for."""
     kinds = {"b": "True or False", "i": "a plain integer", "u": "a plain integer"}
     expected = f"`{name}` must be {kinds.get(value.dtype.kind, 'a plain number')}"
     if isinstance(value, jax.core.Tracer):
@@ -57,9 +57,10 @@ def _not_plain(name: str, value: jax.Array | np.ndarray) -> InputTypeError:
 
 
 def concrete_values(value: Any, kind: Any = jnp.integer) -> np.ndarray | None:
-    """The values of an array of a kind; None where tracing hides them, or it is none of these.
+    """The values of an array of the given kind; None if they are hidden by tracing, or if it is not such an array.
 
-    None of arrays on an accelerator too: copying them to the host would wait for the device at every call.
+    The result is also None for arrays on an accelerator, because copying them to the host would wait for the device at
+    every call.
     """
     if isinstance(value, jax.core.Tracer) or not isinstance(value, jax.Array | np.ndarray):
         return None
@@ -68,7 +69,7 @@ def concrete_values(value: Any, kind: Any = jnp.integer) -> np.ndarray | None:
 
 
 def check_latency_range(name: str, value: Any, silence: Any) -> None:
-    """Latencies, or spikes with latencies, in 0..`silence`, the number of time steps, as far as they are known."""
+    """Checks that latencies, or those of spikes, lie in 0..`silence`, the number of time steps, if they are known."""
     silence = time_steps(silence)
     if hasattr(value, "latency"):
         name = f"{name}.latency"
@@ -85,7 +86,7 @@ def check_latency_range(name: str, value: Any, silence: Any) -> None:
 
 
 def check_positions(name: str, positions: np.ndarray, size: Sequence[int], write: str) -> None:
-    """Known positions (N, 2), row and column, on a map of `size`; `write` is the remedy in the message."""
+    """Checks that known positions (N, 2), row and column, lie on a map of `size`; `write` is the message's advice."""
     outside = ((positions < 0) | (positions >= np.asarray(size))).any(axis=1)
     if outside.any():
         got = ", ".join(map(str, positions[outside][0]))
@@ -94,9 +95,10 @@ def check_positions(name: str, positions: np.ndarray, size: Sequence[int], write
 
 
 def pixels(name: str, value: Any, scale: float = 1.0) -> None:
-    """An array of uint8 or floats; if they are known, finite and of 0..255, but not of 0..1.
+    """Checks an array of uint8 or floats; known values must be finite and of the range 0..255, but not of 0..1.
 
-    Bytes of an event picture, (..., 2), are times of which 1 is the last, and a black picture may hold a single 1.
+    Bytes of 0 and 1 are allowed in an event picture, (..., 2), whose values are times with 1 as the last one, and in a
+    black picture with a single 1.
     """
     array(name, value, None)
     if value.dtype != jnp.uint8 and not jnp.issubdtype(value.dtype, jnp.floating):
@@ -109,7 +111,7 @@ def pixels(name: str, value: Any, scale: float = 1.0) -> None:
 
 
 def pixel_values(name: str, values: np.ndarray, scale: float = 1.0) -> None:
-    """As `pixels`, of known values of any real dtype."""
+    """Checks known values of any real dtype as `pixels` does."""
     number(name, values, arrays=True)
     least = float(values.min())
     largest = float(values.max())
@@ -123,44 +125,50 @@ def pixel_values(name: str, values: np.ndarray, scale: float = 1.0) -> None:
 
 
 def _may_be_dark(values: np.ndarray) -> bool:
-    """Whether bytes of 0 and 1 may be an event picture, or a black picture with a single 1."""
+    """Whether bytes of 0 and 1 may be those of an event picture, or of a black picture with a single 1."""
     return values.dtype == jnp.uint8 and (values.shape[-1:] == (2,) or np.count_nonzero(values) == 1)
 
 
 def one_of(name: str, value: Any, known: Iterable[Any], alternatives: str = "") -> None:
-    """One of some values; `alternatives` are further possible values in words, such as ", or an .npz file"."""
+    """Checks that a value is one of the `known` values.
+
+    `alternatives` are further possible values in words, such as ", or an .npz file".
+    """
     names = list(known)
     if value not in names:
         raise unknown(name, value, names, alternatives)
 
 
 def instance(name: str, value: Any, kind: Any, expected: str, write: str = "") -> None:
-    """An instance of a class, or of one of several; `expected` says so in words, `write` is what to write instead."""
+    """Checks that a value is an instance of a class, or of one of several.
+
+    `expected` describes the class in words; `write` is the code to write instead.
+    """
     if not isinstance(value, kind):
         raise wrong_type(name, expected, value, write)
 
 
 def given(name: str, value: T | None, expected: str) -> T:
-    """A value that is not None, which it returns; `expected` says in words what it is."""
+    """Checks that a value is not None, and returns it; `expected` describes the value in words."""
     if value is None:
         raise InputError(f"{title(name)} must be {expected}, got None")
     return value
 
 
 def some(name: str, values: Sized, expected: str) -> None:
-    """At least one value; `expected` says in words of what kind."""
+    """Checks that there is at least one value; `expected` describes the values in words."""
     if not len(values):
         raise InputError(f"{title(name)} must be {expected}, got none")
 
 
 def only_for(name: str, value: Any, kind: str, advice: str = "") -> None:
-    """None, for a setting that has an effect on another kind of thing only."""
+    """Checks that a setting is None because it has an effect only on another kind of thing, `kind`."""
     if value is not None:
         raise InputError(f"{title(name)} is for {kind}, got {_brief(value)}" + (f": {advice}" if advice else ""))
 
 
 def equal(name: str, value: Any, expected: Any, why: str = "") -> None:
-    """A setting that can have one value only; `why` says why."""
+    """Checks that a setting has the only possible value; `why` gives the reason."""
     if value is not expected and value != expected:
         raise InputError(f"{title(name)} must be {expected}, got {_brief(value)}" + (f": {why}" if why else ""))
 
@@ -171,40 +179,40 @@ def _brief(value: Any) -> str:
 
 
 def same_names(name: str, names: Iterable[str], expected: Iterable[str]) -> None:
-    """These names, in any order."""
+    """Checks that the names are the expected ones, in any order."""
     if {*names} != {*expected}:
         raise InputError(f"{title(name)} must be those of {', '.join(expected)}, got {', '.join(names)}")
 
 
 def length(name: str, values: Sequence[Any], count: int, things: str) -> None:
-    """A sequence of `count` values, one for each of some things."""
+    """Checks that a sequence has `count` values, one for each of the `things`."""
     if len(values) != count:
         got = f"{len(values)}: {values}" if isinstance(values, tuple) and len(values) < 10 else len(values)
         raise InputError(f"{title(name)} must be one for each of {count} {things}, got {got}")
 
 
 def scalar_or_vector(name: str, value: Any, count: int, things: str) -> None:
-    """A number that applies to all of `count` things, or an array (count,) with a number for each."""
+    """Checks for a number for all of `count` things, or an array (count,) with a number for each of them."""
     if np.shape(value) not in ((), (count,)):
         raise InputError(f"{title(name)} must be one for each of {count} {things}, got {np.shape(value)}")
 
 
 def distinct(name: str, values: Sequence[Any]) -> None:
-    """Values of which no two are the same."""
+    """Checks that no two values are the same."""
     twice = [value for index, value in enumerate(values) if value in values[:index]]
     if twice:
         raise InputError(f"{title(name)} must differ, got {twice[0]!r} twice")
 
 
 def all_within(name: str, values: np.ndarray, least: int, most: int, expected: str = "") -> None:
-    """Integers of `least` to `most`, which `expected` may say in other words."""
+    """Checks that integers lie in `least`..`most`; `expected` may replace this range in the message."""
     if values.size and (values.min() < least or values.max() > most):
         got = f"{values.min()}..{values.max()}" if values.ndim else values
         raise InputError(f"{title(name)} must {expected or f'lie in {least}..{most}'}, got {got}")
 
 
 def array(name: str, value: Any, axes: str | None, kind: str | None = None) -> None:
-    """An array with `axes` ("C H W"; None: any) of a kind."""
+    """Checks for an array with the given `axes`, such as "C H W", and kind of dtype; None allows any axes or kind."""
     if not isinstance(value, jax.Array | np.ndarray | np.generic):
         expected = "" if axes is None else f" of axes ({axes})"
         write = f": write np.array({name})" if isinstance(value, tuple | list) else ""
@@ -217,25 +225,25 @@ def array(name: str, value: Any, axes: str | None, kind: str | None = None) -> N
 
 
 def refuse_masked(name: str, value: Any) -> None:
-    """Raises InputTypeError for a masked array of NumPy, of which JAX would take the masked values too."""
+    """Raises InputTypeError for a masked array of NumPy, because JAX would ignore its mask."""
     if isinstance(value, np.ma.MaskedArray):
         raise InputTypeError(f"{title(name)} must be a plain array, got a masked one: fill it, as by `.filled(0)`")
 
 
 def not_empty(name: str, value: Any) -> None:
-    """An array in which no axis has the length 0."""
+    """Checks that no axis of an array has the length 0."""
     if 0 in value.shape:
         raise InputError(f"{title(name)} must not be empty, got shape {value.shape}")
 
 
 def shape(name: str, value: Any, expected: Sequence[int], of: str) -> None:
-    """An array of the shape `expected`, which is that `of` something else."""
+    """Checks that an array has the shape `expected`; `of` names the thing that has this shape."""
     if np.shape(value) != expected:
         raise InputError(f"{title(name)} must have shape {expected} of {of}, got {np.shape(value)}")
 
 
 def latency(name: str, value: Any, axes: str | None = "C H W", *, time_steps: int = 0) -> None:
-    """An array of integers with `axes` that can hold `time_steps`."""
+    """Checks for an array of integers with the given `axes`, whose dtype can hold `time_steps`."""
     array(name, value, axes, "integer time steps")
     if time_steps > jnp.iinfo(value.dtype).max:
         raise InputError(f"{title(name)} must be of a type that can hold {time_steps}, got dtype {value.dtype}")
@@ -244,7 +252,7 @@ def latency(name: str, value: Any, axes: str | None = "C H W", *, time_steps: in
 def integer(
     name: str, value: Any, minimum: float = -math.inf, maximum: float = LARGEST_INTEGER, *, why: str = ""
 ) -> int:
-    """An integer of `minimum` to `maximum`, which it returns; `why` says what the maximum is."""
+    """Checks for an integer in `minimum`..`maximum`, and returns it; `why` explains the maximum."""
     if isinstance(value, jax.Array | np.ndarray):
         raise _not_plain(name, value)
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
@@ -256,7 +264,7 @@ def integer(
 
 
 def epochs(value: Any) -> tuple[int, ...]:
-    """The epochs of each stage as plain integers; a single stage may have a number that is no tuple."""
+    """Checks the epochs of each stage, and returns them as plain integers; for a single stage, a number will do."""
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         value = (value,)
     instance("epochs", value, tuple | list, "a tuple of integers, one for each stage")
@@ -264,12 +272,12 @@ def epochs(value: Any) -> tuple[int, ...]:
 
 
 def seed(value: Any) -> int:
-    """An integer of 64 bits, which it returns."""
+    """Checks for an unsigned 64-bit integer, and returns it."""
     return integer("seed", value, 0, LARGEST_SEED)
 
 
 def fits_32_bits(name: str, value: Any) -> None:
-    """Numbers, also in a tuple or an array, that int32 or float32 can hold; infinity may be one."""
+    """Checks that int32 or float32 can hold a number, or all numbers of a tuple or an array; infinity is allowed."""
     if isinstance(value, tuple):
         for item in value:
             fits_32_bits(name, item)
@@ -295,9 +303,10 @@ def number(
     optional: bool = False,
     arrays: bool = False,
 ) -> None:
-    """A finite number of `minimum` to `maximum`, larger than `above` and smaller than `below`.
+    """Checks for a finite number in `minimum`..`maximum` that is larger than `above` and smaller than `below`.
 
-    With `arrays` all numbers of an array must be such. With `optional` the message says that None is allowed too.
+    With `arrays`, an array is allowed if all of its numbers meet these conditions. With `optional`, the message says
+    that None is also allowed.
     """
     if np.ndim(value) and not arrays:
         raise wrong_type(name, "a number", value)
@@ -306,7 +315,8 @@ def number(
     def fits(x: np.ndarray) -> np.ndarray:
         return np.isfinite(x) & (x >= minimum) & (x <= maximum) & (x > above) & (x < below)
 
-    # Only the extremes are looked at: masks of all numbers would cost time and memory for large arrays. A NaN is both.
+    # Only the extremes are checked: masks of all numbers would cost time and memory for large arrays. If there is a
+    # NaN, it is both extremes.
     if numbers.size and not (fits(numbers.min()) and fits(numbers.max())):
         expected = _range(minimum, maximum, above, below)
         got = numbers[~fits(numbers)][0] if np.ndim(value) else value
@@ -314,7 +324,7 @@ def number(
 
 
 def _range(minimum: float, maximum: float, above: float, below: float) -> str:
-    """In words what a number between these must do."""
+    """The condition on a number with these limits, in words that follow "must"."""
     if math.isfinite(minimum) and math.isfinite(maximum):
         return f"lie in {minimum:g}..{maximum:g}"
     if math.isfinite(above) and math.isfinite(maximum):
@@ -324,14 +334,14 @@ def _range(minimum: float, maximum: float, above: float, below: float) -> str:
 
 
 def real(name: str, value: Any) -> None:
-    """A real number, or an array () of one."""
+    """Checks for a real number, or an array () of one."""
     kind = type(value) if isinstance(value, int | float) else getattr(value, "dtype", bool)
     if np.ndim(value) or not any(jnp.issubdtype(kind, known) for known in _KINDS["real numbers"]):
         raise wrong_type(name, "a number or an array ()", value)
 
 
 def at_least(name: str, value: Any, least: float, *, above: bool = False) -> None:
-    """A number or an array whose known values are at least `least`, or with `above` larger."""
+    """Checks that the known values of a number or an array are at least `least`, or larger with `above`."""
     known = np.asarray(value) if isinstance(value, int | float) else concrete_values(value, jnp.number)
     if known is None or not known.size:
         return
@@ -341,7 +351,7 @@ def at_least(name: str, value: Any, least: float, *, above: bool = False) -> Non
 
 
 def pair(name: str, value: Pair, minimum: int, maximum: int = LARGEST_INTEGER) -> tuple[int, int]:
-    """One integer of `minimum` to `maximum` or two; returns (rows, columns)."""
+    """Checks for one or two integers in `minimum`..`maximum`, and returns them as (rows, columns)."""
     values = value if isinstance(value, tuple | list) else (value, value)
     if len(values) != 2:
         raise InputError(f"{title(name)} must be one integer or two, (rows, columns), got {value!r}")
@@ -349,12 +359,12 @@ def pair(name: str, value: Pair, minimum: int, maximum: int = LARGEST_INTEGER) -
 
 
 def time_steps(value: Any) -> int:
-    """A number of time steps, which it returns."""
+    """Checks a number of time steps, and returns it."""
     return integer("time_steps", value, 1)
 
 
 def radius(value: Any) -> None:
-    """An integer >= 0, or an array () of integers."""
+    """Checks an inhibition radius: an integer of at least 0, or an array () of integers."""
     if not isinstance(value, jax.Array | np.ndarray):
         integer("radius", value, 0)
     elif value.ndim or not jnp.issubdtype(value.dtype, jnp.integer):
@@ -364,7 +374,7 @@ def radius(value: Any) -> None:
 
 
 def threshold(value: Any, features: int | None = None) -> None:
-    """None, a finite number, or a real array of shape () or (F,), with as many `features` if they are known."""
+    """Checks a threshold: None, a finite number, or a real array of shape () or (F,); F is `features`, if known."""
     kind = type(value) if isinstance(value, int | float) else getattr(value, "dtype", bool)
     real = jnp.issubdtype(kind, jnp.integer) or jnp.issubdtype(kind, jnp.floating)
     if value is not None and not real:
@@ -378,7 +388,10 @@ def threshold(value: Any, features: int | None = None) -> None:
 
 
 def bounds(value: Bounds, least: float | None = None) -> None:
-    """(lower, upper), numbers or arrays (), of at least `least` if that is given, in order as far as they are known."""
+    """Checks the bounds of weights: (lower, upper), numbers or arrays (), with lower < upper as far as they are known.
+
+    If `least` is given, both must be at least `least`.
+    """
     instance("bounds", value, tuple | list, "(lower, upper)")
     for bound in value:
         kind = type(bound) if isinstance(bound, int | float) else getattr(bound, "dtype", bool)
@@ -393,7 +406,7 @@ def bounds(value: Bounds, least: float | None = None) -> None:
 
 
 def rates(value: Any, name: str = "rates") -> None:
-    """An array (a+, a-)."""
+    """Checks learning rates: an array (a+, a-)."""
     array(name, value, "2", "real numbers")
     shape(name, value, (2,), "(a+, a-)")
 
@@ -401,7 +414,10 @@ def rates(value: Any, name: str = "rates") -> None:
 def convolution(
     latency_in: Any, weights: Any, *, name: str = "latency", time_steps: int = 0, padding: Pair = 0
 ) -> tuple[int, int]:
-    """Weights (F, C, kh, kw) that fit over `latency_in` (C, H, W), named `name`; returns rows and columns, padded."""
+    """Checks that weights (F, C, kh, kw) fit the latencies `latency_in`, (C, H, W), which messages call `name`.
+
+    Returns the rows and columns of the padded input.
+    """
     latency(name, latency_in, time_steps=time_steps)
     array("weights", weights, "F C kh kw", "floats")
     not_empty("weights", weights)
@@ -412,13 +428,13 @@ def convolution(
 
 
 def fits(name: str, shape: Sequence[int], weights: str, kernel: Sequence[int]) -> None:
-    """A kernel (C, kh, kw) of `weights` that slides over maps `name` of `shape` (C, H, W)."""
+    """Checks that a kernel (C, kh, kw) of `weights` fits on the maps `name` of `shape` (C, H, W)."""
     if shape[0] != kernel[0]:
         raise InputError(f"{title(name)} must have the {kernel[0]} channels of `{weights}`, got {shape[0]}")
     window(f"the kernel of `{weights}`", kernel[1:], shape[1:])
 
 
 def window(name: str, kernel: Sequence[int], size: Sequence[int]) -> None:
-    """A window no larger than the map it slides over."""
+    """Checks that a window is not larger than the map on which it slides."""
     if kernel[0] > size[0] or kernel[1] > size[1]:
         raise TooSmallError(f"{name} must fit into the map of {size[0]}x{size[1]}, got {kernel[0]}x{kernel[1]}")

@@ -1,4 +1,4 @@
-"""Components as JSON data with their arrays apart, as files hold them, and as the calls that make them."""
+"""Components as JSON data with separate arrays, the form in files, and as the calls that create them."""
 
 import dataclasses
 import hashlib
@@ -12,11 +12,11 @@ from snnjax.core.components import TYPES, check_component, comparable, fields_of
 from snnjax.core.errors import InputError
 
 _RENAMED = {"SoftHebb": {"batch": "minibatch_size"}}
-"""The present names of fields that earlier versions wrote by other names, by the type of the component."""
+"""Fields that earlier versions wrote under other names: their old and current names, keyed by the component's type."""
 
 
 def to_data(value: Any, arrays: dict[str, np.ndarray], path: str = "") -> Any:
-    """A component as JSON data, its arrays put into `arrays` by path; raises InputError if it cannot be saved."""
+    """A component as JSON data, with its arrays added to `arrays` by path; raises InputError if it cannot be saved."""
     if dataclasses.is_dataclass(value):
         check_component(path or "value", value)
         prefix = f"{path}." if path else ""
@@ -36,7 +36,10 @@ def to_data(value: Any, arrays: dict[str, np.ndarray], path: str = "") -> Any:
 
 
 def from_data(data: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """The inverse of `to_data`, executing no code but that of imported components; raises InputError if it is none."""
+    """The inverse of `to_data`; raises InputError if the data are not those of a known component.
+
+    It executes no code except that of components that have been imported.
+    """
     if isinstance(data, list):
         return tuple(from_data(item, arrays) for item in data)
     if not isinstance(data, dict):
@@ -59,21 +62,21 @@ def from_data(data: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def _renamed(data: dict[str, Any]) -> dict[str, Any]:
-    """A component's data with the present names of its fields."""
+    """A component's data with the current names of its fields."""
     names = _RENAMED.get(data.get("type", ""), {})
     return {names.get(key, key): value for key, value in data.items()}
 
 
 def _without_gone(data: dict[str, Any]) -> dict[str, Any]:
-    """A component's data without fields that were None in the version that wrote it and are gone in this one."""
+    """A component's data without fields that are None and no longer exist in this version."""
     names = {field.name for field in dataclasses.fields(TYPES[data["type"]])}
     return {key: value for key, value in data.items() if value is not None or key in names}
 
 
 def completed(data: Any) -> Any:
-    """Data of `to_data`, or several by name, with the present names of fields, and defaults for those that are missing.
+    """Data of `to_data`, or a dict of them, with the current names of fields and defaults for missing fields.
 
-    A field is missing if the version that wrote the data lacked it.
+    A field is missing if it did not exist in the version that wrote the data.
     """
     if isinstance(data, list):
         return [completed(item) for item in data]
@@ -88,9 +91,9 @@ def completed(data: Any) -> Any:
 
 
 def call_of(value: Any, longest: float = math.inf) -> str:
-    """A component as a call with the arguments that are not defaults; nested calls end early if they are too long.
+    """A component as a call with the arguments that differ from their defaults.
 
-    Arrays are shown by their shape and a digest.
+    Nested calls that have more than `longest` characters are shortened. Arrays are shown by their shape and a digest.
     """
     if isinstance(value, np.ndarray | jax.Array) and np.ndim(value):
         digest = hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()[:8]

@@ -1,8 +1,8 @@
-"""The parts of networks: frozen dataclasses that are pytrees of numbers and can be saved.
+"""Components, the parts of networks: frozen dataclasses that are pytrees of numbers and can be saved.
 
-A component's numbers (thresholds, rates, radii, bounds) are pytree leaves: changing one compiles nothing. Its structure
-(kernel sizes, numbers of features) is marked by `static`. Files name classes: custom components can be saved,
-and loaded by any program that has imported them.
+A component's numbers (thresholds, rates, radii, bounds) are pytree leaves, so that changing one does not recompile. Its
+structure (kernel sizes, numbers of features) is marked by `static`. Files hold the names of classes, so that custom
+components can be saved, and loaded by any program that has imported them.
 """
 
 import dataclasses
@@ -21,11 +21,11 @@ from snnjax.core.errors import InputError, explained, no_integer, wrong_type
 T = TypeVar("T")
 
 TYPES: dict[str, type] = {}
-"""All components by name, custom ones too."""
+"""All component classes, including custom ones, keyed by name."""
 
 
 class Limits(TypedDict, total=False):
-    """What a field may be limited to; see `number` and `static`."""
+    """The limits of a field; see `number` and `static`."""
 
     minimum: float
     maximum: float
@@ -35,50 +35,54 @@ class Limits(TypedDict, total=False):
 
 
 def number(*, default: Any = dataclasses.MISSING, **limits: Unpack[Limits]) -> Any:
-    """A finite number, or a tuple of some, that may change without another compilation.
+    """A field with a finite number, or a tuple of numbers, that can change without recompilation.
 
-    It is at least `minimum`, at most `maximum`, larger than `above` and smaller than `below`, if these are given. With
-    the annotation `int` it is an integer, and with `int | None` or `float | None` it may be None too.
+    Each number must be at least `minimum`, at most `maximum`, larger than `above` and smaller than `below`, if these
+    are given. With the annotation `int` it must be an integer, and with `int | None` or `float | None` it may also be
+    None.
     """
     return dataclasses.field(default=default, metadata=dict(limits=limits))
 
 
 def static(*, default: Any = dataclasses.MISSING, **limits: Unpack[Limits]) -> Any:
-    """A field that is structure: another value compiles another program. It must be hashable, or a NumPy array.
+    """A field that is part of the structure: programs are compiled for its value.
 
-    Numbers are limited as by `number`; the value can also be `one_of` several.
+    The value must be hashable or a NumPy array. Numbers can have the limits of `number`, and `one_of` lists the allowed
+    values.
     """
     return dataclasses.field(default=default, metadata=dict(static=True, limits=limits or None))
 
 
 def learnable(*, default: float, **limits: Unpack[Limits]) -> Any:
-    """A number, or an array in its place, that learning sets: networks save it, sweeps do not vary it.
+    """A field with a number, or an array in its place, that is learned: it is saved, but cannot be varied in sweeps.
 
-    All its numbers are finite, and limited as by `number`.
+    All its numbers must be finite, and can have the limits of `number`.
     """
     return dataclasses.field(default=default, metadata=dict(learnable=True, limits=limits))
 
 
 def fitted(*, default: float, **limits: Unpack[Limits]) -> Any:
-    """A number in whose place `fit` puts an array: networks save it, sweeps do not vary it.
+    """A field with a number that `fit` replaces by an array: it is saved, but cannot be varied in sweeps.
 
-    All its numbers are finite, and limited as by `number`.
+    All its numbers must be finite, and can have the limits of `number`.
     """
     return dataclasses.field(default=default, metadata=dict(fitted=True, limits=limits))
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(number, static, learnable, fitted, dataclasses.field))
 def component(cls: type[T]) -> type[T]:
-    """Class decorator: makes a class a frozen dataclass, a JAX pytree, and something that files can hold.
+    """Class decorator that makes a class a component: a frozen dataclass that is a JAX pytree and can be saved.
 
-    Components are compared and hashed by their class and fields, arrays by their shapes and numbers.
+    Components are compared and hashed by their class and fields; arrays are compared by their shapes and numbers.
 
-    Lists become tuples, NumPy numbers become Python's, integers floats where the annotation has `float` and no
-    `int`. New values are checked: the types of numbers and strings by the annotations, the limits of single fields as
-    `number` and the other field specifiers declare them, and what involves several fields by the class's method `check`
-    if it has one. Nothing is checked if numbers are JAX arrays, or if JAX rebuilds the component from leaves. Raises
-    InputError if another module has a component of this name, a text of a rule is no `static` field, a default lies
-    outside of the limits of its field, or a base class that is no component has fields.
+    When an instance is created, lists become tuples, NumPy numbers become Python numbers, and integers become floats if
+    the annotation has `float` and not `int`. Then the fields are checked: the types of numbers and strings against the
+    annotations, and the limits of single fields as declared by `number` and the other field specifiers. Conditions on
+    several fields are checked by the method `check` of the class if it has one. Nothing is checked if numbers are JAX
+    arrays, or when JAX rebuilds the component from leaves.
+
+    Raises InputError if another module has a component with this name, if a string field of a rule is not `static`, if
+    a default lies outside of the limits of its field, or if a base class with fields is not a component.
     """
     registered = TYPES.get(cls.__name__, cls)
     origins = [(x.__module__, x.__qualname__) for x in (registered, cls)]
@@ -118,17 +122,17 @@ def component(cls: type[T]) -> type[T]:
 
 
 def _register(cls: Any) -> None:
-    """Makes a component a pytree: fields that are not `static` are leaves."""
+    """Registers a component class as a pytree, in which fields that are not `static` are leaves."""
     structure = [field.name for field in dataclasses.fields(cls) if field.metadata.get("static")]
     leaves = [field.name for field in dataclasses.fields(cls) if not field.metadata.get("static")]
 
     def flatten(value: Any) -> tuple[Any, Any]:
         parts = [(jax.tree_util.GetAttrKey(name), getattr(value, name)) for name in leaves]
-        # JAX compares and hashes the structure of a pytree to find compiled programs, which NumPy arrays do not allow.
+        # JAX compares and hashes the structure of a pytree to find compiled programs. NumPy arrays do not allow that.
         return parts, tuple(_Constant.of(getattr(value, name)) for name in structure)
 
     def unflatten(kept: Any, parts: Any) -> Any:
-        # Not `cls(...)`: JAX also rebuilds components from tracers and placeholders, which the checks would refuse.
+        # Not `cls(...)`: JAX also rebuilds components from tracers and placeholders, which would fail the checks.
         value = object.__new__(cls)
         constants = (part.array if isinstance(part, _Constant) else part for part in kept)
         value.__dict__.update(zip((*structure, *leaves), (*constants, *parts), strict=True))
@@ -146,7 +150,7 @@ class _Constant:
 
     @staticmethod
     def of(value: Any) -> Any:
-        """A value, or what holds it, if it is an array."""
+        """The value itself, or a `_Constant` that holds it if it is an array."""
         return _Constant(value) if isinstance(value, np.ndarray) else value
 
     def __eq__(self, other: object) -> bool:
@@ -157,7 +161,7 @@ class _Constant:
 
 
 def _check_bases(cls: type) -> None:
-    """Raises InputError if a base class of a user's has fields, but is no component: they would be lost."""
+    """Raises InputError if a user's base class has fields but is not a component, because they would be lost."""
     for base in cls.__mro__[1:]:
         if dataclasses.is_dataclass(base) or base.__module__.startswith(("snnjax.", "typing", "builtins")):
             continue
@@ -168,11 +172,11 @@ def _check_bases(cls: type) -> None:
 
 
 def _kept(field: dataclasses.Field[Any], value: Any) -> Any:
-    """The value that a field keeps of what it is given."""
+    """The value of a field after conversion to the types that fields hold."""
     if field.metadata.get("static") and isinstance(value, jax.Array):
-        value = np.asarray(value)  # which is compared by its numbers
+        value = np.asarray(value)  # NumPy arrays are compared by their numbers
     kinds = re.findall(r"\w+", str(field.type))
-    # A leaf that is an integer has another dtype, so that threshold=15 and threshold=15.0 would compile two programs.
+    # An integer leaf has a different dtype, so that threshold=15 and threshold=15.0 would compile two programs.
     return _plain(value, floats="float" in kinds and "int" not in kinds)
 
 
@@ -185,7 +189,7 @@ def _plain(value: Any, floats: bool) -> Any:
 
 
 def comparable(value: Any) -> Any:
-    """A field's key for comparing and hashing: of an array its shape and numbers, as tuples."""
+    """The value of a field in a form that can be compared and hashed; for an array, tuples of its shape and numbers."""
     if isinstance(value, tuple):
         return tuple(map(comparable, value))
     if not isinstance(value, np.ndarray | jax.Array) or isinstance(value, jax.core.Tracer):
@@ -202,13 +206,13 @@ _KINDS: dict[str, tuple[Any, str]] = {
     "float | None": (_NUMBER | None, "a number or None"),
     "tuple[float, float]": (tuple, "two numbers"),
 }
-"""The types of fields with these annotations, and words for them."""
+"""The types of fields with these annotations, and their descriptions in messages."""
 
 _OPTIONAL = re.compile(r"\b(None|Optional)\b")
 
 
 def _check(value: Any) -> None:
-    """Raises InputError unless the fields of a component are of their types, and as its `check` wants them."""
+    """Raises InputError unless the fields of a component have their types and limits, and its own `check` passes."""
     for field in dataclasses.fields(value):
         _check_field(field, getattr(value, field.name))
     if check := getattr(value, "check", None):
@@ -235,7 +239,7 @@ def _check_field(field: dataclasses.Field[Any], value: Any) -> None:
 def _check_limits(
     name: str, value: Any, annotation: str, arrays: bool, *, one_of: Sequence[Any] = (), **limits: Any
 ) -> None:
-    """Raises InputError unless the value of a field is one of some, or its numbers lie within their limits."""
+    """Raises InputError unless the value of a field is `one_of` the allowed ones, or its numbers are within limits."""
     words = re.findall(r"\w+", annotation)
     if one_of:
         checks.one_of(name, value, one_of)
@@ -252,7 +256,7 @@ def _check_limits(
 
 
 def check_again(value: Any) -> None:
-    """Checks a component and its nested ones as when they were made; raises InputError."""
+    """Repeats the checks of a component and its nested components; raises InputError as when they were created."""
     if isinstance(value, tuple):
         for item in value:
             check_again(item)
@@ -263,7 +267,7 @@ def check_again(value: Any) -> None:
 
 
 def overrides(cls: type, methods: Iterable[str], name: str) -> bool:
-    """Whether a class, or a mixin of it, overrides some of the `methods` of the class whose attribute it inherits."""
+    """Whether a class or a mixin overrides one of the `methods` of the base class with the attribute `name`."""
     nearer = itertools.takewhile(lambda kind: name not in vars(kind), cls.__mro__)
     return any(method in vars(kind) for kind in nearer for method in methods)
 
@@ -273,7 +277,7 @@ def fields_of(value: Any) -> dict[str, Any]:
 
 
 def check_component(name: str, value: object, *needs: str) -> None:
-    """Raises InputError unless the class of `value` is decorated by `component` itself, and has these attributes."""
+    """Raises InputError unless the class of `value` is itself decorated with `component` and has all of `needs`."""
     if isinstance(value, type):
         raise wrong_type(name, "an instance of a component", value, f"{value.__name__}(...)")
     kind = type(value).__qualname__

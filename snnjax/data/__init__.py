@@ -1,4 +1,4 @@
-"""Data sets as arrays: downloaded, scikit-learn's, their own files, event cameras, folders of pictures, .npz files."""
+"""Data sets as arrays, from downloads, scikit-learn, local files, event cameras, picture folders and .npz files."""
 
 from snnjax.core import public
 from snnjax.data.catalogue import CATALOGUE as CATALOGUE

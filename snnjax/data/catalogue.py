@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 Progress = Callable[[str, int, int], object]
-"""Receives the name of a file that is downloaded, the bytes that have come so far, and all its bytes."""
+"""A function of the name of the file being downloaded, the number of bytes received so far, and its size in bytes."""
 
 
 class File(NamedTuple):
-    """A published file; of an archive, `members` are the paths of the files kept."""
+    """A published file; if it is an archive, `members` are the paths of the files that are extracted from it."""
 
     name: str
     size: int  # bytes
@@ -21,8 +21,9 @@ class Published(NamedTuple):
     """Files that are downloaded together, into one folder of the cache.
 
     Attributes:
-      folder: name of the folder in the cache, and of the one below a mirror that users name.
-      mirrors: addresses, each ending in a slash, that the files' names follow; tried in turn.
+      folder: the name of the folder in the cache, and also of the folder on a mirror that the user specifies.
+      mirrors: addresses that end in a slash, to which the names of the files are appended; they are tried in turn.
+      files: the files to download.
     """
 
     folder: str
@@ -31,23 +32,24 @@ class Published(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes to download."""
+        """The number of bytes to download."""
         return sum(file.size for file in self.files)
 
 
 class Entry(NamedTuple):
-    """Contents and origin of a data set.
+    """The contents and the origin of a data set.
 
     Attributes:
-      train_images, test_images: their numbers.
-      files: the set's own files. IDX: training images and labels, test images and labels; CIFAR: the test file last.
-      published: where the files are downloaded from; None of the set that scikit-learn brings along.
-      builder: name of the set in tensorflow-datasets.
-      classes: their number.
-      class_names: one for each class; none where the classes are digits.
-      shape: of an image, (H, W) or (H, W, 3).
-      first_label: of the first class in the files.
-      transposed: whether the files hold rows as columns.
+      train_images, test_images: the numbers of training images and test images.
+      files: the names of its files. IDX: training images and labels, test images and labels; CIFAR: the test file is
+        the last one.
+      published: the published files; None for scikit-learn's digits, which come with snnjax.
+      builder: the name of the data set in tensorflow-datasets.
+      classes: the number of classes.
+      class_names: the name of each class; empty if the classes are digits.
+      shape: the shape of an image, (H, W) or (H, W, 3).
+      first_label: the label of the first class in the files.
+      transposed: whether rows and columns are exchanged in the files.
     """
 
     train_images: int
@@ -75,7 +77,7 @@ _CIFAR_FILES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_b
 
 
 def _zipped(*facts: tuple[int, str]) -> tuple[File, ...]:
-    """The four files of MNIST or a set like it, from their sizes and checksums."""
+    """The four files of MNIST or a data set in the same format, given their sizes and checksums."""
     return tuple(File(f"{name}.gz", *fact) for name, fact in zip(_MNIST_FILES, facts, strict=True))
 
 
@@ -145,8 +147,8 @@ _CLOTHES = (
     *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
 )
 _KANA = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
-_LETTERS = tuple(string.ascii_uppercase)  # in both cases
-_BALANCED = (*string.digits, *string.ascii_uppercase, *"abdefghnqrt")  # the letters that differ in lower case
+_LETTERS = tuple(string.ascii_uppercase)  # each class contains upper and lower case
+_BALANCED = (*string.digits, *string.ascii_uppercase, *"abdefghnqrt")  # letters whose lower case looks different
 _OBJECTS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 CATALOGUE = {
@@ -156,7 +158,7 @@ CATALOGUE = {
     "kmnist": Entry(60_000, 10_000, _MNIST_FILES, _KMNIST, "kmnist", class_names=_KANA),
     "emnist_digits": Entry(240_000, 40_000, _emnist_names("digits"), _EMNIST, "emnist/digits", transposed=True),
     "emnist_letters": Entry(
-        124_800,  # tensorflow-datasets has the first 88,800, and 14,800 for testing
+        124_800,  # tensorflow-datasets has only the first 88,800, and 14,800 test images
         20_800,
         _emnist_names("letters"),
         _EMNIST,
@@ -178,7 +180,7 @@ CATALOGUE = {
     ),
     "cifar10": Entry(50_000, 10_000, _CIFAR_FILES, _CIFAR10, "cifar10", class_names=_OBJECTS, shape=(32, 32, 3)),
 }
-"""Data sets by name."""
+"""The data sets, by name."""
 HANDWRITING = ("mnist", "emnist_digits", "emnist_letters", "emnist_balanced")
-"""Sets of characters that are scaled and centred as MNIST's digits."""
+"""Data sets whose characters are scaled and centred as in MNIST."""
 DATASETS = tuple(CATALOGUE)

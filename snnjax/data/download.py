@@ -1,8 +1,8 @@
-"""Downloads files from mirrors: checked by size and SHA-256, resumed after a break, never half-written.
+"""Downloads from mirrors: size and SHA-256 are checked, downloads are resumed, and no file is left half-written.
 
-The code is our own, on top of urllib, because pooch 1.9 has one address per file and cannot resume a download, which
-the 562 MB of EMNIST need; nor can scikit-learn's `fetch_file`. With pooch, the code for resuming, for mirrors, for the
-lock between processes and for recognising login pages would remain here, in a downloader that pooch would call.
+The code builds on urllib, because pooch 1.9 supports one address per file and cannot resume a download, which the
+562 MB of EMNIST require; scikit-learn's `fetch_file` cannot either. With pooch, the code for resuming, mirrors, the
+lock between processes and the detection of login pages would still be needed, in a downloader that pooch would call.
 """
 
 import contextlib
@@ -26,14 +26,14 @@ from snnjax.core import files
 from snnjax.core.errors import DownloadError, InputError
 from snnjax.data.catalogue import File, Progress, Published
 
-TIMEOUT = 20.0  # seconds until a server that sends nothing is given up
-TRIES = 3  # rounds over the mirrors in which nothing new arrives
-WAIT = 1.0  # seconds before the second round, twice as many before the third
+TIMEOUT = 20.0  # seconds without data after which a server is given up
+TRIES = 3  # successive rounds over all mirrors without any new data, after which the download fails
+WAIT = 1.0  # seconds before the second round; before the third, twice as many
 _PIECE = 1 << 16
 
 
 class _Refused(Exception):
-    """A mirror did not give the file; `again` says whether asking it once more may help."""
+    """Raised if a mirror does not deliver the file; `again` tells whether another attempt may succeed."""
 
     def __init__(self, reason: object, again: bool) -> None:
         super().__init__(" ".join(str(reason).split()))
@@ -43,11 +43,11 @@ class _Refused(Exception):
 def download(
     published: Published, folder: Path, *, mirror: str | None = None, progress: Progress | None = None
 ) -> None:
-    """Downloads a set's files that a folder lacks, and extracts the wanted members of archives.
+    """Downloads the files of a data set that are missing in a folder, and extracts the required members of archives.
 
-    A file gets its name when it is whole and its checksum is right; after a break, .NAME.part is continued. Other
-    processes that download into the folder at the same time wait for this one. Arguments and errors are as in
-    `snnjax.data.fetch`.
+    A file gets its final name once it is complete and its checksum is correct; until then it is .NAME.part, which is
+    continued after an interruption. Other processes that download into the same folder wait for this one. Arguments
+    and errors are as in `snnjax.data.fetch`.
     """
     mirror = mirror or os.environ.get("SNNJAX_MIRROR")
     if mirror and urlsplit(mirror).scheme not in ("http", "https", "file"):
@@ -61,7 +61,7 @@ def download(
             names = [path.rpartition("/")[2] for path in file.members] or [file.name]
             part = folder / f".{file.name}.part"
             if all((folder / name).is_file() for name in names):
-                part.unlink(missing_ok=True)  # of a process killed right after it had extracted all
+                part.unlink(missing_ok=True)  # left by a process that was killed after it had extracted everything
                 continue
             _receive(file, [*preferred, *published.mirrors], part, report)
             if file.members:
@@ -72,7 +72,7 @@ def download(
 
 
 def _receive(file: File, mirrors: list[str], part: Path, report: Progress) -> None:
-    """Fills `part` with the whole file, from one mirror or several; raises DownloadError if none can."""
+    """Downloads the whole file into `part`, from one or several mirrors; raises DownloadError if all of them fail."""
     reasons: dict[str, _Refused] = {}
     tries = 0
     most = _size(part)
@@ -89,8 +89,8 @@ def _receive(file: File, mirrors: list[str], part: Path, report: Progress) -> No
                 if hashlib.file_digest(whole, "sha256").hexdigest() == file.sha256:
                     return
             part.unlink()
-            # After a resumed download the first part may have been wrong, so the mirror is asked again; a whole file
-            # would be wrong again.
+            # After a resumed download, the earlier bytes may have been wrong, so the mirror is tried again. A file that
+            # this mirror sent as a whole would be wrong again.
             reasons[mirror] = _Refused("its SHA-256 is not that of the published file", again=resumed)
         mirrors = [mirror for mirror in mirrors if reasons[mirror].again]
         tries = 0 if _size(part) > most else tries + 1
@@ -99,7 +99,7 @@ def _receive(file: File, mirrors: list[str], part: Path, report: Progress) -> No
 
 
 def _append(address: str, file: File, part: Path, report: Progress) -> None:
-    """Adds the missing bytes to `part`, or the whole file if the server sends no range."""
+    """Appends the missing bytes to `part`, or writes the whole file if the server does not support ranges."""
     start = _size(part)
     if start >= file.size:
         return
@@ -110,7 +110,7 @@ def _append(address: str, file: File, part: Path, report: Progress) -> None:
         # A server that ignores the range sends the file from its beginning.
         start = start if response.status == 206 else 0
         promised = response.headers["Content-Length"]
-        if promised not in (None, str(file.size - start)):  # such as a network's page to log in
+        if promised not in (None, str(file.size - start)):  # for example the login page of a network
             raise _Refused(f"it offers {promised} bytes, not {file.size - start}", again=False)
         out.truncate(start)
         while start < file.size:
@@ -118,7 +118,7 @@ def _append(address: str, file: File, part: Path, report: Progress) -> None:
                 piece = response.read1(min(_PIECE, file.size - start))
             if not piece:
                 if promised is None:
-                    out.truncate(0)  # it may be anything
+                    out.truncate(0)  # without a length, these bytes may be anything
                 raise _Refused(f"it ended after {start} of {file.size} bytes", again=promised is not None)
             out.write(piece)
             start += len(piece)
@@ -129,7 +129,7 @@ def _append(address: str, file: File, part: Path, report: Progress) -> None:
 
 @contextlib.contextmanager
 def _network_errors(again: bool) -> Iterator[None]:
-    """Errors of the network as _Refused; `again` is for servers that cannot be reached."""
+    """Converts network errors to _Refused; `again` applies to servers that cannot be reached."""
     try:
         yield
     except HTTPError as error:
@@ -163,7 +163,7 @@ def _extract(archive: Path, members: tuple[str, ...], folder: Path) -> None:
 
 
 def _bars(stack: contextlib.ExitStack) -> Progress:
-    """A bar for each file on the error stream, if that is a terminal, until `stack` ends."""
+    """Reports progress with a bar per file on the error stream, if that is a terminal; `stack` closes the bars."""
     bars: dict[str, tqdm] = {}
 
     def report(name: str, done: int, total: int) -> None:

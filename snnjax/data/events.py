@@ -1,4 +1,4 @@
-"""Recordings of event cameras, read and downloaded by tonic, as event pictures: see `snnjax.encoding.EventEncoder`."""
+"""Event-camera recordings, read and downloaded with tonic, as event pictures for `snnjax.encoding.EventEncoder`."""
 
 import contextlib
 import functools
@@ -18,13 +18,13 @@ from snnjax.data.dataset import Dataset
 
 
 class _Recordings(NamedTuple):
-    """A data set of tonic's, and the default part of its recordings that is read."""
+    """A data set of tonic, and which part of each recording is read by default."""
 
-    kind: str  # its class in tonic.datasets
+    kind: str  # the name of its class in tonic.datasets
     sensor: tuple[int, int]  # rows and columns
-    counts: tuple[int, ...]  # of its recordings: for training and for testing, or all
-    window: float  # microseconds
-    size: tuple[int, int]  # rows and columns of the pictures
+    counts: tuple[int, ...]  # numbers of training recordings and test recordings, or of all recordings
+    window: float  # microseconds from the first event
+    size: tuple[int, int]  # rows and columns of the event pictures
 
 
 RECORDINGS = {
@@ -35,10 +35,10 @@ RECORDINGS = {
     "ncaltech101": _Recordings("NCALTECH101", (180, 240), (8_709,), 50e3, (60, 80)),  # smaller recordings: upper left
     "asl_dvs": _Recordings("ASLDVS", (180, 240), (100_800,), math.inf, (45, 60)),
 }
-"""By name; sizes keep a whole set below 1 GB.
+"""The event-camera data sets, by name. The sizes of the pictures keep each data set below 1 GB.
 
-Of the first saccade of N-MNIST and N-Caltech101, 105 ms, half is taken: later, most pixels on the way of a stroke have
-seen it, and the picture is smeared.
+For N-MNIST and N-Caltech101, the window is half of the first saccade, which lasts 105 ms: later, a stroke has passed
+most of the pixels on its way, and the picture is smeared.
 """
 
 
@@ -49,19 +49,23 @@ def recordings(
     size: int | tuple[int, int] | None = None,
     window: float | None = None,
 ) -> Dataset:
-    """Reads a data set of `RECORDINGS` as event pictures (N, H, W, 2) uint8, in an order that is always the same.
+    """Reads a data set of `RECORDINGS` as event pictures (N, H, W, 2) uint8, in a fixed order.
 
-    It reads some 8,000 recordings of N-MNIST a second; `Dataset.save` keeps the pictures in a file.
+    About 8,000 N-MNIST recordings are read per second; `Dataset.save` stores the pictures in a file.
 
     Args:
-      data_dir: the folder that tonic has downloaded into, its `save_to`, with a folder such as NMNIST; the files there
-        are read, be it a part of each class, with a note in `notes`. None: downloads into the cache folder, once.
-      size: rows and columns of the pictures, by default as in `RECORDINGS`; pixels of the sensor are joined.
-      window: how much of each recording counts, in microseconds from its first event; by default as in `RECORDINGS`.
+      name: one of `RECORDINGS`.
+      data_dir: the folder into which tonic has downloaded, its `save_to`, which contains a folder such as NMNIST. All
+        recordings that it contains are read; if some are missing, `notes` says so. None: the recordings are downloaded
+        into the cache folder, once.
+      size: rows and columns of the pictures, or one number for both; by default as in `RECORDINGS`. Several pixels of
+        the sensor are merged into one pixel of the picture.
+      window: the part of each recording that is used, in microseconds from its first event; by default as in
+        `RECORDINGS`.
 
-    Where a set has no test recordings, a fifth of each class is for testing. Raises MissingPackageError without tonic,
-    FileNotFoundError if `data_dir` has no recordings, DownloadError if they cannot be downloaded, InputError if one is
-    damaged.
+    If a data set has no test recordings, a fifth of each class is used for testing. Raises MissingPackageError if tonic
+    is not installed, FileNotFoundError if `data_dir` contains no recordings, DownloadError if they cannot be
+    downloaded, and InputError if a recording is damaged.
     """
     checks.one_of("name", name, RECORDINGS)
     source = RECORDINGS[name]
@@ -81,7 +85,10 @@ def recordings(
 
 
 def _dataset(name: str, source: _Recordings, readers: list[Any], named: Iterable[Any]) -> Dataset:
-    """The data set of tonic's readers: of training and test recordings, or all; `named` are the classes, if known."""
+    """The data set that tonic's readers provide, for training and test recordings or for all recordings together.
+
+    `named` are the names of the classes, if they are known.
+    """
     notes = []
     for purpose, reader, count in zip(("training ", "test "), readers, source.counts, strict=False):
         if (present := len(reader.targets)) < count:
@@ -91,23 +98,27 @@ def _dataset(name: str, source: _Recordings, readers: list[Any], named: Iterable
     if len(readers) == 1:
         arrays = _divided(*arrays)
     train_images, train_labels, test_images, test_labels = arrays
-    names = tuple(label.partition(" - ")[0] for label in classes)  # names in N-MNIST are "0 - zero"
+    names = tuple(label.partition(" - ")[0] for label in classes)  # N-MNIST has names such as "0 - zero"
     return Dataset(name, train_images, train_labels, test_images, test_labels, len(classes), names, tuple(notes))
 
 
 def event_picture(
     events: np.ndarray, sensor: tuple[int, int], size: tuple[int, int], window: float = math.inf
 ) -> np.ndarray:
-    """When the first events of a recording came, an event picture (H, W, 2) uint8.
+    """Converts a recording to an event picture (H, W, 2) uint8, which holds the time of the first event at each pixel.
+
+    The value is 255 for the time of the first event of the recording and decreases to 0 at the end of the window;
+    pixels without an event are 0. The last axis is the polarity, off and on.
 
     Args:
-      events: a structured array with x, y, t in microseconds and p (0 off, 1 on), as tonic's readers give it.
-      sensor: its rows and columns.
-      size: rows and columns of the picture; of a pixel the first event of several counts.
-      window: in microseconds from the first event; if infinite, as long as the recording.
+      events: a structured array with the fields x, y, t in microseconds and p (0 off, 1 on), as tonic's readers return
+        it.
+      sensor: rows and columns of the sensor.
+      size: rows and columns of the picture. If several events fall on a pixel, the earliest one is used.
+      window: the length of the window in microseconds from the first event; infinite: the whole recording.
 
-    So custom recordings become a `Dataset`: `tonic.io` reads files of several cameras. Raises InputError if
-    events lie outside the sensor.
+    Use it to make a `Dataset` of your own recordings, which `tonic.io` reads for several types of cameras. Raises
+    InputError if events lie outside the sensor.
     """
     checks.at_least("window", window, 0, above=True)
     picture = np.zeros((*size, 2), np.uint8)
@@ -121,15 +132,15 @@ def event_picture(
     place = (y * size[0] // sensor[0], x * size[1] // sensor[1], p)
     value = 255 - np.floor(255 * t / duration)
     kept = t < duration
-    # Plain indexing would keep one of several events at a pixel; of all of them the earliest counts, whose value is the
-    # largest.
+    # If several events fall on a pixel, plain indexing would keep an arbitrary one. The earliest one has the largest
+    # value.
     np.maximum.at(picture, tuple(indices[kept] for indices in place), value[kept].astype(np.uint8))
     return picture
 
 
 def _present(name: str, kind: Any, folder: Path, part: dict[str, bool]) -> Any:
-    """Tonic's reader of the recordings in a folder, which may be a part of them and lack the archive."""
-    # tonic takes its folder's name from that of the class.
+    """Tonic's reader of the recordings in a folder, which may be incomplete and need not contain the archive."""
+    # The subclass has the same name, because tonic derives the name of its folder from the name of the class.
     partial = type(kind.__name__, (kind,), dict(_check_exists=lambda self: True))
     with files.refuse_damaged(f"{folder / kind.__name__} does not hold {name} as tonic unpacks it"):
         reader = partial(str(folder), **part)
@@ -143,14 +154,14 @@ def _present(name: str, kind: Any, folder: Path, part: dict[str, bool]) -> Any:
 
 
 def _downloaded(name: str, kind: Any, folder: Path, parts: list[dict[str, bool]]) -> list[Any]:
-    """Tonic's readers of all recordings, downloaded if need be; other processes wait meanwhile.
+    """Tonic's readers of all recordings, which are downloaded if necessary; other processes wait until this is done.
 
-    Tonic takes a folder with a part of the recordings for whole, so a marker says that they were all unpacked.
+    Tonic regards an incomplete folder as complete, so a marker file is written once all recordings are unpacked.
     """
     folder.mkdir(parents=True, exist_ok=True)
     unpacked = folder / kind.__name__
     marker = unpacked / ".whole"
-    waiting = functools.cache(lambda: print(f"waiting for another download of {name}", file=sys.stderr))  # said once
+    waiting = functools.cache(lambda: print(f"waiting for another download of {name}", file=sys.stderr))  # printed once
     with files.lock(folder, waiting):
         if not marker.exists():
             for path in unpacked.glob("*/"):  # but not the archives, which tonic checks
@@ -165,7 +176,7 @@ def _tonic(name: str, kind: Any, folder: Path, part: dict[str, bool]) -> Any:
     try:
         with contextlib.redirect_stdout(sys.stderr):
             return kind(str(folder), **part)
-    except Exception as error:  # of the net, of archives, of checksums
+    except Exception as error:  # from the network, archives or checksums
         raise DownloadError(
             f"{name} cannot be downloaded into {folder} ({error}): try again with a network, or name the folder that "
             f"holds {kind.__name__} with `data_dir` (--data_dir)"
@@ -173,15 +184,15 @@ def _tonic(name: str, kind: Any, folder: Path, part: dict[str, bool]) -> Any:
 
 
 def _read(reader: Any, classes: list[str], source: _Recordings) -> tuple[np.ndarray, np.ndarray]:
-    """All pictures, (N, H, W, 2) uint8, and labels, (N,) int32, mixed."""
+    """All pictures, (N, H, W, 2) uint8, and labels, (N,) int32, shuffled in a fixed order."""
     labels = np.array([classes.index(x) if isinstance(x, str) else x for x in reader.targets], np.int32)
     names = [x if isinstance(x, str) else f"recording {index}" for index, x in enumerate(reader.data)]
-    fixed = sorted(range(len(names)), key=lambda index: (labels[index], names[index]))  # folders come in any order
+    fixed = sorted(range(len(names)), key=lambda index: (labels[index], names[index]))  # folders are unordered
     order = np.random.default_rng(0).permutation(fixed)
     pictures = np.zeros((len(order), *source.size, 2), np.uint8)
     for index, number in enumerate(tqdm(order, f"reading {reader!r}", unit=" recordings", leave=False, disable=None)):
         try:
-            with files.refuse_damaged(f"{names[number]} is damaged or no recording of {reader!r}"):
+            with files.refuse_damaged(f"{names[number]} is damaged or not a recording of {reader!r}"):
                 pictures[index] = event_picture(reader[number][0], source.sensor, source.size, source.window)
         except ImportError as error:
             raise MissingPackageError(f"{reader!r} needs {error.name} too: pip install {error.name}") from error
@@ -189,7 +200,7 @@ def _read(reader: Any, classes: list[str], source: _Recordings) -> tuple[np.ndar
 
 
 def _divided(pictures: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
-    """Every fifth of each class set apart: pictures and labels of four fifths, then of the fifth."""
+    """Sets apart every fifth picture of each class: pictures and labels for training, then those for testing."""
     test = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         test[np.flatnonzero(labels == label)[4::5]] = True

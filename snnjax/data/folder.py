@@ -1,4 +1,4 @@
-"""Data sets that are folders of pictures, a folder for each class, or a .zip file of that."""
+"""Data sets from folders of pictures with a subfolder for each class, or from .zip files of such folders."""
 
 import contextlib
 import dataclasses
@@ -23,14 +23,14 @@ from snnjax.data.names import composed, natural, some
 from snnjax.data.pictures import MUCH, Picture, cut, decode, depth_note, has_colour
 from snnjax.data.splits import note_groups
 
-SIZE = 32  # rows and columns by default
+SIZE = 32  # default number of rows and columns
 LARGEST_SIZE = 4096  # rows and columns
-OTHER_SIZE = "`size` (--size) sets another"
+OTHER_SIZE = "`size` (--size) sets another size"
 PAD_ADVICE = "`fit='pad'` (--fit pad) adds a border instead"
-LARGEST_KEPT = 512  # rows and columns of pictures that keep their size unasked
-SAMPLE = 100  # pictures by which size and colour are chosen
+LARGEST_KEPT = 512  # rows and columns up to which pictures keep their size by default
+SAMPLE = 100  # pictures from which the default size and colour are determined
 THREADS = 8
-LARGEST_BATCH = 16  # pictures that a thread decodes in a row: handing a small one over costs as much as decoding it
+LARGEST_BATCH = 16  # pictures per task of a thread: passing on a small picture takes as long as decoding it
 
 WORDS = dict(train="training", test="test", validation="validation")
 
@@ -47,22 +47,24 @@ def picture_folder(
     fit: Fit = "crop",
     test_only: bool = False,
 ) -> Dataset:
-    """Reads pictures sorted into a folder for each class, or a .zip file of such folders, which is not unpacked.
+    """Reads a folder of pictures with a subfolder for each class, or a .zip file of it, which is not unpacked.
 
-    The classes' folders lie in `data_dir`, or in a train and a test folder in it (also training, testing, in upper or
-    lower case) and perhaps a validation folder (val, valid, validation), which is the test folder where there is no
-    other; or all this in one folder. Without a test folder a fifth of each class is for testing, which `split_seed`
-    draws.
-    Pictures may lie in folders within a class's. Classes are sorted as people do, 2 before 10. Files of other kinds and
-    hidden ones are left out; pictures that cannot be read too, with a note.
+    The folders of the classes are in `data_dir` itself; or in a train folder and a test folder (also called training
+    and testing, in upper or lower case), optionally with a validation folder (val, valid or validation). Without a test
+    folder, the validation folder is used for testing; if there is neither, a fifth of each class is drawn for testing,
+    with `split_seed`. All of this may also be inside a single folder. Pictures may be in subfolders of the folder of
+    their class. Classes are in natural order: 2 comes before 10. Hidden files and other types of files are ignored.
+    Pictures that cannot be read are left out, with a note.
 
-    Learning takes pictures one by one, so they are shuffled, always the same: each class is spread evenly over the set.
+    Pictures are learned one at a time, so they are shuffled, always in the same way: the pictures of each class are
+    spread evenly over the data set.
 
     Args:
       data_dir: the folder or .zip file.
-      size: rows and columns of the images, or one number for both. Pictures are resized keeping their proportions, as
-        `fit` says. None: the pictures' own, if all are equal and at most 512; else 32.
-      colour: whether images have colour, (H, W, 3), or are grey, (H, W). None: as most pictures.
+      size: rows and columns of the images, or one number for both. Pictures are resized without changing their
+        proportions, as `fit` says. None: the size of the pictures, if it is the same for all and at most 512;
+        otherwise 32.
+      colour: whether images have colour, (H, W, 3), or are grey, (H, W). None: as most of the pictures.
       group: a regular expression that matches, in a picture's file name without its folders, the group of the picture,
         such as an object or a person: the first group in parentheses or, without one, the whole match. Pictures with
         the same text belong to one group, even if they are of several classes. A group is used only for training, only
@@ -86,7 +88,7 @@ def picture_folder(
     checks.integer("split_seed", split_seed, 0, checks.LARGEST_SEED)
     checks.one_of("fit", fit, FITS)
     with opened(path) as source, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"(PIL|joblib)\.")  # of oddities in files; unused pictures
+        warnings.filterwarnings("ignore", module=r"(PIL|joblib)\.")  # about oddities and unused pictures
         with explained(f"`data_dir` {path}"):
             layout = arranged(source.names, test_only, pattern, split_seed)
             if source.broken:
@@ -95,7 +97,7 @@ def picture_folder(
 
 
 def _dataset(name: str, source: Source, layout: Layout, size: Size | None, colour: bool | None, fit: Fit) -> Dataset:
-    """The pictures of a layout, of the size and colour of a sample where these are None."""
+    """The data set of a layout; if size or colour are None, they are determined from a sample of the pictures."""
     notes = layout.notes
     sample = _sample(source, layout.parts) if size is None or colour is None else []
     if colour is None:
@@ -105,7 +107,8 @@ def _dataset(name: str, source: Source, layout: Layout, size: Size | None, colou
     read = _read(source, layout.parts, (*common, *planes), fit, notes, same_size=True) if common else []
     if not read:
         if size is None:
-            notes.append(f"pictures of several sizes or large ones are made {image_size((SIZE, SIZE))}: {OTHER_SIZE}")
+            size_used = image_size((SIZE, SIZE))
+            notes.append(f"sizes differ or are large, so that pictures are resized to {size_used}: {OTHER_SIZE}")
         read = _read(source, layout.parts, (*(size or (SIZE, SIZE)), *planes), fit, notes)
     for part, kept in zip(layout.parts, read, strict=True):
         if lost := [layout.classes[label] for label in np.setdiff1d(part.labels, kept.labels)]:
@@ -120,7 +123,7 @@ def _dataset(name: str, source: Source, layout: Layout, size: Size | None, colou
     fields: dict[str, Any] = {}
     if layout.groups:
         named = {number: layout.group_names.get(number, name) for name, number in layout.groups.items()}
-        fields["group_names"] = tuple(named.values())  # their numbers are those of their order
+        fields["group_names"] = tuple(named.values())  # groups are numbered in this order
     for part in read:
         fields[f"{part.purpose}_images"] = part.images
         fields[f"{part.purpose}_labels"] = part.labels
@@ -148,27 +151,27 @@ def _compiled(group: Any) -> re.Pattern[str]:
 
 
 def _sample(source: Source, parts: list[Part]) -> list[Picture]:
-    """Some of the pictures, in colour."""
+    """A sample of the pictures, in colour."""
     names = [name for part in parts for name in part.names]
     pictures = _decoded(source, names[:: -(-len(names) // SAMPLE)], (SIZE, SIZE, 3), "crop")
     return [picture for picture in pictures if isinstance(picture, Picture)]
 
 
 def _is_coloured(sample: list[Picture], notes: list[str]) -> bool:
-    """Whether most pictures have colour; notes if any have."""
+    """Whether most pictures have colour; adds a note if some of them do."""
     count = sum(has_colour(picture.pixels) for picture in sample)
     colour = 2 * count > len(sample)
-    option = "`colour=False` (--no_colour) takes them as grey" if colour else "`colour=True` (--colour) keeps it"
+    option = "`colour=False` (--no_colour) makes them grey" if colour else "`colour=True` (--colour) keeps the colour"
     if 0 < count < len(sample):
-        taken = "in colour" if colour else "as grey"
-        notes.append(f"some pictures have colour, some are grey: all are taken {taken}; {option}")
+        how = "in colour" if colour else "in grey"
+        notes.append(f"some pictures have colour, some are grey: all are read {how}; {option}")
     elif colour:
-        notes.append(f"the pictures are taken in colour; {option}")
+        notes.append(f"the pictures are read in colour; {option}")
     return colour
 
 
 def _common_size(sample: list[Picture]) -> Size | None:
-    """The size of all pictures of a sample; None if they have several, or one too large for a network."""
+    """The common size of all pictures in a sample; None if sizes differ, or if it is too large to be kept."""
     sizes = {picture.size for picture in sample}
     return sizes.pop() if len(sizes) == 1 and max(map(max, sizes)) <= LARGEST_KEPT else None
 
@@ -176,9 +179,9 @@ def _common_size(sample: list[Picture]) -> Size | None:
 def _read(
     source: Source, parts: list[Part], shape: tuple[int, ...], fit: Fit, notes: list[str], same_size: bool = False
 ) -> list[Part]:
-    """The readable pictures of each part, with their images; the last of the notes is on unreadable ones.
+    """Reads the pictures of each part, without those that cannot be read, and adds notes, the one on these last.
 
-    With `same_size`, returns nothing once a picture has another size than `shape`.
+    With `same_size`, the result is empty if the size of a picture differs from `shape`.
     """
     read = []
     sizes: list[Size] = []
@@ -217,7 +220,7 @@ def _read(
 
 
 def _notes(shape: tuple[int, ...], fit: Fit, sizes: list[Size], changes: list[str], faults: list[str]) -> list[str]:
-    """Notes on changes to pictures of these sizes to fit into `shape`, and on unreadable pictures."""
+    """Notes about how pictures of these sizes were fitted into `shape`, and about pictures that cannot be read."""
     count = len(sizes)
     notes = [f"{times} of {count} pictures: {change}" for change, times in Counter(changes).items()]
     larger = any if fit == "crop" else all  # a padded picture need not be as large as the image
@@ -237,7 +240,7 @@ def _notes(shape: tuple[int, ...], fit: Fit, sizes: list[Size], changes: list[st
 
 
 def _decoded(source: Source, names: list[str], shape: tuple[int, ...], fit: Fit) -> Generator[Picture | str]:
-    """Each picture made to fit into `shape`, or words on why it cannot be read, in order."""
+    """Each picture, fitted into `shape`, or a text that says why it cannot be read, in order."""
     import joblib
 
     def one(name: str) -> Picture | str:

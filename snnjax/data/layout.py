@@ -1,4 +1,4 @@
-"""Pictures of a folder or .zip file, their classes, and the test pictures."""
+"""Finds the pictures in a folder or .zip file, their classes, and those for testing."""
 
 import contextlib
 import functools
@@ -23,20 +23,20 @@ READ = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
     *(".ppm", ".pgm", ".pbm", ".pnm"),
 )
-NOT_READ = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg")  # pictures too, so that they are named, not overlooked
+NOT_READ = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg")  # these pictures are reported, not ignored
 TRAIN, TEST, VALIDATION = ("train", "training"), ("test", "testing"), ("val", "valid", "validation")  # in any case
-MOST_ENTRIES = 5_000_000  # files and folders, at all depths
-MOST_BYTES = 1 << 28  # of a picture in a zip file, unzipped
-UTF_8, UNIX = 0x800, 3  # in a zip file: the flag that a name is UTF-8, and the system that it was written on
-MOST_RATIO, FREE = 50, 1 << 30  # bytes, unzipped, for each byte of a zip file, and bytes that any may hold
+MOST_ENTRIES = 5_000_000  # files and folders at all depths
+MOST_BYTES = 1 << 28  # in a picture in a zip file, uncompressed
+UTF_8, UNIX = 0x800, 3  # in a zip file: the flag for names in UTF-8, and the number of the system that wrote it
+MOST_RATIO, FREE = 50, 1 << 30  # uncompressed bytes per byte of a zip file, and bytes that are always allowed
 
 
 class Source(NamedTuple):
-    """The files of a folder or .zip file, hidden ones left out."""
+    """The files in a folder or .zip file, without hidden files."""
 
-    names: list[str]  # with / between folders; names of folders end in it
+    names: list[str]  # with / between folders; names of folders end in /
     open: Callable[[str], Path | io.BytesIO]
-    broken: Sequence[str] = ()  # names of links that lead nowhere, not as pictures are named
+    broken: Sequence[str] = ()  # names of links that lead nowhere and do not have the name of a picture
 
 
 class Part(NamedTuple):
@@ -49,18 +49,18 @@ class Part(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Pictures by part and group."""
+    """The pictures of a folder, by part, class and group."""
 
     classes: list[str]
     parts: list[Part]  # training, test and perhaps validation; or only test
     groups: dict[str, int]  # the number of a picture's group, by the picture's name; a group stays together
     group_names: dict[int, str]  # the text that the pictures of a group share, by its number
-    notes: list[str]  # on pictures left out, and the test pictures without a test folder
+    notes: list[str]  # about pictures that are left out, and about the choice of test pictures
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Source]:
-    """The files of a folder or .zip file; FileNotFoundError if there is neither, InputError if it is something else."""
+    """Opens a folder or .zip file; raises FileNotFoundError if it does not exist, InputError if it is neither."""
     if path.is_dir():
         broken: list[str] = []
         yield Source(list(itertools.islice(_walk(path, broken), MOST_ENTRIES + 1)), path.joinpath, broken)
@@ -81,7 +81,10 @@ def opened(path: Path) -> Iterator[Source]:
 
 
 def _file_name(info: zipfile.ZipInfo) -> str:
-    """The name of a file in a .zip file; programs on Unix write UTF-8 without saying so, which is taken for CP437."""
+    """The name of a file in a .zip file.
+
+    Programs on Unix write names in UTF-8 without setting the flag for it, so that they are misread as CP437.
+    """
     if info.flag_bits & UTF_8 or info.create_system != UNIX:
         return info.filename
     try:
@@ -91,9 +94,10 @@ def _file_name(info: zipfile.ZipInfo) -> str:
 
 
 def _walk(folder: Path, broken: list[str], above: str = "", outer: tuple[Path, ...] = ()) -> Iterator[str]:
-    """The names of a folder's entries, links followed unless they lead to a folder that contains them.
+    """The names of all entries in a folder; links are followed unless they lead to a folder that contains them.
 
-    A link that leads nowhere is a picture, an unreadable one, if it is named so; otherwise it is added to `broken`.
+    A link that leads nowhere counts as an unreadable picture if it has the name of a picture; otherwise it is added to
+    `broken`.
     """
     if (real := folder.resolve()) in outer:
         return
@@ -106,7 +110,7 @@ def _walk(folder: Path, broken: list[str], above: str = "", outer: tuple[Path, .
             yield from _walk(folder / entry.name, broken, f"{name}/", (*outer, real))
         elif entry.is_file():
             yield name
-        elif os.path.exists(entry.path):  # a pipe or device
+        elif os.path.exists(entry.path):  # it is a pipe or a device
             continue
         elif _is_picture(name):
             yield name
@@ -133,7 +137,7 @@ def _unzipped(archive: zipfile.ZipFile, infos: dict[str, zipfile.ZipInfo], name:
 
 
 class _File(NamedTuple):
-    """A picture's name as the source has it, and the folders and file that it names, their characters composed."""
+    """The name of a picture in the source, and its folders and file, in Unicode normalization form NFC."""
 
     name: str
     path: list[str]
@@ -166,7 +170,7 @@ def arranged(
     for top, part in zip(used[1:], sets[1:], strict=True):
         _check_same_classes(used[0], sets[0], top, part)
     if len(classes) < 2:
-        got = f"those of one: {classes[0]}" if classes else "pictures in no class's folder"
+        got = f"only one class: {classes[0]}" if classes else "only pictures outside such folders"
         raise InputError(f"it must hold a folder of pictures for each of several classes, got {got}")
     folders = (composed(name[:-1]).split("/") for name in names if name.endswith("/"))
     if empty := sorted({path[depth] for path in folders if len(path) == depth + 1} - {*classes}, key=natural):
@@ -196,10 +200,13 @@ def arranged(
 
 
 def _folders(files: list[_File], notes: list[str]) -> tuple[int, list[str]]:
-    """The number of folders above the classes' folders, and the lowest of them: none, or training, test, validation."""
+    """The number of levels above the folders of the classes, and the names of the folders on the lowest of them.
+
+    These are the training, test and validation folders in this order, as far as they exist; or the list is empty.
+    """
     depth = 0
     while len({file.path[depth] for file in files}) == 1 and any(len(file.path) > depth + 2 for file in files):
-        depth += 1  # one folder holds all
+        depth += 1  # a single folder contains everything
     tops = sorted({file.path[depth] for file in files if len(file.path) > depth + 1})
     train, test, validation = (
         next((top for name in part for top in tops if top.lower() == name), "") for part in (TRAIN, TEST, VALIDATION)
@@ -217,18 +224,18 @@ def _folders(files: list[_File], notes: list[str]) -> tuple[int, list[str]]:
 
 
 def _by_class(files: list[_File], depth: int, notes: list[str]) -> dict[str, list[str]]:
-    """The names of pictures by the folder at a depth, the name of their class."""
+    """The names of the pictures of each class, which is the name of the folder at this depth."""
     classes: dict[str, list[str]] = {}
     for file in files:
         if len(file.path) > depth + 1:
             classes.setdefault(file.path[depth], []).append(file.name)
     if strays := [file.name for file in files if len(file.path) == depth + 1]:
-        notes.append(f"pictures in no class's folder are left out: {some(strays)}")
+        notes.append(f"pictures outside the folders of classes are left out: {some(strays)}")
     return classes
 
 
 def _check_same_classes(train: str, first: dict[str, list[str]], other: str, second: dict[str, list[str]]) -> None:
-    """Raises InputError that names the classes which one of two parts lacks."""
+    """Raises InputError with the names of the classes that are missing in one of two parts, if there are any."""
     if first.keys() == second.keys():
         return
     if not second:
@@ -240,9 +247,9 @@ def _check_same_classes(train: str, first: dict[str, list[str]], other: str, sec
 
 
 def _number_groups(files: list[_File], group: re.Pattern[str]) -> tuple[dict[str, int], dict[int, str]]:
-    """The number of each picture's group, by the picture's name, and the text of each group, by its number.
+    """The group number of each picture, by the name of the picture, and the text of each group, by its number.
 
-    A picture whose file name does not match forms a separate group, without a text.
+    A picture whose file name does not match forms a group of its own, without a text.
     """
     numbers: dict[tuple[bool, str], int] = {}
     by_name: dict[str, int] = {}
@@ -261,7 +268,7 @@ def _number_groups(files: list[_File], group: re.Pattern[str]) -> tuple[dict[str
 def _set_fifth_apart(
     classes: list[str], pictures: list[list[str]], groups: dict[str, int], split_seed: int
 ) -> list[list[list[str]]]:
-    """Four fifths of each class, and one for testing; groups, if there are any, are not split."""
+    """Splits each class into four fifths for training and one fifth for testing; groups are not split."""
     if groups:
         labels = np.repeat(np.arange(len(pictures)), list(map(len, pictures)))
         names = [name for part in pictures for name in part]
@@ -279,7 +286,7 @@ def _set_fifth_apart(
 
 
 def _spread(purpose: str, pictures: list[list[str]], rng: np.random.Generator) -> Part:
-    """All pictures, each class spread evenly at random distances; the first of each come first."""
+    """Spreads the pictures of each class evenly, at random distances; the first pictures of all classes come first."""
     labels = np.repeat(np.arange(len(pictures), dtype=np.int32), list(map(len, pictures)))
     ranks = np.concatenate([np.arange(len(part)) for part in pictures])
     sizes = np.array([len(pictures[label]) for label in labels])

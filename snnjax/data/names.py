@@ -9,20 +9,21 @@ from snnjax.core import checks
 from snnjax.core.errors import InputError, printable
 
 SILENT = "(silent)"
-"""The name in place of a class where a network decides for none, -1; no class has it."""
+"""The name that stands for the decision -1, if a network is silent; no class may have it."""
 NOT_PRINTED = frozenset(("Cc", "Cf", "Cs", "Co", "Zl", "Zp", "Zs"))
-"""Categories of Unicode; of the last, a space is printed."""
+"""Unicode categories of characters that are not printed, except for the space, which belongs to the last one."""
 
 
 def numbered(classes: int) -> tuple[str, ...]:
-    """The names of classes that have none: "0", "1", ..."""
+    """The default names of classes: "0", "1", ..."""
     return tuple(map(str, range(classes)))
 
 
 def checked(names: Iterable[str], classes: int | None = None) -> tuple[str, ...]:
-    """The names of classes as a tuple, which may be empty, their characters composed (Unicode's form NFC).
+    """Checks names of classes and returns them in Unicode normalization form NFC, as a tuple, which may be empty.
 
-    Raises InputError if they are no names, or not so many as there are classes, if that is known.
+    Raises InputError if a name is not printable text, occurs twice or is `SILENT`, or if there are names but not one
+    for each class, provided that the number of classes is given.
     """
     if isinstance(names, str):
         raise InputError(f"`class_names` must be a tuple of names, got the text {names!r}")
@@ -39,22 +40,22 @@ def checked(names: Iterable[str], classes: int | None = None) -> tuple[str, ...]
 
 
 def _is_printable(name: str) -> bool:
-    """Whether it has no characters that are none, such as line breaks; those of later versions of Unicode are taken."""
+    """Whether a name has only printable characters; characters that this version of Unicode lacks are accepted."""
     return all(char == " " or unicodedata.category(char) not in NOT_PRINTED for char in name)
 
 
 def composed(text: str) -> str:
-    """A text in which letters with accents are one character each (Unicode's form NFC)."""
+    """A text in Unicode normalization form NFC, in which an accented letter is a single character."""
     return unicodedata.normalize("NFC", str(text))
 
 
 def name_of(decision: int, names: tuple[str, ...]) -> str:
-    """The name of the class that a network decides for, `SILENT` for -1."""
+    """The name of the class for which a network decides; `SILENT` for -1."""
     return names[decision] if decision >= 0 else SILENT
 
 
 def natural(name: str) -> list[Any]:
-    """A key that sorts names as people do: "2" before "10", "a" next to "A"."""
+    """A sort key for natural order: "2" comes before "10", and "a" next to "A"."""
     parts: list[Any] = re.split("([0-9]+)", name.casefold())
     for place in range(1, len(parts), 2):
         digits = parts[place].lstrip("0")
@@ -63,11 +64,11 @@ def natural(name: str) -> list[Any]:
 
 
 def shortened(name: str, most: int = 16) -> str:
-    """A name of at most so many characters, its middle left out if need be."""
+    """A name with at most `most` characters; if necessary, its middle is replaced by an ellipsis."""
     half = (most - 1) // 2
     return name if len(name) <= most else f"{name[: most - 1 - half]}…{name[-half:]}"
 
 
 def some(names: Sequence[str], comma: str = ", ") -> str:
-    """The first three of some names, and how many more there are."""
+    """The first three names, and the number of further names if there are any, as text."""
     return printable(comma.join(names[:3])) + f" and {len(names) - 3:,} more" * (len(names) > 3)

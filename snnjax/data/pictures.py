@@ -1,4 +1,4 @@
-"""Pictures as arrays: files of the usual formats and of any size, read within limits, made to fit a network."""
+"""Reads image files of common formats and any size, within limits, as arrays that a network accepts."""
 
 import contextlib
 import functools
@@ -15,42 +15,43 @@ from snnjax.core import checks
 from snnjax.core.defaults import FITS, Fit
 from snnjax.core.errors import InputError, image_size
 
-MOST_PIXELS = 80_000_000  # of an image file
+MOST_PIXELS = 80_000_000  # in an image file
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # readers of other formats might run programs
-MUCH = 0.25  # share of a picture that is not cut off without a word
-HANDWRITING = 500  # rows and columns at which a photograph of a character is looked at, at least
-FAINT = 0.3  # contrast, as a share of the largest, below which there is no ink
-BOX = 20  # rows and columns that a character fills
+MUCH = 0.25  # if more than this share of a picture is cut off, there is a note about it
+HANDWRITING = 500  # minimum number of rows and columns at which a photograph of a character is decoded
+FAINT = 0.3  # contrast, relative to the maximum, up to which a pixel contains no ink
+BOX = 20  # rows and columns of the box into which a character is scaled
 MNIST = (28, 28)
-ENLARGED = 24  # rows or columns, the larger number of both, to which small images are enlarged
-SAMPLE = 1000
-MIXED = 0.1  # share of images whose background differs from that of most images
+ENLARGED = 24  # length of the longer side of small images after they are enlarged
+SAMPLE = 1000  # images whose background is examined
+MIXED = 0.1  # share of images with a different background above which the images have no common background
 
 
 class Picture(NamedTuple):
-    """A picture made to fit."""
+    """A picture that has been converted to the requested shape."""
 
     pixels: np.ndarray  # (H, W) or (H, W, 3) uint8
-    size: tuple[int, int]  # rows and columns that it had, upright
-    notes: list[str]  # on changes to its pixels
-    largest: int | None = None  # value in a file of more than 8 bits a pixel
+    size: tuple[int, int]  # original rows and columns, upright
+    notes: list[str]  # about changes to its pixels
+    largest: int | None = None  # the largest value, if the file has more than 8 bits per pixel
 
 
 class Opened(NamedTuple):
-    """A picture as a file has it."""
+    """A picture as it is stored in a file."""
 
-    image: Any  # of Pillow, upright
+    image: Any  # a Pillow image, upright
     size: tuple[int, int]  # rows and columns, upright
-    notes: list[str]  # on changes to its pixels
-    largest: int | None  # value in a file of more than 8 bits a pixel
+    notes: list[str]  # about changes to its pixels
+    largest: int | None  # the largest value, if the file has more than 8 bits per pixel
 
 
 def decode(file: Path | io.BytesIO, shape: tuple[int, ...], fit: Fit) -> Picture:
-    """Reads an image file as uint8 of `shape`, (H, W) grey or (H, W, 3) colour; of an animation the first picture.
+    """Reads an image file as uint8 with a `shape`, (H, W) for grey or (H, W, 3) for colour.
 
-    It is set upright as its EXIF data say, and resized keeping its proportions. `fit="crop"` keeps the middle;
-    `fit="pad"` keeps the whole picture and adds a border in the median colour of its outermost pixels. If it cannot be
-    read, an InputError is raised whose message is a sentence without its subject.
+    The picture is turned upright according to its EXIF data, and resized without changing its proportions. `fit="crop"`
+    keeps the middle; `fit="pad"` keeps the whole picture and adds a border in the median colour of its outermost
+    pixels. Only the first frame of an animation is read. Raises InputError if the file cannot be read; the message is a
+    sentence without its subject, to which callers add the name of the file.
     """
     from PIL import Image, ImageOps
 
@@ -68,13 +69,13 @@ def decode(file: Path | io.BytesIO, shape: tuple[int, ...], fit: Fit) -> Picture
 
 
 def _scaled(size: tuple[int, ...], scale: float) -> tuple[int, int]:
-    """Rows and columns of a picture of this size once it is scaled, at least one of each."""
+    """Rows and columns of a picture of this size after scaling, at least one of each."""
     height, width = size
     return max(1, round(scale * height)), max(1, round(scale * width))
 
 
 def _padded(plain: Any, height: int, width: int) -> Any:
-    """A picture resized to fit into height and width, with a border in the colour of its outermost pixels around it."""
+    """Resizes a picture to fit into height and width, and adds a border in the colour of its outermost pixels."""
     from PIL import Image
 
     scale = min(height / plain.height, width / plain.width)
@@ -94,13 +95,13 @@ def _padded(plain: Any, height: int, width: int) -> Any:
 
 @contextlib.contextmanager
 def _refused() -> Iterator[None]:
-    """Raises InputError, whose message is a sentence without its subject, if a reader fails at a file."""
+    """Converts the errors of a reader to InputError; the message is a sentence without its subject."""
     from PIL import UnidentifiedImageError
 
     try:
         yield
     except UnidentifiedImageError as error:
-        raise InputError(f"is no image that can be read, of {', '.join(FORMATS)}") from error
+        raise InputError(f"is not an image that can be read ({', '.join(FORMATS)})") from error
     except MemoryError:
         raise
     except Exception as error:  # damaged files raise errors of many kinds
@@ -110,8 +111,8 @@ def _refused() -> Iterator[None]:
 def _opened(file: Path | io.BytesIO, least: int, behind: str = "black") -> Opened:
     """The first picture in a file.
 
-    A large JPEG is decoded at a fraction of its size, of `least` rows and columns at least. Transparent pixels show
-    the colour `behind`: black, or as "contrast" white where what is opaque is dark.
+    A large JPEG is decoded at a fraction of its size, but with at least `least` rows and columns. Transparent pixels
+    get the colour `behind`; "contrast" means white if the opaque pixels are dark, and otherwise black.
     """
     from PIL import ExifTags, Image, ImageOps
 
@@ -121,7 +122,7 @@ def _opened(file: Path | io.BytesIO, least: int, behind: str = "black") -> Opene
             found = image_size((image.height, image.width))
             raise InputError(f"it is {found}, at most {MOST_PIXELS:,} pixels are read")
         if image.mode == "F":
-            raise InputError("it holds floats: save it with 8 bits a pixel")
+            raise InputError("it contains floats: save it with 8 bits per pixel")
         size = (image.height, image.width)
         deep = re.search(";16[BLN]", str(image.tile)) is not None
         if image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8):  # rows and columns are exchanged
@@ -134,7 +135,7 @@ def _opened(file: Path | io.BytesIO, least: int, behind: str = "black") -> Opene
         values = np.asarray(whole).astype(np.int64)
         largest = int(values.max())
         whole = Image.fromarray((values.clip(0, 65535) // 257).astype(np.uint8))
-    elif deep:  # in colour: Pillow reads only the upper bytes
+    elif deep:  # Pillow reads only the upper bytes of colour pictures
         largest = 256 * int(np.asarray(whole.convert("RGB")).max()) + 255
     if transparent and np.asarray(whole := whole.convert("RGBA"))[..., 3].min() < 255:
         if behind == "contrast":
@@ -142,34 +143,34 @@ def _opened(file: Path | io.BytesIO, least: int, behind: str = "black") -> Opene
             opaque = planes[..., 0][planes[..., 1] > 0]
             behind = "white" if opaque.size and np.median(opaque) < 128 else "black"
         whole = Image.alpha_composite(Image.new("RGBA", whole.size, behind), whole)
-        notes.append(f"transparent pixels taken as {behind}")
+        notes.append(f"transparent pixels became {behind}")
     if whole.mode in ("LAB", "HSV"):
-        whole = whole.convert("RGB")  # the only way to grey
+        whole = whole.convert("RGB")  # they can be converted to grey only via RGB
     return Opened(whole, size, notes, largest)
 
 
 def depth_note(largest: int) -> str:
-    """A note on files of more than 8 bits a pixel, given the largest value in them."""
-    taken = "16 bits a pixel taken as 8"
+    """A note about files with more than 8 bits per pixel, given their largest value."""
+    reduced = "16 bits per pixel were reduced to 8"
     if largest > 65535:
-        return f"{taken}, larger values as white: the largest is {largest:,}"
+        return f"{reduced}, and larger values to white: the largest is {largest:,}"
     if largest > 4095:
-        return taken
+        return reduced
     if largest < 256:
-        look = "they become black: if values have 8 bits, save them with 8 bits a pixel"
+        look = "they become black: if values have 8 bits, save them with 8 bits per pixel"
     else:
-        look = "they become nearly black: if values have 12 bits, divide them by 16, save them with 8 bits a pixel"
-    return f"{taken}: no value exceeds {largest:,} of 65,535, so {look}"
+        look = "they become nearly black: if values have 12 bits, divide them by 16, save them with 8 bits per pixel"
+    return f"{reduced}: no value exceeds {largest:,} of 65,535, so {look}"
 
 
 def read_picture(
     path: Path | str, shape: tuple[int, ...], invert: bool = False, fit: Fit = "crop"
 ) -> tuple[np.ndarray, list[str]]:
-    """An image file as uint8 of a shape, (H, W) or (H, W, 3), and notes on the changes to it.
+    """Reads an image file as uint8 with a shape, (H, W) or (H, W, 3); returns it with notes about the changes made.
 
-    It is resized keeping its proportions, then inverted if `invert` is True. If it has other proportions than the
-    shape, `fit="crop"` keeps the middle; `fit="pad"` keeps the whole picture and adds a border in the median colour of
-    its outermost pixels. Raises InputError if it cannot be read.
+    The picture is resized without changing its proportions, then inverted if `invert` is True. If its proportions
+    differ from those of the shape, `fit="crop"` keeps the middle; `fit="pad"` keeps the whole picture and adds a border
+    in the median colour of its outermost pixels. Raises InputError if the file cannot be read.
     """
     checks.one_of("fit", fit, FITS)
     picture = _read(Path(path), functools.partial(decode, shape=shape, fit=fit))
@@ -178,7 +179,7 @@ def read_picture(
     size = picture.size
     if size != shape[:2]:
         lost = cut(size, shape[:2])
-        done = "of it cut off" if fit == "crop" else "of that a border"
+        done = "of it cut off" if fit == "crop" else "of the image added as a border"
         ending = f", {100 * lost:.0f} % {done} to keep its proportions" if lost >= 0.01 else ""
         notes.append(f"resized from {image_size(size)} to {image_size(shape[:2])}{ending}")
     if invert:
@@ -188,11 +189,11 @@ def read_picture(
 
 
 def _read(path: Path, decoder: Callable[[Path], Picture]) -> Picture:
-    """An image file by a decoder; raises InputError, with the file's name, if it cannot be read."""
+    """Reads an image file with a decoder; raises InputError, with the name of the file, if it cannot be read."""
     if not path.exists():
         raise InputError(f"there is no file {path}")
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")  # of oddities in files, and of sizes that are refused
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # about oddities and refused sizes
         try:
             picture = decoder(path)
         except InputError as error:
@@ -203,11 +204,12 @@ def _read(path: Path, decoder: Callable[[Path], Picture]) -> Picture:
 
 
 def read_handwriting(path: Path | str, invert: bool = False) -> tuple[np.ndarray, list[str]]:
-    """A picture of one character as MNIST has it, (28, 28) uint8, light on dark, and notes on the changes to it.
+    """Reads a picture of one character and normalises it as in MNIST; returns it with notes about the changes made.
 
-    Of a picture of another size, or of dark ink, the ink is scaled into a box of 20x20 pixels, keeping its
-    proportions, and its centre of mass is brought to the middle (LeCun et al. 1998). With `invert` the ink is dark,
-    whatever it looks like. Raises InputError if the file cannot be read, or shows nothing.
+    The result is (28, 28) uint8, with light ink on a dark background. A picture with 28x28 pixels and light ink remains
+    as it is. Otherwise, the ink is scaled into a box of 20x20 pixels, without changing its proportions, and its centre
+    of mass is moved to the middle (LeCun et al. 1998). With `invert`, the ink is assumed to be dark; otherwise this is
+    detected. Raises InputError if the file cannot be read, or contains no ink.
     """
     picture = _read(Path(path), _decode_grey)
     pixels = picture.pixels
@@ -220,28 +222,28 @@ def read_handwriting(path: Path | str, invert: bool = False) -> tuple[np.ndarray
     columns = np.flatnonzero(ink.any(axis=0))
     if not rows.size:
         known = "".join(f" ({note})" for note in notes)
-        raise InputError(f"{path} shows no ink on its background{known}; `as_is` (--as_is) takes it all the same")
+        raise InputError(f"{path} shows no ink on its background{known}; `as_is` (--as_is) uses it nevertheless")
     box = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     notes.append("inverted, scaled and centred as MNIST's digits" if dark else "scaled and centred as MNIST's digits")
     return _centred(box), notes
 
 
 def _decode_grey(file: Path) -> Picture:
-    """Reads an image file in grey, at its size."""
+    """Reads an image file in grey, without resizing it to a shape."""
     with _refused():
         opened = _opened(file, HANDWRITING, behind="contrast")
         return Picture(np.asarray(opened.image.convert("L")), opened.size, opened.notes, opened.largest)
 
 
 def _ink(pixels: np.ndarray) -> np.ndarray:
-    """How much ink there is at each pixel, (H, W) float of 0..1, of light strokes on a dark background of any shade."""
+    """The amount of ink at each pixel, (H, W) float in 0..1, for light strokes on a darker background of any shade."""
     background = np.median(pixels)
     contrast = np.clip(pixels - background, 0, None) / max(pixels.max() - background, 1.0)
     return np.where(contrast > FAINT, contrast, 0.0)
 
 
 def _centred(ink: np.ndarray) -> np.ndarray:
-    """Ink, (h, w) float, in a box of 20x20 pixels, its centre of mass in the middle of (28, 28) uint8."""
+    """Scales ink, (h, w) float, into a box of 20x20 pixels with its centre of mass in the middle of (28, 28) uint8."""
     from PIL import Image
 
     scale = BOX / max(ink.shape)
@@ -251,7 +253,7 @@ def _centred(ink: np.ndarray) -> np.ndarray:
     small = small / small.max()
     weight = small.sum()
     height, width = MNIST
-    # The mass of a pixel lies in its middle, at 0.5: by their corners characters would be centred half a pixel off.
+    # The mass of a pixel lies in its middle, at 0.5; with its corner, characters would be centred half a pixel off.
     top = round(height / 2 - (small.sum(axis=1) @ (np.arange(rows) + 0.5)) / weight)
     left = round(width / 2 - (small.sum(axis=0) @ (np.arange(columns) + 0.5)) / weight)
     top = min(max(top, 0), height - rows)
@@ -262,7 +264,7 @@ def _centred(ink: np.ndarray) -> np.ndarray:
 
 
 def has_dark_ink(pixels: np.ndarray) -> bool:
-    """Whether strokes in an image, (H, W) of 0..255, are darker than their background, whatever its shade."""
+    """Whether the strokes in an image, (H, W) of 0..255, are darker than the background, whatever its shade."""
     darkest, background, lightest = np.percentile(pixels, (0.1, 50, 99.9))
     return bool(background - darkest > lightest - background)
 
@@ -273,9 +275,9 @@ def is_light(pixels: np.ndarray) -> bool:
 
 
 def background(images: np.ndarray) -> str | None:
-    """The background of images (N, H, W, ...) of 0..255: "light" or "dark" in nine of ten, otherwise None.
+    """The background of images (N, H, W, ...) of 0..255: "light" or "dark", or None if more than a tenth differ.
 
-    A thousand of them are looked at.
+    About a thousand of the images are examined.
     """
     light = np.mean([is_light(image) for image in images[:: -(-len(images) // SAMPLE)]])
     if min(light, 1 - light) > MIXED:
@@ -284,25 +286,28 @@ def background(images: np.ndarray) -> str | None:
 
 
 def cut(size: tuple[int, ...], shape: tuple[int, ...]) -> float:
-    """The share of a picture of `size` that is cut off to fit into `shape`, both (rows, columns)."""
+    """The share of a picture of `size` that is cut off to obtain the proportions of `shape`, both (rows, columns)."""
     ratio = size[0] * shape[1] / (size[1] * shape[0])
     return 1 - min(ratio, 1 / ratio)
 
 
 def has_colour(pixels: np.ndarray) -> bool:
-    """Whether an image (H, W, 3) holds colour, more than the compression of a grey one leaves."""
+    """Whether an image (H, W, 3) has more colour than compression adds to a grey image."""
     return bool(np.ptp(pixels, axis=2).max() > 20)
 
 
 def is_small(shape: tuple[int, ...]) -> bool:
-    """Whether `enlarged` enlarges images of this shape, (H, W) or (H, W, 3); event pictures, of times, never are."""
+    """Whether images of this shape, (H, W) or (H, W, 3), are so small that they should be enlarged with `enlarged`.
+
+    This is never so for event pictures, whose values are times.
+    """
     return max(shape[:2]) < ENLARGED and shape[2:] != (2,)
 
 
 def enlarged(images: np.ndarray) -> np.ndarray:
-    """Small images (N, H, W) or (N, H, W, 3), enlarged bilinearly and centred on black: (N, 28, 28, ...) float32.
+    """Enlarges small images (N, H, W) or (N, H, W, 3) bilinearly and centres them on black: (N, 28, 28, ...) float32.
 
-    The longer side gets 24 pixels, so that 8x8 becomes 24x24.
+    The longer side is enlarged to 24 pixels, so that 8x8 pixels become 24x24.
     """
     from scipy.ndimage import zoom
 
@@ -317,7 +322,7 @@ def enlarged(images: np.ndarray) -> np.ndarray:
 
 
 def rotated_and_mirrored(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A copy of an image, altered at random as by `Dataset.augment`."""
+    """A copy of an image that is rotated and flipped at random, as described in `Dataset.augment`."""
     from scipy.ndimage import rotate
 
     image = rotate(image, rng.uniform(-30, 30), reshape=False, order=0, mode="grid-constant")

@@ -1,6 +1,6 @@
-"""Readers of the files that data sets come in: IDX and CIFAR's binary version, gzipped or not.
+"""Readers of IDX files and of CIFAR's binary files, gzipped or not.
 
-They raise InputError for damaged files and unexpected content.
+They raise InputError if a file is damaged or has unexpected contents.
 """
 
 import gzip
@@ -12,11 +12,11 @@ import numpy as np
 from snnjax.core import files
 from snnjax.core.errors import InputError
 
-MOST_BYTES = 1 << 30  # in a file, unzipped; the largest known, EMNIST's by class, holds half of it
+MOST_BYTES = 1 << 30  # in an uncompressed file; the largest known file, of EMNIST by class, has half as many
 
 
 def read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Reads images (N, 32, 32, 3) and labels (N,), uint8, from one file of CIFAR-10's binary version."""
+    """Reads images (N, 32, 32, 3) and labels (N,), both uint8, from a file of the binary version of CIFAR-10."""
     raw = _read(path)
     record = 1 + 3 * 32 * 32  # a label, then the red, green and blue plane
     if not raw or len(raw) % record:
@@ -27,7 +27,7 @@ def read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_idx(path: Path, rank: int) -> np.ndarray:
-    """Reads one IDX file as a uint8 array of `rank` axes: 3 for images, 1 for labels."""
+    """Reads an IDX file as a uint8 array with `rank` axes: 3 for images, 1 for labels."""
     raw = _read(path)
     header = 4 + 4 * rank
     magic = bytes([0, 0, 8, rank])
@@ -43,11 +43,11 @@ def read_idx(path: Path, rank: int) -> np.ndarray:
 
 
 def _read(path: Path) -> bytearray:
-    """The bytes of a file, unzipped if it is gzipped."""
+    """The bytes of a file, decompressed if it is gzipped."""
     raw = bytearray()
     with files.refuse_damaged(f"{path} is truncated or damaged"), path.open("rb") as file:
         stream = gzip.GzipFile(fileobj=file) if file.peek(2).startswith(b"\x1f\x8b") else file
-        # In pieces up to the limit, because a gzipped file of a few kilobytes may unpack to any size.
+        # It is read in pieces up to the limit, because a few kilobytes of gzip may decompress to any size.
         while len(raw) <= MOST_BYTES and (piece := stream.read(1 << 18)):
             raw += piece
     files.check_size(str(path), len(raw), MOST_BYTES)

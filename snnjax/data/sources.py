@@ -1,4 +1,4 @@
-"""Data sets by name: scikit-learn's, own files, tensorflow-datasets', tonic's, folders of pictures, .npz files."""
+"""Loads data sets by name, from scikit-learn, local files, tensorflow-datasets, tonic, folders and .npz files."""
 
 import contextlib
 import os
@@ -31,25 +31,27 @@ def load(
     split_seed: int = 0,
     fit: Fit | None = None,
 ) -> Dataset:
-    """Loads a data set by name: upright images, labels from 0.
+    """Loads a data set by name, with upright images and with labels that start at 0.
 
     Args:
-      name: one of `DATASETS`, of which "digits" needs no files; one of `RECORDINGS`, of event cameras; "folder" for
-        pictures in folders, one for each class; or the path of an .npz file, which holds the arrays of a `Dataset` by
-        name, as `Dataset.save` writes it: the four of images and labels at least, of any integers or floats.
-      data_dir: folder of the set's own files: IDX, gzipped or not (EMNIST's begin with emnist-), or for cifar10 the
-        binary version's; or one that tensorflow-datasets has prepared sets in, in another order. None takes what `find`
-        finds, else downloads the set into the cache. For "folder" the folder or .zip file of the pictures (see
-        `picture_folder`), for recordings as in `recordings`.
-      size: of the images of a "folder", as `picture_folder` takes it, or of recordings.
-      colour: of a "folder", as `picture_folder` takes it.
-      group: of a "folder", as `picture_folder` takes it.
-      split_seed: of a "folder", as `picture_folder` takes it.
-      fit: of a "folder", as `picture_folder` takes it; None: "crop".
+      name: one of `DATASETS`, of which "digits" needs no files; one of `RECORDINGS`, the event-camera data sets;
+        "folder" for a folder of pictures with a subfolder for each class; or the path of an .npz file. This file
+        contains the arrays of a `Dataset` by name, as `Dataset.save` writes them: at least the training and test images
+        and labels, with any integer or float type.
+      data_dir: a folder with the files of the data set: IDX files, gzipped or not (those of EMNIST begin with emnist-),
+        or for cifar10 the files of its binary version. Alternatively, a folder in which tensorflow-datasets has
+        prepared data sets; the order of the images then differs. None: the location that `find` returns or, if there is
+        none, a download into the cache. For "folder", the folder or .zip file of the pictures (see `picture_folder`);
+        for recordings, as in `recordings`.
+      size: for "folder" as in `picture_folder`, for recordings as in `recordings`.
+      colour: only for "folder", as in `picture_folder`.
+      group: only for "folder", as in `picture_folder`.
+      split_seed: only for "folder", as in `picture_folder`.
+      fit: only for "folder", as in `picture_folder`; None: "crop".
 
-    Raises InputError for an unknown name, or files that are damaged or do not fit together; FileNotFoundError if
-    `data_dir` has none, DownloadError if they cannot be downloaded, MissingPackageError if tensorflow-datasets is
-    needed and absent, each with a remedy.
+    Raises InputError if the name is unknown, or if files are damaged or do not match each other; FileNotFoundError if
+    `data_dir` has no files of the data set; DownloadError if they cannot be downloaded; MissingPackageError if a
+    package is needed that is not installed. The message of each error says what to do.
     """
     checks.instance("dataset", name, str | os.PathLike, "a name, or the path of an .npz file")
     name = os.fspath(name)
@@ -70,18 +72,18 @@ def load(
 
 
 def _refuse(name: str, **options: Any) -> None:
-    """Raises InputError if an option is given that this data set does not have."""
+    """Raises InputError if an option is given that does not apply to this data set."""
     for option, given in options.items():
         kinds = "pictures and recordings" if option == "size" else "pictures"
         checks.only_for(option, given, f"{kinds}, not for `dataset` {name}", f"leave out --{option}")
 
 
 class Location(NamedTuple):
-    """The location of a data set on this machine.
+    """The location of a data set on this computer.
 
     Attributes:
       kind: "built in", "cache", "tensorflow-datasets" or "absent".
-      path: of the folder, if there is one.
+      path: the path of the folder, if there is one.
     """
 
     kind: str
@@ -89,7 +91,7 @@ class Location(NamedTuple):
 
 
 def find(name: str) -> Location:
-    """The location from which `load` takes a set of `DATASETS` without a download; reads and imports nothing.
+    """The location from which `load` reads one of `DATASETS` without a download; reads no data, imports nothing.
 
     Raises InputError for an unknown name.
     """
@@ -97,7 +99,7 @@ def find(name: str) -> Location:
     published = CATALOGUE[name].published
     if published is None:
         return Location("built in")
-    with contextlib.suppress(OSError):  # without a cache there may still be a prepared set
+    with contextlib.suppress(OSError):  # even without a cache, there may be a prepared data set
         folder = _cached(published)
         if all(_find(folder, file) for file in CATALOGUE[name].files):
             return Location("cache", folder)
@@ -106,17 +108,18 @@ def find(name: str) -> Location:
 
 
 def fetch(name: str, *, mirror: str | None = None, progress: Progress | None = None) -> Path:
-    """Downloads a set's files that the cache lacks, each checked by SHA-256, and returns their folder.
+    """Downloads the files of a data set that are not in the cache, checks their SHA-256, and returns their folder.
 
     Args:
-      name: one of `DATASETS` but digits.
-      mirror: address tried before the published ones: mnist's files lie at MIRROR/mnist/, EMNIST's at
-        MIRROR/emnist/. By default that in the environment variable SNNJAX_MIRROR.
-      progress: receives a file's name, the bytes received so far, and all its bytes; by default there are bars on the
-        error stream if that is a terminal.
+      name: one of `DATASETS` except digits.
+      mirror: the address of a server that is tried before the published addresses. It offers the files of mnist at
+        MIRROR/mnist/, and those of the EMNIST data sets at MIRROR/emnist/. The default is the value of the environment
+        variable SNNJAX_MIRROR, if it is set.
+      progress: a function of the name of a file, the number of bytes received so far, and its size in bytes, which is
+        called repeatedly. By default, progress bars are shown on the error stream if that is a terminal.
 
-    Raises InputError for an unknown name or a bad `mirror`, DownloadError if no mirror gives a file, other OSError if
-    nothing can be written.
+    Raises InputError if the name is unknown or the `mirror` is invalid, DownloadError if a file cannot be downloaded
+    from any mirror, and other types of OSError if the files cannot be written.
     """
     from snnjax.data.download import download
 
@@ -139,15 +142,15 @@ def _check(name: str) -> None:
 
 
 def _cached(published: Published) -> Path:
-    """The folder in the cache for files; raises OSError if there can be no cache."""
+    """The folder in the cache for published files; raises OSError if no cache can be created."""
     return files.cache_folder() / "data" / published.folder
 
 
 def _find_and_read(name: str) -> Dataset:
-    """A set from the cache, prepared by tensorflow-datasets, or downloaded."""
+    """Reads a data set from the cache or as prepared by tensorflow-datasets, or downloads it."""
     kind, folder = find(name)
     if folder and kind == "tensorflow-datasets":
-        with contextlib.suppress(FileNotFoundError):  # prepared in a version that is not read any more
+        with contextlib.suppress(FileNotFoundError):  # it was prepared in a version that cannot be read any more
             return _prepared(name, folder)
     folder = folder if folder and kind == "cache" else fetch(name)
     with explained(advice=f"remove {folder}, and the set is downloaded again"):
@@ -155,22 +158,23 @@ def _find_and_read(name: str) -> Dataset:
 
 
 def _read_folder(name: str, folder: Path) -> Dataset:
-    """A set from the folder that a user names."""
+    """Reads a data set from the folder that the user has specified."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"`data_dir` {folder} is no folder")
+        raise FileNotFoundError(f"`data_dir` {folder} is not a folder")
     if any(_find(folder, file) for file in CATALOGUE[name].files):
         return _own_files(name, folder)
     return _prepared(name, folder)
 
 
 def digits() -> Dataset:
-    """scikit-learn's 1,797 digits of 8x8, enlarged bilinearly to 24x24 and centred in 28x28.
+    """Loads scikit-learn's 1,797 digits, 8x8 images that are enlarged bilinearly to 24x24 and centred in 28x28.
 
-    A fifth is for testing; the split is stratified and always the same.
+    A fifth of the images is for testing; the split is stratified and always the same.
 
-    They come from "Optical Recognition of Handwritten Digits" by E. Alpaydin and C. Kaynak, 1998, UCI Machine Learning
-    Repository, CC BY 4.0. The file holds the numbers of the images of both parts too, in the order of scikit-learn's
-    `train_test_split`: to import that takes a second, which is a tenth of a short training.
+    The images come from "Optical Recognition of Handwritten Digits" by E. Alpaydin and C. Kaynak, 1998, UCI Machine
+    Learning Repository, CC BY 4.0. The file that comes with snnjax also contains the indices of both parts, as
+    scikit-learn's `train_test_split` returns them: importing this function would take a second, a tenth of the time of
+    a short training run.
     """
     raw = files.read_npz(DIGITS, "digits", readers.MOST_BYTES)
     images = enlarged(raw["images"] * (255 / 16))
@@ -205,13 +209,13 @@ def _npz_file(path: Path) -> Dataset:
 
 
 def _find(folder: Path, name: str) -> Path | None:
-    """A file of a data set, also gzipped, also with .idx for -idx; None if there is none."""
+    """The path of a file of a data set, which may be gzipped or have .idx for -idx in its name; None if missing."""
     names = (stem + suffix for stem in (name, name.replace("-idx", ".idx")) for suffix in ("", ".gz"))
     return next((folder / candidate for candidate in names if (folder / candidate).is_file()), None)
 
 
 def _own_files(name: str, folder: Path) -> Dataset:
-    """A set from its own files; raises FileNotFoundError if one is missing."""
+    """Reads a data set from its original files; raises FileNotFoundError if one of them is missing."""
     paths = []
     for file in CATALOGUE[name].files:
         if (path := _find(folder, file)) is None:
@@ -224,7 +228,7 @@ def _own_files(name: str, folder: Path) -> Dataset:
 
 
 def _dataset(name: str, arrays: list[np.ndarray]) -> Dataset:
-    """The `ARRAYS` as the files hold them, set upright and counted from 0."""
+    """The data set of the `ARRAYS` in the files, with images turned upright and labels that start at 0."""
     entry = CATALOGUE[name]
     if entry.transposed:
         arrays[::2] = [np.ascontiguousarray(images.swapaxes(1, 2)) for images in arrays[::2]]
@@ -234,12 +238,15 @@ def _dataset(name: str, arrays: list[np.ndarray]) -> Dataset:
 
 
 def _is_prepared(name: str, data_dir: Path) -> bool:
-    """Whether there is any version of a set as array_record; importing tensorflow-datasets would take seconds."""
+    """Whether any version of a data set exists as array_record.
+
+    The files are searched for here, because importing tensorflow-datasets would take seconds.
+    """
     return any(data_dir.glob(f"{CATALOGUE[name].builder}/*/*.array_record*"))
 
 
 def _prepared(name: str, data_dir: Path) -> Dataset:
-    """A set that tensorflow-datasets has prepared as array_record, read without TensorFlow."""
+    """Reads, without TensorFlow, a data set that tensorflow-datasets has prepared as array_record."""
     entry = CATALOGUE[name]
     advice = "leave `data_dir` (--data_dir) out, and the set is downloaded; or put"
     lacking = FileNotFoundError(

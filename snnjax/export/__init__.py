@@ -1,1 +1,1 @@
-"""Trained networks for other programs: C, a web page, NIR and PyTorch, whose weights are also read."""
+"""Export of trained networks to C, HTML pages, NIR and PyTorch; weights can also be read from PyTorch files."""

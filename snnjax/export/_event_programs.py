@@ -1,4 +1,4 @@
-"""Which networks can become a program that goes from spike to spike, in C or on a page, and their geometry."""
+"""Checks and geometry of networks that are exported as event-driven programs, in C or on an HTML page."""
 
 from typing import Any, NamedTuple
 
@@ -26,15 +26,15 @@ Size = tuple[int, int]
 
 
 class Geometry(NamedTuple):
-    """The sizes of a layer and of what pools it, (rows, columns) each.
+    """The geometry of a layer and of the pooling after it; all attributes are (rows, columns).
 
     Attributes:
-      kernel, stride, padding: of the layer.
-      size: of a map of its neurons.
-      dendrites: of a neuron, (1, 1) without a ramp; the kernel has a place for each.
-      margin: silent rows and columns on each side of such a map before it is pooled.
-      window, window_stride: of the pooling; (1, 1) without.
-      output: of a map of its stage's output.
+      kernel, stride, padding: the geometry of the layer's convolution.
+      size: the size of a map of the layer's neurons.
+      dendrites: the dendrites of a neuron; (1, 1) without a ramp. Each dendrite has its own position of the kernel.
+      margin: silent rows and columns that are added on each side of a map before it is pooled.
+      window, window_stride: the geometry of the pooling; (1, 1) if there is none.
+      output: the size of an output map of the stage.
     """
 
     kernel: Size
@@ -49,16 +49,16 @@ class Geometry(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Maps that a stage reads, pooled, before they are joined; (rows, columns) each.
+    """An output that a stage reads, and the pooling before it is joined with other outputs; sizes are (rows, columns).
 
     Attributes:
-      output: the number of the output that they are: 0 of the encoder, 1 of the first stage.
-      maps: how many.
-      size: of a map before it is pooled.
-      margin: silent rows and columns on each side of it.
-      window, window_stride: of the pooling; (1, 1) without.
-      pooled: of a pooled map.
-      mean: whether neurons average each window, as of `kernels.spikes.mean_pool`.
+      output: the number of the output: 0 for the encoder, 1 for the first stage.
+      maps: the number of maps.
+      size: the size of a map before it is pooled.
+      margin: silent rows and columns that are added on each side of a map before it is pooled.
+      window, window_stride: the geometry of the pooling; (1, 1) if there is none.
+      pooled: the size of a pooled map.
+      mean: whether neurons average each window, as in `kernels.spikes.mean_pool`.
     """
 
     output: int
@@ -72,7 +72,7 @@ class Source(NamedTuple):
 
 
 def geometry(network: Network, number: int) -> Geometry:
-    """The sizes of the layer of stage `number`, which has one."""
+    """The geometry of stage `number`, which must have exactly one layer."""
     (conv,) = network.stages[number].branches
     rows, columns = checks.pair("output_padding", conv.output_padding, 0)
     (top, left), window, stride = _pooling(network.stages[number].pool)
@@ -90,7 +90,7 @@ def geometry(network: Network, number: int) -> Geometry:
 
 
 def sources(network: Network, number: int) -> list[Source]:
-    """What stage `number` reads, in the order in which it is joined."""
+    """The outputs that stage `number` reads, in the order in which they are joined."""
     made = []
     shapes = network.graph.map_shapes(number, network.shapes)
     for (output, read), (maps, *pooled) in zip(network.graph.reads(number), shapes, strict=True):
@@ -101,7 +101,7 @@ def sources(network: Network, number: int) -> list[Source]:
 
 
 def _pooling(pool: Pool | None) -> tuple[Size, Size, Size]:
-    """Padding, window and stride of a pooling, by windows of one neuron without."""
+    """The padding, window and stride of a pooling; without pooling, windows of one neuron."""
     if pool is None:
         return (0, 0), (1, 1), (1, 1)
     window = checks.pair("window", pool.window, 1)
@@ -109,7 +109,10 @@ def _pooling(pool: Pool | None) -> tuple[Size, Size, Size]:
 
 
 def first_within(network: Network) -> int:
-    """The number of the first stage whose neurons fire while their inputs do, or decide: those before it have ramps."""
+    """The number of the first stage that has no ramp or that decides; all stages before it have ramps.
+
+    Neurons of a layer without a ramp fire while their inputs do.
+    """
     last = len(network.stages) - 1
     return next(number for number, stage in enumerate(network.stages) if not stage.ramped or number == last)
 
@@ -120,16 +123,20 @@ def times_matter(network: Network) -> bool:
 
 
 def falls_back(network: Network) -> bool:
-    """Whether the largest last potential decides where no neuron of the last layer fires, or times do not matter."""
+    """Whether the decision may be the class of the largest potential after the last time step.
+
+    This is so if spike times do not matter, or if the decision falls back to it when no neuron of the last layer fires.
+    """
     return not times_matter(network) or bool(getattr(network.decision, "fallback", False))
 
 
 def check_network(network: SpikingNetwork, place: str, *, ramped_readout: bool = False) -> None:
-    """Raises InputError if a network is more than such a program has, which runs at a `place` such as "in C".
+    """Raises InputError unless a network can run as an event-driven program; `place`, such as "in C", says where.
 
-    It must be a chain of layers: some with ramps at first, then some that fire while their inputs do, with thresholds
-    from 0. The first of these may join the outputs of several earlier stages. With `ramped_readout`, the layer that
-    decides may have a ramp, if each of its neurons sees the whole input. Weights are not checked.
+    The network must be a chain of layers: first layers with ramps, then layers that fire while their inputs do, whose
+    thresholds are at least 0. The first layer without a ramp may join the outputs of several earlier stages. With
+    `ramped_readout`, the layer that decides may have a ramp if each of its neurons reads the whole input. Weights are
+    not checked.
     """
     checks.instance("network", network, SpikingNetwork, "a SpikingNetwork", "snnjax.load(RUN)")
     description = network.network
@@ -145,7 +152,7 @@ def check_network(network: SpikingNetwork, place: str, *, ramped_readout: bool =
 
 
 def check_features(network: Network, place: str) -> None:
-    """Raises InputError as `check_network`, but checks only the encoder and the stages before the last one."""
+    """Raises InputError as `check_network` does, but checks only the encoder and the stages before the last one."""
     _check_kind(network, "encoder", ENCODERS, place)
     check_fitted(network, "encoder")
     _check_encoder(network, network.encoder, place)
@@ -154,7 +161,7 @@ def check_features(network: Network, place: str) -> None:
 
 
 def _check_kind(network: Network, name: str, kinds: tuple[type, ...], place: str) -> None:
-    """Raises InputError unless the part of a network of this name is of one of some classes."""
+    """Raises InputError unless attribute `name` of a network is an instance of exactly one of the `kinds`."""
     part = getattr(network, name)
     if type(part) in kinds:
         return
@@ -164,7 +171,7 @@ def _check_kind(network: Network, name: str, kinds: tuple[type, ...], place: str
 
 
 def check_shape(network: Network, option: str, shape: tuple[int, ...]) -> None:
-    """Raises InputError, which names an `option`, unless images of this shape become the network's input."""
+    """Raises InputError, which names `option`, unless the encoder turns images of `shape` into the network's input."""
     becomes = network.encoder.output_shape(shape)  # type: ignore[union-attr]
     if becomes != network.input_shape:
         got = f"{shape}, which becomes {becomes}"
@@ -172,7 +179,7 @@ def check_shape(network: Network, option: str, shape: tuple[int, ...]) -> None:
 
 
 def _check_encoder(network: Network, encoder: Any, place: str) -> None:
-    """Raises InputError if an `Encoder` does more than filters, local normalisation and rank order."""
+    """Raises InputError if an `Encoder` has steps other than filters, local normalisation and rank order."""
     if not isinstance(encoder, Encoder):
         return
     settings = dict(pool=encoder.pool, inhibition=encoder.inhibition, pointwise=encoder.pointwise)
@@ -183,7 +190,7 @@ def _check_encoder(network: Network, encoder: Any, place: str) -> None:
 
 
 def _check_stage(network: Network, number: int, place: str) -> None:
-    """Raises InputError unless stage `number` has one layer, reads what it may, and has thresholds as needed."""
+    """Raises InputError unless stage `number` has one layer, and its inputs and thresholds are supported."""
     stage = network.stages[number]
     title = f"stage {number + 1} of {network.name}"
     checks.equal(f"pointwise of {title} {place}", stage.pointwise, False)
@@ -210,13 +217,13 @@ def _check_stage(network: Network, number: int, place: str) -> None:
 
 
 def _pools_alone(network: Network, number: int) -> bool:
-    """Whether a stage reads a single output, through the earliest spikes of windows."""
+    """Whether a stage reads a single output, without average pooling and without a special join."""
     reads = network.graph.reads(number)
     return len(reads) == 1 and not reads[0][1].averages and type(network.stages[number].join) is Concatenate
 
 
 def _check_ramped_readout(network: Network, conv: Conv, place: str) -> None:
-    """Raises InputError unless each neuron of a deciding layer with a ramp sees the whole input."""
+    """Raises InputError unless each neuron of a deciding layer with a ramp reads the whole input."""
     size = network.input_shapes[-1][1:]
     kernel = checks.pair("kernel", conv.kernel, 1)
     if kernel != size or checks.pair("padding", conv.padding, 0) != (0, 0):

@@ -1,22 +1,24 @@
-"""Pure, jitted kernels on single stimuli, whose batches come from `jax.vmap`, and kernels on sequences of stimuli.
+"""Pure, jitted kernels for single stimuli, batched with `jax.vmap`, and kernels for sequences of stimuli.
 
 Arguments, unless a function says otherwise:
 
-  latency: (C, H, W) integers in 0..T, the steps at which the inputs fire; T is silence.
+  latency: (C, H, W) integers in 0..T, the time steps at which the inputs fire; T stands for a silent input.
   weights: (F, C, kh, kw) float.
   time_steps: T >= 1.
-  threshold: a finite number, or a () or (F,) array; None: neurons above 0 at the last step fire there.
+  threshold: a finite number, or a () or (F,) array; with None, neurons with a potential above 0 at the last time step
+    fire at that step.
   k: maximum number of winners, >= 1.
   radius: inhibition radius around a winner, in neurons, >= 0.
-  kernel, window, stride, padding: rows and columns, or one integer for both; padding is silent, on each side.
+  kernel, window, stride, padding: rows and columns, or one integer for both; the padding is silent and is added on
+    each side.
 
-A wrong type or dtype raises TypeError; a wrong shape, a kernel or window larger than the (padded) map and a number out
-of range raise InputError, a ValueError. So do latencies beyond `time_steps` and winners beyond the positions of the
-layer, where their values are known: values on an accelerator, and under `jax.jit` and `jax.vmap`, are not
-checked. Positions of a layer are H' = (H + 2 padding - kh) // stride + 1 rows, and W' columns.
+A wrong type or dtype raises TypeError. A wrong shape, a kernel or window larger than the (padded) map, and a number out
+of range raise InputError, which is a ValueError. Latencies beyond `time_steps` and winners outside the layer raise
+InputError too, but only if their values are known: values on an accelerator, and values under `jax.jit` or `jax.vmap`,
+are not checked. A layer has H' = (H + 2 padding - kh) // stride + 1 rows of positions, and W' columns likewise.
 
 For arrays on a CPU, `integrate_and_fire`, `latencies`, `timed_spikes`, `final_potentials`, `winners`, `stdp` and all
-kernels on sequences use a compiled implementation. `use_backend("xla")` selects that of XLA.
+kernels for sequences use a compiled implementation. `use_backend("xla")` selects the implementation in XLA.
 """
 
 from snnjax.core import public

@@ -1,6 +1,7 @@
-"""The back end that computes a kernel: XLA, or on a CPU a compiled implementation in C++ ("native").
+"""The back end that computes a kernel: XLA or, on a CPU, a compiled implementation in C++ ("native").
 
-XLA's implementation is the definition. The compiled one adds floats up in another order, which decides near-ties.
+The implementation in XLA is the definition. The compiled one adds floats in a different order, which can decide
+near-ties differently.
 """
 
 import functools
@@ -16,39 +17,39 @@ from snnjax.kernels import native as compiled
 
 CHOICES = ("auto", "xla", "native")
 VARIABLE = "SNNJAX_BACKEND"
-"""The environment variable that holds the choice outside of `use_backend`, read when snnjax is imported."""
+"""The environment variable that sets the back end outside of `use_backend`; it is read when snnjax is imported."""
 EARLIER_VARIABLE = "SNNJAX_KERNELS"
-"""Its name in version 0.6."""
+"""The name of this environment variable in version 0.6."""
 
-# JAX's caches of traced and compiled programs have a user context in their key. With a plain variable, a function that
-# is already compiled would keep the back end of the context in which it was first called.
+# The keys of JAX's caches of traced and compiled programs include the user context. With a plain variable, a function
+# that is already compiled would keep the back end of the context in which it was first called.
 _context = jax.make_user_context(os.environ.get(VARIABLE) or "auto")
 
 
 def use_backend(chosen: str) -> AbstractContextManager[None]:
-    """A context in which kernels, networks and encoders are computed by a back end.
+    """A context manager that selects the back end of kernels, networks and encoders.
 
-    Programs that `jax.jit` has compiled in another context are compiled again. The choice holds for the thread that
-    makes it.
+    Programs that `jax.jit` has compiled in another context are compiled again. The choice applies only to the current
+    thread.
 
     Args:
-      chosen: "xla"; "native", the compiled implementations on a CPU, for what these support; or "auto", which is
-        "native" if the C++ sources can be compiled, and "xla" otherwise. Outside of a context the environment variable
-        SNNJAX_BACKEND makes this choice, and is "auto" if it is not set.
+      chosen: "xla"; "native", which uses the compiled implementations on a CPU for everything that they support; or
+        "auto", which is "native" if the C++ sources can be compiled, and "xla" otherwise. Outside of a context, the
+        back end is that of the environment variable SNNJAX_BACKEND, or "auto" if the variable is not set.
 
-    Raises InputError for another choice, and OSError for "native" if the C++ sources cannot be compiled.
+    Raises InputError for any other value, and OSError for "native" if the C++ sources cannot be compiled.
     """
     checks.one_of("backend", chosen, CHOICES)
     if chosen == "native":
         compiled.load()
-        chosen = "auto"  # which computes the same from here on, by the same programs
+        chosen = "auto"  # equivalent from here on, and it uses the same compiled programs
     return _context(chosen)
 
 
 def current() -> str:
-    """The choice of the present context, or of the environment variable.
+    """The back end selected by the current context, or otherwise by the environment variable.
 
-    Raises InputError if the variable makes another choice, or only that of version 0.6 is set.
+    Raises InputError if the value of the variable is not a back end, or if only the variable of version 0.6 is set.
     """
     if _context.value == "auto" and os.environ.get(EARLIER_VARIABLE) and not os.environ.get(VARIABLE):
         raise InputError(f"the environment variable `{EARLIER_VARIABLE}` is now `{VARIABLE}`: set that instead")
@@ -57,7 +58,7 @@ def current() -> str:
 
 
 def current_is_native() -> bool:
-    """Whether compiled implementations are used for arrays on a CPU; programs that are cached by key depend on it."""
+    """Whether compiled implementations are used for arrays on a CPU; keys of cached programs must include it."""
     chosen = current()
     if chosen == "native":
         compiled.load()
@@ -65,14 +66,14 @@ def current_is_native() -> bool:
 
 
 def prepare(chosen: str) -> None:
-    """Begins to compile the C++ sources, in a thread, if a choice of the back end on a CPU needs them."""
+    """Starts to compile the C++ sources in a thread if the chosen back end needs them on a CPU."""
     if "xla" not in (chosen, current()):
         compiled.begin()
 
 
 @functools.cache
 def _compiles() -> bool:
-    """Whether the C++ sources can be compiled, which is tried once in a process."""
+    """Whether the C++ sources can be compiled, which is tried only once per process."""
     try:
         compiled.load()
     except OSError:
@@ -81,10 +82,10 @@ def _compiles() -> bool:
 
 
 def resolve(chosen: str, time_steps: int) -> str:
-    """The back end of a computation that begins on JAX's default device, such as a training: "native" or "xla".
+    """The back end of a computation on JAX's default device, such as a training run: "native" or "xla".
 
-    "auto" is the choice of the present context. Raises InputError or OSError if "native" is chosen, but the device
-    is no CPU, there are more time steps than bytes can hold, or the C++ sources cannot be compiled.
+    "auto" stands for the choice of the current context. Raises InputError or OSError if "native" is chosen, but the
+    device is not a CPU, there are more time steps than a byte can hold, or the C++ sources cannot be compiled.
     """
     checks.one_of("backend", chosen, CHOICES)
     if chosen == "auto":
@@ -97,7 +98,7 @@ def resolve(chosen: str, time_steps: int) -> str:
 
 
 def unavailable(time_steps: int = compiled.MAX_TIME_STEPS) -> str:
-    """Why `resolve` would refuse "native", in a line; "" if it would not."""
+    """The reason why `resolve` would refuse "native", in one line; "" if it would accept it."""
     try:
         _check_native(time_steps)
     except (InputError, OSError) as error:

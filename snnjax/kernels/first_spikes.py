@@ -1,6 +1,7 @@
-"""When neurons that see the whole input fire, and which of them is the earliest.
+"""Spike times of neurons that see the whole input, and the earliest of these neurons.
 
-All neurons see all inputs: latencies (K,), weights (F, K). Times are latency / T in [0, 1), 1 where silent.
+All neurons see all inputs: latencies are (K,), weights (F, K). Times are latency / T in [0, 1), and 1 for silent
+neurons.
 """
 
 import math
@@ -21,13 +22,14 @@ from snnjax.kernels.spikes import latency_dtype
 def search_spikes(
     latency: jax.Array, weights: jax.Array, *, threshold: Number, time_steps: int, fractional: bool = False
 ) -> Spikes:
-    """`timed_spikes` of (K,) latencies and weights (F, K) >= 0: `Spikes` of (F,), found in two products instead of T.
+    """`timed_spikes` of latencies (K,) and weights (F, K) >= 0, with two products instead of T: `Spikes` of (F,).
 
-    With such weights potentials never fall. One product gives the potentials after each of about sqrt(T) intervals of
-    steps, the other the potentials after each step of the interval in which the neuron crosses its threshold.
+    Because the weights are not negative, potentials never fall. The first product gives the potentials after each of
+    about sqrt(T) intervals of time steps; the second one gives the potentials after each time step of the interval in
+    which the neuron crosses its threshold.
     """
     _check(latency, weights, threshold, time_steps)
-    size = math.isqrt(time_steps - 1) + 1  # steps in an interval, and intervals
+    size = math.isqrt(time_steps - 1) + 1  # the number of time steps in an interval, and that of the intervals
     limits = jnp.broadcast_to(jnp.asarray(threshold, weights.dtype), len(weights))[:, None]
     spiked = latency < time_steps
     places = jnp.arange(size, dtype=latency.dtype)[:, None]
@@ -59,19 +61,22 @@ def _check(latency: jax.Array, weights: jax.Array, threshold: Number, time_steps
 
 
 def product_of_rows(weights: jax.Array, spiked: jax.Array) -> jax.Array:
-    """Weights (F, K) times spikes (n, K): (F, n). K comes last in both, which takes 3/4 of the time on a CPU."""
+    """Weights (F, K) times spikes (n, K): (F, n). With K last in both, it takes 3/4 of the time on a CPU."""
     sides = (((1,), (1,)), ((), ()))
     return lax.dot_general(weights, spiked.astype(weights.dtype), sides, precision=lax.Precision.HIGHEST)
 
 
 def _take(values: jax.Array, index: jax.Array) -> jax.Array:
-    """The values (F,) of (F, n) at an index (F,)."""
+    """The entries of `values`, (F, n), at an index for each row, (F,): (F,)."""
     return jnp.take_along_axis(values, index[:, None], axis=1)[:, 0]
 
 
 @kernel()
 def earliest(time: jax.Array, potential: jax.Array) -> jax.Array:
-    """The earliest neuron along the last axis, int32: at equal times the strongest, then that of the lowest index."""
+    """The index of the earliest neuron along the last axis, int32.
+
+    Among equally early neurons it is the one with the largest potential, and in a tie that with the lowest index.
+    """
     checks.array("time", time, None, "floats")
     checks.array("potential", potential, None, "floats")
     checks.shape("potential", potential, time.shape, "`time`")
@@ -81,7 +86,7 @@ def earliest(time: jax.Array, potential: jax.Array) -> jax.Array:
 
 @jax.jit
 def of_earliest(time: jax.Array, potential: jax.Array, values: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-    """Values of the `earliest` neuron along the last axis, each given in the shape of `time`."""
+    """The values of the `earliest` neuron along the last axis; each array of `values` has the shape of `time`."""
     first = earliest(time, potential)[..., None]
     return tuple(jnp.take_along_axis(x, first, axis=-1)[..., 0] for x in values)
 

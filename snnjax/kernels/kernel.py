@@ -1,8 +1,8 @@
-"""What makes a function a public kernel: checks of its arguments, and the choice between its implementations.
+"""The decorator of public kernels, which checks their arguments, and the choice between their implementations.
 
 A public kernel is a function with the decorator `kernel`. If it also has an implementation in C++, it ends with
-`dispatch(supported, native, xla)(*arrays)`, in which `native` is a `native_call`, and `xla` a function that defines
-what is computed from the same arrays.
+`dispatch(supported, native, xla)(*arrays)`, in which `native` is a `native_call`, and `xla` is the function that
+defines the result for the same arrays.
 """
 
 import functools
@@ -27,11 +27,12 @@ _LATENCIES = ("latency", "latencies", "spikes", "patch", "patches")
 
 
 def kernel(*static: str, check: Callable[..., None] | None = None) -> Callable[[Function], Function]:
-    """Decorator: `jax.jit` with `static` arguments, after checks of the values known before tracing.
+    """Decorator that applies `jax.jit` with `static` arguments, and checks values that are known before tracing.
 
-    Static arguments are plain, threshold, radius and bounds lie in their ranges, latencies in 0..`time_steps`; `check`
-    is a function of all arguments by name. Values that are traced already, or lie on an accelerator, are left out. The
-    function has `lower`, `trace` and `eval_shape` of the compiled one, which check no values.
+    It checks that static arguments are plain values, that threshold, radius and bounds lie in their ranges, and that
+    latencies lie in 0..`time_steps`; `check` is called with all arguments by name. Values that are already traced, or
+    that are on an accelerator, are not checked. The decorated function has the attributes `lower`, `trace` and
+    `eval_shape` of the jitted function, which check no values.
     """
 
     def decorate(function: Function) -> Function:
@@ -46,7 +47,7 @@ def kernel(*static: str, check: Callable[..., None] | None = None) -> Callable[[
             given = defaults | dict(zip(parameters, args, strict=False)) | settings
             for name, value in given.items():
                 checks.refuse_masked(name, value)
-            if given.keys() == parameters.keys():  # otherwise `compiled` names the missing argument
+            if given.keys() == parameters.keys():  # otherwise the error of `compiled` names the missing argument
                 for name in static:
                     checks.check_static(name, given[name])
                 for name, check_value in by_value.items():
@@ -68,13 +69,13 @@ def kernel(*static: str, check: Callable[..., None] | None = None) -> Callable[[
 
 
 def dispatch(supported: bool, native: Callable[..., Any], xla: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of pytrees of arrays: `native` if these are on a CPU and the present context allows it, or `xla`.
+    """A function of pytrees of arrays that calls `native` on a CPU if the current context allows it, or else `xla`.
 
-    It is decided where the program is lowered, so that arrays on a CPU are computed by compiled code whatever JAX's
-    default device is. Where the compiled implementation is not `supported`, and for derivatives, `xla` is used.
+    The choice is made when the program is lowered, so that compiled code is used for arrays on a CPU whatever JAX's
+    default device is. `xla` is also used if the compiled implementation is not `supported`, and for derivatives.
     """
     uses_native = supported and backend.current_is_native()
-    # XLA computes stimuli one after the other on a CPU, where that is several times faster than side by side.
+    # On a CPU, XLA computes stimuli one after the other, which is several times faster than side by side.
     sequential_xla = devices.one_by_one(xla)
 
     @jax.custom_jvp
@@ -92,7 +93,7 @@ def dispatch(supported: bool, native: Callable[..., Any], xla: Callable[..., Any
 
 
 def supports_native(values: jax.Array, time_steps: int) -> bool:
-    """Whether values, such as weights, and latencies have types that compiled implementations support."""
+    """Whether compiled implementations support the dtype of values, such as weights, and the number of time steps."""
     return values.dtype == jnp.float32 and time_steps <= library.MAX_TIME_STEPS
 
 
@@ -102,21 +103,23 @@ byte_array = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.uint8)
 
 
 def layer_settings(time_steps: int, stride: Pair, padding: Pair) -> dict[str, Any]:
-    """The settings from which a C++ kernel learns how many time steps there are, and where a layer's neurons lie."""
+    """The settings that give a C++ kernel the number of time steps, and the stride and padding of a layer."""
     margins = checks.pair("padding", padding, 0)
     strides = checks.pair("stride", stride, 1)
     return dict(steps=int(time_steps), layer=np.array([*margins, *strides], np.int64))
 
 
 def native_call(name: str, results: Any, /, *, replaced: int = 0, **settings: Any) -> Callable[..., Any]:
-    """A function of arrays, in the order of C++, that calls a C++ kernel: once for all stimuli of `jax.vmap`.
+    """A function that calls a C++ kernel; under `jax.vmap`, it makes a single call for all stimuli.
 
-    Latencies are uint8, without padding, weights (F, C, kh, kw) float32; each call packs them as it needs them. Under
-    `jax.vmap`, over stimuli, networks or both, the cores share the work.
+    Its arguments are arrays in the order in which the C++ kernel expects them. Latencies are uint8, without padding,
+    and weights are (F, C, kh, kw) float32; each call packs them as the kernel needs them. Under `jax.vmap`, over
+    stimuli, networks or both, the work is shared among the CPU's cores.
 
     Args:
+      name: the name of the C++ kernel.
       results: the shapes and dtypes of the results, such as `float_array(shape)`: one, or a tuple.
-      replaced: the number of results that take the place of the first arrays.
+      replaced: n, if the first n results are written in place of the first n arrays; otherwise 0.
       settings: the kernel's settings: integers, booleans and NumPy arrays.
     """
     # Not `isinstance`: a bool is an int too, but C++ reads flags as booleans and refuses integers.
@@ -127,8 +130,8 @@ def native_call(name: str, results: Any, /, *, replaced: int = 0, **settings: An
             jax.ffi.ffi_call(
                 library.register(name),
                 results,
-                # An argument that all stimuli share keeps an axis of size 1. "broadcast_all" would copy the weights for
-                # each stimulus, and C++ would pack each copy.
+                # An argument that all stimuli share gets an axis of size 1. "broadcast_all" would copy the weights for
+                # each stimulus, and the C++ kernel would pack each copy.
                 vmap_method="expand_dims",
                 input_output_aliases={index: index for index in range(replaced)},
             ),
@@ -136,14 +139,14 @@ def native_call(name: str, results: Any, /, *, replaced: int = 0, **settings: An
         )
         if replaced:
             call = _with_copies(call, replaced)
-        numbers_too = [jnp.atleast_1d(array) for array in arrays]  # C++ reads a number as an array (1,)
+        numbers_too = [jnp.atleast_1d(array) for array in arrays]  # C++ reads a number as an array of shape (1,)
         return sharding.vary_like(call(*numbers_too), arrays)
 
     return run_native
 
 
 def _with_copies(call: Callable[..., Any], replaced: int) -> Callable[..., Any]:
-    """A call that under `jax.vmap` has a copy for each stimulus of the first arguments, whose place results take."""
+    """A call that, under `jax.vmap`, copies the arguments that are replaced by results, once for each stimulus."""
 
     @jax.custom_batching.custom_vmap
     def run(*args: jax.Array) -> Any:

@@ -1,7 +1,8 @@
-"""Learning from a sequence of stimuli, one after the other: what `winners` and `stdp` do for one, for many in one call.
+"""Learning from a sequence of stimuli in one call, which applies `winners` and `stdp` to one stimulus after another.
 
-Each function is defined by a `jax.lax.scan` over groups of stimuli. Within a group all responses come from the same
-weights; then the stimuli are learned from in their order. On a CPU compiled code learns from groups of one stimulus.
+Each function is defined by a `jax.lax.scan` over groups of stimuli. Within a group, all responses are computed with the
+same weights; then the weights are updated for each stimulus in order. On a CPU, compiled code is used for groups of one
+stimulus.
 
 References:
   Kheradpisheh et al. 2018, STDP-based spiking deep convolutional neural networks for object recognition.
@@ -34,7 +35,7 @@ class LearnedSTDP(NamedTuple):
 
     Attributes:
       weights: (F, C, kh, kw), after the last stimulus.
-      feature: (S, k) int32, the features that won and learned, -1 in empty places.
+      feature: (S, k) int32, the features that won and learned, -1 for unused entries.
     """
 
     weights: jax.Array
@@ -46,9 +47,9 @@ class LearnedReward(NamedTuple):
 
     Attributes:
       weights: (F, C, kh, kw), after the last stimulus.
-      vote: (S,) int32, the class of the strongest neuron; -1 if no potential is above 0, or nothing was learned from
-        the stimulus because `learns` leaves it out.
-      feature: (S,) int32, the feature that learned, -1 for none.
+      vote: (S,) int32, the class of the strongest neuron; -1 if no potential is above 0, or if `learns` excludes the
+        stimulus.
+      feature: (S,) int32, the feature that learned, or -1 if none did.
     """
 
     weights: jax.Array
@@ -68,7 +69,7 @@ def update_in_order(
     stride: Pair,
     padding: Pair,
 ) -> jax.Array:
-    """Weights within the bounds after the updates of B stimuli (B, C, H, W) in order, given their winners (B, k)."""
+    """The weights after the updates for B stimuli (B, C, H, W), in order, given their winners (B, k)."""
 
     def one_by_one(weights: jax.Array, latencies: jax.Array, won: Winners, rates: jax.Array, bounds: Any) -> jax.Array:
         learn = functools.partial(
@@ -91,7 +92,8 @@ def update_in_order(
         in_order = plasticity.learned_in_order
         return in_order(weights, won.feature, causes, rates, bounds=bounds, stabiliser=stabiliser)
 
-    # A launch costs an accelerator more than to compute all rows; a CPU touches only the rows of the winners.
+    # On an accelerator, launching an update costs more than computing all rows; on a CPU, only the rows of the winners
+    # are touched.
     return lax.platform_dependent(weights, latencies, won, rates, bounds, cpu=one_by_one, default=at_once)
 
 
@@ -135,16 +137,17 @@ def learn_stdp(
     padding: Pair = 0,
     update_batch: int = 1,
 ) -> LearnedSTDP:
-    """A layer learns by STDP from stimuli in their order: for each one `winners`, then `stdp`.
+    """Trains a layer by STDP on stimuli, in order: applies `winners` and then `stdp` to each stimulus.
 
     The weights are clipped to the bounds before the first stimulus.
 
     Args:
       latencies: (S, C, H, W) integers in 0..T, the stimuli.
-      rates: (a+, a-) as of `stdp`, (2,) float for all stimuli, or (S, 2).
-      learns: (S,) bool, the stimuli to learn from; all other stimuli change nothing and have no winners. None: all.
-      update_batch: the number of successive stimuli whose winners are found with the same weights. Accelerators need
-        large numbers: with 1 they compute one stimulus at a time.
+      rates: (a+, a-) as in `stdp`, (2,) float for all stimuli, or (S, 2) for each stimulus.
+      learns: (S,) bool, whether to learn from each stimulus; the other stimuli change nothing and have no winners.
+        None selects all stimuli.
+      update_batch: the number of successive stimuli whose winners are found with the same weights. Accelerators need a
+        large number: with 1, they compute one stimulus at a time.
     """
     count = len(latencies)
     layer = layer_settings(time_steps, stride, padding)
@@ -244,22 +247,24 @@ def learn_reward(
     padding: Pair = 0,
     update_batch: int = 1,
 ) -> LearnedReward:
-    """A deciding layer learns by R-STDP from stimuli and their labels, in order.
+    """Trains a deciding layer by R-STDP on stimuli and their labels, in order.
 
-    The features fall into as many groups of equal size as there are classes, in order. For each stimulus the neuron
-    with the largest potential at the last step votes for the class of its feature, the lowest flat index among equals;
-    if no potential is above 0, the layer stays silent and learns nothing. The feature that has voted learns by `stdp`,
-    with the rates `reward` if the vote is the label, and otherwise `punish`. All inputs that fire are causal.
+    The features form one group of equal size per class, in order. For each stimulus, the neuron with the largest
+    potential at the last time step votes for the class of its feature; in a tie it is the neuron with the lowest flat
+    index. If no potential is above 0, the layer is silent and learns nothing. The feature that has voted learns by
+    `stdp`, with the rates `reward` if the vote equals the label, and otherwise `punish`. All inputs that fire are
+    causal.
 
     The weights are clipped to the bounds before the first stimulus.
 
     Args:
-      latencies: (S, C, H, W) integers in 0..T, the stimuli. It does not matter when inputs fire.
-      labels: (S,) integers, the classes, -1 for a stimulus that is only voted on.
+      latencies: (S, C, H, W) integers in 0..T, the stimuli. It only matters whether inputs fire, not when.
+      labels: (S,) integers, the classes; -1 for a stimulus from which nothing is learned, but which has a vote.
       reward: (2,) float, (a+, a-) after a correct vote.
       punish: (2,) float, (a+, a-) after a wrong vote.
-      learns: (S,) bool, the stimuli to vote on and to learn from; all other stimuli have the vote -1. None: all.
-      kept: (F,) bool, the features that may fire, as with dropout. None: all.
+      learns: (S,) bool, whether to vote on and learn from each stimulus; the other stimuli have the vote -1. None
+        selects all stimuli.
+      kept: (F,) bool, the features that may fire, as with dropout; with None, all features may.
       update_batch: the number of successive stimuli that are voted on with the same weights.
     """
     count = len(latencies)
@@ -308,8 +313,9 @@ def learn_reward(
         return learned, vote, feature
 
     ends = bounds_array(weights, bounds)
-    # Compiled code learns from single stimuli only, 20,000 images a second on two cores (mozafari2018). No number
-    # of stimuli with the same weights was faster: the best reached 13,300, by one product for all of them.
+    # Compiled code learns from single stimuli only: 20,000 images a second on two cores (mozafari2018). Sharing the
+    # weights among several stimuli was never faster: the best batch size, with one product for all stimuli, reached
+    # 13,300.
     learned = dispatch(update_batch == 1 and supports_native(weights, time_steps), run_native, xla)(
         jnp.clip(weights, *ends),
         to_unsigned(latencies, time_steps=time_steps),
@@ -323,12 +329,12 @@ def learn_reward(
 
 
 def _handicap(kept: jax.Array | None, features: int) -> jax.Array:
-    """What is added to the potentials of each feature, (F,): -inf to those that must not fire."""
+    """The value added to the potentials of each feature, (F,): -inf for features that must not fire, otherwise 0."""
     return jnp.zeros(features, jnp.float32) if kept is None else jnp.where(kept, jnp.float32(0), -jnp.inf)
 
 
 class RewardLayer(NamedTuple):
-    """A layer of two that learn by reward.
+    """One of the two layers of `learn_deep_by_reward`.
 
     Attributes:
       weights: (F, C, kh, kw) float32, within the bounds.
@@ -362,13 +368,13 @@ def learn_deep_by_reward(
     kept: jax.Array | None = None,
     pool: Pooling | None = None,
 ) -> tuple[jax.Array, ...]:
-    """As `learn_reward`, on a CPU, with a pooled layer before, whose `kernels.winners` learn from that vote.
+    """`learn_reward` on a CPU for two layers: the winners of an earlier, pooled layer learn from the same vote.
 
-    The result is the weights of both layers, then the vote (S,), the winners (S, k), and the feature (S,), int32, that
-    has learned in the deciding layer.
+    Returns the weights of both layers, then int32 arrays: the vote (S,), the features of the winners of the earlier
+    layer (S, k), and the feature of the deciding layer that has learned (S,).
 
-    `threshold`, one number, `winners` and `radius` are those of the earlier layer; `turns`, (2,) int32, says which of
-    the two layers learns: 0 does not. Latencies are uint8.
+    `threshold`, a single number, `winners` and `radius` are those of the earlier layer, as in `kernels.winners`;
+    `turns`, (2,) int32, says which of the two layers learn: a layer with 0 does not. Latencies are uint8.
     """
     shape = layer_shape(latencies.shape, earlier.weights.shape, earlier.stride, earlier.padding)
     learn = native_call(

@@ -1,6 +1,7 @@
 """Non-leaky integrate-and-fire neurons over convolutional synapses.
 
-All convolutions are patches (im2col) times weights: on the CPU, XLA runs a convolution inside a scan many times slower.
+All convolutions are products of patches (im2col) and weights, because on a CPU, XLA runs a convolution inside a scan
+many times slower.
 """
 
 import dataclasses
@@ -24,12 +25,13 @@ from snnjax.kernels.spikes import latency_dtype, output_size, windows
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Spikes:
-    """When each neuron fired, and its potential then: all that learning needs to know of a layer.
+    """The latency of each neuron, and its potential when it fired: all that a learner needs from a layer.
 
     Attributes:
-      latency: (F, H, W) unsigned integers, T where silent.
-      potential: (F, H, W) float32, the potential at the step of the spike, 0 where silent.
-      time: (F, H, W) float32, as `timed_spikes` gives it, which also has potentials of silent neurons; else None.
+      latency: (F, H, W) unsigned integers, T for silent neurons.
+      potential: (F, H, W) float32, the potential at the time step of the spike, 0 for silent neurons.
+      time: (F, H, W) float32, the spike times of `timed_spikes`, whose `potential` also holds the potentials of silent
+        neurons; otherwise None.
     """
 
     latency: jax.Array
@@ -40,12 +42,12 @@ class Spikes:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PositionSpikes:
-    """The one spike that pointwise inhibition leaves at each position.
+    """The single spike that passes pointwise inhibition at each position.
 
     Attributes:
       feature: (H, W) int32.
-      latency: (H, W) unsigned integers, T where silent.
-      potential: (H, W) float32, 0 where silent.
+      latency: (H, W) unsigned integers, T for silent positions.
+      potential: (H, W) float32, 0 for silent positions.
     """
 
     feature: jax.Array
@@ -56,7 +58,10 @@ class PositionSpikes:
 def strongest(
     potential: jax.Array, candidate: jax.Array | None = None, index: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """The largest potential of the candidates at each position and its lowest feature; or, with `index`, of all."""
+    """The largest potential among the candidates at each position, and the lowest feature that has it.
+
+    With `index`, it is the largest potential of all neurons, and the lowest index among the neurons that have it.
+    """
     axis = 0 if index is None else None
     index = lax.broadcasted_iota(jnp.int32, potential.shape, 0) if index is None else index
     if candidate is not None:
@@ -67,9 +72,9 @@ def strongest(
 
 
 def product(weights: jax.Array, spiked: jax.Array) -> jax.Array:
-    """Matrix product of floats and spikes, of any dtype, at the highest precision of the device."""
-    # The default precision of accelerators rounds weights to bfloat16 or TF32, and rounding decides who fires: trained
-    # weights lie near 0 and 1, so that potentials lie near integer thresholds.
+    """The matrix product of floats and spikes, of any dtype, at the highest precision of the device."""
+    # The default precision of accelerators rounds weights to bfloat16 or TF32, and rounding decides which neurons fire:
+    # trained weights lie near 0 and 1, so that potentials lie near integer thresholds.
     return jnp.matmul(weights, spiked.astype(weights.dtype), precision=lax.Precision.HIGHEST)
 
 
@@ -83,7 +88,7 @@ def unfold(
     strides = checks.pair("stride", stride, 1)
     flat = weights.reshape(features, -1)
     shape = (features, *output_size(latency.shape[1:], kernel, strides))
-    if math.prod(kernel) > _MANY_TAPS:  # rows first: far fewer slices
+    if math.prod(kernel) > _MANY_TAPS:  # rows first, then columns: this takes far fewer slices
         tall = jnp.stack(list(windows(latency, (kernel[0], 1), (strides[0], 1))), axis=1)
         latency = tall.reshape(-1, *tall.shape[2:])
         kernel = (1, kernel[1])
@@ -94,7 +99,10 @@ def unfold(
 
 @kernel("time_steps", "stride")
 def potentials(latency: jax.Array, weights: jax.Array, *, time_steps: int, stride: Pair = 1) -> jax.Array:
-    """Membrane potentials at every step, (T, F, H', W'): valid cross-correlation of the spike wave with the weights."""
+    """Membrane potentials at every time step, (T, F, H', W').
+
+    They are the valid cross-correlation of the spike wave with the weights.
+    """
     taps, flat, shape = unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
     steps = jnp.arange(time_steps, dtype=latency.dtype)
     movie = lax.map(lambda step: product(flat, taps <= step), steps)
@@ -103,7 +111,7 @@ def potentials(latency: jax.Array, weights: jax.Array, *, time_steps: int, strid
 
 @kernel("stride")
 def final_potentials(spiked: jax.Array, weights: jax.Array, *, stride: Pair = 1) -> jax.Array:
-    """Potentials at the last step, (F, H', W') float, from the inputs that fired at all, (C, H, W) bool."""
+    """Potentials at the last time step, (F, H', W') float; `spiked`, (C, H, W) bool, says which inputs fired."""
     checks.array("spiked", spiked, "C H W", "booleans")
     taps, flat, shape = unfold(spiked.astype(jnp.uint8), weights, stride, name="spiked")
     return product(flat, taps).reshape(shape)
@@ -111,10 +119,10 @@ def final_potentials(spiked: jax.Array, weights: jax.Array, *, stride: Pair = 1)
 
 @kernel("padding", "stride")
 def final_potentials_of_block(spiked: jax.Array, taps: jax.Array, *, padding: Pair = 0, stride: Pair = 1) -> jax.Array:
-    """`final_potentials` of B images at once, (B, F, H', W') float, leaving out the taps that fall on padding.
+    """`final_potentials` of B images at once, (B, F, H', W') float, which skips the taps that fall on padding.
 
-    Small maps under large kernels are mostly padding: of the 400 taps of a 5x5 kernel over 4x4 inputs padded by 2, only
-    196 matter. `spiked` is (B, C, H, W) bool, without padding; `taps` is the weights as (kh, kw, F, C) float.
+    A small map under a large kernel is mostly padding: of the 400 taps of a 5x5 kernel on a 4x4 input padded by 2, only
+    196 matter. `spiked` is (B, C, H, W) bool, without padding; `taps` holds the weights as (kh, kw, F, C) float.
     """
     checks.array("spiked", spiked, "B C H W")
     checks.array("taps", taps, "kh kw F C", "floats")
@@ -125,7 +133,7 @@ def final_potentials_of_block(spiked: jax.Array, taps: jax.Array, *, padding: Pa
     padded = tuple(length + 2 * margin for length, margin in zip(size, paddings, strict=True))
     checks.fits("spiked", (spiked.shape[1], *padded), "taps", (taps.shape[3], *kernel))
     positions = output_size(padded, kernel, strides)
-    # Along each axis, the input below each tap at each position, (positions, taps), counted without padding.
+    # Along each axis, the index of the input below each tap at each position, (positions, taps), without padding.
     below = [
         stride * np.arange(count)[:, None] + np.arange(length) - margin
         for stride, count, length, margin in zip(strides, positions, kernel, paddings, strict=True)
@@ -139,7 +147,7 @@ def final_potentials_of_block(spiked: jax.Array, taps: jax.Array, *, padding: Pa
 
     if math.prod(kernel) > _MANY_TAPS:
         return in_one_product(spiked, taps)
-    # The taps that lie on the map at some position: row and column, the positions, and the inputs below it there.
+    # Each tap that lies on the map at some position: its row and column, these positions, and the inputs below it.
     reached = [tuple(zip(*spans, strict=True)) for spans in itertools.product(*map(_spans, below, size, strides))]
 
     def by_taps(spiked: jax.Array, taps: jax.Array) -> jax.Array:
@@ -151,16 +159,16 @@ def final_potentials_of_block(spiked: jax.Array, taps: jax.Array, *, padding: Pa
             total = total.at[:, *to].add(part.reshape(-1, *pixels.shape[1:]))
         return jnp.moveaxis(total, 3, 0)
 
-    # An accelerator multiplies by silent padding faster than it launches a product for each tap.
+    # On an accelerator, multiplying by silent padding is faster than launching a product for each tap.
     return lax.platform_dependent(spiked, taps, cpu=by_taps, default=in_one_product)
 
 
 _MANY_TAPS = 64
-"""Kernels with more taps are not unrolled: compilation would take long, and few of their taps fall on padding."""
+"""Kernels with more taps are not unrolled: they would take long to compile, and few of their taps fall on padding."""
 
 
 def _spans(below: np.ndarray, size: int, stride: int) -> list[tuple[int, slice, slice]]:
-    """Along one axis, for each tap that lies on the map somewhere: the positions there, and the inputs below it."""
+    """For each tap that lies on the map at some position, along one axis: these positions, and the inputs below it."""
     spans = []
     for tap, inputs in enumerate(below.T.tolist()):
         on_map = [position for position, index in enumerate(inputs) if 0 <= index < size]
@@ -173,9 +181,9 @@ def _spans(below: np.ndarray, size: int, stride: int) -> list[tuple[int, slice, 
 
 @kernel()
 def fire(potentials: jax.Array, *, threshold: Number | None) -> Spikes:
-    """First crossing: a neuron fires at the first step whose potential is strictly greater than the threshold.
+    """The first spike of each neuron: it fires at the first time step at which its potential exceeds the threshold.
 
-    From potentials (T, F, H, W) float to `Spikes` of (F, H, W).
+    A potential equal to the threshold does not suffice. Maps potentials (T, F, H, W) float to `Spikes` of (F, H, W).
     """
     checks.array("potentials", potentials, "T F H W", "floats")
     return _first_crossings(
@@ -184,7 +192,7 @@ def fire(potentials: jax.Array, *, threshold: Number | None) -> Spikes:
 
 
 def _first_crossings(potential_at: Callable[[Any], jax.Array], arrays: Any, threshold: Any, time_steps: int) -> Spikes:
-    """Spikes of neurons whose potentials are a function of the step, computed from `arrays`."""
+    """The spikes of neurons whose potentials are a function of the time step, computed from `arrays`."""
     if threshold is None:
         return fire_at_last_step(potential_at(time_steps - 1), time_steps=time_steps)
 
@@ -196,8 +204,8 @@ def _first_crossings(potential_at: Callable[[Any], jax.Array], arrays: Any, thre
 
     neurons = jax.eval_shape(potential_at, 0)
     checks.threshold(threshold, neurons.shape[0])
-    # Compared in the dtype of the potentials: a threshold of a wider dtype that rounds to a potential may still lie
-    # below it, so that the neuron would fire.
+    # The comparison is made in the dtype of the potentials: a threshold of a wider dtype that rounds to a potential may
+    # still lie below it, so that the neuron would fire.
     threshold = jnp.asarray(threshold, neurons.dtype)
     if threshold.ndim:
         threshold = threshold.reshape(-1, *(1,) * (neurons.ndim - 1))
@@ -207,13 +215,13 @@ def _first_crossings(potential_at: Callable[[Any], jax.Array], arrays: Any, thre
 
 
 def fire_at_last_step(potential: jax.Array, *, time_steps: int) -> Spikes:
-    """Neurons without a threshold, of any shape: neurons above 0 at the last step fire there."""
+    """Spikes of neurons without a threshold, of any shape: neurons with a potential above 0 fire at the last step."""
     fired = potential > 0
     return Spikes(at_last_step(fired, time_steps), jnp.where(fired, potential, 0))
 
 
 def at_last_step(fired: jax.Array, time_steps: int) -> jax.Array:
-    """Latencies of neurons that fire at the last step if at all: silence where not `fired`, bool of any shape."""
+    """Latencies of neurons that can only fire at the last time step; `fired`, bool of any shape, says which do."""
     return jnp.where(fired, time_steps - 1, time_steps).astype(latency_dtype(time_steps))
 
 
@@ -221,7 +229,7 @@ def at_last_step(fired: jax.Array, time_steps: int) -> jax.Array:
 def integrate_and_fire(
     latency: jax.Array, weights: jax.Array, *, threshold: Number | None, time_steps: int, stride: Pair = 1
 ) -> Spikes:
-    """As `kernels.integrate_and_fire`, by XLA."""
+    """The implementation of `kernels.integrate_and_fire` in XLA."""
     taps, flat, shape = unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
 
     def potential_at(step: Any) -> jax.Array:
@@ -232,28 +240,29 @@ def integrate_and_fire(
 
 
 MANY_STEPS = 24
-"""Time steps above which `latencies` goes input by input. Measured on two cores: 20 times faster for T = 255."""
+"""With more time steps, `latencies` goes input by input. Measured on two cores: 20 times faster for T = 255."""
 
 
 @kernel("time_steps", "stride")
 def latencies(
     latency: jax.Array, weights: jax.Array, *, threshold: Number | None, time_steps: int, stride: Pair = 1
 ) -> jax.Array:
-    """As `kernels.latencies`, by XLA.
+    """The implementation of `kernels.latencies` in XLA.
 
-    With many time steps each position sorts its inputs, and adds up their weights in the order in which they fire: as
-    many sums as inputs fire, instead of one for each step. Floats are then added up in another order.
+    With many time steps, the inputs of each position are sorted, and their weights are added up in the order in which
+    they fire. This takes one sum for each input that fires, instead of one for each time step, but floats are added up
+    in a different order.
     """
     size = math.prod(weights.shape[1:])
-    # The last condition: sorting needs a step and the number of an input in one integer, and JAX has only 32 bits by
-    # default.
+    # The last condition: sorting needs a time step and the index of an input in one integer, and JAX's integers have
+    # only 32 bits by default.
     if threshold is None or time_steps <= MANY_STEPS or (time_steps + 1) * size > np.iinfo(np.int32).max:
         firing = integrate_and_fire(latency, weights, threshold=threshold, time_steps=time_steps, stride=stride)
         return firing.latency
     taps, flat, shape = unfold(latency, weights, stride, time_steps=time_steps)
     checks.threshold(threshold, len(flat))
     limits = jnp.broadcast_to(jnp.asarray(threshold, weights.dtype), len(flat))[None]
-    # The step at which each input fires, times K, plus its number, in order: [P, K].
+    # The time step at which each input fires, times K, plus the index of the input, sorted: [P, K].
     order = lax.sort(jnp.clip(taps.T, 0, time_steps).astype(jnp.int32) * size + jnp.arange(size)[None], is_stable=False)
     step, tap = jnp.divmod(order, size)
     gains = flat.T
@@ -271,7 +280,7 @@ def latencies(
 
     # Below a threshold of 0 neurons fire without any input.
     start = jnp.where((limits < 0) & (step[:, :1] > 0), 0, silent)
-    # All positions are followed up to the number of inputs that fire in the fullest field: 25 of 50 in the layer of
+    # The loop runs up to the largest number of inputs that fire in any receptive field: 25 of 50 in the layer of
     # goupy2024_ncg.
     used = jnp.max(jnp.sum(step < time_steps, axis=1))
     nothing = vary_like((start, jnp.zeros(start.shape, weights.dtype)), latency, weights, limits)
@@ -289,7 +298,7 @@ def timed_spikes(
     stride: Pair = 1,
     fractional: bool = False,
 ) -> Spikes:
-    """As `kernels.timed_spikes`, by XLA."""
+    """The implementation of `kernels.timed_spikes` in XLA."""
     taps, flat, shape = unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
     checks.threshold(threshold, len(flat))
     limits = jnp.asarray(0.0 if threshold is None else threshold, weights.dtype)
@@ -323,13 +332,16 @@ def spike_times(
     time_steps: int,
     fractional: bool,
 ) -> jax.Array:
-    """Times as of `timed_spikes`, float32, of neurons that fire at `step`, from potentials `before` it and at it."""
-    # Potentials begin at 0, so below a threshold of 0 they exceed it before the first step. There the line through both
+    """The times of `timed_spikes`, float32, for neurons that fire at `step`.
+
+    They are computed from the potentials at this step and those `before` it.
+    """
+    # Potentials begin at 0, so that they exceed a negative threshold before the first step. Then the line through both
     # potentials would cross the threshold before the image begins.
     rises = fires & (before <= limits)
     within = jnp.where(rises, (limits - before) / jnp.where(rises, potential - before, 1), 0)
     late = step + within if fractional else step
-    # A product, which XLA makes of a division by a constant anyway: so compiled kernels can round the same way.
+    # XLA turns a division by a constant into a product anyway. With a product, compiled kernels can round the same way.
     time = jnp.asarray(late, jnp.float32) * (np.float32(1) / np.float32(time_steps))
-    # Rounding must not make silence of a spike at the end of the last step.
+    # Rounding must not turn a spike at the end of the last time step into silence.
     return jnp.minimum(time, np.nextafter(np.float32(1), np.float32(0)))

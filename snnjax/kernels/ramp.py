@@ -1,10 +1,10 @@
-"""Neurons that fire in the window after that of their inputs, as the threshold falls on a ramp.
+"""Neurons that fire in the window after that of their inputs, when a falling threshold reaches their potential.
 
-Time is divided into windows of T steps. In one window a neuron adds up its inputs: each that fires adds its weight to
-the slope of the potential, so that an early spike counts for all the steps that remain. In the next window the
-threshold falls from level to level, one a step, and the neuron fires once a level has come down to its potential. So
-the strongest fire first, and what passes between layers is one spike a neuron, as in first-spike codes of trained
-networks (Rueckauer and Liu 2018, doi 10.1109/ISCAS.2018.8351295; Stanojevic et al. 2024, doi
+Time is divided into windows of T time steps. In one window, a neuron adds up its inputs: each input that fires adds its
+weight to the slope of the potential, so that an early spike counts for all time steps that remain. In the next window,
+the threshold falls by one level per time step, and the neuron fires as soon as a level is not above its potential. The
+strongest neurons therefore fire first, and each neuron sends at most one spike to the next layer, as in first-spike
+codes of trained networks (Rueckauer and Liu 2018, doi 10.1109/ISCAS.2018.8351295; Stanojevic et al. 2024, doi
 10.1038/s41467-024-51110-5).
 """
 
@@ -23,7 +23,7 @@ from snnjax.kernels.spikes import Pooling, latency_dtype
 
 @kernel("time_steps")
 def remaining_steps(latency: jax.Array, *, time_steps: int) -> jax.Array:
-    """T - latency, float32 of the shape of `latency`: the steps of the window that remain to a spike, 0 of silence."""
+    """T - latency, float32 of the shape of `latency`: the time steps left in the window after a spike, 0 if silent."""
     checks.latency("latency", latency, None, time_steps=checks.time_steps(time_steps))
     return time_steps - jnp.clip(latency, 0, time_steps).astype(jnp.float32)
 
@@ -39,9 +39,10 @@ def _check_ramp(potential: Any, levels: Any) -> None:
 
 @kernel(check=_check_ramp)
 def fire_on_ramp(potential: jax.Array, levels: jax.Array) -> jax.Array:
-    """Latencies (...) of neurons of potentials (...) float32 at the end of the window before.
+    """Latencies (...) of neurons with the potentials (...) float32 at the end of the previous window.
 
-    A neuron fires at the first step t at which its potential is at least levels[t], (T,) float32, falling; else never.
+    A neuron fires at the first time step t at which its potential is at least levels[t], and stays silent if there is
+    none. `levels` are (T,) float32 and must fall.
     """
     later = jnp.searchsorted(-levels, -potential, method="scan_unrolled")
     return later.astype(latency_dtype(levels.shape[0]))
@@ -54,14 +55,14 @@ def _check_pooled_ramp(potential: Any, levels: Any, **_: Any) -> None:
 
 @kernel("pool", check=_check_pooled_ramp)
 def fire_pooled_on_ramp(potential: jax.Array, levels: jax.Array, pool: Pooling) -> jax.Array:
-    """`fire_on_ramp` of potentials (H, W, F) float32, pooled as by `pool`: latencies (F, H', W')."""
+    """`fire_on_ramp` of potentials (H, W, F) float32, followed by pooling with `pool`: latencies (F, H', W')."""
     height, width, features = potential.shape
     maps = pool.of((features, height, width))
     run_native = native_call("ramp", byte_array(maps.shape), pool=maps.setting)
 
     def xla(potential: jax.Array, levels: jax.Array) -> jax.Array:
         maps = jnp.moveaxis(potential, -1, 0)
-        # The strongest neuron of a window is the earliest: fewer fire if they are pooled first.
+        # The strongest neuron of a pooling window is also the earliest. Pooling first leaves fewer neurons to fire.
         largest = hebbian.pool_largest(maps, pool.window, stride=pool.stride, padding=pool.padding)
         return fire_on_ramp(largest, levels)
 
@@ -72,7 +73,7 @@ def fire_pooled_on_ramp(potential: jax.Array, levels: jax.Array, pool: Pooling) 
 def ramp_levels(highest: float, *, power: float, time_steps: int) -> np.ndarray:
     """Levels (T,) float32 that fall from `highest` as (1 - t / T)^(1 / power).
 
-    So the steps that remain to a spike are T (potential / highest)^power, rounded down and at most T.
+    The time steps that remain after a spike are therefore T (potential / highest)^power, rounded down and at most T.
     """
     checks.number("highest", highest, above=0)
     checks.number("power", power, above=0)
@@ -82,12 +83,12 @@ def ramp_levels(highest: float, *, power: float, time_steps: int) -> np.ndarray:
 
 
 class Integrator(NamedTuple):
-    """What makes potentials of inputs.
+    """The arrays from which the potentials of a layer are computed.
 
     Attributes:
       weights: (F, K) float32, in the order of `hebbian.reflected_patches`.
       threshold: (F,) float32, subtracted from the sums.
-      tiles: `winograd.tile_weights`, by which sums are computed if given.
+      tiles: the result of `winograd.tile_weights`, with which the sums are computed if it is given.
     """
 
     weights: jax.Array

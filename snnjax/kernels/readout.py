@@ -1,4 +1,4 @@
-"""A fully connected readout learns by supervised STDP from a sequence of stimuli and their labels.
+"""Supervised STDP in a fully connected readout, from a sequence of stimuli and their labels.
 
 References:
   Goupy et al. 2024, Paired competing neurons improving STDP supervised local learning in spiking neural networks.
@@ -26,21 +26,21 @@ from snnjax.kernels.supervised import count_competitors
 
 
 class LearnedReadout(NamedTuple):
-    """The result of `learn_readout` from S stimuli, from each of which n neurons learn.
+    """The result of `learn_readout` for S stimuli, from each of which n neurons learn.
 
-    n is the number of classes with `competition`, and F without. Each class has m training thresholds: as many as it
-    has target neurons if these are several and compete, and otherwise 0.
+    n is the number of classes with `competition`, and F without. Each class has m training thresholds: m is the number
+    of its target neurons if there are several and they compete, and 0 otherwise.
 
     Attributes:
       weights: (F, C, H, W), after the last stimulus.
       excess: (F,) float32, after the last stimulus.
-      spikes: `Spikes` of (S, classes) with times, of the earliest neuron of each class, as by `earliest_of_classes`; of
-        stimuli that are left out, latencies are T, potentials 0 and times 1.
-      neuron: (S, n) int32, the neurons that learned, -1 where nothing was learned.
-      time: (S, n) float32, their times; 0 where nothing was learned.
-      error: (S, n) float32, their actual minus their desired times; 0 where nothing was learned.
-      label: (S,) int32, the label, -1 where nothing was learned.
-      threshold: (S, m) float32, the training thresholds of the label's class after the stimulus; 0 where nothing was
+      spikes: `Spikes` of (S, classes) with times, of the earliest neuron of each class, as from `earliest_of_classes`.
+        For stimuli that are skipped, latencies are T, potentials 0 and times 1.
+      neuron: (S, n) int32, the neurons that learned; -1 if nothing was learned from the stimulus.
+      time: (S, n) float32, the times of these neurons; 0 if nothing was learned.
+      error: (S, n) float32, their actual times minus their desired times; 0 if nothing was learned.
+      label: (S,) int32, the label; -1 if nothing was learned.
+      threshold: (S, m) float32, the training thresholds of the label's class after the stimulus; 0 if nothing was
         learned.
     """
 
@@ -114,39 +114,41 @@ def learn_readout(
     fractional: bool = False,
     update_batch: int = 1,
 ) -> LearnedReadout:
-    """A readout learns by supervised STDP from stimuli and their labels, in order (Goupy et al. 2024).
+    """Trains a readout by supervised STDP on stimuli and their labels, in order (Goupy et al. 2024).
 
-    Each of the F neurons sees the whole input. They form as many groups of M = F / classes neurons as there are
-    classes, in order; the last M - `non_targets` of a class are its target neurons. For each stimulus:
+    Each of the F neurons sees the whole input. The neurons form one group of M = F / classes neurons per class, in
+    order; the last M - `non_targets` neurons of a class are its target neurons. For each stimulus:
 
-    1. All neurons fire at their thresholds, as by `timed_spikes`, which a decision can be made from.
-    2. The target neurons of the label's class, if they compete and are several, fire at their training thresholds
+    1. All neurons fire at their thresholds, as in `timed_spikes`. A decision can be made from these spikes.
+    2. If there are several target neurons of the label's class and they compete, they fire at their training thresholds
        instead, threshold + excess. The excess of the earliest of these neurons rises, and that of the rest falls (NCG).
-    3. With `competition` the earliest neuron of each class learns, and otherwise all neurons do: by
-       `snnjax.kernels.supervised.error_stdp`, with the differences between actual times and `desired_times` as errors.
-       Then their weights are rescaled to `sums`.
+    3. With `competition` the earliest neuron of each class learns, and otherwise all neurons do. They learn by
+       `snnjax.kernels.supervised.error_stdp`, and the error is the actual time minus that of `desired_times`. Then
+       their weights are rescaled to `sums`.
 
     Nothing is learned from a stimulus without spikes, nor from one with the label -1. The weights are clipped to the
-    bounds before the first stimulus, and whenever they have changed.
+    bounds before the first stimulus and after each change.
 
     Args:
       weights: (F, C, H, W) float, one neuron per feature.
-      excess: (F,) float32, by which training thresholds exceed thresholds; zeros at the beginning.
+      excess: (F,) float32, the differences between training thresholds and thresholds; zeros at the beginning.
       latencies: (S, C, H, W) integers in 0..T, the stimuli.
-      labels: (S,) integers, the classes, -1 for a stimulus at which neurons only fire.
+      labels: (S,) integers, the classes; -1 for a stimulus from which nothing is learned.
       rates: (2,) float, (a+, a-) of `snnjax.kernels.supervised.error_stdp`.
-      learns: (S,) bool, the stimuli to learn from; nothing is computed for all other stimuli. None: all.
+      learns: (S,) bool, whether to learn from each stimulus; nothing is computed for the other stimuli. None selects
+        all stimuli.
       threshold: a number of at least 0, or an array (F,).
       gap: the time between the desired spikes of the label's class and of all other classes, as in `desired_times`.
       bounds: lower and upper bound of a weight, at least 0, so that potentials never fall.
-      sums: (F,) float, to which the weights of a neuron are rescaled after each update. None: they are not.
-      threshold_rate: how fast training thresholds change.
-      non_targets: the number of neurons in each class that learn to fire late for stimuli of their class too, at most
-        M - 1: so pass 0 if a class has a single neuron. It must be 0 without `competition`.
+      sums: (F,) float, the sums to which the weights of the neurons are rescaled after each update. With None, they are
+        not rescaled.
+      threshold_rate: the rate at which training thresholds change.
+      non_targets: the number of neurons in each class that learn to fire late even for stimuli of their class, at most
+        M - 1, so that it must be 0 if a class has a single neuron. It must also be 0 without `competition`.
       one_sided: as in `desired_times`.
       fractional: as in `timed_spikes`.
       update_batch: the number of successive stimuli whose spikes are computed with the same weights and thresholds.
-        Accelerators need large numbers: with 1 they compute one stimulus at a time.
+        Accelerators need a large number: with 1, they compute one stimulus at a time.
     """
     settings = ReadoutSettings(
         classes=classes,
@@ -182,7 +184,7 @@ def _stacked(*numbers: Number, dtype: Any) -> jax.Array:
 def _native_readout(settings: ReadoutSettings, inputs: ReadoutInputs) -> Callable[..., Any]:
     """The C++ kernel of `learn_readout`, as a function of the arrays of `ReadoutInputs`.
 
-    Its results are the fields of `LearnedReadout` in order, those of `Spikes` one by one.
+    Its results are the fields of `LearnedReadout` in order, with the fields of `Spikes` in place of `spikes`.
     """
     stimuli = len(inputs.latencies)
     features = len(inputs.weights)

@@ -1,4 +1,4 @@
-"""What kernels that learn from a sequence of stimuli share: the loop over groups of stimuli, and checks."""
+"""The loop over groups of stimuli, and the checks, of all kernels that learn from a sequence of stimuli."""
 
 from collections.abc import Callable
 from typing import Any
@@ -40,7 +40,7 @@ def check_sequence(
 def check_whole_inputs(
     latencies: Any, weights: Any, learns: Any, threshold: Any, time_steps: int, update_batch: int
 ) -> None:
-    """Raises InputError or InputTypeError unless the weights see whole stimuli, and fit to thresholds."""
+    """Raises InputError or InputTypeError unless each neuron sees the whole stimuli, and the threshold fits."""
     check_sequence(weights, latencies, learns, update_batch, time_steps=time_steps)
     checks.shape("weights", weights, (len(weights), *latencies.shape[1:]), "`latencies`")
     if threshold is None:
@@ -49,7 +49,7 @@ def check_whole_inputs(
 
 
 def check_labels(labels: Any, latencies: Any, features: int, classes: int) -> None:
-    """Raises InputError or InputTypeError unless there is a label for each stimulus, and a neuron for each class."""
+    """Raises InputError or InputTypeError unless each stimulus has a valid label, and `check_classes` passes."""
     checks.array("labels", labels, "S", "integers")
     checks.shape("labels", labels, latencies.shape[:1], "`latencies`")
     check_classes(features, classes)
@@ -65,10 +65,10 @@ def check_classes(features: int, classes: int) -> None:
 
 
 def in_groups(learn_group: Callable[..., Any], learned: Any, stimuli: Any, update_batch: int) -> tuple[Any, Any]:
-    """What `learn_group(learned, group)` makes of groups of `update_batch` stimuli, and the results of each stimulus.
+    """The state after `learn_group(learned, group)` for all groups of `update_batch` stimuli, and all results.
 
-    `stimuli` is a pytree of (S, ...) arrays, in which a boolean one says which stimuli are learned from: the last group
-    is filled up with zeros.
+    `stimuli` is a pytree of (S, ...) arrays. A boolean one among them must say which stimuli are learned from, because
+    the last group is padded with zeros.
     """
     count = len(jax.tree.leaves(stimuli)[0])
     missing = -count % update_batch

@@ -1,7 +1,7 @@
-"""Supervised STDP of a fully connected readout, in which the label gives each neuron a time at which to fire.
+"""Supervised STDP in a fully connected readout, in which the label gives each neuron a time at which to fire.
 
-These are the equations for one stimulus. All neurons see all inputs: latencies (K,), weights (F, K). Times are latency
-/ T in [0, 1), 1 where silent; neurons come in groups of equal size, one for each class.
+These are the equations for one stimulus. All neurons see all inputs: latencies are (K,), weights (F, K). Times are
+latency / T in [0, 1), and 1 for silent neurons. The neurons form one group of equal size per class.
 
 References:
   Goupy et al. 2024, Paired competing neurons improving STDP supervised local learning in spiking neural networks.
@@ -24,12 +24,12 @@ from snnjax.kernels.plasticity import in_dtype_of
 
 
 class LearningNeurons(NamedTuple):
-    """The neurons that learn from one stimulus, n in all.
+    """The n neurons that learn from one stimulus.
 
     Attributes:
       neuron: (n,) int32, their features.
-      spike: (n,) time steps, T where silent.
-      time: (n,) float32.
+      spike: (n,) integers, the time steps at which they fire, T for silent neurons.
+      time: (n,) float32, the times at which they fire, 1 for silent neurons.
       target: (n,) bool, whether each is a target neuron of the label's class.
     """
 
@@ -42,11 +42,11 @@ class LearningNeurons(NamedTuple):
 def learning_neurons(
     spikes: Spikes, training: Spikes | None, label: jax.Array, *, non_targets: int, competition: bool
 ) -> LearningNeurons:
-    """The neurons that learn from a stimulus of class `label`, given `Spikes` of (classes, M): all of them.
+    """The neurons that learn from a stimulus of class `label`, given `Spikes` of (classes, M).
 
-    With `competition`, only the earliest neuron of each class does. The first `non_targets` neurons of each class are
-    not target neurons. `training` are the spikes at the training thresholds, of (classes or 1, M); only those of the
-    label's target neurons matter.
+    With `competition`, only the earliest neuron of each class learns, and otherwise all neurons do. The first
+    `non_targets` neurons of each class are not target neurons. `training` holds the spikes at the training thresholds,
+    of (classes or 1, M); only the spikes of the target neurons of the label's class matter.
     """
     neuron = jnp.arange(spikes.latency.size, dtype=jnp.int32).reshape(spikes.latency.shape)
     place = jnp.arange(neuron.shape[1])[None] >= non_targets
@@ -64,7 +64,7 @@ def learning_neurons(
 def desired_times(
     time: jax.Array, target: jax.Array, *, gap: Number, per_class: int, one_sided: bool = False
 ) -> jax.Array:
-    """The times (n,) at which the n neurons that learn from an image should fire, given their times (n,).
+    """The desired times (n,) of the n neurons that learn from a stimulus, given their actual times (n,).
 
     In each class n_t = `per_class` neurons learn. The reference is the mean time of the neurons that fire, at most
     1 - gap n_t/n. The target neurons of the label's class, `target` (n,) bool, should fire earlier than it by
@@ -80,7 +80,7 @@ def desired_times(
     count = time.shape[0]
     fired = time < 1
     mean = jnp.sum(jnp.where(fired, time, 0)) / jnp.maximum(jnp.sum(fired), 1)
-    # The late neurons are to fire at `base + gap * per_class / count`, which must not lie beyond the end of the image.
+    # The late neurons should fire at `base + gap * per_class / count`, which must not lie beyond the end of the image.
     latest = 1 - gap * per_class / count
     base = jnp.where(jnp.any(fired), jnp.minimum(mean, latest), latest)
     early = base - gap * (count - per_class) / count
@@ -95,11 +95,11 @@ def desired_times(
 def error_stdp(
     rows: jax.Array, latency: jax.Array, spike: jax.Array, error: jax.Array, rates: jax.Array, *, bounds: Bounds
 ) -> jax.Array:
-    """STDP in proportion to the error e of a spike's time: w += e a+ for inputs up to the spike, w += e a- after it.
+    """STDP in proportion to the error e of a spike time: w += e a+ for inputs up to the spike, and w += e a- after it.
 
-    From weights (n, K) of n neurons that fire at the steps `spike` (n,), T where silent, with errors (n,), actual minus
-    desired time, and rates (2,) (a+, a-), to new weights (n, K), clipped to the bounds. To silent neurons all inputs
-    are up to the spike.
+    Maps weights (n, K) to new weights (n, K), which are clipped to the bounds. The n neurons fire at the time steps
+    `spike`, (n,), with T for silent neurons; `error`, (n,), is their actual time minus their desired time, and `rates`,
+    (2,), are (a+, a-). All inputs of a silent neuron count as inputs up to the spike.
     """
     checks.array("rows", rows, "n K", "floats")
     checks.latency("latency", latency, "K")
@@ -112,7 +112,7 @@ def error_stdp(
 
 
 def corrected(rows: jax.Array, causal: jax.Array, error: jax.Array, rates: jax.Array, bounds: Bounds) -> jax.Array:
-    """As `error_stdp`, given which inputs are up to the spikes, (n, K) bool."""
+    """`error_stdp`, given by `causal`, (n, K) bool, which inputs fire up to the spike of each neuron."""
     lower, upper, rates, error = in_dtype_of(rows, *bounds, rates, error)
     change = jnp.where(causal, (error * rates[0])[:, None], (error * rates[1])[:, None])
     return jnp.clip(rows + change, lower, upper)
@@ -120,23 +120,23 @@ def corrected(rows: jax.Array, causal: jax.Array, error: jax.Array, rates: jax.A
 
 @kernel()
 def rescaled(rows: jax.Array, sums: jax.Array, *, bounds: Bounds) -> jax.Array:
-    """Weights (n, K) rescaled to the sums (n,), then clipped to the bounds once more; rows of zeros remain."""
+    """Weights (n, K) rescaled to the sums (n,), then clipped to the bounds again; a row of zeros stays as it is."""
     checks.array("rows", rows, "n K", "floats")
     checks.array("sums", sums, "n", "floats")
     checks.shape("sums", sums, rows.shape[:1], "`rows`")
     lower, upper, sums = in_dtype_of(rows, *bounds, sums)
-    total = product_of_rows(rows, jnp.ones_like(rows, shape=(1, rows.shape[1])))[:, 0]  # on a CPU faster than a sum
+    total = product_of_rows(rows, jnp.ones_like(rows, shape=(1, rows.shape[1])))[:, 0]  # faster on a CPU than a sum
     return jnp.clip(rows * jnp.where(total > 0, sums / total, 1)[:, None], lower, upper)
 
 
 def count_competitors(features: int, classes: int, *, non_targets: int, competition: bool) -> int:
-    """m, the neurons of a class that have training thresholds; 0 where these would have no effect."""
+    """m, the number of neurons of a class that have training thresholds; 0 if these would have no effect."""
     count = features // classes - non_targets
     return count if competition and count > 1 else 0
 
 
 def targets_of(values: jax.Array, label: jax.Array, classes: int, count: int) -> jax.Array:
-    """The part (count, ...) of values (F, ...) that belongs to the last `count` neurons of a class."""
+    """The entries (count, ...) of values (F, ...) for the last `count` neurons of the label's class."""
     return lax.dynamic_slice_in_dim(values, _first_target(values, label, classes, count), count)
 
 
@@ -145,15 +145,16 @@ def _first_target(values: jax.Array, label: jax.Array, classes: int, count: int)
 
 
 def with_non_targets(training: Any, non_targets: int) -> Any:
-    """Spikes (m,) of the target neurons of a class as (1, M), in which those of its non-target neurons are 0."""
+    """The spikes (m,) of the target neurons of a class as (1, M), padded with zeros for its non-target neurons."""
     return jax.tree.map(lambda x: jnp.pad(x[None], ((0, 0), (non_targets, 0))), training)
 
 
 @kernel()
 def balanced(excess: jax.Array, winner: jax.Array, rate: Any) -> jax.Array:
-    """The excess of the training thresholds of m competing neurons over their thresholds, (m,), after one has won.
+    """The new `excess`, (m,), of m competing neurons after one of them, `winner`, has won.
 
-    The winner's excess rises by rate (m - 1)/m. That of each other neuron falls by rate/m, but not below 0 (NCG).
+    The excess of a neuron is its training threshold minus its threshold. The winner's excess rises by rate (m - 1)/m;
+    that of each other neuron falls by rate/m, but not below 0 (NCG).
     """
     checks.array("excess", excess, "m", "floats")
     checks.array("winner", winner, "", "integers")
@@ -163,9 +164,9 @@ def balanced(excess: jax.Array, winner: jax.Array, rate: Any) -> jax.Array:
 
 
 def balanced_class(excess: jax.Array, training: Spikes, label: jax.Array, rate: Any, *, classes: int) -> jax.Array:
-    """The excess (F,) after the last m neurons of the label's class have competed, which is then `balanced`.
+    """The excess (F,) after the last m neurons of the label's class have competed, updated by `balanced`.
 
-    `training` holds their `Spikes`, of (m,), at their training thresholds.
+    `training` holds the `Spikes`, of (m,), of these neurons at their training thresholds.
     """
     assert training.time is not None
     count = len(training.time)
@@ -189,18 +190,18 @@ def learn_one(
     threshold_rate: Any,
     classes: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """The weights (F, K) and the excess (F,) after one stimulus of class `label`, if it `learns`, () bool.
+    """The weights (F, K) and the excess (F,) after one stimulus of class `label`; they are unchanged unless `learns`.
 
-    The neurons `learning` have learned from their errors (n,), and the target neurons of the class have competed if
-    there are `training` spikes of theirs, of (m,).
+    The neurons `learning` learn from their errors (n,). The target neurons of the class compete if `training`, their
+    spikes of (m,) at their training thresholds, is given.
     """
     weights, excess = learned
-    rows = devices.map_each(lambda neuron: weights[neuron], learning.neuron)  # on a CPU faster than one index for all
+    rows = devices.map_each(lambda neuron: weights[neuron], learning.neuron)  # faster on a CPU than one index for all
     rows = error_stdp(rows, latency, learning.spike, error, rates, bounds=bounds)
     if sums is not None:
         rows = rescaled(rows, sums[learning.neuron], bounds=bounds)
-    # Where nothing is learned, the rows go to an index beyond the last, which JAX drops. Selecting between the old and
-    # the new weights instead would go through all of them for each stimulus.
+    # If nothing is learned, the rows go to an index beyond the last one, which JAX drops. Selecting between the old and
+    # the new weights instead would read all weights for each stimulus.
     places = jnp.where(learns, learning.neuron, len(weights))
     weights = weights.at[places].set(rows, mode="drop", unique_indices=True)
     if training is not None:

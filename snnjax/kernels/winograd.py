@@ -1,4 +1,4 @@
-"""Weighted sums of patches of 3x3 by fewer products: Winograd's algorithm F(4x4, 3x3).
+"""Weighted sums of 3x3 patches with fewer products: Winograd's algorithm F(4x4, 3x3).
 
 Reference:
   Lavin and Gray 2016, Fast algorithms for convolutional neural networks (arXiv 1509.09308).
@@ -17,8 +17,8 @@ from snnjax.core.checks import Pair
 from snnjax.kernels.hebbian import reflected
 from snnjax.kernels.kernel import kernel
 
-# From the six values of a tile to the factors of its six products, from three weights to the other factors, and from
-# products to four sums.
+# These matrices map the six values of a tile to the first factors of its six products, three weights to the second
+# factors, and the six products to four sums.
 _OF_VALUES = np.array(
     [
         [4, 0, -5, 0, 1, 0],
@@ -31,14 +31,15 @@ _OF_VALUES = np.array(
 )
 _OF_WEIGHTS = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
 _OF_PRODUCTS = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
-# Tiles for 2x2 sums, of 16 products for 4, were no faster, nor were larger blocks that share the weights of a product.
+# Tiles for 2x2 sums, with 16 products for 4 sums, were not faster. Nor were larger blocks that share the weights of a
+# product.
 _SUMS = 4
 _TILE = 6
 
 
 @kernel()
 def tile_weights(weights: jax.Array) -> jax.Array:
-    """Weights (F, C, 3, 3) float for `tiled_sums`: (6, 6, F, C)."""
+    """The weights (F, C, 3, 3) float in the form that `tiled_sums` expects: (6, 6, F, C)."""
     checks.array("weights", weights, "F C kh kw", "floats")
     checks.shape("weights", weights, (*weights.shape[:2], 3, 3), "3 rows and columns")
     columns = []
@@ -51,10 +52,11 @@ def tile_weights(weights: jax.Array) -> jax.Array:
 
 @kernel("padding")
 def tiled_sums(values: jax.Array, weights: jax.Array, *, padding: Pair = 0) -> jax.Array:
-    """As `weighted_sums` of `reflected_patches` of 3x3: from values (C, H, W) float and `tile_weights` to (H', W', F).
+    """The `weighted_sums` of 3x3 `reflected_patches` of values (C, H, W) float, with `tile_weights`: (H', W', F).
 
-    `weighted_sums` takes the same weights (F, C, 3, 3) as `weights.transpose(0, 2, 3, 1).reshape(F, 9 * C)`.
-    Tiles of 6x6 values give 4x4 sums by 36 products instead of 144. They round otherwise: by about 1e-5 of the largest.
+    For `weighted_sums`, the same weights (F, C, 3, 3) are `weights.transpose(0, 2, 3, 1).reshape(F, 9 * C)`.
+    A tile of 6x6 values gives 4x4 sums with 36 products instead of 144. The results are rounded differently: the
+    difference is about 1e-5 of the largest sum.
     """
     checks.array("values", values, "C H W", "floats")
     checks.array("weights", weights, "6 6 F C", "floats")
@@ -64,8 +66,8 @@ def tiled_sums(values: jax.Array, weights: jax.Array, *, padding: Pair = 0) -> j
     height = padded.shape[0] - 2
     width = padded.shape[1] - 2
     whole = jnp.pad(padded, ((0, -height % _SUMS), (0, -width % _SUMS), (0, 0)))
-    # The six rows of a tile take turns in a loop: the results are the same bits as of one product for all, but
-    # compilation takes 3.9 instead of 7.1 s, and an image of goupy2024_softhebb 3.3 instead of 3.7 ms.
+    # A loop goes through the six rows of a tile. The results are bit-identical to those of one product for all rows,
+    # but compilation takes 3.9 s instead of 7.1 s, and an image of goupy2024_softhebb 3.3 ms instead of 3.7 ms.
     rows = lax.map(_row_sums, (jnp.stack(_factors(whole, axis=0)), weights))  # (6, H'/4, W'/4, 4, F)
     tiles = jnp.stack(_combined(_OF_PRODUCTS, rows), axis=1)  # (H'/4, 4, W'/4, 4, F)
     return tiles.reshape(_SUMS * tiles.shape[0], _SUMS * tiles.shape[2], -1)[:height, :width]
@@ -93,7 +95,7 @@ def tiled_gradient(values: jax.Array, error: jax.Array, *, padding: Pair = 0) ->
 def _row_gradient(row_and_error: tuple[jax.Array, jax.Array]) -> jax.Array:
     """The gradient of weights, (6, F, C), from one row of values, (B, H'/4, W, C), and error, (B, H'/4, W'/4, 4, F)."""
     row, error = row_and_error
-    # Without the barriers XLA would compute both again.
+    # Without the barriers, XLA would compute both twice.
     factors = lax.optimization_barrier(jnp.stack(_factors(row, axis=2)))
     errors = lax.optimization_barrier(jnp.stack(_combined(_OF_PRODUCTS.T, jnp.moveaxis(error, 3, 0))))
     contracted = ((1, 2, 3), (1, 2, 3)), ((0,), (0,))
@@ -101,22 +103,22 @@ def _row_gradient(row_and_error: tuple[jax.Array, jax.Array]) -> jax.Array:
 
 
 def _row_sums(row_and_weights: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Four sums a tile, (H'/4, W'/4, 4, F), from one row of its values, (H'/4, W, C), and weights, (6, F, C)."""
+    """Four sums per tile, (H'/4, W'/4, 4, F), from one row of its values, (H'/4, W, C), and weights, (6, F, C)."""
     row, weights = row_and_weights
-    factors = lax.optimization_barrier(jnp.stack(_factors(row, axis=1)))  # XLA would compute them again
+    factors = lax.optimization_barrier(jnp.stack(_factors(row, axis=1)))  # otherwise XLA would compute them twice
     products = lax.dot_general(factors, weights, (((3,), (2,)), ((0,), (0,))), precision=lax.Precision.HIGHEST)
     return jnp.stack(_combined(_OF_PRODUCTS, products), axis=2)
 
 
 def _factors(values: jax.Array, axis: int) -> list[jax.Array]:
-    """The six factors of each tile of six values along an axis; the next tile begins four further on."""
+    """The six factors of each tile of six values along an axis; each tile begins four values after the previous one."""
     last = values.shape[axis] - _TILE + 1
     tiles = [lax.slice_in_dim(values, place, last + place, stride=_SUMS, axis=axis) for place in range(_TILE)]
     return _combined(_OF_VALUES, tiles)
 
 
 def _combined(matrix: np.ndarray, parts: Sequence[jax.Array] | jax.Array) -> list[jax.Array]:
-    """The products of a small matrix and a column of arrays, or the parts of an array along its first axis."""
+    """The product of a small matrix and a vector of arrays, or of one array whose first axis is that of the vector."""
     sums = []
     for row in matrix.tolist():
         terms = [part if factor == 1 else factor * part for factor, part in zip(row, parts, strict=True) if factor]

@@ -1,4 +1,4 @@
-"""Layers: their descriptions, pooling, and layers with their weights."""
+"""Descriptions of layers, pooling, and layers with weights."""
 
 from snnjax.core import public
 from snnjax.kernels.neurons import at_last_step as at_last_step

@@ -1,4 +1,4 @@
-"""The descriptions of layers: their geometry, neurons, competition and learners."""
+"""Descriptions of layers: their geometry, neurons, competition and learners."""
 
 import dataclasses
 import math
@@ -20,18 +20,21 @@ from snnjax.layers.ramp import Ramp, Standardise
 
 @component
 class WTA:
-    """Winner-take-all: at each position one feature, then the k earliest, strongest neurons of distinct features.
+    """Winner-take-all: selects one feature at each position, and then up to k winners with distinct features.
+
+    Both prefer the earliest neurons, and the strongest among equally early ones, as `kernels.strongest_feature` and
+    `kernels.k_winners` do.
 
     Attributes:
-      winners: k, how many neurons may learn from one stimulus.
-      radius: of lateral inhibition around a winner, in neurons; 0 inhibits none.
+      winners: k, the maximum number of neurons that learn from one stimulus.
+      radius: the radius of lateral inhibition around a winner, in neurons; 0 means no lateral inhibition.
     """
 
     winners: int = static(default=1, minimum=1)
     radius: int = number(default=0, minimum=0)
 
     def __call__(self, spikes: Spikes, *, time_steps: int) -> Winners:
-        """From `Spikes` of (F, H, W) to `Winners` of (k,)."""
+        """Maps `Spikes` of (F, H, W) to `Winners` of (k,)."""
         strongest = kernels.strongest_feature(spikes, time_steps=time_steps)
         return kernels.k_winners(strongest, k=self.winners, radius=self.radius, time_steps=time_steps)
 
@@ -43,27 +46,29 @@ def is_wta(competition: Any) -> TypeGuard[WTA]:
 
 @component
 class Conv:
-    """A convolutional layer of neurons that fire while their inputs do or, with a `ramp`, in the window after that.
+    """A convolutional layer, whose neurons fire in the window of their inputs or, with a `ramp`, in the next window.
 
     Attributes:
       features: F, the number of feature maps.
-      kernel: rows and columns of the kernel; one integer for both.
-      padding: rows and columns added at each edge of the input. They are silent; in a layer with a `ramp`, they are the
-        input reflected at its edge.
+      kernel: rows and columns of the kernel, or one integer for both.
+      padding: rows and columns added at each edge of the input. They are silent; in a layer with a `ramp`, they reflect
+        the input at its edge.
       stride: input rows and columns between neighbouring neurons.
-      threshold: the firing threshold, or an array (F,) with one for each feature. With None, as in a deciding layer,
-        neurons with a potential above 0 fire at the last step. With a `ramp`, the offset of its levels; None is 0.
+      threshold: the firing threshold, or an array (F,) with one threshold per feature. With None, as in a deciding
+        layer, neurons with a potential above 0 fire at the last time step. In a layer with a `ramp`, it is subtracted
+        from the potentials, and None means 0.
       fractional: whether spikes of a deciding layer have times within a time step, as in `kernels.timed_spikes`.
-      competition: which neurons may learn: a component called as `WTA`, which maps `Spikes` to `Winners` of distinct
-        features.
-      learners: one learner, or several, the unsupervised ones first.
-      output_padding: silent rows and columns added to the output, to join branches of different size.
+      competition: the component that selects the neurons that may learn. It is called like `WTA`, and maps `Spikes` to
+        `Winners` of distinct features.
+      learners: one learner, or a tuple of learners with the unsupervised ones first.
+      output_padding: silent rows and columns added to the output, so that branches of different size can be joined.
       weight_mean: the mean of the initial weights, which are normally distributed.
       weight_std: the standard deviation of the initial weights.
       weight_range: the lowest and the highest initial weight if these are uniformly distributed; otherwise None.
-      ramp: a `Ramp` if neurons fire in the window after that of their inputs; None: they fire in the same window.
-      standardise: a `Standardise` for the inputs of a layer with a `ramp`; None: they are not standardised.
-      weights: fixed weights, (F, C, kh, kw) float32, of a layer without learners; None: initial weights are drawn.
+      ramp: a `Ramp` if neurons fire in the window after that of their inputs; None if they fire in the same window.
+      standardise: a `Standardise` for the inputs of a layer with a `ramp`; None if they are not standardised.
+      weights: fixed weights, (F, C, kh, kw) float32, of a layer without learners; with None, random initial weights are
+        drawn.
     """
 
     features: int = static(minimum=1)
@@ -107,7 +112,7 @@ class Conv:
             checks.equal("standardise of a layer without a `ramp`", self.standardise, None, "it has no effect")
 
     def _check_weight_range(self) -> None:
-        """Raises InputError unless the range of the initial weights is one, and no mean and deviation are given."""
+        """Raises InputError unless `weight_range` is a range, and neither mean nor standard deviation are given."""
         given: Any = self.weight_range
         numbers = isinstance(given, tuple) and all(isinstance(number, float | np.ndarray) for number in given)
         if not (numbers and len(given) == 2 and -math.inf < given[0] < given[1] < math.inf):
@@ -115,7 +120,7 @@ class Conv:
         self.check_idle("a layer with a `weight_range`", "weight_mean", "weight_std")
 
     def _check_weights(self) -> None:
-        """Raises InputError if weights that are given do not fit, or would learn."""
+        """Raises InputError if the given weights do not fit, or if a learner would change them."""
         if self.weights is None:
             return
         checks.array("weights", self.weights, "F C kh kw", "floats")
@@ -139,7 +144,7 @@ class Conv:
                 raise InputError(f"`learners` of a layer with a `ramp` must be such as SoftHebb, {got}")
 
     def check_idle(self, name: str, *fields: str) -> None:
-        """Raises InputError if a field that has no effect in a layer of this name does not have its default."""
+        """Raises InputError if a field that has no effect in this kind of layer, `name`, does not have its default."""
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         for field in fields:
             value = getattr(self, field)
@@ -147,7 +152,7 @@ class Conv:
                 raise InputError(f"`{field}` of {name} must be {defaults[field]}: {value} has no effect")
 
     def drawn_weights(self, random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        """Initial weights of this shape, float32: uniformly distributed in `weight_range`, or else normally."""
+        """Random initial weights, float32: uniformly distributed if there is a `weight_range`, or else normally."""
         if self.weight_range is None:
             weights = random.normal(self.weight_mean, self.weight_std, shape)
         else:
@@ -166,19 +171,19 @@ class Conv:
 
     @property
     def ramped(self) -> bool:
-        """Whether its neurons fire in the window after that of their inputs: it has a `ramp`."""
+        """Whether the layer has a `ramp`, so that its neurons fire in the window after that of their inputs."""
         return self.ramp is not None
 
     @property
     def minibatch(self) -> Any:
-        """The first learner that learns from whole minibatches; None: there is none."""
+        """The first learner that learns from whole minibatches, or None if there is none."""
         return next((learner for learner in self.each_learner if learner.minibatch_size), None)
 
     def prepared(self, channels: int, classes: int) -> "Conv":
-        """The layer on `channels` maps, in a network of some classes, with arrays for the numbers that learn.
+        """The description for `channels` input maps and a number of classes, with arrays for all learned parameters.
 
-        They are a threshold for each feature, (F,) float32, if a learner needs that, the moments of inputs, and what
-        learners keep. Weights that were given are left out: a layer has its own.
+        These are a threshold for each feature, (F,) float32, if a learner needs it, the moments of the inputs, and the
+        arrays that the learners keep. Given weights are removed, because a layer holds its weights itself.
         """
         learners = tuple(learner.prepared(self.features, classes) for learner in self.each_learner)
         standardise = self.standardise
@@ -192,12 +197,12 @@ class Conv:
         )
 
     def as_learners(self, learners: tuple[Any, ...]) -> Any:
-        """Some learners in the form in which `learners` was given: a tuple, or a single one."""
+        """The given learners in the form of the field `learners`: a tuple, or a single learner."""
         return learners if isinstance(self.learners, tuple) else learners[0]
 
     @property
     def numbers_of_features(self) -> dict[str, Any]:
-        """Its arrays of a number for each feature, (F, ...), by path."""
+        """The arrays with an entry for each feature, (F, ...), keyed by path."""
         own = {path: x for path, x in leaves(self).items() if not path.startswith(("ramp.", "standardise."))}
         return {path: x for path, x in own.items() if np.shape(x)[:1] == (self.features,)}
 
@@ -207,14 +212,17 @@ class Conv:
         return any(learner.own_thresholds for learner in self.each_learner)
 
     def positions(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Rows and columns of the places of the kernel on a map of this size."""
+        """Rows and columns of positions of the kernel on a map of this size."""
         if self.ramped:
             margins = checks.pair("padding", self.padding, 0)
             checks.window("the padding that is reflected, and a row and column,", [x + 1 for x in margins], size)
         return map_size(size, "the kernel", self.kernel, self.stride, self.padding)
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Rows and columns of neurons, without `output_padding`: one for each of `positions`, or for some of them."""
+        """Rows and columns of neurons, without `output_padding`.
+
+        Each position has its own neuron, unless the neurons of a `ramp` have several dendrites.
+        """
         if self.ramp is None:
             return self.positions(size)
         return map_size(self.positions(size), "the dendrites", self.ramp.dendrites, self.ramp.dendrites, 0)
@@ -226,17 +234,20 @@ class Conv:
 
     @property
     def upper_bound(self) -> float:
-        """Of weights, by all learners; infinity where none has bounds."""
+        """The smallest upper bound of the weights among all learners; infinity if none of them has bounds."""
         return min((learner.bounds[1] for learner in self.each_learner if learner.bounds), default=math.inf)
 
     @property
     def monotone(self) -> bool:
-        """Whether weights stay >= 0, given or learned, and it has no ramp, so that the last step decides who fires."""
+        """Whether potentials never fall, so that the potentials at the last time step decide which neurons fire.
+
+        This requires weights that are and remain at least 0, fixed or learned, and no `ramp`.
+        """
         if self.ramped:
             return False
         if self.weights is not None:
             return bool(np.min(self.weights) >= 0)
         bounds = [learner.bounds for learner in self.each_learner]
-        # A single learner that allows weights below 0 is enough to let potentials fall again. Then a neuron that fires
-        # early may be below its threshold at the last step.
+        # A single learner that allows negative weights is enough for potentials to fall. Then a neuron that has fired
+        # may be below its threshold at the last time step.
         return bool(bounds) and all(pair is not None and pair[0] >= 0 for pair in bounds)

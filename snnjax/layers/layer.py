@@ -1,4 +1,4 @@
-"""A layer with its weights: the base of all layers."""
+"""The base class of layers with weights."""
 
 import dataclasses
 from typing import Self
@@ -15,13 +15,13 @@ from snnjax.layers.pool import Pool, pooled_maps
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class BaseLayer:
-    """A layer with its weights. Its methods take one stimulus, (C, H, W); batches come from `jax.vmap`.
+    """A layer with its weights. Its methods accept one stimulus, (C, H, W); use `jax.vmap` for batches.
 
     Attributes:
-      conv: the description; its numbers may be arrays, () each, but for a `threshold` of (F,).
+      conv: the description; its numbers may be arrays, of shape () except for a `threshold` of (F,).
       weights: (F, C, kh, kw) float32.
       time_steps: T.
-      input_shape: (C, H, W) of what the layer reads; () of a layer that is not part of a `Model`.
+      input_shape: the shape (C, H, W) of the layer's input; () if the layer is not part of a `Model`.
     """
 
     conv: Conv
@@ -36,6 +36,6 @@ class BaseLayer:
         return dataclasses.replace(self, weights=weights)
 
     def pooled(self, responses: jax.Array, pool: Pool | None) -> jax.Array:
-        """Latencies of the layer, (F, H', W'), with its `output_padding`, then pooled."""
+        """The latencies of the layer, (F, H', W'), after adding its `output_padding` and pooling."""
         padded = pad(responses, self.conv.output_padding, time_steps=self.time_steps)
         return pooled_maps(padded, pool, self.time_steps)

@@ -1,4 +1,4 @@
-"""Windows that slide over maps: pooling, and the sizes of the outputs."""
+"""Pooling, and the sizes of maps after a sliding window."""
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +13,13 @@ from snnjax.kernels.spikes import output_size
 
 @component
 class Pool:
-    """Pooling: the earliest spike of each window passes, in an encoder the largest intensity.
+    """Pooling, which passes the earliest spike of each window or, in an encoder, the largest intensity.
 
     Attributes:
-      window: rows and columns; one integer for both.
-      stride: rows and columns between neighbouring windows; by default those of the window.
-      padding: silent rows and columns added to the input.
-      mean: whether neurons average each window, as of `kernels.spikes.mean_pool`: only in an `Input`.
+      window: rows and columns of the window, or one integer for both.
+      stride: rows and columns between neighbouring windows; by default the size of the window.
+      padding: silent rows and columns added at each edge of the input.
+      mean: whether neurons average each window, as in `kernels.spikes.mean_pool`; this is possible only in an `Input`.
     """
 
     window: Pair = static(minimum=1)
@@ -40,7 +40,7 @@ class Pool:
 
 
 def pooled_maps(maps: jax.Array, pool: Pool | None, time_steps: int) -> jax.Array:
-    """Latencies (C, H, W), pooled if `pool` is given: as it says."""
+    """The latencies (C, H, W) after pooling by `pool`, or unchanged if it is None."""
     if pool is None:
         return maps
     pooling = kernels.spikes.mean_pool if pool.mean else kernels.pool
@@ -48,16 +48,19 @@ def pooled_maps(maps: jax.Array, pool: Pool | None, time_steps: int) -> jax.Arra
 
 
 def pooling(pool: Pool | None, margin: Pair) -> kernels.Pooling:
-    """The settings for kernels of a pool, if any, behind silent rows and columns, `margin` on each side."""
+    """The pooling settings for kernels, for a map that gets `margin` silent rows and columns on each side first."""
     pool = pool or Pool(1)
     rows, columns = checks.pair("margin", margin, 0)
     top, left = checks.pair("padding", pool.padding, 0)
-    # Both margins are silent, so kernels can pool as if there were one margin of their sum.
+    # Both margins are silent, so that kernels can pool as if there were a single margin, their sum.
     return kernels.Pooling(pool.window, pool.stride, (rows + top, columns + left))
 
 
 def map_size(size: tuple[int, int], name: str, window: Pair, stride: Pair, padding: Pair) -> tuple[int, int]:
-    """Rows and columns of a map after a window named `name`; raises TooSmallError if the window does not fit."""
+    """Rows and columns of the map that a sliding window gives; raises TooSmallError if the window does not fit.
+
+    `name` is the name of the window in the message.
+    """
     rows, columns = checks.pair("padding", padding, 0)
     kernel = checks.pair("kernel", window, 1)
     padded = size[0] + 2 * rows, size[1] + 2 * columns

@@ -1,4 +1,4 @@
-"""Layers of neurons that fire in the window after that of their inputs: what their descriptions say of that."""
+"""The parts of a layer's description for neurons that fire in the window after that of their inputs."""
 
 import dataclasses
 from typing import cast
@@ -19,13 +19,13 @@ Numbers = float | np.ndarray
 
 @component
 class Standardise:
-    """Inputs of a layer with a `ramp`, standardised channel by channel with running moments.
+    """Standardises the inputs of a layer with a `ramp`, channel by channel, with running moments.
 
-    An input is what remains of its window, `remaining_steps`. A learner such as `SoftHebb` moves the moments
-    towards those of each batch that it learns from.
+    The value of an input is the number of time steps left in its window, `remaining_steps`. A learner such as
+    `SoftHebb` moves the moments towards those of each batch that it learns from.
 
     Attributes:
-      epsilon: added to the variance, in squared steps; the default is for windows of 255.
+      epsilon: added to the variance, in squared time steps; the default is meant for windows of 255 time steps.
       mean: the running mean, (C,) float32; before learning 0 for all channels.
       variance: the running variance, (C,) float32; before learning 1 for all channels.
     """
@@ -40,7 +40,7 @@ class Standardise:
             raise InputError(f"`mean` and `variance` must be numbers, or (C,), got {shapes[0]} and {shapes[1]}")
 
     def prepared(self, channels: int) -> "Standardise":
-        """The same with moments of each channel, (C,) float32; raises InputError if their number differs."""
+        """The same component with moments for each channel, (C,) float32; raises InputError if they do not fit."""
         checks.scalar_or_vector("mean", self.mean, channels, "channels")
         ones = np.ones(channels, np.float32)
         return dataclasses.replace(self, mean=ones * self.mean, variance=ones * self.variance)
@@ -52,11 +52,11 @@ class Standardise:
 
     @property
     def scale(self) -> jax.Array:
-        """What standardised values are multiplied by, (C,) float32."""
+        """The factor of each channel in standardising, (C,) float32."""
         return jax.lax.rsqrt(self.moments.variance + self.epsilon)
 
     def __call__(self, values: jax.Array, moments: Moments) -> jax.Array:
-        """Values (C, H, W) float32 by moments, such as those of a batch."""
+        """Values (C, H, W) float32 standardised with the given moments, such as those of a batch."""
         return hebbian.standardised(values, moments, epsilon=self.epsilon)
 
 
@@ -64,21 +64,23 @@ class Standardise:
 class Ramp:
     """A threshold that falls step by step, for neurons that fire in the window after that of their inputs.
 
-    A neuron fires at the first step t at which its potential, as of the end of the previous window, is at least
-    `levels[t]`. The levels are fitted to the potentials of training images once the layer has learned. They fall as
-    (1 - t / T)^(1 / power), so that the next layer reads the potential to the power of `power`. A subclass with its own
-    `fit` can let them fall differently.
+    A neuron fires at the first time step t at which its potential, taken at the end of the previous window, is at least
+    `levels[t]`. The levels are fitted to the potentials of training images after the layer has learned. They fall as
+    (1 - t / T)^(1 / power), so that the input of the next layer is the potential to the power of `power`. A subclass
+    with its own `fit` can define levels that fall differently.
 
     Attributes:
       power: p, the exponent.
-      first: the share of the neurons with a potential above 0 that fire at the first step.
+      first: the fraction of the neurons with a potential above 0 that fire at the first time step.
       inhibition: whether the mean over the features at the same position is subtracted from each potential.
-      dendrites: rows and columns of neighbouring positions that share a neuron; one integer for both. The neuron has a
-        dendrite for each position, and adds up their potentials as far as they are above 0. 1: a neuron per position.
-      rise: q: an input that fires u steps before the end of the window adds its weight times T (u / T)^q, rounded to
-        whole steps. If q is below 1, its current decays after the spike. Only for deciding layers.
-      levels: (T,) float32, falling, above 0; fitted, except in deciding layers, whose neurons fire at the end of the
-        window in which their inputs do.
+      dendrites: rows and columns of neighbouring positions that share a neuron, or one integer for both. The neuron has
+        a dendrite for each position, and adds up the potentials of the dendrites that are above 0. With 1, each
+        position has its own neuron.
+      rise: the exponent q: an input that fires u time steps before the end of the window adds its weight times
+        T (u / T)^q, where the factor is rounded to whole steps. If q is below 1, the current of the input decays after
+        the spike. It applies only to deciding layers.
+      levels: (T,) float32, above 0 and falling; they are fitted, except in deciding layers, whose neurons fire at the
+        end of the window of their inputs.
     """
 
     power: float = number(default=1.0, above=0)
@@ -96,24 +98,27 @@ class Ramp:
 
     @property
     def fitted(self) -> bool:
-        """Whether it has its levels."""
+        """Whether the levels have been fitted."""
         return np.ndim(self.levels) > 0
 
     def check_levels(self, name: str, time_steps: int) -> None:
-        """Raises InputError unless it has no levels yet, or one for each time step; `name` is that of its layer."""
+        """Raises InputError unless there are no levels yet, or one per time step; `name` is the name of the layer."""
         checks.scalar_or_vector(f"levels of {name}", self.levels, time_steps, "time steps")
 
     def rises(self, time_steps: int) -> np.ndarray:
-        """What an input adds per weight, (T + 1,) float32 whole steps, by the steps that remain to it: see `rise`."""
+        """The factor of a weight for an input that fires 0, 1, ..., T time steps before the end of the window.
+
+        It is (T + 1,) float32, in whole steps: see `rise`.
+        """
         shares = np.arange(time_steps + 1) / time_steps
-        # Whole steps, so that a readout of integer weights has exact sums, as the exported C programs compute them.
+        # Whole steps give exact sums in a readout with integer weights, like those of the exported C programs.
         return np.rint(time_steps * shares**self.rise).astype(np.float32)
 
     def fit(self, potential: np.ndarray, time_steps: int) -> "Ramp":
-        """The same with levels for the potentials (...) float32 of training images."""
+        """The same component with levels fitted to the potentials (...) float32 of training images."""
         above = potential[potential > 0]
-        # A fixed level for all images. With the largest potential of each image as the highest level, half of the
-        # spikes of a second layer came after step 242 of 255, so that most of the window went unused.
+        # The highest level is the same for all images. With the largest potential of each image as its highest level,
+        # half of the spikes of a second layer came after step 242 of 255, so that most of the window was unused.
         highest = float(np.quantile(above, 1 - self.first)) if above.size else 1.0
         return dataclasses.replace(
             self, levels=kernels.ramp.ramp_levels(highest, power=self.power, time_steps=time_steps)

@@ -18,8 +18,8 @@ from snnjax.layers.layer import BaseLayer
 from snnjax.layers.pool import Pool, pooling
 from snnjax.layers.ramp import Ramp
 
-_FEW = 16  # channels: with fewer, tiles are not faster
-_POSITIONS = 4096  # of inputs that a CPU computes at a time, so that what they need stays in its cache
+_FEW = 16  # with fewer channels, tiles are not faster
+_POSITIONS = 4096  # input positions that a CPU computes at a time, so that their data stay in its cache
 
 
 @jax.tree_util.register_dataclass
@@ -30,8 +30,8 @@ class RampLayer(BaseLayer):
     Minibatch learners use `batch_sums`, `activities`, `rows`, `with_all_weights` and `with_moments_of`.
 
     Attributes:
-      integrator: of a layer that is `frozen`.
-      classes: as of `Layer`: a layer that decides fires at the end of the window of its inputs.
+      integrator: the arrays from which a `frozen` layer computes its potentials; otherwise None.
+      classes: as in `Layer`. A deciding layer fires at the end of the window of its inputs.
     """
 
     integrator: Integrator | None = dataclasses.field(default=None, kw_only=True)
@@ -46,14 +46,15 @@ class RampLayer(BaseLayer):
 
     @property
     def levels(self) -> jax.Array:
-        """Those of the ramp, (T,) float32."""
+        """The levels of the ramp, (T,) float32."""
         return jnp.asarray(self.ramp.levels, jnp.float32)
 
     def batch_sums(self, batch: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The patches of B inputs (B, C, H, W) at each position, and their weighted sums, before inhibition.
+        """The patches of B inputs (B, C, H, W) at each position, and their weighted sums before inhibition.
 
-        (B, H', W', K) and (B, H', W', F) float32, as of `reflected_patches` and `weighted_sums` of `kernels.hebbian`;
-        inputs are `kernels.ramp.remaining_steps`, standardised by the moments of this batch if at all.
+        They are (B, H', W', K) and (B, H', W', F) float32, from `reflected_patches` and `weighted_sums` of
+        `kernels.hebbian`. The inputs are `kernels.ramp.remaining_steps`; if the layer standardises its inputs, the
+        moments of this batch are used.
         """
         values = self._remaining(batch)
         standardise = self.conv.standardise
@@ -67,12 +68,12 @@ class RampLayer(BaseLayer):
         return jax.vmap(sums)(values)
 
     def activities(self, batch: jax.Array, rows: jax.Array, block: int = 1) -> jax.Array:
-        """The potentials of B inputs (B, C, H, W), or 0 where they are negative: (B, H', W', F) float32.
+        """The potentials of B inputs (B, C, H, W), or 0 for negative potentials: (B, H', W', F) float32.
 
-        They are those of a layer with the weights `rows`, (F, K) in the order of `rows()`, in which they are
-        differentiable. Inputs are standardised by the moments of this batch. Later layers read activities through the
-        ramp, which rounds and limits them, and through pooling. With a `block` above 1, only the largest activity of
-        each block x block positions is returned.
+        They are computed with the weights `rows`, (F, K) in the order of `rows()`, and are differentiable with respect
+        to them. Inputs are standardised with the moments of this batch. Later layers read activities through the ramp,
+        which rounds and limits them, and through pooling. With a `block` above 1, only the largest activity of each
+        block x block positions is returned.
         """
         layer = self.with_all_weights(rows).with_moments_of(batch, 1.0).frozen()
         assert layer.integrator is not None
@@ -102,22 +103,25 @@ class RampLayer(BaseLayer):
         return hebbian.reflected_patches(values, kernel=conv.kernel, stride=conv.stride, padding=conv.padding)
 
     def with_moments_of(self, batch: jax.Array, momentum: float | jax.Array) -> "RampLayer":
-        """The layer with running moments moved by this share of the way to those of a batch (B, C, H, W), if any."""
+        """The layer with its running moments, if any, moved towards those of a batch (B, C, H, W).
+
+        `momentum` is the fraction of the way, from 0 to 1.
+        """
         standardise = self.conv.standardise
         if standardise is None:
             return self
         values = self._remaining(batch)
         moved = hebbian.moved_moments(standardise.moments, hebbian.moments(values), values, momentum=momentum)
         standardise = dataclasses.replace(standardise, **moved._asdict())
-        # An integrator made before has the old moments in its weights and thresholds, and `potentials` would use it.
+        # An earlier integrator has the old moments in its weights and thresholds, and `potentials` would still use it.
         return dataclasses.replace(self, conv=dataclasses.replace(self.conv, standardise=standardise), integrator=None)
 
     def with_weights(self, weights: jax.Array) -> "RampLayer":
-        """As of `BaseLayer`; not `frozen`."""
+        """The layer with other weights, as in `BaseLayer`; the result is not `frozen`."""
         return dataclasses.replace(super().with_weights(weights), integrator=None)
 
     def rows(self) -> jax.Array:
-        """The weights as a row for each feature, (F, K) float32, in the order of `hebbian.reflected_patches`."""
+        """The weights with one row per feature, (F, K) float32, in the order of `hebbian.reflected_patches`."""
         return self.weights.transpose(0, 2, 3, 1).reshape(self.conv.features, -1)
 
     def with_all_weights(self, rows: jax.Array) -> "RampLayer":
@@ -128,15 +132,15 @@ class RampLayer(BaseLayer):
         return self.with_weights(self._maps(rows))
 
     def _maps(self, rows: jax.Array) -> jax.Array:
-        """Rows (F, K) as weights (F, C, kh, kw)."""
+        """The `rows`, (F, K), as weights (F, C, kh, kw)."""
         features, channels, *kernel = self.weights.shape
         return rows.reshape(features, *kernel, channels).transpose(0, 3, 1, 2)
 
     def frozen(self) -> "RampLayer":
-        """The layer, which does not learn, with its `integrator`, by tiles where that takes less time.
+        """The layer with an `integrator`, for use without learning; it uses tiles if they are faster.
 
-        Standardising and inhibition are linear, so that they go into its weights and thresholds. Tiles round sums, so
-        that a layer with its own `threshold`, whose weights are integers, goes without.
+        Standardising and inhibition are linear, so that they become part of the integrator's weights and thresholds.
+        Because tiles round sums, a layer with its own `threshold`, whose weights are integers, does not use them.
         """
         weights = self.rows()
         threshold = jnp.zeros(len(weights))
@@ -150,9 +154,9 @@ class RampLayer(BaseLayer):
         tiles = None
         if self.conv.threshold is not None:
             threshold = threshold + jnp.asarray(self.conv.threshold)
-        # All layers of goupy2024_softhebb take 1.58 instead of 2.46 ms for an image. In learning, tiles pay off for the
-        # 128 stimuli of a minibatch of `LocalError`, not for the ten of SoftHebb: transforming the weights of the third
-        # layer takes 40 ms, which is due after each minibatch.
+        # With tiles, all layers of goupy2024_softhebb take 1.58 ms per image instead of 2.46 ms. During learning, tiles
+        # pay off for the 128 stimuli of a minibatch of `LocalError`, but not for the ten of SoftHebb, because the
+        # weights must be transformed after each minibatch, which takes 40 ms for the third layer.
         elif self._fits_tiles():
             tiles = winograd.tile_weights(self._maps(weights))
         return dataclasses.replace(self, integrator=Integrator(weights, threshold, tiles))
@@ -163,7 +167,7 @@ class RampLayer(BaseLayer):
         return on_cpu and kernel == [3, 3] and self.conv.stride in (1, (1, 1)) and channels >= _FEW
 
     def potentials(self, inputs: jax.Array) -> jax.Array:
-        """The potentials at the end of the window of the inputs (C, H, W): (H', W', F) float32, features last."""
+        """The potentials at the end of the window of the inputs (C, H, W): (H', W', F) float32."""
         integrator = self.integrator or self.frozen().integrator
         assert integrator is not None
         values = self._remaining(inputs)
@@ -174,7 +178,7 @@ class RampLayer(BaseLayer):
         return self._summed(sums - integrator.threshold[None, None])
 
     def _summed(self, potentials: jax.Array) -> jax.Array:
-        """The potentials of neurons from those of their dendrites, (H, W, F) each."""
+        """The potentials of neurons, (H', W', F), from the potentials of their dendrites, (H, W, F)."""
         dendrites = checks.pair("dendrites", self.ramp.dendrites, 1)
         if dendrites == (1, 1):
             return potentials
@@ -185,11 +189,11 @@ class RampLayer(BaseLayer):
         return blocks.sum(axis=(1, 3))
 
     def responses(self, inputs: jax.Array) -> jax.Array:
-        """The latencies of its neurons, (F, H', W') unsigned."""
+        """The latencies of the neurons, (F, H', W') unsigned integers."""
         return jnp.moveaxis(kernels.ramp.fire_on_ramp(self.potentials(inputs), self.levels), -1, 0)
 
     def deciding_spikes(self, inputs: jax.Array) -> Spikes:
-        """`Spikes` of (F, H', W') of a deciding layer: of the neurons above 0 at the end of the window."""
+        """`Spikes` of (F, H', W') of a deciding layer, in which neurons above 0 at the end of the window fire."""
         return self.fire_at_end(self.potentials(inputs))
 
     def fire_at_end(self, potentials: jax.Array) -> Spikes:
@@ -197,18 +201,19 @@ class RampLayer(BaseLayer):
         return neurons.fire_at_last_step(jnp.moveaxis(potentials, -1, 0), time_steps=self.time_steps)
 
     def outputs(self, inputs: jax.Array, pool: Pool | None) -> jax.Array:
-        """The part of its stage's output that is this layer's: `pooled` of `responses`."""
+        """This layer's part of the output of its stage: its `responses`, then `pooled`."""
         return ramp_kernels.fire_pooled_on_ramp(
             self.potentials(inputs), self.levels, pooling(pool, self.conv.output_padding)
         )
 
 
 def _groups(inputs: jax.Array) -> jax.Array:
-    """Inputs (B, C, H, W) in groups that are computed at once: (B / G, G, C, H, W)."""
+    """Inputs (B, C, H, W) in groups of G that are computed at once: (B / G, G, C, H, W)."""
     count, _, height, width = inputs.shape
     size = count
     if devices.local_devices()[0].platform == "cpu":
         largest = max(1, _POSITIONS // (height * width))
-        # The largest divisor: by the greatest common one 128 stimuli with maps of 7x7 would be computed one by one.
+        # G is the largest divisor that fits. With the greatest common divisor, 128 stimuli with 7x7 maps would be
+        # computed one by one.
         size = max(size for size in range(1, min(largest, count) + 1) if count % size == 0)
     return inputs.reshape(count // size, size, *inputs.shape[1:])

@@ -19,15 +19,16 @@ from snnjax.layers.pool import Pool, pooling
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Layer(BaseLayer):
-    """A layer of spiking neurons. It takes latencies.
+    """A layer of spiking neurons, whose inputs are latencies.
 
-    Rules read `weights` and `weights_of`, and make new layers by `with_weights`, `with_weights_of` and
+    Learning rules read `weights` and `weights_of`, and create new layers with `with_weights`, `with_weights_of` and
     `with_threshold`.
 
     Attributes:
-      monotone: as of `Conv`.
-      classes: of a deciding layer, whose features fall into as many groups of one size, in order; 0 elsewhere.
-      timed: as of the network's `Decision`.
+      monotone: whether potentials never fall, as in `Conv`.
+      classes: the number of classes of a deciding layer, whose features form one group of equal size per class, in
+        order; 0 in all other layers.
+      timed: whether the decision needs spike times, as in the network's `Decision`.
     """
 
     monotone: bool = static(default=False)
@@ -44,30 +45,30 @@ class Layer(BaseLayer):
         return dict(time_steps=self.time_steps, stride=self.conv.stride, padding=self.conv.padding)
 
     def responses(self, latency: jax.Array) -> jax.Array:
-        """When each neuron fires: (F, H', W') latencies."""
+        """The latencies of the neurons, (F, H', W')."""
         return kernels.latencies(latency, self.weights, threshold=self.conv.threshold, **self._geometry)
 
     def outputs(self, inputs: jax.Array, pool: Pool | None) -> jax.Array:
-        """The part of its stage's output that is this layer's: `pooled` of `responses`."""
+        """This layer's part of the output of its stage: its `responses`, then `pooled`."""
         fire = functools.partial(kernels.latencies, pool=pooling(pool, self.conv.output_padding))
         return fire(inputs, self.weights, threshold=self.conv.threshold, **self._geometry)
 
     def spikes(self, latency: jax.Array) -> Spikes:
-        """`Spikes` of (F, H', W'): latencies, and potentials at the step of the spike."""
+        """`Spikes` of (F, H', W'), with latencies and the potentials at the time step of the spike."""
         return kernels.integrate_and_fire(latency, self.weights, threshold=self.conv.threshold, **self._geometry)
 
     def potentials(self, latency: jax.Array) -> jax.Array:
-        """Potentials at the last step, (F, H', W') float32; which inputs fire matters, not when."""
+        """Potentials at the last time step, (F, H', W') float32; it only matters which inputs fire, not when."""
         return kernels.final_potentials(latency, self.weights, **self._geometry)
 
     def last_spikes(self, latency: jax.Array) -> Spikes:
-        """`Spikes` at the last step of all neurons above 0, whatever the threshold."""
+        """`Spikes` in which all neurons with a potential above 0 fire at the last time step, whatever the threshold."""
         return neurons.fire_at_last_step(self.potentials(latency), time_steps=self.time_steps)
 
     def last_outputs(self, latencies: jax.Array, pool: Pool | None) -> jax.Array:
-        """`outputs` of stimuli (S, C, H, W), if neurons could fire only at the last step: `kernels.final_latencies`.
+        """`outputs` of stimuli (S, C, H, W) for neurons that fire only at the last time step.
 
-        In a monotone layer the same neurons fire as in `outputs`.
+        They are computed by `kernels.final_latencies`. In a monotone layer, the same neurons fire as in `outputs`.
         """
         fire = functools.partial(kernels.final_latencies, pool=pooling(pool, self.conv.output_padding))
         return fire(latencies, self.weights, threshold=self.conv.threshold, **self._geometry)
@@ -82,7 +83,7 @@ class Layer(BaseLayer):
         return neurons.fire_at_last_step(potential[..., None, None], time_steps=self.time_steps)
 
     def earliest_of_classes(self, latencies: jax.Array) -> Spikes:
-        """`deciding_spikes` of the earliest, then strongest neuron of each class, for stimuli (S, C, H, W).
+        """`deciding_spikes` of the earliest neuron of each class, for stimuli (S, C, H, W); in a tie, of the strongest.
 
         They are `Spikes` of (S, classes, 1, 1), by `kernels.earliest_of_classes`, if each neuron sees the whole input
         and potentials never fall. Otherwise they are the `Spikes` of all neurons.
@@ -100,17 +101,17 @@ class Layer(BaseLayer):
         return self.timed_spikes(latency, self.conv.threshold) if self.timed else self.last_spikes(latency)
 
     def timed_spikes(self, latency: jax.Array, threshold: Any) -> Spikes:
-        """As `kernels.timed_spikes`, with other thresholds than the layer's own if these are given."""
+        """`kernels.timed_spikes` of the layer at the given threshold, which may differ from the layer's own."""
         fire = functools.partial(kernels.timed_spikes, threshold=threshold, fractional=self.conv.fractional)
         return fire(latency, self.weights, **self._geometry)
 
     def first_spikes(self, latency: jax.Array) -> Spikes:
-        """As `spikes`, but the potential of a silent neuron is that of the last step."""
+        """`spikes` in which the potential of a silent neuron is its potential at the last time step."""
         spikes = self.timed_spikes(latency, self.conv.threshold)
         return dataclasses.replace(spikes, time=None)
 
     def winners(self, latency: jax.Array) -> Winners:
-        """The neurons that may learn, by the layer's competition: `Winners` of (k,)."""
+        """The neurons that may learn, selected by the layer's competition: `Winners` of (k,)."""
         competition = self.conv.competition
         if not is_wta(competition):
             return competition(self.spikes(latency), time_steps=self.time_steps)
@@ -130,9 +131,9 @@ class Layer(BaseLayer):
     def receptive_fields(self, maps: jax.Array, winners: Winners, *, padding_value: Any = None) -> jax.Array:
         """The part of `maps` (C, H, W) that each winner sees: (k, C, kh, kw) of the same dtype.
 
-        `maps` are the latencies of the input, or other values for each input, such as traces. The layer's padding holds
-        `padding_value`, by default T if they are integers, as latencies are, and otherwise 0. A winner of feature -1
-        sees arbitrary values.
+        `maps` holds the latencies of the input, or other values of each input, such as traces. The layer's padding is
+        filled with `padding_value`, by default T for integers, as for latencies, and 0 for other dtypes. For a winner
+        of feature -1, the values are arbitrary.
         """
         checks.array("maps", maps, "C H W")
         if self.input_shape:
@@ -144,9 +145,10 @@ class Layer(BaseLayer):
         return kernels.receptive_fields(padded, winners, kernel=self.conv.kernel, stride=self.conv.stride)
 
     def time_differences(self, latency: jax.Array, winners: Winners) -> jax.Array:
-        """The step of each winner's spike minus those of its inputs, as in `kernels.plasticity.time_differences`.
+        """The time step of each winner's spike minus those of its inputs, (k, C, kh, kw) int32.
 
-        (k, C, kh, kw) int32, for which differences of latencies, which are unsigned, have the wrong sign.
+        They are computed by `kernels.plasticity.time_differences`. Do not subtract latencies directly: they are
+        unsigned, so that negative differences would wrap around.
         """
         kernel = self.conv.kernel
         return kernels.plasticity.time_differences(
@@ -154,11 +156,11 @@ class Layer(BaseLayer):
         )
 
     def weights_of(self, winners: Winners) -> jax.Array:
-        """The weights of the winners' features, (k, C, kh, kw) float32; arbitrary ones for a winner of feature -1."""
+        """The weights of the winners' features, (k, C, kh, kw) float32; arbitrary values for feature -1."""
         return self.weights[winners.feature]
 
     def with_weights_of(self, winners: Winners, rows: jax.Array) -> "Layer":
-        """The layer with new weights of the winners' features, (k, C, kh, kw); a winner of feature -1 changes none."""
+        """The layer with new weights, (k, C, kh, kw), for the winners' features; a feature -1 changes nothing."""
         return self.with_weights(kernels.plasticity.set_rows(self.weights, winners, rows))
 
     def padded(self, latency: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Computations on many images at once by a network that does not learn: latencies, outputs, decisions."""
+"""Computations on batches of images by a network that does not learn: latencies, outputs and decisions."""
 
 import functools
 from typing import Any
@@ -19,7 +19,7 @@ def encode_batch(model: Model, images: jax.Array) -> jax.Array:
 
 
 def input_batch(model: Model, known: Activations, *, number: int) -> jax.Array:
-    """`Model.input_of` of images, of which (B, ...) are known."""
+    """`Model.input_of` for B images, whose known activations are (B, ...)."""
     if number in known.inputs:
         return known.inputs[number]
     graph = model.network.graph
@@ -30,7 +30,7 @@ def input_batch(model: Model, known: Activations, *, number: int) -> jax.Array:
 
 
 def output_batch(model: Model, known: Activations, *, number: int) -> jax.Array:
-    """`Model.output_of` of images, of which (B, ...) are known."""
+    """`Model.output_of` for B images, whose known activations are (B, ...)."""
     if number in known.outputs:
         return known.outputs[number]
     return jax.vmap(functools.partial(model.output_of, number))(known)
@@ -41,8 +41,8 @@ def decide_batch(
 ) -> tuple[jax.Array, jax.Array]:
     """Decisions, (B,) int32, and scores, (B, classes), of a model.
 
-    `inputs` are what is known of images, (B, ...); with `encode`, images as in `encode_batch`. Without `scores` those
-    may be wrong, but for that of the decision of each layer.
+    `inputs` are the known `Activations` of images, (B, ...), or with `encode`, images as in `encode_batch`. Without
+    `scores`, the returned scores may be wrong, except for the class that each layer decides on.
     """
     known = Activations({0: encode_batch(model, inputs)}) if encode else inputs
     latencies = _decisive_inputs(model, known)
@@ -51,11 +51,11 @@ def decide_batch(
 
 
 def only_firing_matters(model: Model) -> bool:
-    """Whether the decision asks only who fires, in stages each of which reads the one before as it is.
+    """Whether the decision depends only on which neurons fire, in a chain of stages without pooled or joined inputs.
 
-    Under pointwise inhibition, who fires depends on when. The weights must be at least 0 too, so that the neurons that
-    fire at any step are those above their thresholds at the last one. Then all may fire at the last step, which takes
-    1/T of the work.
+    Under pointwise inhibition, latencies decide which neurons fire. The weights must also be at least 0, so that the
+    neurons that fire at any time step are those above their thresholds at the last one. Then all spikes can be computed
+    at the last time step, which takes 1/T of the work.
     """
     network = model.network
     graph = network.graph
@@ -67,7 +67,7 @@ def only_firing_matters(model: Model) -> bool:
 
 
 def _decisive_inputs(model: Model, known: Activations) -> jax.Array:
-    """What the deciding layers read, (B, C, H, W); with its times only where these matter."""
+    """The inputs of the deciding layers, (B, C, H, W); their latencies are correct only if they matter."""
     if not only_firing_matters(model):
         return input_batch(model, known, number=model.last)
     first = max([*known.outputs, *known.inputs])
@@ -78,7 +78,7 @@ def _decisive_inputs(model: Model, known: Activations) -> jax.Array:
 
 
 def _last_outputs(model: Model, number: int, inputs: jax.Array) -> jax.Array:
-    """The output of a stage, all of whose spikes are at the last step."""
+    """The output of a stage if all of its spikes are at the last time step."""
     layers = model.stage(number)
     if not layers:
         return jax.vmap(lambda image: model.join(number, [image]))(inputs)
@@ -87,21 +87,21 @@ def _last_outputs(model: Model, number: int, inputs: jax.Array) -> jax.Array:
 
 
 def decide_inputs(model: Model, latencies: jax.Array, *, scores: bool) -> Decided:
-    """`Model.decide` of the inputs (B, C, H, W) of the deciding layers, by their kernels for batches if there are."""
+    """`Model.decide` for inputs (B, C, H, W) of the deciding layers, with kernels for whole batches if possible."""
     spikes = decisive_spikes(model, latencies, scores=scores)
     return jax.vmap(lambda x: decide(model.network.decision, x, model.network.classes))(spikes)
 
 
 def potentials_batch(model: Model, known: Activations) -> jax.Array:
-    """The potentials that the decision reads, (B, F, H, W) float32, of images, of which (B, ...) are known."""
+    """The potentials that the decision reads, (B, F, H, W) float32, for B images with known activations (B, ...)."""
     inputs = input_batch(model, known, number=model.last)
     return devices.map_each(lambda latencies: model.decisive_spikes(latencies)[0].potential, inputs)
 
 
 def decisive_spikes(model: Model, latencies: jax.Array, *, scores: bool) -> list[Spikes]:
-    """`Model.decisive_spikes` of inputs (B, C, H, W), or those of them from which the decision follows.
+    """`Model.decisive_spikes` of inputs (B, C, H, W), or the subset of these spikes that determines the decision.
 
-    `scores`: whether the scores of all classes matter, not only the largest.
+    `scores` says whether the scores of all classes matter, and not only the largest one.
     """
     network = model.network
     decisive = getattr(network.decision, "decisive_spikes", None)

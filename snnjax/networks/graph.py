@@ -1,7 +1,8 @@
-"""The graph of a network's stages: each reads outputs of earlier stages, so that they are computed in order.
+"""The graph of a network's stages, each of which reads outputs of earlier stages, so that they are computed in order.
 
-Outputs have numbers: 0 is the encoded image, n the output of stage n, counted from 1. Stages are counted from 0: by
-default stage n reads output n. The number after the last stage stands for a decision that is fitted to its output.
+Outputs are numbered: 0 is the encoded image, and n the output of the n-th stage, counted from 1. Stages are counted
+from 0, so that by default, stage n reads output n. The number after the last stage stands for a decision that is fitted
+to the output of the last stage.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -19,11 +20,12 @@ Shape = tuple[int, int, int]
 
 
 class Activations(NamedTuple):
-    """What is known of an image, from which stages are computed.
+    """The known latencies of an image, from which further stages are computed.
 
     Attributes:
-      outputs: (F, H, W) of stages, by number: 0 is the encoded image, 1 the output of the first stage.
-      inputs: (C, H, W) that stages read, joined, by their number from 0.
+      outputs: (F, H, W) latencies, keyed by the number of the output: 0 is the encoded image, 1 the output of the first
+        stage.
+      inputs: (C, H, W) latencies, the joined inputs of stages, keyed by the number of the stage, from 0.
     """
 
     outputs: dict[int, Any] = {}  # noqa: RUF012, nobody changes it
@@ -31,11 +33,11 @@ class Activations(NamedTuple):
 
 
 class ComputePlan(NamedTuple):
-    """Which stages to compute, and from which known outputs.
+    """The stages to compute, and the known outputs that are needed.
 
     Attributes:
       stages: numbers of the stages to compute, from 0.
-      outputs: numbers of the known outputs from which they are computed.
+      outputs: numbers of the known outputs from which the stages are computed.
     """
 
     stages: set[int]
@@ -43,16 +45,16 @@ class ComputePlan(NamedTuple):
 
 
 class Graph(NamedTuple):
-    """The stages of a network, with what they read.
+    """The stages of a network, and the outputs that they read.
 
     Attributes:
-      stages: of the network.
+      stages: the stages of the network, in order.
     """
 
     stages: tuple[Stage, ...]
 
     def reads(self, number: int) -> tuple[tuple[int, Input], ...]:
-        """What stage `number` reads: the number of each output, and how."""
+        """The number of each output that stage `number` reads, with the `Input` that says how it is read."""
         inputs = self.stages[number].inputs if number < len(self.stages) else ()
         return tuple((number_of(each.stage), each) for each in inputs) or ((number, Input(name_of(number))),)
 
@@ -67,25 +69,28 @@ class Graph(NamedTuple):
         return first.pool is None and not others and not joined
 
     def outputs_for(self, stages: Iterable[int], most: int) -> tuple[int, ...]:
-        """The outputs, of numbers up to `most`, from which some stages are computed."""
+        """The numbers, up to `most`, of the outputs from which the given stages are computed."""
         sources = [output for stage in stages for output in self.sources(stage)]
         return tuple(sorted(self.path_to(sources, range(most + 1)).outputs))
 
     def outputs_entering(self, first: int, last: int) -> tuple[int, ...]:
-        """The outputs from which stages `first` to `last` are computed; () if the joined input of `first` is enough."""
+        """The numbers of the outputs from which stages `first` to `last` are computed.
+
+        They are () if the joined input of stage `first` is enough.
+        """
         later = {output for stage in range(first + 1, last + 1) for output in self.sources(stage)}
         if all(output > first for output in later):
             return ()
         return self.outputs_for(range(first, last + 1), first)
 
     def path_to(self, wanted: Collection[int], outputs: Collection[int], inputs: Collection[int] = ()) -> "ComputePlan":
-        """The path to the outputs wanted from the known `outputs` and `inputs`, of these numbers.
+        """The plan for computing the `wanted` outputs from known `outputs` and `inputs`, all given by their numbers.
 
-        Raises InputError if these are not enough.
+        Raises InputError if the known ones are not enough.
         """
         stages: set[int] = set()
         reached = {*wanted}
-        for number in range(max(reached, default=0), 0, -1):  # later outputs first: they need earlier ones
+        for number in range(max(reached, default=0), 0, -1):  # later outputs first, because they need earlier ones
             if number not in reached or number in outputs:
                 continue
             stages.add(number - 1)
@@ -96,7 +101,7 @@ class Graph(NamedTuple):
         return ComputePlan(stages, reached & {*outputs})
 
     def input_shape(self, number: int, outputs: Sequence[Shape], time_steps: int) -> Shape:
-        """(C, H, W) of what stage `number` reads, given the shapes of all earlier `outputs`."""
+        """The shape (C, H, W) of the joined input of stage `number`, given the shapes of all earlier `outputs`."""
         shapes = self.map_shapes(number, outputs)
         if self.plain(number):
             return shapes[0]
@@ -120,7 +125,7 @@ class Graph(NamedTuple):
         return joined.shape
 
     def map_shapes(self, number: int, outputs: Sequence[Shape]) -> list[Shape]:
-        """(C, H, W) of each of the maps that stage `number` joins."""
+        """The shape (C, H, W) of each input that stage `number` joins."""
         shapes: list[Shape] = []
         for output, each in self.reads(number):
             channels, rows, columns = outputs[output]
@@ -130,17 +135,17 @@ class Graph(NamedTuple):
 
 
 def name_of(output: int) -> str:
-    """The name of an output, by which stages read it."""
+    """The name of an output, as used in the inputs of stages."""
     return f"stage{output}" if output else ENCODER
 
 
 def number_of(name: str) -> int:
-    """The number of the output of a name; raises ValueError if it is none."""
+    """The number of the output with this name; raises ValueError if it is not the name of an output."""
     return 0 if name == ENCODER else int(name.removeprefix("stage"))
 
 
 def check(network: str, stages: tuple[Stage, ...]) -> None:
-    """Raises InputError if stages read what is not there, what they cannot take, or where one is read by none."""
+    """Raises InputError unless all stages read outputs of earlier stages, and each stage is read by a later one."""
     graph = Graph(stages)
     names = [name_of(number) for number in range(len(stages) + 1)]
     for number, stage in enumerate(stages):
@@ -162,7 +167,7 @@ def check(network: str, stages: tuple[Stage, ...]) -> None:
 
 
 def _check_reads(graph: Graph, number: int, network: str) -> None:
-    """Raises InputError if a stage reads an output twice, or joins a single one."""
+    """Raises InputError if a stage reads an output twice, or has a join without effect because it reads only one."""
     stage = graph.stages[number]
     checks.distinct(f"inputs of stage {number + 1} of {network}", stage.inputs)
     if len(stage.inputs) < 2 and isinstance(stage.join, EarliestSpike | LatestSpike):

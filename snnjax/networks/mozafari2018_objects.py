@@ -1,4 +1,4 @@
-"""The network for objects of Mozafari et al. 2018 (IEEE TNNLS 29), for pictures of any size.
+"""The object recognition network of Mozafari et al. 2018 (IEEE TNNLS 29), for pictures of any size.
 
 First-spike-based visual categorization using reward-modulated STDP ([arXiv
 1705.09132](https://arxiv.org/abs/1705.09132)).
@@ -26,23 +26,25 @@ RULE = RSTDP(
     floor=0.2,
     by_epoch=True,
 )
-"""With the rates for ETH-80, and the dropout for Caltech."""
+"""The learning rule with the rates for ETH-80 and the dropout for Caltech."""
 ROWS = 29
-"""About so many rows or columns the shorter side has after pooling: 27 of 160, 32 of 128 as published."""
+"""The approximate length of the shorter side after pooling. In the paper, 160 rows become 27, and 128 rows 32."""
 
 
 def mozafari2018_objects(images: ImageSpec = PICTURES, *, kernel: float = 0.9, threshold: float = 0.4) -> Network:
-    """One layer that learns by reward, ten features per class, each of which sees most of the picture.
+    """A network with one layer that learns by reward, with ten features per class that see most of the picture.
 
-    Its encoder is that of four Gabor filters unless another is given; pooling, kernel and threshold grow with the
-    picture. Made for some hundred pictures: dropout needs many epochs, with thousands of pictures do without it.
+    Its encoder has four Gabor filters unless `images` has its own encoder; pooling, kernel and threshold scale with the
+    size of the picture. The network is meant for a few hundred pictures: its dropout needs many epochs, and should not
+    be used with thousands of pictures.
 
-    `kernel` is its rows and columns, as a share of the shorter side of the pooled map; `threshold` is a share of the
-    positions in a kernel, at each of which one map fires at most. The defaults are not those of the paper, which has a
-    kernel of 17 of 27 rows and a threshold of 42 for Caltech (0.63 and 0.15), 31 of 32 rows and 160 for ETH-80 (0.97
-    and 0.17): with these thresholds neurons fired at step 0 to 0.3 of 15 in the mean on held-out photographs, so that
-    their times said little. The learning rates are those for ETH-80, the dropout is that for Caltech. Raises InputError
-    unless `kernel` is above 0 and at most 1, and `threshold` above 0 and finite.
+    `kernel` is the number of rows and columns of the kernel, as a fraction of the shorter side of the pooled map.
+    `threshold` is a fraction of the positions in a kernel, at each of which at most one map fires. The defaults differ
+    from the paper, which has a kernel of 17 of 27 rows and a threshold of 42 for Caltech (0.63 and 0.15), and 31 of 32
+    rows and 160 for ETH-80 (0.97 and 0.17). With these thresholds, neurons fired on average at step 0 to 0.3 of 15 on
+    held-out photographs, so that their times carried little information. The learning rates are those for ETH-80, and
+    the dropout is that for Caltech. Raises InputError unless `kernel` is above 0 and at most 1, and `threshold` is
+    above 0 and finite.
     """
     check_images(images)
     checks.number("kernel", kernel, maximum=1, above=0)

@@ -1,13 +1,14 @@
-"""What the decision of a network on an image takes: spikes, synaptic operations, and the time that is available.
+"""The cost of a network's decision on an image: spikes, synaptic operations, and the time steps that it takes.
 
-A synaptic operation is the addition of one weight to the potential of one neuron. An event-driven program makes one for
-each spike and each weight, not zero, that the spike meets: these are effective. A program that goes through all inputs
-at every step makes T for each synapse: these are dense. Both leave out the synapses that lie on silent padding, and
-count as NeuroBench does (Yik et al. 2025, The NeuroBench framework for benchmarking neuromorphic computing).
+A synaptic operation is the addition of one weight to the potential of one neuron. An event-driven program performs one
+for each spike and each non-zero weight that the spike meets: these are the effective operations. A program that goes
+through all inputs at every time step performs T operations for each synapse: these are the dense operations. Neither
+includes synapses on silent padding. The definitions are those of NeuroBench (Yik et al. 2025, The NeuroBench framework
+for benchmarking neuromorphic computing).
 
-In a layer with a ramp a spike adds each weight that it meets to a slope, once; near a reflected border it meets a
-neuron several times. The weights are those of an export: of inhibited positions, less their mean over the features.
-That each potential grows by its slope at each step, one addition a neuron and step, is not counted.
+In a layer with a ramp, a spike adds each weight that it meets to a slope once; near a reflected border, it meets a
+neuron several times. The weights are those of an exported network: with inhibition, their mean over the features is
+subtracted. The growth of each potential by its slope, one addition per neuron and time step, is not counted.
 """
 
 import functools
@@ -30,13 +31,15 @@ from snnjax.networks.network import Network
 
 
 class Counts(NamedTuple):
-    """Counts of B images.
+    """Counts for B images.
 
     Attributes:
-      spikes: (B, 3) int32 of the encoded image, "input", and of each layer by its name: the number of spikes before
-        pooling, the step of the first one in its window, and that after which half have come, T where it is silent.
-      effective: (B, C) int32 synaptic operations of each layer by its name, for each map that it reads.
-      decisions: (B, K) int32, by what has come after each of K steps of the deciding window, -1 where silent.
+      spikes: (B, 3) int32 arrays for the encoded image, "input", and for each layer, keyed by name: the number of
+        spikes before pooling, the time step of the first spike in its window, and the time step by which half of the
+        spikes have occurred. The time steps are T if there are no spikes.
+      effective: (B, C) int32 arrays, keyed by the name of the layer: effective synaptic operations for each input map.
+      decisions: (B, K) int32, the decisions on the spikes up to each of K time steps of the deciding window; -1 if the
+        network is silent.
     """
 
     spikes: dict[str, jax.Array]
@@ -47,7 +50,7 @@ class Counts(NamedTuple):
 def fan_out(conv: Conv, connected: Any, size: tuple[int, int]) -> jax.Array:
     """The number of synapses of each input of a layer: (C, H, W) float32, whole numbers.
 
-    `connected` is (F, C, kh, kw) bool, which weights there are; `size` is (H, W) of the input, without padding.
+    `connected`, (F, C, kh, kw) bool, says which weights exist; `size` is (H, W) of the input, without padding.
     """
     taps = jnp.sum(connected, axis=0, dtype=jnp.float32)[None]
     strides = checks.pair("stride", conv.stride, 1)
@@ -67,7 +70,7 @@ def fan_out(conv: Conv, connected: Any, size: tuple[int, int]) -> jax.Array:
 
 
 def synapses(network: Network) -> dict[str, int]:
-    """The number of synapses of each layer, by its name."""
+    """The number of synapses of each layer, keyed by the name of the layer."""
     counts: dict[str, int] = {}
     weights = network.weight_shapes
     for number, name, conv in network.layers():
@@ -77,7 +80,7 @@ def synapses(network: Network) -> dict[str, int]:
 
 
 def connections(layer: BaseLayer) -> jax.Array:
-    """Which weights of a layer are not 0, (F, C, kh, kw) bool."""
+    """Whether each weight of a layer is not 0, (F, C, kh, kw) bool."""
     weights = layer.weights
     if isinstance(layer, RampLayer) and layer.ramp.inhibition:
         weights = weights - weights.mean(axis=0, keepdims=True)
@@ -85,9 +88,9 @@ def connections(layer: BaseLayer) -> jax.Array:
 
 
 def firing_windows(network: Network) -> tuple[int, ...]:
-    """The window of T steps, from 0, in which the encoded image and then each stage fire.
+    """The index, from 0, of the window of T time steps in which the encoded image fires, and that of each stage.
 
-    Neurons of ramps fire one later than their inputs, except those that decide, and so do those that average.
+    Neurons with a ramp fire one window after their inputs, unless they decide; so do neurons that average.
     """
     found = [0]
     for number, stage in enumerate(network.stages):
@@ -110,7 +113,7 @@ def averaging_neurons(network: Network) -> int:
 
 
 def count_batch(model: Model, images: jax.Array, *, steps: tuple[int, ...]) -> Counts:
-    """`Counts` of images (B, ...), with decisions after each of K steps."""
+    """`Counts` for images (B, ...), with decisions after each of the K time steps in `steps`."""
     network = model.network
     known = Activations({0: encode_batch(model, images)})
     fired = dict(input=known.outputs[0])
@@ -132,20 +135,20 @@ def count_batch(model: Model, images: jax.Array, *, steps: tuple[int, ...]) -> C
 
 def _count_spikes(latencies: jax.Array, time_steps: int) -> jax.Array:
     """`Counts.spikes` of latencies, (F, H, W): (3,) int32."""
-    spikes = jnp.bincount(latencies.ravel(), length=time_steps + 1)[:time_steps]  # of each step
+    spikes = jnp.bincount(latencies.ravel(), length=time_steps + 1)[:time_steps]  # at each time step
     fired = jnp.cumsum(spikes, dtype=jnp.int32)
     half = jnp.maximum(1, (fired[-1] + 1) // 2)
     return jnp.stack([fired[-1], *jnp.searchsorted(fired, jnp.stack([1, half]))])
 
 
 def _operations(layer: BaseLayer, inputs: jax.Array) -> jax.Array:
-    """Effective synaptic operations of each image and map, (B, C) int32, of a layer's inputs (B, C, H, W)."""
+    """Effective synaptic operations for each image and input map, (B, C) int32, given a layer's inputs (B, C, H, W)."""
     met = fan_out(layer.conv, connections(layer), (inputs.shape[2], inputs.shape[3])).astype(jnp.int32)
     return jnp.sum(jnp.where(inputs < layer.time_steps, met, 0), axis=(2, 3), dtype=jnp.int32)
 
 
 def _decisions_after(model: Model, evidence: jax.Array, steps: tuple[int, ...]) -> jax.Array:
-    """Decisions, (B, K) int32, on what has come of the evidence (B, C, H, W) after each of K steps."""
+    """Decisions, (B, K) int32, on the spikes of the evidence (B, C, H, W) up to each of K time steps."""
     silent = jnp.asarray(model.network.time_steps, evidence.dtype)
 
     def after(step: jax.Array) -> jax.Array:

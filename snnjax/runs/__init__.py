@@ -1,4 +1,4 @@
-"""Trainings on the disk: folders of runs and of sweeps, and the trained networks in them."""
+"""Training on disk: the folders of runs, sweeps and streams, and the trained networks in them."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Folders that one training, sweep or stream locks, and continues from their last checkpoint."""
+"""Folders that a run, a sweep or a stream locks while it works, and from whose last checkpoint it continues."""
 
 import contextlib
 import dataclasses
@@ -26,22 +26,22 @@ from snnjax.training.sweep import Sweep
 
 CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
 KINDS = dict(phase="a run", others="a sweep", stream="a stream")
-"""What a checkpoint holds, by a name that only the data of this kind have."""
-# Saving takes at most a twentieth of the time. A checkpoint takes 0.03 s, an epoch of 6,000 images may take only 0.3 s.
+"""The contents of a checkpoint in words, by a key that only the data of this kind have."""
+# Saving takes at most a twentieth of the time: a checkpoint takes 0.03 s, an epoch of 6,000 images as little as 0.3 s.
 PAUSE = 20
-"""Time between two saves, as a multiple of the time that the first of them took."""
+"""The time between two saves, as a multiple of the time that the first of them takes."""
 
 Json = dict[str, Any]
 Arrays = dict[str, np.ndarray]
 
 
 class CheckpointFolder:
-    """A folder that one run, sweep or stream locks for a `with` block, with the last two checkpoints.
+    """A folder with the last two checkpoints of a run, a sweep or a stream, which is locked during a `with` block.
 
     Nothing is created or read before the block.
     """
 
-    kind: ClassVar[str]  # what it holds, in words: one of `KINDS`
+    kind: ClassVar[str]  # the contents in words: one of `KINDS`
     continued_by: ClassVar[str] = "--resume"
 
     def __init__(
@@ -53,23 +53,23 @@ class CheckpointFolder:
         command: str,
         notes: Iterable[str] = (),
     ):
-        """`settings` are JSON data on which the result depends besides the network; `about` are kept with them."""
+        """`settings` are JSON data on which the result depends, besides the network; `about` is saved with them."""
         self.path = Path(path)
         self.command = command
-        self.notes = [*notes]  # messages about how the work begins
+        self.notes = [*notes]  # messages about the start
         self.since = time.perf_counter()  # when this command began
-        self._spent = 0.0  # seconds of the commands before it
+        self._spent = 0.0  # seconds that earlier commands took
         self._next_save = 0.0  # when the next checkpoint is due
         self._arrays: Arrays = {}
         self._network = to_data(network, self._arrays)
         self._settings: Json = json.loads(json.dumps(settings))
         self.device = devices.name_of(devices.local_devices()[0])
         self.settings: Json = self._settings | json.loads(json.dumps(about or {}))
-        self._sound = True  # whether the last checkpoint is
+        self._sound = True  # whether the last checkpoint is undamaged
 
     @functools.cached_property
     def _identity(self) -> Json:
-        """What a checkpoint is compared by before it is continued."""
+        """The data that are compared with those of a checkpoint before it is continued."""
         identity = dict(
             settings=self._settings,
             network=described(self._network, self._arrays),
@@ -80,10 +80,10 @@ class CheckpointFolder:
         return json.loads(json.dumps(identity))
 
     def __enter__(self) -> Self:
-        """Creates, locks and reads the folder."""
+        """Creates the folder if necessary, locks it, and reads its checkpoint."""
         if self.path.exists() and not self.path.is_dir():
             raise FileExistsError(f"{self.path} is a file, not a folder: name another folder")
-        with contextlib.ExitStack() as stack:  # unlocks a folder that is refused
+        with contextlib.ExitStack() as stack:  # unlocks the folder if it is rejected
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(files.lock(self.path))
@@ -100,7 +100,7 @@ class CheckpointFolder:
 
     @property
     def seconds(self) -> float:
-        """Wall time so far, with that of earlier commands up to their last checkpoints."""
+        """The wall time so far, including the time of earlier commands until their last checkpoints."""
         return self._spent + time.perf_counter() - self.since
 
     @property
@@ -110,10 +110,10 @@ class CheckpointFolder:
 
     @contextlib.contextmanager
     def explain_losses(self) -> Iterator[None]:
-        """Adds to errors of the disk what is kept, and how to go on."""
+        """Adds to the message of a disk error what has been saved, and how to continue."""
         try:
             yield
-        except BrokenPipeError:  # whoever reads the output has seen enough
+        except BrokenPipeError:  # the reader of the output has closed it
             raise
         except OSError as error:
             kept = "nothing was kept: name another folder (`out`)"
@@ -124,11 +124,11 @@ class CheckpointFolder:
 
     @property
     def due(self) -> bool:
-        """Whether to save: True half a minute after the last save, and earlier if saving is cheap."""
+        """Whether it is time to save: half a minute after the last save, or earlier if saving is fast."""
         return time.perf_counter() >= self._next_save
 
     def _check_existing(self, resume: bool, *names: str) -> None:
-        """Raises FileExistsError where the folder holds one of these files or a checkpoint, unless that is resumed."""
+        """Raises FileExistsError if the folder contains a checkpoint or one of these files, unless it is resumed."""
         existing = [name for name in (*names, CHECKPOINT, PREVIOUS) if (self.path / name).exists()]
         if existing and not resume:
             problem = f"already holds {self.kind} ({', '.join(existing)}): `resume` (--resume) it, or"
@@ -139,14 +139,14 @@ class CheckpointFolder:
         raise FileExistsError(f"{self.path} {problem} name another folder")
 
     def _save_checkpoint(self, arrays: Arrays, meta: Json) -> None:
-        """Writes a checkpoint and keeps the one before, in case the new one is damaged later."""
+        """Writes a checkpoint and keeps the previous one, in case the new one is damaged later."""
         begin = time.perf_counter()
         current = self.path / CHECKPOINT
-        # A damaged checkpoint must not take the place of the sound one before it.
+        # A damaged checkpoint must not replace the undamaged previous one.
         if current.exists() and self._sound:
             with contextlib.suppress(OSError), files.atomic_write(self.path / PREVIOUS) as temporary:
                 temporary.unlink()
-                # A link rather than a rename, so that there is a checkpoint at every moment. Not all file systems have
+                # Linked rather than renamed, so that a checkpoint exists at every moment. Not all file systems support
                 # links.
                 os.link(current, temporary)
         files.save_checkpoint(current, arrays, meta | self._identity | dict(spent=self.seconds))
@@ -155,7 +155,7 @@ class CheckpointFolder:
         self._next_save = now + min(PAUSE * (now - begin), SAVE_INTERVAL_S)
 
     def _restore(self, arrays: Arrays, meta: Json) -> None:
-        """Takes the state of a checkpoint; raises errors of several kinds if it holds none."""
+        """Restores the state from a checkpoint; raises various errors if it does not contain one."""
         raise NotImplementedError
 
     def _read(self) -> None:
@@ -173,7 +173,7 @@ class CheckpointFolder:
             self._sound = not damaged
             self._spent = float(meta.get("spent", 0.0))
             if damaged:
-                self.notes.append(f"{'; '.join(damaged)}; going on from {path.name}, the state before")
+                self.notes.append(f"{'; '.join(damaged)}; continuing from {path.name}, the previous state")
             advice = self._advice_on(meta)
             with explained(f"{path} holds no state to go on from", KeyError, TypeError, AttributeError, advice=advice):
                 self._restore(arrays, meta)
@@ -182,7 +182,7 @@ class CheckpointFolder:
             raise InputError(f"{'; '.join(damaged)}: there is nothing to go on from, name another folder")
 
     def _check(self, path: Path, meta: Json) -> None:
-        """Raises InputError if a checkpoint is of another run; notes other versions or another device."""
+        """Raises InputError if a checkpoint belongs to a different run; notes a change of versions or of the device."""
         expected = self._identity
         settings = current_names(meta.get("settings", {}))
         noun = self.kind.removeprefix("a ")
@@ -194,18 +194,18 @@ class CheckpointFolder:
             problem = f"the {noun} in {self.path} cannot be resumed with other settings or data"
             raise InputError(f"{problem}: it had {changes}")
         if found := described_differences(expected["network"], meta.get("network", {})):
-            problem = f"{path} is of another network: name another folder, it has {list_differences(found)}"
+            problem = f"{path} belongs to another network: name another folder, it has {list_differences(found)}"
             raise InputError(": ".join(filter(None, (problem, self._advice_on(meta)))))
         if changes := _changes(_versions(expected), _versions(meta)):
             self.notes.append(f"the {noun} began with {changes}: results may differ slightly")
 
     def _advice_on(self, meta: Json) -> str:
-        """What to do about the checkpoint with these data if it cannot be continued; "" if this version wrote it."""
+        """Advice for a checkpoint with these data that cannot be continued; "" if this version wrote it."""
         return advice_on(meta, self.kind.removeprefix("a "), self.path, self.command)
 
 
 def training_settings(work: Trainer | Sweep) -> Json:
-    """What the result of a training depends on besides its network: settings, and the number and digest of images."""
+    """The settings on which a training run's result depends, with the number and the digest of its images."""
     data = work.data
     images = dict(train=data.train_images, validation=data.validation_images, test=data.test_images)
     sizes = {f"{part}_images": 0 if array is None else len(array) for part, array in images.items()}
@@ -215,18 +215,19 @@ def training_settings(work: Trainer | Sweep) -> Json:
 
 
 def network_digest(network: Network) -> str:
-    """A digest of a network's description; it does not change if a later version adds fields that have defaults.
+    """A digest of a network's description, which does not change if a later version adds fields that have defaults.
 
-    Epochs, shuffling and patience, which often depend on the number of images, are left out: settings have those used.
+    Epochs, shuffling and patience are left out, because they often depend on the number of images; the values that are
+    used are in the settings of the run.
     """
     of_any_training = dataclasses.replace(network, epochs=(), shuffle=False, patience=None)
     return f"sha256:{hashlib.sha256(call_of(of_any_training).encode()).hexdigest()}"
 
 
 def backend_notes(work: Trainer | Sweep) -> list[str]:
-    """A sentence on layers that learn without a compiled sequence kernel, although the back end is native."""
+    """A note about layers that are trained without a compiled sequence kernel although the back end is "native"."""
     names = work.layers_without_native() if work.settings.backend == "native" else []
-    reason = "learning image by image, no compiled sequence kernel supports rule and settings"
+    reason = "learning image by image, as no compiled sequence kernel supports rule and settings"
     return [f"{', '.join(names)}: {reason}"] * bool(names)
 
 
@@ -239,7 +240,7 @@ def _changes(now: Json, was: Json) -> str:
 
 
 def backend_of(path: Path) -> str:
-    """The back end of what a folder holds, "native" or "xla"; "auto" if there is nothing."""
+    """The back end of the checkpoint in a folder, "native" or "xla"; "auto" if there is no checkpoint."""
     for checkpoint in (path / CHECKPOINT, path / PREVIOUS):
         with contextlib.suppress(OSError, InputError, LookupError, TypeError):
             return current_names(files.load_checkpoint(checkpoint)[1]["settings"])["backend"]

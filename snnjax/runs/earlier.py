@@ -1,4 +1,4 @@
-"""Files of earlier versions that this version cannot use, and the commands that make them again."""
+"""Error messages about files of earlier versions that cannot be used, with the commands that create them again."""
 
 import shlex
 from collections.abc import Mapping
@@ -14,18 +14,18 @@ from snnjax.training.loop import Trainer
 from snnjax.training.state import TrainState
 
 REMOVED = {"LatencyCode", "Triangle"}
-"""Components of version 0.6 that are gone: networks that have them cannot be simulated any more."""
+"""Components of version 0.6 that have been removed: networks with these components cannot be simulated any more."""
 _RENAMED = {"--batch_size": "--adapt_every", "--kernels": "--backend"}
-"""Options of the commands of version 0.6, and their names in this version."""
+"""Command-line options of version 0.6, and their names in this version."""
 _GONE = {"--distributed", "--reuse", "--no_reuse"}
-"""Options of version 0.6 that are gone: without them, the same network is trained."""
+"""Command-line options of version 0.6 that have been removed: without them, the same network is trained."""
 
 
 def check_components(path: Path, meta: Mapping[str, Any]) -> None:
-    """Raises InputError if a file of a network, with these JSON data, names a component of version 0.6 that is gone.
+    """Raises InputError if a network file with these JSON data contains a component of version 0.6 that was removed.
 
-    The message holds the command that trains the network again: that of the run or the sweep beside the file, or else
-    one made from its settings. A network that a program has made has none.
+    The message contains the command that trains the network again. It comes from the run or the sweep in the folder of
+    the file, or else it is derived from the settings. If the network was trained from Python, there is no command.
     """
     gone = sorted(_types_of(meta.get("network")) & (REMOVED - TYPES.keys()))
     if not gone:
@@ -41,7 +41,10 @@ def check_components(path: Path, meta: Mapping[str, Any]) -> None:
 
 
 def check_winners(trainer: Trainer, state: TrainState, meta: Mapping[str, Any]) -> None:
-    """Raises InputError if version 0.6 left a state within an epoch of a custom rule, as it did not record winners."""
+    """Raises InputError if version 0.6 saved a state within an epoch of a custom rule.
+
+    That version did not record the winners that the figures of the epoch require.
+    """
     if not state.shown or not str(meta.get("versions", {}).get("snnjax")).startswith("0.6."):
         return
     phase = trainer.job.phases[state.phase]
@@ -53,9 +56,10 @@ def check_winners(trainer: Trainer, state: TrainState, meta: Mapping[str, Any]) 
 
 
 def advice_on(meta: Mapping[str, Any], kind: str, path: Path, command: str) -> str:
-    """What to do about a checkpoint that cannot be continued, if another version wrote it; "" if this one did.
+    """Advice for a checkpoint of another version that cannot be continued; "" if this version wrote it.
 
-    `kind` is what it is of, such as "run"; `command` is the one that makes it again, "" for a program.
+    `kind` is the kind of its contents, such as "run"; `command` is the command that starts the same work again, or ""
+    if it was started from Python.
     """
     version = meta.get("versions", {}).get("snnjax", snnjax.__version__)
     if version == snnjax.__version__:
@@ -65,7 +69,7 @@ def advice_on(meta: Mapping[str, Any], kind: str, path: Path, command: str) -> s
 
 
 def current_command(command: str) -> str:
-    """A command of version 0.6 with the options of this version."""
+    """Converts a command of version 0.6 to the options of this version."""
     words: list[str] = []
     gone = False
     for word in shlex.split(command):
@@ -77,14 +81,14 @@ def current_command(command: str) -> str:
 
 
 def _types_of(data: Any) -> set[str]:
-    """The names of all components in the data of a component."""
+    """The type names of all components in the JSON data of a component."""
     if isinstance(data, dict):
         return {str(data.get("type"))}.union(*map(_types_of, data.values()))
     return set().union(*map(_types_of, data)) if isinstance(data, list) else set()
 
 
 def _command_beside(path: Path) -> str:
-    """The command of the run or the sweep that has left a file; "" if its folder does not say."""
+    """The command of the run or the sweep that wrote a file; "" if the folder does not contain it."""
     for name in ("results.json", "sweep.json"):
         try:
             found = files.read_json(path.parent / name)
@@ -96,7 +100,7 @@ def _command_beside(path: Path) -> str:
 
 
 def _command_of(settings: Mapping[str, Any]) -> str:
-    """The command that trains a network with these settings of a run again; "" if no command has trained it."""
+    """The command that trains a network again, given the settings of its run; "" if it was trained from Python."""
     options = {"--model": settings.get("model"), "--dataset": settings.get("dataset")}
     if None in options.values():
         return ""

@@ -1,4 +1,4 @@
-"""The results.json of a finished run."""
+"""Reads and writes the results.json of finished runs, and reads the sweep.json of sweeps."""
 
 import hashlib
 import importlib.metadata
@@ -19,15 +19,15 @@ from snnjax.training.state import FORMAT, current_names
 
 RESULTS = "results.json"
 PICTURES, PAGE = "pictures", "report.html"
-"""Names of the report of a run, whoever draws it."""
+"""The names of a run's folder of pictures, and of its report."""
 
 Json = dict[str, Any]
 
 
 def read_results(run: Path) -> Json:
-    """Reads a run's results.json.
+    """Reads the results.json of a run.
 
-    Raises FileNotFoundError without one, InputError if it is damaged, or of another version.
+    Raises FileNotFoundError if there is none, and InputError if it is damaged or was written by another version.
     """
     path = finished_file(run, RESULTS)
     if (run / STREAM).exists():
@@ -42,7 +42,7 @@ def read_results(run: Path) -> Json:
 
 
 def _read(path: Path, names: set[str], advice: str) -> Json:
-    """The JSON object of a file, which has these names; raises InputError, with advice, if there is none."""
+    """Reads a JSON object with these keys from a file; raises InputError, with advice, if there is none."""
     with explained(advice=advice):
         results = files.read_json(path)
         if not isinstance(results, dict) or not names <= results.keys():
@@ -51,12 +51,12 @@ def _read(path: Path, names: set[str], advice: str) -> Json:
 
 
 def is_sweep(path: Path) -> bool:
-    """Whether a folder is that of a sweep with results."""
+    """Whether a folder contains the results of a sweep."""
     return (path / SWEEP).is_file()
 
 
 def read_sweep(folder: Path) -> Json:
-    """Reads a sweep's sweep.json; raises InputError if it is damaged, or holds no trained network."""
+    """Reads the sweep.json of a sweep; raises InputError if it is damaged or contains no trained network."""
     path = folder / SWEEP
     advice = "delete it, and the command of the sweep writes it again"
     results = _read(path, {"settings", "about", "networks"}, advice)
@@ -66,7 +66,7 @@ def read_sweep(folder: Path) -> Json:
 
 
 def write_results(run: Path, results: Json) -> None:
-    """Writes results.json, with a digest that reveals damage."""
+    """Writes results.json, with a digest by which damage is detected."""
     plain = json.loads(json.dumps(results))
     files.write_json(run / RESULTS, plain | dict(digest=_digest(plain)))
 
@@ -76,9 +76,9 @@ def _digest(results: Json) -> str:
 
 
 def misclassified(decisions: np.ndarray, data: Dataset) -> list[Json]:
-    """The test images that are decided wrongly or not at all, given all decisions, (N,) integers.
+    """Records of the test images that are misclassified or without a decision, given all decisions, (N,) integers.
 
-    Each record has its number, its file (None where unknown), and its label and the decision by name.
+    A record contains the number of the image, its file (None if unknown), and the names of its label and its decision.
     """
     files = data.test_files
     names = data.names
@@ -94,7 +94,7 @@ def misclassified(decisions: np.ndarray, data: Dataset) -> list[Json]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result depends on."""
+    """The versions of Python and of the packages on which a result depends."""
     packages = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
     installed = {package: importlib.metadata.version(package) for package in packages}
     return dict(python=platform.python_version(), snnjax=snnjax.__version__, **installed)

@@ -1,4 +1,4 @@
-"""The folders of runs: their files, and how they resume."""
+"""The folders of runs, with their files; a run can be resumed from its folder."""
 
 import datetime
 from collections.abc import Callable
@@ -29,9 +29,12 @@ ONE_BY_ONE = (
 
 
 class RunFolder(CheckpointFolder):
-    """A folder that one run creates and locks for a `with` block.
+    """The folder of a run, which is created and locked during a `with` block.
 
-    See its `state`, its `results`, which are {} before the run is finished, and its `notes`.
+    Attributes:
+      state: the state from which the run is resumed; None if the run is new.
+      results: the contents of results.json; {} until the run is finished.
+      notes: messages about the start.
     """
 
     kind = "a run"
@@ -46,22 +49,30 @@ class RunFolder(CheckpointFolder):
         command: str = "",
         draw: Callable[..., None] | None = None,
     ):
-        """The folder of a new run or, with `resume`, of the one that it holds.
+        """The folder of a new run or, with `resume`, of the run that it contains.
 
-        `settings` are JSON data on which the result depends besides the trainer's settings and data; `about` are kept
-        with them, but may differ when a run is resumed, such as where the data are; `command` is what made the run;
-        `draw`, such as `snnjax.app.draw_run`, leaves the report of the finished run, given the folder's path, the
-        results, the trainer, the best network, and its decisions on the test images, (N,) int32, -1 where silent.
+        Args:
+          path: the folder.
+          trainer: the trainer of the run.
+          settings: JSON data on which the result depends, besides the settings and the data of the trainer.
+          resume: whether to continue the run in the folder, if there is one.
+          about: JSON data that are saved with the settings but may differ when the run is resumed, such as the location
+            of the data.
+          command: the command that started the run.
+          draw: a function, such as `snnjax.app.draw_run`, that writes the report of the finished run. It is called with
+            the path of the folder, the results, the trainer, the best network, and its decisions on the test images,
+            (N,) int32, -1 if silent.
 
-        The `with` block raises FileExistsError if the folder holds a run that is not to be resumed or another program
-        has locked it, InputError if that run is damaged or had other settings, OSError if the folder cannot be written.
+        The `with` block raises FileExistsError if the folder contains a run that should not be resumed, or if another
+        program has locked it; InputError if the run in it is damaged or had other settings; OSError if the folder
+        cannot be written.
         """
         self.trainer = trainer
         self._resume = resume
         self._draw = draw
-        self.state: TrainState | None = None  # where the run stopped earlier, if it is resumed
-        self.results: Json = {}  # contents of results.json, once the run is finished
-        self._saved_phase = -1  # of the state that was saved last
+        self.state: TrainState | None = None
+        self.results: Json = {}
+        self._saved_phase = -1  # the phase of the state that was saved last
         start: Json = dict(start=None)
         if trainer.warm_start is not None:
             start = dict(
@@ -84,12 +95,12 @@ class RunFolder(CheckpointFolder):
         check_winners(self.trainer, self.state, meta)
 
     def start(self) -> TrainState:
-        """The state to begin with: the saved one, or the initial one."""
+        """The state from which training starts or continues; adds notes about it to `notes`."""
         state = self.state or self.trainer.initial_state()
         phases = self.trainer.job.phases
         if self.state and not self.results and state.phase < len(phases):
             progress = f", after {state.shown:,} of its images" if state.shown else ""
-            self.notes.append(f"going on with epoch {state.done + 1} of {phases[state.phase].name}{progress}")
+            self.notes.append(f"continuing with epoch {state.done + 1} of {phases[state.phase].name}{progress}")
         if not self.state and self.trainer.warm_start:
             self.notes += self.trainer.warm_start.notes(self._source)
         if not self.results and (names := self.trainer.sequential_layers(state)):
@@ -98,11 +109,11 @@ class RunFolder(CheckpointFolder):
 
     @property
     def _source(self) -> str:
-        """Where taken layers come from: the path of a run, or the digest of a network given in Python."""
+        """The source of layers that were trained before: the path of a run, or the digest of a network from Python."""
         return self.settings.get("from") or self.settings["start"]
 
     def _start_record(self) -> Json:
-        """Where the training started, and what it took from there; {} without."""
+        """The source of a warm start, and how its layers were used; {} if there is no warm start."""
         warm_start = self.trainer.warm_start
         if warm_start is None:
             return {}
@@ -116,13 +127,13 @@ class RunFolder(CheckpointFolder):
         )
 
     def run(self) -> Json:
-        """Trains to the end and finishes; returns the contents of results.json. A finished run is only read."""
+        """Trains to the end, and returns the contents of results.json. If the run is finished, it is only read."""
         return self.results or self.finish(self.trainer.run(self.start(), self.save))
 
     def save(self, state: TrainState) -> None:
-        """Writes the checkpoint, and history.csv once there are supervised epochs.
+        """Writes the checkpoint and, once there are supervised epochs, history.csv.
 
-        A state at the end of a short epoch is not written if that would take a large share of the time.
+        The state at the end of a short epoch is not saved if saving would take a large share of the time.
         """
         if not self._is_due(state):
             return
@@ -130,7 +141,7 @@ class RunFolder(CheckpointFolder):
         self._saved_phase = state.phase
 
     def _is_due(self, state: TrainState) -> bool:
-        """Whether to save: within an epoch and in a new phase always, otherwise after the pause."""
+        """Whether to save: always within an epoch and in a new phase, otherwise only when it is time to save."""
         return state.phase != self._saved_phase or state.shown > 0 or self.due
 
     def _write_state(self, state: TrainState) -> None:
@@ -145,7 +156,7 @@ class RunFolder(CheckpointFolder):
             files.write_text(self.path / "history.csv", text)
 
     def finish(self, state: TrainState) -> Json:
-        """Tests the best network, writes weights and results.json, lets `draw` make the report; returns the results."""
+        """Tests the best network, writes weights, report and results.json, and returns the contents of the latter."""
         trainer = self.trainer
         data = trainer.data
         test = None
@@ -186,10 +197,10 @@ class RunFolder(CheckpointFolder):
         trained = Trained(network.network, weights, shape, self.settings, network.class_names, network.initial)
         trained.save(self.path / WEIGHTS)
         if self._draw:
-            results["seconds"] = self.seconds  # until then, for the report
+            results["seconds"] = self.seconds  # so far, for the report
             self._draw(self.path, results, trainer, network, decisions)
         results["seconds"] = self.seconds
-        # Written last: a run that has results.json and its weights is taken for a finished one.
+        # This is written last, because a run with results.json and weights counts as finished.
         write_results(self.path, results)
         self.results = results
         return results

@@ -1,4 +1,4 @@
-"""The folders of streams: their checkpoints, and how they resume."""
+"""The folders of streams, with their checkpoints, from which they are resumed."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -15,14 +15,16 @@ from snnjax.training.online import StreamState
 
 
 class Course(NamedTuple):
-    """How far a stream has come. It is replaced as a whole, so that an interrupt leaves the one before or after.
+    """The progress of a stream.
+
+    It is replaced as a whole, so that an interrupt leaves either the earlier or the later progress.
 
     Attributes:
-      state: of the stream.
-      shown: pictures that have been shown, also those that could not be read.
-      images: pictures that have been decided.
-      silent: how many of them the network stayed silent for.
-      right: of each with a label, whether it was decided right before it was learned, (labelled,) bool.
+      state: the state of the stream.
+      shown: the number of pictures shown, including those that could not be read.
+      images: the number of pictures for which there was a decision or silence.
+      silent: the number of pictures for which the network was silent.
+      right: (labelled,) bool: for each labelled picture, whether the decision before learning was correct.
     """
 
     state: StreamState
@@ -33,7 +35,12 @@ class Course(NamedTuple):
 
 
 class StreamFolder(CheckpointFolder):
-    """A folder that one stream creates and locks for a `with` block; see its `course` and `notes`."""
+    """The folder of a stream, which is created and locked during a `with` block.
+
+    Attributes:
+      course: the progress of the stream; assign to it before `save`.
+      notes: messages about the start.
+    """
 
     kind = "a stream"
 
@@ -47,11 +54,11 @@ class StreamFolder(CheckpointFolder):
         about: Json | None = None,
         command: str = "",
     ):
-        """The folder of a new stream or, with `resume`, of the one that it holds.
+        """The folder of a new stream or, with `resume`, of the stream that it contains.
 
-        The `with` block makes sure that a checkpoint can be written into the folder. `settings` are JSON data on which
-        the result depends besides the stream and its `seed`, such as a digest of the images. All other arguments and
-        errors are as of `RunFolder`.
+        When a new stream enters the `with` block, a checkpoint is written as a test and removed again. `settings` are
+        JSON data on which the result depends, besides the stream and its `seed`, such as a digest of the images. All
+        other arguments and errors are as for `RunFolder`.
         """
         self.stream = stream
         self.course = Course(stream.init(seed))
@@ -64,13 +71,13 @@ class StreamFolder(CheckpointFolder):
         self._check_existing(self._resume, WEIGHTS, RESULTS)
         super()._read()
         if self.saved:
-            self.notes.append(f"going on after {self.course.shown:,} images")
+            self.notes.append(f"continuing after {self.course.shown:,} images")
             return
         if self._resume:
-            self.notes.append("it holds no stream yet: one begins")
+            self.notes.append("it holds no stream yet: a new one begins")
         with self.explain_losses():
             self.save()
-        (self.path / CHECKPOINT).unlink()  # it was to show, before anything is learned, that there is room for one
+        (self.path / CHECKPOINT).unlink()  # it was a test, before any learning, that there is enough space
         self._next_save = 0.0
 
     def _restore(self, arrays: Arrays, meta: Json) -> None:
@@ -79,7 +86,7 @@ class StreamFolder(CheckpointFolder):
         self.course = Course(state, int(meta["shown"]), int(meta["images"]), int(meta["silent"]), right)
 
     def save(self) -> None:
-        """Writes a checkpoint; `due` says when that is worth the time."""
+        """Writes a checkpoint; `due` tells when it is time to save."""
         arrays, meta = self.stream.flatten(self.course.state)
         course = self.course
         counts = dict(shown=course.shown, images=course.images, silent=course.silent)

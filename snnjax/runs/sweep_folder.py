@@ -1,4 +1,4 @@
-"""The folders of sweeps: their files, and how they resume."""
+"""The folders of sweeps, with their files; a sweep can be resumed from its folder."""
 
 import itertools
 import json
@@ -31,11 +31,11 @@ GROUPS = "groups"
 
 
 class SweepFolder(CheckpointFolder):
-    """A folder that one sweep creates and locks for a `with` block.
+    """The folder of a sweep, which is created and locked during a `with` block.
 
-    It contains the weights of each network, which `snnjax.load` reads, and the results in sweep.json. A sweep with the
-    same settings and other variants adds to it, and trains only the new variants. If there are validation images, only
-    the best combination has a test result in the end.
+    It contains the weights of each network, which `snnjax.load` reads, and the results in sweep.json. If a sweep with
+    the same settings but other variants uses the same folder, only the new variants are trained, and their results are
+    added. If there are validation images, only the best combination is tested at the end.
     """
 
     kind = "a sweep"
@@ -50,16 +50,15 @@ class SweepFolder(CheckpointFolder):
         command: str = "",
         draw: Callable[[Path, list[Json]], None] | None = None,
     ):
-        """The folder of a sweep, which continues where an earlier start of the same sweep stopped.
+        """The folder of a new sweep, or of a sweep that is resumed.
 
-        `draw`, such as `snnjax.app.draw_sweep`, draws the records of the networks into the folder, after each group.
-
-        The other arguments and what it raises are as in `RunFolder`.
+        `draw` is a function, such as `snnjax.app.draw_sweep`, that draws the records of the networks into the folder;
+        it is called after each group. The other arguments and the errors are as for `RunFolder`.
         """
         self.sweep = sweep
         self.state = SweepState()
         self._draw = draw
-        self.others: list[Json] = []  # records of trained networks that are no variants of this sweep
+        self.others: list[Json] = []  # records of trained networks that are not variants of this sweep
         fixed = (settings or {}) | training_settings(sweep)
         super().__init__(path, sweep.network, fixed, about, command, backend_notes(sweep))
 
@@ -77,7 +76,7 @@ class SweepFolder(CheckpointFolder):
                 raise InputError(f"{trained}: name another folder, it has {list_differences(found)}")
 
     def _restore(self, arrays: Arrays, meta: Json) -> None:
-        """Takes the state of a sweep that may have had other variants, or another order of them."""
+        """Restores the state of a sweep, which may have had other variants, or the same in another order."""
         labels = self.sweep.labels
         for record in [*meta["others"], *meta["done"].values()]:
             if record["variant"] in labels:
@@ -85,31 +84,31 @@ class SweepFolder(CheckpointFolder):
             else:
                 self.others.append(record)
                 if self.sweep.data.tested == "validation":
-                    record.pop("test", None)  # only the best combination of these variants has one
+                    record.pop("test", None)  # only the best combination of the present variants is tested
 
     def groups(self, workers: int = 1) -> list[Group]:
-        """The groups that remain to be trained, by this number of workers."""
+        """The groups that remain to be trained, given the number of workers."""
         return self.sweep.groups(self.state.done, self.path / GROUPS, workers)
 
     def run(self, workers: Workers = SERIAL) -> list[Json]:
         """Trains the remaining groups, and returns `networks`."""
-        # Networks of other variants have files in this folder too, which must not be written over.
+        # Networks of other variants also have files in this folder, which must not be overwritten.
         used = {record.get("weights") for record in [*self.others, *self.state.done.values()]}
         free = (name for name in map("weights_{:03d}.npz".format, itertools.count()) if name not in used)
         self._names = {index: next(free) for index in range(len(self.sweep.variants)) if index not in self.state.done}
         if not (self.path / CHECKPOINT).exists():
-            self.save()  # groups that leave their states are those of these settings
+            self.save()  # first, so that the saved states of groups belong to these settings
         self.sweep.run(self.state, lambda state: self.save(), self._keep, self._load, self.path / GROUPS, workers)
         self._write()
         return self.networks
 
     @property
     def networks(self) -> list[Json]:
-        """The record of each trained network, in the order of the variants."""
+        """The records of all trained networks, in the order of the variants."""
         return [self.state.done[index] for index in sorted(self.state.done)]
 
     def _keep(self, index: int, network: Network, state: TrainState) -> Json:
-        """Writes the weights of a network; returns the file's name for its record."""
+        """Writes the weights of a network, and returns the name of the file for its record."""
         data = self.sweep.data
         best = state.trained
         described = best.network(network)
@@ -121,12 +120,12 @@ class SweepFolder(CheckpointFolder):
         return dict(weights=self._names[index])
 
     def _load(self, index: int) -> tuple[Network, TrainState]:
-        """The network that `_keep` has written."""
+        """Reads a network that `_keep` has written."""
         trained = Trained.read(self.path / self.state.done[index]["weights"])
         return trained.network, TrainState(trained.weights)
 
     def save(self) -> None:
-        """Writes the checkpoint and, once networks are trained, sweep.json, and the figure if it is drawn."""
+        """Writes the checkpoint and, once networks are trained, sweep.json and the figure, if there is `draw`."""
         self._save_checkpoint({}, dict(done=self.state.done, others=self.others))
         if self.state.done:
             self._write()

@@ -1,1 +1,1 @@
-"""The work of the commands: one module per command, with a function `run` of the options."""
+"""The commands: a module for each, whose function `run` does the work, given the options."""

@@ -1,4 +1,4 @@
-"""`snnjax convert`: carries weights between snnjax and aidinattar/snn."""
+"""`snnjax convert`: converts weights between snnjax and aidinattar/snn."""
 
 import dataclasses
 
@@ -9,11 +9,11 @@ from snnjax.encoding import COLOUR, GREY
 from snnjax.export import pytorch
 from snnjax.runs.trained import Trained
 
-OF_MAPS = {6: (GREY, (28, 28)), 18: (COLOUR, (32, 32, 3))}  # encoders of aidinattar/snn by maps, and image shapes
+OF_MAPS = {6: (GREY, (28, 28)), 18: (COLOUR, (32, 32, 3))}  # encoders of aidinattar/snn and image shapes, by maps
 
 
 def run(chosen: options.Convert) -> None:
-    """Converts in the direction that the source calls for."""
+    """Converts weights in the direction that the type of the source file determines."""
     source = chosen.source
     destination = chosen.destination
     files.check_exists(source)

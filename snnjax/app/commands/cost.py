@@ -1,4 +1,4 @@
-"""`snnjax cost`: counts what the decisions of a trained network cost."""
+"""`snnjax cost`: counts the cost of the decisions of a trained network."""
 
 import csv
 import functools
@@ -20,7 +20,7 @@ from snnjax.training.cost import Cost, summary
 
 
 def show(figures: dict[str, Any]) -> None:
-    """Prints the figures."""
+    """Prints the figures as tables and sentences."""
     screen = console.screen()
     head, rows = cost_report.layers(figures)
     screen.print(console.table(head, [rows[:-1], rows[-1:]], "layers, per image"), markup=False)
@@ -31,14 +31,14 @@ def show(figures: dict[str, Any]) -> None:
         screen.print(console.table(head, [rows], "decisions in time", left=0))
     if "few_bits" in figures:
         head, rows = cost_report.few_bits(figures)
-        screen.print(console.table(head, [rows], "weights of few bits", left=0))
+        screen.print(console.table(head, [rows], "quantised weights", left=0))
     for name, words in cost_report.facts(figures).items():
         if words:
             print(f"{name}: {words}")
 
 
 def write_images(path: Path, cost: Cost, names: tuple[str, ...]) -> None:
-    """Writes the counts of each image as CSV."""
+    """Writes the counts of each image to a CSV file."""
     counts = {"spikes of the input": cost.input_spikes}
     counts |= {f"spikes of {layer.name}": layer.spikes for layer in cost.spiking if layer.spikes is not None}
     counts |= {f"operations of {layer.name}": layer.effective_operations for layer in cost.spiking}
@@ -57,7 +57,7 @@ def write_images(path: Path, cost: Cost, names: tuple[str, ...]) -> None:
 
 
 def check_options(chosen: options.Cost, network: Network) -> None:
-    """Raises InputError for wrong numbers of bits, and where an assumption on energy is missing or wrong."""
+    """Raises InputError if a number of bits is invalid, or if an assumption about energy is missing or invalid."""
     for bits in chosen.bits:
         checks.integer("bits", bits, 1, MAX_BITS)
     if network.decision is None:
@@ -73,7 +73,7 @@ def check_options(chosen: options.Cost, network: Network) -> None:
 
 
 def energy_estimate(chosen: options.Cost, cost: Cost) -> dict[str, Any]:
-    """The energy that options ask for, as JSON data; none where they do not."""
+    """The estimate of the energy that options request, as JSON data; {} if they do not."""
     if chosen.pj_accumulate is None:
         return {}
     nanojoules = cost.energy(chosen.pj_accumulate, chosen.pj_multiply)
@@ -82,7 +82,7 @@ def energy_estimate(chosen: options.Cost, cost: Cost) -> dict[str, Any]:
 
 
 def few_bits_figures(cost: Cost, whole: Cost, bits: int) -> dict[str, Any]:
-    """Accuracy, bytes and operations of a quantised network and of the original network, as JSON data."""
+    """Accuracy, bytes and operations of a quantised network, compared with the `whole` network, as JSON data."""
     assert cost.accuracy is not None
     return dict(
         bits=bits,
@@ -95,7 +95,7 @@ def few_bits_figures(cost: Cost, whole: Cost, bits: int) -> dict[str, Any]:
 
 
 def run(chosen: options.Cost) -> None:
-    """Counts, prints the figures, and writes them into the run's folder and report, or into a file that is named."""
+    """Counts the cost, prints the figures, and writes them into the folder and report of the run, or into a file."""
     lookup.import_all(chosen.parts.modules)
     trained = Trained.read(chosen.run)
     check_options(chosen, trained.network)
@@ -132,7 +132,7 @@ def run(chosen: options.Cost) -> None:
 
 
 def add_to_report(folder: Path, figures: dict[str, Any]) -> None:
-    """Writes the figures into the folder of a run, and into its report."""
+    """Writes the figures into the folder of a run and into its report."""
     results = read_results(folder)
     files.write_json(folder / cost_report.COSTS, figures)
     pictures = [("cost", cost_report.picture(figures))] if "steps" in figures else []

@@ -1,4 +1,4 @@
-"""`snnjax data`: lists data sets, downloads some, or looks at one and stores it."""
+"""`snnjax data`: lists data sets, downloads some of them, or inspects and stores a data set."""
 
 import numpy as np
 from rich.markup import escape
@@ -9,17 +9,17 @@ from snnjax.app import console, data_source, options
 from snnjax.core import files
 from snnjax.core.errors import printable
 
-MOST = 30  # classes that are counted one by one
+MOST = 30  # maximum number of classes with separate rows
 
 
 def at_hand(name: str) -> str:
-    """The place of a data set, in words."""
+    """The location of a data set, as text."""
     kind, path = data.find(name)
     return f"{kind}: {path}" if path else kind
 
 
 def listing() -> None:
-    """Prints a table of all sets that are known by name."""
+    """Prints a table of all data sets that have a name."""
     rows = []
     for name, entry in data.CATALOGUE.items():
         size = "x".join(map(str, entry.shape))
@@ -34,7 +34,7 @@ def listing() -> None:
 
 
 def counted(images: data.Dataset) -> Table:
-    """Numbers of images of each class; the last of many classes in one row."""
+    """A table of the number of images in each class; if there are many classes, the last ones share a row."""
     labels = dict(training=images.train_labels, test=images.test_labels)
     if images.validation_labels is not None:
         labels["validation"] = images.validation_labels
@@ -47,7 +47,7 @@ def counted(images: data.Dataset) -> Table:
 
 
 def run(chosen: options.Sets) -> None:
-    """Lists, downloads or looks at data sets."""
+    """Lists, downloads or inspects data sets."""
     if chosen.out is not None:
         files.check_new(chosen.out)
         if len(chosen.dataset) != 1:

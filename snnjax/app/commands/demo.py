@@ -1,4 +1,4 @@
-"""`snnjax demo`: makes a page on which a trained network runs in the browser."""
+"""`snnjax demo`: writes a web page on which a trained network runs in the browser."""
 
 from snnjax.app import lookup, options, page, run_data
 from snnjax.core import files
@@ -6,11 +6,11 @@ from snnjax.core.errors import printable
 from snnjax.export.page import page_of, teaching_page
 from snnjax.runs.trained import Trained
 
-PICTURES = 20  # test pictures on the page
+PICTURES = 20  # number of test pictures on the page
 
 
 def run(chosen: options.Demo) -> None:
-    """Writes the page; it replaces an earlier page of ours, and nothing else."""
+    """Writes the page; only an earlier page of snnjax is overwritten, and no other file."""
     lookup.import_all(chosen.parts.modules)
     trained = Trained.read(chosen.run)
     page.check_path(chosen.out)

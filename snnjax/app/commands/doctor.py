@@ -29,13 +29,13 @@ EXTRAS = {
     "native": ("ziglang", "a C++ compiler, if the system has none"),
     "docs": ("mkdocs", "the book as a site: `mkdocs build --strict -f experiments/mkdocs.yml`"),
 }
-"""By the name of an extra: the package it installs, and its purpose."""
+"""The extras by name: a package that each of them installs, and its purpose."""
 
 Line = tuple[str, bool | None, str]  # what is checked, whether it works (None: optional and absent), the result
 
 
 def device() -> str:
-    """The default device, and whether it computes."""
+    """The default device, after a test in which it runs a kernel; raises an error if the test fails."""
     begin = time.perf_counter()
     image = jnp.zeros((1, 3, 3), jnp.uint8)
     weights = jnp.ones((1, 1, 3, 3))
@@ -47,7 +47,7 @@ def device() -> str:
 
 
 def cache() -> str:
-    """The cache folder and how much it holds."""
+    """The cache folder and its size."""
     folder = files.cache_folder()
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return f"{folder}: {size / 1e6:,.0f} MB of compiled programs, kernels and data sets; may be deleted at any time"
@@ -95,7 +95,7 @@ def run(_: options.Doctor) -> None:
     failed = False
     for name, well, result in findings():
         shown.add_row(MARKS[well], name, escape(result))
-        # None stands for optional parts that are absent, which is no failure.
+        # None means that an optional part is absent, which is not a failure.
         failed |= well is False
     screen = console.screen()
     screen.print(f"[bold]snnjax {snnjax.__version__}[/] in {escape(str(Path(snnjax.__file__).parent))}")

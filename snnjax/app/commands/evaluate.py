@@ -14,7 +14,7 @@ from snnjax.training import TrainState
 
 
 def show(result: dict[str, Any]) -> None:
-    """Prints the figures."""
+    """Prints the figures, and a table of the classes."""
     print(f"{result['run']} on {result['test_images']:,} test images of {result['dataset']}")
     console.scores(result)
     wrong = np.array(result["confusion_matrix"])
@@ -27,7 +27,7 @@ def show(result: dict[str, Any]) -> None:
 
 
 def run(chosen: options.Evaluate) -> None:
-    """Tests the network, prints the figures, and writes them if asked to."""
+    """Tests the network, prints the figures, and writes them to a file if requested."""
     lookup.import_all(chosen.parts.modules)
     trained = Trained.read(chosen.run)
     check_decides(trained.network)

@@ -18,7 +18,7 @@ ALTERNATIVES = "folder (--out) or name (--name)"
 
 
 def run(chosen: options.Export) -> None:
-    """Writes the files, and says what they are."""
+    """Writes the files, and prints what they contain."""
     if chosen.name is not None and chosen.name != identifier(chosen.name):
         raise InputError(
             f"`name` must begin with a letter, and have only ASCII letters, digits and _, got {shown(chosen.name)}"
@@ -32,12 +32,12 @@ def run(chosen: options.Export) -> None:
 
 
 def to_nir(trained: Trained, chosen: options.Export) -> None:
-    """Writes NETWORK.nir."""
+    """Writes the file NETWORK.nir."""
     checks.only_for("bits", chosen.bits, "--to c", f"NIR has weights of {nir.BITS} bits")
     checks.only_for("learn", chosen.learn or None, "--to c")
     neuron = chosen.neuron or "IF"
     network = trained.spiking_network()
-    nir.to_nir(network, neuron)  # before a folder is made for what cannot be expressed
+    nir.to_nir(network, neuron)  # raises an error before a folder is made, if NIR cannot express the network
     path = chosen.out / f"{chosen.name or trained.network.name}.nir"
     chosen.out.mkdir(parents=True, exist_ok=True)
     files.check_new(path, ALTERNATIVES)
@@ -48,7 +48,7 @@ def to_nir(trained: Trained, chosen: options.Export) -> None:
 
 
 def to_c(trained: Trained, chosen: options.Export) -> None:
-    """Writes NETWORK.c and NETWORK.h."""
+    """Writes the files NETWORK.c and NETWORK.h."""
     checks.only_for("neuron", chosen.neuron, "--to nir")
     bits = MAX_BITS if chosen.bits is None else chosen.bits
     network, learning = with_learning(trained.spiking_network(), chosen)
@@ -68,14 +68,14 @@ def to_c(trained: Trained, chosen: options.Export) -> None:
 
 
 def with_learning(network: SpikingNetwork, chosen: options.Export) -> tuple[SpikingNetwork, IntegerPrototypes | None]:
-    """The network that is written and, with --learn, its readout, which learns."""
+    """The network to write and, with --learn, its readout that learns."""
     if not chosen.learn:
         for name in ("classes", "per_class"):
             checks.only_for(name, getattr(chosen, name), "--learn")
         return network, None
     description = network.network
     if chosen.classes is not None:
-        checks.integer("classes", chosen.classes, 1, MOST_CLASSES)  # before so many are made
+        checks.integer("classes", chosen.classes, 1, MOST_CLASSES)  # checked before memory is allocated for them
     rules = [type(conv.last_learner) for _, name, conv in description.layers() if name in description.deciding]
     replaced = rules != [Prototypes] or chosen.per_class is not None
     if replaced:
@@ -88,5 +88,5 @@ def with_learning(network: SpikingNetwork, chosen: options.Export) -> tuple[Spik
 
 
 def print_written(path: Path, what: str) -> None:
-    """Prints what a file holds."""
+    """Prints the name of a file and what it contains."""
     print(f"{printable(str(path))}: {what}")

@@ -1,4 +1,4 @@
-"""`snnjax predict`: classifies pictures by a trained network."""
+"""`snnjax predict`: classifies pictures with a trained network."""
 
 import csv
 import functools
@@ -27,22 +27,22 @@ from snnjax.networks.decision import Decided
 from snnjax.networks.model import check_decides
 from snnjax.runs.trained import Trained
 
-ROWS = 20  # of the table of spikes, at most
-DETAILED = 4  # pictures of which scores and spikes are printed; of more, one line per picture
+ROWS = 20  # maximum number of rows in the table of spikes
+DETAILED = 4  # up to this number of pictures, scores and spikes are printed; for more, only a line per picture
 
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""First characters of cells that a spreadsheet runs, the last four in full width: see OWASP, CSV Injection."""
+"""First characters of cells that a spreadsheet evaluates; the last four are full-width (see OWASP, CSV Injection)."""
 
 
 def csv_text(text: str) -> str:
-    """A text for a cell of a CSV file: behind an apostrophe where a spreadsheet would run it as a formula."""
+    """A text for a cell of a CSV file, with an apostrophe before it if a spreadsheet would evaluate it as a formula."""
     return f"'{text}" if text.startswith(_FORMULAS) else text
 
 
 def pictures_in(folder: Path) -> list[Path]:
     """The picture files in a folder and its subfolders; raises FileNotFoundError if there are none.
 
-    Links that lead nowhere are among them, to be named when they are read.
+    Links that lead nowhere are included, so that they are reported when they are read.
     """
     named = (path for path in sorted(folder.rglob("[!.]*")) if path.suffix.lower() in READ)
     paths = [path for path in named if path.is_file() or not path.exists()]
@@ -52,22 +52,25 @@ def pictures_in(folder: Path) -> list[Path]:
 
 
 Read = tuple[np.ndarray, list[str]]
-"""The pixels of an image, and notes on how they were read."""
+"""The pixels of an image, and notes about the changes to them."""
 
 
 class Source(NamedTuple):
     """An image to be classified."""
 
-    name: str
-    image: str  # in the CSV file: its path, or the number of a test image
-    file: str  # its path, or the name of a test image's file, "" where it is not known
-    label: str  # the name of its class, "" where it is not known
-    drawn: Path | None  # the file for a drawing of its response, if requested
-    read: Callable[[], Read | None]  # None: it cannot be read
+    name: str  # the name that is printed
+    image: str  # the entry in the CSV file: the path of the image, or the number of the test image
+    file: str  # the path, or the name of the file of a test image; "" if unknown
+    label: str  # the name of its class; "" if unknown
+    drawn: Path | None  # the file for a drawing of the response, if requested
+    read: Callable[[], Read | None]  # returns None if the image cannot be read
 
 
 def sources(chosen: options.Predict, trained: Trained) -> list[Source]:
-    """The images that options name, not read yet; of several pictures unreadable ones are left out."""
+    """The images that options name, which are not read yet.
+
+    If there are several pictures, those that cannot be read will be left out; a single one raises InputError.
+    """
     entries = list[Source]()
     if chosen.images:
         images = run_data.prepare(chosen, trained, chosen.run).images
@@ -80,7 +83,7 @@ def sources(chosen: options.Predict, trained: Trained) -> list[Source]:
             drawn = chosen.out and chosen.out / f"{len(entries)}_image_{number:05}.png"
             entries.append(Source(name, str(number), file, label, drawn, read))
     if chosen.pictures and trained.image_shape[2:] == (2,):
-        raise InputError(f"`PICTURE` {chosen.pictures[0]}: the network takes recordings, name test ones by --images")
+        raise InputError(f"`PICTURE` {chosen.pictures[0]}: the network expects recordings, select some by --images")
     read_one = reader_of(chosen, trained, chosen.data.fit)
     for named in chosen.pictures:
         many = named.is_dir()
@@ -98,27 +101,28 @@ def sources(chosen: options.Predict, trained: Trained) -> list[Source]:
 
 
 def label_of(path: Path, names: Sequence[str]) -> str:
-    """The class that the nearest folder above a picture is named after, of its absolute path; "" if there is none."""
-    above = reversed(Path(os.path.abspath(path)).parts[:-1])  # links have the names that training reads
+    """The class after which the nearest folder in the absolute path of a picture is named; "" if there is none."""
+    above = reversed(Path(os.path.abspath(path)).parts[:-1])  # without following links, as in training
     return next((name for name in map(composed, above) if name in names), "")
 
 
 def reader_of(
     chosen: options.Predict | options.Stream, trained: Trained, fit: Fit | None = None
 ) -> Callable[[Path], Read]:
-    """How a picture is read: as handwriting, if the network has learned such, unless it is to be taken as it is.
+    """A function that reads a picture for a network.
 
-    `fit`: as of `read_picture`; None: as in the training.
+    It uses `read_handwriting` if the network was trained on handwriting and pictures should not be used as they are;
+    otherwise `read_picture`, whose `fit` is as in training if it is None.
     """
     if run_data.learned_handwriting(trained) and not chosen.as_is:
         return functools.partial(read_handwriting, invert=chosen.invert)
-    # Pictures of a network that was trained on padded ones are padded too: cropped, they would be of another kind.
+    # If a network was trained on padded pictures, other pictures are padded too, because cropped ones look different.
     fit = fit or trained.settings.get("fit") or "crop"
     return functools.partial(read_picture, shape=trained.image_shape, invert=chosen.invert, fit=fit)
 
 
 def background_advice(trained: Trained, light: float, inverted: bool) -> str:
-    """Advice where most images have another background than those of the training; `light` is a share of them."""
+    """Advice if most images have another background than the training images; `light` is the share of light ones."""
     learned = trained.settings.get("background", "dark" if run_data.learned_handwriting(trained) else None)
     shown = "light" if light > 0.5 else "dark"
     if learned in (None, shown):
@@ -128,7 +132,7 @@ def background_advice(trained: Trained, light: float, inverted: bool) -> str:
 
 
 def readable(read: Callable[[Path], Read], path: Path) -> Read | None:
-    """A picture by a reader; None where it cannot be read, which is printed."""
+    """Reads a picture with a reader; if this is not possible, prints the reason and returns None."""
     try:
         return read(path)
     except InputError as error:
@@ -142,17 +146,17 @@ class Classified(NamedTuple):
     source: Source
     pixels: np.ndarray
     notes: list[str]
-    response: Observed  # of the layers only where they were asked for
+    response: Observed  # with the responses of the layers only if they were requested
 
 
 @jax.jit
 def predict(model: Model, images: jax.Array) -> Decided:
-    """The decisions on images, with a leading axis."""
+    """The decisions on a batch of images, with a leading axis."""
     return jax.vmap(lambda image: model.predict(model.encode(image)))(images)
 
 
 def classified(model: Model, images: Sequence[Source], closely: bool) -> Iterator[list[Classified]]:
-    """The images that can be read, by batches; `closely`: with the responses of all layers, image by image."""
+    """The images that can be read, in batches; with `closely`, each with the responses of all layers."""
     size = min(len(images), DETAILED if closely else BATCH_SIZES["cpu"])
     for start in range(0, len(images), size):
         batch = []
@@ -168,7 +172,7 @@ def classified(model: Model, images: Sequence[Source], closely: bool) -> Iterato
 
 
 def show(image: Classified, network: Network, names: Sequence[str]) -> None:
-    """Prints the decision on one image, the scores and the spikes."""
+    """Prints the decision on an image, the scores, and the spikes."""
     latencies, decided = image.response
     print(f"{image.source.name}: {report.decided(decided, names)}", *image.notes, sep="\n  ")
     steps = network.time_steps
@@ -192,7 +196,7 @@ def show(image: Classified, network: Network, names: Sequence[str]) -> None:
 
 
 def append(path: Path, batch: Sequence[Classified], names: tuple[str, ...]) -> None:
-    """Adds decisions and scores to a CSV file, so that a stopped command leaves the earlier ones."""
+    """Appends decisions and scores to a CSV file, so that those of earlier batches remain if the command is stopped."""
     new = not path.exists()
     with path.open("a", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
@@ -206,7 +210,7 @@ def append(path: Path, batch: Sequence[Classified], names: tuple[str, ...]) -> N
 
 
 def run(chosen: options.Predict) -> None:
-    """Prints the network's decisions, and draws its responses or writes its scores if asked to."""
+    """Prints the decisions of the network, and draws its responses or writes its scores if requested."""
     lookup.import_all(chosen.parts.modules)
     trained = Trained.read(chosen.run)
     check_decides(trained.network)
@@ -245,7 +249,7 @@ def run(chosen: options.Predict) -> None:
     if not done:
         raise InputError(f"none of {len(images):,} pictures can be read")
     if chosen.csv is not None:
-        what = "file and label of each image if known, its class, the number of that (-1 where silent), and the scores"
+        what = "file and label of each image if known, its class and the number of this (-1 if silent), and the scores"
         print(f"{printable(str(chosen.csv))}: {what}")
     if chosen.pictures and (advice := background_advice(trained, light / done, chosen.invert)):
         print(advice)

@@ -6,11 +6,11 @@ from snnjax.runs import pretrained
 from snnjax.runs.pretrained import Card
 
 NAMES = dict(trained_accuracy="test accuracy before the weights were rounded", bits="bits of weights")
-"""Of entries of a card whose names say too little."""
+"""Descriptions of entries of a card whose names are not clear enough."""
 
 
 def run(chosen: options.Pretrained) -> None:
-    """Prints a table of all, or the card of one."""
+    """Prints a table of all networks, or the card of one."""
     cards = pretrained.cards()
     if chosen.name is None:
         return listing(cards)
@@ -29,4 +29,4 @@ def listing(cards: dict[str, Card]) -> None:
         rows.append([name, card.data, f"{card.train_images:,}", accuracy, f"{card.bits}", size])
     console.screen().print(console.table(head, [rows], "trained networks", left=2))
     print("`snnjax predict pretrained:NAME PICTURES` classifies pictures; in Python, `snnjax.load('pretrained:NAME')`.")
-    print("Other commands take pretrained:NAME as RUN too; `snnjax pretrained NAME` prints how it was made.")
+    print("Other commands also accept pretrained:NAME as RUN; `snnjax pretrained NAME` prints how it was made.")

@@ -12,7 +12,7 @@ from snnjax.runs.trained import Trained
 
 
 def renew(run: Path, chosen: options.Report) -> None:
-    """Draws the pictures of one run that need no data, and the images asked for, and writes its page."""
+    """Draws the pictures of a run that need no data and the requested images, and writes the page of the run."""
     checks.only_for("out", chosen.out, "several runs", f"the page of one is {run / PAGE}")
     results = read_results(run)
     trained = Trained.read(run)
@@ -28,7 +28,7 @@ def renew(run: Path, chosen: options.Report) -> None:
 
 
 def compare(chosen: options.Report, paths: Sequence[Path]) -> None:
-    """Compares runs and sweeps in a table and on a page; writes over an earlier page of ours, and over nothing else."""
+    """Compares runs and sweeps in tables and on a page; only an earlier page of snnjax is overwritten."""
     checks.only_for("images", chosen.images or None, "one run, not for several, or a sweep")
     out = chosen.out or (Path("runs/comparison.html") if len(paths) > 1 else paths[0] / PAGE)
     if chosen.out is None:
@@ -54,7 +54,7 @@ def compare(chosen: options.Report, paths: Sequence[Path]) -> None:
 
 
 def expanded(path: Path) -> list[Path]:
-    """The folder of a run or a sweep; or of a training of several folds, the folders of these."""
+    """The folders of the folds, if this is the folder of a run with several folds; otherwise only the folder itself."""
     folds = [fold for fold in path.glob("fold*") if fold.name.removeprefix("fold").isdigit()]
     if (path / RESULTS).exists() or not folds:
         return [path]

@@ -1,4 +1,4 @@
-"""`snnjax stream`: a trained network decides on pictures one by one, and learns from each."""
+"""`snnjax stream`: a trained network decides on pictures one at a time, and learns from each of them."""
 
 import contextlib
 import functools
@@ -23,19 +23,19 @@ from snnjax.runs.stream import check_learns
 from snnjax.runs.stream_folder import StreamFolder
 from snnjax.runs.trained import STREAM, WEIGHTS, Trained
 
-BATCH_SIZE = 64  # images that learn in one call, after which the accuracy is shown
+BATCH_SIZE = 64  # images per call, after which the accuracy is shown
 BAR = "decide, then learn"
 
 
 class Pictures(NamedTuple):
-    """Images that come one by one.
+    """The images of a stream.
 
     Attributes:
-      name: of the folder or the data set.
-      labels: (N,) int32, -1 where the class is not known.
-      read: gives the pixels of image number i; None where it cannot be read.
-      notes: sentences about them.
-      digest: of all labels, and of the pixels of a data set, or of the paths, sizes and times of files.
+      name: the name of the folder or the data set.
+      labels: (N,) int32, -1 if the class is unknown.
+      read: a function that returns the pixels of an image, given its index; None if it cannot be read.
+      notes: sentences about the images.
+      digest: a digest of all labels, and of the pixels of a data set or the paths, sizes and times of files.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Pictures(NamedTuple):
 
 
 def accuracy_of(right: np.ndarray) -> str:
-    """The accuracy of all and of the last decisions in words, given which were right."""
+    """The accuracies of all decisions and of recent decisions as text, given which decisions were right."""
     if not len(right):
         return "no accuracy without labels"
     last = right[-plots.WINDOW :]
@@ -54,9 +54,10 @@ def accuracy_of(right: np.ndarray) -> str:
 
 
 def pictures(chosen: options.Stream, trained: Trained) -> Pictures:
-    """The pictures of a folder, with the nearest folder named after a class as label, or a data set's training images.
+    """The pictures of a folder, or the training images of a data set.
 
-    Raises InputError if none has a label, or the data set has other classes than the network.
+    The label of a picture is the nearest folder that is named after a class. Raises InputError if no picture has a
+    label, or if the classes of the data set differ from those of the network.
     """
     name = chosen.pictures
     if Path(name).is_dir():
@@ -68,7 +69,7 @@ def pictures(chosen: options.Stream, trained: Trained) -> Pictures:
     images = trained.matched(data_source.load(dict(dataset=name, data_dir=chosen.data_dir, size=size)))
     notes = console.notes(images)
     if run_data.is_own(images, trained.settings):
-        notes.append(f"the network was trained on images of {images.name}: it knows them, which flatters")
+        notes.append(f"the network was trained on images of {images.name}: the accuracy is too optimistic")
     images = images.subset(chosen.train_images, None)
     return Pictures(images.name, images.train_labels, images.train_images.__getitem__, notes, images.digest)
 
@@ -83,7 +84,7 @@ def _of_folder(chosen: options.Stream, trained: Trained, folder: Path) -> Pictur
         raise InputError(f"`PICTURES` {folder} {lies}, the network's are {', '.join(names)}: got none")
     notes = []
     if unlabelled:
-        where = "pictures lie in no folder named after a class: they are only decided"
+        where = "pictures are in no folder named after a class: the network decides, but does not learn from them"
         notes.append(f"{unlabelled:,} of {len(labels):,} {where}")
     numbers = np.array([names.index(label) if label else -1 for label in labels], np.int32)
     read = functools.partial(readable, reader_of(chosen, trained))
@@ -96,14 +97,14 @@ def _of_folder(chosen: options.Stream, trained: Trained, folder: Path) -> Pictur
 
 
 def _digest(folder: Path, paths: Sequence[Path], labels: Sequence[str]) -> str:
-    """The SHA-256 of pictures: their paths in a folder, their labels, their sizes and the times of their last changes.
+    """The SHA-256 of the paths of pictures in a folder, their labels, their sizes, and the times of their last changes.
 
-    It reads no contents, since that would take as long as the whole stream before the first picture is shown.
+    Their contents are not read, because this would take as long as reading them for the whole stream.
     """
     hashed = hashlib.sha256()
     for path, label in zip(paths, labels, strict=True):
         described: list[str | int] = [os.path.relpath(path, folder), label]
-        with contextlib.suppress(OSError):  # such as of a link that leads nowhere
+        with contextlib.suppress(OSError):  # for example, for a link that leads nowhere
             about = path.stat()
             described += [about.st_size, about.st_mtime_ns]
         hashed.update(json.dumps(described).encode())
@@ -111,7 +112,7 @@ def _digest(folder: Path, paths: Sequence[Path], labels: Sequence[str]) -> str:
 
 
 def learn(folder: StreamFolder, shown: Pictures, order: np.ndarray, bars: console.Bars) -> None:
-    """Lets a stream go on learning from images in an order, shows how it goes, and saves it now and then."""
+    """Continues a stream with the remaining images in this order, shows its progress, and saves it regularly."""
     for start in range(folder.course.shown, len(order), BATCH_SIZE):
         numbers = order[start : start + BATCH_SIZE]
         read = {number: shown.read(number) for number in numbers.tolist()}
@@ -137,7 +138,7 @@ def learn(folder: StreamFolder, shown: Pictures, order: np.ndarray, bars: consol
 
 
 def learn_rest(folder: StreamFolder, shown: Pictures, order: np.ndarray) -> None:
-    """As `learn`, with a bar; a line says if all images have been shown before."""
+    """Calls `learn` and shows a progress bar; if all images have been shown before, prints a line instead."""
     left = len(order) - folder.course.shown
     if not left:
         print("nothing is left to learn: the stream is finished")
@@ -150,7 +151,7 @@ def learn_rest(folder: StreamFolder, shown: Pictures, order: np.ndarray) -> None
 
 
 def keep(chosen: options.Stream, trained: Trained, folder: StreamFolder) -> None:
-    """Writes what was learned, and how it went, into the folder."""
+    """Writes the weights, the results and the figure of a stream into its folder, unless nothing was decided."""
     course = folder.course
     if not course.images:
         return
@@ -180,7 +181,7 @@ def keep(chosen: options.Stream, trained: Trained, folder: StreamFolder) -> None
 
 
 def keep_stopped(chosen: options.Stream, trained: Trained, folder: StreamFolder) -> None:
-    """As `keep`, of a stream that is stopped: no further interrupt ends it, and the last line says what is lost."""
+    """Calls `keep` for a stream that is stopped, ignoring further interrupts, and sets the last line to print."""
     interrupts.ignore()
     last_line = "Stopped before anything was learned."
     if folder.course.images:
@@ -196,7 +197,7 @@ def keep_stopped(chosen: options.Stream, trained: Trained, folder: StreamFolder)
 
 
 def run(chosen: options.Stream) -> None:
-    """Decides and learns to the end or until it is stopped, and keeps what was learned."""
+    """Runs the stream to the end or until it is stopped, and writes its results."""
     begin = time.perf_counter()
     lookup.import_all(chosen.modules)
     shared_options.check_least(chosen, train_images=1)
@@ -211,7 +212,7 @@ def run(chosen: options.Stream) -> None:
     fixed = dict(data=f"sha256:{shown.digest}", images=count)
     fixed |= {name: getattr(chosen, name) for name in ("shuffle", "as_is", "invert")}
     about = dict(run=str(chosen.run), pictures=chosen.pictures)
-    command = COMMAND.get().replace(" --resume", "")  # so that it makes the stream again
+    command = COMMAND.get().replace(" --resume", "")  # so that it starts the stream again
     with StreamFolder(path, stream, fixed, chosen.seed, chosen.resume, about, command) as folder:
         folder.since = begin
         print(printable(f"{trained.network.name} on {count:,} images of {shown.name}; into {path}"))

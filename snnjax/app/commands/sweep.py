@@ -29,11 +29,11 @@ from snnjax.training.advice import SILENT_SHARE
 from snnjax.training.groups import Group, Outcome, Variant, named, words
 from snnjax.training.sweep import Choice
 
-MOST = 100_000  # networks of a sweep
+MOST = 100_000  # maximum number of networks in a sweep
 
 
 def choices(chosen: options.Sweep) -> dict[str, list[float] | list[str]]:
-    """The values to vary by name: numbers, or names of components; raises InputError if they are too many networks."""
+    """The values to vary, by name: numbers or names of components. Raises InputError if options are invalid."""
     values: dict[str, list[float] | list[str]] = {}
     for option in chosen.vary:
         name, _, listed = option.partition("=")
@@ -66,13 +66,13 @@ def is_number(text: str) -> bool:
 
 
 def combinations_of(values: Mapping[str, Sequence[Any]], seeds: int) -> list[Variant]:
-    """Every combination of values by name, each with every seed."""
+    """All combinations of the values, by name, each with all seeds."""
     every = dict(values, seed=range(seeds))
     return [dict(zip(every, combination, strict=True)) for combination in itertools.product(*every.values())]
 
 
 def table_of(path: str) -> Mapping[str, Any]:
-    """The components that may be at the path of a network's component, by name; empty if only a file can have some."""
+    """The components, by name, that may be at a path in a network; empty if they can only come from a file."""
     kind = next(part for part in reversed(path.split(".")) if not part.isdigit())
     if kind in ("learners", "decision"):
         method = dict(learners="update", decision="decide")[kind]
@@ -87,9 +87,10 @@ def table_of(path: str) -> Mapping[str, Any]:
 
 
 def component(option: str, path: str, name: str, own: Any) -> Any:
-    """The component that a value of `--vary` names, in place of the network's `own`; raises InputError without one.
+    """The component that a value of `--vary` names, which replaces `own`; raises InputError if there is none.
 
-    A class is that of the network's own component, or else called without arguments.
+    If the value names a class, the component is `own` if that is an instance of it; otherwise the class is called
+    without arguments.
     """
     table = table_of(path)
     if not table and ":" not in name:
@@ -107,7 +108,7 @@ def component(option: str, path: str, name: str, own: Any) -> Any:
 
 
 def shared(variants: Sequence[Variant], group: Sequence[int]) -> list[str]:
-    """The values that all variants of a group share, but not all variants of the sweep."""
+    """The values that are common to all variants of a group, but not to all variants of the sweep."""
     first = variants[group[0]]
     common = [name for name in first if all(variants[index][name] == first[name] for index in group)]
     return [
@@ -116,12 +117,12 @@ def shared(variants: Sequence[Variant], group: Sequence[int]) -> list[str]:
 
 
 def counted(networks: int) -> str:
-    """The number of networks, in words."""
+    """The number of networks, as text."""
     return f"{networks} network{'s' * (networks != 1)}"
 
 
 def accuracy_of(outcome: Outcome) -> str:
-    """The mean accuracy of a group's best epochs, in words, the number of invalid networks, or what stopped it."""
+    """The mean accuracy of the best epochs in a group and the number of invalid networks, or its error, as text."""
     if outcome.error:
         return f"stopped: {outcome.error}"
     best = [record["epochs"][record["best_epoch"]] for record in outcome.records if record["epochs"]]
@@ -135,7 +136,7 @@ def accuracy_of(outcome: Outcome) -> str:
 
 
 def workers_of(chosen: options.Sweep, modules: Sequence[str]) -> contextlib.AbstractContextManager[workers.Workers]:
-    """The workers that options ask for, which import the user's modules first; by default, this process."""
+    """The workers that options request, which first import custom modules; by default, the present process."""
     if chosen.scheduler is not None:
         checks.only_for("workers", chosen.workers, f"this machine, `scheduler` {chosen.scheduler} has its own")
     ready = functools.partial(planning.ready, chosen.machine.device, tuple(modules))
@@ -144,12 +145,12 @@ def workers_of(chosen: options.Sweep, modules: Sequence[str]) -> contextlib.Abst
     if (chosen.workers or 1) == 1:
         return contextlib.nullcontext(workers.SERIAL)
     if (platform := devices.local_devices()[0].platform) != "cpu":
-        raise InputError(f"`workers` share the cores of a CPU, got the device {platform}: take 1, or `device` cpu")
+        raise InputError(f"`workers` share the cores of a CPU, got the device {platform}: use 1, or `device` cpu")
     return workers.processes(checks.integer("workers", chosen.workers, 1), ready)
 
 
 def train_remaining(folder: SweepFolder, given: workers.Workers) -> list[dict[str, Any]]:
-    """Trains the remaining networks of a sweep while progress is shown; returns the records of all networks."""
+    """Trains the remaining networks of a sweep and shows the progress; returns the records of all networks."""
     groups = folder.groups(given.count)
     sweep = folder.sweep
     names = {group.places: f"program {number} of {len(groups)}" for number, group in enumerate(groups, 1)}
@@ -164,7 +165,7 @@ def train_remaining(folder: SweepFolder, given: workers.Workers) -> list[dict[st
     def heading(group: Group) -> str:
         nonlocal done
         special = [counted(len(group.places)), *shared(sweep.labels, group.places), *remaining()]
-        if not given.executor:  # one group follows the other
+        if not given.executor:  # groups are trained one after another
             done += len(group.places)
         return f"{names[group.places]}: {', '.join(special)}"
 
@@ -180,7 +181,7 @@ def train_remaining(folder: SweepFolder, given: workers.Workers) -> list[dict[st
 
 
 def prepare(chosen: options.Sweep, fold: int | None = None) -> tuple[Sweep, dict[str, Any], Path]:
-    """The sweep of a fold, the options that are kept with its results, and its folder."""
+    """The sweep of a fold, the data to save with its results, and its folder."""
     shared_options.check_least(chosen, seeds=1, at_once=1, workers=1)
     values: dict[str, Sequence[Any]] = dict(choices(chosen))
     lookup.import_all(chosen.network.modules)
@@ -219,7 +220,10 @@ def prepare(chosen: options.Sweep, fold: int | None = None) -> tuple[Sweep, dict
 
 
 def table(networks: list[dict[str, Any]], over: str = "seeds") -> Table:
-    """Accuracies of each combination over its seeds and folds, the best first; on test images if all are tested."""
+    """A table of the accuracies of each combination over its seeds and folds, the best combination first.
+
+    It includes test accuracies if all networks of the combination were tested.
+    """
     names = [name for name in networks[0]["variant"] if name != "seed"]
     combinations = ranking(networks)
     lines = []
@@ -243,12 +247,12 @@ def table(networks: list[dict[str, Any]], over: str = "seeds") -> Table:
 
 
 def percent(records: Iterable[dict[str, Any]]) -> np.ndarray:
-    """The accuracies of records, in %."""
+    """The accuracies in records, in %."""
     return np.array([100 * record["accuracy"] for record in records])
 
 
 def times(networks: list[dict[str, Any]]) -> list[str]:
-    """The time of the networks side by side, as a line; none where all are invalid."""
+    """A line about the training time of the networks; none if all of them are invalid."""
     networks = [network for network in networks if "error" not in network]
     if not networks:
         return []
@@ -260,13 +264,13 @@ def times(networks: list[dict[str, Any]]) -> list[str]:
 
 
 def shares(diagnosis: dict[str, Any]) -> list[float]:
-    """Shares of images that leave each learning layer silent, or a stage or the whole network."""
+    """The shares of images for which each learning layer, or else a stage or the whole network, is silent."""
     silent = diagnosis.get("silent", 0.0)
     return [*silent.values()] if isinstance(silent, dict) else [silent]
 
 
 def problems(networks: list[dict[str, Any]]) -> list[str]:
-    """Lines on networks that learning left invalid or silent at most images, or whose threshold was replaced."""
+    """Lines about networks that became invalid, are silent for most images, or got a different threshold."""
     lines = []
     for network in networks:
         variant = named(network["variant"])
@@ -275,13 +279,13 @@ def problems(networks: list[dict[str, Any]]) -> list[str]:
         elif silent := [x for x in network["diagnoses"].values() if max(shares(x)) > SILENT_SHARE]:
             lines.append(f"{variant}: {'; '.join(dict.fromkeys(x['words'][-1] for x in silent))}")
         for title, diagnosis in network.get("diagnoses", {}).items():
-            if title.startswith("start of "):  # its rule has chosen another number than the sweep
+            if title.startswith("start of "):  # its rule chose another number than the sweep
                 lines.append(f"{variant}: {title.removeprefix('start of ')}: {diagnosis['words'][0]}")
     return lines
 
 
 def run(chosen: options.Sweep) -> None:
-    """Sweeps once, or in each fold; then prints accuracies over all folds."""
+    """Runs the sweep once, or for each fold; in the latter case, prints the accuracies over all folds."""
     folds = chosen.data.folds
     if folds is None:
         run_one(chosen)
@@ -299,7 +303,7 @@ def run(chosen: options.Sweep) -> None:
 
 
 def run_one(chosen: options.Sweep, fold: int | None = None) -> list[dict[str, Any]]:
-    """Trains the remaining networks of a sweep, prints its accuracies and times, and returns its records."""
+    """Trains the remaining networks of a sweep, prints accuracies and times, and returns the records of all."""
     screen = console.screen()
     sweep, about, path = prepare(chosen, fold)
     with contextlib.ExitStack() as stack:

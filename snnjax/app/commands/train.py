@@ -1,4 +1,4 @@
-"""`snnjax train`: trains one network into a run folder."""
+"""`snnjax train`: trains a network, and writes it into a run folder."""
 
 import contextlib
 import importlib
@@ -18,30 +18,30 @@ from snnjax.runs.run_folder import RunFolder
 
 FOLDS = "summary.json"
 FOLD_FIGURES = ("accuracy", "wrong", "silent", "f1", "precision", "recall", "roc_auc")
-"""What summary.json has of each fold's test."""
+"""The figures of the test of each fold that summary.json contains."""
 
 
 def train(chosen: options.Train, fold: int | None = None) -> tuple[Path, dict[str, Any]]:
-    """Trains to the end and leaves a run folder; returns it and its results.json. A finished run is only read.
+    """Trains a network to the end, and returns the run folder and the contents of its results.json.
 
-    `fold` is the number of the part that is tested, as for `plan_run`.
+    If the run is finished, it is only read. `fold` is the number of the part that is tested, as for `plan_run`.
     """
     begin = time.perf_counter()
     plan, path = planning.plan_run(
         chosen.network, chosen.data, chosen.training, chosen.machine, chosen.start, out=chosen.run.out, fold=fold
     )
     if fold is not None and plan.network.decision is None:
-        raise InputError(f"`folds` compares accuracies, and {plan.network.name} decides nothing: leave it out")
+        raise InputError(f"`folds` compares accuracies, and {plan.network.name} has no decision: leave it out")
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="`start` gives")  # the folder notes how layers have learned
+        warnings.filterwarnings("ignore", message="`start` gives")  # the folder has a note about the layers
         trainer = plan.trainer()
     trainer.network.check_initial_weights(trainer.settings.seed)
     resume = chosen.run.resume
-    command = COMMAND.get().replace(" --resume", "")  # so that it makes the run again
+    command = COMMAND.get().replace(" --resume", "")  # so that it starts the run again
     with RunFolder(path, trainer, resume=resume, about=dict(plan.source), command=command, draw=draw) as folder:
         folder.since = begin  # reading the data takes time too
         if resume and not folder.state:
-            folder.notes.append("it holds no run yet: one begins")
+            folder.notes.append("it holds no run yet: a new one begins")
         state = folder.start()
         console.header(folder)
         if not folder.results:
@@ -62,21 +62,21 @@ def train(chosen: options.Train, fold: int | None = None) -> tuple[Path, dict[st
 
 
 def import_report() -> None:
-    """Imports what only the end of a training needs: a second of work, which the training does not wait for."""
+    """Imports the modules that are needed only at the end of training; takes a second, in a separate thread."""
     for name in ("sklearn.metrics", "snnjax.app.report"):
-        with contextlib.suppress(ImportError):  # raised again where it is needed
+        with contextlib.suppress(ImportError):  # it is raised again when the module is needed
             importlib.import_module(name)
 
 
 def draw(*run: Any) -> None:
-    """Draws the report of a run, as `draw_run`."""
+    """Writes the report of a run with `draw_run`, which is imported only now."""
     from snnjax.app.report import draw_run
 
     draw_run(*run)
 
 
 def run(chosen: options.Train) -> None:
-    """Trains one network, or one for each fold."""
+    """Trains a network, or one for each fold."""
     folds = chosen.data.folds
     if folds is None:
         train(chosen)
@@ -90,7 +90,10 @@ def run(chosen: options.Train) -> None:
 
 
 def summarise(folder: Path, runs: dict[str, dict[str, Any]]) -> None:
-    """Prints a table of the tests of all folds, given their results.json by folder, and writes summary.json."""
+    """Prints a table of the test results of all folds, and writes them to summary.json.
+
+    `runs` are the contents of the results.json of each fold, by the name of its folder.
+    """
     accuracies = np.array([run["test"]["accuracy"] for run in runs.values()])
     rows = []
     records = []

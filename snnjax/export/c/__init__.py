@@ -1,10 +1,11 @@
-"""Trained networks as programs in C99, for microcontrollers: integer weights of 1 to 8 bits, and no allocation.
+"""Export of trained networks as C99 programs for microcontrollers, with 1-bit to 8-bit weights and no allocation.
 
-A program takes an image, sorts the spikes of its encoder by time, and adds the weights that each spike meets to the
-potentials of the next layer, until the network has decided. Its decisions are those of `networks.quantise`.
+A program encodes an image, sorts the input spikes by time, and adds the weights of each spike's synapses to the
+potentials of the next layer, until the network has decided. Its decisions are the same as those of the network that
+`networks.quantise` returns.
 
-A program can also learn classes, image by image, by a readout that `integer_prototypes` makes and that learns the same
-in Python.
+A program can also learn classes image by image, with a readout from `integer_prototypes`. In Python, this readout
+learns exactly the same.
 """
 
 from snnjax.core import public

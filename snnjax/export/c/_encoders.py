@@ -1,4 +1,4 @@
-"""The encoders, as the templates take them: they make the same latencies as in Python, of images of uint8."""
+"""Encoders in the form that the templates use; for uint8 images, their latencies are the same as in Python."""
 
 from typing import Any, NamedTuple
 
@@ -15,13 +15,13 @@ from snnjax.networks import Network
 
 
 class CodeFilter(NamedTuple):
-    """A filter of the program, as parts of integers.
+    """A filter of the program, as the sum of parts with integer weights.
 
     Attributes:
-      size: its rows and columns.
-      before: rows and columns of its window before the position of the output.
-      parts: how many there are.
-      first_tap: the index of its first one.
+      size: the number of rows, and of columns, of the filter.
+      before: the number of rows, and of columns, of its window that lie before the position of the output.
+      parts: the number of parts.
+      first_tap: the index of its first weight in the table of all filters.
       first_unit: the index of the unit of its first part.
     """
 
@@ -36,11 +36,11 @@ class CodeEncoder(NamedTuple):
     """The encoder of the program.
 
     Attributes:
-      template: the name of its file.
-      constants: numbers by name, as text.
-      tables: its constant arrays.
-      buffers: its arrays in memory.
-      filters: its filters.
+      template: the file name of its template.
+      constants: the constants by name, as text.
+      tables: the constant arrays.
+      buffers: the arrays in memory.
+      filters: the filters.
     """
 
     template: str
@@ -51,12 +51,12 @@ class CodeEncoder(NamedTuple):
 
 
 def sorts(network: Network) -> bool:
-    """Whether the program sorts inputs by latencies: `Encoder` sorts its own by strength."""
+    """Whether the program sorts inputs by latency; `Encoder` sorts its outputs by strength instead."""
     return type(network.encoder) is not Encoder or first_within(network) > 0
 
 
 def code_encoder(network: Network, image_shape: tuple[int, ...]) -> CodeEncoder:
-    """The encoder of a network on images of a shape."""
+    """The encoder of a network for images of shape `image_shape`."""
     count = int(np.prod(network.input_shape))
     maps, rows, columns = network.input_shape
     shape = dict(IMAGE_ROWS=image_shape[0], IMAGE_COLUMNS=image_shape[1], PLANES=filters.planes(image_shape))
@@ -66,11 +66,11 @@ def code_encoder(network: Network, image_shape: tuple[int, ...]) -> CodeEncoder:
     most = max(count, int(np.prod(network.input_shapes[first_within(network)])))  # of what is sorted, once or twice
     kind = unsigned(most)
     events: tuple[Buffer, ...] = (
-        Buffer("events", kind, (most,), "Inputs that fire, in the order of time."),
-        Buffer("starts", kind, (network.time_steps + 1,), "The place in `events` of the first spike of each step."),
+        Buffer("events", kind, (most,), "Inputs that fire, in order of time."),
+        Buffer("starts", kind, (network.time_steps + 1,), "The index in `events` of the first spike of each step."),
     )
     if sorts(network):
-        events += (Buffer("latencies", "uint8_t", (most,), "The step of each input, STEPS where silent."),)
+        events += (Buffer("latencies", "uint8_t", (most,), "The step of each input, STEPS if it is silent."),)
     constants = {name: str(value) for name, value in shape.items()} | made.constants
     return made._replace(constants=constants, buffers=(*events, *made.buffers))
 
@@ -84,27 +84,27 @@ def _pixels(network: Network, _: dict[str, int]) -> CodeEncoder:
 
 
 def _on_off(network: Network, shape: dict[str, int]) -> CodeEncoder:
-    """`OnOff`: a filter, and the range of each output over the training images."""
+    """The encoder `OnOff`: a filter, and the range of each of its outputs over the training images."""
     encoder: Any = network.encoder
     bank = _bank(encoder.bank, shape["PLANES"], encoder.window // 2, 1 / (255 * shape["PLANES"]))
     minimum = np.ravel(encoder.minimum)
     span = programs.span(encoder).ravel()
     tables = (
-        Table("minimum", "float", minimum, "The least value of each input over the training images."),
-        Table("span", "float", span, "From the least to the largest value of each input."),
+        Table("minimum", "float", minimum, "The smallest value of each input over the training images."),
+        Table("span", "float", span, "The difference between the largest and the smallest value of each input."),
     )
     constants = bank.constants | dict(ROUNDING=floating(ROUNDING))
     return bank._replace(template="on_off.c.in", constants=constants, tables=bank.tables + tables)
 
 
 def _ranked(network: Network, shape: dict[str, int]) -> CodeEncoder:
-    """`Encoder`: filters with thresholds, local normalisation, and rank order."""
+    """The encoder `Encoder`: filters with thresholds, local normalisation and rank order."""
     encoder: Any = network.encoder
     bank = _bank(encoder.bank, shape["PLANES"], encoder.bank.margin, encoder.scale)
     thresholds = programs.map_thresholds(encoder.bank)
     table = Table("map_threshold", "float", thresholds, "Outputs below it are 0, by map.")
     buffers: tuple[Buffer, ...] = (
-        Buffer("intensities", "float", (shape["INPUTS"],), "The strength of each input, 0 where silent."),
+        Buffer("intensities", "float", (shape["INPUTS"],), "The strength of each input, 0 if it is silent."),
     )
     constants = bank.constants
     if encoder.radius is not None:
@@ -115,7 +115,7 @@ def _ranked(network: Network, shape: dict[str, int]) -> CodeEncoder:
 
 
 def _normalisation(radius: int, shape: dict[str, int]) -> tuple[dict[str, str], tuple[Buffer, ...]]:
-    """Constants and buffers of `local_normalization`, whose sums are exact: values are split as there."""
+    """Constants and buffers of `local_normalization`; values are split as in Python, so that sums are exact."""
     rows = shape["ROWS"]
     columns = shape["COLUMNS"]
     exact = programs.normalisation(radius, (rows, columns))
@@ -135,7 +135,7 @@ def _normalisation(radius: int, shape: dict[str, int]) -> tuple[dict[str, str], 
 
 
 def _bank(bank: FilterBank, planes: int, margin: int, scale: float) -> CodeEncoder:
-    """The filters of a bank, in integers, and for each map its filter and its factor."""
+    """The filters of a bank as integers, and the filter and factor of each map."""
     kernels = filters.distinct_kernels(bank, 2 ** (filters.PIXEL_BITS + (planes - 1).bit_length()))
     taps: list[np.ndarray] = []
     units: list[float] = []
@@ -149,7 +149,7 @@ def _bank(bank: FilterBank, planes: int, margin: int, scale: float) -> CodeEncod
         units += sizes
     factors = kernels.factors * np.float32(scale)
     tables = (
-        Table("taps", "int32_t", np.concatenate(taps), "Of each filter and part, row by row."),
+        Table("taps", "int32_t", np.concatenate(taps), "The weights of each filter and part, row by row."),
         Table("tap_unit", "float", np.array(units), "The unit of the taps of each part."),
         Table("map_filter", "uint8_t", np.repeat(kernels.places, bank.copies), "The filter of each map."),
         Table("map_factor", "float", np.repeat(factors, bank.copies), "The factor of each map."),
@@ -158,5 +158,5 @@ def _bank(bank: FilterBank, planes: int, margin: int, scale: float) -> CodeEncod
 
 
 def _unit(values: np.ndarray) -> float:
-    """The largest power of two, up to 1, of which all values are multiples."""
+    """The largest power of two that is at most 1 and of which all values are multiples."""
     return 1 / max(float(value).as_integer_ratio()[1] for value in values.flat)

@@ -1,4 +1,4 @@
-"""A readout of `Prototypes` in integers, which decides and learns image by image, as the program in C does."""
+"""An integer version of a `Prototypes` readout, which decides and learns image by image exactly as in C."""
 
 import math
 from typing import Any, NamedTuple
@@ -16,23 +16,23 @@ MOST_WINS = 2**16 - 1
 MOST_CLASSES = 256
 MAX_TIME_STEPS = 255
 MEAN_BITS = 4
-"""Inputs less their means are multiples of 2^-4 steps."""
+"""Inputs minus their means are multiples of 2^-4 time steps."""
 LENGTH_BITS = 8
-"""Lengths are multiples of 2^-8 steps."""
+"""Lengths are multiples of 2^-8 time steps."""
 RATE_BITS = 16
-"""Rates, and reciprocals of lengths, are multiples of 2^-16."""
+"""Rates and reciprocals of lengths are multiples of 2^-16."""
 _WIDTH = 2
-"""Weights hold numbers up to this many times the root mean square of the components of a vector of length 1."""
+"""The range of weights: this many times the root mean square of the components of a vector of length 1, or more."""
 
 
 class Ranking(NamedTuple):
     """The two best classes for an image, and their scores.
 
     Attributes:
-      decision: the class of the largest potential above 0, -1 for none.
-      score: of the decision, 0 for none: its agreement with the image.
-      second: the class of the largest potential above 0 among all other classes, -1 for none.
-      second_score: of that class, 0 for none.
+      decision: the class of the largest potential, -1 if no potential is above 0.
+      score: the agreement of the decision's neuron with the image, 0 if there is no decision.
+      second: the class of the largest potential among all other classes, -1 if none of these is above 0.
+      second_score: the agreement of the second class's neuron with the image, 0 if there is no second class.
     """
 
     decision: int
@@ -42,22 +42,25 @@ class Ranking(NamedTuple):
 
 
 class IntegerPrototypes(NamedTuple):
-    """Neurons that decide and learn as `Prototypes` in its first epoch, in integers of at most 64 bits.
+    """A readout that decides and learns as `Prototypes` does in its first epoch, with integers of at most 64 bits.
 
-    Potentials are sums of weights times steps, less thresholds: multiples of 2^-(shift + MEAN_BITS) steps.
+    A potential is a sum of weights times numbers of time steps, minus a threshold; its unit is
+    2^-(shift + MEAN_BITS) time steps.
 
     Attributes:
-      weights: (F, K) int64, at most 2^(bits - 1) - 1 in magnitude, multiples of 2^-shift; inputs in the order of rows,
-        columns and maps.
-      bias: (F,) int64, |w|^2 - 1 in multiples of 4^-shift; 0 of a neuron that has learned nothing. A threshold is half
-        of it times the mean length.
-      wins: (F,) int64, of each neuron; the first image of a class counts for all of its neurons.
-      length: mean length of images, in multiples of 2^-LENGTH_BITS steps.
-      classes: each with equally many neurons, in order.
-      maps: of the inputs.
-      bits, shift: of the weights.
-      tie: of `Prototypes`, in multiples of 2^-RATE_BITS.
-      rises: (T + 1,) uint8, what an input adds per weight, by the steps that remain to it.
+      weights: (F, K) int64, at most 2^(bits - 1) - 1 in magnitude, in multiples of 2^-shift. The inputs are in the
+        order of row, column and map.
+      bias: (F,) int64, |w|^2 - 1 in multiples of 4^-shift; 0 for a neuron that has learned nothing. The threshold of a
+        neuron is its bias times half the mean length.
+      wins: (F,) int64, the number of wins of each neuron; the first image of a class counts for all of its neurons.
+      length: the mean length of images, in multiples of 2^-LENGTH_BITS time steps.
+      classes: the number of classes. All have the same number of neurons, and their neurons are in order.
+      maps: the number of input maps.
+      bits: the number of bits of a weight.
+      shift: the exponent of the unit of weights, 2^-shift.
+      tie: the `tie` of `Prototypes`, in multiples of 2^-RATE_BITS.
+      rises: (T + 1,) uint8, by how much an input raises a potential per unit of weight, indexed by the number of time
+        steps that remain after its spike.
     """
 
     weights: np.ndarray
@@ -77,25 +80,25 @@ class IntegerPrototypes(NamedTuple):
         return 2 ** (self.bits - 1) - 1
 
     def centred(self, inputs: np.ndarray) -> np.ndarray:
-        """What inputs add per weight less the mean over the maps at each position, (K,) int64, of 2^-MEAN_BITS steps.
+        """The `rises` of inputs minus their mean over the maps at each position, (K,) int64, in 2^-MEAN_BITS steps.
 
-        `inputs` are the steps that remain to each, (H, W, C) uint8, as `inputs_of` gives them.
+        `inputs`, (H, W, C) uint8, are the numbers of time steps that remain after each spike, as `inputs_of` returns.
         """
         maps = self.rises[inputs].reshape(-1, self.maps).astype(np.int64) << MEAN_BITS
         means = (maps.sum(axis=1) + self.maps // 2) // self.maps
         return (maps - means[:, None]).ravel()
 
     def potentials(self, image: np.ndarray) -> np.ndarray:
-        """Those of an image (K,) as `centred` makes it, (F,) int64."""
+        """The potentials (F,) int64 for an image (K,) that `centred` has returned."""
         thresholds = rounded(self.length * self.bias, LENGTH_BITS + self.shift + 1 - MEAN_BITS)
         return self.weights @ image - thresholds
 
     def decide(self, inputs: np.ndarray) -> int:
-        """The class of the largest potential above 0, the lowest of equals; -1 for none."""
+        """The class of the largest potential, in a tie the lowest class; -1 if no potential is above 0."""
         return self.rank(inputs).decision
 
     def rank(self, inputs: np.ndarray) -> Ranking:
-        """The classes of the two largest potentials above 0, the lowest of equals, with their `agreement`."""
+        """The two classes with the largest potentials above 0, in a tie the lowest class, and their `agreement`."""
         image = self.centred(inputs)
         potentials = self.potentials(image)
         first = int(potentials.argmax())
@@ -110,10 +113,10 @@ class IntegerPrototypes(NamedTuple):
         return Ranking(decision, score, second // self.neurons, self.agreement(image, second))
 
     def agreement(self, image: np.ndarray, neuron: int) -> int:
-        """1 less half the squared distance between an image, at a length of 1, and the weights of a neuron.
+        """1 minus half the squared distance between the weights of a neuron and an image that is scaled to length 1.
 
-        In multiples of 2^-RATE_BITS; 0 if it is below 0, and for an image of length 0. `image` is (K,) as `centred`
-        makes it.
+        The result is in multiples of 2^-RATE_BITS. It is 0 if it would be negative or if the image has length 0.
+        `image` is (K,), as `centred` returns it.
         """
         length = length_of(image)
         if not length:
@@ -125,16 +128,16 @@ class IntegerPrototypes(NamedTuple):
 
     @property
     def neurons(self) -> int:
-        """Of a class."""
+        """The number of neurons of each class."""
         return len(self.wins) // self.classes
 
     @property
     def empty(self) -> bool:
-        """Whether it knows no class."""
+        """Whether the readout has learned nothing yet."""
         return not (self.wins.any() or self.length)
 
     def learn(self, inputs: np.ndarray, label: int) -> "IntegerPrototypes":
-        """The same after one more image; silent ones, and labels of no class, change nothing."""
+        """The readout after it has learned one more image; silent images and labels without a class change nothing."""
         image = self.centred(inputs)
         length = length_of(image)
         if not (length and 0 <= label < self.classes):
@@ -158,9 +161,9 @@ class IntegerPrototypes(NamedTuple):
         return self._replace(weights=weights, bias=bias, wins=counted, length=mean)
 
     def forget(self, label: int) -> "IntegerPrototypes":
-        """The same without what was learned of a class, which can be learned again; labels of no class change nothing.
+        """The readout after it has forgotten class `label`, which can be learned again.
 
-        The mean length of images remains.
+        The mean length of images does not change. A label without a class has no effect.
         """
         if not 0 <= label < self.classes:
             return self
@@ -172,13 +175,13 @@ class IntegerPrototypes(NamedTuple):
         )
 
     def winner(self, potentials: np.ndarray, wins: np.ndarray, length: int) -> int:
-        """The neuron of a class of fewest wins among those whose potentials are near the largest."""
+        """The neuron with the fewest wins among neurons of a class whose potentials are close to the largest one."""
         margin = (length * self.tie << self.shift + MEAN_BITS) >> (LENGTH_BITS + RATE_BITS)
         tied = potentials >= potentials.max() - margin
         return int(np.argmin(np.where(tied, wins, MOST_WINS + 1)))
 
     def rates(self, wins: np.ndarray, winner: int) -> list[int]:
-        """How far each neuron of a class moves towards an image, in multiples of 2^-RATE_BITS."""
+        """The rate at which each neuron of a class moves towards an image, in multiples of 2^-RATE_BITS."""
         if wins[winner] == 0:
             return [rate_of(1)] * len(wins)
         images = int(wins.sum()) - len(wins) + 2
@@ -188,38 +191,39 @@ class IntegerPrototypes(NamedTuple):
 
     @property
     def images(self) -> int:
-        """How many it has learned from, as wins tell."""
+        """The number of images that the readout has learned, computed from the wins."""
         of_class = self.wins.reshape(self.classes, -1)
         counts = of_class.sum(axis=1) - self.neurons + 1
         return int(counts[of_class[:, 0] > 0].sum())
 
 
 def rate_of(count: int) -> int:
-    """1 / count, rounded, in multiples of 2^-RATE_BITS."""
+    """1 / count in multiples of 2^-RATE_BITS, rounded."""
     return ((1 << RATE_BITS) + count // 2) // count
 
 
 def rounded(values: Any, shift: int) -> Any:
-    """int64 values / 2^shift, rounded to the nearest, halves away from 0."""
+    """The int64 `values` divided by 2^shift and rounded to the nearest integer, halves away from 0."""
     return np.sign(values) * ((np.abs(values) + (1 << shift - 1)) >> shift)
 
 
 def length_of(image: np.ndarray) -> int:
-    """The length of a `centred` image (K,), in multiples of 2^-LENGTH_BITS steps, rounded down."""
+    """The length of a `centred` image (K,), in multiples of 2^-LENGTH_BITS time steps, rounded down."""
     return math.isqrt(int(np.square(image).sum()) << 2 * (LENGTH_BITS - MEAN_BITS))
 
 
 def inputs_of(network: SpikingNetwork, images: np.ndarray) -> np.ndarray:
-    """The steps that remain to what a readout reads of images (N, ...), (N, H, W, C) uint8."""
+    """The inputs of a readout for images (N, ...): the time steps that remain after each spike, (N, H, W, C) uint8."""
     return (network.network.time_steps - np.asarray(network.features(images)).transpose(0, 2, 3, 1)).astype(np.uint8)
 
 
 def integer_prototypes(network: SpikingNetwork, bits: int = 8, *, classes: int | None = None) -> IntegerPrototypes:
-    """The readout of a network in integers, with weights of so many bits, 4 to 16; it must learn as `Prototypes`.
+    """Converts the readout of a network, whose rule must be `Prototypes`, to integers with weights of 4 to 16 `bits`.
 
-    `classes`: how many it can learn, by default those of the network; fewer only if the readout has learned nothing.
-    Raises InputError if it has, if errors were corrected after the first epoch, and if 64 bits are too few for so many
-    inputs.
+    `classes` is the number of classes that can be learned, by default the number of classes of the network. It may be
+    smaller than this only if the readout has learned nothing. Raises InputError if it is too small, if the readout has
+    another rule or has corrected errors after its first epoch, if there are more than 255 time steps, and if 64-bit
+    integers would overflow.
     """
     checks.integer("bits", bits, LEAST_BITS, MAX_BITS)
     description = network.network
@@ -228,24 +232,24 @@ def integer_prototypes(network: SpikingNetwork, bits: int = 8, *, classes: int |
     learner = conv.last_learner
     checks.instance(f"learners of the readout of {description.name}", learner, Prototypes, "Prototypes")
     if learner.is_corrected(layer):
-        advice = "train it for one epoch (--epochs), or use an empty one, prototypes_on(network) (--per_class)"
-        raise InputError(f"the readout of {description.name} has corrected errors, learning would undo that: {advice}")
+        advice = "train it for one epoch (--epochs), or use an empty readout, prototypes_on(network) (--per_class)"
+        why = "has corrected errors, which learning image by image would undo"
+        raise InputError(f"the readout of {description.name} {why}: {advice}")
     checks.integer("time_steps", description.time_steps, 1, MAX_TIME_STEPS)
     count = description.classes if classes is None else checks.integer("classes", classes, 1, MOST_CLASSES)
     wins = np.minimum(np.rint(np.asarray(learner.wins)), MOST_WINS).astype(np.int64)
     if count < description.classes and wins.any():
-        advice = "or use an empty one, prototypes_on(network) (--per_class)"
-        got = f"got {count}: {advice}"
-        raise InputError(
-            f"`classes` must be at least {description.classes}, as the readout of {description.name} has learned, {got}"
-        )
+        why = f"because the readout of {description.name} has learned these classes"
+        advice = "or use an empty readout, prototypes_on(network) (--per_class)"
+        raise InputError(f"`classes` must be at least {description.classes}, {why}, got {count}: {advice}")
     neurons = conv.features // description.classes
     more = max(count - description.classes, 0) * neurons
     rows = np.asarray(layer.rows(), np.float64)[: count * neurons]
     shift = bits - 1 + math.floor(math.log2(math.sqrt(rows.shape[1]) / _WIDTH))
-    largest = math.log2(description.time_steps * math.sqrt(rows.shape[1]))  # potential, of 2^-(shift + MEAN_BITS) steps
+    largest = math.log2(description.time_steps * math.sqrt(rows.shape[1]))  # of the largest potential in time steps
     if max(2 * shift + LENGTH_BITS, shift + MEAN_BITS + LENGTH_BITS + RATE_BITS) + largest >= 63:
-        raise InputError(f"`bits` must be fewer for {rows.shape[1]:,} inputs, or 64 bits overflow: got {bits}")
+        why = "because 64-bit integers would overflow"
+        raise InputError(f"`bits` must be smaller for {rows.shape[1]:,} inputs, {why}, got {bits}")
     mean_length = float(learner.length) * description.time_steps
     relative = np.asarray(conv.threshold, np.float64) / (mean_length or 1.0)
     most = 2 ** (bits - 1) - 1

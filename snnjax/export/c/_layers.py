@@ -1,4 +1,4 @@
-"""The layers of a network, as the templates take them."""
+"""Layers without ramps, in the form that the templates use."""
 
 from typing import NamedTuple
 
@@ -15,13 +15,13 @@ class CodeLayer(NamedTuple):
     """A layer of the program.
 
     Attributes:
-      name: as in the network, such as layer1.
-      kind: the type of potentials and thresholds.
-      pooled: whether its spikes are pooled.
-      constants: numbers of its geometry, by their names without that of the layer.
-      tables: weights and thresholds.
-      buffers: potentials, and the pooled spikes so far.
-      ramped: whether it decides by a ramp; see `ramped_readout`.
+      name: the name of the layer in the network, such as layer1.
+      kind: the C type of potentials and thresholds.
+      pooled: whether the spikes of the layer are pooled.
+      constants: the constants of its geometry, by their names without the prefix.
+      tables: the tables of weights and thresholds.
+      buffers: the buffers of potentials and, if the layer is pooled, of the pooled spikes so far.
+      ramped: whether this is a deciding layer with a ramp; see `ramped_readout`.
     """
 
     name: str
@@ -34,12 +34,12 @@ class CodeLayer(NamedTuple):
 
     @property
     def prefix(self) -> str:
-        """Of the names of its constants."""
+        """The prefix of the names of the layer's constants."""
         return self.name.upper()
 
 
 def code_layers(network: Network, integers: dict[str, IntegerLayer], bits: int) -> list[CodeLayer]:
-    """The layers of a chain of stages without ramps, in order."""
+    """The layers of a network that have no ramp, in order."""
     layers = []
     for number, name, conv in network.layers():
         if conv.ramped:
@@ -59,18 +59,18 @@ def code_layers(network: Network, integers: dict[str, IntegerLayer], bits: int) 
             if not deciding:
                 kind = unsigned(int(thresholds.max()) + len(_MARKS))
                 constants |= {mark: 256 ** BYTES[kind] - place for place, mark in enumerate(_MARKS, 1)}
-            tables += (Table(f"{name}_thresholds", kind, thresholds, "Neurons fire above it, by feature."),)
+            tables += (Table(f"{name}_thresholds", kind, thresholds, "Neurons fire above this potential, by feature."),)
         buffers = _buffers(name, kind, constants, deciding=deciding, pooled=pool is not None)
         layers.append(CodeLayer(name, kind, pool is not None, constants, tables, buffers))
     return layers
 
 
 _MARKS = "FIRED", "FIRES"
-"""Largest numbers of a type: of neurons that have fired, and that are about to."""
+"""The largest values of a type, which mark neurons that have fired and neurons that are about to fire."""
 
 
 def _geometry(network: Network, number: int, conv: Conv) -> dict[str, int]:
-    """The numbers of the layer of stage `number`, by name."""
+    """The geometry of the layer of stage `number`, by the names of its constants."""
     sizes = geometry(network, number)
     axes = dict(KERNEL_=sizes.kernel, STRIDE_=sizes.stride, PADDING_=sizes.padding, MARGIN_=sizes.margin)
     axes |= {"": sizes.size, "OUTPUT_": sizes.output}
@@ -83,7 +83,7 @@ def _geometry(network: Network, number: int, conv: Conv) -> dict[str, int]:
 
 
 def _reachable(layer: IntegerLayer) -> np.ndarray:
-    """Thresholds, (F,) int64, no higher than a neuron's potential can be: with these it stays silent, too."""
+    """Thresholds (F,) int64 that are at most the largest possible potential, at which a neuron also stays silent."""
     most = layer.weights.sum(axis=(1, 2, 3), dtype=np.int64)
     return np.minimum(layer.threshold, most)
 
@@ -92,7 +92,7 @@ _ORDER = "by map of the input, row and column of the kernel"
 
 
 def _all_weights(name: str, rows: np.ndarray, bits: int) -> tuple[Table, ...]:
-    """The tables of weights (n, F) of so many bits, by input."""
+    """The tables of weights (n, F) with `bits` bits, by input."""
     counts = np.count_nonzero(rows, axis=1)
     return (
         Table(f"{name}_weights", "uint8_t", pack_bits(rows, bits), f"Weights, {_ORDER}."),
@@ -101,7 +101,10 @@ def _all_weights(name: str, rows: np.ndarray, bits: int) -> tuple[Table, ...]:
 
 
 def _weights_above_0(name: str, rows: np.ndarray) -> tuple[Table, ...]:
-    """The tables of the weights above 0 among (n, F), by input: STDP leaves few of them, and a spike reads no more."""
+    """The tables of those weights (n, F) that are above 0, by input.
+
+    STDP leaves few such weights, so that a spike only needs to read these.
+    """
     inputs, features = rows.nonzero()
     weights = rows[inputs, features]
     starts = np.append(0, np.count_nonzero(rows, axis=1).cumsum())
@@ -109,13 +112,13 @@ def _weights_above_0(name: str, rows: np.ndarray) -> tuple[Table, ...]:
         features = weights = np.zeros(1, np.uint8)
     return (
         Table(f"{name}_weights", "uint8_t", weights, f"Weights above 0, {_ORDER}."),
-        Table(f"{name}_features", unsigned(rows.shape[1] - 1), features, "The feature of each of them."),
-        Table(f"{name}_starts", unsigned(int(starts[-1])), starts, f"The first of them of each input, {_ORDER}."),
+        Table(f"{name}_features", unsigned(rows.shape[1] - 1), features, "The feature of each weight above 0."),
+        Table(f"{name}_starts", unsigned(int(starts[-1])), starts, f"The first weight of each input, {_ORDER}."),
     )
 
 
 def pack_bits(rows: np.ndarray, bits: int) -> np.ndarray:
-    """Rows (n, F) of weights of so many bits as bytes, uint8, low bits first; each row begins at a byte."""
+    """Packs rows (n, F) of weights with `bits` bits into uint8, low bits first; each row begins with a new byte."""
     digits = (rows[..., None] >> np.arange(bits, dtype=np.uint8)) & 1
     return np.packbits(digits.reshape(len(rows), -1), axis=1, bitorder="little").ravel()
 
@@ -124,22 +127,22 @@ def _buffers(name: str, kind: str, constants: dict[str, int], *, deciding: bool,
     shape = tuple(constants[key] for key in ("ROWS", "COLUMNS", "FEATURES"))
     if deciding:
         return (Buffer(f"{name}_potentials", kind, shape, "Potentials."),)
-    left = Buffer(f"{name}_left", kind, shape, "Thresholds less potentials; FIRED of neurons that have fired.")
+    left = Buffer(f"{name}_left", kind, shape, "Thresholds minus potentials; FIRED for neurons that have fired.")
     if not pooled:
         return (left,)
     cells = constants["FEATURES"] * constants["OUTPUT_ROWS"] * constants["OUTPUT_COLUMNS"]
-    return left, Buffer(f"{name}_pooled", "uint8_t", (-(-cells // 8),), "Pooled spikes so far, a bit each.")
+    return left, Buffer(f"{name}_pooled", "uint8_t", (-(-cells // 8),), "Pooled spikes so far, one bit each.")
 
 
 def row_of_weights(most: int, bits: int) -> Buffer:
-    """The buffer for a row of at most so many weights, each as a byte; whole pack_bits bytes are written."""
+    """The buffer for a row of at most `most` unpacked weights, one byte each; it has room for whole packed bytes."""
     return Buffer("row_of_weights", "uint8_t", (most + 8 // bits - 1,), "Unpacked weights of a row.")
 
 
 def time_buffers(network: Network, readout: CodeLayer) -> tuple[Buffer, ...]:
-    """What crossings of thresholds within a step need."""
+    """The buffers for times of spikes within a time step, when potentials cross thresholds."""
     shape = readout.buffers[0].shape
     return (
-        Buffer("potentials_before", "uint32_t", shape, "Potentials before the present step."),
-        Buffer("crossings", "crossing", (network.classes,), "The earliest one of each class, and the potential then."),
+        Buffer("potentials_before", "uint32_t", shape, "Potentials before the current step."),
+        Buffer("crossings", "crossing", (network.classes,), "The earliest of each class, and the potential then."),
     )

@@ -1,4 +1,4 @@
-"""The text of a program."""
+"""Generation of the source text of a C program."""
 
 import itertools
 import math
@@ -34,14 +34,14 @@ MAX_TIME_STEPS = 255
 
 
 class Program(NamedTuple):
-    """A network in C99.
+    """A network as a C99 program.
 
     Attributes:
-      name: that of the network, as a name in C: of the files, and the beginning of all public names.
-      source: the text of NAME.c, ASCII.
-      header: the text of NAME.h, ASCII.
-      table_bytes: of its constants.
-      memory_bytes: of static memory.
+      name: a C identifier, which is the name of the files and the prefix of all public names.
+      source: the text of NAME.c, in ASCII.
+      header: the text of NAME.h, in ASCII.
+      table_bytes: the size of the constant tables in bytes.
+      memory_bytes: the size of the static memory in bytes.
     """
 
     name: str
@@ -59,21 +59,22 @@ def program(
     name: str | None = None,
     learning: IntegerPrototypes | None = None,
 ) -> Program:
-    """A trained network with weights of so many bits, 1 to 8, as a program for images of uint8, (H, W) or (H, W, 3).
+    """Exports a trained network as a C99 program that classifies uint8 images of shape (H, W) or (H, W, 3).
 
-    It decides as `networks.quantise(network, bits)`. `name` is that of its files and functions, by default the
-    network's. Compiled with -DNAME_MAIN, it reads images from its standard input, and writes decision, step, spikes and
-    synaptic operations of each image as a line.
+    The weights have `bits` bits, 1 to 8. The decisions are the same as those of `networks.quantise(network, bits)`.
+    `name` is the name of the files and the prefix of the functions, by default the network's name. If the program is
+    compiled with -DNAME_MAIN, it reads images from standard input and writes one line per image, with the decision, its
+    time step, and the numbers of spikes and of synaptic operations.
 
-    With `learning`, as `integer_prototypes` makes it of this network, this is the readout, and learns image by image;
-    its classes may be more than those of the network.
+    `learning` is a readout that `integer_prototypes` has made from the same network. If it is given, it replaces the
+    network's readout, learns image by image, and may have more classes than the network.
 
-    Raises InputError as `networks.quantise`, for images of another shape, and for networks that cannot become C
-    programs: they must be chains of layers, first those with ramps, then those that fire while their inputs do, with
-    thresholds from 0. The first of the latter may join the outputs of several stages by `Concatenate`. A layer that
-    decides may have a ramp if each of its neurons sees the whole input. There may be at most 255 time steps, the
-    decision must be `Earliest` or `Majority`, and the encoder `Pixels`, `OnOff` or `Encoder`, the latter without
-    pooling and inhibition.
+    Raises InputError as `networks.quantise` does, if images of `image_shape` do not become the network's input, and for
+    networks that cannot become C programs. A network must be a chain of layers: first layers with ramps, then layers
+    that fire while their inputs do, whose thresholds are at least 0. The first layer without a ramp may join the
+    outputs of several stages by `Concatenate`. A layer that decides may have a ramp if each of its neurons reads the
+    whole input. There may be at most 255 time steps, the decision must be `Earliest` or `Majority`, and the encoder
+    must be `Pixels`, `OnOff`, or `Encoder` without pooling and inhibition.
     """
     check_network(network, "in C", ramped_readout=True)
     checks.integer("time_steps", network.network.time_steps, 1, MAX_TIME_STEPS)
@@ -87,15 +88,15 @@ def program(
 
 
 def _check_learning(network: Network, learning: IntegerPrototypes) -> None:
-    """Raises InputError unless it is for the last layer of a network."""
+    """Raises InputError unless `learning` fits the last layer of a network."""
     inputs = math.prod(network.input_shapes[-1])
     if not network.stages[-1].ramped or learning.weights.shape[1] != inputs:
-        got = f"weights of {learning.weights.shape[1]} inputs"
-        raise InputError(f"`learning` must be made of {network.name}, with a readout of {inputs} inputs, got {got}")
+        got = f"one with {learning.weights.shape[1]} inputs"
+        raise InputError(f"`learning` must be made from {network.name}, whose readout has {inputs} inputs, got {got}")
 
 
 def _rendered(template: str, values: dict[str, Any]) -> str:
-    """The text of a template with values, in which blank lines are never adjacent."""
+    """Renders a template; successive blank lines become one."""
     return re.sub(r"\n{3,}", "\n\n", _TEMPLATES.get_template(template).render(values)).lstrip()
 
 
@@ -106,7 +107,7 @@ def _values(
     name: str,
     learning: IntegerPrototypes | None,
 ) -> dict[str, Any]:
-    """The values that the templates take, by name."""
+    """The variables of the templates, by name."""
     description: Network = network.network
     integers: dict[str, Any] = integer_layers(network, bits)
     ramps = code_ramps(description, integers, bits)
@@ -161,8 +162,8 @@ def _values(
         score_text=_score_text(description, learning is not None),
         timed=timed,
         fractional=fractional,
-        # The program multiplies by 1 / STEPS, as XLA does in place of a division by a constant: a division would round
-        # otherwise.
+        # The program multiplies by 1 / STEPS, because XLA replaces a division by a constant in this way, and a division
+        # would be rounded differently.
         reciprocal=int((np.float32(1) / np.float32(description.time_steps)).view(np.uint32)),
         fallback=falls_back(description),
         unpacks=bool(packed_rows),
@@ -178,7 +179,7 @@ def _values(
 
 
 def _score_text(network: Network, learns: bool) -> tuple[str, ...]:
-    """What the score of a class is, as lines of a comment that begins with some words."""
+    """The lines that explain the score of a class, in a comment of the header that begins with other words."""
     if learns:
         return (
             "The score of a class is the agreement of the image with the weights of its neuron of the",

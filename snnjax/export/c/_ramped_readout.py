@@ -1,4 +1,4 @@
-"""A deciding layer with a ramp, each of whose neurons sees the whole input, as the templates take it."""
+"""A deciding layer with a ramp whose neurons read the whole input, in the form that the templates use."""
 
 import zlib
 
@@ -13,7 +13,7 @@ from snnjax.networks.quantisation import IntegerRampLayer
 
 
 def ramped_readout(network: Network, layer: IntegerRampLayer, bits: int) -> CodeLayer:
-    """The layer with its weights as they are."""
+    """The readout with constant weights, which does not learn."""
     name = network.names[-1][0]
     rows = layer.weights.transpose(0, 2, 3, 1).reshape(len(layer.weights), -1)  # kh kw C
     offset = 2 ** (bits - 1) - 1
@@ -27,7 +27,7 @@ def ramped_readout(network: Network, layer: IntegerRampLayer, bits: int) -> Code
     tables = (
         Table(f"{name}_weights", "uint8_t", weights, f"Weights + {offset}, by feature, {_ORDER}."),
         Table(f"{name}_thresholds", "int32_t", layer.threshold, "Subtracted from sums, by feature."),
-        Table(f"{name}_shifts", "uint8_t", layer.shift, "Potentials are moved by so many bits, by feature."),
+        Table(f"{name}_shifts", "uint8_t", layer.shift, "Potentials are shifted left by this, by feature."),
         Table(f"{name}_synapses", unsigned(len(rows)), synapses, f"Features whose weight is not 0, by {_ORDER}."),
         _rises(conv.ramp.rises(network.time_steps).astype(np.uint8)),
     )
@@ -35,7 +35,7 @@ def ramped_readout(network: Network, layer: IntegerRampLayer, bits: int) -> Code
 
 
 def learning_readout(network: Network, layer: IntegerPrototypes) -> CodeLayer:
-    """The layer with weights in memory, which learn."""
+    """The readout with weights in memory, which learns."""
     name = network.names[-1][0]
     features, inputs = layer.weights.shape
     constants = _geometry(network) | dict(
@@ -57,33 +57,33 @@ def learning_readout(network: Network, layer: IntegerPrototypes) -> CodeLayer:
             "means",
             "int16_t",
             (constants["ROWS"] * constants["COLUMNS"],),
-            "Of the inputs at each position, of 2^-MEAN_BITS steps.",
+            "The mean of the inputs at each position, in 2^-MEAN_BITS steps.",
         ),
-        Buffer("potentials", "int64_t", (features,), "Of the neurons, of 2^-(SHIFT + MEAN_BITS) steps."),
-        Buffer("length", "uint32_t", (), "Of the image, of 2^-LENGTH_BITS steps."),
-        Buffer(f"{name}_weights", kind, (features * inputs,), f"By neuron, {_ORDER}."),
-        Buffer("bias", "int64_t", (features,), "Squared lengths of weights less 1, of 4^-SHIFT."),
-        Buffer("wins", "uint16_t", (features,), "The images that each neuron has won."),
-        Buffer("mean_length", "uint32_t", (), "Of images, of 2^-LENGTH_BITS steps."),
+        Buffer("potentials", "int64_t", (features,), "The potentials of the neurons, in 2^-(SHIFT + MEAN_BITS) steps."),
+        Buffer("length", "uint32_t", (), "The length of the image, in 2^-LENGTH_BITS steps."),
+        Buffer(f"{name}_weights", kind, (features * inputs,), f"Weights, by neuron, {_ORDER}."),
+        Buffer("bias", "int64_t", (features,), "Squared lengths of the weights minus 1, in 4^-SHIFT."),
+        Buffer("wins", "uint16_t", (features,), "The number of images that each neuron has won."),
+        Buffer("mean_length", "uint32_t", (), "The mean length of images, in 2^-LENGTH_BITS steps."),
     )
     return CodeLayer(name, kind, False, constants, (_rises(layer.rises),), buffers, ramped=True)
 
 
 def known_at_start(layer: IntegerPrototypes) -> tuple[Table, ...]:
-    """What the readout knows at the start, as constants; none if that is nothing."""
+    """The state of the readout at the start, as constant tables; () if it has learned nothing."""
     if layer.empty:
         return ()
     kind = "int8_t" if layer.bits <= 8 else "int16_t"
     return (
         Table("weights_at_start", kind, layer.weights.ravel(), f"Weights at the start, by neuron, {_ORDER}."),
         Table("bias_at_start", "int64_t", layer.bias, "The bias of each neuron at the start."),
-        Table("wins_at_start", "uint16_t", layer.wins, "The images that each neuron has won at the start."),
+        Table("wins_at_start", "uint16_t", layer.wins, "The number of images that each neuron has won at the start."),
         Table("length_at_start", "uint32_t", np.array([layer.length]), "The mean length at the start."),
     )
 
 
 def digest(readout: CodeLayer, tables: list[Table]) -> int:
-    """A number of 32 bits for the features, and the form of the readout, that what is saved belongs to."""
+    """A 32-bit checksum of the features and of the readout's geometry, by which saved data is matched to a program."""
     number = zlib.crc32(repr((readout.kind, readout.constants)).encode())
     for table in tables:
         number = zlib.crc32("\n".join(table.lines).encode(), number)
@@ -94,20 +94,20 @@ _ORDER = "row, column and map of the input"
 
 
 def _rises(values: np.ndarray) -> Table:
-    return Table("rises", "uint8_t", values, "What an input adds per weight, by the steps that remain to it.")
+    return Table("rises", "uint8_t", values, "What an input adds per unit of weight, by the steps that remain.")
 
 
 def _inputs(name: str, count: int) -> Buffer:
-    return Buffer(f"{name}_inputs", "uint8_t", (count,), "What each input adds per weight, 0 of silence.")
+    return Buffer(f"{name}_inputs", "uint8_t", (count,), "What each input adds per unit of weight, 0 if silent.")
 
 
 def _geometry(network: Network) -> dict[str, int]:
-    """How the layer reads spikes, by the names of other layers: through windows of one neuron if not pooled."""
+    """The geometry of the layer's input, by names as in other layers; windows of one neuron if it is not pooled."""
     number = len(network.stages) - 1
     maps, rows, columns = network.input_shapes[number]
     constants = dict(MAPS=maps, ROWS=rows, COLUMNS=columns, OUTPUT_ROWS=rows, OUTPUT_COLUMNS=columns)
     axes = dict(MARGIN=(0, 0), POOL=(1, 1), POOL_STRIDE=(1, 1))
-    if not (number and network.stages[number - 1].ramped):  # those are pooled before their spikes are sorted
+    if not (number and network.stages[number - 1].ramped):  # ramped stages are pooled before spikes are sorted
         (source,) = sources(network, number)
         axes = dict(MARGIN=source.margin, POOL=source.window, POOL_STRIDE=source.window_stride)
     for name, (down, right) in axes.items():

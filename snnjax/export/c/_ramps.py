@@ -1,4 +1,4 @@
-"""The layers with ramps, as the templates take them."""
+"""Layers with ramps, in the form that the templates use."""
 
 import math
 from typing import NamedTuple
@@ -16,11 +16,11 @@ class CodeRamp(NamedTuple):
     """A layer with a ramp in the program.
 
     Attributes:
-      name: as in the network, such as layer1.
-      output: the number of the output that it makes, from 1.
-      constants: fields of its `ramp_layer`, by name.
-      pool: fields of the `pooling` of its stage, by name.
-      tables: weights, thresholds, shifts, levels, and the number of weights that are not 0.
+      name: the name of the layer in the network, such as layer1.
+      output: the number of its stage's output, from 1.
+      constants: the fields of its `ramp_layer`, by name.
+      pool: the fields of the `pooling` of its stage, by name.
+      tables: weights, thresholds, shifts, levels, and for each input the number of weights that are not 0.
     """
 
     name: str
@@ -31,12 +31,12 @@ class CodeRamp(NamedTuple):
 
 
 class CodeJoin(NamedTuple):
-    """What the first layer without a ramp reads, in the program.
+    """The joined input of the first layer without a ramp, in the program.
 
     Attributes:
-      maps: of all that is joined.
-      inputs: neurons of these maps.
-      sources: of each part the number of the output, the number of its first map, and the fields of its `pooling`.
+      maps: the number of joined maps.
+      inputs: the number of neurons in these maps.
+      sources: for each joined output its number, the number of its first map, and the fields of its `pooling`.
     """
 
     maps: int
@@ -61,7 +61,7 @@ def code_ramps(network: Network, integers: dict[str, IntegerRampLayer], bits: in
         constants |= _axes(dict(kernel=sizes.kernel, stride=sizes.stride, padding=sizes.padding))
         constants |= dict(row_bytes=-(-rows.shape[1] * bits // 8), offset=2 ** (bits - 1) - 1)
         pool = _pooling(conv.features, sizes, sizes.output)
-        # In int16, because weights of 8 bits with their offset go up to 254.
+        # In int16, because 8-bit weights with their offset are up to 254.
         weights = pack_bits((rows.astype(np.int16) + constants["offset"]).astype(np.uint8), bits)
         tables = _tables(name, layer, weights, constants["offset"])
         synapses = np.count_nonzero(rows, axis=0)
@@ -71,7 +71,7 @@ def code_ramps(network: Network, integers: dict[str, IntegerRampLayer], bits: in
 
 
 def code_join(network: Network) -> CodeJoin:
-    """What the first layer without a ramp reads."""
+    """The joined input of the first layer without a ramp."""
     first = first_within(network)
     parts = []
     place = 0
@@ -82,27 +82,27 @@ def code_join(network: Network) -> CodeJoin:
 
 
 def ramp_buffers(network: Network, ramps: list[CodeRamp]) -> list[Buffer]:
-    """Outputs of the stages that have ramps and of the encoder, and what their layers compute with."""
+    """The buffers for the outputs of the encoder and of stages with ramps, and the working memory of their layers."""
     each = [layer.constants for layer in ramps]
     neurons = max(layer["to_rows"] * layer["to_columns"] * layer["features"] for layer in each)
     positions = [layer["to_columns"] * layer["dendrite_columns"] for layer in each]
     in_row = max(count * layer["size"] for count, layer in zip(positions, each, strict=True))
     neurons_in_row = max(layer["to_columns"] * layer["features"] for layer in each)
     outputs = [
-        Buffer(f"output{number}", "uint8_t", (math.prod(shape),), "Steps that remain to each spike, 0 of silence.")
+        Buffer(f"output{number}", "uint8_t", (math.prod(shape),), "Steps that remain after each spike, 0 if silent.")
         for number, shape in enumerate(network.shapes[: len(ramps) + 1])
     ]
     return [
         *outputs,
-        Buffer("unpooled", "uint8_t", (neurons,), "The same of a layer, before pooling."),
+        Buffer("unpooled", "uint8_t", (neurons,), "The same for the neurons of a layer, before pooling."),
         Buffer("patches", "uint8_t", (in_row,), "The inputs of each position of a row."),
-        Buffer("patch_sums", "uint32_t", (max(positions),), "Their sums."),
+        Buffer("patch_sums", "uint32_t", (max(positions),), "The sum of the inputs of each position."),
         Buffer("row_potentials", "int32_t", (neurons_in_row,), "Potentials above 0 of a row of neurons."),
     ]
 
 
 def _axes(pairs: dict[str, tuple[int, ...]]) -> dict[str, int]:
-    """Numbers of rows and columns, by names with "_rows" and "_columns"."""
+    """The rows and columns of each pair, by its name with "_rows" and "_columns" added."""
     numbers: dict[str, int] = {}
     for name, (rows, columns) in pairs.items():
         numbers |= {f"{name}_rows": rows, f"{name}_columns": columns}
@@ -110,7 +110,7 @@ def _axes(pairs: dict[str, tuple[int, ...]]) -> dict[str, int]:
 
 
 def _pooling(maps: int, sizes: Geometry | Source, pooled: tuple[int, int], mean: bool = False) -> dict[str, int]:
-    """The fields of a `pooling`."""
+    """The fields of a `pooling` of the program."""
     window = dict(margin=sizes.margin, window=sizes.window, stride=sizes.window_stride)
     return dict(maps=maps, mean=int(mean)) | _axes(dict(input=sizes.size, **window, to=pooled))
 
@@ -119,10 +119,10 @@ _ORDER = "row, column and map of the kernel"
 
 
 def _tables(name: str, layer: IntegerRampLayer, weights: np.ndarray, offset: int) -> tuple[Table, ...]:
-    """The tables of a layer whose weights are these bytes."""
+    """The tables of a layer whose packed weights are given."""
     return (
         Table(f"{name}_weights", "uint8_t", weights, f"Weights + {offset}, by feature, {_ORDER}."),
         Table(f"{name}_thresholds", "int32_t", layer.threshold, "Subtracted from sums, by feature."),
-        Table(f"{name}_shifts", "uint8_t", layer.shift, "Potentials are moved by so many bits, by feature."),
-        Table(f"{name}_levels", "int64_t", layer.levels, "Neurons fire from it on, by step."),
+        Table(f"{name}_shifts", "uint8_t", layer.shift, "Potentials are shifted left by this, by feature."),
+        Table(f"{name}_levels", "int64_t", layer.levels, "Neurons fire if their potential reaches the level, by step."),
     )

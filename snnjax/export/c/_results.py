@@ -1,4 +1,4 @@
-"""What a program in C finds for images, in Python."""
+"""Results of a C program, computed in Python."""
 
 from typing import NamedTuple
 
@@ -14,14 +14,15 @@ from snnjax.networks.quantisation import integer_layers, quantise
 
 
 class Results(NamedTuple):
-    """The results of a program that does not learn, for N images, (N,) int64 each.
+    """The results of a program that does not learn, for N images; all attributes are (N,) int64.
 
     Attributes:
       decision: the class, -1 if the network stays silent.
-      step: the time step of the decision, the last one if all spikes are read.
-      score: the largest potential of the class that was decided for, at this step, as an integer; 0 for none.
-      second: the class, other than the decision, with the largest potential above 0; the lowest of equals; -1 for none.
-      second_score: this potential, 0 for none.
+      step: the time step of the decision; the last time step if the decision depends on all spikes.
+      score: the largest potential of the decided class at this time step, as an integer; 0 without a decision.
+      second: the class with the largest potential among all other classes, in a tie the lowest class; -1 if none of
+        these potentials is above 0.
+      second_score: the largest potential of the second class, 0 if there is no second class.
     """
 
     decision: np.ndarray
@@ -32,9 +33,10 @@ class Results(NamedTuple):
 
 
 def results(network: SpikingNetwork, bits: int, images: ArrayLike) -> Results:
-    """What `program(network, bits, ...)` finds for images (N, ...), bit for bit.
+    """The results of `program(network, bits, ...)` for images (N, ...), bit for bit.
 
-    Of a program that learns, `IntegerPrototypes.rank` gives the scores. Raises InputError as `program`.
+    For a program that learns, use `IntegerPrototypes.rank` instead. Raises InputError for networks that `program` does
+    not accept.
     """
     check_network(network, "in C", ramped_readout=True)
     quantised = quantise(network, bits)
@@ -55,9 +57,9 @@ def results(network: SpikingNetwork, bits: int, images: ArrayLike) -> Results:
 
 @jax.jit
 def _at_decision(model: Model, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The step of each decision, (N,), and the largest potential of each class then, (N, classes).
+    """The time step of each decision, (N,), and the largest potential of each class at that time, (N, classes).
 
-    `inputs` are latencies (N, C, H, W) that the readout reads.
+    `inputs` are the latencies (N, C, H, W) that the readout reads.
     """
     network = model.network
     last = network.time_steps - 1

@@ -1,4 +1,4 @@
-"""Numbers, strings and names as text in C."""
+"""Conversion of numbers, strings and names to C source text."""
 
 import math
 import re
@@ -9,17 +9,17 @@ import numpy as np
 
 UNSIGNED = dict(uint8_t=1, uint16_t=2, uint32_t=4)
 BYTES = UNSIGNED | dict(int8_t=1, int16_t=2, int32_t=4, int64_t=8, float=4, crossing=8)
-"""Bytes of a number, by its type in C."""
+"""The size of a number in bytes, by its C type."""
 
 
 class Buffer(NamedTuple):
     """A static array of the program, in memory.
 
     Attributes:
-      name: of the array.
-      kind: the type of its numbers.
+      name: the name of the array.
+      kind: the C type of its elements.
       shape: its dimensions.
-      comment: what it holds.
+      comment: a description of its contents.
     """
 
     name: str
@@ -29,12 +29,12 @@ class Buffer(NamedTuple):
 
     @property
     def declaration(self) -> str:
-        """Type, name and dimensions."""
+        """The declaration: type, name and dimensions."""
         return f"{self.kind} {self.name}{''.join(f'[{size}]' for size in self.shape)}"
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """The size of the array in bytes."""
         return BYTES[self.kind] * math.prod(self.shape)
 
 
@@ -42,10 +42,10 @@ class Table(NamedTuple):
     """A constant array of the program.
 
     Attributes:
-      name: of the array.
-      kind: the type of its numbers.
-      values: of one axis.
-      comment: what it holds.
+      name: the name of the array.
+      kind: the C type of its elements.
+      values: its elements, a one-dimensional array.
+      comment: a description of its contents.
     """
 
     name: str
@@ -55,23 +55,23 @@ class Table(NamedTuple):
 
     @property
     def declaration(self) -> str:
-        """Type, name and dimension."""
+        """The declaration: type, name and dimension."""
         return f"{self.kind} {self.name}[{len(self.values)}]"
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """The size of the array in bytes."""
         return BYTES[self.kind] * len(self.values)
 
     @property
     def lines(self) -> list[str]:
-        """The values as lines of C."""
+        """The values as lines of C source."""
         literals = [floating(value) if self.kind == "float" else str(value) for value in self.values]
         return lines(literals)
 
 
 def lines(literals: Sequence[str], width: int = 112) -> list[str]:
-    """Literals with a comma after each, in lines up to a width."""
+    """Joins literals, each followed by a comma, to lines of at most `width` characters."""
     rows: list[str] = []
     for literal in literals:
         if rows and len(rows[-1]) + len(literal) + 2 <= width:
@@ -82,21 +82,24 @@ def lines(literals: Sequence[str], width: int = 112) -> list[str]:
 
 
 def floating(value: float | np.floating) -> str:
-    """A literal of exactly this float32."""
+    """A C literal with exactly this float32 value."""
     return f"{np.float32(value):.8e}f"
 
 
 def string(text: str) -> str:
-    """A string literal, of UTF-8; whatever may have a meaning in C is in octal."""
+    """A UTF-8 string literal, in which characters that may have a meaning in C are octal escapes."""
     return '"' + "".join(chr(x) if re.match(rb"[\w .,:+-]", bytes([x])) else f"\\{x:03o}" for x in text.encode()) + '"'
 
 
 def identifier(name: str) -> str:
-    """The name with "_" for all but ASCII letters, digits and "_"; it begins with a letter."""
+    """Converts a name to a C identifier: characters other than ASCII letters, digits and "_" become "_".
+
+    If the result does not begin with a letter, "network_" is added in front.
+    """
     allowed = re.sub(r"\W", "_", name, flags=re.ASCII)
     return allowed if re.match("[A-Za-z]", allowed) else f"network_{allowed}"
 
 
 def unsigned(most: int) -> str:
-    """The smallest type of integers from 0 up to `most`."""
+    """The smallest unsigned C type that can represent `most`."""
     return next(kind for kind, size in UNSIGNED.items() if most < 1 << (8 * size))

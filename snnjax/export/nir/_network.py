@@ -32,15 +32,16 @@ _JOINS = (Concatenate, EarliestSpike, LatestSpike)
 
 
 def to_nir(network: SpikingNetwork, neuron: Neuron = "IF") -> "NIRGraph":
-    """A network as NIR, with all that its reader needs to know in the graph's metadata; `exportable` is its network.
+    """Exports a network as a NIR graph, whose metadata contains all that a reader needs to know.
 
-    IF neurons have no leak: each (image, step) is a separate sample. LIF neurons forget within a step of `TAU`
-    seconds: the steps of an image follow each other.
+    The graph is that of the network which `exportable` returns. IF neurons have no leak, so that each time step of each
+    image must be a separate sample. LIF neurons forget within a time step of `TAU` seconds, so that the time steps of
+    an image follow each other.
 
-    Metadata: `recipe` and `note`, texts; `time_steps`; `classes`; `class_names`, a list as JSON; where the first spike
-    decides `threshold`, (F,) float32, `fallback`, whether V(T - 1) decides where all are silent, and `fractional`,
-    whether spikes lie within steps. Raises as `exportable`, InputError for another `neuron`, and MissingPackageError
-    without the package nir.
+    The metadata contains the texts `recipe` and `note`, `time_steps`, `classes`, and `class_names`, a JSON list. If the
+    first spike decides, it also contains `threshold`, (F,) float32, `fallback`, whether V(T - 1) decides if all neurons
+    are silent, and `fractional`, whether spikes have times within a time step. Raises as `exportable` does, InputError
+    for an unknown `neuron`, and MissingPackageError if the package nir is not installed.
     """
     checks.one_of("neuron", neuron, NEURONS)
     builder = Builder(_package(), neuron)
@@ -57,10 +58,11 @@ def to_nir(network: SpikingNetwork, neuron: Neuron = "IF") -> "NIRGraph":
 
 
 def write(network: SpikingNetwork, path: Path | str, neuron: Neuron = "IF") -> str:
-    """Writes a network as a file of NIR, atomically; returns a note for its user, "" if there is nothing to say.
+    """Writes a network to a NIR file, atomically; returns a note for its user, "" if there is nothing to say.
 
-    The note says where the file begins, behind layers with ramps, and where nodes form no chain, which not all readers
-    can run. nir 1.0.4 reads the file too. Raises FileExistsError if there is a file, and as `to_nir`.
+    The note says at which stage the file begins if layers with ramps are left out, and that not all readers can run the
+    graph if its nodes form no chain. nir 1.0.4 can also read the file. Raises FileExistsError if the file exists, and
+    as `to_nir` does.
     """
     path = Path(path)
     if path.exists():
@@ -76,9 +78,9 @@ def write(network: SpikingNetwork, path: Path | str, neuron: Neuron = "IF") -> s
 def exportable(network: SpikingNetwork) -> SpikingNetwork:
     """The part of a network that NIR can express, with weights and thresholds rounded as in its file.
 
-    It begins with what a stage reads, the first one at and behind which no layer has a ramp, and from which
-    the decision is computed; it is the whole network if there are none. Raises InputError if later stages cannot be
-    expressed, parts are not fitted, or weights are not finite.
+    This part begins with the input of the first stage from whose input alone the decision can be computed without
+    ramps. If no layer has a ramp, it is the whole network. Raises InputError if its stages cannot be expressed, if the
+    network has parts that are not fitted, or if weights are not finite.
     """
     checks.instance("network", network, SpikingNetwork, "a SpikingNetwork", "snnjax.load(...)")
     description = network.network

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Neuron = Literal["IF", "LIF"]
 TAU = 1e-4
-"""Time constant of LIF nodes and step of the simulation, in seconds: within a step such a neuron forgets all."""
+"""Time constant of LIF nodes and time step of the simulation, in seconds; LIF neurons forget within a time step."""
 
 
 def common_threshold(sums: np.ndarray, threshold: np.ndarray) -> float:
@@ -27,7 +27,7 @@ def common_threshold(sums: np.ndarray, threshold: np.ndarray) -> float:
 class Square(NamedTuple):
     """A kernel with zeros around it: square, and with the same sums at the same positions.
 
-    The package nir takes the rows of a kernel for its columns too, when it computes the size of a map.
+    When the package nir computes the size of a map, it uses the number of rows of a kernel for its columns, too.
 
     Attributes:
       side: rows, which are as many as its columns.
@@ -139,7 +139,7 @@ class Builder:
         return graph
 
     def add_convolution(self, conv: Convolution, bias: np.ndarray | float = 0.0) -> str:
-        """A convolution with a `bias`, (F,) or one for all features."""
+        """Adds a convolution with a `bias`, (F,) or a single number for all features."""
         size = self.shapes[conv.source][1:]
         features, channels, rows, columns = conv.weights.shape
         kernel = rows, columns
@@ -160,7 +160,7 @@ class Builder:
         return conv.name
 
     def add_layer(self, name: str, convs: Sequence[Convolution], threshold: np.ndarray) -> str:
-        """Neurons that fire where the sum of some convolutions is above `threshold`, (F,)."""
+        """Adds neurons that fire if the sum of the convolutions is above `threshold`, (F,)."""
         sums = np.sum([conv.weights.sum(axis=(1, 2, 3), dtype=np.float64) for conv in convs], axis=0)
         # Several readers take one threshold for all neurons of a layer, so the features' own ones go into the biases.
         level = common_threshold(sums, threshold)
@@ -180,7 +180,7 @@ class Builder:
         return neurons
 
     def add_pool(self, name: str, source: str, pool: Pool) -> str:
-        """Neurons that fire with any in their window of the same map."""
+        """Adds neurons that fire if any neuron in their window of the same map fires."""
         features = self.shapes[source][0]
         window = checks.pair("window", pool.window, 1)
         stride = checks.pair("stride", pool.stride or pool.window, 1)
@@ -192,7 +192,7 @@ class Builder:
         return self.add_layer(name, [Convolution(name, source, weights, stride, padding)], np.full(features, 0.5))
 
     def add_concatenation(self, name: str, sources: Sequence[Source]) -> str:
-        """The maps of all sources, one after the other."""
+        """Adds neurons that repeat the maps of all sources, one source after the other."""
         counts = [self.shapes[source.node][0] for source in sources]
         features = sum(counts)
         parts = np.split(np.eye(features)[:, :, None, None], np.cumsum(counts)[:-1], axis=1)
@@ -203,7 +203,7 @@ class Builder:
         return self.add_layer(name, convs, np.full(features, 0.5))
 
     def add_count(self, name: str, sources: Sequence[str], least: int) -> str:
-        """Neurons that fire where at least so many of their inputs have fired, one in each source."""
+        """Adds neurons that fire if at least `least` of their inputs have fired, one input in each source."""
         features = self.shapes[sources[0]][0]
         weights = np.eye(features)[:, :, None, None]
         convs = [Convolution(f"{name}_{number}", source, weights) for number, source in enumerate(sources, 1)]

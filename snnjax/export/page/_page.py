@@ -52,11 +52,11 @@ def page_of(
     centred: bool = False,
     fit: Fit = "crop",
 ) -> str:
-    """A network with weights of so many bits on one HTML page, with some pictures and their labels (N,).
+    """The text of an HTML page that runs a network with `bits`-bit weights, with pictures and their labels (N,).
 
-    Pictures are (N, H, W), or (N, H, W, 3) in colour for the encoder `Pixels`. The page encodes a picture as Python
-    does, and decides as `networks.quantise(network, bits)`. It needs no other file and no connection. Every picture
-    given is on it. A page in colour also takes pictures from files and from a camera, which it makes to fit as
+    Pictures are (N, H, W) or, in colour for the encoder `Pixels`, (N, H, W, 3). The page encodes pictures as Python
+    does, and decides as `networks.quantise(network, bits)` does. It needs no other file and no connection, and contains
+    all given pictures. A page in colour also accepts pictures from files and from a camera, and makes them fit as
     `data.read_picture` does. Grey drawings have light ink, or dark ink if most of the pictures have a light background;
     `centred` ones are scaled and centred as `data.read_handwriting` does.
 
@@ -84,13 +84,13 @@ def teaching_page(
     centred: bool = False,
     fit: Fit = "crop",
 ) -> str:
-    """A page on which the features of a trained network, with weights of so many bits, learn new classes.
+    """The text of an HTML page on which a trained network with `bits`-bit weights learns new classes.
 
-    The features are the layers before the first that learned from labels; the readout learns image by image, as of
-    `networks.with_prototypes`, and has no class at first. What is taught can be saved as a file that `snnjax.load`
-    reads. Pictures are on the page to be taught, and with their labels otherwise as of `page_of`.
+    Its features are the layers before the first layer that learned from labels. A readout as in
+    `networks.with_prototypes` learns image by image, and has no classes at first. The taught network can be saved as a
+    file that `snnjax.load` reads. The pictures are on the page to be taught; they and their labels are as in `page_of`.
 
-    Raises InputError as `page_of`, but for the layers that are not on the page, and for fewer than 2 bits.
+    Raises InputError as `page_of` does, except for the layers that are not on the page, and for fewer than 2 bits.
     """
     network = _untaught(trained, bits)
     description = network.network
@@ -195,7 +195,8 @@ def _check_contents(network: Network, pictures: np.ndarray, labels: np.ndarray) 
     shape = np.shape(pictures)
     in_colour = len(shape) == 4 and isinstance(network.encoder, Pixels)
     if not (len(shape) == 3 or in_colour) or not shape[0]:
-        raise InputError(f"`pictures` must be grey, (N, H, W), or for Pixels (N, H, W, 3), N from 1, got {shape}")
+        expected = "grey images (N, H, W) or, for the encoder Pixels, colour images (N, H, W, 3), with N at least 1"
+        raise InputError(f"`pictures` must be {expected}, got {shape}")
     check_shape(network, "pictures", shape[1:])
     check_labels(np.asarray(labels), shape[0], network.classes)
 

@@ -1,4 +1,4 @@
-"""Weights from and for github.com/aidinattar/snn, in PyTorch: files of its networks' state_dict.
+"""Import and export of weights for github.com/aidinattar/snn, in PyTorch, as state_dict files.
 
 For layer3_1 of our third stage that learns, a state_dict holds block3_1.conv.weight, the weights (F, C, kh, kw);
 block3_1.stdp.layer.weight, the same tensor again, since a learning rule refers to its layer; block3_1.stdp.ltp_0 and

@@ -1,4 +1,4 @@
-"""The state_dict of a network of aidinattar/snn, read, made and written."""
+"""Reading and writing of state_dict files of aidinattar/snn."""
 
 import pickle
 import re
@@ -91,7 +91,7 @@ def state_dict(network: Network, weights: Mapping[str, Any]) -> dict[str, np.nda
     for _, layer, conv in network.layers():
         if conv.ramped:
             raise InputError(
-                f"{layer} of {network.name} must fire while its inputs do, as all layers do there, but has a `ramp`"
+                f"{layer} of {network.name} must fire while its inputs do, as in aidinattar/snn, but has a `ramp`"
             )
         block = blocks[layer]
         weight = _checked(f"weights[{layer!r}]", weights[layer], shapes[layer], conv)
@@ -152,7 +152,7 @@ def _some(names: Iterable[str]) -> str:
 
 
 def _entries(path: Path) -> dict[str, np.ndarray]:
-    """The arrays in a file by name."""
+    """The arrays in a file, by name."""
     torch = _torch(path)
     if torch is None:
         return files.read_npz(path, "state_dict", MOST_BYTES)

@@ -1,4 +1,4 @@
-"""Networks that come with snnjax, trained: a file of each, and a card that says how it was made and what it reaches."""
+"""Trained networks that come with snnjax: a file for each, and a card that says how it was made and its accuracy."""
 
 import json
 from pathlib import Path
@@ -7,27 +7,27 @@ from typing import NamedTuple
 from snnjax.core.errors import unknown
 
 PREFIX = "pretrained:"
-"""What stands before a name wherever a run is named."""
+"""The prefix that distinguishes the name of a pretrained network from the path of a run."""
 FOLDER = Path(__file__).parent
 CARDS = FOLDER / "cards.json"
 
 
 class Card(NamedTuple):
-    """What there is to know of a trained network.
+    """The description of a pretrained network.
 
     Attributes:
-      model: the network that was trained.
+      model: the name of the network that was trained.
       data: the training data, in words.
-      train_images: their number, without those held out.
-      seed: of the training.
-      command: that trained it; `--data_dir` says where the data are.
-      bits: of the weights of spiking layers; 32 as they were trained.
+      train_images: the number of training images, without held-out images.
+      seed: the seed of the training run.
+      command: the command that trained the network; `--data_dir` says where the data are.
+      bits: the number of bits per weight in spiking layers; 32 if they are as trained.
       test_images: the number of test images.
-      test_accuracy: in 0..1, of the network with these weights.
-      trained_accuracy: in 0..1, of the network as it was trained.
-      version: of snnjax, which trained it.
-      file_bytes: the size of the file.
-      sha256: of the file.
+      test_accuracy: the test accuracy of the network with these weights, in 0..1.
+      trained_accuracy: the test accuracy of the network as it was trained, in 0..1.
+      version: the version of snnjax that trained the network.
+      file_bytes: the size of the file in bytes.
+      sha256: the SHA-256 of the file.
     """
 
     model: str
@@ -45,21 +45,21 @@ class Card(NamedTuple):
 
 
 def cards() -> dict[str, Card]:
-    """The card of each network, by its name."""
+    """The cards of all pretrained networks, by name."""
     return {name: Card(**card) for name, card in json.loads(CARDS.read_text()).items()}
 
 
 def path_of(name: str) -> Path:
-    """The file of a network; raises InputError for an unknown name."""
+    """The path of the file of a pretrained network; raises InputError if the name is unknown."""
     if name not in cards():
         raise unknown("pretrained", name, cards())
     return FOLDER / f"{name}.npz"
 
 
 def resolved(run: Path | str) -> Path:
-    """The path of a run, or of the network that a name such as "pretrained:goupy2024_ncg_mnist" stands for.
+    """The path of a run, or of the file of a pretrained network, given as "pretrained:goupy2024_ncg_mnist".
 
-    Raises InputError for an unknown name.
+    Raises InputError if there is no pretrained network with this name.
     """
     text = str(run)
     return path_of(text.removeprefix(PREFIX)) if text.startswith(PREFIX) else Path(run)
