@@ -214,7 +214,7 @@ def test_other_pictures_may_be_those_of_the_training(tmp_path):
         picture(99).save(place / "cup" / "new.png")
     more = shared_options.TestData(dataset="folder", data_dir=tmp_path / "more")
     for chosen, count, words in (
-        (more, 41, "these are not exactly the data of the training"),
+        (more, 41, "these are not exactly the data of the training run"),
         (shared_options.TestData(), 8, f"{path} has changed since the training"),
         (shared_options.TestData(dataset="folder", data_dir=path), 8, f"{path} has changed since the training"),
     ):

@@ -114,7 +114,7 @@ def test_folders_of_pictures_are_decided_on_in_blocks(work, monkeypatch, capsys)
     shutil.copy("bad.png", "many/broken.png")
     Command("predict").main([RUN, "many", "--csv", "all.csv"])
     out, err = capsys.readouterr()
-    assert "many/broken.png is no image" in err
+    assert "many/broken.png is not an image" in err
     rows = table("all.csv")
     assert {row["image"]: row["label"] for row in rows} == labels
     network = Trained.read(RUN).spiking_network()
@@ -173,7 +173,7 @@ def test_names_that_terminals_would_obey(work, capsys):
     out, err = capsys.readouterr()
     assert "\x1b" not in out + err
     assert "odd/esc?[31m$5_$.png: " in out
-    assert "bad?[31m.png is no image" in err
+    assert "bad?[31m.png is not an image" in err
     assert "there is no file odd/gone.png; left out" in err
     assert [row["image"] for row in table("odd.csv")] == ["odd/esc?[31m$5_$.png", "odd/?.png"]
     assert len(os.listdir("drawn")) == 2
