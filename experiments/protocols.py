@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 from snnjax import NETWORKS
 from snnjax.app.names import RECORDED
 
-CITED = "as cited by others, to be checked in the paper before it is quoted"
+CITED = "as cited in other papers, to be checked in the paper before it is quoted"
 JPEG = "cifar10-jpeg"  # a folder of pictures: slightly lossy copies of CIFAR-10's images
 
 

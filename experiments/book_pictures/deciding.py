@@ -11,7 +11,7 @@ from snnjax import SpikingNetwork, kernels
 from snnjax.app import plots
 
 NAME = "pretrained:goupy2024_ncg_mnist"
-OTHERS = "0.7"  # colour of the classes that have no label of their own
+UNLABELLED = "0.7"  # colour of the classes that share one label
 
 
 @functools.cache
@@ -83,7 +83,7 @@ def race() -> bytes:
     axis.axvline(step, color=style.ON, linestyle=":", linewidth=1)
     ranks = np.argsort(-potentials[:, step], kind="stable")
     for rank, number in reversed([*enumerate(ranks)]):
-        color = (style.ON, style.OFF, style.GREEN)[rank] if rank < 3 else OTHERS
+        color = (style.ON, style.OFF, style.GREEN)[rank] if rank < 3 else UNLABELLED
         _runner(axis, potentials[number, : step + 1], color, f"class {number}" if rank < 3 else "the other classes")
     axis.plot(step, potentials[winner, step], "*", color=style.ON, markersize=17, markeredgecolor="white", zorder=5)
     axis.text(step - 3, 1.03, f"{winner} fires first, at step {step}", color=style.ON, ha="right", va="bottom")
@@ -97,4 +97,4 @@ def race() -> bytes:
 
 def _runner(axis: Axes, course: np.ndarray, color: str, name: str) -> None:
     """Draws the potential of a class up to the time of the decision."""
-    axis.plot(course, color=color, linewidth=2.2 if color != OTHERS else 1.5, label=name)
+    axis.plot(course, color=color, linewidth=2.2 if color != UNLABELLED else 1.5, label=name)

@@ -55,8 +55,8 @@ def published(folder):
     """The 20 runs of Lake et al.: images to learn, (20, 1, 32, 32), images to classify, (20, 32, 32), their labels."""
     for run in range(1, 21):
         names = (folder / f"run{run:02}/class_labels.txt").read_text().split()
-        tests, answers = np.reshape(names, (-1, 2)).T
-        examples, labels = np.unique(answers, return_inverse=True)
+        tests = names[::2]  # each is followed by the example of its class
+        examples, labels = np.unique(names[1::2], return_inverse=True)
         yield read(folder / name for name in examples)[:, None], read(folder / name for name in tests), labels
 
 

@@ -1,4 +1,4 @@
-"""Two classes of your own images, learned from reward; here they are rings and crosses that are drawn at random.
+"""Two custom classes of images, learned from reward: rings and crosses, which are drawn at random.
 
 python experiments/examples/4_two_classes_of_pictures.py
 """

@@ -270,7 +270,7 @@ class Convert:
 
 @dataclasses.dataclass(frozen=True)
 class Sets:
-    """List the data sets and where they are stored, download some of them, or inspect a folder of pictures.
+    """List the data sets and their folders, download some of them, or inspect a folder of pictures.
 
     $ snnjax data
     $ snnjax data mnist fashion_mnist

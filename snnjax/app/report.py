@@ -140,7 +140,7 @@ _KINDS = {
     "wins": (
         "Winners",
         "How often each feature won in the last epoch; a feature that never wins is useless. In NCG and PCN readouts,"
-        " the first neuron of each class should fire late for all images, and the others early for their class",
+        " the first neuron of each class should fire late for all images, the remaining ones early for their class",
         "Bars, or a table of classes and neurons",
     ),
     "features": (

@@ -117,8 +117,8 @@ def event_picture(
       size: rows and columns of the picture. If several events fall on a pixel, the earliest one is used.
       window: the length of the window in microseconds from the first event; infinite: the whole recording.
 
-    Use it to make a `Dataset` of your own recordings, which `tonic.io` reads for several types of cameras. Raises
-    InputError if events lie outside the sensor.
+    With this function, custom recordings can be converted to a `Dataset`; `tonic.io` reads the files of several types
+    of cameras. Raises InputError if events lie outside the sensor.
     """
     checks.at_least("window", window, 0, above=True)
     picture = np.zeros((*size, 2), np.uint8)

@@ -37,7 +37,7 @@ class Picture(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """A picture as it is stored in a file."""
+    """A picture as read from a file, before it is fitted to a network."""
 
     image: Any  # a Pillow image, upright
     size: tuple[int, int]  # rows and columns, upright

@@ -58,7 +58,7 @@ class SweepFolder(CheckpointFolder):
         self.sweep = sweep
         self.state = SweepState()
         self._draw = draw
-        self.others: list[Json] = []  # records of trained networks that are not variants of this sweep
+        self.earlier: list[Json] = []  # records of networks from earlier sweeps in this folder, with other variants
         fixed = (settings or {}) | training_settings(sweep)
         super().__init__(path, sweep.network, fixed, about, command, backend_notes(sweep))
 
@@ -82,7 +82,7 @@ class SweepFolder(CheckpointFolder):
             if record["variant"] in labels:
                 self.state.done[labels.index(record["variant"])] = record
             else:
-                self.others.append(record)
+                self.earlier.append(record)
                 if self.sweep.data.tested == "validation":
                     record.pop("test", None)  # only the best combination of the present variants is tested
 
@@ -93,7 +93,7 @@ class SweepFolder(CheckpointFolder):
     def run(self, workers: Workers = SERIAL) -> list[Json]:
         """Trains the remaining groups, and returns `networks`."""
         # Networks of other variants also have files in this folder, which must not be overwritten.
-        used = {record.get("weights") for record in [*self.others, *self.state.done.values()]}
+        used = {record.get("weights") for record in [*self.earlier, *self.state.done.values()]}
         free = (name for name in map("weights_{:03d}.npz".format, itertools.count()) if name not in used)
         self._names = {index: next(free) for index in range(len(self.sweep.variants)) if index not in self.state.done}
         if not (self.path / CHECKPOINT).exists():
@@ -126,12 +126,12 @@ class SweepFolder(CheckpointFolder):
 
     def save(self) -> None:
         """Writes the checkpoint and, once networks are trained, sweep.json and the figure, if there is `draw`."""
-        self._save_checkpoint({}, dict(done=self.state.done, others=self.others))
+        self._save_checkpoint({}, dict(done=self.state.done, others=self.earlier))
         if self.state.done:
             self._write()
 
     def _write(self) -> None:
-        records = [*self.others, *self.state.done.values()]
+        records = [*self.earlier, *self.state.done.values()]
         records.sort(key=lambda record: ("error" in record, record.get("weights", "")))
         groups = list(self.sweep.data.test_group_names)
         network = self.sweep.network

@@ -78,9 +78,9 @@ def write(network: SpikingNetwork, path: Path | str, neuron: Neuron = "IF") -> s
 def exportable(network: SpikingNetwork) -> SpikingNetwork:
     """The part of a network that NIR can express, with weights and thresholds rounded as in its file.
 
-    This part begins with the input of the first stage from whose input alone the decision can be computed without
-    ramps. If no layer has a ramp, it is the whole network. Raises InputError if its stages cannot be expressed, if the
-    network has parts that are not fitted, or if weights are not finite.
+    NIR cannot express ramps. The part starts after the last stage with a ramp, at the first stage whose input
+    determines the decision. If no layer has a ramp, it is the whole network. Raises InputError if its stages cannot be
+    expressed, if the network has parts that are not fitted, or if weights are not finite.
     """
     checks.instance("network", network, SpikingNetwork, "a SpikingNetwork", "snnjax.load(...)")
     description = network.network
